@@ -1,0 +1,132 @@
+//! The `[calls]`, `[numbers]` and `[[rules]]` sections.
+
+use crate::call::record::Direction;
+
+/// When a call ends without a BYE, and how legs are joined.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Name of the recorder in records and ids.
+    pub appliance: String,
+    /// A call with no media for so long is over, seconds.
+    pub silence_s: u32,
+    /// The same while it is on a negotiated hold, seconds.
+    pub hold_s: u32,
+    /// A call is cut after so many hours.
+    pub max_hours: u32,
+    /// Headers whose equal value joins legs.
+    pub correlation_headers: Vec<String>,
+    /// Where the recorded part begins.
+    pub start: Start,
+    /// Header fields to keep in the record (`headers`), besides those that `numbers` and the Pyrus mappings name.
+    pub keep_headers: Vec<String>,
+    /// Who is who.
+    pub numbers: Numbers,
+    /// What to do with which call; the first match decides.
+    pub rules: Vec<Rule>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            appliance: String::from("callspan"),
+            silence_s: 300,
+            hold_s: 14_400,
+            max_hours: 24,
+            correlation_headers: Vec::new(),
+            start: Start::Answer,
+            keep_headers: Vec::new(),
+            numbers: Numbers::default(),
+            rules: Vec::new(),
+        }
+    }
+}
+
+/// `recording.start`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// From the 200 OK to the INVITE.
+    #[default]
+    Answer,
+    /// From the first RTP packet of either side, early media included.
+    Media,
+}
+
+/// Where a number stands in an INVITE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NumberSource {
+    /// `header:NAME`; a name-addr, a URI or a bare number.
+    Header(String),
+    /// The From header.
+    From,
+    /// The To header.
+    To,
+    /// The Request-URI.
+    RequestUri,
+}
+
+/// The `[numbers]` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// What an extension looks like: a pattern over the whole user part, `x` or `#` one digit, `*` any number of
+    /// characters, `[2-4]` a class; several may be given, separated by commas. Default: two to five digits.
+    pub extension_pattern: String,
+    /// Where the caller's number stands; the first that is there.
+    pub from_number: Vec<NumberSource>,
+    /// Where the called number stands.
+    pub to_number: Vec<NumberSource>,
+    /// Where the extension stands; empty: the side that matches the extension pattern.
+    pub internal_number: Vec<NumberSource>,
+    /// Country code without `+`, `7`: turns national numbers into E.164. Empty: numbers are left as dialled.
+    pub country_code: String,
+    /// Prefix of national calls, `8` or `0`.
+    pub national_prefix: String,
+    /// Prefix of international calls, `810` or `00`.
+    pub international_prefix: String,
+    /// What stands for the number of a withheld caller.
+    pub withheld: String,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self {
+            extension_pattern: String::from("xx,xxx,xxxx,xxxxx"),
+            from_number: vec![
+                NumberSource::Header(String::from("P-Asserted-Identity")),
+                NumberSource::Header(String::from("Remote-Party-ID")),
+                NumberSource::From,
+            ],
+            to_number: vec![NumberSource::To, NumberSource::RequestUri],
+            internal_number: Vec::new(),
+            country_code: String::new(),
+            national_prefix: String::new(),
+            international_prefix: String::new(),
+            withheld: String::from("anonymous"),
+        }
+    }
+}
+
+/// One `[[rules]]` entry: every given condition must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Which way the call goes.
+    pub direction: Option<Direction>,
+    /// Pattern (as `extension_pattern`) over either number.
+    pub number: Option<String>,
+    /// Pattern over the extension.
+    pub extension: Option<String>,
+    /// Header that must be there, and a pattern over its value.
+    pub header: Option<(String, String)>,
+    /// What to do.
+    pub action: RuleAction,
+}
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleAction {
+    /// Record and register.
+    Record,
+    /// Keep no media at all.
+    Exclude,
+    /// Record, but do not register in Pyrus.
+    NoRegister,
+}

@@ -1,0 +1,163 @@
+//! Decisions: what the engine decided about a leg, kept in its spool between the packets.
+//!
+//! Rendering obeys these and decides nothing, so a decision that came from elsewhere (another leg, a REGISTER,
+//! the local API) survives in the file. Each decision has a capture time and holds for the packets stamped at or
+//! after it. They are JSON in the spool; [`FORMAT`] is their version.
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::record::{EndedBy, Side, SideRecord};
+use crate::net::Endpoint;
+use crate::time::Timestamp;
+
+/// Version of the decisions in a spool.
+pub const FORMAT: u32 = 1;
+
+/// What a payload type means (RFC 3551, RFC 8866 `rtpmap` and `fmtp`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PayloadFormat {
+    /// Encoding name in upper case: `PCMA`, `TELEPHONE-EVENT`, `CN`.
+    pub encoding: String,
+    /// RTP clock, Hz (8000 for G722, though its sound is 16 kHz).
+    pub clock_hz: u32,
+    /// Channels, 1 unless announced.
+    pub channels: u8,
+    /// The `fmtp` parameters as written; empty when none.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub fmtp: String,
+}
+
+/// SRTP keys of one stream (RFC 4568). Never logged: `Debug` hides the key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SrtpContext {
+    /// `AES_CM_128_HMAC_SHA1_80`, …
+    pub suite: String,
+    /// Master keys and salts, base64 as in `inline:`, each with its MKI where there is one.
+    pub keys: Vec<SrtpKey>,
+}
+
+/// One master key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SrtpKey {
+    /// Key and salt, base64.
+    pub inline: String,
+    /// Value and length in bytes of the MKI.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mki: Option<(u64, u8)>,
+}
+
+impl std::fmt::Debug for SrtpContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SrtpContext({}, {} keys)", self.suite, self.keys.len())
+    }
+}
+
+impl std::fmt::Debug for SrtpKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SrtpKey([hidden])")
+    }
+}
+
+/// Why a stream cannot be decrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unreadable {
+    /// Keys were agreed over DTLS in the media path (RFC 5764).
+    DtlsSrtp,
+    /// ZRTP.
+    Zrtp,
+    /// SRTP whose keys the mirror did not show.
+    NoKeys,
+}
+
+/// One decision about a leg.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "decision", rename_all = "snake_case")]
+pub enum Decision {
+    /// The first block of a leg's spool.
+    Begin {
+        /// [`FORMAT`].
+        format: u32,
+        /// Name of the leg: the stem of its file.
+        leg: String,
+        /// The conversation it belongs to until a `Join` says otherwise.
+        conversation: String,
+        /// Name of the recorder.
+        appliance: String,
+        /// Interface or file names.
+        source: String,
+    },
+    /// The leg belongs to this conversation from now on.
+    Join {
+        /// Its id.
+        conversation: String,
+    },
+    /// A new stream: RTP of this SSRC from `src` to `dst` is `side`'s voice, and is called `stream` in this spool.
+    Stream {
+        /// Number of the stream in this leg: 0, 1, ….
+        stream: u32,
+        /// Sender.
+        src: Endpoint,
+        /// Receiver.
+        dst: Endpoint,
+        /// SSRC.
+        ssrc: u32,
+        /// Whose voice.
+        side: Side,
+    },
+    /// From now on this payload type of this stream means this; `None`: nothing announced it.
+    Payload {
+        /// Number of the stream.
+        stream: u32,
+        /// Payload type, 0 to 127.
+        pt: u8,
+        /// What it means.
+        format: Option<PayloadFormat>,
+    },
+    /// From now on this stream is encrypted with these keys.
+    Srtp {
+        /// Number of the stream.
+        stream: u32,
+        /// The keys.
+        context: SrtpContext,
+    },
+    /// This stream is encrypted and cannot be read.
+    Encrypted {
+        /// Number of the stream.
+        stream: u32,
+        /// Why.
+        why: Unreadable,
+    },
+    /// From now on no payload is kept and the recording is silent.
+    Pause,
+    /// The end of a pause.
+    Resume,
+    /// The recorded part of the call begins: the moment of sample 0.
+    Start,
+    /// The recorded part of the call ends at this decision's time: nothing after it is recorded.
+    End {
+        /// What ended it.
+        ended_by: EndedBy,
+        /// What the engine counted on the caller's side.
+        caller: SideRecord,
+        /// What the engine counted on the callee's side.
+        callee: SideRecord,
+    },
+}
+
+/// A decision and the moment from which it holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decided {
+    /// Nanoseconds of the capture timeline.
+    pub at_ns: i64,
+    /// What was decided.
+    #[serde(flatten)]
+    pub decision: Decision,
+}
+
+impl Decided {
+    /// The moment from which it holds.
+    pub const fn at(&self) -> Timestamp {
+        Timestamp::from_nanos(self.at_ns)
+    }
+}

@@ -1,0 +1,118 @@
+//! Where frames come from: a live interface or capture files, behind one trait.
+//!
+//! Invariants: frames carry the capture timeline (see [`Event`]), a source never blocks its reader
+//! for longer than [`Event::Tick`] allows, and a damaged file ends early with a warning, never with a panic.
+
+use crate::time::Timestamp;
+
+pub mod config;
+
+/// What the bytes of a frame begin with (the values of the tcpdump LINKTYPE registry in brackets).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinkType {
+    /// Ethernet (1).
+    Ethernet,
+    /// Linux cooked capture v1 (113).
+    LinuxSll,
+    /// Linux cooked capture v2 (276).
+    LinuxSll2,
+    /// IPv4 or IPv6 with no link header (101, 228, 229, and 12 or 14 of old systems).
+    RawIp,
+    /// BSD loopback: an address family in the writer's byte order (0).
+    Null,
+    /// OpenBSD loopback: an address family in network byte order (108).
+    Loop,
+    /// One that we do not read.
+    Other(u16),
+}
+
+/// One frame as it was captured, borrowed from the source.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// When, on the capture timeline.
+    pub at: Timestamp,
+    /// What `data` begins with.
+    pub link: LinkType,
+    /// Which interface of the source (0 where there is one).
+    pub interface: u32,
+    /// Bytes on the wire; more than `data.len()` where the capture cut the frame.
+    pub orig_len: u32,
+    /// The bytes that were captured.
+    pub data: &'a [u8],
+}
+
+/// What a source has to say next.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A frame.
+    Frame(Frame<'a>),
+    /// Nothing came, and it is this late now: lets timers fire on a silent wire. Live sources only.
+    Tick(Timestamp),
+    /// The wall clock was stepped against the monotonic one by this many nanoseconds. Frames keep to the
+    /// old timeline; only the mapping of new calls to wall-clock time moves: wall = timeline + sum of steps.
+    ClockStep {
+        /// When, on the capture timeline.
+        at: Timestamp,
+        /// Positive when the wall clock jumped ahead.
+        by_ns: i64,
+    },
+    /// There will be no more.
+    End,
+}
+
+/// What a source counted, for `problems` and for the operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceCounters {
+    /// Frames handed out.
+    pub frames: u64,
+    /// Frames that the kernel or the interface had and we did not get.
+    pub dropped_by_kernel: u64,
+    /// Frames dropped by the network interface itself.
+    pub dropped_by_interface: u64,
+    /// Frames that the capture cut short (snap length).
+    pub cut: u64,
+}
+
+/// A place where frames come from.
+pub trait Source {
+    /// The next event. After [`Event::End`] it is `End` for ever.
+    ///
+    /// # Errors
+    /// Only for what ends the capture for good (interface gone, file unreadable).
+    fn next_event(&mut self) -> Result<Event<'_>, CaptureError>;
+
+    /// What was counted so far. Cheap enough to call once a second.
+    fn counters(&mut self) -> SourceCounters;
+
+    /// The name for `source` in the call record: interface names or file names.
+    fn name(&self) -> &str;
+
+    /// What an operator should be told (a file cut short, rubbish skipped), once each.
+    fn take_warnings(&mut self) -> Vec<String>;
+}
+
+/// Why a capture cannot be read. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// A file cannot be opened or read.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// Which file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file that is not pcap or pcapng.
+    #[error(
+        "{path} is no capture: it begins with neither a pcap nor a pcapng header (gzip is unpacked by itself){hint}"
+    )]
+    NotACapture {
+        /// Which file.
+        path: String,
+        /// What it looks like instead, where we know: "; it looks like …".
+        hint: String,
+    },
+    /// A live interface that cannot be opened or has gone. The text says what to do.
+    #[error("{0}")]
+    Interface(String),
+}

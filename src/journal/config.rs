@@ -1,0 +1,16 @@
+//! The `[state]` section.
+
+use std::path::PathBuf;
+
+/// Where the journal is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Folder of `journal.sqlite`.
+    pub dir: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { dir: PathBuf::from("/var/lib/callspan/state") }
+    }
+}

@@ -1,0 +1,122 @@
+//! Addresses as the wire shows them: one compact, canonical form for lookups.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// An IP address and a port. IPv4 is held as IPv4-mapped IPv6, so that `::ffff:192.0.2.2` in an SDP
+/// and RTP from `192.0.2.2` are the same endpoint (RFC 5118 section 4.9).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    addr: u128,
+    port: u16,
+}
+
+impl Endpoint {
+    /// An endpoint of this address and port.
+    pub fn new(ip: IpAddr, port: u16) -> Self {
+        let addr = match ip {
+            IpAddr::V4(v4) => u128::from(v4.to_ipv6_mapped()),
+            IpAddr::V6(v6) => u128::from(v6),
+        };
+        Self { addr, port }
+    }
+
+    /// An IPv4 endpoint from the four bytes of a header.
+    pub fn v4(octets: [u8; 4], port: u16) -> Self {
+        Self { addr: 0xffff_0000_0000 | u128::from(u32::from_be_bytes(octets)), port }
+    }
+
+    /// An IPv6 endpoint from the sixteen bytes of a header.
+    pub fn v6(octets: [u8; 16], port: u16) -> Self {
+        Self { addr: u128::from_be_bytes(octets), port }
+    }
+
+    /// The address, IPv4 where it is IPv4 or IPv4-mapped.
+    pub fn ip(self) -> IpAddr {
+        let v6 = Ipv6Addr::from(self.addr);
+        v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
+    }
+
+    /// The port.
+    pub const fn port(self) -> u16 {
+        self.port
+    }
+
+    /// The same address with another port.
+    pub const fn with_port(self, port: u16) -> Self {
+        Self { addr: self.addr, port }
+    }
+
+    /// Whether both are on one host.
+    pub const fn same_host(self, other: Self) -> bool {
+        self.addr == other.addr
+    }
+
+    /// Whether the address is 0.0.0.0 or `::`, the hold of RFC 2543.
+    pub fn is_unspecified(self) -> bool {
+        match self.ip() {
+            IpAddr::V4(v4) => v4 == Ipv4Addr::UNSPECIFIED,
+            IpAddr::V6(v6) => v6 == Ipv6Addr::UNSPECIFIED,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.ip(), self.port).fmt(f)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = std::net::AddrParseError;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        s.parse::<SocketAddr>().map(|a| Self::new(a.ip(), a.port()))
+    }
+}
+
+impl Serialize for Endpoint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// How signalling travelled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// One datagram, one message.
+    #[default]
+    Udp,
+    /// A byte stream.
+    Tcp,
+    /// SIP over WebSocket (RFC 7118).
+    Ws,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapped_address_is_its_ipv4_address() {
+        let mapped: Endpoint = "[::ffff:192.0.2.2]:5004".parse().unwrap();
+        assert_eq!(mapped, Endpoint::v4([192, 0, 2, 2], 5004));
+        assert_eq!(mapped.to_string(), "192.0.2.2:5004");
+    }
+}

@@ -1,0 +1,44 @@
+//! The `[recording]` section (`start` lives in [`crate::call::config::Config`]).
+
+use std::path::PathBuf;
+
+/// Form of a finished file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// WAV, 16-bit PCM.
+    #[default]
+    Wav,
+}
+
+/// Where finished files go and how long they stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Folder of the recordings; `run` adds `YYYY/MM/DD/`.
+    pub dir: PathBuf,
+    /// Samples a second; `None`: 8000, or 16000 when a side is wideband.
+    pub sample_rate: Option<u32>,
+    /// Form of the files.
+    pub format: Format,
+    /// A longer call is cut into parts of so many hours.
+    pub part_hours: u32,
+    /// Delivered recordings older than this are removed; 0 = never.
+    pub keep_days: u32,
+    /// Delivered recordings are removed, oldest first, above this size; 0 = no limit.
+    pub max_disk_gib: u32,
+    /// Keep the spool (a pcapng that Wireshark opens) of a delivered call.
+    pub keep_pcap: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("/var/lib/callspan/recordings"),
+            sample_rate: None,
+            format: Format::Wav,
+            part_hours: 4,
+            keep_days: 0,
+            max_disk_gib: 0,
+            keep_pcap: false,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! One pcapng for each leg: packets as raw IP with nanosecond stamps, and the engine's decisions as custom blocks.
+
+pub mod config;
