@@ -1,1 +1,3 @@
-//! Room `render`.
+//! From a leg's spool to two timelines and stereo samples.
+
+pub mod codec;
