@@ -1,0 +1,1 @@
+//! Calls as a table for people, with a line of totals.
