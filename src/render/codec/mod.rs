@@ -10,6 +10,7 @@
 pub mod cn;
 pub mod conceal;
 pub mod g711;
+pub mod g722;
 
 use crate::call::decision::PayloadFormat;
 
@@ -54,6 +55,7 @@ pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn Decoder>> {
     match format.encoding.to_ascii_uppercase().as_str() {
         "PCMA" => Some(Box::new(g711::G711::new(g711::Law::A, pcm_rate(format)?, channels(format)?))),
         "PCMU" => Some(Box::new(g711::G711::new(g711::Law::Mu, pcm_rate(format)?, channels(format)?))),
+        "G722" if channels(format)? == 1 => Some(Box::new(g722::G722::new())),
         "CN" => Some(Box::new(cn::ComfortNoise::new(pcm_rate(format)?))),
         _ => None,
     }
