@@ -58,3 +58,44 @@ fn g722_is_bit_exact_with_the_itu_vector() {
     let expected = words(&corpus(&format!("{folder}/outsp1.bin")).unwrap());
     assert_eq!(decode(&mut *decoder("G722", 8000, ""), &codes, 160), expected);
 }
+
+/// A fixture: payloads of real speech and what an independent decoder made of them.
+fn fixture(name: &str) -> (Vec<Vec<u8>>, Vec<i16>) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/codecs");
+    let read = |suffix: &str| std::fs::read(folder.join(format!("{name}.{suffix}"))).unwrap();
+    let (mut payloads, packed) = (Vec::new(), read("rtp"));
+    let mut rest = &packed[..];
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let (payload, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));
+        payloads.push(payload.to_vec());
+        rest = after;
+    }
+    (payloads, words(&read("s16")))
+}
+
+fn decode_fixture(name: &str, decoder: &mut dyn Decoder) -> (Vec<i16>, Vec<i16>) {
+    let (payloads, expected) = fixture(name);
+    let mut out = Vec::new();
+    for payload in &payloads {
+        decoder.decode(payload, &mut out).unwrap();
+    }
+    (out, expected)
+}
+
+/// Speech power over the power of the difference; infinite where there is none.
+fn snr_db(expected: &[i16], got: &[i16]) -> f64 {
+    let power = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+    let signal = power(&mut expected.iter().map(|&s| f64::from(s)));
+    let noise = power(&mut expected.iter().zip(got).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+    10.0 * (signal / noise).log10()
+}
+
+#[test]
+fn codecs_with_normative_arithmetic_are_bit_exact_with_independent_decoders() {
+    for (name, encoding) in [("pcma", "PCMA"), ("pcmu", "PCMU"), ("g722", "G722"), ("gsm", "GSM")] {
+        let (got, expected) = decode_fixture(name, &mut *decoder(encoding, 8000, ""));
+        assert!(expected.iter().any(|s| s.abs() > 1000), "{name}: the fixture is speech");
+        assert_eq!(got.len(), expected.len(), "{name}");
+        assert_eq!(got, expected, "{name}: {} dB", snr_db(&expected, &got));
+    }
+}

@@ -11,6 +11,7 @@ pub mod cn;
 pub mod conceal;
 pub mod g711;
 pub mod g722;
+pub mod gsm;
 
 use crate::call::decision::PayloadFormat;
 
@@ -56,6 +57,7 @@ pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn Decoder>> {
         "PCMA" => Some(Box::new(g711::G711::new(g711::Law::A, pcm_rate(format)?, channels(format)?))),
         "PCMU" => Some(Box::new(g711::G711::new(g711::Law::Mu, pcm_rate(format)?, channels(format)?))),
         "G722" if channels(format)? == 1 => Some(Box::new(g722::G722::new())),
+        "GSM" if channels(format)? == 1 => Some(Box::new(gsm::Gsm::new())),
         "CN" => Some(Box::new(cn::ComfortNoise::new(pcm_rate(format)?))),
         _ => None,
     }
