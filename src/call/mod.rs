@@ -18,6 +18,7 @@ pub mod early;
 pub mod engine;
 pub mod event;
 pub mod id;
+pub mod join;
 pub mod leg;
 pub mod negotiation;
 pub mod numbers;
@@ -25,5 +26,6 @@ pub mod party;
 pub mod record;
 pub mod rules;
 pub mod streams;
+pub mod who;
 
 pub use engine::Engine;

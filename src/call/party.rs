@@ -16,11 +16,16 @@ pub struct Parties {
     pub to: Option<String>,
     /// The extension, where a header of its own names it.
     named_extension: Option<String>,
-    from_name: Option<String>,
-    to_name: Option<String>,
-    from_uri: Option<String>,
-    to_uri: Option<String>,
-    request_uri: Option<String>,
+    /// See the record's field of this name.
+    pub from_name: Option<String>,
+    /// See the record's field of this name.
+    pub to_name: Option<String>,
+    /// See the record's field of this name.
+    pub from_uri: Option<String>,
+    /// See the record's field of this name.
+    pub to_uri: Option<String>,
+    /// See the record's field of this name.
+    pub request_uri: Option<String>,
     headers: BTreeMap<String, String>,
 }
 
@@ -72,6 +77,11 @@ impl Parties {
         record.to_uri.clone_from(&self.to_uri);
         record.request_uri.clone_from(&self.request_uri);
         record.headers.clone_from(&self.headers);
+    }
+
+    /// The extension that a header of its own names.
+    pub fn named_extension(&self) -> Option<&str> {
+        self.named_extension.as_deref()
     }
 
     /// A header that was kept, by the name under which it is configured.
