@@ -91,6 +91,13 @@ impl Description {
                 self.receivers.push(receiver);
             }
         }
+        // ICE may settle on another of the author's addresses (RFC 8445); component 1 is RTP.
+        for candidate in media.candidates.iter().filter(|c| c.component == 1).take(MAX_CANDIDATES) {
+            let receiver = Endpoint::new(candidate.ip, candidate.port);
+            if !receiver.is_unspecified() && !self.receivers.contains(&receiver) {
+                self.receivers.push(receiver);
+            }
+        }
         if first && self.direction == Flow::SendRecv {
             self.direction = flow(media.direction);
         }
@@ -173,9 +180,9 @@ impl Negotiation {
     /// An early answer of one branch of a fork. The newest is the one that is announced; older ones keep their claim
     /// until [`Negotiation::choose`].
     pub fn announce_fork(&mut self, to_tag: &str, description: Description) {
-        match self.forks.iter_mut().find(|(tag, _)| tag == to_tag) {
-            Some((_, known)) if *known == description => return,
-            Some((_, known)) => known.clone_from(&description),
+        match self.forks.iter().position(|(tag, _)| tag == to_tag) {
+            Some(at) if self.forks[at].1 == description => return,
+            Some(at) => self.forks[at].1.clone_from(&description),
             None if self.forks.len() < MAX_FORKS => self.forks.push((to_tag.to_owned(), description.clone())),
             None => return,
         }
@@ -300,8 +307,12 @@ fn named_format(format: &sdp::Format) -> Option<PayloadFormat> {
 fn srtp_context(crypto: &sdp::Crypto) -> SrtpContext {
     SrtpContext {
         suite: crypto.suite.clone(),
-        keys: crypto.keys.iter().take(MAX_KEYS).map(|k| SrtpKey { inline: k.inline.clone(), mki: k.mki }).collect(),
+        keys: crypto.keys.iter().take(MAX_KEYS).map(|k| SrtpKey { inline: k.inline.clone(), mki: mki(k) }).collect(),
     }
+}
+
+fn mki(key: &sdp::Key) -> Option<(u64, u8)> {
+    key.mki.map(|m| (m.value, m.length_bytes))
 }
 
 fn protection(media: &sdp::Media) -> Protection {
@@ -325,6 +336,8 @@ const fn flow(direction: Direction) -> Flow {
 
 /// A description with more media lines is no phone call.
 const MAX_MEDIA_LINES: usize = 16;
+/// Host, reflexive and relayed candidates of a phone with a few interfaces.
+const MAX_CANDIDATES: usize = 12;
 /// There are 128 payload types.
 const MAX_FORMATS: usize = 128;
 /// RFC 4568 sets no bound; offers of real phones have up to eight.
