@@ -381,6 +381,19 @@ impl fmt::Debug for Message<'_> {
     }
 }
 
+/// The Content-Length that a complete head (start line and headers) announces, 0 without one.
+///
+/// # Errors
+/// As [`Message::parse`] for headers and lengths.
+pub(super) fn announced_length(head: &[u8]) -> Result<u64, Reject> {
+    let (_, headers) = take_line(skip_line_ends(head));
+    let (fields, _) = scan_headers(headers)?;
+    let start = StartLine::Response { status: 100, reason: Cow::Borrowed("") };
+    let call_id = Cow::Borrowed("");
+    let message = Message { start, head: headers, fields, call_id, cseq: None, body: &[], body_cut: false };
+    Ok(message.content_length()?.unwrap_or(0))
+}
+
 /// Where a header stands within the header section.
 #[derive(Clone, Copy, Debug)]
 struct Field {
@@ -421,8 +434,13 @@ fn scan_headers(section: &[u8]) -> Result<(Vec<Field>, usize), Reject> {
         let (line, after) = take_line(rest);
         let next = section.len() - after.len();
         let end = at + line.len();
-        if line.is_empty() {
+        if line.is_empty() && next > at {
             return Ok((fields, next));
+        }
+        // The last line of a cut datagram may be cut itself, and half a Call-ID is another Call-ID.
+        if rest.get(rest.len() - after.len() - 1) != Some(&b'\n') {
+            at = section.len();
+            break;
         }
         if matches!(line.first(), Some(b' ' | b'\t')) {
             if let (true, Some(last)) = (foldable, fields.last_mut()) {
