@@ -7,6 +7,7 @@ use crate::time::Timestamp;
 
 pub mod config;
 pub mod files;
+pub mod live;
 
 /// What the bytes of a frame begin with (the values of the tcpdump LINKTYPE registry in brackets).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

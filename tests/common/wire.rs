@@ -3,7 +3,7 @@
 //! Everything here works on bytes and knows nothing of the code under test. A clean capture of Ethernet frames
 //! goes in, and comes out tagged, cooked, tunnelled, fragmented or doubled; the calls in it must stay the same.
 
-#![allow(dead_code, reason = "each test binary uses some of the builders")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses some of the builders, as a module of its own")]
 
 /// A captured frame: ns since the epoch, and its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
