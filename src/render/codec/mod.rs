@@ -4,13 +4,18 @@
 //! - Any bytes may be a payload: the answer is sound or an [`Undecodable`], after work bounded by the payload's length.
 //! - Concealment of lost packets dies away: [`Decoder::conceal`] is silent once [`conceal::FADE_MS`] ms have been
 //!   made up in a row. The exception is the pause after a silence descriptor (comfort noise, RFC 3389; G.729 annex
-//!   B; AMR SID), which `conceal` fills with comfort noise of any length.
+//!   B; AMR SID), which `conceal` fills with comfort noise
+//!   (for at most [`conceal::COMFORT_S`] seconds where a codec's decoder has to make it).
 //! - The same payloads give the same samples, on every machine and in every run.
 
+pub mod amr;
 pub mod cn;
 pub mod conceal;
 pub mod g711;
 pub mod g722;
+pub mod g729;
+pub mod gsm;
+pub mod opus;
 
 use crate::call::decision::PayloadFormat;
 
@@ -55,7 +60,12 @@ pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn Decoder>> {
     match format.encoding.to_ascii_uppercase().as_str() {
         "PCMA" => Some(Box::new(g711::G711::new(g711::Law::A, pcm_rate(format)?, channels(format)?))),
         "PCMU" => Some(Box::new(g711::G711::new(g711::Law::Mu, pcm_rate(format)?, channels(format)?))),
-        "G722" if channels(format)? == 1 => Some(Box::new(g722::G722::new())),
+        "G722" if mono(format) => Some(Box::new(g722::G722::new())),
+        "GSM" if mono(format) => Some(Box::new(gsm::Gsm::new())),
+        "G729" | "G729A" | "G729B" | "G729AB" if mono(format) => Some(Box::new(g729::G729::new()?)),
+        "OPUS" => Some(Box::new(opus::Opus::new()?)),
+        "AMR" if mono(format) => Some(Box::new(amr::Amr::new(amr::Band::Narrow, &format.fmtp)?)),
+        "AMR-WB" if mono(format) => Some(Box::new(amr::Amr::new(amr::Band::Wide, &format.fmtp)?)),
         "CN" => Some(Box::new(cn::ComfortNoise::new(pcm_rate(format)?))),
         _ => None,
     }
@@ -77,6 +87,19 @@ fn channels(format: &PayloadFormat) -> Option<usize> {
         2 => Some(2),
         _ => None,
     }
+}
+
+fn mono(format: &PayloadFormat) -> bool {
+    format.channels <= 1
+}
+
+/// The value of a parameter of a `fmtp` line: `name=value;name=value`, names in any case, a bare name having the
+/// empty value.
+fn fmtp<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
+    parameters.split(';').find_map(|parameter| {
+        let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+    })
 }
 
 /// The mean of two channels.
