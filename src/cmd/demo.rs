@@ -122,14 +122,14 @@ fn indented(text: &mut String, block: &str) {
     }
 }
 
-/// A call of eight seconds (G.711, two voices), captured at the port of the caller's telephone; see fixtures/README.md.
-const CAPTURE: &[u8] = include_bytes!("../../fixtures/calls/pbx_b2bua_one_leg_alice_port/capture.pcap");
+/// A call of eight seconds (G.711, two voices) between two telephones; see fixtures/README.md.
+const CAPTURE: &[u8] = include_bytes!("../../fixtures/calls/g711a_direct/capture.pcap");
 
 /// More demos than anybody keeps.
 const MAX_FOLDERS: u32 = 100;
 
 const INTRODUCTION: &str = "\
-Replaying a captured call: 101 calls 102 over a PBX. A fake Pyrus runs inside this program; nothing leaves the machine.
+Replaying a captured call: 101 calls 102. A fake Pyrus runs inside this program; nothing leaves the machine.
 ";
 
 const NEXT: &str = "\
