@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use super::FakePyrusArgs;
+use crate::fake_pyrus::serve;
 
-/// Runs the command until it is interrupted.
+/// Runs the command until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When the port is in use or the script cannot be read.
 pub fn run(args: &FakePyrusArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("the fake Pyrus on {} is not integrated yet", args.listen)
+    serve(args.listen, args.script.clone(), std::io::stdout())?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::ops::config::ConfigError;
+use crate::ops::config::{Config, ConfigError, Purpose};
 use crate::ops::log;
 
 pub mod check_config;
@@ -141,6 +141,22 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             exit_of(&error)
         }
     }
+}
+
+/// The configuration of a command: of the file if one is named, else the defaults. Warnings go to standard error.
+///
+/// # Errors
+/// With every mistake in it; with `Purpose::ReplayAndDeliver` a file is required, for the login has no default.
+pub fn load_config(file: Option<&std::path::Path>, purpose: Purpose) -> anyhow::Result<Config> {
+    let loaded = match (file, purpose) {
+        (Some(file), _) => Config::load(file, purpose)?,
+        (None, Purpose::ReplayAndDeliver) => Config::default_for_delivery()?,
+        (None, _) => return Ok(Config::default_for_replay()),
+    };
+    for warning in &loaded.warnings {
+        out::note(&format!("callspan: {warning}"));
+    }
+    Ok(loaded.config)
 }
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {

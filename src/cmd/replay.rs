@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::ReplayArgs;
 use crate::call::record::CallRecord;
-use crate::ops::config::Config;
+use crate::ops::config::{Config, Purpose};
 
 /// What is to be replayed.
 #[derive(Clone, Debug)]
@@ -44,7 +44,8 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
 /// # Errors
 /// As [`replay`].
 pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
-    let config = Config::default_for_replay();
+    let purpose = if args.deliver { Purpose::ReplayAndDeliver } else { Purpose::Replay };
+    let config = super::load_config(args.config.as_deref(), purpose)?;
     replay(ReplayRequest { files: args.files, config, out: args.out, deliver: args.deliver })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -62,13 +62,12 @@ impl fmt::Display for Finding {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {}: {}", path.display(), io_reason(source))]
+    #[error("cannot read the configuration {}: {}", path.display(), io_reason(reason))]
     Unreadable {
         /// Which file.
         path: PathBuf,
-        /// What the system said; part of the sentence, so not a source of its own in the chain.
-        #[source]
-        source: std::io::Error,
+        /// What the system said; it is part of the sentence, so it is not the source of the chain as well.
+        reason: std::io::Error,
     },
     /// Its content is wrong; all mistakes are listed.
     #[error("{}", list(origin, findings))]

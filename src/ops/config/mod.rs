@@ -96,7 +96,7 @@ impl Config {
     /// When the file cannot be read, or with every mistake in it.
     pub fn load(path: &Path, purpose: Purpose) -> Result<Loaded, ConfigError> {
         let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+            .map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
         let mut loaded = Self::from_text(&text, &path.display().to_string(), purpose, &Surroundings::of_process())?;
         loaded.warnings.extend(secret::inline_key_warning(path, &text));
         Ok(loaded)

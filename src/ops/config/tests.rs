@@ -201,7 +201,8 @@ fn http_is_accepted_for_this_machine_only() {
     for host in ["127.0.0.1:8790", "localhost", "[::1]:1", "127.8.8.8"] {
         assert!(check(&format!("[pyrus]\nauth_url = \"http://{host}/auth\"\n")).is_ok(), "{host}");
     }
-    for url in ["http://10.0.0.1/auth", "http://localhost.example/auth", "ftp://127.0.0.1/", "https://u:p@host/", "x"] {
+    let others = ["http://10.0.0.1/auth", "http://localhost.example/auth", "ftp://127.0.0.1/auth", "x"];
+    for url in others.iter().chain(&["https://u:p@host/auth", "https://host/api/v4/", "https://host/auth?x=1"]) {
         assert!(check(&format!("[pyrus]\nauth_url = \"{url}\"\n")).is_err(), "{url}");
     }
 }

@@ -257,6 +257,9 @@ fn url(text: &str) -> Result<(), Wrong> {
     if !url.username().is_empty() || url.password().is_some() {
         return wrong("the URL holds a login", "put it into login and security_key");
     }
+    if url.query().is_some() || !url.path().trim_end_matches('/').ends_with("/auth") {
+        return wrong("the URL does not end in /auth", "write the whole URL, \"https://HOST/api/v4/auth\"");
+    }
     match url.scheme() {
         "https" => Ok(()),
         "http" if is_loopback(&url) => Ok(()),
