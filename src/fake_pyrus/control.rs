@@ -76,7 +76,10 @@ fn answer(shared: &Shared, head: &Head, body: &[u8]) -> Reply {
 }
 
 fn unknown() -> Reply {
-    Reply::json(404, &json!({"error": "control paths: POST /__fake/script, clock, config, change; GET /__fake/state, log, violations, files/GUID, and /"}))
+    Reply::json(
+        404,
+        &json!({"error": "control paths: POST /__fake/script, clock, config, change; GET /__fake/state, log, violations, files/GUID, and /"}),
+    )
 }
 
 fn script(shared: &Shared, body: &[u8]) -> Result<Value, String> {

@@ -448,7 +448,11 @@ fn head_bytes(reply: &Reply, manner: Manner, close: Last) -> Vec<u8> {
         Manner::HangAfterThenClose(_) => head.push_str("Content-Length: 64\r\n"),
         _ => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len())),
     }
-    head.push_str(if matches!(close, Last::Yes) { "Connection: close\r\n\r\n" } else { "Connection: keep-alive\r\n\r\n" });
+    head.push_str(if matches!(close, Last::Yes) {
+        "Connection: close\r\n\r\n"
+    } else {
+        "Connection: keep-alive\r\n\r\n"
+    });
     head.into_bytes()
 }
 

@@ -261,8 +261,12 @@ fn urls(listeners: &[(Face, SocketAddr, TcpListener)]) -> Urls {
 
 fn remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => "; another program has this port: stop it, or choose another one with --listen",
-        std::io::ErrorKind::PermissionDenied => "; ports under 1024 need a privilege: choose a higher one with --listen",
+        std::io::ErrorKind::AddrInUse => {
+            "; another program has this port: stop it, or choose another one with --listen"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "; ports under 1024 need a privilege: choose a higher one with --listen"
+        }
         std::io::ErrorKind::AddrNotAvailable => "; this machine has no such address: use 127.0.0.1:PORT",
         _ => "",
     }

@@ -110,10 +110,8 @@ mod tests {
 
     #[test]
     fn a_number_with_markup_in_it_is_shown_as_text() {
-        let attachment =
-            Attachment { guid: "g".into(), name: "<b>.wav".into(), external_id: None, at: String::new() };
-        let task =
-            Task { task_id: 7, from: "<script>".into(), attachments: vec![attachment], ..Task::default() };
+        let attachment = Attachment { guid: "g".into(), name: "<b>.wav".into(), external_id: None, at: String::new() };
+        let task = Task { task_id: 7, from: "<script>".into(), attachments: vec![attachment], ..Task::default() };
         let page = render(&State { tasks: vec![task], ..State::default() });
         assert!(page.contains("&lt;script&gt;") && page.contains("&lt;b&gt;.wav"));
         assert!(!page.contains("<script>"));

@@ -327,7 +327,13 @@ impl World {
         if let Some(person) = self.responsible(internal.as_deref()) {
             reply.insert("responsible_person".into(), person);
         }
-        let what = if known.is_some() { "registered again in" } else if is_new { "made" } else { "joined" };
+        let what = if known.is_some() {
+            "registered again in"
+        } else if is_new {
+            "made"
+        } else {
+            "joined"
+        };
         let note = format!("{what} task {task_id}");
         self.with_bad_codes(reply, &bad, note, "task_id")
     }
@@ -459,7 +465,8 @@ impl World {
         let external_id = text_of(body, "external_id");
         // Official clients send 0 for "none".
         if let Some(task_id) = body.get("task_id").and_then(number).filter(|id| *id != 0) {
-            let known = self.store.task_mut(task_id).is_some_and(|t| account.is_none_or(|a| a.account_id == t.account_id));
+            let known =
+                self.store.task_mut(task_id).is_some_and(|t| account.is_none_or(|a| a.account_id == t.account_id));
             return match (known, self.options.unknown_task_error) {
                 (true, _) => Ok((task_id, external_id)),
                 (false, UnknownTaskError::Task) => Err("unrecognized_task_id"),
@@ -506,7 +513,10 @@ impl World {
                 internal: text_of(&body, "extension"),
                 registered: 1,
             });
-            return ok(json!({"call_guid": guid, "task_id": self.id(task_id, IdStyle::String)}), format!("old API: task {task_id}"));
+            return ok(
+                json!({"call_guid": guid, "task_id": self.id(task_id, IdStyle::String)}),
+                format!("old API: task {task_id}"),
+            );
         }
         let (guid, event) = match tail.strip_suffix("/event") {
             Some(guid) => (guid, true),
@@ -516,7 +526,9 @@ impl World {
             return self.error(400, "unrecognized_call_guid");
         }
         match (event, head.method.as_str()) {
-            (true, "POST") if text_of(&body, "event_type").as_deref() == Some("show") => ok(json!({}), "old API: show".into()),
+            (true, "POST") if text_of(&body, "event_type").as_deref() == Some("show") => {
+                ok(json!({}), "old API: show".into())
+            }
             (true, "POST") => self.error(400, "invalid_value_format"),
             (false, "PUT") => ok(json!({}), "old API: call updated".into()),
             _ => wrong_method(head),

@@ -63,11 +63,7 @@ fn split(listen: SocketAddr) -> Option<[(Face, SocketAddr); 3]> {
         0 => Some(listen),
         port => Some(SocketAddr::new(listen.ip(), port.checked_add(by)?)),
     };
-    Some([
-        (Face::Both(Host::Accounts), listen),
-        (Face::Api(Host::Api), next(1)?),
-        (Face::Api(Host::Files), next(2)?),
-    ])
+    Some([(Face::Both(Host::Accounts), listen), (Face::Api(Host::Api), next(1)?), (Face::Api(Host::Files), next(2)?)])
 }
 
 fn read_script(path: &Path) -> Result<(Options, ScriptFile), FakeError> {
