@@ -177,8 +177,8 @@ impl Journal {
     /// See [`super::Error`].
     pub fn legs(&self, call_id: &str) -> Result<Vec<LegRow>> {
         let connection = self.lock();
-        let mut statement =
-            connection.prepare("SELECT name, idx, same_sides, state FROM legs WHERE call_id = ?1 ORDER BY idx, name")?;
+        let mut statement = connection
+            .prepare("SELECT name, idx, same_sides, state FROM legs WHERE call_id = ?1 ORDER BY idx, name")?;
         let legs = statement
             .query_map(params![call_id], |row| {
                 Ok(LegRow {
@@ -291,7 +291,8 @@ pub(super) fn micros(at: Option<Timestamp>) -> Option<i64> {
     at.map(Timestamp::as_micros)
 }
 
-const PUT_CALL: &str = "INSERT OR REPLACE INTO calls (id, stage, invited_at, answered_at, ended_at, direction, from_number,
+const PUT_CALL: &str =
+    "INSERT OR REPLACE INTO calls (id, stage, invited_at, answered_at, ended_at, direction, from_number,
     to_number, internal, outcome, verdict, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 const PUT_RECORDING: &str =

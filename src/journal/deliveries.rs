@@ -104,7 +104,8 @@ impl Journal {
     /// See [`super::Error`].
     pub fn take_retries(&self) -> Result<Vec<String>> {
         let connection = self.lock();
-        let any: Option<i64> = connection.query_row("SELECT 1 FROM retries LIMIT 1", [], |row| row.get(0)).optional()?;
+        let any: Option<i64> =
+            connection.query_row("SELECT 1 FROM retries LIMIT 1", [], |row| row.get(0)).optional()?;
         if any.is_none() {
             return Ok(Vec::new()); // a look every few seconds must not take the write lock
         }

@@ -57,7 +57,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A newer callspan wrote it.
-    #[error("the journal has version {found}, this callspan knows up to {known}: install the newer callspan again, or give another [state] dir")]
+    #[error(
+        "the journal has version {found}, this callspan knows up to {known}: install the newer callspan again, or give another [state] dir"
+    )]
     Newer {
         /// In the file.
         found: i64,
@@ -65,7 +67,9 @@ pub enum Error {
         known: i64,
     },
     /// SQLite finds the file damaged.
-    #[error("the journal {path} is damaged ({detail}): stop callspan, keep the file, and restore a copy of it; what Pyrus already has is known only there")]
+    #[error(
+        "the journal {path} is damaged ({detail}): stop callspan, keep the file, and restore a copy of it; what Pyrus already has is known only there"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -137,9 +141,8 @@ impl Journal {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         schema::check_version(&connection)?;
-        let verdict: String = connection
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .map_err(|e| damaged_or(e, path))?;
+        let verdict: String =
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|e| damaged_or(e, path))?;
         if verdict != "ok" {
             return Err(Error::Damaged { path: path.to_owned(), detail: verdict });
         }
