@@ -1,0 +1,507 @@
+//! HTTP/1.1 over a TCP stream (RFC 9112), byte for byte in our hands: a fault is a thing of bytes
+//! (a reset after n of them, a length that lies, a chunk size that is no number), and whether a
+//! client sends `Content-Length` or chunks must be visible. Only what a fake needs: no TLS, no upgrade.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// One accepted connection and what was read of it but not used yet.
+#[derive(Debug)]
+pub(super) struct Conn {
+    stream: TcpStream,
+    buf: Vec<u8>,
+}
+
+/// Why there is no request.
+#[derive(Debug)]
+pub(super) enum HeadError {
+    /// The client has closed, or was silent for too long.
+    Closed,
+    /// It is no HTTP; the reason in words.
+    Malformed(&'static str),
+}
+
+/// The head of a request.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) method: String,
+    /// Path and query, as sent.
+    pub(super) target: String,
+    pub(super) headers: Vec<(String, String)>,
+    minor: u8,
+}
+
+/// Where a request's body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// `Content-Length`, or 0 without any.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
+/// A request's body while it is read.
+#[derive(Debug)]
+pub(super) struct Body {
+    framing: Framing,
+    /// Of the whole body, or of the current chunk.
+    left: u64,
+    /// Bytes of content so far.
+    pub(super) received: u64,
+    /// Bytes a second.
+    pub(super) pace: Option<u32>,
+    /// Stop reading after so many bytes.
+    pub(super) stop_after: Option<u64>,
+    ended: bool,
+}
+
+/// Why a body does not go on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BodyError {
+    /// The client left in the middle.
+    Closed,
+    /// Nothing came for [`BODY_IDLE`].
+    Idle,
+    /// The chunks are no chunks.
+    Malformed,
+    /// `stop_after` bytes are read.
+    Stopped,
+}
+
+/// A reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) content_type: Option<&'static str>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+}
+
+/// How a reply is sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Manner {
+    /// As it should be.
+    Normal,
+    /// Wait, then normally.
+    HangBefore(Duration),
+    /// Wait, then close.
+    HangThenClose(Duration),
+    /// Head, wait, body.
+    HangAfter(Duration),
+    /// Head, wait, close.
+    HangAfterThenClose(Duration),
+    /// The body at so many bytes a second.
+    Drip(u32),
+    /// Half of what `Content-Length` says.
+    Truncated,
+    /// The second chunk has no size.
+    BadChunk,
+    /// `{"pad":"xxx…"}` of so many bytes.
+    Huge(u64),
+    /// FIN.
+    Close,
+    /// RST.
+    Reset,
+    /// The reply now, although the body is not read; then the connection closes while the client writes.
+    Early,
+}
+
+/// What became of the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// Whole, the connection can go on.
+    Whole,
+    /// Whole, the connection is closed.
+    Last,
+    /// Spoiled on purpose, or the client left.
+    Broken,
+}
+
+impl Conn {
+    pub(super) fn new(stream: TcpStream) -> Conn {
+        // Replies are small and must not wait for the client's delayed ACK.
+        let _ = stream.set_nodelay(true);
+        Conn { stream, buf: Vec::new() }
+    }
+
+    /// Reads the head of the next request. Safe to drop and call again: what was read is kept.
+    pub(super) async fn read_head(&mut self) -> Result<Head, HeadError> {
+        loop {
+            let skip = self.buf.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+            self.buf.drain(..skip); // RFC 9112 section 2.2: empty lines before a request line are ignored
+            if let Some(end) = memchr::memmem::find(&self.buf, b"\r\n\r\n") {
+                let head = parse_head(self.buf.get(..end).unwrap_or_default());
+                self.buf.drain(..end + 4);
+                return head;
+            }
+            if self.buf.len() > MAX_HEAD {
+                return Err(HeadError::Malformed("head of over 64 KiB"));
+            }
+            match timeout(HEAD_IDLE, self.fill(READ_SIZE)).await {
+                Ok(Ok(n)) if n > 0 => {}
+                _ if self.buf.is_empty() => return Err(HeadError::Closed),
+                _ => return Err(HeadError::Malformed("the connection ended in the middle of a head")),
+            }
+        }
+    }
+
+    /// Tells the client to send its body, when it waits for that (RFC 9110 section 10.1.1).
+    pub(super) async fn encourage(&mut self, head: &Head) -> io::Result<()> {
+        let waits = head.header("expect").is_some_and(|v| v.eq_ignore_ascii_case("100-continue"));
+        if waits && self.buf.is_empty() {
+            self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        Ok(())
+    }
+
+    /// The next piece of the body, at most 64 KiB; `None` at its end.
+    pub(super) async fn read_body(&mut self, body: &mut Body) -> Result<Option<Vec<u8>>, BodyError> {
+        if body.left == 0 && !body.ended {
+            match body.framing {
+                Framing::Length(_) => body.ended = true,
+                Framing::Chunked => self.next_chunk(body).await?,
+            }
+        }
+        if body.ended {
+            return Ok(None);
+        }
+        let mut want = READ_SIZE;
+        if let Some(pace) = body.pace {
+            want = want.min(usize::try_from(pace / 20).unwrap_or(READ_SIZE).max(1));
+        }
+        if let Some(stop) = body.stop_after {
+            let room = stop.saturating_sub(body.received);
+            if room == 0 {
+                return Err(BodyError::Stopped);
+            }
+            want = want.min(usize::try_from(room).unwrap_or(READ_SIZE));
+        }
+        want = want.min(usize::try_from(body.left).unwrap_or(READ_SIZE));
+        if self.buf.is_empty() {
+            self.fill_body(want).await?;
+        }
+        let n = want.min(self.buf.len());
+        let rest = self.buf.split_off(n);
+        let piece = std::mem::replace(&mut self.buf, rest);
+        body.left -= n as u64;
+        body.received += n as u64;
+        if let Some(pace) = body.pace {
+            pause(Duration::from_secs_f64(n as f64 / f64::from(pace.max(1)))).await;
+        }
+        Ok(Some(piece))
+    }
+
+    /// Sends a reply. `last`: the connection closes after it.
+    pub(super) async fn send(&mut self, reply: &Reply, manner: Manner, last: Last) -> Sent {
+        match self.try_send(reply, manner, last).await {
+            Ok(sent) => sent,
+            Err(_) => Sent::Broken,
+        }
+    }
+
+    /// Ends the connection with a reset instead of a FIN.
+    pub(super) fn reset_on_drop(&self) {
+        let _ = self.stream.set_zero_linger();
+    }
+
+    async fn try_send(&mut self, reply: &Reply, manner: Manner, last: Last) -> io::Result<Sent> {
+        let close = match manner {
+            Manner::Normal | Manner::HangBefore(_) | Manner::HangAfter(_) | Manner::Drip(_) | Manner::Huge(_) => last,
+            _ => Last::Yes,
+        };
+        match manner {
+            Manner::HangBefore(wait) => pause(wait).await,
+            Manner::HangThenClose(wait) => {
+                pause(wait).await;
+                return Ok(Sent::Broken);
+            }
+            Manner::Close => return Ok(Sent::Broken),
+            Manner::Reset => {
+                self.reset_on_drop();
+                return Ok(Sent::Broken);
+            }
+            _ => {}
+        }
+        self.stream.write_all(&head_bytes(reply, manner, close)).await?;
+        match manner {
+            Manner::HangAfter(wait) | Manner::HangAfterThenClose(wait) => pause(wait).await,
+            _ => {}
+        }
+        match manner {
+            Manner::HangAfterThenClose(_) => return Ok(Sent::Broken),
+            Manner::Drip(pace) => self.drip(&reply.body, pace).await?,
+            Manner::Huge(size) => self.pad(size).await?,
+            Manner::Truncated => {
+                self.stream.write_all(half(&reply.body)).await?;
+                return Ok(Sent::Broken);
+            }
+            Manner::BadChunk => {
+                let half = half(&reply.body);
+                self.stream.write_all(format!("{:x}\r\n", half.len().max(1)).as_bytes()).await?;
+                self.stream.write_all(if half.is_empty() { b"{" } else { half }).await?;
+                self.stream.write_all(b"\r\nzz\r\n{}\r\n").await?;
+                return Ok(Sent::Broken);
+            }
+            _ => self.stream.write_all(&reply.body).await?,
+        }
+        if manner == Manner::Early {
+            self.close_early().await;
+        }
+        Ok(if matches!(close, Last::Yes) { Sent::Last } else { Sent::Whole })
+    }
+
+    /// As nginx does it, only shorter: FIN, then read for a moment so that the reply is not lost
+    /// with the reset that follows.
+    async fn close_early(&mut self) {
+        let _ = self.stream.shutdown().await;
+        let mut bin = vec![0; READ_SIZE];
+        let discard = async { while matches!(self.stream.read(&mut bin).await, Ok(n) if n > 0) {} };
+        let _ = timeout(EARLY_LINGER, discard).await;
+    }
+
+    async fn drip(&mut self, body: &[u8], pace: u32) -> io::Result<()> {
+        let step = usize::try_from(pace / 10).unwrap_or(1).max(1);
+        for piece in body.chunks(step) {
+            self.stream.write_all(piece).await?;
+            pause(Duration::from_secs_f64(piece.len() as f64 / f64::from(pace.max(1)))).await;
+        }
+        Ok(())
+    }
+
+    async fn pad(&mut self, size: u64) -> io::Result<()> {
+        let pad = [b'x'; 16 * 1024];
+        let mut left = size.saturating_sub(PAD_HEAD.len() as u64 + PAD_TAIL.len() as u64);
+        self.stream.write_all(PAD_HEAD).await?;
+        while left > 0 {
+            let n = usize::try_from(left).unwrap_or(pad.len()).min(pad.len());
+            self.stream.write_all(pad.get(..n).unwrap_or(&pad)).await?;
+            left -= n as u64;
+        }
+        self.stream.write_all(PAD_TAIL).await
+    }
+
+    async fn next_chunk(&mut self, body: &mut Body) -> Result<(), BodyError> {
+        if body.received > 0 {
+            self.read_line().await?; // the CRLF after a chunk's data
+        }
+        let line = self.read_line().await?;
+        let digits = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+        let size = std::str::from_utf8(digits).ok().and_then(|d| u64::from_str_radix(d, 16).ok());
+        body.left = size.ok_or(BodyError::Malformed)?;
+        if body.left == 0 {
+            while !self.read_line().await?.is_empty() {} // trailers
+            body.ended = true;
+        }
+        Ok(())
+    }
+
+    async fn read_line(&mut self) -> Result<Vec<u8>, BodyError> {
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.buf) {
+                let mut line: Vec<u8> = self.buf.drain(..=end).collect();
+                line.truncate(line.trim_ascii_end().len());
+                return Ok(line);
+            }
+            if self.buf.len() > MAX_LINE {
+                return Err(BodyError::Malformed);
+            }
+            self.fill_body(READ_SIZE).await?;
+        }
+    }
+
+    async fn fill_body(&mut self, want: usize) -> Result<(), BodyError> {
+        match timeout(BODY_IDLE, self.fill(want)).await {
+            Ok(Ok(n)) if n > 0 => Ok(()),
+            Ok(_) => Err(BodyError::Closed),
+            Err(_) => Err(BodyError::Idle),
+        }
+    }
+
+    async fn fill(&mut self, want: usize) -> io::Result<usize> {
+        self.buf.reserve(want);
+        (&mut self.stream).take(want as u64).read_buf(&mut self.buf).await
+    }
+}
+
+/// Whether the connection closes after a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Last {
+    /// It does.
+    Yes,
+    /// It waits for the next request.
+    No,
+}
+
+impl Head {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.target.split(['?', '#']).next().unwrap_or_default()
+    }
+
+    pub(super) fn framing(&self) -> Result<Framing, &'static str> {
+        if self.header("transfer-encoding").is_some_and(|v| v.to_ascii_lowercase().contains("chunked")) {
+            return Ok(Framing::Chunked);
+        }
+        match self.header("content-length") {
+            None => Ok(Framing::Length(0)),
+            Some(text) => text.trim().parse().map(Framing::Length).map_err(|_| "Content-Length is no number"),
+        }
+    }
+
+    pub(super) fn last(&self) -> Last {
+        let connection = self.header("connection").unwrap_or_default().to_ascii_lowercase();
+        let stays = connection.contains("keep-alive") || (self.minor >= 1 && !connection.contains("close"));
+        if stays { Last::No } else { Last::Yes }
+    }
+}
+
+impl Body {
+    pub(super) fn new(framing: Framing) -> Body {
+        let left = match framing {
+            Framing::Length(n) => n,
+            Framing::Chunked => 0,
+        };
+        Body { framing, left, received: 0, pace: None, stop_after: None, ended: false }
+    }
+}
+
+impl Reply {
+    pub(super) fn json(status: u16, body: &serde_json::Value) -> Reply {
+        Reply { status, content_type: Some(JSON), headers: Vec::new(), body: body.to_string().into_bytes() }
+    }
+
+    pub(super) fn html(status: u16, page: impl Into<String>) -> Reply {
+        Reply { status, content_type: Some(HTML), headers: Vec::new(), body: page.into().into_bytes() }
+    }
+
+    /// The page that nginx makes for a status.
+    pub(super) fn proxy_page(status: u16) -> Reply {
+        let title = format!("{status} {}", reason(status));
+        Reply::html(
+            status,
+            format!(
+                "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
+                 <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+            ),
+        )
+    }
+
+    pub(super) fn with_header(mut self, name: &str, value: impl ToString) -> Reply {
+        self.headers.push((name.to_owned(), value.to_string()));
+        self
+    }
+}
+
+/// Waits in real time.
+#[expect(clippy::disallowed_methods, reason = "a fault of a test server is a wait that a client's time-out can see")]
+pub(super) async fn pause(wait: Duration) {
+    tokio::time::sleep(wait).await;
+}
+
+fn parse_head(bytes: &[u8]) -> Result<Head, HeadError> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.split("\r\n");
+    let mut first = lines.next().unwrap_or_default().split(' ');
+    let (Some(method), Some(target), Some(version), None) = (first.next(), first.next(), first.next(), first.next())
+    else {
+        return Err(HeadError::Malformed("no request line (bytes after the body of the request before?)"));
+    };
+    let minor = match version {
+        "HTTP/1.1" => 1,
+        "HTTP/1.0" => 0,
+        _ => return Err(HeadError::Malformed("not HTTP/1.1")),
+    };
+    let mut headers = Vec::new();
+    for line in lines {
+        let (name, value) = line.split_once(':').ok_or(HeadError::Malformed("a header without a colon"))?;
+        headers.push((name.to_owned(), value.trim().to_owned()));
+        if headers.len() > MAX_HEADERS {
+            return Err(HeadError::Malformed("over 100 headers"));
+        }
+    }
+    Ok(Head { method: method.to_owned(), target: target.to_owned(), headers, minor })
+}
+
+fn head_bytes(reply: &Reply, manner: Manner, close: Last) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {} {}\r\n", reply.status, reason(reply.status));
+    if let Some(content_type) = reply.content_type {
+        head.push_str(&format!("Content-Type: {content_type}\r\n"));
+    }
+    for (name, value) in &reply.headers {
+        head.push_str(&format!("{}: {}\r\n", one_line(name), one_line(value)));
+    }
+    match manner {
+        Manner::BadChunk => head.push_str("Transfer-Encoding: chunked\r\n"),
+        Manner::Huge(size) => {
+            let size = size.max(PAD_HEAD.len() as u64 + PAD_TAIL.len() as u64);
+            head.push_str(&format!("Content-Length: {size}\r\n"));
+        }
+        // Also an empty body has to be cut short.
+        Manner::Truncated => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len().max(2))),
+        Manner::HangAfterThenClose(_) => head.push_str("Content-Length: 64\r\n"),
+        _ => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len())),
+    }
+    head.push_str(if matches!(close, Last::Yes) {
+        "Connection: close\r\n\r\n"
+    } else {
+        "Connection: keep-alive\r\n\r\n"
+    });
+    head.into_bytes()
+}
+
+/// A scripted header must not make a second one.
+fn one_line(text: &str) -> String {
+    text.replace(['\r', '\n'], " ")
+}
+
+fn half(body: &[u8]) -> &[u8] {
+    body.get(..body.len() / 2).unwrap_or_default()
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        202 => "Accepted",
+        206 => "Partial Content",
+        302 => "Found",
+        307 => "Temporary Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Request Entity Too Large",
+        416 => "Range Not Satisfiable",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Temporarily Unavailable",
+        504 => "Gateway Time-out",
+        _ => "Status",
+    }
+}
+
+const JSON: &str = "application/json; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const PAD_HEAD: &[u8] = b"{\"pad\":\"";
+const PAD_TAIL: &[u8] = b"\"}";
+/// nginx allows 32 KiB of headers; no honest request has more than 2.
+const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEADERS: usize = 100;
+/// A chunk-size line with extensions.
+const MAX_LINE: usize = 4096;
+const READ_SIZE: usize = 64 * 1024;
+/// nginx's `keepalive_timeout`.
+const HEAD_IDLE: Duration = Duration::from_secs(75);
+/// nginx's `client_body_timeout`.
+pub(super) const BODY_IDLE: Duration = Duration::from_secs(60);
+/// Long enough for a client to see the early reply, short enough that it is still writing at the end.
+const EARLY_LINGER: Duration = Duration::from_millis(100);

@@ -1,0 +1,142 @@
+//! `callspan fake-pyrus`: the fake for people.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::control::{ScriptFile, overlay};
+use super::faults::Endpoint;
+use super::options::Options;
+use super::routes::Host;
+use super::server::Face;
+use super::world::LogEntry;
+use super::{Fake, FakeError};
+
+/// Serves until SIGINT or SIGTERM, and tells `out` where, with what to log in, and one line for each request.
+///
+/// `listen` has the accounts host, the page for people and the control paths; the API has the next
+/// port and the uploads the one after that, so that a client that assumes one host is found out.
+/// When one of these two is taken, all is on `listen`; so it is too with `"split_hosts": false` in the script.
+///
+/// # Errors
+/// The address is taken, or the script cannot be read.
+pub fn serve(listen: SocketAddr, script: Option<PathBuf>, out: impl Write + Send + 'static) -> Result<(), FakeError> {
+    let script = script.as_deref().map(read_script).transpose()?.unwrap_or_default();
+    let out = Arc::new(Mutex::new(out));
+    let fake = start(listen, &script, &out)?;
+    say(&out, &banner(&fake));
+    wait_for_signal()?;
+    say(&out, "stopped\n");
+    Ok(())
+}
+
+type Out<W> = Arc<Mutex<W>>;
+
+fn start<W: Write + Send + 'static>(
+    listen: SocketAddr,
+    script: &(Options, ScriptFile),
+    out: &Out<W>,
+) -> Result<Fake, FakeError> {
+    let (options, file) = script;
+    let one = [(Face::Both(Host::One), listen)];
+    let fake = match split(listen).filter(|_| options.split_hosts) {
+        Some(places) => match Fake::start_at(options.clone(), &places, Some(observer(out))) {
+            // The first port is the one asked for; only the two others may be given up.
+            Err(FakeError::Listen { address, .. }) if address != listen => {
+                say(out, &format!("{address} is taken: all on {listen}\n"));
+                Fake::start_at(options.clone(), &one, Some(observer(out)))
+            }
+            other => other,
+        },
+        None => Fake::start_at(options.clone(), &one, Some(observer(out))),
+    }?;
+    for step in &file.steps {
+        fake.script(step.endpoint, step.step.clone());
+    }
+    Ok(fake)
+}
+
+/// Three ports in a row; with port 0 three of the system's choice.
+fn split(listen: SocketAddr) -> Option<[(Face, SocketAddr); 3]> {
+    let next = |by: u16| match listen.port() {
+        0 => Some(listen),
+        port => Some(SocketAddr::new(listen.ip(), port.checked_add(by)?)),
+    };
+    Some([(Face::Both(Host::Accounts), listen), (Face::Api(Host::Api), next(1)?), (Face::Api(Host::Files), next(2)?)])
+}
+
+fn read_script(path: &Path) -> Result<(Options, ScriptFile), FakeError> {
+    let bad = |reason: String| FakeError::BadScript { path: path.to_owned(), reason };
+    let text = std::fs::read(path).map_err(|source| FakeError::ReadScript { path: path.to_owned(), source })?;
+    let file: ScriptFile = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+    let options = overlay(&Options::default(), &file.options).map_err(bad)?;
+    Ok((options, file))
+}
+
+fn observer<W: Write + Send + 'static>(out: &Out<W>) -> super::Observer {
+    let out = Arc::clone(out);
+    Box::new(move |entry| say(&out, &line(entry)))
+}
+
+/// A line that cannot be written (a closed pipe) must not stop the fake.
+fn say<W: Write>(out: &Out<W>, text: &str) {
+    let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn banner(fake: &Fake) -> String {
+    let world = fake.shared.world();
+    let user = world.options.users.first().cloned().unwrap_or_default();
+    let account = world.options.accounts.first().cloned().unwrap_or_default();
+    drop(world);
+    let control = fake.control_url();
+    format!(
+        "fake Pyrus for trying out. Put this into the configuration:\n\n\
+         [pyrus]\nenabled = true\nauth_url = \"{}\"\nlogin = \"{}\"\nsecurity_key = \"{}\"\naccount_id = \"{}\"\n\n\
+         API      {}\nfiles    {}\npage     {control}          tasks and their recordings\n\
+         control  {control}__fake/    state, log, violations (GET); script, clock, config, change (POST)\n\n",
+        fake.auth_url(),
+        user.login,
+        user.security_key,
+        account.account_id,
+        fake.api_url(),
+        fake.files_url(),
+    )
+}
+
+/// One readable line; no number, no secret.
+fn line(entry: &LogEntry) -> String {
+    let time = entry.at.get(11..19).unwrap_or_default();
+    let what = match entry.endpoint {
+        Endpoint::Auth => "auth",
+        Endpoint::Upload => "upload",
+        Endpoint::Call => "call",
+        Endpoint::Attach => "attach",
+        Endpoint::Other => "other",
+    };
+    let status = entry.status.map_or_else(|| "---".to_owned(), |s| s.to_string());
+    let mut line = format!("{time}  {what:<7} {status}  {}", entry.outcome);
+    if let Some(code) = &entry.error_code {
+        line.push_str(&format!(" {code}"));
+    }
+    if let Some(step) = &entry.fault {
+        line.push_str(&format!(" (scripted: {})", step.fault.name()));
+    }
+    let line = line.replace(['\r', '\n'], " ");
+    format!("{}\n", line.trim_end())
+}
+
+fn wait_for_signal() -> Result<(), FakeError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(FakeError::Start)?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(FakeError::Start)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(FakeError::Start)?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    })
+}
