@@ -2,10 +2,12 @@
 
 use crate::call::config::Config;
 use crate::call::dialog::{AnsweredBy, Began};
+use crate::call::event::Registration;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
-use crate::call::record::{CallRecord, EndedBy, Outcome, Problem, SCHEMA, Side, Sides, Verdict};
+use crate::call::record::{CallRecord, EndedBy, EventRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict};
 use crate::call::streams::side_record;
+use crate::call::who::Who;
 use crate::time::Timestamp;
 
 /// A conversation. Its legs are places in the engine's table, the first one first.
@@ -27,6 +29,10 @@ pub struct Conversation {
     pub problems: Vec<Problem>,
     /// What must be added to the capture timeline to get the wall clock.
     pub wall_offset_ns: i64,
+    /// Ids of conversations that have to do with this one.
+    pub related: Vec<String>,
+    /// When its remaining legs are ended, once the one by which it came in is over.
+    pub finish_at: Option<Timestamp>,
 }
 
 /// What makes the outside look at a live call again.
@@ -71,6 +77,16 @@ pub enum Handling {
     },
 }
 
+impl Handling {
+    /// Whether the call may be registered. One whose sound is excluded still is: it leaves no voice in Pyrus.
+    pub const fn registration(self) -> Registration {
+        match self {
+            Self::Record | Self::Exclude { .. } => Registration::Allowed,
+            Self::NoRegister { .. } => Registration::Forbidden,
+        }
+    }
+}
+
 /// What a record needs besides its legs.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
@@ -85,7 +101,18 @@ pub struct Context<'a> {
 impl Conversation {
     /// A conversation that begins.
     pub const fn new(id: String, created_at: Timestamp, handling: Handling, wall_offset_ns: i64) -> Self {
-        Self { id, legs: Vec::new(), created_at, handling, told: None, settled: false, problems: Vec::new(), wall_offset_ns }
+        Self {
+            id,
+            legs: Vec::new(),
+            created_at,
+            handling,
+            told: None,
+            settled: false,
+            problems: Vec::new(),
+            wall_offset_ns,
+            related: Vec::new(),
+            finish_at: None,
+        }
     }
 
     /// Something made the call less than whole; each kind is said once.
@@ -95,7 +122,7 @@ impl Conversation {
         }
     }
 
-    /// The record as it stands. `legs` are this conversation's, the anchor first.
+    /// The record as it stands. `legs` are this conversation's, oldest first.
     pub fn record(&self, legs: &[&Leg], context: Context<'_>) -> CallRecord {
         let mut record = CallRecord {
             schema: SCHEMA,
@@ -104,14 +131,13 @@ impl Conversation {
             source: context.source.to_owned(),
             ..CallRecord::default()
         };
-        let Some(anchor) = legs.first() else { return record };
-        anchor.parties.fill(&mut record, context.plan);
+        let Some(who) = Who::of(legs, context.plan) else { return record };
+        let anchor = who.anchor;
         let dialog = &anchor.dialog;
         record.invited_at = legs.iter().filter_map(|l| l.dialog.invited_at).min();
         record.ringing_at = legs.iter().filter_map(|l| l.dialog.ringing_at).min();
         record.answered_at = dialog.answered.filter(|(_, how)| *how != AnsweredBy::UnderWay).map(|(at, _)| at);
-        record.operator_answered_at = record.answered_at;
-        record.outcome = anchor.outcome();
+        who.fill(&mut record, context.plan, legs.len() == 1);
         record.sip_status = dialog.status;
         record.reason_header = legs.iter().find_map(|l| l.dialog.reason.clone());
         record.sides = Sides {
@@ -119,13 +145,13 @@ impl Conversation {
             callee: side_record(&anchor.streams, Side::Callee),
         };
         record.legs = legs.iter().map(|l| l.record()).collect();
-        record.events = legs.iter().flat_map(|l| l.dialog.events.iter().cloned()).collect();
-        record.events.sort_by_key(|e| e.at);
+        record.events = events(legs, &who);
+        record.related.clone_from(&self.related);
         if let Some((at, by)) = dialog.ended() {
             record.ended_at = Some(at);
             record.ended_by = Some(by);
             record.duration_s = record.answered_at.map(|answered| seconds(answered, at));
-            self.note_outcome(&mut record, legs);
+            self.note_outcome(&mut record, legs, anchor);
         }
         record.problems.clone_from(&self.problems);
         self.move_to_wall_clock(&mut record);
@@ -133,17 +159,17 @@ impl Conversation {
     }
 
     /// The part of the verdict that signalling decides; the rest is known only when the sound was decoded.
-    fn note_outcome(&self, record: &mut CallRecord, legs: &[&Leg]) {
-        note_losses(record, legs);
-        let answer = legs.first().and_then(|l| l.dialog.answered).map(|(_, how)| how);
-        let began = legs.first().map(|l| l.dialog.began);
+    fn note_outcome(&self, record: &mut CallRecord, legs: &[&Leg], anchor: &Leg) {
+        note_losses(record, anchor);
+        let answer = anchor.dialog.answered.map(|(_, how)| how);
+        let began = anchor.dialog.began;
         let heard = legs.iter().any(|l| l.has_media());
         match (self.handling, answer) {
             (Handling::Exclude { rule }, _) => {
                 record.verdict = Some(Verdict::Excluded);
                 record.verdict_reason = Some(format!("Rule {rule} of the configuration forbids to record this call."));
             }
-            (_, None) if began == Some(Began::UnderWay) && !heard => {
+            (_, None) if began == Began::UnderWay && !heard => {
                 record.verdict = Some(Verdict::NoMedia);
                 record.verdict_reason = Some(String::from(
                     "The call began before the capture; only its end was seen, and no media of it.",
@@ -201,12 +227,34 @@ impl Conversation {
     }
 }
 
-fn note_losses(record: &mut CallRecord, legs: &[&Leg]) {
+/// What happened on all legs, in order. What a PBX passes on from one leg to another is one event.
+fn events(legs: &[&Leg], who: &Who<'_>) -> Vec<EventRecord> {
+    let mut all: Vec<EventRecord> = Vec::new();
+    for leg in legs {
+        all.extend(leg.dialog.events.iter().cloned().map(|mut event| {
+            if !who.is_same_way(leg) {
+                event.side = event.side.map(Side::other);
+            }
+            event
+        }));
+    }
+    all.sort_by_key(|e| e.at);
+    let mut out: Vec<EventRecord> = Vec::new();
+    for event in all {
+        let passed_on = |e: &EventRecord| e.kind == event.kind && event.at.since(e.at) <= PASSED_ON && e.side == event.side;
+        if !out.iter().rev().take(8).any(passed_on) {
+            out.push(event);
+        }
+    }
+    out
+}
+
+fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if lost > 0 {
         record.problems.push(Problem { kind: String::from("lost_before_us"), packets: Some(lost), ms: None });
     }
-    let cut: u64 = legs.iter().flat_map(|l| &l.streams).map(|s| s.cut).sum();
+    let cut: u64 = anchor.streams.iter().map(|s| s.cut).sum();
     if cut > 0 {
         record.problems.push(Problem { kind: String::from("cut_by_snaplen"), packets: Some(cut), ms: None });
     }
@@ -232,3 +280,6 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     // Whole microseconds, as the two times themselves.
     (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
+
+/// A PBX passes a hold on from one leg to the other within this time.
+const PASSED_ON: std::time::Duration = std::time::Duration::from_secs(2);

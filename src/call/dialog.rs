@@ -459,6 +459,12 @@ impl Dialog {
         self.held_by = held_by;
     }
 
+    /// A REFER was seen in it.
+    pub fn note_transfer(&mut self, at: Timestamp, message: &Message<'_>) {
+        let side = self.requester(message);
+        self.note_event(at, "transfer", Some(side));
+    }
+
     /// Something for the record.
     pub fn note_event(&mut self, at: Timestamp, kind: &str, side: Option<Side>) {
         if self.events.len() < MAX_EVENTS {

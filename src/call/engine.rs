@@ -1,5 +1,6 @@
 //! The engine: takes what the mirror shows, gives legs to the sink and calls to the outside.
 
+mod joining;
 mod lifecycle;
 mod media;
 mod signalling;
@@ -13,6 +14,7 @@ use crate::call::config::Config;
 use crate::call::conversation::{Context, Conversation};
 use crate::call::early::EarlyMedia;
 use crate::call::event::{CallEvent, LegSink};
+use crate::call::join::{JoinIndex, Referral};
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
 use crate::call::record::{CallRecord, Side};
@@ -74,7 +76,6 @@ pub struct Counters {
 }
 
 /// The engine. See the room's header for its invariants.
-#[derive(Debug)]
 pub struct Engine {
     config: Config,
     plan: NumberPlan,
@@ -86,6 +87,8 @@ pub struct Engine {
     next_leg: u64,
     legs: Slab<Leg>,
     conversations: Slab<Conversation>,
+    join_index: JoinIndex,
+    referrals: VecDeque<Referral>,
     by_call_id: HashMap<String, Vec<usize>, foldhash::fast::RandomState>,
     claims: Claims,
     flows: HashMap<(Endpoint, Endpoint), Route, foldhash::fast::RandomState>,
@@ -108,8 +111,12 @@ struct Route {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
+    /// Something is due for a leg.
     Leg(usize),
+    /// A conversation's legs have had their time to come together.
     Settle(usize),
+    /// The legs that outlive the one by which the call came in have had their time to end.
+    Finish(usize),
 }
 
 /// Dialogs that are over: what still comes of them opens no new call.
@@ -138,6 +145,8 @@ impl Engine {
             next_leg: 0,
             legs: Slab::new(),
             conversations: Slab::new(),
+            join_index: JoinIndex::default(),
+            referrals: VecDeque::new(),
             by_call_id: HashMap::default(),
             claims: Claims::default(),
             flows: HashMap::default(),
@@ -179,27 +188,28 @@ impl Engine {
         }
         // Taken out while its messages are handled: they need the engine.
         let mut framer = self.framers.remove(&key).unwrap_or_default();
+        let mut messages: Vec<Vec<u8>> = Vec::new();
+        let mut take = |message: &[u8]| messages.push(message.to_vec());
         match chunk.event {
-            StreamEvent::Data(data) => {
-                let mut messages: Vec<Vec<u8>> = Vec::new();
-                framer.push(data, &mut |message| messages.push(message.to_vec()));
-                let transport = framer.transport();
-                for message in &messages {
-                    let datagram = Datagram {
-                        at: chunk.at,
-                        src: chunk.src,
-                        dst: chunk.dst,
-                        payload: message,
-                        wire_len: u32::try_from(message.len()).unwrap_or(u32::MAX),
-                        interface: chunk.interface,
-                    };
-                    self.handle_sip(&datagram, transport, sink);
-                }
-            }
-            StreamEvent::Gap => framer.gap(),
-            StreamEvent::End => return,
+            StreamEvent::Data(data) => framer.push(data, &mut take),
+            StreamEvent::Gap => framer.gap(&mut take),
+            StreamEvent::End => framer.end(&mut take),
         }
-        self.framers.insert(key, framer);
+        let transport = framer.transport();
+        for message in &messages {
+            let datagram = Datagram {
+                at: chunk.at,
+                src: chunk.src,
+                dst: chunk.dst,
+                payload: message,
+                wire_len: u32::try_from(message.len()).unwrap_or(u32::MAX),
+                interface: chunk.interface,
+            };
+            self.handle_sip(&datagram, transport, sink);
+        }
+        if chunk.event != StreamEvent::End {
+            self.framers.insert(key, framer);
+        }
     }
 
     /// Lets time pass: fires every timer that is due by `now`, each at its own time.
@@ -213,6 +223,7 @@ impl Engine {
             match timer {
                 Timer::Leg(slot) => self.handle_leg_timer(slot, sink),
                 Timer::Settle(conversation) => self.handle_settled(conversation),
+                Timer::Finish(conversation) => self.handle_finish(conversation, sink),
             }
         }
         self.now = self.now.max(now);

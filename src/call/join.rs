@@ -77,7 +77,7 @@ impl Shape {
     /// How a new leg fits an older one: the older leg's receiver sends the new one (or one PBX sends both, as it
     /// does when it calls both ends by itself).
     pub fn fit(&self, older: &Self) -> Fit {
-        if self.at.since(older.at) > TOGETHER {
+        if self.at.since(older.at) > TOGETHER || older.at.since(self.at) > TOGETHER {
             return Fit::None;
         }
         let through = self.hop.0.same_host(older.hop.1) && !self.hop.1.same_host(older.hop.0);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::call::config::Config;
 use crate::call::dialog::{AnsweredBy, Began, Dialog, Phase};
 use crate::call::event::LegId;
+use crate::call::join::{Shape, Traces};
 use crate::call::party::Parties;
 use crate::call::record::{EndedBy, LegRecord, Outcome};
 use crate::call::streams::Stream;
@@ -24,6 +25,8 @@ pub struct Leg {
     pub dialog: Dialog,
     /// Who speaks, by its own messages.
     pub parties: Parties,
+    /// What its first message tells about the call that it belongs to.
+    pub traces: Traces,
     /// Its streams.
     pub streams: Vec<Stream>,
     /// Flows that are routed here.
@@ -50,6 +53,35 @@ pub struct Leg {
     pub check_at: Timestamp,
 }
 
+/// What is known of a leg before it has a place and a conversation.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Its signalling so far.
+    pub dialog: Dialog,
+    /// Who speaks.
+    pub parties: Parties,
+    /// What it may be joined by.
+    pub traces: Traces,
+    /// First message.
+    pub at: Timestamp,
+}
+
+impl Draft {
+    /// What the guess by numbers and times goes by.
+    pub fn shape(&self) -> Shape {
+        shape(&self.dialog, &self.parties, self.at)
+    }
+}
+
+fn shape(dialog: &Dialog, parties: &Parties, at: Timestamp) -> Shape {
+    Shape {
+        hop: (dialog.caller_addr, dialog.callee_addr),
+        at,
+        from: parties.from.clone(),
+        to: parties.to.clone(),
+    }
+}
+
 /// How far the sink was told of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpoolStage {
@@ -74,13 +106,15 @@ pub enum Due {
 
 impl Leg {
     /// A leg that begins with a message.
-    pub fn new(id: LegId, name: String, conversation: usize, dialog: Dialog, parties: Parties, at: Timestamp) -> Self {
+    pub fn new(id: LegId, name: String, conversation: usize, draft: Draft) -> Self {
+        let Draft { dialog, parties, traces, at } = draft;
         Self {
             id,
             name,
             conversation,
             dialog,
             parties,
+            traces,
             streams: Vec::new(),
             flows: Vec::new(),
             claimed: Vec::new(),
@@ -94,6 +128,11 @@ impl Leg {
             closed: false,
             check_at: at,
         }
+    }
+
+    /// What the guess by numbers and times goes by.
+    pub fn shape(&self) -> Shape {
+        shape(&self.dialog, &self.parties, self.created_at)
     }
 
     /// Whether messages between these two hosts are of this hop. Ports may differ (TCP, asymmetric UDP) unless

@@ -1,5 +1,6 @@
 //! The roles of a conversation's legs: which one is the anchor, who is outside, whose extension took the call.
 
+use crate::call::event::LegId;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
 use crate::call::record::{CallRecord, Direction, Outcome};
@@ -73,6 +74,18 @@ impl<'a> Who<'a> {
         if record.outcome == Outcome::Answered && by_pbx_only && !self.click_to_call {
             record.outcome = Outcome::Abandoned;
         }
+    }
+
+    /// Whether the caller of this leg is the caller of the conversation. A PBX that calls both ends rings the caller
+    /// first: there, left and right are the other way round.
+    pub fn is_same_way(&self, leg: &Leg) -> bool {
+        !(self.click_to_call && leg.id == self.first.id)
+    }
+
+    /// In which order legs are rendered: the anchor, the leg by which the call came in, the operator's, the others.
+    pub fn rank(&self, leg: LegId) -> usize {
+        let order = [Some(self.anchor.id), Some(self.first.id), self.operator.map(|l| l.id)];
+        order.iter().position(|id| *id == Some(leg)).unwrap_or(order.len())
     }
 
     fn fill_joined(&self, record: &mut CallRecord, plan: &NumberPlan) {

@@ -14,6 +14,7 @@ pub mod check_config;
 pub mod demo;
 pub mod fake_pyrus;
 pub mod out;
+pub mod pipeline;
 pub mod replay;
 pub mod run;
 pub mod table;

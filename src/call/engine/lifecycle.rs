@@ -3,11 +3,13 @@
 use crate::call::conversation::{Handling, Told};
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnsweredBy, Began};
+use crate::call::engine::signalling::SETTLE;
 use crate::call::engine::{Engine, Timer};
-use crate::call::event::{CallEvent, EndedCall, EndedLeg, LegSink};
+use crate::call::event::{CallEvent, EndedCall, EndedLeg, LegSink, LiveCall};
 use crate::call::leg::{Due, Leg, SpoolStage};
 use crate::call::record::{EndedBy, Side};
 use crate::call::streams::side_record;
+use crate::call::who::Who;
 
 impl Engine {
     pub(super) fn handle_leg_timer(&mut self, slot: usize, sink: &mut dyn LegSink) {
@@ -54,7 +56,8 @@ impl Engine {
         let Some(call) = self.conversations.get_mut(conversation) else { return };
         if record.ended_at.is_none() && call.told.as_ref() != Some(&told) {
             call.told = Some(told);
-            self.events.push_back(CallEvent::Changed(Box::new(record)));
+            let registration = call.handling.registration();
+            self.events.push_back(CallEvent::Changed(Box::new(LiveCall { record, registration })));
         }
     }
 
@@ -115,6 +118,8 @@ impl Engine {
             }
         }
         let (conversation, call_id) = (leg.conversation, leg.dialog.call_id.clone());
+        let (traces, shape) = (leg.traces.clone(), leg.shape());
+        self.join_index.remove(slot, &traces, &shape);
         if let Some(slots) = self.by_call_id.get_mut(&call_id) {
             slots.retain(|s| *s != slot);
             if slots.is_empty() {
@@ -149,17 +154,65 @@ impl Engine {
             call.legs.iter().all(|slot| self.legs.get(*slot).is_none_or(|l| l.closed))
         });
         if !over {
+            self.await_partners(conversation);
             return;
         }
         let Some(record) = self.record_of(conversation) else { return };
         let Some(call) = self.conversations.try_remove(conversation) else { return };
-        self.timers.remove(&(call.created_at + super::signalling::SETTLE, Timer::Settle(conversation)));
+        self.timers.remove(&(call.created_at + SETTLE, Timer::Settle(conversation)));
+        if let Some(at) = call.finish_at {
+            self.timers.remove(&(at, Timer::Finish(conversation)));
+        }
+        self.referrals.retain(|r| r.conversation != conversation);
         let legs: Vec<Leg> = call.legs.iter().filter_map(|slot| self.legs.try_remove(*slot)).collect();
+        let refs: Vec<&Leg> = legs.iter().collect();
+        let who = Who::of(&refs, &self.plan);
         let excluded = matches!(call.handling, Handling::Exclude { .. });
         let heard = legs.iter().enumerate().filter(|(_, leg)| leg.has_media() && !excluded);
-        let legs = heard.map(|(index, leg)| EndedLeg { leg: leg.id, name: leg.name.clone(), index, same_sides: true });
+        let mut legs: Vec<EndedLeg> = heard
+            .map(|(index, leg)| EndedLeg {
+                leg: leg.id,
+                name: leg.name.clone(),
+                index,
+                same_sides: who.as_ref().is_none_or(|w| w.is_same_way(leg)),
+            })
+            .collect();
+        let rank = |leg: &EndedLeg| who.as_ref().map_or(0, |w| w.rank(leg.leg));
+        legs.sort_by_key(rank);
         self.counters.calls += 1;
-        let ended = EndedCall { record, legs: legs.collect() };
+        let ended = EndedCall { record, legs, registration: call.handling.registration() };
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
+
+    /// The leg by which the call came in is over, others are not (a transfer moved them elsewhere): they get a while.
+    fn await_partners(&mut self, conversation: usize) {
+        let Some(call) = self.conversations.get(conversation) else { return };
+        let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
+        let over = Who::of(&legs, &self.plan).is_some_and(|who| who.first.closed && who.anchor.closed);
+        if over && call.finish_at.is_none() {
+            let at = self.now + PARTNER_PATIENCE;
+            self.timers.insert((at, Timer::Finish(conversation)));
+            self.conversations[conversation].finish_at = Some(at);
+        }
+    }
+
+    /// What is still open of a call that is over belongs to another one now; its sound is in that one's anchor.
+    pub(super) fn handle_finish(&mut self, conversation: usize, sink: &mut dyn LegSink) {
+        let Some(call) = self.conversations.get_mut(conversation) else { return };
+        call.finish_at = None;
+        let slots = call.legs.clone();
+        let legs: Vec<&Leg> = slots.iter().filter_map(|slot| self.legs.get(*slot)).collect();
+        if !Who::of(&legs, &self.plan).is_some_and(|who| who.first.closed && who.anchor.closed) {
+            return;
+        }
+        for slot in slots {
+            if let Some(leg) = self.legs.get_mut(slot).filter(|l| !l.closed) {
+                leg.dialog.handle_end(self.now, EndedBy::Replaced);
+                self.close_leg(slot, sink);
+            }
+        }
+    }
 }
+
+/// The legs of one call end within one round trip of each other; this allows for retransmissions.
+const PARTNER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);

@@ -9,17 +9,19 @@ use crate::call::dialog::Dialog;
 use crate::call::engine::{Engine, Timer};
 use crate::call::event::{Keep, LegId, LegSink};
 use crate::call::id::{conversation_id, leg_name};
-use crate::call::leg::{Leg, SpoolStage};
+use crate::call::engine::joining::Found;
+use crate::call::join::Traces;
+use crate::call::leg::{Draft, Leg, SpoolStage};
 use crate::call::party::Parties;
 use crate::call::record::Side;
 use crate::decode::Datagram;
 use crate::net::Transport;
 use crate::sip::{Framing, Message, Method};
-use crate::time::Timestamp;
 
 impl Engine {
     pub(super) fn handle_sip(&mut self, datagram: &Datagram<'_>, transport: Transport, sink: &mut dyn LegSink) {
-        let framing = if transport == Transport::Udp { Framing::Datagram } else { Framing::Stream };
+        // A WebSocket message is framed by itself, as a datagram is (RFC 7118 section 5.2).
+        let framing = if transport == Transport::Tcp { Framing::Stream } else { Framing::Datagram };
         let Ok(message) = Message::parse(datagram.payload, framing) else {
             self.counters.sip_rejected += 1;
             return;
@@ -53,6 +55,9 @@ impl Engine {
         leg.dialog.handle_message(datagram.at, message);
         if better {
             leg.parties = Parties::read(message, Side::Caller, &self.config, &self.plan);
+        }
+        if message.method() == Some(&Method::Refer) {
+            self.handle_refer(slot, message, datagram);
         }
         self.carry_out(slot, sink);
     }
@@ -90,19 +95,26 @@ impl Engine {
             self.counters.legs_refused += 1;
             return None;
         }
-        let at = datagram.at;
-        let addrs = (datagram.src, datagram.dst);
-        let dialog = Dialog::new(message, addrs, transport, at);
-        let parties = Parties::read(message, Side::Caller, &self.config, &self.plan);
-        let conversation = self.conversation_for(&dialog, &parties, at);
+        let draft = Draft {
+            dialog: Dialog::new(message, (datagram.src, datagram.dst), transport, datagram.at),
+            parties: Parties::read(message, Side::Caller, &self.config, &self.plan),
+            traces: Traces::read(message, &self.config),
+            at: datagram.at,
+        };
+        let conversation = self.conversation_for(&draft);
+        let slot = self.add_leg(conversation, draft, sink);
+        Some(slot)
+    }
+
+    fn add_leg(&mut self, conversation: usize, draft: Draft, sink: &mut dyn LegSink) -> usize {
         let id = LegId(self.next_leg);
         self.next_leg += 1;
         self.counters.legs += 1;
+        let at = draft.at;
+        let (traces, shape, call_id) = (draft.traces.clone(), draft.shape(), draft.dialog.call_id.clone());
         let call = &self.conversations[conversation];
-        let hop = (dialog.caller_addr, dialog.callee_addr);
-        let name = leg_name(&call.id, &dialog.call_id, hop, at);
-        let call_id = dialog.call_id.clone();
-        let mut leg = Leg::new(id, name, conversation, dialog, parties, at);
+        let name = leg_name(&call.id, &call_id, shape.hop, at);
+        let mut leg = Leg::new(id, name, conversation, draft);
         if matches!(call.handling, Handling::Exclude { .. }) {
             leg.spool = SpoolStage::Excluded;
         } else {
@@ -117,30 +129,34 @@ impl Engine {
             sink.decide(id, at, &begin);
         }
         let slot = self.legs.insert(leg);
+        self.join_index.add(slot, &traces, &shape);
         self.conversations[conversation].legs.push(slot);
         self.by_call_id.entry(call_id).or_default().push(slot);
         self.timers.insert((at, Timer::Leg(slot)));
-        Some(slot)
+        slot
     }
 
-    /// The conversation of a new leg: that of another hop of the same dialog, else a new one.
-    fn conversation_for(&mut self, dialog: &Dialog, parties: &Parties, at: Timestamp) -> usize {
-        let slots = self.by_call_id.get(&dialog.call_id).map_or(&[][..], Vec::as_slice);
-        let same = slots.iter().filter_map(|slot| self.legs.get(*slot)).find(|l| l.dialog.caller_tag == dialog.caller_tag);
-        if let Some(leg) = same {
-            return leg.conversation;
+    /// The conversation of a new leg: one that it belongs to, else a new one.
+    fn conversation_for(&mut self, draft: &Draft) -> usize {
+        let found = self.find_conversation(draft);
+        if let Found::Same(conversation) = found {
+            return conversation;
         }
-        let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), at);
-        let handling = self.rules.handling(parties, &self.plan);
-        let conversation = Conversation::new(id, at, handling, self.wall_offset_ns);
-        let slot = self.conversations.insert(conversation);
-        self.timers.insert((at + SETTLE, Timer::Settle(slot)));
-        slot
+        let dialog = &draft.dialog;
+        let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);
+        let handling = self.rules.handling(&draft.parties, &self.plan);
+        let conversation = self.conversations.insert(Conversation::new(id, draft.at, handling, self.wall_offset_ns));
+        self.timers.insert((draft.at + SETTLE, Timer::Settle(conversation)));
+        if let Found::Related(other) = found {
+            self.relate(conversation, other);
+        }
+        conversation
     }
 
     /// Brings tables, spool and timers to what a leg's dialog says now.
     pub(super) fn carry_out(&mut self, slot: usize, sink: &mut dyn LegSink) {
         self.claim_addresses(slot, sink);
+        self.rejoin(slot, sink);
         if self.legs.get(slot).is_some_and(|l| l.dialog.answered.is_some()) {
             self.note_start(slot, sink);
             self.supersede_others(slot);
