@@ -7,7 +7,7 @@ pub struct Counters {
     pub frames: u64,
     /// Of these, cut by the capture's snap length.
     pub cut_frames: u64,
-    /// Frames of Ethernet or cooked kind by how many VLAN tags they had: none, one, two, three and more.
+    /// Ethernet and cooked frames, tunnelled ones too, by how many VLAN tags they had: none, one, two, three and more.
     pub vlan_depth: [u64; 4],
     /// IPv4 packets, tunnelled ones and their tunnels each counted.
     pub ipv4: u64,

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use super::bytes::{be16, be32};
 use super::counters::Counters;
 use super::duplicates::{Candidate, Duplicates, Seen};
 use super::fragments::{self, Family, Fragment, Fragments, Whole};
+use super::link::Cooked;
+use super::tunnels::{self, Inner, Kind};
 use super::{Datagram, Decoded};
 use crate::capture::{Frame, LinkType};
 use crate::net::Endpoint;
@@ -37,7 +38,7 @@ impl Default for Limits {
 /// Turns frames into datagrams and byte streams.
 #[derive(Debug)]
 pub struct Decoder {
-    counters: Counters,
+    pub(super) counters: Counters,
     fragments: Fragments,
     duplicates: Duplicates,
     next_expiry: Timestamp,
@@ -52,6 +53,13 @@ pub(super) struct Context {
     pub(super) missing: usize,
     /// How many tunnels we are in.
     pub(super) depth: u8,
+}
+
+impl Context {
+    /// The context of what this payload carries: what is missing at the end of the payload is missing there.
+    fn inside(self, payload: &IpPayload<'_>) -> Self {
+        Self { missing: payload.wire_len.saturating_sub(payload.bytes.len()), ..self }
+    }
 }
 
 /// The payload of an IP packet.
@@ -125,56 +133,6 @@ impl Decoder {
     /// What was counted so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
-    }
-
-    fn ethernet(&mut self, context: Context, data: &[u8], sink: &mut Sink<'_>) {
-        match be16(data, 12) {
-            Some(ethertype) => self.ethertype(context, ethertype, &data[14..], sink),
-            None => self.counters.dropped.short += 1,
-        }
-    }
-
-    fn cooked(&mut self, context: Context, data: &[u8], version: Cooked, sink: &mut Sink<'_>) {
-        let (protocol, header) = match version {
-            Cooked::V1 => (be16(data, 14), 16),
-            Cooked::V2 => (be16(data, 0), 20),
-        };
-        match (protocol, data.get(header..)) {
-            (Some(protocol), Some(rest)) => self.ethertype(context, protocol, rest, sink),
-            _ => self.counters.dropped.short += 1,
-        }
-    }
-
-    /// An address family in either byte order; the values of IPv6 differ between systems, the version of IP does not.
-    fn loopback(&mut self, context: Context, data: &[u8], sink: &mut Sink<'_>) {
-        match (be32(data, 0), data.get(4..)) {
-            (Some(family), Some(rest)) if family.min(family.swap_bytes()) <= MAX_ADDRESS_FAMILY => {
-                self.ip(context, rest, sink);
-            }
-            (Some(_), _) => self.counters.dropped.unknown_ethertype += 1,
-            _ => self.counters.dropped.short += 1,
-        }
-    }
-
-    /// What follows a link header: VLAN tags (IEEE 802.1Q), then IP.
-    pub(super) fn ethertype(&mut self, context: Context, mut kind: u16, mut data: &[u8], sink: &mut Sink<'_>) {
-        let mut tags = 0;
-        while matches!(kind, VLAN | VLAN_SERVICE | VLAN_OLD_QINQ) {
-            let (Some(next), Some(rest)) = (be16(data, 2), data.get(4..)) else {
-                self.counters.dropped.short += 1;
-                return;
-            };
-            (kind, data, tags) = (next, rest, tags + 1);
-            if tags > MAX_VLAN_TAGS {
-                self.counters.dropped.too_deep += 1;
-                return;
-            }
-        }
-        self.counters.vlan_depth[tags.min(3)] += 1;
-        match kind {
-            IPV4 | IPV6 => self.ip(context, data, sink),
-            _ => self.counters.dropped.unknown_ethertype += 1,
-        }
     }
 
     pub(super) fn ip(&mut self, context: Context, data: &[u8], sink: &mut Sink<'_>) {
@@ -336,6 +294,16 @@ impl Decoder {
         match payload.protocol {
             17 => self.udp(context, payload, sink),
             6 => self.counters.tcp += 1,
+            4 | 41 => self.enter(context.inside(payload), (Kind::IpInIp, Inner::Ip(payload.bytes)), sink),
+            47 => match tunnels::gre(payload.bytes) {
+                Some(found) => self.enter(context.inside(payload), found, sink),
+                None => self.counters.dropped.unknown_tunnel += 1,
+            },
+            // RFC 4023: a label stack directly in IP.
+            137 => match tunnels::mpls(payload.bytes) {
+                Some(found) => self.enter(context.inside(payload), found, sink),
+                None => self.counters.dropped.unknown_tunnel += 1,
+            },
             50 => self.counters.dropped.esp += 1,
             _ => self.counters.dropped.other_protocol += 1,
         }
@@ -358,6 +326,10 @@ impl Decoder {
             }
         };
         let body = &rest[..wire_len.min(rest.len())];
+        if let Some(found) = tunnels::over_udp(port(2), body) {
+            let context = Context { missing: wire_len - body.len(), ..context };
+            return self.enter(context, found, sink);
+        }
         self.counters.udp += 1;
         if !looks_like_rtp(body)
             && self.is_copy(context, payload.packet, Some((17, payload.packet.len().wrapping_sub(payload.bytes.len()))))
@@ -383,28 +355,13 @@ impl Decoder {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Cooked {
-    V1,
-    V2,
-}
-
 /// RTP version 2 that is no RTCP (RFC 5761 section 4): its copies are found by sequence number, in the engine.
 fn looks_like_rtp(payload: &[u8]) -> bool {
     matches!(payload, [first, second, ..] if first >> 6 == 2 && !(192..=223).contains(second)) && payload.len() >= 12
 }
 
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
-const VLAN: u16 = 0x8100;
-const VLAN_SERVICE: u16 = 0x88a8;
-const VLAN_OLD_QINQ: u16 = 0x9100;
-/// Two tags are usual, four are seen in carrier mirrors.
-const MAX_VLAN_TAGS: usize = 8;
 /// RFC 8200 section 4.1 knows six kinds, one of which may come twice.
 const MAX_EXTENSIONS: usize = 8;
-/// The highest address family of any system is below this.
-const MAX_ADDRESS_FAMILY: u32 = 0xff;
 /// How often what is too old is looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 

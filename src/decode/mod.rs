@@ -11,8 +11,10 @@ pub mod counters;
 mod decoder;
 mod duplicates;
 mod fragments;
+mod link;
 #[cfg(test)]
 mod testing;
+mod tunnels;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "builders of tests")]
 #[path = "../../tests/common/wire.rs"]
