@@ -8,6 +8,7 @@ use super::counters::Counters;
 use super::duplicates::{Candidate, Duplicates, Seen};
 use super::fragments::{self, Family, Fragment, Fragments, Whole};
 use super::link::Cooked;
+use super::tcp::{self, Flow, Segment, Tcp};
 use super::tunnels::{self, Inner, Kind};
 use super::{Datagram, Decoded};
 use crate::capture::{Frame, LinkType};
@@ -27,11 +28,21 @@ pub struct Limits {
     /// How long a datagram waits: fragments leave their sender together, and an IP id comes again after
     /// 65,536 datagrams, so the 60 s of RFC 8200 would join what does not belong together.
     pub fragment_age: Duration,
+    /// Directions of TCP connections that are known at one time, SIP or not: 150 bytes each.
+    pub tcp_streams: usize,
+    /// Bytes of TCP that wait for others or for a verdict.
+    pub tcp_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { fragment_bytes: 16 << 20, fragment_datagrams: 4096, fragment_age: Duration::from_secs(5) }
+        Self {
+            fragment_bytes: 16 << 20,
+            fragment_datagrams: 4096,
+            fragment_age: Duration::from_secs(5),
+            tcp_streams: 1 << 16,
+            tcp_bytes: 32 << 20,
+        }
     }
 }
 
@@ -41,6 +52,7 @@ pub struct Decoder {
     pub(super) counters: Counters,
     fragments: Fragments,
     duplicates: Duplicates,
+    tcp: Tcp,
     next_expiry: Timestamp,
 }
 
@@ -99,6 +111,7 @@ impl Decoder {
             counters: Counters::default(),
             fragments: Fragments::new(bounds),
             duplicates: Duplicates::new(),
+            tcp: Tcp::new(tcp::Bounds { streams: limits.tcp_streams.max(2), bytes: limits.tcp_bytes }),
             next_expiry: Timestamp::EPOCH,
         }
     }
@@ -125,8 +138,9 @@ impl Decoder {
     }
 
     /// Forgets what waited too long. Frames do it by themselves; on a silent wire a tick has to.
-    pub fn handle_timeout(&mut self, now: Timestamp, _sink: &mut Sink<'_>) {
+    pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut Sink<'_>) {
         self.next_expiry = now + EXPIRY_INTERVAL;
+        self.tcp.expire(now, &mut self.counters, sink);
         self.fragments.expire(now, &mut self.counters);
     }
 
@@ -293,7 +307,7 @@ impl Decoder {
     fn transport(&mut self, context: Context, payload: &IpPayload<'_>, sink: &mut Sink<'_>) {
         match payload.protocol {
             17 => self.udp(context, payload, sink),
-            6 => self.counters.tcp += 1,
+            6 => self.tcp(context, payload, sink),
             4 | 41 => self.enter(context.inside(payload), (Kind::IpInIp, Inner::Ip(payload.bytes)), sink),
             47 => match tunnels::gre(payload.bytes) {
                 Some(found) => self.enter(context.inside(payload), found, sink),
@@ -332,7 +346,11 @@ impl Decoder {
         }
         self.counters.udp += 1;
         if !looks_like_rtp(body)
-            && self.is_copy(context, payload.packet, Some((17, payload.packet.len().wrapping_sub(payload.bytes.len()))))
+            && self.is_copy(
+                context,
+                payload.packet,
+                Some((17, payload.packet.len().saturating_sub(payload.bytes.len()))),
+            )
         {
             return;
         }
@@ -344,6 +362,43 @@ impl Decoder {
             wire_len: wire_len as u32,
             interface: context.interface,
         }));
+    }
+
+    /// RFC 9293 section 3.1.
+    fn tcp(&mut self, context: Context, payload: &IpPayload<'_>, sink: &mut Sink<'_>) {
+        self.counters.tcp += 1;
+        let Some(header) = payload.bytes.first_chunk::<20>() else {
+            self.counters.dropped.short += 1;
+            return;
+        };
+        let header_len = usize::from(header[12] >> 4) * 4;
+        if header_len < 20 || header_len > payload.wire_len {
+            self.counters.dropped.bad_tcp_header += 1;
+            return;
+        }
+        let Some(bytes) = payload.bytes.get(header_len..) else {
+            self.counters.dropped.short += 1;
+            return;
+        };
+        let [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, _, flags, ..] = *header;
+        let segment = Segment {
+            at: context.at,
+            interface: context.interface,
+            flow: Flow {
+                src: payload.src.with_port(u16::from_be_bytes([p0, p1])),
+                dst: payload.dst.with_port(u16::from_be_bytes([p2, p3])),
+            },
+            seq: u32::from_be_bytes([s0, s1, s2, s3]),
+            ack: (flags & tcp::ACK != 0).then_some(u32::from_be_bytes([a0, a1, a2, a3])),
+            flags,
+            payload: bytes,
+            missing: payload.wire_len - header_len - bytes.len(),
+        };
+        let offset = payload.packet.len().saturating_sub(payload.bytes.len());
+        if self.tcp.is_of_interest(&segment) && self.is_copy(context, payload.packet, Some((6, offset))) {
+            return;
+        }
+        self.tcp.handle(&segment, &mut self.counters, sink);
     }
 
     /// Whether this packet is a copy of one that came a moment ago. A packet without bytes (reassembled) never is.
@@ -362,8 +417,8 @@ fn looks_like_rtp(payload: &[u8]) -> bool {
 
 /// RFC 8200 section 4.1 knows six kinds, one of which may come twice.
 const MAX_EXTENSIONS: usize = 8;
-/// How often what is too old is looked for.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How often what is too old is looked for: as often as a silent wire ticks.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests;
