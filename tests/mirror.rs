@@ -177,13 +177,16 @@ fn is_not_rtp_copy() -> impl FnMut(&Vec<u8>) -> bool {
     }
 }
 
+/// A name, how much later the copy comes (ns), and what the mirror changed in it.
+type Way = (&'static str, i64, fn(&[u8]) -> Vec<u8>);
+
 #[test]
 fn copies_fall_but_for_rtp_whatever_the_mirror_changed_in_them() {
     let clean = clean_call();
     let (expected, _) = hear(&clean);
     let is_rtp = |payload: &[u8]| payload[0] == 0x80 && payload[1] == 8;
     let rtp = expected.datagrams.iter().filter(|d| is_rtp(&d.3)).count();
-    let ways: [(&str, i64, fn(&[u8]) -> Vec<u8>); 4] = [
+    let ways: [Way; 4] = [
         ("identical", 0, <[u8]>::to_vec),
         ("routed", 100_000, wire::routed),
         ("tagged", MS, |f| wire::tagged(f, &[(0x8100, 9)])),

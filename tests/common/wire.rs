@@ -294,7 +294,8 @@ const OUTER_DST: [u8; 4] = [192, 0, 2, 2];
 
 fn outer(protocol: u8, payload: &[u8]) -> Vec<u8> {
     // An id of its own for each packet, as a sender of fragments has to give (RFC 6864).
-    ethernet(0x0800, &ipv4(OUTER_SRC, OUTER_DST, protocol, checksum(payload), payload))
+    let id = payload.iter().fold(0_u32, |id, byte| (id ^ u32::from(*byte)).wrapping_mul(16_777_619));
+    ethernet(0x0800, &ipv4(OUTER_SRC, OUTER_DST, protocol, (id >> 8) as u16, payload))
 }
 
 fn outer_udp(port: u16, header: &[u8], inner: &[u8]) -> Vec<u8> {
