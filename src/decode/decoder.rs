@@ -121,6 +121,7 @@ impl Decoder {
         let missing = (frame.orig_len as usize).saturating_sub(frame.data.len());
         self.counters.frames += 1;
         self.counters.cut_frames += u64::from(missing > 0);
+        self.counters.longest_frame = self.counters.longest_frame.max(frame.orig_len);
         let until_expiry = self.next_expiry.nanos_since(frame.at);
         // The second test: one frame with a wild stamp must not put the expiry off for ever.
         if until_expiry <= 0 || until_expiry > EXPIRY_INTERVAL.as_nanos() as i64 {
@@ -142,6 +143,11 @@ impl Decoder {
         self.next_expiry = now + EXPIRY_INTERVAL;
         self.tcp.expire(now, &mut self.counters, sink);
         self.fragments.expire(now, &mut self.counters);
+    }
+
+    /// The capture ended: bytes of TCP that still wait behind a hole go out, because nothing will fill it.
+    pub fn handle_end(&mut self, sink: &mut Sink<'_>) {
+        self.tcp.give_up_all_holes(&mut self.counters, sink);
     }
 
     /// What was counted so far.
@@ -168,7 +174,10 @@ impl Decoder {
         let header_len = usize::from(header[0] & 0x0f) * 4;
         let total = match usize::from(u16::from_be_bytes([header[2], header[3]])) {
             // A sender that segments in the card (TSO) leaves 0: the frame is all that there is.
-            0 => data.len() + context.missing,
+            0 => {
+                self.counters.zero_length += 1;
+                data.len() + context.missing
+            }
             total => total,
         };
         if header_len < 20 || total < header_len {

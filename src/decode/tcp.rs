@@ -171,6 +171,18 @@ impl Tcp {
         }
     }
 
+    /// Nothing will come any more: what waits goes out.
+    pub(super) fn give_up_all_holes(&mut self, c: &mut Counters, sink: &mut Sink<'_>) {
+        for flow in std::mem::take(&mut self.holes) {
+            let Some(stream) = self.streams.get_mut(&flow) else { continue };
+            let before = stream.bytes();
+            while stream.order.hole_since().is_some() {
+                stream.give_up_hole(flow, c, sink);
+            }
+            self.bytes = self.bytes + stream.bytes() - before;
+        }
+    }
+
     /// A stream begins with its SYN, or with its first bytes when we came later.
     fn begin_if_new(&mut self, segment: &Segment<'_>, c: &mut Counters, sink: &mut Sink<'_>) -> bool {
         let syn = segment.flags & SYN != 0;

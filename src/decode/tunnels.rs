@@ -118,11 +118,16 @@ pub(super) fn over_udp(port: u16, payload: &[u8]) -> Option<Found<'_>> {
     }
 }
 
-/// RFC 7348 section 5: the I flag, all other bits reserved. Linux on 8472 sends the same header.
+/// RFC 7348 section 5: the I flag, all other bits reserved; or with a group policy
+/// (draft-smith-vxlan-group-policy) the G flag, two more flags and the group. Linux on 8472 sends the same header.
 fn vxlan(data: &[u8]) -> Option<Found<'_>> {
     let (head, frame) = data.split_first_chunk::<8>()?;
-    let [flags, 0, 0, 0, _, _, _, 0] = head else { return None };
-    (*flags == 0x08 && is_ethernet(frame)).then_some((Kind::Vxlan, Inner::Ethernet(frame)))
+    let is_header = match head {
+        [0x08, 0, 0, 0, .., 0] => true,
+        [0x88, flags, .., 0] => flags & !0x48 == 0,
+        _ => false,
+    };
+    (is_header && is_ethernet(frame)).then_some((Kind::Vxlan, Inner::Ethernet(frame)))
 }
 
 /// RFC 8926 section 3.4.

@@ -97,6 +97,19 @@ fn a_hole_that_the_receiver_confirmed_is_given_up_after_100_ms_and_any_other_aft
 }
 
 #[test]
+fn what_waits_behind_a_hole_comes_out_at_the_end_of_the_capture() {
+    let mut decoder = Decoder::new();
+    let mut heard = Vec::new();
+    for data in [frame(true, 99, SYN, b""), a(100, INVITE), a(400, OK), a(900, OK)] {
+        let at = Timestamp::from_secs(1);
+        let frame = Frame { at, link: LinkType::Ethernet, interface: 0, orig_len: data.len() as u32, data: &data };
+        decoder.handle_frame(&frame, &mut |d| heard.push(Seen::from(d)));
+    }
+    decoder.handle_end(&mut |d| heard.push(Seen::from(d)));
+    assert_eq!(text(&heard, "10.0.0.1:40000"), format!("{}<gap>{ok}<gap>{ok}", s(INVITE), ok = s(OK)));
+}
+
+#[test]
 fn a_stream_that_is_no_sip_gives_nothing_until_a_segment_begins_with_sip() {
     let frames = [
         (0, frame(true, 99, SYN, b"")),
