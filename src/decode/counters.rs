@@ -7,7 +7,11 @@ pub struct Counters {
     pub frames: u64,
     /// Of these, cut by the capture's snap length.
     pub cut_frames: u64,
-    /// Frames of Ethernet or cooked kind by how many VLAN tags they had: none, one, two, three and more.
+    /// The longest frame on the wire, bytes. More than the MTU: the card puts packets together (GRO, LRO).
+    pub longest_frame: u32,
+    /// IPv4 packets without a length: captured at their sender, before its card segmented them (TSO).
+    pub zero_length: u64,
+    /// Ethernet and cooked frames, tunnelled ones too, by how many VLAN tags they had: none, one, two, three and more.
     pub vlan_depth: [u64; 4],
     /// IPv4 packets, tunnelled ones and their tunnels each counted.
     pub ipv4: u64,

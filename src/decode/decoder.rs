@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
-use super::bytes::{be16, be32};
 use super::counters::Counters;
 use super::duplicates::{Candidate, Duplicates, Seen};
 use super::fragments::{self, Family, Fragment, Fragments, Whole};
+use super::link::Cooked;
+use super::tcp::{self, Flow, Segment, Tcp};
+use super::tunnels::{self, Inner, Kind};
 use super::{Datagram, Decoded};
 use crate::capture::{Frame, LinkType};
 use crate::net::Endpoint;
@@ -26,20 +28,31 @@ pub struct Limits {
     /// How long a datagram waits: fragments leave their sender together, and an IP id comes again after
     /// 65,536 datagrams, so the 60 s of RFC 8200 would join what does not belong together.
     pub fragment_age: Duration,
+    /// Directions of TCP connections that are known at one time, SIP or not: 150 bytes each.
+    pub tcp_streams: usize,
+    /// Bytes of TCP that wait for others or for a verdict.
+    pub tcp_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { fragment_bytes: 16 << 20, fragment_datagrams: 4096, fragment_age: Duration::from_secs(5) }
+        Self {
+            fragment_bytes: 16 << 20,
+            fragment_datagrams: 4096,
+            fragment_age: Duration::from_secs(5),
+            tcp_streams: 1 << 16,
+            tcp_bytes: 32 << 20,
+        }
     }
 }
 
 /// Turns frames into datagrams and byte streams.
 #[derive(Debug)]
 pub struct Decoder {
-    counters: Counters,
+    pub(super) counters: Counters,
     fragments: Fragments,
     duplicates: Duplicates,
+    tcp: Tcp,
     next_expiry: Timestamp,
 }
 
@@ -52,6 +65,13 @@ pub(super) struct Context {
     pub(super) missing: usize,
     /// How many tunnels we are in.
     pub(super) depth: u8,
+}
+
+impl Context {
+    /// The context of what this payload carries: what is missing at the end of the payload is missing there.
+    fn inside(self, payload: &IpPayload<'_>) -> Self {
+        Self { missing: payload.wire_len.saturating_sub(payload.bytes.len()), ..self }
+    }
 }
 
 /// The payload of an IP packet.
@@ -91,6 +111,7 @@ impl Decoder {
             counters: Counters::default(),
             fragments: Fragments::new(bounds),
             duplicates: Duplicates::new(),
+            tcp: Tcp::new(tcp::Bounds { streams: limits.tcp_streams.max(2), bytes: limits.tcp_bytes }),
             next_expiry: Timestamp::EPOCH,
         }
     }
@@ -100,6 +121,7 @@ impl Decoder {
         let missing = (frame.orig_len as usize).saturating_sub(frame.data.len());
         self.counters.frames += 1;
         self.counters.cut_frames += u64::from(missing > 0);
+        self.counters.longest_frame = self.counters.longest_frame.max(frame.orig_len);
         let until_expiry = self.next_expiry.nanos_since(frame.at);
         // The second test: one frame with a wild stamp must not put the expiry off for ever.
         if until_expiry <= 0 || until_expiry > EXPIRY_INTERVAL.as_nanos() as i64 {
@@ -117,64 +139,20 @@ impl Decoder {
     }
 
     /// Forgets what waited too long. Frames do it by themselves; on a silent wire a tick has to.
-    pub fn handle_timeout(&mut self, now: Timestamp, _sink: &mut Sink<'_>) {
+    pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut Sink<'_>) {
         self.next_expiry = now + EXPIRY_INTERVAL;
+        self.tcp.expire(now, &mut self.counters, sink);
         self.fragments.expire(now, &mut self.counters);
+    }
+
+    /// The capture ended: bytes of TCP that still wait behind a hole go out, because nothing will fill it.
+    pub fn handle_end(&mut self, sink: &mut Sink<'_>) {
+        self.tcp.give_up_all_holes(&mut self.counters, sink);
     }
 
     /// What was counted so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
-    }
-
-    fn ethernet(&mut self, context: Context, data: &[u8], sink: &mut Sink<'_>) {
-        match be16(data, 12) {
-            Some(ethertype) => self.ethertype(context, ethertype, &data[14..], sink),
-            None => self.counters.dropped.short += 1,
-        }
-    }
-
-    fn cooked(&mut self, context: Context, data: &[u8], version: Cooked, sink: &mut Sink<'_>) {
-        let (protocol, header) = match version {
-            Cooked::V1 => (be16(data, 14), 16),
-            Cooked::V2 => (be16(data, 0), 20),
-        };
-        match (protocol, data.get(header..)) {
-            (Some(protocol), Some(rest)) => self.ethertype(context, protocol, rest, sink),
-            _ => self.counters.dropped.short += 1,
-        }
-    }
-
-    /// An address family in either byte order; the values of IPv6 differ between systems, the version of IP does not.
-    fn loopback(&mut self, context: Context, data: &[u8], sink: &mut Sink<'_>) {
-        match (be32(data, 0), data.get(4..)) {
-            (Some(family), Some(rest)) if family.min(family.swap_bytes()) <= MAX_ADDRESS_FAMILY => {
-                self.ip(context, rest, sink);
-            }
-            (Some(_), _) => self.counters.dropped.unknown_ethertype += 1,
-            _ => self.counters.dropped.short += 1,
-        }
-    }
-
-    /// What follows a link header: VLAN tags (IEEE 802.1Q), then IP.
-    pub(super) fn ethertype(&mut self, context: Context, mut kind: u16, mut data: &[u8], sink: &mut Sink<'_>) {
-        let mut tags = 0;
-        while matches!(kind, VLAN | VLAN_SERVICE | VLAN_OLD_QINQ) {
-            let (Some(next), Some(rest)) = (be16(data, 2), data.get(4..)) else {
-                self.counters.dropped.short += 1;
-                return;
-            };
-            (kind, data, tags) = (next, rest, tags + 1);
-            if tags > MAX_VLAN_TAGS {
-                self.counters.dropped.too_deep += 1;
-                return;
-            }
-        }
-        self.counters.vlan_depth[tags.min(3)] += 1;
-        match kind {
-            IPV4 | IPV6 => self.ip(context, data, sink),
-            _ => self.counters.dropped.unknown_ethertype += 1,
-        }
     }
 
     pub(super) fn ip(&mut self, context: Context, data: &[u8], sink: &mut Sink<'_>) {
@@ -196,7 +174,10 @@ impl Decoder {
         let header_len = usize::from(header[0] & 0x0f) * 4;
         let total = match usize::from(u16::from_be_bytes([header[2], header[3]])) {
             // A sender that segments in the card (TSO) leaves 0: the frame is all that there is.
-            0 => data.len() + context.missing,
+            0 => {
+                self.counters.zero_length += 1;
+                data.len() + context.missing
+            }
             total => total,
         };
         if header_len < 20 || total < header_len {
@@ -335,7 +316,17 @@ impl Decoder {
     fn transport(&mut self, context: Context, payload: &IpPayload<'_>, sink: &mut Sink<'_>) {
         match payload.protocol {
             17 => self.udp(context, payload, sink),
-            6 => self.counters.tcp += 1,
+            6 => self.tcp(context, payload, sink),
+            4 | 41 => self.enter(context.inside(payload), (Kind::IpInIp, Inner::Ip(payload.bytes)), sink),
+            47 => match tunnels::gre(payload.bytes) {
+                Some(found) => self.enter(context.inside(payload), found, sink),
+                None => self.counters.dropped.unknown_tunnel += 1,
+            },
+            // RFC 4023: a label stack directly in IP.
+            137 => match tunnels::mpls(payload.bytes) {
+                Some(found) => self.enter(context.inside(payload), found, sink),
+                None => self.counters.dropped.unknown_tunnel += 1,
+            },
             50 => self.counters.dropped.esp += 1,
             _ => self.counters.dropped.other_protocol += 1,
         }
@@ -358,9 +349,17 @@ impl Decoder {
             }
         };
         let body = &rest[..wire_len.min(rest.len())];
+        if let Some(found) = tunnels::over_udp(port(2), body) {
+            let context = Context { missing: wire_len - body.len(), ..context };
+            return self.enter(context, found, sink);
+        }
         self.counters.udp += 1;
         if !looks_like_rtp(body)
-            && self.is_copy(context, payload.packet, Some((17, payload.packet.len().wrapping_sub(payload.bytes.len()))))
+            && self.is_copy(
+                context,
+                payload.packet,
+                Some((17, payload.packet.len().saturating_sub(payload.bytes.len()))),
+            )
         {
             return;
         }
@@ -374,6 +373,43 @@ impl Decoder {
         }));
     }
 
+    /// RFC 9293 section 3.1.
+    fn tcp(&mut self, context: Context, payload: &IpPayload<'_>, sink: &mut Sink<'_>) {
+        self.counters.tcp += 1;
+        let Some(header) = payload.bytes.first_chunk::<20>() else {
+            self.counters.dropped.short += 1;
+            return;
+        };
+        let header_len = usize::from(header[12] >> 4) * 4;
+        if header_len < 20 || header_len > payload.wire_len {
+            self.counters.dropped.bad_tcp_header += 1;
+            return;
+        }
+        let Some(bytes) = payload.bytes.get(header_len..) else {
+            self.counters.dropped.short += 1;
+            return;
+        };
+        let [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, _, flags, ..] = *header;
+        let segment = Segment {
+            at: context.at,
+            interface: context.interface,
+            flow: Flow {
+                src: payload.src.with_port(u16::from_be_bytes([p0, p1])),
+                dst: payload.dst.with_port(u16::from_be_bytes([p2, p3])),
+            },
+            seq: u32::from_be_bytes([s0, s1, s2, s3]),
+            ack: (flags & tcp::ACK != 0).then_some(u32::from_be_bytes([a0, a1, a2, a3])),
+            flags,
+            payload: bytes,
+            missing: payload.wire_len - header_len - bytes.len(),
+        };
+        let offset = payload.packet.len().saturating_sub(payload.bytes.len());
+        if self.tcp.is_of_interest(&segment) && self.is_copy(context, payload.packet, Some((6, offset))) {
+            return;
+        }
+        self.tcp.handle(&segment, &mut self.counters, sink);
+    }
+
     /// Whether this packet is a copy of one that came a moment ago. A packet without bytes (reassembled) never is.
     pub(super) fn is_copy(&mut self, context: Context, packet: &[u8], transport: Option<(u8, usize)>) -> bool {
         let copy =
@@ -383,30 +419,15 @@ impl Decoder {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Cooked {
-    V1,
-    V2,
-}
-
 /// RTP version 2 that is no RTCP (RFC 5761 section 4): its copies are found by sequence number, in the engine.
 fn looks_like_rtp(payload: &[u8]) -> bool {
     matches!(payload, [first, second, ..] if first >> 6 == 2 && !(192..=223).contains(second)) && payload.len() >= 12
 }
 
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
-const VLAN: u16 = 0x8100;
-const VLAN_SERVICE: u16 = 0x88a8;
-const VLAN_OLD_QINQ: u16 = 0x9100;
-/// Two tags are usual, four are seen in carrier mirrors.
-const MAX_VLAN_TAGS: usize = 8;
 /// RFC 8200 section 4.1 knows six kinds, one of which may come twice.
 const MAX_EXTENSIONS: usize = 8;
-/// The highest address family of any system is below this.
-const MAX_ADDRESS_FAMILY: u32 = 0xff;
-/// How often what is too old is looked for.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How often what is too old is looked for: as often as a silent wire ticks.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! goes in, and comes out tagged, cooked, tunnelled, fragmented or doubled; the calls in it must stay the same.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses some of the builders, as a module of its own")]
+#![allow(clippy::unwrap_used, reason = "a builder that fails is a failed test")]
 
 /// A captured frame: ns since the epoch, and its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -292,7 +293,9 @@ const OUTER_SRC: [u8; 4] = [192, 0, 2, 1];
 const OUTER_DST: [u8; 4] = [192, 0, 2, 2];
 
 fn outer(protocol: u8, payload: &[u8]) -> Vec<u8> {
-    ethernet(0x0800, &ipv4(OUTER_SRC, OUTER_DST, protocol, 7, payload))
+    // An id of its own for each packet, as a sender of fragments has to give (RFC 6864).
+    let id = payload.iter().fold(0_u32, |id, byte| (id ^ u32::from(*byte)).wrapping_mul(16_777_619));
+    ethernet(0x0800, &ipv4(OUTER_SRC, OUTER_DST, protocol, (id >> 8) as u16, payload))
 }
 
 fn outer_udp(port: u16, header: &[u8], inner: &[u8]) -> Vec<u8> {
