@@ -312,7 +312,7 @@ impl<'a> Message<'a> {
         let (long, head) = (long.as_bytes().to_owned(), self.head);
         self.fields.iter().filter_map(move |field| {
             let found = match field.name(head) {
-                [letter] => compact == Some(letter.to_ascii_lowercase()) || *long == [*letter],
+                [letter] => compact == Some(letter.to_ascii_lowercase()) || long.eq_ignore_ascii_case(&[*letter]),
                 name => name.eq_ignore_ascii_case(&long),
             };
             found.then(|| field.value(head))
