@@ -132,6 +132,15 @@ fn a_jump_needs_a_second_packet_that_agrees() {
 }
 
 #[test]
+fn a_long_hole_in_the_mirror_is_loss_when_the_clock_went_on_too() {
+    let mut s = StreamStats::default();
+    feed(&mut s, (0..10).map(|i| (i as u16, i)));
+    // 100 s at 20 ms: beyond the 3000 packets of appendix A.1.
+    assert_eq!(feed(&mut s, [(5_010, 5_010), (5_011, 5_011)]), [Arrival::InOrder, Arrival::InOrder]);
+    assert_eq!(counts(&s), (12, 5_000, 0, 0, 0));
+}
+
+#[test]
 fn the_same_number_at_another_time_is_no_copy() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..50).map(|i| (i as u16 + 100, i)));

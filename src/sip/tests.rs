@@ -237,6 +237,21 @@ fn headers_that_move_calls_are_typed() {
 }
 
 #[test]
+fn lists_of_addresses_are_typed() {
+    let m = parse(
+        b"SIP/2.0 200 OK\r\ni: x\r\nP-Asserted-Identity: \"A, B\" <sip:1@x>, <tel:+7999>\r\n\
+        History-Info: <sip:200@x?Reason=SIP%3Bcause%3D302>;index=1.1\r\n\
+        Diversion: <sip:300@x>;reason=no-answer;counter=1\r\n\r\n",
+    );
+    let identities = m.addresses("p-asserted-identity");
+    assert_eq!(identities.iter().map(|a| a.uri.user.as_deref().unwrap()).collect::<Vec<_>>(), ["1", "+7999"]);
+    let history = &m.addresses("History-Info")[0];
+    assert_eq!(history.params.get("index"), Some("1.1"));
+    assert_eq!(Reason::parse(&history.uri.header("Reason").unwrap()).unwrap().cause, Some(302));
+    assert_eq!(m.addresses("Diversion")[0].params.get("reason"), Some("no-answer"));
+}
+
+#[test]
 fn what_is_not_sip_does_not_look_like_it() {
     for bytes in [
         b"".as_slice(),
@@ -442,7 +457,7 @@ fn sip_over_websocket_is_recognised_and_unmasked() {
 fn a_websocket_that_was_open_before_is_read_from_a_piece_that_begins_with_a_frame() {
     let (plain, masked) = (SAME[0].1.to_vec(), frame(0x82, KEY, SAME[0].1));
     let mut framer = Framer::default();
-    assert_eq!(framed(&mut framer, &[&masked]), [plain.clone()]);
+    assert_eq!(framed(&mut framer, &[&masked]), std::slice::from_ref(&plain));
     let mut found = framed(&mut framer, &[&masked[..50]]);
     framer.gap(&mut |m| found.push(m.to_vec()));
     found.extend(framed(&mut framer, &[&masked[70..], &masked]));
@@ -519,6 +534,28 @@ proptest! {
     fn any_text_may_come(text in "[a-zA-Z0-9 <>\"\\\\;:,@=?&%\\[\\]+\r\n/.-]{0,200}") {
         exercise(text.as_bytes());
         typed(&text);
+    }
+
+    #[test]
+    fn rsip_agrees_where_it_reads_a_value(
+        name in "[A-Za-z]{1,8}", user in "[a-z0-9+]{1,12}", host in "[a-z]{1,8}\\.example", port in 1u16..,
+        tag in "[a-z0-9]{1,12}", number in any::<u32>(), method in "(INVITE|ACK|BYE|UPDATE|REFER|PRACK)",
+    ) {
+        use rsip::headers::untyped::{ToTypedHeader, UntypedHeader};
+        let value = format!("{name} <sip:{user}@{host}:{port};transport=udp>;tag={tag}");
+        let theirs = rsip::headers::From::new(value.clone()).typed().unwrap();
+        let ours = NameAddr::parse(&value).unwrap();
+        prop_assert_eq!(ours.display, theirs.display_name.clone());
+        prop_assert_eq!(ours.uri.user, theirs.uri.user().map(str::to_owned));
+        prop_assert_eq!(ours.uri.host, theirs.uri.host().to_string());
+        prop_assert_eq!(ours.uri.port, theirs.uri.port().map(|p| *p.value()));
+        prop_assert_eq!(ours.params.get("tag"), theirs.tag().map(|t| t.value()));
+
+        let value = format!("{number} {method}");
+        let theirs = rsip::headers::CSeq::new(value.clone()).typed().unwrap();
+        let text = format!("SIP/2.0 200 OK\r\ni: x\r\nCSeq: {value}\r\n\r\n");
+        let ours = parse(text.as_bytes()).cseq().unwrap();
+        prop_assert_eq!((ours.number, ours.method.to_string()), (theirs.seq, theirs.method.to_string()));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! message. Compressed frames (RSV1) cannot be read and are skipped; no SIP endpoint is known to
 //! negotiate them.
 
-use super::message::{looks_like_sip, skip_line_ends};
+use super::header::skip_line_ends;
+use super::start::looks_like_sip;
 use super::stream::MAX_STREAM_BUFFER;
 
 /// Whether an HTTP head asks for or grants a WebSocket (RFC 6455 sections 4.1 and 4.2.2).
