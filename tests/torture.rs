@@ -252,7 +252,7 @@ fn messages_of_real_devices_are_taken_with_their_descriptions() {
 }
 
 fn message(bytes: &[u8]) -> Message<'_> {
-    Message::parse(bytes, Framing::Datagram).unwrap()
+    Message::parse(bytes, Framing::Datagram).expect("a message that must be taken")
 }
 
 fn read(folder: &std::path::Path, name: &str) -> Vec<u8> {

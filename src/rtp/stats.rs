@@ -35,6 +35,10 @@ pub struct StreamStats {
     lost_before: u64,
     run: Run,
     jumped: Option<(u16, RtpTime)>,
+    /// The timestamp of the highest packet.
+    highest_time: RtpTime,
+    /// By how much the timestamp grew between the last two packets that followed each other.
+    step: u32,
     jitter: Jitter,
     seen: Seen,
 }
@@ -51,6 +55,8 @@ impl Default for StreamStats {
             lost_before: 0,
             run: Run { base: 0, highest: 0, received: 0 },
             jumped: None,
+            highest_time: RtpTime(0),
+            step: 0,
             jitter: Jitter::default(),
             seen: Seen { present: [0; WINDOW / 64], marks: [0; WINDOW] },
         }
@@ -149,6 +155,9 @@ impl StreamStats {
         let ahead = sequence.wrapping_sub(self.run.highest as u16);
         if ahead != 0 && ahead < MAX_DROPOUT {
             self.jumped = None;
+            if ahead == 1 {
+                self.step = time.0.wrapping_sub(self.highest_time.0);
+            }
             self.advance(u64::from(ahead), time);
             return Arrival::InOrder;
         }
@@ -173,16 +182,26 @@ impl StreamStats {
         let highest = self.run.highest + ahead;
         self.seen.clear(self.run.highest + 1, highest);
         self.seen.set(highest, time);
+        self.highest_time = time;
         self.run.highest = highest;
         self.run.received += 1;
     }
 
     fn jump(&mut self, sequence: u16, time: RtpTime) -> Arrival {
+        // The mirror was away for over a minute and the sender went on: its clock has gone on by just
+        // as many packets. That is loss, which appendix A.1 alone would take for a restart.
+        let ahead = sequence.wrapping_sub(self.run.highest as u16);
+        let passed = time.0.wrapping_sub(self.highest_time.0);
+        if self.step != 0 && passed == self.step.wrapping_mul(u32::from(ahead)) {
+            self.jumped = None;
+            self.advance(u64::from(ahead), time);
+            return Arrival::InOrder;
+        }
         match self.jumped {
             Some((before, at)) if before == sequence && at == time => Arrival::Duplicate,
             Some((before, at)) if before.wrapping_add(1) == sequence => {
                 self.lost_before += self.run.lost();
-                self.restarts += 1;
+                self.restarts = self.restarts.saturating_add(1);
                 self.begin_run(before, at);
                 self.advance(1, time);
                 Arrival::Restarted
@@ -197,6 +216,7 @@ impl StreamStats {
     fn begin_run(&mut self, sequence: u16, time: RtpTime) {
         let first = 0x1_0000 + u64::from(sequence);
         self.jumped = None;
+        self.highest_time = time;
         self.run = Run { base: first, highest: first, received: 1 };
         self.seen.present = [0; WINDOW / 64];
         self.seen.set(first, time);

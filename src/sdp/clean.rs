@@ -17,22 +17,18 @@ pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned, Reject> {
     if bytes.len() > MAX_SDP_BYTES {
         return Err(Reject::TooLong);
     }
-    let raw = String::from_utf8_lossy(bytes);
+    let raw: String = String::from_utf8_lossy(bytes).chars().filter(|&c| c != '\0').collect();
     let mut cleaned = Cleaned { text: String::with_capacity(raw.len() + 8), origin: None };
     cleaned.text.push_str("v=0\r\n");
     let mut state = State::default();
-    for (count, line) in raw.split(['\n', '\r']).map(|line| line.trim_matches(blank)).enumerate() {
+    for (count, line) in raw.split(['\n', '\r']).map(|line| line.trim_ascii()).enumerate() {
         if count > MAX_LINES {
             return Err(Reject::TooLong);
         }
         let Some((key, value)) = line.split_once('=') else { continue };
-        state.take(key.trim(), value.trim_matches(blank), &mut cleaned);
+        state.take(key.trim(), value.trim_ascii(), &mut cleaned);
     }
     if state.found { Ok(cleaned) } else { Err(Reject::NotSdp) }
-}
-
-fn blank(c: char) -> bool {
-    c == '\0' || c.is_ascii_whitespace()
 }
 
 #[derive(Default)]
@@ -54,9 +50,11 @@ impl State {
         match key {
             "v" => self.found = true,
             "o" => out.origin = out.origin.take().or_else(|| origin(value)),
-            "c" if !self.connected && value.split_ascii_whitespace().count() == 3 => {
-                self.connected = true;
-                push(&mut out.text, "c=", value.split_ascii_whitespace());
+            "c" if !self.connected => {
+                if let Some(words) = connection(value) {
+                    self.connected = true;
+                    push(&mut out.text, "c=", words.into_iter());
+                }
             }
             "m" => {
                 (self.found, self.connected) = (true, false);
@@ -66,8 +64,7 @@ impl State {
                 }
             }
             "a" if !value.is_empty() => {
-                let value: String = value.chars().filter(|&c| c != '\0').collect();
-                push(&mut out.text, "a=", std::iter::once(value.as_str()));
+                push(&mut out.text, "a=", std::iter::once(value));
             }
             _ => {}
         }
@@ -104,6 +101,14 @@ fn push<'w>(text: &mut String, key: &str, words: impl Iterator<Item = &'w str>) 
         text.push_str(word);
     }
     text.push_str("\r\n");
+}
+
+/// The words of a c= line of the Internet; the crate takes no others than tokens.
+fn connection(value: &str) -> Option<[&str; 3]> {
+    let mut words = value.split_ascii_whitespace();
+    let (net, kind, address) = (words.next()?, words.next()?, words.next()?);
+    let kind = ["IP4", "IP6"].into_iter().find(|known| known.eq_ignore_ascii_case(kind))?;
+    net.eq_ignore_ascii_case("IN").then_some(["IN", kind, address])
 }
 
 /// o= from its end, because the user in front may have blanks.

@@ -2,7 +2,7 @@
 //! direction, in which formats, under which keys.
 //!
 //! `sdp-types` reads the description after a cleaner has taken out what it refuses and a recorder
-//! does not need (see [`clean`](self)). Attributes are then read one by one; one that is malformed is
+//! does not need. Attributes are then read one by one; one that is malformed is
 //! as if it were not there, since the others still tell where the media is.
 //!
 //! Invariants: no input panics; every list is bounded; the order of [`Session::media`] is that of the

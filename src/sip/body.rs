@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 
 use super::address::Params;
-use super::header::{text, trim};
-use super::message::take_line;
+use super::header::{skip_line_ends, take_line, text, trim};
 
 /// The session description in `body`, whose Content-Type is `content_type`.
 pub(super) fn sdp<'a>(content_type: Option<&str>, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
@@ -28,7 +27,7 @@ pub(super) fn sdp<'a>(content_type: Option<&str>, body: &'a [u8]) -> Option<Cow<
 fn in_multipart<'a>(boundary: Option<&str>, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     let delimiter = match boundary.filter(|b| !b.is_empty()) {
         Some(boundary) => format!("--{boundary}").into_bytes(),
-        None => trim(take_line(super::message::skip_line_ends(body)).0).to_owned(),
+        None => trim(take_line(skip_line_ends(body)).0).to_owned(),
     };
     if !delimiter.starts_with(b"--") {
         return None;
@@ -92,7 +91,7 @@ fn find_delimiter(bytes: &[u8], delimiter: &[u8]) -> Option<usize> {
 }
 
 fn begins_like_sdp(body: &[u8]) -> bool {
-    super::message::skip_line_ends(body).starts_with(b"v=0")
+    skip_line_ends(body).starts_with(b"v=0")
 }
 
 /// Parts of a multipart body that are looked at; SIPREC has two, ISUP gateways up to three.

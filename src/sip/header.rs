@@ -125,6 +125,32 @@ pub(super) const fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
 }
 
+/// Decimal digits as a number, saturating: no sign, nothing else.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits
+        .iter()
+        .try_fold(0u64, |n, &b| b.is_ascii_digit().then(|| n.saturating_mul(10).saturating_add(u64::from(b - b'0'))))
+}
+
+/// The first line without its line end (LF, CRLF, CRCRLF), and what follows.
+pub(super) fn take_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (line, rest) = match memchr::memchr(b'\n', bytes) {
+        Some(end) => (bytes.get(..end).unwrap_or_default(), bytes.get(end + 1..).unwrap_or_default()),
+        None => (bytes, &[] as &[u8]),
+    };
+    let end = line.iter().rposition(|&b| b != b'\r').map_or(0, |i| i + 1);
+    (line.get(..end).unwrap_or(line), rest)
+}
+
+/// Without the CR and LF before a message: keep-alives (RFC 5626 section 3.5.1, RFC 3261 section 7.5).
+pub(super) fn skip_line_ends(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(bytes.len());
+    bytes.get(start..).unwrap_or_default()
+}
+
 /// All compact forms of the IANA registry "SIP Parameters, Header Fields".
 const COMPACT: [(u8, &str); 20] = [
     (b'a', "Accept-Contact"),

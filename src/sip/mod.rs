@@ -13,6 +13,7 @@ mod address;
 mod body;
 mod header;
 mod message;
+mod start;
 pub mod stream;
 mod typed;
 mod websocket;
@@ -21,7 +22,6 @@ mod websocket;
 mod tests;
 
 pub use address::{NameAddr, Params, Scheme, Uri};
-pub use message::{
-    CSeq, Framing, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_HEADERS, Message, Method, Reject, StartLine, looks_like_sip,
-};
+pub use message::{CSeq, Framing, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_HEADERS, Message, Reject};
+pub use start::{Method, StartLine, looks_like_sip};
 pub use typed::{RAck, Reason, ReferTo, Refresher, Replaces, SessionExpires, SessionId};

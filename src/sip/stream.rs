@@ -9,7 +9,8 @@
 //! [`MAX_STREAM_BUFFER`] plus one piece; the work is linear in the bytes.
 
 use super::header::is_token;
-use super::message::{Framing, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_START_LINE, announced_length, looks_like_sip};
+use super::message::{Framing, MAX_BODY_BYTES, MAX_HEADER_BYTES, announced_length};
+use super::start::{MAX_START_LINE, looks_like_sip};
 use super::websocket::{self, Decoder};
 use crate::net::Transport;
 

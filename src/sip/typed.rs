@@ -1,8 +1,8 @@
 //! Headers that join, move and end calls, as values.
 
 use super::address::{NameAddr, Params};
-use super::header::split_outside;
-use super::message::{Method, decimal};
+use super::header::{decimal, split_outside};
+use super::start::Method;
 
 /// The Replaces header (RFC 3891): the new call takes the place of this dialog. Tags are as the
 /// *recipient* of the message sees them.

@@ -2,7 +2,8 @@
 //! message. Compressed frames (RSV1) cannot be read and are skipped; no SIP endpoint is known to
 //! negotiate them.
 
-use super::message::{looks_like_sip, skip_line_ends};
+use super::header::skip_line_ends;
+use super::start::looks_like_sip;
 use super::stream::MAX_STREAM_BUFFER;
 
 /// Whether an HTTP head asks for or grants a WebSocket (RFC 6455 sections 4.1 and 4.2.2).
@@ -18,10 +19,12 @@ pub(super) fn is_upgrade(head: &[u8]) -> bool {
 /// Whether these bytes are the beginning of a data frame with a SIP message: how a connection that was
 /// open before we heard it is recognised. Needs the message's first line.
 pub(super) fn begins_frame(bytes: &[u8]) -> bool {
-    let Some(Ok(header)) = Header::parse(bytes) else { return false };
-    if !matches!(header.kind, Kind::Data) {
+    // Exactly text or binary, the last frame or not, and not compressed: `BYE sip:...` would otherwise
+    // be a compressed binary frame that holds `E sip:...`.
+    if !matches!(bytes.first(), Some(0x81 | 0x82 | 0x01 | 0x02)) {
         return false;
     }
+    let Some(Ok(header)) = Header::parse(bytes) else { return false };
     let payload = bytes.get(header.length..).unwrap_or_default();
     let length = usize::try_from(header.payload).unwrap_or(usize::MAX).min(payload.len()).min(PROBE);
     let mut probe = payload.get(..length).unwrap_or_default().to_vec();
