@@ -1,3 +1,4 @@
 //! From a leg's spool to two timelines and stereo samples.
 
 pub mod codec;
+pub mod srtp;
