@@ -92,7 +92,7 @@ fn snr_db(expected: &[i16], got: &[i16]) -> f64 {
 
 #[test]
 fn codecs_with_normative_arithmetic_are_bit_exact_with_independent_decoders() {
-    for (name, encoding) in [("pcma", "PCMA"), ("pcmu", "PCMU"), ("g722", "G722"), ("gsm", "GSM")] {
+    for (name, encoding) in [("pcma", "PCMA"), ("pcmu", "PCMU"), ("g722", "G722"), ("gsm", "GSM"), ("dvi4", "DVI4")] {
         let (got, expected) = decode_fixture(name, &mut *decoder(encoding, 8000, ""));
         assert!(expected.iter().any(|s| s.abs() > 1000), "{name}: the fixture is speech");
         assert_eq!(got.len(), expected.len(), "{name}");

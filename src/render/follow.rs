@@ -67,6 +67,11 @@ impl Follower {
         Followed { media_ns, lag_ns, track, index }
     }
 
+    /// Number of the packet heard last in a track.
+    pub(super) fn newest(&self, track: usize) -> u32 {
+        self.tracks.get(track).map_or(0, |tail| tail.packets.saturating_sub(1))
+    }
+
     fn media(&mut self, at_ns: i64, clock_hz: u32, time: u32) -> i64 {
         let base = self.base.get_or_insert(Base { clock_hz, media_ns: at_ns, ticks: 0, last_time: time });
         // RFC 3550 section 5.1: modulo 2^32; the nearer way round, so order of arrival does not matter.

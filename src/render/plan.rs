@@ -8,7 +8,7 @@ use super::follow::{Followed, Follower};
 use super::packet::{self, Head};
 use super::report::{Encrypted, RenderError};
 use super::timeline::{Place, Track, TrackLine};
-use crate::call::decision::{Decided, Decision, PayloadFormat};
+use crate::call::decision::{Decided, Decision, PayloadFormat, SrtpContext};
 use crate::call::record::{EndedBy, Side, SideRecord};
 use crate::net::Endpoint;
 use crate::spool::reader::{Entry, LegSource, PacketEntry};
@@ -79,8 +79,8 @@ impl StreamPlan {
         let at_ns = packet.at.nanos_since(self.first_at);
         let followed = follower.handle_packet(at_ns, clock, packet.head.time);
         let (track, followed) = match self.aliases.get(&followed.track) {
-            // Its own number in the track it belongs to is not known: the one heard last serves.
-            Some(&track) => (track, Followed { track, index: u32::MAX, ..followed }),
+            // It stands in the piece in which that track is now.
+            Some(&track) => (track, Followed { track, index: follower.newest(track), ..followed }),
             None => (followed.track, followed),
         };
         let Place { heard_ns, piece } = self.tracks.get(track)?.place(&followed);
@@ -109,6 +109,7 @@ pub(super) struct Heard {
 pub(super) struct Known {
     by_flow: HashMap<(Endpoint, Endpoint, u32), u32, foldhash::fast::FixedState>,
     pub(super) streams: HashMap<u32, KnownStream, foldhash::fast::FixedState>,
+    keys: u32,
 }
 
 /// What was decided about a stream.
@@ -117,7 +118,18 @@ pub(super) struct KnownStream {
     pub(super) side: Side,
     pub(super) ssrc: u32,
     pub(super) formats: HashMap<u8, Option<PayloadFormat>, foldhash::fast::FixedState>,
-    pub(super) encrypted: Option<Encrypted>,
+    pub(super) protection: Protection,
+}
+
+/// How a stream is protected.
+#[derive(Clone, Debug)]
+pub(super) enum Protection {
+    /// Not at all.
+    Plain,
+    /// With keys that the signalling showed; the number of the decision that said so.
+    Keys(SrtpContext, u32),
+    /// In a way that cannot be undone.
+    Closed(Encrypted),
 }
 
 impl Known {
@@ -130,7 +142,7 @@ impl Known {
                     side: *side,
                     ssrc: *ssrc,
                     formats: HashMap::default(),
-                    encrypted: None,
+                    protection: Protection::Plain,
                 });
                 known.side = *side;
             }
@@ -139,14 +151,15 @@ impl Known {
                     known.formats.insert(*pt, format.clone());
                 }
             }
-            Decision::Srtp { stream, .. } => {
+            Decision::Srtp { stream, context } => {
+                self.keys += 1;
                 if let Some(known) = self.streams.get_mut(stream) {
-                    known.encrypted = Some(Encrypted::Unsupported);
+                    known.protection = Protection::Keys(context.clone(), self.keys);
                 }
             }
             Decision::Encrypted { stream, why } => {
                 if let Some(known) = self.streams.get_mut(stream) {
-                    known.encrypted = Some((*why).into());
+                    known.protection = Protection::Closed((*why).into());
                 }
             }
             _ => {}
@@ -227,7 +240,7 @@ impl Pass {
         }
         let gathered =
             self.streams.entry(number).or_insert_with(|| Gathered::new(known.side, known.ssrc, packet.at));
-        if known.encrypted.is_none() && gathered.formats_seen.insert(format.clone()) {
+        if !matches!(known.protection, Protection::Closed(_)) && gathered.formats_seen.insert(format.clone()) {
             // The recording is wideband if any codec of it is; comfort noise has no band of its own.
             let rate = codec::decoder_for(format).map_or(0, |decoder| decoder.sample_rate_hz());
             self.widest_hz = self.widest_hz.max(rate);

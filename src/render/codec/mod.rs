@@ -11,11 +11,15 @@
 pub mod amr;
 pub mod cn;
 pub mod conceal;
+pub mod dvi4;
 pub mod g711;
 pub mod g722;
+pub mod g726;
 pub mod g729;
 pub mod gsm;
 pub mod opus;
+pub mod pcm;
+pub mod red;
 
 use crate::call::decision::PayloadFormat;
 
@@ -57,7 +61,8 @@ pub trait Decoder: Send {
 /// A decoder for a format, or `None` where we have none. The encoding is compared in upper case (RFC 8866 section
 /// 6.6: encoding names do not depend on case).
 pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn Decoder>> {
-    match format.encoding.to_ascii_uppercase().as_str() {
+    let encoding = format.encoding.to_ascii_uppercase();
+    match encoding.as_str() {
         "PCMA" => Some(Box::new(g711::G711::new(g711::Law::A, pcm_rate(format)?, channels(format)?))),
         "PCMU" => Some(Box::new(g711::G711::new(g711::Law::Mu, pcm_rate(format)?, channels(format)?))),
         "G722" if mono(format) => Some(Box::new(g722::G722::new())),
@@ -66,9 +71,31 @@ pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn Decoder>> {
         "OPUS" => Some(Box::new(opus::Opus::new()?)),
         "AMR" if mono(format) => Some(Box::new(amr::Amr::new(amr::Band::Narrow, &format.fmtp)?)),
         "AMR-WB" if mono(format) => Some(Box::new(amr::Amr::new(amr::Band::Wide, &format.fmtp)?)),
+        "L16" => Some(Box::new(pcm::Pcm::new(pcm::Width::Sixteen, pcm_rate(format)?, channels(format)?))),
+        "L8" => Some(Box::new(pcm::Pcm::new(pcm::Width::Eight, pcm_rate(format)?, channels(format)?))),
+        "DVI4" if mono(format) => Some(Box::new(dvi4::Dvi4::new(pcm_rate(format)?))),
+        // G721 is G726-32 under the name that payload type 2 had (RFC 1890).
+        "G721" | "G726-32" | "G726-16" | "G726-24" | "G726-40" | "AAL2-G726-16" | "AAL2-G726-24" | "AAL2-G726-32"
+        | "AAL2-G726-40"
+            if mono(format) =>
+        {
+            Some(Box::new(g726(&encoding)))
+        }
         "CN" => Some(Box::new(cn::ComfortNoise::new(pcm_rate(format)?))),
         _ => None,
     }
+}
+
+/// G.726 by its name: `G726-32`, `AAL2-G726-32`.
+fn g726(encoding: &str) -> g726::G726 {
+    let packing = if encoding.starts_with("AAL2") { g726::Packing::Aal2 } else { g726::Packing::Rfc3551 };
+    let rate = match encoding.rsplit('-').next() {
+        Some("16") => g726::Rate::Two,
+        Some("24") => g726::Rate::Three,
+        Some("40") => g726::Rate::Five,
+        _ => g726::Rate::Four,
+    };
+    g726::G726::new(rate, packing)
 }
 
 /// The clock of a format whose clock is its sampling rate, where that is a rate in use. An absent clock means 8000.
