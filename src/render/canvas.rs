@@ -113,11 +113,6 @@ impl Canvas {
         Ok(())
     }
 
-    /// Position of the first sample that was not given out.
-    pub(super) fn base(&self) -> i64 {
-        self.base
-    }
-
     /// Samples of the whole recording.
     pub(super) fn total(&self) -> i64 {
         self.total

@@ -40,6 +40,8 @@ pub struct Plan {
     pub(super) pauses: Vec<(Timestamp, Timestamp)>,
     /// The spool ended in the middle of a block.
     pub torn_tail: bool,
+    /// Whether there is a packet for which we have a decoder.
+    pub has_sound: bool,
 }
 
 /// The engine's last word about a leg.
@@ -271,6 +273,7 @@ impl Pass {
             streams,
             pauses: self.pauses,
             torn_tail,
+            has_sound: self.widest_hz > 0,
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum Encrypted {
     Zrtp,
     /// SRTP whose keys the mirror did not show.
     NoKeys,
+    /// SRTP whose keys do not open the packets.
+    WrongKeys,
     /// SRTP whose keys are known but cannot be used (suite not supported).
     Unsupported,
 }
@@ -56,8 +58,8 @@ pub struct SideReport {
     pub comfort: u64,
     /// Packets that came too late to be put in order.
     pub late: u64,
-    /// Sound made up for lost packets, ms.
-    pub concealed_ms: u64,
+    /// Sound made up for lost packets, microseconds.
+    pub concealed_us: u64,
     /// The sender's clock against the capture clock; positive = fast. Known for streams of half a minute and more.
     pub clock_drift_ppm: Option<f64>,
     /// The largest sample, 0 to 32768.
