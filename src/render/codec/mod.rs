@@ -19,6 +19,7 @@ pub mod g729;
 pub mod gsm;
 pub mod opus;
 pub mod pcm;
+pub mod red;
 
 use crate::call::decision::PayloadFormat;
 
