@@ -443,7 +443,7 @@ impl Machine {
     // ---- answers
 
     fn pace_of(&mut self, now: Timestamp, reply: &Reply, judged: &Judgement) {
-        if let Reply::Answer(answer) = reply {
+        if let (Reply::Answer(answer), false) = (reply, matches!(judged.verdict, Verdict::Wait(_))) {
             self.pace.handle_rate(now, &answer.rate, self.flights.len());
         }
         match (&judged.verdict, reply) {

@@ -271,6 +271,9 @@ async fn read(mut response: Response) -> Reply {
             Err(_) => break,
         }
     }
+    if body.starts_with(BYTE_ORDER_MARK) {
+        body.drain(..BYTE_ORDER_MARK.len()); // servers on .NET may write one
+    }
     Reply::Answer(Answer { status, rate, body, sent_md5: None })
 }
 
@@ -304,6 +307,9 @@ fn chain(e: &dyn std::error::Error) -> String {
 async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
 }
+
+/// Before UTF-8 it means nothing, and no JSON reader takes it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Longest reply that is read; real ones have a few hundred bytes.
 const MAX_REPLY_BYTES: usize = 1024 * 1024;
