@@ -79,6 +79,8 @@ pub struct Machine {
     rows: VecDeque<Row>,
     /// The account or its form is refused: every call would be.
     account: Hold,
+    /// Why Pyrus cannot be reached, once it could not several times in a row.
+    away: Option<String>,
     alarm: Option<String>,
     finished: Finished,
 }
@@ -173,6 +175,7 @@ impl Machine {
             dirty: BTreeSet::new(),
             rows: VecDeque::new(),
             account: Hold::default(),
+            away: None,
             alarm: None,
             finished: Finished::default(),
         }

@@ -468,6 +468,82 @@ fn when_pyrus_is_away_one_request_at_a_time_looks_whether_it_is_back() {
 }
 
 #[test]
+fn a_refused_account_is_looked_at_by_one_request_for_all_calls() {
+    let mut m = logged_in();
+    for n in 0..1000 {
+        m.handle_call(&call(&format!("c{n:04}"), Progress::Complete, 0));
+    }
+    let refused = http(400, r#"{"error_code":"unrecognized_account_id"}"#);
+    let mut tries = 0;
+    let mut now = at(0);
+    while now < at(24 * 3600) {
+        while let Next::Action(action) = m.next(now) {
+            tries += 1;
+            m.handle_answer(now, action.id, &refused);
+        }
+        rows(&mut m);
+        assert!(m.is_settled(), "only a person can help");
+        assert!(m.summary().alarm.is_some_and(|a| a.contains("account_id")));
+        let Next::WaitUntil(then) = m.next(now) else { panic!("a pause") };
+        now = then;
+    }
+    // At 0, 15 and 45 minutes, then each hour: 3 + 23 in a day.
+    assert_eq!(tries, 26);
+    run(&mut m, now);
+    while let Next::WaitUntil(then) = m.next(now) {
+        now = then; // those that were refused themselves come back in their own time
+        run(&mut m, now);
+    }
+    rows(&mut m);
+    assert_eq!((m.summary().done, m.summary().alarm), (1001, None));
+}
+
+#[test]
+fn an_absence_is_an_alarm_with_its_first_reason_until_pyrus_answers() {
+    let mut m = logged_in();
+    m.handle_call(&call("a", Progress::Complete, 0));
+    let mut now = at(0);
+    for n in 0..8 {
+        let register = action(&mut m, now);
+        let failure = Failure::NotSent(format!("certificate expired, try {n}"));
+        m.handle_answer(now, register.id, &Reply::Failed(failure));
+        let Next::WaitUntil(then) = m.next(now) else { panic!("a pause") };
+        now = then;
+    }
+    let mut alarms = Vec::new();
+    let drain = |m: &mut Machine, alarms: &mut Vec<Option<String>>| {
+        while let Some(row) = m.poll_row() {
+            if let Row::Alarm(alarm) = row {
+                alarms.push(alarm);
+            }
+        }
+    };
+    drain(&mut m, &mut alarms);
+    run(&mut m, now);
+    drain(&mut m, &mut alarms);
+    let [Some(first), None] = &alarms[..] else { panic!("one alarm and its end: {alarms:?}") };
+    assert!(first.contains("cannot be reached") && first.contains("try 4"), "{first}"); // the fifth failure
+}
+
+#[test]
+fn without_a_journal_the_records_say_enough_to_send_nothing_twice() {
+    use crate::call::record::{DeliveryRecord, DeliveryState};
+    let rebuilt = |state, task_id, parts| {
+        let mut update = call("a", Progress::Complete, parts);
+        update.record.delivery = DeliveryRecord { state, task_id, detail: None };
+        let mut m = logged_in();
+        let row = Job::rebuilt(&update.record).map(|job| job.to_row());
+        m.load(at(0), row);
+        run(&mut m, at(0))
+    };
+    assert_eq!(rebuilt(DeliveryState::Done, Some(7), 2), "");
+    assert_eq!(rebuilt(DeliveryState::Dead, None, 1), "");
+    assert_eq!(rebuilt(DeliveryState::None, None, 1), "");
+    assert_eq!(rebuilt(DeliveryState::Owed, None, 1), "upload attach", "by external_id alone; no registration");
+    assert_eq!(rebuilt(DeliveryState::Parked, Some(7), 1), "upload attach");
+}
+
+#[test]
 fn a_ringing_telephone_does_not_wait_behind_the_backlog() {
     let mut m = logged_in();
     for n in 0..10 {

@@ -347,8 +347,8 @@ fn fitting(endpoint: Endpoint, verdict: Verdict) -> Verdict {
 
 /// How long to wait: `Retry-After`, else `X-RateLimit-Reset`; a number below zero or none at all says nothing.
 fn wait(answer: &Answer) -> Verdict {
-    let header = answer.rate.retry_after.as_ref().or(answer.rate.reset.as_ref());
-    Verdict::Wait(header.and_then(|h| seconds(h)).map(|s| s.clamp(MIN_WAIT, MAX_WAIT)))
+    let said = [&answer.rate.retry_after, &answer.rate.reset].into_iter().flatten().find_map(|h| seconds(h));
+    Verdict::Wait(said.map(|s| s.clamp(MIN_WAIT, MAX_WAIT)))
 }
 
 /// Whole seconds in a header.

@@ -25,6 +25,12 @@ impl Machine {
             }
             (_, Reply::Failed(_)) => {}
         }
+        if judged.away {
+            self.away = self.pace.is_away().then(|| format!("Pyrus cannot be reached ({})", judged.why));
+        } else if matches!(reply, Reply::Answer(_)) {
+            self.away = None;
+        }
+        self.update_alarm();
     }
 
     pub(super) fn after_auth(&mut self, now: Timestamp, token: TokenId, judged: Judgement) {
@@ -151,7 +157,11 @@ impl Machine {
     }
 
     fn update_alarm(&mut self) {
-        let alarm = self.token.hold.why.as_ref().or(self.account.why.as_ref());
+        let alarm = self.token.hold.why.as_ref().or(self.account.why.as_ref()).or(self.away.as_ref());
+        // Of an absence the first reason is enough: each try may have another.
+        if self.away.is_some() && self.alarm.is_some() && alarm == self.away.as_ref() {
+            return;
+        }
         if self.alarm.as_ref() != alarm {
             self.alarm = alarm.cloned();
             self.rows.push_back(Row::Alarm(self.alarm.clone()));

@@ -242,6 +242,7 @@ fn a_wait_is_what_retry_after_or_the_reset_says_if_it_says_anything() {
     let secs = |s| Verdict::Wait(Some(Duration::from_secs(s)));
     assert_eq!(waited(Some("7"), None), secs(7));
     assert_eq!(waited(Some("7"), Some("3")), secs(3));
+    assert_eq!(waited(Some("7"), Some("Mon, 23 Nov 2026 07:00:00 GMT")), secs(7)); // a date is not read
     assert_eq!(waited(Some("0"), None), secs(1)); // no hot loop
     assert_eq!(waited(Some("100000"), None), secs(900)); // the window is 10 minutes
     for nothing in [None, Some("-5"), Some("abc"), Some("")] {
