@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::record::{CallRecord, Direction, Outcome};
+use crate::call::record::{CallRecord, DeliveryState, Direction, Outcome};
 use crate::journal::JobRow;
 use crate::time::Timestamp;
 
@@ -230,6 +230,34 @@ impl Job {
         };
         job.update(record, progress);
         job
+    }
+
+    /// From the call record alone, when the journal is lost: what the record calls done is done. Of the rest nobody
+    /// knows how far it came, so it counts as ambiguous: a call with a recording is attached by external_id alone and
+    /// registered only if Pyrus does not know it. `None`: the record says that nothing was owed.
+    pub fn rebuilt(record: &CallRecord) -> Option<Self> {
+        let mut job = Self::new(record, Progress::Complete);
+        match record.delivery.state {
+            DeliveryState::None => return None,
+            DeliveryState::Done => {
+                job.registration = Registration::Known { task_id: record.delivery.task_id };
+                for part in &mut job.parts {
+                    let unknown = Upload { guid: String::new(), md5: String::new(), at: Timestamp::EPOCH };
+                    part.state = PartState::Attached(unknown);
+                }
+            }
+            DeliveryState::Dead => {
+                let why = record.delivery.detail.clone().unwrap_or_default();
+                job.standing = Standing::Dead { why };
+            }
+            DeliveryState::Owed | DeliveryState::Parked => {
+                job.registration = match record.delivery.task_id {
+                    Some(task_id) => Registration::Known { task_id: Some(task_id) },
+                    None => Registration::Unsure,
+                };
+            }
+        }
+        Some(job)
     }
 
     /// Takes over what the record now says. Never forgets a recording and never moves a number that was sent.

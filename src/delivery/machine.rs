@@ -2,12 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::job::{CallUpdate, Consent, Fields, Job, Part, PartState, Progress, Registration, Standing, Step, Upload};
+use super::job::{CallUpdate, Consent, Job, PartState, Progress, Registration, Standing, Step};
 use super::pace::{Go, Pace, Tuning};
 use super::policy::{AttachBody, CallBody, Policy};
-use super::verdict::{Endpoint, Gain, Judgement, NO_ANSWER, Otherwise, Reply, Sent, Verdict, judge};
+use super::verdict::{Endpoint, Reply, Verdict, judge};
 use crate::journal::{DroppedCode, JobRow, Row};
 use crate::time::Timestamp;
+
+mod answers;
+mod report;
+
+use report::Finished;
+pub use report::{MAX_DEAD_KEPT, Summary, Trouble};
 
 /// One request; never used twice in one life of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,38 +63,6 @@ pub enum Next {
     Idle,
 }
 
-/// How things stand, for people and for `replay --deliver`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Calls that were finished since the start.
-    pub done: usize,
-    /// Calls that were told again and had been finished before.
-    pub already: usize,
-    /// Calls that wait for their end or their recording.
-    pub waiting: usize,
-    /// Calls that are still to be delivered and will be tried.
-    pub owed: usize,
-    /// Calls for which a person must act.
-    pub parked: Vec<Trouble>,
-    /// Calls that will never be whole in Pyrus (the last [`MAX_DEAD_KEPT`]).
-    pub dead: Vec<Trouble>,
-    /// Requests that may have been done twice, because Pyrus gave no definite answer.
-    pub possible_duplicates: u64,
-    /// What keeps everything from being delivered and needs a person: a refused login.
-    pub alarm: Option<String>,
-    /// Field codes that Pyrus did not take.
-    pub dropped_codes: Vec<String>,
-}
-
-/// A call that is in trouble.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// The call.
-    pub id: String,
-    /// For a person.
-    pub why: String,
-}
-
 /// What is owed to Pyrus, and in which order it is paid. Pure: see [`crate::delivery`].
 #[derive(Debug)]
 pub struct Machine {
@@ -103,8 +77,22 @@ pub struct Machine {
     dropped: BTreeMap<String, DroppedCode>,
     dirty: BTreeSet<String>,
     rows: VecDeque<Row>,
+    /// The account or its form is refused: every call would be.
+    account: Hold,
+    /// Why Pyrus cannot be reached, once it could not several times in a row.
+    away: Option<String>,
     alarm: Option<String>,
     finished: Finished,
+}
+
+/// Something that concerns every call and that only a person can mend: one request at a time looks, slowly, whether
+/// it is mended.
+#[derive(Debug, Default)]
+struct Hold {
+    why: Option<String>,
+    /// How often it was found unmended, in a row.
+    times: u32,
+    until: Timestamp,
 }
 
 #[derive(Debug)]
@@ -146,19 +134,20 @@ enum Work {
 }
 
 /// The token of the client.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Token {
     state: TokenState,
     last: u64,
     /// Failures to get or use one, in a row.
     failures: u32,
-    /// How often a person had to mend it, in a row.
-    parked: u32,
     not_before: Timestamp,
+    /// The login is refused.
+    hold: Hold,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 enum TokenState {
+    #[default]
     None,
     Fetching,
     Have(TokenId, Proof),
@@ -171,15 +160,6 @@ enum Proof {
     Accepted,
 }
 
-#[derive(Debug, Default)]
-struct Finished {
-    done: usize,
-    already: usize,
-    dead: VecDeque<Trouble>,
-    possible_duplicates: u64,
-    successes: u64,
-}
-
 impl Machine {
     /// An empty machine; `seed` decides the jitter.
     pub fn new(policy: Policy, tuning: Tuning, seed: u64) -> Self {
@@ -190,10 +170,12 @@ impl Machine {
             ready: BTreeSet::new(),
             flights: BTreeMap::new(),
             last_action: 0,
-            token: Token { state: TokenState::None, last: 0, failures: 0, parked: 0, not_before: Timestamp::EPOCH },
+            token: Token::default(),
             dropped: BTreeMap::new(),
             dirty: BTreeSet::new(),
             rows: VecDeque::new(),
+            account: Hold::default(),
+            away: None,
             alarm: None,
             finished: Finished::default(),
         }
@@ -255,12 +237,12 @@ impl Machine {
                 part.state = PartState::Waiting;
             }
         }
-        self.token.not_before = Timestamp::EPOCH;
+        self.token.hold.until = Timestamp::EPOCH;
+        self.account.until = Timestamp::EPOCH;
         self.changed(id);
     }
 
     /// What to do next.
-    #[expect(clippy::should_implement_trait, reason = "it takes the time; it is no iterator")]
     pub fn next(&mut self, now: Timestamp) -> Next {
         loop {
             let Some((due, urgency, id)) = self.ready.first().cloned() else { return Next::Idle };
@@ -271,6 +253,14 @@ impl Machine {
             let room = self.pace.tuning().side_by_side + if urgency == 0 { URGENT_MORE } else { 0 };
             if self.flights.len() >= room {
                 return Next::Idle;
+            }
+            if self.account.why.is_some() {
+                if now < self.account.until {
+                    return Next::WaitUntil(self.account.until);
+                }
+                if !self.flights.is_empty() {
+                    return Next::Idle; // one looks, for all
+                }
             }
             match self.pace.go(now, self.flights.len()) {
                 Go::Now => {}
@@ -300,6 +290,7 @@ impl Machine {
             Purpose::Auth => self.after_auth(now, flight.token, judged),
             Purpose::Job { id, work, codes } => {
                 self.after_token(now, flight.token, &judged);
+                self.after_account(now, endpoint, &judged);
                 self.after_job(now, &id, &work, judged, &codes);
                 self.changed(&id);
             }
@@ -324,70 +315,12 @@ impl Machine {
         self.jobs.contains_key(id)
     }
 
-    /// Nothing is owed that can succeed without a person, a call's end or a recording.
-    pub fn is_settled(&self) -> bool {
-        self.flights.is_empty()
-            && self.dirty.is_empty()
-            && self.rows.is_empty()
-            && (self.is_refused()
-                || self.jobs.values().all(|e| {
-                    matches!(e.job.standing, Standing::Parked { .. } | Standing::Dead { .. }) || e.job.step().is_none()
-                }))
-    }
-
-    /// How things stand.
-    pub fn summary(&self) -> Summary {
-        let mut summary = Summary {
-            done: self.finished.done,
-            already: self.finished.already,
-            dead: self.finished.dead.iter().cloned().collect(),
-            possible_duplicates: self.finished.possible_duplicates,
-            alarm: self.alarm.clone(),
-            dropped_codes: self.dropped.keys().cloned().collect(),
-            ..Summary::default()
-        };
-        for Entry { job, .. } in self.jobs.values() {
-            summary.possible_duplicates += u64::from(job.possible_duplicates);
-            match &job.standing {
-                Standing::Parked { why, .. } => {
-                    summary.parked.push(Trouble { id: job.id.clone(), why: why.clone() });
-                }
-                _ if job.is_settled() => {}
-                _ if job.step().is_none() && !self.is_under_way(&job.id) => summary.waiting += 1,
-                _ => summary.owed += 1,
-            }
-        }
-        summary
-    }
-
-    /// Requests that were done since the start.
-    pub const fn successes(&self) -> u64 {
-        self.finished.successes
-    }
-
-    /// Pyrus asked for a pause, or the rate is used up: waiting is right now the only thing to do.
-    pub fn is_paced(&self, now: Timestamp) -> bool {
-        self.pace.is_paced(now)
-    }
-
-    /// The jobs that are not finished, for tests and people.
-    pub fn jobs(&self) -> impl Iterator<Item = &Job> {
-        self.jobs.values().map(|e| &e.job)
-    }
-
-    fn is_refused(&self) -> bool {
-        self.alarm.is_some() && self.token.parked > 0
-    }
-
-    fn is_under_way(&self, id: &str) -> bool {
-        self.flights.values().any(|f| matches!(&f.what, Purpose::Job { id: flying, .. } if flying == id))
-    }
-
     // ---- requests
 
     fn begin_auth(&mut self, now: Timestamp) -> Next {
-        if self.token.not_before > now {
-            return Next::WaitUntil(self.token.not_before);
+        let not_before = self.token.not_before.max(self.token.hold.until);
+        if not_before > now {
+            return Next::WaitUntil(not_before);
         }
         if let Err(at) = self.pace.take_auth(now) {
             return Next::WaitUntil(at);
@@ -440,145 +373,6 @@ impl Machine {
         Action { id, token, request }
     }
 
-    // ---- answers
-
-    fn pace_of(&mut self, now: Timestamp, reply: &Reply, judged: &Judgement) {
-        if let Reply::Answer(answer) = reply {
-            self.pace.handle_rate(now, &answer.rate, self.flights.len());
-        }
-        match (&judged.verdict, reply) {
-            (Verdict::Wait(said), _) => {
-                self.pace.handle_reached();
-                self.pace.handle_wait(now, *said);
-            }
-            _ if judged.away => self.pace.handle_away(now),
-            (_, Reply::Answer(_)) => {
-                self.pace.handle_reached();
-                self.pace.handle_within_rate();
-            }
-            (_, Reply::Failed(_)) => {}
-        }
-    }
-
-    fn after_auth(&mut self, now: Timestamp, token: TokenId, judged: Judgement) {
-        self.token.state = TokenState::None;
-        match judged.verdict {
-            Verdict::Done(_) => {
-                self.token.state = TokenState::Have(token, Proof::Fresh);
-                self.token.parked = 0;
-                self.set_alarm(None);
-            }
-            Verdict::Wait(_) => {}
-            Verdict::Backoff { limit, .. } if limit.is_none_or(|(most, _)| self.token.failures < most) => {
-                self.token.failures += 1;
-                self.token.not_before = now + self.pace.backoff(self.token.failures);
-            }
-            _ => {
-                self.token.not_before = now + self.pace.park(self.token.parked);
-                self.token.parked += 1;
-                self.set_alarm(Some(judged.why));
-            }
-        }
-    }
-
-    /// A token that is refused is dropped once; one that was never accepted makes the next one come later.
-    fn after_token(&mut self, now: Timestamp, used: TokenId, judged: &Judgement) {
-        let TokenState::Have(current, proof) = self.token.state else { return };
-        if current != used {
-            return;
-        }
-        match judged.verdict {
-            Verdict::Reauth(_) => {
-                self.token.state = TokenState::None;
-                if proof == Proof::Accepted {
-                    self.token.failures = 0;
-                } else {
-                    self.token.not_before = now + self.pace.backoff(self.token.failures);
-                    self.token.failures += 1;
-                }
-            }
-            Verdict::Done(_) => {
-                self.token.state = TokenState::Have(current, Proof::Accepted);
-                self.token.failures = 0;
-            }
-            _ => {}
-        }
-    }
-
-    fn after_job(&mut self, now: Timestamp, id: &str, work: &Work, judged: Judgement, codes: &[String]) {
-        let Some(entry) = self.jobs.get_mut(id) else { return };
-        let job = &mut entry.job;
-        let Judgement { verdict, why, code, retry_after, .. } = judged;
-        if let Verdict::Done(gain) = verdict {
-            let unacceptable = gain.unacceptable_fields.clone();
-            take(job, work, gain, now);
-            job.note = unacceptable.as_ref().map(|_| why.clone());
-            if let Some(text) = unacceptable {
-                self.drop_codes(now, &text, codes, &why);
-            }
-            return;
-        }
-        undo(job, work, &verdict);
-        job.note = Some(why.clone());
-        let attempts = job.tries.attempts;
-        let consequence = consequence(job, work, &verdict);
-        if let (Consequence::Later, Some(pause)) = (&consequence, retry_after) {
-            self.pace.handle_wait(now, Some(pause));
-        }
-        // A refused token (401) is often answered before the body is read; the reset that follows may wipe the answer
-        // out. So every second upload that ends so gets a new token.
-        if matches!(work, Work::Upload(_)) && code == NO_ANSWER && attempts % 2 == 1 && self.token.is_idle() {
-            self.token.state = TokenState::None;
-        }
-        self.apply(now, id, work, consequence, why);
-    }
-
-    fn apply(&mut self, now: Timestamp, id: &str, work: &Work, consequence: Consequence, why: String) {
-        let job = &mut self.jobs.get_mut(id).expect("its answer is being handled").job;
-        match consequence {
-            Consequence::Again => job.standing = Standing::Going { not_before: None },
-            Consequence::Later => {
-                job.tries.attempts = job.tries.attempts.saturating_add(1);
-                let pause = self.pace.backoff(job.tries.attempts - 1);
-                job.standing = Standing::Going { not_before: Some(now + pause) };
-            }
-            Consequence::Park => {
-                let times = if let Standing::Parked { times, .. } = job.standing { times } else { 0 };
-                let retry_at = now + self.pace.park(times);
-                job.standing = Standing::Parked { why, retry_at, times: times.saturating_add(1) };
-            }
-            Consequence::Dead => match work {
-                Work::Register(_) => job.standing = Standing::Dead { why },
-                Work::Upload(number) | Work::Attach(number) => {
-                    job.standing = Standing::Going { not_before: None };
-                    if let Some(part) = part_of(job, *number) {
-                        part.state = PartState::Dead { why };
-                    }
-                }
-            },
-        }
-    }
-
-    /// Leaves out of later requests the codes that the text names.
-    fn drop_codes(&mut self, now: Timestamp, text: &str, sent: &[String], why: &str) {
-        let is_word = |c: char| c.is_alphanumeric() || c == '_';
-        let named: BTreeSet<&str> = text.split(|c| !is_word(c)).collect();
-        for code in sent.iter().filter(|c| named.contains(c.as_str())) {
-            if !self.dropped.contains_key(code) {
-                let dropped = DroppedCode { code: code.clone(), at: now, reason: why.to_owned() };
-                self.rows.push_back(Row::Dropped(dropped.clone()));
-                self.dropped.insert(code.clone(), dropped);
-            }
-        }
-    }
-
-    fn set_alarm(&mut self, alarm: Option<String>) {
-        if self.alarm != alarm {
-            self.alarm.clone_from(&alarm);
-            self.rows.push_back(Row::Alarm(alarm));
-        }
-    }
-
     // ---- bookkeeping
 
     /// Puts a job where it belongs after any change of it.
@@ -601,26 +395,6 @@ impl Machine {
         }
         self.dirty.insert(id.to_owned());
     }
-
-    /// A settled job leaves the memory; the journal has it.
-    fn retire(&mut self, id: &str) {
-        let Some(Entry { job, queued, origin }) = self.jobs.remove(id) else { return };
-        if let Some(queued) = queued {
-            self.ready.remove(&queued);
-        }
-        self.finished.possible_duplicates += u64::from(job.possible_duplicates);
-        match job.death() {
-            None if origin == Origin::Settled => self.finished.already += 1,
-            None => self.finished.done += 1,
-            Some(why) => {
-                self.finished.dead.retain(|t| t.id != job.id);
-                self.finished.dead.push_back(Trouble { id: job.id.clone(), why: why.to_owned() });
-                if self.finished.dead.len() > MAX_DEAD_KEPT {
-                    self.finished.dead.pop_front();
-                }
-            }
-        }
-    }
 }
 
 impl Token {
@@ -636,26 +410,6 @@ impl Purpose {
             Self::Job { work: Work::Register(_), .. } => Endpoint::Call,
             Self::Job { work: Work::Upload(_), .. } => Endpoint::Upload,
             Self::Job { work: Work::Attach(_), .. } => Endpoint::Attach,
-        }
-    }
-}
-
-/// What a failure means for the job.
-enum Consequence {
-    /// At once (or when the whole client may go on).
-    Again,
-    /// After a growing pause.
-    Later,
-    Park,
-    Dead,
-}
-
-impl From<Otherwise> for Consequence {
-    fn from(otherwise: Otherwise) -> Self {
-        match otherwise {
-            Otherwise::Backoff => Self::Later,
-            Otherwise::Park => Self::Park,
-            Otherwise::Dead => Self::Dead,
         }
     }
 }
@@ -676,107 +430,6 @@ fn begin_upload(policy: &Policy, job: &mut Job, at: usize) -> Option<(Request, W
     Some((Request::Upload { path: part.path.clone(), name }, Work::Upload(part.number), Vec::new()))
 }
 
-/// A request was done.
-fn take(job: &mut Job, work: &Work, gain: Gain, now: Timestamp) {
-    job.standing = Standing::Going { not_before: None };
-    job.tries.attempts = 0;
-    job.tries.limited = 0;
-    job.tries.reauthorised = 0;
-    match work {
-        Work::Register(_) => job.registration = Registration::Known { task_id: gain.task_id },
-        Work::Upload(number) => {
-            let upload = Upload { guid: gain.guid.unwrap_or_default(), md5: gain.md5.unwrap_or_default(), at: now };
-            if let Some(part) = part_of(job, *number) {
-                part.state = PartState::Uploaded(upload);
-            }
-        }
-        Work::Attach(number) => {
-            job.tries.reregistered = 0;
-            job.tries.reuploaded = 0;
-            if let Some(part) = part_of(job, *number)
-                && let PartState::Attaching(upload) = part.state.clone()
-            {
-                part.state = PartState::Attached(upload);
-            }
-            // By external_id alone it can only have found a registered call.
-            if job.registration == Registration::Unsure {
-                job.registration = Registration::Known { task_id: gain.task_id };
-            }
-        }
-    }
-}
-
-/// A request was not done, or perhaps.
-fn undo(job: &mut Job, work: &Work, verdict: &Verdict) {
-    let perhaps = matches!(verdict, Verdict::Backoff { sent: Sent::Perhaps, .. });
-    match work {
-        Work::Register(_) if perhaps => job.registration = Registration::Unsure,
-        Work::Register(before) => {
-            if *before == Registration::Unsure {
-                // The repeat was not done: it may be made another time.
-                job.tries.blind_repeats = 0;
-                job.possible_duplicates = job.possible_duplicates.saturating_sub(1);
-            }
-            job.registration = before.clone();
-        }
-        Work::Upload(number) => {
-            if let Some(part) = part_of(job, *number) {
-                part.state = PartState::Waiting;
-            }
-        }
-        Work::Attach(number) => {
-            job.possible_duplicates += u32::from(perhaps);
-            if let Some(part) = part_of(job, *number)
-                && let PartState::Attaching(upload) = part.state.clone()
-            {
-                part.state = PartState::Uploaded(upload); // the same file, never a new upload
-            }
-        }
-    }
-}
-
-/// What a verdict other than done means, given what was tried before.
-fn consequence(job: &mut Job, work: &Work, verdict: &Verdict) -> Consequence {
-    match *verdict {
-        Verdict::Done(_) | Verdict::Wait(_) => Consequence::Again,
-        Verdict::Reauth(otherwise) => {
-            job.tries.reauthorised += 1;
-            if job.tries.reauthorised == 1 {
-                return Consequence::Again;
-            }
-            job.tries.reauthorised = 0;
-            otherwise.into()
-        }
-        Verdict::Backoff { limit: None, .. } => Consequence::Later,
-        Verdict::Backoff { limit: Some((most, otherwise)), .. } => {
-            job.tries.limited = job.tries.limited.saturating_add(1);
-            if job.tries.limited > most { otherwise.into() } else { Consequence::Later }
-        }
-        Verdict::Reupload => {
-            job.tries.reuploaded = job.tries.reuploaded.saturating_add(1);
-            if let Work::Attach(number) = work
-                && let Some(part) = part_of(job, *number)
-            {
-                part.state = PartState::Waiting;
-            }
-            if job.tries.reuploaded > MAX_REUPLOADS { Consequence::Park } else { Consequence::Again }
-        }
-        Verdict::Reregister(most) => {
-            if job.registration != Registration::Unsure {
-                job.tries.reregistered = job.tries.reregistered.saturating_add(1);
-            }
-            job.registration = Registration::Owed;
-            if job.tries.reregistered > most { Consequence::Park } else { Consequence::Again }
-        }
-        Verdict::WithoutFields if job.fields == Fields::Sent => {
-            job.fields = Fields::LeftOut;
-            Consequence::Again
-        }
-        Verdict::WithoutFields | Verdict::Dead => Consequence::Dead,
-        Verdict::Park => Consequence::Park,
-    }
-}
-
 /// A call without a recording whose registration stayed unanswered twice: nobody but a person can tell.
 fn give_up_blind(job: &mut Job) {
     let is_hopeless = job.registration == Registration::Unsure
@@ -792,10 +445,6 @@ fn give_up_blind(job: &mut Job) {
     }
 }
 
-fn part_of(job: &mut Job, number: u32) -> Option<&mut Part> {
-    job.parts.iter_mut().find(|p| p.number == number)
-}
-
 /// Of the headers of a record only those that fill form fields are kept, bounded.
 fn retain_mapped(policy: &Policy, job: &mut Job) {
     job.facts.headers.retain(|name, _| policy.header_mappings.values().any(|wanted| wanted.eq_ignore_ascii_case(name)));
@@ -803,9 +452,3 @@ fn retain_mapped(policy: &Policy, job: &mut Job) {
 
 /// So many more registrations than other requests may be under way while a telephone rings.
 const URGENT_MORE: usize = 2;
-
-/// Uploads of one call because Pyrus did not know the file, before a person must look.
-const MAX_REUPLOADS: u32 = 3;
-
-/// Dead calls that the summary names; all are in the journal.
-pub const MAX_DEAD_KEPT: usize = 1_000;

@@ -103,7 +103,12 @@ impl Pace {
         if let (Some(remaining), Some(reset)) = (remaining, reset) {
             // The header has whole seconds: one more, so as not to be a fraction too early.
             let end = now + reset.min(MAX_WINDOW) + Duration::from_secs(1);
-            self.window = Some((remaining - i64::try_from(under_way).unwrap_or(i64::MAX), end));
+            let left = remaining - i64::try_from(under_way).unwrap_or(i64::MAX);
+            // Answers of requests side by side overtake each other: within a window the lowest number holds.
+            self.window = Some(match self.window {
+                Some((known, end)) if now < end => (known.min(left), end),
+                _ => (left, end),
+            });
         }
     }
 
@@ -114,6 +119,7 @@ impl Pace {
         let jitter = Duration::from_millis(self.rng.u64(0..=1_000));
         let until = now + wait + jitter;
         self.paused_until = Some(self.paused_until.map_or(until, |p| p.max(until)));
+        self.window = None; // what was said now is newer
     }
 
     /// Pyrus answered, whatever it said.

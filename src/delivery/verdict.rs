@@ -146,8 +146,19 @@ pub struct Judgement {
     pub why: String,
     /// Whether it says that Pyrus cannot be reached.
     pub away: bool,
+    /// Whom it concerns.
+    pub scope: Scope,
     /// A server that is not well (503) may say for how long.
     pub retry_after: Option<Duration>,
+}
+
+/// Whom an answer concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One call.
+    Call,
+    /// Every call of this account: the next one would hear the same.
+    Account,
 }
 
 /// Judges what became of a request.
@@ -165,7 +176,14 @@ fn judge_failure(endpoint: Endpoint, failure: &Failure) -> Judgement {
         Failure::NoFile(text) => (Verdict::Park, "file not readable", text, false),
         Failure::Refused(text) => (Verdict::Park, "refused by us", text, false),
     };
-    Judgement { verdict, code: code.to_owned(), why: bounded(&format!("{code}: {text}")), away, retry_after: None }
+    Judgement {
+        verdict,
+        code: code.to_owned(),
+        why: bounded(&format!("{code}: {text}")),
+        away,
+        scope: Scope::Call,
+        retry_after: None,
+    }
 }
 
 fn judge_answer(endpoint: Endpoint, answer: &Answer) -> Judgement {
@@ -186,7 +204,8 @@ fn judge_answer(endpoint: Endpoint, answer: &Answer) -> Judgement {
         Verdict::Backoff { .. } => answer.rate.retry_after.as_ref().and_then(|h| seconds(h)),
         _ => None,
     };
-    Judgement { verdict, code, why, away, retry_after: retry_after.map(|s| s.clamp(MIN_WAIT, MAX_WAIT)) }
+    let scope = scope(body.code(), answer.status);
+    Judgement { verdict, code, why, away, scope, retry_after: retry_after.map(|s| s.clamp(MIN_WAIT, MAX_WAIT)) }
 }
 
 /// PYRUS error codes. One line for each, in the order of the reference.
@@ -255,8 +274,7 @@ fn by_status(endpoint: Endpoint, answer: &Answer, body: &Body) -> Verdict {
     match answer.status {
         200..=299 => by_good_status(endpoint, answer, body),
         300..=399 | 403 | 404 => Verdict::Park,
-        400 if body.is_json() => Verdict::Park,
-        400 => Verdict::Backoff { sent: Sent::No, limit: Some((1, Otherwise::Dead)) },
+        400 if !body.is_json() => Verdict::Backoff { sent: Sent::No, limit: Some((1, Otherwise::Dead)) },
         401 => Verdict::Reauth(Otherwise::Backoff),
         408 | 425 | 503 => Verdict::Backoff { sent: Sent::No, limit: None },
         413 => Verdict::Dead,
@@ -329,8 +347,8 @@ fn fitting(endpoint: Endpoint, verdict: Verdict) -> Verdict {
 
 /// How long to wait: `Retry-After`, else `X-RateLimit-Reset`; a number below zero or none at all says nothing.
 fn wait(answer: &Answer) -> Verdict {
-    let header = answer.rate.retry_after.as_ref().or(answer.rate.reset.as_ref());
-    Verdict::Wait(header.and_then(|h| seconds(h)).map(|s| s.clamp(MIN_WAIT, MAX_WAIT)))
+    let said = [&answer.rate.retry_after, &answer.rate.reset].into_iter().flatten().find_map(|h| seconds(h));
+    Verdict::Wait(said.map(|s| s.clamp(MIN_WAIT, MAX_WAIT)))
 }
 
 /// Whole seconds in a header.
@@ -343,6 +361,23 @@ const fn perhaps(endpoint: Endpoint) -> Sent {
     match endpoint {
         Endpoint::Call | Endpoint::Attach => Sent::Perhaps,
         Endpoint::Auth | Endpoint::Upload => Sent::No,
+    }
+}
+
+fn scope(code: Option<&str>, status: u16) -> Scope {
+    match (code, status) {
+        (
+            Some(
+                "unrecognized_account_id"
+                | "webhook_is_disabled"
+                | "form_is_deleted"
+                | "account_blocked"
+                | "access_denied_form",
+            ),
+            _,
+        )
+        | (None, 202 | 300..=399 | 404) => Scope::Account,
+        _ => Scope::Call,
     }
 }
 

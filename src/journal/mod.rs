@@ -134,6 +134,24 @@ impl Journal {
         Self::set_up(Connection::open_in_memory()?, Path::new(":memory:"))
     }
 
+    /// Moves a damaged journal out of the way, for a person to look at; nothing is deleted. Returns its new name. The
+    /// new journal must then be filled from the call records, which say what Pyrus already has.
+    ///
+    /// # Errors
+    /// When a file cannot be moved.
+    pub fn set_aside(config: &config::Config) -> Result<PathBuf> {
+        let path = config.dir.join(FILE_NAME);
+        let aside = |n: u32, tail: &str| config.dir.join(format!("{FILE_NAME}.damaged-{n}{tail}"));
+        let n = (1..).find(|&n| !aside(n, "").exists()).unwrap_or(u32::MAX);
+        for tail in ["-wal", "-shm", ""] {
+            let from = config.dir.join(format!("{FILE_NAME}{tail}"));
+            if from.exists() {
+                std::fs::rename(&from, aside(n, tail)).map_err(|source| Error::Io { path: path.clone(), source })?;
+            }
+        }
+        Ok(aside(n, ""))
+    }
+
     fn set_up(mut connection: Connection, path: &Path) -> Result<Self> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(|e| damaged_or(e, path))?;

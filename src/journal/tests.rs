@@ -106,6 +106,10 @@ fn a_newer_journal_is_refused_and_a_damaged_one_is_named() {
     assert!(matches!(Journal::open(&config), Err(Error::Newer { .. })));
     std::fs::write(&path, [0x5a; 8192]).unwrap();
     assert!(matches!(Journal::open(&config), Err(Error::Damaged { .. })));
+    let aside = Journal::set_aside(&config).unwrap();
+    assert_eq!(std::fs::read(&aside).unwrap(), [0x5a; 8192]);
+    assert!(Journal::open(&config).unwrap().load_jobs().unwrap().is_empty());
+    assert_ne!(Journal::set_aside(&config).unwrap(), aside, "the second does not overwrite the first");
 }
 
 #[test]

@@ -96,20 +96,19 @@ impl Client {
         })
     }
 
-    /// Sends one request. Never fails: what went wrong is the reply.
-    pub async fn execute(&self, action: Action) -> Reply {
-        if action.request == Request::Auth {
-            return self.auth(action.token).await;
-        }
+    /// Sends one request. Never fails: what went wrong is the reply. The token is taken when this is called, not when
+    /// it is first polled: it may be renewed in between.
+    pub fn execute(self: Arc<Self>, action: Action) -> impl Future<Output = Reply> + Send {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(session) = session.filter(|s| s.id == action.token) else {
-            return Reply::Failed(Failure::NotSent(String::from("the token was renewed meanwhile")));
-        };
-        match action.request {
-            Request::Auth => Reply::Failed(Failure::NotSent(String::from("handled above"))),
-            Request::Register(body) => self.json(&session.targets.call, &session, &body).await,
-            Request::Attach(body) => self.json(&session.targets.attach, &session, &body).await,
-            Request::Upload { path, name } => self.upload(&session, &path, name).await,
+        let session = session.filter(|s| s.id == action.token);
+        async move {
+            match (action.request, session) {
+                (Request::Auth, _) => self.auth(action.token).await,
+                (Request::Register(body), Some(s)) => self.json(&s.targets.call, &s, &body).await,
+                (Request::Attach(body), Some(s)) => self.json(&s.targets.attach, &s, &body).await,
+                (Request::Upload { path, name }, Some(s)) => self.upload(&s, &path, name).await,
+                (_, None) => Reply::Failed(Failure::NotSent(String::from("there is no such token any more"))),
+            }
         }
     }
 
@@ -271,6 +270,9 @@ async fn read(mut response: Response) -> Reply {
             Err(_) => break,
         }
     }
+    if body.starts_with(BYTE_ORDER_MARK) {
+        body.drain(..BYTE_ORDER_MARK.len()); // servers on .NET may write one
+    }
     Reply::Answer(Answer { status, rate, body, sent_md5: None })
 }
 
@@ -304,6 +306,9 @@ fn chain(e: &dyn std::error::Error) -> String {
 async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
 }
+
+/// Before UTF-8 it means nothing, and no JSON reader takes it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Longest reply that is read; real ones have a few hundred bytes.
 const MAX_REPLY_BYTES: usize = 1024 * 1024;

@@ -211,8 +211,9 @@ impl Driver {
             self.persist().await; // before the request: the intent must be durable
             match next {
                 Next::Action(action) => {
-                    let client = Arc::clone(&self.client);
-                    self.flying.spawn(async move { (action.id, client.execute(action).await) });
+                    let id = action.id;
+                    let reply = Arc::clone(&self.client).execute(action);
+                    self.flying.spawn(async move { (id, reply.await) });
                 }
                 Next::WaitUntil(at) => return Some(at.since(now)),
                 Next::Idle => return None,
@@ -345,7 +346,7 @@ fn tell_log(row: &Row) {
             tracing::warn!(code = code.code, "the form in Pyrus has no such field; it is left out from now on");
         }
         Row::Alarm(Some(why)) => tracing::error!("{why}"),
-        Row::Alarm(None) => tracing::info!("Pyrus takes the login again"),
+        Row::Alarm(None) => tracing::info!("what kept calls from Pyrus is over"),
     }
 }
 

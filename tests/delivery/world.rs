@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use callspan::call::record::{CallRecord, Direction, Outcome, Recording, Verdict};
 use callspan::delivery::{CallUpdate, Consent, Progress, Summary, Tuning};
-use callspan::fake_pyrus::{Endpoint, Fake, Options};
+use callspan::fake_pyrus::{Endpoint, Fake, Options, TaskPolicy};
 use callspan::journal::Journal;
 use callspan::pyrus::config::Config;
 use callspan::pyrus::{Executor, Handle, Setup, Timeouts};
@@ -75,6 +75,21 @@ impl World {
         update
     }
 
+    /// Waits until the fake has seen so many requests at this endpoint.
+    pub(crate) fn wait_for(&self, endpoint: Endpoint, requests: u64) {
+        self.wait_until(|w| w.fake.state().requests(endpoint) >= requests);
+    }
+
+    pub(crate) fn wait_until(&self, ready: impl Fn(&Self) -> bool) {
+        for _ in 0..2_000 {
+            if ready(self) {
+                return;
+            }
+            pause(Duration::from_millis(5));
+        }
+        panic!("not within 10 s; requests {:?}", self.requests());
+    }
+
     pub(crate) fn requests(&self) -> [u64; 4] {
         let state = self.fake.state();
         [Endpoint::Auth, Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| state.requests(e))
@@ -97,6 +112,18 @@ impl World {
 
     pub(crate) fn assert_no_violations(&self) {
         assert_eq!(self.fake.violations(), Vec::<String>::new());
+    }
+}
+
+/// The body of a test, once for each status in which Pyrus may send its own errors.
+pub(crate) fn each_error_status(test: impl Fn(World)) {
+    for status in [400, 200] {
+        test(World::new(Options {
+            logic_error_status: status,
+            mapping_error_status: status,
+            task_policy: TaskPolicy::AlwaysNew,
+            ..Options::default()
+        }));
     }
 }
 
@@ -150,6 +177,12 @@ fn fast() -> Setup {
         timeouts: Timeouts { connect: ms(1000), json: ms(1500), upload_idle: ms(1000), upload_least: ms(60_000) },
         seed: 7,
     }
+}
+
+/// Real sockets take real time.
+#[expect(clippy::disallowed_methods, reason = "a test of sockets and threads waits for them")]
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// 2021-12-23T00:11:32Z, the example of the API's page.
