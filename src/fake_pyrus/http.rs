@@ -110,6 +110,21 @@ pub(super) enum Manner {
     Early,
 }
 
+impl Manner {
+    /// Whether the client gets the reply whole, if it waits.
+    pub(super) fn is_whole(self) -> bool {
+        !matches!(
+            self,
+            Manner::HangThenClose(_)
+                | Manner::HangAfterThenClose(_)
+                | Manner::Truncated
+                | Manner::BadChunk
+                | Manner::Close
+                | Manner::Reset
+        )
+    }
+}
+
 /// What became of the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
@@ -195,7 +210,24 @@ impl Conn {
         Ok(Some(piece))
     }
 
-    /// Sends a reply. `last`: the connection closes after it.
+    /// What comes before a reply: a wait; false when no reply follows.
+    pub(super) async fn before_reply(&mut self, manner: Manner) -> bool {
+        match manner {
+            Manner::HangBefore(wait) => self.hang(wait).await.is_ok(),
+            Manner::HangThenClose(wait) => {
+                let _ = self.hang(wait).await;
+                false
+            }
+            Manner::Close => false,
+            Manner::Reset => {
+                self.reset_on_drop();
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Sends a reply, after [`Conn::before_reply`]. `last`: the connection closes after it.
     pub(super) async fn send(&mut self, reply: &Reply, manner: Manner, last: Last) -> Sent {
         match self.try_send(reply, manner, last).await {
             Ok(sent) => sent,
@@ -204,7 +236,7 @@ impl Conn {
     }
 
     /// Ends the connection with a reset instead of a FIN.
-    pub(super) fn reset_on_drop(&self) {
+    fn reset_on_drop(&self) {
         let _ = self.stream.set_zero_linger();
     }
 
@@ -213,22 +245,9 @@ impl Conn {
             Manner::Normal | Manner::HangBefore(_) | Manner::HangAfter(_) | Manner::Drip(_) | Manner::Huge(_) => last,
             _ => Last::Yes,
         };
-        match manner {
-            Manner::HangBefore(wait) => pause(wait).await,
-            Manner::HangThenClose(wait) => {
-                pause(wait).await;
-                return Ok(Sent::Broken);
-            }
-            Manner::Close => return Ok(Sent::Broken),
-            Manner::Reset => {
-                self.reset_on_drop();
-                return Ok(Sent::Broken);
-            }
-            _ => {}
-        }
         self.stream.write_all(&head_bytes(reply, manner, close)).await?;
         match manner {
-            Manner::HangAfter(wait) | Manner::HangAfterThenClose(wait) => pause(wait).await,
+            Manner::HangAfter(wait) | Manner::HangAfterThenClose(wait) => self.hang(wait).await?,
             _ => {}
         }
         match manner {
@@ -254,12 +273,38 @@ impl Conn {
         Ok(if matches!(close, Last::Yes) { Sent::Last } else { Sent::Whole })
     }
 
-    /// As nginx does it, only shorter: FIN, then read for a moment so that the reply is not lost
-    /// with the reset that follows.
+    /// Waits, but not for a client that has left.
+    async fn hang(&mut self, wait: Duration) -> io::Result<()> {
+        let waiting = pause(wait);
+        tokio::pin!(waiting);
+        let mut byte = [0];
+        tokio::select! {
+            () = &mut waiting => return Ok(()),
+            peeked = self.stream.peek(&mut byte) => if peeked? == 0 {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            },
+        }
+        waiting.await;
+        Ok(())
+    }
+
+    /// As nginx does it, only shorter: FIN, then a moment so that the reply is not lost with the reset
+    /// that follows. Only a little is read, so that whoever has more to write is still writing then.
     async fn close_early(&mut self) {
         let _ = self.stream.shutdown().await;
         let mut bin = vec![0; READ_SIZE];
-        let discard = async { while matches!(self.stream.read(&mut bin).await, Ok(n) if n > 0) {} };
+        let mut left = EARLY_DISCARD;
+        let discard = async {
+            while left > 0
+                && let Ok(n) = self.stream.read(&mut bin).await
+                && n > 0
+            {
+                left = left.saturating_sub(n);
+            }
+            if left == 0 {
+                std::future::pending::<()>().await;
+            }
+        };
         let _ = timeout(EARLY_LINGER, discard).await;
     }
 
@@ -503,5 +548,6 @@ const READ_SIZE: usize = 64 * 1024;
 const HEAD_IDLE: Duration = Duration::from_secs(75);
 /// nginx's `client_body_timeout`.
 pub(super) const BODY_IDLE: Duration = Duration::from_secs(60);
-/// Long enough for a client to see the early reply, short enough that it is still writing at the end.
+const EARLY_DISCARD: usize = 256 * 1024;
+/// Long enough for a client to see the early reply.
 const EARLY_LINGER: Duration = Duration::from_millis(100);

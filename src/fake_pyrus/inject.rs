@@ -87,7 +87,7 @@ pub(super) fn reply(step: Option<&Step>, earned: Option<Reply>, lang: Lang) -> (
 }
 
 /// How long a stalled upload stays stalled: longer than any client's patience.
-pub(super) const STALL: Duration = Duration::from_secs(1800);
+pub(super) const STALL: Duration = Duration::from_secs(600);
 
 /// A fault that is a reply of its own.
 fn replacement(fault: &Fault, lang: Lang) -> Option<Reply> {

@@ -114,7 +114,7 @@ impl Fake {
     /// Puts a step at the end of an endpoint's queue.
     pub fn script(&self, endpoint: Endpoint, step: impl Into<Step>) {
         self.shared.world().script.push(endpoint, step.into());
-        self.shared.apply_refusals();
+        self.shared.apply_refusals_and_wait();
     }
 
     /// Drops all steps that wait.

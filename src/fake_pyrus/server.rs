@@ -1,6 +1,7 @@
 //! The listeners and the way of one request from its bytes to its reply.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub(super) struct Shared {
     world: Mutex<World>,
     gates: Vec<(Host, watch::Sender<Duration>)>,
     connections: Semaphore,
+    /// How often a listener was closed.
+    closings: AtomicU64,
     /// Hears of each request when it is over.
     observer: Option<Observer>,
 }
@@ -57,6 +60,7 @@ impl Shared {
             world: Mutex::new(world),
             gates: faces.iter().filter_map(|f| f.host()).map(gate).collect(),
             connections: Semaphore::new(MAX_CONNECTIONS),
+            closings: AtomicU64::new(0),
             observer,
         }
     }
@@ -66,8 +70,20 @@ impl Shared {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the listeners whose turn it is.
-    pub(super) fn apply_refusals(&self) {
+    /// Closes the listeners whose turn it is, and waits until they are. Not from the server's own thread.
+    pub(super) fn apply_refusals_and_wait(&self) {
+        let before = self.closings.load(Ordering::Acquire);
+        let signalled = self.apply_refusals();
+        let until = real_now() + CLOSING;
+        // One that is closed already hears of it when it opens again, hence the limit.
+        while self.closings.load(Ordering::Acquire) < before + signalled && real_now() < until {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Closes the listeners whose turn it is; how many are told.
+    pub(super) fn apply_refusals(&self) -> u64 {
+        let mut told = 0;
         let refusals = self.world().script.take_refusals();
         for (endpoint, wait) in refusals {
             let wanted = |host: Host| match endpoint {
@@ -77,8 +93,10 @@ impl Shared {
             };
             for (_, gate) in self.gates.iter().filter(|(host, _)| wanted(*host)) {
                 gate.send_replace(wait);
+                told += 1;
             }
         }
+        told
     }
 
     fn gate(&self, face: Face) -> watch::Receiver<Duration> {
@@ -108,7 +126,7 @@ pub(super) async fn accept(shared: Arc<Shared>, mut listener: TcpListener, face:
                 Ok((stream, _)) => _ = tokio::spawn(connection(Arc::clone(&shared), stream, face)),
                 Err(_) => pause(Duration::from_millis(20)).await, // out of file handles: wait for some
             },
-            wait = closed(&mut gate) => listener = reopen(listener, wait).await,
+            wait = closed(&mut gate) => listener = reopen(&shared, listener, wait).await,
         }
     }
 }
@@ -121,9 +139,10 @@ async fn closed(gate: &mut watch::Receiver<Duration>) -> Duration {
 }
 
 /// A bound socket that does not listen refuses, and keeps the port ours.
-async fn reopen(listener: TcpListener, wait: Duration) -> TcpListener {
+async fn reopen(shared: &Shared, listener: TcpListener, wait: Duration) -> TcpListener {
     let at = listener.local_addr();
     drop(listener);
+    shared.closings.fetch_add(1, Ordering::Release);
     let bound = at.as_ref().ok().and_then(|at| bind(*at).ok());
     pause(wait).await;
     if let Some(listener) = bound.and_then(|socket| socket.listen(BACKLOG).ok()) {
@@ -152,8 +171,9 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, face: Face) {
     let mut conn = Conn::new(stream);
     loop {
         let head = tokio::select! {
-            head = conn.read_head() => head,
+            biased;
             _ = closed(&mut gate) => return,
+            head = conn.read_head() => head,
         };
         let head = match head {
             Ok(head) => head,
@@ -243,10 +263,25 @@ fn cut_short(world: &mut World, ticket: &mut Ticket, body: &Body, error: BodyErr
     }
 }
 
-async fn finish(shared: &Shared, conn: &mut Conn, ticket: Ticket, reply: Reply, manner: Manner, last: Last) -> Last {
-    let sent = conn.send(&reply, manner, last).await;
-    let entry = shared.world().finish(ticket, Some(&reply), sent);
+/// Remembers and logs before the reply is written: a client that has read it may look at once.
+async fn finish(
+    shared: &Shared,
+    conn: &mut Conn,
+    mut ticket: Ticket,
+    reply: Reply,
+    manner: Manner,
+    last: Last,
+) -> Last {
+    let replies = conn.before_reply(manner).await;
+    let entry = shared.world().finish(&mut ticket, replies.then_some(&reply), manner);
     shared.observe(&entry);
+    if !replies {
+        return Last::Yes;
+    }
+    let sent = conn.send(&reply, manner, last).await;
+    if sent == Sent::Broken {
+        shared.world().unsent(&ticket);
+    }
     if sent == Sent::Whole { Last::No } else { Last::Yes }
 }
 
@@ -294,6 +329,8 @@ pub(super) async fn read_small(conn: &mut Conn, head: &Head) -> Option<Vec<u8>> 
 
 /// A thousand calls side by side, and no more file handles than a plain process has.
 const MAX_CONNECTIONS: usize = 900;
+/// A listener closes at once; longer means that it is closed already.
+const CLOSING: Duration = Duration::from_millis(500);
 const BACKLOG: u32 = 1024;
 const RECEIVE_BUFFER: u32 = 128 * 1024;
 /// The largest honest JSON body (eight mappings of 300 characters) has 10 KiB.
