@@ -9,6 +9,8 @@ mod control;
 mod endpoints;
 #[path = "fake_pyrus/faults.rs"]
 mod faults;
+#[path = "fake_pyrus/framing.rs"]
+mod framing;
 #[path = "fake_pyrus/strict.rs"]
 mod strict;
 #[path = "fake_pyrus/switches.rs"]

@@ -14,9 +14,9 @@ use super::faults::Endpoint;
 use super::http::{Body, BodyError, Conn, Framing, Head, HeadError, Last, Manner, Reply, Sent, pause};
 use super::inject::{self, Early, STALL, Stop};
 use super::multipart::{self, Parser};
-use super::options::TooLarge;
+use super::options::{Mode, TooLarge};
 use super::routes::{Host, Payload, Route};
-use super::state::MAX_FILE_KEPT;
+use super::state::{MAX_BYTES_KEPT, MAX_FILE_KEPT};
 use super::world::{LogEntry, Ticket, World};
 
 /// What all connections share.
@@ -24,6 +24,8 @@ pub(super) struct Shared {
     world: Mutex<World>,
     gates: Vec<(Host, watch::Sender<Duration>)>,
     connections: Semaphore,
+    /// Bytes kept of uploads that have not ended.
+    under_way: AtomicU64,
     /// How often a listener was closed.
     closings: AtomicU64,
     /// Hears of each request when it is over.
@@ -60,6 +62,7 @@ impl Shared {
             world: Mutex::new(world),
             gates: faces.iter().filter_map(|f| f.host()).map(gate).collect(),
             connections: Semaphore::new(MAX_CONNECTIONS),
+            under_way: AtomicU64::new(0),
             closings: AtomicU64::new(0),
             observer,
         }
@@ -84,13 +87,18 @@ impl Shared {
     /// Closes the listeners whose turn it is; how many are told.
     pub(super) fn apply_refusals(&self) -> u64 {
         let mut told = 0;
-        let refusals = self.world().script.take_refusals();
+        let (refusals, mode) = {
+            let mut world = self.world();
+            (world.script.take_refusals(), world.options.mode)
+        };
         for (endpoint, wait) in refusals {
-            let wanted = |host: Host| match endpoint {
-                Endpoint::Auth => matches!(host, Host::Accounts | Host::One),
-                Endpoint::Upload => host != Host::Accounts,
-                Endpoint::Call | Endpoint::Attach | Endpoint::Other => matches!(host, Host::Api | Host::One),
+            let host = match endpoint {
+                _ if mode != Mode::Cloud => Host::Accounts,
+                Endpoint::Auth => Host::Accounts,
+                Endpoint::Upload => Host::Files,
+                Endpoint::Call | Endpoint::Attach | Endpoint::Other => Host::Api,
             };
+            let wanted = |h: Host| h == host || h == Host::One;
             for (_, gate) in self.gates.iter().filter(|(host, _)| wanted(*host)) {
                 gate.send_replace(wait);
                 told += 1;
@@ -223,7 +231,7 @@ async fn exchange(shared: &Shared, conn: &mut Conn, head: &Head, host: Host) -> 
         Early::None => {}
     }
     let _ = conn.encourage(head).await;
-    let (reply, manner, last) = match read_payload(conn, &mut body, &ticket.route, head, max_upload).await {
+    let (reply, manner, last) = match read_payload(shared, conn, &mut body, &ticket.route, head).await {
         Ok(payload) => {
             let (reply, manner) = shared.world().work(&mut ticket, head, payload);
             (reply, manner, head.last())
@@ -287,18 +295,23 @@ async fn finish(
 
 /// Reads a body: an upload through the parser, anything else into memory, both bounded.
 async fn read_payload(
+    shared: &Shared,
     conn: &mut Conn,
     body: &mut Body,
     route: &Route,
     head: &Head,
-    max_upload: u64,
 ) -> Result<Payload, BodyError> {
     if *route == Route::Upload {
+        let max_upload = shared.world().options.max_upload;
         let boundary = multipart::boundary(head.header("content-type").unwrap_or_default());
         let mut parser = Parser::new(boundary, MAX_FILE_KEPT);
+        let mut share = Share { under_way: &shared.under_way, mine: 0 };
         while let Some(piece) = conn.read_body(body).await? {
             if body.received <= max_upload {
                 parser.handle_bytes(&piece);
+            }
+            if !share.set(parser.kept()) {
+                parser.stop_keeping();
             }
         }
         let over = body.received > max_upload;
@@ -311,6 +324,27 @@ async fn read_payload(
         }
     }
     Ok(if body.received > MAX_JSON { Payload::TooLarge } else { Payload::Bytes(bytes) })
+}
+
+/// What one upload under way holds of the memory for all.
+struct Share<'a> {
+    under_way: &'a AtomicU64,
+    mine: u64,
+}
+
+impl Share<'_> {
+    /// Takes so much in all; false when that is too much for all together.
+    fn set(&mut self, bytes: u64) -> bool {
+        self.under_way.fetch_sub(self.mine, Ordering::Relaxed);
+        self.mine = bytes;
+        self.under_way.fetch_add(bytes, Ordering::Relaxed) + bytes <= MAX_BYTES_KEPT
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.under_way.fetch_sub(self.mine, Ordering::Relaxed);
+    }
 }
 
 /// The body of a request that is small by its nature.

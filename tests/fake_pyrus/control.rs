@@ -18,7 +18,7 @@ fn a_script_in_json_does_what_the_builder_does() {
     let steps = json!([
         {"endpoint": "call", "fault": "server_error", "when": "after"},
         {"endpoint": "call", "fault": {"unauthorized": {"code": "revoked_token", "status": 403}}, "times": 2},
-        {"endpoint": "call", "fault": {"rate_limited": {"reset": "abc"}}},
+        {"endpoint": "call", "fault": {"rate_limited": {"reset": 7}}},
         {"endpoint": "call", "fault": {"status": {"code": 502, "body": {"html": null}}}},
         {"endpoint": "call", "fault": "disable_webhook"},
         {"endpoint": "call", "fault": {"clock_advance": 3600}},
