@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::faults::{Body, Change, Fault, Step, When};
-use super::http::{Manner, Reply};
 use super::options::Lang;
+use super::reply::{Manner, Reply};
 use super::routes::no_such_resource;
 use super::texts;
 

@@ -20,11 +20,13 @@ mod inject;
 mod multipart;
 mod options;
 mod page;
+mod reply;
 mod routes;
 mod server;
 mod shell;
 mod state;
 mod strict;
+mod telephony;
 mod texts;
 mod world;
 

@@ -1,4 +1,20 @@
 //! `callspan fake-pyrus`: the fake for people.
+//!
+//! A script file sets switches ([`Options`], by their names) and queues steps:
+//!
+//! ```json
+//! {
+//!   "options": {"logic_error_status": 200, "token_ttl": 60},
+//!   "steps": [
+//!     {"endpoint": "call", "fault": "server_error", "when": "after"},
+//!     {"endpoint": "upload", "fault": {"slow_read": 64000}, "times": 3},
+//!     {"endpoint": "attach", "fault": {"rate_limited": {"reset": 7}}}
+//!   ]
+//! }
+//! ```
+//!
+//! The same goes to a running fake: `curl -d @script.json http://ADDR/__fake/script`; single switches to
+//! `/__fake/config`, `{"advance": SECONDS}` to `/__fake/clock`, a change of the world to `/__fake/change`.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -25,8 +41,8 @@ pub fn serve(listen: SocketAddr, script: Option<PathBuf>, out: impl Write + Send
     let script = script.as_deref().map(read_script).transpose()?.unwrap_or_default();
     let out = Arc::new(Mutex::new(out));
     let fake = start(listen, &script, &out)?;
-    say(&out, &banner(&fake));
-    wait_for_signal()?;
+    // Who reads the banner may send the signal at once.
+    until_signal(|| say(&out, &banner(&fake)))?;
     say(&out, "stopped\n");
     Ok(())
 }
@@ -127,12 +143,13 @@ fn line(entry: &LogEntry) -> String {
     format!("{}\n", line.trim_end())
 }
 
-fn wait_for_signal() -> Result<(), FakeError> {
+fn until_signal(when_ready: impl FnOnce()) -> Result<(), FakeError> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(FakeError::Start)?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(FakeError::Start)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(FakeError::Start)?;
+        when_ready();
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

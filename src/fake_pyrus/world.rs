@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use super::clock::{self, Clock};
 use super::faults::{Change, Endpoint, Script, Step, When};
-use super::http::{Framing, Head, Manner, Reply};
+use super::http::{Framing, Head};
 use super::inject;
 use super::multipart;
 use super::options::{Mode, Options};
+use super::reply::{Manner, Reply};
 use super::routes::{Answer, Host, Payload, Route, bearer, text_of};
 use super::state::{State, Store};
 use super::strict::{self, Came, Strict};
