@@ -131,11 +131,13 @@ pub(super) async fn accept(shared: Arc<Shared>, mut listener: TcpListener, face:
     let mut gate = shared.gate(face);
     loop {
         tokio::select! {
+            biased;
+            wait = closed(&mut gate) => listener = reopen(&shared, listener, wait).await,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => _ = tokio::spawn(connection(Arc::clone(&shared), stream, face)),
+                // The clone has seen what this loop has: a closing in between reaches the connection too.
+                Ok((stream, _)) => _ = tokio::spawn(connection(Arc::clone(&shared), stream, face, gate.clone())),
                 Err(_) => pause(Duration::from_millis(20)).await, // out of file handles: wait for some
             },
-            wait = closed(&mut gate) => listener = reopen(&shared, listener, wait).await,
         }
     }
 }
@@ -174,9 +176,8 @@ fn bind(at: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream, face: Face) {
+async fn connection(shared: Arc<Shared>, stream: TcpStream, face: Face, mut gate: watch::Receiver<Duration>) {
     let Ok(_permit) = shared.connections.try_acquire() else { return };
-    let mut gate = shared.gate(face);
     let mut conn = Conn::new(stream);
     loop {
         let head = tokio::select! {
@@ -365,7 +366,7 @@ pub(super) async fn read_small(conn: &mut Conn, head: &Head) -> Option<Vec<u8>> 
 /// A thousand calls side by side, and no more file handles than a plain process has.
 const MAX_CONNECTIONS: usize = 900;
 /// A listener closes at once; longer means that it is closed already.
-const CLOSING: Duration = Duration::from_millis(500);
+const CLOSING: Duration = Duration::from_secs(3);
 const BACKLOG: u32 = 1024;
 const RECEIVE_BUFFER: u32 = 128 * 1024;
 /// The largest honest JSON body (eight mappings of 300 characters) has 10 KiB.

@@ -257,7 +257,7 @@ fn a_closed_listener_refuses_and_comes_back_on_its_port() {
     let session = Session::login(&fake);
     let mut idle = connect(&fake.api_url());
     let began = fake.now();
-    fake.script(Endpoint::Call, Fault::RefuseConnections(Duration::from_millis(400)));
+    fake.script(Endpoint::Call, Fault::RefuseConnections(Duration::from_millis(1500)));
     assert!(crate::client::read_reply(&mut idle).is_err(), "kept-alive connections are closed too");
     let refused = TcpStream::connect(host(&fake.api_url())).expect_err("nobody listens");
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
@@ -266,7 +266,7 @@ fn a_closed_listener_refuses_and_comes_back_on_its_port() {
     while reply.is_none() && fake.now() - began < Duration::from_secs(20) {
         reply = TcpStream::connect(host(&fake.api_url())).ok();
     }
-    assert!(reply.is_some() && fake.now() - began >= Duration::from_millis(400));
+    assert!(reply.is_some() && fake.now() - began >= Duration::from_millis(1500));
     assert_eq!(session.call("a").status, 200);
     assert_eq!((fake.state().requests(Endpoint::Call), fake.state().steps_left), (1, 0));
 }

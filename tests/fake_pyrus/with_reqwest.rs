@@ -9,7 +9,7 @@ use crate::{fake, no_violation};
 
 fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().timeout(Duration::from_secs(20)).no_proxy().build().expect("a client")
+    reqwest::Client::builder().timeout(Duration::from_secs(180)).no_proxy().build().expect("a client")
 }
 
 async fn token(client: &reqwest::Client, fake: &Fake) -> String {
