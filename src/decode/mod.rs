@@ -6,6 +6,21 @@
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
+mod bytes;
+pub mod counters;
+mod decoder;
+mod duplicates;
+mod fragments;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "builders of tests")]
+#[path = "../../tests/common/wire.rs"]
+mod wire;
+
+pub use counters::Counters;
+pub use decoder::{Decoder, Limits, Sink};
+
 /// One UDP datagram, untunnelled and defragmented.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {

@@ -1,0 +1,341 @@
+//! Concealment of lost packets for codecs that have none of their own, by repeating the last pitch period.
+//!
+//! The method is that of G.711 Appendix I (pitch waveform replication): full strength for 10 ms, then down by a fifth
+//! each 10 ms, one, two, then three pitch periods repeated. It differs where a recorder can do better: Appendix I
+//! delays all sound by 3.75 ms to blend into a gap; here the step at its beginning is spread over the first quarter
+//! of a period instead, so nothing is delayed.
+
+/// Sound is made up for this long, then silence (issue: lost packets are concealed up to 60 ms).
+pub const FADE_MS: u32 = 60;
+
+/// Comfort noise after a silence descriptor lasts this long without another, then silence: senders refresh theirs at
+/// least each second or so, and a hold of hours must not cost hours of synthesis.
+pub const COMFORT_S: usize = 10;
+
+/// Remembers what was last heard and makes up what follows.
+#[derive(Clone, Debug)]
+pub struct Concealer {
+    rate_hz: u32,
+    /// The last [`HISTORY_MS`] of sound.
+    history: Vec<i16>,
+    gap: Option<Gap>,
+}
+
+/// A gap under way.
+#[derive(Clone, Debug)]
+struct Gap {
+    /// Samples made up so far.
+    made: usize,
+    pitch: usize,
+    /// How far the last sample heard lies from the one that the repetition continues; dies away at once.
+    step: f32,
+    /// History as floats, its last quarter period blended into the period before it, for one, two and three periods.
+    cycles: [Vec<f32>; 3],
+}
+
+impl Concealer {
+    /// Nothing heard yet: concealment is silence.
+    pub fn new(rate_hz: u32) -> Self {
+        let length = ms(rate_hz, HISTORY_MS);
+        Self { rate_hz, history: vec![0; length], gap: None }
+    }
+
+    /// Takes the samples just decoded. After a gap their beginning is blended with the made-up sound.
+    pub fn heard(&mut self, samples: &mut [i16]) {
+        if let Some(gap) = self.gap.take() {
+            let overlap = self.overlap(&gap).min(samples.len());
+            for (i, sample) in samples.iter_mut().take(overlap).enumerate() {
+                let weight = (i + 1) as f32 / (overlap + 1) as f32;
+                let made_up = self.made_up(&gap, gap.made + i);
+                *sample = (made_up + (f32::from(*sample) - made_up) * weight) as i16;
+            }
+        }
+        self.remember(samples);
+    }
+
+    /// Appends made-up samples in place of lost ones.
+    pub fn conceal(&mut self, samples: usize, out: &mut Vec<i16>) {
+        let mut gap = self.gap.take().unwrap_or_else(|| self.begin());
+        let loud = ms(self.rate_hz, FADE_MS).saturating_sub(gap.made).min(samples);
+        out.extend((gap.made..gap.made + loud).map(|at| self.made_up(&gap, at) as i16));
+        out.resize(out.len() + samples - loud, 0);
+        gap.made = gap.made.saturating_add(samples);
+        self.gap = Some(gap);
+    }
+
+    /// Forgets what was heard: the next gap is silent.
+    pub fn reset(&mut self) {
+        self.history.fill(0);
+        self.gap = None;
+    }
+
+    fn remember(&mut self, samples: &[i16]) {
+        let keep = self.history.len().saturating_sub(samples.len());
+        let shift = self.history.len() - keep;
+        self.history.copy_within(shift.., 0);
+        self.history[keep..].copy_from_slice(&samples[samples.len() - shift..]);
+    }
+
+    fn begin(&self) -> Gap {
+        let pitch = self.pitch();
+        let end = self.history.len();
+        let step = f32::from(self.history[end - 1]) - f32::from(self.history[end - 1 - pitch]);
+        let cycles = [1, 2, 3].map(|periods| self.cycle(pitch, periods));
+        Gap { made: 0, pitch, step, cycles }
+    }
+
+    /// The last `periods` pitch periods, so blended at the end that they can be repeated without a step.
+    fn cycle(&self, pitch: usize, periods: usize) -> Vec<f32> {
+        let length = pitch * periods;
+        let start = self.history.len() - length;
+        let blend = pitch / 4;
+        let mut cycle: Vec<f32> = self.history[start..].iter().map(|&s| f32::from(s)).collect();
+        for i in 0..blend {
+            let weight = (i + 1) as f32 / (blend + 1) as f32;
+            let before = f32::from(self.history[start - blend + i]);
+            let tail = &mut cycle[length - blend + i];
+            *tail += (before - *tail) * weight;
+        }
+        cycle
+    }
+
+    /// The made-up sample `at` samples into the gap.
+    fn made_up(&self, gap: &Gap, at: usize) -> f32 {
+        let step_length = (gap.pitch / 4).max(1);
+        let step = if at < step_length { gap.step * (1.0 - at as f32 / step_length as f32) } else { 0.0 };
+        let ten_ms = ms(self.rate_hz, 10);
+        let stage = (at / ten_ms).min(2);
+        let into_stage = at - stage * ten_ms;
+        let mut sample = repeated(&gap.cycles[stage], gap.pitch, at);
+        if stage > 0 && into_stage < step_length {
+            let weight = into_stage as f32 / step_length as f32;
+            let before = repeated(&gap.cycles[stage - 1], gap.pitch, at);
+            sample = before + (sample - before) * weight;
+        }
+        ((sample + step) * self.strength(at)).clamp(f32::from(i16::MIN), f32::from(i16::MAX))
+    }
+
+    /// 1 for 10 ms, then down to 0 at [`FADE_MS`].
+    fn strength(&self, at: usize) -> f32 {
+        let (full, end) = (ms(self.rate_hz, 10), ms(self.rate_hz, FADE_MS));
+        match at {
+            _ if at < full => 1.0,
+            _ if at < end => (end - at) as f32 / (end - full) as f32,
+            _ => 0.0,
+        }
+    }
+
+    /// Length of the blend after a gap: a quarter period, and 4 ms more for each 10 ms of gap, up to 10 ms.
+    fn overlap(&self, gap: &Gap) -> usize {
+        let longer = ms(self.rate_hz, 4) * (gap.made / ms(self.rate_hz, 10)).saturating_sub(1);
+        (gap.pitch / 4 + longer).min(ms(self.rate_hz, 10))
+    }
+
+    /// The lag, 5 to 15 ms, at which the last 20 ms are most like themselves (normalised cross-correlation): first on
+    /// every few samples, then exactly around the best.
+    fn pitch(&self) -> usize {
+        let (shortest, longest) = (ms(self.rate_hz, PITCH_MS.0), ms(self.rate_hz, PITCH_MS.1));
+        let stride = (self.rate_hz / 4_000).max(1) as usize;
+        let coarse = best((shortest..=longest).step_by(stride), |lag| self.likeness(lag, stride));
+        let near = coarse.saturating_sub(stride).max(shortest)..=(coarse + stride).min(longest);
+        best(near, |lag| self.likeness(lag, 1))
+    }
+
+    fn likeness(&self, lag: usize, stride: usize) -> f32 {
+        let end = self.history.len();
+        let start = end - ms(self.rate_hz, WINDOW_MS);
+        let (mut product, mut energy) = (0.0f32, 1.0f32);
+        for at in (start..end).step_by(stride) {
+            let (now, then) = (f32::from(self.history[at]), f32::from(self.history[at - lag]));
+            product += now * then;
+            energy += then * then;
+        }
+        product / energy.sqrt()
+    }
+}
+
+/// What a codec's own concealment has made up in a row: cut to whole samples asked for, faded to silence by
+/// [`FADE_MS`], or bounded comfort noise.
+#[derive(Clone, Debug)]
+pub struct MadeUp {
+    rate_hz: u32,
+    made: usize,
+    /// Samples of a whole frame that were not asked for yet.
+    rest: Vec<i16>,
+}
+
+/// What a gap is filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filling {
+    /// Sound that dies away.
+    Speech,
+    /// The noise of a pause, for up to [`COMFORT_S`].
+    Noise,
+}
+
+impl From<bool> for Filling {
+    /// Whether the stream pauses.
+    fn from(pausing: bool) -> Self {
+        if pausing { Self::Noise } else { Self::Speech }
+    }
+}
+
+impl MadeUp {
+    /// Nothing made up yet.
+    pub const fn new(rate_hz: u32) -> Self {
+        Self { rate_hz, made: 0, rest: Vec::new() }
+    }
+
+    /// Real sound was heard: the gap is over.
+    pub fn end(&mut self) {
+        self.made = 0;
+        self.rest.clear();
+    }
+
+    /// Appends `samples` samples, of frames that `frame` appends to what it is given.
+    pub fn fill(&mut self, samples: usize, filling: Filling, out: &mut Vec<i16>, mut frame: impl FnMut(&mut Vec<i16>)) {
+        let end = out.len() + samples;
+        let longest = match filling {
+            Filling::Speech => ms(self.rate_hz, FADE_MS),
+            Filling::Noise => self.rate_hz as usize * COMFORT_S,
+        };
+        let mut wanted = longest.saturating_sub(self.made).min(samples);
+        while wanted > 0 {
+            if self.rest.is_empty() {
+                frame(&mut self.rest);
+            }
+            let take = wanted.min(self.rest.len());
+            if take == 0 {
+                break;
+            }
+            out.extend(self.rest.drain(..take).enumerate().map(|(i, sample)| match filling {
+                Filling::Speech => fade(sample, self.made + i, self.rate_hz),
+                Filling::Noise => sample,
+            }));
+            self.made += take;
+            wanted -= take;
+        }
+        out.resize(end, 0);
+    }
+}
+
+/// The value of a cycle that ends where the gap begins, `at` samples into the gap. The cycles of two and three periods
+/// begin so that their phase is that of the single period.
+fn repeated(cycle: &[f32], pitch: usize, at: usize) -> f32 {
+    let phase = at % pitch;
+    let period = (at / pitch) % (cycle.len() / pitch);
+    cycle[period * pitch + phase]
+}
+
+fn best(lags: impl Iterator<Item = usize>, score: impl Fn(usize) -> f32) -> usize {
+    let mut found = (0, f32::NEG_INFINITY);
+    for lag in lags {
+        let score = score(lag);
+        if score > found.1 {
+            found = (lag, score);
+        }
+    }
+    found.0
+}
+
+/// Full strength but for the last 20 ms: the codec's own concealment has faded already.
+fn fade(sample: i16, at: usize, rate_hz: u32) -> i16 {
+    let (end, length) = (ms(rate_hz, FADE_MS), ms(rate_hz, 20));
+    let left = end.saturating_sub(at).min(length);
+    (i32::from(sample) * left as i32 / length as i32) as i16
+}
+
+const fn ms(rate_hz: u32, ms: u32) -> usize {
+    (rate_hz as u64 * ms as u64 / 1000) as usize
+}
+
+/// Pitch periods of 66 to 200 Hz (G.711 Appendix I section I.2.2).
+const PITCH_MS: (u32, u32) = (5, 15);
+
+/// What the pitch search compares.
+const WINDOW_MS: u32 = 20;
+
+/// Three of the longest periods and the blend before them (48.75 ms in Appendix I).
+const HISTORY_MS: u32 = 49;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tone(rate_hz: u32, hz: f64, from: usize, samples: usize) -> Vec<i16> {
+        let step = 2.0 * std::f64::consts::PI * hz / f64::from(rate_hz);
+        (from..from + samples).map(|n| ((n as f64 * step).sin() * 8000.0) as i16).collect()
+    }
+
+    fn snr_db(truth: &[i16], got: &[i16]) -> f64 {
+        let energy: f64 = truth.iter().map(|&s| f64::from(s).powi(2)).sum();
+        let error: f64 = truth.iter().zip(got).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
+        10.0 * (energy / error.max(1.0)).log10()
+    }
+
+    #[test]
+    fn a_steady_tone_goes_on_through_a_short_gap_at_every_rate() {
+        for rate in [8_000, 16_000, 48_000] {
+            let second = rate as usize / 10;
+            let mut concealer = Concealer::new(rate);
+            concealer.heard(&mut tone(rate, 125.0, 0, second));
+            let mut made = Vec::new();
+            concealer.conceal(rate as usize / 100, &mut made);
+            // 125 Hz is a whole number of samples at these rates, so 10 ms at full strength are nearly perfect.
+            let truth = tone(rate, 125.0, second, made.len());
+            assert!(snr_db(&truth, &made) > 30.0, "{rate}: {}", snr_db(&truth, &made));
+        }
+    }
+
+    #[test]
+    fn made_up_sound_is_silent_after_60_ms_in_however_many_pieces() {
+        let mut concealer = Concealer::new(8000);
+        concealer.heard(&mut tone(8000, 200.0, 0, 800));
+        let mut made = Vec::new();
+        for _ in 0..10 {
+            concealer.conceal(80, &mut made);
+        }
+        let mut at_once = Vec::new();
+        let mut other = Concealer::new(8000);
+        other.heard(&mut tone(8000, 200.0, 0, 800));
+        other.conceal(800, &mut at_once);
+        assert_eq!(made, at_once);
+        assert!(made[..400].iter().any(|&s| s.abs() > 1000));
+        assert!(made[480..].iter().all(|&s| s == 0));
+    }
+
+    #[test]
+    fn sound_after_a_gap_begins_without_a_step_and_is_itself_10_ms_later() {
+        let mut concealer = Concealer::new(8000);
+        concealer.heard(&mut tone(8000, 150.0, 0, 800));
+        let mut made = Vec::new();
+        concealer.conceal(160, &mut made);
+        let truth = tone(8000, 150.0, 960, 160);
+        let mut after = truth.clone();
+        concealer.heard(&mut after);
+        // A 150 Hz tone of amplitude 8000 moves by at most 942 a sample.
+        let step = i32::from(after[0]) - i32::from(*made.last().unwrap());
+        assert!(step.abs() < 1500, "{step}");
+        assert_eq!(after[80..], truth[80..]);
+    }
+
+    #[test]
+    fn before_any_sound_a_gap_is_silent() {
+        let mut made = Vec::new();
+        Concealer::new(16_000).conceal(1000, &mut made);
+        assert_eq!(made, [0; 1000]);
+    }
+
+    #[test]
+    fn full_scale_noise_and_any_piece_length_stay_in_range() {
+        let mut concealer = Concealer::new(8000);
+        for n in 0..200usize {
+            let mut heard: Vec<i16> =
+                (0..n * 3 % 170).map(|i| if i * n % 3 == 0 { i16::MAX } else { i16::MIN }).collect();
+            concealer.heard(&mut heard);
+            let mut made = Vec::new();
+            concealer.conceal(n * 7 % 333, &mut made);
+            assert_eq!(made.len(), n * 7 % 333);
+        }
+    }
+}

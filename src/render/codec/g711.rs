@@ -1,0 +1,126 @@
+//! G.711: A-law and mu-law, one byte a sample (ITU-T G.711; RFC 3551 section 4.5.14).
+
+use super::conceal::Concealer;
+use super::{Decoder, Undecodable, mix};
+
+/// Which of the two companding laws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Law {
+    /// PCMA.
+    A,
+    /// PCMU.
+    Mu,
+}
+
+impl Law {
+    /// The linear value of each code word, scaled to 16 bits as the reference software does.
+    pub const fn table(self) -> &'static [i16; 256] {
+        match self {
+            Self::A => &A_LAW,
+            Self::Mu => &MU_LAW,
+        }
+    }
+}
+
+/// Decoder of one G.711 stream.
+#[derive(Clone, Debug)]
+pub struct G711 {
+    table: &'static [i16; 256],
+    rate_hz: u32,
+    channels: usize,
+    concealer: Concealer,
+}
+
+impl G711 {
+    /// A decoder at a rate; of two interleaved channels the mean is taken.
+    pub fn new(law: Law, rate_hz: u32, channels: usize) -> Self {
+        Self { table: law.table(), rate_hz, channels, concealer: Concealer::new(rate_hz) }
+    }
+}
+
+impl Decoder for G711 {
+    fn sample_rate_hz(&self) -> u32 {
+        self.rate_hz
+    }
+
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
+        if payload.len() < self.channels {
+            return Err(Undecodable::Length);
+        }
+        let at = out.len();
+        let table = self.table;
+        if self.channels == 2 {
+            out.extend(payload.as_chunks().0.iter().map(|&[l, r]| mix(table[usize::from(l)], table[usize::from(r)])));
+        } else {
+            out.extend(payload.iter().map(|&code| table[usize::from(code)]));
+        }
+        self.concealer.heard(&mut out[at..]);
+        Ok(())
+    }
+
+    fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
+        self.concealer.conceal(samples, out);
+    }
+}
+
+/// G.711 table 1a: even bits are inverted (0x55), then sign, 3 bits of segment, 4 of interval.
+const fn a_law(code: u8) -> i16 {
+    let code = code ^ 0x55;
+    let segment = (code >> 4) & 7;
+    let interval = ((code & 15) as i16) << 4;
+    let magnitude = if segment == 0 { interval + 8 } else { (interval + 0x108) << (segment - 1) };
+    if code & 0x80 == 0 { -magnitude } else { magnitude }
+}
+
+/// G.711 table 2a: all bits are inverted; the bias of 33 (132 on the 16-bit scale) is taken off.
+const fn mu_law(code: u8) -> i16 {
+    let code = !code;
+    let magnitude = ((((code & 15) as i16) << 3) + 0x84) << ((code >> 4) & 7);
+    if code & 0x80 == 0 { magnitude - 0x84 } else { 0x84 - magnitude }
+}
+
+const fn tabulate(law: Law) -> [i16; 256] {
+    let mut table = [0; 256];
+    let mut code = 0;
+    while code < 256 {
+        table[code] = match law {
+            Law::A => a_law(code as u8),
+            Law::Mu => mu_law(code as u8),
+        };
+        code += 1;
+    }
+    table
+}
+
+static A_LAW: [i16; 256] = tabulate(Law::A);
+static MU_LAW: [i16; 256] = tabulate(Law::Mu);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_words_of_the_recommendation_have_its_values() {
+        // G.711 tables 1a and 2a: the largest, the smallest and the quietest values, on the 16-bit scale
+        // (A-law: 13 bits << 3; mu-law: 14 bits << 2).
+        assert_eq!(A_LAW[0xAA], 4032 * 8);
+        assert_eq!(A_LAW[0x2A], -4032 * 8);
+        assert_eq!((A_LAW[0xD5], A_LAW[0x55]), (8, -8));
+        assert_eq!(MU_LAW[0x80], 8031 * 4);
+        assert_eq!(MU_LAW[0x00], -8031 * 4);
+        assert_eq!((MU_LAW[0xFF], MU_LAW[0x7F]), (0, 0));
+    }
+
+    #[test]
+    fn two_channels_become_their_mean() {
+        let mut decoder = G711::new(Law::A, 8000, 2);
+        let mut out = Vec::new();
+        decoder.decode(&[0xAA, 0x2A, 0xAA, 0xAA], &mut out).unwrap();
+        assert_eq!(out, [0, 4032 * 8]);
+    }
+
+    #[test]
+    fn an_empty_payload_is_refused() {
+        assert_eq!(G711::new(Law::Mu, 8000, 1).decode(&[], &mut Vec::new()), Err(Undecodable::Length));
+    }
+}
