@@ -154,8 +154,9 @@ pub fn load_config(file: Option<&std::path::Path>, purpose: Purpose) -> anyhow::
         (None, Purpose::ReplayAndDeliver) => Config::default_for_delivery()?,
         (None, _) => return Ok(Config::default_for_replay()),
     };
+    let origin = file.map_or_else(String::new, |f| f.display().to_string());
     for warning in &loaded.warnings {
-        out::note(&format!("callspan: {warning}"));
+        out::note(&format!("callspan: {origin}: {warning}"));
     }
     Ok(loaded.config)
 }

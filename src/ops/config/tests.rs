@@ -171,6 +171,66 @@ fn any_bytes_give_an_answer_and_no_panic() {
     }
 }
 
+proptest::proptest! {
+    #[test]
+    fn any_mixture_of_pieces_of_toml_gives_an_answer_and_never_shows_the_key(
+        pieces in proptest::collection::vec(0..PIECES.len(), 0..24)
+    ) {
+        let text: String = pieces.iter().map(|p| PIECES[*p]).collect();
+        if let Err(error) = Config::from_text(&text, "t", Purpose::Run, &Surroundings::default()) {
+            proptest::prop_assert!(!error.to_string().contains("top-secret"), "{}", error);
+        }
+    }
+}
+
+/// What a configuration is made of, well-formed and not.
+const PIECES: &[&str] = &[
+    "[capture]\n",
+    "[calls]\n",
+    "[numbers]\n",
+    "[pyrus]\n",
+    "[pyrus.mappings]\n",
+    "[[rules]]\n",
+    "[rules]\n",
+    "[x]\n",
+    "interface",
+    "sip_ports",
+    "silence_s",
+    "from_number",
+    "security_key",
+    "action",
+    "header",
+    "dir",
+    " = ",
+    "=",
+    "\"",
+    "'",
+    "\"top-secret-9\"",
+    "\"eth1\"",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "5060",
+    "-1",
+    "99999999999999999999",
+    "0x1f",
+    "1.5",
+    "true",
+    "1979-05-27",
+    "[5060]",
+    "[\"from\"]",
+    "\"exclude\"",
+    "\"header:X-Q\"",
+    "#",
+    "\n",
+    "\r\n",
+    "\\",
+    "\u{0}",
+    "é",
+];
+
 #[test]
 fn run_requires_an_interface_and_with_pyrus_enabled_login_key_and_account() {
     assert_eq!(
