@@ -1,0 +1,214 @@
+//! G.722 at 64 kbit/s: two sub-bands of ADPCM, 16 kHz (ITU-T G.722; RFC 3551 section 4.5.2).
+//!
+//! Written from the Recommendation; the names of the blocks are those of its clause 6.2 (`INVQBL`, `UPPOL2`, …), and
+//! so is the arithmetic, to the bit. The RTP clock is 8000 Hz although the sound has 16000 samples a second (RFC 3551
+//! section 4.5.2: an error of history that must be kept).
+
+use super::conceal::Concealer;
+use super::{Decoder, Undecodable};
+
+/// Decoder of one G.722 stream: mode 1, six bits for the lower band and two for the higher.
+#[derive(Clone, Debug)]
+pub struct G722 {
+    low: Band,
+    high: Band,
+    /// The receive QMF's delay line.
+    qmf: [i32; 24],
+    concealer: Concealer,
+}
+
+impl G722 {
+    /// The state after a reset (clause 6.2).
+    pub fn new() -> Self {
+        Self {
+            low: Band { scale: 32, ..Band::default() },
+            high: Band { scale: 8, ..Band::default() },
+            qmf: [0; 24],
+            concealer: Concealer::new(RATE_HZ),
+        }
+    }
+
+    /// The two samples of one code word, even before odd.
+    fn octet(&mut self, code: u8) -> [i16; 2] {
+        let low = self.low.decode_low(usize::from(code & 63));
+        let high = self.high.decode_high(usize::from(code >> 6));
+        self.synthesize(low, high)
+    }
+
+    /// The receive quadrature mirror filter (clause 4.4; figure 22).
+    fn synthesize(&mut self, low: i32, high: i32) -> [i16; 2] {
+        self.qmf.copy_within(2.., 0);
+        self.qmf[22] = low + high;
+        self.qmf[23] = low - high;
+        let (mut even, mut odd) = (0, 0);
+        for (tap, pair) in self.qmf.as_chunks::<2>().0.iter().enumerate() {
+            odd += pair[0] * QMF[tap];
+            even += pair[1] * QMF[11 - tap];
+        }
+        [saturate(even >> 11) as i16, saturate(odd >> 11) as i16]
+    }
+}
+
+impl Default for G722 {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder for G722 {
+    fn sample_rate_hz(&self) -> u32 {
+        RATE_HZ
+    }
+
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
+        if payload.is_empty() {
+            return Err(Undecodable::Length);
+        }
+        let at = out.len();
+        out.reserve(payload.len() * 2);
+        for &code in payload {
+            out.extend(self.octet(code));
+        }
+        self.concealer.heard(&mut out[at..]);
+        Ok(())
+    }
+
+    fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
+        self.concealer.conceal(samples, out);
+    }
+
+    fn delay_samples(&self) -> usize {
+        22 // both QMFs: 24 taps each, 11 samples each (clause 1.3: 1.375 ms in all)
+    }
+}
+
+/// The adaptive predictor and quantizer of one sub-band.
+#[derive(Clone, Debug, Default)]
+struct Band {
+    /// NBL, NBH: logarithmic scale factor.
+    log_scale: i32,
+    /// DETL, DETH: quantizer scale factor.
+    scale: i32,
+    /// SL, SH: predicted signal, and the part of it that the zeros give (SZ).
+    predicted: i32,
+    zeros: i32,
+    /// RLT, PLT: the last two reconstructed and partially reconstructed signals.
+    recon: [i32; 2],
+    partial: [i32; 2],
+    /// A1, A2: pole coefficients; B1 to B6: zero coefficients.
+    poles: [i32; 2],
+    zero: [i32; 6],
+    /// DLT: the last six quantized differences.
+    diff: [i32; 6],
+}
+
+impl Band {
+    /// INVQBL, RECONS, LIMIT, INVQAL, LOGSCL, SCALEL: the lower band's signal for a six-bit code.
+    fn decode_low(&mut self, code: usize) -> i32 {
+        let signal = limit(self.predicted + ((self.scale * QM6[code]) >> 15));
+        let coarse = code >> 2;
+        let diff = (self.scale * QM4[coarse]) >> 15;
+        self.log_scale = (((self.log_scale * 127) >> 7) + WL[coarse]).clamp(0, 18_432);
+        self.scale = linear_scale(self.log_scale, 8);
+        self.adapt(diff);
+        signal
+    }
+
+    /// INVQAH, RECONS, LIMIT, LOGSCH, SCALEH: the higher band's signal for a two-bit code.
+    fn decode_high(&mut self, code: usize) -> i32 {
+        let diff = (self.scale * QM2[code]) >> 15;
+        let signal = limit(self.predicted + diff);
+        self.log_scale = (((self.log_scale * 127) >> 7) + WH[code]).clamp(0, 22_528);
+        self.scale = linear_scale(self.log_scale, 10);
+        self.adapt(diff);
+        signal
+    }
+
+    /// Block 4: the predictor learns from a quantized difference and predicts the next sample.
+    fn adapt(&mut self, diff: i32) {
+        let recon = saturate(self.predicted + diff);
+        let partial = saturate(self.zeros + diff);
+        self.adapt_poles(partial);
+        self.adapt_zeros(diff);
+        self.recon = [recon, self.recon[0]];
+        self.partial = [partial, self.partial[0]];
+        self.diff.copy_within(..5, 1);
+        self.diff[0] = diff;
+        self.predict();
+    }
+
+    /// UPPOL2 and UPPOL1.
+    fn adapt_poles(&mut self, partial: i32) {
+        let same = [(partial ^ self.partial[0]) >= 0, (partial ^ self.partial[1]) >= 0];
+        let quadrupled = saturate(self.poles[0] << 2);
+        let toward = if same[0] { saturate(-quadrupled) } else { quadrupled };
+        let nudge = if same[1] { 128 } else { -128 };
+        let second = (nudge + (toward >> 7) + ((self.poles[1] * 32_512) >> 15)).clamp(-12_288, 12_288);
+        let nudge = if same[0] { 192 } else { -192 };
+        let bound = saturate(15_360 - second);
+        let first = saturate(nudge + ((self.poles[0] * 32_640) >> 15)).clamp(-bound, bound);
+        self.poles = [first, second];
+    }
+
+    /// UPZERO.
+    fn adapt_zeros(&mut self, diff: i32) {
+        let nudge = if diff == 0 { 0 } else { 128 };
+        for (coefficient, &past) in self.zero.iter_mut().zip(&self.diff) {
+            let toward = if (diff ^ past) >= 0 { nudge } else { -nudge };
+            *coefficient = saturate(toward + ((*coefficient * 32_640) >> 15));
+        }
+    }
+
+    /// FILTEP, FILTEZ, PREDIC.
+    fn predict(&mut self) {
+        let poles: i32 = self.poles.iter().zip(&self.recon).map(|(&a, &r)| (a * saturate(r + r)) >> 15).sum();
+        let zeros: i32 = self.zero.iter().zip(&self.diff).map(|(&b, &d)| (b * saturate(d + d)) >> 15).sum();
+        self.zeros = saturate(zeros);
+        self.predicted = saturate(saturate(poles) + self.zeros);
+    }
+}
+
+/// SCALEL, SCALEH: from the logarithm (base 2, 11 fractional bits) to the scale factor.
+fn linear_scale(log: i32, exponent: i32) -> i32 {
+    let mantissa = ILB[(log >> 6) as usize & 31];
+    let shift = exponent - (log >> 11);
+    (if shift < 0 { mantissa << -shift } else { mantissa >> shift }) << 2
+}
+
+/// Clamps to 16 bits.
+fn saturate(value: i32) -> i32 {
+    value.clamp(i32::from(i16::MIN), i32::from(i16::MAX))
+}
+
+/// LIMIT: to 15 bits.
+fn limit(value: i32) -> i32 {
+    value.clamp(-16_384, 16_383)
+}
+
+const RATE_HZ: u32 = 16_000;
+
+/// Table 11: coefficients of the QMF, every second one (it is symmetrical).
+const QMF: [i32; 12] = [3, -11, 12, 32, -210, 951, 3876, -805, 362, -156, 53, -11];
+
+/// Tables 14 and 17: 2048 * 2^(i/32).
+const ILB: [i32; 32] = [
+    2048, 2093, 2139, 2186, 2233, 2282, 2332, 2383, 2435, 2489, 2543, 2599, 2656, 2714, 2774, 2834, //
+    2896, 2960, 3025, 3091, 3158, 3228, 3298, 3371, 3444, 3520, 3597, 3676, 3756, 3838, 3922, 4008,
+];
+
+/// Multipliers of the log scale factor for each four-bit code of the lower band (WL by way of RL42).
+const WL: [i32; 16] = [-60, 3042, 1198, 538, 334, 172, 58, -30, 3042, 1198, 538, 334, 172, 58, -30, -60];
+
+/// The same for the two-bit codes of the higher band (WH by way of RH2).
+const WH: [i32; 4] = [798, -214, 798, -214];
+
+/// Output of the inverse quantizers, by code.
+const QM2: [i32; 4] = [-7408, -1616, 7408, 1616];
+const QM4: [i32; 16] =
+    [0, -20_456, -12_896, -8968, -6288, -4240, -2584, -1200, 20_456, 12_896, 8968, 6288, 4240, 2584, 1200, 0];
+const QM6: [i32; 64] = [
+    -136, -136, -136, -136, -24_808, -21_904, -19_008, -16_704, -14_984, -13_512, -12_280, -11_192, -10_232, -9360,
+    -8576, -7856, -7192, -6576, -6000, -5456, -4944, -4464, -4008, -3576, -3168, -2776, -2400, -2032, -1688, -1360,
+    -1040, -728, 24_808, 21_904, 19_008, 16_704, 14_984, 13_512, 12_280, 11_192, 10_232, 9360, 8576, 7856, 7192, 6576,
+    6000, 5456, 4944, 4464, 4008, 3576, 3168, 2776, 2400, 2032, 1688, 1360, 1040, 728, 432, 136, -432, -136,
+];

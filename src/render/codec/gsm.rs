@@ -1,0 +1,262 @@
+//! GSM full rate, 13 kbit/s (GSM 06.10, ETSI EN 300 961; RTP framing of RFC 3551 section 4.5.8).
+//!
+//! Written from the standard: its arithmetic of 16-bit words is normative, so every conforming decoder gives the same
+//! samples. The names in comments are those of its clause 5.3.
+
+use super::conceal::Concealer;
+use super::{Decoder, Undecodable};
+
+/// Decoder of one GSM stream.
+#[derive(Clone, Debug)]
+pub struct Gsm {
+    /// drp: the reconstructed residual, 120 past samples and the 40 of this subframe.
+    residual: [i16; HISTORY + SUBFRAME],
+    /// nrp: the last valid lag.
+    lag: usize,
+    /// LARpp of the last frame.
+    ratios: [i16; 8],
+    /// v: the synthesis lattice.
+    lattice: [i16; 9],
+    /// msr: the de-emphasis filter.
+    emphasis: i16,
+    concealer: Concealer,
+}
+
+impl Gsm {
+    /// The state of clause 4.5 (home state).
+    pub fn new() -> Self {
+        Self {
+            residual: [0; HISTORY + SUBFRAME],
+            lag: 40,
+            ratios: [0; 8],
+            lattice: [0; 9],
+            emphasis: 0,
+            concealer: Concealer::new(8_000),
+        }
+    }
+
+    fn frame(&mut self, frame: &[u8; FRAME_BYTES], out: &mut Vec<i16>) {
+        let mut bits = Bits { bytes: frame, at: 4 };
+        let codes = LAR_BITS.map(|width| bits.take(width));
+        let mut residual = [0; FRAME];
+        for subframe in residual.as_chunks_mut::<SUBFRAME>().0 {
+            self.excite(&mut bits, subframe);
+        }
+        self.synthesize(decode_ratios(codes), &residual, out);
+    }
+
+    /// Clauses 5.3.1 and 5.3.2: the excitation of one subframe and its long-term synthesis.
+    fn excite(&mut self, bits: &mut Bits<'_>, out: &mut [i16; SUBFRAME]) {
+        let (lag, gain, grid, peak) = (bits.take(7), bits.take(2), bits.take(2), bits.take(6));
+        let mut pulses = [0; SUBFRAME];
+        let (factor, shift) = block_amplitude(peak);
+        for pulse in 0..13 {
+            let level = (2 * bits.take(3) - 7) << 12;
+            let scaled = mult_r(factor, level).saturating_add(half(shift));
+            pulses[grid as usize + 3 * pulse] = scaled >> shift;
+        }
+        if (40..=120).contains(&lag) {
+            self.lag = lag as usize;
+        }
+        for (at, pulse) in pulses.into_iter().enumerate() {
+            let past = mult_r(GAINS[gain as usize], self.residual[HISTORY + at - self.lag]);
+            self.residual[HISTORY + at] = pulse.saturating_add(past);
+        }
+        out.copy_from_slice(&self.residual[HISTORY..]);
+        self.residual.copy_within(SUBFRAME.., 0);
+    }
+
+    /// Clauses 5.3.3 and 5.3.4: the lattice, its coefficients moving from the last frame's to this one's; de-emphasis.
+    fn synthesize(&mut self, ratios: [i16; 8], residual: &[i16; FRAME], out: &mut Vec<i16>) {
+        let last = std::mem::replace(&mut self.ratios, ratios);
+        for (range, blend) in SEGMENTS {
+            let mut reflection = [0; 8];
+            for i in 0..8 {
+                reflection[i] = to_reflection(blend(last[i], ratios[i]));
+            }
+            for &sample in &residual[range.0..range.1] {
+                let sample = self.lattice_step(&reflection, sample);
+                self.emphasis = sample.saturating_add(mult_r(self.emphasis, 28_180));
+                out.push(self.emphasis.saturating_add(self.emphasis) & !7);
+            }
+        }
+    }
+
+    fn lattice_step(&mut self, reflection: &[i16; 8], sample: i16) -> i16 {
+        let mut sample = sample;
+        for i in (0..8).rev() {
+            sample = sample.saturating_sub(mult_r(reflection[i], self.lattice[i]));
+            self.lattice[i + 1] = self.lattice[i].saturating_add(mult_r(reflection[i], sample));
+        }
+        self.lattice[0] = sample;
+        sample
+    }
+}
+
+impl Default for Gsm {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder for Gsm {
+    fn sample_rate_hz(&self) -> u32 {
+        8_000
+    }
+
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
+        let (frames, rest) = payload.as_chunks::<FRAME_BYTES>();
+        if frames.is_empty() || !rest.is_empty() {
+            return Err(Undecodable::Length);
+        }
+        // RFC 3551 section 4.5.8.1: every frame begins with the signature 0xD.
+        if frames.iter().any(|frame| frame[0] >> 4 != SIGNATURE) {
+            return Err(Undecodable::Content);
+        }
+        let at = out.len();
+        for frame in frames {
+            self.frame(frame, out);
+        }
+        self.concealer.heard(&mut out[at..]);
+        Ok(())
+    }
+
+    fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
+        self.concealer.conceal(samples, out);
+    }
+}
+
+/// Reads bit fields, most significant bit first (RFC 3551 table 3). A frame has exactly the bits that are asked for.
+struct Bits<'a> {
+    bytes: &'a [u8; FRAME_BYTES],
+    at: usize,
+}
+
+impl Bits<'_> {
+    fn take(&mut self, width: usize) -> i16 {
+        let mut value = 0;
+        for at in self.at..self.at + width {
+            value = value << 1 | i16::from(self.bytes[at / 8] >> (7 - at % 8) & 1);
+        }
+        self.at += width;
+        value
+    }
+}
+
+/// Clause 5.2.8: the logarithmic area ratios.
+fn decode_ratios(codes: [i16; 8]) -> [i16; 8] {
+    let mut ratios = [0; 8];
+    for (i, code) in codes.into_iter().enumerate() {
+        let (offset, smallest, inverse) = LAR_TABLE[i];
+        let value = ((code + smallest) << 10).saturating_sub(offset << 1);
+        let value = mult_r(inverse, value);
+        ratios[i] = value.saturating_add(value);
+    }
+    ratios
+}
+
+/// Clause 5.2.9.2.
+fn to_reflection(ratio: i16) -> i16 {
+    let size = ratio.saturating_abs();
+    let value = match size {
+        _ if size < 11_059 => size << 1,
+        _ if size < 20_070 => size + 11_059,
+        _ => (size >> 2).saturating_add(26_112),
+    };
+    if ratio < 0 { -value } else { value }
+}
+
+/// Clauses 5.2.15 and 5.2.16: the block maximum as a factor and a shift to the right.
+fn block_amplitude(code: i16) -> (i16, u32) {
+    let mut exponent = if code > 15 { (code >> 3) - 1 } else { 0 };
+    let mut mantissa = code - (exponent << 3);
+    if mantissa == 0 {
+        (exponent, mantissa) = (-4, 7);
+    } else {
+        while mantissa <= 7 {
+            mantissa = mantissa << 1 | 1;
+            exponent -= 1;
+        }
+        mantissa -= 8;
+    }
+    (FACTORS[mantissa as usize], (6 - exponent) as u32)
+}
+
+/// Half of the last bit that a shift keeps.
+fn half(shift: u32) -> i16 {
+    if shift == 0 { 0 } else { 1 << (shift - 1) }
+}
+
+/// The standard's rounded multiplication of fractions.
+fn mult_r(a: i16, b: i16) -> i16 {
+    if a == i16::MIN && b == i16::MIN {
+        return i16::MAX;
+    }
+    ((i32::from(a) * i32::from(b) + 16_384) >> 15) as i16
+}
+
+const FRAME_BYTES: usize = 33;
+const FRAME: usize = 160;
+const SUBFRAME: usize = 40;
+const HISTORY: usize = 120;
+const SIGNATURE: u8 = 0xD;
+
+/// Widths of the coded log area ratios.
+const LAR_BITS: [usize; 8] = [6, 6, 5, 5, 4, 4, 3, 3];
+
+/// Tables 5.1 and 5.2: B, MIC, INVA.
+const LAR_TABLE: [(i16, i16, i16); 8] = [
+    (0, -32, 13_107),
+    (0, -32, 13_107),
+    (2048, -16, 13_107),
+    (-2560, -16, 13_107),
+    (94, -8, 19_223),
+    (-1792, -8, 17_476),
+    (-341, -4, 31_454),
+    (-1144, -4, 29_708),
+];
+
+/// Table 5.3b: QLB, the long-term gains.
+const GAINS: [i16; 4] = [3277, 11_469, 21_299, 32_767];
+
+/// Table 5.6: FAC.
+const FACTORS: [i16; 8] = [18_431, 20_479, 22_527, 24_575, 26_623, 28_671, 30_719, 32_767];
+
+/// How the ratios of the last frame (first) and of this one are blended.
+type Blend = fn(i16, i16) -> i16;
+
+/// Clause 5.2.9.1: which samples take which blend.
+const SEGMENTS: [((usize, usize), Blend); 4] = [
+    ((0, 13), |last, now| (last >> 2).saturating_add(now >> 2).saturating_add(last >> 1)),
+    ((13, 27), |last, now| (last >> 1).saturating_add(now >> 1)),
+    ((27, 40), |last, now| (last >> 2).saturating_add(now >> 2).saturating_add(now >> 1)),
+    ((40, FRAME), |_, now| now),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_that_is_no_whole_number_of_frames_or_unsigned_is_refused() {
+        let mut decoder = Gsm::new();
+        let mut out = Vec::new();
+        assert_eq!(decoder.decode(&[], &mut out), Err(Undecodable::Length));
+        assert_eq!(decoder.decode(&[0xD0; 34], &mut out), Err(Undecodable::Length));
+        assert_eq!(decoder.decode(&[0x50; 33], &mut out), Err(Undecodable::Content));
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn several_frames_in_a_packet_sound_as_they_do_alone() {
+        let frames: Vec<u8> = (0..99u8).map(|i| if i % 33 == 0 { 0xD7 } else { i.wrapping_mul(73) }).collect();
+        let (mut together, mut apart) = (Vec::new(), Vec::new());
+        Gsm::new().decode(&frames, &mut together).unwrap();
+        let mut decoder = Gsm::new();
+        for frame in frames.chunks(33) {
+            decoder.decode(frame, &mut apart).unwrap();
+        }
+        assert_eq!(together.len(), 480);
+        assert_eq!(together, apart);
+    }
+}

@@ -1,0 +1,176 @@
+//! Codecs against the standards' vectors.
+//!
+//! The vectors of the ITU are not ours to ship: these tests read them from the folder that `CALLSPAN_CORPUS` names
+//! (with `codecs/` and `captures/` in it) and say so when it is unset. What runs without it are the unit tests of each
+//! codec and the fixtures that we made ourselves.
+
+#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+mod captures;
+
+use std::path::PathBuf;
+
+use callspan::call::decision::PayloadFormat;
+use callspan::render::codec::{Decoder, decoder_for};
+
+fn decoder(encoding: &str, clock_hz: u32, fmtp: &str) -> Box<dyn Decoder> {
+    let format = PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: fmtp.into() };
+    decoder_for(&format).expect("a codec that we claim")
+}
+
+/// A file of the corpus, or `None` (with a word on standard error) when there is no corpus.
+fn corpus(path: &str) -> Option<Vec<u8>> {
+    let Some(root) = std::env::var_os("CALLSPAN_CORPUS") else {
+        eprintln!("skipped: CALLSPAN_CORPUS is not set, so {path} is not compared");
+        return None;
+    };
+    let path = PathBuf::from(root).join(path);
+    Some(std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+}
+
+fn words(bytes: &[u8]) -> Vec<i16> {
+    bytes.as_chunks().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect()
+}
+
+/// Decodes in packets of `size` bytes.
+fn decode(decoder: &mut dyn Decoder, payload: &[u8], size: usize) -> Vec<i16> {
+    let mut out = Vec::new();
+    for packet in payload.chunks(size) {
+        decoder.decode(packet, &mut out).unwrap();
+    }
+    out
+}
+
+#[test]
+fn g711_gives_the_values_of_the_itu_sweep() {
+    for (law, code, linear) in [("PCMA", "sweep-r.a", "sweep-r.rea"), ("PCMU", "sweep-r.u", "sweep-r.reu")] {
+        let folder = "codecs/ITU-STL/g711/test_data";
+        let Some(coded) = corpus(&format!("{folder}/{code}")) else { return };
+        let expected = words(&corpus(&format!("{folder}/{linear}")).unwrap());
+        let codes: Vec<u8> = words(&coded).iter().map(|&w| w as u8).collect();
+        assert_eq!(decode(&mut *decoder(law, 8000, ""), &codes, 160), expected, "{law}");
+    }
+}
+
+#[test]
+fn g722_is_bit_exact_with_the_itu_vector() {
+    let folder = "codecs/ITU-STL/g722/test_data";
+    let Some(coded) = corpus(&format!("{folder}/codspw.cod")) else { return };
+    let codes: Vec<u8> = words(&coded).iter().map(|&w| w as u8).collect();
+    let expected = words(&corpus(&format!("{folder}/outsp1.bin")).unwrap());
+    assert_eq!(decode(&mut *decoder("G722", 8000, ""), &codes, 160), expected);
+}
+
+/// A fixture: payloads of real speech and what an independent decoder made of them.
+fn fixture(name: &str) -> (Vec<Vec<u8>>, Vec<i16>) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/codecs");
+    let read = |suffix: &str| std::fs::read(folder.join(format!("{name}.{suffix}"))).unwrap();
+    let (mut payloads, packed) = (Vec::new(), read("rtp"));
+    let mut rest = &packed[..];
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let (payload, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));
+        payloads.push(payload.to_vec());
+        rest = after;
+    }
+    (payloads, words(&read("s16")))
+}
+
+fn decode_fixture(name: &str, decoder: &mut dyn Decoder) -> (Vec<i16>, Vec<i16>) {
+    let (payloads, expected) = fixture(name);
+    let mut out = Vec::new();
+    for payload in &payloads {
+        decoder.decode(payload, &mut out).unwrap();
+    }
+    (out, expected)
+}
+
+/// Speech power over the power of the difference; infinite where there is none.
+fn snr_db(expected: &[i16], got: &[i16]) -> f64 {
+    let power = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+    let signal = power(&mut expected.iter().map(|&s| f64::from(s)));
+    let noise = power(&mut expected.iter().zip(got).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+    10.0 * (signal / noise).log10()
+}
+
+#[test]
+fn codecs_with_normative_arithmetic_are_bit_exact_with_independent_decoders() {
+    for (name, encoding) in [("pcma", "PCMA"), ("pcmu", "PCMU"), ("g722", "G722"), ("gsm", "GSM"), ("dvi4", "DVI4")] {
+        let (got, expected) = decode_fixture(name, &mut *decoder(encoding, 8000, ""));
+        assert!(expected.iter().any(|s| s.abs() > 1000), "{name}: the fixture is speech");
+        assert_eq!(got.len(), expected.len(), "{name}");
+        assert!(got == expected, "{name}: {} dB", snr_db(&expected, &got));
+    }
+}
+
+/// As [`decode_fixture`], but an empty payload is a moment when nothing was sent.
+fn decode_with_pauses(name: &str, decoder: &mut dyn Decoder, frame: usize) -> (Vec<i16>, Vec<i16>) {
+    let (payloads, expected) = fixture(name);
+    let mut out = Vec::new();
+    for payload in &payloads {
+        match payload.is_empty() {
+            true => decoder.conceal(frame, None, &mut out),
+            false => decoder.decode(payload, &mut out).unwrap(),
+        }
+    }
+    (out, expected)
+}
+
+#[test]
+fn g729_is_within_30_db_of_an_independent_decoder() {
+    // bcg729 is no reference to the bit either: both are fixed point, and differ in the postfilter's rounding.
+    let (got, expected) = decode_fixture("g729", &mut *decoder("G729", 8000, ""));
+    assert_eq!(got.len(), expected.len());
+    assert!(snr_db(&expected, &got) >= 30.0, "{}", snr_db(&expected, &got));
+    let (got, expected) = decode_with_pauses("g729b", &mut *decoder("G729", 8000, "annexb=yes"), 80);
+    assert_eq!(got.len(), expected.len());
+    assert!(snr_db(&expected, &got) >= 30.0, "annex B: {}", snr_db(&expected, &got));
+}
+
+#[test]
+fn amr_is_bit_exact_with_an_independent_decoder_in_every_mode_and_packing() {
+    for (name, fmtp) in [("amr", ""), ("amr_octets", "octet-align=1"), ("amr_dtx", "mode-set=7; octet-align=1")] {
+        let (got, expected) = decode_fixture(name, &mut *decoder("AMR", 8000, fmtp));
+        assert_eq!(got.len(), expected.len(), "{name}");
+        assert!(got == expected, "{name}: {} dB", snr_db(&expected, &got));
+    }
+}
+
+#[test]
+fn amr_wb_is_within_40_db_of_an_independent_decoder_in_every_mode_and_packing() {
+    for (name, fmtp) in [("amrwb", ""), ("amrwb_octets", "octet-align=1"), ("amrwb_dtx", "octet-align=1")] {
+        let (got, expected) = decode_fixture(name, &mut *decoder("AMR-WB", 16_000, fmtp));
+        assert_eq!(got.len(), expected.len(), "{name}");
+        assert!(snr_db(&expected, &got) >= 40.0, "{name}: {}", snr_db(&expected, &got));
+    }
+}
+
+#[test]
+fn opus_is_within_50_db_of_another_release_of_libopus() {
+    for name in ["opus", "opus_stereo", "opus_dtx", "opus_fec"] {
+        let (got, expected) = decode_fixture(name, &mut *decoder("OPUS", 48_000, ""));
+        assert_eq!(got.len(), expected.len(), "{name}");
+        assert!(snr_db(&expected, &got) >= 50.0, "{name}: {}", snr_db(&expected, &got));
+    }
+}
+
+#[test]
+fn opus_hears_a_lost_packet_again_from_the_next() {
+    let (payloads, expected) = fixture("opus_fec");
+    let mut with = Vec::new();
+    let mut without = Vec::new();
+    for (out, help) in [(&mut with, true), (&mut without, false)] {
+        let mut decoder = decoder("OPUS", 48_000, "useinbandfec=1");
+        for (i, payload) in payloads.iter().enumerate() {
+            match i % 10 == 5 {
+                true => decoder.conceal(320, payloads.get(i + 1).filter(|_| help).map(Vec::as_slice), out),
+                false => decoder.decode(payload, out).unwrap(),
+            }
+        }
+        assert_eq!(out.len(), expected.len());
+    }
+    // Speech is not repeatable, so guessing is far worse than the low-rate copy.
+    let lost = |samples: &[i16]| -> Vec<i16> { samples.chunks(320).skip(5).step_by(10).flatten().copied().collect() };
+    let (with, without) = (snr_db(&lost(&expected), &lost(&with)), snr_db(&lost(&expected), &lost(&without)));
+    assert!(with > without + 3.0 && with > 3.0, "with {with:.1} dB, without {without:.1} dB");
+}
