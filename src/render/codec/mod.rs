@@ -136,3 +136,6 @@ fn mix(left: i16, right: i16) -> i16 {
 
 /// Sampling rates of uncompressed formats (RFC 3551 section 4.3 and what is seen in calls).
 const PCM_RATES_HZ: [u32; 8] = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,9 @@
 //! codec and the fixtures that we made ourselves.
 
 #![allow(clippy::print_stderr, reason = "a skipped test says why")]
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+mod captures;
 
 use std::path::PathBuf;
 
