@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::faults::{Change, Endpoint, Step};
-use super::http::{Conn, Head, Last, Manner, Reply};
+use super::http::{Conn, Head, Last};
 use super::options::Options;
 use super::page;
+use super::reply::{Manner, Reply};
 use super::server::{Shared, read_small};
 
 /// What a script file holds, and what `POST /__fake/script` takes (there also a bare list of steps).

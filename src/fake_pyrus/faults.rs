@@ -122,7 +122,7 @@ pub enum Fault {
     /// 429 `too_many_requests`.
     RateLimited {
         /// `X-RateLimit-Reset` as it stands, also `"0"`, `"-5"`, `"abc"`; absent: no such header.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "text_or_number")]
         reset: Option<String>,
         /// `Retry-After`, seconds.
         #[serde(default)]
@@ -175,7 +175,7 @@ pub enum Fault {
     /// 202 and `{"Message":…}`, as an old on-premises server says it.
     #[serde(rename = "message_202")]
     Message202,
-    /// The listener of the endpoint refuses connections for so long. A refused connection is no
+    /// The listener of the endpoint (of `upload`: the files host) refuses connections for so long. A refused connection is no
     /// request, so this takes effect as soon as it stands at the head of the queue.
     RefuseConnections(#[serde(with = "seconds")] Duration),
     /// Auth: the reply names these hosts instead of ours.
@@ -349,6 +349,15 @@ impl Script {
 
 fn once() -> u32 {
     1
+}
+
+/// A person writes `"reset": 7`.
+fn text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(from)? {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
+    })
 }
 
 fn unauthorized() -> u16 {

@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::reply::{Manner, PAD_HEAD, PAD_TAIL, Reply, head_bytes};
+
 /// One accepted connection and what was read of it but not used yet.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -70,44 +72,6 @@ pub(super) enum BodyError {
     Malformed,
     /// `stop_after` bytes are read.
     Stopped,
-}
-
-/// A reply.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) content_type: Option<&'static str>,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
-}
-
-/// How a reply is sent.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Manner {
-    /// As it should be.
-    Normal,
-    /// Wait, then normally.
-    HangBefore(Duration),
-    /// Wait, then close.
-    HangThenClose(Duration),
-    /// Head, wait, body.
-    HangAfter(Duration),
-    /// Head, wait, close.
-    HangAfterThenClose(Duration),
-    /// The body at so many bytes a second.
-    Drip(u32),
-    /// Half of what `Content-Length` says.
-    Truncated,
-    /// The second chunk has no size.
-    BadChunk,
-    /// `{"pad":"xxx…"}` of so many bytes.
-    Huge(u64),
-    /// FIN.
-    Close,
-    /// RST.
-    Reset,
-    /// The reply now, although the body is not read; then the connection closes while the client writes.
-    Early,
 }
 
 /// What became of the reply.
@@ -195,7 +159,24 @@ impl Conn {
         Ok(Some(piece))
     }
 
-    /// Sends a reply. `last`: the connection closes after it.
+    /// What comes before a reply: a wait; false when no reply follows.
+    pub(super) async fn before_reply(&mut self, manner: Manner) -> bool {
+        match manner {
+            Manner::HangBefore(wait) => self.hang(wait).await.is_ok(),
+            Manner::HangThenClose(wait) => {
+                let _ = self.hang(wait).await;
+                false
+            }
+            Manner::Close => false,
+            Manner::Reset => {
+                self.reset_on_drop();
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Sends a reply, after [`Conn::before_reply`]. `last`: the connection closes after it.
     pub(super) async fn send(&mut self, reply: &Reply, manner: Manner, last: Last) -> Sent {
         match self.try_send(reply, manner, last).await {
             Ok(sent) => sent,
@@ -204,7 +185,7 @@ impl Conn {
     }
 
     /// Ends the connection with a reset instead of a FIN.
-    pub(super) fn reset_on_drop(&self) {
+    fn reset_on_drop(&self) {
         let _ = self.stream.set_zero_linger();
     }
 
@@ -213,22 +194,9 @@ impl Conn {
             Manner::Normal | Manner::HangBefore(_) | Manner::HangAfter(_) | Manner::Drip(_) | Manner::Huge(_) => last,
             _ => Last::Yes,
         };
-        match manner {
-            Manner::HangBefore(wait) => pause(wait).await,
-            Manner::HangThenClose(wait) => {
-                pause(wait).await;
-                return Ok(Sent::Broken);
-            }
-            Manner::Close => return Ok(Sent::Broken),
-            Manner::Reset => {
-                self.reset_on_drop();
-                return Ok(Sent::Broken);
-            }
-            _ => {}
-        }
         self.stream.write_all(&head_bytes(reply, manner, close)).await?;
         match manner {
-            Manner::HangAfter(wait) | Manner::HangAfterThenClose(wait) => pause(wait).await,
+            Manner::HangAfter(wait) | Manner::HangAfterThenClose(wait) => self.hang(wait).await?,
             _ => {}
         }
         match manner {
@@ -254,12 +222,38 @@ impl Conn {
         Ok(if matches!(close, Last::Yes) { Sent::Last } else { Sent::Whole })
     }
 
-    /// As nginx does it, only shorter: FIN, then read for a moment so that the reply is not lost
-    /// with the reset that follows.
+    /// Waits, but not for a client that has left.
+    async fn hang(&mut self, wait: Duration) -> io::Result<()> {
+        let waiting = pause(wait);
+        tokio::pin!(waiting);
+        let mut byte = [0];
+        tokio::select! {
+            () = &mut waiting => return Ok(()),
+            peeked = self.stream.peek(&mut byte) => if peeked? == 0 {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            },
+        }
+        waiting.await;
+        Ok(())
+    }
+
+    /// As nginx does it, only shorter: FIN, then a moment so that the reply is not lost with the reset
+    /// that follows. Only a little is read, so that whoever has more to write is still writing then.
     async fn close_early(&mut self) {
         let _ = self.stream.shutdown().await;
         let mut bin = vec![0; READ_SIZE];
-        let discard = async { while matches!(self.stream.read(&mut bin).await, Ok(n) if n > 0) {} };
+        let mut left = EARLY_DISCARD;
+        let discard = async {
+            while left > 0
+                && let Ok(n) = self.stream.read(&mut bin).await
+                && n > 0
+            {
+                left = left.saturating_sub(n);
+            }
+            if left == 0 {
+                std::future::pending::<()>().await;
+            }
+        };
         let _ = timeout(EARLY_LINGER, discard).await;
     }
 
@@ -372,33 +366,6 @@ impl Body {
     }
 }
 
-impl Reply {
-    pub(super) fn json(status: u16, body: &serde_json::Value) -> Reply {
-        Reply { status, content_type: Some(JSON), headers: Vec::new(), body: body.to_string().into_bytes() }
-    }
-
-    pub(super) fn html(status: u16, page: impl Into<String>) -> Reply {
-        Reply { status, content_type: Some(HTML), headers: Vec::new(), body: page.into().into_bytes() }
-    }
-
-    /// The page that nginx makes for a status.
-    pub(super) fn proxy_page(status: u16) -> Reply {
-        let title = format!("{status} {}", reason(status));
-        Reply::html(
-            status,
-            format!(
-                "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
-                 <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
-            ),
-        )
-    }
-
-    pub(super) fn with_header(mut self, name: &str, value: impl ToString) -> Reply {
-        self.headers.push((name.to_owned(), value.to_string()));
-        self
-    }
-}
-
 /// Waits in real time.
 #[expect(clippy::disallowed_methods, reason = "a fault of a test server is a wait that a client's time-out can see")]
 pub(super) async fn pause(wait: Duration) {
@@ -429,70 +396,10 @@ fn parse_head(bytes: &[u8]) -> Result<Head, HeadError> {
     Ok(Head { method: method.to_owned(), target: target.to_owned(), headers, minor })
 }
 
-fn head_bytes(reply: &Reply, manner: Manner, close: Last) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {} {}\r\n", reply.status, reason(reply.status));
-    if let Some(content_type) = reply.content_type {
-        head.push_str(&format!("Content-Type: {content_type}\r\n"));
-    }
-    for (name, value) in &reply.headers {
-        head.push_str(&format!("{}: {}\r\n", one_line(name), one_line(value)));
-    }
-    match manner {
-        Manner::BadChunk => head.push_str("Transfer-Encoding: chunked\r\n"),
-        Manner::Huge(size) => {
-            let size = size.max(PAD_HEAD.len() as u64 + PAD_TAIL.len() as u64);
-            head.push_str(&format!("Content-Length: {size}\r\n"));
-        }
-        // Also an empty body has to be cut short.
-        Manner::Truncated => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len().max(2))),
-        Manner::HangAfterThenClose(_) => head.push_str("Content-Length: 64\r\n"),
-        _ => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len())),
-    }
-    head.push_str(if matches!(close, Last::Yes) {
-        "Connection: close\r\n\r\n"
-    } else {
-        "Connection: keep-alive\r\n\r\n"
-    });
-    head.into_bytes()
-}
-
-/// A scripted header must not make a second one.
-fn one_line(text: &str) -> String {
-    text.replace(['\r', '\n'], " ")
-}
-
 fn half(body: &[u8]) -> &[u8] {
     body.get(..body.len() / 2).unwrap_or_default()
 }
 
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        202 => "Accepted",
-        206 => "Partial Content",
-        302 => "Found",
-        307 => "Temporary Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Request Entity Too Large",
-        416 => "Range Not Satisfiable",
-        429 => "Too Many Requests",
-        500 => "Internal Server Error",
-        502 => "Bad Gateway",
-        503 => "Service Temporarily Unavailable",
-        504 => "Gateway Time-out",
-        _ => "Status",
-    }
-}
-
-const JSON: &str = "application/json; charset=utf-8";
-const HTML: &str = "text/html; charset=utf-8";
-const PAD_HEAD: &[u8] = b"{\"pad\":\"";
-const PAD_TAIL: &[u8] = b"\"}";
 /// nginx allows 32 KiB of headers; no honest request has more than 2.
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
@@ -503,5 +410,6 @@ const READ_SIZE: usize = 64 * 1024;
 const HEAD_IDLE: Duration = Duration::from_secs(75);
 /// nginx's `client_body_timeout`.
 pub(super) const BODY_IDLE: Duration = Duration::from_secs(60);
-/// Long enough for a client to see the early reply, short enough that it is still writing at the end.
+const EARLY_DISCARD: usize = 256 * 1024;
+/// Long enough for a client to see the early reply.
 const EARLY_LINGER: Duration = Duration::from_millis(100);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::faults::{Body, Change, Fault, Step, When};
-use super::http::{Manner, Reply};
 use super::options::Lang;
+use super::reply::{Manner, Reply};
 use super::routes::no_such_resource;
 use super::texts;
 
@@ -87,7 +87,7 @@ pub(super) fn reply(step: Option<&Step>, earned: Option<Reply>, lang: Lang) -> (
 }
 
 /// How long a stalled upload stays stalled: longer than any client's patience.
-pub(super) const STALL: Duration = Duration::from_secs(1800);
+pub(super) const STALL: Duration = Duration::from_secs(600);
 
 /// A fault that is a reply of its own.
 fn replacement(fault: &Fault, lang: Lang) -> Option<Reply> {

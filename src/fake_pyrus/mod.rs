@@ -20,15 +20,17 @@ mod inject;
 mod multipart;
 mod options;
 mod page;
+mod reply;
 mod routes;
 mod server;
 mod shell;
 mod state;
 mod strict;
+mod telephony;
 mod texts;
 mod world;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -114,7 +116,7 @@ impl Fake {
     /// Puts a step at the end of an endpoint's queue.
     pub fn script(&self, endpoint: Endpoint, step: impl Into<Step>) {
         self.shared.world().script.push(endpoint, step.into());
-        self.shared.apply_refusals();
+        self.shared.apply_refusals_and_wait();
     }
 
     /// Drops all steps that wait.
@@ -248,7 +250,7 @@ fn bind(face: Face, at: SocketAddr) -> Result<(Face, SocketAddr, TcpListener), F
 fn urls(listeners: &[(Face, SocketAddr, TcpListener)]) -> Urls {
     let base = |wanted: &dyn Fn(Face) -> bool| {
         let found = listeners.iter().find(|(face, ..)| wanted(*face));
-        found.map(|(_, at, _)| format!("http://{at}/")).unwrap_or_default()
+        found.map(|(_, at, _)| format!("http://{}/", reachable(*at))).unwrap_or_default()
     };
     let of = |host: Host| base(&|face| matches!(face.host(), Some(h) if h == host || h == Host::One));
     Urls {
@@ -256,6 +258,15 @@ fn urls(listeners: &[(Face, SocketAddr, TcpListener)]) -> Urls {
         api: format!("{}v4/", of(Host::Api)),
         files: of(Host::Files),
         control: base(&|face| matches!(face, Face::Control | Face::Both(_))),
+    }
+}
+
+/// "All addresses" is no address to connect to.
+fn reachable(at: SocketAddr) -> SocketAddr {
+    match at.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, at.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, at.port()).into(),
+        _ => at,
     }
 }
 

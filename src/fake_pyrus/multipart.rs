@@ -85,6 +85,16 @@ impl Parser {
         while self.step() {}
     }
 
+    /// Bytes of the file that are kept now.
+    pub(super) fn kept(&self) -> u64 {
+        self.upload.bytes.as_ref().map_or(0, |b| b.len() as u64)
+    }
+
+    /// From now on the file is only hashed.
+    pub(super) fn stop_keeping(&mut self) {
+        self.upload.bytes = None;
+    }
+
     pub(super) fn finish(mut self) -> Upload {
         if !self.upload.complete {
             self.fail("no closing boundary");

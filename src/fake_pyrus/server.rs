@@ -1,6 +1,7 @@
 //! The listeners and the way of one request from its bytes to its reply.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use tokio::sync::{Semaphore, watch};
 use super::clock::real_now;
 use super::control;
 use super::faults::Endpoint;
-use super::http::{Body, BodyError, Conn, Framing, Head, HeadError, Last, Manner, Reply, Sent, pause};
+use super::http::{Body, BodyError, Conn, Framing, Head, HeadError, Last, Sent, pause};
 use super::inject::{self, Early, STALL, Stop};
 use super::multipart::{self, Parser};
-use super::options::TooLarge;
+use super::options::{Mode, TooLarge};
+use super::reply::{Manner, Reply};
 use super::routes::{Host, Payload, Route};
-use super::state::MAX_FILE_KEPT;
+use super::state::{MAX_BYTES_KEPT, MAX_FILE_KEPT};
 use super::world::{LogEntry, Ticket, World};
 
 /// What all connections share.
@@ -23,6 +25,10 @@ pub(super) struct Shared {
     world: Mutex<World>,
     gates: Vec<(Host, watch::Sender<Duration>)>,
     connections: Semaphore,
+    /// Bytes kept of uploads that have not ended.
+    under_way: AtomicU64,
+    /// How often a listener was closed.
+    closings: AtomicU64,
     /// Hears of each request when it is over.
     observer: Option<Observer>,
 }
@@ -57,6 +63,8 @@ impl Shared {
             world: Mutex::new(world),
             gates: faces.iter().filter_map(|f| f.host()).map(gate).collect(),
             connections: Semaphore::new(MAX_CONNECTIONS),
+            under_way: AtomicU64::new(0),
+            closings: AtomicU64::new(0),
             observer,
         }
     }
@@ -66,19 +74,38 @@ impl Shared {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the listeners whose turn it is.
-    pub(super) fn apply_refusals(&self) {
-        let refusals = self.world().script.take_refusals();
+    /// Closes the listeners whose turn it is, and waits until they are. Not from the server's own thread.
+    pub(super) fn apply_refusals_and_wait(&self) {
+        let before = self.closings.load(Ordering::Acquire);
+        let signalled = self.apply_refusals();
+        let until = real_now() + CLOSING;
+        // One that is closed already hears of it when it opens again, hence the limit.
+        while self.closings.load(Ordering::Acquire) < before + signalled && real_now() < until {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Closes the listeners whose turn it is; how many are told.
+    pub(super) fn apply_refusals(&self) -> u64 {
+        let mut told = 0;
+        let (refusals, mode) = {
+            let mut world = self.world();
+            (world.script.take_refusals(), world.options.mode)
+        };
         for (endpoint, wait) in refusals {
-            let wanted = |host: Host| match endpoint {
-                Endpoint::Auth => matches!(host, Host::Accounts | Host::One),
-                Endpoint::Upload => host != Host::Accounts,
-                Endpoint::Call | Endpoint::Attach | Endpoint::Other => matches!(host, Host::Api | Host::One),
+            let host = match endpoint {
+                _ if mode != Mode::Cloud => Host::Accounts,
+                Endpoint::Auth => Host::Accounts,
+                Endpoint::Upload => Host::Files,
+                Endpoint::Call | Endpoint::Attach | Endpoint::Other => Host::Api,
             };
+            let wanted = |h: Host| h == host || h == Host::One;
             for (_, gate) in self.gates.iter().filter(|(host, _)| wanted(*host)) {
                 gate.send_replace(wait);
+                told += 1;
             }
         }
+        told
     }
 
     fn gate(&self, face: Face) -> watch::Receiver<Duration> {
@@ -104,11 +131,13 @@ pub(super) async fn accept(shared: Arc<Shared>, mut listener: TcpListener, face:
     let mut gate = shared.gate(face);
     loop {
         tokio::select! {
+            biased;
+            wait = closed(&mut gate) => listener = reopen(&shared, listener, wait).await,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => _ = tokio::spawn(connection(Arc::clone(&shared), stream, face)),
+                // The clone has seen what this loop has: a closing in between reaches the connection too.
+                Ok((stream, _)) => _ = tokio::spawn(connection(Arc::clone(&shared), stream, face, gate.clone())),
                 Err(_) => pause(Duration::from_millis(20)).await, // out of file handles: wait for some
             },
-            wait = closed(&mut gate) => listener = reopen(listener, wait).await,
         }
     }
 }
@@ -121,9 +150,10 @@ async fn closed(gate: &mut watch::Receiver<Duration>) -> Duration {
 }
 
 /// A bound socket that does not listen refuses, and keeps the port ours.
-async fn reopen(listener: TcpListener, wait: Duration) -> TcpListener {
+async fn reopen(shared: &Shared, listener: TcpListener, wait: Duration) -> TcpListener {
     let at = listener.local_addr();
     drop(listener);
+    shared.closings.fetch_add(1, Ordering::Release);
     let bound = at.as_ref().ok().and_then(|at| bind(*at).ok());
     pause(wait).await;
     if let Some(listener) = bound.and_then(|socket| socket.listen(BACKLOG).ok()) {
@@ -146,14 +176,14 @@ fn bind(at: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream, face: Face) {
+async fn connection(shared: Arc<Shared>, stream: TcpStream, face: Face, mut gate: watch::Receiver<Duration>) {
     let Ok(_permit) = shared.connections.try_acquire() else { return };
-    let mut gate = shared.gate(face);
     let mut conn = Conn::new(stream);
     loop {
         let head = tokio::select! {
-            head = conn.read_head() => head,
+            biased;
             _ = closed(&mut gate) => return,
+            head = conn.read_head() => head,
         };
         let head = match head {
             Ok(head) => head,
@@ -203,7 +233,7 @@ async fn exchange(shared: &Shared, conn: &mut Conn, head: &Head, host: Host) -> 
         Early::None => {}
     }
     let _ = conn.encourage(head).await;
-    let (reply, manner, last) = match read_payload(conn, &mut body, &ticket.route, head, max_upload).await {
+    let (reply, manner, last) = match read_payload(shared, conn, &mut body, &ticket.route, head).await {
         Ok(payload) => {
             let (reply, manner) = shared.world().work(&mut ticket, head, payload);
             (reply, manner, head.last())
@@ -243,27 +273,47 @@ fn cut_short(world: &mut World, ticket: &mut Ticket, body: &Body, error: BodyErr
     }
 }
 
-async fn finish(shared: &Shared, conn: &mut Conn, ticket: Ticket, reply: Reply, manner: Manner, last: Last) -> Last {
-    let sent = conn.send(&reply, manner, last).await;
-    let entry = shared.world().finish(ticket, Some(&reply), sent);
+/// Remembers and logs before the reply is written: a client that has read it may look at once.
+async fn finish(
+    shared: &Shared,
+    conn: &mut Conn,
+    mut ticket: Ticket,
+    reply: Reply,
+    manner: Manner,
+    last: Last,
+) -> Last {
+    let replies = conn.before_reply(manner).await;
+    let entry = shared.world().finish(&mut ticket, replies.then_some(&reply), manner);
     shared.observe(&entry);
+    if !replies {
+        return Last::Yes;
+    }
+    let sent = conn.send(&reply, manner, last).await;
+    if sent == Sent::Broken {
+        shared.world().unsent(&ticket);
+    }
     if sent == Sent::Whole { Last::No } else { Last::Yes }
 }
 
 /// Reads a body: an upload through the parser, anything else into memory, both bounded.
 async fn read_payload(
+    shared: &Shared,
     conn: &mut Conn,
     body: &mut Body,
     route: &Route,
     head: &Head,
-    max_upload: u64,
 ) -> Result<Payload, BodyError> {
     if *route == Route::Upload {
+        let max_upload = shared.world().options.max_upload;
         let boundary = multipart::boundary(head.header("content-type").unwrap_or_default());
         let mut parser = Parser::new(boundary, MAX_FILE_KEPT);
+        let mut share = Share { under_way: &shared.under_way, mine: 0 };
         while let Some(piece) = conn.read_body(body).await? {
             if body.received <= max_upload {
                 parser.handle_bytes(&piece);
+            }
+            if !share.set(parser.kept()) {
+                parser.stop_keeping();
             }
         }
         let over = body.received > max_upload;
@@ -276,6 +326,27 @@ async fn read_payload(
         }
     }
     Ok(if body.received > MAX_JSON { Payload::TooLarge } else { Payload::Bytes(bytes) })
+}
+
+/// What one upload under way holds of the memory for all.
+struct Share<'a> {
+    under_way: &'a AtomicU64,
+    mine: u64,
+}
+
+impl Share<'_> {
+    /// Takes so much in all; false when that is too much for all together.
+    fn set(&mut self, bytes: u64) -> bool {
+        self.under_way.fetch_sub(self.mine, Ordering::Relaxed);
+        self.mine = bytes;
+        self.under_way.fetch_add(bytes, Ordering::Relaxed) + bytes <= MAX_BYTES_KEPT
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.under_way.fetch_sub(self.mine, Ordering::Relaxed);
+    }
 }
 
 /// The body of a request that is small by its nature.
@@ -294,6 +365,8 @@ pub(super) async fn read_small(conn: &mut Conn, head: &Head) -> Option<Vec<u8>> 
 
 /// A thousand calls side by side, and no more file handles than a plain process has.
 const MAX_CONNECTIONS: usize = 900;
+/// A listener closes at once; longer means that it is closed already.
+const CLOSING: Duration = Duration::from_secs(3);
 const BACKLOG: u32 = 1024;
 const RECEIVE_BUFFER: u32 = 128 * 1024;
 /// The largest honest JSON body (eight mappings of 300 characters) has 10 KiB.

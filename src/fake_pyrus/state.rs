@@ -211,6 +211,8 @@ pub(super) struct Store {
     tasks: BTreeMap<u64, Task>,
     calls: Vec<Call>,
     by_external_id: HashMap<(String, String), usize>,
+    /// By account and from_number.
+    latest_task: HashMap<(String, String), u64>,
     files: Vec<(Duration, File)>,
     file_index: HashMap<String, usize>,
     bytes_kept: u64,
@@ -227,6 +229,7 @@ impl Store {
             tasks: BTreeMap::new(),
             calls: Vec::new(),
             by_external_id: HashMap::new(),
+            latest_task: HashMap::new(),
             files: Vec::new(),
             file_index: HashMap::new(),
             bytes_kept: 0,
@@ -322,14 +325,15 @@ impl Store {
 
     /// The task that a new call belongs to, made if need be; true when it is new.
     pub(super) fn task_for(&mut self, account: &Account, from: &str, to: &str, policy: TaskPolicy) -> (u64, bool) {
-        let same = |t: &&Task| t.open && t.from == from && t.account_id == account.account_id;
+        let key = (account.account_id.clone(), from.to_owned());
         if policy == TaskPolicy::SameFromOpenTask
-            && let Some(task) = self.tasks.values().rev().find(same)
+            && let Some(task) = self.latest_task.get(&key).and_then(|id| self.tasks.get(id)).filter(|t| t.open)
         {
             return (task.task_id, false);
         }
         let task_id = self.next_task;
         self.next_task += 1;
+        self.latest_task.insert(key, task_id);
         let task = Task {
             task_id,
             account_id: account.account_id.clone(),
@@ -384,9 +388,10 @@ impl Store {
 
     /// Removes the files that no task references and that are old enough.
     pub(super) fn sweep(&mut self, ttl: Duration, now: Duration) {
-        let old = |created: &Duration, f: &File| !f.referenced && now.saturating_sub(*created) >= ttl;
-        if self.files.iter().any(|(created, f)| old(created, f)) {
-            self.remove_files(|created, f| old(created, f));
+        let old = |created: &Duration| now.saturating_sub(*created) >= ttl;
+        // They stand in the order of their creation: the young ones need no look.
+        if self.files.iter().take_while(|(created, _)| old(created)).any(|(_, f)| !f.referenced) {
+            self.remove_files(|created, f| !f.referenced && old(created));
         }
     }
 
@@ -464,7 +469,7 @@ impl Store {
 
 /// Content kept of one file, so that a test can compare it.
 pub(super) const MAX_FILE_KEPT: usize = 64 * 1024 * 1024;
-/// Content kept of all files.
-const MAX_BYTES_KEPT: u64 = 512 * 1024 * 1024;
+/// Content kept of all files, and of all uploads under way.
+pub(super) const MAX_BYTES_KEPT: u64 = 512 * 1024 * 1024;
 /// A storm of auth requests must not fill the memory.
 const MAX_TOKENS: usize = 10_000;

@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use super::clock::{self, Clock};
 use super::faults::{Change, Endpoint, Script, Step, When};
-use super::http::{Framing, Head, Manner, Reply, Sent};
+use super::http::{Framing, Head};
 use super::inject;
 use super::multipart;
 use super::options::{Mode, Options};
+use super::reply::{Manner, Reply};
 use super::routes::{Answer, Host, Payload, Route, bearer, text_of};
 use super::state::{State, Store};
 use super::strict::{self, Came, Strict};
@@ -159,22 +160,28 @@ impl World {
         inject::reply(step.as_ref(), answer.map(|a| a.reply), self.options.error_lang)
     }
 
-    /// The reply has gone, or not: remembers what the client knows now.
-    pub(super) fn finish(&mut self, mut ticket: Ticket, reply: Option<&Reply>, sent: Sent) -> LogEntry {
-        let whole = sent != Sent::Broken;
-        let reply = reply.filter(|_| whole);
+    /// The reply goes now, or there is none: remembers what the client will know.
+    pub(super) fn finish(&mut self, ticket: &mut Ticket, reply: Option<&Reply>, manner: Manner) -> LogEntry {
         ticket.entry.status = reply.map(|r| r.status);
-        let body = reply.and_then(|r| serde_json::from_slice::<Value>(&r.body).ok());
+        let whole = reply.filter(|_| manner.is_whole());
+        let body = whole.and_then(|r| serde_json::from_slice::<Value>(&r.body).ok());
         let code = body.as_ref().and_then(|b| b.get("error_code")).and_then(Value::as_str);
-        if let Some(reply) = reply {
+        if let Some(reply) = whole {
             ticket.entry.error_code = code.map(str::to_owned);
-            self.remember(&ticket, reply, code);
+            self.remember(ticket, reply, code);
         }
         if let Some(login) = &ticket.auth_of {
             let gave_token = body.as_ref().is_some_and(|b| b.get("access_token").is_some());
             self.strict.auth_ends(login, gave_token);
         }
-        self.log_entry(ticket.entry)
+        self.log_entry(ticket.entry.clone())
+    }
+
+    /// The reply did not reach the client after all.
+    pub(super) fn unsent(&mut self, ticket: &Ticket) {
+        if let Some(key) = &ticket.key {
+            self.strict.unsettle(key);
+        }
     }
 
     /// Something about a request that has no reply of its own.

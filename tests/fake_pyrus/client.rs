@@ -38,7 +38,7 @@ impl Reply {
 
 pub fn connect(url: &str) -> TcpStream {
     let stream = TcpStream::connect(host(url)).expect("the fake listens");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out can be set");
+    stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a time-out can be set");
     stream
 }
 

@@ -8,6 +8,10 @@
 /// Sound is made up for this long, then silence (issue: lost packets are concealed up to 60 ms).
 pub const FADE_MS: u32 = 60;
 
+/// Comfort noise after a silence descriptor lasts this long without another, then silence: senders refresh theirs at
+/// least each second or so, and a hold of hours must not cost hours of synthesis.
+pub const COMFORT_S: usize = 10;
+
 /// Remembers what was last heard and makes up what follows.
 #[derive(Clone, Debug)]
 pub struct Concealer {
@@ -150,6 +154,71 @@ impl Concealer {
     }
 }
 
+/// What a codec's own concealment has made up in a row: cut to whole samples asked for, faded to silence by
+/// [`FADE_MS`], or bounded comfort noise.
+#[derive(Clone, Debug)]
+pub struct MadeUp {
+    rate_hz: u32,
+    made: usize,
+    /// Samples of a whole frame that were not asked for yet.
+    rest: Vec<i16>,
+}
+
+/// What a gap is filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filling {
+    /// Sound that dies away.
+    Speech,
+    /// The noise of a pause, for up to [`COMFORT_S`].
+    Noise,
+}
+
+impl From<bool> for Filling {
+    /// Whether the stream pauses.
+    fn from(pausing: bool) -> Self {
+        if pausing { Self::Noise } else { Self::Speech }
+    }
+}
+
+impl MadeUp {
+    /// Nothing made up yet.
+    pub const fn new(rate_hz: u32) -> Self {
+        Self { rate_hz, made: 0, rest: Vec::new() }
+    }
+
+    /// Real sound was heard: the gap is over.
+    pub fn end(&mut self) {
+        self.made = 0;
+        self.rest.clear();
+    }
+
+    /// Appends `samples` samples, of frames that `frame` appends to what it is given.
+    pub fn fill(&mut self, samples: usize, filling: Filling, out: &mut Vec<i16>, mut frame: impl FnMut(&mut Vec<i16>)) {
+        let end = out.len() + samples;
+        let longest = match filling {
+            Filling::Speech => ms(self.rate_hz, FADE_MS),
+            Filling::Noise => self.rate_hz as usize * COMFORT_S,
+        };
+        let mut wanted = longest.saturating_sub(self.made).min(samples);
+        while wanted > 0 {
+            if self.rest.is_empty() {
+                frame(&mut self.rest);
+            }
+            let take = wanted.min(self.rest.len());
+            if take == 0 {
+                break;
+            }
+            out.extend(self.rest.drain(..take).enumerate().map(|(i, sample)| match filling {
+                Filling::Speech => fade(sample, self.made + i, self.rate_hz),
+                Filling::Noise => sample,
+            }));
+            self.made += take;
+            wanted -= take;
+        }
+        out.resize(end, 0);
+    }
+}
+
 /// The value of a cycle that ends where the gap begins, `at` samples into the gap. The cycles of two and three periods
 /// begin so that their phase is that of the single period.
 fn repeated(cycle: &[f32], pitch: usize, at: usize) -> f32 {
@@ -167,6 +236,13 @@ fn best(lags: impl Iterator<Item = usize>, score: impl Fn(usize) -> f32) -> usiz
         }
     }
     found.0
+}
+
+/// Full strength but for the last 20 ms: the codec's own concealment has faded already.
+fn fade(sample: i16, at: usize, rate_hz: u32) -> i16 {
+    let (end, length) = (ms(rate_hz, FADE_MS), ms(rate_hz, 20));
+    let left = end.saturating_sub(at).min(length);
+    (i32::from(sample) * left as i32 / length as i32) as i16
 }
 
 const fn ms(rate_hz: u32, ms: u32) -> usize {

@@ -4,14 +4,22 @@
 //! - Any bytes may be a payload: the answer is sound or an [`Undecodable`], after work bounded by the payload's length.
 //! - Concealment of lost packets dies away: [`Decoder::conceal`] is silent once [`conceal::FADE_MS`] ms have been
 //!   made up in a row. The exception is the pause after a silence descriptor (comfort noise, RFC 3389; G.729 annex
-//!   B; AMR SID), which `conceal` fills with comfort noise of any length.
+//!   B; AMR SID), which `conceal` fills with comfort noise
+//!   (for at most [`conceal::COMFORT_S`] seconds where a codec's decoder has to make it).
 //! - The same payloads give the same samples, on every machine and in every run.
 
+pub mod amr;
 pub mod cn;
 pub mod conceal;
+pub mod dvi4;
 pub mod g711;
 pub mod g722;
+pub mod g726;
+pub mod g729;
 pub mod gsm;
+pub mod opus;
+pub mod pcm;
+pub mod red;
 
 use crate::call::decision::PayloadFormat;
 
@@ -53,14 +61,41 @@ pub trait Decoder: Send {
 /// A decoder for a format, or `None` where we have none. The encoding is compared in upper case (RFC 8866 section
 /// 6.6: encoding names do not depend on case).
 pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn Decoder>> {
-    match format.encoding.to_ascii_uppercase().as_str() {
+    let encoding = format.encoding.to_ascii_uppercase();
+    match encoding.as_str() {
         "PCMA" => Some(Box::new(g711::G711::new(g711::Law::A, pcm_rate(format)?, channels(format)?))),
         "PCMU" => Some(Box::new(g711::G711::new(g711::Law::Mu, pcm_rate(format)?, channels(format)?))),
-        "G722" if channels(format)? == 1 => Some(Box::new(g722::G722::new())),
-        "GSM" if channels(format)? == 1 => Some(Box::new(gsm::Gsm::new())),
+        "G722" if mono(format) => Some(Box::new(g722::G722::new())),
+        "GSM" if mono(format) => Some(Box::new(gsm::Gsm::new())),
+        "G729" | "G729A" | "G729B" | "G729AB" if mono(format) => Some(Box::new(g729::G729::new()?)),
+        "OPUS" => Some(Box::new(opus::Opus::new()?)),
+        "AMR" if mono(format) => Some(Box::new(amr::Amr::new(amr::Band::Narrow, &format.fmtp)?)),
+        "AMR-WB" if mono(format) => Some(Box::new(amr::Amr::new(amr::Band::Wide, &format.fmtp)?)),
+        "L16" => Some(Box::new(pcm::Pcm::new(pcm::Width::Sixteen, pcm_rate(format)?, channels(format)?))),
+        "L8" => Some(Box::new(pcm::Pcm::new(pcm::Width::Eight, pcm_rate(format)?, channels(format)?))),
+        "DVI4" if mono(format) => Some(Box::new(dvi4::Dvi4::new(pcm_rate(format)?))),
+        // G721 is G726-32 under the name that payload type 2 had (RFC 1890).
+        "G721" | "G726-32" | "G726-16" | "G726-24" | "G726-40" | "AAL2-G726-16" | "AAL2-G726-24" | "AAL2-G726-32"
+        | "AAL2-G726-40"
+            if mono(format) =>
+        {
+            Some(Box::new(g726(&encoding)))
+        }
         "CN" => Some(Box::new(cn::ComfortNoise::new(pcm_rate(format)?))),
         _ => None,
     }
+}
+
+/// G.726 by its name: `G726-32`, `AAL2-G726-32`.
+fn g726(encoding: &str) -> g726::G726 {
+    let packing = if encoding.starts_with("AAL2") { g726::Packing::Aal2 } else { g726::Packing::Rfc3551 };
+    let rate = match encoding.rsplit('-').next() {
+        Some("16") => g726::Rate::Two,
+        Some("24") => g726::Rate::Three,
+        Some("40") => g726::Rate::Five,
+        _ => g726::Rate::Four,
+    };
+    g726::G726::new(rate, packing)
 }
 
 /// The clock of a format whose clock is its sampling rate, where that is a rate in use. An absent clock means 8000.
@@ -81,6 +116,19 @@ fn channels(format: &PayloadFormat) -> Option<usize> {
     }
 }
 
+fn mono(format: &PayloadFormat) -> bool {
+    format.channels <= 1
+}
+
+/// The value of a parameter of a `fmtp` line: `name=value;name=value`, names in any case, a bare name having the
+/// empty value.
+fn fmtp<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
+    parameters.split(';').find_map(|parameter| {
+        let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
 /// The mean of two channels.
 fn mix(left: i16, right: i16) -> i16 {
     left.midpoint(right)
@@ -88,3 +136,6 @@ fn mix(left: i16, right: i16) -> i16 {
 
 /// Sampling rates of uncompressed formats (RFC 3551 section 4.3 and what is seen in calls).
 const PCM_RATES_HZ: [u32; 8] = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
+
+#[cfg(test)]
+mod tests;

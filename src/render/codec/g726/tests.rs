@@ -1,0 +1,149 @@
+//! G.726 against the ITU's sequences, and its packings.
+
+#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+
+use super::super::g711::Law;
+use super::*;
+
+#[test]
+fn a_group_of_code_words_reads_the_same_in_both_packings() {
+    for rate in [Rate::Two, Rate::Three, Rate::Four, Rate::Five] {
+        let bits = rate.bits();
+        let codes: Vec<u64> = (0..8u64).map(|i| (i * 5 + 1) & ((1 << bits) - 1)).collect();
+        let (mut little, mut big) = (0u64, 0u64);
+        for (i, code) in codes.iter().enumerate() {
+            little |= code << (bits * i as u32);
+            big |= code << (64 - bits * (i as u32 + 1));
+        }
+        let octets = bits as usize;
+        let (mut left, mut right, mut one_by_one) = (Vec::new(), Vec::new(), Vec::new());
+        G726::new(rate, Packing::Rfc3551).decode(&little.to_le_bytes()[..octets], &mut left).unwrap();
+        G726::new(rate, Packing::Aal2).decode(&big.to_be_bytes()[..octets], &mut right).unwrap();
+        let mut adpcm = Adpcm::new();
+        for &code in &codes {
+            one_by_one.push(adpcm.decode(rate, code as usize) << 2);
+        }
+        assert_eq!(left, one_by_one, "{rate:?}");
+        assert_eq!(right, one_by_one, "{rate:?}");
+    }
+}
+
+/// The sequences are code words in, G.711 out, with the synchronous coding adjustment of a decoder that serves G.711:
+/// it is made here, from the same signal, prediction and scale factor.
+#[test]
+fn every_itu_sequence_gives_the_recommended_output() {
+    let Some(root) = std::env::var_os("CALLSPAN_CORPUS") else {
+        eprintln!("skipped: CALLSPAN_CORPUS is not set, so the ITU's G.726 sequences are not compared");
+        return;
+    };
+    let folder = std::path::PathBuf::from(root).join("codecs/ITU-STL/g726/test_data");
+    let read = |name: &str| -> Vec<u8> {
+        let bytes = std::fs::read(folder.join(name)).unwrap();
+        bytes.as_chunks::<2>().0.iter().map(|word| word[0]).collect()
+    };
+    let mut compared = 0;
+    for (rate, kbit) in [(Rate::Two, 16), (Rate::Three, 24), (Rate::Four, 32), (Rate::Five, 40)] {
+        // Normal and overload sequences from A-law (a) and mu-law (m), to the same law and to the other (x, c).
+        for kind in ["rn", "rv"] {
+            for (input, output, law) in
+                [("fa", "fa", Law::A), ("fa", "fx", Law::Mu), ("fm", "fm", Law::Mu), ("fm", "fc", Law::A)]
+            {
+                let codes = read(&format!("{kind}{kbit}{input}.i"));
+                let expected = read(&format!("{kind}{kbit}{output}.o"));
+                compare(rate, law, &codes, &expected, &format!("{kind}{kbit}{output}"));
+                compared += 1;
+            }
+        }
+        for (output, law) in [("fa", Law::A), ("fm", Law::Mu)] {
+            let expected = read(&format!("ri{kbit}{output}.o"));
+            compare(rate, law, &read(&format!("i{kbit}")), &expected, &format!("ri{kbit}{output}"));
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 40);
+}
+
+fn compare(rate: Rate, law: Law, codes: &[u8], expected: &[u8], name: &str) {
+    let mut adpcm = Adpcm::new();
+    let got: Vec<u8> = codes.iter().map(|&code| decode_to_law(&mut adpcm, rate, law, usize::from(code))).collect();
+    assert_eq!(got.len(), expected.len(), "{name}");
+    let wrong = got.iter().zip(expected).filter(|(a, b)| a != b).count();
+    assert_eq!(wrong, 0, "{name}: first at {:?}", got.iter().zip(expected).position(|(a, b)| a != b));
+}
+
+/// COMPRESS, EXPAND, SUBTA, LOG, SUBTB and SYNC (clause 4.2.8).
+fn decode_to_law(adpcm: &mut Adpcm, rate: Rate, law: Law, code: usize) -> u8 {
+    let (prediction, scale) = (adpcm.predict(), adpcm.scale());
+    let signal = adpcm.step(rate, code, prediction, scale);
+    let compressed = compress(law, signal);
+    let expanded = i32::from(law.table()[usize::from(compressed)]) >> 2;
+    let again = quantize(rate, expanded - prediction.all, scale);
+    let order = |code: usize| code ^ (1 << (rate.bits() - 1));
+    match order(again).cmp(&order(code)) {
+        std::cmp::Ordering::Equal => compressed,
+        std::cmp::Ordering::Greater => neighbour(law, compressed, -1),
+        std::cmp::Ordering::Less => neighbour(law, compressed, 1),
+    }
+}
+
+/// The code word whose value is nearest, of two the smaller in magnitude as G.711's decision values have it.
+fn compress(law: Law, signal: i16) -> u8 {
+    // COMPRESS takes the magnitude in 15 bits, in which that of -32768 is 0.
+    let signal = match (signal, law) {
+        (i16::MIN, Law::A) => -1,
+        (i16::MIN, Law::Mu) => 0,
+        _ => signal,
+    };
+    match law {
+        Law::A => {
+            // COMPRESS: the A-law's 13 bits; a negative signal is one step nearer to zero.
+            let value = i32::from(signal) >> 1;
+            let (sign, magnitude) = if value >= 0 { (0x80, value) } else { (0, -value - 1) };
+            let magnitude = magnitude.clamp(0, 4_095);
+            let segment = (length(magnitude >> 5)).max(0);
+            let interval = if segment < 2 { magnitude >> 1 } else { magnitude >> segment } & 15;
+            (sign | segment << 4 | interval) as u8 ^ 0x55
+        }
+        Law::Mu => {
+            let value = i32::from(signal);
+            let (sign, magnitude) = if value >= 0 { (0x80, value) } else { (0, -value) };
+            let magnitude = magnitude.min(8_158) + 33;
+            let segment = length(magnitude >> 6);
+            let interval = (magnitude >> (segment + 1)) & 15;
+            (!(segment << 4 | interval) & 0x7F | sign) as u8
+        }
+    }
+}
+
+/// The next code word up or down in value; mu-law's two zeros are one step, and it leads past both.
+fn neighbour(law: Law, code: u8, step: i32) -> u8 {
+    let table = law.table();
+    let mut order: Vec<u8> = (0..=255).collect();
+    order.sort_by_key(|&code| table[usize::from(code)]);
+    order.dedup_by_key(|code| table[usize::from(*code)]);
+    let value = table[usize::from(code)];
+    let at = order.iter().position(|&other| table[usize::from(other)] == value).unwrap() as i32;
+    let next = order[(at + step).clamp(0, order.len() as i32 - 1) as usize];
+    // Of the two zeros it is the one on this side.
+    if table[usize::from(next)] == 0 { code & 0x80 | 0x7F } else { next }
+}
+
+fn quantize(rate: Rate, difference: i32, scale: i32) -> usize {
+    let magnitude = difference.abs();
+    let exponent = length(magnitude >> 1);
+    let log = (exponent << 7) + (((magnitude << 7) >> exponent) & 127) - (scale >> 2);
+    let decisions: &[i32] = match rate {
+        Rate::Two => &[261],
+        Rate::Three => &[8, 218, 331],
+        Rate::Four => &[-124, 80, 178, 246, 300, 349, 400],
+        Rate::Five => &[-122, -16, 68, 139, 198, 250, 298, 339, 378, 413, 445, 475, 502, 528, 553],
+    };
+    let level = decisions.iter().filter(|&&decision| log >= decision).count();
+    let all = (1 << rate.bits()) - 1;
+    // But for 16 kbit/s the code 0 is not sent: a small positive difference is all ones.
+    match (difference < 0, level) {
+        (true, _) => all - level,
+        (false, 0) if rate != Rate::Two => all,
+        _ => level,
+    }
+}

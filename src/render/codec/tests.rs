@@ -1,0 +1,162 @@
+//! What holds for every decoder.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Every format that we claim to decode: encoding, clock, channels, fmtp.
+const FORMATS: [(&str, u32, u8, &str); 27] = [
+    ("PCMU", 8_000, 1, ""),
+    ("PCMA", 8_000, 2, ""),
+    ("G722", 8_000, 1, ""),
+    ("GSM", 8_000, 1, ""),
+    ("G729", 8_000, 1, "annexb=no"),
+    ("OPUS", 48_000, 2, "useinbandfec=1;stereo=1"),
+    ("AMR", 8_000, 1, ""),
+    ("AMR", 8_000, 1, "octet-align=1"),
+    ("AMR-WB", 16_000, 1, ""),
+    ("AMR-WB", 16_000, 1, "octet-align=1"),
+    ("G721", 8_000, 1, ""),
+    ("G726-16", 8_000, 1, ""),
+    ("G726-24", 8_000, 1, ""),
+    ("G726-32", 8_000, 1, ""),
+    ("G726-40", 8_000, 1, ""),
+    ("AAL2-G726-16", 8_000, 1, ""),
+    ("AAL2-G726-24", 8_000, 1, ""),
+    ("AAL2-G726-32", 8_000, 1, ""),
+    ("AAL2-G726-40", 8_000, 1, ""),
+    ("L16", 44_100, 2, ""),
+    ("L16", 8_000, 1, ""),
+    ("L8", 8_000, 1, ""),
+    ("DVI4", 8_000, 1, ""),
+    ("DVI4", 16_000, 1, ""),
+    ("CN", 8_000, 1, ""),
+    ("G729A", 8_000, 1, ""),
+    ("pcmu", 8_000, 0, ""),
+];
+
+fn format(encoding: &str, clock_hz: u32, channels: u8, fmtp: &str) -> PayloadFormat {
+    PayloadFormat { encoding: encoding.into(), clock_hz, channels, fmtp: fmtp.into() }
+}
+
+fn every_decoder() -> impl Iterator<Item = (&'static str, Box<dyn Decoder>)> {
+    FORMATS.into_iter().map(|(encoding, clock, channels, fmtp)| {
+        let decoder = decoder_for(&format(encoding, clock, channels, fmtp));
+        (encoding, decoder.unwrap_or_else(|| panic!("{encoding} {fmtp}")))
+    })
+}
+
+/// One thing that the timeline does with a decoder.
+#[derive(Clone, Debug)]
+enum Step {
+    Decode(Vec<u8>),
+    Conceal(usize, Option<Vec<u8>>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    // Lengths and beginnings that decoders accept are rare among random bytes, so they are offered too.
+    let lengths = prop::sample::select(vec![0, 1, 2, 5, 10, 12, 20, 32, 33, 38, 50, 62, 66, 80, 160, 320, 1_400]);
+    let any_length = prop_oneof![lengths, 0..200usize];
+    let payload = any_length.prop_flat_map(|length| {
+        let first = prop::sample::select(vec![0xD0u8, 0xF0, 0x78, 0x08, 0x0B, 0xFC, 0x48, 0x00]);
+        (prop::collection::vec(any::<u8>(), length), first, any::<bool>()).prop_map(|(mut payload, first, lead)| {
+            if let Some(byte) = payload.first_mut().filter(|_| lead) {
+                *byte = first;
+            }
+            payload
+        })
+    });
+    prop_oneof![
+        3 => payload.clone().prop_map(Step::Decode),
+        1 => (0..2_000usize, prop::option::of(payload)).prop_map(|(samples, next)| Step::Conceal(samples, next)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_bytes_in_any_order_give_sound_of_a_bounded_length_or_a_refusal(steps in prop::collection::vec(step(), 1..20)) {
+        for (name, mut decoder) in every_decoder() {
+            for step in &steps {
+                let mut out = vec![7; 3];
+                match step {
+                    Step::Decode(payload) => {
+                        if decoder.decode(payload, &mut out).is_err() {
+                            prop_assert_eq!(out.len(), 3, "{} left something behind", name);
+                        }
+                        // The most a byte can say: AMR's "no data" has 20 ms in 6 bits; Opus has 120 ms in 2 bytes.
+                        let most = 3 + 320 * 32 + 8 * payload.len();
+                        prop_assert!(out.len() <= most, "{}: {} samples of {} bytes", name, out.len(), payload.len());
+                    }
+                    Step::Conceal(samples, next) => {
+                        decoder.conceal(*samples, next.as_deref(), &mut out);
+                        prop_assert_eq!(out.len(), 3 + samples, "{}", name);
+                    }
+                }
+                prop_assert_eq!(&out[..3], &[7; 3], "{} touched what was there", name);
+            }
+        }
+    }
+}
+
+#[test]
+fn made_up_sound_of_every_codec_is_silent_after_60_ms() {
+    for (name, mut decoder) in every_decoder() {
+        // Something loud that the codec accepts, whatever it is.
+        let mut out = Vec::new();
+        for length in [33, 10, 32, 160, 60] {
+            let mut payload: Vec<u8> = (0..length).map(|i| (i * 89 % 251) as u8).collect();
+            payload[0] = 0xD4;
+            let _accepted_or_not = decoder.decode(&payload, &mut out);
+        }
+        if name == "CN" {
+            continue; // it is its purpose not to end
+        }
+        out.clear();
+        let rate = decoder.sample_rate_hz() as usize;
+        for _ in 0..10 {
+            decoder.conceal(rate / 100, None, &mut out);
+        }
+        assert_eq!(out.len(), rate / 100 * 10, "{name}");
+        let end = rate * conceal::FADE_MS as usize / 1000;
+        assert!(out[end..].iter().all(|&s| s == 0), "{name} is heard after {} ms", conceal::FADE_MS);
+    }
+}
+
+#[test]
+fn what_we_cannot_decode_is_said_to_be_unknown() {
+    for (encoding, clock, channels, fmtp) in [
+        ("ILBC", 8_000, 1, "mode=30"),
+        ("G723", 8_000, 1, ""),
+        ("EVS", 16_000, 1, ""),
+        ("G729D", 8_000, 1, ""),
+        ("VDVI", 8_000, 1, ""),
+        ("TELEPHONE-EVENT", 8_000, 1, ""),
+        ("RED", 8_000, 1, ""),
+        ("PCMA", 12_345, 1, ""),
+        ("L16", 48_000, 6, ""),
+        ("AMR", 8_000, 1, "interleaving=30; octet-align=1"),
+        ("AMR", 8_000, 1, "crc=1"),
+        ("AMR-WB", 16_000, 1, "octet-align=1;robust-sorting=1"),
+        ("AMR", 8_000, 2, ""),
+        ("", 0, 0, ""),
+    ] {
+        assert!(decoder_for(&format(encoding, clock, channels, fmtp)).is_none(), "{encoding} {fmtp}");
+    }
+}
+
+#[test]
+fn a_gap_in_a_pause_is_comfort_noise_until_the_sender_talks_again() {
+    // G.729 annex B: a descriptor of a moderate level (gain index 16), then 100 ms of nothing.
+    let mut decoder = decoder_for(&format("G729", 8_000, 1, "")).unwrap();
+    let mut out = Vec::new();
+    decoder.decode(&[0x00, 0x20], &mut out).unwrap();
+    assert_eq!(out.len(), 80);
+    out.clear();
+    decoder.conceal(8_000, None, &mut out);
+    assert!(out[7_000..].iter().any(|&s| s != 0), "noise after a second");
+    out.clear();
+    decoder.conceal(8_000 * 11, None, &mut out);
+    assert!(out[80_000..].iter().all(|&s| s == 0), "but not for ever");
+}

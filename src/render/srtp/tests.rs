@@ -1,0 +1,236 @@
+//! SRTP against the RFCs' vectors, and what a recorder meets.
+
+use super::cipher::{Session, Suite};
+use super::*;
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: String = text.split_whitespace().collect();
+    (0..digits.len() / 2).map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap()).collect()
+}
+
+/// Base64 without padding, as SDP has it.
+fn text(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
+    let sextets = bits.as_bytes().chunks(6).map(|six| {
+        let six = format!("{:0<6}", std::str::from_utf8(six).unwrap());
+        ALPHABET[usize::from_str_radix(&six, 2).unwrap()] as char
+    });
+    sextets.collect()
+}
+
+fn context(suite: &str, keys: &[(&[u8], Option<(u64, u8)>)]) -> SrtpContext {
+    let keys = keys.iter().map(|&(bytes, mki)| SrtpKey { inline: text(bytes), mki }).collect();
+    SrtpContext { suite: suite.into(), keys }
+}
+
+fn unprotected(stream: &mut SrtpStream, packet: &[u8]) -> Result<Vec<u8>, Refused> {
+    let mut out = Vec::new();
+    stream.unprotect(packet, &mut out).map(|()| out)
+}
+
+/// An RTP packet of 20 bytes of payload that says its sequence number.
+fn rtp(sequence: u16, ssrc: u32) -> Vec<u8> {
+    let mut packet = vec![0x80, 0];
+    packet.extend(sequence.to_be_bytes());
+    packet.extend([0, 0, 0, 1]);
+    packet.extend(ssrc.to_be_bytes());
+    packet.extend([sequence as u8; 20]);
+    packet
+}
+
+const MASTER: [u8; 30] = [7; 30];
+const SUITE: &str = "AES_CM_128_HMAC_SHA1_80";
+
+fn sealed(master: &[u8], packet: &[u8], roll_over: u32, mki: &[u8]) -> Vec<u8> {
+    let session = Session::derive(Suite::named(SUITE).unwrap(), master).unwrap();
+    session.seal(packet, roll_over, mki)
+}
+
+#[test]
+fn keys_are_derived_as_in_rfc_3711_b_3() {
+    let master = hex("E1F97A0D3E018BE0D64FA32C06DE4139 0EC675AD498AFEEBB6960B3AABE6");
+    let derived = Session::derive(Suite::named(SUITE).unwrap(), &master).unwrap();
+    let expected = Session::from_session_keys(
+        Suite::named(SUITE).unwrap(),
+        &hex("C61E7A93744F39EE10734AFE3FF7A087"),
+        &hex("CEBE321F6FF7716B6FD4AB49AF256A156D38BAA4"),
+        &hex("30CBBC08863D8C85D49DB34A9AE1"),
+    );
+    assert_eq!(derived.seal(&rtp(9, 9), 5, &[]), expected.unwrap().seal(&rtp(9, 9), 5, &[]));
+}
+
+#[test]
+fn keys_of_256_bits_are_derived_as_in_rfc_6188_7_2() {
+    let suite = Suite::named("AES_256_CM_HMAC_SHA1_80").unwrap();
+    let master = hex("F0F04914B513F2763A1B1FA130F10E29 98F6F6E43E4309D1E622A0E332B9F1B6 3B04803DE51EE7C96423AB5B78D2");
+    let expected = Session::from_session_keys(
+        suite,
+        &hex("5BA1064E30EC51613CAD926C5A28EF73 1EC7FB397F70A960653CAF06554CD8C4"),
+        &hex("FD9C32D39ED5FBB5A9DC96B30818454D1313DC05"),
+        &hex("FA31791685CA444A9E07C6C64E93"),
+    );
+    let derived = Session::derive(suite, &master).unwrap();
+    assert_eq!(derived.seal(&rtp(9, 9), 5, &[]), expected.unwrap().seal(&rtp(9, 9), 5, &[]));
+}
+
+#[test]
+fn a_packet_of_libsrtp_is_opened() {
+    // The reference packet of libsrtp's srtp_driver (srtp_validate).
+    let master = hex("e1f97a0d3e018be0d64fa32c06de4139 0ec675ad498afeebb6960b3aabe6");
+    let packet = hex("800f1234decafbadcafebabe 4e55dc4ce79978d88ca4d215949d2402 b78d6acc99ea179b8dbb");
+    let mut stream = SrtpStream::new(&context(SUITE, &[(&master, None)])).unwrap();
+    let plain = [hex("800f1234decafbadcafebabe"), vec![0xAB; 16]].concat();
+    assert_eq!(unprotected(&mut stream, &packet), Ok(plain));
+}
+
+#[test]
+fn a_gcm_packet_of_libsrtp_is_opened() {
+    // The reference packet of libsrtp's srtp_driver (srtp_validate_gcm), key derivation included.
+    let master = hex("000102030405060708090a0b0c0d0e0f a0a1a2a3a4a5a6a7a8a9aaab");
+    let packet = hex("800f1234decafbadcafebabe c5002ede04cfdd2eb91159e0880aa06e d2976826f796b201df3131a127e8a392");
+    let mut stream = SrtpStream::new(&context("AEAD_AES_128_GCM", &[(&master, None)])).unwrap();
+    let plain = [hex("800f1234decafbadcafebabe"), vec![0xAB; 16]].concat();
+    assert_eq!(unprotected(&mut stream, &packet), Ok(plain));
+}
+
+#[test]
+fn gcm_packets_of_rfc_7714_section_16_are_opened() {
+    let header = hex("8040f17b8041f8d35501a0b2");
+    let salt = hex("517569642070726f2071756f");
+    let plain = [&header[..], b"Gallia est omnis divisa in partes tres"].concat();
+    let vectors = [
+        (
+            "AEAD_AES_128_GCM",
+            16,
+            "f24de3a3fb34de6cacba861c9d7e4bcabe633bd50d294e6f42a5f47a51c7d19b36de3adf8833899d7f27beb16a9152cf765ee4390cce",
+        ),
+        (
+            "AEAD_AES_256_GCM",
+            32,
+            "32b1de78a822fe12ef9f78fa332e33aab18012389a58e2f3b50b2a0276ffae0f1ba63799b87b7aa3db36dfffd6b0f9bb7878d7a76c13",
+        ),
+    ];
+    for (name, key_bytes, ciphertext) in vectors {
+        let key: Vec<u8> = (0..key_bytes).collect();
+        let session = Session::from_session_keys(Suite::named(name).unwrap(), &key, &[], &salt).unwrap();
+        let packet = [header.clone(), hex(ciphertext)].concat();
+        let mut out = Vec::new();
+        let read = Header::read(&packet).unwrap();
+        assert_eq!(session.open(&packet, read, &[], std::iter::once(0), &mut out), Some(0), "{name}");
+        assert_eq!(out, plain, "{name}");
+    }
+}
+
+#[test]
+fn every_suite_opens_what_it_sealed_and_refuses_a_changed_bit() {
+    for (name, bytes) in [
+        ("AES_CM_128_HMAC_SHA1_80", 30),
+        ("AES_CM_128_HMAC_SHA1_32", 30),
+        ("AES_192_CM_HMAC_SHA1_80", 38),
+        ("AES_256_CM_HMAC_SHA1_80", 46),
+        ("AES_256_CM_HMAC_SHA1_32", 46),
+        ("AES_CM_256_HMAC_SHA1_80", 46),
+        ("AEAD_AES_128_GCM", 28),
+        ("AEAD_AES_256_GCM", 44),
+    ] {
+        let master: Vec<u8> = (0..bytes).map(|i| i as u8 ^ 0x5A).collect();
+        let session = Session::derive(Suite::named(name).unwrap(), &master).unwrap();
+        let mut stream = SrtpStream::new(&context(name, &[(&master, None)])).unwrap();
+        let packet = session.seal(&rtp(1, 1), 0, &[]);
+        assert_eq!(unprotected(&mut stream, &packet), Ok(rtp(1, 1)), "{name}");
+        for at in 0..packet.len() {
+            let mut broken = packet.clone();
+            broken[at] ^= 0x01;
+            assert!(unprotected(&mut stream, &broken).is_err(), "{name}: byte {at}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_goes_on_through_roll_overs_losses_duplicates_and_disorder() {
+    let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
+    // Index of each packet; it wraps at 65536, loses 30000, comes late by 10, twice, and late across the wrap.
+    for index in [65_530u32, 65_535, 65_534, 65_537, 65_536, 65_533, 65_537, 95_000, 94_990, 131_071, 131_073, 131_070]
+    {
+        let packet = rtp(index as u16, 1);
+        let sealed = sealed(&MASTER, &packet, index >> 16, &[]);
+        assert_eq!(unprotected(&mut stream, &sealed), Ok(packet), "{index}");
+    }
+}
+
+#[test]
+fn a_stream_joined_in_mid_call_finds_its_roll_over_count() {
+    for roll_over in [1, 3, 40, 127] {
+        let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
+        for sequence in [500, 501] {
+            let sealed = sealed(&MASTER, &rtp(sequence, 1), roll_over, &[]);
+            assert_eq!(unprotected(&mut stream, &sealed), Ok(rtp(sequence, 1)), "{roll_over}");
+        }
+    }
+}
+
+#[test]
+fn a_new_ssrc_and_a_sender_that_begins_again_are_found() {
+    let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
+    for (sequence, ssrc, roll_over) in [(7, 1, 2), (9, 2, 0), (8, 1, 2), (9, 1, 0), (10, 1, 0)] {
+        let sealed = sealed(&MASTER, &rtp(sequence, ssrc), roll_over, &[]);
+        assert_eq!(unprotected(&mut stream, &sealed), Ok(rtp(sequence, ssrc)), "{sequence} {ssrc} {roll_over}");
+    }
+}
+
+#[test]
+fn the_mki_chooses_the_key_and_may_be_missing() {
+    let other = [9; 30];
+    let keys: [(&[u8], _); 2] = [(&MASTER, Some((1, 4))), (&other, Some((2, 4)))];
+    let mut stream = SrtpStream::new(&context(SUITE, &keys)).unwrap();
+    for (master, mki) in [(&MASTER, &[0, 0, 0, 1][..]), (&other, &[0, 0, 0, 2]), (&MASTER, &[])] {
+        let sealed = sealed(master, &rtp(3, 1), 0, mki);
+        assert_eq!(unprotected(&mut stream, &sealed), Ok(rtp(3, 1)));
+    }
+}
+
+#[test]
+fn after_a_new_key_both_keys_open_packets() {
+    let other = [9; 30];
+    let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
+    assert!(unprotected(&mut stream, &sealed(&MASTER, &rtp(1, 1), 1, &[])).is_ok());
+    assert_eq!(unprotected(&mut stream, &sealed(&other, &rtp(2, 1), 1, &[])), Err(Refused::Authentication));
+    stream.rekey(&context(SUITE, &[(&other, None)])).unwrap();
+    for (master, sequence, roll_over) in [(&other, 2, 1), (&MASTER, 3, 1), (&other, 4, 1), (&other, 5, 0)] {
+        assert!(unprotected(&mut stream, &sealed(master, &rtp(sequence, 1), roll_over, &[])).is_ok(), "{sequence}");
+    }
+}
+
+#[test]
+fn header_extension_and_contributing_sources_stay_readable() {
+    let mut packet = rtp(1, 1);
+    packet[0] = 0x92; // extension, two contributing sources
+    packet.splice(12..12, hex("00000002 00000003 BEDE0001 10FF0000"));
+    let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
+    let sealed = sealed(&MASTER, &packet, 0, &[]);
+    assert_eq!(sealed[..28], packet[..28]);
+    assert_ne!(sealed[28..48], packet[28..48]);
+    assert_eq!(unprotected(&mut stream, &sealed), Ok(packet));
+}
+
+#[test]
+fn bad_contexts_are_told_apart() {
+    let new = |suite: &str, keys: &[(&[u8], Option<(u64, u8)>)]| SrtpStream::new(&context(suite, keys)).err();
+    assert_eq!(new("F8_128_HMAC_SHA1_80", &[(&MASTER, None)]), Some(BadContext::Suite));
+    assert_eq!(new(SUITE, &[(&MASTER[..29], None)]), Some(BadContext::Key));
+    assert_eq!(new(SUITE, &[]), Some(BadContext::NoKey));
+    assert_eq!(new(SUITE, &[(&MASTER, Some((1, 129)))]), Some(BadContext::Key));
+    let inline = SrtpKey { inline: "not base64!".into(), mki: None };
+    assert_eq!(SrtpStream::new(&SrtpContext { suite: SUITE.into(), keys: vec![inline] }).err(), Some(BadContext::Key));
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_are_refused_without_a_panic(packet: Vec<u8>, mki: bool, gcm: bool) {
+        let (suite, master) = if gcm { ("AEAD_AES_128_GCM", &MASTER[..28]) } else { (SUITE, &MASTER[..]) };
+        let mki = mki.then_some((1, 16));
+        let mut stream = SrtpStream::new(&context(suite, &[(master, mki)])).unwrap();
+        proptest::prop_assert!(stream.unprotect(&packet, &mut Vec::new()).is_err());
+    }
+}
