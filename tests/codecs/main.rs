@@ -211,3 +211,45 @@ fn g722_of_full_scale_is_clipped_as_another_decoder_does() {
         assert!(sums.lines().any(|line| line.starts_with(&sum) && line.ends_with(decoded)), "{coded}");
     }
 }
+
+/// How near two kinds of concealment come to the speech that was lost: mean over 10 ms frames in or after a gap of the
+/// signal-to-noise ratio, each held between -10 and 35 dB as is usual for a segmental one.
+fn segmental_snr_db(speech: &[i16], heard: &[i16], frames: &[usize]) -> f64 {
+    let snr = |&frame: &usize| {
+        let range = frame * 80..frame * 80 + 80;
+        snr_db(&speech[range.clone()], &heard[range]).clamp(-10.0, 35.0)
+    };
+    frames.iter().map(snr).sum::<f64>() / frames.len() as f64
+}
+
+#[test]
+fn lost_g711_is_concealed_as_well_as_by_appendix_i() {
+    let folder = "codecs/ITU-STL/g711iplc/test_data";
+    for (losses, reference) in [("fe10.g192", "f2_10.raw"), ("fe10_2.g192", "f2_10_2.raw")] {
+        let Some(speech) = corpus(&format!("{folder}/f2.le")) else { return };
+        let speech = words(&speech);
+        // One word for each frame of 10 ms, over and over.
+        let lost: Vec<bool> =
+            words(&corpus(&format!("{folder}/{losses}")).unwrap()).iter().map(|&word| word == 0x6B20).collect();
+        let reference = words(&corpus(&format!("{folder}/{reference}")).unwrap());
+        let mut concealer = callspan::render::codec::conceal::Concealer::new(8_000);
+        let mut heard = Vec::new();
+        for (frame, speech) in speech.as_chunks::<80>().0.iter().enumerate() {
+            let at = heard.len();
+            if lost[frame % lost.len()] {
+                concealer.conceal(80, &mut heard);
+            } else {
+                heard.extend(speech);
+                concealer.heard(&mut heard[at..]);
+            }
+        }
+        let spoken = |frame: usize| speech[frame * 80..frame * 80 + 80].iter().any(|s| s.abs() > 500);
+        let affected: Vec<usize> = (1..speech.len() / 80 - 2)
+            .filter(|&frame| (lost[frame % lost.len()] || lost[(frame - 1) % lost.len()]) && spoken(frame))
+            .collect();
+        let (ours, theirs) =
+            (segmental_snr_db(&speech, &heard, &affected), segmental_snr_db(&speech, &reference, &affected));
+        assert!(affected.len() > 20);
+        assert!(ours > theirs - 0.5, "{losses}: ours {ours:.2} dB, Appendix I {theirs:.2} dB");
+    }
+}
