@@ -4,6 +4,7 @@
 //! ultra-wide layer, whose bits are skipped. libspeex is BSD-3-Clause: its notice is `speex/COPYING`.
 
 mod filter;
+mod modes;
 mod narrow;
 #[rustfmt::skip]
 mod tables;

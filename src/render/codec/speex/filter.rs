@@ -89,7 +89,7 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// Adds the shapes of one subframe from a codebook of vectors of `size`.
-pub(super) fn innovation(book: &super::narrow::Shapes, bits: &mut super::Bits<'_>, gain: f32, out: &mut [f32; 40]) {
+pub(super) fn innovation(book: &super::modes::Shapes, bits: &mut super::Bits<'_>, gain: f32, out: &mut [f32; 40]) {
     for vector in out.chunks_exact_mut(book.size) {
         let negative = book.signed && bits.take(1) == 1;
         let at = bits.take(book.bits) * book.size;

@@ -2,10 +2,8 @@
 //! `COPYING` beside this file).
 
 use super::filter::{HighPass, dot, high_pass, innovation, interpolate, rms, synthesize, to_predictor, widen};
-use super::tables::{
-    EXC_5_64, EXC_5_256, EXC_8_128, EXC_10_16, EXC_10_32, EXC_20_32, GAINS, GAINS_LOW, LSP, LSP_HIGH_1, LSP_HIGH_2,
-    LSP_LOW_1, LSP_LOW_2,
-};
+use super::modes::{GainBook, MODES, Mode, SubframeGain};
+use super::tables::{LSP, LSP_HIGH_1, LSP_HIGH_2, LSP_LOW_1, LSP_LOW_2};
 use super::{Bits, End, noise};
 
 /// Samples of a frame and of a subframe.
@@ -467,132 +465,6 @@ fn at_pitch(excitation: &[f32; BUFFER], from: usize, pitch: isize, length: usize
     };
     (0..length).map(place).collect()
 }
-
-/// A way to code a narrow band frame.
-pub(super) struct Mode {
-    /// Bits after its number.
-    bits: usize,
-    open_loop_pitch: bool,
-    forced_pitch: bool,
-    subframe_gain: SubframeGain,
-    /// Shapes are read twice, the second time for what the first left.
-    twice: bool,
-    fine_lsp: bool,
-    /// `None`: the forced pitch has no taps.
-    gains: Option<GainBook>,
-    /// `None`: noise.
-    shapes: Option<Shapes>,
-    comb_gain: f32,
-    vocoder: bool,
-}
-
-enum SubframeGain {
-    None,
-    OneBit,
-    ThreeBits,
-}
-
-struct GainBook {
-    table: &'static [i8],
-    gain_bits: usize,
-    pitch_bits: usize,
-}
-
-/// A codebook of innovation shapes.
-pub(super) struct Shapes {
-    pub(super) table: &'static [i8],
-    /// Samples of a vector; 40 is a multiple of it.
-    pub(super) size: usize,
-    pub(super) bits: usize,
-    pub(super) signed: bool,
-}
-
-const fn shapes(table: &'static [i8], size: usize, bits: usize) -> Option<Shapes> {
-    Some(Shapes { table, size, bits, signed: false })
-}
-
-const fn gain_book(table: &'static [i8], gain_bits: usize, pitch_bits: usize) -> Option<GainBook> {
-    Some(GainBook { table, gain_bits, pitch_bits })
-}
-
-/// What the modes have in common.
-const PLAIN: Mode = Mode {
-    bits: 0,
-    open_loop_pitch: false,
-    forced_pitch: false,
-    subframe_gain: SubframeGain::None,
-    twice: false,
-    fine_lsp: false,
-    gains: None,
-    shapes: None,
-    comb_gain: 0.0,
-    vocoder: false,
-};
-
-/// Modes 1 to 8 (`modes.c`): 2.15, 5.95, 8, 11, 15, 18.2, 24.6 and 3.95 kbit/s.
-static MODES: [Mode; 8] = [
-    Mode { bits: 43 - 5, open_loop_pitch: true, forced_pitch: true, vocoder: true, ..PLAIN },
-    Mode {
-        bits: 119 - 5,
-        open_loop_pitch: true,
-        gains: gain_book(&GAINS_LOW, 5, 0),
-        shapes: shapes(&EXC_10_16, 10, 4),
-        comb_gain: 0.6,
-        ..PLAIN
-    },
-    Mode {
-        bits: 160 - 5,
-        subframe_gain: SubframeGain::OneBit,
-        gains: gain_book(&GAINS_LOW, 5, 7),
-        shapes: shapes(&EXC_10_32, 10, 5),
-        comb_gain: 0.55,
-        ..PLAIN
-    },
-    Mode {
-        bits: 220 - 5,
-        subframe_gain: SubframeGain::OneBit,
-        gains: gain_book(&GAINS_LOW, 5, 7),
-        shapes: shapes(&EXC_8_128, 8, 7),
-        comb_gain: 0.45,
-        ..PLAIN
-    },
-    Mode {
-        bits: 300 - 5,
-        subframe_gain: SubframeGain::ThreeBits,
-        fine_lsp: true,
-        gains: gain_book(&GAINS, 7, 7),
-        shapes: shapes(&EXC_5_64, 5, 6),
-        comb_gain: 0.25,
-        ..PLAIN
-    },
-    Mode {
-        bits: 364 - 5,
-        subframe_gain: SubframeGain::ThreeBits,
-        fine_lsp: true,
-        gains: gain_book(&GAINS, 7, 7),
-        shapes: shapes(&EXC_5_256, 5, 8),
-        comb_gain: 0.15,
-        ..PLAIN
-    },
-    Mode {
-        bits: 492 - 5,
-        subframe_gain: SubframeGain::ThreeBits,
-        twice: true,
-        fine_lsp: true,
-        gains: gain_book(&GAINS, 7, 7),
-        shapes: shapes(&EXC_5_64, 5, 6),
-        comb_gain: 0.05,
-        ..PLAIN
-    },
-    Mode {
-        bits: 79 - 5,
-        open_loop_pitch: true,
-        forced_pitch: true,
-        shapes: shapes(&EXC_20_32, 20, 5),
-        comb_gain: 0.5,
-        ..PLAIN
-    },
-];
 
 const GAIN_CORRECTIONS: [f32; 8] =
     [0.061_130, 0.163_546, 0.310_413, 0.428_220, 0.555_887, 0.719_055, 0.938_694, 1.326_874];

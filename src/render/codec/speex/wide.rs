@@ -2,7 +2,8 @@
 //! this file).
 
 use super::filter::{innovation, interpolate, rms, synthesize, to_predictor, widen};
-use super::narrow::{FRAME, Narrow, SUBFRAME, Shapes};
+use super::modes::Shapes;
+use super::narrow::{FRAME, Narrow, SUBFRAME};
 use super::tables::{BAND_LSP_1, BAND_LSP_2, HIGH_EXC_8_128, HIGH_EXC_10_32};
 use super::{Bits, End, noise};
 
