@@ -40,9 +40,28 @@ pub const EARLY_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallEvent {
     /// A live call has changed: it is settled, an extension is known, it rings, it was answered.
-    Changed(Box<CallRecord>),
+    Changed(Box<LiveCall>),
     /// A call is over. All its legs are closed or discarded.
     Ended(Box<EndedCall>),
+}
+
+/// Whether a call may be registered in Pyrus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Registration {
+    /// Yes, as the configuration of delivery says.
+    #[default]
+    Allowed,
+    /// A rule forbids it.
+    Forbidden,
+}
+
+/// A call that is under way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveCall {
+    /// Its record as it stands.
+    pub record: CallRecord,
+    /// Whether it may be registered.
+    pub registration: Registration,
 }
 
 /// A call that is over.
@@ -52,6 +71,8 @@ pub struct EndedCall {
     pub record: CallRecord,
     /// Legs with a spool, the one to be rendered first; with the name of the spool and its place in `record.legs`.
     pub legs: Vec<EndedLeg>,
+    /// Whether it may be registered.
+    pub registration: Registration,
 }
 
 /// A leg of a call that is over.

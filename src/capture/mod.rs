@@ -6,6 +6,8 @@
 use crate::time::Timestamp;
 
 pub mod config;
+pub mod files;
+pub mod live;
 
 /// What the bytes of a frame begin with (the values of the tcpdump LINKTYPE registry in brackets).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +26,21 @@ pub enum LinkType {
     Loop,
     /// One that we do not read.
     Other(u16),
+}
+
+impl LinkType {
+    /// From a LINKTYPE or DLT number.
+    pub const fn from_dlt(number: u16) -> Self {
+        match number {
+            0 => Self::Null,
+            1 => Self::Ethernet,
+            12 | 14 | 101 | 228 | 229 => Self::RawIp,
+            108 => Self::Loop,
+            113 => Self::LinuxSll,
+            276 => Self::LinuxSll2,
+            other => Self::Other(other),
+        }
+    }
 }
 
 /// One frame as it was captured, borrowed from the source.

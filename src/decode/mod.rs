@@ -6,6 +6,23 @@
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
+mod bytes;
+pub mod counters;
+mod decoder;
+mod duplicates;
+mod fragments;
+mod link;
+mod tcp;
+#[cfg(test)]
+mod testing;
+mod tunnels;
+#[cfg(test)]
+#[path = "../../tests/common/wire.rs"]
+mod wire;
+
+pub use counters::Counters;
+pub use decoder::{Decoder, Limits, Sink};
+
 /// One UDP datagram, untunnelled and defragmented.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
@@ -37,7 +54,8 @@ pub enum StreamEvent<'a> {
 /// A piece of a TCP byte stream, in order.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamChunk<'a> {
-    /// When the segment that completed this piece was captured.
+    /// When the segment that completed this piece was captured. Bytes that waited behind a hole that was given up
+    /// keep the moment of their own segment, so this may lie up to 3 s before the frame that brought it out.
     pub at: Timestamp,
     /// Sender of this direction.
     pub src: Endpoint,

@@ -1,1 +1,284 @@
-//! Room `fake_pyrus`.
+//! A faithful fake of the part of the Pyrus API (v4) that a telephone needs: auth, upload,
+//! `integrations/call`, `integrations/attachcallrecord`. It runs in-process on random loopback
+//! ports ([`Fake`]) or from the shell ([`serve`]).
+//!
+//! - Where the real behaviour is not documented it is a switch ([`Options`]); tests run with every value.
+//! - What goes wrong is scripted for each endpoint, before or after the work ([`Step`]).
+//! - What a client does wrong is a *violation*, recorded without changing the reply ([`Fake::violations`]).
+//! - Token life, rate windows and orphaned files follow a virtual clock ([`Fake::advance`]); waits
+//!   of faults are real time, since the time-outs they meet are.
+//! - Memory is bounded: of a file at most 64 MiB are kept, of all 512 MiB; the rest is only hashed.
+//!
+//! It proves nothing about what real Pyrus leaves open: statuses of telephony errors, what a
+//! repeated call or attach does, order of checks, life of tokens and of orphaned files.
+
+mod clock;
+mod control;
+mod faults;
+mod http;
+mod inject;
+mod multipart;
+mod options;
+mod page;
+mod reply;
+mod routes;
+mod server;
+mod shell;
+mod state;
+mod strict;
+mod telephony;
+mod texts;
+mod world;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+pub use control::{ScriptFile, ScriptStep};
+pub use faults::{Body, Change, Endpoint, Fault, Step, When};
+pub use options::{
+    Account, AttachOkBody, ClockMode, IdStyle, Lang, Md5Case, Mode, Options, Person, RateLimit, RepeatCall,
+    ResponsibleEmpty, TaskPolicy, TooLarge, UnknownTaskError, UrlSlash, User,
+};
+pub use routes::Host;
+pub use shell::serve;
+pub use state::{Attachment, Call, Comment, CommentKind, File, Life, State, Task, TokenState, UserState};
+pub use world::LogEntry;
+
+use server::{Face, Observer, Shared};
+use world::{Urls, World};
+
+/// Why the fake does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum FakeError {
+    /// No listener there.
+    #[error("cannot listen on {address}: {source}{}", remedy(.source))]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// No runtime or thread.
+    #[error("cannot start the fake Pyrus: {0}")]
+    Start(#[source] std::io::Error),
+    /// The script file cannot be read.
+    #[error("cannot read the script {path}: {source}")]
+    ReadScript {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The script file is not what it should be.
+    #[error("the script {path} is wrong: {reason}")]
+    BadScript {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Where and what.
+        reason: String,
+    },
+}
+
+/// A running fake Pyrus. It stops when it is dropped.
+pub struct Fake {
+    shared: Arc<Shared>,
+    urls: Urls,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Fake {
+    /// Starts on random loopback ports.
+    pub fn start(options: Options) -> Result<Fake, FakeError> {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let faces = if options.split_hosts {
+            vec![Face::Api(Host::Accounts), Face::Api(Host::Api), Face::Api(Host::Files), Face::Control]
+        } else {
+            vec![Face::Api(Host::One), Face::Control]
+        };
+        let places: Vec<_> = faces.into_iter().map(|face| (face, any)).collect();
+        Fake::start_at(options, &places, None)
+    }
+
+    /// Changes switches while it runs.
+    pub fn options(&self, change: impl FnOnce(&mut Options)) {
+        let mut world = self.shared.world();
+        let mut options = world.options.clone();
+        change(&mut options);
+        world.set_options(options);
+    }
+
+    /// Puts a step at the end of an endpoint's queue.
+    pub fn script(&self, endpoint: Endpoint, step: impl Into<Step>) {
+        self.shared.world().script.push(endpoint, step.into());
+        self.shared.apply_refusals_and_wait();
+    }
+
+    /// Drops all steps that wait.
+    pub fn clear_script(&self) {
+        self.shared.world().script.clear();
+    }
+
+    /// Changes the world as if a person or another client had.
+    pub fn change(&self, change: Change) {
+        self.shared.world().change(&change);
+    }
+
+    /// Virtual time goes on.
+    pub fn advance(&self, by: Duration) {
+        self.shared.world().clock.advance(by);
+    }
+
+    /// Virtual time, since the Unix epoch.
+    pub fn now(&self) -> Duration {
+        self.shared.world().clock.now()
+    }
+
+    /// The client under test is a new process: another auth is no waste.
+    pub fn client_restarted(&self) {
+        self.shared.world().strict.client_restarted();
+    }
+
+    /// Everything as it stands.
+    pub fn state(&self) -> State {
+        self.shared.world().state()
+    }
+
+    /// What the client did wrong so far.
+    pub fn violations(&self) -> Vec<String> {
+        self.shared.world().strict.violations()
+    }
+
+    /// Forgets them, after expected ones.
+    pub fn clear_violations(&self) {
+        self.shared.world().strict.clear();
+    }
+
+    /// The requests that are over, in the order of their ends; the last 50,000.
+    pub fn log(&self) -> Vec<LogEntry> {
+        self.shared.world().log()
+    }
+
+    /// Where a client logs in: the whole URL.
+    pub fn auth_url(&self) -> String {
+        format!("{}api/v4/auth", self.urls.accounts)
+    }
+
+    /// Base of the API, as the auth reply of the cloud names it; on premises `…/api/v4/`.
+    pub fn api_url(&self) -> String {
+        match self.shared.world().options.mode {
+            Mode::Cloud => self.urls.api.clone(),
+            Mode::Onprem | Mode::LegacyOnprem => format!("{}api/v4/", self.urls.accounts),
+        }
+    }
+
+    /// Base of the uploads.
+    pub fn files_url(&self) -> String {
+        match self.shared.world().options.mode {
+            Mode::Cloud => self.urls.files.clone(),
+            Mode::Onprem | Mode::LegacyOnprem => self.urls.accounts.clone(),
+        }
+    }
+
+    /// Base of the control paths and of the page for people.
+    pub fn control_url(&self) -> String {
+        self.urls.control.clone()
+    }
+
+    fn start_at(
+        options: Options,
+        places: &[(Face, SocketAddr)],
+        observer: Option<Observer>,
+    ) -> Result<Fake, FakeError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(FakeError::Start)?;
+        let bound = {
+            let _context = runtime.enter();
+            places.iter().map(|(face, at)| bind(*face, *at)).collect::<Result<Vec<_>, _>>()
+        };
+        let listeners = match bound {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                runtime.shutdown_background(); // may be called within another runtime, where a plain drop panics
+                return Err(error);
+            }
+        };
+        let urls = urls(&listeners);
+        let faces: Vec<Face> = listeners.iter().map(|(face, ..)| *face).collect();
+        let shared = Arc::new(Shared::new(World::new(options, urls.clone()), &faces, observer));
+        let (stop, stopped) = oneshot::channel();
+        let world = Arc::clone(&shared);
+        let serve = move || {
+            runtime.block_on(async move {
+                for (face, _, listener) in listeners {
+                    tokio::spawn(server::accept(Arc::clone(&world), listener, face));
+                }
+                let _ = stopped.await;
+            });
+        };
+        let thread = std::thread::Builder::new().name("fake-pyrus".into()).spawn(serve).map_err(FakeError::Start)?;
+        Ok(Fake { shared, urls, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Fake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fake").field("urls", &self.urls).finish_non_exhaustive()
+    }
+}
+
+fn bind(face: Face, at: SocketAddr) -> Result<(Face, SocketAddr, TcpListener), FakeError> {
+    let fail = |source| FakeError::Listen { address: at, source };
+    let listener = server::listen(at).map_err(fail)?;
+    let address = listener.local_addr().map_err(fail)?;
+    Ok((face, address, listener))
+}
+
+fn urls(listeners: &[(Face, SocketAddr, TcpListener)]) -> Urls {
+    let base = |wanted: &dyn Fn(Face) -> bool| {
+        let found = listeners.iter().find(|(face, ..)| wanted(*face));
+        found.map(|(_, at, _)| format!("http://{}/", reachable(*at))).unwrap_or_default()
+    };
+    let of = |host: Host| base(&|face| matches!(face.host(), Some(h) if h == host || h == Host::One));
+    Urls {
+        accounts: of(Host::Accounts),
+        api: format!("{}v4/", of(Host::Api)),
+        files: of(Host::Files),
+        control: base(&|face| matches!(face, Face::Control | Face::Both(_))),
+    }
+}
+
+/// "All addresses" is no address to connect to.
+fn reachable(at: SocketAddr) -> SocketAddr {
+    match at.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, at.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, at.port()).into(),
+        _ => at,
+    }
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "; another program has this port: stop it, or choose another one with --listen"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "; ports under 1024 need a privilege: choose a higher one with --listen"
+        }
+        std::io::ErrorKind::AddrNotAvailable => "; this machine has no such address: use 127.0.0.1:PORT",
+        _ => "",
+    }
+}

@@ -1,3 +1,198 @@
 //! SQLite: conversations, legs, recordings, and what is still owed to Pyrus.
+//!
+//! # Invariants
+//!
+//! The code here is the procedure that keeps these; tests check them.
+//!
+//! 1. **One call, one row, one external_id.** `calls.id` is made once from the call itself and never changes;
+//!    it is the `external_id` in Pyrus and the stem of the files.
+//! 2. **Intent before deed.** The row of a delivery that says "registering" or "attaching" is durable (WAL,
+//!    `synchronous=FULL`) before the first byte of that request is sent; its answer is durable before the next
+//!    request of the same call. A row found in such a state at the start is therefore *ambiguous*, and every other
+//!    row says exactly what Pyrus has.
+//! 3. **No file without a row, no row without a file**: a recording is entered with its size and SHA-256 after its
+//!    rename and its folder's fsync; a file that is removed is first marked here.
+//! 4. **A delivery needs nothing but its row.** Numbers, times and file paths are copied into it, so that it can be
+//!    finished by a later start with nothing else in memory.
+//! 5. **No secret is stored.** Neither the key nor a token ever comes here; numbers do (the file is 0600).
+//! 6. **The version is in the file** (`user_version`): an older one is migrated in one transaction, a newer one is
+//!    refused.
+//!
+//! One process writes through one connection behind a mutex ([`Journal`] is a handle and can be cloned); other
+//! processes may read, and ask for a retry, at the same time (WAL).
 
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+mod calls;
 pub mod config;
+mod deliveries;
+pub mod row;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+pub use calls::{CallFilter, LegRow, LegState, Stage, StoredCall};
+pub use row::{DroppedCode, JobRow, Row};
+pub use schema::VERSION;
+
+/// A handle to the journal; clones share the connection.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    connection: Arc<Mutex<Connection>>,
+}
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder or file cannot be made or opened.
+    #[error("the journal {path} cannot be opened: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A newer callspan wrote it.
+    #[error(
+        "the journal has version {found}, this callspan knows up to {known}: install the newer callspan again, or give another [state] dir"
+    )]
+    Newer {
+        /// In the file.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// SQLite finds the file damaged.
+    #[error(
+        "the journal {path} is damaged ({detail}): stop callspan, keep the file, and restore a copy of it; what Pyrus already has is known only there"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// First complaint of the check.
+        detail: String,
+    },
+    /// Any other trouble.
+    #[error("the journal: {0}")]
+    Sql(#[from] rusqlite::Error),
+    /// A stored record cannot be written or read as JSON.
+    #[error("the journal: a stored record is not readable: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Error {
+    /// Whether the same operation may succeed later with nothing changed by a person (a full disk that is freed,
+    /// a lock that is released).
+    pub fn is_retryable(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure};
+        match self {
+            Self::Sql(e) => {
+                matches!(e.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull | SystemIoFailure))
+            }
+            Self::Io { .. } | Self::Newer { .. } | Self::Damaged { .. } | Self::Json(_) => false,
+        }
+    }
+}
+
+/// Results of this room.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Journal {
+    /// Opens `journal.sqlite` in the configured folder; makes both when they are not there. A private folder and
+    /// file (0700, 0600): there are phone numbers in it. The file is checked ([`Error::Damaged`]).
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn open(config: &config::Config) -> Result<Self> {
+        let path = config.dir.join(FILE_NAME);
+        make_private(&config.dir, &path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        let connection = Connection::open(&path).map_err(|e| damaged_or(e, &path))?;
+        Self::set_up(connection, &path)
+    }
+
+    /// Opens the journal of another process to look at it; nothing is made or migrated.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn open_read_only(config: &config::Config) -> Result<Self> {
+        let path = config.dir.join(FILE_NAME);
+        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        schema::check_version(&connection)?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    /// A journal that is gone with its last handle.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn open_in_memory() -> Result<Self> {
+        Self::set_up(Connection::open_in_memory()?, Path::new(":memory:"))
+    }
+
+    /// Moves a damaged journal out of the way, for a person to look at; nothing is deleted. Returns its new name. The
+    /// new journal must then be filled from the call records, which say what Pyrus already has.
+    ///
+    /// # Errors
+    /// When a file cannot be moved.
+    pub fn set_aside(config: &config::Config) -> Result<PathBuf> {
+        let path = config.dir.join(FILE_NAME);
+        let aside = |n: u32, tail: &str| config.dir.join(format!("{FILE_NAME}.damaged-{n}{tail}"));
+        let n = (1..).find(|&n| !aside(n, "").exists()).unwrap_or(u32::MAX);
+        for tail in ["-wal", "-shm", ""] {
+            let from = config.dir.join(format!("{FILE_NAME}{tail}"));
+            if from.exists() {
+                std::fs::rename(&from, aside(n, tail)).map_err(|source| Error::Io { path: path.clone(), source })?;
+            }
+        }
+        Ok(aside(n, ""))
+    }
+
+    fn set_up(mut connection: Connection, path: &Path) -> Result<Self> {
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(|e| damaged_or(e, path))?;
+        // FULL: a commit is on the disk when it returns (invariant 2). NORMAL in WAL mode would not be.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", "ON")?;
+        schema::check_version(&connection)?;
+        let verdict: String =
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|e| damaged_or(e, path))?;
+        if verdict != "ok" {
+            return Err(Error::Damaged { path: path.to_owned(), detail: verdict });
+        }
+        schema::migrate(&mut connection)?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    /// A panic elsewhere cannot leave a half-done transaction (they roll back on drop), so a poisoned lock is usable.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn damaged_or(e: rusqlite::Error, path: &Path) -> Error {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match e.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => Error::Damaged { path: path.to_owned(), detail: e.to_string() },
+        _ => Error::Sql(e),
+    }
+}
+
+#[cfg(unix)]
+fn make_private(dir: &Path, file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    if !dir.is_dir() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file).map(drop)
+}
+
+/// Name of the file in `[state] dir`.
+pub const FILE_NAME: &str = "journal.sqlite";
+
+/// A reader in another process holds the write lock for milliseconds; longer means that something is wrong.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

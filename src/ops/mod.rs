@@ -1,1 +1,4 @@
 //! Configuration, logs, counters.
+
+pub mod config;
+pub mod log;

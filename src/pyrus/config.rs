@@ -6,20 +6,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use crate::call::record::Direction;
-
-/// When a call is registered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RegisterAt {
-    /// As soon as one extension is known, at the latest when a person answers; an unanswered call at its end.
-    #[default]
-    Auto,
-    /// At the INVITE (after the settle time).
-    Invite,
-    /// At the answer.
-    Answer,
-    /// At the end.
-    End,
-}
+pub use crate::delivery::policy::{DurationUnit, RegisterAt};
 
 /// Which host takes the upload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,16 +18,6 @@ pub enum UploadVia {
     Files,
     /// The API host.
     Api,
-}
-
-/// Unit of the `CallDuration` field.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DurationUnit {
-    /// Seconds.
-    #[default]
-    Seconds,
-    /// Minutes, rounded up.
-    Minutes,
 }
 
 /// How calls get into Pyrus.

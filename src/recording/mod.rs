@@ -1,3 +1,14 @@
 //! Finished files: rendered samples become a WAV by way of a `.part` file, fsync and rename, with the record beside it.
+//!
+//! # Invariants
+//! - A file under its final name is whole and on the disk.
+//! - The parts of a recording abut to the sample.
+//! - The same call gives the same bytes: nothing here reads a clock.
 
 pub mod config;
+mod publish;
+pub mod recorder;
+pub mod verdict;
+mod wav;
+
+pub use recorder::{Layout, Recorder, RecordingError};

@@ -1,3 +1,37 @@
 //! One pcapng for each leg: packets as raw IP with nanosecond stamps, and the engine's decisions as custom blocks.
+//!
+//! # Invariants
+//! - A leg's file is a valid pcapng at every block boundary (Wireshark opens it); a torn tail costs the torn block.
+//! - Calls of [`crate::call::event::LegSink`] for one leg stand in its file in the order in which they came; stamps are
+//!   out of order by at most [`crate::call::event::EARLY_WINDOW`], and [`reader::Reader`] sorts within it.
+//! - A leg that never had media leaves no file.
+//! - The thread that captures never waits for a disk: packets may be lost there (counted), decisions and events never.
 
 pub mod config;
+pub mod disk;
+mod format;
+pub mod memory;
+pub mod reader;
+mod waiting;
+mod writer;
+
+pub use reader::{LegSource, SpoolError};
+
+use crate::call::event::EndedLeg;
+
+/// Where the spools of ended legs are found again.
+pub trait LegStore {
+    /// The spool of a leg, if it has one.
+    fn source(&self, leg: &EndedLeg) -> Option<LegSource>;
+}
+
+/// A leg's name as a file name: the engine's names hold none of the bytes that are replaced here.
+fn file_name(leg_name: &str) -> String {
+    let mut name: String =
+        leg_name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+    if name.is_empty() || name.starts_with('.') {
+        name.insert(0, '_');
+    }
+    name.push_str(".pcapng");
+    name
+}

@@ -1,0 +1,36 @@
+# Sourced by quickstart.sh, test.sh and .ci/run: Debian packages and Rust. No effect where all is there.
+
+# need PACKAGE...: installs those that are missing.
+need() {
+    missing=
+    for package in "$@"; do
+        status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
+        [ "$status" = installed ] || missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" -eq 0 ]; then
+        as_root=
+    elif command -v sudo >/dev/null 2>&1; then
+        as_root=sudo
+    else
+        echo "Packages are missing. As root: apt-get install$missing" >&2
+        exit 1
+    fi
+    echo "Installing:$missing" >&2
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q >&2
+    # shellcheck disable=SC2086  # a list of words
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing >&2
+}
+
+# What the build needs: a C compiler for SQLite and the cryptography, cmake for Opus, libpcap for the capture.
+need_build() {
+    need build-essential cmake pkg-config libpcap-dev ca-certificates
+    if ! command -v cargo >/dev/null 2>&1 && [ -x "$HOME/.cargo/bin/cargo" ]; then
+        PATH="$HOME/.cargo/bin:$PATH"
+        export PATH
+    fi
+    if ! command -v cargo >/dev/null 2>&1; then
+        echo "There is no cargo. Install Rust as https://rustup.rs says, then run this again." >&2
+        exit 1
+    fi
+}

@@ -1,0 +1,285 @@
+//! A conversation: the legs that a person would call one call, and its record.
+
+use crate::call::config::Config;
+use crate::call::dialog::{AnsweredBy, Began};
+use crate::call::event::Registration;
+use crate::call::leg::Leg;
+use crate::call::numbers::NumberPlan;
+use crate::call::record::{CallRecord, EndedBy, EventRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict};
+use crate::call::streams::side_record;
+use crate::call::who::Who;
+use crate::time::Timestamp;
+
+/// A conversation. Its legs are places in the engine's table, the first one first.
+#[derive(Debug)]
+pub struct Conversation {
+    /// See [`crate::call::id`].
+    pub id: String,
+    /// Its legs.
+    pub legs: Vec<usize>,
+    /// First message.
+    pub created_at: Timestamp,
+    /// What a rule says.
+    pub handling: Handling,
+    /// What was last told of it while it lives.
+    pub told: Option<Told>,
+    /// Its legs have had their time to come together.
+    pub settled: bool,
+    /// What happened to it that a record must say, besides what its legs say.
+    pub problems: Vec<Problem>,
+    /// What must be added to the capture timeline to get the wall clock.
+    pub wall_offset_ns: i64,
+    /// Ids of conversations that have to do with this one.
+    pub related: Vec<String>,
+    /// When its remaining legs are ended, once the one by which it came in is over.
+    pub finish_at: Option<Timestamp>,
+}
+
+/// What makes the outside look at a live call again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Both numbers and the extension.
+    pub numbers: [Option<String>; 3],
+    /// When it was answered.
+    pub answered_at: Option<Timestamp>,
+    /// When a person took it.
+    pub operator_answered_at: Option<Timestamp>,
+    /// Whether it rings.
+    pub rings: bool,
+}
+
+impl From<&CallRecord> for Told {
+    fn from(record: &CallRecord) -> Self {
+        Self {
+            numbers: [record.from.clone(), record.to.clone(), record.internal.clone()],
+            answered_at: record.answered_at,
+            operator_answered_at: record.operator_answered_at,
+            rings: record.ringing_at.is_some(),
+        }
+    }
+}
+
+/// What a rule says about a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Handling {
+    /// Record and register.
+    #[default]
+    Record,
+    /// Keep no media at all.
+    Exclude {
+        /// Number of the rule, from 1.
+        rule: usize,
+    },
+    /// Record, do not register.
+    NoRegister {
+        /// Number of the rule, from 1.
+        rule: usize,
+    },
+}
+
+impl Handling {
+    /// Whether the call may be registered. One whose sound is excluded still is: it leaves no voice in Pyrus.
+    pub const fn registration(self) -> Registration {
+        match self {
+            Self::Record | Self::Exclude { .. } => Registration::Allowed,
+            Self::NoRegister { .. } => Registration::Forbidden,
+        }
+    }
+}
+
+/// What a record needs besides its legs.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// Its number rules.
+    pub plan: &'a NumberPlan,
+    /// Interface or file names.
+    pub source: &'a str,
+}
+
+impl Conversation {
+    /// A conversation that begins.
+    pub const fn new(id: String, created_at: Timestamp, handling: Handling, wall_offset_ns: i64) -> Self {
+        Self {
+            id,
+            legs: Vec::new(),
+            created_at,
+            handling,
+            told: None,
+            settled: false,
+            problems: Vec::new(),
+            wall_offset_ns,
+            related: Vec::new(),
+            finish_at: None,
+        }
+    }
+
+    /// Something made the call less than whole; each kind is said once.
+    pub fn note_problem(&mut self, kind: &str) {
+        if !self.problems.iter().any(|p| p.kind == kind) {
+            self.problems.push(Problem { kind: kind.to_owned(), packets: None, ms: None });
+        }
+    }
+
+    /// The record as it stands. `legs` are this conversation's, oldest first.
+    pub fn record(&self, legs: &[&Leg], context: Context<'_>) -> CallRecord {
+        let mut record = CallRecord {
+            schema: SCHEMA,
+            id: self.id.clone(),
+            appliance: context.config.appliance.clone(),
+            source: context.source.to_owned(),
+            ..CallRecord::default()
+        };
+        let Some(who) = Who::of(legs, context.plan) else { return record };
+        let anchor = who.anchor;
+        let dialog = &anchor.dialog;
+        record.invited_at = legs.iter().filter_map(|l| l.dialog.invited_at).min();
+        record.ringing_at = legs.iter().filter_map(|l| l.dialog.ringing_at).min();
+        record.answered_at = dialog.answered.filter(|(_, how)| *how != AnsweredBy::UnderWay).map(|(at, _)| at);
+        who.fill(&mut record, context.plan, legs.len() == 1);
+        record.sip_status = dialog.status;
+        record.reason_header = legs.iter().find_map(|l| l.dialog.reason.clone());
+        record.sides = Sides {
+            caller: side_record(&anchor.streams, Side::Caller),
+            callee: side_record(&anchor.streams, Side::Callee),
+        };
+        record.legs = legs.iter().map(|l| l.record()).collect();
+        record.events = events(legs, &who);
+        record.related.clone_from(&self.related);
+        if let Some((at, by)) = dialog.ended() {
+            record.ended_at = Some(at);
+            record.ended_by = Some(by);
+            record.duration_s = record.answered_at.map(|answered| seconds(answered, at));
+            self.note_outcome(&mut record, legs, anchor);
+        }
+        record.problems.clone_from(&self.problems);
+        self.move_to_wall_clock(&mut record);
+        record
+    }
+
+    /// The part of the verdict that signalling decides; the rest is known only when the sound was decoded.
+    fn note_outcome(&self, record: &mut CallRecord, legs: &[&Leg], anchor: &Leg) {
+        note_losses(record, anchor);
+        let answer = anchor.dialog.answered.map(|(_, how)| how);
+        let began = anchor.dialog.began;
+        let heard = legs.iter().any(|l| l.has_media());
+        match (self.handling, answer) {
+            (Handling::Exclude { rule }, _) => {
+                record.verdict = Some(Verdict::Excluded);
+                record.verdict_reason = Some(format!("Rule {rule} of the configuration forbids to record this call."));
+            }
+            (_, None) if began == Began::UnderWay && !heard => {
+                record.verdict = Some(Verdict::NoMedia);
+                record.verdict_reason = Some(String::from(
+                    "The call began before the capture; only its end was seen, and no media of it.",
+                ));
+            }
+            (_, None) => {
+                record.verdict = Some(Verdict::NotAnswered);
+                record.verdict_reason = Some(not_answered_reason(record));
+            }
+            (_, Some(AnsweredBy::Ack)) => {
+                record.verdict_reason =
+                    Some(String::from("The mirror did not show the answer; its time is that of the ACK."));
+            }
+            (_, Some(AnsweredBy::Media)) => {
+                record.verdict_reason =
+                    Some(String::from("The mirror did not show the answer; its time is that of the first RTP packet."));
+            }
+            (_, Some(AnsweredBy::UnderWay)) => {
+                record.verdict_reason =
+                    Some(String::from("The call began before the capture; it is recorded from where it was joined."));
+            }
+            (_, Some(AnsweredBy::Success)) => {}
+        }
+    }
+
+    fn move_to_wall_clock(&self, record: &mut CallRecord) {
+        let by = self.wall_offset_ns;
+        if by == 0 {
+            return;
+        }
+        let shift = |at: &mut Option<Timestamp>| *at = at.map(|t| t.offset(by));
+        for at in [
+            &mut record.invited_at,
+            &mut record.ringing_at,
+            &mut record.answered_at,
+            &mut record.operator_answered_at,
+            &mut record.ended_at,
+        ] {
+            shift(at);
+        }
+        for leg in &mut record.legs {
+            for at in [&mut leg.invited_at, &mut leg.answered_at, &mut leg.ended_at] {
+                shift(at);
+            }
+        }
+        for event in &mut record.events {
+            event.at = event.at.offset(by);
+        }
+        for side in [Side::Caller, Side::Callee] {
+            for stream in &mut record.sides.get_mut(side).streams {
+                stream.first_at = stream.first_at.offset(by);
+                stream.last_at = stream.last_at.offset(by);
+            }
+        }
+    }
+}
+
+/// What happened on all legs, in order. What a PBX passes on from one leg to another is one event.
+fn events(legs: &[&Leg], who: &Who<'_>) -> Vec<EventRecord> {
+    let mut all: Vec<EventRecord> = Vec::new();
+    for leg in legs {
+        all.extend(leg.dialog.events.iter().cloned().map(|mut event| {
+            if !who.is_same_way(leg) {
+                event.side = event.side.map(Side::other);
+            }
+            event
+        }));
+    }
+    all.sort_by_key(|e| e.at);
+    let mut out: Vec<EventRecord> = Vec::new();
+    for event in all {
+        let passed_on = |e: &EventRecord| e.kind == event.kind && event.at.since(e.at) <= PASSED_ON && e.side == event.side;
+        if !out.iter().rev().take(8).any(passed_on) {
+            out.push(event);
+        }
+    }
+    out
+}
+
+fn note_losses(record: &mut CallRecord, anchor: &Leg) {
+    let lost = record.sides.caller.lost + record.sides.callee.lost;
+    if lost > 0 {
+        record.problems.push(Problem { kind: String::from("lost_before_us"), packets: Some(lost), ms: None });
+    }
+    let cut: u64 = anchor.streams.iter().map(|s| s.cut).sum();
+    if cut > 0 {
+        record.problems.push(Problem { kind: String::from("cut_by_snaplen"), packets: Some(cut), ms: None });
+    }
+}
+
+fn not_answered_reason(record: &CallRecord) -> String {
+    let status = record.sip_status.map(|s| format!(" (SIP status {s})")).unwrap_or_default();
+    match record.outcome {
+        Outcome::Cancelled => String::from("The caller hung up before anybody answered."),
+        Outcome::Busy => format!("The called party was busy{status}."),
+        Outcome::Declined => format!("The called party declined the call{status}."),
+        Outcome::NoAnswer => format!("Nobody answered{status}."),
+        Outcome::Redirected => format!("The call was redirected elsewhere{status}."),
+        Outcome::Failed => format!("The call failed before it was answered{status}."),
+        _ if record.ended_by == Some(EndedBy::CaptureEnd) => {
+            String::from("The capture ended before the call was answered.")
+        }
+        _ => String::from("No final answer to the INVITE was seen."),
+    }
+}
+
+fn seconds(from: Timestamp, to: Timestamp) -> f64 {
+    // Whole microseconds, as the two times themselves.
+    (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
+}
+
+/// A PBX passes a hold on from one leg to the other within this time.
+const PASSED_ON: std::time::Duration = std::time::Duration::from_secs(2);

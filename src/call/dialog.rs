@@ -1,0 +1,487 @@
+//! The signalling of one leg: what its messages have said so far (RFC 3261 sections 12 to 15).
+//!
+//! Passive and tolerant: any message may be missing, doubled or out of order, so every field is "the first (or
+//! last) time that something was seen", and a later message never un-happens an earlier one.
+
+use crate::call::negotiation::{Description, Negotiation};
+use crate::call::record::{EndedBy, EventRecord, Side};
+use crate::net::{Endpoint, Transport};
+use crate::sdp;
+use crate::sip::{Message, Method};
+use crate::time::Timestamp;
+
+/// Where a dialog stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Invited, no final answer yet.
+    Inviting,
+    /// Refused with the demand to try again (401, 407, 422): waits for the next INVITE.
+    Challenged {
+        /// When.
+        at: Timestamp,
+    },
+    /// Answered.
+    Established,
+    /// Over.
+    Ended {
+        /// When.
+        at: Timestamp,
+        /// By what.
+        by: EndedBy,
+    },
+}
+
+/// How the capture came to see this dialog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Began {
+    /// With its INVITE or a response to it.
+    Invite,
+    /// It was under way already.
+    UnderWay,
+}
+
+/// From where the time of the answer is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnsweredBy {
+    /// A 2xx to the INVITE.
+    Success,
+    /// No 2xx was seen; its ACK was.
+    Ack,
+    /// Neither was seen; media flowed.
+    Media,
+    /// The call was under way when the capture began.
+    UnderWay,
+}
+
+/// The dialog.
+#[derive(Clone, Debug)]
+pub struct Dialog {
+    /// Call-ID.
+    pub call_id: String,
+    /// Tag of who sent the first INVITE.
+    pub caller_tag: Option<String>,
+    /// Tag of who answered.
+    pub callee_tag: Option<String>,
+    /// Tags of branches that gave a provisional answer.
+    early_tags: Vec<String>,
+    /// Where the first INVITE came from and went to.
+    pub caller_addr: Endpoint,
+    /// See `caller_addr`.
+    pub callee_addr: Endpoint,
+    /// How the signalling travels.
+    pub transport: Transport,
+    /// See [`Began`].
+    pub began: Began,
+    /// See [`Phase`].
+    phase: Phase,
+    /// What was announced.
+    pub negotiation: Negotiation,
+    /// First INVITE.
+    pub invited_at: Option<Timestamp>,
+    /// First 180 or 183 (or another 18x).
+    pub ringing_at: Option<Timestamp>,
+    /// Answer, and how it is known.
+    pub answered: Option<(Timestamp, AnsweredBy)>,
+    /// Last ACK of an INVITE whose final response was not seen.
+    pub acked_at: Option<Timestamp>,
+    /// First CANCEL.
+    pub cancelled_at: Option<Timestamp>,
+    /// Last final status of the first INVITE.
+    pub status: Option<u16>,
+    /// Reason of the BYE, CANCEL or refusal (RFC 3326).
+    pub reason: Option<String>,
+    /// User-Agent and Server values.
+    pub user_agents: Vec<String>,
+    /// Holds, resumptions and what else happened.
+    pub events: Vec<EventRecord>,
+    /// Session-Expires in seconds (RFC 4028), and when it was last refreshed.
+    pub session_timer: Option<(u32, Timestamp)>,
+    /// CSeq of the newest INVITE outside a dialog.
+    invite_cseq: u32,
+    held_by: Option<Side>,
+    last_at: Timestamp,
+}
+
+impl Dialog {
+    /// A dialog whose first seen message came from `caller` (or goes to it, for a response).
+    pub fn new(message: &Message<'_>, addrs: (Endpoint, Endpoint), transport: Transport, at: Timestamp) -> Self {
+        let in_dialog = message.method().is_some() && tag_of_to(message).is_some();
+        let response = message.status().is_some();
+        let (caller_addr, callee_addr) = if response { (addrs.1, addrs.0) } else { addrs };
+        Self {
+            call_id: message.call_id().to_owned(),
+            caller_tag: message.from().and_then(|f| f.tag().map(str::to_owned)),
+            callee_tag: None,
+            early_tags: Vec::new(),
+            caller_addr,
+            callee_addr,
+            transport,
+            began: if in_dialog { Began::UnderWay } else { Began::Invite },
+            phase: Phase::Inviting,
+            negotiation: Negotiation::default(),
+            invited_at: None,
+            ringing_at: None,
+            answered: None,
+            acked_at: None,
+            cancelled_at: None,
+            status: None,
+            reason: None,
+            user_agents: Vec::new(),
+            events: Vec::new(),
+            session_timer: None,
+            invite_cseq: 0,
+            held_by: None,
+            last_at: at,
+        }
+    }
+
+    /// Takes in a message of this dialog.
+    pub fn handle_message(&mut self, at: Timestamp, message: &Message<'_>) {
+        self.last_at = self.last_at.max(at);
+        self.note_agent(message);
+        match message.status() {
+            None => self.handle_request(at, message),
+            Some(status) => self.handle_response(at, message, status),
+        }
+        self.note_hold(at);
+    }
+
+    /// Ends the dialog for a reason outside its signalling. Nothing happens to one that is over.
+    pub fn handle_end(&mut self, at: Timestamp, by: EndedBy) {
+        if !matches!(self.phase, Phase::Ended { .. }) {
+            self.phase = Phase::Ended { at, by };
+        }
+    }
+
+    /// Media shows that a call was answered whose answer the mirror did not show.
+    pub fn handle_presumed_answer(&mut self, at: Timestamp, how: AnsweredBy) {
+        if self.answered.is_none() {
+            self.answered = Some((at, how));
+            if matches!(self.phase, Phase::Inviting | Phase::Challenged { .. }) {
+                self.phase = Phase::Established;
+            }
+        }
+    }
+
+    /// Where it stands.
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// When and by what it ended.
+    pub const fn ended(&self) -> Option<(Timestamp, EndedBy)> {
+        match self.phase {
+            Phase::Ended { at, by } => Some((at, by)),
+            _ => None,
+        }
+    }
+
+    /// Whether a negotiated hold is on.
+    pub const fn on_hold(&self) -> bool {
+        self.held_by.is_some()
+    }
+
+    /// The newest message.
+    pub const fn last_at(&self) -> Timestamp {
+        self.last_at
+    }
+
+    /// Whether a message belongs to this dialog by its tags: one of them is the caller's, the other is the callee's,
+    /// an early branch's, or not there yet. Dialogs without tags (RFC 2543) go by their Call-ID alone.
+    pub fn has_tags_of(&self, message: &Message<'_>) -> bool {
+        let Some(own) = self.caller_tag.as_deref() else { return true };
+        let from = message.from();
+        let from = from.as_ref().and_then(|f| f.tag());
+        let to = message.to();
+        let to = to.as_ref().and_then(|t| t.tag());
+        let other = match (from, to) {
+            (Some(f), other) if f == own => other,
+            (other, Some(t)) if t == own => other,
+            _ => return false,
+        };
+        match (other, &self.callee_tag) {
+            (Some(tag), Some(known)) => tag == known || self.early_tags.iter().any(|t| t == tag) || !self.is_confirmed(),
+            _ => true,
+        }
+    }
+
+    /// Who sent a request, or whose request a response answers.
+    fn requester(&self, message: &Message<'_>) -> Side {
+        let from = message.from();
+        let from = from.as_ref().and_then(|f| f.tag());
+        match (from, self.caller_tag.as_deref()) {
+            (Some(from), Some(own)) if from != own => Side::Callee,
+            _ => Side::Caller,
+        }
+    }
+
+    const fn is_confirmed(&self) -> bool {
+        matches!(self.phase, Phase::Established | Phase::Ended { .. })
+    }
+
+    fn handle_request(&mut self, at: Timestamp, message: &Message<'_>) {
+        let side = self.requester(message);
+        let cseq = message.cseq().map_or(0, |c| c.number);
+        self.note_request_tags(message, side);
+        match message.method() {
+            Some(Method::Invite) => self.handle_invite(at, message, side, cseq),
+            Some(Method::Update | Method::Prack) => {
+                self.negotiation.begin(side, cseq);
+                self.announce(message, side, None);
+            }
+            Some(Method::Ack) => self.handle_ack(at, message, side),
+            Some(Method::Cancel) => {
+                self.cancelled_at.get_or_insert(at);
+                self.note_reason(message);
+            }
+            Some(Method::Bye) => self.handle_bye(at, message, side),
+            _ => {}
+        }
+    }
+
+    fn handle_invite(&mut self, at: Timestamp, message: &Message<'_>, side: Side, cseq: u32) {
+        self.note_session_timer(at, message);
+        if tag_of_to(message).is_some() {
+            // Inside a dialog: what it announces may be refused.
+            self.negotiation.begin(side, cseq);
+            self.announce(message, side, None);
+            if self.began == Began::UnderWay {
+                self.handle_presumed_answer(at, AnsweredBy::UnderWay);
+            }
+            return;
+        }
+        self.invited_at = Some(self.invited_at.map_or(at, |first| first.min(at)));
+        let again = cseq > self.invite_cseq && self.invite_cseq != 0;
+        self.invite_cseq = self.invite_cseq.max(cseq);
+        if again && self.may_try_again() {
+            self.phase = Phase::Inviting;
+            self.status = None;
+        }
+        self.announce(message, side, None);
+    }
+
+    /// A new attempt after a refusal that is not the end of the story: a challenge, a redirection, another offer.
+    const fn may_try_again(&self) -> bool {
+        let refused = matches!(self.phase, Phase::Challenged { .. } | Phase::Ended { by: EndedBy::Signalling, .. });
+        refused && self.cancelled_at.is_none()
+    }
+
+    fn handle_ack(&mut self, at: Timestamp, message: &Message<'_>, side: Side) {
+        self.announce(message, side, None);
+        if self.phase == Phase::Inviting && side == Side::Caller && self.status.is_none() {
+            self.acked_at = Some(at);
+        }
+    }
+
+    fn handle_bye(&mut self, at: Timestamp, message: &Message<'_>, side: Side) {
+        self.note_reason(message);
+        if self.began == Began::Invite && self.answered.is_none() {
+            if let Some(acked) = self.acked_at {
+                self.handle_presumed_answer(acked, AnsweredBy::Ack);
+            }
+        }
+        let by = match side {
+            Side::Caller => EndedBy::Caller,
+            Side::Callee => EndedBy::Callee,
+        };
+        match &mut self.phase {
+            // Both may hang up at once, and interfaces may swap the two: the first by time counts.
+            Phase::Ended { at: known, by: known_by } if matches!(known_by, EndedBy::Caller | EndedBy::Callee) => {
+                if at < *known {
+                    (*known, *known_by) = (at, by);
+                }
+            }
+            Phase::Ended { .. } => {}
+            phase => *phase = Phase::Ended { at, by },
+        }
+    }
+
+    fn handle_response(&mut self, at: Timestamp, message: &Message<'_>, status: u16) {
+        let requester = self.requester(message);
+        let Some(cseq) = message.cseq() else { return };
+        match cseq.method {
+            Method::Invite if requester == Side::Caller && self.is_first_invite(cseq.number) => {
+                self.handle_invite_response(at, message, status);
+            }
+            Method::Invite | Method::Update | Method::Prack => {
+                self.handle_inner_response(at, message, status, (requester, cseq.number));
+            }
+            // The BYE itself was not seen; its answer was.
+            Method::Bye if (200..300).contains(&status) => self.handle_bye(at, message, requester),
+            _ => {}
+        }
+    }
+
+    fn is_first_invite(&self, cseq: u32) -> bool {
+        match self.began {
+            Began::Invite => self.invite_cseq == 0 || cseq <= self.invite_cseq || self.answered.is_none(),
+            Began::UnderWay => false,
+        }
+    }
+
+    fn handle_invite_response(&mut self, at: Timestamp, message: &Message<'_>, status: u16) {
+        let tag = tag_of_to(message);
+        match status {
+            ..=100 => {}
+            101..=199 => {
+                self.ringing_at.get_or_insert(at);
+                self.announce(message, Side::Callee, tag.as_deref());
+                self.note_early_tag(tag);
+            }
+            200..=299 => self.handle_success(at, message, tag),
+            401 | 407 | 422 => {
+                self.status = Some(status);
+                if self.phase == Phase::Inviting {
+                    self.phase = Phase::Challenged { at };
+                }
+            }
+            _ => self.handle_refusal(at, message, status),
+        }
+    }
+
+    fn handle_success(&mut self, at: Timestamp, message: &Message<'_>, tag: Option<String>) {
+        if self.answered.is_some() && tag.is_some() && self.callee_tag.is_some() && self.callee_tag != tag {
+            // Another branch of a fork answered too: the caller will hang it up at once (RFC 3261 section 13.2.2.4).
+            return;
+        }
+        self.status.replace(message.status().unwrap_or(200));
+        self.note_session_timer(at, message);
+        if let Some(tag) = &tag {
+            self.negotiation.choose(tag);
+        }
+        self.announce(message, Side::Callee, None);
+        self.callee_tag = tag.or_else(|| self.callee_tag.take());
+        match self.answered {
+            Some((known, AnsweredBy::Success)) => self.answered = Some((known.min(at), AnsweredBy::Success)),
+            _ => self.answered = Some((at, AnsweredBy::Success)),
+        }
+        if matches!(self.phase, Phase::Inviting | Phase::Challenged { .. } | Phase::Ended { by: EndedBy::Signalling, .. }) {
+            self.phase = Phase::Established;
+        }
+    }
+
+    fn handle_refusal(&mut self, at: Timestamp, message: &Message<'_>, status: u16) {
+        if self.answered.is_some() {
+            return;
+        }
+        self.status = Some(status);
+        self.note_reason(message);
+        if matches!(self.phase, Phase::Inviting | Phase::Challenged { .. }) {
+            self.phase = Phase::Ended { at, by: EndedBy::Signalling };
+        }
+    }
+
+    /// The answer to a request inside the dialog: a re-INVITE, UPDATE or PRACK of either side.
+    fn handle_inner_response(&mut self, at: Timestamp, message: &Message<'_>, status: u16, of: (Side, u32)) {
+        match status {
+            ..=199 => self.announce(message, of.0.other(), None),
+            200..=299 => {
+                self.note_session_timer(at, message);
+                self.announce(message, of.0.other(), None);
+                self.negotiation.commit(of.0, of.1);
+                if self.began == Began::UnderWay {
+                    self.handle_presumed_answer(at, AnsweredBy::UnderWay);
+                }
+            }
+            _ => self.negotiation.rollback(of.0, of.1),
+        }
+    }
+
+    /// Hands a message's SDP on. `fork` is the To tag of a provisional answer.
+    fn announce(&mut self, message: &Message<'_>, by: Side, fork: Option<&str>) {
+        let Some(body) = message.sdp() else { return };
+        let Ok(session) = sdp::parse(&body) else { return };
+        let description = Description::from_session(&session);
+        match fork {
+            Some(tag) => self.negotiation.announce_fork(tag, description),
+            None => self.negotiation.announce(by, description),
+        }
+    }
+
+    fn note_request_tags(&mut self, message: &Message<'_>, side: Side) {
+        let tag = match side {
+            Side::Caller => tag_of_to(message),
+            Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
+        };
+        if self.callee_tag.is_none() && self.is_confirmed() || self.began == Began::UnderWay {
+            self.callee_tag = self.callee_tag.take().or(tag);
+        }
+    }
+
+    fn note_early_tag(&mut self, tag: Option<String>) {
+        if let Some(tag) = tag
+            && self.early_tags.len() < MAX_EARLY_TAGS
+            && !self.early_tags.contains(&tag)
+        {
+            self.early_tags.push(tag);
+        }
+    }
+
+    fn note_agent(&mut self, message: &Message<'_>) {
+        for name in ["User-Agent", "Server"] {
+            if let Some(agent) = message.header(name)
+                && self.user_agents.len() < MAX_AGENTS
+                && !agent.trim().is_empty()
+                && !self.user_agents.iter().any(|known| *known == agent)
+            {
+                self.user_agents.push(agent.chars().take(MAX_TEXT_CHARS).collect());
+            }
+        }
+    }
+
+    fn note_reason(&mut self, message: &Message<'_>) {
+        if let Some(reason) = message.header("Reason")
+            && !reason.trim().is_empty()
+        {
+            self.reason = Some(reason.chars().take(MAX_TEXT_CHARS).collect());
+        }
+    }
+
+    fn note_session_timer(&mut self, at: Timestamp, message: &Message<'_>) {
+        let Some(value) = message.header("Session-Expires") else { return };
+        let delta: String = value.trim().chars().take_while(char::is_ascii_digit).collect();
+        if let Ok(seconds) = delta.parse::<u32>() {
+            self.session_timer = Some((seconds, at));
+        }
+    }
+
+    fn note_hold(&mut self, at: Timestamp) {
+        let held_by = self.negotiation.held_by();
+        if !self.is_confirmed() || held_by == self.held_by {
+            return;
+        }
+        if let Some(by) = self.held_by {
+            self.note_event(at, "resume", Some(by));
+        }
+        if let Some(by) = held_by {
+            self.note_event(at, "hold", Some(by));
+        }
+        self.held_by = held_by;
+    }
+
+    /// A REFER was seen in it.
+    pub fn note_transfer(&mut self, at: Timestamp, message: &Message<'_>) {
+        let side = self.requester(message);
+        self.note_event(at, "transfer", Some(side));
+    }
+
+    /// Something for the record.
+    pub fn note_event(&mut self, at: Timestamp, kind: &str, side: Option<Side>) {
+        if self.events.len() < MAX_EVENTS {
+            self.events.push(EventRecord { at, kind: kind.to_owned(), side, detail: None });
+        }
+    }
+}
+
+fn tag_of_to(message: &Message<'_>) -> Option<String> {
+    message.to().and_then(|t| t.tag().map(str::to_owned))
+}
+
+/// Branches of one fork; more tell nothing new.
+const MAX_EARLY_TAGS: usize = 32;
+/// Different User-Agent and Server values of one dialog.
+const MAX_AGENTS: usize = 8;
+/// Longer header values are cut in the record.
+const MAX_TEXT_CHARS: usize = 256;
+/// A call that is put on hold every ten seconds for a day has 17,000 events; nobody reads more than this.
+const MAX_EVENTS: usize = 1_000;

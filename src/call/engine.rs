@@ -1,0 +1,304 @@
+//! The engine: takes what the mirror shows, gives legs to the sink and calls to the outside.
+
+mod joining;
+mod lifecycle;
+mod media;
+mod signalling;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use slab::Slab;
+
+use crate::call::claims::Claims;
+use crate::call::config::Config;
+use crate::call::conversation::{Context, Conversation};
+use crate::call::early::EarlyMedia;
+use crate::call::event::{CallEvent, LegSink};
+use crate::call::join::{JoinIndex, Referral};
+use crate::call::leg::Leg;
+use crate::call::numbers::NumberPlan;
+use crate::call::record::{CallRecord, Side};
+use crate::call::rules::Rules;
+use crate::decode::{Datagram, Decoded, StreamChunk, StreamEvent};
+use crate::net::{Endpoint, Transport};
+use crate::rtp;
+use crate::sip;
+use crate::time::Timestamp;
+
+/// Bounds of the engine's tables. What happens at a bound is counted in [`Counters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Legs at once: 10,000 calls through a PBX are 20,000 legs; twice that for those that only ring.
+    pub legs: usize,
+    /// Payload bytes of RTP whose call is not known yet: one second of early media of 450 calls.
+    pub early_bytes: usize,
+    /// TCP directions that carry SIP.
+    pub streams: usize,
+    /// Dialogs that are over and may still send stragglers.
+    pub tombstones: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { legs: 40_000, early_bytes: 8 << 20, streams: 20_000, tombstones: 65_536 }
+    }
+}
+
+/// What the engine counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// SIP messages that were read.
+    pub sip_messages: u64,
+    /// Datagrams that looked like SIP and could not be read.
+    pub sip_rejected: u64,
+    /// RTP packets of a known call.
+    pub rtp_packets: u64,
+    /// RTP copies by the mirror or the sender.
+    pub rtp_duplicates: u64,
+    /// RTP of no known call.
+    pub rtp_unclaimed: u64,
+    /// RTP that came after its call had ended.
+    pub rtp_after_end: u64,
+    /// RTP of more streams than a leg can have.
+    pub rtp_refused: u64,
+    /// Datagrams with an RTP version and a broken header.
+    pub rtp_broken: u64,
+    /// Legs begun.
+    pub legs: u64,
+    /// Legs that could not be taken in because there were too many.
+    pub legs_refused: u64,
+    /// Calls that ended.
+    pub calls: u64,
+    /// Datagrams that are neither SIP nor media.
+    pub other: u64,
+    /// Jumps of the wall clock.
+    pub clock_steps: u64,
+}
+
+/// The engine. See the room's header for its invariants.
+pub struct Engine {
+    config: Config,
+    plan: NumberPlan,
+    rules: Rules,
+    limits: Limits,
+    source: String,
+    now: Timestamp,
+    wall_offset_ns: i64,
+    next_leg: u64,
+    legs: Slab<Leg>,
+    conversations: Slab<Conversation>,
+    join_index: JoinIndex,
+    referrals: VecDeque<Referral>,
+    by_call_id: HashMap<String, Vec<usize>, foldhash::fast::RandomState>,
+    claims: Claims,
+    flows: HashMap<(Endpoint, Endpoint), Route, foldhash::fast::RandomState>,
+    early: EarlyMedia,
+    framers: HashMap<(Endpoint, Endpoint), sip::stream::Framer, foldhash::fast::RandomState>,
+    timers: BTreeSet<(Timestamp, Timer)>,
+    tombstones: Tombstones,
+    events: VecDeque<CallEvent>,
+    counters: Counters,
+}
+
+/// Where the packets of a flow go.
+#[derive(Clone, Copy, Debug)]
+struct Route {
+    slot: usize,
+    voice: Side,
+    /// Index of the stream that the newest packet was of.
+    stream: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Something is due for a leg.
+    Leg(usize),
+    /// A conversation's legs have had their time to come together.
+    Settle(usize),
+    /// The legs that outlive the one by which the call came in have had their time to end.
+    Finish(usize),
+}
+
+/// Dialogs that are over: what still comes of them opens no new call.
+#[derive(Debug, Default)]
+struct Tombstones {
+    known: HashMap<u64, Timestamp, foldhash::fast::RandomState>,
+    order: VecDeque<(Timestamp, u64)>,
+}
+
+impl Engine {
+    /// An engine for a source of this name.
+    pub fn new(config: Config, source: &str) -> Self {
+        Self::with_limits(config, source, Limits::default())
+    }
+
+    /// An engine with other bounds.
+    pub fn with_limits(config: Config, source: &str, limits: Limits) -> Self {
+        Self {
+            plan: NumberPlan::new(&config.numbers),
+            rules: Rules::new(&config),
+            config,
+            limits,
+            source: source.to_owned(),
+            now: Timestamp::EPOCH,
+            wall_offset_ns: 0,
+            next_leg: 0,
+            legs: Slab::new(),
+            conversations: Slab::new(),
+            join_index: JoinIndex::default(),
+            referrals: VecDeque::new(),
+            by_call_id: HashMap::default(),
+            claims: Claims::default(),
+            flows: HashMap::default(),
+            early: EarlyMedia::new(limits.early_bytes),
+            framers: HashMap::default(),
+            timers: BTreeSet::new(),
+            tombstones: Tombstones::default(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes in what decoding gave.
+    pub fn handle_decoded(&mut self, decoded: &Decoded<'_>, sink: &mut dyn LegSink) {
+        match decoded {
+            Decoded::Datagram(datagram) => self.handle_datagram(datagram, sink),
+            Decoded::Stream(chunk) => self.handle_stream(chunk, sink),
+        }
+    }
+
+    /// Takes in a UDP datagram: media or signalling.
+    pub fn handle_datagram(&mut self, datagram: &Datagram<'_>, sink: &mut dyn LegSink) {
+        self.handle_timeout(datagram.at, sink);
+        match rtp::classify(datagram.payload) {
+            rtp::Kind::Rtp => self.handle_rtp(datagram, sink),
+            rtp::Kind::Other if sip::looks_like_sip(datagram.payload) => {
+                self.handle_sip(datagram, Transport::Udp, sink);
+            }
+            _ => self.counters.other += 1,
+        }
+    }
+
+    /// Takes in a piece of a TCP stream: SIP over TCP or WebSocket.
+    pub fn handle_stream(&mut self, chunk: &StreamChunk<'_>, sink: &mut dyn LegSink) {
+        self.handle_timeout(chunk.at, sink);
+        let key = (chunk.src, chunk.dst);
+        if !self.framers.contains_key(&key) && self.framers.len() >= self.limits.streams {
+            return;
+        }
+        // Taken out while its messages are handled: they need the engine.
+        let mut framer = self.framers.remove(&key).unwrap_or_default();
+        let mut messages: Vec<Vec<u8>> = Vec::new();
+        let mut take = |message: &[u8]| messages.push(message.to_vec());
+        match chunk.event {
+            StreamEvent::Data(data) => framer.push(data, &mut take),
+            StreamEvent::Gap => framer.gap(&mut take),
+            StreamEvent::End => framer.end(&mut take),
+        }
+        let transport = framer.transport();
+        for message in &messages {
+            let datagram = Datagram {
+                at: chunk.at,
+                src: chunk.src,
+                dst: chunk.dst,
+                payload: message,
+                wire_len: u32::try_from(message.len()).unwrap_or(u32::MAX),
+                interface: chunk.interface,
+            };
+            self.handle_sip(&datagram, transport, sink);
+        }
+        if chunk.event != StreamEvent::End {
+            self.framers.insert(key, framer);
+        }
+    }
+
+    /// Lets time pass: fires every timer that is due by `now`, each at its own time.
+    pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
+        while let Some(&(at, timer)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            self.now = self.now.max(at);
+            match timer {
+                Timer::Leg(slot) => self.handle_leg_timer(slot, sink),
+                Timer::Settle(conversation) => self.handle_settled(conversation),
+                Timer::Finish(conversation) => self.handle_finish(conversation, sink),
+            }
+        }
+        self.now = self.now.max(now);
+    }
+
+    /// The wall clock was stepped: calls that begin from now on are stamped by the new one.
+    pub fn handle_clock_step(&mut self, by_ns: i64) {
+        self.counters.clock_steps += 1;
+        self.wall_offset_ns = self.wall_offset_ns.saturating_add(by_ns);
+        for (_, conversation) in &mut self.conversations {
+            conversation.note_problem("clock_step");
+        }
+    }
+
+    /// The capture is over: ends every open call.
+    pub fn handle_end_of_capture(&mut self, sink: &mut dyn LegSink) {
+        self.end_all(sink);
+    }
+
+    /// The next thing that the outside should know.
+    pub fn poll_event(&mut self) -> Option<CallEvent> {
+        self.events.pop_front()
+    }
+
+    /// When the next timer fires.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The newest moment that was seen.
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// What was counted.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Calls that are not over.
+    pub fn live_calls(&self) -> usize {
+        self.conversations.len()
+    }
+
+    /// Legs that are in the tables.
+    pub fn live_legs(&self) -> usize {
+        self.legs.len()
+    }
+
+    /// The record of a conversation as it stands.
+    fn record_of(&self, conversation: usize) -> Option<CallRecord> {
+        let conversation = self.conversations.get(conversation)?;
+        let legs: Vec<&Leg> = conversation.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
+        let context = Context { config: &self.config, plan: &self.plan, source: &self.source };
+        Some(conversation.record(&legs, context))
+    }
+}
+
+impl Tombstones {
+    fn add(&mut self, key: u64, until: Timestamp, limit: usize) {
+        if self.known.insert(key, until).is_none() {
+            self.order.push_back((until, key));
+        }
+        while self.known.len() > limit {
+            let Some((_, oldest)) = self.order.pop_front() else { break };
+            self.known.remove(&oldest);
+        }
+    }
+
+    fn has(&mut self, key: u64, now: Timestamp) -> bool {
+        while self.order.front().is_some_and(|(until, _)| *until < now) {
+            if let Some((_, old)) = self.order.pop_front() {
+                self.known.remove(&old);
+            }
+        }
+        self.known.contains_key(&key)
+    }
+}

@@ -1,0 +1,198 @@
+//! Joining legs to conversations as they appear, within the settle time, and relating what comes too late.
+
+use crate::call::decision::Decision;
+use crate::call::engine::Engine;
+use crate::call::event::LegSink;
+use crate::call::join::{Fit, Referral, Shape, tail};
+use crate::call::leg::{Draft, Leg, SpoolStage};
+use crate::call::who::Who;
+use crate::decode::Datagram;
+use crate::sip::Message;
+
+/// What was found for a new leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing: a call of its own.
+    Nothing,
+    /// It belongs to this conversation.
+    Same(usize),
+    /// It is a call of its own that has to do with this conversation.
+    Related(usize),
+}
+
+impl Engine {
+    /// Applies the rules to a new leg, strongest first; what its media tells comes in [`Engine::rejoin`].
+    pub(super) fn find_conversation(&self, draft: &Draft) -> Found {
+        let shape = draft.shape();
+        let same_call_id = self.by_call_id.get(&draft.dialog.call_id).map_or(&[][..], Vec::as_slice);
+        let live = |slot: &usize| self.legs.get(*slot).filter(|l| l.dialog.ended().is_none());
+        // Another hop of the same dialog: even one that has just ended.
+        let hop = same_call_id.iter().filter_map(|s| self.legs.get(*s));
+        if let Some(leg) = hop.clone().find(|l| l.dialog.caller_tag == draft.dialog.caller_tag) {
+            return Found::Same(leg.conversation);
+        }
+        let candidates = self.join_index.candidates(&draft.traces, &shape);
+        let legs = || candidates.iter().filter_map(live);
+        if let Some(leg) = legs().find(|l| l.traces.agree(&draft.traces)) {
+            return Found::Same(leg.conversation);
+        }
+        if let Some(found) = self.by_replaces(draft).or_else(|| self.by_referral(draft, &shape)) {
+            return found;
+        }
+        if let Some(leg) = same_call_id.iter().find_map(live) {
+            return Found::Same(leg.conversation);
+        }
+        self.by_numbers(&candidates, &shape).map_or(Found::Nothing, Found::Same)
+    }
+
+    /// The leg whose dialog is replaced: a pick-up of one of a conversation's legs goes on in it; the replacement of
+    /// its only one, or of the anchor, is a new call.
+    fn by_replaces(&self, draft: &Draft) -> Option<Found> {
+        let replaced = self.by_call_id.get(draft.traces.replaces.as_ref()?)?;
+        let leg = replaced.iter().find_map(|slot| self.legs.get(*slot))?;
+        Some(if self.is_anchor(leg) { Found::Related(leg.conversation) } else { Found::Same(leg.conversation) })
+    }
+
+    fn by_referral(&self, draft: &Draft, shape: &Shape) -> Option<Found> {
+        let referral = self.referrals.iter().rev().find(|r| r.causes(shape, &draft.traces))?;
+        self.conversations.get(referral.conversation)?;
+        Some(if referral.on_anchor {
+            Found::Related(referral.conversation)
+        } else {
+            Found::Same(referral.conversation)
+        })
+    }
+
+    /// The guess, if there is only one.
+    fn by_numbers(&self, candidates: &[usize], shape: &Shape) -> Option<usize> {
+        let legs: Vec<&Leg> =
+            candidates.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.dialog.ended().is_none()).collect();
+        let free = |leg: &Leg| !self.rings_already(leg.conversation, shape);
+        let fit = |leg: &Leg| shape.fit(&leg.shape()).max(leg.shape().fit(shape));
+        for wanted in [Fit::BothNumbers, Fit::Numbers] {
+            if let Some(only) = only(legs.iter().filter(|l| fit(l) == wanted && free(l)).map(|l| l.conversation)) {
+                return only.ok();
+            }
+        }
+        let waiting = legs.iter().filter(|l| {
+            let answered = l.dialog.answered.is_some();
+            answered && (shape.is_for_waiting(&l.shape()) && self.waits(l) || self.is_called_back(l, shape))
+        });
+        only(waiting.map(|l| l.conversation))?.ok()
+    }
+
+    /// Whether a conversation already has a live leg to the same phone: then a new one is of another call.
+    fn rings_already(&self, conversation: usize, shape: &Shape) -> bool {
+        let Some(call) = self.conversations.get(conversation) else { return true };
+        let target = shape.to.as_deref().map(tail);
+        call.legs.iter().filter_map(|s| self.legs.get(*s)).any(|leg| {
+            let other = leg.shape();
+            leg.dialog.ended().is_none()
+                && other.hop.0.same_host(shape.hop.0)
+                && other.hop.1 == shape.hop.1
+                && other.to.as_deref().map(tail) == target
+        })
+    }
+
+    /// Whether a caller whom the PBX has answered hears no person: none of the legs that ring for it is answered.
+    fn waits(&self, leg: &Leg) -> bool {
+        let Some(call) = self.conversations.get(leg.conversation) else { return false };
+        let talks = |l: &Leg| l.id != leg.id && l.dialog.answered.is_some() && l.dialog.ended().is_none();
+        !call.legs.iter().filter_map(|s| self.legs.get(*s)).any(talks)
+    }
+
+    fn is_called_back(&self, leg: &Leg, shape: &Shape) -> bool {
+        let alone = self.conversations.get(leg.conversation).is_some_and(|c| c.legs.len() == 1);
+        let answered = leg.dialog.answered.is_some_and(|(at, _)| shape.at.since(at) <= crate::call::join::TOGETHER);
+        alone && answered && shape.is_call_back(&leg.shape())
+    }
+
+    fn is_anchor(&self, leg: &Leg) -> bool {
+        let Some(call) = self.conversations.get(leg.conversation) else { return false };
+        let legs: Vec<&Leg> = call.legs.iter().filter_map(|s| self.legs.get(*s)).collect();
+        Who::of(&legs, &self.plan).is_some_and(|who| who.anchor.id == leg.id || who.first.id == leg.id)
+    }
+
+    pub(super) fn handle_refer(&mut self, slot: usize, message: &Message<'_>, datagram: &Datagram<'_>) {
+        let Some(leg) = self.legs.get(slot) else { return };
+        let Some(mut referral) = Referral::read(message, datagram.dst, datagram.at) else { return };
+        referral.conversation = leg.conversation;
+        referral.on_anchor = self.is_anchor(leg);
+        if self.referrals.iter().any(|r| r.target == referral.target && r.conversation == referral.conversation) {
+            return;
+        }
+        if self.referrals.len() == MAX_REFERRALS {
+            self.referrals.pop_front();
+        }
+        self.referrals.push_back(referral);
+        if let Some(leg) = self.legs.get_mut(slot) {
+            leg.dialog.note_transfer(datagram.at, message);
+        }
+    }
+
+    /// Both calls name each other.
+    pub(super) fn relate(&mut self, a: usize, b: usize) {
+        let id = |engine: &Self, slot: usize| engine.conversations.get(slot).map(|c| c.id.clone());
+        let (Some(id_a), Some(id_b)) = (id(self, a), id(self, b)) else { return };
+        for (slot, other) in [(a, id_b), (b, id_a)] {
+            if let Some(call) = self.conversations.get_mut(slot)
+                && call.related.len() < MAX_RELATED
+                && !call.related.contains(&other)
+            {
+                call.related.push(other);
+            }
+        }
+    }
+
+    /// A leg has announced media: if a leg of another call on the way has the same address, they are one call, or, if
+    /// both were told already, related.
+    pub(super) fn rejoin(&mut self, slot: usize, sink: &mut dyn LegSink) {
+        let Some(leg) = self.legs.get(slot).filter(|l| !l.closed) else { return };
+        let (own, shape) = (leg.conversation, leg.shape());
+        let shares = |l: &&Leg| {
+            let other = l.shape();
+            l.conversation != own && l.dialog.ended().is_none() && (is_through(&shape, &other) || is_through(&other, &shape))
+        };
+        let claims = leg.claimed.iter().flat_map(|e| self.claims.at(*e));
+        let Some(other) = claims.filter_map(|c| self.legs.get(c.slot)).find(shares).map(|l| l.conversation) else { return };
+        let fresh = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && c.legs.len() == 1);
+        match (fresh(own), fresh(other)) {
+            (true, _) => self.merge(own, other, sink),
+            (false, true) => self.merge(other, own, sink),
+            (false, false) => self.relate(own, other),
+        }
+    }
+
+    /// Moves the legs of a conversation that nobody was told of into another.
+    fn merge(&mut self, from: usize, into: usize, sink: &mut dyn LegSink) {
+        let Some(old) = self.conversations.try_remove(from) else { return };
+        let at = old.created_at + super::signalling::SETTLE;
+        self.timers.remove(&(at, super::Timer::Settle(from)));
+        let Some(call) = self.conversations.get_mut(into) else { return };
+        let id = call.id.clone();
+        call.legs.extend(&old.legs);
+        for slot in old.legs {
+            let Some(leg) = self.legs.get_mut(slot) else { continue };
+            leg.conversation = into;
+            if leg.spool == SpoolStage::Open {
+                sink.decide(leg.id, self.now, &Decision::Join { conversation: id.clone() });
+            }
+        }
+    }
+}
+
+/// Whether one host received the one leg and sent the other.
+fn is_through(a: &Shape, b: &Shape) -> bool {
+    a.hop.0.same_host(b.hop.1) && !a.hop.1.same_host(b.hop.0) && !a.hop.0.same_host(a.hop.1)
+}
+
+/// `None` for none, the one if all are the same, an error for several.
+fn only(mut found: impl Iterator<Item = usize>) -> Option<Result<usize, ()>> {
+    let first = found.next()?;
+    Some(if found.all(|other| other == first) { Ok(first) } else { Err(()) })
+}
+
+/// REFERs of the last half minute on a busy PBX.
+const MAX_REFERRALS: usize = 1_024;
+/// Calls that have to do with one call.
+const MAX_RELATED: usize = 16;

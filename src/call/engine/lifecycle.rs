@@ -1,0 +1,218 @@
+//! Time: what is due for a leg, and how legs and conversations end.
+
+use crate::call::conversation::{Handling, Told};
+use crate::call::decision::Decision;
+use crate::call::dialog::{AnsweredBy, Began};
+use crate::call::engine::signalling::SETTLE;
+use crate::call::engine::{Engine, Timer};
+use crate::call::event::{CallEvent, EndedCall, EndedLeg, LegSink, LiveCall};
+use crate::call::leg::{Due, Leg, SpoolStage};
+use crate::call::record::{EndedBy, Side};
+use crate::call::streams::side_record;
+use crate::call::who::Who;
+
+impl Engine {
+    pub(super) fn handle_leg_timer(&mut self, slot: usize, sink: &mut dyn LegSink) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        match leg.due(self.now, &self.config) {
+            Due::Later(_) => self.set_timer(slot),
+            Due::End(at, by) => {
+                leg.dialog.handle_end(at, by);
+                self.carry_out(slot, sink);
+            }
+            Due::Close => self.close_leg(slot, sink),
+        }
+    }
+
+    /// Arms the one timer of a leg anew.
+    pub(super) fn set_timer(&mut self, slot: usize) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if leg.closed {
+            return;
+        }
+        let at = match leg.due(self.now, &self.config) {
+            Due::Later(at) => at,
+            Due::End(..) | Due::Close => self.now,
+        };
+        self.timers.remove(&(leg.check_at, Timer::Leg(slot)));
+        leg.check_at = at;
+        self.timers.insert((at, Timer::Leg(slot)));
+    }
+
+    pub(super) fn handle_settled(&mut self, conversation: usize) {
+        if let Some(call) = self.conversations.get_mut(conversation) {
+            call.settled = true;
+        }
+        self.tell_change(conversation);
+    }
+
+    /// Tells the outside of a live call when it looks different from what was told last.
+    pub(super) fn tell_change(&mut self, conversation: usize) {
+        if !self.conversations.get(conversation).is_some_and(|c| c.settled) {
+            return;
+        }
+        let Some(record) = self.record_of(conversation) else { return };
+        let told = Told::from(&record);
+        let Some(call) = self.conversations.get_mut(conversation) else { return };
+        if record.ended_at.is_none() && call.told.as_ref() != Some(&told) {
+            call.told = Some(told);
+            let registration = call.handling.registration();
+            self.events.push_back(CallEvent::Changed(Box::new(LiveCall { record, registration })));
+        }
+    }
+
+    /// Tells the spool where the recorded part begins, once that is known; again if it turns out to be earlier.
+    pub(super) fn note_start(&mut self, slot: usize, sink: &mut dyn LegSink) {
+        let by_media = self.config.start == crate::call::config::Start::Media;
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let answered = leg.dialog.answered.map(|(at, _)| at);
+        let at = if by_media { leg.first_media_at.or(answered) } else { answered };
+        let Some(at) = at else { return };
+        if leg.started_at.is_some_and(|known| known <= at) || leg.spool != SpoolStage::Open {
+            return;
+        }
+        leg.started_at = Some(at);
+        sink.decide(leg.id, at, &Decision::Start);
+    }
+
+    /// Ends whatever is open: the capture is over.
+    pub(super) fn end_all(&mut self, sink: &mut dyn LegSink) {
+        let slots: Vec<usize> = self.legs.iter().filter(|(_, l)| !l.closed).map(|(slot, _)| slot).collect();
+        for &slot in &slots {
+            if let Some(leg) = self.legs.get_mut(slot) {
+                let (at, by) = match leg.due(self.now, &self.config) {
+                    Due::End(at, by) => (at, by),
+                    _ => (self.now, EndedBy::CaptureEnd),
+                };
+                leg.dialog.handle_end(at, by);
+                self.carry_out(slot, sink);
+            }
+        }
+        for slot in slots {
+            self.close_leg(slot, sink);
+        }
+    }
+
+    fn close_leg(&mut self, slot: usize, sink: &mut dyn LegSink) {
+        self.presume_answer(slot);
+        self.note_start(slot, sink);
+        self.forget_flows(slot);
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if leg.closed {
+            return;
+        }
+        leg.closed = true;
+        self.timers.remove(&(leg.check_at, Timer::Leg(slot)));
+        for endpoint in std::mem::take(&mut leg.claimed) {
+            self.claims.remove(endpoint, slot);
+        }
+        if leg.spool == SpoolStage::Open {
+            leg.spool = SpoolStage::Closed;
+            if let (Some((at, ended_by)), true) = (leg.dialog.ended(), leg.has_media()) {
+                let caller = side_record(&leg.streams, Side::Caller);
+                let callee = side_record(&leg.streams, Side::Callee);
+                sink.decide(leg.id, at, &Decision::End { ended_by, caller, callee });
+                sink.close(leg.id);
+            } else {
+                sink.discard(leg.id);
+            }
+        }
+        let (conversation, call_id) = (leg.conversation, leg.dialog.call_id.clone());
+        let (traces, shape) = (leg.traces.clone(), leg.shape());
+        self.join_index.remove(slot, &traces, &shape);
+        if let Some(slots) = self.by_call_id.get_mut(&call_id) {
+            slots.retain(|s| *s != slot);
+            if slots.is_empty() {
+                self.by_call_id.remove(&call_id);
+            }
+        }
+        self.bury(&call_id);
+        self.finish_if_over(conversation);
+    }
+
+    /// A call whose answer the mirror did not show, but that was hung up after media had flowed, was answered.
+    fn presume_answer(&mut self, slot: usize) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let dialog = &leg.dialog;
+        if dialog.answered.is_some() || dialog.status.is_some_and(|s| s >= 300) || dialog.cancelled_at.is_some() {
+            return;
+        }
+        let hung_up = matches!(dialog.ended(), Some((_, EndedBy::Caller | EndedBy::Callee)));
+        let how = match dialog.began {
+            Began::UnderWay => AnsweredBy::UnderWay,
+            // Early media rings too: it takes a BYE, or the silence of all responses, to tell.
+            Began::Invite if hung_up || dialog.ringing_at.is_none() => AnsweredBy::Media,
+            Began::Invite => return,
+        };
+        if let Some(first) = leg.first_media_at {
+            leg.dialog.handle_presumed_answer(first, how);
+        }
+    }
+
+    fn finish_if_over(&mut self, conversation: usize) {
+        let over = self.conversations.get(conversation).is_some_and(|call| {
+            call.legs.iter().all(|slot| self.legs.get(*slot).is_none_or(|l| l.closed))
+        });
+        if !over {
+            self.await_partners(conversation);
+            return;
+        }
+        let Some(record) = self.record_of(conversation) else { return };
+        let Some(call) = self.conversations.try_remove(conversation) else { return };
+        self.timers.remove(&(call.created_at + SETTLE, Timer::Settle(conversation)));
+        if let Some(at) = call.finish_at {
+            self.timers.remove(&(at, Timer::Finish(conversation)));
+        }
+        self.referrals.retain(|r| r.conversation != conversation);
+        let legs: Vec<Leg> = call.legs.iter().filter_map(|slot| self.legs.try_remove(*slot)).collect();
+        let refs: Vec<&Leg> = legs.iter().collect();
+        let who = Who::of(&refs, &self.plan);
+        let excluded = matches!(call.handling, Handling::Exclude { .. });
+        let heard = legs.iter().enumerate().filter(|(_, leg)| leg.has_media() && !excluded);
+        let mut legs: Vec<EndedLeg> = heard
+            .map(|(index, leg)| EndedLeg {
+                leg: leg.id,
+                name: leg.name.clone(),
+                index,
+                same_sides: who.as_ref().is_none_or(|w| w.is_same_way(leg)),
+            })
+            .collect();
+        let rank = |leg: &EndedLeg| who.as_ref().map_or(0, |w| w.rank(leg.leg));
+        legs.sort_by_key(rank);
+        self.counters.calls += 1;
+        let ended = EndedCall { record, legs, registration: call.handling.registration() };
+        self.events.push_back(CallEvent::Ended(Box::new(ended)));
+    }
+
+    /// The leg by which the call came in is over, others are not (a transfer moved them elsewhere): they get a while.
+    fn await_partners(&mut self, conversation: usize) {
+        let Some(call) = self.conversations.get(conversation) else { return };
+        let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
+        let over = Who::of(&legs, &self.plan).is_some_and(|who| who.first.closed && who.anchor.closed);
+        if over && call.finish_at.is_none() {
+            let at = self.now + PARTNER_PATIENCE;
+            self.timers.insert((at, Timer::Finish(conversation)));
+            self.conversations[conversation].finish_at = Some(at);
+        }
+    }
+
+    /// What is still open of a call that is over belongs to another one now; its sound is in that one's anchor.
+    pub(super) fn handle_finish(&mut self, conversation: usize, sink: &mut dyn LegSink) {
+        let Some(call) = self.conversations.get_mut(conversation) else { return };
+        call.finish_at = None;
+        let slots = call.legs.clone();
+        let legs: Vec<&Leg> = slots.iter().filter_map(|slot| self.legs.get(*slot)).collect();
+        if !Who::of(&legs, &self.plan).is_some_and(|who| who.first.closed && who.anchor.closed) {
+            return;
+        }
+        for slot in slots {
+            if let Some(leg) = self.legs.get_mut(slot).filter(|l| !l.closed) {
+                leg.dialog.handle_end(self.now, EndedBy::Replaced);
+                self.close_leg(slot, sink);
+            }
+        }
+    }
+}
+
+/// The legs of one call end within one round trip of each other; this allows for retransmissions.
+const PARTNER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);

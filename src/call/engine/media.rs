@@ -1,0 +1,189 @@
+//! The media path: one look-up for each packet of a known flow, no allocation.
+
+use crate::call::decision::Decision;
+use crate::call::dialog::{AnsweredBy, Phase};
+use crate::call::config::Start;
+use crate::call::engine::{Engine, Route};
+use crate::call::event::{Keep, LegSink};
+use crate::call::leg::SpoolStage;
+use crate::call::negotiation::Security;
+use crate::call::streams::{Heard, Stream};
+use crate::decode::Datagram;
+use crate::net::Endpoint;
+use crate::rtp::Packet;
+use crate::time::Timestamp;
+
+impl Engine {
+    pub(super) fn handle_rtp(&mut self, datagram: &Datagram<'_>, sink: &mut dyn LegSink) {
+        let Ok(packet) = Packet::parse(datagram.payload) else {
+            self.counters.rtp_broken += 1;
+            return;
+        };
+        let flow = (datagram.src, datagram.dst);
+        let route = match self.flows.get(&flow) {
+            Some(route) => *route,
+            None => match self.resolve(flow, packet.ssrc) {
+                Some(route) => self.note_flow(flow, route),
+                None => {
+                    self.counters.rtp_unclaimed += 1;
+                    self.early.handle_packet(datagram);
+                    return;
+                }
+            },
+        };
+        self.take_packet(route, datagram, &packet, sink);
+    }
+
+    /// Gives the leg whatever came to (or from) an address before it was announced.
+    pub(super) fn take_early(&mut self, endpoint: Endpoint, sink: &mut dyn LegSink) {
+        // The early packets are borrowed while the engine takes them, so they change hands for a moment.
+        let mut early = std::mem::replace(&mut self.early, crate::call::early::EarlyMedia::new(0));
+        early.claim(endpoint, self.now, &mut |datagram| {
+            let Ok(packet) = Packet::parse(datagram.payload) else { return true };
+            let flow = (datagram.src, datagram.dst);
+            let known = self.flows.get(&flow).copied();
+            let Some(route) = known.or_else(|| self.resolve(flow, packet.ssrc)) else { return false };
+            let route = self.note_flow(flow, route);
+            self.take_packet(route, datagram, &packet, sink);
+            true
+        });
+        self.early = early;
+    }
+
+    fn note_flow(&mut self, flow: (Endpoint, Endpoint), route: Route) -> Route {
+        if let Some(leg) = self.legs.get_mut(route.slot)
+            && leg.flows.len() < MAX_FLOWS
+            && !self.flows.contains_key(&flow)
+        {
+            leg.flows.push(flow);
+            self.flows.insert(flow, route);
+        }
+        route
+    }
+
+    /// Whose voice a flow is: what arrives at an announced address is the other side's; failing that, what leaves an
+    /// announced address is its owner's (symmetric RTP behind a NAT, RFC 4961).
+    fn resolve(&self, flow: (Endpoint, Endpoint), ssrc: u32) -> Option<Route> {
+        let (src, dst) = flow;
+        let by_receiver = self.claims.at(dst).iter().map(|c| (c.slot, c.receiver.other()));
+        let by_sender = self.claims.at(src).iter().map(|c| (c.slot, c.receiver));
+        self.best(by_receiver, src, ssrc).or_else(|| self.best(by_sender, dst, ssrc))
+    }
+
+    fn best(
+        &self,
+        claims: impl Iterator<Item = (usize, crate::call::record::Side)>,
+        other_end: Endpoint,
+        ssrc: u32,
+    ) -> Option<Route> {
+        let ranked = claims.filter_map(|(slot, voice)| {
+            let leg = self.legs.get(slot)?;
+            let conversation = self.conversations.get(leg.conversation)?;
+            let known = leg.streams.iter().any(|s| s.ssrc == ssrc && (s.src == other_end || s.dst == other_end));
+            let live = leg.dialog.ended().is_none();
+            if !live && !(known && leg.dialog.ended().is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA)) {
+                return None;
+            }
+            let both = leg.claimed.contains(&other_end);
+            let place = conversation.legs.iter().position(|s| *s == slot).unwrap_or(usize::MAX);
+            // What is on its way of a call that has just ended, both ends announced, the newest call, and of one call
+            // the first leg.
+            let rank = (!live, both, conversation.created_at, std::cmp::Reverse(place));
+            Some((rank, Route { slot, voice, stream: 0 }))
+        });
+        ranked.max_by_key(|(rank, _)| *rank).map(|(_, route)| route)
+    }
+
+    fn take_packet(&mut self, route: Route, datagram: &Datagram<'_>, packet: &Packet<'_>, sink: &mut dyn LegSink) {
+        let Some(leg) = self.legs.get_mut(route.slot) else { return };
+        if leg.dialog.ended().is_some_and(|(at, _)| datagram.at >= at) {
+            self.counters.rtp_after_end += 1;
+            return;
+        }
+        let flow = (datagram.src, datagram.dst);
+        let is_it = |s: &Stream| s.ssrc == packet.ssrc && s.src == flow.0 && s.dst == flow.1;
+        let known = leg.streams.get(route.stream).is_some_and(is_it);
+        let index = if known { Some(route.stream) } else { leg.streams.iter().position(is_it) };
+        let fresh = index.is_none();
+        let index = match index {
+            Some(index) => index,
+            None if leg.streams.len() < MAX_STREAMS => {
+                leg.streams.push(Stream::new(flow, packet.ssrc, route.voice));
+                leg.streams.len() - 1
+            }
+            None => {
+                self.counters.rtp_refused += 1;
+                return;
+            }
+        };
+        if !known && let Some(cached) = self.flows.get_mut(&flow) {
+            cached.stream = index;
+        }
+        let stream = &mut leg.streams[index];
+        let Heard::Packet { secret, news } = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation) else {
+            self.counters.rtp_duplicates += 1;
+            return;
+        };
+        self.counters.rtp_packets += 1;
+        if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
+            stream.cut += 1;
+        }
+        leg.last_media_at = Some(leg.last_media_at.map_or(datagram.at, |last| last.max(datagram.at)));
+        let first = leg.first_media_at.is_none_or(|first| datagram.at < first);
+        if first || fresh || news {
+            self.note_news(route.slot, index, (datagram.at, fresh), sink);
+        }
+        let Some(leg) = self.legs.get(route.slot) else { return };
+        if leg.spool == SpoolStage::Open {
+            let keep = if secret { Keep::Header(header_bytes(packet)) } else { Keep::Whole };
+            sink.packet(leg.id, datagram, keep);
+        }
+    }
+
+    /// The slow side of the media path: a first packet, a new stream, a new meaning of a payload type.
+    fn note_news(&mut self, slot: usize, stream: usize, (at, fresh): (Timestamp, bool), sink: &mut dyn LegSink) {
+        let start = self.config.start;
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if leg.first_media_at.is_none_or(|first| at < first) {
+            leg.first_media_at = Some(at);
+        }
+        // Media after the ACK of an INVITE whose 2xx the mirror did not show.
+        if leg.dialog.phase() == Phase::Inviting
+            && let Some(acked) = leg.dialog.acked_at
+        {
+            leg.dialog.handle_presumed_answer(acked, AnsweredBy::Ack);
+        }
+        let index = u32::try_from(stream).unwrap_or(u32::MAX);
+        if leg.spool == SpoolStage::Open {
+            let stream = &mut leg.streams[stream];
+            if fresh {
+                let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
+                sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
+            }
+            let news = stream.take_news(&leg.dialog.negotiation);
+            if let Some((pt, format)) = news.payload {
+                sink.decide(leg.id, at, &Decision::Payload { stream: index, pt, format });
+            }
+            match news.security {
+                Some(Security::Keys(context)) => sink.decide(leg.id, at, &Decision::Srtp { stream: index, context }),
+                Some(Security::Unreadable(why)) => sink.decide(leg.id, at, &Decision::Encrypted { stream: index, why }),
+                Some(Security::Plain) | None => {}
+            }
+        }
+        if start == Start::Media || leg.dialog.answered.is_some() {
+            self.note_start(slot, sink);
+        }
+    }
+}
+
+/// The RTP header with CSRCs and extension: what may be kept of a packet whose payload is secret.
+fn header_bytes(packet: &Packet<'_>) -> u16 {
+    u16::try_from(packet.header_len).unwrap_or(u16::MAX)
+}
+
+/// Streams of one leg: both sides with a new SSRC at each of fifty holds. More is noise.
+const MAX_STREAMS: usize = 256;
+/// Flows of one leg that are remembered; others are looked up packet by packet.
+const MAX_FLOWS: usize = 64;
+/// RTP on its way when its call ended: for so long it is not taken for the next call on the same port.
+const LATE_MEDIA: std::time::Duration = std::time::Duration::from_millis(200);

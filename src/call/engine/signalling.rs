@@ -1,0 +1,281 @@
+//! The signalling path: a message finds its leg, the leg's new state is carried out.
+
+use std::hash::BuildHasher;
+
+use crate::call::claims::Claim;
+use crate::call::conversation::{Conversation, Handling};
+use crate::call::decision::{Decision, FORMAT};
+use crate::call::dialog::Dialog;
+use crate::call::engine::{Engine, Timer};
+use crate::call::event::{Keep, LegId, LegSink};
+use crate::call::id::{conversation_id, leg_name};
+use crate::call::engine::joining::Found;
+use crate::call::join::Traces;
+use crate::call::leg::{Draft, Leg, SpoolStage};
+use crate::call::party::Parties;
+use crate::call::record::Side;
+use crate::decode::Datagram;
+use crate::net::Transport;
+use crate::sip::{Framing, Message, Method};
+
+impl Engine {
+    pub(super) fn handle_sip(&mut self, datagram: &Datagram<'_>, transport: Transport, sink: &mut dyn LegSink) {
+        // A WebSocket message is framed by itself, as a datagram is (RFC 7118 section 5.2).
+        let framing = if transport == Transport::Tcp { Framing::Stream } else { Framing::Datagram };
+        let Ok(message) = Message::parse(datagram.payload, framing) else {
+            self.counters.sip_rejected += 1;
+            return;
+        };
+        self.counters.sip_messages += 1;
+        let slots = match self.legs_of(&message, datagram) {
+            slots if !slots.is_empty() => slots,
+            _ => match self.begin(&message, datagram, transport, sink) {
+                Some(slot) => vec![slot],
+                None => return,
+            },
+        };
+        // A message that by-passes the hops that were seen concerns each of them, and is kept with the first.
+        for (n, slot) in slots.into_iter().enumerate() {
+            self.hand_message(slot, &message, datagram, (n == 0, sink));
+        }
+    }
+
+    fn hand_message(
+        &mut self,
+        slot: usize,
+        message: &Message<'_>,
+        datagram: &Datagram<'_>,
+        (keep, sink): (bool, &mut dyn LegSink),
+    ) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if keep && leg.spool == SpoolStage::Open {
+            sink.packet(leg.id, datagram, keep_of(message, datagram));
+        }
+        let better = leg.dialog.invited_at.is_none() && is_first_invite(message);
+        leg.dialog.handle_message(datagram.at, message);
+        if better {
+            leg.parties = Parties::read(message, Side::Caller, &self.config, &self.plan);
+        }
+        if message.method() == Some(&Method::Refer) {
+            self.handle_refer(slot, message, datagram);
+        }
+        self.carry_out(slot, sink);
+    }
+
+    /// The legs that a message belongs to: the one at its hop; for a message that went another way, every leg of its
+    /// dialog.
+    fn legs_of(&self, message: &Message<'_>, datagram: &Datagram<'_>) -> Vec<usize> {
+        let Some(slots) = self.by_call_id.get(message.call_id()) else { return Vec::new() };
+        let of_dialog = || {
+            let fits = |slot: &&usize| self.legs.get(**slot).is_some_and(|l| l.dialog.has_tags_of(message));
+            slots.iter().filter(fits).copied()
+        };
+        let at_hop = of_dialog().find(|s| self.legs.get(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst)));
+        match at_hop {
+            Some(slot) => vec![slot],
+            // An INVITE (and its first answers) at a hop not seen before is a leg of its own.
+            None if is_first_invite(message) || is_invite_response(message) && to_tag(message).is_none() => Vec::new(),
+            None => of_dialog().collect(),
+        }
+    }
+
+    /// Begins a leg, if the message is one that can.
+    fn begin(
+        &mut self,
+        message: &Message<'_>,
+        datagram: &Datagram<'_>,
+        transport: Transport,
+        sink: &mut dyn LegSink,
+    ) -> Option<usize> {
+        let known = self.by_call_id.contains_key(message.call_id());
+        if !can_begin(message) || (!known && self.tombstones.has(tombstone_key(message.call_id()), self.now)) {
+            return None;
+        }
+        if self.legs.len() >= self.limits.legs {
+            self.counters.legs_refused += 1;
+            return None;
+        }
+        let draft = Draft {
+            dialog: Dialog::new(message, (datagram.src, datagram.dst), transport, datagram.at),
+            parties: Parties::read(message, Side::Caller, &self.config, &self.plan),
+            traces: Traces::read(message, &self.config),
+            at: datagram.at,
+        };
+        let conversation = self.conversation_for(&draft);
+        let slot = self.add_leg(conversation, draft, sink);
+        Some(slot)
+    }
+
+    fn add_leg(&mut self, conversation: usize, draft: Draft, sink: &mut dyn LegSink) -> usize {
+        let id = LegId(self.next_leg);
+        self.next_leg += 1;
+        self.counters.legs += 1;
+        let at = draft.at;
+        let (traces, shape, call_id) = (draft.traces.clone(), draft.shape(), draft.dialog.call_id.clone());
+        let call = &self.conversations[conversation];
+        let name = leg_name(&call.id, &call_id, shape.hop, at);
+        let mut leg = Leg::new(id, name, conversation, draft);
+        if matches!(call.handling, Handling::Exclude { .. }) {
+            leg.spool = SpoolStage::Excluded;
+        } else {
+            sink.open(id, &leg.name);
+            let begin = Decision::Begin {
+                format: FORMAT,
+                leg: leg.name.clone(),
+                conversation: call.id.clone(),
+                appliance: self.config.appliance.clone(),
+                source: self.source.clone(),
+            };
+            sink.decide(id, at, &begin);
+        }
+        let slot = self.legs.insert(leg);
+        self.join_index.add(slot, &traces, &shape);
+        self.conversations[conversation].legs.push(slot);
+        self.by_call_id.entry(call_id).or_default().push(slot);
+        self.timers.insert((at, Timer::Leg(slot)));
+        slot
+    }
+
+    /// The conversation of a new leg: one that it belongs to, else a new one.
+    fn conversation_for(&mut self, draft: &Draft) -> usize {
+        let found = self.find_conversation(draft);
+        if let Found::Same(conversation) = found {
+            return conversation;
+        }
+        let dialog = &draft.dialog;
+        let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);
+        let handling = self.rules.handling(&draft.parties, &self.plan);
+        let conversation = self.conversations.insert(Conversation::new(id, draft.at, handling, self.wall_offset_ns));
+        self.timers.insert((draft.at + SETTLE, Timer::Settle(conversation)));
+        if let Found::Related(other) = found {
+            self.relate(conversation, other);
+        }
+        conversation
+    }
+
+    /// Brings tables, spool and timers to what a leg's dialog says now.
+    pub(super) fn carry_out(&mut self, slot: usize, sink: &mut dyn LegSink) {
+        self.claim_addresses(slot, sink);
+        self.rejoin(slot, sink);
+        if self.legs.get(slot).is_some_and(|l| l.dialog.answered.is_some()) {
+            self.note_start(slot, sink);
+            self.supersede_others(slot);
+        }
+        if self.legs.get(slot).is_some_and(|l| l.dialog.ended().is_some()) {
+            self.forget_flows(slot);
+        }
+        self.set_timer(slot);
+        if let Some(leg) = self.legs.get(slot) {
+            self.tell_change(leg.conversation);
+        }
+    }
+
+    fn claim_addresses(&mut self, slot: usize, sink: &mut dyn LegSink) {
+        let Some(leg) = self.legs.get(slot) else { return };
+        let generation = leg.dialog.negotiation.generation();
+        if leg.claimed_generation == Some(generation) || leg.closed {
+            return;
+        }
+        let claims = leg.dialog.negotiation.claims();
+        let gone: Vec<_> = leg.claimed.iter().filter(|e| !claims.iter().any(|(c, _)| c == *e)).copied().collect();
+        for endpoint in gone {
+            self.claims.remove(endpoint, slot);
+        }
+        let mut fresh = Vec::new();
+        for &(endpoint, receiver) in &claims {
+            for other in self.claims.at(endpoint).iter().map(|c| c.slot).filter(|s| *s != slot).collect::<Vec<_>>() {
+                self.forget_flows(other);
+            }
+            if self.claims.add(endpoint, Claim { slot, receiver }) {
+                fresh.push(endpoint);
+            }
+        }
+        self.forget_flows(slot);
+        if let Some(leg) = self.legs.get_mut(slot) {
+            leg.claimed_generation = Some(generation);
+            leg.claimed = claims.into_iter().map(|(endpoint, _)| endpoint).collect();
+        }
+        for endpoint in fresh {
+            self.take_early(endpoint, sink);
+        }
+    }
+
+    /// Other calls that claim this answered leg's addresses are over unless they go on sounding.
+    fn supersede_others(&mut self, slot: usize) {
+        let Some(leg) = self.legs.get(slot) else { return };
+        let (conversation, answered) = (leg.conversation, leg.dialog.answered.map(|(at, _)| at));
+        let Some(answered) = answered else { return };
+        let mut others = Vec::new();
+        for endpoint in &leg.claimed {
+            others.extend(self.claims.at(*endpoint).iter().map(|c| c.slot).filter(|s| *s != slot));
+        }
+        for other in others {
+            if let Some(old) = self.legs.get_mut(other)
+                && old.conversation != conversation
+                && old.superseded_at.is_none()
+                && old.dialog.ended().is_none()
+                && old.dialog.answered.is_some_and(|(at, _)| at < answered)
+            {
+                old.superseded_at = Some(answered);
+                self.set_timer(other);
+            }
+        }
+    }
+
+    pub(super) fn forget_flows(&mut self, slot: usize) {
+        if let Some(leg) = self.legs.get_mut(slot) {
+            for flow in leg.flows.drain(..) {
+                self.flows.remove(&flow);
+            }
+        }
+    }
+
+    /// Remembers a dialog that is over, so that its stragglers open no new call.
+    pub(super) fn bury(&mut self, call_id: &str) {
+        self.tombstones.add(tombstone_key(call_id), self.now + STRAGGLERS, self.limits.tombstones);
+    }
+}
+
+/// What may be kept of a message: of an INFO only its head, for its body can hold a dialled digit.
+fn keep_of(message: &Message<'_>, datagram: &Datagram<'_>) -> Keep {
+    match message.cseq().map(|c| c.method) {
+        Some(Method::Info) => {
+            let head = datagram.payload.len().saturating_sub(message.body().len());
+            Keep::Header(u16::try_from(head).unwrap_or(u16::MAX))
+        }
+        _ => Keep::Whole,
+    }
+}
+
+/// Whether a message can open a call that was not known: an INVITE or an answer to one, or what shows that a call
+/// is under way. Never the answer to a BYE or a CANCEL, a straggling ACK of a failure, or anything else.
+fn can_begin(message: &Message<'_>) -> bool {
+    match (message.method(), message.status()) {
+        (Some(Method::Invite | Method::Bye), _) => true,
+        (Some(Method::Update | Method::Ack), _) => message.sdp().is_some(),
+        (None, Some(status)) => is_invite_response(message) && status > 100 && status != 487,
+        _ => false,
+    }
+}
+
+fn is_first_invite(message: &Message<'_>) -> bool {
+    message.method() == Some(&Method::Invite) && to_tag(message).is_none()
+}
+
+fn is_invite_response(message: &Message<'_>) -> bool {
+    message.status().is_some() && message.cseq().is_some_and(|c| c.method == Method::Invite)
+}
+
+fn to_tag(message: &Message<'_>) -> Option<String> {
+    message.to().and_then(|t| t.tag().map(str::to_owned))
+}
+
+/// Either side may send the straggler, with either tag: the Call-ID alone has to do.
+fn tombstone_key(call_id: &str) -> u64 {
+    foldhash::fast::FixedState::with_seed(1).hash_one(call_id)
+}
+
+/// Legs have so long to come together before the call is told to the outside.
+pub(super) const SETTLE: std::time::Duration = std::time::Duration::from_millis(500);
+/// Retransmissions of a BYE or a 200 go on for 32 s (RFC 3261 timers F and H); twice that.
+const STRAGGLERS: std::time::Duration = std::time::Duration::from_secs(64);

@@ -1,0 +1,233 @@
+//! Which legs are one conversation.
+//!
+//! The rules, in the order in which they are believed: a configured correlation header, Session-ID (RFC 7989),
+//! Replaces (RFC 3891) and REFER (RFC 3515), the same Call-ID at another hop, the same media endpoints, and last
+//! numbers and times. The last one is a guess, so it must be the only guess: two calls between the same numbers at
+//! the same time are never merged.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
+
+use crate::call::config::Config;
+use crate::net::Endpoint;
+use crate::sip::{Message, ReferTo, Replaces, SessionId};
+use crate::time::Timestamp;
+
+/// What one INVITE tells about the call that it belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traces {
+    /// Values of the configured correlation headers, with the header's place in the configuration.
+    correlation: Vec<(usize, String)>,
+    /// UUIDs of Session-ID, without the null UUID.
+    sessions: Vec<String>,
+    /// The dialog that it replaces (Call-ID).
+    pub replaces: Option<String>,
+    /// Whether it was caused by a REFER (RFC 3892).
+    pub referred: bool,
+}
+
+impl Traces {
+    /// Reads an INVITE (or whatever message began the leg).
+    pub fn read(message: &Message<'_>, config: &Config) -> Self {
+        let value = |name: &str| message.header(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+        let names = config.correlation_headers.iter().take(MAX_HEADERS).enumerate();
+        let session = message.header("Session-ID").and_then(|v| SessionId::parse(&v));
+        let uuids = session.into_iter().flat_map(|s| [Some(s.local), s.remote]).flatten();
+        Self {
+            correlation: names.filter_map(|(n, name)| Some((n, value(name)?))).collect(),
+            sessions: uuids.filter(|u| u.bytes().any(|b| b != b'0')).collect(),
+            replaces: value("Replaces").and_then(|v| Replaces::parse(&v)).map(|r| r.call_id),
+            referred: message.header("Referred-By").is_some(),
+        }
+    }
+
+    /// Whether a correlation header or a Session-ID says that both are one call.
+    pub fn agree(&self, other: &Self) -> bool {
+        self.correlation.iter().any(|c| other.correlation.contains(c))
+            || self.sessions.iter().any(|s| other.sessions.contains(s))
+    }
+}
+
+/// What a leg shows to the guess by numbers and times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Who sent the first INVITE, and to whom.
+    pub hop: (Endpoint, Endpoint),
+    /// First message.
+    pub at: Timestamp,
+    /// Both numbers, as digits that can be compared.
+    pub from: Option<String>,
+    /// See `from`.
+    pub to: Option<String>,
+}
+
+/// How two legs fit together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fit {
+    /// Not at all.
+    None,
+    /// The PBX that took the first leg sent the second one within [`TOGETHER`], and a number agrees.
+    Numbers,
+    /// The same, with both numbers.
+    BothNumbers,
+}
+
+impl Shape {
+    /// How a new leg fits an older one: the older leg's receiver sends the new one (or one PBX sends both, as it
+    /// does when it calls both ends by itself).
+    pub fn fit(&self, older: &Self) -> Fit {
+        if self.at.since(older.at) > TOGETHER || older.at.since(self.at) > TOGETHER {
+            return Fit::None;
+        }
+        let through = self.hop.0.same_host(older.hop.1) && !self.hop.1.same_host(older.hop.0);
+        if through {
+            return fit_numbers((&self.from, &older.from), (&self.to, &older.to));
+        }
+        Fit::None
+    }
+
+    /// Whether the new leg is the second half of a click-to-call: the PBX first called the extension, then the
+    /// number, under the name of the other.
+    pub fn is_call_back(&self, older: &Self) -> bool {
+        self.hop.0.same_host(older.hop.0)
+            && !self.hop.1.same_host(older.hop.1)
+            && (same_number(&older.from, &self.to) || (same_number(&older.to, &self.from) && self.from != self.to))
+    }
+
+    /// Whether the new leg rings for the caller of an older one who already waits at the PBX (queue, IVR).
+    pub fn is_for_waiting(&self, older: &Self) -> bool {
+        self.hop.0.same_host(older.hop.1) && !self.hop.1.same_host(older.hop.0) && same_number(&self.from, &older.from)
+    }
+}
+
+fn fit_numbers(from: (&Option<String>, &Option<String>), to: (&Option<String>, &Option<String>)) -> Fit {
+    match (same_number(from.0, from.1), same_number(to.0, to.1)) {
+        (true, true) => Fit::BothNumbers,
+        (true, false) | (false, true) => Fit::Numbers,
+        (false, false) => Fit::None,
+    }
+}
+
+/// Numbers are the same when they are equal in their last six digits; a shorter one has to be equal as a whole.
+pub fn same_number(a: &Option<String>, b: &Option<String>) -> bool {
+    let (Some(a), Some(b)) = (a, b) else { return false };
+    tail(a) == tail(b)
+}
+
+/// The last six digits of a number, or all of what is no number.
+pub fn tail(number: &str) -> String {
+    let digits: Vec<char> = number.chars().filter(char::is_ascii_digit).collect();
+    if digits.is_empty() {
+        return number.to_ascii_lowercase();
+    }
+    digits[digits.len().saturating_sub(COMPARED_DIGITS)..].iter().collect()
+}
+
+/// A REFER that was seen: the next INVITE to its target belongs with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Referral {
+    /// When.
+    pub at: Timestamp,
+    /// Number or name that the call is sent to.
+    pub target: Option<String>,
+    /// The dialog that the new one shall replace (attended transfer).
+    pub replaces: Option<String>,
+    /// Who was asked to call.
+    pub asked: Endpoint,
+    /// Conversation of the leg that carried it.
+    pub conversation: usize,
+    /// Whether that leg is the conversation's anchor: then the new call is another one, only related.
+    pub on_anchor: bool,
+}
+
+impl Referral {
+    /// Reads a REFER.
+    pub fn read(message: &Message<'_>, asked: Endpoint, at: Timestamp) -> Option<Self> {
+        let refer_to = ReferTo::parse(&message.header("Refer-To")?)?;
+        Some(Self {
+            at,
+            target: refer_to.target.uri.user.clone(),
+            replaces: refer_to.replaces.map(|r| r.call_id),
+            asked,
+            conversation: usize::MAX,
+            on_anchor: false,
+        })
+    }
+
+    /// Whether a new leg is what this REFER asked for.
+    pub fn causes(&self, shape: &Shape, traces: &Traces) -> bool {
+        let in_time = shape.at.since(self.at) <= REFER_PATIENCE;
+        let replaced = self.replaces.is_some() && self.replaces == traces.replaces;
+        in_time && shape.hop.0.same_host(self.asked) && (replaced || same_number(&self.target, &shape.to))
+    }
+}
+
+/// Finds the legs that a new one may belong to without looking at all of them.
+#[derive(Debug, Default)]
+pub struct JoinIndex {
+    slots: HashMap<u64, Vec<usize>, foldhash::fast::RandomState>,
+}
+
+impl JoinIndex {
+    /// A leg can be found by what it shows.
+    pub fn add(&mut self, slot: usize, traces: &Traces, shape: &Shape) {
+        for key in keys(traces, shape) {
+            let slots = self.slots.entry(key).or_default();
+            if slots.len() == MAX_SAME_KEY {
+                slots.remove(0);
+            }
+            slots.push(slot);
+        }
+    }
+
+    /// A leg is gone.
+    pub fn remove(&mut self, slot: usize, traces: &Traces, shape: &Shape) {
+        for key in keys(traces, shape) {
+            if let Some(slots) = self.slots.get_mut(&key) {
+                slots.retain(|s| *s != slot);
+                if slots.is_empty() {
+                    self.slots.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Legs that share something with a new one, oldest first.
+    pub fn candidates(&self, traces: &Traces, shape: &Shape) -> Vec<usize> {
+        let mut out: Vec<usize> = keys(traces, shape).iter().filter_map(|k| self.slots.get(k)).flatten().copied().collect();
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+}
+
+/// What a leg can be found by: its traces, and each of its numbers at each of its two hosts.
+fn keys(traces: &Traces, shape: &Shape) -> Vec<u64> {
+    let mut out = Vec::new();
+    out.extend(traces.correlation.iter().map(|(n, value)| hash(&(*n, value))));
+    out.extend(traces.sessions.iter().map(hash));
+    for host in [shape.hop.0, shape.hop.1] {
+        for number in [&shape.from, &shape.to].into_iter().flatten() {
+            out.push(hash(&(host.ip(), tail(number))));
+        }
+    }
+    out.sort_unstable();
+    out.dedup();
+    out
+}
+
+fn hash<T: Hash>(value: &T) -> u64 {
+    foldhash::fast::FixedState::with_seed(2).hash_one(value)
+}
+
+/// A PBX sends the second leg of a call within this time of the first.
+pub const TOGETHER: Duration = Duration::from_secs(2);
+/// A transfer target is called within this time of the REFER.
+const REFER_PATIENCE: Duration = Duration::from_secs(30);
+/// So many digits at the end tell two numbers of one place apart, whatever prefix each hop writes.
+const COMPARED_DIGITS: usize = 6;
+/// Legs found by one key; more of the same number at once say nothing of any of them.
+const MAX_SAME_KEY: usize = 32;
+/// Correlation headers that are looked at.
+const MAX_HEADERS: usize = 16;

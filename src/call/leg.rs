@@ -1,0 +1,263 @@
+//! A leg: one dialog as seen at one hop, its streams, and when it is over.
+
+use std::time::Duration;
+
+use crate::call::config::Config;
+use crate::call::dialog::{AnsweredBy, Began, Dialog, Phase};
+use crate::call::event::LegId;
+use crate::call::join::{Shape, Traces};
+use crate::call::party::Parties;
+use crate::call::record::{EndedBy, LegRecord, Outcome};
+use crate::call::streams::Stream;
+use crate::net::Endpoint;
+use crate::time::Timestamp;
+
+/// A leg.
+#[derive(Debug)]
+pub struct Leg {
+    /// Its handle for the sink.
+    pub id: LegId,
+    /// Stem of its spool file.
+    pub name: String,
+    /// Place of its conversation.
+    pub conversation: usize,
+    /// Its signalling.
+    pub dialog: Dialog,
+    /// Who speaks, by its own messages.
+    pub parties: Parties,
+    /// What its first message tells about the call that it belongs to.
+    pub traces: Traces,
+    /// Its streams.
+    pub streams: Vec<Stream>,
+    /// Flows that are routed here.
+    pub flows: Vec<(Endpoint, Endpoint)>,
+    /// Addresses claimed for it, and the negotiation's generation then.
+    pub claimed: Vec<Endpoint>,
+    /// See `claimed`.
+    pub claimed_generation: Option<u32>,
+    /// How far the sink was told.
+    pub spool: SpoolStage,
+    /// When the spool was told that the recorded part begins.
+    pub started_at: Option<Timestamp>,
+    /// First and newest media packet.
+    pub first_media_at: Option<Timestamp>,
+    /// See `first_media_at`.
+    pub last_media_at: Option<Timestamp>,
+    /// Since when another call claims its media address.
+    pub superseded_at: Option<Timestamp>,
+    /// First message.
+    pub created_at: Timestamp,
+    /// Nothing more is expected of it.
+    pub closed: bool,
+    /// When it is looked at next.
+    pub check_at: Timestamp,
+}
+
+/// What is known of a leg before it has a place and a conversation.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Its signalling so far.
+    pub dialog: Dialog,
+    /// Who speaks.
+    pub parties: Parties,
+    /// What it may be joined by.
+    pub traces: Traces,
+    /// First message.
+    pub at: Timestamp,
+}
+
+impl Draft {
+    /// What the guess by numbers and times goes by.
+    pub fn shape(&self) -> Shape {
+        shape(&self.dialog, &self.parties, self.at)
+    }
+}
+
+fn shape(dialog: &Dialog, parties: &Parties, at: Timestamp) -> Shape {
+    Shape {
+        hop: (dialog.caller_addr, dialog.callee_addr),
+        at,
+        from: parties.from.clone(),
+        to: parties.to.clone(),
+    }
+}
+
+/// How far the sink was told of a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolStage {
+    /// It takes what it is given.
+    Open,
+    /// Nothing may be kept: excluded by a rule.
+    Excluded,
+    /// It was closed or discarded.
+    Closed,
+}
+
+/// What is due for a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Look again then.
+    Later(Timestamp),
+    /// It is over since then.
+    End(Timestamp, EndedBy),
+    /// It is over, and stragglers have had their time.
+    Close,
+}
+
+impl Leg {
+    /// A leg that begins with a message.
+    pub fn new(id: LegId, name: String, conversation: usize, draft: Draft) -> Self {
+        let Draft { dialog, parties, traces, at } = draft;
+        Self {
+            id,
+            name,
+            conversation,
+            dialog,
+            parties,
+            traces,
+            streams: Vec::new(),
+            flows: Vec::new(),
+            claimed: Vec::new(),
+            claimed_generation: None,
+            spool: SpoolStage::Open,
+            started_at: None,
+            first_media_at: None,
+            last_media_at: None,
+            superseded_at: None,
+            created_at: at,
+            closed: false,
+            check_at: at,
+        }
+    }
+
+    /// What the guess by numbers and times goes by.
+    pub fn shape(&self) -> Shape {
+        shape(&self.dialog, &self.parties, self.created_at)
+    }
+
+    /// Whether messages between these two hosts are of this hop. Ports may differ (TCP, asymmetric UDP) unless
+    /// everything is on one host.
+    pub fn is_hop(&self, a: Endpoint, b: Endpoint) -> bool {
+        let (x, y) = (self.dialog.caller_addr, self.dialog.callee_addr);
+        if x.same_host(y) {
+            return (a == x && b == y) || (a == y && b == x);
+        }
+        (a.same_host(x) && b.same_host(y)) || (a.same_host(y) && b.same_host(x))
+    }
+
+    /// What is due at `now`, and when to look again.
+    pub fn due(&self, now: Timestamp, config: &Config) -> Due {
+        match self.dialog.phase() {
+            Phase::Ended { at, .. } => self.due_when_ended(now, at),
+            Phase::Challenged { at } => later_or(now, at + TRANSACTION_TIMEOUT, || Due::End(at, EndedBy::Signalling)),
+            Phase::Inviting => self.due_when_inviting(now),
+            Phase::Established => self.due_when_established(now, config),
+        }
+    }
+
+    fn due_when_ended(&self, now: Timestamp, ended_at: Timestamp) -> Due {
+        // After an end by silence there is nothing left to wait for.
+        let since = ended_at.max(self.dialog.last_at());
+        later_or(now, since + LINGER, || Due::Close)
+    }
+
+    fn due_when_inviting(&self, now: Timestamp) -> Due {
+        let dialog = &self.dialog;
+        let heard = self.last_media_at.unwrap_or(self.created_at);
+        if let Some(cancelled) = dialog.cancelled_at {
+            return later_or(now, cancelled.max(heard) + TRANSACTION_TIMEOUT, || Due::End(cancelled, EndedBy::Signalling));
+        }
+        let patience = if dialog.ringing_at.is_some() { RING_TIMEOUT } else { TRANSACTION_TIMEOUT };
+        let last = dialog.last_at().max(heard);
+        later_or(now, last + patience, || Due::End(last, EndedBy::Silence))
+    }
+
+    fn due_when_established(&self, now: Timestamp, config: &Config) -> Due {
+        let dialog = &self.dialog;
+        let answered = dialog.answered.map_or(self.created_at, |(at, _)| at);
+        let heard = self.last_media_at.unwrap_or(answered).max(answered);
+        let cut = answered + Duration::from_secs(u64::from(config.max_hours) * 3_600);
+        if now >= cut {
+            return Due::End(cut, EndedBy::Limit);
+        }
+        if let Some(since) = self.superseded_at
+            && heard <= since
+            && now >= since + SUPERSEDED_PATIENCE
+        {
+            return Due::End(heard, EndedBy::Replaced);
+        }
+        let silence = if dialog.on_hold() { config.hold_s } else { config.silence_s };
+        let silent = heard.max(dialog.last_at()) + Duration::from_secs(u64::from(silence));
+        if now >= silent {
+            return Due::End(heard, EndedBy::Silence);
+        }
+        let expires = dialog.session_timer.map(|(delta, refreshed)| {
+            (refreshed + Duration::from_secs(u64::from(delta))).max(heard) + TRANSACTION_TIMEOUT
+        });
+        if expires.is_some_and(|at| now >= at) {
+            return Due::End(heard, EndedBy::SessionExpired);
+        }
+        let superseded = self.superseded_at.filter(|s| heard <= *s).map(|s| s + SUPERSEDED_PATIENCE);
+        let next = [Some(silent), expires, superseded].into_iter().flatten().min().unwrap_or(cut);
+        Due::Later(next.min(cut))
+    }
+
+    /// Whether any media packet was seen.
+    pub const fn has_media(&self) -> bool {
+        self.first_media_at.is_some()
+    }
+
+    /// How the attempt ended, by the signalling of this leg.
+    pub fn outcome(&self) -> Outcome {
+        let dialog = &self.dialog;
+        if dialog.answered.is_some() {
+            return Outcome::Answered;
+        }
+        match dialog.status {
+            _ if dialog.cancelled_at.is_some() => Outcome::Cancelled,
+            Some(300..=399) => Outcome::Redirected,
+            Some(486 | 600) => Outcome::Busy,
+            Some(603 | 607) => Outcome::Declined,
+            Some(408 | 480) => Outcome::NoAnswer,
+            Some(487) => Outcome::Cancelled,
+            Some(400..) => Outcome::Failed,
+            // The caller gave up with a BYE instead of a CANCEL (RFC 3261 section 15).
+            _ if dialog.began == Began::Invite && matches!(dialog.ended(), Some((_, EndedBy::Caller))) => {
+                Outcome::Cancelled
+            }
+            _ => Outcome::Unknown,
+        }
+    }
+
+    /// What the record says about the leg.
+    pub fn record(&self) -> LegRecord {
+        let dialog = &self.dialog;
+        LegRecord {
+            sip_call_id: dialog.call_id.clone(),
+            from_tag: dialog.caller_tag.clone(),
+            to_tag: dialog.callee_tag.clone(),
+            transport: dialog.transport,
+            caller_addr: Some(dialog.caller_addr),
+            callee_addr: Some(dialog.callee_addr),
+            user_agents: dialog.user_agents.clone(),
+            invited_at: dialog.invited_at,
+            answered_at: dialog.answered.filter(|(_, how)| *how != AnsweredBy::UnderWay).map(|(at, _)| at),
+            ended_at: dialog.ended().map(|(at, _)| at),
+            sip_status: dialog.status,
+            rendered: false,
+        }
+    }
+}
+
+fn later_or(now: Timestamp, at: Timestamp, due: impl FnOnce() -> Due) -> Due {
+    if now >= at { due() } else { Due::Later(at) }
+}
+
+/// Timer B, F and H of RFC 3261 (64 x T1): after that no retransmission comes.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(32);
+/// A phone that rings longer than an hour rings for nobody; Timer C of proxies is three minutes and more.
+const RING_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// How long after its end a leg still takes stragglers (200 to the BYE, frames in disorder, RTP on its way).
+pub const LINGER: Duration = Duration::from_secs(2);
+/// A leg whose media address another answered call claims is over when it stays silent for so long.
+const SUPERSEDED_PATIENCE: Duration = Duration::from_secs(5);

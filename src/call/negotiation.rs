@@ -1,0 +1,348 @@
+//! What the two sides of one dialog announced about their audio (RFC 3264), with roll-back of refused offers
+//! (RFC 6141) and the early answers of forks (RFC 3261 section 12.1, RFC 5853).
+//!
+//! A description says where its author *receives* and which payload types it understands; so RTP that arrives at
+//! an announced address is the voice of the *other* side.
+
+use crate::call::decision::{PayloadFormat, SrtpContext, SrtpKey, Unreadable};
+use crate::call::record::Side;
+use crate::net::Endpoint;
+use crate::rtp::profile;
+use crate::sdp::{self, Direction, Kind, Protocol};
+
+/// What one side announced.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Description {
+    /// Where it receives audio: each audio m-line that is not refused, in order.
+    pub receivers: Vec<Endpoint>,
+    /// Payload types it understands.
+    pub formats: Vec<(u8, PayloadFormat)>,
+    /// The direction of its first audio m-line.
+    pub direction: Flow,
+    /// SDES keys it sends with (RFC 4568), in order of preference.
+    crypto: Vec<(u32, SrtpContext)>,
+    /// How its audio is protected.
+    protection: Protection,
+    /// Whether it offers T.38 fax (an image m-line that is not refused).
+    pub fax: bool,
+}
+
+/// Which way media may flow, as the author sees it; holds are `SendOnly`, `Inactive` and an unspecified address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flow {
+    /// Both ways.
+    #[default]
+    SendRecv,
+    /// The author only sends: it has put the other side on hold.
+    SendOnly,
+    /// The author only receives: the answer to `SendOnly`.
+    RecvOnly,
+    /// Neither.
+    Inactive,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Protection {
+    #[default]
+    Plain,
+    Sdes,
+    Dtls,
+    SavpWithoutKeys,
+}
+
+/// How a side's voice is protected.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Security {
+    /// Not at all.
+    Plain,
+    /// With these keys.
+    Keys(SrtpContext),
+    /// In a way that a passive listener cannot undo.
+    Unreadable(Unreadable),
+}
+
+impl Description {
+    /// Takes the audio out of a session description. Video and other media are ignored.
+    pub fn from_session(session: &sdp::Session) -> Self {
+        let mut out = Self::default();
+        let mut first = true;
+        for media in session.media.iter().take(MAX_MEDIA_LINES) {
+            match media.kind {
+                Kind::Image => out.fax |= media.port != 0,
+                Kind::Audio if media.port != 0 => {
+                    out.add_audio(media, first);
+                    first = false;
+                }
+                _ => {}
+            }
+        }
+        out
+    }
+
+    fn add_audio(&mut self, media: &sdp::Media, first: bool) {
+        if let Some(ip) = media.connection {
+            let receiver = Endpoint::new(ip, media.port);
+            if receiver.is_unspecified() {
+                // RFC 3264 section 8.4: the old way to say "on hold".
+                if first {
+                    self.direction = Flow::Inactive;
+                }
+            } else if !self.receivers.contains(&receiver) {
+                self.receivers.push(receiver);
+            }
+        }
+        // ICE may settle on another of the author's addresses (RFC 8445); component 1 is RTP.
+        for candidate in media.candidates.iter().filter(|c| c.component == 1).take(MAX_CANDIDATES) {
+            let receiver = Endpoint::new(candidate.ip, candidate.port);
+            if !receiver.is_unspecified() && !self.receivers.contains(&receiver) {
+                self.receivers.push(receiver);
+            }
+        }
+        if first && self.direction == Flow::SendRecv {
+            self.direction = flow(media.direction);
+        }
+        for format in media.formats.iter().take(MAX_FORMATS) {
+            if let Some(named) = named_format(format)
+                && !self.formats.iter().any(|(pt, _)| *pt == format.pt)
+            {
+                self.formats.push((format.pt, named));
+            }
+        }
+        if first {
+            self.crypto = media.crypto.iter().take(MAX_CRYPTO).map(|c| (c.tag, srtp_context(c))).collect();
+            self.protection = protection(media);
+        }
+    }
+
+    /// Whether its author holds the other side.
+    pub const fn holds(&self) -> bool {
+        matches!(self.direction, Flow::SendOnly | Flow::Inactive)
+    }
+}
+
+/// The state of offers and answers of one dialog.
+#[derive(Clone, Debug, Default)]
+pub struct Negotiation {
+    announced: [Option<Description>; 2],
+    /// Early answers by forks other than the first, by To tag: each may send early media.
+    forks: Vec<(String, Description)>,
+    pending: Option<Pending>,
+    generation: u32,
+}
+
+/// An offer inside a dialog that has not been accepted yet.
+#[derive(Clone, Debug)]
+struct Pending {
+    by: Side,
+    cseq: u32,
+    before: [Option<Description>; 2],
+}
+
+impl Negotiation {
+    /// Before an offer of a request inside the dialog: remembers what to go back to if it is refused.
+    pub fn begin(&mut self, by: Side, cseq: u32) {
+        if !self.pending.as_ref().is_some_and(|p| p.by == by && p.cseq == cseq) {
+            self.pending = Some(Pending { by, cseq, before: self.announced.clone() });
+        }
+    }
+
+    /// The request was accepted: what it and its answer announced holds.
+    pub fn commit(&mut self, by: Side, cseq: u32) {
+        self.pending.take_if(|p| p.by == by && p.cseq == cseq);
+    }
+
+    /// The request was refused: what it announced never was (RFC 3261 section 14.1).
+    pub fn rollback(&mut self, by: Side, cseq: u32) {
+        if let Some(pending) = self.pending.take_if(|p| p.by == by && p.cseq == cseq) {
+            self.announced = pending.before;
+            self.generation += 1;
+        }
+    }
+
+    /// A side announced something, as an offer or as an answer.
+    pub fn announce(&mut self, by: Side, mut description: Description) {
+        let slot = &mut self.announced[by.channel()];
+        if let Some(old) = slot {
+            // A refused or held line (port 0, 0.0.0.0) says nothing of where media comes: the old address may come back.
+            if description.receivers.is_empty() {
+                description.receivers.clone_from(&old.receivers);
+            }
+            if description.formats.is_empty() {
+                description.formats.clone_from(&old.formats);
+            }
+        }
+        if slot.as_ref() != Some(&description) {
+            *slot = Some(description);
+            self.generation += 1;
+        }
+    }
+
+    /// An early answer of one branch of a fork. The newest is the one that is announced; older ones keep their claim
+    /// until [`Negotiation::choose`].
+    pub fn announce_fork(&mut self, to_tag: &str, description: Description) {
+        match self.forks.iter().position(|(tag, _)| tag == to_tag) {
+            Some(at) if self.forks[at].1 == description => return,
+            Some(at) => self.forks[at].1.clone_from(&description),
+            None if self.forks.len() < MAX_FORKS => self.forks.push((to_tag.to_owned(), description.clone())),
+            None => return,
+        }
+        self.generation += 1;
+        self.announce(Side::Callee, description);
+    }
+
+    /// One branch answered for good: the others never were. What it announced early holds if the 2xx says nothing.
+    pub fn choose(&mut self, to_tag: &str) {
+        if let Some(at) = self.forks.iter().position(|(tag, _)| tag == to_tag) {
+            let (_, description) = self.forks.swap_remove(at);
+            self.announce(Side::Callee, description);
+        }
+        if !self.forks.is_empty() {
+            self.forks.clear();
+            self.generation += 1;
+        }
+    }
+
+    /// Rises with every change: whoever derived something from here looks again when it has risen.
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// What a side announced last.
+    pub const fn announced(&self, side: Side) -> Option<&Description> {
+        self.announced[side.channel()].as_ref()
+    }
+
+    /// Every address at which media of this dialog may arrive, with the side that receives there.
+    pub fn claims(&self) -> Vec<(Endpoint, Side)> {
+        let mut out: Vec<(Endpoint, Side)> = Vec::new();
+        let mut add = |description: &Description, side: Side| {
+            for &receiver in &description.receivers {
+                if !out.iter().any(|(known, _)| *known == receiver) {
+                    out.push((receiver, side));
+                }
+            }
+        };
+        for side in [Side::Caller, Side::Callee] {
+            if let Some(description) = self.announced(side) {
+                add(description, side);
+            }
+        }
+        for (_, description) in &self.forks {
+            add(description, Side::Callee);
+        }
+        if let Some(pending) = &self.pending {
+            for (description, side) in pending.before.iter().zip([Side::Caller, Side::Callee]) {
+                if let Some(description) = description {
+                    add(description, side);
+                }
+            }
+        }
+        out
+    }
+
+    /// What a payload type means in the voice of `sender`: what its receiver announced (RFC 3264 section 5.1), else
+    /// what the sender itself announced (quirk: endpoints that keep their own numbers), else the static table.
+    pub fn payload_format(&self, sender: Side, pt: u8) -> Option<PayloadFormat> {
+        let of = |side: Side| {
+            let latest = self.announced(side).into_iter();
+            let forks = self.forks.iter().filter(move |_| side == Side::Callee).map(|(_, d)| d);
+            latest.chain(forks).flat_map(|d| d.formats.iter()).find(|(p, _)| *p == pt).map(|(_, f)| f.clone())
+        };
+        of(sender.other()).or_else(|| of(sender)).or_else(|| static_format(pt))
+    }
+
+    /// How the voice of `sender` is protected.
+    pub fn security(&self, sender: Side) -> Security {
+        let (Some(own), other) = (self.announced(sender), self.announced(sender.other())) else { return Security::Plain };
+        let other_protection = other.map_or(own.protection, |o| o.protection);
+        match (own.protection, other_protection) {
+            (Protection::Sdes, Protection::Plain) | (Protection::Plain, _) => Security::Plain,
+            (Protection::Dtls, Protection::Plain) => Security::Plain,
+            (Protection::Dtls, _) => Security::Unreadable(Unreadable::DtlsSrtp),
+            (Protection::SavpWithoutKeys, _) => Security::Unreadable(Unreadable::NoKeys),
+            (Protection::Sdes, _) => {
+                // The answer names the tag that was chosen; a key is always its sender's (RFC 4568 section 6.1).
+                let chosen = other.and_then(|o| o.crypto.first()).map(|(tag, _)| *tag);
+                let context = own.crypto.iter().find(|(tag, _)| Some(*tag) == chosen).or_else(|| own.crypto.first());
+                context.map_or(Security::Unreadable(Unreadable::NoKeys), |(_, c)| Security::Keys(c.clone()))
+            }
+        }
+    }
+
+    /// Who holds whom: the side that put the other on hold, if any.
+    pub fn held_by(&self) -> Option<Side> {
+        let holds = |side: Side| self.announced(side).is_some_and(Description::holds);
+        match (holds(Side::Caller), holds(Side::Callee)) {
+            (true, _) => Some(Side::Caller),
+            (false, true) => Some(Side::Callee),
+            (false, false) => None,
+        }
+    }
+}
+
+/// The static table of RFC 3551, as a format.
+fn static_format(pt: u8) -> Option<PayloadFormat> {
+    profile::static_format(pt).map(|f| PayloadFormat {
+        encoding: f.encoding.to_owned(),
+        clock_hz: f.clock_hz,
+        channels: f.channels,
+        fmtp: String::new(),
+    })
+}
+
+fn named_format(format: &sdp::Format) -> Option<PayloadFormat> {
+    if format.encoding.is_empty() {
+        let mut named = static_format(format.pt)?;
+        named.fmtp.clone_from(&format.fmtp);
+        return Some(named);
+    }
+    Some(PayloadFormat {
+        encoding: format.encoding.clone(),
+        clock_hz: format.clock_hz,
+        channels: format.channels,
+        fmtp: format.fmtp.clone(),
+    })
+}
+
+fn srtp_context(crypto: &sdp::Crypto) -> SrtpContext {
+    SrtpContext {
+        suite: crypto.suite.clone(),
+        keys: crypto.keys.iter().take(MAX_KEYS).map(|k| SrtpKey { inline: k.inline.clone(), mki: mki(k) }).collect(),
+    }
+}
+
+fn mki(key: &sdp::Key) -> Option<(u64, u8)> {
+    key.mki.map(|m| (m.value, m.length_bytes))
+}
+
+fn protection(media: &sdp::Media) -> Protection {
+    match media.protocol {
+        _ if !media.crypto.is_empty() => Protection::Sdes,
+        Protocol::UdpTlsRtpSavp | Protocol::UdpTlsRtpSavpf => Protection::Dtls,
+        _ if media.fingerprint => Protection::Dtls,
+        Protocol::RtpSavp | Protocol::RtpSavpf => Protection::SavpWithoutKeys,
+        _ => Protection::Plain,
+    }
+}
+
+const fn flow(direction: Direction) -> Flow {
+    match direction {
+        Direction::SendRecv => Flow::SendRecv,
+        Direction::SendOnly => Flow::SendOnly,
+        Direction::RecvOnly => Flow::RecvOnly,
+        Direction::Inactive => Flow::Inactive,
+    }
+}
+
+/// A description with more media lines is no phone call.
+const MAX_MEDIA_LINES: usize = 16;
+/// Host, reflexive and relayed candidates of a phone with a few interfaces.
+const MAX_CANDIDATES: usize = 12;
+/// There are 128 payload types.
+const MAX_FORMATS: usize = 128;
+/// RFC 4568 sets no bound; offers of real phones have up to eight.
+const MAX_CRYPTO: usize = 16;
+/// Master keys of one crypto line.
+const MAX_KEYS: usize = 8;
+/// Branches of a fork whose early media is heard at once.
+const MAX_FORKS: usize = 16;

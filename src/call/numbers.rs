@@ -1,0 +1,285 @@
+//! Who is who: patterns of extensions, normal forms of numbers, direction.
+
+use crate::call::config::Numbers;
+use crate::call::record::Direction;
+
+/// A pattern over a whole number: alternatives separated by commas; in each, `x` or `#` stands for one digit,
+/// `[2-4]` for one character of a class, `*` for any number of characters, everything else for itself.
+///
+/// ```
+/// use callspan::call::numbers::Pattern;
+/// let extensions = Pattern::new("[1-3]xx, 7*");
+/// assert!(extensions.matches("200") && extensions.matches("7123"));
+/// assert!(!extensions.matches("400") && !extensions.matches("2000"));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pattern {
+    alternatives: Vec<Vec<Atom>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Atom {
+    Literal(char),
+    Digit,
+    Class(Vec<(char, char)>),
+    Any,
+}
+
+impl Pattern {
+    /// Compiles a pattern. Everything is a pattern: an unclosed class stands for itself.
+    pub fn new(text: &str) -> Self {
+        let alternatives = text.split(',').map(str::trim).filter(|a| !a.is_empty()).map(atoms).collect();
+        Self { alternatives }
+    }
+
+    /// Whether the whole of `number` fits one of the alternatives.
+    pub fn matches(&self, number: &str) -> bool {
+        self.alternatives.iter().any(|atoms| fits(atoms, number))
+    }
+}
+
+fn atoms(text: &str) -> Vec<Atom> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        out.push(match c {
+            'x' | 'X' | '#' => Atom::Digit,
+            '*' => Atom::Any,
+            '[' => match rest.split_once(']') {
+                Some((class, after)) => {
+                    rest = after;
+                    Atom::Class(ranges(class))
+                }
+                None => Atom::Literal(c),
+            },
+            other => Atom::Literal(other),
+        });
+    }
+    out
+}
+
+fn ranges(class: &str) -> Vec<(char, char)> {
+    let chars: Vec<char> = class.chars().collect();
+    let mut out = Vec::new();
+    let mut i = 0;
+    while let Some(&low) = chars.get(i) {
+        match (chars.get(i + 1), chars.get(i + 2)) {
+            (Some('-'), Some(&high)) => {
+                out.push((low, high));
+                i += 3;
+            }
+            _ => {
+                out.push((low, low));
+                i += 1;
+            }
+        }
+    }
+    out
+}
+
+/// The classic walk with one point of return: linear in practice, and bounded by length x pattern at the worst.
+fn fits(atoms: &[Atom], number: &str) -> bool {
+    let chars: Vec<char> = number.chars().take(MAX_NUMBER_CHARS).collect();
+    let (mut a, mut c) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while c < chars.len() {
+        match atoms.get(a) {
+            Some(Atom::Any) => {
+                star = Some((a, c));
+                a += 1;
+            }
+            Some(atom) if fits_one(atom, chars[c]) => {
+                a += 1;
+                c += 1;
+            }
+            _ => match star {
+                Some((back, from)) => {
+                    star = Some((back, from + 1));
+                    a = back + 1;
+                    c = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    atoms[a.min(atoms.len())..].iter().all(|atom| *atom == Atom::Any)
+}
+
+fn fits_one(atom: &Atom, c: char) -> bool {
+    match atom {
+        Atom::Literal(l) => *l == c,
+        Atom::Digit => c.is_ascii_digit(),
+        Atom::Class(ranges) => ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)),
+        Atom::Any => true,
+    }
+}
+
+/// The rules of `[numbers]`, compiled.
+#[derive(Clone, Debug)]
+pub struct NumberPlan {
+    extensions: Pattern,
+    country_code: String,
+    national_prefix: String,
+    international_prefix: String,
+    withheld: String,
+}
+
+impl NumberPlan {
+    /// Compiles the section.
+    pub fn new(numbers: &Numbers) -> Self {
+        Self {
+            extensions: Pattern::new(&numbers.extension_pattern),
+            country_code: digits(&numbers.country_code),
+            national_prefix: numbers.national_prefix.clone(),
+            international_prefix: numbers.international_prefix.clone(),
+            withheld: numbers.withheld.clone(),
+        }
+    }
+
+    /// Whether this (normalised or raw) number is one of our extensions.
+    pub fn is_extension(&self, number: &str) -> bool {
+        self.extensions.matches(number)
+    }
+
+    /// What stands for a caller that does not want to be known.
+    pub fn withheld(&self) -> &str {
+        &self.withheld
+    }
+
+    /// The normal form of a user part: separators gone, E.164 with `+` where the configuration allows it to be
+    /// derived, else as dialled. `None` where there is nothing that names anybody.
+    pub fn normalise(&self, user: &str) -> Option<String> {
+        let user = user.trim();
+        if user.is_empty() || is_anonymous(user) {
+            return None;
+        }
+        let Some(dialled) = dialled_digits(user) else { return Some(user.to_owned()) };
+        if dialled.starts_with('+') || self.is_extension(&dialled) {
+            return Some(dialled);
+        }
+        Some(self.to_e164(&dialled).unwrap_or(dialled))
+    }
+
+    fn to_e164(&self, dialled: &str) -> Option<String> {
+        let strip = |prefix: &str| if prefix.is_empty() { None } else { dialled.strip_prefix(prefix) };
+        if let Some(rest) = strip(&self.international_prefix).filter(|r| r.len() >= MIN_E164_DIGITS) {
+            return Some(format!("+{rest}"));
+        }
+        if self.country_code.is_empty() || !dialled.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let whole = |national: &str| self.country_code.len() + national.len();
+        if let Some(rest) = strip(&self.national_prefix).filter(|r| (MIN_E164_DIGITS..=MAX_E164_DIGITS).contains(&whole(r))) {
+            return Some(format!("+{}{rest}", self.country_code));
+        }
+        if dialled.starts_with(&self.country_code) && (FULL_NUMBER_DIGITS..=MAX_E164_DIGITS).contains(&dialled.len()) {
+            return Some(format!("+{dialled}"));
+        }
+        None
+    }
+
+    /// Which way a call between these two normalised numbers goes.
+    pub fn direction(&self, from: Option<&str>, to: Option<&str>) -> Direction {
+        let ours = |number: Option<&str>| number.is_some_and(|n| self.is_extension(n));
+        match (ours(from), ours(to)) {
+            (true, true) => Direction::Internal,
+            (true, false) => Direction::Outbound,
+            (false, true) => Direction::Inbound,
+            (false, false) => Direction::Unknown,
+        }
+    }
+}
+
+/// Whether a user part says that the caller does not want to be known (RFC 3323 section 4.1, RFC 3325 section 9.1,
+/// and what gateways write).
+pub fn is_anonymous(user: &str) -> bool {
+    ANONYMOUS.iter().any(|word| user.eq_ignore_ascii_case(word))
+}
+
+/// `Some` for something that was dialled: an optional `+`, digits, `*` and `#`, without visual separators
+/// (RFC 3966 section 5.1.1).
+fn dialled_digits(user: &str) -> Option<String> {
+    let mut out = String::with_capacity(user.len());
+    for (i, c) in user.chars().enumerate() {
+        match c {
+            '+' if i == 0 => out.push('+'),
+            '0'..='9' | '*' | '#' => out.push(c),
+            '-' | '.' | '(' | ')' | ' ' => {}
+            _ => return None,
+        }
+    }
+    out.bytes().any(|b| b.is_ascii_digit()).then_some(out)
+}
+
+fn digits(text: &str) -> String {
+    text.chars().filter(char::is_ascii_digit).collect()
+}
+
+/// Longer users are no numbers; keeps matching bounded.
+const MAX_NUMBER_CHARS: usize = 128;
+/// The shortest subscriber numbers with country code in use (ITU-T E.164 sets no lower bound).
+const MIN_E164_DIGITS: usize = 7;
+/// ITU-T E.164 section 6.
+const MAX_E164_DIGITS: usize = 15;
+/// Digits that begin with the country code are taken for a whole number only from this length on.
+const FULL_NUMBER_DIGITS: usize = 10;
+const ANONYMOUS: [&str; 7] = ["anonymous", "unavailable", "restricted", "private", "withheld", "unknown", "asserted-identity-anonymous"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn russian() -> NumberPlan {
+        NumberPlan::new(&Numbers {
+            country_code: "7".into(),
+            national_prefix: "8".into(),
+            international_prefix: "810".into(),
+            ..Numbers::default()
+        })
+    }
+
+    #[test]
+    fn a_pattern_fits_the_whole_number_only() {
+        let p = Pattern::new("1xx,20[0-4],9*5");
+        for yes in ["100", "199", "203", "95", "9125"] {
+            assert!(p.matches(yes), "{yes}");
+        }
+        for no in ["10", "1000", "205", "912", "", "1x0"] {
+            assert!(!p.matches(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn numbers_become_e164_where_the_plan_says_how() {
+        let plan = russian();
+        for (dialled, want) in [
+            ("+7 (977) 422-13-38", "+79774221338"),
+            ("89774221338", "+79774221338"),
+            ("79774221338", "+79774221338"),
+            ("810491701234567", "+491701234567"),
+            ("200", "200"),
+            ("112", "112"),
+            ("sales", "sales"),
+        ] {
+            assert_eq!(plan.normalise(dialled).as_deref(), Some(want), "{dialled}");
+        }
+        assert_eq!(plan.normalise("anonymous"), None);
+    }
+
+    #[test]
+    fn without_a_country_code_numbers_stay_as_dialled() {
+        let plan = NumberPlan::new(&Numbers::default());
+        assert_eq!(plan.normalise("8 977 422-13-38").as_deref(), Some("89774221338"));
+        assert_eq!(plan.normalise("00491701234567").as_deref(), Some("00491701234567"));
+    }
+
+    #[test]
+    fn direction_follows_from_which_side_is_an_extension() {
+        let plan = russian();
+        assert_eq!(plan.direction(Some("+79774221338"), Some("200")), Direction::Inbound);
+        assert_eq!(plan.direction(Some("200"), Some("+79774221338")), Direction::Outbound);
+        assert_eq!(plan.direction(Some("200"), Some("201")), Direction::Internal);
+        assert_eq!(plan.direction(None, Some("+74953009080")), Direction::Unknown);
+    }
+}

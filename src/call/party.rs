@@ -1,0 +1,148 @@
+//! Who calls whom, from the headers of the first INVITE (RFC 3261, RFC 3323, RFC 3325).
+
+use std::collections::BTreeMap;
+
+use crate::call::config::{Config, NumberSource};
+use crate::call::numbers::NumberPlan;
+use crate::call::record::{CallRecord, Direction, Side};
+use crate::sip::{Message, NameAddr};
+
+/// The parties of a leg, as its own messages name them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parties {
+    /// The caller's number, normalised; the configured word for one that does not want to be known.
+    pub from: Option<String>,
+    /// The called number, normalised.
+    pub to: Option<String>,
+    /// The extension, where a header of its own names it.
+    named_extension: Option<String>,
+    /// See the record's field of this name.
+    pub from_name: Option<String>,
+    /// See the record's field of this name.
+    pub to_name: Option<String>,
+    /// See the record's field of this name.
+    pub from_uri: Option<String>,
+    /// See the record's field of this name.
+    pub to_uri: Option<String>,
+    /// See the record's field of this name.
+    pub request_uri: Option<String>,
+    headers: BTreeMap<String, String>,
+}
+
+impl Parties {
+    /// Reads a message of the dialog whose request came from `requester`.
+    pub fn read(message: &Message<'_>, requester: Side, config: &Config, plan: &NumberPlan) -> Self {
+        let (caller, callee) = match requester {
+            Side::Caller => (message.from(), message.to()),
+            Side::Callee => (message.to(), message.from()),
+        };
+        let numbers = &config.numbers;
+        let first = |sources: &[NumberSource]| sources.iter().find_map(|s| number_at(s, message, (&caller, &callee), plan));
+        let withheld = is_withheld(message, caller.as_ref());
+        let from = if withheld { Some(plan.withheld().to_owned()) } else { first(&numbers.from_number) };
+        Self {
+            from: from.filter(|f| !f.is_empty()),
+            to: first(&numbers.to_number),
+            named_extension: first(&numbers.internal_number),
+            from_name: caller.as_ref().filter(|_| !withheld).and_then(display),
+            to_name: callee.as_ref().and_then(display),
+            from_uri: caller.as_ref().map(|c| text(&c.uri.text)),
+            to_uri: callee.as_ref().map(|c| text(&c.uri.text)),
+            request_uri: message.request_uri().map(|u| text(&u.text)),
+            headers: kept_headers(message, config),
+        }
+    }
+
+    /// The extension on our side, and which way the call goes.
+    pub fn direction(&self, plan: &NumberPlan) -> (Direction, Option<&str>) {
+        let direction = plan.direction(self.from.as_deref(), self.to.as_deref());
+        let internal = match direction {
+            Direction::Outbound => self.from.as_deref(),
+            Direction::Inbound | Direction::Internal => self.to.as_deref(),
+            Direction::Unknown => None,
+        };
+        (direction, self.named_extension.as_deref().or(internal))
+    }
+
+    /// Writes what is known into a record.
+    pub fn fill(&self, record: &mut CallRecord, plan: &NumberPlan) {
+        let (direction, internal) = self.direction(plan);
+        record.direction = direction;
+        record.internal = internal.map(str::to_owned);
+        record.from.clone_from(&self.from);
+        record.to.clone_from(&self.to);
+        record.from_name.clone_from(&self.from_name);
+        record.to_name.clone_from(&self.to_name);
+        record.from_uri.clone_from(&self.from_uri);
+        record.to_uri.clone_from(&self.to_uri);
+        record.request_uri.clone_from(&self.request_uri);
+        record.headers.clone_from(&self.headers);
+    }
+
+    /// The extension that a header of its own names.
+    pub fn named_extension(&self) -> Option<&str> {
+        self.named_extension.as_deref()
+    }
+
+    /// A header that was kept, by the name under which it is configured.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+/// The number that stands at `source`, normalised.
+fn number_at(
+    source: &NumberSource,
+    message: &Message<'_>,
+    parties: (&Option<NameAddr>, &Option<NameAddr>),
+    plan: &NumberPlan,
+) -> Option<String> {
+    let user = match source {
+        NumberSource::From => parties.0.as_ref()?.uri.user.clone()?,
+        NumberSource::To => parties.1.as_ref()?.uri.user.clone()?,
+        NumberSource::RequestUri => message.request_uri()?.user?,
+        NumberSource::Header(name) => header_user(&message.header(name)?)?,
+    };
+    plan.normalise(&user).map(|n| text(&n))
+}
+
+/// The user part in a header that may hold a name-addr, a URI, or a bare number.
+fn header_user(value: &str) -> Option<String> {
+    let value = value.trim();
+    NameAddr::parse(value).and_then(|n| n.uri.user).or_else(|| (!value.is_empty()).then(|| value.to_owned()))
+}
+
+/// RFC 3323 `Privacy: id|user|header`, or an anonymous From without an asserted identity.
+fn is_withheld(message: &Message<'_>, caller: Option<&NameAddr>) -> bool {
+    let private = message.headers("Privacy").iter().any(|value| {
+        value.split([';', ',']).any(|p| ["id", "user", "header"].iter().any(|w| p.trim().eq_ignore_ascii_case(w)))
+    });
+    let anonymous = caller.is_some_and(|c| {
+        let by_user = c.uri.user.as_deref().is_some_and(crate::call::numbers::is_anonymous);
+        by_user || c.uri.host.eq_ignore_ascii_case("anonymous.invalid")
+    });
+    private || (anonymous && message.header("P-Asserted-Identity").is_none())
+}
+
+fn kept_headers(message: &Message<'_>, config: &Config) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    for name in config.keep_headers.iter().take(MAX_KEPT_HEADERS) {
+        if let Some(value) = message.header(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()) {
+            out.insert(name.clone(), text(&value));
+        }
+    }
+    out
+}
+
+fn display(party: &NameAddr) -> Option<String> {
+    party.display.as_deref().map(str::trim).filter(|d| !d.is_empty()).map(text)
+}
+
+fn text(value: &str) -> String {
+    value.chars().take(MAX_TEXT_CHARS).collect()
+}
+
+/// Longer names and URIs are cut in the record.
+const MAX_TEXT_CHARS: usize = 512;
+/// Headers kept of one INVITE.
+const MAX_KEPT_HEADERS: usize = 64;

@@ -1,0 +1,172 @@
+//! Capture files as one source: pcap and pcapng, gzip or not, merged by time.
+//!
+//! Invariants: memory is constant however long a file is; a regular file is open only while the merge is
+//! inside it, so a day of rotated files needs no day of file handles; frames of one file keep their order
+//! (small disorder is left to the engine), only the merge takes the file whose next frame is the earliest.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::path::{Path, PathBuf};
+
+use super::{CaptureError, Event, Frame, Source, SourceCounters};
+use crate::time::Timestamp;
+use reader::{FrameHead, FrameReader};
+use steps::{Stepped, Steps};
+
+mod hint;
+mod reader;
+mod steps;
+
+/// Opens capture files as one source; `-` is standard input. Every file's header is checked at once.
+///
+/// # Errors
+/// When a file cannot be opened, or does not begin like a capture.
+pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
+    let mut source = FileSource {
+        name: source_name(paths),
+        files: Vec::with_capacity(paths.len()),
+        heads: BinaryHeap::with_capacity(paths.len()),
+        handed_out: None,
+        held_back: None,
+        steps: Steps::default(),
+        counters: SourceCounters::default(),
+        warnings: Vec::new(),
+    };
+    for path in paths {
+        let mut reader = FrameReader::open(path)?;
+        let first = reader.next_frame()?;
+        source.take_reader_warning(&mut reader, path);
+        let Some(first) = first else { continue };
+        source.heads.push(Reverse((first.stamp, source.files.len())));
+        let state = if is_regular(path) { State::Waiting } else { State::Reading(Box::new(reader), first) };
+        source.files.push(OneFile { path: path.clone(), state });
+    }
+    Ok(source)
+}
+
+/// Several capture files, read as one.
+#[derive(Debug)]
+pub struct FileSource {
+    name: String,
+    files: Vec<OneFile>,
+    /// The stamp of the next frame of each file that still has one; equal stamps in the order of the files.
+    heads: BinaryHeap<Reverse<(Timestamp, usize)>>,
+    /// The file whose frame the caller has; it is advanced by the next call.
+    handed_out: Option<usize>,
+    /// A frame that waits behind the clock step that it brought.
+    held_back: Option<(usize, Timestamp)>,
+    steps: Steps,
+    counters: SourceCounters,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+struct OneFile {
+    path: PathBuf,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// A regular file whose first stamp is known; it is opened again when the merge gets there.
+    Waiting,
+    /// Being read, and what its next frame is.
+    Reading(Box<FrameReader>, FrameHead),
+    Done,
+}
+
+impl Source for FileSource {
+    fn next_event(&mut self) -> Result<Event<'_>, CaptureError> {
+        if let Some((index, at)) = self.held_back.take() {
+            return Ok(self.hand_out(index, at));
+        }
+        if let Some(index) = self.handed_out.take() {
+            self.advance(index)?;
+        }
+        while let Some(Reverse((_, index))) = self.heads.pop() {
+            self.start_reading(index)?;
+            // A file that was cut since it was opened has no frame any more.
+            let State::Reading(_, head) = &self.files[index].state else { continue };
+            let Stepped { at, told_ns } = self.steps.place(index, head);
+            let Some(by_ns) = told_ns else { return Ok(self.hand_out(index, at)) };
+            self.held_back = Some((index, at));
+            return Ok(Event::ClockStep { at, by_ns });
+        }
+        Ok(Event::End)
+    }
+
+    fn counters(&mut self) -> SourceCounters {
+        self.counters
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+}
+
+impl FileSource {
+    fn hand_out(&mut self, index: usize, at: Timestamp) -> Event<'_> {
+        self.handed_out = Some(index);
+        let State::Reading(reader, head) = &self.files[index].state else { return Event::End };
+        let data = reader.data(head);
+        self.counters.frames += 1;
+        self.counters.cut += u64::from(head.orig_len as usize > data.len());
+        let interface = self.steps.interface(index, head);
+        Event::Frame(Frame { at, link: head.link, interface, orig_len: head.orig_len, data })
+    }
+
+    /// Reads the file's next frame and puts its stamp into the merge.
+    fn advance(&mut self, index: usize) -> Result<(), CaptureError> {
+        let file = &mut self.files[index];
+        let State::Reading(mut reader, _) = std::mem::replace(&mut file.state, State::Done) else { return Ok(()) };
+        let next = reader.next_frame()?;
+        if let Some(warning) = reader.take_warning() {
+            self.warnings.push(format!("{}: {warning}", file.path.display()));
+        }
+        if let Some(head) = next {
+            self.heads.push(Reverse((self.steps.merge_key(index, &head), index)));
+            file.state = State::Reading(reader, head);
+        }
+        Ok(())
+    }
+
+    /// Opens a waiting file and reads its first frame.
+    fn start_reading(&mut self, index: usize) -> Result<(), CaptureError> {
+        let file = &mut self.files[index];
+        if matches!(file.state, State::Waiting) {
+            let mut reader = Box::new(FrameReader::open(&file.path)?);
+            file.state = reader.next_frame()?.map_or(State::Done, |head| State::Reading(reader, head));
+        }
+        Ok(())
+    }
+
+    fn take_reader_warning(&mut self, reader: &mut FrameReader, path: &Path) {
+        if let Some(warning) = reader.take_warning() {
+            self.warnings.push(format!("{}: {warning}", path.display()));
+        }
+    }
+}
+
+fn is_regular(path: &Path) -> bool {
+    path != Path::new("-") && path.metadata().is_ok_and(|m| m.is_file())
+}
+
+/// What a call record says under `source`: the file names without their folders.
+fn source_name(paths: &[PathBuf]) -> String {
+    let name = |path: &PathBuf| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let mut shown: Vec<String> = paths.iter().take(NAMES_SHOWN).map(name).collect();
+    if paths.len() > NAMES_SHOWN {
+        shown.push(format!("and {} more", paths.len() - NAMES_SHOWN));
+    }
+    shown.join(", ")
+}
+
+/// How many file names the source's name lists: a record should not carry a day of rotated names.
+const NAMES_SHOWN: usize = 3;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! One capture file, frame by frame: pcap of every age, and pcapng.
+//!
+//! The framing is our own, over one bounded buffer, and `pcap-parser` reads headers and options: a streaming
+//! parser answers "incomplete" for a block whose inner lengths lie, which cannot be told from a cut file.
+//! Formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::ops::Range;
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+use pcap_parser::{PcapHeader, parse_pcap_header, parse_sectionheaderblock};
+
+use super::hint;
+use crate::capture::{CaptureError, LinkType};
+use crate::time::Timestamp;
+use buffer::{Buffer, Filled};
+use ng::Section;
+
+mod buffer;
+mod ng;
+
+/// One frame of a file: what was written about it, and where its bytes lie in the reader's buffer.
+#[derive(Clone, Debug)]
+pub(super) struct FrameHead {
+    pub(super) stamp: Timestamp,
+    pub(super) link: LinkType,
+    /// Number of the interface within the file (and section).
+    pub(super) interface: u32,
+    pub(super) orig_len: u32,
+    range: Range<usize>,
+}
+
+/// An open capture file.
+#[derive(Debug)]
+pub(super) struct FrameReader {
+    path: String,
+    buffer: Buffer,
+    format: Format,
+    warning: Option<String>,
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum Format {
+    Classic(Classic),
+    Ng(Section),
+}
+
+/// What the header of a classic pcap file says about its records.
+#[derive(Clone, Copy, Debug)]
+struct Classic {
+    order: ByteOrder,
+    nanoseconds: bool,
+    record_header: usize,
+    link: LinkType,
+}
+
+/// In which order a file's writer put the bytes of its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ByteOrder {
+    Little,
+    Big,
+}
+
+/// How reading one record or block ended.
+enum Step {
+    Frame(FrameHead),
+    /// A block that holds no frame.
+    Nothing,
+    /// The file ends here; the text says why when it should not.
+    End(Option<String>),
+}
+
+impl FrameReader {
+    /// Opens a file (`-`: standard input), unpacks gzip by itself, reads its header.
+    pub(super) fn open(path: &Path) -> Result<Self, CaptureError> {
+        let shown = if path == Path::new("-") { String::from("standard input") } else { path.display().to_string() };
+        let fail = |source| CaptureError::File { path: shown.clone(), source };
+        let input: Box<dyn Read + Send> = match path.to_str() {
+            Some("-") => Box::new(std::io::stdin()),
+            _ if path.is_dir() => return Err(fail(std::io::Error::from(std::io::ErrorKind::IsADirectory))),
+            _ => Box::new(File::open(path).map_err(fail)?),
+        };
+        Self::from_input(input, &shown)
+    }
+
+    fn from_input(input: Box<dyn Read + Send>, shown: &str) -> Result<Self, CaptureError> {
+        let fail = |source| CaptureError::File { path: shown.to_owned(), source };
+        let mut buffer = Buffer::new(input);
+        buffer.fill(HINT_BYTES).map_err(fail)?;
+        if buffer.data().starts_with(&GZIP_MAGIC) {
+            let (head, rest) = buffer.into_parts();
+            let unpacked = MultiGzDecoder::new(BufReader::new(std::io::Cursor::new(head).chain(rest)));
+            buffer = Buffer::new(Box::new(unpacked));
+            // An error here is rubbish inside the gzip; what was unpacked decides.
+            let _ = buffer.fill(HINT_BYTES);
+        }
+        let Some(format) = read_header(&mut buffer) else {
+            let hint = hint::looks_like(buffer.data());
+            return Err(CaptureError::NotACapture { path: shown.to_owned(), hint });
+        };
+        Ok(Self { path: shown.to_owned(), buffer, format, warning: None, ended: false })
+    }
+
+    /// The next frame, or `None` at the end. The bytes of the frame before are gone then.
+    pub(super) fn next_frame(&mut self) -> Result<Option<FrameHead>, CaptureError> {
+        while !self.ended {
+            let step = match &mut self.format {
+                Format::Classic(classic) => classic.next(&mut self.buffer),
+                Format::Ng(section) => section.next(&mut self.buffer),
+            };
+            match step {
+                Ok(Step::Frame(head)) => return Ok(Some(head)),
+                Ok(Step::Nothing) => {}
+                Ok(Step::End(why)) => self.end(why),
+                Err(e) if is_damage(&e) => self.end(Some(format!("the gzip data is damaged or cut short ({e})"))),
+                Err(source) => return Err(CaptureError::File { path: self.path.clone(), source }),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The bytes of the frame that was returned last.
+    pub(super) fn data(&self, head: &FrameHead) -> &[u8] {
+        self.buffer.at(&head.range)
+    }
+
+    /// What an operator should be told about this file.
+    pub(super) fn take_warning(&mut self) -> Option<String> {
+        self.warning.take()
+    }
+
+    fn end(&mut self, why: Option<String>) {
+        self.ended = true;
+        self.warning = why;
+    }
+}
+
+impl Classic {
+    fn next(&self, buffer: &mut Buffer) -> std::io::Result<Step> {
+        match buffer.fill(self.record_header)? {
+            Filled::Enough => {}
+            Filled::Nothing => return Ok(Step::End(None)),
+            Filled::Cut => return Ok(Step::End(Some(CUT.into()))),
+        }
+        let header = buffer.data();
+        let captured = self.order.u32(header, 8) as usize;
+        if captured > MAX_FRAME_BYTES {
+            return Ok(Step::End(Some(rubbish(buffer.position()))));
+        }
+        let stamp = classic_stamp(self.order.u32(header, 0), self.order.u32(header, 4), self.nanoseconds);
+        let orig_len = self.order.u32(header, 12).max(captured as u32);
+        if buffer.fill(self.record_header + captured)? != Filled::Enough {
+            return Ok(Step::End(Some(CUT.into())));
+        }
+        let range = buffer.take(self.record_header + captured);
+        let range = range.start + self.record_header..range.end;
+        Ok(Step::Frame(FrameHead { stamp, link: self.link, interface: 0, orig_len, range }))
+    }
+}
+
+impl ByteOrder {
+    fn u32(self, data: &[u8], at: usize) -> u32 {
+        let bytes = data.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
+        match self {
+            Self::Little => u32::from_le_bytes(bytes),
+            Self::Big => u32::from_be_bytes(bytes),
+        }
+    }
+
+    fn u16(self, data: &[u8], at: usize) -> u16 {
+        let bytes = data.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
+        match self {
+            Self::Little => u16::from_le_bytes(bytes),
+            Self::Big => u16::from_be_bytes(bytes),
+        }
+    }
+}
+
+/// Reads the file header of either format. `None`: this is no capture.
+fn read_header(buffer: &mut Buffer) -> Option<Format> {
+    let head = buffer.data();
+    if head.starts_with(&ng::SECTION_TYPE) {
+        let section = ng::read_section_length(head)?;
+        // Options of a section header may be longer than what was read for the hint.
+        (section <= ng::MAX_BLOCK_BYTES && buffer.fill(section).ok()? == Filled::Enough).then_some(())?;
+        parse_sectionheaderblock(buffer.data()).ok()?;
+        return Some(Format::Ng(Section::default()));
+    }
+    let magic = u32::from_le_bytes(*head.first_chunk()?);
+    let (order, nanoseconds, record_header) = match magic {
+        0xa1b2_c3d4 => (ByteOrder::Little, false, 16),
+        0xd4c3_b2a1 => (ByteOrder::Big, false, 16),
+        0xa1b2_3c4d => (ByteOrder::Little, true, 16),
+        0x4d3c_b2a1 => (ByteOrder::Big, true, 16),
+        // Kuznetsov's "modified" pcap of old Red Hat: eight more bytes in each record.
+        0xa1b2_cd34 => (ByteOrder::Little, false, 24),
+        0x34cd_b2a1 => (ByteOrder::Big, false, 24),
+        _ => return None,
+    };
+    let network = match parse_pcap_header(head) {
+        Ok((_, PcapHeader { network, .. })) => network.0 as u32,
+        // The parser knows all of these but the big-endian modified one.
+        Err(_) if head.len() >= CLASSIC_HEADER => order.u32(head, 20),
+        Err(_) => return None,
+    };
+    buffer.take(CLASSIC_HEADER);
+    // The upper half may tell of a frame check sequence (draft-ietf-opsawg-pcap section 4).
+    let link = LinkType::from_dlt(network as u16);
+    Some(Format::Classic(Classic { order, nanoseconds, record_header, link }))
+}
+
+fn classic_stamp(seconds: u32, fraction: u32, nanoseconds: bool) -> Timestamp {
+    let nanos = i64::from(fraction) * if nanoseconds { 1 } else { 1_000 };
+    Timestamp::from_secs(i64::from(seconds)).offset(nanos)
+}
+
+/// Errors of the gzip reader: the file can be read, its content is broken.
+fn is_damage(e: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(e.kind(), InvalidData | InvalidInput | UnexpectedEof)
+}
+
+fn rubbish(position: u64) -> String {
+    format!("rubbish at byte {position}: what stands before it was read, the rest of the file was not")
+}
+
+const CUT: &str = "the file is cut short: its last frame is missing";
+const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 0x08];
+const CLASSIC_HEADER: usize = 24;
+/// Enough for each header that we know and for telling text from data.
+const HINT_BYTES: usize = 64;
+/// libpcap's own bound for a frame is 256 KiB; with a margin, more is a broken length.
+const MAX_FRAME_BYTES: usize = 1 << 20;

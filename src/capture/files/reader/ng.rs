@@ -1,0 +1,207 @@
+//! pcapng blocks (draft-ietf-opsawg-pcapng): sections, interfaces, and the three kinds of packet block.
+
+use pcap_parser::{parse_interfacedescriptionblock_be, parse_interfacedescriptionblock_le};
+
+use super::buffer::{Buffer, Filled};
+use super::{ByteOrder, CUT, FrameHead, MAX_FRAME_BYTES, Step, rubbish};
+use crate::capture::LinkType;
+use crate::time::Timestamp;
+
+/// What the current section told so far.
+#[derive(Debug)]
+pub(super) struct Section {
+    order: ByteOrder,
+    interfaces: Vec<Interface>,
+    /// A simple packet block has no stamp: it gets that of the packet before.
+    last_stamp: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Interface {
+    link: LinkType,
+    snap_len: u32,
+    resolution: Resolution,
+    offset_secs: i64,
+}
+
+/// The unit of an interface's stamps (option if_tsresol).
+#[derive(Clone, Copy, Debug)]
+enum Resolution {
+    /// Units in a second: a power of ten.
+    Decimal(u64),
+    /// A second is 2^n units.
+    Binary(u32),
+}
+
+impl Default for Section {
+    fn default() -> Self {
+        Self { order: ByteOrder::Little, interfaces: Vec::new(), last_stamp: Timestamp::EPOCH }
+    }
+}
+
+impl Section {
+    pub(super) fn next(&mut self, buffer: &mut Buffer) -> std::io::Result<Step> {
+        match buffer.fill(BLOCK_HEADER)? {
+            Filled::Enough => {}
+            Filled::Nothing => return Ok(Step::End(None)),
+            Filled::Cut => return Ok(Step::End(Some(CUT.into()))),
+        }
+        if buffer.data().starts_with(&SECTION_TYPE) && !self.begin(buffer)? {
+            return Ok(Step::End(Some(rubbish(buffer.position()))));
+        }
+        let kind = self.order.u32(buffer.data(), 0);
+        let length = self.order.u32(buffer.data(), 4) as usize;
+        // The length counts itself twice and the type; writers that forget to pad to 32 bits exist.
+        if length < BLOCK_HEADER + 4 || kind & 0x7fff_ffff == 0 {
+            return Ok(Step::End(Some(rubbish(buffer.position()))));
+        }
+        if length > MAX_BLOCK_BYTES {
+            return Self::step_over(kind, length, buffer);
+        }
+        if buffer.fill(length)? != Filled::Enough {
+            return Ok(Step::End(Some(CUT.into())));
+        }
+        let range = buffer.take(length);
+        let block = buffer.at(&range);
+        match kind {
+            INTERFACE => self.add_interface(block),
+            ENHANCED | OBSOLETE | SIMPLE => {
+                let Some(mut head) = self.packet(kind, block) else { return Ok(Step::Nothing) };
+                head.range = range.start + head.range.start..range.start + head.range.end;
+                return Ok(Step::Frame(head));
+            }
+            _ => {}
+        }
+        Ok(Step::Nothing)
+    }
+
+    /// A block too large to be a packet: secrets, names and custom blocks may be; a packet may not.
+    fn step_over(kind: u32, length: usize, buffer: &mut Buffer) -> std::io::Result<Step> {
+        if matches!(kind, INTERFACE | ENHANCED | OBSOLETE | SIMPLE) || length > MAX_SKIPPED_BYTES {
+            return Ok(Step::End(Some(rubbish(buffer.position()))));
+        }
+        match buffer.skip(length as u64)? {
+            Filled::Enough => Ok(Step::Nothing),
+            _ => Ok(Step::End(Some(CUT.into()))),
+        }
+    }
+
+    /// A section begins: its own byte order, its own interfaces. False when it is none.
+    fn begin(&mut self, buffer: &mut Buffer) -> std::io::Result<bool> {
+        if buffer.fill(BLOCK_HEADER + 4)? != Filled::Enough {
+            return Ok(false);
+        }
+        let Some(order) = section_order(buffer.data()) else { return Ok(false) };
+        self.order = order;
+        self.interfaces.clear();
+        Ok(true)
+    }
+
+    fn add_interface(&mut self, block: &[u8]) {
+        if self.interfaces.len() == MAX_INTERFACES {
+            return;
+        }
+        let parsed = match self.order {
+            ByteOrder::Little => parse_interfacedescriptionblock_le(block),
+            ByteOrder::Big => parse_interfacedescriptionblock_be(block),
+        };
+        // A block with bad options still takes its number, else all later packets would have the wrong interface.
+        let mut interface = Interface {
+            link: LinkType::from_dlt(self.order.u16(block, 8)),
+            snap_len: self.order.u32(block, 12),
+            resolution: Resolution::Decimal(1_000_000),
+            offset_secs: 0,
+        };
+        if let Ok((_, idb)) = parsed {
+            interface.resolution = Resolution::from_option(idb.if_tsresol);
+            // pcap-parser 0.17 reads the offset as little-endian in every section.
+            interface.offset_secs = match self.order {
+                ByteOrder::Little => idb.if_tsoffset,
+                ByteOrder::Big => idb.if_tsoffset.swap_bytes(),
+            };
+        }
+        self.interfaces.push(interface);
+    }
+
+    /// The packet in a block whose lengths agree; its range is relative to the block.
+    fn packet(&mut self, kind: u32, block: &[u8]) -> Option<FrameHead> {
+        let order = self.order;
+        let (number, header) = match kind {
+            SIMPLE => (0, 12),
+            OBSOLETE => (u32::from(order.u16(block, 8)), 28),
+            _ => (order.u32(block, 8), 28),
+        };
+        let interface = *self.interfaces.get(number as usize)?;
+        let room = block.len().checked_sub(header + 4)?;
+        let (captured, orig_len) = if kind == SIMPLE {
+            let orig = order.u32(block, 8);
+            let snapped = if interface.snap_len == 0 { orig } else { orig.min(interface.snap_len) };
+            ((snapped as usize).min(room), orig)
+        } else {
+            (order.u32(block, 20) as usize, order.u32(block, 24))
+        };
+        if captured > room || captured > MAX_FRAME_BYTES {
+            return None;
+        }
+        if kind != SIMPLE {
+            let units = u64::from(order.u32(block, 12)) << 32 | u64::from(order.u32(block, 16));
+            self.last_stamp = interface.stamp(units);
+        }
+        Some(FrameHead {
+            stamp: self.last_stamp,
+            link: interface.link,
+            interface: number,
+            orig_len: orig_len.max(captured as u32),
+            range: header..header + captured,
+        })
+    }
+}
+
+impl Interface {
+    fn stamp(&self, units: u64) -> Timestamp {
+        let nanos = match self.resolution {
+            Resolution::Decimal(per_second) => u128::from(units) * 1_000_000_000 / u128::from(per_second),
+            Resolution::Binary(bits) => (u128::from(units) * 1_000_000_000) >> bits,
+        };
+        Timestamp::from_secs(self.offset_secs).offset(i64::try_from(nanos).unwrap_or(i64::MAX))
+    }
+}
+
+impl Resolution {
+    /// The value of if_tsresol: the top bit chooses the base. pcap-parser's own conversion refuses every binary one.
+    fn from_option(value: u8) -> Self {
+        match value {
+            0x80.. => Self::Binary(u32::from(value & 0x7f)),
+            0..=19 => Self::Decimal(10_u64.pow(u32::from(value))),
+            _ => Self::Decimal(1_000_000),
+        }
+    }
+}
+
+/// The length of the section header block that a file begins with, if its byte-order magic is right.
+pub(super) fn read_section_length(head: &[u8]) -> Option<usize> {
+    section_order(head).map(|order| order.u32(head, 4) as usize)
+}
+
+fn section_order(head: &[u8]) -> Option<ByteOrder> {
+    match head.get(8..12)? {
+        [0x4d, 0x3c, 0x2b, 0x1a] => Some(ByteOrder::Little),
+        [0x1a, 0x2b, 0x3c, 0x4d] => Some(ByteOrder::Big),
+        _ => None,
+    }
+}
+
+/// The type of a section header block, the same in both byte orders.
+pub(super) const SECTION_TYPE: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+const INTERFACE: u32 = 1;
+/// The packet block of the first drafts: a 16-bit interface and a drop count, then as an enhanced one.
+const OBSOLETE: u32 = 2;
+const SIMPLE: u32 = 3;
+const ENHANCED: u32 = 6;
+const BLOCK_HEADER: usize = 8;
+/// A frame of [`MAX_FRAME_BYTES`] and as much again for comments and other options.
+pub(super) const MAX_BLOCK_BYTES: usize = 2 * MAX_FRAME_BYTES;
+/// Key logs and name tables are a few MiB; a longer "block" is a broken length.
+const MAX_SKIPPED_BYTES: usize = 64 << 20;
+/// Far more than a machine has; each costs 40 bytes.
+const MAX_INTERFACES: usize = 4096;

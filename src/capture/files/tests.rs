@@ -1,0 +1,314 @@
+use std::io::Write;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::capture::LinkType;
+
+/// One frame as a test sees it: stamp in ns, link type, interface, length on the wire, bytes.
+type Seen = (i64, LinkType, u32, u32, Vec<u8>);
+
+fn classic(magic: u32, big: bool, frames: &[(u32, u32, &[u8])]) -> Vec<u8> {
+    let u32b = |v: u32| if big { v.to_be_bytes() } else { v.to_le_bytes() };
+    let u16b = |v: u16| if big { v.to_be_bytes() } else { v.to_le_bytes() };
+    let mut out = u32b(magic).to_vec();
+    out.extend([u16b(2), u16b(4)].concat());
+    out.extend([u32b(0), u32b(0), u32b(65535), u32b(1)].concat());
+    for (secs, frac, data) in frames {
+        out.extend([u32b(*secs), u32b(*frac), u32b(data.len() as u32), u32b(data.len() as u32 + 4)].concat());
+        if magic == 0xa1b2_cd34 {
+            out.extend([0; 8]);
+        }
+        out.extend_from_slice(data);
+    }
+    out
+}
+
+fn block(kind: u32, body: &[u8], big: bool) -> Vec<u8> {
+    let u32b = |v: u32| if big { v.to_be_bytes() } else { v.to_le_bytes() };
+    let padded = body.len().next_multiple_of(4);
+    let mut out = [u32b(kind), u32b(padded as u32 + 12)].concat();
+    out.extend_from_slice(body);
+    out.resize(8 + padded, 0);
+    out.extend(u32b(padded as u32 + 12));
+    out
+}
+
+fn section(big: bool) -> Vec<u8> {
+    let u32b = |v: u32| if big { v.to_be_bytes() } else { v.to_le_bytes() };
+    let version = if big { [0, 1, 0, 0] } else { [1, 0, 0, 0] };
+    block(0x0a0d_0d0a, &[&u32b(0x1a2b_3c4d)[..], &version, &[0xff; 8]].concat(), big)
+}
+
+fn interface(link: u16, options: &[(u16, &[u8])], big: bool) -> Vec<u8> {
+    let u16b = |v: u16| if big { v.to_be_bytes() } else { v.to_le_bytes() };
+    let mut body = [&u16b(link)[..], &[0, 0], &[0, 0, 0, 0]].concat();
+    for (code, value) in options {
+        body.extend([u16b(*code), u16b(value.len() as u16)].concat());
+        body.extend_from_slice(value);
+        body.resize(body.len().next_multiple_of(4), 0);
+    }
+    block(1, &body, big)
+}
+
+fn enhanced(interface: u32, units: u64, data: &[u8], big: bool) -> Vec<u8> {
+    let u32b = |v: u32| if big { v.to_be_bytes() } else { v.to_le_bytes() };
+    let len = data.len() as u32;
+    let head = [u32b(interface), u32b((units >> 32) as u32), u32b(units as u32), u32b(len), u32b(len)].concat();
+    block(6, &[&head, data].concat(), big)
+}
+
+/// Writes files into a folder, opens them as one source, reads all of it.
+fn read_all(files: &[Vec<u8>]) -> (Vec<Seen>, Vec<(i64, i64)>, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let paths: Vec<PathBuf> = files
+        .iter()
+        .enumerate()
+        .map(|(i, bytes)| {
+            let path = dir.path().join(format!("{i}.pcap"));
+            std::fs::write(&path, bytes).unwrap();
+            path
+        })
+        .collect();
+    let mut source = open(&paths).unwrap();
+    let (mut frames, mut steps) = (Vec::new(), Vec::new());
+    loop {
+        match source.next_event().unwrap() {
+            Event::Frame(f) => frames.push((f.at.as_nanos(), f.link, f.interface, f.orig_len, f.data.to_vec())),
+            Event::ClockStep { at, by_ns } => steps.push((at.as_nanos(), by_ns)),
+            Event::Tick(_) => panic!("a file never ticks"),
+            Event::End => break,
+        }
+    }
+    assert_eq!(source.counters().frames as usize, frames.len());
+    (frames, steps, source.take_warnings())
+}
+
+fn stamps(frames: &[Seen]) -> Vec<i64> {
+    frames.iter().map(|f| f.0).collect()
+}
+
+const SEC: i64 = 1_000_000_000;
+
+#[test]
+fn each_classic_format_gives_the_same_frame() {
+    for (magic, big, unit) in [
+        (0xa1b2_c3d4_u32, false, 1_000),
+        (0xa1b2_c3d4, true, 1_000),
+        (0xa1b2_3c4d, false, 1),
+        (0xa1b2_3c4d, true, 1),
+        (0xa1b2_cd34, false, 1_000),
+        (0xa1b2_cd34, true, 1_000),
+    ] {
+        let (frames, steps, warnings) = read_all(&[classic(magic, big, &[(7, 5, b"abc"), (8, 6, b"de")])]);
+        assert_eq!(
+            frames,
+            [
+                (7 * SEC + 5 * unit, LinkType::Ethernet, 0, 7, b"abc".to_vec()),
+                (8 * SEC + 6 * unit, LinkType::Ethernet, 0, 6, b"de".to_vec())
+            ],
+            "magic {magic:x} big-endian {big}"
+        );
+        assert!(steps.is_empty() && warnings.is_empty());
+    }
+}
+
+#[test]
+fn pcapng_interfaces_have_their_own_link_type_resolution_and_offset() {
+    for big in [false, true] {
+        let offset = if big { 1000_i64.to_be_bytes() } else { 1000_i64.to_le_bytes() };
+        let file = [
+            section(big),
+            interface(1, &[], big),
+            interface(101, &[(9, &[9]), (14, &offset)], big),
+            // Binary resolution: 2^-10 s.
+            interface(113, &[(9, &[0x8a])], big),
+            enhanced(0, 2_000_005, b"a", big),
+            enhanced(1, 3_000_000_001, b"bc", big),
+            enhanced(2, 1003 * 1024 + 512, b"def", big),
+            // A simple packet has no stamp: the one before.
+            block(3, &[&if big { 4_u32.to_be_bytes() } else { 4_u32.to_le_bytes() }[..], b"ghij"].concat(), big),
+        ]
+        .concat();
+        let (frames, _, warnings) = read_all(&[file]);
+        assert_eq!(
+            frames,
+            [
+                (2 * SEC + 5_000, LinkType::Ethernet, 0, 1, b"a".to_vec()),
+                (1003 * SEC + 1, LinkType::RawIp, 1, 2, b"bc".to_vec()),
+                (1003 * SEC + SEC / 2, LinkType::LinuxSll, 2, 3, b"def".to_vec()),
+                (1003 * SEC + SEC / 2, LinkType::Ethernet, 0, 4, b"ghij".to_vec()),
+            ],
+            "big-endian {big}"
+        );
+        assert!(warnings.is_empty());
+    }
+}
+
+#[test]
+fn a_new_section_may_turn_the_byte_order_and_names_its_own_interfaces() {
+    let obsolete = block(
+        2,
+        &[&[0, 0, 0, 9][..], &0_u32.to_be_bytes(), &7_000_000_u32.to_be_bytes(), &[0, 0, 0, 2], &[0, 0, 0, 2], b"xy"]
+            .concat(),
+        true,
+    );
+    let file = [
+        section(false),
+        interface(1, &[], false),
+        enhanced(0, 6_000_000, b"a", false),
+        section(true),
+        interface(276, &[], true),
+        obsolete,
+    ]
+    .concat();
+    let (frames, _, _) = read_all(&[file]);
+    assert_eq!(frames[0].1, LinkType::Ethernet);
+    assert_eq!(frames[1], (7 * SEC, LinkType::LinuxSll2, 0, 2, b"xy".to_vec()));
+}
+
+#[test]
+fn a_packet_of_an_unknown_interface_or_with_lying_lengths_is_skipped() {
+    let mut lying = enhanced(0, 1, b"abcd", false);
+    lying[20..24].copy_from_slice(&4000_u32.to_le_bytes());
+    let file = [
+        section(false),
+        interface(1, &[], false),
+        enhanced(5, 1, b"no", false),
+        lying,
+        block(0xbad, b"custom", false),
+        enhanced(0, 2_000_000, b"yes", false),
+    ]
+    .concat();
+    let (frames, _, warnings) = read_all(&[file]);
+    assert_eq!(frames.len(), 1);
+    assert_eq!(frames[0].4, b"yes");
+    assert!(warnings.is_empty());
+}
+
+#[test]
+fn gzip_of_several_members_is_unpacked_by_itself() {
+    let plain = classic(0xa1b2_c3d4, false, &[(7, 5, b"abc"), (8, 6, b"de")]);
+    let mut packed = Vec::new();
+    for half in [&plain[..30], &plain[30..]] {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(half).unwrap();
+        packed.extend(encoder.finish().unwrap());
+    }
+    let (frames, _, warnings) = read_all(std::slice::from_ref(&packed));
+    assert_eq!((frames.len(), warnings.len()), (2, 0));
+    packed.truncate(packed.len() - 12);
+    let (_, _, warnings) = read_all(&[packed]);
+    assert!(warnings[0].contains("gzip"), "{warnings:?}");
+}
+
+#[test]
+fn files_are_merged_by_time_and_equal_stamps_keep_the_order_of_the_files() {
+    let a = classic(0xa1b2_c3d4, false, &[(10, 0, b"a0"), (20, 0, b"a1")]);
+    let b = classic(0xa1b2_c3d4, false, &[(5, 0, b"b0"), (20, 0, b"b1"), (30, 0, b"b2")]);
+    let (frames, steps, _) = read_all(&[a, b]);
+    let order: Vec<&[u8]> = frames.iter().map(|f| &f.4[..]).collect();
+    assert_eq!(order, [b"b0", b"a0", b"a1", b"b1", b"b2"]);
+    // Each file is an interface of its own, numbered as it appears.
+    assert_eq!(frames.iter().map(|f| f.2).collect::<Vec<_>>(), [0, 1, 1, 0, 0]);
+    assert!(steps.is_empty());
+}
+
+#[test]
+fn small_disorder_inside_a_file_is_left_as_it_is() {
+    let file = classic(0xa1b2_c3d4, false, &[(10, 0, b"a"), (8, 0, b"b"), (11, 0, b"c")]);
+    let (frames, steps, _) = read_all(&[file]);
+    assert_eq!(stamps(&frames), [10 * SEC, 8 * SEC, 11 * SEC]);
+    assert!(steps.is_empty());
+}
+
+#[test]
+fn a_clock_set_back_in_a_file_is_told_once_and_time_goes_on() {
+    let file = classic(0xa1b2_c3d4, false, &[(1000, 0, b"a"), (400, 0, b"b"), (401, 0, b"c")]);
+    let (frames, steps, _) = read_all(&[file]);
+    assert_eq!(steps, [(1000 * SEC, -600 * SEC)]);
+    assert_eq!(stamps(&frames), [1000 * SEC, 1000 * SEC, 1001 * SEC]);
+}
+
+#[test]
+fn two_files_that_saw_the_same_step_share_it() {
+    let a = classic(0xa1b2_c3d4, false, &[(1000, 0, b"a"), (1002, 0, b"a"), (402, 0, b"a"), (404, 0, b"a")]);
+    let b = classic(0xa1b2_c3d4, false, &[(1001, 0, b"b"), (403, 0, b"b")]);
+    let (frames, steps, _) = read_all(&[a, b]);
+    // File b went from 1001 to 403, but its clock was set back by the 600 s that file a showed. Both "steps" are told
+    // as the one that came first in the merge: b's, at 1001.
+    assert_eq!(steps, [(1001 * SEC, -598 * SEC)]);
+    assert_eq!(frames.len(), 6);
+    assert_eq!(frames.last().unwrap().0, (404 + 598) * SEC);
+}
+
+#[test]
+fn a_cut_file_gives_what_it_has_and_a_warning() {
+    let mut file = classic(0xa1b2_c3d4, false, &[(1, 0, b"abc"), (2, 0, b"def")]);
+    file.pop();
+    let (frames, _, warnings) = read_all(std::slice::from_ref(&file));
+    assert_eq!(frames.len(), 1);
+    assert!(warnings[0].contains("cut short"), "{warnings:?}");
+    file.truncate(24 + 19);
+    file.extend([0xff; 100]);
+    let (frames, _, warnings) = read_all(&[file]);
+    assert_eq!(frames.len(), 1);
+    // 24 bytes of header, 16 + 3 of the record.
+    assert!(warnings[0].contains("rubbish at byte 43"), "{warnings:?}");
+}
+
+#[test]
+fn an_absurd_block_length_ends_the_file_and_allocates_nothing() {
+    let mut huge = [6_u32.to_le_bytes(), u32::MAX.to_le_bytes()].concat();
+    huge.extend([0; 100]);
+    let (frames, _, warnings) =
+        read_all(&[[section(false), interface(1, &[], false), enhanced(0, 1, b"a", false), huge].concat()]);
+    assert_eq!(frames.len(), 1);
+    assert!(warnings[0].contains("rubbish"), "{warnings:?}");
+}
+
+#[test]
+fn what_is_no_capture_is_refused_with_a_hint() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.wav");
+    std::fs::write(&path, b"RIFF\x24\x00\x00\x00WAVEfmt ").unwrap();
+    let text = open(std::slice::from_ref(&path)).unwrap_err().to_string();
+    assert!(text.contains("x.wav is no capture") && text.contains("WAV recording"), "{text}");
+    let missing = open(&[dir.path().join("none.pcap")]).unwrap_err().to_string();
+    assert!(missing.contains("cannot read"), "{missing}");
+}
+
+#[test]
+fn a_frame_longer_than_one_read_and_a_file_longer_than_the_buffer_come_whole() {
+    let large = vec![7_u8; 300_000];
+    let small = vec![9_u8; 1000];
+    let mut frames: Vec<(u32, u32, &[u8])> = vec![(1, 0, &large)];
+    frames.extend((0..1000).map(|i| (2, i, &small[..])));
+    frames.push((3, 0, &large));
+    let (seen, _, warnings) = read_all(&[classic(0xa1b2_c3d4, false, &frames)]);
+    assert_eq!((seen.len(), warnings.len()), (1002, 0));
+    assert!(seen.iter().zip(&frames).all(|(s, f)| s.4 == f.2));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_after_a_header_end_the_file_without_a_panic(
+        tail in prop::collection::vec(any::<u8>(), 0..400), ng in any::<bool>(), cut in 0_usize..200,
+    ) {
+        let mut file = if ng {
+            [section(false), interface(1, &[], false), enhanced(0, 1, b"abc", false)].concat()
+        } else {
+            classic(0xa1b2_c3d4, false, &[(1, 0, b"abc")])
+        };
+        let keep = file.len().saturating_sub(cut).max(28);
+        file.truncate(keep);
+        file.extend(tail);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.pcap");
+        std::fs::write(&path, &file).unwrap();
+        if let Ok(mut source) = open(&[path]) {
+            while !matches!(source.next_event(), Ok(Event::End) | Err(_)) {}
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Why an interface cannot be opened, and what to do, in an admin's words.
+
+use std::path::PathBuf;
+
+/// No interface stands in the configuration.
+pub(super) fn none_configured() -> String {
+    format!("no interface to capture from: set `interface` in [capture] ({})", existing())
+}
+
+/// An interface that libpcap refused.
+pub(super) fn cannot_open(name: &str, error: &pcap::Error) -> String {
+    let text = error.to_string();
+    if name != "any" && !interface_names().is_empty() && !interface_names().iter().any(|n| n == name) {
+        return format!("there is no interface {name} ({}): correct `interface` in [capture]", existing());
+    }
+    if text.contains("not up") {
+        return is_down(name);
+    }
+    if ["permission", "permitted", "CAP_NET_RAW"].iter().any(|word| text.contains(word)) {
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("callspan"));
+        return format!(
+            "no privilege to capture on {name}: the program needs CAP_NET_RAW (and CAP_NET_ADMIN for promiscuous mode): \
+             sudo setcap cap_net_raw,cap_net_admin=eip {}",
+            program.display()
+        );
+    }
+    format!("cannot capture on {name}: {text}")
+}
+
+/// An interface that is administratively down.
+pub(super) fn is_down(name: &str) -> String {
+    format!("interface {name} is down: sudo ip link set dev {name} up")
+}
+
+/// Whether the interface is administratively up. Where Linux does not tell (`any`), it is.
+pub(super) fn is_set_up(name: &str) -> bool {
+    let Ok(flags) = std::fs::read_to_string(format!("/sys/class/net/{name}/flags")) else { return true };
+    let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap_or(IFF_UP);
+    flags & IFF_UP != 0
+}
+
+fn existing() -> String {
+    match interface_names() {
+        names if names.is_empty() => String::from("list them with: ip link"),
+        names => format!("this machine has {}", names.join(", ")),
+    }
+}
+
+/// The names that Linux shows. Empty where it shows none to us.
+fn interface_names() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/sys/class/net") else { return Vec::new() };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|n| n != "bonding_masters")
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// netdevice(7).
+const IFF_UP: u32 = 1;

@@ -1,0 +1,25 @@
+//! `callspan check-config`: every mistake at once, with line and remedy.
+
+use std::process::ExitCode;
+
+use super::{CheckConfigArgs, out};
+use crate::ops::config::{Config, Purpose, reference};
+
+/// Runs the command. Mistakes are an error (exit status 2); warnings are results.
+///
+/// # Errors
+/// With the list of mistakes, or when the file cannot be read.
+pub fn run(args: &CheckConfigArgs) -> anyhow::Result<ExitCode> {
+    let Some(file) = args.file.as_ref().filter(|_| !args.example) else {
+        out::result(&reference::example())?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let loaded = Config::load(file, Purpose::Check)?;
+    let mut text = format!("{} can be used", file.display());
+    text.push_str(if loaded.warnings.is_empty() { ".\n" } else { ", but look at this:\n" });
+    for warning in &loaded.warnings {
+        text.push_str(&format!("  {warning}\n"));
+    }
+    out::result(&text)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,15 @@
+//! `callspan fake-pyrus`: the fake Pyrus from the shell.
+
+use std::process::ExitCode;
+
+use super::FakePyrusArgs;
+use crate::fake_pyrus::serve;
+
+/// Runs the command until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the port is in use or the script cannot be read.
+pub fn run(args: &FakePyrusArgs) -> anyhow::Result<ExitCode> {
+    serve(args.listen, args.script.clone(), std::io::stdout())?;
+    Ok(ExitCode::SUCCESS)
+}

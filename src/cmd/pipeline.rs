@@ -1,0 +1,59 @@
+//! The one loop: source -> decoder -> engine -> spool. Live capture and replay differ only in the source.
+
+use crate::call::Engine;
+use crate::call::event::LegSink;
+use crate::capture::{CaptureError, Event, Source};
+use crate::decode::Decoder;
+use crate::time::Timestamp;
+
+/// What drives a source to its end.
+pub struct Pipeline {
+    /// Frames to datagrams.
+    pub decoder: Decoder,
+    /// Datagrams to calls.
+    pub engine: Engine,
+    aged_at: Timestamp,
+}
+
+/// Whether there is more to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Call again.
+    More,
+    /// The source has ended.
+    End,
+}
+
+impl Pipeline {
+    /// A pipeline around an engine.
+    pub fn new(engine: Engine) -> Self {
+        Self { decoder: Decoder::new(), engine, aged_at: Timestamp::EPOCH }
+    }
+
+    /// Takes one event of the source through decoder and engine into the sink.
+    ///
+    /// # Errors
+    /// When the source fails for good.
+    pub fn step(&mut self, source: &mut dyn Source, sink: &mut dyn LegSink) -> Result<Step, CaptureError> {
+        let Self { decoder, engine, aged_at } = self;
+        match source.next_event()? {
+            Event::Frame(frame) => {
+                decoder.handle_frame(&frame, &mut |decoded| engine.handle_decoded(&decoded, sink));
+                if frame.at.since(*aged_at) >= AGE_EVERY {
+                    *aged_at = frame.at;
+                    decoder.handle_timeout(frame.at, &mut |decoded| engine.handle_decoded(&decoded, sink));
+                }
+            }
+            Event::Tick(now) => {
+                decoder.handle_timeout(now, &mut |decoded| engine.handle_decoded(&decoded, sink));
+                engine.handle_timeout(now, sink);
+            }
+            Event::ClockStep { by_ns, .. } => engine.handle_clock_step(by_ns),
+            Event::End => return Ok(Step::End),
+        }
+        Ok(Step::More)
+    }
+}
+
+/// Fragments and TCP streams are aged so often, by capture time.
+const AGE_EVERY: std::time::Duration = std::time::Duration::from_secs(1);

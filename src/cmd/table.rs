@@ -1,0 +1,280 @@
+//! Calls as a table for people, with a line of totals.
+//!
+//! What stands in a cell came off the wire: control characters are replaced, so that a name in a SIP header cannot
+//! drive the terminal.
+
+use std::fmt::Write as _;
+
+use crate::call::record::{CallRecord, Direction, Outcome, Verdict};
+
+/// The table and its line of totals. `width` is that of the terminal; `None`: nothing is cut.
+pub fn table(records: &[CallRecord], width: Option<usize>) -> String {
+    let mut text = String::new();
+    if !records.is_empty() {
+        let rows: Vec<[String; COLUMNS]> =
+            std::iter::once(HEADINGS.map(String::from)).chain(records.iter().map(row)).collect();
+        let widths = fit(&rows, width);
+        for row in &rows {
+            line(&mut text, row, widths);
+        }
+    }
+    text.push_str(&totals(records));
+    text.push('\n');
+    text
+}
+
+/// `214 calls: 198 both sides, 3 one side, 11 not answered, 2 encrypted`.
+pub fn totals(records: &[CallRecord]) -> String {
+    let groups: [(&str, &[Verdict]); 8] = [
+        ("both sides", &[Verdict::BothSides]),
+        ("one side", &[Verdict::CallerOnly, Verdict::CalleeOnly]),
+        ("excluded by a rule", &[Verdict::Excluded]),
+        ("not answered", &[Verdict::NotAnswered]),
+        ("encrypted", &[Verdict::Encrypted]),
+        ("with a codec that has no decoder", &[Verdict::UnknownCodec]),
+        ("without media", &[Verdict::NoMedia]),
+        ("failed", &[Verdict::Failed]),
+    ];
+    let count = |wanted: &[Verdict]| records.iter().filter(|r| r.verdict.is_some_and(|v| wanted.contains(&v))).count();
+    let under_way = records.iter().filter(|r| r.verdict.is_none()).count();
+    let parts: Vec<String> = groups
+        .iter()
+        .map(|(name, verdicts)| (count(verdicts), *name))
+        .chain([(under_way, "under way")])
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, name)| format!("{n} {name}"))
+        .collect();
+    match records.len() {
+        0 => String::from("No calls."),
+        1 => format!("1 call: {}", parts.join(", ")),
+        n => format!("{n} calls: {}", parts.join(", ")),
+    }
+}
+
+/// The width of the terminal that standard output is; `None` when it is a pipe or a file.
+pub fn terminal_width() -> Option<usize> {
+    terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0))
+}
+
+/// A duration as people read it: `0:12`, `1:02:03`.
+pub fn duration(seconds: f64) -> String {
+    // Durations of calls are far below 2^53 seconds; negative or absent ones do not occur.
+    let whole = seconds.max(0.0).round() as u64;
+    let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+fn row(record: &CallRecord) -> [String; COLUMNS] {
+    let or_dash = |text: Option<&str>| text.map_or_else(|| String::from("-"), printable);
+    let at = record.invited_at.or(record.answered_at).or(record.ended_at);
+    [
+        at.map_or_else(|| String::from("-"), |t| t.to_rfc3339_secs().replace('T', " ").replace('Z', "")),
+        or_dash(record.from.as_deref()),
+        or_dash(record.to.as_deref()),
+        String::from(direction(record.direction)),
+        record.duration_s.map_or_else(|| String::from("-"), duration),
+        String::from(outcome(record.outcome)),
+        String::from(record.verdict.map_or("under way", verdict)),
+        file(record),
+    ]
+}
+
+fn file(record: &CallRecord) -> String {
+    match record.recordings.as_slice() {
+        [] => String::from("-"),
+        [one] => printable(&one.path),
+        [first, more @ ..] => format!("{} (+{})", printable(&first.path), more.len()),
+    }
+}
+
+const fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound",
+        Direction::Internal => "internal",
+        Direction::Unknown => "unknown",
+    }
+}
+
+const fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Answered => "answered",
+        Outcome::Abandoned => "abandoned",
+        Outcome::Cancelled => "cancelled",
+        Outcome::Busy => "busy",
+        Outcome::Declined => "declined",
+        Outcome::NoAnswer => "no answer",
+        Outcome::Redirected => "redirected",
+        Outcome::Failed => "failed",
+        Outcome::Unknown => "unknown",
+    }
+}
+
+const fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::BothSides => "both sides",
+        Verdict::CallerOnly => "caller only",
+        Verdict::CalleeOnly => "callee only",
+        Verdict::Excluded => "excluded",
+        Verdict::NotAnswered => "not answered",
+        Verdict::Encrypted => "encrypted",
+        Verdict::UnknownCodec => "unknown codec",
+        Verdict::NoMedia => "no media",
+        Verdict::Failed => "failed",
+    }
+}
+
+/// The text without what could drive a terminal: control characters, and the marks that turn the writing direction.
+fn printable(text: &str) -> String {
+    let bad = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if bad(c) { '?' } else { c }).collect()
+}
+
+/// Widths of the columns: as wide as their widest cell, then, where the terminal is narrower, less from the columns
+/// that can best spare it.
+fn fit(rows: &[[String; COLUMNS]], width: Option<usize>) -> [usize; COLUMNS] {
+    let mut widths = [0; COLUMNS];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let Some(limit) = width else { return widths };
+    let gaps = GAP.len() * (COLUMNS - 1);
+    for (column, least) in SPARE {
+        let over = (widths.iter().sum::<usize>() + gaps).saturating_sub(limit);
+        if let Some(width) = widths.get_mut(column) {
+            *width = width.saturating_sub(over).max(least.min(*width));
+        }
+    }
+    widths
+}
+
+fn line(text: &mut String, row: &[String; COLUMNS], widths: [usize; COLUMNS]) {
+    let start = text.len();
+    for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+        let gap = if column == 0 { "" } else { GAP };
+        let cut = cut(cell, width, column == FILE);
+        // A String takes every write.
+        let _ = match column {
+            DURATION => write!(text, "{gap}{cut:>width$}"),
+            _ => write!(text, "{gap}{cut:<width$}"),
+        };
+    }
+    text.truncate(text.get(start..).map_or(text.len(), |l| start + l.trim_end().len()));
+    text.push('\n');
+}
+
+/// Cuts to `width` characters with an ellipsis; of a path the end is what tells.
+fn cut(cell: &str, width: usize, keep_end: bool) -> String {
+    let length = cell.chars().count();
+    if length <= width {
+        return cell.to_owned();
+    }
+    let keep = width.saturating_sub(1);
+    if keep_end {
+        std::iter::once('…').chain(cell.chars().skip(length - keep)).collect()
+    } else {
+        cell.chars().take(keep).chain(['…']).collect()
+    }
+}
+
+const COLUMNS: usize = 8;
+const HEADINGS: [&str; COLUMNS] = ["TIME (UTC)", "FROM", "TO", "DIRECTION", "LENGTH", "OUTCOME", "VERDICT", "FILE"];
+const DURATION: usize = 4;
+const FILE: usize = 7;
+const GAP: &str = "  ";
+/// Column and the width that it keeps: the path gives way first, then the numbers.
+const SPARE: [(usize, usize); 3] = [(FILE, 24), (2, 8), (1, 8)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::record::Recording;
+    use crate::time::Timestamp;
+
+    fn call(from: &str, verdict: Option<Verdict>) -> CallRecord {
+        CallRecord {
+            from: Some(from.to_owned()),
+            to: Some("102".to_owned()),
+            invited_at: Some(Timestamp::from_secs(1_795_409_819)),
+            duration_s: verdict.and_then(|v| (v == Verdict::BothSides).then_some(3723.4)),
+            outcome: Outcome::Answered,
+            verdict,
+            ..CallRecord::default()
+        }
+    }
+
+    fn with_file(mut record: CallRecord, path: &str) -> CallRecord {
+        record.recordings.push(Recording {
+            part: 1,
+            path: path.to_owned(),
+            format: "wav".to_owned(),
+            starts_at: Timestamp::EPOCH,
+            ends_at: Timestamp::EPOCH,
+            duration_s: 0.0,
+            sample_rate: 8000,
+            channels: 2,
+            bytes: 44,
+            sha256: String::new(),
+        });
+        record
+    }
+
+    #[test]
+    fn a_table_has_a_heading_a_line_for_each_call_and_the_totals() {
+        let records = [
+            with_file(call("101", Some(Verdict::BothSides)), "calls/20261123T045659Z-1a2b.wav"),
+            call("+79774221338", Some(Verdict::NotAnswered)),
+        ];
+        assert_eq!(
+            table(&records, None),
+            "\
+TIME (UTC)           FROM          TO   DIRECTION   LENGTH  OUTCOME   VERDICT       FILE
+2026-11-23 04:56:59  101           102  unknown    1:02:03  answered  both sides    calls/20261123T045659Z-1a2b.wav
+2026-11-23 04:56:59  +79774221338  102  unknown          -  answered  not answered  -
+2 calls: 1 both sides, 1 not answered
+"
+        );
+    }
+
+    #[test]
+    fn totals_group_the_two_kinds_of_one_side_and_leave_out_what_did_not_occur() {
+        let verdicts = [Verdict::CallerOnly, Verdict::CalleeOnly, Verdict::BothSides, Verdict::Encrypted];
+        let mut records: Vec<CallRecord> = verdicts.iter().map(|v| call("1", Some(*v))).collect();
+        assert_eq!(totals(&records), "4 calls: 1 both sides, 2 one side, 1 encrypted");
+        records.push(call("1", None));
+        assert_eq!(totals(&records), "5 calls: 1 both sides, 2 one side, 1 encrypted, 1 under way");
+        assert_eq!(totals(&records[2..3]), "1 call: 1 both sides");
+        assert_eq!(totals(&[]), "No calls.");
+        assert_eq!(table(&[], Some(80)), "No calls.\n");
+    }
+
+    #[test]
+    fn a_narrow_terminal_cuts_the_path_from_the_left_and_no_line_is_too_wide() {
+        let record =
+            with_file(call("+79774221338", Some(Verdict::BothSides)), "a/very/long/folder/20261123T045659Z-1a2b.wav");
+        let text = table(&[record], Some(110));
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.iter().all(|l| l.chars().count() <= 110), "{text}");
+        assert!(lines[1].contains("…"), "{text}");
+        assert!(lines[1].ends_with("Z-1a2b.wav"), "{text}");
+    }
+
+    #[test]
+    fn any_text_from_the_wire_is_cut_between_characters_and_cannot_drive_the_terminal() {
+        let record = call("Ж\u{1b}[2J\u{202e}ёёёёёёёёёёёёёёёёёёёёёёё", Some(Verdict::NoMedia));
+        let text = table(&[record], Some(40));
+        assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
+        assert!(text.contains("Ж?[2J?ё"), "{text}");
+    }
+
+    #[test]
+    fn durations_are_minutes_and_seconds() {
+        assert_eq!(duration(0.4), "0:00");
+        assert_eq!(duration(59.6), "1:00");
+        assert_eq!(duration(12.3), "0:12");
+    }
+}

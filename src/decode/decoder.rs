@@ -1,0 +1,433 @@
+//! The walk over one frame: link header, VLANs, IP, fragments, transport.
+//!
+//! Nothing is allocated for a packet that is whole; every early return counts its reason.
+
+use std::time::Duration;
+
+use super::counters::Counters;
+use super::duplicates::{Candidate, Duplicates, Seen};
+use super::fragments::{self, Family, Fragment, Fragments, Whole};
+use super::link::Cooked;
+use super::tcp::{self, Flow, Segment, Tcp};
+use super::tunnels::{self, Inner, Kind};
+use super::{Datagram, Decoded};
+use crate::capture::{Frame, LinkType};
+use crate::net::Endpoint;
+use crate::time::Timestamp;
+
+/// Where decoded pieces go.
+pub type Sink<'s> = dyn FnMut(Decoded<'_>) + 's;
+
+/// Bounds of what the decoder keeps. The defaults suit a mirror of a few thousand calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of fragments that wait for others: some 500 datagrams of 30 KiB.
+    pub fragment_bytes: usize,
+    /// Datagrams that wait for fragments.
+    pub fragment_datagrams: usize,
+    /// How long a datagram waits: fragments leave their sender together, and an IP id comes again after
+    /// 65,536 datagrams, so the 60 s of RFC 8200 would join what does not belong together.
+    pub fragment_age: Duration,
+    /// Directions of TCP connections that are known at one time, SIP or not: 150 bytes each.
+    pub tcp_streams: usize,
+    /// Bytes of TCP that wait for others or for a verdict.
+    pub tcp_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            fragment_bytes: 16 << 20,
+            fragment_datagrams: 4096,
+            fragment_age: Duration::from_secs(5),
+            tcp_streams: 1 << 16,
+            tcp_bytes: 32 << 20,
+        }
+    }
+}
+
+/// Turns frames into datagrams and byte streams.
+#[derive(Debug)]
+pub struct Decoder {
+    pub(super) counters: Counters,
+    fragments: Fragments,
+    duplicates: Duplicates,
+    tcp: Tcp,
+    next_expiry: Timestamp,
+}
+
+/// What is known about the packet that is being walked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    pub(super) at: Timestamp,
+    pub(super) interface: u32,
+    /// Bytes at the end that were on the wire and not captured.
+    pub(super) missing: usize,
+    /// How many tunnels we are in.
+    pub(super) depth: u8,
+}
+
+impl Context {
+    /// The context of what this payload carries: what is missing at the end of the payload is missing there.
+    fn inside(self, payload: &IpPayload<'_>) -> Self {
+        Self { missing: payload.wire_len.saturating_sub(payload.bytes.len()), ..self }
+    }
+}
+
+/// The payload of an IP packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IpPayload<'a> {
+    /// Addresses with port 0.
+    pub(super) src: Endpoint,
+    pub(super) dst: Endpoint,
+    pub(super) protocol: u8,
+    pub(super) bytes: &'a [u8],
+    /// How long the payload was on the wire.
+    pub(super) wire_len: usize,
+    /// The packet that it came in; empty when it was put together from fragments (their copies fell before).
+    pub(super) packet: &'a [u8],
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder {
+    /// A decoder with the default bounds.
+    pub fn new() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    /// A decoder with these bounds.
+    pub fn with_limits(limits: Limits) -> Self {
+        let bounds = fragments::Bounds {
+            bytes: limits.fragment_bytes,
+            datagrams: limits.fragment_datagrams.max(1),
+            age: limits.fragment_age,
+        };
+        Self {
+            counters: Counters::default(),
+            fragments: Fragments::new(bounds),
+            duplicates: Duplicates::new(),
+            tcp: Tcp::new(tcp::Bounds { streams: limits.tcp_streams.max(2), bytes: limits.tcp_bytes }),
+            next_expiry: Timestamp::EPOCH,
+        }
+    }
+
+    /// Takes a frame; what it holds or completes goes to `sink` at once.
+    pub fn handle_frame(&mut self, frame: &Frame<'_>, sink: &mut Sink<'_>) {
+        let missing = (frame.orig_len as usize).saturating_sub(frame.data.len());
+        self.counters.frames += 1;
+        self.counters.cut_frames += u64::from(missing > 0);
+        self.counters.longest_frame = self.counters.longest_frame.max(frame.orig_len);
+        let until_expiry = self.next_expiry.nanos_since(frame.at);
+        // The second test: one frame with a wild stamp must not put the expiry off for ever.
+        if until_expiry <= 0 || until_expiry > EXPIRY_INTERVAL.as_nanos() as i64 {
+            self.handle_timeout(frame.at, sink);
+        }
+        let context = Context { at: frame.at, interface: frame.interface, missing, depth: 0 };
+        match frame.link {
+            LinkType::Ethernet => self.ethernet(context, frame.data, sink),
+            LinkType::LinuxSll => self.cooked(context, frame.data, Cooked::V1, sink),
+            LinkType::LinuxSll2 => self.cooked(context, frame.data, Cooked::V2, sink),
+            LinkType::RawIp => self.ip(context, frame.data, sink),
+            LinkType::Null | LinkType::Loop => self.loopback(context, frame.data, sink),
+            LinkType::Other(_) => self.counters.dropped.unknown_link += 1,
+        }
+    }
+
+    /// Forgets what waited too long. Frames do it by themselves; on a silent wire a tick has to.
+    pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut Sink<'_>) {
+        self.next_expiry = now + EXPIRY_INTERVAL;
+        self.tcp.expire(now, &mut self.counters, sink);
+        self.fragments.expire(now, &mut self.counters);
+    }
+
+    /// The capture ended: bytes of TCP that still wait behind a hole go out, because nothing will fill it.
+    pub fn handle_end(&mut self, sink: &mut Sink<'_>) {
+        self.tcp.give_up_all_holes(&mut self.counters, sink);
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(super) fn ip(&mut self, context: Context, data: &[u8], sink: &mut Sink<'_>) {
+        match data.first().map(|b| b >> 4) {
+            Some(4) => self.ipv4(context, data, sink),
+            Some(6) => self.ipv6(context, data, sink),
+            Some(_) => self.counters.dropped.bad_ip_header += 1,
+            None => self.counters.dropped.short += 1,
+        }
+    }
+
+    /// RFC 791 section 3.1. The header checksum is not looked at: a sender with offload leaves it to the card.
+    fn ipv4(&mut self, context: Context, data: &[u8], sink: &mut Sink<'_>) {
+        self.counters.ipv4 += 1;
+        let Some(header) = data.first_chunk::<20>() else {
+            self.counters.dropped.short += 1;
+            return;
+        };
+        let header_len = usize::from(header[0] & 0x0f) * 4;
+        let total = match usize::from(u16::from_be_bytes([header[2], header[3]])) {
+            // A sender that segments in the card (TSO) leaves 0: the frame is all that there is.
+            0 => {
+                self.counters.zero_length += 1;
+                data.len() + context.missing
+            }
+            total => total,
+        };
+        if header_len < 20 || total < header_len {
+            self.counters.dropped.bad_ip_header += 1;
+            return;
+        }
+        let packet = &data[..total.min(data.len())];
+        let Some(bytes) = packet.get(header_len..) else {
+            self.counters.dropped.short += 1;
+            return;
+        };
+        let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+        let payload = IpPayload {
+            src: Endpoint::v4([s0, s1, s2, s3], 0),
+            dst: Endpoint::v4([d0, d1, d2, d3], 0),
+            protocol: header[9],
+            bytes,
+            wire_len: total - header_len,
+            packet,
+        };
+        let flags = u16::from_be_bytes([header[6], header[7]]);
+        if flags & 0x3fff == 0 {
+            return self.transport(context, &payload, sink);
+        }
+        let id = u32::from(u16::from_be_bytes([header[4], header[5]]));
+        let fragment =
+            Fragment { offset: u32::from(flags & 0x1fff) * 8, more: flags & 0x2000 != 0, protocol: header[9], bytes };
+        self.fragment(context, &payload, (id, Family::V4 { protocol: header[9] }), fragment, sink);
+    }
+
+    /// RFC 8200 section 3.
+    fn ipv6(&mut self, context: Context, data: &[u8], sink: &mut Sink<'_>) {
+        self.counters.ipv6 += 1;
+        let Some((header, rest)) = data.split_first_chunk::<40>() else {
+            self.counters.dropped.short += 1;
+            return;
+        };
+        let wire_len = match usize::from(u16::from_be_bytes([header[4], header[5]])) {
+            // A jumbogram (RFC 2675) or a sender that segments in the card.
+            0 => rest.len() + context.missing,
+            length => length,
+        };
+        let bytes = &rest[..wire_len.min(rest.len())];
+        let [_, _, _, _, _, _, next, _, addresses @ ..] = *header;
+        let (src, dst) = addresses.split_at(16);
+        let address = |a: &[u8]| Endpoint::v6(a.first_chunk().copied().unwrap_or_default(), 0);
+        let payload = IpPayload {
+            src: address(src),
+            dst: address(dst),
+            protocol: next,
+            bytes,
+            wire_len,
+            packet: &data[..40 + bytes.len()],
+        };
+        self.extensions(context, payload, sink);
+    }
+
+    /// Walks the extension headers of IPv6 (RFC 8200 section 4) to the transport header or a fragment.
+    fn extensions(&mut self, context: Context, mut payload: IpPayload<'_>, sink: &mut Sink<'_>) {
+        for _ in 0..MAX_EXTENSIONS {
+            let bytes = payload.bytes;
+            let length = match payload.protocol {
+                // Hop-by-hop, routing, destination options, mobility, HIP, shim6: in units of 8 after the first 8.
+                0 | 43 | 60 | 135 | 139 | 140 => bytes.get(1).map(|n| (usize::from(*n) + 1) * 8),
+                // Authentication: in units of 4 after the first 8 (RFC 4302 section 2.2).
+                51 => bytes.get(1).map(|n| (usize::from(*n) + 2) * 4),
+                44 => return self.ipv6_fragment(context, &payload, sink),
+                _ => return self.transport(context, &payload, sink),
+            };
+            let Some((length, rest)) = length.and_then(|n| Some((n, bytes.get(n..)?))) else {
+                self.counters.dropped.short += 1;
+                return;
+            };
+            payload.protocol = bytes[0];
+            payload.bytes = rest;
+            payload.wire_len = payload.wire_len.saturating_sub(length);
+        }
+        self.counters.dropped.too_deep += 1;
+    }
+
+    /// RFC 8200 section 4.5.
+    fn ipv6_fragment(&mut self, context: Context, payload: &IpPayload<'_>, sink: &mut Sink<'_>) {
+        let Some((header, rest)) = payload.bytes.split_first_chunk::<8>() else {
+            self.counters.dropped.short += 1;
+            return;
+        };
+        let flags = u16::from_be_bytes([header[2], header[3]]);
+        let mut payload =
+            IpPayload { bytes: rest, wire_len: payload.wire_len.saturating_sub(8), protocol: header[0], ..*payload };
+        if flags & 0xfff9 == 0 {
+            // An atomic fragment is a whole packet (RFC 6946).
+            return self.extensions(context, payload, sink);
+        }
+        let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        let fragment =
+            Fragment { offset: u32::from(flags & 0xfff8), more: flags & 1 != 0, protocol: header[0], bytes: rest };
+        payload.bytes = rest;
+        self.fragment(context, &payload, (id, Family::V6), fragment, sink);
+    }
+
+    fn fragment(
+        &mut self,
+        context: Context,
+        payload: &IpPayload<'_>,
+        (id, family): (u32, Family),
+        fragment: Fragment<'_>,
+        sink: &mut Sink<'_>,
+    ) {
+        self.counters.fragments += 1;
+        if fragment.bytes.len() < payload.wire_len {
+            self.counters.dropped.cut_fragment += 1;
+            return;
+        }
+        let offset = payload.packet.len() - fragment.bytes.len();
+        let transport = (fragment.offset == 0).then_some((fragment.protocol, offset));
+        if self.is_copy(context, payload.packet, transport) {
+            return;
+        }
+        let key = fragments::Key { src: payload.src, dst: payload.dst, id, family };
+        let Some(whole) = self.fragments.insert(context.at, key, fragment, &mut self.counters) else { return };
+        self.reassembled(context, payload, &whole, sink);
+        self.fragments.recycle(whole);
+    }
+
+    fn reassembled(&mut self, context: Context, last: &IpPayload<'_>, whole: &Whole, sink: &mut Sink<'_>) {
+        let payload = IpPayload {
+            protocol: whole.protocol,
+            bytes: &whole.bytes,
+            wire_len: whole.bytes.len(),
+            packet: &[],
+            ..*last
+        };
+        self.extensions(Context { missing: 0, ..context }, payload, sink);
+    }
+
+    fn transport(&mut self, context: Context, payload: &IpPayload<'_>, sink: &mut Sink<'_>) {
+        match payload.protocol {
+            17 => self.udp(context, payload, sink),
+            6 => self.tcp(context, payload, sink),
+            4 | 41 => self.enter(context.inside(payload), (Kind::IpInIp, Inner::Ip(payload.bytes)), sink),
+            47 => match tunnels::gre(payload.bytes) {
+                Some(found) => self.enter(context.inside(payload), found, sink),
+                None => self.counters.dropped.unknown_tunnel += 1,
+            },
+            // RFC 4023: a label stack directly in IP.
+            137 => match tunnels::mpls(payload.bytes) {
+                Some(found) => self.enter(context.inside(payload), found, sink),
+                None => self.counters.dropped.unknown_tunnel += 1,
+            },
+            50 => self.counters.dropped.esp += 1,
+            _ => self.counters.dropped.other_protocol += 1,
+        }
+    }
+
+    /// RFC 768. The checksum is not looked at: a mirror shows packets from before the card filled it in.
+    fn udp(&mut self, context: Context, payload: &IpPayload<'_>, sink: &mut Sink<'_>) {
+        let Some((header, rest)) = payload.bytes.split_first_chunk::<8>() else {
+            self.counters.dropped.short += 1;
+            return;
+        };
+        let port = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        let room = payload.wire_len.saturating_sub(8);
+        let wire_len = match usize::from(port(4)).checked_sub(8) {
+            Some(declared) if declared <= room => declared,
+            _ => {
+                // 0 is a jumbogram or segmentation in the card, anything else is wrong.
+                self.counters.dropped.bad_udp_length += u64::from(port(4) != 0);
+                room
+            }
+        };
+        let body = &rest[..wire_len.min(rest.len())];
+        if let Some(found) = tunnels::over_udp(port(2), body) {
+            let context = Context { missing: wire_len - body.len(), ..context };
+            return self.enter(context, found, sink);
+        }
+        self.counters.udp += 1;
+        if !looks_like_rtp(body)
+            && self.is_copy(
+                context,
+                payload.packet,
+                Some((17, payload.packet.len().saturating_sub(payload.bytes.len()))),
+            )
+        {
+            return;
+        }
+        sink(Decoded::Datagram(Datagram {
+            at: context.at,
+            src: payload.src.with_port(port(0)),
+            dst: payload.dst.with_port(port(2)),
+            payload: body,
+            wire_len: wire_len as u32,
+            interface: context.interface,
+        }));
+    }
+
+    /// RFC 9293 section 3.1.
+    fn tcp(&mut self, context: Context, payload: &IpPayload<'_>, sink: &mut Sink<'_>) {
+        self.counters.tcp += 1;
+        let Some(header) = payload.bytes.first_chunk::<20>() else {
+            self.counters.dropped.short += 1;
+            return;
+        };
+        let header_len = usize::from(header[12] >> 4) * 4;
+        if header_len < 20 || header_len > payload.wire_len {
+            self.counters.dropped.bad_tcp_header += 1;
+            return;
+        }
+        let Some(bytes) = payload.bytes.get(header_len..) else {
+            self.counters.dropped.short += 1;
+            return;
+        };
+        let [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, _, flags, ..] = *header;
+        let segment = Segment {
+            at: context.at,
+            interface: context.interface,
+            flow: Flow {
+                src: payload.src.with_port(u16::from_be_bytes([p0, p1])),
+                dst: payload.dst.with_port(u16::from_be_bytes([p2, p3])),
+            },
+            seq: u32::from_be_bytes([s0, s1, s2, s3]),
+            ack: (flags & tcp::ACK != 0).then_some(u32::from_be_bytes([a0, a1, a2, a3])),
+            flags,
+            payload: bytes,
+            missing: payload.wire_len - header_len - bytes.len(),
+        };
+        let offset = payload.packet.len().saturating_sub(payload.bytes.len());
+        if self.tcp.is_of_interest(&segment) && self.is_copy(context, payload.packet, Some((6, offset))) {
+            return;
+        }
+        self.tcp.handle(&segment, &mut self.counters, sink);
+    }
+
+    /// Whether this packet is a copy of one that came a moment ago. A packet without bytes (reassembled) never is.
+    pub(super) fn is_copy(&mut self, context: Context, packet: &[u8], transport: Option<(u8, usize)>) -> bool {
+        let copy =
+            !packet.is_empty() && self.duplicates.check(context.at, Candidate { packet, transport }) == Seen::Copy;
+        self.counters.duplicates += u64::from(copy);
+        copy
+    }
+}
+
+/// RTP version 2 that is no RTCP (RFC 5761 section 4): its copies are found by sequence number, in the engine.
+fn looks_like_rtp(payload: &[u8]) -> bool {
+    matches!(payload, [first, second, ..] if first >> 6 == 2 && !(192..=223).contains(second)) && payload.len() >= 12
+}
+
+/// RFC 8200 section 4.1 knows six kinds, one of which may come twice.
+const MAX_EXTENSIONS: usize = 8;
+/// How often what is too old is looked for: as often as a silent wire ticks.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;

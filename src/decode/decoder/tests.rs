@@ -1,0 +1,171 @@
+use proptest::prelude::*;
+
+use super::super::testing::{Seen, decode, decode_link};
+use super::super::wire;
+use super::*;
+
+const A: [u8; 4] = [10, 0, 0, 1];
+const B: [u8; 4] = [10, 0, 0, 2];
+
+fn sip_frame(body: &[u8]) -> Vec<u8> {
+    wire::ethernet(0x0800, &wire::ipv4(A, B, 17, 1, &wire::udp(5060, 5062, body)))
+}
+
+fn one(body: &[u8]) -> Vec<Seen> {
+    vec![Seen::datagram("10.0.0.1:5060", "10.0.0.2:5062", body)]
+}
+
+#[test]
+fn each_link_type_and_any_vlan_depth_gives_the_same_datagram() {
+    let f = sip_frame(b"hello");
+    for (tags, depth) in [
+        (&[][..], 0),
+        (&[(0x8100, 5)][..], 1),
+        (&[(0x88a8, 5), (0x8100, 6)][..], 2),
+        (&[(0x9100, 5), (0x8100, 6), (0x8100, 7), (0x8100, 8)][..], 3),
+    ] {
+        let (seen, c) = decode(&[wire::tagged(&f, tags)]);
+        assert_eq!(seen, one(b"hello"));
+        assert_eq!(c.vlan_depth[depth], 1);
+    }
+    assert_eq!(decode_link(LinkType::LinuxSll, &[wire::cooked(&f)]).0, one(b"hello"));
+    assert_eq!(decode_link(LinkType::LinuxSll2, &[wire::cooked2(&f)]).0, one(b"hello"));
+    assert_eq!(decode_link(LinkType::RawIp, &wire::raw_ip(&f)).0, one(b"hello"));
+    assert_eq!(decode_link(LinkType::Null, &wire::loopback(&f)).0, one(b"hello"));
+    let (seen, c) = decode_link(LinkType::Other(127), &[f]);
+    assert!(seen.is_empty());
+    assert_eq!(c.dropped.unknown_link, 1);
+}
+
+#[test]
+fn what_etherparse_builds_we_read() {
+    let builder = etherparse::PacketBuilder::ethernet2([1; 6], [2; 6])
+        .double_vlan(7.try_into().unwrap(), 8.try_into().unwrap())
+        .ipv6([0xfd; 16], [0xfe; 16], 60)
+        .udp(5060, 5061);
+    let mut frame = Vec::new();
+    builder.write(&mut frame, b"payload").unwrap();
+    let (seen, _) = decode(&[frame]);
+    let src = "[fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd]:5060";
+    assert_eq!(seen, [Seen::datagram(src, "[fefe:fefe:fefe:fefe:fefe:fefe:fefe:fefe]:5061", b"payload")]);
+}
+
+#[test]
+fn padding_and_trailers_are_no_payload() {
+    let padded = wire::with_trailer(&sip_frame(b"hi"), &[0x55; 16]);
+    assert_eq!(decode(&[padded]).0, one(b"hi"));
+}
+
+#[test]
+fn ipv4_options_and_ipv6_extension_headers_are_skipped() {
+    let mut ip = wire::ipv4(A, B, 17, 1, &[&[1, 1, 1, 0][..], &wire::udp(5060, 5062, b"x")].concat());
+    ip[0] = 0x46;
+    assert_eq!(decode(&[wire::ethernet(0x0800, &ip)]).0, one(b"x"));
+    // Hop-by-hop of 8 bytes, destination options of 16 bytes, UDP.
+    let chain = [&[60, 0, 1, 4, 0, 0, 0, 0][..], &[17, 1, 1, 12], &[0; 12], &wire::udp(1, 2, b"y")].concat();
+    let (seen, _) = decode(&[wire::ethernet(0x86dd, &wire::ipv6(1, 2, 0, &chain))]);
+    assert_eq!(seen, [Seen::datagram("[fd09::1]:1", "[fd09::2]:2", b"y")]);
+}
+
+#[test]
+fn a_cut_datagram_says_how_long_it_was() {
+    let frame = sip_frame(&[b'x'; 1000]);
+    let cut = Frame {
+        at: Timestamp::EPOCH,
+        link: LinkType::Ethernet,
+        interface: 3,
+        orig_len: frame.len() as u32,
+        data: &frame[..142],
+    };
+    let mut d = Decoder::new();
+    let mut got = Vec::new();
+    d.handle_frame(&cut, &mut |x| {
+        if let Decoded::Datagram(d) = x {
+            got.push((d.payload.len(), d.wire_len, d.interface));
+        }
+    });
+    // 14 + 20 + 8 bytes of headers leave 100 of the 142.
+    assert_eq!(got, [(100, 1000, 3)]);
+    assert_eq!(d.counters().cut_frames, 1);
+}
+
+#[test]
+fn a_length_of_zero_or_a_lying_udp_length_does_not_lose_the_datagram() {
+    let mut tso = sip_frame(b"hello");
+    tso[16..18].fill(0);
+    assert_eq!(decode(&[tso]).0, one(b"hello"));
+    let mut lying = sip_frame(b"hello");
+    lying[38..40].copy_from_slice(&999_u16.to_be_bytes());
+    let (seen, c) = decode(&[lying]);
+    assert_eq!(seen, one(b"hello"));
+    assert_eq!(c.dropped.bad_udp_length, 1);
+}
+
+#[test]
+fn short_and_damaged_frames_are_counted_by_reason() {
+    let f = sip_frame(b"hello");
+    for cut in 0..f.len() - 5 {
+        let (seen, c) = decode(&[f[..cut].to_vec()]);
+        assert_eq!((seen.len(), c.dropped.short), (0, 1), "cut at {cut}");
+    }
+    let mut bad = f.clone();
+    bad[14] = 0x43;
+    assert_eq!(decode(&[bad]).1.dropped.bad_ip_header, 1);
+    assert_eq!(decode(&[wire::ethernet(0x0806, &[0; 28])]).1.dropped.unknown_ethertype, 1);
+}
+
+#[test]
+fn a_copy_by_the_mirror_falls_and_a_retransmission_after_500_ms_stays() {
+    let f = sip_frame(b"INVITE");
+    let frames =
+        [(0, f.clone()), (1, wire::routed(&f)), (2, wire::tagged(&f, &[(0x8100, 9)])), (3, wire::remarked(&f))];
+    let (seen, c) = super::super::testing::decode_at(LinkType::Ethernet, &frames);
+    assert_eq!((seen.len(), c.duplicates), (1, 3));
+    let (seen, _) = super::super::testing::decode_at(LinkType::Ethernet, &[(0, f.clone()), (500, f)]);
+    assert_eq!(seen.len(), 2);
+}
+
+#[test]
+fn copies_of_rtp_are_left_to_the_engine_and_copies_of_rtcp_are_not() {
+    let rtp = sip_frame(&[0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0xd5]);
+    assert_eq!(decode(&[rtp.clone(), rtp]).0.len(), 2);
+    let rtcp = sip_frame(&[0x80, 200, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0xd5]);
+    assert_eq!(decode(&[rtcp.clone(), rtcp]).0.len(), 1);
+}
+
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    // It begins like no RTP, whose copies would be left alone when it fits into one packet.
+    prop::collection::vec(any::<u8>(), 100..3000).prop_map(|mut body| {
+        body[0] = b'I';
+        body
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_on_any_link_do_not_panic(data in prop::collection::vec(any::<u8>(), 0..200), dlt in 0_u16..300) {
+        for link in [LinkType::from_dlt(dlt), LinkType::Ethernet, LinkType::RawIp, LinkType::LinuxSll2] {
+            decode_link(link, std::slice::from_ref(&data));
+        }
+    }
+
+    #[test]
+    fn fragments_in_any_order_and_doubled_give_the_datagram_once(
+        body in body(), size in (1_usize..80).prop_map(|n| n * 8), seed in any::<u64>(), v6 in any::<bool>(),
+    ) {
+        let datagram = wire::udp(5060, 5062, &body);
+        let mut frames: Vec<Vec<u8>> = if v6 {
+            let pieces = wire::fragments_v6(&wire::ipv6(1, 2, 17, &datagram), size, 99);
+            pieces.iter().map(|p| wire::ethernet(0x86dd, p)).collect()
+        } else {
+            wire::fragments_v4(&wire::ipv4(A, B, 17, 5, &datagram), size).iter().map(|p| wire::ethernet(0x0800, p)).collect()
+        };
+        prop_assume!(frames.len() <= 200);
+        frames.extend(frames.clone());
+        fastrand::Rng::with_seed(seed).shuffle(&mut frames);
+        let (seen, c) = decode(&frames);
+        let (src, dst) = if v6 { ("[fd09::1]:5060", "[fd09::2]:5062") } else { ("10.0.0.1:5060", "10.0.0.2:5062") };
+        prop_assert_eq!(seen, [Seen::datagram(src, dst, &body)]);
+        prop_assert!(c.reassembled <= 1);
+    }
+}

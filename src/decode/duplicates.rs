@@ -1,0 +1,216 @@
+//! The mirror's copies: a packet that was seen already, at another port, in another VLAN, behind one more router.
+//!
+//! Invariants: two packets are copies only if their bytes are equal (but for what a switch or router rewrites:
+//! TTL or hop limit, ToS or traffic class, IP and transport checksums) and they lie within [`WINDOW`]; a hash
+//! only finds the candidate. A SIP retransmission comes after T1 = 500 ms (RFC 3261 section 17.1.1.1) and is no copy.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+
+use crate::time::Timestamp;
+
+/// An IP packet, trimmed to its length, and where its transport header begins (if this piece of it has one).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate<'a> {
+    pub(super) packet: &'a [u8],
+    /// The protocol and the offset of its header in `packet`.
+    pub(super) transport: Option<(u8, usize)>,
+}
+
+/// Whether a packet was seen before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    First,
+    Copy,
+}
+
+/// The packets of the last [`WINDOW`], in one ring of bytes that is allocated once.
+#[derive(Debug)]
+pub(super) struct Duplicates {
+    ring: Vec<u8>,
+    /// Where the next packet is written.
+    head: usize,
+    entries: VecDeque<Entry>,
+    /// The number of the oldest entry; entries are numbered in the order in which they came.
+    oldest: u64,
+    /// From the hash of a packet to the number of the newest entry with that hash.
+    by_hash: HashMap<u64, u64, RandomState>,
+    hasher: RandomState,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    at: Timestamp,
+    hash: u64,
+    start: usize,
+    len: usize,
+}
+
+impl Duplicates {
+    pub(super) fn new() -> Self {
+        Self {
+            ring: Vec::new(),
+            head: 0,
+            entries: VecDeque::new(),
+            oldest: 0,
+            by_hash: HashMap::default(),
+            hasher: RandomState::default(),
+        }
+    }
+
+    /// Looks whether an equal packet came within the window, and remembers this one if not.
+    pub(super) fn check(&mut self, at: Timestamp, candidate: Candidate<'_>) -> Seen {
+        let len = candidate.packet.len();
+        if len > MAX_PACKET_BYTES {
+            return Seen::First;
+        }
+        self.forget_older_than(at);
+        let start = self.place_for(len);
+        let written = &mut self.ring[start..start + len];
+        written.copy_from_slice(candidate.packet);
+        mask(written, candidate.transport);
+        let hash = self.hasher.hash_one(&*written);
+        if self.earlier(hash).is_some_and(|e| {
+            at.nanos_since(e.at).unsigned_abs() <= WINDOW.as_nanos() as u64
+                && self.ring[e.start..e.start + e.len] == self.ring[start..start + len]
+        }) {
+            return Seen::Copy;
+        }
+        self.by_hash.insert(hash, self.oldest + self.entries.len() as u64);
+        self.entries.push_back(Entry { at, hash, start, len });
+        self.head = start + len;
+        Seen::First
+    }
+
+    fn earlier(&self, hash: u64) -> Option<&Entry> {
+        let number = *self.by_hash.get(&hash)?;
+        self.entries.get(usize::try_from(number.checked_sub(self.oldest)?).ok()?)
+    }
+
+    fn forget_older_than(&mut self, now: Timestamp) {
+        while self.entries.front().is_some_and(|e| now.since(e.at) > WINDOW) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(entry) = self.entries.pop_front() else { return };
+        if self.by_hash.get(&entry.hash) == Some(&self.oldest) {
+            self.by_hash.remove(&entry.hash);
+        }
+        self.oldest += 1;
+    }
+
+    /// Room for `len` bytes in one piece, at the head or at the beginning of the ring; what lies there is forgotten.
+    fn place_for(&mut self, len: usize) -> usize {
+        if self.ring.is_empty() {
+            self.ring = vec![0; RING_BYTES];
+        }
+        if self.entries.len() >= MAX_ENTRIES {
+            self.forget_oldest();
+        }
+        let start = if self.head + len <= RING_BYTES { self.head } else { 0 };
+        if start < self.head {
+            // What lies between the head and the end of the ring is the oldest of all.
+            while self.entries.front().is_some_and(|e| e.start >= self.head) {
+                self.forget_oldest();
+            }
+        }
+        while self.entries.front().is_some_and(|e| e.start < start + len && start < e.start + e.len) {
+            self.forget_oldest();
+        }
+        start
+    }
+}
+
+/// Blanks what may differ between copies. What is no longer there (cut) needs no blanking.
+fn mask(packet: &mut [u8], transport: Option<(u8, usize)>) {
+    match packet.first().map(|b| b >> 4) {
+        // ToS, TTL, header checksum (RFC 791 section 3.1).
+        Some(4) => blank(packet, &[1, 8, 10, 11]),
+        Some(6) => {
+            // Traffic class: the low half of byte 0 and the high half of byte 1; hop limit (RFC 8200 section 3).
+            packet[0] &= 0xf0;
+            if let Some(byte) = packet.get_mut(1) {
+                *byte &= 0x0f;
+            }
+            blank(packet, &[7]);
+        }
+        _ => {}
+    }
+    match transport {
+        Some((17, at)) => blank(packet, &[at + 6, at + 7]),
+        Some((6, at)) => blank(packet, &[at + 16, at + 17]),
+        _ => {}
+    }
+}
+
+fn blank(packet: &mut [u8], at: &[usize]) {
+    for i in at {
+        if let Some(byte) = packet.get_mut(*i) {
+            *byte = 0;
+        }
+    }
+}
+
+/// A switch's second mirror port and a router's other side come within a few ms; 50 ms is a tenth of SIP's T1.
+pub(super) const WINDOW: Duration = Duration::from_millis(50);
+/// 50 ms at 600 Mbit/s of what is not RTP.
+const RING_BYTES: usize = 4 << 20;
+/// 50 ms at 160,000 packets/s.
+const MAX_ENTRIES: usize = 8192;
+/// An IP packet is not longer; a TSO frame that is goes unchecked.
+const MAX_PACKET_BYTES: usize = 66_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(ttl: u8, id: u16, body: &[u8]) -> Vec<u8> {
+        let mut p = vec![0x45, 0, 0, (28 + body.len()) as u8, (id >> 8) as u8, id as u8, 0, 0, ttl, 17, ttl, 0];
+        p.extend([10, 0, 0, 1, 10, 0, 0, 2, 0x13, 0xc4, 0x13, 0xc4, 0, (8 + body.len()) as u8, ttl, ttl]);
+        p.extend_from_slice(body);
+        p
+    }
+
+    fn check(d: &mut Duplicates, ms: i64, p: &[u8]) -> Seen {
+        d.check(Timestamp::from_micros(ms * 1000), Candidate { packet: p, transport: Some((17, 20)) })
+    }
+
+    #[test]
+    fn a_copy_with_another_ttl_and_checksums_within_50_ms_is_seen() {
+        let mut d = Duplicates::new();
+        assert_eq!(check(&mut d, 0, &packet(64, 1, b"x")), Seen::First);
+        assert_eq!(check(&mut d, 50, &packet(63, 1, b"x")), Seen::Copy);
+        // 51 ms after the first it is a new packet.
+        assert_eq!(check(&mut d, 51, &packet(63, 1, b"x")), Seen::First);
+    }
+
+    #[test]
+    fn another_ip_id_or_one_other_byte_is_another_packet() {
+        let mut d = Duplicates::new();
+        assert_eq!(check(&mut d, 0, &packet(64, 1, b"x")), Seen::First);
+        assert_eq!(check(&mut d, 1, &packet(64, 2, b"x")), Seen::First);
+        assert_eq!(check(&mut d, 2, &packet(64, 1, b"y")), Seen::First);
+    }
+
+    #[test]
+    fn the_ring_wraps_many_times_and_still_knows_the_last_packets() {
+        let mut d = Duplicates::new();
+        let body = vec![3_u8; 60_000];
+        for i in 0..1000_u16 {
+            assert_eq!(check(&mut d, 0, &packet(64, i, &body)), Seen::First, "{i}");
+            assert_eq!(check(&mut d, 0, &packet(63, i, &body)), Seen::Copy, "{i}");
+            if i > 20 {
+                assert_eq!(check(&mut d, 0, &packet(63, i - 20, &body)), Seen::Copy, "{i}");
+            }
+        }
+        for i in 0..20_000_u16 {
+            assert_eq!(check(&mut d, 0, &packet(64, i, b"short")), Seen::First, "{i}");
+        }
+        assert!(d.entries.len() <= MAX_ENTRIES && d.by_hash.len() <= MAX_ENTRIES);
+    }
+}

@@ -1,0 +1,453 @@
+//! TCP streams that may carry SIP, in order, within bounds.
+//!
+//! Each direction is a stream of its own, because a mirror may show only one. A stream is judged by its first bytes
+//! (see `judge`); of one that is no SIP nothing is kept but the fact. A hole is given up soon when the receiver
+//! confirmed its bytes (the mirror lost them), late when it did not (the network lost them and they come again).
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+
+use super::counters::Counters;
+use super::decoder::Sink;
+use super::{Decoded, StreamChunk, StreamEvent};
+use crate::net::Endpoint;
+use crate::time::Timestamp;
+use judge::Judgement;
+use order::{Bytes, Order, Piece};
+
+mod judge;
+mod order;
+
+/// A direction of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Flow {
+    pub(super) src: Endpoint,
+    pub(super) dst: Endpoint,
+}
+
+/// A segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment<'a> {
+    pub(super) at: Timestamp,
+    pub(super) interface: u32,
+    pub(super) flow: Flow,
+    pub(super) seq: u32,
+    /// The acknowledgment number, if the segment has one.
+    pub(super) ack: Option<u32>,
+    pub(super) flags: u8,
+    pub(super) payload: &'a [u8],
+    /// Bytes at the end that were on the wire and not captured.
+    pub(super) missing: usize,
+}
+
+/// How much may be kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) streams: usize,
+    pub(super) bytes: usize,
+}
+
+/// All streams.
+#[derive(Debug)]
+pub(super) struct Tcp {
+    bounds: Bounds,
+    streams: HashMap<Flow, Stream, RandomState>,
+    /// Every stream once, by flow and number; those at the front are looked at first when room is needed.
+    turns: VecDeque<(Flow, u64)>,
+    /// Streams that have a hole. May name one twice or one whose hole is closed.
+    holes: Vec<Flow>,
+    created: u64,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Stream {
+    number: u64,
+    last: Timestamp,
+    interface: u32,
+    order: Order,
+    phase: Phase,
+    /// The number behind the last byte, once a FIN told it.
+    fin: Option<u32>,
+    /// When the receiver confirmed bytes that we miss.
+    confirmed: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// It is not known yet what it carries.
+    Judging { held: Vec<u8>, start: Start },
+    /// SIP: bytes go out.
+    Followed,
+    /// Anything else.
+    Ignored,
+    /// It ended: repetitions of its end begin nothing new.
+    Closed,
+}
+
+/// Where we came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Syn,
+    Middle,
+}
+
+impl Flow {
+    fn reversed(self) -> Self {
+        Self { src: self.dst, dst: self.src }
+    }
+}
+
+impl Tcp {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self { bounds, streams: HashMap::default(), turns: VecDeque::new(), holes: Vec::new(), created: 0, bytes: 0 }
+    }
+
+    /// Whether the bytes of this segment can matter: copies of others need not be looked for.
+    pub(super) fn is_of_interest(&self, segment: &Segment<'_>) -> bool {
+        !segment.payload.is_empty()
+            && self.streams.get(&segment.flow).is_none_or(|s| !matches!(s.phase, Phase::Ignored | Phase::Closed))
+    }
+
+    /// Takes a segment.
+    pub(super) fn handle(&mut self, segment: &Segment<'_>, c: &mut Counters, sink: &mut Sink<'_>) {
+        if segment.flags & RST != 0 {
+            return self.reset(segment, sink);
+        }
+        if let Some(ack) = segment.ack {
+            self.confirm(segment.flow.reversed(), ack, segment.at);
+        }
+        let is_new = self.begin_if_new(segment, c, sink);
+        let Some(stream) = self.streams.get_mut(&segment.flow) else { return };
+        stream.last = stream.last.max(segment.at);
+        if is_new {
+            stream.interface = segment.interface;
+        }
+        if matches!(stream.phase, Phase::Ignored) && judge::begins_message(segment.payload) {
+            stream.order = Order::starting_at(segment.seq);
+            stream.phase = Phase::Judging { held: Vec::new(), start: Start::Middle };
+        }
+        let before = stream.bytes();
+        let had_hole = stream.order.hole_since().is_some();
+        let was_followed = matches!(stream.phase, Phase::Followed);
+        stream.take(segment, c, sink);
+        if self.bytes + stream.bytes() - before > self.bounds.bytes {
+            stream.free_memory(segment.flow, c, sink);
+        }
+        self.bytes = self.bytes + stream.bytes() - before;
+        if !had_hole && stream.order.hole_since().is_some() {
+            self.holes.push(segment.flow);
+        }
+        if !was_followed && matches!(stream.phase, Phase::Followed) {
+            self.follow(segment.flow.reversed(), segment.at, c, sink);
+        }
+    }
+
+    /// Gives up holes and forgets streams that are silent for too long.
+    pub(super) fn expire(&mut self, now: Timestamp, c: &mut Counters, sink: &mut Sink<'_>) {
+        self.holes.retain(|flow| {
+            let Some(stream) = self.streams.get_mut(flow) else { return false };
+            let Some(since) = stream.order.hole_since() else { return false };
+            let confirmed = stream.confirmed.is_some_and(|at| now.since(at) >= CONFIRMED_HOLE_AGE);
+            if !confirmed && now.since(since) < HOLE_AGE {
+                return true;
+            }
+            let before = stream.bytes();
+            stream.confirmed = None;
+            stream.give_up_hole(*flow, c, sink);
+            self.bytes = self.bytes + stream.bytes() - before;
+            stream.order.hole_since().is_some()
+        });
+        for _ in 0..self.turns.len().min(TURNS_AT_ONCE) {
+            let Some((flow, number)) = self.turns.pop_front() else { return };
+            let Some(stream) = self.streams.get(&flow).filter(|s| s.number == number) else { continue };
+            if now.since(stream.last) < stream.max_silence() {
+                self.turns.push_back((flow, number));
+            } else {
+                self.forget(flow, now, sink);
+            }
+        }
+    }
+
+    /// Nothing will come any more: what waits goes out.
+    pub(super) fn give_up_all_holes(&mut self, c: &mut Counters, sink: &mut Sink<'_>) {
+        for flow in std::mem::take(&mut self.holes) {
+            let Some(stream) = self.streams.get_mut(&flow) else { continue };
+            let before = stream.bytes();
+            while stream.order.hole_since().is_some() {
+                stream.give_up_hole(flow, c, sink);
+            }
+            self.bytes = self.bytes + stream.bytes() - before;
+        }
+    }
+
+    /// A stream begins with its SYN, or with its first bytes when we came later.
+    fn begin_if_new(&mut self, segment: &Segment<'_>, c: &mut Counters, sink: &mut Sink<'_>) -> bool {
+        let syn = segment.flags & SYN != 0;
+        let first = if syn { segment.seq.wrapping_add(1) } else { segment.seq };
+        if let Some(stream) = self.streams.get(&segment.flow) {
+            // A SYN again is a repetition, unless it names another number: then the ports are used again.
+            let is_other = syn && !stream.order.is_next(first) && (stream.is_over() || !stream.order.is_near(first));
+            if !is_other {
+                return false;
+            }
+            self.forget(segment.flow, segment.at, sink);
+        } else if !syn && segment.payload.is_empty() {
+            return false;
+        }
+        self.make_room(segment.at, c, sink);
+        let start = if syn { Start::Syn } else { Start::Middle };
+        let number = self.created;
+        self.created += 1;
+        self.turns.push_back((segment.flow, number));
+        let peer_is_sip =
+            self.streams.get(&segment.flow.reversed()).is_some_and(|s| matches!(s.phase, Phase::Followed));
+        let phase = if peer_is_sip {
+            c.streams.followed += 1;
+            Phase::Followed
+        } else {
+            Phase::Judging { held: Vec::new(), start }
+        };
+        let order = Order::starting_at(first);
+        let stream =
+            Stream { number, last: segment.at, interface: segment.interface, order, phase, fin: None, confirmed: None };
+        if peer_is_sip && start == Start::Middle {
+            stream.emit(segment.flow, segment.at, StreamEvent::Gap, sink);
+        }
+        self.streams.insert(segment.flow, stream);
+        true
+    }
+
+    /// Forgets streams until one more has room: those at the front that are no SIP, or the front itself.
+    fn make_room(&mut self, now: Timestamp, c: &mut Counters, sink: &mut Sink<'_>) {
+        let mut spared = 0;
+        while self.streams.len() >= self.bounds.streams {
+            let Some((flow, number)) = self.turns.pop_front() else { return };
+            let Some(stream) = self.streams.get(&flow).filter(|s| s.number == number) else { continue };
+            if matches!(stream.phase, Phase::Followed) && spared < MAX_SPARED {
+                spared += 1;
+                self.turns.push_back((flow, number));
+                continue;
+            }
+            c.streams.evicted += 1;
+            self.forget(flow, now, sink);
+        }
+    }
+
+    /// The other direction turned out to be SIP: so is this one, whatever it looked like.
+    fn follow(&mut self, flow: Flow, at: Timestamp, c: &mut Counters, sink: &mut Sink<'_>) {
+        let Some(stream) = self.streams.get_mut(&flow) else { return };
+        let before = stream.bytes();
+        match std::mem::replace(&mut stream.phase, Phase::Followed) {
+            Phase::Judging { held, start } => {
+                if start == Start::Middle {
+                    stream.emit(flow, at, StreamEvent::Gap, sink);
+                }
+                if !held.is_empty() {
+                    stream.emit(flow, at, StreamEvent::Data(&held), sink);
+                }
+                c.streams.followed += 1;
+            }
+            // Its numbers were not followed: the next segment lies where it lies, behind a gap.
+            Phase::Ignored => {
+                stream.phase = Phase::Judging { held: Vec::new(), start: Start::Middle };
+                self.bytes = self.bytes + self.streams[&flow].bytes() - before;
+                self.forget(flow, at, sink);
+                return;
+            }
+            other => stream.phase = other,
+        }
+        self.bytes = self.bytes + stream.bytes() - before;
+    }
+
+    fn confirm(&mut self, flow: Flow, ack: u32, at: Timestamp) {
+        let Some(stream) = self.streams.get_mut(&flow) else { return };
+        if stream.order.hole_since().is_some() && stream.order.is_confirmed_beyond(ack) {
+            stream.confirmed.get_or_insert(at);
+        }
+    }
+
+    /// RFC 9293 section 3.5.2: a reset ends both directions, if its number can be one of the connection.
+    fn reset(&mut self, segment: &Segment<'_>, sink: &mut Sink<'_>) {
+        let is_valid = self.streams.get(&segment.flow).is_none_or(|s| s.order.is_near(segment.seq));
+        if is_valid {
+            self.forget(segment.flow, segment.at, sink);
+            self.forget(segment.flow.reversed(), segment.at, sink);
+        }
+    }
+
+    fn forget(&mut self, flow: Flow, at: Timestamp, sink: &mut Sink<'_>) {
+        let Some(stream) = self.streams.remove(&flow) else { return };
+        self.bytes -= stream.bytes();
+        if matches!(stream.phase, Phase::Followed) {
+            stream.emit(flow, at, StreamEvent::End, sink);
+        }
+    }
+}
+
+impl Stream {
+    /// Puts the segment in its place; what is in order goes out or is judged.
+    fn take(&mut self, segment: &Segment<'_>, c: &mut Counters, sink: &mut Sink<'_>) {
+        if matches!(self.phase, Phase::Ignored | Phase::Closed) {
+            return;
+        }
+        let syn = u32::from(segment.flags & SYN != 0);
+        let seq = segment.seq.wrapping_add(syn);
+        if segment.flags & FIN != 0 && self.order.is_near(seq) {
+            self.fin = Some(seq.wrapping_add((segment.payload.len() + segment.missing) as u32));
+        }
+        if !segment.payload.is_empty() || segment.missing > 0 {
+            let bytes = Bytes { at: segment.at, seq, bytes: segment.payload, missing: segment.missing };
+            let Self { order, phase, interface, .. } = self;
+            let Counters { streams, .. } = c;
+            let mut verdicts = Streams::default();
+            order.push(bytes, streams, &mut |piece| {
+                phase.take(piece, (segment.flow, *interface), &mut verdicts, sink);
+            });
+            verdicts.add_to(c);
+        }
+        self.end_if_finished(segment, sink);
+    }
+
+    fn end_if_finished(&mut self, segment: &Segment<'_>, sink: &mut Sink<'_>) {
+        if !self.fin.is_some_and(|fin| self.order.is_next(fin)) {
+            return;
+        }
+        if matches!(self.phase, Phase::Followed) {
+            self.emit(segment.flow, segment.at, StreamEvent::End, sink);
+        }
+        self.phase = Phase::Closed;
+        self.order.drop_waiting();
+    }
+
+    fn give_up_hole(&mut self, flow: Flow, c: &mut Counters, sink: &mut Sink<'_>) {
+        let Self { order, phase, interface, .. } = self;
+        let mut verdicts = Streams::default();
+        order.give_up_hole(&mut c.streams, &mut |piece| phase.take(piece, (flow, *interface), &mut verdicts, sink));
+        verdicts.add_to(c);
+    }
+
+    /// There is no memory for what waits here.
+    fn free_memory(&mut self, flow: Flow, c: &mut Counters, sink: &mut Sink<'_>) {
+        while self.order.hole_since().is_some() {
+            self.give_up_hole(flow, c, sink);
+        }
+        if matches!(&self.phase, Phase::Judging { held, .. } if !held.is_empty()) {
+            self.phase = Phase::Ignored;
+            c.streams.ignored += 1;
+        }
+    }
+
+    fn emit(&self, flow: Flow, at: Timestamp, event: StreamEvent<'_>, sink: &mut Sink<'_>) {
+        emit((flow, self.interface), at, event, sink);
+    }
+
+    fn bytes(&self) -> usize {
+        let held = if let Phase::Judging { held, .. } = &self.phase { held.capacity() } else { 0 };
+        held + self.order.waiting_bytes()
+    }
+
+    fn is_over(&self) -> bool {
+        self.fin.is_some() || matches!(self.phase, Phase::Closed | Phase::Ignored)
+    }
+
+    fn max_silence(&self) -> Duration {
+        if matches!(self.phase, Phase::Followed) { FOLLOWED_SILENCE } else { OTHER_SILENCE }
+    }
+}
+
+/// Verdicts of one segment, counted after it.
+#[derive(Debug, Default)]
+struct Streams {
+    followed: u64,
+    ignored: u64,
+    tls: u64,
+    sips: u64,
+}
+
+impl Streams {
+    fn add_to(&self, c: &mut Counters) {
+        c.streams.followed += self.followed;
+        c.streams.ignored += self.ignored;
+        c.streams.tls += self.tls;
+        c.streams.sips += self.sips;
+    }
+}
+
+impl Phase {
+    /// Bytes in order: to the sink, or to the judge first.
+    fn take(&mut self, piece: Piece<'_>, to: (Flow, u32), verdicts: &mut Streams, sink: &mut Sink<'_>) {
+        match (&mut *self, piece) {
+            (Self::Followed, Piece::Data(at, bytes)) => emit(to, at, StreamEvent::Data(bytes), sink),
+            (Self::Followed, Piece::Gap(at)) => emit(to, at, StreamEvent::Gap, sink),
+            (Self::Judging { held, start }, Piece::Gap(_)) => {
+                held.clear();
+                *start = Start::Middle;
+            }
+            (Self::Judging { held, start }, Piece::Data(at, bytes)) => {
+                let start = *start;
+                let from = held.len();
+                if from > 0 {
+                    held.extend_from_slice(bytes);
+                }
+                let data = if from > 0 { &held[..] } else { bytes };
+                let judgement = match start {
+                    Start::Syn => judge::of_start(data),
+                    Start::Middle => judge::of_middle(data, from),
+                };
+                match judgement {
+                    Judgement::Sip => {
+                        if start == Start::Middle {
+                            emit(to, at, StreamEvent::Gap, sink);
+                        }
+                        emit(to, at, StreamEvent::Data(data), sink);
+                        verdicts.followed += 1;
+                        *self = Self::Followed;
+                    }
+                    Judgement::Undecided if data.len() <= judge::MAX_UNDECIDED_BYTES => {
+                        if from == 0 {
+                            held.extend_from_slice(bytes);
+                        }
+                    }
+                    other => {
+                        let is_tls = other == Judgement::Tls;
+                        let sips = to.0.src.port() == SIPS_PORT || to.0.dst.port() == SIPS_PORT;
+                        verdicts.ignored += 1;
+                        verdicts.tls += u64::from(is_tls);
+                        verdicts.sips += u64::from(is_tls && sips);
+                        *self = Self::Ignored;
+                    }
+                }
+            }
+            (Self::Ignored | Self::Closed, _) => {}
+        }
+    }
+}
+
+fn emit((flow, interface): (Flow, u32), at: Timestamp, event: StreamEvent<'_>, sink: &mut Sink<'_>) {
+    sink(Decoded::Stream(StreamChunk { at, src: flow.src, dst: flow.dst, event, interface }));
+}
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+pub(super) const ACK: u8 = 16;
+/// SIP over TLS (RFC 3261 section 19.1.2).
+const SIPS_PORT: u16 = 5061;
+/// The receiver has the bytes and we do not: they can only come late, by the disorder between interfaces.
+const CONFIRMED_HOLE_AGE: Duration = Duration::from_millis(100);
+/// A retransmission comes after 200 ms to 1 s, a second one after three times that (RFC 6298).
+const HOLE_AGE: Duration = Duration::from_secs(3);
+/// Longer than the keep-alives of a registration's connection (RFC 5626: 120 s) and than most refreshes.
+const FOLLOWED_SILENCE: Duration = Duration::from_secs(3600);
+/// A stream that is no SIP is judged again when it is heard again after this.
+const OTHER_SILENCE: Duration = Duration::from_secs(60);
+/// Streams looked at for their age at each expiry: ten times a second, so that a full table takes under a minute.
+const TURNS_AT_ONCE: usize = 256;
+/// Streams of SIP that are passed over when room is needed, before one of them has to go.
+const MAX_SPARED: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! Whether a byte stream may carry SIP, told from its first bytes, so that nothing is kept of those that do not.
+//!
+//! The policy: a stream seen from its SYN has to begin with a SIP start line (RFC 3261 section 7), CRLF keep-alives
+//! (RFC 5626 section 3.5.1) or a WebSocket handshake for SIP (RFC 7118 section 4). A stream joined in the middle has
+//! to show `SIP/2.0` within [`MAX_UNDECIDED_BYTES`]. What fails is ignored, until a segment of it begins with a start
+//! line after all, or the other direction turns out to be SIP.
+
+use memchr::memmem;
+
+/// What the first bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    Sip,
+    /// TLS: whatever is in it cannot be read.
+    Tls,
+    Other,
+    /// Too little to tell.
+    Undecided,
+}
+
+/// The first bytes of a stream, from its SYN on.
+pub(super) fn of_start(data: &[u8]) -> Judgement {
+    let data = skip_keep_alives(data);
+    let Some(first) = data.first() else { return Judgement::Undecided };
+    if is_tls_record(data) {
+        return Judgement::Tls;
+    }
+    if !first.is_ascii_alphabetic() {
+        return Judgement::Other;
+    }
+    let line = memchr::memchr(b'\n', data).map(|end| data[..end].trim_ascii_end());
+    match line {
+        Some(line) if is_start_line(line) => Judgement::Sip,
+        Some(line) if line.starts_with(b"GET ") || line.starts_with(b"HTTP/1.1 101") => of_handshake(data),
+        Some(_) => Judgement::Other,
+        // The segment may end between CR and LF.
+        None if data.len() > MAX_START_LINE || data.iter().any(|b| b.is_ascii_control() && *b != b'\r') => {
+            Judgement::Other
+        }
+        None => Judgement::Undecided,
+    }
+}
+
+/// Bytes from the middle of a stream; `from` is how many of them were judged before.
+pub(super) fn of_middle(data: &[u8], from: usize) -> Judgement {
+    let overlap = from.saturating_sub(VERSION.len() - 1);
+    if memmem::find(&data[overlap.min(data.len())..], VERSION).is_some() {
+        return Judgement::Sip;
+    }
+    if is_tls_record(data) {
+        return Judgement::Tls;
+    }
+    if skip_keep_alives(data).is_empty() {
+        return Judgement::Undecided;
+    }
+    let is_control = |b: &u8| b.is_ascii_control() && !b.is_ascii_whitespace();
+    if data.len() > MAX_UNDECIDED_BYTES || data[from.min(data.len())..].iter().take(BINARY_BYTES).any(is_control) {
+        return Judgement::Other;
+    }
+    Judgement::Undecided
+}
+
+/// Whether a segment begins with a SIP message, in a WebSocket frame of a server or bare: worth following again.
+pub(super) fn begins_message(segment: &[u8]) -> bool {
+    // RFC 6455 section 5.2: FIN and text or binary, then a length of one, three or nine bytes, unmasked.
+    let message = match segment {
+        [0x81 | 0x82, 0..=125, rest @ ..] => rest,
+        [0x81 | 0x82, 126, _, _, rest @ ..] => rest,
+        _ => segment,
+    };
+    if !message.first().is_some_and(u8::is_ascii_uppercase) {
+        return false;
+    }
+    let head = &message[..message.len().min(MAX_START_LINE)];
+    memchr::memchr(b'\n', head).is_some_and(|end| is_start_line(head[..end].trim_ascii_end()))
+}
+
+/// A request or status line of SIP 2.0, in any case of letters.
+fn is_start_line(line: &[u8]) -> bool {
+    let is_version = |bytes: Option<&[u8]>| bytes.is_some_and(|b| b.eq_ignore_ascii_case(VERSION));
+    let starts = is_version(line.get(..VERSION.len())) && line.get(VERSION.len()) == Some(&b' ');
+    let ends = line.len() > VERSION.len() && is_version(line.get(line.len() - VERSION.len()..));
+    starts || (ends && line.get(line.len() - VERSION.len() - 1) == Some(&b' '))
+}
+
+/// An HTTP head that asks for or grants the WebSocket sub-protocol `sip`.
+fn of_handshake(data: &[u8]) -> Judgement {
+    let Some(end) = memmem::find(data, b"\r\n\r\n") else {
+        return if data.len() > MAX_UNDECIDED_BYTES { Judgement::Other } else { Judgement::Undecided };
+    };
+    let names_sip = data[..end].split(|b| *b == b'\n').any(|line| {
+        let Some(colon) = memchr::memchr(b':', line) else { return false };
+        line[..colon].eq_ignore_ascii_case(b"sec-websocket-protocol")
+            && line[colon + 1..].split(|b| *b == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(b"sip"))
+    });
+    if names_sip { Judgement::Sip } else { Judgement::Other }
+}
+
+fn skip_keep_alives(data: &[u8]) -> &[u8] {
+    let text = data.iter().position(|b| !matches!(b, b'\r' | b'\n'));
+    text.map_or(&[], |at| &data[at..])
+}
+
+/// A TLS record header: type, version 3.x, a length that a record can have (RFC 8446 section 5.1).
+fn is_tls_record(data: &[u8]) -> bool {
+    matches!(data, [0x14..=0x17, 3, 0..=4, hi, lo, ..] if (1..=16_640).contains(&u16::from_be_bytes([*hi, *lo])))
+}
+
+const VERSION: &[u8] = b"SIP/2.0";
+/// A request line with a long URI.
+const MAX_START_LINE: usize = 2048;
+/// An INVITE joined in its middle shows the start line of the next message within this; a handshake is shorter.
+pub(super) const MAX_UNDECIDED_BYTES: usize = 8 * 1024;
+/// How much of a segment is looked at for bytes that no text has.
+const BINARY_BYTES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sip_and_its_handshake_are_told_from_what_else_runs_over_tcp() {
+        let ws = b"GET /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Protocol: chat, SIP\r\n\r\n";
+        for (data, expected) in [
+            (&b"INVITE sip:a@b SIP/2.0\r\nVia: x"[..], Judgement::Sip),
+            (b"\r\n\r\nSIP/2.0 200 OK\r\n", Judgement::Sip),
+            (b"sip/2.0 200 OK\n", Judgement::Sip),
+            (ws, Judgement::Sip),
+            (b"HTTP/1.1 101 Switching\r\nsec-websocket-protocol: sip\r\n\r\n", Judgement::Sip),
+            (b"INVITE sip:a", Judgement::Undecided),
+            (b"\r\n\r\n", Judgement::Undecided),
+            (&ws[..40], Judgement::Undecided),
+            (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Judgement::Other),
+            (b"POST / HTTP/1.1\r\n", Judgement::Other),
+            (b"SSH-2.0-OpenSSH\r\n", Judgement::Other),
+            (&[0x16, 3, 1, 2, 0, 1], Judgement::Tls),
+            (&[0, 1, 2, 3], Judgement::Other),
+        ] {
+            assert_eq!(of_start(data), expected, "{:?}", String::from_utf8_lossy(data));
+        }
+        assert_eq!(of_start(&[b'A'; 3000]), Judgement::Other);
+    }
+
+    #[test]
+    fn a_stream_joined_in_the_middle_is_sip_when_it_says_so() {
+        assert_eq!(of_middle(b"alue\r\n\r\nBYE sip:a SIP/2.0\r\n", 0), Judgement::Sip);
+        assert_eq!(of_middle(b"a=rtpmap:8 PCMA/8000\r\n", 0), Judgement::Undecided);
+        assert_eq!(of_middle(b"xx SIP/2.0", 7), Judgement::Sip);
+        assert_eq!(of_middle(&[7, 8, 9, 1, 2], 0), Judgement::Other);
+        assert_eq!(of_middle(&[0x17, 3, 3, 0, 40, 9], 0), Judgement::Tls);
+        assert_eq!(of_middle(&[b'a'; 9000], 0), Judgement::Other);
+    }
+
+    #[test]
+    fn a_message_that_begins_a_segment_is_seen_bare_and_in_a_frame() {
+        assert!(begins_message(b"BYE sip:a SIP/2.0\r\nx"));
+        assert!(begins_message(b"\x81\x7e\x01\x02SIP/2.0 200 OK\r\n"));
+        assert!(!begins_message(b"BYE sip:a HTTP/1.1\r\n") && !begins_message(b"") && !begins_message(&[0x81]));
+    }
+}

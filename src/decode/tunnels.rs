@@ -1,0 +1,263 @@
+//! Tunnels that mirrors and access networks put around packets, found by themselves and nested.
+//!
+//! Each reader gives what lies inside or says that this is no such tunnel. Tunnels over UDP are only as sure as a
+//! port, so their headers are checked to the last reserved bit, and what lies inside has to look like a packet;
+//! else the datagram is a plain one.
+
+use super::bytes::{be16, be32};
+use super::counters::Counters;
+use super::decoder::{Context, Decoder, Sink};
+use super::link::{
+    ARP, IPV4, IPV6, LLDP, MPLS, MPLS_UPSTREAM, PPPOE, PPPOE_DISCOVERY, VLAN, VLAN_OLD_QINQ, VLAN_SERVICE,
+};
+
+/// What a tunnel carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inner<'a> {
+    Ethernet(&'a [u8]),
+    /// What follows an Ethernet header of this type.
+    EtherType(u16, &'a [u8]),
+    Ip(&'a [u8]),
+}
+
+/// The kind of a tunnel, for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Gre,
+    Erspan1,
+    Erspan2,
+    Erspan3,
+    Vxlan,
+    Geneve,
+    Tzsp,
+    IpInIp,
+    Pppoe,
+    Mpls,
+    GtpU,
+}
+
+/// A tunnel and what is in it.
+pub(super) type Found<'a> = (Kind, Inner<'a>);
+
+impl Decoder {
+    /// Goes on inside a tunnel.
+    pub(super) fn enter(&mut self, context: Context, (kind, inner): Found<'_>, sink: &mut Sink<'_>) {
+        *kind.counter(&mut self.counters) += 1;
+        if context.depth >= MAX_DEPTH {
+            self.counters.dropped.tunnel_depth += 1;
+            return;
+        }
+        let context = Context { depth: context.depth + 1, ..context };
+        match inner {
+            Inner::Ethernet(data) => self.ethernet(context, data, sink),
+            Inner::EtherType(ethertype, data) => self.ethertype(context, ethertype, data, sink),
+            Inner::Ip(data) => self.ip(context, data, sink),
+        }
+    }
+}
+
+impl Kind {
+    fn counter(self, counters: &mut Counters) -> &mut u64 {
+        let t = &mut counters.tunnels;
+        match self {
+            Self::Gre => &mut t.gre,
+            Self::Erspan1 => &mut t.erspan1,
+            Self::Erspan2 => &mut t.erspan2,
+            Self::Erspan3 => &mut t.erspan3,
+            Self::Vxlan => &mut t.vxlan,
+            Self::Geneve => &mut t.geneve,
+            Self::Tzsp => &mut t.tzsp,
+            Self::IpInIp => &mut t.ip_in_ip,
+            Self::Pppoe => &mut t.pppoe,
+            Self::Mpls => &mut t.mpls,
+            Self::GtpU => &mut t.gtp_u,
+        }
+    }
+}
+
+/// GRE (RFC 2784, RFC 2890) and what Cisco puts into it (draft-foschiano-erspan-03).
+pub(super) fn gre(data: &[u8]) -> Option<Found<'_>> {
+    let (flags, protocol) = (be16(data, 0)?, be16(data, 2)?);
+    // Version 0, and no source route (RFC 1701), which nobody sends.
+    if flags & (GRE_ROUTING | GRE_VERSION) != 0 {
+        return None;
+    }
+    let options = [GRE_CHECKSUM, GRE_KEY, GRE_SEQUENCE].iter().filter(|bit| flags & **bit != 0).count();
+    let payload = data.get(4 + 4 * options..)?;
+    match protocol {
+        ETHERNET_BRIDGED => Some((Kind::Gre, Inner::Ethernet(payload))),
+        ERSPAN_1_2 if flags & GRE_SEQUENCE == 0 => Some((Kind::Erspan1, Inner::Ethernet(payload))),
+        ERSPAN_1_2 => Some((Kind::Erspan2, Inner::Ethernet(payload.get(8..)?))),
+        ERSPAN_3 => erspan3(payload),
+        IPV4 | IPV6 => Some((Kind::Gre, Inner::Ip(payload))),
+        VLAN | VLAN_SERVICE | MPLS | MPLS_UPSTREAM => Some((Kind::Gre, Inner::EtherType(protocol, payload))),
+        _ => None,
+    }
+}
+
+/// Twelve bytes, then eight more if the last bit says so; the frame is Ethernet (0) or IP (2).
+fn erspan3(data: &[u8]) -> Option<Found<'_>> {
+    let word = be16(data, 10)?;
+    let header = if word & 1 != 0 { 20 } else { 12 };
+    let frame = data.get(header..)?;
+    match word >> 10 & 0x1f {
+        0 => Some((Kind::Erspan3, Inner::Ethernet(frame))),
+        2 => Some((Kind::Erspan3, Inner::Ip(frame))),
+        _ => None,
+    }
+}
+
+/// A tunnel over UDP, by its destination port.
+pub(super) fn over_udp(port: u16, payload: &[u8]) -> Option<Found<'_>> {
+    match port {
+        4789 | 8472 => vxlan(payload),
+        6081 => geneve(payload),
+        37_008 => tzsp(payload),
+        2152 => gtp_u(payload),
+        _ => None,
+    }
+}
+
+/// RFC 7348 section 5: the I flag, all other bits reserved; or with a group policy
+/// (draft-smith-vxlan-group-policy) the G flag, two more flags and the group. Linux on 8472 sends the same header.
+fn vxlan(data: &[u8]) -> Option<Found<'_>> {
+    let (head, frame) = data.split_first_chunk::<8>()?;
+    let is_header = match head {
+        [0x08, 0, 0, 0, .., 0] => true,
+        [0x88, flags, .., 0] => flags & !0x48 == 0,
+        _ => false,
+    };
+    (is_header && is_ethernet(frame)).then_some((Kind::Vxlan, Inner::Ethernet(frame)))
+}
+
+/// RFC 8926 section 3.4.
+fn geneve(data: &[u8]) -> Option<Found<'_>> {
+    let (head, _) = data.split_first_chunk::<8>()?;
+    // Version 0; six reserved bits after "control" and "critical"; the last byte is reserved.
+    if head[0] >> 6 != 0 || head[1] & 0x3f != 0 || head[7] != 0 {
+        return None;
+    }
+    let payload = data.get(8 + 4 * usize::from(head[0] & 0x3f)..)?;
+    match be16(head, 2)? {
+        ETHERNET_BRIDGED if is_ethernet(payload) => Some((Kind::Geneve, Inner::Ethernet(payload))),
+        IPV4 | IPV6 if is_ip(payload) => Some((Kind::Geneve, Inner::Ip(payload))),
+        _ => None,
+    }
+}
+
+/// TaZmen Sniffer Protocol: version 1, a packet (0 received, 1 to transmit), its protocol (1: Ethernet), tags.
+fn tzsp(data: &[u8]) -> Option<Found<'_>> {
+    let [1, 0 | 1, 0, 1, tags @ ..] = data else { return None };
+    let mut tags = tags;
+    loop {
+        tags = match tags {
+            [TZSP_PADDING, rest @ ..] => rest,
+            [TZSP_END, frame @ ..] => return is_ethernet(frame).then_some((Kind::Tzsp, Inner::Ethernet(frame))),
+            [_, length, rest @ ..] => rest.get(usize::from(*length)..)?,
+            _ => return None,
+        };
+    }
+}
+
+/// 3GPP TS 29.281 section 5: version 1, GTP (not GTP'), a G-PDU, a length that agrees.
+fn gtp_u(data: &[u8]) -> Option<Found<'_>> {
+    let (head, rest) = data.split_first_chunk::<8>()?;
+    let length = usize::from(be16(head, 2)?);
+    if head[0] & 0xf8 != 0x30 || head[1] != 0xff || length < rest.len() {
+        return None;
+    }
+    let mut payload = rest;
+    if head[0] & 0x07 != 0 {
+        let mut next = *rest.get(3)?;
+        payload = rest.get(4..)?;
+        // The chain counts only where its flag is set (section 5.2); each header says its length in units of 4.
+        if head[0] & 0x04 == 0 {
+            next = 0;
+        }
+        while next != 0 {
+            let size = 4 * usize::from(*payload.first()?);
+            next = *payload.get(size.checked_sub(1)?)?;
+            payload = payload.get(size..)?;
+        }
+    }
+    is_ip(payload).then_some((Kind::GtpU, Inner::Ip(payload)))
+}
+
+/// A PPPoE session (RFC 2516 section 4): version and type 1, code 0, the PPP protocol of IP or MPLS.
+pub(super) fn pppoe(data: &[u8]) -> Option<Found<'_>> {
+    let [0x11, 0, _, _, _, _, rest @ ..] = data else { return None };
+    let inner = match rest {
+        // A compressed protocol field (RFC 1661 section 6.5) drops its leading zero.
+        [0, 0x21 | 0x57, ip @ ..] | [0x21 | 0x57, ip @ ..] => Inner::Ip(ip),
+        [0x02, 0x81, mpls @ ..] => Inner::EtherType(MPLS, mpls),
+        _ => return None,
+    };
+    Some((Kind::Pppoe, inner))
+}
+
+/// An MPLS label stack (RFC 3032). What it carries is not said: IP by its first nibble (RFC 4928), an Ethernet
+/// pseudowire with or without control word (RFC 4448) otherwise.
+pub(super) fn mpls(data: &[u8]) -> Option<Found<'_>> {
+    let bottom = (0..MAX_LABELS).find(|i| be32(data, i * 4).is_none_or(|label| label & 0x100 != 0))?;
+    let payload = data.get((bottom + 1) * 4..)?;
+    let inner = match payload.first()? >> 4 {
+        4 if is_ip(payload) && has_valid_checksum(payload) => Inner::Ip(payload),
+        6 if is_ip(payload) && !is_ethernet(payload) => Inner::Ip(payload),
+        0 if payload.get(4..).is_some_and(is_ethernet) => Inner::Ethernet(payload.get(4..)?),
+        _ if is_ethernet(payload) => Inner::Ethernet(payload),
+        4 if is_ip(payload) => Inner::Ip(payload),
+        _ => return None,
+    };
+    Some((Kind::Mpls, inner))
+}
+
+/// Whether this can be an Ethernet frame: a type that we know, and an IP header where it says so.
+fn is_ethernet(data: &[u8]) -> bool {
+    let (Some(mut kind), Some(mut rest)) = (be16(data, 12), data.get(14..)) else { return false };
+    while matches!(kind, VLAN | VLAN_SERVICE | VLAN_OLD_QINQ) {
+        let (Some(next), Some(after)) = (be16(rest, 2), rest.get(4..)) else { return false };
+        (kind, rest) = (next, after);
+    }
+    match kind {
+        IPV4 | IPV6 => is_ip(rest),
+        ARP | MPLS | MPLS_UPSTREAM | PPPOE | PPPOE_DISCOVERY | LLDP => true,
+        // An 802.3 length with LLC: spanning tree (42 42 03) or SNAP (aa aa 03).
+        length => length <= 1500 && matches!(rest, [0x42, 0x42, 3, ..] | [0xaa, 0xaa, 3, ..]),
+    }
+}
+
+/// Whether this can begin an IP packet.
+fn is_ip(data: &[u8]) -> bool {
+    match data {
+        [first @ 0x45..=0x4f, _, hi, lo, ..] if data.len() >= 20 => {
+            let total = u16::from_be_bytes([*hi, *lo]);
+            total == 0 || total >= u16::from(first & 0x0f) * 4
+        }
+        [0x60..=0x6f, ..] => data.len() >= 40,
+        _ => false,
+    }
+}
+
+fn has_valid_checksum(ip: &[u8]) -> bool {
+    let header = ip.get(..usize::from(ip.first().copied().unwrap_or(0) & 0x0f) * 4).unwrap_or_default();
+    let sum: u32 = header.chunks_exact(2).map(|c| u32::from(u16::from_be_bytes([c[0], c[1]]))).sum();
+    !header.is_empty() && (sum & 0xffff) + (sum >> 16) == 0xffff
+}
+
+const GRE_CHECKSUM: u16 = 0x8000;
+const GRE_ROUTING: u16 = 0x4000;
+const GRE_KEY: u16 = 0x2000;
+const GRE_SEQUENCE: u16 = 0x1000;
+const GRE_VERSION: u16 = 0x0007;
+const ETHERNET_BRIDGED: u16 = 0x6558;
+const ERSPAN_1_2: u16 = 0x88be;
+const ERSPAN_3: u16 = 0x22eb;
+const TZSP_PADDING: u8 = 0;
+const TZSP_END: u8 = 1;
+/// A remote mirror over an overlay over an access tunnel is three.
+const MAX_DEPTH: u8 = 8;
+/// Routers push up to a handful.
+const MAX_LABELS: usize = 16;
+
+#[cfg(test)]
+mod tests;

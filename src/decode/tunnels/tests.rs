@@ -1,0 +1,116 @@
+use proptest::prelude::*;
+
+use super::super::testing::{Seen, decode, decode_at};
+use super::super::wire;
+use super::*;
+use crate::capture::LinkType;
+
+fn frame() -> Vec<u8> {
+    wire::ethernet(0x0800, &wire::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 17, 1, &wire::udp(5060, 5062, b"OPTIONS")))
+}
+
+fn frame_v6() -> Vec<u8> {
+    wire::ethernet(0x86dd, &wire::ipv6(1, 2, 17, &wire::udp(5060, 5062, b"OPTIONS")))
+}
+
+/// A name and a builder of each tunnel, and the counter that has to move.
+type Tunnel = (&'static str, fn(&[u8]) -> Vec<Vec<u8>>, Kind);
+
+const TUNNELS: &[Tunnel] = &[
+    ("GRE", |f| wire::gre_ip(f, false), Kind::Gre),
+    ("GRE with checksum, key and sequence", |f| wire::gre_ip(f, true), Kind::Gre),
+    ("GRE with Ethernet", |f| vec![wire::gre_teb(f)], Kind::Gre),
+    ("ERSPAN I", |f| vec![wire::erspan1(f)], Kind::Erspan1),
+    ("ERSPAN II", |f| vec![wire::erspan2(f)], Kind::Erspan2),
+    ("ERSPAN III", |f| vec![wire::erspan3(f, false)], Kind::Erspan3),
+    ("ERSPAN III with sub-header", |f| vec![wire::erspan3(f, true)], Kind::Erspan3),
+    ("VXLAN", |f| vec![wire::vxlan(f, 4789)], Kind::Vxlan),
+    ("VXLAN of Linux", |f| vec![wire::vxlan(f, 8472)], Kind::Vxlan),
+    ("GENEVE", |f| vec![wire::geneve(f)], Kind::Geneve),
+    ("TZSP", |f| vec![wire::tzsp(f)], Kind::Tzsp),
+    ("IP in IP", wire::ip_in_ip, Kind::IpInIp),
+    ("PPPoE", wire::pppoe, Kind::Pppoe),
+    ("MPLS with IP", wire::mpls_ip, Kind::Mpls),
+    ("pseudowire with control word", |f| vec![wire::mpls_ethernet(f, true)], Kind::Mpls),
+    ("pseudowire without", |f| vec![wire::mpls_ethernet(f, false)], Kind::Mpls),
+    ("GTP-U", |f| wire::gtp_u(f, false), Kind::GtpU),
+    ("GTP-U with extension header", |f| wire::gtp_u(f, true), Kind::GtpU),
+];
+
+#[test]
+fn each_tunnel_gives_the_datagram_in_it_and_is_counted_by_its_kind() {
+    let v4 = [Seen::datagram("10.0.0.1:5060", "10.0.0.2:5062", b"OPTIONS")];
+    let v6 = [Seen::datagram("[fd09::1]:5060", "[fd09::2]:5062", b"OPTIONS")];
+    for (name, build, kind) in TUNNELS {
+        for (inner, expected) in [(frame(), &v4), (frame_v6(), &v6)] {
+            let (seen, mut counters) = decode(&build(&inner));
+            assert_eq!(&seen, expected, "{name}");
+            assert_eq!(*kind.counter(&mut counters), 1, "{name}");
+            // The same tunnel in a VLAN, with its outer packet in fragments.
+            let pieces: Vec<Vec<u8>> = build(&inner).iter().flat_map(|f| wire::fragmented(f, 32)).rev().collect();
+            let pieces: Vec<Vec<u8>> = pieces.iter().map(|f| wire::tagged(f, &[(0x8100, 3)])).collect();
+            assert_eq!(&decode(&pieces).0, expected, "{name} in fragments");
+        }
+    }
+}
+
+#[test]
+fn a_vlan_and_fragments_inside_a_tunnel_are_read() {
+    for (name, build, _) in TUNNELS {
+        let pieces: Vec<Vec<u8>> = wire::fragmented(&frame(), 8).iter().flat_map(|f| build(f)).collect();
+        let (seen, counters) = decode(&pieces);
+        assert_eq!((seen.len(), counters.reassembled), (1, 1), "{name}");
+    }
+    let (seen, _) = decode(&[wire::vxlan(&wire::tagged(&frame(), &[(0x8100, 3)]), 4789)]);
+    assert_eq!(seen.len(), 1);
+}
+
+#[test]
+fn tunnels_are_read_when_nested_and_not_without_end() {
+    let (seen, counters) = decode(&[wire::nested(&frame())]);
+    assert_eq!(seen.len(), 1);
+    assert_eq!((counters.tunnels.erspan2, counters.tunnels.vxlan, counters.tunnels.gre), (1, 1, 1));
+    let mut deep = frame();
+    for _ in 0..9 {
+        deep = wire::gre_teb(&deep);
+    }
+    let (seen, counters) = decode(&[deep]);
+    assert_eq!((seen.len(), counters.dropped.tunnel_depth), (0, 1));
+}
+
+#[test]
+fn the_copy_of_a_packet_in_another_tunnel_is_a_copy() {
+    let frames = [(0, frame()), (5, wire::erspan2(&wire::routed(&frame()))), (9, wire::vxlan(&frame(), 4789))];
+    let (seen, counters) = decode_at(LinkType::Ethernet, &frames);
+    assert_eq!((seen.len(), counters.duplicates), (1, 2));
+}
+
+#[test]
+fn rtp_on_a_tunnels_port_is_rtp() {
+    let rtp = [&[0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1][..], &[0xd5; 160]].concat();
+    for port in [4789, 8472, 6081, 37_008, 2152] {
+        let ip = wire::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 17, 1, &wire::udp(4000, port, &rtp));
+        let (seen, _) = decode(&[wire::ethernet(0x0800, &ip)]);
+        assert_eq!(seen.len(), 1, "{port}");
+        assert!(seen[0].dst.ends_with(&port.to_string()));
+    }
+}
+
+#[test]
+fn what_is_no_tunnel_is_counted() {
+    let pptp = wire::ethernet(0x0800, &wire::ipv4([1; 4], [2; 4], 47, 1, &[0x30, 0x01, 0x88, 0x0b, 0, 0, 0, 0]));
+    assert_eq!(decode(&[pptp]).1.dropped.unknown_tunnel, 1);
+    assert_eq!(decode(&[wire::ethernet(0x8847, &[0, 0, 0, 0, 0, 0])]).1.dropped.unknown_tunnel, 1);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_in_any_tunnel_do_not_panic(data in prop::collection::vec(any::<u8>(), 0..120), protocol in any::<u8>()) {
+        let _ = (gre(&data), pppoe(&data), mpls(&data));
+        for port in [4789, 6081, 37_008, 2152] {
+            let _ = over_udp(port, &data);
+        }
+        let ip = wire::ipv4([1; 4], [2; 4], protocol, 1, &data);
+        decode(&[wire::ethernet(0x0800, &ip), wire::ethernet(0x8847, &data), wire::ethernet(0x8864, &data)]);
+    }
+}

@@ -1,0 +1,586 @@
+//! The machine with a virtual clock.
+
+use std::time::Duration;
+
+use super::job::{PartState, Registration, Standing};
+use super::*;
+use crate::call::record::{CallRecord, Direction, Outcome, Recording};
+use crate::journal::{JobRow, Row};
+use crate::time::Timestamp;
+
+mod model;
+
+pub(super) fn policy() -> Policy {
+    Policy {
+        account_id: "account".into(),
+        register_at: RegisterAt::Auto,
+        directions: vec![Direction::Inbound, Direction::Outbound],
+        unanswered: true,
+        send_mappings: ["CallStartTime", "CallEndTime", "CallDuration", "PhoneNumberFrom", "PhoneNumberTo"]
+            .map(String::from)
+            .to_vec(),
+        header_mappings: std::collections::BTreeMap::new(),
+        duration_unit: DurationUnit::Seconds,
+        max_upload_bytes: 1_000_000,
+    }
+}
+
+fn machine() -> Machine {
+    Machine::new(policy(), Tuning::default(), 1)
+}
+
+/// The machine's clock in these tests, seconds.
+fn at(s: i64) -> Timestamp {
+    Timestamp::from_secs(1_000_000 + s)
+}
+
+pub(super) fn call(id: &str, progress: Progress, parts: u32) -> CallUpdate {
+    let recordings = (1..=parts)
+        .map(|part| Recording {
+            part,
+            path: format!("/r/{id}-{part}.wav"),
+            format: "wav".into(),
+            starts_at: Timestamp::from_secs(0),
+            ends_at: Timestamp::from_secs(60),
+            duration_s: 60.0,
+            sample_rate: 8000,
+            channels: 2,
+            bytes: 1000,
+            sha256: String::new(),
+        })
+        .collect();
+    let answered = parts > 0;
+    let record = CallRecord {
+        id: id.into(),
+        direction: Direction::Inbound,
+        from: Some("+79774221338".into()),
+        to: Some("+74953009080".into()),
+        internal: Some("200".into()),
+        invited_at: Some(Timestamp::from_secs(1_640_218_292)),
+        answered_at: answered.then(|| Timestamp::from_secs(1_640_218_300)),
+        ended_at: (progress != Progress::Live).then(|| Timestamp::from_secs(1_640_218_360)),
+        duration_s: (answered && progress != Progress::Live).then_some(60.4),
+        outcome: if answered { Outcome::Answered } else { Outcome::NoAnswer },
+        recordings,
+        ..CallRecord::default()
+    };
+    CallUpdate { record, progress, consent: Consent::ByConfig }
+}
+
+pub(super) fn http(status: u16, body: &str) -> Reply {
+    Reply::Answer(Answer { status, rate: RateHeaders::default(), body: body.into(), sent_md5: Some("00".into()) })
+}
+
+pub(super) fn good(request: &Request) -> Reply {
+    match request {
+        Request::Auth => http(200, r#"{"access_token":"t"}"#),
+        Request::Register(_) => http(200, r#"{"task_id":7}"#),
+        Request::Upload { .. } => http(200, r#"{"guid":"g","md5_hash":"00"}"#),
+        Request::Attach(_) => http(200, "{}"),
+    }
+}
+
+fn action(machine: &mut Machine, now: Timestamp) -> Action {
+    match machine.next(now) {
+        Next::Action(action) => action,
+        other => panic!("an action, not {other:?}"),
+    }
+}
+
+/// Does what the machine wants, well, until it wants nothing at this moment. Returns the names of the requests.
+fn run(machine: &mut Machine, now: Timestamp) -> String {
+    let mut names = Vec::new();
+    while let Next::Action(action) = machine.next(now) {
+        names.push(name(&action.request));
+        machine.handle_answer(now, action.id, &good(&action.request));
+    }
+    names.join(" ")
+}
+
+fn name(request: &Request) -> &'static str {
+    match request {
+        Request::Auth => "auth",
+        Request::Register(_) => "call",
+        Request::Upload { .. } => "upload",
+        Request::Attach(_) => "attach",
+    }
+}
+
+fn rows(machine: &mut Machine) -> Vec<JobRow> {
+    let mut rows = Vec::new();
+    while let Some(row) = machine.poll_row() {
+        if let Row::Job(job) = row {
+            rows.push(job);
+        }
+    }
+    rows
+}
+
+fn job(machine: &Machine) -> &Job {
+    machine.jobs().next().expect("a job")
+}
+
+/// The machine after its first login, so that the next action is of a call.
+fn logged_in() -> Machine {
+    let mut m = machine();
+    m.handle_call(&call("z", Progress::Complete, 0));
+    assert_eq!(run(&mut m, at(0)), "auth call");
+    rows(&mut m);
+    m
+}
+
+#[test]
+fn requests_of_a_call_come_in_order_and_a_settled_call_leaves_the_memory() {
+    let mut m = machine();
+    m.handle_call(&call("a", Progress::Complete, 2));
+    assert_eq!(run(&mut m, at(0)), "auth call upload attach upload attach");
+    assert_eq!(rows(&mut m).last().map(|r| r.stage.clone()).as_deref(), Some("done"));
+    assert!(!m.knows("a") && m.is_settled());
+    assert_eq!(m.summary().done, 1);
+}
+
+#[test]
+fn the_intent_is_among_the_rows_before_the_request_goes_out() {
+    let mut m = logged_in();
+    m.handle_call(&call("a", Progress::Complete, 1));
+    for (stage, request) in [("registering", "call"), ("uploading", "upload"), ("attaching", "attach")] {
+        let next = action(&mut m, at(0));
+        assert_eq!(name(&next.request), request);
+        assert_eq!(rows(&mut m)[0].stage, stage);
+        m.handle_answer(at(0), next.id, &good(&next.request));
+    }
+    assert_eq!(rows(&mut m)[0].stage, "done");
+}
+
+#[test]
+fn registration_waits_for_what_the_configuration_names() {
+    let due = |register_at, change: fn(&mut CallRecord), progress| {
+        let mut update = call("a", Progress::Live, 0);
+        update.record.internal = None;
+        change(&mut update.record);
+        let policy = Policy { register_at, ..policy() };
+        policy.is_due(&update.record, progress, Consent::ByConfig)
+    };
+    let nothing: fn(&mut CallRecord) = |_| {};
+    let extension: fn(&mut CallRecord) = |r| r.internal = Some("200".into());
+    let answered: fn(&mut CallRecord) = |r| {
+        r.answered_at = Some(at(0));
+        r.outcome = Outcome::Answered;
+    };
+    let by_person: fn(&mut CallRecord) = |r| {
+        r.answered_at = Some(at(0));
+        r.operator_answered_at = Some(at(0));
+    };
+    use Progress::{Ended, Live};
+    use RegisterAt::{Answer, Auto, End, Invite};
+    for (register_at, change, progress, expected) in [
+        (Auto, nothing, Live, false),
+        (Auto, extension, Live, true),
+        (Auto, answered, Live, false), // the PBX answered; who of ours takes it is not known yet
+        (Auto, by_person, Live, true),
+        (Auto, nothing, Ended, true),
+        (Invite, nothing, Live, true),
+        (Answer, extension, Live, false),
+        (Answer, answered, Live, true),
+        (Answer, nothing, Ended, true),
+        (End, by_person, Live, false),
+        (End, nothing, Ended, true),
+    ] {
+        assert_eq!(due(register_at, change, progress), expected, "{register_at:?} {progress:?}");
+    }
+}
+
+#[test]
+fn only_calls_that_the_configuration_names_are_owed() {
+    let owed = |policy: Policy, change: fn(&mut CallUpdate)| {
+        let mut update = call("a", Progress::Complete, 1);
+        change(&mut update);
+        let mut m = Machine::new(policy, Tuning::default(), 1);
+        m.handle_call(&update);
+        m.knows("a")
+    };
+    let one_way = Policy { directions: vec![Direction::Inbound], ..policy() };
+    let answered_only = Policy { unanswered: false, ..policy() };
+    let with_internal = Policy { directions: vec![Direction::Internal], ..policy() };
+    assert!(owed(policy(), |_| {}));
+    assert!(!owed(policy(), |u| u.record.direction = Direction::Internal));
+    assert!(owed(with_internal, |u| u.record.direction = Direction::Internal));
+    assert!(owed(policy(), |u| u.record.direction = Direction::Unknown));
+    assert!(!owed(one_way.clone(), |u| u.record.direction = Direction::Unknown));
+    assert!(!owed(one_way, |u| u.record.direction = Direction::Outbound));
+    assert!(!owed(answered_only.clone(), |u| u.record.answered_at = None));
+    assert!(!owed(answered_only, |u| u.record.outcome = Outcome::Abandoned));
+    assert!(!owed(policy(), |u| u.consent = Consent::Forbidden));
+}
+
+#[test]
+fn the_body_of_a_call_has_times_in_whole_seconds_and_a_rounded_duration() {
+    let body = |unit, change: fn(&mut CallUpdate)| {
+        let mut update = call("a", Progress::Complete, 1);
+        change(&mut update);
+        let policy = Policy { duration_unit: unit, ..policy() };
+        policy.call_body(&Job::new(&update.record, update.progress), &std::collections::BTreeSet::new())
+    };
+    let value = |body: &CallBody, code: &str| {
+        body.mappings.iter().find(|m| m.code == code).map(|m| m.value.clone()).unwrap_or_default()
+    };
+    let inbound = body(DurationUnit::Seconds, |_| {});
+    assert_eq!(value(&inbound, "CallStartTime"), "2021-12-23T00:11:32Z");
+    assert_eq!(value(&inbound, "CallEndTime"), "2021-12-23T00:12:40Z"); // 1640218360
+    assert_eq!(value(&inbound, "CallDuration"), "60"); // 60.4 s
+    assert_eq!(value(&body(DurationUnit::Minutes, |_| {}), "CallDuration"), "2"); // begun minutes count
+    let nobody = body(DurationUnit::Seconds, |u| (u.record.from, u.record.to) = (None, None));
+    assert_eq!((nobody.from_number.as_str(), nobody.to_number.as_str()), ("unknown", "unknown"));
+    assert_eq!(value(&nobody, "PhoneNumberFrom"), "");
+    let json = serde_json::to_string(&inbound).unwrap();
+    assert!(!json.contains("null"), "{json}");
+}
+use super::policy::CallBody;
+
+#[test]
+fn numbers_that_were_sent_do_not_move_afterwards() {
+    let mut m = logged_in();
+    m.handle_call(&call("a", Progress::Live, 0));
+    run(&mut m, at(0));
+    let mut later = call("a", Progress::Complete, 1);
+    later.record.from = Some("+1".into());
+    m.handle_call(&later);
+    let upload = action(&mut m, at(0));
+    m.handle_answer(at(0), upload.id, &good(&upload.request));
+    let Request::Attach(body) = action(&mut m, at(0)).request else { panic!("the attach") };
+    let from = body.mappings.iter().find(|f| f.code == "PhoneNumberFrom").unwrap();
+    assert_eq!(from.value, "+79774221338");
+    assert_eq!(body.task_id, Some(7));
+}
+
+#[test]
+fn an_ambiguous_registration_is_settled_by_attaching_with_the_external_id_alone() {
+    for known in [true, false] {
+        let mut m = logged_in();
+        m.handle_call(&call("a", Progress::Live, 0));
+        let register = action(&mut m, at(0));
+        m.handle_answer(at(0), register.id, &http(500, r#"{"error_code":"server_error"}"#));
+        assert_eq!(m.next(at(1000)), Next::Idle, "not repeated while a recording may come");
+        assert_eq!(job(&m).stage(), "unsure");
+        m.handle_call(&call("a", Progress::Complete, 1));
+        let upload = action(&mut m, at(1000));
+        assert_eq!(name(&upload.request), "upload");
+        m.handle_answer(at(1000), upload.id, &good(&upload.request));
+        let attach = action(&mut m, at(1000));
+        let Request::Attach(body) = &attach.request else { panic!("the attach") };
+        assert_eq!((body.task_id, body.external_id.as_str()), (None, "a"));
+        if known {
+            m.handle_answer(at(1000), attach.id, &http(200, ""));
+            assert_eq!(run(&mut m, at(1000)), "");
+        } else {
+            m.handle_answer(at(1000), attach.id, &http(400, r#"{"error_code":"unrecognized_call_id"}"#));
+            assert_eq!(run(&mut m, at(1000)), "call attach", "the same file, no second upload");
+        }
+        assert_eq!(rows(&mut m).last().unwrap().stage, "done");
+        assert_eq!(m.summary().possible_duplicates, 0);
+    }
+}
+
+#[test]
+fn a_restart_in_the_middle_of_a_request_counts_as_no_answer() {
+    let mut m = logged_in();
+    m.handle_call(&call("a", Progress::Complete, 1));
+    let mut states = Vec::new();
+    while let Next::Action(next) = m.next(at(0)) {
+        let row = rows(&mut m).pop().unwrap();
+        states.push((row.stage.clone(), Job::from_row(&row).unwrap().after_restart(at(9))));
+        m.handle_answer(at(0), next.id, &good(&next.request));
+    }
+    let [registering, uploading, attaching] = &states[..] else { panic!("three requests") };
+    assert_eq!((registering.0.as_str(), &registering.1.registration), ("registering", &Registration::Unsure));
+    assert_eq!((uploading.0.as_str(), &uploading.1.parts[0].state), ("uploading", &PartState::Waiting));
+    assert!(matches!(&attaching.1.parts[0].state, PartState::Uploaded(u) if u.guid == "g"));
+    assert_eq!(attaching.1.possible_duplicates, 1);
+}
+
+#[test]
+fn pauses_grow_to_five_minutes_with_full_jitter_and_never_end() {
+    let mut m = logged_in();
+    m.handle_call(&call("a", Progress::Complete, 1));
+    let register = action(&mut m, at(0));
+    m.handle_answer(at(0), register.id, &good(&register.request));
+    let mut now = at(0);
+    let mut longest = Duration::ZERO;
+    for n in 0..200_u32 {
+        let upload = action(&mut m, now);
+        m.handle_answer(now, upload.id, &http(500, ""));
+        let Next::WaitUntil(then) = m.next(now) else { panic!("a pause") };
+        let pause = then.since(now);
+        let top = Duration::from_secs(1u64 << n.min(9)).min(Duration::from_secs(300));
+        assert!(pause <= top, "after {n} failures {pause:?}");
+        longest = longest.max(pause);
+        now = then;
+    }
+    assert!(longest > Duration::from_secs(250), "the cap is reached: {longest:?}");
+}
+
+#[test]
+fn a_parked_call_is_tried_again_after_a_quarter_of_an_hour_then_each_hour() {
+    let mut m = logged_in();
+    m.handle_call(&call("a", Progress::Complete, 0));
+    let mut now = at(0);
+    for minutes in [15, 30, 60, 60] {
+        let register = action(&mut m, now);
+        m.handle_answer(now, register.id, &http(400, r#"{"error_code":"webhook_is_disabled"}"#));
+        assert_eq!(rows(&mut m).pop().unwrap().stage, "parked");
+        assert!(m.is_settled(), "only a person can help");
+        let then = now + Duration::from_secs(minutes * 60);
+        assert_eq!(m.next(now), Next::WaitUntil(then));
+        now = then;
+    }
+    assert_eq!(run(&mut m, now), "call");
+    // At a restart a person may have mended it: at once.
+    let mut m = logged_in();
+    m.handle_call(&call("b", Progress::Complete, 0));
+    let register = action(&mut m, at(0));
+    m.handle_answer(at(0), register.id, &http(400, r#"{"error_code":"webhook_is_disabled"}"#));
+    let row = rows(&mut m).pop().unwrap();
+    assert_eq!(row.stage, "parked");
+    assert!(row.note.as_ref().is_some_and(|n| n.contains("switched off")));
+    let mut m = machine();
+    assert!(m.load(at(1), [row]).is_empty());
+    assert_eq!(run(&mut m, at(1)), "auth call");
+}
+
+#[test]
+fn what_a_person_asks_to_retry_is_tried_at_once_even_if_dead() {
+    let mut m = logged_in();
+    m.handle_call(&call("a", Progress::Complete, 0));
+    let register = action(&mut m, at(0));
+    m.handle_answer(at(0), register.id, &http(400, r#"{"error_code":"validation_error"}"#));
+    assert!(matches!(job(&m).standing, Standing::Dead { .. }));
+    let row = rows(&mut m).pop().unwrap();
+    assert_eq!((row.stage.as_str(), m.summary().dead.len()), ("dead", 1));
+    m.load(at(1), [row]);
+    m.handle_retry("a");
+    assert_eq!(run(&mut m, at(1)), "call");
+}
+
+#[test]
+fn too_many_requests_holds_up_every_call_and_the_login() {
+    let mut m = logged_in();
+    m.handle_call(&call("a", Progress::Complete, 0));
+    m.handle_call(&call("b", Progress::Complete, 0));
+    let register = action(&mut m, at(0));
+    let rate = RateHeaders { reset: Some("40".into()), ..RateHeaders::default() };
+    let answer = Answer { status: 429, rate, body: Vec::new(), sent_md5: None };
+    m.handle_answer(at(0), register.id, &Reply::Answer(answer));
+    let Next::WaitUntil(until) = m.next(at(0)) else { panic!("a wait") };
+    assert!(until >= at(40) && until <= at(41), "40 s and up to one of jitter");
+    assert_eq!(m.next(at(39)), Next::WaitUntil(until));
+    assert!(m.is_paced(at(39)) && !m.is_settled());
+    assert_eq!(run(&mut m, until), "call call");
+}
+
+#[test]
+fn waits_without_a_time_double_from_one_minute_to_ten() {
+    let mut m = logged_in();
+    m.handle_call(&call("a", Progress::Complete, 0));
+    let mut now = at(0);
+    for seconds in [60, 120, 240, 480, 600, 600] {
+        let register = action(&mut m, now);
+        m.handle_answer(now, register.id, &http(429, ""));
+        let Next::WaitUntil(until) = m.next(now) else { panic!("a wait") };
+        assert_eq!(until.since(now).as_secs_f64().floor() as u64 / 2 * 2, seconds); // up to 1 s of jitter
+        now = until;
+    }
+}
+
+#[test]
+fn no_more_requests_go_out_than_the_window_has_left() {
+    let mut m = logged_in();
+    for n in 0..10 {
+        m.handle_call(&call(&format!("c{n}"), Progress::Complete, 0));
+    }
+    let rate = |remaining: &str| RateHeaders {
+        remaining: Some(remaining.into()),
+        reset: Some("100".into()),
+        retry_after: None,
+    };
+    let with = |remaining: &str| {
+        Reply::Answer(Answer { status: 200, rate: rate(remaining), body: b"{\"task_id\":1}".to_vec(), sent_md5: None })
+    };
+    let first = action(&mut m, at(0));
+    m.handle_answer(at(0), first.id, &with("3"));
+    let flying: Vec<Action> = (0..3).map(|_| action(&mut m, at(0))).collect();
+    let Next::WaitUntil(until) = m.next(at(0)) else { panic!("the window is used up") };
+    assert_eq!(until, at(101)); // whole seconds in the header: one more
+    // An answer that was overtaken by others says 2; that was before the last two went out.
+    m.handle_answer(at(1), flying[0].id, &with("2"));
+    assert_eq!(m.next(at(1)), Next::WaitUntil(until));
+    m.handle_answer(at(1), flying[1].id, &with("1"));
+    m.handle_answer(at(1), flying[2].id, &with("0"));
+    assert_eq!(m.next(at(100)), Next::WaitUntil(until));
+    assert!(matches!(m.next(until), Next::Action(_)));
+}
+
+#[test]
+fn when_pyrus_is_away_one_request_at_a_time_looks_whether_it_is_back() {
+    let mut m = logged_in();
+    for n in 0..10_000 {
+        m.handle_call(&call(&format!("c{n:05}"), Progress::Complete, 0));
+    }
+    let away = Reply::Failed(Failure::NotSent("refused".into()));
+    let mut now = at(0);
+    let end = at(24 * 3600);
+    let (mut tries, mut most) = (0, 0);
+    while now < end {
+        let mut flying = Vec::new();
+        loop {
+            match m.next(now) {
+                Next::Action(action) => flying.push(action.id),
+                Next::WaitUntil(then) if flying.is_empty() => {
+                    now = then;
+                    break;
+                }
+                _ => break,
+            }
+        }
+        if tries > 5 {
+            most = most.max(flying.len());
+        }
+        tries += flying.len();
+        for id in flying {
+            m.handle_answer(now, id, &away);
+        }
+    }
+    assert_eq!(most, 1);
+    // Full jitter up to 300 s: 150 s on average, 576 tries in a day.
+    assert!((400..900).contains(&tries), "{tries} tries in a day");
+    // Back again: all is delivered, oldest first where nothing was tried.
+    let back = now;
+    loop {
+        run(&mut m, now);
+        rows(&mut m);
+        match m.next(now) {
+            Next::WaitUntil(then) => now = then,
+            Next::Idle => break,
+            Next::Action(_) => panic!("all actions were taken"),
+        }
+    }
+    assert_eq!(m.summary().done, 10_001);
+    assert!(now.since(back) <= Duration::from_secs(300));
+}
+
+#[test]
+fn a_refused_account_is_looked_at_by_one_request_for_all_calls() {
+    let mut m = logged_in();
+    for n in 0..1000 {
+        m.handle_call(&call(&format!("c{n:04}"), Progress::Complete, 0));
+    }
+    let refused = http(400, r#"{"error_code":"unrecognized_account_id"}"#);
+    let mut tries = 0;
+    let mut now = at(0);
+    while now < at(24 * 3600) {
+        while let Next::Action(action) = m.next(now) {
+            tries += 1;
+            m.handle_answer(now, action.id, &refused);
+        }
+        rows(&mut m);
+        assert!(m.is_settled(), "only a person can help");
+        assert!(m.summary().alarm.is_some_and(|a| a.contains("account_id")));
+        let Next::WaitUntil(then) = m.next(now) else { panic!("a pause") };
+        now = then;
+    }
+    // At 0, 15 and 45 minutes, then each hour: 3 + 23 in a day.
+    assert_eq!(tries, 26);
+    run(&mut m, now);
+    while let Next::WaitUntil(then) = m.next(now) {
+        now = then; // those that were refused themselves come back in their own time
+        run(&mut m, now);
+    }
+    rows(&mut m);
+    assert_eq!((m.summary().done, m.summary().alarm), (1001, None));
+}
+
+#[test]
+fn an_absence_is_an_alarm_with_its_first_reason_until_pyrus_answers() {
+    let mut m = logged_in();
+    m.handle_call(&call("a", Progress::Complete, 0));
+    let mut now = at(0);
+    for n in 0..8 {
+        let register = action(&mut m, now);
+        let failure = Failure::NotSent(format!("certificate expired, try {n}"));
+        m.handle_answer(now, register.id, &Reply::Failed(failure));
+        let Next::WaitUntil(then) = m.next(now) else { panic!("a pause") };
+        now = then;
+    }
+    let mut alarms = Vec::new();
+    let drain = |m: &mut Machine, alarms: &mut Vec<Option<String>>| {
+        while let Some(row) = m.poll_row() {
+            if let Row::Alarm(alarm) = row {
+                alarms.push(alarm);
+            }
+        }
+    };
+    drain(&mut m, &mut alarms);
+    run(&mut m, now);
+    drain(&mut m, &mut alarms);
+    let [Some(first), None] = &alarms[..] else { panic!("one alarm and its end: {alarms:?}") };
+    assert!(first.contains("cannot be reached") && first.contains("try 4"), "{first}"); // the fifth failure
+}
+
+#[test]
+fn without_a_journal_the_records_say_enough_to_send_nothing_twice() {
+    use crate::call::record::{DeliveryRecord, DeliveryState};
+    let rebuilt = |state, task_id, parts| {
+        let mut update = call("a", Progress::Complete, parts);
+        update.record.delivery = DeliveryRecord { state, task_id, detail: None };
+        let mut m = logged_in();
+        let row = Job::rebuilt(&update.record).map(|job| job.to_row());
+        m.load(at(0), row);
+        run(&mut m, at(0))
+    };
+    assert_eq!(rebuilt(DeliveryState::Done, Some(7), 2), "");
+    assert_eq!(rebuilt(DeliveryState::Dead, None, 1), "");
+    assert_eq!(rebuilt(DeliveryState::None, None, 1), "");
+    assert_eq!(rebuilt(DeliveryState::Owed, None, 1), "upload attach", "by external_id alone; no registration");
+    assert_eq!(rebuilt(DeliveryState::Parked, Some(7), 1), "upload attach");
+}
+
+#[test]
+fn a_ringing_telephone_does_not_wait_behind_the_backlog() {
+    let mut m = logged_in();
+    for n in 0..10 {
+        m.handle_call(&call(&format!("a{n}"), Progress::Complete, 0));
+    }
+    let backlog: Vec<Action> = (0..4).map(|_| action(&mut m, at(0))).collect();
+    assert_eq!(m.next(at(0)), Next::Idle, "four side by side");
+    m.handle_call(&call("zz", Progress::Live, 0));
+    let Request::Register(body) = action(&mut m, at(0)).request else { panic!("a registration") };
+    assert_eq!(body.external_id, "zz");
+    drop(backlog);
+}
+
+#[test]
+fn one_token_is_fetched_for_all_and_a_refused_one_is_dropped_once() {
+    let mut m = machine();
+    for n in 0..4 {
+        m.handle_call(&call(&format!("c{n}"), Progress::Complete, 0));
+    }
+    let auth = action(&mut m, at(0));
+    assert_eq!((name(&auth.request), m.next(at(0))), ("auth", Next::Idle));
+    m.handle_answer(at(0), auth.id, &good(&auth.request));
+    let flying: Vec<Action> = (0..4).map(|_| action(&mut m, at(0))).collect();
+    m.handle_answer(at(0), flying[0].id, &good(&flying[0].request)); // the token was accepted
+    for late in &flying[1..] {
+        m.handle_answer(at(1), late.id, &http(401, r#"{"error_code":"revoked_token"}"#));
+    }
+    assert_eq!(run(&mut m, at(1)), "auth call call call");
+}
+
+#[test]
+fn a_row_that_is_no_job_is_given_back_and_stops_nothing() {
+    let mut m = machine();
+    let bad = JobRow { id: "x".into(), stage: "new".into(), body: "{".into(), ..JobRow::default() };
+    m.handle_call(&call("a", Progress::Complete, 0));
+    let good = rows(&mut m).pop().unwrap();
+    let mut m = machine();
+    assert_eq!(m.load(at(0), [bad.clone(), good]), vec![bad]);
+    assert_eq!(run(&mut m, at(0)), "auth call");
+}

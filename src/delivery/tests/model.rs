@@ -1,0 +1,263 @@
+//! Random calls, faults, crashes and restarts against a small Pyrus in memory: at the end each call is there exactly
+//! once wherever the answers were definite.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// What Pyrus has.
+#[derive(Default)]
+struct Pyrus {
+    /// External id: how often registered.
+    calls: BTreeMap<String, u32>,
+    /// Guid: path.
+    files: BTreeMap<String, String>,
+    /// Path: how often attached.
+    attached: BTreeMap<String, u32>,
+    token: u64,
+    made: u64,
+    /// Id or path: requests whose outcome the client could not know.
+    unsure: BTreeMap<String, u32>,
+}
+
+impl Pyrus {
+    fn work(&mut self, request: &Request) -> Reply {
+        self.made += 1;
+        match request {
+            Request::Auth => {
+                self.token += 1;
+                good(request)
+            }
+            Request::Register(body) => {
+                *self.calls.entry(body.external_id.clone()).or_default() += 1;
+                http(200, &format!(r#"{{"task_id":{}}}"#, 1000 + self.made))
+            }
+            Request::Upload { path, .. } => {
+                let guid = format!("guid{}", self.made);
+                self.files.insert(guid.clone(), path.clone());
+                http(200, &format!(r#"{{"guid":"{guid}","md5_hash":"00"}}"#))
+            }
+            Request::Attach(body) => {
+                if !self.calls.contains_key(&body.external_id) {
+                    return http(400, r#"{"error_code":"unrecognized_call_id"}"#);
+                }
+                let Some(path) = self.files.get(&body.record_file) else {
+                    return http(200, r#"{"error_code":"unrecognized_attachment_id"}"#);
+                };
+                *self.attached.entry(path.clone()).or_default() += 1;
+                http(200, "")
+            }
+        }
+    }
+
+    fn note_unsure(&mut self, request: &Request) {
+        let key = match request {
+            Request::Register(body) => body.external_id.clone(),
+            Request::Attach(body) => self.files.get(&body.record_file).cloned().unwrap_or_default(),
+            Request::Auth | Request::Upload { .. } => return,
+        };
+        *self.unsure.entry(key).or_default() += 1;
+    }
+}
+
+/// A process that may die at any moment, and what it has on its disk.
+struct Life {
+    machine: Machine,
+    disk: BTreeMap<String, JobRow>,
+    now: Timestamp,
+    rng: fastrand::Rng,
+    told: BTreeMap<String, CallUpdate>,
+}
+
+impl Life {
+    fn new(seed: u64) -> Self {
+        Self {
+            machine: Machine::new(policy(), Tuning::default(), seed),
+            disk: BTreeMap::new(),
+            now: at(0),
+            rng: fastrand::Rng::with_seed(seed),
+            told: BTreeMap::new(),
+        }
+    }
+
+    fn persist(&mut self) {
+        while let Some(row) = self.machine.poll_row() {
+            if let Row::Job(job) = row {
+                self.disk.insert(job.id.clone(), job);
+            }
+        }
+    }
+
+    /// As the executor does.
+    fn tell(&mut self, update: CallUpdate) {
+        let id = update.record.id.clone();
+        if !self.machine.knows(&id) {
+            self.machine.load(self.now, self.disk.get(&id).cloned());
+        }
+        self.machine.handle_call(&update);
+        self.told.insert(id, update);
+        self.persist();
+    }
+
+    /// The process dies and starts again with nothing but its disk. Whoever records calls tells again of all of them
+    /// (also of those that were delivered).
+    fn crash(&mut self) {
+        self.machine = Machine::new(policy(), Tuning::default(), self.rng.u64(..));
+        let owed: Vec<JobRow> = self.disk.values().filter(|r| !r.is_settled()).cloned().collect();
+        assert!(self.machine.load(self.now, owed).is_empty());
+        for update in self.told.clone().into_values() {
+            self.tell(update);
+        }
+        self.persist();
+    }
+
+    fn check_intent(&self, request: &Request) {
+        let (id, stage) = match request {
+            Request::Auth => return,
+            Request::Register(body) => (&body.external_id, "registering"),
+            Request::Attach(body) => (&body.external_id, "attaching"),
+            Request::Upload { path, .. } => {
+                let owner = self.told.values().find(|u| u.record.recordings.iter().any(|r| r.path == *path));
+                (&owner.expect("a file of a call").record.id, "uploading")
+            }
+        };
+        let row = self.disk.get(id).expect("a row before the request");
+        let job = Job::from_row(row).expect("a job");
+        let is_parked = matches!(job.standing, Standing::Parked { .. });
+        assert!(row.stage == stage || is_parked, "{stage} is durable before the request, not {}", row.stage);
+    }
+
+    /// One request with whatever may happen to it. Returns whether there was one.
+    fn step(&mut self, pyrus: &mut Pyrus, faults: Faults) -> bool {
+        let next = self.machine.next(self.now);
+        if faults == Faults::Wild && self.rng.u8(..100) == 0 {
+            self.crash(); // before the intent is durable: nothing was sent
+            return true;
+        }
+        self.persist();
+        let action = match next {
+            Next::Action(action) => action,
+            Next::WaitUntil(then) => {
+                self.now = then;
+                return true;
+            }
+            Next::Idle => return false,
+        };
+        self.check_intent(&action.request);
+        let dice = if faults == Faults::Wild { self.rng.u8(..100) } else { 100 };
+        let reply = match dice {
+            0..8 => {
+                pyrus.note_unsure(&action.request);
+                http(500, "")
+            }
+            8..16 => {
+                pyrus.work(&action.request);
+                pyrus.note_unsure(&action.request);
+                Reply::Failed(Failure::Unanswered("reset".into()))
+            }
+            16..20 => Reply::Failed(Failure::NotSent("refused".into())),
+            20..23 => http(503, "<html>"),
+            23..26 => http(401, r#"{"error_code":"revoked_token"}"#),
+            26..29 => http(429, ""),
+            29..32 if !matches!(action.request, Request::Auth) => http(400, r#"{"error_code":"webhook_is_disabled"}"#),
+            32..34 => {
+                pyrus.files.clear(); // orphans are removed
+                pyrus.work(&action.request)
+            }
+            34..37 => {
+                pyrus.note_unsure(&action.request);
+                self.crash(); // the request was never sent
+                return true;
+            }
+            37..40 => {
+                pyrus.work(&action.request);
+                pyrus.note_unsure(&action.request);
+                self.crash(); // its answer was never heard
+                return true;
+            }
+            _ => pyrus.work(&action.request),
+        };
+        self.machine.handle_answer(self.now, action.id, &reply);
+        if faults == Faults::Wild && self.rng.u8(..50) == 0 {
+            // The answer was heard and not written down: for what is on the disk it is as if it never came.
+            pyrus.note_unsure(&action.request);
+            self.crash();
+        } else {
+            self.persist();
+        }
+        true
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Faults {
+    Wild,
+    None,
+}
+
+fn live_one(seed: u64) {
+    let mut life = Life::new(seed);
+    let mut pyrus = Pyrus::default();
+    let mut calls: Vec<(String, u32, Progress)> =
+        (0..life.rng.u32(1..6)).map(|n| (format!("call{n}"), life.rng.u32(0..3), Progress::Live)).collect();
+    for _ in 0..life.rng.u32(20..120) {
+        if life.rng.u8(..4) == 0 {
+            let at = life.rng.usize(..calls.len());
+            let (id, parts, progress) = &mut calls[at];
+            let update = match progress {
+                Progress::Live => call(id, Progress::Live, 0),
+                Progress::Ended => call(id, Progress::Ended, 0),
+                Progress::Complete => call(id, Progress::Complete, *parts),
+            };
+            *progress = if *progress == Progress::Live { Progress::Ended } else { Progress::Complete };
+            life.tell(update);
+        }
+        life.step(&mut pyrus, Faults::Wild);
+    }
+    for (id, parts, _) in &calls {
+        life.tell(call(id, Progress::Complete, *parts));
+    }
+    // From here all goes well. Parked calls are tried again by themselves.
+    for _ in 0..10_000 {
+        if !life.step(&mut pyrus, Faults::None) {
+            break;
+        }
+    }
+    for (id, parts, _) in &calls {
+        check(seed, &life, &pyrus, id, *parts);
+    }
+    assert!(life.machine.is_settled(), "seed {seed}: {:?}", life.machine.summary());
+    assert_eq!(life.machine.jobs().count(), 0, "seed {seed}: what is settled is not kept in memory");
+}
+
+fn check(seed: u64, life: &Life, pyrus: &Pyrus, id: &str, parts: u32) {
+    let row = &life.disk[id];
+    let unsure = |key: &str| pyrus.unsure.get(key).copied().unwrap_or(0);
+    let registered = pyrus.calls.get(id).copied().unwrap_or(0);
+    if parts > 0 {
+        assert_eq!(row.stage, "done", "seed {seed} {id}");
+        assert_eq!(registered, 1, "seed {seed} {id}: a recorded call is registered exactly once, whatever happened");
+    } else if unsure(id) == 0 {
+        assert_eq!((row.stage.as_str(), registered), ("done", 1), "seed {seed} {id}");
+    } else {
+        assert!(registered <= 2, "seed {seed} {id}: one blind repeat at most, {registered}");
+        assert!(registered >= 1 || row.stage == "dead", "seed {seed} {id}: lost");
+    }
+    for part in 1..=parts {
+        let path = format!("/r/{id}-{part}.wav");
+        let attached = pyrus.attached.get(&path).copied().unwrap_or(0);
+        let most = 1 + unsure(&path);
+        assert!((1..=most).contains(&attached), "seed {seed} {path}: attached {attached} times");
+    }
+}
+
+#[test]
+fn every_call_is_there_exactly_once_where_the_answers_were_definite() {
+    let seeds = std::env::var("CALLSPAN_MODEL_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(SEEDS);
+    for seed in 0..seeds {
+        live_one(seed);
+    }
+}
+
+/// About 10 s unoptimised; `CALLSPAN_MODEL_SEEDS` asks for more.
+const SEEDS: u64 = 2_000;

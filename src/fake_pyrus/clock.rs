@@ -1,0 +1,55 @@
+//! The fake's virtual clock: token life, rate windows, orphaned files and stamps follow it.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::options::ClockMode;
+
+/// Real time at the start plus advances, plus (when running) real progress.
+#[derive(Debug)]
+pub(super) struct Clock {
+    /// Since the Unix epoch, at `since`.
+    base: Duration,
+    since: Instant,
+    mode: ClockMode,
+}
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "the fake server is outside of the core and begins at today")]
+    pub(super) fn new(mode: ClockMode) -> Clock {
+        let base = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { base, since: real_now(), mode }
+    }
+
+    pub(super) fn set_mode(&mut self, mode: ClockMode) {
+        self.base = self.now();
+        self.since = real_now();
+        self.mode = mode;
+    }
+
+    pub(super) fn advance(&mut self, by: Duration) {
+        self.base = self.base.saturating_add(by);
+    }
+
+    /// Since the Unix epoch.
+    pub(super) fn now(&self) -> Duration {
+        match self.mode {
+            ClockMode::Frozen => self.base,
+            ClockMode::Running => self.base.saturating_add(self.since.elapsed()),
+        }
+    }
+}
+
+/// A virtual moment as RFC 3339 text with milliseconds.
+pub(super) fn text(at: Duration) -> String {
+    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+    match jiff::Timestamp::from_millisecond(millis) {
+        Ok(stamp) => format!("{stamp:.3}"),
+        Err(_) => "after the end of time".into(),
+    }
+}
+
+/// Real time, for waits and for telling what crossed on the wire.
+#[expect(clippy::disallowed_methods, reason = "the fake server is outside of the core and waits in real time")]
+pub(super) fn real_now() -> Instant {
+    Instant::now()
+}

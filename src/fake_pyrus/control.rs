@@ -1,0 +1,169 @@
+//! The control paths: what `fake` methods do in-process, a shell does by `curl`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::faults::{Change, Endpoint, Step};
+use super::http::{Conn, Head, Last};
+use super::options::Options;
+use super::page;
+use super::reply::{Manner, Reply};
+use super::server::{Shared, read_small};
+
+/// What a script file holds, and what `POST /__fake/script` takes (there also a bare list of steps).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScriptFile {
+    /// Switches that differ from the defaults (from the present ones at the control path).
+    pub options: serde_json::Map<String, Value>,
+    /// Drop what waits first.
+    pub clear: bool,
+    /// Added to the queues in order.
+    pub steps: Vec<ScriptStep>,
+}
+
+/// A step with its queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScriptStep {
+    /// Which requests take it.
+    pub endpoint: Endpoint,
+    /// The step.
+    #[serde(flatten)]
+    pub step: Step,
+}
+
+pub(super) fn is_control(path: &str) -> bool {
+    path == "/" || path.starts_with("/__fake/")
+}
+
+/// One request to the control paths.
+pub(super) async fn exchange(shared: &Shared, conn: &mut Conn, head: &Head) -> Last {
+    let Some(body) = read_small(conn, head).await else { return Last::Yes };
+    let reply = answer(shared, head, &body);
+    shared.apply_refusals();
+    conn.send(&reply, Manner::Normal, head.last()).await;
+    head.last()
+}
+
+/// Options with some members of JSON laid over them.
+pub(super) fn overlay(options: &Options, over: &serde_json::Map<String, Value>) -> Result<Options, String> {
+    let Ok(Value::Object(mut all)) = serde_json::to_value(options) else {
+        return Err("the options are no object".into());
+    };
+    all.extend(over.clone());
+    serde_json::from_value(Value::Object(all)).map_err(|e| e.to_string())
+}
+
+fn answer(shared: &Shared, head: &Head, body: &[u8]) -> Reply {
+    let result = match (head.method.as_str(), head.path()) {
+        ("GET", "/") => return Reply::html(200, page::render(&shared.world().state())),
+        ("GET", "/__fake/state") => to_json(&shared.world().state()),
+        ("GET", "/__fake/log") => to_json(&shared.world().log()),
+        ("GET", "/__fake/violations") => to_json(&shared.world().strict.violations()),
+        ("POST", "/__fake/script") => script(shared, body),
+        ("POST", "/__fake/clock") => clock(shared, body),
+        ("POST", "/__fake/config") => config(shared, body),
+        ("POST", "/__fake/change") => change(shared, body),
+        ("GET", path) => match path.strip_prefix("/__fake/files/") {
+            Some(guid) => return file(shared, guid, head),
+            None => return unknown(),
+        },
+        _ => return unknown(),
+    };
+    match result {
+        Ok(value) => Reply::json(200, &value),
+        Err(reason) => Reply::json(400, &json!({"error": reason})),
+    }
+}
+
+fn unknown() -> Reply {
+    Reply::json(
+        404,
+        &json!({"error": "control paths: POST /__fake/script, clock, config, change; GET /__fake/state, log, violations, files/GUID, and /"}),
+    )
+}
+
+fn script(shared: &Shared, body: &[u8]) -> Result<Value, String> {
+    let script = match serde_json::from_slice::<Value>(body).map_err(|e| e.to_string())? {
+        Value::Array(steps) => ScriptFile { steps: parse(Value::Array(steps))?, ..ScriptFile::default() },
+        value => parse(value)?,
+    };
+    let mut world = shared.world();
+    if !script.options.is_empty() {
+        let options = overlay(&world.options, &script.options)?;
+        world.set_options(options);
+    }
+    if script.clear {
+        world.script.clear();
+    }
+    for ScriptStep { endpoint, step } in script.steps {
+        if !world.script.push(endpoint, step) {
+            return Err("the queue is full".into());
+        }
+    }
+    Ok(json!({"steps_left": world.script.left()}))
+}
+
+fn clock(shared: &Shared, body: &[u8]) -> Result<Value, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Advance {
+        #[serde(with = "super::options::seconds")]
+        advance: std::time::Duration,
+    }
+    let Advance { advance } = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+    let mut world = shared.world();
+    world.clock.advance(advance);
+    Ok(json!({"now": super::clock::text(world.clock.now())}))
+}
+
+fn config(shared: &Shared, body: &[u8]) -> Result<Value, String> {
+    let over = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+    let mut world = shared.world();
+    let options = overlay(&world.options, &over)?;
+    world.set_options(options);
+    Ok(json!({}))
+}
+
+fn change(shared: &Shared, body: &[u8]) -> Result<Value, String> {
+    let change: Change = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+    shared.world().change(&change);
+    Ok(json!({}))
+}
+
+/// A recording; with a range, because players ask for one when they seek (RFC 9110 section 14).
+fn file(shared: &Shared, guid: &str, head: &Head) -> Reply {
+    let found = shared.world().store.file(guid).cloned();
+    let Some((file, bytes)) = found.and_then(|f| f.bytes.clone().map(|b| (f, b))) else {
+        return Reply::json(404, &json!({"error": "no such file, or its content was not kept (over 64 MiB)"}));
+    };
+    let reply = Reply {
+        status: 200,
+        content_type: Some(page::content_type(&file.name)),
+        headers: vec![("Accept-Ranges".into(), "bytes".into())],
+        body: Vec::new(),
+    };
+    let size = bytes.len();
+    let Some((from, to)) = head.header("range").and_then(|r| range(r, size)) else {
+        return Reply { body: bytes.to_vec(), ..reply };
+    };
+    let body = bytes.get(from..to).unwrap_or_default().to_vec();
+    let stands = format!("bytes {from}-{}/{size}", to.saturating_sub(1));
+    Reply { status: 206, body, ..reply }.with_header("Content-Range", stands)
+}
+
+/// `bytes=A-` and `bytes=A-B` as a half-open range that is not empty.
+fn range(header: &str, size: usize) -> Option<(usize, usize)> {
+    let (from, to) = header.strip_prefix("bytes=")?.split_once('-')?;
+    let from: usize = from.parse().ok()?;
+    let to = if to.is_empty() { size } else { to.parse::<usize>().ok()?.checked_add(1)?.min(size) };
+    (from < to).then_some((from, to))
+}
+
+fn to_json(value: &impl Serialize) -> Result<Value, String> {
+    serde_json::to_value(value).map_err(|e| e.to_string())
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|e| e.to_string())
+}

@@ -1,0 +1,305 @@
+//! `multipart/form-data` (RFC 7578) in a stream: constant memory but for what is kept of the file.
+
+use md5::{Digest as _, Md5};
+use sha2::Sha256;
+
+/// What an upload's body held, as far as it is kept.
+#[derive(Debug, Default)]
+pub(super) struct Upload {
+    /// The parts' names, file names and content types, in order.
+    pub(super) parts: Vec<Part>,
+    /// Of the first part that has a file name.
+    pub(super) size: u64,
+    pub(super) md5: String,
+    pub(super) sha256: String,
+    /// The file's bytes; `None` when there were more than the limit.
+    pub(super) bytes: Option<Vec<u8>>,
+    /// The closing boundary was seen.
+    pub(super) complete: bool,
+    /// Bytes after the closing boundary, but for one CRLF.
+    pub(super) epilogue: u64,
+    /// It is no multipart body; the reason in words.
+    pub(super) malformed: Option<&'static str>,
+}
+
+/// The header of a part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) name: Option<String>,
+    pub(super) filename: Option<String>,
+    pub(super) content_type: Option<String>,
+}
+
+/// The parser.
+#[derive(Debug)]
+pub(super) struct Parser {
+    /// CRLF, two hyphens, boundary.
+    delimiter: Vec<u8>,
+    buf: Vec<u8>,
+    state: State,
+    upload: Upload,
+    md5: Md5,
+    sha256: Sha256,
+    keep: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Preamble,
+    /// After a delimiter: either `--` or a new part.
+    Boundary,
+    Header,
+    /// In the part that is the file.
+    File,
+    /// In another part.
+    Skip,
+    /// After the closing delimiter, before the CRLF of its line.
+    Closing,
+    Epilogue,
+    Broken,
+}
+
+impl Parser {
+    /// `keep`: how many bytes of the file are kept.
+    pub(super) fn new(boundary: Option<&str>, keep: usize) -> Parser {
+        let mut parser = Parser {
+            delimiter: format!("\r\n--{}", boundary.unwrap_or_default()).into_bytes(),
+            buf: b"\r\n".to_vec(), // so that a boundary at the very start is found like any other
+            state: State::Preamble,
+            upload: Upload { bytes: Some(Vec::new()), ..Upload::default() },
+            md5: Md5::new(),
+            sha256: Sha256::new(),
+            keep,
+        };
+        if boundary.is_none_or(|b| b.is_empty() || b.len() > MAX_BOUNDARY) {
+            parser.fail("no boundary in Content-Type");
+        }
+        parser
+    }
+
+    pub(super) fn handle_bytes(&mut self, bytes: &[u8]) {
+        if self.state == State::Broken {
+            return;
+        }
+        self.buf.extend_from_slice(bytes);
+        while self.step() {}
+    }
+
+    /// Bytes of the file that are kept now.
+    pub(super) fn kept(&self) -> u64 {
+        self.upload.bytes.as_ref().map_or(0, |b| b.len() as u64)
+    }
+
+    /// From now on the file is only hashed.
+    pub(super) fn stop_keeping(&mut self) {
+        self.upload.bytes = None;
+    }
+
+    pub(super) fn finish(mut self) -> Upload {
+        if !self.upload.complete {
+            self.fail("no closing boundary");
+        }
+        self.upload.epilogue += self.buf.len() as u64;
+        self.upload.md5 = hex(&self.md5.finalize());
+        self.upload.sha256 = hex(&self.sha256.finalize());
+        self.upload
+    }
+
+    /// Goes on by one step; false when more bytes are needed.
+    fn step(&mut self) -> bool {
+        match self.state {
+            State::Preamble | State::File | State::Skip => self.content(),
+            State::Boundary => self.boundary(),
+            State::Header => self.header(),
+            State::Closing => {
+                if self.buf.starts_with(b"\r\n") {
+                    self.buf.drain(..2); // ends the closing line, belongs to it
+                }
+                let goes_on = self.buf.len() >= 2;
+                if goes_on {
+                    self.state = State::Epilogue;
+                }
+                goes_on
+            }
+            State::Epilogue => {
+                self.upload.epilogue += self.buf.len() as u64;
+                self.buf.clear();
+                false
+            }
+            State::Broken => false,
+        }
+    }
+
+    fn content(&mut self) -> bool {
+        let (end, found) = match memchr::memmem::find(&self.buf, &self.delimiter) {
+            Some(at) => (at, true),
+            // A delimiter may have begun at the end of what is here.
+            None => (self.buf.len().saturating_sub(self.delimiter.len() - 1), false),
+        };
+        if self.state == State::File {
+            let data = self.buf.get(..end).unwrap_or_default();
+            self.md5.update(data);
+            self.sha256.update(data);
+            self.upload.size += data.len() as u64;
+            match &mut self.upload.bytes {
+                Some(kept) if kept.len() + data.len() <= self.keep => kept.extend_from_slice(data),
+                kept => *kept = None,
+            }
+        }
+        let used = if found { end + self.delimiter.len() } else { end };
+        self.buf.drain(..used);
+        if found {
+            self.state = State::Boundary;
+        }
+        found
+    }
+
+    fn boundary(&mut self) -> bool {
+        match self.buf.get(..2) {
+            None => false,
+            Some(b"--") => {
+                self.buf.drain(..2);
+                self.upload.complete = true;
+                self.state = State::Closing;
+                true
+            }
+            Some(b"\r\n") => {
+                // The CRLF stays: it makes an empty header end in CRLF CRLF too.
+                self.state = State::Header;
+                true
+            }
+            Some(_) => self.fail("rubbish after a boundary"),
+        }
+    }
+
+    fn header(&mut self) -> bool {
+        let Some(end) = memchr::memmem::find(&self.buf, b"\r\n\r\n") else {
+            return self.buf.len() > MAX_PART_HEADER && self.fail("the header of a part has no end");
+        };
+        let part = parse_part(self.buf.get(..end).unwrap_or_default());
+        self.buf.drain(..end + 4);
+        if self.upload.parts.len() >= MAX_PARTS {
+            return self.fail("over 16 parts");
+        }
+        let first_file = part.filename.is_some() && self.upload.parts.iter().all(|p| p.filename.is_none());
+        self.upload.parts.push(part);
+        self.state = if first_file { State::File } else { State::Skip };
+        true
+    }
+
+    fn fail(&mut self, reason: &'static str) -> bool {
+        self.upload.malformed.get_or_insert(reason);
+        self.state = State::Broken;
+        self.buf = Vec::new();
+        false
+    }
+}
+
+impl Upload {
+    /// The part that is the file.
+    pub(super) fn file(&self) -> Option<&Part> {
+        self.parts.iter().find(|p| p.filename.is_some())
+    }
+}
+
+/// The `boundary` parameter of a `multipart/form-data` content type.
+pub(super) fn boundary(content_type: &str) -> Option<&str> {
+    let (kind, params) = content_type.split_once(';')?;
+    if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
+        return None;
+    }
+    let value = params.split(';').find_map(|p| {
+        let (name, value) = p.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("boundary").then_some(value)
+    })?;
+    Some(value.trim().trim_matches('"'))
+}
+
+fn parse_part(header: &[u8]) -> Part {
+    let text = String::from_utf8_lossy(header);
+    let mut part = Part::default();
+    for line in text.split("\r\n") {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        if name.eq_ignore_ascii_case("content-type") {
+            part.content_type = Some(value.trim().to_owned());
+        } else if name.eq_ignore_ascii_case("content-disposition") {
+            part.name = parameter(value, "name");
+            part.filename = parameter(value, "filename");
+        }
+    }
+    part
+}
+
+/// A parameter of Content-Disposition; a quoted value may hold semicolons.
+fn parameter(value: &str, wanted: &str) -> Option<String> {
+    let mut rest = value;
+    while let Some(at) = rest.find(';') {
+        rest = rest.get(at + 1..)?.trim_start();
+        let (name, tail) = rest.split_once('=')?;
+        let (found, after) = match tail.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => tail.split_at(tail.find(';').unwrap_or(tail.len())),
+        };
+        if name.trim().eq_ignore_ascii_case(wanted) {
+            return Some(found.to_owned());
+        }
+        rest = after;
+    }
+    None
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// RFC 2046 section 5.1.1: at most 70 characters.
+const MAX_BOUNDARY: usize = 70;
+const MAX_PART_HEADER: usize = 16 * 1024;
+/// One is right; a few are shown in the violation.
+const MAX_PARTS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &[u8], piece: usize) -> Upload {
+        let mut parser = Parser::new(Some("xyz"), 1024);
+        for piece in body.chunks(piece) {
+            parser.handle_bytes(piece);
+        }
+        parser.finish()
+    }
+
+    const BODY: &[u8] = b"--xyz\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a;b.wav\"\r\n\
+        Content-Type: audio/wav\r\n\r\nabc\r\n--xy not the end\r\n--xyz--\r\n";
+
+    #[test]
+    fn a_body_gives_the_same_file_however_it_is_split() {
+        for piece in 1..BODY.len() {
+            let upload = parse(BODY, piece);
+            assert_eq!(upload.bytes.as_deref(), Some(&b"abc\r\n--xy not the end"[..]), "piece {piece}");
+            assert_eq!(upload.parts.len(), 1);
+            assert_eq!(upload.file().and_then(|p| p.filename.as_deref()), Some("a;b.wav"));
+            assert_eq!(upload.file().and_then(|p| p.name.as_deref()), Some("file"));
+            assert_eq!((upload.malformed, upload.epilogue, upload.complete), (None, 0, true), "piece {piece}");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_and_a_second_part_are_seen() {
+        let body = b"--xyz\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n\r\n--xyz\r\n\
+            Content-Disposition: form-data; name=\"x\"\r\n\r\ny\r\n--xyz--tail";
+        for piece in 1..body.len() {
+            let upload = parse(body, piece);
+            assert_eq!((upload.size, upload.parts.len(), upload.epilogue), (0, 2, 4), "piece {piece}");
+            assert_eq!(upload.md5, "d41d8cd98f00b204e9800998ecf8427e"); // of no bytes, RFC 1321 A.5
+        }
+    }
+
+    #[test]
+    fn a_cut_or_foreign_body_is_malformed() {
+        assert_eq!(parse(&BODY[..BODY.len() - 8], 7).malformed, Some("no closing boundary"));
+        assert_eq!(parse(b"--xyzzy\r\n", 3).malformed, Some("rubbish after a boundary"));
+        assert_eq!(Parser::new(None, 0).finish().malformed, Some("no boundary in Content-Type"));
+    }
+}

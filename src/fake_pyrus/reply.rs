@@ -1,0 +1,147 @@
+//! A reply, and the manner in which it is sent.
+
+use std::time::Duration;
+
+use super::http::Last;
+
+/// A reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) content_type: Option<&'static str>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+}
+
+/// How a reply is sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Manner {
+    /// As it should be.
+    Normal,
+    /// Wait, then normally.
+    HangBefore(Duration),
+    /// Wait, then close.
+    HangThenClose(Duration),
+    /// Head, wait, body.
+    HangAfter(Duration),
+    /// Head, wait, close.
+    HangAfterThenClose(Duration),
+    /// The body at so many bytes a second.
+    Drip(u32),
+    /// Half of what `Content-Length` says.
+    Truncated,
+    /// The second chunk has no size.
+    BadChunk,
+    /// `{"pad":"xxx…"}` of so many bytes.
+    Huge(u64),
+    /// FIN.
+    Close,
+    /// RST.
+    Reset,
+    /// The reply now, although the body is not read; then the connection closes while the client writes.
+    Early,
+}
+
+impl Manner {
+    /// Whether the client gets the reply whole, if it waits.
+    pub(super) fn is_whole(self) -> bool {
+        !matches!(
+            self,
+            Manner::HangThenClose(_)
+                | Manner::HangAfterThenClose(_)
+                | Manner::Truncated
+                | Manner::BadChunk
+                | Manner::Close
+                | Manner::Reset
+        )
+    }
+}
+
+impl Reply {
+    pub(super) fn json(status: u16, body: &serde_json::Value) -> Reply {
+        Reply { status, content_type: Some(JSON), headers: Vec::new(), body: body.to_string().into_bytes() }
+    }
+
+    pub(super) fn html(status: u16, page: impl Into<String>) -> Reply {
+        Reply { status, content_type: Some(HTML), headers: Vec::new(), body: page.into().into_bytes() }
+    }
+
+    /// The page that nginx makes for a status.
+    pub(super) fn proxy_page(status: u16) -> Reply {
+        let title = format!("{status} {}", reason(status));
+        Reply::html(
+            status,
+            format!(
+                "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
+                 <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+            ),
+        )
+    }
+
+    pub(super) fn with_header(mut self, name: &str, value: impl ToString) -> Reply {
+        self.headers.push((name.to_owned(), value.to_string()));
+        self
+    }
+}
+
+/// Status line and headers as the manner wants them.
+pub(super) fn head_bytes(reply: &Reply, manner: Manner, close: Last) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {} {}\r\n", reply.status, reason(reply.status));
+    if let Some(content_type) = reply.content_type {
+        head.push_str(&format!("Content-Type: {content_type}\r\n"));
+    }
+    for (name, value) in &reply.headers {
+        head.push_str(&format!("{}: {}\r\n", one_line(name), one_line(value)));
+    }
+    match manner {
+        Manner::BadChunk => head.push_str("Transfer-Encoding: chunked\r\n"),
+        Manner::Huge(size) => {
+            let size = size.max(PAD_HEAD.len() as u64 + PAD_TAIL.len() as u64);
+            head.push_str(&format!("Content-Length: {size}\r\n"));
+        }
+        // Also an empty body has to be cut short.
+        Manner::Truncated => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len().max(2))),
+        Manner::HangAfterThenClose(_) => head.push_str("Content-Length: 64\r\n"),
+        _ => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len())),
+    }
+    head.push_str(if matches!(close, Last::Yes) {
+        "Connection: close\r\n\r\n"
+    } else {
+        "Connection: keep-alive\r\n\r\n"
+    });
+    head.into_bytes()
+}
+
+/// A scripted header must not make a second one.
+fn one_line(text: &str) -> String {
+    text.replace(['\r', '\n'], " ")
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        202 => "Accepted",
+        206 => "Partial Content",
+        302 => "Found",
+        307 => "Temporary Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Request Entity Too Large",
+        416 => "Range Not Satisfiable",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Temporarily Unavailable",
+        504 => "Gateway Time-out",
+        _ => "Status",
+    }
+}
+
+const JSON: &str = "application/json; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+pub(super) const PAD_HEAD: &[u8] = b"{\"pad\":\"";
+pub(super) const PAD_TAIL: &[u8] = b"\"}";

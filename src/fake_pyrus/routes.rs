@@ -1,0 +1,319 @@
+//! The endpoints: what Pyrus does and answers; those of telephony are in the module `telephony`. The order of checks everywhere is: route, token,
+//! rate limit, body, account, webhook, required parameters, lookup, file, mappings.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::faults::Endpoint;
+use super::http::Head;
+use super::multipart::Upload;
+use super::options::{Md5Case, Mode, UrlSlash};
+use super::reply::Reply;
+use super::state::{Life, Store};
+use super::texts;
+use super::world::World;
+
+/// Which listener a request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Host {
+    /// Auth; everything on premises.
+    Accounts,
+    /// The API.
+    Api,
+    /// Uploads.
+    Files,
+    /// All of them on one listener.
+    One,
+}
+
+/// Where a path leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Auth,
+    Upload,
+    Call,
+    Attach,
+    /// A telephony path of a server that has no telephony.
+    NoTelephony(Endpoint),
+    /// `/v4/calls…` with what follows.
+    LegacyCalls(String),
+    Unknown,
+}
+
+/// A request's body, read.
+#[derive(Debug)]
+pub(super) enum Payload {
+    Bytes(Vec<u8>),
+    Upload(Box<Upload>),
+    TooLarge,
+}
+
+/// A reply with what the log and the strict rules want to know.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) reply: Reply,
+    pub(super) code: Option<String>,
+    /// For a person: what happened.
+    pub(super) note: String,
+}
+
+impl Route {
+    pub(super) fn of(mode: Mode, host: Host, path: &str) -> Route {
+        let (api, rest) = match (path.strip_prefix("/api/v4/"), path.strip_prefix("/v4/")) {
+            (Some(rest), _) => ("/api/v4/", rest),
+            (None, Some(rest)) => ("/v4/", rest),
+            _ => return Route::Unknown,
+        };
+        let cloud = mode == Mode::Cloud;
+        let here = match (cloud, rest) {
+            (true, "auth" | "auth/") => match api {
+                "/api/v4/" => matches!(host, Host::Accounts | Host::One),
+                // Where older clients log in.
+                _ => matches!(host, Host::Api | Host::One),
+            },
+            (true, "files/upload") => match api {
+                "/v4/" => host != Host::Accounts,
+                _ => host == Host::One,
+            },
+            (true, _) => api == "/v4/" && matches!(host, Host::Api | Host::One),
+            (false, "files/upload") => matches!(host, Host::Accounts | Host::One),
+            (false, _) => api == "/api/v4/" && matches!(host, Host::Accounts | Host::One),
+        };
+        match rest {
+            _ if !here => Route::Unknown,
+            "auth" | "auth/" => Route::Auth,
+            "files/upload" => Route::Upload,
+            "integrations/call" if mode == Mode::LegacyOnprem => Route::NoTelephony(Endpoint::Call),
+            "integrations/attachcallrecord" if mode == Mode::LegacyOnprem => Route::NoTelephony(Endpoint::Attach),
+            "integrations/call" => Route::Call,
+            "integrations/attachcallrecord" => Route::Attach,
+            "calls" => Route::LegacyCalls(String::new()),
+            _ => match rest.strip_prefix("calls/") {
+                Some(tail) => Route::LegacyCalls(tail.to_owned()),
+                None => Route::Unknown,
+            },
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> Endpoint {
+        match self {
+            Route::Auth => Endpoint::Auth,
+            Route::Upload => Endpoint::Upload,
+            Route::Call => Endpoint::Call,
+            Route::Attach => Endpoint::Attach,
+            Route::NoTelephony(endpoint) => *endpoint,
+            Route::LegacyCalls(_) | Route::Unknown => Endpoint::Other,
+        }
+    }
+}
+
+impl World {
+    /// Does the work of a request and answers it.
+    pub(super) fn answer(&mut self, route: &Route, head: &Head, payload: Payload) -> Answer {
+        let now = self.clock.now();
+        self.store.sweep(self.options.orphan_ttl, now);
+        match route {
+            Route::Auth if head.method == "POST" => return self.auth(payload, now),
+            Route::Unknown => return self.not_found(404, head),
+            Route::NoTelephony(_) => return self.not_found(202, head),
+            Route::LegacyCalls(_) if !self.options.legacy_calls => return self.not_found(404, head),
+            Route::LegacyCalls(_) => {}
+            _ if head.method != "POST" => return wrong_method(head),
+            _ => {}
+        }
+        let login = match self.check_token(head, now) {
+            Ok(login) => login,
+            Err(code) => return self.error(401, code),
+        };
+        let (headers, over) = self.count_rate(&login, now);
+        let mut answer = if over {
+            self.error(429, "too_many_requests")
+        } else {
+            match route {
+                Route::Upload => self.upload(&login, payload, now),
+                Route::LegacyCalls(tail) => self.legacy_calls(tail, head, payload),
+                _ => match parse_object(payload) {
+                    Err(code) => self.error(400, code),
+                    Ok(body) if *route == Route::Call => self.call(&body, now),
+                    Ok(body) => self.attach(&login, &body, now),
+                },
+            }
+        };
+        answer.reply.headers.extend(headers);
+        answer
+    }
+
+    pub(super) fn error(&self, status: u16, code: &str) -> Answer {
+        let text = texts::text(code, self.options.error_lang);
+        Answer {
+            reply: Reply::json(status, &json!({"error": text, "error_code": code})),
+            code: Some(code.to_owned()),
+            note: String::new(),
+        }
+    }
+
+    fn not_found(&self, status: u16, head: &Head) -> Answer {
+        Answer { reply: no_such_resource(status, head.path()), code: None, note: "no such path here".into() }
+    }
+
+    /// A telephony error.
+    pub(super) fn refusal(&self, code: &str) -> Answer {
+        self.error(self.options.logic_error_status, code)
+    }
+
+    // -- auth --
+
+    fn auth(&mut self, payload: Payload, now: Duration) -> Answer {
+        let body = match parse_object(payload) {
+            Ok(body) => body,
+            Err(code) => return self.error(400, code),
+        };
+        let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
+        let person = body.get("person_id").and_then(number);
+        let login = text("login");
+        let Some(user) = self.options.users.iter().find(|u| u.login == login && u.security_key == text("security_key"))
+        else {
+            return self.error(401, "invalid_credentials");
+        };
+        let person_fits = match person {
+            Some(id) => user.person_ids.contains(&id),
+            None => user.person_ids.len() <= 1,
+        };
+        if !person_fits {
+            return self.error(401, "invalid_credentials");
+        }
+        if user.blocked {
+            return self.error(401, "account_blocked");
+        }
+        let token = self.store.issue_token(login, &self.options, now);
+        let mut reply = json!({"access_token": token});
+        if self.options.mode == Mode::Cloud {
+            reply["api_url"] = self.slashed(&self.urls.api).into();
+            reply["files_url"] = self.slashed(&self.urls.files).into();
+        }
+        Answer { reply: Reply::json(200, &reply), code: None, note: "token issued".into() }
+    }
+
+    fn slashed(&self, url: &str) -> String {
+        match self.options.url_slash {
+            UrlSlash::Trailing => url.to_owned(),
+            UrlSlash::None => url.trim_end_matches('/').to_owned(),
+        }
+    }
+
+    fn check_token(&self, head: &Head, now: Duration) -> Result<String, &'static str> {
+        let value = bearer(head).ok_or("token_not_specified")?;
+        let token = self.store.token(value).ok_or("invalid_token")?;
+        if self.options.users.iter().any(|u| u.login == token.login && u.blocked) {
+            return Err("account_blocked");
+        }
+        match Store::life(token, &self.options, now) {
+            Life::Active => Ok(token.login.clone()),
+            Life::Expired => Err("expired_token"),
+            Life::Revoked => Err("revoked_token"),
+        }
+    }
+
+    /// Counts a request in its user's window; gives the headers, and whether it is too much.
+    fn count_rate(&mut self, login: &str, now: Duration) -> (Vec<(String, String)>, bool) {
+        let limit = self.options.rate_limit;
+        let (began, used) = self.rates.entry(login.to_owned()).or_insert((now, 0));
+        if now.saturating_sub(*began) >= limit.window {
+            (*began, *used) = (now, 0);
+        }
+        let over = *used >= limit.requests;
+        if !over {
+            *used += 1;
+        }
+        let reset = (*began + limit.window).saturating_sub(now).as_secs_f64().ceil();
+        let header = |name: &str, value: String| (format!("X-RateLimit-{name}"), value);
+        let headers = vec![
+            header("Limit", limit.requests.to_string()),
+            header("Remaining", limit.requests.saturating_sub(*used).to_string()),
+            header("Reset", reset.to_string()),
+        ];
+        (headers, over)
+    }
+
+    // -- files --
+
+    fn upload(&mut self, login: &str, payload: Payload, now: Duration) -> Answer {
+        let upload = match payload {
+            Payload::Upload(upload) => *upload,
+            Payload::TooLarge => return self.error(400, "too_large_request_length"),
+            Payload::Bytes(_) => return self.error(400, "bad_multipart_content"),
+        };
+        if upload.malformed.is_some() {
+            return self.error(400, "bad_multipart_content");
+        }
+        let Some(name) = upload.file().and_then(|p| p.filename.clone()) else {
+            return self.error(400, "no_file_in_request");
+        };
+        if name.chars().count() > MAX_FILE_NAME {
+            return self.error(400, "max_file_name_length_exceeded");
+        }
+        if upload.size == 0 {
+            return self.error(400, "empty_file");
+        }
+        let file = self.store.add_file(login, &name, upload, now);
+        let md5 = match self.options.md5_case {
+            Md5Case::Lower => file.md5.clone(),
+            Md5Case::Upper => file.md5.to_uppercase(),
+        };
+        Answer {
+            reply: Reply::json(200, &json!({"guid": file.guid, "md5_hash": md5})),
+            code: None,
+            note: format!("{} of {} bytes kept as {}", file.name, file.size, file.guid),
+        }
+    }
+}
+
+/// ASP.NET's answer to an unknown path: no error_code in it.
+pub(super) fn no_such_resource(status: u16, path: &str) -> Reply {
+    let path: String = path.chars().take(200).collect();
+    Reply::json(
+        status,
+        &json!({"Message": format!("No HTTP resource was found that matches the request URI '{path}'.")}),
+    )
+}
+
+/// The token of a request.
+pub(super) fn bearer(head: &Head) -> Option<&str> {
+    head.header("authorization")?.strip_prefix("Bearer ").map(str::trim).filter(|t| !t.is_empty())
+}
+
+/// A JSON object, or the error code of what is none.
+pub(super) fn parse_object(payload: Payload) -> Result<Map<String, Value>, &'static str> {
+    let bytes = match payload {
+        Payload::Bytes(bytes) => bytes,
+        Payload::TooLarge => return Err("too_large_request_length"),
+        Payload::Upload(_) => return Err("invalid_json"),
+    };
+    if bytes.is_empty() {
+        return Err("empty_body");
+    }
+    serde_json::from_slice(&bytes).map_err(|_| "invalid_json")
+}
+
+/// A member as text; a number too, empty as absent.
+pub(super) fn text_of(body: &Map<String, Value>, name: &str) -> Option<String> {
+    match body.get(name)? {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(n) => Some(n.to_string()),
+        _ => None,
+    }
+}
+
+pub(super) fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+pub(super) fn wrong_method(head: &Head) -> Answer {
+    let text = format!("The requested resource does not support http method '{}'.", head.method);
+    Answer { reply: Reply::json(405, &json!({"Message": text})), code: None, note: "wrong method".into() }
+}
+
+/// The real limit is unknown; that of most file systems.
+const MAX_FILE_NAME: usize = 255;

@@ -1,0 +1,242 @@
+//! `callspan fake-pyrus`: the fake for people.
+//!
+//! A script file sets switches ([`Options`], by their names) and queues steps:
+//!
+//! ```json
+//! {
+//!   "options": {"logic_error_status": 200, "token_ttl": 60},
+//!   "steps": [
+//!     {"endpoint": "call", "fault": "server_error", "when": "after"},
+//!     {"endpoint": "upload", "fault": {"slow_read": 64000}, "times": 3},
+//!     {"endpoint": "attach", "fault": {"rate_limited": {"reset": 7}}}
+//!   ]
+//! }
+//! ```
+//!
+//! The same goes to a running fake: `curl -d @script.json http://ADDR/__fake/script`; single switches to
+//! `/__fake/config`, `{"advance": SECONDS}` to `/__fake/clock`, a change of the world to `/__fake/change`.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::control::{ScriptFile, overlay};
+use super::faults::Endpoint;
+use super::options::Options;
+use super::routes::Host;
+use super::server::Face;
+use super::world::LogEntry;
+use super::{Fake, FakeError};
+
+/// Serves until SIGINT or SIGTERM, and tells `out` where, with what to log in, and one line for each request.
+///
+/// `listen` has the accounts host, the page for people and the control paths; the API has the next
+/// port and the uploads the one after that, so that a client that assumes one host is found out.
+/// When one of these two is taken, all is on `listen`; so it is too with `"split_hosts": false` in the script.
+///
+/// # Errors
+/// The address is taken, or the script cannot be read.
+pub fn serve(listen: SocketAddr, script: Option<PathBuf>, out: impl Write + Send + 'static) -> Result<(), FakeError> {
+    let script = script.as_deref().map(read_script).transpose()?.unwrap_or_default();
+    let out = Arc::new(Mutex::new(out));
+    let fake = start(listen, &script, &out)?;
+    // Who reads the banner may send the signal at once.
+    until_signal(|| say(&out, &banner(&fake)))?;
+    say(&out, "stopped\n");
+    Ok(())
+}
+
+type Out<W> = Arc<Mutex<W>>;
+
+fn start<W: Write + Send + 'static>(
+    listen: SocketAddr,
+    script: &(Options, ScriptFile),
+    out: &Out<W>,
+) -> Result<Fake, FakeError> {
+    let (options, file) = script;
+    let one = [(Face::Both(Host::One), listen)];
+    let fake = match split(listen).filter(|_| options.split_hosts) {
+        Some(places) => match Fake::start_at(options.clone(), &places, Some(observer(out))) {
+            // The first port is the one asked for; only the two others may be given up.
+            Err(FakeError::Listen { address, .. }) if address != listen => {
+                say(out, &format!("{address} is taken: all on {listen}\n"));
+                Fake::start_at(options.clone(), &one, Some(observer(out)))
+            }
+            other => other,
+        },
+        None => Fake::start_at(options.clone(), &one, Some(observer(out))),
+    }?;
+    for step in &file.steps {
+        fake.script(step.endpoint, step.step.clone());
+    }
+    Ok(fake)
+}
+
+/// Three ports in a row; with port 0 three of the system's choice.
+fn split(listen: SocketAddr) -> Option<[(Face, SocketAddr); 3]> {
+    let next = |by: u16| match listen.port() {
+        0 => Some(listen),
+        port => Some(SocketAddr::new(listen.ip(), port.checked_add(by)?)),
+    };
+    Some([(Face::Both(Host::Accounts), listen), (Face::Api(Host::Api), next(1)?), (Face::Api(Host::Files), next(2)?)])
+}
+
+fn read_script(path: &Path) -> Result<(Options, ScriptFile), FakeError> {
+    let bad = |reason: String| FakeError::BadScript { path: path.to_owned(), reason };
+    let text = std::fs::read(path).map_err(|source| FakeError::ReadScript { path: path.to_owned(), source })?;
+    let file: ScriptFile = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+    let options = overlay(&Options::default(), &file.options).map_err(bad)?;
+    Ok((options, file))
+}
+
+fn observer<W: Write + Send + 'static>(out: &Out<W>) -> super::Observer {
+    let out = Arc::clone(out);
+    Box::new(move |entry| say(&out, &line(entry)))
+}
+
+/// A line that cannot be written (a closed pipe) must not stop the fake.
+fn say<W: Write>(out: &Out<W>, text: &str) {
+    let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn banner(fake: &Fake) -> String {
+    let world = fake.shared.world();
+    let user = world.options.users.first().cloned().unwrap_or_default();
+    let account = world.options.accounts.first().cloned().unwrap_or_default();
+    drop(world);
+    let control = fake.control_url();
+    format!(
+        "fake Pyrus for trying out. Put this into the configuration:\n\n\
+         [pyrus]\nenabled = true\nauth_url = \"{}\"\nlogin = \"{}\"\nsecurity_key = \"{}\"\naccount_id = \"{}\"\n\n\
+         API      {}\nfiles    {}\npage     {control}          tasks and their recordings\n\
+         control  {control}__fake/    state, log, violations (GET); script, clock, config, change (POST)\n\n",
+        fake.auth_url(),
+        user.login,
+        user.security_key,
+        account.account_id,
+        fake.api_url(),
+        fake.files_url(),
+    )
+}
+
+/// One readable line; no number, no secret.
+fn line(entry: &LogEntry) -> String {
+    let time = entry.at.get(11..19).unwrap_or_default();
+    let what = match entry.endpoint {
+        Endpoint::Auth => "auth",
+        Endpoint::Upload => "upload",
+        Endpoint::Call => "call",
+        Endpoint::Attach => "attach",
+        Endpoint::Other => "other",
+    };
+    let status = entry.status.map_or_else(|| "---".to_owned(), |s| s.to_string());
+    let mut line = format!("{time}  {what:<7} {status}  {}", entry.outcome);
+    if let Some(code) = &entry.error_code {
+        line.push_str(&format!(" {code}"));
+    }
+    if let Some(step) = &entry.fault {
+        line.push_str(&format!(" (scripted: {})", step.fault.name()));
+    }
+    let line = line.replace(['\r', '\n'], " ");
+    format!("{}\n", line.trim_end())
+}
+
+fn until_signal(when_ready: impl FnOnce()) -> Result<(), FakeError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(FakeError::Start)?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(FakeError::Start)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(FakeError::Start)?;
+        when_ready();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(listen: SocketAddr, script: &(Options, ScriptFile)) -> (Result<Fake, FakeError>, Out<Vec<u8>>) {
+        let out = Arc::new(Mutex::new(Vec::new()));
+        (start(listen, script, &out), out)
+    }
+
+    fn any() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[test]
+    fn the_banner_is_a_configuration_and_each_request_a_line() {
+        let (fake, out) = started(any(), &Default::default());
+        let fake = fake.expect("ports are free");
+        let text = banner(&fake);
+        let config = text.split("\n\n").nth(1).expect("the configuration stands alone");
+        let config: toml::Table = toml::from_str(config).expect("and is TOML");
+        assert_eq!(config["pyrus"]["auth_url"].as_str(), Some(fake.auth_url().as_str()));
+        assert!(fake.auth_url().starts_with(&fake.control_url()), "the page is on the address asked for");
+        assert_ne!(fake.api_url().replace("v4/", ""), fake.files_url());
+        let head =
+            format!("POST /api/v4/auth HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", 48);
+        let body = "{\"login\":\"bot@callspan\",\"security_key\":\"secret\"}";
+        assert_eq!(body.len(), 48);
+        let address = fake.control_url().replace("http://", "").replace('/', "");
+        let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+        stream.write_all(format!("{head}{body}").as_bytes()).expect("sent");
+        while fake.log().is_empty() {
+            std::thread::yield_now();
+        }
+        drop(fake);
+        let lines = String::from_utf8(out.lock().expect("whole").clone()).expect("text");
+        assert!(lines.contains("auth    200  token issued") && !lines.contains("secret"), "{lines}");
+    }
+
+    #[test]
+    fn a_taken_address_is_said_with_what_to_do() {
+        let taken = std::net::TcpListener::bind(any()).expect("a port");
+        let address = taken.local_addr().expect("bound");
+        let error = started(address, &Default::default()).0.expect_err("taken").to_string();
+        assert!(error.contains(&address.to_string()) && error.contains("choose another one with --listen"), "{error}");
+    }
+
+    #[test]
+    fn when_the_next_port_is_taken_all_is_on_one() {
+        // Two ports in a row, the second of them taken.
+        let (free, taken) = (0..200)
+            .find_map(|_| {
+                let first = std::net::TcpListener::bind(any()).ok()?;
+                let at = first.local_addr().ok()?;
+                let next = SocketAddr::new(at.ip(), at.port().checked_add(1)?);
+                Some((at, std::net::TcpListener::bind(next).ok()?))
+            })
+            .expect("two ports in a row");
+        let (fake, out) = started(free, &Default::default());
+        let fake = fake.expect("falls back");
+        assert_eq!(fake.api_url(), format!("{}v4/", fake.files_url()));
+        let text = String::from_utf8(out.lock().expect("whole").clone()).expect("text");
+        assert!(text.contains(&format!("{} is taken", taken.local_addr().expect("bound"))), "{text}");
+    }
+
+    #[test]
+    fn a_script_file_sets_switches_and_steps_and_its_mistakes_are_named() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("script.json");
+        let text = r#"{"options": {"split_hosts": false, "max_upload": 10},
+            "steps": [{"endpoint": "auth", "fault": "server_error", "times": 2}]}"#;
+        std::fs::write(&path, text).expect("written");
+        let script = read_script(&path).expect("a script");
+        let fake = started(any(), &script).0.expect("ports are free");
+        assert_eq!((fake.state().steps_left, fake.api_url()), (1, format!("{}v4/", fake.files_url())));
+        for (wrong, what) in [("{\"option\": {}}", "option"), ("{\"options\": {\"max\": 1}}", "max"), ("{", "EOF")] {
+            std::fs::write(&path, wrong).expect("written");
+            let error = read_script(&path).expect_err("wrong").to_string();
+            assert!(error.contains("script.json") && error.contains(what), "{error}");
+        }
+        assert!(read_script(&dir.path().join("none")).expect_err("none").to_string().contains("cannot read"));
+    }
+}

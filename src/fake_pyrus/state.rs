@@ -1,0 +1,475 @@
+//! What the fake knows: [`State`] for tests and people, and the `Store` behind it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::clock;
+use super::faults::{Change, Endpoint};
+use super::multipart::Upload;
+use super::options::{Account, Options, Person, TaskPolicy};
+
+/// A snapshot of everything. It holds no key and no token.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct State {
+    /// Virtual time of the snapshot.
+    pub at: String,
+    /// Who may log in.
+    pub users: Vec<UserState>,
+    /// The tokens issued, oldest first.
+    pub tokens: Vec<TokenState>,
+    /// The connected extensions.
+    pub accounts: Vec<Account>,
+    /// Who has which work phone.
+    pub people: Vec<Person>,
+    /// The tasks, by number.
+    pub tasks: Vec<Task>,
+    /// The registrations, in order.
+    pub calls: Vec<Call>,
+    /// The uploaded files that still exist, in order.
+    pub files: Vec<File>,
+    /// Requests so far, also those that met a fault.
+    pub requests: BTreeMap<Endpoint, u64>,
+    /// Calls registered twice (as a comment that people see) and files attached twice.
+    pub duplicates: u64,
+    /// Steps of the script that wait.
+    pub steps_left: usize,
+}
+
+impl State {
+    /// Requests to an endpoint so far.
+    pub fn requests(&self, endpoint: Endpoint) -> u64 {
+        self.requests.get(&endpoint).copied().unwrap_or(0)
+    }
+
+    /// The task of this number.
+    pub fn task(&self, task_id: u64) -> Option<&Task> {
+        self.tasks.iter().find(|t| t.task_id == task_id)
+    }
+
+    /// The file of this guid.
+    pub fn file(&self, guid: &str) -> Option<&File> {
+        self.files.iter().find(|f| f.guid == guid)
+    }
+}
+
+/// A user, without the key.
+#[derive(Clone, Debug, Serialize)]
+pub struct UserState {
+    /// The login.
+    pub login: String,
+    /// The Pyrus accounts behind it.
+    pub person_ids: Vec<u64>,
+    /// Blocked by an administrator.
+    pub blocked: bool,
+}
+
+/// A token, without its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TokenState {
+    /// Whose.
+    pub login: String,
+    /// When, on the virtual clock.
+    pub issued: String,
+    /// Whether it is still good.
+    pub life: Life,
+}
+
+/// Whether a token is still good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Life {
+    /// It is.
+    Active,
+    /// `token_ttl` has passed.
+    Expired,
+    /// A newer one, a new key or the script ended it.
+    Revoked,
+}
+
+/// A task of the form.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Task {
+    /// Its number.
+    pub task_id: u64,
+    /// The extension's account that it came through.
+    pub account_id: String,
+    /// The form.
+    pub form_id: u64,
+    /// `from_number` of the first call.
+    pub from: String,
+    /// `to_number` of the first call.
+    pub to: String,
+    /// Not closed by a person.
+    pub open: bool,
+    /// `user_id` of who is responsible.
+    pub responsible: Option<u64>,
+    /// What happened, in order.
+    pub comments: Vec<Comment>,
+    /// The recordings.
+    pub attachments: Vec<Attachment>,
+    /// The form's fields, by code.
+    pub fields: BTreeMap<String, String>,
+}
+
+/// A comment of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Comment {
+    /// When, on the virtual clock.
+    pub at: String,
+    /// Why.
+    pub kind: CommentKind,
+    /// The call's external_id, when it has one.
+    pub external_id: Option<String>,
+    /// The file, when there is one.
+    pub guid: Option<String>,
+}
+
+/// Why there is a comment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommentKind {
+    /// A call was registered.
+    Call,
+    /// The same call was registered again.
+    RepeatedCall,
+    /// A recording was attached, or the call's data were completed.
+    Recording,
+}
+
+/// A recording at a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attachment {
+    /// The file.
+    pub guid: String,
+    /// Its name.
+    pub name: String,
+    /// Of which call, when that is known.
+    pub external_id: Option<String>,
+    /// When, on the virtual clock.
+    pub at: String,
+}
+
+/// A registered call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Call {
+    /// The extension's account.
+    pub account_id: String,
+    /// The call's id in the external system.
+    pub external_id: Option<String>,
+    /// Where it went.
+    pub task_id: u64,
+    /// `from_number`
+    pub from: String,
+    /// `to_number`
+    pub to: String,
+    /// `internal_number`
+    pub internal: Option<String>,
+    /// How often it was registered.
+    pub registered: u32,
+}
+
+/// An uploaded file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct File {
+    /// Its id.
+    pub guid: String,
+    /// The login that uploaded it.
+    pub owner: String,
+    /// File name as sent.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Lower-case hex.
+    pub md5: String,
+    /// Lower-case hex.
+    pub sha256: String,
+    /// When, on the virtual clock.
+    pub created: String,
+    /// Some task has it.
+    pub referenced: bool,
+    /// The content; `None` for a file over 64 MiB, or when 512 MiB are kept already.
+    #[serde(skip)]
+    pub bytes: Option<Arc<Vec<u8>>>,
+}
+
+/// A token with its value.
+#[derive(Debug)]
+pub(super) struct Token {
+    pub(super) value: String,
+    pub(super) login: String,
+    issued: Duration,
+    revoked: bool,
+}
+
+/// The tables.
+#[derive(Debug)]
+pub(super) struct Store {
+    tokens: Vec<Token>,
+    tasks: BTreeMap<u64, Task>,
+    calls: Vec<Call>,
+    by_external_id: HashMap<(String, String), usize>,
+    /// By account and from_number.
+    latest_task: HashMap<(String, String), u64>,
+    files: Vec<(Duration, File)>,
+    file_index: HashMap<String, usize>,
+    bytes_kept: u64,
+    pub(super) requests: BTreeMap<Endpoint, u64>,
+    pub(super) duplicates: u64,
+    next_task: u64,
+    rng: fastrand::Rng,
+}
+
+impl Store {
+    pub(super) fn new(options: &Options) -> Store {
+        Store {
+            tokens: Vec::new(),
+            tasks: BTreeMap::new(),
+            calls: Vec::new(),
+            by_external_id: HashMap::new(),
+            latest_task: HashMap::new(),
+            files: Vec::new(),
+            file_index: HashMap::new(),
+            bytes_kept: 0,
+            requests: BTreeMap::new(),
+            duplicates: 0,
+            next_task: options.first_task_id,
+            rng: options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+        }
+    }
+
+    // -- tokens --
+
+    pub(super) fn issue_token(&mut self, login: &str, options: &Options, now: Duration) -> String {
+        let value = format!("gAAAAA{}", (0..40).map(|_| self.rng.alphanumeric()).collect::<String>());
+        let mut active: Vec<usize> = self.active_tokens(login, options, now);
+        while active.len() >= options.max_tokens_per_user.max(1) {
+            let oldest = active.remove(0);
+            if let Some(token) = self.tokens.get_mut(oldest) {
+                token.revoked = true;
+            }
+        }
+        if self.tokens.len() >= MAX_TOKENS {
+            self.tokens.remove(0);
+        }
+        self.tokens.push(Token { value: value.clone(), login: login.into(), issued: now, revoked: false });
+        value
+    }
+
+    pub(super) fn token(&self, value: &str) -> Option<&Token> {
+        self.tokens.iter().rev().find(|t| t.value == value)
+    }
+
+    pub(super) fn life(token: &Token, options: &Options, now: Duration) -> Life {
+        if token.revoked {
+            Life::Revoked
+        } else if now.saturating_sub(token.issued) >= options.token_ttl {
+            Life::Expired
+        } else {
+            Life::Active
+        }
+    }
+
+    pub(super) fn has_active_token(&self, login: &str, options: &Options, now: Duration) -> bool {
+        !self.active_tokens(login, options, now).is_empty()
+    }
+
+    pub(super) fn revoke(&mut self, login: Option<&str>) {
+        for token in self.tokens.iter_mut().filter(|t| login.is_none_or(|l| l == t.login)) {
+            token.revoked = true;
+        }
+    }
+
+    /// Whether a text (a URL) holds a token of ours.
+    pub(super) fn holds_token(&self, text: &str) -> bool {
+        text.contains("gAAAAA") && self.tokens.iter().any(|t| text.contains(&t.value))
+    }
+
+    fn active_tokens(&self, login: &str, options: &Options, now: Duration) -> Vec<usize> {
+        let active = |t: &Token| t.login == login && Store::life(t, options, now) == Life::Active;
+        self.tokens.iter().enumerate().filter(|(_, t)| active(t)).map(|(i, _)| i).collect()
+    }
+
+    // -- calls and tasks --
+
+    pub(super) fn find_call(&self, account_id: Option<&str>, external_id: &str) -> Option<Call> {
+        match account_id {
+            Some(account) => {
+                let index = self.by_external_id.get(&(account.to_owned(), external_id.to_owned()))?;
+                self.calls.get(*index).cloned()
+            }
+            None => self.calls.iter().rev().find(|c| c.external_id.as_deref() == Some(external_id)).cloned(),
+        }
+    }
+
+    /// The latest call between these numbers.
+    pub(super) fn find_numbers(&self, account_id: Option<&str>, from: &str, to: &str) -> Option<Call> {
+        let same = |c: &&Call| c.from == from && c.to == to && account_id.is_none_or(|a| a == c.account_id);
+        self.calls.iter().rev().find(same).cloned()
+    }
+
+    pub(super) fn task_mut(&mut self, task_id: u64) -> Option<&mut Task> {
+        self.tasks.get_mut(&task_id)
+    }
+
+    pub(super) fn count_repeat(&mut self, call: &Call) {
+        if let Some(ext) = &call.external_id {
+            let key = (call.account_id.clone(), ext.clone());
+            if let Some(known) = self.by_external_id.get(&key).and_then(|i| self.calls.get_mut(*i)) {
+                known.registered = known.registered.saturating_add(1);
+            }
+        }
+    }
+
+    /// The task that a new call belongs to, made if need be; true when it is new.
+    pub(super) fn task_for(&mut self, account: &Account, from: &str, to: &str, policy: TaskPolicy) -> (u64, bool) {
+        let key = (account.account_id.clone(), from.to_owned());
+        if policy == TaskPolicy::SameFromOpenTask
+            && let Some(task) = self.latest_task.get(&key).and_then(|id| self.tasks.get(id)).filter(|t| t.open)
+        {
+            return (task.task_id, false);
+        }
+        let task_id = self.next_task;
+        self.next_task += 1;
+        self.latest_task.insert(key, task_id);
+        let task = Task {
+            task_id,
+            account_id: account.account_id.clone(),
+            form_id: account.form_id,
+            from: from.into(),
+            to: to.into(),
+            open: true,
+            ..Task::default()
+        };
+        self.tasks.insert(task_id, task);
+        (task_id, true)
+    }
+
+    pub(super) fn add_call(&mut self, call: Call) {
+        if let Some(ext) = &call.external_id {
+            self.by_external_id.insert((call.account_id.clone(), ext.clone()), self.calls.len());
+        }
+        self.calls.push(call);
+    }
+
+    // -- files --
+
+    pub(super) fn add_file(&mut self, owner: &str, name: &str, upload: Upload, now: Duration) -> File {
+        let guid = self.guid();
+        let keep = upload.bytes.filter(|b| self.bytes_kept + b.len() as u64 <= MAX_BYTES_KEPT);
+        self.bytes_kept += keep.as_ref().map_or(0, |b| b.len() as u64);
+        let file = File {
+            guid: guid.clone(),
+            owner: owner.into(),
+            name: name.into(),
+            size: upload.size,
+            md5: upload.md5,
+            sha256: upload.sha256,
+            created: clock::text(now),
+            referenced: false,
+            bytes: keep.map(Arc::new),
+        };
+        self.file_index.insert(guid, self.files.len());
+        self.files.push((now, file.clone()));
+        file
+    }
+
+    pub(super) fn file(&self, guid: &str) -> Option<&File> {
+        self.files.get(*self.file_index.get(guid)?).map(|(_, f)| f)
+    }
+
+    pub(super) fn reference(&mut self, guid: &str) {
+        if let Some((_, file)) = self.file_index.get(guid).and_then(|i| self.files.get_mut(*i)) {
+            file.referenced = true;
+        }
+    }
+
+    /// Removes the files that no task references and that are old enough.
+    pub(super) fn sweep(&mut self, ttl: Duration, now: Duration) {
+        let old = |created: &Duration| now.saturating_sub(*created) >= ttl;
+        // They stand in the order of their creation: the young ones need no look.
+        if self.files.iter().take_while(|(created, _)| old(created)).any(|(_, f)| !f.referenced) {
+            self.remove_files(|created, f| !f.referenced && old(created));
+        }
+    }
+
+    /// A change that concerns the tables only; the others are the caller's.
+    pub(super) fn change(&mut self, change: &Change) {
+        match change {
+            Change::DropAllTokens => self.revoke(None),
+            Change::DeleteFile(Some(guid)) => self.remove_files(|_, f| f.guid == *guid),
+            Change::DeleteFile(None) => self.remove_files(|_, f| !f.referenced),
+            Change::CloseTask(task_id) => {
+                if let Some(task) = self.tasks.get_mut(task_id) {
+                    task.open = false;
+                }
+            }
+            Change::DeleteTask(task_id) => {
+                self.tasks.remove(task_id);
+                self.forget_calls(|c| c.task_id == *task_id);
+            }
+            Change::ForgetCall(ext) => self.forget_calls(|c| c.external_id.as_deref() == Some(ext)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn guid(&mut self) -> String {
+        let r = self.rng.u128(..);
+        // RFC 9562 version 4, variant 10.
+        let r = (r & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+        let hex = format!("{r:032x}");
+        let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();
+        [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
+    }
+
+    pub(super) fn snapshot(&self, options: &Options, now: Duration) -> State {
+        let user = |u: &super::options::User| UserState {
+            login: u.login.clone(),
+            person_ids: u.person_ids.clone(),
+            blocked: u.blocked,
+        };
+        let token = |t: &Token| TokenState {
+            login: t.login.clone(),
+            issued: clock::text(t.issued),
+            life: Store::life(t, options, now),
+        };
+        State {
+            at: clock::text(now),
+            users: options.users.iter().map(user).collect(),
+            tokens: self.tokens.iter().map(token).collect(),
+            accounts: options.accounts.clone(),
+            people: options.people.clone(),
+            tasks: self.tasks.values().cloned().collect(),
+            calls: self.calls.clone(),
+            files: self.files.iter().map(|(_, f)| f.clone()).collect(),
+            requests: self.requests.clone(),
+            duplicates: self.duplicates,
+            steps_left: 0,
+        }
+    }
+
+    fn remove_files(&mut self, gone: impl Fn(&Duration, &File) -> bool) {
+        self.files.retain(|(created, f)| !gone(created, f));
+        self.file_index = self.files.iter().enumerate().map(|(i, (_, f))| (f.guid.clone(), i)).collect();
+        self.bytes_kept = self.files.iter().filter_map(|(_, f)| f.bytes.as_ref()).map(|b| b.len() as u64).sum();
+    }
+
+    fn forget_calls(&mut self, gone: impl Fn(&Call) -> bool) {
+        self.calls.retain(|c| !gone(c));
+        self.by_external_id = self
+            .calls
+            .iter()
+            .enumerate()
+            .filter_map(|(i, c)| Some(((c.account_id.clone(), c.external_id.clone()?), i)))
+            .collect();
+    }
+}
+
+/// Content kept of one file, so that a test can compare it.
+pub(super) const MAX_FILE_KEPT: usize = 64 * 1024 * 1024;
+/// Content kept of all files, and of all uploads under way.
+pub(super) const MAX_BYTES_KEPT: u64 = 512 * 1024 * 1024;
+/// A storm of auth requests must not fill the memory.
+const MAX_TOKENS: usize = 10_000;

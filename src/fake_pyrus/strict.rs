@@ -1,0 +1,263 @@
+//! What a client does wrong although the reply stays as the real one would be: a *violation*.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use super::faults::Endpoint;
+use super::multipart::Upload;
+
+/// The violations and what is remembered to find them.
+#[derive(Debug, Default)]
+pub(super) struct Strict {
+    violations: Vec<String>,
+    /// More than are kept.
+    uncounted: u64,
+    /// Logins whose last auth gave a token that nobody has complained of since.
+    content: HashSet<String>,
+    /// Auth requests under way, by login.
+    auth_under_way: HashMap<String, u32>,
+    /// By login: no request before this virtual moment, when told by a 429 at this real moment.
+    silence: HashMap<String, (Duration, Instant)>,
+    /// Calls and attaches that have their final answer.
+    settled: HashMap<String, u16>,
+}
+
+impl Strict {
+    pub(super) fn add(&mut self, request: u64, what: impl AsRef<str>) {
+        if self.violations.len() >= MAX_VIOLATIONS {
+            self.uncounted += 1;
+            return;
+        }
+        self.violations.push(format!("request {request}: {}", what.as_ref()));
+    }
+
+    pub(super) fn violations(&self) -> Vec<String> {
+        let mut all = self.violations.clone();
+        if self.uncounted > 0 {
+            all.push(format!("and {} more", self.uncounted));
+        }
+        all
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.violations.clear();
+        self.uncounted = 0;
+    }
+
+    /// The client's process is a new one: it may log in again.
+    pub(super) fn client_restarted(&mut self) {
+        self.content.clear();
+        self.silence.clear();
+    }
+
+    // -- auth --
+
+    pub(super) fn auth_begins(&mut self, request: u64, login: &str, token_is_good: bool) {
+        let under_way = self.auth_under_way.entry(login.to_owned()).or_default();
+        *under_way += 1;
+        let at_once = *under_way;
+        if at_once > 1 {
+            self.add(request, "auth while another auth of the same login is under way");
+        } else if token_is_good && self.content.contains(login) {
+            self.add(request, "auth although the token is good and was not refused");
+        }
+    }
+
+    pub(super) fn auth_ends(&mut self, login: &str, gave_token: bool) {
+        if let Some(under_way) = self.auth_under_way.get_mut(login) {
+            *under_way = under_way.saturating_sub(1);
+        }
+        if gave_token {
+            self.content.insert(login.to_owned());
+        }
+    }
+
+    /// A reply complained of the token.
+    pub(super) fn token_refused(&mut self, login: Option<&str>) {
+        match login {
+            Some(login) => _ = self.content.remove(login),
+            None => self.content.clear(),
+        }
+    }
+
+    // -- rate --
+
+    pub(super) fn limited(&mut self, login: &str, until: Duration, told: Instant) {
+        self.silence.insert(login.to_owned(), (until, told));
+    }
+
+    pub(super) fn check_silence(&mut self, request: u64, login: &str, now: Duration, came: Came) {
+        let Some((until, told)) = self.silence.get(login) else { return };
+        if now >= *until {
+            self.silence.remove(login);
+        } else if came.at > *told + came.grace {
+            let left = (*until - now).as_secs_f64();
+            self.add(request, format!("request {left:.0} s before the end of the pause that a 429 asked for"));
+        }
+    }
+
+    // -- repeats --
+
+    pub(super) fn check_repeat(&mut self, request: u64, key: &str) {
+        if let Some(status) = self.settled.get(key) {
+            let what = format!("repeat of {key} after its definite answer ({status})");
+            self.add(request, what);
+        }
+    }
+
+    pub(super) fn settle(&mut self, key: String, status: u16) {
+        if self.settled.len() >= MAX_SETTLED {
+            self.settled.clear();
+        }
+        self.settled.insert(key, status);
+    }
+
+    /// A call that Pyrus denies to know may be registered again.
+    pub(super) fn unsettle(&mut self, prefix: &str) {
+        self.settled.retain(|key, _| !key.starts_with(prefix));
+    }
+}
+
+/// When a request came, in real time, and how much of that is forgiven.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Came {
+    pub(super) at: Instant,
+    pub(super) grace: Duration,
+}
+
+/// What is wrong with a JSON body.
+pub(super) fn json_faults(endpoint: Endpoint, body: &Map<String, Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    let members = match endpoint {
+        Endpoint::Auth => AUTH_MEMBERS,
+        Endpoint::Call => CALL_MEMBERS,
+        Endpoint::Attach => ATTACH_MEMBERS,
+        _ => return found,
+    };
+    for (name, value) in body {
+        let Some((_, kind)) = members.iter().find(|(n, _)| n == name) else {
+            found.push(format!("unknown member {name:?}"));
+            continue;
+        };
+        let right = match kind {
+            _ if value.is_null() => {
+                found.push(format!("member {name:?} is null"));
+                continue;
+            }
+            Kind::Text => value.is_string(),
+            Kind::Id => value.is_u64(),
+            Kind::Mappings => value.is_array(),
+        };
+        if !right {
+            found.push(format!("member {name:?} has the wrong type"));
+        } else if *kind == Kind::Id && value.as_u64() == Some(0) {
+            found.push(format!("member {name:?} is 0"));
+        }
+    }
+    for mapping in body.get("mappings").and_then(Value::as_array).into_iter().flatten() {
+        mapping_faults(mapping, &mut found);
+    }
+    if endpoint == Endpoint::Attach {
+        for name in ["account_id", "record_file"].into_iter().filter(|n| !body.contains_key(*n)) {
+            found.push(format!("attach without {name:?}"));
+        }
+    }
+    found
+}
+
+fn mapping_faults(mapping: &Value, found: &mut Vec<String>) {
+    let Some(members) = mapping.as_object() else {
+        found.push("a mapping that is no object".into());
+        return;
+    };
+    for name in members.keys().filter(|n| !matches!(n.as_str(), "code" | "value")) {
+        found.push(format!("unknown member {name:?} in a mapping"));
+    }
+    let code = members.get("code").and_then(Value::as_str).unwrap_or_else(|| {
+        found.push("a mapping whose code is no string".into());
+        ""
+    });
+    let Some(value) = members.get("value").and_then(Value::as_str) else {
+        found.push(format!("the value of mapping {code:?} is no string"));
+        return;
+    };
+    if value.chars().count() > MAX_VALUE {
+        found.push(format!("the value of mapping {code:?} has over 300 characters"));
+    }
+    if code.ends_with("Time") && !is_utc_second(value) {
+        found.push(format!("the value of mapping {code:?} is not YYYY-MM-DDThh:mm:ssZ"));
+    }
+}
+
+/// What is wrong with an upload's parts.
+pub(super) fn upload_faults(upload: &Upload) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(reason) = upload.malformed {
+        found.push(format!("malformed multipart body: {reason}"));
+        return found;
+    }
+    if upload.parts.len() > 1 {
+        found.push(format!("{} parts in one upload", upload.parts.len()));
+    }
+    if upload.epilogue > 0 {
+        found.push(format!("Content-Length mismatch: {} bytes after the closing boundary", upload.epilogue));
+    }
+    for part in &upload.parts {
+        if part.name.as_deref() != Some("file") {
+            found.push(format!("part name {:?} is not \"file\"", part.name.as_deref().unwrap_or_default()));
+        }
+        match &part.filename {
+            None => found.push("a part without a file name".into()),
+            Some(name) if !name.is_ascii() => found.push("the file name is not ASCII".into()),
+            Some(name) if !name.to_ascii_lowercase().ends_with(".wav") => {
+                found.push(format!("the file name {name:?} does not end with .wav"));
+            }
+            Some(_) => {}
+        }
+        let kind = part.content_type.as_deref().unwrap_or_default();
+        if !matches!(kind, "application/octet-stream" | "audio/wav") {
+            found.push(format!("odd Content-Type of the part: {kind:?}"));
+        }
+    }
+    found
+}
+
+/// `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$`
+fn is_utc_second(value: &str) -> bool {
+    let shape = b"0000-00-00T00:00:00Z";
+    value.len() == shape.len()
+        && value.bytes().zip(shape).all(|(b, s)| if *s == b'0' { b.is_ascii_digit() } else { b == *s })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Id,
+    Mappings,
+}
+
+const AUTH_MEMBERS: &[(&str, Kind)] = &[("login", Kind::Text), ("security_key", Kind::Text), ("person_id", Kind::Id)];
+const CALL_MEMBERS: &[(&str, Kind)] = &[
+    ("account_id", Kind::Text),
+    ("from_number", Kind::Text),
+    ("to_number", Kind::Text),
+    ("internal_number", Kind::Text),
+    ("external_id", Kind::Text),
+    ("mappings", Kind::Mappings),
+];
+const ATTACH_MEMBERS: &[(&str, Kind)] = &[
+    ("account_id", Kind::Text),
+    ("record_file", Kind::Text),
+    ("from_number", Kind::Text),
+    ("to_number", Kind::Text),
+    ("external_id", Kind::Text),
+    ("task_id", Kind::Id),
+    ("mappings", Kind::Mappings),
+];
+/// "300 symbols max."
+const MAX_VALUE: usize = 300;
+/// A client in a loop must not fill the memory.
+const MAX_VIOLATIONS: usize = 10_000;
+const MAX_SETTLED: usize = 200_000;

@@ -1,0 +1,429 @@
+//! Everything behind the one lock: options, clock, tables, script, strict rules, log. Nothing here waits.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::clock::{self, Clock};
+use super::faults::{Change, Endpoint, Script, Step, When};
+use super::http::{Framing, Head};
+use super::inject;
+use super::multipart;
+use super::options::{Mode, Options};
+use super::reply::{Manner, Reply};
+use super::routes::{Answer, Host, Payload, Route, bearer, text_of};
+use super::state::{State, Store};
+use super::strict::{self, Came, Strict};
+
+/// One request and what became of it. No token, no key.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogEntry {
+    /// The request's number.
+    pub n: u64,
+    /// When it came, on the virtual clock.
+    pub at: String,
+    /// To which listener.
+    pub host: Host,
+    /// What it is for.
+    pub endpoint: Endpoint,
+    /// HTTP method.
+    pub method: String,
+    /// Path and query, without token and key.
+    pub target: String,
+    /// As sent; `Authorization` is blanked.
+    pub headers: Vec<(String, String)>,
+    /// The JSON body; `security_key` is blanked.
+    pub body: Option<Value>,
+    /// Of an upload: name of the file and its bytes.
+    pub upload: Option<(String, u64)>,
+    /// The fault that met it.
+    pub fault: Option<Step>,
+    /// HTTP status of the reply; absent when there was none.
+    pub status: Option<u16>,
+    /// The error code of the reply.
+    pub error_code: Option<String>,
+    /// For a person: what happened.
+    pub outcome: String,
+}
+
+/// Where the listeners are, each with a slash at the end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Urls {
+    pub(super) accounts: String,
+    pub(super) api: String,
+    pub(super) files: String,
+    pub(super) control: String,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) options: Options,
+    pub(super) clock: Clock,
+    pub(super) store: Store,
+    pub(super) script: Script,
+    pub(super) strict: Strict,
+    /// By login: begin of the window and requests in it.
+    pub(super) rates: HashMap<String, (Duration, u32)>,
+    pub(super) urls: Urls,
+    log: VecDeque<LogEntry>,
+    next: u64,
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) route: Route,
+    pub(super) step: Option<Step>,
+    entry: LogEntry,
+    /// Whose token it carries.
+    login: Option<String>,
+    /// Whom an auth is for.
+    auth_of: Option<String>,
+    /// Under which its answer is remembered.
+    key: Option<String>,
+    body: Option<serde_json::Map<String, Value>>,
+}
+
+impl Ticket {
+    pub(super) fn n(&self) -> u64 {
+        self.entry.n
+    }
+}
+
+impl World {
+    pub(super) fn new(options: Options, urls: Urls) -> World {
+        World {
+            clock: Clock::new(options.clock),
+            store: Store::new(&options),
+            options,
+            script: Script::default(),
+            strict: Strict::default(),
+            rates: HashMap::new(),
+            urls,
+            log: VecDeque::new(),
+            next: 1,
+        }
+    }
+
+    // -- a request's way --
+
+    /// The head has come: counts, takes a step of the script, looks at the headers.
+    pub(super) fn begin(&mut self, host: Host, head: &Head, came: Instant) -> Ticket {
+        let route = Route::of(self.options.mode, host, head.path());
+        let endpoint = route.endpoint();
+        *self.store.requests.entry(endpoint).or_default() += 1;
+        let step = self.script.take(endpoint);
+        let n = self.next;
+        self.next += 1;
+        let login = bearer(head).and_then(|t| self.store.token(t)).map(|t| t.login.clone());
+        self.check_head(n, host, &route, head);
+        if let Some(login) = &login {
+            let came = Came { at: came, grace: self.options.rate_grace };
+            self.strict.check_silence(n, login, self.clock.now(), came);
+        }
+        let entry = LogEntry {
+            n,
+            at: clock::text(self.clock.now()),
+            host,
+            endpoint,
+            method: head.method.chars().take(20).collect(),
+            target: self.redact(&head.target),
+            headers: head.headers.iter().map(|(k, v)| (k.clone(), redact_header(k, v))).collect(),
+            body: None,
+            upload: None,
+            fault: step.clone(),
+            status: None,
+            error_code: None,
+            outcome: String::new(),
+        };
+        Ticket { route, step, entry, login, auth_of: None, key: None, body: None }
+    }
+
+    /// The body has come: looks at it, does the work as far as the step lets, gives the reply.
+    pub(super) fn work(&mut self, ticket: &mut Ticket, head: &Head, payload: Payload) -> (Reply, Manner) {
+        self.check_body(ticket, &payload);
+        let step = ticket.step.clone();
+        if let Some(change) = inject::change(step.as_ref(), When::Before) {
+            self.change(&change);
+        }
+        let answer = inject::works(step.as_ref()).then(|| self.answer(&ticket.route, head, payload));
+        if let Some(change) = inject::change(step.as_ref(), When::After) {
+            self.change(&change);
+        }
+        if let Some(Answer { code, note, .. }) = &answer {
+            ticket.entry.error_code = code.clone();
+            ticket.entry.outcome = note.clone();
+        }
+        inject::reply(step.as_ref(), answer.map(|a| a.reply), self.options.error_lang)
+    }
+
+    /// The reply goes now, or there is none: remembers what the client will know.
+    pub(super) fn finish(&mut self, ticket: &mut Ticket, reply: Option<&Reply>, manner: Manner) -> LogEntry {
+        ticket.entry.status = reply.map(|r| r.status);
+        let whole = reply.filter(|_| manner.is_whole());
+        let body = whole.and_then(|r| serde_json::from_slice::<Value>(&r.body).ok());
+        let code = body.as_ref().and_then(|b| b.get("error_code")).and_then(Value::as_str);
+        if let Some(reply) = whole {
+            ticket.entry.error_code = code.map(str::to_owned);
+            self.remember(ticket, reply, code);
+        }
+        if let Some(login) = &ticket.auth_of {
+            let gave_token = body.as_ref().is_some_and(|b| b.get("access_token").is_some());
+            self.strict.auth_ends(login, gave_token);
+        }
+        self.log_entry(ticket.entry.clone())
+    }
+
+    /// The reply did not reach the client after all.
+    pub(super) fn unsent(&mut self, ticket: &Ticket) {
+        if let Some(key) = &ticket.key {
+            self.strict.unsettle(key);
+        }
+    }
+
+    /// Something about a request that has no reply of its own.
+    pub(super) fn note(&mut self, ticket: &mut Ticket, what: &str) {
+        ticket.entry.outcome = what.to_owned();
+    }
+
+    // -- from outside --
+
+    pub(super) fn set_options(&mut self, new: Options) {
+        if new.clock != self.options.clock {
+            self.clock.set_mode(new.clock);
+        }
+        for old in &self.options.users {
+            let same = |u: &&super::options::User| u.login == old.login && u.security_key == old.security_key;
+            if !new.users.iter().any(|u| same(&u)) {
+                self.store.revoke(Some(&old.login)); // "security_key changed": the tokens die with it
+            }
+        }
+        self.options = new;
+    }
+
+    pub(super) fn change(&mut self, change: &Change) {
+        let now = self.clock.now();
+        match change {
+            Change::DisableWebhook => self.options.accounts.iter_mut().for_each(|a| a.webhook_enabled = false),
+            Change::EnableWebhook => self.options.accounts.iter_mut().for_each(|a| a.webhook_enabled = true),
+            Change::ClockAdvance(by) => self.clock.advance(*by),
+            Change::IssueToken(login) => _ = self.store.issue_token(login, &self.options, now),
+            Change::SecurityKey { login, key } => {
+                let mut options = self.options.clone();
+                options.users.iter_mut().filter(|u| u.login == *login).for_each(|u| u.security_key = key.clone());
+                self.set_options(options);
+            }
+            Change::Block { login, blocked } => {
+                self.options.users.iter_mut().filter(|u| u.login == *login).for_each(|u| u.blocked = *blocked);
+            }
+            _ => self.store.change(change),
+        }
+    }
+
+    pub(super) fn state(&mut self) -> State {
+        let now = self.clock.now();
+        self.store.sweep(self.options.orphan_ttl, now);
+        State { steps_left: self.script.left(), ..self.store.snapshot(&self.options, now) }
+    }
+
+    pub(super) fn log(&self) -> Vec<LogEntry> {
+        self.log.iter().cloned().collect()
+    }
+
+    // -- strictness --
+
+    fn check_head(&mut self, n: u64, host: Host, route: &Route, head: &Head) {
+        let mut found: Vec<String> = Vec::new();
+        let kind = head.header("content-type").unwrap_or_default();
+        let known = !matches!(route, Route::Unknown | Route::LegacyCalls(_));
+        if known && head.method != "POST" {
+            found.push(format!("method {} instead of POST", head.method.escape_default()));
+        }
+        let right_kind = match route {
+            Route::Upload => multipart::boundary(kind).is_some(),
+            _ => kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json")),
+        };
+        if known && !right_kind {
+            found.push(format!("Content-Type {kind:?}"));
+        }
+        if *route == Route::Upload && head.framing() == Ok(Framing::Chunked) {
+            found.push("chunked upload: Content-Length must be that of the whole body".into());
+        }
+        match (route, bearer(head)) {
+            (Route::Auth, _) if head.header("authorization").is_some() => found.push("Authorization on auth".into()),
+            (Route::Auth, _) => {}
+            (_, None) if known => found.push("no Authorization: Bearer".into()),
+            (_, None) => {}
+            (_, Some(token)) if self.store.token(token).is_none() => {
+                found.push("a bearer token that this server never issued".into());
+            }
+            _ => {}
+        }
+        if bearer(head).is_some() && host == Host::Accounts && self.options.mode == Mode::Cloud {
+            found.push("bearer token sent to the accounts host".into());
+        }
+        if *route == Route::Auth && host == Host::Api {
+            found.push("login sent to the API host".into());
+        }
+        if self.redact(&head.target) != head.target {
+            found.push("a token or key in the URL".into());
+        }
+        if head.path().contains("//") {
+            found.push("// in the path".into());
+        }
+        for what in found {
+            self.strict.add(n, format!("{} {}: {what}", head.method.escape_default(), self.redact(head.path())));
+        }
+    }
+
+    fn check_body(&mut self, ticket: &mut Ticket, payload: &Payload) {
+        let n = ticket.entry.n;
+        let endpoint = ticket.entry.endpoint;
+        match payload {
+            Payload::TooLarge => {}
+            Payload::Upload(upload) => {
+                let name = upload.file().and_then(|p| p.filename.clone()).unwrap_or_default();
+                ticket.entry.upload = Some((name, upload.size));
+                for what in strict::upload_faults(upload) {
+                    self.strict.add(n, format!("upload: {what}"));
+                }
+            }
+            Payload::Bytes(bytes) => {
+                let Ok(Value::Object(body)) = serde_json::from_slice(bytes) else {
+                    if !matches!(endpoint, Endpoint::Other) {
+                        self.strict.add(n, format!("{endpoint:?}: the body is no JSON object"));
+                    }
+                    return;
+                };
+                for what in strict::json_faults(endpoint, &body) {
+                    self.strict.add(n, format!("{endpoint:?}: {what}"));
+                }
+                ticket.key = repeat_key(endpoint, &body);
+                if let Some(key) = &ticket.key {
+                    self.strict.check_repeat(n, key);
+                }
+                if endpoint == Endpoint::Auth {
+                    let login = text_of(&body, "login").unwrap_or_default();
+                    let good = self.store.has_active_token(&login, &self.options, self.clock.now());
+                    self.strict.auth_begins(n, &login, good);
+                    ticket.auth_of = Some(login);
+                }
+                ticket.entry.body = Some(redact_body(&body));
+                ticket.body = Some(body);
+            }
+        }
+    }
+
+    fn remember(&mut self, ticket: &Ticket, reply: &Reply, code: Option<&str>) {
+        if reply.status == 401 || code.is_some_and(|c| TOKEN_CODES.contains(&c)) {
+            self.strict.token_refused(ticket.auth_of.as_deref().or(ticket.login.as_deref()));
+        }
+        if reply.status == 429
+            && let Some(login) = &ticket.login
+        {
+            let until = self.clock.now() + asked_pause(reply);
+            self.strict.limited(login, until, clock::real_now());
+        }
+        if !inject::is_honest(ticket.step.as_ref()) {
+            return;
+        }
+        let done = match code {
+            None => reply.status < 300,
+            Some(code) => FINAL_CODES.contains(&code),
+        };
+        if let (true, Some(key)) = (done, &ticket.key) {
+            self.strict.settle(key.clone(), reply.status);
+        }
+        if matches!(code, Some("unrecognized_call_id" | "unrecognized_task_id"))
+            && let Some(body) = &ticket.body
+        {
+            let account = text_of(body, "account_id").unwrap_or_default();
+            let call = text_of(body, "external_id").unwrap_or_default();
+            self.strict.unsettle(&format!("call {account}/{call}"));
+        }
+    }
+
+    fn redact(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for user in self.options.users.iter().filter(|u| u.security_key.len() >= MIN_SECRET) {
+            text = text.replace(&user.security_key, "***");
+        }
+        if self.store.holds_token(&text) {
+            return "***".into();
+        }
+        text
+    }
+
+    fn log_entry(&mut self, entry: LogEntry) -> LogEntry {
+        if self.log.len() >= MAX_LOG {
+            self.log.pop_front();
+        }
+        self.log.push_back(entry.clone());
+        entry
+    }
+}
+
+/// Under which the answer to a call or an attach is remembered.
+fn repeat_key(endpoint: Endpoint, body: &serde_json::Map<String, Value>) -> Option<String> {
+    let text = |name: &str| text_of(body, name).unwrap_or_default();
+    match endpoint {
+        Endpoint::Call if body.contains_key("external_id") => {
+            Some(format!("call {}/{}", text("account_id"), text("external_id")))
+        }
+        Endpoint::Attach => Some(format!("attach {}/{}", text("account_id"), text("record_file"))),
+        _ => None,
+    }
+}
+
+/// How long a 429 asks to be quiet: `Retry-After`, else the reset, within reason; else a minute.
+fn asked_pause(reply: &Reply) -> Duration {
+    let header = |name: &str| reply.headers.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str());
+    let seconds = header("retry-after").or_else(|| header("x-ratelimit-reset")).and_then(|v| v.parse::<i64>().ok());
+    match seconds.and_then(|s| u64::try_from(s).ok()) {
+        Some(seconds) => Duration::from_secs(seconds.clamp(1, 900)),
+        None => Duration::from_secs(60),
+    }
+}
+
+fn redact_header(name: &str, value: &str) -> String {
+    if name.eq_ignore_ascii_case("authorization") || name.eq_ignore_ascii_case("cookie") {
+        return value.split(' ').next().filter(|s| *s == "Bearer").map_or("***".into(), |s| format!("{s} ***"));
+    }
+    value.chars().take(1000).collect()
+}
+
+fn redact_body(body: &serde_json::Map<String, Value>) -> Value {
+    let mut body = body.clone();
+    if let Some(key) = body.get_mut("security_key") {
+        *key = "***".into();
+    }
+    if let Some(token) = body.get_mut("access_token") {
+        *token = "***".into();
+    }
+    Value::Object(body)
+}
+
+/// After these a new token is in order.
+const TOKEN_CODES: [&str; 6] = [
+    "token_not_specified",
+    "invalid_token",
+    "expired_token",
+    "revoked_token",
+    "authorization_error",
+    "invalid_application_id",
+];
+/// After these the same request can never succeed, or has.
+const FINAL_CODES: [&str; 5] = [
+    "invalid_field_mapping_code",
+    "unsupported_record_file_format",
+    "required_parameters_not_specified",
+    "invalid_json",
+    "empty_body",
+];
+/// Shorter keys would be found everywhere.
+const MIN_SECRET: usize = 4;
+/// About 1 KiB each.
+const MAX_LOG: usize = 50_000;

@@ -1,0 +1,300 @@
+//! The calls, their legs and their files.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use serde::Serialize;
+
+use super::{Journal, Result, deliveries};
+use crate::call::record::{CallRecord, DeliveryState, Verdict};
+use crate::time::Timestamp;
+
+/// How far a call has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Under way.
+    Live,
+    /// Over; its sound is still to be rendered.
+    Ended,
+    /// Its record is final.
+    Complete,
+}
+
+impl Stage {
+    /// The word in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Ended => "ended",
+            Self::Complete => "complete",
+        }
+    }
+
+    fn read(text: &str) -> Self {
+        match text {
+            "live" => Self::Live,
+            "ended" => Self::Ended,
+            _ => Self::Complete,
+        }
+    }
+}
+
+/// A call as it stands in the journal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredCall {
+    /// How far it has come.
+    pub stage: Stage,
+    /// The record, with `delivery` as the journal knows it now.
+    pub record: CallRecord,
+}
+
+/// What became of a leg's spool file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LegState {
+    /// Packets are still added.
+    Open,
+    /// Whole, to be rendered.
+    Closed,
+    /// Its sound is in a recording.
+    Rendered,
+    /// The file is gone.
+    Removed,
+}
+
+impl LegState {
+    /// The word in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+            Self::Rendered => "rendered",
+            Self::Removed => "removed",
+        }
+    }
+
+    fn read(text: &str) -> Self {
+        match text {
+            "open" => Self::Open,
+            "closed" => Self::Closed,
+            "rendered" => Self::Rendered,
+            _ => Self::Removed,
+        }
+    }
+}
+
+/// A leg's spool file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegRow {
+    /// Stem of the file.
+    pub name: String,
+    /// Index into `record.legs`.
+    pub index: u32,
+    /// Whether its caller is the record's caller.
+    pub same_sides: bool,
+    /// What became of the file.
+    pub state: LegState,
+}
+
+/// Which calls to list; every given condition must hold.
+#[derive(Clone, Debug, Default)]
+pub struct CallFilter {
+    /// Invited at or after.
+    pub since: Option<Timestamp>,
+    /// Invited before.
+    pub until: Option<Timestamp>,
+    /// Part of either number.
+    pub number: Option<String>,
+    /// The extension, whole.
+    pub extension: Option<String>,
+    /// The verdict.
+    pub verdict: Option<Verdict>,
+    /// Where delivery stands.
+    pub delivery: Option<DeliveryState>,
+    /// At most so many, the newest.
+    pub limit: Option<u32>,
+}
+
+impl Journal {
+    /// Writes or replaces a call and its recordings' rows.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn put_call(&self, record: &CallRecord, stage: Stage) -> Result<()> {
+        let json = serde_json::to_string(record)?;
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        transaction.prepare_cached(PUT_CALL)?.execute(params![
+            record.id,
+            stage.as_str(),
+            micros(record.invited_at),
+            micros(record.answered_at),
+            micros(record.ended_at),
+            word(&record.direction)?,
+            record.from,
+            record.to,
+            record.internal,
+            word(&record.outcome)?,
+            record.verdict.as_ref().map(word).transpose()?,
+            json,
+        ])?;
+        for file in &record.recordings {
+            transaction.prepare_cached(PUT_RECORDING)?.execute(params![
+                record.id,
+                file.part,
+                file.path,
+                i64::try_from(file.bytes).unwrap_or(i64::MAX),
+                file.sha256
+            ])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Marks a recording's file as removed; done before the file is.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn mark_recording_removed(&self, id: &str, part: u32) -> Result<()> {
+        self.lock()
+            .execute("UPDATE recordings SET state = 'removed' WHERE call_id = ?1 AND part = ?2", params![id, part])?;
+        Ok(())
+    }
+
+    /// Writes or replaces a leg of a call.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn put_leg(&self, call_id: &str, leg: &LegRow) -> Result<()> {
+        self.lock().execute(
+            "INSERT OR REPLACE INTO legs (call_id, name, idx, same_sides, state) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![call_id, leg.name, leg.index, leg.same_sides, leg.state.as_str()],
+        )?;
+        Ok(())
+    }
+
+    /// The legs of a call in the order of its record.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn legs(&self, call_id: &str) -> Result<Vec<LegRow>> {
+        let connection = self.lock();
+        let mut statement = connection
+            .prepare("SELECT name, idx, same_sides, state FROM legs WHERE call_id = ?1 ORDER BY idx, name")?;
+        let legs = statement
+            .query_map(params![call_id], |row| {
+                Ok(LegRow {
+                    name: row.get(0)?,
+                    index: row.get(1)?,
+                    same_sides: row.get(2)?,
+                    state: LegState::read(&row.get::<_, String>(3)?),
+                })
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(legs)
+    }
+
+    /// One call.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn call(&self, id: &str) -> Result<Option<StoredCall>> {
+        let connection = self.lock();
+        let found = connection
+            .query_row("SELECT stage, record FROM calls WHERE id = ?1", params![id], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+            })
+            .optional()?;
+        found.map(|(stage, json)| with_delivery(&connection, &stage, &json)).transpose()
+    }
+
+    /// Calls whose record is not final: what a start has to go on with.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn unfinished_calls(&self) -> Result<Vec<StoredCall>> {
+        self.select("stage <> 'complete' ORDER BY id", &[])
+    }
+
+    /// Lists calls in the order of their time.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn calls(&self, filter: &CallFilter) -> Result<Vec<StoredCall>> {
+        let mut conditions = vec![String::from("1")];
+        let mut values: Vec<Value> = Vec::new();
+        if let Some(since) = filter.since {
+            conditions.push(String::from("invited_at >= ?"));
+            values.push(since.as_micros().into());
+        }
+        if let Some(until) = filter.until {
+            conditions.push(String::from("invited_at < ?"));
+            values.push(until.as_micros().into());
+        }
+        if let Some(number) = &filter.number {
+            conditions.push(String::from("(instr(from_number, ?) > 0 OR instr(to_number, ?) > 0)"));
+            values.extend([number.clone().into(), number.clone().into()]);
+        }
+        if let Some(extension) = &filter.extension {
+            conditions.push(String::from("internal = ?"));
+            values.push(extension.clone().into());
+        }
+        if let Some(verdict) = &filter.verdict {
+            conditions.push(String::from("verdict = ?"));
+            values.push(word(verdict)?.into());
+        }
+        if let Some(state) = filter.delivery {
+            conditions.push(String::from(delivery_condition(state)));
+        }
+        let limit = filter.limit.unwrap_or(u32::MAX);
+        let tail = format!("{} ORDER BY invited_at DESC, id DESC LIMIT {limit}", conditions.join(" AND "));
+        let mut calls = self.select(&tail, &values)?;
+        calls.reverse();
+        Ok(calls)
+    }
+
+    /// `tail` is made of constants here; what comes from outside is in `values`.
+    fn select(&self, tail: &str, values: &[Value]) -> Result<Vec<StoredCall>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare(&format!("SELECT stage, record FROM calls WHERE {tail}"))?;
+        let rows: Vec<(String, String)> = statement
+            .query_map(params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        rows.iter().map(|(stage, json)| with_delivery(&connection, stage, json)).collect()
+    }
+}
+
+fn with_delivery(connection: &Connection, stage: &str, json: &str) -> Result<StoredCall> {
+    let mut record: CallRecord = serde_json::from_str(json)?;
+    if let Some(job) = deliveries::job(connection, &record.id)? {
+        record.delivery = job.to_record();
+    }
+    Ok(StoredCall { stage: Stage::read(stage), record })
+}
+
+const fn delivery_condition(state: DeliveryState) -> &'static str {
+    match state {
+        DeliveryState::None => "NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = calls.id)",
+        DeliveryState::Owed => {
+            "EXISTS (SELECT 1 FROM deliveries d WHERE d.id = calls.id AND d.stage NOT IN ('done', 'parked', 'dead'))"
+        }
+        DeliveryState::Done => "EXISTS (SELECT 1 FROM deliveries d WHERE d.id = calls.id AND d.stage = 'done')",
+        DeliveryState::Parked => "EXISTS (SELECT 1 FROM deliveries d WHERE d.id = calls.id AND d.stage = 'parked')",
+        DeliveryState::Dead => "EXISTS (SELECT 1 FROM deliveries d WHERE d.id = calls.id AND d.stage = 'dead')",
+    }
+}
+
+/// The word that serde gives a unit variant.
+fn word<T: Serialize>(value: &T) -> Result<String> {
+    Ok(serde_json::to_value(value)?.as_str().unwrap_or_default().to_owned())
+}
+
+pub(super) fn micros(at: Option<Timestamp>) -> Option<i64> {
+    at.map(Timestamp::as_micros)
+}
+
+const PUT_CALL: &str =
+    "INSERT OR REPLACE INTO calls (id, stage, invited_at, answered_at, ended_at, direction, from_number,
+    to_number, internal, outcome, verdict, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+
+const PUT_RECORDING: &str =
+    "INSERT INTO recordings (call_id, part, path, bytes, sha256, state) VALUES (?1, ?2, ?3, ?4, ?5, 'present')
+    ON CONFLICT (call_id, part) DO UPDATE SET path = ?3, bytes = ?4, sha256 = ?5";

@@ -1,0 +1,174 @@
+//! What is owed to Pyrus.
+
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+
+use super::calls::micros;
+use super::row::{DroppedCode, JobRow, Row};
+use super::{Journal, Result};
+use crate::time::Timestamp;
+
+impl Journal {
+    /// Makes rows durable, all or none.
+    ///
+    /// # Errors
+    /// See [`super::Error`]; nothing is written then.
+    pub fn save(&self, rows: &[Row]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        for row in rows {
+            match row {
+                Row::Job(job) => put_job(&transaction, job)?,
+                Row::Dropped(code) => put_dropped(&transaction, code)?,
+                Row::Alarm(text) => put_alarm(&transaction, text.as_deref())?,
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Writes one delivery.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn save_job(&self, job: &JobRow) -> Result<()> {
+        self.save(std::slice::from_ref(&Row::Job(job.clone())))
+    }
+
+    /// The deliveries that still owe something, oldest call first.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn load_jobs(&self) -> Result<Vec<JobRow>> {
+        let connection = self.lock();
+        let mut statement =
+            connection.prepare(&format!("SELECT {COLUMNS} FROM deliveries WHERE settled = 0 ORDER BY id"))?;
+        let jobs = statement.query_map([], read_job)?.collect::<rusqlite::Result<_>>()?;
+        Ok(jobs)
+    }
+
+    /// One delivery, settled or not.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn job(&self, id: &str) -> Result<Option<JobRow>> {
+        job(&self.lock(), id)
+    }
+
+    /// The field codes that Pyrus does not take.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn dropped_codes(&self) -> Result<Vec<DroppedCode>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare("SELECT code, at, reason FROM dropped_codes ORDER BY code")?;
+        let codes = statement
+            .query_map([], |row| {
+                Ok(DroppedCode { code: row.get(0)?, at: Timestamp::from_micros(row.get(1)?), reason: row.get(2)? })
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(codes)
+    }
+
+    /// Tries all field codes again: a person has mended the form.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn forget_dropped_codes(&self) -> Result<usize> {
+        Ok(self.lock().execute("DELETE FROM dropped_codes", [])?)
+    }
+
+    /// What keeps everything from being delivered, if anything.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn alarm(&self) -> Result<Option<String>> {
+        let connection = self.lock();
+        Ok(connection.query_row("SELECT value FROM meta WHERE key = 'alarm'", [], |row| row.get(0)).optional()?)
+    }
+
+    /// Asks the service, which may be another process, to try a delivery again at once.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn ask_retry(&self, id: &str) -> Result<()> {
+        self.lock().execute("INSERT OR IGNORE INTO retries (id) VALUES (?1)", params![id])?;
+        Ok(())
+    }
+
+    /// The deliveries that somebody asked to be tried again; asked once, given once.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn take_retries(&self) -> Result<Vec<String>> {
+        let connection = self.lock();
+        let any: Option<i64> =
+            connection.query_row("SELECT 1 FROM retries LIMIT 1", [], |row| row.get(0)).optional()?;
+        if any.is_none() {
+            return Ok(Vec::new()); // a look every few seconds must not take the write lock
+        }
+        let mut statement = connection.prepare("DELETE FROM retries RETURNING id")?;
+        let ids = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        Ok(ids)
+    }
+}
+
+pub(super) fn job(connection: &Connection, id: &str) -> Result<Option<JobRow>> {
+    let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE id = ?1");
+    Ok(connection.query_row(&sql, params![id], read_job).optional()?)
+}
+
+fn put_job(connection: &Connection, job: &JobRow) -> Result<()> {
+    let sql = format!(
+        "INSERT OR REPLACE INTO deliveries ({COLUMNS}, settled) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+    );
+    connection.prepare_cached(&sql)?.execute(params![
+        job.id,
+        job.stage,
+        job.task_id.and_then(|t| i64::try_from(t).ok()),
+        job.guid,
+        job.md5,
+        job.attempts,
+        micros(job.next_at),
+        job.note,
+        job.body,
+        job.is_settled(),
+    ])?;
+    Ok(())
+}
+
+fn put_dropped(connection: &Connection, code: &DroppedCode) -> Result<()> {
+    connection.execute(
+        "INSERT OR REPLACE INTO dropped_codes (code, at, reason) VALUES (?1, ?2, ?3)",
+        params![code.code, code.at.as_micros(), code.reason],
+    )?;
+    Ok(())
+}
+
+fn put_alarm(connection: &Connection, text: Option<&str>) -> Result<()> {
+    match text {
+        Some(text) => {
+            connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('alarm', ?1)", params![text])?
+        }
+        None => connection.execute("DELETE FROM meta WHERE key = 'alarm'", [])?,
+    };
+    Ok(())
+}
+
+fn read_job(row: &SqlRow<'_>) -> rusqlite::Result<JobRow> {
+    Ok(JobRow {
+        id: row.get(0)?,
+        stage: row.get(1)?,
+        task_id: row.get::<_, Option<i64>>(2)?.and_then(|t| u64::try_from(t).ok()),
+        guid: row.get(3)?,
+        md5: row.get(4)?,
+        attempts: row.get(5)?,
+        next_at: row.get::<_, Option<i64>>(6)?.map(Timestamp::from_micros),
+        note: row.get(7)?,
+        body: row.get(8)?,
+    })
+}
+
+const COLUMNS: &str = "id, stage, task_id, guid, md5, attempts, next_at, note, body";

@@ -1,0 +1,105 @@
+//! The tables, their version, and the way from an older one.
+
+use rusqlite::{Connection, params};
+
+use super::{Error, Result};
+
+/// The version that this program writes (`PRAGMA user_version`).
+pub const VERSION: i64 = 1;
+
+/// Refuses a file that a newer program wrote; an older or an empty one is fine.
+pub(super) fn check_version(connection: &Connection) -> Result<()> {
+    let found = version(connection)?;
+    if found > VERSION { Err(Error::Newer { found, known: VERSION }) } else { Ok(()) }
+}
+
+/// Brings the file to [`VERSION`], all or nothing.
+pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
+    let found = version(connection)?;
+    if found == VERSION {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    for (from, step) in (0..).zip(MIGRATIONS) {
+        if from >= found {
+            transaction.execute_batch(step)?;
+        }
+    }
+    transaction.execute(
+        "INSERT OR REPLACE INTO meta (key, value) VALUES ('written_by', ?1)",
+        params![concat!("callspan ", env!("CARGO_PKG_VERSION"))],
+    )?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn version(connection: &Connection) -> Result<i64> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+/// Step n leads from version n to n + 1. A published step is never changed.
+const MIGRATIONS: [&str; VERSION as usize] = [V1];
+
+/// Times are microseconds since the Unix epoch. Words in `stage` and `state` are those of the Rust enums.
+const V1: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+
+CREATE TABLE calls (
+    id          TEXT PRIMARY KEY,
+    stage       TEXT NOT NULL,              -- live, ended (its sound is still to be rendered), complete
+    invited_at  INTEGER,
+    answered_at INTEGER,
+    ended_at    INTEGER,
+    direction   TEXT NOT NULL,
+    from_number TEXT,
+    to_number   TEXT,
+    internal    TEXT,
+    outcome     TEXT NOT NULL,
+    verdict     TEXT,
+    record      TEXT NOT NULL               -- the call record, JSON
+) STRICT;
+CREATE INDEX calls_by_time ON calls (invited_at);
+CREATE INDEX calls_open ON calls (stage) WHERE stage <> 'complete';
+
+CREATE TABLE legs (
+    call_id     TEXT NOT NULL,
+    name        TEXT NOT NULL,              -- stem of the spool file
+    idx         INTEGER NOT NULL,           -- place in record.legs
+    same_sides  INTEGER NOT NULL,           -- 0: its caller is the record's callee
+    state       TEXT NOT NULL,              -- open, closed, rendered, removed
+    PRIMARY KEY (call_id, name)
+) STRICT;
+
+CREATE TABLE recordings (
+    call_id     TEXT NOT NULL,
+    part        INTEGER NOT NULL,
+    path        TEXT NOT NULL,
+    bytes       INTEGER NOT NULL,
+    sha256      TEXT NOT NULL,
+    state       TEXT NOT NULL,              -- present, removed
+    PRIMARY KEY (call_id, part)
+) STRICT;
+
+CREATE TABLE deliveries (
+    id          TEXT PRIMARY KEY,           -- calls.id = external_id
+    stage       TEXT NOT NULL,              -- new, registering, unsure, registered, uploading, uploaded, attaching, done, parked, dead
+    settled     INTEGER NOT NULL,           -- 1: done or dead, nothing is owed any more
+    task_id     INTEGER,
+    guid        TEXT,                       -- of the last upload
+    md5         TEXT,
+    attempts    INTEGER NOT NULL,
+    next_at     INTEGER,
+    note        TEXT,                       -- for a person: why it stands where it stands
+    body        TEXT NOT NULL               -- the job, JSON
+) STRICT;
+CREATE INDEX deliveries_owed ON deliveries (id) WHERE settled = 0;
+
+CREATE TABLE retries (id TEXT PRIMARY KEY) STRICT;   -- asked for by a person, taken up by the service
+
+CREATE TABLE dropped_codes (
+    code        TEXT PRIMARY KEY,
+    at          INTEGER NOT NULL,
+    reason      TEXT NOT NULL
+) STRICT;
+";

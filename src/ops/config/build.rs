@@ -1,0 +1,306 @@
+//! Second stage: checked values to the rooms' structs, and the checks that concern several keys.
+
+use std::path::PathBuf;
+
+use super::finding::Finding;
+use super::raw::{Given, Group, Raw, Value};
+use super::value::{number_source, split_header_match};
+use super::{Config, Purpose, Surroundings, secret};
+use crate::call::config::{NumberSource, Rule, RuleAction, Start};
+use crate::call::record::Direction;
+use crate::pyrus::config::{DurationUnit, RegisterAt, UploadVia};
+use crate::recording::config::Format;
+
+/// Fills a configuration. What is missing or does not fit together goes to `findings`.
+pub fn build(raw: &Raw, purpose: Purpose, surroundings: &Surroundings, findings: &mut Vec<Finding>) -> Config {
+    let mut config = Config::default();
+    capture(raw, &mut config);
+    calls(raw, &mut config);
+    numbers(raw, &mut config);
+    storage(raw, &mut config);
+    pyrus(raw, &mut config);
+    config.console.listen = Section { raw, name: "console" }.text("listen").and_then(|t| t.parse().ok());
+    config.call.rules = rules(raw, findings);
+    keep_headers(raw, &mut config);
+    config.pyrus.enabled = match purpose {
+        Purpose::Replay => false,
+        Purpose::ReplayAndDeliver => true,
+        Purpose::Run | Purpose::Check | Purpose::Inspect => config.pyrus.enabled,
+    };
+    secret::find(raw, &mut config.pyrus, surroundings, findings);
+    required(raw, &config, purpose, findings);
+    ca_file(raw, &config, findings);
+    config
+}
+
+/// Values of one section, by name.
+#[derive(Clone, Copy)]
+struct Section<'r> {
+    raw: &'r Raw,
+    name: &'static str,
+}
+
+impl<'r> Section<'r> {
+    fn get(self, key: &str) -> Option<&'r Given> {
+        self.raw.get(self.name, key)
+    }
+
+    fn text(self, key: &str) -> Option<&'r str> {
+        self.get(key).and_then(as_text)
+    }
+
+    fn set_text(self, key: &str, to: &mut String) {
+        if let Some(text) = self.text(key) {
+            text.clone_into(to);
+        }
+    }
+
+    fn set_path(self, key: &str, to: &mut PathBuf) {
+        if let Some(text) = self.text(key) {
+            *to = PathBuf::from(text);
+        }
+    }
+
+    fn set_switch(self, key: &str, to: &mut bool) {
+        if let Some(Given { value: Value::Switch(on), .. }) = self.get(key) {
+            *to = *on;
+        }
+    }
+
+    fn set_number(self, key: &str, to: &mut u32) {
+        if let Some(Given { value: Value::Number(n), .. }) = self.get(key) {
+            *to = u32::try_from(*n).unwrap_or(u32::MAX);
+        }
+    }
+
+    fn set_texts(self, key: &str, to: &mut Vec<String>) {
+        if let Some(Given { value: Value::Texts(texts), .. }) = self.get(key) {
+            texts.clone_into(to);
+        }
+    }
+
+    fn set_sources(self, key: &str, to: &mut Vec<NumberSource>) {
+        if let Some(Given { value: Value::Texts(texts), .. }) = self.get(key) {
+            *to = texts.iter().filter_map(|t| number_source(t)).collect();
+        }
+    }
+}
+
+fn as_text(given: &Given) -> Option<&str> {
+    match &given.value {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn capture(raw: &Raw, config: &mut Config) {
+    let section = Section { raw, name: "capture" };
+    section.set_texts("interface", &mut config.capture.interfaces);
+    section.set_number("buffer_mib", &mut config.capture.buffer_mib);
+    if let Some(Given { value: Value::Numbers(ports), .. }) = section.get("sip_ports") {
+        config.capture.sip_ports = ports.iter().filter_map(|p| u16::try_from(*p).ok()).collect();
+    }
+}
+
+fn calls(raw: &Raw, config: &mut Config) {
+    let section = Section { raw, name: "calls" };
+    section.set_text("appliance", &mut config.call.appliance);
+    section.set_number("silence_s", &mut config.call.silence_s);
+    section.set_number("hold_s", &mut config.call.hold_s);
+    section.set_number("max_hours", &mut config.call.max_hours);
+    section.set_texts("correlation_headers", &mut config.call.correlation_headers);
+    section.set_texts("keep_headers", &mut config.call.keep_headers);
+}
+
+fn numbers(raw: &Raw, config: &mut Config) {
+    let section = Section { raw, name: "numbers" };
+    let numbers = &mut config.call.numbers;
+    section.set_text("extension_pattern", &mut numbers.extension_pattern);
+    section.set_sources("from_number", &mut numbers.from_number);
+    section.set_sources("to_number", &mut numbers.to_number);
+    section.set_sources("internal_number", &mut numbers.internal_number);
+    section.set_text("country_code", &mut numbers.country_code);
+    section.set_text("national_prefix", &mut numbers.national_prefix);
+    section.set_text("international_prefix", &mut numbers.international_prefix);
+    section.set_text("withheld", &mut numbers.withheld);
+}
+
+fn storage(raw: &Raw, config: &mut Config) {
+    let spool = Section { raw, name: "spool" };
+    spool.set_path("dir", &mut config.spool.dir);
+    spool.set_number("buffer_mib", &mut config.spool.buffer_mib);
+    spool.set_number("sync_seconds", &mut config.spool.sync_seconds);
+    spool.set_number("memory_mib", &mut config.spool.memory_mib);
+    Section { raw, name: "state" }.set_path("dir", &mut config.journal.dir);
+    let section = Section { raw, name: "recording" };
+    section.set_path("dir", &mut config.recording.dir);
+    section.set_number("part_hours", &mut config.recording.part_hours);
+    section.set_number("keep_days", &mut config.recording.keep_days);
+    section.set_number("max_disk_gib", &mut config.recording.max_disk_gib);
+    section.set_switch("keep_pcap", &mut config.recording.keep_pcap);
+    config.recording.format = Format::Wav;
+    if let Some(Given { value: Value::Number(rate), .. }) = section.get("sample_rate") {
+        config.recording.sample_rate = u32::try_from(*rate).ok();
+    }
+    if section.text("start") == Some("media") {
+        config.call.start = Start::Media;
+    }
+}
+
+fn pyrus(raw: &Raw, config: &mut Config) {
+    let section = Section { raw, name: "pyrus" };
+    let pyrus = &mut config.pyrus;
+    section.set_switch("enabled", &mut pyrus.enabled);
+    section.set_text("auth_url", &mut pyrus.auth_url);
+    section.set_text("login", &mut pyrus.login);
+    pyrus.security_key_file = section.text("security_key_file").map(PathBuf::from);
+    if let Some(Given { value: Value::Number(id), .. }) = section.get("person_id") {
+        pyrus.person_id = Some(*id);
+    }
+    section.set_text("account_id", &mut pyrus.account_id);
+    pyrus.register_at = match section.text("register_at") {
+        Some("invite") => RegisterAt::Invite,
+        Some("answer") => RegisterAt::Answer,
+        Some("end") => RegisterAt::End,
+        _ => RegisterAt::Auto,
+    };
+    if let Some(Given { value: Value::Texts(words), .. }) = section.get("directions") {
+        pyrus.directions = words.iter().filter_map(|w| direction(w)).collect();
+    }
+    section.set_switch("unanswered", &mut pyrus.unanswered);
+    section.set_texts("send_mappings", &mut pyrus.send_mappings);
+    pyrus.mappings = raw.mappings.iter().map(|(code, header, _)| (code.clone(), header.clone())).collect();
+    pyrus.ca_file = section.text("ca_file").map(PathBuf::from);
+    pyrus.upload_via = match section.text("upload_via") {
+        Some("files") => UploadVia::Files,
+        Some("api") => UploadVia::Api,
+        _ => UploadVia::Auto,
+    };
+    section.set_number("max_upload_mib", &mut pyrus.max_upload_mib);
+    pyrus.call_duration_unit = match section.text("call_duration_unit") {
+        Some("minutes") => DurationUnit::Minutes,
+        _ => DurationUnit::Seconds,
+    };
+}
+
+fn direction(word: &str) -> Option<Direction> {
+    match word {
+        "inbound" => Some(Direction::Inbound),
+        "outbound" => Some(Direction::Outbound),
+        "internal" => Some(Direction::Internal),
+        "unknown" => Some(Direction::Unknown),
+        _ => None,
+    }
+}
+
+fn rules(raw: &Raw, findings: &mut Vec<Finding>) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    let mut catch_all = None;
+    for (line, group) in &raw.rules {
+        if let Some(earlier) = catch_all {
+            let what = format!("this rule is never reached: the one in line {earlier} fits every call");
+            findings.push(Finding::warning(*line, what, "move the rule without conditions to the end"));
+        }
+        let Some(rule) = rule(group) else {
+            // A wrong action was already reported with its own line.
+            if !findings.iter().any(|f| f.what.starts_with("rules.action")) {
+                let remedy = "add action = \"record\", \"exclude\" or \"no_register\"";
+                findings.push(Finding::mistake(*line, "this rule has no action", remedy));
+            }
+            continue;
+        };
+        if group.len() == 1 {
+            catch_all = catch_all.or(Some(*line));
+        }
+        rules.push(rule);
+    }
+    rules
+}
+
+fn rule(group: &Group) -> Option<Rule> {
+    let text = |name: &str| group.get(name).and_then(as_text);
+    let action = match text("action")? {
+        "exclude" => RuleAction::Exclude,
+        "no_register" => RuleAction::NoRegister,
+        _ => RuleAction::Record,
+    };
+    Some(Rule {
+        direction: text("direction").and_then(direction),
+        number: text("number").map(str::to_owned),
+        extension: text("extension").map(str::to_owned),
+        header: text("header").map(split_header_match),
+        action,
+    })
+}
+
+/// The engine keeps only the headers that it is told of: those that the mappings read are among them.
+fn keep_headers(raw: &Raw, config: &mut Config) {
+    let used = config.call.numbers.clone();
+    let sources = used.from_number.iter().chain(&used.to_number).chain(&used.internal_number);
+    let from_numbers = sources.filter_map(|s| match s {
+        NumberSource::Header(name) => Some(name.clone()),
+        NumberSource::From | NumberSource::To | NumberSource::RequestUri => None,
+    });
+    // The two headers of the default order hold nothing but numbers, which the record has anyway.
+    let configured = ["from_number", "to_number", "internal_number"];
+    let numbers_given = configured.iter().any(|key| raw.get("numbers", key).is_some());
+    let wanted = from_numbers.filter(|_| numbers_given).chain(raw.mappings.iter().map(|(_, header, _)| header.clone()));
+    for name in wanted {
+        if !config.call.keep_headers.iter().any(|have| have.eq_ignore_ascii_case(&name)) {
+            config.call.keep_headers.push(name);
+        }
+    }
+}
+
+fn required(raw: &Raw, config: &Config, purpose: Purpose, findings: &mut Vec<Finding>) {
+    if config.capture.interfaces.is_empty() {
+        let remedy = "add it below [capture]: interface = \"eth1\" (`ip link` lists them)";
+        let line = raw.line_of("capture");
+        match purpose {
+            Purpose::Run => findings.push(Finding::mistake(line, "capture.interface is missing", remedy)),
+            Purpose::Check => {
+                let what = "capture.interface is missing; `callspan run` will not start without it";
+                findings.push(Finding::warning(line, what, remedy));
+            }
+            Purpose::Replay | Purpose::ReplayAndDeliver | Purpose::Inspect => {}
+        }
+    }
+    if config.pyrus.enabled && purpose != Purpose::Inspect {
+        required_for_delivery(raw, config, purpose, findings);
+    }
+}
+
+fn required_for_delivery(raw: &Raw, config: &Config, purpose: Purpose, findings: &mut Vec<Finding>) {
+    let why = match purpose {
+        Purpose::ReplayAndDeliver => "--deliver needs it",
+        _ => "pyrus.enabled = true needs it",
+    };
+    let line = raw.line_of("pyrus");
+    let mut missing = |key: &str, remedy: &str| {
+        // A key that was given with a wrong value was already reported.
+        let reported = findings.iter().any(|f| f.is_mistake() && f.what.contains(&format!("pyrus.{key}")));
+        if !reported {
+            findings.push(Finding::mistake(line, format!("pyrus.{key} is missing: {why}"), remedy));
+        }
+    };
+    if config.pyrus.login.is_empty() {
+        missing("login", "add the login of the bot below [pyrus]");
+    }
+    if config.pyrus.account_id.is_empty() {
+        missing("account_id", "add the account of the telephony extension that is connected to the form");
+    }
+    if config.pyrus.security_key.is_none() {
+        missing("security_key", "name a file in security_key_file, or set CALLSPAN_PYRUS_SECURITY_KEY");
+    }
+}
+
+fn ca_file(raw: &Raw, config: &Config, findings: &mut Vec<Finding>) {
+    let Some(path) = &config.pyrus.ca_file else { return };
+    let line = raw.get("pyrus", "ca_file").map(|g| g.line);
+    let wrong = match std::fs::read_to_string(path) {
+        Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return,
+        Ok(_) => String::from("it holds no certificate in PEM form"),
+        Err(error) => super::finding::io_reason(&error),
+    };
+    findings.push(Finding::mistake(line, format!("pyrus.ca_file {}: {wrong}", path.display()), "name a PEM file"));
+}

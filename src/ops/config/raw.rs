@@ -1,0 +1,232 @@
+//! First stage: TOML text to values of the right kind, each with its line. All mistakes are gathered.
+//!
+//! Nothing here knows what a key is for; [`super::keys::KEYS`] says what it may hold.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::finding::Finding;
+use super::keys::{KEYS, Key, Kind, SECTIONS};
+use super::value;
+
+/// A value whose kind was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A text of any kind.
+    Text(String),
+    /// A switch.
+    Switch(bool),
+    /// A number.
+    Number(u64),
+    /// A list of texts.
+    Texts(Vec<String>),
+    /// A list of numbers.
+    Numbers(Vec<u64>),
+}
+
+/// A value and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// What was given.
+    pub value: Value,
+    /// Line, from 1.
+    pub line: usize,
+}
+
+/// One section or one rule.
+pub type Group = BTreeMap<&'static str, Given>;
+
+/// All that a file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Raw {
+    /// By section, then by key.
+    pub sections: BTreeMap<&'static str, Group>,
+    /// The line of the header of each section.
+    pub section_lines: BTreeMap<&'static str, usize>,
+    /// The entries of `[[rules]]` with their lines.
+    pub rules: Vec<(usize, Group)>,
+    /// Field code, header name and line.
+    pub mappings: Vec<(String, String, usize)>,
+}
+
+impl Raw {
+    /// What was given for a key.
+    pub fn get(&self, section: &str, name: &str) -> Option<&Given> {
+        self.sections.get(section)?.get(name)
+    }
+
+    /// The line at which to complain that a section lacks something.
+    pub fn line_of(&self, section: &str) -> Option<usize> {
+        self.section_lines.get(section).copied()
+    }
+}
+
+/// Reads a text; what is wrong goes to `findings`, the rest is given.
+pub fn read(text: &str, findings: &mut Vec<Finding>) -> Raw {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut reader = Reader { text, findings, raw: Raw::default() };
+    reader.top(table.get_ref());
+    let broken: Vec<Finding> = errors.iter().map(|e| syntax(e.span().map(|s| reader.line(&s)), e.message())).collect();
+    let Reader { findings, raw, .. } = reader;
+    // What the parser made of a broken line is its guess: what is wrong with the guess helps nobody.
+    findings.retain(|f| !broken.iter().any(|b| b.line == f.line));
+    findings.extend(broken);
+    raw
+}
+
+struct Reader<'t, 'f> {
+    text: &'t str,
+    findings: &'f mut Vec<Finding>,
+    raw: Raw,
+}
+
+impl Reader<'_, '_> {
+    fn top(&mut self, table: &DeTable<'_>) {
+        for (name, value) in table {
+            let line = self.line(&name.span());
+            match (section_of(name.get_ref()), value.get_ref()) {
+                (Some("rules"), DeValue::Array(rules)) => self.rules(rules, line),
+                (Some("rules"), _) => self.wrong(line, "[rules] is a list", "write [[rules]] above each rule"),
+                (Some(section), DeValue::Table(keys)) => {
+                    self.raw.section_lines.insert(section, line);
+                    let group = self.group(section, keys);
+                    self.raw.sections.insert(section, group);
+                }
+                (Some(section), DeValue::Array(_)) => {
+                    self.wrong(line, format!("[{section}] can be there only once"), format!("write [{section}]"));
+                }
+                (Some(section), _) => {
+                    self.wrong(line, format!("{section} is a section"), format!("write [{section}] on its own line"));
+                }
+                (None, value) => self.unknown_top(name.get_ref(), value, line),
+            }
+        }
+    }
+
+    fn unknown_top(&mut self, name: &str, value: &DeValue<'_>, line: usize) {
+        if value.is_table() || value.is_array() {
+            let sections: Vec<&str> = SECTIONS.iter().map(|(s, _)| *s).collect();
+            let remedy = suggestion(name, &sections)
+                .map_or_else(|| format!("there are: {}", sections.join(", ")), |s| format!("did you mean [{s}]?"));
+            self.wrong(line, format!("there is no section [{name}]"), remedy);
+        } else {
+            let remedy = match home_of(name) {
+                Some(section) => format!("it belongs below [{section}]"),
+                None => String::from("every key belongs below a [section]"),
+            };
+            self.wrong(line, format!("the key \"{name}\" stands above the first section"), remedy);
+        }
+    }
+
+    fn group(&mut self, section: &'static str, table: &DeTable<'_>) -> Group {
+        let mut group = Group::new();
+        for (name, value) in table {
+            let line = self.line(&name.span());
+            if section == "pyrus" && name.get_ref() == "mappings" {
+                self.mappings(value.get_ref(), line);
+                continue;
+            }
+            let Some(key) = KEYS.iter().find(|k| k.section == section && k.name == name.get_ref()) else {
+                self.unknown_key(section, name.get_ref(), line);
+                continue;
+            };
+            let line = self.line(&value.span());
+            match value::convert(key, value.get_ref()) {
+                Ok(value) => drop(group.insert(key.name, Given { value, line })),
+                Err((what, remedy)) => self.wrong(line, what, remedy),
+            }
+        }
+        group
+    }
+
+    fn rules(&mut self, rules: &DeArray<'_>, at: usize) {
+        for rule in rules.iter() {
+            // An entry of an array of tables has the span of its header.
+            let line = self.line(&rule.span()).max(at);
+            match rule.get_ref() {
+                DeValue::Table(table) => {
+                    let group = self.group("rules", table);
+                    self.raw.rules.push((line, group));
+                }
+                _ => self.wrong(line, "a rule is a table", "write [[rules]] above each rule"),
+            }
+        }
+    }
+
+    fn mappings(&mut self, value: &DeValue<'_>, line: usize) {
+        let DeValue::Table(table) = value else {
+            self.wrong(line, "pyrus.mappings is a section", "write [pyrus.mappings], below it CODE = \"header:NAME\"");
+            return;
+        };
+        for (code, source) in table {
+            let line = self.line(&code.span());
+            match source.get_ref().as_str().map(value::header_source) {
+                Some(Some(header)) => self.raw.mappings.push((code.get_ref().to_string(), header.to_owned(), line)),
+                _ => self.wrong(
+                    line,
+                    format!("the field \"{}\" is not filled from a SIP header", code.get_ref()),
+                    "write CODE = \"header:NAME\", for example Queue = \"header:X-Queue\"",
+                ),
+            }
+        }
+    }
+
+    fn unknown_key(&mut self, section: &str, name: &str, line: usize) {
+        let known: Vec<&str> = KEYS.iter().filter(|k| k.section == section).map(|k| k.name).collect();
+        let remedy = match (suggestion(name, &known), home_of(name)) {
+            (Some(near), _) => format!("did you mean \"{near}\"?"),
+            (None, Some(home)) => format!("it belongs below [{home}]"),
+            (None, None) => format!("[{section}] has: {}", known.join(", ")),
+        };
+        self.wrong(line, format!("[{section}] has no key \"{name}\""), remedy);
+    }
+
+    fn wrong(&mut self, line: usize, what: impl Into<String>, remedy: impl Into<String>) {
+        self.findings.push(Finding::mistake(line, what, remedy));
+    }
+
+    fn line(&self, span: &Range<usize>) -> usize {
+        let before = self.text.as_bytes().get(..span.start).unwrap_or(self.text.as_bytes());
+        1 + memchr::memchr_iter(b'\n', before).count()
+    }
+}
+
+/// The parser's words for what a person can do about them.
+fn syntax(line: Option<usize>, message: &str) -> Finding {
+    let remedy = if message.contains("duplicate key") {
+        "keep one of them; a section, too, can be there only once"
+    } else if message.contains("string") || message.contains("quote") || message.contains("escape") {
+        "write text in double quotes: name = \"value\" (in single quotes a backslash is a backslash)"
+    } else if message.contains("array") {
+        "write a list as [\"one\", \"two\"]"
+    } else if message.contains("table") || message.contains("header") {
+        "write a section as [name] on its own line"
+    } else {
+        "write name = value, text in double quotes, a comment after #"
+    };
+    Finding::mistake(line, format!("this is not TOML: {message}"), remedy)
+}
+
+fn section_of(name: &str) -> Option<&'static str> {
+    SECTIONS.iter().map(|(section, _)| *section).find(|s| *s == name)
+}
+
+/// The one section that has a key of this name.
+fn home_of(name: &str) -> Option<&'static str> {
+    let mut homes = KEYS.iter().filter(|k| k.name == name && k.kind != Kind::Mappings).map(|k: &Key| k.section);
+    let first = homes.next()?;
+    homes.next().is_none().then_some(first)
+}
+
+/// The nearest of `known`, if it is near enough to be meant.
+pub fn suggestion<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+    let given = given.to_lowercase();
+    known
+        .iter()
+        .map(|k| (strsim::damerau_levenshtein(&given, &k.to_lowercase()), *k))
+        .filter(|(distance, k)| *distance <= (k.len() / 3).max(1) || (given.len() >= 4 && k.starts_with(&given)))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, k)| k)
+}

@@ -1,0 +1,419 @@
+use std::os::unix::fs::PermissionsExt;
+
+use secrecy::ExposeSecret;
+
+use super::keys::{KEYS, Kind};
+use super::*;
+use crate::call::config::{NumberSource, Rule, RuleAction, Start};
+use crate::call::record::Direction;
+
+fn check(text: &str) -> Result<Loaded, ConfigError> {
+    Config::from_text(text, "test.toml", Purpose::Replay, &Surroundings::default())
+}
+
+fn for_run(text: &str) -> Result<Loaded, ConfigError> {
+    Config::from_text(text, "test.toml", Purpose::Run, &Surroundings::default())
+}
+
+/// Every finding of a text that cannot be used.
+fn mistakes(result: Result<Loaded, ConfigError>) -> Vec<String> {
+    match result {
+        Err(ConfigError::Wrong { findings, .. }) => findings.iter().map(ToString::to_string).collect(),
+        other => panic!("expected mistakes, got {other:?}"),
+    }
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    let loaded = check("").expect("nothing is required for replay");
+    assert_eq!(format!("{:?}", loaded.config), format!("{:?}", Config::default()));
+    assert!(loaded.warnings.is_empty());
+}
+
+#[test]
+fn the_shipped_example_is_the_reference_made_from_the_list_of_keys() {
+    let shipped = include_str!("../../../deploy/callspan.toml");
+    assert!(shipped == reference::example(), "run: callspan check-config --example > deploy/callspan.toml");
+}
+
+#[test]
+fn the_example_can_be_used_as_it_is() {
+    let loaded = for_run(&reference::example()).expect("the example is valid");
+    assert_eq!(loaded.config.capture.interfaces, ["eth1"]);
+}
+
+#[test]
+fn every_default_in_the_reference_is_the_default_of_the_code() {
+    // All keys that have a default, written out: must give what the code has without them.
+    let mut text = String::new();
+    let mut section = "";
+    for key in KEYS.iter().filter(|k| !k.default.is_empty()) {
+        if key.section != section {
+            section = key.section;
+            text.push_str(&format!("[{section}]\n"));
+        }
+        text.push_str(&format!("{} = {}\n", key.name, key.default));
+    }
+    let mut config = check(&text).expect("defaults are valid").config;
+    // Number headers that a person writes down are kept in the record; these are the two of the default order.
+    assert_eq!(std::mem::take(&mut config.call.keep_headers), ["P-Asserted-Identity", "Remote-Party-ID"]);
+    assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+}
+
+#[test]
+fn every_key_changes_the_configuration() {
+    let key_file = tempfile::NamedTempFile::new().expect("temporary file");
+    std::fs::write(key_file.path(), "from the file\n").expect("written");
+    let ca_file = tempfile::NamedTempFile::new().expect("temporary file");
+    std::fs::write(ca_file.path(), "-----BEGIN CERTIFICATE-----\n").expect("written");
+    for key in KEYS {
+        let other = match (key.name, key.kind) {
+            ("security_key_file", _) => format!("{:?}", key_file.path()),
+            ("ca_file", _) => format!("{:?}", ca_file.path()),
+            ("format", _) => continue, // only one format exists so far
+            (_, Kind::Text | Kind::Secret | Kind::Path) => String::from("\"another\""),
+            (_, Kind::Switch) => if key.default == "true" { "false" } else { "true" }.to_owned(),
+            (_, Kind::Number(least, _)) => (least + 1).to_string(),
+            (_, Kind::Numbers(..)) => String::from("[5080]"),
+            (_, Kind::AutoOr(allowed)) => allowed[0].to_string(),
+            (_, Kind::Word(words)) => format!("\"{}\"", words[words.len() - 1]),
+            (_, Kind::Words(words)) => format!("[\"{}\"]", words[words.len() - 1]),
+            (_, Kind::Names) => String::from("\"eth7\""),
+            (_, Kind::HeaderNames) => String::from("[\"X-Other\"]"),
+            (_, Kind::Sources) => String::from("[\"header:X-Other\"]"),
+            (_, Kind::Pattern) => String::from("\"9x\""),
+            (_, Kind::Digits) => String::from("\"99\""),
+            (_, Kind::Url) => String::from("\"https://pyrus.example/api/v4/auth\""),
+            (_, Kind::Listen) => String::from("\"127.0.0.1:8080\""),
+            (_, Kind::HeaderMatch) => String::from("\"X-Other: 1*\""),
+            (_, Kind::Mappings) => String::from("\"header:X-Other\""),
+        };
+        let (before, head) = match (key.section, key.name) {
+            ("rules", "action") => (String::new(), "[[rules]]\n"),
+            ("rules", _) => (String::from("[[rules]]\naction = \"record\"\n"), "[[rules]]\naction = \"record\"\n"),
+            (section, _) => (String::new(), &*format!("[{section}]\n")),
+        };
+        let show = |text: &str| {
+            let loaded = Config::from_text(text, "test.toml", Purpose::Inspect, &Surroundings::default());
+            format!("{:?}", loaded.expect("valid").config)
+        };
+        assert_ne!(show(&format!("{head}{} = {other}\n", key.name)), show(&before), "{} does nothing", key.path());
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_each_with_its_line_and_a_remedy() {
+    let text = "\
+[capture]
+interfaces = \"eth1\"
+buffer_mib = \"64\"
+[calls]
+silence_s = 1
+[recording]
+start = \"anser\"
+[numbers]
+extension_pattern = \"[2-\"
+from_number = [\"form\"]
+[pyrus]
+auth_url = \"http://pyrus.example/auth\"
+silence_s = 300
+[sool]
+dir = \"/tmp\"
+";
+    assert_eq!(
+        mistakes(check(text)),
+        [
+            "line 2: [capture] has no key \"interfaces\"; did you mean \"interface\"?",
+            "line 3: capture.buffer_mib is a text; write a whole number from 1 to 2048",
+            "line 5: calls.silence_s = 1 is out of range; write a whole number from 5 to 86400 (seconds)",
+            "line 7: recording.start cannot be \"anser\"; did you mean \"answer\"? write one of \"answer\", \"media\"",
+            "line 9: numbers.extension_pattern: a bracket has no partner; write a class as [2-4] or [135]",
+            "line 10: numbers.from_number: \"form\" is no place of a number; did you mean \"from\"? write \
+             \"header:NAME\", \"from\", \"to\" or \"request_uri\"",
+            "line 12: pyrus.auth_url: the key would cross the network unprotected; write https://; http is for \
+             127.0.0.1, [::1] and localhost only",
+            "line 13: [pyrus] has no key \"silence_s\"; it belongs below [calls]",
+            "line 14: there is no section [sool]; did you mean [spool]?",
+        ]
+    );
+}
+
+#[test]
+fn the_error_names_the_file_and_counts_its_mistakes() {
+    let error = check("[calls]\nsilence = 3\n").expect_err("no such key");
+    assert_eq!(
+        error.to_string(),
+        "test.toml has 1 mistake:\n  line 2: [calls] has no key \"silence\"; did you mean \"silence_s\"?"
+    );
+}
+
+#[test]
+fn a_syntax_error_is_told_with_its_line_together_with_later_mistakes() {
+    let found = mistakes(check("[calls]\nsilence_s = \nhold_s = 20\n[console]\nlisten = 8080\n"));
+    assert!(found[0].starts_with("line 2: this is not TOML: "), "{found:?}");
+    assert_eq!(found[1], "line 5: console.listen is a number; write a text in double quotes");
+    assert_eq!(found.len(), 2);
+}
+
+#[test]
+fn a_key_given_twice_is_told() {
+    let found = mistakes(check("[calls]\nhold_s = 20\nhold_s = 30\n"));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("line 3: this is not TOML: duplicate key"), "{found:?}");
+}
+
+#[test]
+fn any_bytes_give_an_answer_and_no_panic() {
+    for text in
+        ["\u{0}", "[", "[[rules]", "[[rules]]\n[rules]", "a.b.c = {", "rules = 1", "calls = []", "[[calls]]", "é = 'ü"]
+    {
+        assert!(check(text).is_err(), "{text:?}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_mixture_of_pieces_of_toml_gives_an_answer_and_never_shows_the_key(
+        pieces in proptest::collection::vec(0..PIECES.len(), 0..24)
+    ) {
+        let text: String = pieces.iter().map(|p| PIECES[*p]).collect();
+        if let Err(error) = Config::from_text(&text, "t", Purpose::Run, &Surroundings::default()) {
+            proptest::prop_assert!(!error.to_string().contains("top-secret"), "{}", error);
+        }
+    }
+}
+
+/// What a configuration is made of, well-formed and not.
+const PIECES: &[&str] = &[
+    "[capture]\n",
+    "[calls]\n",
+    "[numbers]\n",
+    "[pyrus]\n",
+    "[pyrus.mappings]\n",
+    "[[rules]]\n",
+    "[rules]\n",
+    "[x]\n",
+    "interface",
+    "sip_ports",
+    "silence_s",
+    "from_number",
+    "security_key",
+    "action",
+    "header",
+    "dir",
+    " = ",
+    "=",
+    "\"",
+    "'",
+    "\"top-secret-9\"",
+    "\"eth1\"",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "5060",
+    "-1",
+    "99999999999999999999",
+    "0x1f",
+    "1.5",
+    "true",
+    "1979-05-27",
+    "[5060]",
+    "[\"from\"]",
+    "\"exclude\"",
+    "\"header:X-Q\"",
+    "#",
+    "\n",
+    "\r\n",
+    "\\",
+    "\u{0}",
+    "é",
+];
+
+#[test]
+fn run_requires_an_interface_and_with_pyrus_enabled_login_key_and_account() {
+    assert_eq!(
+        mistakes(for_run("[pyrus]\nenabled = true\n")),
+        [
+            "line 1: pyrus.login is missing: pyrus.enabled = true needs it; add the login of the bot below [pyrus]",
+            "line 1: pyrus.account_id is missing: pyrus.enabled = true needs it; add the account of the telephony \
+             extension that is connected to the form",
+            "line 1: pyrus.security_key is missing: pyrus.enabled = true needs it; name a file in \
+             security_key_file, or set CALLSPAN_PYRUS_SECURITY_KEY",
+            "capture.interface is missing; add it below [capture]: interface = \"eth1\" (`ip link` lists them)",
+        ]
+    );
+}
+
+#[test]
+fn replay_requires_delivery_keys_only_when_it_delivers() {
+    assert!(check("[pyrus]\nenabled = true\n").is_ok_and(|l| !l.config.pyrus.enabled));
+    let text = "[pyrus]\nlogin = \"bot\"\naccount_id = \"a\"\nsecurity_key = \"k\"\n";
+    let deliver = |text| Config::from_text(text, "t", Purpose::ReplayAndDeliver, &Surroundings::default());
+    assert!(deliver(text).is_ok_and(|l| l.config.pyrus.enabled));
+    assert_eq!(mistakes(deliver("")).len(), 3);
+    assert_eq!(mistakes(Config::default_for_delivery()).len(), 3);
+}
+
+#[test]
+fn http_is_accepted_for_this_machine_only() {
+    for host in ["127.0.0.1:8790", "localhost", "[::1]:1", "127.8.8.8"] {
+        assert!(check(&format!("[pyrus]\nauth_url = \"http://{host}/auth\"\n")).is_ok(), "{host}");
+    }
+    let others = ["http://10.0.0.1/auth", "http://localhost.example/auth", "ftp://127.0.0.1/auth", "x"];
+    for url in others.iter().chain(&["https://u:p@host/auth", "https://host/api/v4/", "https://host/auth?x=1"]) {
+        assert!(check(&format!("[pyrus]\nauth_url = \"{url}\"\n")).is_err(), "{url}");
+    }
+}
+
+#[test]
+fn rules_keep_their_order_and_their_conditions() {
+    let text = "\
+[[rules]]
+direction = \"internal\"
+action = \"exclude\"
+[[rules]]
+header = \"X-Queue: vip*\"
+number = \"+7495*\"
+extension = \"1xx\"
+action = \"record\"
+[[rules]]
+header = \"X-Private\"
+action = \"no_register\"
+";
+    let rules = check(text).expect("valid").config.call.rules;
+    let empty = Rule { direction: None, number: None, extension: None, header: None, action: RuleAction::Record };
+    let header = |n: &str, v: &str| Some((n.to_owned(), v.to_owned()));
+    assert_eq!(
+        rules,
+        [
+            Rule { direction: Some(Direction::Internal), action: RuleAction::Exclude, ..empty.clone() },
+            Rule {
+                header: header("X-Queue", "vip*"),
+                number: Some("+7495*".to_owned()),
+                extension: Some("1xx".to_owned()),
+                ..empty.clone()
+            },
+            Rule { header: header("X-Private", "*"), action: RuleAction::NoRegister, ..empty },
+        ]
+    );
+}
+
+#[test]
+fn a_rule_without_an_action_is_a_mistake_and_one_that_is_never_reached_a_warning() {
+    let found = mistakes(check("[[rules]]\nnumber = \"1x\"\n"));
+    assert_eq!(found, ["line 1: this rule has no action; add action = \"record\", \"exclude\" or \"no_register\""]);
+    let text = "[[rules]]\naction = \"record\"\n[[rules]]\nnumber = \"1x\"\naction = \"exclude\"\n";
+    let warnings = check(text).expect("valid").warnings;
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].to_string().starts_with("line 3: warning: this rule is never reached: the one in line 1"));
+}
+
+#[test]
+fn headers_that_numbers_and_mappings_read_are_kept_once() {
+    let text = "\
+[calls]
+keep_headers = [\"X-Queue\"]
+[numbers]
+internal_number = [\"header:X-Agent\", \"to\"]
+from_number = [\"from\"]
+[pyrus.mappings]
+Queue = \"header:x-queue\"
+Topic = \"header:X-Topic\"
+";
+    let config = check(text).expect("valid").config;
+    assert_eq!(config.call.keep_headers, ["X-Queue", "X-Agent", "X-Topic"]);
+    assert_eq!(config.pyrus.mappings["Topic"], "X-Topic");
+    assert_eq!(config.call.numbers.internal_number, [NumberSource::Header("X-Agent".to_owned()), NumberSource::To]);
+}
+
+#[test]
+fn start_of_the_recording_goes_to_the_engine() {
+    let config = check("[recording]\nstart = \"media\"\nsample_rate = 16000\n").expect("valid").config;
+    assert_eq!((config.call.start, config.recording.sample_rate), (Start::Media, Some(16_000)));
+}
+
+#[test]
+fn patterns_in_the_manner_of_other_systems_are_refused_with_the_grammar() {
+    for pattern in ["^1..$", "1(0|1)x", "1xx,", "1 xx", "[]x", "[4-2]", "x]", ""] {
+        assert!(check(&format!("[numbers]\nextension_pattern = '{pattern}'\n")).is_err(), "{pattern}");
+    }
+    for pattern in ["xx", "##", "1[2-4]*", "2xx, 3xx", "+7*", "alice", "*"] {
+        assert!(check(&format!("[numbers]\nextension_pattern = '{pattern}'\n")).is_ok(), "{pattern}");
+    }
+}
+
+fn key_in(file: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join(file);
+    std::fs::write(&path, "  top-secret-9\n").expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("mode set");
+    (dir, path)
+}
+
+fn key_of(loaded: &Loaded) -> &str {
+    loaded.config.pyrus.security_key.as_ref().map_or("", |k| k.expose_secret())
+}
+
+#[test]
+fn the_key_comes_from_the_environment_before_the_file_before_the_credential() {
+    let (_dir, path) = key_in("pyrus_security_key", 0o600);
+    let text = format!("[pyrus]\nsecurity_key_file = {path:?}\n");
+    let credentials = Surroundings { credentials_dir: path.parent().map(Path::to_owned), ..Surroundings::default() };
+    let environment =
+        Surroundings { key_from_environment: Some(SecretString::from("from-env")), ..credentials.clone() };
+    let load = |text: &str, s: &Surroundings| Config::from_text(text, "t", Purpose::Replay, s).expect("valid");
+    assert_eq!(key_of(&load(&text, &environment)), "from-env");
+    assert_eq!(key_of(&load(&text, &Surroundings::default())), "top-secret-9");
+    assert_eq!(key_of(&load("", &credentials)), "top-secret-9");
+    assert_eq!(key_of(&load("[pyrus]\nsecurity_key = \"inline\"\n", &credentials)), "inline");
+}
+
+#[test]
+fn a_key_that_everybody_can_read_is_a_warning_and_one_that_nobody_can_find_a_mistake() {
+    let (_dir, path) = key_in("key", 0o644);
+    let loaded = check(&format!("[pyrus]\nsecurity_key_file = {path:?}\n")).expect("usable");
+    let warning = loaded.warnings[0].to_string();
+    assert!(warning.starts_with("line 2: warning: pyrus.security_key_file "), "{warning}");
+    assert!(warning.contains("chmod 600"), "{warning}");
+    let found = mistakes(check("[pyrus]\nsecurity_key_file = \"/nowhere/key\"\n"));
+    assert!(found[0].contains("there is no such file"), "{found:?}");
+}
+
+#[test]
+fn no_finding_and_no_debug_print_holds_the_key() {
+    let texts = [
+        "[pyrus]\nsecurity_key = \"top-secret-9\nlogin = \"x\"\n",
+        "[pyrus]\nsecurity_key = \"top-secret-9\"\nsecurity_key_file = \"/nowhere\"\n",
+        "[pyrus]\nsecurity_key = [\"top-secret-9\"]\n",
+        "[pyrus]\nsecurity_key = top-secret-9\n",
+        "[pyrus]\nsecurity_key = \"top-secret-9\"\nsecurity_key = \"top-secret-9\"\n",
+    ];
+    for text in texts {
+        let error = check(text).expect_err("a mistake");
+        assert!(!format!("{error} {error:?}").contains("top-secret"), "{error:?}");
+    }
+    let loaded = check("[pyrus]\nsecurity_key = \"top-secret-9\"\n").expect("valid");
+    assert!(!format!("{loaded:?}").contains("top-secret"));
+}
+
+#[test]
+fn check_config_tries_the_folders() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").expect("written");
+    let text = format!(
+        "[spool]\ndir = {:?}\n[state]\ndir = {:?}\n[recording]\ndir = {:?}\n",
+        dir.path().join("new/spool"),
+        file.join("state"),
+        dir.path()
+    );
+    let loaded = Config::from_text(&text, "t", Purpose::Check, &Surroundings::default()).expect("only warnings");
+    let shown: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    assert!(shown[0].starts_with("line 4: warning: state.dir"), "{shown:?}");
+    assert!(shown[0].contains("is a file; name a folder"), "{shown:?}");
+    assert!(shown[1].contains("capture.interface is missing"), "{shown:?}");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("folder").count(), 1, "the probe is removed");
+}

@@ -1,0 +1,89 @@
+//! Logs: lines on standard error, readable or JSON, without a phone number at the default level.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tracing_subscriber::EnvFilter;
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging to standard error. `filter` is a level (`debug`) or a list of `room=level`; without it `info`.
+///
+/// Personal data ([`Pii`]) is shown only when the filter asks for debug or trace explicitly.
+///
+/// # Errors
+/// When the filter is none, or logging was started before.
+pub fn start(filter: Option<&str>, format: Format) -> anyhow::Result<()> {
+    let wanted = filter.unwrap_or(DEFAULT_FILTER);
+    let parsed = EnvFilter::try_new(wanted)
+        .map_err(|e| anyhow::anyhow!("\"{wanted}\" is no log level: {e}; write error, warn, info, debug or trace"))?;
+    SHOW_PERSONAL.store(shows_personal(wanted), Ordering::Relaxed);
+    let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_target(false);
+    let started = match format {
+        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        Format::Json => builder.json().flatten_event(true).with_target(true).try_init(),
+    };
+    started.map_err(|e| anyhow::anyhow!("logging cannot be started: {e}"))
+}
+
+/// Personal data in a log line: a number, a URI, a name. Hidden unless a person asked for debug lines.
+#[derive(Clone, Copy)]
+pub struct Pii<T>(pub T);
+
+impl<T: fmt::Display> fmt::Display for Pii<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, SHOW_PERSONAL.load(Ordering::Relaxed))
+    }
+}
+
+impl<T: fmt::Display> fmt::Debug for Pii<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<T: fmt::Display> Pii<T> {
+    fn write(&self, f: &mut fmt::Formatter<'_>, show: bool) -> fmt::Result {
+        if show { self.0.fmt(f) } else { f.write_str(HIDDEN) }
+    }
+}
+
+fn shows_personal(filter: &str) -> bool {
+    let lower = filter.to_ascii_lowercase();
+    lower.split([',', '=']).any(|part| matches!(part.trim(), "debug" | "trace"))
+}
+
+static SHOW_PERSONAL: AtomicBool = AtomicBool::new(false);
+
+const HIDDEN: &str = "[hidden]";
+
+/// The libraries below us say at `info` what only their authors need.
+const DEFAULT_FILTER: &str = "info,hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn personal_data_is_hidden_at_the_default_level() {
+        assert_eq!(Pii("+79774221338").to_string(), "[hidden]");
+        assert_eq!(format!("{:?}", Pii("sip:200@pbx")), "[hidden]");
+    }
+
+    #[test]
+    fn only_an_explicit_debug_level_shows_personal_data() {
+        assert!(!shows_personal(DEFAULT_FILTER));
+        assert!(!shows_personal("warn,callspan=info"));
+        assert!(shows_personal("debug"));
+        assert!(shows_personal("info,callspan::call=TRACE"));
+    }
+}

@@ -1,0 +1,194 @@
+//! Which URL a request goes to, and whether a token may go there. Pure.
+
+use reqwest::Url;
+
+use super::config::UploadVia;
+
+/// The configured way in.
+#[derive(Clone, Debug)]
+pub struct Entrance {
+    auth: Url,
+    api: String,
+}
+
+/// Where requests go; known after the answer to `auth`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Targets {
+    /// `integrations/call`.
+    pub call: Url,
+    /// `integrations/attachcallrecord`.
+    pub attach: Url,
+    /// `files/upload`.
+    pub upload: Url,
+}
+
+impl Entrance {
+    /// Reads `auth_url`.
+    ///
+    /// # Errors
+    /// In words for an admin.
+    pub fn new(auth_url: &str) -> Result<Self, String> {
+        let trimmed = auth_url.trim().trim_end_matches('/');
+        let auth = Url::parse(trimmed).map_err(|e| format!("auth_url is no URL: {e}"))?;
+        if !is_safe(&auth) {
+            return Err(String::from("auth_url must begin with https:// (http:// only for this machine itself)"));
+        }
+        if !auth.username().is_empty() || auth.password().is_some() || auth.query().is_some() {
+            return Err(String::from("auth_url must have no user, password or query"));
+        }
+        let api = trimmed.strip_suffix("/auth").ok_or("auth_url must end in /auth")?.to_owned();
+        Ok(Self { auth, api })
+    }
+
+    /// The URL of `auth`.
+    pub const fn auth(&self) -> &Url {
+        &self.auth
+    }
+
+    /// Whether Pyrus is on this machine (a test, a demonstration).
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.auth)
+    }
+
+    /// Where to go with the token that came with these. The cloud names both; an own server may name neither: then all
+    /// is under the base of `auth_url`.
+    ///
+    /// # Errors
+    /// When a token must not go there, in words for an admin.
+    pub fn targets(&self, api_url: Option<&str>, files_url: Option<&str>, via: UploadVia) -> Result<Targets, String> {
+        let api = self.base(api_url.unwrap_or(&self.api), "api_url")?;
+        let upload = match (via, files_url) {
+            (UploadVia::Auto | UploadVia::Files, Some(files)) => {
+                join(&self.base(files, "files_url")?, "v4/files/upload")
+            }
+            _ => join(&api, "files/upload"),
+        };
+        let bad = |e| format!("Pyrus named a base URL that is none: {e}");
+        Ok(Targets {
+            call: Url::parse(&join(&api, "integrations/call")).map_err(bad)?,
+            attach: Url::parse(&join(&api, "integrations/attachcallrecord")).map_err(bad)?,
+            upload: Url::parse(&upload).map_err(bad)?,
+        })
+    }
+
+    fn base(&self, text: &str, name: &str) -> Result<String, String> {
+        let url = Url::parse(text.trim()).map_err(|e| format!("the {name} that Pyrus named is no URL: {e}"))?;
+        if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+            return Err(format!("the {name} that Pyrus named has a user, query or fragment"));
+        }
+        if !is_safe(&url) || (is_loopback(&url) && !self.is_loopback()) {
+            return Err(format!("the {name} that Pyrus named is not https: the token is not sent there"));
+        }
+        if !self.is_kin(&url) {
+            let host = url.host_str().unwrap_or_default();
+            return Err(format!(
+                "the {name} that Pyrus named is on the foreign host {host}: the token is not sent there; check auth_url"
+            ));
+        }
+        Ok(text.trim().trim_end_matches('/').to_owned())
+    }
+
+    /// Whether a token of ours belongs there: the same host, a sister (`accounts.pyrus.com`, `api.pyrus.com`), or
+    /// loopback with loopback.
+    fn is_kin(&self, url: &Url) -> bool {
+        if self.is_loopback() {
+            return is_loopback(url);
+        }
+        let (Some(ours), Some(theirs)) = (self.auth.host_str(), url.host_str()) else { return false };
+        if ours == theirs {
+            return true;
+        }
+        // The domain without its first label, if that still has two and is no IP address.
+        let is_name = |host: &str| host.bytes().any(|b| b.is_ascii_alphabetic()) && !host.starts_with('[');
+        let parent = |host: &str| host.split_once('.').map(|(_, rest)| rest.to_owned()).filter(|p| p.contains('.'));
+        is_name(ours) && is_name(theirs) && parent(ours).is_some() && parent(ours) == parent(theirs)
+    }
+}
+
+fn join(base: &str, path: &str) -> String {
+    format!("{base}/{path}")
+}
+
+fn is_safe(url: &Url) -> bool {
+    url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let Some(host) = url.host_str() else { return false };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn targets(auth: &str, api: Option<&str>, files: Option<&str>) -> Result<[String; 3], String> {
+        let t = Entrance::new(auth)?.targets(api, files, UploadVia::Auto)?;
+        Ok([t.call, t.attach, t.upload].map(String::from))
+    }
+
+    #[test]
+    fn the_cloud_names_its_hosts_with_or_without_a_slash() {
+        for (api, files) in [
+            ("https://api.pyrus.com/v4/", "https://files.pyrus.com/"),
+            ("https://api.pyrus.com/v4", "https://files.pyrus.com"),
+        ] {
+            let auth = "https://accounts.pyrus.com/api/v4/auth/";
+            assert_eq!(
+                targets(auth, Some(api), Some(files)).unwrap(),
+                [
+                    "https://api.pyrus.com/v4/integrations/call",
+                    "https://api.pyrus.com/v4/integrations/attachcallrecord",
+                    "https://files.pyrus.com/v4/files/upload"
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn an_own_server_that_names_nothing_is_used_under_the_configured_base() {
+        assert_eq!(
+            targets("https://pyrus.firma.example/api/v4/auth", None, None).unwrap(),
+            [
+                "https://pyrus.firma.example/api/v4/integrations/call",
+                "https://pyrus.firma.example/api/v4/integrations/attachcallrecord",
+                "https://pyrus.firma.example/api/v4/files/upload"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_token_goes_neither_to_plain_http_nor_to_strangers() {
+        let cloud = "https://accounts.pyrus.com/api/v4/auth";
+        for api in [
+            "http://api.pyrus.com/v4/",
+            "https://evil.example/v4/",
+            "https://api.pyrus.com.evil.example/v4/",
+            "https://apipyrus.com/v4/",
+            "http://127.0.0.1/v4/",
+            "https://user@api.pyrus.com/v4/",
+            "ftp://api.pyrus.com/",
+            "nonsense",
+        ] {
+            assert!(targets(cloud, Some(api), None).is_err(), "{api}");
+            assert!(targets(cloud, None, Some(api)).is_err(), "{api}");
+        }
+        let local = "http://127.0.0.1:8080/api/v4/auth";
+        assert!(targets(local, Some("http://127.0.0.1:9/v4/"), Some("http://localhost:7/")).is_ok());
+        assert!(targets(local, Some("http://10.0.0.1/v4/"), None).is_err());
+        assert!(targets(local, Some("https://api.pyrus.com/v4/"), None).is_err());
+        // Two hosts in one top-level domain, or two addresses in one network, are strangers.
+        assert!(targets("https://pyrus.example/api/v4/auth", Some("https://evil.example/v4"), None).is_err());
+        assert!(targets("https://10.0.0.1/api/v4/auth", Some("https://11.0.0.1/v4"), None).is_err());
+    }
+
+    #[test]
+    fn a_wrong_auth_url_is_told_in_words() {
+        for url in
+            ["", "pyrus", "http://pyrus.com/api/v4/auth", "https://pyrus.com/api/v4", "https://a:b@pyrus.com/auth"]
+        {
+            assert!(Entrance::new(url).is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! A file appears under its name only when it is whole and on the disk.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+/// Where a file is written until it is whole.
+pub(super) fn part_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    PathBuf::from(name)
+}
+
+/// Gives a whole `.part` file its name: fsync, rename, fsync of the folder.
+///
+/// # Errors
+/// When the system refuses one of the steps.
+pub(super) fn publish(path: &Path) -> io::Result<()> {
+    let part = part_path(path);
+    File::open(&part)?.sync_all()?;
+    std::fs::rename(&part, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Writes a small file and publishes it.
+///
+/// # Errors
+/// When the system refuses.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let part = part_path(path);
+    std::fs::write(&part, bytes).and_then(|()| publish(path)).inspect_err(|_| {
+        let _ = std::fs::remove_file(&part); // half a file helps nobody
+    })
+}
+
+/// Size and SHA-256 (lower-case hex) of a file.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn digest(path: &Path) -> io::Result<(u64, String)> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut bytes = 0;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                hash.update(&buffer[..count]);
+                bytes += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let hex = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((bytes, hex))
+}

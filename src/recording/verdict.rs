@@ -1,0 +1,180 @@
+//! Why a call can or cannot be heard: one word and one sentence, from facts.
+
+use std::collections::BTreeSet;
+
+use crate::call::record::Verdict;
+use crate::render::{Encrypted, SideReport, Silent};
+
+/// What is known about a call when its verdict is due.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// Whether anybody answered (or the mirror did not show it but there was talk).
+    pub answered: Answered,
+    /// What was heard of the caller, if a leg was rendered.
+    pub caller: SideFacts,
+    /// What was heard of the callee.
+    pub callee: SideFacts,
+    /// Media packets that signalling and headers counted, the whole call.
+    pub packets: u64,
+    /// Why rendering failed, if it did.
+    pub failure: Option<String>,
+}
+
+/// How far the call got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answered {
+    /// It was answered.
+    #[default]
+    Yes,
+    /// It was not.
+    No,
+    /// The call began before the capture did.
+    BeganBefore,
+}
+
+/// What was heard of one side in the recorded part of the call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SideFacts {
+    /// A packet gave sound.
+    pub heard: bool,
+    /// Why packets gave none.
+    pub silent: BTreeSet<Silent>,
+    /// Packets were withheld (pause, events).
+    pub withheld: bool,
+}
+
+impl From<&SideReport> for SideFacts {
+    fn from(report: &SideReport) -> Self {
+        Self {
+            heard: report.decoded + report.comfort > 0,
+            silent: report.silent.keys().cloned().collect(),
+            withheld: report.withheld > 0,
+        }
+    }
+}
+
+/// The verdict (the first that fits, in the order of [`Verdict`]) and its reason for an admin. `Excluded` is the
+/// engine's own and never comes from here.
+pub fn verdict(facts: &Facts) -> (Verdict, String) {
+    match (facts.caller.heard, facts.callee.heard) {
+        (true, true) => return (Verdict::BothSides, "Both sides can be heard.".to_owned()),
+        (true, false) => {
+            let why = why_silent("callee", &facts.callee);
+            return (Verdict::CallerOnly, format!("Only the caller can be heard: {why}."));
+        }
+        (false, true) => {
+            let why = why_silent("caller", &facts.caller);
+            return (Verdict::CalleeOnly, format!("Only the callee can be heard: {why}."));
+        }
+        (false, false) => {}
+    }
+    if facts.answered == Answered::No {
+        return (Verdict::NotAnswered, "Nobody answered the call, so there is nothing to record.".to_owned());
+    }
+    let reasons = || facts.caller.silent.iter().chain(&facts.callee.silent);
+    if let Some(why) = reasons().find_map(|reason| if let Silent::Encrypted(why) = reason { Some(*why) } else { None }) {
+        return (Verdict::Encrypted, format!("The media is encrypted: {}.", why_encrypted(why)));
+    }
+    let unknown: BTreeSet<String> = reasons().filter_map(unknown_codec).collect();
+    if !unknown.is_empty() {
+        let names: Vec<String> = unknown.into_iter().collect();
+        return (Verdict::UnknownCodec, format!("There is no decoder for {}.", names.join(", ")));
+    }
+    if let Some(failure) = &facts.failure {
+        return (Verdict::Failed, format!("The call was heard, but the recording failed: {failure}."));
+    }
+    (Verdict::NoMedia, no_media(facts))
+}
+
+fn no_media(facts: &Facts) -> String {
+    let has = |reason: &Silent| facts.caller.silent.contains(reason) || facts.callee.silent.contains(reason);
+    if has(&Silent::Cut) {
+        "Every media packet was cut short by the capture: raise its snap length.".to_owned()
+    } else if has(&Silent::Damaged) {
+        "No media packet could be decoded: their contents do not fit the codec that was agreed.".to_owned()
+    } else if facts.caller.withheld || facts.callee.withheld {
+        "All media of the call was deliberately not kept (recording was paused).".to_owned()
+    } else if facts.packets > 0 {
+        "The mirror showed media, but none within the recorded part of the call.".to_owned()
+    } else if facts.answered == Answered::BeganBefore {
+        "The call began before the capture, and no media of it was seen.".to_owned()
+    } else {
+        "The mirror showed the signalling but no media of the call: check that it sees the media path.".to_owned()
+    }
+}
+
+/// Why a side is silent while the other can be heard.
+fn why_silent(side: &str, facts: &SideFacts) -> String {
+    match facts.silent.iter().next() {
+        None if facts.withheld => format!("media of the {side} was deliberately not kept"),
+        None => format!("the mirror showed no media of the {side} in the recorded part of the call"),
+        Some(Silent::Encrypted(why)) => format!("the {side}'s media is encrypted, {}", why_encrypted(*why)),
+        Some(Silent::Cut) => format!("the capture cut the {side}'s packets short"),
+        Some(Silent::Damaged) => format!("the contents of the {side}'s packets do not fit the codec that was agreed"),
+        Some(other) => match unknown_codec(other) {
+            Some(name) => format!("there is no decoder for the {side}'s {name}"),
+            None => format!("the {side}'s media cannot be decoded"),
+        },
+    }
+}
+
+fn unknown_codec(reason: &Silent) -> Option<String> {
+    match reason {
+        Silent::UnknownCodec(name) => Some(format!("codec {name}")),
+        Silent::UnknownPayloadType(pt) => Some(format!("payload type {pt}, which no SDP announced")),
+        _ => None,
+    }
+}
+
+const fn why_encrypted(why: Encrypted) -> &'static str {
+    match why {
+        Encrypted::DtlsSrtp => "its keys were agreed by DTLS-SRTP and never cross the wire in clear",
+        Encrypted::Zrtp => "its keys were agreed by ZRTP and never cross the wire in clear",
+        Encrypted::NoKeys => "its SRTP keys are not in the signalling that the mirror showed",
+        Encrypted::WrongKeys => "the SRTP keys in the signalling do not open it",
+        Encrypted::Unsupported => "its SRTP suite or keys cannot be used",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side(heard: bool, silent: &[Silent]) -> SideFacts {
+        SideFacts { heard, silent: silent.iter().cloned().collect(), withheld: false }
+    }
+
+    #[test]
+    fn the_first_that_fits_is_the_verdict() {
+        let opaque = [Silent::UnknownCodec("ILBC".to_owned()), Silent::Encrypted(Encrypted::Zrtp)];
+        let mut facts = Facts { caller: side(true, &[]), callee: side(true, &opaque), packets: 9, ..Facts::default() };
+        assert_eq!(verdict(&facts).0, Verdict::BothSides);
+        facts.callee.heard = false;
+        assert_eq!(verdict(&facts).0, Verdict::CallerOnly);
+        facts.caller.heard = false;
+        facts.answered = Answered::No;
+        assert_eq!(verdict(&facts).0, Verdict::NotAnswered);
+        facts.answered = Answered::Yes;
+        assert_eq!(verdict(&facts).0, Verdict::Encrypted);
+        facts.callee.silent.remove(&opaque[1]);
+        let (word, reason) = verdict(&facts);
+        assert_eq!((word, reason.as_str()), (Verdict::UnknownCodec, "There is no decoder for codec ILBC."));
+        facts.callee.silent.clear();
+        assert_eq!(verdict(&facts).0, Verdict::NoMedia);
+        facts.failure = Some("the disk is full".to_owned());
+        assert_eq!(verdict(&facts).0, Verdict::Failed);
+    }
+
+    #[test]
+    fn a_silent_side_is_explained() {
+        let facts = Facts {
+            callee: side(true, &[]),
+            caller: side(false, &[Silent::UnknownCodec("SPEEX".to_owned())]),
+            packets: 9,
+            ..Facts::default()
+        };
+        let (word, reason) = verdict(&facts);
+        assert_eq!(word, Verdict::CalleeOnly);
+        assert_eq!(reason, "Only the callee can be heard: there is no decoder for the caller's codec SPEEX.");
+    }
+}

@@ -1,0 +1,180 @@
+//! The window of the recording that is still being painted: two channels of a few seconds.
+//!
+//! Sound may come in any order within the window. Where two streams of one side sound at once, the one that began
+//! later wins, sample by sample: a new SSRC replaces the old one, and nothing ever makes the recording longer.
+
+use std::io;
+
+use super::report::SideReport;
+
+/// Takes the finished samples, in order: left (the leg's caller) and right.
+pub type Output<'a> = dyn FnMut(&[[i16; 2]]) -> io::Result<()> + 'a;
+
+/// Two channels, from `base` on.
+#[derive(Debug)]
+pub(super) struct Canvas {
+    rate_hz: u32,
+    /// Position of the first sample that was not given out.
+    base: i64,
+    /// Samples of the whole recording.
+    total: i64,
+    lanes: [Lane; 2],
+    /// Positions that stay silent.
+    muted: Vec<(i64, i64)>,
+    frames: Vec<[i16; 2]>,
+    meters: [Meter; 2],
+}
+
+/// One channel of the window.
+#[derive(Clone, Debug, Default)]
+struct Lane {
+    samples: Vec<i16>,
+    /// Who painted a sample: 0 nobody, else a stream's rank.
+    painters: Vec<u16>,
+}
+
+impl Canvas {
+    /// A recording of so many samples.
+    pub(super) fn new(rate_hz: u32, total: u64, muted: Vec<(i64, i64)>) -> Self {
+        Self {
+            rate_hz,
+            base: 0,
+            total: i64::try_from(total).unwrap_or(i64::MAX),
+            lanes: [Lane::default(), Lane::default()],
+            muted,
+            frames: Vec::new(),
+            meters: [Meter::new(rate_hz), Meter::new(rate_hz)],
+        }
+    }
+
+    /// Paints samples at a position. What lies outside the recording or was given out is cut; gives the number of
+    /// samples that lie inside the recording.
+    pub(super) fn paint(&mut self, channel: usize, rank: u16, at: i64, samples: &[i16]) -> usize {
+        let end = at.saturating_add(samples.len() as i64);
+        let inside = end.min(self.total).saturating_sub(at.max(0)).max(0) as usize;
+        let longest = i64::from(self.rate_hz) * MAX_WINDOW_S;
+        let from = at.max(self.base);
+        let to = end.min(self.total).min(self.base + longest);
+        if from >= to {
+            return inside;
+        }
+        let lane = &mut self.lanes[channel];
+        let (first, last) = ((from - self.base) as usize, (to - self.base) as usize);
+        if lane.samples.len() < last {
+            lane.samples.resize(last, 0);
+            lane.painters.resize(last, 0);
+        }
+        let samples = &samples[(from - at) as usize..(to - at) as usize];
+        let painters = &mut lane.painters[first..last];
+        if painters.iter().all(|&painter| painter <= rank) {
+            lane.samples[first..last].copy_from_slice(samples);
+            painters.fill(rank);
+        } else {
+            let pixels = lane.samples[first..last].iter_mut().zip(painters);
+            for ((pixel, painter), &sample) in pixels.zip(samples).filter(|((_, painter), _)| **painter <= rank) {
+                *pixel = sample;
+                *painter = rank;
+            }
+        }
+        inside
+    }
+
+    /// Gives out everything before a position: it is finished.
+    ///
+    /// # Errors
+    /// When whoever takes the samples fails.
+    pub(super) fn give_until(&mut self, position: i64, out: &mut Output<'_>) -> io::Result<()> {
+        let position = position.min(self.total);
+        while self.base < position {
+            let count = (position - self.base).min(i64::from(self.rate_hz)) as usize;
+            self.frames.clear();
+            self.frames.resize(count, [0; 2]);
+            for (channel, lane) in self.lanes.iter_mut().enumerate() {
+                let there = lane.samples.len().min(count);
+                for (frame, &sample) in self.frames.iter_mut().zip(&lane.samples[..there]) {
+                    frame[channel] = sample;
+                }
+                lane.samples.drain(..there);
+                lane.painters.drain(..there);
+            }
+            for &(from, to) in &self.muted {
+                let from = (from - self.base).clamp(0, count as i64) as usize;
+                let to = (to - self.base).clamp(0, count as i64) as usize;
+                if from < to {
+                    self.frames[from..to].fill([0; 2]);
+                }
+            }
+            for (channel, meter) in self.meters.iter_mut().enumerate() {
+                meter.handle(self.frames.iter().map(|frame| frame[channel]));
+            }
+            out(&self.frames)?;
+            self.base += count as i64;
+        }
+        Ok(())
+    }
+
+    /// Samples of the whole recording.
+    pub(super) fn total(&self) -> i64 {
+        self.total
+    }
+
+    /// Puts the levels into the report of a channel.
+    pub(super) fn measure(&self, channel: usize, report: &mut SideReport) {
+        self.meters[channel].measure(report);
+    }
+}
+
+/// Levels of one channel.
+#[derive(Clone, Debug)]
+struct Meter {
+    rate_hz: u32,
+    peak: u32,
+    clipped: u64,
+    samples: u64,
+    /// Of the 20 ms under way.
+    energy: u64,
+    count: u32,
+    talk_energy: u64,
+    talk_samples: u64,
+}
+
+impl Meter {
+    fn new(rate_hz: u32) -> Self {
+        Self { rate_hz, peak: 0, clipped: 0, samples: 0, energy: 0, count: 0, talk_energy: 0, talk_samples: 0 }
+    }
+
+    fn handle(&mut self, samples: impl Iterator<Item = i16>) {
+        let piece = (self.rate_hz / 50).max(1);
+        for sample in samples {
+            let size = u32::from(sample.unsigned_abs());
+            self.peak = self.peak.max(size);
+            self.clipped += u64::from(size >= i16::MAX as u32);
+            self.energy += u64::from(size) * u64::from(size);
+            self.samples += 1;
+            self.count += 1;
+            if self.count == piece {
+                if self.energy > TALK_POWER * u64::from(piece) {
+                    self.talk_energy += self.energy;
+                    self.talk_samples += u64::from(piece);
+                }
+                (self.energy, self.count) = (0, 0);
+            }
+        }
+    }
+
+    fn measure(&self, report: &mut SideReport) {
+        report.peak = self.peak;
+        report.clipped = self.clipped;
+        let rate = f64::from(self.rate_hz.max(1));
+        report.talk_s = self.talk_samples as f64 / rate;
+        report.silence_s = (self.samples - self.talk_samples) as f64 / rate;
+        if self.talk_samples > 0 {
+            report.talk_rms = (self.talk_energy as f64 / self.talk_samples as f64).sqrt();
+        }
+    }
+}
+
+/// The square of 184, -45 dBov: above a quiet room, below quiet speech.
+const TALK_POWER: u64 = 184 * 184;
+/// The window never grows beyond: what lies further ahead than any arrival can explain is a mistake.
+const MAX_WINDOW_S: i64 = 16;

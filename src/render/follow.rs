@@ -1,0 +1,102 @@
+//! Follows one stream's stamps: 32-bit RTP time becomes media time, and packets fall into tracks.
+//!
+//! *Media time* is the stream's own time in nanoseconds since its first packet. The *lag* of a packet is its arrival
+//! minus its media time: constant but for jitter and drift while the sender's stamps run on. A *track* is a set of
+//! packets with about the same lag; stamps that jump (a reset, a pause that they do not count) begin a new one.
+//! Both passes of rendering follow the same packets in the same order and so get the same tracks.
+
+/// Where a packet falls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Followed {
+    /// Media time, ns.
+    pub(super) media_ns: i64,
+    /// Arrival (ns since the stream's first packet) minus media time.
+    pub(super) lag_ns: i64,
+    /// Number of the track.
+    pub(super) track: usize,
+    /// Number of the packet in its track.
+    pub(super) index: u32,
+}
+
+/// The state of following one stream.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Follower {
+    /// Clock in use, and time and media time where it was taken up.
+    base: Option<Base>,
+    tracks: Vec<Tail>,
+    /// Numbers of the two tracks heard last, the newest first.
+    recent: [Option<usize>; 2],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Base {
+    clock_hz: u32,
+    media_ns: i64,
+    /// Ticks since the clock was taken up.
+    ticks: i64,
+    last_time: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    lag_ns: i64,
+    packets: u32,
+}
+
+impl Follower {
+    /// Takes in a packet; `at_ns` is its arrival since the stream's first packet.
+    pub(super) fn handle_packet(&mut self, at_ns: i64, clock_hz: u32, time: u32) -> Followed {
+        let media_ns = self.media(at_ns, clock_hz.max(1), time);
+        let lag_ns = at_ns - media_ns;
+        let fits = |&track: &usize| (self.tracks[track].lag_ns - lag_ns).abs() < SAME_TRACK_NS;
+        let track = match self.recent.iter().flatten().copied().find(|track| fits(track)) {
+            Some(track) => track,
+            None if self.tracks.len() >= MAX_TRACKS => self.tracks.len() - 1,
+            None => {
+                self.tracks.push(Tail { lag_ns, packets: 0 });
+                self.tracks.len() - 1
+            }
+        };
+        if self.recent[0] != Some(track) {
+            self.recent = [Some(track), self.recent[0]];
+        }
+        let tail = &mut self.tracks[track];
+        tail.lag_ns = lag_ns;
+        let index = tail.packets;
+        tail.packets = tail.packets.saturating_add(1);
+        Followed { media_ns, lag_ns, track, index }
+    }
+
+    /// Number of the packet heard last in a track.
+    pub(super) fn newest(&self, track: usize) -> u32 {
+        self.tracks.get(track).map_or(0, |tail| tail.packets.saturating_sub(1))
+    }
+
+    fn media(&mut self, at_ns: i64, clock_hz: u32, time: u32) -> i64 {
+        let base = self.base.get_or_insert(Base { clock_hz, media_ns: at_ns, ticks: 0, last_time: time });
+        // RFC 3550 section 5.1: modulo 2^32; the nearer way round, so order of arrival does not matter.
+        let step = i64::from(time.wrapping_sub(base.last_time) as i32);
+        base.last_time = time;
+        if base.clock_hz != clock_hz {
+            // RFC 7160: from here the stamps count another clock.
+            base.media_ns += ticks_to_ns(base.ticks, base.clock_hz);
+            base.clock_hz = clock_hz;
+            base.ticks = 0;
+        }
+        base.ticks += step;
+        base.media_ns + ticks_to_ns(base.ticks, clock_hz)
+    }
+}
+
+fn ticks_to_ns(ticks: i64, clock_hz: u32) -> i64 {
+    let ns = i128::from(ticks) * 1_000_000_000 / i128::from(clock_hz);
+    // 292 years of stamps: only a stream of jumps for years could get there.
+    i64::try_from(ns).unwrap_or(0).clamp(-MAX_MEDIA_NS, MAX_MEDIA_NS)
+}
+
+/// Lags nearer than this are one track: more than the jitter of any network that carries speech.
+const SAME_TRACK_NS: i64 = 200_000_000;
+/// Keeps sums of media times far from overflow.
+const MAX_MEDIA_NS: i64 = i64::MAX / 8;
+/// Tracks of one stream: a reset at each hold of a day's call. Stamps that jump more often mean nothing.
+const MAX_TRACKS: usize = 4_096;

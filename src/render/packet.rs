@@ -1,0 +1,66 @@
+//! What rendering reads of an RTP packet (RFC 3550 section 5.1), whole or cut after its header.
+
+use crate::spool::reader::PacketEntry;
+
+/// The header fields that place a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// Payload type.
+    pub(super) pt: u8,
+    /// Sequence number.
+    pub(super) sequence: u16,
+    /// RTP time.
+    pub(super) time: u32,
+    /// SSRC.
+    pub(super) ssrc: u32,
+}
+
+/// What there is of the payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body<'a> {
+    /// All of it, padding taken off.
+    Whole(&'a [u8]),
+    /// Nothing: it was deliberately not kept.
+    Withheld,
+    /// Not all: the capture cut it, or header and length disagree.
+    Damaged,
+}
+
+/// Reads the fixed header; `None` for what is no RTP.
+pub(super) fn head(packet: &PacketEntry<'_>) -> Option<Head> {
+    let (fixed, _) = packet.payload.split_first_chunk::<12>()?;
+    let pt = fixed[1] & 0x7F;
+    // RFC 5761 section 4: 64 to 95 are RTCP on the same port.
+    if fixed[0] >> 6 != 2 || (64..=95).contains(&pt) {
+        return None;
+    }
+    Some(Head {
+        pt,
+        sequence: u16::from_be_bytes([fixed[2], fixed[3]]),
+        time: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
+        ssrc: u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]),
+    })
+}
+
+/// The payload of a packet that has a [`head`].
+pub(super) fn body<'a>(packet: &PacketEntry<'a>) -> Body<'a> {
+    let cut = (packet.payload.len() as u64) < u64::from(packet.wire_len);
+    match (cut, rtp_rs::RtpReader::new(packet.payload)) {
+        (false, Ok(reader)) => Body::Whole(reader.payload()),
+        (true, Ok(reader)) if reader.payload().is_empty() => Body::Withheld,
+        // Padding cannot be told without the last byte: the header alone is what was kept on purpose.
+        (true, Err(_)) if header_only(packet.payload) => Body::Withheld,
+        _ => Body::Damaged,
+    }
+}
+
+/// Whether nothing follows header, CSRCs and extension.
+fn header_only(bytes: &[u8]) -> bool {
+    let Some(&first) = bytes.first() else { return false };
+    let mut length = 12 + 4 * usize::from(first & 15);
+    if first & 0x10 != 0 {
+        let Some(words) = bytes.get(length + 2..length + 4) else { return bytes.len() <= length };
+        length += 4 + 4 * usize::from(u16::from_be_bytes([words[0], words[1]]));
+    }
+    bytes.len() <= length
+}

@@ -1,0 +1,437 @@
+//! The first pass: decisions and RTP headers become a [`Plan`], which says where everything goes.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::clock::ClockFinder;
+use super::codec;
+use super::follow::{Followed, Follower};
+use super::packet::{self, Head};
+use super::report::{Encrypted, RenderError};
+use super::timeline::{Place, Track, TrackLine};
+use crate::call::decision::{Decided, Decision, PayloadFormat, SrtpContext};
+use crate::call::record::{EndedBy, Side, SideRecord};
+use crate::net::Endpoint;
+use crate::spool::reader::{Entry, LegSource, PacketEntry};
+use crate::time::Timestamp;
+
+/// How to render.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Samples a second; `None`: 8000, or 16000 when a side has a wideband codec.
+    pub sample_rate: Option<u32>,
+}
+
+/// Where everything of a leg goes. Its size grows with the call: about 100 bytes for a second of a side.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Moment of sample 0, whole microseconds.
+    pub starts_at: Timestamp,
+    /// Moment after the last sample, whole microseconds.
+    pub ends_at: Timestamp,
+    /// Samples a second.
+    pub sample_rate: u32,
+    /// Samples of each channel; 0 when no part of the leg is to be recorded.
+    pub samples: u64,
+    /// What the engine counted, where the leg has its end.
+    pub ended: Option<Ended>,
+    /// The streams by their number.
+    pub(super) streams: BTreeMap<u32, StreamPlan>,
+    /// Times that are silent, in order.
+    pub(super) pauses: Vec<(Timestamp, Timestamp)>,
+    /// The spool ended in the middle of a block.
+    pub torn_tail: bool,
+    /// Whether there is a packet for which we have a decoder.
+    pub has_sound: bool,
+}
+
+/// The engine's last word about a leg.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// What ended it.
+    pub by: EndedBy,
+    /// What it counted of both sides, caller first.
+    pub sides: [SideRecord; 2],
+}
+
+/// Where the packets of one stream go.
+#[derive(Clone, Debug)]
+pub(super) struct StreamPlan {
+    pub(super) side: Side,
+    pub(super) ssrc: u32,
+    /// Arrival of the first packet that was placed.
+    first_at: Timestamp,
+    clocks: HashMap<(u8, u32), u32>,
+    tracks: Vec<TrackLine>,
+    /// Tracks of a few late packets: the track to which they belong.
+    aliases: HashMap<usize, usize>,
+    pub(super) drift_ppm: Option<f64>,
+}
+
+impl Plan {
+    /// Position of a moment, in samples from the beginning; may lie outside.
+    pub(super) fn position(&self, at: Timestamp) -> f64 {
+        at.nanos_since(self.starts_at) as f64 * f64::from(self.sample_rate) / 1e9
+    }
+}
+
+impl StreamPlan {
+    /// Where a packet was heard. To be called for each packet that [`is_placed`], in the reader's order.
+    pub(super) fn place(&self, follower: &mut Follower, packet: Arrival, format: &PayloadFormat) -> Option<Heard> {
+        let clock = self.clocks.get(&(packet.head.pt, format.clock_hz)).copied().unwrap_or(format.clock_hz);
+        let at_ns = packet.at.nanos_since(self.first_at);
+        let followed = follower.handle_packet(at_ns, clock, packet.head.time);
+        let (track, followed) = match self.aliases.get(&followed.track) {
+            // It stands in the piece in which that track is now.
+            Some(&track) => (track, Followed { track, index: follower.newest(track), ..followed }),
+            None => (followed.track, followed),
+        };
+        let Place { heard_ns, piece } = self.tracks.get(track)?.place(&followed);
+        Some(Heard { at: self.first_at.offset(heard_ns), media_ns: followed.media_ns, piece: (track, piece) })
+    }
+}
+
+/// A packet's arrival and header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) at: Timestamp,
+    pub(super) head: Head,
+}
+
+/// When a packet's sound was heard.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Heard {
+    pub(super) at: Timestamp,
+    pub(super) media_ns: i64,
+    /// Track and piece: within one, sound goes on without a step.
+    pub(super) piece: (usize, usize),
+}
+
+/// The streams and payload maps as decided so far: both passes keep one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    by_flow: HashMap<(Endpoint, Endpoint, u32), u32, foldhash::fast::FixedState>,
+    pub(super) streams: HashMap<u32, KnownStream, foldhash::fast::FixedState>,
+    keys: u32,
+}
+
+/// What was decided about a stream.
+#[derive(Clone, Debug)]
+pub(super) struct KnownStream {
+    pub(super) side: Side,
+    pub(super) ssrc: u32,
+    pub(super) formats: HashMap<u8, Option<PayloadFormat>, foldhash::fast::FixedState>,
+    pub(super) protection: Protection,
+}
+
+/// How a stream is protected.
+#[derive(Clone, Debug)]
+pub(super) enum Protection {
+    /// Not at all.
+    Plain,
+    /// With keys that the signalling showed; the number of the decision that said so.
+    Keys(SrtpContext, u32),
+    /// In a way that cannot be undone.
+    Closed(Encrypted),
+}
+
+impl Known {
+    /// Takes in a decision about streams.
+    pub(super) fn handle(&mut self, decision: &Decision) {
+        match decision {
+            Decision::Stream { stream, src, dst, ssrc, side } => {
+                self.by_flow.insert((*src, *dst, *ssrc), *stream);
+                let known = self.streams.entry(*stream).or_insert_with(|| KnownStream {
+                    side: *side,
+                    ssrc: *ssrc,
+                    formats: HashMap::default(),
+                    protection: Protection::Plain,
+                });
+                known.side = *side;
+            }
+            Decision::Payload { stream, pt, format } => {
+                if let Some(known) = self.streams.get_mut(stream) {
+                    known.formats.insert(*pt, format.clone());
+                }
+            }
+            Decision::Srtp { stream, context } => {
+                self.keys += 1;
+                if let Some(known) = self.streams.get_mut(stream) {
+                    known.protection = Protection::Keys(context.clone(), self.keys);
+                }
+            }
+            Decision::Encrypted { stream, why } => {
+                if let Some(known) = self.streams.get_mut(stream) {
+                    known.protection = Protection::Closed((*why).into());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The stream that a packet belongs to.
+    pub(super) fn stream_of(&self, packet: &PacketEntry<'_>, head: &Head) -> Option<u32> {
+        self.by_flow.get(&(packet.src, packet.dst, head.ssrc)).copied()
+    }
+}
+
+/// Whether packets of a format have a place of their own. A telephone-event bears the time of the event's beginning
+/// (RFC 4733 section 2.2.2) and would pull the timeline back.
+pub(super) fn is_placed(format: &PayloadFormat) -> bool {
+    format.encoding != "TELEPHONE-EVENT" && format.clock_hz > 0
+}
+
+/// Reads a spool once and says where everything goes.
+///
+/// # Errors
+/// When the spool cannot be read.
+pub fn plan(source: &LegSource, options: &Options) -> Result<Plan, RenderError> {
+    let mut pass = Pass::default();
+    let mut reader = source.open()?;
+    while let Some(entry) = reader.next_entry()? {
+        match entry {
+            Entry::Decided(decided) => pass.handle_decided(decided),
+            Entry::Packet(packet) => pass.handle_packet(&packet),
+        }
+    }
+    Ok(pass.finish(options, reader.torn_tail()))
+}
+
+/// The first pass under way.
+#[derive(Debug, Default)]
+struct Pass {
+    known: Known,
+    streams: BTreeMap<u32, Gathered>,
+    starts_at: Option<Timestamp>,
+    ends_at: Option<Timestamp>,
+    ended: Option<Ended>,
+    pauses: Vec<(Timestamp, Timestamp)>,
+    last_packet_at: Option<Timestamp>,
+    widest_hz: u32,
+}
+
+impl Pass {
+    fn handle_decided(&mut self, decided: &Decided) {
+        let at = decided.at();
+        self.known.handle(&decided.decision);
+        match &decided.decision {
+            Decision::Start => self.starts_at = Some(self.starts_at.map_or(at, |start| start.min(at))),
+            Decision::End { ended_by, caller, callee } => {
+                self.ends_at = Some(at);
+                self.ended = Some(Ended { by: *ended_by, sides: [caller.clone(), callee.clone()] });
+            }
+            Decision::Pause if self.pauses.last().is_none_or(|&(_, to)| to != Timestamp::MAX) => {
+                self.pauses.push((at, Timestamp::MAX));
+            }
+            Decision::Resume => {
+                if let Some((_, to)) = self.pauses.last_mut().filter(|(_, to)| *to == Timestamp::MAX) {
+                    *to = at;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_packet(&mut self, packet: &PacketEntry<'_>) {
+        self.last_packet_at = Some(self.last_packet_at.map_or(packet.at, |last| last.max(packet.at)));
+        let Some(head) = packet::head(packet) else { return };
+        let Some(number) = self.known.stream_of(packet, &head) else { return };
+        let Some(known) = self.known.streams.get(&number) else { return };
+        let Some(Some(format)) = known.formats.get(&head.pt) else { return };
+        if !is_placed(format) {
+            return;
+        }
+        let gathered =
+            self.streams.entry(number).or_insert_with(|| Gathered::new(known.side, known.ssrc, packet.at));
+        if !matches!(known.protection, Protection::Closed(_)) && gathered.formats_seen.insert(format.clone()) {
+            // The recording is wideband if any codec of it is; comfort noise has no band of its own.
+            let rate = codec::decoder_for(format).map_or(0, |decoder| decoder.sample_rate_hz());
+            self.widest_hz = self.widest_hz.max(rate);
+        }
+        gathered.handle_packet(Arrival { at: packet.at, head }, format.clock_hz);
+    }
+
+    fn finish(self, options: &Options, torn_tail: bool) -> Plan {
+        // Without an end (a crash, a torn tail) the last packet is the end.
+        let ends_at = self.ends_at.or(self.last_packet_at);
+        let (starts_at, ends_at) = match (self.starts_at, ends_at) {
+            (Some(start), Some(end)) => (start.floor_micros(), end.floor_micros().max(start.floor_micros())),
+            (None, Some(end)) => (end.floor_micros(), end.floor_micros()),
+            (start, None) => {
+                let at = start.unwrap_or(Timestamp::EPOCH).floor_micros();
+                (at, at)
+            }
+        };
+        let wide = if self.widest_hz > NARROW_HZ { WIDE_HZ } else { NARROW_HZ };
+        let sample_rate = options.sample_rate.unwrap_or(wide).max(1);
+        let streams = self.streams.into_iter().map(|(number, gathered)| (number, gathered.finish())).collect();
+        Plan {
+            starts_at,
+            ends_at,
+            sample_rate,
+            samples: samples_between(starts_at, ends_at, sample_rate),
+            ended: self.ended,
+            streams,
+            pauses: self.pauses,
+            torn_tail,
+            has_sound: self.widest_hz > 0,
+        }
+    }
+}
+
+/// Samples of a channel between two moments: `round((to - from) * rate)`.
+pub fn samples_between(from: Timestamp, to: Timestamp, sample_rate: u32) -> u64 {
+    let ns = i128::from(to.nanos_since(from).max(0));
+    u64::try_from((ns * i128::from(sample_rate) + 500_000_000) / 1_000_000_000).unwrap_or(0)
+}
+
+/// What the first pass gathers of a stream.
+#[derive(Debug)]
+struct Gathered {
+    side: Side,
+    ssrc: u32,
+    first_at: Timestamp,
+    /// Packets that wait until the clock of the format before them is known.
+    waiting: VecDeque<(Arrival, u32)>,
+    finders: HashMap<(u8, u32), ClockFinder>,
+    clocks: HashMap<(u8, u32), u32>,
+    formats_seen: std::collections::HashSet<PayloadFormat>,
+    follower: Follower,
+    tracks: Vec<Track>,
+}
+
+impl Gathered {
+    fn new(side: Side, ssrc: u32, first_at: Timestamp) -> Self {
+        Self {
+            side,
+            ssrc,
+            first_at,
+            waiting: VecDeque::new(),
+            finders: HashMap::new(),
+            clocks: HashMap::new(),
+            formats_seen: std::collections::HashSet::new(),
+            follower: Follower::default(),
+            tracks: Vec::new(),
+        }
+    }
+
+    fn handle_packet(&mut self, packet: Arrival, clock_hz: u32) {
+        let key = (packet.head.pt, clock_hz);
+        if self.waiting.is_empty() && let Some(&clock) = self.clocks.get(&key) {
+            return self.follow(packet, clock);
+        }
+        if !self.clocks.contains_key(&key) {
+            let finder = self.finders.entry(key).or_insert_with(|| ClockFinder::new(clock_hz));
+            finder.handle_packet(packet.at.as_nanos(), packet.head.sequence, packet.head.time);
+            if finder.is_sure() {
+                self.clocks.insert(key, finder.clock_hz());
+            }
+        }
+        self.waiting.push_back((packet, clock_hz));
+        while let Some(&(packet, clock_hz)) = self.waiting.front() {
+            let key = (packet.head.pt, clock_hz);
+            if !self.clocks.contains_key(&key) {
+                if self.waiting.len() < MAX_WAITING {
+                    break;
+                }
+                self.settle(key);
+            }
+            self.waiting.pop_front();
+            self.follow(packet, self.clocks.get(&key).copied().unwrap_or(clock_hz));
+        }
+    }
+
+    /// Takes the clock as far as it is known.
+    fn settle(&mut self, key: (u8, u32)) {
+        let clock = self.finders.get(&key).map_or(key.1, ClockFinder::clock_hz);
+        self.clocks.insert(key, clock);
+    }
+
+    fn follow(&mut self, packet: Arrival, clock_hz: u32) {
+        let at_ns = packet.at.nanos_since(self.first_at);
+        let followed = self.follower.handle_packet(at_ns, clock_hz, packet.head.time);
+        if followed.track >= self.tracks.len() {
+            self.tracks.resize_with(followed.track + 1, Track::default);
+        }
+        self.tracks[followed.track].handle_packet(at_ns, &followed);
+    }
+
+    fn finish(mut self) -> StreamPlan {
+        while let Some((packet, clock_hz)) = self.waiting.pop_front() {
+            let key = (packet.head.pt, clock_hz);
+            if !self.clocks.contains_key(&key) {
+                self.settle(key);
+            }
+            self.follow(packet, self.clocks.get(&key).copied().unwrap_or(clock_hz));
+        }
+        let lines: Vec<TrackLine> = self.tracks.iter().map(Track::line).collect();
+        StreamPlan {
+            side: self.side,
+            ssrc: self.ssrc,
+            first_at: self.first_at,
+            aliases: aliases(&self.tracks),
+            drift_ppm: lines.iter().filter_map(TrackLine::longest).filter_map(drift).next_back(),
+            clocks: self.clocks,
+            tracks: lines,
+        }
+    }
+}
+
+impl StreamPlan {
+    /// Formats whose stamps run on another clock than announced: announced and true.
+    pub(super) fn wrong_clocks(&self) -> Vec<(u32, u32)> {
+        let mut wrong: Vec<(u32, u32)> =
+            self.clocks.iter().map(|(&(_, announced), &clock)| (announced, clock)).filter(|(a, b)| a != b).collect();
+        wrong.sort_unstable();
+        wrong
+    }
+}
+
+/// Tracks of one or two packets that came very late while another track went on around them: they belong to that one.
+fn aliases(tracks: &[Track]) -> HashMap<usize, usize> {
+    let mut aliases = HashMap::new();
+    for (number, track) in tracks.iter().enumerate().filter(|(_, track)| track.packets() < FEW) {
+        let (Some((from, to)), Some(lag)) = (track.span(), track.min_lag()) else { continue };
+        let around = tracks.iter().enumerate().skip(number.saturating_sub(NEIGHBOURS)).take(2 * NEIGHBOURS + 1);
+        let around = around.filter(|(other, main)| {
+            *other != number
+                && main.packets() >= FEW
+                && main.span().is_some_and(|(begins, ends)| begins < from && to < ends)
+                && main.min_lag().is_some_and(|main_lag| main_lag < lag && lag - main_lag < LATEST_NS)
+        });
+        if let Some((main, _)) = around.max_by_key(|(_, main)| main.packets()) {
+            aliases.insert(number, main);
+        }
+    }
+    aliases
+}
+
+/// The sender's clock against the capture clock in ppm: the slope of the lag, by least squares.
+fn drift(knots: &[(i64, i64)]) -> Option<f64> {
+    let (&(first, lag), &(last, _)) = (knots.first()?, knots.last()?);
+    if last - first < LONG_ENOUGH_NS {
+        return None;
+    }
+    let points = || knots.iter().map(|&(x, y)| ((x - first) as f64 / 1e9, (y - lag) as f64 / 1e9));
+    let n = knots.len() as f64;
+    let (sx, sy) = points().fold((0.0, 0.0), |(sx, sy), (x, y)| (sx + x, sy + y));
+    let (mx, my) = (sx / n, sy / n);
+    let (sxy, sxx) =
+        points().fold((0.0, 0.0), |(sxy, sxx), (x, y)| (sxy + (x - mx) * (y - my), sxx + (x - mx) * (x - mx)));
+    // A fast sender's media time outruns arrival, so its lag shrinks.
+    (sxx > 0.0).then(|| (-sxy / sxx * 1e7).round() / 10.0)
+}
+
+/// Telephone band.
+const NARROW_HZ: u32 = 8_000;
+/// Wideband.
+const WIDE_HZ: u32 = 16_000;
+/// Packets that wait for a clock: twice what finds it.
+const MAX_WAITING: usize = 100;
+/// A track of fewer packets is a late packet rather than a talk spurt.
+const FEW: u32 = 3;
+/// How far away in number of tracks the one around it is looked for.
+const NEIGHBOURS: usize = 4;
+/// So late a packet still belongs to what goes on around it: what a reader can sort.
+const LATEST_NS: i64 = 5_000_000_000;
+/// Over less than half a minute, a change of 1 ms in the network looks like 30 ppm.
+const LONG_ENOUGH_NS: i64 = 30_000_000_000;

@@ -1,0 +1,477 @@
+//! Plays one stream: packets in order of sequence through their decoders onto the canvas.
+
+use std::collections::BTreeMap;
+
+use super::canvas::Canvas;
+use super::codec::{self, Decoder};
+use super::follow::Follower;
+use super::outlet::{Outlet, Painter};
+use super::packet::{self, Body};
+use super::plan::{Arrival, Heard, KnownStream, Plan, Protection, StreamPlan, is_placed};
+use super::report::{Encrypted, SideReport, Silent};
+use super::srtp::SrtpStream;
+use crate::call::decision::PayloadFormat;
+use crate::spool::reader::PacketEntry;
+use crate::time::Timestamp;
+
+/// A stream being played.
+pub(super) struct Player {
+    painter: Painter,
+    follower: Follower,
+    voices: Vec<Voice>,
+    order: Order,
+    queue: BTreeMap<u64, Item>,
+    cursor: Option<Cursor>,
+    srtp: Option<Srtp>,
+    /// Payload buffers to be used again.
+    spare: Vec<Vec<u8>>,
+    /// An unprotected packet.
+    plain: Vec<u8>,
+    sound: Vec<i16>,
+}
+
+/// One meaning of one payload type.
+struct Voice {
+    pt: u8,
+    format: PayloadFormat,
+    decoder: Option<Box<dyn Decoder>>,
+    kind: VoiceKind,
+    outlet: Outlet,
+}
+
+/// What a gap in a voice means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum VoiceKind {
+    /// The sender sends always: a gap without lost packets is silence.
+    Plain,
+    /// The codec has its own silence descriptors: its decoder knows what fills a gap.
+    OwnSilence,
+    /// RFC 3389: noise until the next packet.
+    Comfort,
+}
+
+/// A packet that waits for its turn.
+struct Item {
+    at: Timestamp,
+    heard: Option<Heard>,
+    content: Content,
+}
+
+enum Content {
+    /// A payload for a voice.
+    Sound { voice: usize, payload: Vec<u8> },
+    /// It takes part in the sequence and gives no sound.
+    Nothing,
+}
+
+/// Where the stream's sound has come to.
+#[derive(Clone, Copy, Debug)]
+struct Cursor {
+    voice: usize,
+    /// The next sample, at the voice's rate.
+    at: i64,
+    media_end_ns: i64,
+    piece: (usize, usize),
+    after: After,
+}
+
+/// What the last packet means for a gap after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Sound,
+    /// Noise, so many samples of it so far.
+    Comfort { made: i64 },
+    /// Payload that is not to be heard: nothing is made up after it.
+    Nothing,
+}
+
+struct Srtp {
+    /// The decision that its keys come from.
+    decision: u32,
+    stream: Option<SrtpStream>,
+}
+
+/// What a player works with.
+pub(super) struct Stage<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) canvas: &'a mut Canvas,
+    pub(super) report: &'a mut SideReport,
+}
+
+impl Player {
+    /// A stream of a channel; of two that sound at once, the higher rank is heard.
+    pub(super) fn new(channel: usize, rank: u16) -> Self {
+        Self {
+            painter: Painter { channel, rank },
+            follower: Follower::default(),
+            voices: Vec::new(),
+            order: Order::default(),
+            queue: BTreeMap::new(),
+            cursor: None,
+            srtp: None,
+            spare: Vec::new(),
+            plain: Vec::new(),
+            sound: Vec::new(),
+        }
+    }
+
+    /// Takes in a packet of the stream.
+    pub(super) fn handle_packet(
+        &mut self,
+        packet: &PacketEntry<'_>,
+        arrival: Arrival,
+        (known, plan): (&KnownStream, Option<&StreamPlan>),
+        stage: &mut Stage<'_>,
+    ) {
+        let Some(sequence) = self.order.extend(arrival.head.sequence) else {
+            stage.report.late += 1;
+            return;
+        };
+        let format = known.formats.get(&arrival.head.pt).and_then(Option::as_ref);
+        let heard = match (format, plan) {
+            // Followed even where it cannot be decoded: the first pass did so too.
+            (Some(format), Some(plan)) if is_placed(format) => plan.place(&mut self.follower, arrival, format),
+            _ => None,
+        };
+        if self.queue.contains_key(&sequence) {
+            return;
+        }
+        let inside = stage.is_inside(heard.map_or(arrival.at, |heard| heard.at));
+        let content = self.content(packet, arrival, (known, format), inside, stage);
+        let item = Item { at: arrival.at, heard, content };
+        if self.order.is_next(sequence) && self.queue.is_empty() {
+            self.play(sequence, item, stage);
+        } else {
+            self.queue.insert(sequence, item);
+            self.release(arrival.at, stage);
+        }
+    }
+
+    /// Plays what need not wait any longer, and goes on with comfort noise up to `finished`, a position of the recording
+    /// before which nothing else will come.
+    pub(super) fn handle_timeout(&mut self, now: Timestamp, finished: i64, stage: &mut Stage<'_>) {
+        self.release(now, stage);
+        if let Some(cursor) = self.cursor
+            && let After::Comfort { made } = cursor.after
+        {
+            let rate = self.voices[cursor.voice].outlet.from_hz();
+            let until = (i128::from(finished) * i128::from(rate) / i128::from(stage.plan.sample_rate)) as i64;
+            let count = (until - cursor.at).min(i64::from(rate) * MAX_COMFORT_S - made);
+            if count > 0 {
+                self.fill(cursor.voice, cursor.at, (count as usize, None), stage);
+                let after = After::Comfort { made: made + count };
+                self.cursor = Some(Cursor { at: cursor.at + count, after, ..cursor });
+            }
+        }
+        for voice in &mut self.voices {
+            voice.outlet.finish_before(finished, stage.canvas);
+        }
+    }
+
+    /// Plays all that is left.
+    pub(super) fn finish(&mut self, stage: &mut Stage<'_>) {
+        self.release(Timestamp::MAX, stage);
+        for voice in &mut self.voices {
+            voice.outlet.finish(stage.canvas);
+        }
+    }
+
+    fn release(&mut self, now: Timestamp, stage: &mut Stage<'_>) {
+        while let Some(entry) = self.queue.first_entry() {
+            let sequence = *entry.key();
+            let waited = now.since(entry.get().at) >= REORDER;
+            if !(self.order.is_next(sequence) || waited || self.queue.len() > MAX_QUEUE) {
+                break;
+            }
+            if let Some((sequence, item)) = self.queue.pop_first() {
+                self.play(sequence, item, stage);
+            }
+        }
+    }
+
+    /// What a packet has for us. Counts what gives no sound.
+    fn content(
+        &mut self,
+        packet: &PacketEntry<'_>,
+        arrival: Arrival,
+        (known, format): (&KnownStream, Option<&PayloadFormat>),
+        inside: bool,
+        stage: &mut Stage<'_>,
+    ) -> Content {
+        let mut silent = |reason: Silent| {
+            if inside {
+                *stage.report.silent.entry(reason).or_default() += 1;
+            }
+            Content::Nothing
+        };
+        if let Protection::Closed(why) = known.protection {
+            return silent(Silent::Encrypted(why));
+        }
+        let mut payload = self.spare.pop().unwrap_or_default();
+        let body = match (packet::body(packet), &known.protection) {
+            (Body::Withheld, _) => {
+                stage.report.withheld += u64::from(inside);
+                return Content::Nothing;
+            }
+            (Body::Damaged, Protection::Plain) => return silent(Silent::Cut),
+            (Body::Whole(body), Protection::Plain) => body,
+            (_, Protection::Keys(..)) if (packet.payload.len() as u64) < u64::from(packet.wire_len) => {
+                return silent(Silent::Cut);
+            }
+            (_, Protection::Keys(..)) => match self.unprotect(packet, known) {
+                Ok(()) => match rtp_rs::RtpReader::new(&self.plain) {
+                    Ok(reader) => reader.payload(),
+                    Err(_) => return silent(Silent::Damaged),
+                },
+                Err(why) => return silent(Silent::Encrypted(why)),
+            },
+            (_, Protection::Closed(why)) => return silent(Silent::Encrypted(*why)),
+        };
+        payload.clear();
+        payload.extend_from_slice(body);
+        let Some(format) = format else { return silent(Silent::UnknownPayloadType(arrival.head.pt)) };
+        if !is_placed(format) {
+            stage.report.withheld += u64::from(inside);
+            return Content::Nothing;
+        }
+        let voice = self.voice(arrival.head.pt, format, stage.plan.sample_rate);
+        if self.voices[voice].decoder.is_none() {
+            return silent(Silent::UnknownCodec(format.encoding.clone()));
+        }
+        Content::Sound { voice, payload }
+    }
+
+    /// Decrypts a packet into `plain`.
+    fn unprotect(&mut self, packet: &PacketEntry<'_>, known: &KnownStream) -> Result<(), Encrypted> {
+        let Protection::Keys(context, decision) = &known.protection else { return Err(Encrypted::NoKeys) };
+        let srtp = match &mut self.srtp {
+            Some(srtp) if srtp.decision == *decision => srtp,
+            Some(Srtp { decision: last, stream: Some(stream) }) => {
+                // Keys that make no sense leave the old ones in force: packets under way still have them.
+                let _ = stream.rekey(context);
+                *last = *decision;
+                self.srtp.as_mut().ok_or(Encrypted::Unsupported)?
+            }
+            _ => self.srtp.insert(Srtp { decision: *decision, stream: SrtpStream::new(context).ok() }),
+        };
+        let stream = srtp.stream.as_mut().ok_or(Encrypted::Unsupported)?;
+        stream.unprotect(packet.payload, &mut self.plain).map_err(|_| Encrypted::WrongKeys)
+    }
+
+    fn voice(&mut self, pt: u8, format: &PayloadFormat, sample_rate: u32) -> usize {
+        if let Some(voice) = self.voices.iter().position(|voice| voice.pt == pt && voice.format == *format) {
+            return voice;
+        }
+        let decoder = if self.voices.len() < MAX_VOICES { codec::decoder_for(format) } else { None };
+        let rate = decoder.as_ref().map_or(sample_rate, |decoder| decoder.sample_rate_hz());
+        let kind = match format.encoding.as_str() {
+            "CN" => VoiceKind::Comfort,
+            "PCMA" | "PCMU" | "G722" | "GSM" | "L16" | "DVI4" => VoiceKind::Plain,
+            name if name.starts_with("G726") || name.starts_with("AAL2-G726") => VoiceKind::Plain,
+            _ => VoiceKind::OwnSilence,
+        };
+        let outlet = Outlet::new(rate, sample_rate, self.painter);
+        self.voices.push(Voice { pt, format: format.clone(), decoder, kind, outlet });
+        self.voices.len() - 1
+    }
+
+    /// Plays a packet whose turn it is.
+    fn play(&mut self, sequence: u64, item: Item, stage: &mut Stage<'_>) {
+        let lost = self.order.advance(sequence);
+        match (item.content, item.heard) {
+            (Content::Sound { voice, payload }, Some(heard)) => {
+                self.play_sound(voice, &payload, (heard, lost), stage);
+                if self.spare.len() < MAX_QUEUE {
+                    self.spare.push(payload);
+                }
+            }
+            _ => {
+                if let Some(cursor) = &mut self.cursor {
+                    cursor.after = After::Nothing;
+                }
+            }
+        }
+    }
+
+    fn play_sound(&mut self, voice: usize, payload: &[u8], (heard, lost): (Heard, u64), stage: &mut Stage<'_>) {
+        let rate = self.voices[voice].outlet.from_hz();
+        let delay = self.voices[voice].decoder.as_ref().map_or(0, |decoder| decoder.delay_samples());
+        let ideal = stage.position(heard.at, rate) - delay as f64;
+        let goes_on = self.cursor.filter(|cursor| {
+            cursor.voice == voice
+                && cursor.piece == heard.piece
+                && lost == 0
+                && cursor.after == After::Sound
+                && (heard.media_ns - cursor.media_end_ns).abs() < SAME_MOMENT_NS
+                && (ideal - cursor.at as f64).abs() < MAX_SLIP
+        });
+        if goes_on.is_none() {
+            self.fill_gap(heard, (voice, payload, lost), stage);
+        }
+        self.sound.clear();
+        let voice_now = &mut self.voices[voice];
+        let decoded = voice_now.decoder.as_mut().map(|decoder| decoder.decode(payload, &mut self.sound));
+        if !matches!(decoded, Some(Ok(()))) {
+            *stage.report.silent.entry(Silent::Damaged).or_default() += u64::from(stage.is_inside(heard.at));
+            // As good as lost: the next packet conceals it.
+            self.order.spoil();
+            return;
+        }
+        let length_ns = self.sound.len() as i64 * 1_000_000_000 / i64::from(rate.max(1));
+        let at = goes_on.map_or(ideal.round() as i64, |cursor| cursor.at);
+        if goes_on.is_some() {
+            slip(&mut self.sound, ideal - at as f64);
+        }
+        let end = at + self.sound.len() as i64;
+        let inside = stage.is_inside(heard.at) || (at < 0 && end > 0 && stage.plan.samples > 0);
+        let comfort = voice_now.kind == VoiceKind::Comfort;
+        stage.report.comfort += u64::from(comfort && inside);
+        stage.report.decoded += u64::from(!comfort && inside);
+        voice_now.outlet.write(at, &self.sound, stage.canvas);
+        let after = if comfort { After::Comfort { made: 0 } } else { After::Sound };
+        self.cursor =
+            Some(Cursor { voice, at: end, media_end_ns: heard.media_ns + length_ns, piece: heard.piece, after });
+    }
+
+    /// Fills what lies between the last sound and the packet `heard` next.
+    fn fill_gap(&mut self, heard: Heard, (voice, payload, lost): (usize, &[u8], u64), stage: &mut Stage<'_>) {
+        let Some(cursor) = self.cursor else { return };
+        let last = &self.voices[cursor.voice];
+        let rate = i64::from(last.outlet.from_hz());
+        let gap = stage.position(heard.at, last.outlet.from_hz()).round() as i64 - cursor.at;
+        if gap <= 0 || cursor.after == After::Nothing {
+            return;
+        }
+        let longest = rate * CONCEAL_MS / 1_000;
+        let (count, next) = match (cursor.after, last.kind) {
+            (After::Comfort { made }, _) => (gap.min(rate * MAX_COMFORT_S - made), None),
+            (_, VoiceKind::OwnSilence) if lost == 0 => (gap.min(rate * MAX_COMFORT_S), None),
+            // Error correction in the next packet speaks of the sound just before it.
+            _ if lost > 0 && voice == cursor.voice && gap <= longest => (gap, Some(payload)),
+            _ if lost > 0 => (gap.min(longest), None),
+            _ => return,
+        };
+        if count <= 0 {
+            return;
+        }
+        self.fill(cursor.voice, cursor.at, (count as usize, next), stage);
+        if lost > 0 && cursor.after == After::Sound {
+            let total = i128::from(stage.plan.samples) * i128::from(rate) / i128::from(stage.plan.sample_rate);
+            let inside = (cursor.at + count).min(total as i64) - cursor.at.max(0);
+            stage.concealed(inside.max(0) as u64, rate as u64);
+        }
+    }
+
+    /// Lets a voice make up sound, in pieces of bounded size.
+    fn fill(&mut self, voice: usize, at: i64, (count, next): (usize, Option<&[u8]>), stage: &mut Stage<'_>) {
+        let voice = &mut self.voices[voice];
+        let Some(decoder) = &mut voice.decoder else { return };
+        self.sound.clear();
+        decoder.conceal(count, next, &mut self.sound);
+        self.sound.truncate(count);
+        voice.outlet.write(at, &self.sound, stage.canvas);
+    }
+}
+
+impl Stage<'_> {
+    /// Position of a moment in samples of a rate.
+    fn position(&self, at: Timestamp, rate_hz: u32) -> f64 {
+        at.nanos_since(self.plan.starts_at) as f64 * f64::from(rate_hz) / 1e9
+    }
+
+    fn is_inside(&self, at: Timestamp) -> bool {
+        at >= self.plan.starts_at && at < self.plan.ends_at
+    }
+
+    fn concealed(&mut self, samples: u64, rate_hz: u64) {
+        self.report.concealed_us += samples * 1_000_000 / rate_hz.max(1);
+    }
+}
+
+/// Takes out or puts in samples where it can be heard least, so that the sound is where it should be to the sample.
+/// Up to three quarters of a sample are left alone.
+fn slip(sound: &mut Vec<i16>, by: f64) {
+    let count = by.abs().round() as usize;
+    if by.abs() <= 0.75 || count == 0 || sound.len() < 8 * (count + 1) {
+        return;
+    }
+    for section in 0..count {
+        let length = sound.len() / count;
+        let from = (section * length).max(1);
+        let to = (from + length).min(sound.len() - 1);
+        let step = |i: &usize| (i32::from(sound[*i]) - i32::from(sound[i - 1])).abs();
+        let Some(quietest) = (from..to).min_by_key(step) else { continue };
+        if by < 0.0 {
+            sound.remove(quietest);
+        } else {
+            let between = sound[quietest - 1].midpoint(sound[quietest]);
+            sound.insert(quietest, between);
+        }
+    }
+}
+
+/// Sequence numbers over the whole call (RFC 3550 appendix A.1).
+#[derive(Clone, Copy, Debug, Default)]
+struct Order {
+    newest: Option<u64>,
+    next: Option<u64>,
+    /// Packets that had their turn and gave nothing: as good as lost.
+    spoiled: u64,
+}
+
+impl Order {
+    /// The extended number; `None` when its turn is over.
+    fn extend(&mut self, sequence: u16) -> Option<u64> {
+        let Some(newest) = self.newest else {
+            let extended = FIRST_CYCLE + u64::from(sequence);
+            self.newest = Some(extended);
+            return Some(extended);
+        };
+        let step = i64::from(sequence.wrapping_sub(newest as u16) as i16);
+        let extended = if step.abs() <= MAX_DROPOUT {
+            newest.saturating_add_signed(step)
+        } else {
+            // The sender began anew: two cycles on, so that nothing is taken for lost or late.
+            (newest | 0xFFFF) + 1 + 0x1_0000 + u64::from(sequence)
+        };
+        self.newest = Some(newest.max(extended));
+        self.next.is_none_or(|next| extended >= next).then_some(extended)
+    }
+
+    fn is_next(&self, sequence: u64) -> bool {
+        self.next == Some(sequence)
+    }
+
+    /// Notes that a packet had its turn; gives how many before it are missing.
+    fn advance(&mut self, sequence: u64) -> u64 {
+        let lost = self.next.map_or(0, |next| sequence.saturating_sub(next));
+        self.next = Some(sequence + 1);
+        let lost = lost + std::mem::take(&mut self.spoiled);
+        if lost > MAX_DROPOUT as u64 { 0 } else { lost }
+    }
+
+    /// The packet just played gave nothing: the next one finds a gap.
+    fn spoil(&mut self) {
+        self.spoiled += 1;
+    }
+}
+
+/// A packet waits so long for one before it.
+const REORDER: std::time::Duration = std::time::Duration::from_secs(2);
+/// Packets that wait: 2 s at 10 ms are 200.
+const MAX_QUEUE: usize = 512;
+/// Formats of one stream; a call has a handful.
+const MAX_VOICES: usize = 32;
+/// Lost packets are made up for so long.
+const CONCEAL_MS: i64 = 60;
+/// Comfort noise after one packet of it: senders repeat theirs within seconds; a hold of hours is silence.
+const MAX_COMFORT_S: i64 = 10;
+/// Media times nearer than this are the same moment.
+const SAME_MOMENT_NS: i64 = 1_000_000;
+/// Sound goes on where it is while it is off by less than so many samples; more than drift can do between two packets
+/// is a step and is taken as one.
+const MAX_SLIP: f64 = 16.0;
+/// RFC 3550 appendix A.1: a larger step in the sequence is a new beginning.
+const MAX_DROPOUT: i64 = 3_000;
+/// Leaves room for packets before the first one.
+const FIRST_CYCLE: u64 = 0x10_0000;

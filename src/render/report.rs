@@ -1,0 +1,106 @@
+//! What rendering counts, and why it may fail.
+
+use std::collections::BTreeMap;
+
+use crate::call::decision::Unreadable;
+use crate::spool::SpoolError;
+
+/// Why packets gave no sound.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Silent {
+    /// There is no decoder for this encoding.
+    UnknownCodec(String),
+    /// Nothing announced what this payload type means.
+    UnknownPayloadType(u8),
+    /// The stream cannot be decrypted.
+    Encrypted(Encrypted),
+    /// The capture cut the packet, or its header contradicts its length.
+    Cut,
+    /// The decoder refused the payload.
+    Damaged,
+}
+
+/// Why a stream cannot be decrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Encrypted {
+    /// DTLS-SRTP: keys never cross the wire in clear.
+    DtlsSrtp,
+    /// ZRTP: likewise.
+    Zrtp,
+    /// SRTP whose keys the mirror did not show.
+    NoKeys,
+    /// SRTP whose keys do not open the packets.
+    WrongKeys,
+    /// SRTP whose keys are known but cannot be used (suite not supported).
+    Unsupported,
+}
+
+impl From<Unreadable> for Encrypted {
+    fn from(why: Unreadable) -> Self {
+        match why {
+            Unreadable::DtlsSrtp => Self::DtlsSrtp,
+            Unreadable::Zrtp => Self::Zrtp,
+            Unreadable::NoKeys => Self::NoKeys,
+        }
+    }
+}
+
+/// What was heard of one side, within the recorded part of the call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SideReport {
+    /// Packets that gave sound.
+    pub decoded: u64,
+    /// Packets that gave none, by reason.
+    pub silent: BTreeMap<Silent, u64>,
+    /// Packets whose payload was deliberately not kept, telephone-events among them.
+    pub withheld: u64,
+    /// Comfort noise packets.
+    pub comfort: u64,
+    /// Packets that came too late to be put in order.
+    pub late: u64,
+    /// Sound made up for lost packets, microseconds.
+    pub concealed_us: u64,
+    /// The sender's clock against the capture clock; positive = fast. Known for streams of half a minute and more.
+    pub clock_drift_ppm: Option<f64>,
+    /// The largest sample, 0 to 32768.
+    pub peak: u32,
+    /// Root mean square of the 20 ms pieces in which there is talk.
+    pub talk_rms: f64,
+    /// Samples at full scale.
+    pub clipped: u64,
+    /// Seconds with sound louder than -45 dBov.
+    pub talk_s: f64,
+    /// The other seconds.
+    pub silence_s: f64,
+    /// Streams whose stamps run on another clock than announced: SSRC, announced and true clock.
+    pub wrong_clocks: Vec<(u32, u32, u32)>,
+}
+
+impl SideReport {
+    /// Packets that gave no sound for want of a decoder, a key or a whole payload.
+    pub fn undecodable(&self) -> u64 {
+        self.silent.values().sum()
+    }
+}
+
+/// What rendering a leg gave.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Samples of each channel.
+    pub samples: u64,
+    /// Left and right: the leg's caller and callee.
+    pub sides: [SideReport; 2],
+    /// The spool ended in the middle of a block.
+    pub torn_tail: bool,
+}
+
+/// Why a leg cannot be rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// The spool cannot be read.
+    #[error("the spool cannot be read: {0}")]
+    Spool(#[from] SpoolError),
+    /// Whoever takes the samples failed.
+    #[error("the recording cannot be written: {0}")]
+    Output(#[from] std::io::Error),
+}

@@ -1,0 +1,207 @@
+use proptest::prelude::*;
+
+use super::stats::{Arrival, StreamStats};
+use super::*;
+use crate::time::Timestamp;
+
+/// A packet with two sources, an extension of one word, 4 octets of sound and 4 of padding.
+const FULL: [u8; 36] = [
+    0xb2, 0x88, 0x12, 0x34, 0, 0, 0, 160, 1, 2, 3, 4, // fixed header: P, X, CC 2; M, PT 8
+    0, 0, 0, 1, 0, 0, 0, 2, // sources
+    0xbe, 0xde, 0, 1, 0x10, 0xff, 0, 0, // extension
+    9, 9, 9, 9, 0, 0, 0, 4, // sound, padding
+];
+
+#[test]
+fn sources_extension_and_padding_are_no_sound() {
+    let p = Packet::parse(&FULL).unwrap();
+    assert_eq!((p.ssrc, p.sequence, p.time, p.pt, p.marker), (0x0102_0304, 0x1234, RtpTime(160), 8, true));
+    assert_eq!((p.header_len, p.payload), (28, [9u8; 4].as_slice()));
+}
+
+#[test]
+fn a_cut_packet_keeps_its_header() {
+    // Without the end the padding cannot be told.
+    assert_eq!(Packet::parse(&FULL[..30]).err(), Some(Reject::Padding));
+    let cut = Packet::parse_cut(&FULL[..30]).unwrap();
+    assert_eq!((cut.ssrc, cut.sequence, cut.pt, cut.marker, cut.header_len), (0x0102_0304, 0x1234, 8, true, 28));
+    assert_eq!(cut.payload, [9, 9]);
+    let bare = Packet::parse_cut(&FULL[..12]).unwrap();
+    assert_eq!((bare.header_len, bare.payload.len()), (12, 0));
+    assert_eq!(Packet::parse(&FULL[..11]).err(), Some(Reject::TooShort));
+    assert_eq!(Packet::parse(&FULL[..27]).err(), Some(Reject::HeaderCut));
+    assert_eq!(Packet::parse_cut(&[0x40; 12]).err(), Some(Reject::Version));
+}
+
+#[test]
+fn kinds_of_packets_on_one_port_are_told_apart() {
+    let mut stun = vec![0, 1, 0, 4];
+    stun.extend([0; 20]);
+    let mut zrtp = vec![0x10, 0, 0, 1];
+    zrtp.extend(b"ZRTP\0\0\0\0");
+    let dtls = [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+    for (bytes, kind) in [
+        (FULL.as_slice(), Kind::Rtp),
+        (&[0x81, 200, 0, 6, 0, 0, 0, 1], Kind::Rtcp),
+        (&[0x80, 223, 0, 0], Kind::Rtcp),
+        (&stun, Kind::Stun),
+        (&zrtp, Kind::Zrtp),
+        (&dtls, Kind::Dtls),
+        // T.38 begins with a sequence number.
+        (&[0, 1, 6, 0xc0, 1, 0x80, 0, 0, 0xff], Kind::Other),
+        (b"\r\n\r\n", Kind::Other),
+        (b"INVITE sip:a SIP/2.0", Kind::Other),
+        (b"", Kind::Other),
+        (&[0x80, 8, 0, 1], Kind::Other),
+    ] {
+        assert_eq!(classify(bytes), kind, "{bytes:x?}");
+    }
+}
+
+#[test]
+fn the_static_table_has_the_clocks_of_rfc_3551() {
+    let clock = |pt| profile::static_format(pt).map(|f| (f.encoding, f.clock_hz));
+    assert_eq!(clock(0), Some(("PCMU", 8_000)));
+    assert_eq!(clock(8), Some(("PCMA", 8_000)));
+    // 16 kHz sound on an 8 kHz clock.
+    assert_eq!(clock(9), Some(("G722", 8_000)));
+    assert_eq!(clock(18), Some(("G729", 8_000)));
+    assert_eq!((clock(1), clock(96), clock(72), clock(255)), (None, None, None, None));
+}
+
+/// Packets of 20 ms: (sequence, index of 20 ms in time).
+fn feed(stats: &mut StreamStats, packets: impl IntoIterator<Item = (u16, u32)>) -> Vec<Arrival> {
+    packets
+        .into_iter()
+        .map(|(sequence, slot)| {
+            let at = Timestamp::from_micros(i64::from(slot) * 20_000);
+            stats.handle(at, sequence, RtpTime(slot.wrapping_mul(160)), 8_000)
+        })
+        .collect()
+}
+
+fn counts(s: &StreamStats) -> (u64, u64, u64, u64, u32) {
+    (s.packets(), s.lost(), s.duplicates(), s.reordered(), s.restarts())
+}
+
+#[test]
+fn a_clean_stream_over_several_wraps_loses_nothing() {
+    let mut s = StreamStats::default();
+    feed(&mut s, (0..200_000u32).map(|i| ((i + 65_000) as u16, i)));
+    assert_eq!(counts(&s), (200_000, 0, 0, 0, 0));
+    assert_eq!(s.extended_sequence(), 65_536 + 65_000 + 199_999);
+    assert_eq!(s.last_at().unwrap().since(s.first_at().unwrap()).as_millis(), 199_999 * 20);
+    assert!(s.max_jitter_ms() < 1e-6);
+}
+
+#[test]
+fn loss_disorder_and_copies_are_counted_apart() {
+    let mut s = StreamStats::default();
+    // 3 is lost; 6 comes before 5; 4 comes twice at once, 1 twice much later.
+    let arrivals = feed(&mut s, [(1, 1), (2, 2), (4, 4), (4, 4), (6, 6), (5, 5), (7, 7), (1, 1)]);
+    use Arrival::{Duplicate, InOrder, Reordered};
+    assert_eq!(arrivals, [InOrder, InOrder, InOrder, Duplicate, InOrder, Reordered, InOrder, Duplicate]);
+    assert_eq!(counts(&s), (6, 1, 2, 1, 0));
+    // Before the first one.
+    feed(&mut s, [(0, 0)]);
+    assert_eq!(counts(&s), (7, 1, 2, 2, 0));
+}
+
+#[test]
+fn every_packet_shown_twice_by_the_mirror_is_one_packet() {
+    let mut s = StreamStats::default();
+    // With a restart of the sender in the middle.
+    let both = (0..100u32).chain(100..200).flat_map(|i| {
+        let sequence = if i < 100 { 65_500u32.wrapping_add(i) as u16 } else { (30_000 + i) as u16 };
+        [(sequence, i), (sequence, i)]
+    });
+    feed(&mut s, both);
+    assert_eq!(counts(&s), (200, 0, 200, 0, 1));
+}
+
+#[test]
+fn a_jump_needs_a_second_packet_that_agrees() {
+    let mut s = StreamStats::default();
+    feed(&mut s, (0..10).map(|i| (i as u16, i)));
+    assert_eq!(feed(&mut s, [(40_000, 10), (10, 11), (11, 12)]), [Arrival::Jumped, Arrival::InOrder, Arrival::InOrder]);
+    assert_eq!(counts(&s), (13, 0, 0, 0, 0));
+    let arrivals = feed(&mut s, [(50_000, 13), (50_001, 14), (50_003, 16)]);
+    assert_eq!(arrivals, [Arrival::Jumped, Arrival::Restarted, Arrival::InOrder]);
+    // One lost within the new run, none between the runs.
+    assert_eq!(counts(&s), (16, 1, 0, 0, 1));
+}
+
+#[test]
+fn a_long_hole_in_the_mirror_is_loss_when_the_clock_went_on_too() {
+    let mut s = StreamStats::default();
+    feed(&mut s, (0..10).map(|i| (i as u16, i)));
+    // 100 s at 20 ms: beyond the 3000 packets of appendix A.1.
+    assert_eq!(feed(&mut s, [(5_010, 5_010), (5_011, 5_011)]), [Arrival::InOrder, Arrival::InOrder]);
+    assert_eq!(counts(&s), (12, 5_000, 0, 0, 0));
+}
+
+#[test]
+fn the_same_number_at_another_time_is_no_copy() {
+    let mut s = StreamStats::default();
+    feed(&mut s, (0..50).map(|i| (i as u16 + 100, i)));
+    // The sender starts again a little further back.
+    let arrivals = feed(&mut s, [(120, 5_000), (121, 5_001), (122, 5_002)]);
+    assert_eq!(arrivals, [Arrival::Jumped, Arrival::Restarted, Arrival::InOrder]);
+    assert_eq!(counts(&s), (53, 0, 0, 0, 1));
+}
+
+#[test]
+fn jitter_is_that_of_rfc_3550() {
+    let mut s = StreamStats::default();
+    // Every second packet is 10 ms late: the mean deviation of transit tends to 10 ms.
+    for i in 0..2_000i64 {
+        let at = Timestamp::from_micros(i * 20_000 + (i % 2) * 10_000);
+        s.handle(at, i as u16, RtpTime(i as u32 * 160), 8_000);
+    }
+    assert!((s.jitter_ms() - 10.0).abs() < 0.01, "{}", s.jitter_ms());
+    // A clock that the sender moved is no jitter.
+    s.handle(Timestamp::from_micros(2_000 * 20_000), 2_000, RtpTime(1 << 30), 8_000);
+    assert!(s.max_jitter_ms() < 10.01);
+    // Nor are the packets of one event, which share a timestamp.
+    let mut s = StreamStats::default();
+    for i in 0..100u32 {
+        let time = if (20..40).contains(&i) { 20 } else { i };
+        s.handle(Timestamp::from_micros(i64::from(i) * 20_000), i as u16, RtpTime(time * 160), 8_000);
+    }
+    assert!(s.max_jitter_ms() < 1e-6, "{}", s.max_jitter_ms());
+}
+
+#[test]
+fn the_books_of_a_stream_are_small() {
+    // 20,000 streams of 10,000 calls: 24 MB, a fourteenth of 32 KiB a call for both sides.
+    assert!(std::mem::size_of::<StreamStats>() <= 1_280, "{}", std::mem::size_of::<StreamStats>());
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_may_come(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        let _ = classify(&bytes);
+        if let Ok(p) = Packet::parse(&bytes) {
+            prop_assert!(p.header_len + p.payload.len() <= bytes.len());
+            let cut = Packet::parse_cut(&bytes).unwrap();
+            prop_assert_eq!((cut.ssrc, cut.sequence, cut.time, cut.pt, cut.header_len), (p.ssrc, p.sequence, p.time, p.pt, p.header_len));
+        }
+        let _ = Packet::parse_cut(&bytes);
+    }
+
+    #[test]
+    fn any_sequence_may_come(packets in prop::collection::vec((any::<u16>(), 0..4u32), 0..300)) {
+        let mut s = StreamStats::default();
+        let n = packets.len() as u64;
+        feed(&mut s, packets);
+        prop_assert_eq!(s.packets() + s.duplicates(), n);
+    }
+
+    #[test]
+    fn loss_is_what_was_left_out(missing in prop::collection::btree_set(1..499u32, 0..200), start in any::<u16>()) {
+        // Runs of fewer than 3000 lost packets, first and last heard.
+        let mut s = StreamStats::default();
+        feed(&mut s, (0..500u32).filter(|i| !missing.contains(i)).map(|i| (start.wrapping_add(i as u16), i)));
+        prop_assert_eq!(counts(&s), (500 - missing.len() as u64, missing.len() as u64, 0, 0, 0));
+    }
+}

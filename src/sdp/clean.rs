@@ -1,0 +1,131 @@
+//! The cleaner before `sdp-types`: only what is needed, in the form that the crate takes.
+//!
+//! The crate refuses a whole description for one line that no recorder needs: a bandwidth that is no
+//! number, `o=Cisco Systems CCM ...` (a blank in the user), a repeated s=, a trailing NUL, a blank after
+//! `v=0`, a line without `=`. So only v=, c=, m= and a= lines pass, with blanks squeezed; o= is read here.
+
+use super::{Origin, Reject};
+
+/// A description that `sdp-types` takes, and the origin that stood in it.
+pub(super) struct Cleaned {
+    pub(super) text: String,
+    pub(super) origin: Option<Origin>,
+}
+
+/// Cleans a description: foreign octets become U+FFFD, NULs vanish, bare CR, LF and CRLF end a line.
+pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned, Reject> {
+    if bytes.len() > MAX_SDP_BYTES {
+        return Err(Reject::TooLong);
+    }
+    let raw: String = String::from_utf8_lossy(bytes).chars().filter(|&c| c != '\0').collect();
+    let mut cleaned = Cleaned { text: String::with_capacity(raw.len() + 8), origin: None };
+    cleaned.text.push_str("v=0\r\n");
+    let mut state = State::default();
+    for (count, line) in raw.split(['\n', '\r']).map(|line| line.trim_ascii()).enumerate() {
+        if count > MAX_LINES {
+            return Err(Reject::TooLong);
+        }
+        let Some((key, value)) = line.split_once('=') else { continue };
+        state.take(key.trim(), value.trim_ascii(), &mut cleaned);
+    }
+    if state.found { Ok(cleaned) } else { Err(Reject::NotSdp) }
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether there was a v= or m= line.
+    found: bool,
+    /// Whether a c= of this section was taken: sections after the first address are for multicast.
+    connected: bool,
+    /// How many m= lines were taken.
+    media: usize,
+}
+
+impl State {
+    fn take(&mut self, key: &str, value: &str, out: &mut Cleaned) {
+        // Beyond the bound the rest belongs to media that are not kept.
+        if self.media > MAX_MEDIA {
+            return;
+        }
+        match key {
+            "v" => self.found = true,
+            "o" => out.origin = out.origin.take().or_else(|| origin(value)),
+            "c" if !self.connected => {
+                if let Some(words) = connection(value) {
+                    self.connected = true;
+                    push(&mut out.text, "c=", words.into_iter());
+                }
+            }
+            "m" => {
+                (self.found, self.connected) = (true, false);
+                self.media += 1;
+                if self.media <= MAX_MEDIA {
+                    push_media(&mut out.text, value);
+                }
+            }
+            "a" if !value.is_empty() => {
+                push(&mut out.text, "a=", std::iter::once(value));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// An m= line with exactly one blank between its words. One that cannot be read stays as a refused
+/// line (port 0), so that the positions of the others hold.
+fn push_media(text: &mut String, value: &str) {
+    let mut words = value.split_ascii_whitespace();
+    let kind = words.next().unwrap_or("-");
+    let port = words.next().filter(|port| is_port(port)).unwrap_or("0");
+    let protocol = words.next().unwrap_or("-");
+    let mut formats = words.peekable();
+    if formats.peek().is_none() {
+        push(text, "m=", [kind, port, protocol, "-"].into_iter());
+    } else {
+        push(text, "m=", [kind, port, protocol].into_iter().chain(formats));
+    }
+}
+
+/// A port, or `port/number of ports`.
+fn is_port(word: &str) -> bool {
+    let (port, count) = word.split_once('/').unwrap_or((word, "1"));
+    port.parse::<u16>().is_ok() && count.parse::<u16>().is_ok()
+}
+
+fn push<'w>(text: &mut String, key: &str, words: impl Iterator<Item = &'w str>) {
+    text.push_str(key);
+    for (i, word) in words.enumerate() {
+        if i > 0 {
+            text.push(' ');
+        }
+        text.push_str(word);
+    }
+    text.push_str("\r\n");
+}
+
+/// The words of a c= line of the Internet; the crate takes no others than tokens.
+fn connection(value: &str) -> Option<[&str; 3]> {
+    let mut words = value.split_ascii_whitespace();
+    let (net, kind, address) = (words.next()?, words.next()?, words.next()?);
+    let kind = ["IP4", "IP6"].into_iter().find(|known| known.eq_ignore_ascii_case(kind))?;
+    net.eq_ignore_ascii_case("IN").then_some(["IN", kind, address])
+}
+
+/// o= from its end, because the user in front may have blanks.
+fn origin(value: &str) -> Option<Origin> {
+    let mut words = value.split_ascii_whitespace().rev();
+    let address = words.next()?.to_owned();
+    let (_address_type, _net_type) = (words.next()?, words.next()?);
+    let session_version = words.next()?.parse().ok()?;
+    let session_id = words.next()?.to_owned();
+    Some(Origin { session_id, session_version, address })
+}
+
+/// Bytes of a description. Those of WebRTC with many candidates have 10 kB; a datagram ends at 64 KiB.
+pub const MAX_SDP_BYTES: usize = 64 * 1024;
+
+/// Lines of a description.
+pub const MAX_LINES: usize = 4_096;
+
+/// m= lines that are kept. A SIPREC session of a conference has two a participant.
+const MAX_MEDIA: usize = 64;

@@ -1,0 +1,137 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const UNTIDY: &[u8] = include_bytes!("../../fixtures/sdp/untidy.sdp");
+const MEDIA_LEVEL: &[u8] = include_bytes!("../../fixtures/sdp/media_level.sdp");
+const CRYPTO: &[u8] = include_bytes!("../../fixtures/sdp/crypto.sdp");
+
+fn ip(text: &str) -> Option<IpAddr> {
+    Some(text.parse().unwrap())
+}
+
+#[test]
+fn what_devices_send_is_read() {
+    let session = parse(UNTIDY).unwrap();
+    let origin = session.origin.unwrap();
+    assert_eq!((origin.session_id.as_str(), origin.session_version), ("2000", 7));
+    assert_eq!(session.connection, ip("192.0.2.1"));
+    let [audio] = session.media.as_slice() else { panic!("one m= line") };
+    assert_eq!((audio.kind, audio.port, audio.protocol), (Kind::Audio, 4000, Protocol::RtpAvp));
+    assert_eq!(audio.direction, Direction::SendOnly);
+    assert_eq!(audio.ptime_ms, Some(20));
+    assert_eq!(audio.formats.iter().map(|f| f.pt).collect::<Vec<_>>(), [0, 8, 18]);
+    let pcma = audio.format(8).unwrap();
+    assert_eq!((pcma.encoding.as_str(), pcma.clock_hz, pcma.channels), ("PCMA", 8000, 1));
+    // No rtpmap: left to the table of RFC 3551, its parameters kept.
+    let g729 = audio.format(18).unwrap();
+    assert_eq!((g729.encoding.as_str(), g729.clock_hz, g729.fmtp.as_str()), ("", 0, "annexb=no"));
+}
+
+#[test]
+fn what_the_media_says_overrides_what_the_session_says() {
+    let session = parse(MEDIA_LEVEL).unwrap();
+    assert_eq!(session.bundles, [["a", "v"]]);
+    let [audio, video, fax, broken, bare] = session.media.as_slice() else { panic!("five m= lines") };
+    assert_eq!(audio.connection, ip("2001:db8::1"));
+    assert_eq!(audio.direction, Direction::Inactive);
+    assert_eq!(audio.protocol, Protocol::UdpTlsRtpSavpf);
+    assert!(audio.fingerprint && audio.rtcp_mux && !audio.zrtp && audio.protocol.is_encrypted());
+    assert_eq!(audio.rtcp, Some(RtcpAddress { port: 5009, ip: ip("192.0.2.7") }));
+    let opus = audio.format(111).unwrap();
+    assert_eq!((opus.encoding.as_str(), opus.clock_hz, opus.channels), ("OPUS", 48_000, 2));
+    assert_eq!(opus.fmtp, "useinbandfec=1;minptime=10");
+    // A dynamic payload type without rtpmap means nothing.
+    assert_eq!(audio.format(96).unwrap().encoding, "");
+    assert_eq!(audio.ssrcs, [1001]);
+    assert_eq!(audio.mid.as_deref(), Some("a"));
+    assert_eq!(audio.extmap[0].id, 1);
+    // Neither the one over TCP nor the host name.
+    assert_eq!(audio.candidates, [Candidate { component: 1, ip: ip("192.0.2.9").unwrap(), port: 5100 }]);
+
+    assert!(video.is_refused());
+    assert_eq!((video.connection, video.direction), (ip("192.0.2.1"), Direction::SendOnly));
+    assert_eq!((fax.kind, fax.protocol, fax.formats.len()), (Kind::Image, Protocol::Udptl, 0));
+    // Cannot be read, but keeps its place: answers are matched by position.
+    assert!(broken.is_refused());
+    assert_eq!((bare.port, bare.formats.len()), (7000, 0));
+}
+
+#[test]
+fn keys_are_read_and_never_shown() {
+    let session = parse(CRYPTO).unwrap();
+    let audio = &session.media[0];
+    assert!(audio.is_hold_address() && audio.zrtp);
+    assert_eq!(audio.crypto.len(), 2);
+    let first = &audio.crypto[0];
+    assert_eq!((first.tag, first.suite.as_str()), (1, "AES_CM_128_HMAC_SHA1_80"));
+    assert_eq!(first.keys[0].lifetime.as_deref(), Some("2^20"));
+    assert_eq!(first.keys[0].mki, Some(Mki { value: 1, length_bytes: 32 }));
+    let second = &audio.crypto[1];
+    assert_eq!(second.suite, "AES_CM_128_HMAC_SHA1_32");
+    assert_eq!(second.keys.iter().map(|k| k.inline.as_str()).collect::<Vec<_>>(), ["AAAA", "BBBB"]);
+    assert_eq!(
+        (second.keys[0].mki, second.keys[0].lifetime.as_deref()),
+        (Some(Mki { value: 2, length_bytes: 4 }), None)
+    );
+    assert_eq!(second.params, ["KDR=1", "UNENCRYPTED_SRTCP"]);
+    let shown = format!("{session:?}");
+    assert!(!shown.contains("d0Rmdm") && !shown.contains("AAAA") && shown.contains("[hidden]"));
+}
+
+#[test]
+fn line_ends_of_every_kind_mean_the_same() {
+    let whole = parse(MEDIA_LEVEL).unwrap();
+    let text = String::from_utf8(MEDIA_LEVEL.to_vec()).unwrap();
+    for end in ["\n", "\r", "\r\r\n", "  \r\n\r\n"] {
+        assert_eq!(parse(text.replace("\r\n", end).as_bytes()).unwrap(), whole, "{end:?}");
+    }
+}
+
+#[test]
+fn what_is_no_description_is_refused() {
+    for bytes in [b"".as_slice(), b"hello", b"Signal=5\r\nDuration=160\r\n", b"<xml a=\"b\"/>"] {
+        assert_eq!(parse(bytes), Err(Reject::NotSdp));
+    }
+    assert_eq!(parse(&[b'v'; MAX_SDP_BYTES + 1]), Err(Reject::TooLong));
+    assert_eq!(parse("a\n".repeat(MAX_LINES + 1).as_bytes()), Err(Reject::TooLong));
+    // Media without a v= line is media.
+    assert_eq!(parse(b"m=audio 1 RTP/AVP 0").unwrap().media.len(), 1);
+}
+
+#[test]
+fn lists_are_bounded() {
+    let mut text = String::from("v=0\r\n");
+    text.push_str(&"m=audio 5000 RTP/AVP 0\r\n".repeat(1_000));
+    // 64 are kept; the bound is on what stands in the clean text.
+    assert_eq!(parse(text.as_bytes()).unwrap().media.len(), 64);
+    let mut text = String::from("v=0\r\nm=audio 5000 RTP/AVP 0\r\n");
+    text.extend((0..1_000).map(|i| format!("a=ssrc:{i} x\r\na=candidate:1 1 udp 1 192.0.2.1 {i} typ host\r\n")));
+    let media = parse(text.as_bytes()).unwrap().media.remove(0);
+    assert_eq!((media.ssrcs.len(), media.candidates.len()), (64, 64));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_may_come(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = parse(&bytes);
+    }
+
+    #[test]
+    fn any_lines_may_come(text in "(([vocmabts]=[a-zA-Z0-9 :/|;.-]{0,30}|a=(rtpmap|fmtp|rtcp|crypto|candidate|extmap|ssrc|ptime|group):[0-9a-z/ :|;.-]{0,30})\r?\n){0,20}") {
+        let _ = parse(text.as_bytes());
+    }
+
+    #[test]
+    fn any_description_with_an_audio_line_is_read(octets in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8)) {
+        // The cleaner leaves nothing for which the crate would refuse the whole.
+        for source in [UNTIDY, MEDIA_LEVEL, CRYPTO] {
+            let mut bytes = source.to_vec();
+            for (place, octet) in &octets {
+                let at = place.index(bytes.len());
+                bytes[at] = *octet;
+            }
+            prop_assert_ne!(parse(&bytes), Err(Reject::Malformed));
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Addresses: name-addr and addr-spec (RFC 3261 sections 19.1, 20.10, 25.1; RFC 3966 for `tel:`).
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::header::{find_outside, split_outside, unquote};
+
+/// What kind of address a URI is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// `sip:`, or a bare `user@host`.
+    Sip,
+    /// `sips:`.
+    Sips,
+    /// `tel:`, or a bare number.
+    Tel,
+    /// Anything else.
+    Other,
+}
+
+/// A URI, taken apart as far as it is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uri {
+    /// As it stood.
+    pub text: String,
+    /// Its kind.
+    pub scheme: Scheme,
+    /// The user part, or the number of a `tel:`, percent-decoded and without password. Parameters
+    /// after a telephone number (`;npdi;rn=`, `;phone-context=`: RFC 4694, RFC 3966) are in `params`;
+    /// after any other user they belong to the user (RFC 4475 section 3.1.1.9).
+    pub user: Option<String>,
+    /// Host name or address, an IPv6 address without its brackets; empty for `tel:`.
+    pub host: String,
+    /// The port, if one is written.
+    pub port: Option<u16>,
+    /// URI parameters, those of a telephone number in the user part first.
+    pub params: Params,
+    /// The header part after `?`, as it stands.
+    pub headers: Option<String>,
+}
+
+impl Uri {
+    /// Reads a URI. Never fails: what fits no rule is a host of scheme [`Scheme::Other`].
+    pub fn parse(text: &str) -> Self {
+        let text = text.trim();
+        let (scheme, rest) = split_scheme(text);
+        match scheme {
+            Scheme::Sip | Scheme::Sips => Self::parse_sip(text, scheme, rest),
+            Scheme::Tel => Self::parse_tel(text, rest),
+            Scheme::Other => Self::bare(text, Scheme::Other, rest),
+        }
+    }
+
+    /// The host as an address, if it is one.
+    pub fn host_ip(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+
+    /// A header embedded after `?` (RFC 3261 section 19.1.1), percent-decoded.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.headers.as_deref()?.split('&').find_map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            key.eq_ignore_ascii_case(name).then(|| percent_decode(value))
+        })
+    }
+
+    fn bare(text: &str, scheme: Scheme, host: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            scheme,
+            user: None,
+            host: host.to_owned(),
+            port: None,
+            params: Params::default(),
+            headers: None,
+        }
+    }
+
+    fn parse_tel(text: &str, rest: &str) -> Self {
+        let (number, params) = rest.split_once(';').unwrap_or((rest, ""));
+        let number = percent_decode(number.trim());
+        Self {
+            user: Some(number).filter(|n| !n.is_empty()),
+            params: Params::parse(params),
+            ..Self::bare(text, Scheme::Tel, "")
+        }
+    }
+
+    fn parse_sip(text: &str, scheme: Scheme, rest: &str) -> Self {
+        let (userinfo, rest) = split_userinfo(rest);
+        let (user, mut params) = userinfo.map_or((None, Params::default()), split_user);
+        let (rest, headers) = match rest.split_once('?') {
+            Some((rest, headers)) => (rest, Some(headers.to_owned())),
+            None => (rest, None),
+        };
+        let (hostport, uri_params) = rest.split_once(';').unwrap_or((rest, ""));
+        params.append(Params::parse(uri_params));
+        let (host, port) = split_host(hostport.trim());
+        // `sip:112` of old gateways: a number is no host.
+        let (user, host) = if user.is_none() && is_number(host) { (Some(host.to_owned()), "") } else { (user, host) };
+        Self { user, port, params, headers, ..Self::bare(text, scheme, host) }
+    }
+}
+
+/// A display name, a URI and the header's parameters: From, To, Contact, P-Asserted-Identity ...
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameAddr {
+    /// The display name without quotes and escapes; never empty.
+    pub display: Option<String>,
+    /// The address.
+    pub uri: Uri,
+    /// Parameters of the header, such as `tag`.
+    pub params: Params,
+}
+
+impl NameAddr {
+    /// Reads one value. Without `<>`, parameters belong to the header (RFC 3261 section 20.10).
+    /// Nothing for a value without any address.
+    pub fn parse(value: &str) -> Option<Self> {
+        let value = value.trim();
+        let (display, uri, params) = match find_outside_quotes(value, b'<') {
+            Some(open) => {
+                let (display, rest) = (value.get(..open)?, value.get(open + 1..)?);
+                let (uri, after) = rest.split_once('>').unwrap_or((rest, ""));
+                (display, uri, after.find(';').and_then(|at| after.get(at + 1..)).unwrap_or_default())
+            }
+            None => {
+                let (display, spec) = split_quoted_prefix(value);
+                let (uri, params) = spec.split_once(';').unwrap_or((spec, ""));
+                (display, uri, params)
+            }
+        };
+        let uri = uri.trim();
+        if uri.is_empty() {
+            return None;
+        }
+        let display = Some(unquote(display)).filter(|d| !d.trim().is_empty());
+        Some(Self { display, uri: Uri::parse(uri), params: Params::parse(params) })
+    }
+
+    /// The tag: one half of the dialog's name; never empty.
+    pub fn tag(&self) -> Option<&str> {
+        self.params.get("tag").filter(|tag| !tag.is_empty())
+    }
+}
+
+/// Parameters `;name=value`, names compared without case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Params(Vec<(String, Option<String>)>);
+
+impl Params {
+    /// Reads `name=value;name;name="quoted"`; at most 64, the rest is left out.
+    pub fn parse(text: &str) -> Self {
+        let parse = |param: &str| match find_outside(param, b'=') {
+            Some(at) => (
+                param.get(..at).unwrap_or_default().trim().to_owned(),
+                Some(unquote(param.get(at + 1..).unwrap_or_default())),
+            ),
+            None => (param.to_owned(), None),
+        };
+        Self(split_outside(text, b';').take(MAX_PARAMS).map(parse).collect())
+    }
+
+    /// The value of the first parameter of this name; empty for a parameter without a value.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_deref().unwrap_or(""))
+    }
+
+    /// Whether there is a parameter of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// All parameters in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+}
+
+/// `%41` as `A`; what is no escape stays as it is; foreign octets become U+FFFD.
+pub(super) fn percent_decode(text: &str) -> String {
+    if !text.contains('%') {
+        return text.to_owned();
+    }
+    let bytes = text.as_bytes();
+    let hex = |at: usize| bytes.get(at).and_then(|&b| char::from(b).to_digit(16));
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&b) = bytes.get(at) {
+        match (b, hex(at + 1), hex(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            _ => {
+                out.push(b);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn split_scheme(text: &str) -> (Scheme, &str) {
+    if is_number(text.split(';').next().unwrap_or(text)) {
+        return (Scheme::Tel, text);
+    }
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return (if text.contains('@') { Scheme::Sip } else { Scheme::Other }, text);
+    };
+    match scheme.trim().to_ascii_lowercase().as_str() {
+        "sip" => (Scheme::Sip, rest),
+        "sips" => (Scheme::Sips, rest),
+        "tel" => (Scheme::Tel, rest),
+        // `user@host:port` without a scheme, seen in From of old gateways.
+        other if other.contains('@') => (Scheme::Sip, text),
+        _ => (Scheme::Other, text),
+    }
+}
+
+/// A telephone number: digits with the visual separators of RFC 3966, but no dots (an address).
+fn is_number(text: &str) -> bool {
+    let text = text.trim();
+    text.bytes().any(|b| b.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'*' | b'#' | b'-' | b'(' | b')' | b' '))
+}
+
+/// User and rest. A user holds no raw `@`, but senders put one there (`alice@corp@10.0.0.1`) and into
+/// an embedded Replaces: the last `@` of what stands before the first `;` or `?` after the first `@`.
+fn split_userinfo(rest: &str) -> (Option<&str>, &str) {
+    let Some(first) = rest.find('@') else { return (None, rest) };
+    let before = rest.get(..first).unwrap_or_default().to_ascii_lowercase();
+    if before.contains("?replaces=") || before.contains("&replaces=") {
+        return (None, rest);
+    }
+    let after = rest.get(first + 1..).unwrap_or_default();
+    let host_end = after.find([';', '?']).unwrap_or(after.len());
+    let last = after.get(..host_end).and_then(|host| host.rfind('@')).map_or(first, |at| first + 1 + at);
+    (rest.get(..last), rest.get(last + 1..).unwrap_or_default())
+}
+
+fn split_user(userinfo: &str) -> (Option<String>, Params) {
+    let user = userinfo.split(':').next().unwrap_or(userinfo).trim();
+    let (user, params) = match user.split_once(';') {
+        Some((number, params)) if is_number(number) => (number, Params::parse(params)),
+        _ => (user, Params::default()),
+    };
+    (Some(percent_decode(user)).filter(|u| !u.is_empty()), params)
+}
+
+/// Host and port; an IPv6 address may stand in brackets or, wrongly, without (RFC 5118 section 4.2).
+fn split_host(hostport: &str) -> (&str, Option<u16>) {
+    if let Some(rest) = hostport.strip_prefix('[') {
+        let (host, after) = rest.split_once(']').unwrap_or((rest, ""));
+        return (host, after.trim().strip_prefix(':').and_then(|port| port.trim().parse().ok()));
+    }
+    if hostport.parse::<Ipv6Addr>().is_ok() {
+        return (hostport, None);
+    }
+    match hostport.split_once(':') {
+        Some((host, port)) => (host.trim(), port.trim().parse().ok()),
+        None => (hostport, None),
+    }
+}
+
+/// Where `wanted` first stands outside closed quoted strings.
+fn find_outside_quotes(text: &str, wanted: u8) -> Option<usize> {
+    // `find_outside` tests for the wanted octet before it looks at brackets.
+    find_outside(text, wanted)
+}
+
+/// A quoted display name before an addr-spec that has no `<>`, and the rest.
+fn split_quoted_prefix(value: &str) -> (&str, &str) {
+    if !value.starts_with('"') {
+        return ("", value);
+    }
+    match super::header::closing_quote(value.as_bytes(), 0) {
+        Some(end) => (value.get(..=end).unwrap_or_default(), value.get(end + 1..).unwrap_or_default()),
+        None => ("", value),
+    }
+}
+
+/// Parameters that are kept of one value; a Contact with all its feature tags (RFC 3840) has about 20.
+pub(super) const MAX_PARAMS: usize = 64;

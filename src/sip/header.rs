@@ -1,0 +1,176 @@
+//! Header names and values: compact forms, unfolding, lists (RFC 3261 sections 7.3 and 25.1).
+
+use std::borrow::Cow;
+
+/// The long and the compact name of a header, whichever of the two was asked for (any case).
+///
+/// A header without a compact form has only the name asked for.
+pub(super) fn both_names(name: &str) -> (&str, Option<u8>) {
+    if let [letter] = name.as_bytes() {
+        let letter = letter.to_ascii_lowercase();
+        return match COMPACT.iter().find(|(c, _)| *c == letter) {
+            Some((c, long)) => (long, Some(*c)),
+            None => (name, None),
+        };
+    }
+    let compact = COMPACT.iter().find(|(_, long)| long.eq_ignore_ascii_case(name)).map(|(c, _)| *c);
+    (name, compact)
+}
+
+/// A header value as text: folds become one space, outer blanks go, foreign octets become U+FFFD.
+pub(super) fn text(raw: &[u8]) -> Cow<'_, str> {
+    let raw = trim(raw);
+    if memchr::memchr(b'\n', raw).is_none() {
+        return String::from_utf8_lossy(raw);
+    }
+    let mut flat = Vec::with_capacity(raw.len());
+    for line in raw.split(|&b| b == b'\n') {
+        let line = trim(line);
+        if !flat.is_empty() && !line.is_empty() {
+            flat.push(b' ');
+        }
+        flat.extend_from_slice(line);
+    }
+    Cow::Owned(String::from_utf8_lossy(&flat).into_owned())
+}
+
+/// Without the blanks, CR and LF at both ends.
+pub(super) fn trim(bytes: &[u8]) -> &[u8] {
+    let blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
+    let start = bytes.iter().position(|b| !blank(b)).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|b| !blank(b)).map_or(start, |i| i + 1);
+    bytes.get(start..end).unwrap_or_default()
+}
+
+/// The parts of `text` between `separator`s that stand outside quoted strings and angle brackets,
+/// trimmed; empty parts are left out (`;;,;,,` of RFC 4475 section 3.1.2.1 has none).
+pub(super) fn split_outside(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let now = rest?;
+        match find_outside(now, separator) {
+            Some(at) => {
+                rest = now.get(at + 1..);
+                now.get(..at)
+            }
+            None => {
+                rest = None;
+                Some(now)
+            }
+        }
+    })
+    .map(str::trim)
+    .filter(|part| !part.is_empty())
+}
+
+/// Where `wanted` first stands outside quoted strings and angle brackets.
+///
+/// A quote or bracket that is never closed is an ordinary character (RFC 4475 section 3.1.2.6);
+/// once one was found open the rest is not searched for its partner again, so the work is linear.
+pub(super) fn find_outside(text: &str, wanted: u8) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut quotes_close, mut angles_close) = (true, true);
+    let mut at = 0;
+    while let Some(&b) = bytes.get(at) {
+        if b == wanted {
+            return Some(at);
+        }
+        match b {
+            b'"' if quotes_close => match closing_quote(bytes, at) {
+                Some(end) => at = end,
+                None => quotes_close = false,
+            },
+            b'<' if angles_close => match bytes.get(at..).and_then(|rest| memchr::memchr(b'>', rest)) {
+                Some(end) => at += end,
+                None => angles_close = false,
+            },
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Where the quoted string that opens at `open` closes; `\` quotes the next octet.
+pub(super) fn closing_quote(bytes: &[u8], open: usize) -> Option<usize> {
+    let mut at = open + 1;
+    while let Some(&b) = bytes.get(at) {
+        match b {
+            b'"' => return Some(at),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+/// The meaning of a value that may be a quoted string: without quotes and backslashes.
+pub(super) fn unquote(text: &str) -> String {
+    let text = text.trim();
+    let Some(inner) = text.strip_prefix('"') else { return text.to_owned() };
+    let inner = inner.strip_suffix('"').filter(|_| closing_quote(text.as_bytes(), 0).is_some()).unwrap_or(inner);
+    let mut out = String::with_capacity(inner.len());
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => out.extend(chars.next()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Whether `b` may stand in a token: method and header names (RFC 3261 section 25.1).
+pub(super) const fn is_token(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+}
+
+/// Decimal digits as a number, saturating: no sign, nothing else.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits
+        .iter()
+        .try_fold(0u64, |n, &b| b.is_ascii_digit().then(|| n.saturating_mul(10).saturating_add(u64::from(b - b'0'))))
+}
+
+/// The first line without its line end (LF, CRLF, CRCRLF), and what follows.
+pub(super) fn take_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (line, rest) = match memchr::memchr(b'\n', bytes) {
+        Some(end) => (bytes.get(..end).unwrap_or_default(), bytes.get(end + 1..).unwrap_or_default()),
+        None => (bytes, &[] as &[u8]),
+    };
+    let end = line.iter().rposition(|&b| b != b'\r').map_or(0, |i| i + 1);
+    (line.get(..end).unwrap_or(line), rest)
+}
+
+/// Without the CR and LF before a message: keep-alives (RFC 5626 section 3.5.1, RFC 3261 section 7.5).
+pub(super) fn skip_line_ends(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(bytes.len());
+    bytes.get(start..).unwrap_or_default()
+}
+
+/// All compact forms of the IANA registry "SIP Parameters, Header Fields".
+const COMPACT: [(u8, &str); 20] = [
+    (b'a', "Accept-Contact"),
+    (b'b', "Referred-By"),
+    (b'c', "Content-Type"),
+    (b'd', "Request-Disposition"),
+    (b'e', "Content-Encoding"),
+    (b'f', "From"),
+    (b'i', "Call-ID"),
+    (b'j', "Reject-Contact"),
+    (b'k', "Supported"),
+    (b'l', "Content-Length"),
+    (b'm', "Contact"),
+    (b'n', "Identity-Info"),
+    (b'o', "Event"),
+    (b'r', "Refer-To"),
+    (b's', "Subject"),
+    (b't', "To"),
+    (b'u', "Allow-Events"),
+    (b'v', "Via"),
+    (b'x', "Session-Expires"),
+    (b'y', "Identity"),
+];

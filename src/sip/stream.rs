@@ -1,0 +1,364 @@
+//! Messages out of a byte stream: SIP over TCP (RFC 3261 section 18.3) and over WebSocket (RFC 7118),
+//! told apart by what the stream says.
+//!
+//! A message ends where its Content-Length says. What cannot be a message (the stream was open before
+//! we heard it, bytes were lost, a length lied) is skipped up to the next start line that a header
+//! follows; a body may hold a start line (message/sipfrag, RFC 3420), but no header after it.
+//!
+//! Invariants: a stream cut at any byte gives the same messages as uncut; the buffer stays under
+//! [`MAX_STREAM_BUFFER`] plus one piece; the work is linear in the bytes.
+
+use super::header::is_token;
+use super::message::{Framing, MAX_BODY_BYTES, MAX_HEADER_BYTES, announced_length};
+use super::start::{MAX_START_LINE, looks_like_sip};
+use super::websocket::{self, Decoder};
+use crate::net::Transport;
+
+/// One direction of one connection.
+#[derive(Default)]
+pub struct Framer {
+    buffer: Vec<u8>,
+    /// Where in the buffer the unread bytes begin.
+    at: usize,
+    /// How far after `at` the end of the header section has been looked for.
+    searched: usize,
+    state: State,
+    /// Bytes that belong to no message, since the last message.
+    lost_for: usize,
+    skipped: u64,
+}
+
+#[derive(Default)]
+enum State {
+    /// Nothing read yet: SIP or an HTTP upgrade.
+    #[default]
+    Start,
+    /// At a message.
+    Sip,
+    /// Looking for the next message.
+    Resync(Line),
+    /// In a body that is too long to be kept; so much of it is to come.
+    Skip(usize),
+    /// In the head of an HTTP request or response.
+    Http,
+    /// In WebSocket frames.
+    WebSocket(Box<Decoder>),
+    /// No SIP here.
+    GivenUp,
+}
+
+/// Where in a line the unread bytes begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Begin,
+    Middle,
+}
+
+/// Whether a step needs more bytes.
+#[derive(PartialEq, Eq)]
+enum Step {
+    Again,
+    Wait,
+}
+
+impl Framer {
+    /// Takes the next bytes of the stream and gives each message that they complete to `out`.
+    pub fn push(&mut self, data: &[u8], out: &mut dyn FnMut(&[u8])) {
+        for piece in data.chunks(MAX_PIECE) {
+            if self.may_be_websocket() && websocket::begins_frame(piece) {
+                self.skip(self.unread().len());
+                self.state = State::WebSocket(Box::default());
+            }
+            match &mut self.state {
+                State::WebSocket(decoder) => decoder.push(piece, out),
+                State::GivenUp => self.skipped += piece.len() as u64,
+                _ => {
+                    self.buffer.extend_from_slice(piece);
+                    self.run(out);
+                }
+            }
+        }
+    }
+
+    /// Bytes of the stream are lost here. A message whose headers were complete is given with what
+    /// there is of its body; reading goes on at the next start line or frame.
+    pub fn gap(&mut self, out: &mut dyn FnMut(&[u8])) {
+        self.flush(out);
+        match &mut self.state {
+            State::WebSocket(decoder) => decoder.gap(),
+            State::GivenUp => {}
+            state => *state = State::Resync(Line::Begin),
+        }
+    }
+
+    /// The stream has ended: gives what [`Self::gap`] gives.
+    pub fn end(&mut self, out: &mut dyn FnMut(&[u8])) {
+        self.gap(out);
+        self.buffer = Vec::new();
+    }
+
+    /// How the messages travel: WebSocket once an upgrade or a frame was seen.
+    pub fn transport(&self) -> Transport {
+        if matches!(self.state, State::WebSocket(_)) { Transport::Ws } else { Transport::Tcp }
+    }
+
+    /// How to parse the messages: in a WebSocket each message is framed by itself, and
+    /// Content-Length may be missing (RFC 7118 section 5.2).
+    pub fn framing(&self) -> Framing {
+        match self.transport() {
+            Transport::Ws => Framing::Datagram,
+            Transport::Udp | Transport::Tcp => Framing::Stream,
+        }
+    }
+
+    /// Bytes that belonged to no message; keep-alives are not among them.
+    pub fn skipped(&self) -> u64 {
+        match &self.state {
+            State::WebSocket(decoder) => self.skipped + decoder.skipped(),
+            _ => self.skipped,
+        }
+    }
+
+    /// Whether this stream holds no SIP as far as it was read: what follows is not looked at.
+    pub fn given_up(&self) -> bool {
+        matches!(self.state, State::GivenUp)
+    }
+
+    fn run(&mut self, out: &mut dyn FnMut(&[u8])) {
+        loop {
+            let step = match self.state {
+                State::Start => self.start(),
+                State::Sip => self.message(out),
+                State::Resync(line) => self.resync(line),
+                State::Skip(left) => self.skip_body(left),
+                State::Http => self.http(out),
+                State::WebSocket(_) | State::GivenUp => Step::Wait,
+            };
+            if step == Step::Wait {
+                break;
+            }
+        }
+        self.buffer.drain(..self.at);
+        self.at = 0;
+        if self.buffer.is_empty() && self.buffer.capacity() > KEEP_CAPACITY {
+            self.buffer = Vec::new();
+        }
+    }
+
+    fn start(&mut self) -> Step {
+        self.skip_line_ends();
+        let unread = self.unread();
+        let http = |word: &[u8]| unread.iter().zip(word).all(|(a, b)| a == b);
+        let undecided = |word: &[u8]| unread.len() < word.len() && http(word);
+        if undecided(b"GET ") || undecided(b"HTTP/") {
+            return Step::Wait;
+        }
+        self.state = if http(b"GET ") || http(b"HTTP/") { State::Http } else { State::Sip };
+        Step::Again
+    }
+
+    fn message(&mut self, out: &mut dyn FnMut(&[u8])) -> Step {
+        self.skip_line_ends();
+        let unread = self.unread();
+        let Some(&first) = unread.first() else { return Step::Wait };
+        let Some(line) = line_length(unread) else {
+            if is_token(first) && unread.len() < MAX_START_LINE {
+                return Step::Wait;
+            }
+            return self.lose();
+        };
+        if !unread.get(..line).is_some_and(looks_like_sip) {
+            return self.lose();
+        }
+        let Some(head) = self.head_length() else {
+            return if self.unread().len() > MAX_HEADER_BYTES { self.lose() } else { Step::Wait };
+        };
+        self.whole(head, out)
+    }
+
+    /// A message whose header section of `head` bytes is complete.
+    fn whole(&mut self, head: usize, out: &mut dyn FnMut(&[u8])) -> Step {
+        let unread = self.unread();
+        let head_bytes = unread.get(..head).unwrap_or(unread);
+        let body = announced_length(head_bytes).ok().map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        match body {
+            Some(body) if head.saturating_add(body) <= MAX_STREAM_BUFFER => {
+                let Some(message) = unread.get(..head + body) else { return Step::Wait };
+                out(message);
+                self.consume(head + body);
+            }
+            // The call is known by the headers; the body is passed by.
+            Some(body) if body <= MAX_BODY_BYTES => {
+                out(head_bytes);
+                self.consume(head);
+                self.state = State::Skip(body);
+            }
+            // Contradicting, negative or absurd lengths: the parser says so, and where the next
+            // message begins is found by looking.
+            _ => {
+                out(head_bytes);
+                self.consume(head);
+                self.state = State::Resync(Line::Begin);
+            }
+        }
+        self.lost_for = 0;
+        Step::Again
+    }
+
+    fn resync(&mut self, place: Line) -> Step {
+        if self.lost_for > GIVE_UP_AFTER {
+            self.skip(self.unread().len());
+            self.state = State::GivenUp;
+            return Step::Wait;
+        }
+        let unread = self.unread();
+        let Some(line) = line_length(unread) else {
+            if unread.len() >= MAX_START_LINE {
+                self.skip(unread.len());
+                self.state = State::Resync(Line::Middle);
+            }
+            return Step::Wait;
+        };
+        if place == Line::Begin && unread.get(..line).is_some_and(looks_like_sip) {
+            let after = unread.get(line..).unwrap_or_default();
+            if is_header(after) {
+                self.state = State::Sip;
+                return Step::Again;
+            }
+            if line_length(after).is_none() && after.len() < MAX_START_LINE {
+                return Step::Wait;
+            }
+        }
+        self.skip(line);
+        self.state = State::Resync(Line::Begin);
+        Step::Again
+    }
+
+    fn skip_body(&mut self, left: usize) -> Step {
+        let step = left.min(self.unread().len());
+        self.consume(step);
+        self.state = if step == left { State::Sip } else { State::Skip(left - step) };
+        if step == left { Step::Again } else { Step::Wait }
+    }
+
+    fn http(&mut self, out: &mut dyn FnMut(&[u8])) -> Step {
+        let Some(head) = self.head_length() else {
+            if self.unread().len() > MAX_HEADER_BYTES {
+                self.skip(self.unread().len());
+                self.state = State::GivenUp;
+            }
+            return Step::Wait;
+        };
+        let unread = self.unread();
+        if !websocket::is_upgrade(unread.get(..head).unwrap_or_default()) {
+            self.skip(unread.len());
+            self.state = State::GivenUp;
+            return Step::Wait;
+        }
+        let mut decoder = Box::<Decoder>::default();
+        decoder.push(unread.get(head..).unwrap_or_default(), out);
+        self.consume(self.unread().len());
+        self.state = State::WebSocket(decoder);
+        Step::Wait
+    }
+
+    /// Gives a message whose headers are complete but whose body is not, and forgets the rest.
+    fn flush(&mut self, out: &mut dyn FnMut(&[u8])) {
+        if matches!(self.state, State::Sip)
+            && let Some(head) = self.head_length()
+            && announced_length(self.unread().get(..head).unwrap_or_default()).is_ok()
+            && looks_like_sip(self.unread())
+        {
+            out(self.unread());
+            self.consume(self.unread().len());
+        }
+        self.skip(self.unread().len());
+        self.buffer.clear();
+        self.at = 0;
+    }
+
+    /// Here is no message: on to the next line.
+    fn lose(&mut self) -> Step {
+        let line = line_length(self.unread());
+        self.skip(line.unwrap_or(self.unread().len()));
+        self.state = State::Resync(if line.is_some() { Line::Begin } else { Line::Middle });
+        Step::Again
+    }
+
+    fn may_be_websocket(&self) -> bool {
+        match &self.state {
+            State::Start => self.unread().is_empty(),
+            State::Resync(_) => true,
+            _ => false,
+        }
+    }
+
+    fn unread(&self) -> &[u8] {
+        self.buffer.get(self.at..).unwrap_or_default()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.at = (self.at + bytes).min(self.buffer.len());
+        self.searched = 0;
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        self.skipped += bytes as u64;
+        self.lost_for += bytes;
+        self.consume(bytes);
+    }
+
+    fn skip_line_ends(&mut self) {
+        let ends = self.unread().iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+        if ends > 0 {
+            self.consume(ends);
+        }
+    }
+
+    /// The length of the header section with its empty line, if it is complete.
+    fn head_length(&mut self) -> Option<usize> {
+        let unread = self.buffer.get(self.at..).unwrap_or_default();
+        let mut from = self.searched;
+        while let Some(end) = unread.get(from..).and_then(|rest| memchr::memchr(b'\n', rest)) {
+            let after = from + end + 1;
+            let returns = unread.get(after..).unwrap_or_default().iter().take_while(|&&b| b == b'\r').count();
+            match unread.get(after + returns) {
+                Some(b'\n') => return Some(after + returns + 1),
+                Some(_) => from = after,
+                // The line end before must be looked at again.
+                None => {
+                    self.searched = from + end;
+                    return None;
+                }
+            }
+        }
+        self.searched = unread.len();
+        None
+    }
+}
+
+/// The length of the first line with its line end.
+fn line_length(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr(b'\n', bytes.get(..MAX_START_LINE).unwrap_or(bytes)).map(|end| end + 1)
+}
+
+/// Whether the bytes begin with a header's name and colon.
+fn is_header(bytes: &[u8]) -> bool {
+    let name = bytes.iter().take_while(|&&b| is_token(b)).count();
+    let blanks = bytes.get(name..).unwrap_or_default().iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+    name > 0 && bytes.get(name + blanks) == Some(&b':')
+}
+
+/// Bytes of one message that are waited for. The longest real ones (SIPREC with metadata) have under
+/// 20 kB; a connection that lies about its length holds no more than this.
+pub const MAX_STREAM_BUFFER: usize = 128 * 1024;
+
+/// Bytes that are taken at once.
+const MAX_PIECE: usize = 16 * 1024;
+
+/// Bytes without a single message after which a stream is not SIP (TLS, a file transfer). The longest
+/// message that could be under way when we begin to hear has [`MAX_STREAM_BUFFER`].
+const GIVE_UP_AFTER: usize = 1024 * 1024;
+
+/// Buffer memory that an idle connection keeps.
+const KEEP_CAPACITY: usize = 8 * 1024;

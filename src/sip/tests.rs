@@ -1,0 +1,597 @@
+use proptest::prelude::*;
+
+use super::stream::{Framer, MAX_STREAM_BUFFER};
+use super::*;
+use crate::net::Transport;
+
+macro_rules! fixture {
+    ($name:literal) => {
+        ($name, include_bytes!(concat!("../../fixtures/sip/", $name, ".sip")).as_slice())
+    };
+}
+
+/// Messages that say the same in different styles.
+const SAME: [(&str, &[u8]); 12] = [
+    fixture!("plain"),
+    fixture!("compact"),
+    fixture!("folded"),
+    fixture!("bare_lf"),
+    fixture!("odd_spaces"),
+    fixture!("lines_without_colon"),
+    fixture!("no_content_length"),
+    fixture!("content_length_twice_the_same"),
+    fixture!("no_content_type"),
+    fixture!("trailing_octets"),
+    fixture!("body_cut"),
+    fixture!("multipart"),
+];
+
+const REFUSED: [((&str, &[u8]), Reject); 7] = [
+    (fixture!("negative_content_length"), Reject::ContentLength),
+    (fixture!("content_length_contradicts"), Reject::ContentLength),
+    (fixture!("version_7"), Reject::Version),
+    (fixture!("method_mismatch"), Reject::MethodMismatch),
+    (fixture!("no_call_id"), Reject::NoCallId),
+    (fixture!("two_call_ids"), Reject::Contradiction),
+    (fixture!("status_beyond_699"), Reject::Status),
+];
+
+fn parse(bytes: &[u8]) -> Message<'_> {
+    Message::parse(bytes, Framing::Datagram).unwrap()
+}
+
+#[test]
+fn a_message_means_the_same_in_every_style() {
+    for (name, bytes) in SAME {
+        assert!(looks_like_sip(bytes), "{name}");
+        let m = parse(bytes);
+        assert_eq!(m.method(), Some(&Method::Invite), "{name}");
+        assert_eq!(m.call_id(), "fixture@192.0.2.10", "{name}");
+        assert_eq!(m.cseq(), Some(CSeq { number: 7, method: Method::Invite }), "{name}");
+        let (from, to) = (m.from().unwrap(), m.to().unwrap());
+        assert_eq!(from.display.as_deref(), Some("Alice"), "{name}");
+        assert_eq!((from.uri.user.as_deref(), from.tag()), (Some("+79990000001"), Some("a-tag")), "{name}");
+        assert_eq!((to.uri.user.as_deref(), to.tag()), (Some("200"), None), "{name}");
+        assert_eq!(m.contact().unwrap().uri.port, Some(5060), "{name}");
+        assert_eq!(m.request_uri().unwrap().user.as_deref(), Some("200"), "{name}");
+        assert_eq!(m.via_branch().as_deref(), Some("z9hG4bKa1"), "{name}");
+        assert_eq!(m.header("Max-Forwards").as_deref(), Some("70"), "{name}");
+        let sdp = m.sdp().unwrap_or_else(|| panic!("{name}: no description"));
+        // The description of the fixtures has 7 lines.
+        assert_eq!(sdp.iter().filter(|&&b| b == b'\n').count(), 7, "{name}");
+        assert!(sdp.starts_with(b"v=0"), "{name}");
+        assert_eq!(m.body_cut(), name == "body_cut");
+    }
+}
+
+#[test]
+fn a_message_that_cannot_be_keyed_without_doubt_is_refused_by_reason() {
+    for ((name, bytes), reason) in REFUSED {
+        assert_eq!(Message::parse(bytes, Framing::Datagram).err(), Some(reason), "{name}");
+    }
+    for (bytes, reason) in [
+        (b"".as_slice(), Reject::StartLine),
+        (b"\r\n\r\n", Reject::StartLine),
+        (b"GET / HTTP/1.1\r\n\r\n", Reject::StartLine),
+        (b"INVITE SIP/2.0\r\nCall-ID: x\r\n\r\n", Reject::StartLine),
+        (b"SIP/2.0 099 no\r\nCall-ID: x\r\n\r\n", Reject::Status),
+        (b"SIP/3.0 200 OK\r\nCall-ID: x\r\n\r\n", Reject::Version),
+        (b"SIP/2.0 200 OK\r\nCall-ID:  \r\n\r\n", Reject::NoCallId),
+        (b"SIP/2.0 200 OK\r\nCall-ID: x\r\nContent-Length: 1e3\r\n\r\n", Reject::ContentLength),
+        (b"SIP/2.0 200 OK\r\nCall-ID: x\r\nCSeq: 1 BYE\r\nCSeq: 2 BYE\r\n\r\n", Reject::Contradiction),
+    ] {
+        assert_eq!(Message::parse(bytes, Framing::Datagram).err(), Some(reason), "{:?}", bytes.escape_ascii());
+    }
+}
+
+#[test]
+fn a_status_line_needs_no_reason_and_a_display_name_no_utf8() {
+    let m = parse(include_bytes!("../../fixtures/sip/status_without_reason.sip"));
+    assert_eq!((m.status(), m.method()), (Some(180), None));
+    assert_eq!(m.transaction_method(), Some(&Method::Invite));
+    let m = parse(include_bytes!("../../fixtures/sip/windows_1251.sip"));
+    let from = m.from().unwrap();
+    // Four octets that are no UTF-8.
+    assert_eq!(from.display.as_deref(), Some("\u{fffd}\u{fffd}\u{fffd}\u{fffd}"));
+    assert_eq!(from.uri.user.as_deref(), Some("+79990000001"));
+}
+
+#[test]
+fn every_compact_form_finds_its_long_name_and_the_other_way_round() {
+    let names = [
+        ("a", "Accept-Contact"),
+        ("b", "Referred-By"),
+        ("c", "Content-Type"),
+        ("d", "Request-Disposition"),
+        ("e", "Content-Encoding"),
+        ("f", "From"),
+        ("j", "Reject-Contact"),
+        ("k", "Supported"),
+        ("m", "Contact"),
+        ("n", "Identity-Info"),
+        ("o", "Event"),
+        ("r", "Refer-To"),
+        ("s", "Subject"),
+        ("t", "To"),
+        ("u", "Allow-Events"),
+        ("v", "Via"),
+        ("x", "Session-Expires"),
+        ("y", "Identity"),
+    ];
+    for (compact, long) in names {
+        for (written, asked) in [(compact, long), (long, compact), (long, long), (compact, compact)] {
+            let text = format!("SIP/2.0 200 OK\r\ni: x\r\n{}: value\r\n\r\n", written.to_uppercase());
+            assert_eq!(parse(text.as_bytes()).header(asked).as_deref(), Some("value"), "{written} asked as {asked}");
+        }
+    }
+    let m = parse(b"SIP/2.0 200 OK\r\ni: x\r\nq: odd\r\n\r\n");
+    assert_eq!(m.header("Q").as_deref(), Some("odd"));
+}
+
+#[test]
+fn a_header_that_the_snap_length_cut_in_two_is_not_believed() {
+    let whole = b"SIP/2.0 200 OK\r\nCSeq: 1 INVITE\r\nCall-ID: long-name@host";
+    assert_eq!(Message::parse(whole, Framing::Datagram).err(), Some(Reject::NoCallId));
+    let m = b"SIP/2.0 200 OK\r\nCall-ID: x\r\nTo: <sip:a@b>;tag=cu";
+    assert!(parse(m).to().is_none() && parse(m).body().is_empty());
+}
+
+#[test]
+fn a_list_is_split_outside_quotes_and_brackets() {
+    let m =
+        parse(b"SIP/2.0 200 OK\r\ni: x\r\nContact: \"A, B\" <sip:a@x?b=1,2>;q=1, <sip:c@y>\r\nm: sip:d@z,,\r\n\r\n");
+    assert_eq!(m.values("Contact"), ["\"A, B\" <sip:a@x?b=1,2>;q=1", "<sip:c@y>", "sip:d@z"]);
+    assert_eq!(m.headers("m").len(), 2);
+    // Never closed: an ordinary character.
+    let m = parse(b"SIP/2.0 200 OK\r\ni: x\r\nRoute: \"a, <b, c\r\n\r\n");
+    assert_eq!(m.values("Route"), ["\"a", "<b", "c"]);
+}
+
+#[test]
+fn addresses_are_taken_apart() {
+    // value, display, user, host, port, tag
+    type Case =
+        (&'static str, Option<&'static str>, Option<&'static str>, &'static str, Option<u16>, Option<&'static str>);
+    let cases: [Case; 20] = [
+        ("<sip:a@b>;tag=1", None, Some("a"), "b", None, Some("1")),
+        ("sip:a@b:5070;tag=1", None, Some("a"), "b", Some(5070), Some("1")),
+        ("sip:a@b;tag=\"q;1\"", None, Some("a"), "b", None, Some("q;1")),
+        (
+            r#""A <x>;tag=bad \" end" <sip:a@b;x=y>;tag=good"#,
+            Some("A <x>;tag=bad \" end"),
+            Some("a"),
+            "b",
+            None,
+            Some("good"),
+        ),
+        ("Bell, Alexander <sip:a@b>;tag=43", Some("Bell, Alexander"), Some("a"), "b", None, Some("43")),
+        ("\"Mr. J. User <sip:j@b>", Some("Mr. J. User"), Some("j"), "b", None, None),
+        ("\"W, T\" < sip:t@b >", Some("W, T"), Some("t"), "b", None, None),
+        ("tel:+7-999;phone-context=x;tag=t", None, Some("+7-999"), "", None, Some("t")),
+        ("<tel:112>;tag=t", None, Some("112"), "", None, Some("t")),
+        ("<sip:a@[2001:db8::1]:5062;x>;tag=v6", None, Some("a"), "2001:db8::1", Some(5062), Some("v6")),
+        ("<sip:[2001:db8::1]>", None, None, "2001:db8::1", None, None),
+        ("<sip:2001:db8::10>", None, None, "2001:db8::10", None, None),
+        ("<sip:+7999;npdi;rn=+7888@b;user=phone>", None, Some("+7999"), "b", None, None),
+        ("<sip:user;par=u%40e@b>", None, Some("user;par=u@e"), "b", None, None),
+        ("<sip:a:secret@b>", None, Some("a"), "b", None, None),
+        ("<sip:alice@corp@10.0.0.1>", None, Some("alice@corp"), "10.0.0.1", None, None),
+        ("79990000001;tag=9", None, Some("79990000001"), "", None, Some("9")),
+        ("a@b.example:5061", None, Some("a"), "b.example", Some(5061), None),
+        ("<sip:112>", None, Some("112"), "", None, None),
+        ("\"Q\" sip:a@b;tag=5", Some("Q"), Some("a"), "b", None, Some("5")),
+    ];
+    for (value, display, user, host, port, tag) in cases {
+        let a = NameAddr::parse(value).unwrap_or_else(|| panic!("{value}"));
+        assert_eq!(a.display.as_deref(), display, "{value}");
+        assert_eq!(
+            (a.uri.user.as_deref(), a.uri.host.as_str(), a.uri.port, a.tag()),
+            (user, host, port, tag),
+            "{value}"
+        );
+    }
+    assert_eq!(NameAddr::parse("  "), None);
+    assert_eq!(NameAddr::parse("\"only a name\""), None);
+    let number = Uri::parse("sip:+7999;npdi;rn=+7888@b;user=phone");
+    assert_eq!(
+        (number.params.get("rn"), number.params.get("USER"), number.params.has("npdi")),
+        (Some("+7888"), Some("phone"), true)
+    );
+    assert_eq!(Uri::parse("SIPS:a@b").scheme, Scheme::Sips);
+    assert_eq!(Uri::parse("urn:service:sos").scheme, Scheme::Other);
+    assert_eq!(Uri::parse("sip:%61%zz%4@b").user.as_deref(), Some("a%zz%4"));
+}
+
+#[test]
+fn headers_that_move_calls_are_typed() {
+    let r = Replaces::parse("98732@x ; from-tag=r33th4x0r;to-tag=ff87ff;early-only").unwrap();
+    assert_eq!(
+        (r.call_id.as_str(), r.to_tag.as_str(), r.from_tag.as_str(), r.early_only),
+        ("98732@x", "ff87ff", "r33th4x0r", true)
+    );
+    for refer in [
+        "<sip:300@pbx?Replaces=abc%40h%3Bto-tag%3D1%3Bfrom-tag%3D2&Require=replaces>",
+        // As some phones write it: nothing escaped.
+        "<sip:300@pbx?Replaces=abc@h;to-tag=1;from-tag=2>",
+    ] {
+        let refer = ReferTo::parse(refer).unwrap();
+        assert_eq!(refer.target.uri.user.as_deref(), Some("300"));
+        let r = refer.replaces.unwrap();
+        assert_eq!((r.call_id.as_str(), r.to_tag.as_str(), r.from_tag.as_str()), ("abc@h", "1", "2"));
+    }
+    assert_eq!(ReferTo::parse("<sip:pbx?Replaces=abc@h>").unwrap().target.uri.host, "pbx");
+    assert_eq!(
+        SessionExpires::parse("1800 ; Refresher=UAC"),
+        Some(SessionExpires { delta_s: 1800, refresher: Some(Refresher::Uac) })
+    );
+    assert_eq!(SessionExpires::parse("soon"), None);
+    let reasons = Reason::parse_all("Q.850;cause=16;text=\"a, b\", SIP ;cause=200 ;text=\"Call completed elsewhere\"");
+    assert_eq!(reasons.len(), 2);
+    assert_eq!(
+        (reasons[0].protocol.as_str(), reasons[0].cause, reasons[0].text.as_deref()),
+        ("Q.850", Some(16), Some("a, b"))
+    );
+    assert_eq!(RAck::parse("776656 1 INVITE"), Some(RAck { rseq: 776_656, cseq: 1, method: Method::Invite }));
+    let id = SessionId::parse("AB30317f1a784dc48ff824d0d3715d86;remote=00000000000000000000000000000000").unwrap();
+    assert_eq!((id.local.as_str(), id.remote), ("ab30317f1a784dc48ff824d0d3715d86", None));
+}
+
+#[test]
+fn lists_of_addresses_are_typed() {
+    let m = parse(
+        b"SIP/2.0 200 OK\r\ni: x\r\nP-Asserted-Identity: \"A, B\" <sip:1@x>, <tel:+7999>\r\n\
+        History-Info: <sip:200@x?Reason=SIP%3Bcause%3D302>;index=1.1\r\n\
+        Diversion: <sip:300@x>;reason=no-answer;counter=1\r\n\r\n",
+    );
+    let identities = m.addresses("p-asserted-identity");
+    assert_eq!(identities.iter().map(|a| a.uri.user.as_deref().unwrap()).collect::<Vec<_>>(), ["1", "+7999"]);
+    let history = &m.addresses("History-Info")[0];
+    assert_eq!(history.params.get("index"), Some("1.1"));
+    assert_eq!(Reason::parse(&history.uri.header("Reason").unwrap()).unwrap().cause, Some(302));
+    assert_eq!(m.addresses("Diversion")[0].params.get("reason"), Some("no-answer"));
+}
+
+#[test]
+fn what_is_not_sip_does_not_look_like_it() {
+    for bytes in [
+        b"".as_slice(),
+        b"\r\n\r\n",
+        &[0x80, 8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1],
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"M-SEARCH * HTTP/1.1\r\n\r\n",
+        b"INVITE sip:a@b",
+        b"SIP/",
+        b"\0\x01\0\0",
+    ] {
+        assert!(!looks_like_sip(bytes), "{:?}", bytes.escape_ascii());
+    }
+    for text in ["SIP/2.0 200 OK\r\n", "sip/2.0 180\r\n", "\r\n\r\nACK sip:a SIP/2.0\r\n", "X sip:a SIP/7.0 \n"] {
+        assert!(looks_like_sip(text.as_bytes()), "{text}");
+    }
+}
+
+#[test]
+fn bounds_are_kept() {
+    let mut text = String::from("SIP/2.0 200 OK\r\ni: x\r\n");
+    text.extend(std::iter::repeat_n("X: y\r\n", MAX_HEADERS));
+    assert_eq!(Message::parse(text.as_bytes(), Framing::Datagram).err(), Some(Reject::TooManyHeaders));
+    let long = format!("SIP/2.0 200 OK\r\ni: x\r\nX: {}\r\n\r\n", "y".repeat(MAX_HEADER_BYTES));
+    assert_eq!(Message::parse(long.as_bytes(), Framing::Datagram).err(), Some(Reject::HeadersTooLong));
+    let body = format!("SIP/2.0 200 OK\r\ni: x\r\n\r\n{}", "y".repeat(MAX_BODY_BYTES + 1));
+    assert_eq!(Message::parse(body.as_bytes(), Framing::Datagram).err(), Some(Reject::BodyTooLong));
+}
+
+/// One message of each kind that a trunk carries, with keep-alives between.
+fn trunk() -> Vec<u8> {
+    let mut bytes = b"\r\n\r\n".to_vec();
+    for (name, message) in SAME {
+        // On a stream a Content-Length is needed and must be right.
+        if !matches!(name, "no_content_length" | "body_cut") {
+            bytes.extend_from_slice(message);
+            bytes.extend_from_slice(b"\r\n\r\n");
+        }
+    }
+    bytes.extend_from_slice(b"SIP/2.0 200 OK\r\ni: last\r\n\r\n");
+    bytes
+}
+
+fn framed(framer: &mut Framer, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    for piece in pieces {
+        framer.push(piece, &mut |m| found.push(m.to_vec()));
+    }
+    found
+}
+
+#[test]
+fn a_stream_cut_at_any_byte_gives_the_same_messages() {
+    let bytes = trunk();
+    let whole = framed(&mut Framer::default(), &[&bytes]);
+    // 10 fixtures, the BYE behind trailing_octets, and the last one.
+    assert_eq!(whole.len(), 12);
+    for cut in 0..bytes.len() {
+        let (a, b) = bytes.split_at(cut);
+        assert_eq!(framed(&mut Framer::default(), &[a, b]), whole, "cut at {cut}");
+    }
+    let single: Vec<&[u8]> = bytes.chunks(1).collect();
+    assert_eq!(framed(&mut Framer::default(), &single), whole);
+}
+
+#[test]
+fn a_stream_that_was_open_before_is_read_from_its_next_message() {
+    let bytes = trunk();
+    let whole = framed(&mut Framer::default(), &[&bytes]);
+    for begin in 5..bytes.len() {
+        let mut framer = Framer::default();
+        framer.gap(&mut |_| panic!("nothing was heard yet"));
+        let found = framed(&mut framer, &[&bytes[begin..]]);
+        // All messages that begin after the cut, and nothing that ends differently.
+        assert!(
+            whole.ends_with(&found) || found.iter().skip(1).eq(whole.iter().rev().take(found.len() - 1).rev()),
+            "from {begin}"
+        );
+        assert!(found.len() + 1 >= whole.len() - whole_before(&whole, &bytes, begin), "from {begin}");
+    }
+}
+
+/// How many messages begin before this place.
+fn whole_before(whole: &[Vec<u8>], bytes: &[u8], place: usize) -> usize {
+    let mut at = 0;
+    whole
+        .iter()
+        .filter(|m| {
+            let begin = at + memchr::memmem::find(&bytes[at..], m).unwrap();
+            at = begin + m.len();
+            begin < place
+        })
+        .count()
+}
+
+#[test]
+fn a_start_line_within_a_body_is_no_message_after_a_gap() {
+    // A NOTIFY of a transfer has a status line in its body (RFC 3515 section 2.4.5).
+    let bytes =
+        b"lost\r\nContent-Length: 16\r\n\r\nSIP/2.0 200 OK\r\nBYE sip:a@b SIP/2.0\r\ni: y\r\nCSeq: 2 BYE\r\n\r\n";
+    let mut framer = Framer::default();
+    framer.gap(&mut |_| {});
+    let found = framed(&mut framer, &[bytes]);
+    assert_eq!(found.len(), 1);
+    assert_eq!(Message::parse(&found[0], Framing::Stream).unwrap().method(), Some(&Method::Bye));
+}
+
+#[test]
+fn lost_bytes_cost_only_the_messages_that_they_touch() {
+    let (_, plain) = SAME[0];
+    let mut framer = Framer::default();
+    let mut found = Vec::new();
+    framer.push(&plain[..plain.len() - 20], &mut |m| found.push(m.to_vec()));
+    assert!(found.is_empty());
+    // The headers are complete: the call is known, the body is cut.
+    framer.gap(&mut |m| found.push(m.to_vec()));
+    assert!(Message::parse(&found[0], Framing::Stream).unwrap().body_cut());
+    framer.push(plain, &mut |m| found.push(m.to_vec()));
+    assert_eq!(found[1], plain);
+}
+
+#[test]
+fn a_length_that_lies_does_not_hold_the_stream() {
+    let absurd = b"SIP/2.0 200 OK\r\ni: x\r\nl: 99999999999999999999999\r\n\r\nBYE sip:a SIP/2.0\r\ni: y\r\n\r\n";
+    assert_eq!(framed(&mut Framer::default(), &[absurd]).len(), 2);
+    let negative = b"SIP/2.0 200 OK\r\ni: x\r\nl: -1\r\n\r\nBYE sip:a SIP/2.0\r\ni: y\r\n\r\n";
+    assert_eq!(framed(&mut Framer::default(), &[negative]).len(), 2);
+    // Long but possible: given without its body, which is then passed by exactly.
+    let long = MAX_STREAM_BUFFER;
+    let mut bytes = format!("SIP/2.0 200 OK\r\ni: x\r\nl: {long}\r\n\r\n").into_bytes();
+    bytes.extend(std::iter::repeat_n(b'\n', long));
+    bytes.extend_from_slice(b"BYE sip:a SIP/2.0\r\ni: y\r\n\r\n");
+    let mut framer = Framer::default();
+    assert_eq!(framed(&mut framer, &[&bytes]).len(), 2);
+    assert_eq!(framer.skipped(), 0);
+}
+
+#[test]
+fn a_stream_that_is_not_sip_is_given_up() {
+    let mut framer = Framer::default();
+    let noise: Vec<u8> = (0..2_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    assert!(framed(&mut framer, &[&noise]).is_empty());
+    assert!(framer.given_up());
+    assert_eq!(framer.skipped(), 2_000_000);
+}
+
+/// A WebSocket frame.
+fn frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![first];
+    let bit = if mask.is_some() { 0x80 } else { 0 };
+    match payload.len() {
+        n @ 0..126 => out.push(bit | n as u8),
+        n @ 126..65_536 => {
+            out.push(bit | 126);
+            out.extend_from_slice(&(n as u16).to_be_bytes());
+        }
+        n => {
+            out.push(bit | 127);
+            out.extend_from_slice(&(n as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(mask.as_ref().map_or(&[], |m| m.as_slice()));
+    let key = mask.unwrap_or_default();
+    out.extend(payload.iter().enumerate().map(|(i, b)| b ^ key[i % 4]));
+    out
+}
+
+const KEY: Option<[u8; 4]> = Some([0x37, 0xfa, 0x21, 0x3d]);
+
+/// A client's half of a connection: upgrade, a whole message, a fragmented one with a ping between its
+/// frames, a keep-alive, a message without Content-Length.
+fn websocket() -> Vec<u8> {
+    let mut bytes =
+        b"GET / HTTP/1.1\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: sip\r\n\r\n".to_vec();
+    let (plain, bare) = (SAME[0].1, SAME[6].1);
+    bytes.extend(frame(0x81, KEY, plain));
+    bytes.extend(frame(0x02, KEY, &plain[..100]));
+    bytes.extend(frame(0x89, KEY, b"ping"));
+    bytes.extend(frame(0x00, KEY, &plain[100..101]));
+    bytes.extend(frame(0x80, KEY, &plain[101..]));
+    bytes.extend(frame(0x81, KEY, b"\r\n\r\n"));
+    bytes.extend(frame(0x81, None, bare));
+    bytes.extend(frame(0x88, KEY, &[3, 232]));
+    bytes
+}
+
+#[test]
+fn sip_over_websocket_is_recognised_and_unmasked() {
+    let bytes = websocket();
+    let (plain, bare) = (SAME[0].1.to_vec(), SAME[6].1.to_vec());
+    for cut in 0..bytes.len() {
+        let (a, b) = bytes.split_at(cut);
+        let mut framer = Framer::default();
+        assert_eq!(framed(&mut framer, &[a, b]), [plain.clone(), plain.clone(), bare.clone()], "cut at {cut}");
+        assert_eq!((framer.transport(), framer.framing(), framer.skipped()), (Transport::Ws, Framing::Datagram, 0));
+    }
+    let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
+    let mut framer = Framer::default();
+    assert_eq!(framed(&mut framer, &[answer, &frame(0x81, None, &plain)]), [plain]);
+}
+
+#[test]
+fn a_websocket_that_was_open_before_is_read_from_a_piece_that_begins_with_a_frame() {
+    let (plain, masked) = (SAME[0].1.to_vec(), frame(0x82, KEY, SAME[0].1));
+    let mut framer = Framer::default();
+    assert_eq!(framed(&mut framer, &[&masked]), std::slice::from_ref(&plain));
+    let mut found = framed(&mut framer, &[&masked[..50]]);
+    framer.gap(&mut |m| found.push(m.to_vec()));
+    found.extend(framed(&mut framer, &[&masked[70..], &masked]));
+    assert_eq!(found, [plain]);
+}
+
+#[test]
+fn frames_that_break_the_rules_are_skipped() {
+    let mut framer = Framer::default();
+    let head = b"HTTP/1.1 101 x\r\nupgrade: websocket\r\n\r\n";
+    // A reserved opcode; then a piece that begins well.
+    let found = framed(&mut framer, &[head, &[0x83, 0x01, 0x00], &frame(0x81, None, SAME[0].1)]);
+    assert_eq!(found, [SAME[0].1]);
+    // Compressed (RSV1): cannot be read.
+    assert!(framed(&mut framer, &[&frame(0xc1, None, b"zzzz")]).is_empty());
+    assert!(framer.skipped() >= 4);
+}
+
+#[test]
+fn plain_http_is_given_up() {
+    let mut framer = Framer::default();
+    assert!(framed(&mut framer, &[b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]).is_empty());
+    assert!(framer.given_up());
+}
+
+/// Asks everything of whatever parses.
+fn exercise(bytes: &[u8]) {
+    let _ = looks_like_sip(bytes);
+    for framing in [Framing::Datagram, Framing::Stream] {
+        let Ok(m) = Message::parse(bytes, framing) else { continue };
+        assert!(!m.call_id().is_empty());
+        let _ = (m.from(), m.to(), m.contact(), m.via_branch(), m.sdp(), m.request_uri(), m.cseq());
+        for (name, value) in m.all_headers() {
+            let _ = (m.header(&name), m.values(&name));
+            typed(&value);
+        }
+    }
+}
+
+fn typed(value: &str) {
+    let _ = NameAddr::parse(value).map(|a| a.tag().map(str::len));
+    let _ = (Replaces::parse(value), ReferTo::parse(value), SessionExpires::parse(value));
+    let _ = (Reason::parse_all(value), RAck::parse(value), SessionId::parse(value), Uri::parse(value).host_ip());
+}
+
+fn mutated() -> impl Strategy<Value = Vec<u8>> {
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 0..12);
+    (0..SAME.len() + REFUSED.len(), edits).prop_map(|(which, edits)| {
+        let mut bytes = SAME.get(which).map_or_else(|| REFUSED[which - SAME.len()].0.1, |f| f.1).to_vec();
+        for (place, octet, kind) in edits {
+            if bytes.is_empty() {
+                break;
+            }
+            let at = place.index(bytes.len());
+            match kind {
+                0 => bytes[at] = octet,
+                1 => bytes.insert(at, octet),
+                2 => drop(bytes.remove(at)),
+                _ => bytes.truncate(at),
+            }
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_may_come(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        exercise(&bytes);
+        typed(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn any_text_may_come(text in "[a-zA-Z0-9 <>\"\\\\;:,@=?&%\\[\\]+\r\n/.-]{0,200}") {
+        exercise(text.as_bytes());
+        typed(&text);
+    }
+
+    #[test]
+    fn rsip_agrees_where_it_reads_a_value(
+        name in "[A-Za-z]{1,8}", user in "[a-z0-9+]{1,12}", host in "[a-z]{1,8}\\.example", port in 1u16..,
+        tag in "[a-z0-9]{1,12}", number in any::<u32>(), method in "(INVITE|ACK|BYE|UPDATE|REFER|PRACK)",
+    ) {
+        use rsip::headers::untyped::{ToTypedHeader, UntypedHeader};
+        let value = format!("{name} <sip:{user}@{host}:{port};transport=udp>;tag={tag}");
+        let theirs = rsip::headers::From::new(value.clone()).typed().unwrap();
+        let ours = NameAddr::parse(&value).unwrap();
+        prop_assert_eq!(ours.display, theirs.display_name.clone());
+        prop_assert_eq!(ours.uri.user, theirs.uri.user().map(str::to_owned));
+        prop_assert_eq!(ours.uri.host, theirs.uri.host().to_string());
+        prop_assert_eq!(ours.uri.port, theirs.uri.port().map(|p| *p.value()));
+        prop_assert_eq!(ours.params.get("tag"), theirs.tag().map(|t| t.value()));
+
+        let value = format!("{number} {method}");
+        let theirs = rsip::headers::CSeq::new(value.clone()).typed().unwrap();
+        let text = format!("SIP/2.0 200 OK\r\ni: x\r\nCSeq: {value}\r\n\r\n");
+        let ours = parse(text.as_bytes()).cseq().unwrap();
+        prop_assert_eq!((ours.number, ours.method.to_string()), (theirs.seq, theirs.method.to_string()));
+    }
+
+    #[test]
+    fn any_mutation_may_come(bytes in mutated()) {
+        exercise(&bytes);
+    }
+
+    #[test]
+    fn a_mutated_stream_gives_the_same_messages_however_it_is_cut(
+        messages in prop::collection::vec(mutated(), 1..5),
+        cuts in prop::collection::vec(1..200usize, 1..40),
+    ) {
+        let bytes = messages.concat();
+        // A piece that begins with a frame changes the reading by design; these bytes hold none.
+        let whole = framed(&mut Framer::default(), &[&bytes]);
+        let mut framer = Framer::default();
+        let (mut found, mut rest) = (Vec::new(), bytes.as_slice());
+        for cut in cuts {
+            let (piece, after) = rest.split_at(cut.min(rest.len()));
+            framer.push(piece, &mut |m| found.push(m.to_vec()));
+            rest = after;
+        }
+        framer.push(rest, &mut |m| found.push(m.to_vec()));
+        let text = |all: &[Vec<u8>]| all.iter().map(|m| m.escape_ascii().to_string()).collect::<Vec<_>>();
+        prop_assert_eq!(text(&found), text(&whole));
+    }
+
+    #[test]
+    fn any_bytes_may_come_in_a_websocket(bytes in prop::collection::vec(any::<u8>(), 0..300), cut in 0..300usize) {
+        let mut stream = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n".to_vec();
+        stream.extend_from_slice(&bytes);
+        let mut framer = Framer::default();
+        let (a, b) = stream.split_at(cut.min(stream.len()));
+        framed(&mut framer, &[a, b]);
+        framer.gap(&mut |_| {});
+        framed(&mut framer, &[&stream]);
+        framer.end(&mut |_| {});
+    }
+}

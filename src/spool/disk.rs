@@ -1,0 +1,348 @@
+//! The spool of `run`: the capture thread fills chunks, a second thread writes them.
+//!
+//! The capture thread never waits. When `buffer_mib` of chunks wait for the disk, packets are dropped and counted for
+//! their leg ([`DiskSpool::forward`] puts the count into the record); decisions, ends and events always find room,
+//! because the channel itself has no bound and they are few.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::config::Config;
+use super::format::{self, Packet};
+use super::memory::{Birth, kept};
+use super::waiting::{Waiting, is_media};
+use super::writer::{Files, Message, Writer};
+use super::{LegSource, LegStore, SpoolError, file_name};
+use crate::call::decision::{Decided, Decision};
+use crate::call::event::{CallEvent, EndedLeg, Keep, LegId, LegSink};
+use crate::call::record::Problem;
+use crate::decode::Datagram;
+use crate::time::Timestamp;
+
+/// The capture thread's end of the spool. Dropping it writes what is left and waits for the writer.
+pub struct DiskSpool {
+    legs: HashMap<LegId, Leg, foldhash::fast::RandomState>,
+    /// Legs with a chunk begun, in the order of their beginning.
+    begun: VecDeque<(LegId, Timestamp)>,
+    messages: Sender<Message>,
+    recycled: Receiver<Vec<u8>>,
+    queued: Arc<AtomicUsize>,
+    limit: usize,
+    /// Packets lost of legs that are closed and whose call's end was not forwarded yet.
+    lost: HashMap<LegId, u64, foldhash::fast::RandomState>,
+    lost_total: u64,
+    dir: PathBuf,
+    writer: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Leg {
+    name: String,
+    stage: Stage,
+    lost: u64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Waiting(Waiting),
+    Born(Chunk),
+}
+
+#[derive(Debug, Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    /// When its first bytes came.
+    since: Timestamp,
+}
+
+impl DiskSpool {
+    /// Makes the folder (0700) and starts the writer. Events given to [`DiskSpool::forward`] come out of the receiver.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or the thread cannot be started.
+    pub fn start(config: &Config) -> Result<(Self, Receiver<CallEvent>), SpoolError> {
+        let failed = |source| SpoolError::Io { path: config.dir.display().to_string(), source };
+        make_private(&config.dir).map_err(failed)?;
+        let (message_tx, message_rx) = crossbeam_channel::unbounded();
+        let (event_tx, event_rx) = crossbeam_channel::unbounded();
+        let (recycle_tx, recycle_rx) = crossbeam_channel::bounded(MAX_RECYCLED);
+        let queued = Arc::new(AtomicUsize::new(0));
+        let writer = Writer {
+            dir: config.dir.clone(),
+            sync_every: Duration::from_secs(u64::from(config.sync_seconds.max(1))),
+            messages: message_rx,
+            events: event_tx,
+            recycled: recycle_tx,
+            queued: Arc::clone(&queued),
+            files: Files::default(),
+        };
+        let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || writer.run()).map_err(failed)?;
+        let spool = Self {
+            legs: HashMap::default(),
+            begun: VecDeque::new(),
+            messages: message_tx,
+            recycled: recycle_rx,
+            queued,
+            limit: config.buffer_mib as usize * 1024 * 1024,
+            lost: HashMap::default(),
+            lost_total: 0,
+            dir: config.dir.clone(),
+            writer: Some(thread),
+        };
+        Ok((spool, event_rx))
+    }
+
+    /// Sends off chunks that have become old. To be called at least once a second.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        while let Some(&(leg, since)) = self.begun.front() {
+            if since + MAX_AGE > now {
+                break;
+            }
+            self.begun.pop_front();
+            if let Some(Leg { stage: Stage::Born(chunk), .. }) = self.legs.get_mut(&leg)
+                && chunk.since == since
+                && !chunk.bytes.is_empty()
+            {
+                let bytes = std::mem::take(&mut chunk.bytes);
+                self.send_chunk(leg, bytes);
+            }
+        }
+    }
+
+    /// Passes an event on once everything before it was written. Losses of the call's legs go into its record.
+    pub fn forward(&mut self, mut event: CallEvent) {
+        if let CallEvent::Ended(ended) = &mut event {
+            let lost: u64 = ended.legs.iter().filter_map(|leg| self.lost.remove(&leg.leg)).sum();
+            if lost > 0 {
+                ended.record.problems.push(Problem {
+                    kind: "lost_by_us".to_owned(),
+                    packets: Some(lost),
+                    ms: None,
+                });
+            }
+        }
+        self.send(Message::Event(event));
+    }
+
+    /// Sends off every chunk and waits until all is on the disk.
+    pub fn flush(&mut self) {
+        self.send_all();
+        let (done_tx, done_rx) = crossbeam_channel::bounded(1);
+        self.send(Message::Flush(done_tx));
+        let _ = done_rx.recv(); // an error means that the writer is gone, and with it what could be waited for
+    }
+
+    /// Writes what is left, syncs, and ends the writer. Legs that are still open stay as they are, to be gone on with.
+    pub fn shutdown(mut self) {
+        self.stop();
+    }
+
+    /// Packets dropped since the start because the disk did not keep up.
+    pub fn lost_packets(&self) -> u64 {
+        self.lost_total
+    }
+
+    /// Bytes waiting for the disk.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Where the spools of ended legs are found; may be used by any thread.
+    pub fn store(&self) -> DiskStore {
+        DiskStore { dir: self.dir.clone() }
+    }
+
+    fn stop(&mut self) {
+        let Some(writer) = self.writer.take() else { return };
+        self.send_all();
+        self.send(Message::Stop);
+        let _ = writer.join(); // it panicked: there is nothing left to save here
+    }
+
+    fn send_all(&mut self) {
+        self.handle_timeout(Timestamp::MAX);
+    }
+
+    fn send_chunk(&self, leg: LegId, bytes: Vec<u8>) {
+        self.queued.fetch_add(bytes.capacity(), Ordering::Relaxed);
+        self.send(Message::Write { leg, bytes });
+    }
+
+    fn send(&self, message: Message) {
+        let _ = self.messages.send(message); // fails only after the writer panicked, which it has said itself
+    }
+
+    /// Gives a leg its file.
+    fn give_birth(&mut self, leg: LegId, at: Timestamp) {
+        let Some(Leg { name, stage, .. }) = self.legs.get_mut(&leg) else { return };
+        let Stage::Waiting(waiting) = stage else { return };
+        let mut bytes = self.recycled.try_recv().unwrap_or_default();
+        waiting.put_into(&mut bytes);
+        let message = Message::Born { leg, name: std::mem::take(name) };
+        *stage = Stage::Born(Chunk { bytes, since: at });
+        self.begun.push_back((leg, at));
+        self.send(message);
+    }
+
+    /// Makes room for `bytes` more in a leg's chunk, by sending it off if it is full.
+    fn room(&mut self, leg: LegId, bytes: usize, at: Timestamp, need: Need) -> Option<&mut Vec<u8>> {
+        let Self { legs, begun, messages, recycled, queued, limit, lost_total, .. } = self;
+        let state = legs.get_mut(&leg)?;
+        let Stage::Born(chunk) = &mut state.stage else { return None };
+        if !chunk.bytes.is_empty() && chunk.bytes.len() + bytes > CHUNK_BYTES {
+            if need == Need::IfRoom && queued.load(Ordering::Relaxed) >= *limit {
+                state.lost += 1;
+                *lost_total += 1;
+                return None;
+            }
+            let full = std::mem::take(&mut chunk.bytes);
+            queued.fetch_add(full.capacity(), Ordering::Relaxed);
+            let _ = messages.send(Message::Write { leg, bytes: full }); // as in `send`
+        }
+        if chunk.bytes.is_empty() {
+            if chunk.bytes.capacity() == 0 {
+                chunk.bytes = recycled.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES));
+            }
+            chunk.since = at;
+            begun.push_back((leg, at));
+        }
+        Some(&mut chunk.bytes)
+    }
+}
+
+impl LegSink for DiskSpool {
+    fn open(&mut self, leg: LegId, name: &str) {
+        self.legs.insert(leg, Leg { name: name.to_owned(), stage: Stage::Waiting(Waiting::default()), lost: 0 });
+    }
+
+    fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
+        let packet: Packet<'_> = kept(datagram, keep);
+        let Some(state) = self.legs.get_mut(&leg) else { return };
+        if let Stage::Waiting(waiting) = &mut state.stage {
+            if !is_media(packet.payload) {
+                return waiting.packet(&packet);
+            }
+            self.give_birth(leg, datagram.at);
+        }
+        let size = format::EPB_OVERHEAD + format::IPV6_LEN + format::UDP_LEN + packet.payload.len();
+        if let Some(bytes) = self.room(leg, size, datagram.at, Need::IfRoom) {
+            format::put_packet(bytes, &packet);
+        }
+    }
+
+    fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
+        let decided = Decided { at_ns: at.as_nanos(), decision: decision.clone() };
+        let Some(state) = self.legs.get_mut(&leg) else { return };
+        if let Stage::Waiting(waiting) = &mut state.stage {
+            if Birth::of(decision) == Birth::No && !waiting.is_full() {
+                return waiting.decide(&decided);
+            }
+            self.give_birth(leg, at);
+        }
+        if let Some(bytes) = self.room(leg, DECISION_BYTES, at, Need::Always) {
+            format::put_decided(bytes, &decided);
+        }
+    }
+
+    fn close(&mut self, leg: LegId) {
+        let Some(state) = self.legs.remove(&leg) else { return };
+        if state.lost > 0 {
+            self.lost.insert(leg, state.lost);
+        }
+        if let Stage::Born(chunk) = state.stage {
+            if !chunk.bytes.is_empty() {
+                self.send_chunk(leg, chunk.bytes);
+            }
+            self.send(Message::Close(leg));
+        }
+    }
+
+    fn discard(&mut self, leg: LegId) {
+        self.legs.remove(&leg);
+        self.lost.remove(&leg);
+        self.send(Message::Discard(leg));
+    }
+}
+
+impl Drop for DiskSpool {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl std::fmt::Debug for DiskSpool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiskSpool").field("dir", &self.dir).field("legs", &self.legs.len()).finish_non_exhaustive()
+    }
+}
+
+/// Finds the files of ended legs.
+#[derive(Clone, Debug)]
+pub struct DiskStore {
+    dir: PathBuf,
+}
+
+impl DiskStore {
+    /// The spools in a folder.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// Where a leg's file is or would be.
+    pub fn path(&self, leg_name: &str) -> PathBuf {
+        self.dir.join(file_name(leg_name))
+    }
+
+    /// The spools that are there, in the order of their names: after a crash, what was not rendered yet.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn list(&self) -> std::io::Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "pcapng") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        Ok(paths)
+    }
+}
+
+impl LegStore for DiskStore {
+    fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
+        let path = self.path(&leg.name);
+        path.is_file().then_some(LegSource::File(path))
+    }
+}
+
+/// Whether an entry may be dropped when there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Always,
+    IfRoom,
+}
+
+fn make_private(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// A chunk: 0.7 s of G.711 of both sides; 10,000 legs cost 160 MiB at most.
+const CHUNK_BYTES: usize = 16 * 1024;
+/// A chunk is sent off when it is so old: what a crash of the process costs.
+const MAX_AGE: Duration = Duration::from_secs(1);
+/// Empty chunks on their way back; more are freed.
+const MAX_RECYCLED: usize = 4_096;
+/// Room looked for before a decision; a longer one makes the chunk grow.
+const DECISION_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! The bytes of a spool: pcapng blocks (draft-ietf-opsawg-pcapng), little-endian.
+//!
+//! A section header and one interface of link type raw IP with nanosecond stamps; a packet is an enhanced packet
+//! block around an IP and UDP header made from its endpoints; a decision is a custom block of
+//! [`ENTERPRISE`] whose data is [`MAGIC`], the length of the JSON, and the JSON.
+
+use std::net::IpAddr;
+
+use crate::call::decision::Decided;
+use crate::net::Endpoint;
+use crate::time::Timestamp;
+
+/// A packet to be written down.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packet<'a> {
+    /// Capture time.
+    pub(crate) at: Timestamp,
+    /// Sender.
+    pub(crate) src: Endpoint,
+    /// Receiver.
+    pub(crate) dst: Endpoint,
+    /// The bytes of the UDP payload to keep.
+    pub(crate) payload: &'a [u8],
+    /// Length of the UDP payload on the wire.
+    pub(crate) wire_len: u32,
+}
+
+/// Appends a section header block and the interface description.
+pub(crate) fn put_header(out: &mut Vec<u8>) {
+    put_u32(out, SECTION);
+    put_u32(out, SECTION_LEN);
+    put_u32(out, BYTE_ORDER);
+    out.extend([1, 0, 0, 0]); // version 1.0
+    put_u32(out, u32::MAX);
+    put_u32(out, u32::MAX); // section length: not given
+    put_u32(out, SECTION_LEN);
+
+    put_u32(out, INTERFACE);
+    put_u32(out, INTERFACE_LEN);
+    out.extend([LINKTYPE_RAW as u8, 0, 0, 0]);
+    put_u32(out, 0); // snap length: no limit
+    out.extend([9, 0, 1, 0, NANOSECONDS, 0, 0, 0]); // if_tsresol
+    put_u32(out, 0); // end of options
+    put_u32(out, INTERFACE_LEN);
+}
+
+/// Appends a packet. Allocates only when `out` has to grow.
+pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
+    let payload = &packet.payload[..packet.payload.len().min(MAX_PAYLOAD)];
+    let wire_len = (packet.wire_len as usize).clamp(payload.len(), MAX_PAYLOAD);
+    let (src, dst) = (packet.src.ip(), packet.dst.ip());
+    let ip_len = if matches!((src, dst), (IpAddr::V4(_), IpAddr::V4(_))) { IPV4_LEN } else { IPV6_LEN };
+    let captured = ip_len + UDP_LEN + payload.len();
+    let total = EPB_OVERHEAD + padded(captured);
+    let ticks = packet.at.as_nanos().max(0) as u64;
+    out.reserve(total);
+    put_u32(out, ENHANCED_PACKET);
+    put_u32(out, total as u32);
+    put_u32(out, 0); // interface
+    put_u32(out, (ticks >> 32) as u32);
+    put_u32(out, ticks as u32);
+    put_u32(out, captured as u32);
+    put_u32(out, (ip_len + UDP_LEN + wire_len) as u32);
+    let at = out.len();
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => put_ipv4(out, src.octets(), dst.octets(), UDP_LEN + wire_len),
+        (src, dst) => put_ipv6(out, sixteen(src), sixteen(dst), UDP_LEN + wire_len),
+    }
+    let udp_at = out.len();
+    out.extend(packet.src.port().to_be_bytes());
+    out.extend(packet.dst.port().to_be_bytes());
+    out.extend(((UDP_LEN + wire_len) as u16).to_be_bytes());
+    out.extend([0, 0]);
+    out.extend_from_slice(payload);
+    if payload.len() == wire_len {
+        let addresses = if ip_len == IPV4_LEN { &out[at + 12..at + 20] } else { &out[at + 8..at + 40] };
+        let pseudo = sum(addresses) + u64::from(UDP) + (UDP_LEN + wire_len) as u64;
+        let checksum = fold(pseudo + sum(&out[udp_at..]));
+        // RFC 768: a sum of zero is sent as all ones, zero says that there is none.
+        let checksum = if checksum == 0 { 0xFFFF } else { checksum };
+        out[udp_at + 6..udp_at + 8].copy_from_slice(&checksum.to_be_bytes());
+    }
+    out.resize(at + padded(captured), 0);
+    put_u32(out, total as u32);
+}
+
+/// Appends a decision.
+pub(crate) fn put_decided(out: &mut Vec<u8>, decided: &Decided) {
+    // Strings, numbers and enums: there is nothing in a decision that JSON cannot say.
+    let json = serde_json::to_vec(decided).unwrap_or_default();
+    let total = CUSTOM_OVERHEAD + padded(json.len());
+    put_u32(out, CUSTOM);
+    put_u32(out, total as u32);
+    put_u32(out, ENTERPRISE);
+    out.extend(MAGIC);
+    put_u32(out, json.len() as u32);
+    let at = out.len();
+    out.extend_from_slice(&json);
+    out.resize(at + padded(json.len()), 0);
+    put_u32(out, total as u32);
+}
+
+fn put_ipv4(out: &mut Vec<u8>, src: [u8; 4], dst: [u8; 4], udp_len: usize) {
+    let at = out.len();
+    out.extend([0x45, 0]);
+    out.extend(((IPV4_LEN + udp_len) as u16).to_be_bytes());
+    out.extend([0, 0, 0x40, 0, TTL, UDP, 0, 0]); // do not fragment; checksum below
+    out.extend(src);
+    out.extend(dst);
+    let checksum = fold(sum(&out[at..]));
+    out[at + 10..at + 12].copy_from_slice(&checksum.to_be_bytes());
+}
+
+fn put_ipv6(out: &mut Vec<u8>, src: [u8; 16], dst: [u8; 16], udp_len: usize) {
+    out.extend([0x60, 0, 0, 0]);
+    out.extend((udp_len as u16).to_be_bytes());
+    out.extend([UDP, TTL]);
+    out.extend(src);
+    out.extend(dst);
+}
+
+fn sixteen(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// Sum of big-endian 16-bit words (RFC 1071), taken four bytes at a time; at most 64 KiB.
+fn sum(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let mut total: u64 = words.iter().map(|&w| u64::from(u32::from_be_bytes(w))).sum();
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    total += u64::from(u32::from_be_bytes(last));
+    total
+}
+
+/// The one's complement of a sum folded to 16 bits.
+fn fold(mut sum: u64) -> u16 {
+    while sum > 0xFFFF {
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend(value.to_le_bytes());
+}
+
+/// Length with padding to four bytes.
+pub(crate) const fn padded(len: usize) -> usize {
+    len.next_multiple_of(4)
+}
+
+/// Section header block.
+pub(crate) const SECTION: u32 = 0x0A0D_0D0A;
+/// Interface description block.
+pub(crate) const INTERFACE: u32 = 1;
+/// Enhanced packet block.
+pub(crate) const ENHANCED_PACKET: u32 = 6;
+/// Custom block that an editor of captures may copy.
+pub(crate) const CUSTOM: u32 = 0x0000_0BAD;
+/// Byte-order magic of a section header, as a little-endian machine writes it.
+pub(crate) const BYTE_ORDER: u32 = 0x1A2B_3C4D;
+/// LINKTYPE_RAW.
+pub(crate) const LINKTYPE_RAW: u16 = 101;
+/// The private enterprise number for documentation (RFC 5612): callspan has none of its own.
+pub(crate) const ENTERPRISE: u32 = 32473;
+/// What tells our custom blocks from others with the documentation number.
+pub(crate) const MAGIC: [u8; 8] = *b"callspan";
+/// `if_tsresol`: powers of ten.
+pub(crate) const NANOSECONDS: u8 = 9;
+/// Bytes of an IPv4 header without options.
+pub(crate) const IPV4_LEN: usize = 20;
+/// Bytes of an IPv6 header.
+pub(crate) const IPV6_LEN: usize = 40;
+/// Bytes of a UDP header.
+pub(crate) const UDP_LEN: usize = 8;
+/// Bytes of an enhanced packet block around the packet.
+pub(crate) const EPB_OVERHEAD: usize = 32;
+/// Bytes of our custom block around the JSON.
+pub(crate) const CUSTOM_OVERHEAD: usize = 28;
+/// IP protocol number of UDP.
+pub(crate) const UDP: u8 = 17;
+/// What fits one UDP datagram over IPv4: a message that came by TCP may be longer and is cut here.
+const MAX_PAYLOAD: usize = 65_507;
+const SECTION_LEN: u32 = 28;
+const INTERFACE_LEN: u32 = 32;
+const TTL: u8 = 64;

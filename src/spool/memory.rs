@@ -1,0 +1,238 @@
+//! The spool of `replay`: in memory up to a bound, beyond it in files of the same form.
+//!
+//! The capture files are still there if the process dies, so nothing has to be durable here.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::format::{self, Packet};
+use super::waiting::{Waiting, is_media};
+use super::{LegSource, LegStore, file_name};
+use crate::call::decision::{Decided, Decision};
+use crate::call::event::{EndedLeg, Keep, LegId, LegSink};
+use crate::decode::Datagram;
+use crate::time::Timestamp;
+
+/// Legs in memory; see the module.
+#[derive(Debug)]
+pub struct MemorySpool {
+    legs: std::collections::HashMap<LegId, Leg, foldhash::fast::RandomState>,
+    /// Bytes of all legs that are in memory.
+    used: usize,
+    limit: usize,
+    spill_dir: PathBuf,
+    errors: Vec<io::Error>,
+}
+
+#[derive(Debug)]
+struct Leg {
+    name: String,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// No media yet.
+    Waiting(Waiting),
+    Memory(Vec<u8>),
+    /// Grown beyond the bound.
+    File { path: PathBuf, file: File, buffer: Vec<u8> },
+    Closed(LegSource),
+}
+
+impl MemorySpool {
+    /// A spool that keeps up to `memory_mib` in memory and puts what is more into files in `spill_dir`, which is
+    /// made when it is needed.
+    pub fn new(memory_mib: u32, spill_dir: PathBuf) -> Self {
+        Self {
+            legs: std::collections::HashMap::default(),
+            used: 0,
+            limit: memory_mib as usize * 1024 * 1024,
+            spill_dir,
+            errors: Vec::new(),
+        }
+    }
+
+    /// Forgets a leg that was rendered.
+    pub fn release(&mut self, leg: LegId) {
+        let Some(leg) = self.legs.remove(&leg) else { return };
+        match leg.stage {
+            Stage::Memory(bytes) => self.used -= bytes.len(),
+            Stage::Closed(LegSource::Memory(bytes)) => self.used -= bytes.len(),
+            Stage::File { path, .. } | Stage::Closed(LegSource::File(path)) => {
+                let _ = std::fs::remove_file(path); // ours and temporary: at worst it stays
+            }
+            Stage::Waiting(_) => {}
+        }
+    }
+
+    /// What went wrong with files since the last call.
+    pub fn take_errors(&mut self) -> Vec<io::Error> {
+        std::mem::take(&mut self.errors)
+    }
+
+    /// Bytes held in memory for legs with media.
+    pub fn used_bytes(&self) -> usize {
+        self.used
+    }
+
+    fn append(&mut self, leg: LegId, birth: Birth, put: &mut dyn FnMut(Target<'_>)) {
+        let Some(state) = self.legs.get_mut(&leg) else { return };
+        if let Stage::Waiting(waiting) = &mut state.stage {
+            if birth == Birth::No && !waiting.is_full() {
+                return put(Target::Waiting(waiting));
+            }
+            let mut bytes = Vec::new();
+            waiting.put_into(&mut bytes);
+            self.used += bytes.len();
+            state.stage = Stage::Memory(bytes);
+        }
+        match &mut state.stage {
+            Stage::Memory(bytes) => {
+                let before = bytes.len();
+                put(Target::Bytes(bytes));
+                self.used += bytes.len() - before;
+                if self.used > self.limit {
+                    self.spill(leg);
+                }
+            }
+            Stage::File { file, buffer, .. } => {
+                put(Target::Bytes(buffer));
+                if buffer.len() > FILE_BUFFER {
+                    if let Err(error) = file.write_all(buffer)
+                        && self.errors.len() < MAX_ERRORS
+                    {
+                        self.errors.push(error);
+                    }
+                    buffer.clear();
+                }
+            }
+            Stage::Waiting(_) | Stage::Closed(_) => {}
+        }
+    }
+
+    fn spill(&mut self, leg: LegId) {
+        let Some(state) = self.legs.get_mut(&leg) else { return };
+        let Stage::Memory(bytes) = &mut state.stage else { return };
+        let path = self.spill_dir.join(file_name(&state.name));
+        let written = std::fs::create_dir_all(&self.spill_dir).and_then(|()| {
+            let mut file = File::create(&path)?;
+            file.write_all(bytes)?;
+            Ok(file)
+        });
+        match written {
+            Ok(file) => {
+                self.used -= bytes.len();
+                state.stage = Stage::File { path, file, buffer: Vec::new() };
+            }
+            // Memory is what is left: the bound gives way before a call does.
+            Err(error) => {
+                self.errors.push(error);
+                self.limit = usize::MAX;
+            }
+        }
+    }
+}
+
+impl LegSink for MemorySpool {
+    fn open(&mut self, leg: LegId, name: &str) {
+        self.legs.insert(leg, Leg { name: name.to_owned(), stage: Stage::Waiting(Waiting::default()) });
+    }
+
+    fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
+        let packet = kept(datagram, keep);
+        let birth = if is_media(packet.payload) { Birth::Yes } else { Birth::No };
+        self.append(leg, birth, &mut |target| match target {
+            Target::Waiting(waiting) => waiting.packet(&packet),
+            Target::Bytes(bytes) => format::put_packet(bytes, &packet),
+        });
+    }
+
+    fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
+        let decided = Decided { at_ns: at.as_nanos(), decision: decision.clone() };
+        self.append(leg, Birth::of(decision), &mut |target| match target {
+            Target::Waiting(waiting) => waiting.decide(&decided),
+            Target::Bytes(bytes) => format::put_decided(bytes, &decided),
+        });
+    }
+
+    fn close(&mut self, leg: LegId) {
+        let Some(state) = self.legs.get_mut(&leg) else { return };
+        let source = match &mut state.stage {
+            Stage::Memory(bytes) => LegSource::Memory(Arc::new(std::mem::take(bytes))),
+            Stage::File { path, file, buffer } => {
+                if let Err(error) = file.write_all(buffer) {
+                    self.errors.push(error);
+                }
+                LegSource::File(path.clone())
+            }
+            Stage::Waiting(_) => {
+                self.legs.remove(&leg);
+                return;
+            }
+            Stage::Closed(_) => return,
+        };
+        state.stage = Stage::Closed(source);
+    }
+
+    fn discard(&mut self, leg: LegId) {
+        self.release(leg);
+    }
+}
+
+impl LegStore for MemorySpool {
+    fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
+        match &self.legs.get(&leg.leg)?.stage {
+            Stage::Closed(source) => Some(source.clone()),
+            Stage::Waiting(_) | Stage::Memory(_) | Stage::File { .. } => None,
+        }
+    }
+}
+
+impl Drop for MemorySpool {
+    fn drop(&mut self) {
+        let legs: Vec<LegId> = self.legs.keys().copied().collect();
+        for leg in legs {
+            self.release(leg);
+        }
+    }
+}
+
+/// Where an entry is to be put.
+enum Target<'a> {
+    Waiting(&'a mut Waiting),
+    Bytes(&'a mut Vec<u8>),
+}
+
+/// Whether an entry gives its leg a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Birth {
+    Yes,
+    No,
+}
+
+impl Birth {
+    pub(super) const fn of(decision: &Decision) -> Self {
+        match decision {
+            Decision::Start | Decision::Stream { .. } => Self::Yes,
+            _ => Self::No,
+        }
+    }
+}
+
+/// What may be kept of a datagram.
+pub(super) fn kept<'a>(datagram: &Datagram<'a>, keep: Keep) -> Packet<'a> {
+    let payload = match keep {
+        Keep::Whole => datagram.payload,
+        Keep::Header(bytes) => &datagram.payload[..datagram.payload.len().min(usize::from(bytes))],
+    };
+    let wire_len = datagram.wire_len.max(datagram.payload.len() as u32);
+    Packet { at: datagram.at, src: datagram.src, dst: datagram.dst, payload, wire_len }
+}
+
+/// A leg in a file is written in pieces of this size.
+const FILE_BUFFER: usize = 64 * 1024;
+/// Errors kept for the operator: a full disk would otherwise give one for each packet.
+const MAX_ERRORS: usize = 16;

@@ -1,0 +1,432 @@
+//! Reads a spool: packets and decisions in order of time, in constant memory, as often as wanted.
+//!
+//! Nothing in a spool is trusted: a torn tail is cut off and reported ([`Reader::torn_tail`]), a damaged length ends
+//! the reading there, a block that is not ours is skipped. Only a newer form of the decisions is refused.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::format;
+use crate::call::decision::{Decided, Decision, FORMAT};
+use crate::call::event::EARLY_WINDOW;
+use crate::net::Endpoint;
+use crate::time::Timestamp;
+
+/// The spool of a leg, wherever it is; may be opened several times.
+#[derive(Clone, Debug)]
+pub enum LegSource {
+    /// In memory.
+    Memory(Arc<Vec<u8>>),
+    /// A file.
+    File(PathBuf),
+}
+
+impl LegSource {
+    /// Opens it at its beginning.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open(&self) -> Result<Reader, SpoolError> {
+        let input: Box<dyn Read + Send> = match self {
+            Self::Memory(bytes) => Box::new(io::Cursor::new(SharedBytes(Arc::clone(bytes)))),
+            Self::File(path) => Box::new(
+                File::open(path)
+                    .map_err(|source| SpoolError::Io { path: path.display().to_string(), source })?,
+            ),
+        };
+        Ok(Reader::new(input, self.to_string()))
+    }
+}
+
+impl std::fmt::Display for LegSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memory(_) => f.write_str("spool in memory"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Why a spool cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// The system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file or folder.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It does not begin as a spool does.
+    #[error("{path} is no spool: it does not begin with a pcapng section in our byte order")]
+    NotASpool {
+        /// Which file.
+        path: String,
+    },
+    /// Written by a later callspan.
+    #[error("{path} was written by a newer callspan (decisions of version {found}, this one reads up to {FORMAT}): render it with that one")]
+    TooNew {
+        /// Which file.
+        path: String,
+        /// The version in the file.
+        found: u32,
+    },
+}
+
+/// One thing that stands in a spool.
+#[derive(Clone, Debug)]
+pub enum Entry<'a> {
+    /// A packet.
+    Packet(PacketEntry<'a>),
+    /// A decision.
+    Decided(&'a Decided),
+}
+
+/// A packet of a spool.
+#[derive(Clone, Copy, Debug)]
+pub struct PacketEntry<'a> {
+    /// Capture time.
+    pub at: Timestamp,
+    /// Sender.
+    pub src: Endpoint,
+    /// Receiver.
+    pub dst: Endpoint,
+    /// The bytes of the UDP payload that were kept.
+    pub payload: &'a [u8],
+    /// Length of the UDP payload on the wire: more than `payload.len()` where it was cut or must not be kept.
+    pub wire_len: u32,
+}
+
+/// Reads one spool once.
+pub struct Reader {
+    input: Box<dyn Read + Send>,
+    path: String,
+    buffer: Vec<u8>,
+    /// Where the next block begins in `buffer`.
+    from: usize,
+    /// Bytes of whole blocks read so far.
+    valid: u64,
+    end: End,
+    seen_section: bool,
+    waiting: BinaryHeap<Reverse<Slot>>,
+    entries: Vec<Held>,
+    free: Vec<usize>,
+    held_bytes: usize,
+    newest: i64,
+    next_index: u64,
+    /// The entry that was given out last.
+    current: Option<usize>,
+    skipped: u64,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("path", &self.path).field("valid", &self.valid).finish_non_exhaustive()
+    }
+}
+
+/// Order of entries: time, decisions first, place in the file; and where the entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Slot {
+    at_ns: i64,
+    rank: u8,
+    index: u64,
+    entry: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// At a block boundary.
+    Clean,
+    /// In the middle of a block, or at a length that cannot be.
+    Torn,
+}
+
+/// An entry that waits for its turn.
+#[derive(Debug)]
+struct Held {
+    head: Option<Head>,
+    payload: Vec<u8>,
+    decided: Option<Decided>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    at: Timestamp,
+    src: Endpoint,
+    dst: Endpoint,
+    wire_len: u32,
+}
+
+impl Reader {
+    /// Reads a spool from any input; `path` is its name in errors.
+    pub fn new(input: Box<dyn Read + Send>, path: String) -> Self {
+        Self {
+            input,
+            path,
+            buffer: Vec::with_capacity(READ_BYTES),
+            from: 0,
+            valid: 0,
+            end: End::NotYet,
+            seen_section: false,
+            waiting: BinaryHeap::new(),
+            entries: Vec::new(),
+            free: Vec::new(),
+            held_bytes: 0,
+            newest: i64::MIN,
+            next_index: 0,
+            current: None,
+            skipped: 0,
+        }
+    }
+
+    /// The next entry in order of time; `None` at the end.
+    ///
+    /// # Errors
+    /// When the input fails, is no spool, or was written by a newer version.
+    pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, SpoolError> {
+        if let Some(entry) = self.current.take() {
+            self.held_bytes -= self.entries[entry].payload.len();
+            self.free.push(entry);
+        }
+        while self.end == End::NotYet && !self.is_ripe() {
+            self.read_block()?;
+        }
+        let Some(Reverse(slot)) = self.waiting.pop() else { return Ok(None) };
+        self.current = Some(slot.entry);
+        let held = &self.entries[slot.entry];
+        Ok(Some(match (&held.head, &held.decided) {
+            (Some(head), _) => Entry::Packet(PacketEntry {
+                at: head.at,
+                src: head.src,
+                dst: head.dst,
+                payload: &held.payload,
+                wire_len: head.wire_len,
+            }),
+            (None, Some(decided)) => Entry::Decided(decided),
+            (None, None) => unreachable!("every held entry is a packet or a decision"),
+        }))
+    }
+
+    /// Whether the spool ended in the middle of a block. Known after the last entry.
+    pub fn torn_tail(&self) -> bool {
+        self.end == End::Torn
+    }
+
+    /// Length of the part that holds whole blocks: what a writer that goes on must cut the file to.
+    pub fn valid_bytes(&self) -> u64 {
+        self.valid
+    }
+
+    /// Blocks that were skipped because they make no sense to us.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Whether the earliest entry cannot be preceded by one that is still to be read.
+    fn is_ripe(&self) -> bool {
+        let Some(Reverse(first)) = self.waiting.peek() else { return false };
+        self.newest.saturating_sub(first.at_ns) > EARLY_WINDOW.as_nanos() as i64
+            || self.waiting.len() >= MAX_HELD
+            || self.held_bytes >= MAX_HELD_BYTES
+    }
+
+    fn read_block(&mut self) -> Result<(), SpoolError> {
+        if !self.fill(8)? {
+            self.end = if self.buffer.len() == self.from { End::Clean } else { End::Torn };
+            return if self.seen_section || self.buffer.is_empty() { Ok(()) } else { Err(self.not_a_spool()) };
+        }
+        let kind = self.u32_at(0);
+        let length = self.u32_at(4) as usize;
+        if !self.seen_section && (kind != format::SECTION || (self.fill(12)? && self.u32_at(8) != format::BYTE_ORDER)) {
+            return Err(self.not_a_spool());
+        }
+        if length < 12 || !length.is_multiple_of(4) || length > MAX_BLOCK || !self.fill(length)? {
+            self.end = End::Torn;
+            return Ok(());
+        }
+        if self.u32_at(length - 4) as usize != length {
+            self.end = End::Torn;
+            return Ok(());
+        }
+        let body = self.from + 8..self.from + length - 4;
+        self.from += length;
+        self.valid += length as u64;
+        match kind {
+            format::SECTION => self.seen_section = true,
+            format::ENHANCED_PACKET => self.take_packet(body),
+            format::CUSTOM => self.take_custom(body)?,
+            format::INTERFACE => {}
+            _ => self.skipped += 1,
+        }
+        Ok(())
+    }
+
+    fn take_packet(&mut self, body: std::ops::Range<usize>) {
+        let Some((head, payload)) = parse_packet(&self.buffer[body.clone()]) else {
+            self.skipped += 1;
+            return;
+        };
+        let payload = body.start + payload.start..body.start + payload.end;
+        let entry = self.slot();
+        let held = &mut self.entries[entry];
+        held.payload.extend_from_slice(&self.buffer[payload]);
+        self.held_bytes += held.payload.len();
+        held.head = Some(head);
+        self.hold(head.at.as_nanos(), 1, entry);
+    }
+
+    fn take_custom(&mut self, body: std::ops::Range<usize>) -> Result<(), SpoolError> {
+        let body = &self.buffer[body];
+        let ours = body.get(..4).is_some_and(|b| b == format::ENTERPRISE.to_le_bytes())
+            && body.get(4..12).is_some_and(|b| b == format::MAGIC);
+        let json = body.get(12..16).and_then(|b| {
+            let length = u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize;
+            body.get(16..16usize.checked_add(length)?)
+        });
+        let (true, Some(json)) = (ours, json) else {
+            self.skipped += 1;
+            return Ok(());
+        };
+        // The version first: a newer decision may be one that we cannot even name.
+        let version: Version = serde_json::from_slice(json).unwrap_or_default();
+        if version.decision == "begin" && version.format > FORMAT {
+            return Err(SpoolError::TooNew { path: self.path.clone(), found: version.format });
+        }
+        let Ok(decided) = serde_json::from_slice::<Decided>(json) else {
+            self.skipped += 1;
+            return Ok(());
+        };
+        let at_ns = decided.at_ns;
+        // Begin is the first block of every section, whatever the packets of early media say.
+        let at_ns = if matches!(decided.decision, Decision::Begin { .. }) { i64::MIN } else { at_ns };
+        let entry = self.slot();
+        self.entries[entry].decided = Some(decided);
+        self.hold(at_ns, 0, entry);
+        Ok(())
+    }
+
+    fn hold(&mut self, at_ns: i64, rank: u8, entry: usize) {
+        self.newest = self.newest.max(at_ns);
+        self.waiting.push(Reverse(Slot { at_ns, rank, index: self.next_index, entry }));
+        self.next_index += 1;
+    }
+
+    fn slot(&mut self) -> usize {
+        match self.free.pop() {
+            Some(entry) => {
+                let held = &mut self.entries[entry];
+                held.head = None;
+                held.decided = None;
+                held.payload.clear();
+                entry
+            }
+            None => {
+                self.entries.push(Held { head: None, payload: Vec::new(), decided: None });
+                self.entries.len() - 1
+            }
+        }
+    }
+
+    /// Makes `want` bytes available from the next block's beginning; false at the end of the input.
+    fn fill(&mut self, want: usize) -> Result<bool, SpoolError> {
+        while self.buffer.len() - self.from < want {
+            if self.from > 0 {
+                self.buffer.drain(..self.from);
+                self.from = 0;
+            }
+            let at = self.buffer.len();
+            self.buffer.resize(at + READ_BYTES, 0);
+            let read = loop {
+                match self.input.read(&mut self.buffer[at..]) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    other => break other,
+                }
+            };
+            self.buffer.truncate(at + *read.as_ref().unwrap_or(&0));
+            match read {
+                Ok(0) => return Ok(false),
+                Ok(_) => {}
+                Err(source) => return Err(SpoolError::Io { path: self.path.clone(), source }),
+            }
+        }
+        Ok(true)
+    }
+
+    /// A number of the next block. Only after `fill` said that it is there.
+    fn u32_at(&self, offset: usize) -> u32 {
+        let b = &self.buffer[self.from + offset..self.from + offset + 4];
+        u32::from_le_bytes([b[0], b[1], b[2], b[3]])
+    }
+
+    fn not_a_spool(&self) -> SpoolError {
+        SpoolError::NotASpool { path: self.path.clone() }
+    }
+}
+
+/// What must be understood of a decision of any version.
+#[derive(Default, serde::Deserialize)]
+struct Version {
+    #[serde(default)]
+    decision: String,
+    #[serde(default)]
+    format: u32,
+}
+
+/// The endpoints of an enhanced packet block's body, and where in it the UDP payload is.
+fn parse_packet(body: &[u8]) -> Option<(Head, std::ops::Range<usize>)> {
+    let word = |at: usize| body.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let ticks = u64::from(word(4)?) << 32 | u64::from(word(8)?);
+    let captured = word(12)? as usize;
+    let original = word(16)?;
+    let packet = body.get(20..20usize.checked_add(captured)?)?;
+    let (ip_len, src, dst) = match packet.first()? >> 4 {
+        4 => {
+            let ip_len = usize::from(packet[0] & 15) * 4;
+            let header = packet.get(..ip_len.max(format::IPV4_LEN))?;
+            let at = |from: usize| [header[from], header[from + 1], header[from + 2], header[from + 3]];
+            (header.len(), Endpoint::v4(at(12), 0), Endpoint::v4(at(16), 0))
+        }
+        6 => {
+            let header = packet.get(..format::IPV6_LEN)?;
+            let at = |from: usize| <[u8; 16]>::try_from(&header[from..from + 16]).ok();
+            (format::IPV6_LEN, Endpoint::v6(at(8)?, 0), Endpoint::v6(at(24)?, 0))
+        }
+        _ => return None,
+    };
+    let udp = packet.get(ip_len..ip_len + format::UDP_LEN)?;
+    let head = Head {
+        at: Timestamp::from_nanos(i64::try_from(ticks).ok()?),
+        src: src.with_port(u16::from_be_bytes([udp[0], udp[1]])),
+        dst: dst.with_port(u16::from_be_bytes([udp[2], udp[3]])),
+        wire_len: original.saturating_sub((ip_len + format::UDP_LEN) as u32),
+    };
+    Some((head, 20 + ip_len + format::UDP_LEN..20 + captured))
+}
+
+/// Shared bytes that a cursor can read.
+struct SharedBytes(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for SharedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Read from the input at once.
+const READ_BYTES: usize = 64 * 1024;
+/// The largest block that we write is a packet of 64 KiB; decisions with long fmtp lines stay far below.
+const MAX_BLOCK: usize = 256 * 1024;
+/// Entries held for sorting: 5 s of both sides at 10 ms are 1,000.
+const MAX_HELD: usize = 32 * 1024;
+/// Bytes held for sorting: 5 s of a flood of large packets.
+const MAX_HELD_BYTES: usize = 8 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,402 @@
+//! Who may know whom: the order of the rooms in the header of `src/lib.rs`, held over the paths that the sources name.
+//!
+//! Test modules (`mod tests` at the bottom of a file, `tests.rs`) may reach wherever they like.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Each room and the rooms that it may name, besides itself and [`BASE`]. Absent from the list: a mistake.
+const MAY_KNOW: &[(&str, &[&str])] = &[
+    ("net", &[]),
+    ("time", &[]),
+    ("capture", &[]),
+    ("decode", &["capture"]),
+    ("sip", &[]),
+    ("sdp", &[]),
+    ("rtp", &[]),
+    ("call", &["decode", "sip", "sdp", "rtp"]),
+    // The spool writes packets and decisions; it knows capture for link types only.
+    ("spool", &["capture", "decode", "rtp", "call"]),
+    ("render", &["rtp", "call", "spool"]),
+    ("recording", &["call", "render"]),
+    ("journal", &["call", "recording"]),
+    // The pure machine: what a call is, and the rows in which its state is kept; never the journal itself, see below.
+    ("delivery", &["call", "journal"]),
+    // The executor: the machine and what stands behind it, no capture.
+    ("pyrus", &["call", "recording", "journal", "delivery"]),
+    // A fake that shared code with what it tests would agree with its mistakes.
+    ("fake_pyrus", &[]),
+    (
+        "ops",
+        &[
+            "capture",
+            "decode",
+            "sip",
+            "sdp",
+            "rtp",
+            "call",
+            "spool",
+            "render",
+            "recording",
+            "journal",
+            "delivery",
+            "pyrus",
+        ],
+    ),
+    (
+        "cmd",
+        &[
+            "capture",
+            "decode",
+            "sip",
+            "sdp",
+            "rtp",
+            "call",
+            "spool",
+            "render",
+            "recording",
+            "journal",
+            "delivery",
+            "pyrus",
+            "fake_pyrus",
+            "ops",
+        ],
+    ),
+];
+
+/// What every room may name.
+const BASE: &[&str] = &["net", "time"];
+
+/// Rooms with effects.
+const IO: &[&str] = &["capture", "spool", "recording", "journal", "pyrus", "fake_pyrus", "ops", "cmd"];
+
+/// Paths that are effects, or the way to them.
+const EFFECTS: &[&str] = &[
+    "std::fs",
+    "std::process",
+    "std::thread",
+    "std::env",
+    "std::io::stdin",
+    "std::io::stdout",
+    "std::io::stderr",
+    "std::net::TcpStream",
+    "std::net::TcpListener",
+    "std::net::UdpSocket",
+    "std::net::ToSocketAddrs",
+    "std::os::unix::net",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "tokio",
+    "reqwest",
+    "rusqlite",
+    "axum",
+    "pcap",
+    "crossbeam_channel",
+    "tracing",
+];
+
+/// Exceptions to [`MAY_KNOW`] for single files, each with its reason.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+
+#[test]
+fn every_room_of_lib_rs_has_its_place_in_the_order() {
+    let lib = read(&root().join("src/lib.rs"));
+    let declared: BTreeSet<&str> =
+        lib.lines().filter_map(|l| l.strip_prefix("pub mod ")).filter_map(|l| l.strip_suffix(';')).collect();
+    let ordered: BTreeSet<&str> = MAY_KNOW.iter().map(|(room, _)| *room).collect();
+    assert_eq!(declared, ordered);
+}
+
+#[test]
+fn a_room_names_only_the_rooms_that_it_may_know() {
+    let mut wrong = Vec::new();
+    for file in sources() {
+        let may = MAY_KNOW.iter().find(|(room, _)| *room == file.room).map(|(_, may)| *may);
+        let may = may.unwrap_or_else(|| panic!("the room {} is not in the order", file.room));
+        for path in &file.paths {
+            let Some(room) = path.strip_prefix("crate::").and_then(|p| p.split("::").next()) else { continue };
+            let known = room == file.room || BASE.contains(&room) || may.contains(&room);
+            let room_exists = MAY_KNOW.iter().any(|(r, _)| *r == room);
+            let excepted = EXCEPTIONS.iter().any(|(f, r, _)| file.name == *f && room == *r);
+            if room_exists && !known && !excepted {
+                wrong.push(format!("{}: {path}", file.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "rooms that may not be known here:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_room_may_know_only_rooms_that_stand_above_it_in_the_order() {
+    for (at, (room, may)) in MAY_KNOW.iter().enumerate() {
+        let above: Vec<&str> = MAY_KNOW.iter().take(at).map(|(r, _)| *r).collect();
+        assert!(may.iter().all(|m| above.contains(m)), "{room} may know {may:?}, above it are {above:?}");
+    }
+}
+
+#[test]
+fn sip_sdp_and_rtp_meet_only_in_call() {
+    for (room, others) in [("sip", ["sdp", "rtp"]), ("sdp", ["sip", "rtp"]), ("rtp", ["sip", "sdp"])] {
+        let may = MAY_KNOW.iter().find(|(r, _)| *r == room).expect("in the order").1;
+        assert!(!others.iter().any(|other| may.contains(other)), "{room}");
+    }
+}
+
+#[test]
+fn delivery_names_the_rows_of_the_journal_and_never_opens_one() {
+    let opens = |p: &String| p.starts_with("crate::journal::Journal");
+    let wrong: Vec<_> = sources().into_iter().filter(|f| f.room == "delivery" && f.paths.iter().any(opens)).collect();
+    assert!(wrong.is_empty(), "{:?}", wrong.iter().map(|f| &f.name).collect::<Vec<_>>());
+}
+
+#[test]
+fn effects_are_only_in_the_rooms_marked_io() {
+    let mut wrong = Vec::new();
+    for file in sources().iter().filter(|f| !IO.contains(&f.room.as_str())) {
+        for path in &file.paths {
+            let effect = EFFECTS.iter().find(|e| path == *e || path.starts_with(&format!("{e}::")));
+            if effect.is_some() {
+                wrong.push(format!("{}: {path}", file.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "effects in rooms that are not marked [IO] in src/lib.rs:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_io_rooms_here_are_those_marked_in_lib_rs() {
+    let lib = read(&root().join("src/lib.rs"));
+    let marked: BTreeSet<&str> = lib
+        .lines()
+        .filter_map(|l| l.strip_prefix("//!   "))
+        .filter(|l| l.contains("[IO]"))
+        .filter_map(|l| l.split_whitespace().next())
+        .collect();
+    assert_eq!(marked, IO.iter().copied().collect());
+}
+
+#[test]
+fn the_reader_of_sources_sees_grouped_nested_and_inline_paths() {
+    let text = r#"
+//! [`crate::ops`] in a doc comment is no dependency.
+use crate::{call::record::{CallRecord, Side}, net, time::Timestamp};
+use std::{fmt, fs::File as F, net::{IpAddr, UdpSocket}};
+pub(crate) use super::config;
+fn f() { let _ = crate::spool::config::Config::default(); /* crate::pyrus */ let s = "crate::journal::x"; }
+#[cfg(test)]
+mod tests { use crate::cmd; }
+"#;
+    let found = paths(text, "call", &[]);
+    let has = |path: &str| found.contains(path);
+    assert!(has("crate::call::record::CallRecord") && has("crate::net") && has("crate::time::Timestamp"), "{found:?}");
+    assert!(has("std::fs::File") && has("std::net::UdpSocket") && has("std::net::IpAddr"), "{found:?}");
+    assert!(has("crate::spool::config::Config::default"), "{found:?}");
+    for absent in ["crate::ops", "crate::pyrus", "crate::journal::x", "crate::cmd"] {
+        assert!(!has(absent), "{absent} in {found:?}");
+    }
+}
+
+#[test]
+fn an_imported_module_and_a_way_over_super_are_resolved() {
+    let text = "use std::fs;\nuse super::super::spool::x;\nfn f() { fs::read(\"x\"); }\n";
+    let found = paths(text, "call", &["dialog"]);
+    assert!(found.contains("std::fs") && found.contains("crate::spool::x"), "{found:?}");
+}
+
+struct Source {
+    /// From `src/`.
+    name: String,
+    room: String,
+    paths: BTreeSet<String>,
+}
+
+fn sources() -> Vec<Source> {
+    let src = root().join("src");
+    let mut files = Vec::new();
+    walk(&src, &mut files);
+    assert!(files.len() > 20, "the sources were found");
+    let in_room = |file: &PathBuf| {
+        let name = file.strip_prefix(&src).expect("below src").to_string_lossy().into_owned();
+        let parts: Vec<&str> = name.trim_end_matches(".rs").split('/').collect();
+        let (room, rest) = parts.split_first().expect("a path has a part");
+        if ["lib", "main"].contains(room) || parts.contains(&"tests") {
+            return None;
+        }
+        let modules: Vec<&str> = rest.iter().copied().filter(|m| *m != "mod").collect();
+        let paths = paths(&read(file), room, &modules);
+        Some(Source { room: (*room).to_owned(), paths, name: name.clone() })
+    };
+    files.iter().filter_map(in_room).collect()
+}
+
+fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).expect("src can be read") {
+        let path = entry.expect("src can be read").path();
+        if path.is_dir() {
+            walk(&path, files);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every path that the code of a file names, from `use` trees and in the code itself, made absolute.
+fn paths(text: &str, room: &str, modules: &[&str]) -> BTreeSet<String> {
+    let code = without_comments_and_strings(before_tests(text));
+    let tokens = tokens(&code);
+    let mut found = BTreeSet::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        if tokens[at] == "use" {
+            at = use_tree(&tokens, at + 1, "", &mut found);
+        } else if is_word(tokens[at]) && tokens.get(at + 1) == Some(&"::") && (at == 0 || tokens[at - 1] != "::") {
+            let mut path = String::from(tokens[at]);
+            at += 1;
+            while tokens.get(at) == Some(&"::") && tokens.get(at + 1).is_some_and(|t| is_word(t)) {
+                path = format!("{path}::{}", tokens[at + 1]);
+                at += 2;
+            }
+            found.insert(path);
+        } else {
+            at += 1;
+        }
+    }
+    found.iter().map(|p| absolute(p, room, modules)).collect()
+}
+
+/// Reads one tree of a `use`, for example `a::{b, c::d as e}`; gives where it ends.
+fn use_tree(tokens: &[&str], mut at: usize, prefix: &str, found: &mut BTreeSet<String>) -> usize {
+    let mut path = String::from(prefix);
+    while let Some(token) = tokens.get(at) {
+        match *token {
+            "{" => {
+                at += 1;
+                while tokens.get(at).is_some_and(|t| *t != "}") {
+                    at = use_tree(tokens, at, &path, found);
+                    if tokens.get(at) == Some(&",") {
+                        at += 1;
+                    }
+                }
+                return at + 1;
+            }
+            "::" => at += 1,
+            "as" => at += 2,
+            "," | "}" | ";" => {
+                found.insert(path);
+                return at;
+            }
+            word => {
+                path = if path.is_empty() { word.to_owned() } else { format!("{path}::{word}") };
+                at += 1;
+            }
+        }
+    }
+    at
+}
+
+/// `super::` and `self::` replaced by where they lead.
+fn absolute(path: &str, room: &str, modules: &[&str]) -> String {
+    let mut here: Vec<&str> = std::iter::once("crate").chain([room]).chain(modules.iter().copied()).collect();
+    let mut parts: Vec<&str> = path.split("::").collect();
+    if !["super", "self"].contains(&parts[0]) {
+        return path.to_owned();
+    }
+    while let Some(first) = parts.first() {
+        match *first {
+            "self" => drop(parts.remove(0)),
+            "super" => {
+                parts.remove(0);
+                here.pop();
+            }
+            _ => break,
+        }
+    }
+    here.extend(parts);
+    here.join("::")
+}
+
+/// Tests stand at the bottom of a file.
+fn before_tests(text: &str) -> &str {
+    text.find("#[cfg(test)]\nmod ").map_or(text, |at| &text[..at])
+}
+
+fn is_word(token: &str) -> bool {
+    token.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+}
+
+/// Words, `::` and single other characters.
+fn tokens(code: &str) -> Vec<&str> {
+    let mut tokens = Vec::new();
+    let mut rest = code;
+    while let Some(first) = rest.chars().next() {
+        let length = if first.is_alphanumeric() || first == '_' {
+            rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len())
+        } else if rest.starts_with("::") {
+            2
+        } else {
+            first.len_utf8()
+        };
+        let (token, after) = rest.split_at(length);
+        if !first.is_whitespace() {
+            tokens.push(token);
+        }
+        rest = after;
+    }
+    tokens
+}
+
+/// Comments and the content of string literals blanked.
+fn without_comments_and_strings(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let skip = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            rest.find("*/").map_or(rest.len(), |at| at + 2)
+        } else if let Some(hashes) = raw_string(rest) {
+            let end = format!("\"{}", "#".repeat(hashes));
+            let from = hashes + 2;
+            rest[from..].find(&end).map_or(rest.len(), |at| from + at + end.len())
+        } else if first == '"' {
+            string_end(rest)
+        } else if rest.starts_with("'\"'") {
+            3
+        } else {
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+            continue;
+        };
+        out.push(' ');
+        rest = &rest[skip..];
+    }
+    out
+}
+
+/// How many `#` a raw string that begins here has.
+fn raw_string(rest: &str) -> Option<usize> {
+    let after = rest.strip_prefix('r')?;
+    let hashes = after.len() - after.trim_start_matches('#').len();
+    after[hashes..].starts_with('"').then_some(hashes)
+}
+
+fn string_end(rest: &str) -> usize {
+    let mut escaped = false;
+    for (at, c) in rest.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return at + 1,
+            _ => {}
+        }
+    }
+    rest.len()
+}

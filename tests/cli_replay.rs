@@ -1,0 +1,247 @@
+//! `callspan replay` and `callspan demo` as a script or an admin meets them: files, exit status, words.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use callspan::call::record::{CallRecord, EndedBy, Outcome, Verdict};
+use callspan::fake_pyrus::{Endpoint, Fake, Options};
+
+fn callspan(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
+    // What the machine of the tests has in its environment must not decide.
+    command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
+    command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    callspan(args).output().expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn expect_code(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "stdout: {}\nstderr: {}", stdout(output), stderr(output));
+}
+
+/// 101 calls 102, G.711 A-law: one call of eight seconds, see fixtures/README.md.
+fn capture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("the folders of the tests have plain names")
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("temporary folder")
+}
+
+/// The files with this extension directly in a folder, by name.
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).expect("the folder is there").map(|e| e.expect("readable").path());
+    let mut files: Vec<PathBuf> = entries.filter(|p| p.extension().is_some_and(|e| e == extension)).collect();
+    files.sort();
+    files
+}
+
+fn records(output: &Output) -> Vec<CallRecord> {
+    let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    stdout(output).lines().map(parse).collect()
+}
+
+#[test]
+fn a_capture_gives_a_wav_a_record_and_a_table() {
+    let out = folder();
+    let output = run(&["replay", "--out", text(out.path()), text(&capture())]);
+    expect_code(&output, 0);
+    let said = stdout(&output);
+    assert!(said.starts_with("TIME (UTC)") && said.ends_with("1 call: 1 both sides\n"), "{said}");
+    let (wavs, jsons) = (files(out.path(), "wav"), files(out.path(), "json"));
+    assert_eq!((wavs.len(), jsons.len()), (1, 1));
+    assert_eq!(wavs[0].with_extension("json"), jsons[0]);
+    assert!(files(out.path(), "part").is_empty());
+}
+
+#[test]
+fn json_is_one_record_a_line_and_nothing_else_on_standard_output() {
+    let out = folder();
+    let output = run(&["replay", "--json", "--out", text(out.path()), text(&capture())]);
+    expect_code(&output, 0);
+    let records = records(&output);
+    let [record] = records.as_slice() else { panic!("one call, not {}", records.len()) };
+    assert_eq!((record.from.as_deref(), record.to.as_deref()), (Some("101"), Some("102")));
+    assert_eq!((record.outcome, record.ended_by), (Outcome::Answered, Some(EndedBy::Caller)));
+    assert_eq!(record.verdict, Some(Verdict::BothSides), "{:?}", record.verdict_reason);
+    // Answered at 1.21 s, BYE at 9.32 s after the INVITE (manifest of the capture).
+    let duration = record.duration_s.expect("answered");
+    assert!((8.0..8.25).contains(&duration), "{duration}");
+    let on_disk = std::fs::read_to_string(&files(out.path(), "json")[0]).expect("the record is there");
+    assert_eq!(&serde_json::from_str::<CallRecord>(&on_disk).expect("a record"), record);
+}
+
+#[test]
+fn the_same_capture_twice_gives_the_same_bytes() {
+    let (one, two) = (folder(), folder());
+    for out in [&one, &two] {
+        expect_code(&run(&["replay", "--out", text(out.path()), text(&capture())]), 0);
+    }
+    let (first, second) = (files(one.path(), "wav"), files(two.path(), "wav"));
+    assert_eq!(first[0].file_name(), second[0].file_name());
+    assert!(std::fs::read(&first[0]).expect("readable") == std::fs::read(&second[0]).expect("readable"));
+}
+
+#[test]
+fn standard_input_and_gzip_give_the_same_call() {
+    let bytes = std::fs::read(capture()).expect("fixture");
+    let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    zip.write_all(&bytes).expect("memory");
+    let zipped = zip.finish().expect("memory");
+    let mut ids = Vec::new();
+    for input in [bytes, zipped] {
+        let out = folder();
+        let args = ["replay", "--json", "--out", text(out.path()), "-"];
+        let mut child = callspan(&args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("runs");
+        child.stdin.take().expect("piped").write_all(&input).expect("read to the end");
+        let output = child.wait_with_output().expect("ends");
+        expect_code(&output, 0);
+        ids.push(records(&output)[0].id.clone());
+    }
+    assert_eq!(ids[0], ids[1]);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_status_1_and_one_sentence() {
+    let out = folder();
+    let output = run(&["replay", "--out", text(out.path()), "/nowhere/trunk.pcap"]);
+    expect_code(&output, 1);
+    let said = stderr(&output);
+    assert!(said.contains("/nowhere/trunk.pcap") && said.to_lowercase().contains("no such file"), "{said}");
+    assert!(stdout(&output).is_empty());
+}
+
+#[test]
+fn a_file_that_is_no_capture_is_status_1_and_names_the_reason() {
+    let out = folder();
+    let file = out.path().join("notes.txt");
+    std::fs::write(&file, "this is not a capture, these are notes\n").expect("written");
+    let output = run(&["replay", "--out", text(&out.path().join("calls")), text(&file)]);
+    expect_code(&output, 1);
+    assert!(stderr(&output).contains("notes.txt is no capture"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_file_that_is_cut_short_is_processed_as_far_as_it_goes() {
+    let out = folder();
+    let bytes = std::fs::read(capture()).expect("fixture");
+    let file = out.path().join("cut.pcap");
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).expect("written");
+    let calls = out.path().join("calls");
+    let output = run(&["replay", "--json", "--out", text(&calls), text(&file)]);
+    expect_code(&output, 0);
+    assert!(stderr(&output).contains("cut.pcap"), "a warning names the file: {}", stderr(&output));
+    let records = records(&output);
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].ended_by, Some(EndedBy::CaptureEnd));
+    assert_eq!(records[0].verdict, Some(Verdict::BothSides));
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_status_1() {
+    let out = folder();
+    let file = out.path().join("file");
+    std::fs::write(&file, "").expect("written");
+    let output = run(&["replay", "--out", text(&file.join("calls")), text(&capture())]);
+    expect_code(&output, 1);
+    assert!(stderr(&output).contains(text(&file)), "{}", stderr(&output));
+}
+
+#[test]
+fn a_reader_that_goes_away_costs_no_recording() {
+    let out = folder();
+    let args = ["replay", "--json", "--out", text(out.path()), text(&capture())];
+    let mut child = callspan(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    expect_code(&output, 0);
+    assert!(!stderr(&output).contains("panick"), "{}", stderr(&output));
+    assert_eq!(files(out.path(), "wav").len(), 1);
+}
+
+/// A configuration for a fake Pyrus, in a folder of its own; 102 is ours, so the call is inbound.
+fn configuration(dir: &Path, fake: &Fake, key: &str) -> PathBuf {
+    let options = Options::default();
+    let text = format!(
+        "[numbers]\nextension_pattern = \"102\"\n[pyrus]\nauth_url = \"{}\"\nlogin = \"{}\"\nsecurity_key = \"{key}\"\n\
+         account_id = \"{}\"\n",
+        fake.auth_url(),
+        options.users[0].login,
+        options.accounts[0].account_id,
+    );
+    let path = dir.join("callspan.toml");
+    std::fs::write(&path, text).expect("written");
+    path
+}
+
+#[test]
+fn delivery_makes_one_task_with_the_recording_and_a_second_run_sends_nothing() {
+    let dir = folder();
+    let fake = Fake::start(Options::default()).expect("free ports");
+    let config = configuration(dir.path(), &fake, &Options::default().users[0].security_key);
+    let out = dir.path().join("calls");
+    let args =
+        ["replay", "-c", text(&config), "--deliver", "--json", "--out", text(&out), &*text(&capture()).to_owned()];
+    let output = run(&args);
+    expect_code(&output, 0);
+    let state = fake.state();
+    let sent = [Endpoint::Auth, Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| state.requests(e));
+    assert_eq!(sent, [1, 1, 1, 1]);
+    assert_eq!(fake.violations(), [""; 0]);
+    let wav = std::fs::read(&files(&out, "wav")[0]).expect("readable");
+    let uploaded = state.files[0].bytes.as_ref().expect("small files are kept");
+    assert!(**uploaded == wav, "the same bytes");
+    let record = &records(&output)[0];
+    assert_eq!(record.delivery.task_id, Some(state.tasks[0].task_id));
+    expect_code(&run(&args), 0);
+    let again = fake.state();
+    let sent = [Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| again.requests(e));
+    assert_eq!(sent, [1, 1, 1]);
+}
+
+#[test]
+fn a_login_that_pyrus_refuses_is_status_1_and_says_what_to_do() {
+    let dir = folder();
+    let fake = Fake::start(Options::default()).expect("free ports");
+    let config = configuration(dir.path(), &fake, "wrong-key-7");
+    let out = dir.path().join("calls");
+    let output = run(&["replay", "-c", text(&config), "--deliver", "--out", text(&out), text(&capture())]);
+    expect_code(&output, 1);
+    let said = format!("{}{}", stderr(&output), stdout(&output));
+    assert!(said.contains("login") && said.contains("security_key"), "{said}");
+    assert!(!said.contains("wrong-key-7"), "{said}");
+    assert_eq!(files(&out, "wav").len(), 1, "the recording is there nevertheless");
+}
+
+#[test]
+fn the_demo_shows_the_call_its_task_and_where_the_recording_lies() {
+    let dir = folder();
+    let out = dir.path().join("demo");
+    let output = run(&["demo", "--out", text(&out)]);
+    expect_code(&output, 0);
+    let wav = files(&out, "wav").first().expect("a recording").clone();
+    let said = stdout(&output);
+    for wanted in ["both sides", "Boris Orlov is responsible", "CallDuration = 8", "attached: ", text(&wav)] {
+        assert!(said.contains(wanted), "{wanted} is not in:\n{said}");
+    }
+    // Once more in the same place: a folder beside it.
+    expect_code(&run(&["demo", "--out", text(&out)]), 0);
+    assert!(dir.path().join("demo-2").is_dir());
+}

@@ -1,0 +1,418 @@
+//! The mirror's disguises: builders that show the same packets as another mirror would show them.
+//!
+//! Everything here works on bytes and knows nothing of the code under test. A clean capture of Ethernet frames
+//! goes in, and comes out tagged, cooked, tunnelled, fragmented or doubled; the calls in it must stay the same.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses some of the builders, as a module of its own")]
+#![allow(clippy::unwrap_used, reason = "a builder that fails is a failed test")]
+
+/// A captured frame: ns since the epoch, and its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    pub at_ns: i64,
+    pub data: Vec<u8>,
+}
+
+/// Link types by their LINKTYPE number.
+pub const ETHERNET: u16 = 1;
+pub const RAW_IP: u16 = 101;
+pub const SLL: u16 = 113;
+pub const SLL2: u16 = 276;
+pub const NULL: u16 = 0;
+
+// ---- files
+
+/// Reads a little-endian classic pcap of Ethernet frames, as tcpdump writes it on this kind of machine.
+pub fn read_pcap(bytes: &[u8]) -> Vec<Packet> {
+    let u32le = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let unit = match u32le(0) {
+        0xa1b2_c3d4 => 1000,
+        0xa1b2_3c4d => 1,
+        magic => panic!("not a little-endian pcap: {magic:x}"),
+    };
+    assert_eq!(u32le(20) & 0xffff, u32::from(ETHERNET), "builders start from Ethernet");
+    let mut packets = Vec::new();
+    let mut at = 24;
+    while at + 16 <= bytes.len() {
+        let len = u32le(at + 8) as usize;
+        let at_ns = i64::from(u32le(at)) * 1_000_000_000 + i64::from(u32le(at + 4)) * unit;
+        packets.push(Packet { at_ns, data: bytes[at + 16..at + 16 + len].to_vec() });
+        at += 16 + len;
+    }
+    packets
+}
+
+/// A classic pcap with ns stamps.
+pub fn write_pcap(link: u16, packets: &[Packet]) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.extend(0xa1b2_3c4d_u32.to_le_bytes());
+    out.extend([2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    out.extend(262_144_u32.to_le_bytes());
+    out.extend(u32::from(link).to_le_bytes());
+    for p in packets {
+        let len = (p.data.len() as u32).to_le_bytes();
+        out.extend(((p.at_ns / 1_000_000_000) as u32).to_le_bytes());
+        out.extend(((p.at_ns % 1_000_000_000) as u32).to_le_bytes());
+        out.extend([len, len].concat());
+        out.extend_from_slice(&p.data);
+    }
+    out
+}
+
+/// A pcapng with two interfaces of different link type and resolution: every other packet comes as Ethernet with
+/// us stamps on the first and as raw IP with ns stamps on the second. Stamps lose what is below a microsecond.
+pub fn write_pcapng_two_interfaces(packets: &[Packet]) -> Vec<u8> {
+    let block = |kind: u32, body: &[u8]| {
+        let padded = body.len().next_multiple_of(4);
+        let mut out = [kind.to_le_bytes(), (padded as u32 + 12).to_le_bytes()].concat();
+        out.extend_from_slice(body);
+        out.resize(8 + padded, 0);
+        out.extend((padded as u32 + 12).to_le_bytes());
+        out
+    };
+    let mut out = block(0x0a0d_0d0a, &[&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat());
+    out.extend(block(1, &[1, 0, 0, 0, 0, 0, 4, 0]));
+    out.extend(block(1, &[101, 0, 0, 0, 0, 0, 4, 0, 9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0]));
+    for (i, p) in packets.iter().enumerate() {
+        let us = p.at_ns as u64 / 1000;
+        let (interface, units, data) =
+            if i % 2 == 1 && is_ip(&p.data) { (1_u32, us * 1000, &p.data[14..]) } else { (0, us, &p.data[..]) };
+        let len = data.len() as u32;
+        let words = [interface, (units >> 32) as u32, units as u32, len, len];
+        let head: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        out.extend(block(6, &[&head, data].concat()));
+    }
+    out
+}
+
+// ---- whole captures
+
+/// Each frame made into others by `f`, at the same time.
+pub fn each(packets: &[Packet], f: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> Vec<Packet> {
+    packets.iter().flat_map(|p| f(&p.data).into_iter().map(|data| Packet { at_ns: p.at_ns, data })).collect()
+}
+
+/// Each frame again `later_ns` after it, changed by `f`; in the order of time.
+pub fn doubled(packets: &[Packet], later_ns: i64, f: impl Fn(&[u8]) -> Vec<u8>) -> Vec<Packet> {
+    let mut all = packets.to_vec();
+    all.extend(packets.iter().map(|p| Packet { at_ns: p.at_ns + later_ns, data: f(&p.data) }));
+    all.sort_by_key(|p| p.at_ns);
+    all
+}
+
+// ---- one frame
+
+fn is_ip(frame: &[u8]) -> bool {
+    matches!(frame.get(12..14), Some([0x08, 0x00] | [0x86, 0xdd]))
+}
+
+/// Ethernet around a payload.
+pub fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    out.extend(ethertype.to_be_bytes());
+    out.extend_from_slice(payload);
+    out
+}
+
+/// The same frame with these VLAN tags (ethertype of the tag, VLAN number), outermost first.
+pub fn tagged(frame: &[u8], tags: &[(u16, u16)]) -> Vec<u8> {
+    let mut out = frame[..12].to_vec();
+    for (kind, vlan) in tags {
+        out.extend([kind.to_be_bytes(), vlan.to_be_bytes()].concat());
+    }
+    out.extend_from_slice(&frame[12..]);
+    out
+}
+
+/// Linux cooked capture v1.
+pub fn cooked(frame: &[u8]) -> Vec<u8> {
+    let mut out = vec![0, 0, 0, 1, 0, 6];
+    out.extend_from_slice(&frame[6..12]);
+    out.extend([0, 0]);
+    out.extend_from_slice(&frame[12..]);
+    out
+}
+
+/// Linux cooked capture v2.
+pub fn cooked2(frame: &[u8]) -> Vec<u8> {
+    let mut out = frame[12..14].to_vec();
+    out.extend([0, 0, 0, 0, 0, 2, 0, 1, 0, 6]);
+    out.extend_from_slice(&frame[6..12]);
+    out.extend([0, 0]);
+    out.extend_from_slice(&frame[14..]);
+    out
+}
+
+/// The IP packet alone (frames that are not IP vanish).
+pub fn raw_ip(frame: &[u8]) -> Vec<Vec<u8>> {
+    if is_ip(frame) { vec![frame[14..].to_vec()] } else { vec![] }
+}
+
+/// BSD loopback in this byte order's address family.
+pub fn loopback(frame: &[u8]) -> Vec<Vec<u8>> {
+    raw_ip(frame).into_iter().map(|ip| [&[if ip[0] >> 4 == 4 { 2 } else { 30 }, 0, 0, 0], &ip[..]].concat()).collect()
+}
+
+/// Junk behind the packet, as a tap or a switch's time-stamper adds it.
+pub fn with_trailer(frame: &[u8], trailer: &[u8]) -> Vec<u8> {
+    [frame, trailer].concat()
+}
+
+// ---- IP
+
+pub fn checksum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes.chunks(2).map(|c| u32::from(c[0]) << 8 | c.get(1).map_or(0, |b| u32::from(*b))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+fn fix_ipv4(ip: &mut [u8]) {
+    let header = usize::from(ip[0] & 15) * 4;
+    ip[10..12].fill(0);
+    let sum = checksum(&ip[..header]);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// An IPv4 packet.
+pub fn ipv4(src: [u8; 4], dst: [u8; 4], protocol: u8, id: u16, payload: &[u8]) -> Vec<u8> {
+    let total = (20 + payload.len()) as u16;
+    let mut out = vec![0x45, 0, (total >> 8) as u8, total as u8, (id >> 8) as u8, id as u8, 0, 0, 64, protocol, 0, 0];
+    out.extend_from_slice(&src);
+    out.extend_from_slice(&dst);
+    fix_ipv4(&mut out);
+    out.extend_from_slice(payload);
+    out
+}
+
+/// An IPv6 packet between two addresses that end in these bytes; `next` is the first header in `payload`.
+pub fn ipv6(src: u8, dst: u8, next: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x60, 0, 0, 0, (payload.len() >> 8) as u8, payload.len() as u8, next, 64];
+    for last in [src, dst] {
+        out.extend([0xfd, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+    }
+    out.extend_from_slice(payload);
+    out
+}
+
+pub fn udp(src: u16, dst: u16, payload: &[u8]) -> Vec<u8> {
+    let len = (8 + payload.len()) as u16;
+    let mut out = [src.to_be_bytes(), dst.to_be_bytes(), len.to_be_bytes(), [0, 0]].concat();
+    out.extend_from_slice(payload);
+    out
+}
+
+/// A TCP segment; `flags`: FIN 1, SYN 2, RST 4, PSH 8, ACK 16.
+pub fn tcp(ports: (u16, u16), seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
+    out.extend(seq.to_be_bytes());
+    out.extend([0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    out.extend_from_slice(payload);
+    out
+}
+
+/// The fragments of an IPv4 packet, in order, each with at most `size` (a multiple of 8) bytes of payload.
+pub fn fragments_v4(ip: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let header = usize::from(ip[0] & 15) * 4;
+    let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+    let payload = &ip[header..total];
+    let count = payload.len().div_ceil(size);
+    let piece = |(i, chunk): (usize, &[u8])| {
+        let mut out = ip[..header].to_vec();
+        out[2..4].copy_from_slice(&((header + chunk.len()) as u16).to_be_bytes());
+        let more = if i + 1 < count { 0x2000 } else { 0 };
+        out[6..8].copy_from_slice(&((i * size / 8) as u16 | more).to_be_bytes());
+        fix_ipv4(&mut out);
+        out.extend_from_slice(chunk);
+        out
+    };
+    payload.chunks(size).enumerate().map(piece).collect()
+}
+
+/// The fragments of an IPv6 packet without extension headers.
+pub fn fragments_v6(ip: &[u8], size: usize, id: u32) -> Vec<Vec<u8>> {
+    let payload = &ip[40..];
+    let count = payload.len().div_ceil(size);
+    let piece = |(i, chunk): (usize, &[u8])| {
+        let mut out = ip[..40].to_vec();
+        out[4..6].copy_from_slice(&((8 + chunk.len()) as u16).to_be_bytes());
+        out[6] = 44;
+        let more = u16::from(i + 1 < count);
+        out.extend([ip[6], 0]);
+        out.extend(((i * size) as u16 | more).to_be_bytes());
+        out.extend(id.to_be_bytes());
+        out.extend_from_slice(chunk);
+        out
+    };
+    payload.chunks(size).enumerate().map(piece).collect()
+}
+
+/// The frame's IPv4 packet in fragments, each in a frame of its own. Fragments and other frames stay as they are.
+pub fn fragmented(frame: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let whole_v4 = frame.get(12..14) == Some(&[8, 0]) && frame[20] & 0x3f == 0 && frame[21] == 0;
+    let total = if whole_v4 { usize::from(u16::from_be_bytes([frame[16], frame[17]])) } else { 0 };
+    if total < 20 + size {
+        return vec![frame.to_vec()];
+    }
+    fragments_v4(&frame[14..14 + total], size).iter().map(|ip| [&frame[..14], ip].concat()).collect()
+}
+
+/// What the next router sends on: other MACs, TTL less one.
+pub fn routed(frame: &[u8]) -> Vec<u8> {
+    let mut out = frame.to_vec();
+    out[..12].copy_from_slice(&[2, 9, 9, 9, 9, 1, 2, 9, 9, 9, 9, 2]);
+    match out.get(12..14) {
+        Some([8, 0]) => {
+            out[22] -= 1;
+            fix_ipv4(&mut out[14..]);
+        }
+        Some([0x86, 0xdd]) => out[21] -= 1,
+        _ => {}
+    }
+    out
+}
+
+/// The same frame with another ToS and no UDP checksum, as a policer with offload shows it.
+pub fn remarked(frame: &[u8]) -> Vec<u8> {
+    let mut out = frame.to_vec();
+    if out.get(12..14) == Some(&[8, 0]) {
+        out[15] = 0xb8;
+        let unfragmented = out[20] & 0x1f == 0 && out[21] == 0;
+        if out[23] == 17 && unfragmented {
+            out[40..42].fill(0);
+        }
+        fix_ipv4(&mut out[14..]);
+    }
+    out
+}
+
+// ---- tunnels. Each takes a mirrored Ethernet frame (or IP packet) and gives the outer Ethernet frame.
+
+const OUTER_SRC: [u8; 4] = [192, 0, 2, 1];
+const OUTER_DST: [u8; 4] = [192, 0, 2, 2];
+
+fn outer(protocol: u8, payload: &[u8]) -> Vec<u8> {
+    // An id of its own for each packet, as a sender of fragments has to give (RFC 6864).
+    let id = payload.iter().fold(0_u32, |id, byte| (id ^ u32::from(*byte)).wrapping_mul(16_777_619));
+    ethernet(0x0800, &ipv4(OUTER_SRC, OUTER_DST, protocol, (id >> 8) as u16, payload))
+}
+
+fn outer_udp(port: u16, header: &[u8], inner: &[u8]) -> Vec<u8> {
+    outer(17, &udp(49_152, port, &[header, inner].concat()))
+}
+
+/// GRE with IP in it; `with_options`: checksum, key and sequence number too.
+pub fn gre_ip(frame: &[u8], with_options: bool) -> Vec<Vec<u8>> {
+    let ip = |frame: &[u8]| {
+        let header: &[u8] = if with_options { &[0xb0, 0] } else { &[0, 0] };
+        let options: &[u8] = if with_options { &[1, 2, 0, 0, 0, 0, 0, 5, 0, 0, 0, 9] } else { &[] };
+        outer(47, &[header, &frame[12..14], options, &frame[14..]].concat())
+    };
+    if is_ip(frame) { vec![ip(frame)] } else { vec![] }
+}
+
+/// GRE with Ethernet in it (transparent Ethernet bridging).
+pub fn gre_teb(frame: &[u8]) -> Vec<u8> {
+    outer(47, &[&[0, 0, 0x65, 0x58], frame].concat())
+}
+
+pub fn erspan1(frame: &[u8]) -> Vec<u8> {
+    outer(47, &[&[0, 0, 0x88, 0xbe], frame].concat())
+}
+
+pub fn erspan2(frame: &[u8]) -> Vec<u8> {
+    outer(47, &[&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x10, 0x64, 0x08, 0x01, 0, 0, 0, 3], frame].concat())
+}
+
+/// ERSPAN III; `sub_header`: with the platform-specific sub-header.
+pub fn erspan3(frame: &[u8], sub_header: bool) -> Vec<u8> {
+    let mut header = vec![0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 0x64, 0, 1, 0, 1, 2, 3, 0, 0, 0, u8::from(sub_header)];
+    if sub_header {
+        header.extend([0x04, 0, 0, 0, 1, 2, 3, 4]);
+    }
+    outer(47, &[&header, frame].concat())
+}
+
+pub fn vxlan(frame: &[u8], port: u16) -> Vec<u8> {
+    outer_udp(port, &[8, 0, 0, 0, 0, 0, 42, 0], frame)
+}
+
+/// GENEVE with an option of 8 bytes.
+pub fn geneve(frame: &[u8]) -> Vec<u8> {
+    outer_udp(6081, &[2, 0, 0x65, 0x58, 0, 0, 42, 0, 1, 2, 3, 1, 9, 9, 9, 9], frame)
+}
+
+/// TZSP with padding, an RSSI tag and the end tag.
+pub fn tzsp(frame: &[u8]) -> Vec<u8> {
+    outer_udp(37_008, &[1, 0, 0, 1, 0, 0x0a, 1, 0xd0, 1], frame)
+}
+
+/// IP in IP, whatever the inner version.
+pub fn ip_in_ip(frame: &[u8]) -> Vec<Vec<u8>> {
+    raw_ip(frame).iter().map(|ip| outer(if ip[0] >> 4 == 4 { 4 } else { 41 }, ip)).collect()
+}
+
+pub fn pppoe(frame: &[u8]) -> Vec<Vec<u8>> {
+    let wrap = |ip: &Vec<u8>| {
+        let len = ((ip.len() + 2) as u16).to_be_bytes();
+        let protocol: [u8; 2] = if ip[0] >> 4 == 4 { [0, 0x21] } else { [0, 0x57] };
+        ethernet(0x8864, &[&[0x11, 0, 0, 7][..], &len, &protocol, ip].concat())
+    };
+    raw_ip(frame).iter().map(wrap).collect()
+}
+
+/// MPLS with two labels over IP.
+pub fn mpls_ip(frame: &[u8]) -> Vec<Vec<u8>> {
+    raw_ip(frame).iter().map(|ip| ethernet(0x8847, &[&[0, 0x10, 0, 64, 0, 0x20, 1, 64], &ip[..]].concat())).collect()
+}
+
+/// An MPLS pseudowire (RFC 4448) with or without its control word.
+pub fn mpls_ethernet(frame: &[u8], control_word: bool) -> Vec<u8> {
+    let word: &[u8] = if control_word { &[0, 0, 0, 5] } else { &[] };
+    ethernet(0x8847, &[&[0, 0x30, 1, 64], word, frame].concat())
+}
+
+/// GTP-U; `with_extension`: a sequence number and one extension header.
+pub fn gtp_u(frame: &[u8], with_extension: bool) -> Vec<Vec<u8>> {
+    let wrap = |ip: &Vec<u8>| {
+        let optional: &[u8] = if with_extension { &[0, 9, 0, 0x85, 1, 0, 9, 0] } else { &[] };
+        let len = ((optional.len() + ip.len()) as u16).to_be_bytes();
+        let flags = if with_extension { 0x36 } else { 0x30 };
+        outer_udp(2152, &[&[flags, 0xff][..], &len, &[0, 0, 0, 1], optional].concat(), ip)
+    };
+    raw_ip(frame).iter().map(wrap).collect()
+}
+
+/// A frame under several tunnels, one in another.
+pub fn nested(frame: &[u8]) -> Vec<u8> {
+    erspan2(&tagged(&vxlan(&tagged(&gre_teb(frame), &[(0x8100, 5)]), 4789), &[(0x88a8, 6), (0x8100, 7)]))
+}
+
+// ---- SIP over TCP
+
+/// UDP datagrams of SIP shown as TCP: every datagram to or from `port` becomes segments of at most `cut` bytes of one
+/// connection for each pair of addresses; all else stays.
+pub fn sip_over_tcp(packets: &[Packet], port: u16, cut: usize) -> Vec<Packet> {
+    let mut next_seq = std::collections::HashMap::<Vec<u8>, u32>::new();
+    let mut out = Vec::new();
+    for p in packets {
+        let f = &p.data;
+        let is_udp = f.get(12..14) == Some(&[8, 0]) && f[14] == 0x45 && f[20] & 0x3f == 0 && f[21] == 0 && f[23] == 17;
+        let ports = is_udp.then(|| (u16::from_be_bytes([f[34], f[35]]), u16::from_be_bytes([f[36], f[37]])));
+        let Some((src, dst)) = ports.filter(|(s, d)| *s == port || *d == port) else {
+            out.push(p.clone());
+            continue;
+        };
+        let body = &f[42..14 + usize::from(u16::from_be_bytes([f[16], f[17]]))];
+        let seq = next_seq.entry(f[26..38].to_vec()).or_insert(0xffff_ff00);
+        for chunk in body.chunks(cut) {
+            let segment = tcp((src, dst), *seq, 0x18, chunk);
+            let [a, b] = [26, 30].map(|at| <[u8; 4]>::try_from(&f[at..at + 4]).unwrap());
+            let ip = ipv4(a, b, 6, *seq as u16, &segment);
+            out.push(Packet { at_ns: p.at_ns, data: ethernet(0x0800, &ip) });
+            *seq = seq.wrapping_add(chunk.len() as u32);
+        }
+    }
+    out
+}

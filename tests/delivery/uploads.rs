@@ -1,0 +1,100 @@
+//! The upload: large, slow, cut, refused.
+
+use std::time::Duration;
+
+use callspan::fake_pyrus::{Endpoint, Fault, Options, Step, TooLarge};
+
+use crate::world::World;
+
+fn large(world: &World, bytes: usize) -> callspan::delivery::CallUpdate {
+    let mut call = world.recorded("a");
+    world.wav("a", bytes);
+    call.record.recordings[0].bytes = bytes as u64;
+    call
+}
+
+#[test]
+fn a_reply_that_does_not_confirm_the_file_makes_another_upload() {
+    for fault in [
+        Fault::WrongMd5,
+        Fault::NoGuid,
+        Fault::empty(200),
+        Fault::json(200, serde_json::Value::Null),
+        Fault::InvalidJson,
+        Fault::InvalidUtf8,
+        Fault::HugeBody(3 * 1024 * 1024),
+        Fault::ServerError,
+        Fault::CloseWithoutReply,
+        Fault::ResetAfterRequest,
+        Fault::TruncatedBody,
+        Fault::ResetAfterUploadBytes(100_000),
+    ] {
+        let world = World::new(Options::default());
+        world.fake.script(Endpoint::Upload, fault.clone());
+        assert_eq!(world.deliver([large(&world, 1_000_000)]).done, 1, "{fault:?}");
+        assert_eq!(world.requests(), [1, 1, 2, 1], "{fault:?}");
+        world.assert_delivered_once("a");
+    }
+}
+
+#[test]
+fn a_file_that_the_server_finds_too_large_is_dead_and_stays_here() {
+    for too_large in [TooLarge::Json, TooLarge::HtmlEarly] {
+        let world = World::new(Options { max_upload: 30_000, too_large, ..Options::default() });
+        let summary = world.deliver([world.recorded("a")]);
+        assert_eq!((summary.dead.len(), summary.owed), (1, 0), "{too_large:?}");
+        assert!(summary.dead[0].why.contains("max_upload_mib"), "{}", summary.dead[0].why);
+        assert_eq!(world.requests(), [1, 1, 1, 0]);
+        assert!(world.dir.path().join("a.wav").exists());
+    }
+}
+
+#[test]
+fn a_file_over_our_own_limit_is_not_sent_at_all() {
+    let mut world = World::new(Options::default());
+    world.config.max_upload_mib = 1;
+    let summary = world.deliver([large(&world, 1024 * 1024 + 1)]);
+    assert_eq!(summary.dead.len(), 1);
+    assert_eq!(world.requests(), [1, 1, 0, 0]);
+}
+
+#[test]
+fn a_slow_server_takes_as_long_as_it_needs() {
+    let world = World::new(Options::default());
+    // 4 MB/s: 10 MB take 2.5 s, more than the 1.5 s of a JSON request and the 1 s of standstill here.
+    world.fake.script(Endpoint::Upload, Fault::SlowRead(4_000_000));
+    assert_eq!(world.deliver([large(&world, 10_000_000)]).done, 1);
+    assert_eq!(world.requests(), [1, 1, 1, 1]);
+    world.assert_delivered_once("a");
+}
+
+#[test]
+fn an_upload_that_stands_still_is_given_up_and_repeated() {
+    let world = World::new(Options::default());
+    world.fake.script(Endpoint::Upload, Fault::StallUploadAfter(100_000));
+    assert_eq!(world.deliver([large(&world, 20_000_000)]).done, 1);
+    assert_eq!(world.requests(), [1, 1, 2, 1]);
+    world.assert_delivered_once("a");
+}
+
+#[test]
+fn a_server_that_takes_the_file_and_says_nothing_is_given_up_after_the_time_of_a_request() {
+    let world = World::new(Options::default());
+    world.fake.script(Endpoint::Upload, Step::before(Fault::HangBeforeHeaders(Duration::from_secs(6))));
+    let begun = world.fake.now();
+    assert_eq!(world.deliver([world.recorded("a")]).done, 1);
+    assert!(world.fake.now() - begun < Duration::from_secs(5));
+}
+
+#[test]
+fn a_recording_that_is_gone_parks_the_call_and_says_which() {
+    let world = World::new(Options::default());
+    let call = world.recorded("a");
+    std::fs::remove_file(world.dir.path().join("a.wav")).unwrap();
+    let summary = world.deliver([call]);
+    assert!(summary.parked[0].why.contains("a.wav"), "{summary:?}");
+    assert_eq!(world.requests(), [1, 1, 0, 0]);
+    world.wav("a", 40_000);
+    assert_eq!(world.deliver([]).done, 1);
+    world.assert_delivered_once("a");
+}

@@ -1,0 +1,223 @@
+//! Metamorphic tests of the wire: one clean capture, shown as each kind of mirror would show it, decodes to the same
+//! datagrams. What the datagrams mean is no matter here; that is for the tests of whole calls.
+
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
+use std::collections::BTreeMap;
+
+use callspan::capture::{Event, Source, files};
+use callspan::decode::{Counters, Decoded, Decoder, StreamEvent};
+use common::wire::{self, Packet};
+
+#[path = "common"]
+mod common {
+    pub(crate) mod wire;
+}
+
+const ALICE: [u8; 4] = [10, 9, 0, 11];
+const BOB: [u8; 4] = [10, 9, 0, 12];
+const MS: i64 = 1_000_000;
+
+/// A call as Ethernet frames: an INVITE longer than the MTU, its answer, 50 RTP packets each way, RTCP, BYE.
+fn clean_call() -> Vec<Packet> {
+    let mut packets = Vec::new();
+    let mut id = 0_u16;
+    let mut send = |ms: i64, from_alice: bool, port: u16, body: &[u8]| {
+        id += 1;
+        let (src, dst) = if from_alice { (ALICE, BOB) } else { (BOB, ALICE) };
+        let ip = wire::ipv4(src, dst, 17, id, &wire::udp(port, port, body));
+        packets.push(Packet { at_ns: 1_790_000_000_000_000_000 + ms * MS, data: wire::ethernet(0x0800, &ip) });
+    };
+    let long = format!("INVITE sip:102@x SIP/2.0\r\nX-Long: {}\r\nContent-Length: 0\r\n\r\n", "y".repeat(2900));
+    send(0, true, 5060, long.as_bytes());
+    send(100, false, 5060, b"SIP/2.0 180 Ringing\r\nContent-Length: 0\r\n\r\n");
+    send(900, false, 5060, b"SIP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n");
+    send(910, true, 5060, b"ACK sip:102@x SIP/2.0\r\nContent-Length: 0\r\n\r\n");
+    for i in 0..50_u8 {
+        for from_alice in [true, false] {
+            let rtp = [&[0x80, 8, 0, i, 0, 0, i, 0, 0, 0, 0, u8::from(from_alice)][..], &[i; 160]].concat();
+            send(1000 + i64::from(i) * 20 + i64::from(from_alice), from_alice, 20_000, &rtp);
+        }
+    }
+    send(1500, true, 20_001, &[0x80, 200, 0, 6, 0, 0, 0, 1, 9, 9, 9, 9]);
+    send(2500, true, 5060, b"BYE sip:102@x SIP/2.0\r\nContent-Length: 0\r\n\r\n");
+    send(2510, false, 5060, b"SIP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n");
+    packets.sort_by_key(|p| p.at_ns);
+    packets
+}
+
+/// What a capture gives: datagrams in order, and the bytes of each TCP stream with gaps and ends as marks.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Heard {
+    datagrams: Vec<(i64, String, String, Vec<u8>)>,
+    streams: BTreeMap<(String, String), Vec<u8>>,
+}
+
+fn hear_file(bytes: &[u8]) -> (Heard, Counters) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("capture.pcap");
+    std::fs::write(&path, bytes).unwrap();
+    let mut source = files::open(&[path]).unwrap();
+    let mut decoder = Decoder::new();
+    let mut heard = Heard::default();
+    loop {
+        match source.next_event().unwrap() {
+            Event::Frame(frame) => decoder.handle_frame(&frame, &mut |d| heard.take(d)),
+            Event::End => break,
+            other => panic!("a clean file gives {other:?}"),
+        }
+    }
+    assert_eq!(source.take_warnings(), Vec::<String>::new());
+    (heard, *decoder.counters())
+}
+
+impl Heard {
+    /// Equality, with a message that can be read.
+    fn assert_same(&self, expected: &Self, name: &str) {
+        let key = |d: &(i64, String, String, Vec<u8>)| format!("{} {} -> {} {} bytes", d.0, d.1, d.2, d.3.len());
+        for (got, wanted) in self.datagrams.iter().zip(&expected.datagrams) {
+            assert_eq!(key(got), key(wanted), "{name}");
+            assert!(got == wanted, "{name}: other bytes in {}", key(got));
+        }
+        assert_eq!(self.datagrams.len(), expected.datagrams.len(), "{name}");
+        assert_eq!(self.streams, expected.streams, "{name}");
+    }
+
+    fn take(&mut self, decoded: Decoded<'_>) {
+        match decoded {
+            Decoded::Datagram(d) => {
+                assert_eq!(d.wire_len as usize, d.payload.len());
+                self.datagrams.push((d.at.as_micros(), d.src.to_string(), d.dst.to_string(), d.payload.to_vec()));
+            }
+            Decoded::Stream(s) => {
+                let bytes = self.streams.entry((s.src.to_string(), s.dst.to_string())).or_default();
+                match s.event {
+                    StreamEvent::Data(data) => bytes.extend_from_slice(data),
+                    StreamEvent::Gap => bytes.extend_from_slice(b"<gap>"),
+                    StreamEvent::End => bytes.extend_from_slice(b"<end>"),
+                }
+            }
+        }
+    }
+}
+
+fn hear(packets: &[Packet]) -> (Heard, Counters) {
+    hear_file(&wire::write_pcap(wire::ETHERNET, packets))
+}
+
+/// Each frame through `f`, written with this link type, has to decode like the clean call.
+fn check(name: &str, link: u16, f: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> Counters {
+    let clean = clean_call();
+    let (expected, _) = hear(&clean);
+    assert_eq!(expected.datagrams.len(), clean.len());
+    let (heard, counters) = hear_file(&wire::write_pcap(link, &wire::each(&clean, f)));
+    heard.assert_same(&expected, name);
+    counters
+}
+
+#[test]
+fn every_link_type_file_format_and_tag_shows_the_same_call() {
+    check("VLAN", wire::ETHERNET, |f| vec![wire::tagged(f, &[(0x8100, 10)])]);
+    check("QinQ", wire::ETHERNET, |f| vec![wire::tagged(f, &[(0x88a8, 10), (0x8100, 20)])]);
+    check("cooked", wire::SLL, |f| vec![wire::cooked(f)]);
+    check("cooked v2", wire::SLL2, |f| vec![wire::cooked2(f)]);
+    check("raw IP", wire::RAW_IP, wire::raw_ip);
+    check("loopback", wire::NULL, wire::loopback);
+    check("trailer", wire::ETHERNET, |f| vec![wire::with_trailer(f, &[0xee; 15])]);
+    let clean = clean_call();
+    hear_file(&wire::write_pcapng_two_interfaces(&clean)).0.assert_same(&hear(&clean).0, "pcapng");
+}
+
+#[test]
+fn every_tunnel_shows_the_same_call() {
+    let eth = wire::ETHERNET;
+    assert!(check("GRE", eth, |f| wire::gre_ip(f, false)).tunnels.gre > 100);
+    check("GRE with options", eth, |f| wire::gre_ip(f, true));
+    check("GRE with Ethernet", eth, |f| vec![wire::gre_teb(f)]);
+    assert!(check("ERSPAN I", eth, |f| vec![wire::erspan1(f)]).tunnels.erspan1 > 100);
+    assert!(check("ERSPAN II", eth, |f| vec![wire::erspan2(f)]).tunnels.erspan2 > 100);
+    assert!(check("ERSPAN III", eth, |f| vec![wire::erspan3(f, true)]).tunnels.erspan3 > 100);
+    assert!(check("VXLAN", eth, |f| vec![wire::vxlan(f, 4789)]).tunnels.vxlan > 100);
+    assert!(check("GENEVE", eth, |f| vec![wire::geneve(f)]).tunnels.geneve > 100);
+    assert!(check("TZSP", eth, |f| vec![wire::tzsp(f)]).tunnels.tzsp > 100);
+    assert!(check("IP in IP", eth, wire::ip_in_ip).tunnels.ip_in_ip > 100);
+    assert!(check("PPPoE", eth, wire::pppoe).tunnels.pppoe > 100);
+    assert!(check("MPLS", eth, wire::mpls_ip).tunnels.mpls > 100);
+    check("pseudowire", eth, |f| vec![wire::mpls_ethernet(f, true)]);
+    check("pseudowire without control word", eth, |f| vec![wire::mpls_ethernet(f, false)]);
+    assert!(check("GTP-U", eth, |f| wire::gtp_u(f, true)).tunnels.gtp_u > 100);
+    check("nested", eth, |f| vec![wire::nested(f)]);
+}
+
+#[test]
+fn fragments_in_order_reversed_doubled_and_under_tunnels_show_the_same_call() {
+    let eth = wire::ETHERNET;
+    // The INVITE's datagram is 2,968 bytes: two pieces of 1,480 and a rest.
+    assert_eq!(check("MTU 1500", eth, |f| wire::fragmented(f, 1480)).fragments, 3);
+    check("small", eth, |f| wire::fragmented(f, 64));
+    check("reversed", eth, |f| wire::fragmented(f, 1480).into_iter().rev().collect());
+    check("doubled", eth, |f| {
+        wire::fragmented(f, 600).into_iter().flat_map(|p| [p.clone(), p]).filter(is_not_rtp_copy()).collect()
+    });
+    check("inside VXLAN", eth, |f| wire::fragmented(f, 1000).iter().map(|p| wire::vxlan(p, 4789)).collect());
+    check("outside ERSPAN", eth, |f| wire::fragmented(&wire::erspan2(f), 1000));
+    check("both", eth, |f| {
+        wire::fragmented(f, 800).iter().flat_map(|p| wire::fragmented(&wire::gre_teb(p), 400)).collect()
+    });
+}
+
+/// Lets the first of equal RTP frames through: their copies are the engine's business.
+fn is_not_rtp_copy() -> impl FnMut(&Vec<u8>) -> bool {
+    let mut last = Vec::new();
+    move |frame| {
+        let is_rtp = frame.len() == 214;
+        let keep = !is_rtp || *frame != last;
+        last.clone_from(frame);
+        keep
+    }
+}
+
+/// A name, how much later the copy comes (ns), and what the mirror changed in it.
+type Way = (&'static str, i64, fn(&[u8]) -> Vec<u8>);
+
+#[test]
+fn copies_fall_but_for_rtp_whatever_the_mirror_changed_in_them() {
+    let clean = clean_call();
+    let (expected, _) = hear(&clean);
+    let is_rtp = |payload: &[u8]| payload[0] == 0x80 && payload[1] == 8;
+    let rtp = expected.datagrams.iter().filter(|d| is_rtp(&d.3)).count();
+    let ways: [Way; 4] = [
+        ("identical", 0, <[u8]>::to_vec),
+        ("routed", 100_000, wire::routed),
+        ("tagged", MS, |f| wire::tagged(f, &[(0x8100, 9)])),
+        ("remarked, no checksum", 49 * MS, wire::remarked),
+    ];
+    for (name, later, f) in ways {
+        let (heard, counters) = hear(&wire::doubled(&clean, later, f));
+        let others = |h: &Heard| h.datagrams.iter().filter(|d| !is_rtp(&d.3)).cloned().collect::<Vec<_>>();
+        assert!(others(&heard) == others(&expected), "{name}");
+        assert_eq!(heard.datagrams.len() - others(&heard).len(), 2 * rtp, "{name}");
+        assert_eq!(counters.duplicates as usize, clean.len() - rtp, "{name}");
+    }
+    // What comes 500 ms later is a retransmission.
+    let (heard, counters) = hear(&wire::doubled(&clean, 500 * MS, <[u8]>::to_vec));
+    assert_eq!((heard.datagrams.len(), counters.duplicates), (2 * clean.len(), 0));
+}
+
+#[test]
+fn sip_over_tcp_gives_the_same_bytes_however_it_is_cut() {
+    let clean = clean_call();
+    let (expected, _) = hear(&clean);
+    for cut in [1, 2, 7, 100, 1460, 60_000] {
+        let (heard, counters) = hear(&wire::sip_over_tcp(&clean, 5060, cut));
+        for (src, dst) in [("10.9.0.11:5060", "10.9.0.12:5060"), ("10.9.0.12:5060", "10.9.0.11:5060")] {
+            let sent = expected.datagrams.iter().filter(|d| d.1 == src).flat_map(|d| d.3.clone());
+            // The builder sends no SYN: the stream is joined where the capture begins.
+            let bytes: Vec<u8> = b"<gap>".iter().copied().chain(sent).collect();
+            let got = &heard.streams[&(src.to_string(), dst.to_string())];
+            assert!(*got == bytes, "cut {cut}: {}", String::from_utf8_lossy(&got[..got.len().min(200)]));
+        }
+        assert_eq!(heard.datagrams.len(), expected.datagrams.len() - 6, "six SIP messages went over TCP");
+        assert_eq!(counters.streams.gaps, 0);
+    }
+}
