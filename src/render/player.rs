@@ -297,8 +297,9 @@ impl Player {
 
     fn play_sound(&mut self, voice: usize, payload: &[u8], (heard, lost): (Heard, u64), stage: &mut Stage<'_>) {
         let rate = self.voices[voice].outlet.from_hz();
-        let delay = self.voices[voice].decoder.as_ref().map_or(0, |decoder| decoder.delay_samples());
-        let ideal = stage.position(heard.at, rate) - delay as f64;
+        // The codec's own delay (look-ahead, filters) stays in: a listener at the mirror hears it too, and the other
+        // side answered to what it heard.
+        let ideal = stage.position(heard.at, rate);
         let goes_on = self.cursor.filter(|cursor| {
             cursor.voice == voice
                 && cursor.piece == heard.piece

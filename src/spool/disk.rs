@@ -101,18 +101,12 @@ impl DiskSpool {
 
     /// Sends off chunks that have become old. To be called at least once a second.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        while let Some(&(leg, since)) = self.begun.front() {
-            if since + MAX_AGE > now {
+        while self.begun.front().is_some_and(|&(_, since)| since + MAX_AGE <= now) {
+            // A disk that does not keep up gets no more until it does.
+            if self.queued_bytes() >= self.limit {
                 break;
             }
-            self.begun.pop_front();
-            if let Some(Leg { stage: Stage::Born(chunk), .. }) = self.legs.get_mut(&leg)
-                && chunk.since == since
-                && !chunk.bytes.is_empty()
-            {
-                let bytes = std::mem::take(&mut chunk.bytes);
-                self.send_chunk(leg, bytes);
-            }
+            self.send_oldest();
         }
     }
 
@@ -163,7 +157,21 @@ impl DiskSpool {
     }
 
     fn send_all(&mut self) {
-        self.handle_timeout(Timestamp::MAX);
+        while !self.begun.is_empty() {
+            self.send_oldest();
+        }
+    }
+
+    /// Sends off the chunk that was begun first, if it is still there.
+    fn send_oldest(&mut self) {
+        let Some((leg, since)) = self.begun.pop_front() else { return };
+        if let Some(Leg { stage: Stage::Born(chunk), .. }) = self.legs.get_mut(&leg)
+            && chunk.since == since
+            && !chunk.bytes.is_empty()
+        {
+            let bytes = std::mem::take(&mut chunk.bytes);
+            self.send_chunk(leg, bytes);
+        }
     }
 
     fn send_chunk(&self, leg: LegId, bytes: Vec<u8>) {
@@ -193,14 +201,15 @@ impl DiskSpool {
         let state = legs.get_mut(&leg)?;
         let Stage::Born(chunk) = &mut state.stage else { return None };
         if !chunk.bytes.is_empty() && chunk.bytes.len() + bytes > CHUNK_BYTES {
-            if need == Need::IfRoom && queued.load(Ordering::Relaxed) >= *limit {
+            if queued.load(Ordering::Relaxed) < *limit {
+                let full = std::mem::take(&mut chunk.bytes);
+                queued.fetch_add(full.capacity(), Ordering::Relaxed);
+                let _ = messages.send(Message::Write { leg, bytes: full }); // as in `send`
+            } else if need == Need::IfRoom {
                 state.lost += 1;
                 *lost_total += 1;
                 return None;
             }
-            let full = std::mem::take(&mut chunk.bytes);
-            queued.fetch_add(full.capacity(), Ordering::Relaxed);
-            let _ = messages.send(Message::Write { leg, bytes: full }); // as in `send`
         }
         if chunk.bytes.is_empty() {
             if chunk.bytes.capacity() == 0 {
