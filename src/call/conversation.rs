@@ -171,9 +171,8 @@ impl Conversation {
             }
             (_, None) if began == Began::UnderWay && !heard => {
                 record.verdict = Some(Verdict::NoMedia);
-                record.verdict_reason = Some(String::from(
-                    "The call began before the capture; only its end was seen, and no media of it.",
-                ));
+                record.verdict_reason =
+                    Some(String::from("The call began before the capture; only its end was seen, and no media of it."));
             }
             (_, None) => {
                 record.verdict = Some(Verdict::NotAnswered);
@@ -241,7 +240,8 @@ fn events(legs: &[&Leg], who: &Who<'_>) -> Vec<EventRecord> {
     all.sort_by_key(|e| e.at);
     let mut out: Vec<EventRecord> = Vec::new();
     for event in all {
-        let passed_on = |e: &EventRecord| e.kind == event.kind && event.at.since(e.at) <= PASSED_ON && e.side == event.side;
+        let passed_on =
+            |e: &EventRecord| e.kind == event.kind && event.at.since(e.at) <= PASSED_ON && e.side == event.side;
         if !out.iter().rev().take(8).any(passed_on) {
             out.push(event);
         }

@@ -200,7 +200,9 @@ impl Dialog {
             _ => return false,
         };
         match (other, &self.callee_tag) {
-            (Some(tag), Some(known)) => tag == known || self.early_tags.iter().any(|t| t == tag) || !self.is_confirmed(),
+            (Some(tag), Some(known)) => {
+                tag == known || self.early_tags.iter().any(|t| t == tag) || !self.is_confirmed()
+            }
             _ => true,
         }
     }
@@ -355,7 +357,10 @@ impl Dialog {
             Some((known, AnsweredBy::Success)) => self.answered = Some((known.min(at), AnsweredBy::Success)),
             _ => self.answered = Some((at, AnsweredBy::Success)),
         }
-        if matches!(self.phase, Phase::Inviting | Phase::Challenged { .. } | Phase::Ended { by: EndedBy::Signalling, .. }) {
+        if matches!(
+            self.phase,
+            Phase::Inviting | Phase::Challenged { .. } | Phase::Ended { by: EndedBy::Signalling, .. }
+        ) {
             self.phase = Phase::Established;
         }
     }

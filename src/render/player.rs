@@ -80,7 +80,9 @@ struct Cursor {
 enum After {
     Sound,
     /// Noise, so many samples of it so far.
-    Comfort { made: i64 },
+    Comfort {
+        made: i64,
+    },
     /// Payload that is not to be heard: nothing is made up after it.
     Nothing,
 }

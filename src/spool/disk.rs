@@ -82,7 +82,8 @@ impl DiskSpool {
             queued: Arc::clone(&queued),
             files: Files::default(),
         };
-        let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || writer.run()).map_err(failed)?;
+        let thread =
+            std::thread::Builder::new().name("spool".to_owned()).spawn(move || writer.run()).map_err(failed)?;
         let spool = Self {
             legs: HashMap::default(),
             begun: VecDeque::new(),
@@ -120,11 +121,7 @@ impl DiskSpool {
         if let CallEvent::Ended(ended) = &mut event {
             let lost: u64 = ended.legs.iter().filter_map(|leg| self.lost.remove(&leg.leg)).sum();
             if lost > 0 {
-                ended.record.problems.push(Problem {
-                    kind: "lost_by_us".to_owned(),
-                    packets: Some(lost),
-                    ms: None,
-                });
+                ended.record.problems.push(Problem { kind: "lost_by_us".to_owned(), packets: Some(lost), ms: None });
             }
         }
         self.send(Message::Event(event));

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::reader::LegSource;
 use super::file_name;
+use super::reader::LegSource;
 use crate::call::event::{CallEvent, LegId};
 use crate::call::record::Problem;
 

@@ -1,8 +1,8 @@
 //! The media path: one look-up for each packet of a known flow, no allocation.
 
+use crate::call::config::Start;
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnsweredBy, Phase};
-use crate::call::config::Start;
 use crate::call::engine::{Engine, Route};
 use crate::call::event::{Keep, LegSink};
 use crate::call::leg::SpoolStage;
