@@ -238,6 +238,13 @@ impl Engine {
         }
     }
 
+    /// Frames were lost on this machine: every call under way may have lost some of them.
+    pub fn handle_local_loss(&mut self) {
+        for (_, conversation) in &mut self.conversations {
+            conversation.note_problem("lost_by_us");
+        }
+    }
+
     /// The capture is over: ends every open call.
     pub fn handle_end_of_capture(&mut self, sink: &mut dyn LegSink) {
         self.end_all(sink);

@@ -13,6 +13,7 @@ use crate::ops::log;
 pub mod check_config;
 pub mod demo;
 pub mod fake_pyrus;
+pub mod finish;
 pub mod out;
 pub mod pipeline;
 pub mod replay;

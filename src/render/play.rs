@@ -23,13 +23,14 @@ pub fn render(plan: &Plan, source: &LegSource, out: &mut Output<'_>) -> Result<R
             match entry {
                 Entry::Decided(decided) => pass.known.handle(&decided.decision),
                 Entry::Packet(packet) => {
-                    pass.handle_packet(&packet);
-                    if packet.at >= pass.next_step {
-                        pass.step(packet.at, out)?;
-                    }
                     if packet.at > plan.ends_at + MARGIN {
                         break;
                     }
+                    // First, so that after a long pause the window lies around the packet.
+                    if packet.at >= pass.next_step {
+                        pass.step(packet.at, out)?;
+                    }
+                    pass.handle_packet(&packet);
                 }
             }
         }

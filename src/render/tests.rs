@@ -1,1 +1,477 @@
-//! Tests.
+//! Made-up streams whose every 20 ms can be recognised: the recording must have each where it was heard.
+
+use super::*;
+use crate::call::record::Side;
+use crate::spool::testkit::{Rtp, SpoolBuilder, at_ms, format_of};
+use crate::time::Timestamp;
+
+/// A sender of mu-law whose sound at each sample is a code of its media time.
+struct Sender {
+    stream: u32,
+    side: Side,
+    sequence: u16,
+    time: u32,
+    ptime_ms: u32,
+    pt: u8,
+    sent: u32,
+}
+
+impl Sender {
+    fn new(spool: &mut SpoolBuilder, side: Side) -> Self {
+        let stream = spool.stream(at_ms(0.0), side);
+        Self { stream, side, sequence: 65_500, time: u32::MAX - 8_000, ptime_ms: 20, pt: 0, sent: 0 }
+    }
+
+    /// The payload of the next packet: a click of the loudest value at its first sample, else a level that tells
+    /// its number.
+    fn payload(&self) -> Vec<u8> {
+        let mut payload = vec![level(self.sent); 8 * self.ptime_ms as usize];
+        payload[0] = CLICK;
+        payload
+    }
+
+    fn skip(&mut self) {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.time = self.time.wrapping_add(8 * self.ptime_ms);
+        self.sent += 1;
+    }
+
+    fn send(&mut self, spool: &mut SpoolBuilder, at: Timestamp) {
+        let payload = self.payload();
+        self.send_as(spool, at, &payload);
+    }
+
+    fn send_as(&mut self, spool: &mut SpoolBuilder, at: Timestamp, payload: &[u8]) {
+        let rtp = Rtp { pt: self.pt, sequence: self.sequence, time: self.time, payload };
+        spool.rtp(at, (self.stream, self.side), rtp);
+        self.skip();
+    }
+
+    /// Packets one after the other from `from_ms` on.
+    fn talk(&mut self, spool: &mut SpoolBuilder, from_ms: f64, packets: u32) -> f64 {
+        let mut now = from_ms;
+        for _ in 0..packets {
+            self.send(spool, at_ms(now));
+            now += f64::from(self.ptime_ms);
+        }
+        now
+    }
+}
+
+/// mu-law 0x80 is +32124; the levels below are all far from it and from silence.
+const CLICK: u8 = 0x80;
+
+fn level(number: u32) -> u8 {
+    0xA0 + (number % 16) as u8
+}
+
+fn started() -> SpoolBuilder {
+    let mut spool = SpoolBuilder::new();
+    spool.decide(at_ms(0.0), crate::call::decision::Decision::Start);
+    spool
+}
+
+fn ended(mut spool: SpoolBuilder, ms: f64) -> SpoolBuilder {
+    spool.end(at_ms(ms));
+    spool
+}
+
+fn rendered(spool: &SpoolBuilder) -> (Plan, Report, Vec<[i16; 2]>) {
+    let source = spool.source();
+    let plan = plan(&source, &Options::default()).unwrap();
+    let mut frames = Vec::new();
+    let report = render(&plan, &source, &mut |some| {
+        frames.extend_from_slice(some);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(frames.len() as u64, plan.samples, "as long as the recorded part of the call");
+    (plan, report, frames)
+}
+
+/// Positions of clicks of a channel, ms.
+fn clicks(frames: &[[i16; 2]], side: Side) -> Vec<f64> {
+    let loud = frames.iter().enumerate().filter(|(_, frame)| frame[side.channel()] == 32_124);
+    loud.map(|(n, _)| n as f64 / 8.0).collect()
+}
+
+fn assert_near(got: &[f64], expected: &[f64], tolerance_ms: f64) {
+    assert_eq!(got.len(), expected.len(), "clicks at {got:?}");
+    for (got, expected) in got.iter().zip(expected) {
+        assert!((got - expected).abs() <= tolerance_ms, "heard at {expected} ms, recorded at {got} ms");
+    }
+}
+
+fn every(from: f64, step: f64, count: usize) -> Vec<f64> {
+    (0..count).map(|n| from + n as f64 * step).collect()
+}
+
+#[test]
+fn both_sides_stand_where_they_were_heard_and_sequence_and_stamps_wrap() {
+    let mut spool = started();
+    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut callee = Sender::new(&mut spool, Side::Callee);
+    // 100 packets: the sequence wraps after 36, the stamps after 50.
+    for n in 0..100 {
+        caller.send(&mut spool, at_ms(100.0 + 20.0 * f64::from(n)));
+        callee.send(&mut spool, at_ms(107.0 + 20.0 * f64::from(n)));
+    }
+    let (plan, report, frames) = rendered(&ended(spool, 3_000.0));
+    assert_eq!((plan.sample_rate, plan.samples), (8_000, 24_000));
+    assert_near(&clicks(&frames, Side::Caller), &every(100.0, 20.0, 100), 0.13);
+    assert_near(&clicks(&frames, Side::Callee), &every(107.0, 20.0, 100), 0.13);
+    assert_eq!((report.sides[0].decoded, report.sides[1].decoded), (100, 100));
+    assert_eq!(report.sides[0].concealed_us, 0);
+}
+
+#[test]
+fn a_pause_of_any_length_keeps_its_place_whether_the_stamps_count_it_or_not() {
+    for pause_ms in [80.0, 2_500.0, 31_000.0, 121_000.0, 1_200_000.0] {
+        for stamps_run_on in [true, false] {
+            let mut spool = started();
+            let mut caller = Sender::new(&mut spool, Side::Caller);
+            let end = caller.talk(&mut spool, 50.0, 60);
+            if stamps_run_on {
+                caller.time = caller.time.wrapping_add((pause_ms * 8.0) as u32);
+            }
+            let again = end + pause_ms;
+            let last = caller.talk(&mut spool, again, 60);
+            let (_, report, frames) = rendered(&ended(spool, last + 100.0));
+            let mut expected = every(50.0, 20.0, 60);
+            expected.extend(every(again, 20.0, 60));
+            assert_near(&clicks(&frames, Side::Caller), &expected, 0.13);
+            assert_eq!(report.sides[0].concealed_us, 0, "nothing was lost in a pause of {pause_ms} ms");
+            let pause = &frames[(end * 8.0) as usize + 1..(again * 8.0) as usize - 1];
+            assert!(pause.iter().all(|frame| frame[0] == 0), "a pause of {pause_ms} ms is silent");
+        }
+    }
+}
+
+#[test]
+fn jitter_and_a_late_first_packet_do_not_move_a_spurt() {
+    let mut spool = started();
+    let mut caller = Sender::new(&mut spool, Side::Caller);
+    // Up to 60 ms of jitter; every seventh packet is on time. The first packet is 55 ms late.
+    for n in 0..200_u32 {
+        let jitter = if n == 0 { 55 } else { (n * 37 % 7) * 10 };
+        caller.send(&mut spool, at_ms(100.0 + 20.0 * f64::from(n) + f64::from(jitter)));
+    }
+    let (_, report, frames) = rendered(&ended(spool, 5_000.0));
+    assert_near(&clicks(&frames, Side::Caller), &every(100.0, 20.0, 200), 0.3);
+    assert_eq!(report.sides[0].concealed_us, 0, "reordered is not lost");
+}
+
+#[test]
+fn a_drift_of_150_ppm_is_followed_for_an_hour_without_a_step() {
+    for ppm in [150.0, -150.0] {
+        let mut spool = started();
+        let mut caller = Sender::new(&mut spool, Side::Caller);
+        caller.ptime_ms = 120;
+        // 30,000 packets of 120 ms are an hour.
+        let step = 120.0 * (1.0 - ppm / 1e6);
+        let heard: Vec<f64> = every(10.0, step, 30_000);
+        for &at in &heard {
+            caller.send(&mut spool, at_ms(at));
+        }
+        let (_, report, frames) = rendered(&ended(spool, 3_600_600.0));
+        let got = clicks(&frames, Side::Caller);
+        // The envelope looks 2 s each way: 0.3 ms at 150 ppm.
+        assert_near(&got, &heard, 0.6);
+        assert!((report.sides[0].clock_drift_ppm.unwrap() - ppm).abs() < 1.0);
+        // A sample is left out or put in; nothing jumps.
+        let steps = got.windows(2).map(|pair| ((pair[1] - pair[0]) * 8.0).round() as i64);
+        assert!(steps.clone().all(|samples| (959..=961).contains(&samples)));
+        let silent = frames.iter().skip(80).take(28_000_000).filter(|frame| frame[0] == 0).count();
+        assert_eq!(silent, 0, "no hole anywhere");
+    }
+}
+
+#[test]
+fn lost_packets_are_concealed_for_60_ms_and_what_follows_keeps_its_place() {
+    for lost in [1_u32, 3, 50] {
+        let mut spool = started();
+        let mut caller = Sender::new(&mut spool, Side::Caller);
+        let gap = caller.talk(&mut spool, 100.0, 100);
+        for _ in 0..lost {
+            caller.skip();
+        }
+        let again = gap + f64::from(lost) * 20.0;
+        caller.talk(&mut spool, again, 100);
+        let (_, report, frames) = rendered(&ended(spool, again + 2_500.0));
+        let mut expected = every(100.0, 20.0, 100);
+        expected.extend(every(again, 20.0, 100));
+        let got: Vec<f64> =
+            clicks(&frames, Side::Caller).into_iter().filter(|at| *at < gap - 1.0 || *at > again - 1.0).collect();
+        // The first sample after a gap is blended with the made-up sound, so its click may be gone.
+        let missing: Vec<f64> = expected.iter().copied().filter(|e| !got.iter().any(|g| (g - e).abs() < 0.3)).collect();
+        assert!(missing.iter().all(|at| (at - again).abs() < 0.3), "{missing:?}");
+        assert_eq!(report.sides[0].concealed_us, u64::from(lost.min(3)) * 20_000);
+        let place = |ms: f64| (ms * 8.0) as usize;
+        assert!(frames[place(gap)..place(gap + 10.0)].iter().any(|frame| frame[0] != 0), "made up");
+        let silent = if lost == 50 { &frames[place(gap + 61.0)..place(again) - 1] } else { &[] };
+        assert!(silent.iter().all(|frame| frame[0] == 0), "then silent");
+    }
+}
+
+#[test]
+fn reordered_and_repeated_packets_are_put_in_order_once() {
+    let mut spool = started();
+    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let stream = (caller.stream, caller.side);
+    let mut packets = Vec::new();
+    for n in 0..100_u32 {
+        packets.push((at_ms(100.0 + 20.0 * f64::from(n)), caller.sequence, caller.time, caller.payload()));
+        caller.skip();
+    }
+    // Every tenth changes places with the next and every fifteenth comes twice.
+    for n in (0..99).step_by(10) {
+        let (a, b) = (packets[n].0, packets[n + 1].0);
+        packets.swap(n, n + 1);
+        (packets[n].0, packets[n + 1].0) = (a, b);
+    }
+    for (n, (at, sequence, time, payload)) in packets.iter().enumerate() {
+        let rtp = Rtp { pt: 0, sequence: *sequence, time: *time, payload };
+        spool.rtp(*at, stream, rtp);
+        if n % 15 == 0 {
+            spool.rtp(*at, stream, rtp);
+        }
+    }
+    let (_, report, frames) = rendered(&ended(spool, 2_500.0));
+    // A packet that comes before its turn, before anything else has shown the lag, sets it: 20 ms early is then true.
+    let got = clicks(&frames, Side::Caller);
+    assert_eq!(got.len(), 100);
+    let steps: Vec<f64> = got.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(steps.iter().all(|step| (step - 20.0).abs() < 0.2), "{steps:?}");
+    assert_eq!((report.sides[0].concealed_us, report.sides[0].late), (0, 0));
+}
+
+#[test]
+fn a_changed_packet_time_keeps_its_place() {
+    let mut spool = started();
+    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut expected = Vec::new();
+    let mut now = 30.0;
+    for ptime in [20, 10, 60, 120, 30] {
+        caller.ptime_ms = ptime;
+        expected.extend(every(now, f64::from(ptime), 20));
+        now = caller.talk(&mut spool, now, 20);
+    }
+    let (_, report, frames) = rendered(&ended(spool, now + 10.0));
+    assert_near(&clicks(&frames, Side::Caller), &expected, 0.13);
+    assert_eq!(report.sides[0].concealed_us, 0);
+}
+
+#[test]
+fn a_new_ssrc_takes_over_and_a_second_voice_at_once_wins_without_making_anything_longer() {
+    let mut spool = started();
+    let mut first = Sender::new(&mut spool, Side::Callee);
+    let mut second = Sender::new(&mut spool, Side::Callee);
+    for n in 0..100 {
+        first.send(&mut spool, at_ms(100.0 + 20.0 * f64::from(n)));
+        if n >= 50 {
+            second.send(&mut spool, at_ms(110.0 + 20.0 * f64::from(n)));
+        }
+    }
+    let (_, _, frames) = rendered(&ended(spool, 3_000.0));
+    let mut expected = every(100.0, 20.0, 51);
+    expected.extend(every(1_110.0, 20.0, 50));
+    assert_near(&clicks(&frames, Side::Callee), &expected, 0.13);
+}
+
+#[test]
+fn jumping_stamps_and_a_restarted_sequence_keep_the_sound_where_it_was_heard() {
+    let mut spool = started();
+    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut now = 100.0;
+    for jump in [0, 0x4000_0000, 123, 0x9000_0000] {
+        caller.time = caller.time.wrapping_add(jump);
+        now = caller.talk(&mut spool, now, 60);
+    }
+    caller.sequence = 30_000;
+    caller.time = 5;
+    now = caller.talk(&mut spool, now, 60);
+    let (_, report, frames) = rendered(&ended(spool, now + 10.0));
+    // The small jump (123 ticks, 15 ms) is below a step: it is taken in slowly, in some seconds.
+    assert_near(&clicks(&frames, Side::Caller), &every(100.0, 20.0, 300), 16.0);
+    assert_eq!(report.sides[0].concealed_us, 0);
+}
+
+#[test]
+fn stamps_in_milliseconds_are_found_out_and_obeyed() {
+    let mut spool = started();
+    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut now = 100.0;
+    for _ in 0..100 {
+        let time = caller.time;
+        caller.send(&mut spool, at_ms(now));
+        caller.time = time.wrapping_add(20);
+        now += 20.0;
+    }
+    let (_, report, frames) = rendered(&ended(spool, 2_500.0));
+    assert_near(&clicks(&frames, Side::Caller), &every(100.0, 20.0, 100), 0.13);
+    assert_eq!(report.sides[0].wrong_clocks, [(1_000, 8_000, 1_000)]);
+}
+
+#[test]
+fn telephone_events_and_withheld_payload_are_silent_and_move_nothing() {
+    let mut spool = started();
+    let mut caller = Sender::new(&mut spool, Side::Caller);
+    spool.payload(at_ms(0.0), caller.stream, 101, Some(format_of("TELEPHONE-EVENT", 8_000)));
+    caller.talk(&mut spool, 100.0, 50);
+    // 200 ms of an event: ten packets with one stamp; the sequence goes on, the sound's stamps do too.
+    let stamp = caller.time;
+    for n in 0..10 {
+        let rtp = Rtp { pt: 101, sequence: caller.sequence, time: stamp, payload: &[5, 10, 0, 160] };
+        spool.header_only(at_ms(1_100.0 + 20.0 * f64::from(n)), (caller.stream, caller.side), rtp);
+        caller.skip();
+    }
+    caller.talk(&mut spool, 1_300.0, 50);
+    let stream = (caller.stream, caller.side);
+    for n in 0..10 {
+        let payload = caller.payload();
+        let rtp = Rtp { pt: 0, sequence: caller.sequence, time: caller.time, payload: &payload };
+        spool.header_only(at_ms(2_300.0 + 20.0 * f64::from(n)), stream, rtp);
+        caller.skip();
+    }
+    caller.talk(&mut spool, 2_500.0, 10);
+    let (_, report, frames) = rendered(&ended(spool, 3_000.0));
+    let mut expected = every(100.0, 20.0, 50);
+    expected.extend(every(1_300.0, 20.0, 50));
+    expected.extend(every(2_500.0, 20.0, 10));
+    assert_near(&clicks(&frames, Side::Caller), &expected, 0.13);
+    assert_eq!((report.sides[0].withheld, report.sides[0].concealed_us), (20, 0));
+    assert!(frames[1_100 * 8 + 1..1_300 * 8 - 1].iter().all(|frame| frame[0] == 0));
+    assert!(frames[2_300 * 8 + 1..2_500 * 8 - 1].iter().all(|frame| frame[0] == 0));
+}
+
+#[test]
+fn comfort_noise_lasts_until_the_next_speech() {
+    let mut spool = started();
+    let mut caller = Sender::new(&mut spool, Side::Caller);
+    spool.payload(at_ms(0.0), caller.stream, 13, Some(format_of("CN", 8_000)));
+    caller.talk(&mut spool, 100.0, 50);
+    caller.pt = 13;
+    caller.send_as(&mut spool, at_ms(1_100.0), &[50]);
+    caller.pt = 0;
+    caller.time = caller.time.wrapping_add(8 * 8_000 - 160);
+    caller.talk(&mut spool, 9_100.0, 50);
+    let (_, report, frames) = rendered(&ended(spool, 10_200.0));
+    let mut expected = every(100.0, 20.0, 50);
+    expected.extend(every(9_100.0, 20.0, 50));
+    assert_near(&clicks(&frames, Side::Caller), &expected, 0.13);
+    let noise = &frames[1_100 * 8 + 1..9_100 * 8 - 2];
+    let quiet = noise.iter().filter(|frame| frame[0] == 0).count();
+    // -50 dBov is an amplitude of some 100: nearly no sample is exactly 0.
+    assert!(quiet < noise.len() / 20, "{quiet} of {} are silent", noise.len());
+    assert!(noise.iter().all(|frame| frame[0].abs() < 400));
+    assert_eq!((report.sides[0].comfort, report.sides[0].concealed_us), (1, 0));
+}
+
+#[test]
+fn what_lies_outside_the_recorded_part_is_cut_to_the_sample() {
+    let mut spool = SpoolBuilder::new();
+    let mut caller = Sender::new(&mut spool, Side::Caller);
+    // From 0 to 2,000 ms; recorded from 1,005 to 1,495 ms.
+    spool.decide(at_ms(1_005.0), crate::call::decision::Decision::Start);
+    caller.talk(&mut spool, 0.0, 100);
+    spool.end(at_ms(1_495.0));
+    let (plan, report, frames) = rendered(&spool);
+    assert_eq!(plan.samples, 490 * 8);
+    assert_near(&clicks(&frames, Side::Caller), &every(15.0, 20.0, 24), 0.13);
+    assert!(frames[0][0] != 0 && frames[490 * 8 - 1][0] != 0, "packets across the edges are cut, not dropped");
+    // 24 begin inside and one began before.
+    assert_eq!(report.sides[0].decoded, 25);
+}
+
+#[test]
+fn early_media_written_late_is_sorted_and_a_call_without_an_end_ends_with_its_last_packet() {
+    let mut spool = SpoolBuilder::new();
+    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut callee = Sender::new(&mut spool, Side::Callee);
+    spool.decide(at_ms(0.0), crate::call::decision::Decision::Start);
+    caller.talk(&mut spool, 2_000.0, 50);
+    callee.talk(&mut spool, 100.0, 145);
+    let (plan, _, frames) = rendered(&spool);
+    assert_eq!(plan.ends_at, at_ms(2_980.0));
+    assert_near(&clicks(&frames, Side::Caller), &every(2_000.0, 20.0, 49), 0.13);
+    assert_near(&clicks(&frames, Side::Callee), &every(100.0, 20.0, 144), 0.13);
+}
+
+#[test]
+fn what_cannot_be_decoded_is_silent_and_counted_by_reason() {
+    use crate::call::decision::{Decision, Unreadable};
+    let mut spool = started();
+    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut callee = Sender::new(&mut spool, Side::Callee);
+    spool.payload(at_ms(0.0), caller.stream, 97, Some(format_of("WHATEVER", 8_000)));
+    caller.pt = 97;
+    caller.talk(&mut spool, 100.0, 10);
+    caller.pt = 99;
+    caller.talk(&mut spool, 300.0, 5);
+    spool.decide(at_ms(0.0), Decision::Encrypted { stream: callee.stream, why: Unreadable::DtlsSrtp });
+    callee.talk(&mut spool, 100.0, 7);
+    let (plan, report, frames) = rendered(&ended(spool, 1_000.0));
+    assert!(!plan.has_sound);
+    assert!(frames.iter().all(|frame| *frame == [0, 0]));
+    let caller: Vec<(Silent, u64)> = report.sides[0].silent.clone().into_iter().collect();
+    assert_eq!(caller, [
+        (Silent::UnknownCodec("WHATEVER".to_owned()), 10),
+        (Silent::UnknownPayloadType(99), 5)
+    ]);
+    assert_eq!(report.sides[1].silent.get(&Silent::Encrypted(Encrypted::DtlsSrtp)), Some(&7));
+}
+
+#[test]
+fn a_wideband_side_makes_the_recording_wideband_and_the_narrow_side_keeps_its_place() {
+    let mut spool = started();
+    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let callee = Sender::new(&mut spool, Side::Callee);
+    spool.payload(at_ms(0.0), callee.stream, 9, Some(format_of("G722", 8_000)));
+    // One click in 100 ms of silence: linear interpolation is no matter there.
+    for n in 0..50_u32 {
+        let mut payload = vec![0xFF; 160];
+        if n % 5 == 0 {
+            payload[80..84].fill(CLICK);
+        }
+        caller.send_as(&mut spool, at_ms(100.0 + 20.0 * f64::from(n)), &payload);
+        let rtp = Rtp { pt: 9, sequence: n as u16, time: 160 * n, payload: &[0x5A; 160] };
+        spool.rtp(at_ms(100.0 + 20.0 * f64::from(n)), (callee.stream, callee.side), rtp);
+    }
+    let (plan, report, frames) = rendered(&ended(spool, 1_200.0));
+    assert_eq!((plan.sample_rate, plan.samples), (16_000, 19_200));
+    assert_eq!((report.sides[0].decoded, report.sides[1].decoded), (50, 50));
+    for n in 0..10 {
+        let from = (100 + 100 * n) * 16;
+        let loudest = (from..from + 1_600).max_by_key(|&at| frames[at][0].abs()).unwrap();
+        // The four samples of a click are 160 to 167 samples of 16 kHz after their packet's beginning.
+        assert!((160..=167).contains(&(loudest - from)), "{}", loudest - from);
+    }
+}
+
+#[test]
+fn the_same_spool_gives_the_same_samples() {
+    let mut spool = started();
+    let mut caller = Sender::new(&mut spool, Side::Caller);
+    caller.talk(&mut spool, 100.0, 50);
+    caller.skip();
+    caller.talk(&mut spool, 1_130.0, 50);
+    let spool = ended(spool, 2_500.0);
+    let (first, second) = (rendered(&spool), rendered(&spool));
+    assert_eq!((first.1, first.2), (second.1, second.2));
+}
+
+#[test]
+fn a_paused_time_is_silent() {
+    use crate::call::decision::Decision;
+    let mut spool = started();
+    let mut caller = Sender::new(&mut spool, Side::Caller);
+    caller.talk(&mut spool, 100.0, 20);
+    spool.decide(at_ms(500.0), Decision::Pause);
+    // Even if payload was kept by mistake, it is not heard.
+    caller.talk(&mut spool, 500.0, 20);
+    spool.decide(at_ms(900.0), Decision::Resume);
+    caller.talk(&mut spool, 900.0, 20);
+    let (_, _, frames) = rendered(&ended(spool, 1_300.0));
+    assert!(frames[500 * 8..900 * 8].iter().all(|frame| frame[0] == 0));
+    assert!(frames[499 * 8][0] != 0 && frames[901 * 8][0] != 0);
+}

@@ -12,6 +12,8 @@ pub mod disk;
 mod format;
 pub mod memory;
 pub mod reader;
+#[cfg(test)]
+pub(crate) mod testkit;
 mod waiting;
 mod writer;
 

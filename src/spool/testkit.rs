@@ -1,0 +1,115 @@
+//! Builds spools of made-up calls for tests.
+
+use std::sync::Arc;
+
+use super::LegSource;
+use super::format::{self, Packet};
+use crate::call::decision::{Decided, Decision, FORMAT, PayloadFormat};
+use crate::call::record::{EndedBy, Side, SideRecord};
+use crate::net::Endpoint;
+use crate::time::Timestamp;
+
+/// A spool being written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SpoolBuilder {
+    pub(crate) bytes: Vec<u8>,
+    streams: u32,
+}
+
+/// 2026-11-23T07:00:00Z.
+pub(crate) const T0: Timestamp = Timestamp::from_secs(1_795_417_200);
+
+/// A moment of a made-up call.
+pub(crate) fn at_ms(ms: f64) -> Timestamp {
+    T0.offset((ms * 1e6).round() as i64)
+}
+
+/// A format whose clock is given.
+pub(crate) fn format_of(encoding: &str, clock_hz: u32) -> PayloadFormat {
+    PayloadFormat { encoding: encoding.to_owned(), clock_hz, channels: 1, fmtp: String::new() }
+}
+
+/// One RTP packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rtp<'a> {
+    pub(crate) pt: u8,
+    pub(crate) sequence: u16,
+    pub(crate) time: u32,
+    pub(crate) payload: &'a [u8],
+}
+
+impl SpoolBuilder {
+    pub(crate) fn new() -> Self {
+        let mut spool = Self::default();
+        format::put_header(&mut spool.bytes);
+        spool.decide(
+            T0,
+            Decision::Begin {
+                format: FORMAT,
+                leg: "leg".to_owned(),
+                conversation: "call".to_owned(),
+                appliance: "test".to_owned(),
+                source: "made up".to_owned(),
+            },
+        );
+        spool
+    }
+
+    pub(crate) fn decide(&mut self, at: Timestamp, decision: Decision) {
+        format::put_decided(&mut self.bytes, &Decided { at_ns: at.as_nanos(), decision });
+    }
+
+    /// A new stream of a side whose payload type 0 is PCMU and 8 PCMA.
+    pub(crate) fn stream(&mut self, at: Timestamp, side: Side) -> u32 {
+        let stream = self.streams;
+        self.streams += 1;
+        let (src, dst) = Self::flow(side);
+        self.decide(at, Decision::Stream { stream, src, dst, ssrc: 1000 + stream, side });
+        self.payload(at, stream, 0, Some(format_of("PCMU", 8_000)));
+        self.payload(at, stream, 8, Some(format_of("PCMA", 8_000)));
+        stream
+    }
+
+    pub(crate) fn payload(&mut self, at: Timestamp, stream: u32, pt: u8, format: Option<PayloadFormat>) {
+        self.decide(at, Decision::Payload { stream, pt, format });
+    }
+
+    pub(crate) fn rtp(&mut self, at: Timestamp, (stream, side): (u32, Side), rtp: Rtp<'_>) {
+        let packet = Self::packet_bytes(stream, rtp);
+        self.raw(at, Self::flow(side), &packet, packet.len() as u32);
+    }
+
+    /// A packet of which only the header was kept.
+    pub(crate) fn header_only(&mut self, at: Timestamp, (stream, side): (u32, Side), rtp: Rtp<'_>) {
+        let packet = Self::packet_bytes(stream, rtp);
+        self.raw(at, Self::flow(side), &packet[..12], packet.len() as u32);
+    }
+
+    pub(crate) fn raw(&mut self, at: Timestamp, (src, dst): (Endpoint, Endpoint), payload: &[u8], wire_len: u32) {
+        format::put_packet(&mut self.bytes, &Packet { at, src, dst, payload, wire_len });
+    }
+
+    pub(crate) fn end(&mut self, at: Timestamp) {
+        let caller = SideRecord { packets: 1, ..SideRecord::default() };
+        let callee = SideRecord { packets: 2, ..SideRecord::default() };
+        self.decide(at, Decision::End { ended_by: EndedBy::Caller, caller, callee });
+    }
+
+    pub(crate) fn source(&self) -> LegSource {
+        LegSource::Memory(Arc::new(self.bytes.clone()))
+    }
+
+    pub(crate) fn flow(side: Side) -> (Endpoint, Endpoint) {
+        let (caller, callee) = (Endpoint::v4([192, 0, 2, 1], 4000), Endpoint::v4([192, 0, 2, 2], 5000));
+        if side == Side::Caller { (caller, callee) } else { (callee, caller) }
+    }
+
+    fn packet_bytes(stream: u32, rtp: Rtp<'_>) -> Vec<u8> {
+        let mut packet = vec![0x80, rtp.pt];
+        packet.extend(rtp.sequence.to_be_bytes());
+        packet.extend(rtp.time.to_be_bytes());
+        packet.extend((1000 + stream).to_be_bytes());
+        packet.extend_from_slice(rtp.payload);
+        packet
+    }
+}
