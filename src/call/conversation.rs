@@ -1,5 +1,7 @@
 //! A conversation: the legs that a person would call one call, and its record.
 
+use std::time::Duration;
+
 use crate::call::config::Config;
 use crate::call::dialog::{AnsweredBy, Began};
 use crate::call::event::Registration;
@@ -119,6 +121,16 @@ impl Conversation {
     pub fn note_problem(&mut self, kind: &str) {
         if !self.problems.iter().any(|p| p.kind == kind) {
             self.problems.push(Problem { kind: kind.to_owned(), packets: None, ms: None });
+        }
+    }
+
+    /// The recorder was away for so long; several absences add up.
+    pub fn note_restart(&mut self, gap: Duration) {
+        self.note_problem("restart_gap");
+        let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
+        if let Some(problem) = self.problems.iter_mut().find(|p| p.kind == "restart_gap") {
+            // Each leg tells of the same absence: the longest is the call's.
+            problem.ms = Some(problem.ms.map_or(gap_ms, |known| known.max(gap_ms)));
         }
     }
 
@@ -282,4 +294,4 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
 }
 
 /// A PBX passes a hold on from one leg to the other within this time.
-const PASSED_ON: std::time::Duration = std::time::Duration::from_secs(2);
+const PASSED_ON: Duration = Duration::from_secs(2);

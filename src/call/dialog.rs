@@ -163,6 +163,13 @@ impl Dialog {
         }
     }
 
+    /// It is not to be taken for silent before this.
+    pub fn note_alive(&mut self, at: Timestamp) {
+        if self.ended().is_none() {
+            self.last_at = self.last_at.max(at);
+        }
+    }
+
     /// Where it stands.
     pub const fn phase(&self) -> Phase {
         self.phase
