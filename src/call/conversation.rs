@@ -159,13 +159,13 @@ impl Conversation {
         record.legs = legs.iter().map(|l| l.record()).collect();
         record.events = events(legs, &who);
         record.related.clone_from(&self.related);
+        record.problems.clone_from(&self.problems);
         if let Some((at, by)) = dialog.ended() {
             record.ended_at = Some(at);
             record.ended_by = Some(by);
             record.duration_s = record.answered_at.map(|answered| seconds(answered, at));
             self.note_outcome(&mut record, legs, anchor);
         }
-        record.problems.clone_from(&self.problems);
         self.move_to_wall_clock(&mut record);
         record
     }
@@ -261,10 +261,17 @@ fn events(legs: &[&Leg], who: &Who<'_>) -> Vec<EventRecord> {
     out
 }
 
+/// Packets that never came: where frames were lost on this machine, or it was away, they may be ours; else they were
+/// lost before us.
 fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if lost > 0 {
-        record.problems.push(Problem { kind: String::from("lost_before_us"), packets: Some(lost), ms: None });
+        match record.problems.iter_mut().find(|p| OUR_LOSSES.contains(&p.kind.as_str())) {
+            Some(ours) => ours.packets = Some(lost),
+            None => {
+                record.problems.push(Problem { kind: String::from("lost_before_us"), packets: Some(lost), ms: None })
+            }
+        }
     }
     let cut: u64 = anchor.streams.iter().map(|s| s.cut).sum();
     if cut > 0 {
@@ -295,3 +302,5 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
 
 /// A PBX passes a hold on from one leg to the other within this time.
 const PASSED_ON: Duration = Duration::from_secs(2);
+/// Problems of this machine that explain holes in the sequence numbers.
+const OUR_LOSSES: [&str; 2] = ["lost_by_us", "restart_gap"];

@@ -7,8 +7,8 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::replay::consent;
-use crate::call::event::{CallEvent, EndedCall, Registration};
 use crate::call::Engine;
+use crate::call::event::{CallEvent, EndedCall, Registration};
 use crate::call::record::{CallRecord, Problem, Verdict};
 use crate::delivery::{CallUpdate, Progress};
 use crate::journal::{Journal, LegRow, LegState, Stage};
@@ -150,8 +150,7 @@ impl Worker {
     fn note_legs(&self, call: &EndedCall) {
         for leg in &call.legs {
             let index = u32::try_from(leg.index).unwrap_or(u32::MAX);
-            let row =
-                LegRow { name: leg.name.clone(), index, same_sides: leg.same_sides, state: LegState::Closed };
+            let row = LegRow { name: leg.name.clone(), index, same_sides: leg.same_sides, state: LegState::Closed };
             if let Err(error) = self.journal.put_leg(&call.record.id, &row) {
                 tracing::error!(call = call.record.id, "the journal cannot be written: {error}");
             }
