@@ -57,8 +57,9 @@ impl World {
     fn step(&mut self, decoder: &mut Decoder, engine: &mut Engine, sink: &mut dyn LegSink) {
         let gap = 10_000_000 / self.frames.len().max(1) as i64;
         self.at = self.at.offset(gap.max(1));
+        let count = self.frames.len();
         let frame = &mut self.frames[self.next];
-        self.next = if self.next + 1 == self.frames.len() { 0 } else { self.next + 1 };
+        self.next = if self.next + 1 == count { 0 } else { self.next + 1 };
         let sequence = u16::from_be_bytes([frame[44], frame[45]]).wrapping_add(1);
         frame[44..46].copy_from_slice(&sequence.to_be_bytes());
         let time = u32::from_be_bytes([frame[46], frame[47], frame[48], frame[49]]).wrapping_add(160);
