@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::call::config::Config;
+use crate::call::config::{Config, Start};
 use crate::call::dialog::{AnsweredBy, Began};
 use crate::call::event::Registration;
 use crate::call::leg::Leg;
@@ -164,7 +164,11 @@ impl Conversation {
             record.ended_at = Some(at);
             record.ended_by = Some(by);
             record.duration_s = record.answered_at.map(|answered| seconds(answered, at));
-            self.note_outcome(&mut record, legs, anchor);
+            let early = context.config.start == Start::Media && legs.iter().any(|l| l.has_media());
+            if !early || dialog.answered.is_some() {
+                self.note_outcome(&mut record, legs, anchor);
+            }
+            note_losses(&mut record, anchor);
         }
         self.move_to_wall_clock(&mut record);
         record
@@ -172,7 +176,6 @@ impl Conversation {
 
     /// The part of the verdict that signalling decides; the rest is known only when the sound was decoded.
     fn note_outcome(&self, record: &mut CallRecord, legs: &[&Leg], anchor: &Leg) {
-        note_losses(record, anchor);
         let answer = anchor.dialog.answered.map(|(_, how)| how);
         let began = anchor.dialog.began;
         let heard = legs.iter().any(|l| l.has_media());
