@@ -379,7 +379,8 @@ impl Player {
 impl Stage<'_> {
     /// Position of a moment in samples of a rate.
     fn position(&self, at: Timestamp, rate_hz: u32) -> f64 {
-        at.nanos_since(self.plan.starts_at) as f64 * f64::from(rate_hz) / 1e9
+        let samples = at.nanos_since(self.plan.starts_at) as f64 * f64::from(rate_hz) / 1e9;
+        samples.clamp(-FAR, FAR)
     }
 
     fn is_inside(&self, at: Timestamp) -> bool {
@@ -478,3 +479,5 @@ const MAX_SLIP: f64 = 16.0;
 const MAX_DROPOUT: i64 = 3_000;
 /// Leaves room for packets before the first one.
 const FIRST_CYCLE: u64 = 0x10_0000;
+/// Samples: centuries away from the recording, and far from where sums of positions overflow.
+const FAR: f64 = 1e15;

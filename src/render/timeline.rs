@@ -66,7 +66,7 @@ impl Track {
         if let Some(bin) = self.bins.last_mut() {
             let ends = at_ns - bin.first_at > BIN_NS
                 || at_ns - bin.last_at > WINDOW_NS
-                || (jump && bin.packets >= LEAST_IN_BIN);
+                || (jump && bin.packets >= LEAST_IN_BIN && at_ns - bin.first_at >= LEAST_BIN_NS);
             if !ends {
                 bin.packets += 1;
                 bin.last_at = bin.last_at.max(at_ns);
@@ -192,7 +192,8 @@ fn knots(bins: &[Bin]) -> Vec<(i64, i64)> {
     let mut knots: Vec<(i64, i64)> = Vec::with_capacity(bins.len());
     for (k, bin) in bins.iter().enumerate() {
         let window = &envelope[near(k)];
-        let lag = window.iter().sum::<i64>() / window.len().max(1) as i64;
+        let sum: i128 = window.iter().map(|&lag| i128::from(lag)).sum();
+        let lag = (sum / window.len().max(1) as i128) as i64; // between the smallest and the largest
         let media = bin.first_media.midpoint(bin.last_media);
         // Reordered packets can turn two centres round: media time only ever grows along the line.
         if knots.last().is_none_or(|&(last, _)| media > last) {
@@ -212,5 +213,7 @@ const STEP_NS: i64 = 20_000_000;
 const JUMP_NS: i64 = 15_000_000;
 /// A jump ends a bin of so many packets: jitter at each packet must not give a bin for each.
 const LEAST_IN_BIN: u32 = 5;
+/// And is so long: a flood of packets gives no more than 25 bins a second.
+const LEAST_BIN_NS: i64 = 40_000_000;
 /// Packets that show a lag beyond doubt.
 const STEADY: u32 = 10;
