@@ -36,6 +36,9 @@ impl Engine {
 
     /// Gives the leg whatever came to (or from) an address before it was announced.
     pub(super) fn take_early(&mut self, endpoint: Endpoint, sink: &mut dyn LegSink) {
+        if !self.early.may_hold(endpoint) {
+            return;
+        }
         // The early packets are borrowed while the engine takes them, so they change hands for a moment.
         let mut early = std::mem::replace(&mut self.early, crate::call::early::EarlyMedia::new(0));
         early.claim(endpoint, self.now, &mut |datagram| {
