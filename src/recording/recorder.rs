@@ -227,8 +227,7 @@ fn note_sides(rendered: &Rendered, leg: &EndedLeg, record: &mut CallRecord) {
         }
         target.clock_drift_ppm = report.clock_drift_ppm;
     }
-    record.sides =
-        if leg.same_sides { sides } else { Sides { caller: sides.callee, callee: sides.caller } };
+    record.sides = if leg.same_sides { sides } else { Sides { caller: sides.callee, callee: sides.caller } };
 }
 
 fn note_problems(report: &Report, record: &mut CallRecord) {
@@ -260,11 +259,7 @@ fn facts_of(record: &CallRecord) -> Facts {
         (None, _) => Answered::No,
         (Some(_), _) => Answered::Yes,
     };
-    Facts {
-        answered,
-        packets: record.sides.caller.packets + record.sides.callee.packets,
-        ..Facts::default()
-    }
+    Facts { answered, packets: record.sides.caller.packets + record.sides.callee.packets, ..Facts::default() }
 }
 
 /// The names of a call's files begin with its id, which the engine makes of a stamp and a hash.

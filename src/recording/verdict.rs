@@ -72,7 +72,8 @@ pub fn verdict(facts: &Facts) -> (Verdict, String) {
         return (Verdict::NotAnswered, "Nobody answered the call, so there is nothing to record.".to_owned());
     }
     let reasons = || facts.caller.silent.iter().chain(&facts.callee.silent);
-    if let Some(why) = reasons().find_map(|reason| if let Silent::Encrypted(why) = reason { Some(*why) } else { None }) {
+    if let Some(why) = reasons().find_map(|reason| if let Silent::Encrypted(why) = reason { Some(*why) } else { None })
+    {
         return (Verdict::Encrypted, format!("The media is encrypted: {}.", why_encrypted(why)));
     }
     let unknown: BTreeSet<String> = reasons().filter_map(unknown_codec).collect();

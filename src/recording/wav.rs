@@ -36,12 +36,7 @@ pub(super) struct WrittenPart {
 }
 
 impl PartWriter {
-    pub(super) fn new(
-        folder: &Path,
-        stem: &str,
-        sample_rate: u32,
-        (channels, part_samples): (Channels, u64),
-    ) -> Self {
+    pub(super) fn new(folder: &Path, stem: &str, sample_rate: u32, (channels, part_samples): (Channels, u64)) -> Self {
         Self {
             folder: folder.to_owned(),
             stem: stem.to_owned(),
@@ -136,7 +131,8 @@ impl Drop for PartWriter {
 pub(super) fn part_samples(part_hours: u32, max_bytes: Option<u64>, sample_rate: u32) -> u64 {
     let rate = u64::from(sample_rate.max(1));
     let by_time = if part_hours == 0 { u64::MAX } else { u64::from(part_hours) * 3_600 };
-    let by_size = max_bytes.unwrap_or(u64::MAX).min(MAX_WAV_BYTES).saturating_sub(HEADER_BYTES) / (BYTES_A_SAMPLE * rate);
+    let by_size =
+        max_bytes.unwrap_or(u64::MAX).min(MAX_WAV_BYTES).saturating_sub(HEADER_BYTES) / (BYTES_A_SAMPLE * rate);
     by_time.min(by_size).max(1) * rate
 }
 

@@ -240,8 +240,7 @@ impl Pass {
         if !is_placed(format) {
             return;
         }
-        let gathered =
-            self.streams.entry(number).or_insert_with(|| Gathered::new(known.side, known.ssrc, packet.at));
+        let gathered = self.streams.entry(number).or_insert_with(|| Gathered::new(known.side, known.ssrc, packet.at));
         if !matches!(known.protection, Protection::Closed(_)) && gathered.formats_seen.insert(format.clone()) {
             // The recording is wideband if any codec of it is; comfort noise has no band of its own.
             let rate = codec::decoder_for(format).map_or(0, |decoder| decoder.sample_rate_hz());
@@ -317,7 +316,9 @@ impl Gathered {
 
     fn handle_packet(&mut self, packet: Arrival, clock_hz: u32) {
         let key = (packet.head.pt, clock_hz);
-        if self.waiting.is_empty() && let Some(&clock) = self.clocks.get(&key) {
+        if self.waiting.is_empty()
+            && let Some(&clock) = self.clocks.get(&key)
+        {
             return self.follow(packet, clock);
         }
         if !self.clocks.contains_key(&key) {

@@ -38,7 +38,11 @@ enum Stage {
     Waiting(Waiting),
     Memory(Vec<u8>),
     /// Grown beyond the bound.
-    File { path: PathBuf, file: File, buffer: Vec<u8> },
+    File {
+        path: PathBuf,
+        file: File,
+        buffer: Vec<u8>,
+    },
     Closed(LegSource),
 }
 

@@ -34,8 +34,7 @@ impl LegSource {
         let input: Box<dyn Read + Send> = match self {
             Self::Memory(bytes) => Box::new(io::Cursor::new(SharedBytes(Arc::clone(bytes)))),
             Self::File(path) => Box::new(
-                File::open(path)
-                    .map_err(|source| SpoolError::Io { path: path.display().to_string(), source })?,
+                File::open(path).map_err(|source| SpoolError::Io { path: path.display().to_string(), source })?,
             ),
         };
         Ok(Reader::new(input, self.to_string()))
@@ -69,7 +68,9 @@ pub enum SpoolError {
         path: String,
     },
     /// Written by a later callspan.
-    #[error("{path} was written by a newer callspan (decisions of version {found}, this one reads up to {FORMAT}): render it with that one")]
+    #[error(
+        "{path} was written by a newer callspan (decisions of version {found}, this one reads up to {FORMAT}): render it with that one"
+    )]
     TooNew {
         /// Which file.
         path: String,
