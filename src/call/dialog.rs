@@ -163,6 +163,13 @@ impl Dialog {
         }
     }
 
+    /// It is not to be taken for silent before this.
+    pub fn note_alive(&mut self, at: Timestamp) {
+        if self.ended().is_none() {
+            self.last_at = self.last_at.max(at);
+        }
+    }
+
     /// Where it stands.
     pub const fn phase(&self) -> Phase {
         self.phase
@@ -200,7 +207,9 @@ impl Dialog {
             _ => return false,
         };
         match (other, &self.callee_tag) {
-            (Some(tag), Some(known)) => tag == known || self.early_tags.iter().any(|t| t == tag) || !self.is_confirmed(),
+            (Some(tag), Some(known)) => {
+                tag == known || self.early_tags.iter().any(|t| t == tag) || !self.is_confirmed()
+            }
             _ => true,
         }
     }
@@ -355,7 +364,10 @@ impl Dialog {
             Some((known, AnsweredBy::Success)) => self.answered = Some((known.min(at), AnsweredBy::Success)),
             _ => self.answered = Some((at, AnsweredBy::Success)),
         }
-        if matches!(self.phase, Phase::Inviting | Phase::Challenged { .. } | Phase::Ended { by: EndedBy::Signalling, .. }) {
+        if matches!(
+            self.phase,
+            Phase::Inviting | Phase::Challenged { .. } | Phase::Ended { by: EndedBy::Signalling, .. }
+        ) {
             self.phase = Phase::Established;
         }
     }

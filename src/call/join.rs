@@ -195,7 +195,8 @@ impl JoinIndex {
 
     /// Legs that share something with a new one, oldest first.
     pub fn candidates(&self, traces: &Traces, shape: &Shape) -> Vec<usize> {
-        let mut out: Vec<usize> = keys(traces, shape).iter().filter_map(|k| self.slots.get(k)).flatten().copied().collect();
+        let mut out: Vec<usize> =
+            keys(traces, shape).iter().filter_map(|k| self.slots.get(k)).flatten().copied().collect();
         out.sort_unstable();
         out.dedup();
         out

@@ -74,12 +74,7 @@ impl Draft {
 }
 
 fn shape(dialog: &Dialog, parties: &Parties, at: Timestamp) -> Shape {
-    Shape {
-        hop: (dialog.caller_addr, dialog.callee_addr),
-        at,
-        from: parties.from.clone(),
-        to: parties.to.clone(),
-    }
+    Shape { hop: (dialog.caller_addr, dialog.callee_addr), at, from: parties.from.clone(), to: parties.to.clone() }
 }
 
 /// How far the sink was told of a leg.
@@ -165,7 +160,9 @@ impl Leg {
         let dialog = &self.dialog;
         let heard = self.last_media_at.unwrap_or(self.created_at);
         if let Some(cancelled) = dialog.cancelled_at {
-            return later_or(now, cancelled.max(heard) + TRANSACTION_TIMEOUT, || Due::End(cancelled, EndedBy::Signalling));
+            return later_or(now, cancelled.max(heard) + TRANSACTION_TIMEOUT, || {
+                Due::End(cancelled, EndedBy::Signalling)
+            });
         }
         let patience = if dialog.ringing_at.is_some() { RING_TIMEOUT } else { TRANSACTION_TIMEOUT };
         let last = dialog.last_at().max(heard);

@@ -253,7 +253,9 @@ impl Negotiation {
 
     /// How the voice of `sender` is protected.
     pub fn security(&self, sender: Side) -> Security {
-        let (Some(own), other) = (self.announced(sender), self.announced(sender.other())) else { return Security::Plain };
+        let (Some(own), other) = (self.announced(sender), self.announced(sender.other())) else {
+            return Security::Plain;
+        };
         let other_protection = other.map_or(own.protection, |o| o.protection);
         match (own.protection, other_protection) {
             (Protection::Sdes, Protection::Plain) | (Protection::Plain, _) => Security::Plain,

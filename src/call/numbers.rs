@@ -170,7 +170,9 @@ impl NumberPlan {
             return None;
         }
         let whole = |national: &str| self.country_code.len() + national.len();
-        if let Some(rest) = strip(&self.national_prefix).filter(|r| (MIN_E164_DIGITS..=MAX_E164_DIGITS).contains(&whole(r))) {
+        if let Some(rest) =
+            strip(&self.national_prefix).filter(|r| (MIN_E164_DIGITS..=MAX_E164_DIGITS).contains(&whole(r)))
+        {
             return Some(format!("+{}{rest}", self.country_code));
         }
         if dialled.starts_with(&self.country_code) && (FULL_NUMBER_DIGITS..=MAX_E164_DIGITS).contains(&dialled.len()) {
@@ -224,7 +226,8 @@ const MIN_E164_DIGITS: usize = 7;
 const MAX_E164_DIGITS: usize = 15;
 /// Digits that begin with the country code are taken for a whole number only from this length on.
 const FULL_NUMBER_DIGITS: usize = 10;
-const ANONYMOUS: [&str; 7] = ["anonymous", "unavailable", "restricted", "private", "withheld", "unknown", "asserted-identity-anonymous"];
+const ANONYMOUS: [&str; 7] =
+    ["anonymous", "unavailable", "restricted", "private", "withheld", "unknown", "asserted-identity-anonymous"];
 
 #[cfg(test)]
 mod tests {

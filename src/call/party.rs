@@ -37,7 +37,8 @@ impl Parties {
             Side::Callee => (message.to(), message.from()),
         };
         let numbers = &config.numbers;
-        let first = |sources: &[NumberSource]| sources.iter().find_map(|s| number_at(s, message, (&caller, &callee), plan));
+        let first =
+            |sources: &[NumberSource]| sources.iter().find_map(|s| number_at(s, message, (&caller, &callee), plan));
         let withheld = is_withheld(message, caller.as_ref());
         let from = if withheld { Some(plan.withheld().to_owned()) } else { first(&numbers.from_number) };
         Self {

@@ -4,8 +4,8 @@ use crate::call::decision::PayloadFormat;
 use crate::call::negotiation::{Negotiation, Security};
 use crate::call::record::{Side, SideRecord, StreamRecord};
 use crate::net::Endpoint;
-use crate::rtp::stats::{Arrival, StreamStats};
 use crate::rtp::Packet;
+use crate::rtp::stats::{Arrival, StreamStats};
 use crate::time::Timestamp;
 
 /// One SSRC on one flow.

@@ -44,7 +44,8 @@ impl<'a> Who<'a> {
         let click_to_call = legs.len() > 1 && legs.iter().all(|l| end_of(l, legs) == End::Callee);
         let outside: Vec<&Leg> = legs.iter().copied().filter(|l| is_outside(l, legs, plan)).collect();
         let answered_first = |l: &&&Leg| (l.dialog.answered.is_none(), l.dialog.ended().is_some());
-        let anchor = if legs.len() == 1 { first } else { outside.iter().min_by_key(answered_first).copied().unwrap_or(first) };
+        let anchor =
+            if legs.len() == 1 { first } else { outside.iter().min_by_key(answered_first).copied().unwrap_or(first) };
         let rung: Vec<&Leg> = legs
             .iter()
             .copied()
@@ -52,8 +53,8 @@ impl<'a> Who<'a> {
             .filter(|l| end_of(l, legs) == End::Callee && is_extension(l.parties.to.as_deref(), plan))
             .collect();
         let operator = rung.iter().filter(|l| answered_at(l).is_some()).min_by_key(|l| answered_at(l)).copied();
-        let outside_callee = legs.len() > 1
-            && legs.iter().any(|l| end_of(l, legs) == End::Callee && is_outside(l, legs, plan));
+        let outside_callee =
+            legs.len() > 1 && legs.iter().any(|l| end_of(l, legs) == End::Callee && is_outside(l, legs, plan));
         Some(Self { anchor, first, operator, rung, click_to_call, outside_callee })
     }
 
@@ -134,9 +135,11 @@ impl<'a> Who<'a> {
 fn end_of(leg: &Leg, legs: &[&Leg]) -> End {
     let dialog = &leg.dialog;
     let others = || legs.iter().filter(|l| l.id != leg.id).map(|l| &l.dialog);
-    let leads_here = others().any(|o| o.callee_addr.same_host(dialog.caller_addr) && !o.caller_addr.same_host(dialog.callee_addr));
+    let leads_here =
+        others().any(|o| o.callee_addr.same_host(dialog.caller_addr) && !o.caller_addr.same_host(dialog.callee_addr));
     let leads_on = others().any(|o| o.caller_addr.same_host(dialog.callee_addr));
-    let sibling = others().any(|o| o.caller_addr.same_host(dialog.caller_addr) && !o.callee_addr.same_host(dialog.callee_addr));
+    let sibling =
+        others().any(|o| o.caller_addr.same_host(dialog.caller_addr) && !o.callee_addr.same_host(dialog.callee_addr));
     if leads_here || (sibling && !leads_on) { End::Callee } else { End::Caller }
 }
 

@@ -13,9 +13,11 @@ use crate::ops::log;
 pub mod check_config;
 pub mod demo;
 pub mod fake_pyrus;
+pub mod finish;
 pub mod out;
 pub mod pipeline;
 pub mod replay;
+pub mod resume;
 pub mod run;
 pub mod table;
 

@@ -4,7 +4,6 @@ use crate::call::Engine;
 use crate::call::event::LegSink;
 use crate::capture::{CaptureError, Event, Source};
 use crate::decode::Decoder;
-use crate::time::Timestamp;
 
 /// What drives a source to its end.
 pub struct Pipeline {
@@ -12,7 +11,6 @@ pub struct Pipeline {
     pub decoder: Decoder,
     /// Datagrams to calls.
     pub engine: Engine,
-    aged_at: Timestamp,
 }
 
 /// Whether there is more to come.
@@ -27,7 +25,7 @@ pub enum Step {
 impl Pipeline {
     /// A pipeline around an engine.
     pub fn new(engine: Engine) -> Self {
-        Self { decoder: Decoder::new(), engine, aged_at: Timestamp::EPOCH }
+        Self { decoder: Decoder::new(), engine }
     }
 
     /// Takes one event of the source through decoder and engine into the sink.
@@ -35,14 +33,10 @@ impl Pipeline {
     /// # Errors
     /// When the source fails for good.
     pub fn step(&mut self, source: &mut dyn Source, sink: &mut dyn LegSink) -> Result<Step, CaptureError> {
-        let Self { decoder, engine, aged_at } = self;
+        let Self { decoder, engine } = self;
         match source.next_event()? {
             Event::Frame(frame) => {
                 decoder.handle_frame(&frame, &mut |decoded| engine.handle_decoded(&decoded, sink));
-                if frame.at.since(*aged_at) >= AGE_EVERY {
-                    *aged_at = frame.at;
-                    decoder.handle_timeout(frame.at, &mut |decoded| engine.handle_decoded(&decoded, sink));
-                }
             }
             Event::Tick(now) => {
                 decoder.handle_timeout(now, &mut |decoded| engine.handle_decoded(&decoded, sink));
@@ -53,7 +47,11 @@ impl Pipeline {
         }
         Ok(Step::More)
     }
-}
 
-/// Fragments and TCP streams are aged so often, by capture time.
-const AGE_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+    /// The source has ended: gives out what was still held back, and ends the calls that are open.
+    pub fn end(&mut self, sink: &mut dyn LegSink) {
+        let Self { decoder, engine } = self;
+        decoder.handle_end(&mut |decoded| engine.handle_decoded(&decoded, sink));
+        engine.handle_end_of_capture(sink);
+    }
+}

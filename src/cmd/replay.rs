@@ -2,10 +2,23 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use super::ReplayArgs;
+use anyhow::Context;
+
+use super::pipeline::{Pipeline, Step};
+use super::{ReplayArgs, out, table};
+use crate::call::Engine;
+use crate::call::event::{CallEvent, EndedCall, Registration};
 use crate::call::record::CallRecord;
+use crate::capture::{Source, files};
+use crate::delivery::{CallUpdate, Consent, Progress, Summary};
+use crate::journal::Stage;
+use crate::journal::{self, Journal};
 use crate::ops::config::{Config, Purpose};
+use crate::pyrus::{Executor, Handle};
+use crate::recording::{self, Layout, Recorder};
+use crate::spool::memory::MemorySpool;
 
 /// What is to be replayed.
 #[derive(Clone, Debug)]
@@ -21,11 +34,11 @@ pub struct ReplayRequest {
 }
 
 /// What a replay gave.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ReplayOutcome {
     /// In the order of invited_at.
     pub records: Vec<CallRecord>,
-    /// Calls of which something is still owed to Pyrus.
+    /// Calls of which something is still owed to Pyrus, or that a person must see to.
     pub owed: usize,
     /// What a person should be told.
     pub warnings: Vec<String>,
@@ -34,18 +47,169 @@ pub struct ReplayOutcome {
 /// Replays.
 ///
 /// # Errors
-/// When a file is no capture, or the folder cannot be written.
+/// When a file is no capture, the folder cannot be written, or delivery cannot begin.
 pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
-    anyhow::bail!("replay of {} files is not integrated yet", request.files.len())
+    let mut source = files::open(&request.files)?;
+    let out = &request.out;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let delivery = if request.deliver { Some(Delivery::start(&request)?) } else { None };
+    let recording = recording::config::Config { dir: out.clone(), ..request.config.recording.clone() };
+    let limit = delivery.as_ref().map(|_| u64::from(request.config.pyrus.max_upload_mib) << 20);
+    let mut run = Run {
+        pipeline: Pipeline::new(Engine::new(request.config.call.clone(), source.name())),
+        spool: MemorySpool::new(request.config.spool.memory_mib, out.join(SPOOL_FOLDER)),
+        recorder: Recorder::new(recording, Layout::Flat, limit),
+        delivery,
+        outcome: ReplayOutcome::default(),
+    };
+    let read = run.read(&mut source);
+    run.outcome.warnings.extend(source.take_warnings());
+    read?;
+    run.finish()
+}
+
+struct Run {
+    pipeline: Pipeline,
+    spool: MemorySpool,
+    recorder: Recorder,
+    delivery: Option<Delivery>,
+    outcome: ReplayOutcome,
+}
+
+impl Run {
+    fn read(&mut self, source: &mut dyn Source) -> anyhow::Result<()> {
+        loop {
+            // A file that fails half-way gives what it gave so far: it was warned about when it was opened.
+            match self.pipeline.step(source, &mut self.spool) {
+                Ok(Step::More) => self.take_events()?,
+                Ok(Step::End) => break,
+                Err(error) => {
+                    self.outcome.warnings.push(error.to_string());
+                    break;
+                }
+            }
+        }
+        self.pipeline.end(&mut self.spool);
+        self.take_events()
+    }
+
+    fn take_events(&mut self) -> anyhow::Result<()> {
+        while let Some(event) = self.pipeline.engine.poll_event() {
+            // A capture is told when it is over: what a call looked like half-way is of use only while it rings.
+            if let CallEvent::Ended(ended) = event {
+                self.take_call(&ended)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_call(&mut self, ended: &EndedCall) -> anyhow::Result<()> {
+        let record = self.recorder.record(ended, &self.spool)?;
+        for leg in &ended.legs {
+            self.spool.release(leg.leg);
+        }
+        let errors = self.spool.take_errors();
+        self.outcome.warnings.extend(errors.into_iter().map(|e| format!("the spool could not be written: {e}")));
+        if let Some(delivery) = &self.delivery {
+            delivery.tell(&record, ended.registration)?;
+        }
+        self.outcome.records.push(record);
+        Ok(())
+    }
+
+    fn finish(mut self) -> anyhow::Result<ReplayOutcome> {
+        self.outcome.records.sort_by(|a, b| (begin(a), &a.id).cmp(&(begin(b), &b.id)));
+        if let Some(delivery) = self.delivery.take() {
+            let summary = delivery.settle(&mut self.outcome.records, &self.recorder)?;
+            let of_now = |id: &str| self.outcome.records.iter().any(|r| r.id == id);
+            for trouble in summary.parked.iter().chain(&summary.dead).filter(|t| of_now(&t.id)) {
+                self.outcome.warnings.push(format!("call {}: {}", trouble.id, trouble.why));
+            }
+            self.outcome.warnings.extend(summary.alarm);
+            self.outcome.owed = summary.owed + summary.parked.len() + summary.dead.len();
+        }
+        Ok(self.outcome)
+    }
+}
+
+/// Delivery with the journal of the output folder.
+struct Delivery {
+    journal: Journal,
+    handle: Handle,
+}
+
+impl Delivery {
+    fn start(request: &ReplayRequest) -> anyhow::Result<Self> {
+        let config = journal::config::Config { dir: request.out.join(JOURNAL_FOLDER) };
+        let journal = Journal::open(&config)?;
+        let handle = Executor::spawn(&request.config.pyrus, Journal::open(&config)?)?;
+        Ok(Self { journal, handle })
+    }
+
+    fn tell(&self, record: &CallRecord, registration: Registration) -> anyhow::Result<()> {
+        self.journal.put_call(record, Stage::Complete)?;
+        self.handle.tell(CallUpdate {
+            record: record.clone(),
+            progress: Progress::Complete,
+            consent: consent(registration),
+        });
+        Ok(())
+    }
+
+    /// Waits for delivery, and writes what came of it into the records.
+    fn settle(self, records: &mut [CallRecord], recorder: &Recorder) -> anyhow::Result<Summary> {
+        let summary = self.handle.run_until_settled(PATIENCE);
+        for record in records {
+            if let Some(job) = self.journal.job(&record.id)? {
+                record.delivery = job.to_record();
+                recorder.write_record(record)?;
+            }
+        }
+        self.handle.shutdown();
+        Ok(summary)
+    }
+}
+
+/// What delivery is told of a rule of the engine.
+pub const fn consent(registration: Registration) -> Consent {
+    match registration {
+        Registration::Allowed => Consent::ByConfig,
+        Registration::Forbidden => Consent::Forbidden,
+    }
+}
+
+fn begin(record: &CallRecord) -> Option<crate::time::Timestamp> {
+    record.invited_at.or(record.answered_at).or(record.ended_at)
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// As [`replay`].
+/// As [`replay`]; also when the configuration is wrong.
 pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let purpose = if args.deliver { Purpose::ReplayAndDeliver } else { Purpose::Replay };
     let config = super::load_config(args.config.as_deref(), purpose)?;
-    replay(ReplayRequest { files: args.files, config, out: args.out, deliver: args.deliver })?;
-    Ok(ExitCode::SUCCESS)
+    let request = ReplayRequest { files: args.files, config, out: args.out, deliver: args.deliver };
+    let outcome = replay(request)?;
+    for warning in &outcome.warnings {
+        out::note(&format!("callspan: {warning}"));
+    }
+    if args.json {
+        let lines: Result<Vec<String>, _> = outcome.records.iter().map(serde_json::to_string).collect();
+        let mut text = lines?.join("\n");
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        out::result(&text)?;
+    } else {
+        out::result(&table::table(&outcome.records, table::terminal_width()))?;
+    }
+    Ok(if outcome.owed == 0 { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_FAILED) })
 }
+
+/// Delivery is given up for this run when for so long no request has succeeded; the next run goes on.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Folder in the output folder for legs that outgrow the memory.
+const SPOOL_FOLDER: &str = ".callspan/spool";
+/// Folder in the output folder for the journal of delivery.
+const JOURNAL_FOLDER: &str = ".callspan";

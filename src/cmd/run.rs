@@ -1,15 +1,152 @@
 //! `callspan run`: the service.
+//!
+//! The main thread captures, thinks and fills the legs' chunks; the spool's thread writes them; `finish` turns calls
+//! that are over into files and tells delivery. No thread waits for one below it.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use super::RunArgs;
-use crate::ops::config::Purpose;
+use anyhow::Context;
+
+use super::finish::Finisher;
+use super::pipeline::{Pipeline, Step};
+use super::{RunArgs, out, resume};
+use crate::call::Engine;
+use crate::capture::{Source, SourceCounters, live};
+use crate::ops::config::{Config, Purpose};
+use crate::spool::disk::DiskSpool;
+use crate::time::Timestamp;
 
 /// Runs the command.
 ///
 /// # Errors
-/// When the configuration is wrong or an interface cannot be opened.
+/// When the configuration is wrong, an interface cannot be opened, or the spool or the journal cannot be written.
 pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), Purpose::Run)?;
-    anyhow::bail!("run on {} is not integrated yet", config.capture.interfaces.join(", "))
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        // A second signal ends the process at once: somebody insists.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
+    }
+    let mut source = live::open(&config.capture)?;
+    let mut service = Service::start(&config, &source)?;
+    out::note(&format!("callspan: capturing on {}", source.name()));
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // not under systemd: nobody to tell
+    let ended = service.capture(&mut source, &stop);
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    if ended.is_ok() && args.drain > 0 {
+        service.drain(&mut source, Duration::from_secs(args.drain))?;
+    }
+    service.stop(&mut source);
+    ended.map(|()| ExitCode::SUCCESS)
 }
+
+struct Service {
+    pipeline: Pipeline,
+    spool: DiskSpool,
+    finisher: Finisher,
+    reported_at: Timestamp,
+    reported: SourceCounters,
+}
+
+impl Service {
+    fn start(config: &Config, source: &dyn Source) -> anyhow::Result<Self> {
+        let (mut spool, events) = DiskSpool::start(&config.spool)?;
+        let finisher = Finisher::start(config, spool.store(), events)?;
+        let mut engine = Engine::new(config.call.clone(), source.name());
+        let resumed = resume::resume(&mut engine, &mut spool)?;
+        while let Some(event) = engine.poll_event() {
+            spool.forward(event);
+        }
+        if resumed > 0 {
+            tracing::info!(legs = resumed, under_way = engine.live_calls(), "read back from the spool");
+        }
+        finisher.adopt(&engine)?;
+        Ok(Self {
+            pipeline: Pipeline::new(engine),
+            spool,
+            finisher,
+            reported_at: Timestamp::EPOCH,
+            reported: SourceCounters::default(),
+        })
+    }
+
+    fn capture(&mut self, source: &mut dyn Source, stop: &AtomicBool) -> anyhow::Result<()> {
+        while !stop.load(Ordering::Relaxed) {
+            if self.step(source)? == Step::End {
+                anyhow::bail!("the capture has ended");
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on until no call is under way, for `patience` of capture time at the most.
+    fn drain(&mut self, source: &mut dyn Source, patience: Duration) -> anyhow::Result<()> {
+        let until = self.pipeline.engine.now() + patience;
+        while self.pipeline.engine.live_calls() > 0 && self.pipeline.engine.now() < until {
+            if self.step(source)? == Step::End {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, source: &mut dyn Source) -> anyhow::Result<Step> {
+        let step = self.pipeline.step(source, &mut self.spool)?;
+        while let Some(event) = self.pipeline.engine.poll_event() {
+            self.spool.forward(event);
+        }
+        let now = self.pipeline.engine.now();
+        if now.since(self.reported_at) >= HOUSEKEEPING {
+            self.spool.handle_timeout(now);
+            self.report(source);
+            self.reported_at = now;
+        }
+        Ok(step)
+    }
+
+    /// Says what was lost since the last time; silence means that nothing was.
+    fn report(&mut self, source: &mut dyn Source) {
+        for warning in source.take_warnings() {
+            tracing::warn!("{warning}");
+        }
+        let counters = source.counters();
+        let kernel = counters.dropped_by_kernel - self.reported.dropped_by_kernel.min(counters.dropped_by_kernel);
+        let interface =
+            counters.dropped_by_interface - self.reported.dropped_by_interface.min(counters.dropped_by_interface);
+        if kernel + interface > 0 {
+            self.pipeline.engine.handle_local_loss();
+            tracing::warn!(
+                kernel,
+                interface,
+                "frames were lost on this machine: give capture.buffer_mib more, or the machine more processor"
+            );
+        }
+        self.reported = counters;
+    }
+
+    /// Writes what is left; calls under way stay in the spool for the next start.
+    fn stop(mut self, source: &mut dyn Source) {
+        self.report(source);
+        let counters = source.counters();
+        let engine = self.pipeline.engine.counters();
+        tracing::info!(
+            frames = counters.frames,
+            dropped_by_kernel = counters.dropped_by_kernel,
+            dropped_by_interface = counters.dropped_by_interface,
+            rtp = engine.rtp_packets,
+            calls = engine.calls,
+            under_way = self.pipeline.engine.live_calls(),
+            "stopped"
+        );
+        self.spool.flush();
+        self.spool.shutdown();
+        self.finisher.stop();
+    }
+}
+
+/// Old chunks are sent to the disk and losses are looked at so often.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);

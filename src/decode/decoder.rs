@@ -124,7 +124,7 @@ impl Decoder {
         self.counters.longest_frame = self.counters.longest_frame.max(frame.orig_len);
         let until_expiry = self.next_expiry.nanos_since(frame.at);
         // The second test: one frame with a wild stamp must not put the expiry off for ever.
-        if until_expiry <= 0 || until_expiry > EXPIRY_INTERVAL.as_nanos() as i64 {
+        if until_expiry <= 0 || until_expiry > MAX_EXPIRY_AHEAD.as_nanos() as i64 {
             self.handle_timeout(frame.at, sink);
         }
         let context = Context { at: frame.at, interface: frame.interface, missing, depth: 0 };
@@ -426,6 +426,8 @@ fn looks_like_rtp(payload: &[u8]) -> bool {
 
 /// RFC 8200 section 4.1 knows six kinds, one of which may come twice.
 const MAX_EXTENSIONS: usize = 8;
+/// Further ahead the next expiry cannot be by the disorder of interfaces: a stamp was wild.
+const MAX_EXPIRY_AHEAD: Duration = Duration::from_secs(10);
 /// How often what is too old is looked for: as often as a silent wire ticks.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 

@@ -125,16 +125,19 @@ impl Tcp {
         if is_new {
             stream.interface = segment.interface;
         }
+        let before = stream.bytes();
         if matches!(stream.phase, Phase::Ignored) && judge::begins_message(segment.payload) {
             stream.order = Order::starting_at(segment.seq);
             stream.phase = Phase::Judging { held: Vec::new(), start: Start::Middle };
         }
-        let before = stream.bytes();
         let had_hole = stream.order.hole_since().is_some();
         let was_followed = matches!(stream.phase, Phase::Followed);
         stream.take(segment, c, sink);
         if self.bytes + stream.bytes() - before > self.bounds.bytes {
             stream.free_memory(segment.flow, c, sink);
+        }
+        if matches!(stream.phase, Phase::Ignored) {
+            stream.order.drop_waiting();
         }
         self.bytes = self.bytes + stream.bytes() - before;
         if !had_hole && stream.order.hole_since().is_some() {

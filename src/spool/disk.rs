@@ -129,6 +129,13 @@ impl DiskSpool {
         self.send(Message::Event(event));
     }
 
+    /// Goes on with a leg whose file an earlier process left: what comes is added to it.
+    pub fn resume(&mut self, leg: LegId, name: &str) {
+        let stage = Stage::Born(Chunk::default());
+        self.legs.insert(leg, Leg { name: String::new(), stage, lost: 0 });
+        self.send(Message::Born { leg, name: name.to_owned() });
+    }
+
     /// Sends off every chunk and waits until all is on the disk.
     pub fn flush(&mut self) {
         self.send_all();

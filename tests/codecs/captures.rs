@@ -109,6 +109,7 @@ fn every_codec_of_the_captures_is_heard_where_it_was_played() {
         ("gsm_direct", "GSM", 8_000, 3, 4.1, 0.95),
         ("g729_direct", "G729", 8_000, 18, 4.1, 0.85),
         ("amr_direct", "AMR", 8_000, 96, 4.1, 0.85),
+        ("speex_wb_direct", "SPEEX", 16_000, 96, 0.0, 0.9),
         ("opus_direct", "OPUS", 48_000, 96, 2.0, 0.95),
     ] {
         for (who, lag, likeness) in sides(name, encoding, clock, pt).into_iter().flatten() {

@@ -151,10 +151,14 @@ impl Engine {
         let (own, shape) = (leg.conversation, leg.shape());
         let shares = |l: &&Leg| {
             let other = l.shape();
-            l.conversation != own && l.dialog.ended().is_none() && (is_through(&shape, &other) || is_through(&other, &shape))
+            l.conversation != own
+                && l.dialog.ended().is_none()
+                && (is_through(&shape, &other) || is_through(&other, &shape))
         };
         let claims = leg.claimed.iter().flat_map(|e| self.claims.at(*e));
-        let Some(other) = claims.filter_map(|c| self.legs.get(c.slot)).find(shares).map(|l| l.conversation) else { return };
+        let Some(other) = claims.filter_map(|c| self.legs.get(c.slot)).find(shares).map(|l| l.conversation) else {
+            return;
+        };
         let fresh = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && c.legs.len() == 1);
         match (fresh(own), fresh(other)) {
             (true, _) => self.merge(own, other, sink),

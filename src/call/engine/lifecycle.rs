@@ -150,9 +150,10 @@ impl Engine {
     }
 
     fn finish_if_over(&mut self, conversation: usize) {
-        let over = self.conversations.get(conversation).is_some_and(|call| {
-            call.legs.iter().all(|slot| self.legs.get(*slot).is_none_or(|l| l.closed))
-        });
+        let over = self
+            .conversations
+            .get(conversation)
+            .is_some_and(|call| call.legs.iter().all(|slot| self.legs.get(*slot).is_none_or(|l| l.closed)));
         if !over {
             self.await_partners(conversation);
             return;

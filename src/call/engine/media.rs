@@ -1,8 +1,8 @@
 //! The media path: one look-up for each packet of a known flow, no allocation.
 
+use crate::call::config::Start;
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnsweredBy, Phase};
-use crate::call::config::Start;
 use crate::call::engine::{Engine, Route};
 use crate::call::event::{Keep, LegSink};
 use crate::call::leg::SpoolStage;
@@ -10,12 +10,12 @@ use crate::call::negotiation::Security;
 use crate::call::streams::{Heard, Stream};
 use crate::decode::Datagram;
 use crate::net::Endpoint;
-use crate::rtp::Packet;
+use crate::rtp::{Packet, Reject};
 use crate::time::Timestamp;
 
 impl Engine {
     pub(super) fn handle_rtp(&mut self, datagram: &Datagram<'_>, sink: &mut dyn LegSink) {
-        let Ok(packet) = Packet::parse(datagram.payload) else {
+        let Ok(packet) = read_packet(datagram) else {
             self.counters.rtp_broken += 1;
             return;
         };
@@ -39,7 +39,7 @@ impl Engine {
         // The early packets are borrowed while the engine takes them, so they change hands for a moment.
         let mut early = std::mem::replace(&mut self.early, crate::call::early::EarlyMedia::new(0));
         early.claim(endpoint, self.now, &mut |datagram| {
-            let Ok(packet) = Packet::parse(datagram.payload) else { return true };
+            let Ok(packet) = read_packet(datagram) else { return true };
             let flow = (datagram.src, datagram.dst);
             let known = self.flows.get(&flow).copied();
             let Some(route) = known.or_else(|| self.resolve(flow, packet.ssrc)) else { return false };
@@ -174,6 +174,14 @@ impl Engine {
             self.note_start(slot, sink);
         }
     }
+}
+
+/// A packet that the capture cut, or of which the spool kept the header only, still counts.
+fn read_packet<'a>(datagram: &Datagram<'a>) -> Result<Packet<'a>, Reject> {
+    if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
+        return Packet::parse_cut(datagram.payload);
+    }
+    Packet::parse(datagram.payload)
 }
 
 /// The RTP header with CSRCs and extension: what may be kept of a packet whose payload is secret.

@@ -40,11 +40,11 @@ pub(super) struct Stepped {
 impl Steps {
     /// The key under which the merge sorts this frame: its place if it brings no new step, else the last place.
     pub(super) fn merge_key(&self, file: usize, head: &FrameHead) -> Timestamp {
-        let Some(lane) = self.lane(file, head) else { return head.stamp.offset(-self.newest_in(file)) };
+        let Some(lane) = self.lane(file, head) else { return head.stamp.offset(self.newest_in(file).saturating_neg()) };
         if lane.last.nanos_since(head.stamp) > STEP_BACK_NS {
-            return lane.last.offset(-lane.step_ns);
+            return lane.last.offset(lane.step_ns.saturating_neg());
         }
-        head.stamp.offset(-lane.step_ns)
+        head.stamp.offset(lane.step_ns.saturating_neg())
     }
 
     /// The frame's place on the timeline. Each frame is placed once, in the order of the merge.

@@ -244,6 +244,18 @@ fn two_files_that_saw_the_same_step_share_it() {
 }
 
 #[test]
+fn absurd_stamps_and_offsets_are_held_within_the_years_of_captures() {
+    for offset in [i64::MAX, i64::MIN, -1] {
+        let mut file = [section(false), interface(1, &[(14, &offset.to_le_bytes())], false)].concat();
+        for units in [u64::MAX, 0, u64::MAX, 1 << 62, 5] {
+            file.extend(enhanced(0, units, b"x", false));
+        }
+        let (frames, _, _) = read_all(&[file]);
+        assert_eq!(frames.len(), 5, "offset {offset}");
+    }
+}
+
+#[test]
 fn a_cut_file_gives_what_it_has_and_a_warning() {
     let mut file = classic(0xa1b2_c3d4, false, &[(1, 0, b"abc"), (2, 0, b"def")]);
     file.pop();

@@ -1,8 +1,10 @@
 use proptest::prelude::*;
 
 use super::super::testing::{Seen, What, decode_at};
-use super::super::{Decoder, Limits, wire};
+use super::super::{Counters, Decoder, Limits, wire};
+use super::{Bounds, Flow, Segment, Tcp};
 use crate::capture::{Frame, LinkType};
+use crate::net::Endpoint;
 use crate::time::Timestamp;
 
 const ALICE: [u8; 4] = [10, 0, 0, 1];
@@ -228,5 +230,46 @@ proptest! {
             })
             .collect();
         decode_at(LinkType::Ethernet, &frames);
+    }
+}
+
+/// What a segment of the next test carries, by a small number.
+fn some_text(kind: u8) -> &'static [u8] {
+    match kind % 7 {
+        0 => b"",
+        1 => INVITE,
+        2 => OK,
+        3 => b"INV",
+        4 => b"\r\n",
+        5 => &[0, 1, 2, 3, 4],
+        _ => b"some text of a message body without an end",
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_bytes_that_are_kept_are_counted_right_and_bounded(
+        segments in prop::collection::vec((0_u16..3, any::<bool>(), 0_u32..300, any::<u8>(), any::<u8>(), 0_usize..3), 0..200),
+    ) {
+        let mut tcp = Tcp::new(Bounds { streams: 4, bytes: 2000 });
+        let mut c = Counters::default();
+        for (i, (port, forth, seq, flags, kind, missing)) in segments.into_iter().enumerate() {
+            let (x, y) = (Endpoint::v4(ALICE, port), Endpoint::v4(PBX, 5060));
+            let segment = Segment {
+                at: Timestamp::from_micros(i as i64 * 200_000),
+                interface: 0,
+                flow: if forth { Flow { src: x, dst: y } } else { Flow { src: y, dst: x } },
+                seq,
+                ack: (flags & 16 != 0).then_some(seq + 50),
+                // Resets and ends are rare, or nothing would grow.
+                flags: if flags < 32 { flags } else { 16 },
+                payload: some_text(kind),
+                missing: if missing == 2 { 7 } else { 0 },
+            };
+            tcp.handle(&segment, &mut c, &mut |_| {});
+            tcp.expire(segment.at, &mut c, &mut |_| {});
+            prop_assert_eq!(tcp.bytes, tcp.streams.values().map(|s| s.bytes()).sum::<usize>());
+            prop_assert!(tcp.bytes <= 2000 && tcp.streams.len() <= 4);
+        }
     }
 }

@@ -20,6 +20,7 @@ pub mod gsm;
 pub mod opus;
 pub mod pcm;
 pub mod red;
+pub mod speex;
 
 use crate::call::decision::PayloadFormat;
 
@@ -81,6 +82,7 @@ pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn Decoder>> {
         {
             Some(Box::new(g726(&encoding)))
         }
+        "SPEEX" if mono(format) => Some(Box::new(speex::Speex::new(format.clock_hz)?)),
         "CN" => Some(Box::new(cn::ComfortNoise::new(pcm_rate(format)?))),
         _ => None,
     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Every format that we claim to decode: encoding, clock, channels, fmtp.
-const FORMATS: [(&str, u32, u8, &str); 27] = [
+const FORMATS: [(&str, u32, u8, &str); 30] = [
     ("PCMU", 8_000, 1, ""),
     ("PCMA", 8_000, 2, ""),
     ("G722", 8_000, 1, ""),
@@ -32,6 +32,9 @@ const FORMATS: [(&str, u32, u8, &str); 27] = [
     ("DVI4", 16_000, 1, ""),
     ("CN", 8_000, 1, ""),
     ("G729A", 8_000, 1, ""),
+    ("SPEEX", 8_000, 1, "vbr=on"),
+    ("SPEEX", 16_000, 1, ""),
+    ("SPEEX", 32_000, 1, ""),
     ("pcmu", 8_000, 0, ""),
 ];
 
@@ -58,7 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
     let lengths = prop::sample::select(vec![0, 1, 2, 5, 10, 12, 20, 32, 33, 38, 50, 62, 66, 80, 160, 320, 1_400]);
     let any_length = prop_oneof![lengths, 0..200usize];
     let payload = any_length.prop_flat_map(|length| {
-        let first = prop::sample::select(vec![0xD0u8, 0xF0, 0x78, 0x08, 0x0B, 0xFC, 0x48, 0x00]);
+        let first = prop::sample::select(vec![0xD0u8, 0xF0, 0x78, 0x08, 0x0B, 0xFC, 0x48, 0x00, 0x29, 0x14, 0x3A]);
         (prop::collection::vec(any::<u8>(), length), first, any::<bool>()).prop_map(|(mut payload, first, lead)| {
             if let Some(byte) = payload.first_mut().filter(|_| lead) {
                 *byte = first;
@@ -140,6 +143,7 @@ fn what_we_cannot_decode_is_said_to_be_unknown() {
         ("AMR", 8_000, 1, "crc=1"),
         ("AMR-WB", 16_000, 1, "octet-align=1;robust-sorting=1"),
         ("AMR", 8_000, 2, ""),
+        ("SPEEX", 44_100, 1, ""),
         ("", 0, 0, ""),
     ] {
         assert!(decoder_for(&format(encoding, clock, channels, fmtp)).is_none(), "{encoding} {fmtp}");

@@ -19,7 +19,10 @@ fn text(bytes: &[u8]) -> String {
     sextets.collect()
 }
 
-fn context(suite: &str, keys: &[(&[u8], Option<(u64, u8)>)]) -> SrtpContext {
+/// Master key with salt, and the MKI.
+type TestKey<'a> = (&'a [u8], Option<(u64, u8)>);
+
+fn context(suite: &str, keys: &[TestKey<'_>]) -> SrtpContext {
     let keys = keys.iter().map(|&(bytes, mki)| SrtpKey { inline: text(bytes), mki }).collect();
     SrtpContext { suite: suite.into(), keys }
 }
@@ -216,7 +219,7 @@ fn header_extension_and_contributing_sources_stay_readable() {
 
 #[test]
 fn bad_contexts_are_told_apart() {
-    let new = |suite: &str, keys: &[(&[u8], Option<(u64, u8)>)]| SrtpStream::new(&context(suite, keys)).err();
+    let new = |suite: &str, keys: &[TestKey<'_>]| SrtpStream::new(&context(suite, keys)).err();
     assert_eq!(new("F8_128_HMAC_SHA1_80", &[(&MASTER, None)]), Some(BadContext::Suite));
     assert_eq!(new(SUITE, &[(&MASTER[..29], None)]), Some(BadContext::Key));
     assert_eq!(new(SUITE, &[]), Some(BadContext::NoKey));

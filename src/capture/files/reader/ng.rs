@@ -163,7 +163,8 @@ impl Interface {
             Resolution::Decimal(per_second) => u128::from(units) * 1_000_000_000 / u128::from(per_second),
             Resolution::Binary(bits) => (u128::from(units) * 1_000_000_000) >> bits,
         };
-        Timestamp::from_secs(self.offset_secs).offset(i64::try_from(nanos).unwrap_or(i64::MAX))
+        let stamp = Timestamp::from_secs(self.offset_secs).offset(i64::try_from(nanos).unwrap_or(i64::MAX));
+        stamp.clamp(Timestamp::EPOCH, LATEST)
     }
 }
 
@@ -198,6 +199,8 @@ const INTERFACE: u32 = 1;
 const OBSOLETE: u32 = 2;
 const SIMPLE: u32 = 3;
 const ENHANCED: u32 = 6;
+/// The last moment that a capture can show, 2200-01-01: a 64-bit stamp with a wrong unit would be beyond all arithmetic.
+const LATEST: Timestamp = Timestamp::from_secs(7_258_118_400);
 const BLOCK_HEADER: usize = 8;
 /// A frame of [`MAX_FRAME_BYTES`] and as much again for comments and other options.
 pub(super) const MAX_BLOCK_BYTES: usize = 2 * MAX_FRAME_BYTES;
