@@ -83,8 +83,10 @@ impl Engine {
             let leg = self.legs.get(slot)?;
             let conversation = self.conversations.get(leg.conversation)?;
             let known = leg.streams.iter().any(|s| s.ssrc == ssrc && (s.src == other_end || s.dst == other_end));
-            let live = leg.dialog.ended().is_none();
-            if !live && !(known && leg.dialog.ended().is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA)) {
+            let ended = leg.dialog.ended();
+            let live = ended.is_none();
+            let on_its_way = known && ended.is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA);
+            if !live && !on_its_way {
                 return None;
             }
             let both = leg.claimed.contains(&other_end);
