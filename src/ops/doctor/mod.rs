@@ -119,3 +119,6 @@ impl Finding {
 
 /// Stands in commands when a file was looked at: what its interface was called is not known.
 const EXAMPLE_INTERFACE: &str = "eth1";
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::rules::count;
 use super::{Finding, Look, Severity};
 
 /// What `--json` prints: one object.
@@ -73,17 +74,16 @@ pub fn text(report: &Report<'_>) -> String {
     let c = report.counts;
     let state = if report.healthy { "healthy" } else { "needs attention" };
     let mut text = format!(
-        "{}: {state}: {} frames in {:.0} s, {} SIP messages, {} RTP streams, {} calls ({} answered, {} heard on both sides), \
-         {} frames lost on this machine\n",
+        "{}: {state}: {} in {:.0} s, {}, {}, {} ({} answered, {} heard on both sides), {} lost on this machine\n",
         report.source,
-        c.frames,
+        count(c.frames, "frame"),
         report.seconds,
-        c.sip_messages,
-        c.rtp_streams,
-        c.calls,
+        count(c.sip_messages, "SIP message"),
+        count(c.rtp_streams, "RTP stream"),
+        count(c.calls, "call"),
         c.calls_answered,
         c.calls_both_sides,
-        c.frames_lost_here
+        count(c.frames_lost_here, "frame"),
     );
     for finding in report.findings {
         block(&mut text, finding);

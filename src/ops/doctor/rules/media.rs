@@ -3,7 +3,7 @@
 use super::{Finding, Look, Severity, count};
 
 pub(super) fn all(look: &Look) -> Vec<Finding> {
-    let rules = [tls, rtp_without_sip, sip_without_rtp, encrypted_media, keys, codecs, broken_sip];
+    let rules = [tls, rtp_without_sip, sip_without_rtp, no_answered_call, encrypted_media, keys, codecs, broken_sip];
     rules.iter().filter_map(|rule| rule(look)).collect()
 }
 
@@ -75,6 +75,14 @@ fn sip_without_rtp(look: &Look) -> Option<Finding> {
         .command("direct_media=no")
         .command("asterisk -rx 'pjsip reload'"),
     )
+}
+
+/// Healthy signalling says nothing about media.
+fn no_answered_call(look: &Look) -> Option<Finding> {
+    (look.traffic.plain.sip > 0 && look.calls.talked == 0).then(|| {
+        Finding::new(Severity::Note, "no_answered_call", "no call was answered meanwhile, so media was not judged")
+            .remedy("Make a call of ten seconds and look again.")
+    })
 }
 
 fn encrypted_media(look: &Look) -> Option<Finding> {

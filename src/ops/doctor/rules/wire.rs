@@ -88,18 +88,24 @@ fn one_direction(look: &Look) -> Option<Finding> {
         (true, false) => return None,
     };
     let finding = Finding::new(severity, "one_direction", what);
-    Some(match severity {
-        Severity::Problem => finding
+    // Signalling both ways shows that the port is mirrored both ways.
+    let port_is_halved = severity == Severity::Problem && (sip.pairs == 0 || sip.all_one_way());
+    Some(if port_is_halved {
+        finding
             .remedy(
                 "The mirror copies only what the port receives or only what it sends: recordings would have one side. \
                  Mirror both directions. On a Cisco switch:",
             )
             .command("no monitor session 1 source interface Gi1/0/1")
-            .command("monitor session 1 source interface Gi1/0/1 both"),
-        _ => finding.remedy(
-            "The other direction takes a way that the mirror does not see (a second uplink, a media relay), or a party was \
-             mute. Mirror the port of the PBX, where both meet.",
-        ),
+            .command("monitor session 1 source interface Gi1/0/1 both")
+    } else {
+        finding
+            .remedy(
+                "The other direction takes a way that the mirror does not see (a second uplink, a media relay), or a party \
+                 was mute. Mirror the port of the PBX and keep the media on it. On Asterisk:",
+            )
+            .command("direct_media=no")
+            .command("asterisk -rx 'pjsip reload'")
     })
 }
 
