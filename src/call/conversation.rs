@@ -1,6 +1,8 @@
 //! A conversation: the legs that a person would call one call, and its record.
 
-use crate::call::config::Config;
+use std::time::Duration;
+
+use crate::call::config::{Config, Start};
 use crate::call::dialog::{AnsweredBy, Began};
 use crate::call::event::Registration;
 use crate::call::leg::Leg;
@@ -122,6 +124,16 @@ impl Conversation {
         }
     }
 
+    /// The recorder was away for so long; several absences add up.
+    pub fn note_restart(&mut self, gap: Duration) {
+        self.note_problem("restart_gap");
+        let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
+        if let Some(problem) = self.problems.iter_mut().find(|p| p.kind == "restart_gap") {
+            // Each leg tells of the same absence: the longest is the call's.
+            problem.ms = Some(problem.ms.map_or(gap_ms, |known| known.max(gap_ms)));
+        }
+    }
+
     /// The record as it stands. `legs` are this conversation's, oldest first.
     pub fn record(&self, legs: &[&Leg], context: Context<'_>) -> CallRecord {
         let mut record = CallRecord {
@@ -147,20 +159,23 @@ impl Conversation {
         record.legs = legs.iter().map(|l| l.record()).collect();
         record.events = events(legs, &who);
         record.related.clone_from(&self.related);
+        record.problems.clone_from(&self.problems);
         if let Some((at, by)) = dialog.ended() {
             record.ended_at = Some(at);
             record.ended_by = Some(by);
             record.duration_s = record.answered_at.map(|answered| seconds(answered, at));
-            self.note_outcome(&mut record, legs, anchor);
+            let early = context.config.start == Start::Media && legs.iter().any(|l| l.has_media());
+            if !early || dialog.answered.is_some() {
+                self.note_outcome(&mut record, legs, anchor);
+            }
+            note_losses(&mut record, anchor);
         }
-        record.problems.clone_from(&self.problems);
         self.move_to_wall_clock(&mut record);
         record
     }
 
     /// The part of the verdict that signalling decides; the rest is known only when the sound was decoded.
     fn note_outcome(&self, record: &mut CallRecord, legs: &[&Leg], anchor: &Leg) {
-        note_losses(record, anchor);
         let answer = anchor.dialog.answered.map(|(_, how)| how);
         let began = anchor.dialog.began;
         let heard = legs.iter().any(|l| l.has_media());
@@ -249,10 +264,17 @@ fn events(legs: &[&Leg], who: &Who<'_>) -> Vec<EventRecord> {
     out
 }
 
+/// Packets that never came: where frames were lost on this machine, or it was away, they may be ours; else they were
+/// lost before us.
 fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if lost > 0 {
-        record.problems.push(Problem { kind: String::from("lost_before_us"), packets: Some(lost), ms: None });
+        match record.problems.iter_mut().find(|p| OUR_LOSSES.contains(&p.kind.as_str())) {
+            Some(ours) => ours.packets = Some(lost),
+            None => {
+                record.problems.push(Problem { kind: String::from("lost_before_us"), packets: Some(lost), ms: None })
+            }
+        }
     }
     let cut: u64 = anchor.streams.iter().map(|s| s.cut).sum();
     if cut > 0 {
@@ -282,4 +304,6 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
 }
 
 /// A PBX passes a hold on from one leg to the other within this time.
-const PASSED_ON: std::time::Duration = std::time::Duration::from_secs(2);
+const PASSED_ON: Duration = Duration::from_secs(2);
+/// Problems of this machine that explain holes in the sequence numbers.
+const OUR_LOSSES: [&str; 2] = ["lost_by_us", "restart_gap"];

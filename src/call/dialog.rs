@@ -163,6 +163,13 @@ impl Dialog {
         }
     }
 
+    /// It is not to be taken for silent before this.
+    pub fn note_alive(&mut self, at: Timestamp) {
+        if self.ended().is_none() {
+            self.last_at = self.last_at.max(at);
+        }
+    }
+
     /// Where it stands.
     pub const fn phase(&self) -> Phase {
         self.phase
@@ -277,10 +284,11 @@ impl Dialog {
 
     fn handle_bye(&mut self, at: Timestamp, message: &Message<'_>, side: Side) {
         self.note_reason(message);
-        if self.began == Began::Invite && self.answered.is_none() {
-            if let Some(acked) = self.acked_at {
-                self.handle_presumed_answer(acked, AnsweredBy::Ack);
-            }
+        if self.began == Began::Invite
+            && self.answered.is_none()
+            && let Some(acked) = self.acked_at
+        {
+            self.handle_presumed_answer(acked, AnsweredBy::Ack);
         }
         let by = match side {
             Side::Caller => EndedBy::Caller,

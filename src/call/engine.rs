@@ -238,6 +238,25 @@ impl Engine {
         }
     }
 
+    /// The recorder was away until `now`: what was read back from the spool goes on from here. Nobody knows what was
+    /// said meanwhile, so no call is taken for silent because of it, and each says how much it misses.
+    pub fn handle_restart(&mut self, now: Timestamp) {
+        for (_, leg) in self.legs.iter_mut().filter(|(_, l)| !l.closed) {
+            let heard = leg.last_media_at.unwrap_or(leg.created_at).max(leg.dialog.last_at());
+            leg.dialog.note_alive(now);
+            if leg.dialog.ended().is_none()
+                && let Some(conversation) = self.conversations.get_mut(leg.conversation)
+            {
+                conversation.note_restart(now.since(heard));
+            }
+        }
+    }
+
+    /// Ids of the calls that are not over.
+    pub fn live_ids(&self) -> impl Iterator<Item = &str> {
+        self.conversations.iter().map(|(_, c)| c.id.as_str())
+    }
+
     /// Frames were lost on this machine: every call under way may have lost some of them.
     pub fn handle_local_loss(&mut self) {
         for (_, conversation) in &mut self.conversations {

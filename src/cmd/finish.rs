@@ -1,16 +1,17 @@
 //! What happens to a call after the engine: journal, rendering, delivery.
 
+use std::collections::HashSet;
 use std::thread::JoinHandle;
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::replay::consent;
+use crate::call::Engine;
 use crate::call::event::{CallEvent, EndedCall, Registration};
-use crate::call::record::CallRecord;
+use crate::call::record::{CallRecord, Problem, Verdict};
 use crate::delivery::{CallUpdate, Progress};
-use crate::journal::Journal;
-use crate::journal::Stage;
+use crate::journal::{Journal, LegRow, LegState, Stage};
 use crate::ops::config::Config;
 use crate::pyrus::{Executor, Handle};
 use crate::recording::{Layout, Recorder};
@@ -18,6 +19,7 @@ use crate::spool::disk::DiskStore;
 
 /// The threads behind the spool. They end by themselves when the spool has been shut down.
 pub struct Finisher {
+    worker: Worker,
     threads: Vec<JoinHandle<()>>,
     delivery: Option<Handle>,
 }
@@ -29,7 +31,6 @@ struct Worker {
     recorder: Recorder,
     store: DiskStore,
     updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
-    keep_spool: bool,
 }
 
 impl Finisher {
@@ -49,7 +50,6 @@ impl Finisher {
             recorder: Recorder::new(config.recording.clone(), Layout::ByDay, limit),
             store,
             updates: delivery.as_ref().map(Handle::sender),
-            keep_spool: config.recording.keep_pcap,
         };
         let (calls, ended) = crossbeam_channel::unbounded::<Box<EndedCall>>();
         let mut threads = vec![spawn("events", {
@@ -60,7 +60,32 @@ impl Finisher {
             let (worker, ended) = (worker.clone(), ended.clone());
             threads.push(spawn("render", move || worker.render_all(&ended))?);
         }
-        Ok(Self { threads, delivery })
+        Ok(Self { worker, threads, delivery })
+    }
+
+    /// Settles what an earlier process left in the journal and what is not in the spool: calls without media, and
+    /// calls that were being set up. The engine has read the spool back already.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn adopt(&self, engine: &Engine) -> anyhow::Result<()> {
+        let live: HashSet<&str> = engine.live_ids().collect();
+        for stored in self.worker.journal.unfinished_calls()? {
+            let mut record = stored.record;
+            if live.contains(record.id.as_str()) || self.worker.has_spool(&record.id)? {
+                continue;
+            }
+            if stored.stage == Stage::Live {
+                record.verdict = Some(Verdict::NotAnswered);
+                record.verdict_reason = Some(String::from(
+                    "The recorder was restarted while the call was being set up; what became of it was not seen.",
+                ));
+                record.problems.push(Problem { kind: String::from("restart_gap"), packets: None, ms: None });
+            }
+            let ended = EndedCall { record, legs: Vec::new(), registration: Registration::Allowed };
+            self.worker.render(&ended);
+        }
+        Ok(())
     }
 
     /// Waits until what came out of the spool is rendered, and gives requests under way a moment to end.
@@ -80,6 +105,7 @@ impl Worker {
             match event {
                 CallEvent::Changed(call) => self.note(&call.record, (Stage::Live, Progress::Live), call.registration),
                 CallEvent::Ended(call) => {
+                    self.note_legs(&call);
                     self.note(&call.record, (Stage::Ended, Progress::Ended), call.registration);
                     let _ = calls.send(call); // the pool lives as long as this thread
                 }
@@ -89,16 +115,24 @@ impl Worker {
 
     fn render_all(&self, ended: &Receiver<Box<EndedCall>>) {
         for call in ended {
-            match self.recorder.record(&call, &self.store) {
-                Ok(record) => {
-                    self.note(&record, (Stage::Complete, Progress::Complete), call.registration);
-                    if !self.keep_spool {
-                        self.remove_spool(&call);
-                    }
-                }
-                Err(error) => tracing::error!(call = call.record.id, "the call could not be rendered: {error}"),
-            }
+            self.render(&call);
         }
+    }
+
+    fn render(&self, call: &EndedCall) {
+        match self.recorder.record(call, &self.store) {
+            Ok(record) => {
+                self.note(&record, (Stage::Complete, Progress::Complete), call.registration);
+                self.remove_spool(call);
+            }
+            Err(error) => tracing::error!(call = call.record.id, "the call could not be rendered: {error}"),
+        }
+    }
+
+    /// Whether a call waits in the queue of the renderers: its legs are in the journal with their files.
+    fn has_spool(&self, id: &str) -> anyhow::Result<bool> {
+        let legs = self.journal.legs(id)?;
+        Ok(legs.iter().any(|leg| self.store.path(&leg.name).is_file()))
     }
 
     fn note(&self, record: &CallRecord, (stage, progress): (Stage, Progress), registration: Registration) {
@@ -109,6 +143,16 @@ impl Worker {
             let update = CallUpdate { record: record.clone(), progress, consent: consent(registration) };
             if updates.blocking_send(update).is_err() {
                 tracing::error!(call = record.id, "delivery has ended; the call is told again at the next start");
+            }
+        }
+    }
+
+    fn note_legs(&self, call: &EndedCall) {
+        for leg in &call.legs {
+            let index = u32::try_from(leg.index).unwrap_or(u32::MAX);
+            let row = LegRow { name: leg.name.clone(), index, same_sides: leg.same_sides, state: LegState::Closed };
+            if let Err(error) = self.journal.put_leg(&call.record.id, &row) {
+                tracing::error!(call = call.record.id, "the journal cannot be written: {error}");
             }
         }
     }

@@ -18,6 +18,7 @@ pub mod finish;
 pub mod out;
 pub mod pipeline;
 pub mod replay;
+pub mod resume;
 pub mod run;
 pub mod table;
 

@@ -12,7 +12,7 @@ use anyhow::Context;
 
 use super::finish::Finisher;
 use super::pipeline::{Pipeline, Step};
-use super::{RunArgs, out};
+use super::{RunArgs, out, resume};
 use crate::call::Engine;
 use crate::capture::{Source, SourceCounters, live};
 use crate::ops::config::{Config, Purpose};
@@ -54,9 +54,17 @@ struct Service {
 
 impl Service {
     fn start(config: &Config, source: &dyn Source) -> anyhow::Result<Self> {
-        let (spool, events) = DiskSpool::start(&config.spool)?;
+        let (mut spool, events) = DiskSpool::start(&config.spool)?;
         let finisher = Finisher::start(config, spool.store(), events)?;
-        let engine = Engine::new(config.call.clone(), source.name());
+        let mut engine = Engine::new(config.call.clone(), source.name());
+        let resumed = resume::resume(&mut engine, &mut spool)?;
+        while let Some(event) = engine.poll_event() {
+            spool.forward(event);
+        }
+        if resumed > 0 {
+            tracing::info!(legs = resumed, under_way = engine.live_calls(), "read back from the spool");
+        }
+        finisher.adopt(&engine)?;
         Ok(Self {
             pipeline: Pipeline::new(engine),
             spool,

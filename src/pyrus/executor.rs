@@ -106,8 +106,8 @@ impl Handle {
     }
 
     /// Waits until nothing is owed that can still succeed without a person: done, parked, dead, or waiting for a call
-    /// that was told of as live. Gives up when for `patience` no request has succeeded; what is `owed` in the summary
-    /// then stays in the journal for the next start. Everything told before is taken into account.
+    /// that was told of as live. Gives up when for `patience` no request has succeeded and none is under way; what is
+    /// `owed` in the summary then stays in the journal for the next start. Everything told before is taken into account.
     pub fn run_until_settled(&self, patience: Duration) -> Summary {
         self.ask(|answer| Command::Settle(patience, answer))
     }
@@ -174,14 +174,32 @@ struct Waiting {
     patience: Duration,
     /// Requests done, and the last moment when that was a new number or waiting was what Pyrus had asked for.
     progress: (u64, Timestamp),
+    patience_is_over: bool,
     answer: oneshot::Sender<Summary>,
+}
+
+impl Waiting {
+    fn look(&mut self, machine: &Machine, now: Timestamp) {
+        let successes = machine.successes();
+        if self.progress.0 != successes || machine.is_paced(now) {
+            self.progress = (successes, now);
+        }
+        self.patience_is_over = now.since(self.progress.1) >= self.patience;
+    }
 }
 
 impl Driver {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         let mut waiting: Option<Waiting> = None;
         loop {
-            let wake = self.send_what_is_due().await;
+            if let Some(waiting) = &mut waiting {
+                waiting.look(&self.machine, self.clock.now());
+            }
+            // Who has lost patience waits for what is under way (a long upload), and for nothing new.
+            let wake = match &waiting {
+                Some(waiting) if waiting.patience_is_over => None,
+                _ => self.send_what_is_due().await,
+            };
             waiting = self.answer_waiting(waiting);
             let until = wake.unwrap_or(LOOK).min(LOOK);
             tokio::select! {
@@ -293,7 +311,8 @@ impl Driver {
     async fn handle_command(&mut self, command: Command, waiting: Option<Waiting>) -> Option<Waiting> {
         match command {
             Command::Settle(patience, answer) => {
-                return Some(Waiting { patience, progress: (self.machine.successes(), self.clock.now()), answer });
+                let progress = (self.machine.successes(), self.clock.now());
+                return Some(Waiting { patience, progress, patience_is_over: false, answer });
             }
             Command::Summary(answer) => {
                 self.persist().await;
@@ -306,14 +325,9 @@ impl Driver {
     }
 
     fn answer_waiting(&self, waiting: Option<Waiting>) -> Option<Waiting> {
-        let mut waiting = waiting?;
-        let now = self.clock.now();
-        let successes = self.machine.successes();
-        if waiting.progress.0 != successes || self.machine.is_paced(now) {
-            waiting.progress = (successes, now);
-        }
-        let is_over = self.flying.is_empty() && self.updates.is_empty() && self.machine.is_settled();
-        if is_over || now.since(waiting.progress.1) >= waiting.patience {
+        let waiting = waiting?;
+        let is_over = waiting.patience_is_over || (self.updates.is_empty() && self.machine.is_settled());
+        if is_over && self.flying.is_empty() {
             let _ = waiting.answer.send(self.machine.summary());
             return None;
         }
@@ -374,7 +388,8 @@ async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// A patience for [`Handle::run_until_settled`]: a Pyrus that is not back by then is left to the next start.
+/// A patience for [`Handle::run_until_settled`]: a Pyrus that is not back by then is left to the next start. A request
+/// under way is waited for all the same.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Calls that may wait to be taken up; more hold up who tells of them.

@@ -75,7 +75,11 @@ impl Recorder {
             let facts = self.render_first_audible(ended, store, &folder, &mut record)?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
-            record.verdict_reason = Some(reason);
+            // What the engine had to say of the call's times stays: it explains the record, not the sound.
+            record.verdict_reason = Some(match record.verdict_reason.take() {
+                Some(engine) => format!("{reason} {engine}"),
+                None => reason,
+            });
         }
         self.write_record(&record)?;
         Ok(record)

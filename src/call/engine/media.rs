@@ -10,12 +10,12 @@ use crate::call::negotiation::Security;
 use crate::call::streams::{Heard, Stream};
 use crate::decode::Datagram;
 use crate::net::Endpoint;
-use crate::rtp::Packet;
+use crate::rtp::{Packet, Reject};
 use crate::time::Timestamp;
 
 impl Engine {
     pub(super) fn handle_rtp(&mut self, datagram: &Datagram<'_>, sink: &mut dyn LegSink) {
-        let Ok(packet) = Packet::parse(datagram.payload) else {
+        let Ok(packet) = read_packet(datagram) else {
             self.counters.rtp_broken += 1;
             return;
         };
@@ -36,10 +36,13 @@ impl Engine {
 
     /// Gives the leg whatever came to (or from) an address before it was announced.
     pub(super) fn take_early(&mut self, endpoint: Endpoint, sink: &mut dyn LegSink) {
+        if !self.early.may_hold(endpoint) {
+            return;
+        }
         // The early packets are borrowed while the engine takes them, so they change hands for a moment.
         let mut early = std::mem::replace(&mut self.early, crate::call::early::EarlyMedia::new(0));
         early.claim(endpoint, self.now, &mut |datagram| {
-            let Ok(packet) = Packet::parse(datagram.payload) else { return true };
+            let Ok(packet) = read_packet(datagram) else { return true };
             let flow = (datagram.src, datagram.dst);
             let known = self.flows.get(&flow).copied();
             let Some(route) = known.or_else(|| self.resolve(flow, packet.ssrc)) else { return false };
@@ -80,8 +83,10 @@ impl Engine {
             let leg = self.legs.get(slot)?;
             let conversation = self.conversations.get(leg.conversation)?;
             let known = leg.streams.iter().any(|s| s.ssrc == ssrc && (s.src == other_end || s.dst == other_end));
-            let live = leg.dialog.ended().is_none();
-            if !live && !(known && leg.dialog.ended().is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA)) {
+            let ended = leg.dialog.ended();
+            let live = ended.is_none();
+            let on_its_way = known && ended.is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA);
+            if !live && !on_its_way {
                 return None;
             }
             let both = leg.claimed.contains(&other_end);
@@ -174,6 +179,14 @@ impl Engine {
             self.note_start(slot, sink);
         }
     }
+}
+
+/// A packet that the capture cut, or of which the spool kept the header only, still counts.
+fn read_packet<'a>(datagram: &Datagram<'a>) -> Result<Packet<'a>, Reject> {
+    if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
+        return Packet::parse_cut(datagram.payload);
+    }
+    Packet::parse(datagram.payload)
 }
 
 /// The RTP header with CSRCs and extension: what may be kept of a packet whose payload is secret.

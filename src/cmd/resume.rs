@@ -1,0 +1,116 @@
+//! Going on after a restart: the spools that an earlier process left are read back into the engine.
+//!
+//! A leg's spool holds its signalling from the first INVITE, so the engine comes to the same legs, names and ids as
+//! before; the packets are not written again, only what is decided from then on.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::call::Engine;
+use crate::call::decision::Decision;
+use crate::call::event::{Keep, LegId, LegSink};
+use crate::decode::Datagram;
+use crate::net::Endpoint;
+use crate::spool::disk::DiskSpool;
+use crate::spool::reader::{Entry, Reader};
+use crate::spool::{LegSource, SpoolError};
+use crate::time::Timestamp;
+
+/// Reads back what is in the spool. Gives the number of spools.
+///
+/// # Errors
+/// When the folder cannot be read, or a spool is of a newer version.
+pub fn resume(engine: &mut Engine, spool: &mut DiskSpool) -> Result<usize, SpoolError> {
+    let store = spool.store();
+    let folder = |source| SpoolError::Io { path: store.path("").display().to_string(), source };
+    let mut readers = Vec::new();
+    for path in store.list().map_err(folder)? {
+        readers.push(LegSource::File(path).open()?);
+    }
+    if readers.is_empty() {
+        return Ok(0);
+    }
+    let mut waiting: BinaryHeap<Reverse<(Timestamp, usize)>> = BinaryHeap::new();
+    let mut heads: Vec<Option<Packet>> = Vec::new();
+    for (n, reader) in readers.iter_mut().enumerate() {
+        let head = next_packet(reader)?;
+        waiting.extend(head.as_ref().map(|p| Reverse((p.at, n))));
+        heads.push(head);
+    }
+    let mut sink = Resuming { spool };
+    while let Some(Reverse((_, n))) = waiting.pop() {
+        if let Some(packet) = heads[n].take() {
+            engine.handle_datagram(&packet.datagram(), &mut sink);
+        }
+        heads[n] = next_packet(&mut readers[n])?;
+        waiting.extend(heads[n].as_ref().map(|p| Reverse((p.at, n))));
+    }
+    engine.handle_restart(wall_clock());
+    Ok(readers.len())
+}
+
+/// A packet of a spool, as the wire had it.
+struct Packet {
+    at: Timestamp,
+    src: Endpoint,
+    dst: Endpoint,
+    payload: Vec<u8>,
+    wire_len: u32,
+}
+
+impl Packet {
+    fn datagram(&self) -> Datagram<'_> {
+        Datagram {
+            at: self.at,
+            src: self.src,
+            dst: self.dst,
+            payload: &self.payload,
+            wire_len: self.wire_len,
+            interface: 0,
+        }
+    }
+}
+
+fn next_packet(reader: &mut Reader) -> Result<Option<Packet>, SpoolError> {
+    while let Some(entry) = reader.next_entry()? {
+        if let Entry::Packet(p) = entry {
+            let (at, src, dst, wire_len) = (p.at, p.src, p.dst, p.wire_len);
+            return Ok(Some(Packet { at, src, dst, payload: p.payload.to_vec(), wire_len }));
+        }
+    }
+    Ok(None)
+}
+
+/// Lets through only what may not be in the files yet: how legs begin again, start and end. Said twice, it is the same.
+struct Resuming<'a> {
+    spool: &'a mut DiskSpool,
+}
+
+impl LegSink for Resuming<'_> {
+    fn open(&mut self, leg: LegId, name: &str) {
+        self.spool.resume(leg, name);
+    }
+
+    fn packet(&mut self, _leg: LegId, _datagram: &Datagram<'_>, _keep: Keep) {}
+
+    fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
+        if matches!(decision, Decision::Start | Decision::End { .. } | Decision::Join { .. }) {
+            self.spool.decide(leg, at, decision);
+        }
+    }
+
+    fn close(&mut self, leg: LegId) {
+        self.spool.close(leg);
+    }
+
+    fn discard(&mut self, leg: LegId) {
+        self.spool.discard(leg);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long the recorder was away is a question to the wall clock")]
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::EPOCH + since
+}
