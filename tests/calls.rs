@@ -9,6 +9,7 @@ use expect::{Call, Stream};
 
 use callspan::call::record::{CallRecord, Recording, Side};
 
+#[path = "common"]
 mod common {
     pub(crate) mod calls;
     pub(crate) mod score;

@@ -36,11 +36,20 @@ impl Replayed {
 
 /// Replays files with the default configuration.
 pub fn replay_files(files: &[PathBuf]) -> Replayed {
+    try_replay_files(files).unwrap()
+}
+
+/// The same with files that may be no captures.
+pub fn try_replay_files(files: &[PathBuf]) -> anyhow::Result<Replayed> {
+    replay_with(Config::default(), files)
+}
+
+/// The same with a configuration.
+pub fn replay_with(config: Config, files: &[PathBuf]) -> anyhow::Result<Replayed> {
     let out = tempfile::tempdir().unwrap();
-    let request =
-        ReplayRequest { files: files.to_vec(), config: Config::default(), out: out.path().into(), deliver: false };
-    let outcome = replay(request).unwrap();
-    Replayed { records: outcome.records, warnings: outcome.warnings, out }
+    let request = ReplayRequest { files: files.to_vec(), config, out: out.path().into(), deliver: false };
+    let outcome = replay(request)?;
+    Ok(Replayed { records: outcome.records, warnings: outcome.warnings, out })
 }
 
 /// Replays the bytes of capture files.
@@ -81,11 +90,7 @@ pub fn udp_of(frame: &[u8]) -> Option<(String, String, &[u8])> {
     let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
     let address = |at: usize| format!("{}.{}.{}.{}", frame[at], frame[at + 1], frame[at + 2], frame[at + 3]);
     let payload = frame.get(header + 8..header + length)?;
-    Some((
-        format!("{}:{}", address(26), port(header)),
-        format!("{}:{}", address(30), port(header + 2)),
-        payload,
-    ))
+    Some((format!("{}:{}", address(26), port(header)), format!("{}:{}", address(30), port(header + 2)), payload))
 }
 
 /// Whether a UDP payload is RTP (RFC 5761 section 4 keeps RTCP apart).
