@@ -10,13 +10,16 @@ use clap::{Args, Parser, Subcommand};
 use crate::ops::config::{Config, ConfigError, Purpose};
 use crate::ops::log;
 
+pub mod calls;
 pub mod check_config;
 pub mod demo;
 pub mod fake_pyrus;
 pub mod finish;
+pub mod lock;
 pub mod out;
 pub mod pipeline;
 pub mod replay;
+pub mod rerender;
 pub mod resume;
 pub mod run;
 pub mod table;
@@ -46,6 +49,8 @@ pub enum Command {
     Run(RunArgs),
     /// Say everything that is wrong with a configuration file.
     CheckConfig(CheckConfigArgs),
+    /// Look at the journal of calls: what was heard, what is owed to Pyrus, what a person must do.
+    Calls(calls::CallsArgs),
     /// Serve a faithful fake of the Pyrus API, for trying out and for tests.
     FakePyrus(FakePyrusArgs),
     /// Show the whole way with nothing to configure: a shipped call, a fake Pyrus, a stereo WAV.
@@ -168,6 +173,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::run(args),
         Command::Run(args) => run::run(args),
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Calls(args) => calls::run(&args),
         Command::FakePyrus(args) => fake_pyrus::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
