@@ -48,7 +48,8 @@ pub struct Phone {
     pub sip: Endpoint,
     /// Its voice: 0 to 7.
     pub voice: u8,
-    next_port: u16,
+    /// The port of its next media address.
+    pub next_port: u16,
 }
 
 impl Phone {
