@@ -10,14 +10,17 @@ use clap::{Args, Parser, Subcommand};
 use crate::ops::config::{Config, ConfigError, Purpose};
 use crate::ops::log;
 
+pub mod calls;
 pub mod check_config;
 pub mod demo;
 pub mod doctor;
 pub mod fake_pyrus;
 pub mod finish;
+pub mod lock;
 pub mod out;
 pub mod pipeline;
 pub mod replay;
+pub mod rerender;
 pub mod resume;
 pub mod run;
 pub mod table;
@@ -49,6 +52,8 @@ pub enum Command {
     CheckConfig(CheckConfigArgs),
     /// Look at a mirror, or a capture of it, and say what is wrong with it and the command that mends it.
     Doctor(DoctorArgs),
+    /// Look at the journal of calls: what was heard, what is owed to Pyrus, what a person must do.
+    Calls(calls::CallsArgs),
     /// Serve a faithful fake of the Pyrus API, for trying out and for tests.
     FakePyrus(FakePyrusArgs),
     /// Show the whole way with nothing to configure: a shipped call, a fake Pyrus, a stereo WAV.
@@ -193,6 +198,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Calls(args) => calls::run(&args),
         Command::FakePyrus(args) => fake_pyrus::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
