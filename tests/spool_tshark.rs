@@ -13,7 +13,7 @@ use callspan::time::Timestamp;
 #[test]
 fn tshark_reads_a_spool_without_complaint() {
     if Command::new("tshark").arg("--version").output().is_err() {
-        println!("skipped: tshark is not installed");
+        eprintln!("skipped: tshark is not installed");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
