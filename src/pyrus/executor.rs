@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 use super::Error;
 use super::client::{Client, Timeouts};
 use super::config::Config;
-use crate::delivery::{ActionId, CallUpdate, Machine, Next, Policy, Reply, Summary, Tuning};
-use crate::journal::{JobRow, Journal, Row};
+use crate::delivery::{ActionId, CallUpdate, Machine, Next, Policy, Progress, Reply, Summary, Tuning};
+use crate::journal::{Journal, Row};
 use crate::time::Timestamp;
 
 /// What is not in the configuration file.
@@ -78,26 +78,13 @@ impl Executor {
     /// # Errors
     /// See [`Error`].
     pub fn spawn_with(config: &Config, journal: Journal, setup: Setup) -> Result<Handle, Error> {
-        Self::start(config, journal, (setup, None))
-    }
-
-    /// The same as [`Executor::spawn`]; each row of a delivery is also given to `watcher` once it is durable.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn spawn_watched(config: &Config, journal: Journal, watcher: Sender<JobRow>) -> Result<Handle, Error> {
-        Self::start(config, journal, (Setup::default(), Some(watcher)))
-    }
-
-    fn start(
-        config: &Config,
-        journal: Journal,
-        (setup, watcher): (Setup, Option<Sender<JobRow>>),
-    ) -> Result<Handle, Error> {
         let client = Arc::new(Client::new(config, setup.timeouts)?);
         let clock = Clock::start();
         let mut machine = Machine::new(policy(config), setup.tuning, setup.seed);
         machine.load_client(journal.dropped_codes()?, journal.alarm()?);
+        if let Some(lost_at) = journal.lost_at()? {
+            machine.load_loss(lost_at);
+        }
         for row in machine.load(clock.now(), journal.load_jobs()?) {
             tracing::error!(call = row.id, "the journal's row of this delivery cannot be read; it is left as it is");
         }
@@ -116,7 +103,6 @@ impl Executor {
             clock,
             updates: updates_out,
             flying: JoinSet::new(),
-            watcher,
             is_stopping: Arc::clone(&is_stopping),
         };
         let thread = std::thread::Builder::new().name(String::from("pyrus")).spawn(move || {
@@ -218,7 +204,6 @@ struct Driver {
     clock: Clock,
     updates: mpsc::Receiver<CallUpdate>,
     flying: JoinSet<(ActionId, Reply)>,
-    watcher: Option<Sender<JobRow>>,
     is_stopping: Arc<AtomicBool>,
 }
 
@@ -260,6 +245,7 @@ impl Waiting {
 impl Driver {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         let mut waiting: Option<Waiting> = None;
+        self.take_retries().await; // asked for while nobody was here
         loop {
             if let Some(waiting) = &mut waiting {
                 waiting.look(&self.machine, self.clock.now());
@@ -329,11 +315,6 @@ impl Driver {
             }
             sleep(JOURNAL_AGAIN).await;
         }
-        for row in rows {
-            if let (Row::Job(job), Some(watcher)) = (row, &self.watcher) {
-                let _ = watcher.send(job); // nobody watches any more
-            }
-        }
         Written::Durable
     }
 
@@ -342,7 +323,14 @@ impl Driver {
             return; // as a new call it would be sent twice; it is told again at the next start
         }
         self.machine.handle_call(update);
-        let _ = self.persist().await;
+        let written = self.persist().await;
+        // Its rows are durable: from now on the next start goes on from them.
+        if written == Written::Durable
+            && update.progress == Progress::Complete
+            && let Err(e) = self.journal.told(&update.record.id)
+        {
+            tracing::warn!(error = %e, "the call is told to delivery once more at the next start");
+        }
     }
 
     /// A call that was settled in an earlier life is in the journal only.
