@@ -153,10 +153,13 @@ impl Alerts {
 }
 
 impl Runner {
-    /// Waits until the command was run for what was raised. Every [`Alerts`] must be gone.
+    /// Waits until the command was run for what was raised, for [`LAST_RUNS`] at most. Every [`Alerts`] must be gone.
+    #[expect(clippy::disallowed_methods, reason = "an IO room: the end of the program is not held up for long")]
     pub fn join(self) {
-        if let Some(thread) = self.thread {
-            let _ = thread.join(); // a panic there was reported when it happened
+        let Some(thread) = self.thread else { return };
+        let begin = Instant::now();
+        while !thread.is_finished() && begin.elapsed() < LAST_RUNS {
+            std::thread::sleep(LOOK);
         }
     }
 }
@@ -269,6 +272,8 @@ const fn is_zero(n: &u64) -> bool {
 pub const PAUSE: Duration = Duration::from_secs(300);
 /// The command is ended when it takes longer.
 pub const MAX_RUN: Duration = Duration::from_secs(30);
+/// How long the end of the program waits for the command.
+pub const LAST_RUNS: Duration = Duration::from_secs(10);
 /// Alarms that wait for the command; more are only logged.
 const WAITING: usize = 256;
 /// How often a running command is looked at.
