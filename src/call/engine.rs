@@ -3,6 +3,7 @@
 mod joining;
 mod lifecycle;
 mod media;
+mod pausing;
 mod signalling;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -73,6 +74,8 @@ pub struct Counters {
     pub other: u64,
     /// Jumps of the wall clock.
     pub clock_steps: u64,
+    /// Pauses and resumptions that were carried out.
+    pub pause_orders: u64,
 }
 
 /// The engine. See the room's header for its invariants.

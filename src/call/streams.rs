@@ -124,6 +124,11 @@ impl Stream {
         news
     }
 
+    /// Whether its payload is encrypted, as far as it was told.
+    pub fn is_protected(&self) -> bool {
+        self.security != Security::Plain
+    }
+
     /// The newest packet.
     pub fn last_at(&self) -> Option<Timestamp> {
         self.stats.last_at()

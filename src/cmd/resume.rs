@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::call::Engine;
 use crate::call::decision::Decision;
 use crate::call::event::{Keep, LegId, LegSink};
+use crate::call::pause::Order;
 use crate::decode::Datagram;
 use crate::net::Endpoint;
 use crate::spool::disk::DiskSpool;
@@ -32,19 +33,25 @@ pub fn resume(engine: &mut Engine, spool: &mut DiskSpool) -> Result<usize, Spool
         return Ok(0);
     }
     let mut waiting: BinaryHeap<Reverse<(Timestamp, usize)>> = BinaryHeap::new();
-    let mut heads: Vec<Option<Packet>> = Vec::new();
+    let mut heads: Vec<Option<Told>> = Vec::new();
+    let mut names: Vec<String> = vec![String::new(); readers.len()];
     for (n, reader) in readers.iter_mut().enumerate() {
-        let head = next_packet(reader)?;
-        waiting.extend(head.as_ref().map(|p| Reverse((p.at, n))));
+        let head = next_told(reader, &mut names[n])?;
+        waiting.extend(head.as_ref().map(|p| Reverse((p.at(), n))));
         heads.push(head);
     }
     let mut sink = Resuming { spool };
     while let Some(Reverse((_, n))) = waiting.pop() {
-        if let Some(packet) = heads[n].take() {
-            engine.handle_datagram(&packet.datagram(), &mut sink);
+        match heads[n].take() {
+            Some(Told::Packet(packet)) => engine.handle_datagram(&packet.datagram(), &mut sink),
+            Some(Told::Order(order, at)) => {
+                engine.handle_timeout(at, &mut sink);
+                engine.handle_pause_of_leg(&names[n], order, at, &mut sink);
+            }
+            None => {}
         }
-        heads[n] = next_packet(&mut readers[n])?;
-        waiting.extend(heads[n].as_ref().map(|p| Reverse((p.at, n))));
+        heads[n] = next_told(&mut readers[n], &mut names[n])?;
+        waiting.extend(heads[n].as_ref().map(|p| Reverse((p.at(), n))));
     }
     engine.handle_restart(wall_clock());
     Ok(readers.len())
@@ -72,11 +79,36 @@ impl Packet {
     }
 }
 
-fn next_packet(reader: &mut Reader) -> Result<Option<Packet>, SpoolError> {
+/// What of a spool the engine must hear again.
+enum Told {
+    Packet(Packet),
+    /// A pause or its end: what led to it (keys, the body of an INFO, the local API) is not in the spool.
+    Order(Order, Timestamp),
+}
+
+impl Told {
+    const fn at(&self) -> Timestamp {
+        match self {
+            Self::Packet(packet) => packet.at,
+            Self::Order(_, at) => *at,
+        }
+    }
+}
+
+/// The next thing to be told; the leg's name is noted on the way.
+fn next_told(reader: &mut Reader, name: &mut String) -> Result<Option<Told>, SpoolError> {
     while let Some(entry) = reader.next_entry()? {
-        if let Entry::Packet(p) = entry {
-            let (at, src, dst, wire_len) = (p.at, p.src, p.dst, p.wire_len);
-            return Ok(Some(Packet { at, src, dst, payload: p.payload.to_vec(), wire_len }));
+        match entry {
+            Entry::Packet(p) => {
+                let (at, src, dst, wire_len) = (p.at, p.src, p.dst, p.wire_len);
+                return Ok(Some(Told::Packet(Packet { at, src, dst, payload: p.payload.to_vec(), wire_len })));
+            }
+            Entry::Decided(decided) => match &decided.decision {
+                Decision::Begin { leg, .. } => name.clone_from(leg),
+                Decision::Pause => return Ok(Some(Told::Order(Order::Pause, decided.at()))),
+                Decision::Resume => return Ok(Some(Told::Order(Order::Resume, decided.at()))),
+                _ => {}
+            },
         }
     }
     Ok(None)

@@ -174,13 +174,23 @@ impl Engine {
         self.timers.remove(&(at, super::Timer::Settle(from)));
         let Some(call) = self.conversations.get_mut(into) else { return };
         let id = call.id.clone();
+        let (was_paused, comes_paused) = (call.pauses.paused_since(), old.pauses.paused_since());
+        let settled: Vec<usize> =
+            if was_paused.is_none() && comes_paused.is_some() { call.legs.clone() } else { Vec::new() };
         call.legs.extend(&old.legs);
+        call.pauses.merge(old.pauses);
         for slot in old.legs {
             let Some(leg) = self.legs.get_mut(slot) else { continue };
             leg.conversation = into;
             if leg.spool == SpoolStage::Open {
                 sink.decide(leg.id, self.now, &Decision::Join { conversation: id.clone() });
             }
+            if comes_paused.is_none() {
+                self.hush_newcomer(slot, self.now, sink);
+            }
+        }
+        for slot in settled {
+            self.hush_newcomer(slot, self.now, sink);
         }
     }
 }

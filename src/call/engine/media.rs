@@ -133,9 +133,14 @@ impl Engine {
         if first || fresh || news {
             self.note_news(route.slot, index, (datagram.at, fresh), sink);
         }
+        if secret {
+            self.note_key((route.slot, index), packet, datagram.at, sink);
+        }
         let Some(leg) = self.legs.get(route.slot) else { return };
         if leg.spool == SpoolStage::Open {
-            let keep = if secret { Keep::Header(header_bytes(packet)) } else { Keep::Whole };
+            let paused = leg.hushed
+                && self.conversations.get(leg.conversation).is_some_and(|call| call.pauses.covers(datagram.at));
+            let keep = if secret || paused { Keep::Header(header_bytes(packet)) } else { Keep::Whole };
             sink.packet(leg.id, datagram, keep);
         }
     }

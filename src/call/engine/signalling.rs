@@ -59,6 +59,7 @@ impl Engine {
         if message.method() == Some(&Method::Refer) {
             self.handle_refer(slot, message, datagram);
         }
+        self.note_orders(slot, message, datagram.at, sink);
         self.carry_out(slot, sink);
     }
 
@@ -133,6 +134,7 @@ impl Engine {
         self.conversations[conversation].legs.push(slot);
         self.by_call_id.entry(call_id).or_default().push(slot);
         self.timers.insert((at, Timer::Leg(slot)));
+        self.hush_newcomer(slot, at, sink);
         slot
     }
 
