@@ -28,8 +28,7 @@ fn call() -> LegSource {
     for (number, side) in [(0, Side::Caller), (1, Side::Callee)] {
         let (src, dst) = (ends[side.channel()], ends[side.other().channel()]);
         spool.decide(leg, at(0), &Decision::Stream { stream: number, src, dst, ssrc: number, side });
-        let format =
-            PayloadFormat { encoding: "PCMA".to_owned(), clock_hz: 8_000, channels: 1, fmtp: String::new() };
+        let format = PayloadFormat { encoding: "PCMA".to_owned(), clock_hz: 8_000, channels: 1, fmtp: String::new() };
         spool.decide(leg, at(0), &Decision::Payload { stream: number, pt: 8, format: Some(format) });
     }
     for n in 0..SECONDS as u32 * 50 {
@@ -50,11 +49,7 @@ fn call() -> LegSource {
             spool.packet(leg, &datagram, Keep::Whole);
         }
     }
-    let end = Decision::End {
-        ended_by: EndedBy::Caller,
-        caller: SideRecord::default(),
-        callee: SideRecord::default(),
-    };
+    let end = Decision::End { ended_by: EndedBy::Caller, caller: SideRecord::default(), callee: SideRecord::default() };
     spool.decide(leg, at(SECONDS as i64 * 1_000), &end);
     spool.close(leg);
     let ended = EndedLeg { leg, name: "leg".to_owned(), index: 0, same_sides: true };

@@ -13,7 +13,7 @@ use callspan::time::Timestamp;
 #[test]
 fn tshark_reads_a_spool_without_complaint() {
     if Command::new("tshark").arg("--version").output().is_err() {
-        println!("skipped: tshark is not installed");
+        eprintln!("skipped: tshark is not installed");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -46,12 +46,26 @@ fn tshark_reads_a_spool_without_complaint() {
     spool.shutdown();
 
     let fields = [
-        "frame.time_epoch", "ip.src", "ipv6.dst", "udp.srcport", "udp.length", "frame.len", "frame.cap_len",
-        "ip.checksum.status", "udp.checksum.status", "sip.Method", "_ws.malformed",
+        "frame.time_epoch",
+        "ip.src",
+        "ipv6.dst",
+        "udp.srcport",
+        "udp.length",
+        "frame.len",
+        "frame.cap_len",
+        "ip.checksum.status",
+        "udp.checksum.status",
+        "sip.Method",
+        "_ws.malformed",
     ];
     let mut tshark = Command::new("tshark");
     tshark.args(["-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-T", "fields", "-E", "separator=|"]);
-    let output = tshark.args(fields.iter().flat_map(|field| ["-e", field])).args(["-Y", "udp", "-r"]).arg(&path).output().unwrap();
+    let output = tshark
+        .args(fields.iter().flat_map(|field| ["-e", field]))
+        .args(["-Y", "udp", "-r"])
+        .arg(&path)
+        .output()
+        .unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && !complaint.contains("appears"), "{complaint}");
     let lines: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();

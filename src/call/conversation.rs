@@ -254,8 +254,8 @@ impl Conversation {
 
 /// What happened on all legs, in order. What a PBX passes on from one leg to another is one event.
 fn events(legs: &[&Leg], who: &Who<'_>) -> Vec<EventRecord> {
-    let mut all: Vec<EventRecord> = Vec::new();
-    for leg in legs {
+    let mut all: Vec<(usize, EventRecord)> = Vec::new();
+    for (place, leg) in legs.iter().enumerate() {
         // A key goes through every leg; those of the anchor are the ones that were pressed.
         let of_anchor = leg.id == who.anchor.id;
         let own = leg.dialog.events.iter().filter(|e| of_anchor || e.kind != "dtmf");
@@ -263,20 +263,20 @@ fn events(legs: &[&Leg], who: &Who<'_>) -> Vec<EventRecord> {
             if !who.is_same_way(leg) {
                 event.side = event.side.map(Side::other);
             }
-            event
+            (place, event)
         }));
     }
-    all.sort_by_key(|e| e.at);
-    let mut out: Vec<EventRecord> = Vec::new();
-    for event in all {
-        let passed_on = |e: &EventRecord| {
-            e.kind == event.kind && event.kind != "dtmf" && event.at.since(e.at) <= PASSED_ON && e.side == event.side
+    all.sort_by_key(|(_, e)| e.at);
+    let mut out: Vec<(usize, EventRecord)> = Vec::new();
+    for (place, event) in all {
+        let passed_on = |(from, e): &(usize, EventRecord)| {
+            *from != place && e.kind == event.kind && event.at.since(e.at) <= PASSED_ON && e.side == event.side
         };
         if !out.iter().rev().take(8).any(passed_on) {
-            out.push(event);
+            out.push((place, event));
         }
     }
-    out
+    out.into_iter().map(|(_, event)| event).collect()
 }
 
 /// Packets that never came: where frames were lost on this machine, or it was away, they may be ours; else they were

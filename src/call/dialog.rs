@@ -285,10 +285,11 @@ impl Dialog {
 
     fn handle_bye(&mut self, at: Timestamp, message: &Message<'_>, side: Side) {
         self.note_reason(message);
-        if self.began == Began::Invite && self.answered.is_none() {
-            if let Some(acked) = self.acked_at {
-                self.handle_presumed_answer(acked, AnsweredBy::Ack);
-            }
+        if self.began == Began::Invite
+            && self.answered.is_none()
+            && let Some(acked) = self.acked_at
+        {
+            self.handle_presumed_answer(acked, AnsweredBy::Ack);
         }
         let by = match side {
             Side::Caller => EndedBy::Caller,

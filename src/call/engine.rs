@@ -175,6 +175,7 @@ impl Engine {
         self.handle_timeout(datagram.at, sink);
         match rtp::classify(datagram.payload) {
             rtp::Kind::Rtp => self.handle_rtp(datagram, sink),
+            rtp::Kind::Zrtp => self.handle_zrtp(datagram),
             rtp::Kind::Other if sip::looks_like_sip(datagram.payload) => {
                 self.handle_sip(datagram, Transport::Udp, sink);
             }

@@ -127,6 +127,8 @@ pub struct Negotiation {
     /// Early answers by forks other than the first, by To tag: each may send early media.
     forks: Vec<(String, Description)>,
     pending: Option<Pending>,
+    /// ZRTP agreed on keys in the media path (RFC 6189).
+    zrtp: bool,
     generation: u32,
 }
 
@@ -202,6 +204,14 @@ impl Negotiation {
         }
     }
 
+    /// The media path was seen to agree on keys by ZRTP: from now on it is encrypted.
+    pub fn note_zrtp(&mut self) {
+        if !self.zrtp {
+            self.zrtp = true;
+            self.generation += 1;
+        }
+    }
+
     /// Rises with every change: whoever derived something from here looks again when it has risen.
     pub const fn generation(&self) -> u32 {
         self.generation
@@ -253,6 +263,9 @@ impl Negotiation {
 
     /// How the voice of `sender` is protected.
     pub fn security(&self, sender: Side) -> Security {
+        if self.zrtp {
+            return Security::Unreadable(Unreadable::Zrtp);
+        }
         let (Some(own), other) = (self.announced(sender), self.announced(sender.other())) else {
             return Security::Plain;
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::lock::{self, Lock};
 use super::pipeline::{Pipeline, Step};
 use super::{ReplayArgs, out, table};
 use crate::call::Engine;
@@ -134,6 +135,8 @@ impl Run {
 
 /// Delivery with the journal of the output folder.
 struct Delivery {
+    /// Two replays into one folder would deliver each call twice.
+    _lock: Lock,
     journal: Journal,
     handle: Handle,
 }
@@ -141,9 +144,10 @@ struct Delivery {
 impl Delivery {
     fn start(request: &ReplayRequest) -> anyhow::Result<Self> {
         let config = journal::config::Config { dir: request.out.join(JOURNAL_FOLDER) };
+        let lock = lock::take(&config.dir)?;
         let journal = Journal::open(&config)?;
         let handle = Executor::spawn(&request.config.pyrus, Journal::open(&config)?)?;
-        Ok(Self { journal, handle })
+        Ok(Self { _lock: lock, journal, handle })
     }
 
     fn tell(&self, record: &CallRecord, registration: Registration) -> anyhow::Result<()> {
@@ -210,6 +214,6 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
 /// Delivery is given up for this run when for so long no request has succeeded; the next run goes on.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Folder in the output folder for legs that outgrow the memory.
-const SPOOL_FOLDER: &str = ".callspan/spool";
+pub(super) const SPOOL_FOLDER: &str = ".callspan/spool";
 /// Folder in the output folder for the journal of delivery.
-const JOURNAL_FOLDER: &str = ".callspan";
+pub(super) const JOURNAL_FOLDER: &str = ".callspan";

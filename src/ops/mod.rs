@@ -1,4 +1,5 @@
-//! Configuration, logs, counters.
+//! Configuration, logs, counters, and the doctor.
 
 pub mod config;
+pub mod doctor;
 pub mod log;

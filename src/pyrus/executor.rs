@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::Error;
 use super::client::{Client, Timeouts};
 use super::config::Config;
-use crate::delivery::{ActionId, CallUpdate, Machine, Next, Policy, Reply, Summary, Tuning};
+use crate::delivery::{ActionId, CallUpdate, Machine, Next, Policy, Progress, Reply, Summary, Tuning};
 use crate::journal::{Journal, Row};
 use crate::time::Timestamp;
 
@@ -191,6 +191,7 @@ impl Waiting {
 impl Driver {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         let mut waiting: Option<Waiting> = None;
+        self.take_retries().await; // asked for while nobody was here
         loop {
             if let Some(waiting) = &mut waiting {
                 waiting.look(&self.machine, self.clock.now());
@@ -260,6 +261,12 @@ impl Driver {
         self.recall(&update.record.id).await;
         self.machine.handle_call(update);
         self.persist().await;
+        // Its rows are durable: from now on the next start goes on from them.
+        if update.progress == Progress::Complete
+            && let Err(e) = self.journal.told(&update.record.id)
+        {
+            tracing::warn!(error = %e, "the call is told to delivery once more at the next start");
+        }
     }
 
     /// A call that was settled in an earlier life is in the journal only.

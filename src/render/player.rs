@@ -156,7 +156,7 @@ impl Player {
         if let Some(cursor) = self.cursor
             && let After::Comfort { made } = cursor.after
         {
-            let rate = self.voices[cursor.voice].outlet.from_hz();
+            let rate = self.voices[cursor.voice].outlet.input_hz();
             let until = (i128::from(finished) * i128::from(rate) / i128::from(stage.plan.sample_rate)) as i64;
             let count = (until - cursor.at).min(i64::from(rate) * MAX_COMFORT_S - made);
             if count > 0 {
@@ -296,7 +296,7 @@ impl Player {
     }
 
     fn play_sound(&mut self, voice: usize, payload: &[u8], (heard, lost): (Heard, u64), stage: &mut Stage<'_>) {
-        let rate = self.voices[voice].outlet.from_hz();
+        let rate = self.voices[voice].outlet.input_hz();
         // The codec's own delay (look-ahead, filters) stays in: a listener at the mirror hears it too, and the other
         // side answered to what it heard.
         let ideal = stage.position(heard.at, rate);
@@ -340,8 +340,8 @@ impl Player {
     fn fill_gap(&mut self, heard: Heard, (voice, payload, lost): (usize, &[u8], u64), stage: &mut Stage<'_>) {
         let Some(cursor) = self.cursor else { return };
         let last = &self.voices[cursor.voice];
-        let rate = i64::from(last.outlet.from_hz());
-        let gap = stage.position(heard.at, last.outlet.from_hz()).round() as i64 - cursor.at;
+        let rate = i64::from(last.outlet.input_hz());
+        let gap = stage.position(heard.at, last.outlet.input_hz()).round() as i64 - cursor.at;
         if gap <= 0 || cursor.after == After::Nothing {
             return;
         }

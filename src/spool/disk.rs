@@ -34,8 +34,8 @@ pub struct DiskSpool {
     recycled: Receiver<Vec<u8>>,
     queued: Arc<AtomicUsize>,
     limit: usize,
-    /// Packets lost of legs that are closed and whose call's end was not forwarded yet.
-    lost: HashMap<LegId, u64, foldhash::fast::RandomState>,
+    /// Legs with a file that are closed and whose call's end was not forwarded yet.
+    closed: HashMap<LegId, Closed, foldhash::fast::RandomState>,
     lost_total: u64,
     dir: PathBuf,
     writer: Option<JoinHandle<()>>,
@@ -45,6 +45,13 @@ pub struct DiskSpool {
 struct Leg {
     name: String,
     stage: Stage,
+    lost: u64,
+}
+
+/// What is still of use of a leg after its end.
+#[derive(Debug)]
+struct Closed {
+    name: String,
     lost: u64,
 }
 
@@ -91,7 +98,7 @@ impl DiskSpool {
             recycled: recycle_rx,
             queued,
             limit: config.buffer_mib as usize * 1024 * 1024,
-            lost: HashMap::default(),
+            closed: HashMap::default(),
             lost_total: 0,
             dir: config.dir.clone(),
             writer: Some(thread),
@@ -113,7 +120,8 @@ impl DiskSpool {
     /// Passes an event on once everything before it was written. Losses of the call's legs go into its record.
     pub fn forward(&mut self, mut event: CallEvent) {
         if let CallEvent::Ended(ended) = &mut event {
-            let lost: u64 = ended.legs.iter().filter_map(|leg| self.lost.remove(&leg.leg)).sum();
+            let closed = ended.legs.iter().filter_map(|leg| self.closed.remove(&leg.leg));
+            let lost: u64 = closed.map(|leg| leg.lost).sum();
             if lost > 0 {
                 ended.record.problems.push(Problem { kind: "lost_by_us".to_owned(), packets: Some(lost), ms: None });
             }
@@ -196,7 +204,7 @@ impl DiskSpool {
         let Stage::Waiting(waiting) = stage else { return };
         let mut bytes = self.recycled.try_recv().unwrap_or_default();
         waiting.put_into(&mut bytes);
-        let message = Message::Born { leg, name: std::mem::take(name) };
+        let message = Message::Born { leg, name: name.clone() };
         *stage = Stage::Born(Chunk { bytes, since: at });
         self.begun.push_back((leg, at));
         self.send(message);
@@ -265,10 +273,9 @@ impl LegSink for DiskSpool {
 
     fn close(&mut self, leg: LegId) {
         let Some(state) = self.legs.remove(&leg) else { return };
-        if state.lost > 0 {
-            self.lost.insert(leg, state.lost);
-        }
         if let Stage::Born(chunk) = state.stage {
+            // The engine closes every leg before it tells of the call's end: this empties again.
+            self.closed.insert(leg, Closed { name: state.name, lost: state.lost });
             if !chunk.bytes.is_empty() {
                 self.send_chunk(leg, chunk.bytes);
             }
@@ -278,8 +285,8 @@ impl LegSink for DiskSpool {
 
     fn discard(&mut self, leg: LegId) {
         self.legs.remove(&leg);
-        self.lost.remove(&leg);
-        self.send(Message::Discard(leg));
+        let name = self.closed.remove(&leg).map(|closed| closed.name);
+        self.send(Message::Discard { leg, name });
     }
 }
 

@@ -76,7 +76,9 @@ impl Engine {
         }
         let waiting = legs.iter().filter(|l| {
             let answered = l.dialog.answered.is_some();
-            answered && (shape.is_for_waiting(&l.shape()) && self.waits(l) || self.is_called_back(l, shape))
+            // A PBX may also let a caller wait in early media (RFC 3960): nobody has answered, but there is sound.
+            let served = answered || l.first_media_at.is_some();
+            served && shape.is_for_waiting(&l.shape()) && self.waits(l) || answered && self.is_called_back(l, shape)
         });
         only(waiting.map(|l| l.conversation))?.ok()
     }
@@ -94,7 +96,7 @@ impl Engine {
         })
     }
 
-    /// Whether a caller whom the PBX has answered hears no person: none of the legs that ring for it is answered.
+    /// Whether a caller whom the PBX serves hears no person: none of the legs that ring for it is answered.
     fn waits(&self, leg: &Leg) -> bool {
         let Some(call) = self.conversations.get(leg.conversation) else { return false };
         let talks = |l: &Leg| l.id != leg.id && l.dialog.answered.is_some() && l.dialog.ended().is_none();

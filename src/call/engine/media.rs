@@ -34,8 +34,22 @@ impl Engine {
         self.take_packet(route, datagram, &packet, sink);
     }
 
+    /// ZRTP in the media path: with its Confirm messages both ends have keys (RFC 6189 section 3.1), and what follows
+    /// is SRTP under the same SSRCs and payload types.
+    pub(super) fn handle_zrtp(&mut self, datagram: &Datagram<'_>) {
+        let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.iter().any(|c| kind == *c));
+        let flow = (datagram.src, datagram.dst);
+        let route = self.flows.get(&flow).copied().or_else(|| self.resolve(flow, 0));
+        if confirms && let Some(leg) = route.and_then(|r| self.legs.get_mut(r.slot)) {
+            leg.dialog.negotiation.note_zrtp();
+        }
+    }
+
     /// Gives the leg whatever came to (or from) an address before it was announced.
     pub(super) fn take_early(&mut self, endpoint: Endpoint, sink: &mut dyn LegSink) {
+        if !self.early.may_hold(endpoint) {
+            return;
+        }
         // The early packets are borrowed while the engine takes them, so they change hands for a moment.
         let mut early = std::mem::replace(&mut self.early, crate::call::early::EarlyMedia::new(0));
         early.claim(endpoint, self.now, &mut |datagram| {
@@ -80,8 +94,10 @@ impl Engine {
             let leg = self.legs.get(slot)?;
             let conversation = self.conversations.get(leg.conversation)?;
             let known = leg.streams.iter().any(|s| s.ssrc == ssrc && (s.src == other_end || s.dst == other_end));
-            let live = leg.dialog.ended().is_none();
-            if !live && !(known && leg.dialog.ended().is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA)) {
+            let ended = leg.dialog.ended();
+            let live = ended.is_none();
+            let on_its_way = known && ended.is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA);
+            if !live && !on_its_way {
                 return None;
             }
             let both = leg.claimed.contains(&other_end);
@@ -120,10 +136,14 @@ impl Engine {
             cached.stream = index;
         }
         let stream = &mut leg.streams[index];
-        let Heard::Packet { secret, news } = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation) else {
+        let heard = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation);
+        let Heard::Packet { secret, begins_event, news } = heard else {
             self.counters.rtp_duplicates += 1;
             return;
         };
+        if begins_event {
+            leg.dialog.note_event(datagram.at, "dtmf", Some(route.voice));
+        }
         self.counters.rtp_packets += 1;
         if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
             stream.cut += 1;
@@ -194,6 +214,8 @@ fn header_bytes(packet: &Packet<'_>) -> u16 {
     u16::try_from(packet.header_len).unwrap_or(u16::MAX)
 }
 
+/// Message types of RFC 6189 sections 5.7 and 5.8: eight letters each.
+const ZRTP_CONFIRMS: [&[u8]; 3] = [b"Confirm1", b"Confirm2", b"Conf2ACK"];
 /// Streams of one leg: both sides with a new SSRC at each of fifty holds. More is noise.
 const MAX_STREAMS: usize = 256;
 /// Flows of one leg that are remembered; others are looked up packet by packet.

@@ -64,6 +64,13 @@ fn a_leg_has_a_file_from_its_first_media_on_with_the_signalling_before() {
     spool.flush();
     assert_eq!(store.list().unwrap(), [store.path("with")]);
     assert_eq!(count(&store.path("with")), (3, 1));
+    // A rule that matches late.
+    let kept = std::fs::copy(store.path("with"), store.path("copy")).unwrap();
+    assert!(kept > 0);
+    spool.discard(LegId(1));
+    spool.flush();
+    assert_eq!(store.list().unwrap(), [store.path("copy")]);
+    std::fs::rename(store.path("copy"), store.path("with")).unwrap();
     use std::os::unix::fs::PermissionsExt as _;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&dir.path().join("spool")), mode(&store.path("with"))), (0o700, 0o600));
