@@ -137,13 +137,10 @@ impl Engine {
         }
         let stream = &mut leg.streams[index];
         let heard = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation);
-        let Heard::Packet { secret, begins_event, news } = heard else {
+        let Heard::Packet { secret, news } = heard else {
             self.counters.rtp_duplicates += 1;
             return;
         };
-        if begins_event {
-            leg.dialog.note_event(datagram.at, "dtmf", Some(route.voice));
-        }
         self.counters.rtp_packets += 1;
         if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
             stream.cut += 1;
