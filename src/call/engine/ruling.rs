@@ -122,10 +122,11 @@ impl Engine {
 
     fn drop_conversation(&mut self, conversation: usize, slot: usize, sink: &mut dyn LegSink) {
         self.forget_leg(slot);
-        if let Some(leg) = self.legs.try_remove(slot)
-            && leg.spool == SpoolStage::Open
-        {
-            sink.discard(leg.id);
+        if let Some(leg) = self.legs.try_remove(slot) {
+            self.streams -= leg.streams.len();
+            if leg.spool == SpoolStage::Open {
+                sink.discard(leg.id);
+            }
         }
         if let Some(call) = self.conversations.try_remove(conversation) {
             self.timers.remove(&(call.created_at + super::signalling::SETTLE, Timer::Settle(conversation)));
