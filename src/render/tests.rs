@@ -414,10 +414,7 @@ fn what_cannot_be_decoded_is_silent_and_counted_by_reason() {
     assert!(!plan.has_sound);
     assert!(frames.iter().all(|frame| *frame == [0, 0]));
     let caller: Vec<(Silent, u64)> = report.sides[0].silent.clone().into_iter().collect();
-    assert_eq!(caller, [
-        (Silent::UnknownCodec("WHATEVER".to_owned()), 10),
-        (Silent::UnknownPayloadType(99), 5)
-    ]);
+    assert_eq!(caller, [(Silent::UnknownCodec("WHATEVER".to_owned()), 10), (Silent::UnknownPayloadType(99), 5)]);
     assert_eq!(report.sides[1].silent.get(&Silent::Encrypted(Encrypted::DtlsSrtp)), Some(&7));
 }
 

@@ -12,6 +12,7 @@ use callspan::call::engine::Counters;
 use callspan::call::event::{CallEvent, EndedCall, Keep, LegId, LegSink, LiveCall};
 use callspan::call::record::CallRecord;
 use callspan::decode::Datagram;
+use callspan::net::Endpoint;
 use callspan::recording::{Layout, Recorder};
 use callspan::spool::memory::MemorySpool;
 use callspan::time::Timestamp;
@@ -22,7 +23,7 @@ use super::dialogs::{Packet, Scene, Sound, T0, at};
 pub struct Watched<S> {
     pub inner: S,
     /// How often each media packet was kept, whichever leg it was kept for.
-    pub media: HashMap<Vec<u8>, Vec<LegId>>,
+    pub media: HashMap<(Endpoint, Endpoint, [u8; 12]), Vec<LegId>>,
     /// Media bytes that were kept beyond the RTP header.
     pub media_bytes: usize,
 }
@@ -40,8 +41,8 @@ impl<S: LegSink> LegSink for Watched<S> {
     fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
         if datagram.payload.first() == Some(&0x80) {
             // Flow and RTP header tell one packet from another.
-            let key = [format!("{}{}", datagram.src, datagram.dst).as_bytes(), &datagram.payload[..12]].concat();
-            self.media.entry(key).or_default().push(leg);
+            let header = datagram.payload[..12].try_into().unwrap();
+            self.media.entry((datagram.src, datagram.dst, header)).or_default().push(leg);
             self.media_bytes += if keep == Keep::Whole { datagram.payload.len() } else { 0 };
         }
         self.inner.packet(leg, datagram, keep);
@@ -94,7 +95,11 @@ impl Played {
     #[track_caller]
     pub fn only(&self) -> &Call {
         let [call] = self.calls.as_slice() else {
-            panic!("one call, not {}: {:#?}", self.calls.len(), self.calls.iter().map(|c| &c.record).collect::<Vec<_>>())
+            panic!(
+                "one call, not {}: {:#?}",
+                self.calls.len(),
+                self.calls.iter().map(|c| &c.record).collect::<Vec<_>>()
+            )
         };
         call
     }

@@ -124,7 +124,8 @@ impl Engine {
         }
         let stream = &mut leg.streams[index];
         let side = stream.side;
-        let Heard::Packet { secret, digit, news } = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation) else {
+        let Heard::Packet { secret, digit, news } = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation)
+        else {
             self.counters.rtp_duplicates += 1;
             return;
         };
