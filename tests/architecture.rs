@@ -18,7 +18,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     // The spool writes packets and decisions; it knows capture for link types only.
     ("spool", &["capture", "decode", "rtp", "call"]),
     ("render", &["rtp", "call", "spool"]),
-    ("recording", &["call", "render"]),
+    ("recording", &["call", "spool", "render"]),
     ("journal", &["call", "recording"]),
     // The pure machine: what a call is, and the rows in which its state is kept; never the journal itself, see below.
     ("delivery", &["call", "journal"]),

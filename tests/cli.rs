@@ -43,10 +43,10 @@ fn text(path: &Path) -> &str {
 fn help_names_every_command_and_is_a_result() {
     let output = run(&["--help"]);
     assert_eq!(code(&output), 0);
-    for command in ["replay", "run", "check-config", "fake-pyrus", "demo", "Exit status"] {
+    for command in ["replay", "run", "check-config", "doctor", "fake-pyrus", "demo", "Exit status"] {
         assert!(stdout(&output).contains(command), "{command}");
     }
-    for command in ["replay", "run", "check-config", "fake-pyrus", "demo"] {
+    for command in ["replay", "run", "check-config", "doctor", "fake-pyrus", "demo"] {
         assert_eq!(code(&run(&[command, "--help"])), 0, "{command}");
     }
     assert!(stdout(&run(&["--version"])).starts_with("callspan "));

@@ -159,15 +159,16 @@ fn a_folder_that_cannot_be_made_is_status_1() {
     let out = folder();
     let file = out.path().join("file");
     std::fs::write(&file, "").expect("written");
-    let output = run(&["replay", "--out", text(&file.join("calls")), text(&capture())]);
+    let calls = file.join("calls");
+    let output = run(&["replay", "--out", text(&calls), text(&capture())]);
     expect_code(&output, 1);
     assert!(stderr(&output).contains(text(&file)), "{}", stderr(&output));
 }
 
 #[test]
 fn a_reader_that_goes_away_costs_no_recording() {
-    let out = folder();
-    let args = ["replay", "--json", "--out", text(out.path()), text(&capture())];
+    let (out, capture) = (folder(), capture());
+    let args = ["replay", "--json", "--out", text(out.path()), text(&capture)];
     let mut child = callspan(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("ends");

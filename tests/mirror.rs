@@ -177,6 +177,46 @@ fn is_not_rtp_copy() -> impl FnMut(&Vec<u8>) -> bool {
     }
 }
 
+/// The beginning of each call of the fixtures: signalling, its answer and some media.
+fn fixtures() -> Vec<(String, Vec<Packet>)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls");
+    let files = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path().join("capture.pcap"));
+    let read = |path: std::path::PathBuf| {
+        let mut packets = wire::read_pcap(&std::fs::read(&path).unwrap());
+        packets.truncate(300);
+        (path.display().to_string(), packets)
+    };
+    files.filter(|path| path.exists()).map(read).collect()
+}
+
+/// A name, the link type, and what becomes of a frame.
+type Disguise = (&'static str, u16, fn(&[u8]) -> Vec<Vec<u8>>);
+
+#[test]
+fn real_calls_decode_the_same_under_tags_tunnels_and_fragments() {
+    let disguises: [Disguise; 9] = [
+        ("QinQ", wire::ETHERNET, |f| vec![wire::tagged(f, &[(0x88a8, 10), (0x8100, 20)])]),
+        ("cooked", wire::SLL, |f| vec![wire::cooked(f)]),
+        ("cooked v2", wire::SLL2, |f| vec![wire::cooked2(f)]),
+        ("ERSPAN II", wire::ETHERNET, |f| vec![wire::erspan2(f)]),
+        ("ERSPAN III", wire::ETHERNET, |f| vec![wire::erspan3(f, true)]),
+        ("VXLAN", wire::ETHERNET, |f| vec![wire::vxlan(f, 4789)]),
+        ("TZSP", wire::ETHERNET, |f| vec![wire::tzsp(f)]),
+        ("fragments", wire::ETHERNET, |f| wire::fragmented(f, 128).into_iter().rev().collect()),
+        ("nested, in fragments", wire::ETHERNET, |f| wire::fragmented(&wire::nested(f), 200)),
+    ];
+    let calls = fixtures();
+    assert!(!calls.is_empty());
+    for (path, clean) in calls {
+        let (expected, _) = hear(&clean);
+        assert!(!expected.datagrams.is_empty(), "{path}");
+        for (name, link, f) in disguises {
+            let (heard, _) = hear_file(&wire::write_pcap(link, &wire::each(&clean, f)));
+            heard.assert_same(&expected, &format!("{path} as {name}"));
+        }
+    }
+}
+
 /// A name, how much later the copy comes (ns), and what the mirror changed in it.
 type Way = (&'static str, i64, fn(&[u8]) -> Vec<u8>);
 

@@ -333,7 +333,7 @@ fn judge_shown(packets: &[Packet], outcome: &Outcome) {
         outcome.calls.iter().flat_map(|c| &c.record.legs).map(|l| l.sip_call_id.as_str()).collect();
     for packet in packets.iter().filter(|p| p.payload.starts_with(b"INVITE ")) {
         let text = String::from_utf8_lossy(&packet.payload);
-        let call_id = text.lines().find_map(|l| l.strip_prefix("Call-ID: ")).unwrap();
+        let call_id = text.lines().find_map(|l| l.strip_prefix("Call-ID: ")).expect("written by the builder");
         assert!(records.contains(call_id), "the INVITE of {call_id} is in no record");
     }
 }
@@ -391,7 +391,7 @@ fn the_invariants_hold_in_every_world() {
     let failed: Vec<String> = std::thread::scope(|scope| {
         let of = |thread| seeds.clone().filter(move |seed| seed % threads == thread).filter_map(why_it_fails);
         let workers: Vec<_> = (0..threads).map(|t| scope.spawn(move || of(t).collect::<Vec<_>>())).collect();
-        workers.into_iter().flat_map(|w| w.join().unwrap()).collect()
+        workers.into_iter().flat_map(|w| w.join().expect("it catches panics")).collect()
     });
     assert!(failed.is_empty(), "{} worlds failed, e.g.\n{}", failed.len(), failed[..failed.len().min(5)].join("\n"));
 }

@@ -1,10 +1,13 @@
 //! A conversation: the legs that a person would call one call, and its record.
 
-use crate::call::config::Config;
+use std::time::Duration;
+
+use crate::call::config::{Config, Start};
 use crate::call::dialog::{AnsweredBy, Began};
 use crate::call::event::Registration;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
+use crate::call::pause::Pauses;
 use crate::call::record::{CallRecord, EndedBy, EventRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict};
 use crate::call::streams::side_record;
 use crate::call::who::Who;
@@ -35,6 +38,8 @@ pub struct Conversation {
     pub related: Vec<String>,
     /// When its remaining legs are ended, once the one by which it came in is over.
     pub finish_at: Option<Timestamp>,
+    /// When its sound was not kept.
+    pub pauses: Pauses,
 }
 
 /// What makes the outside look at a live call again.
@@ -115,6 +120,7 @@ impl Conversation {
             wall_offset_ns,
             related: Vec::new(),
             finish_at: None,
+            pauses: Pauses::new(),
         }
     }
 
@@ -122,6 +128,16 @@ impl Conversation {
     pub fn note_problem(&mut self, kind: &str) {
         if !self.problems.iter().any(|p| p.kind == kind) {
             self.problems.push(Problem { kind: kind.to_owned(), packets: None, ms: None });
+        }
+    }
+
+    /// The recorder was away for so long; several absences add up.
+    pub fn note_restart(&mut self, gap: Duration) {
+        self.note_problem("restart_gap");
+        let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
+        if let Some(problem) = self.problems.iter_mut().find(|p| p.kind == "restart_gap") {
+            // Each leg tells of the same absence: the longest is the call's.
+            problem.ms = Some(problem.ms.map_or(gap_ms, |known| known.max(gap_ms)));
         }
     }
 
@@ -149,21 +165,27 @@ impl Conversation {
         };
         record.legs = legs.iter().map(|l| l.record()).collect();
         record.events = events(legs, &who);
+        record.events.extend_from_slice(self.pauses.events());
+        record.events.sort_by_key(|e| e.at);
+        record.paused = self.pauses.record(dialog.ended().map(|(at, _)| at));
         record.related.clone_from(&self.related);
+        record.problems.clone_from(&self.problems);
         if let Some((at, by)) = dialog.ended() {
             record.ended_at = Some(at);
             record.ended_by = Some(by);
             record.duration_s = record.answered_at.map(|answered| seconds(answered, at));
-            self.note_outcome(&mut record, legs, anchor);
+            let early = context.config.start == Start::Media && legs.iter().any(|l| l.has_media());
+            if !early || dialog.answered.is_some() {
+                self.note_outcome(&mut record, legs, anchor);
+            }
+            note_losses(&mut record, anchor);
         }
-        record.problems.extend_from_slice(&self.problems);
         self.move_to_wall_clock(&mut record);
         record
     }
 
     /// The part of the verdict that signalling decides; the rest is known only when the sound was decoded.
     fn note_outcome(&self, record: &mut CallRecord, legs: &[&Leg], anchor: &Leg) {
-        note_losses(record, anchor);
         let answer = anchor.dialog.answered.map(|(_, how)| how);
         let began = anchor.dialog.began;
         let heard = legs.iter().any(|l| l.has_media());
@@ -237,6 +259,10 @@ impl Conversation {
         for event in &mut record.events {
             event.at = event.at.offset(by);
         }
+        for paused in &mut record.paused {
+            paused.from = paused.from.offset(by);
+            shift(&mut paused.to);
+        }
         for side in [Side::Caller, Side::Callee] {
             for stream in &mut record.sides.get_mut(side).streams {
                 stream.first_at = stream.first_at.offset(by);
@@ -250,7 +276,10 @@ impl Conversation {
 fn events(legs: &[&Leg], who: &Who<'_>) -> Vec<EventRecord> {
     let mut all: Vec<(usize, EventRecord)> = Vec::new();
     for (n, leg) in legs.iter().enumerate() {
-        all.extend(leg.dialog.events.iter().cloned().map(|mut event| {
+        // A key goes through every leg; those of the anchor are the ones that were pressed.
+        let of_anchor = leg.id == who.anchor.id;
+        let own = leg.dialog.events.iter().filter(|e| of_anchor || e.kind != "dtmf");
+        all.extend(own.cloned().map(|mut event| {
             if !who.is_same_way(leg) {
                 event.side = event.side.map(Side::other);
             }
@@ -270,10 +299,17 @@ fn events(legs: &[&Leg], who: &Who<'_>) -> Vec<EventRecord> {
     out.into_iter().map(|(_, event)| event).collect()
 }
 
+/// Packets that never came: where frames were lost on this machine, or it was away, they may be ours; else they were
+/// lost before us.
 fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if lost > 0 {
-        record.problems.push(Problem { kind: String::from("lost_before_us"), packets: Some(lost), ms: None });
+        match record.problems.iter_mut().find(|p| OUR_LOSSES.contains(&p.kind.as_str())) {
+            Some(ours) => ours.packets = Some(lost),
+            None => {
+                record.problems.push(Problem { kind: String::from("lost_before_us"), packets: Some(lost), ms: None })
+            }
+        }
     }
     let cut: u64 = anchor.streams.iter().map(|s| s.cut).sum();
     if cut > 0 {
@@ -303,4 +339,6 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
 }
 
 /// A PBX passes a hold on from one leg to the other within this time.
-const PASSED_ON: std::time::Duration = std::time::Duration::from_secs(2);
+const PASSED_ON: Duration = Duration::from_secs(2);
+/// Problems of this machine that explain holes in the sequence numbers.
+const OUR_LOSSES: [&str; 2] = ["lost_by_us", "restart_gap"];

@@ -166,6 +166,13 @@ impl Dialog {
         }
     }
 
+    /// It is not to be taken for silent before this.
+    pub fn note_alive(&mut self, at: Timestamp) {
+        if self.ended().is_none() {
+            self.last_at = self.last_at.max(at);
+        }
+    }
+
     /// Where it stands.
     pub const fn phase(&self) -> Phase {
         self.phase
@@ -215,8 +222,8 @@ impl Dialog {
         }
     }
 
-    /// Who sent a request, or whose request a response answers.
-    fn requester(&self, message: &Message<'_>) -> Side {
+    /// Who sent the request, of which a response is the answer.
+    pub fn requester(&self, message: &Message<'_>) -> Side {
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
         match (from, self.caller_tag.as_deref()) {
@@ -245,7 +252,6 @@ impl Dialog {
                 self.note_reason(message);
             }
             Some(Method::Bye) => self.handle_bye(at, message, side),
-            Some(Method::Info) => self.note_info(at, message, side),
             _ => {}
         }
     }
@@ -292,10 +298,11 @@ impl Dialog {
 
     fn handle_bye(&mut self, at: Timestamp, message: &Message<'_>, side: Side) {
         self.note_reason(message);
-        if self.began == Began::Invite && self.answered.is_none() {
-            if let Some(acked) = self.acked_at {
-                self.handle_presumed_answer(acked, AnsweredBy::Ack);
-            }
+        if self.began == Began::Invite
+            && self.answered.is_none()
+            && let Some(acked) = self.acked_at
+        {
+            self.handle_presumed_answer(acked, AnsweredBy::Ack);
         }
         let by = match side {
             Side::Caller => EndedBy::Caller,

@@ -71,11 +71,16 @@ impl EarlyMedia {
         });
     }
 
+    /// Whether something that comes from or goes to `endpoint` may be kept.
+    pub fn may_hold(&self, endpoint: Endpoint) -> bool {
+        self.buckets[self.bucket(endpoint)] > 0
+    }
+
     /// Gives every kept packet that comes from or goes to `endpoint` to `wants`, oldest first; one for which it says
     /// `true` is taken and not given again.
     pub fn claim(&mut self, endpoint: Endpoint, now: Timestamp, wants: &mut dyn FnMut(&Datagram<'_>) -> bool) {
         self.forget_before(now - EARLY_WINDOW);
-        if self.buckets[self.bucket(endpoint)] == 0 {
+        if !self.may_hold(endpoint) {
             return;
         }
         self.bytes.make_contiguous();

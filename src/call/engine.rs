@@ -3,6 +3,7 @@
 mod joining;
 mod lifecycle;
 mod media;
+mod pausing;
 mod ruling;
 mod signalling;
 
@@ -78,6 +79,8 @@ pub struct Counters {
     pub other: u64,
     /// Jumps of the wall clock.
     pub clock_steps: u64,
+    /// Pauses and resumptions that were carried out.
+    pub pause_orders: u64,
 }
 
 /// How many entries each of the engine's tables has: each has a bound, and all but the last four are empty when no
@@ -213,6 +216,7 @@ impl Engine {
         self.handle_timeout(datagram.at, sink);
         match rtp::classify(datagram.payload) {
             rtp::Kind::Rtp => self.handle_rtp(datagram, sink),
+            rtp::Kind::Zrtp => self.handle_zrtp(datagram),
             rtp::Kind::Other if sip::looks_like_sip(datagram.payload) => {
                 self.handle_sip(datagram, Transport::Udp, sink);
             }
@@ -277,6 +281,25 @@ impl Engine {
         for (_, conversation) in &mut self.conversations {
             conversation.note_problem("clock_step");
         }
+    }
+
+    /// The recorder was away until `now`: what was read back from the spool goes on from here. Nobody knows what was
+    /// said meanwhile, so no call is taken for silent because of it, and each says how much it misses.
+    pub fn handle_restart(&mut self, now: Timestamp) {
+        for (_, leg) in self.legs.iter_mut().filter(|(_, l)| !l.closed) {
+            let heard = leg.last_media_at.unwrap_or(leg.created_at).max(leg.dialog.last_at());
+            leg.dialog.note_alive(now);
+            if leg.dialog.ended().is_none()
+                && let Some(conversation) = self.conversations.get_mut(leg.conversation)
+            {
+                conversation.note_restart(now.since(heard));
+            }
+        }
+    }
+
+    /// Ids of the calls that are not over.
+    pub fn live_ids(&self) -> impl Iterator<Item = &str> {
+        self.conversations.iter().map(|(_, c)| c.id.as_str())
     }
 
     /// Frames were lost on this machine: every call under way may have lost some of them.

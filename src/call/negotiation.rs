@@ -126,6 +126,8 @@ pub struct Negotiation {
     announced: [Option<Description>; 2],
     /// Early answers by forks other than the first, by To tag: each may send early media.
     forks: Vec<(String, Description)>,
+    /// ZRTP agreed on keys in the media path (RFC 6189).
+    zrtp: bool,
     /// Each side's offer inside the dialog that has not been accepted yet; both may offer at once (491).
     pending: [Option<Pending>; 2],
     agreed: Agreed,
@@ -258,6 +260,14 @@ impl Negotiation {
         }
     }
 
+    /// The media path was seen to agree on keys by ZRTP: from now on it is encrypted.
+    pub fn note_zrtp(&mut self) {
+        if !self.zrtp {
+            self.zrtp = true;
+            self.generation += 1;
+        }
+    }
+
     /// Rises with every change: whoever derived something from here looks again when it has risen.
     pub const fn generation(&self) -> u32 {
         self.generation
@@ -309,6 +319,9 @@ impl Negotiation {
 
     /// How the voice of `sender` is protected.
     pub fn security(&self, sender: Side) -> Security {
+        if self.zrtp {
+            return Security::Unreadable(Unreadable::Zrtp);
+        }
         let (Some(own), other) = (self.announced(sender), self.announced(sender.other())) else {
             return Security::Plain;
         };

@@ -10,15 +10,23 @@ use clap::{Args, Parser, Subcommand};
 use crate::ops::config::{Config, ConfigError, Purpose};
 use crate::ops::log;
 
+pub mod calls;
 pub mod check_config;
 pub mod demo;
+pub mod doctor;
 pub mod fake_pyrus;
 pub mod finish;
+pub mod heal;
+pub mod lock;
 pub mod out;
+pub mod owing;
 pub mod pipeline;
 pub mod replay;
+pub mod rerender;
+pub mod resume;
 pub mod run;
 pub mod table;
+pub mod watch;
 
 /// Records SIP calls from a mirror port: one stereo WAV for each call, delivered to its Pyrus task.
 #[derive(Debug, Parser)]
@@ -45,6 +53,10 @@ pub enum Command {
     Run(RunArgs),
     /// Say everything that is wrong with a configuration file.
     CheckConfig(CheckConfigArgs),
+    /// Look at the journal of calls: what was heard, what is owed to Pyrus, what a person must do.
+    Calls(calls::CallsArgs),
+    /// Look at a mirror, or a capture of it, and say what is wrong with it and the command that mends it.
+    Doctor(DoctorArgs),
     /// Serve a faithful fake of the Pyrus API, for trying out and for tests.
     FakePyrus(FakePyrusArgs),
     /// Show the whole way with nothing to configure: a shipped call, a fake Pyrus, a stereo WAV.
@@ -94,6 +106,27 @@ pub struct CheckConfigArgs {
     /// Print the example configuration instead: every key with its default, unit and meaning.
     #[arg(long, conflicts_with = "file")]
     pub example: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = DOCTOR_HELP)]
+pub struct DoctorArgs {
+    /// Configuration file: its interfaces are looked at when nothing else is named.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Interface to look at.
+    #[arg(long, value_name = "NAME", conflicts_with = "files")]
+    pub interface: Option<String>,
+    /// How long to look at an interface.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+    /// Capture files to look at instead; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
 }
 
 /// Arguments of `fake-pyrus`.
@@ -167,6 +200,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::run(args),
         Command::Run(args) => run::run(args),
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Calls(args) => calls::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::FakePyrus(args) => fake_pyrus::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
@@ -190,6 +225,7 @@ Examples:
   callspan demo                              the whole way, with a shipped call and a fake Pyrus
   callspan replay --out calls trunk.pcap     recordings and records of a capture
   callspan check-config --example            the example configuration, every key explained
+  callspan doctor --interface eth1           what is wrong with the mirror, and what mends it
   callspan run -c /etc/callspan/callspan.toml
 
 Exit status: 0 all done, 1 the work failed or something is owed, 2 the command line or the configuration is wrong.";
@@ -212,6 +248,15 @@ const CHECK_HELP: &str = "\
 Examples:
   callspan check-config /etc/callspan/callspan.toml
   callspan check-config --example > callspan.toml";
+
+const DOCTOR_HELP: &str = "\
+Findings are results: the exit status is 0 when it could look, 1 when it could not. Looking needs the same privilege as
+capturing (CAP_NET_RAW), a file needs none.
+
+Examples:
+  callspan doctor --interface eth1
+  callspan doctor -c /etc/callspan/callspan.toml --seconds 300
+  callspan doctor --json trunk.pcap | jq '.findings[].kind'";
 
 const FAKE_HELP: &str = "\
 Point a configuration at it with the auth_url that it prints. Nothing leaves this machine.

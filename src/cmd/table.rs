@@ -87,7 +87,7 @@ fn file(record: &CallRecord) -> String {
     }
 }
 
-const fn direction(direction: Direction) -> &'static str {
+pub(super) const fn direction(direction: Direction) -> &'static str {
     match direction {
         Direction::Inbound => "inbound",
         Direction::Outbound => "outbound",
@@ -96,7 +96,7 @@ const fn direction(direction: Direction) -> &'static str {
     }
 }
 
-const fn outcome(outcome: Outcome) -> &'static str {
+pub(super) const fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Answered => "answered",
         Outcome::Abandoned => "abandoned",
@@ -110,7 +110,7 @@ const fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-const fn verdict(verdict: Verdict) -> &'static str {
+pub(super) const fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::BothSides => "both sides",
         Verdict::CallerOnly => "caller only",
@@ -125,7 +125,7 @@ const fn verdict(verdict: Verdict) -> &'static str {
 }
 
 /// The text without what could drive a terminal: control characters, and the marks that turn the writing direction.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let bad = |c: char| {
         c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };

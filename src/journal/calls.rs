@@ -4,7 +4,8 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use serde::Serialize;
 
-use super::{Journal, Result, deliveries};
+use super::{Journal, Result, deliveries, keeping};
+use crate::call::event::Registration;
 use crate::call::record::{CallRecord, DeliveryState, Verdict};
 use crate::time::Timestamp;
 
@@ -29,7 +30,7 @@ impl Stage {
         }
     }
 
-    fn read(text: &str) -> Self {
+    pub(super) fn read(text: &str) -> Self {
         match text {
             "live" => Self::Live,
             "ended" => Self::Ended,
@@ -119,32 +120,23 @@ impl Journal {
     /// # Errors
     /// See [`super::Error`].
     pub fn put_call(&self, record: &CallRecord, stage: Stage) -> Result<()> {
-        let json = serde_json::to_string(record)?;
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
-        transaction.prepare_cached(PUT_CALL)?.execute(params![
-            record.id,
-            stage.as_str(),
-            micros(record.invited_at),
-            micros(record.answered_at),
-            micros(record.ended_at),
-            word(&record.direction)?,
-            record.from,
-            record.to,
-            record.internal,
-            word(&record.outcome)?,
-            record.verdict.as_ref().map(word).transpose()?,
-            json,
-        ])?;
-        for file in &record.recordings {
-            transaction.prepare_cached(PUT_RECORDING)?.execute(params![
-                record.id,
-                file.part,
-                file.path,
-                i64::try_from(file.bytes).unwrap_or(i64::MAX),
-                file.sha256
-            ])?;
-        }
+        put_call(&transaction, record, stage)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// The same, and that delivery is still to be told of it: until [`Journal::told`] the call is among
+    /// [`Journal::untold`].
+    ///
+    /// # Errors
+    /// See [`super::Error`]; nothing is written then.
+    pub fn put_call_to_tell(&self, record: &CallRecord, stage: Stage, registration: Registration) -> Result<()> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        put_call(&transaction, record, stage)?;
+        keeping::put_untold(&transaction, &record.id, registration)?;
         transaction.commit()?;
         Ok(())
     }
@@ -262,7 +254,43 @@ impl Journal {
     }
 }
 
-fn with_delivery(connection: &Connection, stage: &str, json: &str) -> Result<StoredCall> {
+pub(super) fn is_there(connection: &Connection, id: &str) -> Result<bool> {
+    let found = connection
+        .prepare_cached("SELECT 1 FROM calls WHERE id = ?1")?
+        .query_row(params![id], |row| row.get::<_, i64>(0))
+        .optional()?;
+    Ok(found.is_some())
+}
+
+pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: Stage) -> Result<()> {
+    let json = serde_json::to_string(record)?;
+    connection.prepare_cached(PUT_CALL)?.execute(params![
+        record.id,
+        stage.as_str(),
+        micros(record.invited_at),
+        micros(record.answered_at),
+        micros(record.ended_at),
+        word(&record.direction)?,
+        record.from,
+        record.to,
+        record.internal,
+        word(&record.outcome)?,
+        record.verdict.as_ref().map(word).transpose()?,
+        json,
+    ])?;
+    for file in &record.recordings {
+        connection.prepare_cached(PUT_RECORDING)?.execute(params![
+            record.id,
+            file.part,
+            file.path,
+            i64::try_from(file.bytes).unwrap_or(i64::MAX),
+            file.sha256
+        ])?;
+    }
+    Ok(())
+}
+
+pub(super) fn with_delivery(connection: &Connection, stage: &str, json: &str) -> Result<StoredCall> {
     let mut record: CallRecord = serde_json::from_str(json)?;
     if let Some(job) = deliveries::job(connection, &record.id)? {
         record.delivery = job.to_record();

@@ -27,15 +27,19 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+mod beside;
 mod calls;
 pub mod config;
 mod deliveries;
+mod keeping;
 pub mod row;
 mod schema;
 #[cfg(test)]
 mod tests;
 
+pub use beside::Stale;
 pub use calls::{CallFilter, LegRow, LegState, Stage, StoredCall};
+pub use keeping::{FileRow, Owner};
 pub use row::{DroppedCode, JobRow, Row};
 pub use schema::VERSION;
 
@@ -66,6 +70,24 @@ pub enum Error {
         /// Ours.
         known: i64,
     },
+    /// An older callspan wrote it, and only the service brings it to the present version.
+    #[error(
+        "the journal has version {found}, this callspan works with {known}: start the service of this version once"
+    )]
+    Older {
+        /// In the file.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// There is none.
+    #[error(
+        "there is no journal {path}: nothing was recorded with this configuration, or another [state] dir is meant"
+    )]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// SQLite finds the file damaged.
     #[error(
         "the journal {path} is damaged ({detail}): stop callspan, keep the file, and restore a copy of it; what Pyrus already has is known only there"
@@ -93,6 +115,7 @@ impl Error {
             Self::Sql(e) => {
                 matches!(e.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull | SystemIoFailure))
             }
+            Self::Older { .. } | Self::Missing { .. } => false,
             Self::Io { .. } | Self::Newer { .. } | Self::Damaged { .. } | Self::Json(_) => false,
         }
     }
@@ -119,10 +142,25 @@ impl Journal {
     /// # Errors
     /// See [`Error`].
     pub fn open_read_only(config: &config::Config) -> Result<Self> {
+        Self::open_beside(config, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+
+    /// Opens the journal of another process to ask something of it; nothing is made or migrated.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn open_to_ask(config: &config::Config) -> Result<Self> {
+        Self::open_beside(config, OpenFlags::SQLITE_OPEN_READ_WRITE)
+    }
+
+    fn open_beside(config: &config::Config, flags: OpenFlags) -> Result<Self> {
         let path = config.dir.join(FILE_NAME);
-        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        if !path.exists() {
+            return Err(Error::Missing { path });
+        }
+        let connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        schema::check_version(&connection)?;
+        schema::check_present(&connection)?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 

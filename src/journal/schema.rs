@@ -5,12 +5,19 @@ use rusqlite::{Connection, params};
 use super::{Error, Result};
 
 /// The version that this program writes (`PRAGMA user_version`).
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 3;
 
 /// Refuses a file that a newer program wrote; an older or an empty one is fine.
 pub(super) fn check_version(connection: &Connection) -> Result<()> {
     let found = version(connection)?;
     if found > VERSION { Err(Error::Newer { found, known: VERSION }) } else { Ok(()) }
+}
+
+/// Refuses every version but the present one: for who may not migrate.
+pub(super) fn check_present(connection: &Connection) -> Result<()> {
+    check_version(connection)?;
+    let found = version(connection)?;
+    if found < VERSION { Err(Error::Older { found, known: VERSION }) } else { Ok(()) }
 }
 
 /// Brings the file to [`VERSION`], all or nothing.
@@ -39,7 +46,7 @@ fn version(connection: &Connection) -> Result<i64> {
 }
 
 /// Step n leads from version n to n + 1. A published step is never changed.
-const MIGRATIONS: [&str; VERSION as usize] = [V1];
+const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3];
 
 /// Times are microseconds since the Unix epoch. Words in `stage` and `state` are those of the Rust enums.
 const V1: &str = "
@@ -101,5 +108,34 @@ CREATE TABLE dropped_codes (
     code        TEXT PRIMARY KEY,
     at          INTEGER NOT NULL,
     reason      TEXT NOT NULL
+) STRICT;
+";
+
+/// What is kept, and what is still to be told to delivery.
+const V2: &str = "
+CREATE TABLE holds (
+    call_id     TEXT PRIMARY KEY,
+    at          INTEGER NOT NULL,           -- since when nothing of the call may be removed
+    why         TEXT                        -- in the words of whoever asked
+) STRICT;
+
+CREATE TABLE untold (                       -- calls that delivery has not made its own yet
+    call_id     TEXT PRIMARY KEY,
+    registration TEXT NOT NULL              -- allowed, forbidden (by a rule)
+) STRICT;
+
+CREATE TABLE renders (id TEXT PRIMARY KEY) STRICT;   -- asked for by a person, taken up by the service
+
+ALTER TABLE recordings ADD COLUMN removed_at INTEGER;
+ALTER TABLE recordings ADD COLUMN removed_why TEXT;
+CREATE INDEX recordings_present ON recordings (call_id) WHERE state = 'present';
+CREATE INDEX legs_by_name ON legs (name);
+";
+
+/// Records beside the recordings that do not tell yet what became of the delivery.
+const V3: &str = "
+CREATE TABLE stale_records (
+    id          TEXT PRIMARY KEY,           -- calls.id
+    change      INTEGER NOT NULL            -- counts the changes of the delivery
 ) STRICT;
 ";

@@ -318,3 +318,46 @@ const SLOWEST_BYTES_PER_S: u64 = 32_000;
 
 /// Less than what servers keep idle connections for: a request into a closing connection has an unknown outcome.
 const POOL_IDLE: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            login: String::from("bot@callspan"),
+            security_key: Some(SecretString::from(String::from("key-1c9f"))),
+            account_id: String::from("account"),
+            ..Config::default()
+        }
+    }
+
+    fn refusal(config: &Config) -> String {
+        Client::new(config, Timeouts::default()).expect_err("it is wrong").to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_configuration_is_one_sentence() {
+        let plain = Config { auth_url: String::from("http://pyrus.example/api/v4/auth"), ..config() };
+        assert!(refusal(&plain).contains("must begin with https://"));
+        assert!(refusal(&Config { login: String::new(), ..config() }).contains("login is missing"));
+        assert!(refusal(&Config { account_id: String::new(), ..config() }).contains("account_id is missing"));
+        assert!(refusal(&Config { security_key: None, ..config() }).contains("CALLSPAN_PYRUS_SECURITY_KEY"));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        let from_file = Config { security_key: None, security_key_file: Some(file.clone()), ..config() };
+        assert!(refusal(&from_file).contains("cannot be read"));
+        std::fs::write(&file, "\n").unwrap();
+        assert!(refusal(&from_file).contains("security_key is missing"));
+        std::fs::write(&file, "key-1c9f\n").unwrap();
+        assert!(Client::new(&from_file, Timeouts::default()).is_ok());
+        assert!(refusal(&Config { ca_file: Some(file), ..config() }).contains("no readable PEM certificate"));
+    }
+
+    #[test]
+    fn the_client_can_be_shown_without_its_key() {
+        let client = Client::new(&config(), Timeouts::default()).unwrap();
+        assert!(!format!("{client:?}").contains("key-1c9f"));
+        assert!(!format!("{:?}", config()).contains("key-1c9f"));
+    }
+}

@@ -11,4 +11,5 @@ pub mod recorder;
 pub mod verdict;
 mod wav;
 
+pub use publish::digest;
 pub use recorder::{Layout, Recorder, RecordingError};

@@ -42,7 +42,7 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// When it cannot be read.
-pub(super) fn digest(path: &Path) -> io::Result<(u64, String)> {
+pub fn digest(path: &Path) -> io::Result<(u64, String)> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut bytes = 0;

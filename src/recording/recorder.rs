@@ -110,6 +110,11 @@ impl Recorder {
         }
     }
 
+    /// Where the packets of a leg of a call are kept after delivery (`keep_pcap`): beside its recording.
+    pub fn kept_path(&self, record: &CallRecord, leg_index: usize) -> PathBuf {
+        self.folder(record).join(format!("{}.{}.pcapng", stem(record), leg_index + 1))
+    }
+
     fn render_first_audible(
         &self,
         ended: &EndedCall,

@@ -79,7 +79,8 @@ impl Follower {
         base.last_time = time;
         if base.clock_hz != clock_hz {
             // RFC 7160: from here the stamps count another clock.
-            base.media_ns += ticks_to_ns(base.ticks, base.clock_hz);
+            let so_far = base.media_ns.saturating_add(ticks_to_ns(base.ticks, base.clock_hz));
+            base.media_ns = so_far.clamp(-MAX_MEDIA_NS, MAX_MEDIA_NS);
             base.clock_hz = clock_hz;
             base.ticks = 0;
         }

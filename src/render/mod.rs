@@ -7,7 +7,7 @@
 //! # Invariants
 //! - Sample n is the moment `starts_at + n / sample_rate` of the capture clock, in both channels. There are exactly
 //!   `round((ends_at - starts_at) * sample_rate)` of them.
-//! - A packet's sound lies where the network was fastest (see [`timeline`]); loss, silence, hold, a changed SSRC,
+//! - A packet's sound lies where the network was fastest (the module `timeline` says how); loss, silence, hold, a changed SSRC,
 //!   format or stamp never move what comes after.
 //! - Decisions in the spool are obeyed; nothing is decided here.
 //! - The same spool gives the same samples.

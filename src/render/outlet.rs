@@ -73,7 +73,7 @@ impl Outlet {
     }
 
     /// Samples a second of what is written.
-    pub(super) fn from_hz(&self) -> u32 {
+    pub(super) fn input_hz(&self) -> u32 {
         self.from_hz
     }
 }

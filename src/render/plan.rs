@@ -223,7 +223,8 @@ impl Pass {
                 self.pauses.push((at, Timestamp::MAX));
             }
             Decision::Resume => {
-                if let Some((_, to)) = self.pauses.last_mut().filter(|(_, to)| *to == Timestamp::MAX) {
+                if let Some((_, to)) = self.pauses.last_mut().filter(|(from, to)| *to == Timestamp::MAX && *from <= at)
+                {
                     *to = at;
                 }
             }
@@ -260,6 +261,7 @@ impl Pass {
                 (at, at)
             }
         };
+        let ends_at = ends_at.min(starts_at + LONGEST);
         let wide = if self.widest_hz > NARROW_HZ { WIDE_HZ } else { NARROW_HZ };
         let sample_rate = options.sample_rate.unwrap_or(wide).max(1);
         let streams = self.streams.into_iter().map(|(number, gathered)| (number, gathered.finish())).collect();
@@ -422,6 +424,8 @@ fn drift(knots: &[(i64, i64)]) -> Option<f64> {
     (sxx > 0.0).then(|| (-sxy / sxx * 1e7).round() / 10.0)
 }
 
+/// A week: longer than any call may be (`calls.max_hours`); a damaged stamp must not make a file of centuries.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3_600);
 /// Telephone band.
 const NARROW_HZ: u32 = 8_000;
 /// Wideband.

@@ -156,7 +156,7 @@ impl Player {
         if let Some(cursor) = self.cursor
             && let After::Comfort { made } = cursor.after
         {
-            let rate = self.voices[cursor.voice].outlet.from_hz();
+            let rate = self.voices[cursor.voice].outlet.input_hz();
             let until = (i128::from(finished) * i128::from(rate) / i128::from(stage.plan.sample_rate)) as i64;
             let count = (until - cursor.at).min(i64::from(rate) * MAX_COMFORT_S - made);
             if count > 0 {
@@ -296,9 +296,10 @@ impl Player {
     }
 
     fn play_sound(&mut self, voice: usize, payload: &[u8], (heard, lost): (Heard, u64), stage: &mut Stage<'_>) {
-        let rate = self.voices[voice].outlet.from_hz();
-        let delay = self.voices[voice].decoder.as_ref().map_or(0, |decoder| decoder.delay_samples());
-        let ideal = stage.position(heard.at, rate) - delay as f64;
+        let rate = self.voices[voice].outlet.input_hz();
+        // The codec's own delay (look-ahead, filters) stays in: a listener at the mirror hears it too, and the other
+        // side answered to what it heard.
+        let ideal = stage.position(heard.at, rate);
         let goes_on = self.cursor.filter(|cursor| {
             cursor.voice == voice
                 && cursor.piece == heard.piece
@@ -339,8 +340,8 @@ impl Player {
     fn fill_gap(&mut self, heard: Heard, (voice, payload, lost): (usize, &[u8], u64), stage: &mut Stage<'_>) {
         let Some(cursor) = self.cursor else { return };
         let last = &self.voices[cursor.voice];
-        let rate = i64::from(last.outlet.from_hz());
-        let gap = stage.position(heard.at, last.outlet.from_hz()).round() as i64 - cursor.at;
+        let rate = i64::from(last.outlet.input_hz());
+        let gap = stage.position(heard.at, last.outlet.input_hz()).round() as i64 - cursor.at;
         if gap <= 0 || cursor.after == After::Nothing {
             return;
         }
@@ -378,7 +379,8 @@ impl Player {
 impl Stage<'_> {
     /// Position of a moment in samples of a rate.
     fn position(&self, at: Timestamp, rate_hz: u32) -> f64 {
-        at.nanos_since(self.plan.starts_at) as f64 * f64::from(rate_hz) / 1e9
+        let samples = at.nanos_since(self.plan.starts_at) as f64 * f64::from(rate_hz) / 1e9;
+        samples.clamp(-FAR, FAR)
     }
 
     fn is_inside(&self, at: Timestamp) -> bool {
@@ -477,3 +479,5 @@ const MAX_SLIP: f64 = 16.0;
 const MAX_DROPOUT: i64 = 3_000;
 /// Leaves room for packets before the first one.
 const FIRST_CYCLE: u64 = 0x10_0000;
+/// Samples: centuries away from the recording, and far from where sums of positions overflow.
+const FAR: f64 = 1e15;

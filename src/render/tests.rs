@@ -472,3 +472,40 @@ fn a_paused_time_is_silent() {
     assert!(frames[500 * 8..900 * 8].iter().all(|frame| frame[0] == 0));
     assert!(frames[499 * 8][0] != 0 && frames[901 * 8][0] != 0);
 }
+
+#[test]
+fn whatever_the_stamps_say_the_recording_has_its_length_and_nothing_panics() {
+    for seed in 0..40 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut spool = started();
+        let streams = [Sender::new(&mut spool, Side::Caller), Sender::new(&mut spool, Side::Callee)];
+        for (pt, encoding, clock) in [(13, "CN", 8_000), (96, "OPUS", 48_000), (97, "PCMA", 1), (18, "G729", 8_000)] {
+            for sender in &streams {
+                spool.payload(at_ms(0.0), sender.stream, pt, Some(format_of(encoding, clock)));
+            }
+        }
+        let (mut sequence, mut time) = (random.u16(..), random.u32(..));
+        for _ in 0..400 {
+            // Seeds differ in how wild they are: from a jump now and then to noise.
+            if random.u64(..40) < seed {
+                (sequence, time) = (random.u16(..), random.u32(..));
+            }
+            sequence = sequence.wrapping_add(random.u16(..3));
+            time = time.wrapping_add(random.u32(..400));
+            let at = at_ms(random.f64() * 8_000.0);
+            let sender = &streams[random.usize(..2)];
+            let payload: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..)).collect();
+            let pt = [0, 8, 13, 96, 97, 18, 101][random.usize(..7)];
+            spool.rtp(at, (sender.stream, sender.side), Rtp { pt, sequence, time, payload: &payload });
+        }
+        rendered(&ended(spool, 6_000.0));
+    }
+}
+
+#[test]
+fn a_damaged_stamp_does_not_make_a_file_of_centuries() {
+    let mut spool = started();
+    spool.end(Timestamp::from_nanos(i64::MAX));
+    let plan = plan(&spool.source(), &Options::default()).unwrap();
+    assert_eq!(plan.samples, 7 * 24 * 3_600 * 8_000);
+}

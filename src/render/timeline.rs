@@ -5,9 +5,9 @@
 //!
 //! 1. Packets are gathered into bins of half a second, each with its smallest lag. A bin also ends where the lag
 //!    jumps, so that a step is known to the packet.
-//! 2. Bins become *pieces*: a pause of more than the window, or a lasting step of the lag by [`STEP_NS`] (a pause that
-//!    the stamps do not count, a new route), begins a new piece. A step needs [`STEADY`] packets on each side: a late
-//!    packet is none.
+//! 2. Bins become *pieces*: a pause of more than the window, or a lasting step of the lag by more than [`STEP_NS`] and the
+//!    jitter around it (a pause that the stamps do not count, a new route), begins a new piece. A step needs
+//!    [`STEADY`] packets on each side: a late packet is none.
 //! 3. In a piece the envelope (smallest lag in the window) is averaged over the window: a line through knots, which
 //!    follows the drift of the sender's clock without a step. Its slope is at most [`STEP_NS`] in two windows, 0.5 %.
 
@@ -23,6 +23,8 @@ struct Bin {
     first_media: i64,
     last_media: i64,
     min_lag: i64,
+    /// Of all packets' lags.
+    sum_lag: i128,
 }
 
 /// Gathers the bins of one track.
@@ -66,13 +68,14 @@ impl Track {
         if let Some(bin) = self.bins.last_mut() {
             let ends = at_ns - bin.first_at > BIN_NS
                 || at_ns - bin.last_at > WINDOW_NS
-                || (jump && bin.packets >= LEAST_IN_BIN);
+                || (jump && bin.packets >= LEAST_IN_BIN && at_ns - bin.first_at >= LEAST_BIN_NS);
             if !ends {
                 bin.packets += 1;
                 bin.last_at = bin.last_at.max(at_ns);
                 bin.last_media = bin.last_media.max(media);
                 bin.first_media = bin.first_media.min(media);
                 bin.min_lag = bin.min_lag.min(lag);
+                bin.sum_lag += i128::from(lag);
                 return;
             }
         }
@@ -84,6 +87,7 @@ impl Track {
             first_media: media,
             last_media: media,
             min_lag: lag,
+            sum_lag: i128::from(lag),
         });
     }
 
@@ -165,18 +169,39 @@ fn pieces(bins: &[Bin]) -> Vec<&[Bin]> {
 /// Whether the lag changes for good at bin `k`.
 fn is_step(bins: &[Bin], k: usize) -> bool {
     let at = bins[k].first_at;
-    let before = bins[..k].iter().rev().take_while(|bin| bin.last_at > at - WINDOW_NS);
-    let (back, back_packets) = smallest(before);
-    let after = bins[k..].iter().take_while(|bin| bin.first_at < at + WINDOW_NS);
-    let (ahead, ahead_packets) = smallest(after);
-    if back_packets < STEADY || ahead_packets < STEADY {
+    let back = Group::of(bins[..k].iter().rev().take_while(|bin| bin.last_at > at - WINDOW_NS));
+    let ahead = Group::of(bins[k..].iter().take_while(|bin| bin.first_at < at + WINDOW_NS));
+    let packets = back.packets.min(ahead.packets);
+    if packets < STEADY {
         return false;
     }
-    ahead - back > STEP_NS || (back - ahead > STEP_NS && bins[k].min_lag <= ahead + STEP_NS / 2)
+    // Jitter: of few packets none may have been lucky. Twice the mean delay is the most of an even spread.
+    let jitter = back.jitter().max(ahead.jitter());
+    let step = STEP_NS.max(if packets < MANY { 2 * jitter } else { jitter });
+    ahead.min_lag - back.min_lag > step
+        || (back.min_lag - ahead.min_lag > step && bins[k].min_lag <= ahead.min_lag + step / 2)
 }
 
-fn smallest<'a>(bins: impl Iterator<Item = &'a Bin>) -> (i64, u32) {
-    bins.fold((i64::MAX / 2, 0), |(lag, packets), bin| (lag.min(bin.min_lag), packets + bin.packets))
+/// Packets before or after a place.
+struct Group {
+    packets: u32,
+    min_lag: i64,
+    sum_lag: i128,
+}
+
+impl Group {
+    fn of<'a>(bins: impl Iterator<Item = &'a Bin>) -> Self {
+        bins.fold(Self { packets: 0, min_lag: i64::MAX / 4, sum_lag: 0 }, |group, bin| Self {
+            packets: group.packets + bin.packets,
+            min_lag: group.min_lag.min(bin.min_lag),
+            sum_lag: group.sum_lag + bin.sum_lag,
+        })
+    }
+
+    /// The mean delay above the smallest.
+    fn jitter(&self) -> i64 {
+        (self.sum_lag / i128::from(self.packets.max(1))) as i64 - self.min_lag
+    }
 }
 
 /// Envelope and average of one piece.
@@ -192,7 +217,8 @@ fn knots(bins: &[Bin]) -> Vec<(i64, i64)> {
     let mut knots: Vec<(i64, i64)> = Vec::with_capacity(bins.len());
     for (k, bin) in bins.iter().enumerate() {
         let window = &envelope[near(k)];
-        let lag = window.iter().sum::<i64>() / window.len().max(1) as i64;
+        let sum: i128 = window.iter().map(|&lag| i128::from(lag)).sum();
+        let lag = (sum / window.len().max(1) as i128) as i64; // between the smallest and the largest
         let media = bin.first_media.midpoint(bin.last_media);
         // Reordered packets can turn two centres round: media time only ever grows along the line.
         if knots.last().is_none_or(|&(last, _)| media > last) {
@@ -212,5 +238,9 @@ const STEP_NS: i64 = 20_000_000;
 const JUMP_NS: i64 = 15_000_000;
 /// A jump ends a bin of so many packets: jitter at each packet must not give a bin for each.
 const LEAST_IN_BIN: u32 = 5;
-/// Packets that show a lag beyond doubt.
+/// And is so long: a flood of packets gives no more than 25 bins a second.
+const LEAST_BIN_NS: i64 = 40_000_000;
+/// Fewer packets than these show no lag beyond doubt.
 const STEADY: u32 = 10;
+/// Of so many, one will have met next to no jitter.
+const MANY: u32 = 25;

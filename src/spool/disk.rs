@@ -34,8 +34,8 @@ pub struct DiskSpool {
     recycled: Receiver<Vec<u8>>,
     queued: Arc<AtomicUsize>,
     limit: usize,
-    /// Packets lost of legs that are closed and whose call's end was not forwarded yet.
-    lost: HashMap<LegId, u64, foldhash::fast::RandomState>,
+    /// Legs with a file that are closed and whose call's end was not forwarded yet.
+    closed: HashMap<LegId, Closed, foldhash::fast::RandomState>,
     lost_total: u64,
     dir: PathBuf,
     writer: Option<JoinHandle<()>>,
@@ -45,6 +45,13 @@ pub struct DiskSpool {
 struct Leg {
     name: String,
     stage: Stage,
+    lost: u64,
+}
+
+/// What is still of use of a leg after its end.
+#[derive(Debug)]
+struct Closed {
+    name: String,
     lost: u64,
 }
 
@@ -91,7 +98,7 @@ impl DiskSpool {
             recycled: recycle_rx,
             queued,
             limit: config.buffer_mib as usize * 1024 * 1024,
-            lost: HashMap::default(),
+            closed: HashMap::default(),
             lost_total: 0,
             dir: config.dir.clone(),
             writer: Some(thread),
@@ -101,30 +108,32 @@ impl DiskSpool {
 
     /// Sends off chunks that have become old. To be called at least once a second.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        while let Some(&(leg, since)) = self.begun.front() {
-            if since + MAX_AGE > now {
+        while self.begun.front().is_some_and(|&(_, since)| since + MAX_AGE <= now) {
+            // A disk that does not keep up gets no more until it does.
+            if self.queued_bytes() >= self.limit {
                 break;
             }
-            self.begun.pop_front();
-            if let Some(Leg { stage: Stage::Born(chunk), .. }) = self.legs.get_mut(&leg)
-                && chunk.since == since
-                && !chunk.bytes.is_empty()
-            {
-                let bytes = std::mem::take(&mut chunk.bytes);
-                self.send_chunk(leg, bytes);
-            }
+            self.send_oldest();
         }
     }
 
     /// Passes an event on once everything before it was written. Losses of the call's legs go into its record.
     pub fn forward(&mut self, mut event: CallEvent) {
         if let CallEvent::Ended(ended) = &mut event {
-            let lost: u64 = ended.legs.iter().filter_map(|leg| self.lost.remove(&leg.leg)).sum();
+            let closed = ended.legs.iter().filter_map(|leg| self.closed.remove(&leg.leg));
+            let lost: u64 = closed.map(|leg| leg.lost).sum();
             if lost > 0 {
                 ended.record.problems.push(Problem { kind: "lost_by_us".to_owned(), packets: Some(lost), ms: None });
             }
         }
         self.send(Message::Event(event));
+    }
+
+    /// Goes on with a leg whose file an earlier process left: what comes is added to it.
+    pub fn resume(&mut self, leg: LegId, name: &str) {
+        let stage = Stage::Born(Chunk::default());
+        self.legs.insert(leg, Leg { name: String::new(), stage, lost: 0 });
+        self.send(Message::Born { leg, name: name.to_owned() });
     }
 
     /// Sends off every chunk and waits until all is on the disk.
@@ -163,7 +172,21 @@ impl DiskSpool {
     }
 
     fn send_all(&mut self) {
-        self.handle_timeout(Timestamp::MAX);
+        while !self.begun.is_empty() {
+            self.send_oldest();
+        }
+    }
+
+    /// Sends off the chunk that was begun first, if it is still there.
+    fn send_oldest(&mut self) {
+        let Some((leg, since)) = self.begun.pop_front() else { return };
+        if let Some(Leg { stage: Stage::Born(chunk), .. }) = self.legs.get_mut(&leg)
+            && chunk.since == since
+            && !chunk.bytes.is_empty()
+        {
+            let bytes = std::mem::take(&mut chunk.bytes);
+            self.send_chunk(leg, bytes);
+        }
     }
 
     fn send_chunk(&self, leg: LegId, bytes: Vec<u8>) {
@@ -181,7 +204,7 @@ impl DiskSpool {
         let Stage::Waiting(waiting) = stage else { return };
         let mut bytes = self.recycled.try_recv().unwrap_or_default();
         waiting.put_into(&mut bytes);
-        let message = Message::Born { leg, name: std::mem::take(name) };
+        let message = Message::Born { leg, name: name.clone() };
         *stage = Stage::Born(Chunk { bytes, since: at });
         self.begun.push_back((leg, at));
         self.send(message);
@@ -193,14 +216,15 @@ impl DiskSpool {
         let state = legs.get_mut(&leg)?;
         let Stage::Born(chunk) = &mut state.stage else { return None };
         if !chunk.bytes.is_empty() && chunk.bytes.len() + bytes > CHUNK_BYTES {
-            if need == Need::IfRoom && queued.load(Ordering::Relaxed) >= *limit {
+            if queued.load(Ordering::Relaxed) < *limit {
+                let full = std::mem::take(&mut chunk.bytes);
+                queued.fetch_add(full.capacity(), Ordering::Relaxed);
+                let _ = messages.send(Message::Write { leg, bytes: full }); // as in `send`
+            } else if need == Need::IfRoom {
                 state.lost += 1;
                 *lost_total += 1;
                 return None;
             }
-            let full = std::mem::take(&mut chunk.bytes);
-            queued.fetch_add(full.capacity(), Ordering::Relaxed);
-            let _ = messages.send(Message::Write { leg, bytes: full }); // as in `send`
         }
         if chunk.bytes.is_empty() {
             if chunk.bytes.capacity() == 0 {
@@ -249,10 +273,9 @@ impl LegSink for DiskSpool {
 
     fn close(&mut self, leg: LegId) {
         let Some(state) = self.legs.remove(&leg) else { return };
-        if state.lost > 0 {
-            self.lost.insert(leg, state.lost);
-        }
         if let Stage::Born(chunk) = state.stage {
+            // The engine closes every leg before it tells of the call's end: this empties again.
+            self.closed.insert(leg, Closed { name: state.name, lost: state.lost });
             if !chunk.bytes.is_empty() {
                 self.send_chunk(leg, chunk.bytes);
             }
@@ -262,8 +285,8 @@ impl LegSink for DiskSpool {
 
     fn discard(&mut self, leg: LegId) {
         self.legs.remove(&leg);
-        self.lost.remove(&leg);
-        self.send(Message::Discard(leg));
+        let name = self.closed.remove(&leg).map(|closed| closed.name);
+        self.send(Message::Discard { leg, name });
     }
 }
 

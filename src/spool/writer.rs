@@ -24,8 +24,8 @@ pub(super) enum Message {
     Write { leg: LegId, bytes: Vec<u8> },
     /// A leg is over.
     Close(LegId),
-    /// A leg and its file are to be forgotten.
-    Discard(LegId),
+    /// A leg and its file are to be forgotten; it may be closed already.
+    Discard { leg: LegId, name: Option<String> },
     /// To be passed on after all that came before it.
     Event(CallEvent),
     /// To be answered when all that came before is on the disk.
@@ -81,7 +81,9 @@ impl Writer {
                 return true;
             }
             Message::Close(leg) => self.files.close(leg),
-            Message::Discard(leg) => self.files.discard(leg),
+            Message::Discard { leg, name } => {
+                self.files.discard(leg, name.map(|name| self.dir.join(file_name(&name))));
+            }
             Message::Event(mut event) => {
                 if let CallEvent::Ended(ended) = &mut event {
                     for leg in &ended.legs {
@@ -155,8 +157,8 @@ impl Files {
         }
     }
 
-    fn discard(&mut self, leg: LegId) {
-        let path = self.legs.get(&leg).map(|state| state.path.clone());
+    fn discard(&mut self, leg: LegId, closed: Option<PathBuf>) {
+        let path = self.legs.get(&leg).map(|state| state.path.clone()).or(closed);
         self.close(leg);
         self.failures.remove(&leg);
         if let Some(path) = path

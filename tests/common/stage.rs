@@ -160,7 +160,7 @@ pub fn play_packets(packets: &[Packet], end_ms: i64, config: Config) -> Played {
 
 /// Millisecond of the scene.
 pub fn scene_ms(at: Timestamp) -> i64 {
-    at.nanos_since(T0) as i64 / 1_000_000
+    at.nanos_since(T0) / 1_000_000
 }
 
 fn listen(path: &str, starts_at: Timestamp) -> [Sound; 2] {

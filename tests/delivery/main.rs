@@ -6,6 +6,7 @@ mod ambiguous;
 mod happy;
 mod limits;
 mod refused;
+mod scale;
 mod secrets;
 mod token;
 mod uploads;

@@ -69,6 +69,17 @@ fn a_slow_server_takes_as_long_as_it_needs() {
 }
 
 #[test]
+fn a_long_upload_is_waited_for_by_who_has_little_patience() {
+    let world = World::new(Options::default());
+    world.fake.script(Endpoint::Upload, Fault::SlowRead(4_000_000)); // 2.5 s
+    let handle = world.start();
+    handle.tell(large(&world, 10_000_000));
+    let summary = handle.run_until_settled(Duration::from_millis(500));
+    assert_eq!((summary.done, summary.owed), (1, 0));
+    world.assert_delivered_once("a");
+}
+
+#[test]
 fn an_upload_that_stands_still_is_given_up_and_repeated() {
     let world = World::new(Options::default());
     world.fake.script(Endpoint::Upload, Fault::StallUploadAfter(100_000));

@@ -21,14 +21,16 @@ fn scan(n: u32) -> Vec<u8> {
 
 #[test]
 fn a_flood_of_invites_and_noise_fills_no_table_and_costs_the_real_call_nothing() {
+    // `CALLSPAN_FLOOD=100000` floods for 25 s; the normal run for 5 s.
+    let scans: u32 = std::env::var("CALLSPAN_FLOOD").ok().and_then(|v| v.parse().ok()).unwrap_or(20_000);
     let limits = Limits { legs: 2_000, early_bytes: 1 << 20, ..Limits::default() };
     let (mut scene, call, answered) = direct();
     scene.talk(call, 30_000);
     let ended = scene.bye(call, Side::Caller);
     let mut packets = scene.packets();
-    // 100,000 INVITEs in 25 s from the moment of the answer, four each ms, and with each a packet of RTP noise.
+    // INVITEs from the moment of the answer on, four each ms, and with each a packet of RTP noise.
     let mut rng = fastrand::Rng::with_seed(7);
-    for n in 0..100_000_u32 {
+    for n in 0..scans {
         let when = at(answered + 2 * STEP_MS + i64::from(n / 4));
         let src = callspan::net::Endpoint::v4([203, 0, 113, 5], 5060);
         packets.push(Packet { at: when, src, dst: ip(9, 5060), payload: scan(n) });
@@ -80,12 +82,13 @@ fn a_flood_of_invites_and_noise_fills_no_table_and_costs_the_real_call_nothing()
     // Every INVITE is accounted for: in a record, or counted as one that gave way. Those that gave way before anybody
     // was told of them have no record; 2,000 legs last 500 ms at four a millisecond, so few were ever told of.
     let counters = engine.counters();
-    let scans = calls.len() as u64 - 1;
-    assert_eq!(counters.legs, 100_001);
-    assert_eq!(counters.legs_refused, 0);
-    assert!(counters.legs_evicted + scans >= 100_000, "{counters:?} and {scans} records");
-    assert!(counters.legs_evicted >= 90_000, "{counters:?}");
-    let _ = told;
+    let records = calls.len() as u64 - 1;
+    assert_eq!((counters.legs, counters.legs_refused), (u64::from(scans) + 1, 0));
+    assert!(counters.legs_evicted + records >= u64::from(scans), "{counters:?} and {records} records");
+    // The last 2,000 ran into their time-out, as they should, and have a record each.
+    assert!(counters.legs_evicted >= u64::from(scans) - 2_000 && records >= 1_999, "{counters:?}");
+    // Told while they lived: the real call twice or more, and the last ones when they had settled.
+    assert!(told < 2 * 2_000, "{told}");
     let tables = engine.tables();
     assert_eq!([tables.legs, tables.conversations, tables.call_ids, tables.join_keys, tables.timers], [0; 5]);
     assert!(tables.tombstones <= 65_536);

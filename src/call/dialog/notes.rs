@@ -52,14 +52,6 @@ impl Dialog {
         }
     }
 
-    /// A digit sent in an INFO: that one was sent, never which.
-    pub(super) fn note_info(&mut self, at: Timestamp, message: &Message<'_>, side: Side) {
-        let kind = message.header("Content-Type").unwrap_or_default().to_ascii_lowercase();
-        if kind.starts_with("application/dtmf") {
-            self.note_event(at, "dtmf", Some(side));
-        }
-    }
-
     /// Holds, moves and faxes, once the exchange that brought them is complete.
     pub(super) fn note_agreement(&mut self, at: Timestamp) {
         let new = self.negotiation.agreed();

@@ -87,7 +87,9 @@ impl Engine {
         }
         let waiting = legs.iter().filter(|l| {
             let answered = l.dialog.answered.is_some();
-            answered && (shape.is_for_waiting(&l.shape()) && self.waits(l) || self.is_called_back(l, shape))
+            // A PBX may also let a caller wait in early media (RFC 3960): nobody has answered, but there is sound.
+            let served = answered || l.first_media_at.is_some();
+            served && shape.is_for_waiting(&l.shape()) && self.waits(l) || answered && self.is_called_back(l, shape)
         });
         only(waiting.map(|l| l.conversation))?.ok()
     }
@@ -128,7 +130,7 @@ impl Engine {
         })
     }
 
-    /// Whether a caller whom the PBX has answered hears no person: none of the legs that ring for it is answered.
+    /// Whether a caller whom the PBX serves hears no person: none of the legs that ring for it is answered.
     fn waits(&self, leg: &Leg) -> bool {
         let Some(call) = self.conversations.get(leg.conversation) else { return false };
         let talks = |l: &Leg| l.id != leg.id && l.dialog.answered.is_some() && l.dialog.ended().is_none();
@@ -219,7 +221,11 @@ impl Engine {
         }
         let Some(call) = self.conversations.get_mut(into) else { return };
         let id = call.id.clone();
+        let (was_paused, comes_paused) = (call.pauses.paused_since(), old.pauses.paused_since());
+        let settled: Vec<usize> =
+            if was_paused.is_none() && comes_paused.is_some() { call.legs.clone() } else { Vec::new() };
         call.legs.extend(&old.legs);
+        call.pauses.merge(old.pauses);
         call.related.extend(old.related.iter().filter(|other| **other != id).cloned());
         // Nobody will ever hear of the old id.
         for (_, other) in self.conversations.iter_mut().filter(|(slot, _)| *slot != into) {
@@ -233,6 +239,12 @@ impl Engine {
             if leg.spool == SpoolStage::Open {
                 sink.decide(leg.id, self.now, &Decision::Join { conversation: id.clone() });
             }
+            if comes_paused.is_none() {
+                self.hush_newcomer(slot, self.now, sink);
+            }
+        }
+        for slot in settled {
+            self.hush_newcomer(slot, self.now, sink);
         }
         self.judge(into, sink);
     }

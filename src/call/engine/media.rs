@@ -10,12 +10,12 @@ use crate::call::negotiation::Security;
 use crate::call::streams::{Heard, Stream};
 use crate::decode::Datagram;
 use crate::net::Endpoint;
-use crate::rtp::Packet;
+use crate::rtp::{Packet, Reject};
 use crate::time::Timestamp;
 
 impl Engine {
     pub(super) fn handle_rtp(&mut self, datagram: &Datagram<'_>, sink: &mut dyn LegSink) {
-        let Ok(packet) = Packet::parse(datagram.payload) else {
+        let Ok(packet) = read_packet(datagram) else {
             self.counters.rtp_broken += 1;
             return;
         };
@@ -34,12 +34,26 @@ impl Engine {
         self.take_packet(route, datagram, &packet, sink);
     }
 
+    /// ZRTP in the media path: with its Confirm messages both ends have keys (RFC 6189 section 3.1), and what follows
+    /// is SRTP under the same SSRCs and payload types.
+    pub(super) fn handle_zrtp(&mut self, datagram: &Datagram<'_>) {
+        let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.contains(&kind));
+        let flow = (datagram.src, datagram.dst);
+        let route = self.flows.get(&flow).copied().or_else(|| self.resolve(flow, 0));
+        if confirms && let Some(leg) = route.and_then(|r| self.legs.get_mut(r.slot)) {
+            leg.dialog.negotiation.note_zrtp();
+        }
+    }
+
     /// Gives the leg whatever came to (or from) an address before it was announced.
     pub(super) fn take_early(&mut self, endpoint: Endpoint, sink: &mut dyn LegSink) {
+        if !self.early.may_hold(endpoint) {
+            return;
+        }
         // The early packets are borrowed while the engine takes them, so they change hands for a moment.
         let mut early = std::mem::replace(&mut self.early, crate::call::early::EarlyMedia::new(0));
         early.claim(endpoint, self.now, &mut |datagram| {
-            let Ok(packet) = Packet::parse(datagram.payload) else { return true };
+            let Ok(packet) = read_packet(datagram) else { return true };
             let flow = (datagram.src, datagram.dst);
             let known = self.flows.get(&flow).copied();
             let Some(route) = known.or_else(|| self.resolve(flow, packet.ssrc)) else { return false };
@@ -80,8 +94,10 @@ impl Engine {
             let leg = self.legs.get(slot)?;
             let conversation = self.conversations.get(leg.conversation)?;
             let known = leg.streams.iter().any(|s| s.ssrc == ssrc && (s.src == other_end || s.dst == other_end));
-            let live = leg.dialog.ended().is_none();
-            if !live && !(known && leg.dialog.ended().is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA)) {
+            let ended = leg.dialog.ended();
+            let live = ended.is_none();
+            let on_its_way = known && ended.is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA);
+            if !live && !on_its_way {
                 return None;
             }
             let both = leg.claimed.contains(&other_end);
@@ -123,9 +139,8 @@ impl Engine {
             cached.stream = index;
         }
         let stream = &mut leg.streams[index];
-        let side = stream.side;
-        let Heard::Packet { secret, digit, news } = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation)
-        else {
+        let heard = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation);
+        let Heard::Packet { secret, news } = heard else {
             self.counters.rtp_duplicates += 1;
             return;
         };
@@ -133,17 +148,19 @@ impl Engine {
         if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
             stream.cut += 1;
         }
-        if digit {
-            leg.dialog.note_event(datagram.at, "dtmf", Some(side));
-        }
         leg.last_media_at = Some(leg.last_media_at.map_or(datagram.at, |last| last.max(datagram.at)));
         let first = leg.first_media_at.is_none_or(|first| datagram.at < first);
         if first || fresh || news {
             self.note_news(route.slot, index, (datagram.at, fresh), sink);
         }
+        if secret {
+            self.note_key((route.slot, index), packet, datagram.at, sink);
+        }
         let Some(leg) = self.legs.get(route.slot) else { return };
         if leg.spool == SpoolStage::Open {
-            let keep = if secret { Keep::Header(header_bytes(packet)) } else { Keep::Whole };
+            let paused = leg.hushed
+                && self.conversations.get(leg.conversation).is_some_and(|call| call.pauses.covers(datagram.at));
+            let keep = if secret || paused { Keep::Header(header_bytes(packet)) } else { Keep::Whole };
             sink.packet(leg.id, datagram, keep);
         }
     }
@@ -185,6 +202,14 @@ impl Engine {
     }
 }
 
+/// A packet that the capture cut, or of which the spool kept the header only, still counts.
+fn read_packet<'a>(datagram: &Datagram<'a>) -> Result<Packet<'a>, Reject> {
+    if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
+        return Packet::parse_cut(datagram.payload);
+    }
+    Packet::parse(datagram.payload)
+}
+
 /// A side that goes on in another codec.
 fn note_voice(leg: &mut Leg, stream: usize, at: Timestamp) {
     let stream = &leg.streams[stream];
@@ -204,6 +229,8 @@ fn header_bytes(packet: &Packet<'_>) -> u16 {
     u16::try_from(packet.header_len).unwrap_or(u16::MAX)
 }
 
+/// Message types of RFC 6189 sections 5.7 and 5.8: eight letters each.
+const ZRTP_CONFIRMS: [&[u8]; 3] = [b"Confirm1", b"Confirm2", b"Conf2ACK"];
 /// Streams of one leg: both sides with a new SSRC at each of fifty holds. More is noise.
 const MAX_STREAMS: usize = 256;
 /// Flows of one leg that are remembered; others are looked up packet by packet.

@@ -16,6 +16,8 @@ struct Pyrus {
     attached: BTreeMap<String, u32>,
     token: u64,
     made: u64,
+    /// Path: the file that was named when it was last to be attached.
+    named: BTreeMap<String, String>,
     /// Id or path: requests whose outcome the client could not know.
     unsure: BTreeMap<String, u32>,
 }
@@ -47,6 +49,15 @@ impl Pyrus {
                 *self.attached.entry(path.clone()).or_default() += 1;
                 http(200, "")
             }
+        }
+    }
+
+    /// An attach is repeated with the same file for as long as Pyrus has it, never with a new upload.
+    fn check_file(&mut self, request: &Request) {
+        let Request::Attach(body) = request else { return };
+        let Some(path) = self.files.get(&body.record_file) else { return };
+        if let Some(before) = self.named.insert(path.clone(), body.record_file.clone()) {
+            assert!(before == body.record_file || !self.files.contains_key(&before), "{path} was uploaded again");
         }
     }
 
@@ -144,6 +155,7 @@ impl Life {
             Next::Idle => return false,
         };
         self.check_intent(&action.request);
+        pyrus.check_file(&action.request);
         let dice = if faults == Faults::Wild { self.rng.u8(..100) } else { 100 };
         let reply = match dice {
             0..8 => {

@@ -1,1 +1,178 @@
-//! Tests.
+//! Ended calls over made-up spools.
+
+use super::*;
+use crate::call::decision::Decision;
+use crate::call::event::LegId;
+use crate::call::record::{LegRecord, Verdict};
+use crate::spool::testkit::{Rtp, SpoolBuilder, at_ms, format_of};
+use std::collections::HashMap;
+
+struct Spools(HashMap<LegId, LegSource>);
+
+impl LegStore for Spools {
+    fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
+        self.0.get(&leg.leg).cloned()
+    }
+}
+
+/// A leg of 2 s, recorded from 0: packets of 20 ms of one level from the sides that speak.
+fn leg(speakers: &[(Side, &str)]) -> LegSource {
+    let mut spool = SpoolBuilder::new();
+    spool.decide(at_ms(0.0), Decision::Start);
+    for &(side, encoding) in speakers {
+        let stream = spool.stream(at_ms(0.0), side);
+        spool.payload(at_ms(0.0), stream, 0, Some(format_of(encoding, 8_000)));
+        for n in 0..100_u16 {
+            let level = if side == Side::Caller { 0x90 } else { 0xA0 };
+            let rtp = Rtp { pt: 0, sequence: n, time: u32::from(n) * 160, payload: &[level; 160] };
+            spool.rtp(at_ms(20.0 * f64::from(n)), (stream, side), rtp);
+        }
+    }
+    spool.end(at_ms(2_000.0));
+    spool.source()
+}
+
+fn call(legs: Vec<(LegSource, bool)>) -> (EndedCall, Spools) {
+    let record = CallRecord {
+        id: "20261123T070000Z-abc".to_owned(),
+        invited_at: Some(at_ms(-1_000.0)),
+        answered_at: Some(at_ms(0.0)),
+        ended_at: Some(at_ms(2_000.0)),
+        outcome: Outcome::Answered,
+        legs: vec![LegRecord::default(); legs.len()],
+        ..CallRecord::default()
+    };
+    let ended = legs.iter().enumerate().map(|(index, (_, same_sides))| EndedLeg {
+        leg: LegId(index as u64),
+        name: format!("leg{index}"),
+        index,
+        same_sides: *same_sides,
+    });
+    let legs_of_call = ended.collect();
+    let spools = legs.into_iter().enumerate().map(|(index, (source, _))| (LegId(index as u64), source)).collect();
+    (EndedCall { record, legs: legs_of_call, registration: Default::default() }, Spools(spools))
+}
+
+fn recorder(dir: &Path) -> Recorder {
+    Recorder::new(Config { dir: dir.to_owned(), ..Config::default() }, Layout::Flat, None)
+}
+
+fn wav(path: &str) -> (hound::WavSpec, Vec<i16>) {
+    let mut reader = hound::WavReader::open(path).unwrap();
+    (reader.spec(), reader.samples::<i16>().map(Result::unwrap).collect())
+}
+
+const BOTH: [(Side, &str); 2] = [(Side::Caller, "PCMU"), (Side::Callee, "PCMU")];
+
+#[test]
+fn a_call_becomes_a_stereo_wav_and_a_record_that_fits_it_twice_the_same() {
+    let (ended, spools) = call(vec![(leg(&BOTH), true)]);
+    let mut results = Vec::new();
+    for _ in 0..2 {
+        let dir = tempfile::tempdir().unwrap();
+        let record = recorder(dir.path()).record(&ended, &spools).unwrap();
+        let file = &record.recordings[0];
+        assert_eq!(file.path, dir.path().join("20261123T070000Z-abc.wav").display().to_string());
+        let bytes = std::fs::read(&file.path).unwrap();
+        assert_eq!((file.bytes, file.sample_rate, file.duration_s), (44 + 16_000 * 4, 8_000, 2.0));
+        assert_eq!(bytes.len() as u64, file.bytes);
+        let (spec, samples) = wav(&file.path);
+        assert_eq!((spec.channels, spec.bits_per_sample, samples.len()), (2, 16, 32_000));
+        // mu-law 0x90 and 0xA0 (G.711 table 2a).
+        assert_eq!((samples[800], samples[801]), (15_996, 7_932));
+        assert_eq!(record.verdict, Some(Verdict::BothSides));
+        assert!(record.legs[0].rendered);
+        // What the engine counted, from the leg's end.
+        assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (1, 2));
+        let json = std::fs::read_to_string(dir.path().join("20261123T070000Z-abc.json")).unwrap();
+        assert_eq!(serde_json::from_str::<CallRecord>(&json).unwrap(), record);
+        let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["20261123T070000Z-abc.json", "20261123T070000Z-abc.wav"], "no .part is left");
+        results.push((bytes, file.sha256.clone()));
+    }
+    assert_eq!(results[0], results[1]);
+}
+
+#[test]
+fn swapped_sides_swap_channels_and_counts() {
+    let (ended, spools) = call(vec![(leg(&BOTH), false)]);
+    let dir = tempfile::tempdir().unwrap();
+    let record = recorder(dir.path()).record(&ended, &spools).unwrap();
+    let (_, samples) = wav(&record.recordings[0].path);
+    assert_eq!((samples[800], samples[801]), (7_932, 15_996));
+    assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (2, 1));
+}
+
+#[test]
+fn the_first_leg_that_can_be_heard_is_rendered() {
+    let deaf = leg(&[(Side::Caller, "WHATEVER"), (Side::Callee, "WHATEVER")]);
+    let (ended, spools) = call(vec![(deaf, true), (leg(&BOTH), true)]);
+    let dir = tempfile::tempdir().unwrap();
+    let record = recorder(dir.path()).record(&ended, &spools).unwrap();
+    assert_eq!(record.verdict, Some(Verdict::BothSides));
+    assert_eq!(record.legs.iter().map(|leg| leg.rendered).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn a_call_that_cannot_be_heard_has_a_record_and_no_wav() {
+    let deaf = leg(&[(Side::Caller, "WHATEVER")]);
+    let (ended, spools) = call(vec![(deaf, true)]);
+    let dir = tempfile::tempdir().unwrap();
+    let record = recorder(dir.path()).record(&ended, &spools).unwrap();
+    assert_eq!(record.verdict, Some(Verdict::UnknownCodec));
+    assert_eq!(record.verdict_reason.as_deref(), Some("There is no decoder for codec WHATEVER."));
+    assert!(record.recordings.is_empty() && !record.legs[0].rendered);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn one_way_audio_is_said_with_its_reason() {
+    let (ended, spools) = call(vec![(leg(&[(Side::Caller, "PCMU"), (Side::Callee, "WHATEVER")]), true)]);
+    let dir = tempfile::tempdir().unwrap();
+    let record = recorder(dir.path()).record(&ended, &spools).unwrap();
+    assert_eq!(record.verdict, Some(Verdict::CallerOnly));
+    let reason = record.verdict_reason.unwrap();
+    assert_eq!(reason, "Only the caller can be heard: there is no decoder for the callee's codec WHATEVER.");
+}
+
+#[test]
+fn refused_and_excluded_calls_keep_their_verdict() {
+    let (mut ended, spools) = call(Vec::new());
+    let dir = tempfile::tempdir().unwrap();
+    ended.record.answered_at = None;
+    ended.record.outcome = Outcome::Busy;
+    let record = recorder(dir.path()).record(&ended, &spools).unwrap();
+    assert_eq!(record.verdict, Some(Verdict::NotAnswered));
+    ended.record.verdict = Some(Verdict::Excluded);
+    ended.record.verdict_reason = Some("rule 1".to_owned());
+    let record = recorder(dir.path()).record(&ended, &spools).unwrap();
+    assert_eq!((record.verdict, record.verdict_reason.as_deref()), (Some(Verdict::Excluded), Some("rule 1")));
+}
+
+#[test]
+fn parts_abut_to_the_sample_and_hold_the_same_sound() {
+    let (ended, spools) = call(vec![(leg(&BOTH), true)]);
+    let dir = tempfile::tempdir().unwrap();
+    let whole = recorder(dir.path()).record(&ended, &spools).unwrap();
+    let (_, whole) = wav(&whole.recordings[0].path);
+    // 40,000 bytes: one second of 32,000 fits.
+    let config = Config { dir: dir.path().to_owned(), ..Config::default() };
+    let record = Recorder::new(config, Layout::ByDay, Some(40_000)).record(&ended, &spools).unwrap();
+    let [first, second] = record.recordings.as_slice() else { panic!("two parts") };
+    assert!(second.path.ends_with("/2026/11/23/20261123T070000Z-abc.2.wav"), "{}", second.path);
+    assert_eq!((first.part, second.part), (1, 2));
+    assert_eq!((first.starts_at, first.ends_at), (at_ms(0.0), at_ms(1_000.0)));
+    assert_eq!((second.starts_at, second.ends_at), (at_ms(1_000.0), at_ms(2_000.0)));
+    assert_eq!([wav(&first.path).1, wav(&second.path).1].concat(), whole);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_an_error_that_may_be_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let blocked = dir.path().join("file");
+    std::fs::write(&blocked, b"in the way").unwrap();
+    let (ended, spools) = call(vec![(leg(&BOTH), true)]);
+    let error = recorder(&blocked).record(&ended, &spools).unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("file"));
+}

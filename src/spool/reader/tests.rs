@@ -1,1 +1,167 @@
-//! Tests.
+//! What was written is read back in order, whatever happened to the file.
+
+use super::*;
+use crate::call::record::Side;
+use crate::spool::testkit::{Rtp, SpoolBuilder, T0, at_ms};
+
+/// The stamps (ms) of packets and the names of decisions, in order; and whether the tail was torn.
+fn read(bytes: &[u8]) -> Result<(Vec<String>, bool), SpoolError> {
+    let mut reader = Reader::new(Box::new(io::Cursor::new(bytes.to_vec())), "test".to_owned());
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next_entry()? {
+        entries.push(match entry {
+            Entry::Packet(packet) => (packet.at.nanos_since(T0) / 1_000_000).to_string(),
+            Entry::Decided(decided) => {
+                let json = serde_json::to_value(decided).unwrap();
+                json["decision"].as_str().unwrap().to_owned()
+            }
+        });
+    }
+    Ok((entries, reader.torn_tail()))
+}
+
+fn packet(spool: &mut SpoolBuilder, ms: f64) {
+    let rtp = Rtp { pt: 0, sequence: ms as u16, time: 0, payload: &[1, 2, 3] };
+    spool.rtp(at_ms(ms), (0, Side::Caller), rtp);
+}
+
+#[test]
+fn entries_come_in_order_of_time_and_a_decision_before_packets_of_its_moment() {
+    let mut spool = SpoolBuilder::new();
+    for ms in [4_000.0, 5_000.0, 100.0, 4_900.0, 5_000.0] {
+        packet(&mut spool, ms);
+    }
+    spool.decide(at_ms(5_000.0), Decision::Pause);
+    packet(&mut spool, 20_000.0);
+    let (entries, torn) = read(&spool.bytes).unwrap();
+    assert_eq!(entries, ["begin", "100", "4000", "4900", "pause", "5000", "5000", "20000"]);
+    assert!(!torn);
+}
+
+#[test]
+fn endpoints_payload_and_length_survive_for_ipv4_and_ipv6() {
+    let mut spool = SpoolBuilder::new();
+    let v6 = |text: &str| text.parse::<Endpoint>().unwrap();
+    let flows = [
+        SpoolBuilder::flow(Side::Callee),
+        (v6("[2001:db8::1]:65535"), v6("[2001:db8::2]:1")),
+        (v6("[2001:db8::1]:7"), v6("192.0.2.9:8")),
+    ];
+    for flow in flows {
+        spool.raw(at_ms(1.0), flow, b"odd", 3);
+        spool.raw(at_ms(2.0), flow, b"cut short", 1_000);
+    }
+    let mut reader = spool.source().open().unwrap();
+    let mut seen = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        if let Entry::Packet(p) = entry {
+            seen.push(((p.src, p.dst), p.payload.to_vec(), p.wire_len));
+        }
+    }
+    let expected = |payload: &[u8], len| flows.map(|flow| (flow, payload.to_vec(), len));
+    assert_eq!(seen[..3], expected(b"odd", 3));
+    assert_eq!(seen[3..], expected(b"cut short", 1_000));
+}
+
+#[test]
+fn a_spool_torn_at_any_byte_gives_what_was_whole() {
+    let mut spool = SpoolBuilder::new();
+    spool.stream(at_ms(0.0), Side::Caller);
+    for n in 0..4 {
+        packet(&mut spool, 20.0 * f64::from(n));
+    }
+    let (whole, _) = read(&spool.bytes).unwrap();
+    let mut before = 0;
+    for length in 28..spool.bytes.len() {
+        let (entries, torn) = read(&spool.bytes[..length]).unwrap();
+        assert!(entries.len() >= before && entries.iter().all(|entry| whole.contains(entry)), "cut at {length}");
+        before = entries.len();
+        let mut reader = Reader::new(Box::new(io::Cursor::new(spool.bytes[..length].to_vec())), "test".to_owned());
+        while reader.next_entry().unwrap().is_some() {}
+        assert_eq!(torn, reader.valid_bytes() < length as u64, "cut at {length}");
+    }
+    for length in 0..28 {
+        let result = read(&spool.bytes[..length]);
+        assert!(matches!(result, Ok((ref entries, _)) if entries.is_empty()) || result.is_err(), "cut at {length}");
+    }
+}
+
+#[test]
+fn a_flipped_byte_anywhere_never_panics() {
+    let mut spool = SpoolBuilder::new();
+    spool.stream(at_ms(0.0), Side::Caller);
+    packet(&mut spool, 20.0);
+    spool.end(at_ms(40.0));
+    for at in 0..spool.bytes.len() {
+        for flip in [0x01, 0x80, 0xFF] {
+            let mut bytes = spool.bytes.clone();
+            bytes[at] ^= flip;
+            let _ = read(&bytes); // sound or refusal, both are right
+        }
+    }
+}
+
+#[test]
+fn a_newer_form_is_refused_by_name_and_what_is_no_spool_too() {
+    let mut spool = SpoolBuilder::new();
+    let text = String::from_utf8_lossy(&spool.bytes).into_owned();
+    let at = text.find("\"format\":1").unwrap();
+    // The lossy text may be longer than the bytes: look again in the bytes.
+    let at = spool.bytes.windows(10).position(|w| w == b"\"format\":1").unwrap_or(at);
+    spool.bytes[at + 9] = b'9';
+    let error = read(&spool.bytes).unwrap_err();
+    assert!(matches!(error, SpoolError::TooNew { found: 9, .. }), "{error}");
+    assert!(matches!(read(b"RIFF....WAVEfmt and so on"), Err(SpoolError::NotASpool { .. })));
+}
+
+#[test]
+fn an_unknown_decision_or_a_foreign_block_is_skipped() {
+    let mut spool = SpoolBuilder::new();
+    let at = spool.bytes.windows(5).position(|w| w == b"begin").unwrap();
+    spool.bytes[at..at + 5].copy_from_slice(b"other");
+    spool.bytes.extend([9, 0, 0, 0, 16, 0, 0, 0, 1, 2, 3, 4, 16, 0, 0, 0]);
+    packet(&mut spool, 20.0);
+    assert_eq!(read(&spool.bytes).unwrap().0, ["20"]);
+}
+
+#[test]
+fn memory_is_bounded_however_long_the_spool() {
+    /// A spool that never ends: packets at 10 ms, made as they are read.
+    struct Endless {
+        buffer: Vec<u8>,
+        from: usize,
+        packets: u32,
+    }
+    impl Read for Endless {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            if self.from == self.buffer.len() {
+                if self.packets == 0 {
+                    return Ok(0);
+                }
+                self.packets -= 1;
+                self.buffer.clear();
+                self.from = 0;
+                let (src, dst) = SpoolBuilder::flow(Side::Caller);
+                let at = T0.offset(i64::from(u32::MAX - self.packets) * 10_000_000);
+                let packet = format::Packet { at, src, dst, payload: &[7; 172], wire_len: 172 };
+                format::put_packet(&mut self.buffer, &packet);
+            }
+            let count = out.len().min(self.buffer.len() - self.from);
+            out[..count].copy_from_slice(&self.buffer[self.from..self.from + count]);
+            self.from += count;
+            Ok(count)
+        }
+    }
+    let mut head = Vec::new();
+    format::put_header(&mut head);
+    let input = Endless { buffer: head, from: 0, packets: 100_000 };
+    let mut reader = Reader::new(Box::new(input), "endless".to_owned());
+    let mut packets = 0;
+    while reader.next_entry().unwrap().is_some() {
+        packets += 1;
+    }
+    assert_eq!(packets, 100_000);
+    // 5 s at 10 ms, and the one that shows that they are ripe.
+    assert!(reader.entries.len() <= 503, "{} entries were held at once", reader.entries.len());
+    assert!(reader.buffer.capacity() <= 4 * READ_BYTES);
+}

@@ -1,0 +1,170 @@
+//! What one RTP packet of a known call costs on the capture thread: decode, look-up, spool append.
+//!
+//! `cargo bench --bench hot_path`. Each packet belongs to the next of N calls in turn, as on a wire.
+
+#![expect(missing_docs, reason = "a bench")]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use callspan::call::Engine;
+use callspan::call::config::Config;
+use callspan::call::decision::Decision;
+use callspan::call::event::{Keep, LegId, LegSink};
+use callspan::capture::{Frame, LinkType};
+use callspan::decode::{Datagram, Decoder};
+use callspan::spool;
+use callspan::spool::disk::DiskSpool;
+use callspan::time::Timestamp;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+/// Takes everything and keeps nothing.
+struct Nowhere;
+
+impl LegSink for Nowhere {
+    fn open(&mut self, _leg: LegId, _name: &str) {}
+    fn packet(&mut self, _leg: LegId, datagram: &Datagram<'_>, _keep: Keep) {
+        black_box(datagram.payload);
+    }
+    fn decide(&mut self, _leg: LegId, _at: Timestamp, _decision: &Decision) {}
+    fn close(&mut self, _leg: LegId) {}
+    fn discard(&mut self, _leg: LegId) {}
+}
+
+/// N answered G.711 calls, and for each a frame whose sequence number and stamp are moved on.
+struct World {
+    frames: Vec<Vec<u8>>,
+    next: usize,
+    at: Timestamp,
+}
+
+impl World {
+    fn new(calls: u32, engine: &mut Engine, sink: &mut dyn LegSink) -> Self {
+        let mut at = Timestamp::from_secs(1_700_000_000);
+        let mut decoder = Decoder::new();
+        let mut frames = Vec::new();
+        for call in 0..calls {
+            for frame in signalling(call) {
+                at = at + Duration::from_micros(10);
+                feed(&mut decoder, engine, sink, (&frame, at));
+            }
+            let [.., caller, callee] = addresses(call);
+            frames.push(udp(caller, callee, &rtp(call)));
+        }
+        Self { frames, next: 0, at }
+    }
+
+    fn step(&mut self, decoder: &mut Decoder, engine: &mut Engine, sink: &mut dyn LegSink) {
+        let gap = 10_000_000 / self.frames.len().max(1) as i64;
+        self.at = self.at.offset(gap.max(1));
+        let count = self.frames.len();
+        let frame = &mut self.frames[self.next];
+        self.next = if self.next + 1 == count { 0 } else { self.next + 1 };
+        let sequence = u16::from_be_bytes([frame[44], frame[45]]).wrapping_add(1);
+        frame[44..46].copy_from_slice(&sequence.to_be_bytes());
+        let time = u32::from_be_bytes([frame[46], frame[47], frame[48], frame[49]]).wrapping_add(160);
+        frame[46..50].copy_from_slice(&time.to_be_bytes());
+        feed(decoder, engine, sink, (frame, self.at));
+    }
+}
+
+fn feed(decoder: &mut Decoder, engine: &mut Engine, sink: &mut dyn LegSink, (bytes, at): (&[u8], Timestamp)) {
+    let orig_len = bytes.len() as u32;
+    let frame = Frame { at, link: LinkType::Ethernet, interface: 0, orig_len, data: bytes };
+    decoder.handle_frame(&frame, &mut |decoded| engine.handle_decoded(&decoded, sink));
+}
+
+type Address = ([u8; 4], u16);
+
+/// Signalling and media addresses of both ends.
+fn addresses(call: u32) -> [Address; 4] {
+    let [_, a, b, c] = call.to_be_bytes();
+    [([10, a, b, c], 5_060), ([10, 200, 0, 1], 5_060), ([10, a, b, c], 4_000), ([10, 200, 1 + b, c], 10_000)]
+}
+
+fn signalling(call: u32) -> [Vec<u8>; 2] {
+    let [phone, pbx, caller, callee] = addresses(call);
+    let dotted = |a: Address| a.0.map(|o| o.to_string()).join(".");
+    let sdp = |a: Address| {
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio {1} RTP/AVP 8\r\n",
+            dotted(a),
+            a.1
+        )
+    };
+    let head = format!(
+        "Via: SIP/2.0/UDP {0};branch=z9hG4bK{call}\r\nFrom: <sip:{call}@{0}>;tag=a{call}\r\nCall-ID: {call}@bench\r\n\
+         CSeq: 1 INVITE\r\nContent-Type: application/sdp\r\n",
+        dotted(phone)
+    );
+    let to = dotted(pbx);
+    let invite = format!("INVITE sip:9@{to} SIP/2.0\r\n{head}To: <sip:9@{to}>\r\n\r\n{}", sdp(caller));
+    let answer = format!("SIP/2.0 200 OK\r\n{head}To: <sip:9@{to}>;tag=b{call}\r\n\r\n{}", sdp(callee));
+    [udp(phone, pbx, invite.as_bytes()), udp(pbx, phone, answer.as_bytes())]
+}
+
+fn rtp(call: u32) -> Vec<u8> {
+    let mut out = vec![0x80, 8, 0, 0, 0, 0, 0, 0];
+    out.extend(call.to_be_bytes());
+    out.extend([0xd5; 160]);
+    out
+}
+
+/// Ethernet, IPv4, UDP: the UDP payload begins at byte 42.
+fn udp(src: Address, dst: Address, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    out.extend([0x45, 0]);
+    out.extend((28 + payload.len() as u16).to_be_bytes());
+    out.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
+    out.extend(src.0);
+    out.extend(dst.0);
+    out.extend(src.1.to_be_bytes());
+    out.extend(dst.1.to_be_bytes());
+    out.extend((8 + payload.len() as u16).to_be_bytes());
+    out.extend([0, 0]);
+    out.extend(payload);
+    out
+}
+
+fn hot_path(c: &mut Criterion) {
+    let mut group = c.benchmark_group("rtp_packet");
+    group.throughput(Throughput::Elements(1)).sample_size(20).measurement_time(Duration::from_secs(2));
+    for calls in [1, 1_000, 20_000] {
+        group.bench_function(BenchmarkId::new("decode", calls), |b| {
+            let mut engine = Engine::new(Config::default(), "bench");
+            let mut world = World::new(calls, &mut engine, &mut Nowhere);
+            let mut decoder = Decoder::new();
+            b.iter(|| {
+                world.at = world.at.offset(100);
+                let data = &world.frames[world.next];
+                world.next = if world.next + 1 == world.frames.len() { 0 } else { world.next + 1 };
+                let frame = Frame { at: world.at, link: LinkType::Ethernet, interface: 0, orig_len: 214, data };
+                decoder.handle_frame(&frame, &mut |decoded| {
+                    black_box(&decoded);
+                });
+            });
+        });
+        group.bench_function(BenchmarkId::new("decode_lookup", calls), |b| {
+            let mut engine = Engine::new(Config::default(), "bench");
+            let mut world = World::new(calls, &mut engine, &mut Nowhere);
+            let mut decoder = Decoder::new();
+            b.iter(|| world.step(&mut decoder, &mut engine, &mut Nowhere));
+            assert!(engine.counters().rtp_packets > 0, "the packets found their calls");
+            assert_eq!(engine.counters().rtp_unclaimed, 0);
+        });
+        group.bench_function(BenchmarkId::new("decode_lookup_append", calls), |b| {
+            let folder = tempfile::tempdir().expect("temporary folder");
+            let config = spool::config::Config { dir: folder.path().into(), buffer_mib: 4_096, ..Default::default() };
+            let (mut spool, _events) = DiskSpool::start(&config).expect("spool");
+            let mut engine = Engine::new(Config::default(), "bench");
+            let mut world = World::new(calls, &mut engine, &mut spool);
+            let mut decoder = Decoder::new();
+            b.iter(|| world.step(&mut decoder, &mut engine, &mut spool));
+            assert_eq!(spool.lost_packets(), 0, "nothing was dropped to be fast");
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, hot_path);
+criterion_main!(benches);

@@ -1,0 +1,264 @@
+//! `callspan calls`: the journal, also while the service lives. The journal is the meeting place: what is asked of the
+//! service is written there, and it takes it up within seconds.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+
+use super::{out, table};
+use crate::call::record::{DeliveryState, Verdict};
+use crate::journal::{CallFilter, Journal, StoredCall};
+use crate::ops::config::{Config, Purpose};
+use crate::time::Timestamp;
+
+mod ask;
+mod show;
+mod verify;
+
+/// Arguments of `calls`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = HELP)]
+pub struct CallsArgs {
+    /// Configuration file; it says where journal, spool and recordings are.
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml", global = true)]
+    pub config: PathBuf,
+    /// Folder of the journal instead of a configuration file; the output folder of `replay --deliver` will do.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub state: Option<PathBuf>,
+    /// One JSON object a line instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CallsCommand,
+}
+
+/// What can be done with the journal.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CallsCommand {
+    /// List calls, and below them what a person must do.
+    List(Filters),
+    /// All that is known of a call.
+    Show(OneCall),
+    /// Deliver parked or dead calls again at once.
+    Retry(RetryArgs),
+    /// Render calls once more from their packets, while they are there.
+    Render(Calls),
+    /// Check that every recording is there and is what was written.
+    Verify(VerifyArgs),
+    /// Keep everything of a call, whatever retention says, until it is released.
+    Hold(HoldArgs),
+    /// End a hold.
+    Release(Calls),
+}
+
+/// Which calls to list; every given condition must hold.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Filters {
+    /// Begun at or after this moment (UTC): 2026-11-23, 2026-11-23T14:05 or RFC 3339.
+    #[arg(long, value_name = "TIME", visible_alias = "since", value_parser = moment)]
+    pub from: Option<Timestamp>,
+    /// Begun before this moment.
+    #[arg(long, value_name = "TIME", visible_alias = "until", value_parser = moment)]
+    pub to: Option<Timestamp>,
+    /// Either number has these digits in it.
+    #[arg(long, value_name = "DIGITS")]
+    pub number: Option<String>,
+    /// The extension, whole.
+    #[arg(long, value_name = "NUMBER")]
+    pub extension: Option<String>,
+    /// both_sides, caller_only, callee_only, excluded, not_answered, encrypted, unknown_codec, no_media, failed.
+    #[arg(long, value_name = "WORD", value_parser = word::<Verdict>)]
+    pub verdict: Option<Verdict>,
+    /// none, owed, done, parked, dead.
+    #[arg(long, value_name = "WORD", value_parser = word::<DeliveryState>)]
+    pub delivery: Option<DeliveryState>,
+    /// The newest so many.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u32>,
+}
+
+/// One call.
+#[derive(Clone, Debug, Args)]
+pub struct OneCall {
+    /// Its id, as `calls list` shows it.
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// Some calls.
+#[derive(Clone, Debug, Args)]
+pub struct Calls {
+    /// Their ids, as `calls list` shows them.
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+}
+
+/// Arguments of `calls retry`.
+#[derive(Clone, Debug, Args)]
+pub struct RetryArgs {
+    /// Their ids, as `calls list` shows them.
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    pub ids: Vec<String>,
+    /// Every call that is parked or dead.
+    #[arg(long, conflicts_with = "ids")]
+    pub all: bool,
+}
+
+/// Arguments of `calls verify`.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// Only these calls.
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+}
+
+/// Arguments of `calls hold`.
+#[derive(Clone, Debug, Args)]
+pub struct HoldArgs {
+    /// The call.
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Why, for those who come after you.
+    #[arg(long, value_name = "TEXT")]
+    pub why: Option<String>,
+}
+
+/// Where everything is.
+struct Place {
+    config: Config,
+    /// Whether this is the folder of a `replay`: all files in one folder, no service behind it.
+    of_replay: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When there is no journal, a call is not known, or what was asked for cannot be done.
+pub fn run(args: &CallsArgs) -> anyhow::Result<ExitCode> {
+    let place = Place::find(args)?;
+    match &args.command {
+        CallsCommand::List(filters) => list(&place, filters, args.json),
+        CallsCommand::Show(call) => show::show(&place, &call.id, args.json),
+        CallsCommand::Retry(retry) => ask::retry(&place, retry),
+        CallsCommand::Render(calls) => ask::render(&place, &calls.ids),
+        CallsCommand::Verify(verify) => verify::run(&place, &verify.ids, args.json),
+        CallsCommand::Hold(hold) => ask::hold(&place, hold),
+        CallsCommand::Release(calls) => ask::release(&place, &calls.ids),
+    }
+}
+
+impl Place {
+    fn find(args: &CallsArgs) -> anyhow::Result<Self> {
+        let Some(state) = &args.state else {
+            let config = super::load_config(Some(&args.config), Purpose::Inspect)?;
+            return Ok(Self { config, of_replay: false });
+        };
+        let mut config = Config::default();
+        let inside = state.join(super::replay::JOURNAL_FOLDER);
+        let dir = if inside.is_dir() { inside } else { state.clone() };
+        let of_replay = dir.file_name().is_some_and(|name| name == super::replay::JOURNAL_FOLDER);
+        if of_replay && let Some(parent) = dir.parent() {
+            config.recording.dir = parent.to_owned();
+            config.spool.dir = parent.join(super::replay::SPOOL_FOLDER);
+        }
+        config.journal.dir = dir;
+        Ok(Self { config, of_replay })
+    }
+
+    fn look(&self) -> anyhow::Result<Journal> {
+        Ok(Journal::open_read_only(&self.config.journal)?)
+    }
+
+    fn ask(&self) -> anyhow::Result<Journal> {
+        Ok(Journal::open_to_ask(&self.config.journal)?)
+    }
+}
+
+fn known(journal: &Journal, id: &str) -> anyhow::Result<StoredCall> {
+    let call = journal.call(id).context("the journal cannot be read")?;
+    match call {
+        Some(call) => Ok(call),
+        None => bail!("there is no call {id} in the journal; `callspan calls list` shows the ids"),
+    }
+}
+
+fn list(place: &Place, filters: &Filters, json: bool) -> anyhow::Result<ExitCode> {
+    let journal = place.look()?;
+    let calls = journal.calls(&CallFilter {
+        since: filters.from,
+        until: filters.to,
+        number: filters.number.clone(),
+        extension: filters.extension.clone(),
+        verdict: filters.verdict,
+        delivery: filters.delivery,
+        limit: filters.limit,
+    })?;
+    if json {
+        let mut text = String::new();
+        for call in &calls {
+            text.push_str(&serde_json::to_string(&call.record)?);
+            text.push('\n');
+        }
+        out::result(&text)?;
+    } else {
+        out::result(&show::list(&calls, &journal, table::terminal_width())?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A word of the call record.
+fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    let wanted = text.replace(['-', ' '], "_");
+    serde_json::from_value(serde_json::Value::String(wanted))
+        .map_err(|_| String::from("no such word; `callspan calls list --help` names them"))
+}
+
+/// A moment in UTC: a day, a day and a time, or RFC 3339.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let padded = match text.len() {
+        10 => format!("{text}T00:00:00Z"),
+        16 => format!("{}:00Z", text.replace(' ', "T")),
+        19 => format!("{}Z", text.replace(' ', "T")),
+        _ => text.to_owned(),
+    };
+    Timestamp::parse_rfc3339(&padded)
+        .map_err(|_| String::from("write 2026-11-23, 2026-11-23T14:05 (UTC) or RFC 3339 with a zone"))
+}
+
+/// Whether a path is a folder of its own or inside of one that is meant: for messages.
+fn shown(path: &Path) -> String {
+    table::printable(&path.display().to_string())
+}
+
+const HELP: &str = "\
+Examples:
+  callspan calls list --from 2026-11-23 --delivery parked
+  callspan calls list --number 4953009080 --json | jq .verdict_reason
+  callspan calls show 20261123T070854Z-5f1c0a9b2d3e
+  callspan calls retry --all
+  callspan calls verify
+  callspan calls list --state callspan-out      the calls of `replay --deliver`";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_day_a_minute_or_rfc_3339() {
+        let day = Timestamp::parse_rfc3339("2026-11-23T00:00:00Z").ok();
+        assert_eq!(moment("2026-11-23").ok(), day);
+        assert_eq!(moment("2026-11-23 00:00").ok(), day);
+        assert_eq!(moment("2026-11-23T03:00:00+03:00").ok(), day);
+        assert!(moment("yesterday").is_err());
+    }
+
+    #[test]
+    fn words_are_those_of_the_record() {
+        assert_eq!(word::<Verdict>("both-sides"), Ok(Verdict::BothSides));
+        assert_eq!(word::<DeliveryState>("parked"), Ok(DeliveryState::Parked));
+        assert!(word::<Verdict>("lost").is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! What changes something: written into the journal for the service, or done here when no service lives.
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::bail;
+
+use super::{HoldArgs, Place, RetryArgs, known};
+use crate::cmd::lock::{self, LockError};
+use crate::cmd::rerender::rerender;
+use crate::cmd::{EXIT_FAILED, out, table};
+use crate::recording::{Layout, Recorder};
+use crate::spool::disk::DiskStore;
+use crate::time::Timestamp;
+
+pub(super) fn retry(place: &Place, args: &RetryArgs) -> anyhow::Result<ExitCode> {
+    let journal = place.ask()?;
+    let mut ids = args.ids.clone();
+    if args.all {
+        for stage in ["parked", "dead"] {
+            ids.extend(journal.deliveries_at(stage)?.into_iter().map(|(id, _)| id));
+        }
+    }
+    for id in &ids {
+        known(&journal, id)?;
+        if journal.job(id)?.is_none() {
+            bail!("nothing of call {id} is owed to Pyrus: the configuration or a rule keeps it from being registered");
+        }
+        journal.ask_retry(id)?;
+    }
+    let when = match service_lives(place) {
+        true => "the service tries within seconds",
+        false if place.of_replay => "the next `callspan replay --deliver` into this folder tries",
+        false => "the service is not running: it tries when it starts",
+    };
+    out::result(&format!("{}: {when}\n", calls(ids.len(), "to be delivered again")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn render(place: &Place, ids: &[String]) -> anyhow::Result<ExitCode> {
+    let journal = place.ask()?;
+    for id in ids {
+        known(&journal, id)?;
+    }
+    // Both: the renderers of a service work in the spool, delivery in the state.
+    let taken = lock::take(&place.config.spool.dir).and_then(|s| Ok((s, lock::take(&place.config.journal.dir)?)));
+    let _locks = match taken {
+        Ok(locks) => locks,
+        Err(LockError::Taken { .. }) => {
+            for id in ids {
+                journal.ask_render(id)?;
+            }
+            out::result(&format!("{}: the service does it within seconds\n", calls(ids.len(), "to be rendered")))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let layout = if place.of_replay { Layout::Flat } else { Layout::ByDay };
+    let limit = place.config.pyrus.enabled.then(|| u64::from(place.config.pyrus.max_upload_mib) << 20);
+    let recorder = Recorder::new(place.config.recording.clone(), layout, limit);
+    let store = DiskStore::new(place.config.spool.dir.clone());
+    let mut failed = 0;
+    for id in ids {
+        match rerender(&journal, &recorder, Some(&store), id) {
+            Ok(record) => {
+                let verdict = record.verdict.map_or("under way", table::verdict);
+                out::result(&format!("{id}  {verdict}\n"))?;
+            }
+            Err(error) => {
+                failed += 1;
+                out::complain(&error);
+            }
+        }
+    }
+    out::result(&format!("{}\n", calls(ids.len() - failed, "rendered")))?;
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+pub(super) fn hold(place: &Place, args: &HoldArgs) -> anyhow::Result<ExitCode> {
+    let journal = place.ask()?;
+    known(&journal, &args.id)?;
+    journal.hold(&args.id, wall_clock(), args.why.as_deref())?;
+    out::result(&format!("call {} is held: nothing of it is removed until it is released\n", args.id))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn release(place: &Place, ids: &[String]) -> anyhow::Result<ExitCode> {
+    let journal = place.ask()?;
+    for id in ids {
+        known(&journal, id)?;
+        let said = if journal.release(id)? { "is released: retention applies again" } else { "was not held" };
+        out::result(&format!("call {id} {said}\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn service_lives(place: &Place) -> bool {
+    matches!(lock::take(&place.config.journal.dir), Err(LockError::Taken { .. }))
+}
+
+fn calls(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 call {what}") } else { format!("{count} calls {what}") }
+}
+
+#[expect(clippy::disallowed_methods, reason = "when somebody asked for a hold is the wall clock's time")]
+fn wall_clock() -> Timestamp {
+    Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

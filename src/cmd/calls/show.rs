@@ -1,0 +1,253 @@
+//! Calls as text for people: the list with what must be done below it, and all of one call.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::{Place, known, shown};
+use crate::call::record::{CallRecord, DeliveryState};
+use crate::cmd::{out, table};
+use crate::journal::{Journal, Stage, StoredCall};
+use crate::time::Timestamp;
+
+/// The list, what is parked and dead with what a person must do, and one line of totals.
+pub(super) fn list(calls: &[StoredCall], journal: &Journal, width: Option<usize>) -> anyhow::Result<String> {
+    let mut rows = vec![HEADINGS.map(String::from)];
+    rows.extend(calls.iter().map(row));
+    let mut text = String::new();
+    if !calls.is_empty() {
+        columns(&mut text, &rows, width);
+    }
+    trouble(&mut text, calls);
+    if let Some(alarm) = journal.alarm()? {
+        let _ = writeln!(text, "\nNothing can be delivered: {}", table::printable(&alarm));
+    }
+    text.push_str(&summary(calls));
+    text.push('\n');
+    Ok(text)
+}
+
+/// `3 calls: 3 both sides; delivery: 2 done, 1 parked`.
+pub(super) fn summary(calls: &[StoredCall]) -> String {
+    let records: Vec<CallRecord> = calls.iter().map(|c| c.record.clone()).collect();
+    let mut text = table::totals(&records);
+    let states = [
+        (DeliveryState::Done, "done"),
+        (DeliveryState::Owed, "owed"),
+        (DeliveryState::Parked, "parked"),
+        (DeliveryState::Dead, "dead"),
+        (DeliveryState::None, "not to be delivered"),
+    ];
+    let count = |state| records.iter().filter(|r| r.delivery.state == state).count();
+    let parts: Vec<String> = states
+        .iter()
+        .map(|&(s, name)| (count(s), name))
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, w)| format!("{n} {w}"))
+        .collect();
+    if !parts.is_empty() {
+        let _ = write!(text, "; delivery: {}", parts.join(", "));
+    }
+    text
+}
+
+fn trouble(text: &mut String, calls: &[StoredCall]) {
+    let groups = [
+        (DeliveryState::Parked, "Parked: a person must act, then `callspan calls retry ID` (or wait for the next try)"),
+        (
+            DeliveryState::Dead,
+            "Dead: will not be whole in Pyrus unless the cause is mended and `callspan calls retry ID` is given",
+        ),
+    ];
+    for (state, heading) in groups {
+        let mut any = false;
+        for record in calls.iter().map(|c| &c.record).filter(|r| r.delivery.state == state) {
+            if !any {
+                let _ = writeln!(text, "\n{heading}:");
+                any = true;
+            }
+            let why = record.delivery.detail.as_deref().unwrap_or("no reason was written down");
+            let _ = writeln!(text, "  {}  {}", record.id, table::printable(why));
+        }
+        if any {
+            text.push('\n');
+        }
+    }
+}
+
+fn row(call: &StoredCall) -> [String; COLUMNS] {
+    let record = &call.record;
+    let dash = |text: Option<&str>| text.map_or_else(|| String::from("-"), table::printable);
+    [
+        begin(record).map_or_else(|| String::from("-"), readable),
+        dash(record.from.as_deref()),
+        dash(record.to.as_deref()),
+        dash(record.internal.as_deref()),
+        record.duration_s.map_or_else(|| String::from("-"), table::duration),
+        String::from(verdict(call)),
+        delivery(record),
+        table::printable(&record.id),
+    ]
+}
+
+fn verdict(call: &StoredCall) -> &'static str {
+    match (call.stage, call.record.verdict) {
+        (Stage::Ended, None) => "to be rendered",
+        (_, None) => "under way",
+        (_, Some(verdict)) => table::verdict(verdict),
+    }
+}
+
+fn delivery(record: &CallRecord) -> String {
+    let word = state(record.delivery.state);
+    match record.delivery.task_id {
+        Some(task) => format!("{word}, task {task}"),
+        None => String::from(word),
+    }
+}
+
+const fn state(state: DeliveryState) -> &'static str {
+    match state {
+        DeliveryState::None => "-",
+        DeliveryState::Owed => "owed",
+        DeliveryState::Done => "done",
+        DeliveryState::Parked => "parked",
+        DeliveryState::Dead => "dead",
+    }
+}
+
+fn begin(record: &CallRecord) -> Option<Timestamp> {
+    record.invited_at.or(record.answered_at).or(record.ended_at)
+}
+
+fn readable(at: Timestamp) -> String {
+    at.to_rfc3339_secs().replace('T', " ").replace('Z', "")
+}
+
+/// Columns as wide as their widest cell; a narrow terminal cuts the line, never the id, which stands last.
+fn columns(text: &mut String, rows: &[[String; COLUMNS]], width: Option<usize>) {
+    let mut widths = [0; COLUMNS];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let total: usize = widths.iter().sum::<usize>() + 2 * (COLUMNS - 1);
+    let mut over = width.map_or(0, |w| total.saturating_sub(w));
+    for number in [FROM, TO] {
+        let give = over.min(widths[number].saturating_sub(LEAST));
+        widths[number] -= give;
+        over -= give;
+    }
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let cut: String = cell.chars().take(width).collect();
+            let _ = write!(line, "{cut:<width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+}
+
+/// All that is known of a call.
+pub(super) fn show(place: &Place, id: &str, json: bool) -> anyhow::Result<ExitCode> {
+    let journal = place.look()?;
+    let call = known(&journal, id)?;
+    if json {
+        out::result(&format!("{}\n", serde_json::to_string(&call.record)?))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = String::new();
+    facts(&mut text, &call);
+    files(&mut text, &call.record, &journal)?;
+    what_to_do(&mut text, &call.record, &journal)?;
+    let _ = writeln!(text, "{}", summary(std::slice::from_ref(&call)));
+    out::result(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn facts(text: &mut String, call: &StoredCall) {
+    let r = &call.record;
+    let mut say = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            let _ = writeln!(text, "{name:<14}{}", table::printable(&value));
+        }
+    };
+    say("call", Some(r.id.clone()));
+    say("from", r.from.clone());
+    say("to", r.to.clone());
+    say("extension", r.internal.clone());
+    say("direction", Some(String::from(table::direction(r.direction))));
+    for (name, at) in [
+        ("invited", r.invited_at),
+        ("ringing", r.ringing_at),
+        ("answered", r.answered_at),
+        ("operator", r.operator_answered_at),
+        ("ended", r.ended_at),
+    ] {
+        say(name, at.map(readable));
+    }
+    say("length", r.duration_s.map(table::duration));
+    say("outcome", Some(String::from(table::outcome(r.outcome))));
+    say("verdict", Some(String::from(verdict(call))));
+    say("", r.verdict_reason.clone());
+    for problem in &r.problems {
+        let packets = problem.packets.map_or_else(String::new, |n| format!(", {n} packets"));
+        let ms = problem.ms.map_or_else(String::new, |n| format!(", {n} ms"));
+        say("problem", Some(format!("{}{packets}{ms}", problem.kind)));
+    }
+    for leg in &r.legs {
+        let rendered = if leg.rendered { ", rendered" } else { "" };
+        say("leg", Some(format!("Call-ID {}{rendered}", leg.sip_call_id)));
+    }
+    for id in &r.related {
+        say("related", Some(id.clone()));
+    }
+}
+
+fn files(text: &mut String, record: &CallRecord, journal: &Journal) -> anyhow::Result<()> {
+    let removed = journal.removed(&record.id)?;
+    for file in &record.recordings {
+        let there = match (&removed, Path::new(&file.path).is_file()) {
+            (Some((at, why)), false) => format!("removed {} ({why})", readable(*at)),
+            (_, true) => format!("{} bytes", file.bytes),
+            (None, false) => String::from("NOT THERE"),
+        };
+        let path = shown(Path::new(&file.path));
+        let _ = writeln!(text, "{:<14}{path}, {}, {there}", "recording", table::duration(file.duration_s));
+    }
+    if let Some((since, why)) = journal.held(&record.id)? {
+        let why = why.map_or_else(String::new, |w| format!(": {}", table::printable(&w)));
+        let _ = writeln!(text, "{:<14}since {}{why}", "held", readable(since));
+    }
+    Ok(())
+}
+
+fn what_to_do(text: &mut String, record: &CallRecord, journal: &Journal) -> anyhow::Result<()> {
+    let _ = writeln!(text, "{:<14}{}", "delivery", delivery(record));
+    if let Some(detail) = &record.delivery.detail {
+        let _ = writeln!(text, "{:<14}{}", "", table::printable(detail));
+    }
+    let remedy = match record.delivery.state {
+        DeliveryState::Parked => Some("then: callspan calls retry"),
+        DeliveryState::Dead => Some("if the cause is mended: callspan calls retry"),
+        DeliveryState::None | DeliveryState::Owed | DeliveryState::Done => None,
+    };
+    if let Some(remedy) = remedy {
+        let _ = writeln!(text, "{:<14}{remedy} {}", "to do", record.id);
+    }
+    if record.delivery.state != DeliveryState::Done
+        && let Some(alarm) = journal.alarm()?
+    {
+        let _ = writeln!(text, "{:<14}{}", "to do", table::printable(&alarm));
+    }
+    Ok(())
+}
+
+const COLUMNS: usize = 8;
+const HEADINGS: [&str; COLUMNS] = ["TIME (UTC)", "FROM", "TO", "EXT", "LENGTH", "VERDICT", "DELIVERY", "ID"];
+const FROM: usize = 1;
+const TO: usize = 2;
+/// A number keeps so many characters on a narrow terminal.
+const LEAST: usize = 8;

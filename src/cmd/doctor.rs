@@ -1,0 +1,180 @@
+//! `callspan doctor`: looks at a mirror, or at a capture of it, and says what is wrong and what mends it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::{DoctorArgs, EXIT_USAGE, out};
+use crate::call::Engine;
+use crate::capture::{CaptureError, Event, Source, files, live};
+use crate::decode::Decoder;
+use crate::ops::config::{Config, Purpose};
+use crate::ops::doctor::calls::Calls;
+use crate::ops::doctor::host::{Clock, Interface};
+use crate::ops::doctor::report::{self, report};
+use crate::ops::doctor::traffic::Traffic;
+use crate::ops::doctor::{Look, Subject, examine};
+use crate::time::Timestamp;
+
+/// Runs the command. Findings are results: the exit status tells only whether it could look.
+///
+/// # Errors
+/// When the interface cannot be opened, the file is no capture, or the configuration is wrong.
+pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let mut config = super::load_config(args.config.as_deref(), Purpose::Inspect)?;
+    if let Some(name) = &args.interface {
+        config.capture.interfaces = vec![name.clone()];
+    }
+    let look = if !args.files.is_empty() {
+        look_at_files(&config, &args.files)?
+    } else if config.capture.interfaces.is_empty() {
+        out::note("callspan: nothing to look at: name an interface (--interface eth1) or a capture file");
+        return Ok(ExitCode::from(EXIT_USAGE));
+    } else {
+        look_at_interfaces(&config, Duration::from_secs(args.seconds))?
+    };
+    let findings = examine(&look);
+    let report = report(&look, &findings);
+    let text = if args.json {
+        let mut line = serde_json::to_string(&report).context("the report as JSON")?;
+        line.push('\n');
+        line
+    } else {
+        report::text(&report)
+    };
+    out::result(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn look_at_files(config: &Config, names: &[PathBuf]) -> anyhow::Result<Look> {
+    let mut source = files::open(names)?;
+    let mut watch = Watch::new(config, source.name());
+    loop {
+        match watch.step(&mut source) {
+            Ok(true) => {}
+            Ok(false) => break,
+            // As far as it goes: a file that is cut short is looked at nevertheless.
+            Err(error) => {
+                watch.warnings.push(error.to_string());
+                break;
+            }
+        }
+    }
+    Ok(watch.finish(&mut source, Subject::Files))
+}
+
+fn look_at_interfaces(config: &Config, length: Duration) -> anyhow::Result<Look> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
+    }
+    let mut source = live::open(&config.capture)?;
+    let before: Vec<Interface> = config.capture.interfaces.iter().map(|name| Interface::ask(name)).collect();
+    out::note(&format!(
+        "callspan: looking at {} for {} s; Ctrl-C ends it earlier with what is known by then",
+        source.name(),
+        length.as_secs()
+    ));
+    let mut watch = Watch::new(config, source.name());
+    while !stop.load(Ordering::Relaxed) && watch.looked() < length {
+        if !watch.step(&mut source)? {
+            break;
+        }
+    }
+    let subject = Subject::Live {
+        interfaces: before.iter().map(|b| Interface::ask(&b.name).since(b)).collect(),
+        clock: Clock::ask(),
+        buffer_mib: config.capture.buffer_mib,
+    };
+    Ok(watch.finish(&mut source, subject))
+}
+
+/// Decoder, engine and the doctor's own counters around one source.
+struct Watch {
+    decoder: Decoder,
+    engine: Engine,
+    traffic: Traffic,
+    calls: Calls,
+    /// The first and the last moment seen.
+    span: Option<(Timestamp, Timestamp)>,
+    warnings: Vec<String>,
+}
+
+impl Watch {
+    fn new(config: &Config, source: &str) -> Self {
+        Self {
+            decoder: Decoder::new(),
+            engine: Engine::new(config.call.clone(), source),
+            traffic: Traffic::default(),
+            calls: Calls::default(),
+            span: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Takes one event of the source; false when it has ended.
+    fn step(&mut self, source: &mut dyn Source) -> Result<bool, CaptureError> {
+        let event = source.next_event()?;
+        let moment = match &event {
+            Event::Frame(frame) => frame.at,
+            Event::Tick(at) | Event::ClockStep { at, .. } => *at,
+            Event::End => return Ok(false),
+        };
+        let (first, last) = self.span.unwrap_or((moment, moment));
+        self.span = Some((first, last.max(moment)));
+        let Self { decoder, engine, traffic, calls, .. } = self;
+        let mut sink = |decoded: crate::decode::Decoded<'_>| {
+            traffic.handle_decoded(&decoded);
+            engine.handle_decoded(&decoded, calls);
+        };
+        match event {
+            Event::Frame(frame) => decoder.handle_frame(&frame, &mut sink),
+            Event::Tick(now) => {
+                decoder.handle_timeout(now, &mut sink);
+                engine.handle_timeout(now, calls);
+            }
+            Event::ClockStep { by_ns, .. } => engine.handle_clock_step(by_ns),
+            Event::End => {}
+        }
+        self.take_events();
+        Ok(true)
+    }
+
+    fn take_events(&mut self) {
+        while let Some(event) = self.engine.poll_event() {
+            self.calls.handle_event(&event);
+        }
+    }
+
+    fn looked(&self) -> Duration {
+        self.span.map_or(Duration::ZERO, |(first, last)| last.since(first))
+    }
+
+    fn finish(mut self, source: &mut dyn Source, subject: Subject) -> Look {
+        let seconds = self.looked().as_secs_f64();
+        let Self { decoder, engine, traffic, calls, .. } = &mut self;
+        decoder.handle_end(&mut |decoded| {
+            traffic.handle_decoded(&decoded);
+            engine.handle_decoded(&decoded, calls);
+        });
+        engine.handle_end_of_capture(calls);
+        self.take_events();
+        self.warnings.extend(source.take_warnings());
+        Look {
+            subject,
+            source: source.name().to_owned(),
+            seconds,
+            capture: source.counters(),
+            decode: *self.decoder.counters(),
+            engine: *self.engine.counters(),
+            traffic: self.traffic.seen(),
+            calls: self.calls,
+            warnings: self.warnings,
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What is kept and for how long: files, holds, and what delivery has not made its own yet.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::calls::{Stage, StoredCall, with_delivery};
+use super::{Journal, Result};
+use crate::call::event::Registration;
+use crate::time::Timestamp;
+
+/// A recording's file as the journal knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRow {
+    /// The call.
+    pub call_id: String,
+    /// 1 for the first.
+    pub part: u32,
+    /// Where it is.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Lower-case hex.
+    pub sha256: String,
+    /// Begin of the call.
+    pub at: Option<Timestamp>,
+    /// Nothing is owed to Pyrus any more, or nothing ever was.
+    pub is_delivered: bool,
+    /// Somebody holds the call: nothing of it may be removed.
+    pub is_held: bool,
+}
+
+/// The call that a leg's spool belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The call.
+    pub call_id: String,
+    /// How far it has come.
+    pub stage: Stage,
+}
+
+impl Journal {
+    /// Delivery has made a call its own: what it owes is in its own rows from now on.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn told(&self, id: &str) -> Result<()> {
+        self.lock().prepare_cached("DELETE FROM untold WHERE call_id = ?1")?.execute(params![id])?;
+        Ok(())
+    }
+
+    /// The calls that delivery is still to be told of, whatever their stage.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn untold(&self) -> Result<Vec<(StoredCall, Registration)>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare(
+            "SELECT c.stage, c.record, u.registration FROM untold u JOIN calls c ON c.id = u.call_id ORDER BY c.id",
+        )?;
+        let rows: Vec<(String, String, String)> = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        rows.iter()
+            .map(|(stage, json, word)| {
+                let registration = if word == FORBIDDEN { Registration::Forbidden } else { Registration::Allowed };
+                Ok((with_delivery(&connection, stage, json)?, registration))
+            })
+            .collect()
+    }
+
+    /// The call that a leg's spool belongs to; `None` while the call is under way.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn owner_of_leg(&self, name: &str) -> Result<Option<Owner>> {
+        let connection = self.lock();
+        let found = connection
+            .query_row(
+                "SELECT c.id, c.stage FROM legs l JOIN calls c ON c.id = l.call_id WHERE l.name = ?1 ORDER BY c.id",
+                params![name],
+                |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)),
+            )
+            .optional()?;
+        Ok(found.map(|(call_id, stage)| Owner { call_id, stage: Stage::read(&stage) }))
+    }
+
+    /// Nothing of a call may be removed until [`Journal::release`].
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn hold(&self, id: &str, at: Timestamp, why: Option<&str>) -> Result<()> {
+        self.lock().execute(
+            "INSERT INTO holds (call_id, at, why) VALUES (?1, ?2, ?3)
+             ON CONFLICT (call_id) DO UPDATE SET why = coalesce(?3, why)",
+            params![id, at.as_micros(), why],
+        )?;
+        Ok(())
+    }
+
+    /// Ends a hold; whether there was one.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn release(&self, id: &str) -> Result<bool> {
+        Ok(self.lock().execute("DELETE FROM holds WHERE call_id = ?1", params![id])? > 0)
+    }
+
+    /// Since when a call is held, and why.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn held(&self, id: &str) -> Result<Option<(Timestamp, Option<String>)>> {
+        let connection = self.lock();
+        Ok(connection
+            .query_row("SELECT at, why FROM holds WHERE call_id = ?1", params![id], |row| {
+                Ok((Timestamp::from_micros(row.get(0)?), row.get(1)?))
+            })
+            .optional()?)
+    }
+
+    /// The recordings that should be there, oldest call first.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn files(&self) -> Result<Vec<FileRow>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare(FILES)?;
+        let rows = statement
+            .query_map([], |row| {
+                Ok(FileRow {
+                    call_id: row.get(0)?,
+                    part: row.get(1)?,
+                    path: row.get(2)?,
+                    bytes: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
+                    sha256: row.get(4)?,
+                    at: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
+                    is_delivered: row.get(6)?,
+                    is_held: row.get(7)?,
+                })
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(rows)
+    }
+
+    /// Marks the recordings of a call as removed, with the reason; done before the files are.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn mark_removed(&self, id: &str, at: Timestamp, why: &str) -> Result<()> {
+        self.lock().execute(
+            "UPDATE recordings SET state = 'removed', removed_at = ?2, removed_why = ?3
+             WHERE call_id = ?1 AND state = 'present'",
+            params![id, at.as_micros(), why],
+        )?;
+        Ok(())
+    }
+
+    /// When and why the recordings of a call were removed, if they were.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn removed(&self, id: &str) -> Result<Option<(Timestamp, String)>> {
+        let connection = self.lock();
+        Ok(connection
+            .query_row(
+                "SELECT coalesce(removed_at, 0), coalesce(removed_why, '') FROM recordings
+                 WHERE call_id = ?1 AND state = 'removed'",
+                params![id],
+                |row| Ok((Timestamp::from_micros(row.get(0)?), row.get(1)?)),
+            )
+            .optional()?)
+    }
+
+    /// Paths of removed recordings whose files a crash may have left: the mark comes before the deed.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn removed_since(&self, since: Timestamp) -> Result<Vec<String>> {
+        let connection = self.lock();
+        let mut statement =
+            connection.prepare("SELECT path FROM recordings WHERE state = 'removed' AND removed_at >= ?1")?;
+        let paths = statement.query_map(params![since.as_micros()], |row| row.get(0))?;
+        Ok(paths.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The recordings of a call are there again: it was rendered once more.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn mark_present(&self, id: &str) -> Result<()> {
+        self.lock().execute(
+            "UPDATE recordings SET state = 'present', removed_at = NULL, removed_why = NULL WHERE call_id = ?1",
+            params![id],
+        )?;
+        Ok(())
+    }
+
+    /// Asks the service, which may be another process, to render a call once more.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn ask_render(&self, id: &str) -> Result<()> {
+        self.lock().execute("INSERT OR IGNORE INTO renders (id) VALUES (?1)", params![id])?;
+        Ok(())
+    }
+
+    /// The calls that somebody asked to be rendered once more; asked once, given once.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn take_renders(&self) -> Result<Vec<String>> {
+        let connection = self.lock();
+        let any: Option<i64> =
+            connection.query_row("SELECT 1 FROM renders LIMIT 1", [], |row| row.get(0)).optional()?;
+        if any.is_none() {
+            return Ok(Vec::new()); // a look every few seconds must not take the write lock
+        }
+        let mut statement = connection.prepare("DELETE FROM renders RETURNING id")?;
+        Ok(statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The deliveries that stand at this stage, with what a person must do.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn deliveries_at(&self, stage: &str) -> Result<Vec<(String, String)>> {
+        let connection = self.lock();
+        let mut statement =
+            connection.prepare("SELECT id, coalesce(note, '') FROM deliveries WHERE stage = ?1 ORDER BY id")?;
+        let rows = statement.query_map(params![stage], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+pub(super) fn put_untold(connection: &Connection, id: &str, registration: Registration) -> Result<()> {
+    let word = match registration {
+        Registration::Allowed => ALLOWED,
+        Registration::Forbidden => FORBIDDEN,
+    };
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO untold (call_id, registration) VALUES (?1, ?2)")?
+        .execute(params![id, word])?;
+    Ok(())
+}
+
+const ALLOWED: &str = "allowed";
+const FORBIDDEN: &str = "forbidden";
+
+const FILES: &str = "SELECT r.call_id, r.part, r.path, r.bytes, r.sha256,
+        coalesce(c.invited_at, c.answered_at, c.ended_at),
+        NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = r.call_id AND d.stage <> 'done')
+            AND NOT EXISTS (SELECT 1 FROM untold u WHERE u.call_id = r.call_id),
+        EXISTS (SELECT 1 FROM holds h WHERE h.call_id = r.call_id)
+    FROM recordings r JOIN calls c ON c.id = r.call_id
+    WHERE r.state = 'present' ORDER BY 6, r.call_id, r.part";

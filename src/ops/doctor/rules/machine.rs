@@ -1,0 +1,167 @@
+//! This machine: offload, drops, cable, clock.
+
+use super::host::{Clock, Ethtool, Interface};
+use super::{Finding, Look, Severity, Subject, count};
+
+pub(super) fn all(look: &Look) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(kernel_drops(look));
+    if let Subject::Live { interfaces, clock, .. } = &look.subject {
+        for interface in interfaces {
+            let rules = [carrier, joining, not_asked, ring, cable];
+            findings.extend(rules.iter().filter_map(|rule| rule(interface)));
+        }
+        findings.extend(unsynchronised(*clock));
+    }
+    findings.extend(long_frames(look));
+    findings.extend(zero_length(look));
+    findings.extend(clock_steps(look));
+    findings.extend(look.warnings.iter().map(|w| Finding::new(Severity::Warning, "source", w)));
+    findings
+}
+
+fn kernel_drops(look: &Look) -> Option<Finding> {
+    let drops = look.capture.dropped_by_kernel;
+    let Subject::Live { buffer_mib, .. } = &look.subject else { return None };
+    (drops > 0).then(|| {
+        let more = buffer_mib.saturating_mul(4).clamp(64, MAX_BUFFER_MIB);
+        Finding::new(Severity::Problem, "kernel_drops", format!("the kernel dropped {} for want of room", count(drops, "frame")))
+            .remedy(
+                "This machine did not read as fast as the mirror sent. Give capture.buffer_mib more, and look what else uses \
+                 the processor.",
+            )
+            .command(format!(
+                "sed -i 's/^#* *buffer_mib *=.*/buffer_mib = {more}/' /etc/callspan/callspan.toml && systemctl restart callspan"
+            ))
+    })
+}
+
+fn carrier(interface: &Interface) -> Option<Finding> {
+    (interface.has_carrier == Some(false)).then(|| {
+        let name = &interface.name;
+        Finding::new(Severity::Problem, "no_link", format!("{name} has no link"))
+            .remedy("The cable is out, or the port of the switch is off.")
+            .command(format!("ip link set {name} up"))
+            .command(format!("ethtool {name}"))
+    })
+}
+
+/// Joined packets look too long to what comes after, and their stamps are those of the last one.
+fn joining(interface: &Interface) -> Option<Finding> {
+    let (name, on) = (&interface.name, &interface.joining);
+    if on.is_empty() {
+        return None;
+    }
+    let names = |wanted: bool| on.iter().filter(|j| j.can_change == wanted).map(|j| j.name).collect::<Vec<_>>();
+    let (can, cannot) = (names(true), names(false));
+    let all: Vec<&str> = on.iter().map(|j| j.name).collect();
+    let finding = Finding::new(Severity::Warning, "offload", format!("{name} joins packets ({} on)", all.join(", ")))
+        .remedy(if cannot.is_empty() {
+            "Joined packets are no longer what was on the wire, and their times are wrong. Until the next boot:"
+        } else {
+            "Joined packets are no longer what was on the wire, and their times are wrong. Not all of it can be switched off \
+             on this card; use another card for the mirror."
+        });
+    Some(if can.is_empty() { finding } else { finding.command(format!("ethtool -K {name} {} off", can.join(" off "))) })
+}
+
+fn not_asked(interface: &Interface) -> Option<Finding> {
+    (interface.ethtool == Ethtool::Missing).then(|| {
+        let what = format!("ethtool is not installed, so {} was not asked about GRO and LRO", interface.name);
+        Finding::new(Severity::Note, "no_ethtool", what)
+            .remedy("Install it and look again:")
+            .command("apt-get install -y ethtool")
+    })
+}
+
+fn ring(interface: &Interface) -> Option<Finding> {
+    let (name, lost) = (&interface.name, interface.losses.no_room);
+    (lost > 0).then(|| {
+        let finding =
+            Finding::new(Severity::Problem, "card_drops", format!("{name} lost {} in the card", count(lost, "frame")))
+                .remedy("The card's ring is full before the kernel takes the frames. Give it its largest ring.");
+        let largest = interface.ring.filter(|(now, most)| now < most).map(|(_, most)| most);
+        match largest {
+            Some(most) => finding.command(format!("ethtool -G {name} rx {most}")),
+            None => finding.command(format!("ethtool -S {name}")),
+        }
+    })
+}
+
+fn cable(interface: &Interface) -> Option<Finding> {
+    let (name, damaged) = (&interface.name, interface.losses.damaged);
+    (damaged > 0).then(|| {
+        Finding::new(Severity::Warning, "damaged_frames", format!("{} on {name} came damaged", count(damaged, "frame")))
+            .remedy("Change the cable or the optics; then look whether the counter still grows:")
+            .command(format!("ethtool -S {name} | grep -i crc"))
+    })
+}
+
+fn unsynchronised(clock: Clock) -> Option<Finding> {
+    (clock == Clock::Alone).then(|| {
+        Finding::new(Severity::Warning, "clock_unsynchronised", "nothing keeps the clock of this machine right")
+            .remedy("Calls get wrong times, and Pyrus refuses a clock that is far off. Use NTP:")
+            .command("apt-get install -y systemd-timesyncd")
+            .command("timedatectl set-ntp true")
+    })
+}
+
+fn clock_steps(look: &Look) -> Option<Finding> {
+    let steps = look.engine.clock_steps;
+    (steps > 0).then(|| {
+        Finding::new(Severity::Warning, "clock_steps", format!("the clock was set {} while looking", times(steps)))
+            .remedy(
+                "Recordings stay whole, but the times of calls before and after do not fit together. Let NTP slew the clock \
+                 instead of setting it, and do not set it by hand or from the hypervisor as well.",
+            )
+            .command("timedatectl timesync-status")
+    })
+}
+
+/// Longer than a packet can be on this link: put together by a card.
+fn long_frames(look: &Look) -> Option<Finding> {
+    let longest = look.decode.longest_frame;
+    let live = match &look.subject {
+        Subject::Live { interfaces, .. } => interfaces.iter().filter_map(|i| i.mtu).max(),
+        Subject::Files => None,
+    };
+    let mtu = live.unwrap_or(JUMBO_MTU);
+    if longest <= mtu.saturating_add(LINK_BYTES) {
+        return None;
+    }
+    let eth = look.interface();
+    let what = match live {
+        Some(mtu) => format!("a frame of {longest} bytes came on an interface with an MTU of {mtu}"),
+        None => format!("a frame of {longest} bytes: no network carries so long a frame"),
+    };
+    Some(
+        Finding::new(Severity::Warning, "long_frames", what)
+            .remedy("A card put packets together (GRO, LRO), or the network uses jumbo frames that this port may cut.")
+            .command(format!("ethtool -K {eth} gro off lro off"))
+            .command(format!("ip link set {eth} mtu 9000")),
+    )
+}
+
+fn zero_length(look: &Look) -> Option<Finding> {
+    let zero = look.decode.zero_length;
+    (zero > 0).then(|| {
+        let what = format!(
+            "{} without a length: captured at the sender, before its card cut them up",
+            count(zero, "IP packet")
+        );
+        Finding::new(Severity::Note, "segmentation_offload", what)
+            .remedy("Where the capture is made on the PBX itself, switch it off for the capture:")
+            .command(format!("ethtool -K {} tso off gso off", look.interface()))
+    })
+}
+
+fn times(number: u64) -> String {
+    if number == 1 { String::from("once") } else { format!("{number} times") }
+}
+
+/// Ethernet, four VLAN tags, a checksum that some cards hand over.
+const LINK_BYTES: u32 = 14 + 4 * 4 + 4;
+/// The largest that Ethernet switches carry, with what tunnels add.
+const JUMBO_MTU: u32 = 9_216 + 100;
+/// A gibibyte of locked memory; more is no remedy.
+const MAX_BUFFER_MIB: u32 = 1_024;

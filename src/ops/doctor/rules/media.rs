@@ -1,0 +1,145 @@
+//! Signalling without media, media without signalling, and what cannot be decrypted or decoded.
+
+use super::{Finding, Look, Severity, count};
+
+pub(super) fn all(look: &Look) -> Vec<Finding> {
+    let rules = [tls, rtp_without_sip, sip_without_rtp, no_answered_call, encrypted_media, keys, codecs, broken_sip];
+    rules.iter().filter_map(|rule| rule(look)).collect()
+}
+
+fn tls(look: &Look) -> Option<Finding> {
+    let sips = look.decode.streams.sips;
+    (sips > 0).then(|| {
+        let what = format!("{} of SIP over TLS (port 5061): signalling there cannot be read", count(sips, "direction"));
+        Finding::new(Severity::Problem, "sip_over_tls", what)
+            .remedy(
+                "Calls signalled there get no recording. Mirror a side of the PBX that is not encrypted (mostly the trunk), \
+                 or use SIP over UDP or TCP inside your network. On Asterisk, in the endpoint of the trunk or telephone:",
+            )
+            .command("transport=transport-udp")
+            .command("asterisk -rx 'pjsip reload'")
+    })
+}
+
+fn rtp_without_sip(look: &Look) -> Option<Finding> {
+    let seen = &look.traffic;
+    if seen.rtp_streams == 0 {
+        return None;
+    }
+    let streams = count(seen.rtp_streams, "RTP stream");
+    if seen.plain.sip == 0 {
+        // With TLS the reason is known and told already.
+        let severity = if look.decode.streams.sips > 0 { Severity::Note } else { Severity::Problem };
+        return Some(
+            Finding::new(severity, "rtp_without_sip", format!("{streams} and not one SIP message"))
+                .remedy(
+                    "Without signalling no call is known. The signalling takes another way (the provider's SIP server over \
+                     another uplink, a VLAN that is not mirrored): mirror the port of the PBX, where both meet, and look \
+                     whether SIP is there:",
+                )
+                .command(format!("tcpdump -ni {} -c 5 port 5060 or port 5061", look.interface())),
+        );
+    }
+    let heard = look.engine.rtp_packets;
+    // Calls that had begun before are normal for a live look; nothing claimed at all is not.
+    (heard == 0 && look.engine.legs > 0).then(|| {
+        Finding::new(
+            Severity::Warning,
+            "rtp_of_no_call",
+            format!("{streams}, none of them of a call that was signalled"),
+        )
+        .remedy(
+            "The calls whose signalling is seen have their media elsewhere, and the other way round: the mirror covers \
+                 half of two different ways. Mirror the port of the PBX.",
+        )
+    })
+}
+
+fn sip_without_rtp(look: &Look) -> Option<Finding> {
+    let calls = &look.calls;
+    if calls.silent == 0 {
+        return None;
+    }
+    let all = calls.silent == calls.talked;
+    let what = format!("{} of {} had no RTP", calls.silent, count(calls.talked, "answered call"));
+    let severity = if all { Severity::Problem } else { Severity::Warning };
+    Some(
+        Finding::new(severity, "sip_without_rtp", what).remedy(if look.traffic.rtp_streams == 0 {
+            "The telephones talk to each other directly, past the mirrored port (Asterisk: direct_media=no in the endpoint \
+             makes the PBX carry the media), or the mirror covers only the signalling VLAN. Mirror where the media passes. \
+             On Asterisk:"
+        } else {
+            "The media of these calls takes a way that is not mirrored. Mirror the port of the PBX, and keep the media on \
+             it. On Asterisk:"
+        })
+        .command("direct_media=no")
+        .command("asterisk -rx 'pjsip reload'"),
+    )
+}
+
+/// Healthy signalling says nothing about media.
+fn no_answered_call(look: &Look) -> Option<Finding> {
+    (look.traffic.plain.sip > 0 && look.calls.talked == 0).then(|| {
+        Finding::new(Severity::Note, "no_answered_call", "no call was answered meanwhile, so media was not judged")
+            .remedy("Make a call of ten seconds and look again.")
+    })
+}
+
+fn encrypted_media(look: &Look) -> Option<Finding> {
+    let calls = &look.calls;
+    let kinds = [
+        (calls.dtls, "keys agreed over DTLS"),
+        (calls.zrtp, "ZRTP"),
+        (calls.no_keys, "keys that the signalling does not show"),
+    ];
+    let mut parts: Vec<String> =
+        kinds.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} with {how}")).collect();
+    // Key agreement whose call was not seen.
+    if parts.is_empty() && look.traffic.plain.dtls + look.traffic.plain.zrtp >= MIN_HANDSHAKE {
+        parts.push(format!("{} of key agreement", count(look.traffic.plain.dtls + look.traffic.plain.zrtp, "packet")));
+    }
+    (!parts.is_empty()).then(|| {
+        Finding::new(Severity::Problem, "encrypted_media", format!("encrypted RTP streams: {}", parts.join(", ")))
+            .remedy(
+                "A listener cannot decrypt these; their calls get the verdict `encrypted`. Use SDES (keys in the signalling) \
+                 or no encryption on the mirrored side. On Asterisk, in the endpoint:",
+            )
+            .command("media_encryption=sdes")
+            .command("asterisk -rx 'pjsip reload'")
+    })
+}
+
+fn keys(look: &Look) -> Option<Finding> {
+    let streams = look.calls.with_keys;
+    (streams > 0).then(|| {
+        let what = format!("{} with keys in the signalling (SDES): decrypted", count(streams, "SRTP stream"));
+        Finding::new(Severity::Note, "srtp_with_keys", what)
+    })
+}
+
+fn codecs(look: &Look) -> Option<Finding> {
+    let codecs = &look.calls.unknown_codecs;
+    (!codecs.is_empty()).then(|| {
+        let parts: Vec<String> = codecs.iter().map(|(name, n)| format!("{name} ({})", count(*n, "stream"))).collect();
+        Finding::new(Severity::Problem, "unknown_codec", format!("codecs without a decoder: {}", parts.join(", ")))
+            .remedy("Their calls get the verdict `unknown_codec`. Allow G.711, G.722 or Opus only. On Asterisk, in the endpoint:")
+            .command("disallow=all")
+            .command("allow=alaw,ulaw,g722,opus")
+            .command("asterisk -rx 'pjsip reload'")
+    })
+}
+
+fn broken_sip(look: &Look) -> Option<Finding> {
+    let rejected = look.engine.sip_rejected;
+    (rejected >= MIN_REJECTED && rejected * 20 > look.engine.sip_messages).then(|| {
+        let what = format!("{} could not be read", count(rejected, "SIP message"));
+        Finding::new(Severity::Warning, "broken_sip", what).remedy(
+            "They are cut, or a program sends rubbish to the SIP port. Look at them in Wireshark (filter: sip).",
+        )
+    })
+}
+
+/// A handshake has four flights.
+const MIN_HANDSHAKE: u64 = 4;
+/// A scanner's odd message now and then is no finding.
+const MIN_REJECTED: u64 = 5;

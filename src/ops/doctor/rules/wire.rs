@@ -1,0 +1,299 @@
+//! Frames, tunnels, fragments, copies, cuts: what the mirror does to packets.
+
+use super::{Finding, Look, Severity, Subject, count, percent};
+use crate::decode::counters::Tunnels;
+use crate::ops::doctor::traffic::Ways;
+
+pub(super) fn all(look: &Look) -> Vec<Finding> {
+    let rules = [link, no_voip, one_direction, cut, duplicates, fragments, loss, vlans, tunnels, encrypted_ip, table];
+    rules.iter().filter_map(|rule| rule(look)).collect()
+}
+
+/// Not one frame.
+pub(super) fn nothing(look: &Look) -> Option<Finding> {
+    if look.decode.frames > 0 {
+        return None;
+    }
+    let what = format!("not one frame came in {:.0} s", look.seconds);
+    let eth = look.interface();
+    let finding = Finding::new(Severity::Problem, "no_frames", what);
+    Some(match &look.subject {
+        Subject::Files => finding.remedy("The capture is empty. Capture again, for longer than a call.").command(format!(
+            "tcpdump -ni {eth} -s 0 -w trunk.pcap"
+        )),
+        Subject::Live { .. } => finding
+            .remedy(
+                "The mirror sends nothing to this port. Look at the link, then at the mirror session of the switch (its \
+                 destination must be the port of this cable). In a virtual machine the hypervisor must allow \
+                 promiscuous mode.",
+            )
+            .command(format!("ip link set {eth} up promisc on"))
+            .command(format!("tcpdump -ni {eth} -c 5")),
+    })
+}
+
+/// A link type that we cannot read.
+fn link(look: &Look) -> Option<Finding> {
+    let unknown = look.decode.dropped.unknown_link;
+    (unknown > 0).then(|| {
+        Finding::new(
+            Severity::Problem,
+            "unknown_link",
+            format!("{} have a link type that is not read", frames(unknown)),
+        )
+        .remedy("Capture on an Ethernet interface (or `any`), not on a radio, USB or Bluetooth monitor.")
+        .command(format!("tcpdump -ni {} -s 0 -w trunk.pcap", look.interface()))
+    })
+}
+
+/// Frames, but none of a call.
+fn no_voip(look: &Look) -> Option<Finding> {
+    let seen = &look.traffic;
+    if seen.plain.sip > 0 || seen.rtp_streams > 0 || look.decode.streams.sips > 0 {
+        return None;
+    }
+    let what = format!("{} in {:.0} s, none of them SIP or RTP", count(look.decode.frames, "frame"), look.seconds);
+    let finding = Finding::new(Severity::Problem, "no_voip", what);
+    Some(
+        finding
+            .remedy(
+                "Either nobody telephoned meanwhile (make a call and look again), or the mirror copies another port \
+                 than that of the PBX, or only broadcasts reach this port because the mirror session is off.",
+            )
+            .command(format!("tcpdump -ni {} -c 20 udp and not broadcast and not multicast", look.interface())),
+    )
+}
+
+/// Only one of the two directions.
+fn one_direction(look: &Look) -> Option<Finding> {
+    let seen = &look.traffic;
+    let (sip, rtp) = (seen.sip_ways, seen.rtp_ways);
+    let only = |what: &str, ways: Ways| {
+        let example = ways.example.map(|(from, to)| format!(", as from {from} to {to}")).unwrap_or_default();
+        format!("{what} is heard in one direction only{example}")
+    };
+    let parts: Vec<String> = [("SIP", sip), ("RTP", rtp)]
+        .into_iter()
+        .filter(|(_, ways)| ways.all_one_way())
+        .map(|(name, ways)| only(name, ways))
+        .collect();
+    let some = rtp.one_way > 0 && !rtp.all_one_way();
+    let (severity, what) = match (parts.is_empty(), some) {
+        (false, _) => (Severity::Problem, parts.join("; ")),
+        (true, true) => {
+            let what =
+                format!("of {} of hosts with RTP, {} one way only", count(rtp.pairs, "pair"), is_are(rtp.one_way));
+            (Severity::Warning, what)
+        }
+        (true, false) => return None,
+    };
+    let finding = Finding::new(severity, "one_direction", what);
+    // Signalling both ways shows that the port is mirrored both ways.
+    let port_is_halved = severity == Severity::Problem && (sip.pairs == 0 || sip.all_one_way());
+    Some(if port_is_halved {
+        finding
+            .remedy(
+                "The mirror copies only what the port receives or only what it sends: recordings would have one side. \
+                 Mirror both directions. On a Cisco switch:",
+            )
+            .command("no monitor session 1 source interface Gi1/0/1")
+            .command("monitor session 1 source interface Gi1/0/1 both")
+    } else {
+        finding
+            .remedy(
+                "The other direction takes a way that the mirror does not see (a second uplink, a media relay), or a party \
+                 was mute. Mirror the port of the PBX and keep the media on it. On Asterisk:",
+            )
+            .command("direct_media=no")
+            .command("asterisk -rx 'pjsip reload'")
+    })
+}
+
+/// Frames or datagrams that are shorter than they were on the wire.
+fn cut(look: &Look) -> Option<Finding> {
+    let (frames_cut, datagrams) = (look.decode.cut_frames, look.traffic.plain.cut);
+    if frames_cut == 0 && datagrams == 0 {
+        return None;
+    }
+    let sip = match look.traffic.plain.sip_cut {
+        0 => String::new(),
+        n => format!(", {} among them", count(n, "SIP message")),
+    };
+    if frames_cut > 0 {
+        let share = percent(frames_cut, look.decode.frames);
+        let what = format!("{} ({share:.0} %) cut by the snap length{sip}", is_are_of(frames_cut, "frame"));
+        return Some(
+            Finding::new(Severity::Problem, "cut_by_snaplen", what)
+                .remedy(
+                    "What is behind the cut is lost: sound, and the addresses in long messages. Capture whole frames:",
+                )
+                .command(format!("tcpdump -ni {} -s 0 -w trunk.pcap", look.interface())),
+        );
+    }
+    let what = format!("{} shorter than their own length says{sip}", is_are_of(datagrams, "datagram"));
+    Some(
+        Finding::new(Severity::Problem, "cut_by_mirror", what)
+            .remedy(
+                "The switch itself cuts what it mirrors. Switch truncation off in the mirror session. On a Cisco Nexus:",
+            )
+            .command("monitor session 1")
+            .command("no mtu"),
+    )
+}
+
+/// Copies, of which all but one are dropped.
+fn duplicates(look: &Look) -> Option<Finding> {
+    let copies = look.decode.duplicates + look.traffic.rtp_copies;
+    // Copies of fragments and of TCP are among those of the decoder, so what is left is counted with them.
+    let whole = look.traffic.plain.datagrams + look.decode.duplicates + look.decode.tcp;
+    let share = percent(copies, whole);
+    if copies < MIN_COPIES || share < MIN_COPIES_PERCENT {
+        return None;
+    }
+    let severity = if share >= MANY_COPIES_PERCENT { Severity::Warning } else { Severity::Note };
+    let what = format!("{share:.0} % of the packets are copies that the mirror made ({copies})");
+    Some(
+        Finding::new(severity, "duplicates", what)
+            .remedy(
+                "They are recognised and dropped, so recordings are right, but they fill the mirror port, which then loses \
+                 others. They come where two mirrored ports (or a port and its VLAN) see the same packet: mirror the \
+                 port of the PBX alone. On a Cisco switch:",
+            )
+            .command("no monitor session 1 source vlan 1 - 4094")
+            .command("monitor session 1 source interface Gi1/0/1 both"),
+    )
+}
+
+fn fragments(look: &Look) -> Option<Finding> {
+    let (all, dropped) = (look.decode.fragments, look.decode.dropped);
+    if all == 0 {
+        return None;
+    }
+    let lost = dropped.fragment_timeout + dropped.fragment_limit;
+    let broken = dropped.cut_fragment + dropped.bad_fragment + dropped.overlapping_fragments;
+    if lost == 0 && broken == 0 {
+        let whole = count(look.decode.reassembled, "datagram");
+        return Some(Finding::new(Severity::Note, "fragments", format!("{} make {whole}", count(all, "IP fragment"))));
+    }
+    let what = format!(
+        "of {}, {} to datagrams that never became whole, {broken} cannot be used",
+        count(all, "IP fragment"),
+        if lost == 1 { String::from("1 belongs") } else { format!("{lost} belong") },
+    );
+    Some(
+        Finding::new(Severity::Warning, "fragments_incomplete", what)
+            .remedy(
+                "A long INVITE is lost when one of its fragments is. The mirror loses them, or the other fragments take a \
+                 second way (a port channel): mirror all its members. If the mirror port is full, mirror less. On a Cisco \
+                 switch:",
+            )
+            .command("monitor session 1 source interface Port-channel1 both"),
+    )
+}
+
+/// Gaps in RTP with nothing lost here.
+fn loss(look: &Look) -> Option<Finding> {
+    let seen = &look.traffic;
+    let share = percent(seen.rtp_lost, seen.rtp_lost + seen.rtp_packets);
+    let by_us = look.capture.dropped_by_kernel + look.capture.dropped_by_interface;
+    if by_us > 0 || seen.rtp_lost < MIN_LOST || share < MIN_LOST_PERCENT {
+        return None;
+    }
+    let what =
+        format!("{share:.1} % of the RTP packets ({}) are missing, and none was lost on this machine", seen.rtp_lost);
+    Some(
+        Finding::new(Severity::Warning, "lost_before_us", what)
+            .remedy(
+                "They were lost on the network or by the switch while mirroring: a mirror port that is slower than what it \
+                 copies drops the rest without a word. Compare the drop counters of the switch's mirror port, and mirror \
+                 fewer ports. On a Cisco switch:",
+            )
+            .command("show interfaces Gi1/0/24 counters errors"),
+    )
+}
+
+fn vlans(look: &Look) -> Option<Finding> {
+    let [_, one, two, more] = look.decode.vlan_depth;
+    if one + two + more == 0 {
+        return None;
+    }
+    let parts = [(one, "one VLAN tag"), (two, "two"), (more, "three or more")];
+    let parts: Vec<String> =
+        parts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{} with {name}", frames(*n))).collect();
+    Some(Finding::new(Severity::Note, "vlans", parts.join(", ")))
+}
+
+fn tunnels(look: &Look) -> Option<Finding> {
+    let kinds = tunnel_kinds(&look.decode.tunnels);
+    if kinds.is_empty() {
+        let unknown = look.decode.dropped.unknown_tunnel;
+        return (unknown > 0).then(|| {
+            let what = format!("{} of a tunnel of a kind that is not read", count(unknown, "packet"));
+            Finding::new(Severity::Note, "unknown_tunnel", what)
+        });
+    }
+    let parts: Vec<String> = kinds.iter().map(|(name, n)| format!("{name} ({})", count(*n, "packet"))).collect();
+    Some(Finding::new(Severity::Note, "tunnels", format!("the mirror comes in tunnels: {}", parts.join(", "))))
+}
+
+/// The kinds of tunnels seen, by the names that people use.
+fn tunnel_kinds(tunnels: &Tunnels) -> Vec<(&'static str, u64)> {
+    let all = [
+        ("GRE", tunnels.gre),
+        ("ERSPAN type I", tunnels.erspan1),
+        ("ERSPAN type II", tunnels.erspan2),
+        ("ERSPAN type III", tunnels.erspan3),
+        ("VXLAN", tunnels.vxlan),
+        ("GENEVE", tunnels.geneve),
+        ("TZSP", tunnels.tzsp),
+        ("IP in IP", tunnels.ip_in_ip),
+        ("PPPoE", tunnels.pppoe),
+        ("MPLS", tunnels.mpls),
+        ("GTP-U", tunnels.gtp_u),
+    ];
+    all.into_iter().filter(|(_, n)| *n > 0).collect()
+}
+
+fn encrypted_ip(look: &Look) -> Option<Finding> {
+    let esp = look.decode.dropped.esp;
+    (esp > 0).then(|| {
+        Finding::new(
+            Severity::Warning,
+            "ipsec",
+            format!("{} of IPsec (ESP), which cannot be read", count(esp, "packet")),
+        )
+        .remedy(
+            "If telephones or the trunk are in that tunnel, mirror behind the end of it: the port of the PBX itself.",
+        )
+    })
+}
+
+fn table(look: &Look) -> Option<Finding> {
+    let refused = look.engine.legs_refused + look.traffic.plain.not_followed;
+    (refused > 0).then(|| {
+        let what = format!("{} or streams did not fit into the tables", count(refused, "call"));
+        Finding::new(Severity::Warning, "tables_full", what)
+            .remedy("Something floods the mirror with calls (a scanner, a load test). Block it before the PBX.")
+    })
+}
+
+fn frames(number: u64) -> String {
+    count(number, "frame")
+}
+
+fn is_are(number: u64) -> String {
+    if number == 1 { String::from("1 is heard") } else { format!("{number} are heard") }
+}
+
+fn is_are_of(number: u64, noun: &str) -> String {
+    format!("{} {}", count(number, noun), if number == 1 { "is" } else { "are" })
+}
+
+/// A handful of copies is a sender that repeats itself.
+const MIN_COPIES: u64 = 10;
+const MIN_COPIES_PERCENT: f64 = 1.0;
+/// Every packet of one of three ports twice is where a mirror is set wrong rather than a link that loops.
+const MANY_COPIES_PERCENT: f64 = 25.0;
+/// The wire loses one packet in a thousand on a good day, and each call its first ones.
+const MIN_LOST: u64 = 20;
+const MIN_LOST_PERCENT: f64 = 0.5;

@@ -1,0 +1,199 @@
+use super::host::{Clock, Ethtool, Interface, Joining, Losses};
+use super::traffic::{Plain, Ways};
+use super::*;
+
+/// A look at a healthy mirror: one call, both ways.
+fn healthy() -> Look {
+    let ways = Ways { pairs: 1, ..Ways::default() };
+    Look {
+        subject: Subject::Files,
+        source: String::from("trunk.pcap"),
+        seconds: 30.0,
+        capture: SourceCounters { frames: 1000, ..SourceCounters::default() },
+        decode: decode::Counters { frames: 1000, longest_frame: 900, ..decode::Counters::default() },
+        engine: engine::Counters { sip_messages: 7, rtp_packets: 990, legs: 1, ..engine::Counters::default() },
+        traffic: traffic::Seen {
+            plain: Plain { datagrams: 1000, sip: 7, ..Plain::default() },
+            rtp_packets: 990,
+            rtp_streams: 2,
+            sip_ways: ways,
+            rtp_ways: ways,
+            ..traffic::Seen::default()
+        },
+        calls: calls::Calls { all: 1, talked: 1, both_sides: 1, ..calls::Calls::default() },
+        warnings: Vec::new(),
+    }
+}
+
+fn live(interface: Interface) -> Look {
+    let interfaces = vec![interface];
+    Look {
+        subject: Subject::Live { interfaces, clock: Clock::Synchronised, buffer_mib: 64 },
+        source: "eth7".into(),
+        ..healthy()
+    }
+}
+
+fn eth7() -> Interface {
+    Interface {
+        name: String::from("eth7"),
+        mtu: Some(1500),
+        has_carrier: Some(true),
+        ethtool: Ethtool::Answered,
+        ring: Some((256, 4096)),
+        ..Interface::default()
+    }
+}
+
+/// The one finding of a look.
+#[track_caller]
+fn only(look: &Look) -> Finding {
+    let findings = examine(look);
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    findings.into_iter().next().expect("one")
+}
+
+fn kinds(look: &Look) -> Vec<&'static str> {
+    examine(look).iter().map(|f| f.kind).collect()
+}
+
+#[test]
+fn a_healthy_mirror_is_one_line() {
+    for look in [healthy(), live(eth7())] {
+        let findings = examine(&look);
+        assert!(findings.is_empty(), "{findings:#?}");
+        let text = report::text(&report::report(&look, &findings));
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(
+            text.contains(": healthy: 1000 frames in 30 s, 7 SIP messages, 2 RTP streams, 1 call (1 answered"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn joined_packets_are_switched_off_by_name_and_what_is_fixed_is_not_in_the_command() {
+    let on = |name, can_change| Joining { name, can_change };
+    let look = live(Interface { joining: vec![on("gro", true), on("lro", true)], ..eth7() });
+    let finding = only(&look);
+    assert_eq!((finding.kind, finding.severity), ("offload", Severity::Warning));
+    assert_eq!(finding.commands, ["ethtool -K eth7 gro off lro off"]);
+    let look = live(Interface { joining: vec![on("gro", true), on("rx-gro-hw", false)], ..eth7() });
+    assert_eq!(only(&look).commands, ["ethtool -K eth7 gro off"]);
+    let look = live(Interface { joining: vec![on("rx-gro-hw", false)], ..eth7() });
+    assert!(only(&look).commands.is_empty());
+}
+
+#[test]
+fn a_missing_ethtool_is_said_and_a_silent_one_is_not() {
+    assert_eq!(kinds(&live(Interface { ethtool: Ethtool::Missing, ..eth7() })), ["no_ethtool"]);
+    assert!(kinds(&live(Interface { ethtool: Ethtool::Silent, ..eth7() })).is_empty());
+}
+
+#[test]
+fn frames_lost_in_the_card_ask_for_its_largest_ring() {
+    let losses = Losses { no_room: 3, damaged: 0 };
+    assert_eq!(only(&live(Interface { losses, ..eth7() })).commands, ["ethtool -G eth7 rx 4096"]);
+    let full = Interface { losses, ring: Some((4096, 4096)), ..eth7() };
+    assert_eq!(only(&live(full)).commands, ["ethtool -S eth7"]);
+    let damaged = Interface { losses: Losses { no_room: 0, damaged: 1 }, ..eth7() };
+    assert_eq!(only(&live(damaged)).what, "1 frame on eth7 came damaged");
+}
+
+#[test]
+fn frames_dropped_by_the_kernel_ask_for_a_larger_ring_and_explain_the_gaps() {
+    let mut look = live(eth7());
+    look.capture.dropped_by_kernel = 17;
+    look.traffic.rtp_lost = 100;
+    let finding = only(&look);
+    assert_eq!((finding.kind, finding.severity), ("kernel_drops", Severity::Problem));
+    // Four times the 64 MiB in force.
+    assert!(finding.commands[0].contains("buffer_mib = 256"), "{finding:?}");
+}
+
+#[test]
+fn gaps_with_nothing_lost_here_were_lost_before() {
+    let mut look = live(eth7());
+    look.traffic.rtp_lost = 100;
+    let finding = only(&look);
+    // 100 of 1090.
+    assert!(finding.kind == "lost_before_us" && finding.what.starts_with("9.2 %"), "{finding:?}");
+    look.traffic.rtp_lost = 3;
+    assert!(kinds(&look).is_empty());
+}
+
+#[test]
+fn a_frame_longer_than_the_interface_takes_is_found() {
+    let mut look = live(eth7());
+    // A whole Ethernet frame with two VLAN tags is none of these.
+    look.decode.longest_frame = 1522;
+    assert!(kinds(&look).is_empty());
+    look.decode.longest_frame = 2962;
+    assert_eq!(kinds(&look), ["long_frames"]);
+    // Of a file the MTU is not known: jumbo frames may be.
+    let mut look = healthy();
+    look.decode.longest_frame = 9018;
+    assert!(kinds(&look).is_empty());
+    look.decode.longest_frame = 30_000;
+    assert_eq!(kinds(&look), ["long_frames"]);
+}
+
+#[test]
+fn the_clock_is_looked_at_in_both_ways() {
+    let mut look = live(eth7());
+    if let Subject::Live { clock, .. } = &mut look.subject {
+        *clock = Clock::Alone;
+    }
+    assert_eq!(only(&look).commands.last().map(String::as_str), Some("timedatectl set-ntp true"));
+    let mut look = healthy();
+    look.engine.clock_steps = 2;
+    assert_eq!(only(&look).what, "the clock was set 2 times while looking");
+}
+
+#[test]
+fn silence_is_told_with_what_the_cable_says_and_nothing_else() {
+    let mut look = live(Interface { has_carrier: Some(false), ..eth7() });
+    look.decode = decode::Counters::default();
+    (look.traffic, look.calls) = Default::default();
+    assert_eq!(kinds(&look), ["no_frames", "no_link"]);
+    look.decode.frames = 5;
+    assert_eq!(kinds(&look), ["no_voip", "no_link"]);
+}
+
+#[test]
+fn one_direction_is_the_port_when_signalling_is_halved_too_and_the_way_of_the_media_when_not() {
+    let halved = Ways { pairs: 2, one_way: 2, example: None };
+    let mut look = healthy();
+    (look.traffic.rtp_ways, look.traffic.sip_ways) = (halved, halved);
+    let finding = only(&look);
+    assert_eq!(finding.severity, Severity::Problem);
+    assert!(finding.commands[1].ends_with("both"), "{finding:?}");
+    look.traffic.sip_ways = Ways { pairs: 1, ..Ways::default() };
+    let finding = only(&look);
+    assert_eq!((finding.severity, finding.commands[0].as_str()), (Severity::Problem, "direct_media=no"));
+    look.traffic.rtp_ways = Ways { pairs: 3, one_way: 1, example: None };
+    assert_eq!(only(&look).severity, Severity::Warning);
+}
+
+#[test]
+fn findings_are_sorted_the_worst_first_and_json_has_what_scripts_need() {
+    let mut look = healthy();
+    look.decode.vlan_depth = [0, 1000, 0, 0];
+    look.decode.dropped.esp = 4;
+    look.calls.no_keys = 2;
+    let findings = examine(&look);
+    assert_eq!(findings.iter().map(|f| f.kind).collect::<Vec<_>>(), ["encrypted_media", "ipsec", "vlans"]);
+    let json = serde_json::to_value(report::report(&look, &findings)).expect("serialises");
+    assert_eq!(json["healthy"], false);
+    assert_eq!(json["findings"][0]["severity"], "problem");
+    assert_eq!(json["findings"][0]["commands"][0], "media_encryption=sdes");
+    assert_eq!(json["findings"][2].get("commands"), None, "absent, never empty");
+    assert_eq!(json["counts"]["frames"], 1000);
+}
+
+#[test]
+fn what_the_source_warned_of_is_a_finding() {
+    let mut look = healthy();
+    look.warnings.push(String::from("trunk.pcap: cut short"));
+    assert_eq!((only(&look).kind, only(&look).what.as_str()), ("source", "trunk.pcap: cut short"));
+}

@@ -1,0 +1,208 @@
+//! `callspan calls` as an admin meets it: what is owed, parked and dead, and what can be done about it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use callspan::call::record::{CallRecord, DeliveryState};
+use callspan::fake_pyrus::{Endpoint, Fake, Options};
+use callspan::journal::Journal;
+
+fn run(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
+    // What the machine of the tests has in its environment must not decide.
+    command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
+    command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
+    command.output().expect("the binary runs")
+}
+
+#[track_caller]
+fn said(args: &[&str], code: i32) -> String {
+    let output = run(args);
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "stdout: {stdout}\nstderr: {stderr}");
+    format!("{stdout}{stderr}")
+}
+
+/// A folder in which a capture with one call was delivered to a fake Pyrus.
+struct Replayed {
+    dir: tempfile::TempDir,
+    fake: Fake,
+}
+
+impl Replayed {
+    fn new(key: &str) -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let fake = Fake::start(Options::default()).expect("free ports");
+        let options = Options::default();
+        let text = format!(
+            "[numbers]\nextension_pattern = \"102\"\n[pyrus]\nauth_url = \"{}\"\nlogin = \"{}\"\n\
+             security_key = \"{key}\"\naccount_id = \"{}\"\n",
+            fake.auth_url(),
+            options.users[0].login,
+            options.accounts[0].account_id,
+        );
+        std::fs::write(dir.path().join("callspan.toml"), text).expect("written");
+        Self { dir, fake }
+    }
+
+    fn delivered() -> Self {
+        let replayed = Self::new(&Options::default().users[0].security_key);
+        replayed.replay(0);
+        replayed
+    }
+
+    fn replay(&self, code: i32) {
+        let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap");
+        let config = self.dir.path().join("callspan.toml");
+        said(&["replay", "-c", text(&config), "--deliver", "--out", &self.out(), text(&capture)], code);
+    }
+
+    fn out(&self) -> String {
+        text(&self.dir.path().join("calls")).to_owned()
+    }
+
+    fn calls(&self, args: &[&str], code: i32) -> String {
+        let out = self.out();
+        let mut all = vec!["calls"];
+        all.extend(args);
+        all.extend(["--state", &out]);
+        said(&all, code)
+    }
+
+    fn record(&self) -> CallRecord {
+        serde_json::from_str(&self.calls(&["list", "--json"], 0)).expect("one record")
+    }
+
+    fn wav(&self) -> PathBuf {
+        PathBuf::from(&self.record().recordings[0].path)
+    }
+
+    fn journal(&self) -> Journal {
+        let dir = Path::new(&self.out()).join(".callspan");
+        Journal::open(&callspan::journal::config::Config { dir }).expect("the journal of the replay")
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("the folders of the tests have plain names")
+}
+
+#[test]
+fn the_list_ends_with_what_became_of_all_calls() {
+    let replayed = Replayed::delivered();
+    let said = replayed.calls(&["list"], 0);
+    assert!(said.starts_with("TIME (UTC)"), "{said}");
+    assert!(said.ends_with("1 call: 1 both sides; delivery: 1 done\n"), "{said}");
+    assert!(said.contains(&replayed.record().id), "{said}");
+}
+
+#[test]
+fn filters_leave_out_what_they_do_not_name() {
+    let replayed = Replayed::delivered();
+    let day = replayed.record().invited_at.expect("invited").to_rfc3339()[..10].to_owned();
+    for (filters, calls) in [
+        (vec!["--number", "101"], 1),
+        (vec!["--number", "999"], 0),
+        (vec!["--extension", "102"], 1),
+        (vec!["--extension", "10"], 0),
+        (vec!["--verdict", "both_sides", "--delivery", "done"], 1),
+        (vec!["--delivery", "parked"], 0),
+        (vec!["--from", &day], 1),
+        (vec!["--to", &day], 0),
+    ] {
+        let mut args = vec!["list", "--json"];
+        args.extend(filters);
+        assert_eq!(replayed.calls(&args, 0).lines().count(), calls, "{args:?}");
+    }
+    replayed.calls(&["list", "--verdict", "lost"], 2);
+}
+
+#[test]
+fn a_call_is_shown_with_its_file_its_task_and_its_verdict() {
+    let replayed = Replayed::delivered();
+    let record = replayed.record();
+    let said = replayed.calls(&["show", &record.id], 0);
+    let task = format!("done, task {}", record.delivery.task_id.expect("registered"));
+    for wanted in ["both sides", &task, &record.recordings[0].path, "outcome       answered"] {
+        assert!(said.contains(wanted), "{wanted} is not in:\n{said}");
+    }
+    let said = replayed.calls(&["show", "20200101T000000Z-0"], 1);
+    assert!(said.contains("there is no call 20200101T000000Z-0"), "{said}");
+}
+
+#[test]
+fn what_is_owed_behind_a_refused_login_says_what_a_person_must_do() {
+    let replayed = Replayed::new("wrong-key-7");
+    replayed.replay(1);
+    let said = replayed.calls(&["list"], 0);
+    assert!(said.contains("Nothing can be delivered") && said.contains("security_key"), "{said}");
+    assert!(said.ends_with("delivery: 1 owed\n") && !said.contains("wrong-key-7"), "{said}");
+}
+
+#[test]
+fn a_retry_is_taken_up_by_the_next_start() {
+    let replayed = Replayed::delivered();
+    let id = replayed.record().id;
+    // As if Pyrus had refused the recording for good.
+    let journal = replayed.journal();
+    let mut row = journal.job(&id).expect("readable").expect("registered");
+    let mut job: serde_json::Value = serde_json::from_str(&row.body).expect("JSON");
+    job["parts"][0]["state"] = serde_json::json!({ "is": "dead", "why": "the form was deleted" });
+    row.body = job.to_string();
+    row.stage = "dead".to_owned();
+    row.note = Some("the form was deleted".to_owned());
+    journal.save_job(&row).expect("written");
+    drop(journal);
+    assert_eq!(replayed.record().delivery.state, DeliveryState::Dead);
+    let said = replayed.calls(&["list"], 0);
+    assert!(said.contains(&format!("{id}  the form was deleted")) && said.ends_with("1 dead\n"), "{said}");
+    let said = replayed.calls(&["retry", "--all"], 0);
+    assert!(said.starts_with("1 call to be delivered again"), "{said}");
+    replayed.replay(0);
+    assert_eq!(replayed.record().delivery.state, DeliveryState::Done);
+    assert_eq!(replayed.fake.state().requests(Endpoint::Attach), 2);
+}
+
+#[test]
+fn verify_finds_a_file_that_was_changed_one_that_is_gone_and_one_that_nobody_knows() {
+    let replayed = Replayed::delivered();
+    let wav = replayed.wav();
+    let said = replayed.calls(&["verify"], 0);
+    assert_eq!(said, "1 files of 1 calls: 1 whole, 0 missing or changed\n");
+    let mut bytes = std::fs::read(&wav).expect("readable");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&wav, &bytes).expect("written");
+    assert!(replayed.calls(&["verify"], 1).contains("SHA-256"));
+    std::fs::write(&wav, &bytes[..middle]).expect("written");
+    assert!(replayed.calls(&["verify"], 1).contains("were written"));
+    std::fs::rename(&wav, wav.with_file_name("somebody.wav")).expect("renamed");
+    let said = replayed.calls(&["verify"], 1);
+    assert!(said.contains("is not there") && said.contains("belongs to no call"), "{said}");
+    assert!(said.ends_with("1 files of 1 calls: 0 whole, 1 missing or changed, 1 files of no known call\n"), "{said}");
+}
+
+#[test]
+fn without_its_packets_a_call_cannot_be_rendered_again_and_that_is_said() {
+    let replayed = Replayed::delivered();
+    let said = replayed.calls(&["render", &replayed.record().id], 1);
+    assert!(said.contains("recording.keep_pcap"), "{said}");
+}
+
+#[test]
+fn a_hold_is_shown_until_it_is_released() {
+    let replayed = Replayed::delivered();
+    let id = replayed.record().id;
+    replayed.calls(&["hold", &id, "--why", "case 17"], 0);
+    assert!(replayed.calls(&["show", &id], 0).contains("case 17"));
+    assert!(replayed.calls(&["release", &id], 0).contains("is released"));
+    assert!(!replayed.calls(&["show", &id], 0).contains("case 17"));
+    assert!(replayed.calls(&["release", &id], 0).contains("was not held"));
+}
+
+#[test]
+fn a_folder_without_a_journal_is_one_sentence() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let said = said(&["calls", "list", "--state", text(dir.path())], 1);
+    assert!(said.contains("there is no journal"), "{said}");
+}
