@@ -98,6 +98,29 @@ impl Engine {
         only(waiting.map(|l| l.conversation))?.ok()
     }
 
+    /// The legs of a ring group may be seen before the one that caused them. Each was taken for a call of its own, of
+    /// which nobody was told yet: now they are one.
+    pub(super) fn gather_group(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> Option<usize> {
+        let shape = draft.shape();
+        let candidates = self.join_index.candidates(&draft.traces, &shape);
+        let legs = candidates.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.dialog.ended().is_none());
+        let caused: Vec<&Leg> = legs.filter(|l| l.shape().fit(&shape) > Fit::None).collect();
+        let alone = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && c.legs.len() == 1);
+        let mut targets: Vec<_> = caused.iter().map(|l| l.dialog.callee_addr).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        // Two calls to one phone may be of two callers.
+        if targets.len() != caused.len() || !caused.iter().all(|l| alone(l.conversation)) {
+            return None;
+        }
+        let conversations: Vec<usize> = caused.iter().map(|l| l.conversation).collect();
+        let (into, others) = conversations.split_first()?;
+        for other in others {
+            self.merge(*other, *into, sink);
+        }
+        Some(*into)
+    }
+
     /// Whether a conversation already has a live leg to the same phone: then a new one is of another call.
     fn rings_already(&self, conversation: usize, shape: &Shape) -> bool {
         let Some(call) = self.conversations.get(conversation) else { return true };

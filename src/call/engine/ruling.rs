@@ -62,6 +62,7 @@ impl Engine {
         }
         if leg.has_media() {
             self.note_start(slot, sink);
+            self.hush_newcomer(slot, self.now, sink);
         }
     }
 

@@ -101,7 +101,7 @@ impl Engine {
             traces: Traces::read(message, &self.config),
             at: datagram.at,
         };
-        let conversation = self.conversation_for(&draft);
+        let conversation = self.conversation_for(&draft, sink);
         let slot = self.add_leg(conversation, draft, sink);
         Some(slot)
     }
@@ -127,8 +127,8 @@ impl Engine {
     }
 
     /// The conversation of a new leg: one that it belongs to, else a new one.
-    fn conversation_for(&mut self, draft: &Draft) -> usize {
-        if let Some(conversation) = self.find_conversation(draft) {
+    fn conversation_for(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> usize {
+        if let Some(conversation) = self.find_conversation(draft).or_else(|| self.gather_group(draft, sink)) {
             return conversation;
         }
         let relatives = self.relatives(draft);
