@@ -130,6 +130,11 @@ impl Stream {
         news
     }
 
+    /// Whether the newest packet is the first of its payload type.
+    pub fn payload_is_new(&self) -> bool {
+        self.payloads.get(self.current).is_some_and(|p| p.packets == 1)
+    }
+
     /// The newest packet.
     pub fn last_at(&self) -> Option<Timestamp> {
         self.stats.last_at()
