@@ -23,10 +23,10 @@ pub struct Stream {
     payloads: Vec<PayloadUse>,
     /// Index into `payloads` of the newest packet's type.
     current: usize,
+    /// RTP time of the newest telephone-event: all packets of one event bear the same (RFC 4733 section 2.2).
+    event_time: Option<u32>,
     spacing: Spacing,
     security: Security,
-    /// RTP time of the newest telephone-event: all packets of one event share it (RFC 4733 section 2.2).
-    event_time: Option<u32>,
     /// Packets that the capture cut short.
     pub cut: u64,
 }
@@ -69,8 +69,8 @@ pub enum Heard {
     Packet {
         /// What it carries must not be kept (telephone-event: a digit).
         secret: bool,
-        /// It is the first that is seen of a telephone-event.
-        begins_event: bool,
+        /// The first packet of a telephone-event.
+        digit: bool,
         /// Its payload type is new, or something was negotiated since the last packet: ask [`Stream::take_news`].
         news: bool,
     },
@@ -87,9 +87,9 @@ impl Stream {
             stats: StreamStats::default(),
             payloads: Vec::new(),
             current: 0,
+            event_time: None,
             spacing: Spacing::default(),
             security: Security::Plain,
-            event_time: None,
             cut: 0,
         }
     }
@@ -103,14 +103,31 @@ impl Stream {
         }
         let news = self.note_payload(packet.pt, negotiation);
         let Some(payload) = self.payloads.get_mut(self.current) else {
-            return Heard::Packet { secret: false, begins_event: false, news: false };
+            return Heard::Packet { secret: false, digit: false, news: false };
         };
         payload.packets += 1;
         let secret = payload.secret;
         if !secret {
             self.spacing.handle_packet(packet.sequence, packet.time.0);
         }
-        Heard::Packet { secret, begins_event: secret && self.note_event(packet.time.0), news }
+        let secret = payload.secret;
+        let digit = secret && self.note_event(packet.time.0);
+        Heard::Packet { secret, digit, news }
+    }
+
+    /// The voice codec of the newest packet.
+    pub fn voice(&self) -> Option<&str> {
+        let encoding = self.payloads.get(self.current)?.format.as_ref()?.encoding.as_str();
+        (!NOT_A_VOICE.contains(&encoding)).then_some(encoding)
+    }
+
+    /// The spool has to be told everything again: it was begun anew.
+    pub fn forget_told(&mut self) {
+        self.security = Security::Plain;
+        for payload in &mut self.payloads {
+            // Looked up again at the next packet.
+            (payload.told, payload.generation) = (false, u32::MAX);
+        }
     }
 
     /// What has not been told yet about the newest packet's payload type and about the protection of the stream.
