@@ -325,8 +325,7 @@ fn touches(truth: &Truth, call: &EndedCall) -> bool {
 fn judge_whole(world: &World, outcome: &Outcome) {
     for truth in &world.truths {
         let calls: Vec<&EndedCall> = outcome.calls.iter().filter(|c| touches(truth, c)).collect();
-        let legs: HashSet<&str> =
-            calls.iter().flat_map(|c| &c.record.legs).map(|l| l.sip_call_id.as_str()).collect();
+        let legs: HashSet<&str> = calls.iter().flat_map(|c| &c.record.legs).map(|l| l.sip_call_id.as_str()).collect();
         assert_eq!(legs.len(), truth.call_ids.len(), "every INVITE is in a record: {truth:?}");
         if truth.joins {
             assert_eq!(calls.len(), 1, "one conversation, one record: {truth:?}");

@@ -19,6 +19,8 @@ pub struct Config {
     pub start: Start,
     /// Header fields to keep in the record (`headers`), besides those that `numbers` and the Pyrus mappings name.
     pub keep_headers: Vec<String>,
+    /// What pauses a recording, for card numbers.
+    pub pause: crate::call::pause::Config,
     /// Who is who.
     pub numbers: Numbers,
     /// What to do with which call; the first match decides.
@@ -35,6 +37,7 @@ impl Default for Config {
             correlation_headers: Vec::new(),
             start: Start::Answer,
             keep_headers: Vec::new(),
+            pause: crate::call::pause::Config::default(),
             numbers: Numbers::default(),
             rules: Vec::new(),
         }

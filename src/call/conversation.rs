@@ -7,6 +7,7 @@ use crate::call::dialog::{AnsweredBy, Began};
 use crate::call::event::Registration;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
+use crate::call::pause::Pauses;
 use crate::call::record::{CallRecord, EndedBy, EventRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict};
 use crate::call::streams::side_record;
 use crate::call::who::Who;
@@ -37,6 +38,8 @@ pub struct Conversation {
     pub related: Vec<String>,
     /// When its remaining legs are ended, once the one by which it came in is over.
     pub finish_at: Option<Timestamp>,
+    /// When its sound was not kept.
+    pub pauses: Pauses,
 }
 
 /// What makes the outside look at a live call again.
@@ -117,6 +120,7 @@ impl Conversation {
             wall_offset_ns,
             related: Vec::new(),
             finish_at: None,
+            pauses: Pauses::new(),
         }
     }
 
@@ -161,6 +165,9 @@ impl Conversation {
         };
         record.legs = legs.iter().map(|l| l.record()).collect();
         record.events = events(legs, &who);
+        record.events.extend_from_slice(self.pauses.events());
+        record.events.sort_by_key(|e| e.at);
+        record.paused = self.pauses.record(dialog.ended().map(|(at, _)| at));
         record.related.clone_from(&self.related);
         record.problems.clone_from(&self.problems);
         if let Some((at, by)) = dialog.ended() {
@@ -252,6 +259,10 @@ impl Conversation {
         for event in &mut record.events {
             event.at = event.at.offset(by);
         }
+        for paused in &mut record.paused {
+            paused.from = paused.from.offset(by);
+            shift(&mut paused.to);
+        }
         for side in [Side::Caller, Side::Callee] {
             for stream in &mut record.sides.get_mut(side).streams {
                 stream.first_at = stream.first_at.offset(by);
@@ -265,7 +276,10 @@ impl Conversation {
 fn events(legs: &[&Leg], who: &Who<'_>) -> Vec<EventRecord> {
     let mut all: Vec<(usize, EventRecord)> = Vec::new();
     for (n, leg) in legs.iter().enumerate() {
-        all.extend(leg.dialog.events.iter().cloned().map(|mut event| {
+        // A key goes through every leg; those of the anchor are the ones that were pressed.
+        let of_anchor = leg.id == who.anchor.id;
+        let own = leg.dialog.events.iter().filter(|e| of_anchor || e.kind != "dtmf");
+        all.extend(own.cloned().map(|mut event| {
             if !who.is_same_way(leg) {
                 event.side = event.side.map(Side::other);
             }

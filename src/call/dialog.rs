@@ -223,7 +223,8 @@ impl Dialog {
     }
 
     /// Who sent a request, or whose request a response answers.
-    fn requester(&self, message: &Message<'_>) -> Side {
+    /// Who sent the request, of which a response is the answer.
+    pub fn requester(&self, message: &Message<'_>) -> Side {
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
         match (from, self.caller_tag.as_deref()) {

@@ -3,6 +3,7 @@
 mod joining;
 mod lifecycle;
 mod media;
+mod pausing;
 mod ruling;
 mod signalling;
 
@@ -78,6 +79,8 @@ pub struct Counters {
     pub other: u64,
     /// Jumps of the wall clock.
     pub clock_steps: u64,
+    /// Pauses and resumptions that were carried out.
+    pub pause_orders: u64,
 }
 
 /// How many entries each of the engine's tables has: each has a bound, and all but the last four are empty when no

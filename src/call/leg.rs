@@ -7,6 +7,7 @@ use crate::call::dialog::{AnsweredBy, Began, Dialog, Phase};
 use crate::call::event::LegId;
 use crate::call::join::{Shape, Traces};
 use crate::call::party::Parties;
+use crate::call::pause::Keypad;
 use crate::call::record::{EndedBy, LegRecord, Outcome, Side};
 use crate::call::streams::Stream;
 use crate::net::Endpoint;
@@ -49,6 +50,10 @@ pub struct Leg {
     pub superseded_at: Option<Timestamp>,
     /// First message.
     pub created_at: Timestamp,
+    /// The keys that its sides press.
+    pub keypad: Keypad,
+    /// Its conversation is or was paused: each packet must be looked at for it.
+    pub hushed: bool,
     /// Nothing more is expected of it.
     pub closed: bool,
     /// When it is looked at next.
@@ -122,6 +127,8 @@ impl Leg {
             first_media_at: None,
             last_media_at: None,
             superseded_at: None,
+            keypad: Keypad::default(),
+            hushed: false,
             created_at: at,
             closed: false,
             check_at: at,

@@ -303,8 +303,9 @@ pub struct EventRecord {
 pub struct Paused {
     /// Begin.
     pub from: Timestamp,
-    /// End.
-    pub to: Timestamp,
+    /// End; absent while it lasts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub to: Option<Timestamp>,
 }
 
 /// Where delivery stands.

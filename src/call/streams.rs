@@ -23,8 +23,6 @@ pub struct Stream {
     payloads: Vec<PayloadUse>,
     /// Index into `payloads` of the newest packet's type.
     current: usize,
-    /// RTP time of the newest telephone-event: all packets of one event bear the same (RFC 4733 section 2.2).
-    event_time: Option<u32>,
     spacing: Spacing,
     security: Security,
     /// Packets that the capture cut short.
@@ -69,8 +67,6 @@ pub enum Heard {
     Packet {
         /// What it carries must not be kept (telephone-event: a digit).
         secret: bool,
-        /// The first packet of a telephone-event.
-        digit: bool,
         /// Its payload type is new, or something was negotiated since the last packet: ask [`Stream::take_news`].
         news: bool,
     },
@@ -87,7 +83,6 @@ impl Stream {
             stats: StreamStats::default(),
             payloads: Vec::new(),
             current: 0,
-            event_time: None,
             spacing: Spacing::default(),
             security: Security::Plain,
             cut: 0,
@@ -103,16 +98,14 @@ impl Stream {
         }
         let news = self.note_payload(packet.pt, negotiation);
         let Some(payload) = self.payloads.get_mut(self.current) else {
-            return Heard::Packet { secret: false, digit: false, news: false };
+            return Heard::Packet { secret: false, news: false };
         };
         payload.packets += 1;
         let secret = payload.secret;
         if !secret {
             self.spacing.handle_packet(packet.sequence, packet.time.0);
         }
-        let secret = payload.secret;
-        let digit = secret && self.note_event(packet.time.0);
-        Heard::Packet { secret, digit, news }
+        Heard::Packet { secret, news }
     }
 
     /// The voice codec of the newest packet.
@@ -152,6 +145,11 @@ impl Stream {
         self.payloads.get(self.current).is_some_and(|p| p.packets == 1)
     }
 
+    /// Whether its payload is encrypted, as far as it was told.
+    pub fn is_protected(&self) -> bool {
+        self.security != Security::Plain
+    }
+
     /// The newest packet.
     pub fn last_at(&self) -> Option<Timestamp> {
         self.stats.last_at()
@@ -182,15 +180,6 @@ impl Stream {
             .filter_map(|p| p.format.as_ref())
             .map(|f| f.encoding.as_str())
             .filter(|e| !NOT_A_VOICE.contains(e))
-    }
-
-    /// Whether a packet of a telephone-event is of a later one than the newest.
-    fn note_event(&mut self, time: u32) -> bool {
-        let begins = self.event_time.is_none_or(|newest| time.wrapping_sub(newest).cast_signed() > 0);
-        if begins {
-            self.event_time = Some(time);
-        }
-        begins
     }
 
     fn clock_hz(&self) -> u32 {

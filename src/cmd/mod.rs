@@ -53,10 +53,6 @@ pub enum Command {
     Run(RunArgs),
     /// Say everything that is wrong with a configuration file.
     CheckConfig(CheckConfigArgs),
-    /// Look at a mirror, or a capture of it, and say what is wrong with it and the command that mends it.
-    Doctor(DoctorArgs),
-    /// Look at the journal of calls: what was heard, what is owed to Pyrus, what a person must do.
-    Calls(calls::CallsArgs),
     /// Look at the journal of calls: what was heard, what is owed to Pyrus, what a person must do.
     Calls(calls::CallsArgs),
     /// Look at a mirror, or a capture of it, and say what is wrong with it and the command that mends it.
@@ -204,8 +200,6 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::run(args),
         Command::Run(args) => run::run(args),
         Command::CheckConfig(args) => check_config::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
-        Command::Calls(args) => calls::run(&args),
         Command::Calls(args) => calls::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::FakePyrus(args) => fake_pyrus::run(&args),

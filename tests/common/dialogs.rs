@@ -249,7 +249,8 @@ impl Scene {
     pub fn response(&mut self, d: D, side: Side, (status, method): (u16, &str), with: &[With<'_>]) {
         let dialog = self.get(d);
         let other = 1 - side.channel();
-        let newest = if method == "INVITE" || method == "CANCEL" { dialog.invite_cseq[other] } else { dialog.cseq[other] };
+        let newest =
+            if method == "INVITE" || method == "CANCEL" { dialog.invite_cseq[other] } else { dialog.cseq[other] };
         let cseq = with.iter().find_map(|w| if let With::CSeq(n) = w { Some(*n) } else { None }).unwrap_or(newest);
         let start = format!("SIP/2.0 {status} Reason\r\n");
         let text = message(dialog, (start, side.other()), (cseq, method), (status > 100, with), &[]);
@@ -370,7 +371,8 @@ impl Scene {
     /// Two legs through one PBX: `a`'s caller talks to `b`'s callee; each leg carries both voices.
     pub fn bridge(&mut self, a: D, b: D, ms: i64) {
         let (left, right) = (self.get(a).voices[0], self.get(b).voices[1]);
-        let speakers = [(left, a, Side::Caller), (right, a, Side::Callee), (left, b, Side::Caller), (right, b, Side::Callee)];
+        let speakers =
+            [(left, a, Side::Caller), (right, a, Side::Callee), (left, b, Side::Caller), (right, b, Side::Callee)];
         self.sound(&speakers, ms);
     }
 
@@ -472,7 +474,8 @@ impl Sound {
     /// How much of a stretch of time sounds like `wanted`, judged in the middle of every slot: 0.0 to 1.0.
     pub fn share(&self, wanted: Heard, from_ms: i64, to_ms: i64) -> f64 {
         let first = from_ms.div_euclid(SLOT_MS) * SLOT_MS + SLOT_MS / 2;
-        let moments: Vec<i64> = (0..).map(|n| first + n * SLOT_MS).take_while(|ms| *ms < to_ms).filter(|ms| *ms > from_ms).collect();
+        let moments: Vec<i64> =
+            (0..).map(|n| first + n * SLOT_MS).take_while(|ms| *ms < to_ms).filter(|ms| *ms > from_ms).collect();
         let fits = moments.iter().filter(|ms| self.judge(**ms) == wanted).count();
         fits as f64 / moments.len().max(1) as f64
     }

@@ -94,7 +94,11 @@ impl Played {
     #[track_caller]
     pub fn only(&self) -> &Call {
         let [call] = self.calls.as_slice() else {
-            panic!("one call, not {}: {:#?}", self.calls.len(), self.calls.iter().map(|c| &c.record).collect::<Vec<_>>())
+            panic!(
+                "one call, not {}: {:#?}",
+                self.calls.len(),
+                self.calls.iter().map(|c| &c.record).collect::<Vec<_>>()
+            )
         };
         call
     }

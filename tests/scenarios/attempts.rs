@@ -47,7 +47,12 @@ fn a_cancelled_call_was_ended_by_signalling_and_keeps_its_reason() {
     scene.invite(call);
     scene.ring(call);
     scene.wait(3_000);
-    scene.request(call, Side::Caller, "CANCEL", &[With::Header("Reason: SIP;cause=200;text=\"Call completed elsewhere\"")]);
+    scene.request(
+        call,
+        Side::Caller,
+        "CANCEL",
+        &[With::Header("Reason: SIP;cause=200;text=\"Call completed elsewhere\"")],
+    );
     scene.response(call, Side::Callee, (200, "CANCEL"), &[]);
     let refused = scene.now();
     scene.refuse(call, 487, &[]);
@@ -75,7 +80,10 @@ fn a_cancel_that_crosses_the_answer_is_an_answered_call_of_a_moment() {
     let ended = scene.bye(call, Side::Caller);
     let played = play(&scene);
     let record = &played.only().record;
-    assert_eq!((record.outcome, record.ended_by, record.sip_status), (Outcome::Answered, Some(EndedBy::Caller), Some(200)));
+    assert_eq!(
+        (record.outcome, record.ended_by, record.sip_status),
+        (Outcome::Answered, Some(EndedBy::Caller), Some(200))
+    );
     assert_eq!((record.answered_at, record.ended_at), (Some(at(answered)), Some(at(ended))));
 }
 

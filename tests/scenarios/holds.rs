@@ -28,7 +28,10 @@ fn held(by: Side, lines: (&str, &str), hold_ms: i64) {
     let [left, right] = call.sound.as_ref().expect("a recording");
     for (channel, voice) in [(left, 1), (right, 2)] {
         assert_eq!(channel.share(Voice(voice), resumed, ended), 1.0, "after the hold of {hold_ms} ms");
-        assert_eq!(channel.share(Silence, resumed - hold_ms + 200, resumed - 200), if hold_ms > 400 { 1.0 } else { 0.0 });
+        assert_eq!(
+            channel.share(Silence, resumed - hold_ms + 200, resumed - 200),
+            if hold_ms > 400 { 1.0 } else { 0.0 }
+        );
     }
 }
 

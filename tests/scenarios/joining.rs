@@ -19,7 +19,10 @@ fn both_legs_of_a_pbx_are_one_call_with_the_outside_partys_sound() {
     scene.bye(b, Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
-    assert_eq!((record.from.as_deref(), record.to.as_deref(), record.internal.as_deref()), (Some(OUTSIDE), Some(DID), Some("200")));
+    assert_eq!(
+        (record.from.as_deref(), record.to.as_deref(), record.internal.as_deref()),
+        (Some(OUTSIDE), Some(DID), Some("200"))
+    );
     assert_eq!((record.direction, record.outcome), (Direction::Inbound, Outcome::Answered));
     assert_eq!((record.ended_by, record.ended_at), (Some(EndedBy::Caller), Some(at(ended))));
     let rendered: Vec<bool> = record.legs.iter().map(|l| l.rendered).collect();
@@ -48,7 +51,10 @@ fn an_outbound_call_has_our_side_on_the_left() {
     scene.bye(b, Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
-    assert_eq!((record.direction, record.from.as_deref(), record.to.as_deref()), (Direction::Outbound, Some("200"), Some(OUTSIDE)));
+    assert_eq!(
+        (record.direction, record.from.as_deref(), record.to.as_deref()),
+        (Direction::Outbound, Some("200"), Some(OUTSIDE))
+    );
     assert_eq!(record.internal.as_deref(), Some("200"));
     let rendered: Vec<bool> = record.legs.iter().map(|l| l.rendered).collect();
     assert_eq!(rendered, [false, true], "the anchor is the trunk's leg");
@@ -201,7 +207,10 @@ fn click_to_call_is_outbound_and_the_extension_is_the_caller() {
     let played = play(scene);
     let record = &played.only().record;
     assert_eq!((record.direction, record.outcome), (Direction::Outbound, Outcome::Answered));
-    assert_eq!((record.from.as_deref(), record.to.as_deref(), record.internal.as_deref()), (Some("200"), Some(OUTSIDE), Some("200")));
+    assert_eq!(
+        (record.from.as_deref(), record.to.as_deref(), record.internal.as_deref()),
+        (Some("200"), Some(OUTSIDE), Some("200"))
+    );
     assert_eq!((record.answered_at, record.ended_by), (Some(at(answered)), Some(EndedBy::Callee)));
     hears(played.only(), (2, 1), talks, ended);
 }
@@ -382,7 +391,10 @@ fn a_leg_that_comes_after_both_calls_were_told_is_related_and_never_merged() {
     scene.bye(b, Side::Caller);
     let played = play(scene);
     let [one, two] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
-    assert_eq!((&one.record.related, &two.record.related), (&vec![two.record.id.clone()], &vec![one.record.id.clone()]));
+    assert_eq!(
+        (&one.record.related, &two.record.related),
+        (&vec![two.record.id.clone()], &vec![one.record.id.clone()])
+    );
 }
 
 #[test]

@@ -17,7 +17,12 @@ pub(crate) fn hears(call: &Call, (left, right): (u8, u8), from_ms: i64, to_ms: i
     let sound = call.sound.as_ref().expect("a recording");
     for (channel, voice, name) in [(&sound[0], left, "left"), (&sound[1], right, "right")] {
         let share = channel.share(Voice(voice), from_ms, to_ms);
-        assert_eq!(share, 1.0, "{name} from {from_ms} to {to_ms} ms is voice {voice}, e.g. {:?}", channel.judge(from_ms + 300));
+        assert_eq!(
+            share,
+            1.0,
+            "{name} from {from_ms} to {to_ms} ms is voice {voice}, e.g. {:?}",
+            channel.judge(from_ms + 300)
+        );
     }
 }
 

@@ -170,7 +170,10 @@ fn ports_reused_after_a_bye_that_was_not_seen_end_the_old_call() {
     let ended = scene.bye(second, Side::Callee);
     let played = play(&scene);
     let [one, two] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
-    assert_eq!((one.record.ended_by, one.record.ended_at), (Some(EndedBy::Replaced), Some(crate::dialogs::at(silent - 20))));
+    assert_eq!(
+        (one.record.ended_by, one.record.ended_at),
+        (Some(EndedBy::Replaced), Some(crate::dialogs::at(silent - 20)))
+    );
     hears(two, (1, 2), talks, ended);
     assert_eq!(one.record.sides.caller.packets, 100);
 }

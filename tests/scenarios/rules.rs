@@ -42,7 +42,10 @@ fn an_excluded_call_leaves_no_byte_of_media_and_says_why() {
         let played = direct(&["X-Private: yes please"], vec![rule.clone()]);
         let call = played.only();
         assert_eq!(call.record.verdict, Some(Verdict::Excluded), "{rule:?}");
-        assert_eq!(call.record.verdict_reason.as_deref(), Some("Rule 1 of the configuration forbids to record this call."));
+        assert_eq!(
+            call.record.verdict_reason.as_deref(),
+            Some("Rule 1 of the configuration forbids to record this call.")
+        );
         assert_eq!((played.media_bytes, call.ended.legs.len(), call.record.recordings.len()), (0, 0, 0), "{rule:?}");
         assert_eq!(call.ended.registration, Registration::Allowed, "the call may be told, only not heard");
         assert!(call.record.answered_at.is_some() && call.record.duration_s.is_some());
@@ -99,7 +102,10 @@ fn an_exclusion_that_is_known_only_when_a_person_answers_deletes_what_there_was(
     let of_201 = Rule { extension: Some("201".to_owned()), ..rule(RuleAction::Exclude) };
     let (played, _) = through_pbx(vec![of_201]);
     let call = played.only();
-    assert_eq!((call.record.verdict, call.record.recordings.len(), call.ended.legs.len()), (Some(Verdict::Excluded), 0, 0));
+    assert_eq!(
+        (call.record.verdict, call.record.recordings.len(), call.ended.legs.len()),
+        (Some(Verdict::Excluded), 0, 0)
+    );
     // One second of music was in the spool by then: 50 packets of 172 bytes; nothing came after.
     assert_eq!(played.media_bytes, 50 * 172);
     let reason = call.record.verdict_reason.as_deref().expect("a reason");

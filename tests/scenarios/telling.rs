@@ -13,7 +13,13 @@ fn told(played: &Played) -> Vec<(i64, Option<&str>, bool, bool)> {
         (*ms, live.record.ringing_at.is_some(), live.record.answered_at.is_some())
     };
     let extension = |n: usize| played.told[n].1.record.internal.as_deref();
-    played.told.iter().map(row).enumerate().map(|(n, (ms, rings, answered))| (ms, extension(n), rings, answered)).collect()
+    played
+        .told
+        .iter()
+        .map(row)
+        .enumerate()
+        .map(|(n, (ms, rings, answered))| (ms, extension(n), rings, answered))
+        .collect()
 }
 
 #[test]

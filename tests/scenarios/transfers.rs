@@ -51,7 +51,10 @@ fn a_blind_transfer_without_a_pbx_is_two_related_calls() {
     hears(one, (1, 2), talks, referred);
     hears(two, (1, 3), again, ended);
     assert!(related(&one.record, &two.record));
-    assert_eq!(one.record.events.iter().map(|e| (e.kind.as_str(), e.side)).collect::<Vec<_>>(), [("transfer", Some(Side::Callee))]);
+    assert_eq!(
+        one.record.events.iter().map(|e| (e.kind.as_str(), e.side)).collect::<Vec<_>>(),
+        [("transfer", Some(Side::Callee))]
+    );
     assert_eq!(one.record.ended_at, Some(at(bye)));
 }
 
@@ -110,7 +113,16 @@ fn an_attended_transfer_inside_a_pbx_is_one_call_and_a_related_consultation() {
     scene.answer(d);
     scene.answer(c);
     let consults = scene.now();
-    scene.sound(&[(MUSIC, a, Side::Callee), (2, c, Side::Caller), (3, c, Side::Callee), (2, d, Side::Caller), (3, d, Side::Callee)], 2_000);
+    scene.sound(
+        &[
+            (MUSIC, a, Side::Callee),
+            (2, c, Side::Caller),
+            (3, c, Side::Callee),
+            (2, d, Side::Caller),
+            (3, d, Side::Callee),
+        ],
+        2_000,
+    );
     // REFER with Replaces on the first call; the PBX bridges the outside party with 201 and hangs up on 200.
     let refer_to = refer_to_replaces(scene, "201@10.0.0.9", c, 1);
     scene.refer(b, Side::Callee, &refer_to);

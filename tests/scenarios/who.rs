@@ -78,7 +78,10 @@ fn extensions_may_be_listed() {
     };
     let (mut a, mut b) = (Phone::new("reception", 1), Phone::new(OUTSIDE, 2));
     let record = direct(&mut a, &mut b, &[], numbers_of(&["reception", "1234567"]));
-    assert_eq!((record.direction, numbers(&record)), (Direction::Outbound, [Some("reception"), Some(OUTSIDE), Some("reception")]));
+    assert_eq!(
+        (record.direction, numbers(&record)),
+        (Direction::Outbound, [Some("reception"), Some(OUTSIDE), Some("reception")])
+    );
     let record = direct(&mut a, &mut b, &[], numbers_of(&["1234567"]));
     assert_eq!(record.direction, Direction::Unknown);
 }
@@ -129,7 +132,10 @@ fn a_call_from_a_public_to_a_private_address_is_inbound() {
 fn a_caller_who_withholds_the_number_is_named_by_the_configured_word() {
     let (mut a, mut b) = (Phone::new("anonymous", 1).named("Anonymous"), Phone::new("200", 2));
     let record = direct(&mut a, &mut b, &[], Config::default());
-    assert_eq!((record.direction, numbers(&record)), (Direction::Inbound, [Some("anonymous"), Some("200"), Some("200")]));
+    assert_eq!(
+        (record.direction, numbers(&record)),
+        (Direction::Inbound, [Some("anonymous"), Some("200"), Some("200")])
+    );
     // The network may vouch for the number all the same, and it counts (RFC 3325), unless privacy is asked for.
     let asserted = "P-Asserted-Identity: <sip:+79990000001@x>";
     assert_eq!(direct(&mut a, &mut b, &[asserted], Config::default()).from.as_deref(), Some(OUTSIDE));

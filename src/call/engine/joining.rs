@@ -198,7 +198,11 @@ impl Engine {
         }
         let Some(call) = self.conversations.get_mut(into) else { return };
         let id = call.id.clone();
+        let (was_paused, comes_paused) = (call.pauses.paused_since(), old.pauses.paused_since());
+        let settled: Vec<usize> =
+            if was_paused.is_none() && comes_paused.is_some() { call.legs.clone() } else { Vec::new() };
         call.legs.extend(&old.legs);
+        call.pauses.merge(old.pauses);
         call.related.extend(old.related.iter().filter(|other| **other != id).cloned());
         // Nobody will ever hear of the old id.
         for (_, other) in self.conversations.iter_mut().filter(|(slot, _)| *slot != into) {
@@ -212,6 +216,12 @@ impl Engine {
             if leg.spool == SpoolStage::Open {
                 sink.decide(leg.id, self.now, &Decision::Join { conversation: id.clone() });
             }
+            if comes_paused.is_none() {
+                self.hush_newcomer(slot, self.now, sink);
+            }
+        }
+        for slot in settled {
+            self.hush_newcomer(slot, self.now, sink);
         }
         self.judge(into, sink);
     }

@@ -139,8 +139,8 @@ impl Engine {
             cached.stream = index;
         }
         let stream = &mut leg.streams[index];
-        let side = stream.side;
-        let Heard::Packet { secret, digit, news } = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation) else {
+        let heard = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation);
+        let Heard::Packet { secret, news } = heard else {
             self.counters.rtp_duplicates += 1;
             return;
         };
@@ -149,17 +149,19 @@ impl Engine {
         if !secret && (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
             stream.cut += 1;
         }
-        if digit {
-            leg.dialog.note_event(datagram.at, "dtmf", Some(side));
-        }
         leg.last_media_at = Some(leg.last_media_at.map_or(datagram.at, |last| last.max(datagram.at)));
         let first = leg.first_media_at.is_none_or(|first| datagram.at < first);
         if first || fresh || news {
             self.note_news(route.slot, index, (datagram.at, fresh), sink);
         }
+        if secret {
+            self.note_key((route.slot, index), packet, datagram.at, sink);
+        }
         let Some(leg) = self.legs.get(route.slot) else { return };
         if leg.spool == SpoolStage::Open {
-            let keep = if secret { Keep::Header(header_bytes(packet)) } else { Keep::Whole };
+            let paused = leg.hushed
+                && self.conversations.get(leg.conversation).is_some_and(|call| call.pauses.covers(datagram.at));
+            let keep = if secret || paused { Keep::Header(header_bytes(packet)) } else { Keep::Whole };
             sink.packet(leg.id, datagram, keep);
         }
     }

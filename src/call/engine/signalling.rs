@@ -58,6 +58,7 @@ impl Engine {
         if message.method() == Some(&Method::Refer) {
             self.handle_refer(slot, message, datagram);
         }
+        self.note_orders(slot, message, datagram.at, sink);
         self.carry_out(slot, sink);
     }
 
@@ -120,6 +121,7 @@ impl Engine {
         self.note_fresh(slot, id);
         self.by_call_id.entry(call_id).or_default().push(slot);
         self.timers.insert((at, Timer::Leg(slot)));
+        self.hush_newcomer(slot, at, sink);
         slot
     }
 
