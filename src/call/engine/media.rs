@@ -148,7 +148,8 @@ impl Engine {
             return;
         };
         self.counters.rtp_packets += 1;
-        if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
+        // Of a digit the spool keeps the header only: read back, it was cut by us.
+        if !secret && (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
             stream.cut += 1;
         }
         leg.last_media_at = Some(leg.last_media_at.map_or(datagram.at, |last| last.max(datagram.at)));
@@ -185,6 +186,8 @@ impl Engine {
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool == SpoolStage::Open {
             let stream = &mut leg.streams[stream];
+            // Said of what is new: it holds for packets, too, that are older and come later.
+            let at = if fresh || stream.payload_is_new() { at.offset(-DISORDER_NS) } else { at };
             if fresh {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
                 sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
@@ -235,6 +238,8 @@ fn header_bytes(packet: &Packet<'_>) -> u16 {
 
 /// Message types of RFC 6189 sections 5.7 and 5.8: eight letters each.
 const ZRTP_CONFIRMS: [&[u8]; 3] = [b"Confirm1", b"Confirm2", b"Conf2ACK"];
+/// Two interfaces of one capture may be so far apart.
+const DISORDER_NS: i64 = 100_000_000;
 /// Streams of one leg: both sides with a new SSRC at each of fifty holds. More is noise.
 const MAX_STREAMS: usize = 256;
 /// Flows of one leg that are remembered; others are looked up packet by packet.
