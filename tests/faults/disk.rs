@@ -53,7 +53,8 @@ fn a_recording_folder_that_is_read_only_makes_the_call_wait_over_a_restart() {
     until("an alarm says it", || place.alarms().contains(&String::from("recording_failed")));
     station.stop();
     mount.remount("rw");
-    let station = Station::start(&place);
+    let mut station = Station::start(&place);
+    station.hear_nothing();
     expect_whole(&place, &station);
     station.stop();
 }

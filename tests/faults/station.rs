@@ -19,14 +19,14 @@ use callspan::spool::disk::DiskSpool;
 use secrecy::SecretString;
 
 /// Folders, a fake Pyrus and a configuration that names them.
-pub struct Place {
-    pub dir: tempfile::TempDir,
-    pub fake: Fake,
-    pub config: Config,
+pub(crate) struct Place {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) fake: Fake,
+    pub(crate) config: Config,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let fake = Fake::start(Options::default()).expect("free ports");
         let options = Options::default();
@@ -48,7 +48,7 @@ impl Place {
     }
 
     /// The kinds of the alarms so far.
-    pub fn alarms(&self) -> Vec<String> {
+    pub(crate) fn alarms(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.dir.path().join("alarms")).unwrap_or_default();
         let kind =
             |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["kind"].as_str().map(String::from);
@@ -56,17 +56,17 @@ impl Place {
     }
 
     /// Registrations, uploads and attachments that Pyrus was asked for.
-    pub fn sent(&self) -> [u64; 3] {
+    pub(crate) fn sent(&self) -> [u64; 3] {
         let state = self.fake.state();
         [Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| state.requests(e) as u64)
     }
 }
 
 /// A recorder at work.
-pub struct Station {
-    pub journal: Journal,
-    pub alarm: Option<String>,
-    pub alerts: Alerts,
+pub(crate) struct Station {
+    pub(crate) journal: Journal,
+    pub(crate) alarm: Option<String>,
+    pub(crate) alerts: Alerts,
     runner: Runner,
     spool: DiskSpool,
     pipeline: Pipeline,
@@ -76,17 +76,13 @@ pub struct Station {
 
 impl Station {
     /// Starts as `run` does.
-    pub fn start(place: &Place) -> Self {
+    pub(crate) fn start(place: &Place) -> Self {
         let config = &place.config;
         let opened = heal::open(&config.journal, &config.recording.dir).expect("a journal");
         let (alerts, runner) = Alerts::start(&alerts::Config { ..config.alerts.clone() }).expect("a thread");
         let (mut spool, events) = DiskSpool::start(&config.spool).expect("a spool");
-        let tools = Tools {
-            journal: opened.journal.clone(),
-            store: spool.store(),
-            alerts: alerts.clone(),
-            pauses: PAUSES,
-        };
+        let tools =
+            Tools { journal: opened.journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
         let finisher = Finisher::start(config, tools, events).expect("threads");
         let mut engine = Engine::new(config.call.clone(), "test");
         resume::resume(&mut engine, &mut spool).expect("the spool can be read");
@@ -109,7 +105,7 @@ impl Station {
     }
 
     /// Hears so many frames of the capture.
-    pub fn hear(&mut self, frames: usize) {
+    pub(crate) fn hear(&mut self, frames: usize) {
         for _ in 0..frames {
             if self.pipeline.step(&mut *self.source, &mut self.spool).expect("readable") == Step::End {
                 self.pipeline.end(&mut self.spool);
@@ -121,6 +117,15 @@ impl Station {
         }
     }
 
+    /// Nothing comes for a minute: the ticks of a silent wire.
+    pub(crate) fn hear_nothing(&mut self) {
+        for _ in 0..600 {
+            let now = self.pipeline.engine.now() + Duration::from_millis(100);
+            self.pipeline.engine.handle_timeout(now, &mut self.spool);
+            self.forward();
+        }
+    }
+
     fn forward(&mut self) {
         while let Some(event) = self.pipeline.engine.poll_event() {
             self.spool.forward(event);
@@ -128,7 +133,7 @@ impl Station {
     }
 
     /// Ends as `run` does at SIGTERM.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.spool.flush();
         self.spool.shutdown();
         self.finisher.stop();
@@ -138,7 +143,7 @@ impl Station {
 }
 
 /// 101 calls 102, G.711 A-law: one call of eight seconds, see fixtures/README.md.
-pub fn capture() -> PathBuf {
+pub(crate) fn capture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap")
 }
 
@@ -146,17 +151,17 @@ pub fn capture() -> PathBuf {
 const PAUSES: &[Duration] = &[Duration::from_millis(100)];
 
 /// More frames than the capture has.
-pub const ALL: usize = 100_000;
+pub(crate) const ALL: usize = 100_000;
 
 /// The one call of the journal.
-pub fn call(journal: &Journal) -> Option<StoredCall> {
+pub(crate) fn call(journal: &Journal) -> Option<StoredCall> {
     let mut calls = journal.calls(&CallFilter::default()).ok()?;
     assert!(calls.len() <= 1, "{} calls", calls.len());
     calls.pop()
 }
 
 /// Waits until the call is complete and delivered, and gives the record that lies beside its recording.
-pub fn delivered(place: &Place, journal: &Journal) -> CallRecord {
+pub(crate) fn delivered(place: &Place, journal: &Journal) -> CallRecord {
     let mut record = None;
     until("the call is delivered and its record says so", || {
         let Some(stored) = call(journal).filter(|c| c.stage == Stage::Complete) else { return false };
@@ -167,14 +172,14 @@ pub fn delivered(place: &Place, journal: &Journal) -> CallRecord {
 }
 
 /// The record beside the recording.
-pub fn beside(recordings: &Path, id: &str) -> Option<CallRecord> {
+pub(crate) fn beside(recordings: &Path, id: &str) -> Option<CallRecord> {
     let name = std::ffi::OsString::from(format!("{id}.json"));
     let path = below(recordings).into_iter().find(|p| p.file_name() == Some(&name))?;
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
 /// All files below a folder.
-pub fn below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -185,7 +190,7 @@ pub fn below(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[track_caller]
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is_so() {
         assert!(begin.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
@@ -194,12 +199,12 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// A small file system of its own; `None`, said why, where the tests may not mount.
-pub struct Mount {
+pub(crate) struct Mount {
     at: PathBuf,
 }
 
 impl Mount {
-    pub fn new(at: &Path, kib: u32) -> Option<Self> {
+    pub(crate) fn new(at: &Path, kib: u32) -> Option<Self> {
         let options = format!("size={kib}k,mode=0700");
         let output = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "callspan-test"]).arg(at).output();
         match output {
@@ -215,14 +220,14 @@ impl Mount {
         }
     }
 
-    pub fn remount(&self, options: &str) {
+    pub(crate) fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
         let output = Command::new("mount").args(["-o", &options]).arg(&self.at).output().expect("mount runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Takes all the room that is left; it comes back when the file is removed.
-    pub fn fill(&self) -> PathBuf {
+    pub(crate) fn fill(&self) -> PathBuf {
         use std::io::Write as _;
         let path = self.at.join("filler");
         let mut file = std::fs::File::create(&path).expect("room for a name");
