@@ -34,6 +34,10 @@ pub enum Kind {
     Pattern,
     /// Decimal digits or nothing.
     Digits,
+    /// Keys of a telephone (`0-9*#A-D`) or nothing.
+    Keypad,
+    /// The name of a SIP header or nothing.
+    HeaderName,
     /// An http or https URL.
     Url,
     /// `ADDRESS:PORT` or nothing.
@@ -106,6 +110,10 @@ pub const KEYS: &[Key] = &[
     key("calls", "max_hours", Kind::Number(1, 168), "24", "hours", "A longer call is cut."),
     key("calls", "correlation_headers", Kind::HeaderNames, "[]", "", "SIP headers whose equal value says that two legs are one call, for example [\"X-Call-UUID\"]."),
     key("calls", "keep_headers", Kind::HeaderNames, "[]", "", "SIP headers to keep in the call record, besides those that [numbers] and [pyrus.mappings] name."),
+    key("calls", "pause_header", Kind::HeaderName, "\"\"", "", "SIP header that pauses and resumes the recording (card numbers), in any message of the call: its value is pause or resume, off or on. \"Record\" fits telephones with a record key. Empty: none."),
+    key("calls", "pause_info", Kind::Text, "\"\"", "", "Content-Type of an INFO whose body is the same order, for example \"application/x-recording\". Empty: none."),
+    key("calls", "pause_dtmf", Kind::Keypad, "\"\"", "", "Keys that pause, pressed by either side, for example \"*71\". They are compared and never stored. Empty: none."),
+    key("calls", "resume_dtmf", Kind::Keypad, "\"\"", "", "Keys that resume, for example \"*72\". Not the same as pause_dtmf."),
     //
     key("numbers", "extension_pattern", Kind::Pattern, "\"xx,xxx,xxxx,xxxxx\"", "", "What an extension looks like: x is one digit, * any characters, [2-4] a class; several patterns with commas."),
     key("numbers", "from_number", Kind::Sources, "[\"header:P-Asserted-Identity\", \"header:Remote-Party-ID\", \"from\"]", "", "The caller's number."),
