@@ -73,6 +73,8 @@ pub struct Numbers {
     /// What an extension looks like: a pattern over the whole user part, `x` or `#` one digit, `*` any number of
     /// characters, `[2-4]` a class; several may be given, separated by commas. Default: two to five digits.
     pub extension_pattern: String,
+    /// Extensions by name, besides those that fit the pattern and those whose phones are seen to register.
+    pub extensions: Vec<String>,
     /// Where the caller's number stands; the first that is there.
     pub from_number: Vec<NumberSource>,
     /// Where the called number stands.
@@ -93,6 +95,7 @@ impl Default for Numbers {
     fn default() -> Self {
         Self {
             extension_pattern: String::from("xx,xxx,xxxx,xxxxx"),
+            extensions: Vec::new(),
             from_number: vec![
                 NumberSource::Header(String::from("P-Asserted-Identity")),
                 NumberSource::Header(String::from("Remote-Party-ID")),
@@ -115,7 +118,7 @@ pub struct Rule {
     pub direction: Option<Direction>,
     /// Pattern (as `extension_pattern`) over either number.
     pub number: Option<String>,
-    /// Pattern over the extension.
+    /// Pattern over the extension. One that only rings decides nothing that cannot be taken back.
     pub extension: Option<String>,
     /// Header that must be there, and a pattern over its value.
     pub header: Option<(String, String)>,

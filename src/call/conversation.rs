@@ -28,6 +28,8 @@ pub struct Conversation {
     pub told: Option<Told>,
     /// Its legs have had their time to come together.
     pub settled: bool,
+    /// A rule forbade it after some of its media had been kept.
+    pub deleted: bool,
     /// What happened to it that a record must say, besides what its legs say.
     pub problems: Vec<Problem>,
     /// What must be added to the capture timeline to get the wall clock.
@@ -105,12 +107,13 @@ pub struct Context<'a> {
 
 impl Conversation {
     /// A conversation that begins.
-    pub const fn new(id: String, created_at: Timestamp, handling: Handling, wall_offset_ns: i64) -> Self {
+    pub const fn new(id: String, created_at: Timestamp, wall_offset_ns: i64) -> Self {
         Self {
             id,
             legs: Vec::new(),
             created_at,
-            handling,
+            handling: Handling::Record,
+            deleted: false,
             told: None,
             settled: false,
             problems: Vec::new(),
@@ -186,10 +189,13 @@ impl Conversation {
         let answer = anchor.dialog.answered.map(|(_, how)| how);
         let began = anchor.dialog.began;
         let heard = legs.iter().any(|l| l.has_media());
+        self.note_beginning(record, answer);
         match (self.handling, answer) {
             (Handling::Exclude { rule }, _) => {
                 record.verdict = Some(Verdict::Excluded);
-                record.verdict_reason = Some(format!("Rule {rule} of the configuration forbids to record this call."));
+                let late = if self.deleted { " What had been kept until that was known was deleted." } else { "" };
+                record.verdict_reason =
+                    Some(format!("Rule {rule} of the configuration forbids to record this call.{late}"));
             }
             (_, None) if began == Began::UnderWay && !heard => {
                 record.verdict = Some(Verdict::NoMedia);
@@ -212,8 +218,22 @@ impl Conversation {
                 record.verdict_reason =
                     Some(String::from("The call began before the capture; it is recorded from where it was joined."));
             }
+            (_, Some(AnsweredBy::Success)) if heard && !anchor.has_media() => {
+                record.verdict_reason = Some(String::from(
+                    "The sound is that of another leg of the call: the mirror showed no media of the outside party's own.",
+                ));
+            }
             (_, Some(AnsweredBy::Success)) => {}
         }
+    }
+
+    fn note_beginning(&self, record: &mut CallRecord, answer: Option<AnsweredBy>) {
+        let kind = match answer {
+            Some(AnsweredBy::Ack | AnsweredBy::Media) => "answer_not_seen",
+            Some(AnsweredBy::UnderWay) => "began_before_capture",
+            Some(AnsweredBy::Success) | None => return,
+        };
+        record.problems.push(Problem { kind: kind.to_owned(), packets: None, ms: None });
     }
 
     fn move_to_wall_clock(&self, record: &mut CallRecord) {
@@ -268,12 +288,12 @@ fn events(legs: &[&Leg], who: &Who<'_>) -> Vec<EventRecord> {
     }
     all.sort_by_key(|(_, e)| e.at);
     let mut out: Vec<(usize, EventRecord)> = Vec::new();
-    for (place, event) in all {
-        let passed_on = |(from, e): &(usize, EventRecord)| {
-            *from != place && e.kind == event.kind && event.at.since(e.at) <= PASSED_ON && e.side == event.side
+    for (leg, event) in all {
+        let passed_on = |(of, e): &(usize, EventRecord)| {
+            *of != leg && e.kind == event.kind && event.at.since(e.at) <= PASSED_ON && e.side == event.side
         };
         if !out.iter().rev().take(8).any(passed_on) {
-            out.push((place, event));
+            out.push((leg, event));
         }
     }
     out.into_iter().map(|(_, event)| event).collect()

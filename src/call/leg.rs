@@ -8,7 +8,7 @@ use crate::call::event::LegId;
 use crate::call::join::{Shape, Traces};
 use crate::call::party::Parties;
 use crate::call::pause::Keypad;
-use crate::call::record::{EndedBy, LegRecord, Outcome};
+use crate::call::record::{EndedBy, LegRecord, Outcome, Side};
 use crate::call::streams::Stream;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
@@ -30,6 +30,8 @@ pub struct Leg {
     pub traces: Traces,
     /// Its streams.
     pub streams: Vec<Stream>,
+    /// The voice codec last heard of each side.
+    pub voices: [Option<String>; 2],
     /// Flows that are routed here.
     pub flows: Vec<(Endpoint, Endpoint)>,
     /// Addresses claimed for it, and the negotiation's generation then.
@@ -87,8 +89,8 @@ fn shape(dialog: &Dialog, parties: &Parties, at: Timestamp) -> Shape {
 pub enum SpoolStage {
     /// It takes what it is given.
     Open,
-    /// Nothing may be kept: excluded by a rule.
-    Excluded,
+    /// Nothing may be kept: not opened yet, or excluded by a rule.
+    Shut,
     /// It was closed or discarded.
     Closed,
 }
@@ -116,10 +118,11 @@ impl Leg {
             parties,
             traces,
             streams: Vec::new(),
+            voices: [None, None],
             flows: Vec::new(),
             claimed: Vec::new(),
             claimed_generation: None,
-            spool: SpoolStage::Open,
+            spool: SpoolStage::Shut,
             started_at: None,
             first_media_at: None,
             last_media_at: None,
@@ -190,7 +193,7 @@ impl Leg {
         {
             return Due::End(heard, EndedBy::Replaced);
         }
-        let silence = if dialog.on_hold() { config.hold_s } else { config.silence_s };
+        let silence = if dialog.is_quiet() { config.hold_s } else { config.silence_s };
         let silent = heard.max(dialog.last_at()) + Duration::from_secs(u64::from(silence));
         if now >= silent {
             return Due::End(heard, EndedBy::Silence);
@@ -204,6 +207,24 @@ impl Leg {
         let superseded = self.superseded_at.filter(|s| heard <= *s).map(|s| s + SUPERSEDED_PATIENCE);
         let next = [Some(silent), expires, superseded].into_iter().flatten().min().unwrap_or(cut);
         Due::Later(next.min(cut))
+    }
+
+    /// Whether a stream that begins shows that a side sends from elsewhere now, without having announced it.
+    pub fn has_moved(&self, src: Endpoint, side: Side) -> bool {
+        let mut known = self.streams.iter().filter(|s| s.side == side).peekable();
+        self.dialog.answered.is_some()
+            && known.peek().is_some()
+            && !self.claimed.contains(&src)
+            && known.all(|s| s.src != src)
+    }
+
+    /// Whether it came to nothing so far: an INVITE, and no word or sound in return.
+    pub const fn is_unanswered_call(&self) -> bool {
+        let dialog = &self.dialog;
+        matches!(dialog.phase(), Phase::Inviting)
+            && dialog.ringing_at.is_none()
+            && dialog.status.is_none()
+            && self.first_media_at.is_none()
     }
 
     /// Whether any media packet was seen.

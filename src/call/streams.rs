@@ -108,6 +108,21 @@ impl Stream {
         Heard::Packet { secret, news }
     }
 
+    /// The voice codec of the newest packet.
+    pub fn voice(&self) -> Option<&str> {
+        let encoding = self.payloads.get(self.current)?.format.as_ref()?.encoding.as_str();
+        (!NOT_A_VOICE.contains(&encoding)).then_some(encoding)
+    }
+
+    /// The spool has to be told everything again: it was begun anew.
+    pub fn forget_told(&mut self) {
+        self.security = Security::Plain;
+        for payload in &mut self.payloads {
+            // Looked up again at the next packet.
+            (payload.told, payload.generation) = (false, u32::MAX);
+        }
+    }
+
     /// What has not been told yet about the newest packet's payload type and about the protection of the stream.
     pub fn take_news(&mut self, negotiation: &Negotiation) -> News {
         let mut news = News::default();

@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::call::Engine;
@@ -18,7 +19,8 @@ use crate::spool::reader::{Entry, Reader};
 use crate::spool::{LegSource, SpoolError};
 use crate::time::Timestamp;
 
-/// Reads back what is in the spool. Gives the number of spools.
+/// Reads back what is in the spool. Gives the number of spools. A file that is no spool (a disk that was full can leave
+/// such) is set aside; what can be read of a damaged one is read.
 ///
 /// # Errors
 /// When the folder cannot be read, or a spool is of a newer version.
@@ -27,7 +29,7 @@ pub fn resume(engine: &mut Engine, spool: &mut DiskSpool) -> Result<usize, Spool
     let folder = |source| SpoolError::Io { path: store.path("").display().to_string(), source };
     let mut readers = Vec::new();
     for path in store.list().map_err(folder)? {
-        readers.push(LegSource::File(path).open()?);
+        readers.extend(usable(LegSource::File(path.clone()).open(), &path)?.map(|reader| (path, reader)));
     }
     if readers.is_empty() {
         return Ok(0);
@@ -35,8 +37,8 @@ pub fn resume(engine: &mut Engine, spool: &mut DiskSpool) -> Result<usize, Spool
     let mut waiting: BinaryHeap<Reverse<(Timestamp, usize)>> = BinaryHeap::new();
     let mut heads: Vec<Option<Told>> = Vec::new();
     let mut names: Vec<String> = vec![String::new(); readers.len()];
-    for (n, reader) in readers.iter_mut().enumerate() {
-        let head = next_told(reader, &mut names[n])?;
+    for (n, (path, reader)) in readers.iter_mut().enumerate() {
+        let head = usable(next_told(reader, &mut names[n]), path)?.flatten();
         waiting.extend(head.as_ref().map(|p| Reverse((p.at(), n))));
         heads.push(head);
     }
@@ -50,11 +52,27 @@ pub fn resume(engine: &mut Engine, spool: &mut DiskSpool) -> Result<usize, Spool
             }
             None => {}
         }
-        heads[n] = next_told(&mut readers[n], &mut names[n])?;
+        let (path, reader) = &mut readers[n];
+        heads[n] = usable(next_told(reader, &mut names[n]), path)?.flatten();
         waiting.extend(heads[n].as_ref().map(|p| Reverse((p.at(), n))));
     }
     engine.handle_restart(wall_clock());
     Ok(readers.len())
+}
+
+/// A spool that cannot be read must not keep the service from starting.
+fn usable<T>(read: Result<T, SpoolError>, path: &Path) -> Result<Option<T>, SpoolError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error @ SpoolError::TooNew { .. }) => Err(error),
+        Err(error) => {
+            tracing::error!("{error}: it is left out and kept as .pcapng.failed");
+            if let Err(error) = std::fs::rename(path, path.with_extension("pcapng.failed")) {
+                tracing::warn!(path = %path.display(), "it cannot be renamed: {error}");
+            }
+            Ok(None)
+        }
+    }
 }
 
 /// A packet of a spool, as the wire had it.

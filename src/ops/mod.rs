@@ -1,5 +1,7 @@
 //! Configuration, logs, counters, and the doctor.
 
+pub mod alerts;
 pub mod config;
+pub mod disk;
 pub mod doctor;
 pub mod log;

@@ -20,6 +20,8 @@ pub fn build(raw: &Raw, purpose: Purpose, surroundings: &Surroundings, findings:
     storage(raw, &mut config);
     pyrus(raw, &mut config);
     config.console.listen = Section { raw, name: "console" }.text("listen").and_then(|t| t.parse().ok());
+    config.alerts.command =
+        Section { raw, name: "alerts" }.text("command").filter(|c| !c.trim().is_empty()).map(str::to_owned);
     config.call.rules = rules(raw, findings);
     keep_headers(raw, &mut config);
     config.pyrus.enabled = match purpose {

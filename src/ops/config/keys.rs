@@ -89,6 +89,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "Further form fields, filled from SIP headers of the INVITE: the code of the field, and the header that fills it.",
     ),
     ("console", "The local status page."),
+    ("alerts", "Who is told when something needs a person. Every alarm is a line in the log, too."),
     (
         "rules",
         "What to do with which call. The first rule whose conditions all hold decides; a call that no rule names is \
@@ -158,6 +159,8 @@ pub const KEYS: &[Key] = &[
     key("pyrus.mappings", "CODE", Kind::Mappings, "", "", "For example: Queue = \"header:X-Queue\"."),
     //
     key("console", "listen", Kind::Listen, "\"\"", "", "ADDRESS:PORT of the status page; empty: none."),
+    //
+    key("alerts", "command", Kind::Text, "\"\"", "", "Run by /bin/sh for each alarm, with one JSON line {at, kind, detail, call} on its standard input; at most once in five minutes for each kind. Empty: none."),
     //
     key("rules", "action", Kind::Word(&["record", "exclude", "no_register"]), "", "", "Required. record: as usual. exclude: keep no sound at all. no_register: record, but do not tell Pyrus."),
     key("rules", "direction", Kind::Word(&["inbound", "outbound", "internal", "unknown"]), "", "", "Which way the call goes."),
