@@ -46,7 +46,7 @@ pub enum Request {
     Upload {
         /// The file.
         path: String,
-        /// Its name in Pyrus; ASCII, ends in `.wav`.
+        /// Its name in Pyrus; ASCII, ends in `.wav` or `.ogg`.
         name: String,
     },
     /// `integrations/attachcallrecord`.
@@ -440,7 +440,8 @@ fn begin_upload(policy: &Policy, job: &mut Job, at: usize) -> Option<(Request, W
         return None;
     }
     part.state = PartState::Uploading;
-    let name = if part.number == 1 { format!("{id}.wav") } else { format!("{id}-{}.wav", part.number) };
+    let ending = if part.path.ends_with(".ogg") { "ogg" } else { "wav" };
+    let name = if part.number == 1 { format!("{id}.{ending}") } else { format!("{id}-{}.{ending}", part.number) };
     Some((Request::Upload { path: part.path.clone(), name }, Work::Upload(part.number), Vec::new()))
 }
 

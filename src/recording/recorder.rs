@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::config::Config;
+use super::parts::{self, Channels, PartWriter, Shape, WrittenPart};
 use super::publish;
 use super::verdict::{Answered, Facts, SideFacts, verdict};
-use super::wav::{self, Channels, PartWriter, WrittenPart};
 use crate::call::event::{EndedCall, EndedLeg};
 use crate::call::record::{CallRecord, Outcome, Problem, Recording, Side, Sides};
 use crate::render::{self, Options, Plan, RenderError, Report, Silent};
@@ -164,9 +164,12 @@ impl Recorder {
         folder: &Path,
         (stem, channels): (&str, Channels),
     ) -> Result<Rendered, RenderError> {
-        let plan = render::plan(source, &Options { sample_rate: self.config.sample_rate })?;
-        let part_samples = wav::part_samples(self.config.part_hours, self.max_part_bytes, plan.sample_rate);
-        let mut writer = PartWriter::new(folder, stem, plan.sample_rate, (channels, part_samples));
+        let format = self.config.format;
+        let sample_rate = format.fixed_rate().or(self.config.sample_rate);
+        let plan = render::plan(source, &Options { sample_rate })?;
+        let sample_rate = plan.sample_rate;
+        let part_samples = parts::part_samples(format, self.config.part_hours, self.max_part_bytes, sample_rate);
+        let mut writer = PartWriter::new(folder, stem, Shape { format, sample_rate, channels, part_samples });
         if !plan.has_sound {
             let report = render::render(&plan, source, &mut |_| Ok(()))?;
             return Ok(Rendered { plan, report, parts: Vec::new(), writer });
@@ -209,7 +212,7 @@ impl Recorder {
             record.recordings.push(Recording {
                 part: number as u32 + 1,
                 path: part.path.display().to_string(),
-                format: "wav".to_owned(),
+                format: self.config.format.name().to_owned(),
                 starts_at,
                 ends_at,
                 duration_s: ends_at.nanos_since(starts_at) as f64 / 1e9,
