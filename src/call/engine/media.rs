@@ -37,7 +37,7 @@ impl Engine {
     /// ZRTP in the media path: with its Confirm messages both ends have keys (RFC 6189 section 3.1), and what follows
     /// is SRTP under the same SSRCs and payload types.
     pub(super) fn handle_zrtp(&mut self, datagram: &Datagram<'_>) {
-        let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.iter().any(|c| kind == *c));
+        let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.contains(&kind));
         let flow = (datagram.src, datagram.dst);
         let route = self.flows.get(&flow).copied().or_else(|| self.resolve(flow, 0));
         if confirms && let Some(leg) = route.and_then(|r| self.legs.get_mut(r.slot)) {
@@ -45,14 +45,14 @@ impl Engine {
         }
     }
 
-    /// Gives the leg whatever came to (or from) an address before it was announced.
-    pub(super) fn take_early(&mut self, endpoint: Endpoint, sink: &mut dyn LegSink) {
-        if !self.early.may_hold(endpoint) {
+    /// Gives the leg whatever came to (or from) its addresses before they were announced.
+    pub(super) fn take_early(&mut self, endpoints: &[Endpoint], sink: &mut dyn LegSink) {
+        if !endpoints.iter().any(|endpoint| self.early.may_hold(*endpoint)) {
             return;
         }
         // The early packets are borrowed while the engine takes them, so they change hands for a moment.
         let mut early = std::mem::replace(&mut self.early, crate::call::early::EarlyMedia::new(0));
-        early.claim(endpoint, self.now, &mut |datagram| {
+        early.claim(endpoints, self.now, &mut |datagram| {
             let Ok(packet) = read_packet(datagram) else { return true };
             let flow = (datagram.src, datagram.dst);
             let known = self.flows.get(&flow).copied();
@@ -65,7 +65,9 @@ impl Engine {
     }
 
     fn note_flow(&mut self, flow: (Endpoint, Endpoint), route: Route) -> Route {
+        // What is on its way of a call that has ended must not catch the next call on the same ports.
         if let Some(leg) = self.legs.get_mut(route.slot)
+            && leg.dialog.ended().is_none()
             && leg.flows.len() < MAX_FLOWS
             && !self.flows.contains_key(&flow)
         {
@@ -123,7 +125,8 @@ impl Engine {
         let fresh = index.is_none();
         let index = match index {
             Some(index) => index,
-            None if leg.streams.len() < MAX_STREAMS => {
+            None if leg.streams.len() < MAX_STREAMS && self.streams < self.limits.rtp_streams => {
+                self.streams += 1;
                 if leg.has_moved(flow.0, route.voice) {
                     leg.dialog.note_event(datagram.at, "media_move", Some(route.voice));
                 }
@@ -196,7 +199,8 @@ impl Engine {
             match news.security {
                 Some(Security::Keys(context)) => sink.decide(leg.id, at, &Decision::Srtp { stream: index, context }),
                 Some(Security::Unreadable(why)) => sink.decide(leg.id, at, &Decision::Encrypted { stream: index, why }),
-                Some(Security::Plain) | None => {}
+                Some(Security::Plain) => sink.decide(leg.id, at, &Decision::Plain { stream: index }),
+                None => {}
             }
         }
         if start == Start::Media || leg.dialog.answered.is_some() {
