@@ -11,10 +11,12 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::finish::Finisher;
+use super::lock::{self, Lock};
 use super::pipeline::{Pipeline, Step};
 use super::{RunArgs, out, resume};
 use crate::call::Engine;
 use crate::capture::{Source, SourceCounters, live};
+use crate::ops::alerts::{Alerts, Kind};
 use crate::ops::config::{Config, Purpose};
 use crate::spool::disk::DiskSpool;
 use crate::time::Timestamp;
@@ -48,27 +50,36 @@ struct Service {
     pipeline: Pipeline,
     spool: DiskSpool,
     finisher: Finisher,
+    alerts: Alerts,
+    _locks: [Lock; 2],
     reported_at: Timestamp,
     reported: SourceCounters,
 }
 
 impl Service {
     fn start(config: &Config, source: &dyn Source) -> anyhow::Result<Self> {
+        raise_file_limit();
+        // Two services in one spool would render each other's calls and deliver each twice.
+        let locks = [lock::take(&config.spool.dir)?, lock::take(&config.journal.dir)?];
+        let alerts = Alerts::start(&config.alerts, &config.call.appliance)?;
         let (mut spool, events) = DiskSpool::start(&config.spool)?;
-        let finisher = Finisher::start(config, spool.store(), events)?;
+        let finisher = Finisher::start(config, spool.store(), events, alerts.clone())
+            .inspect_err(|error| alerts.raise(Kind::Journal, &out::chain(error), None))?;
         let mut engine = Engine::new(config.call.clone(), source.name());
         let resumed = resume::resume(&mut engine, &mut spool)?;
         while let Some(event) = engine.poll_event() {
             spool.forward(event);
         }
-        if resumed > 0 {
-            tracing::info!(legs = resumed, under_way = engine.live_calls(), "read back from the spool");
+        if !resumed.is_empty() {
+            tracing::info!(legs = resumed.len(), under_way = engine.live_calls(), "read back from the spool");
         }
-        finisher.adopt(&engine)?;
+        finisher.adopt(&engine, &resumed)?;
         Ok(Self {
             pipeline: Pipeline::new(engine),
             spool,
             finisher,
+            alerts,
+            _locks: locks,
             reported_at: Timestamp::EPOCH,
             reported: SourceCounters::default(),
         })
@@ -112,6 +123,7 @@ impl Service {
     fn report(&mut self, source: &mut dyn Source) {
         for warning in source.take_warnings() {
             tracing::warn!("{warning}");
+            self.alerts.raise(Kind::Interface, &warning, None);
         }
         let counters = source.counters();
         let kernel = counters.dropped_by_kernel - self.reported.dropped_by_kernel.min(counters.dropped_by_kernel);
@@ -119,6 +131,8 @@ impl Service {
             counters.dropped_by_interface - self.reported.dropped_by_interface.min(counters.dropped_by_interface);
         if kernel + interface > 0 {
             self.pipeline.engine.handle_local_loss();
+            let text = format!("{} frames were lost on this machine", kernel + interface);
+            self.alerts.raise(Kind::CaptureDrops, &text, None);
             tracing::warn!(
                 kernel,
                 interface,
@@ -146,6 +160,14 @@ impl Service {
         self.spool.shutdown();
         self.finisher.stop();
     }
+}
+
+/// After a restart every spool is open at once; the soft limit of 1,024 files is for programs that use `select`.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Refused by a jail: then the old limit holds, and says so itself where it is hit.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// Old chunks are sent to the disk and losses are looked at so often.

@@ -37,7 +37,7 @@ mod schema;
 mod tests;
 
 pub use calls::{CallFilter, LegRow, LegState, Stage, StoredCall};
-pub use keeping::{FileRow, Owner};
+pub use keeping::{FileRow, Owner, Standing};
 pub use row::{DroppedCode, JobRow, Row};
 pub use schema::VERSION;
 

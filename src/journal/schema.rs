@@ -124,6 +124,10 @@ CREATE TABLE untold (                       -- calls that delivery has not made 
     registration TEXT NOT NULL              -- allowed, forbidden (by a rule)
 ) STRICT;
 
+CREATE TABLE unwritten (call_id TEXT PRIMARY KEY) STRICT; -- the record beside the recording lags behind deliveries
+CREATE TRIGGER delivery_moved AFTER INSERT ON deliveries WHEN new.stage IN ('registered', 'done', 'parked', 'dead')
+BEGIN INSERT OR IGNORE INTO unwritten (call_id) VALUES (new.id); END;
+
 CREATE TABLE renders (id TEXT PRIMARY KEY) STRICT;   -- asked for by a person, taken up by the service
 
 ALTER TABLE recordings ADD COLUMN removed_at INTEGER;

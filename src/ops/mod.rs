@@ -1,5 +1,6 @@
-//! Configuration, logs, counters, and the doctor.
+//! Configuration, logs, alarms, counters, and the doctor.
 
+pub mod alerts;
 pub mod config;
 pub mod doctor;
 pub mod log;

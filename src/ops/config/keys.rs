@@ -84,6 +84,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "pyrus.mappings",
         "Further form fields, filled from SIP headers of the INVITE: the code of the field, and the header that fills it.",
     ),
+    ("alerts", "Who is told when a person must act."),
     ("console", "The local status page."),
     (
         "rules",
@@ -127,9 +128,11 @@ pub const KEYS: &[Key] = &[
     key("recording", "sample_rate", Kind::AutoOr(&[8000, 16_000]), "\"auto\"", "Hz", "\"auto\": 8000, or 16000 when a side has a wideband codec. Or fixed: 8000 or 16000."),
     key("recording", "format", Kind::Word(&["wav"]), "\"wav\"", "", "WAV, stereo, 16 bit: left the caller, right the called party."),
     key("recording", "part_hours", Kind::Number(1, 24), "4", "hours", "A longer recording is cut into parts that abut to the sample."),
-    key("recording", "keep_days", Kind::Number(0, 36_500), "0", "days", "Delivered recordings older than this are removed; 0: never."),
-    key("recording", "max_disk_gib", Kind::Number(0, 1_048_576), "0", "GiB", "Above this size delivered recordings are removed, the oldest first; 0: no limit."),
-    key("recording", "keep_pcap", Kind::Switch, "false", "", "Keep the packets of a delivered call, as a file that Wireshark opens."),
+    key("recording", "keep_days", Kind::Number(0, 36_500), "0", "days", "Recordings older than this are removed, unless they are still owed to Pyrus; 0: never."),
+    key("recording", "max_disk_gib", Kind::Number(0, 1_048_576), "0", "GiB", "Above this size recordings that are not owed to Pyrus are removed, the oldest first; 0: no limit."),
+    key("recording", "min_free_gib", Kind::Number(0, 1_048_576), "2", "GiB", "With less free on the disk of the recordings, those that Pyrus has are removed, the oldest first; an alarm is raised at four times as much. 0: never."),
+    key("recording", "remove_undelivered", Kind::Switch, "false", "", "Whether min_free_gib and max_disk_gib may also remove recordings that Pyrus does not have. With false a full disk ends recording before it costs a recording."),
+    key("recording", "keep_pcap", Kind::Switch, "false", "", "Keep the packets of a call beside its recording, as a file that Wireshark opens, without keys and passwords."),
     //
     key("pyrus", "enabled", Kind::Switch, "false", "", "Whether `callspan run` delivers. With true, login, a security key and account_id are required."),
     key("pyrus", "auth_url", Kind::Url, "\"https://accounts.pyrus.com/api/v4/auth\"", "", "The whole URL of the login; another for Pyrus on your own servers. https, or http to this machine only."),
@@ -148,6 +151,8 @@ pub const KEYS: &[Key] = &[
     key("pyrus", "call_duration_unit", Kind::Word(&["seconds", "minutes"]), "\"seconds\"", "", "What the field CallDuration counts in your form."),
     //
     key("pyrus.mappings", "CODE", Kind::Mappings, "", "", "For example: Queue = \"header:X-Queue\"."),
+    //
+    key("alerts", "command", Kind::Text, "\"\"", "", "Given to /bin/sh -c for each alarm, which is one JSON line on its standard input; alarms of one kind at most every 10 minutes. Empty: alarms are in the log only."),
     //
     key("console", "listen", Kind::Listen, "\"\"", "", "ADDRESS:PORT of the status page; empty: none."),
     //

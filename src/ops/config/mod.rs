@@ -35,6 +35,8 @@ pub struct Config {
     pub journal: crate::journal::config::Config,
     /// `[pyrus]`; `security_key` holds the key, wherever it came from.
     pub pyrus: crate::pyrus::config::Config,
+    /// `[alerts]`.
+    pub alerts: super::alerts::Config,
     /// `[console]`.
     pub console: Console,
 }
