@@ -40,7 +40,9 @@ fn decoding(c: &mut Criterion) {
         ("amrwb", "AMR-WB", 16_000, ""),
         ("g726_32", "G726-32", 8_000, ""),
         ("dvi4", "DVI4", 8_000, ""),
+        #[cfg(feature = "speex")]
         ("speex", "SPEEX", 8_000, ""),
+        #[cfg(feature = "speex")]
         ("speex_wb", "SPEEX", 16_000, ""),
     ] {
         let format = PayloadFormat { encoding: encoding.into(), clock_hz: clock, channels: 1, fmtp: fmtp.into() };

@@ -22,9 +22,10 @@ need() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing >&2
 }
 
-# What the build needs: a C compiler for SQLite and the cryptography, cmake for Opus, libpcap for the capture.
+# What the build needs: a C compiler for SQLite and the cryptography, cmake for Opus, libpcap for the capture, libspeex
+# for Speex (the feature of that name).
 need_build() {
-    need build-essential cmake pkg-config libpcap-dev ca-certificates
+    need build-essential cmake pkg-config libpcap-dev libspeex-dev ca-certificates
     if ! command -v cargo >/dev/null 2>&1 && [ -x "$HOME/.cargo/bin/cargo" ]; then
         PATH="$HOME/.cargo/bin:$PATH"
         export PATH

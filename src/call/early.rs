@@ -103,6 +103,11 @@ impl EarlyMedia {
         }
     }
 
+    /// Bytes of payload that are kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Packets kept that nobody took.
     pub fn len(&self) -> usize {
         self.headers.iter().filter(|h| !h.taken).count()

@@ -163,6 +163,14 @@ impl Referral {
     }
 }
 
+impl Referral {
+    /// Whether a new leg calls, at the PBX that was asked, the very place to which the REFER sent the call: it takes
+    /// the call out of its parking place, however long that has waited.
+    pub fn parks_for(&self, shape: &Shape) -> bool {
+        shape.hop.1.same_host(self.asked) && !self.on_anchor && same_number(&self.target, &shape.to)
+    }
+}
+
 /// Finds the legs that a new one may belong to without looking at all of them.
 #[derive(Debug, Default)]
 pub struct JoinIndex {
@@ -191,6 +199,16 @@ impl JoinIndex {
                 }
             }
         }
+    }
+
+    /// How many things legs can be found by.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether no leg can be found.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
     }
 
     /// Legs that share something with a new one, oldest first.

@@ -7,7 +7,8 @@ use crate::call::dialog::{AnsweredBy, Began, Dialog, Phase};
 use crate::call::event::LegId;
 use crate::call::join::{Shape, Traces};
 use crate::call::party::Parties;
-use crate::call::record::{EndedBy, LegRecord, Outcome};
+use crate::call::pause::Keypad;
+use crate::call::record::{EndedBy, LegRecord, Outcome, Side};
 use crate::call::streams::Stream;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
@@ -29,6 +30,8 @@ pub struct Leg {
     pub traces: Traces,
     /// Its streams.
     pub streams: Vec<Stream>,
+    /// The voice codec last heard of each side.
+    pub voices: [Option<String>; 2],
     /// Flows that are routed here.
     pub flows: Vec<(Endpoint, Endpoint)>,
     /// Addresses claimed for it, and the negotiation's generation then.
@@ -47,6 +50,10 @@ pub struct Leg {
     pub superseded_at: Option<Timestamp>,
     /// First message.
     pub created_at: Timestamp,
+    /// The keys that its sides press.
+    pub keypad: Keypad,
+    /// Its conversation is or was paused: each packet must be looked at for it.
+    pub hushed: bool,
     /// Nothing more is expected of it.
     pub closed: bool,
     /// When it is looked at next.
@@ -82,8 +89,8 @@ fn shape(dialog: &Dialog, parties: &Parties, at: Timestamp) -> Shape {
 pub enum SpoolStage {
     /// It takes what it is given.
     Open,
-    /// Nothing may be kept: excluded by a rule.
-    Excluded,
+    /// Nothing may be kept: not opened yet, or excluded by a rule.
+    Shut,
     /// It was closed or discarded.
     Closed,
 }
@@ -111,14 +118,17 @@ impl Leg {
             parties,
             traces,
             streams: Vec::new(),
+            voices: [None, None],
             flows: Vec::new(),
             claimed: Vec::new(),
             claimed_generation: None,
-            spool: SpoolStage::Open,
+            spool: SpoolStage::Shut,
             started_at: None,
             first_media_at: None,
             last_media_at: None,
             superseded_at: None,
+            keypad: Keypad::default(),
+            hushed: false,
             created_at: at,
             closed: false,
             check_at: at,
@@ -183,7 +193,7 @@ impl Leg {
         {
             return Due::End(heard, EndedBy::Replaced);
         }
-        let silence = if dialog.on_hold() { config.hold_s } else { config.silence_s };
+        let silence = if dialog.is_quiet() { config.hold_s } else { config.silence_s };
         let silent = heard.max(dialog.last_at()) + Duration::from_secs(u64::from(silence));
         if now >= silent {
             return Due::End(heard, EndedBy::Silence);
@@ -197,6 +207,24 @@ impl Leg {
         let superseded = self.superseded_at.filter(|s| heard <= *s).map(|s| s + SUPERSEDED_PATIENCE);
         let next = [Some(silent), expires, superseded].into_iter().flatten().min().unwrap_or(cut);
         Due::Later(next.min(cut))
+    }
+
+    /// Whether a stream that begins shows that a side sends from elsewhere now, without having announced it.
+    pub fn has_moved(&self, src: Endpoint, side: Side) -> bool {
+        let mut known = self.streams.iter().filter(|s| s.side == side).peekable();
+        self.dialog.answered.is_some()
+            && known.peek().is_some()
+            && !self.claimed.contains(&src)
+            && known.all(|s| s.src != src)
+    }
+
+    /// Whether it came to nothing so far: an INVITE, and no word or sound in return.
+    pub const fn is_unanswered_call(&self) -> bool {
+        let dialog = &self.dialog;
+        matches!(dialog.phase(), Phase::Inviting)
+            && dialog.ringing_at.is_none()
+            && dialog.status.is_none()
+            && self.first_media_at.is_none()
     }
 
     /// Whether any media packet was seen.

@@ -101,10 +101,26 @@ impl Stream {
             return Heard::Packet { secret: false, news: false };
         };
         payload.packets += 1;
-        if !payload.secret {
+        let secret = payload.secret;
+        if !secret {
             self.spacing.handle_packet(packet.sequence, packet.time.0);
         }
-        Heard::Packet { secret: payload.secret, news }
+        Heard::Packet { secret, news }
+    }
+
+    /// The voice codec of the newest packet.
+    pub fn voice(&self) -> Option<&str> {
+        let encoding = self.payloads.get(self.current)?.format.as_ref()?.encoding.as_str();
+        (!NOT_A_VOICE.contains(&encoding)).then_some(encoding)
+    }
+
+    /// The spool has to be told everything again: it was begun anew.
+    pub fn forget_told(&mut self) {
+        self.security = Security::Plain;
+        for payload in &mut self.payloads {
+            // Looked up again at the next packet.
+            (payload.told, payload.generation) = (false, u32::MAX);
+        }
     }
 
     /// What has not been told yet about the newest packet's payload type and about the protection of the stream.
@@ -122,6 +138,11 @@ impl Stream {
             self.security = security;
         }
         news
+    }
+
+    /// Whether its payload is encrypted, as far as it was told.
+    pub fn is_protected(&self) -> bool {
+        self.security != Security::Plain
     }
 
     /// The newest packet.

@@ -1,12 +1,12 @@
 //! What happens to a call after the engine: journal, rendering, delivery.
 //!
-//! # Invariants
-//! - A spool leaves its folder only after the row that says `complete`, which names every file, is durable. So a crash
-//!   at any moment leaves either the spool, from which everything is done once more under the same id, or the row.
-//! - What could not be rendered or written down is tried again for as long as the process lives, and by the next start.
-//! - Delivery is told of every call until it has made the call its own ([`Journal::untold`]).
+//! A call stays `ended` in the journal, its packets in the spool, until its files are on the disk and its row says so;
+//! only then is delivery told that it is complete. A disk that is full or read-only therefore costs time and no call:
+//! the call is tried again after [`PAUSES`], and at the next start.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,16 +14,17 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::replay::consent;
+use super::owing::{self, consent};
 use super::upkeep::Upkeep;
 use crate::call::Engine;
 use crate::call::event::{CallEvent, EndedCall, EndedLeg, LegId, Registration};
 use crate::call::record::{CallRecord, Problem, Verdict};
-use crate::delivery::{CallUpdate, Progress};
+use crate::delivery::{CallUpdate, Policy, Progress};
 use crate::journal::{Journal, LegRow, LegState, Stage, StoredCall};
 use crate::ops::alerts::{Alerts, Kind};
 use crate::ops::config::Config;
-use crate::pyrus::{Executor, Handle};
+use crate::pyrus::executor::policy;
+use crate::pyrus::{Asker, Executor, Handle};
 use crate::recording::{Layout, Recorder};
 use crate::spool::disk::DiskStore;
 use crate::spool::scrub::scrub;
@@ -32,54 +33,69 @@ use crate::spool::scrub::scrub;
 pub struct Finisher {
     worker: Worker,
     threads: Vec<JoinHandle<()>>,
+    refresher: owing::Refresher,
     upkeep: Upkeep,
     delivery: Option<Handle>,
 }
 
-/// What every thread needs.
+/// What the threads work with.
+pub struct Tools {
+    /// The journal, opened by [`super::heal::open`].
+    pub journal: Journal,
+    /// The spools.
+    pub store: DiskStore,
+    /// Where alarms are raised.
+    pub alerts: Alerts,
+    /// Pauses before a call whose files could not be written is tried again; the last one repeats.
+    pub pauses: &'static [Duration],
+}
+
+/// What every worker needs.
 #[derive(Clone)]
 pub(super) struct Worker {
     pub(super) journal: Journal,
     pub(super) recorder: Recorder,
     pub(super) store: DiskStore,
-    pub(super) alerts: Alerts,
     keep_pcap: bool,
+    alerts: Alerts,
+    policy: Option<Policy>,
     updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
-    failed: Arc<Mutex<VecDeque<Failed>>>,
+    waiting: Arc<Mutex<Vec<Retry>>>,
+    pauses: &'static [Duration],
 }
 
-/// A call that could not be finished: the disk was full, or read-only.
-struct Failed {
+/// A call whose files could not be written.
+struct Retry {
+    due: Instant,
+    times: usize,
     call: Box<EndedCall>,
-    at: Instant,
 }
 
 impl Finisher {
     /// Starts the threads: one that keeps the journal in the order of events, a small pool that renders, and one that
-    /// looks after disk and journal. The spools of calls that an earlier process finished leave the folder first.
+    /// writes into the records what became of the delivery.
     ///
     /// # Errors
-    /// When the journal cannot be opened or delivery cannot begin.
-    pub fn start(
-        config: &Config,
-        store: DiskStore,
-        events: Receiver<CallEvent>,
-        alerts: Alerts,
-    ) -> anyhow::Result<Self> {
-        let journal = Journal::open(&config.journal)?;
+    /// When delivery cannot begin or a thread cannot be started.
+    pub fn start(config: &Config, tools: Tools, events: Receiver<CallEvent>) -> anyhow::Result<Self> {
+        let Tools { journal, store, alerts, pauses } = tools;
         let delivery = match config.pyrus.enabled {
-            true => Some(Executor::spawn(&config.pyrus, Journal::open(&config.journal)?)?),
+            true => Some(Executor::spawn(&config.pyrus, journal.clone())?),
             false => None,
         };
         let limit = config.pyrus.enabled.then(|| u64::from(config.pyrus.max_upload_mib) << 20);
+        let recorder = Recorder::new(config.recording.clone(), Layout::ByDay, limit);
+        let refresher = owing::Refresher::start(journal.clone(), recorder.clone())?;
         let worker = Worker {
             journal,
-            recorder: Recorder::new(config.recording.clone(), Layout::ByDay, limit),
+            recorder,
             store,
-            alerts,
             keep_pcap: config.recording.keep_pcap,
+            alerts,
+            policy: config.pyrus.enabled.then(|| policy(&config.pyrus)),
             updates: delivery.as_ref().map(Handle::sender),
-            failed: Arc::default(),
+            waiting: Arc::default(),
+            pauses,
         };
         worker.clear_finished()?;
         let (calls, ended) = crossbeam_channel::unbounded::<Box<EndedCall>>();
@@ -92,39 +108,39 @@ impl Finisher {
             threads.push(spawn("render", move || worker.render_all(&ended))?);
         }
         let upkeep = Upkeep::start(worker.clone(), config)?;
-        Ok(Self { worker, threads, upkeep, delivery })
+        Ok(Self { worker, threads, refresher, upkeep, delivery })
     }
 
-    /// Settles what an earlier process left in the journal and what the engine did not find in the spool: calls
-    /// without media, calls that were being set up, and calls that delivery was not told of. `revived` are the names
-    /// of the legs that the engine knows again.
+    /// Settles what an earlier process left in the journal: calls without media, calls that were being set up, and
+    /// calls that delivery was not told of. What is in the spool, the engine has read back already: `revived` are the
+    /// names of the legs that it knows again.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub fn adopt(&self, engine: &Engine, revived: &HashSet<String>) -> anyhow::Result<()> {
         let live: HashSet<&str> = engine.live_ids().collect();
-        let untold: HashMap<String, Registration> =
-            self.worker.journal.untold()?.into_iter().map(|(c, r)| (c.record.id, r)).collect();
+        let untold = self.worker.journal.untold()?;
         for stored in self.worker.journal.unfinished_calls()? {
             let id = stored.record.id.as_str();
             let legs = self.worker.journal.legs(id)?;
             if live.contains(id) || legs.iter().any(|leg| revived.contains(&leg.name)) {
                 continue;
             }
-            let registration = untold.get(id).copied().unwrap_or_default();
-            self.worker.finish(Box::new(left_over(stored, legs, registration)));
+            let known = untold.iter().find(|(call, _)| call.record.id == id);
+            let registration = known.map_or(Registration::Allowed, |(_, registration)| *registration);
+            self.worker.attempt(Box::new(left_behind(stored, &legs, registration)), 0);
         }
-        self.tell_again()
-    }
-
-    /// Tells delivery of finished calls that it had not made its own when the process ended.
-    fn tell_again(&self) -> anyhow::Result<()> {
-        for (stored, registration) in self.worker.journal.untold()? {
-            if stored.stage == Stage::Complete {
-                self.worker.tell(&stored.record, Progress::Complete, registration);
+        for (StoredCall { stage, record }, registration) in untold {
+            if stage == Stage::Complete {
+                self.worker.tell(&record, Progress::Complete, registration);
             }
         }
         Ok(())
+    }
+
+    /// Asks delivery how things stand, if there is one.
+    pub fn delivery(&self) -> Option<Asker> {
+        self.delivery.as_ref().map(Handle::asker)
     }
 
     /// Waits until what came out of the spool is rendered, and gives requests under way a moment to end.
@@ -132,9 +148,14 @@ impl Finisher {
         for thread in self.threads {
             let _ = thread.join(); // a panic there was reported when it happened
         }
-        self.upkeep.stop();
         if let Some(delivery) = self.delivery {
             delivery.shutdown();
+        }
+        self.upkeep.stop();
+        self.refresher.stop();
+        let waiting = self.worker.waiting.lock().unwrap_or_else(PoisonError::into_inner).len();
+        if waiting > 0 {
+            tracing::error!(calls = waiting, "could not be written; they are tried again at the next start");
         }
     }
 }
@@ -144,11 +165,13 @@ impl Worker {
         for event in events {
             match event {
                 CallEvent::Changed(call) => {
-                    let _ = self.note(&call.record, (Stage::Live, Progress::Live), call.registration); // reported there
+                    self.note(&call.record, Stage::Live, call.registration);
+                    self.tell(&call.record, Progress::Live, call.registration);
                 }
                 CallEvent::Ended(call) => {
-                    let _ = self.note_legs(&call); // both are written once more when it is rendered
-                    let _ = self.note(&call.record, (Stage::Ended, Progress::Ended), call.registration);
+                    self.note_legs(&call);
+                    self.note(&call.record, Stage::Ended, call.registration);
+                    self.tell(&call.record, Progress::Ended, call.registration);
                     let _ = calls.send(call); // the pool lives as long as this thread
                 }
             }
@@ -158,65 +181,79 @@ impl Worker {
     fn render_all(&self, ended: &Receiver<Box<EndedCall>>) {
         loop {
             match ended.recv_timeout(LOOK) {
-                Ok(call) => self.finish(call),
+                Ok(call) => self.attempt(call, 0),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            if let Some(call) = self.due() {
-                self.finish(call);
+            if let Some(Retry { call, times, .. }) = self.take_due() {
+                self.attempt(call, times);
             }
         }
     }
 
-    /// Renders a call, writes it down and clears its spool; what fails is tried again later.
-    fn finish(&self, call: Box<EndedCall>) {
-        if self.render(&call) == Done::No {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            if failed.len() >= MAX_FAILED {
-                failed.pop_front(); // its spool and its row are there: the next start goes on with it
-            }
-            failed.push_back(Failed { call, at: now() });
+    /// Renders a call; it comes again after a pause when its files or its row cannot be written.
+    fn attempt(&self, call: Box<EndedCall>, times: usize) {
+        let Err(error) = self.finish(&call) else { return };
+        let id = &call.record.id;
+        let pause = self.pauses.get(times).or(self.pauses.last()).copied().unwrap_or_default();
+        let detail = format!("the recording cannot be written ({error}); it is tried again in {} s", pause.as_secs());
+        self.alerts.raise_for(Kind::RecordingFailed, id, &detail);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= MAX_WAITING {
+            tracing::error!(call = id, "too many calls wait for the disk: this one is tried again at the next start");
+            return;
         }
+        waiting.push(Retry { due: now() + pause, times: times + 1, call });
     }
 
-    fn render(&self, call: &EndedCall) -> Done {
-        let record = match self.recorder.record(call, &self.store) {
-            Ok(record) => record,
-            Err(error) => {
-                self.alarm(Kind::DiskFailed, &call.record.id, &format!("the call could not be rendered: {error}"));
-                return Done::No;
-            }
+    fn take_due(&self) -> Option<Retry> {
+        let now = now();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = waiting.iter().position(|retry| retry.due <= now)?;
+        Some(waiting.remove(at))
+    }
+
+    /// Files first, then the row, then delivery, and the spool goes last: whatever comes in between, the next try or
+    /// the next start finds everything that it needs.
+    fn finish(&self, call: &EndedCall) -> anyhow::Result<()> {
+        let mut call = call.clone();
+        owing::mark(&mut call.record, call.registration, (self.policy.as_ref(), &self.journal))?;
+        let recorded = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(&call, &self.store)));
+        let record = match recorded {
+            Ok(record) => record?,
+            Err(_) => self.given_up(&call)?,
         };
-        if self.note_legs(call) == Done::No
-            || self.note(&record, (Stage::Complete, Progress::Complete), call.registration) == Done::No
-        {
-            return Done::No;
+        match (&self.updates, call.registration) {
+            (Some(_), registration) => self.journal.put_call_to_tell(&record, Stage::Complete, registration)?,
+            (None, _) => self.journal.put_call(&record, Stage::Complete)?,
         }
-        self.clear_spool(&record, &call.legs);
-        Done::Yes
+        self.tell(&record, Progress::Complete, call.registration);
+        if record.problems.iter().any(|p| p.kind == RENDER_ERROR) {
+            self.set_spool_aside(&call);
+        } else {
+            self.clear_spool(&record, &call.legs);
+        }
+        Ok(())
     }
 
-    /// A call whose next try is due.
-    fn due(&self) -> Option<Box<EndedCall>> {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = failed.front().is_some_and(|f| now().duration_since(f.at) >= RETRY);
-        if due { failed.pop_front().map(|f| f.call) } else { None }
+    /// Rendering panicked: a bug, and the same again with the next try. The call is told without its recording.
+    fn given_up(&self, call: &EndedCall) -> anyhow::Result<CallRecord> {
+        let mut record = call.record.clone();
+        record.verdict = Some(Verdict::Failed);
+        record.verdict_reason = Some(String::from("Rendering failed by a bug of callspan; the packets are kept."));
+        record.problems.push(Problem { kind: String::from(RENDER_ERROR), packets: None, ms: None });
+        self.recorder.write_record(&record)?;
+        Ok(record)
     }
 
-    fn note(&self, record: &CallRecord, (stage, progress): (Stage, Progress), registration: Registration) -> Done {
-        let written = match &self.updates {
+    fn note(&self, record: &CallRecord, stage: Stage, registration: Registration) {
+        let noted = match &self.updates {
             Some(_) => self.journal.put_call_to_tell(record, stage, registration),
             None => self.journal.put_call(record, stage),
         };
-        if let Err(error) = &written {
-            self.alarm(Kind::Journal, &record.id, &format!("the journal cannot be written: {error}"));
+        if let Err(error) = noted {
+            self.cannot_write(&record.id, &error);
         }
-        // Delivery writes its own rows before it sends anything; of a finished call it must not hear before the row
-        // of its files is there.
-        if written.is_ok() || stage != Stage::Complete {
-            self.tell(record, progress, registration);
-        }
-        if written.is_ok() { Done::Yes } else { Done::No }
     }
 
     pub(super) fn tell(&self, record: &CallRecord, progress: Progress, registration: Registration) {
@@ -227,32 +264,31 @@ impl Worker {
         }
     }
 
-    fn note_legs(&self, call: &EndedCall) -> Done {
+    fn note_legs(&self, call: &EndedCall) {
         for leg in &call.legs {
             let index = u32::try_from(leg.index).unwrap_or(u32::MAX);
             let row = LegRow { name: leg.name.clone(), index, same_sides: leg.same_sides, state: LegState::Closed };
             if let Err(error) = self.journal.put_leg(&call.record.id, &row) {
-                self.alarm(Kind::Journal, &call.record.id, &format!("the journal cannot be written: {error}"));
-                return Done::No;
+                self.cannot_write(&call.record.id, &error);
             }
         }
-        Done::Yes
     }
 
-    /// The spools of a finished call leave the folder: a kept copy goes beside the recording.
+    fn cannot_write(&self, id: &str, error: &crate::journal::Error) {
+        self.alerts.raise_for(Kind::JournalDamaged, id, &format!("the journal cannot be written: {error}"));
+    }
+
+    /// The spools of a finished call leave the folder, else the next start reads them back; a kept copy goes beside
+    /// the recording.
     fn clear_spool(&self, record: &CallRecord, legs: &[EndedLeg]) {
         for leg in legs {
             let path = self.store.path(&leg.name);
-            if record.verdict == Some(Verdict::Failed) {
-                // Ours to mend: `calls render` finds it under this name, no start reads it back.
-                let _ = std::fs::rename(&path, self.store.failed_path(&leg.name)); // there may be none
-                continue;
-            }
             if self.keep_pcap && record.verdict != Some(Verdict::Excluded) && path.is_file() {
                 let kept = self.recorder.kept_path(record, leg.index);
-                if let Err(error) = self.keep(&path, &kept) {
-                    self.alarm(Kind::DiskFailed, &record.id, &format!("the packets cannot be kept: {error}"));
-                    continue; // they stay in the spool; the next start tries again
+                if let Err(error) = keep(&path, &kept) {
+                    let detail = format!("the packets of a call cannot be kept ({error}); the next start tries again");
+                    self.alerts.raise_for(Kind::RecordingFailed, &record.id, &detail);
+                    continue;
                 }
             }
             if let Err(error) = std::fs::remove_file(&path)
@@ -261,19 +297,6 @@ impl Worker {
                 tracing::warn!(call = record.id, "the spool of a finished call stays: {error}");
             }
         }
-        let state = if self.keep_pcap { LegState::Rendered } else { LegState::Removed };
-        if !legs.is_empty()
-            && let Err(error) = self.journal.mark_legs(&record.id, state)
-        {
-            tracing::debug!(call = record.id, "the end of the spool is not in the journal: {error}");
-        }
-    }
-
-    fn keep(&self, spool: &std::path::Path, kept: &std::path::Path) -> std::io::Result<()> {
-        let part = kept.with_extension("pcapng.part");
-        scrub(spool, &part).and_then(|()| std::fs::rename(&part, kept)).inspect_err(|_| {
-            let _ = std::fs::remove_file(&part); // half a copy helps nobody
-        })
     }
 
     /// Spools of calls that an earlier process finished but did not clear: reading them back would render, and tell,
@@ -289,21 +312,28 @@ impl Worker {
         Ok(())
     }
 
-    /// Says it in the log, once for each call and trouble, and to whoever is told of alarms.
-    pub(super) fn alarm(&self, kind: Kind, call: &str, text: &str) {
-        tracing::error!(call, "{text}");
-        self.alerts.raise(kind, text, Some(call));
+    /// What could not be rendered may be of use to a later version: it is kept, under a name that no start reads.
+    fn set_spool_aside(&self, call: &EndedCall) {
+        let detail = "the call could not be rendered; its packets are kept in the spool folder as .pcapng.failed";
+        self.alerts.raise_for(Kind::RenderFailed, &call.record.id, detail);
+        for leg in &call.legs {
+            let path = self.store.path(&leg.name);
+            if let Err(error) = std::fs::rename(&path, path.with_extension("pcapng.failed")) {
+                tracing::warn!(call = call.record.id, "the spool of a call that failed cannot be renamed: {error}");
+            }
+        }
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Done {
-    Yes,
-    No,
+fn keep(spool: &Path, kept: &Path) -> std::io::Result<()> {
+    let part = kept.with_extension("pcapng.part");
+    scrub(spool, &part).and_then(|()| std::fs::rename(&part, kept)).inspect_err(|_| {
+        let _ = std::fs::remove_file(&part); // half a copy helps nobody
+    })
 }
 
-/// A call of the journal that no engine will end.
-fn left_over(stored: StoredCall, legs: Vec<LegRow>, registration: Registration) -> EndedCall {
+/// A call of which an earlier process left nothing but its row.
+fn left_behind(stored: StoredCall, legs: &[LegRow], registration: Registration) -> EndedCall {
     let mut record = stored.record;
     if stored.stage == Stage::Live {
         record.verdict = Some(Verdict::NotAnswered);
@@ -312,7 +342,7 @@ fn left_over(stored: StoredCall, legs: Vec<LegRow>, registration: Registration) 
         ));
         record.problems.push(Problem { kind: String::from("restart_gap"), packets: None, ms: None });
     }
-    EndedCall { record, legs: ended_legs(&legs), registration }
+    EndedCall { record, legs: ended_legs(legs), registration }
 }
 
 fn ended_legs(rows: &[LegRow]) -> Vec<EndedLeg> {
@@ -337,16 +367,20 @@ fn render_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1)).clamp(1, MAX_RENDER_THREADS)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the pause before a call is rendered again")]
+#[expect(clippy::disallowed_methods, reason = "when a disk is tried again is a question to the clock")]
 fn now() -> Instant {
     Instant::now()
 }
 
+/// After a failure to write a call's files: a person frees a disk in minutes or in a day.
+pub const PAUSES: &[Duration] =
+    &[Duration::from_secs(60), Duration::from_secs(5 * 60), Duration::from_secs(15 * 60), Duration::from_secs(30 * 60)];
+
 /// More threads than this wait for the disk, not for a core.
 const MAX_RENDER_THREADS: usize = 4;
-/// How often the pool looks for calls to be tried again.
-const LOOK: Duration = Duration::from_secs(1);
-/// Pause before a call that failed is rendered again.
-const RETRY: Duration = Duration::from_secs(15);
-/// Calls that wait to be tried again; more are left to the next start. Some 10 KiB each.
-const MAX_FAILED: usize = 10_000;
+/// How often calls that wait for the disk are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// Calls that wait in memory for the disk, some 10 KiB each; their packets and rows are on it anyway.
+const MAX_WAITING: usize = 10_000;
+/// What a record says when a leg's spool could not be rendered.
+const RENDER_ERROR: &str = "render_error";

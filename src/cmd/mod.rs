@@ -16,8 +16,10 @@ pub mod demo;
 pub mod doctor;
 pub mod fake_pyrus;
 pub mod finish;
+pub mod heal;
 pub mod lock;
 pub mod out;
+pub mod owing;
 pub mod pipeline;
 pub mod replay;
 pub mod rerender;
@@ -25,6 +27,7 @@ pub mod resume;
 pub mod run;
 pub mod table;
 pub mod upkeep;
+pub mod watch;
 
 /// Records SIP calls from a mirror port: one stereo WAV for each call, delivered to its Pyrus task.
 #[derive(Debug, Parser)]

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::finish::Finisher;
+use super::finish::{self, Finisher, Tools};
+use super::heal::{self, Opened};
 use super::lock::{self, Lock};
 use super::pipeline::{Pipeline, Step};
+use super::watch::Watch;
 use super::{RunArgs, out, resume};
 use crate::call::Engine;
 use crate::capture::{Source, SourceCounters, live};
@@ -34,7 +36,8 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
     }
     let mut source = live::open(&config.capture)?;
-    let mut service = Service::start(&config, &source)?;
+    let (alerts, runner) = Alerts::start(&config.alerts).context("the alerts thread")?;
+    let mut service = Service::start(&config, &source, alerts)?;
     out::note(&format!("callspan: capturing on {}", source.name()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // not under systemd: nobody to tell
     let ended = service.capture(&mut source, &stop);
@@ -43,6 +46,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         service.drain(&mut source, Duration::from_secs(args.drain))?;
     }
     service.stop(&mut source);
+    runner.join();
     ended.map(|()| ExitCode::SUCCESS)
 }
 
@@ -50,6 +54,7 @@ struct Service {
     pipeline: Pipeline,
     spool: DiskSpool,
     finisher: Finisher,
+    watch: Watch,
     alerts: Alerts,
     _locks: [Lock; 2],
     reported_at: Timestamp,
@@ -57,14 +62,18 @@ struct Service {
 }
 
 impl Service {
-    fn start(config: &Config, source: &dyn Source) -> anyhow::Result<Self> {
+    fn start(config: &Config, source: &dyn Source, alerts: Alerts) -> anyhow::Result<Self> {
         raise_file_limit();
         // Two services in one spool would render each other's calls and deliver each twice.
         let locks = [lock::take(&config.spool.dir)?, lock::take(&config.journal.dir)?];
-        let alerts = Alerts::start(&config.alerts, &config.call.appliance)?;
+        let Opened { journal, alarm } = heal::open(&config.journal, &config.recording.dir)?;
+        if let Some(alarm) = alarm {
+            alerts.raise(Kind::JournalDamaged, &alarm);
+        }
         let (mut spool, events) = DiskSpool::start(&config.spool)?;
-        let finisher = Finisher::start(config, spool.store(), events, alerts.clone())
-            .inspect_err(|error| alerts.raise(Kind::Journal, &out::chain(error), None))?;
+        let tools = Tools { journal, store: spool.store(), alerts: alerts.clone(), pauses: finish::PAUSES };
+        let finisher = Finisher::start(config, tools, events)?;
+        let watch = Watch::start(config, alerts.clone(), finisher.delivery())?;
         let mut engine = Engine::new(config.call.clone(), source.name());
         let resumed = resume::resume(&mut engine, &mut spool)?;
         while let Some(event) = engine.poll_event() {
@@ -78,6 +87,7 @@ impl Service {
             pipeline: Pipeline::new(engine),
             spool,
             finisher,
+            watch,
             alerts,
             _locks: locks,
             reported_at: Timestamp::EPOCH,
@@ -122,8 +132,8 @@ impl Service {
     /// Says what was lost since the last time; silence means that nothing was.
     fn report(&mut self, source: &mut dyn Source) {
         for warning in source.take_warnings() {
-            tracing::warn!("{warning}");
-            self.alerts.raise(Kind::Interface, &warning, None);
+            let is_up = warning.contains("is up again") || warning.contains("capturing again");
+            self.alerts.raise(if is_up { Kind::InterfaceUp } else { Kind::InterfaceDown }, &warning);
         }
         let counters = source.counters();
         let kernel = counters.dropped_by_kernel - self.reported.dropped_by_kernel.min(counters.dropped_by_kernel);
@@ -131,13 +141,11 @@ impl Service {
             counters.dropped_by_interface - self.reported.dropped_by_interface.min(counters.dropped_by_interface);
         if kernel + interface > 0 {
             self.pipeline.engine.handle_local_loss();
-            let text = format!("{} frames were lost on this machine", kernel + interface);
-            self.alerts.raise(Kind::CaptureDrops, &text, None);
-            tracing::warn!(
-                kernel,
-                interface,
-                "frames were lost on this machine: give capture.buffer_mib more, or the machine more processor"
+            let detail = format!(
+                "frames were lost on this machine ({kernel} in the kernel, {interface} in the interface): give \
+                 capture.buffer_mib more, or the machine more processor"
             );
+            self.alerts.raise(Kind::CaptureDrops, &detail);
         }
         self.reported = counters;
     }
@@ -158,6 +166,7 @@ impl Service {
         );
         self.spool.flush();
         self.spool.shutdown();
+        self.watch.stop();
         self.finisher.stop();
     }
 }

@@ -1,7 +1,6 @@
-//! The thread that looks after disk and journal: retention, alarms, records that lag behind deliveries, and what a
-//! person asked for through the journal.
+//! The thread that looks after what is kept: retention, halves of an earlier process, and calls that a person asked to
+//! be rendered once more. Alarms are the business of [`super::watch`].
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,7 +13,6 @@ use super::rerender::rerender;
 use crate::call::event::Registration;
 use crate::delivery::Progress;
 use crate::journal::{FileRow, Stage, Standing};
-use crate::ops::alerts::Kind;
 use crate::ops::config::Config;
 use crate::recording::config::Config as Recordings;
 use crate::recording::retention::{Ages, Candidate, Cost, free_bytes, plan};
@@ -29,15 +27,7 @@ pub(super) struct Upkeep {
 impl Upkeep {
     pub(super) fn start(worker: Worker, config: &Config) -> anyhow::Result<Self> {
         let (stop, stopped) = crossbeam_channel::bounded(1);
-        let mut keeper = Keeper {
-            worker,
-            recordings: config.recording.clone(),
-            disks: vec![config.spool.dir.clone(), config.journal.dir.clone(), config.recording.dir.clone()],
-            clock: Clock::start(),
-            known: HashSet::new(),
-            refused: None,
-            watched: Watched::NotYet,
-        };
+        let mut keeper = Keeper { worker, recordings: config.recording.clone(), clock: Clock::start() };
         let thread = std::thread::Builder::new()
             .name(String::from("upkeep"))
             .spawn(move || keeper.run(&stopped))
@@ -54,19 +44,7 @@ impl Upkeep {
 struct Keeper {
     worker: Worker,
     recordings: Recordings,
-    disks: Vec<PathBuf>,
     clock: Clock,
-    /// Deliveries in trouble that were told.
-    known: HashSet<(String, &'static str)>,
-    refused: Option<String>,
-    watched: Watched,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Watched {
-    /// What stands in the journal at the start is no news.
-    NotYet,
-    Since,
 }
 
 impl Keeper {
@@ -75,12 +53,9 @@ impl Keeper {
         self.remove_marked();
         let mut round = 0_u32;
         loop {
-            self.try_to("the records cannot be brought up to date", Self::write_records);
             self.try_to("what was asked for cannot be done", Self::take_renders);
-            self.try_to("deliveries cannot be looked at", Self::watch_deliveries);
             if round.is_multiple_of(DISK_EVERY) {
                 self.clock.look();
-                self.watch_disks();
                 self.try_to("retention does not work", Self::retain);
             }
             round = round.wrapping_add(1);
@@ -89,30 +64,12 @@ impl Keeper {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.try_to("the records cannot be brought up to date", Self::write_records);
     }
 
     fn try_to(&mut self, failure: &str, work: impl FnOnce(&mut Self) -> anyhow::Result<()>) {
         if let Err(error) = work(self) {
-            let text = format!("{failure}: {error:#}");
-            tracing::error!("{text}");
-            self.worker.alerts.raise(Kind::Journal, &text, None);
+            tracing::error!("{failure}: {error:#}");
         }
-    }
-
-    /// The record beside a recording says what Pyrus has: from these files a lost journal can be made again.
-    fn write_records(&mut self) -> anyhow::Result<()> {
-        for stored in self.worker.journal.unwritten()? {
-            match self.worker.recorder.write_record(&stored.record) {
-                Ok(_) => self.worker.journal.written(&stored.record)?,
-                Err(error) => {
-                    let text = format!("the record of a call cannot be written: {error}");
-                    self.worker.alarm(Kind::DiskFailed, &stored.record.id, &text);
-                    break; // the next ones will not fare better
-                }
-            }
-        }
-        Ok(())
     }
 
     fn take_renders(&mut self) -> anyhow::Result<()> {
@@ -128,49 +85,6 @@ impl Keeper {
             }
         }
         Ok(())
-    }
-
-    fn watch_deliveries(&mut self) -> anyhow::Result<()> {
-        let mut known = HashSet::new();
-        for (stage, kind) in [("parked", Kind::DeliveryParked), ("dead", Kind::DeliveryDead)] {
-            for (id, why) in self.worker.journal.deliveries_at(stage)? {
-                let key = (id, stage);
-                if self.watched == Watched::Since && !self.known.contains(&key) {
-                    self.worker.alerts.raise(kind, &why, Some(&key.0));
-                }
-                known.insert(key);
-            }
-        }
-        self.known = known;
-        self.watched = Watched::Since;
-        let refused = self.worker.journal.alarm()?;
-        if let Some(why) = refused.as_ref().filter(|_| refused != self.refused) {
-            self.worker.alerts.raise(Kind::DeliveryRefused, why, None);
-        }
-        self.refused = refused;
-        Ok(())
-    }
-
-    /// An alarm long before a disk is full.
-    fn watch_disks(&mut self) {
-        let enough = (u64::from(self.recordings.min_free_gib) << 30) * ALARM_AT;
-        for folder in &self.disks {
-            match free_bytes(folder) {
-                Ok(free) if free < enough.max(LEAST_FREE_BYTES) => {
-                    let text = format!("{} MiB are left on the disk of {}", free >> 20, folder.display());
-                    tracing::warn!("{text}");
-                    self.worker.alerts.raise(Kind::DiskNearlyFull, &text, None);
-                }
-                Ok(_) => {}
-                // Folders are made when they are needed.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    let text = format!("the disk of {} cannot be looked at: {error}", folder.display());
-                    tracing::error!("{text}");
-                    self.worker.alerts.raise(Kind::DiskFailed, &text, None);
-                }
-            }
-        }
     }
 
     fn retain(&mut self) -> anyhow::Result<()> {
@@ -333,12 +247,8 @@ fn monotonic() -> Instant {
 const PARTS: [&str; 3] = [".wav.part", ".json.part", ".pcapng.part"];
 /// How often the journal is looked at.
 const LOOK: Duration = Duration::from_secs(2);
-/// Disks and retention: every fifteenth look, twice a minute.
+/// Retention: every fifteenth look, twice a minute.
 const DISK_EVERY: u32 = 15;
-/// The alarm comes at so many times `min_free_gib`.
-const ALARM_AT: u64 = 4;
-/// The alarm comes at the latest here: 256 MiB are an hour of two hundred calls' spool on its way.
-const LEAST_FREE_BYTES: u64 = 256 << 20;
 /// A wall clock that is off by more was set.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
 /// After a start or a step the clock must run evenly for so long before ages count: NTP has set it by then.

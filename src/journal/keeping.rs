@@ -3,9 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::calls::{LegState, Stage, StoredCall, with_delivery};
-use super::{Journal, Result, deliveries};
+use super::{Journal, Result};
 use crate::call::event::Registration;
-use crate::call::record::CallRecord;
 use crate::time::Timestamp;
 
 /// A recording's file as the journal knows it.
@@ -207,34 +206,6 @@ impl Journal {
             "UPDATE recordings SET state = 'present', removed_at = NULL, removed_why = NULL WHERE call_id = ?1",
             params![id],
         )?;
-        Ok(())
-    }
-
-    /// Calls whose record beside the recording lags behind what delivery has done since.
-    ///
-    /// # Errors
-    /// See [`super::Error`].
-    pub fn unwritten(&self) -> Result<Vec<StoredCall>> {
-        let connection = self.lock();
-        let mut statement = connection.prepare(
-            "SELECT c.stage, c.record FROM unwritten u JOIN calls c ON c.id = u.call_id
-             WHERE c.stage = 'complete' ORDER BY c.id LIMIT 1000",
-        )?;
-        let rows: Vec<(String, String)> =
-            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
-        rows.iter().map(|(stage, json)| with_delivery(&connection, stage, json)).collect()
-    }
-
-    /// The record of a call was written again, with this state of its delivery. Nothing is marked if it moved meanwhile.
-    ///
-    /// # Errors
-    /// See [`super::Error`].
-    pub fn written(&self, record: &CallRecord) -> Result<()> {
-        let connection = self.lock();
-        let now = deliveries::job(&connection, &record.id)?.map(|job| job.to_record());
-        if now.is_none_or(|now| now == record.delivery) {
-            connection.prepare_cached("DELETE FROM unwritten WHERE call_id = ?1")?.execute(params![record.id])?;
-        }
         Ok(())
     }
 

@@ -1,287 +1,365 @@
-//! `[alerts] command`: a program of the admin's that is told of each alarm, one JSON line on its standard input.
+//! Alarms: what a person must hear of now. Each becomes a line in the log and, with `[alerts] command`, one JSON line
+//! on the standard input of that command:
 //!
-//! Whoever raises an alarm never waits: it goes through a bounded channel to a thread of its own, and what does not
-//! fit is counted. Alarms of one kind are told at most once in [`REPEAT`]; what came in between is told as a number.
+//! ```json
+//! {"at":"2026-11-23T08:00:00Z","kind":"disk_low","detail":"the spool folder …"}
+//! ```
+//!
+//! Who raises an alarm is never held up: the command runs on a thread of its own, one at a time, for at most
+//! [`MAX_RUN`], and of each kind at most once in [`PAUSE`] (the next one then says how many were held back). No phone
+//! number and no secret goes out.
 
 use std::collections::HashMap;
-use std::io::{self, Write as _};
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
 use serde::Serialize;
 
+use super::config::secret;
 use crate::time::Timestamp;
 
 /// The `[alerts]` section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Given to `/bin/sh -c`; empty: nobody is told.
-    pub command: String,
+    /// Run by `/bin/sh -c` for each alarm; `None`: alarms are only logged.
+    pub command: Option<String>,
 }
 
-/// What an alarm is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+/// What happened, in one word for scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Space runs short; nothing is lost yet.
-    DiskNearlyFull,
-    /// A file cannot be written: the disk is full, read-only or broken.
-    DiskFailed,
-    /// A delivery waits for a person.
+    /// A folder's file system is nearly full.
+    DiskLow,
+    /// It is full, or will be in a moment.
+    DiskFull,
+    /// It is mounted read-only, or cannot be looked at.
+    DiskReadOnly,
+    /// It has room again.
+    DiskRecovered,
+    /// A recording or its row cannot be written; it is tried again.
+    RecordingFailed,
+    /// A call could not be rendered; its packets are kept.
+    RenderFailed,
+    /// A call cannot be delivered before a person has acted.
     DeliveryParked,
-    /// A call will not be whole in Pyrus.
+    /// A call will never be whole in Pyrus.
     DeliveryDead,
-    /// The login or the account is refused: nothing can be delivered.
-    DeliveryRefused,
+    /// Pyrus refuses the login or the account.
+    LoginRefused,
+    /// Pyrus cannot be reached; it is tried again.
+    PyrusAway,
+    /// Delivery goes on.
+    PyrusRecovered,
     /// Frames were lost on this machine.
     CaptureDrops,
-    /// An interface went away, or has another trouble.
-    Interface,
-    /// The journal is damaged or cannot be written.
-    Journal,
+    /// An interface is down or its capture stopped.
+    InterfaceDown,
+    /// It is there again.
+    InterfaceUp,
+    /// The journal was damaged, or cannot be written.
+    JournalDamaged,
 }
 
-/// The way in; clones lead to the same thread.
-#[derive(Clone, Debug, Default)]
-pub struct Alerts {
-    alarms: Option<Sender<Alarm>>,
-    unheard: Arc<AtomicU64>,
+impl Kind {
+    /// The end of a trouble, not its beginning.
+    const fn is_good_news(self) -> bool {
+        matches!(self, Self::DiskRecovered | Self::PyrusRecovered | Self::InterfaceUp)
+    }
 }
 
-#[derive(Clone, Debug, Serialize)]
-struct Alarm {
-    at: Timestamp,
-    appliance: String,
-    alarm: Kind,
-    text: String,
+/// One alarm, as the command gets it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Alarm {
+    /// When, by the wall clock.
+    pub at: Timestamp,
+    /// What.
+    pub kind: Kind,
+    /// One sentence for an admin.
+    pub detail: String,
+    /// The call that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
-    call: Option<String>,
-    /// Further alarms of this kind since it was told last.
+    pub call: Option<String>,
+    /// So many of this kind were held back since the last one.
     #[serde(skip_serializing_if = "is_zero")]
-    more: u64,
+    pub held_back: u64,
+}
+
+/// Where alarms are raised; clones raise at the same place.
+#[derive(Clone, Debug)]
+pub struct Alerts {
+    to_command: Option<Sender<Alarm>>,
+}
+
+/// The thread that runs the command. It ends when the last [`Alerts`] is gone.
+#[derive(Debug)]
+pub struct Runner {
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Alerts {
-    /// Starts the thread, if a command is configured. It ends with the last clone.
+    /// Starts the thread, if there is a command.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(config: &Config, appliance: &str) -> io::Result<Self> {
-        Self::start_with(config, appliance, REPEAT)
+    pub fn start(config: &Config) -> std::io::Result<(Self, Runner)> {
+        Self::start_with(config, Limits::default())
     }
 
-    fn start_with(config: &Config, appliance: &str, repeat: Duration) -> io::Result<Self> {
-        if config.command.is_empty() {
-            return Ok(Self::default());
-        }
-        let (alarms, waiting) = crossbeam_channel::bounded(MAX_WAITING);
-        let unheard = Arc::new(AtomicU64::new(0));
-        let teller = Teller {
-            command: config.command.clone(),
-            appliance: appliance.to_owned(),
-            unheard: Arc::clone(&unheard),
-            repeat,
-            kinds: HashMap::new(),
+    fn start_with(config: &Config, limits: Limits) -> std::io::Result<(Self, Runner)> {
+        let Some(command) = config.command.clone() else {
+            return Ok((Self::only_logged(), Runner { thread: None }));
         };
-        std::thread::Builder::new().name(String::from("alerts")).spawn(move || teller.run(&waiting))?;
-        Ok(Self { alarms: Some(alarms), unheard })
+        let (sender, alarms) = crossbeam_channel::bounded(WAITING);
+        let thread = std::thread::Builder::new()
+            .name(String::from("alerts"))
+            .spawn(move || run_all(&command, &alarms, limits))?;
+        Ok((Self { to_command: Some(sender) }, Runner { thread: Some(thread) }))
     }
 
-    /// Raises an alarm; never waits. `text` is for a person and holds no number and no secret.
-    pub fn raise(&self, kind: Kind, text: &str, call: Option<&str>) {
-        let Some(alarms) = &self.alarms else { return };
-        let alarm = Alarm {
-            at: wall_clock(),
-            appliance: String::new(),
-            alarm: kind,
-            text: text.to_owned(),
-            call: call.map(str::to_owned),
-            more: 0,
-        };
-        if let Err(TrySendError::Full(_)) = alarms.try_send(alarm) {
-            self.unheard.fetch_add(1, Ordering::Relaxed);
+    /// Alarms that are lines in the log and nothing else.
+    pub const fn only_logged() -> Self {
+        Self { to_command: None }
+    }
+
+    /// Raises an alarm. Never waits.
+    pub fn raise(&self, kind: Kind, detail: &str) {
+        self.give_out(kind, detail, None);
+    }
+
+    /// Raises an alarm about a call. The detail may be what Pyrus said: long runs of digits, which may be a number, are
+    /// blanked.
+    pub fn raise_for(&self, kind: Kind, call: &str, detail: &str) {
+        self.give_out(kind, &without_numbers(detail), Some(call.to_owned()));
+    }
+
+    fn give_out(&self, kind: Kind, detail: &str, call: Option<String>) {
+        let word = word(kind);
+        match (&call, kind.is_good_news()) {
+            (Some(call), _) => tracing::error!(alarm = word, call, "{detail}"),
+            (None, false) => tracing::error!(alarm = word, "{detail}"),
+            (None, true) => tracing::info!(alarm = word, "{detail}"),
+        }
+        let Some(sender) = &self.to_command else { return };
+        let alarm = Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call, held_back: 0 };
+        if let Err(TrySendError::Full(alarm)) = sender.try_send(alarm) {
+            tracing::warn!(alarm = word, at = %alarm.at.to_rfc3339(), "the alarm command is too slow: this one it does not get");
         }
     }
 }
 
-struct Teller {
-    command: String,
-    appliance: String,
-    unheard: Arc<AtomicU64>,
-    repeat: Duration,
-    kinds: HashMap<Kind, Told>,
+impl Runner {
+    /// Waits until the command was run for what was raised, for [`LAST_RUNS`] at most. Every [`Alerts`] must be gone.
+    #[expect(clippy::disallowed_methods, reason = "an IO room: the end of the program is not held up for long")]
+    pub fn join(self) {
+        let Some(thread) = self.thread else { return };
+        let begin = Instant::now();
+        while !thread.is_finished() && begin.elapsed() < LAST_RUNS {
+            std::thread::sleep(LOOK);
+        }
+    }
 }
 
-struct Told {
-    at: Instant,
-    /// The last alarm since, and how many there were.
-    held_back: Option<(Alarm, u64)>,
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    pause: Duration,
+    max_run: Duration,
 }
 
-impl Teller {
-    fn run(mut self, alarms: &Receiver<Alarm>) {
-        loop {
-            match alarms.recv_timeout(LOOK.min(self.repeat)) {
-                Ok(alarm) => self.handle(alarm),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+impl Default for Limits {
+    fn default() -> Self {
+        Self { pause: PAUSE, max_run: MAX_RUN }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an IO room: how often a command runs is a question to the clock")]
+fn run_all(command: &str, alarms: &Receiver<Alarm>, limits: Limits) {
+    let mut last: HashMap<Kind, (Instant, u64)> = HashMap::new();
+    for mut alarm in alarms {
+        let now = Instant::now();
+        if let Some((at, held_back)) = last.get_mut(&alarm.kind) {
+            if now.duration_since(*at) < limits.pause {
+                *held_back += 1;
+                continue;
             }
-            self.tell_held_back(Which::Due);
+            alarm.held_back = *held_back;
         }
-        self.tell_held_back(Which::All);
-    }
-
-    fn handle(&mut self, mut alarm: Alarm) {
-        let now = now();
-        match self.kinds.get_mut(&alarm.alarm) {
-            Some(told) if now.duration_since(told.at) < self.repeat => {
-                let before = told.held_back.take().map_or(0, |(_, n)| n);
-                told.held_back = Some((alarm, before + 1));
-            }
-            told => {
-                if let Some((_, n)) = told.and_then(|t| t.held_back.take()) {
-                    alarm.more = n;
-                }
-                self.tell(alarm);
-            }
-        }
-    }
-
-    fn tell_held_back(&mut self, which: Which) {
-        let now = now();
-        let due: Vec<(Alarm, u64)> = self
-            .kinds
-            .values_mut()
-            .filter(|told| which == Which::All || now.duration_since(told.at) >= self.repeat)
-            .filter_map(|told| told.held_back.take())
-            .collect();
-        for (mut alarm, count) in due {
-            alarm.more = count - 1; // it is one of them
-            self.tell(alarm);
-        }
-    }
-
-    fn tell(&mut self, mut alarm: Alarm) {
-        alarm.appliance.clone_from(&self.appliance);
-        alarm.more += self.unheard.swap(0, Ordering::Relaxed);
-        self.kinds.insert(alarm.alarm, Told { at: now(), held_back: None });
-        let mut line = serde_json::to_string(&alarm).unwrap_or_default();
-        line.push('\n');
-        if let Err(error) = run(&self.command, &line) {
-            tracing::error!("the command of [alerts] failed: {error}");
+        last.insert(alarm.kind, (now, 0));
+        if let Err(error) = run_one(command, &alarm, limits.max_run) {
+            tracing::warn!(%error, "the alarm command failed");
         }
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Which {
-    Due,
-    All,
-}
-
-fn run(command: &str, line: &str) -> io::Result<()> {
+fn run_one(command: &str, alarm: &Alarm, max_run: Duration) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(alarm)?;
+    line.push(b'\n');
     let mut child = Command::new("/bin/sh")
         .args(["-c", command])
+        .env_remove(secret::ENVIRONMENT_KEY)
+        .env_remove("CREDENTIALS_DIRECTORY")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn()?;
-    if let Some(mut input) = child.stdin.take() {
-        // Shorter than a pipe's buffer, so this cannot wait; a command that reads nothing is its own business.
-        let _ = input.write_all(line.as_bytes());
+    // A line fits into the pipe ([`MAX_DETAIL`]), so a command that does not read it holds up nobody.
+    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&line));
+    let status = wait(&mut child, max_run)?;
+    match (status, written) {
+        (None, _) => Err(std::io::Error::other(format!("it ran for more than {} s and was ended", max_run.as_secs()))),
+        (Some(status), _) if !status.success() => Err(std::io::Error::other(status.to_string())),
+        // Whoever does not read the line does not want it.
+        (Some(_), _) => Ok(()),
     }
-    let status = wait(&mut child)?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("it ended with {status}"))) }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a thread of its own waits for a program")]
-fn wait(child: &mut Child) -> io::Result<std::process::ExitStatus> {
-    let end = now() + MAX_COMMAND;
+/// How the child ended; `None`: it was ended, and all that it had started with it.
+#[expect(clippy::disallowed_methods, reason = "an IO room: a child's time is bounded")]
+fn wait(child: &mut Child, max_run: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
+    let begin = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(status);
+            return Ok(Some(status));
         }
-        if now() >= end {
-            child.kill()?;
+        if begin.elapsed() >= max_run {
+            if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            }
             child.wait()?;
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "it took longer than 30 s and was ended"));
+            return Ok(None);
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(LOOK);
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "alarms are told at the wall clock's time")]
+/// The same text with every run of [`NUMBER_DIGITS`] digits or more blanked, and not longer than [`MAX_DETAIL`].
+fn without_numbers(text: &str) -> String {
+    let mut clean = String::new();
+    let mut digits = String::new();
+    for c in text.chars().take(MAX_DETAIL).chain([' ']) {
+        if c.is_ascii_digit() {
+            digits.push(c);
+            continue;
+        }
+        clean.push_str(if digits.len() >= NUMBER_DIGITS { "…" } else { &digits });
+        digits.clear();
+        clean.push(c);
+    }
+    clean.truncate(clean.trim_end().len());
+    clean
+}
+
+fn word(kind: Kind) -> String {
+    serde_json::to_value(kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+#[expect(clippy::disallowed_methods, reason = "an IO room: an alarm tells the time of day")]
 fn wall_clock() -> Timestamp {
     Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the pause between two alarms")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 const fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// Alarms of one kind are told at most so often: who is woken at night is woken once.
-pub const REPEAT: Duration = Duration::from_secs(600);
-/// Alarms that wait for the command; what is more is counted.
-const MAX_WAITING: usize = 256;
-/// A command that takes longer is ended, or the next alarm would wait for ever.
-const MAX_COMMAND: Duration = Duration::from_secs(30);
-/// How often alarms that were held back are looked at.
-const LOOK: Duration = Duration::from_secs(5);
+/// Of each kind the command hears at most once in this time.
+pub const PAUSE: Duration = Duration::from_secs(300);
+/// The command is ended when it takes longer.
+pub const MAX_RUN: Duration = Duration::from_secs(30);
+/// How long the end of the program waits for the command.
+pub const LAST_RUNS: Duration = Duration::from_secs(10);
+/// Alarms that wait for the command; more are only logged.
+const WAITING: usize = 256;
+/// How often a running command is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// A shorter run of digits is no phone number that could be dialled from outside.
+const NUMBER_DIGITS: usize = 6;
+/// Characters of a detail: with the rest of the line far less than a pipe holds (64 KiB).
+const MAX_DETAIL: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn lines(path: &std::path::Path, wanted: usize) -> Vec<serde_json::Value> {
-        let end = now() + Duration::from_secs(20);
-        loop {
-            let text = std::fs::read_to_string(path).unwrap_or_default();
-            let lines: Vec<serde_json::Value> = text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-            if lines.len() >= wanted || now() > end {
-                return lines;
+    fn lines(path: &std::path::Path) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(|l| serde_json::from_str(l).expect("one JSON object a line")).collect()
+    }
+
+    fn raised(limits: Limits, command: &str, raise: impl FnOnce(&Alerts)) {
+        let config = Config { command: Some(command.to_owned()) };
+        let (alerts, runner) = Alerts::start_with(&config, limits).unwrap();
+        raise(&alerts);
+        drop(alerts);
+        runner.join();
+    }
+
+    #[test]
+    fn the_command_gets_one_json_line_for_an_alarm_and_no_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let command = format!("cat >> {}", out.display());
+        raised(Limits::default(), &command, |alerts| {
+            alerts.raise(Kind::DiskLow, "the spool folder has 3 GiB");
+            alerts.raise_for(Kind::DeliveryParked, "20261123T070000Z-abc", "no user for +79774221338, code 404");
+        });
+        let lines = lines(&out);
+        assert_eq!(lines.len(), 2);
+        assert_eq!((lines[0]["kind"].as_str(), lines[0]["call"].as_str()), (Some("disk_low"), None));
+        assert_eq!(lines[1]["call"], "20261123T070000Z-abc");
+        assert_eq!(lines[1]["detail"], "no user for +…, code 404");
+    }
+
+    #[test]
+    fn of_one_kind_the_command_hears_once_in_the_pause_and_then_how_many_it_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        // The command takes longer than the pause, so the fourth alarm, raised after it, is due.
+        let command = format!("cat >> {}", out.display());
+        let limits = Limits { pause: Duration::from_millis(500), ..Limits::default() };
+        raised(limits, &command, |alerts| {
+            for _ in 0..3 {
+                alerts.raise(Kind::CaptureDrops, "frames were lost");
             }
-            std::thread::yield_now();
-        }
+            #[expect(clippy::disallowed_methods, reason = "a pause by the real clock is what is tested")]
+            std::thread::sleep(Duration::from_millis(700));
+            alerts.raise(Kind::CaptureDrops, "frames were lost");
+        });
+        let lines = lines(&out);
+        assert_eq!(lines.len(), 2, "the first and the one after the pause");
+        assert_eq!((lines[0].get("held_back"), lines[1]["held_back"].as_u64()), (None, Some(2)));
     }
 
     #[test]
-    fn an_alarm_is_one_json_line_and_a_storm_of_one_kind_is_two() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let out = dir.path().join("alarms");
-        let config = Config { command: format!("cat >> {}", out.display()) };
-        let alerts = Alerts::start_with(&config, "box-7", Duration::from_secs(3600)).expect("a thread");
-        alerts.raise(Kind::DiskFailed, "the disk is full", Some("c1"));
-        assert_eq!(lines(&out, 1).len(), 1);
-        for _ in 0..50 {
-            alerts.raise(Kind::DiskFailed, "the disk is full", None);
-        }
-        alerts.raise(Kind::CaptureDrops, "frames were lost", None);
-        drop(alerts); // what was held back is told at the end
-        let told = lines(&out, 3);
-        assert_eq!(told[0]["alarm"], "disk_failed");
-        assert_eq!((&told[0]["appliance"], &told[0]["call"]), (&"box-7".into(), &"c1".into()));
-        assert_eq!(told[1]["alarm"], "capture_drops");
-        // The fiftieth, and the 49 before it.
-        assert_eq!((&told[2]["alarm"], &told[2]["more"]), (&"disk_failed".into(), &49.into()));
+    fn a_command_that_hangs_is_ended_with_its_children_and_the_next_alarm_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let command = format!(
+            "read line; echo \"$line\" >> {}; case $line in *disk_low*) sleep 1000 & wait;; esac",
+            out.display()
+        );
+        let limits = Limits { max_run: Duration::from_millis(300), ..Limits::default() };
+        raised(limits, &command, |alerts| {
+            alerts.raise(Kind::DiskLow, "hangs");
+            alerts.raise(Kind::DiskFull, "is told nevertheless");
+        });
+        let kinds: Vec<_> = lines(&out).iter().map(|l| l["kind"].to_string()).collect();
+        assert_eq!(kinds, ["\"disk_low\"", "\"disk_full\""]);
     }
 
     #[test]
-    fn whoever_raises_an_alarm_never_waits_for_the_command() {
-        let config = Config { command: String::from("sleep 5") };
-        let alerts = Alerts::start(&config, "box").expect("a thread");
-        let begin = now();
-        for _ in 0..10 * MAX_WAITING {
-            alerts.raise(Kind::Journal, "x", None);
-        }
-        assert!(begin.elapsed() < Duration::from_secs(2));
+    fn the_command_sees_no_secret_of_the_service() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let command = format!("env > {}", out.display());
+        raised(Limits::default(), &command, |alerts| alerts.raise(Kind::PyrusAway, "away"));
+        let seen = std::fs::read_to_string(&out).unwrap();
+        assert!(seen.contains("PATH=") && !seen.contains("CALLSPAN_PYRUS_SECURITY_KEY"));
     }
 }

@@ -2,5 +2,6 @@
 
 pub mod alerts;
 pub mod config;
+pub mod disk;
 pub mod doctor;
 pub mod log;

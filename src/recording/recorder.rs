@@ -75,11 +75,9 @@ impl Recorder {
             let facts = self.render_first_audible(ended, store, &folder, &mut record)?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
-            // What the engine had to say of the call's times stays: it explains the record, not the sound.
-            record.verdict_reason = Some(match record.verdict_reason.take() {
-                Some(engine) => format!("{reason} {engine}"),
-                None => reason,
-            });
+            // What the engine already had to say (how the answer is known, whose sound it is) stands behind it.
+            let note = record.verdict_reason.take().map(|note| format!(" {note}")).unwrap_or_default();
+            record.verdict_reason = Some(format!("{reason}{note}"));
         }
         self.write_record(&record)?;
         Ok(record)
@@ -143,6 +141,13 @@ impl Recorder {
                     facts.failure = Some(error.to_string());
                 }
             }
+        }
+        if let (Some((rendered, leg)), Some(anchor)) = (&first, ended.legs.first())
+            && leg.leg != anchor.leg
+            && !rendered.parts.is_empty()
+        {
+            let note = "The sound is that of another leg of the call: the outside party's own cannot be decoded.";
+            record.verdict_reason = Some(note.to_owned());
         }
         if let Some((mut rendered, leg)) = first {
             self.take_over(&mut rendered, leg, record, &mut facts)?;

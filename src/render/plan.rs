@@ -223,7 +223,8 @@ impl Pass {
                 self.pauses.push((at, Timestamp::MAX));
             }
             Decision::Resume => {
-                if let Some((_, to)) = self.pauses.last_mut().filter(|(_, to)| *to == Timestamp::MAX) {
+                if let Some((_, to)) = self.pauses.last_mut().filter(|(from, to)| *to == Timestamp::MAX && *from <= at)
+                {
                     *to = at;
                 }
             }

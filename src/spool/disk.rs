@@ -321,7 +321,7 @@ impl DiskStore {
 
     /// Where a leg's file goes when its call could not be rendered: out of the way of the next start.
     pub fn failed_path(&self, leg_name: &str) -> PathBuf {
-        self.path(leg_name).with_extension("failed")
+        self.path(leg_name).with_extension("pcapng.failed")
     }
 
     /// The spools that are there, in the order of their names: after a crash, what was not rendered yet.

@@ -93,19 +93,14 @@ impl Engine {
         }
     }
 
-    fn close_leg(&mut self, slot: usize, sink: &mut dyn LegSink) {
+    pub(super) fn close_leg(&mut self, slot: usize, sink: &mut dyn LegSink) {
         self.presume_answer(slot);
         self.note_start(slot, sink);
-        self.forget_flows(slot);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.closed {
             return;
         }
         leg.closed = true;
-        self.timers.remove(&(leg.check_at, Timer::Leg(slot)));
-        for endpoint in std::mem::take(&mut leg.claimed) {
-            self.claims.remove(endpoint, slot);
-        }
         if leg.spool == SpoolStage::Open {
             leg.spool = SpoolStage::Closed;
             if let (Some((at, ended_by)), true) = (leg.dialog.ended(), leg.has_media()) {
@@ -118,16 +113,28 @@ impl Engine {
             }
         }
         let (conversation, call_id) = (leg.conversation, leg.dialog.call_id.clone());
+        let invite_cseq = leg.dialog.invite_cseq();
+        self.forget_leg(slot);
+        self.bury(&call_id, invite_cseq);
+        self.finish_if_over(conversation);
+    }
+
+    /// Takes a leg out of the tables by which messages and media find it.
+    pub(super) fn forget_leg(&mut self, slot: usize) {
+        self.forget_flows(slot);
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        self.timers.remove(&(leg.check_at, Timer::Leg(slot)));
+        for endpoint in std::mem::take(&mut leg.claimed) {
+            self.claims.remove(endpoint, slot);
+        }
         let (traces, shape) = (leg.traces.clone(), leg.shape());
         self.join_index.remove(slot, &traces, &shape);
-        if let Some(slots) = self.by_call_id.get_mut(&call_id) {
+        if let Some(slots) = self.by_call_id.get_mut(&leg.dialog.call_id) {
             slots.retain(|s| *s != slot);
             if slots.is_empty() {
-                self.by_call_id.remove(&call_id);
+                self.by_call_id.remove(&leg.dialog.call_id);
             }
         }
-        self.bury(&call_id);
-        self.finish_if_over(conversation);
     }
 
     /// A call whose answer the mirror did not show, but that was hung up after media had flowed, was answered.

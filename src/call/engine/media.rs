@@ -5,7 +5,7 @@ use crate::call::decision::Decision;
 use crate::call::dialog::{AnsweredBy, Phase};
 use crate::call::engine::{Engine, Route};
 use crate::call::event::{Keep, LegSink};
-use crate::call::leg::SpoolStage;
+use crate::call::leg::{Leg, SpoolStage};
 use crate::call::negotiation::Security;
 use crate::call::streams::{Heard, Stream};
 use crate::decode::Datagram;
@@ -124,6 +124,9 @@ impl Engine {
         let index = match index {
             Some(index) => index,
             None if leg.streams.len() < MAX_STREAMS => {
+                if leg.has_moved(flow.0, route.voice) {
+                    leg.dialog.note_event(datagram.at, "media_move", Some(route.voice));
+                }
                 leg.streams.push(Stream::new(flow, packet.ssrc, route.voice));
                 leg.streams.len() - 1
             }
@@ -136,7 +139,8 @@ impl Engine {
             cached.stream = index;
         }
         let stream = &mut leg.streams[index];
-        let Heard::Packet { secret, news } = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation) else {
+        let heard = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation);
+        let Heard::Packet { secret, news } = heard else {
             self.counters.rtp_duplicates += 1;
             return;
         };
@@ -149,9 +153,14 @@ impl Engine {
         if first || fresh || news {
             self.note_news(route.slot, index, (datagram.at, fresh), sink);
         }
+        if secret {
+            self.note_key((route.slot, index), packet, datagram.at, sink);
+        }
         let Some(leg) = self.legs.get(route.slot) else { return };
         if leg.spool == SpoolStage::Open {
-            let keep = if secret { Keep::Header(header_bytes(packet)) } else { Keep::Whole };
+            let paused = leg.hushed
+                && self.conversations.get(leg.conversation).is_some_and(|call| call.pauses.covers(datagram.at));
+            let keep = if secret || paused { Keep::Header(header_bytes(packet)) } else { Keep::Whole };
             sink.packet(leg.id, datagram, keep);
         }
     }
@@ -169,6 +178,7 @@ impl Engine {
         {
             leg.dialog.handle_presumed_answer(acked, AnsweredBy::Ack);
         }
+        note_voice(leg, stream, at);
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool == SpoolStage::Open {
             let stream = &mut leg.streams[stream];
@@ -198,6 +208,20 @@ fn read_packet<'a>(datagram: &Datagram<'a>) -> Result<Packet<'a>, Reject> {
         return Packet::parse_cut(datagram.payload);
     }
     Packet::parse(datagram.payload)
+}
+
+/// A side that goes on in another codec.
+fn note_voice(leg: &mut Leg, stream: usize, at: Timestamp) {
+    let stream = &leg.streams[stream];
+    let (side, Some(new)) = (stream.side, stream.voice()) else { return };
+    let known = &mut leg.voices[side.channel()];
+    if known.as_deref() == Some(new) {
+        return;
+    }
+    let new = new.to_owned();
+    if let Some(old) = known.replace(new.clone()) {
+        leg.dialog.note_detailed(at, ("codec_change", Some(format!("{old} to {new}"))), Some(side));
+    }
 }
 
 /// The RTP header with CSRCs and extension: what may be kept of a packet whose payload is secret.

@@ -34,6 +34,10 @@ pub enum Kind {
     Pattern,
     /// Decimal digits or nothing.
     Digits,
+    /// Keys of a telephone (`0-9*#A-D`) or nothing.
+    Keypad,
+    /// The name of a SIP header or nothing.
+    HeaderName,
     /// An http or https URL.
     Url,
     /// `ADDRESS:PORT` or nothing.
@@ -84,8 +88,8 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "pyrus.mappings",
         "Further form fields, filled from SIP headers of the INVITE: the code of the field, and the header that fills it.",
     ),
-    ("alerts", "Who is told when a person must act."),
     ("console", "The local status page."),
+    ("alerts", "Who is told when something needs a person. Every alarm is a line in the log, too."),
     (
         "rules",
         "What to do with which call. The first rule whose conditions all hold decides; a call that no rule names is \
@@ -106,6 +110,10 @@ pub const KEYS: &[Key] = &[
     key("calls", "max_hours", Kind::Number(1, 168), "24", "hours", "A longer call is cut."),
     key("calls", "correlation_headers", Kind::HeaderNames, "[]", "", "SIP headers whose equal value says that two legs are one call, for example [\"X-Call-UUID\"]."),
     key("calls", "keep_headers", Kind::HeaderNames, "[]", "", "SIP headers to keep in the call record, besides those that [numbers] and [pyrus.mappings] name."),
+    key("calls", "pause_header", Kind::HeaderName, "\"\"", "", "SIP header that pauses and resumes the recording (card numbers), in any message of the call: its value is pause or resume, off or on. \"Record\" fits telephones with a record key. Empty: none."),
+    key("calls", "pause_info", Kind::Text, "\"\"", "", "Content-Type of an INFO whose body is the same order, for example \"application/x-recording\". Empty: none."),
+    key("calls", "pause_dtmf", Kind::Keypad, "\"\"", "", "Keys that pause, pressed by either side, for example \"*71\". They are compared and never stored. Empty: none."),
+    key("calls", "resume_dtmf", Kind::Keypad, "\"\"", "", "Keys that resume, for example \"*72\". Not the same as pause_dtmf."),
     //
     key("numbers", "extension_pattern", Kind::Pattern, "\"xx,xxx,xxxx,xxxxx\"", "", "What an extension looks like: x is one digit, * any characters, [2-4] a class; several patterns with commas."),
     key("numbers", "from_number", Kind::Sources, "[\"header:P-Asserted-Identity\", \"header:Remote-Party-ID\", \"from\"]", "", "The caller's number."),
@@ -130,7 +138,7 @@ pub const KEYS: &[Key] = &[
     key("recording", "part_hours", Kind::Number(1, 24), "4", "hours", "A longer recording is cut into parts that abut to the sample."),
     key("recording", "keep_days", Kind::Number(0, 36_500), "0", "days", "Recordings older than this are removed, unless they are still owed to Pyrus; 0: never."),
     key("recording", "max_disk_gib", Kind::Number(0, 1_048_576), "0", "GiB", "Above this size recordings that are not owed to Pyrus are removed, the oldest first; 0: no limit."),
-    key("recording", "min_free_gib", Kind::Number(0, 1_048_576), "2", "GiB", "With less free on the disk of the recordings, those that Pyrus has are removed, the oldest first; an alarm is raised at four times as much. 0: never."),
+    key("recording", "min_free_gib", Kind::Number(0, 1_048_576), "2", "GiB", "With less free on the disk of the recordings, those that Pyrus has are removed, the oldest first; alarms come long before. 0: never."),
     key("recording", "remove_undelivered", Kind::Switch, "false", "", "Whether min_free_gib and max_disk_gib may also remove recordings that Pyrus does not have. With false a full disk ends recording before it costs a recording."),
     key("recording", "keep_pcap", Kind::Switch, "false", "", "Keep the packets of a call beside its recording, as a file that Wireshark opens, without keys and passwords."),
     //
@@ -152,9 +160,9 @@ pub const KEYS: &[Key] = &[
     //
     key("pyrus.mappings", "CODE", Kind::Mappings, "", "", "For example: Queue = \"header:X-Queue\"."),
     //
-    key("alerts", "command", Kind::Text, "\"\"", "", "Given to /bin/sh -c for each alarm, which is one JSON line on its standard input; alarms of one kind at most every 10 minutes. Empty: alarms are in the log only."),
-    //
     key("console", "listen", Kind::Listen, "\"\"", "", "ADDRESS:PORT of the status page; empty: none."),
+    //
+    key("alerts", "command", Kind::Text, "\"\"", "", "Run by /bin/sh for each alarm, with one JSON line {at, kind, detail, call} on its standard input; at most once in five minutes for each kind. Empty: none."),
     //
     key("rules", "action", Kind::Word(&["record", "exclude", "no_register"]), "", "", "Required. record: as usual. exclude: keep no sound at all. no_register: record, but do not tell Pyrus."),
     key("rules", "direction", Kind::Word(&["inbound", "outbound", "internal", "unknown"]), "", "", "Which way the call goes."),

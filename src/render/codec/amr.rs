@@ -115,11 +115,4 @@ impl Decoder for Amr {
         made_up.fill(samples, silent.into(), out, |out| self.play(&coded, out));
         self.made_up = made_up;
     }
-
-    fn delay_samples(&self) -> usize {
-        match self.variant {
-            AmrVariant::NarrowBand => 40, // the encoder's look-ahead of 5 ms (TS 26.090 section 4.3)
-            AmrVariant::WideBand => 95,   // look-ahead of 5 ms and both resampling filters, 0.94 ms (TS 26.190)
-        }
-    }
 }

@@ -76,10 +76,6 @@ impl Decoder for G722 {
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
         self.concealer.conceal(samples, out);
     }
-
-    fn delay_samples(&self) -> usize {
-        22 // both QMFs: 24 taps each, 11 samples each (clause 1.3: 1.375 ms in all)
-    }
 }
 
 /// The adaptive predictor and quantizer of one sub-band.

@@ -71,10 +71,6 @@ impl Decoder for G729 {
         });
         self.made_up = made_up;
     }
-
-    fn delay_samples(&self) -> usize {
-        40 // the encoder's look-ahead of 5 ms (G.729 section 2)
-    }
 }
 
 const FRAME: usize = 80;

@@ -7,6 +7,10 @@
 //!   B; AMR SID), which `conceal` fills with comfort noise
 //!   (for at most [`conceal::COMFORT_S`] seconds where a codec's decoder has to make it).
 //! - The same payloads give the same samples, on every machine and in every run.
+//!
+//! A codec's own delay (look-ahead of the encoder, filters) stays in the sound: the recording stands where a listener
+//! heard it. It is 1.4 ms with G.722, 5 ms with G.729 and AMR, 5.9 ms with AMR-WB, 6.5 ms with Opus, 10 ms with Speex
+//! and 13.9 ms with wideband Speex; other codecs have none.
 
 pub mod amr;
 pub mod cn;
@@ -20,6 +24,7 @@ pub mod gsm;
 pub mod opus;
 pub mod pcm;
 pub mod red;
+#[cfg(feature = "speex")]
 pub mod speex;
 
 use crate::call::decision::PayloadFormat;
@@ -52,11 +57,6 @@ pub trait Decoder: Send {
     /// gap where it is known: forward error correction may read the lost sound from it. After a silence descriptor
     /// this is comfort noise, however long; else it fades to silence within [`conceal::FADE_MS`].
     fn conceal(&mut self, samples: usize, next: Option<&[u8]>, out: &mut Vec<i16>);
-
-    /// Samples by which the decoder's output lags its input (look-ahead and filter delay): the timeline takes them out.
-    fn delay_samples(&self) -> usize {
-        0
-    }
 }
 
 /// A decoder for a format, or `None` where we have none. The encoding is compared in upper case (RFC 8866 section
@@ -82,6 +82,7 @@ pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn Decoder>> {
         {
             Some(Box::new(g726(&encoding)))
         }
+        #[cfg(feature = "speex")]
         "SPEEX" if mono(format) => Some(Box::new(speex::Speex::new(format.clock_hz)?)),
         "CN" => Some(Box::new(cn::ComfortNoise::new(pcm_rate(format)?))),
         _ => None,

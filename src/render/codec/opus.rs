@@ -82,10 +82,6 @@ impl Decoder for Opus {
         }
         self.made_up = made_up;
     }
-
-    fn delay_samples(&self) -> usize {
-        104 // 6.5 ms: the encoder's look-ahead and the overlap (RFC 7845 section 4.2: 312 samples at 48 kHz)
-    }
 }
 
 /// Whether a packet has a low-bit-rate copy of what came before it (RFC 6716 sections 4.2.3 and 4.2.4): the bit after

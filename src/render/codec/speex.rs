@@ -1,109 +1,98 @@
-//! Speex, narrow and wide band (the Speex codec manual; RTP payload RFC 5574).
+//! Speex, narrow and wide band, by the system's libspeex (the Speex codec manual; RTP payload RFC 5574).
 //!
-//! A port of the decoder of libspeex (floating point) to safe Rust, without its encoder, its callbacks and its
-//! ultra-wide layer, whose bits are skipped. libspeex is BSD-3-Clause: its notice is `speex/COPYING`.
+//! libspeex trusts its bits: it decodes what is cut short, complains on standard error of what is broken, and loses its
+//! place at an empty layer that it should skip (1.2.1). So packets are taken apart here (the manual's bit allocation),
+//! and libspeex is given one whole frame at a time without the layers that it would skip.
 
-mod filter;
-mod modes;
-mod narrow;
-#[rustfmt::skip]
-mod tables;
-mod wide;
-
-use narrow::Narrow;
-use wide::Wide;
+use std::ffi::{c_char, c_int, c_void};
+use std::ops::Range;
+use std::ptr::NonNull;
 
 use super::conceal::MadeUp;
 use super::{Decoder, Undecodable};
 
 /// Decoder of one Speex stream.
 pub struct Speex {
-    layers: Layers,
+    library: Library,
+    band: Band,
+    pause: Pause,
     made_up: MadeUp,
 }
 
-/// A wide frame is a narrow one and a layer on top of it.
-enum Layers {
-    Narrow(Box<Narrow>),
-    Wide(Box<Wide>),
+/// What is decoded; higher layers are skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Band {
+    Narrow,
+    Wide,
+}
+
+/// Whether the sender is between talk spurts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    Talking,
+    /// The last frame was noise and said that no others follow until something changes.
+    Silent,
 }
 
 impl Speex {
     /// A decoder at the clock rate: 8000, 16000, or 32000, whose highest layer (8 to 16 kHz) is left out.
     pub fn new(clock_hz: u32) -> Option<Self> {
-        let (layers, rate_hz) = match clock_hz {
-            0 | NARROW_HZ => (Layers::Narrow(Box::new(Narrow::new(false))), NARROW_HZ),
-            WIDE_HZ | ULTRA_WIDE_HZ => (Layers::Wide(Box::new(Wide::new())), WIDE_HZ),
+        let band = match clock_hz {
+            0 | NARROW_HZ => Band::Narrow,
+            WIDE_HZ | ULTRA_WIDE_HZ => Band::Wide,
             _ => return None,
         };
-        Some(Self { layers, made_up: MadeUp::new(rate_hz) })
-    }
-
-    /// One frame; `None` conceals one (or goes on with a pause).
-    fn frame(&mut self, bits: Option<&mut Bits<'_>>, out: &mut Vec<i16>) -> Result<(), End> {
-        match &mut self.layers {
-            Layers::Narrow(narrow) => {
-                let sound = narrow.frame(bits)?;
-                out.extend(sound.into_iter().map(to_sample));
-            }
-            Layers::Wide(wide) => {
-                let sound = wide.frame(bits)?;
-                out.extend(sound.into_iter().map(to_sample));
-            }
-        }
-        Ok(())
-    }
-
-    fn pausing(&self) -> bool {
-        match &self.layers {
-            Layers::Narrow(narrow) => narrow.pausing(),
-            Layers::Wide(wide) => wide.pausing(),
-        }
+        let made_up = MadeUp::new(band.rate_hz());
+        Some(Self { library: Library::new(band)?, band, pause: Pause::Talking, made_up })
     }
 }
 
 impl Decoder for Speex {
     fn sample_rate_hz(&self) -> u32 {
-        match self.layers {
-            Layers::Narrow(_) => NARROW_HZ,
-            Layers::Wide(_) => WIDE_HZ,
-        }
+        self.band.rate_hz()
     }
 
     fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
-        let at = out.len();
-        let mut bits = Bits { bytes: payload, at: 0 };
+        let (at, mut bits) = (out.len(), Bits { bytes: payload, at: 0 });
+        let mut end = End::Regular;
         for _ in 0..MAX_FRAMES {
-            match self.frame(Some(&mut bits), out) {
-                Ok(()) => {}
-                Err(End::Regular) => break,
-                // What was good before the fault is kept.
-                Err(End::Broken) if out.len() > at => break,
-                Err(End::Broken) => return Err(Undecodable::Content),
+            match bits.frame(self.band) {
+                Ok(frame) => {
+                    self.pause = frame.pause;
+                    self.library.decode(&bits.cut(frame.bits), out);
+                }
+                Err(why) => {
+                    end = why;
+                    break;
+                }
             }
         }
-        if out.len() == at {
-            return Err(Undecodable::Length);
+        // What was good before a fault is kept.
+        match (out.len() > at, end) {
+            (true, _) => self.made_up.end(),
+            (false, End::Regular) => return Err(Undecodable::Length),
+            (false, End::Broken) => return Err(Undecodable::Content),
         }
-        self.made_up.end();
         Ok(())
     }
 
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
-        let fresh = MadeUp::new(self.sample_rate_hz());
-        let mut made_up = std::mem::replace(&mut self.made_up, fresh);
-        let pausing = self.pausing();
-        made_up.fill(samples, pausing.into(), out, |out| {
-            let _without_bits_nothing_is_broken = self.frame(None, out);
-        });
-        self.made_up = made_up;
+        let silent = self.pause == Pause::Silent;
+        self.made_up.fill(samples, silent.into(), out, |out| self.library.conceal(out));
+    }
+}
+
+impl Band {
+    const fn rate_hz(self) -> u32 {
+        match self {
+            Self::Narrow => NARROW_HZ,
+            Self::Wide => WIDE_HZ,
+        }
     }
 
-    fn delay_samples(&self) -> usize {
-        match self.layers {
-            Layers::Narrow(_) => 80, // measured: the encoder's look-ahead of 40 and the decoder's of 40
-            Layers::Wide(_) => 223,  // twice that and both QMFs, 63 in all
-        }
+    /// Samples of a frame: 20 ms.
+    const fn frame(self) -> usize {
+        self.rate_hz() as usize / 50
     }
 }
 
@@ -116,44 +105,201 @@ enum End {
     Broken,
 }
 
-/// Reads bit fields, most significant bit first; beyond the end they are 0.
+/// A frame in a payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Frame {
+    /// What the decoder of the band needs of it.
+    bits: Range<usize>,
+    /// Whether a pause begins with it.
+    pause: Pause,
+}
+
+/// Walks over a payload's bit fields, most significant bit first.
 struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl Bits<'_> {
-    fn take(&mut self, width: usize) -> usize {
-        let mut value = 0;
-        for at in self.at..self.at + width {
-            let byte = self.bytes.get(at / 8).copied().unwrap_or(0);
-            value = value << 1 | usize::from(byte >> (7 - at % 8) & 1);
+    /// Passes one frame with all its layers and what stands before it.
+    fn frame(&mut self, band: Band) -> Result<Frame, End> {
+        self.layers()?; // of no frame
+        loop {
+            let from = self.at;
+            if self.left() < MODE_BITS {
+                return Err(End::Regular);
+            }
+            match self.take(MODE_BITS)? {
+                TERMINATOR => return Err(End::Regular),
+                MESSAGE => {
+                    let kind = self.take(4)?;
+                    self.skip(MESSAGE_BITS[kind / 2])?;
+                }
+                OWN_MESSAGE => {
+                    let bytes = self.take(4)?;
+                    self.skip(5 + 8 * bytes)?;
+                }
+                mode => {
+                    let pause = self.narrow(mode)?;
+                    let (narrow, wide) = (self.at, self.layers()?);
+                    let end = if band == Band::Wide { wide } else { narrow };
+                    return Ok(Frame { bits: from..end, pause });
+                }
+            }
+            self.layers()?;
+        }
+    }
+
+    /// The rest of a narrow frame.
+    fn narrow(&mut self, mode: usize) -> Result<Pause, End> {
+        let length = NARROW_BITS.get(mode).ok_or(End::Broken)? - MODE_BITS;
+        if mode != NOISE_MODE {
+            self.skip(length)?;
+            return Ok(Pause::Talking);
+        }
+        // The last field of the noise mode: all ones announce that frames are left out.
+        self.skip(length - 4)?;
+        Ok(if self.take(4)? == 15 { Pause::Silent } else { Pause::Talking })
+    }
+
+    /// Passes the wide and the ultra-wide layer, where they are; the end of the first. A tail too short for one is
+    /// padding.
+    fn layers(&mut self) -> Result<usize, End> {
+        let mut first = self.at;
+        for layer in 0.. {
+            if self.left() < LAYER_BITS[0] || self.bit(self.at) == 0 {
+                break;
+            }
+            let mode = self.take(LAYER_BITS[0])? & 7;
+            let length = LAYER_BITS.get(mode).filter(|_| layer < 2).ok_or(End::Broken)?;
+            self.skip(length - LAYER_BITS[0])?;
+            if layer == 0 {
+                first = self.at;
+            }
+        }
+        Ok(first)
+    }
+
+    /// The bits of a frame as bytes of their own, filled up with zeros.
+    fn cut(&self, bits: Range<usize>) -> Vec<u8> {
+        let octet = |from| {
+            (from..from + 8).fold(0, |octet, at| octet << 1 | if at < bits.end { self.bit(at) as u8 } else { 0 })
+        };
+        bits.clone().step_by(8).map(octet).collect()
+    }
+
+    fn take(&mut self, width: usize) -> Result<usize, End> {
+        let from = self.at;
+        self.skip(width)?;
+        Ok((from..self.at).fold(0, |value, at| value << 1 | self.bit(at)))
+    }
+
+    fn skip(&mut self, width: usize) -> Result<(), End> {
+        if self.left() < width {
+            return Err(End::Broken);
         }
         self.at += width;
-        value
+        Ok(())
     }
 
-    fn peek(&self, width: usize) -> usize {
-        Bits { bytes: self.bytes, at: self.at }.take(width)
-    }
-
-    fn skip(&mut self, width: usize) {
-        self.at += width;
+    fn bit(&self, at: usize) -> usize {
+        self.bytes.get(at / 8).map_or(0, |byte| usize::from(byte >> (7 - at % 8) & 1))
     }
 
     fn left(&self) -> usize {
-        (self.bytes.len() * 8).saturating_sub(self.at)
+        self.bytes.len() * 8 - self.at // `skip` never goes beyond the end
     }
 }
 
-/// libspeex's noise: evenly distributed with this standard deviation.
-fn noise(deviation: f32, seed: &mut u32) -> f32 {
-    *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-    3.4642 * deviation * (f32::from_bits(0x3F80_0000 | *seed & 0x007F_FFFF) - 1.5)
+/// A decoder of libspeex and the packet that it reads.
+struct Library {
+    state: NonNull<c_void>,
+    packet: SpeexBits,
+    band: Band,
 }
 
-fn to_sample(value: f32) -> i16 {
-    (value + 0.5).floor() as i16 // saturates; not a number becomes 0
+#[expect(unsafe_code, reason = "libspeex is C: each call here is within what its header asks for")]
+mod library {
+    use super::*;
+
+    // SAFETY: the state and the buffer belong to this value alone, and libspeex keeps nothing of a thread.
+    unsafe impl Send for Library {}
+
+    impl Library {
+        /// `None` when there is no memory for it.
+        pub(super) fn new(band: Band) -> Option<Self> {
+            let mode = match band {
+                Band::Narrow => 0,
+                Band::Wide => 1,
+            };
+            // SAFETY: the modes 0 to 2 exist in every libspeex; init takes what get_mode gives.
+            let state = NonNull::new(unsafe { speex_decoder_init(speex_lib_get_mode(mode)) })?;
+            let mut packet = SpeexBits::EMPTY;
+            // SAFETY: init writes every field, whatever was there; drop frees what it allocates.
+            unsafe { speex_bits_init(&mut packet) };
+            let library = Self { state, packet, band };
+            (!library.packet.chars.is_null()).then_some(library)
+        }
+
+        /// Appends the sound of one whole frame; what libspeex does not take (nothing known) is concealed.
+        pub(super) fn decode(&mut self, frame: &[u8], out: &mut Vec<i16>) {
+            debug_assert!(frame.len() <= MAX_BYTES, "a frame as it was cut out");
+            let length = frame.len().min(MAX_BYTES) as c_int;
+            let mut sound = [0; MAX_FRAME];
+            // SAFETY: state and packet were initialised; `frame` has so many bytes, which libspeex copies; the longest
+            // frame of any mode fits into `sound`.
+            let status = unsafe {
+                speex_bits_read_from(&mut self.packet, frame.as_ptr().cast(), length);
+                speex_decode_int(self.state.as_ptr(), &mut self.packet, sound.as_mut_ptr())
+            };
+            debug_assert!(status == 0, "libspeex takes a whole frame");
+            if status != 0 {
+                return self.conceal(out);
+            }
+            out.extend_from_slice(&sound[..self.band.frame()]);
+        }
+
+        /// Appends one frame in place of a lost one, or of one that a pause left out.
+        pub(super) fn conceal(&mut self, out: &mut Vec<i16>) {
+            let mut sound = [0; MAX_FRAME];
+            // SAFETY: as in `decode`; no packet at all means a lost frame, which cannot fail.
+            unsafe { speex_decode_int(self.state.as_ptr(), std::ptr::null_mut(), sound.as_mut_ptr()) };
+            out.extend_from_slice(&sound[..self.band.frame()]);
+        }
+    }
+
+    impl Drop for Library {
+        fn drop(&mut self) {
+            // SAFETY: both were initialised, and nothing uses them afterwards.
+            unsafe {
+                speex_bits_destroy(&mut self.packet);
+                speex_decoder_destroy(self.state.as_ptr());
+            }
+        }
+    }
+
+    // What we use of speex/speex.h and speex/speex_bits.h, 1.2. `build.rs` links the library.
+    unsafe extern "C" {
+        fn speex_lib_get_mode(mode: c_int) -> *const c_void;
+        fn speex_decoder_init(mode: *const c_void) -> *mut c_void;
+        fn speex_decoder_destroy(state: *mut c_void);
+        fn speex_decode_int(state: *mut c_void, bits: *mut SpeexBits, out: *mut i16) -> c_int;
+        fn speex_bits_init(bits: *mut SpeexBits);
+        fn speex_bits_destroy(bits: *mut SpeexBits);
+        fn speex_bits_read_from(bits: *mut SpeexBits, bytes: *const c_char, length: c_int);
+    }
+}
+
+/// The C structure of a packet being read: a buffer of libspeex's own, places in it, and room for later versions.
+#[repr(C)]
+struct SpeexBits {
+    chars: *mut c_char,
+    places: [c_int; 7],
+    reserved: *mut c_void,
+}
+
+impl SpeexBits {
+    const EMPTY: Self = Self { chars: std::ptr::null_mut(), places: [0; 7], reserved: std::ptr::null_mut() };
 }
 
 const NARROW_HZ: u32 = 8_000;
@@ -162,3 +308,128 @@ const ULTRA_WIDE_HZ: u32 = 32_000;
 
 /// 640 ms: more frames in one packet are not speech but rubbish (an empty frame takes 5 bits).
 const MAX_FRAMES: usize = 32;
+
+/// What libspeex's buffer holds; the largest frame, 844 bits, has 106.
+const MAX_BYTES: usize = 2_000;
+
+/// Samples of an ultra-wide frame, the longest that libspeex writes.
+const MAX_FRAME: usize = 640;
+
+/// A frame begins with a 0 (a layer with a 1) and its mode.
+const MODE_BITS: usize = 5;
+
+/// Bits of a narrow frame in each mode, those five included.
+const NARROW_BITS: [usize; 9] = [5, 43, 119, 160, 220, 300, 364, 492, 79];
+
+/// Bits of a layer in each of its modes; the first is its head: a 1 and the mode.
+const LAYER_BITS: [usize; 5] = [4, 36, 112, 192, 352];
+
+/// The narrow mode that is noise.
+const NOISE_MODE: usize = 1;
+/// "Modes" that are none: a message of the application, one of Speex itself, the end of the packet.
+const OWN_MESSAGE: usize = 13;
+const MESSAGE: usize = 14;
+const TERMINATOR: usize = 15;
+
+/// Bits of Speex's own messages, for each two of their numbers.
+const MESSAGE_BITS: [usize; 8] = [1, 4, 4, 4, 8, 16, 32, 64];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Packs fields of (value, width).
+    fn packed(fields: &[(u64, usize)]) -> Vec<u8> {
+        let bits: Vec<u8> =
+            fields.iter().flat_map(|&(value, width)| (0..width).rev().map(move |at| (value >> at & 1) as u8)).collect();
+        bits.chunks(8).map(|bits| bits.iter().enumerate().fold(0, |byte, (at, bit)| byte | bit << (7 - at))).collect()
+    }
+
+    fn samples(clock_hz: u32, fields: &[(u64, usize)]) -> Result<usize, Undecodable> {
+        let mut out = Vec::new();
+        Speex::new(clock_hz).unwrap().decode(&packed(fields), &mut out).map(|()| out.len())
+    }
+
+    /// Narrow frames: the smallest of speech (79 bits), and none at all.
+    const SPEECH: [(u64, usize); 2] = [(8, 5), (0x1234_5678, 74 - 32)];
+    const REST: (u64, usize) = (0x0BAD_CAFE, 32);
+    const NOTHING: (u64, usize) = (0, 5);
+    const END: (u64, usize) = (15, 5);
+
+    #[test]
+    fn a_packet_has_as_many_frames_as_fit_into_it() {
+        assert_eq!(samples(8_000, &[SPEECH[0], SPEECH[1], REST, END]), Ok(160));
+        assert_eq!(samples(8_000, &[SPEECH[0], SPEECH[1], REST, SPEECH[0], SPEECH[1], REST]), Ok(320));
+        assert_eq!(samples(8_000, &[NOTHING; 3]), Ok(480), "15 bits and one of padding");
+        assert_eq!(samples(8_000, &[NOTHING; 1_000]), Ok(32 * 160));
+        assert_eq!(samples(16_000, &[NOTHING, END]), Ok(320));
+    }
+
+    #[test]
+    fn layers_and_messages_are_no_frames_of_their_own() {
+        let (wide, ultra) = ([(0b1001, 4), (0, 32)], [(0b1001, 4), (0, 32)]);
+        assert_eq!(samples(16_000, &[NOTHING, wide[0], wide[1], NOTHING, wide[0], wide[1], END]), Ok(640));
+        let both = [NOTHING, wide[0], wide[1], ultra[0], ultra[1]];
+        assert_eq!(samples(32_000, &[&both[..], &both, &[END]].concat()), Ok(640));
+        assert_eq!(
+            samples(8_000, &[&both[..], &both, &[END]].concat()),
+            Ok(320),
+            "to a narrow decoder they are nothing"
+        );
+        let empty = [NOTHING, (0b1000, 4), (0b1000, 4), NOTHING, (0b1000, 4), (0b1000, 4), END];
+        assert_eq!(samples(8_000, &empty), Ok(320));
+        assert_eq!(samples(32_000, &empty), Ok(640));
+        // A message of Speex, number 12 with 32 bits, and one of the application with 2 bytes.
+        assert_eq!(samples(8_000, &[(14, 5), (12, 4), (7, 32), NOTHING, END]), Ok(160));
+        assert_eq!(samples(8_000, &[(13, 5), (2, 4), (0, 5 + 16), NOTHING, END]), Ok(160));
+    }
+
+    #[test]
+    fn what_is_good_before_a_fault_is_kept_and_a_fault_alone_is_refused() {
+        assert_eq!(samples(8_000, &[(9, 5), (0, 40)]), Err(Undecodable::Content), "there is no mode 9");
+        assert_eq!(samples(8_000, &[SPEECH[0], SPEECH[1]]), Err(Undecodable::Content), "cut short");
+        assert_eq!(samples(8_000, &[NOTHING, SPEECH[0], SPEECH[1]]), Ok(160));
+        assert_eq!(samples(16_000, &[NOTHING, (0b1101, 4), (0, 32)]), Err(Undecodable::Content), "no layer mode 5");
+        assert_eq!(samples(8_000, &[END]), Err(Undecodable::Length));
+        assert_eq!(samples(8_000, &[]), Err(Undecodable::Length));
+    }
+
+    #[test]
+    fn the_noise_mode_says_whether_a_pause_begins() {
+        let frame = |last| packed(&[(1, 5), (0x2A, 34), (last, 4)]);
+        for (last, pause) in [(15, Pause::Silent), (14, Pause::Talking)] {
+            assert_eq!(Bits { bytes: &frame(last), at: 0 }.frame(Band::Narrow), Ok(Frame { bits: 0..43, pause }));
+        }
+    }
+
+    /// Fields as they begin a frame, a layer or a message, among random ones.
+    fn fields() -> impl Strategy<Value = Vec<(u64, usize)>> {
+        let head = prop_oneof![
+            (0..16u64).prop_map(|mode| (mode, 5)),
+            (8..16u64).prop_map(|layer| (layer, 4)),
+            any::<u64>().prop_map(|bits| (bits, 7)),
+        ];
+        let body = (any::<u64>(), 0..64usize);
+        prop::collection::vec(prop_oneof![3 => head, 1 => body], 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn libspeex_decodes_whatever_passes_for_a_frame(packets in prop::collection::vec(fields(), 1..6)) {
+            for band in [Band::Narrow, Band::Wide] {
+                let mut library = Library::new(band).unwrap();
+                for fields in &packets {
+                    let payload = packed(fields);
+                    let mut bits = Bits { bytes: &payload, at: 0 };
+                    while let Ok(frame) = bits.frame(band) {
+                        let mut out = Vec::new();
+                        library.decode(&bits.cut(frame.bits), &mut out); // asserts that libspeex takes it
+                        prop_assert_eq!(out.len(), band.frame());
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Judges a recording by ear, as it were: is each voice in its own channel, at the moment at which it was heard?
+//!
+//! Knows nothing of the code under test. What should be heard is laid out from the capture itself (G.711, decoded
+//! here) or from the speech that was played (other codecs), and looked for in the recording window by window.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part, as a module of its own")]
+
+/// Samples a second of everything that is compared.
+pub const RATE: i64 = 8_000;
+/// A window: 1 s.
+const WINDOW: usize = 8_000;
+/// A voice is looked for within 250 ms of its place.
+const FAR: i64 = 2_000;
+/// The other voice is looked for within 60 ms: echo and crosstalk are near.
+const NEAR_LEAK: i64 = 480;
+
+/// One RTP packet of a capture.
+#[derive(Clone, Debug)]
+pub struct Rtp {
+    pub at_ns: i64,
+    pub time: u32,
+    pub pt: u8,
+    pub payload: Vec<u8>,
+}
+
+/// What should be heard in one channel.
+#[derive(Clone, Debug)]
+pub struct Track {
+    pub samples: Vec<i16>,
+    /// Where something is known to have been heard; empty when only the speech is known, not its packets.
+    pub heard: Vec<bool>,
+}
+
+/// How a channel compares with what should be in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Score {
+    /// Windows with speech in them.
+    pub windows: usize,
+    /// Windows whose speech is nowhere within 250 ms.
+    pub lost: usize,
+    /// Median; positive: the recording is late.
+    pub lag_ms: f64,
+    /// The furthest window from the median.
+    pub spread_ms: f64,
+    /// Median likeness at the best place.
+    pub corr: f64,
+    /// Heard and loud, but silent in the recording.
+    pub missing_ms: usize,
+    /// Likeness to the other voice; about 0.08 is chance.
+    pub leak: f64,
+}
+
+impl Track {
+    pub fn silence(len: usize) -> Self {
+        Self { samples: vec![0; len], heard: Vec::new() }
+    }
+
+    /// Lays G.711 packets where they were heard: by their RTP stamps, the stream as a whole by the earliest of its
+    /// packets within 2 s (the others were delayed on their way). Other payloads are left out.
+    pub fn lay_g711(&mut self, packets: &[Rtp], start_ns: i64) {
+        self.heard.resize(self.samples.len(), false);
+        let (mut last, mut time) = (None::<u32>, 0_i64);
+        let mut placed = Vec::new();
+        for p in packets {
+            time += last.map_or(0, |last| i64::from(p.time.wrapping_sub(last).cast_signed()));
+            last = Some(p.time);
+            placed.push((p.at_ns - time * 125_000, p));
+        }
+        for (i, (delay, p)) in placed.iter().enumerate() {
+            let time_ns = p.at_ns - delay;
+            let around = placed[i.saturating_sub(200)..].iter().take(400);
+            let of_its_kind =
+                around.filter(|(d, q)| (q.at_ns - p.at_ns).abs() < 2_000_000_000 && (d - delay).abs() < 200_000_000);
+            let earliest = of_its_kind.map(|(d, _)| *d).min().unwrap_or(*delay);
+            let decode: fn(u8) -> i16 = match p.pt {
+                0 => ulaw,
+                8 => alaw,
+                _ => continue,
+            };
+            let from = to_sample(earliest + time_ns - start_ns);
+            for (k, byte) in p.payload.iter().enumerate() {
+                if let Ok(at) = usize::try_from(from + k as i64)
+                    && at < self.samples.len()
+                {
+                    (self.samples[at], self.heard[at]) = (decode(*byte), true);
+                }
+            }
+        }
+    }
+
+    /// Lays speech that was played in a loop from one moment to another. The first second is left out: there the
+    /// player found its step, and what it sent is not what was in its file.
+    pub fn lay_played(&mut self, speech: &[i16], span_ns: (i64, i64), start_ns: i64) {
+        let (from, to) = (to_sample(span_ns.0 - start_ns), to_sample(span_ns.1 - start_ns));
+        for at in (from + RATE).max(0)..to.min(self.samples.len() as i64) {
+            self.samples[at as usize] = speech[((at - from) as usize) % speech.len()];
+        }
+    }
+}
+
+/// Compares a channel with its own voice and with the other one.
+pub fn judge(channel: &[i16], own: &Track, other: &Track) -> Score {
+    let mut score = Score::default();
+    let (mut lags, mut likeness, mut leaks) = (Vec::new(), Vec::new(), Vec::new());
+    for at in (0..own.samples.len().saturating_sub(WINDOW - 1)).step_by(WINDOW) {
+        if is_loud(&own.samples[at..at + WINDOW]) {
+            score.windows += 1;
+            let (lag, corr) = find(&own.samples[at..at + WINDOW], channel, at as i64);
+            if corr > 0.5 {
+                lags.push(lag as f64 / 8.0);
+                likeness.push(corr);
+            } else {
+                score.lost += 1;
+            }
+        }
+        if (at / WINDOW).is_multiple_of(2) && is_loud(&other.samples[at..at + WINDOW]) {
+            leaks.push(best(&other.samples[at..at + WINDOW], channel, at as i64, (-NEAR_LEAK, NEAR_LEAK)).1);
+        }
+    }
+    score.lag_ms = median(&mut lags);
+    score.spread_ms = lags.iter().map(|l| (l - score.lag_ms).abs()).fold(0.0, f64::max);
+    score.corr = median(&mut likeness);
+    score.leak = median(&mut leaks);
+    score.missing_ms = missing(channel, own, (score.lag_ms * 8.0).round() as i64);
+    score
+}
+
+/// Where a window is in a channel: samples after its place, and the likeness there.
+fn find(window: &[i16], channel: &[i16], at: i64) -> (i64, f64) {
+    let near = best(window, channel, at, (-4, 4));
+    if near.1 > 0.95 {
+        return near;
+    }
+    // At 2 kHz first: a sixteenth of the work.
+    let coarse = best(&quarter(window), &quarter(channel), at / 4, (-FAR / 4, FAR / 4));
+    let around = coarse.0 * 4;
+    // Several periods of a voice are about as like: the finer look takes in the neighbours.
+    best(window, channel, at, (around - 120, around + 120))
+}
+
+/// The lag within a range at which the window is most like the channel (normalised correlation).
+fn best(window: &[i16], channel: &[i16], at: i64, range: (i64, i64)) -> (i64, f64) {
+    let own = energy(window);
+    let mut found = (0, 0.0);
+    for lag in range.0..=range.1 {
+        let Ok(from) = usize::try_from(at + lag) else { continue };
+        let Some(there) = channel.get(from..from + window.len()) else { continue };
+        let energies = (own * energy(there)).sqrt();
+        let corr = if energies > 0.0 { product(window, there) as f64 / energies } else { 0.0 };
+        if corr > found.1 {
+            found = (lag, corr);
+        }
+    }
+    found
+}
+
+fn energy(samples: &[i16]) -> f64 {
+    product(samples, samples) as f64
+}
+
+/// By index: an iterator costs five times as much in a build without optimisation.
+fn product(a: &[i16], b: &[i16]) -> i64 {
+    let (mut sum, mut i) = (0, 0);
+    while i < a.len() {
+        sum += a[i] as i64 * b[i] as i64;
+        i += 1;
+    }
+    sum
+}
+
+fn is_loud(samples: &[i16]) -> bool {
+    energy(samples) / samples.len() as f64 > 150.0 * 150.0
+}
+
+fn missing(channel: &[i16], own: &Track, lag: i64) -> usize {
+    if own.heard.is_empty() {
+        return 0;
+    }
+    let silent = |at: usize| {
+        let heard = |i: &usize| own.heard[*i] && own.samples[*i].unsigned_abs() > 200;
+        let is_there = |i: usize| usize::try_from(i as i64 + lag).ok().and_then(|i| channel.get(i));
+        (at..at + 80).filter(heard).count() > 20
+            && (at..at + 80).all(|i| is_there(i).is_none_or(|s| s.unsigned_abs() < 8))
+    };
+    let edge = lag.unsigned_abs() as usize; // what the lag pushed out of the file is not missing, it is late
+    let blocks = (0..own.samples.len().saturating_sub(80 + edge)).step_by(80);
+    blocks.filter(|at| *at >= edge && silent(*at)).count() * 10
+}
+
+fn quarter(samples: &[i16]) -> Vec<i16> {
+    samples.chunks_exact(4).map(|c| ((c[0] as i32 + c[1] as i32 + c[2] as i32 + c[3] as i32) / 4) as i16).collect()
+}
+
+/// 16 kHz to 8 kHz through a windowed sinc of 31 taps; the delay of the filter is taken out.
+pub fn halved(samples: &[i16]) -> Vec<i16> {
+    let tap = |k: i32| {
+        let x = std::f64::consts::PI * f64::from(k) * 0.46;
+        let sinc = if k == 0 { 1.0 } else { x.sin() / x };
+        0.46 * sinc * (0.5 + 0.5 * (std::f64::consts::PI * f64::from(k) / 16.0).cos())
+    };
+    let taps: Vec<i64> = (-15..=15).map(|k| (tap(k) * 65_536.0).round() as i64).collect();
+    let padded = [&[0; 15][..], samples, &[0; 16]].concat();
+    let at = |i: usize| (product_with(&taps, &padded[i..i + 31]) >> 16).clamp(-32_768, 32_767) as i16;
+    (0..samples.len()).step_by(2).map(at).collect()
+}
+
+fn product_with(taps: &[i64], samples: &[i16]) -> i64 {
+    let (mut sum, mut i) = (0, 0);
+    while i < taps.len() {
+        sum += taps[i] * samples[i] as i64;
+        i += 1;
+    }
+    sum
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn to_sample(ns: i64) -> i64 {
+    (ns * RATE + 500_000_000).div_euclid(1_000_000_000)
+}
+
+/// ITU-T G.711 mu-law.
+pub fn ulaw(byte: u8) -> i16 {
+    let u = !byte;
+    let magnitude = ((i16::from(u & 15) << 3) + 132 << ((u >> 4) & 7)) - 132;
+    if u & 0x80 == 0 { magnitude } else { -magnitude }
+}
+
+/// ITU-T G.711 A-law.
+pub fn alaw(byte: u8) -> i16 {
+    let a = byte ^ 0x55;
+    let (exponent, mantissa) = ((a >> 4) & 7, i16::from(a & 15) << 4);
+    let magnitude = if exponent == 0 { mantissa + 8 } else { (mantissa + 0x108) << (exponent - 1) };
+    if a & 0x80 == 0 { -magnitude } else { magnitude }
+}
+
+mod tests {
+    use super::{Rtp, Score, Track, WINDOW, halved, judge, ulaw};
+
+    /// Six seconds of a voice: noise that swells five times a second. Another seed is another voice.
+    fn voice(seed: u32) -> Vec<i16> {
+        let mut state = seed;
+        let mut noise = move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f64::from((state >> 16) as i16)
+        };
+        let mut low = 0.0;
+        (0..6 * WINDOW)
+            .map(|i| {
+                low += 0.3 * (noise() - low);
+                (low * 0.3 * (1.0 + (i as f64 / 255.0).sin())) as i16
+            })
+            .collect()
+    }
+
+    fn tracks() -> (Track, Track) {
+        let track = |seed| Track { samples: voice(seed), heard: vec![true; 6 * WINDOW] };
+        (track(1), track(2))
+    }
+
+    fn score(change: impl Fn(&[i16]) -> Vec<i16>) -> Score {
+        let (own, other) = tracks();
+        judge(&change(&own.samples), &own, &other)
+    }
+
+    fn late(samples: &[i16], by: usize) -> Vec<i16> {
+        [&vec![0; by], &samples[..samples.len() - by]].concat()
+    }
+
+    #[test]
+    fn a_perfect_recording_has_a_perfect_score() {
+        let s = score(<[i16]>::to_vec);
+        assert_eq!((s.windows, s.lost, s.missing_ms), (6, 0, 0), "{s:?}");
+        assert!(s.lag_ms == 0.0 && s.spread_ms == 0.0 && s.corr > 0.999 && s.leak < 0.15, "{s:?}");
+    }
+
+    #[test]
+    fn a_recording_that_is_late_or_early_shows_by_how_much() {
+        let s = score(|own| late(own, 40));
+        assert!((s.lag_ms - 5.0).abs() < 0.01 && s.spread_ms < 0.2, "40 samples are 5 ms: {s:?}");
+        let s = score(|own| [&own[1_200..], &[0; 1_200]].concat());
+        assert!((s.lag_ms + 150.0).abs() < 0.01, "{s:?}");
+    }
+
+    #[test]
+    fn a_recording_that_jumps_half_way_has_a_spread() {
+        let s = score(|own| [&own[..3 * WINDOW], &late(&own[3 * WINDOW..], 64)].concat());
+        assert!(s.spread_ms > 7.0, "64 samples are 8 ms: {s:?}");
+    }
+
+    #[test]
+    fn a_gap_in_the_recording_is_missing_sound() {
+        let s = score(|own| {
+            let mut gapped = own.to_vec();
+            gapped[16_300..18_000].fill(0);
+            gapped
+        });
+        assert!((180..=220).contains(&s.missing_ms), "1,700 samples are 212 ms: {s:?}");
+    }
+
+    #[test]
+    fn swapped_channels_are_lost_and_leak() {
+        let (own, other) = tracks();
+        let s = judge(&other.samples, &own, &other);
+        assert!(s.lost == 6 && s.leak > 0.99, "{s:?}");
+    }
+
+    #[test]
+    fn a_little_of_the_other_voice_is_a_leak() {
+        let (own, other) = tracks();
+        let mixed: Vec<i16> = own.samples.iter().zip(&other.samples).map(|(a, b)| a + b / 4).collect();
+        let s = judge(&mixed, &own, &other);
+        assert!(s.lost == 0 && s.leak > 0.15, "a quarter of the other voice: {s:?}");
+    }
+
+    #[test]
+    fn packets_are_laid_by_their_stamps_and_the_earliest_of_them() {
+        let packet = |i: i64, late_ms: i64| Rtp {
+            at_ns: 1_000_000_000 + (i * 20 + late_ms) * 1_000_000,
+            time: (u32::MAX - 200).wrapping_add(i as u32 * 160),
+            pt: 0,
+            payload: vec![0x10 + i as u8; 160],
+        };
+        // The stamps wrap after the second packet; the third is 15 ms late; the first was 3 ms late.
+        let packets = [packet(0, 3), packet(1, 0), packet(2, 15), packet(3, 1)];
+        let mut track = Track::silence(800);
+        track.lay_g711(&packets, 1_000_000_000);
+        for (i, sample) in [(0, 0x10), (159, 0x10), (160, 0x11), (320, 0x12), (480, 0x13), (639, 0x13)] {
+            assert_eq!(track.samples[i], ulaw(sample), "sample {i}");
+        }
+        assert!(track.heard[639] && !track.heard[640]);
+    }
+
+    #[test]
+    fn halving_keeps_the_place_and_the_level_of_a_tone() {
+        let tone = |hz: f64, rate: f64, n: usize| -> Vec<i16> {
+            (0..n).map(|i| (8_000.0 * (i as f64 * hz * std::f64::consts::TAU / rate).sin()) as i16).collect()
+        };
+        let (got, wanted) = (halved(&tone(1_000.0, 16_000.0, 4_000)), tone(1_000.0, 8_000.0, 2_000));
+        let worst = got[50..1_950].iter().zip(&wanted[50..]).map(|(a, b)| (a - b).abs()).max();
+        assert!(worst.is_some_and(|w| w < 80), "1 % of the amplitude: {worst:?}");
+    }
+}
