@@ -11,6 +11,7 @@ mod ogg_opus;
 mod parts;
 mod publish;
 pub mod recorder;
+pub mod retention;
 pub mod verdict;
 pub mod verify;
 
