@@ -37,7 +37,7 @@ impl Engine {
     /// ZRTP in the media path: with its Confirm messages both ends have keys (RFC 6189 section 3.1), and what follows
     /// is SRTP under the same SSRCs and payload types.
     pub(super) fn handle_zrtp(&mut self, datagram: &Datagram<'_>) {
-        let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.iter().any(|c| kind == *c));
+        let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.contains(&kind));
         let flow = (datagram.src, datagram.dst);
         let route = self.flows.get(&flow).copied().or_else(|| self.resolve(flow, 0));
         if confirms && let Some(leg) = route.and_then(|r| self.legs.get_mut(r.slot)) {
@@ -181,7 +181,7 @@ impl Engine {
                 sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
             }
             let news = stream.take_news(&leg.dialog.negotiation);
-            if let Some((pt, format)) = news.payload {
+            for (pt, format) in news.payloads {
                 sink.decide(leg.id, at, &Decision::Payload { stream: index, pt, format });
             }
             match news.security {
