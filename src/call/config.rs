@@ -19,6 +19,8 @@ pub struct Config {
     pub start: Start,
     /// Header fields to keep in the record (`headers`), besides those that `numbers` and the Pyrus mappings name.
     pub keep_headers: Vec<String>,
+    /// What pauses a recording, for card numbers.
+    pub pause: crate::call::pause::Config,
     /// Who is who.
     pub numbers: Numbers,
     /// What to do with which call; the first match decides.
@@ -35,6 +37,7 @@ impl Default for Config {
             correlation_headers: Vec::new(),
             start: Start::Answer,
             keep_headers: Vec::new(),
+            pause: crate::call::pause::Config::default(),
             numbers: Numbers::default(),
             rules: Vec::new(),
         }
@@ -70,6 +73,8 @@ pub struct Numbers {
     /// What an extension looks like: a pattern over the whole user part, `x` or `#` one digit, `*` any number of
     /// characters, `[2-4]` a class; several may be given, separated by commas. Default: two to five digits.
     pub extension_pattern: String,
+    /// Extensions by name, besides those that fit the pattern and those whose phones are seen to register.
+    pub extensions: Vec<String>,
     /// Where the caller's number stands; the first that is there.
     pub from_number: Vec<NumberSource>,
     /// Where the called number stands.
@@ -90,6 +95,7 @@ impl Default for Numbers {
     fn default() -> Self {
         Self {
             extension_pattern: String::from("xx,xxx,xxxx,xxxxx"),
+            extensions: Vec::new(),
             from_number: vec![
                 NumberSource::Header(String::from("P-Asserted-Identity")),
                 NumberSource::Header(String::from("Remote-Party-ID")),
@@ -112,7 +118,7 @@ pub struct Rule {
     pub direction: Option<Direction>,
     /// Pattern (as `extension_pattern`) over either number.
     pub number: Option<String>,
-    /// Pattern over the extension.
+    /// Pattern over the extension. One that only rings decides nothing that cannot be taken back.
     pub extension: Option<String>,
     /// Header that must be there, and a pattern over its value.
     pub header: Option<(String, String)>,

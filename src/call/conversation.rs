@@ -7,7 +7,10 @@ use crate::call::dialog::{AnsweredBy, Began};
 use crate::call::event::Registration;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
-use crate::call::record::{CallRecord, EndedBy, EventRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict};
+use crate::call::pause::Pauses;
+use crate::call::record::{
+    CallRecord, EndedBy, EventRecord, LegRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict,
+};
 use crate::call::streams::side_record;
 use crate::call::who::Who;
 use crate::time::Timestamp;
@@ -27,14 +30,20 @@ pub struct Conversation {
     pub told: Option<Told>,
     /// Its legs have had their time to come together.
     pub settled: bool,
+    /// A rule forbade it after some of its media had been kept.
+    pub deleted: bool,
     /// What happened to it that a record must say, besides what its legs say.
     pub problems: Vec<Problem>,
     /// What must be added to the capture timeline to get the wall clock.
     pub wall_offset_ns: i64,
+    /// Records of legs that rang for it and came to nothing, beyond those that are kept whole.
+    put_away: Vec<LegRecord>,
     /// Ids of conversations that have to do with this one.
     pub related: Vec<String>,
     /// When its remaining legs are ended, once the one by which it came in is over.
     pub finish_at: Option<Timestamp>,
+    /// When its sound was not kept.
+    pub pauses: Pauses,
 }
 
 /// What makes the outside look at a live call again.
@@ -102,18 +111,21 @@ pub struct Context<'a> {
 
 impl Conversation {
     /// A conversation that begins.
-    pub const fn new(id: String, created_at: Timestamp, handling: Handling, wall_offset_ns: i64) -> Self {
+    pub const fn new(id: String, created_at: Timestamp, wall_offset_ns: i64) -> Self {
         Self {
             id,
             legs: Vec::new(),
             created_at,
-            handling,
+            handling: Handling::Record,
+            deleted: false,
             told: None,
             settled: false,
             problems: Vec::new(),
             wall_offset_ns,
+            put_away: Vec::new(),
             related: Vec::new(),
             finish_at: None,
+            pauses: Pauses::new(),
         }
     }
 
@@ -134,6 +146,13 @@ impl Conversation {
         }
     }
 
+    /// A leg that rang and came to nothing leaves its record.
+    pub fn put_away(&mut self, leg: &Leg) {
+        if self.put_away.len() < MAX_PUT_AWAY {
+            self.put_away.push(leg.record());
+        }
+    }
+
     /// The record as it stands. `legs` are this conversation's, oldest first.
     pub fn record(&self, legs: &[&Leg], context: Context<'_>) -> CallRecord {
         let mut record = CallRecord {
@@ -144,6 +163,7 @@ impl Conversation {
             ..CallRecord::default()
         };
         let Some(who) = Who::of(legs, context.plan) else { return record };
+        let who = if self.put_away.is_empty() { who } else { who.with_others_rung() };
         let anchor = who.anchor;
         let dialog = &anchor.dialog;
         record.invited_at = legs.iter().filter_map(|l| l.dialog.invited_at).min();
@@ -156,8 +176,11 @@ impl Conversation {
             caller: side_record(&anchor.streams, Side::Caller),
             callee: side_record(&anchor.streams, Side::Callee),
         };
-        record.legs = legs.iter().map(|l| l.record()).collect();
+        record.legs = legs.iter().map(|l| l.record()).chain(self.put_away.iter().cloned()).collect();
         record.events = events(legs, &who);
+        record.events.extend_from_slice(self.pauses.events());
+        record.events.sort_by_key(|e| e.at);
+        record.paused = self.pauses.record(dialog.ended().map(|(at, _)| at));
         record.related.clone_from(&self.related);
         record.problems.clone_from(&self.problems);
         if let Some((at, by)) = dialog.ended() {
@@ -179,10 +202,13 @@ impl Conversation {
         let answer = anchor.dialog.answered.map(|(_, how)| how);
         let began = anchor.dialog.began;
         let heard = legs.iter().any(|l| l.has_media());
+        self.note_beginning(record, answer);
         match (self.handling, answer) {
             (Handling::Exclude { rule }, _) => {
                 record.verdict = Some(Verdict::Excluded);
-                record.verdict_reason = Some(format!("Rule {rule} of the configuration forbids to record this call."));
+                let late = if self.deleted { " What had been kept until that was known was deleted." } else { "" };
+                record.verdict_reason =
+                    Some(format!("Rule {rule} of the configuration forbids to record this call.{late}"));
             }
             (_, None) if began == Began::UnderWay && !heard => {
                 record.verdict = Some(Verdict::NoMedia);
@@ -205,8 +231,22 @@ impl Conversation {
                 record.verdict_reason =
                     Some(String::from("The call began before the capture; it is recorded from where it was joined."));
             }
+            (_, Some(AnsweredBy::Success)) if heard && !anchor.has_media() => {
+                record.verdict_reason = Some(String::from(
+                    "The sound is that of another leg of the call: the mirror showed no media of the outside party's own.",
+                ));
+            }
             (_, Some(AnsweredBy::Success)) => {}
         }
+    }
+
+    fn note_beginning(&self, record: &mut CallRecord, answer: Option<AnsweredBy>) {
+        let kind = match answer {
+            Some(AnsweredBy::Ack | AnsweredBy::Media) => "answer_not_seen",
+            Some(AnsweredBy::UnderWay) => "began_before_capture",
+            Some(AnsweredBy::Success) | None => return,
+        };
+        record.problems.push(Problem { kind: kind.to_owned(), packets: None, ms: None });
     }
 
     fn move_to_wall_clock(&self, record: &mut CallRecord) {
@@ -232,6 +272,10 @@ impl Conversation {
         for event in &mut record.events {
             event.at = event.at.offset(by);
         }
+        for paused in &mut record.paused {
+            paused.from = paused.from.offset(by);
+            shift(&mut paused.to);
+        }
         for side in [Side::Caller, Side::Callee] {
             for stream in &mut record.sides.get_mut(side).streams {
                 stream.first_at = stream.first_at.offset(by);
@@ -244,22 +288,25 @@ impl Conversation {
 /// What happened on all legs, in order. What a PBX passes on from one leg to another is one event.
 fn events(legs: &[&Leg], who: &Who<'_>) -> Vec<EventRecord> {
     let mut all: Vec<(usize, EventRecord)> = Vec::new();
-    for (place, leg) in legs.iter().enumerate() {
-        all.extend(leg.dialog.events.iter().cloned().map(|mut event| {
+    for (n, leg) in legs.iter().enumerate() {
+        // A key goes through every leg; those of the anchor are the ones that were pressed.
+        let of_anchor = leg.id == who.anchor.id;
+        let own = leg.dialog.events.iter().filter(|e| of_anchor || e.kind != "dtmf");
+        all.extend(own.cloned().map(|mut event| {
             if !who.is_same_way(leg) {
                 event.side = event.side.map(Side::other);
             }
-            (place, event)
+            (n, event)
         }));
     }
     all.sort_by_key(|(_, e)| e.at);
     let mut out: Vec<(usize, EventRecord)> = Vec::new();
-    for (place, event) in all {
-        let passed_on = |(from, e): &(usize, EventRecord)| {
-            *from != place && e.kind == event.kind && event.at.since(e.at) <= PASSED_ON && e.side == event.side
+    for (leg, event) in all {
+        let passed_on = |(of, e): &(usize, EventRecord)| {
+            *of != leg && e.kind == event.kind && event.at.since(e.at) <= PASSED_ON && e.side == event.side
         };
         if !out.iter().rev().take(8).any(passed_on) {
-            out.push((place, event));
+            out.push((leg, event));
         }
     }
     out.into_iter().map(|(_, event)| event).collect()
@@ -304,6 +351,8 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
 
+/// Attempts of a queue that a record tells of; more say the same.
+const MAX_PUT_AWAY: usize = 256;
 /// A PBX passes a hold on from one leg to the other within this time.
 const PASSED_ON: Duration = Duration::from_secs(2);
 /// Problems of this machine that explain holes in the sequence numbers.

@@ -3,7 +3,9 @@
 //! Passive and tolerant: any message may be missing, doubled or out of order, so every field is "the first (or
 //! last) time that something was seen", and a later message never un-happens an earlier one.
 
-use crate::call::negotiation::{Description, Negotiation};
+mod notes;
+
+use crate::call::negotiation::{Agreed, Description, Negotiation};
 use crate::call::record::{EndedBy, EventRecord, Side};
 use crate::net::{Endpoint, Transport};
 use crate::sdp;
@@ -96,9 +98,12 @@ pub struct Dialog {
     pub events: Vec<EventRecord>,
     /// Session-Expires in seconds (RFC 4028), and when it was last refreshed.
     pub session_timer: Option<(u32, Timestamp)>,
+    /// A provisional response was seen, 100 included: Timer B no longer runs (RFC 3261 section 17.1.1.2).
+    tried: bool,
     /// CSeq of the newest INVITE outside a dialog.
     invite_cseq: u32,
-    held_by: Option<Side>,
+    /// What was agreed when events were last written.
+    agreed: Agreed,
     last_at: Timestamp,
 }
 
@@ -129,8 +134,9 @@ impl Dialog {
             user_agents: Vec::new(),
             events: Vec::new(),
             session_timer: None,
+            tried: false,
             invite_cseq: 0,
-            held_by: None,
+            agreed: Agreed::default(),
             last_at: at,
         }
     }
@@ -140,10 +146,11 @@ impl Dialog {
         self.last_at = self.last_at.max(at);
         self.note_agent(message);
         match message.status() {
+            None if self.is_of_lost_fork(message) => {}
             None => self.handle_request(at, message),
             Some(status) => self.handle_response(at, message, status),
         }
-        self.note_hold(at);
+        self.note_agreement(at);
     }
 
     /// Ends the dialog for a reason outside its signalling. Nothing happens to one that is over.
@@ -183,9 +190,19 @@ impl Dialog {
         }
     }
 
-    /// Whether a negotiated hold is on.
-    pub const fn on_hold(&self) -> bool {
-        self.held_by.is_some()
+    /// Whether silence was agreed: a hold, or a fax instead of the audio.
+    pub const fn is_quiet(&self) -> bool {
+        self.agreed.holding[0] || self.agreed.holding[1] || self.agreed.fax
+    }
+
+    /// Whether somebody works on the INVITE: a provisional response was seen.
+    pub const fn is_tried(&self) -> bool {
+        self.tried
+    }
+
+    /// CSeq number of the newest INVITE outside a dialog.
+    pub const fn invite_cseq(&self) -> u32 {
+        self.invite_cseq
     }
 
     /// The newest message.
@@ -214,8 +231,21 @@ impl Dialog {
         }
     }
 
-    /// Who sent a request, or whose request a response answers.
-    fn requester(&self, message: &Message<'_>) -> Side {
+    /// Whether a request goes to (or comes from) a branch of a fork that answered too and lost: the caller hangs it up
+    /// at once (RFC 3261 section 13.2.2.4), and the call that was taken goes on.
+    fn is_of_lost_fork(&self, message: &Message<'_>) -> bool {
+        let (Some(chosen), Some((_, AnsweredBy::Success))) = (self.callee_tag.as_deref(), self.answered) else {
+            return false;
+        };
+        let other = match self.requester(message) {
+            Side::Caller => tag_of_to(message),
+            Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
+        };
+        other.is_some_and(|tag| tag != chosen && self.early_tags.contains(&tag))
+    }
+
+    /// Who sent the request, of which a response is the answer.
+    pub fn requester(&self, message: &Message<'_>) -> Side {
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
         match (from, self.caller_tag.as_deref()) {
@@ -238,7 +268,7 @@ impl Dialog {
                 self.negotiation.begin(side, cseq);
                 self.announce(message, side, None);
             }
-            Some(Method::Ack) => self.handle_ack(at, message, side),
+            Some(Method::Ack) => self.handle_ack(at, message, (side, cseq)),
             Some(Method::Cancel) => {
                 self.cancelled_at.get_or_insert(at);
                 self.note_reason(message);
@@ -249,7 +279,6 @@ impl Dialog {
     }
 
     fn handle_invite(&mut self, at: Timestamp, message: &Message<'_>, side: Side, cseq: u32) {
-        self.note_session_timer(at, message);
         if tag_of_to(message).is_some() {
             // Inside a dialog: what it announces may be refused.
             self.negotiation.begin(side, cseq);
@@ -275,8 +304,14 @@ impl Dialog {
         refused && self.cancelled_at.is_none()
     }
 
-    fn handle_ack(&mut self, at: Timestamp, message: &Message<'_>, side: Side) {
-        self.announce(message, side, None);
+    fn handle_ack(&mut self, at: Timestamp, message: &Message<'_>, (side, cseq): (Side, u32)) {
+        if message.sdp().is_some() {
+            // The answer to an offer that came in the 2xx.
+            self.announce(message, side, None);
+            self.negotiation.settle(side.other());
+        }
+        // No refusal was seen: it is the ACK of a 2xx.
+        self.negotiation.commit(side, cseq);
         if self.phase == Phase::Inviting && side == Side::Caller && self.status.is_none() {
             self.acked_at = Some(at);
         }
@@ -311,6 +346,7 @@ impl Dialog {
         let Some(cseq) = message.cseq() else { return };
         match cseq.method {
             Method::Invite if requester == Side::Caller && self.is_first_invite(cseq.number) => {
+                self.invite_cseq = self.invite_cseq.max(cseq.number);
                 self.handle_invite_response(at, message, status);
             }
             Method::Invite | Method::Update | Method::Prack => {
@@ -332,8 +368,9 @@ impl Dialog {
     fn handle_invite_response(&mut self, at: Timestamp, message: &Message<'_>, status: u16) {
         let tag = tag_of_to(message);
         match status {
-            ..=100 => {}
+            ..=100 => self.tried = true,
             101..=199 => {
+                self.tried = true;
                 self.ringing_at.get_or_insert(at);
                 self.announce(message, Side::Callee, tag.as_deref());
                 self.note_early_tag(tag);
@@ -351,7 +388,8 @@ impl Dialog {
 
     fn handle_success(&mut self, at: Timestamp, message: &Message<'_>, tag: Option<String>) {
         if self.answered.is_some() && tag.is_some() && self.callee_tag.is_some() && self.callee_tag != tag {
-            // Another branch of a fork answered too: the caller will hang it up at once (RFC 3261 section 13.2.2.4).
+            // Another branch of a fork answered too.
+            self.note_early_tag(tag);
             return;
         }
         self.status.replace(message.status().unwrap_or(200));
@@ -360,6 +398,9 @@ impl Dialog {
             self.negotiation.choose(tag);
         }
         self.announce(message, Side::Callee, None);
+        if self.negotiation.announced(Side::Caller).is_some() {
+            self.negotiation.settle(Side::Caller);
+        }
         self.callee_tag = tag.or_else(|| self.callee_tag.take());
         match self.answered {
             Some((known, AnsweredBy::Success)) => self.answered = Some((known.min(at), AnsweredBy::Success)),
@@ -389,7 +430,9 @@ impl Dialog {
         match status {
             ..=199 => self.announce(message, of.0.other(), None),
             200..=299 => {
-                self.note_session_timer(at, message);
+                if message.transaction_method() != Some(&Method::Prack) {
+                    self.note_session_timer(at, message);
+                }
                 self.announce(message, of.0.other(), None);
                 self.negotiation.commit(of.0, of.1);
                 if self.began == Began::UnderWay {
@@ -429,61 +472,6 @@ impl Dialog {
             self.early_tags.push(tag);
         }
     }
-
-    fn note_agent(&mut self, message: &Message<'_>) {
-        for name in ["User-Agent", "Server"] {
-            if let Some(agent) = message.header(name)
-                && self.user_agents.len() < MAX_AGENTS
-                && !agent.trim().is_empty()
-                && !self.user_agents.iter().any(|known| *known == agent)
-            {
-                self.user_agents.push(agent.chars().take(MAX_TEXT_CHARS).collect());
-            }
-        }
-    }
-
-    fn note_reason(&mut self, message: &Message<'_>) {
-        if let Some(reason) = message.header("Reason")
-            && !reason.trim().is_empty()
-        {
-            self.reason = Some(reason.chars().take(MAX_TEXT_CHARS).collect());
-        }
-    }
-
-    fn note_session_timer(&mut self, at: Timestamp, message: &Message<'_>) {
-        let Some(value) = message.header("Session-Expires") else { return };
-        let delta: String = value.trim().chars().take_while(char::is_ascii_digit).collect();
-        if let Ok(seconds) = delta.parse::<u32>() {
-            self.session_timer = Some((seconds, at));
-        }
-    }
-
-    fn note_hold(&mut self, at: Timestamp) {
-        let held_by = self.negotiation.held_by();
-        if !self.is_confirmed() || held_by == self.held_by {
-            return;
-        }
-        if let Some(by) = self.held_by {
-            self.note_event(at, "resume", Some(by));
-        }
-        if let Some(by) = held_by {
-            self.note_event(at, "hold", Some(by));
-        }
-        self.held_by = held_by;
-    }
-
-    /// A REFER was seen in it.
-    pub fn note_transfer(&mut self, at: Timestamp, message: &Message<'_>) {
-        let side = self.requester(message);
-        self.note_event(at, "transfer", Some(side));
-    }
-
-    /// Something for the record.
-    pub fn note_event(&mut self, at: Timestamp, kind: &str, side: Option<Side>) {
-        if self.events.len() < MAX_EVENTS {
-            self.events.push(EventRecord { at, kind: kind.to_owned(), side, detail: None });
-        }
-    }
 }
 
 fn tag_of_to(message: &Message<'_>) -> Option<String> {
@@ -492,9 +480,3 @@ fn tag_of_to(message: &Message<'_>) -> Option<String> {
 
 /// Branches of one fork; more tell nothing new.
 const MAX_EARLY_TAGS: usize = 32;
-/// Different User-Agent and Server values of one dialog.
-const MAX_AGENTS: usize = 8;
-/// Longer header values are cut in the record.
-const MAX_TEXT_CHARS: usize = 256;
-/// A call that is put on hold every ten seconds for a day has 17,000 events; nobody reads more than this.
-const MAX_EVENTS: usize = 1_000;

@@ -3,6 +3,8 @@
 mod joining;
 mod lifecycle;
 mod media;
+mod pausing;
+mod ruling;
 mod signalling;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -13,7 +15,7 @@ use crate::call::claims::Claims;
 use crate::call::config::Config;
 use crate::call::conversation::{Context, Conversation};
 use crate::call::early::EarlyMedia;
-use crate::call::event::{CallEvent, LegSink};
+use crate::call::event::{CallEvent, LegId, LegSink};
 use crate::call::join::{JoinIndex, Referral};
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
@@ -28,19 +30,22 @@ use crate::time::Timestamp;
 /// Bounds of the engine's tables. What happens at a bound is counted in [`Counters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Legs at once: 10,000 calls through a PBX are 20,000 legs; twice that for those that only ring.
+    /// Legs at once: 10,000 calls through a PBX are 20,000 legs; twice that for those that only ring. At the bound, the
+    /// oldest INVITE to which nobody said a word gives way (a flood); if there is none, the new leg is not taken in.
     pub legs: usize,
     /// Payload bytes of RTP whose call is not known yet: one second of early media of 450 calls.
     pub early_bytes: usize,
     /// TCP directions that carry SIP.
     pub streams: usize,
+    /// RTP streams of all legs: eight a leg at the most on the average, 1.3 KiB each.
+    pub rtp_streams: usize,
     /// Dialogs that are over and may still send stragglers.
     pub tombstones: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { legs: 40_000, early_bytes: 8 << 20, streams: 20_000, tombstones: 65_536 }
+        Self { legs: 40_000, early_bytes: 8 << 20, streams: 20_000, rtp_streams: 320_000, tombstones: 65_536 }
     }
 }
 
@@ -67,12 +72,51 @@ pub struct Counters {
     pub legs: u64,
     /// Legs that could not be taken in because there were too many.
     pub legs_refused: u64,
+    /// Legs that gave way to newer ones: INVITEs without any response, when there were too many. One of which nobody
+    /// had been told leaves no record.
+    pub legs_evicted: u64,
     /// Calls that ended.
     pub calls: u64,
     /// Datagrams that are neither SIP nor media.
     pub other: u64,
+    /// Pieces of TCP streams that could not be taken in because there were too many streams.
+    pub tcp_refused: u64,
     /// Jumps of the wall clock.
     pub clock_steps: u64,
+    /// Pauses and resumptions that were carried out.
+    pub pause_orders: u64,
+}
+
+/// How many entries each of the engine's tables has: each has a bound, and all but the last four are empty when no
+/// call is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Legs.
+    pub legs: usize,
+    /// Conversations.
+    pub conversations: usize,
+    /// Call-IDs of live legs.
+    pub call_ids: usize,
+    /// Announced addresses.
+    pub claims: usize,
+    /// Flows with a known leg.
+    pub flows: usize,
+    /// What legs can be found by.
+    pub join_keys: usize,
+    /// REFERs whose consequences may still come.
+    pub referrals: usize,
+    /// Deadlines.
+    pub timers: usize,
+    /// Legs in the order in which they came.
+    pub fresh: usize,
+    /// TCP directions with SIP in them.
+    pub framers: usize,
+    /// Dialogs that are over.
+    pub tombstones: usize,
+    /// Payload bytes of RTP of no known call.
+    pub early_bytes: usize,
+    /// Events that nobody took yet.
+    pub events: usize,
 }
 
 /// The engine. See the room's header for its invariants.
@@ -93,8 +137,12 @@ pub struct Engine {
     claims: Claims,
     flows: HashMap<(Endpoint, Endpoint), Route, foldhash::fast::RandomState>,
     early: EarlyMedia,
+    /// RTP streams of all legs.
+    streams: usize,
     framers: HashMap<(Endpoint, Endpoint), sip::stream::Framer, foldhash::fast::RandomState>,
     timers: BTreeSet<(Timestamp, Timer)>,
+    /// Legs in the order in which they came; those that got an answer are passed over.
+    fresh: VecDeque<(usize, LegId)>,
     tombstones: Tombstones,
     events: VecDeque<CallEvent>,
     counters: Counters,
@@ -122,7 +170,8 @@ enum Timer {
 /// Dialogs that are over: what still comes of them opens no new call.
 #[derive(Debug, Default)]
 struct Tombstones {
-    known: HashMap<u64, Timestamp, foldhash::fast::RandomState>,
+    /// Until when, and the CSeq of the newest INVITE.
+    known: HashMap<u64, (Timestamp, u32), foldhash::fast::RandomState>,
     order: VecDeque<(Timestamp, u64)>,
 }
 
@@ -151,8 +200,10 @@ impl Engine {
             claims: Claims::default(),
             flows: HashMap::default(),
             early: EarlyMedia::new(limits.early_bytes),
+            streams: 0,
             framers: HashMap::default(),
             timers: BTreeSet::new(),
+            fresh: VecDeque::new(),
             tombstones: Tombstones::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -185,6 +236,7 @@ impl Engine {
         self.handle_timeout(chunk.at, sink);
         let key = (chunk.src, chunk.dst);
         if !self.framers.contains_key(&key) && self.framers.len() >= self.limits.streams {
+            self.counters.tcp_refused += 1;
             return;
         }
         // Taken out while its messages are handled: they need the engine.
@@ -300,6 +352,25 @@ impl Engine {
         self.legs.len()
     }
 
+    /// How much is in the tables.
+    pub fn tables(&self) -> Tables {
+        Tables {
+            legs: self.legs.len(),
+            conversations: self.conversations.len(),
+            call_ids: self.by_call_id.len(),
+            claims: self.claims.len(),
+            flows: self.flows.len(),
+            join_keys: self.join_index.len(),
+            referrals: self.referrals.len(),
+            timers: self.timers.len(),
+            fresh: self.fresh.len(),
+            framers: self.framers.len(),
+            tombstones: self.tombstones.known.len(),
+            early_bytes: self.early.bytes(),
+            events: self.events.len(),
+        }
+    }
+
     /// The record of a conversation as it stands.
     fn record_of(&self, conversation: usize) -> Option<CallRecord> {
         let conversation = self.conversations.get(conversation)?;
@@ -310,22 +381,27 @@ impl Engine {
 }
 
 impl Tombstones {
-    fn add(&mut self, key: u64, until: Timestamp, limit: usize) {
-        if self.known.insert(key, until).is_none() {
-            self.order.push_back((until, key));
-        }
-        while self.known.len() > limit {
-            let Some((_, oldest)) = self.order.pop_front() else { break };
-            self.known.remove(&oldest);
+    fn add(&mut self, key: u64, (until, invite_cseq): (Timestamp, u32), limit: usize) {
+        let newest = self.known.get(&key).map_or(0, |(_, known)| *known).max(invite_cseq);
+        self.known.insert(key, (until, newest));
+        self.order.push_back((until, key));
+        while self.order.len() > limit {
+            self.forget_oldest();
         }
     }
 
-    fn has(&mut self, key: u64, now: Timestamp) -> bool {
+    fn get(&mut self, key: u64, now: Timestamp) -> Option<u32> {
         while self.order.front().is_some_and(|(until, _)| *until < now) {
-            if let Some((_, old)) = self.order.pop_front() {
-                self.known.remove(&old);
-            }
+            self.forget_oldest();
         }
-        self.known.contains_key(&key)
+        self.known.get(&key).map(|(_, cseq)| *cseq)
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((until, key)) = self.order.pop_front() else { return };
+        // One that was buried again since stays until that time.
+        if self.known.get(&key).is_some_and(|(known, _)| *known <= until) {
+            self.known.remove(&key);
+        }
     }
 }

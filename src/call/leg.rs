@@ -7,7 +7,8 @@ use crate::call::dialog::{AnsweredBy, Began, Dialog, Phase};
 use crate::call::event::LegId;
 use crate::call::join::{Shape, Traces};
 use crate::call::party::Parties;
-use crate::call::record::{EndedBy, LegRecord, Outcome};
+use crate::call::pause::Keypad;
+use crate::call::record::{EndedBy, LegRecord, Outcome, Side};
 use crate::call::streams::Stream;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
@@ -27,8 +28,12 @@ pub struct Leg {
     pub parties: Parties,
     /// What its first message tells about the call that it belongs to.
     pub traces: Traces,
+    /// By what it can be found when another leg may belong to it.
+    pub join_keys: Vec<u64>,
     /// Its streams.
     pub streams: Vec<Stream>,
+    /// The voice codec last heard of each side.
+    pub voices: [Option<String>; 2],
     /// Flows that are routed here.
     pub flows: Vec<(Endpoint, Endpoint)>,
     /// Addresses claimed for it, and the negotiation's generation then.
@@ -47,6 +52,10 @@ pub struct Leg {
     pub superseded_at: Option<Timestamp>,
     /// First message.
     pub created_at: Timestamp,
+    /// The keys that its sides press.
+    pub keypad: Keypad,
+    /// Its conversation is or was paused: each packet must be looked at for it.
+    pub hushed: bool,
     /// Nothing more is expected of it.
     pub closed: bool,
     /// When it is looked at next.
@@ -82,8 +91,8 @@ fn shape(dialog: &Dialog, parties: &Parties, at: Timestamp) -> Shape {
 pub enum SpoolStage {
     /// It takes what it is given.
     Open,
-    /// Nothing may be kept: excluded by a rule.
-    Excluded,
+    /// Nothing may be kept: not opened yet, or excluded by a rule.
+    Shut,
     /// It was closed or discarded.
     Closed,
 }
@@ -110,15 +119,19 @@ impl Leg {
             dialog,
             parties,
             traces,
+            join_keys: Vec::new(),
             streams: Vec::new(),
+            voices: [None, None],
             flows: Vec::new(),
             claimed: Vec::new(),
             claimed_generation: None,
-            spool: SpoolStage::Open,
+            spool: SpoolStage::Shut,
             started_at: None,
             first_media_at: None,
             last_media_at: None,
             superseded_at: None,
+            keypad: Keypad::default(),
+            hushed: false,
             created_at: at,
             closed: false,
             check_at: at,
@@ -164,7 +177,7 @@ impl Leg {
                 Due::End(cancelled, EndedBy::Signalling)
             });
         }
-        let patience = if dialog.ringing_at.is_some() { RING_TIMEOUT } else { TRANSACTION_TIMEOUT };
+        let patience = if dialog.is_tried() { RING_TIMEOUT } else { UNSEEN_RESPONSES_TIMEOUT };
         let last = dialog.last_at().max(heard);
         later_or(now, last + patience, || Due::End(last, EndedBy::Silence))
     }
@@ -183,12 +196,13 @@ impl Leg {
         {
             return Due::End(heard, EndedBy::Replaced);
         }
-        let silence = if dialog.on_hold() { config.hold_s } else { config.silence_s };
+        let silence = if dialog.is_quiet() { config.hold_s } else { config.silence_s };
         let silent = heard.max(dialog.last_at()) + Duration::from_secs(u64::from(silence));
         if now >= silent {
             return Due::End(heard, EndedBy::Silence);
         }
-        let expires = dialog.session_timer.map(|(delta, refreshed)| {
+        let running = dialog.session_timer.filter(|_| !dialog.is_quiet());
+        let expires = running.map(|(delta, refreshed)| {
             (refreshed + Duration::from_secs(u64::from(delta))).max(heard) + TRANSACTION_TIMEOUT
         });
         if expires.is_some_and(|at| now >= at) {
@@ -197,6 +211,24 @@ impl Leg {
         let superseded = self.superseded_at.filter(|s| heard <= *s).map(|s| s + SUPERSEDED_PATIENCE);
         let next = [Some(silent), expires, superseded].into_iter().flatten().min().unwrap_or(cut);
         Due::Later(next.min(cut))
+    }
+
+    /// Whether a stream that begins shows that a side sends from elsewhere now, without having announced it.
+    pub fn has_moved(&self, src: Endpoint, side: Side) -> bool {
+        let mut known = self.streams.iter().filter(|s| s.side == side).peekable();
+        self.dialog.answered.is_some()
+            && known.peek().is_some()
+            && !self.claimed.contains(&src)
+            && known.all(|s| s.src != src)
+    }
+
+    /// Whether it came to nothing so far: an INVITE, and no word or sound in return.
+    pub const fn is_unanswered_call(&self) -> bool {
+        let dialog = &self.dialog;
+        matches!(dialog.phase(), Phase::Inviting)
+            && dialog.ringing_at.is_none()
+            && dialog.status.is_none()
+            && self.first_media_at.is_none()
     }
 
     /// Whether any media packet was seen.
@@ -252,6 +284,9 @@ fn later_or(now: Timestamp, at: Timestamp, due: impl FnOnce() -> Due) -> Due {
 
 /// Timer B, F and H of RFC 3261 (64 x T1): after that no retransmission comes.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(32);
+/// No response at all was seen: perhaps there is none, perhaps the mirror shows one direction only. Proxies give up after
+/// Timer C, which is over three minutes (RFC 3261 section 16.6).
+const UNSEEN_RESPONSES_TIMEOUT: Duration = Duration::from_secs(200);
 /// A phone that rings longer than an hour rings for nobody; Timer C of proxies is three minutes and more.
 const RING_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// How long after its end a leg still takes stragglers (200 to the BYE, frames in disorder, RTP on its way).

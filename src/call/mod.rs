@@ -23,6 +23,7 @@ pub mod leg;
 pub mod negotiation;
 pub mod numbers;
 pub mod party;
+pub mod pause;
 pub mod record;
 pub mod rules;
 pub mod streams;

@@ -94,7 +94,8 @@ impl Description {
         // ICE may settle on another of the author's addresses (RFC 8445); component 1 is RTP.
         for candidate in media.candidates.iter().filter(|c| c.component == 1).take(MAX_CANDIDATES) {
             let receiver = Endpoint::new(candidate.ip, candidate.port);
-            if !receiver.is_unspecified() && !self.receivers.contains(&receiver) {
+            if !receiver.is_unspecified() && !self.receivers.contains(&receiver) && self.receivers.len() < MAX_RECEIVERS
+            {
                 self.receivers.push(receiver);
             }
         }
@@ -126,43 +127,99 @@ pub struct Negotiation {
     announced: [Option<Description>; 2],
     /// Early answers by forks other than the first, by To tag: each may send early media.
     forks: Vec<(String, Description)>,
-    pending: Option<Pending>,
     /// ZRTP agreed on keys in the media path (RFC 6189).
     zrtp: bool,
+    /// Each side's offer inside the dialog that has not been accepted yet; both may offer at once (491).
+    pending: [Option<Pending>; 2],
+    agreed: Agreed,
     generation: u32,
 }
 
 /// An offer inside a dialog that has not been accepted yet.
 #[derive(Clone, Debug)]
 struct Pending {
-    by: Side,
     cseq: u32,
     before: [Option<Description>; 2],
+    /// Whether the request had a description in it; without one, the offer comes in the answer.
+    offered: bool,
+}
+
+/// What the last completed exchange came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Agreed {
+    /// Who has put the other side on hold.
+    pub holding: [bool; 2],
+    /// Where each side receives audio.
+    pub receivers: [Option<Endpoint>; 2],
+    /// Whether the audio has given way to a fax (T.38).
+    pub fax: bool,
 }
 
 impl Negotiation {
     /// Before an offer of a request inside the dialog: remembers what to go back to if it is refused.
     pub fn begin(&mut self, by: Side, cseq: u32) {
-        if !self.pending.as_ref().is_some_and(|p| p.by == by && p.cseq == cseq) {
-            self.pending = Some(Pending { by, cseq, before: self.announced.clone() });
+        let pending = &mut self.pending[by.channel()];
+        if pending.as_ref().is_none_or(|p| p.cseq != cseq) {
+            *pending = Some(Pending { cseq, before: self.announced.clone(), offered: false });
         }
     }
 
     /// The request was accepted: what it and its answer announced holds.
     pub fn commit(&mut self, by: Side, cseq: u32) {
-        self.pending.take_if(|p| p.by == by && p.cseq == cseq);
+        let Some(pending) = self.pending[by.channel()].take_if(|p| p.cseq == cseq) else { return };
+        if pending.offered {
+            self.settle(by);
+        }
+        self.rebase(by.other());
     }
 
     /// The request was refused: what it announced never was (RFC 3261 section 14.1).
     pub fn rollback(&mut self, by: Side, cseq: u32) {
-        if let Some(pending) = self.pending.take_if(|p| p.by == by && p.cseq == cseq) {
-            self.announced = pending.before;
-            self.generation += 1;
+        let Some(pending) = self.pending[by.channel()].take_if(|p| p.cseq == cseq) else { return };
+        let [caller, callee] = pending.before;
+        let (own, other) = if by == Side::Caller { (caller, callee) } else { (callee, caller) };
+        self.announced[by.channel()] = own;
+        if self.pending[by.other().channel()].is_none() {
+            self.announced[by.other().channel()] = other;
+        }
+        self.rebase(by.other());
+        self.generation += 1;
+    }
+
+    /// An exchange that `offerer` began is complete. An answer says nothing of its author's own will where the offer
+    /// left it no choice (RFC 3264 section 6.1).
+    pub fn settle(&mut self, offerer: Side) {
+        let holds = [Side::Caller, Side::Callee].map(|s| self.announced(s).is_some_and(Description::holds));
+        let free = self.announced(offerer).is_some_and(|d| d.direction == Flow::SendRecv);
+        for side in [Side::Caller, Side::Callee] {
+            if side == offerer || free {
+                self.agreed.holding[side.channel()] = holds[side.channel()];
+            }
+        }
+        self.agreed.fax = [Side::Caller, Side::Callee].iter().all(|s| self.announced(*s).is_some_and(|d| d.fax));
+        for (known, announced) in self.agreed.receivers.iter_mut().zip(&self.announced) {
+            *known = announced.as_ref().and_then(|d| d.receivers.first().copied()).or(*known);
+        }
+    }
+
+    /// What the last completed exchange came to.
+    pub const fn agreed(&self) -> Agreed {
+        self.agreed
+    }
+
+    /// What `side` would go back to has changed on the other side.
+    fn rebase(&mut self, side: Side) {
+        let other = side.other().channel();
+        if let Some(pending) = &mut self.pending[side.channel()] {
+            pending.before[other].clone_from(&self.announced[other]);
         }
     }
 
     /// A side announced something, as an offer or as an answer.
     pub fn announce(&mut self, by: Side, mut description: Description) {
+        if let Some(pending) = &mut self.pending[by.channel()] {
+            pending.offered = true;
+        }
         let slot = &mut self.announced[by.channel()];
         if let Some(old) = slot {
             // A refused or held line (port 0, 0.0.0.0) says nothing of where media comes: the old address may come back.
@@ -240,7 +297,7 @@ impl Negotiation {
         for (_, description) in &self.forks {
             add(description, Side::Callee);
         }
-        if let Some(pending) = &self.pending {
+        for pending in self.pending.iter().flatten() {
             for (description, side) in pending.before.iter().zip([Side::Caller, Side::Callee]) {
                 if let Some(description) = description {
                     add(description, side);
@@ -281,16 +338,6 @@ impl Negotiation {
                 let context = own.crypto.iter().find(|(tag, _)| Some(*tag) == chosen).or_else(|| own.crypto.first());
                 context.map_or(Security::Unreadable(Unreadable::NoKeys), |(_, c)| Security::Keys(c.clone()))
             }
-        }
-    }
-
-    /// Who holds whom: the side that put the other on hold, if any.
-    pub fn held_by(&self) -> Option<Side> {
-        let holds = |side: Side| self.announced(side).is_some_and(Description::holds);
-        match (holds(Side::Caller), holds(Side::Callee)) {
-            (true, _) => Some(Side::Caller),
-            (false, true) => Some(Side::Callee),
-            (false, false) => None,
         }
     }
 }
@@ -351,6 +398,8 @@ const fn flow(direction: Direction) -> Flow {
 
 /// A description with more media lines is no phone call.
 const MAX_MEDIA_LINES: usize = 16;
+/// Addresses of one description.
+const MAX_RECEIVERS: usize = 24;
 /// Host, reflexive and relayed candidates of a phone with a few interfaces.
 const MAX_CANDIDATES: usize = 12;
 /// There are 128 payload types.

@@ -1,7 +1,11 @@
-//! Who is who: patterns of extensions, normal forms of numbers, direction.
+//! Who is who: patterns of extensions, normal forms of numbers, direction; and what the traffic itself teaches about it.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
 
 use crate::call::config::Numbers;
 use crate::call::record::Direction;
+use crate::net::Endpoint;
 
 /// A pattern over a whole number: alternatives separated by commas; in each, `x` or `#` stands for one digit,
 /// `[2-4]` for one character of a class, `*` for any number of characters, everything else for itself.
@@ -119,6 +123,11 @@ fn fits_one(atom: &Atom, c: char) -> bool {
 #[derive(Clone, Debug)]
 pub struct NumberPlan {
     extensions: Pattern,
+    listed: HashSet<String>,
+    /// Users whose phones were seen to register.
+    registered: HashSet<String>,
+    /// Hosts that were seen to do a PBX's work.
+    pbxs: HashSet<IpAddr>,
     country_code: String,
     national_prefix: String,
     international_prefix: String,
@@ -130,6 +139,9 @@ impl NumberPlan {
     pub fn new(numbers: &Numbers) -> Self {
         Self {
             extensions: Pattern::new(&numbers.extension_pattern),
+            listed: numbers.extensions.iter().cloned().collect(),
+            registered: HashSet::new(),
+            pbxs: HashSet::new(),
             country_code: digits(&numbers.country_code),
             national_prefix: numbers.national_prefix.clone(),
             international_prefix: numbers.international_prefix.clone(),
@@ -139,7 +151,40 @@ impl NumberPlan {
 
     /// Whether this (normalised or raw) number is one of our extensions.
     pub fn is_extension(&self, number: &str) -> bool {
-        self.extensions.matches(number)
+        self.is_configured_extension(number) || self.registered.contains(number)
+    }
+
+    /// A phone of this user registered with success: the user is one of ours. A registrar of a configured extension
+    /// is our PBX; one of any other user may be the provider's, with which the PBX registers.
+    pub fn learn_registration(&mut self, user: &str, registrar: Endpoint) {
+        if self.is_configured_extension(user) {
+            self.learn_pbx(registrar);
+        } else if self.registered.len() < MAX_LEARNT && user.len() <= MAX_NUMBER_CHARS {
+            self.registered.insert(user.to_owned());
+        }
+    }
+
+    /// This host was seen to take a call and to send it on.
+    pub fn learn_pbx(&mut self, host: Endpoint) {
+        if self.pbxs.len() < MAX_LEARNT {
+            self.pbxs.insert(host.ip());
+        }
+    }
+
+    /// Which way a call goes whose numbers do not tell, by the hosts between which it was seen: towards the PBX, or
+    /// failing that towards a private address from a public one.
+    pub fn direction_by_hosts(&self, caller: Endpoint, callee: Endpoint) -> Direction {
+        let between = |caller: bool, callee: bool| match (caller, callee) {
+            (false, true) => Direction::Inbound,
+            (true, false) => Direction::Outbound,
+            _ => Direction::Unknown,
+        };
+        let by_pbx = between(self.pbxs.contains(&caller.ip()), self.pbxs.contains(&callee.ip()));
+        if by_pbx == Direction::Unknown { between(is_private(caller.ip()), is_private(callee.ip())) } else { by_pbx }
+    }
+
+    fn is_configured_extension(&self, number: &str) -> bool {
+        self.extensions.matches(number) || self.listed.contains(number)
     }
 
     /// What stands for a caller that does not want to be known.
@@ -214,10 +259,23 @@ fn dialled_digits(user: &str) -> Option<String> {
     out.bytes().any(|b| b.is_ascii_digit()).then_some(out)
 }
 
+/// RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 section 2.5.6, and loopback.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_private() || v4.is_link_local() || v4.is_loopback() || (a == 100 && (64..128).contains(&b))
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+    }
+}
+
 fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
+/// Phones that register, or PBXs: more than any site has; a flood of REGISTERs with success does not happen.
+const MAX_LEARNT: usize = 65_536;
 /// Longer users are no numbers; keeps matching bounded.
 const MAX_NUMBER_CHARS: usize = 128;
 /// The shortest subscriber numbers with country code in use (ITU-T E.164 sets no lower bound).

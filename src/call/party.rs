@@ -26,6 +26,9 @@ pub struct Parties {
     pub to_uri: Option<String>,
     /// See the record's field of this name.
     pub request_uri: Option<String>,
+    diverted_from: Option<String>,
+    called_party: Option<String>,
+    referred_by: Option<String>,
     headers: BTreeMap<String, String>,
 }
 
@@ -50,6 +53,9 @@ impl Parties {
             from_uri: caller.as_ref().map(|c| text(&c.uri.text)),
             to_uri: callee.as_ref().map(|c| text(&c.uri.text)),
             request_uri: message.request_uri().map(|u| text(&u.text)),
+            diverted_from: diverted_from(message, plan),
+            called_party: number_in(message, "P-Called-Party-ID", plan),
+            referred_by: number_in(message, "Referred-By", plan),
             headers: kept_headers(message, config),
         }
     }
@@ -77,6 +83,9 @@ impl Parties {
         record.from_uri.clone_from(&self.from_uri);
         record.to_uri.clone_from(&self.to_uri);
         record.request_uri.clone_from(&self.request_uri);
+        record.diverted_from.clone_from(&self.diverted_from);
+        record.called_party.clone_from(&self.called_party);
+        record.referred_by.clone_from(&self.referred_by);
         record.headers.clone_from(&self.headers);
     }
 
@@ -107,6 +116,23 @@ fn number_at(
     plan.normalise(&user).map(|n| text(&n))
 }
 
+fn number_in(message: &Message<'_>, header: &str, plan: &NumberPlan) -> Option<String> {
+    normal(message.addresses(header).first()?, plan)
+}
+
+fn normal(party: &NameAddr, plan: &NumberPlan) -> Option<String> {
+    plan.normalise(party.uri.user.as_deref()?).map(|n| text(&n))
+}
+
+/// The newest Diversion names who sent the call here; failing that, the oldest entry of History-Info who was called
+/// first. One that is alone is the call itself (RFC 7044 section 9.1).
+fn diverted_from(message: &Message<'_>, plan: &NumberPlan) -> Option<String> {
+    number_in(message, "Diversion", plan).or_else(|| match message.addresses("History-Info").as_slice() {
+        [first, _, ..] => normal(first, plan),
+        _ => None,
+    })
+}
+
 /// The user part in a header that may hold a name-addr, a URI, or a bare number.
 fn header_user(value: &str) -> Option<String> {
     let value = value.trim();
@@ -127,7 +153,8 @@ fn is_withheld(message: &Message<'_>, caller: Option<&NameAddr>) -> bool {
 
 fn kept_headers(message: &Message<'_>, config: &Config) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
-    for name in config.keep_headers.iter().take(MAX_KEPT_HEADERS) {
+    let of_rules = config.rules.iter().filter_map(|rule| rule.header.as_ref()).map(|(name, _)| name);
+    for name in config.keep_headers.iter().chain(of_rules).take(MAX_KEPT_HEADERS) {
         if let Some(value) = message.header(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()) {
             out.insert(name.clone(), text(&value));
         }

@@ -303,8 +303,9 @@ pub struct EventRecord {
 pub struct Paused {
     /// Begin.
     pub from: Timestamp,
-    /// End.
-    pub to: Timestamp,
+    /// End; absent while it lasts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub to: Option<Timestamp>,
 }
 
 /// Where delivery stands.
@@ -375,6 +376,15 @@ pub struct CallRecord {
     /// The Request-URI of the first INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub request_uri: Option<String>,
+    /// Who was called first, where the call was diverted here (Diversion, RFC 5806; else History-Info, RFC 7044).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub diverted_from: Option<String>,
+    /// The number under which the network reached the called party (P-Called-Party-ID, RFC 7315).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub called_party: Option<String>,
+    /// Who transferred the call here (Referred-By, RFC 3892).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub referred_by: Option<String>,
     /// The configured extension headers, as seen.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub headers: BTreeMap<String, String>,

@@ -4,7 +4,7 @@ use crate::call::config::{Config, RuleAction};
 use crate::call::conversation::Handling;
 use crate::call::numbers::{NumberPlan, Pattern};
 use crate::call::party::Parties;
-use crate::call::record::Direction;
+use crate::call::record::{CallRecord, Direction};
 
 /// The rules, compiled.
 #[derive(Clone, Debug)]
@@ -21,6 +21,17 @@ struct Compiled {
     action: RuleAction,
 }
 
+/// What the rules are asked about: a call as it is known now.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Its record so far.
+    pub record: &'a CallRecord,
+    /// Its legs' own parties: their headers count.
+    pub parties: &'a [&'a Parties],
+    /// The record's extension is one that rings and may yet not be the one that answers.
+    pub undecided: bool,
+}
+
 impl Rules {
     /// Compiles the section.
     pub fn new(config: &Config) -> Self {
@@ -34,9 +45,25 @@ impl Rules {
         Self { rules: rules.collect() }
     }
 
-    /// What the first rule that fits says; without one, the call is recorded and registered.
-    pub fn handling(&self, parties: &Parties, plan: &NumberPlan) -> Handling {
-        let found = self.rules.iter().position(|rule| rule.fits(parties, plan));
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// What the first rule that fits says; without one, the call is recorded and registered. While only a ringing
+    /// extension speaks for an exclusion, the call is recorded: what is deleted too late is still deleted, what was
+    /// never kept is lost.
+    pub fn handling(&self, subject: Subject<'_>, plan: &NumberPlan) -> Handling {
+        let internal = subject.record.internal.as_deref();
+        let found = self.first(subject, internal, plan);
+        if subject.undecided && matches!(found, Handling::Exclude { .. }) {
+            return self.first(subject, None, plan);
+        }
+        found
+    }
+
+    fn first(&self, subject: Subject<'_>, internal: Option<&str>, plan: &NumberPlan) -> Handling {
+        let found = self.rules.iter().position(|rule| rule.fits(subject, internal, plan));
         match found.map(|at| (at + 1, self.rules[at].action)) {
             None | Some((_, RuleAction::Record)) => Handling::Record,
             Some((rule, RuleAction::Exclude)) => Handling::Exclude { rule },
@@ -46,17 +73,16 @@ impl Rules {
 }
 
 impl Compiled {
-    fn fits(&self, parties: &Parties, plan: &NumberPlan) -> bool {
-        let (direction, internal) = parties.direction(plan);
+    fn fits(&self, subject: Subject<'_>, internal: Option<&str>, plan: &NumberPlan) -> bool {
+        let record = subject.record;
         let any = |pattern: &Pattern, values: &[Option<&str>]| values.iter().flatten().any(|v| pattern.matches(v));
-        let (from, to) = (parties.from.as_deref(), parties.to.as_deref());
-        let extension_of = |number: Option<&'_ str>| number.filter(|n| plan.is_extension(n)).is_some();
-        self.direction.is_none_or(|d| d == direction)
+        let (from, to) = (record.from.as_deref(), record.to.as_deref());
+        let ours = |number: Option<&'_ str>| number.filter(|n| plan.is_extension(n)).map(str::to_owned);
+        self.direction.is_none_or(|d| d == record.direction)
             && self.number.as_ref().is_none_or(|p| any(p, &[from, to]))
-            && self.extension.as_ref().is_none_or(|p| {
-                let ours = |number| if extension_of(number) { number } else { None };
-                any(p, &[internal, ours(from), ours(to)])
+            && self.extension.as_ref().is_none_or(|p| any(p, &[internal, ours(from).as_deref(), ours(to).as_deref()]))
+            && self.header.as_ref().is_none_or(|(name, p)| {
+                subject.parties.iter().any(|parties| parties.header(name).is_some_and(|v| p.matches(v)))
             })
-            && self.header.as_ref().is_none_or(|(name, p)| parties.header(name).is_some_and(|v| p.matches(v)))
     }
 }

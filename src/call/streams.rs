@@ -26,8 +26,6 @@ pub struct Stream {
     current: usize,
     spacing: Spacing,
     security: Security,
-    /// RTP time of the newest telephone-event: all packets of one event share it (RFC 4733 section 2.2).
-    event_time: Option<u32>,
     /// Packets that the capture cut short.
     pub cut: u64,
 }
@@ -72,8 +70,6 @@ pub enum Heard {
     Packet {
         /// What it carries must not be kept (telephone-event: a digit).
         secret: bool,
-        /// It is the first that is seen of a telephone-event.
-        begins_event: bool,
         /// Its payload type is new, or something was negotiated since the last packet: ask [`Stream::take_news`].
         news: bool,
     },
@@ -92,7 +88,6 @@ impl Stream {
             current: 0,
             spacing: Spacing::default(),
             security: Security::Plain,
-            event_time: None,
             cut: 0,
         }
     }
@@ -106,14 +101,29 @@ impl Stream {
         }
         let news = self.note_payload(packet.pt, negotiation);
         let Some(payload) = self.payloads.get_mut(self.current) else {
-            return Heard::Packet { secret: false, begins_event: false, news: false };
+            return Heard::Packet { secret: false, news: false };
         };
         payload.packets += 1;
         let secret = payload.secret || payload.holds_event(packet.payload);
         if !secret {
             self.spacing.handle_packet(packet.sequence, packet.time.0);
         }
-        Heard::Packet { secret, begins_event: secret && self.note_event(packet.time.0), news }
+        Heard::Packet { secret, news }
+    }
+
+    /// The voice codec of the newest packet.
+    pub fn voice(&self) -> Option<&str> {
+        let encoding = self.payloads.get(self.current)?.format.as_ref()?.encoding.as_str();
+        (!NOT_A_VOICE.contains(&encoding)).then_some(encoding)
+    }
+
+    /// The spool has to be told everything again: it was begun anew.
+    pub fn forget_told(&mut self) {
+        self.security = Security::Plain;
+        for payload in &mut self.payloads {
+            // Looked up again at the next packet.
+            (payload.told, payload.generation) = (false, u32::MAX);
+        }
     }
 
     /// What has not been told yet about the newest packet's payload type and about the protection of the stream.
@@ -132,6 +142,16 @@ impl Stream {
             self.security = security;
         }
         news
+    }
+
+    /// Whether the newest packet is the first of its payload type.
+    pub fn payload_is_new(&self) -> bool {
+        self.payloads.get(self.current).is_some_and(|p| p.packets == 1)
+    }
+
+    /// Whether its payload is encrypted, as far as it was told.
+    pub fn is_protected(&self) -> bool {
+        self.security != Security::Plain
     }
 
     /// The newest packet.
@@ -164,15 +184,6 @@ impl Stream {
             .filter_map(PayloadUse::voice)
             .map(|f| f.encoding.as_str())
             .filter(|e| !NOT_A_VOICE.contains(e))
-    }
-
-    /// Whether a packet of a telephone-event is of a later one than the newest.
-    fn note_event(&mut self, time: u32) -> bool {
-        let begins = self.event_time.is_none_or(|newest| time.wrapping_sub(newest).cast_signed() > 0);
-        if begins {
-            self.event_time = Some(time);
-        }
-        begins
     }
 
     fn clock_hz(&self) -> u32 {

@@ -1,19 +1,28 @@
 //! What happens to a call after the engine: journal, rendering, delivery.
+//!
+//! A call stays `ended` in the journal, its packets in the spool, until its files are on the disk and its row says so;
+//! only then is delivery told that it is complete. A disk that is full or read-only therefore costs time and no call:
+//! the call is tried again after [`PAUSES`], and at the next start.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::replay::consent;
+use super::owing::{self, consent};
 use crate::call::Engine;
 use crate::call::event::{CallEvent, EndedCall, Registration};
 use crate::call::record::{CallRecord, Problem, Verdict};
-use crate::delivery::{CallUpdate, Progress};
-use crate::journal::{Journal, LegRow, LegState, Stage};
+use crate::delivery::{CallUpdate, Policy, Progress};
+use crate::journal::{Journal, LegRow, LegState, Stage, StoredCall};
+use crate::ops::alerts::{Alerts, Kind};
 use crate::ops::config::Config;
-use crate::pyrus::{Executor, Handle};
+use crate::pyrus::executor::policy;
+use crate::pyrus::{Asker, Executor, Handle};
 use crate::recording::{Layout, Recorder};
 use crate::spool::disk::DiskStore;
 
@@ -21,7 +30,20 @@ use crate::spool::disk::DiskStore;
 pub struct Finisher {
     worker: Worker,
     threads: Vec<JoinHandle<()>>,
+    refresher: owing::Refresher,
     delivery: Option<Handle>,
+}
+
+/// What the threads work with.
+pub struct Tools {
+    /// The journal, opened by [`super::heal::open`].
+    pub journal: Journal,
+    /// The spools.
+    pub store: DiskStore,
+    /// Where alarms are raised.
+    pub alerts: Alerts,
+    /// Pauses before a call whose files could not be written is tried again; the last one repeats.
+    pub pauses: &'static [Duration],
 }
 
 /// What every worker needs.
@@ -30,26 +52,44 @@ struct Worker {
     journal: Journal,
     recorder: Recorder,
     store: DiskStore,
+    alerts: Alerts,
+    policy: Option<Policy>,
     updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
+    waiting: Arc<Mutex<Vec<Retry>>>,
+    pauses: &'static [Duration],
+}
+
+/// A call whose files could not be written.
+struct Retry {
+    due: Instant,
+    times: usize,
+    call: Box<EndedCall>,
 }
 
 impl Finisher {
-    /// Starts the threads: one that keeps the journal in the order of events, and a small pool that renders.
+    /// Starts the threads: one that keeps the journal in the order of events, a small pool that renders, and one that
+    /// writes into the records what became of the delivery.
     ///
     /// # Errors
-    /// When the journal cannot be opened or delivery cannot begin.
-    pub fn start(config: &Config, store: DiskStore, events: Receiver<CallEvent>) -> anyhow::Result<Self> {
-        let journal = Journal::open(&config.journal)?;
+    /// When delivery cannot begin or a thread cannot be started.
+    pub fn start(config: &Config, tools: Tools, events: Receiver<CallEvent>) -> anyhow::Result<Self> {
+        let Tools { journal, store, alerts, pauses } = tools;
         let delivery = match config.pyrus.enabled {
-            true => Some(Executor::spawn(&config.pyrus, Journal::open(&config.journal)?)?),
+            true => Some(Executor::spawn(&config.pyrus, journal.clone())?),
             false => None,
         };
         let limit = config.pyrus.enabled.then(|| u64::from(config.pyrus.max_upload_mib) << 20);
+        let recorder = Recorder::new(config.recording.clone(), Layout::ByDay, limit);
+        let refresher = owing::Refresher::start(journal.clone(), recorder.clone())?;
         let worker = Worker {
             journal,
-            recorder: Recorder::new(config.recording.clone(), Layout::ByDay, limit),
+            recorder,
             store,
+            alerts,
+            policy: config.pyrus.enabled.then(|| policy(&config.pyrus)),
             updates: delivery.as_ref().map(Handle::sender),
+            waiting: Arc::default(),
+            pauses,
         };
         let (calls, ended) = crossbeam_channel::unbounded::<Box<EndedCall>>();
         let mut threads = vec![spawn("events", {
@@ -60,32 +100,37 @@ impl Finisher {
             let (worker, ended) = (worker.clone(), ended.clone());
             threads.push(spawn("render", move || worker.render_all(&ended))?);
         }
-        Ok(Self { worker, threads, delivery })
+        Ok(Self { worker, threads, refresher, delivery })
     }
 
-    /// Settles what an earlier process left in the journal and what is not in the spool: calls without media, and
-    /// calls that were being set up. The engine has read the spool back already.
+    /// Settles what an earlier process left in the journal: calls without media, calls that were being set up, and
+    /// calls that delivery was not told of. What is in the spool, the engine has read back already.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub fn adopt(&self, engine: &Engine) -> anyhow::Result<()> {
         let live: HashSet<&str> = engine.live_ids().collect();
+        let untold = self.worker.journal.untold()?;
         for stored in self.worker.journal.unfinished_calls()? {
-            let mut record = stored.record;
-            if live.contains(record.id.as_str()) || self.worker.has_spool(&record.id)? {
+            let id = stored.record.id.as_str();
+            if live.contains(id) || self.worker.has_spool(id)? {
                 continue;
             }
-            if stored.stage == Stage::Live {
-                record.verdict = Some(Verdict::NotAnswered);
-                record.verdict_reason = Some(String::from(
-                    "The recorder was restarted while the call was being set up; what became of it was not seen.",
-                ));
-                record.problems.push(Problem { kind: String::from("restart_gap"), packets: None, ms: None });
+            let known = untold.iter().find(|(call, _)| call.record.id == id);
+            let registration = known.map_or(Registration::Allowed, |(_, registration)| *registration);
+            self.worker.attempt(Box::new(left_behind(stored, registration)), 0);
+        }
+        for (StoredCall { stage, record }, registration) in untold {
+            if stage == Stage::Complete {
+                self.worker.tell(&record, Progress::Complete, registration);
             }
-            let ended = EndedCall { record, legs: Vec::new(), registration: Registration::Allowed };
-            self.worker.render(&ended);
         }
         Ok(())
+    }
+
+    /// Asks delivery how things stand, if there is one.
+    pub fn delivery(&self) -> Option<Asker> {
+        self.delivery.as_ref().map(Handle::asker)
     }
 
     /// Waits until what came out of the spool is rendered, and gives requests under way a moment to end.
@@ -96,6 +141,11 @@ impl Finisher {
         if let Some(delivery) = self.delivery {
             delivery.shutdown();
         }
+        self.refresher.stop();
+        let waiting = self.worker.waiting.lock().unwrap_or_else(PoisonError::into_inner).len();
+        if waiting > 0 {
+            tracing::error!(calls = waiting, "could not be written; they are tried again at the next start");
+        }
     }
 }
 
@@ -103,10 +153,14 @@ impl Worker {
     fn follow(&self, events: &Receiver<CallEvent>, calls: &Sender<Box<EndedCall>>) {
         for event in events {
             match event {
-                CallEvent::Changed(call) => self.note(&call.record, (Stage::Live, Progress::Live), call.registration),
+                CallEvent::Changed(call) => {
+                    self.note(&call.record, Stage::Live, call.registration);
+                    self.tell(&call.record, Progress::Live, call.registration);
+                }
                 CallEvent::Ended(call) => {
                     self.note_legs(&call);
-                    self.note(&call.record, (Stage::Ended, Progress::Ended), call.registration);
+                    self.note(&call.record, Stage::Ended, call.registration);
+                    self.tell(&call.record, Progress::Ended, call.registration);
                     let _ = calls.send(call); // the pool lives as long as this thread
                 }
             }
@@ -114,19 +168,71 @@ impl Worker {
     }
 
     fn render_all(&self, ended: &Receiver<Box<EndedCall>>) {
-        for call in ended {
-            self.render(&call);
+        loop {
+            match ended.recv_timeout(LOOK) {
+                Ok(call) => self.attempt(call, 0),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if let Some(Retry { call, times, .. }) = self.take_due() {
+                self.attempt(call, times);
+            }
         }
     }
 
-    fn render(&self, call: &EndedCall) {
-        match self.recorder.record(call, &self.store) {
-            Ok(record) => {
-                self.note(&record, (Stage::Complete, Progress::Complete), call.registration);
-                self.remove_spool(call);
-            }
-            Err(error) => tracing::error!(call = call.record.id, "the call could not be rendered: {error}"),
+    /// Renders a call; it comes again after a pause when its files or its row cannot be written.
+    fn attempt(&self, call: Box<EndedCall>, times: usize) {
+        let Err(error) = self.finish(&call) else { return };
+        let id = &call.record.id;
+        let pause = self.pauses.get(times).or(self.pauses.last()).copied().unwrap_or_default();
+        let detail = format!("the recording cannot be written ({error}); it is tried again in {} s", pause.as_secs());
+        self.alerts.raise_for(Kind::RecordingFailed, id, &detail);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= MAX_WAITING {
+            tracing::error!(call = id, "too many calls wait for the disk: this one is tried again at the next start");
+            return;
         }
+        waiting.push(Retry { due: now() + pause, times: times + 1, call });
+    }
+
+    fn take_due(&self) -> Option<Retry> {
+        let now = now();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = waiting.iter().position(|retry| retry.due <= now)?;
+        Some(waiting.remove(at))
+    }
+
+    /// Files first, then the row, then delivery, and the spool goes last: whatever comes in between, the next try or
+    /// the next start finds everything that it needs.
+    fn finish(&self, call: &EndedCall) -> anyhow::Result<()> {
+        let mut call = call.clone();
+        owing::mark(&mut call.record, call.registration, (self.policy.as_ref(), &self.journal))?;
+        let recorded = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(&call, &self.store)));
+        let record = match recorded {
+            Ok(record) => record?,
+            Err(_) => self.given_up(&call)?,
+        };
+        match (&self.updates, call.registration) {
+            (Some(_), registration) => self.journal.put_call_to_tell(&record, Stage::Complete, registration)?,
+            (None, _) => self.journal.put_call(&record, Stage::Complete)?,
+        }
+        self.tell(&record, Progress::Complete, call.registration);
+        if record.problems.iter().any(|p| p.kind == RENDER_ERROR) {
+            self.set_spool_aside(&call);
+        } else {
+            self.remove_spool(&call);
+        }
+        Ok(())
+    }
+
+    /// Rendering panicked: a bug, and the same again with the next try. The call is told without its recording.
+    fn given_up(&self, call: &EndedCall) -> anyhow::Result<CallRecord> {
+        let mut record = call.record.clone();
+        record.verdict = Some(Verdict::Failed);
+        record.verdict_reason = Some(String::from("Rendering failed by a bug of callspan; the packets are kept."));
+        record.problems.push(Problem { kind: String::from(RENDER_ERROR), packets: None, ms: None });
+        self.recorder.write_record(&record)?;
+        Ok(record)
     }
 
     /// Whether a call waits in the queue of the renderers: its legs are in the journal with their files.
@@ -135,15 +241,21 @@ impl Worker {
         Ok(legs.iter().any(|leg| self.store.path(&leg.name).is_file()))
     }
 
-    fn note(&self, record: &CallRecord, (stage, progress): (Stage, Progress), registration: Registration) {
-        if let Err(error) = self.journal.put_call(record, stage) {
-            tracing::error!(call = record.id, "the journal cannot be written: {error}");
+    fn note(&self, record: &CallRecord, stage: Stage, registration: Registration) {
+        let noted = match &self.updates {
+            Some(_) => self.journal.put_call_to_tell(record, stage, registration),
+            None => self.journal.put_call(record, stage),
+        };
+        if let Err(error) = noted {
+            self.cannot_write(&record.id, &error);
         }
-        if let Some(updates) = &self.updates {
-            let update = CallUpdate { record: record.clone(), progress, consent: consent(registration) };
-            if updates.blocking_send(update).is_err() {
-                tracing::error!(call = record.id, "delivery has ended; the call is told again at the next start");
-            }
+    }
+
+    fn tell(&self, record: &CallRecord, progress: Progress, registration: Registration) {
+        let Some(updates) = &self.updates else { return };
+        let update = CallUpdate { record: record.clone(), progress, consent: consent(registration) };
+        if updates.blocking_send(update).is_err() {
+            tracing::error!(call = record.id, "delivery has ended; the call is told again at the next start");
         }
     }
 
@@ -152,9 +264,13 @@ impl Worker {
             let index = u32::try_from(leg.index).unwrap_or(u32::MAX);
             let row = LegRow { name: leg.name.clone(), index, same_sides: leg.same_sides, state: LegState::Closed };
             if let Err(error) = self.journal.put_leg(&call.record.id, &row) {
-                tracing::error!(call = call.record.id, "the journal cannot be written: {error}");
+                self.cannot_write(&call.record.id, &error);
             }
         }
+    }
+
+    fn cannot_write(&self, id: &str, error: &crate::journal::Error) {
+        self.alerts.raise_for(Kind::JournalDamaged, id, &format!("the journal cannot be written: {error}"));
     }
 
     fn remove_spool(&self, call: &EndedCall) {
@@ -167,6 +283,33 @@ impl Worker {
             }
         }
     }
+
+    /// What could not be rendered may be of use to a later version: it is kept, under a name that no start reads.
+    fn set_spool_aside(&self, call: &EndedCall) {
+        let detail = "the call could not be rendered; its packets are kept in the spool folder as .pcapng.failed";
+        self.alerts.raise_for(Kind::RenderFailed, &call.record.id, detail);
+        for leg in &call.legs {
+            let path = self.store.path(&leg.name);
+            if let Err(error) = std::fs::rename(&path, path.with_extension("pcapng.failed")) {
+                tracing::warn!(call = call.record.id, "the spool of a call that failed cannot be renamed: {error}");
+            }
+        }
+    }
+}
+
+/// A call of which an earlier process left nothing but its row.
+fn left_behind(stored: StoredCall, registration: Registration) -> EndedCall {
+    let mut record = stored.record;
+    if stored.stage == Stage::Live && record.verdict.is_none() {
+        let answered = record.answered_at.is_some();
+        record.verdict = Some(if answered { Verdict::Failed } else { Verdict::NotAnswered });
+        record.verdict_reason = Some(String::from(match answered {
+            true => "The recorder was restarted during the call, and nothing of its media was in the spool.",
+            false => "The recorder was restarted while the call was being set up; what became of it was not seen.",
+        }));
+        record.problems.push(Problem { kind: String::from("restart_gap"), packets: None, ms: None });
+    }
+    EndedCall { record, legs: Vec::new(), registration, wall_offset_ns: 0 }
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
@@ -181,5 +324,20 @@ fn render_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1)).clamp(1, MAX_RENDER_THREADS)
 }
 
+#[expect(clippy::disallowed_methods, reason = "when a disk is tried again is a question to the clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// After a failure to write a call's files: a person frees a disk in minutes or in a day.
+pub const PAUSES: &[Duration] =
+    &[Duration::from_secs(60), Duration::from_secs(5 * 60), Duration::from_secs(15 * 60), Duration::from_secs(30 * 60)];
+
 /// More threads than this wait for the disk, not for a core.
 const MAX_RENDER_THREADS: usize = 4;
+/// How often calls that wait for the disk are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// Calls that wait in memory for the disk, some 10 KiB each; their packets and rows are on it anyway.
+const MAX_WAITING: usize = 10_000;
+/// What a record says when a leg's spool could not be rendered.
+const RENDER_ERROR: &str = "render_error";

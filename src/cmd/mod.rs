@@ -16,14 +16,17 @@ pub mod demo;
 pub mod doctor;
 pub mod fake_pyrus;
 pub mod finish;
+pub mod heal;
 pub mod lock;
 pub mod out;
+pub mod owing;
 pub mod pipeline;
 pub mod replay;
 pub mod rerender;
 pub mod resume;
 pub mod run;
 pub mod table;
+pub mod watch;
 
 /// Records SIP calls from a mirror port: one stereo WAV for each call, delivered to its Pyrus task.
 #[derive(Debug, Parser)]
@@ -50,10 +53,10 @@ pub enum Command {
     Run(RunArgs),
     /// Say everything that is wrong with a configuration file.
     CheckConfig(CheckConfigArgs),
-    /// Look at a mirror, or a capture of it, and say what is wrong with it and the command that mends it.
-    Doctor(DoctorArgs),
     /// Look at the journal of calls: what was heard, what is owed to Pyrus, what a person must do.
     Calls(calls::CallsArgs),
+    /// Look at a mirror, or a capture of it, and say what is wrong with it and the command that mends it.
+    Doctor(DoctorArgs),
     /// Serve a faithful fake of the Pyrus API, for trying out and for tests.
     FakePyrus(FakePyrusArgs),
     /// Show the whole way with nothing to configure: a shipped call, a fake Pyrus, a stereo WAV.
@@ -197,8 +200,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::run(args),
         Command::Run(args) => run::run(args),
         Command::CheckConfig(args) => check_config::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
         Command::Calls(args) => calls::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::FakePyrus(args) => fake_pyrus::run(&args),
         Command::Demo(args) => demo::run(&args),
     }

@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::heal::{self, Opened};
 use super::lock::{self, Lock};
+use super::owing::{self, consent};
 use super::pipeline::{Pipeline, Step};
 use super::{ReplayArgs, out, table};
 use crate::call::Engine;
 use crate::call::event::{CallEvent, EndedCall, Registration};
 use crate::call::record::CallRecord;
 use crate::capture::{Source, files};
-use crate::delivery::{CallUpdate, Consent, Progress, Summary};
+use crate::delivery::{CallUpdate, Policy, Progress, Summary};
 use crate::journal::Stage;
 use crate::journal::{self, Journal};
 use crate::ops::config::{Config, Purpose};
+use crate::pyrus::executor::policy;
 use crate::pyrus::{Executor, Handle};
 use crate::recording::{self, Layout, Recorder};
 use crate::spool::memory::MemorySpool;
@@ -53,7 +56,10 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     let mut source = files::open(&request.files)?;
     let out = &request.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    let delivery = if request.deliver { Some(Delivery::start(&request)?) } else { None };
+    let (delivery, alarm) = match request.deliver {
+        true => Delivery::start(&request).map(|(delivery, alarm)| (Some(delivery), alarm))?,
+        false => (None, None),
+    };
     let recording = recording::config::Config { dir: out.clone(), ..request.config.recording.clone() };
     let limit = delivery.as_ref().map(|_| u64::from(request.config.pyrus.max_upload_mib) << 20);
     let mut run = Run {
@@ -61,7 +67,7 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
         spool: MemorySpool::new(request.config.spool.memory_mib, out.join(SPOOL_FOLDER)),
         recorder: Recorder::new(recording, Layout::Flat, limit),
         delivery,
-        outcome: ReplayOutcome::default(),
+        outcome: ReplayOutcome { warnings: alarm.into_iter().collect(), ..ReplayOutcome::default() },
     };
     let read = run.read(&mut source);
     run.outcome.warnings.extend(source.take_warnings());
@@ -105,7 +111,11 @@ impl Run {
     }
 
     fn take_call(&mut self, ended: &EndedCall) -> anyhow::Result<()> {
-        let record = self.recorder.record(ended, &self.spool)?;
+        let mut ended = ended.clone();
+        if let Some(delivery) = &self.delivery {
+            owing::mark(&mut ended.record, ended.registration, (Some(&delivery.policy), &delivery.journal))?;
+        }
+        let record = self.recorder.record(&ended, &self.spool)?;
         for leg in &ended.legs {
             self.spool.release(leg.leg);
         }
@@ -138,16 +148,19 @@ struct Delivery {
     /// Two replays into one folder would deliver each call twice.
     _lock: Lock,
     journal: Journal,
+    policy: Policy,
     handle: Handle,
 }
 
 impl Delivery {
-    fn start(request: &ReplayRequest) -> anyhow::Result<Self> {
+    /// Also gives what an admin should hear of the journal.
+    fn start(request: &ReplayRequest) -> anyhow::Result<(Self, Option<String>)> {
         let config = journal::config::Config { dir: request.out.join(JOURNAL_FOLDER) };
         let lock = lock::take(&config.dir)?;
-        let journal = Journal::open(&config)?;
-        let handle = Executor::spawn(&request.config.pyrus, Journal::open(&config)?)?;
-        Ok(Self { _lock: lock, journal, handle })
+        let Opened { journal, alarm } = heal::open(&config, &request.out)?;
+        let handle = Executor::spawn(&request.config.pyrus, journal.clone())?;
+        let policy = policy(&request.config.pyrus);
+        Ok((Self { _lock: lock, journal, policy, handle }, alarm))
     }
 
     fn tell(&self, record: &CallRecord, registration: Registration) -> anyhow::Result<()> {
@@ -169,16 +182,10 @@ impl Delivery {
                 recorder.write_record(record)?;
             }
         }
+        // Calls of an earlier run may have been delivered, too.
+        while owing::refresh(&self.journal, recorder)? > 0 {}
         self.handle.shutdown();
         Ok(summary)
-    }
-}
-
-/// What delivery is told of a rule of the engine.
-pub const fn consent(registration: Registration) -> Consent {
-    match registration {
-        Registration::Allowed => Consent::ByConfig,
-        Registration::Forbidden => Consent::Forbidden,
     }
 }
 

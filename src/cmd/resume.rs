@@ -5,11 +5,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::call::Engine;
 use crate::call::decision::Decision;
 use crate::call::event::{Keep, LegId, LegSink};
+use crate::call::pause::Order;
 use crate::decode::Datagram;
 use crate::net::Endpoint;
 use crate::spool::disk::DiskSpool;
@@ -17,37 +19,74 @@ use crate::spool::reader::{Entry, Reader};
 use crate::spool::{LegSource, SpoolError};
 use crate::time::Timestamp;
 
-/// Reads back what is in the spool. Gives the number of spools.
+/// Reads back what is in the spool. Gives the number of spools. A file that is no spool (a disk that was full can leave
+/// such) is set aside; what can be read of a damaged one is read.
 ///
 /// # Errors
 /// When the folder cannot be read, or a spool is of a newer version.
 pub fn resume(engine: &mut Engine, spool: &mut DiskSpool) -> Result<usize, SpoolError> {
     let store = spool.store();
     let folder = |source| SpoolError::Io { path: store.path("").display().to_string(), source };
-    let mut readers = Vec::new();
+    let mut spools = Vec::new();
     for path in store.list().map_err(folder)? {
-        readers.push(LegSource::File(path).open()?);
+        let reader = usable(LegSource::File(path.clone()).open(), &path)?;
+        spools.extend(reader.map(|reader| Open { path, reader, leg: String::new(), head: None }));
     }
-    if readers.is_empty() {
+    if spools.is_empty() {
         return Ok(0);
     }
     let mut waiting: BinaryHeap<Reverse<(Timestamp, usize)>> = BinaryHeap::new();
-    let mut heads: Vec<Option<Packet>> = Vec::new();
-    for (n, reader) in readers.iter_mut().enumerate() {
-        let head = next_packet(reader)?;
-        waiting.extend(head.as_ref().map(|p| Reverse((p.at, n))));
-        heads.push(head);
+    for (n, open) in spools.iter_mut().enumerate() {
+        waiting.extend(open.advance()?.map(|at| Reverse((at, n))));
     }
     let mut sink = Resuming { spool };
     while let Some(Reverse((_, n))) = waiting.pop() {
-        if let Some(packet) = heads[n].take() {
-            engine.handle_datagram(&packet.datagram(), &mut sink);
+        let open = &mut spools[n];
+        match open.head.take() {
+            Some(Told::Packet(packet)) => engine.handle_datagram(&packet.datagram(), &mut sink),
+            Some(Told::Order(order, at)) => {
+                engine.handle_timeout(at, &mut sink);
+                engine.handle_pause_of_leg(&open.leg, order, at, &mut sink);
+            }
+            None => {}
         }
-        heads[n] = next_packet(&mut readers[n])?;
-        waiting.extend(heads[n].as_ref().map(|p| Reverse((p.at, n))));
+        waiting.extend(open.advance()?.map(|at| Reverse((at, n))));
     }
     engine.handle_restart(wall_clock());
-    Ok(readers.len())
+    Ok(spools.len())
+}
+
+/// A spool that is being read back.
+struct Open {
+    path: PathBuf,
+    reader: Reader,
+    /// Name of its leg, once that was read.
+    leg: String,
+    /// What comes next.
+    head: Option<Told>,
+}
+
+impl Open {
+    /// Reads what comes next, and gives its time.
+    fn advance(&mut self) -> Result<Option<Timestamp>, SpoolError> {
+        self.head = usable(next_told(&mut self.reader, &mut self.leg), &self.path)?.flatten();
+        Ok(self.head.as_ref().map(Told::at))
+    }
+}
+
+/// A spool that cannot be read must not keep the service from starting.
+fn usable<T>(read: Result<T, SpoolError>, path: &Path) -> Result<Option<T>, SpoolError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error @ SpoolError::TooNew { .. }) => Err(error),
+        Err(error) => {
+            tracing::error!("{error}: it is left out and kept as .pcapng.failed");
+            if let Err(error) = std::fs::rename(path, path.with_extension("pcapng.failed")) {
+                tracing::warn!(path = %path.display(), "it cannot be renamed: {error}");
+            }
+            Ok(None)
+        }
+    }
 }
 
 /// A packet of a spool, as the wire had it.
@@ -72,11 +111,36 @@ impl Packet {
     }
 }
 
-fn next_packet(reader: &mut Reader) -> Result<Option<Packet>, SpoolError> {
+/// What of a spool the engine must hear again.
+enum Told {
+    Packet(Packet),
+    /// A pause or its end: what led to it (keys, the body of an INFO, the local API) is not in the spool.
+    Order(Order, Timestamp),
+}
+
+impl Told {
+    const fn at(&self) -> Timestamp {
+        match self {
+            Self::Packet(packet) => packet.at,
+            Self::Order(_, at) => *at,
+        }
+    }
+}
+
+/// The next thing to be told; the leg's name is noted on the way.
+fn next_told(reader: &mut Reader, name: &mut String) -> Result<Option<Told>, SpoolError> {
     while let Some(entry) = reader.next_entry()? {
-        if let Entry::Packet(p) = entry {
-            let (at, src, dst, wire_len) = (p.at, p.src, p.dst, p.wire_len);
-            return Ok(Some(Packet { at, src, dst, payload: p.payload.to_vec(), wire_len }));
+        match entry {
+            Entry::Packet(p) => {
+                let (at, src, dst, wire_len) = (p.at, p.src, p.dst, p.wire_len);
+                return Ok(Some(Told::Packet(Packet { at, src, dst, payload: p.payload.to_vec(), wire_len })));
+            }
+            Entry::Decided(decided) => match &decided.decision {
+                Decision::Begin { leg, .. } => name.clone_from(leg),
+                Decision::Pause => return Ok(Some(Told::Order(Order::Pause, decided.at()))),
+                Decision::Resume => return Ok(Some(Told::Order(Order::Resume, decided.at()))),
+                _ => {}
+            },
         }
     }
     Ok(None)

@@ -10,12 +10,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::finish::Finisher;
+use super::finish::{self, Finisher, Tools};
+use super::heal::{self, Opened};
 use super::pipeline::{Pipeline, Step};
+use super::watch::Watch;
 use super::{RunArgs, out, resume};
 use crate::call::Engine;
 use crate::capture::{Source, SourceCounters, live};
+use crate::ops::alerts::{Alerts, Kind};
 use crate::ops::config::{Config, Purpose};
+use crate::ops::console::{Console, Status};
 use crate::spool::disk::DiskSpool;
 use crate::time::Timestamp;
 
@@ -32,7 +36,8 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
     }
     let mut source = live::open(&config.capture)?;
-    let mut service = Service::start(&config, &source)?;
+    let (alerts, runner) = Alerts::start(&config.alerts).context("the alerts thread")?;
+    let mut service = Service::start(&config, &source, alerts)?;
     out::note(&format!("callspan: capturing on {}", source.name()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // not under systemd: nobody to tell
     let ended = service.capture(&mut source, &stop);
@@ -41,6 +46,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         service.drain(&mut source, Duration::from_secs(args.drain))?;
     }
     service.stop(&mut source);
+    runner.join();
     ended.map(|()| ExitCode::SUCCESS)
 }
 
@@ -48,14 +54,23 @@ struct Service {
     pipeline: Pipeline,
     spool: DiskSpool,
     finisher: Finisher,
+    watch: Watch,
+    alerts: Alerts,
+    console: Option<Console>,
     reported_at: Timestamp,
     reported: SourceCounters,
 }
 
 impl Service {
-    fn start(config: &Config, source: &dyn Source) -> anyhow::Result<Self> {
+    fn start(config: &Config, source: &dyn Source, alerts: Alerts) -> anyhow::Result<Self> {
+        let Opened { journal, alarm } = heal::open(&config.journal, &config.recording.dir)?;
+        if let Some(alarm) = alarm {
+            alerts.raise(Kind::JournalDamaged, &alarm);
+        }
         let (mut spool, events) = DiskSpool::start(&config.spool)?;
-        let finisher = Finisher::start(config, spool.store(), events)?;
+        let tools = Tools { journal, store: spool.store(), alerts: alerts.clone(), pauses: finish::PAUSES };
+        let finisher = Finisher::start(config, tools, events)?;
+        let watch = Watch::start(config, alerts.clone(), finisher.delivery())?;
         let mut engine = Engine::new(config.call.clone(), source.name());
         let resumed = resume::resume(&mut engine, &mut spool)?;
         while let Some(event) = engine.poll_event() {
@@ -65,10 +80,17 @@ impl Service {
             tracing::info!(legs = resumed, under_way = engine.live_calls(), "read back from the spool");
         }
         finisher.adopt(&engine)?;
+        let console = config.console.listen.map(|at| Console::start(at, config.journal.clone())).transpose()?;
+        if let Some(console) = &console {
+            tracing::info!("the local API listens on {}", console.addr());
+        }
         Ok(Self {
             pipeline: Pipeline::new(engine),
             spool,
             finisher,
+            watch,
+            alerts,
+            console,
             reported_at: Timestamp::EPOCH,
             reported: SourceCounters::default(),
         })
@@ -99,19 +121,48 @@ impl Service {
         while let Some(event) = self.pipeline.engine.poll_event() {
             self.spool.forward(event);
         }
+        self.take_orders();
         let now = self.pipeline.engine.now();
         if now.since(self.reported_at) >= HOUSEKEEPING {
             self.spool.handle_timeout(now);
             self.report(source);
+            self.publish();
             self.reported_at = now;
         }
         Ok(step)
     }
 
+    /// Pauses and resumptions that were asked for at the local API.
+    fn take_orders(&mut self) {
+        let Some(console) = &self.console else { return };
+        let engine = &mut self.pipeline.engine;
+        while let Some(request) = console.poll_order() {
+            engine.handle_pause(&request.id, request.order, engine.now(), &mut self.spool);
+            let paused = engine.is_paused(&request.id);
+            request.answer(paused);
+        }
+    }
+
+    fn publish(&self) {
+        let Some(console) = &self.console else { return };
+        let engine = &self.pipeline.engine;
+        console.publish(Status {
+            frames: self.reported.frames,
+            dropped_by_kernel: self.reported.dropped_by_kernel,
+            dropped_by_interface: self.reported.dropped_by_interface,
+            rtp_packets: engine.counters().rtp_packets,
+            calls_live: engine.live_calls(),
+            legs_live: engine.live_legs(),
+            calls_ended: engine.counters().calls,
+            owed: None,
+        });
+    }
+
     /// Says what was lost since the last time; silence means that nothing was.
     fn report(&mut self, source: &mut dyn Source) {
         for warning in source.take_warnings() {
-            tracing::warn!("{warning}");
+            let is_up = warning.contains("is up again") || warning.contains("capturing again");
+            self.alerts.raise(if is_up { Kind::InterfaceUp } else { Kind::InterfaceDown }, &warning);
         }
         let counters = source.counters();
         let kernel = counters.dropped_by_kernel - self.reported.dropped_by_kernel.min(counters.dropped_by_kernel);
@@ -119,11 +170,11 @@ impl Service {
             counters.dropped_by_interface - self.reported.dropped_by_interface.min(counters.dropped_by_interface);
         if kernel + interface > 0 {
             self.pipeline.engine.handle_local_loss();
-            tracing::warn!(
-                kernel,
-                interface,
-                "frames were lost on this machine: give capture.buffer_mib more, or the machine more processor"
+            let detail = format!(
+                "frames were lost on this machine ({kernel} in the kernel, {interface} in the interface): give \
+                 capture.buffer_mib more, or the machine more processor"
             );
+            self.alerts.raise(Kind::CaptureDrops, &detail);
         }
         self.reported = counters;
     }
@@ -144,6 +195,7 @@ impl Service {
         );
         self.spool.flush();
         self.spool.shutdown();
+        self.watch.stop();
         self.finisher.stop();
     }
 }

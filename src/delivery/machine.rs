@@ -6,6 +6,7 @@ use super::job::{CallUpdate, Consent, Job, PartState, Progress, Registration, St
 use super::pace::{Go, Pace, Tuning};
 use super::policy::{AttachBody, CallBody, Policy};
 use super::verdict::{Endpoint, Reply, Verdict, judge};
+use crate::call::record::CallRecord;
 use crate::journal::{DroppedCode, JobRow, Row};
 use crate::time::Timestamp;
 
@@ -13,7 +14,7 @@ mod answers;
 mod report;
 
 use report::Finished;
-pub use report::{MAX_DEAD_KEPT, Summary, Trouble};
+pub use report::{Blocked, MAX_DEAD_KEPT, Summary, Trouble};
 
 /// One request; never used twice in one life of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,7 +46,7 @@ pub enum Request {
     Upload {
         /// The file.
         path: String,
-        /// Its name in Pyrus; ASCII, ends in `.wav`.
+        /// Its name in Pyrus; ASCII, ends in `.wav` or `.ogg`.
         name: String,
     },
     /// `integrations/attachcallrecord`.
@@ -82,6 +83,8 @@ pub struct Machine {
     /// Why Pyrus cannot be reached, once it could not several times in a row.
     away: Option<String>,
     alarm: Option<String>,
+    /// The journal was lost at this moment: what Pyrus knows of a call that began before is not known.
+    blind_before: Timestamp,
     finished: Finished,
 }
 
@@ -177,6 +180,7 @@ impl Machine {
             account: Hold::default(),
             away: None,
             alarm: None,
+            blind_before: Timestamp::EPOCH,
             finished: Finished::default(),
         }
     }
@@ -205,6 +209,13 @@ impl Machine {
         self.alarm = alarm;
     }
 
+    /// The journal was lost at this moment and made anew. A call that began before and is not in it may have been
+    /// registered while it rang: it counts as [`Registration::Unsure`], so its recording is attached by external_id
+    /// alone, and the call is registered only if Pyrus says that it does not know it.
+    pub fn load_loss(&mut self, lost_at: Timestamp) {
+        self.blind_before = lost_at;
+    }
+
     /// A call has changed. The driver first loads the call's row if [`Machine::knows`] says no: a call that was
     /// delivered long ago is no longer in memory.
     pub fn handle_call(&mut self, update: &CallUpdate) {
@@ -218,6 +229,9 @@ impl Machine {
             }
             None if self.policy.is_due(record, *progress, *consent) => {
                 let mut job = Job::new(record, *progress);
+                if begin(record).is_some_and(|at| at < self.blind_before) {
+                    job.registration = Registration::Unsure;
+                }
                 retain_mapped(&self.policy, &mut job);
                 self.jobs.insert(record.id.clone(), Entry { job, queued: None, origin: Origin::Owed });
             }
@@ -426,7 +440,8 @@ fn begin_upload(policy: &Policy, job: &mut Job, at: usize) -> Option<(Request, W
         return None;
     }
     part.state = PartState::Uploading;
-    let name = if part.number == 1 { format!("{id}.wav") } else { format!("{id}-{}.wav", part.number) };
+    let ending = if part.path.ends_with(".ogg") { "ogg" } else { "wav" };
+    let name = if part.number == 1 { format!("{id}.{ending}") } else { format!("{id}-{}.{ending}", part.number) };
     Some((Request::Upload { path: part.path.clone(), name }, Work::Upload(part.number), Vec::new()))
 }
 
@@ -448,6 +463,10 @@ fn give_up_blind(job: &mut Job) {
 /// Of the headers of a record only those that fill form fields are kept, bounded.
 fn retain_mapped(policy: &Policy, job: &mut Job) {
     job.facts.headers.retain(|name, _| policy.header_mappings.values().any(|wanted| wanted.eq_ignore_ascii_case(name)));
+}
+
+fn begin(record: &CallRecord) -> Option<Timestamp> {
+    record.invited_at.or(record.answered_at).or(record.ended_at)
 }
 
 /// So many more registrations than other requests may be under way while a telephone rings.

@@ -25,7 +25,7 @@ mod tests;
 pub mod verdict;
 
 pub use job::{CallUpdate, Consent, Job, Progress};
-pub use machine::{Action, ActionId, Machine, Next, Request, Summary, TokenId, Trouble};
+pub use machine::{Action, ActionId, Blocked, Machine, Next, Request, Summary, TokenId, Trouble};
 pub use pace::Tuning;
 pub use policy::{DurationUnit, Policy, RegisterAt};
 pub use verdict::{Answer, Endpoint, Failure, RateHeaders, Reply};

@@ -254,7 +254,15 @@ impl Journal {
     }
 }
 
-fn put_call(connection: &Connection, record: &CallRecord, stage: Stage) -> Result<()> {
+pub(super) fn is_there(connection: &Connection, id: &str) -> Result<bool> {
+    let found = connection
+        .prepare_cached("SELECT 1 FROM calls WHERE id = ?1")?
+        .query_row(params![id], |row| row.get::<_, i64>(0))
+        .optional()?;
+    Ok(found.is_some())
+}
+
+pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: Stage) -> Result<()> {
     let json = serde_json::to_string(record)?;
     connection.prepare_cached(PUT_CALL)?.execute(params![
         record.id,

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
+use super::beside::put_stale;
 use super::calls::micros;
 use super::row::{DroppedCode, JobRow, Row};
 use super::{Journal, Result};
@@ -20,7 +21,12 @@ impl Journal {
         let transaction = connection.transaction()?;
         for row in rows {
             match row {
-                Row::Job(job) => put_job(&transaction, job)?,
+                Row::Job(job) => {
+                    put_job(&transaction, job)?;
+                    if job.is_settled() || job.stage == "parked" {
+                        put_stale(&transaction, &job.id)?;
+                    }
+                }
                 Row::Dropped(code) => put_dropped(&transaction, code)?,
                 Row::Alarm(text) => put_alarm(&transaction, text.as_deref())?,
             }
@@ -120,7 +126,7 @@ pub(super) fn job(connection: &Connection, id: &str) -> Result<Option<JobRow>> {
     Ok(connection.query_row(&sql, params![id], read_job).optional()?)
 }
 
-fn put_job(connection: &Connection, job: &JobRow) -> Result<()> {
+pub(super) fn put_job(connection: &Connection, job: &JobRow) -> Result<()> {
     let sql = format!(
         "INSERT OR REPLACE INTO deliveries ({COLUMNS}, settled) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
     );

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+mod beside;
 mod calls;
 pub mod config;
 mod deliveries;
@@ -36,6 +37,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+pub use beside::Stale;
 pub use calls::{CallFilter, LegRow, LegState, Stage, StoredCall};
 pub use keeping::{FileRow, Owner};
 pub use row::{DroppedCode, JobRow, Row};

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::{Error, Result};
 
 /// The version that this program writes (`PRAGMA user_version`).
-pub const VERSION: i64 = 2;
+pub const VERSION: i64 = 3;
 
 /// Refuses a file that a newer program wrote; an older or an empty one is fine.
 pub(super) fn check_version(connection: &Connection) -> Result<()> {
@@ -46,7 +46,7 @@ fn version(connection: &Connection) -> Result<i64> {
 }
 
 /// Step n leads from version n to n + 1. A published step is never changed.
-const MIGRATIONS: [&str; VERSION as usize] = [V1, V2];
+const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3];
 
 /// Times are microseconds since the Unix epoch. Words in `stage` and `state` are those of the Rust enums.
 const V1: &str = "
@@ -130,4 +130,12 @@ ALTER TABLE recordings ADD COLUMN removed_at INTEGER;
 ALTER TABLE recordings ADD COLUMN removed_why TEXT;
 CREATE INDEX recordings_present ON recordings (call_id) WHERE state = 'present';
 CREATE INDEX legs_by_name ON legs (name);
+";
+
+/// Records beside the recordings that do not tell yet what became of the delivery.
+const V3: &str = "
+CREATE TABLE stale_records (
+    id          TEXT PRIMARY KEY,           -- calls.id
+    change      INTEGER NOT NULL            -- counts the changes of the delivery
+) STRICT;
 ";

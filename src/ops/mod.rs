@@ -1,5 +1,8 @@
 //! Configuration, logs, counters, and the doctor.
 
+pub mod alerts;
 pub mod config;
+pub mod console;
+pub mod disk;
 pub mod doctor;
 pub mod log;

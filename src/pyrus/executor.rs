@@ -4,10 +4,12 @@
 //! are tasks beside it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{mpsc, oneshot};
+use crossbeam_channel::Sender;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Error;
@@ -43,13 +45,21 @@ pub struct Executor;
 pub struct Handle {
     updates: mpsc::Sender<CallUpdate>,
     commands: mpsc::UnboundedSender<Command>,
+    /// The program ends: a journal that cannot be written is not waited for any more.
+    is_stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Asks how things stand, from any thread; see [`Handle::asker`].
+#[derive(Clone, Debug)]
+pub struct Asker {
+    commands: mpsc::UnboundedSender<Command>,
 }
 
 #[derive(Debug)]
 enum Command {
-    Settle(Duration, oneshot::Sender<Summary>),
-    Summary(oneshot::Sender<Summary>),
+    Settle(Duration, Sender<Summary>),
+    Summary(Sender<Summary>),
     Retry(String),
     Stop,
 }
@@ -72,6 +82,9 @@ impl Executor {
         let clock = Clock::start();
         let mut machine = Machine::new(policy(config), setup.tuning, setup.seed);
         machine.load_client(journal.dropped_codes()?, journal.alarm()?);
+        if let Some(lost_at) = journal.lost_at()? {
+            machine.load_loss(lost_at);
+        }
         for row in machine.load(clock.now(), journal.load_jobs()?) {
             tracing::error!(call = row.id, "the journal's row of this delivery cannot be read; it is left as it is");
         }
@@ -82,12 +95,21 @@ impl Executor {
             .thread_name("pyrus-io")
             .enable_all()
             .build()?;
-        let driver = Driver { machine, journal, client, clock, updates: updates_out, flying: JoinSet::new() };
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let driver = Driver {
+            machine,
+            journal,
+            client,
+            clock,
+            updates: updates_out,
+            flying: JoinSet::new(),
+            is_stopping: Arc::clone(&is_stopping),
+        };
         let thread = std::thread::Builder::new().name(String::from("pyrus")).spawn(move || {
             runtime.block_on(driver.run(commands_out));
             runtime.shutdown_timeout(Duration::from_secs(1));
         })?;
-        Ok(Handle { updates, commands, thread: Some(thread) })
+        Ok(Handle { updates, commands, is_stopping, thread: Some(thread) })
     }
 }
 
@@ -117,6 +139,11 @@ impl Handle {
         self.ask(Command::Summary)
     }
 
+    /// For a thread that asks how things stand from time to time.
+    pub fn asker(&self) -> Asker {
+        Asker { commands: self.commands.clone() }
+    }
+
     /// Tries a parked or dead call again at once.
     pub fn retry(&self, id: &str) {
         let _ = self.commands.send(Command::Retry(id.to_owned()));
@@ -125,20 +152,30 @@ impl Handle {
     /// Stops: begins nothing new, gives what is under way a few seconds. What is not answered by then is settled at the
     /// next start.
     pub fn shutdown(self) -> Summary {
-        let summary = self.summary();
+        let summary = self.asker().summary_within(LAST_ANSWERS).unwrap_or_default();
         drop(self);
         summary
     }
 
-    fn ask(&self, command: impl FnOnce(oneshot::Sender<Summary>) -> Command) -> Summary {
-        let (answer, waiting) = oneshot::channel();
+    fn ask(&self, command: impl FnOnce(Sender<Summary>) -> Command) -> Summary {
+        let (answer, waiting) = crossbeam_channel::bounded(1);
         let _ = self.commands.send(command(answer));
-        waiting.blocking_recv().unwrap_or_default()
+        waiting.recv().unwrap_or_default()
+    }
+}
+
+impl Asker {
+    /// How things stand. `None`: delivery does not answer, for it has ended or waits for the journal to be writable.
+    pub fn summary_within(&self, patience: Duration) -> Option<Summary> {
+        let (answer, waiting) = crossbeam_channel::bounded(1);
+        self.commands.send(Command::Summary(answer)).ok()?;
+        waiting.recv_timeout(patience).ok()
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
         let _ = self.commands.send(Command::Stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -167,6 +204,23 @@ struct Driver {
     clock: Clock,
     updates: mpsc::Receiver<CallUpdate>,
     flying: JoinSet<(ActionId, Reply)>,
+    is_stopping: Arc<AtomicBool>,
+}
+
+/// Whether the rows are on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Durable,
+    /// The journal refused them and the program ends: nothing may be sent any more.
+    GivenUp,
+}
+
+/// Whether the machine knows of a call what the journal knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recalled {
+    Sure,
+    /// The journal cannot be read and the program ends.
+    Unknown,
 }
 
 /// Somebody waits for the end of the work.
@@ -175,7 +229,7 @@ struct Waiting {
     /// Requests done, and the last moment when that was a new number or waiting was what Pyrus had asked for.
     progress: (u64, Timestamp),
     patience_is_over: bool,
-    answer: oneshot::Sender<Summary>,
+    answer: Sender<Summary>,
 }
 
 impl Waiting {
@@ -227,7 +281,10 @@ impl Driver {
         loop {
             let now = self.clock.now();
             let next = self.machine.next(now);
-            self.persist().await; // before the request: the intent must be durable
+            // Before the request: the intent must be durable.
+            if self.persist().await == Written::GivenUp {
+                return None;
+            }
             match next {
                 Next::Action(action) => {
                     let id = action.id;
@@ -241,7 +298,7 @@ impl Driver {
     }
 
     /// Writes the rows; tries again until the journal takes them, for nothing may be sent before.
-    async fn persist(&mut self) {
+    async fn persist(&mut self) -> Written {
         let mut rows = Vec::new();
         while let Some(row) = self.machine.poll_row() {
             tell_log(&row);
@@ -253,16 +310,23 @@ impl Driver {
                 tracing::error!(error = %e, "delivery waits: the journal cannot be written");
             }
             failures = failures.saturating_add(1);
+            if self.is_stopping.load(Ordering::Relaxed) {
+                return Written::GivenUp;
+            }
             sleep(JOURNAL_AGAIN).await;
         }
+        Written::Durable
     }
 
     async fn handle_update(&mut self, update: &CallUpdate) {
-        self.recall(&update.record.id).await;
+        if self.recall(&update.record.id).await == Recalled::Unknown {
+            return; // as a new call it would be sent twice; it is told again at the next start
+        }
         self.machine.handle_call(update);
-        self.persist().await;
+        let written = self.persist().await;
         // Its rows are durable: from now on the next start goes on from them.
-        if update.progress == Progress::Complete
+        if written == Written::Durable
+            && update.progress == Progress::Complete
             && let Err(e) = self.journal.told(&update.record.id)
         {
             tracing::warn!(error = %e, "the call is told to delivery once more at the next start");
@@ -270,19 +334,21 @@ impl Driver {
     }
 
     /// A call that was settled in an earlier life is in the journal only.
-    async fn recall(&mut self, id: &str) {
+    async fn recall(&mut self, id: &str) -> Recalled {
         while !self.machine.knows(id) {
             match self.journal.job(id) {
                 Ok(row) => {
                     self.machine.load(self.clock.now(), row);
-                    return;
+                    break;
                 }
+                Err(_) if self.is_stopping.load(Ordering::Relaxed) => return Recalled::Unknown,
                 Err(e) => {
                     tracing::error!(error = %e, "delivery waits: the journal cannot be read");
                     sleep(JOURNAL_AGAIN).await;
                 }
             }
         }
+        Recalled::Sure
     }
 
     async fn take_updates(&mut self) {
@@ -303,8 +369,9 @@ impl Driver {
     }
 
     async fn retry(&mut self, id: &str) {
-        self.recall(id).await;
-        self.machine.handle_retry(id);
+        if self.recall(id).await == Recalled::Sure {
+            self.machine.handle_retry(id);
+        }
     }
 
     fn handle_landed(&mut self, landed: Result<(ActionId, Reply), tokio::task::JoinError>) {
@@ -322,7 +389,7 @@ impl Driver {
                 return Some(Waiting { patience, progress, patience_is_over: false, answer });
             }
             Command::Summary(answer) => {
-                self.persist().await;
+                let _ = self.persist().await;
                 let _ = answer.send(self.machine.summary());
             }
             Command::Retry(id) => self.retry(&id).await,
@@ -349,7 +416,7 @@ impl Driver {
             }
         });
         let _ = end.await;
-        self.persist().await;
+        let _ = self.persist().await;
     }
 }
 

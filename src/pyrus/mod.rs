@@ -17,7 +17,7 @@ mod upload;
 pub mod urls;
 
 pub use client::{Client, Timeouts};
-pub use executor::{Executor, Handle, Setup};
+pub use executor::{Asker, Executor, Handle, Setup};
 
 /// Why delivery cannot begin. Trouble with single requests is no error: it is a [`crate::delivery::Reply`].
 #[derive(Debug, thiserror::Error)]

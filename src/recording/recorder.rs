@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::config::Config;
+use super::parts::{self, Channels, PartWriter, Shape, WrittenPart};
 use super::publish;
 use super::verdict::{Answered, Facts, SideFacts, verdict};
-use super::wav::{self, Channels, PartWriter, WrittenPart};
 use crate::call::event::{EndedCall, EndedLeg};
 use crate::call::record::{CallRecord, Outcome, Problem, Recording, Side, Sides};
 use crate::render::{self, Options, Plan, RenderError, Report, Silent};
@@ -75,11 +75,9 @@ impl Recorder {
             let facts = self.render_first_audible(ended, store, &folder, &mut record)?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
-            // What the engine had to say of the call's times stays: it explains the record, not the sound.
-            record.verdict_reason = Some(match record.verdict_reason.take() {
-                Some(engine) => format!("{reason} {engine}"),
-                None => reason,
-            });
+            // What the engine already had to say (how the answer is known, whose sound it is) stands behind it.
+            let note = record.verdict_reason.take().map(|note| format!(" {note}")).unwrap_or_default();
+            record.verdict_reason = Some(format!("{reason}{note}"));
         }
         self.write_record(&record)?;
         Ok(record)
@@ -144,8 +142,18 @@ impl Recorder {
                 }
             }
         }
+        if let (Some((rendered, leg)), Some(anchor)) = (&first, ended.legs.first())
+            && leg.leg != anchor.leg
+            && !rendered.parts.is_empty()
+        {
+            let note = "The sound is that of another leg of the call: the outside party's own cannot be decoded.";
+            record.verdict_reason = Some(note.to_owned());
+        }
         if let Some((mut rendered, leg)) = first {
+            rendered.plan.starts_at = rendered.plan.starts_at.offset(ended.wall_offset_ns);
+            rendered.plan.ends_at = rendered.plan.ends_at.offset(ended.wall_offset_ns);
             self.take_over(&mut rendered, leg, record, &mut facts)?;
+            shift_streams(&mut record.sides, ended.wall_offset_ns);
         }
         Ok(facts)
     }
@@ -156,9 +164,12 @@ impl Recorder {
         folder: &Path,
         (stem, channels): (&str, Channels),
     ) -> Result<Rendered, RenderError> {
-        let plan = render::plan(source, &Options { sample_rate: self.config.sample_rate })?;
-        let part_samples = wav::part_samples(self.config.part_hours, self.max_part_bytes, plan.sample_rate);
-        let mut writer = PartWriter::new(folder, stem, plan.sample_rate, (channels, part_samples));
+        let format = self.config.format;
+        let sample_rate = format.fixed_rate().or(self.config.sample_rate);
+        let plan = render::plan(source, &Options { sample_rate })?;
+        let sample_rate = plan.sample_rate;
+        let part_samples = parts::part_samples(format, self.config.part_hours, self.max_part_bytes, sample_rate);
+        let mut writer = PartWriter::new(folder, stem, Shape { format, sample_rate, channels, part_samples });
         if !plan.has_sound {
             let report = render::render(&plan, source, &mut |_| Ok(()))?;
             return Ok(Rendered { plan, report, parts: Vec::new(), writer });
@@ -201,7 +212,7 @@ impl Recorder {
             record.recordings.push(Recording {
                 part: number as u32 + 1,
                 path: part.path.display().to_string(),
-                format: "wav".to_owned(),
+                format: self.config.format.name().to_owned(),
                 starts_at,
                 ends_at,
                 duration_s: ends_at.nanos_since(starts_at) as f64 / 1e9,
@@ -237,6 +248,16 @@ fn note_sides(rendered: &Rendered, leg: &EndedLeg, record: &mut CallRecord) {
         target.clock_drift_ppm = report.clock_drift_ppm;
     }
     record.sides = if leg.same_sides { sides } else { Sides { caller: sides.callee, callee: sides.caller } };
+}
+
+/// The spool's times are of the capture timeline; the record's are of the wall clock as it was when the call began.
+fn shift_streams(sides: &mut Sides, by_ns: i64) {
+    for side in [Side::Caller, Side::Callee] {
+        for stream in &mut sides.get_mut(side).streams {
+            stream.first_at = stream.first_at.offset(by_ns);
+            stream.last_at = stream.last_at.offset(by_ns);
+        }
+    }
 }
 
 fn note_problems(report: &Report, record: &mut CallRecord) {

@@ -160,6 +160,11 @@ impl Known {
                     known.protection = Protection::Keys(context.clone(), self.keys);
                 }
             }
+            Decision::Plain { stream } => {
+                if let Some(known) = self.streams.get_mut(stream) {
+                    known.protection = Protection::Plain;
+                }
+            }
             Decision::Encrypted { stream, why } => {
                 if let Some(known) = self.streams.get_mut(stream) {
                     known.protection = Protection::Closed((*why).into());
@@ -224,7 +229,8 @@ impl Pass {
                 self.pauses.push((at, Timestamp::MAX));
             }
             Decision::Resume => {
-                if let Some((_, to)) = self.pauses.last_mut().filter(|(_, to)| *to == Timestamp::MAX) {
+                if let Some((_, to)) = self.pauses.last_mut().filter(|(from, to)| *to == Timestamp::MAX && *from <= at)
+                {
                     *to = at;
                 }
             }

@@ -11,9 +11,7 @@ use crate::sip::Message;
 
 /// What was found for a new leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// Nothing: a call of its own.
-    Nothing,
+enum Found {
     /// It belongs to this conversation.
     Same(usize),
     /// It is a call of its own that has to do with this conversation.
@@ -22,27 +20,44 @@ pub(super) enum Found {
 
 impl Engine {
     /// Applies the rules to a new leg, strongest first; what its media tells comes in [`Engine::rejoin`].
-    pub(super) fn find_conversation(&self, draft: &Draft) -> Found {
+    pub(super) fn find_conversation(&self, draft: &Draft) -> Option<usize> {
+        self.match_conversation(draft).filter(|c| self.conversations.get(*c).is_some_and(|c| c.legs.len() < MAX_LEGS))
+    }
+
+    fn match_conversation(&self, draft: &Draft) -> Option<usize> {
         let shape = draft.shape();
         let same_call_id = self.by_call_id.get(&draft.dialog.call_id).map_or(&[][..], Vec::as_slice);
         let live = |slot: &usize| self.legs.get(*slot).filter(|l| l.dialog.ended().is_none());
         // Another hop of the same dialog: even one that has just ended.
         let hop = same_call_id.iter().filter_map(|s| self.legs.get(*s));
         if let Some(leg) = hop.clone().find(|l| l.dialog.caller_tag == draft.dialog.caller_tag) {
-            return Found::Same(leg.conversation);
+            return Some(leg.conversation);
         }
         let candidates = self.join_index.candidates(&draft.traces, &shape);
         let legs = || candidates.iter().filter_map(live);
         if let Some(leg) = legs().find(|l| l.traces.agree(&draft.traces)) {
-            return Found::Same(leg.conversation);
+            return Some(leg.conversation);
         }
-        if let Some(found) = self.by_replaces(draft).or_else(|| self.by_referral(draft, &shape)) {
-            return found;
+        match self.by_replaces(draft).or_else(|| self.by_referral(draft, &shape)) {
+            Some(Found::Same(conversation)) => return Some(conversation),
+            Some(Found::Related(_)) => return None,
+            None => {}
         }
         if let Some(leg) = same_call_id.iter().find_map(live) {
-            return Found::Same(leg.conversation);
+            return Some(leg.conversation);
         }
-        self.by_numbers(&candidates, &shape).map_or(Found::Nothing, Found::Same)
+        self.by_numbers(&candidates, &shape)
+    }
+
+    /// The conversations that a new one has to do with: the one that it replaces, the one of the transfer that asked
+    /// for it, the one that it takes out of its parking place.
+    pub(super) fn relatives(&self, draft: &Draft) -> Vec<usize> {
+        let shape = draft.shape();
+        let found = self.by_replaces(draft).into_iter().chain(self.by_referral(draft, &shape));
+        let mut out: Vec<usize> = found.map(|(Found::Same(c) | Found::Related(c))| c).collect();
+        out.extend(self.referrals.iter().rev().find(|r| r.parks_for(&shape)).map(|r| r.conversation));
+        out.retain(|c| self.conversations.contains(*c));
+        out
     }
 
     /// The leg whose dialog is replaced: a pick-up of one of a conversation's legs goes on in it; the replacement of
@@ -83,6 +98,29 @@ impl Engine {
         only(waiting.map(|l| l.conversation))?.ok()
     }
 
+    /// The legs of a ring group may be seen before the one that caused them. Each was taken for a call of its own, of
+    /// which nobody was told yet: now they are one.
+    pub(super) fn gather_group(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> Option<usize> {
+        let shape = draft.shape();
+        let candidates = self.join_index.candidates(&draft.traces, &shape);
+        let legs = candidates.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.dialog.ended().is_none());
+        let caused: Vec<&Leg> = legs.filter(|l| l.shape().fit(&shape) > Fit::None).collect();
+        let alone = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && c.legs.len() == 1);
+        let mut targets: Vec<_> = caused.iter().map(|l| l.dialog.callee_addr).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        // Two calls to one phone may be of two callers.
+        if targets.len() != caused.len() || !caused.iter().all(|l| alone(l.conversation)) {
+            return None;
+        }
+        let conversations: Vec<usize> = caused.iter().map(|l| l.conversation).collect();
+        let (into, others) = conversations.split_first()?;
+        for other in others {
+            self.merge(*other, *into, sink);
+        }
+        Some(*into)
+    }
+
     /// Whether a conversation already has a live leg to the same phone: then a new one is of another call.
     fn rings_already(&self, conversation: usize, shape: &Shape) -> bool {
         let Some(call) = self.conversations.get(conversation) else { return true };
@@ -120,6 +158,14 @@ impl Engine {
         let Some(mut referral) = Referral::read(message, datagram.dst, datagram.at) else { return };
         referral.conversation = leg.conversation;
         referral.on_anchor = self.is_anchor(leg);
+        // An attended transfer names the consultation.
+        let consultation = referral.replaces.as_ref().and_then(|call_id| {
+            let slot = self.by_call_id.get(call_id)?.first()?;
+            Some(self.legs.get(*slot)?.conversation).filter(|c| *c != referral.conversation)
+        });
+        if let Some(consultation) = consultation {
+            self.relate(referral.conversation, consultation);
+        }
         if self.referrals.iter().any(|r| r.target == referral.target && r.conversation == referral.conversation) {
             return;
         }
@@ -163,10 +209,17 @@ impl Engine {
         };
         let fresh = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && c.legs.len() == 1);
         match (fresh(own), fresh(other)) {
+            // The call keeps the id of its first message.
+            (true, true) if self.is_older(own, other) => self.merge(other, own, sink),
             (true, _) => self.merge(own, other, sink),
             (false, true) => self.merge(other, own, sink),
             (false, false) => self.relate(own, other),
         }
+    }
+
+    fn is_older(&self, a: usize, b: usize) -> bool {
+        let begun = |c: usize| self.conversations.get(c).map(|c| c.created_at);
+        begun(a) < begun(b)
     }
 
     /// Moves the legs of a conversation that nobody was told of into another.
@@ -174,16 +227,39 @@ impl Engine {
         let Some(old) = self.conversations.try_remove(from) else { return };
         let at = old.created_at + super::signalling::SETTLE;
         self.timers.remove(&(at, super::Timer::Settle(from)));
+        for referral in self.referrals.iter_mut().filter(|r| r.conversation == from) {
+            referral.conversation = into;
+        }
         let Some(call) = self.conversations.get_mut(into) else { return };
         let id = call.id.clone();
+        let (was_paused, comes_paused) = (call.pauses.paused_since(), old.pauses.paused_since());
+        let settled: Vec<usize> =
+            if was_paused.is_none() && comes_paused.is_some() { call.legs.clone() } else { Vec::new() };
         call.legs.extend(&old.legs);
+        let legs = &self.legs;
+        call.legs.sort_by_key(|slot| legs.get(*slot).map(|leg| (leg.created_at, leg.id)));
+        call.pauses.merge(old.pauses);
+        call.related.extend(old.related.iter().filter(|other| **other != id).cloned());
+        // Nobody will ever hear of the old id.
+        for (_, other) in self.conversations.iter_mut().filter(|(slot, _)| *slot != into) {
+            for named in other.related.iter_mut().filter(|named| **named == old.id) {
+                named.clone_from(&id);
+            }
+        }
         for slot in old.legs {
             let Some(leg) = self.legs.get_mut(slot) else { continue };
             leg.conversation = into;
             if leg.spool == SpoolStage::Open {
                 sink.decide(leg.id, self.now, &Decision::Join { conversation: id.clone() });
             }
+            if comes_paused.is_none() {
+                self.hush_newcomer(slot, self.now, sink);
+            }
         }
+        for slot in settled {
+            self.hush_newcomer(slot, self.now, sink);
+        }
+        self.judge(into, sink);
     }
 }
 
@@ -198,6 +274,9 @@ fn only(mut found: impl Iterator<Item = usize>) -> Option<Result<usize, ()>> {
     Some(if found.all(|other| other == first) { Ok(first) } else { Err(()) })
 }
 
+/// Legs of one call that are looked at: a ring group of sixty telephones and its caller. Those that came to nothing are
+/// put away as they close.
+const MAX_LEGS: usize = 64;
 /// REFERs of the last half minute on a busy PBX.
 const MAX_REFERRALS: usize = 1_024;
 /// Calls that have to do with one call.

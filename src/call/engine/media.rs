@@ -5,7 +5,7 @@ use crate::call::decision::Decision;
 use crate::call::dialog::{AnsweredBy, Phase};
 use crate::call::engine::{Engine, Route};
 use crate::call::event::{Keep, LegSink};
-use crate::call::leg::SpoolStage;
+use crate::call::leg::{Leg, SpoolStage};
 use crate::call::negotiation::Security;
 use crate::call::streams::{Heard, Stream};
 use crate::decode::Datagram;
@@ -45,14 +45,14 @@ impl Engine {
         }
     }
 
-    /// Gives the leg whatever came to (or from) an address before it was announced.
-    pub(super) fn take_early(&mut self, endpoint: Endpoint, sink: &mut dyn LegSink) {
-        if !self.early.may_hold(endpoint) {
+    /// Gives the leg whatever came to (or from) its addresses before they were announced.
+    pub(super) fn take_early(&mut self, endpoints: &[Endpoint], sink: &mut dyn LegSink) {
+        if !endpoints.iter().any(|endpoint| self.early.may_hold(*endpoint)) {
             return;
         }
         // The early packets are borrowed while the engine takes them, so they change hands for a moment.
         let mut early = std::mem::replace(&mut self.early, crate::call::early::EarlyMedia::new(0));
-        early.claim(endpoint, self.now, &mut |datagram| {
+        early.claim(endpoints, self.now, &mut |datagram| {
             let Ok(packet) = read_packet(datagram) else { return true };
             let flow = (datagram.src, datagram.dst);
             let known = self.flows.get(&flow).copied();
@@ -65,7 +65,9 @@ impl Engine {
     }
 
     fn note_flow(&mut self, flow: (Endpoint, Endpoint), route: Route) -> Route {
+        // What is on its way of a call that has ended must not catch the next call on the same ports.
         if let Some(leg) = self.legs.get_mut(route.slot)
+            && leg.dialog.ended().is_none()
             && leg.flows.len() < MAX_FLOWS
             && !self.flows.contains_key(&flow)
         {
@@ -123,7 +125,11 @@ impl Engine {
         let fresh = index.is_none();
         let index = match index {
             Some(index) => index,
-            None if leg.streams.len() < MAX_STREAMS => {
+            None if leg.streams.len() < MAX_STREAMS && self.streams < self.limits.rtp_streams => {
+                self.streams += 1;
+                if leg.has_moved(flow.0, route.voice) {
+                    leg.dialog.note_event(datagram.at, "media_move", Some(route.voice));
+                }
                 leg.streams.push(Stream::new(flow, packet.ssrc, route.voice));
                 leg.streams.len() - 1
             }
@@ -137,15 +143,13 @@ impl Engine {
         }
         let stream = &mut leg.streams[index];
         let heard = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation);
-        let Heard::Packet { secret, begins_event, news } = heard else {
+        let Heard::Packet { secret, news } = heard else {
             self.counters.rtp_duplicates += 1;
             return;
         };
-        if begins_event {
-            leg.dialog.note_event(datagram.at, "dtmf", Some(route.voice));
-        }
         self.counters.rtp_packets += 1;
-        if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
+        // Of a digit the spool keeps the header only: read back, it was cut by us.
+        if !secret && (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
             stream.cut += 1;
         }
         leg.last_media_at = Some(leg.last_media_at.map_or(datagram.at, |last| last.max(datagram.at)));
@@ -153,9 +157,14 @@ impl Engine {
         if first || fresh || news {
             self.note_news(route.slot, index, (datagram.at, fresh), sink);
         }
+        if secret {
+            self.note_key((route.slot, index), packet, datagram.at, sink);
+        }
         let Some(leg) = self.legs.get(route.slot) else { return };
         if leg.spool == SpoolStage::Open {
-            let keep = if secret { Keep::Header(header_bytes(packet)) } else { Keep::Whole };
+            let paused = leg.hushed
+                && self.conversations.get(leg.conversation).is_some_and(|call| call.pauses.covers(datagram.at));
+            let keep = if secret || paused { Keep::Header(header_bytes(packet)) } else { Keep::Whole };
             sink.packet(leg.id, datagram, keep);
         }
     }
@@ -173,9 +182,12 @@ impl Engine {
         {
             leg.dialog.handle_presumed_answer(acked, AnsweredBy::Ack);
         }
+        note_voice(leg, stream, at);
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool == SpoolStage::Open {
             let stream = &mut leg.streams[stream];
+            // Said of what is new: it holds for packets, too, that are older and come later.
+            let at = if fresh || stream.payload_is_new() { at.offset(-DISORDER_NS) } else { at };
             if fresh {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
                 sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
@@ -187,7 +199,8 @@ impl Engine {
             match news.security {
                 Some(Security::Keys(context)) => sink.decide(leg.id, at, &Decision::Srtp { stream: index, context }),
                 Some(Security::Unreadable(why)) => sink.decide(leg.id, at, &Decision::Encrypted { stream: index, why }),
-                Some(Security::Plain) | None => {}
+                Some(Security::Plain) => sink.decide(leg.id, at, &Decision::Plain { stream: index }),
+                None => {}
             }
         }
         if start == Start::Media || leg.dialog.answered.is_some() {
@@ -204,6 +217,20 @@ fn read_packet<'a>(datagram: &Datagram<'a>) -> Result<Packet<'a>, Reject> {
     Packet::parse(datagram.payload)
 }
 
+/// A side that goes on in another codec.
+fn note_voice(leg: &mut Leg, stream: usize, at: Timestamp) {
+    let stream = &leg.streams[stream];
+    let (side, Some(new)) = (stream.side, stream.voice()) else { return };
+    let known = &mut leg.voices[side.channel()];
+    if known.as_deref() == Some(new) {
+        return;
+    }
+    let new = new.to_owned();
+    if let Some(old) = known.replace(new.clone()) {
+        leg.dialog.note_detailed(at, ("codec_change", Some(format!("{old} to {new}"))), Some(side));
+    }
+}
+
 /// The RTP header with CSRCs and extension: what may be kept of a packet whose payload is secret.
 fn header_bytes(packet: &Packet<'_>) -> u16 {
     u16::try_from(packet.header_len).unwrap_or(u16::MAX)
@@ -211,6 +238,8 @@ fn header_bytes(packet: &Packet<'_>) -> u16 {
 
 /// Message types of RFC 6189 sections 5.7 and 5.8: eight letters each.
 const ZRTP_CONFIRMS: [&[u8]; 3] = [b"Confirm1", b"Confirm2", b"Conf2ACK"];
+/// Two interfaces of one capture may be so far apart.
+const DISORDER_NS: i64 = 100_000_000;
 /// Streams of one leg: both sides with a new SSRC at each of fifty holds. More is noise.
 const MAX_STREAMS: usize = 256;
 /// Flows of one leg that are remembered; others are looked up packet by packet.

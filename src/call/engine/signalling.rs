@@ -3,10 +3,8 @@
 use std::hash::BuildHasher;
 
 use crate::call::claims::Claim;
-use crate::call::conversation::{Conversation, Handling};
-use crate::call::decision::{Decision, FORMAT};
+use crate::call::conversation::Conversation;
 use crate::call::dialog::Dialog;
-use crate::call::engine::joining::Found;
 use crate::call::engine::{Engine, Timer};
 use crate::call::event::{Keep, LegId, LegSink};
 use crate::call::id::{conversation_id, leg_name};
@@ -27,6 +25,7 @@ impl Engine {
             return;
         };
         self.counters.sip_messages += 1;
+        self.learn(&message, datagram);
         let slots = match self.legs_of(&message, datagram) {
             slots if !slots.is_empty() => slots,
             _ => match self.begin(&message, datagram, transport, sink) {
@@ -59,6 +58,7 @@ impl Engine {
         if message.method() == Some(&Method::Refer) {
             self.handle_refer(slot, message, datagram);
         }
+        self.note_orders(slot, message, datagram.at, sink);
         self.carry_out(slot, sink);
     }
 
@@ -88,10 +88,10 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) -> Option<usize> {
         let known = self.by_call_id.contains_key(message.call_id());
-        if !can_begin(message) || (!known && self.tombstones.has(tombstone_key(message.call_id()), self.now)) {
+        if !can_begin(message) || (!known && self.is_straggler(message)) {
             return None;
         }
-        if self.legs.len() >= self.limits.legs {
+        if self.legs.len() >= self.limits.legs && !self.make_room(sink) {
             self.counters.legs_refused += 1;
             return None;
         }
@@ -101,7 +101,7 @@ impl Engine {
             traces: Traces::read(message, &self.config),
             at: datagram.at,
         };
-        let conversation = self.conversation_for(&draft);
+        let conversation = self.conversation_for(&draft, sink);
         let slot = self.add_leg(conversation, draft, sink);
         Some(slot)
     }
@@ -112,42 +112,31 @@ impl Engine {
         self.counters.legs += 1;
         let at = draft.at;
         let (traces, shape, call_id) = (draft.traces.clone(), draft.shape(), draft.dialog.call_id.clone());
-        let call = &self.conversations[conversation];
-        let name = leg_name(&call.id, &call_id, shape.hop, at);
-        let mut leg = Leg::new(id, name, conversation, draft);
-        if matches!(call.handling, Handling::Exclude { .. }) {
-            leg.spool = SpoolStage::Excluded;
-        } else {
-            sink.open(id, &leg.name);
-            let begin = Decision::Begin {
-                format: FORMAT,
-                leg: leg.name.clone(),
-                conversation: call.id.clone(),
-                appliance: self.config.appliance.clone(),
-                source: self.source.clone(),
-            };
-            sink.decide(id, at, &begin);
-        }
-        let slot = self.legs.insert(leg);
-        self.join_index.add(slot, &traces, &shape);
+        let name = leg_name(&self.conversations[conversation].id, &call_id, shape.hop, at);
+        let slot = self.legs.insert(Leg::new(id, name, conversation, draft));
+        let keys = self.join_index.add(slot, &traces, &shape);
+        self.legs[slot].join_keys = keys;
         self.conversations[conversation].legs.push(slot);
+        self.learn_pbx(slot);
+        self.judge(conversation, sink);
+        self.note_fresh(slot, id);
         self.by_call_id.entry(call_id).or_default().push(slot);
         self.timers.insert((at, Timer::Leg(slot)));
+        self.hush_newcomer(slot, at, sink);
         slot
     }
 
     /// The conversation of a new leg: one that it belongs to, else a new one.
-    fn conversation_for(&mut self, draft: &Draft) -> usize {
-        let found = self.find_conversation(draft);
-        if let Found::Same(conversation) = found {
+    fn conversation_for(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> usize {
+        if let Some(conversation) = self.find_conversation(draft).or_else(|| self.gather_group(draft, sink)) {
             return conversation;
         }
+        let relatives = self.relatives(draft);
         let dialog = &draft.dialog;
         let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);
-        let handling = self.rules.handling(&draft.parties, &self.plan);
-        let conversation = self.conversations.insert(Conversation::new(id, draft.at, handling, self.wall_offset_ns));
+        let conversation = self.conversations.insert(Conversation::new(id, draft.at, self.wall_offset_ns));
         self.timers.insert((draft.at + SETTLE, Timer::Settle(conversation)));
-        if let Found::Related(other) = found {
+        for other in relatives {
             self.relate(conversation, other);
         }
         conversation
@@ -165,8 +154,11 @@ impl Engine {
             self.forget_flows(slot);
         }
         self.set_timer(slot);
-        if let Some(leg) = self.legs.get(slot) {
-            self.tell_change(leg.conversation);
+        if let Some(conversation) = self.legs.get(slot).map(|leg| leg.conversation) {
+            if !self.rules.is_empty() {
+                self.judge(conversation, sink);
+            }
+            self.tell_change(conversation);
         }
     }
 
@@ -186,18 +178,15 @@ impl Engine {
             for other in self.claims.at(endpoint).iter().map(|c| c.slot).filter(|s| *s != slot).collect::<Vec<_>>() {
                 self.forget_flows(other);
             }
-            if self.claims.add(endpoint, Claim { slot, receiver }) {
-                fresh.push(endpoint);
-            }
+            self.claims.add(endpoint, Claim { slot, receiver });
+            fresh.push(endpoint);
         }
         self.forget_flows(slot);
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.claimed_generation = Some(generation);
             leg.claimed = claims.into_iter().map(|(endpoint, _)| endpoint).collect();
         }
-        for endpoint in fresh {
-            self.take_early(endpoint, sink);
-        }
+        self.take_early(&fresh, sink);
     }
 
     /// Other calls that claim this answered leg's addresses are over unless they go on sounding.
@@ -231,15 +220,48 @@ impl Engine {
     }
 
     /// Remembers a dialog that is over, so that its stragglers open no new call.
-    pub(super) fn bury(&mut self, call_id: &str) {
-        self.tombstones.add(tombstone_key(call_id), self.now + STRAGGLERS, self.limits.tombstones);
+    pub(super) fn bury(&mut self, call_id: &str, invite_cseq: u32) {
+        let until = self.now + STRAGGLERS;
+        self.tombstones.add(tombstone_key(call_id), (until, invite_cseq), self.limits.tombstones);
+    }
+
+    /// Whether a message is a late one of a dialog that is over. A new attempt under the same Call-ID (after a
+    /// redirection, a password) is none: its CSeq is higher (RFC 3261 section 8.1.3.5).
+    fn is_straggler(&mut self, message: &Message<'_>) -> bool {
+        let buried = self.tombstones.get(tombstone_key(message.call_id()), self.now);
+        buried.is_some_and(|newest| {
+            !(is_first_invite(message) && message.cseq().is_some_and(|cseq| cseq.number > newest))
+        })
+    }
+
+    /// What a message teaches about who is one of ours: a REGISTER that was accepted.
+    fn learn(&mut self, message: &Message<'_>, datagram: &Datagram<'_>) {
+        let accepted = message.status().is_some_and(|s| (200..300).contains(&s));
+        if accepted
+            && message.cseq().is_some_and(|c| c.method == Method::Register)
+            && let Some(user) = message.to().and_then(|to| to.uri.user)
+            && let Some(user) = self.plan.normalise(&user)
+        {
+            self.plan.learn_registration(&user, datagram.src);
+        }
+    }
+
+    /// A host that receives one leg of a call and sends another is a PBX.
+    fn learn_pbx(&mut self, slot: usize) {
+        let Some(leg) = self.legs.get(slot) else { return };
+        let (own, Some(call)) = (leg.dialog.caller_addr, self.conversations.get(leg.conversation)) else { return };
+        let mut others = call.legs.iter().filter(|s| **s != slot).filter_map(|s| self.legs.get(*s));
+        if others.any(|o| o.dialog.callee_addr.same_host(own) && !o.dialog.caller_addr.same_host(own)) {
+            self.plan.learn_pbx(own);
+        }
     }
 }
 
 /// What may be kept of a message: of an INFO only its head, for its body can hold a dialled digit.
 fn keep_of(message: &Message<'_>, datagram: &Datagram<'_>) -> Keep {
     match message.cseq().map(|c| c.method) {
-        Some(Method::Info) => {
+        // So can a NOTIFY of pressed keys (RFC 4730).
+        Some(Method::Info | Method::Notify) => {
             let head = datagram.payload.len().saturating_sub(message.body().len());
             Keep::Header(u16::try_from(head).unwrap_or(u16::MAX))
         }

@@ -25,8 +25,21 @@ pub struct Summary {
     pub possible_duplicates: u64,
     /// What keeps everything from being delivered and needs a person: a refused login or account.
     pub alarm: Option<String>,
+    /// Of which kind the alarm is, if there is one.
+    pub blocked_by: Option<Blocked>,
     /// Field codes that Pyrus did not take.
     pub dropped_codes: Vec<String>,
+}
+
+/// What keeps everything from being delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// Login or key are refused.
+    Login,
+    /// The account or its form is refused.
+    Account,
+    /// Pyrus cannot be reached; it is tried again.
+    Away,
 }
 
 /// A call that is in trouble.
@@ -67,6 +80,7 @@ impl Machine {
             dead: self.finished.dead.iter().cloned().collect(),
             possible_duplicates: self.finished.possible_duplicates,
             alarm: self.alarm.clone(),
+            blocked_by: self.blocked_by(),
             dropped_codes: self.dropped.keys().cloned().collect(),
             ..Summary::default()
         };
@@ -97,6 +111,17 @@ impl Machine {
     /// The jobs that are not finished, for tests and people.
     pub fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.jobs.values().map(|e| &e.job)
+    }
+
+    /// In the order in which the alarm names them.
+    fn blocked_by(&self) -> Option<Blocked> {
+        if self.token.hold.why.is_some() {
+            Some(Blocked::Login)
+        } else if self.account.why.is_some() {
+            Some(Blocked::Account)
+        } else {
+            self.away.as_ref().map(|_| Blocked::Away)
+        }
     }
 
     fn is_refused(&self) -> bool {

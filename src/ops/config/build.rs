@@ -20,6 +20,8 @@ pub fn build(raw: &Raw, purpose: Purpose, surroundings: &Surroundings, findings:
     storage(raw, &mut config);
     pyrus(raw, &mut config);
     config.console.listen = Section { raw, name: "console" }.text("listen").and_then(|t| t.parse().ok());
+    config.alerts.command =
+        Section { raw, name: "alerts" }.text("command").filter(|c| !c.trim().is_empty()).map(str::to_owned);
     config.call.rules = rules(raw, findings);
     keep_headers(raw, &mut config);
     config.pyrus.enabled = match purpose {
@@ -30,6 +32,8 @@ pub fn build(raw: &Raw, purpose: Purpose, surroundings: &Surroundings, findings:
     secret::find(raw, &mut config.pyrus, surroundings, findings);
     required(raw, &config, purpose, findings);
     ca_file(raw, &config, findings);
+    pause_keys(raw, &config, findings);
+    console(raw, &config, findings);
     config
 }
 
@@ -110,6 +114,11 @@ fn calls(raw: &Raw, config: &mut Config) {
     section.set_number("max_hours", &mut config.call.max_hours);
     section.set_texts("correlation_headers", &mut config.call.correlation_headers);
     section.set_texts("keep_headers", &mut config.call.keep_headers);
+    let pause = &mut config.call.pause;
+    section.set_text("pause_header", &mut pause.header);
+    section.set_text("pause_info", &mut pause.info_type);
+    section.set_text("pause_dtmf", &mut pause.dtmf);
+    section.set_text("resume_dtmf", &mut pause.resume_dtmf);
 }
 
 fn numbers(raw: &Raw, config: &mut Config) {
@@ -138,7 +147,9 @@ fn storage(raw: &Raw, config: &mut Config) {
     section.set_number("keep_days", &mut config.recording.keep_days);
     section.set_number("max_disk_gib", &mut config.recording.max_disk_gib);
     section.set_switch("keep_pcap", &mut config.recording.keep_pcap);
-    config.recording.format = Format::Wav;
+    if let Some(format) = section.text("format").and_then(Format::from_name) {
+        config.recording.format = format;
+    }
     if let Some(Given { value: Value::Number(rate), .. }) = section.get("sample_rate") {
         config.recording.sample_rate = u32::try_from(*rate).ok();
     }
@@ -303,4 +314,28 @@ fn ca_file(raw: &Raw, config: &Config, findings: &mut Vec<Finding>) {
         Err(error) => super::finding::io_reason(&error),
     };
     findings.push(Finding::mistake(line, format!("pyrus.ca_file {}: {wrong}", path.display()), "name a PEM file"));
+}
+
+fn pause_keys(raw: &Raw, config: &Config, findings: &mut Vec<Finding>) {
+    let pause = &config.call.pause;
+    let line = raw.get("calls", "pause_dtmf").or_else(|| raw.get("calls", "resume_dtmf")).map(|g| g.line);
+    if !pause.dtmf.is_empty() && pause.dtmf.eq_ignore_ascii_case(&pause.resume_dtmf) {
+        let what = "calls.pause_dtmf and calls.resume_dtmf are the same";
+        // Both legs of a call show the keys: the second would undo the first.
+        findings.push(Finding::mistake(line, what, "choose different keys, for example \"*71\" and \"*72\""));
+    }
+    if pause.dtmf.is_empty() && !pause.resume_dtmf.is_empty() {
+        findings.push(Finding::warning(line, "calls.resume_dtmf is given, but no keys pause", "add calls.pause_dtmf"));
+    }
+}
+
+fn console(raw: &Raw, config: &Config, findings: &mut Vec<Finding>) {
+    if let Some(listen) = config.console.listen
+        && !listen.ip().is_loopback()
+    {
+        let line = raw.get("console", "listen").map(|g| g.line);
+        let what = format!("console.listen = \"{listen}\" would let the network pause recordings: there is no login");
+        let remedy = "write \"127.0.0.1:PORT\"; from elsewhere use a tunnel (ssh -L)";
+        findings.push(Finding::mistake(line, what, remedy));
+    }
 }

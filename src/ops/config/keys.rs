@@ -34,6 +34,10 @@ pub enum Kind {
     Pattern,
     /// Decimal digits or nothing.
     Digits,
+    /// Keys of a telephone (`0-9*#A-D`) or nothing.
+    Keypad,
+    /// The name of a SIP header or nothing.
+    HeaderName,
     /// An http or https URL.
     Url,
     /// `ADDRESS:PORT` or nothing.
@@ -84,7 +88,8 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "pyrus.mappings",
         "Further form fields, filled from SIP headers of the INVITE: the code of the field, and the header that fills it.",
     ),
-    ("console", "The local status page."),
+    ("console", "The local API: POST /api/calls/ID/pause and /resume, GET /api/status."),
+    ("alerts", "Who is told when something needs a person. Every alarm is a line in the log, too."),
     (
         "rules",
         "What to do with which call. The first rule whose conditions all hold decides; a call that no rule names is \
@@ -105,6 +110,10 @@ pub const KEYS: &[Key] = &[
     key("calls", "max_hours", Kind::Number(1, 168), "24", "hours", "A longer call is cut."),
     key("calls", "correlation_headers", Kind::HeaderNames, "[]", "", "SIP headers whose equal value says that two legs are one call, for example [\"X-Call-UUID\"]."),
     key("calls", "keep_headers", Kind::HeaderNames, "[]", "", "SIP headers to keep in the call record, besides those that [numbers] and [pyrus.mappings] name."),
+    key("calls", "pause_header", Kind::HeaderName, "\"\"", "", "SIP header that pauses and resumes the recording (card numbers), in any message of the call: its value is pause or resume, off or on. \"Record\" fits telephones with a record key. Empty: none."),
+    key("calls", "pause_info", Kind::Text, "\"\"", "", "Content-Type of an INFO whose body is the same order, for example \"application/x-recording\". Empty: none."),
+    key("calls", "pause_dtmf", Kind::Keypad, "\"\"", "", "Keys that pause, pressed by either side, for example \"*71\". They are compared and never stored. Empty: none."),
+    key("calls", "resume_dtmf", Kind::Keypad, "\"\"", "", "Keys that resume, for example \"*72\". Not the same as pause_dtmf."),
     //
     key("numbers", "extension_pattern", Kind::Pattern, "\"xx,xxx,xxxx,xxxxx\"", "", "What an extension looks like: x is one digit, * any characters, [2-4] a class; several patterns with commas."),
     key("numbers", "from_number", Kind::Sources, "[\"header:P-Asserted-Identity\", \"header:Remote-Party-ID\", \"from\"]", "", "The caller's number."),
@@ -125,7 +134,7 @@ pub const KEYS: &[Key] = &[
     key("recording", "dir", Kind::Path, "\"/var/lib/callspan/recordings\"", "", "Folder; `callspan run` adds YYYY/MM/DD."),
     key("recording", "start", Kind::Word(&["answer", "media"]), "\"answer\"", "", "\"answer\": from the 200 OK. \"media\": from the first packet of either side, with what was heard while it rang."),
     key("recording", "sample_rate", Kind::AutoOr(&[8000, 16_000]), "\"auto\"", "Hz", "\"auto\": 8000, or 16000 when a side has a wideband codec. Or fixed: 8000 or 16000."),
-    key("recording", "format", Kind::Word(&["wav"]), "\"wav\"", "", "WAV, stereo, 16 bit: left the caller, right the called party."),
+    key("recording", "format", Kind::Word(&["wav", "wav-alaw", "wav-ulaw", "ogg-opus"]), "\"wav\"", "", "Stereo: left the caller, right the called party. \"wav\": 16 bit. \"wav-alaw\", \"wav-ulaw\": G.711, always 8000 Hz, half the size. \"ogg-opus\": about a tenth; 24 kbit/s a side, neither is heard in the other."),
     key("recording", "part_hours", Kind::Number(1, 24), "4", "hours", "A longer recording is cut into parts that abut to the sample."),
     key("recording", "keep_days", Kind::Number(0, 36_500), "0", "days", "Delivered recordings older than this are removed; 0: never."),
     key("recording", "max_disk_gib", Kind::Number(0, 1_048_576), "0", "GiB", "Above this size delivered recordings are removed, the oldest first; 0: no limit."),
@@ -149,7 +158,9 @@ pub const KEYS: &[Key] = &[
     //
     key("pyrus.mappings", "CODE", Kind::Mappings, "", "", "For example: Queue = \"header:X-Queue\"."),
     //
-    key("console", "listen", Kind::Listen, "\"\"", "", "ADDRESS:PORT of the status page; empty: none."),
+    key("console", "listen", Kind::Listen, "\"\"", "", "ADDRESS:PORT, of this machine only (127.0.0.1 or [::1]): there is no login. Empty: none."),
+    //
+    key("alerts", "command", Kind::Text, "\"\"", "", "Run by /bin/sh for each alarm, with one JSON line {at, kind, detail, call} on its standard input; at most once in five minutes for each kind. Empty: none."),
     //
     key("rules", "action", Kind::Word(&["record", "exclude", "no_register"]), "", "", "Required. record: as usual. exclude: keep no sound at all. no_register: record, but do not tell Pyrus."),
     key("rules", "direction", Kind::Word(&["inbound", "outbound", "internal", "unknown"]), "", "", "Which way the call goes."),

@@ -37,6 +37,8 @@ pub struct Config {
     pub pyrus: crate::pyrus::config::Config,
     /// `[console]`.
     pub console: Console,
+    /// `[alerts]`.
+    pub alerts: super::alerts::Config,
 }
 
 /// The `[console]` section.

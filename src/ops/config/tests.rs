@@ -70,7 +70,6 @@ fn every_key_changes_the_configuration() {
         let other = match (key.name, key.kind) {
             ("security_key_file", _) => format!("{:?}", key_file.path()),
             ("ca_file", _) => format!("{:?}", ca_file.path()),
-            ("format", _) => continue, // only one format exists so far
             (_, Kind::Text | Kind::Secret | Kind::Path) => String::from("\"another\""),
             (_, Kind::Switch) => if key.default == "true" { "false" } else { "true" }.to_owned(),
             (_, Kind::Number(least, _)) => (least + 1).to_string(),
@@ -83,6 +82,8 @@ fn every_key_changes_the_configuration() {
             (_, Kind::Sources) => String::from("[\"header:X-Other\"]"),
             (_, Kind::Pattern) => String::from("\"9x\""),
             (_, Kind::Digits) => String::from("\"99\""),
+            (_, Kind::Keypad) => String::from("\"*71\""),
+            (_, Kind::HeaderName) => String::from("\"X-Other\""),
             (_, Kind::Url) => String::from("\"https://pyrus.example/api/v4/auth\""),
             (_, Kind::Listen) => String::from("\"127.0.0.1:8080\""),
             (_, Kind::HeaderMatch) => String::from("\"X-Other: 1*\""),
@@ -99,6 +100,18 @@ fn every_key_changes_the_configuration() {
         };
         assert_ne!(show(&format!("{head}{} = {other}\n", key.name)), show(&before), "{} does nothing", key.path());
     }
+}
+
+#[test]
+fn keys_that_both_pause_and_resume_and_a_console_for_the_network_are_refused() {
+    let found = mistakes(check("[calls]\npause_dtmf = \"*7a\"\nresume_dtmf = \"*7A\"\n"));
+    assert!(found[0].starts_with("line 2: calls.pause_dtmf and calls.resume_dtmf are the same"), "{found:?}");
+    let found = mistakes(check("[calls]\npause_dtmf = \"seven\"\npause_header = \"X Y\"\n"));
+    assert!(found[0].starts_with("line 2: calls.pause_dtmf: only keys of a telephone"), "{found:?}");
+    assert!(found[1].starts_with("line 3: calls.pause_header: \"X Y\" is no name of a SIP header"), "{found:?}");
+    let found = mistakes(check("[console]\nlisten = \"0.0.0.0:8080\"\n"));
+    assert!(found[0].starts_with("line 2: console.listen = \"0.0.0.0:8080\" would let the network"), "{found:?}");
+    check("[console]\nlisten = \"[::1]:8080\"\n").expect("loopback");
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub fn convert(key: &Key, value: &DeValue<'_>) -> Result<Value, Wrong> {
         Kind::Path => checked(key, text(key, value)?, path).map(Value::Text),
         Kind::Pattern => checked(key, text(key, value)?, pattern).map(Value::Text),
         Kind::Digits => checked(key, text(key, value)?, digits).map(Value::Text),
+        Kind::Keypad => checked(key, text(key, value)?, keypad).map(Value::Text),
+        Kind::HeaderName => checked(key, text(key, value)?, header_name_or_none).map(Value::Text),
         Kind::Url => checked(key, text(key, value)?, url).map(Value::Text),
         Kind::Listen => checked(key, text(key, value)?, listen).map(Value::Text),
         Kind::HeaderMatch => checked(key, text(key, value)?, header_match).map(Value::Text),
@@ -175,6 +177,20 @@ fn header_name(text: &str) -> Result<(), Wrong> {
         return Ok(());
     }
     wrong(format!("\"{text}\" is no name of a SIP header"), "write the name without colon and value, \"X-Queue\"")
+}
+
+fn header_name_or_none(text: &str) -> Result<(), Wrong> {
+    if text.is_empty() { Ok(()) } else { header_name(text) }
+}
+
+fn keypad(text: &str) -> Result<(), Wrong> {
+    if text.len() > crate::call::pause::MAX_KEYS {
+        return wrong("this is too long", format!("write at most {} keys", crate::call::pause::MAX_KEYS));
+    }
+    if text.bytes().all(|b| b.is_ascii_digit() || b"*#ABCDabcd".contains(&b)) {
+        return Ok(());
+    }
+    wrong("only keys of a telephone can stand here", "write 0 to 9, *, #, A to D, for example \"*71\"")
 }
 
 fn source(text: &str) -> Result<(), Wrong> {

@@ -1,0 +1,114 @@
+//! Pause and resume on their way to the legs of a conversation, see [`crate::call::pause`].
+
+use crate::call::decision::Decision;
+use crate::call::engine::Engine;
+use crate::call::event::LegSink;
+use crate::call::leg::SpoolStage;
+use crate::call::pause::{Order, Press};
+use crate::call::record::Side;
+use crate::rtp::Packet;
+use crate::sip::Message;
+use crate::time::Timestamp;
+
+impl Engine {
+    /// Pauses or resumes a call by its id, for the local API. Nothing happens to a call that is not under way
+    /// ([`Engine::is_paused`] tells).
+    pub fn handle_pause(&mut self, id: &str, order: Order, at: Timestamp, sink: &mut dyn LegSink) {
+        let found = self.conversations.iter().find(|(_, call)| call.id == id).map(|(slot, _)| slot);
+        if let Some(conversation) = found {
+            self.handle_order(conversation, order, (at.max(self.now), "by the local API", None), sink);
+        }
+    }
+
+    /// What an earlier process decided about a leg (by its name) and wrote into its spool: the keys or the body that
+    /// led to it were never written.
+    pub fn handle_pause_of_leg(&mut self, name: &str, order: Order, at: Timestamp, sink: &mut dyn LegSink) {
+        let found = self.legs.iter().find(|(_, leg)| leg.name == name).map(|(_, leg)| leg.conversation);
+        if let Some(conversation) = found {
+            self.handle_order(conversation, order, (at, "read back after a restart", None), sink);
+        }
+    }
+
+    /// Whether a call is paused; `None` when there is no such call under way.
+    pub fn is_paused(&self, id: &str) -> Option<bool> {
+        let (_, call) = self.conversations.iter().find(|(_, call)| call.id == id)?;
+        Some(call.pauses.paused_since().is_some())
+    }
+
+    /// What a message says about pausing, and the key that it may carry.
+    pub(super) fn note_orders(&mut self, slot: usize, message: &Message<'_>, at: Timestamp, sink: &mut dyn LegSink) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let (conversation, side) = (leg.conversation, leg.dialog.requester(message));
+        if let Some(order) = Order::in_message(message, &self.config.pause) {
+            self.handle_order(conversation, order, (at, "by signalling", Some(side)), sink);
+        }
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let press = leg.keypad.handle_message((side, at), message, &self.config.pause);
+        self.take_press(slot, press, (side, at), sink);
+    }
+
+    /// A packet of a telephone-event.
+    pub(super) fn note_key(
+        &mut self,
+        (slot, stream): (usize, usize),
+        packet: &Packet<'_>,
+        at: Timestamp,
+        sink: &mut dyn LegSink,
+    ) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(stream) = leg.streams.get(stream) else { return };
+        let (side, readable) = (stream.side, !stream.is_protected() && !packet.payload.is_empty());
+        let press = leg.keypad.handle_packet((side, at), packet, readable, &self.config.pause);
+        self.take_press(slot, press, (side, at), sink);
+    }
+
+    fn take_press(&mut self, slot: usize, press: Press, (side, at): (Side, Timestamp), sink: &mut dyn LegSink) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if press.fresh {
+            leg.dialog.note_event(at, "dtmf", Some(side));
+        }
+        let conversation = leg.conversation;
+        if let Some(order) = press.order {
+            self.handle_order(conversation, order, (at, "by keys", Some(side)), sink);
+        }
+    }
+
+    fn handle_order(
+        &mut self,
+        conversation: usize,
+        order: Order,
+        (at, by, side): (Timestamp, &str, Option<Side>),
+        sink: &mut dyn LegSink,
+    ) {
+        let Some(call) = self.conversations.get_mut(conversation) else { return };
+        if !call.pauses.handle_order(order, at, (by, side)) {
+            return;
+        }
+        self.counters.pause_orders += 1;
+        let decision = match order {
+            Order::Pause => Decision::Pause,
+            Order::Resume => Decision::Resume,
+        };
+        for slot in call.legs.clone() {
+            if let Some(leg) = self.legs.get_mut(slot) {
+                leg.hushed = true;
+                if leg.spool == SpoolStage::Open {
+                    sink.decide(leg.id, at, &decision);
+                }
+            }
+        }
+    }
+
+    /// A leg that came to a conversation which is (or was) paused.
+    pub(super) fn hush_newcomer(&mut self, slot: usize, at: Timestamp, sink: &mut dyn LegSink) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(call) = self.conversations.get(leg.conversation) else { return };
+        if call.pauses.is_empty() {
+            return;
+        }
+        leg.hushed = true;
+        if call.pauses.paused_since().is_some() && leg.spool == SpoolStage::Open {
+            sink.decide(leg.id, at, &Decision::Pause);
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! Pause and resume: while somebody says or types a card number, nothing of it is kept.
+//!
+//! Three ways lead to a pause: a SIP message (a header or an INFO of a configured name), a sequence of keys, and
+//! [`crate::call::Engine::handle_pause`] for the local API. While it lasts, media packets of every leg of the
+//! conversation are kept header-only, and the recording is silent.
+//!
+//! # Invariants
+//! - A key is compared and forgotten: it is in no record, log, spool or `Debug` output.
+//! - What was paused stays paused in doubt: at the bound of the table a resumption is refused, never a pause.
+//! - An order that was carried out already changes nothing: every leg may show it, and the spool is read back.
+
+use std::time::Duration;
+
+use crate::call::record::{EventRecord, Paused, Side};
+use crate::rtp::Packet;
+use crate::sip::{Message, Method};
+use crate::time::Timestamp;
+
+/// What leads to a pause and out of it; everything is off unless it is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// SIP header whose value is an [`Order`], in any message of the call; empty: none.
+    pub header: String,
+    /// Content-Type of an INFO whose body is an [`Order`]; empty: none.
+    pub info_type: String,
+    /// Keys (`0-9*#A-D`) that pause; empty: none.
+    pub dtmf: String,
+    /// Keys that resume; empty: none.
+    pub resume_dtmf: String,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Keep no payload from now on.
+    Pause,
+    /// Keep it again.
+    Resume,
+}
+
+impl Order {
+    /// Reads `pause`, `Record: off`, `recording=resume` and the like: the word after the last colon or equals sign.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.split([';', ',']).next().unwrap_or(text);
+        let value = text.rsplit([':', '=']).next().unwrap_or(text);
+        let word = value.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_ascii_lowercase();
+        match word.as_str() {
+            "pause" | "paused" | "off" | "stop" | "false" | "no" | "0" => Some(Self::Pause),
+            "resume" | "resumed" | "unpause" | "continue" | "on" | "start" | "true" | "yes" | "1" => Some(Self::Resume),
+            _ => None,
+        }
+    }
+
+    /// The order in a SIP message, if it holds one.
+    pub fn in_message(message: &Message<'_>, config: &Config) -> Option<Self> {
+        let by_header = || {
+            let name = Some(config.header.as_str()).filter(|name| !name.is_empty())?;
+            Self::parse(&message.header(name)?)
+        };
+        by_header().or_else(|| {
+            if config.info_type.is_empty() || !is_info_of(message, &config.info_type) {
+                return None;
+            }
+            let body = message.body();
+            let text = String::from_utf8_lossy(body.get(..MAX_BODY).unwrap_or(body));
+            text.lines().find_map(Self::parse)
+        })
+    }
+}
+
+/// The pauses of one conversation, in order of time; the last one may be under way.
+#[derive(Debug, Default)]
+pub struct Pauses {
+    spans: Vec<Span>,
+    events: Vec<EventRecord>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    from: Timestamp,
+    to: Option<Timestamp>,
+}
+
+impl Pauses {
+    /// Nothing was paused.
+    pub const fn new() -> Self {
+        Self { spans: Vec::new(), events: Vec::new() }
+    }
+
+    /// Carries out an order. Gives whether it changed anything.
+    pub fn handle_order(&mut self, order: Order, at: Timestamp, (by, side): (&str, Option<Side>)) -> bool {
+        let full = self.spans.len() >= MAX_PAUSES;
+        let changed = match (order, self.spans.last_mut()) {
+            (Order::Pause, Some(Span { to: None, .. })) | (Order::Resume, None) => false,
+            // Read back from the spool, or shown by another leg, after what followed it.
+            (Order::Pause, Some(Span { to: Some(to), .. })) if at < *to => false,
+            (Order::Pause, _) => {
+                self.spans.push(Span { from: at, to: None });
+                true
+            }
+            (Order::Resume, Some(Span { from, to })) if to.is_none() && at >= *from && !full => {
+                *to = Some(at);
+                true
+            }
+            (Order::Resume, Some(_)) => false,
+        };
+        if changed {
+            let kind = if order == Order::Pause { "pause" } else { "unpause" };
+            self.events.push(EventRecord { at, kind: kind.to_owned(), side, detail: Some(by.to_owned()) });
+        }
+        changed
+    }
+
+    /// Takes over what was paused in a conversation that turned out to be part of this one.
+    pub fn merge(&mut self, other: Self) {
+        self.spans.extend(other.spans);
+        self.spans.sort_by_key(|span| (span.from, span.to.is_none()));
+        self.events.extend(other.events);
+    }
+
+    /// Since when it is paused, if it is.
+    pub fn paused_since(&self) -> Option<Timestamp> {
+        self.spans.iter().rev().find(|span| span.to.is_none()).map(|span| span.from)
+    }
+
+    /// Whether payload of this moment must not be kept. Packets may come a little late.
+    pub fn covers(&self, at: Timestamp) -> bool {
+        let near = self.spans.iter().rev().take_while(|span| span.to.is_none_or(|to| at < to));
+        near.into_iter().any(|span| span.from <= at)
+    }
+
+    /// Whether nothing was ever paused.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// For the record of a call that ended at `ended_at`, or is under way.
+    pub fn record(&self, ended_at: Option<Timestamp>) -> Vec<Paused> {
+        let end = |span: &Span| match (span.to, ended_at) {
+            (Some(to), Some(end)) => Some(to.min(end).max(span.from)),
+            (None, Some(end)) => Some(end.max(span.from)),
+            (to, None) => to,
+        };
+        self.spans.iter().map(|span| Paused { from: span.from, to: end(span) }).collect()
+    }
+
+    /// `pause` and `unpause`, in order.
+    pub fn events(&self) -> &[EventRecord] {
+        &self.events
+    }
+}
+
+/// The keys that the two sides of a leg press (RFC 4733): as many of them as a sequence has, for as long as one takes.
+#[derive(Clone, Default)]
+pub struct Keypad {
+    sides: [Pressed; 2],
+}
+
+#[derive(Clone, Default)]
+struct Pressed {
+    /// SSRC and RTP time of the newest telephone-event: one key, however many packets say it.
+    newest: Option<(u32, u32)>,
+    /// CSeq of the newest INFO.
+    newest_info: Option<u32>,
+    keys: [u8; MAX_KEYS],
+    at: Option<Timestamp>,
+    events: u32,
+}
+
+impl std::fmt::Debug for Keypad {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keypad([hidden])")
+    }
+}
+
+/// What a telephone-event or an INFO tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Press {
+    /// A key went down: an event for the record.
+    pub fresh: bool,
+    /// It completed a sequence.
+    pub order: Option<Order>,
+}
+
+impl Keypad {
+    /// A packet of a telephone-event. `readable`: its payload is there and not encrypted.
+    pub fn handle_packet(
+        &mut self,
+        (side, at): (Side, Timestamp),
+        packet: &Packet<'_>,
+        readable: bool,
+        config: &Config,
+    ) -> Press {
+        let code = packet.payload.first().copied().filter(|_| readable);
+        // RFC 4733 section 3.2: 0 to 15 are keys; what cannot be read is taken for one.
+        if code.is_some_and(|code| code > 15) {
+            return Press::default();
+        }
+        let pressed = &mut self.sides[side.channel()];
+        let mark = (packet.ssrc, packet.time.0);
+        // The end of an event is sent three times, and may come after the next one has begun.
+        let newer = |known: (u32, u32)| known.0 != mark.0 || (mark.1.wrapping_sub(known.1) as i32) > 0;
+        if !pressed.newest.is_none_or(newer) {
+            return Press::default();
+        }
+        pressed.newest = Some(mark);
+        pressed.press(at, code, config)
+    }
+
+    /// An INFO that carries a key (`application/dtmf-relay`, `application/dtmf`); nothing for any other message.
+    pub fn handle_message(&mut self, (side, at): (Side, Timestamp), message: &Message<'_>, config: &Config) -> Press {
+        if !RELAYS.iter().any(|relay| is_info_of(message, relay)) {
+            return Press::default();
+        }
+        let pressed = &mut self.sides[side.channel()];
+        let number = message.cseq().map(|cseq| cseq.number);
+        if number.is_some() && pressed.newest_info == number {
+            return Press::default();
+        }
+        pressed.newest_info = number;
+        pressed.press(at, key_of_relay(message.body()), config)
+    }
+}
+
+impl Pressed {
+    fn press(&mut self, at: Timestamp, code: Option<u8>, config: &Config) -> Press {
+        self.events = self.events.saturating_add(1);
+        let fresh = self.events <= MAX_EVENTS;
+        if self.at.is_none_or(|last| at.since(last) > PATIENCE) {
+            self.keys = [0; MAX_KEYS];
+        }
+        self.at = Some(at);
+        let Some(key) = code.and_then(|code| KEYS.get(usize::from(code))) else {
+            self.keys = [0; MAX_KEYS];
+            return Press { fresh, order: None };
+        };
+        self.keys.rotate_left(1);
+        self.keys[MAX_KEYS - 1] = *key;
+        let ends = |sequence: &str| !sequence.is_empty() && self.keys.ends_with(sequence.to_uppercase().as_bytes());
+        // One may end as the other does: the longer is meant.
+        let mut sequences = [(config.dtmf.as_str(), Order::Pause), (config.resume_dtmf.as_str(), Order::Resume)];
+        sequences.sort_by_key(|(sequence, _)| std::cmp::Reverse(sequence.len()));
+        let order = sequences.iter().find(|(sequence, _)| ends(sequence)).map(|(_, order)| *order);
+        if order.is_some() {
+            self.keys = [0; MAX_KEYS];
+        }
+        Press { fresh, order }
+    }
+}
+
+fn is_info_of(message: &Message<'_>, content_type: &str) -> bool {
+    message.method() == Some(&Method::Info)
+        && message.header("Content-Type").is_some_and(|given| {
+            given.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(content_type))
+        })
+}
+
+/// `Signal=5` in a relay, or the key alone.
+fn key_of_relay(body: &[u8]) -> Option<u8> {
+    let text = std::str::from_utf8(body.get(..MAX_BODY).unwrap_or(body)).ok()?;
+    let named = text.lines().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("signal").then_some(value)
+    });
+    match named.unwrap_or(text).trim() {
+        "10" => Some(10),
+        "11" => Some(11),
+        key if key.len() == 1 => KEYS.iter().position(|k| key.to_uppercase().as_bytes() == [*k]).map(|code| code as u8),
+        _ => None,
+    }
+}
+
+/// The keys by their code (RFC 4733 section 3.2).
+const KEYS: [u8; 16] = *b"0123456789*#ABCD";
+/// The longest sequence.
+pub const MAX_KEYS: usize = 16;
+/// Between two keys of a sequence; a person finds the next one sooner.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Keys of one side of a leg that the record tells of: a whole voice menu, many times over.
+const MAX_EVENTS: u32 = 250;
+/// Pauses of one call: one each minute of a day is 1,440; beyond, it stays paused to its end.
+const MAX_PAUSES: usize = 2_000;
+/// An order is a word; of a longer body only the beginning is looked at.
+const MAX_BODY: usize = 512;
+/// Content types of a key in an INFO (no RFC; in use since Cisco's).
+const RELAYS: [&str; 2] = ["application/dtmf-relay", "application/dtmf"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtp::Packet;
+    use crate::sip::Framing;
+    use crate::time::RtpTime;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_micros(1_000_000_000 + ms * 1_000)
+    }
+
+    fn config() -> Config {
+        Config {
+            header: "X-Recording".to_owned(),
+            info_type: "application/x-recording".to_owned(),
+            dtmf: "*1".to_owned(),
+            resume_dtmf: "*2".to_owned(),
+        }
+    }
+
+    fn event<'a>(time: u32, payload: &'a [u8]) -> Packet<'a> {
+        Packet { ssrc: 7, sequence: 0, time: RtpTime(time), pt: 101, marker: false, header_len: 12, payload }
+    }
+
+    fn info(head: &str, body: &str) -> String {
+        format!(
+            "INFO sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKx\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:b@b>;tag=2\r\n\
+             Call-ID: c\r\nCSeq: 5 INFO\r\n{head}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    fn order(text: &str) -> Option<Order> {
+        let message = Message::parse(text.as_bytes(), Framing::Datagram).expect("a message");
+        Order::in_message(&message, &config())
+    }
+
+    #[test]
+    fn orders_are_read_in_every_style() {
+        for (text, expected) in [
+            ("pause", Some(Order::Pause)),
+            (" Resume ", Some(Order::Resume)),
+            ("off;who=agent", Some(Order::Pause)),
+            ("Record: on", Some(Order::Resume)),
+            ("recording=\"off\"", Some(Order::Pause)),
+            ("<pause/>", Some(Order::Pause)),
+            ("perhaps", None),
+            ("", None),
+        ] {
+            assert_eq!(Order::parse(text), expected, "{text}");
+        }
+        assert_eq!(order(&info("X-Recording: pause\r\n", "")), Some(Order::Pause));
+        let body = "Record: on\r\n";
+        assert_eq!(order(&info("Content-Type: application/x-recording;v=1\r\n", body)), Some(Order::Resume));
+        assert_eq!(order(&info("Content-Type: text/plain\r\n", body)), None);
+    }
+
+    #[test]
+    fn a_key_counts_once_however_often_it_is_sent_and_a_sequence_gives_its_order() {
+        let mut keypad = Keypad::default();
+        let mut press = |ms: i64, time: u32, code: u8| {
+            keypad.handle_packet((Side::Caller, at(ms)), &event(time, &[code, 10, 0, 160]), true, &config())
+        };
+        assert_eq!(press(0, 100, 10), Press { fresh: true, order: None });
+        assert_eq!(press(20, 100, 10), Press::default(), "the same key goes on");
+        assert_eq!(press(200, 900, 1), Press { fresh: true, order: Some(Order::Pause) });
+        assert_eq!(press(220, 100, 10), Press::default(), "the end of the first key, late");
+        assert_eq!(press(400, 1_900, 10).order, None);
+        assert_eq!(press(6_000, 2_900, 2).order, None, "too slow");
+        assert_eq!(press(6_100, 3_900, 10).order, None);
+        assert_eq!(press(6_200, 4_900, 2).order, Some(Order::Resume));
+        // RFC 4733: 16 is flash, no key.
+        assert_eq!(press(6_300, 5_900, 16), Press::default());
+    }
+
+    #[test]
+    fn a_key_in_an_info_counts_and_a_retransmission_does_not() {
+        let mut keypad = Keypad::default();
+        let text = info("Content-Type: application/dtmf-relay\r\n", "Signal=*\r\nDuration=160\r\n");
+        let first = Message::parse(text.as_bytes(), Framing::Datagram).expect("a message");
+        let mut press = |message: &Message<'_>| keypad.handle_message((Side::Callee, at(0)), message, &config());
+        assert_eq!(press(&first), Press { fresh: true, order: None });
+        assert_eq!(press(&first), Press::default());
+        let text = info("Content-Type: application/dtmf\r\n", "1").replace("CSeq: 5", "CSeq: 6");
+        let second = Message::parse(text.as_bytes(), Framing::Datagram).expect("a message");
+        assert_eq!(press(&second).order, Some(Order::Pause));
+    }
+
+    #[test]
+    fn no_key_can_be_printed() {
+        let mut keypad = Keypad::default();
+        keypad.handle_packet((Side::Caller, at(0)), &event(1, &[7, 0, 0, 0]), true, &config());
+        assert_eq!(format!("{keypad:?}"), "Keypad([hidden])");
+    }
+
+    #[test]
+    fn what_was_carried_out_already_changes_nothing() {
+        let mut pauses = Pauses::new();
+        let mut put = |order, ms| pauses.handle_order(order, at(ms), ("test", None));
+        assert!(!put(Order::Resume, 5));
+        assert!(put(Order::Pause, 10) && !put(Order::Pause, 11) && put(Order::Resume, 20));
+        // Read back from a second spool.
+        assert!(!put(Order::Pause, 10) && !put(Order::Resume, 20));
+        assert!(put(Order::Pause, 30));
+        assert!([9, 20, 29].iter().all(|ms| !pauses.covers(at(*ms))));
+        assert!([10, 19, 30, 99].iter().all(|ms| pauses.covers(at(*ms))));
+        let ends: Vec<_> = pauses.record(Some(at(40))).iter().map(|p| p.to).collect();
+        assert_eq!(ends, [Some(at(20)), Some(at(40))]);
+        assert_eq!(pauses.events().len(), 3);
+    }
+
+    #[test]
+    fn at_the_bound_a_call_stays_paused() {
+        let mut pauses = Pauses::new();
+        for n in 0..2 * MAX_PAUSES as i64 {
+            pauses.handle_order(Order::Pause, at(2 * n), ("test", None));
+            pauses.handle_order(Order::Resume, at(2 * n + 1), ("test", None));
+        }
+        assert_eq!(pauses.record(None).len(), MAX_PAUSES);
+        assert!(pauses.paused_since().is_some() && pauses.covers(at(1_000_000)));
+    }
+}

@@ -1,0 +1,121 @@
+//! Opening the journal, whatever state it is in.
+//!
+//! A damaged journal is set aside, for a person to look at, and a new one is made of the records beside the recordings:
+//! they say what Pyrus has of each call. Of calls that began before the loss and have no record nobody knows whether they
+//! were registered, and delivery treats them so. Nothing is sent twice but what was under way in the last second before
+//! a crash that also damaged the journal.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+
+use crate::call::record::{CallRecord, DeliveryState};
+use crate::delivery::Job;
+use crate::journal::{self, Journal, config::Config};
+use crate::time::Timestamp;
+
+/// A journal that can be used.
+#[derive(Debug)]
+pub struct Opened {
+    /// The journal.
+    pub journal: Journal,
+    /// What an admin should hear: the journal was lost, and what was made of it.
+    pub alarm: Option<String>,
+}
+
+/// Opens the journal; makes it anew of the records below `recordings` when it is damaged or gone.
+///
+/// # Errors
+/// When the journal is of a newer version, or a file cannot be written.
+pub fn open(config: &Config, recordings: &Path) -> anyhow::Result<Opened> {
+    let file = config.dir.join(journal::FILE_NAME);
+    let is_new = !file.exists();
+    let (journal, loss) = match Journal::open(config) {
+        Ok(journal) if journal.is_rebuilding()? => (journal, Some(String::from("the journal was not whole"))),
+        Ok(journal) if is_new && was_lost(&file, recordings) => (journal, Some(String::from("the journal was gone"))),
+        Ok(journal) => (journal, None),
+        Err(journal::Error::Damaged { detail, .. }) => {
+            let aside = Journal::set_aside(config)?;
+            let loss = format!("the journal was damaged ({detail}) and is kept as {}", aside.display());
+            (Journal::open(config)?, Some(loss))
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let alarm = match loss {
+        None => None,
+        Some(loss) => {
+            let count = rebuild(&journal, recordings).context("the journal cannot be made anew")?;
+            Some(format!("{loss}; it was made anew from the records of {count} calls in {}", recordings.display()))
+        }
+    };
+    Ok(Opened { journal, alarm })
+}
+
+/// There was a journal before: one that was set aside, or one that told of deliveries.
+fn was_lost(file: &Path, recordings: &Path) -> bool {
+    let mut aside = file.as_os_str().to_owned();
+    aside.push(".damaged-1");
+    Path::new(&aside).exists()
+        || records(recordings).filter_map(|path| read(&path)).any(|r| r.delivery.state != DeliveryState::None)
+}
+
+/// Enters every call that has a record. Gives their number.
+fn rebuild(journal: &Journal, recordings: &Path) -> anyhow::Result<usize> {
+    journal.begin_rebuild(wall_clock())?;
+    let mut count = 0;
+    let mut batch = Vec::new();
+    for path in records(recordings) {
+        let Some(record) = read(&path) else {
+            tracing::warn!(path = %path.display(), "no call record: it is left out of the journal");
+            continue;
+        };
+        count += 1;
+        let job = Job::rebuilt(&record).map(|job| job.to_row());
+        batch.push((record, job));
+        if batch.len() >= BATCH {
+            journal.put_rebuilt(&batch)?;
+            batch.clear();
+        }
+    }
+    journal.put_rebuilt(&batch)?;
+    journal.end_rebuild()?;
+    Ok(count)
+}
+
+fn read(path: &Path) -> Option<CallRecord> {
+    let record: CallRecord = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    (!record.id.is_empty()).then_some(record)
+}
+
+/// The JSON files in the folder of recordings and its folders of days.
+fn records(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let mut folders = vec![(folder.to_owned(), 0)];
+    let mut files: Vec<PathBuf> = Vec::new();
+    std::iter::from_fn(move || {
+        while files.is_empty() {
+            let (folder, depth) = folders.pop()?;
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+                let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
+                if is_folder && !is_hidden && depth < MAX_DEPTH {
+                    folders.push((path, depth + 1));
+                } else if path.extension().is_some_and(|e| e == "json") {
+                    files.push(path);
+                }
+            }
+        }
+        files.pop()
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the moment of a loss is a question to the wall clock")]
+fn wall_clock() -> Timestamp {
+    Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// `YYYY/MM/DD`.
+const MAX_DEPTH: usize = 3;
+/// Calls entered in one transaction.
+const BATCH: usize = 500;

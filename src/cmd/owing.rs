@@ -1,0 +1,116 @@
+//! What the records beside the recordings say of delivery.
+//!
+//! Should the journal be lost, they are all that is left of what Pyrus was told. So a record says `owed` before
+//! delivery is told of its call, and is written again when the delivery was settled or parked.
+
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use crate::call::event::Registration;
+use crate::call::record::{CallRecord, DeliveryRecord, DeliveryState};
+use crate::delivery::{Consent, Policy, Progress};
+use crate::journal::{self, Journal, Stage};
+use crate::recording::Recorder;
+
+/// What delivery is told of a rule of the engine.
+pub const fn consent(registration: Registration) -> Consent {
+    match registration {
+        Registration::Allowed => Consent::ByConfig,
+        Registration::Forbidden => Consent::Forbidden,
+    }
+}
+
+/// Writes into a record that is about to be final what is known of its delivery: what the journal says, or that it is
+/// owed from now on. Without a policy nothing is delivered.
+///
+/// # Errors
+/// When the journal cannot be read.
+pub fn mark(
+    record: &mut CallRecord,
+    registration: Registration,
+    (policy, journal): (Option<&Policy>, &Journal),
+) -> journal::Result<()> {
+    if let Some(job) = journal.job(&record.id)? {
+        record.delivery = job.to_record();
+    } else if policy.is_some_and(|p| p.is_due(record, Progress::Complete, consent(registration))) {
+        record.delivery = DeliveryRecord { state: DeliveryState::Owed, ..DeliveryRecord::default() };
+    }
+    Ok(())
+}
+
+/// Writes the records again whose delivery was settled or parked. Gives their number.
+///
+/// # Errors
+/// When the journal or a record cannot be written; what is left is done the next time.
+pub fn refresh(journal: &Journal, recorder: &Recorder) -> anyhow::Result<usize> {
+    let stale = journal.stale_records(BATCH)?;
+    let mut written = 0;
+    for stale in &stale {
+        // A call that is not complete is marked when it is rendered.
+        if let Some(stored) = journal.call(&stale.id)?.filter(|call| call.stage == Stage::Complete) {
+            recorder.write_record(&stored.record)?;
+            written += 1;
+        }
+        journal.refreshed(std::slice::from_ref(stale))?;
+    }
+    Ok(written)
+}
+
+/// The thread that refreshes the records.
+#[derive(Debug)]
+pub struct Refresher {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Refresher {
+    /// Starts it; what an earlier process left is refreshed first.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(journal: Journal, recorder: Recorder) -> anyhow::Result<Self> {
+        let (stop, stopped) = crossbeam_channel::bounded(0);
+        let thread = std::thread::Builder::new()
+            .name(String::from("records"))
+            .spawn(move || work(&journal, &recorder, &stopped))
+            .context("cannot start the records thread")?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Refreshes a last time and ends. Delivery must have ended.
+    pub fn stop(self) {
+        drop(self.stop);
+        let _ = self.thread.join(); // a panic there was reported when it happened
+    }
+}
+
+fn work(journal: &Journal, recorder: &Recorder, stopped: &Receiver<()>) {
+    let mut complained = false;
+    loop {
+        let is_last = stopped.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout);
+        loop {
+            match refresh(journal, recorder) {
+                Ok(0) => break,
+                Ok(_) => complained = false,
+                Err(error) => {
+                    if !complained {
+                        tracing::error!("the records cannot be brought up to date: {error:#}");
+                    }
+                    complained = true;
+                    break;
+                }
+            }
+        }
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// How often it is looked for records that are behind.
+const LOOK: Duration = Duration::from_secs(1);
+/// Records looked at in one go.
+const BATCH: u32 = 100;

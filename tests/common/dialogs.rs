@@ -1,0 +1,553 @@
+//! A small builder for dialogs with time in them: phones, PBXs, what they say and what they sound like.
+//!
+//! A [`Scene`] has a clock of its own. Each step writes the messages of one exchange, [`STEP_MS`] apart, and moves the
+//! clock; sound goes on for as long as it is told to. Every 200 ms of every voice sound different, so a listener can
+//! judge who is heard where and when ([`Sound::judge`]).
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses some of the builders, as a module of its own")]
+#![allow(clippy::unwrap_used, reason = "a builder that fails is a failed test")]
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use callspan::call::record::Side;
+use callspan::decode::Datagram;
+use callspan::net::Endpoint;
+use callspan::time::Timestamp;
+
+/// 2026-11-23T07:00:00Z: millisecond 0 of every scene.
+pub const T0: Timestamp = Timestamp::from_secs(1_795_417_200);
+/// From one message of an exchange to the next.
+pub const STEP_MS: i64 = 10;
+/// Sound in an RTP packet.
+pub const PTIME_MS: i64 = 20;
+/// For so long a voice sounds the same.
+pub const SLOT_MS: i64 = 200;
+
+/// One UDP datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    pub at: Timestamp,
+    pub src: Endpoint,
+    pub dst: Endpoint,
+    pub payload: Vec<u8>,
+}
+
+impl Packet {
+    pub fn datagram(&self) -> Datagram<'_> {
+        let wire_len = self.payload.len() as u32;
+        Datagram { at: self.at, src: self.src, dst: self.dst, payload: &self.payload, wire_len, interface: 0 }
+    }
+}
+
+/// Who speaks SIP. A PBX is one that many dialogs go through.
+#[derive(Clone, Debug)]
+pub struct Phone {
+    pub user: String,
+    pub name: Option<String>,
+    pub sip: Endpoint,
+    /// Its voice: 0 to 7.
+    pub voice: u8,
+    /// The port of its next media address.
+    pub next_port: u16,
+}
+
+impl Phone {
+    /// A phone of this number on a host 10.0.0.`host`; the host is its voice too.
+    pub fn new(user: &str, host: u8) -> Self {
+        Self { user: user.to_owned(), name: None, sip: ip(host, 5060), voice: host % 8, next_port: 10_000 }
+    }
+
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// The next free media address.
+    pub fn media(&mut self) -> Endpoint {
+        let port = self.next_port;
+        self.next_port += 2;
+        self.sip.with_port(port)
+    }
+}
+
+/// 10.0.0.`host`:`port`.
+pub fn ip(host: u8, port: u16) -> Endpoint {
+    Endpoint::v4([10, 0, 0, host], port)
+}
+
+/// Moment of a scene.
+pub fn at(ms: i64) -> Timestamp {
+    T0.offset(ms * 1_000_000)
+}
+
+/// A handle of a [`Dialog`] in a scene.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct D(pub usize);
+
+/// A dialog at one hop. Fields may be changed before they are used.
+#[derive(Clone, Debug)]
+pub struct Dialog {
+    pub call_id: String,
+    /// Tags, users, names, signalling and media addresses of caller and callee.
+    pub tags: [String; 2],
+    pub users: [String; 2],
+    pub names: [Option<String>; 2],
+    pub sip: [Endpoint; 2],
+    pub media: [Endpoint; 2],
+    pub voices: [u8; 2],
+    pub request_user: String,
+    /// Headers of the INVITE.
+    pub headers: Vec<String>,
+    pub cseq: [u32; 2],
+    /// Whether requests bear a To tag: after the first answer.
+    pub confirmed: bool,
+    /// Number of the CSeq of the newest INVITE of each side.
+    pub invite_cseq: [u32; 2],
+    pub sdp_version: u32,
+}
+
+/// What makes a message differ from the plain one.
+#[derive(Clone, Debug)]
+pub enum With<'a> {
+    /// A body.
+    Sdp(String),
+    /// A header line.
+    Header(&'a str),
+    /// Another tag of the callee: a branch of a fork.
+    Branch(&'a str),
+    /// Another CSeq number than the next or the newest.
+    CSeq(u32),
+}
+
+/// What is said and heard, in the order in which it was written; [`Scene::packets`] is in order of time.
+#[derive(Clone, Debug, Default)]
+pub struct Scene {
+    now_ms: i64,
+    dialogs: Vec<Dialog>,
+    packets: Vec<Packet>,
+    senders: HashMap<(Endpoint, Endpoint), Sender>,
+    mute: bool,
+}
+
+/// A sender of RTP on one flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender {
+    pub ssrc: u32,
+    pub sequence: u16,
+    /// RTP time of millisecond 0.
+    pub time: u32,
+    /// Payload type; whatever it is, the sound is A-law.
+    pub pt: u8,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A scene whose RTP has next to no payload: where nobody listens.
+    pub fn mute() -> Self {
+        Self { mute: true, ..Self::default() }
+    }
+
+    /// Millisecond of the scene.
+    pub fn now(&self) -> i64 {
+        self.now_ms
+    }
+
+    pub fn wait(&mut self, ms: i64) {
+        self.now_ms += ms;
+    }
+
+    /// Goes back (or forth), to write what happens at the same time.
+    pub fn set_now(&mut self, ms: i64) {
+        self.now_ms = ms;
+    }
+
+    /// All packets, in order of time.
+    pub fn packets(&self) -> Vec<Packet> {
+        let mut out = self.packets.clone();
+        out.sort_by_key(|p| p.at);
+        out
+    }
+
+    pub fn raw(&mut self, src: Endpoint, dst: Endpoint, payload: Vec<u8>) {
+        self.packets.push(Packet { at: at(self.now_ms), src, dst, payload });
+    }
+
+    // ---- signalling
+
+    /// A dialog between two phones, not begun yet.
+    pub fn dialog(&mut self, caller: &mut Phone, callee: &mut Phone) -> D {
+        let n = self.dialogs.len();
+        self.dialogs.push(Dialog {
+            call_id: format!("call-{n}@scene"),
+            tags: [format!("from{n}"), format!("to{n}")],
+            users: [caller.user.clone(), callee.user.clone()],
+            names: [caller.name.clone(), callee.name.clone()],
+            sip: [caller.sip, callee.sip],
+            media: [caller.media(), callee.media()],
+            voices: [caller.voice, callee.voice],
+            request_user: callee.user.clone(),
+            headers: Vec::new(),
+            cseq: [100, 500],
+            confirmed: false,
+            invite_cseq: [0, 0],
+            sdp_version: 1,
+        });
+        D(n)
+    }
+
+    /// A leg of a PBX: as [`Scene::dialog`], with the numbers (and voices) that the PBX passes on.
+    pub fn leg(&mut self, from: &mut Phone, to: &mut Phone, numbers: [&str; 2]) -> D {
+        let d = self.dialog(from, to);
+        let dialog = self.at(d);
+        dialog.users = numbers.map(str::to_owned);
+        numbers[1].clone_into(&mut dialog.request_user);
+        d
+    }
+
+    /// The dialog, to be changed.
+    pub fn at(&mut self, d: D) -> &mut Dialog {
+        &mut self.dialogs[d.0]
+    }
+
+    pub fn get(&self, d: D) -> &Dialog {
+        &self.dialogs[d.0]
+    }
+
+    /// The session description of a side: PCMA and telephone-event at its address. `attributes` are media-level lines.
+    pub fn sdp(&mut self, d: D, side: Side, attributes: &[&str]) -> String {
+        let dialog = self.at(d);
+        dialog.sdp_version += 1;
+        let media = dialog.media[side.channel()];
+        sdp(media, dialog.sdp_version, "8 101", attributes)
+    }
+
+    /// A request of a side, and a step of time.
+    pub fn request(&mut self, d: D, side: Side, method: &str, with: &[With<'_>]) {
+        let me = side.channel();
+        let dialog = self.at(d);
+        let cseq = match (method, with.iter().find_map(|w| if let With::CSeq(n) = w { Some(*n) } else { None })) {
+            (_, Some(n)) => n,
+            ("ACK" | "CANCEL", None) => dialog.invite_cseq[me],
+            _ => {
+                dialog.cseq[me] += 1;
+                dialog.cseq[me]
+            }
+        };
+        if method == "INVITE" {
+            dialog.invite_cseq[me] = cseq;
+        }
+        let tagged = dialog.confirmed || has_branch(with).is_some();
+        let target = if side == Side::Caller { dialog.request_user.clone() } else { dialog.users[0].clone() };
+        let to = dialog.sip[1 - me];
+        let start = format!("{method} sip:{target}@{to} SIP/2.0\r\n");
+        let invite_headers = if method == "INVITE" && !tagged { dialog.headers.clone() } else { Vec::new() };
+        let text = message(self.get(d), (start, side), (cseq, method), (tagged, with), &invite_headers);
+        let (src, dst) = (self.get(d).sip[me], to);
+        self.raw(src, dst, text.into_bytes());
+        self.wait(STEP_MS);
+    }
+
+    /// A response of a side to the newest request of this method, and a step of time.
+    pub fn response(&mut self, d: D, side: Side, (status, method): (u16, &str), with: &[With<'_>]) {
+        let dialog = self.get(d);
+        let other = 1 - side.channel();
+        let newest =
+            if method == "INVITE" || method == "CANCEL" { dialog.invite_cseq[other] } else { dialog.cseq[other] };
+        let cseq = with.iter().find_map(|w| if let With::CSeq(n) = w { Some(*n) } else { None }).unwrap_or(newest);
+        let start = format!("SIP/2.0 {status} Reason\r\n");
+        let text = message(dialog, (start, side.other()), (cseq, method), (status > 100, with), &[]);
+        let (src, dst) = (dialog.sip[side.channel()], dialog.sip[other]);
+        self.raw(src, dst, text.into_bytes());
+        self.wait(STEP_MS);
+    }
+
+    /// INVITE with an offer, 100.
+    pub fn invite(&mut self, d: D) {
+        let offer = self.sdp(d, Side::Caller, &[]);
+        self.request(d, Side::Caller, "INVITE", &[With::Sdp(offer)]);
+        self.response(d, Side::Callee, (100, "INVITE"), &[]);
+    }
+
+    pub fn ring(&mut self, d: D) {
+        self.response(d, Side::Callee, (180, "INVITE"), &[]);
+    }
+
+    /// 183 with an answer.
+    pub fn progress(&mut self, d: D) {
+        let answer = self.sdp(d, Side::Callee, &[]);
+        self.response(d, Side::Callee, (183, "INVITE"), &[With::Sdp(answer)]);
+    }
+
+    /// 200 with an answer, ACK. Returns the millisecond of the 200.
+    pub fn answer(&mut self, d: D) -> i64 {
+        let when = self.now_ms;
+        let answer = self.sdp(d, Side::Callee, &[]);
+        self.response(d, Side::Callee, (200, "INVITE"), &[With::Sdp(answer)]);
+        self.at(d).confirmed = true;
+        self.request(d, Side::Caller, "ACK", &[]);
+        when
+    }
+
+    /// INVITE, 100, 180, a second of ringing, 200, ACK.
+    pub fn connect(&mut self, d: D) -> i64 {
+        self.invite(d);
+        self.ring(d);
+        self.wait(1_000);
+        self.answer(d)
+    }
+
+    /// A final refusal and its ACK.
+    pub fn refuse(&mut self, d: D, status: u16, with: &[With<'_>]) {
+        self.response(d, Side::Callee, (status, "INVITE"), with);
+        let tag = self.get(d).tags[1].clone();
+        self.request(d, Side::Caller, "ACK", &[With::Branch(&tag)]);
+    }
+
+    /// CANCEL, its 200, 487, ACK.
+    pub fn cancel(&mut self, d: D) {
+        self.request(d, Side::Caller, "CANCEL", &[]);
+        self.response(d, Side::Callee, (200, "CANCEL"), &[]);
+        self.refuse(d, 487, &[]);
+    }
+
+    /// BYE and its 200. Returns the millisecond of the BYE.
+    pub fn bye(&mut self, d: D, side: Side) -> i64 {
+        let when = self.now_ms;
+        self.request(d, side, "BYE", &[]);
+        self.response(d, side.other(), (200, "BYE"), &[]);
+        when
+    }
+
+    /// A request inside the dialog that offers and is accepted: INVITE or UPDATE.
+    pub fn renegotiate(&mut self, d: D, side: Side, method: &str, attributes: (&[&str], &[&str])) {
+        let offer = self.sdp(d, side, attributes.0);
+        self.request(d, side, method, &[With::Sdp(offer)]);
+        let answer = self.sdp(d, side.other(), attributes.1);
+        self.response(d, side.other(), (200, method), &[With::Sdp(answer)]);
+        if method == "INVITE" {
+            let cseq = self.get(d).invite_cseq[side.channel()];
+            self.request(d, side, "ACK", &[With::CSeq(cseq)]);
+        }
+    }
+
+    pub fn hold(&mut self, d: D, side: Side) {
+        self.renegotiate(d, side, "INVITE", (&["a=sendonly"], &["a=recvonly"]));
+    }
+
+    pub fn resume(&mut self, d: D, side: Side) {
+        self.renegotiate(d, side, "INVITE", (&["a=sendrecv"], &["a=sendrecv"]));
+    }
+
+    /// REFER, 202, NOTIFY, 200.
+    pub fn refer(&mut self, d: D, side: Side, target: &str) {
+        let refer_to = format!("Refer-To: {target}");
+        self.request(d, side, "REFER", &[With::Header(&refer_to), With::Header("Referred-By: <sip:referrer@scene>")]);
+        self.response(d, side.other(), (202, "REFER"), &[]);
+        self.request(d, side.other(), "NOTIFY", &[With::Header("Event: refer")]);
+        self.response(d, side, (200, "NOTIFY"), &[]);
+    }
+
+    /// REGISTER of a phone at a registrar, accepted.
+    pub fn register(&mut self, phone: &Phone, registrar: &Phone) {
+        let (user, a, b) = (&phone.user, phone.sip, registrar.sip);
+        let common = format!(
+            "Via: SIP/2.0/UDP {a};branch=z9hG4bKr{user}\r\nFrom: <sip:{user}@{b}>;tag=r\r\nCall-ID: reg-{user}\r\n\
+             CSeq: 1 REGISTER\r\nContact: <sip:{user}@{a}>;expires=3600\r\nContent-Length: 0\r\n\r\n"
+        );
+        let request = format!("REGISTER sip:{b} SIP/2.0\r\nTo: <sip:{user}@{b}>\r\n{common}");
+        let response = format!("SIP/2.0 200 OK\r\nTo: <sip:{user}@{b}>;tag=s\r\n{common}");
+        self.raw(a, b, request.into_bytes());
+        self.wait(STEP_MS);
+        self.raw(b, a, response.into_bytes());
+        self.wait(STEP_MS);
+    }
+
+    // ---- sound
+
+    /// Both sides of a dialog talk for so long.
+    pub fn talk(&mut self, d: D, ms: i64) {
+        let [a, b] = self.get(d).voices;
+        self.sound(&[(a, d, Side::Caller), (b, d, Side::Callee)], ms);
+    }
+
+    /// Two legs through one PBX: `a`'s caller talks to `b`'s callee; each leg carries both voices.
+    pub fn bridge(&mut self, a: D, b: D, ms: i64) {
+        let (left, right) = (self.get(a).voices[0], self.get(b).voices[1]);
+        let speakers =
+            [(left, a, Side::Caller), (right, a, Side::Callee), (left, b, Side::Caller), (right, b, Side::Callee)];
+        self.sound(&speakers, ms);
+    }
+
+    /// Voices on sides of dialogs, all at once for so long.
+    pub fn sound(&mut self, speakers: &[(u8, D, Side)], ms: i64) {
+        let flows: Vec<_> = speakers.iter().map(|&(voice, d, side)| (voice, self.flow(d, side))).collect();
+        self.rtp(&flows, ms);
+    }
+
+    /// Voices on flows, all at once for so long.
+    pub fn rtp(&mut self, flows: &[(u8, (Endpoint, Endpoint))], ms: i64) {
+        let until = self.now_ms + ms;
+        while self.now_ms < until {
+            for &(voice, flow) in flows {
+                self.packet(voice, flow);
+            }
+            self.wait(PTIME_MS);
+        }
+        self.set_now(until);
+    }
+
+    /// From where to where a side's voice goes.
+    pub fn flow(&self, d: D, side: Side) -> (Endpoint, Endpoint) {
+        let media = self.get(d).media;
+        (media[side.channel()], media[1 - side.channel()])
+    }
+
+    /// The sender of a flow: change it for a jump or a new SSRC.
+    pub fn sender(&mut self, flow: (Endpoint, Endpoint)) -> &mut Sender {
+        let n = self.senders.len() as u32;
+        self.senders.entry(flow).or_insert_with(|| Sender {
+            ssrc: 0x1000_0000 + n * 0x0101,
+            sequence: (n * 7_919) as u16,
+            time: n.wrapping_mul(0x2345_6789),
+            pt: 8,
+        })
+    }
+
+    fn packet(&mut self, voice: u8, flow: (Endpoint, Endpoint)) {
+        let now_ms = self.now_ms;
+        let sender = self.sender(flow);
+        let time = sender.time.wrapping_add((now_ms * 8) as u32);
+        let mut out = vec![0x80, sender.pt];
+        out.extend(sender.sequence.to_be_bytes());
+        out.extend(time.to_be_bytes());
+        out.extend(sender.ssrc.to_be_bytes());
+        sender.sequence = sender.sequence.wrapping_add(1);
+        let samples_ms = if self.mute { 1 } else { PTIME_MS };
+        for ms in now_ms..now_ms + samples_ms {
+            // A square wave of 1 kHz whose height tells voice and slot.
+            let loud = level(voice, ms.div_euclid(SLOT_MS));
+            out.extend([0x80 | loud, 0x80 | loud, 0x80 | loud, 0x80 | loud, loud, loud, loud, loud].map(|b| b ^ 0x55));
+        }
+        self.raw(flow.0, flow.1, out);
+    }
+}
+
+/// The A-law magnitude of a voice in a slot: eight voices, eight slots in turn (1.6 s).
+fn level(voice: u8, slot: i64) -> u8 {
+    48 + (voice % 8) * 8 + slot.rem_euclid(8) as u8
+}
+
+/// One channel of a recording.
+#[derive(Clone, Debug)]
+pub struct Sound {
+    /// Moment of sample 0, ms of the scene, and samples at 8 kHz.
+    pub starts_ms: f64,
+    pub samples: Vec<i16>,
+}
+
+/// What is heard at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Beyond the recording.
+    Outside,
+    Silence,
+    /// This voice, as it sounded at that moment.
+    Voice(u8),
+    /// Something else: another time of a voice, a mixture.
+    Other,
+}
+
+impl Sound {
+    /// What is heard at a millisecond of the scene: 10 ms around it are judged.
+    pub fn judge(&self, ms: i64) -> Heard {
+        let from = ((ms as f64 - 5.0 - self.starts_ms) * 8.0).round();
+        if from < 0.0 || from as usize + 80 > self.samples.len() {
+            return Heard::Outside;
+        }
+        let window = &self.samples[from as usize..from as usize + 80];
+        let height = window.iter().map(|s| f64::from(s.unsigned_abs())).sum::<f64>() / 80.0;
+        if height < 40.0 {
+            return Heard::Silence;
+        }
+        let slot = ms.div_euclid(SLOT_MS);
+        let near = |voice: &u8| (height / f64::from(a_law(level(*voice, slot))) - 1.0).abs() < 0.01;
+        (0..8).find(near).map_or(Heard::Other, Heard::Voice)
+    }
+
+    /// How much of a stretch of time sounds like `wanted`, judged in the middle of every slot: 0.0 to 1.0.
+    pub fn share(&self, wanted: Heard, from_ms: i64, to_ms: i64) -> f64 {
+        let first = from_ms.div_euclid(SLOT_MS) * SLOT_MS + SLOT_MS / 2;
+        let moments: Vec<i64> =
+            (0..).map(|n| first + n * SLOT_MS).take_while(|ms| *ms < to_ms).filter(|ms| *ms > from_ms).collect();
+        let fits = moments.iter().filter(|ms| self.judge(**ms) == wanted).count();
+        fits as f64 / moments.len().max(1) as f64
+    }
+}
+
+/// ITU-T G.711 A-law, a positive code without its inverted bits, as 16-bit sample.
+fn a_law(code: u8) -> i32 {
+    let (segment, mantissa) = (i32::from(code >> 4), i32::from(code & 15));
+    if segment == 0 { mantissa * 16 + 8 } else { (mantissa * 16 + 264) << (segment - 1) }
+}
+
+/// A session description.
+pub fn sdp(media: Endpoint, version: u32, formats: &str, attributes: &[&str]) -> String {
+    let (ip, port) = (media.ip(), media.port());
+    let mut out = format!(
+        "v=0\r\no=- 1 {version} IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP {formats}\r\n\
+         a=rtpmap:101 telephone-event/8000\r\n"
+    );
+    for line in attributes {
+        let _ = write!(out, "{line}\r\n");
+    }
+    out
+}
+
+fn has_branch<'a>(with: &[With<'a>]) -> Option<&'a str> {
+    with.iter().find_map(|w| if let With::Branch(tag) = w { Some(*tag) } else { None })
+}
+
+/// The text of a message whose request was sent by `requester`.
+fn message(
+    dialog: &Dialog,
+    (start, requester): (String, Side),
+    (cseq, method): (u32, &str),
+    (tagged, with): (bool, &[With<'_>]),
+    headers: &[String],
+) -> String {
+    let party = |side: Side, tagged: bool| {
+        let n = side.channel();
+        let name = dialog.names[n].as_ref().map(|n| format!("\"{n}\" ")).unwrap_or_default();
+        let tag = if side == Side::Callee { has_branch(with).unwrap_or(&dialog.tags[1]) } else { &dialog.tags[0] };
+        let tag = if tagged { format!(";tag={tag}") } else { String::new() };
+        format!("{name}<sip:{}@{}>{tag}", dialog.users[n], dialog.sip[n].ip())
+    };
+    let (me, other) = (requester, requester.other());
+    let via = dialog.sip[me.channel()];
+    let mut out = start;
+    let _ = write!(out, "Via: SIP/2.0/UDP {via};branch=z9hG4bK{cseq}{method}{}\r\n", dialog.call_id);
+    let _ = write!(out, "From: {}\r\nTo: {}\r\n", party(me, true), party(other, tagged));
+    let _ = write!(out, "Call-ID: {}\r\nCSeq: {cseq} {method}\r\nContact: <sip:{via}>\r\n", dialog.call_id);
+    let mut body = "";
+    for line in headers {
+        let _ = write!(out, "{line}\r\n");
+    }
+    for part in with {
+        match part {
+            With::Header(line) => {
+                let _ = write!(out, "{line}\r\n");
+            }
+            With::Sdp(text) => {
+                body = text;
+                out.push_str("Content-Type: application/sdp\r\n");
+            }
+            With::Branch(_) | With::CSeq(_) => {}
+        }
+    }
+    let _ = write!(out, "Content-Length: {}\r\n\r\n{body}", body.len());
+    out
+}

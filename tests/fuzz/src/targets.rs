@@ -1,0 +1,455 @@
+//! The fuzz targets: any bytes into everything that reads what others wrote. A target panics when it is wrong.
+//!
+//! An input is a list of *pieces*, each with its length in front (see [`Pieces`]), so that a fuzzer can cut, swap and
+//! repeat frames, segments and packets as such. Every target checks what must hold of any input: bounds are kept, what
+//! is handed on lies inside what came in, and a split input gives what the unsplit one gives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use callspan::call::decision::{Decision, PayloadFormat};
+use callspan::call::engine::{Engine, Limits};
+use callspan::call::event::{CallEvent, Keep, LegId, LegSink};
+use callspan::call::negotiation::Description;
+use callspan::capture::{Event, Frame, LinkType, Source, files};
+use callspan::decode::{self, Datagram, Decoded, Decoder, StreamChunk, StreamEvent};
+use callspan::net::Endpoint;
+use callspan::render;
+use callspan::render::codec::{decoder_for, red};
+use callspan::rtp;
+use callspan::sdp;
+use callspan::sip::stream::Framer;
+use callspan::sip::{self, Framing, Message};
+use callspan::spool::reader::{Entry, LegSource};
+use callspan::time::Timestamp;
+
+/// A target and its name.
+pub(crate) type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub(crate) const TARGETS: [Target; 10] = [
+    ("frames", frames),
+    ("fragments", fragments),
+    ("tcp", tcp),
+    ("framing", framing),
+    ("sip", sip),
+    ("sdp", sdp),
+    ("codecs", codecs),
+    ("spool", spool),
+    ("capture", capture),
+    ("engine", engine),
+];
+
+/// The target of this name.
+pub(crate) fn target(name: &str) -> Option<fn(&[u8])> {
+    TARGETS.iter().find(|(n, _)| *n == name).map(|(_, target)| *target)
+}
+
+/// Pieces of an input: two bytes of length, then so many bytes, or what is left.
+pub(crate) struct Pieces<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = &'a [u8];
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, rest) = self.0.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_be_bytes(*length)).min(rest.len());
+        let (piece, rest) = rest.split_at(length);
+        self.0 = rest;
+        Some(piece)
+    }
+}
+
+/// The input that [`Pieces`] takes apart into these.
+pub(crate) fn joined(pieces: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for piece in pieces {
+        let length = piece.len().min(usize::from(u16::MAX));
+        out.extend((length as u16).to_be_bytes());
+        out.extend(&piece[..length]);
+    }
+    out
+}
+
+/// Whole frames of any link type through the decoder. The first byte of a piece is the link type, the second ms.
+fn frames(input: &[u8]) {
+    let mut decoder = Decoder::with_limits(SMALL);
+    let mut at = T0;
+    for piece in Pieces(input) {
+        let [link, pause, data @ ..] = piece else { continue };
+        at = at + Duration::from_millis(u64::from(*pause));
+        feed(&mut decoder, at, LINKS[usize::from(*link) % LINKS.len()], data, &mut |_| {});
+    }
+    end(&mut decoder, at);
+}
+
+/// Fragments of IPv4 and IPv6, always well-formed in all but offsets, lengths and order: reassembly.
+fn fragments(input: &[u8]) {
+    let mut decoder = Decoder::with_limits(SMALL);
+    let mut at = T0;
+    for piece in Pieces(input) {
+        let [how, id, high, low, payload @ ..] = piece else { continue };
+        at = at + Duration::from_millis(u64::from(how >> 4) * 50);
+        let packet = fragment(*how, *id, u16::from_be_bytes([*high, *low]), payload);
+        feed(&mut decoder, at, LinkType::RawIp, &packet, &mut |decoded| {
+            if let Decoded::Datagram(datagram) = decoded {
+                assert!(datagram.payload.len() <= 65_535, "no IP packet is longer");
+            }
+        });
+    }
+    end(&mut decoder, at);
+}
+
+/// Segments of two directions of TCP, in any order and overlap, into SIP messages.
+fn tcp(input: &[u8]) {
+    let mut decoder = Decoder::with_limits(SMALL);
+    let mut framers = [Framer::default(), Framer::default()];
+    let mut at = T0;
+    for piece in Pieces(input) {
+        let [how, sequence, flags, payload @ ..] = piece else { continue };
+        at = at + Duration::from_millis(u64::from(how >> 1));
+        let backward = how & 1 == 1;
+        // Steps of 16, so that overlaps, holes and the turn of the sequence number are near.
+        let sequence = 0xffff_fc00_u32.wrapping_add(u32::from(*sequence) * 16);
+        let packet = segment(backward, sequence, *flags, payload);
+        feed(&mut decoder, at, LinkType::RawIp, &packet, &mut |decoded| {
+            if let Decoded::Stream(chunk) = decoded {
+                let framer = &mut framers[usize::from(chunk.src.port() == 5060)];
+                match chunk.event {
+                    StreamEvent::Data(data) => framer.push(data, &mut message),
+                    StreamEvent::Gap => framer.gap(&mut message),
+                    StreamEvent::End => framer.end(&mut message),
+                }
+            }
+        });
+    }
+    end(&mut decoder, at);
+}
+
+/// A byte stream cut anywhere gives the messages of the uncut one. The first piece says where to cut.
+fn framing(input: &[u8]) {
+    let mut pieces = Pieces(input);
+    let (Some(cuts), stream) = (pieces.next(), pieces.0) else { return };
+    let collect = |chunks: &mut dyn Iterator<Item = &[u8]>| {
+        let (mut framer, mut messages) = (Framer::default(), Vec::new());
+        for chunk in chunks {
+            framer.push(chunk, &mut |m| messages.push(m.to_vec()));
+        }
+        framer.end(&mut |m| messages.push(m.to_vec()));
+        messages
+    };
+    let whole = collect(&mut std::iter::once(stream));
+    let mut rest = stream;
+    let mut lengths = cuts.iter().map(|c| usize::from(*c) + 1).chain(std::iter::repeat(4096));
+    let mut chunks = std::iter::from_fn(|| {
+        let length = lengths.next().unwrap_or(1).min(rest.len());
+        let (chunk, after) = rest.split_at(length);
+        rest = after;
+        (!chunk.is_empty()).then_some(chunk)
+    });
+    assert_eq!(collect(&mut chunks), whole, "a cut must not change what a stream says");
+    whole.iter().for_each(|m| message(m));
+}
+
+/// One SIP message, both ways of framing, every getter.
+fn sip(input: &[u8]) {
+    message(input);
+}
+
+/// A session description, and what the engine makes of it.
+fn sdp(input: &[u8]) {
+    if let Ok(session) = sdp::parse(input) {
+        let _ = Description::from_session(&session);
+        let _ = session.audio().count();
+    }
+}
+
+/// Payloads into a decoder. The first byte chooses it; a piece of one byte conceals so many samples instead.
+fn codecs(input: &[u8]) {
+    let Some((choice, rest)) = input.split_first() else { return };
+    let (encoding, clock_hz, channels, fmtp) = FORMATS[usize::from(*choice) % FORMATS.len()];
+    let format = PayloadFormat { encoding: encoding.into(), clock_hz, channels, fmtp: fmtp.into() };
+    let Some(mut decoder) = decoder_for(&format) else { panic!("{encoding} has a decoder") };
+    let mut out = Vec::new();
+    for payload in Pieces(rest).take(MAX_PAYLOADS) {
+        out.clear();
+        out.push(7);
+        if let [samples] = payload {
+            decoder.conceal(usize::from(*samples), None, &mut out);
+            assert!(out.len() <= 1 + usize::from(*samples), "no more is made up than was asked for");
+            continue;
+        }
+        if decoder.decode(payload, &mut out).is_err() {
+            assert_eq!(out, [7], "a refused payload leaves no sound");
+        }
+        // Eight frames of silence descriptors of 20 ms from each byte would still be within this.
+        assert!(out.len() <= 1 + (payload.len() + 1) * 8 * 960, "{encoding}: {} of {}", out.len(), payload.len());
+        let _ = red::blocks(payload);
+        out.clear();
+        decoder.conceal(160, Some(payload), &mut out);
+    }
+}
+
+/// A spool that anybody may have damaged: read, planned and, when it is short, rendered.
+fn spool(input: &[u8]) {
+    let source = LegSource::Memory(Arc::new(input.to_vec()));
+    let Ok(mut reader) = source.open() else { return };
+    let mut entries = 0_usize;
+    while let Ok(Some(entry)) = reader.next_entry() {
+        entries += 1;
+        if let Entry::Packet(packet) = entry {
+            assert!(packet.payload.len() <= input.len());
+        }
+    }
+    assert!(entries <= input.len(), "every entry takes bytes");
+    assert!(reader.valid_bytes() <= input.len() as u64);
+    let Ok(plan) = render::plan(&source, &render::Options { sample_rate: None }) else { return };
+    if plan.samples > MAX_SAMPLES {
+        return;
+    }
+    let mut samples = 0;
+    let rendered = render::render(&plan, &source, &mut |frames| {
+        samples += frames.len() as u64;
+        Ok(())
+    });
+    if rendered.is_ok() {
+        assert_eq!(samples, plan.samples, "a recording is as long as its plan");
+    }
+}
+
+/// A capture file: pcap, pcapng, gzip.
+fn capture(input: &[u8]) {
+    // One file for each process, in memory where the system has such a folder.
+    let folder = if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
+    let path = folder.join(format!("callspan-fuzz-{}.pcap", std::process::id()));
+    std::fs::write(&path, input).expect("the folder of temporary files can be written");
+    if let Ok(mut source) = files::open(std::slice::from_ref(&path)) {
+        for _ in 0..MAX_EVENTS {
+            match source.next_event() {
+                Ok(Event::End) | Err(_) => break,
+                Ok(Event::Frame(frame)) => assert!(frame.data.len() <= MAX_FRAME),
+                Ok(_) => {}
+            }
+        }
+        let _ = source.take_warnings();
+    }
+    std::fs::remove_file(&path).expect("it is ours");
+}
+
+/// The whole engine: datagrams, streams, time and clock steps between a few addresses, in any order.
+fn engine(input: &[u8]) {
+    let limits = Limits { legs: 16, early_bytes: 1 << 14, streams: 8, rtp_streams: 64, tombstones: 16 };
+    let mut engine = Engine::with_limits(callspan::call::config::Config::default(), "fuzz", limits);
+    let mut sink = Sink::default();
+    let mut at = T0;
+    let (mut begun, mut ended) = (0_u64, 0_u64);
+    for piece in Pieces(input) {
+        let [how, ends, pause, payload @ ..] = piece else { continue };
+        at = at + PAUSES[usize::from(*pause) % PAUSES.len()];
+        let (src, dst) = (endpoint(ends >> 4), endpoint(ends & 15));
+        match how % 8 {
+            0..=3 => {
+                let missing = u32::from(how >> 4);
+                let wire_len = payload.len() as u32 + missing;
+                engine.handle_datagram(&Datagram { at, src, dst, payload, wire_len, interface: 0 }, &mut sink);
+            }
+            4 => engine.handle_stream(&chunk((at, src, dst), StreamEvent::Data(payload)), &mut sink),
+            5 if how & 8 == 0 => engine.handle_stream(&chunk((at, src, dst), StreamEvent::Gap), &mut sink),
+            5 => engine.handle_stream(&chunk((at, src, dst), StreamEvent::End), &mut sink),
+            6 => engine.handle_timeout(at, &mut sink),
+            _ if how & 8 == 0 => engine.handle_clock_step(i64::from(*ends) * 10_000_000_000 - 1_000_000_000_000),
+            _ => engine.handle_local_loss(),
+        }
+        assert!(engine.live_legs() <= limits.legs, "the table of legs has a bound");
+        ended += take_events(&mut engine);
+        begun = begun.max(engine.counters().legs);
+    }
+    engine.handle_end_of_capture(&mut sink);
+    ended += take_events(&mut engine);
+    assert_eq!((engine.live_calls(), engine.live_legs()), (0, 0), "the end of a capture ends every call");
+    assert!(ended <= begun, "a call has a leg at least");
+    assert_eq!(ended, engine.counters().calls);
+    assert!(sink.open.is_empty(), "every leg that was opened is closed or discarded");
+}
+
+// ---- what the targets share
+
+fn take_events(engine: &mut Engine) -> u64 {
+    let mut ended = 0;
+    while let Some(event) = engine.poll_event() {
+        if let CallEvent::Ended(call) = event {
+            ended += 1;
+            let json = serde_json::to_string(&call.record).expect("a record can be written");
+            let back: callspan::call::record::CallRecord = serde_json::from_str(&json).expect("and read");
+            assert_eq!(back.id, call.record.id);
+        }
+    }
+    ended
+}
+
+fn message(bytes: &[u8]) {
+    let _ = sip::looks_like_sip(bytes);
+    for framing in [Framing::Datagram, Framing::Stream] {
+        let Ok(message) = Message::parse(bytes, framing) else { continue };
+        let _ = (message.start(), message.cseq(), message.via_branch(), message.request_uri(), message.body_cut());
+        let _ = (message.from(), message.to(), message.contact(), message.transaction_method());
+        for (name, value) in message.all_headers() {
+            let _ = (message.headers(&name), message.values(&name), message.addresses(&name));
+            let _ = sip::Uri::parse(&value);
+        }
+        assert!(message.body().len() <= bytes.len());
+        if let Some(description) = message.sdp() {
+            sdp(&description);
+        }
+    }
+}
+
+fn feed(decoder: &mut Decoder, at: Timestamp, link: LinkType, data: &[u8], sink: &mut dyn FnMut(Decoded<'_>)) {
+    let frame = Frame { at, link, interface: 0, orig_len: data.len() as u32, data };
+    decoder.handle_frame(&frame, &mut |decoded| {
+        if let Decoded::Datagram(datagram) = decoded {
+            assert!(datagram.payload.len() <= datagram.wire_len as usize, "no more is captured than there was");
+            if rtp::classify(datagram.payload) == rtp::Kind::Rtp {
+                let _ = (rtp::Packet::parse(datagram.payload), rtp::Packet::parse_cut(datagram.payload));
+            }
+        }
+        sink(decoded);
+    });
+}
+
+fn end(decoder: &mut Decoder, at: Timestamp) {
+    decoder.handle_timeout(at + Duration::from_secs(60), &mut |_| {});
+    decoder.handle_end(&mut |_| {});
+}
+
+/// `how`: bit 0 IPv6, bit 1 more fragments, bits 2 and 3 the pair of addresses.
+fn fragment(how: u8, id: u8, offset: u16, payload: &[u8]) -> Vec<u8> {
+    let (host, more) = (how >> 2 & 3, how & 2 != 0);
+    let mut out;
+    if how & 1 == 0 {
+        let total = (20 + payload.len()).min(65_535) as u16;
+        let field = offset & 0x1fff | if more { 0x2000 } else { 0 };
+        out = vec![0x45, 0, 0, 0, 0, id, 0, 0, 64, 17, 0, 0, 10, 0, 0, host, 10, 0, 0, 9];
+        out[2..4].copy_from_slice(&total.to_be_bytes());
+        out[6..8].copy_from_slice(&field.to_be_bytes());
+    } else {
+        let length = (8 + payload.len()).min(65_535) as u16;
+        out = vec![0x60, 0, 0, 0, 0, 0, 44, 64];
+        out[4..6].copy_from_slice(&length.to_be_bytes());
+        out.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host]);
+        out.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
+        out.extend([17, 0]);
+        out.extend((offset & 0xfff8 | u16::from(more)).to_be_bytes());
+        out.extend([0, 0, 0, id]);
+    }
+    out.extend_from_slice(payload);
+    out
+}
+
+fn segment(backward: bool, sequence: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let total = (40 + payload.len()).min(65_535) as u16;
+    let (src, dst, ports) = if backward { (2, 1, [5060_u16, 40_000]) } else { (1, 2, [40_000_u16, 5060]) };
+    let mut out = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, src, 10, 0, 0, dst];
+    out[2..4].copy_from_slice(&total.to_be_bytes());
+    out.extend(ports.map(u16::to_be_bytes).concat());
+    out.extend(sequence.to_be_bytes());
+    out.extend([0, 0, 0, 0, 0x50, flags & 0x1f, 0xff, 0xff, 0, 0, 0, 0]);
+    out.extend_from_slice(payload);
+    out
+}
+
+fn chunk<'a>((at, src, dst): (Timestamp, Endpoint, Endpoint), event: StreamEvent<'a>) -> StreamChunk<'a> {
+    StreamChunk { at, src, dst, event, interface: 0 }
+}
+
+/// The addresses of the shipped call, its signalling and its media, and as many of strangers.
+fn endpoint(number: u8) -> Endpoint {
+    let (host, port) = (11 + (number & 1), [5060, 20_000, 20_001, 40_000][usize::from(number >> 1 & 3)]);
+    Endpoint::v4([10, if number & 8 == 0 { 9 } else { 8 }, 0, host], port)
+}
+
+/// Legs that were opened and not closed.
+#[derive(Default)]
+struct Sink {
+    open: std::collections::BTreeSet<LegId>,
+}
+
+impl LegSink for Sink {
+    fn open(&mut self, leg: LegId, _name: &str) {
+        assert!(self.open.insert(leg), "a leg is opened once");
+    }
+    fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
+        assert!(self.open.contains(&leg), "packets only between opening and closing");
+        if let Keep::Header(bytes) = keep {
+            assert!(usize::from(bytes) <= datagram.payload.len(), "a header is no longer than its packet");
+        }
+    }
+    fn decide(&mut self, leg: LegId, _at: Timestamp, _decision: &Decision) {
+        assert!(self.open.contains(&leg), "decisions only between opening and closing");
+    }
+    fn close(&mut self, leg: LegId) {
+        assert!(self.open.remove(&leg), "closed once");
+    }
+    fn discard(&mut self, leg: LegId) {
+        self.open.remove(&leg);
+    }
+}
+
+/// Codecs by the first byte of an input of [`codecs`]; the order is that of their seeds.
+pub(crate) const FORMATS: [(&str, u32, u8, &str); 18] = [
+    ("PCMA", 8_000, 1, ""),
+    ("PCMU", 8_000, 1, ""),
+    ("G722", 8_000, 1, ""),
+    ("GSM", 8_000, 1, ""),
+    ("G729", 8_000, 1, ""),
+    ("OPUS", 48_000, 2, ""),
+    ("AMR", 8_000, 1, ""),
+    ("AMR", 8_000, 1, "octet-align=1"),
+    ("AMR-WB", 16_000, 1, ""),
+    ("AMR-WB", 16_000, 1, "octet-align=1"),
+    ("L16", 8_000, 2, ""),
+    ("DVI4", 8_000, 1, ""),
+    ("G726-32", 8_000, 1, ""),
+    ("G726-24", 8_000, 1, ""),
+    ("AAL2-G726-40", 8_000, 1, ""),
+    ("SPEEX", 8_000, 1, ""),
+    ("SPEEX", 16_000, 1, ""),
+    ("CN", 8_000, 1, ""),
+];
+
+/// 2026-11-23T07:00:00Z.
+const T0: Timestamp = Timestamp::from_secs(1_795_417_200);
+const SMALL: decode::Limits = decode::Limits {
+    fragment_bytes: 1 << 18,
+    fragment_datagrams: 16,
+    fragment_age: Duration::from_secs(5),
+    tcp_streams: 8,
+    tcp_bytes: 1 << 18,
+};
+const LINKS: [LinkType; 8] = [
+    LinkType::Ethernet,
+    LinkType::RawIp,
+    LinkType::LinuxSll,
+    LinkType::LinuxSll2,
+    LinkType::Null,
+    LinkType::Loop,
+    LinkType::Other(7),
+    LinkType::Ethernet,
+];
+/// From the next packet to beyond the longest timer.
+const PAUSES: [Duration; 8] = [
+    Duration::ZERO,
+    Duration::from_millis(20),
+    Duration::from_millis(150),
+    Duration::from_millis(600),
+    Duration::from_secs(6),
+    Duration::from_secs(70),
+    Duration::from_secs(400),
+    Duration::from_secs(90_000),
+];
+/// A slow decoder must not make an input slow.
+const MAX_PAYLOADS: usize = 64;
+/// Ten seconds at 16 kHz.
+const MAX_SAMPLES: u64 = 160_000;
+const MAX_EVENTS: usize = 100_000;
+/// What the reader of files may hand out at the most.
+const MAX_FRAME: usize = 1 << 26;

@@ -1,0 +1,8 @@
+//! Whole made-up calls through engine, spool and rendering: what the recording says and when.
+
+#![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
+#![allow(unreachable_pub, reason = "a test binary: nothing is reached from outside")]
+
+mod formats;
+mod pause;
+mod stage;

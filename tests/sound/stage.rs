@@ -1,0 +1,346 @@
+//! Made-up calls: what two telephones put on the wire, and what the recorder makes of it.
+//!
+//! The voices are noise that is different at every sample and known to the test, so each piece of a recording tells
+//! when it was said. Nothing here shares code with what is tested: addresses, SIP and mu-law are written out.
+
+use std::path::Path;
+
+use callspan::call::Engine;
+use callspan::call::config::Config;
+use callspan::call::event::{CallEvent, EndedCall, LegSink};
+use callspan::call::record::{CallRecord, Side};
+use callspan::decode::Datagram;
+use callspan::net::Endpoint;
+use callspan::recording::{Layout, Recorder, config::Config as RecordingConfig};
+use callspan::spool::memory::MemorySpool;
+use callspan::spool::{LegSource, LegStore};
+use callspan::time::Timestamp;
+
+/// 2026-11-23T07:00:00Z.
+pub const T0: Timestamp = Timestamp::from_secs(1_795_417_200);
+
+/// A moment of a made-up call.
+pub fn at_ms(ms: f64) -> Timestamp {
+    T0.offset((ms * 1e6).round() as i64)
+}
+
+/// One packet on the wire.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub at: Timestamp,
+    pub src: Endpoint,
+    pub dst: Endpoint,
+    pub payload: Vec<u8>,
+}
+
+/// Everything that the mirror shows of one call.
+#[derive(Clone, Debug, Default)]
+pub struct Wire {
+    pub packets: Vec<Sent>,
+    cseq: u32,
+}
+
+/// One RTP packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Rtp<'a> {
+    pub pt: u8,
+    pub sequence: u16,
+    pub time: u32,
+    pub ssrc: u32,
+    pub payload: &'a [u8],
+}
+
+pub fn signalling(side: Side) -> Endpoint {
+    Endpoint::v4([10, 0, 0, 1 + side.channel() as u8], 5060)
+}
+
+pub fn media(side: Side) -> Endpoint {
+    Endpoint::v4([10, 0, 0, 1 + side.channel() as u8], 4000)
+}
+
+fn sdp(side: Side, direction: &str) -> String {
+    let ip = format!("10.0.0.{}", 1 + side.channel());
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8 13 101\r\n\
+         a=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:13 CN/8000\r\na=rtpmap:101 telephone-event/8000\r\n\
+         a={direction}\r\n"
+    )
+}
+
+impl Wire {
+    /// INVITE at 0 ms, answered at 1,000 ms: sample 0 of the recording.
+    pub fn answered() -> Self {
+        let mut wire = Self { packets: Vec::new(), cseq: 1 };
+        wire.invite(0.0, "");
+        wire.answer(1_000.0);
+        wire
+    }
+
+    pub fn invite(&mut self, ms: f64, head: &str) {
+        self.cseq = 1;
+        let body = sdp(Side::Caller, "sendrecv");
+        self.message(
+            ms,
+            Side::Caller,
+            "INVITE sip:102@10.0.0.2 SIP/2.0",
+            (1, "INVITE", ""),
+            head,
+            ("application/sdp", &body),
+        );
+    }
+
+    pub fn answer(&mut self, ms: f64) {
+        let body = sdp(Side::Callee, "sendrecv");
+        self.message(ms, Side::Callee, "SIP/2.0 200 OK", (1, "INVITE", ";tag=b"), "", ("application/sdp", &body));
+        self.message(ms + 1.0, Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0", (1, "ACK", ";tag=b"), "", ("", ""));
+    }
+
+    /// A re-INVITE of the caller that holds or resumes, and its answer.
+    pub fn reinvite(&mut self, ms: f64, direction: &str) {
+        self.cseq += 1;
+        let answer = if direction == "sendonly" { "recvonly" } else { "sendrecv" };
+        let number = self.cseq;
+        let (offer, answer) = (sdp(Side::Caller, direction), sdp(Side::Callee, answer));
+        let sdp = "application/sdp";
+        self.message(
+            ms,
+            Side::Caller,
+            "INVITE sip:102@10.0.0.2 SIP/2.0",
+            (number, "INVITE", ";tag=b"),
+            "",
+            (sdp, &offer),
+        );
+        self.message(ms + 5.0, Side::Callee, "SIP/2.0 200 OK", (number, "INVITE", ";tag=b"), "", (sdp, &answer));
+        self.message(ms + 6.0, Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0", (number, "ACK", ";tag=b"), "", ("", ""));
+    }
+
+    pub fn info(&mut self, ms: f64, head: &str, (kind, body): (&str, &str)) {
+        self.cseq += 1;
+        let number = self.cseq;
+        self.message(ms, Side::Caller, "INFO sip:102@10.0.0.2 SIP/2.0", (number, "INFO", ";tag=b"), head, (kind, body));
+        self.message(ms + 5.0, Side::Callee, "SIP/2.0 200 OK", (number, "INFO", ";tag=b"), "", ("", ""));
+    }
+
+    pub fn bye(&mut self, ms: f64) {
+        self.cseq += 1;
+        let number = self.cseq;
+        self.message(ms, Side::Caller, "BYE sip:102@10.0.0.2 SIP/2.0", (number, "BYE", ";tag=b"), "", ("", ""));
+    }
+
+    fn message(
+        &mut self,
+        ms: f64,
+        from: Side,
+        start: &str,
+        (number, method, to_tag): (u32, &str, &str),
+        head: &str,
+        (kind, body): (&str, &str),
+    ) {
+        let kind = if kind.is_empty() { String::new() } else { format!("Content-Type: {kind}\r\n") };
+        let text = format!(
+            "{start}\r\nVia: SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bK{number}{method}\r\n\
+             From: <sip:101@10.0.0.1>;tag=a\r\nTo: <sip:102@10.0.0.2>{to_tag}\r\nCall-ID: made-up@10.0.0.1\r\n\
+             CSeq: {number} {method}\r\nContact: <sip:x@10.0.0.1>\r\n{head}{kind}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.packets.push(Sent {
+            at: at_ms(ms),
+            src: signalling(from),
+            dst: signalling(from.other()),
+            payload: text.into_bytes(),
+        });
+    }
+
+    pub fn rtp(&mut self, at: Timestamp, side: Side, rtp: Rtp<'_>) {
+        let mut payload = vec![0x80, rtp.pt];
+        payload.extend(rtp.sequence.to_be_bytes());
+        payload.extend(rtp.time.to_be_bytes());
+        payload.extend(rtp.ssrc.to_be_bytes());
+        payload.extend_from_slice(rtp.payload);
+        self.packets.push(Sent { at, src: media(side), dst: media(side.other()), payload });
+    }
+
+    /// In the order of the wire.
+    pub fn sorted(mut self) -> Vec<Sent> {
+        self.packets.sort_by_key(|p| p.at);
+        self.packets
+    }
+}
+
+/// A telephone: its voice, and where its stream stands.
+#[derive(Clone, Debug)]
+pub struct Phone {
+    pub side: Side,
+    pub pt: u8,
+    pub ssrc: u32,
+    pub sequence: u16,
+    pub time: u32,
+    pub ptime_ms: u32,
+    /// Samples of its voice that were sent or left out.
+    pub said: u64,
+}
+
+impl Phone {
+    pub fn new(side: Side) -> Self {
+        let ssrc = 0x1000 + side.channel() as u32;
+        Self { side, pt: 0, ssrc, sequence: 65_530, time: u32::MAX - 4_000, ptime_ms: 20, said: 0 }
+    }
+
+    pub fn samples(&self) -> u32 {
+        8 * self.ptime_ms
+    }
+
+    /// The next packet's payload.
+    pub fn payload(&self) -> Vec<u8> {
+        let encode = if self.pt == 8 { alaw } else { mulaw };
+        (self.said..self.said + u64::from(self.samples())).map(|n| encode(voice(self.side, n))).collect()
+    }
+
+    /// A packet that was sent, whether or not it arrives.
+    pub fn advance(&mut self) {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.time = self.time.wrapping_add(self.samples());
+        self.said += u64::from(self.samples());
+    }
+
+    pub fn send(&mut self, wire: &mut Wire, at: Timestamp) {
+        let payload = self.payload();
+        let rtp = Rtp { pt: self.pt, sequence: self.sequence, time: self.time, ssrc: self.ssrc, payload: &payload };
+        wire.rtp(at, self.side, rtp);
+        self.advance();
+    }
+
+    /// Talks from one moment to another.
+    pub fn talk(&mut self, wire: &mut Wire, from_ms: f64, to_ms: f64) {
+        let mut now = from_ms;
+        while now < to_ms - 0.001 {
+            self.send(wire, at_ms(now));
+            now += f64::from(self.ptime_ms);
+        }
+    }
+
+    /// A key: ten packets of one telephone-event, the end thrice (RFC 4733).
+    pub fn press(&mut self, wire: &mut Wire, from_ms: f64, code: u8) {
+        let time = self.time;
+        for n in 0..10_u16 {
+            let end = if n >= 7 { 0x80 } else { 0 };
+            let duration = (160 * (n + 1)).to_be_bytes();
+            let payload = [code, end | 10, duration[0], duration[1]];
+            let rtp = Rtp { pt: 101, sequence: self.sequence, time, ssrc: self.ssrc, payload: &payload };
+            wire.rtp(at_ms(from_ms + 20.0 * f64::from(n)), self.side, rtp);
+            self.sequence = self.sequence.wrapping_add(1);
+        }
+        self.time = self.time.wrapping_add(1_600);
+        self.said += 1_600;
+    }
+}
+
+/// Sample `n` of a side's voice: noise at -16 dBov that never repeats (SplitMix64 of side and position).
+pub fn voice(side: Side, n: u64) -> i16 {
+    let mut z = n.wrapping_add(side.channel() as u64 * 0x5851_F42D_4C95_7F2D).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z >> 48) as u16 as i16) / 4
+}
+
+/// G.711 mu-law by its definition: sign, exponent, mantissa of the biased magnitude, all bits turned.
+pub fn mulaw(sample: i16) -> u8 {
+    let magnitude = i32::from(sample).abs().min(32_635) + 132;
+    let exponent = (31 - magnitude.leading_zeros()) - 7;
+    let mantissa = (magnitude >> (exponent + 3)) & 15;
+    let sign = if sample < 0 { 0x80 } else { 0 };
+    !(sign | (exponent << 4) as u8 | mantissa as u8)
+}
+
+/// G.711 A-law by its definition: even bits turned.
+pub fn alaw(sample: i16) -> u8 {
+    let (sign, magnitude) = if sample < 0 { (0, -1 - i32::from(sample)) } else { (0x80, i32::from(sample)) };
+    let magnitude = magnitude >> 3;
+    let code = if magnitude < 32 {
+        magnitude >> 1
+    } else {
+        let exponent = 31 - (magnitude as u32).leading_zeros() as i32 - 4;
+        (exponent << 4) | ((magnitude >> exponent) & 15)
+    };
+    (sign | code as u8) ^ 0x55
+}
+
+/// What a recorder made of a call.
+pub struct Recorded {
+    pub record: CallRecord,
+    pub frames: Vec<[i16; 2]>,
+    /// The legs' spools.
+    pub spools: Vec<Vec<u8>>,
+    pub folder: tempfile::TempDir,
+}
+
+/// An engine with its spool.
+pub struct Stage {
+    pub engine: Engine,
+    pub spool: MemorySpool,
+    pub ended: Vec<EndedCall>,
+}
+
+impl Stage {
+    pub fn new(config: Config) -> Self {
+        let spool = MemorySpool::new(1_024, std::env::temp_dir());
+        Self { engine: Engine::new(config, "made up"), spool, ended: Vec::new() }
+    }
+
+    pub fn play(&mut self, packets: &[Sent]) {
+        feed(&mut self.engine, packets, &mut self.spool);
+        self.ended.extend(ended(&mut self.engine));
+    }
+
+    pub fn finish(mut self) -> Recorded {
+        self.engine.handle_end_of_capture(&mut self.spool);
+        self.ended.extend(ended(&mut self.engine));
+        let [call] = self.ended.as_slice() else { panic!("one call, not {}", self.ended.len()) };
+        recorded(call, &self.spool, RecordingConfig::default())
+    }
+}
+
+pub fn feed(engine: &mut Engine, packets: &[Sent], sink: &mut dyn LegSink) {
+    for packet in packets {
+        let datagram = Datagram {
+            at: packet.at,
+            src: packet.src,
+            dst: packet.dst,
+            payload: &packet.payload,
+            wire_len: packet.payload.len() as u32,
+            interface: 0,
+        };
+        engine.handle_datagram(&datagram, sink);
+    }
+}
+
+pub fn ended(engine: &mut Engine) -> Vec<EndedCall> {
+    let events = std::iter::from_fn(|| engine.poll_event());
+    events.filter_map(|event| if let CallEvent::Ended(call) = event { Some(*call) } else { None }).collect()
+}
+
+/// Renders a call.
+pub fn recorded(call: &EndedCall, store: &dyn LegStore, config: RecordingConfig) -> Recorded {
+    let folder = tempfile::tempdir().unwrap();
+    let config = RecordingConfig { dir: folder.path().to_owned(), ..config };
+    let record = Recorder::new(config, Layout::Flat, None).record(call, store).unwrap();
+    let spools = call.legs.iter().filter_map(|leg| store.source(leg)).map(|source| match source {
+        LegSource::Memory(bytes) => bytes.to_vec(),
+        LegSource::File(path) => std::fs::read(path).unwrap(),
+    });
+    let frames = record.recordings.first().map(|r| wav(Path::new(&r.path))).unwrap_or_default();
+    Recorded { spools: spools.collect(), frames, record, folder }
+}
+
+/// A whole call with the default configuration.
+pub fn record(wire: Wire) -> Recorded {
+    let mut stage = Stage::new(Config::default());
+    stage.play(&wire.sorted());
+    stage.finish()
+}
+
+pub fn wav(path: &Path) -> Vec<[i16; 2]> {
+    let mut reader = hound::WavReader::open(path).unwrap();
+    let samples: Vec<i16> = reader.samples::<i16>().map(Result::unwrap).collect();
+    samples.as_chunks::<2>().0.to_vec()
+}
