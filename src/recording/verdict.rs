@@ -170,12 +170,12 @@ mod tests {
     fn a_silent_side_is_explained() {
         let facts = Facts {
             callee: side(true, &[]),
-            caller: side(false, &[Silent::UnknownCodec("SPEEX".to_owned())]),
+            caller: side(false, &[Silent::UnknownCodec("ILBC".to_owned())]),
             packets: 9,
             ..Facts::default()
         };
         let (word, reason) = verdict(&facts);
         assert_eq!(word, Verdict::CalleeOnly);
-        assert_eq!(reason, "Only the callee can be heard: there is no decoder for the caller's codec SPEEX.");
+        assert_eq!(reason, "Only the callee can be heard: there is no decoder for the caller's codec ILBC.");
     }
 }

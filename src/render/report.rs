@@ -52,6 +52,8 @@ pub struct SideReport {
     pub decoded: u64,
     /// Packets that gave none, by reason.
     pub silent: BTreeMap<Silent, u64>,
+    /// Lost packets whose sound a later packet repeated (RFC 2198).
+    pub repaired: u64,
     /// Packets whose payload was deliberately not kept, telephone-events among them.
     pub withheld: u64,
     /// Comfort noise packets.
