@@ -280,6 +280,9 @@ impl Player {
     /// Plays a packet whose turn it is.
     fn play(&mut self, sequence: u64, item: Item, stage: &mut Stage<'_>) {
         let lost = self.order.advance(sequence);
+        if stage.is_inside(item.at) {
+            stage.report.burst_loss = stage.report.burst_loss.max(lost);
+        }
         match (item.content, item.heard) {
             (Content::Sound { voice, payload }, Some(heard)) => {
                 self.play_sound(voice, &payload, (heard, lost), stage);
