@@ -335,14 +335,16 @@ fn keep(spool: &Path, kept: &Path) -> std::io::Result<()> {
 /// A call of which an earlier process left nothing but its row.
 fn left_behind(stored: StoredCall, legs: &[LegRow], registration: Registration) -> EndedCall {
     let mut record = stored.record;
-    if stored.stage == Stage::Live {
-        record.verdict = Some(Verdict::NotAnswered);
-        record.verdict_reason = Some(String::from(
-            "The recorder was restarted while the call was being set up; what became of it was not seen.",
-        ));
+    if stored.stage == Stage::Live && record.verdict.is_none() {
+        let answered = record.answered_at.is_some();
+        record.verdict = Some(if answered { Verdict::Failed } else { Verdict::NotAnswered });
+        record.verdict_reason = Some(String::from(match answered {
+            true => "The recorder was restarted during the call, and nothing of its media was in the spool.",
+            false => "The recorder was restarted while the call was being set up; what became of it was not seen.",
+        }));
         record.problems.push(Problem { kind: String::from("restart_gap"), packets: None, ms: None });
     }
-    EndedCall { record, legs: ended_legs(legs), registration }
+    EndedCall { record, legs: ended_legs(legs), registration, wall_offset_ns: 0 }
 }
 
 fn ended_legs(rows: &[LegRow]) -> Vec<EndedLeg> {

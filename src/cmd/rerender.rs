@@ -38,6 +38,7 @@ pub fn rerender(
         record: as_ended(stored.record),
         legs: packets.legs.clone(),
         registration: registration.unwrap_or_default(),
+        wall_offset_ns: 0,
     };
     let record = recorder.record(&ended, &packets)?;
     match (registration, stored.stage) {

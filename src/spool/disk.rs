@@ -88,6 +88,8 @@ impl DiskSpool {
             recycled: recycle_tx,
             queued: Arc::clone(&queued),
             files: Files::default(),
+            behind: VecDeque::new(),
+            is_ending: false,
         };
         let thread =
             std::thread::Builder::new().name("spool".to_owned()).spawn(move || writer.run()).map_err(failed)?;

@@ -1,6 +1,10 @@
 //! The thread that writes the spool: the only place of `run` where a leg's file is touched.
+//!
+//! A disk that is full or read-only is waited for, and everything waits behind in its order: what is heard meanwhile
+//! stays in memory up to `buffer_mib`, and only then packets are dropped, by the capture thread, and counted. News of
+//! calls under way pass, for a telephone that rings cannot wait.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -44,6 +48,19 @@ pub(super) struct Writer {
     /// Bytes that were sent and are not written yet.
     pub(super) queued: Arc<AtomicUsize>,
     pub(super) files: Files,
+    /// What came while the disk took nothing.
+    pub(super) behind: VecDeque<Message>,
+    /// The process ends: nothing is waited for any more.
+    pub(super) is_ending: bool,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Written, or lost for good and counted.
+    Over,
+    /// The same may work later.
+    NoRoom,
 }
 
 impl Writer {
@@ -53,7 +70,12 @@ impl Writer {
         let mut next_sync = Instant::now() + self.sync_every;
         let mut dirty = false;
         loop {
-            match self.messages.recv_timeout(next_sync.saturating_duration_since(Instant::now())) {
+            let patience = next_sync.saturating_duration_since(Instant::now());
+            let next = match self.behind.pop_front() {
+                Some(message) => Ok(message),
+                None => self.messages.recv_timeout(patience),
+            };
+            match next {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(message) => dirty |= self.handle(message),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -74,7 +96,13 @@ impl Writer {
         match message {
             Message::Born { leg, name } => self.files.born(leg, self.dir.join(file_name(&name))),
             Message::Write { leg, mut bytes } => {
-                self.files.write(leg, &bytes);
+                while self.files.write(leg, &bytes) == Outcome::NoRoom {
+                    if self.is_ending {
+                        self.files.failures.insert(leg, DISK_FULL);
+                        break;
+                    }
+                    self.wait_for_room();
+                }
                 self.queued.fetch_sub(bytes.capacity(), Ordering::Relaxed);
                 bytes.clear();
                 let _ = self.recycled.try_send(bytes); // enough are on their way back: this one is freed
@@ -101,6 +129,28 @@ impl Writer {
             Message::Stop => {}
         }
         false
+    }
+
+    /// Takes in what comes while the disk takes nothing, for [`AGAIN`] at the most.
+    #[expect(clippy::disallowed_methods, reason = "how long a disk is waited for is no time of calls")]
+    fn wait_for_room(&mut self) {
+        let until = Instant::now() + AGAIN;
+        loop {
+            match self.messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Message::Event(event @ CallEvent::Changed(_))) => drop(self.events.send(event)),
+                // All that could be written is; who waits for the rest would wait for a person.
+                Ok(Message::Flush(done)) => drop(done.send(())),
+                Ok(message) => {
+                    self.is_ending |= matches!(message, Message::Stop);
+                    self.behind.push_back(message);
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.is_ending = true;
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => return,
+            }
+        }
     }
 
     fn sync(&mut self) {
@@ -135,20 +185,24 @@ impl Files {
         self.legs.insert(leg, Leg { path, handle: None });
     }
 
-    fn write(&mut self, leg: LegId, bytes: &[u8]) {
+    fn write(&mut self, leg: LegId, bytes: &[u8]) -> Outcome {
         self.uses += 1;
         let uses = self.uses;
         if self.legs.get(&leg).is_some_and(|state| state.handle.is_none()) && self.open >= MAX_OPEN {
             self.close_oldest();
         }
-        let Some(state) = self.legs.get_mut(&leg) else { return };
+        let Some(state) = self.legs.get_mut(&leg) else { return Outcome::Over };
         let before = state.handle.is_some();
         let result = state.write(uses, bytes);
         self.open += usize::from(!before && state.handle.is_some());
-        if let Err(error) = result {
-            let path = state.path.clone();
-            self.fail(leg, &path, &error);
+        let Err(error) = result else { return Outcome::Over };
+        let path = state.path.clone();
+        if is_passing(&error) {
+            self.complain(&path, &error);
+            return Outcome::NoRoom;
         }
+        self.fail(leg, &path, &error);
+        Outcome::Over
     }
 
     fn close(&mut self, leg: LegId) {
@@ -182,8 +236,7 @@ impl Files {
     }
 
     fn fail(&mut self, leg: LegId, path: &Path, error: &io::Error) {
-        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        self.failures.insert(leg, if full { "disk_full" } else { "spool_error" });
+        self.failures.insert(leg, if is_passing(error) { DISK_FULL } else { "spool_error" });
         self.complain(path, error);
     }
 
@@ -211,6 +264,12 @@ impl Leg {
     }
 }
 
+/// Whether a person can make the same write work.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+}
+
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
@@ -234,5 +293,9 @@ fn cut_torn_tail(path: &Path) -> io::Result<()> {
 
 /// Handles kept open: half of the usual limit of 1,024 for a process.
 const MAX_OPEN: usize = 512;
+/// The problem of a call whose end the disk did not take.
+const DISK_FULL: &str = "disk_full";
+/// How soon a disk that took nothing is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// How many failures make one line of log.
 const COMPLAIN_EACH: u64 = 1_000;

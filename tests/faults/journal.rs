@@ -1,0 +1,109 @@
+//! A journal that is damaged or gone is made anew of the records, and nothing is sent twice.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use callspan::call::record::DeliveryState;
+use callspan::fake_pyrus::{Endpoint, Fake, Options};
+use callspan::journal::Stage;
+
+use crate::station::{ALL, Place, Station, beside, call, capture, delivered};
+
+/// Overwrites the pages behind the header, as a dying disk would.
+fn damage(file: &Path) {
+    let mut bytes = std::fs::read(file).expect("a journal");
+    assert!(bytes.len() > 8_192);
+    let end = bytes.len();
+    bytes[4_096..end].fill(0xA5);
+    std::fs::write(file, bytes).expect("written");
+    for tail in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{tail}", file.display()));
+    }
+}
+
+#[test]
+fn a_damaged_journal_is_kept_aside_and_a_delivered_call_is_not_sent_again() {
+    let place = Place::new();
+    let mut station = Station::start(&place);
+    station.hear(ALL);
+    let before = delivered(&place, &station.journal);
+    station.stop();
+    assert_eq!(place.sent(), [1, 1, 1]);
+    let file = place.config.journal.dir.join("journal.sqlite");
+    damage(&file);
+    // The same packets once more: the call comes back under the same id, as after a crash before its spool was removed.
+    let mut station = Station::start(&place);
+    let alarm = station.alarm.clone().expect("an admin is told");
+    assert!(alarm.contains("damaged") && alarm.contains("1 calls"), "{alarm}");
+    assert!(place.config.journal.dir.join("journal.sqlite.damaged-1").exists());
+    let stored = call(&station.journal).expect("the call is in the new journal");
+    assert_eq!((stored.stage, &stored.record.id), (Stage::Complete, &before.id));
+    assert_eq!(
+        (stored.record.delivery.state, stored.record.delivery.task_id),
+        (DeliveryState::Done, before.delivery.task_id)
+    );
+    station.hear(ALL);
+    station.stop();
+    assert_eq!(place.sent(), [1, 1, 1]);
+    let record = beside(&place.config.recording.dir, &before.id).expect("its record");
+    assert_eq!(record.delivery, before.delivery);
+}
+
+#[test]
+fn a_journal_that_is_lost_in_mid_call_costs_no_call_and_no_second_task() {
+    let place = Place::new();
+    let mut station = Station::start(&place);
+    // Ringing and answered: registered, and nothing but the journal knows it.
+    station.hear(500);
+    crate::station::until("it is registered", || place.sent()[0] == 1);
+    station.stop();
+    std::fs::remove_dir_all(&place.config.journal.dir).expect("removed");
+    // Somebody's copy of an older journal would do the same; here a damaged one is what was left.
+    std::fs::create_dir(&place.config.journal.dir).expect("made");
+    std::fs::write(place.config.journal.dir.join("journal.sqlite"), [0xA5; 8_192]).expect("written");
+    let mut station = Station::start(&place);
+    assert!(station.alarm.is_some());
+    station.hear(ALL);
+    delivered(&place, &station.journal);
+    station.stop();
+    assert_eq!(place.sent(), [1, 1, 1], "one registration, attached by external_id");
+    assert_eq!(place.fake.state().tasks.len(), 1);
+}
+
+fn replay(place: &Path, fake: &Fake, code: i32) -> Output {
+    let options = Options::default();
+    let text = format!(
+        "[numbers]\nextension_pattern = \"102\"\n[pyrus]\nauth_url = \"{}\"\nlogin = \"{}\"\nsecurity_key = \"{}\"\n\
+         account_id = \"{}\"\n",
+        fake.auth_url(),
+        options.users[0].login,
+        options.users[0].security_key,
+        options.accounts[0].account_id,
+    );
+    let config = place.join("callspan.toml");
+    std::fs::write(&config, text).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
+    command.arg("replay").arg("-c").arg(config).arg("--deliver").arg("--out").arg(place.join("calls")).arg(capture());
+    command.env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
+    let output = command.output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+#[test]
+fn a_second_replay_with_a_damaged_or_removed_journal_sends_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let fake = Fake::start(Options::default()).expect("free ports");
+    replay(dir.path(), &fake, 0);
+    let sent = || [Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| fake.state().requests(e));
+    assert_eq!(sent(), [1, 1, 1]);
+    let folder = dir.path().join("calls/.callspan");
+    damage(&folder.join("journal.sqlite"));
+    let said = String::from_utf8_lossy(&replay(dir.path(), &fake, 0).stderr).into_owned();
+    assert!(said.contains("the journal was damaged") && said.contains("damaged-1"), "{said}");
+    assert_eq!(sent(), [1, 1, 1]);
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let said = String::from_utf8_lossy(&replay(dir.path(), &fake, 0).stderr).into_owned();
+    assert!(said.contains("the journal was gone"), "{said}");
+    assert_eq!(sent(), [1, 1, 1]);
+}
