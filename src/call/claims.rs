@@ -21,15 +21,15 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// A leg announced an address. `false` where too many legs claim it already.
-    pub fn add(&mut self, endpoint: Endpoint, claim: Claim) -> bool {
+    /// A leg announced an address. Where too many legs claim it, the oldest claim gives way: it is the likeliest to be
+    /// of a call whose end was not seen.
+    pub fn add(&mut self, endpoint: Endpoint, claim: Claim) {
         let claims = self.by_endpoint.entry(endpoint).or_default();
         claims.retain(|c| c.slot != claim.slot);
-        let room = claims.len() < MAX_CLAIMS;
-        if room {
-            claims.push(claim);
+        if claims.len() >= MAX_CLAIMS {
+            claims.remove(0);
         }
-        room
+        claims.push(claim);
     }
 
     /// A leg no longer receives at an address.

@@ -8,7 +8,9 @@ use crate::call::event::Registration;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
 use crate::call::pause::Pauses;
-use crate::call::record::{CallRecord, EndedBy, EventRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict};
+use crate::call::record::{
+    CallRecord, EndedBy, EventRecord, LegRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict,
+};
 use crate::call::streams::side_record;
 use crate::call::who::Who;
 use crate::time::Timestamp;
@@ -34,6 +36,8 @@ pub struct Conversation {
     pub problems: Vec<Problem>,
     /// What must be added to the capture timeline to get the wall clock.
     pub wall_offset_ns: i64,
+    /// Records of legs that rang for it and came to nothing, beyond those that are kept whole.
+    put_away: Vec<LegRecord>,
     /// Ids of conversations that have to do with this one.
     pub related: Vec<String>,
     /// When its remaining legs are ended, once the one by which it came in is over.
@@ -118,6 +122,7 @@ impl Conversation {
             settled: false,
             problems: Vec::new(),
             wall_offset_ns,
+            put_away: Vec::new(),
             related: Vec::new(),
             finish_at: None,
             pauses: Pauses::new(),
@@ -141,6 +146,13 @@ impl Conversation {
         }
     }
 
+    /// A leg that rang and came to nothing leaves its record.
+    pub fn put_away(&mut self, leg: &Leg) {
+        if self.put_away.len() < MAX_PUT_AWAY {
+            self.put_away.push(leg.record());
+        }
+    }
+
     /// The record as it stands. `legs` are this conversation's, oldest first.
     pub fn record(&self, legs: &[&Leg], context: Context<'_>) -> CallRecord {
         let mut record = CallRecord {
@@ -151,6 +163,7 @@ impl Conversation {
             ..CallRecord::default()
         };
         let Some(who) = Who::of(legs, context.plan) else { return record };
+        let who = if self.put_away.is_empty() { who } else { who.with_others_rung() };
         let anchor = who.anchor;
         let dialog = &anchor.dialog;
         record.invited_at = legs.iter().filter_map(|l| l.dialog.invited_at).min();
@@ -163,7 +176,7 @@ impl Conversation {
             caller: side_record(&anchor.streams, Side::Caller),
             callee: side_record(&anchor.streams, Side::Callee),
         };
-        record.legs = legs.iter().map(|l| l.record()).collect();
+        record.legs = legs.iter().map(|l| l.record()).chain(self.put_away.iter().cloned()).collect();
         record.events = events(legs, &who);
         record.events.extend_from_slice(self.pauses.events());
         record.events.sort_by_key(|e| e.at);
@@ -338,6 +351,8 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
 
+/// Attempts of a queue that a record tells of; more say the same.
+const MAX_PUT_AWAY: usize = 256;
 /// A PBX passes a hold on from one leg to the other within this time.
 const PASSED_ON: Duration = Duration::from_secs(2);
 /// Problems of this machine that explain holes in the sequence numbers.

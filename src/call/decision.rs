@@ -121,6 +121,11 @@ pub enum Decision {
         /// The keys.
         context: SrtpContext,
     },
+    /// From now on this stream is not encrypted (any more).
+    Plain {
+        /// Number of the stream.
+        stream: u32,
+    },
     /// This stream is encrypted and cannot be read.
     Encrypted {
         /// Number of the stream.

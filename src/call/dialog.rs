@@ -98,6 +98,8 @@ pub struct Dialog {
     pub events: Vec<EventRecord>,
     /// Session-Expires in seconds (RFC 4028), and when it was last refreshed.
     pub session_timer: Option<(u32, Timestamp)>,
+    /// A provisional response was seen, 100 included: Timer B no longer runs (RFC 3261 section 17.1.1.2).
+    tried: bool,
     /// CSeq of the newest INVITE outside a dialog.
     invite_cseq: u32,
     /// What was agreed when events were last written.
@@ -132,6 +134,7 @@ impl Dialog {
             user_agents: Vec::new(),
             events: Vec::new(),
             session_timer: None,
+            tried: false,
             invite_cseq: 0,
             agreed: Agreed::default(),
             last_at: at,
@@ -143,6 +146,7 @@ impl Dialog {
         self.last_at = self.last_at.max(at);
         self.note_agent(message);
         match message.status() {
+            None if self.is_of_lost_fork(message) => {}
             None => self.handle_request(at, message),
             Some(status) => self.handle_response(at, message, status),
         }
@@ -191,6 +195,11 @@ impl Dialog {
         self.agreed.holding[0] || self.agreed.holding[1] || self.agreed.fax
     }
 
+    /// Whether somebody works on the INVITE: a provisional response was seen.
+    pub const fn is_tried(&self) -> bool {
+        self.tried
+    }
+
     /// CSeq number of the newest INVITE outside a dialog.
     pub const fn invite_cseq(&self) -> u32 {
         self.invite_cseq
@@ -222,7 +231,19 @@ impl Dialog {
         }
     }
 
-    /// Who sent a request, or whose request a response answers.
+    /// Whether a request goes to (or comes from) a branch of a fork that answered too and lost: the caller hangs it up
+    /// at once (RFC 3261 section 13.2.2.4), and the call that was taken goes on.
+    fn is_of_lost_fork(&self, message: &Message<'_>) -> bool {
+        let (Some(chosen), Some((_, AnsweredBy::Success))) = (self.callee_tag.as_deref(), self.answered) else {
+            return false;
+        };
+        let other = match self.requester(message) {
+            Side::Caller => tag_of_to(message),
+            Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
+        };
+        other.is_some_and(|tag| tag != chosen && self.early_tags.contains(&tag))
+    }
+
     /// Who sent the request, of which a response is the answer.
     pub fn requester(&self, message: &Message<'_>) -> Side {
         let from = message.from();
@@ -253,13 +274,11 @@ impl Dialog {
                 self.note_reason(message);
             }
             Some(Method::Bye) => self.handle_bye(at, message, side),
-            Some(Method::Info) => self.note_info(at, message, side),
             _ => {}
         }
     }
 
     fn handle_invite(&mut self, at: Timestamp, message: &Message<'_>, side: Side, cseq: u32) {
-        self.note_session_timer(at, message);
         if tag_of_to(message).is_some() {
             // Inside a dialog: what it announces may be refused.
             self.negotiation.begin(side, cseq);
@@ -349,8 +368,9 @@ impl Dialog {
     fn handle_invite_response(&mut self, at: Timestamp, message: &Message<'_>, status: u16) {
         let tag = tag_of_to(message);
         match status {
-            ..=100 => {}
+            ..=100 => self.tried = true,
             101..=199 => {
+                self.tried = true;
                 self.ringing_at.get_or_insert(at);
                 self.announce(message, Side::Callee, tag.as_deref());
                 self.note_early_tag(tag);
@@ -368,7 +388,8 @@ impl Dialog {
 
     fn handle_success(&mut self, at: Timestamp, message: &Message<'_>, tag: Option<String>) {
         if self.answered.is_some() && tag.is_some() && self.callee_tag.is_some() && self.callee_tag != tag {
-            // Another branch of a fork answered too: the caller will hang it up at once (RFC 3261 section 13.2.2.4).
+            // Another branch of a fork answered too.
+            self.note_early_tag(tag);
             return;
         }
         self.status.replace(message.status().unwrap_or(200));
@@ -409,7 +430,9 @@ impl Dialog {
         match status {
             ..=199 => self.announce(message, of.0.other(), None),
             200..=299 => {
-                self.note_session_timer(at, message);
+                if message.transaction_method() != Some(&Method::Prack) {
+                    self.note_session_timer(at, message);
+                }
                 self.announce(message, of.0.other(), None);
                 self.negotiation.commit(of.0, of.1);
                 if self.began == Began::UnderWay {

@@ -52,7 +52,8 @@ impl EarlyMedia {
             return;
         }
         self.forget_before(datagram.at - EARLY_WINDOW);
-        while self.bytes.len() + len > self.capacity_bytes && !self.headers.is_empty() {
+        let full = |early: &Self| early.bytes.len() + len > early.capacity_bytes || early.headers.len() >= MAX_PACKETS;
+        while full(self) && !self.headers.is_empty() {
             self.forget_oldest();
         }
         for endpoint in [datagram.src, datagram.dst] {
@@ -76,11 +77,12 @@ impl EarlyMedia {
         self.buckets[self.bucket(endpoint)] > 0
     }
 
-    /// Gives every kept packet that comes from or goes to `endpoint` to `wants`, oldest first; one for which it says
+    /// Gives every kept packet that comes from or goes to one of `endpoints` to `wants`, oldest first; one for which it says
     /// `true` is taken and not given again.
-    pub fn claim(&mut self, endpoint: Endpoint, now: Timestamp, wants: &mut dyn FnMut(&Datagram<'_>) -> bool) {
+    pub fn claim(&mut self, endpoints: &[Endpoint], now: Timestamp, wants: &mut dyn FnMut(&Datagram<'_>) -> bool) {
         self.forget_before(now - EARLY_WINDOW);
-        if !self.may_hold(endpoint) {
+        let endpoints: Vec<Endpoint> = endpoints.iter().copied().filter(|e| self.may_hold(*e)).collect();
+        if endpoints.is_empty() {
             return;
         }
         self.bytes.make_contiguous();
@@ -88,7 +90,7 @@ impl EarlyMedia {
         let mut start = 0;
         for header in &mut self.headers {
             let end = start + header.len as usize;
-            if !header.taken && (header.dst == endpoint || header.src == endpoint) {
+            if !header.taken && (endpoints.contains(&header.dst) || endpoints.contains(&header.src)) {
                 let datagram = Datagram {
                     at: header.at,
                     src: header.src,
@@ -141,6 +143,8 @@ impl EarlyMedia {
 
 /// A power of two; 40,000 packets of noise fill about one bucket in three twice over.
 const BUCKETS: usize = 16_384;
+/// 8 MiB of G.711 packets; short packets must not make the ring long, for a claim looks at each.
+const MAX_PACKETS: usize = 50_000;
 /// Voice packets are smaller: 120 ms of L16 at 8 kHz are 1,932 bytes.
 const MAX_PACKET_BYTES: usize = 2_048;
 
@@ -161,7 +165,7 @@ mod tests {
 
     fn claimed(early: &mut EarlyMedia, port: u16, now_ms: i64) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
-        early.claim(Endpoint::v4([10, 0, 0, 2], port), Timestamp::from_micros(now_ms * 1_000), &mut |d| {
+        early.claim(&[Endpoint::v4([10, 0, 0, 2], port)], Timestamp::from_micros(now_ms * 1_000), &mut |d| {
             out.push(d.payload.to_vec());
             true
         });

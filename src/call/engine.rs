@@ -37,13 +37,15 @@ pub struct Limits {
     pub early_bytes: usize,
     /// TCP directions that carry SIP.
     pub streams: usize,
+    /// RTP streams of all legs: eight a leg at the most on the average, 1.3 KiB each.
+    pub rtp_streams: usize,
     /// Dialogs that are over and may still send stragglers.
     pub tombstones: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { legs: 40_000, early_bytes: 8 << 20, streams: 20_000, tombstones: 65_536 }
+        Self { legs: 40_000, early_bytes: 8 << 20, streams: 20_000, rtp_streams: 320_000, tombstones: 65_536 }
     }
 }
 
@@ -77,6 +79,8 @@ pub struct Counters {
     pub calls: u64,
     /// Datagrams that are neither SIP nor media.
     pub other: u64,
+    /// Pieces of TCP streams that could not be taken in because there were too many streams.
+    pub tcp_refused: u64,
     /// Jumps of the wall clock.
     pub clock_steps: u64,
     /// Pauses and resumptions that were carried out.
@@ -133,6 +137,8 @@ pub struct Engine {
     claims: Claims,
     flows: HashMap<(Endpoint, Endpoint), Route, foldhash::fast::RandomState>,
     early: EarlyMedia,
+    /// RTP streams of all legs.
+    streams: usize,
     framers: HashMap<(Endpoint, Endpoint), sip::stream::Framer, foldhash::fast::RandomState>,
     timers: BTreeSet<(Timestamp, Timer)>,
     /// Legs in the order in which they came; those that got an answer are passed over.
@@ -194,6 +200,7 @@ impl Engine {
             claims: Claims::default(),
             flows: HashMap::default(),
             early: EarlyMedia::new(limits.early_bytes),
+            streams: 0,
             framers: HashMap::default(),
             timers: BTreeSet::new(),
             fresh: VecDeque::new(),
@@ -229,6 +236,7 @@ impl Engine {
         self.handle_timeout(chunk.at, sink);
         let key = (chunk.src, chunk.dst);
         if !self.framers.contains_key(&key) && self.framers.len() >= self.limits.streams {
+            self.counters.tcp_refused += 1;
             return;
         }
         // Taken out while its messages are handled: they need the engine.

@@ -73,6 +73,8 @@ pub struct EndedCall {
     pub legs: Vec<EndedLeg>,
     /// Whether it may be registered.
     pub registration: Registration,
+    /// What was added to the capture timeline to get the times of the record: the spool still has the timeline.
+    pub wall_offset_ns: i64,
 }
 
 /// A leg of a call that is over.

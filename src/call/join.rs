@@ -80,11 +80,13 @@ impl Shape {
         if self.at.since(older.at) > TOGETHER || older.at.since(self.at) > TOGETHER {
             return Fit::None;
         }
-        let through = self.hop.0.same_host(older.hop.1) && !self.hop.1.same_host(older.hop.0);
-        if through {
-            return fit_numbers((&self.from, &older.from), (&self.to, &older.to));
+        if !self.hop.0.same_host(older.hop.1) {
+            return Fit::None;
         }
-        Fit::None
+        let fit = fit_numbers((&self.from, &older.from), (&self.to, &older.to));
+        // Back to where it came from: a proxy in front of the PBX, if both numbers say so; else a call in return.
+        let back = self.hop.1.same_host(older.hop.0);
+        if back && fit != Fit::BothNumbers { Fit::None } else { fit }
     }
 
     /// Whether the new leg is the second half of a click-to-call: the PBX first called the extension, then the
@@ -178,27 +180,38 @@ pub struct JoinIndex {
 }
 
 impl JoinIndex {
-    /// A leg can be found by what it shows.
-    pub fn add(&mut self, slot: usize, traces: &Traces, shape: &Shape) {
-        for key in keys(traces, shape) {
-            let slots = self.slots.entry(key).or_default();
+    /// A leg can be found by what it shows. Gives the keys by which it is to be removed again: what it shows may change.
+    pub fn add(&mut self, slot: usize, traces: &Traces, shape: &Shape) -> Vec<u64> {
+        let keys = keys(traces, shape);
+        for key in &keys {
+            let slots = self.slots.entry(*key).or_default();
             if slots.len() == MAX_SAME_KEY {
                 slots.remove(0);
             }
             slots.push(slot);
         }
+        keys
     }
 
     /// A leg is gone.
-    pub fn remove(&mut self, slot: usize, traces: &Traces, shape: &Shape) {
-        for key in keys(traces, shape) {
-            if let Some(slots) = self.slots.get_mut(&key) {
+    pub fn remove(&mut self, slot: usize, keys: &[u64]) {
+        for key in keys {
+            if let Some(slots) = self.slots.get_mut(key) {
                 slots.retain(|s| *s != slot);
                 if slots.is_empty() {
-                    self.slots.remove(&key);
+                    self.slots.remove(key);
                 }
             }
         }
+    }
+
+    /// Legs that share something with a new one, each once.
+    pub fn candidates(&self, traces: &Traces, shape: &Shape) -> Vec<usize> {
+        let mut out: Vec<usize> =
+            keys(traces, shape).iter().filter_map(|k| self.slots.get(k)).flatten().copied().collect();
+        out.sort_unstable();
+        out.dedup();
+        out
     }
 
     /// How many things legs can be found by.
@@ -209,15 +222,6 @@ impl JoinIndex {
     /// Whether no leg can be found.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
-    }
-
-    /// Legs that share something with a new one, oldest first.
-    pub fn candidates(&self, traces: &Traces, shape: &Shape) -> Vec<usize> {
-        let mut out: Vec<usize> =
-            keys(traces, shape).iter().filter_map(|k| self.slots.get(k)).flatten().copied().collect();
-        out.sort_unstable();
-        out.dedup();
-        out
     }
 }
 

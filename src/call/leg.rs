@@ -28,6 +28,8 @@ pub struct Leg {
     pub parties: Parties,
     /// What its first message tells about the call that it belongs to.
     pub traces: Traces,
+    /// By what it can be found when another leg may belong to it.
+    pub join_keys: Vec<u64>,
     /// Its streams.
     pub streams: Vec<Stream>,
     /// The voice codec last heard of each side.
@@ -117,6 +119,7 @@ impl Leg {
             dialog,
             parties,
             traces,
+            join_keys: Vec::new(),
             streams: Vec::new(),
             voices: [None, None],
             flows: Vec::new(),
@@ -174,7 +177,7 @@ impl Leg {
                 Due::End(cancelled, EndedBy::Signalling)
             });
         }
-        let patience = if dialog.ringing_at.is_some() { RING_TIMEOUT } else { TRANSACTION_TIMEOUT };
+        let patience = if dialog.is_tried() { RING_TIMEOUT } else { UNSEEN_RESPONSES_TIMEOUT };
         let last = dialog.last_at().max(heard);
         later_or(now, last + patience, || Due::End(last, EndedBy::Silence))
     }
@@ -198,7 +201,8 @@ impl Leg {
         if now >= silent {
             return Due::End(heard, EndedBy::Silence);
         }
-        let expires = dialog.session_timer.map(|(delta, refreshed)| {
+        let running = dialog.session_timer.filter(|_| !dialog.is_quiet());
+        let expires = running.map(|(delta, refreshed)| {
             (refreshed + Duration::from_secs(u64::from(delta))).max(heard) + TRANSACTION_TIMEOUT
         });
         if expires.is_some_and(|at| now >= at) {
@@ -280,6 +284,9 @@ fn later_or(now: Timestamp, at: Timestamp, due: impl FnOnce() -> Due) -> Due {
 
 /// Timer B, F and H of RFC 3261 (64 x T1): after that no retransmission comes.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(32);
+/// No response at all was seen: perhaps there is none, perhaps the mirror shows one direction only. Proxies give up after
+/// Timer C, which is over three minutes (RFC 3261 section 16.6).
+const UNSEEN_RESPONSES_TIMEOUT: Duration = Duration::from_secs(200);
 /// A phone that rings longer than an hour rings for nobody; Timer C of proxies is three minutes and more.
 const RING_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// How long after its end a leg still takes stragglers (200 to the BYE, frames in disorder, RTP on its way).

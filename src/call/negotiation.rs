@@ -94,7 +94,8 @@ impl Description {
         // ICE may settle on another of the author's addresses (RFC 8445); component 1 is RTP.
         for candidate in media.candidates.iter().filter(|c| c.component == 1).take(MAX_CANDIDATES) {
             let receiver = Endpoint::new(candidate.ip, candidate.port);
-            if !receiver.is_unspecified() && !self.receivers.contains(&receiver) {
+            if !receiver.is_unspecified() && !self.receivers.contains(&receiver) && self.receivers.len() < MAX_RECEIVERS
+            {
                 self.receivers.push(receiver);
             }
         }
@@ -397,6 +398,8 @@ const fn flow(direction: Direction) -> Flow {
 
 /// A description with more media lines is no phone call.
 const MAX_MEDIA_LINES: usize = 16;
+/// Addresses of one description.
+const MAX_RECEIVERS: usize = 24;
 /// Host, reflexive and relayed candidates of a phone with a few interfaces.
 const MAX_CANDIDATES: usize = 12;
 /// There are 128 payload types.

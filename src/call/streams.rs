@@ -140,6 +140,11 @@ impl Stream {
         news
     }
 
+    /// Whether the newest packet is the first of its payload type.
+    pub fn payload_is_new(&self) -> bool {
+        self.payloads.get(self.current).is_some_and(|p| p.packets == 1)
+    }
+
     /// Whether its payload is encrypted, as far as it was told.
     pub fn is_protected(&self) -> bool {
         self.security != Security::Plain

@@ -29,6 +29,8 @@ pub struct Who<'a> {
     /// The PBX called both ends: the first leg rings the one who really calls.
     click_to_call: bool,
     outside_callee: bool,
+    /// More were rung than there are legs left of.
+    others_rung: bool,
 }
 
 impl PartialEq for Leg {
@@ -59,7 +61,17 @@ impl<'a> Who<'a> {
         let operator = rung.iter().filter(|l| answered_at(l).is_some()).min_by_key(|l| answered_at(l)).copied();
         let outside_callee =
             legs.len() > 1 && legs.iter().any(|l| end_of(l, legs) == End::Callee && is_outside(l, legs, plan));
-        Some(Self { anchor, first, operator, rung, click_to_call, outside_callee })
+        Some(Self { anchor, first, operator, rung, click_to_call, outside_callee, others_rung: false })
+    }
+
+    /// More extensions were rung, and none of those took the call.
+    pub const fn with_others_rung(mut self) -> Self {
+        self.others_rung = true;
+        self
+    }
+
+    const fn has_rung(&self) -> bool {
+        self.others_rung || !self.rung.is_empty()
     }
 
     /// Writes direction, numbers, extension, the operator's answer and the outcome into a record.
@@ -75,7 +87,7 @@ impl<'a> Who<'a> {
         }
         record.outcome = self.anchor.outcome();
         record.operator_answered_at = match record.direction {
-            _ if self.rung.is_empty() || self.click_to_call => record.answered_at,
+            _ if !self.has_rung() || self.click_to_call => record.answered_at,
             _ => self.operator.and_then(answered_at),
         };
         let elsewhere = self.rung.iter().any(|l| l.dialog.reason.as_deref().is_some_and(is_completed_elsewhere));
@@ -93,7 +105,7 @@ impl<'a> Who<'a> {
 
     /// Whether extensions ring (or rang) and none of them has taken the call.
     pub fn is_undecided(&self) -> bool {
-        !self.rung.is_empty() && self.operator.is_none() && !self.outside_callee
+        self.has_rung() && self.operator.is_none() && !self.outside_callee
     }
 
     /// In which order legs are rendered: the anchor, the leg by which the call came in, the operator's, the others.
@@ -104,7 +116,7 @@ impl<'a> Who<'a> {
 
     fn fill_joined(&self, record: &mut CallRecord, plan: &NumberPlan) {
         let from_ours = is_extension(self.first.parties.from.as_deref(), plan);
-        record.direction = match (from_ours, self.outside_callee, self.rung.is_empty()) {
+        record.direction = match (from_ours, self.outside_callee, !self.has_rung()) {
             (true, true, _) => Direction::Outbound,
             (true, false, _) => Direction::Internal,
             (false, _, false) => Direction::Inbound,
@@ -153,6 +165,11 @@ fn end_of(leg: &Leg, legs: &[&Leg]) -> End {
     let others = || legs.iter().filter(|l| l.id != leg.id).map(|l| &l.dialog);
     let leads_here =
         others().any(|o| o.callee_addr.same_host(dialog.caller_addr) && !o.caller_addr.same_host(dialog.callee_addr));
+    let came_back = legs
+        .iter()
+        .filter(|o| o.id < leg.id)
+        .map(|o| &o.dialog)
+        .any(|o| o.callee_addr.same_host(dialog.caller_addr) && o.caller_addr.same_host(dialog.callee_addr));
     let leads_on = others().any(|o| o.caller_addr.same_host(dialog.callee_addr));
     // The same dialog sent elsewhere is another attempt of the same caller, not a second call of a PBX.
     let sibling = others().any(|o| {
@@ -160,7 +177,7 @@ fn end_of(leg: &Leg, legs: &[&Leg]) -> End {
             && !o.callee_addr.same_host(dialog.callee_addr)
             && o.call_id != dialog.call_id
     });
-    if leads_here || (sibling && !leads_on) { End::Callee } else { End::Caller }
+    if leads_here || came_back || (sibling && !leads_on) { End::Callee } else { End::Caller }
 }
 
 /// Whether somebody dials in to the same PBX to take a call over (RFC 3891): the caller of the leg is the callee of the

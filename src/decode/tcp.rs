@@ -205,6 +205,13 @@ impl Tcp {
         let number = self.created;
         self.created += 1;
         self.turns.push_back((segment.flow, number));
+        // Streams that were reset leave their turn behind: a scan must not make the queue long.
+        if self.turns.len() > 2 * self.streams.len() + TURNS_AT_ONCE {
+            let streams = &self.streams;
+            self.turns.retain(|(flow, number)| {
+                *number == self.created - 1 || streams.get(flow).is_some_and(|s| s.number == *number)
+            });
+        }
         let peer_is_sip =
             self.streams.get(&segment.flow.reversed()).is_some_and(|s| matches!(s.phase, Phase::Followed));
         let phase = if peer_is_sip {

@@ -8,6 +8,7 @@
 pub mod config;
 mod publish;
 pub mod recorder;
+pub mod retention;
 pub mod verdict;
 mod wav;
 

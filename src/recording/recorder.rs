@@ -150,7 +150,10 @@ impl Recorder {
             record.verdict_reason = Some(note.to_owned());
         }
         if let Some((mut rendered, leg)) = first {
+            rendered.plan.starts_at = rendered.plan.starts_at.offset(ended.wall_offset_ns);
+            rendered.plan.ends_at = rendered.plan.ends_at.offset(ended.wall_offset_ns);
             self.take_over(&mut rendered, leg, record, &mut facts)?;
+            shift_streams(&mut record.sides, ended.wall_offset_ns);
         }
         Ok(facts)
     }
@@ -242,6 +245,16 @@ fn note_sides(rendered: &Rendered, leg: &EndedLeg, record: &mut CallRecord) {
         target.clock_drift_ppm = report.clock_drift_ppm;
     }
     record.sides = if leg.same_sides { sides } else { Sides { caller: sides.callee, callee: sides.caller } };
+}
+
+/// The spool's times are of the capture timeline; the record's are of the wall clock as it was when the call began.
+fn shift_streams(sides: &mut Sides, by_ns: i64) {
+    for side in [Side::Caller, Side::Callee] {
+        for stream in &mut sides.get_mut(side).streams {
+            stream.first_at = stream.first_at.offset(by_ns);
+            stream.last_at = stream.last_at.offset(by_ns);
+        }
+    }
 }
 
 fn note_problems(report: &Report, record: &mut CallRecord) {

@@ -159,6 +159,11 @@ impl Known {
                     known.protection = Protection::Keys(context.clone(), self.keys);
                 }
             }
+            Decision::Plain { stream } => {
+                if let Some(known) = self.streams.get_mut(stream) {
+                    known.protection = Protection::Plain;
+                }
+            }
             Decision::Encrypted { stream, why } => {
                 if let Some(known) = self.streams.get_mut(stream) {
                     known.protection = Protection::Closed((*why).into());

@@ -34,7 +34,8 @@ pub struct StreamStats {
     /// Lost in runs that are over.
     lost_before: u64,
     run: Run,
-    jumped: Option<(u16, RtpTime)>,
+    /// The newest packets that jumped and are of no run yet, newest first.
+    jumped: [Option<(u16, RtpTime)>; JUMPS],
     /// The timestamp of the highest packet.
     highest_time: RtpTime,
     /// By how much the timestamp grew between the last two packets that followed each other.
@@ -54,7 +55,7 @@ impl Default for StreamStats {
             last_at: Timestamp::EPOCH,
             lost_before: 0,
             run: Run { base: 0, highest: 0, received: 0 },
-            jumped: None,
+            jumped: [None; JUMPS],
             highest_time: RtpTime(0),
             step: 0,
             jitter: Jitter::default(),
@@ -154,7 +155,6 @@ impl StreamStats {
     fn place(&mut self, sequence: u16, time: RtpTime) -> Arrival {
         let ahead = sequence.wrapping_sub(self.run.highest as u16);
         if ahead != 0 && ahead < MAX_DROPOUT {
-            self.jumped = None;
             if ahead == 1 {
                 self.step = time.0.wrapping_sub(self.highest_time.0);
             }
@@ -193,21 +193,34 @@ impl StreamStats {
         let ahead = sequence.wrapping_sub(self.run.highest as u16);
         let passed = time.0.wrapping_sub(self.highest_time.0);
         if self.step != 0 && passed == self.step.wrapping_mul(u32::from(ahead)) {
-            self.jumped = None;
             self.advance(u64::from(ahead), time);
             return Arrival::InOrder;
         }
-        match self.jumped {
-            Some((before, at)) if before == sequence && at == time => Arrival::Duplicate,
-            Some((before, at)) if before.wrapping_add(1) == sequence => {
+        let jumped = self.jumped;
+        if jumped.contains(&Some((sequence, time))) {
+            return Arrival::Duplicate;
+        }
+        match jumped.iter().flatten().find(|(before, _)| before.wrapping_add(1) == sequence) {
+            Some(&(before, at)) => {
                 self.lost_before += self.run.lost();
                 self.restarts = self.restarts.saturating_add(1);
                 self.begin_run(before, at);
                 self.advance(1, time);
+                // Others that jumped before these two did are of the same run.
+                for &(other, at) in jumped.iter().flatten() {
+                    let behind = before.wrapping_sub(other);
+                    if behind != 0 && behind < MAX_MISORDER {
+                        let extended = self.run.highest - 1 - u64::from(behind);
+                        self.seen.set(extended, at);
+                        self.run.base = self.run.base.min(extended);
+                        self.run.received += 1;
+                    }
+                }
                 Arrival::Restarted
             }
-            _ => {
-                self.jumped = Some((sequence, time));
+            None => {
+                self.jumped.rotate_right(1);
+                self.jumped[0] = Some((sequence, time));
                 Arrival::Jumped
             }
         }
@@ -215,7 +228,7 @@ impl StreamStats {
 
     fn begin_run(&mut self, sequence: u16, time: RtpTime) {
         let first = 0x1_0000 + u64::from(sequence);
-        self.jumped = None;
+        self.jumped = [None; JUMPS];
         self.highest_time = time;
         self.run = Run { base: first, highest: first, received: 1 };
         self.seen.present = [0; WINDOW / 64];
@@ -325,6 +338,9 @@ const MAX_DROPOUT: u16 = 3_000;
 
 /// How late a packet may be and still be late rather than a jump (RFC 3550 appendix A.1).
 const MAX_MISORDER: u16 = 100;
+
+/// Packets of a new run that may come before two that follow each other: 100 ms of disorder and copies at 20 ms.
+const JUMPS: usize = 8;
 
 /// A difference in transit time beyond which a sender has moved its clock (after hold, for music, a
 /// new talk spurt of a broken device), which is no jitter.

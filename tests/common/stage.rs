@@ -12,6 +12,7 @@ use callspan::call::engine::Counters;
 use callspan::call::event::{CallEvent, EndedCall, Keep, LegId, LegSink, LiveCall};
 use callspan::call::record::CallRecord;
 use callspan::decode::Datagram;
+use callspan::net::Endpoint;
 use callspan::recording::{Layout, Recorder};
 use callspan::spool::memory::MemorySpool;
 use callspan::time::Timestamp;
@@ -22,7 +23,7 @@ use super::dialogs::{Packet, Scene, Sound, T0, at};
 pub struct Watched<S> {
     pub inner: S,
     /// How often each media packet was kept, whichever leg it was kept for.
-    pub media: HashMap<Vec<u8>, Vec<LegId>>,
+    pub media: HashMap<(Endpoint, Endpoint, [u8; 12]), Vec<LegId>>,
     /// Media bytes that were kept beyond the RTP header.
     pub media_bytes: usize,
 }
@@ -40,8 +41,8 @@ impl<S: LegSink> LegSink for Watched<S> {
     fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
         if datagram.payload.first() == Some(&0x80) {
             // Flow and RTP header tell one packet from another.
-            let key = [format!("{}{}", datagram.src, datagram.dst).as_bytes(), &datagram.payload[..12]].concat();
-            self.media.entry(key).or_default().push(leg);
+            let header = datagram.payload[..12].try_into().unwrap();
+            self.media.entry((datagram.src, datagram.dst, header)).or_default().push(leg);
             self.media_bytes += if keep == Keep::Whole { datagram.payload.len() } else { 0 };
         }
         self.inner.packet(leg, datagram, keep);
@@ -159,7 +160,7 @@ pub fn play_packets(packets: &[Packet], end_ms: i64, config: Config) -> Played {
 
 /// Millisecond of the scene.
 pub fn scene_ms(at: Timestamp) -> i64 {
-    at.nanos_since(T0) as i64 / 1_000_000
+    at.nanos_since(T0) / 1_000_000
 }
 
 fn listen(path: &str, starts_at: Timestamp) -> [Sound; 2] {

@@ -251,8 +251,8 @@ fn a_session_that_is_refreshed_by_update_goes_on() {
     // Nobody speaks for 225 s, less than silence_s; the session is refreshed each 45 s.
     for _ in 0..5 {
         scene.wait(45_000);
-        scene.request(call, Side::Caller, "UPDATE", &[timer.clone()]);
-        scene.response(call, Side::Callee, (200, "UPDATE"), &[timer.clone()]);
+        scene.request(call, Side::Caller, "UPDATE", std::slice::from_ref(&timer));
+        scene.response(call, Side::Callee, (200, "UPDATE"), std::slice::from_ref(&timer));
     }
     let talks = scene.now();
     scene.talk(call, 1_000);

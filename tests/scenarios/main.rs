@@ -7,6 +7,7 @@ mod dialogs;
 mod stage;
 
 mod attempts;
+mod flood;
 mod holds;
 mod joining;
 mod life;

@@ -13,12 +13,13 @@ fn disturbed(disturb: impl Fn(&mut Scene, crate::dialogs::D)) {
     let (mut scene, call, _) = direct();
     let talks = scene.now();
     scene.talk(call, 2_000);
+    let before = scene.now();
     disturb(&mut scene, call);
     let after = scene.now();
     scene.talk(call, 2_000);
     let ended = scene.bye(call, Side::Caller);
     let played = play(&scene);
-    hears(played.only(), (1, 2), talks, after);
+    hears(played.only(), (1, 2), talks, before);
     hears(played.only(), (1, 2), after, ended);
 }
 
@@ -234,6 +235,6 @@ fn a_dtmf_digit_is_an_event_and_never_a_byte() {
     let record = &played.only().record;
     let kinds: Vec<_> = record.events.iter().map(|e| (e.kind.as_str(), e.side, e.detail.as_deref())).collect();
     assert_eq!(kinds, [("dtmf", Some(Side::Caller), None)], "one digit is one event");
-    // 100 packets of 172 bytes each; the eight events are kept as headers.
-    assert_eq!(played.media_bytes, 100 * (12 + 160));
+    // Twice a second of both sides in packets of 172 bytes; the eight events are kept as headers.
+    assert_eq!(played.media_bytes, 200 * (12 + 160));
 }

@@ -2,7 +2,7 @@
 
 use super::Dialog;
 use crate::call::record::{EventRecord, Side};
-use crate::sip::Message;
+use crate::sip::{Message, SessionExpires};
 use crate::time::Timestamp;
 
 impl Dialog {
@@ -44,20 +44,10 @@ impl Dialog {
         }
     }
 
+    /// The session timer that a 2xx agrees on; a 2xx without one says that there is none (RFC 4028 section 7.2).
     pub(super) fn note_session_timer(&mut self, at: Timestamp, message: &Message<'_>) {
-        let Some(value) = message.header("Session-Expires") else { return };
-        let delta: String = value.trim().chars().take_while(char::is_ascii_digit).collect();
-        if let Ok(seconds) = delta.parse::<u32>() {
-            self.session_timer = Some((seconds, at));
-        }
-    }
-
-    /// A digit sent in an INFO: that one was sent, never which.
-    pub(super) fn note_info(&mut self, at: Timestamp, message: &Message<'_>, side: Side) {
-        let kind = message.header("Content-Type").unwrap_or_default().to_ascii_lowercase();
-        if kind.starts_with("application/dtmf") {
-            self.note_event(at, "dtmf", Some(side));
-        }
+        let expires = message.header("Session-Expires").and_then(|value| SessionExpires::parse(&value));
+        self.session_timer = expires.map(|expires| (expires.delta_s, at));
     }
 
     /// Holds, moves and faxes, once the exchange that brought them is complete.

@@ -21,6 +21,10 @@ enum Found {
 impl Engine {
     /// Applies the rules to a new leg, strongest first; what its media tells comes in [`Engine::rejoin`].
     pub(super) fn find_conversation(&self, draft: &Draft) -> Option<usize> {
+        self.match_conversation(draft).filter(|c| self.conversations.get(*c).is_some_and(|c| c.legs.len() < MAX_LEGS))
+    }
+
+    fn match_conversation(&self, draft: &Draft) -> Option<usize> {
         let shape = draft.shape();
         let same_call_id = self.by_call_id.get(&draft.dialog.call_id).map_or(&[][..], Vec::as_slice);
         let live = |slot: &usize| self.legs.get(*slot).filter(|l| l.dialog.ended().is_none());
@@ -92,6 +96,29 @@ impl Engine {
             served && shape.is_for_waiting(&l.shape()) && self.waits(l) || answered && self.is_called_back(l, shape)
         });
         only(waiting.map(|l| l.conversation))?.ok()
+    }
+
+    /// The legs of a ring group may be seen before the one that caused them. Each was taken for a call of its own, of
+    /// which nobody was told yet: now they are one.
+    pub(super) fn gather_group(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> Option<usize> {
+        let shape = draft.shape();
+        let candidates = self.join_index.candidates(&draft.traces, &shape);
+        let legs = candidates.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.dialog.ended().is_none());
+        let caused: Vec<&Leg> = legs.filter(|l| l.shape().fit(&shape) > Fit::None).collect();
+        let alone = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && c.legs.len() == 1);
+        let mut targets: Vec<_> = caused.iter().map(|l| l.dialog.callee_addr).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        // Two calls to one phone may be of two callers.
+        if targets.len() != caused.len() || !caused.iter().all(|l| alone(l.conversation)) {
+            return None;
+        }
+        let conversations: Vec<usize> = caused.iter().map(|l| l.conversation).collect();
+        let (into, others) = conversations.split_first()?;
+        for other in others {
+            self.merge(*other, *into, sink);
+        }
+        Some(*into)
     }
 
     /// Whether a conversation already has a live leg to the same phone: then a new one is of another call.
@@ -182,10 +209,17 @@ impl Engine {
         };
         let fresh = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && c.legs.len() == 1);
         match (fresh(own), fresh(other)) {
+            // The call keeps the id of its first message.
+            (true, true) if self.is_older(own, other) => self.merge(other, own, sink),
             (true, _) => self.merge(own, other, sink),
             (false, true) => self.merge(other, own, sink),
             (false, false) => self.relate(own, other),
         }
+    }
+
+    fn is_older(&self, a: usize, b: usize) -> bool {
+        let begun = |c: usize| self.conversations.get(c).map(|c| c.created_at);
+        begun(a) < begun(b)
     }
 
     /// Moves the legs of a conversation that nobody was told of into another.
@@ -202,6 +236,8 @@ impl Engine {
         let settled: Vec<usize> =
             if was_paused.is_none() && comes_paused.is_some() { call.legs.clone() } else { Vec::new() };
         call.legs.extend(&old.legs);
+        let legs = &self.legs;
+        call.legs.sort_by_key(|slot| legs.get(*slot).map(|leg| (leg.created_at, leg.id)));
         call.pauses.merge(old.pauses);
         call.related.extend(old.related.iter().filter(|other| **other != id).cloned());
         // Nobody will ever hear of the old id.
@@ -238,6 +274,9 @@ fn only(mut found: impl Iterator<Item = usize>) -> Option<Result<usize, ()>> {
     Some(if found.all(|other| other == first) { Ok(first) } else { Err(()) })
 }
 
+/// Legs of one call that are looked at: a ring group of sixty telephones and its caller. Those that came to nothing are
+/// put away as they close.
+const MAX_LEGS: usize = 64;
 /// REFERs of the last half minute on a busy PBX.
 const MAX_REFERRALS: usize = 1_024;
 /// Calls that have to do with one call.

@@ -116,7 +116,24 @@ impl Engine {
         let invite_cseq = leg.dialog.invite_cseq();
         self.forget_leg(slot);
         self.bury(&call_id, invite_cseq);
+        self.put_away(conversation, slot);
         self.finish_if_over(conversation);
+    }
+
+    /// A call that rings many telephones, again and again (a queue), keeps only the records of those attempts that came
+    /// to nothing: whoever looks at its legs looks at each of them.
+    fn put_away(&mut self, conversation: usize, slot: usize) {
+        let Some(call) = self.conversations.get_mut(conversation) else { return };
+        let nothing = |leg: &Leg| leg.dialog.answered.is_none() && !leg.has_media();
+        let first = call.legs.first() == Some(&slot);
+        if call.legs.len() <= KEPT_LEGS || first || !self.legs.get(slot).is_some_and(nothing) {
+            return;
+        }
+        call.legs.retain(|s| *s != slot);
+        if let Some(leg) = self.legs.try_remove(slot) {
+            self.streams -= leg.streams.len();
+            call.put_away(&leg);
+        }
     }
 
     /// Takes a leg out of the tables by which messages and media find it.
@@ -127,8 +144,7 @@ impl Engine {
         for endpoint in std::mem::take(&mut leg.claimed) {
             self.claims.remove(endpoint, slot);
         }
-        let (traces, shape) = (leg.traces.clone(), leg.shape());
-        self.join_index.remove(slot, &traces, &shape);
+        self.join_index.remove(slot, &std::mem::take(&mut leg.join_keys));
         if let Some(slots) = self.by_call_id.get_mut(&leg.dialog.call_id) {
             slots.retain(|s| *s != slot);
             if slots.is_empty() {
@@ -173,6 +189,7 @@ impl Engine {
         }
         self.referrals.retain(|r| r.conversation != conversation);
         let legs: Vec<Leg> = call.legs.iter().filter_map(|slot| self.legs.try_remove(*slot)).collect();
+        self.streams -= legs.iter().map(|leg| leg.streams.len()).sum::<usize>();
         let refs: Vec<&Leg> = legs.iter().collect();
         let who = Who::of(&refs, &self.plan);
         let excluded = matches!(call.handling, Handling::Exclude { .. });
@@ -188,7 +205,8 @@ impl Engine {
         let rank = |leg: &EndedLeg| who.as_ref().map_or(0, |w| w.rank(leg.leg));
         legs.sort_by_key(rank);
         self.counters.calls += 1;
-        let ended = EndedCall { record, legs, registration: call.handling.registration() };
+        let registration = call.handling.registration();
+        let ended = EndedCall { record, legs, registration, wall_offset_ns: call.wall_offset_ns };
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
@@ -222,5 +240,7 @@ impl Engine {
     }
 }
 
+/// Legs of a call that are kept whole when they came to nothing: a large ring group.
+const KEPT_LEGS: usize = 16;
 /// The legs of one call end within one round trip of each other; this allows for retransmissions.
 const PARTNER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);

@@ -37,7 +37,7 @@ impl Engine {
     /// ZRTP in the media path: with its Confirm messages both ends have keys (RFC 6189 section 3.1), and what follows
     /// is SRTP under the same SSRCs and payload types.
     pub(super) fn handle_zrtp(&mut self, datagram: &Datagram<'_>) {
-        let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.iter().any(|c| kind == *c));
+        let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.contains(&kind));
         let flow = (datagram.src, datagram.dst);
         let route = self.flows.get(&flow).copied().or_else(|| self.resolve(flow, 0));
         if confirms && let Some(leg) = route.and_then(|r| self.legs.get_mut(r.slot)) {
@@ -45,14 +45,14 @@ impl Engine {
         }
     }
 
-    /// Gives the leg whatever came to (or from) an address before it was announced.
-    pub(super) fn take_early(&mut self, endpoint: Endpoint, sink: &mut dyn LegSink) {
-        if !self.early.may_hold(endpoint) {
+    /// Gives the leg whatever came to (or from) its addresses before they were announced.
+    pub(super) fn take_early(&mut self, endpoints: &[Endpoint], sink: &mut dyn LegSink) {
+        if !endpoints.iter().any(|endpoint| self.early.may_hold(*endpoint)) {
             return;
         }
         // The early packets are borrowed while the engine takes them, so they change hands for a moment.
         let mut early = std::mem::replace(&mut self.early, crate::call::early::EarlyMedia::new(0));
-        early.claim(endpoint, self.now, &mut |datagram| {
+        early.claim(endpoints, self.now, &mut |datagram| {
             let Ok(packet) = read_packet(datagram) else { return true };
             let flow = (datagram.src, datagram.dst);
             let known = self.flows.get(&flow).copied();
@@ -65,7 +65,9 @@ impl Engine {
     }
 
     fn note_flow(&mut self, flow: (Endpoint, Endpoint), route: Route) -> Route {
+        // What is on its way of a call that has ended must not catch the next call on the same ports.
         if let Some(leg) = self.legs.get_mut(route.slot)
+            && leg.dialog.ended().is_none()
             && leg.flows.len() < MAX_FLOWS
             && !self.flows.contains_key(&flow)
         {
@@ -123,7 +125,8 @@ impl Engine {
         let fresh = index.is_none();
         let index = match index {
             Some(index) => index,
-            None if leg.streams.len() < MAX_STREAMS => {
+            None if leg.streams.len() < MAX_STREAMS && self.streams < self.limits.rtp_streams => {
+                self.streams += 1;
                 if leg.has_moved(flow.0, route.voice) {
                     leg.dialog.note_event(datagram.at, "media_move", Some(route.voice));
                 }
@@ -145,7 +148,8 @@ impl Engine {
             return;
         };
         self.counters.rtp_packets += 1;
-        if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
+        // Of a digit the spool keeps the header only: read back, it was cut by us.
+        if !secret && (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
             stream.cut += 1;
         }
         leg.last_media_at = Some(leg.last_media_at.map_or(datagram.at, |last| last.max(datagram.at)));
@@ -182,6 +186,8 @@ impl Engine {
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool == SpoolStage::Open {
             let stream = &mut leg.streams[stream];
+            // Said of what is new: it holds for packets, too, that are older and come later.
+            let at = if fresh || stream.payload_is_new() { at.offset(-DISORDER_NS) } else { at };
             if fresh {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
                 sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
@@ -193,7 +199,8 @@ impl Engine {
             match news.security {
                 Some(Security::Keys(context)) => sink.decide(leg.id, at, &Decision::Srtp { stream: index, context }),
                 Some(Security::Unreadable(why)) => sink.decide(leg.id, at, &Decision::Encrypted { stream: index, why }),
-                Some(Security::Plain) | None => {}
+                Some(Security::Plain) => sink.decide(leg.id, at, &Decision::Plain { stream: index }),
+                None => {}
             }
         }
         if start == Start::Media || leg.dialog.answered.is_some() {
@@ -231,6 +238,8 @@ fn header_bytes(packet: &Packet<'_>) -> u16 {
 
 /// Message types of RFC 6189 sections 5.7 and 5.8: eight letters each.
 const ZRTP_CONFIRMS: [&[u8]; 3] = [b"Confirm1", b"Confirm2", b"Conf2ACK"];
+/// Two interfaces of one capture may be so far apart.
+const DISORDER_NS: i64 = 100_000_000;
 /// Streams of one leg: both sides with a new SSRC at each of fifty holds. More is noise.
 const MAX_STREAMS: usize = 256;
 /// Flows of one leg that are remembered; others are looked up packet by packet.

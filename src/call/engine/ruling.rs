@@ -62,6 +62,7 @@ impl Engine {
         }
         if leg.has_media() {
             self.note_start(slot, sink);
+            self.hush_newcomer(slot, self.now, sink);
         }
     }
 
@@ -122,10 +123,11 @@ impl Engine {
 
     fn drop_conversation(&mut self, conversation: usize, slot: usize, sink: &mut dyn LegSink) {
         self.forget_leg(slot);
-        if let Some(leg) = self.legs.try_remove(slot)
-            && leg.spool == SpoolStage::Open
-        {
-            sink.discard(leg.id);
+        if let Some(leg) = self.legs.try_remove(slot) {
+            self.streams -= leg.streams.len();
+            if leg.spool == SpoolStage::Open {
+                sink.discard(leg.id);
+            }
         }
         if let Some(call) = self.conversations.try_remove(conversation) {
             self.timers.remove(&(call.created_at + super::signalling::SETTLE, Timer::Settle(conversation)));

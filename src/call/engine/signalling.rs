@@ -101,7 +101,7 @@ impl Engine {
             traces: Traces::read(message, &self.config),
             at: datagram.at,
         };
-        let conversation = self.conversation_for(&draft);
+        let conversation = self.conversation_for(&draft, sink);
         let slot = self.add_leg(conversation, draft, sink);
         Some(slot)
     }
@@ -114,7 +114,8 @@ impl Engine {
         let (traces, shape, call_id) = (draft.traces.clone(), draft.shape(), draft.dialog.call_id.clone());
         let name = leg_name(&self.conversations[conversation].id, &call_id, shape.hop, at);
         let slot = self.legs.insert(Leg::new(id, name, conversation, draft));
-        self.join_index.add(slot, &traces, &shape);
+        let keys = self.join_index.add(slot, &traces, &shape);
+        self.legs[slot].join_keys = keys;
         self.conversations[conversation].legs.push(slot);
         self.learn_pbx(slot);
         self.judge(conversation, sink);
@@ -126,8 +127,8 @@ impl Engine {
     }
 
     /// The conversation of a new leg: one that it belongs to, else a new one.
-    fn conversation_for(&mut self, draft: &Draft) -> usize {
-        if let Some(conversation) = self.find_conversation(draft) {
+    fn conversation_for(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> usize {
+        if let Some(conversation) = self.find_conversation(draft).or_else(|| self.gather_group(draft, sink)) {
             return conversation;
         }
         let relatives = self.relatives(draft);
@@ -177,18 +178,15 @@ impl Engine {
             for other in self.claims.at(endpoint).iter().map(|c| c.slot).filter(|s| *s != slot).collect::<Vec<_>>() {
                 self.forget_flows(other);
             }
-            if self.claims.add(endpoint, Claim { slot, receiver }) {
-                fresh.push(endpoint);
-            }
+            self.claims.add(endpoint, Claim { slot, receiver });
+            fresh.push(endpoint);
         }
         self.forget_flows(slot);
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.claimed_generation = Some(generation);
             leg.claimed = claims.into_iter().map(|(endpoint, _)| endpoint).collect();
         }
-        for endpoint in fresh {
-            self.take_early(endpoint, sink);
-        }
+        self.take_early(&fresh, sink);
     }
 
     /// Other calls that claim this answered leg's addresses are over unless they go on sounding.
@@ -262,7 +260,8 @@ impl Engine {
 /// What may be kept of a message: of an INFO only its head, for its body can hold a dialled digit.
 fn keep_of(message: &Message<'_>, datagram: &Datagram<'_>) -> Keep {
     match message.cseq().map(|c| c.method) {
-        Some(Method::Info) => {
+        // So can a NOTIFY of pressed keys (RFC 4730).
+        Some(Method::Info | Method::Notify) => {
             let head = datagram.payload.len().saturating_sub(message.body().len());
             Keep::Header(u16::try_from(head).unwrap_or(u16::MAX))
         }

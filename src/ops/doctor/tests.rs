@@ -108,7 +108,23 @@ fn frames_dropped_by_the_kernel_ask_for_a_larger_ring_and_explain_the_gaps() {
     let finding = only(&look);
     assert_eq!((finding.kind, finding.severity), ("kernel_drops", Severity::Problem));
     // Four times the 64 MiB in force.
-    assert!(finding.commands[0].contains("buffer_mib = 256"), "{finding:?}");
+    let toml = "[capture]\n#buffer_mib = 64\n\n[spool]\n#buffer_mib = 64\n";
+    assert_eq!(sed(&finding.commands[0], toml), "[capture]\nbuffer_mib = 256\n\n[spool]\n#buffer_mib = 64\n");
+    // There is no larger one: nothing to type.
+    if let Subject::Live { buffer_mib, .. } = &mut look.subject {
+        *buffer_mib = 2048;
+    }
+    assert!(only(&look).commands.is_empty());
+}
+
+/// What the command makes of the configuration that it names.
+fn sed(command: &str, configuration: &str) -> String {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join("callspan.toml");
+    std::fs::write(&path, configuration).expect("written");
+    let command = command.replace("/etc/callspan/callspan.toml", path.to_str().expect("plain"));
+    assert!(std::process::Command::new("sh").args(["-c", &command]).status().expect("sh runs").success());
+    std::fs::read_to_string(&path).expect("readable")
 }
 
 #[test]

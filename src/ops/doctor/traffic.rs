@@ -236,8 +236,9 @@ const MIN_RTP: u64 = 50;
 const MIN_SIP: u64 = 3;
 /// Packets in sequence that make a stream: DNS with a lucky identifier has no run of them.
 const MIN_STREAM: u64 = 10;
-/// RFC 3550 appendix A.1: a larger jump is a restart, not loss.
-const MAX_DROPOUT: i16 = 3_000;
+/// Ten seconds of 20 ms packets: a larger jump is a sender that begins anew (RFC 3550 appendix A.1 bears a minute of
+/// loss, but a mirror that loses so much at once shows it elsewhere).
+const MAX_DROPOUT: i16 = 500;
 /// Streams that are followed: some ten thousand calls with a changed SSRC each, 80 bytes a stream.
 const MAX_STREAMS: usize = 65_536;
 /// Pairs of hosts with signalling: a large provider's registrar in half a minute.

@@ -50,7 +50,7 @@ fn call(legs: Vec<(LegSource, bool)>) -> (EndedCall, Spools) {
     });
     let legs_of_call = ended.collect();
     let spools = legs.into_iter().enumerate().map(|(index, (source, _))| (LegId(index as u64), source)).collect();
-    (EndedCall { record, legs: legs_of_call, registration: Default::default() }, Spools(spools))
+    (EndedCall { record, legs: legs_of_call, registration: Default::default(), wall_offset_ns: 0 }, Spools(spools))
 }
 
 fn recorder(dir: &Path) -> Recorder {

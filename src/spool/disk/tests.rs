@@ -111,7 +111,12 @@ fn an_event_comes_out_after_everything_before_it_was_written() {
         spool.close(leg);
         let legs = vec![EndedLeg { leg, name, index: 0, same_sides: true }];
         let record = CallRecord::default();
-        spool.forward(CallEvent::Ended(Box::new(EndedCall { record, legs, registration: Default::default() })));
+        spool.forward(CallEvent::Ended(Box::new(EndedCall {
+            record,
+            legs,
+            registration: Default::default(),
+            wall_offset_ns: 0,
+        })));
     }
     for _ in 0..200 {
         let Ok(CallEvent::Ended(ended)) = events.recv() else { panic!("every event comes out") };
@@ -139,7 +144,7 @@ fn without_room_packets_are_lost_and_counted_but_no_decision() {
     spool.close(leg);
     let lost = spool.lost_packets();
     let legs = vec![EndedLeg { leg, name: "leg".to_owned(), index: 0, same_sides: true }];
-    let ended = EndedCall { record: CallRecord::default(), legs, registration: Default::default() };
+    let ended = EndedCall { record: CallRecord::default(), legs, registration: Default::default(), wall_offset_ns: 0 };
     spool.forward(CallEvent::Ended(Box::new(ended)));
     let Ok(CallEvent::Ended(ended)) = events.recv() else { panic!("the event comes out") };
     let (packets, decisions) = count(&spool.store().path("leg"));

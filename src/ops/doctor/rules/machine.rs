@@ -23,17 +23,21 @@ pub(super) fn all(look: &Look) -> Vec<Finding> {
 fn kernel_drops(look: &Look) -> Option<Finding> {
     let drops = look.capture.dropped_by_kernel;
     let Subject::Live { buffer_mib, .. } = &look.subject else { return None };
-    (drops > 0).then(|| {
-        let more = buffer_mib.saturating_mul(4).clamp(64, MAX_BUFFER_MIB);
-        Finding::new(Severity::Problem, "kernel_drops", format!("the kernel dropped {} for want of room", count(drops, "frame")))
-            .remedy(
-                "This machine did not read as fast as the mirror sent. Give capture.buffer_mib more, and look what else uses \
-                 the processor.",
-            )
-            .command(format!(
-                "sed -i 's/^#* *buffer_mib *=.*/buffer_mib = {more}/' /etc/callspan/callspan.toml && systemctl restart callspan"
-            ))
-    })
+    if drops == 0 {
+        return None;
+    }
+    let what = format!("the kernel dropped {} for want of room", count(drops, "frame"));
+    let finding = Finding::new(Severity::Problem, "kernel_drops", what).remedy(
+        "This machine did not read as fast as the mirror sent. Give capture.buffer_mib more, and look what else uses the \
+         processor.",
+    );
+    let more = buffer_mib.saturating_mul(4).min(MAX_BUFFER_MIB);
+    if more <= *buffer_mib {
+        return Some(finding);
+    }
+    // Within its section: [spool] has a key of the same name.
+    let set = format!("sed -i '/^\\[capture\\]/,/^\\[/ s/^#* *buffer_mib *=.*/buffer_mib = {more}/' {CONFIG}");
+    Some(finding.command(set).command("systemctl restart callspan"))
 }
 
 fn carrier(interface: &Interface) -> Option<Finding> {
@@ -163,5 +167,7 @@ fn times(number: u64) -> String {
 const LINK_BYTES: u32 = 14 + 4 * 4 + 4;
 /// The largest that Ethernet switches carry, with what tunnels add.
 const JUMBO_MTU: u32 = 9_216 + 100;
-/// A gibibyte of locked memory; more is no remedy.
-const MAX_BUFFER_MIB: u32 = 1_024;
+/// The most that the configuration takes.
+const MAX_BUFFER_MIB: u32 = 2_048;
+/// Where the package puts it.
+const CONFIG: &str = "/etc/callspan/callspan.toml";

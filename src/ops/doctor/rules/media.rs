@@ -30,8 +30,12 @@ fn rtp_without_sip(look: &Look) -> Option<Finding> {
     if seen.plain.sip == 0 {
         // With TLS the reason is known and told already.
         let severity = if look.decode.streams.sips > 0 { Severity::Note } else { Severity::Problem };
+        let tls = match look.decode.streams.tls - look.decode.streams.sips.min(look.decode.streams.tls) {
+            0 => String::new(),
+            n => format!("; signalling may be in one of {}", count(n, "TLS stream")),
+        };
         return Some(
-            Finding::new(severity, "rtp_without_sip", format!("{streams} and not one SIP message"))
+            Finding::new(severity, "rtp_without_sip", format!("{streams} and not one SIP message{tls}"))
                 .remedy(
                     "Without signalling no call is known. The signalling takes another way (the provider's SIP server over \
                      another uplink, a VLAN that is not mirrored): mirror the port of the PBX, where both meet, and look \
