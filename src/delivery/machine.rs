@@ -47,7 +47,7 @@ pub enum Request {
     Upload {
         /// The file.
         path: String,
-        /// Its name in Pyrus; ASCII, ends in `.wav`.
+        /// Its name in Pyrus; ASCII, ends in `.wav` or `.ogg`.
         name: String,
         /// Only these samples of it, as a WAV of their own.
         cut: Option<Cut>,
@@ -441,15 +441,16 @@ fn begin_upload(
 ) -> Option<(Request, Work, Vec<String>)> {
     let part = job.parts.get(at).expect("a step names a part that is there");
     let (number, path, cut) = (part.number, part.path.clone(), part.cut);
-    if let Some(limit) = learnt_limit.filter(|&limit| part.bytes > limit) {
+    if let Some(limit) = learnt_limit.filter(|&limit| part.bytes > limit && split::can_be_split(part)) {
         split::split(job, number, limit);
         return None;
     }
+    let ending = if path.ends_with(".ogg") { "ogg" } else { "wav" };
     let name = match cut {
         Some(cut) if cut.of == 1 => format!("{}-part{}.wav", job.id, split::ordinal(job, cut)),
         Some(cut) => format!("{}-{}-part{}.wav", job.id, cut.of, split::ordinal(job, cut)),
-        None if number == 1 => format!("{}.wav", job.id),
-        None => format!("{}-{number}.wav", job.id),
+        None if number == 1 => format!("{}.{ending}", job.id),
+        None => format!("{}-{number}.{ending}", job.id),
     };
     let part = job.parts.get_mut(at).expect("a step names a part that is there");
     if part.bytes > max_bytes {

@@ -222,7 +222,7 @@ fn by_code(endpoint: Endpoint, answer: &Answer, body: &Body, code: &str) -> Verd
             ..Gain::default()
         }),
         "unrecognized_attachment_id" => Verdict::Reupload,
-        "unsupported_record_file_format" => Verdict::Dead, // our names end in .wav
+        "unsupported_record_file_format" => Verdict::Dead, // our names end in .wav or .ogg
         "unrecognized_account_id" | "webhook_is_disabled" => Verdict::Park,
         "required_parameters_not_specified" => Verdict::Dead,
         "invalid_credentials" | "account_blocked" => Verdict::Park,
