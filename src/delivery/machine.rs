@@ -441,12 +441,11 @@ fn begin_upload(
 ) -> Option<(Request, Work, Vec<String>)> {
     let part = job.parts.get(at).expect("a step names a part that is there");
     let (number, path, cut) = (part.number, part.path.clone(), part.cut);
-    // Only a WAV can be cut at any sample; a compressed file is a tenth of it.
-    let ending = if path.ends_with(".ogg") { "ogg" } else { "wav" };
-    if let Some(limit) = learnt_limit.filter(|&limit| part.bytes > limit && ending == "wav") {
+    if let Some(limit) = learnt_limit.filter(|&limit| part.bytes > limit && split::can_be_split(part)) {
         split::split(job, number, limit);
         return None;
     }
+    let ending = if path.ends_with(".ogg") { "ogg" } else { "wav" };
     let name = match cut {
         Some(cut) if cut.of == 1 => format!("{}-part{}.wav", job.id, split::ordinal(job, cut)),
         Some(cut) => format!("{}-{}-part{}.wav", job.id, cut.of, split::ordinal(job, cut)),

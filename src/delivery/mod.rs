@@ -29,5 +29,5 @@ pub use job::{CallUpdate, Consent, Job, Progress};
 pub use machine::{Action, ActionId, Blocked, Machine, Next, Request, Summary, TokenId, Trouble};
 pub use pace::Tuning;
 pub use policy::{DurationUnit, Policy, RegisterAt};
-pub use split::{Cut, HEADER_BYTES};
+pub use split::Cut;
 pub use verdict::{Answer, Endpoint, Failure, RateHeaders, Reply};

@@ -23,6 +23,11 @@ pub fn half(refused_bytes: u64) -> Option<u64> {
     (samples >= LEAST_BYTES).then_some(samples + HEADER_BYTES)
 }
 
+/// Whether pieces can be cut from it: of samples, not of the pages of an Ogg.
+pub fn can_be_split(part: &Part) -> bool {
+    part.path.ends_with(".wav")
+}
+
 /// Replaces a part by pieces that are no larger than `limit`, headers included; the part itself is marked as split.
 /// Pieces of a piece take its place.
 pub fn split(job: &mut Job, number: u32, limit: u64) {
@@ -62,8 +67,8 @@ pub fn ordinal(job: &Job, cut: Cut) -> usize {
 
 /// Numbers of pieces begin here: no call has so many parts.
 const FIRST_PIECE: u32 = 100_000;
-/// What stands before the samples in a WAV of ours.
-pub const HEADER_BYTES: u64 = 44;
+/// What stands before the samples in a WAV of 16 bits; of G.711 a few bytes more, which the last piece then lacks.
+const HEADER_BYTES: u64 = 44;
 /// Two channels of 16 bits: pieces begin at a multiple of it.
 const FRAME_BYTES: u64 = 4;
 /// A server that takes no file of this size takes none: half a minute of speech.

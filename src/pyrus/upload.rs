@@ -10,7 +10,7 @@ use reqwest::multipart::{Form, Part};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
-use crate::delivery::{Cut, HEADER_BYTES};
+use crate::delivery::Cut;
 
 /// What has been sent so far.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ pub(super) async fn form(path: &Path, cut: Option<Cut>, name: String) -> std::io
     }
     let (head, samples) = match cut {
         None => (Vec::new(), metadata.len()),
-        Some(cut) => (cut_header(&mut file, cut, metadata.len()).await?, cut.bytes),
+        Some(cut) => cut_header(&mut file, cut, metadata.len()).await?,
     };
     let length = head.len() as u64 + samples;
     let tally = Tally::new(length);
@@ -85,22 +85,41 @@ pub(super) async fn form(path: &Path, cut: Option<Cut>, name: String) -> std::io
     Ok((Form::new().part("file", part), length, tally))
 }
 
-/// The header of a piece, made of that of the file, which is left standing at the piece's first sample.
-async fn cut_header(file: &mut tokio::fs::File, cut: Cut, file_bytes: u64) -> std::io::Result<Vec<u8>> {
-    let mut header = vec![0; HEADER_BYTES as usize];
+/// The header of a piece, made of that of the file, which is left standing at the piece's first sample; and the bytes
+/// of samples that there are for it.
+async fn cut_header(file: &mut tokio::fs::File, cut: Cut, file_bytes: u64) -> std::io::Result<(Vec<u8>, u64)> {
+    let unfit = || std::io::Error::other("it is no WAV of which such a piece can be cut");
+    let mut header = vec![0; LONGEST_HEADER.min(usize::try_from(file_bytes).unwrap_or(LONGEST_HEADER))];
     file.read_exact(&mut header).await?;
-    let is_ours =
-        header.starts_with(b"RIFF") && header.get(8..16) == Some(b"WAVEfmt ") && header.get(36..40) == Some(b"data");
-    if !is_ours || HEADER_BYTES + cut.from + cut.bytes > file_bytes {
-        return Err(std::io::Error::other("it is no WAV of which such a piece can be cut"));
+    let data = memchr::memmem::find(&header, b"data").ok_or_else(unfit)? + 8;
+    header.truncate(data);
+    if header.len() < data || !header.starts_with(b"RIFF") || header.get(8..16) != Some(b"WAVEfmt ") {
+        return Err(unfit());
     }
-    let bytes = u32::try_from(cut.bytes).map_err(std::io::Error::other)?;
-    // RIFF: its size is that of all that follows the size; the header is checked to be as long as this.
-    header[4..8].copy_from_slice(&(bytes + HEADER_BYTES as u32 - 8).to_le_bytes());
-    header[40..44].copy_from_slice(&bytes.to_le_bytes());
-    file.seek(std::io::SeekFrom::Start(HEADER_BYTES + cut.from)).await?;
-    Ok(header)
+    let from = data as u64 + cut.from;
+    let bytes = cut.bytes.min(file_bytes.saturating_sub(from));
+    let size = u32::try_from(bytes).map_err(std::io::Error::other)?;
+    let mut put = |at: usize, value: u32| {
+        if let Some(field) = header.get_mut(at..at + 4) {
+            field.copy_from_slice(&value.to_le_bytes());
+        }
+    };
+    // RIFF: its size is that of all that follows the size.
+    put(4, size + data as u32 - 8);
+    put(data - 4, size);
+    // G.711 has a "fact" chunk with the samples of one channel; a frame has a byte of each of the two.
+    if let Some(fact) = memchr::memmem::find(&header, b"fact") {
+        let at = fact + 8;
+        if let Some(field) = header.get_mut(at..at + 4) {
+            field.copy_from_slice(&(size / 2).to_le_bytes());
+        }
+    }
+    file.seek(std::io::SeekFrom::Start(from)).await?;
+    Ok((header, bytes))
 }
+
+/// Ours have 44 or 58 bytes before the samples.
+const LONGEST_HEADER: usize = 256;
 
 /// Measured: 300 MiB in 0.13 s with 256 KiB, 2.4 s with the 8 KiB of `Part::file`.
 const CHUNK_BYTES: usize = 256 * 1024;

@@ -125,7 +125,10 @@ impl Machine {
     fn split(&mut self, id: &str, work: &Work) -> bool {
         let (Work::Upload(number) | Work::Attach(number)) = work else { return false };
         let Some(Entry { job, .. }) = self.jobs.get_mut(id) else { return false };
-        let Some(limit) = part_of(job, *number).and_then(|part| split::half(part.bytes)) else { return false };
+        let Some(limit) = part_of(job, *number).filter(|p| split::can_be_split(p)).and_then(|p| split::half(p.bytes))
+        else {
+            return false;
+        };
         let limit = self.learnt_limit.map_or(limit, |known| known.min(limit));
         self.learnt_limit = Some(limit);
         split::split(job, *number, limit);
