@@ -1,6 +1,7 @@
 //! Whole calls of real telephones: each fixture becomes the record and the sound that `expect.json` and the capture
 //! itself say it must. `fixtures/README.md` says what each of them shows.
 
+#![allow(clippy::print_stdout, reason = "a test says what it measured, or why it skips")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use common::calls::{Replayed, fixture, frames, replay_files, streams};

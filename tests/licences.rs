@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Terms that ask for no more than a notice. MPL-2.0 is not here because nothing needs it yet.
+/// Terms that ask for no more than a notice, and MPL-2.0: symphonia, used as it is.
 const PERMISSIVE: &[&str] = &[
     "0BSD",
     "Apache-2.0",
@@ -13,6 +13,7 @@ const PERMISSIVE: &[&str] = &[
     "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
+    "MPL-2.0",
     "Unicode-3.0",
     "Unlicense",
     "Zlib",

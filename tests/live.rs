@@ -1,6 +1,7 @@
 //! `callspan run` on a real interface: a pair of virtual ones in a network namespace of its own, one end of which is the
 //! mirror port. Needs root and `ip`; without them the tests say that they skip.
 
+#![allow(clippy::print_stdout, reason = "a test says what it measured, or why it skips")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 #![expect(clippy::disallowed_methods, reason = "real time passes on a real wire")]
 

@@ -41,8 +41,8 @@ pub enum Order {
 impl Order {
     /// Reads `pause`, `Record: off`, `recording=resume` and the like: the word after the last colon or equals sign.
     pub fn parse(text: &str) -> Option<Self> {
+        let text = text.split([';', ',']).next().unwrap_or(text);
         let value = text.rsplit([':', '=']).next().unwrap_or(text);
-        let value = value.split([';', ',']).next().unwrap_or(value);
         let word = value.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_ascii_lowercase();
         match word.as_str() {
             "pause" | "paused" | "off" | "stop" | "false" | "no" | "0" => Some(Self::Pause),

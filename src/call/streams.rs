@@ -5,6 +5,7 @@ use crate::call::negotiation::{Negotiation, Security};
 use crate::call::record::{Side, SideRecord, StreamRecord};
 use crate::net::Endpoint;
 use crate::rtp::Packet;
+use crate::rtp::red;
 use crate::rtp::stats::{Arrival, StreamStats};
 use crate::time::Timestamp;
 
@@ -38,14 +39,16 @@ struct PayloadUse {
     /// The negotiation's generation at the last look.
     generation: u32,
     secret: bool,
+    /// What a redundant packet (RFC 2198) may hold, by payload type, the voice itself first; else empty.
+    within: Vec<(u8, Option<PayloadFormat>)>,
     told: bool,
 }
 
 /// What the spool has to be told about a stream.
 #[derive(Clone, Debug, Default)]
 pub struct News {
-    /// A payload type and what it means from now on.
-    pub payload: Option<(u8, Option<PayloadFormat>)>,
+    /// Payload types and what they mean from now on: the newest packet's, after those that it may hold (RED).
+    pub payloads: Vec<(u8, Option<PayloadFormat>)>,
     /// How the stream is protected from now on.
     pub security: Option<Security>,
 }
@@ -101,7 +104,7 @@ impl Stream {
             return Heard::Packet { secret: false, news: false };
         };
         payload.packets += 1;
-        let secret = payload.secret;
+        let secret = payload.secret || payload.holds_event(packet.payload);
         if !secret {
             self.spacing.handle_packet(packet.sequence, packet.time.0);
         }
@@ -130,7 +133,8 @@ impl Stream {
             && !payload.told
         {
             payload.told = true;
-            news.payload = Some((payload.pt, payload.format.clone()));
+            news.payloads.clone_from(&payload.within);
+            news.payloads.push((payload.pt, payload.format.clone()));
         }
         let security = negotiation.security(self.side);
         if self.security != security {
@@ -164,7 +168,7 @@ impl Stream {
             dst: self.dst,
             ssrc: format!("{:#010x}", self.ssrc),
             pt: main.pt,
-            codec: main.format.as_ref().map(|f| f.encoding.clone()),
+            codec: main.voice().map(|f| f.encoding.clone()),
             ptime_ms: self.spacing.majority().map(|units| f64::from(units) * 1_000.0 / f64::from(clock_hz)),
             packets: self.stats.packets(),
             lost: self.stats.lost(),
@@ -177,7 +181,7 @@ impl Stream {
     pub fn codecs(&self) -> impl Iterator<Item = &str> {
         self.payloads
             .iter()
-            .filter_map(|p| p.format.as_ref())
+            .filter_map(PayloadUse::voice)
             .map(|f| f.encoding.as_str())
             .filter(|e| !NOT_A_VOICE.contains(e))
     }
@@ -196,22 +200,44 @@ impl Stream {
             return false;
         }
         let format = negotiation.payload_format(self.side, pt);
-        let secret = format.as_ref().is_some_and(|f| f.encoding == "TELEPHONE-EVENT");
+        let secret = is_event(format.as_ref());
+        let redundant = format.as_ref().filter(|f| f.encoding == "RED").map_or("", |f| &f.fmtp);
+        let within = red::types(redundant).filter(|p| *p != pt).map(|p| (p, negotiation.payload_format(self.side, p)));
+        let within: Vec<_> = within.collect();
         match self.payloads.iter().position(|p| p.pt == pt) {
             Some(at) => {
                 self.current = at;
                 let payload = &mut self.payloads[at];
-                payload.told &= payload.format == format;
-                (payload.generation, payload.format, payload.secret) = (generation, format, secret);
+                payload.told &= payload.format == format && payload.within == within;
+                *payload =
+                    PayloadUse { pt, packets: payload.packets, format, generation, secret, within, told: payload.told };
             }
             None if self.payloads.len() < MAX_PAYLOADS => {
                 self.current = self.payloads.len();
-                self.payloads.push(PayloadUse { pt, packets: 0, format, generation, secret, told: false });
+                self.payloads.push(PayloadUse { pt, packets: 0, format, generation, secret, within, told: false });
             }
             None => return false,
         }
         true
     }
+}
+
+impl PayloadUse {
+    /// What is heard of it: of a redundant packet, what is in it.
+    fn voice(&self) -> Option<&PayloadFormat> {
+        self.within.first().map_or(&self.format, |(_, format)| format).as_ref()
+    }
+
+    /// Whether a block of a redundant packet is a telephone-event. Of one that is encrypted this cannot be seen; the
+    /// events in it are left out when it is played.
+    fn holds_event(&self, payload: &[u8]) -> bool {
+        let event = |pt: u8| self.within.iter().any(|(p, format)| *p == pt && is_event(format.as_ref()));
+        !self.within.is_empty() && red::blocks(payload).is_some_and(|blocks| blocks.iter().any(|b| event(b.pt)))
+    }
+}
+
+fn is_event(format: Option<&PayloadFormat>) -> bool {
+    format.is_some_and(|f| f.encoding == "TELEPHONE-EVENT")
 }
 
 impl Spacing {
@@ -266,3 +292,52 @@ const MAX_PAYLOADS: usize = 16;
 const MAX_SPACING: u32 = 192_000;
 /// What rides along with a voice but is none.
 const NOT_A_VOICE: [&str; 2] = ["TELEPHONE-EVENT", "CN"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::negotiation::Description;
+    use crate::rtp::Packet;
+    use crate::time::{RtpTime, Timestamp};
+
+    /// The callee takes RED (121) of PCMU, with events (101), as it announced them.
+    fn stream() -> (Stream, Negotiation) {
+        let sdp = "v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\n\
+                   m=audio 4000 RTP/AVP 121 0 101\r\na=rtpmap:121 RED/8000\r\na=fmtp:121 0/0/101\r\n\
+                   a=rtpmap:101 telephone-event/8000\r\n";
+        let mut negotiation = Negotiation::default();
+        negotiation.announce(Side::Callee, Description::from_session(&crate::sdp::parse(sdp.as_bytes()).unwrap()));
+        let flow = (Endpoint::v4([192, 0, 2, 1], 4000), Endpoint::v4([192, 0, 2, 2], 4000));
+        (Stream::new(flow, 1, Side::Caller), negotiation)
+    }
+
+    fn heard(stream: &mut Stream, negotiation: &Negotiation, sequence: u16, payload: &[u8]) -> Heard {
+        let time = RtpTime(u32::from(sequence) * 160);
+        let packet = Packet { ssrc: 1, sequence, time, pt: 121, marker: false, header_len: 12, payload };
+        stream.handle_packet(Timestamp::from_nanos(i64::from(sequence) * 20_000_000), &packet, negotiation)
+    }
+
+    #[test]
+    fn of_redundant_audio_what_it_holds_is_told_and_named() {
+        let (mut stream, negotiation) = stream();
+        let told = Heard::Packet { secret: false, news: true };
+        assert_eq!(heard(&mut stream, &negotiation, 1, &[0, 0xFF]), told);
+        let news = stream.take_news(&negotiation).payloads;
+        let names = news.iter().map(|(pt, format)| (*pt, format.as_ref().unwrap().encoding.as_str()));
+        assert_eq!(names.collect::<Vec<_>>(), [(0, "PCMU"), (0, "PCMU"), (101, "TELEPHONE-EVENT"), (121, "RED")]);
+        assert!(stream.take_news(&negotiation).payloads.is_empty(), "once");
+        assert_eq!(stream.record().unwrap().codec.as_deref(), Some("PCMU"));
+        assert_eq!(stream.codecs().collect::<Vec<_>>(), ["PCMU"]);
+    }
+
+    #[test]
+    fn redundant_audio_with_a_digit_in_it_is_not_kept() {
+        let (mut stream, negotiation) = stream();
+        let secret = |heard| matches!(heard, Heard::Packet { secret: true, .. });
+        // A repeat of an event (type 101, 160 ticks earlier, 4 bytes) before a block of PCMU, and an event alone.
+        let repeated = [0x80 | 101, 0x02, 0x80, 4, 0, 5, 10, 0, 160, 0xFF];
+        assert!(secret(heard(&mut stream, &negotiation, 1, &repeated)));
+        assert!(secret(heard(&mut stream, &negotiation, 2, &[101, 5, 10, 0, 160])));
+        assert!(!secret(heard(&mut stream, &negotiation, 3, &[0, 0xFF, 0xFF])));
+    }
+}

@@ -20,6 +20,7 @@ use crate::call::Engine;
 use crate::capture::{Source, SourceCounters, live};
 use crate::ops::alerts::{Alerts, Kind};
 use crate::ops::config::{Config, Purpose};
+use crate::ops::console::{Console, Status};
 use crate::spool::disk::DiskSpool;
 use crate::time::Timestamp;
 
@@ -56,6 +57,7 @@ struct Service {
     finisher: Finisher,
     watch: Watch,
     alerts: Alerts,
+    console: Option<Console>,
     _locks: [Lock; 2],
     reported_at: Timestamp,
     reported: SourceCounters,
@@ -83,12 +85,17 @@ impl Service {
             tracing::info!(legs = resumed.len(), under_way = engine.live_calls(), "read back from the spool");
         }
         finisher.adopt(&engine, &resumed)?;
+        let console = config.console.listen.map(|at| Console::start(at, config.journal.clone())).transpose()?;
+        if let Some(console) = &console {
+            tracing::info!("the local API listens on {}", console.addr());
+        }
         Ok(Self {
             pipeline: Pipeline::new(engine),
             spool,
             finisher,
             watch,
             alerts,
+            console,
             _locks: locks,
             reported_at: Timestamp::EPOCH,
             reported: SourceCounters::default(),
@@ -120,13 +127,41 @@ impl Service {
         while let Some(event) = self.pipeline.engine.poll_event() {
             self.spool.forward(event);
         }
+        self.take_orders();
         let now = self.pipeline.engine.now();
         if now.since(self.reported_at) >= HOUSEKEEPING {
             self.spool.handle_timeout(now);
             self.report(source);
+            self.publish();
             self.reported_at = now;
         }
         Ok(step)
+    }
+
+    /// Pauses and resumptions that were asked for at the local API.
+    fn take_orders(&mut self) {
+        let Some(console) = &self.console else { return };
+        let engine = &mut self.pipeline.engine;
+        while let Some(request) = console.poll_order() {
+            engine.handle_pause(&request.id, request.order, engine.now(), &mut self.spool);
+            let paused = engine.is_paused(&request.id);
+            request.answer(paused);
+        }
+    }
+
+    fn publish(&self) {
+        let Some(console) = &self.console else { return };
+        let engine = &self.pipeline.engine;
+        console.publish(Status {
+            frames: self.reported.frames,
+            dropped_by_kernel: self.reported.dropped_by_kernel,
+            dropped_by_interface: self.reported.dropped_by_interface,
+            rtp_packets: engine.counters().rtp_packets,
+            calls_live: engine.live_calls(),
+            legs_live: engine.live_legs(),
+            calls_ended: engine.counters().calls,
+            owed: None,
+        });
     }
 
     /// Says what was lost since the last time; silence means that nothing was.

@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod config;
+pub mod console;
 pub mod disk;
 pub mod doctor;
 pub mod log;

@@ -8,6 +8,48 @@ pub enum Format {
     /// WAV, 16-bit PCM.
     #[default]
     Wav,
+    /// WAV, G.711 A-law, 8 kHz: half the size.
+    WavAlaw,
+    /// WAV, G.711 mu-law, 8 kHz: half the size.
+    WavUlaw,
+    /// Opus in Ogg (RFC 7845), two streams of one channel: about a tenth of the size.
+    OggOpus,
+}
+
+impl Format {
+    /// All of them, the default first.
+    pub const ALL: [Self; 4] = [Self::Wav, Self::WavAlaw, Self::WavUlaw, Self::OggOpus];
+
+    /// The word in configuration and record.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Wav => "wav",
+            Self::WavAlaw => "wav-alaw",
+            Self::WavUlaw => "wav-ulaw",
+            Self::OggOpus => "ogg-opus",
+        }
+    }
+
+    /// The format of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// How its files' names end.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Wav | Self::WavAlaw | Self::WavUlaw => "wav",
+            Self::OggOpus => "ogg",
+        }
+    }
+
+    /// The only sample rate that it can have, if there is one: G.711 is 8 kHz.
+    pub const fn fixed_rate(self) -> Option<u32> {
+        match self {
+            Self::WavAlaw | Self::WavUlaw => Some(8_000),
+            Self::Wav | Self::OggOpus => None,
+        }
+    }
 }
 
 /// Whether space may be made at the cost of recordings that Pyrus does not have.

@@ -1,4 +1,4 @@
-//! Finished files: rendered samples become a WAV by way of a `.part` file, fsync and rename, with the record beside it.
+//! Finished files: rendered samples become a WAV or Ogg Opus file by way of a `.part` file, fsync and rename, with the record beside it.
 //!
 //! # Invariants
 //! - A file under its final name is whole and on the disk.
@@ -6,11 +6,15 @@
 //! - The same call gives the same bytes: nothing here reads a clock.
 
 pub mod config;
+mod g711;
+mod ogg_opus;
+mod parts;
 mod publish;
+mod quality;
 pub mod recorder;
 pub mod retention;
 pub mod verdict;
-mod wav;
+pub mod verify;
 
 pub use publish::digest;
 pub use recorder::{Layout, Recorder, RecordingError};

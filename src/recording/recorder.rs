@@ -4,9 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::config::Config;
+use super::parts::{self, Channels, PartWriter, Shape, WrittenPart};
 use super::publish;
+use super::quality;
 use super::verdict::{Answered, Facts, SideFacts, verdict};
-use super::wav::{self, Channels, PartWriter, WrittenPart};
 use crate::call::event::{EndedCall, EndedLeg};
 use crate::call::record::{CallRecord, Outcome, Problem, Recording, Side, Sides};
 use crate::render::{self, Options, Plan, RenderError, Report, Silent};
@@ -164,9 +165,12 @@ impl Recorder {
         folder: &Path,
         (stem, channels): (&str, Channels),
     ) -> Result<Rendered, RenderError> {
-        let plan = render::plan(source, &Options { sample_rate: self.config.sample_rate })?;
-        let part_samples = wav::part_samples(self.config.part_hours, self.max_part_bytes, plan.sample_rate);
-        let mut writer = PartWriter::new(folder, stem, plan.sample_rate, (channels, part_samples));
+        let format = self.config.format;
+        let sample_rate = format.fixed_rate().or(self.config.sample_rate);
+        let plan = render::plan(source, &Options { sample_rate })?;
+        let sample_rate = plan.sample_rate;
+        let part_samples = parts::part_samples(format, self.config.part_hours, self.max_part_bytes, sample_rate);
+        let mut writer = PartWriter::new(folder, stem, Shape { format, sample_rate, channels, part_samples });
         if !plan.has_sound {
             let report = render::render(&plan, source, &mut |_| Ok(()))?;
             return Ok(Rendered { plan, report, parts: Vec::new(), writer });
@@ -195,6 +199,10 @@ impl Recorder {
         if rendered.parts.is_empty() {
             return Ok(());
         }
+        if let Some((side, problem)) = quality::one_way(&rendered.report, rendered.plan.sample_rate) {
+            facts.mute = Some(if leg.same_sides { side } else { side.other() });
+            record.problems.push(problem);
+        }
         for (index, record_leg) in record.legs.iter_mut().enumerate() {
             record_leg.rendered = index == leg.index;
         }
@@ -209,7 +217,7 @@ impl Recorder {
             record.recordings.push(Recording {
                 part: number as u32 + 1,
                 path: part.path.display().to_string(),
-                format: "wav".to_owned(),
+                format: self.config.format.name().to_owned(),
                 starts_at,
                 ends_at,
                 duration_s: ends_at.nanos_since(starts_at) as f64 / 1e9,
@@ -240,7 +248,7 @@ fn note_sides(rendered: &Rendered, leg: &EndedLeg, record: &mut CallRecord) {
         let report = &rendered.report.sides[side.channel()];
         let target = sides.get_mut(side);
         if !rendered.parts.is_empty() {
-            target.concealed_ms = Some((report.concealed_us + 500) / 1_000);
+            quality::note(target, report);
         }
         target.clock_drift_ppm = report.clock_drift_ppm;
     }

@@ -11,6 +11,7 @@ use super::timeline::{Place, Track, TrackLine};
 use crate::call::decision::{Decided, Decision, PayloadFormat, SrtpContext};
 use crate::call::record::{EndedBy, Side, SideRecord};
 use crate::net::Endpoint;
+use crate::rtp::red;
 use crate::spool::reader::{Entry, LegSource, PacketEntry};
 use crate::time::Timestamp;
 
@@ -249,8 +250,7 @@ impl Pass {
         let gathered = self.streams.entry(number).or_insert_with(|| Gathered::new(known.side, known.ssrc, packet.at));
         if !matches!(known.protection, Protection::Closed(_)) && gathered.formats_seen.insert(format.clone()) {
             // The recording is wideband if any codec of it is; comfort noise has no band of its own.
-            let rate = codec::decoder_for(format).map_or(0, |decoder| decoder.sample_rate_hz());
-            self.widest_hz = self.widest_hz.max(rate);
+            self.widest_hz = self.widest_hz.max(widest(known, format));
         }
         gathered.handle_packet(Arrival { at: packet.at, head }, format.clock_hz);
     }
@@ -282,6 +282,16 @@ impl Pass {
             has_sound: self.widest_hz > 0,
         }
     }
+}
+
+/// The sampling rate of what a format's packets hold; 0 where nothing can be decoded.
+fn widest(known: &KnownStream, format: &PayloadFormat) -> u32 {
+    let rate = |format: &PayloadFormat| codec::decoder_for(format).map_or(0, |decoder| decoder.sample_rate_hz());
+    if format.encoding != RED {
+        return rate(format);
+    }
+    let within = red::types(&format.fmtp).filter_map(|pt| known.formats.get(&pt)?.as_ref());
+    within.map(rate).max().unwrap_or(0)
 }
 
 /// Samples of a channel between two moments: `round((to - from) * rate)`.
@@ -431,6 +441,8 @@ fn drift(knots: &[(i64, i64)]) -> Option<f64> {
 
 /// A week: longer than any call may be (`calls.max_hours`); a damaged stamp must not make a file of centuries.
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3_600);
+/// Redundant audio: a packet of packets (RFC 2198).
+pub(super) const RED: &str = "RED";
 /// Telephone band.
 const NARROW_HZ: u32 = 8_000;
 /// Wideband.

@@ -1,13 +1,17 @@
 //! Plays one stream: packets in order of sequence through their decoders onto the canvas.
 
+mod repeats;
+
 use std::collections::BTreeMap;
+
+use repeats::{Opened, Repeat};
 
 use super::canvas::Canvas;
 use super::codec::{self, Decoder};
 use super::follow::Follower;
 use super::outlet::{Outlet, Painter};
 use super::packet::{self, Body};
-use super::plan::{Arrival, Heard, KnownStream, Plan, Protection, StreamPlan, is_placed};
+use super::plan::{Arrival, Heard, KnownStream, Plan, Protection, RED, StreamPlan, is_placed};
 use super::report::{Encrypted, SideReport, Silent};
 use super::srtp::SrtpStream;
 use crate::call::decision::PayloadFormat;
@@ -55,6 +59,31 @@ struct Item {
     at: Timestamp,
     heard: Option<Heard>,
     content: Content,
+    repeats: Vec<Repeat>,
+}
+
+/// Why a packet has nothing to be heard.
+enum Unheard {
+    /// It was deliberately not kept, or is no sound.
+    Withheld,
+    Silent(Silent),
+}
+
+impl From<Silent> for Unheard {
+    fn from(why: Silent) -> Self {
+        Self::Silent(why)
+    }
+}
+
+/// What came of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Played {
+    /// It lies outside of what is recorded.
+    Outside,
+    Sound,
+    Comfort,
+    /// The decoder refused it.
+    Refused,
 }
 
 enum Content {
@@ -139,8 +168,16 @@ impl Player {
             return;
         }
         let inside = stage.is_inside(heard.map_or(arrival.at, |heard| heard.at));
-        let content = self.content(packet, arrival, (known, format), inside, stage);
-        let item = Item { at: arrival.at, heard, content };
+        let opened = self.content(packet, arrival.head.pt, (known, format), stage.plan.sample_rate);
+        let Opened { content, repeats } = opened.unwrap_or_else(|why| {
+            match why {
+                _ if !inside => {}
+                Unheard::Withheld => stage.report.withheld += 1,
+                Unheard::Silent(why) => *stage.report.silent.entry(why).or_default() += 1,
+            }
+            Opened { content: Content::Nothing, repeats: Vec::new() }
+        });
+        let item = Item { at: arrival.at, heard, content, repeats };
         if self.order.is_next(sequence) && self.queue.is_empty() {
             self.play(sequence, item, stage);
         } else {
@@ -191,56 +228,42 @@ impl Player {
         }
     }
 
-    /// What a packet has for us. Counts what gives no sound.
+    /// What a packet has for us.
     fn content(
         &mut self,
         packet: &PacketEntry<'_>,
-        arrival: Arrival,
+        pt: u8,
         (known, format): (&KnownStream, Option<&PayloadFormat>),
-        inside: bool,
-        stage: &mut Stage<'_>,
-    ) -> Content {
-        let mut silent = |reason: Silent| {
-            if inside {
-                *stage.report.silent.entry(reason).or_default() += 1;
-            }
-            Content::Nothing
-        };
+        sample_rate: u32,
+    ) -> Result<Opened, Unheard> {
         if let Protection::Closed(why) = known.protection {
-            return silent(Silent::Encrypted(why));
+            return Err(Silent::Encrypted(why).into());
         }
         let mut payload = self.spare.pop().unwrap_or_default();
         let body = match (packet::body(packet), &known.protection) {
-            (Body::Withheld, _) => {
-                stage.report.withheld += u64::from(inside);
-                return Content::Nothing;
-            }
-            (Body::Damaged, Protection::Plain) => return silent(Silent::Cut),
+            (Body::Withheld, _) => return Err(Unheard::Withheld),
+            (Body::Damaged, Protection::Plain) => return Err(Silent::Cut.into()),
             (Body::Whole(body), Protection::Plain) => body,
             (_, Protection::Keys(..)) if (packet.payload.len() as u64) < u64::from(packet.wire_len) => {
-                return silent(Silent::Cut);
+                return Err(Silent::Cut.into());
             }
-            (_, Protection::Keys(..)) => match self.unprotect(packet, known) {
-                Ok(()) => match rtp_rs::RtpReader::new(&self.plain) {
-                    Ok(reader) => reader.payload(),
-                    Err(_) => return silent(Silent::Damaged),
-                },
-                Err(why) => return silent(Silent::Encrypted(why)),
-            },
-            (_, Protection::Closed(why)) => return silent(Silent::Encrypted(*why)),
+            (_, Protection::Keys(..)) => {
+                self.unprotect(packet, known).map_err(Silent::Encrypted)?;
+                rtp_rs::RtpReader::new(&self.plain).map_err(|_| Silent::Damaged)?.payload()
+            }
+            (_, Protection::Closed(why)) => return Err(Silent::Encrypted(*why).into()),
         };
         payload.clear();
         payload.extend_from_slice(body);
-        let Some(format) = format else { return silent(Silent::UnknownPayloadType(arrival.head.pt)) };
+        let format = format.ok_or(Silent::UnknownPayloadType(pt))?;
         if !is_placed(format) {
-            stage.report.withheld += u64::from(inside);
-            return Content::Nothing;
+            return Err(Unheard::Withheld);
         }
-        let voice = self.voice(arrival.head.pt, format, stage.plan.sample_rate);
-        if self.voices[voice].decoder.is_none() {
-            return silent(Silent::UnknownCodec(format.encoding.clone()));
+        if format.encoding == RED {
+            return self.open_red(&payload, (known, format), sample_rate);
         }
-        Content::Sound { voice, payload }
+        let voice = self.audible_voice(pt, format, sample_rate)?;
+        Ok(Opened { content: Content::Sound { voice, payload }, repeats: Vec::new() })
     }
 
     /// Decrypts a packet into `plain`.
@@ -258,6 +281,15 @@ impl Player {
         };
         let stream = srtp.stream.as_mut().ok_or(Encrypted::Unsupported)?;
         stream.unprotect(packet.payload, &mut self.plain).map_err(|_| Encrypted::WrongKeys)
+    }
+
+    /// The voice of a format that we can decode.
+    fn audible_voice(&mut self, pt: u8, format: &PayloadFormat, sample_rate: u32) -> Result<usize, Silent> {
+        let voice = self.voice(pt, format, sample_rate);
+        match &self.voices[voice].decoder {
+            Some(_) => Ok(voice),
+            None => Err(Silent::UnknownCodec(format.encoding.clone())),
+        }
     }
 
     fn voice(&mut self, pt: u8, format: &PayloadFormat, sample_rate: u32) -> usize {
@@ -278,24 +310,42 @@ impl Player {
     }
 
     /// Plays a packet whose turn it is.
-    fn play(&mut self, sequence: u64, item: Item, stage: &mut Stage<'_>) {
+    fn play(&mut self, sequence: u64, mut item: Item, stage: &mut Stage<'_>) {
         let lost = self.order.advance(sequence);
-        match (item.content, item.heard) {
-            (Content::Sound { voice, payload }, Some(heard)) => {
-                self.play_sound(voice, &payload, (heard, lost), stage);
-                if self.spare.len() < MAX_QUEUE {
-                    self.spare.push(payload);
-                }
+        if stage.is_inside(item.at) {
+            stage.report.burst_loss = stage.report.burst_loss.max(lost);
+        }
+        let content = std::mem::replace(&mut item.content, Content::Nothing);
+        let (Content::Sound { voice, payload }, Some(heard)) = (content, item.heard) else {
+            if let Some(cursor) = &mut self.cursor {
+                cursor.after = After::Nothing;
             }
-            _ => {
-                if let Some(cursor) = &mut self.cursor {
-                    cursor.after = After::Nothing;
-                }
+            return;
+        };
+        let lost = self.play_repeats(&item, (heard, lost), stage);
+        match self.play_sound(voice, &payload, (heard, lost), stage) {
+            Played::Outside => {}
+            Played::Sound => stage.report.decoded += 1,
+            Played::Comfort => stage.report.comfort += 1,
+            Played::Refused => {
+                *stage.report.silent.entry(Silent::Damaged).or_default() += u64::from(stage.is_inside(heard.at));
+                // As good as lost: the next packet conceals it.
+                self.order.spoil();
             }
+        }
+        if self.spare.len() < MAX_QUEUE {
+            self.spare.push(payload);
         }
     }
 
-    fn play_sound(&mut self, voice: usize, payload: &[u8], (heard, lost): (Heard, u64), stage: &mut Stage<'_>) {
+    /// Decodes a payload and paints it where it was heard.
+    fn play_sound(
+        &mut self,
+        voice: usize,
+        payload: &[u8],
+        (heard, lost): (Heard, u64),
+        stage: &mut Stage<'_>,
+    ) -> Played {
         let rate = self.voices[voice].outlet.input_hz();
         // The codec's own delay (look-ahead, filters) stays in: a listener at the mirror hears it too, and the other
         // side answered to what it heard.
@@ -315,10 +365,7 @@ impl Player {
         let voice_now = &mut self.voices[voice];
         let decoded = voice_now.decoder.as_mut().map(|decoder| decoder.decode(payload, &mut self.sound));
         if !matches!(decoded, Some(Ok(()))) {
-            *stage.report.silent.entry(Silent::Damaged).or_default() += u64::from(stage.is_inside(heard.at));
-            // As good as lost: the next packet conceals it.
-            self.order.spoil();
-            return;
+            return Played::Refused;
         }
         let length_ns = self.sound.len() as i64 * 1_000_000_000 / i64::from(rate.max(1));
         let at = goes_on.map_or(ideal.round() as i64, |cursor| cursor.at);
@@ -328,12 +375,15 @@ impl Player {
         let end = at + self.sound.len() as i64;
         let inside = stage.is_inside(heard.at) || (at < 0 && end > 0 && stage.plan.samples > 0);
         let comfort = voice_now.kind == VoiceKind::Comfort;
-        stage.report.comfort += u64::from(comfort && inside);
-        stage.report.decoded += u64::from(!comfort && inside);
         voice_now.outlet.write(at, &self.sound, stage.canvas);
         let after = if comfort { After::Comfort { made: 0 } } else { After::Sound };
         self.cursor =
             Some(Cursor { voice, at: end, media_end_ns: heard.media_ns + length_ns, piece: heard.piece, after });
+        match (inside, comfort) {
+            (false, _) => Played::Outside,
+            (true, false) => Played::Sound,
+            (true, true) => Played::Comfort,
+        }
     }
 
     /// Fills what lies between the last sound and the packet `heard` next.

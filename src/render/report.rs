@@ -52,12 +52,16 @@ pub struct SideReport {
     pub decoded: u64,
     /// Packets that gave none, by reason.
     pub silent: BTreeMap<Silent, u64>,
+    /// Lost packets whose sound a later packet repeated (RFC 2198).
+    pub repaired: u64,
     /// Packets whose payload was deliberately not kept, telephone-events among them.
     pub withheld: u64,
     /// Comfort noise packets.
     pub comfort: u64,
     /// Packets that came too late to be put in order.
     pub late: u64,
+    /// The longest run of packets that never came, or gave nothing.
+    pub burst_loss: u64,
     /// Sound made up for lost packets, microseconds.
     pub concealed_us: u64,
     /// The sender's clock against the capture clock; positive = fast. Known for streams of half a minute and more.

@@ -5,6 +5,7 @@
 //! came where a description said RTP would come, never because it parses.
 
 pub mod profile;
+pub mod red;
 pub mod stats;
 
 #[cfg(test)]

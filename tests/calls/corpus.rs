@@ -150,7 +150,7 @@ fn no_capture_by_others_makes_us_panic_and_what_is_none_is_refused_in_words() {
     walk(&folder, &mut files);
     assert!(files.len() > 100, "{} files", files.len());
     for file in files {
-        if let Err(refused) = try_replay_files(&[file.clone()]) {
+        if let Err(refused) = try_replay_files(std::slice::from_ref(&file)) {
             // Only these: a Network Monitor file, a raw dump, lists of origins.
             let why = refused.to_string();
             assert!(why.contains("is no capture") || why.contains("cannot"), "{}: {why}", file.display());

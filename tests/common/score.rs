@@ -225,7 +225,7 @@ fn to_sample(ns: i64) -> i64 {
 /// ITU-T G.711 mu-law.
 pub fn ulaw(byte: u8) -> i16 {
     let u = !byte;
-    let magnitude = ((i16::from(u & 15) << 3) + 132 << ((u >> 4) & 7)) - 132;
+    let magnitude = (((i16::from(u & 15) << 3) + 132) << ((u >> 4) & 7)) - 132;
     if u & 0x80 == 0 { magnitude } else { -magnitude }
 }
 

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
 #![allow(unreachable_pub, reason = "a test binary: nothing is reached from outside")]
 
+mod formats;
 mod pause;
 mod stage;

@@ -328,7 +328,8 @@ pub fn recorded(call: &EndedCall, store: &dyn LegStore, config: RecordingConfig)
         LegSource::Memory(bytes) => bytes.to_vec(),
         LegSource::File(path) => std::fs::read(path).unwrap(),
     });
-    let frames = record.recordings.first().map(|r| wav(Path::new(&r.path))).unwrap_or_default();
+    let frames =
+        record.recordings.first().filter(|r| r.format == "wav").map(|r| wav(Path::new(&r.path))).unwrap_or_default();
     Recorded { spools: spools.collect(), frames, record, folder }
 }
 

@@ -193,7 +193,7 @@ impl Engine {
                 sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
             }
             let news = stream.take_news(&leg.dialog.negotiation);
-            if let Some((pt, format)) = news.payload {
+            for (pt, format) in news.payloads {
                 sink.decide(leg.id, at, &Decision::Payload { stream: index, pt, format });
             }
             match news.security {

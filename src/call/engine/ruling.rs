@@ -64,6 +64,7 @@ impl Engine {
             self.note_start(slot, sink);
             self.hush_newcomer(slot, self.now, sink);
         }
+        self.hush_newcomer(slot, self.now, sink);
     }
 
     fn shut_spool(&mut self, slot: usize, sink: &mut dyn LegSink) {

@@ -125,7 +125,7 @@ fn stray(path: &Path, rows: &HashSet<&Path>, journal: &Journal) -> anyhow::Resul
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     Ok(match extension {
         "part" => Some(String::from("was left half-written; the service removes it when it starts")),
-        "wav" if !rows.contains(path) => Some(String::from("belongs to no call of the journal")),
+        "wav" | "ogg" if !rows.contains(path) => Some(String::from("belongs to no call of the journal")),
         "json" => {
             let stem = name.strip_suffix(".json").unwrap_or(&name);
             journal.call(stem)?.is_none().then(|| String::from("belongs to no call of the journal"))

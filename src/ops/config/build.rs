@@ -147,11 +147,13 @@ fn storage(raw: &Raw, config: &mut Config) {
     section.set_number("keep_days", &mut config.recording.keep_days);
     section.set_number("max_disk_gib", &mut config.recording.max_disk_gib);
     section.set_switch("keep_pcap", &mut config.recording.keep_pcap);
+    if let Some(format) = section.text("format").and_then(Format::from_name) {
+        config.recording.format = format;
+    }
     section.set_number("min_free_gib", &mut config.recording.min_free_gib);
     let mut remove = config.recording.undelivered == Undelivered::Remove;
     section.set_switch("remove_undelivered", &mut remove);
     config.recording.undelivered = if remove { Undelivered::Remove } else { Undelivered::Keep };
-    config.recording.format = Format::Wav;
     if let Some(Given { value: Value::Number(rate), .. }) = section.get("sample_rate") {
         config.recording.sample_rate = u32::try_from(*rate).ok();
     }

@@ -88,7 +88,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "pyrus.mappings",
         "Further form fields, filled from SIP headers of the INVITE: the code of the field, and the header that fills it.",
     ),
-    ("console", "The local status page."),
+    ("console", "The local API: POST /api/calls/ID/pause and /resume, GET /api/status."),
     ("alerts", "Who is told when something needs a person. Every alarm is a line in the log, too."),
     (
         "rules",
@@ -134,7 +134,7 @@ pub const KEYS: &[Key] = &[
     key("recording", "dir", Kind::Path, "\"/var/lib/callspan/recordings\"", "", "Folder; `callspan run` adds YYYY/MM/DD."),
     key("recording", "start", Kind::Word(&["answer", "media"]), "\"answer\"", "", "\"answer\": from the 200 OK. \"media\": from the first packet of either side, with what was heard while it rang."),
     key("recording", "sample_rate", Kind::AutoOr(&[8000, 16_000]), "\"auto\"", "Hz", "\"auto\": 8000, or 16000 when a side has a wideband codec. Or fixed: 8000 or 16000."),
-    key("recording", "format", Kind::Word(&["wav"]), "\"wav\"", "", "WAV, stereo, 16 bit: left the caller, right the called party."),
+    key("recording", "format", Kind::Word(&["wav", "wav-alaw", "wav-ulaw", "ogg-opus"]), "\"wav\"", "", "Stereo: left the caller, right the called party. \"wav\": 16 bit. \"wav-alaw\", \"wav-ulaw\": G.711, always 8000 Hz, half the size. \"ogg-opus\": about a tenth; 24 kbit/s a side, neither is heard in the other."),
     key("recording", "part_hours", Kind::Number(1, 24), "4", "hours", "A longer recording is cut into parts that abut to the sample."),
     key("recording", "keep_days", Kind::Number(0, 36_500), "0", "days", "Recordings older than this are removed, unless they are still owed to Pyrus; 0: never."),
     key("recording", "max_disk_gib", Kind::Number(0, 1_048_576), "0", "GiB", "Above this size recordings that are not owed to Pyrus are removed, the oldest first; 0: no limit."),
@@ -160,7 +160,7 @@ pub const KEYS: &[Key] = &[
     //
     key("pyrus.mappings", "CODE", Kind::Mappings, "", "", "For example: Queue = \"header:X-Queue\"."),
     //
-    key("console", "listen", Kind::Listen, "\"\"", "", "ADDRESS:PORT of the status page; empty: none."),
+    key("console", "listen", Kind::Listen, "\"\"", "", "ADDRESS:PORT, of this machine only (127.0.0.1 or [::1]): there is no login. Empty: none."),
     //
     key("alerts", "command", Kind::Text, "\"\"", "", "Run by /bin/sh for each alarm, with one JSON line {at, kind, detail, call} on its standard input; at most once in five minutes for each kind. Empty: none."),
     //

@@ -1,7 +1,7 @@
 //! G.726: ADPCM at 16, 24, 32 and 40 kbit/s, in both packings (ITU-T G.726; RFC 3551 section 4.5.4).
 //!
-//! Written from the Recommendation; the names of its blocks (clause 4.2) stand at the functions, and the arithmetic is
-//! its own to the bit. The output is the linear signal of FMULT's precision (SR, 14 bits) on the 16-bit scale; the
+//! Written from the formulas of the Recommendation's blocks (clause 4.2), whose names stand at the functions; where those
+//! count modulo a power of two, two's complement does the same here. The output is the linear signal of FMULT's precision (SR, 14 bits) on the 16-bit scale; the
 //! synchronous coding adjustment, which serves only a chain of G.711 and G.726, is left out.
 
 use super::conceal::Concealer;
@@ -55,14 +55,32 @@ pub enum Packing {
 pub struct G726 {
     rate: Rate,
     packing: Packing,
-    adpcm: Adpcm,
+    scale: Scale,
+    speed: Speed,
+    predictor: Predictor,
     concealer: Concealer,
 }
 
 impl G726 {
     /// The state after a reset.
     pub fn new(rate: Rate, packing: Packing) -> Self {
-        Self { rate, packing, adpcm: Adpcm::new(), concealer: Concealer::new(8_000) }
+        let (scale, speed, predictor) = (Scale::RESET, Speed::default(), Predictor::default());
+        Self { rate, packing, scale, speed, predictor, concealer: Concealer::new(8_000) }
+    }
+
+    /// One code word to one sample of 14 bits (SR).
+    fn sample(&mut self, code: usize) -> i16 {
+        let levels = self.rate.tables();
+        // A negative code is the complement of its magnitude's.
+        let negative = code >= levels.len();
+        let level = levels[if negative { 2 * levels.len() - 1 - code } else { code }];
+        let scale = self.scale.mixed(&self.speed);
+        let magnitude = antilog(level.log + (scale >> 2));
+        let breaks = self.predictor.tone && magnitude > self.scale.threshold();
+        self.scale.adapt(scale, level.multiplier);
+        let signal = self.predictor.take(Difference { negative, magnitude }, self.rate, breaks);
+        self.speed.adapt(level.speed, scale, (self.predictor.tone, breaks));
+        signal
     }
 
     /// Decodes eight code words, which fill as many octets as a code word has bits, or the fewer that `octets` hold.
@@ -82,7 +100,7 @@ impl G726 {
                 Packing::Aal2 => word >> (64 - bits * (i + 1)),
             };
             let code = code as usize & ((1 << bits) - 1);
-            let sample = i32::from(self.adpcm.decode(self.rate, code)) << 2;
+            let sample = i32::from(self.sample(code)) << 2;
             out.push(sample.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16);
         }
     }
@@ -110,164 +128,142 @@ impl Decoder for G726 {
     }
 }
 
-/// The adaptive quantizer and predictor. Names in brackets are the Recommendation's.
-#[derive(Clone, Debug)]
-struct Adpcm {
-    /// Slow and fast logarithmic scale factors (YL, YU).
-    slow: i32,
+/// The quantizer's scale factor as logarithms. Names in brackets are the Recommendation's.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    /// For speech (YU): follows at once. 9 fractional bits, as of the mixture (Y).
     fast: i32,
-    /// Short and long term averages of the quantizer output's size (DMS, DML), speed control (AP).
-    short: i32,
-    long: i32,
-    speed: i32,
-    /// Predictor coefficients (A, B).
-    poles: [i32; 2],
-    zeros: [i32; 6],
-    /// Signs of the last two partial signals (PK): true is negative.
-    signs: [bool; 2],
-    /// Past differences and signals (DQ, SR) in the floating point of FLOATA and FLOATB.
-    differences: [Float; 6],
-    signals: [Float; 2],
-    /// A partial band signal, such as a modem's tone, was detected (TD).
-    tone: bool,
+    /// For data (YL): follows slowly. 15 fractional bits.
+    slow: i32,
 }
 
-impl Adpcm {
-    fn new() -> Self {
-        Self {
-            slow: 34_816,
-            fast: 544,
-            short: 0,
-            long: 0,
-            speed: 0,
-            poles: [0; 2],
-            zeros: [0; 6],
-            signs: [false; 2],
-            differences: [Float::ZERO; 6],
-            signals: [Float::ZERO; 2],
-            tone: false,
-        }
-    }
+impl Scale {
+    /// The lowest value of both.
+    const RESET: Self = Self { fast: 544, slow: 544 << 6 };
 
-    /// One code word to one sample of 14 bits (SR).
-    fn decode(&mut self, rate: Rate, code: usize) -> i16 {
-        let prediction = self.predict();
-        let scale = self.scale();
-        self.step(rate, code, prediction, scale)
-    }
-
-    fn step(&mut self, rate: Rate, code: usize, prediction: Prediction, scale: i32) -> i16 {
-        let size = rate.tables().len();
-        let negative = code >= size;
-        // A negative code is the complement of its magnitude's.
-        let level = &rate.tables()[if negative { 2 * size - 1 - code } else { code }];
-        let magnitude = antilog(level.log + (scale >> 2));
-        let difference = if negative { -magnitude } else { magnitude };
-        let signal = (prediction.all + difference) as i16;
-        let partial = i32::from((difference + prediction.zeros) as i16);
-        let transition = self.transition(magnitude);
-        self.adapt_scale(scale, level.multiplier);
-        self.adapt_predictor(rate, negative, magnitude, partial, transition);
-        self.remember(negative, magnitude, signal, partial);
-        // TONE and TRIGB.
-        self.tone = !transition && self.poles[1] < -11_776;
-        self.adapt_speed(level.speed, scale, transition);
-        signal
-    }
-
-    /// FMULT, ACCUM: the prediction, and the part of it from the zeros.
-    fn predict(&self) -> Prediction {
-        let zeros: i32 = self.zeros.iter().zip(&self.differences).map(|(&b, &dq)| dq.times(b >> 2)).sum();
-        let poles: i32 = self.poles.iter().zip(&self.signals).map(|(&a, &sr)| sr.times(a >> 2)).sum();
-        let wrapped = |sum: i32| i32::from(sum as i16) >> 1;
-        Prediction { zeros: wrapped(zeros), all: wrapped(zeros + poles) }
-    }
-
-    /// LIMA, MIX: the scale factor between the slow and the fast one (Y).
-    fn scale(&self) -> i32 {
-        if self.speed >= 256 {
-            return self.fast;
-        }
+    /// LIMA, MIX: between the slow and the fast one as the speed says (Y). A product is cut towards zero.
+    fn mixed(self, speed: &Speed) -> i32 {
         let slow = self.slow >> 6;
-        let (difference, limited) = (self.fast - slow, self.speed >> 2);
-        // Rounding is towards zero.
-        slow + if difference < 0 { (difference * limited + 63) >> 6 } else { (difference * limited) >> 6 }
-    }
-
-    /// TRANS: the difference is larger than what the slow scale factor lets expect of a tone.
-    fn transition(&self, magnitude: i32) -> bool {
-        let (whole, fraction) = (self.slow >> 15, (self.slow >> 10) & 31);
-        let threshold = if whole > 9 { 31 << 10 } else { (32 + fraction) << whole };
-        self.tone && magnitude > (threshold + (threshold >> 1)) >> 1
+        slow + (self.fast - slow) * (speed.control >> 2).min(64) / 64
     }
 
     /// FILTD, LIMB, FILTE.
-    fn adapt_scale(&mut self, scale: i32, multiplier: i32) {
-        self.fast = (scale + (((multiplier << 5) - scale) >> 5)).clamp(544, 5_120);
-        self.slow += self.fast + ((-self.slow) >> 6);
+    fn adapt(&mut self, mixed: i32, multiplier: i32) {
+        let step = ((multiplier << 5) - mixed) >> 5;
+        self.fast = (mixed + step).clamp(544, 5_120);
+        self.slow += self.fast + (-self.slow >> 6);
     }
 
-    /// UPA1, UPA2, UPB, LIMC, LIMD, XOR.
-    fn adapt_predictor(&mut self, rate: Rate, negative: bool, magnitude: i32, partial: i32, transition: bool) {
-        if transition {
-            self.poles = [0; 2];
-            self.zeros = [0; 6];
-            return;
-        }
-        let sign = partial < 0;
-        let [first, second] = self.poles;
-        let mut second = second - (second >> 7);
-        let mut first_next = first - (first >> 8);
-        if partial != 0 {
-            let toward = if sign == self.signs[0] { -first } else { first };
-            second += match toward {
-                ..=-8_192 => -0x100,
-                -8_191..=8_191 => toward >> 5,
-                _ => 0xFF,
-            };
-            second += if sign == self.signs[1] { 0x80 } else { -0x80 };
-            first_next += if sign == self.signs[0] { 192 } else { -192 };
-        }
-        let second = second.clamp(-12_288, 12_288);
-        let bound = 15_360 - second;
-        self.poles = [first_next.clamp(-bound, bound), second];
-        let leak = if rate == Rate::Five { 9 } else { 8 };
-        for (coefficient, past) in self.zeros.iter_mut().zip(&self.differences) {
-            *coefficient -= *coefficient >> leak;
-            if magnitude != 0 {
-                *coefficient += if past.negative == negative { 128 } else { -128 };
-            }
-            // UPB is of 16 bits and wraps: a code repeated for a second gets there.
-            *coefficient = i32::from(*coefficient as i16);
-        }
-    }
-
-    /// FLOATA, FLOATB and the delays.
-    fn remember(&mut self, negative: bool, magnitude: i32, signal: i16, partial: i32) {
-        self.differences.copy_within(..5, 1);
-        self.differences[0] = Float::new(negative, magnitude);
-        self.signals = [Float::new(signal < 0, i32::from(signal).abs() & 0x7FFF), self.signals[0]];
-        self.signs = [partial < 0, self.signs[0]];
-    }
-
-    /// FUNCTF, FILTA, FILTB, SUBTC, FILTC, TRIGA.
-    fn adapt_speed(&mut self, speed: i32, scale: i32, transition: bool) {
-        self.short += ((speed << 9) - self.short) >> 5;
-        self.long += ((speed << 11) - self.long) >> 7;
-        let unsteady = scale < 1_536 || self.tone || ((self.short << 2) - self.long).abs() >= self.long >> 3;
-        self.speed = match (transition, unsteady) {
-            (true, _) => 256,
-            (false, true) => self.speed + ((0x200 - self.speed) >> 4),
-            (false, false) => self.speed + ((-self.speed) >> 4),
-        };
+    /// TRANS: three quarters of what the slow factor stands for (DQTHR). A larger difference ends a tone.
+    fn threshold(self) -> i32 {
+        let (integer, fraction) = (self.slow >> 15, (self.slow >> 10) & 31);
+        let whole = if integer <= 9 { (32 + fraction) << integer } else { 31 << 10 };
+        (whole + whole / 2) / 2
     }
 }
 
-/// The prediction of a sample (SE) and its zeros' part (SEZ).
+/// How fast the scale factor follows: 0 for data, 256 and more for speech (AP), and the short and the long average of
+/// the quantizer's output from which that is seen (DMS, DML).
+#[derive(Clone, Copy, Debug, Default)]
+struct Speed {
+    control: i32,
+    short: i32,
+    long: i32,
+}
+
+impl Speed {
+    /// FILTA, FILTB, SUBTC, FILTC, TRIGA.
+    fn adapt(&mut self, output: i32, scale: i32, (tone, breaks): (bool, bool)) {
+        self.short += ((output << 9) - self.short) >> 5;
+        self.long += ((output << 11) - self.long) >> 7;
+        let apart = (4 * self.short - self.long).abs();
+        let steady = scale >= 1_536 && apart < self.long / 8 && !tone;
+        let target = if steady { 0 } else { 512 };
+        self.control = if breaks { 256 } else { self.control + ((target - self.control) >> 4) };
+    }
+}
+
+/// A quantized difference signal (DQ).
 #[derive(Clone, Copy, Debug)]
-struct Prediction {
-    zeros: i32,
-    all: i32,
+struct Difference {
+    negative: bool,
+    magnitude: i32,
+}
+
+/// Two poles and six zeros. Of each pair or row, the newest comes first.
+#[derive(Clone, Copy, Debug, Default)]
+struct Predictor {
+    /// A1 and A2 of 14 fractional bits, and the signals that they weigh (SR).
+    poles: [i32; 2],
+    signals: [Float; 2],
+    /// B1 to B6 likewise, and the differences (DQ).
+    zeros: [i32; 6],
+    differences: [Float; 6],
+    /// Whether the last two sums of a difference and the zeros' prediction were negative (PK).
+    below: [bool; 2],
+    /// The signal may be that of a modem (TD).
+    tone: bool,
+}
+
+impl Predictor {
+    /// FMULT, ACCUM: the next signal (SE), and what the zeros have in it (SEZ).
+    fn predict(&self) -> (i32, i32) {
+        let zeros = weighed(&self.zeros, &self.differences);
+        let poles = weighed(&self.poles, &self.signals);
+        let halved = |sum: i32| i32::from(sum as i16) >> 1;
+        (halved(zeros + poles), halved(zeros))
+    }
+
+    /// ADDB, ADDC: the signal that a difference makes (SR); then learns from it. Whether the difference `breaks` a tone
+    /// is known before.
+    fn take(&mut self, difference: Difference, rate: Rate, breaks: bool) -> i16 {
+        let (whole, zeros) = self.predict();
+        let value = if difference.negative { -difference.magnitude } else { difference.magnitude };
+        let signal = (value + whole) as i16;
+        let partial = i32::from((value + zeros) as i16);
+        if breaks {
+            (self.poles, self.zeros) = Default::default(); // TRIGB
+        } else {
+            self.adapt_poles(partial);
+            self.adapt_zeros(difference, rate);
+        }
+        self.tone = self.poles[1] < -11_776; // TONE
+        self.below = [partial < 0, self.below[0]];
+        self.signals = [Float::new(signal < 0, i32::from(signal).abs() & 0x7FFF), self.signals[0]];
+        self.differences.rotate_right(1);
+        self.differences[0] = Float::new(difference.negative, difference.magnitude);
+        signal
+    }
+
+    /// XOR, UPA2, LIMC, UPA1, LIMD.
+    fn adapt_poles(&mut self, partial: i32) {
+        // +1 where the signs agree with those of one and of two samples ago, -1 where not; 0 for no signal (SIGPK).
+        let [one, two] = self.below.map(|below| match partial {
+            0 => 0,
+            _ if (partial < 0) == below => 1,
+            _ => -1,
+        });
+        let [first, second] = self.poles;
+        let pull = 16_384 * two - 4 * one * first.clamp(-8_191, 8_191);
+        let second = (second + (pull >> 7) - (second >> 7)).clamp(-12_288, 12_288);
+        let bound = 15_360 - second;
+        self.poles = [(first + 192 * one - (first >> 8)).clamp(-bound, bound), second];
+    }
+
+    /// XOR, UPB. A coefficient of 16 bits wraps: a code repeated for a second gets there.
+    fn adapt_zeros(&mut self, difference: Difference, rate: Rate) {
+        let leak = if rate == Rate::Five { 9 } else { 8 };
+        let gain = if difference.magnitude == 0 { 0 } else { 128 };
+        for (coefficient, past) in self.zeros.iter_mut().zip(&self.differences) {
+            let step = if past.negative == difference.negative { gain } else { -gain };
+            *coefficient = i32::from((*coefficient + step - (*coefficient >> leak)) as i16);
+        }
+    }
+}
+
+/// The sum of signals times their coefficients.
+fn weighed(coefficients: &[i32], signals: &[Float]) -> i32 {
+    coefficients.iter().zip(signals).map(|(&coefficient, signal)| signal.times(coefficient)).sum()
 }
 
 /// The Recommendation's short floating point: sign, 4 bits of exponent, 6 of mantissa.
@@ -278,30 +274,31 @@ struct Float {
     mantissa: i32,
 }
 
-impl Float {
-    const ZERO: Self = Self { negative: false, exponent: 0, mantissa: 32 };
+impl Default for Float {
+    fn default() -> Self {
+        Self::new(false, 0)
+    }
+}
 
+impl Float {
+    /// FLOATA, FLOATB.
     fn new(negative: bool, magnitude: i32) -> Self {
-        if magnitude == 0 {
-            return Self { negative, ..Self::ZERO };
-        }
         let exponent = length(magnitude);
-        Self { negative, exponent, mantissa: (magnitude << 6) >> exponent }
+        let mantissa = if magnitude == 0 { 32 } else { (magnitude << 6) >> exponent };
+        Self { negative, exponent, mantissa }
     }
 
-    /// FMULT: times a coefficient.
+    /// FMULT: times a coefficient, of which 12 fractional bits count.
     fn times(self, coefficient: i32) -> i32 {
-        let magnitude = if coefficient > 0 { coefficient } else { -coefficient & 0x1FFF };
-        let exponent = length(magnitude) - 6;
-        let mantissa = match (magnitude, exponent) {
-            (0, _) => 32,
-            (_, 0..) => magnitude >> exponent,
-            _ => magnitude << -exponent,
+        let coefficient = coefficient >> 2;
+        let other = Self::new(coefficient < 0, coefficient.abs() & 0x1FFF);
+        let exponent = self.exponent + other.exponent;
+        let mantissa = ((self.mantissa * other.mantissa + 48) >> 4) << 7;
+        let magnitude = match exponent {
+            ..=26 => mantissa >> (26 - exponent),
+            _ => (mantissa << (exponent - 26)) & 0x7FFF,
         };
-        let exponent = exponent + self.exponent - 13;
-        let mantissa = (mantissa * self.mantissa + 0x30) >> 4;
-        let product = if exponent >= 0 { (mantissa << exponent) & 0x7FFF } else { mantissa >> -exponent };
-        if (coefficient < 0) == self.negative { product } else { -product }
+        if self.negative == other.negative { magnitude } else { -magnitude }
     }
 }
 

@@ -23,7 +23,6 @@ pub mod g729;
 pub mod gsm;
 pub mod opus;
 pub mod pcm;
-pub mod red;
 #[cfg(feature = "speex")]
 pub mod speex;
 

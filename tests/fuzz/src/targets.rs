@@ -237,7 +237,7 @@ fn capture(input: &[u8]) {
 
 /// The whole engine: datagrams, streams, time and clock steps between a few addresses, in any order.
 fn engine(input: &[u8]) {
-    let limits = Limits { legs: 16, early_bytes: 1 << 14, streams: 8, tombstones: 16 };
+    let limits = Limits { legs: 16, early_bytes: 1 << 14, streams: 8, rtp_streams: 64, tombstones: 16 };
     let mut engine = Engine::with_limits(callspan::call::config::Config::default(), "fuzz", limits);
     let mut sink = Sink::default();
     let mut at = T0;

@@ -19,9 +19,9 @@ fn a_group_of_code_words_reads_the_same_in_both_packings() {
         let (mut left, mut right, mut one_by_one) = (Vec::new(), Vec::new(), Vec::new());
         G726::new(rate, Packing::Rfc3551).decode(&little.to_le_bytes()[..octets], &mut left).unwrap();
         G726::new(rate, Packing::Aal2).decode(&big.to_be_bytes()[..octets], &mut right).unwrap();
-        let mut adpcm = Adpcm::new();
+        let mut decoder = G726::new(rate, Packing::Aal2);
         for &code in &codes {
-            one_by_one.push(adpcm.decode(rate, code as usize) << 2);
+            one_by_one.push(decoder.sample(code as usize) << 2);
         }
         assert_eq!(left, one_by_one, "{rate:?}");
         assert_eq!(right, one_by_one, "{rate:?}");
@@ -64,20 +64,21 @@ fn every_itu_sequence_gives_the_recommended_output() {
 }
 
 fn compare(rate: Rate, law: Law, codes: &[u8], expected: &[u8], name: &str) {
-    let mut adpcm = Adpcm::new();
-    let got: Vec<u8> = codes.iter().map(|&code| decode_to_law(&mut adpcm, rate, law, usize::from(code))).collect();
+    let mut decoder = G726::new(rate, Packing::Aal2);
+    let got: Vec<u8> = codes.iter().map(|&code| decode_to_law(&mut decoder, law, usize::from(code))).collect();
     assert_eq!(got.len(), expected.len(), "{name}");
     let wrong = got.iter().zip(expected).filter(|(a, b)| a != b).count();
     assert_eq!(wrong, 0, "{name}: first at {:?}", got.iter().zip(expected).position(|(a, b)| a != b));
 }
 
 /// COMPRESS, EXPAND, SUBTA, LOG, SUBTB and SYNC (clause 4.2.8).
-fn decode_to_law(adpcm: &mut Adpcm, rate: Rate, law: Law, code: usize) -> u8 {
-    let (prediction, scale) = (adpcm.predict(), adpcm.scale());
-    let signal = adpcm.step(rate, code, prediction, scale);
+fn decode_to_law(decoder: &mut G726, law: Law, code: usize) -> u8 {
+    let (rate, scale) = (decoder.rate, decoder.scale.mixed(&decoder.speed));
+    let (predicted, _) = decoder.predictor.predict();
+    let signal = decoder.sample(code);
     let compressed = compress(law, signal);
     let expanded = i32::from(law.table()[usize::from(compressed)]) >> 2;
-    let again = quantize(rate, expanded - prediction.all, scale);
+    let again = quantize(rate, expanded - predicted, scale);
     let order = |code: usize| code ^ (1 << (rate.bits() - 1));
     match order(again).cmp(&order(code)) {
         std::cmp::Ordering::Equal => compressed,

@@ -44,6 +44,11 @@ pub fn primary(payload: &[u8]) -> Option<Block<'_>> {
     blocks(payload)?.pop()
 }
 
+/// The payload types that a `fmtp` line of RED names, the primary's first: `0/5` (RFC 2198 section 5).
+pub fn types(fmtp: &str) -> impl Iterator<Item = u8> {
+    fmtp.split('/').filter_map(|pt| pt.trim().parse().ok()).filter(|pt| *pt < 128).take(MAX_BLOCKS)
+}
+
 /// Senders repeat one or two packets; text over RTP three. More is no redundancy but rubbish.
 const MAX_BLOCKS: usize = 8;
 
@@ -76,6 +81,13 @@ mod tests {
         for cut in 0..8 {
             assert_eq!(blocks(&PACKET[..cut]), None, "{cut}");
         }
+    }
+
+    #[test]
+    fn a_line_of_parameters_names_the_payload_types() {
+        assert_eq!(types("0/5/ 121").collect::<Vec<_>>(), [0, 5, 121]);
+        assert_eq!(types("").count() + types("300/x/-1").count() + types("128").count(), 0);
+        assert_eq!(types(&"8/".repeat(100)).count(), MAX_BLOCKS);
     }
 
     proptest::proptest! {

@@ -1,0 +1,140 @@
+//! WAV with G.711 sound (hound writes PCM only): the form of WAVE_FORMAT_ALAW and WAVE_FORMAT_MULAW (RFC 2361
+//! sections 7 and 8), with the `fact` chunk that anything but PCM needs.
+
+use std::io::{self, Seek, SeekFrom, Write};
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Law {
+    A,
+    Mu,
+}
+
+impl Law {
+    /// G.711 tables 1a and 2a: sign, exponent and mantissa of the magnitude.
+    pub(super) fn encode(self, sample: i16) -> u8 {
+        match self {
+            Self::A => a_law(sample),
+            Self::Mu => mu_law(sample),
+        }
+    }
+
+    /// The format tag of a WAV.
+    const fn tag(self) -> u16 {
+        match self {
+            Self::A => 6,
+            Self::Mu => 7,
+        }
+    }
+}
+
+/// Writes one file. The header is written again at the end, when the length is known.
+pub(super) struct G711Writer<W: Write + Seek> {
+    out: W,
+    law: Law,
+    sample_rate: u32,
+    samples: u64,
+    bytes: Vec<u8>,
+}
+
+impl<W: Write + Seek> G711Writer<W> {
+    pub(super) fn new(mut out: W, law: Law, sample_rate: u32) -> io::Result<Self> {
+        out.write_all(&header(law, sample_rate, 0))?;
+        Ok(Self { out, law, sample_rate, samples: 0, bytes: Vec::new() })
+    }
+
+    pub(super) fn write(&mut self, frames: &[[i16; 2]]) -> io::Result<()> {
+        self.bytes.clear();
+        self.bytes.extend(frames.as_flattened().iter().map(|&sample| self.law.encode(sample)));
+        self.samples += frames.len() as u64;
+        self.out.write_all(&self.bytes)
+    }
+
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        let samples = u32::try_from(self.samples).map_err(io::Error::other)?;
+        self.out.seek(SeekFrom::Start(0))?;
+        self.out.write_all(&header(self.law, self.sample_rate, samples))?;
+        self.out.flush()
+    }
+}
+
+fn header(law: Law, sample_rate: u32, samples: u32) -> Vec<u8> {
+    let data = samples.saturating_mul(CHANNELS.into());
+    let mut out = Vec::with_capacity(HEADER_BYTES);
+    out.extend(b"RIFF");
+    out.extend(data.saturating_add(HEADER_BYTES as u32 - 8).to_le_bytes());
+    out.extend(b"WAVEfmt ");
+    out.extend(18_u32.to_le_bytes());
+    out.extend(law.tag().to_le_bytes());
+    out.extend(CHANNELS.to_le_bytes());
+    out.extend(sample_rate.to_le_bytes());
+    out.extend((sample_rate * u32::from(CHANNELS)).to_le_bytes());
+    out.extend(CHANNELS.to_le_bytes()); // bytes of a sample of both channels
+    out.extend(8_u16.to_le_bytes()); // bits
+    out.extend(0_u16.to_le_bytes()); // no extension
+    out.extend(b"fact");
+    out.extend(4_u32.to_le_bytes());
+    out.extend(samples.to_le_bytes());
+    out.extend(b"data");
+    out.extend(data.to_le_bytes());
+    out
+}
+
+fn a_law(sample: i16) -> u8 {
+    // 13 bits; the one's complement for negative values, as in the G.191 tools.
+    let (sign, magnitude) = if sample < 0 { (0x00, !sample >> 3) } else { (0x80, sample >> 3) };
+    let magnitude = magnitude as u16;
+    let code = if magnitude < 32 {
+        magnitude >> 1
+    } else {
+        let exponent = 11 - magnitude.leading_zeros() as u16;
+        (exponent << 4) | ((magnitude >> exponent) & 15)
+    };
+    (sign | code as u8) ^ 0x55
+}
+
+fn mu_law(sample: i16) -> u8 {
+    let sign = if sample < 0 { 0x80 } else { 0x00 };
+    let magnitude = sample.unsigned_abs().min(MU_CLIP) + MU_BIAS;
+    let exponent = 8 - magnitude.leading_zeros() as u16;
+    !(sign | (exponent << 4) as u8 | ((magnitude >> (exponent + 3)) & 15) as u8)
+}
+
+const CHANNELS: u16 = 2;
+const HEADER_BYTES: usize = 58;
+/// G.711 section 3: what makes the segments of mu-law powers of two.
+const MU_BIAS: u16 = 132;
+/// The largest magnitude that has a code.
+const MU_CLIP: u16 = 32_635;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::codec;
+
+    fn values(encoding: &str) -> Vec<i16> {
+        let format = crate::spool::testkit::format_of(encoding, 8_000);
+        let mut out = Vec::new();
+        let codes: Vec<u8> = (0..=255).collect();
+        codec::decoder_for(&format).expect("G.711").decode(&codes, &mut out).expect("any byte");
+        out
+    }
+
+    #[test]
+    fn every_code_word_is_the_code_of_its_value_and_every_value_goes_to_the_nearest() {
+        for (law, encoding) in [(Law::A, "PCMA"), (Law::Mu, "PCMU")] {
+            let values = values(encoding);
+            for (code, &value) in values.iter().enumerate() {
+                let again = values[usize::from(law.encode(value))];
+                assert_eq!(again, value, "{encoding} {code:#x}");
+            }
+            for sample in i16::MIN..=i16::MAX {
+                let error = |value: i16| (i32::from(value) - i32::from(sample)).abs();
+                let got = error(values[usize::from(law.encode(sample))]);
+                let best = values.iter().map(|value| error(*value)).min().expect("256 values");
+                // The decision values of G.711 lie on one side: off by one step of the 13 or 14 bits at the most.
+                assert!(got <= best + 8, "{encoding} {sample}: off by {got}, {best} is possible");
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Opus in Ogg (RFC 7845): left and right as two streams of one channel each, so that neither is heard in the other.
+//!
+//! A coupled stereo stream shares its bits by what the channels have in common and lets one leak into the other at
+//! low rates; channel mapping family 1 allows two uncoupled streams (section 5.1.1.2), which every player decodes that
+//! knows the family. The encoder's delay is told as pre-skip and the end is trimmed by the last granule position
+//! (sections 4.2 and 4.4), so a player gives exactly the samples that went in. The same samples and the same name give
+//! the same bytes.
+
+use std::io::{self, Write};
+
+use ogg::writing::{PacketWriteEndInfo, PacketWriter};
+use opus::{Application, Bitrate, MSEncoder, Signal};
+
+/// Writes one file.
+pub(super) struct OggOpusWriter<W: Write> {
+    out: PacketWriter<'static, W>,
+    encoder: MSEncoder,
+    sample_rate: u32,
+    serial: u32,
+    /// Samples of each channel in a packet.
+    frame: usize,
+    /// Interleaved samples that wait for a whole packet.
+    pending: Vec<i16>,
+    /// The last packet: it is written when the next one tells that it is not the end.
+    held: Option<Vec<u8>>,
+    /// Packets encoded.
+    packets: u64,
+    /// Samples of each channel taken in.
+    samples: u64,
+    /// At 48 kHz.
+    pre_skip: u16,
+}
+
+impl<W: Write> OggOpusWriter<W> {
+    /// A file whose stream serial number is made from `name`.
+    pub(super) fn new(out: W, sample_rate: u32, name: &str) -> io::Result<Self> {
+        let mut encoder = MSEncoder::new(sample_rate, 2, 0, &[0, 1], Application::Voip).map_err(io::Error::other)?;
+        encoder.set_bitrate(Bitrate::Bits(BITRATE)).map_err(io::Error::other)?;
+        encoder.set_signal(Signal::Voice).map_err(io::Error::other)?;
+        encoder.set_complexity(COMPLEXITY).map_err(io::Error::other)?;
+        let lookahead = encoder.get_lookahead().map_err(io::Error::other)?;
+        let pre_skip = i64::from(lookahead) * i64::from(CLOCK_HZ) / i64::from(sample_rate);
+        let mut writer = Self {
+            out: PacketWriter::new(out),
+            encoder,
+            sample_rate,
+            serial: serial(name),
+            frame: sample_rate as usize / FRAMES_A_SECOND,
+            pending: Vec::new(),
+            held: None,
+            packets: 0,
+            samples: 0,
+            pre_skip: u16::try_from(pre_skip).map_err(io::Error::other)?,
+        };
+        writer.put(head(writer.pre_skip, sample_rate), PacketWriteEndInfo::EndPage, 0)?;
+        writer.put(tags(), PacketWriteEndInfo::EndPage, 0)?;
+        Ok(writer)
+    }
+
+    pub(super) fn write(&mut self, frames: &[[i16; 2]]) -> io::Result<()> {
+        self.samples += frames.len() as u64;
+        self.pending.extend_from_slice(frames.as_flattened());
+        let mut from = 0;
+        while self.pending.len() - from >= 2 * self.frame {
+            self.encode(from)?;
+            from += 2 * self.frame;
+        }
+        self.pending.drain(..from);
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        let end = u64::from(self.pre_skip) + self.samples * u64::from(CLOCK_HZ) / u64::from(self.sample_rate);
+        // Silence pushes out what the encoder holds back.
+        while self.packets * PACKET_TICKS < end || self.held.is_none() {
+            self.pending.resize(2 * self.frame, 0);
+            self.encode(0)?;
+            self.pending.clear();
+        }
+        if let Some(last) = self.held.take() {
+            self.put(last, PacketWriteEndInfo::EndStream, end)?;
+        }
+        self.out.inner_mut().flush()
+    }
+
+    /// Encodes one packet of what waits.
+    fn encode(&mut self, from: usize) -> io::Result<()> {
+        let samples = self.pending.get(from..from + 2 * self.frame).unwrap_or_default();
+        let packet = self.encoder.encode_vec(samples, MAX_PACKET_BYTES).map_err(io::Error::other)?;
+        if let Some(before) = self.held.replace(packet) {
+            let ends_page = self.packets.is_multiple_of(FRAMES_A_SECOND as u64);
+            let info = if ends_page { PacketWriteEndInfo::EndPage } else { PacketWriteEndInfo::NormalPacket };
+            self.put(before, info, self.packets * PACKET_TICKS)?;
+        }
+        self.packets += 1;
+        Ok(())
+    }
+
+    fn put(&mut self, packet: Vec<u8>, info: PacketWriteEndInfo, granule: u64) -> io::Result<()> {
+        self.out.write_packet(packet, self.serial, info, granule)
+    }
+}
+
+/// RFC 7845 section 5.1, with the mapping table of family 1: two streams, none coupled.
+fn head(pre_skip: u16, sample_rate: u32) -> Vec<u8> {
+    let mut out = b"OpusHead\x01\x02".to_vec();
+    out.extend(pre_skip.to_le_bytes());
+    out.extend(sample_rate.to_le_bytes());
+    out.extend([0, 0]); // gain
+    out.extend([1, 2, 0, 0, 1]);
+    out
+}
+
+/// RFC 7845 section 5.2. No version: the same call gives the same bytes.
+fn tags() -> Vec<u8> {
+    let vendor = b"callspan";
+    let mut out = b"OpusTags".to_vec();
+    out.extend((vendor.len() as u32).to_le_bytes());
+    out.extend(vendor);
+    out.extend(0_u32.to_le_bytes());
+    out
+}
+
+/// FNV-1a.
+fn serial(name: &str) -> u32 {
+    name.bytes().fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// Opus counts in this clock whatever goes in.
+const CLOCK_HZ: u32 = 48_000;
+/// Packets of 20 ms.
+const FRAMES_A_SECOND: usize = 50;
+const PACKET_TICKS: u64 = 960;
+/// Of both channels: 24 kbit/s for each is transparent for telephone speech.
+const BITRATE: i32 = 48_000;
+/// As libopus uses on telephones: half the work of the highest, with no difference that can be heard.
+const COMPLEXITY: i32 = 5;
+/// Keeps a file below any limit of size: twice and a half the rate.
+const MAX_PACKET_BYTES: usize = 320;
+/// Packets with their lacing values, and one page header.
+pub(super) const MAX_BYTES_A_SECOND: u64 = (FRAMES_A_SECOND * (MAX_PACKET_BYTES + 2) + 27) as u64;
+/// Two header pages, and what the end may need besides.
+pub(super) const HEADER_BYTES: u64 = 2_048;
