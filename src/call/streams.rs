@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn of_redundant_audio_what_it_holds_is_told_and_named() {
         let (mut stream, negotiation) = stream();
-        let told = Heard::Packet { secret: false, begins_event: false, news: true };
+        let told = Heard::Packet { secret: false, news: true };
         assert_eq!(heard(&mut stream, &negotiation, 1, &[0, 0xFF]), told);
         let news = stream.take_news(&negotiation).payloads;
         let names = news.iter().map(|(pt, format)| (*pt, format.as_ref().unwrap().encoding.as_str()));
