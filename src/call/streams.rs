@@ -113,7 +113,7 @@ impl Stream {
 
     /// The voice codec of the newest packet.
     pub fn voice(&self) -> Option<&str> {
-        let encoding = self.payloads.get(self.current)?.format.as_ref()?.encoding.as_str();
+        let encoding = self.payloads.get(self.current)?.voice()?.encoding.as_str();
         (!NOT_A_VOICE.contains(&encoding)).then_some(encoding)
     }
 
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn of_redundant_audio_what_it_holds_is_told_and_named() {
         let (mut stream, negotiation) = stream();
-        let told = Heard::Packet { secret: false, begins_event: false, news: true };
+        let told = Heard::Packet { secret: false, news: true };
         assert_eq!(heard(&mut stream, &negotiation, 1, &[0, 0xFF]), told);
         let news = stream.take_news(&negotiation).payloads;
         let names = news.iter().map(|(pt, format)| (*pt, format.as_ref().unwrap().encoding.as_str()));

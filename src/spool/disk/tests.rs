@@ -111,7 +111,12 @@ fn an_event_comes_out_after_everything_before_it_was_written() {
         spool.close(leg);
         let legs = vec![EndedLeg { leg, name, index: 0, same_sides: true }];
         let record = CallRecord::default();
-        spool.forward(CallEvent::Ended(Box::new(EndedCall { record, legs, registration: Default::default(), wall_offset_ns: 0 })));
+        spool.forward(CallEvent::Ended(Box::new(EndedCall {
+            record,
+            legs,
+            registration: Default::default(),
+            wall_offset_ns: 0,
+        })));
     }
     for _ in 0..200 {
         let Ok(CallEvent::Ended(ended)) = events.recv() else { panic!("every event comes out") };
