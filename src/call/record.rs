@@ -187,6 +187,27 @@ pub struct SideRecord {
     /// The sender's clock against the capture clock; positive = the sender is fast.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clock_drift_ppm: Option<f64>,
+    /// Packets that came too late to be heard.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub late: Option<u64>,
+    /// The longest run of packets that never came.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub burst_loss: Option<u64>,
+    /// Estimated MOS (ITU-T G.107) for a one-way delay of 150 ms; absent for codecs without a value in G.113.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mos: Option<f64>,
+    /// Seconds of the recording with sound above -45 dBov.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub talk_s: Option<f64>,
+    /// The other seconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub silence_s: Option<f64>,
+    /// The largest sample against full scale, dB; absent when all is silent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub peak_dbfs: Option<f64>,
+    /// Samples at full scale.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub clipped_samples: Option<u64>,
     /// The SSRCs.
     pub streams: Vec<StreamRecord>,
 }

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,8 +15,9 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::owing::{self, consent};
+use super::upkeep::Upkeep;
 use crate::call::Engine;
-use crate::call::event::{CallEvent, EndedCall, Registration};
+use crate::call::event::{CallEvent, EndedCall, EndedLeg, LegId, Registration};
 use crate::call::record::{CallRecord, Problem, Verdict};
 use crate::delivery::{CallUpdate, Policy, Progress};
 use crate::journal::{Journal, LegRow, LegState, Stage, StoredCall};
@@ -25,12 +27,14 @@ use crate::pyrus::executor::policy;
 use crate::pyrus::{Asker, Executor, Handle};
 use crate::recording::{Layout, Recorder};
 use crate::spool::disk::DiskStore;
+use crate::spool::scrub::scrub;
 
 /// The threads behind the spool. They end by themselves when the spool has been shut down.
 pub struct Finisher {
     worker: Worker,
     threads: Vec<JoinHandle<()>>,
     refresher: owing::Refresher,
+    upkeep: Upkeep,
     delivery: Option<Handle>,
 }
 
@@ -48,10 +52,11 @@ pub struct Tools {
 
 /// What every worker needs.
 #[derive(Clone)]
-struct Worker {
-    journal: Journal,
-    recorder: Recorder,
-    store: DiskStore,
+pub(super) struct Worker {
+    pub(super) journal: Journal,
+    pub(super) recorder: Recorder,
+    pub(super) store: DiskStore,
+    keep_pcap: bool,
     alerts: Alerts,
     policy: Option<Policy>,
     updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
@@ -85,12 +90,14 @@ impl Finisher {
             journal,
             recorder,
             store,
+            keep_pcap: config.recording.keep_pcap,
             alerts,
             policy: config.pyrus.enabled.then(|| policy(&config.pyrus)),
             updates: delivery.as_ref().map(Handle::sender),
             waiting: Arc::default(),
             pauses,
         };
+        worker.clear_finished()?;
         let (calls, ended) = crossbeam_channel::unbounded::<Box<EndedCall>>();
         let mut threads = vec![spawn("events", {
             let worker = worker.clone();
@@ -100,25 +107,28 @@ impl Finisher {
             let (worker, ended) = (worker.clone(), ended.clone());
             threads.push(spawn("render", move || worker.render_all(&ended))?);
         }
-        Ok(Self { worker, threads, refresher, delivery })
+        let upkeep = Upkeep::start(worker.clone(), config)?;
+        Ok(Self { worker, threads, refresher, upkeep, delivery })
     }
 
     /// Settles what an earlier process left in the journal: calls without media, calls that were being set up, and
-    /// calls that delivery was not told of. What is in the spool, the engine has read back already.
+    /// calls that delivery was not told of. What is in the spool, the engine has read back already: `revived` are the
+    /// names of the legs that it knows again.
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub fn adopt(&self, engine: &Engine) -> anyhow::Result<()> {
+    pub fn adopt(&self, engine: &Engine, revived: &HashSet<String>) -> anyhow::Result<()> {
         let live: HashSet<&str> = engine.live_ids().collect();
         let untold = self.worker.journal.untold()?;
         for stored in self.worker.journal.unfinished_calls()? {
             let id = stored.record.id.as_str();
-            if live.contains(id) || self.worker.has_spool(id)? {
+            let legs = self.worker.journal.legs(id)?;
+            if live.contains(id) || legs.iter().any(|leg| revived.contains(&leg.name)) {
                 continue;
             }
             let known = untold.iter().find(|(call, _)| call.record.id == id);
             let registration = known.map_or(Registration::Allowed, |(_, registration)| *registration);
-            self.worker.attempt(Box::new(left_behind(stored, registration)), 0);
+            self.worker.attempt(Box::new(left_behind(stored, &legs, registration)), 0);
         }
         for (StoredCall { stage, record }, registration) in untold {
             if stage == Stage::Complete {
@@ -141,6 +151,7 @@ impl Finisher {
         if let Some(delivery) = self.delivery {
             delivery.shutdown();
         }
+        self.upkeep.stop();
         self.refresher.stop();
         let waiting = self.worker.waiting.lock().unwrap_or_else(PoisonError::into_inner).len();
         if waiting > 0 {
@@ -220,7 +231,7 @@ impl Worker {
         if record.problems.iter().any(|p| p.kind == RENDER_ERROR) {
             self.set_spool_aside(&call);
         } else {
-            self.remove_spool(&call);
+            self.clear_spool(&record, &call.legs);
         }
         Ok(())
     }
@@ -235,12 +246,6 @@ impl Worker {
         Ok(record)
     }
 
-    /// Whether a call waits in the queue of the renderers: its legs are in the journal with their files.
-    fn has_spool(&self, id: &str) -> anyhow::Result<bool> {
-        let legs = self.journal.legs(id)?;
-        Ok(legs.iter().any(|leg| self.store.path(&leg.name).is_file()))
-    }
-
     fn note(&self, record: &CallRecord, stage: Stage, registration: Registration) {
         let noted = match &self.updates {
             Some(_) => self.journal.put_call_to_tell(record, stage, registration),
@@ -251,7 +256,7 @@ impl Worker {
         }
     }
 
-    fn tell(&self, record: &CallRecord, progress: Progress, registration: Registration) {
+    pub(super) fn tell(&self, record: &CallRecord, progress: Progress, registration: Registration) {
         let Some(updates) = &self.updates else { return };
         let update = CallUpdate { record: record.clone(), progress, consent: consent(registration) };
         if updates.blocking_send(update).is_err() {
@@ -273,15 +278,38 @@ impl Worker {
         self.alerts.raise_for(Kind::JournalDamaged, id, &format!("the journal cannot be written: {error}"));
     }
 
-    fn remove_spool(&self, call: &EndedCall) {
-        for leg in &call.legs {
+    /// The spools of a finished call leave the folder, else the next start reads them back; a kept copy goes beside
+    /// the recording.
+    fn clear_spool(&self, record: &CallRecord, legs: &[EndedLeg]) {
+        for leg in legs {
             let path = self.store.path(&leg.name);
+            if self.keep_pcap && record.verdict != Some(Verdict::Excluded) && path.is_file() {
+                let kept = self.recorder.kept_path(record, leg.index);
+                if let Err(error) = keep(&path, &kept) {
+                    let detail = format!("the packets of a call cannot be kept ({error}); the next start tries again");
+                    self.alerts.raise_for(Kind::RecordingFailed, &record.id, &detail);
+                    continue;
+                }
+            }
             if let Err(error) = std::fs::remove_file(&path)
                 && error.kind() != std::io::ErrorKind::NotFound
             {
-                tracing::warn!(call = call.record.id, "the spool of a finished call stays: {error}");
+                tracing::warn!(call = record.id, "the spool of a finished call stays: {error}");
             }
         }
+    }
+
+    /// Spools of calls that an earlier process finished but did not clear: reading them back would render, and tell,
+    /// a finished call once more.
+    fn clear_finished(&self) -> anyhow::Result<()> {
+        for path in self.store.list().context("the spool cannot be read")? {
+            let Some(name) = path.file_stem().and_then(|s| s.to_str()) else { continue };
+            let Some(owner) = self.journal.owner_of_leg(name)? else { continue };
+            let (Stage::Complete, Some(stored)) = (owner.stage, self.journal.call(&owner.call_id)?) else { continue };
+            let legs = self.journal.legs(&owner.call_id)?;
+            self.clear_spool(&stored.record, &ended_legs(&legs));
+        }
+        Ok(())
     }
 
     /// What could not be rendered may be of use to a later version: it is kept, under a name that no start reads.
@@ -297,8 +325,15 @@ impl Worker {
     }
 }
 
+fn keep(spool: &Path, kept: &Path) -> std::io::Result<()> {
+    let part = kept.with_extension("pcapng.part");
+    scrub(spool, &part).and_then(|()| std::fs::rename(&part, kept)).inspect_err(|_| {
+        let _ = std::fs::remove_file(&part); // half a copy helps nobody
+    })
+}
+
 /// A call of which an earlier process left nothing but its row.
-fn left_behind(stored: StoredCall, registration: Registration) -> EndedCall {
+fn left_behind(stored: StoredCall, legs: &[LegRow], registration: Registration) -> EndedCall {
     let mut record = stored.record;
     if stored.stage == Stage::Live && record.verdict.is_none() {
         let answered = record.answered_at.is_some();
@@ -309,7 +344,17 @@ fn left_behind(stored: StoredCall, registration: Registration) -> EndedCall {
         }));
         record.problems.push(Problem { kind: String::from("restart_gap"), packets: None, ms: None });
     }
-    EndedCall { record, legs: Vec::new(), registration, wall_offset_ns: 0 }
+    EndedCall { record, legs: ended_legs(legs), registration, wall_offset_ns: 0 }
+}
+
+fn ended_legs(rows: &[LegRow]) -> Vec<EndedLeg> {
+    let leg = |(n, row): (u64, &LegRow)| EndedLeg {
+        leg: LegId(n),
+        name: row.name.clone(),
+        index: row.index as usize,
+        same_sides: row.same_sides,
+    };
+    (0..).zip(rows).map(leg).collect()
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {

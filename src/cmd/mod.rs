@@ -26,6 +26,7 @@ pub mod rerender;
 pub mod resume;
 pub mod run;
 pub mod table;
+pub mod upkeep;
 pub mod watch;
 
 /// Records SIP calls from a mirror port: one stereo WAV for each call, delivered to its Pyrus task.

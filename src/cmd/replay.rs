@@ -1,6 +1,6 @@
 //! `callspan replay`: capture files to recordings and call records.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::heal::{self, Opened};
 use super::lock::{self, Lock};
 use super::owing::{self, consent};
 use super::pipeline::{Pipeline, Step};
-use super::{ReplayArgs, out, table};
+use super::{ReplayArgs, out, table, upkeep};
 use crate::call::Engine;
 use crate::call::event::{CallEvent, EndedCall, Registration};
 use crate::call::record::CallRecord;
@@ -60,6 +60,7 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
         true => Delivery::start(&request).map(|(delivery, alarm)| (Some(delivery), alarm))?,
         false => (None, None),
     };
+    remove_halves(out);
     let recording = recording::config::Config { dir: out.clone(), ..request.config.recording.clone() };
     let limit = delivery.as_ref().map(|_| u64::from(request.config.pyrus.max_upload_mib) << 20);
     let mut run = Run {
@@ -73,6 +74,20 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     run.outcome.warnings.extend(source.take_warnings());
     read?;
     run.finish()
+}
+
+/// What a replay into this folder left when it was killed: the captures are still there, so nothing of it is needed.
+fn remove_halves(out: &Path) {
+    upkeep::remove_parts_in(out, upkeep::wall_clock());
+    let spool = out.join(SPOOL_FOLDER);
+    if spool.is_dir()
+        && let Ok(_lock) = lock::take(&spool)
+    {
+        let left = std::fs::read_dir(&spool).into_iter().flatten().flatten().map(|e| e.path());
+        for path in left.filter(|p| p.extension().is_some_and(|e| e == "pcapng")) {
+            let _ = std::fs::remove_file(path); // at worst it stays
+        }
+    }
 }
 
 struct Run {

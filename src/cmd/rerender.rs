@@ -72,10 +72,8 @@ fn find(
     let mut packets = Packets { legs: Vec::new(), paths: HashMap::new() };
     for (n, row) in (0_u64..).zip(journal.legs(&record.id)?) {
         let index = row.index as usize;
-        let spooled = spool.map(|s| s.path(&row.name)).filter(|p| p.is_file());
-        let Some(path) = spooled.or_else(|| Some(recorder.kept_path(record, index)).filter(|p| p.is_file())) else {
-            continue;
-        };
+        let spooled = spool.into_iter().flat_map(|s| [s.path(&row.name), s.failed_path(&row.name)]);
+        let Some(path) = spooled.chain([recorder.kept_path(record, index)]).find(|p| p.is_file()) else { continue };
         packets.paths.insert(row.name.clone(), path);
         packets.legs.push(EndedLeg { leg: LegId(n), name: row.name, index, same_sides: row.same_sides });
     }

@@ -4,7 +4,7 @@
 //! before; the packets are not written again, only what is decided from then on.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,12 +19,12 @@ use crate::spool::reader::{Entry, Reader};
 use crate::spool::{LegSource, SpoolError};
 use crate::time::Timestamp;
 
-/// Reads back what is in the spool. Gives the number of spools. A file that is no spool (a disk that was full can leave
+/// Reads back what is in the spool. Gives the names of the legs that the engine knows again. A file that is no spool (a disk that was full can leave
 /// such) is set aside; what can be read of a damaged one is read.
 ///
 /// # Errors
 /// When the folder cannot be read, or a spool is of a newer version.
-pub fn resume(engine: &mut Engine, spool: &mut DiskSpool) -> Result<usize, SpoolError> {
+pub fn resume(engine: &mut Engine, spool: &mut DiskSpool) -> Result<HashSet<String>, SpoolError> {
     let store = spool.store();
     let folder = |source| SpoolError::Io { path: store.path("").display().to_string(), source };
     let mut spools = Vec::new();
@@ -33,13 +33,13 @@ pub fn resume(engine: &mut Engine, spool: &mut DiskSpool) -> Result<usize, Spool
         spools.extend(reader.map(|reader| Open { path, reader, leg: String::new(), head: None }));
     }
     if spools.is_empty() {
-        return Ok(0);
+        return Ok(HashSet::new());
     }
     let mut waiting: BinaryHeap<Reverse<(Timestamp, usize)>> = BinaryHeap::new();
     for (n, open) in spools.iter_mut().enumerate() {
         waiting.extend(open.advance()?.map(|at| Reverse((at, n))));
     }
-    let mut sink = Resuming { spool };
+    let mut sink = Resuming { spool, names: HashSet::new() };
     while let Some(Reverse((_, n))) = waiting.pop() {
         let open = &mut spools[n];
         match open.head.take() {
@@ -53,7 +53,7 @@ pub fn resume(engine: &mut Engine, spool: &mut DiskSpool) -> Result<usize, Spool
         waiting.extend(open.advance()?.map(|at| Reverse((at, n))));
     }
     engine.handle_restart(wall_clock());
-    Ok(spools.len())
+    Ok(sink.names)
 }
 
 /// A spool that is being read back.
@@ -78,13 +78,25 @@ impl Open {
 fn usable<T>(read: Result<T, SpoolError>, path: &Path) -> Result<Option<T>, SpoolError> {
     match read {
         Ok(value) => Ok(Some(value)),
-        Err(error @ SpoolError::TooNew { .. }) => Err(error),
+        // Not this file is bad but the whole start: a newer version, too many files, no rights.
+        Err(error) if !is_damaged(&error) => Err(error),
         Err(error) => {
             tracing::error!("{error}: it is left out and kept as .pcapng.failed");
             if let Err(error) = std::fs::rename(path, path.with_extension("pcapng.failed")) {
                 tracing::warn!(path = %path.display(), "it cannot be renamed: {error}");
             }
             Ok(None)
+        }
+    }
+}
+
+fn is_damaged(error: &SpoolError) -> bool {
+    match error {
+        SpoolError::NotASpool { .. } => true,
+        SpoolError::TooNew { .. } => false,
+        SpoolError::Io { source, .. } => {
+            source.kind() == std::io::ErrorKind::NotFound
+                || source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
         }
     }
 }
@@ -149,10 +161,12 @@ fn next_told(reader: &mut Reader, name: &mut String) -> Result<Option<Told>, Spo
 /// Lets through only what may not be in the files yet: how legs begin again, start and end. Said twice, it is the same.
 struct Resuming<'a> {
     spool: &'a mut DiskSpool,
+    names: HashSet<String>,
 }
 
 impl LegSink for Resuming<'_> {
     fn open(&mut self, leg: LegId, name: &str) {
+        self.names.insert(name.to_owned());
         self.spool.resume(leg, name);
     }
 

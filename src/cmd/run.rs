@@ -12,6 +12,7 @@ use anyhow::Context;
 
 use super::finish::{self, Finisher, Tools};
 use super::heal::{self, Opened};
+use super::lock::{self, Lock};
 use super::pipeline::{Pipeline, Step};
 use super::watch::Watch;
 use super::{RunArgs, out, resume};
@@ -57,12 +58,16 @@ struct Service {
     watch: Watch,
     alerts: Alerts,
     console: Option<Console>,
+    _locks: [Lock; 2],
     reported_at: Timestamp,
     reported: SourceCounters,
 }
 
 impl Service {
     fn start(config: &Config, source: &dyn Source, alerts: Alerts) -> anyhow::Result<Self> {
+        raise_file_limit();
+        // Two services in one spool would render each other's calls and deliver each twice.
+        let locks = [lock::take(&config.spool.dir)?, lock::take(&config.journal.dir)?];
         let Opened { journal, alarm } = heal::open(&config.journal, &config.recording.dir)?;
         if let Some(alarm) = alarm {
             alerts.raise(Kind::JournalDamaged, &alarm);
@@ -76,10 +81,10 @@ impl Service {
         while let Some(event) = engine.poll_event() {
             spool.forward(event);
         }
-        if resumed > 0 {
-            tracing::info!(legs = resumed, under_way = engine.live_calls(), "read back from the spool");
+        if !resumed.is_empty() {
+            tracing::info!(legs = resumed.len(), under_way = engine.live_calls(), "read back from the spool");
         }
-        finisher.adopt(&engine)?;
+        finisher.adopt(&engine, &resumed)?;
         let console = config.console.listen.map(|at| Console::start(at, config.journal.clone())).transpose()?;
         if let Some(console) = &console {
             tracing::info!("the local API listens on {}", console.addr());
@@ -91,6 +96,7 @@ impl Service {
             watch,
             alerts,
             console,
+            _locks: locks,
             reported_at: Timestamp::EPOCH,
             reported: SourceCounters::default(),
         })
@@ -198,6 +204,14 @@ impl Service {
         self.watch.stop();
         self.finisher.stop();
     }
+}
+
+/// After a restart every spool is open at once; the soft limit of 1,024 files is for programs that use `select`.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Refused by a jail: then the old limit holds, and says so itself where it is hit.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// Old chunks are sent to the disk and losses are looked at so often.

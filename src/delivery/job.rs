@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::split::Cut;
 use crate::call::record::{CallRecord, DeliveryState, Direction, Outcome};
 use crate::journal::JobRow;
 use crate::time::Timestamp;
@@ -114,8 +115,18 @@ pub struct Part {
     pub path: String,
     /// Its size.
     pub bytes: u64,
+    /// It is a piece of a file that is too large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
     /// How far it has come.
     pub state: PartState,
+}
+
+impl Part {
+    /// Its place among the files of its call.
+    pub fn place(&self) -> (u32, u64) {
+        self.cut.map_or((self.number, 0), |cut| (cut.of, cut.from))
+    }
 }
 
 /// How far a recording has come.
@@ -132,6 +143,8 @@ pub enum PartState {
     Attaching(Upload),
     /// Done.
     Attached(Upload),
+    /// It is sent in pieces, which are parts of their own.
+    Split,
     /// It will never be.
     Dead {
         /// For a person.
@@ -280,6 +293,7 @@ impl Job {
                     number: recording.part,
                     path: recording.path.clone(),
                     bytes: recording.bytes,
+                    cut: None,
                     state: PartState::Waiting,
                 }),
                 Some(part) if part.state == PartState::Waiting => {
@@ -289,7 +303,7 @@ impl Job {
                 Some(_) => {}
             }
         }
-        self.parts.sort_by_key(|p| p.number);
+        self.parts.sort_by_key(Part::place);
     }
 
     /// As it must be seen after a restart: what was under way has an unknown outcome.
@@ -398,7 +412,7 @@ impl Job {
     pub fn to_row(&self) -> JobRow {
         let upload = self.parts.iter().rev().find_map(|p| match &p.state {
             PartState::Uploaded(u) | PartState::Attaching(u) | PartState::Attached(u) => Some(u),
-            PartState::Waiting | PartState::Uploading | PartState::Dead { .. } => None,
+            PartState::Waiting | PartState::Uploading | PartState::Split | PartState::Dead { .. } => None,
         });
         let why = match &self.standing {
             Standing::Parked { why, .. } => Some(why.clone()),
@@ -426,7 +440,9 @@ impl Job {
     }
 
     fn open_part(&self) -> Option<usize> {
-        self.parts.iter().position(|p| !matches!(p.state, PartState::Attached(_) | PartState::Dead { .. }))
+        self.parts
+            .iter()
+            .position(|p| !matches!(p.state, PartState::Attached(_) | PartState::Split | PartState::Dead { .. }))
     }
 
     fn part_step(&self) -> Option<Step> {

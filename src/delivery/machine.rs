@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::job::{CallUpdate, Consent, Job, PartState, Progress, Registration, Standing, Step};
 use super::pace::{Go, Pace, Tuning};
 use super::policy::{AttachBody, CallBody, Policy};
+use super::split::{self, Cut};
 use super::verdict::{Endpoint, Reply, Verdict, judge};
 use crate::call::record::CallRecord;
 use crate::journal::{DroppedCode, JobRow, Row};
@@ -48,6 +49,8 @@ pub enum Request {
         path: String,
         /// Its name in Pyrus; ASCII, ends in `.wav` or `.ogg`.
         name: String,
+        /// Only these samples of it, as a WAV of their own.
+        cut: Option<Cut>,
     },
     /// `integrations/attachcallrecord`.
     Attach(AttachBody),
@@ -85,6 +88,8 @@ pub struct Machine {
     alarm: Option<String>,
     /// The journal was lost at this moment: what Pyrus knows of a call that began before is not known.
     blind_before: Timestamp,
+    /// No larger file is sent since the server refused one.
+    learnt_limit: Option<u64>,
     finished: Finished,
 }
 
@@ -181,6 +186,7 @@ impl Machine {
             away: None,
             alarm: None,
             blind_before: Timestamp::EPOCH,
+            learnt_limit: None,
             finished: Finished::default(),
         }
     }
@@ -361,7 +367,7 @@ impl Machine {
                 let before = std::mem::replace(&mut job.registration, Registration::Sending);
                 Some((Request::Register(body), Work::Register(before), codes))
             }
-            Some(Step::Upload(at)) => begin_upload(&self.policy, job, at),
+            Some(Step::Upload(at)) => begin_upload((self.policy.max_upload_bytes, self.learnt_limit), job, at),
             Some(Step::Attach(at)) => {
                 let part = job.parts.get_mut(at).expect("a step names a part that is there");
                 let number = part.number;
@@ -428,10 +434,26 @@ impl Purpose {
     }
 }
 
-fn begin_upload(policy: &Policy, job: &mut Job, at: usize) -> Option<(Request, Work, Vec<String>)> {
-    let id = job.id.clone();
+fn begin_upload(
+    (max_bytes, learnt_limit): (u64, Option<u64>),
+    job: &mut Job,
+    at: usize,
+) -> Option<(Request, Work, Vec<String>)> {
+    let part = job.parts.get(at).expect("a step names a part that is there");
+    let (number, path, cut) = (part.number, part.path.clone(), part.cut);
+    if let Some(limit) = learnt_limit.filter(|&limit| part.bytes > limit && split::can_be_split(part)) {
+        split::split(job, number, limit);
+        return None;
+    }
+    let ending = if path.ends_with(".ogg") { "ogg" } else { "wav" };
+    let name = match cut {
+        Some(cut) if cut.of == 1 => format!("{}-part{}.wav", job.id, split::ordinal(job, cut)),
+        Some(cut) => format!("{}-{}-part{}.wav", job.id, cut.of, split::ordinal(job, cut)),
+        None if number == 1 => format!("{}.{ending}", job.id),
+        None => format!("{}-{number}.{ending}", job.id),
+    };
     let part = job.parts.get_mut(at).expect("a step names a part that is there");
-    if part.bytes > policy.max_upload_bytes {
+    if part.bytes > max_bytes {
         let why = format!(
             "the recording has {} bytes, more than max_upload_mib in [pyrus] allows: it is kept here and not sent; a lower part_hours in [recording] makes smaller files",
             part.bytes
@@ -440,9 +462,7 @@ fn begin_upload(policy: &Policy, job: &mut Job, at: usize) -> Option<(Request, W
         return None;
     }
     part.state = PartState::Uploading;
-    let ending = if part.path.ends_with(".ogg") { "ogg" } else { "wav" };
-    let name = if part.number == 1 { format!("{id}.{ending}") } else { format!("{id}-{}.{ending}", part.number) };
-    Some((Request::Upload { path: part.path.clone(), name }, Work::Upload(part.number), Vec::new()))
+    Some((Request::Upload { path, name, cut }, Work::Upload(number), Vec::new()))
 }
 
 /// A call without a recording whose registration stayed unanswered twice: nobody but a person can tell.

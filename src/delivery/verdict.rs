@@ -98,6 +98,8 @@ pub enum Verdict {
     WithoutFields,
     /// A person must act.
     Park,
+    /// The file is too large: send it in pieces.
+    TooLarge,
     /// It will never succeed as it is.
     Dead,
 }
@@ -235,7 +237,8 @@ fn by_code(endpoint: Endpoint, answer: &Answer, body: &Body, code: &str) -> Verd
         | "file_limit_exceeded"
         | "limit_exceeded"
         | "task_limit_exceeded" => Verdict::Park,
-        "too_large_request_length" | "attachment_too_big" | "empty_file" => Verdict::Dead,
+        "too_large_request_length" | "attachment_too_big" => Verdict::TooLarge,
+        "empty_file" => Verdict::Dead,
         // A transfer that broke can look like this once.
         "no_file_in_request" | "bad_multipart_content" | "max_file_name_length_exceeded" => {
             Verdict::Backoff { sent: Sent::No, limit: Some((1, Or::Dead)) }
@@ -277,7 +280,7 @@ fn by_status(endpoint: Endpoint, answer: &Answer, body: &Body) -> Verdict {
         400 if !body.is_json() => Verdict::Backoff { sent: Sent::No, limit: Some((1, Otherwise::Dead)) },
         401 => Verdict::Reauth(Otherwise::Backoff),
         408 | 425 | 503 => Verdict::Backoff { sent: Sent::No, limit: None },
-        413 => Verdict::Dead,
+        413 => Verdict::TooLarge,
         429 => wait(answer),
         400..=499 => Verdict::Park,
         _ => Verdict::Backoff { sent: perhaps(endpoint), limit: None },
@@ -331,6 +334,10 @@ fn by_guid(answer: &Answer, body: &Body) -> Verdict {
 fn fitting(endpoint: Endpoint, verdict: Verdict) -> Verdict {
     let is_integration = matches!(endpoint, Endpoint::Call | Endpoint::Attach);
     match verdict {
+        // Neither a login nor a registration can be made smaller.
+        Verdict::TooLarge if !matches!(endpoint, Endpoint::Upload | Endpoint::Attach) => {
+            fitting(endpoint, Verdict::Dead)
+        }
         Verdict::Reauth(Otherwise::Backoff) if endpoint == Endpoint::Auth => {
             Verdict::Backoff { sent: Sent::No, limit: Some((3, Otherwise::Park)) }
         }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::calls::{Stage, StoredCall, with_delivery};
+use super::calls::{LegState, Stage, StoredCall, with_delivery};
 use super::{Journal, Result};
 use crate::call::event::Registration;
 use crate::time::Timestamp;
@@ -22,10 +22,21 @@ pub struct FileRow {
     pub sha256: String,
     /// Begin of the call.
     pub at: Option<Timestamp>,
-    /// Nothing is owed to Pyrus any more, or nothing ever was.
-    pub is_delivered: bool,
+    /// What Pyrus has of the call.
+    pub standing: Standing,
     /// Somebody holds the call: nothing of it may be removed.
     pub is_held: bool,
+}
+
+/// What a recording's removal would cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Pyrus has it.
+    Delivered,
+    /// It is not to be delivered: there is no other copy, and nobody waits for it.
+    NotOwed,
+    /// It is still to be delivered, or cannot be.
+    Owed,
 }
 
 /// The call that a leg's spool belongs to.
@@ -133,7 +144,11 @@ impl Journal {
                     bytes: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
                     sha256: row.get(4)?,
                     at: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
-                    is_delivered: row.get(6)?,
+                    standing: match row.get::<_, i64>(6)? {
+                        0 => Standing::NotOwed,
+                        1 => Standing::Delivered,
+                        _ => Standing::Owed,
+                    },
                     is_held: row.get(7)?,
                 })
             })?
@@ -194,6 +209,17 @@ impl Journal {
         Ok(())
     }
 
+    /// What became of the spools of a call.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn mark_legs(&self, id: &str, state: LegState) -> Result<()> {
+        self.lock()
+            .prepare_cached("UPDATE legs SET state = ?2 WHERE call_id = ?1")?
+            .execute(params![id, state.as_str()])?;
+        Ok(())
+    }
+
     /// Asks the service, which may be another process, to render a call once more.
     ///
     /// # Errors
@@ -247,8 +273,8 @@ const FORBIDDEN: &str = "forbidden";
 
 const FILES: &str = "SELECT r.call_id, r.part, r.path, r.bytes, r.sha256,
         coalesce(c.invited_at, c.answered_at, c.ended_at),
-        NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = r.call_id AND d.stage <> 'done')
-            AND NOT EXISTS (SELECT 1 FROM untold u WHERE u.call_id = r.call_id),
+        CASE WHEN EXISTS (SELECT 1 FROM untold u WHERE u.call_id = r.call_id) THEN 2
+            ELSE coalesce((SELECT iif(d.stage = 'done', 1, 2) FROM deliveries d WHERE d.id = r.call_id), 0) END,
         EXISTS (SELECT 1 FROM holds h WHERE h.call_id = r.call_id)
     FROM recordings r JOIN calls c ON c.id = r.call_id
     WHERE r.state = 'present' ORDER BY 6, r.call_id, r.part";

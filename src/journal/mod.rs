@@ -39,7 +39,7 @@ mod tests;
 
 pub use beside::Stale;
 pub use calls::{CallFilter, LegRow, LegState, Stage, StoredCall};
-pub use keeping::{FileRow, Owner};
+pub use keeping::{FileRow, Owner, Standing};
 pub use row::{DroppedCode, JobRow, Row};
 pub use schema::VERSION;
 

@@ -1,4 +1,4 @@
-//! Configuration, logs, counters, and the doctor.
+//! Configuration, logs, alarms, counters, and the doctor.
 
 pub mod alerts;
 pub mod config;

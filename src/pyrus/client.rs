@@ -13,7 +13,7 @@ use super::Error;
 use super::config::{Config, UploadVia};
 use super::upload;
 use super::urls::{Entrance, Targets};
-use crate::delivery::{Action, Answer, Failure, RateHeaders, Reply, Request, TokenId};
+use crate::delivery::{Action, Answer, Cut, Failure, RateHeaders, Reply, Request, TokenId};
 
 /// How long a request may take.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +106,7 @@ impl Client {
                 (Request::Auth, _) => self.auth(action.token).await,
                 (Request::Register(body), Some(s)) => self.json(&s.targets.call, &s, &body).await,
                 (Request::Attach(body), Some(s)) => self.json(&s.targets.attach, &s, &body).await,
-                (Request::Upload { path, name }, Some(s)) => self.upload(&s, &path, name).await,
+                (Request::Upload { path, name, cut }, Some(s)) => self.upload(&s, (&path, cut), name).await,
                 (_, None) => Reply::Failed(Failure::NotSent(String::from("there is no such token any more"))),
             }
         }
@@ -161,8 +161,8 @@ impl Client {
         }
     }
 
-    async fn upload(&self, session: &Session, path: &str, name: String) -> Reply {
-        let (form, length, tally) = match upload::form(Path::new(path), name).await {
+    async fn upload(&self, session: &Session, (path, cut): (&str, Option<Cut>), name: String) -> Reply {
+        let (form, length, tally) = match upload::form(Path::new(path), cut, name).await {
             Ok(made) => made,
             Err(e) => return Reply::Failed(Failure::NoFile(format!("the recording {path} cannot be read: {e}"))),
         };

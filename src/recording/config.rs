@@ -52,6 +52,16 @@ impl Format {
     }
 }
 
+/// Whether space may be made at the cost of recordings that Pyrus does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Undelivered {
+    /// No: better no new recordings.
+    #[default]
+    Keep,
+    /// Yes, after all others.
+    Remove,
+}
+
 /// Where finished files go and how long they stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -63,10 +73,14 @@ pub struct Config {
     pub format: Format,
     /// A longer call is cut into parts of so many hours.
     pub part_hours: u32,
-    /// Delivered recordings older than this are removed; 0 = never.
+    /// Recordings older than this that are not owed are removed; 0 = never.
     pub keep_days: u32,
-    /// Delivered recordings are removed, oldest first, above this size; 0 = no limit.
+    /// Recordings that are not owed are removed, oldest first, above this size; 0 = no limit.
     pub max_disk_gib: u32,
+    /// Delivered recordings are removed, oldest first, when less is free on their disk; 0 = never.
+    pub min_free_gib: u32,
+    /// Whether the two limits above may cost recordings that Pyrus does not have.
+    pub undelivered: Undelivered,
     /// Keep the spool (a pcapng that Wireshark opens) of a delivered call.
     pub keep_pcap: bool,
 }
@@ -80,6 +94,8 @@ impl Default for Config {
             part_hours: 4,
             keep_days: 0,
             max_disk_gib: 0,
+            min_free_gib: 2,
+            undelivered: Undelivered::Keep,
             keep_pcap: false,
         }
     }

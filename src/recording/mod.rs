@@ -10,7 +10,9 @@ mod g711;
 mod ogg_opus;
 mod parts;
 mod publish;
+mod quality;
 pub mod recorder;
+pub mod retention;
 pub mod verdict;
 pub mod verify;
 

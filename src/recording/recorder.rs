@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::config::Config;
 use super::parts::{self, Channels, PartWriter, Shape, WrittenPart};
 use super::publish;
+use super::quality;
 use super::verdict::{Answered, Facts, SideFacts, verdict};
 use crate::call::event::{EndedCall, EndedLeg};
 use crate::call::record::{CallRecord, Outcome, Problem, Recording, Side, Sides};
@@ -198,6 +199,10 @@ impl Recorder {
         if rendered.parts.is_empty() {
             return Ok(());
         }
+        if let Some((side, problem)) = quality::one_way(&rendered.report, rendered.plan.sample_rate) {
+            facts.mute = Some(if leg.same_sides { side } else { side.other() });
+            record.problems.push(problem);
+        }
         for (index, record_leg) in record.legs.iter_mut().enumerate() {
             record_leg.rendered = index == leg.index;
         }
@@ -243,7 +248,7 @@ fn note_sides(rendered: &Rendered, leg: &EndedLeg, record: &mut CallRecord) {
         let report = &rendered.report.sides[side.channel()];
         let target = sides.get_mut(side);
         if !rendered.parts.is_empty() {
-            target.concealed_ms = Some((report.concealed_us + 500) / 1_000);
+            quality::note(target, report);
         }
         target.clock_drift_ppm = report.clock_drift_ppm;
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::call::record::Verdict;
+use crate::call::record::{Side, Verdict};
 use crate::render::{Encrypted, SideReport, Silent};
 
 /// What is known about a call when its verdict is due.
@@ -16,6 +16,8 @@ pub struct Facts {
     pub callee: SideFacts,
     /// Media packets that signalling and headers counted, the whole call.
     pub packets: u64,
+    /// The side whose packets hold no word, while the other talks.
+    pub mute: Option<Side>,
     /// Why rendering failed, if it did.
     pub failure: Option<String>,
 }
@@ -57,7 +59,7 @@ impl From<&SideReport> for SideFacts {
 /// engine's own and never comes from here.
 pub fn verdict(facts: &Facts) -> (Verdict, String) {
     match (facts.caller.heard, facts.callee.heard) {
-        (true, true) => return (Verdict::BothSides, "Both sides can be heard.".to_owned()),
+        (true, true) => return (Verdict::BothSides, both(facts.mute)),
         (true, false) => {
             let why = why_silent("callee", &facts.callee);
             return (Verdict::CallerOnly, format!("Only the caller can be heard: {why}."));
@@ -85,6 +87,15 @@ pub fn verdict(facts: &Facts) -> (Verdict, String) {
         return (Verdict::Failed, format!("The call was heard, but the recording failed: {failure}."));
     }
     (Verdict::NoMedia, no_media(facts))
+}
+
+fn both(mute: Option<Side>) -> String {
+    let side = match mute {
+        None => return "Both sides can be heard.".to_owned(),
+        Some(Side::Caller) => "caller",
+        Some(Side::Callee) => "callee",
+    };
+    format!("Packets of both sides came, but the {side}'s are silent throughout (one-way audio): check that telephone.")
 }
 
 fn no_media(facts: &Facts) -> String {

@@ -312,6 +312,9 @@ impl Player {
     /// Plays a packet whose turn it is.
     fn play(&mut self, sequence: u64, mut item: Item, stage: &mut Stage<'_>) {
         let lost = self.order.advance(sequence);
+        if stage.is_inside(item.at) {
+            stage.report.burst_loss = stage.report.burst_loss.max(lost);
+        }
         let content = std::mem::replace(&mut item.content, Content::Nothing);
         let (Content::Sound { voice, payload }, Some(heard)) = (content, item.heard) else {
             if let Some(cursor) = &mut self.cursor {

@@ -60,6 +60,8 @@ pub struct SideReport {
     pub comfort: u64,
     /// Packets that came too late to be put in order.
     pub late: u64,
+    /// The longest run of packets that never came, or gave nothing.
+    pub burst_loss: u64,
     /// Sound made up for lost packets, microseconds.
     pub concealed_us: u64,
     /// The sender's clock against the capture clock; positive = fast. Known for streams of half a minute and more.

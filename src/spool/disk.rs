@@ -321,6 +321,11 @@ impl DiskStore {
         self.dir.join(file_name(leg_name))
     }
 
+    /// Where a leg's file goes when its call could not be rendered: out of the way of the next start.
+    pub fn failed_path(&self, leg_name: &str) -> PathBuf {
+        self.path(leg_name).with_extension("pcapng.failed")
+    }
+
     /// The spools that are there, in the order of their names: after a crash, what was not rendered yet.
     ///
     /// # Errors

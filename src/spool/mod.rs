@@ -12,6 +12,7 @@ pub mod disk;
 mod format;
 pub mod memory;
 pub mod reader;
+pub mod scrub;
 #[cfg(test)]
 pub(crate) mod testkit;
 mod waiting;

@@ -109,3 +109,48 @@ fn a_recording_that_is_gone_parks_the_call_and_says_which() {
     assert_eq!(world.deliver([]).done, 1);
     world.assert_delivered_once("a");
 }
+
+/// A WAV as callspan writes it, whose samples count, so that no byte can be lost, doubled or moved unseen.
+fn counting_wav(world: &World, frames: u32) -> Vec<u8> {
+    let path = world.dir.path().join("a.wav");
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: 8_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&path, spec).expect("a file");
+    for n in 0..frames {
+        writer.write_sample(n as i16).expect("written");
+        writer.write_sample((n >> 16) as i16).expect("written");
+    }
+    writer.finalize().expect("written");
+    std::fs::read(path).expect("readable")
+}
+
+#[test]
+fn a_recording_that_is_too_large_for_the_server_is_attached_in_pieces_that_abut() {
+    for too_large in [TooLarge::Json, TooLarge::HtmlEarly] {
+        let world = World::new(Options { max_upload: 3_000_000, too_large, ..Options::default() });
+        let mut call = world.recorded("a");
+        let whole = counting_wav(&world, 2_500_000); // 10 MB: halved twice to 2.5 MB, so four pieces
+        call.record.recordings[0].bytes = whole.len() as u64;
+        let summary = world.deliver([call.clone()]);
+        assert_eq!((summary.done, summary.dead.len()), (1, 0), "{too_large:?}: {summary:?}");
+        // Refused: the whole, and the first half. Then all four.
+        assert_eq!(world.requests(), [1, 1, 6, 4]);
+        let state = world.fake.state();
+        let mut joined = Vec::new();
+        for file in &state.files {
+            let bytes = file.bytes.as_ref().expect("kept");
+            let samples = hound::WavReader::new(std::io::Cursor::new(bytes.as_slice())).expect("a WAV of its own");
+            assert_eq!(samples.duration() as usize * 4 + 44, bytes.len());
+            joined.extend_from_slice(&bytes[44..]);
+        }
+        assert!(joined == whole[44..], "in order, and not a sample is missing");
+        assert!(std::fs::read(world.dir.path().join("a.wav")).expect("it stays as it is") == whole);
+        // Told again after a restart, nothing is sent again.
+        world.deliver([call]);
+        assert_eq!(world.requests()[1..], [1, 6, 4]);
+    }
+}

@@ -85,11 +85,11 @@ impl Station {
             Tools { journal: opened.journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
         let finisher = Finisher::start(config, tools, events).expect("threads");
         let mut engine = Engine::new(config.call.clone(), "test");
-        resume::resume(&mut engine, &mut spool).expect("the spool can be read");
+        let revived = resume::resume(&mut engine, &mut spool).expect("the spool can be read");
         while let Some(event) = engine.poll_event() {
             spool.forward(event);
         }
-        finisher.adopt(&engine).expect("the journal can be read");
+        finisher.adopt(&engine, &revived).expect("the journal can be read");
         let source = files::open(&[capture()]).expect("a capture");
         let (journal, alarm) = (opened.journal, opened.alarm);
         Self {

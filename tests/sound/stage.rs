@@ -271,7 +271,7 @@ pub struct Recorded {
     pub frames: Vec<[i16; 2]>,
     /// The legs' spools.
     pub spools: Vec<Vec<u8>>,
-    pub folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 /// An engine with its spool.
@@ -328,8 +328,9 @@ pub fn recorded(call: &EndedCall, store: &dyn LegStore, config: RecordingConfig)
         LegSource::Memory(bytes) => bytes.to_vec(),
         LegSource::File(path) => std::fs::read(path).unwrap(),
     });
-    let frames = record.recordings.first().map(|r| wav(Path::new(&r.path))).unwrap_or_default();
-    Recorded { spools: spools.collect(), frames, record, folder }
+    let frames =
+        record.recordings.first().filter(|r| r.format == "wav").map(|r| wav(Path::new(&r.path))).unwrap_or_default();
+    Recorded { spools: spools.collect(), frames, record, _folder: folder }
 }
 
 /// A whole call with the default configuration.

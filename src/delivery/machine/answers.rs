@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Hold, Machine, Proof, TokenId, TokenState, Work};
+use super::{Entry, Hold, Machine, Proof, TokenId, TokenState, Work, split};
 use crate::delivery::job::{Fields, Job, Part, PartState, Registration, Standing, Upload};
 use crate::delivery::verdict::{Endpoint, Gain, Judgement, NO_ANSWER, Otherwise, Reply, Scope, Sent, Verdict};
 use crate::journal::{DroppedCode, Row};
@@ -104,6 +104,10 @@ impl Machine {
         }
         undo(job, work, &verdict);
         job.note = Some(why.clone());
+        if verdict == Verdict::TooLarge && self.split(id, work) {
+            return;
+        }
+        let job = &mut self.jobs.get_mut(id).expect("its answer is being handled").job;
         let attempts = job.tries.attempts;
         let consequence = consequence(job, work, &verdict);
         if let (Consequence::Later, Some(pause)) = (&consequence, retry_after) {
@@ -115,6 +119,22 @@ impl Machine {
             self.token.state = TokenState::None;
         }
         self.apply(now, id, work, consequence, why);
+    }
+
+    /// Sends a file in pieces that the server found too large; false: it cannot be made smaller.
+    fn split(&mut self, id: &str, work: &Work) -> bool {
+        let (Work::Upload(number) | Work::Attach(number)) = work else { return false };
+        let Some(Entry { job, .. }) = self.jobs.get_mut(id) else { return false };
+        let Some(limit) = part_of(job, *number).filter(|p| split::can_be_split(p)).and_then(|p| split::half(p.bytes))
+        else {
+            return false;
+        };
+        let limit = self.learnt_limit.map_or(limit, |known| known.min(limit));
+        self.learnt_limit = Some(limit);
+        split::split(job, *number, limit);
+        job.standing = Standing::Going { not_before: None };
+        job.tries.attempts = 0;
+        true
     }
 
     fn apply(&mut self, now: Timestamp, id: &str, work: &Work, consequence: Consequence, why: String) {
@@ -293,7 +313,7 @@ fn consequence(job: &mut Job, work: &Work, verdict: &Verdict) -> Consequence {
             job.fields = Fields::LeftOut;
             Consequence::Again
         }
-        Verdict::WithoutFields | Verdict::Dead => Consequence::Dead,
+        Verdict::WithoutFields | Verdict::TooLarge | Verdict::Dead => Consequence::Dead,
         Verdict::Park => Consequence::Park,
     }
 }

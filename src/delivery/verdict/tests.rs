@@ -59,8 +59,8 @@ fn table() -> Vec<(&'static str, u16, Option<Endpoint>, Verdict)> {
         ("file_limit_exceeded", 400, None, Verdict::Park),
         ("limit_exceeded", 400, None, Verdict::Park),
         ("task_limit_exceeded", 400, None, Verdict::Park),
-        ("too_large_request_length", 400, Some(Upload), Verdict::Dead),
-        ("attachment_too_big", 400, Some(Upload), Verdict::Dead),
+        ("too_large_request_length", 400, Some(Upload), Verdict::TooLarge),
+        ("attachment_too_big", 400, Some(Upload), Verdict::TooLarge),
         ("empty_file", 400, Some(Upload), Verdict::Dead),
         ("no_file_in_request", 400, Some(Upload), limited(1, Or::Dead)),
         ("bad_multipart_content", 400, Some(Upload), limited(1, Or::Dead)),
@@ -187,7 +187,6 @@ fn a_status_without_a_code_has_its_verdict() {
         (405, "", Verdict::Park),
         (408, "", BACKOFF),
         (425, "", BACKOFF),
-        (413, "<html>", Verdict::Dead),
         (429, "", Verdict::Wait(None)),
         (500, "", AMBIGUOUS),
         (502, "<html>", AMBIGUOUS),
@@ -199,6 +198,9 @@ fn a_status_without_a_code_has_its_verdict() {
         assert_eq!(verdict(Attach, status, body), expected, "attach {status} {body}");
         let upload = if expected == AMBIGUOUS { BACKOFF } else { expected }; // an orphan file at most
         assert_eq!(verdict(Upload, status, body), upload, "upload {status} {body}");
+    }
+    for (endpoint, expected) in [(Upload, Verdict::TooLarge), (Attach, Verdict::TooLarge), (Call, Verdict::Dead)] {
+        assert_eq!(verdict(endpoint, 413, "<html>"), expected);
     }
     assert_eq!(verdict(Auth, 413, ""), Verdict::Park);
     assert_eq!(verdict(Auth, 401, ""), limited(3, Otherwise::Park));

@@ -35,10 +35,10 @@ pub struct Config {
     pub journal: crate::journal::config::Config,
     /// `[pyrus]`; `security_key` holds the key, wherever it came from.
     pub pyrus: crate::pyrus::config::Config,
-    /// `[console]`.
-    pub console: Console,
     /// `[alerts]`.
     pub alerts: super::alerts::Config,
+    /// `[console]`.
+    pub console: Console,
 }
 
 /// The `[console]` section.

@@ -1,0 +1,292 @@
+//! The thread that looks after what is kept: retention, halves of an earlier process, and calls that a person asked to
+//! be rendered once more. Alarms are the business of [`super::watch`].
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::finish::Worker;
+use super::rerender::rerender;
+use crate::call::event::Registration;
+use crate::delivery::Progress;
+use crate::journal::{FileRow, Stage, Standing};
+use crate::ops::config::Config;
+use crate::recording::config::Config as Recordings;
+use crate::recording::retention::{Ages, Candidate, Cost, free_bytes, plan};
+use crate::time::Timestamp;
+
+/// The thread; ends when told to.
+pub(super) struct Upkeep {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Upkeep {
+    pub(super) fn start(worker: Worker, config: &Config) -> anyhow::Result<Self> {
+        let (stop, stopped) = crossbeam_channel::bounded(1);
+        let mut keeper = Keeper { worker, recordings: config.recording.clone(), clock: Clock::start() };
+        let thread = std::thread::Builder::new()
+            .name(String::from("upkeep"))
+            .spawn(move || keeper.run(&stopped))
+            .context("cannot start the upkeep thread")?;
+        Ok(Self { stop, thread })
+    }
+
+    pub(super) fn stop(self) {
+        drop(self.stop);
+        let _ = self.thread.join(); // a panic there was reported when it happened
+    }
+}
+
+struct Keeper {
+    worker: Worker,
+    recordings: Recordings,
+    clock: Clock,
+}
+
+impl Keeper {
+    fn run(&mut self, stopped: &Receiver<()>) {
+        remove_parts(&self.recordings.dir, self.clock.started);
+        self.remove_marked();
+        let mut round = 0_u32;
+        loop {
+            self.try_to("what was asked for cannot be done", Self::take_renders);
+            if round.is_multiple_of(DISK_EVERY) {
+                self.clock.look();
+                self.try_to("retention does not work", Self::retain);
+            }
+            round = round.wrapping_add(1);
+            match stopped.recv_timeout(LOOK) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+    }
+
+    fn try_to(&mut self, failure: &str, work: impl FnOnce(&mut Self) -> anyhow::Result<()>) {
+        if let Err(error) = work(self) {
+            tracing::error!("{failure}: {error:#}");
+        }
+    }
+
+    fn take_renders(&mut self) -> anyhow::Result<()> {
+        for id in self.worker.journal.take_renders()? {
+            match rerender(&self.worker.journal, &self.worker.recorder, Some(&self.worker.store), &id) {
+                Ok(record) => {
+                    tracing::info!(call = id, "rendered again");
+                    let registration = self.worker.journal.untold()?.into_iter().find(|(c, _)| c.record.id == id);
+                    let registration = registration.map_or(Registration::Allowed, |(_, r)| r);
+                    self.worker.tell(&record, Progress::Complete, registration);
+                }
+                Err(error) => tracing::error!(call = id, "cannot be rendered again: {error:#}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn retain(&mut self) -> anyhow::Result<()> {
+        let free = free_bytes(&self.recordings.dir).ok();
+        let short = free.is_some_and(|f| f < u64::from(self.recordings.min_free_gib) << 30);
+        if self.recordings.keep_days == 0 && self.recordings.max_disk_gib == 0 && !short {
+            return Ok(());
+        }
+        let files = self.worker.journal.files()?;
+        let candidates = candidates(&files);
+        for (id, why) in plan(&self.recordings, &candidates, self.clock.ages(), free) {
+            self.worker.journal.mark_removed(&id, self.clock.wall(), why.as_str())?;
+            tracing::info!(call = id, why = why.as_str(), "recording removed");
+            for file in files.iter().filter(|f| f.call_id == id) {
+                remove(Path::new(&file.path));
+            }
+            self.remove_kept(&id)?;
+        }
+        Ok(())
+    }
+
+    /// The packets that `keep_pcap` put beside the recording.
+    fn remove_kept(&self, id: &str) -> anyhow::Result<()> {
+        if let Some(stored) = self.worker.journal.call(id)?.filter(|c| c.stage == Stage::Complete) {
+            for leg in self.worker.journal.legs(id)? {
+                remove(&self.worker.recorder.kept_path(&stored.record, leg.index as usize));
+            }
+        }
+        Ok(())
+    }
+
+    /// The mark comes before the deed: a crash between the two is made good here.
+    fn remove_marked(&mut self) {
+        let since = self.clock.started - MARKED_SINCE;
+        match self.worker.journal.removed_since(since) {
+            Ok(paths) => paths.iter().for_each(|path| remove(Path::new(path))),
+            Err(error) => tracing::warn!("removed recordings cannot be looked at: {error}"),
+        }
+    }
+}
+
+/// The files of the journal as calls, oldest first.
+fn candidates(files: &[FileRow]) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = Vec::new();
+    for file in files {
+        match candidates.last_mut().filter(|c| c.id == file.call_id) {
+            Some(call) => call.bytes += file.bytes,
+            None => candidates.push(Candidate {
+                id: file.call_id.clone(),
+                at: file.at,
+                bytes: file.bytes,
+                cost: match (file.is_held, file.standing) {
+                    (true, _) => Cost::Held,
+                    (false, Standing::Delivered) => Cost::Nothing,
+                    (false, Standing::NotOwed) => Cost::OnlyCopy,
+                    (false, Standing::Owed) => Cost::Owed,
+                },
+            }),
+        }
+    }
+    candidates
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), "cannot be removed: {error}");
+    }
+}
+
+/// Removes what an earlier process left half-written in a tree of recordings: every `.part` of ours from before this
+/// start.
+pub(super) fn remove_parts(dir: &Path, before: Timestamp) {
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        folders.extend(remove_parts_in(&folder, before));
+    }
+}
+
+/// The same in one folder. Gives the folders in it.
+pub(super) fn remove_parts_in(folder: &Path, before: Timestamp) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    let Ok(entries) = std::fs::read_dir(folder) else { return folders };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() {
+            folders.push(path);
+        } else if is_our_part(&path) && is_older(&entry, before) {
+            remove(&path);
+        }
+    }
+    folders
+}
+
+/// `20261123T070854Z-….wav.part` and the like: somebody else's `.part` is none of our business.
+fn is_our_part(path: &Path) -> bool {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let stamp = name.get(..17).unwrap_or_default();
+    let digits = |text: Option<&str>| text.is_some_and(|t| t.bytes().all(|b| b.is_ascii_digit()));
+    let stamped =
+        digits(stamp.get(..8)) && digits(stamp.get(9..15)) && stamp.get(8..9) == Some("T") && stamp.ends_with("Z-");
+    stamped && PARTS.iter().any(|end| name.ends_with(end))
+}
+
+fn is_older(entry: &std::fs::DirEntry, before: Timestamp) -> bool {
+    let modified = entry.metadata().and_then(|m| m.modified()).ok();
+    let since = modified.and_then(|m| m.duration_since(UNIX_EPOCH).ok());
+    since.is_some_and(|s| Timestamp::EPOCH + s < before)
+}
+
+/// The wall clock, and whether it can be trusted to tell the age of a recording.
+struct Clock {
+    started: Timestamp,
+    /// Wall clock and monotonic clock at the last look.
+    last: (Timestamp, Instant),
+    /// Since when the two have run evenly.
+    even_since: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let (wall, now) = (wall_clock(), monotonic());
+        Self { started: wall, last: (wall, now), even_since: now }
+    }
+
+    fn look(&mut self) {
+        let (wall, now) = (wall_clock(), monotonic());
+        let expected = self.last.0 + now.duration_since(self.last.1);
+        let off = wall.nanos_since(expected).unsigned_abs();
+        if u128::from(off) > CLOCK_STEP.as_nanos() {
+            tracing::warn!("the wall clock was set: nothing is removed by its age for a while");
+            self.even_since = now;
+        }
+        self.last = (wall, now);
+    }
+
+    fn ages(&self) -> Ages {
+        let even = self.last.1.duration_since(self.even_since);
+        if even >= CLOCK_TRUSTED { Ages::Trusted(self.last.0) } else { Ages::Unknown }
+    }
+
+    const fn wall(&self) -> Timestamp {
+        self.last.0
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the age of a recording is a question to the wall clock")]
+pub(super) fn wall_clock() -> Timestamp {
+    Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[expect(clippy::disallowed_methods, reason = "whether the wall clock was set shows against this one")]
+fn monotonic() -> Instant {
+    Instant::now()
+}
+
+/// What is written and then renamed.
+const PARTS: [&str; 3] = [".wav.part", ".json.part", ".pcapng.part"];
+/// How often the journal is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// Retention: every fifteenth look, twice a minute.
+const DISK_EVERY: u32 = 15;
+/// A wall clock that is off by more was set.
+const CLOCK_STEP: Duration = Duration::from_secs(60);
+/// After a start or a step the clock must run evenly for so long before ages count: NTP has set it by then.
+const CLOCK_TRUSTED: Duration = Duration::from_secs(600);
+/// Marks of removal that are looked at again at the start.
+const MARKED_SINCE: Duration = Duration::from_secs(86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_an_earlier_process_go_and_those_of_this_one_stay() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let day = dir.path().join("2026/11/23");
+        std::fs::create_dir_all(&day).expect("made");
+        for name in
+            ["20261123T070854Z-0a.wav.part", "20261123T070854Z-0a.wav", "20261123T070854Z-0a.json.part", "x.wav.part"]
+        {
+            std::fs::write(day.join(name), "x").expect("written");
+        }
+        remove_parts(dir.path(), wall_clock() - Duration::from_secs(3600));
+        let there = |name: &str| day.join(name).exists();
+        assert!(there("20261123T070854Z-0a.wav.part"));
+        remove_parts(dir.path(), wall_clock() + Duration::from_secs(3600));
+        assert!(!there("20261123T070854Z-0a.wav.part") && !there("20261123T070854Z-0a.json.part"));
+        assert!(there("20261123T070854Z-0a.wav") && there("x.wav.part"), "not ours");
+    }
+
+    #[test]
+    fn a_clock_that_was_just_started_or_set_tells_no_age() {
+        let mut clock = Clock::start();
+        clock.look();
+        assert_eq!(clock.ages(), Ages::Unknown);
+        clock.even_since = clock.even_since.checked_sub(CLOCK_TRUSTED).expect("the machine runs longer than that");
+        assert!(matches!(clock.ages(), Ages::Trusted(_)));
+        clock.last.0 = clock.last.0 - Duration::from_secs(7200); // as if it had jumped two hours ahead since
+        clock.look();
+        assert_eq!(clock.ages(), Ages::Unknown);
+    }
+}

@@ -1,0 +1,110 @@
+//! How good a side sounded: what rendering measured, and an estimate of what people would have said (ITU-T G.107).
+//!
+//! The estimate is the E-model with its default values, the equipment impairment of the codec (G.113 appendix I) and
+//! the loss that was measured, taken for random. The delay from mouth to ear is not known to a listener in the middle:
+//! [`ASSUMED_DELAY_MS`] is taken. Wideband codecs are on another scale (G.107.1) and have no estimate.
+
+use crate::call::record::{Problem, Side, SideRecord};
+use crate::render::{Report, SideReport};
+
+/// Puts what rendering measured into the record of a side.
+pub(super) fn note(side: &mut SideRecord, report: &SideReport) {
+    side.concealed_ms = Some((report.concealed_us + 500) / 1_000);
+    side.late = Some(report.late);
+    side.burst_loss = Some(report.burst_loss);
+    side.talk_s = Some(rounded(report.talk_s, 1_000.0));
+    side.silence_s = Some(rounded(report.silence_s, 1_000.0));
+    side.clipped_samples = Some(report.clipped);
+    side.peak_dbfs = (report.peak > 0).then(|| rounded(20.0 * (f64::from(report.peak) / 32_768.0).log10(), 10.0));
+    let heard = report.decoded > 0;
+    side.mos = if heard { main_codec(side).and_then(|codec| mos(codec, loss(side, report))) } else { None };
+}
+
+/// The side of which packets came and not one word, while the other talked; and a sentence that says so.
+pub(super) fn one_way(report: &Report, sample_rate: u32) -> Option<(Side, Problem)> {
+    let length_s = report.samples as f64 / f64::from(sample_rate.max(1));
+    // Of a short call nobody can say that somebody should have spoken.
+    if length_s < SHORT_S {
+        return None;
+    }
+    let is_mute = |side: Side| {
+        let (own, other) = (&report.sides[side.channel()], &report.sides[side.other().channel()]);
+        own.decoded > 0 && own.withheld < own.decoded && own.talk_s == 0.0 && other.talk_s > 0.0
+    };
+    let side = [Side::Caller, Side::Callee].into_iter().find(|side| is_mute(*side))?;
+    let packets = report.sides[side.channel()].decoded;
+    Some((side, Problem { kind: String::from("one_way_audio"), packets: Some(packets), ms: None }))
+}
+
+/// MOS of a conversation (G.107 appendix B) for a codec and a share of lost packets, 0 to 1; `None` for codecs that are
+/// not in the table.
+fn mos(codec: &str, loss: f64) -> Option<f64> {
+    let (impairment, robustness) = match codec {
+        // G.113 table I.2 and I.3: G.711 with concealment, G.729A with VAD, GSM-EFR (which is AMR at 12.2 kbit/s).
+        "PCMU" | "PCMA" => (0.0, 25.1),
+        "G729" => (11.0, 19.0),
+        "AMR" => (5.0, 10.0),
+        // GSM-FR has no value for loss there; that of GSM-EFR is taken.
+        "GSM" => (20.0, 10.0),
+        _ => return None,
+    };
+    let percent = 100.0 * loss;
+    // G.107 equation 7-29 with BurstR = 1.
+    let effective = impairment + (95.0 - impairment) * percent / (percent + robustness);
+    // The delay impairment, simplified as usual: below 177 ms it is 0.024 for each ms.
+    let rating = (DEFAULT_RATING - 0.024 * ASSUMED_DELAY_MS - effective).clamp(0.0, 100.0);
+    let mos = 1.0 + 0.035 * rating + rating * (rating - 60.0) * (100.0 - rating) * 7e-6;
+    Some(rounded(mos.clamp(1.0, 4.5), 100.0))
+}
+
+fn loss(side: &SideRecord, report: &SideReport) -> f64 {
+    let lost = (side.lost + report.late) as f64;
+    if lost == 0.0 { 0.0 } else { lost / (side.packets + side.lost) as f64 }
+}
+
+/// That of the stream with the most packets.
+fn main_codec(side: &SideRecord) -> Option<&str> {
+    side.streams.iter().max_by_key(|stream| stream.packets)?.codec.as_deref()
+}
+
+fn rounded(value: f64, by: f64) -> f64 {
+    (value * by).round() / by
+}
+
+/// A good network; a passive listener sees neither the ends' buffers nor the way between them.
+const ASSUMED_DELAY_MS: f64 = 150.0;
+/// R of the defaults of G.107 without delay.
+const DEFAULT_RATING: f64 = 93.2;
+/// Shorter recordings are not judged for one-way audio.
+const SHORT_S: f64 = 5.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_estimate_has_the_values_of_the_e_model() {
+        // R = 93.2 - 3.6 = 89.6 for G.711 without loss: MOS 4.33 by the formula of appendix B.
+        assert_eq!(mos("PCMA", 0.0), Some(4.33));
+        // G.729: R = 78.6, MOS 3.97.
+        assert_eq!(mos("G729", 0.0), Some(3.97));
+        // G.711 with 5 %: Ie = 95 * 5 / 30.1 = 15.78, R = 73.8, MOS 3.78.
+        assert_eq!(mos("PCMU", 0.05), Some(3.78));
+        assert!(mos("PCMU", 1.0).is_some_and(|mos| (1.0..1.5).contains(&mos)));
+        assert_eq!(mos("OPUS", 0.0), None);
+    }
+
+    #[test]
+    fn a_side_that_sends_packets_and_no_word_is_one_way_audio() {
+        let talking = SideReport { decoded: 500, talk_s: 4.0, ..SideReport::default() };
+        let mute = SideReport { decoded: 500, ..SideReport::default() };
+        let report = |samples, sides| Report { samples, sides, torn_tail: false };
+        let found = one_way(&report(80_000, [talking.clone(), mute.clone()]), 8_000).map(|(side, p)| (side, p.kind));
+        assert_eq!(found, Some((Side::Callee, String::from("one_way_audio"))));
+        assert_eq!(one_way(&report(80_000, [mute.clone(), mute.clone()]), 8_000), None, "nobody spoke");
+        assert_eq!(one_way(&report(8_000, [talking.clone(), mute.clone()]), 8_000), None, "too short");
+        assert_eq!(one_way(&report(80_000, [talking.clone(), SideReport::default()]), 8_000), None, "no packets");
+        let paused = SideReport { withheld: 600, ..mute };
+        assert_eq!(one_way(&report(80_000, [talking, paused]), 8_000), None, "paused");
+    }
+}

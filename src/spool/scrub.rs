@@ -1,0 +1,189 @@
+//! A copy of a spool to be kept after delivery: without keys and passwords.
+//!
+//! SDES keys (`a=crypto`, RFC 4568) and the values of Authorization and Proxy-Authorization (RFC 3261 section 22) are
+//! overwritten in place with `x`, so that every length in the file stays as it was; the decisions that hold SRTP keys
+//! are left out as whole blocks.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use super::format;
+
+/// Writes the copy. A torn tail is left out.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn scrub(from: &Path, to: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut input = BufReader::with_capacity(BUFFER_BYTES, File::open(from)?);
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+    let mut output = BufWriter::with_capacity(BUFFER_BYTES, file);
+    let mut block = Vec::new();
+    while read_block(&mut input, &mut block)? {
+        match kind(&block) {
+            format::CUSTOM if holds_keys(&block) => continue,
+            format::ENHANCED_PACKET => blank(&mut block),
+            _ => {}
+        }
+        output.write_all(&block)?;
+    }
+    output.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+}
+
+/// The next whole block; false at the end, clean or torn.
+fn read_block(input: &mut impl Read, block: &mut Vec<u8>) -> io::Result<bool> {
+    block.clear();
+    let mut head = [0; 8];
+    if !fill(input, &mut head)? {
+        return Ok(false);
+    }
+    let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+    if !(12..=MAX_BLOCK).contains(&length) || !length.is_multiple_of(4) {
+        return Ok(false);
+    }
+    block.extend(head);
+    block.resize(length, 0);
+    fill(input, &mut block[8..])
+}
+
+fn fill(input: &mut impl Read, into: &mut [u8]) -> io::Result<bool> {
+    match input.read_exact(into) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn kind(block: &[u8]) -> u32 {
+    block.first_chunk().map_or(0, |b| u32::from_le_bytes(*b))
+}
+
+/// Whether a custom block is a decision with SRTP keys in it.
+fn holds_keys(block: &[u8]) -> bool {
+    memchr::memmem::find(block, b"\"decision\":\"srtp\"").is_some()
+        || memchr::memmem::find(block, b"\"inline\"").is_some()
+}
+
+/// Overwrites what is secret in a packet. RTP payload has no line that begins like these but by an accident of one in
+/// 2^80, and then one packet of sound is lost.
+fn blank(block: &mut [u8]) {
+    let mut at = 0;
+    let (mut secret, mut any) = (false, false);
+    while let Some(line) = block.get(at..).filter(|l| !l.is_empty()) {
+        let end = memchr::memchr(b'\n', line).map_or(line.len(), |n| n + 1);
+        if let Some(line) = block.get_mut(at..at + end) {
+            // RFC 3261 section 7.3.1: a line that begins with a blank goes on with the header above it.
+            let goes_on = secret && line.first().is_some_and(|b| matches!(b, b' ' | b'\t'));
+            secret = blank_line(line, goes_on.then_some(0));
+            any |= secret;
+        }
+        at += end;
+    }
+    if any {
+        drop_checksum(block);
+    }
+}
+
+/// Whether there was something secret; `start`: where, if that is known already.
+fn blank_line(line: &mut [u8], start: Option<usize>) -> bool {
+    // The packet's headers stand before its first line, so a name is looked for anywhere in a line of text.
+    let found = || {
+        let starts = SECRET_LINES.iter().filter_map(|name| {
+            let at = line.windows(name.len()).position(|w| w.eq_ignore_ascii_case(name))?;
+            Some(at + name.len())
+        });
+        starts.min()
+    };
+    let Some(start) = start.or_else(found) else { return false };
+    for byte in line.get_mut(start..).unwrap_or_default() {
+        if !matches!(byte, b'\r' | b'\n') {
+            *byte = b'x';
+        }
+    }
+    true
+}
+
+/// A blanked packet is none that the wire had: its UDP checksum says "not computed" (RFC 768), so that no tool calls
+/// it damaged. Over IPv6 zero is no valid checksum, and Wireshark does not check it by default.
+fn drop_checksum(block: &mut [u8]) {
+    let first = block.get(28).copied().unwrap_or(0);
+    let udp = 28 + if first >> 4 == 4 { format::IPV4_LEN } else { format::IPV6_LEN };
+    if let Some(sum) = block.get_mut(udp + 6..udp + 8) {
+        sum.copy_from_slice(&[0, 0]);
+    }
+}
+
+/// What makes the rest of its line a secret.
+const SECRET_LINES: [&[u8]; 4] = [b"a=crypto:", b"authorization:", b"authorization :", b"a=key-mgmt:"];
+/// As the reader of spools: a longer block is none of ours.
+const MAX_BLOCK: usize = 256 * 1024;
+const BUFFER_BYTES: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::decision::{Decided, Decision, SrtpContext, SrtpKey};
+    use crate::spool::LegSource;
+    use crate::spool::reader::Entry;
+    use crate::time::Timestamp;
+
+    fn packet<'a>(at: i64, payload: &'a [u8]) -> format::Packet<'a> {
+        let src = "10.9.0.11:5060".parse().expect("an address");
+        let dst = "10.9.0.12:5060".parse().expect("an address");
+        format::Packet { at: Timestamp::from_nanos(at), src, dst, payload, wire_len: payload.len() as u32 }
+    }
+
+    fn scrubbed(bytes: &[u8]) -> Vec<u8> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (from, to) = (dir.path().join("a"), dir.path().join("b"));
+        std::fs::write(&from, bytes).expect("written");
+        scrub(&from, &to).expect("readable");
+        std::fs::read(&to).expect("written")
+    }
+
+    #[test]
+    fn keys_and_passwords_are_gone_and_every_length_stays() {
+        let message = b"INVITE sip:102@10.9.0.12 SIP/2.0\r\nProxy-Authorization: Digest username=\"101\", response=\"deadbeef\"\r\n\
+            authorization:Digest response=\"cafe\",\r\n nonce=\"babe\"\r\nCall-ID: 7@x\r\n\r\nv=0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0\r\na=sendrecv\r\n";
+        let mut spool = Vec::new();
+        format::put_header(&mut spool);
+        format::put_packet(&mut spool, &packet(1, message));
+        let before = spool.len();
+        let context = SrtpContext {
+            suite: "AES_CM_128_HMAC_SHA1_80".to_owned(),
+            keys: vec![SrtpKey { inline: "c2VjcmV0".to_owned(), mki: None }],
+        };
+        let decided = |decision| Decided { at_ns: 2, decision };
+        format::put_decided(&mut spool, &decided(Decision::Srtp { stream: 0, context }));
+        let keys = spool.len() - before;
+        format::put_decided(&mut spool, &decided(Decision::Start));
+        let kept = scrubbed(&spool);
+        assert_eq!(kept.len(), spool.len() - keys);
+        let text = String::from_utf8_lossy(&kept);
+        for secret in ["deadbeef", "cafe", "babe", "c2VjcmV0", "AES_CM", "101\""] {
+            assert!(!text.contains(secret), "{secret}");
+        }
+        for kept in ["Proxy-Authorization:xxx", "Call-ID: 7@x", "a=sendrecv", "\"start\""] {
+            assert!(text.contains(kept), "{kept}");
+        }
+    }
+
+    #[test]
+    fn the_copy_is_a_spool_without_its_torn_tail() {
+        let mut spool = Vec::new();
+        format::put_header(&mut spool);
+        format::put_packet(&mut spool, &packet(1, &[0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0xd5, 0x0a, 0x55]));
+        let whole = spool.len();
+        format::put_packet(&mut spool, &packet(2, b"BYE sip:x SIP/2.0\r\n\r\n"));
+        spool.truncate(spool.len() - 3);
+        let kept = scrubbed(&spool);
+        assert_eq!(kept.len(), whole);
+        let source = LegSource::Memory(std::sync::Arc::new(kept));
+        let mut reader = source.open().expect("a spool");
+        let entry = reader.next_entry().expect("readable");
+        assert!(matches!(entry, Some(Entry::Packet(p)) if p.payload.len() == 15 && p.payload[12] == 0xd5));
+        assert!(reader.next_entry().expect("readable").is_none());
+        assert!(!reader.torn_tail());
+    }
+}

@@ -1,0 +1,410 @@
+//! Killed with SIGKILL at random moments and started again until all is done: nothing is lost, nothing is done twice,
+//! no file is without a row and no row without a file.
+//!
+//! `CALLSPAN_CRASHES` says how often (20), `CALLSPAN_SEED` which moments.
+
+#[path = "common/talk.rs"]
+mod talk;
+#[path = "common/wire.rs"]
+mod wire;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use callspan::call::record::{CallRecord, DeliveryState, Verdict};
+use callspan::fake_pyrus::{Fake, Options, TaskPolicy};
+use callspan::journal::{CallFilter, Journal, Stage};
+use talk::Talk;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn callspan(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
+    // What the machine of the tests has in its environment must not decide.
+    command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
+    command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("the folders of the tests have plain names")
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn fake() -> Fake {
+    Fake::start(Options { task_policy: TaskPolicy::AlwaysNew, ..Options::default() }).expect("free ports")
+}
+
+fn pyrus(fake: &Fake) -> String {
+    let options = Options::default();
+    format!(
+        "[pyrus]\nenabled = true\nauth_url = \"{}\"\nlogin = \"{}\"\nsecurity_key = \"{}\"\naccount_id = \"{}\"\n",
+        fake.auth_url(),
+        options.users[0].login,
+        options.users[0].security_key,
+        options.accounts[0].account_id,
+    )
+}
+
+/// Every call is in Pyrus exactly once, with its recording exactly once, unless a kill left an answer unheard; that
+/// must then be written down as a possible duplicate.
+fn assert_delivered(fake: &Fake, journal: &Journal, calls: &[CallRecord]) {
+    let state = fake.state();
+    let mut possible = 0;
+    for call in calls {
+        let job = journal.job(&call.id).expect("readable").unwrap_or_else(|| panic!("{} has no delivery", call.id));
+        assert_eq!(job.stage, "done", "{}: {:?}", call.id, job.note);
+        let body: serde_json::Value = serde_json::from_str(&job.body).expect("JSON");
+        let unsure = body["possible_duplicates"].as_u64().expect("a number");
+        possible += unsure;
+        let known: Vec<_> = state.calls.iter().filter(|c| c.external_id.as_deref() == Some(&call.id)).collect();
+        assert_eq!(known.len(), 1, "{} is known to Pyrus once", call.id);
+        let task = state.task(known[0].task_id).expect("its task");
+        for file in &call.recordings {
+            let name = Path::new(&file.path).file_name().and_then(|n| n.to_str()).expect("a name");
+            let attached: Vec<_> = task.attachments.iter().filter(|a| a.name == name).collect();
+            assert!(!attached.is_empty(), "{name} is attached");
+            assert!(attached.len() as u64 <= 1 + unsure, "{name} is attached {} times", attached.len());
+            let sent = state.file(&attached[0].guid).and_then(|f| f.bytes.clone()).expect("small files are kept");
+            assert!(*sent == std::fs::read(&file.path).expect("readable"), "{name}: the same bytes");
+        }
+    }
+    assert!(state.duplicates <= possible, "{} duplicates, {possible} known as possible", state.duplicates);
+    let strangers = state.calls.iter().filter(|c| !calls.iter().any(|k| c.external_id.as_deref() == Some(&k.id)));
+    assert_eq!(strangers.count(), 0, "calls in Pyrus that nobody recorded");
+}
+
+fn assert_no_halves(dir: &Path) {
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+                let spooled = extension == "pcapng" && folder.ends_with("spool");
+                assert!(!spooled && extension != "part", "left: {}", path.display());
+            }
+        }
+    }
+}
+
+// ---- replay
+
+/// Twelve calls that overlap, two seconds each, as a capture.
+fn capture(dir: &Path) -> (PathBuf, usize) {
+    let mut packets = Vec::new();
+    for n in 0..CALLS {
+        let begin = 1_795_409_819_000_000_000 + i64::from(n) * 300_000_000;
+        for (at, data) in (Talk { number: n, length: Duration::from_secs(2) }).frames() {
+            let at_ns = begin + i64::try_from(at.as_nanos()).expect("short");
+            packets.push(wire::Packet { at_ns, data });
+        }
+    }
+    packets.sort_by_key(|p| p.at_ns);
+    let path = dir.join("calls.pcap");
+    std::fs::write(&path, wire::write_pcap(wire::ETHERNET, &packets)).expect("written");
+    (path, CALLS as usize)
+}
+
+const CALLS: u32 = 12;
+
+#[test]
+fn replay_killed_at_random_moments_delivers_every_call_once() {
+    let mut kills = number("CALLSPAN_CRASHES", 20);
+    let seed = number("CALLSPAN_SEED", 1);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let (capture, calls) = capture(dir.path());
+    let mut whole = Duration::from_secs(2);
+    let mut round = 0;
+    while kills > 0 {
+        let fake = fake();
+        let config = dir.path().join(format!("{round}.toml"));
+        // No memory for the spool: files are left behind by a kill.
+        std::fs::write(&config, format!("[spool]\nmemory_mib = 0\n{}", pyrus(&fake))).expect("written");
+        let out = dir.path().join(format!("calls-{round}"));
+        let args = ["replay", "-c", text(&config), "--deliver", "--out", text(&out), text(&capture)];
+        if round > 0 {
+            for _ in 0..rng.u64(1..=4).min(kills) {
+                let mut child = callspan(&args).spawn().expect("the binary runs");
+                pause(whole.mul_f64(rng.f64()));
+                child.kill().expect("ours");
+                child.wait().expect("ours");
+                fake.client_restarted();
+                kills -= 1;
+            }
+        }
+        let begin = now();
+        let output = callspan(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).output().expect("the binary runs");
+        assert_eq!(output.status.code(), Some(0), "seed {seed}, round {round}: {}", said(&output));
+        if round == 0 {
+            whole = begin.elapsed(); // the first round is not killed: it says how long the others may live
+        }
+        let journal = journal(&out.join(".callspan"));
+        let records = complete(&journal);
+        assert_eq!(records.len(), calls, "seed {seed}, round {round}");
+        assert!(records.iter().all(|r| r.verdict == Some(Verdict::BothSides)), "seed {seed}, round {round}");
+        assert_delivered(&fake, &journal, &records);
+        drop(journal);
+        assert_no_halves(&out);
+        let verified = callspan(&["calls", "verify", "--state", text(&out)]).stdout(Stdio::piped()).output();
+        let verified = verified.expect("the binary runs");
+        assert_eq!(verified.status.code(), Some(0), "seed {seed}, round {round}: {}", said(&verified));
+        round += 1;
+    }
+}
+
+fn journal(dir: &Path) -> Journal {
+    Journal::open(&callspan::journal::config::Config { dir: dir.to_owned() }).expect("a journal")
+}
+
+fn complete(journal: &Journal) -> Vec<CallRecord> {
+    let calls = journal.calls(&CallFilter::default()).expect("readable");
+    calls.into_iter().filter(|c| c.stage == Stage::Complete).map(|c| c.record).collect()
+}
+
+// ---- run
+
+/// Two ends of a wire, gone with this.
+struct Wire {
+    recorder: String,
+    talkers: String,
+}
+
+impl Wire {
+    /// `None`, with the reason printed, where this user may not make interfaces.
+    fn new() -> Option<Self> {
+        let id = std::process::id() % 100_000;
+        let wire = Self { recorder: format!("csr{id}"), talkers: format!("cst{id}") };
+        let made = wire.ip(&["link", "add", "name", &wire.recorder, "type", "veth", "peer", "name", &wire.talkers])
+            && [&wire.recorder, &wire.talkers].iter().all(|end| wire.ip(&["link", "set", "dev", end, "up"]));
+        if !made {
+            eprintln!("skipped: this user cannot make a veth pair (ip link add: root and iproute2 are needed)");
+            return None;
+        }
+        Some(wire)
+    }
+
+    fn ip(&self, args: &[&str]) -> bool {
+        Command::new("ip").args(args).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.ip(&["link", "del", "dev", &self.recorder]);
+    }
+}
+
+/// When a call began and ended on the wire.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    begun: Instant,
+    ended: Instant,
+}
+
+/// Calls on the wire, one after the other and overlapping, until told to stop.
+fn talk(wire: &str, stop: &AtomicBool) -> BTreeMap<u32, Sent> {
+    let device = pcap::Capture::from_device(wire).expect("ours").open().expect("root");
+    let mut device = device;
+    let mut sent = BTreeMap::new();
+    let mut due: Vec<(Instant, Vec<u8>)> = Vec::new();
+    let mut next_call = now();
+    let mut number = 0;
+    loop {
+        let at = now();
+        if at >= next_call && !stop.load(Ordering::Relaxed) {
+            let talk = Talk { number, length: LENGTH };
+            let frames = talk.frames();
+            let last = frames.last().expect("a call has frames").0;
+            sent.insert(number, Sent { begun: at, ended: at + last });
+            due.extend(frames.into_iter().map(|(after, bytes)| (at + after, bytes)));
+            due.sort_by_key(|(at, _)| *at);
+            number += 1;
+            next_call = at + BETWEEN;
+        }
+        let ready = due.partition_point(|(when, _)| *when <= at);
+        for (_, bytes) in due.drain(..ready) {
+            device.sendpacket(bytes).expect("the wire is there");
+        }
+        if due.is_empty() && stop.load(Ordering::Relaxed) {
+            return sent;
+        }
+        pause(Duration::from_millis(2));
+    }
+}
+
+/// Starts the service and waits until it hears.
+fn start(config: &Path) -> (Child, Arc<Mutex<String>>) {
+    let mut child = callspan(&["run", "-c", text(config)]).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped"));
+    let log = Arc::new(Mutex::new(String::new()));
+    let mut line = String::new();
+    while lines.read_line(&mut line).is_ok_and(|n| n > 0) {
+        log.lock().expect("no panic").push_str(&line);
+        if line.contains("capturing on") {
+            break;
+        }
+        line.clear();
+    }
+    assert!(log.lock().expect("no panic").contains("capturing on"), "{}", log.lock().expect("no panic"));
+    let rest = Arc::clone(&log);
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        while lines.read_line(&mut line).is_ok_and(|n| n > 0) {
+            rest.lock().expect("no panic").push_str(&line);
+            line.clear();
+        }
+    });
+    (child, log)
+}
+
+#[test]
+fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
+    let Some(wire) = Wire::new() else { return };
+    let kills = number("CALLSPAN_CRASHES", 20);
+    let seed = number("CALLSPAN_SEED", 1);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let fake = fake();
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let folder = |name: &str| dir.path().join(name).display().to_string();
+    let config = dir.path().join("callspan.toml");
+    let toml = format!(
+        "[capture]\ninterface = \"{}\"\nbuffer_mib = 4\n[calls]\nsilence_s = 5\n[spool]\ndir = \"{}\"\nsync_seconds = 1\n\
+         [state]\ndir = \"{}\"\n[recording]\ndir = \"{}\"\nmin_free_gib = 0\nkeep_pcap = true\n{}",
+        wire.recorder,
+        folder("spool"),
+        folder("state"),
+        folder("recordings"),
+        pyrus(&fake),
+    );
+    std::fs::write(&config, toml).expect("written");
+    let stop = Arc::new(AtomicBool::new(false));
+    let talker = std::thread::spawn({
+        let (stop, end) = (Arc::clone(&stop), wire.talkers.clone());
+        move || talk(&end, &stop)
+    });
+    let mut lives: Vec<(Instant, Instant)> = Vec::new();
+    for _ in 0..kills {
+        let (mut child, _) = start(&config);
+        let begin = now();
+        pause(Duration::from_millis(rng.u64(50..5_500)));
+        child.kill().expect("ours");
+        lives.push((begin, now()));
+        child.wait().expect("ours");
+        fake.client_restarted();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let sent = talker.join().expect("no panic");
+    let (mut child, log) = start(&config);
+    let journal = journal(Path::new(&folder("state")));
+    let settled = wait_until(Duration::from_secs(60), || {
+        let calls = journal.calls(&CallFilter::default()).expect("readable");
+        let done = calls.iter().all(|c| c.stage == Stage::Complete && c.record.delivery.state == DeliveryState::Done);
+        !calls.is_empty() && done && spools(dir.path()) == 0
+    });
+    let calls = journal.calls(&CallFilter::default()).expect("readable");
+    let open: Vec<_> = calls
+        .iter()
+        .filter(|c| c.stage != Stage::Complete || c.record.delivery.state != DeliveryState::Done)
+        .map(|c| (c.record.id.clone(), c.stage, c.record.verdict, c.record.delivery.clone()))
+        .collect();
+    assert!(settled, "seed {seed}: {open:#?}, {} spools\n{}", spools(dir.path()), log.lock().expect("no panic"));
+    Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+    assert_eq!(child.wait().expect("ours").code(), Some(0), "{}", log.lock().expect("no panic"));
+
+    let records = complete(&journal);
+    assert_delivered(&fake, &journal, &records);
+    let mut heard_whole = 0;
+    for (number, sent) in &sent {
+        let heard: Duration = lives.iter().map(|life| overlap(*life, *sent)).sum();
+        let begun_in = lives.iter().any(|(from, to)| sent.begun >= *from && sent.begun + UNFLUSHED < *to);
+        if !begun_in {
+            continue;
+        }
+        let call_id = Talk { number: *number, length: LENGTH }.call_id();
+        let of_it: Vec<_> = records.iter().filter(|r| r.legs.iter().any(|l| l.sip_call_id == call_id)).collect();
+        let [record] = of_it.as_slice() else {
+            panic!("seed {seed}: {call_id} was heard for {heard:?} and has {} records", of_it.len());
+        };
+        assert_eq!(record.verdict, Some(Verdict::BothSides), "seed {seed}: {call_id}: {:?}", record.verdict_reason);
+        let whole = lives.iter().any(|(from, to)| sent.begun >= *from && sent.ended + UNFLUSHED < *to);
+        if whole {
+            heard_whole += 1;
+            let seconds = record.recordings.iter().map(|r| r.duration_s).sum::<f64>();
+            // The wire of the test is not exact, its sound is: 50 packets a second.
+            assert!((seconds - LENGTH.as_secs_f64()).abs() < 0.5, "seed {seed}: {call_id} has {seconds} s");
+        }
+    }
+    // A life may be too short for a whole call; of twenty some are not.
+    assert!(kills < 20 || heard_whole > 0, "{} calls sent, none heard from its begin to its end", sent.len());
+    drop(journal);
+    assert_no_halves(dir.path());
+    let verified = callspan(&["calls", "verify", "-c", text(&config)]).stdout(Stdio::piped()).output();
+    let verified = verified.expect("the binary runs");
+    assert_eq!(verified.status.code(), Some(0), "seed {seed}: {}", said(&verified));
+    assert_rendered_again(&config, &records);
+}
+
+/// `keep_pcap`: every recording has its packets beside it, and from them the same recording can be made again.
+fn assert_rendered_again(config: &Path, records: &[CallRecord]) {
+    let record = records.iter().find(|r| !r.recordings.is_empty()).expect("one that was heard");
+    let wav = Path::new(&record.recordings[0].path);
+    assert!(wav.with_file_name(format!("{}.1.pcapng", record.id)).is_file(), "{}", record.id);
+    let before = std::fs::read(wav).expect("readable");
+    std::fs::remove_file(wav).expect("ours");
+    let again = callspan(&["calls", "render", &record.id, "-c", text(config)]).stdout(Stdio::piped()).output();
+    let again = again.expect("the binary runs");
+    assert_eq!(again.status.code(), Some(0), "{}", said(&again));
+    assert!(std::fs::read(wav).expect("there again") == before, "the same sound");
+}
+
+fn spools(dir: &Path) -> usize {
+    let entries = std::fs::read_dir(dir.join("spool")).into_iter().flatten().flatten();
+    entries.filter(|e| e.path().extension().is_some_and(|e| e == "pcapng")).count()
+}
+
+fn overlap((from, to): (Instant, Instant), sent: Sent) -> Duration {
+    to.min(sent.ended).saturating_duration_since(from.max(sent.begun))
+}
+
+fn wait_until(patience: Duration, done: impl Fn() -> bool) -> bool {
+    let end = now() + patience;
+    while now() < end {
+        if done() {
+            return true;
+        }
+        pause(Duration::from_millis(200));
+    }
+    false
+}
+
+/// From the answer to the BYE of a call on the wire.
+const LENGTH: Duration = Duration::from_millis(1_500);
+/// Between the begins of two calls.
+const BETWEEN: Duration = Duration::from_millis(700);
+/// What a kill may cost: a second in the chunks, half a second until they are looked at, and some for a slow machine.
+const UNFLUSHED: Duration = Duration::from_millis(2_200);
