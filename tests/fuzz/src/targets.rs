@@ -16,8 +16,8 @@ use callspan::decode::{self, Datagram, Decoded, Decoder, StreamChunk, StreamEven
 use callspan::net::Endpoint;
 use callspan::render;
 use callspan::render::codec::decoder_for;
-use callspan::rtp::red;
 use callspan::rtp;
+use callspan::rtp::red;
 use callspan::sdp;
 use callspan::sip::stream::Framer;
 use callspan::sip::{self, Framing, Message};
