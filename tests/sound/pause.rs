@@ -207,7 +207,7 @@ fn a_pause_outlives_a_restart_whatever_led_to_it() {
         let (mut spool, _events) = DiskSpool::start(&spool_config).unwrap();
         let mut engine = Engine::new(config(), "made up");
         feed(&mut engine, &before, &mut spool);
-        assert_eq!(engine.is_paused(&engine.live_ids().next().unwrap().to_owned()), Some(true));
+        assert_eq!(engine.is_paused(engine.live_ids().next().unwrap()), Some(true));
         spool.flush();
         spool.shutdown();
     }
