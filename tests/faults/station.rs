@@ -58,7 +58,7 @@ impl Place {
     /// Registrations, uploads and attachments that Pyrus was asked for.
     pub(crate) fn sent(&self) -> [u64; 3] {
         let state = self.fake.state();
-        [Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| state.requests(e) as u64)
+        [Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| state.requests(e))
     }
 }
 
@@ -190,6 +190,7 @@ pub(crate) fn below(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[track_caller]
+#[expect(clippy::disallowed_methods, reason = "waits for threads of the recorder")]
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is_so() {
