@@ -74,7 +74,6 @@ pub enum Unreadable {
 #[expect(clippy::large_enum_variant, reason = "a leg has one `End`; a box would cost every reader a look behind it")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "a leg has one End; decisions are written, not kept")]
 pub enum Decision {
     /// The first block of a leg's spool.
     Begin {
