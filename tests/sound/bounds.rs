@@ -145,7 +145,7 @@ fn assert_within(name: &str, recorded: &Recorded, talks: &[Talk; 2], (bound_ms, 
     assert_eq!(recorded.record.verdict, Some(Verdict::BothSides));
     for talk in talks {
         let score = score(recorded, talk, each);
-        println!(
+        eprintln!(
             "{name}, {:?}: {} pieces, offset {:.2} ms, spread {:.2} ms, missing {} ms, lost {} ms",
             talk.phone.side,
             score.offsets.len(),

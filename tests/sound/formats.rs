@@ -75,7 +75,7 @@ fn every_format_has_the_same_samples_at_the_same_places() {
         assert_eq!((verified.samples, verified.peaks[0].len() as u64), (pcm.len() as u64, PEAKS));
         assert!(verified.peaks[0].iter().all(|(low, high)| *low < -1_000 && *high > 1_000), "it is loud everywhere");
         assert!(verified.peaks[1][..300].iter().all(|(low, high)| *low >= -8 && *high <= 8), "and silent at first");
-        println!(
+        eprintln!(
             "{format:?}: {} bytes, {:.1} of WAV",
             file.bytes,
             file.bytes as f64 / wav.record.recordings[0].bytes as f64
