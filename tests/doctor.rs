@@ -163,11 +163,11 @@ fn signalling_in_tls_is_named_as_the_reason() {
     ];
     let media = only(&call(), |f| is_ipv4_udp(f) && !is_sip(f));
     let at_ns = media[0].at_ns;
-    let frame = |(n, (src, dst, segment)): (usize, ([u8; 4], [u8; 4], Vec<u8>))| Packet {
-        at_ns: at_ns - 1_000_000 + n as i64,
-        data: wire::ethernet(0x0800, &wire::ipv4(src, dst, 6, n as u16, &segment)),
-    };
-    let mut packets: Vec<Packet> = segments.into_iter().enumerate().map(frame).collect();
+    let mut packets: Vec<Packet> = Vec::new();
+    for (n, (src, dst, segment)) in segments.into_iter().enumerate() {
+        let data = wire::ethernet(0x0800, &wire::ipv4(src, dst, 6, n as u16, &segment));
+        packets.push(Packet { at_ns: at_ns - 1_000_000 + n as i64, data });
+    }
     packets.extend(media);
     let report = look_at(&packets);
     assert_finds(&report, &[("sip_over_tls", "problem"), ("rtp_without_sip", "note")]);

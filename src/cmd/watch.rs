@@ -21,7 +21,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts it; it looks at once and then every [`LOOK`].
+    /// Starts it; it looks at once and then every ten seconds.
     ///
     /// # Errors
     /// When the thread cannot be started.

@@ -75,7 +75,7 @@ fn engine(call: &[Vec<u8>], media: usize) -> Vec<u8> {
     let end = |host: u8, port: u16| {
         let place = match port {
             5060 => 0,
-            _ if port % 2 == 0 => 1,
+            _ if port.is_multiple_of(2) => 1,
             _ => 2,
         };
         (host - 11) | place << 1
