@@ -74,7 +74,7 @@ fn a_long_upload_is_waited_for_by_who_has_little_patience() {
     world.fake.script(Endpoint::Upload, Fault::SlowRead(4_000_000)); // 2.5 s
     let handle = world.start();
     handle.tell(large(&world, 10_000_000));
-    let summary = handle.run_until_settled(Duration::from_millis(500));
+    let summary = handle.run_until_settled(Duration::from_secs(2));
     assert_eq!((summary.done, summary.owed), (1, 0));
     world.assert_delivered_once("a");
 }

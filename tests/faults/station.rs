@@ -58,7 +58,7 @@ impl Place {
     /// Registrations, uploads and attachments that Pyrus was asked for.
     pub(crate) fn sent(&self) -> [u64; 3] {
         let state = self.fake.state();
-        [Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| state.requests(e) as u64)
+        [Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| state.requests(e))
     }
 }
 
@@ -189,7 +189,9 @@ pub(crate) fn below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+#[expect(clippy::disallowed_methods, reason = "the threads under test work by the real clock")]
 #[track_caller]
+#[expect(clippy::disallowed_methods, reason = "waits for threads of the recorder")]
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is_so() {

@@ -3,6 +3,8 @@
 //! The voices are noise that is different at every sample and known to the test, so each piece of a recording tells
 //! when it was said. Nothing here shares code with what is tested: addresses, SIP and mu-law are written out.
 
+#![allow(dead_code, reason = "each scene uses some of it")]
+
 use std::path::Path;
 
 use callspan::call::Engine;
