@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_word_is_the_code_of_its_value_and_every_value_goes_to_the_nearest() {
+    fn every_code_word_is_the_code_of_its_value_and_every_value_goes_into_its_step() {
         for (law, encoding) in [(Law::A, "PCMA"), (Law::Mu, "PCMU")] {
             let values = values(encoding);
             for (code, &value) in values.iter().enumerate() {
@@ -129,12 +129,12 @@ mod tests {
                 assert_eq!(again, value, "{encoding} {code:#x}");
             }
             for sample in i16::MIN..=i16::MAX {
-                let error = |value: i16| (i32::from(value) - i32::from(sample)).abs();
-                let got = error(values[usize::from(law.encode(sample))]);
-                let best = values.iter().map(|value| error(*value)).min().expect("256 values");
-                // A-law reads 13 of the 16 bits: at a decision value a sample is up to 8 nearer to the one level and as
-                // much further from the other.
-                assert!(got <= best + 16, "{encoding} {sample}: off by {got}, {best} is possible");
+                let value = values[usize::from(law.encode(sample))];
+                let error = (i32::from(value) - i32::from(sample)).abs();
+                // A segment has 16 steps from one power of two to the next: half a step is a 32nd of the value at the
+                // most, and 16 for the smallest.
+                let bound = i32::from(value).abs() / 32 + 16;
+                assert!(error <= bound, "{encoding} {sample}: off by {error}");
             }
         }
     }
