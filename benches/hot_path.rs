@@ -2,8 +2,6 @@
 //!
 //! `cargo bench --bench hot_path`. Each packet belongs to the next of N calls in turn, as on a wire.
 
-#![expect(missing_docs, reason = "a bench")]
-
 use std::hint::black_box;
 use std::time::Duration;
 

@@ -120,7 +120,8 @@ fn direct(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, _]: [&mu
             3 => {
                 let flow = scene.flow(call, side);
                 let sender = scene.sender(flow);
-                (sender.ssrc, sender.sequence, sender.time) = (sender.ssrc ^ 0x1111, rng.u16(..), rng.u32(..));
+                let ssrc = sender.ssrc.wrapping_add(0x0101_0000);
+                (sender.ssrc, sender.sequence, sender.time) = (ssrc, rng.u16(..), rng.u32(..));
             }
             _ => {}
         }

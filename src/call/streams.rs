@@ -113,7 +113,7 @@ impl Stream {
 
     /// The voice codec of the newest packet.
     pub fn voice(&self) -> Option<&str> {
-        let encoding = self.payloads.get(self.current)?.format.as_ref()?.encoding.as_str();
+        let encoding = self.payloads.get(self.current)?.voice()?.encoding.as_str();
         (!NOT_A_VOICE.contains(&encoding)).then_some(encoding)
     }
 

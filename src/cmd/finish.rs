@@ -329,7 +329,9 @@ fn keep(spool: &Path, kept: &Path) -> std::io::Result<()> {
     let part = kept.with_extension("pcapng.part");
     scrub(spool, &part).and_then(|()| std::fs::rename(&part, kept)).inspect_err(|_| {
         let _ = std::fs::remove_file(&part); // half a copy helps nobody
-    })
+    })?;
+    // The spool goes next: the copy must outlive a power cut.
+    kept.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
 }
 
 /// A call of which an earlier process left nothing but its row.

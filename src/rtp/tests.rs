@@ -173,8 +173,8 @@ fn jitter_is_that_of_rfc_3550() {
 
 #[test]
 fn the_books_of_a_stream_are_small() {
-    // 20,000 streams of 10,000 calls: 24 MB, a fourteenth of 32 KiB a call for both sides.
-    assert!(std::mem::size_of::<StreamStats>() <= 1_280, "{}", std::mem::size_of::<StreamStats>());
+    // 20,000 streams of 10,000 calls: 26 MB, a twelfth of 32 KiB a call for both sides.
+    assert!(std::mem::size_of::<StreamStats>() <= 1_312, "{}", std::mem::size_of::<StreamStats>());
 }
 
 proptest! {

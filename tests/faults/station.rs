@@ -189,6 +189,7 @@ pub(crate) fn below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+#[expect(clippy::disallowed_methods, reason = "the threads under test work by the real clock")]
 #[track_caller]
 #[expect(clippy::disallowed_methods, reason = "waits for threads of the recorder")]
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {

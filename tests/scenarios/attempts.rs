@@ -162,8 +162,10 @@ fn a_redirected_caller_who_tries_the_new_target_makes_one_call_of_it() {
 fn an_invite_that_nothing_answers_ends_with_a_verdict() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
-    scene.invite(call);
-    scene.wait(120_000);
+    let offer = scene.sdp(call, Side::Caller, &[]);
+    scene.request(call, Side::Caller, "INVITE", &[With::Sdp(offer)]);
+    // Longer than any proxy waits: 200 s without a word.
+    scene.wait(210_000);
     let played = play(&scene);
     let record = &played.only().record;
     assert_eq!((record.outcome, record.verdict), (Outcome::Unknown, Some(Verdict::NotAnswered)));

@@ -85,7 +85,7 @@ fn a_flood_of_invites_and_noise_fills_no_table_and_costs_the_real_call_nothing()
     let records = calls.len() as u64 - 1;
     assert_eq!((counters.legs, counters.legs_refused), (u64::from(scans) + 1, 0));
     assert!(counters.legs_evicted + records >= u64::from(scans), "{counters:?} and {records} records");
-    // The last 2,000 ran into their time-out, as they should, and have a record each.
+    // The last 2,000 were open when the capture ended, and have a record each.
     assert!(counters.legs_evicted >= u64::from(scans) - 2_000 && records >= 1_999, "{counters:?}");
     // Told while they lived: the real call twice or more, and the last ones when they had settled.
     assert!(told < 2 * 2_000, "{told}");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
 #![allow(unreachable_pub, reason = "a test binary: nothing is reached from outside")]
 
+mod bounds;
 mod formats;
 mod pause;
 mod stage;

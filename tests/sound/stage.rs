@@ -3,6 +3,8 @@
 //! The voices are noise that is different at every sample and known to the test, so each piece of a recording tells
 //! when it was said. Nothing here shares code with what is tested: addresses, SIP and mu-law are written out.
 
+#![allow(dead_code, reason = "each scene uses some of it")]
+
 use std::path::Path;
 
 use callspan::call::Engine;
@@ -271,7 +273,7 @@ pub struct Recorded {
     pub frames: Vec<[i16; 2]>,
     /// The legs' spools.
     pub spools: Vec<Vec<u8>>,
-    pub folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 /// An engine with its spool.
@@ -330,7 +332,7 @@ pub fn recorded(call: &EndedCall, store: &dyn LegStore, config: RecordingConfig)
     });
     let frames =
         record.recordings.first().filter(|r| r.format == "wav").map(|r| wav(Path::new(&r.path))).unwrap_or_default();
-    Recorded { spools: spools.collect(), frames, record, folder }
+    Recorded { spools: spools.collect(), frames, record, _folder: folder }
 }
 
 /// A whole call with the default configuration.

@@ -1,8 +1,6 @@
 //! `calls verify`: is every recording there, and is it what was written?
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -23,7 +21,7 @@ pub(super) fn run(place: &Place, ids: &[String], json: bool) -> anyhow::Result<E
     }
     let mut found: Vec<Finding> = Vec::new();
     for file in &files {
-        if let Some(what) = wrong_with(file) {
+        if let Some(what) = wrong_with(file, &journal)? {
             found.push(Finding { call: Some(file.call_id.clone()), path: PathBuf::from(&file.path), what });
         }
     }
@@ -67,33 +65,23 @@ impl Finding {
     }
 }
 
-fn wrong_with(row: &FileRow) -> Option<String> {
+fn wrong_with(row: &FileRow, journal: &Journal) -> anyhow::Result<Option<String>> {
     let path = Path::new(&row.path);
     let (bytes, sha256) = match digest(path) {
         Ok(found) => found,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Some(String::from("is not there")),
-        Err(error) => return Some(format!("cannot be read: {error}")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Some(String::from("is not there"))),
+        Err(error) => return Ok(Some(format!("cannot be read: {error}"))),
     };
     if bytes != row.bytes {
-        return Some(format!("has {bytes} bytes, {} were written", row.bytes));
+        return Ok(Some(format!("has {bytes} bytes, {} were written", row.bytes)));
     }
     if sha256 != row.sha256 {
-        return Some(String::from("was changed: its SHA-256 is not that of the journal"));
+        return Ok(Some(String::from("was changed: its SHA-256 is not that of the journal")));
     }
-    if path.extension().is_some_and(|e| e == "wav") { wrong_header(path, bytes) } else { None }
-}
-
-/// A file with the right hash was written so; its header must still agree with its size.
-fn wrong_header(path: &Path, bytes: u64) -> Option<String> {
-    let mut head = [0; 12];
-    if let Err(error) = File::open(path).and_then(|mut f| f.read_exact(&mut head)) {
-        return Some(format!("cannot be read: {error}"));
-    }
-    let [b'R', b'I', b'F', b'F', a, b, c, d, b'W', b'A', b'V', b'E'] = head else {
-        return Some(String::from("is no WAV"));
-    };
-    let said = u64::from(u32::from_le_bytes([a, b, c, d])) + 8;
-    (said != bytes).then(|| format!("its header says {said} bytes, it has {bytes}"))
+    // What is as it was written must still be what the record says: form, channels, length.
+    let call = journal.call(&row.call_id)?;
+    let recording = call.and_then(|c| c.record.recordings.into_iter().find(|r| r.part == row.part));
+    Ok(recording.and_then(|r| recording::verify::verify(path, &r).err()).map(|error| error.to_string()))
 }
 
 /// Files in the folder of recordings that no call knows: halves of a crash, or somebody's own.

@@ -125,6 +125,7 @@ fn numbers(raw: &Raw, config: &mut Config) {
     let section = Section { raw, name: "numbers" };
     let numbers = &mut config.call.numbers;
     section.set_text("extension_pattern", &mut numbers.extension_pattern);
+    section.set_texts("extensions", &mut numbers.extensions);
     section.set_sources("from_number", &mut numbers.from_number);
     section.set_sources("to_number", &mut numbers.to_number);
     section.set_sources("internal_number", &mut numbers.internal_number);

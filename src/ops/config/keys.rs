@@ -26,6 +26,8 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// One name or a list of names.
     Names,
+    /// A list of users, as they stand in SIP addresses.
+    Users,
     /// A list of SIP header names.
     HeaderNames,
     /// A list of places where a number stands: `header:NAME`, `from`, `to`, `request_uri`.
@@ -116,6 +118,7 @@ pub const KEYS: &[Key] = &[
     key("calls", "resume_dtmf", Kind::Keypad, "\"\"", "", "Keys that resume, for example \"*72\". Not the same as pause_dtmf."),
     //
     key("numbers", "extension_pattern", Kind::Pattern, "\"xx,xxx,xxxx,xxxxx\"", "", "What an extension looks like: x is one digit, * any characters, [2-4] a class; several patterns with commas."),
+    key("numbers", "extensions", Kind::Users, "[]", "", "Further extensions by name, for example \"reception\". Users whose phones are seen to register need not be listed."),
     key("numbers", "from_number", Kind::Sources, "[\"header:P-Asserted-Identity\", \"header:Remote-Party-ID\", \"from\"]", "", "The caller's number."),
     key("numbers", "to_number", Kind::Sources, "[\"to\", \"request_uri\"]", "", "The called number."),
     key("numbers", "internal_number", Kind::Sources, "[]", "", "The extension of our side; empty: the side that looks like an extension."),

@@ -78,6 +78,7 @@ fn every_key_changes_the_configuration() {
             (_, Kind::Word(words)) => format!("\"{}\"", words[words.len() - 1]),
             (_, Kind::Words(words)) => format!("[\"{}\"]", words[words.len() - 1]),
             (_, Kind::Names) => String::from("\"eth7\""),
+            (_, Kind::Users) => String::from("[\"reception\"]"),
             (_, Kind::HeaderNames) => String::from("[\"X-Other\"]"),
             (_, Kind::Sources) => String::from("[\"header:X-Other\"]"),
             (_, Kind::Pattern) => String::from("\"9x\""),

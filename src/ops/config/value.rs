@@ -30,6 +30,7 @@ pub fn convert(key: &Key, value: &DeValue<'_>) -> Result<Value, Wrong> {
             text(key, value).and_then(|t| checked(key, t, name)).map(|t| Value::Texts(vec![t]))
         }
         Kind::Names => texts(key, value, name),
+        Kind::Users => texts(key, value, user),
         Kind::HeaderNames => texts(key, value, header_name),
         Kind::Sources => texts(key, value, source),
         Kind::Text | Kind::Secret => text(key, value).map(Value::Text),
@@ -156,6 +157,13 @@ fn wrong<T>(what: impl Into<String>, remedy: impl Into<String>) -> Result<T, Wro
 fn name(text: &str) -> Result<(), Wrong> {
     if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
         return wrong("this is no name of an interface", "`ip link` lists them");
+    }
+    Ok(())
+}
+
+fn user(text: &str) -> Result<(), Wrong> {
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '@') {
+        return wrong("this is no user of a SIP address", "write what stands before the @, for example \"reception\"");
     }
     Ok(())
 }
