@@ -184,6 +184,7 @@ fn codecs(input: &[u8]) {
         }
         // Eight frames of silence descriptors of 20 ms from each byte would still be within this.
         assert!(out.len() <= 1 + (payload.len() + 1) * 8 * 960, "{encoding}: {} of {}", out.len(), payload.len());
+        let _ = red::blocks(payload);
         out.clear();
         decoder.conceal(160, Some(payload), &mut out);
     }
