@@ -9,7 +9,7 @@ use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
 use crate::call::pause::Pauses;
 use crate::call::record::{
-    CallRecord, EndedBy, EventRecord, LegRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict,
+    CallRecord, Direction, EndedBy, EventRecord, LegRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict,
 };
 use crate::call::streams::side_record;
 use crate::call::who::Who;
@@ -185,7 +185,10 @@ impl Conversation {
         record.problems.clone_from(&self.problems);
         if let Some((at, by)) = dialog.ended() {
             record.ended_at = Some(at);
-            record.ended_by = Some(by);
+            // A BYE in place of a CANCEL (RFC 3261 section 15) is one of the ways not to be answered.
+            let early = dialog.answered.is_none() && dialog.began == Began::Invite;
+            let hung_up = matches!(by, EndedBy::Caller | EndedBy::Callee);
+            record.ended_by = Some(if early && hung_up { EndedBy::Signalling } else { by });
             record.duration_s = record.answered_at.map(|answered| seconds(answered, at));
             let early = context.config.start == Start::Media && legs.iter().any(|l| l.has_media());
             if !early || dialog.answered.is_some() {
@@ -228,8 +231,14 @@ impl Conversation {
                     Some(String::from("The mirror did not show the answer; its time is that of the first RTP packet."));
             }
             (_, Some(AnsweredBy::UnderWay)) => {
-                record.verdict_reason =
-                    Some(String::from("The call began before the capture; it is recorded from where it was joined."));
+                let unknown = if record.direction == Direction::Unknown {
+                    " It was not seen who called whom: the left side is the one that was seen to act first."
+                } else {
+                    ""
+                };
+                record.verdict_reason = Some(format!(
+                    "The call began before the capture; it is recorded from where it was joined.{unknown}"
+                ));
             }
             (_, Some(AnsweredBy::Success)) if heard && !anchor.has_media() => {
                 record.verdict_reason = Some(String::from(
