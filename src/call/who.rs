@@ -1,6 +1,6 @@
 //! The roles of a conversation's legs: which one is the anchor, who is outside, whose extension took the call.
 
-use crate::call::dialog::Began;
+use crate::call::dialog::{AnsweredBy, Began};
 use crate::call::event::LegId;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
@@ -106,6 +106,9 @@ impl<'a> Who<'a> {
 
     /// When a person took the call, as far as that can be known.
     fn taken_at(&self, record: &CallRecord, plan: &NumberPlan) -> Option<Timestamp> {
+        if self.anchor.dialog.answered.is_some_and(|(_, how)| how == AnsweredBy::UnderWay) {
+            return None;
+        }
         let outside = || self.called_outside.iter().filter_map(|l| answered_at(l)).min();
         match record.direction {
             _ if self.click_to_call => record.answered_at,

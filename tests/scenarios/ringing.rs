@@ -176,6 +176,58 @@ fn two_calls_of_one_number_a_second_apart_each_keep_their_own_extension() {
     }
 }
 
+#[test]
+fn a_call_that_hunts_and_a_second_one_of_the_same_number_keep_their_own_extensions_or_none() {
+    let mut office = Office::new();
+    let (a1, b1, c1) = (office.inbound(), office.rings_200(), office.rings_201());
+    let (a2, mut e202) = (office.inbound(), Phone::new("202", 6));
+    let b2 = office.scene.leg(&mut office.pbx, &mut e202, [OUTSIDE, "202"]);
+    let scene = &mut office.scene;
+    for leg in [a1, b1] {
+        scene.invite(leg);
+        scene.ring(leg);
+    }
+    scene.wait(14_000);
+    scene.invite(a2);
+    scene.invite(b2);
+    scene.ring(b2);
+    scene.wait(1_000);
+    // 200 gives up. 201 could be rung for either of the two.
+    scene.cancel(b1);
+    scene.invite(c1);
+    scene.answer(c1);
+    scene.answer(a1);
+    scene.wait(1_000);
+    scene.cancel(b2);
+    scene.cancel(a2);
+    scene.bye(a1, Side::Caller);
+    scene.bye(c1, Side::Caller);
+    let played = play(scene);
+    let [one, two, three] = played.calls.as_slice() else { panic!("three calls, not {}", played.calls.len()) };
+    assert_eq!(legs(&played)[1..], [ids(scene, &[a2, b2]), ids(scene, &[c1])]);
+    assert_eq!(three.record.related, [one.record.id.clone(), two.record.id.clone()]);
+}
+
+#[test]
+fn a_leg_that_may_be_for_one_who_waits_in_the_queue_is_not_given_to_another_of_the_same_number() {
+    let mut office = Office::new();
+    let (a1, a2, b) = (office.inbound(), office.inbound(), office.rings_200());
+    let scene = &mut office.scene;
+    scene.connect(a1);
+    scene.wait(20_000);
+    scene.invite(a2);
+    scene.invite(b);
+    scene.answer(b);
+    scene.answer(a2);
+    scene.wait(500);
+    for leg in [a1, a2, b] {
+        scene.bye(leg, Side::Caller);
+    }
+    let played = play(scene);
+    let [one, two, three] = played.calls.as_slice() else { panic!("three calls, not {}", played.calls.len()) };
+    assert_eq!(three.record.related, [one.record.id.clone(), two.record.id.clone()]);
+}
+
 /// A second call of the same number comes while a ring group of the first one is being rung, and its own extension
 /// 10 ms after it: whose the third leg is cannot be told.
 #[test]

@@ -195,7 +195,12 @@ fn a_pick_up_by_a_code_names_nobody_who_did_not_answer_and_is_related() {
     scene.invite(c);
     scene.answer(c);
     scene.answer(a);
-    scene.request(b, Side::Caller, "CANCEL", &[With::Header("Reason: SIP;cause=200;text=\"Call completed elsewhere\"")]);
+    scene.request(
+        b,
+        Side::Caller,
+        "CANCEL",
+        &[With::Header("Reason: SIP;cause=200;text=\"Call completed elsewhere\"")],
+    );
     scene.response(b, Side::Callee, (200, "CANCEL"), &[]);
     scene.refuse(b, 487, &[]);
     let talks = scene.now();
@@ -328,7 +333,10 @@ fn a_click_to_call_whose_far_end_is_busy_was_not_answered() {
         scene.refuse(b, 486, &[]);
         scene.bye(a, Side::Caller);
         let played = play(scene);
-        assert_eq!((played.only().record.direction, played.only().record.outcome), (Direction::Outbound, Outcome::Busy));
+        assert_eq!(
+            (played.only().record.direction, played.only().record.outcome),
+            (Direction::Outbound, Outcome::Busy)
+        );
     }
 }
 

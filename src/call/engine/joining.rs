@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::call::decision::Decision;
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
-use crate::call::join::{Fit, Referral, Shape, tail};
+use crate::call::join::{Fit, Referral, Shape, TOGETHER, tail};
 use crate::call::leg::{Draft, Leg, SpoolStage};
 use crate::call::who::Who;
 use crate::decode::Datagram;
@@ -59,7 +59,9 @@ impl Engine {
         let shape = draft.shape();
         let mut place = self.place_of(draft, &shape);
         let room = |c: &usize| self.conversations.get(*c).is_some_and(|c| c.legs.len() < MAX_LEGS);
-        place.same = place.same.filter(room);
+        if let Some(full) = place.same.filter(|c| !room(c)) {
+            place = Place { same: None, related: vec![full] };
+        }
         if place.same.is_none() {
             place.related.extend(self.relatives(draft, &shape));
             place.related.retain(|c| self.conversations.contains(*c));
@@ -155,40 +157,40 @@ impl Engine {
             .map(|l| (l.shape(), l.conversation))
             .map(|(other, conversation)| (shape.fit(&other).max(other.fit(shape)), conversation))
             .collect();
-        for wanted in [Fit::BothNumbers, Fit::Numbers] {
-            let fitting = Guess::of(fits.iter().filter(|(fit, _)| *fit == wanted).map(|(_, c)| *c));
-            let free = |conversations: &[usize]| {
-                Guess::of(conversations.iter().copied().filter(|c| !self.rings_already(*c, shape)))
-            };
-            let guess = match fitting {
-                Guess::Nothing => continue,
-                Guess::Only(one) => free(&[one]),
-                Guess::Doubt(several) => free(&several),
-            };
-            match guess {
-                Guess::Nothing => {}
-                Guess::Only(one) => return Guess::Only(one),
-                Guess::Doubt(several) => return self.unserved(&several).map_or(Guess::Doubt(several), Guess::Only),
+        let fitting = |wanted: Fit| fits.iter().filter(move |(fit, _)| *fit == wanted).map(|(_, c)| *c);
+        let free = |guess: Guess| match guess {
+            Guess::Nothing => Guess::Nothing,
+            Guess::Only(one) => Guess::of([one].into_iter().filter(|c| !self.rings_already(*c, shape))),
+            Guess::Doubt(several) => Guess::of(several.into_iter().filter(|c| !self.rings_already(*c, shape))),
+        };
+        let guess = match free(Guess::of(fitting(Fit::BothNumbers))) {
+            Guess::Nothing => {
+                // Who has waited for longer than that fits no less than who has just come.
+                let waiting = legs.iter().filter(|l| self.waits_for(l, shape)).map(|l| l.conversation);
+                free(Guess::of(fitting(Fit::Numbers).chain(waiting)))
             }
-        }
-        match Guess::of(legs.iter().filter(|l| self.waits_for(l, shape)).map(|l| l.conversation)) {
+            both => both,
+        };
+        match guess {
             Guess::Nothing => self.by_call_back(legs, shape),
-            found => found,
+            Guess::Only(one) => Guess::Only(one),
+            Guess::Doubt(several) => self.unserved(&several, shape).map_or(Guess::Doubt(several), Guess::Only),
         }
     }
 
-    /// Of several calls that a new leg fits, the one for which nobody has been called yet, if all the others had been
-    /// served before it came: a PBX rings all of a group at once.
-    fn unserved(&self, several: &[usize]) -> Option<usize> {
+    /// Of several calls that a new leg fits, the one for which nobody has been called yet, if it has just come and each of
+    /// the others was being served by then: its group rings (a PBX rings all of one at once), and nobody has given up.
+    fn unserved(&self, several: &[usize], shape: &Shape) -> Option<usize> {
         let call = |c: &usize| self.conversations.get(*c);
         let mut alone = several.iter().filter(|c| call(c).is_some_and(|call| call.legs.len() == 1));
         let (fresh, None) = (alone.next()?, alone.next()) else { return None };
         let came = call(fresh)?.created_at;
         let served = |c: &usize| {
-            let mut rung = call(c).into_iter().flat_map(|call| call.legs.iter().skip(1)).filter_map(|s| self.legs.get(*s));
-            rung.clone().any(|l| l.dialog.ended().is_none()) && rung.all(|l| l.created_at + BURST <= came)
+            let rung = call(c).into_iter().flat_map(|call| call.legs.iter().skip(1));
+            rung.filter_map(|s| self.legs.get(*s)).all(|l| l.dialog.ended().is_none() && l.created_at + BURST <= came)
         };
-        several.iter().filter(|c| *c != fresh).all(served).then_some(*fresh)
+        let just_now = shape.at.since(came) <= TOGETHER;
+        (just_now && several.iter().filter(|c| *c != fresh).all(served)).then_some(*fresh)
     }
 
     /// Whether a leg's caller is served by the PBX and hears nobody yet for whom this one is.
@@ -320,7 +322,7 @@ impl Engine {
 
     fn is_called_back(&self, leg: &Leg, shape: &Shape) -> bool {
         let alone = self.conversations.get(leg.conversation).is_some_and(|c| c.legs.len() == 1);
-        let answered = leg.dialog.answered.is_some_and(|(at, _)| shape.at.since(at) <= crate::call::join::TOGETHER);
+        let answered = leg.dialog.answered.is_some_and(|(at, _)| shape.at.since(at) <= TOGETHER);
         alone && answered && shape.is_call_back(&leg.shape())
     }
 

@@ -224,8 +224,7 @@ impl Engine {
     pub(super) fn bury(&mut self, slot: usize) {
         let Some(dialog) = self.legs.get(slot).map(|leg| &leg.dialog) else { return };
         let tag = hash(&dialog.caller_tag);
-        let buried =
-            Buried { until: self.now + STRAGGLERS, invite_cseq: dialog.invite_cseq(), tags: [tag, tag] };
+        let buried = Buried { until: self.now + STRAGGLERS, invite_cseq: dialog.invite_cseq(), tags: [tag, tag] };
         self.tombstones.add(hash(dialog.call_id.as_str()), buried, self.limits.tombstones);
     }
 
