@@ -3,36 +3,24 @@
 //! Each world is made from a seed. A failure names it: `CALLSPAN_WORLD_SEED=17 cargo test --test world`.
 //! `CALLSPAN_WORLDS=5000` makes more of them than the normal run.
 
-#[path = "common/dialogs.rs"]
+#[path = "../common/dialogs.rs"]
 mod dialogs;
-#[path = "common/stage.rs"]
+#[path = "../common/stage.rs"]
 mod stage;
+
+mod conversations;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::event::{CallEvent, EndedCall, LegId};
-use callspan::call::record::Side;
+use callspan::call::record::StreamRecord;
 use callspan::net::Endpoint;
 
-use dialogs::{D, Packet, Phone, Scene, With};
+use conversations::{DID, Truth};
+use dialogs::{Packet, Phone, Scene};
 use stage::{Nothing, Watched};
-
-/// What a conversation of the world is, so that the judge knows what to ask of it.
-#[derive(Clone, Debug, Default)]
-struct Truth {
-    /// Call-IDs of its INVITEs.
-    call_ids: Vec<String>,
-    /// The Call-ID whose caller is the caller of the conversation.
-    first: String,
-    /// Media addresses from which the caller speaks on the first leg.
-    caller: Option<Endpoint>,
-    /// Whether it was answered and sounded on every leg that was answered.
-    sounded: bool,
-    /// Whether the rules of joining can make one record of it.
-    joins: bool,
-}
 
 #[derive(Debug)]
 struct World {
@@ -55,7 +43,7 @@ enum Show {
 fn world(seed: u64) -> World {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut scene = Scene::mute();
-    let mut pbx = Phone { voice: 5, ..Phone::new("+74953009080", 9) };
+    let mut pbx = Phone { voice: 5, ..Phone::new(DID, 9) };
     let mut truths = Vec::new();
     let mut end_ms = 0;
     for n in 0..rng.u8(2..7) {
@@ -65,184 +53,29 @@ fn world(seed: u64) -> World {
         let mut two = Phone::new(&format!("2{n}2"), 22 + n * 4);
         scene.set_now(rng.i64(0..8_000));
         let phones = [&mut outside, &mut one, &mut two, &mut pbx];
-        truths.push(match rng.u8(0..8) {
-            0 | 1 => direct(&mut scene, &mut rng, phones),
-            2 => refused(&mut scene, &mut rng, phones),
-            3 => through_pbx(&mut scene, &mut rng, phones),
-            4 => outbound(&mut scene, &mut rng, phones),
-            5 => ring_group(&mut scene, &mut rng, phones),
-            6 => transfer(&mut scene, &mut rng, phones),
-            _ => queue(&mut scene, &mut rng, phones),
-        });
+        truths.extend(conversations::any(&mut scene, &mut rng, phones));
         end_ms = end_ms.max(scene.now());
     }
     World { packets: scene.packets(), truths, end_ms: end_ms + 20_000 }
 }
 
-fn truth(scene: &Scene, legs: &[D], sounded: bool) -> Truth {
-    let first = scene.get(legs[0]);
-    Truth {
-        call_ids: legs.iter().map(|d| scene.get(*d).call_id.clone()).collect(),
-        first: first.call_id.clone(),
-        caller: Some(first.media[0]),
-        sounded,
-        joins: true,
+/// A world in which everybody who calls has the same number, or withholds it: next to nothing tells the calls apart.
+fn crowd(seed: u64) -> World {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut scene = Scene::mute();
+    let mut pbx = Phone { voice: 5, ..Phone::new(DID, 9) };
+    let caller = if rng.bool() { "anonymous" } else { "+79990000001" };
+    let mut truths = Vec::new();
+    let mut end_ms = 0;
+    for n in 0..rng.u8(2..5) {
+        let mut outside = Phone::new(caller, 20 + n * 4);
+        let (mut one, mut two) = (Phone::new(&format!("2{n}1"), 21 + n * 4), Phone::new(&format!("2{n}2"), 22 + n * 4));
+        scene.set_now(rng.i64(0..8_000));
+        let phones = [&mut outside, &mut one, &mut two, &mut pbx];
+        truths.extend(conversations::of_a_crowd(&mut scene, &mut rng, phones));
+        end_ms = end_ms.max(scene.now());
     }
-}
-
-fn some_side(rng: &mut fastrand::Rng) -> Side {
-    if rng.bool() { Side::Caller } else { Side::Callee }
-}
-
-fn direct(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, _]: [&mut Phone; 4]) -> Truth {
-    let call = if rng.bool() { scene.dialog(outside, one) } else { scene.dialog(one, outside) };
-    if rng.bool() {
-        scene.invite(call);
-        scene.refuse(call, 407, &[]);
-    }
-    scene.connect(call);
-    for _ in 0..rng.u8(1..4) {
-        let talk_ms = rng.i64(200..700);
-        scene.talk(call, talk_ms);
-        let side = some_side(rng);
-        match rng.u8(0..6) {
-            0 => {
-                scene.hold(call, side);
-                scene.wait(rng.i64(0..2_000));
-                scene.resume(call, side);
-            }
-            1 => scene.renegotiate(call, side, "UPDATE", (&[], &[])),
-            2 => {
-                let media = &mut scene.at(call).media[side.channel()];
-                *media = media.with_port(media.port() + 1_000);
-                scene.renegotiate(call, side, "INVITE", (&[], &[]));
-            }
-            3 => {
-                let flow = scene.flow(call, side);
-                let sender = scene.sender(flow);
-                let ssrc = sender.ssrc.wrapping_add(0x0101_0000);
-                (sender.ssrc, sender.sequence, sender.time) = (ssrc, rng.u16(..), rng.u32(..));
-            }
-            _ => {}
-        }
-    }
-    scene.talk(call, 400);
-    let side = some_side(rng);
-    scene.bye(call, side);
-    truth(scene, &[call], true)
-}
-
-fn refused(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, _]: [&mut Phone; 4]) -> Truth {
-    let call = scene.dialog(outside, one);
-    scene.invite(call);
-    if rng.bool() {
-        scene.ring(call);
-    }
-    scene.wait(rng.i64(0..2_000));
-    match rng.u8(0..3) {
-        0 => scene.cancel(call),
-        1 => scene.refuse(call, 486, &[]),
-        _ => scene.refuse(call, 603, &[With::Header("Reason: Q.850;cause=21")]),
-    }
-    truth(scene, &[call], false)
-}
-
-fn leg_in(scene: &mut Scene, outside: &mut Phone, pbx: &mut Phone) -> D {
-    let numbers = [outside.user.clone(), pbx.user.clone()];
-    scene.leg(outside, pbx, [&numbers[0], &numbers[1]])
-}
-
-fn rings(scene: &mut Scene, outside: &Phone, pbx: &mut Phone, phone: &mut Phone) -> D {
-    let numbers = [outside.user.clone(), phone.user.clone()];
-    scene.leg(pbx, phone, [&numbers[0], &numbers[1]])
-}
-
-fn through_pbx(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: [&mut Phone; 4]) -> Truth {
-    let (a, b) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one));
-    scene.invite(a);
-    scene.wait(rng.i64(0..300));
-    scene.invite(b);
-    scene.ring(b);
-    scene.wait(rng.i64(0..2_000));
-    scene.answer(b);
-    scene.answer(a);
-    let talk_ms = rng.i64(300..900);
-    scene.bridge(a, b, talk_ms);
-    if rng.bool() {
-        scene.hold(b, Side::Callee);
-        scene.wait(rng.i64(0..1_000));
-        scene.resume(b, Side::Callee);
-        scene.bridge(a, b, 500);
-    }
-    scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
-    truth(scene, &[a, b], true)
-}
-
-fn outbound(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: [&mut Phone; 4]) -> Truth {
-    let (ours, theirs) = (one.user.clone(), outside.user.clone());
-    let a = scene.leg(one, pbx, [&ours, &theirs]);
-    let b = scene.leg(pbx, outside, ["+74953009080", &theirs]);
-    scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
-    scene.wait(rng.i64(0..2_000));
-    scene.answer(b);
-    scene.answer(a);
-    scene.bridge(a, b, 500);
-    scene.bye(b, Side::Callee);
-    scene.bye(a, Side::Callee);
-    truth(scene, &[a, b], true)
-}
-
-fn ring_group(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: [&mut Phone; 4]) -> Truth {
-    let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
-    for leg in [a, b, c] {
-        scene.invite(leg);
-    }
-    scene.ring(b);
-    scene.ring(c);
-    scene.wait(rng.i64(0..2_000));
-    scene.answer(c);
-    scene.cancel(b);
-    scene.answer(a);
-    scene.bridge(a, c, 500);
-    scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
-    truth(scene, &[a, b, c], true)
-}
-
-fn transfer(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: [&mut Phone; 4]) -> Truth {
-    let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
-    scene.invite(a);
-    scene.invite(b);
-    scene.answer(b);
-    scene.answer(a);
-    scene.bridge(a, b, 500);
-    let target = format!("<sip:{}@10.0.0.9>", two.user);
-    scene.refer(b, Side::Callee, &target);
-    scene.bye(b, Side::Caller);
-    scene.invite(c);
-    scene.wait(rng.i64(0..1_000));
-    scene.answer(c);
-    scene.bridge(a, c, 500);
-    scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
-    truth(scene, &[a, b, c], true)
-}
-
-fn queue(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: [&mut Phone; 4]) -> Truth {
-    let (a, b) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one));
-    scene.connect(a);
-    scene.sound(&[(5, a, Side::Callee)], rng.i64(500..3_000));
-    scene.invite(b);
-    scene.ring(b);
-    scene.wait(500);
-    scene.answer(b);
-    scene.bridge(a, b, 500);
-    scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
-    truth(scene, &[a, b], true)
+    World { packets: scene.packets(), truths, end_ms: end_ms + 20_000 }
 }
 
 /// What the mirror shows of a world.
@@ -302,14 +135,15 @@ fn judge_always(world: &World, outcome: &Outcome) {
         let record = &call.record;
         assert!(ids.insert(&record.id), "the id {} is there twice", record.id);
         let own: HashSet<&str> = record.legs.iter().map(|l| l.sip_call_id.as_str()).collect();
-        for call_id in own {
+        for call_id in own.iter().copied() {
             *records_of.entry(call_id).or_default() += 1;
         }
         let ends = record.answered_at.zip(record.ended_at);
         assert!(ends.is_none_or(|(answered, ended)| answered <= ended), "it ended before it was answered: {record:?}");
         assert!(record.ended_by.is_some() && record.ended_at.is_some(), "an end has a time and a reason");
         let callers: Vec<&Truth> = world.truths.iter().filter(|t| touches(t, call)).collect();
-        assert!(callers.len() == 1, "a record is of one conversation, not of {}", callers.len());
+        let kinds: Vec<&str> = callers.iter().map(|t| t.kind).collect();
+        assert!(callers.len() == 1, "a record is of one conversation, not of {kinds:?}: {own:?}");
         assert!(!record.related.contains(&record.id), "no call is related to itself");
     }
     for call in &outcome.calls {
@@ -343,23 +177,40 @@ fn judge_shown(packets: &[Packet], outcome: &Outcome) {
 fn judge_whole(world: &World, outcome: &Outcome) {
     for truth in &world.truths {
         let calls: Vec<&EndedCall> = outcome.calls.iter().filter(|c| touches(truth, c)).collect();
-        let legs: HashSet<&str> = calls.iter().flat_map(|c| &c.record.legs).map(|l| l.sip_call_id.as_str()).collect();
+        let [call] = calls.as_slice() else { panic!("{} records of one conversation: {truth:?}", calls.len()) };
+        let record = &call.record;
+        let legs: HashSet<&str> = record.legs.iter().map(|l| l.sip_call_id.as_str()).collect();
         assert_eq!(legs.len(), truth.call_ids.len(), "every INVITE is in a record: {truth:?}");
-        if truth.joins {
-            assert_eq!(calls.len(), 1, "one conversation, one record: {truth:?}");
+        assert_eq!(!call.legs.is_empty(), truth.sounded, "a call that sounded is one recording: {truth:?}");
+        assert_eq!(record.answered_at.is_some(), truth.is_answered(), "whether it was answered: {truth:?}");
+        assert!(truth.outcomes.contains(&record.outcome), "its outcome is not {:?}: {truth:?}", record.outcome);
+        if let Some(direction) = truth.direction {
+            assert_eq!(record.direction, direction, "its direction: {truth:?}");
         }
-        let candidates = calls.iter().filter(|c| !c.legs.is_empty()).count();
-        assert_eq!(candidates, usize::from(truth.sounded), "a call that sounded is one recording: {truth:?}");
-        for call in calls.iter().filter(|_| truth.sounded) {
-            let record = &call.record;
-            assert!(record.answered_at.is_some(), "it was answered: {truth:?}");
-            let anchor = &record.legs[call.legs[0].index];
-            if anchor.sip_call_id == truth.first {
-                let left = record.sides.caller.streams.first().map(|s| s.src);
-                assert_eq!(left.map(|e| e.ip()), truth.caller.map(|e| e.ip()), "left is the caller: {truth:?}");
-            }
+        assert_eq!(record.internal, truth.internal, "the extension: {truth:?}");
+        assert_eq!(record.ended_by, Some(truth.ended_by), "what ended it: {truth:?}");
+        judge_sides(truth, call);
+        for other in &truth.related {
+            let other = outcome.calls.iter().find(|c| c.record.legs.iter().any(|l| l.sip_call_id == *other));
+            let other = &other.expect("every INVITE is in a record").record;
+            assert!(record.related.contains(&other.id) && other.related.contains(&record.id), "related: {truth:?}");
         }
     }
+}
+
+/// Left is the caller, on whichever leg is rendered.
+fn judge_sides(truth: &Truth, call: &EndedCall) {
+    let Some(rendered) = call.legs.first() else { return };
+    let leg = &call.record.legs[rendered.index];
+    let mut sides = [&call.record.sides.caller, &call.record.sides.callee];
+    if !rendered.same_sides {
+        sides.reverse();
+    }
+    let hosts = truth.left.get(&leg.sip_call_id).expect("the builder knows who is on the left");
+    let on_the_left = |s: &StreamRecord| hosts.contains(&s.src.ip());
+    assert!(sides[0].streams.iter().all(on_the_left), "left is the caller: {truth:?} {:?}", sides[0].streams);
+    assert!(!sides[1].streams.iter().any(on_the_left), "right is the callee: {truth:?} {:?}", sides[1].streams);
+    assert!(!sides[0].streams.is_empty() || !sides[1].streams.is_empty(), "something was heard: {truth:?}");
 }
 
 fn one_world(seed: u64) {
@@ -373,6 +224,10 @@ fn one_world(seed: u64) {
             judge_whole(&world, &outcome);
         }
     }
+    let world = crowd(seed);
+    let outcome = run(&world.packets, world.end_ms);
+    judge_shown(&world.packets, &outcome);
+    judge_always(&world, &outcome);
 }
 
 fn why_it_fails(seed: u64) -> Option<String> {
