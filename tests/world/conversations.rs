@@ -106,12 +106,7 @@ pub fn of_a_crowd(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>
     make(&kinds![through_pbx ring_group hunting queue menu transfer], scene, rng, phones)
 }
 
-fn make(
-    kinds: &[(&'static str, Maker)],
-    scene: &mut Scene,
-    rng: &mut fastrand::Rng,
-    phones: Phones<'_>,
-) -> Vec<Truth> {
+fn make(kinds: &[(&'static str, Maker)], scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>) -> Vec<Truth> {
     let (kind, maker) = kinds[rng.usize(0..kinds.len())];
     maker(scene, rng, phones).into_iter().map(|truth| Truth { kind, ..truth }).collect()
 }

@@ -245,7 +245,7 @@ impl Engine {
     /// A leg of a call has ended in which others go on. Who called for them may be a leg that was seen a moment before
     /// and taken for a call of its own.
     pub(super) fn gather_waiting(&mut self, slot: usize, sink: &mut dyn LegSink) {
-        let Some(leg) = self.legs.get(slot).filter(|l| l.dialog.answered.is_some()) else { return };
+        let Some(leg) = self.legs.get(slot) else { return };
         let own = leg.conversation;
         let Some(call) = self.conversations.get(own).filter(|c| c.legs.len() > 1 && c.legs.len() < MAX_LEGS) else {
             return;
@@ -254,8 +254,9 @@ impl Engine {
             let call = self.conversations.get(l.conversation);
             l.conversation != own && l.dialog.ended().is_none() && call.is_some_and(|c| !c.settled && c.legs.len() == 1)
         };
-        let left = call.legs.iter().filter_map(|s| self.legs.get(*s));
-        let left = left.filter(|l| l.dialog.answered.is_some() && l.dialog.ended().is_none());
+        let left = call.legs.iter().enumerate().filter_map(|(n, s)| Some((n, self.legs.get(*s)?)));
+        let calls = |(n, l): &(usize, &Leg)| *n == 0 || l.dialog.answered.is_some();
+        let left = left.filter(calls).map(|(_, l)| l).filter(|l| l.dialog.ended().is_none());
         let found = left
             .flat_map(|l| self.join_index.candidates(&l.traces, &l.shape()))
             .filter_map(|s| self.legs.get(s))

@@ -88,6 +88,9 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) -> Option<usize> {
         let known = self.by_call_id.contains_key(message.call_id());
+        if !known && let Some(slot) = self.wake_by_message(message, datagram, sink) {
+            return Some(slot);
+        }
         if !can_begin(message) || (!known && self.is_straggler(message)) {
             return None;
         }
@@ -106,7 +109,7 @@ impl Engine {
         Some(slot)
     }
 
-    fn add_leg(&mut self, conversation: usize, draft: Draft, sink: &mut dyn LegSink) -> usize {
+    pub(super) fn add_leg(&mut self, conversation: usize, draft: Draft, sink: &mut dyn LegSink) -> usize {
         let id = LegId(self.next_leg);
         self.next_leg += 1;
         self.counters.legs += 1;
@@ -180,6 +183,7 @@ impl Engine {
                 self.forget_flows(other);
             }
             self.claims.add(endpoint, Claim { slot, receiver });
+            self.dormant.yield_address(endpoint);
             fresh.push(endpoint);
         }
         self.forget_flows(slot);
@@ -221,11 +225,16 @@ impl Engine {
     }
 
     /// Remembers a dialog that is over, so that its stragglers open no new call.
-    pub(super) fn bury(&mut self, slot: usize) {
+    pub(super) fn bury_leg(&mut self, slot: usize) {
         let Some(dialog) = self.legs.get(slot).map(|leg| &leg.dialog) else { return };
-        let tag = hash(&dialog.caller_tag);
-        let buried = Buried { until: self.now + STRAGGLERS, invite_cseq: dialog.invite_cseq(), tags: [tag, tag] };
-        self.tombstones.add(hash(dialog.call_id.as_str()), buried, self.limits.tombstones);
+        let (call_id, tag) = (dialog.call_id.clone(), dialog.caller_tag.clone());
+        self.bury(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()]);
+    }
+
+    /// See [`Engine::bury_leg`]. The tags are those that the caller may have had.
+    pub(super) fn bury(&mut self, call_id: &str, invite_cseq: u32, tags: [Option<&str>; 2]) {
+        let buried = Buried { until: self.now + STRAGGLERS, invite_cseq, tags: tags.map(|tag| hash(&tag)) };
+        self.tombstones.add(hash(call_id), buried, self.limits.tombstones);
     }
 
     /// Whether a message is a late one of a dialog that is over. A new attempt under the same Call-ID (after a
@@ -238,7 +247,7 @@ impl Engine {
         }
         let tag = message.from().and_then(|f| f.tag().map(str::to_owned));
         let newer = message.cseq().is_some_and(|cseq| cseq.number > buried.invite_cseq);
-        !newer && buried.tags.contains(&hash(&tag))
+        !newer && buried.tags.contains(&hash(&tag.as_deref()))
     }
 
     /// What a message teaches about who is one of ours: a REGISTER that was accepted.
