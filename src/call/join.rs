@@ -62,6 +62,8 @@ pub struct Shape {
     pub to: Option<String>,
     /// Who sent the call here (Diversion).
     pub diverted: Option<String>,
+    /// Whether `from` is one of our extensions.
+    pub from_extension: bool,
     /// Whether its sender names itself by a word, or by the number that is called: see [`Shape::is_call_back`].
     pub by_itself: bool,
 }
@@ -81,15 +83,17 @@ impl Shape {
     /// How a new leg fits an older one: the older leg's receiver sends the new one (or one PBX sends both, as it
     /// does when it calls both ends by itself).
     pub fn fit(&self, older: &Self) -> Fit {
-        if self.at.since(older.at) > TOGETHER || older.at.since(self.at) > TOGETHER {
+        if self.at.since(older.at) > TOGETHER || older.at.since(self.at) > SKEW {
             return Fit::None;
         }
         if !self.hop.0.same_host(older.hop.1) {
             return Fit::None;
         }
-        let diverted = same_number(&self.diverted, &older.to);
+        let diverted = self.is_diverted_from(older);
         let fit = match fit_numbers((&self.from, &older.from), (&self.to, &older.to)) {
             Fit::None if diverted => Fit::Numbers,
+            // The same number called by two outside parties.
+            Fit::Numbers if self.is_of_another_caller(older) => Fit::None,
             fit => fit,
         };
         // Back to where it came from: a proxy in front of the PBX, if both numbers say so; a call that is sent on by the
@@ -111,7 +115,22 @@ impl Shape {
     /// Whether the new leg rings for the caller of an older one who already waits at the PBX (ringing, queue, IVR).
     pub fn is_for_waiting(&self, older: &Self) -> bool {
         let in_return = self.goes_back(older) && same_number(&self.to, &older.from);
-        self.hop.0.same_host(older.hop.1) && !in_return && same_number(&self.from, &older.from)
+        let for_it = same_number(&self.from, &older.from) || self.is_diverted_from(older);
+        self.hop.0.same_host(older.hop.1) && !in_return && for_it
+    }
+
+    /// Whether the called number sends the call on in its own name, as the Diversion says.
+    fn is_diverted_from(&self, older: &Self) -> bool {
+        same_number(&self.diverted, &older.to) && (self.from.is_none() || same_number(&self.from, &older.to))
+    }
+
+    /// Whether both legs name their callers, and differ: only for an extension does a PBX write another number.
+    fn is_of_another_caller(&self, older: &Self) -> bool {
+        let number = |from: &Option<String>| from.as_deref().is_some_and(|f| f.contains(|c: char| c.is_ascii_digit()));
+        !older.from_extension
+            && number(&self.from)
+            && number(&older.from)
+            && !same_number(&self.from, &older.from)
     }
 
     /// Whether the new leg is for the same number as an older one, sent on by the PBX: another trunk is tried.
@@ -308,6 +327,8 @@ fn hash<T: Hash>(value: &T) -> u64 {
     foldhash::fast::FixedState::with_seed(2).hash_one(value)
 }
 
+/// By the stamps of several interfaces, a leg may seem to come before the one that caused it.
+const SKEW: Duration = Duration::from_millis(100);
 /// A PBX sends the second leg of a call within this time of the first.
 pub const TOGETHER: Duration = Duration::from_secs(2);
 /// A transfer target is called within this time of the REFER.

@@ -89,6 +89,7 @@ fn shape(dialog: &Dialog, parties: &Parties, at: Timestamp) -> Shape {
         from: parties.from.clone(),
         to: parties.to.clone(),
         diverted: parties.diverted_from().map(str::to_owned),
+        from_extension: parties.is_from_extension(),
         by_itself: parties.calls_itself(),
     }
 }

@@ -32,6 +32,7 @@ pub struct Parties {
     /// The number in the Request-URI, normalised.
     request_user: Option<String>,
     withheld: bool,
+    from_extension: bool,
     headers: BTreeMap<String, String>,
 }
 
@@ -47,8 +48,10 @@ impl Parties {
             |sources: &[NumberSource]| sources.iter().find_map(|s| number_at(s, message, (&caller, &callee), plan));
         let withheld = is_withheld(message, caller.as_ref());
         let from = if withheld { Some(plan.withheld().to_owned()) } else { first(&numbers.from_number) };
+        let from = from.filter(|f| !f.is_empty());
         Self {
-            from: from.filter(|f| !f.is_empty()),
+            from_extension: from.as_deref().is_some_and(|f| plan.is_extension(f)),
+            from,
             to: first(&numbers.to_number),
             named_extension: first(&numbers.internal_number),
             from_name: caller.as_ref().filter(|_| !withheld).and_then(display),
@@ -102,6 +105,11 @@ impl Parties {
     /// The number in the Request-URI.
     pub fn request_user(&self) -> Option<&str> {
         self.request_user.as_deref()
+    }
+
+    /// Whether the caller is one of our extensions, as far as that was known then.
+    pub const fn is_from_extension(&self) -> bool {
+        self.from_extension
     }
 
     /// Who sent the call here, by the Diversion or History-Info of the INVITE.

@@ -660,3 +660,49 @@ fn a_call_id_used_again_is_another_call() {
     assert!(played.calls.iter().all(|c| c.record.verdict == Some(Verdict::BothSides)));
     assert_ne!(played.calls[0].record.id, played.calls[1].record.id);
 }
+
+#[test]
+fn a_second_call_that_comes_while_a_telephone_rings_for_the_first_is_no_part_of_it() {
+    let mut office = Office::new();
+    let (a1, b1, a2) = (office.inbound(), office.rings_200(), office.inbound());
+    let scene = &mut office.scene;
+    scene.invite(a1);
+    scene.invite(b1);
+    scene.ring(b1);
+    scene.wait(500);
+    // The same number again, which the PBX takes into its menu: no telephone rings for it.
+    scene.invite(a2);
+    scene.answer(a2);
+    scene.wait(2_000);
+    scene.answer(b1);
+    scene.answer(a1);
+    scene.bye(a2, Side::Caller);
+    scene.wait(1_000);
+    scene.bye(a1, Side::Caller);
+    scene.bye(b1, Side::Caller);
+    assert_eq!(legs(&play(scene)), [ids(scene, &[a1, b1]), ids(scene, &[a2])]);
+}
+
+#[test]
+fn two_outside_parties_who_call_one_number_through_a_proxy_are_two_calls() {
+    // The proxy keeps the dialled number in To; the leg that it sends on is seen before the one that it got.
+    let mut office = Office::new();
+    let (x, a, b) = (office.inbound(), office.inbound(), office.rings_200());
+    let scene = &mut office.scene;
+    for leg in [a, b] {
+        scene.at(leg).users = ["+79990000777".to_owned(), DID.to_owned()];
+    }
+    let same = (scene.get(a).call_id.clone(), scene.get(a).tags.clone());
+    (scene.at(b).call_id, scene.at(b).tags) = same;
+    for leg in [x, b, a] {
+        scene.invite(leg);
+    }
+    scene.wait(1_000);
+    for leg in [b, a, x] {
+        scene.cancel(leg);
+    }
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 2);
+    let froms: Vec<_> = played.calls.iter().map(|c| (c.record.from.as_deref(), c.record.legs.len())).collect();
+    assert_eq!(froms, [(Some(OUTSIDE), 1), (Some("+79990000777"), 2)]);
+}
