@@ -30,6 +30,8 @@ pub struct Conversation {
     pub told: Option<Told>,
     /// Its legs have had their time to come together.
     pub settled: bool,
+    /// It is part of another one, only nobody knows of which: nothing more is guessed about it.
+    pub doubtful: bool,
     /// A rule forbade it after some of its media had been kept.
     pub deleted: bool,
     /// What happened to it that a record must say, besides what its legs say.
@@ -122,6 +124,7 @@ impl Conversation {
             deleted: false,
             told: None,
             settled: false,
+            doubtful: false,
             problems: Vec::new(),
             wall_offset_ns,
             put_away: Vec::new(),

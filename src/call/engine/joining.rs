@@ -27,6 +27,8 @@ pub(super) struct Place {
     pub same: Option<usize>,
     /// Failing that, those that its own has to do with.
     pub related: Vec<usize>,
+    /// Whether it is of one of those, only nobody knows of which.
+    pub doubtful: bool,
 }
 
 /// What numbers and times say of a new leg.
@@ -60,7 +62,7 @@ impl Engine {
         let mut place = self.place_of(draft, &shape);
         let room = |c: &usize| self.conversations.get(*c).is_some_and(|c| c.legs.len() < MAX_LEGS);
         if let Some(full) = place.same.filter(|c| !room(c)) {
-            place = Place { same: None, related: vec![full] };
+            place = Place { related: vec![full], doubtful: true, ..Place::default() };
         }
         if place.same.is_none() {
             place.related.extend(self.relatives(draft, &shape));
@@ -70,7 +72,7 @@ impl Engine {
     }
 
     fn place_of(&self, draft: &Draft, shape: &Shape) -> Place {
-        let same = |conversation: usize| Place { same: Some(conversation), related: Vec::new() };
+        let same = |conversation: usize| Place { same: Some(conversation), ..Place::default() };
         let same_call_id = self.by_call_id.get(&draft.dialog.call_id).map_or(&[][..], Vec::as_slice);
         let live = |slot: &usize| self.legs.get(*slot).filter(|l| l.dialog.ended().is_none());
         // Another hop of the same dialog: even one that has just ended.
@@ -96,9 +98,9 @@ impl Engine {
             Guess::Only(conversation) => same(conversation),
             Guess::Doubt(mut related) => {
                 related.truncate(MAX_DOUBTS);
-                Place { same: None, related }
+                Place { related, doubtful: true, ..Place::default() }
             }
-            Guess::Nothing => Place { same: None, related: self.talking_parties(&legs, shape) },
+            Guess::Nothing => Place { related: self.talking_parties(&legs, shape), ..Place::default() },
         }
     }
 
@@ -155,7 +157,10 @@ impl Engine {
         let fits: Vec<(Fit, usize)> = legs
             .iter()
             .map(|l| (l.shape(), l.conversation))
-            .map(|(other, conversation)| (shape.fit(&other).max(other.fit(shape)), conversation))
+            .map(|(other, conversation)| {
+                let caused = if self.has_no_cause(conversation) { other.fit(shape) } else { Fit::None };
+                (shape.fit(&other).max(caused), conversation)
+            })
             .collect();
         let fitting = |wanted: Fit| fits.iter().filter(move |(fit, _)| *fit == wanted).map(|(_, c)| *c);
         let free = |guess: Guess| match guess {
@@ -178,6 +183,11 @@ impl Engine {
         }
     }
 
+    /// Whether a conversation is one leg of which nothing tells yet why it was sent, and that was nobody's for certain.
+    fn has_no_cause(&self, conversation: usize) -> bool {
+        self.conversations.get(conversation).is_some_and(|c| c.legs.len() == 1 && !c.doubtful)
+    }
+
     /// Of several calls that a new leg fits, the one for which nobody has been called yet, if it has just come and each of
     /// the others was being served by then: its group rings (a PBX rings all of one at once), and nobody has given up.
     fn unserved(&self, several: &[usize], shape: &Shape) -> Option<usize> {
@@ -193,15 +203,12 @@ impl Engine {
         (just_now && several.iter().filter(|c| *c != fresh).all(served)).then_some(*fresh)
     }
 
-    /// Whether a leg's caller is served by the PBX and hears nobody yet for whom this one is.
+    /// Whether a leg's caller waits at the PBX and hears nobody yet for whom the new leg is: it rings, music plays, or
+    /// the PBX thinks. (That nothing was seen of its answers yet says nothing: they may come late.)
     fn waits_for(&self, leg: &Leg, shape: &Shape) -> bool {
-        let dialog = &leg.dialog;
-        // The PBX has said something: it rings, it plays music (even before it answers, RFC 3960), it looks for somebody.
-        let served = dialog.answered.is_some() || dialog.is_tried() || leg.has_media();
         let other = leg.shape();
-        served
-            && self.waits(leg)
-            && (shape.is_for_waiting(&other) || shape.is_another_way(&other) && self.has_failed(leg))
+        let for_it = shape.is_for_waiting(&other) || shape.is_another_way(&other) && self.has_failed(leg);
+        for_it && self.waits(leg)
     }
 
     /// Whether the PBX already called somebody outside for this extension, and all of that came to nothing.
@@ -285,7 +292,7 @@ impl Engine {
         let candidates = self.join_index.candidates(&draft.traces, &shape);
         let legs = candidates.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.dialog.ended().is_none());
         let caused: Vec<&Leg> = legs.filter(|l| l.shape().fit(&shape) > Fit::None).collect();
-        let alone = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && c.legs.len() == 1);
+        let alone = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled) && self.has_no_cause(c);
         let mut targets: Vec<_> = caused.iter().map(|l| l.dialog.callee_addr).collect();
         targets.sort_unstable();
         targets.dedup();
@@ -333,7 +340,32 @@ impl Engine {
         Who::of(&legs, &self.plan).is_some_and(|who| who.anchor.id == leg.id)
     }
 
-    pub(super) fn handle_refer(&mut self, slot: usize, message: &Message<'_>, datagram: &Datagram<'_>) {
+    /// What a REFER asked for may have been seen a moment before it.
+    fn gather_referred(&mut self, referral: &Referral, sink: &mut dyn LegSink) {
+        let Some(target) = referral.target.as_deref() else { return };
+        let caused = |l: &&Leg| {
+            let call = self.conversations.get(l.conversation);
+            l.conversation != referral.conversation
+                && l.created_at >= referral.at
+                && call.is_some_and(|c| !c.settled && c.legs.len() == 1)
+                && referral.causes(&l.shape(), &l.traces)
+        };
+        let found = self.join_index.at(referral.asked, target).iter().filter_map(|s| self.legs.get(*s)).find(caused);
+        let Some(found) = found.map(|l| l.conversation) else { return };
+        if referral.on_anchor {
+            self.relate(referral.conversation, found);
+        } else {
+            self.merge(found, referral.conversation, sink);
+        }
+    }
+
+    pub(super) fn handle_refer(
+        &mut self,
+        slot: usize,
+        message: &Message<'_>,
+        datagram: &Datagram<'_>,
+        sink: &mut dyn LegSink,
+    ) {
         let Some(leg) = self.legs.get(slot) else { return };
         let Some(mut referral) = Referral::read(message, datagram.dst, datagram.at) else { return };
         referral.conversation = leg.conversation;
@@ -352,6 +384,7 @@ impl Engine {
         if self.referrals.len() == MAX_REFERRALS {
             self.referrals.pop_front();
         }
+        self.gather_referred(&referral, sink);
         self.referrals.push_back(referral);
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.dialog.note_transfer(datagram.at, message);

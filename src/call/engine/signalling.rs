@@ -56,7 +56,7 @@ impl Engine {
             leg.parties = Parties::read(message, Side::Caller, &self.config, &self.plan);
         }
         if message.method() == Some(&Method::Refer) {
-            self.handle_refer(slot, message, datagram);
+            self.handle_refer(slot, message, datagram, sink);
         }
         self.note_orders(slot, message, datagram.at, sink);
         self.carry_out(slot, sink);
@@ -138,6 +138,7 @@ impl Engine {
         let dialog = &draft.dialog;
         let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);
         let conversation = self.conversations.insert(Conversation::new(id, draft.at, self.wall_offset_ns));
+        self.conversations[conversation].doubtful = place.doubtful;
         self.timers.insert((draft.at + SETTLE, Timer::Settle(conversation)));
         for other in place.related {
             self.relate(conversation, other);
