@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::call::decision::Decision;
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
-use crate::call::join::{Fit, Referral, Shape, TOGETHER, tail};
+use crate::call::join::{Fit, Referral, Shape, TOGETHER, Traces, tail};
 use crate::call::leg::{Draft, Leg, SpoolStage};
 use crate::call::who::Who;
 use crate::decode::Datagram;
@@ -85,7 +85,7 @@ impl Engine {
         if let Some(leg) = legs().find(|l| l.traces.agree(&draft.traces)) {
             return same(leg.conversation);
         }
-        match self.by_replaces(draft).or_else(|| self.by_referral(draft, shape)) {
+        match self.by_replaces(&draft.traces).or_else(|| self.by_referral(draft, shape)) {
             Some(Found::Same(conversation)) => return same(conversation),
             Some(Found::Related(_)) => return Place::default(),
             None => {}
@@ -107,7 +107,7 @@ impl Engine {
     /// The conversations that a new one has to do with: the one that it replaces, the one of the transfer that asked
     /// for it, the one that it takes out of its parking place or from a ringing telephone.
     fn relatives(&self, draft: &Draft, shape: &Shape) -> Vec<usize> {
-        let found = self.by_replaces(draft).into_iter().chain(self.by_referral(draft, shape));
+        let found = self.by_replaces(&draft.traces).into_iter().chain(self.by_referral(draft, shape));
         let mut out: Vec<usize> = found.map(|(Found::Same(c) | Found::Related(c))| c).collect();
         out.extend(self.referrals.iter().rev().find(|r| r.parks_for(shape)).map(|r| r.conversation));
         for extension in shape.picks_up_from() {
@@ -136,8 +136,8 @@ impl Engine {
 
     /// The leg whose dialog is replaced: a pick-up of one of a conversation's legs goes on in it; the replacement of
     /// its only one, or of the anchor, is a new call.
-    fn by_replaces(&self, draft: &Draft) -> Option<Found> {
-        let replaced = self.by_call_id.get(draft.traces.replaces.as_ref()?)?;
+    fn by_replaces(&self, traces: &Traces) -> Option<Found> {
+        let replaced = self.by_call_id.get(traces.replaces.as_ref()?)?;
         let leg = replaced.iter().find_map(|slot| self.legs.get(*slot))?;
         Some(if self.is_anchor(leg) { Found::Related(leg.conversation) } else { Found::Same(leg.conversation) })
     }
@@ -249,6 +249,23 @@ impl Engine {
         })
     }
 
+    /// A leg whose INVITE is seen after its first answers: what that tells of other calls.
+    pub(super) fn note_traces(&mut self, slot: usize, traces: Traces) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        leg.traces = traces;
+        let (own, keys) = (leg.conversation, std::mem::take(&mut leg.join_keys));
+        self.join_index.remove(slot, &keys);
+        let leg = &self.legs[slot];
+        let keys = self.join_index.add(slot, &leg.traces, &leg.shape());
+        let found = self.by_replaces(&leg.traces);
+        self.legs[slot].join_keys = keys;
+        if let Some(Found::Same(other) | Found::Related(other)) = found
+            && other != own
+        {
+            self.relate(own, other);
+        }
+    }
+
     /// A leg of a call has ended in which others go on. Who called for them may be a leg that was seen a moment before
     /// and taken for a call of its own.
     pub(super) fn gather_waiting(&mut self, slot: usize, sink: &mut dyn LegSink) {
@@ -261,9 +278,9 @@ impl Engine {
             let call = self.conversations.get(l.conversation);
             l.conversation != own && l.dialog.ended().is_none() && call.is_some_and(|c| !c.settled && c.legs.len() == 1)
         };
-        let left = call.legs.iter().enumerate().filter_map(|(n, s)| Some((n, self.legs.get(*s)?)));
-        let calls = |(n, l): &(usize, &Leg)| *n == 0 || l.dialog.answered.is_some();
-        let left = left.filter(calls).map(|(_, l)| l).filter(|l| l.dialog.ended().is_none());
+        let left = call.legs.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.dialog.ended().is_none());
+        let calls = |l: &&Leg| l.dialog.answered.is_some() || l.dialog.callee_addr.same_host(leg.dialog.caller_addr);
+        let left = left.filter(calls);
         let found = left
             .flat_map(|l| self.join_index.candidates(&l.traces, &l.shape()))
             .filter_map(|s| self.legs.get(s))

@@ -54,6 +54,8 @@ impl Engine {
         leg.dialog.handle_message(datagram.at, message);
         if better {
             leg.parties = Parties::read(message, Side::Caller, &self.config, &self.plan);
+            let traces = Traces::read(message, &self.config);
+            self.note_traces(slot, traces);
         }
         if message.method() == Some(&Method::Refer) {
             self.handle_refer(slot, message, datagram, sink);
@@ -119,7 +121,11 @@ impl Engine {
         let slot = self.legs.insert(Leg::new(id, name, conversation, draft));
         let keys = self.join_index.add(slot, &traces, &shape);
         self.legs[slot].join_keys = keys;
-        self.conversations[conversation].legs.push(slot);
+        let legs = &self.legs;
+        let call = &mut self.conversations[conversation].legs;
+        // In the order of their stamps, in whichever order they were seen.
+        let place = call.iter().rposition(|s| legs.get(*s).is_some_and(|l| l.created_at <= at)).map_or(0, |n| n + 1);
+        call.insert(place, slot);
         self.learn_pbx(slot);
         self.judge(conversation, sink);
         self.note_fresh(slot, id);
