@@ -127,10 +127,7 @@ impl Shape {
     /// Whether both legs name their callers, and differ: only for an extension does a PBX write another number.
     fn is_of_another_caller(&self, older: &Self) -> bool {
         let number = |from: &Option<String>| from.as_deref().is_some_and(|f| f.contains(|c: char| c.is_ascii_digit()));
-        !older.from_extension
-            && number(&self.from)
-            && number(&older.from)
-            && !same_number(&self.from, &older.from)
+        !older.from_extension && number(&self.from) && number(&older.from) && !same_number(&self.from, &older.from)
     }
 
     /// Whether the new leg is for the same number as an older one, sent on by the PBX: another trunk is tried.

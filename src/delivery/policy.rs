@@ -119,8 +119,8 @@ impl Policy {
         }
     }
 
-    /// A call of unknown direction has no extension on either side, so it is not internal: it is registered when
-    /// calls both ways are, and not when only one way is.
+    /// A call of unknown direction has an outside party, so it is not internal: it is registered when calls both ways
+    /// are, and not when only one way is.
     fn wants_direction(&self, direction: Direction) -> bool {
         self.directions.contains(&direction)
             || (direction == Direction::Unknown
@@ -181,6 +181,8 @@ impl Policy {
         // The client is the outside party, whoever called.
         let (client, operator) = match facts.direction {
             Direction::Outbound => (&facts.to, &facts.from),
+            // Joined under way: only who is ours is known.
+            Direction::Unknown if facts.internal.is_some() && facts.internal == facts.from => (&facts.to, &facts.from),
             Direction::Inbound | Direction::Internal | Direction::Unknown => (&facts.from, &facts.to),
         };
         match code {

@@ -8,7 +8,7 @@ use callspan::call::record::{Direction, EndedBy, Outcome, Side};
 use crate::dialogs::{D, Phone, Scene, With, sdp};
 
 /// The office's number.
-pub const DID: &str = "+74953009080";
+pub(crate) const DID: &str = "+74953009080";
 /// A mobile telephone to which calls are sent on.
 const MOBILE: &str = "+79161234567";
 /// The PBX plays this voice.
@@ -16,7 +16,7 @@ const MUSIC: u8 = 5;
 
 /// What one record must say.
 #[derive(Clone, Debug)]
-pub struct Truth {
+pub(crate) struct Truth {
     /// Name of the kind of conversation.
     pub kind: &'static str,
     /// Call-IDs of its INVITEs.
@@ -79,7 +79,7 @@ impl Truth {
     }
 
     /// Whether there is an answer to be told of.
-    pub fn is_answered(&self) -> bool {
+    pub(crate) fn is_answered(&self) -> bool {
         self.outcomes.iter().any(|o| matches!(o, Outcome::Answered | Outcome::Abandoned))
     }
 }
@@ -94,7 +94,7 @@ macro_rules! kinds {
 }
 
 /// Any kind of conversation.
-pub fn any(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>) -> Vec<Truth> {
+pub(crate) fn any(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>) -> Vec<Truth> {
     let kinds = kinds![direct direct forked refused through_pbx outbound second_trunk ring_group proxy_fork hunting staggered
         queue menu sent_on transfer outbound_transfer feature_code attended attended_by_phones park click_to_call
         direct_media];
@@ -102,7 +102,7 @@ pub fn any(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>) -> Ve
 }
 
 /// A kind of conversation of which many may be under way with the same number.
-pub fn of_a_crowd(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>) -> Vec<Truth> {
+pub(crate) fn of_a_crowd(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>) -> Vec<Truth> {
     make(&kinds![through_pbx ring_group hunting queue menu transfer], scene, rng, phones)
 }
 

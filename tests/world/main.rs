@@ -127,20 +127,6 @@ fn run(packets: &[Packet], end_ms: i64) -> Outcome {
             calls.push(*ended);
         }
     }
-    if std::env::var("CALLSPAN_WORLD_SEED").is_ok() {
-        for p in packets {
-            let text = String::from_utf8_lossy(&p.payload).into_owned();
-            if text.contains("SIP/2.0") && !text.contains("ACK") && !text.starts_with("SIP/2.0 100") {
-                let l: Vec<&str> = text.lines().collect();
-                let id = l.iter().find(|l| l.starts_with("Call-ID")).unwrap();
-                let c = l.iter().find(|l| l.starts_with("CSeq")).unwrap();
-                let f = l.iter().find(|l| l.starts_with("From")).unwrap();
-                eprintln!("{} {:?}>{:?} {} | {} | {} | {}", stage::scene_ms(p.at), p.src, p.dst, l[0], id, c, f);
-            }
-        }
-        
-        for c in &calls { eprintln!("REC {:?} rel {}", c.record.legs.iter().map(|l| &l.sip_call_id).collect::<Vec<_>>(), c.record.related.len()); }
-    }
     let tables = engine.tables();
     let left = [tables.legs, tables.conversations, tables.call_ids, tables.claims, tables.flows, tables.join_keys];
     assert_eq!(left, [0; 6], "nothing is left in the tables");
@@ -197,7 +183,6 @@ fn judge_shown(packets: &[Packet], outcome: &Outcome) {
 /// What holds when every message was seen.
 fn judge_whole(world: &World, outcome: &Outcome) {
     for truth in &world.truths {
-        if std::env::var("CALLSPAN_WORLD_SEED").is_ok() { eprintln!("{} {:?}", truth.kind, truth.call_ids); }
         let calls: Vec<&EndedCall> = outcome.calls.iter().filter(|c| touches(truth, c)).collect();
         let [call] = calls.as_slice() else { panic!("{} records of one conversation: {truth:?}", calls.len()) };
         let record = &call.record;
@@ -273,5 +258,5 @@ fn the_invariants_hold_in_every_world() {
         let workers: Vec<_> = (0..threads).map(|t| scope.spawn(move || of(t).collect::<Vec<_>>())).collect();
         workers.into_iter().flat_map(|w| w.join().expect("it catches panics")).collect()
     });
-    assert!(failed.is_empty(), "{} worlds failed, e.g.\n{}", failed.len(), failed[..failed.len().min(25)].join("\n"));
+    assert!(failed.is_empty(), "{} worlds failed, e.g.\n{}", failed.len(), failed[..failed.len().min(12)].join("\n"));
 }

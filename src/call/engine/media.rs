@@ -24,6 +24,8 @@ struct Likelihood {
     is_late: bool,
     /// Both ends of the flow were announced.
     both: bool,
+    /// Neither of the two ends is announced any more (a packet on its way): the leg that heard this stream before.
+    stays: bool,
     /// The newest call.
     created_at: Timestamp,
     /// The first leg of a call.
@@ -136,17 +138,26 @@ impl Engine {
         let caller_is_left = |slot: usize| self.legs.get(slot).is_none_or(|leg| who.is_same_way(leg));
         let as_heard = |r: &Route| if caller_is_left(r.slot) { r.voice } else { r.voice.other() };
         let same = candidates().filter(|(r, c, other)| {
-            *c == conversation && r.is_late == rank.is_late && as_heard(other) == as_heard(&route)
+            *c == conversation
+                && (r.is_late, r.stays) == (rank.is_late, rank.stays)
+                // What is on its way when an address changes hands goes where the rest of its stream went.
+                && (r.both == rank.both || !self.has_heard(route.slot, other_end))
+                && as_heard(other) == as_heard(&route)
         });
         let order = |r: &Route| self.legs.get(r.slot).map_or(usize::MAX, |leg| who.rank(leg.id));
         same.map(|(.., route)| route).min_by_key(|r| (order(r), r.slot != route.slot))
+    }
+
+    fn has_heard(&self, slot: usize, (other_end, ssrc): (Endpoint, u32)) -> bool {
+        let is_it = |s: &Stream| s.ssrc == ssrc && (s.src == other_end || s.dst == other_end);
+        self.legs.get(slot).is_some_and(|leg| leg.streams.iter().any(is_it))
     }
 
     /// How likely a leg is to be that of a flow at one of its addresses, by the flow's other end. `None` if it cannot be.
     fn likelihood(&self, slot: usize, (other_end, ssrc): (Endpoint, u32)) -> Option<(usize, Likelihood)> {
         let leg = self.legs.get(slot)?;
         let conversation = self.conversations.get(leg.conversation)?;
-        let known = leg.streams.iter().any(|s| s.ssrc == ssrc && (s.src == other_end || s.dst == other_end));
+        let known = self.has_heard(slot, (other_end, ssrc));
         let ended = leg.dialog.ended();
         let is_late = known && ended.is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA);
         if ended.is_some() && !is_late {
@@ -154,7 +165,13 @@ impl Engine {
         }
         let both = leg.claimed.contains(&other_end);
         let place = conversation.legs.iter().position(|s| *s == slot).unwrap_or(usize::MAX);
-        let rank = Likelihood { is_late, both, created_at: conversation.created_at, place: Reverse(place) };
+        let rank = Likelihood {
+            is_late,
+            both,
+            stays: known && !both,
+            created_at: conversation.created_at,
+            place: Reverse(place),
+        };
         Some((leg.conversation, rank))
     }
 
