@@ -30,7 +30,7 @@ pub struct Conversation {
     pub told: Option<Told>,
     /// Its legs have had their time to come together.
     pub settled: bool,
-    /// It is part of another one, only nobody knows of which: nothing more is guessed about it.
+    /// It is part of another one, only nobody knows of which, or its reason is known: nothing more is guessed about it.
     pub doubtful: bool,
     /// A rule forbade it after some of its media had been kept.
     pub deleted: bool,

@@ -27,7 +27,7 @@ pub(super) struct Place {
     pub same: Option<usize>,
     /// Failing that, those that its own has to do with.
     pub related: Vec<usize>,
-    /// Whether it is of one of those, only nobody knows of which.
+    /// Whether it is of one of those and nobody knows of which, or is a call of its own for a known reason.
     pub doubtful: bool,
 }
 
@@ -87,7 +87,8 @@ impl Engine {
         }
         match self.by_replaces(&draft.traces).or_else(|| self.by_referral(draft, shape)) {
             Some(Found::Same(conversation)) => return same(conversation),
-            Some(Found::Related(_)) => return Place::default(),
+            // Why it was sent is known: it is nobody else's.
+            Some(Found::Related(_)) => return Place { doubtful: true, ..Place::default() },
             None => {}
         }
         if let Some(leg) = same_call_id.iter().find_map(live) {
