@@ -1,4 +1,5 @@
-//! Makes the files of a call that is over: renders the first leg that can be heard, and writes WAV and record.
+//! Makes the files of a call that is over: renders the first leg that can be heard (or another, if that one was heard
+//! on one side only), and writes WAV and record.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use super::quality;
 use super::verdict::{Answered, Facts, SideFacts, verdict};
 use crate::call::event::{EndedCall, EndedLeg};
 use crate::call::record::{CallRecord, Outcome, Problem, Recording, Side, Sides};
-use crate::render::{self, Options, Plan, RenderError, Report, Silent};
+use crate::render::{self, Options, Plan, RenderError, Report, SideReport, Silent};
 use crate::spool::{LegSource, LegStore};
 use crate::time::Timestamp;
 
@@ -73,7 +74,7 @@ impl Recorder {
         let folder = self.folder(&record);
         std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
         if record.verdict.is_none() {
-            let facts = self.render_first_audible(ended, store, &folder, &mut record)?;
+            let facts = self.render_best(ended, store, &folder, &mut record)?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
             // What the engine already had to say (how the answer is known, whose sound it is) stands behind it.
@@ -116,7 +117,7 @@ impl Recorder {
         self.folder(record).join(format!("{}.{}.pcapng", stem(record), leg_index + 1))
     }
 
-    fn render_first_audible(
+    fn render_best(
         &self,
         ended: &EndedCall,
         store: &dyn LegStore,
@@ -125,10 +126,10 @@ impl Recorder {
     ) -> Result<Facts, RecordingError> {
         let mut facts = facts_of(record);
         let mut first: Option<(Rendered, &EndedLeg)> = None;
-        for leg in &ended.legs {
+        let mut legs = ended.legs.iter();
+        for leg in legs.by_ref() {
             let Some(source) = store.source(leg) else { continue };
-            let channels = if leg.same_sides { Channels::Same } else { Channels::Swapped };
-            match self.render_leg(&source, folder, (&stem(record), channels)) {
+            match self.render_leg(&source, folder, (&stem(record), channels(leg))) {
                 Ok(rendered) if !rendered.parts.is_empty() => {
                     first = Some((rendered, leg));
                     break;
@@ -147,8 +148,18 @@ impl Recorder {
             && leg.leg != anchor.leg
             && !rendered.parts.is_empty()
         {
-            let note = "The sound is that of another leg of the call: the outside party's own cannot be decoded.";
-            record.verdict_reason = Some(note.to_owned());
+            record.verdict_reason = Some(DEAF_ANCHOR.to_owned());
+        }
+        if let Some((rendered, _)) = &first
+            && let Some((source, leg)) = self.fuller(rendered, legs, store)
+        {
+            // Its files have the names of those to come.
+            drop(first.take());
+            let rendered = self
+                .render_leg(&source, folder, (&stem(record), channels(leg)))
+                .map_err(|error| failed(folder, io::Error::other(error)))?;
+            record.verdict_reason.get_or_insert_with(|| HALF_ANCHOR.to_owned());
+            first = Some((rendered, leg));
         }
         if let Some((mut rendered, leg)) = first {
             rendered.plan.starts_at = rendered.plan.starts_at.offset(ended.wall_offset_ns);
@@ -159,6 +170,41 @@ impl Recorder {
         Ok(facts)
     }
 
+    /// Of a leg that was heard on one side only (if there is more than stray packets of the other): another of which
+    /// both were, and that has no less of the call.
+    fn fuller<'a>(
+        &self,
+        rendered: &Rendered,
+        others: impl Iterator<Item = &'a EndedLeg>,
+        store: &dyn LegStore,
+    ) -> Option<(LegSource, &'a EndedLeg)> {
+        let length_us = rendered.report.samples * 1_000_000 / u64::from(rendered.plan.sample_rate.max(1));
+        let mut best = heard(&rendered.report);
+        if rendered.parts.is_empty() || best.less_us * ONE_SIDED >= length_us {
+            return None;
+        }
+        let mut found = None;
+        for leg in others {
+            let Some(source) = store.source(leg) else { continue };
+            let Some(report) = self.listen(&source) else { continue };
+            let here = heard(&report);
+            if here.less_us > 2 * best.less_us && here.sum_us >= best.sum_us {
+                (best, found) = (Heard { sum_us: best.sum_us, ..here }, Some((source, leg)));
+            }
+        }
+        found
+    }
+
+    /// What a leg gives, without writing it.
+    fn listen(&self, source: &LegSource) -> Option<Report> {
+        let plan = render::plan(source, &Options { sample_rate: self.sample_rate() }).ok()?;
+        render::render(&plan, source, &mut |_| Ok(())).ok()
+    }
+
+    fn sample_rate(&self) -> Option<u32> {
+        self.config.format.fixed_rate().or(self.config.sample_rate)
+    }
+
     fn render_leg(
         &self,
         source: &LegSource,
@@ -166,8 +212,7 @@ impl Recorder {
         (stem, channels): (&str, Channels),
     ) -> Result<Rendered, RenderError> {
         let format = self.config.format;
-        let sample_rate = format.fixed_rate().or(self.config.sample_rate);
-        let plan = render::plan(source, &Options { sample_rate })?;
+        let plan = render::plan(source, &Options { sample_rate: self.sample_rate() })?;
         let sample_rate = plan.sample_rate;
         let part_samples = parts::part_samples(format, self.config.part_hours, self.max_part_bytes, sample_rate);
         let mut writer = PartWriter::new(folder, stem, Shape { format, sample_rate, channels, part_samples });
@@ -232,6 +277,23 @@ impl Recorder {
     }
 }
 
+/// How much was heard of the sides of a leg.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    /// Of the side with less.
+    less_us: u64,
+    sum_us: u64,
+}
+
+fn heard(report: &Report) -> Heard {
+    let [caller, callee] = &report.sides;
+    Heard { less_us: caller.heard_us.min(callee.heard_us), sum_us: caller.heard_us + callee.heard_us }
+}
+
+fn channels(leg: &EndedLeg) -> Channels {
+    if leg.same_sides { Channels::Same } else { Channels::Swapped }
+}
+
 /// The moment of a sample.
 fn moment(plan: &Plan, sample: u64) -> Timestamp {
     let ns = u128::from(sample) * 1_000_000_000 / u128::from(plan.sample_rate.max(1));
@@ -270,8 +332,13 @@ fn note_problems(report: &Report, record: &mut CallRecord) {
         record.problems.push(problem("torn_tail", None));
     }
     let count = |reason: &Silent| report.sides.iter().filter_map(|side| side.silent.get(reason)).sum::<u64>();
-    for (kind, reason) in [("cut_by_snaplen", Silent::Cut), ("undecodable", Silent::Damaged)] {
-        let packets = count(&reason);
+    let sum = |of: fn(&SideReport) -> u64| report.sides.iter().map(of).sum::<u64>();
+    for (kind, packets) in [
+        ("cut_by_snaplen", count(&Silent::Cut)),
+        ("undecodable", count(&Silent::Damaged)),
+        ("late", sum(|side| side.late)),
+        ("broken_stamps", sum(|side| side.broken_stamps)),
+    ] {
         if packets > 0 {
             record.problems.push(problem(kind, Some(packets)));
         }
@@ -314,6 +381,15 @@ fn problem(kind: &str, packets: Option<u64>) -> Problem {
 fn failed(path: &Path, source: io::Error) -> RecordingError {
     RecordingError { path: path.display().to_string(), source }
 }
+
+/// Why another leg than the anchor was rendered.
+const DEAF_ANCHOR: &str = "The sound is that of another leg of the call: the outside party's own cannot be decoded.";
+/// Why another leg was rendered than one that can be heard.
+const HALF_ANCHOR: &str =
+    "The sound is that of another leg of the call: on the first, the mirror showed little or nothing of one side.";
+/// A side of which less than one part in so many of the recording was heard is as good as missing: keep-alives that look
+/// like RTP, a few packets before the media went another way.
+const ONE_SIDED: u64 = 10;
 
 #[cfg(test)]
 mod tests;
