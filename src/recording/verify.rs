@@ -23,8 +23,8 @@ use crate::call::record::Recording;
 pub struct Verified {
     /// Samples of each channel.
     pub samples: u64,
-    /// Lowest and highest sample of each piece, left and right; [`PEAKS`] pieces of equal length, fewer if the file has
-    /// fewer samples.
+    /// Lowest and highest sample of each piece, left and right: as many pieces of equal length as were asked for, fewer
+    /// if the file has fewer samples.
     pub peaks: [Vec<(i16, i16)>; 2],
 }
 
@@ -58,11 +58,19 @@ pub enum VerifyError {
     },
 }
 
-/// Checks a file against its entry in the record.
+/// Checks a file against its entry in the record, and finds its peaks in up to [`PEAKS`] pieces.
 ///
 /// # Errors
 /// [`VerifyError`], the first thing that is wrong.
 pub fn verify(path: &Path, recording: &Recording) -> Result<Verified, VerifyError> {
+    verify_with_peaks(path, recording, PEAKS)
+}
+
+/// As [`verify`], with the peaks of up to so many pieces.
+///
+/// # Errors
+/// [`VerifyError`], the first thing that is wrong.
+pub fn verify_with_peaks(path: &Path, recording: &Recording, pieces: u64) -> Result<Verified, VerifyError> {
     let (bytes, sha256) = digest(path)?;
     if bytes != recording.bytes {
         return Err(VerifyError::Size { found: bytes, expected: recording.bytes });
@@ -71,7 +79,7 @@ pub fn verify(path: &Path, recording: &Recording) -> Result<Verified, VerifyErro
         return Err(VerifyError::Hash);
     }
     let expected = crate::render::samples_between(recording.starts_at, recording.ends_at, recording.sample_rate);
-    let mut peaks = Peaks::new(expected);
+    let mut peaks = Peaks::new(expected, pieces);
     decode(path, recording.sample_rate, &mut |frames| peaks.take(frames))?;
     if peaks.samples != expected {
         return Err(VerifyError::Length { found: peaks.samples, expected });
@@ -154,24 +162,21 @@ fn sound(why: impl ToString) -> VerifyError {
 /// Lowest and highest samples of pieces of equal length.
 struct Peaks {
     expected: u64,
+    pieces: u64,
     samples: u64,
     channels: [Vec<(i16, i16)>; 2],
 }
 
 impl Peaks {
-    fn new(expected: u64) -> Self {
-        let pieces = expected.min(PEAKS) as usize;
-        Self {
-            expected,
-            samples: 0,
-            channels: [vec![(i16::MAX, i16::MIN); pieces], vec![(i16::MAX, i16::MIN); pieces]],
-        }
+    fn new(expected: u64, pieces: u64) -> Self {
+        let pieces = expected.min(pieces);
+        let empty = vec![(i16::MAX, i16::MIN); pieces as usize];
+        Self { expected, pieces, samples: 0, channels: [empty.clone(), empty] }
     }
 
     fn take(&mut self, frames: &[[i16; 2]]) {
         for frame in frames {
-            let piece =
-                u128::from(self.samples) * u128::from(PEAKS.min(self.expected)) / u128::from(self.expected.max(1));
+            let piece = u128::from(self.samples) * u128::from(self.pieces) / u128::from(self.expected.max(1));
             self.samples += 1;
             for (channel, &sample) in self.channels.iter_mut().zip(frame) {
                 // A file that is too long has no piece for its end.
@@ -183,7 +188,7 @@ impl Peaks {
     }
 }
 
-/// Pieces of a waveform: about the width of a screen.
+/// Pieces of a waveform where nobody says how many: about the width of a screen.
 pub const PEAKS: u64 = 1_000;
 /// RFC 7845: Ogg Opus counts in this clock.
 const OPUS_CLOCK_HZ: u64 = 48_000;

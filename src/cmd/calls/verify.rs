@@ -4,13 +4,21 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::{Place, known, shown};
+use anyhow::bail;
+
+use super::{Place, VerifyArgs, known, shown};
+use crate::call::record::Recording;
 use crate::cmd::{EXIT_FAILED, out};
 use crate::journal::{FileRow, Journal};
+use crate::recording::verify::{PEAKS, Verified, verify_with_peaks};
 use crate::recording::{self, digest};
 
 /// Checks the recordings of these calls, or of all.
-pub(super) fn run(place: &Place, ids: &[String], json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(place: &Place, args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> {
+    if args.peaks.is_some() && !json {
+        bail!("--peaks gives numbers for a program: say --json too");
+    }
+    let ids = &args.ids;
     let journal = place.look()?;
     for id in ids {
         known(&journal, id)?;
@@ -21,8 +29,14 @@ pub(super) fn run(place: &Place, ids: &[String], json: bool) -> anyhow::Result<E
     }
     let mut found: Vec<Finding> = Vec::new();
     for file in &files {
-        if let Some(what) = wrong_with(file, &journal)? {
-            found.push(Finding { call: Some(file.call_id.clone()), path: PathBuf::from(&file.path), what });
+        match look_at(file, &journal, args.peaks)? {
+            Look::Wrong(what) => {
+                found.push(Finding { call: Some(file.call_id.clone()), path: PathBuf::from(&file.path), what });
+            }
+            Look::Whole(Some((recording, verified))) if args.peaks.is_some() => {
+                print_peaks(file, &recording, &verified)?;
+            }
+            Look::Whole(_) => {}
         }
     }
     if ids.is_empty() {
@@ -65,23 +79,51 @@ impl Finding {
     }
 }
 
-fn wrong_with(row: &FileRow, journal: &Journal) -> anyhow::Result<Option<String>> {
+/// What came of looking at a file.
+enum Look {
+    /// It is what was written; with its entry in the record, if there still is one.
+    Whole(Option<(Recording, Verified)>),
+    Wrong(String),
+}
+
+fn look_at(row: &FileRow, journal: &Journal, peaks: Option<u32>) -> anyhow::Result<Look> {
     let path = Path::new(&row.path);
     let (bytes, sha256) = match digest(path) {
         Ok(found) => found,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Some(String::from("is not there"))),
-        Err(error) => return Ok(Some(format!("cannot be read: {error}"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Look::Wrong(String::from("is not there")));
+        }
+        Err(error) => return Ok(Look::Wrong(format!("cannot be read: {error}"))),
     };
     if bytes != row.bytes {
-        return Ok(Some(format!("has {bytes} bytes, {} were written", row.bytes)));
+        return Ok(Look::Wrong(format!("has {bytes} bytes, {} were written", row.bytes)));
     }
     if sha256 != row.sha256 {
-        return Ok(Some(String::from("was changed: its SHA-256 is not that of the journal")));
+        return Ok(Look::Wrong(String::from("was changed: its SHA-256 is not that of the journal")));
     }
     // What is as it was written must still be what the record says: form, channels, length.
     let call = journal.call(&row.call_id)?;
     let recording = call.and_then(|c| c.record.recordings.into_iter().find(|r| r.part == row.part));
-    Ok(recording.and_then(|r| recording::verify::verify(path, &r).err()).map(|error| error.to_string()))
+    let Some(recording) = recording else { return Ok(Look::Whole(None)) };
+    let pieces = peaks.map_or(PEAKS, u64::from);
+    Ok(match verify_with_peaks(path, &recording, pieces) {
+        Ok(verified) => Look::Whole(Some((recording, verified))),
+        Err(error) => Look::Wrong(error.to_string()),
+    })
+}
+
+/// The waveform of a file: what a page draws without reading the sound.
+fn print_peaks(file: &FileRow, recording: &Recording, verified: &Verified) -> anyhow::Result<()> {
+    let [left, right] = &verified.peaks;
+    let line = serde_json::json!({
+        "call": file.call_id,
+        "part": file.part,
+        "path": file.path,
+        "sample_rate": recording.sample_rate,
+        "samples": verified.samples,
+        "peaks": { "left": left, "right": right },
+    });
+    out::result(&format!("{line}\n"))
 }
 
 /// Files in the folder of recordings that no call knows: halves of a crash, or somebody's own.
