@@ -96,7 +96,7 @@ fn clicks(frames: &[[i16; 2]], side: Side) -> Vec<f64> {
 }
 
 fn assert_near(got: &[f64], expected: &[f64], tolerance_ms: f64) {
-    assert_eq!(got.len(), expected.len(), "clicks at {got:?}");
+    assert_eq!(got.len(), expected.len(), "clicks at {:?} …", &got[..got.len().min(40)]);
     for (got, expected) in got.iter().zip(expected) {
         assert!((got - expected).abs() <= tolerance_ms, "heard at {expected} ms, recorded at {got} ms");
     }
@@ -162,8 +162,8 @@ fn jitter_and_a_late_first_packet_do_not_move_a_spurt() {
 }
 
 #[test]
-fn a_drift_of_150_ppm_is_followed_for_an_hour_without_a_step() {
-    for ppm in [150.0, -150.0] {
+fn a_drift_of_500_ppm_is_followed_for_an_hour_without_a_step() {
+    for ppm in [500.0, -500.0] {
         let mut spool = started();
         let mut caller = Sender::new(&mut spool, Side::Caller);
         caller.ptime_ms = 120;
@@ -173,10 +173,10 @@ fn a_drift_of_150_ppm_is_followed_for_an_hour_without_a_step() {
         for &at in &heard {
             caller.send(&mut spool, at_ms(at));
         }
-        let (_, report, frames) = rendered(&ended(spool, 3_600_600.0));
+        let (_, report, frames) = rendered(&ended(spool, 3_602_000.0));
         let got = clicks(&frames, Side::Caller);
-        // The envelope looks 2 s each way: 0.3 ms at 150 ppm.
-        assert_near(&got, &heard, 0.6);
+        // The envelope looks 2 s each way, and is averaged over as much: 1 ms, and at the ends another.
+        assert_near(&got, &heard, 2.0);
         assert!((report.sides[0].clock_drift_ppm.unwrap() - ppm).abs() < 1.0);
         // A sample is left out or put in; nothing jumps.
         let steps = got.windows(2).map(|pair| ((pair[1] - pair[0]) * 8.0).round() as i64);
