@@ -148,7 +148,7 @@ fn candidates(files: &[FileRow]) -> Vec<Candidate> {
     candidates
 }
 
-fn remove(path: &Path) {
+pub(super) fn remove(path: &Path) {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != std::io::ErrorKind::NotFound
     {

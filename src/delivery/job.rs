@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::split::Cut;
-use crate::call::record::{CallRecord, DeliveryState, Direction, Outcome};
+use crate::call::record::{CallRecord, DeliveryState, Direction, Outcome, Verdict};
 use crate::journal::JobRow;
 use crate::time::Timestamp;
 
@@ -273,9 +273,13 @@ impl Job {
         Some(job)
     }
 
-    /// Takes over what the record now says. Never forgets a recording and never moves a number that was sent.
+    /// Takes over what the record now says. Never moves a number that was sent, and forgets no recording but those of a
+    /// call that a rule forbids.
     pub fn update(&mut self, record: &CallRecord, progress: Progress) {
         self.progress = self.progress.max(progress);
+        if record.verdict == Some(Verdict::Excluded) {
+            self.withdraw();
+        }
         let facts = &mut self.facts;
         if self.registration == Registration::Owed && self.tries.reregistered == 0 {
             facts.direction = record.direction;
@@ -304,6 +308,20 @@ impl Job {
             }
         }
         self.parts.sort_by_key(Part::place);
+    }
+
+    /// What Pyrus does not have yet of the recordings is never sent. A file that was uploaded and not attached is removed
+    /// by Pyrus itself after a while; an attachment under way is not called back.
+    fn withdraw(&mut self) {
+        self.parts.retain(|p| match p.state {
+            PartState::Waiting | PartState::Uploading | PartState::Uploaded(_) | PartState::Dead { .. } => false,
+            PartState::Attaching(_) | PartState::Attached(_) | PartState::Split => true,
+        });
+    }
+
+    /// Files of the call that Pyrus has.
+    pub fn attached(&self) -> usize {
+        self.parts.iter().filter(|p| matches!(p.state, PartState::Attached(_))).count()
     }
 
     /// As it must be seen after a restart: what was under way has an unknown outcome.
