@@ -363,8 +363,9 @@ impl CallRecord {
     /// Takes over what was made of the call while it was live: the parts of its recording, and of which legs they are.
     pub fn take_parts(&mut self, earlier: &Self) {
         self.recordings.clone_from(&earlier.recordings);
-        let is_same =
-            |a: &LegRecord, b: &LegRecord| a.sip_call_id == b.sip_call_id && a.caller_addr == b.caller_addr && a.callee_addr == b.callee_addr;
+        let is_same = |a: &LegRecord, b: &LegRecord| {
+            a.sip_call_id == b.sip_call_id && a.caller_addr == b.caller_addr && a.callee_addr == b.callee_addr
+        };
         for leg in &mut self.legs {
             leg.rendered |= earlier.legs.iter().any(|other| other.rendered && is_same(leg, other));
         }

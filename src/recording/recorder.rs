@@ -288,7 +288,8 @@ fn note_legs(leg: &EndedLeg, record: &mut CallRecord) {
     }
     if other {
         let part = if earlier == 1 { String::from("the first part") } else { format!("the first {earlier} parts") };
-        let note = format!("The sound of {part} is that of another leg, which was the outside party's when it was made.");
+        let note =
+            format!("The sound of {part} is that of another leg, which was the outside party's when it was made.");
         record.verdict_reason = Some(record.verdict_reason.take().map_or(note.clone(), |n| format!("{n} {note}")));
     }
 }

@@ -18,7 +18,7 @@ impl Engine {
     pub(super) fn watch_parts(&mut self, conversation: usize, started_at: Timestamp) {
         let watched = self.conversations.get(conversation).is_none_or(|call| call.part_at.is_some());
         if self.config.part_s > 0 && !watched {
-            self.set_part_timer(conversation, started_at + self.part_length() + PART_SETTLE);
+            self.set_part_timer(conversation, started_at + self.part_length() + PART_SETTLE + NEXT_PACKET);
         }
     }
 
@@ -33,7 +33,8 @@ impl Engine {
         if let Some((started_at, heard)) = span {
             let full = heard.since(started_at + PART_SETTLE).as_secs() / self.config.part_s.max(1);
             let parts = u32::try_from(full).unwrap_or(u32::MAX);
-            next = next.max(started_at + self.part_length().saturating_mul(parts.saturating_add(1)) + PART_SETTLE);
+            let full_at = started_at + self.part_length().saturating_mul(parts.saturating_add(1));
+            next = next.max(full_at + PART_SETTLE + NEXT_PACKET);
             // What was deleted once is not made again before the end.
             if parts > call.parts && !call.is_excluded() && !call.deleted {
                 self.tell_parts(conversation, parts);
@@ -78,4 +79,6 @@ impl Engine {
     }
 }
 
+/// A call that is not silent has sent a packet by then.
+const NEXT_PACKET: Duration = Duration::from_secs(1);
 const YEAR_S: u64 = 366 * 86_400;
