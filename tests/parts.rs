@@ -5,7 +5,6 @@
 #![allow(unreachable_pub, reason = "a test binary: nothing is reached from outside")]
 
 #[path = "common/dialogs.rs"]
-#[allow(dead_code, reason = "each binary uses some of it")]
 mod dialogs;
 #[path = "sound/stage.rs"]
 mod stage;
@@ -359,6 +358,32 @@ fn a_part_that_a_crash_left_without_its_row_is_entered_by_the_next_start() {
     station.stop();
     assert_whole(&record, long_call());
     assert_no_strangers(&place, &record);
+}
+
+#[test]
+fn a_journal_that_is_lost_in_mid_call_costs_no_part_and_doubles_none() {
+    let place = Place::new();
+    let packets = long_call().sorted();
+    let mut station = Station::start(&place);
+    station.hear_between(&packets, 0.0, due_ms(2));
+    let file = PathBuf::from(&station.until_parts(2).recordings[0].path);
+    let beside = || serde_json::from_slice::<CallRecord>(&std::fs::read(file.with_extension("json")).ok()?).ok();
+    until("the record says what Pyrus has", || beside().is_some_and(|r| r.delivery.attached == [1, 2]));
+    station.stop();
+    std::fs::remove_dir_all(&place.config.journal.dir).unwrap();
+    place.fake.client_restarted();
+
+    let mut station = Station::start(&place);
+    station.hear_between(&packets, due_ms(2), BYE_MS + 1.0);
+    station.wait();
+    until("all is delivered", || {
+        let stored = station.call();
+        stored.is_some_and(|c| c.stage == CallStage::Complete && c.record.delivery.state == DeliveryState::Done)
+    });
+    let record = station.until_complete();
+    station.stop();
+    assert_whole(&record, long_call());
+    assert_eq!((place.attached().len(), place.fake.state().duplicates, place.fake.state().calls.len()), (5, 0, 1));
 }
 
 #[test]

@@ -354,6 +354,9 @@ pub struct DeliveryRecord {
     /// The Pyrus task.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub task_id: Option<u64>,
+    /// The parts of the recording that Pyrus has, while it does not have all.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub attached: Vec<u32>,
     /// For an admin.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub detail: Option<String>,

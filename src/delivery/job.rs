@@ -123,6 +123,12 @@ pub struct Part {
 }
 
 impl Part {
+    /// It was, as which file nobody knows any more.
+    fn was_attached(&mut self) {
+        let unknown = Upload { guid: String::new(), md5: String::new(), at: Timestamp::EPOCH };
+        self.state = PartState::Attached(unknown);
+    }
+
     /// Its place among the files of its call.
     pub fn place(&self) -> (u32, u64) {
         self.cut.map_or((self.number, 0), |cut| (cut.of, cut.from))
@@ -249,15 +255,13 @@ impl Job {
     /// knows how far it came, so it counts as ambiguous: a call with a recording is attached by external_id alone and
     /// registered only if Pyrus does not know it. `None`: the record says that nothing was owed.
     pub fn rebuilt(record: &CallRecord) -> Option<Self> {
-        let mut job = Self::new(record, Progress::Complete);
+        let progress = if record.verdict.is_some() { Progress::Complete } else { Progress::Live };
+        let mut job = Self::new(record, progress);
         match record.delivery.state {
             DeliveryState::None => return None,
             DeliveryState::Done => {
                 job.registration = Registration::Known { task_id: record.delivery.task_id };
-                for part in &mut job.parts {
-                    let unknown = Upload { guid: String::new(), md5: String::new(), at: Timestamp::EPOCH };
-                    part.state = PartState::Attached(unknown);
-                }
+                job.parts.iter_mut().for_each(Part::was_attached);
             }
             DeliveryState::Dead => {
                 let why = record.delivery.detail.clone().unwrap_or_default();
@@ -268,6 +272,8 @@ impl Job {
                     Some(task_id) => Registration::Known { task_id: Some(task_id) },
                     None => Registration::Unsure,
                 };
+                let known = job.parts.iter_mut().filter(|p| record.delivery.attached.contains(&p.number));
+                known.for_each(Part::was_attached);
             }
         }
         Some(job)
