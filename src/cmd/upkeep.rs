@@ -74,6 +74,7 @@ impl Keeper {
 
     fn take_renders(&mut self) -> anyhow::Result<()> {
         for id in self.worker.journal.take_renders()? {
+            let _turn = self.worker.turns.take(&id);
             match rerender(&self.worker.journal, &self.worker.recorder, Some(&self.worker.store), &id) {
                 Ok(record) => {
                     tracing::info!(call = id, "rendered again");
