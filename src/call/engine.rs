@@ -1,9 +1,9 @@
 //! The engine: takes what the mirror shows, gives legs to the sink and calls to the outside.
 
+mod afterlife;
 mod joining;
 mod lifecycle;
 mod media;
-mod parting;
 mod parts;
 mod pausing;
 mod ruling;

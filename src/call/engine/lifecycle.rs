@@ -224,7 +224,7 @@ impl Engine {
         if !Who::of(&legs, &self.plan).is_some_and(|who| who.first.closed && who.anchor.closed) {
             return;
         }
-        self.part(conversation, sink);
+        self.split_off(conversation, sink);
         let rest = self.conversations.get(conversation).map(|call| call.legs.clone()).unwrap_or_default();
         for slot in rest {
             if let Some(leg) = self.legs.get_mut(slot).filter(|l| !l.closed) {

@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 impl Engine {
     /// Makes a call of their own of legs of a call that is over, unless they are heard in a related one: after a
     /// transfer whose other leg the mirror does not show, nobody else has that sound.
-    pub(super) fn part(&mut self, conversation: usize, sink: &mut dyn LegSink) {
+    pub(super) fn split_off(&mut self, conversation: usize, sink: &mut dyn LegSink) {
         let Some(call) = self.conversations.get(conversation) else { return };
         let sounds = |leg: &Leg| leg.last_media_at.is_some_and(|last| self.now.since(last) < PARTNER_PATIENCE);
         let goes_on = |slot: &&usize| self.legs.get(**slot).is_some_and(|leg| !leg.closed && sounds(leg));
