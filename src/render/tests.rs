@@ -384,7 +384,8 @@ fn stamps_in_milliseconds_are_found_out_and_obeyed() {
 #[test]
 fn stamps_that_mean_nothing_are_not_believed_and_the_packets_lengths_are_counted() {
     // What a broken sender writes: always the same, one a packet, 20 ms for packets of 30 ms, another clock.
-    let broken: [(&str, u32, fn(u32) -> u32); 4] = [
+    type Stamp = fn(u32) -> u32;
+    let broken: [(&str, u32, Stamp); 4] = [
         ("constant", 20, |_| 77),
         ("one a packet", 20, |n| n),
         ("160 for each 30 ms", 30, |n| n * 160),

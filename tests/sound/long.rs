@@ -38,7 +38,7 @@ impl Sender {
 
     fn send(&mut self, wire: &mut Wire) {
         let (spurt, within) = (self.packets / SPURT, self.packets % SPURT);
-        let looked_for = spurt % EACH == 0;
+        let looked_for = spurt.is_multiple_of(EACH);
         let payload = if looked_for { self.phone.payload() } else { vec![0x90; 160] };
         let Phone { side, pt, sequence, time, ssrc, said, .. } = self.phone;
         let heard_ms = self.next_ms();
@@ -52,7 +52,7 @@ impl Sender {
         }
         self.phone.advance();
         self.packets += 1;
-        if self.packets % SPURT == 0 {
+        if self.packets.is_multiple_of(SPURT) {
             self.phone.time = self.phone.time.wrapping_add(6_400);
             self.phone.said += 6_400;
         }
