@@ -55,6 +55,7 @@ impl Place {
             channels: 2,
             bytes: 1024,
             sha256: String::new(),
+            plain_sha256: None,
         };
         let record = CallRecord {
             schema: 1,

@@ -163,6 +163,9 @@ pub struct Recording {
     pub bytes: u64,
     /// Of the file, lower-case hex.
     pub sha256: String,
+    /// The file is encrypted (`recording.encrypt_to`): of what was in it, lower-case hex.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plain_sha256: Option<String>,
 }
 
 /// What was heard of one side.

@@ -57,7 +57,7 @@ pub(super) struct Worker {
     pub(super) recorder: Recorder,
     pub(super) store: DiskStore,
     keep_pcap: bool,
-    alerts: Alerts,
+    pub(super) alerts: Alerts,
     policy: Option<Policy>,
     updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
     waiting: Arc<Mutex<Vec<Retry>>>,
@@ -246,7 +246,7 @@ impl Worker {
         Ok(record)
     }
 
-    fn note(&self, record: &CallRecord, stage: Stage, registration: Registration) {
+    pub(super) fn note(&self, record: &CallRecord, stage: Stage, registration: Registration) {
         let noted = match &self.updates {
             Some(_) => self.journal.put_call_to_tell(record, stage, registration),
             None => self.journal.put_call(record, stage),

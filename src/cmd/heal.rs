@@ -12,7 +12,9 @@ use anyhow::Context;
 
 use crate::call::record::{CallRecord, DeliveryState};
 use crate::delivery::Job;
-use crate::journal::{self, Journal, config::Config};
+use crate::journal::{self, JobRow, Journal, config::Config};
+use crate::recording::digest;
+use crate::recording::seal::sealed_path;
 use crate::time::Timestamp;
 
 /// A journal that can be used.
@@ -66,21 +68,67 @@ fn rebuild(journal: &Journal, recordings: &Path) -> anyhow::Result<usize> {
     let mut count = 0;
     let mut batch = Vec::new();
     for path in records(recordings) {
-        let Some(record) = read(&path) else {
+        let Some(mut record) = read(&path) else {
             tracing::warn!(path = %path.display(), "no call record: it is left out of the journal");
             continue;
         };
         count += 1;
+        look_for_sealed(journal, &mut record)?;
         let job = Job::rebuilt(&record).map(|job| job.to_row());
         batch.push((record, job));
         if batch.len() >= BATCH {
-            journal.put_rebuilt(&batch)?;
-            batch.clear();
+            enter(journal, &mut batch)?;
         }
     }
-    journal.put_rebuilt(&batch)?;
+    enter(journal, &mut batch)?;
     journal.end_rebuild()?;
     Ok(count)
+}
+
+fn enter(journal: &Journal, batch: &mut Vec<(CallRecord, Option<JobRow>)>) -> anyhow::Result<()> {
+    journal.put_rebuilt(batch)?;
+    let is_gone = |record: &CallRecord| {
+        !record.recordings.is_empty() && record.recordings.iter().all(|r| !Path::new(&r.path).exists())
+    };
+    // By retention, most likely; why, only the lost journal knew.
+    let gone: Vec<(String, &str)> =
+        batch.iter().filter(|(record, _)| is_gone(record)).map(|(record, _)| (record.id.clone(), WAS_GONE)).collect();
+    journal.mark_removed(&gone, wall_clock())?;
+    batch.clear();
+    Ok(())
+}
+
+/// A recording may have been encrypted since its record was written, or its plain file may not have been removed yet:
+/// the journal that is lost knew.
+fn look_for_sealed(journal: &Journal, record: &mut CallRecord) -> anyhow::Result<()> {
+    let mut leftovers = Vec::new();
+    let mut is_behind = false;
+    for recording in &mut record.recordings {
+        if recording.plain_sha256.is_some() {
+            let plain = Path::new(&recording.path).with_extension("");
+            leftovers.extend(plain.is_file().then_some(plain));
+            continue;
+        }
+        let (plain, sealed) = (Path::new(&recording.path), sealed_path(Path::new(&recording.path)));
+        if !sealed.is_file() {
+            continue;
+        }
+        if plain.is_file() {
+            leftovers.push(sealed); // it may be half of it, under its name before a power cut
+            continue;
+        }
+        let (bytes, sha256) = digest(&sealed).with_context(|| sealed.display().to_string())?;
+        recording.path = sealed.display().to_string();
+        recording.bytes = bytes;
+        recording.plain_sha256 = Some(std::mem::replace(&mut recording.sha256, sha256));
+        is_behind = true;
+    }
+    let leftovers: Vec<String> = leftovers.iter().map(|path| path.display().to_string()).collect();
+    journal.leave(&leftovers)?;
+    if is_behind {
+        journal.mark_stale(&record.id)?;
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Option<CallRecord> {
@@ -117,5 +165,7 @@ fn wall_clock() -> Timestamp {
 
 /// `YYYY/MM/DD`.
 const MAX_DEPTH: usize = 3;
+/// Why a recording is not there after the journal was lost.
+const WAS_GONE: &str = "it was gone already when the journal was made anew";
 /// Calls entered in one transaction.
 const BATCH: usize = 500;

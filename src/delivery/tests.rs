@@ -47,6 +47,7 @@ pub(super) fn call(id: &str, progress: Progress, parts: u32) -> CallUpdate {
             channels: 2,
             bytes: 1000,
             sha256: String::new(),
+            plain_sha256: None,
         })
         .collect();
     let answered = parts > 0;

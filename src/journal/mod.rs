@@ -11,7 +11,8 @@
 //!    request of the same call. A row found in such a state at the start is therefore *ambiguous*, and every other
 //!    row says exactly what Pyrus has.
 //! 3. **No file without a row, no row without a file**: a recording is entered with its size and SHA-256 after its
-//!    rename and its folder's fsync; a file that is removed is first marked here.
+//!    rename and its folder's fsync; a file that is removed is first marked here. A file that changes its name (when
+//!    it is encrypted) has both names here: one in its row, the other among the leftovers, which are removed.
 //! 4. **A delivery needs nothing but its row.** Numbers, times and file paths are copied into it, so that it can be
 //!    finished by a later start with nothing else in memory.
 //! 5. **No secret is stored.** Neither the key nor a token ever comes here; numbers do (the file is 0600).
@@ -34,6 +35,7 @@ mod deliveries;
 mod keeping;
 pub mod row;
 mod schema;
+mod sealing;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +44,7 @@ pub use calls::{CallFilter, LegRow, LegState, Stage, StoredCall};
 pub use keeping::{FileRow, Owner, Standing};
 pub use row::{DroppedCode, JobRow, Row};
 pub use schema::VERSION;
+pub use sealing::SealedFile;
 
 /// A handle to the journal; clones share the connection.
 #[derive(Clone, Debug)]

@@ -23,6 +23,7 @@ fn record(id: &str, at_s: i64) -> CallRecord {
             channels: 2,
             bytes: 32_044,
             sha256: "00".into(),
+            plain_sha256: None,
         }],
         ..CallRecord::default()
     }

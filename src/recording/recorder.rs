@@ -225,6 +225,7 @@ impl Recorder {
                 channels: 2,
                 bytes,
                 sha256,
+                plain_sha256: None,
             });
         }
         rendered.writer.published();

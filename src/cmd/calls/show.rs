@@ -211,6 +211,7 @@ fn files(text: &mut String, record: &CallRecord, journal: &Journal) -> anyhow::R
     for file in &record.recordings {
         let there = match (&removed, Path::new(&file.path).is_file()) {
             (Some((at, why)), false) => format!("removed {} ({why})", readable(*at)),
+            (_, true) if file.plain_sha256.is_some() => format!("{} bytes, encrypted", file.bytes),
             (_, true) => format!("{} bytes", file.bytes),
             (None, false) => String::from("NOT THERE"),
         };
