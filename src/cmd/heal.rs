@@ -4,6 +4,9 @@
 //! they say what Pyrus has of each call. Of calls that began before the loss and have no record nobody knows whether they
 //! were registered, and delivery treats them so. Nothing is sent twice but what was under way in the last second before
 //! a crash that also damaged the journal.
+//!
+//! A journal that is found damaged while the service works is healed in the same way: the service condemns it, ends and
+//! is started again (`run`).
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -33,7 +36,7 @@ pub struct Opened {
 pub fn open(config: &Config, recordings: &Path) -> anyhow::Result<Opened> {
     let file = config.dir.join(journal::FILE_NAME);
     let is_new = !file.exists();
-    let (journal, loss) = match Journal::open(config) {
+    let (journal, loss) = match open_unless_condemned(config, &file) {
         Ok(journal) if journal.is_rebuilding()? => (journal, Some(String::from("the journal was not whole"))),
         Ok(journal) if is_new && was_lost(&file, recordings) => (journal, Some(String::from("the journal was gone"))),
         Ok(journal) => (journal, None),
@@ -52,6 +55,13 @@ pub fn open(config: &Config, recordings: &Path) -> anyhow::Result<Opened> {
         }
     };
     Ok(Opened { journal, alarm })
+}
+
+fn open_unless_condemned(config: &Config, file: &Path) -> journal::Result<Journal> {
+    match Journal::condemned(config) {
+        Some(detail) => Err(journal::Error::Damaged { path: file.to_owned(), detail }),
+        None => Journal::open(config),
+    }
 }
 
 /// There was a journal before: one that was set aside, or one that told of deliveries.

@@ -22,13 +22,18 @@ pub(super) fn check_present(connection: &Connection) -> Result<()> {
 
 /// Brings the file to [`VERSION`], all or nothing.
 pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
+    migrate_to(connection, VERSION)
+}
+
+/// The same up to an earlier version: for tests of the way from there.
+pub(super) fn migrate_to(connection: &mut Connection, wanted: i64) -> Result<()> {
     let found = version(connection)?;
-    if found == VERSION {
+    if found >= wanted {
         return Ok(());
     }
     let transaction = connection.transaction()?;
     for (from, step) in (0..).zip(MIGRATIONS) {
-        if from >= found {
+        if (found..wanted).contains(&from) {
             transaction.execute_batch(step)?;
         }
     }
@@ -36,7 +41,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
         "INSERT OR REPLACE INTO meta (key, value) VALUES ('written_by', ?1)",
         params![concat!("callspan ", env!("CARGO_PKG_VERSION"))],
     )?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.pragma_update(None, "user_version", wanted)?;
     transaction.commit()?;
     Ok(())
 }
