@@ -152,7 +152,8 @@ impl Keeper {
 }
 
 /// The calls with recordings, oldest first, read from the journal in pages.
-struct Walk<'j> {
+#[derive(Debug)]
+pub struct Walk<'j> {
     journal: &'j Journal,
     page: std::vec::IntoIter<FileRow>,
     /// The last row that was given away: the next page begins behind it.
@@ -161,7 +162,8 @@ struct Walk<'j> {
 }
 
 impl<'j> Walk<'j> {
-    fn begin(journal: &'j Journal) -> Self {
+    /// Begins with the oldest.
+    pub fn begin(journal: &'j Journal) -> Self {
         Self { journal, page: Vec::new().into_iter(), last: None, next: None }
     }
 

@@ -60,8 +60,11 @@ fn encrypted(place: &Place, journal: &Journal) -> CallRecord {
 
 /// The endings of the files of the one call, without its id.
 fn names(place: &Place, id: &str) -> Vec<String> {
-    let files = below(&place.config.recording.dir);
-    files.iter().map(|p| p.file_name().unwrap().to_str().unwrap().strip_prefix(id).unwrap().to_owned()).collect()
+    let ending = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a plain name");
+        name.strip_prefix(id).expect("its own files only").to_owned()
+    };
+    below(&place.config.recording.dir).iter().map(ending).collect()
 }
 
 /// `callspan calls …` with the folders of the place.
