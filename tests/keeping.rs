@@ -134,13 +134,17 @@ impl Drop for Service {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
 fn wait_until_gone(path: &Path) {
+    wait_until(&format!("{} is gone", path.display()), || !path.exists());
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
-    while path.exists() && Instant::now() < end {
+    while !is_so() {
+        assert!(Instant::now() < end, "not within a minute: {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(!path.exists(), "{} is still there", path.display());
 }
 
 #[test]
@@ -216,7 +220,14 @@ fn wait_for_end(service: &mut Service, mut disturb: impl FnMut()) -> Option<i32>
 fn a_journal_that_is_damaged_while_the_service_works_ends_it_and_the_next_start_makes_a_new_one() {
     let place = Place::new("[alerts]\ncommand = \"cat >> alarms\"");
     let kept = place.call("20261123T000001Z-a", Some("done"));
+    let held = place.call("20261123T000002Z-b", None);
+    place.journal().hold("20261123T000002Z-b", Timestamp::from_secs(1), Some("case 17")).expect("written");
     let Some(mut service) = place.start() else { return };
+    // The journal is not the only one that knows of the hold.
+    wait_until("the record says that it is held", || {
+        let json = std::fs::read_to_string(held.with_extension("json")).expect("there");
+        json.contains("case 17")
+    });
     // Another process, as `callspan calls hold` is one: it has read what it needs before the file is damaged.
     let beside = place.journal();
     beside.hold("20261123T000001Z-a", Timestamp::from_secs(1), None).expect("written");
@@ -240,6 +251,7 @@ fn a_journal_that_is_damaged_while_the_service_works_ends_it_and_the_next_start_
     let alarms = std::fs::read_to_string(place.dir.path().join("alarms")).expect("there");
     assert!(place.dir.path().join("state/journal.sqlite.damaged-1").exists(), "{alarms}");
     let journal = place.journal();
+    assert_eq!(journal.held("20261123T000002Z-b").expect("readable").and_then(|h| h.why).as_deref(), Some("case 17"));
     let call = journal.call("20261123T000001Z-a").expect("readable").expect("it is known again");
     assert_eq!(call.record.delivery.state, DeliveryState::Done);
     assert_eq!(journal.files().expect("readable")[0].path, kept.display().to_string());

@@ -140,6 +140,16 @@ pub struct Problem {
     pub ms: Option<u64>,
 }
 
+/// Somebody needs a call to stay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Since when.
+    pub since: Timestamp,
+    /// In the words of whoever asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
+}
+
 /// One finished file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recording {
@@ -471,4 +481,7 @@ pub struct CallRecord {
     /// What Pyrus has.
     #[serde(default)]
     pub delivery: DeliveryRecord,
+    /// Nothing of the call may be removed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held: Option<Hold>,
 }

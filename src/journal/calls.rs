@@ -301,6 +301,7 @@ pub(super) fn with_delivery(connection: &Connection, stage: &str, json: &str) ->
     if let Some(job) = deliveries::job(connection, &record.id)? {
         record.delivery = job.to_record();
     }
+    record.held = keeping::held(connection, &record.id)?;
     Ok(StoredCall { stage: Stage::read(stage), record })
 }
 

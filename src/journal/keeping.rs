@@ -2,9 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
+use super::beside::put_stale;
 use super::calls::{LegState, Stage, StoredCall, with_delivery};
 use super::{Journal, Result};
 use crate::call::event::Registration;
+use crate::call::record::Hold;
 use crate::time::Timestamp;
 
 /// The recordings that should be there, as [`read_file`] takes them.
@@ -112,11 +114,11 @@ impl Journal {
     /// # Errors
     /// See [`super::Error`].
     pub fn hold(&self, id: &str, at: Timestamp, why: Option<&str>) -> Result<()> {
-        self.lock().execute(
-            "INSERT INTO holds (call_id, at, why) VALUES (?1, ?2, ?3)
-             ON CONFLICT (call_id) DO UPDATE SET why = coalesce(?3, why)",
-            params![id, at.as_micros(), why],
-        )?;
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        put_hold(&transaction, id, at, why)?;
+        put_stale(&transaction, id)?;
+        transaction.commit()?;
         Ok(())
     }
 
@@ -125,20 +127,20 @@ impl Journal {
     /// # Errors
     /// See [`super::Error`].
     pub fn release(&self, id: &str) -> Result<bool> {
-        Ok(self.lock().execute("DELETE FROM holds WHERE call_id = ?1", params![id])? > 0)
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let was_held = transaction.execute("DELETE FROM holds WHERE call_id = ?1", params![id])? > 0;
+        put_stale(&transaction, id)?;
+        transaction.commit()?;
+        Ok(was_held)
     }
 
-    /// Since when a call is held, and why.
+    /// Whether a call is held.
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn held(&self, id: &str) -> Result<Option<(Timestamp, Option<String>)>> {
-        let connection = self.lock();
-        Ok(connection
-            .query_row("SELECT at, why FROM holds WHERE call_id = ?1", params![id], |row| {
-                Ok((Timestamp::from_micros(row.get(0)?), row.get(1)?))
-            })
-            .optional()?)
+    pub fn held(&self, id: &str) -> Result<Option<Hold>> {
+        Ok(held(&self.lock(), id)?)
     }
 
     /// The recordings that should be there, oldest call first. All of them: [`Journal::files_after`] gives pages.
@@ -300,6 +302,23 @@ impl Journal {
         let rows = statement.query_map(params![stage], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
+}
+
+pub(super) fn held(connection: &Connection, id: &str) -> rusqlite::Result<Option<Hold>> {
+    connection
+        .prepare_cached("SELECT at, why FROM holds WHERE call_id = ?1")?
+        .query_row(params![id], |row| Ok(Hold { since: Timestamp::from_micros(row.get(0)?), why: row.get(1)? }))
+        .optional()
+}
+
+pub(super) fn put_hold(connection: &Connection, id: &str, at: Timestamp, why: Option<&str>) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO holds (call_id, at, why) VALUES (?1, ?2, ?3)
+             ON CONFLICT (call_id) DO UPDATE SET why = coalesce(?3, why)",
+        )?
+        .execute(params![id, at.as_micros(), why])?;
+    Ok(())
 }
 
 pub(super) fn put_untold(connection: &Connection, id: &str, registration: Registration) -> Result<()> {

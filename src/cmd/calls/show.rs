@@ -218,9 +218,9 @@ fn files(text: &mut String, record: &CallRecord, journal: &Journal) -> anyhow::R
         let path = shown(Path::new(&file.path));
         let _ = writeln!(text, "{:<14}{path}, {}, {there}", "recording", table::duration(file.duration_s));
     }
-    if let Some((since, why)) = journal.held(&record.id)? {
-        let why = why.map_or_else(String::new, |w| format!(": {}", table::printable(&w)));
-        let _ = writeln!(text, "{:<14}since {}{why}", "held", readable(since));
+    if let Some(hold) = &record.held {
+        let why = hold.why.as_ref().map_or_else(String::new, |w| format!(": {}", table::printable(w)));
+        let _ = writeln!(text, "{:<14}since {}{why}", "held", readable(hold.since));
     }
     Ok(())
 }
