@@ -11,6 +11,7 @@ use callspan::delivery::Job;
 use callspan::journal::{self, CallFilter, Journal};
 use callspan::recording::config::Config;
 use callspan::recording::retention::{Ages, MOST, Room, plan};
+use callspan::recording::seal;
 use callspan::time::Timestamp;
 
 /// A delivered call of a minute with one recording, one call each five minutes.
@@ -163,6 +164,24 @@ fn a_journal_made_anew_from_ten_thousand_records() {
     let opened = timed("10,000 records", || heal::open(&config, &recordings).expect("healed"));
     assert!(opened.alarm.expect("told").contains("10000 calls"));
     assert_eq!(opened.journal.files().expect("readable").len(), RECORDS as usize);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn a_gibibyte_encrypted_in_constant_memory() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let plain = dir.path().join("a.wav");
+    std::fs::File::create(&plain).and_then(|file| file.set_len(1 << 30)).expect("a sparse file");
+    let identity = age::x25519::Identity::generate();
+    let recipient = identity.to_public().to_string().parse().expect("a public key");
+    let before = rss_kib();
+    let sealed = timed("1 GiB encrypted and on the disk", || {
+        seal::seal(&plain, &seal::sealed_path(&plain), &[recipient]).expect("written")
+    });
+    // Each 64 KiB have a tag of 16 bytes (age-encryption.org/v1, payload); the header is below a KiB.
+    let tags = (1 << 30) / (64 * 1024) * 16;
+    assert!((tags..tags + 1_024).contains(&(sealed.bytes - (1 << 30))), "{} bytes", sealed.bytes);
+    assert!(rss_kib() - before < 4 * 1_024, "{} KiB more", rss_kib() - before);
 }
 
 const CALLS: u32 = 100_000;
