@@ -336,8 +336,12 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
         .filter(|c| c.stage != Stage::Complete || c.record.delivery.state != DeliveryState::Done)
         .map(|c| (c.record.id.clone(), c.stage, c.record.verdict, c.record.delivery.clone()))
         .collect();
-    let left = (spools(dir.path()), plain_files(dir.path()));
-    assert!(settled, "seed {seed}: {open:#?}, spools and plain files: {left:?}\n{}", log.lock().expect("no panic"));
+    if !settled {
+        let left = (spools(dir.path()), plain_files(dir.path()));
+        let kept = dir.keep(); // for whoever looks for the reason
+        let log = log.lock().expect("no panic");
+        panic!("seed {seed}: {open:#?}, spools and plain files: {left:?}, see {}\n{log}", kept.display());
+    }
     Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
     assert_eq!(child.wait().expect("ours").code(), Some(0), "{}", log.lock().expect("no panic"));
 
