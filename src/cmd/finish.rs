@@ -113,7 +113,7 @@ impl Finisher {
 
     /// Settles what an earlier process left in the journal: calls without media, calls that were being set up, and
     /// calls that delivery was not told of. What is in the spool, the engine has read back already: `revived` are the
-    /// names of the legs that it knows again.
+    /// names of the legs that it knows again, and the ids of calls whose end it told of while it read.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -123,7 +123,7 @@ impl Finisher {
         for stored in self.worker.journal.unfinished_calls()? {
             let id = stored.record.id.as_str();
             let legs = self.worker.journal.legs(id)?;
-            if live.contains(id) || legs.iter().any(|leg| revived.contains(&leg.name)) {
+            if live.contains(id) || revived.contains(id) || legs.iter().any(|leg| revived.contains(&leg.name)) {
                 continue;
             }
             let known = untold.iter().find(|(call, _)| call.record.id == id);

@@ -17,6 +17,7 @@ use super::pipeline::{Pipeline, Step};
 use super::watch::Watch;
 use super::{RunArgs, out, resume};
 use crate::call::Engine;
+use crate::call::event::CallEvent;
 use crate::capture::{Source, SourceCounters, live};
 use crate::journal::{self, Journal};
 use crate::ops::alerts::{Alerts, Kind};
@@ -81,12 +82,15 @@ impl Service {
         let finisher = Finisher::start(config, tools, events)?;
         let watch = Watch::start(config, alerts.clone(), finisher.delivery())?;
         let mut engine = Engine::new(config.call.clone(), source.name());
-        let resumed = resume::resume(&mut engine, &mut spool)?;
-        while let Some(event) = engine.poll_event() {
-            spool.forward(event);
-        }
+        let mut resumed = resume::resume(&mut engine, &mut spool)?;
         if !resumed.is_empty() {
             tracing::info!(legs = resumed.len(), under_way = engine.live_calls(), "read back from the spool");
+        }
+        while let Some(event) = engine.poll_event() {
+            if let CallEvent::Ended(call) = &event {
+                resumed.insert(call.record.id.clone()); // on its way to the renderers: nothing to adopt
+            }
+            spool.forward(event);
         }
         finisher.adopt(&engine, &resumed)?;
         let console = config.console.listen.map(|at| Console::start(at, config.journal.clone())).transpose()?;

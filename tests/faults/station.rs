@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use callspan::call::Engine;
+use callspan::call::event::CallEvent;
 use callspan::call::record::{CallRecord, DeliveryState};
 use callspan::capture::{Source, files};
 use callspan::cmd::finish::{Finisher, Tools};
@@ -85,8 +86,11 @@ impl Station {
             Tools { journal: opened.journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
         let finisher = Finisher::start(config, tools, events).expect("threads");
         let mut engine = Engine::new(config.call.clone(), "test");
-        let revived = resume::resume(&mut engine, &mut spool).expect("the spool can be read");
+        let mut revived = resume::resume(&mut engine, &mut spool).expect("the spool can be read");
         while let Some(event) = engine.poll_event() {
+            if let CallEvent::Ended(call) = &event {
+                revived.insert(call.record.id.clone());
+            }
             spool.forward(event);
         }
         finisher.adopt(&engine, &revived).expect("the journal can be read");
