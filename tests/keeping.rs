@@ -179,6 +179,18 @@ fn undelivered_recordings_go_only_by_the_explicit_setting() {
 }
 
 #[test]
+fn a_spool_that_was_made_and_never_written_is_removed_at_the_start() {
+    let place = Place::new("");
+    let spool = place.dir.path().join("spool");
+    std::fs::create_dir(&spool).expect("made");
+    // As a kill between its making and its first bytes leaves it.
+    let empty = spool.join("20261123T120937Z-d6f23b02eb7825d3.pcapng");
+    std::fs::write(&empty, b"").expect("written");
+    let Some(_service) = place.start() else { return };
+    wait_until_gone(&empty);
+}
+
+#[test]
 fn a_second_service_in_the_same_spool_is_refused_with_a_clear_word() {
     let place = Place::new("");
     let Some(_first) = place.start() else { return };

@@ -303,6 +303,10 @@ impl Worker {
     /// a finished call once more.
     fn clear_finished(&self) -> anyhow::Result<()> {
         for path in self.store.list().context("the spool cannot be read")? {
+            if path.metadata().is_ok_and(|file| file.len() == 0) {
+                let _ = std::fs::remove_file(&path); // killed between its making and its first bytes; at worst it stays
+                continue;
+            }
             let Some(name) = path.file_stem().and_then(|s| s.to_str()) else { continue };
             let Some(owner) = self.journal.owner_of_leg(name)? else { continue };
             let (Stage::Complete, Some(stored)) = (owner.stage, self.journal.call(&owner.call_id)?) else { continue };

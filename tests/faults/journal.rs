@@ -4,7 +4,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use callspan::call::record::DeliveryState;
+use callspan::call::record::{CallRecord, DeliveryState, Verdict};
 use callspan::fake_pyrus::{Endpoint, Fake, Options};
 use callspan::journal::{Journal, Stage};
 use callspan::time::Timestamp;
@@ -107,6 +107,20 @@ fn a_journal_that_is_damaged_in_mid_call_under_a_working_service_costs_no_call_a
     assert!(!record.recordings.is_empty());
     assert_eq!(place.sent(), [1, 1, 1], "one registration, attached by external_id");
     assert_eq!(place.fake.state().tasks.len(), 1);
+}
+
+#[test]
+fn a_call_that_ended_while_the_spool_was_read_back_is_not_also_taken_for_left_behind() {
+    let place = Place::new();
+    let station = Station::start(&place);
+    let record = CallRecord { id: String::from("20261123T070854Z-a"), ..CallRecord::default() };
+    station.journal.put_call(&record, Stage::Live).expect("written");
+    station.adopt(&[&record.id]);
+    assert_eq!(call(&station.journal).expect("known").stage, Stage::Live, "its end is on its way to the renderers");
+    station.adopt(&[]);
+    let stored = call(&station.journal).expect("known");
+    assert_eq!((stored.stage, stored.record.verdict), (Stage::Complete, Some(Verdict::NotAnswered)));
+    station.stop();
 }
 
 fn replay(place: &Path, fake: &Fake, code: i32) -> Output {

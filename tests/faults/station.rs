@@ -108,6 +108,12 @@ impl Station {
         }
     }
 
+    /// Adopts what is in the journal once more; these ended while the spool was read back.
+    pub(crate) fn adopt(&self, ended: &[&str]) {
+        let ended = ended.iter().map(|id| String::from(*id)).collect();
+        self.finisher.adopt(&self.pipeline.engine, &ended).expect("the journal can be read");
+    }
+
     /// Hears so many frames of the capture.
     pub(crate) fn hear(&mut self, frames: usize) {
         for _ in 0..frames {
