@@ -44,7 +44,11 @@ fn record(n: u32, dir: &Path) -> CallRecord {
         verdict: Some(Verdict::BothSides),
         verdict_reason: Some(String::from("Both sides were heard and decoded from the answer to the end of the call.")),
         recordings: vec![recording],
-        delivery: DeliveryRecord { state: DeliveryState::Done, task_id: Some(u64::from(n)), detail: None },
+        delivery: DeliveryRecord {
+            state: DeliveryState::Done,
+            task_id: Some(u64::from(n)),
+            ..DeliveryRecord::default()
+        },
         ..CallRecord::default()
     }
 }

@@ -20,6 +20,7 @@ pub mod heal;
 pub mod lock;
 pub mod out;
 pub mod owing;
+mod parting;
 pub mod pipeline;
 pub mod replay;
 pub mod rerender;

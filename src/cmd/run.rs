@@ -81,7 +81,7 @@ impl Service {
             Tools { journal: journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: finish::PAUSES };
         let finisher = Finisher::start(config, tools, events)?;
         let watch = Watch::start(config, alerts.clone(), finisher.delivery())?;
-        let mut engine = Engine::new(config.call.clone(), source.name());
+        let mut engine = Engine::new(finish::engine_config(config), source.name());
         let mut resumed = resume::resume(&mut engine, &mut spool)?;
         if !resumed.is_empty() {
             tracing::info!(legs = resumed.len(), under_way = engine.live_calls(), "read back from the spool");

@@ -16,6 +16,7 @@ macro_rules! files {
         CASE WHEN EXISTS (SELECT 1 FROM untold u WHERE u.call_id = r.call_id) THEN 2
             ELSE coalesce((SELECT iif(d.stage = 'done', 1, 2) FROM deliveries d WHERE d.id = r.call_id), 0) END,
         EXISTS (SELECT 1 FROM holds h WHERE h.call_id = r.call_id)
+            OR EXISTS (SELECT 1 FROM calls c WHERE c.id = r.call_id AND c.stage <> 'complete')
         FROM recordings r WHERE r.state = 'present'"
     };
 }
@@ -39,7 +40,7 @@ pub struct FileRow {
     pub at: Option<Timestamp>,
     /// What Pyrus has of the call.
     pub standing: Standing,
-    /// Somebody holds the call: nothing of it may be removed.
+    /// Somebody holds the call, or it is not over: nothing of it may be removed.
     pub is_held: bool,
 }
 
