@@ -5,7 +5,8 @@
 //! from which the rest grows in both directions.
 //!
 //! The enhancer, which the RFC describes and telephones use, is on: what a listener heard is recorded, with its delay
-//! of 5 or 10 ms. A decoder without it gives other samples from the same frames.
+//! of 5 or 10 ms. A decoder without it (ffmpeg's) gives other samples of the same frames: the voice is as clear, a few
+//! tenths of a dB fainter, and the noise between the harmonics stays.
 
 mod enhance;
 mod excitation;
@@ -126,7 +127,8 @@ struct Voice {
     /// The filters of the last frame, of which the enhancer's delay leaves some to be used.
     filters: Vec<Filter>,
     loss: Loss,
-    enhancer: Enhancer,
+    /// `None` only to be compared with decoders that have none.
+    enhancer: Option<Enhancer>,
     /// The last samples of the synthesis filter, the newest first.
     spoken: [f32; ORDER],
     output: HighPass,
@@ -139,7 +141,7 @@ impl Voice {
             lines: spectrum::mean(),
             filters: vec![[0.0; ORDER]; mode.subframes()],
             loss: Loss::new(mode.samples()),
-            enhancer: Enhancer::new(mode),
+            enhancer: Some(Enhancer::new(mode)),
             spoken: [0.0; ORDER],
             output: HighPass::default(),
         }
@@ -149,21 +151,28 @@ impl Voice {
         let filters = spectrum::filters(self.mode, &frame.spectra, &mut self.lines);
         let residual = excitation::residual(frame, &filters);
         self.loss.heard(&residual);
-        let enhanced = self.enhancer.enhance(&residual, false);
-        self.synthesize(&enhanced, filters, out);
+        self.say(residual, Source::Heard, filters, out);
     }
 
     fn make_up(&mut self, out: &mut Vec<i16>) {
         let residual = self.loss.make_up();
-        let enhanced = self.enhancer.enhance(&residual, true);
         // The spectrum of the last subframe goes on.
         let last = self.filters.last().copied().unwrap_or_default();
-        self.synthesize(&enhanced, vec![last; self.mode.subframes()], out);
+        self.say(residual, Source::MadeUp, vec![last; self.mode.subframes()], out);
     }
 
-    /// The enhanced residual is that of the delay's subframes of the last frame, then of this one's.
-    fn synthesize(&mut self, residual: &[f32], filters: Vec<Filter>, out: &mut Vec<i16>) {
-        let late = self.mode.delay() / SUBFRAME;
+    fn say(&mut self, residual: Vec<f32>, source: Source, filters: Vec<Filter>, out: &mut Vec<i16>) {
+        match &mut self.enhancer {
+            Some(enhancer) => {
+                let enhanced = enhancer.enhance(&residual, source);
+                self.synthesize(&enhanced, self.mode.delay() / SUBFRAME, filters, out);
+            }
+            None => self.synthesize(&residual, 0, filters, out),
+        }
+    }
+
+    /// The residual is that of the last `late` subframes of the last frame, then of this one's.
+    fn synthesize(&mut self, residual: &[f32], late: usize, filters: Vec<Filter>, out: &mut Vec<i16>) {
         let last = std::mem::replace(&mut self.filters, filters);
         let filters = last[last.len() - late..].iter().chain(&self.filters);
         for (subframe, filter) in residual.chunks_exact(SUBFRAME).zip(filters) {
@@ -181,6 +190,13 @@ impl Voice {
     }
 }
 
+/// Where a residual comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Heard,
+    MadeUp,
+}
+
 /// The high pass at the output (section 4.8): hum below 65 Hz is taken out.
 #[derive(Clone, Debug, Default)]
 struct HighPass {
@@ -190,9 +206,8 @@ struct HighPass {
 
 impl HighPass {
     fn filter(&mut self, sample: f32) -> f32 {
-        let zeros = HIGH_PASS_ZEROS[0] * sample
-            + HIGH_PASS_ZEROS[1] * self.input[0]
-            + HIGH_PASS_ZEROS[2] * self.input[1];
+        let zeros =
+            HIGH_PASS_ZEROS[0] * sample + HIGH_PASS_ZEROS[1] * self.input[0] + HIGH_PASS_ZEROS[2] * self.input[1];
         let out = zeros - HIGH_PASS_POLES[0] * self.output[0] - HIGH_PASS_POLES[1] * self.output[1];
         self.input = [sample, self.input[0]];
         self.output = [out, self.output[0]];
@@ -206,3 +221,6 @@ const SUBFRAME: usize = 40;
 const LOUDEST: f32 = 1e6;
 const HIGH_PASS_ZEROS: [f32; 3] = [0.939_805_8, -1.879_583_4, 0.939_805_8];
 const HIGH_PASS_POLES: [f32; 2] = [-1.933_073_5, 0.935_892];
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,8 @@
 //! - The same payloads give the same samples, on every machine and in every run.
 //!
 //! A codec's own delay (look-ahead of the encoder, filters) stays in the sound: the recording stands where a listener
-//! heard it. It is 1.4 ms with G.722, 5 ms with G.729 and AMR, 5.9 ms with AMR-WB, 6.5 ms with Opus, 10 ms with Speex
-//! and 13.9 ms with wideband Speex; other codecs have none.
+//! heard it. It is 1.4 ms with G.722, 5 ms with G.729 and AMR, 5.9 ms with AMR-WB, 6.5 ms with Opus, 5 or 10 ms with iLBC
+//! (frames of 20 or 30 ms), 10 ms with Speex and 13.9 ms with wideband Speex; other codecs have none.
 
 pub mod amr;
 pub mod cn;

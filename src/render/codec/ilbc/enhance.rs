@@ -1,8 +1,8 @@
 //! The enhancer (RFC 3951 section 4.6): voiced residual is made more periodic by a mean of neighbouring pitch periods,
 //! as far as a bound on the change allows. It looks ahead, so sound comes out later by [`Mode::delay`].
 
-use super::Mode;
 use super::tables::{HALF_BAND, QUARTERS};
+use super::{Mode, Source};
 
 /// The enhancer of one stream.
 #[derive(Clone, Debug)]
@@ -12,17 +12,17 @@ pub(super) struct Enhancer {
     past: Vec<f32>,
     /// The pitch period of each [`BLOCK`] of it.
     periods: [usize; BLOCKS],
-    /// Whether the end of `past` was made up.
-    made_up: bool,
+    /// Of the last frame.
+    source: Source,
 }
 
 impl Enhancer {
     pub(super) fn new(mode: Mode) -> Self {
-        Self { mode, past: vec![0.0; PAST], periods: [2 * LAGS.0; BLOCKS], made_up: false }
+        Self { mode, past: vec![0.0; PAST], periods: [FIRST_PERIOD; BLOCKS], source: Source::Heard }
     }
 
     /// Takes the residual of a frame, and gives that of as many samples, later by the delay.
-    pub(super) fn enhance(&mut self, residual: &[f32], made_up: bool) -> Vec<f32> {
+    pub(super) fn enhance(&mut self, residual: &[f32], source: Source) -> Vec<f32> {
         let new = residual.len() / BLOCK;
         self.past.drain(..residual.len());
         self.past.extend_from_slice(residual);
@@ -31,10 +31,9 @@ impl Enhancer {
         for block in BLOCKS - new..BLOCKS {
             self.periods[block] = 2 * lag(&halved, block * BLOCK / 2);
         }
-        if self.made_up && !made_up {
+        if std::mem::replace(&mut self.source, source) == Source::MadeUp && source == Source::Heard {
             self.join(residual);
         }
-        self.made_up = made_up;
         let first = PAST - residual.len() - self.mode.delay();
         (0..new).flat_map(|block| self.block(first + block * BLOCK)).collect()
     }
@@ -42,7 +41,8 @@ impl Enhancer {
     /// Every second sample of the past after a low pass that delays it by 3 samples.
     fn halved(&self) -> Vec<f32> {
         let at = |i: usize| i.checked_sub(HALF_BAND.len() - 1).and_then(|i| self.past.get(i)).copied();
-        let filtered = |n: usize| HALF_BAND.iter().enumerate().map(|(k, tap)| tap * at(n + k).unwrap_or_default()).sum();
+        let filtered =
+            |n: usize| HALF_BAND.iter().enumerate().map(|(k, tap)| tap * at(n + k).unwrap_or_default()).sum();
         // Reaching 3 samples on takes the filter's delay out again.
         (0..PAST / 2).map(|n| filtered(2 * n + HALF_BAND.len() / 2)).collect()
     }
@@ -61,7 +61,7 @@ impl Enhancer {
     fn gather(&self, start: usize, centre: &[f32; BLOCK], direction: Direction, around: &mut [f32; BLOCK]) {
         let mut from = start as f32;
         // The block whose pitch the next step takes.
-        let mut block = nearest(from + HALF_BLOCK, |i| middle(i));
+        let mut block = nearest(from + (BLOCK - 1) as f32 / 2.0, middle);
         for weight in WEIGHTS {
             let expected = match direction {
                 Direction::Back => from - self.periods[block] as f32,
@@ -70,12 +70,11 @@ impl Enhancer {
                     from + self.periods[block] as f32
                 }
             };
-            if direction == Direction::Back {
-                block = nearest(expected + HALF_BLOCK - self.periods[block] as f32, |i| middle(i));
-            }
-            from = expected;
             if expected < OVERHANG || expected + BLOCK as f32 + OVERHANG >= PAST as f32 {
                 return;
+            }
+            if direction == Direction::Back {
+                block = nearest(expected + HALF_BLOCK - self.periods[block] as f32, middle);
             }
             let (found, segment) = self.refine(centre, expected);
             from = found;
@@ -83,21 +82,23 @@ impl Enhancer {
         }
     }
 
-    /// The stretch near `expected`, to a quarter sample, that is most like the block; and where it begins.
+    /// The stretch near `expected`, to a quarter sample, that is most like the block; and where the next is counted
+    /// from. The RFC rounds half a sample down before the search and counts a sample on after it.
     fn refine(&self, centre: &[f32; BLOCK], expected: f32) -> (f32, [f32; BLOCK]) {
-        let rounded = (expected + 0.5) as usize;
+        let rounded = (expected - 0.5) as usize;
         let first = rounded.saturating_sub(SLOP);
         let last = (rounded + SLOP).min(PAST - BLOCK - 1);
-        let likeness: Vec<f32> = (first..=last)
-            .map(|at| centre.iter().zip(&self.past[at..at + BLOCK]).map(|(a, b)| a * b).sum())
-            .collect();
-        let quarters = 4 * likeness.len();
-        let score = |quarter: usize| between(&likeness, quarter as isize);
-        let best = (0..quarters).fold((0, f32::NEG_INFINITY), |best, quarter| {
-            if score(quarter) > best.1 { (quarter, score(quarter)) } else { best }
-        });
-        let at = 4 * first as isize + best.0 as isize;
-        (at as f32 / 4.0, std::array::from_fn(|i| between(&self.past, at + 4 * i as isize)))
+        let likeness: Vec<f32> =
+            (first..=last).map(|at| centre.iter().zip(&self.past[at..at + BLOCK]).map(|(a, b)| a * b).sum()).collect();
+        let (mut best, mut highest) = (0, f32::NEG_INFINITY);
+        for quarter in 0..4 * likeness.len() as isize {
+            let score = between(&likeness, quarter, likeness.len() as isize / 2);
+            if score > highest {
+                (best, highest) = (quarter, score);
+            }
+        }
+        let at = 4 * first as isize + best;
+        (at as f32 / 4.0 + 1.0, std::array::from_fn(|i| between(&self.past, at + 4 * i as isize, TAPS)))
     }
 
     /// The end of the past was made up and is not heard yet: it is blended into what, from the pitch of the new frame,
@@ -110,14 +111,17 @@ impl Enhancer {
             let (product, energy) = pairs.fold((0.0, 1.0), |(p, e), (a, b)| (p + a * b, e + b * b));
             if product > 0.0 { product * product / energy } else { 0.0 }
         };
-        let lag = (guess - 1..=guess + 1).fold((guess - 1, -1.0), |best, lag| {
-            if likeness(lag) > best.1 { (lag, likeness(lag)) } else { best }
-        });
+        let mut lag = guess - 1;
+        for other in guess..=guess + 1 {
+            if likeness(other) > likeness(lag) {
+                lag = other;
+            }
+        }
         // Backwards from the edge: the first period of the new frame, and before it the made-up sound itself.
         let before: Vec<f32> = (0..length)
-            .map(|back| match lag.0.checked_sub(back + 1) {
+            .map(|back| match lag.checked_sub(back + 1) {
                 Some(at) => residual[at],
-                None => self.past[edge + lag.0 - back - 1],
+                None => self.past[edge + lag - back - 1],
             })
             .collect();
         let strength = |samples: &mut dyn Iterator<Item = f32>| samples.map(|s| s * s).sum::<f32>().sqrt();
@@ -178,18 +182,27 @@ fn lag(halved: &[f32], start: usize) -> usize {
     best.0
 }
 
-/// The value of a row of samples at a quarter of their distance; silence around it.
-fn between(samples: &[f32], quarter: isize) -> f32 {
-    let (whole, part) = (quarter.div_euclid(4), quarter.rem_euclid(4));
+/// The value of a row of samples at a quarter of their distance, from `reach` samples on either side of it at most;
+/// silence around the row.
+fn between(samples: &[f32], quarter: isize, reach: isize) -> f32 {
     // The filters are for parts before a sample.
-    let (whole, taps) = if part == 0 { (whole, 0) } else { (whole + 1, 4 - part) };
+    let (whole, before) = (quarter.div_euclid(4) + isize::from(quarter.rem_euclid(4) > 0), (4 - quarter).rem_euclid(4));
     let at = |i: isize| usize::try_from(i).ok().and_then(|i| samples.get(i)).copied().unwrap_or_default();
-    QUARTERS[taps as usize].iter().enumerate().map(|(k, tap)| tap * at(whole + k as isize - 3)).sum()
+    let taps = QUARTERS[before as usize].iter().zip(-TAPS / 2..=TAPS / 2);
+    let reached = quarter.div_euclid(4) - reach..=quarter.div_euclid(4) + reach;
+    taps.map(|(tap, i)| (tap, whole + i)).filter(|(_, i)| reached.contains(i)).map(|(tap, i)| tap * at(i)).sum()
 }
 
 /// The block of which a place is nearest.
 fn nearest(to: f32, place: impl Fn(usize) -> f32) -> usize {
-    (0..BLOCKS).fold((0, f32::INFINITY), |best, i| if (place(i) - to).abs() < best.1 { (i, (place(i) - to).abs()) } else { best }).0
+    let mut best = (0, f32::INFINITY);
+    for block in 0..BLOCKS {
+        let away = (place(block) - to).abs();
+        if away < best.1 {
+            best = (block, away);
+        }
+    }
+    best.0
 }
 
 /// The middle of a block of the past.
@@ -205,6 +218,10 @@ const BLOCKS: usize = 8;
 const PAST: usize = BLOCKS * BLOCK;
 /// Pitch lags in halved samples: 68 to 400 Hz.
 const LAGS: (usize, usize) = (10, 59);
+/// Before anything was heard.
+const FIRST_PERIOD: usize = 40;
+/// Taps of the interpolation.
+const TAPS: isize = 7;
 /// A pitch period is looked for so many samples around where it should be.
 const SLOP: usize = 2;
 /// Interpolation reaches so far over an edge.
@@ -229,7 +246,8 @@ mod tests {
         for (mode, frame) in [(Mode::Twenty, 160), (Mode::Thirty, 240)] {
             let mut enhancer = Enhancer::new(mode);
             let input = pulses(56, 12 * frame);
-            let output: Vec<f32> = input.chunks(frame).flat_map(|frame| enhancer.enhance(frame, false)).collect();
+            let output: Vec<f32> =
+                input.chunks(frame).flat_map(|frame| enhancer.enhance(frame, Source::Heard)).collect();
             let settled = 1_000;
             let error: f32 = (settled..output.len()).map(|n| (output[n] - input[n - mode.delay()]).powi(2)).sum();
             let energy: f32 = output[settled..].iter().map(|s| s * s).sum();
@@ -242,7 +260,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         let input: Vec<f32> = (0..4_800).map(|_| random.f32() * 2_000.0 - 1_000.0).collect();
         let mut enhancer = Enhancer::new(Mode::Twenty);
-        let output: Vec<f32> = input.chunks(160).flat_map(|frame| enhancer.enhance(frame, false)).collect();
+        let output: Vec<f32> = input.chunks(160).flat_map(|frame| enhancer.enhance(frame, Source::Heard)).collect();
         let error: f32 = (1_000..output.len()).map(|n| (output[n] - input[n - 40]).powi(2)).sum();
         let energy: f32 = input[960..].iter().map(|s| s * s).sum();
         // The change is CHANGE of the energy where the bound is reached.

@@ -112,11 +112,6 @@ impl Layout {
         let before = self.spectra.iter().chain(&self.start).copied();
         before.chain(level).chain(self.rest).chain(self.vectors.iter().chain(self.gains).copied())
     }
-
-    /// Samples of the start state: 57 or 58 of the 80 of two subframes.
-    pub(super) const fn levels(&self) -> usize {
-        self.levels
-    }
 }
 
 /// Reads bit fields, most significant bit first. What lies beyond the end is 0.

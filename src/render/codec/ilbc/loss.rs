@@ -65,7 +65,7 @@ impl Loss {
     /// How far back the next sample of noise is taken from: 50 to 119 samples.
     fn next_pick(&mut self) -> usize {
         self.random = self.random.wrapping_mul(69_069).wrapping_add(1) & 0x7FFF_FFFF;
-        50 + (self.random >> 8) as usize % 70
+        50 + self.random as usize % 70
     }
 }
 
@@ -76,10 +76,8 @@ fn pitch(residual: &[f32]) -> Pitch {
     let mut best = (LAGS.1, 0.0, 0.0);
     for lag in LAGS.0..=LAGS.1.min(end) {
         let then = &residual[end - lag..end - lag + WINDOW];
-        let (product, own, other) = now
-            .iter()
-            .zip(then)
-            .fold((0.0f32, 0.0, 0.0), |(p, o, e), (a, b)| (p + a * b, o + a * a, e + b * b));
+        let (product, own, other) =
+            now.iter().zip(then).fold((0.0f32, 0.0, 0.0), |(p, o, e), (a, b)| (p + a * b, o + a * a, e + b * b));
         let likeness = if product > 0.0 && other > 0.0 { product * product / other } else { 0.0 };
         if likeness > best.1 {
             best = (lag, likeness, product / (own * other).sqrt().max(1.0));
@@ -109,3 +107,38 @@ const MIN_REPEATED: usize = 80;
 const WITHIN: [f32; 3] = [1.0, 0.95, 0.9];
 /// A residual fainter than this (root mean square) has no pitch worth repeating.
 const FAINT: f32 = 30.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn energy(samples: &[f32]) -> f32 {
+        samples.iter().map(|s| s * s).sum()
+    }
+
+    #[test]
+    fn a_voice_goes_on_with_its_pitch_and_dies_away() {
+        let mut loss = Loss::new(160);
+        let residual: Vec<f32> = (0..160).map(|n| if n % 80 == 10 { 5_000.0 } else { 0.0 }).collect();
+        loss.heard(&residual);
+        let first = loss.make_up();
+        // 80 samples is a period that is repeated as it is; 5 % weaker in the second half.
+        assert!((first[10] - 5_000.0).abs() < 1.0 && (first[90] - 4_750.0).abs() < 1.0, "{first:?}");
+        let rest: Vec<f32> = (0..8).map(|_| energy(&loss.make_up())).collect();
+        assert!(rest.is_sorted_by(|a, b| a >= b), "{rest:?}");
+        // 1,280 samples are eight frames, the first of them above.
+        assert_eq!(rest[7], 0.0);
+    }
+
+    #[test]
+    fn what_has_no_pitch_becomes_noise_of_its_strength() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let residual: Vec<f32> = (0..240).map(|_| random.f32() * 2_000.0 - 1_000.0).collect();
+        let mut loss = Loss::new(240);
+        loss.heard(&residual);
+        let made_up = loss.make_up();
+        let ratio = energy(&made_up) / energy(&residual);
+        assert!((0.4..1.6).contains(&ratio), "{ratio}");
+        assert!((0..240).all(|n| (made_up[n] - made_up[(n + 80) % 240]).abs() < 2_000.0));
+    }
+}

@@ -94,7 +94,7 @@ fn to_filter(lines: &Lines) -> Filter {
 /// 50 Hz.
 const APART: f32 = 0.039;
 const LOWEST: f32 = 0.01;
-const HIGHEST: f32 = 3.14;
+const HIGHEST: f32 = std::f32::consts::PI - 0.0016;
 
 #[cfg(test)]
 mod tests {
