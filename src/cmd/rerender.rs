@@ -107,4 +107,5 @@ fn as_ended(mut record: CallRecord) -> CallRecord {
 }
 
 /// Problems that rendering finds: it finds them again.
-const BY_RENDERING: [&str; 4] = ["torn_tail", "cut_by_snaplen", "undecodable", "render_error"];
+const BY_RENDERING: [&str; 7] =
+    ["torn_tail", "cut_by_snaplen", "undecodable", "late", "broken_stamps", "one_way_audio", "render_error"];

@@ -24,8 +24,8 @@ use crate::call::record::Recording;
 pub struct Verified {
     /// Samples of each channel.
     pub samples: u64,
-    /// Lowest and highest sample of each piece, left and right; [`PEAKS`] pieces of equal length, fewer if the file has
-    /// fewer samples.
+    /// Lowest and highest sample of each piece, left and right: as many pieces of equal length as were asked for, fewer
+    /// if the file has fewer samples.
     pub peaks: [Vec<(i16, i16)>; 2],
 }
 
@@ -62,11 +62,19 @@ pub enum VerifyError {
     },
 }
 
-/// Checks a file against its entry in the record.
+/// Checks a file against its entry in the record, and finds its peaks in up to [`PEAKS`] pieces.
 ///
 /// # Errors
 /// [`VerifyError`], the first thing that is wrong.
 pub fn verify(path: &Path, recording: &Recording) -> Result<Verified, VerifyError> {
+    verify_with_peaks(path, recording, PEAKS)
+}
+
+/// As [`verify`], with the peaks of up to so many pieces.
+///
+/// # Errors
+/// [`VerifyError`], the first thing that is wrong.
+pub fn verify_with_peaks(path: &Path, recording: &Recording, pieces: u64) -> Result<Verified, VerifyError> {
     let (bytes, sha256) = digest(path)?;
     if bytes != recording.bytes {
         return Err(VerifyError::Size { found: bytes, expected: recording.bytes });
@@ -77,24 +85,30 @@ pub fn verify(path: &Path, recording: &Recording) -> Result<Verified, VerifyErro
     if recording.plain_sha256.is_some() {
         return Err(VerifyError::Encrypted);
     }
-    sound_of(Box::new(File::open(path)?), recording)
+    sound_of(Box::new(File::open(path)?), recording, pieces)
 }
 
-/// Checks what is in an encrypted file against its entry in the record; it is decrypted on the way, nothing is written.
+/// Checks what is in an encrypted file against its entry in the record, and finds its peaks; it is decrypted on the way,
+/// nothing is written.
 ///
 /// # Errors
 /// [`VerifyError`], the first thing that is wrong; [`VerifyError::Io`] when no identity opens it.
-pub fn verify_sealed(path: &Path, recording: &Recording, identities: &Identities) -> Result<Verified, VerifyError> {
+pub fn verify_sealed(
+    path: &Path,
+    recording: &Recording,
+    identities: &Identities,
+    pieces: u64,
+) -> Result<Verified, VerifyError> {
     let (_, sha256) = digest_of(&mut seal::open(path, identities)?)?;
     if Some(sha256) != recording.plain_sha256 {
         return Err(VerifyError::Hash);
     }
-    sound_of(Box::new(seal::open(path, identities)?), recording)
+    sound_of(Box::new(seal::open(path, identities)?), recording, pieces)
 }
 
-fn sound_of(source: Box<dyn MediaSource>, recording: &Recording) -> Result<Verified, VerifyError> {
+fn sound_of(source: Box<dyn MediaSource>, recording: &Recording, pieces: u64) -> Result<Verified, VerifyError> {
     let expected = crate::render::samples_between(recording.starts_at, recording.ends_at, recording.sample_rate);
-    let mut peaks = Peaks::new(expected);
+    let mut peaks = Peaks::new(expected, pieces);
     decode_from(source, recording.sample_rate, &mut |frames| peaks.take(frames))?;
     if peaks.samples != expected {
         return Err(VerifyError::Length { found: peaks.samples, expected });
@@ -185,24 +199,21 @@ fn sound(why: impl ToString) -> VerifyError {
 /// Lowest and highest samples of pieces of equal length.
 struct Peaks {
     expected: u64,
+    pieces: u64,
     samples: u64,
     channels: [Vec<(i16, i16)>; 2],
 }
 
 impl Peaks {
-    fn new(expected: u64) -> Self {
-        let pieces = expected.min(PEAKS) as usize;
-        Self {
-            expected,
-            samples: 0,
-            channels: [vec![(i16::MAX, i16::MIN); pieces], vec![(i16::MAX, i16::MIN); pieces]],
-        }
+    fn new(expected: u64, pieces: u64) -> Self {
+        let pieces = expected.min(pieces);
+        let empty = vec![(i16::MAX, i16::MIN); pieces as usize];
+        Self { expected, pieces, samples: 0, channels: [empty.clone(), empty] }
     }
 
     fn take(&mut self, frames: &[[i16; 2]]) {
         for frame in frames {
-            let piece =
-                u128::from(self.samples) * u128::from(PEAKS.min(self.expected)) / u128::from(self.expected.max(1));
+            let piece = u128::from(self.samples) * u128::from(self.pieces) / u128::from(self.expected.max(1));
             self.samples += 1;
             for (channel, &sample) in self.channels.iter_mut().zip(frame) {
                 // A file that is too long has no piece for its end.
@@ -214,7 +225,7 @@ impl Peaks {
     }
 }
 
-/// Pieces of a waveform: about the width of a screen.
+/// Pieces of a waveform where nobody says how many: about the width of a screen.
 pub const PEAKS: u64 = 1_000;
 /// RFC 7845: Ogg Opus counts in this clock.
 const OPUS_CLOCK_HZ: u64 = 48_000;

@@ -5,5 +5,7 @@
 
 mod bounds;
 mod formats;
+mod long;
 mod pause;
+mod score;
 mod stage;

@@ -4,16 +4,21 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::{Place, VerifyArgs, known, shown};
+use crate::call::record::Recording;
 use crate::cmd::{EXIT_FAILED, out};
 use crate::journal::{FileRow, Journal};
 use crate::recording::seal::Identities;
-use crate::recording::{self, digest, verify};
+use crate::recording::verify::{PEAKS, Verified, verify_sealed, verify_with_peaks};
+use crate::recording::{self, digest};
 
 /// Checks the recordings of these calls, or of all.
 pub(super) fn run(place: &Place, args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> {
+    if args.peaks.is_some() && !json {
+        bail!("--peaks gives numbers for a program: say --json too");
+    }
     let identities = args.identity.as_deref().map(read_identities).transpose()?;
     let journal = place.look()?;
     let files = match args.ids.as_slice() {
@@ -23,8 +28,11 @@ pub(super) fn run(place: &Place, args: &VerifyArgs, json: bool) -> anyhow::Resul
     let mut found: Vec<Finding> = Vec::new();
     let mut unheard = 0;
     for file in &files {
-        match look_at(file, &journal, identities.as_ref())? {
-            Seen::Whole => {}
+        match look_at(file, &journal, (args.peaks, identities.as_ref()))? {
+            Seen::Whole(Some((recording, verified))) if args.peaks.is_some() => {
+                print_peaks(file, &recording, &verified)?;
+            }
+            Seen::Whole(_) => {}
             Seen::Unheard => unheard += 1,
             Seen::Wrong(what) => {
                 found.push(Finding { call: Some(file.call_id.clone()), path: PathBuf::from(&file.path), what });
@@ -77,7 +85,8 @@ fn files_of(journal: &Journal, ids: &[String]) -> anyhow::Result<Vec<FileRow>> {
 
 /// What became of a file.
 enum Seen {
-    Whole,
+    /// It is what was written; with its entry in the record, if there still is one.
+    Whole(Option<(Recording, Verified)>),
     /// As it was written; it is encrypted, and nobody gave the key.
     Unheard,
     /// In words.
@@ -101,7 +110,7 @@ impl Finding {
     }
 }
 
-fn look_at(row: &FileRow, journal: &Journal, identities: Option<&Identities>) -> anyhow::Result<Seen> {
+fn look_at(row: &FileRow, journal: &Journal, how: (Option<u32>, Option<&Identities>)) -> anyhow::Result<Seen> {
     let path = Path::new(&row.path);
     let (bytes, sha256) = match digest(path) {
         Ok(found) => found,
@@ -109,9 +118,9 @@ fn look_at(row: &FileRow, journal: &Journal, identities: Option<&Identities>) ->
             // A service that lives may have removed or encrypted it since the rows were read.
             let now = journal.files_of(&row.call_id)?.into_iter().find(|now| now.part == row.part);
             return match now {
-                Some(now) if now.path != row.path => look_at(&now, journal, identities),
+                Some(now) if now.path != row.path => look_at(&now, journal, how),
                 Some(_) => Ok(Seen::Wrong(String::from("is not there"))),
-                None => Ok(Seen::Whole),
+                None => Ok(Seen::Whole(None)),
             };
         }
         Err(error) => return Ok(Seen::Wrong(format!("cannot be read: {error}"))),
@@ -125,13 +134,32 @@ fn look_at(row: &FileRow, journal: &Journal, identities: Option<&Identities>) ->
     // What is as it was written must still be what the record says: form, channels, length.
     let call = journal.call(&row.call_id)?;
     let recording = call.and_then(|c| c.record.recordings.into_iter().find(|r| r.part == row.part));
-    let verified = match (&recording, &row.plain_sha256, identities) {
-        (None, _, _) => return Ok(Seen::Whole),
-        (Some(_), Some(_), None) => return Ok(Seen::Unheard),
-        (Some(recording), Some(_), Some(identities)) => verify::verify_sealed(path, recording, identities),
-        (Some(recording), None, _) => verify::verify(path, recording),
+    let Some(recording) = recording else { return Ok(Seen::Whole(None)) };
+    let (peaks, identities) = how;
+    let pieces = peaks.map_or(PEAKS, u64::from);
+    let verified = match (&row.plain_sha256, identities) {
+        (Some(_), None) => return Ok(Seen::Unheard),
+        (Some(_), Some(identities)) => verify_sealed(path, &recording, identities, pieces),
+        (None, _) => verify_with_peaks(path, &recording, pieces),
     };
-    Ok(verified.map_or_else(|error| Seen::Wrong(error.to_string()), |_| Seen::Whole))
+    Ok(match verified {
+        Ok(verified) => Seen::Whole(Some((recording, verified))),
+        Err(error) => Seen::Wrong(error.to_string()),
+    })
+}
+
+/// The waveform of a file: what a page draws without reading the sound.
+fn print_peaks(file: &FileRow, recording: &Recording, verified: &Verified) -> anyhow::Result<()> {
+    let [left, right] = &verified.peaks;
+    let line = serde_json::json!({
+        "call": file.call_id,
+        "part": file.part,
+        "path": file.path,
+        "sample_rate": recording.sample_rate,
+        "samples": verified.samples,
+        "peaks": { "left": left, "right": right },
+    });
+    out::result(&format!("{line}\n"))
 }
 
 /// Files in the folder of recordings that no call knows: halves of a crash, or somebody's own.
