@@ -7,6 +7,9 @@ use crate::call::record::Direction;
 pub struct Config {
     /// Name of the recorder in records and ids.
     pub appliance: String,
+    /// UDP ports of SIP (`capture.sip_ports`): what comes from or to them is read as SIP even if its first line does not
+    /// look like it (white space or NULs before it). On all other ports the first line decides.
+    pub sip_ports: Vec<u16>,
     /// A call with no media for so long is over, seconds.
     pub silence_s: u32,
     /// The same while it is on a negotiated hold, seconds.
@@ -17,6 +20,9 @@ pub struct Config {
     pub correlation_headers: Vec<String>,
     /// Where the recorded part begins.
     pub start: Start,
+    /// [`crate::call::event::CallEvent::PartDue`] is told each time a live call was recorded for so many seconds more;
+    /// 0: never.
+    pub part_s: u64,
     /// Header fields to keep in the record (`headers`), besides those that `numbers` and the Pyrus mappings name.
     pub keep_headers: Vec<String>,
     /// What pauses a recording, for card numbers.
@@ -31,11 +37,13 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             appliance: String::from("callspan"),
+            sip_ports: vec![5060],
             silence_s: 300,
             hold_s: 14_400,
             max_hours: 24,
             correlation_headers: Vec::new(),
             start: Start::Answer,
+            part_s: 0,
             keep_headers: Vec::new(),
             pause: crate::call::pause::Config::default(),
             numbers: Numbers::default(),

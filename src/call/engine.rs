@@ -1,8 +1,10 @@
 //! The engine: takes what the mirror shows, gives legs to the sink and calls to the outside.
 
+mod afterlife;
 mod joining;
 mod lifecycle;
 mod media;
+mod parts;
 mod pausing;
 mod ruling;
 mod signalling;
@@ -14,6 +16,7 @@ use slab::Slab;
 use crate::call::claims::Claims;
 use crate::call::config::Config;
 use crate::call::conversation::{Context, Conversation};
+use crate::call::dormant::Dormant;
 use crate::call::early::EarlyMedia;
 use crate::call::event::{CallEvent, LegId, LegSink};
 use crate::call::join::{JoinIndex, Referral};
@@ -87,7 +90,7 @@ pub struct Counters {
     pub pause_orders: u64,
 }
 
-/// How many entries each of the engine's tables has: each has a bound, and all but the last four are empty when no
+/// How many entries each of the engine's tables has: each has a bound, and all but the last five are empty when no
 /// call is under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
@@ -113,6 +116,8 @@ pub struct Tables {
     pub framers: usize,
     /// Dialogs that are over.
     pub tombstones: usize,
+    /// Dialogs that fell silent.
+    pub dormant: usize,
     /// Payload bytes of RTP of no known call.
     pub early_bytes: usize,
     /// Events that nobody took yet.
@@ -144,6 +149,7 @@ pub struct Engine {
     /// Legs in the order in which they came; those that got an answer are passed over.
     fresh: VecDeque<(usize, LegId)>,
     tombstones: Tombstones,
+    dormant: Dormant,
     events: VecDeque<CallEvent>,
     counters: Counters,
 }
@@ -165,6 +171,8 @@ enum Timer {
     Settle(usize),
     /// The legs that outlive the one by which the call came in have had their time to end.
     Finish(usize),
+    /// Another part of a recording may be full.
+    Part(usize),
 }
 
 /// Dialogs that are over: what still comes of them opens no new call.
@@ -205,6 +213,7 @@ impl Engine {
             timers: BTreeSet::new(),
             fresh: VecDeque::new(),
             tombstones: Tombstones::default(),
+            dormant: Dormant::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -227,7 +236,23 @@ impl Engine {
             rtp::Kind::Other if sip::looks_like_sip(datagram.payload) => {
                 self.handle_sip(datagram, Transport::Udp, sink);
             }
+            rtp::Kind::Other if self.is_sip_port(datagram) => self.handle_odd_sip(datagram, sink),
             _ => self.counters.other += 1,
+        }
+    }
+
+    fn is_sip_port(&self, datagram: &Datagram<'_>) -> bool {
+        let ports = &self.config.sip_ports;
+        ports.contains(&datagram.dst.port()) || ports.contains(&datagram.src.port())
+    }
+
+    /// A datagram of a SIP port that does not look like SIP: read from its first visible character on. One without any is
+    /// a keep-alive.
+    fn handle_odd_sip(&mut self, datagram: &Datagram<'_>, sink: &mut dyn LegSink) {
+        let start = datagram.payload.iter().position(|b| !b.is_ascii_whitespace() && *b != 0);
+        match start.and_then(|at| datagram.payload.get(at..)) {
+            Some(payload) => self.handle_sip(&Datagram { payload, ..*datagram }, Transport::Udp, sink),
+            None => self.counters.other += 1,
         }
     }
 
@@ -277,6 +302,7 @@ impl Engine {
                 Timer::Leg(slot) => self.handle_leg_timer(slot, sink),
                 Timer::Settle(conversation) => self.handle_settled(conversation),
                 Timer::Finish(conversation) => self.handle_finish(conversation, sink),
+                Timer::Part(conversation) => self.handle_part(conversation),
             }
         }
         self.now = self.now.max(now);
@@ -366,6 +392,7 @@ impl Engine {
             fresh: self.fresh.len(),
             framers: self.framers.len(),
             tombstones: self.tombstones.known.len(),
+            dormant: self.dormant.len(),
             early_bytes: self.early.bytes(),
             events: self.events.len(),
         }
