@@ -10,7 +10,7 @@ int main(void) {
     int16_t sound[80];
     int length;
     while ((length = getchar()) != EOF && length <= 10 && fread(frame, 1, length, stdin) == (size_t)length) {
-        bcg729Decoder(decoder, length ? frame : NULL, length, 0, length == 2, 0, sound);
+        bcg729Decoder(decoder, length ? frame : NULL, length, length == 0, length == 2, 0, sound);
         fwrite(sound, 2, 80, stdout);
     }
     return 0;
