@@ -272,7 +272,8 @@ fn note_problems(report: &Report, record: &mut CallRecord) {
     let count = |reason: &Silent| report.sides.iter().filter_map(|side| side.silent.get(reason)).sum::<u64>();
     for (kind, reason) in [("cut_by_snaplen", Silent::Cut), ("undecodable", Silent::Damaged)] {
         let packets = count(&reason);
-        if packets > 0 {
+        // The engine has counted the cut ones of the whole call already.
+        if packets > 0 && !record.problems.iter().any(|p| p.kind == kind) {
             record.problems.push(problem(kind, Some(packets)));
         }
     }
