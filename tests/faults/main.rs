@@ -3,4 +3,6 @@
 
 mod disk;
 mod journal;
+#[path = "../common/skip.rs"]
+mod skip;
 mod station;
