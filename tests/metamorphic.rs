@@ -360,7 +360,7 @@ fn sip_on_another_port_is_found_by_its_start_line() {
 fn tcp_with_all_that_happens_to_it_is_the_same_call() {
     let name = "g711a_direct";
     let (packets, clean) = (frames(name), Essence::clean(name));
-    let segments = wire::sip_over_tcp(&packets, 5060, 100);
+    let segments = rewrite::with_syns(&wire::sip_over_tcp(&packets, 5060, 100));
     let with_keep_alives = rewrite::sip(&packets, |_, m| [b"\r\n\r\n", m, b"\r\n"].concat());
     for (what, shown) in [
         ("retransmitted", rewrite::retransmitted(&segments, 200 * MS)),
@@ -383,7 +383,7 @@ fn a_tcp_stream_that_was_open_before_the_capture_is_read_from_its_next_message_o
         // The end of an older message stands before the first one of each direction.
         let mut seen = std::collections::HashSet::new();
         let under_way = rewrite::sip(&frames(name), |p, m| match seen.insert(p.data[26..30].to_vec()) {
-            true => [b"er-Agent: old\r\nContent-Length: 4\r\n\r\nbody".as_slice(), m].concat(),
+            true => [b"er-Agent: old\r\nContent-Length: 12\r\n\r\na=sendrecv\r\n".as_slice(), m].concat(),
             false => m.to_vec(),
         });
         let shown = replay_packets(&wire::sip_over_tcp(&under_way, 5060, cut));

@@ -174,7 +174,7 @@ impl Run {
             for trouble in summary.parked.iter().chain(&summary.dead).filter(|t| of_now(&t.id)) {
                 self.outcome.warnings.push(format!("call {}: {}", trouble.id, trouble.why));
             }
-            self.outcome.warnings.extend(owed_because(&self.outcome.records));
+            self.outcome.warnings.extend(owed_because(&self.outcome.records, summary.trouble));
             self.outcome.warnings.extend(summary.alarm);
             self.outcome.owed = summary.owed + summary.parked.len() + summary.dead.len();
         }
@@ -249,10 +249,11 @@ impl Delivery {
     }
 }
 
-/// Why calls are still owed: the first reason stands for all.
-fn owed_because(records: &[CallRecord]) -> Option<String> {
+/// Why calls are still owed: the newest trouble, or that of the first call, stands for all.
+fn owed_because(records: &[CallRecord], trouble: Option<String>) -> Option<String> {
     let owed = || records.iter().filter(|r| r.delivery.state == DeliveryState::Owed);
-    let why = owed().find_map(|r| r.delivery.detail.as_deref())?;
+    let first = owed().next()?;
+    let why = trouble.or_else(|| first.delivery.detail.clone())?;
     Some(format!("owed to Pyrus: {} of {} ({why}); the same command tries again", owed().count(), records.len()))
 }
 

@@ -226,6 +226,23 @@ fn is_tcp(frame: &[u8]) -> bool {
     frame.get(12..14) == Some(&[8, 0]) && frame.get(23) == Some(&6)
 }
 
+/// A SYN before the first segment of each TCP direction.
+pub fn with_syns(packets: &[Packet]) -> Vec<Packet> {
+    let (mut known, mut out) = (HashSet::new(), Vec::new());
+    for p in packets {
+        if is_tcp(&p.data) && known.insert(p.data[26..38].to_vec()) {
+            let port = |at: usize| u16::from_be_bytes([p.data[at], p.data[at + 1]]);
+            let address = |at: usize| <[u8; 4]>::try_from(&p.data[at..at + 4]).unwrap();
+            let first = u32::from_be_bytes(p.data[38..42].try_into().unwrap());
+            let syn = wire::tcp((port(34), port(36)), first.wrapping_sub(1), 2, &[]);
+            let ip = wire::ipv4(address(26), address(30), 6, 0x6fff, &syn);
+            out.push(Packet { at_ns: p.at_ns, data: wire::ethernet(0x0800, &ip) });
+        }
+        out.push(p.clone());
+    }
+    out
+}
+
 /// Each TCP segment once more, `later_ns` later, in an IP packet of its own: a retransmission, no copy of the mirror.
 pub fn retransmitted(packets: &[Packet], later_ns: i64) -> Vec<Packet> {
     let mut out = packets.to_vec();

@@ -26,6 +26,7 @@ impl Machine {
             (_, Reply::Failed(_)) => {}
         }
         if judged.away {
+            self.trouble = Some(judged.why.clone());
             self.away = self.pace.is_away().then(|| {
                 format!(
                     "Pyrus cannot be reached ({}): check pyrus.auth_url and the way there; calls stay owed and are sent \
@@ -34,7 +35,7 @@ impl Machine {
                 )
             });
         } else if matches!(reply, Reply::Answer(_)) {
-            self.away = None;
+            (self.trouble, self.away) = (None, None);
         }
         self.update_alarm();
     }
