@@ -1,5 +1,6 @@
 //! The engine: takes what the mirror shows, gives legs to the sink and calls to the outside.
 
+mod afterlife;
 mod joining;
 mod lifecycle;
 mod media;
@@ -14,6 +15,7 @@ use slab::Slab;
 use crate::call::claims::Claims;
 use crate::call::config::Config;
 use crate::call::conversation::{Context, Conversation};
+use crate::call::dormant::Dormant;
 use crate::call::early::EarlyMedia;
 use crate::call::event::{CallEvent, LegId, LegSink};
 use crate::call::join::{JoinIndex, Referral};
@@ -87,7 +89,7 @@ pub struct Counters {
     pub pause_orders: u64,
 }
 
-/// How many entries each of the engine's tables has: each has a bound, and all but the last four are empty when no
+/// How many entries each of the engine's tables has: each has a bound, and all but the last five are empty when no
 /// call is under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
@@ -113,6 +115,8 @@ pub struct Tables {
     pub framers: usize,
     /// Dialogs that are over.
     pub tombstones: usize,
+    /// Dialogs that fell silent.
+    pub dormant: usize,
     /// Payload bytes of RTP of no known call.
     pub early_bytes: usize,
     /// Events that nobody took yet.
@@ -144,6 +148,7 @@ pub struct Engine {
     /// Legs in the order in which they came; those that got an answer are passed over.
     fresh: VecDeque<(usize, LegId)>,
     tombstones: Tombstones,
+    dormant: Dormant,
     events: VecDeque<CallEvent>,
     counters: Counters,
 }
@@ -205,6 +210,7 @@ impl Engine {
             timers: BTreeSet::new(),
             fresh: VecDeque::new(),
             tombstones: Tombstones::default(),
+            dormant: Dormant::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -382,6 +388,7 @@ impl Engine {
             fresh: self.fresh.len(),
             framers: self.framers.len(),
             tombstones: self.tombstones.known.len(),
+            dormant: self.dormant.len(),
             early_bytes: self.early.bytes(),
             events: self.events.len(),
         }

@@ -114,6 +114,7 @@ impl Engine {
         }
         let (conversation, call_id) = (leg.conversation, leg.dialog.call_id.clone());
         let invite_cseq = leg.dialog.invite_cseq();
+        self.lay_down(slot);
         self.forget_leg(slot);
         self.bury(&call_id, invite_cseq);
         self.put_away(conversation, slot);
@@ -222,7 +223,7 @@ impl Engine {
         }
     }
 
-    /// What is still open of a call that is over belongs to another one now; its sound is in that one's anchor.
+    /// What is still open of a call that is over: its sound is in the anchor of another one, or it becomes one itself.
     pub(super) fn handle_finish(&mut self, conversation: usize, sink: &mut dyn LegSink) {
         let Some(call) = self.conversations.get_mut(conversation) else { return };
         call.finish_at = None;
@@ -231,16 +232,19 @@ impl Engine {
         if !Who::of(&legs, &self.plan).is_some_and(|who| who.first.closed && who.anchor.closed) {
             return;
         }
-        for slot in slots {
+        self.split_off(conversation, sink);
+        let rest = self.conversations.get(conversation).map(|call| call.legs.clone()).unwrap_or_default();
+        for slot in rest {
             if let Some(leg) = self.legs.get_mut(slot).filter(|l| !l.closed) {
                 leg.dialog.handle_end(self.now, EndedBy::Replaced);
                 self.close_leg(slot, sink);
             }
         }
+        self.finish_if_over(conversation);
     }
 }
 
 /// Legs of a call that are kept whole when they came to nothing: a large ring group.
 const KEPT_LEGS: usize = 16;
 /// The legs of one call end within one round trip of each other; this allows for retransmissions.
-const PARTNER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+pub(super) const PARTNER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);

@@ -88,6 +88,9 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) -> Option<usize> {
         let known = self.by_call_id.contains_key(message.call_id());
+        if !known && let Some(slot) = self.wake_by_message(message, datagram, sink) {
+            return Some(slot);
+        }
         if !can_begin(message) || (!known && self.is_straggler(message)) {
             return None;
         }
@@ -106,7 +109,7 @@ impl Engine {
         Some(slot)
     }
 
-    fn add_leg(&mut self, conversation: usize, draft: Draft, sink: &mut dyn LegSink) -> usize {
+    pub(super) fn add_leg(&mut self, conversation: usize, draft: Draft, sink: &mut dyn LegSink) -> usize {
         let id = LegId(self.next_leg);
         self.next_leg += 1;
         self.counters.legs += 1;
@@ -179,6 +182,7 @@ impl Engine {
                 self.forget_flows(other);
             }
             self.claims.add(endpoint, Claim { slot, receiver });
+            self.dormant.yield_address(endpoint);
             fresh.push(endpoint);
         }
         self.forget_flows(slot);

@@ -3,7 +3,7 @@
 //! The engine decides; this counts its decisions (it stands where the spool would) and its ended calls. Heard is what
 //! a recording would hold: packets that came whole, are not encrypted and have a decoder.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::call::decision::{Decision, PayloadFormat, Unreadable};
@@ -36,6 +36,8 @@ pub struct Calls {
     pub zrtp: u64,
     /// Streams of SRTP whose keys the mirror did not show.
     pub no_keys: u64,
+    /// Those of them whose keys may still be shown: the sender's answer had not been seen yet.
+    pub(super) keyless: BTreeSet<(LegId, u32)>,
     /// Streams by encoding names for which there is no decoder.
     pub unknown_codecs: BTreeMap<String, u64>,
     /// The streams of legs under way.
@@ -85,10 +87,14 @@ impl Calls {
 
     fn note_stream(&mut self, leg: LegId, decision: &Decision) {
         match decision {
-            Decision::Stream { src, dst, ssrc, side, .. } => {
+            Decision::Stream { stream, src, dst, ssrc, side } => {
                 let flow = (*src, *dst, *ssrc);
-                let stream = Stream { flow, side: *side, sound: 0, is_encrypted: false, heard: 0 };
-                self.legs.entry(leg).or_default().push(stream);
+                let streams = self.legs.entry(leg).or_default();
+                match streams.get_mut(*stream as usize) {
+                    // Said again where a new part of a long call begins.
+                    Some(known) => (known.flow, known.side) = (flow, *side),
+                    None => streams.push(Stream { flow, side: *side, sound: 0, is_encrypted: false, heard: 0 }),
+                }
             }
             Decision::Payload { stream, pt, format } => {
                 let bit = 1_u128 << (pt & 0x7f);
@@ -139,17 +145,27 @@ impl LegSink for Calls {
     }
     fn decide(&mut self, leg: LegId, _at: Timestamp, decision: &Decision) {
         self.note_stream(leg, decision);
+        if let Decision::Srtp { stream, .. } | Decision::Plain { stream } = decision
+            && self.keyless.remove(&(leg, *stream))
+        {
+            self.no_keys -= 1;
+        }
         match decision {
             Decision::Payload { format: Some(format), .. } => self.note_format(format),
             Decision::Srtp { .. } => self.with_keys += 1,
             Decision::Encrypted { why: Unreadable::DtlsSrtp, .. } => self.dtls += 1,
             Decision::Encrypted { why: Unreadable::Zrtp, .. } => self.zrtp += 1,
-            Decision::Encrypted { why: Unreadable::NoKeys, .. } => self.no_keys += 1,
+            Decision::Encrypted { why: Unreadable::NoKeys, stream } => {
+                self.no_keys += u64::from(self.keyless.insert((leg, *stream)));
+            }
             _ => {}
         }
     }
-    fn close(&mut self, _leg: LegId) {}
+    fn close(&mut self, leg: LegId) {
+        self.keyless.retain(|(of, _)| *of != leg);
+    }
     fn discard(&mut self, leg: LegId) {
+        self.close(leg);
         self.legs.remove(&leg);
     }
 }
