@@ -249,9 +249,10 @@ fn an_interface_that_goes_down_and_comes_back_is_told_and_heard_again() {
     let last = said.iter().find(|line| line.contains("stopped")).unwrap_or_else(|| panic!("{said:#?}"));
     assert!(last.contains("rtp=806") && last.contains("left_aside=nothing"), "the whole call after it: {last}");
     let told = std::fs::read_to_string(&alarms).unwrap();
-    let kinds: Vec<bool> = told.lines().map(|line| line.contains("\"interface_down\"")).collect();
-    assert_eq!(kinds, [true, false], "{told}");
-    assert!(told.lines().nth(1).is_some_and(|line| line.contains("\"interface_up\"")), "{told}");
+    // The disk of the machine may have something to say as well.
+    let of_interface = |line: &&str| line.contains("\"interface_");
+    let kinds: Vec<bool> = told.lines().filter(of_interface).map(|l| l.contains("\"interface_down\"")).collect();
+    assert_eq!(kinds, [true, false], "down, then up: {told}");
 }
 
 #[test]
