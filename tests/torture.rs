@@ -203,7 +203,7 @@ fn through_the_engine(messages: &[Vec<u8>]) -> Became {
     let [a, b] = [21, 22].map(|host| Endpoint::v4([192, 0, 2, host], 5060));
     for (second, payload) in (1_795_417_200..).zip(messages) {
         let (src, dst) = if payload.starts_with(b"SIP/") { (b, a) } else { (a, b) };
-        let wire_len = u32::try_from(payload.len()).unwrap();
+        let wire_len = u32::try_from(payload.len()).expect("a datagram");
         let at = Timestamp::from_secs(second);
         engine.handle_datagram(&Datagram { at, src, dst, payload, wire_len, interface: 0 }, &mut sink);
     }

@@ -144,6 +144,7 @@ impl Handle {
     }
 
     /// The same; `look` is asked five times a second, with the time waited so far, whether to wait on.
+    #[expect(clippy::disallowed_methods, reason = "an IO room: how long somebody has waited")]
     pub fn run_until_settled_or(&self, patience: Duration, look: &mut dyn FnMut(Duration) -> Wait) -> Summary {
         let (answer, waiting) = crossbeam_channel::bounded(1);
         let _ = self.commands.send(Command::Settle(patience, answer));
