@@ -5,8 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . deploy/packages.sh
 need_build
-# tshark reads what we write; iproute2, ethtool and tcpdump make a live mirror in a network namespace.
-need iproute2 ethtool tcpdump tshark sip-tester
+# tshark reads what we write; iproute2, ethtool and tcpdump make a live mirror in a network namespace;
+# ffmpeg and bcg729 decode what our codecs do (bcg729 is GPL: a tool of the tests, never part of what is shipped).
+need iproute2 ethtool tcpdump tshark sip-tester ffmpeg libbcg729-dev
 
 log=$(mktemp)
 skipped=$(mktemp)

@@ -4,6 +4,7 @@ mod afterlife;
 mod joining;
 mod lifecycle;
 mod media;
+mod parts;
 mod pausing;
 mod ruling;
 mod signalling;
@@ -170,6 +171,8 @@ enum Timer {
     Settle(usize),
     /// The legs that outlive the one by which the call came in have had their time to end.
     Finish(usize),
+    /// Another part of a recording may be full.
+    Part(usize),
 }
 
 /// Dialogs that are over: what still comes of them opens no new call.
@@ -299,6 +302,7 @@ impl Engine {
                 Timer::Leg(slot) => self.handle_leg_timer(slot, sink),
                 Timer::Settle(conversation) => self.handle_settled(conversation),
                 Timer::Finish(conversation) => self.handle_finish(conversation, sink),
+                Timer::Part(conversation) => self.handle_part(conversation),
             }
         }
         self.now = self.now.max(now);

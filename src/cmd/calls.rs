@@ -113,6 +113,9 @@ pub struct VerifyArgs {
     /// Only these calls.
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
+    /// Secret keys of age: the sound of encrypted recordings is checked, too. Nothing decrypted is written.
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
 }
 
 /// Arguments of `calls hold`.
@@ -144,7 +147,7 @@ pub fn run(args: &CallsArgs) -> anyhow::Result<ExitCode> {
         CallsCommand::Show(call) => show::show(&place, &call.id, args.json),
         CallsCommand::Retry(retry) => ask::retry(&place, retry),
         CallsCommand::Render(calls) => ask::render(&place, &calls.ids),
-        CallsCommand::Verify(verify) => verify::run(&place, &verify.ids, args.json),
+        CallsCommand::Verify(verify) => verify::run(&place, verify, args.json),
         CallsCommand::Hold(hold) => ask::hold(&place, hold),
         CallsCommand::Release(calls) => ask::release(&place, &calls.ids),
     }

@@ -17,7 +17,9 @@ use super::pipeline::{Pipeline, Step};
 use super::watch::Watch;
 use super::{RunArgs, out, resume};
 use crate::call::Engine;
+use crate::call::event::CallEvent;
 use crate::capture::{Source, SourceCounters, Warning, live};
+use crate::journal::{self, Journal};
 use crate::ops::alerts::{Alerts, Kind};
 use crate::ops::config::{Config, Purpose};
 use crate::ops::console::{Console, Status};
@@ -58,6 +60,8 @@ struct Service {
     finisher: Finisher,
     watch: Watch,
     alerts: Alerts,
+    journal: Journal,
+    journal_config: journal::config::Config,
     console: Option<Console>,
     _locks: [Lock; 2],
     reported_at: Timestamp,
@@ -75,16 +79,20 @@ impl Service {
             alerts.raise(Kind::JournalDamaged, &alarm);
         }
         let (mut spool, events) = DiskSpool::start(&config.spool)?;
-        let tools = Tools { journal, store: spool.store(), alerts: alerts.clone(), pauses: finish::PAUSES };
+        let tools =
+            Tools { journal: journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: finish::PAUSES };
         let finisher = Finisher::start(config, tools, events)?;
         let watch = Watch::start(config, alerts.clone(), finisher.delivery())?;
-        let mut engine = Engine::new(config.call.clone(), source.name());
-        let resumed = resume::resume(&mut engine, &mut spool)?;
-        while let Some(event) = engine.poll_event() {
-            spool.forward(event);
-        }
+        let mut engine = Engine::new(finish::engine_config(config), source.name());
+        let mut resumed = resume::resume(&mut engine, &mut spool)?;
         if !resumed.is_empty() {
             tracing::info!(legs = resumed.len(), under_way = engine.live_calls(), "read back from the spool");
+        }
+        while let Some(event) = engine.poll_event() {
+            if let CallEvent::Ended(call) = &event {
+                resumed.insert(call.record.id.clone()); // on its way to the renderers: nothing to adopt
+            }
+            spool.forward(event);
         }
         finisher.adopt(&engine, &resumed)?;
         let console = config.console.listen.map(|at| Console::start(at, config.journal.clone())).transpose()?;
@@ -97,6 +105,8 @@ impl Service {
             finisher,
             watch,
             alerts,
+            journal,
+            journal_config: config.journal.clone(),
             console,
             _locks: locks,
             reported_at: Timestamp::EPOCH,
@@ -137,8 +147,22 @@ impl Service {
             self.report(source);
             self.publish();
             self.reported_at = now;
+            self.check_journal()?;
         }
         Ok(step)
+    }
+
+    /// A damaged journal is made anew at a start (`heal`), so the service ends and is started again (systemd:
+    /// Restart=on-failure). Nothing that was heard is lost: calls whose rows cannot be written any more stay in the spool.
+    fn check_journal(&self) -> anyhow::Result<()> {
+        let Some(damage) = self.journal.damage() else { return Ok(()) };
+        let detail = format!(
+            "the journal was found damaged ({damage}): the service ends, and makes it anew from the records when it is \
+             started again"
+        );
+        self.alerts.raise(Kind::JournalDamaged, &detail);
+        Journal::condemn(&self.journal_config, damage)?;
+        anyhow::bail!(detail)
     }
 
     /// Pauses and resumptions that were asked for at the local API.

@@ -5,9 +5,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use callspan::call::Engine;
+use callspan::call::event::CallEvent;
 use callspan::call::record::{CallRecord, DeliveryState};
 use callspan::capture::{Source, files};
-use callspan::cmd::finish::{Finisher, Tools};
+use callspan::cmd::finish::{self, Finisher, Tools};
 use callspan::cmd::heal;
 use callspan::cmd::pipeline::{Pipeline, Step};
 use callspan::cmd::resume;
@@ -86,9 +87,12 @@ impl Station {
         let tools =
             Tools { journal: opened.journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
         let finisher = Finisher::start(config, tools, events).expect("threads");
-        let mut engine = Engine::new(config.call.clone(), "test");
-        let revived = resume::resume(&mut engine, &mut spool).expect("the spool can be read");
+        let mut engine = Engine::new(finish::engine_config(config), "test");
+        let mut revived = resume::resume(&mut engine, &mut spool).expect("the spool can be read");
         while let Some(event) = engine.poll_event() {
+            if let CallEvent::Ended(call) = &event {
+                revived.insert(call.record.id.clone());
+            }
             spool.forward(event);
         }
         finisher.adopt(&engine, &revived).expect("the journal can be read");
@@ -104,6 +108,12 @@ impl Station {
             source: Box::new(source),
             finisher,
         }
+    }
+
+    /// Adopts what is in the journal once more; these ended while the spool was read back.
+    pub(crate) fn adopt(&self, ended: &[&str]) {
+        let ended = ended.iter().map(|id| String::from(*id)).collect();
+        self.finisher.adopt(&self.pipeline.engine, &ended).expect("the journal can be read");
     }
 
     /// Hears so many frames of the capture.

@@ -44,6 +44,9 @@ impl Engine {
             if leg.spool == SpoolStage::Open {
                 sink.decide(leg.id, self.now, &Decision::Join { conversation: id.clone() });
             }
+            if let Some(at) = leg.started_at {
+                self.watch_parts(into, at);
+            }
         }
         self.judge(into, sink);
         self.tell_change(into);
