@@ -14,6 +14,7 @@ use callspan::call::record::{CallRecord, Recording, Side};
 mod common {
     pub(crate) mod calls;
     pub(crate) mod score;
+    pub(crate) mod skip;
     pub(crate) mod wire;
 }
 #[path = "calls/corpus.rs"]

@@ -3,6 +3,8 @@
 //!
 //! `CALLSPAN_CRASHES` says how often (20), `CALLSPAN_SEED` which moments.
 
+#[path = "common/skip.rs"]
+mod skip;
 #[path = "common/talk.rs"]
 mod talk;
 #[path = "common/wire.rs"]
@@ -205,7 +207,7 @@ impl Wire {
         let made = wire.ip(&["link", "add", "name", &wire.recorder, "type", "veth", "peer", "name", &wire.talkers])
             && [&wire.recorder, &wire.talkers].iter().all(|end| wire.ip(&["link", "set", "dev", end, "up"]));
         if !made {
-            eprintln!("skipped: this user cannot make a veth pair (ip link add: root and iproute2 are needed)");
+            skip::skipped("this user cannot make a veth pair (ip link add: root and iproute2 are needed)");
             return None;
         }
         Some(wire)

@@ -1,5 +1,8 @@
 //! What the service removes, and what it never does: retention, holds, and one service for each spool.
 
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -113,7 +116,7 @@ impl Place {
         }
         child.wait().expect("ours");
         if said.contains("setcap") {
-            eprintln!("skipped: this user may not capture");
+            skip::skipped("this user may not capture (CAP_NET_RAW is needed)");
             return None;
         }
         panic!("{said}");

@@ -18,11 +18,12 @@ use super::watch::Watch;
 use super::{RunArgs, out, resume};
 use crate::call::Engine;
 use crate::call::event::CallEvent;
-use crate::capture::{Source, SourceCounters, live};
+use crate::capture::{Source, SourceCounters, Warning, live};
 use crate::journal::{self, Journal};
 use crate::ops::alerts::{Alerts, Kind};
 use crate::ops::config::{Config, Purpose};
 use crate::ops::console::{Console, Status};
+use crate::ops::left_aside::{News, Why};
 use crate::spool::disk::DiskSpool;
 use crate::time::Timestamp;
 
@@ -65,6 +66,7 @@ struct Service {
     _locks: [Lock; 2],
     reported_at: Timestamp,
     reported: SourceCounters,
+    news: News,
 }
 
 impl Service {
@@ -109,6 +111,7 @@ impl Service {
             _locks: locks,
             reported_at: Timestamp::EPOCH,
             reported: SourceCounters::default(),
+            news: News::default(),
         })
     }
 
@@ -184,6 +187,7 @@ impl Service {
             calls_live: engine.live_calls(),
             legs_live: engine.live_legs(),
             calls_ended: engine.counters().calls,
+            left_aside: self.pipeline.left_aside(),
             owed: None,
         });
     }
@@ -191,8 +195,11 @@ impl Service {
     /// Says what was lost since the last time; silence means that nothing was.
     fn report(&mut self, source: &mut dyn Source) {
         for warning in source.take_warnings() {
-            let is_up = warning.contains("is up again") || warning.contains("capturing again");
-            self.alerts.raise(if is_up { Kind::InterfaceUp } else { Kind::InterfaceDown }, &warning);
+            match &warning {
+                Warning::InterfaceUp(text) => self.alerts.raise(Kind::InterfaceUp, text),
+                Warning::InterfaceDown(text) => self.alerts.raise(Kind::InterfaceDown, text),
+                Warning::Source(text) => tracing::warn!("{text}"),
+            }
         }
         let counters = source.counters();
         let kernel = counters.dropped_by_kernel - self.reported.dropped_by_kernel.min(counters.dropped_by_kernel);
@@ -207,6 +214,16 @@ impl Service {
             self.alerts.raise(Kind::CaptureDrops, &detail);
         }
         self.reported = counters;
+        self.report_left_aside();
+    }
+
+    fn report_left_aside(&mut self) {
+        for (why, what) in self.news.of(self.pipeline.engine.now(), &self.pipeline.left_aside()) {
+            match why {
+                Why::Full => self.alerts.raise(Kind::TablesFull, &what),
+                Why::Unreadable => tracing::warn!("{what}: `callspan doctor` says more"),
+            }
+        }
     }
 
     /// Writes what is left; calls under way stay in the spool for the next start.
@@ -221,6 +238,7 @@ impl Service {
             rtp = engine.rtp_packets,
             calls = engine.calls,
             under_way = self.pipeline.engine.live_calls(),
+            left_aside = %self.pipeline.left_aside(),
             "stopped"
         );
         self.spool.flush();

@@ -59,6 +59,8 @@ pub enum Kind {
     PyrusRecovered,
     /// Frames were lost on this machine.
     CaptureDrops,
+    /// A bounded table is full: something is left aside (a flood, a scanner).
+    TablesFull,
     /// An interface is down or its capture stopped.
     InterfaceDown,
     /// It is there again.

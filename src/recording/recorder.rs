@@ -399,7 +399,8 @@ fn note_problems(report: &Report, record: &mut CallRecord) {
         ("late", sum(|side| side.late)),
         ("broken_stamps", sum(|side| side.broken_stamps)),
     ] {
-        if packets > 0 {
+        // The engine has counted the cut ones of the whole call already.
+        if packets > 0 && !record.problems.iter().any(|p| p.kind == kind) {
             record.problems.push(problem(kind, Some(packets)));
         }
     }

@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod captures;
+#[path = "../common/skip.rs"]
+mod skip;
 mod tools;
 
 use std::path::PathBuf;
@@ -23,7 +25,7 @@ fn decoder(encoding: &str, clock_hz: u32, fmtp: &str) -> Box<dyn Decoder> {
 /// A file of the corpus, or `None` (with a word on standard error) when there is no corpus.
 fn corpus(path: &str) -> Option<Vec<u8>> {
     let Some(root) = std::env::var_os("CALLSPAN_CORPUS") else {
-        eprintln!("skipped: CALLSPAN_CORPUS is not set, so {path} is not compared");
+        skip::skipped(&format!("CALLSPAN_CORPUS is not set, so {path} is not compared"));
         return None;
     };
     let path = PathBuf::from(root).join(path);

@@ -4,4 +4,6 @@
 mod disk;
 mod journal;
 mod sealing;
+#[path = "../common/skip.rs"]
+mod skip;
 mod station;

@@ -19,6 +19,8 @@ use callspan::ops::config::Config;
 use callspan::spool::disk::DiskSpool;
 use secrecy::SecretString;
 
+use crate::skip::skipped;
+
 /// Folders, a fake Pyrus and a configuration that names them.
 pub(crate) struct Place {
     pub(crate) dir: tempfile::TempDir,
@@ -221,11 +223,12 @@ impl Mount {
         match output {
             Ok(output) if output.status.success() => Some(Self { at: at.to_owned() }),
             Ok(output) => {
-                eprintln!("skipped: no file system can be mounted: {}", String::from_utf8_lossy(&output.stderr).trim());
+                let why = String::from_utf8_lossy(&output.stderr);
+                skipped(&format!("no file system can be mounted (root is needed): {}", why.trim()));
                 None
             }
             Err(error) => {
-                eprintln!("skipped: no file system can be mounted: {error}");
+                skipped(&format!("no file system can be mounted: {error}"));
                 None
             }
         }

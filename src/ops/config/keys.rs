@@ -129,14 +129,14 @@ pub const KEYS: &[Key] = &[
     key("numbers", "international_prefix", Kind::Digits, "\"\"", "", "Dialled before an international number, for example \"810\"."),
     key("numbers", "withheld", Kind::Text, "\"anonymous\"", "", "What stands for the number of a caller who withholds it."),
     //
-    key("spool", "dir", Kind::Path, "\"/var/spool/callspan\"", "", "Folder; it is made with mode 0700, for it holds what people say."),
+    key("spool", "dir", Kind::Path, "\"/var/spool/callspan\"", "", "Folder; it is made with mode 0700, for it holds what people say. One that is not below /var/lib/callspan or /var/spool/callspan needs a drop-in for the unit (`systemctl edit callspan`: [Service] ReadWritePaths=FOLDER); the same holds for state.dir and recording.dir."),
     key("spool", "buffer_mib", Kind::Number(1, 4096), "64", "MiB", "Memory for packets that wait for the disk."),
     key("spool", "sync_seconds", Kind::Number(1, 300), "5", "seconds", "How often the disk is synced: what a power cut costs."),
     key("spool", "memory_mib", Kind::Number(0, 65_536), "256", "MiB", "Only `callspan replay`: the spool stays in memory up to this size."),
     //
-    key("state", "dir", Kind::Path, "\"/var/lib/callspan/state\"", "", "Folder of journal.sqlite."),
+    key("state", "dir", Kind::Path, "\"/var/lib/callspan/state\"", "", "Folder of journal.sqlite. Elsewhere: see spool.dir."),
     //
-    key("recording", "dir", Kind::Path, "\"/var/lib/callspan/recordings\"", "", "Folder; `callspan run` adds YYYY/MM/DD."),
+    key("recording", "dir", Kind::Path, "\"/var/lib/callspan/recordings\"", "", "Folder; `callspan run` adds YYYY/MM/DD. Elsewhere: see spool.dir."),
     key("recording", "start", Kind::Word(&["answer", "media"]), "\"answer\"", "", "\"answer\": from the 200 OK. \"media\": from the first packet of either side, with what was heard while it rang."),
     key("recording", "sample_rate", Kind::AutoOr(&[8000, 16_000]), "\"auto\"", "Hz", "\"auto\": 8000, or 16000 when a side has a wideband codec. Or fixed: 8000 or 16000."),
     key("recording", "format", Kind::Word(&["wav", "wav-alaw", "wav-ulaw", "ogg-opus"]), "\"wav\"", "", "Stereo: left the caller, right the called party. \"wav\": 16 bit. \"wav-alaw\", \"wav-ulaw\": G.711, always 8000 Hz, half the size. \"ogg-opus\": about a tenth; 24 kbit/s a side, neither is heard in the other."),

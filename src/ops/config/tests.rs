@@ -426,6 +426,8 @@ fn check_config_tries_the_folders() {
     );
     let loaded = Config::from_text(&text, "t", Purpose::Check, &Surroundings::default()).expect("only warnings");
     let shown: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let (outside, shown): (Vec<String>, Vec<String>) = shown.into_iter().partition(|s| s.contains("ReadWritePaths="));
+    assert_eq!(outside.len(), 3, "none of them is a folder of the unit: {outside:?}");
     assert_eq!(shown.len(), 2, "{shown:?}");
     assert!(shown[0].starts_with("line 4: warning: state.dir"), "{shown:?}");
     assert!(shown[0].contains("is a file; name a folder"), "{shown:?}");
