@@ -522,7 +522,7 @@ fn silent_for(ms: i64) {
     let record = &second.record;
     assert_eq!((record.ended_by, record.verdict), (Some(EndedBy::Callee), Some(Verdict::BothSides)));
     assert_eq!((record.from.as_deref(), record.internal.as_deref()), (Some("+79990000001"), Some("200")));
-    assert_eq!(record.related, [first.record.id.clone()]);
+    assert_eq!(record.related, std::slice::from_ref(&first.record.id));
     assert_eq!(record.sides.callee.packets, 200, "4 s of 20 ms, the first of them included");
     let reason = record.verdict_reason.as_deref().expect("a reason");
     assert!(reason.contains(&first.record.id), "{reason}");
