@@ -1,5 +1,5 @@
 //! Makes the files of a call: renders the first leg that can be heard (or another, if that one was heard on one side
-//! only), and writes WAV and record. Of a call that is under way the parts that are full are made, see [`super::cutting`].
+//! only), and writes WAV and record. Of a call that is under way the parts that are full are made, see `cutting`.
 
 use std::io;
 use std::path::{Path, PathBuf};
