@@ -9,7 +9,7 @@ use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
 use crate::call::pause::Pauses;
 use crate::call::record::{
-    CallRecord, EndedBy, EventRecord, LegRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict,
+    CallRecord, Direction, EndedBy, EventRecord, LegRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict,
 };
 use crate::call::streams::side_record;
 use crate::call::who::Who;
@@ -30,6 +30,8 @@ pub struct Conversation {
     pub told: Option<Told>,
     /// Its legs have had their time to come together.
     pub settled: bool,
+    /// It is part of another one, only nobody knows of which: nothing more is guessed about it.
+    pub doubtful: bool,
     /// A rule forbade it after some of its media had been kept.
     pub deleted: bool,
     /// What happened to it that a record must say, besides what its legs say.
@@ -126,6 +128,7 @@ impl Conversation {
             deleted: false,
             told: None,
             settled: false,
+            doubtful: false,
             problems: Vec::new(),
             wall_offset_ns,
             put_away: Vec::new(),
@@ -199,7 +202,10 @@ impl Conversation {
         record.problems.clone_from(&self.problems);
         if let Some((at, by)) = dialog.ended() {
             record.ended_at = Some(at);
-            record.ended_by = Some(by);
+            // A BYE in place of a CANCEL (RFC 3261 section 15) is one of the ways not to be answered.
+            let early = dialog.answered.is_none() && dialog.began == Began::Invite;
+            let hung_up = matches!(by, EndedBy::Caller | EndedBy::Callee);
+            record.ended_by = Some(if early && hung_up { EndedBy::Signalling } else { by });
             record.duration_s = record.answered_at.map(|answered| seconds(answered, at));
             let early = context.config.start == Start::Media && legs.iter().any(|l| l.has_media());
             if !early || dialog.answered.is_some() {
@@ -246,7 +252,7 @@ impl Conversation {
                     Some(id) => format!(
                         "Nobody had been heard for longer than calls.silence_s allows; this is how call {id} goes on."
                     ),
-                    None => String::from("The call began before the capture; it is recorded from where it was joined."),
+                    None => joined_reason(record.direction).to_owned(),
                 });
             }
             (_, Some(AnsweredBy::Success)) if heard && !anchor.has_media() => {
@@ -346,6 +352,15 @@ fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     let cut: u64 = anchor.streams.iter().map(|s| s.cut).sum();
     if cut > 0 {
         record.problems.push(Problem { kind: String::from("cut_by_snaplen"), packets: Some(cut), ms: None });
+    }
+}
+
+const fn joined_reason(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Unknown => {
+            "The call began before the capture; it is recorded from where it was joined. It was not seen who called whom: the left side is the one that was seen to act first."
+        }
+        _ => "The call began before the capture; it is recorded from where it was joined.",
     }
 }
 

@@ -178,9 +178,18 @@ enum Timer {
 /// Dialogs that are over: what still comes of them opens no new call.
 #[derive(Debug, Default)]
 struct Tombstones {
-    /// Until when, and the CSeq of the newest INVITE.
-    known: HashMap<u64, (Timestamp, u32), foldhash::fast::RandomState>,
+    known: HashMap<u64, Buried, foldhash::fast::RandomState>,
     order: VecDeque<(Timestamp, u64)>,
+}
+
+/// What is remembered of a dialog that is over.
+#[derive(Clone, Copy, Debug)]
+struct Buried {
+    until: Timestamp,
+    /// CSeq of the newest INVITE.
+    invite_cseq: u32,
+    /// The callers' tags of the two newest dialogs with this Call-ID, hashed.
+    tags: [u64; 2],
 }
 
 impl Engine {
@@ -408,26 +417,29 @@ impl Engine {
 }
 
 impl Tombstones {
-    fn add(&mut self, key: u64, (until, invite_cseq): (Timestamp, u32), limit: usize) {
-        let newest = self.known.get(&key).map_or(0, |(_, known)| *known).max(invite_cseq);
-        self.known.insert(key, (until, newest));
-        self.order.push_back((until, key));
+    fn add(&mut self, key: u64, mut new: Buried, limit: usize) {
+        if let Some(old) = self.known.get(&key) {
+            new.invite_cseq = new.invite_cseq.max(old.invite_cseq);
+            new.tags[1] = if new.tags[0] == old.tags[0] { old.tags[1] } else { old.tags[0] };
+        }
+        self.known.insert(key, new);
+        self.order.push_back((new.until, key));
         while self.order.len() > limit {
             self.forget_oldest();
         }
     }
 
-    fn get(&mut self, key: u64, now: Timestamp) -> Option<u32> {
+    fn get(&mut self, key: u64, now: Timestamp) -> Option<Buried> {
         while self.order.front().is_some_and(|(until, _)| *until < now) {
             self.forget_oldest();
         }
-        self.known.get(&key).map(|(_, cseq)| *cseq)
+        self.known.get(&key).copied()
     }
 
     fn forget_oldest(&mut self) {
         let Some((until, key)) = self.order.pop_front() else { return };
         // One that was buried again since stays until that time.
-        if self.known.get(&key).is_some_and(|(known, _)| *known <= until) {
+        if self.known.get(&key).is_some_and(|known| known.until <= until) {
             self.known.remove(&key);
         }
     }

@@ -60,6 +60,12 @@ pub struct Shape {
     pub from: Option<String>,
     /// See `from`.
     pub to: Option<String>,
+    /// Who sent the call here (Diversion).
+    pub diverted: Option<String>,
+    /// Whether `from` is one of our extensions.
+    pub from_extension: bool,
+    /// Whether its sender names itself by a word, or by the number that is called: see [`Shape::is_call_back`].
+    pub by_itself: bool,
 }
 
 /// How two legs fit together.
@@ -77,29 +83,83 @@ impl Shape {
     /// How a new leg fits an older one: the older leg's receiver sends the new one (or one PBX sends both, as it
     /// does when it calls both ends by itself).
     pub fn fit(&self, older: &Self) -> Fit {
-        if self.at.since(older.at) > TOGETHER || older.at.since(self.at) > TOGETHER {
+        if self.at.since(older.at) > TOGETHER || older.at.since(self.at) > SKEW {
             return Fit::None;
         }
         if !self.hop.0.same_host(older.hop.1) {
             return Fit::None;
         }
-        let fit = fit_numbers((&self.from, &older.from), (&self.to, &older.to));
-        // Back to where it came from: a proxy in front of the PBX, if both numbers say so; else a call in return.
-        let back = self.hop.1.same_host(older.hop.0);
-        if back && fit != Fit::BothNumbers { Fit::None } else { fit }
+        let diverted = self.is_diverted_from(older);
+        let fit = match fit_numbers((&self.from, &older.from), (&self.to, &older.to)) {
+            Fit::None if diverted => Fit::Numbers,
+            // The same number called by two outside parties.
+            Fit::Numbers if self.is_of_another_caller(older) => Fit::None,
+            fit => fit,
+        };
+        // Back to where it came from: a proxy in front of the PBX, if both numbers say so; a call that is sent on by the
+        // trunk that brought it, if the caller or a Diversion says so; else a call in return.
+        let sent_on = same_number(&self.from, &older.from) || diverted;
+        if self.goes_back(older) && fit != Fit::BothNumbers && !sent_on { Fit::None } else { fit }
     }
 
     /// Whether the new leg is the second half of a click-to-call: the PBX first called the extension, then the
-    /// number, under the name of the other.
+    /// number, under the name of the other; or the extension under no caller's name.
     pub fn is_call_back(&self, older: &Self) -> bool {
         self.hop.0.same_host(older.hop.0)
             && !self.hop.1.same_host(older.hop.1)
-            && (same_number(&older.from, &self.to) || (same_number(&older.to, &self.from) && self.from != self.to))
+            && (same_number(&older.from, &self.to)
+                || (same_number(&older.to, &self.from) && self.from != self.to)
+                || older.by_itself)
     }
 
-    /// Whether the new leg rings for the caller of an older one who already waits at the PBX (queue, IVR).
+    /// Whether the new leg rings for the caller of an older one who already waits at the PBX (ringing, queue, IVR).
     pub fn is_for_waiting(&self, older: &Self) -> bool {
-        self.hop.0.same_host(older.hop.1) && !self.hop.1.same_host(older.hop.0) && same_number(&self.from, &older.from)
+        let in_return = self.goes_back(older) && same_number(&self.to, &older.from);
+        let for_it = same_number(&self.from, &older.from) || self.is_diverted_from(older);
+        self.hop.0.same_host(older.hop.1) && !in_return && for_it
+    }
+
+    /// Whether the called number sends the call on in its own name, as the Diversion says.
+    fn is_diverted_from(&self, older: &Self) -> bool {
+        same_number(&self.diverted, &older.to) && (self.from.is_none() || same_number(&self.from, &older.to))
+    }
+
+    /// Whether both legs name their callers, and differ: only for an extension does a PBX write another number.
+    fn is_of_another_caller(&self, older: &Self) -> bool {
+        let number = |from: &Option<String>| from.as_deref().is_some_and(|f| f.contains(|c: char| c.is_ascii_digit()));
+        !older.from_extension && number(&self.from) && number(&older.from) && !same_number(&self.from, &older.from)
+    }
+
+    /// Whether the new leg is for the same number as an older one, sent on by the PBX: another trunk is tried.
+    pub fn is_another_way(&self, older: &Self) -> bool {
+        self.hop.0.same_host(older.hop.1) && !self.goes_back(older) && same_number(&self.to, &older.to)
+    }
+
+    /// Whether the new leg is a second call of the extension that the older one is of: its own, or one that the PBX makes
+    /// in its name.
+    pub fn is_second_call_of(&self, older: &Self) -> bool {
+        let (caller, callee) = older.hop;
+        let of = |phone: Endpoint, pbx: Endpoint| self.hop.0.same_host(phone) || self.hop.0.same_host(pbx);
+        (same_number(&self.from, &older.from) && of(caller, callee))
+            || (same_number(&self.from, &older.to) && of(callee, caller))
+    }
+
+    /// Whether this host sent it.
+    pub fn is_sent_by(&self, host: Endpoint) -> bool {
+        self.hop.0.same_host(host)
+    }
+
+    fn goes_back(&self, older: &Self) -> bool {
+        self.hop.1.same_host(older.hop.0)
+    }
+
+    /// Which extensions the new leg may take a ringing call from: those whose number ends a code that was dialled at the
+    /// PBX (`*8200`).
+    pub fn picks_up_from(&self) -> impl Iterator<Item = String> + '_ {
+        let code = self.to.as_deref().and_then(|to| to.strip_prefix(['*', '#'])).unwrap_or("");
+        let code = if code.len() > MAX_CODE_DIGITS { "" } else { code };
+        let ends = 1..code.len().saturating_sub(MIN_EXTENSION_DIGITS - 1);
+        ends.filter_map(|at| code.get(at..)).map(str::to_owned)
     }
 }
 
@@ -182,11 +242,13 @@ pub struct JoinIndex {
 impl JoinIndex {
     /// A leg can be found by what it shows. Gives the keys by which it is to be removed again: what it shows may change.
     pub fn add(&mut self, slot: usize, traces: &Traces, shape: &Shape) -> Vec<u64> {
-        let keys = keys(traces, shape);
+        let mut keys = keys(traces, shape);
+        keys.extend(shape.by_itself.then(|| by_itself_key(shape.hop.0)));
         for key in &keys {
             let slots = self.slots.entry(*key).or_default();
-            if slots.len() == MAX_SAME_KEY {
-                slots.remove(0);
+            // The oldest stay (the caller of a large ring group), the newest go round.
+            if slots.len() == 2 * MAX_SAME_KEY {
+                slots.remove(MAX_SAME_KEY);
             }
             slots.push(slot);
         }
@@ -214,6 +276,16 @@ impl JoinIndex {
         out
     }
 
+    /// Legs that show this number at this host.
+    pub fn at(&self, host: Endpoint, number: &str) -> &[usize] {
+        self.slots.get(&number_key(host, number)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Legs by which this host began a call under no caller's name.
+    pub fn by_themselves(&self, host: Endpoint) -> &[usize] {
+        self.slots.get(&by_itself_key(host)).map_or(&[], Vec::as_slice)
+    }
+
     /// How many things legs can be found by.
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -231,8 +303,8 @@ fn keys(traces: &Traces, shape: &Shape) -> Vec<u64> {
     out.extend(traces.correlation.iter().map(|(n, value)| hash(&(*n, value))));
     out.extend(traces.sessions.iter().map(hash));
     for host in [shape.hop.0, shape.hop.1] {
-        for number in [&shape.from, &shape.to].into_iter().flatten() {
-            out.push(hash(&(host.ip(), tail(number))));
+        for number in [&shape.from, &shape.to, &shape.diverted].into_iter().flatten() {
+            out.push(number_key(host, number));
         }
     }
     out.sort_unstable();
@@ -240,17 +312,32 @@ fn keys(traces: &Traces, shape: &Shape) -> Vec<u64> {
     out
 }
 
+fn number_key(host: Endpoint, number: &str) -> u64 {
+    hash(&(host.ip(), tail(number)))
+}
+
+fn by_itself_key(host: Endpoint) -> u64 {
+    hash(&(host.ip(), "by itself"))
+}
+
 fn hash<T: Hash>(value: &T) -> u64 {
     foldhash::fast::FixedState::with_seed(2).hash_one(value)
 }
 
+/// By the stamps of several interfaces, a leg may seem to come before the one that caused it.
+const SKEW: Duration = Duration::from_millis(100);
 /// A PBX sends the second leg of a call within this time of the first.
 pub const TOGETHER: Duration = Duration::from_secs(2);
 /// A transfer target is called within this time of the REFER.
 const REFER_PATIENCE: Duration = Duration::from_secs(30);
 /// So many digits at the end tell two numbers of one place apart, whatever prefix each hop writes.
 const COMPARED_DIGITS: usize = 6;
-/// Legs found by one key; more of the same number at once say nothing of any of them.
-const MAX_SAME_KEY: usize = 32;
+/// The shortest extension that a pick-up code can name.
+const MIN_EXTENSION_DIGITS: usize = 2;
+/// A feature code and an extension.
+const MAX_CODE_DIGITS: usize = 16;
+/// Oldest legs found by one key, and as many of the newest: all of a ring group of sixty telephones. More of the same
+/// number at once say nothing of any of them.
+const MAX_SAME_KEY: usize = 64;
 /// Correlation headers that are looked at.
 const MAX_HEADERS: usize = 16;

@@ -83,7 +83,15 @@ impl Draft {
 }
 
 fn shape(dialog: &Dialog, parties: &Parties, at: Timestamp) -> Shape {
-    Shape { hop: (dialog.caller_addr, dialog.callee_addr), at, from: parties.from.clone(), to: parties.to.clone() }
+    Shape {
+        hop: (dialog.caller_addr, dialog.callee_addr),
+        at,
+        from: parties.from.clone(),
+        to: parties.to.clone(),
+        diverted: parties.diverted_from().map(str::to_owned),
+        from_extension: parties.is_from_extension(),
+        by_itself: parties.calls_itself(),
+    }
 }
 
 /// How far the sink was told of a leg.
@@ -221,6 +229,13 @@ impl Leg {
         let superseded = self.superseded_at.filter(|s| heard <= *s).map(|s| s + SUPERSEDED_PATIENCE);
         let next = [Some(silent), expires, superseded].into_iter().flatten().min().unwrap_or(cut);
         Due::Later(next.min(cut))
+    }
+
+    /// When it was last heard, if another call claims its media address and it has been silent since.
+    pub fn replaced_at(&self) -> Option<Timestamp> {
+        let (answered, _) = self.dialog.answered?;
+        let heard = self.last_media_at.unwrap_or(answered).max(answered);
+        self.superseded_at.filter(|since| heard <= *since).map(|_| heard)
     }
 
     /// Whether a stream that begins shows that a side sends from elsewhere now, without having announced it.

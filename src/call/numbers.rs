@@ -128,6 +128,8 @@ pub struct NumberPlan {
     registered: HashSet<String>,
     /// Hosts that were seen to do a PBX's work.
     pbxs: HashSet<IpAddr>,
+    /// Those of them of which the mirror showed whom they call for a caller.
+    ringing: HashSet<IpAddr>,
     country_code: String,
     national_prefix: String,
     international_prefix: String,
@@ -142,6 +144,7 @@ impl NumberPlan {
             listed: numbers.extensions.iter().cloned().collect(),
             registered: HashSet::new(),
             pbxs: HashSet::new(),
+            ringing: HashSet::new(),
             country_code: digits(&numbers.country_code),
             national_prefix: numbers.national_prefix.clone(),
             international_prefix: numbers.international_prefix.clone(),
@@ -169,6 +172,20 @@ impl NumberPlan {
         if self.pbxs.len() < MAX_LEARNT {
             self.pbxs.insert(host.ip());
         }
+    }
+
+    /// This host was seen to take a call from outside and to ring an extension for it.
+    pub fn learn_ringing(&mut self, host: Endpoint) {
+        self.learn_pbx(host);
+        if self.ringing.len() < MAX_LEARNT {
+            self.ringing.insert(host.ip());
+        }
+    }
+
+    /// Whether the mirror shows whom this PBX calls for a caller: then a call for which it calls nobody is taken by the
+    /// PBX itself.
+    pub fn is_seen_to_ring(&self, host: Endpoint) -> bool {
+        self.ringing.contains(&host.ip())
     }
 
     /// Which way a call goes whose numbers do not tell, by the hosts between which it was seen: towards the PBX, or

@@ -29,6 +29,10 @@ pub struct Parties {
     diverted_from: Option<String>,
     called_party: Option<String>,
     referred_by: Option<String>,
+    /// The number in the Request-URI, normalised.
+    request_user: Option<String>,
+    withheld: bool,
+    from_extension: bool,
     headers: BTreeMap<String, String>,
 }
 
@@ -44,8 +48,10 @@ impl Parties {
             |sources: &[NumberSource]| sources.iter().find_map(|s| number_at(s, message, (&caller, &callee), plan));
         let withheld = is_withheld(message, caller.as_ref());
         let from = if withheld { Some(plan.withheld().to_owned()) } else { first(&numbers.from_number) };
+        let from = from.filter(|f| !f.is_empty());
         Self {
-            from: from.filter(|f| !f.is_empty()),
+            from_extension: from.as_deref().is_some_and(|f| plan.is_extension(f)),
+            from,
             to: first(&numbers.to_number),
             named_extension: first(&numbers.internal_number),
             from_name: caller.as_ref().filter(|_| !withheld).and_then(display),
@@ -56,6 +62,8 @@ impl Parties {
             diverted_from: diverted_from(message, plan),
             called_party: number_in(message, "P-Called-Party-ID", plan),
             referred_by: number_in(message, "Referred-By", plan),
+            request_user: number_at(&NumberSource::RequestUri, message, (&caller, &callee), plan),
+            withheld,
             headers: kept_headers(message, config),
         }
     }
@@ -92,6 +100,28 @@ impl Parties {
     /// The extension that a header of its own names.
     pub fn named_extension(&self) -> Option<&str> {
         self.named_extension.as_deref()
+    }
+
+    /// The number in the Request-URI.
+    pub fn request_user(&self) -> Option<&str> {
+        self.request_user.as_deref()
+    }
+
+    /// Whether the caller is one of our extensions, as far as that was known then.
+    pub const fn is_from_extension(&self) -> bool {
+        self.from_extension
+    }
+
+    /// Who sent the call here, by the Diversion or History-Info of the INVITE.
+    pub fn diverted_from(&self) -> Option<&str> {
+        self.diverted_from.as_deref()
+    }
+
+    /// Whether the caller is nobody who could call: the called number itself, or a word. So does a PBX name itself that
+    /// calls both ends.
+    pub fn calls_itself(&self) -> bool {
+        let word = |from: &String| !self.withheld && !from.contains(|c: char| c.is_ascii_digit());
+        self.from.as_ref().is_some_and(|from| self.to.as_ref() == Some(from) || word(from))
     }
 
     /// A header that was kept, by the name under which it is configured.

@@ -1,5 +1,6 @@
 //! The roles of a conversation's legs: which one is the anchor, who is outside, whose extension took the call.
 
+use crate::call::dialog::{AnsweredBy, Began};
 use crate::call::event::LegId;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
@@ -26,9 +27,12 @@ pub struct Who<'a> {
     pub operator: Option<&'a Leg>,
     /// Extensions that were rung.
     rung: Vec<&'a Leg>,
+    /// Parties outside that were called.
+    called_outside: Vec<&'a Leg>,
     /// The PBX called both ends: the first leg rings the one who really calls.
     click_to_call: bool,
-    outside_callee: bool,
+    /// The first leg brings a caller in.
+    comes_in: bool,
     /// More were rung than there are legs left of.
     others_rung: bool,
 }
@@ -49,19 +53,20 @@ impl<'a> Who<'a> {
             && legs.iter().all(|l| end_of(l, legs) == End::Callee)
             && legs.iter().any(|l| l.shape().is_call_back(&first.shape()));
         let outside: Vec<&Leg> = legs.iter().copied().filter(|l| is_outside(l, legs, plan)).collect();
-        let answered_first = |l: &&&Leg| (l.dialog.answered.is_none(), l.dialog.ended().is_some());
-        let anchor =
-            if legs.len() == 1 { first } else { outside.iter().min_by_key(answered_first).copied().unwrap_or(first) };
+        let anchor = if legs.len() == 1 { first } else { anchor(&outside, first, click_to_call) };
         let rung: Vec<&Leg> = legs
             .iter()
             .copied()
             .filter(|l| l.id != first.id || click_to_call)
-            .filter(|l| end_of(l, legs) == End::Callee && is_extension(party(l, legs), plan))
+            .filter(|l| end_of(l, legs) == End::Callee && is_extension(party(l, legs, plan), plan))
             .collect();
         let operator = rung.iter().filter(|l| answered_at(l).is_some()).min_by_key(|l| answered_at(l)).copied();
-        let outside_callee =
-            legs.len() > 1 && legs.iter().any(|l| end_of(l, legs) == End::Callee && is_outside(l, legs, plan));
-        Some(Self { anchor, first, operator, rung, click_to_call, outside_callee, others_rung: false })
+        let called_outside = match legs.len() {
+            1 => Vec::new(),
+            _ => outside.into_iter().filter(|l| end_of(l, legs) == End::Callee).collect(),
+        };
+        let comes_in = end_of(first, legs) == End::Caller;
+        Some(Self { anchor, first, operator, rung, called_outside, click_to_call, comes_in, others_rung: false })
     }
 
     /// More extensions were rung, and none of those took the call.
@@ -83,18 +88,54 @@ impl<'a> Who<'a> {
         if self.click_to_call {
             self.fill_click_to_call(record);
         } else if !alone {
-            self.fill_joined(record, plan);
+            record.direction = self.direction(plan).unwrap_or(record.direction);
         }
         record.outcome = self.anchor.outcome();
-        record.operator_answered_at = match record.direction {
-            _ if !self.has_rung() || self.click_to_call => record.answered_at,
-            _ => self.operator.and_then(answered_at),
-        };
-        let elsewhere = self.rung.iter().any(|l| l.dialog.reason.as_deref().is_some_and(is_completed_elsewhere));
-        let by_pbx_only = self.is_undecided() && !elsewhere;
-        if record.outcome == Outcome::Answered && by_pbx_only && !self.click_to_call {
+        record.operator_answered_at = self.taken_at(record, plan);
+        if record.outcome == Outcome::Answered && self.is_by_pbx_only(record, plan) {
             record.outcome = Outcome::Abandoned;
         }
+        if !alone && !self.click_to_call {
+            self.fill_extension(record, plan);
+        }
+        if self.first.dialog.began == Began::UnderWay && record.direction != Direction::Internal {
+            // Either side may have sent the request by which the call was joined.
+            record.direction = Direction::Unknown;
+        }
+    }
+
+    /// When a person took the call, as far as that can be known.
+    fn taken_at(&self, record: &CallRecord, plan: &NumberPlan) -> Option<Timestamp> {
+        if self.anchor.dialog.answered.is_some_and(|(_, how)| how == AnsweredBy::UnderWay) {
+            return None;
+        }
+        let outside = || self.called_outside.iter().filter_map(|l| answered_at(l)).min();
+        match record.direction {
+            _ if self.click_to_call => record.answered_at,
+            Direction::Outbound if !self.called_outside.is_empty() => outside(),
+            _ if self.has_rung() => self.operator.and_then(answered_at).or_else(outside),
+            _ if !self.called_outside.is_empty() => outside(),
+            Direction::Inbound if !is_extension(record.to.as_deref(), plan) && record.internal.is_none() => None,
+            _ => record.answered_at,
+        }
+    }
+
+    /// Whether an answered call was answered by the PBX and by no person: whoever was called did not take it; or nobody
+    /// was called, by a PBX of which the mirror shows whom it calls.
+    fn is_by_pbx_only(&self, record: &CallRecord, plan: &NumberPlan) -> bool {
+        if self.click_to_call || self.operator.is_some() || self.reached_outside() {
+            return false;
+        }
+        if self.has_rung() || !self.called_outside.is_empty() {
+            return !self.rung.iter().any(|l| l.dialog.reason.as_deref().is_some_and(is_completed_elsewhere));
+        }
+        let to_pbx = record.internal.is_none() && !is_extension(record.to.as_deref(), plan);
+        record.direction == Direction::Inbound && to_pbx && plan.is_seen_to_ring(self.first.dialog.callee_addr)
+    }
+
+    /// Whether a party outside that was called took the call.
+    fn reached_outside(&self) -> bool {
+        self.called_outside.iter().any(|l| l.dialog.answered.is_some())
     }
 
     /// Whether the caller of this leg is the caller of the conversation. A PBX that calls both ends rings the caller
@@ -105,7 +146,8 @@ impl<'a> Who<'a> {
 
     /// Whether extensions ring (or rang) and none of them has taken the call.
     pub fn is_undecided(&self) -> bool {
-        self.has_rung() && self.operator.is_none() && !self.outside_callee
+        let outside = |l: &&Leg| l.dialog.answered.is_some() || l.dialog.ended().is_none();
+        self.has_rung() && self.operator.is_none() && !self.called_outside.iter().any(outside)
     }
 
     /// In which order legs are rendered: the anchor, the leg by which the call came in, the operator's, the others.
@@ -114,20 +156,29 @@ impl<'a> Who<'a> {
         order.iter().position(|id| *id == Some(leg)).unwrap_or(order.len())
     }
 
-    fn fill_joined(&self, record: &mut CallRecord, plan: &NumberPlan) {
-        let from_ours = is_extension(self.first.parties.from.as_deref(), plan);
-        record.direction = match (from_ours, self.outside_callee, !self.has_rung()) {
-            (true, true, _) => Direction::Outbound,
-            (true, false, _) => Direction::Internal,
-            (false, _, false) => Direction::Inbound,
-            (false, _, true) => record.direction,
-        };
+    fn fill_extension(&self, record: &mut CallRecord, plan: &NumberPlan) {
         let named = self.first.parties.named_extension().map(str::to_owned);
         let extension = match record.direction {
             Direction::Outbound => self.first.parties.from.clone(),
-            _ => self.extension(plan),
+            _ => self.extension(record.outcome, plan),
         };
         record.internal = named.or(extension);
+    }
+
+    /// Which way a call of several legs goes, where they tell.
+    fn direction(&self, plan: &NumberPlan) -> Option<Direction> {
+        let ours = |number: &Option<String>| is_extension(number.as_deref(), plan);
+        let called_anybody = self.has_rung() || !self.called_outside.is_empty();
+        let parties = &self.first.parties;
+        match (ours(&parties.from), ours(&parties.to)) {
+            (true, _) if self.reached_outside() => Some(Direction::Outbound),
+            (true, true) => Some(Direction::Internal),
+            // A code that stands for several extensions.
+            (true, false) if self.has_rung() && self.called_outside.is_empty() => Some(Direction::Internal),
+            (true, false) => Some(Direction::Outbound),
+            (false, _) if called_anybody && self.comes_in => Some(Direction::Inbound),
+            (false, _) => None,
+        }
     }
 
     fn fill_click_to_call(&self, record: &mut CallRecord) {
@@ -142,11 +193,18 @@ impl<'a> Who<'a> {
         record.request_uri.clone_from(&self.anchor.parties.request_uri);
     }
 
-    /// The extension that took the call; while it rings, the only one that rings.
-    fn extension(&self, plan: &NumberPlan) -> Option<String> {
-        let of = |leg: &Leg| if picks_up(leg, self.first) { leg.parties.from.clone() } else { leg.parties.to.clone() };
+    /// The extension that took the call; while it rings, the only one that rings. A call that somebody else took names
+    /// none of those that did not.
+    fn extension(&self, outcome: Outcome, plan: &NumberPlan) -> Option<String> {
+        let of = |leg: &Leg| match picks_up(leg, self.first) {
+            true => leg.parties.from.clone(),
+            false => called(leg, plan).map(str::to_owned),
+        };
         if let Some(operator) = self.operator {
             return of(operator);
+        }
+        if outcome == Outcome::Answered && !self.rung.is_empty() {
+            return None;
         }
         let mut ringing = self.rung.iter().filter(|l| l.dialog.ended().is_none());
         match (ringing.next(), ringing.next(), self.rung.as_slice()) {
@@ -188,15 +246,31 @@ fn picks_up(leg: &Leg, first: &Leg) -> bool {
 }
 
 /// The number of the conversation's party at this leg.
-fn party<'a>(leg: &'a Leg, legs: &[&Leg]) -> Option<&'a str> {
+fn party<'a>(leg: &'a Leg, legs: &[&Leg], plan: &NumberPlan) -> Option<&'a str> {
     match end_of(leg, legs) {
-        End::Callee if !legs.first().is_some_and(|first| picks_up(leg, first)) => leg.parties.to.as_deref(),
+        End::Callee if !legs.first().is_some_and(|first| picks_up(leg, first)) => called(leg, plan),
         _ => leg.parties.from.as_deref(),
     }
 }
 
+/// Whom a leg rings. A proxy leaves the dialled number in To; then only the Request-URI names the extension (RFC 3261
+/// section 16.6).
+fn called<'a>(leg: &'a Leg, plan: &NumberPlan) -> Option<&'a str> {
+    let (to, request) = (leg.parties.to.as_deref(), leg.parties.request_user());
+    if is_extension(request, plan) && !is_extension(to, plan) { request } else { to }
+}
+
 fn is_outside(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
-    party(leg, legs).is_some_and(|n| !plan.is_extension(n))
+    party(leg, legs, plan).is_some_and(|n| !plan.is_extension(n))
+}
+
+/// Of the outside parties' legs, the one that was answered, then the one that lives. One that came to nothing is the
+/// anchor only where nothing else was answered; but who has himself called by click-to-call waits for that one.
+fn anchor<'a>(outside: &[&'a Leg], first: &'a Leg, click_to_call: bool) -> &'a Leg {
+    let answered = |l: &Leg| l.dialog.answered.is_some();
+    let competes = |l: &&&Leg| click_to_call || answered(l) || l.dialog.ended().is_none() || !answered(first);
+    let rank = |l: &&&Leg| (!answered(l), l.dialog.ended().is_some());
+    outside.iter().filter(competes).min_by_key(rank).copied().unwrap_or(first)
 }
 
 /// A Reason (RFC 3326) by which a PBX says that another phone, one that the mirror did not show, took the call.

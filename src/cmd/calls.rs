@@ -113,6 +113,9 @@ pub struct VerifyArgs {
     /// Only these calls.
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
+    /// Secret keys of age: the sound of encrypted recordings is checked, too. Nothing decrypted is written.
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
     /// With --json: for each whole file a line with its waveform, the lowest and the highest sample of N pieces of equal
     /// length, for left and right.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_PEAKS))]

@@ -1,5 +1,5 @@
 //! Makes the files of a call: renders the first leg that can be heard (or another, if that one was heard on one side
-//! only), and writes WAV and record. Of a call that is under way the parts that are full are made, see [`super::cutting`].
+//! only), and writes WAV and record. Of a call that is under way the parts that are full are made, see `cutting`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -300,6 +300,7 @@ impl Recorder {
                 channels: 2,
                 bytes,
                 sha256,
+                plain_sha256: None,
             });
         }
         Ok(())
@@ -398,7 +399,8 @@ fn note_problems(report: &Report, record: &mut CallRecord) {
         ("late", sum(|side| side.late)),
         ("broken_stamps", sum(|side| side.broken_stamps)),
     ] {
-        if packets > 0 {
+        // The engine has counted the cut ones of the whole call already.
+        if packets > 0 && !record.problems.iter().any(|p| p.kind == kind) {
             record.problems.push(problem(kind, Some(packets)));
         }
     }

@@ -12,10 +12,11 @@ use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
 use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
-use symphonia::core::io::MediaSourceStream;
+use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 
-use super::publish::digest;
+use super::publish::{digest, digest_of};
+use super::seal::{self, Identities};
 use crate::call::record::Recording;
 
 /// A file that is what its record says.
@@ -45,6 +46,9 @@ pub enum VerifyError {
     /// Its contents are others.
     #[error("it was changed: its SHA-256 is not that of the record")]
     Hash,
+    /// It is encrypted: only [`verify_sealed`] can decode it.
+    #[error("it is encrypted: its sound cannot be decoded without the identity")]
+    Encrypted,
     /// It cannot be decoded.
     #[error("it cannot be decoded: {0}")]
     Sound(String),
@@ -78,9 +82,34 @@ pub fn verify_with_peaks(path: &Path, recording: &Recording, pieces: u64) -> Res
     if sha256 != recording.sha256 {
         return Err(VerifyError::Hash);
     }
+    if recording.plain_sha256.is_some() {
+        return Err(VerifyError::Encrypted);
+    }
+    sound_of(Box::new(File::open(path)?), recording, pieces)
+}
+
+/// Checks what is in an encrypted file against its entry in the record, and finds its peaks; it is decrypted on the way,
+/// nothing is written.
+///
+/// # Errors
+/// [`VerifyError`], the first thing that is wrong; [`VerifyError::Io`] when no identity opens it.
+pub fn verify_sealed(
+    path: &Path,
+    recording: &Recording,
+    identities: &Identities,
+    pieces: u64,
+) -> Result<Verified, VerifyError> {
+    let (_, sha256) = digest_of(&mut seal::open(path, identities)?)?;
+    if Some(sha256) != recording.plain_sha256 {
+        return Err(VerifyError::Hash);
+    }
+    sound_of(Box::new(seal::open(path, identities)?), recording, pieces)
+}
+
+fn sound_of(source: Box<dyn MediaSource>, recording: &Recording, pieces: u64) -> Result<Verified, VerifyError> {
     let expected = crate::render::samples_between(recording.starts_at, recording.ends_at, recording.sample_rate);
     let mut peaks = Peaks::new(expected, pieces);
-    decode(path, recording.sample_rate, &mut |frames| peaks.take(frames))?;
+    decode_from(source, recording.sample_rate, &mut |frames| peaks.take(frames))?;
     if peaks.samples != expected {
         return Err(VerifyError::Length { found: peaks.samples, expected });
     }
@@ -92,7 +121,15 @@ pub fn verify_with_peaks(path: &Path, recording: &Recording, pieces: u64) -> Res
 /// # Errors
 /// [`VerifyError::Io`] or [`VerifyError::Sound`].
 pub fn decode(path: &Path, sample_rate: u32, out: &mut dyn FnMut(&[[i16; 2]])) -> Result<(), VerifyError> {
-    let stream = MediaSourceStream::new(Box::new(File::open(path)?), Default::default());
+    decode_from(Box::new(File::open(path)?), sample_rate, out)
+}
+
+fn decode_from(
+    source: Box<dyn MediaSource>,
+    sample_rate: u32,
+    out: &mut dyn FnMut(&[[i16; 2]]),
+) -> Result<(), VerifyError> {
+    let stream = MediaSourceStream::new(source, Default::default());
     let probe = symphonia::default::get_probe();
     let (format, metadata) = (FormatOptions::default(), MetadataOptions::default());
     let mut reader = probe.probe(&Hint::new(), stream, format, metadata).map_err(sound)?;

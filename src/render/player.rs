@@ -306,7 +306,7 @@ impl Player {
         let rate = decoder.as_ref().map_or(sample_rate, |decoder| decoder.sample_rate_hz());
         let kind = match format.encoding.as_str() {
             "CN" => VoiceKind::Comfort,
-            "PCMA" | "PCMU" | "G722" | "GSM" | "L16" | "DVI4" => VoiceKind::Plain,
+            "PCMA" | "PCMU" | "G722" | "GSM" | "ILBC" | "L16" | "DVI4" => VoiceKind::Plain,
             name if name.starts_with("G726") || name.starts_with("AAL2-G726") => VoiceKind::Plain,
             _ => VoiceKind::OwnSilence,
         };

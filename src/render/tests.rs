@@ -714,7 +714,7 @@ fn of_more_loss_than_redundancy_the_rest_is_concealed() {
 fn redundant_audio_of_an_unknown_codec_is_named_and_rubbish_in_it_is_counted() {
     let mut spool = started();
     let mut caller = Redundant::new(&mut spool, "97/97");
-    spool.payload(at_ms(0.0), caller.sender.stream, 97, Some(format_of("ILBC", 8_000)));
+    spool.payload(at_ms(0.0), caller.sender.stream, 97, Some(format_of("G723", 8_000)));
     caller.sender.send_as(&mut spool, at_ms(100.0), &[97, 1, 2, 3]);
     caller.sender.send_as(&mut spool, at_ms(120.0), &[98, 1, 2, 3]);
     caller.sender.send_as(&mut spool, at_ms(140.0), &[0xE1, 0, 0xFF]);
@@ -722,7 +722,7 @@ fn redundant_audio_of_an_unknown_codec_is_named_and_rubbish_in_it_is_counted() {
     let (plan, report, _) = rendered(&ended(spool, 500.0));
     assert!(!plan.has_sound);
     let silent = &report.sides[0].silent;
-    assert_eq!(silent.get(&Silent::UnknownCodec("ILBC".to_owned())), Some(&1));
+    assert_eq!(silent.get(&Silent::UnknownCodec("G723".to_owned())), Some(&1));
     assert_eq!(silent.get(&Silent::UnknownPayloadType(98)), Some(&1));
     assert_eq!(silent.get(&Silent::Damaged), Some(&2));
 }

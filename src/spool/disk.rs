@@ -139,7 +139,7 @@ impl DiskSpool {
     /// Goes on with a leg whose file an earlier process left: what comes is added to it.
     pub fn resume(&mut self, leg: LegId, name: &str) {
         let stage = Stage::Born(Chunk::default());
-        self.legs.insert(leg, Leg { name: String::new(), stage, lost: 0 });
+        self.legs.insert(leg, Leg { name: name.to_owned(), stage, lost: 0 });
         self.send(Message::Born { leg, name: name.to_owned() });
     }
 

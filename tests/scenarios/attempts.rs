@@ -269,3 +269,20 @@ fn early_media_and_then_a_cancel_leaves_no_recording() {
     // 2 s of 20 ms packets were heard all the same.
     assert_eq!(record.sides.callee.packets, 100);
 }
+
+#[test]
+fn a_caller_who_gives_up_with_a_bye_ended_it_by_signalling_as_with_a_cancel() {
+    // RFC 3261 section 15: a BYE may end an early dialog.
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.invite(call);
+    scene.ring(call);
+    scene.wait(1_000);
+    scene.at(call).confirmed = true;
+    let ended = scene.bye(call, Side::Caller);
+    scene.refuse(call, 487, &[]);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.outcome, record.verdict), (Outcome::Cancelled, Some(Verdict::NotAnswered)));
+    assert_eq!((record.ended_by, record.ended_at), (Some(EndedBy::Signalling), Some(at(ended))));
+}

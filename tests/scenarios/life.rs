@@ -492,6 +492,59 @@ fn early_media_is_part_of_the_recording_when_it_starts_with_media() {
     assert_eq!(sound[0].starts_ms, (talks - 2 * STEP_MS) as f64);
 }
 
+#[test]
+fn a_call_that_is_joined_by_a_re_invite_of_whoever_does_not_say_who_called_whom() {
+    // The callee's hold is the first message that is seen: the call itself was inbound.
+    for side in [Side::Caller, Side::Callee] {
+        let (mut scene, mut outside, mut ours) = outside_and_200();
+        let call = scene.dialog(&mut outside, &mut ours);
+        scene.at(call).confirmed = true;
+        scene.hold(call, side);
+        scene.wait(1_000);
+        scene.resume(call, side);
+        scene.talk(call, 2_000);
+        scene.bye(call, side);
+        let played = play(&scene);
+        let record = &played.only().record;
+        assert_eq!((record.direction, record.internal.as_deref()), (Direction::Unknown, Some("200")));
+        let reason = record.verdict_reason.as_deref().expect("a reason");
+        assert!(reason.contains("began before the capture") && reason.contains("who called whom"), "{reason}");
+    }
+}
+
+#[test]
+fn a_call_between_extensions_that_is_joined_under_way_is_internal() {
+    let (mut scene, _, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut Phone::new("201", 3), &mut ours);
+    scene.at(call).confirmed = true;
+    scene.hold(call, Side::Callee);
+    scene.resume(call, Side::Callee);
+    scene.talk(call, 1_000);
+    scene.bye(call, Side::Caller);
+    assert_eq!(play(&scene).only().record.direction, Direction::Internal);
+}
+
+#[test]
+fn a_call_whose_bye_was_lost_is_replaced_by_the_next_even_if_the_capture_ends_at_once() {
+    let (mut scene, call, _) = direct();
+    scene.talk(call, 2_000);
+    // The last packet was sent 20 ms before.
+    let silent = scene.now() - 20;
+    scene.wait(3_000);
+    // The BYE is not seen; both telephones use the same ports again.
+    let (_, mut outside, mut ours) = outside_and_200();
+    let next = scene.dialog(&mut outside, &mut ours);
+    let media = scene.get(call).media;
+    scene.at(next).media = media;
+    scene.connect(next);
+    scene.talk(next, 1_000);
+    let ended = scene.bye(next, Side::Caller);
+    let played = play(&scene);
+    let [one, two] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
+    assert_eq!((one.record.ended_by, one.record.ended_at), (Some(EndedBy::Replaced), Some(at(silent))));
+    assert_eq!((two.record.ended_by, two.record.ended_at), (Some(EndedBy::Caller), Some(at(ended))));
+}
+
 /// A call and its continuation.
 fn told_apart(played: &Played) -> [&Call; 2] {
     assert_eq!(played.calls.len(), 2);
@@ -522,7 +575,7 @@ fn silent_for(ms: i64) {
     let record = &second.record;
     assert_eq!((record.ended_by, record.verdict), (Some(EndedBy::Callee), Some(Verdict::BothSides)));
     assert_eq!((record.from.as_deref(), record.internal.as_deref()), (Some("+79990000001"), Some("200")));
-    assert_eq!(record.related, [first.record.id.clone()]);
+    assert_eq!(record.related, std::slice::from_ref(&first.record.id));
     assert_eq!(record.sides.callee.packets, 200, "4 s of 20 ms, the first of them included");
     let reason = record.verdict_reason.as_deref().expect("a reason");
     assert!(reason.contains(&first.record.id), "{reason}");

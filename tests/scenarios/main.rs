@@ -11,11 +11,15 @@ mod flood;
 mod holds;
 mod joining;
 mod life;
+mod losses;
 mod media;
+mod ringing;
 mod rules;
+mod takeover;
 mod telling;
 mod transfers;
 mod who;
+mod wire;
 
 use dialogs::{D, Phone, Scene};
 
@@ -70,6 +74,12 @@ impl Office {
     /// See [`Office::rings_200`].
     fn rings_201(&mut self) -> D {
         self.scene.leg(&mut self.pbx, &mut self.e201, [OUTSIDE, "201"])
+    }
+
+    /// An outbound call: the leg of 200 and the trunk's, with the office's number on it.
+    fn outbound(&mut self) -> [D; 2] {
+        let a = self.scene.leg(&mut self.e200, &mut self.pbx, ["200", OUTSIDE]);
+        [a, self.scene.leg(&mut self.pbx, &mut self.outside, [DID, OUTSIDE])]
     }
 
     /// An inbound call through the PBX that 200 has taken: both legs.

@@ -96,7 +96,9 @@ impl Engine {
         }
         if message.method() == Some(&Method::Bye) {
             if self.dormant.forget(message.call_id()) {
-                self.bury(message.call_id(), u32::MAX);
+                let (from, to) = (message.from(), message.to());
+                let tags = [from.as_ref().and_then(|f| f.tag()), to.as_ref().and_then(|t| t.tag())];
+                self.bury(message.call_id(), u32::MAX, tags);
             }
             return None;
         }

@@ -85,7 +85,11 @@ impl Engine {
             if let Some(leg) = self.legs.get_mut(slot) {
                 let (at, by) = match leg.due(self.now, &self.config) {
                     Due::End(at, by) => (at, by),
-                    _ => (self.now, EndedBy::CaptureEnd),
+                    // Nobody will see any more whether it goes on sounding.
+                    _ => match leg.replaced_at() {
+                        Some(heard) => (heard, EndedBy::Replaced),
+                        None => (self.now, EndedBy::CaptureEnd),
+                    },
                 };
                 leg.dialog.handle_end(at, by);
                 self.carry_out(slot, sink);
@@ -115,11 +119,10 @@ impl Engine {
                 sink.discard(leg.id);
             }
         }
-        let (conversation, call_id) = (leg.conversation, leg.dialog.call_id.clone());
-        let invite_cseq = leg.dialog.invite_cseq();
+        let conversation = leg.conversation;
         self.lay_down(slot);
+        self.bury_leg(slot);
         self.forget_leg(slot);
-        self.bury(&call_id, invite_cseq);
         self.put_away(conversation, slot);
         self.finish_if_over(conversation);
     }

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use crate::call::claims::Claim;
 use crate::call::conversation::Conversation;
 use crate::call::dialog::Dialog;
-use crate::call::engine::{Engine, Timer};
+use crate::call::engine::{Buried, Engine, Timer};
 use crate::call::event::{Keep, LegId, LegSink};
 use crate::call::id::{conversation_id, leg_name};
 use crate::call::join::Traces;
@@ -54,9 +54,11 @@ impl Engine {
         leg.dialog.handle_message(datagram.at, message);
         if better {
             leg.parties = Parties::read(message, Side::Caller, &self.config, &self.plan);
+            let traces = Traces::read(message, &self.config);
+            self.note_traces(slot, traces);
         }
         if message.method() == Some(&Method::Refer) {
-            self.handle_refer(slot, message, datagram);
+            self.handle_refer(slot, message, datagram, sink);
         }
         self.note_orders(slot, message, datagram.at, sink);
         self.carry_out(slot, sink);
@@ -119,7 +121,11 @@ impl Engine {
         let slot = self.legs.insert(Leg::new(id, name, conversation, draft));
         let keys = self.join_index.add(slot, &traces, &shape);
         self.legs[slot].join_keys = keys;
-        self.conversations[conversation].legs.push(slot);
+        let legs = &self.legs;
+        let call = &mut self.conversations[conversation].legs;
+        // In the order of their stamps, in whichever order they were seen.
+        let place = call.iter().rposition(|s| legs.get(*s).is_some_and(|l| l.created_at <= at)).map_or(0, |n| n + 1);
+        call.insert(place, slot);
         self.learn_pbx(slot);
         self.judge(conversation, sink);
         self.note_fresh(slot, id);
@@ -131,15 +137,16 @@ impl Engine {
 
     /// The conversation of a new leg: one that it belongs to, else a new one.
     fn conversation_for(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> usize {
-        if let Some(conversation) = self.find_conversation(draft).or_else(|| self.gather_group(draft, sink)) {
+        let place = self.find_conversation(draft);
+        if let Some(conversation) = place.same.or_else(|| self.gather_group(draft, sink)) {
             return conversation;
         }
-        let relatives = self.relatives(draft);
         let dialog = &draft.dialog;
         let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);
         let conversation = self.conversations.insert(Conversation::new(id, draft.at, self.wall_offset_ns));
+        self.conversations[conversation].doubtful = place.doubtful;
         self.timers.insert((draft.at + SETTLE, Timer::Settle(conversation)));
-        for other in relatives {
+        for other in place.related {
             self.relate(conversation, other);
         }
         conversation
@@ -155,6 +162,7 @@ impl Engine {
         }
         if self.legs.get(slot).is_some_and(|l| l.dialog.ended().is_some()) {
             self.forget_flows(slot);
+            self.gather_waiting(slot, sink);
         }
         self.set_timer(slot);
         if let Some(conversation) = self.legs.get(slot).map(|leg| leg.conversation) {
@@ -224,18 +232,29 @@ impl Engine {
     }
 
     /// Remembers a dialog that is over, so that its stragglers open no new call.
-    pub(super) fn bury(&mut self, call_id: &str, invite_cseq: u32) {
-        let until = self.now + STRAGGLERS;
-        self.tombstones.add(tombstone_key(call_id), (until, invite_cseq), self.limits.tombstones);
+    pub(super) fn bury_leg(&mut self, slot: usize) {
+        let Some(dialog) = self.legs.get(slot).map(|leg| &leg.dialog) else { return };
+        let (call_id, tag) = (dialog.call_id.clone(), dialog.caller_tag.clone());
+        self.bury(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()]);
+    }
+
+    /// See [`Engine::bury_leg`]. The tags are those that the caller may have had.
+    pub(super) fn bury(&mut self, call_id: &str, invite_cseq: u32, tags: [Option<&str>; 2]) {
+        let buried = Buried { until: self.now + STRAGGLERS, invite_cseq, tags: tags.map(|tag| hash(&tag)) };
+        self.tombstones.add(hash(call_id), buried, self.limits.tombstones);
     }
 
     /// Whether a message is a late one of a dialog that is over. A new attempt under the same Call-ID (after a
-    /// redirection, a password) is none: its CSeq is higher (RFC 3261 section 8.1.3.5).
+    /// redirection, a password) is none: its CSeq is higher (RFC 3261 section 8.1.3.5). Nor is a new call of a sender
+    /// that uses a Call-ID again: its From tag is another.
     fn is_straggler(&mut self, message: &Message<'_>) -> bool {
-        let buried = self.tombstones.get(tombstone_key(message.call_id()), self.now);
-        buried.is_some_and(|newest| {
-            !(is_first_invite(message) && message.cseq().is_some_and(|cseq| cseq.number > newest))
-        })
+        let Some(buried) = self.tombstones.get(hash(message.call_id()), self.now) else { return false };
+        if !is_first_invite(message) {
+            return true;
+        }
+        let tag = message.from().and_then(|f| f.tag().map(str::to_owned));
+        let newer = message.cseq().is_some_and(|cseq| cseq.number > buried.invite_cseq);
+        !newer && buried.tags.contains(&hash(&tag.as_deref()))
     }
 
     /// What a message teaches about who is one of ours: a REGISTER that was accepted.
@@ -255,7 +274,12 @@ impl Engine {
         let Some(leg) = self.legs.get(slot) else { return };
         let (own, Some(call)) = (leg.dialog.caller_addr, self.conversations.get(leg.conversation)) else { return };
         let mut others = call.legs.iter().filter(|s| **s != slot).filter_map(|s| self.legs.get(*s));
-        if others.any(|o| o.dialog.callee_addr.same_host(own) && !o.dialog.caller_addr.same_host(own)) {
+        let caused = others.find(|o| o.dialog.callee_addr.same_host(own) && !o.dialog.caller_addr.same_host(own));
+        let Some(caused) = caused else { return };
+        let ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.plan.is_extension(n));
+        if ours(&leg.parties.to) && !ours(&caused.parties.from) {
+            self.plan.learn_ringing(own);
+        } else {
             self.plan.learn_pbx(own);
         }
     }
@@ -296,9 +320,9 @@ fn to_tag(message: &Message<'_>) -> Option<String> {
     message.to().and_then(|t| t.tag().map(str::to_owned))
 }
 
-/// Either side may send the straggler, with either tag: the Call-ID alone has to do.
-fn tombstone_key(call_id: &str) -> u64 {
-    foldhash::fast::FixedState::with_seed(1).hash_one(call_id)
+/// Either side may send the straggler, with either tag: dialogs that are over are found by the Call-ID alone.
+fn hash<T: std::hash::Hash + ?Sized>(value: &T) -> u64 {
+    foldhash::fast::FixedState::with_seed(1).hash_one(value)
 }
 
 /// Legs have so long to come together before the call is told to the outside.
