@@ -211,7 +211,7 @@ fn through_the_engine(messages: &[Vec<u8>]) -> Became {
     assert_eq!((engine.live_calls(), engine.live_legs()), (0, 0));
     let ended = std::iter::from_fn(|| engine.poll_event()).filter_map(|event| match event {
         CallEvent::Ended(ended) => Some(*ended),
-        CallEvent::Changed(_) => None,
+        _ => None,
     });
     let calls: Vec<EndedCall> = ended.collect();
     Became { spools: calls.iter().map(|c| c.legs.len()).sum(), calls, read: engine.counters().sip_messages }

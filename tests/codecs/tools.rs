@@ -36,7 +36,7 @@ fn piped(program: &std::ffi::OsStr, arguments: &[&str], input: &[u8]) -> Option<
     let mut command = Command::new(program);
     let spawned = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let Ok(mut child) = spawned else {
-        eprintln!("skipped: {} is not installed", program.display());
+        crate::skip::skipped(&format!("{} is not installed", program.display()));
         return None;
     };
     let mut stdin = child.stdin.take().unwrap();
@@ -61,7 +61,7 @@ fn bcg729(frames: &[&[u8]]) -> Option<Vec<i16>> {
     let compiled =
         Command::new("cc").arg(source).arg("-o").arg(&program).arg("-lbcg729").stderr(Stdio::null()).status();
     if !compiled.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: there is no C compiler or no libbcg729-dev");
+        crate::skip::skipped("there is no C compiler or no libbcg729-dev");
         return None;
     }
     let rows: Vec<u8> = frames.iter().flat_map(|frame| [&[frame.len() as u8], *frame].concat()).collect();

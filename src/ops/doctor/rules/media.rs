@@ -180,7 +180,7 @@ fn codecs(look: &Look) -> Option<Finding> {
         let parts: Vec<String> = codecs.iter().map(|(name, n)| format!("{name} ({})", count(*n, "stream"))).collect();
         Finding::new(Severity::Problem, "unknown_codec", format!("codecs without a decoder: {}", parts.join(", ")))
             .remedy("Their calls get the verdict `unknown_codec`. Allow codecs that can be decoded: G.711, G.722, G.726, G.729, \
-                 GSM, AMR, AMR-WB, Opus, Speex. On Asterisk, in the endpoint:")
+                 GSM, iLBC, AMR, AMR-WB, Opus, Speex. On Asterisk, in the endpoint:")
             .command("disallow=all")
             .command("allow=alaw,ulaw,g722,opus,g729,gsm")
             .command("asterisk -rx 'pjsip reload'")
