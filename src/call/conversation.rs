@@ -44,6 +44,8 @@ pub struct Conversation {
     pub finish_at: Option<Timestamp>,
     /// When its sound was not kept.
     pub pauses: Pauses,
+    /// An earlier process has decided which legs it has.
+    pub recalled: bool,
 }
 
 /// What makes the outside look at a live call again.
@@ -126,6 +128,7 @@ impl Conversation {
             related: Vec::new(),
             finish_at: None,
             pauses: Pauses::new(),
+            recalled: false,
         }
     }
 

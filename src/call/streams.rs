@@ -61,6 +61,15 @@ struct Spacing {
     votes: u32,
 }
 
+/// Whether a side goes on in the codec that it was last heard in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// It does, or it is not known.
+    AsBefore,
+    /// It does not.
+    Changed,
+}
+
 /// What the engine has to do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
@@ -117,6 +126,12 @@ impl Stream {
         (!NOT_A_VOICE.contains(&encoding)).then_some(encoding)
     }
 
+    /// Packets between the last one and the next are missing here and stand in the spool: whoever counts, counts there.
+    pub fn forget_place(&mut self) {
+        self.stats.forget_place();
+        self.spacing.last = None;
+    }
+
     /// The spool has to be told everything again: it was begun anew.
     pub fn forget_told(&mut self) {
         self.security = Security::Plain;
@@ -127,10 +142,11 @@ impl Stream {
     }
 
     /// What has not been told yet about the newest packet's payload type and about the protection of the stream.
-    pub fn take_news(&mut self, negotiation: &Negotiation) -> News {
+    /// A codec that a side comes back to is told again: the packet after a decision is what a restart goes by.
+    pub fn take_news(&mut self, negotiation: &Negotiation, voice: Voice) -> News {
         let mut news = News::default();
         if let Some(payload) = self.payloads.get_mut(self.current)
-            && !payload.told
+            && (!payload.told || voice == Voice::Changed)
         {
             payload.told = true;
             news.payloads.clone_from(&payload.within);
@@ -322,10 +338,10 @@ mod tests {
         let (mut stream, negotiation) = stream();
         let told = Heard::Packet { secret: false, news: true };
         assert_eq!(heard(&mut stream, &negotiation, 1, &[0, 0xFF]), told);
-        let news = stream.take_news(&negotiation).payloads;
+        let news = stream.take_news(&negotiation, Voice::AsBefore).payloads;
         let names = news.iter().map(|(pt, format)| (*pt, format.as_ref().unwrap().encoding.as_str()));
         assert_eq!(names.collect::<Vec<_>>(), [(0, "PCMU"), (0, "PCMU"), (101, "TELEPHONE-EVENT"), (121, "RED")]);
-        assert!(stream.take_news(&negotiation).payloads.is_empty(), "once");
+        assert!(stream.take_news(&negotiation, Voice::AsBefore).payloads.is_empty(), "once");
         assert_eq!(stream.record().unwrap().codec.as_deref(), Some("PCMU"));
         assert_eq!(stream.codecs().collect::<Vec<_>>(), ["PCMU"]);
     }

@@ -23,6 +23,8 @@ fn begin(leg: &str) -> Decision {
         conversation: "call".to_owned(),
         appliance: "test".to_owned(),
         source: "made up".to_owned(),
+        transport: Default::default(),
+        wall_offset_ns: 0,
     }
 }
 
