@@ -77,7 +77,7 @@ impl Service {
         let finisher = Finisher::start(config, tools, events)?;
         let watch = Watch::start(config, alerts.clone(), finisher.delivery())?;
         let mut engine = Engine::new(config.call.clone(), source.name());
-        let resumed = resume::resume(&mut engine, &mut spool)?;
+        let resumed = resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id))?;
         while let Some(event) = engine.poll_event() {
             spool.forward(event);
         }

@@ -7,11 +7,15 @@
 //! - A leg that never had media leaves no file.
 //! - The thread that captures never waits for a disk: packets may be lost there (counted), decisions and events never.
 
+mod blocks;
 pub mod config;
 pub mod disk;
 mod format;
+mod index;
 pub mod memory;
 pub mod reader;
+pub mod recall;
+mod rolling;
 pub mod scrub;
 #[cfg(test)]
 pub(crate) mod testkit;

@@ -79,7 +79,7 @@ fn a_leg_has_a_file_from_its_first_media_on_with_the_signalling_before() {
 }
 
 #[test]
-fn signalling_that_waits_is_bounded_and_the_newest_stays() {
+fn signalling_that_waits_is_bounded_and_the_first_and_the_newest_stay() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, _events) = DiskSpool::start(&config(dir.path())).unwrap();
     spool.open(LegId(1), "leg");
@@ -95,7 +95,7 @@ fn signalling_that_waits_is_bounded_and_the_newest_stays() {
     assert!(std::fs::metadata(&path).unwrap().len() < 17 * 1024);
     let bytes = std::fs::read(&path).unwrap();
     let has = |text: &[u8]| bytes.windows(text.len()).any(|w| w == text);
-    assert!(has(b"CSeq: 999 ") && !has(b"CSeq: 1 ") && has(b"begin"));
+    assert!(has(b"CSeq: 999 ") && has(b"CSeq: 0 ") && !has(b"CSeq: 500 ") && has(b"begin"));
 }
 
 #[test]
