@@ -42,7 +42,10 @@ pub fn resume(
             Ok(None) => break,
             Ok(Some((_, Told::Packet(packet)))) => engine.handle_datagram(&packet.datagram(), &mut sink),
             Ok(Some((leg, Told::Decided(decided)))) => {
-                engine.handle_timeout(decided.at(), &mut sink);
+                // The end of an absence is of the wall clock, which may have been ahead: no timer fires by it.
+                if !matches!(decided.decision, Decision::Restart { .. }) {
+                    engine.handle_timeout(decided.at(), &mut sink);
+                }
                 engine.handle_recalled(&legs[leg].name, &decided.decision, decided.at(), &mut sink);
             }
             Err((_, error)) if is_damaged(&error) => tracing::error!("{error}: the rest of it is left out"),

@@ -253,6 +253,12 @@ fn note_sides(rendered: &Rendered, leg: &EndedLeg, record: &mut CallRecord) {
         target.clock_drift_ppm = report.clock_drift_ppm;
     }
     record.sides = if leg.same_sides { sides } else { Sides { caller: sides.callee, callee: sides.caller } };
+    let lost = record.sides.caller.lost + record.sides.callee.lost;
+    if rendered.plan.recounted
+        && let Some(gap) = record.problems.iter_mut().find(|p| p.kind == "restart_gap")
+    {
+        gap.packets = (lost > 0).then_some(lost);
+    }
 }
 
 /// The spool's times are of the capture timeline; the record's are of the wall clock as it was when the call began.

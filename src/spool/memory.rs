@@ -120,9 +120,7 @@ impl MemorySpool {
         let Some(state) = self.legs.get_mut(&leg) else { return };
         let Stage::Memory(bytes) = &mut state.stage else { return };
         let path = self.spill_dir.join(file_name(&state.name));
-        let written = std::fs::create_dir_all(&self.spill_dir).and_then(|()| {
-            File::create(&path)?.write_all(bytes)
-        });
+        let written = std::fs::create_dir_all(&self.spill_dir).and_then(|()| File::create(&path)?.write_all(bytes));
         match written {
             Ok(()) => {
                 self.used -= bytes.len();
@@ -266,7 +264,11 @@ mod tests {
         let payload = [0x80; 172];
         let put = |spool: &mut MemorySpool, leg: u64, ms: f64| {
             let at = at_ms(ms);
-            spool.packet(LegId(leg), &Datagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 }, Keep::Whole);
+            spool.packet(
+                LegId(leg),
+                &Datagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 },
+                Keep::Whole,
+            );
         };
         for leg in 0..200 {
             spool.open(LegId(leg), &format!("leg{leg}"));

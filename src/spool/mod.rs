@@ -24,12 +24,27 @@ mod writer;
 
 pub use reader::{LegSource, SpoolError};
 
+use crate::call::decision::{Decided, Decision};
 use crate::call::event::EndedLeg;
 
 /// Where the spools of ended legs are found again.
 pub trait LegStore {
     /// The spool of a leg, if it has one.
     fn source(&self, leg: &EndedLeg) -> Option<LegSource>;
+}
+
+/// What must be added to the stamps of a spool to get the wall clock, as its first decision says.
+///
+/// # Errors
+/// When the spool cannot be read.
+pub fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
+    // The first decision comes first, whatever the stamps say: this reads a few seconds of the file.
+    Ok(match source.open()?.next_entry()? {
+        Some(reader::Entry::Decided(Decided { decision: Decision::Begin { wall_offset_ns, .. }, .. })) => {
+            *wall_offset_ns
+        }
+        _ => 0,
+    })
 }
 
 /// A leg's name as a file name: the engine's names hold none of the bytes that are replaced here.

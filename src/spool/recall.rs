@@ -207,9 +207,9 @@ fn check_beginning(file: &mut File, path: &Path) -> Result<(), SpoolError> {
     let mut head = Vec::new();
     file.take(12).read_to_end(&mut head).map_err(failed)?;
     let expected = [format::SECTION.to_le_bytes(), format::BYTE_ORDER.to_le_bytes()];
-    let fits = head.get(..4).is_none_or(|b| b == expected[0]) && head.get(8..12).is_none_or(|b| b == expected[1]);
     // A file that a crash left empty, or with less than a number in it, is no mistake.
-    if fits && (head.is_empty() || head.len() >= 4) {
+    let begun = head.len().min(4);
+    if head[..begun] == expected[0][..begun] && head.get(8..12).is_none_or(|b| b == expected[1]) {
         return Ok(());
     }
     Err(SpoolError::NotASpool { path: path.display().to_string() })

@@ -85,7 +85,8 @@ impl Station {
             Tools { journal: opened.journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
         let finisher = Finisher::start(config, tools, events).expect("threads");
         let mut engine = Engine::new(config.call.clone(), "test");
-        let revived = resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).expect("the spool can be read");
+        let revived =
+            resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).expect("the spool can be read");
         while let Some(event) = engine.poll_event() {
             spool.forward(event);
         }

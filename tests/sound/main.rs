@@ -6,4 +6,5 @@
 mod bounds;
 mod formats;
 mod pause;
+mod restart;
 mod stage;

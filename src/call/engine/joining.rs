@@ -207,7 +207,8 @@ impl Engine {
         let Some(other) = claims.filter_map(|c| self.legs.get(c.slot)).find(shares).map(|l| l.conversation) else {
             return;
         };
-        let fresh = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && !c.recalled && c.legs.len() == 1);
+        let fresh =
+            |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && !c.recalled && c.legs.len() == 1);
         match (fresh(own), fresh(other)) {
             // The call keeps the id of its first message.
             (true, true) if self.is_older(own, other) => self.merge(other, own, sink),

@@ -110,13 +110,7 @@ impl Engine {
         Some(self.add_leg(conversation, draft, recall.as_ref(), sink))
     }
 
-    fn add_leg(
-        &mut self,
-        conversation: usize,
-        draft: Draft,
-        recall: Option<&Recall>,
-        sink: &mut dyn LegSink,
-    ) -> usize {
+    fn add_leg(&mut self, conversation: usize, draft: Draft, recall: Option<&Recall>, sink: &mut dyn LegSink) -> usize {
         let id = LegId(self.next_leg);
         self.next_leg += 1;
         self.counters.legs += 1;

@@ -209,7 +209,11 @@ fn a_leg_that_is_gone_on_with_keeps_its_index() {
         for n in 0..500 {
             let (src, dst) = SpoolBuilder::flow(Side::Caller);
             let (at, payload) = (at_ms(f64::from(round * 100_000 + n * 20)), rtp(n as u32));
-            spool.packet(LegId(7), &Datagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 }, Keep::Whole);
+            spool.packet(
+                LegId(7),
+                &Datagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 },
+                Keep::Whole,
+            );
         }
         spool.shutdown();
         let found = find(&path).expect("a spool");
