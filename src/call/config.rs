@@ -7,6 +7,9 @@ use crate::call::record::Direction;
 pub struct Config {
     /// Name of the recorder in records and ids.
     pub appliance: String,
+    /// UDP ports of SIP (`capture.sip_ports`): what comes from or to them is read as SIP even if its first line does not
+    /// look like it (white space or NULs before it). On all other ports the first line decides.
+    pub sip_ports: Vec<u16>,
     /// A call with no media for so long is over, seconds.
     pub silence_s: u32,
     /// The same while it is on a negotiated hold, seconds.
@@ -31,6 +34,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             appliance: String::from("callspan"),
+            sip_ports: vec![5060],
             silence_s: 300,
             hold_s: 14_400,
             max_hours: 24,

@@ -232,7 +232,23 @@ impl Engine {
             rtp::Kind::Other if sip::looks_like_sip(datagram.payload) => {
                 self.handle_sip(datagram, Transport::Udp, sink);
             }
+            rtp::Kind::Other if self.is_sip_port(datagram) => self.handle_odd_sip(datagram, sink),
             _ => self.counters.other += 1,
+        }
+    }
+
+    fn is_sip_port(&self, datagram: &Datagram<'_>) -> bool {
+        let ports = &self.config.sip_ports;
+        ports.contains(&datagram.dst.port()) || ports.contains(&datagram.src.port())
+    }
+
+    /// A datagram of a SIP port that does not look like SIP: read from its first visible character on. One without any is
+    /// a keep-alive.
+    fn handle_odd_sip(&mut self, datagram: &Datagram<'_>, sink: &mut dyn LegSink) {
+        let start = datagram.payload.iter().position(|b| !b.is_ascii_whitespace() && *b != 0);
+        match start.and_then(|at| datagram.payload.get(at..)) {
+            Some(payload) => self.handle_sip(&Datagram { payload, ..*datagram }, Transport::Udp, sink),
+            None => self.counters.other += 1,
         }
     }
 

@@ -4,7 +4,7 @@
 //! A description says where its author *receives* and which payload types it understands; so RTP that arrives at
 //! an announced address is the voice of the *other* side.
 
-use crate::call::decision::{PayloadFormat, SrtpContext, SrtpKey, Unreadable};
+use crate::call::decision::{Decision, PayloadFormat, SrtpContext, SrtpKey, Unreadable};
 use crate::call::record::Side;
 use crate::net::Endpoint;
 use crate::rtp::profile;
@@ -17,14 +17,22 @@ pub struct Description {
     pub receivers: Vec<Endpoint>,
     /// Payload types it understands.
     pub formats: Vec<(u8, PayloadFormat)>,
-    /// The direction of its first audio m-line.
-    pub direction: Flow,
-    /// SDES keys it sends with (RFC 4568), in order of preference.
-    crypto: Vec<(u32, SrtpContext)>,
-    /// How its audio is protected.
-    protection: Protection,
+    /// Its audio m-lines that are not refused.
+    lines: Vec<Line>,
     /// Whether it offers T.38 fax (an image m-line that is not refused).
     pub fax: bool,
+}
+
+/// An audio m-line. Of several, the answer takes those that it does not refuse, and their places are the offer's
+/// (RFC 3264 section 6): one may be plain and the next protected.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Line {
+    /// Place among all m-lines.
+    place: usize,
+    direction: Flow,
+    /// SDES keys its author sends with (RFC 4568), in order of preference.
+    crypto: Vec<(u32, SrtpContext)>,
+    protection: Protection,
 }
 
 /// Which way media may flow, as the author sees it; holds are `SendOnly`, `Inactive` and an unspecified address.
@@ -61,32 +69,38 @@ pub enum Security {
     Unreadable(Unreadable),
 }
 
+impl Security {
+    /// What the spool is told of a stream with this protection.
+    pub fn decision(self, stream: u32) -> Decision {
+        match self {
+            Self::Plain => Decision::Plain { stream },
+            Self::Keys(context) => Decision::Srtp { stream, context },
+            Self::Unreadable(why) => Decision::Encrypted { stream, why },
+        }
+    }
+}
+
 impl Description {
     /// Takes the audio out of a session description. Video and other media are ignored.
     pub fn from_session(session: &sdp::Session) -> Self {
         let mut out = Self::default();
-        let mut first = true;
-        for media in session.media.iter().take(MAX_MEDIA_LINES) {
+        for (place, media) in session.media.iter().take(MAX_MEDIA_LINES).enumerate() {
             match media.kind {
                 Kind::Image => out.fax |= media.port != 0,
-                Kind::Audio if media.port != 0 => {
-                    out.add_audio(media, first);
-                    first = false;
-                }
+                Kind::Audio if media.port != 0 => out.add_audio(media, place),
                 _ => {}
             }
         }
         out
     }
 
-    fn add_audio(&mut self, media: &sdp::Media, first: bool) {
+    fn add_audio(&mut self, media: &sdp::Media, place: usize) {
+        let mut direction = flow(media.direction);
         if let Some(ip) = media.connection {
             let receiver = Endpoint::new(ip, media.port);
             if receiver.is_unspecified() {
                 // RFC 3264 section 8.4: the old way to say "on hold".
-                if first {
-                    self.direction = Flow::Inactive;
-                }
+                direction = Flow::Inactive;
             } else if !self.receivers.contains(&receiver) {
                 self.receivers.push(receiver);
             }
@@ -99,9 +113,6 @@ impl Description {
                 self.receivers.push(receiver);
             }
         }
-        if first && self.direction == Flow::SendRecv {
-            self.direction = flow(media.direction);
-        }
         for format in media.formats.iter().take(MAX_FORMATS) {
             if let Some(named) = named_format(format)
                 && !self.formats.iter().any(|(pt, _)| *pt == format.pt)
@@ -109,15 +120,15 @@ impl Description {
                 self.formats.push((format.pt, named));
             }
         }
-        if first {
-            self.crypto = media.crypto.iter().take(MAX_CRYPTO).map(|c| (c.tag, srtp_context(c))).collect();
-            self.protection = protection(media);
-        }
+        let crypto = media.crypto.iter().take(MAX_CRYPTO).map(|c| (c.tag, srtp_context(c))).collect();
+        self.lines.push(Line { place, direction, crypto, protection: protection(media) });
     }
 
-    /// Whether its author holds the other side.
-    pub const fn holds(&self) -> bool {
-        matches!(self.direction, Flow::SendOnly | Flow::Inactive)
+    /// The m-line that counts beside what the other side announced: the first that neither refused; failing that, the
+    /// first.
+    fn line(&self, other: Option<&Self>) -> Option<&Line> {
+        let is_common = |line: &&Line| other.is_some_and(|o| o.lines.iter().any(|l| l.place == line.place));
+        self.lines.iter().find(is_common).or(self.lines.first())
     }
 }
 
@@ -189,8 +200,9 @@ impl Negotiation {
     /// An exchange that `offerer` began is complete. An answer says nothing of its author's own will where the offer
     /// left it no choice (RFC 3264 section 6.1).
     pub fn settle(&mut self, offerer: Side) {
-        let holds = [Side::Caller, Side::Callee].map(|s| self.announced(s).is_some_and(Description::holds));
-        let free = self.announced(offerer).is_some_and(|d| d.direction == Flow::SendRecv);
+        let direction = |side| self.line(side).map_or(Flow::SendRecv, |line| line.direction);
+        let holds = [Side::Caller, Side::Callee].map(|s| matches!(direction(s), Flow::SendOnly | Flow::Inactive));
+        let free = self.announced(offerer).is_some() && direction(offerer) == Flow::SendRecv;
         for side in [Side::Caller, Side::Callee] {
             if side == offerer || free {
                 self.agreed.holding[side.channel()] = holds[side.channel()];
@@ -279,6 +291,11 @@ impl Negotiation {
         self.announced[side.channel()].as_ref()
     }
 
+    /// The m-line by which a side's audio goes.
+    fn line(&self, side: Side) -> Option<&Line> {
+        self.announced(side)?.line(self.announced(side.other()))
+    }
+
     /// Every address at which media of this dialog may arrive, with the side that receives there.
     pub fn claims(&self) -> Vec<(Endpoint, Side)> {
         let mut out: Vec<(Endpoint, Side)> = Vec::new();
@@ -323,8 +340,11 @@ impl Negotiation {
         if self.zrtp {
             return Security::Unreadable(Unreadable::Zrtp);
         }
-        let (Some(own), other) = (self.announced(sender), self.announced(sender.other())) else {
-            return Security::Plain;
+        let other = self.line(sender.other());
+        let Some(own) = self.line(sender) else {
+            // An offer that asks for protection, and no answer yet.
+            let asked = other.is_some_and(|line| line.protection != Protection::Plain);
+            return if asked { Security::Unreadable(Unreadable::NoKeys) } else { Security::Plain };
         };
         let other_protection = other.map_or(own.protection, |o| o.protection);
         match (own.protection, other_protection) {
@@ -410,3 +430,47 @@ const MAX_CRYPTO: usize = 16;
 const MAX_KEYS: usize = 8;
 /// Branches of a fork whose early media is heard at once.
 const MAX_FORKS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description(lines: &str) -> Description {
+        let text = format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n{lines}");
+        Description::from_session(&crate::sdp::parse(text.as_bytes()).expect("a session description"))
+    }
+
+    fn protected(port: u16, key: char) -> String {
+        let key: String = std::iter::repeat_n(key, 40).collect();
+        format!("m=audio {port} RTP/SAVP 8\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{key}\r\n")
+    }
+
+    #[test]
+    fn of_two_audio_lines_the_one_that_the_answer_took_says_how_it_is_protected_and_held() {
+        let mut negotiation = Negotiation::default();
+        let plain_first = format!("m=audio 4000 RTP/AVP 8\r\na=sendonly\r\n{}", protected(4002, 'a'));
+        negotiation.announce(Side::Caller, description(&plain_first));
+        negotiation.announce(Side::Callee, description(&format!("m=audio 0 RTP/AVP 8\r\n{}", protected(5002, 'b'))));
+        for (side, key) in [(Side::Caller, 'a'), (Side::Callee, 'b')] {
+            let Security::Keys(context) = negotiation.security(side) else { panic!("{side:?} has no keys") };
+            assert!(context.keys[0].inline.starts_with(key));
+        }
+        negotiation.settle(Side::Caller);
+        assert_eq!(negotiation.agreed().holding, [false, false], "the refused line held");
+        // The other way round: the plain one was taken.
+        negotiation.announce(Side::Callee, description("m=audio 5000 RTP/AVP 8\r\nm=audio 0 RTP/SAVP 8\r\n"));
+        assert_eq!(negotiation.security(Side::Caller), Security::Plain);
+        negotiation.settle(Side::Caller);
+        assert_eq!(negotiation.agreed().holding, [true, false]);
+    }
+
+    #[test]
+    fn what_comes_before_the_answer_to_an_offer_of_keys_is_not_taken_for_plain() {
+        let mut negotiation = Negotiation::default();
+        assert_eq!(negotiation.security(Side::Callee), Security::Plain, "nobody said anything");
+        negotiation.announce(Side::Caller, description(&protected(4000, 'a')));
+        assert_eq!(negotiation.security(Side::Callee), Security::Unreadable(Unreadable::NoKeys));
+        negotiation.announce(Side::Callee, description(&protected(5000, 'b')));
+        assert!(matches!(negotiation.security(Side::Callee), Security::Keys(_)));
+    }
+}

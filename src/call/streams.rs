@@ -26,6 +26,8 @@ pub struct Stream {
     current: usize,
     spacing: Spacing,
     security: Security,
+    /// Its sender had not announced anything yet when that was told.
+    unsettled: bool,
     /// Packets that the capture cut short.
     pub cut: u64,
 }
@@ -49,8 +51,9 @@ struct PayloadUse {
 pub struct News {
     /// Payload types and what they mean from now on: the newest packet's, after those that it may hold (RED).
     pub payloads: Vec<(u8, Option<PayloadFormat>)>,
-    /// How the stream is protected from now on.
-    pub security: Option<Security>,
+    /// How the stream is protected, and since when: what its first packets were is known, sometimes, only when their
+    /// sender's answer comes.
+    pub security: Option<(Security, Timestamp)>,
 }
 
 /// The distance of consecutive packets in RTP time, by majority vote.
@@ -97,6 +100,7 @@ impl Stream {
             current: 0,
             spacing: Spacing::default(),
             security: Security::Plain,
+            unsettled: false,
             cut: 0,
         }
     }
@@ -141,9 +145,9 @@ impl Stream {
         }
     }
 
-    /// What has not been told yet about the newest packet's payload type and about the protection of the stream.
-    /// A codec that a side comes back to is told again: the packet after a decision is what a restart goes by.
-    pub fn take_news(&mut self, negotiation: &Negotiation, voice: Voice) -> News {
+    /// What has not been told yet about the newest packet's payload type and, as of `at`, about the protection of the
+    /// stream. A codec that a side comes back to is told again: the packet after a decision is what a restart goes by.
+    pub fn take_news(&mut self, negotiation: &Negotiation, voice: Voice, at: Timestamp) -> News {
         let mut news = News::default();
         if let Some(payload) = self.payloads.get_mut(self.current)
             && (!payload.told || voice == Voice::Changed)
@@ -154,9 +158,11 @@ impl Stream {
         }
         let security = negotiation.security(self.side);
         if self.security != security {
-            news.security = Some(security.clone());
+            let since = if self.unsettled { self.stats.first_at().unwrap_or(at).min(at) } else { at };
+            news.security = Some((security.clone(), since));
             self.security = security;
         }
+        self.unsettled = negotiation.announced(self.side).is_none();
         news
     }
 
@@ -338,12 +344,46 @@ mod tests {
         let (mut stream, negotiation) = stream();
         let told = Heard::Packet { secret: false, news: true };
         assert_eq!(heard(&mut stream, &negotiation, 1, &[0, 0xFF]), told);
-        let news = stream.take_news(&negotiation, Voice::AsBefore).payloads;
+        let news = stream.take_news(&negotiation, Voice::AsBefore, Timestamp::EPOCH).payloads;
         let names = news.iter().map(|(pt, format)| (*pt, format.as_ref().unwrap().encoding.as_str()));
         assert_eq!(names.collect::<Vec<_>>(), [(0, "PCMU"), (0, "PCMU"), (101, "TELEPHONE-EVENT"), (121, "RED")]);
-        assert!(stream.take_news(&negotiation, Voice::AsBefore).payloads.is_empty(), "once");
+        assert!(stream.take_news(&negotiation, Voice::AsBefore, Timestamp::EPOCH).payloads.is_empty(), "once");
         assert_eq!(stream.record().unwrap().codec.as_deref(), Some("PCMU"));
         assert_eq!(stream.codecs().collect::<Vec<_>>(), ["PCMU"]);
+    }
+
+    #[test]
+    fn keys_that_come_with_the_answer_hold_for_what_was_heard_before_it() {
+        let describe = |port: u16| {
+            let sdp = format!(
+                "v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\nm=audio {port} RTP/SAVP 0\r\n\
+                 a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\r\n"
+            );
+            Description::from_session(&crate::sdp::parse(sdp.as_bytes()).unwrap())
+        };
+        let mut negotiation = Negotiation::default();
+        negotiation.announce(Side::Caller, describe(4000));
+        let flow = (Endpoint::v4([192, 0, 2, 2], 4000), Endpoint::v4([192, 0, 2, 1], 4000));
+        let mut stream = Stream::new(flow, 1, Side::Callee);
+        let mut told = |n: u16, negotiation: &Negotiation| {
+            let packet = Packet {
+                ssrc: 1,
+                sequence: n,
+                time: RtpTime(u32::from(n) * 160),
+                pt: 0,
+                marker: false,
+                header_len: 12,
+                payload: &[0xff; 160],
+            };
+            let at = Timestamp::from_nanos(i64::from(n) * 20_000_000);
+            stream.handle_packet(at, &packet, negotiation);
+            stream.take_news(negotiation, Voice::AsBefore, at).security
+        };
+        let first = Timestamp::from_nanos(5 * 20_000_000);
+        assert!(matches!(told(5, &negotiation), Some((Security::Unreadable(_), at)) if at == first));
+        negotiation.announce(Side::Callee, describe(5000));
+        assert!(matches!(told(25, &negotiation), Some((Security::Keys(_), at)) if at == first));
+        assert_eq!(told(26, &negotiation), None, "once");
     }
 
     #[test]

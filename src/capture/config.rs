@@ -7,12 +7,10 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// Size of the kernel's ring for each interface, MiB.
     pub buffer_mib: u32,
-    /// Ports on which SIP is expected in addition to what is found by its start line.
-    pub sip_ports: Vec<u16>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { interfaces: Vec::new(), buffer_mib: 64, sip_ports: vec![5060] }
+        Self { interfaces: Vec::new(), buffer_mib: 64 }
     }
 }

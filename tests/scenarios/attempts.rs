@@ -6,8 +6,8 @@ use callspan::call::record::{EndedBy, Outcome, Side, Verdict};
 use crate::dialogs::Heard::Voice;
 use crate::dialogs::{Phone, Scene, With, at, ip, sdp};
 use crate::life::hears;
-use crate::outside_and_200;
-use crate::stage::{play, play_with};
+use crate::stage::{play, play_packets, play_with};
+use crate::{direct, outside_and_200};
 
 #[test]
 fn every_refusal_has_its_outcome_its_status_and_a_reason_that_an_admin_understands() {
@@ -234,6 +234,23 @@ fn a_second_fork_that_answers_too_is_hung_up_and_changes_nothing() {
     let record = &played.only().record;
     assert_eq!((record.ended_by, record.ended_at), (Some(EndedBy::Callee), Some(at(ended))));
     hears(played.only(), (1, 2), talks, ended);
+}
+
+#[test]
+fn what_does_not_look_like_sip_is_read_as_sip_on_a_port_of_sip() {
+    let (mut scene, call, answered) = direct();
+    scene.talk(call, 1_000);
+    scene.bye(call, Side::Caller);
+    let mut packets = scene.packets();
+    // Both phones say SIP from 5060; each message comes with two NULs and a space before its first line.
+    for packet in packets.iter_mut().filter(|p| p.src.port() == 5060) {
+        packet.payload.splice(0..0, *b"\0\0 ");
+    }
+    let played = play_packets(&packets, scene.now(), Config::default());
+    assert_eq!(played.only().record.answered_at, Some(at(answered)));
+    assert_eq!(played.only().record.verdict, Some(Verdict::BothSides));
+    let elsewhere = Config { sip_ports: vec![5070], ..Config::default() };
+    assert!(play_packets(&packets, scene.now(), elsewhere).calls.is_empty());
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use callspan::call::record::{EndedBy, Side, Verdict};
 
 use crate::dialogs::Heard::{Outside, Silence, Voice};
-use crate::dialogs::{Scene, ip};
+use crate::dialogs::{D, Scene, ip};
 use crate::life::hears;
 use crate::stage::play;
-use crate::{direct, outside_and_200};
+use crate::{DID, OUTSIDE, Office, direct, outside_and_200};
 
 /// A call of 2 s + 2 s, with something happening to the callee's sender in between.
 fn disturbed(disturb: impl Fn(&mut Scene, crate::dialogs::D)) {
@@ -237,4 +237,60 @@ fn a_dtmf_digit_is_an_event_and_never_a_byte() {
     assert_eq!(kinds, [("dtmf", Some(Side::Caller), None)], "one digit is one event");
     // Twice a second of both sides in packets of 172 bytes; the eight events are kept as headers.
     assert_eq!(played.media_bytes, 200 * (12 + 160));
+}
+
+/// An outbound call of 200 (voice 2) through the PBX to the outside (voice 1): its leg, then the trunk's.
+fn outbound() -> (Scene, D, D) {
+    let mut office = Office::new();
+    let a = office.scene.leg(&mut office.e200, &mut office.pbx, ["200", OUTSIDE]);
+    let b = office.scene.leg(&mut office.pbx, &mut office.outside, [DID, OUTSIDE]);
+    (office.scene, a, b)
+}
+
+#[test]
+fn what_the_ends_say_past_the_pbx_is_in_the_sound_of_the_outbound_call() {
+    let (mut scene, a, b) = outbound();
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(1_000);
+    scene.answer(b);
+    scene.answer(a);
+    let talks = scene.now();
+    scene.bridge(a, b, 2_000);
+    let through = scene.now();
+    // The PBX tells each end the other's address.
+    let (phone, trunk) = (scene.get(a).media[0], scene.get(b).media[1]);
+    scene.at(a).media = [phone, trunk];
+    scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));
+    scene.at(b).media = [phone, trunk];
+    scene.renegotiate(b, Side::Caller, "INVITE", (&[], &[]));
+    let past = scene.now();
+    scene.rtp(&[(2, (phone, trunk)), (1, (trunk, phone))], 3_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    let played = play(&scene);
+    hears(played.only(), (2, 1), talks, through);
+    hears(played.only(), (2, 1), past, ended);
+}
+
+#[test]
+fn a_pbx_that_only_signals_has_its_call_s_sound_on_the_outside_leg() {
+    let (mut scene, a, b) = outbound();
+    let (phone, trunk) = (scene.get(a).media[0], scene.get(b).media[1]);
+    scene.at(a).media = [phone, trunk];
+    scene.at(b).media = [phone, trunk];
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(1_000);
+    scene.answer(b);
+    scene.answer(a);
+    let talks = scene.now();
+    scene.rtp(&[(2, (phone, trunk)), (1, (trunk, phone))], 3_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    let played = play(&scene);
+    hears(played.only(), (2, 1), talks, ended);
+    assert_eq!(played.only().record.verdict_reason.as_deref(), Some("Both sides can be heard."));
 }

@@ -1,17 +1,34 @@
 //! The media path: one look-up for each packet of a known flow, no allocation.
 
+use std::cmp::Reverse;
+
+use crate::call::claims::Claim;
 use crate::call::config::Start;
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnsweredBy, Phase};
 use crate::call::engine::{Engine, Route};
 use crate::call::event::{Keep, LegSink};
 use crate::call::leg::{Leg, SpoolStage};
-use crate::call::negotiation::Security;
+use crate::call::record::Side;
 use crate::call::streams::{Heard, Stream, Voice};
+use crate::call::who::Who;
 use crate::decode::Datagram;
 use crate::net::Endpoint;
 use crate::rtp::{Packet, Reject};
 use crate::time::Timestamp;
+
+/// What makes a leg the likeliest for a flow, the weightiest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Likelihood {
+    /// On its way when the call ended.
+    is_late: bool,
+    /// Both ends of the flow were announced.
+    both: bool,
+    /// The newest call.
+    created_at: Timestamp,
+    /// The first leg of a call.
+    place: Reverse<usize>,
+}
 
 impl Engine {
     pub(super) fn handle_rtp(&mut self, datagram: &Datagram<'_>, sink: &mut dyn LegSink) {
@@ -81,35 +98,50 @@ impl Engine {
     /// announced address is its owner's (symmetric RTP behind a NAT, RFC 4961).
     fn resolve(&self, flow: (Endpoint, Endpoint), ssrc: u32) -> Option<Route> {
         let (src, dst) = flow;
-        let by_receiver = self.claims.at(dst).iter().map(|c| (c.slot, c.receiver.other()));
-        let by_sender = self.claims.at(src).iter().map(|c| (c.slot, c.receiver));
-        self.best(by_receiver, src, ssrc).or_else(|| self.best(by_sender, dst, ssrc))
+        let by_receiver = || self.best(self.claims.at(dst), Side::other, (src, ssrc));
+        by_receiver().or_else(|| self.best(self.claims.at(src), |receiver| receiver, (dst, ssrc)))
     }
 
-    fn best(
-        &self,
-        claims: impl Iterator<Item = (usize, crate::call::record::Side)>,
-        other_end: Endpoint,
-        ssrc: u32,
-    ) -> Option<Route> {
-        let ranked = claims.filter_map(|(slot, voice)| {
-            let leg = self.legs.get(slot)?;
-            let conversation = self.conversations.get(leg.conversation)?;
-            let known = leg.streams.iter().any(|s| s.ssrc == ssrc && (s.src == other_end || s.dst == other_end));
-            let ended = leg.dialog.ended();
-            let live = ended.is_none();
-            let on_its_way = known && ended.is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA);
-            if !live && !on_its_way {
-                return None;
-            }
-            let both = leg.claimed.contains(&other_end);
-            let place = conversation.legs.iter().position(|s| *s == slot).unwrap_or(usize::MAX);
-            // What is on its way of a call that has just ended, both ends announced, the newest call, and of one call
-            // the first leg.
-            let rank = (!live, both, conversation.created_at, std::cmp::Reverse(place));
-            Some((rank, Route { slot, voice, stream: 0 }))
+    /// The likeliest of those that claim one end of a flow; `voice` says whose it is, by who receives at that end.
+    fn best(&self, claims: &[Claim], voice: impl Fn(Side) -> Side, other_end: (Endpoint, u32)) -> Option<Route> {
+        let candidates = || {
+            claims.iter().filter_map(|claim| {
+                let (conversation, rank) = self.likelihood(claim.slot, other_end)?;
+                Some((rank, conversation, Route { slot: claim.slot, voice: voice(claim.receiver), stream: 0 }))
+            })
+        };
+        let (rank, conversation, route) = candidates().max_by_key(|(rank, ..)| *rank)?;
+        if claims.len() == 1 {
+            return Some(route);
+        }
+        // Where a PBX lets the ends talk past it, several legs of the call announce one address and mean the same voice:
+        // it belongs to the leg that is rendered.
+        let call = self.conversations.get(conversation)?;
+        let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
+        let who = Who::of(&legs, &self.plan)?;
+        let caller_is_left = |slot: usize| self.legs.get(slot).is_none_or(|leg| who.is_same_way(leg));
+        let as_heard = |r: &Route| if caller_is_left(r.slot) { r.voice } else { r.voice.other() };
+        let same = candidates().filter(|(r, c, other)| {
+            *c == conversation && r.is_late == rank.is_late && as_heard(other) == as_heard(&route)
         });
-        ranked.max_by_key(|(rank, _)| *rank).map(|(_, route)| route)
+        let order = |r: &Route| self.legs.get(r.slot).map_or(usize::MAX, |leg| who.rank(leg.id));
+        same.map(|(.., route)| route).min_by_key(|r| (order(r), r.slot != route.slot))
+    }
+
+    /// How likely a leg is to be that of a flow at one of its addresses, by the flow's other end. `None` if it cannot be.
+    fn likelihood(&self, slot: usize, (other_end, ssrc): (Endpoint, u32)) -> Option<(usize, Likelihood)> {
+        let leg = self.legs.get(slot)?;
+        let conversation = self.conversations.get(leg.conversation)?;
+        let known = leg.streams.iter().any(|s| s.ssrc == ssrc && (s.src == other_end || s.dst == other_end));
+        let ended = leg.dialog.ended();
+        let is_late = known && ended.is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA);
+        if ended.is_some() && !is_late {
+            return None;
+        }
+        let both = leg.claimed.contains(&other_end);
+        let place = conversation.legs.iter().position(|s| *s == slot).unwrap_or(usize::MAX);
+        let rank = Likelihood { is_late, both, created_at: conversation.created_at, place: Reverse(place) };
+        Some((leg.conversation, rank))
     }
 
     fn take_packet(&mut self, route: Route, datagram: &Datagram<'_>, packet: &Packet<'_>, sink: &mut dyn LegSink) {
@@ -195,15 +227,12 @@ impl Engine {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
                 sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
             }
-            let news = stream.take_news(&leg.dialog.negotiation, changed);
+            let news = stream.take_news(&leg.dialog.negotiation, changed, at);
             for (pt, format) in news.payloads {
                 sink.decide(leg.id, at, &Decision::Payload { stream: index, pt, format });
             }
-            match news.security {
-                Some(Security::Keys(context)) => sink.decide(leg.id, at, &Decision::Srtp { stream: index, context }),
-                Some(Security::Unreadable(why)) => sink.decide(leg.id, at, &Decision::Encrypted { stream: index, why }),
-                Some(Security::Plain) => sink.decide(leg.id, at, &Decision::Plain { stream: index }),
-                None => {}
+            if let Some((security, since)) = news.security {
+                sink.decide(leg.id, since, &security.decision(index));
             }
         }
         if start == Start::Media || leg.dialog.answered.is_some() {

@@ -102,7 +102,7 @@ fn capture(raw: &Raw, config: &mut Config) {
     section.set_texts("interface", &mut config.capture.interfaces);
     section.set_number("buffer_mib", &mut config.capture.buffer_mib);
     if let Some(Given { value: Value::Numbers(ports), .. }) = section.get("sip_ports") {
-        config.capture.sip_ports = ports.iter().filter_map(|p| u16::try_from(*p).ok()).collect();
+        config.call.sip_ports = ports.iter().filter_map(|p| u16::try_from(*p).ok()).collect();
     }
 }
 

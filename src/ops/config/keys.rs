@@ -104,7 +104,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
 pub const KEYS: &[Key] = &[
     key("capture", "interface", Kind::Names, "", "", "The interface at the mirror port, or a list of them. Required by `callspan run`."),
     key("capture", "buffer_mib", Kind::Number(1, 2048), "64", "MiB", "Ring in the kernel for each interface: what bridges a busy moment."),
-    key("capture", "sip_ports", Kind::Numbers(1, 65_535), "[5060]", "", "Ports of SIP, besides what is recognised by its first line on any port."),
+    key("capture", "sip_ports", Kind::Numbers(1, 65_535), "[5060]", "", "UDP ports where everything is read as SIP, even with bytes before its first line; on any other port the first line tells."),
     //
     key("calls", "appliance", Kind::Text, "\"callspan\"", "", "Name of this recorder in call records; it also goes into the call ids."),
     key("calls", "silence_s", Kind::Number(5, 86_400), "300", "seconds", "A call that has had no media for so long is over."),

@@ -2,7 +2,7 @@
 //!
 //! The engine decides; this counts its decisions (it stands where the spool would) and its ended calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::call::decision::{Decision, PayloadFormat, Unreadable};
@@ -33,6 +33,8 @@ pub struct Calls {
     pub zrtp: u64,
     /// Streams of SRTP whose keys the mirror did not show.
     pub no_keys: u64,
+    /// Those of them whose keys may still be shown: the sender's answer had not been seen yet.
+    pub(super) keyless: BTreeSet<(LegId, u32)>,
     /// Streams by encoding names for which there is no decoder.
     pub unknown_codecs: BTreeMap<String, u64>,
 }
@@ -68,18 +70,29 @@ impl Calls {
 impl LegSink for Calls {
     fn open(&mut self, _leg: LegId, _name: &str) {}
     fn packet(&mut self, _leg: LegId, _datagram: &Datagram<'_>, _keep: Keep) {}
-    fn decide(&mut self, _leg: LegId, _at: Timestamp, decision: &Decision) {
+    fn decide(&mut self, leg: LegId, _at: Timestamp, decision: &Decision) {
+        if let Decision::Srtp { stream, .. } | Decision::Plain { stream } = decision
+            && self.keyless.remove(&(leg, *stream))
+        {
+            self.no_keys -= 1;
+        }
         match decision {
             Decision::Payload { format: Some(format), .. } => self.note_format(format),
             Decision::Srtp { .. } => self.with_keys += 1,
             Decision::Encrypted { why: Unreadable::DtlsSrtp, .. } => self.dtls += 1,
             Decision::Encrypted { why: Unreadable::Zrtp, .. } => self.zrtp += 1,
-            Decision::Encrypted { why: Unreadable::NoKeys, .. } => self.no_keys += 1,
+            Decision::Encrypted { why: Unreadable::NoKeys, stream } => {
+                self.no_keys += u64::from(self.keyless.insert((leg, *stream)));
+            }
             _ => {}
         }
     }
-    fn close(&mut self, _leg: LegId) {}
-    fn discard(&mut self, _leg: LegId) {}
+    fn close(&mut self, leg: LegId) {
+        self.keyless.retain(|(of, _)| *of != leg);
+    }
+    fn discard(&mut self, leg: LegId) {
+        self.close(leg);
+    }
 }
 
 /// Whether the call was answered long enough ago that media must have come.
