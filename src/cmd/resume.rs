@@ -126,14 +126,15 @@ fn is_damaged(error: &SpoolError) -> bool {
 struct Resuming<'a> {
     spool: &'a mut DiskSpool,
     by_name: HashMap<&'a str, &'a Found>,
-    filed: HashSet<LegId>,
+    /// Legs with a file, and whether it has an end.
+    filed: HashMap<LegId, bool>,
     names: HashSet<String>,
 }
 
 impl<'a> Resuming<'a> {
     fn new(spool: &'a mut DiskSpool, legs: &'a [Found]) -> Self {
         let by_name = legs.iter().filter(|leg| leg.has_file()).map(|leg| (leg.name.as_str(), leg)).collect();
-        Self { spool, by_name, filed: HashSet::new(), names: HashSet::new() }
+        Self { spool, by_name, filed: HashMap::new(), names: HashSet::new() }
     }
 }
 
@@ -142,7 +143,7 @@ impl LegSink for Resuming<'_> {
         self.names.insert(name.to_owned());
         match self.by_name.get(name) {
             Some(found) => {
-                self.filed.insert(leg);
+                self.filed.insert(leg, found.has_end());
                 found.resume(self.spool, leg);
             }
             None => self.spool.open(leg, name),
@@ -150,14 +151,19 @@ impl LegSink for Resuming<'_> {
     }
 
     fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
-        if !self.filed.contains(&leg) {
+        if !self.filed.contains_key(&leg) {
             self.spool.packet(leg, datagram, keep);
         }
     }
 
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
         use Decision::{End, Join, Restart, Start};
-        if !self.filed.contains(&leg) || matches!(decision, Start | End { .. } | Join { .. } | Restart { .. }) {
+        let filed = self.filed.get(&leg).copied();
+        if let (End { .. }, Some(false)) = (decision, filed) {
+            // Of the media that were read back the counts say nothing.
+            self.spool.decide(leg, at, &Restart { away_ms: 0 });
+        }
+        if filed.is_none() || matches!(decision, Start | End { .. } | Join { .. } | Restart { .. }) {
             self.spool.decide(leg, at, decision);
         }
     }

@@ -154,7 +154,10 @@ impl Recorder {
             rendered.plan.starts_at = rendered.plan.starts_at.offset(ended.wall_offset_ns);
             rendered.plan.ends_at = rendered.plan.ends_at.offset(ended.wall_offset_ns);
             self.take_over(&mut rendered, leg, record, &mut facts)?;
-            shift_streams(&mut record.sides, ended.wall_offset_ns);
+            // Without an end in the spool they are the record's own, and of the wall clock already.
+            if rendered.plan.ended.is_some() {
+                shift_streams(&mut record.sides, ended.wall_offset_ns);
+            }
         }
         Ok(facts)
     }
@@ -253,11 +256,17 @@ fn note_sides(rendered: &Rendered, leg: &EndedLeg, record: &mut CallRecord) {
         target.clock_drift_ppm = report.clock_drift_ppm;
     }
     record.sides = if leg.same_sides { sides } else { Sides { caller: sides.callee, callee: sides.caller } };
+    note_losses(record, rendered.plan.recounted);
+}
+
+/// What was lost, as the engine says it, where it could not count it: after a restart.
+fn note_losses(record: &mut CallRecord, recounted: bool) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
-    if rendered.plan.recounted
-        && let Some(gap) = record.problems.iter_mut().find(|p| p.kind == "restart_gap")
-    {
-        gap.packets = (lost > 0).then_some(lost);
+    let known = ["lost_by_us", "restart_gap", "lost_before_us"];
+    match record.problems.iter_mut().find(|p| known.contains(&p.kind.as_str())) {
+        Some(problem) if recounted => problem.packets = (lost > 0).then_some(lost),
+        None if lost > 0 => record.problems.push(problem("lost_before_us", Some(lost))),
+        _ => {}
     }
 }
 

@@ -333,9 +333,11 @@ impl LegSink for DiskSpool {
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
         let decided = Decided { at_ns: at.as_nanos(), decision: decision.clone() };
         let Some(state) = self.legs.get_mut(&leg) else { return };
-        if let Decision::Begin { conversation, .. } | Decision::Join { conversation } = decision {
-            state.tracker.index.conversation.clone_from(conversation);
+        // One that an earlier process wrote knows more than we, who have read only a part of the file.
+        if state.tracker.index.has_end && matches!(decision, Decision::End { .. }) {
+            return;
         }
+        state.tracker.index.note(decision);
         if let Stage::Waiting(waiting) = &mut state.stage {
             if Birth::of(decision) == Birth::No && !waiting.is_full() {
                 return self.rolling.note(leg, waiting.decide(&decided), at);

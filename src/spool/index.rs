@@ -7,6 +7,7 @@
 //! a hint: it is checked against the file, and a file without one is read from its beginning.
 
 use super::format::{self, CUSTOM_OVERHEAD, padded};
+use crate::call::decision::Decision;
 
 /// A run of blocks that must be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,10 @@ pub(crate) struct Index {
     pub(crate) heard_ns: i64,
     /// Id of the conversation that the leg belongs to.
     pub(crate) conversation: String,
+    /// The leg's `End` was written.
+    pub(crate) has_end: bool,
+    /// The last block was a decision: the next packet belongs to it.
+    follows: bool,
 }
 
 /// What a block is to a restart.
@@ -59,15 +64,12 @@ pub(super) struct Tracker {
     pub(super) length: u64,
     /// Where the newest index ends.
     indexed: u64,
-    /// The last block was a decision.
-    follows: bool,
 }
 
 impl Tracker {
     /// Goes on with a file.
     pub(super) fn resume(index: Index, length: u64) -> Self {
-        // What stood last is not known: the next packet is one too many at the worst.
-        Self { index, length, indexed: 0, follows: true }
+        Self { index, length, indexed: 0 }
     }
 
     /// A block was added.
@@ -78,16 +80,16 @@ impl Tracker {
             Matter::Read => self.index.add(span),
             Matter::Event => {
                 self.index.heard_ns = self.index.heard_ns.max(at_ns);
-                self.follows = false;
+                self.index.follows = false;
                 self.index.add(span);
             }
             Matter::Decision => {
-                self.follows = true;
+                self.index.follows = true;
                 self.index.add(span);
             }
             Matter::Media => {
                 self.index.heard_ns = self.index.heard_ns.max(at_ns);
-                if std::mem::take(&mut self.follows) {
+                if std::mem::take(&mut self.index.follows) {
                     self.index.add(span);
                 }
             }
@@ -116,6 +118,17 @@ impl Tracker {
 }
 
 impl Index {
+    /// Notes what a decision says of the whole leg.
+    pub(super) fn note(&mut self, decision: &Decision) {
+        match decision {
+            Decision::Begin { conversation, .. } | Decision::Join { conversation } => {
+                self.conversation.clone_from(conversation);
+            }
+            Decision::End { .. } => self.has_end = true,
+            _ => {}
+        }
+    }
+
     fn add(&mut self, span: Span) {
         if let Some(last) = self.spans.last_mut()
             && span.offset <= last.end() + NEAR_BYTES
@@ -157,6 +170,7 @@ impl Index {
         out.extend(self.heard_ns.to_le_bytes());
         number(out, name.len() as u32);
         number(out, self.spans.len() as u32);
+        number(out, u32::from(self.has_end) * HAS_END | u32::from(self.follows) * FOLLOWS);
         out.extend_from_slice(name);
         out.resize(out.len() + padded(name.len()) - name.len(), 0);
         for span in &self.spans {
@@ -180,7 +194,7 @@ impl Index {
             return None;
         }
         let heard_ns = i64::from_le_bytes(*data.get(8..16)?.first_chunk()?);
-        let (name_len, count) = (word(16)?, word(20)?);
+        let (name_len, count, flags) = (word(16)?, word(20)?, word(24)? as u32);
         let name = data.get(HEAD_BYTES..HEAD_BYTES.checked_add(name_len)?)?;
         let spans = data.get(HEAD_BYTES + padded(name_len)..)?;
         if count > MAX_SPANS || spans.len() != count * SPAN_BYTES {
@@ -194,14 +208,17 @@ impl Index {
         let spans = spans.chunks_exact(SPAN_BYTES).map(span).collect::<Option<Vec<_>>>()?;
         let in_order = spans.windows(2).all(|pair| pair[0].end() <= pair[1].offset);
         let conversation = std::str::from_utf8(name).ok()?.to_owned();
-        in_order.then_some(Self { spans, heard_ns, conversation })
+        let (has_end, follows) = (flags & HAS_END != 0, flags & FOLLOWS != 0);
+        in_order.then_some(Self { spans, heard_ns, conversation, has_end, follows })
     }
 }
 
 /// What tells an index from a decision.
 pub(super) const MAGIC: [u8; 8] = *b"callspix";
-/// Offset, newest media, length of the name, number of spans.
-const HEAD_BYTES: usize = 24;
+/// Offset, newest media, length of the name, number of spans, flags.
+const HEAD_BYTES: usize = 28;
+const HAS_END: u32 = 1;
+const FOLLOWS: u32 = 2;
 const SPAN_BYTES: usize = 24;
 /// An index is some 200 bytes: half a percent of the file; a restart reads half of this of each leg on the average.
 const EACH_BYTES: u64 = 32 * 1024;

@@ -85,6 +85,11 @@ impl Found {
         matches!(self.place, Place::File { .. })
     }
 
+    /// Whether its end stands in its file.
+    pub const fn has_end(&self) -> bool {
+        matches!(self.place, Place::File { index: Index { has_end: true, .. }, .. })
+    }
+
     /// Goes on with its file, if it has one.
     pub fn resume(&self, spool: &mut DiskSpool, leg: LegId) {
         if let Place::File { index, length, .. } = &self.place {
@@ -263,9 +268,8 @@ fn follow<R: io::Read>(blocks: &mut Blocks<R>, tracker: &mut Tracker) -> io::Res
                 let (matter, at_ns) = matter_of(block);
                 if matter == Matter::Decision
                     && let Ok(Some(Told::Decided(decided))) = read_block(block, &"")
-                    && let Decision::Begin { conversation, .. } | Decision::Join { conversation } = decided.decision
                 {
-                    tracker.index.conversation = conversation;
+                    tracker.index.note(&decided.decision);
                 }
                 tracker.note(matter, at_ns, block.len());
             }
@@ -465,9 +469,9 @@ const fn is_needed(decision: &Decision) -> bool {
 
 /// Where the magic stands in the block of an index.
 const INDEX_MAGIC_AT: usize = 12;
-/// How far from the end an index is looked for: twice and more of the bytes between two of them, then the same for the
-/// longest that an index can be.
-const TAIL_BYTES: [u64; 2] = [96 * 1024, 2 * 1024 * 1024];
+/// How far from the end an index is looked for: the bytes between two of them and a chunk, then more, then twice the
+/// bytes between two of the longest.
+const TAIL_BYTES: [u64; 3] = [52 * 1024, 256 * 1024, 2 * 1024 * 1024];
 /// The first span of a file, its signalling until media came, is looked at so far for what its leg is.
 const FIRST_BYTES: u64 = 128 * 1024;
 /// Of a long run of blocks (a pause, a file without an index) so much is in memory at once.

@@ -100,7 +100,9 @@ impl Engine {
             }
             Decision::Restart { away_ms } => {
                 leg.dialog.note_alive(at);
-                if let Some(call) = self.conversations.get_mut(conversation) {
+                if *away_ms > 0
+                    && let Some(call) = self.conversations.get_mut(conversation)
+                {
                     call.note_restart(Duration::from_millis(*away_ms));
                 }
             }
@@ -116,12 +118,11 @@ impl Engine {
             let heard = leg.last_media_at.unwrap_or(leg.created_at).max(leg.dialog.last_at());
             leg.dialog.note_alive(now);
             let Some(call) = self.conversations.get_mut(leg.conversation) else { continue };
-            if leg.dialog.ended().is_some() {
-                continue;
-            }
             leg.streams.iter_mut().for_each(Stream::forget_place);
-            let away = now.since(heard);
-            call.note_restart(away);
+            let away = if leg.dialog.ended().is_some() { Duration::ZERO } else { now.since(heard) };
+            if !away.is_zero() {
+                call.note_restart(away);
+            }
             if leg.spool == SpoolStage::Open {
                 let away_ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);
                 sink.decide(leg.id, now, &Decision::Restart { away_ms });
