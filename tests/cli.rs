@@ -1,6 +1,8 @@
 //! The command line as a script or an admin meets it: the binary, its exit status, and which stream says what.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -166,6 +168,26 @@ fn fake_pyrus_says_where_it_listens_and_ends_well_on_sigterm() {
     assert_eq!(status.code(), Some(0));
 }
 
+/// The kernel gives the files of a process in /proc to root when the process may not be dumped (proc(5)): seen best on one
+/// that is not root's.
+#[test]
+fn no_crash_writes_the_memory_of_the_process_to_a_disk() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("ours");
+    let program = dir.path().join("callspan");
+    std::fs::copy(env!("CARGO_BIN_EXE_callspan"), &program).expect("copied");
+    let mut command = Command::new(&program);
+    command.args(["fake-pyrus", "--listen", "127.0.0.1:0"]).current_dir("/");
+    let is_root = std::fs::metadata(dir.path()).expect("there").uid() == 0;
+    if is_root {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let mut fake = Serving::spawn(&mut command);
+    fake.line_with("auth_url");
+    let owner = std::fs::metadata(format!("/proc/{}/maps", fake.child.id())).expect("it runs").uid();
+    assert_eq!(owner, 0, "its memory belongs to it and may be dumped");
+}
+
 #[test]
 fn what_fake_pyrus_prints_is_a_configuration_that_can_be_used() {
     let mut fake = Serving::start(&["fake-pyrus", "--listen", "127.0.0.1:0"]);
@@ -205,7 +227,11 @@ struct Serving {
 
 impl Serving {
     fn start(args: &[&str]) -> Self {
-        let mut child = callspan(args).stdout(Stdio::piped()).spawn().expect("the binary runs");
+        Self::spawn(&mut callspan(args))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
         let stdout = child.stdout.take().expect("piped");
         Self { child, lines: BufReader::new(Box::new(stdout)) }
     }
@@ -235,3 +261,6 @@ impl Drop for Serving {
         let _ = self.child.wait();
     }
 }
+
+/// The user of Debian that owns nothing.
+const NOBODY: u32 = 65_534;

@@ -196,9 +196,9 @@ struct Wire {
 
 impl Wire {
     /// `None`, with the reason printed, where this user may not make interfaces.
-    fn new() -> Option<Self> {
+    fn new(name: &str) -> Option<Self> {
         let id = std::process::id() % 100_000;
-        let wire = Self { recorder: format!("csr{id}"), talkers: format!("cst{id}") };
+        let wire = Self { recorder: format!("{name}r{id}"), talkers: format!("{name}t{id}") };
         let made = wire.ip(&["link", "add", "name", &wire.recorder, "type", "veth", "peer", "name", &wire.talkers])
             && [&wire.recorder, &wire.talkers].iter().all(|end| wire.ip(&["link", "set", "dev", end, "up"]));
         if !made {
@@ -284,7 +284,7 @@ fn start(config: &Path) -> (Child, Arc<Mutex<String>>) {
 
 #[test]
 fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
-    let Some(wire) = Wire::new() else { return };
+    let Some(wire) = Wire::new("cs") else { return };
     let kills = number("CALLSPAN_CRASHES", 20);
     let seed = number("CALLSPAN_SEED", 1);
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -403,7 +403,7 @@ fn find(channel: &[f64], sound: &[u8], (near, far): (i64, i64)) -> Option<i64> {
 
 #[test]
 fn a_call_goes_on_over_a_kill_where_it_was_heard_and_one_that_rings_keeps_its_id() {
-    let Some(wire) = Wire::new() else { return };
+    let Some(wire) = Wire::new("cg") else { return };
     let dir = tempfile::tempdir().expect("temporary folder");
     let folder = |name: &str| dir.path().join(name).display().to_string();
     let config = dir.path().join("callspan.toml");
@@ -483,6 +483,94 @@ fn a_call_goes_on_over_a_kill_where_it_was_heard_and_one_that_rings_keeps_its_id
     }
 }
 
+/// In `.ci/long` only: it takes as long as the call.
+#[test]
+fn a_long_call_killed_at_random_moments_has_each_of_its_parts_once() {
+    if number("CALLSPAN_CRASHES", 20) <= 20 {
+        return;
+    }
+    let Some(wire) = Wire::new("cl") else { return };
+    let seed = number("CALLSPAN_SEED", 1);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let fake = fake();
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let folder = |name: &str| dir.path().join(name).display().to_string();
+    let config = dir.path().join("callspan.toml");
+    // 1 MiB of 64,000 bytes a second: a part is 16 s, and is made half a minute later.
+    let toml = format!(
+        "[capture]\ninterface = \"{}\"\nbuffer_mib = 4\n[spool]\ndir = \"{}\"\nsync_seconds = 1\n[state]\ndir = \"{}\"\n\
+         [recording]\ndir = \"{}\"\nmin_free_gib = 0\nsample_rate = 16000\n[numbers]\nextension_pattern = \"102\"\n\
+         {}max_upload_mib = 1\n",
+        wire.recorder,
+        folder("spool"),
+        folder("state"),
+        folder("recordings"),
+        pyrus(&fake),
+    );
+    std::fs::write(&config, toml).expect("written");
+    let talk = Talk { number: 1, length: LONG };
+    let talker = std::thread::spawn({
+        let end = wire.talkers.clone();
+        move || {
+            let mut device = pcap::Capture::from_device(end.as_str()).expect("ours").open().expect("root");
+            pause(Duration::from_secs(2)); // until the first life hears
+            let begun = now();
+            for (at, bytes) in talk.frames() {
+                pause((begun + at).saturating_duration_since(now()));
+                device.sendpacket(bytes).expect("the wire is there");
+            }
+        }
+    });
+    let (mut lives, mut live_parts) = (0, 0);
+    let journal_config = callspan::journal::config::Config { dir: PathBuf::from(folder("state")) };
+    while !talker.is_finished() {
+        let (mut child, _) = start(&config);
+        // The first life must hear the call begin.
+        pause(Duration::from_millis(if lives == 0 { 5_000 } else { rng.u64(2_000..9_000) }));
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+        fake.client_restarted();
+        lives += 1;
+        let journal = Journal::open_read_only(&journal_config).expect("a journal");
+        let live = journal.calls(&CallFilter::default()).expect("readable");
+        let live = live.iter().filter(|c| c.stage == Stage::Live).map(|c| c.record.recordings.len()).max();
+        live_parts = live_parts.max(live.unwrap_or(0));
+    }
+    talker.join().expect("no panic");
+    let (mut child, log) = start(&config);
+    let journal = journal(Path::new(&folder("state")));
+    let settled = wait_until(Duration::from_secs(400), || {
+        let calls = journal.calls(&CallFilter::default()).expect("readable");
+        let done = calls.iter().all(|c| c.stage == Stage::Complete && c.record.delivery.state == DeliveryState::Done);
+        !calls.is_empty() && done && spools(dir.path()) == 0
+    });
+    assert!(settled, "seed {seed}: {}", log.lock().expect("no panic"));
+    Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+    assert_eq!(child.wait().expect("ours").code(), Some(0), "{}", log.lock().expect("no panic"));
+    let records = complete(&journal);
+    let [record] = records.as_slice() else { panic!("seed {seed}: {} calls", records.len()) };
+    assert!(live_parts >= 2, "seed {seed}: {live_parts} parts were made while the call lasted, in {lives} lives");
+    let parts: Vec<_> = (1..).zip(&record.recordings).map(|(n, r)| (n, r.part)).collect();
+    assert!(parts.len() > live_parts && parts.iter().all(|(n, part)| n == part), "seed {seed}: {parts:?}");
+    assert!(record.recordings.windows(2).all(|pair| pair[0].ends_at == pair[1].starts_at), "seed {seed}");
+    let job = journal.job(&record.id).expect("readable").expect("a delivery");
+    let body: serde_json::Value = serde_json::from_str(&job.body).expect("JSON");
+    let unsure = body["possible_duplicates"].as_u64().expect("a number");
+    let state = fake.state();
+    let sent: Vec<_> = state.tasks.iter().flat_map(|t| &t.attachments).collect();
+    assert!(sent.len() as u64 <= parts.len() as u64 + unsure, "seed {seed}: {} files in Pyrus", sent.len());
+    for file in &record.recordings {
+        let part = std::fs::read(&file.path).expect("readable");
+        let is_it = |guid: &str| state.file(guid).and_then(|f| f.bytes.clone()).is_some_and(|bytes| *bytes == part);
+        assert!(sent.iter().any(|a| is_it(&a.guid)), "seed {seed}: part {} is in Pyrus", file.part);
+    }
+    drop(journal);
+    assert_no_halves(dir.path());
+    let verified = callspan(&["calls", "verify", "-c", text(&config)]).stdout(Stdio::piped()).output();
+    let verified = verified.expect("the binary runs");
+    assert_eq!(verified.status.code(), Some(0), "seed {seed}: {}", said(&verified));
+}
+
 /// `keep_pcap`: every recording has its packets beside it, and from them the same recording can be made again.
 fn assert_rendered_again(config: &Path, records: &[CallRecord]) {
     let record = records.iter().find(|r| !r.recordings.is_empty()).expect("one that was heard");
@@ -518,6 +606,8 @@ fn wait_until(patience: Duration, done: impl Fn() -> bool) -> bool {
 
 /// From the answer to the BYE of a call on the wire.
 const LENGTH: Duration = Duration::from_millis(1_500);
+/// Of the long call: five parts, of which three are due before its end.
+const LONG: Duration = Duration::from_secs(80);
 /// Between the begins of two calls.
 const BETWEEN: Duration = Duration::from_millis(700);
 /// What a kill may cost: a second in the chunks, half a second until they are looked at, and some for a slow machine.

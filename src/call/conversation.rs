@@ -40,12 +40,18 @@ pub struct Conversation {
     put_away: Vec<LegRecord>,
     /// Ids of conversations that have to do with this one.
     pub related: Vec<String>,
+    /// Id of the call that ended in silence and is heard again.
+    pub continues: Option<String>,
     /// When its remaining legs are ended, once the one by which it came in is over.
     pub finish_at: Option<Timestamp>,
     /// When its sound was not kept.
     pub pauses: Pauses,
     /// An earlier process has decided which legs it has.
     pub recalled: bool,
+    /// Parts of its recording that the outside was told to make.
+    pub parts: u32,
+    /// When it is looked at whether another part is due.
+    pub part_at: Option<Timestamp>,
 }
 
 /// What makes the outside look at a live call again.
@@ -126,9 +132,12 @@ impl Conversation {
             wall_offset_ns,
             put_away: Vec::new(),
             related: Vec::new(),
+            continues: None,
             finish_at: None,
             pauses: Pauses::new(),
             recalled: false,
+            parts: 0,
+            part_at: None,
         }
     }
 
@@ -147,6 +156,11 @@ impl Conversation {
             // Each leg tells of the same absence: the longest is the call's.
             problem.ms = Some(problem.ms.map_or(gap_ms, |known| known.max(gap_ms)));
         }
+    }
+
+    /// Whether a rule forbids to keep its media.
+    pub const fn is_excluded(&self) -> bool {
+        matches!(self.handling, Handling::Exclude { .. })
     }
 
     /// A leg that rang and came to nothing leaves its record.
@@ -231,8 +245,12 @@ impl Conversation {
                     Some(String::from("The mirror did not show the answer; its time is that of the first RTP packet."));
             }
             (_, Some(AnsweredBy::UnderWay)) => {
-                record.verdict_reason =
-                    Some(String::from("The call began before the capture; it is recorded from where it was joined."));
+                record.verdict_reason = Some(match &self.continues {
+                    Some(id) => format!(
+                        "Nobody had been heard for longer than calls.silence_s allows; this is how call {id} goes on."
+                    ),
+                    None => String::from("The call began before the capture; it is recorded from where it was joined."),
+                });
             }
             (_, Some(AnsweredBy::Success)) if heard && !anchor.has_media() => {
                 record.verdict_reason = Some(String::from(
@@ -246,6 +264,7 @@ impl Conversation {
     fn note_beginning(&self, record: &mut CallRecord, answer: Option<AnsweredBy>) {
         let kind = match answer {
             Some(AnsweredBy::Ack | AnsweredBy::Media) => "answer_not_seen",
+            Some(AnsweredBy::UnderWay) if self.continues.is_some() => "continues_after_silence",
             Some(AnsweredBy::UnderWay) => "began_before_capture",
             Some(AnsweredBy::Success) | None => return,
         };

@@ -170,6 +170,17 @@ impl Dialog {
         }
     }
 
+    /// A dialog that was taken for over is heard again: what was agreed still holds, all else begins anew.
+    pub fn handle_return(&mut self, at: Timestamp) {
+        self.phase = Phase::Established;
+        self.began = Began::UnderWay;
+        self.answered = Some((at, AnsweredBy::UnderWay));
+        (self.invited_at, self.ringing_at, self.acked_at, self.cancelled_at) = (None, None, None, None);
+        (self.status, self.reason, self.session_timer) = (None, None, None);
+        self.events.clear();
+        self.last_at = at;
+    }
+
     /// It is not to be taken for silent before this.
     pub fn note_alive(&mut self, at: Timestamp) {
         if self.ended().is_none() {

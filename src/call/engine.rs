@@ -1,8 +1,10 @@
 //! The engine: takes what the mirror shows, gives legs to the sink and calls to the outside.
 
+mod afterlife;
 mod joining;
 mod lifecycle;
 mod media;
+mod parts;
 mod pausing;
 mod recalling;
 mod ruling;
@@ -17,6 +19,7 @@ pub use recalling::Recall;
 use crate::call::claims::Claims;
 use crate::call::config::Config;
 use crate::call::conversation::{Context, Conversation};
+use crate::call::dormant::Dormant;
 use crate::call::early::EarlyMedia;
 use crate::call::event::{CallEvent, LegId, LegSink};
 use crate::call::join::{JoinIndex, Referral};
@@ -90,7 +93,7 @@ pub struct Counters {
     pub pause_orders: u64,
 }
 
-/// How many entries each of the engine's tables has: each has a bound, and all but the last four are empty when no
+/// How many entries each of the engine's tables has: each has a bound, and all but the last five are empty when no
 /// call is under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
@@ -116,6 +119,8 @@ pub struct Tables {
     pub framers: usize,
     /// Dialogs that are over.
     pub tombstones: usize,
+    /// Dialogs that fell silent.
+    pub dormant: usize,
     /// Payload bytes of RTP of no known call.
     pub early_bytes: usize,
     /// Events that nobody took yet.
@@ -148,6 +153,7 @@ pub struct Engine {
     fresh: VecDeque<(usize, LegId)>,
     tombstones: Tombstones,
     recalled: recalling::Recalled,
+    dormant: Dormant,
     events: VecDeque<CallEvent>,
     counters: Counters,
 }
@@ -169,6 +175,8 @@ enum Timer {
     Settle(usize),
     /// The legs that outlive the one by which the call came in have had their time to end.
     Finish(usize),
+    /// Another part of a recording may be full.
+    Part(usize),
 }
 
 /// Dialogs that are over: what still comes of them opens no new call.
@@ -210,6 +218,7 @@ impl Engine {
             fresh: VecDeque::new(),
             tombstones: Tombstones::default(),
             recalled: recalling::Recalled::default(),
+            dormant: Dormant::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -298,6 +307,7 @@ impl Engine {
                 Timer::Leg(slot) => self.handle_leg_timer(slot, sink),
                 Timer::Settle(conversation) => self.handle_settled(conversation),
                 Timer::Finish(conversation) => self.handle_finish(conversation, sink),
+                Timer::Part(conversation) => self.handle_part(conversation),
             }
         }
         self.now = self.now.max(now);
@@ -373,6 +383,7 @@ impl Engine {
             fresh: self.fresh.len(),
             framers: self.framers.len(),
             tombstones: self.tombstones.known.len(),
+            dormant: self.dormant.len(),
             early_bytes: self.early.bytes(),
             events: self.events.len(),
         }

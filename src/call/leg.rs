@@ -138,6 +138,16 @@ impl Leg {
         }
     }
 
+    /// What is known of it but for its media.
+    pub fn draft(&self) -> Draft {
+        Draft {
+            dialog: self.dialog.clone(),
+            parties: self.parties.clone(),
+            traces: self.traces.clone(),
+            at: self.created_at,
+        }
+    }
+
     /// What the guess by numbers and times goes by.
     pub fn shape(&self) -> Shape {
         shape(&self.dialog, &self.parties, self.created_at)

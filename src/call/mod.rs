@@ -14,6 +14,7 @@ pub mod config;
 pub mod conversation;
 pub mod decision;
 pub mod dialog;
+pub mod dormant;
 pub mod early;
 pub mod engine;
 pub mod event;

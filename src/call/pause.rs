@@ -69,7 +69,7 @@ impl Order {
 }
 
 /// The pauses of one conversation, in order of time; the last one may be under way.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Pauses {
     spans: Vec<Span>,
     events: Vec<EventRecord>,

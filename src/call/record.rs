@@ -354,9 +354,25 @@ pub struct DeliveryRecord {
     /// The Pyrus task.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub task_id: Option<u64>,
+    /// The parts of the recording that Pyrus has, while it does not have all.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub attached: Vec<u32>,
     /// For an admin.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub detail: Option<String>,
+}
+
+impl CallRecord {
+    /// Takes over what was made of the call while it was live: the parts of its recording, and of which legs they are.
+    pub fn take_parts(&mut self, earlier: &Self) {
+        self.recordings.clone_from(&earlier.recordings);
+        let is_same = |a: &LegRecord, b: &LegRecord| {
+            a.sip_call_id == b.sip_call_id && a.caller_addr == b.caller_addr && a.callee_addr == b.callee_addr
+        };
+        for leg in &mut self.legs {
+            leg.rendered |= earlier.legs.iter().any(|other| other.rendered && is_same(leg, other));
+        }
+    }
 }
 
 /// What became of a call.

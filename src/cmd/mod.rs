@@ -20,6 +20,7 @@ pub mod heal;
 pub mod lock;
 pub mod out;
 pub mod owing;
+mod parting;
 pub mod pipeline;
 pub mod replay;
 pub mod rerender;
@@ -152,7 +153,15 @@ pub struct DemoArgs {
 
 /// Runs the command that the arguments of this process name.
 pub fn main() -> ExitCode {
+    forbid_core_dumps();
     main_with(std::env::args_os())
+}
+
+/// What is in the memory of this process (the security key, the token, voices) must not come to a disk by a crash.
+fn forbid_core_dumps() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    // Where the kernel refuses, the unit's LimitCORE=0 still holds.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// Runs the command that these arguments (the first is the name of the program) name.

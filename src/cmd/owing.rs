@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::call::event::Registration;
 use crate::call::record::{CallRecord, DeliveryRecord, DeliveryState};
 use crate::delivery::{Consent, Policy, Progress};
-use crate::journal::{self, Journal, Stage};
+use crate::journal::{self, Journal, Stage, StoredCall};
 use crate::recording::Recorder;
 
 /// What delivery is told of a rule of the engine.
@@ -49,8 +49,13 @@ pub fn refresh(journal: &Journal, recorder: &Recorder) -> anyhow::Result<usize> 
     let stale = journal.stale_records(BATCH)?;
     let mut written = 0;
     for stale in &stale {
-        // A call that is not complete is marked when it is rendered.
-        if let Some(stored) = journal.call(&stale.id)?.filter(|call| call.stage == Stage::Complete) {
+        // A call that is not complete is marked when it is rendered; of a live one only parts have a record beside them.
+        let is_there = |call: &StoredCall| match call.stage {
+            Stage::Complete => true,
+            Stage::Live => !call.record.recordings.is_empty(),
+            Stage::Ended => false,
+        };
+        if let Some(stored) = journal.call(&stale.id)?.filter(is_there) {
             recorder.write_record(&stored.record)?;
             written += 1;
         }

@@ -76,7 +76,7 @@ impl Service {
         let tools = Tools { journal, store: spool.store(), alerts: alerts.clone(), pauses: finish::PAUSES };
         let finisher = Finisher::start(config, tools, events)?;
         let watch = Watch::start(config, alerts.clone(), finisher.delivery())?;
-        let mut engine = Engine::new(config.call.clone(), source.name());
+        let mut engine = Engine::new(finish::engine_config(config), source.name());
         let resumed = resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id))?;
         while let Some(event) = engine.poll_event() {
             spool.forward(event);

@@ -74,6 +74,7 @@ impl Keeper {
 
     fn take_renders(&mut self) -> anyhow::Result<()> {
         for id in self.worker.journal.take_renders()? {
+            let _turn = self.worker.turns.take(&id);
             match rerender(&self.worker.journal, &self.worker.recorder, Some(&self.worker.store), &id) {
                 Ok(record) => {
                     tracing::info!(call = id, "rendered again");
@@ -148,7 +149,7 @@ fn candidates(files: &[FileRow]) -> Vec<Candidate> {
     candidates
 }
 
-fn remove(path: &Path) {
+pub(super) fn remove(path: &Path) {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != std::io::ErrorKind::NotFound
     {

@@ -530,7 +530,7 @@ fn without_a_journal_the_records_say_enough_to_send_nothing_twice() {
     use crate::call::record::{DeliveryRecord, DeliveryState};
     let rebuilt = |state, task_id, parts| {
         let mut update = call("a", Progress::Complete, parts);
-        update.record.delivery = DeliveryRecord { state, task_id, detail: None };
+        update.record.delivery = DeliveryRecord { state, task_id, ..DeliveryRecord::default() };
         let mut m = logged_in();
         let row = Job::rebuilt(&update.record).map(|job| job.to_row());
         m.load(at(0), row);

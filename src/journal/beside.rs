@@ -70,7 +70,9 @@ impl Journal {
             if calls::is_there(&transaction, &record.id)? {
                 continue;
             }
-            calls::put_call(&transaction, record, Stage::Complete)?;
+            // A record without a verdict lies beside the parts of a call that was under way.
+            let stage = if record.verdict.is_some() { Stage::Complete } else { Stage::Live };
+            calls::put_call(&transaction, record, stage)?;
             if let Some(job) = job {
                 deliveries::put_job(&transaction, job)?;
             }

@@ -24,7 +24,7 @@ pub struct FileRow {
     pub at: Option<Timestamp>,
     /// What Pyrus has of the call.
     pub standing: Standing,
-    /// Somebody holds the call: nothing of it may be removed.
+    /// Somebody holds the call, or it is not over: nothing of it may be removed.
     pub is_held: bool,
 }
 
@@ -275,6 +275,6 @@ const FILES: &str = "SELECT r.call_id, r.part, r.path, r.bytes, r.sha256,
         coalesce(c.invited_at, c.answered_at, c.ended_at),
         CASE WHEN EXISTS (SELECT 1 FROM untold u WHERE u.call_id = r.call_id) THEN 2
             ELSE coalesce((SELECT iif(d.stage = 'done', 1, 2) FROM deliveries d WHERE d.id = r.call_id), 0) END,
-        EXISTS (SELECT 1 FROM holds h WHERE h.call_id = r.call_id)
+        c.stage <> 'complete' OR EXISTS (SELECT 1 FROM holds h WHERE h.call_id = r.call_id)
     FROM recordings r JOIN calls c ON c.id = r.call_id
     WHERE r.state = 'present' ORDER BY 6, r.call_id, r.part";

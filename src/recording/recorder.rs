@@ -1,16 +1,18 @@
-//! Makes the files of a call that is over: renders the first leg that can be heard, and writes WAV and record.
+//! Makes the files of a call: renders the first leg that can be heard, and writes WAV and record. Of a call that is
+//! under way the parts that are full are made, see [`super::cutting`].
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::config::Config;
-use super::parts::{self, Channels, PartWriter, Shape, WrittenPart};
+use super::cutting::{Cutter, Made, Part, Rendered, UpTo};
+use super::parts::{self, Channels};
 use super::publish;
 use super::quality;
-use super::verdict::{Answered, Facts, SideFacts, verdict};
-use crate::call::event::{EndedCall, EndedLeg};
+use super::verdict::{Answered, Facts, verdict};
+use crate::call::event::{DueParts, EndedCall, EndedLeg};
 use crate::call::record::{CallRecord, Outcome, Problem, Recording, Side, Sides};
-use crate::render::{self, Options, Plan, RenderError, Report, Silent};
+use crate::render::{RenderError, Report, Silent};
 use crate::spool::{LegSource, LegStore};
 use crate::time::Timestamp;
 
@@ -49,13 +51,13 @@ impl RecordingError {
     }
 }
 
-/// A leg that was rendered into `.part` files.
-struct Rendered {
-    plan: Plan,
-    report: Report,
-    /// Empty when nothing could be heard.
-    parts: Vec<WrittenPart>,
-    writer: PartWriter,
+/// Parts of a call under way that are written and have no names yet. Dropped, they are taken away.
+#[derive(Debug)]
+pub struct ReadyParts {
+    parts: Vec<Part>,
+    /// Index into `record.legs` of the leg whose sound they are.
+    leg: usize,
+    wall_offset_ns: i64,
 }
 
 impl Recorder {
@@ -64,7 +66,53 @@ impl Recorder {
         Self { config, layout, max_part_bytes }
     }
 
-    /// Renders a call that is over and publishes its WAV (if it can be heard) and its record.
+    /// Seconds after which a part of a recording is full.
+    pub fn part_seconds(&self) -> u64 {
+        let Config { format, part_hours, sample_rate, .. } = self.config;
+        parts::part_seconds(format, part_hours, self.max_part_bytes, sample_rate)
+    }
+
+    /// Renders the parts of a call under way that are full and that its record does not name yet. `None`: there are none,
+    /// or nothing can be heard so far.
+    ///
+    /// # Errors
+    /// When a file cannot be written. What cannot be read is left to the end of the call.
+    pub fn render_parts(&self, due: &DueParts, store: &dyn LegStore) -> Result<Option<ReadyParts>, RecordingError> {
+        let made = made(&due.record, due.wall_offset_ns);
+        if made.count >= due.parts {
+            return Ok(None);
+        }
+        let folder = self.folder(&due.record);
+        std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+        for leg in &due.legs {
+            let Some(source) = store.source(leg) else { continue };
+            match self.render_leg((&source, leg), &due.record, made, UpTo::Part(due.parts)) {
+                Ok(rendered) if rendered.is_heard => {
+                    let Rendered { parts, .. } = rendered;
+                    return Ok(Some(ReadyParts { parts, leg: leg.index, wall_offset_ns: due.wall_offset_ns }));
+                }
+                Ok(_) => {}
+                Err(RenderError::Output(error)) => return Err(failed(&folder, error)),
+                Err(RenderError::Spool(error)) => tracing::warn!(call = due.record.id, "no part can be made: {error}"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives parts their names and enters them into the record.
+    ///
+    /// # Errors
+    /// When the system refuses. Some may have their names then: the next try makes them again, with the same bytes.
+    pub fn publish_parts(&self, ready: ReadyParts, record: &mut CallRecord) -> Result<(), RecordingError> {
+        self.publish(ready.parts, ready.wall_offset_ns, record)?;
+        if let Some(leg) = record.legs.get_mut(ready.leg) {
+            leg.rendered = true;
+        }
+        Ok(())
+    }
+
+    /// Renders a call that is over and publishes its WAV (if it can be heard) and its record. Parts that the record names
+    /// already stay as they are.
     ///
     /// # Errors
     /// When a file cannot be written. Nothing is published then but what was already whole.
@@ -124,12 +172,12 @@ impl Recorder {
         record: &mut CallRecord,
     ) -> Result<Facts, RecordingError> {
         let mut facts = facts_of(record);
+        let made = made(record, ended.wall_offset_ns);
         let mut first: Option<(Rendered, &EndedLeg)> = None;
         for leg in &ended.legs {
             let Some(source) = store.source(leg) else { continue };
-            let channels = if leg.same_sides { Channels::Same } else { Channels::Swapped };
-            match self.render_leg(&source, folder, (&stem(record), channels)) {
-                Ok(rendered) if !rendered.parts.is_empty() => {
+            match self.render_leg((&source, leg), record, made, UpTo::End) {
+                Ok(rendered) if rendered.is_heard => {
                     first = Some((rendered, leg));
                     break;
                 }
@@ -145,17 +193,16 @@ impl Recorder {
         }
         if let (Some((rendered, leg)), Some(anchor)) = (&first, ended.legs.first())
             && leg.leg != anchor.leg
-            && !rendered.parts.is_empty()
+            && rendered.is_heard
         {
             let note = "The sound is that of another leg of the call: the outside party's own cannot be decoded.";
             record.verdict_reason = Some(note.to_owned());
         }
-        if let Some((mut rendered, leg)) = first {
-            rendered.plan.starts_at = rendered.plan.starts_at.offset(ended.wall_offset_ns);
-            rendered.plan.ends_at = rendered.plan.ends_at.offset(ended.wall_offset_ns);
-            self.take_over(&mut rendered, leg, record, &mut facts)?;
+        if let Some((rendered, leg)) = first {
             // Without an end in the spool they are the record's own, and of the wall clock already.
-            if rendered.plan.ended.is_some() {
+            let of_spool = rendered.plan.ended.is_some();
+            self.take_over(rendered, (leg, ended.wall_offset_ns), record, &mut facts)?;
+            if of_spool {
                 shift_streams(&mut record.sides, ended.wall_offset_ns);
             }
         }
@@ -164,81 +211,91 @@ impl Recorder {
 
     fn render_leg(
         &self,
-        source: &LegSource,
-        folder: &Path,
-        (stem, channels): (&str, Channels),
+        (source, leg): (&LegSource, &EndedLeg),
+        record: &CallRecord,
+        made: Made,
+        up_to: UpTo,
     ) -> Result<Rendered, RenderError> {
         let format = self.config.format;
-        let sample_rate = format.fixed_rate().or(self.config.sample_rate);
-        let plan = render::plan(source, &Options { sample_rate })?;
-        let sample_rate = plan.sample_rate;
-        let part_samples = parts::part_samples(format, self.config.part_hours, self.max_part_bytes, sample_rate);
-        let mut writer = PartWriter::new(folder, stem, Shape { format, sample_rate, channels, part_samples });
-        if !plan.has_sound {
-            let report = render::render(&plan, source, &mut |_| Ok(()))?;
-            return Ok(Rendered { plan, report, parts: Vec::new(), writer });
-        }
-        let report = render::render(&plan, source, &mut |frames| writer.write(frames))?;
-        let heard = report.sides.iter().any(|side| SideFacts::from(side).heard);
-        // Dropped with its writer, an inaudible recording takes its files along.
-        let parts = if heard { writer.finish()? } else { Vec::new() };
-        Ok(Rendered { plan, report, parts, writer })
+        let cutter = Cutter {
+            format,
+            sample_rate: format.fixed_rate().or(self.config.sample_rate),
+            part_s: self.part_seconds(),
+            folder: &self.folder(record),
+            stem: &stem(record),
+            channels: if leg.same_sides { Channels::Same } else { Channels::Swapped },
+        };
+        cutter.render(source, made, up_to)
     }
 
     /// Publishes what was rendered and writes it into the record.
     fn take_over(
         &self,
-        rendered: &mut Rendered,
-        leg: &EndedLeg,
+        rendered: Rendered,
+        (leg, wall_offset_ns): (&EndedLeg, i64),
         record: &mut CallRecord,
         facts: &mut Facts,
     ) -> Result<(), RecordingError> {
-        note_sides(rendered, leg, record);
+        note_sides(&rendered, leg, record);
         note_problems(&rendered.report, record);
         let [caller, callee] = &rendered.report.sides;
         let (left, right) = if leg.same_sides { (caller, callee) } else { (callee, caller) };
         (facts.caller, facts.callee) = (left.into(), right.into());
         facts.packets = record.sides.caller.packets + record.sides.callee.packets;
-        if rendered.parts.is_empty() {
+        if !rendered.is_heard {
             return Ok(());
         }
         if let Some((side, problem)) = quality::one_way(&rendered.report, rendered.plan.sample_rate) {
             facts.mute = Some(if leg.same_sides { side } else { side.other() });
             record.problems.push(problem);
         }
-        for (index, record_leg) in record.legs.iter_mut().enumerate() {
-            record_leg.rendered = index == leg.index;
-        }
-        let mut from = 0;
-        for (number, part) in rendered.parts.iter().enumerate() {
-            let last = number + 1 == rendered.parts.len();
-            publish::publish(&part.path).map_err(|error| failed(&part.path, error))?;
-            let (bytes, sha256) = publish::digest(&part.path).map_err(|error| failed(&part.path, error))?;
-            let starts_at = moment(&rendered.plan, from);
-            from += part.samples;
-            let ends_at = if last { rendered.plan.ends_at } else { moment(&rendered.plan, from) };
+        note_legs(leg, record);
+        self.publish(rendered.parts, wall_offset_ns, record)
+    }
+
+    /// Files get their names, one after the other, and their places in the record.
+    fn publish(&self, parts: Vec<Part>, wall_offset_ns: i64, record: &mut CallRecord) -> Result<(), RecordingError> {
+        for Part { number, starts_at, ends_at, sample_rate, file } in parts {
+            let folder = self.folder(record);
+            let (path, bytes, sha256) = file.publish().map_err(|error| failed(&folder, error))?;
             record.recordings.push(Recording {
-                part: number as u32 + 1,
-                path: part.path.display().to_string(),
+                part: number,
+                path: path.display().to_string(),
                 format: self.config.format.name().to_owned(),
-                starts_at,
-                ends_at,
+                starts_at: starts_at.offset(wall_offset_ns),
+                ends_at: ends_at.offset(wall_offset_ns),
                 duration_s: ends_at.nanos_since(starts_at) as f64 / 1e9,
-                sample_rate: rendered.plan.sample_rate,
+                sample_rate,
                 channels: 2,
                 bytes,
                 sha256,
             });
         }
-        rendered.writer.published();
         Ok(())
     }
 }
 
-/// The moment of a sample.
-fn moment(plan: &Plan, sample: u64) -> Timestamp {
-    let ns = u128::from(sample) * 1_000_000_000 / u128::from(plan.sample_rate.max(1));
-    plan.starts_at.offset(i64::try_from(ns).unwrap_or(i64::MAX))
+/// What a record says of the parts that were made.
+fn made(record: &CallRecord, wall_offset_ns: i64) -> Made {
+    Made {
+        count: record.recordings.iter().map(|r| r.part).max().unwrap_or(0),
+        starts_at: record.recordings.first().map(|first| first.starts_at.offset(-wall_offset_ns)),
+    }
+}
+
+/// Marks the leg whose sound the recording has. Parts made while the call was live may have that of another.
+fn note_legs(leg: &EndedLeg, record: &mut CallRecord) {
+    let earlier = record.recordings.len();
+    let other = earlier > 0 && record.legs.iter().enumerate().any(|(n, l)| l.rendered && n != leg.index);
+    for (index, record_leg) in record.legs.iter_mut().enumerate() {
+        record_leg.rendered = index == leg.index || (earlier > 0 && record_leg.rendered);
+    }
+    if other {
+        let part = if earlier == 1 { String::from("the first part") } else { format!("the first {earlier} parts") };
+        let note =
+            format!("The sound of {part} is that of another leg, which was the outside party's when it was made.");
+        record.verdict_reason = Some(record.verdict_reason.take().map_or(note.clone(), |n| format!("{n} {note}")));
+    }
 }
 
 /// What the engine counted of the rendered leg, and what rendering adds.
@@ -250,7 +307,7 @@ fn note_sides(rendered: &Rendered, leg: &EndedLeg, record: &mut CallRecord) {
     for side in [Side::Caller, Side::Callee] {
         let report = &rendered.report.sides[side.channel()];
         let target = sides.get_mut(side);
-        if !rendered.parts.is_empty() {
+        if rendered.is_heard {
             quality::note(target, report);
         }
         target.clock_drift_ppm = report.clock_drift_ppm;

@@ -21,6 +21,8 @@ use crate::time::Timestamp;
 pub struct Options {
     /// Samples a second; `None`: 8000, or 16000 when a side has a wideband codec.
     pub sample_rate: Option<u32>,
+    /// As if nothing after this moment had been spooled; `None`: all of it.
+    pub until: Option<Timestamp>,
 }
 
 /// Where everything of a leg goes. Its size grows with the call: about 100 bytes for a second of a side.
@@ -72,6 +74,13 @@ pub(super) struct StreamPlan {
 }
 
 impl Plan {
+    /// Lets the recorded part be this span, in whole microseconds, whatever the decisions say.
+    pub fn set_span(&mut self, starts_at: Timestamp, ends_at: Timestamp) {
+        self.starts_at = starts_at;
+        self.ends_at = ends_at.max(starts_at);
+        self.samples = samples_between(self.starts_at, self.ends_at, self.sample_rate);
+    }
+
     /// Position of a moment, in samples from the beginning; may lie outside.
     pub(super) fn position(&self, at: Timestamp) -> f64 {
         at.nanos_since(self.starts_at) as f64 * f64::from(self.sample_rate) / 1e9
@@ -196,10 +205,14 @@ pub(super) fn is_placed(format: &PayloadFormat) -> bool {
 pub fn plan(source: &LegSource, options: &Options) -> Result<Plan, RenderError> {
     let mut pass = Pass::default();
     let mut reader = source.open()?;
+    let until = options.until.unwrap_or(Timestamp::MAX);
     while let Some(entry) = reader.next_entry()? {
         match entry {
-            Entry::Decided(decided) => pass.handle_decided(decided),
-            Entry::Packet(packet) => pass.handle_packet(&packet),
+            Entry::Decided(decided) if decided.at() <= until => pass.handle_decided(decided),
+            Entry::Packet(packet) if packet.at <= until => pass.handle_packet(&packet),
+            Entry::Decided(Decided { decision: Decision::Begin { .. }, .. }) => {}
+            // They come in order of time: nothing earlier follows.
+            Entry::Decided(_) | Entry::Packet(_) => break,
         }
     }
     Ok(pass.finish(options, reader.torn_tail()))

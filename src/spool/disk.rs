@@ -146,6 +146,11 @@ impl DiskSpool {
                 ended.record.problems.push(Problem { kind: "lost_by_us".to_owned(), packets: Some(lost), ms: None });
             }
         }
+        if let CallEvent::PartDue(due) = &event {
+            for leg in &due.legs {
+                self.send_leg(leg.leg);
+            }
+        }
         self.send(Message::Event(event));
     }
 
@@ -243,6 +248,14 @@ impl DiskSpool {
         let Some((leg, since)) = self.begun.pop_front() else { return };
         if let Some(Leg { stage: Stage::Born(chunk), .. }) = self.legs.get_mut(&leg)
             && chunk.since == since
+        {
+            self.send_leg(leg);
+        }
+    }
+
+    /// Sends off what waits of a leg.
+    fn send_leg(&mut self, leg: LegId) {
+        if let Some(Leg { stage: Stage::Born(chunk), .. }) = self.legs.get_mut(&leg)
             && !chunk.bytes.is_empty()
         {
             let bytes = std::mem::take(&mut chunk.bytes);

@@ -170,7 +170,7 @@ impl Index {
         out.extend(self.heard_ns.to_le_bytes());
         number(out, name.len() as u32);
         number(out, self.spans.len() as u32);
-        number(out, u32::from(self.has_end) * HAS_END | u32::from(self.follows) * FOLLOWS);
+        number(out, (u32::from(self.has_end) * HAS_END) | (u32::from(self.follows) * FOLLOWS));
         out.extend_from_slice(name);
         out.resize(out.len() + padded(name.len()) - name.len(), 0);
         for span in &self.spans {

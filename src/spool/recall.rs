@@ -76,7 +76,7 @@ pub enum Told {
     /// A packet.
     Packet(Packet),
     /// A decision to which nothing in the spool leads.
-    Decided(Decided),
+    Decided(Box<Decided>),
 }
 
 impl Found {
@@ -193,7 +193,7 @@ impl Head {
     fn take(&mut self, block: &[u8], path: &Path) -> Result<(), SpoolError> {
         match read_block(block, &path.display())? {
             Some(Told::Decided(decided)) => match &decided.decision {
-                Decision::Begin { .. } if self.begin.is_none() => self.begin = Some(decided),
+                Decision::Begin { .. } if self.begin.is_none() => self.begin = Some(*decided),
                 Decision::Join { conversation } => self.joined = Some(conversation.clone()),
                 _ => {}
             },
@@ -321,7 +321,7 @@ fn read_block(block: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Told>
         }
         Some(format::CUSTOM) => {
             let Some(json) = reader::decision_of(body) else { return Ok(None) };
-            Ok(reader::read_decision(json, path)?.map(Told::Decided))
+            Ok(reader::read_decision(json, path)?.map(|decided| Told::Decided(Box::new(decided))))
         }
         _ => Ok(None),
     }

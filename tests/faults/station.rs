@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use callspan::call::Engine;
 use callspan::call::record::{CallRecord, DeliveryState};
 use callspan::capture::{Source, files};
-use callspan::cmd::finish::{Finisher, Tools};
+use callspan::cmd::finish::{self, Finisher, Tools};
 use callspan::cmd::heal;
 use callspan::cmd::pipeline::{Pipeline, Step};
 use callspan::cmd::resume;
@@ -84,7 +84,7 @@ impl Station {
         let tools =
             Tools { journal: opened.journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
         let finisher = Finisher::start(config, tools, events).expect("threads");
-        let mut engine = Engine::new(config.call.clone(), "test");
+        let mut engine = Engine::new(finish::engine_config(config), "test");
         let revived =
             resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).expect("the spool can be read");
         while let Some(event) = engine.poll_event() {

@@ -5,7 +5,7 @@ use callspan::call::record::{CallRecord, Direction, EndedBy, Outcome, Side, Verd
 
 use crate::dialogs::Heard::{Silence, Voice};
 use crate::dialogs::{Phone, STEP_MS, Scene, With, at, ip, sdp};
-use crate::stage::{Call, play, play_with};
+use crate::stage::{Call, Played, play, play_with};
 use crate::{direct, outside_and_200};
 
 fn kinds(record: &CallRecord) -> Vec<&str> {
@@ -461,7 +461,7 @@ fn a_call_of_more_than_a_day_is_cut_at_the_limit() {
     }
     let ended = std::iter::from_fn(|| engine.poll_event()).find_map(|e| match e {
         CallEvent::Ended(ended) => Some(ended.record),
-        CallEvent::Changed(_) => None,
+        CallEvent::Changed(_) | CallEvent::PartDue(_) | CallEvent::Withdrawn(_) => None,
     });
     let record = ended.expect("it was cut");
     // max_hours is 24.
@@ -490,4 +490,84 @@ fn early_media_is_part_of_the_recording_when_it_starts_with_media() {
     let played = play(&scene);
     let sound = played.only().sound.as_ref().expect("a recording");
     assert_eq!(sound[0].starts_ms, (talks - 2 * STEP_MS) as f64);
+}
+
+/// A call and its continuation.
+fn told_apart(played: &Played) -> [&Call; 2] {
+    assert_eq!(played.calls.len(), 2);
+    let (second, first): (Vec<_>, Vec<_>) =
+        played.calls.iter().partition(|c| c.record.problems.iter().any(|p| p.kind == "continues_after_silence"));
+    [first[0], second[0]]
+}
+
+/// Both sides are silent for so long, without a hold; then they talk again, and one hangs up.
+fn silent_for(ms: i64) {
+    let (mut scene, call, _) = direct();
+    let talks = scene.now();
+    scene.talk(call, 3_000);
+    let silent = scene.now();
+    scene.wait(ms);
+    let again = scene.now();
+    scene.talk(call, 4_000);
+    let ended = scene.bye(call, Side::Callee);
+    let played = play(&scene);
+    let [first, second] = told_apart(&played);
+    // The last packet was 20 ms before.
+    assert_eq!(
+        (first.record.ended_by, first.record.ended_at),
+        (Some(EndedBy::Silence), Some(crate::dialogs::at(silent - 20)))
+    );
+    hears(first, (1, 2), talks, silent - 20);
+    hears(second, (1, 2), again, ended);
+    let record = &second.record;
+    assert_eq!((record.ended_by, record.verdict), (Some(EndedBy::Callee), Some(Verdict::BothSides)));
+    assert_eq!((record.from.as_deref(), record.internal.as_deref()), (Some("+79990000001"), Some("200")));
+    assert_eq!(record.related, std::slice::from_ref(&first.record.id));
+    assert_eq!(record.sides.callee.packets, 200, "4 s of 20 ms, the first of them included");
+    let reason = record.verdict_reason.as_deref().expect("a reason");
+    assert!(reason.contains(&first.record.id), "{reason}");
+}
+
+#[test]
+fn a_call_that_was_taken_for_over_because_nobody_spoke_goes_on_as_a_related_one() {
+    silent_for(310_000);
+    silent_for(20 * 60_000);
+}
+
+#[test]
+fn the_bye_of_a_call_that_had_fallen_silent_opens_no_record() {
+    let (mut scene, call, _) = direct();
+    scene.talk(call, 3_000);
+    scene.wait(20 * 60_000);
+    scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    assert_eq!(played.only().record.ended_by, Some(EndedBy::Silence));
+}
+
+#[test]
+fn stray_packets_do_not_wake_a_call_that_had_fallen_silent() {
+    let (mut scene, call, _) = direct();
+    scene.talk(call, 3_000);
+    scene.wait(400_000);
+    for _ in 0..20 {
+        scene.talk(call, 20);
+        scene.wait(1_500);
+    }
+    assert_eq!(play(&scene).calls.len(), 1);
+}
+
+#[test]
+fn a_pbx_call_that_fell_silent_comes_back_as_one() {
+    let mut office = crate::Office::new();
+    let (a, b) = office.connected();
+    office.scene.bridge(a, b, 3_000);
+    office.scene.wait(400_000);
+    let again = office.scene.now();
+    office.scene.bridge(a, b, 3_000);
+    let ended = office.scene.bye(a, Side::Caller);
+    office.scene.bye(b, Side::Caller);
+    let played = play(&office.scene);
+    let [first, second] = told_apart(&played);
+    assert_eq!((first.record.legs.len(), second.record.legs.len()), (2, 2));
+    hears(second, (1, 2), again, ended);
 }

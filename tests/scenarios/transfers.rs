@@ -215,3 +215,31 @@ fn a_transfer_that_nobody_takes_ends_like_any_other_call() {
     assert_eq!((one.record.outcome, two.record.outcome), (Outcome::Answered, Outcome::Busy));
     assert!(related(&one.record, &two.record));
 }
+
+#[test]
+fn a_transfer_whose_trunk_leg_is_not_mirrored_keeps_the_talk_that_follows() {
+    let mut office = Office::new();
+    // The mirror shows the office only: 200 talks to the outside, asks 201, and connects the two.
+    let b = office.rings_200();
+    office.scene.connect(b);
+    office.scene.talk(b, 2_000);
+    office.scene.hold(b, Side::Callee);
+    let c = office.scene.leg(&mut office.e200, &mut office.pbx, ["200", "201"]);
+    let d = office.scene.leg(&mut office.pbx, &mut office.e201, ["200", "201"]);
+    office.scene.invite(c);
+    office.scene.invite(d);
+    office.scene.ring(d);
+    office.scene.answer(d);
+    office.scene.answer(c);
+    office.scene.bridge(c, d, 2_000);
+    office.scene.bye(b, Side::Callee);
+    office.scene.bye(c, Side::Caller);
+    // Now the outside is heard on 201's leg.
+    let talks = office.scene.now();
+    office.scene.sound(&[(1, d, Side::Caller), (3, d, Side::Callee)], 20_000);
+    let ended = office.scene.bye(d, Side::Caller);
+    let played = play(&office.scene);
+    let after = played.calls.iter().find(|c| c.record.ended_at == Some(crate::dialogs::at(ended))).expect("a record");
+    hears(after, (1, 3), talks, ended);
+    assert!(!after.record.related.is_empty());
+}

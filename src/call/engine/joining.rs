@@ -228,6 +228,7 @@ impl Engine {
         let Some(old) = self.conversations.try_remove(from) else { return };
         let at = old.created_at + super::signalling::SETTLE;
         self.timers.remove(&(at, super::Timer::Settle(from)));
+        self.forget_part_timer(from, &old);
         for referral in self.referrals.iter_mut().filter(|r| r.conversation == from) {
             referral.conversation = into;
         }
@@ -250,11 +251,15 @@ impl Engine {
         for slot in old.legs {
             let Some(leg) = self.legs.get_mut(slot) else { continue };
             leg.conversation = into;
+            let started_at = leg.started_at;
             if leg.spool == SpoolStage::Open {
                 sink.decide(leg.id, self.now, &Decision::Join { conversation: id.clone() });
             }
             if comes_paused.is_none() {
                 self.hush_newcomer(slot, self.now, sink);
+            }
+            if let Some(at) = started_at {
+                self.watch_parts(into, at);
             }
         }
         for slot in settled {

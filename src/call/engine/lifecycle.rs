@@ -1,12 +1,13 @@
 //! Time: what is due for a leg, and how legs and conversations end.
 
-use crate::call::conversation::{Handling, Told};
+use crate::call::conversation::Told;
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnsweredBy, Began};
 use crate::call::engine::signalling::SETTLE;
 use crate::call::engine::{Engine, Timer};
 use crate::call::event::{CallEvent, EndedCall, EndedLeg, LegSink, LiveCall};
 use crate::call::leg::{Due, Leg, SpoolStage};
+use crate::call::numbers::NumberPlan;
 use crate::call::record::{EndedBy, Side};
 use crate::call::streams::side_record;
 use crate::call::who::Who;
@@ -73,6 +74,8 @@ impl Engine {
         }
         leg.started_at = Some(at);
         sink.decide(leg.id, at, &Decision::Start);
+        let conversation = leg.conversation;
+        self.watch_parts(conversation, at);
     }
 
     /// Ends whatever is open: the capture is over.
@@ -114,6 +117,7 @@ impl Engine {
         }
         let (conversation, call_id) = (leg.conversation, leg.dialog.call_id.clone());
         let invite_cseq = leg.dialog.invite_cseq();
+        self.lay_down(slot);
         self.forget_leg(slot);
         self.bury(&call_id, invite_cseq);
         self.put_away(conversation, slot);
@@ -187,23 +191,12 @@ impl Engine {
         if let Some(at) = call.finish_at {
             self.timers.remove(&(at, Timer::Finish(conversation)));
         }
+        self.forget_part_timer(conversation, &call);
         self.referrals.retain(|r| r.conversation != conversation);
         let legs: Vec<Leg> = call.legs.iter().filter_map(|slot| self.legs.try_remove(*slot)).collect();
         self.streams -= legs.iter().map(|leg| leg.streams.len()).sum::<usize>();
         let refs: Vec<&Leg> = legs.iter().collect();
-        let who = Who::of(&refs, &self.plan);
-        let excluded = matches!(call.handling, Handling::Exclude { .. });
-        let heard = legs.iter().enumerate().filter(|(_, leg)| leg.has_media() && !excluded);
-        let mut legs: Vec<EndedLeg> = heard
-            .map(|(index, leg)| EndedLeg {
-                leg: leg.id,
-                name: leg.name.clone(),
-                index,
-                same_sides: who.as_ref().is_none_or(|w| w.is_same_way(leg)),
-            })
-            .collect();
-        let rank = |leg: &EndedLeg| who.as_ref().map_or(0, |w| w.rank(leg.leg));
-        legs.sort_by_key(rank);
+        let legs = if call.is_excluded() { Vec::new() } else { heard_legs(&refs, &self.plan) };
         self.counters.calls += 1;
         let registration = call.handling.registration();
         let ended = EndedCall { record, legs, registration, wall_offset_ns: call.wall_offset_ns };
@@ -222,7 +215,7 @@ impl Engine {
         }
     }
 
-    /// What is still open of a call that is over belongs to another one now; its sound is in that one's anchor.
+    /// What is still open of a call that is over: its sound is in the anchor of another one, or it becomes one itself.
     pub(super) fn handle_finish(&mut self, conversation: usize, sink: &mut dyn LegSink) {
         let Some(call) = self.conversations.get_mut(conversation) else { return };
         call.finish_at = None;
@@ -231,16 +224,35 @@ impl Engine {
         if !Who::of(&legs, &self.plan).is_some_and(|who| who.first.closed && who.anchor.closed) {
             return;
         }
-        for slot in slots {
+        self.split_off(conversation, sink);
+        let rest = self.conversations.get(conversation).map(|call| call.legs.clone()).unwrap_or_default();
+        for slot in rest {
             if let Some(leg) = self.legs.get_mut(slot).filter(|l| !l.closed) {
                 leg.dialog.handle_end(self.now, EndedBy::Replaced);
                 self.close_leg(slot, sink);
             }
         }
+        self.finish_if_over(conversation);
     }
+}
+
+/// The legs of a call that have media, the one to be rendered first.
+pub(super) fn heard_legs(legs: &[&Leg], plan: &NumberPlan) -> Vec<EndedLeg> {
+    let who = Who::of(legs, plan);
+    let heard = legs.iter().enumerate().filter(|(_, leg)| leg.has_media());
+    let mut heard: Vec<EndedLeg> = heard
+        .map(|(index, leg)| EndedLeg {
+            leg: leg.id,
+            name: leg.name.clone(),
+            index,
+            same_sides: who.as_ref().is_none_or(|w| w.is_same_way(leg)),
+        })
+        .collect();
+    heard.sort_by_key(|leg| who.as_ref().map_or(0, |w| w.rank(leg.leg)));
+    heard
 }
 
 /// Legs of a call that are kept whole when they came to nothing: a large ring group.
 const KEPT_LEGS: usize = 16;
 /// The legs of one call end within one round trip of each other; this allows for retransmissions.
-const PARTNER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+pub(super) const PARTNER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);

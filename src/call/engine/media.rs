@@ -41,14 +41,28 @@ impl Engine {
             Some(route) => *route,
             None => match self.resolve(flow, packet.ssrc) {
                 Some(route) => self.note_flow(flow, route),
-                None => {
-                    self.counters.rtp_unclaimed += 1;
-                    self.early.handle_packet(datagram);
-                    return;
-                }
+                None => match self.resolve_woken(flow, datagram, packet.ssrc, sink) {
+                    Some(route) => self.note_flow(flow, route),
+                    None => {
+                        self.counters.rtp_unclaimed += 1;
+                        self.early.handle_packet(datagram);
+                        return;
+                    }
+                },
             },
         };
         self.take_packet(route, datagram, &packet, sink);
+    }
+
+    /// The route of a packet that wakes a dialog which fell silent.
+    fn resolve_woken(
+        &mut self,
+        flow: (Endpoint, Endpoint),
+        datagram: &Datagram<'_>,
+        ssrc: u32,
+        sink: &mut dyn LegSink,
+    ) -> Option<Route> {
+        self.wake_by_media(datagram, sink).then(|| self.resolve(flow, ssrc))?
     }
 
     /// ZRTP in the media path: with its Confirm messages both ends have keys (RFC 6189 section 3.1), and what follows

@@ -77,7 +77,7 @@ impl Engine {
         }
     }
 
-    fn handle_order(
+    pub(super) fn handle_order(
         &mut self,
         conversation: usize,
         order: Order,

@@ -89,6 +89,9 @@ impl Engine {
     ) -> Option<usize> {
         let recall = self.recalled.take(message.call_id(), (datagram.src, datagram.dst));
         let known = recall.is_some() || self.by_call_id.contains_key(message.call_id());
+        if !known && let Some(slot) = self.wake_by_message(message, datagram, sink) {
+            return Some(slot);
+        }
         if !can_begin(message) || (!known && self.is_straggler(message)) {
             return None;
         }
@@ -110,7 +113,13 @@ impl Engine {
         Some(self.add_leg(conversation, draft, recall.as_ref(), sink))
     }
 
-    fn add_leg(&mut self, conversation: usize, draft: Draft, recall: Option<&Recall>, sink: &mut dyn LegSink) -> usize {
+    pub(super) fn add_leg(
+        &mut self,
+        conversation: usize,
+        draft: Draft,
+        recall: Option<&Recall>,
+        sink: &mut dyn LegSink,
+    ) -> usize {
         let id = LegId(self.next_leg);
         self.next_leg += 1;
         self.counters.legs += 1;
@@ -187,6 +196,7 @@ impl Engine {
                 self.forget_flows(other);
             }
             self.claims.add(endpoint, Claim { slot, receiver });
+            self.dormant.yield_address(endpoint);
             fresh.push(endpoint);
         }
         self.forget_flows(slot);

@@ -138,7 +138,7 @@ pub const KEYS: &[Key] = &[
     key("recording", "start", Kind::Word(&["answer", "media"]), "\"answer\"", "", "\"answer\": from the 200 OK. \"media\": from the first packet of either side, with what was heard while it rang."),
     key("recording", "sample_rate", Kind::AutoOr(&[8000, 16_000]), "\"auto\"", "Hz", "\"auto\": 8000, or 16000 when a side has a wideband codec. Or fixed: 8000 or 16000."),
     key("recording", "format", Kind::Word(&["wav", "wav-alaw", "wav-ulaw", "ogg-opus"]), "\"wav\"", "", "Stereo: left the caller, right the called party. \"wav\": 16 bit. \"wav-alaw\", \"wav-ulaw\": G.711, always 8000 Hz, half the size. \"ogg-opus\": about a tenth; 24 kbit/s a side, neither is heard in the other."),
-    key("recording", "part_hours", Kind::Number(1, 24), "4", "hours", "A longer recording is cut into parts that abut to the sample."),
+    key("recording", "part_hours", Kind::Number(1, 24), "4", "hours", "A longer recording is cut into parts that abut to the sample; each is delivered when it is full."),
     key("recording", "keep_days", Kind::Number(0, 36_500), "0", "days", "Recordings older than this are removed, unless they are still owed to Pyrus; 0: never."),
     key("recording", "max_disk_gib", Kind::Number(0, 1_048_576), "0", "GiB", "Above this size recordings that are not owed to Pyrus are removed, the oldest first; 0: no limit."),
     key("recording", "min_free_gib", Kind::Number(0, 1_048_576), "2", "GiB", "With less free on the disk of the recordings, those that Pyrus has are removed, the oldest first; alarms come long before. 0: never."),
