@@ -3,6 +3,8 @@
 //!
 //! `CALLSPAN_CRASHES` says how often (20), `CALLSPAN_SEED` which moments.
 
+#[path = "common/skip.rs"]
+mod skip;
 #[path = "common/talk.rs"]
 mod talk;
 #[path = "common/wire.rs"]
@@ -16,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use age::x25519::Identity;
 use callspan::call::record::{CallRecord, DeliveryState, Verdict};
 use callspan::fake_pyrus::{Fake, Options, TaskPolicy};
 use callspan::journal::{CallFilter, Journal, Stage};
@@ -69,7 +72,7 @@ fn pyrus(fake: &Fake) -> String {
 
 /// Every call is in Pyrus exactly once, with its recording exactly once, unless a kill left an answer unheard; that
 /// must then be written down as a possible duplicate.
-fn assert_delivered(fake: &Fake, journal: &Journal, calls: &[CallRecord]) {
+fn assert_delivered((fake, identity): (&Fake, &Identity), journal: &Journal, calls: &[CallRecord]) {
     let state = fake.state();
     let mut possible = 0;
     for call in calls {
@@ -83,11 +86,12 @@ fn assert_delivered(fake: &Fake, journal: &Journal, calls: &[CallRecord]) {
         let task = state.task(known[0].task_id).expect("its task");
         for file in &call.recordings {
             let name = Path::new(&file.path).file_name().and_then(|n| n.to_str()).expect("a name");
+            let name = name.trim_end_matches(".age");
             let attached: Vec<_> = task.attachments.iter().filter(|a| a.name == name).collect();
             assert!(!attached.is_empty(), "{name} is attached");
             assert!(attached.len() as u64 <= 1 + unsure, "{name} is attached {} times", attached.len());
             let sent = state.file(&attached[0].guid).and_then(|f| f.bytes.clone()).expect("small files are kept");
-            assert!(*sent == std::fs::read(&file.path).expect("readable"), "{name}: the same bytes");
+            assert!(*sent == plain(Path::new(&file.path), identity), "{name}: the same bytes");
         }
     }
     assert!(state.duplicates <= possible, "{} duplicates, {possible} known as possible", state.duplicates);
@@ -138,6 +142,7 @@ fn replay_killed_at_random_moments_delivers_every_call_once() {
     let mut rng = fastrand::Rng::with_seed(seed);
     let dir = tempfile::tempdir().expect("temporary folder");
     let (capture, calls) = capture(dir.path());
+    let identity = Identity::generate(); // `replay` encrypts nothing
     let mut whole = Duration::from_secs(2);
     let mut round = 0;
     while kills > 0 {
@@ -167,7 +172,7 @@ fn replay_killed_at_random_moments_delivers_every_call_once() {
         let records = complete(&journal);
         assert_eq!(records.len(), calls, "seed {seed}, round {round}");
         assert!(records.iter().all(|r| r.verdict == Some(Verdict::BothSides)), "seed {seed}, round {round}");
-        assert_delivered(&fake, &journal, &records);
+        assert_delivered((&fake, &identity), &journal, &records);
         drop(journal);
         assert_no_halves(&out);
         let verified = callspan(&["calls", "verify", "--state", text(&out)]).stdout(Stdio::piped()).output();
@@ -202,7 +207,7 @@ impl Wire {
         let made = wire.ip(&["link", "add", "name", &wire.recorder, "type", "veth", "peer", "name", &wire.talkers])
             && [&wire.recorder, &wire.talkers].iter().all(|end| wire.ip(&["link", "set", "dev", end, "up"]));
         if !made {
-            eprintln!("skipped: this user cannot make a veth pair (ip link add: root and iproute2 are needed)");
+            skip::skipped("this user cannot make a veth pair (ip link add: root and iproute2 are needed)");
             return None;
         }
         Some(wire)
@@ -288,17 +293,18 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
     let kills = number("CALLSPAN_CRASHES", 20);
     let seed = number("CALLSPAN_SEED", 1);
     let mut rng = fastrand::Rng::with_seed(seed);
-    let fake = fake();
+    let (fake, identity) = (fake(), Identity::generate());
     let dir = tempfile::tempdir().expect("temporary folder");
     let folder = |name: &str| dir.path().join(name).display().to_string();
     let config = dir.path().join("callspan.toml");
     let toml = format!(
         "[capture]\ninterface = \"{}\"\nbuffer_mib = 4\n[calls]\nsilence_s = 5\n[spool]\ndir = \"{}\"\nsync_seconds = 1\n\
-         [state]\ndir = \"{}\"\n[recording]\ndir = \"{}\"\nmin_free_gib = 0\nkeep_pcap = true\n{}",
+         [state]\ndir = \"{}\"\n[recording]\ndir = \"{}\"\nmin_free_gib = 0\nkeep_pcap = true\nencrypt_to = \"{}\"\n{}",
         wire.recorder,
         folder("spool"),
         folder("state"),
         folder("recordings"),
+        identity.to_public(),
         pyrus(&fake),
     );
     std::fs::write(&config, toml).expect("written");
@@ -324,7 +330,7 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
     let settled = wait_until(Duration::from_secs(60), || {
         let calls = journal.calls(&CallFilter::default()).expect("readable");
         let done = calls.iter().all(|c| c.stage == Stage::Complete && c.record.delivery.state == DeliveryState::Done);
-        !calls.is_empty() && done && spools(dir.path()) == 0
+        !calls.is_empty() && done && spools(dir.path()) == 0 && plain_files(dir.path()) == 0
     });
     let calls = journal.calls(&CallFilter::default()).expect("readable");
     let open: Vec<_> = calls
@@ -332,12 +338,17 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
         .filter(|c| c.stage != Stage::Complete || c.record.delivery.state != DeliveryState::Done)
         .map(|c| (c.record.id.clone(), c.stage, c.record.verdict, c.record.delivery.clone()))
         .collect();
-    assert!(settled, "seed {seed}: {open:#?}, {} spools\n{}", spools(dir.path()), log.lock().expect("no panic"));
+    if !settled {
+        let left = (spools(dir.path()), plain_files(dir.path()));
+        let kept = dir.keep(); // for whoever looks for the reason
+        let log = log.lock().expect("no panic");
+        panic!("seed {seed}: {open:#?}, spools and plain files: {left:?}, see {}\n{log}", kept.display());
+    }
     Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
     assert_eq!(child.wait().expect("ours").code(), Some(0), "{}", log.lock().expect("no panic"));
 
     let records = complete(&journal);
-    assert_delivered(&fake, &journal, &records);
+    assert_delivered((&fake, &identity), &journal, &records);
     let mut heard_whole = 0;
     for (number, sent) in &sent {
         let heard: Duration = lives.iter().map(|life| overlap(*life, *sent)).sum();
@@ -366,7 +377,7 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
     let verified = callspan(&["calls", "verify", "-c", text(&config)]).stdout(Stdio::piped()).output();
     let verified = verified.expect("the binary runs");
     assert_eq!(verified.status.code(), Some(0), "seed {seed}: {}", said(&verified));
-    assert_rendered_again(&config, &records);
+    assert_rendered_again(&config, &records, &identity);
 }
 
 /// Sends frames at their moments after the begin.
@@ -492,19 +503,20 @@ fn a_long_call_killed_at_random_moments_has_each_of_its_parts_once() {
     let Some(wire) = Wire::new("cl") else { return };
     let seed = number("CALLSPAN_SEED", 1);
     let mut rng = fastrand::Rng::with_seed(seed);
-    let fake = fake();
+    let (fake, identity) = (fake(), Identity::generate());
     let dir = tempfile::tempdir().expect("temporary folder");
     let folder = |name: &str| dir.path().join(name).display().to_string();
     let config = dir.path().join("callspan.toml");
     // 1 MiB of 64,000 bytes a second: a part is 16 s, and is made half a minute later.
     let toml = format!(
         "[capture]\ninterface = \"{}\"\nbuffer_mib = 4\n[spool]\ndir = \"{}\"\nsync_seconds = 1\n[state]\ndir = \"{}\"\n\
-         [recording]\ndir = \"{}\"\nmin_free_gib = 0\nsample_rate = 16000\n[numbers]\nextension_pattern = \"102\"\n\
+         [recording]\ndir = \"{}\"\nmin_free_gib = 0\nsample_rate = 16000\nencrypt_to = \"{}\"\n[numbers]\nextension_pattern = \"102\"\n\
          {}max_upload_mib = 1\n",
         wire.recorder,
         folder("spool"),
         folder("state"),
         folder("recordings"),
+        identity.to_public(),
         pyrus(&fake),
     );
     std::fs::write(&config, toml).expect("written");
@@ -542,7 +554,7 @@ fn a_long_call_killed_at_random_moments_has_each_of_its_parts_once() {
     let settled = wait_until(Duration::from_secs(400), || {
         let calls = journal.calls(&CallFilter::default()).expect("readable");
         let done = calls.iter().all(|c| c.stage == Stage::Complete && c.record.delivery.state == DeliveryState::Done);
-        !calls.is_empty() && done && spools(dir.path()) == 0
+        !calls.is_empty() && done && spools(dir.path()) == 0 && plain_files(dir.path()) == 0
     });
     assert!(settled, "seed {seed}: {}", log.lock().expect("no panic"));
     Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
@@ -560,7 +572,7 @@ fn a_long_call_killed_at_random_moments_has_each_of_its_parts_once() {
     let sent: Vec<_> = state.tasks.iter().flat_map(|t| &t.attachments).collect();
     assert!(sent.len() as u64 <= parts.len() as u64 + unsure, "seed {seed}: {} files in Pyrus", sent.len());
     for file in &record.recordings {
-        let part = std::fs::read(&file.path).expect("readable");
+        let part = plain(Path::new(&file.path), &identity);
         let is_it = |guid: &str| state.file(guid).and_then(|f| f.bytes.clone()).is_some_and(|bytes| *bytes == part);
         assert!(sent.iter().any(|a| is_it(&a.guid)), "seed {seed}: part {} is in Pyrus", file.part);
     }
@@ -571,17 +583,41 @@ fn a_long_call_killed_at_random_moments_has_each_of_its_parts_once() {
     assert_eq!(verified.status.code(), Some(0), "seed {seed}: {}", said(&verified));
 }
 
-/// `keep_pcap`: every recording has its packets beside it, and from them the same recording can be made again.
-fn assert_rendered_again(config: &Path, records: &[CallRecord]) {
+/// `keep_pcap`: every recording has its packets beside it, and from them, decrypted, the same recording can be made again.
+fn assert_rendered_again(config: &Path, records: &[CallRecord], identity: &Identity) {
     let record = records.iter().find(|r| !r.recordings.is_empty()).expect("one that was heard");
-    let wav = Path::new(&record.recordings[0].path);
-    assert!(wav.with_file_name(format!("{}.1.pcapng", record.id)).is_file(), "{}", record.id);
-    let before = std::fs::read(wav).expect("readable");
-    std::fs::remove_file(wav).expect("ours");
+    let sealed = Path::new(&record.recordings[0].path);
+    let packets = sealed.with_file_name(format!("{}.1.pcapng.age", record.id));
+    std::fs::write(packets.with_extension(""), plain(&packets, identity)).expect("written");
+    let before = plain(sealed, identity);
     let again = callspan(&["calls", "render", &record.id, "-c", text(config)]).stdout(Stdio::piped()).output();
     let again = again.expect("the binary runs");
     assert_eq!(again.status.code(), Some(0), "{}", said(&again));
-    assert!(std::fs::read(wav).expect("there again") == before, "the same sound");
+    assert!(plain(&sealed.with_extension(""), identity) == before, "the same sound");
+}
+
+/// The bytes of a file, decrypted if it is encrypted.
+fn plain(path: &Path, identity: &Identity) -> Vec<u8> {
+    let bytes = std::fs::read(path).expect("readable");
+    if path.extension().is_none_or(|e| e != "age") {
+        return bytes;
+    }
+    age::decrypt(identity, &bytes).expect("encrypted to this key")
+}
+
+/// Recordings and kept packets that are still to be encrypted.
+fn plain_files(dir: &Path) -> usize {
+    let mut folders = vec![dir.join("recordings")];
+    let mut count = 0;
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.path()) {
+            count += usize::from(path.extension().is_some_and(|e| e == "wav" || e == "pcapng"));
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    count
 }
 
 fn spools(dir: &Path) -> usize {

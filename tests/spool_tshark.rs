@@ -1,5 +1,8 @@
 //! A leg's spool opens in Wireshark: tshark reads every packet of it and finds nothing malformed.
 
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::process::Command;
 
 use callspan::call::decision::{Decision, FORMAT};
@@ -13,7 +16,7 @@ use callspan::time::Timestamp;
 #[test]
 fn tshark_reads_a_spool_without_complaint() {
     if Command::new("tshark").arg("--version").output().is_err() {
-        eprintln!("skipped: tshark is not installed");
+        skip::skipped("tshark is not installed");
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -140,6 +140,16 @@ pub struct Problem {
     pub ms: Option<u64>,
 }
 
+/// Somebody needs a call to stay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Since when.
+    pub since: Timestamp,
+    /// In the words of whoever asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
+}
+
 /// One finished file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recording {
@@ -163,6 +173,9 @@ pub struct Recording {
     pub bytes: u64,
     /// Of the file, lower-case hex.
     pub sha256: String,
+    /// The file is encrypted (`recording.encrypt_to`): of what was in it, lower-case hex.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plain_sha256: Option<String>,
 }
 
 /// What was heard of one side.
@@ -484,4 +497,7 @@ pub struct CallRecord {
     /// What Pyrus has.
     #[serde(default)]
     pub delivery: DeliveryRecord,
+    /// Nothing of the call may be removed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held: Option<Hold>,
 }

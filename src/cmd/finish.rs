@@ -58,7 +58,7 @@ pub(super) struct Worker {
     pub(super) recorder: Recorder,
     pub(super) store: DiskStore,
     keep_pcap: bool,
-    alerts: Alerts,
+    pub(super) alerts: Alerts,
     policy: Option<Policy>,
     updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
     waiting: Arc<Mutex<Vec<Retry>>>,
@@ -145,7 +145,7 @@ impl Finisher {
 
     /// Settles what an earlier process left in the journal: calls without media, calls that were being set up, and
     /// calls that delivery was not told of. What is in the spool, the engine has read back already: `revived` are the
-    /// names of the legs that it knows again.
+    /// names of the legs that it knows again, and the ids of calls whose end it told of while it read.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -155,7 +155,7 @@ impl Finisher {
         for stored in self.worker.journal.unfinished_calls()? {
             let id = stored.record.id.as_str();
             let legs = self.worker.journal.legs(id)?;
-            if live.contains(id) || legs.iter().any(|leg| revived.contains(&leg.name)) {
+            if live.contains(id) || revived.contains(id) || legs.iter().any(|leg| revived.contains(&leg.name)) {
                 continue;
             }
             let known = untold.iter().find(|(call, _)| call.record.id == id);
@@ -299,7 +299,7 @@ impl Worker {
     }
 
     /// Gives the record with the parts that were made.
-    fn note(&self, record: &CallRecord, stage: Stage, registration: Registration) -> CallRecord {
+    pub(super) fn note(&self, record: &CallRecord, stage: Stage, registration: Registration) -> CallRecord {
         let to_tell = self.is_delivering().then_some(registration);
         self.journal.put_call_with_parts(record, stage, to_tell).unwrap_or_else(|error| {
             self.cannot_write(&record.id, &error);
@@ -362,6 +362,10 @@ impl Worker {
     /// a finished call once more.
     fn clear_finished(&self) -> anyhow::Result<()> {
         for path in self.store.list().context("the spool cannot be read")? {
+            if path.metadata().is_ok_and(|file| file.len() == 0) {
+                let _ = std::fs::remove_file(&path); // killed between its making and its first bytes; at worst it stays
+                continue;
+            }
             let Some(name) = path.file_stem().and_then(|s| s.to_str()) else { continue };
             let Some(owner) = self.journal.owner_of_leg(name)? else { continue };
             let (Stage::Complete, Some(stored)) = (owner.stage, self.journal.call(&owner.call_id)?) else { continue };

@@ -26,6 +26,7 @@ pub mod replay;
 pub mod rerender;
 pub mod resume;
 pub mod run;
+mod sealing;
 pub mod table;
 pub mod upkeep;
 pub mod watch;

@@ -304,9 +304,13 @@ impl Job {
                     path: recording.path.clone(),
                     bytes: recording.bytes,
                     cut: None,
-                    state: PartState::Waiting,
+                    // Encrypted after delivery, or because none was to be: this cannot be sent.
+                    state: match recording.plain_sha256 {
+                        None => PartState::Waiting,
+                        Some(_) => PartState::Dead { why: String::from(ENCRYPTED) },
+                    },
                 }),
-                Some(part) if part.state == PartState::Waiting => {
+                Some(part) if part.state == PartState::Waiting && recording.plain_sha256.is_none() => {
                     part.path.clone_from(&recording.path);
                     part.bytes = recording.bytes;
                 }
@@ -483,3 +487,6 @@ impl Job {
 pub fn is_unanswered(record: &CallRecord) -> bool {
     record.answered_at.is_none() || record.outcome == Outcome::Abandoned
 }
+
+/// Why a recording cannot be sent any more.
+const ENCRYPTED: &str = "the recording is encrypted: where the secret key is, decrypt it (age -d -i KEYFILE) and attach it to the task by hand";

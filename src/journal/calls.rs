@@ -365,13 +365,19 @@ pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: Stag
         record.verdict.as_ref().map(word).transpose()?,
         json,
     ])?;
+    let at = keeping::micros_or_last(record.invited_at.or(record.answered_at).or(record.ended_at));
     for file in &record.recordings {
+        // The name may be another than before: rendered in another form, or once more after it was encrypted.
+        connection.prepare_cached(LEAVE_OLD)?.execute(params![record.id, file.part, file.path])?;
+        connection.prepare_cached("DELETE FROM leftovers WHERE path = ?1")?.execute(params![file.path])?;
         connection.prepare_cached(PUT_RECORDING)?.execute(params![
             record.id,
             file.part,
             file.path,
             i64::try_from(file.bytes).unwrap_or(i64::MAX),
-            file.sha256
+            file.sha256,
+            file.plain_sha256,
+            at,
         ])?;
     }
     Ok(())
@@ -382,6 +388,7 @@ pub(super) fn with_delivery(connection: &Connection, stage: &str, json: &str) ->
     if let Some(job) = deliveries::job(connection, &record.id)? {
         record.delivery = job.to_record();
     }
+    record.held = keeping::held(connection, &record.id)?;
     Ok(StoredCall { stage: Stage::read(stage), record })
 }
 
@@ -410,6 +417,9 @@ const PUT_CALL: &str =
     "INSERT OR REPLACE INTO calls (id, stage, invited_at, answered_at, ended_at, direction, from_number,
     to_number, internal, outcome, verdict, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
-const PUT_RECORDING: &str =
-    "INSERT INTO recordings (call_id, part, path, bytes, sha256, state) VALUES (?1, ?2, ?3, ?4, ?5, 'present')
-    ON CONFLICT (call_id, part) DO UPDATE SET path = ?3, bytes = ?4, sha256 = ?5";
+const PUT_RECORDING: &str = "INSERT INTO recordings (call_id, part, path, bytes, sha256, plain_sha256, at, state)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'present')
+    ON CONFLICT (call_id, part) DO UPDATE SET path = ?3, bytes = ?4, sha256 = ?5, plain_sha256 = ?6, at = ?7";
+
+const LEAVE_OLD: &str = "INSERT OR IGNORE INTO leftovers (path)
+    SELECT path FROM recordings WHERE call_id = ?1 AND part = ?2 AND path <> ?3";

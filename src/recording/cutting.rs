@@ -4,7 +4,8 @@
 //! - Part n is the span from `starts_at + (n - 1) * part_s` to `starts_at + n * part_s`; the last one ends with the call.
 //!   So parts abut to the sample, whenever they are made and at whatever rate.
 //! - All of a part but the last is a function of what the spool has up to [`PART_SETTLE`] after its end. So a part made
-//!   while the call is live has the same bytes as the same part made after its end, or from a replayed capture.
+//!   while the call is live has the same bytes as the same part of the same leg made after its end, or from a replayed
+//!   capture.
 //! - The call is decoded from its beginning for each part: decoders, keys and clocks stand at a part's beginning as if
 //!   there were no parts. It costs a call of n parts (n + 1) / 2 times the work, and there is no seam.
 //! - A part has the rate that was needed up to its end: a call that turns wideband has parts of two rates.
@@ -99,6 +100,12 @@ impl Cutter<'_> {
             parts.clear();
         }
         Ok(Rendered { plan, report, is_heard, parts })
+    }
+
+    /// What a leg gives from its beginning on, without writing it.
+    pub(super) fn listen(&self, source: &LegSource, made: Made, up_to: UpTo) -> Result<Report, RenderError> {
+        let (plan, _) = self.last_plan(source, made, up_to)?;
+        render::render(&plan, source, &mut |_| Ok(()))
     }
 
     /// The plan of the last part, and its number.

@@ -15,6 +15,7 @@ mod publish;
 mod quality;
 pub mod recorder;
 pub mod retention;
+pub mod seal;
 pub mod verdict;
 pub mod verify;
 

@@ -1,5 +1,5 @@
-//! Makes the files of a call: renders the first leg that can be heard, and writes WAV and record. Of a call that is
-//! under way the parts that are full are made, see [`super::cutting`].
+//! Makes the files of a call: renders the first leg that can be heard (or another, if that one was heard on one side
+//! only), and writes WAV and record. Of a call that is under way the parts that are full are made, see `cutting`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use super::quality;
 use super::verdict::{Answered, Facts, verdict};
 use crate::call::event::{DueParts, EndedCall, EndedLeg};
 use crate::call::record::{CallRecord, Outcome, Problem, Recording, Side, Sides};
-use crate::render::{RenderError, Report, Silent};
-use crate::spool::{LegSource, LegStore};
+use crate::render::{RenderError, Report, SideReport, Silent};
+use crate::spool::{LegSource, LegStore, SpoolError};
 use crate::time::Timestamp;
 
 /// Makes files of calls. Holds no state: may be used by several threads.
@@ -84,19 +84,13 @@ impl Recorder {
         }
         let folder = self.folder(&due.record);
         std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
-        for leg in &due.legs {
-            let Some(source) = store.source(leg) else { continue };
-            match self.render_leg((&source, leg), &due.record, made, UpTo::Part(due.parts)) {
-                Ok(rendered) if rendered.is_heard => {
-                    let Rendered { parts, .. } = rendered;
-                    return Ok(Some(ReadyParts { parts, leg: leg.index, wall_offset_ns: due.wall_offset_ns }));
-                }
-                Ok(_) => {}
-                Err(RenderError::Output(error)) => return Err(failed(&folder, error)),
-                Err(RenderError::Spool(error)) => tracing::warn!(call = due.record.id, "no part can be made: {error}"),
-            }
-        }
-        Ok(None)
+        let task = Task { record: &due.record, made, up_to: UpTo::Part(due.parts) };
+        let best = self.render_best(&due.legs, store, task, &mut |error| {
+            tracing::warn!(call = due.record.id, "no part can be made: {error}");
+        })?;
+        Ok(best.filter(|best| best.rendered.is_heard).map(|Best { rendered: Rendered { parts, .. }, leg, .. }| {
+            ReadyParts { parts, leg: leg.index, wall_offset_ns: due.wall_offset_ns }
+        }))
     }
 
     /// Gives parts their names and enters them into the record.
@@ -121,7 +115,7 @@ impl Recorder {
         let folder = self.folder(&record);
         std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
         if record.verdict.is_none() {
-            let facts = self.render_first_audible(ended, store, &folder, &mut record)?;
+            let facts = self.render_ended(ended, store, &mut record)?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
             // What the engine already had to say (how the answer is known, whose sound it is) stands behind it.
@@ -164,41 +158,25 @@ impl Recorder {
         self.folder(record).join(format!("{}.{}.pcapng", stem(record), leg_index + 1))
     }
 
-    fn render_first_audible(
+    fn render_ended(
         &self,
         ended: &EndedCall,
         store: &dyn LegStore,
-        folder: &Path,
         record: &mut CallRecord,
     ) -> Result<Facts, RecordingError> {
         let mut facts = facts_of(record);
+        let mut problems = Vec::new();
         let made = made(record, ended.wall_offset_ns);
-        let mut first: Option<(Rendered, &EndedLeg)> = None;
-        for leg in &ended.legs {
-            let Some(source) = store.source(leg) else { continue };
-            match self.render_leg((&source, leg), record, made, UpTo::End) {
-                Ok(rendered) if rendered.is_heard => {
-                    first = Some((rendered, leg));
-                    break;
-                }
-                // What is wrong with the anchor leg is what an admin should hear of.
-                Ok(rendered) if first.is_none() => first = Some((rendered, leg)),
-                Ok(_) => {}
-                Err(RenderError::Output(error)) => return Err(failed(folder, error)),
-                Err(RenderError::Spool(error)) => {
-                    record.problems.push(problem("render_error", None));
-                    facts.failure = Some(error.to_string());
-                }
+        let task = Task { record, made, up_to: UpTo::End };
+        let best = self.render_best(&ended.legs, store, task, &mut |error| {
+            problems.push(problem("render_error", None));
+            facts.failure = Some(error.to_string());
+        })?;
+        record.problems.extend(problems);
+        if let Some(Best { rendered, leg, note }) = best {
+            if let Some(note) = note {
+                record.verdict_reason = Some(note.to_owned());
             }
-        }
-        if let (Some((rendered, leg)), Some(anchor)) = (&first, ended.legs.first())
-            && leg.leg != anchor.leg
-            && rendered.is_heard
-        {
-            let note = "The sound is that of another leg of the call: the outside party's own cannot be decoded.";
-            record.verdict_reason = Some(note.to_owned());
-        }
-        if let Some((rendered, leg)) = first {
             // Without an end in the spool they are the record's own, and of the wall clock already.
             let of_spool = rendered.plan.ended.is_some();
             self.take_over(rendered, (leg, ended.wall_offset_ns), record, &mut facts)?;
@@ -209,23 +187,80 @@ impl Recorder {
         Ok(facts)
     }
 
-    fn render_leg(
+    /// Renders the first leg that can be heard, or one that has more; failing that, the first of all: what is wrong with
+    /// the anchor leg is what an admin should hear of.
+    fn render_best<'a>(
         &self,
-        (source, leg): (&LegSource, &EndedLeg),
-        record: &CallRecord,
-        made: Made,
-        up_to: UpTo,
-    ) -> Result<Rendered, RenderError> {
+        legs: &'a [EndedLeg],
+        store: &dyn LegStore,
+        task: Task<'_>,
+        unreadable: &mut dyn FnMut(SpoolError),
+    ) -> Result<Option<Best<'a>>, RecordingError> {
+        let folder = self.folder(task.record);
+        let mut first: Option<(Rendered, &EndedLeg)> = None;
+        let mut others = legs.iter();
+        for leg in others.by_ref() {
+            let Some(source) = store.source(leg) else { continue };
+            match self.cutter(leg, (&folder, &stem(task.record))).render(&source, task.made, task.up_to) {
+                Ok(rendered) if rendered.is_heard => {
+                    first = Some((rendered, leg));
+                    break;
+                }
+                Ok(rendered) if first.is_none() => first = Some((rendered, leg)),
+                Ok(_) => {}
+                Err(RenderError::Output(error)) => return Err(failed(&folder, error)),
+                Err(RenderError::Spool(error)) => unreadable(error),
+            }
+        }
+        let Some((rendered, leg)) = first else { return Ok(None) };
+        if let Some((source, leg)) = self.fuller(&rendered, others, store, &task) {
+            // Its files have the names of those to come.
+            drop(rendered);
+            let rendered = self.cutter(leg, (&folder, &stem(task.record))).render(&source, task.made, task.up_to);
+            let rendered = rendered.map_err(|error| failed(&folder, io::Error::other(error)))?;
+            return Ok(Some(Best { rendered, leg, note: Some(HALF_ANCHOR) }));
+        }
+        let deaf = rendered.is_heard && legs.first().is_some_and(|anchor| anchor.leg != leg.leg);
+        Ok(Some(Best { rendered, leg, note: deaf.then_some(DEAF_ANCHOR) }))
+    }
+
+    /// Of a leg that was heard on one side only (if there is more than stray packets of the other): another of which
+    /// both were, and that has no less of the call.
+    fn fuller<'a>(
+        &self,
+        rendered: &Rendered,
+        others: impl Iterator<Item = &'a EndedLeg>,
+        store: &dyn LegStore,
+        task: &Task<'_>,
+    ) -> Option<(LegSource, &'a EndedLeg)> {
+        let length_us = rendered.report.samples * 1_000_000 / u64::from(rendered.plan.sample_rate.max(1));
+        let mut best = heard(&rendered.report);
+        if !rendered.is_heard || best.less_us * ONE_SIDED >= length_us {
+            return None;
+        }
+        let mut found = None;
+        for leg in others {
+            let Some(source) = store.source(leg) else { continue };
+            let cutter = self.cutter(leg, (Path::new(""), ""));
+            let Ok(report) = cutter.listen(&source, task.made, task.up_to) else { continue };
+            let here = heard(&report);
+            if here.less_us > 2 * best.less_us && here.sum_us >= best.sum_us {
+                (best, found) = (Heard { sum_us: best.sum_us, ..here }, Some((source, leg)));
+            }
+        }
+        found
+    }
+
+    fn cutter<'a>(&self, leg: &EndedLeg, (folder, stem): (&'a Path, &'a str)) -> Cutter<'a> {
         let format = self.config.format;
-        let cutter = Cutter {
+        Cutter {
             format,
             sample_rate: format.fixed_rate().or(self.config.sample_rate),
             part_s: self.part_seconds(),
-            folder: &self.folder(record),
-            stem: &stem(record),
+            folder,
+            stem,
             channels: if leg.same_sides { Channels::Same } else { Channels::Swapped },
-        };
-        cutter.render(source, made, up_to)
+        }
     }
 
     /// Publishes what was rendered and writes it into the record.
@@ -269,10 +304,41 @@ impl Recorder {
                 channels: 2,
                 bytes,
                 sha256,
+                plain_sha256: None,
             });
         }
         Ok(())
     }
+}
+
+/// What is to be rendered.
+#[derive(Clone, Copy, Debug)]
+struct Task<'a> {
+    record: &'a CallRecord,
+    made: Made,
+    up_to: UpTo,
+}
+
+/// The leg that was rendered.
+#[derive(Debug)]
+struct Best<'a> {
+    rendered: Rendered,
+    leg: &'a EndedLeg,
+    /// Why it is not the anchor.
+    note: Option<&'static str>,
+}
+
+/// How much was heard of the sides of a leg.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    /// Of the side with less.
+    less_us: u64,
+    sum_us: u64,
+}
+
+fn heard(report: &Report) -> Heard {
+    let [caller, callee] = &report.sides;
+    Heard { less_us: caller.heard_us.min(callee.heard_us), sum_us: caller.heard_us + callee.heard_us }
 }
 
 /// What a record says of the parts that were made.
@@ -342,9 +408,15 @@ fn note_problems(report: &Report, record: &mut CallRecord) {
         record.problems.push(problem("torn_tail", None));
     }
     let count = |reason: &Silent| report.sides.iter().filter_map(|side| side.silent.get(reason)).sum::<u64>();
-    for (kind, reason) in [("cut_by_snaplen", Silent::Cut), ("undecodable", Silent::Damaged)] {
-        let packets = count(&reason);
-        if packets > 0 {
+    let sum = |of: fn(&SideReport) -> u64| report.sides.iter().map(of).sum::<u64>();
+    for (kind, packets) in [
+        ("cut_by_snaplen", count(&Silent::Cut)),
+        ("undecodable", count(&Silent::Damaged)),
+        ("late", sum(|side| side.late)),
+        ("broken_stamps", sum(|side| side.broken_stamps)),
+    ] {
+        // The engine has counted the cut ones of the whole call already.
+        if packets > 0 && !record.problems.iter().any(|p| p.kind == kind) {
             record.problems.push(problem(kind, Some(packets)));
         }
     }
@@ -386,6 +458,15 @@ fn problem(kind: &str, packets: Option<u64>) -> Problem {
 fn failed(path: &Path, source: io::Error) -> RecordingError {
     RecordingError { path: path.display().to_string(), source }
 }
+
+/// Why another leg than the anchor was rendered.
+const DEAF_ANCHOR: &str = "The sound is that of another leg of the call: the outside party's own cannot be decoded.";
+/// Why another leg was rendered than one that can be heard.
+const HALF_ANCHOR: &str =
+    "The sound is that of another leg of the call: on the first, the mirror showed little or nothing of one side.";
+/// A side of which less than one part in so many of the recording was heard is as good as missing: keep-alives that look
+/// like RTP, a few packets before the media went another way.
+const ONE_SIDED: u64 = 10;
 
 #[cfg(test)]
 mod tests;

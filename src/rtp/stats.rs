@@ -78,7 +78,7 @@ impl StreamStats {
             self.jitter.handle(at, time, clock_hz);
             return Arrival::InOrder;
         }
-        let arrival = self.place(sequence, time);
+        let arrival = self.place(at, sequence, time);
         match arrival {
             Arrival::Duplicate => {
                 self.duplicates += 1;
@@ -162,7 +162,11 @@ impl StreamStats {
         self.run.highest.saturating_add_signed(step as i64)
     }
 
-    fn place(&mut self, sequence: u16, time: RtpTime) -> Arrival {
+    fn place(&mut self, at: Timestamp, sequence: u16, time: RtpTime) -> Arrival {
+        // After a silence no copies are under way: a sender that begins its numbers and stamps anew after each hold, and
+        // began with the same, says something else with them. The packet after the first one tells.
+        let resumes = at.since(self.last_at) >= NO_MORE_COPIES
+            || self.jumped.iter().flatten().any(|(before, _)| before.wrapping_add(1) == sequence);
         let ahead = sequence.wrapping_sub(self.run.highest as u16);
         if ahead != 0 && ahead < MAX_DROPOUT {
             if ahead == 1 {
@@ -175,7 +179,7 @@ impl StreamStats {
         if usize::from(behind) < WINDOW {
             let extended = self.run.highest - u64::from(behind);
             match self.seen.get(extended) {
-                Some(mark) if mark == fold(time) => return Arrival::Duplicate,
+                Some(mark) if mark == fold(time) && !resumes => return Arrival::Duplicate,
                 None if behind < MAX_MISORDER => {
                     self.seen.set(extended, time);
                     self.run.base = self.run.base.min(extended);
@@ -339,6 +343,9 @@ impl Jitter {
         self.max_ms = self.max_ms.max(self.now_ms);
     }
 }
+
+/// A copy comes so soon after its original, and originals come all the time.
+const NO_MORE_COPIES: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Sequence numbers back in which copies are known again: 10 s at 20 ms a packet.
 const WINDOW: usize = 512;

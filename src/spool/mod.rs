@@ -4,7 +4,8 @@
 //! - A leg's file is a valid pcapng at every block boundary (Wireshark opens it); a torn tail costs the torn block.
 //! - Calls of [`crate::call::event::LegSink`] for one leg stand in its file in the order in which they came; stamps are
 //!   out of order by at most [`crate::call::event::EARLY_WINDOW`], and [`reader::Reader`] sorts within it.
-//! - A leg that never had media leaves no file.
+//! - A leg that never had media leaves no file; until it has, its signalling stands in one rolling file of all such legs.
+//! - About each 32 KiB a leg's file says where in it stands what a restart must read; a restart reads no more than that.
 //! - The thread that captures never waits for a disk: packets may be lost there (counted), decisions and events never.
 
 mod blocks;

@@ -11,11 +11,13 @@ mod flood;
 mod holds;
 mod joining;
 mod life;
+mod losses;
 mod media;
 mod rules;
 mod telling;
 mod transfers;
 mod who;
+mod wire;
 
 use dialogs::{D, Phone, Scene};
 

@@ -5,12 +5,15 @@ use std::path::Path;
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::record::{CallRecord, Side, Verdict};
+use callspan::cmd::rerender::rerender;
 use callspan::cmd::resume::resume;
 use callspan::decode::{StreamChunk, StreamEvent};
+use callspan::journal::{Journal, LegRow, LegState, Stage};
 use callspan::net::Transport;
+use callspan::recording::{Layout, Recorder};
 use callspan::spool::disk::DiskSpool;
 
-use crate::stage::{Phone, Recorded, Sent, Stage, Wire, at_ms, ended, feed, recorded, voice};
+use crate::stage::{self, Phone, Recorded, Sent, Wire, at_ms, ended, feed, recorded, voice};
 
 /// How the earlier process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +172,7 @@ fn comparable(mut record: CallRecord) -> serde_json::Value {
 #[test]
 fn a_call_that_is_interrupted_anywhere_and_misses_nothing_has_the_record_of_one_that_was_not() {
     let packets = eventful().sorted();
-    let mut stage = Stage::new(Config::default());
+    let mut stage = stage::Stage::new(Config::default());
     stage.play(&packets);
     let whole = stage.finish();
     let expected = comparable(whole.record.clone());
@@ -202,7 +205,7 @@ fn a_call_is_known_again_by_its_first_message_however_much_followed_it() {
     }
     wire.bye(5_000.0);
     let packets = wire.sorted();
-    let mut stage = Stage::new(Config::default());
+    let mut stage = stage::Stage::new(Config::default());
     stage.play(&packets);
     let id = stage.finish().record.id;
     for ms in [900.0, 3_000.0] {
@@ -288,4 +291,31 @@ fn a_call_that_ended_while_it_rang_does_not_come_back() {
         assert!(resume(&mut engine, &mut spool, &|_| false).expect("readable").is_empty(), "{left:?}");
         assert_eq!(engine.live_calls(), 0);
     }
+}
+
+#[test]
+fn a_call_after_a_step_of_the_clock_has_the_same_times_when_it_is_rendered_again() {
+    let packets = talking(4_000.0).sorted();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut spool, _events) = start(&folder.path().join("spool"));
+    let mut engine = Engine::new(Config::default(), "made up");
+    // The clock was an hour slow until now.
+    engine.handle_clock_step(3_600_000_000_000);
+    feed(&mut engine, &packets, &mut spool);
+    engine.handle_end_of_capture(&mut spool);
+    spool.flush();
+    let call = ended(&mut engine).pop().expect("a call");
+    let config = callspan::recording::config::Config { dir: folder.path().to_owned(), ..Default::default() };
+    let recorder = Recorder::new(config, Layout::Flat, None);
+    let first = recorder.record(&call, &spool.store()).expect("written");
+    assert_eq!(first.recordings[0].starts_at, at_ms(3_601_000.0));
+    let journal = Journal::open(&callspan::journal::config::Config { dir: folder.path().join("state") }).expect("made");
+    journal.put_call(&first, Stage::Complete).expect("written");
+    for leg in &call.legs {
+        let state = LegState::Closed;
+        let row = LegRow { name: leg.name.clone(), index: 0, same_sides: leg.same_sides, state };
+        journal.put_leg(&first.id, &row).expect("written");
+    }
+    let again = rerender(&journal, &recorder, Some(&spool.store()), &first.id).expect("the packets are there");
+    assert_eq!(serde_json::to_value(&again).expect("JSON"), serde_json::to_value(&first).expect("JSON"));
 }

@@ -185,6 +185,19 @@ fn an_old_chunk_is_written_and_a_leg_is_gone_on_with_after_a_crash() {
 }
 
 #[test]
+fn a_leg_gone_on_with_is_discarded_even_after_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, _events) = DiskSpool::start(&config(dir.path())).unwrap();
+    let path = spool.store().path("leg");
+    std::fs::write(&path, b"").unwrap();
+    spool.resume(LegId(1), "leg", (&Index::default(), 0));
+    spool.close(LegId(1));
+    spool.discard(LegId(1)); // a rule that matched late
+    spool.shutdown();
+    assert!(!path.exists());
+}
+
+#[test]
 fn more_legs_than_handles_are_all_written() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, _events) = DiskSpool::start(&config(dir.path())).unwrap();
