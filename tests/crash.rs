@@ -380,6 +380,120 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
     assert_rendered_again(&config, &records, &identity);
 }
 
+/// Sends frames at their moments after the begin.
+fn send(wire: &str, frames: Vec<(Duration, Vec<u8>)>) {
+    let mut device = pcap::Capture::from_device(wire).expect("ours").open().expect("root");
+    let begin = now();
+    for (after, bytes) in frames {
+        while let Some(rest) = (begin + after).checked_duration_since(now()).filter(|rest| !rest.is_zero()) {
+            pause(rest);
+        }
+        device.sendpacket(bytes).expect("the wire is there");
+    }
+}
+
+/// G.711 A-law by its definition: even bits turned, sign, exponent, mantissa.
+fn alaw(code: u8) -> f64 {
+    let code = code ^ 0x55;
+    let (exponent, mantissa) = (i32::from(code >> 4 & 7), i32::from(code & 15));
+    let magnitude = if exponent == 0 { mantissa * 16 + 8 } else { (mantissa * 16 + 0x108) << (exponent - 1) };
+    f64::from(if code & 0x80 == 0 { -magnitude } else { magnitude })
+}
+
+/// Where in a channel a packet of a talk lies, if it is there within `far` samples of `near`.
+fn find(channel: &[f64], sound: &[u8], (near, far): (i64, i64)) -> Option<i64> {
+    let sound: Vec<f64> = sound.iter().map(|code| alaw(*code)).collect();
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let likeness = |at: &i64| {
+        let piece = usize::try_from(*at).ok().and_then(|at| channel.get(at..at + sound.len()));
+        piece.map_or(0.0, |p| dot(p, &sound) / (dot(p, p) * dot(&sound, &sound)).sqrt().max(1.0))
+    };
+    let best = (near - far..=near + far).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(&best) > 0.5).then_some(best)
+}
+
+#[test]
+fn a_call_goes_on_over_a_kill_where_it_was_heard_and_one_that_rings_keeps_its_id() {
+    let Some(wire) = Wire::new("cg") else { return };
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let folder = |name: &str| dir.path().join(name).display().to_string();
+    let config = dir.path().join("callspan.toml");
+    let toml = format!(
+        "[capture]\ninterface = \"{}\"\nbuffer_mib = 4\n[calls]\nsilence_s = 5\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n\
+         [recording]\ndir = \"{}\"\nmin_free_gib = 0\n",
+        wire.recorder,
+        folder("spool"),
+        folder("state"),
+        folder("recordings"),
+    );
+    std::fs::write(&config, toml).expect("written");
+    let talks = Talk { number: 1, length: Duration::from_secs(11) };
+    let rings = Talk { number: 2, length: Duration::from_secs(2) };
+    let mut frames = talks.frames();
+    // The second call is answered when the recorder is there again.
+    let answer_later = |(at, frame): (Duration, Vec<u8>)| {
+        (if at > Duration::from_millis(30) { at + Duration::from_secs(8) } else { at }, frame)
+    };
+    frames.extend(rings.frames().into_iter().map(answer_later));
+    frames.sort_by_key(|(at, _)| *at);
+    let (mut child, _) = start(&config);
+    let sender = std::thread::spawn({
+        let end = wire.talkers.clone();
+        move || send(&end, frames)
+    });
+    pause(Duration::from_secs(4));
+    let journal = journal(Path::new(&folder("state")));
+    let all = || journal.calls(&CallFilter::default()).expect("readable");
+    let mut ids: Vec<String> = all().into_iter().map(|c| c.record.id).collect();
+    child.kill().expect("ours");
+    child.wait().expect("ours");
+    let (mut child, log) = start(&config);
+    sender.join().expect("no panic");
+    let done = wait_until(Duration::from_secs(30), || all().iter().all(|c| c.stage == Stage::Complete));
+    Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+    assert_eq!(child.wait().expect("ours").code(), Some(0), "{}", log.lock().expect("no panic"));
+    let records = complete(&journal);
+    let mut after: Vec<String> = records.iter().map(|r| r.id.clone()).collect();
+    ids.sort();
+    after.sort();
+    assert!(done && ids.len() == 2 && ids == after, "{ids:?} before the kill, {after:?} at the end");
+    for (talk, of) in [(talks, "talks"), (rings, "rings")] {
+        let call_id = talk.call_id();
+        let record = records.iter().find(|r| r.legs.iter().any(|l| l.sip_call_id == call_id)).expect("one of each");
+        assert_eq!(record.verdict, Some(Verdict::BothSides), "{of}: {:?}", record.verdict_reason);
+        let gap = record.problems.iter().find(|p| p.kind == "restart_gap").expect("it says so");
+        let mut reader = hound::WavReader::open(&record.recordings[0].path).expect("there");
+        let samples: Vec<f64> = reader.samples::<i16>().map(|s| f64::from(s.expect("whole"))).collect();
+        for side in [1, 2] {
+            let channel: Vec<f64> = samples.iter().skip(side - 1).step_by(2).copied().collect();
+            let packets = u16::try_from(talk.length.as_millis() / 20).expect("few");
+            let at = |n: u16, lag: i64, far: i64| {
+                find(&channel, &talk.sound(n, side as u32), (i64::from(n) * 160 + lag, far))
+            };
+            // The first packet was sent 2 ms after the answer, and the wire of the test took its time.
+            let first =
+                (0..packets).find_map(|n| Some(at(n, 16, 400)? - i64::from(n) * 160)).expect("something was heard");
+            let places: Vec<Option<i64>> = (0..packets).map(|n| at(n, first, 48)).collect();
+            let astray =
+                places.iter().zip(0..).filter(|(at, n)| at.is_some_and(|at| (at - n * 160 - first).abs() > 16));
+            assert_eq!(astray.count(), 0, "{of}, side {side}: more than 2 ms from where they were heard: {places:?}");
+            let holes = places.split(Option::is_some).map(<[_]>::len).filter(|hole| *hole > 5);
+            let (holes, heard) = (holes.collect::<Vec<_>>(), places.iter().flatten().count());
+            if of == "rings" {
+                assert!(holes.is_empty() && heard > 90, "{of}, side {side}: {holes:?}, {heard} heard");
+                continue;
+            }
+            let [hole] = holes.as_slice() else { panic!("{of}, side {side}: {holes:?} packets are missing") };
+            let hole_ms = 20 * *hole as u64;
+            // Up to the moment at which the capture was opened again, which is before the spool was read.
+            assert!(gap.ms.is_some_and(|ms| ms.abs_diff(hole_ms) < 1_000), "{of}: {gap:?}, {hole_ms} ms are missing");
+            let from = places.iter().position(Option::is_none).expect("a hole") * 160 + 1_600;
+            let silent = &channel[from..from + hole * 160 - 2_000];
+            assert!(silent.iter().all(|s| *s == 0.0), "{of}, side {side}: the hole is silent");
+        }
+    }
+}
+
 /// In `.ci/long` only: it takes as long as the call.
 #[test]
 fn a_long_call_killed_at_random_moments_has_each_of_its_parts_once() {

@@ -97,7 +97,7 @@ impl Station {
         let tools = Tools { journal: journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
         let finisher = Finisher::start(config, tools, events).unwrap();
         let mut engine = Engine::new(finish::engine_config(config), "made up");
-        let revived = resume::resume(&mut engine, &mut spool).unwrap();
+        let revived = resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).unwrap();
         while let Some(event) = engine.poll_event() {
             spool.forward(event);
         }

@@ -32,6 +32,8 @@ fn tshark_reads_a_spool_without_complaint() {
         conversation: text("call"),
         appliance: text("test"),
         source: text("made up"),
+        transport: Default::default(),
+        wall_offset_ns: 0,
     };
     spool.decide(leg, at(0), &begin);
     let v4 = ["192.0.2.1:5060", "192.0.2.2:5060"];

@@ -48,6 +48,8 @@ pub struct Conversation {
     pub finish_at: Option<Timestamp>,
     /// When its sound was not kept.
     pub pauses: Pauses,
+    /// An earlier process has decided which legs it has.
+    pub recalled: bool,
     /// Parts of its recording that the outside was told to make.
     pub parts: u32,
     /// When it is looked at whether another part is due.
@@ -136,6 +138,7 @@ impl Conversation {
             continues: None,
             finish_at: None,
             pauses: Pauses::new(),
+            recalled: false,
             parts: 0,
             part_at: None,
         }

@@ -6,12 +6,15 @@ mod lifecycle;
 mod media;
 mod parts;
 mod pausing;
+mod recalling;
 mod ruling;
 mod signalling;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use slab::Slab;
+
+pub use recalling::Recall;
 
 use crate::call::claims::Claims;
 use crate::call::config::Config;
@@ -149,6 +152,7 @@ pub struct Engine {
     /// Legs in the order in which they came; those that got an answer are passed over.
     fresh: VecDeque<(usize, LegId)>,
     tombstones: Tombstones,
+    recalled: recalling::Recalled,
     dormant: Dormant,
     events: VecDeque<CallEvent>,
     counters: Counters,
@@ -222,6 +226,7 @@ impl Engine {
             timers: BTreeSet::new(),
             fresh: VecDeque::new(),
             tombstones: Tombstones::default(),
+            recalled: recalling::Recalled::default(),
             dormant: Dormant::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -323,20 +328,6 @@ impl Engine {
         self.wall_offset_ns = self.wall_offset_ns.saturating_add(by_ns);
         for (_, conversation) in &mut self.conversations {
             conversation.note_problem("clock_step");
-        }
-    }
-
-    /// The recorder was away until `now`: what was read back from the spool goes on from here. Nobody knows what was
-    /// said meanwhile, so no call is taken for silent because of it, and each says how much it misses.
-    pub fn handle_restart(&mut self, now: Timestamp) {
-        for (_, leg) in self.legs.iter_mut().filter(|(_, l)| !l.closed) {
-            let heard = leg.last_media_at.unwrap_or(leg.created_at).max(leg.dialog.last_at());
-            leg.dialog.note_alive(now);
-            if leg.dialog.ended().is_none()
-                && let Some(conversation) = self.conversations.get_mut(leg.conversation)
-            {
-                conversation.note_restart(now.since(heard));
-            }
         }
     }
 

@@ -170,6 +170,11 @@ impl Finisher {
         Ok(())
     }
 
+    /// Whether the journal knows a call as ended.
+    pub fn is_over(&self, id: &str) -> bool {
+        self.worker.journal.call(id).is_ok_and(|call| call.is_some_and(|call| call.stage != Stage::Live))
+    }
+
     /// Asks delivery how things stand, if there is one.
     pub fn delivery(&self) -> Option<Asker> {
         self.delivery.as_ref().map(Handle::asker)

@@ -11,7 +11,7 @@ use crate::journal::{Journal, Stage};
 use crate::recording::Recorder;
 use crate::recording::seal::sealed_path;
 use crate::spool::disk::DiskStore;
-use crate::spool::{LegSource, LegStore};
+use crate::spool::{self, LegSource, LegStore};
 
 /// Renders a call from its spool, or from the packets kept beside its recording, and writes the journal.
 ///
@@ -41,12 +41,13 @@ pub fn rerender(
              recording.keep_pcap"
         );
     }
+    let wall_offset_ns = packets.wall_offset_ns()?;
     let registration = journal.untold()?.into_iter().find(|(c, _)| c.record.id == id).map(|(_, r)| r);
     let ended = EndedCall {
         record: as_ended(stored.record),
         legs: packets.legs.clone(),
         registration: registration.unwrap_or_default(),
-        wall_offset_ns: 0,
+        wall_offset_ns,
     };
     let record = recorder.record(&ended, &packets)?;
     match (registration, stored.stage) {
@@ -65,6 +66,18 @@ struct Packets {
     paths: HashMap<String, PathBuf>,
     /// Kept packets that only somebody with the secret key can read.
     sealed: Option<PathBuf>,
+}
+
+impl Packets {
+    /// What is added to the stamps of the packets for the record: the wall clock was stepped before the call.
+    fn wall_offset_ns(&self) -> anyhow::Result<i64> {
+        for leg in &self.legs {
+            if let Some(source) = self.source(leg) {
+                return Ok(spool::wall_offset_ns(&source)?);
+            }
+        }
+        Ok(0)
+    }
 }
 
 impl LegStore for Packets {

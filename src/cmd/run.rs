@@ -84,7 +84,7 @@ impl Service {
         let finisher = Finisher::start(config, tools, events)?;
         let watch = Watch::start(config, alerts.clone(), finisher.delivery())?;
         let mut engine = Engine::new(finish::engine_config(config), source.name());
-        let mut resumed = resume::resume(&mut engine, &mut spool)?;
+        let mut resumed = resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id))?;
         if !resumed.is_empty() {
             tracing::info!(legs = resumed.len(), under_way = engine.live_calls(), "read back from the spool");
         }
@@ -248,7 +248,8 @@ impl Service {
     }
 }
 
-/// After a restart every spool is open at once; the soft limit of 1,024 files is for programs that use `select`.
+/// 512 spools are open at once, besides recordings and connections; the soft limit of 1,024 files is for programs that
+/// use `select`.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

@@ -177,8 +177,12 @@ impl Recorder {
             if let Some(note) = note {
                 record.verdict_reason = Some(note.to_owned());
             }
+            // Without an end in the spool they are the record's own, and of the wall clock already.
+            let of_spool = rendered.plan.ended.is_some();
             self.take_over(rendered, (leg, ended.wall_offset_ns), record, &mut facts)?;
-            shift_streams(&mut record.sides, ended.wall_offset_ns);
+            if of_spool {
+                shift_streams(&mut record.sides, ended.wall_offset_ns);
+            }
         }
         Ok(facts)
     }
@@ -375,6 +379,18 @@ fn note_sides(rendered: &Rendered, leg: &EndedLeg, record: &mut CallRecord) {
         target.clock_drift_ppm = report.clock_drift_ppm;
     }
     record.sides = if leg.same_sides { sides } else { Sides { caller: sides.callee, callee: sides.caller } };
+    note_losses(record, rendered.plan.recounted);
+}
+
+/// What was lost, as the engine says it, where it could not count it: after a restart.
+fn note_losses(record: &mut CallRecord, recounted: bool) {
+    let lost = record.sides.caller.lost + record.sides.callee.lost;
+    let known = ["lost_by_us", "restart_gap", "lost_before_us"];
+    match record.problems.iter_mut().find(|p| known.contains(&p.kind.as_str())) {
+        Some(problem) if recounted => problem.packets = (lost > 0).then_some(lost),
+        None if lost > 0 => record.problems.push(problem("lost_before_us", Some(lost))),
+        _ => {}
+    }
 }
 
 /// The spool's times are of the capture timeline; the record's are of the wall clock as it was when the call began.

@@ -6,6 +6,7 @@ use super::clock::{ClockFinder, Pace, Sign, length_ns};
 use super::codec;
 use super::follow::{Followed, Follower, Scale, Stamp};
 use super::packet::{self, Head};
+use super::recount::Recount;
 use super::report::{Encrypted, RenderError};
 use super::timeline::{Place, Track, TrackLine};
 use crate::call::decision::{Decided, Decision, PayloadFormat, SrtpContext};
@@ -45,6 +46,8 @@ pub struct Plan {
     pub torn_tail: bool,
     /// Whether there is a packet for which we have a decoder.
     pub has_sound: bool,
+    /// The counts in `ended` are those of the spool: the engine was restarted during the call.
+    pub recounted: bool,
 }
 
 /// The engine's last word about a leg.
@@ -257,6 +260,7 @@ struct Pass {
     pauses: Vec<(Timestamp, Timestamp)>,
     last_packet_at: Option<Timestamp>,
     widest_hz: u32,
+    recount: Recount,
 }
 
 impl Pass {
@@ -269,6 +273,7 @@ impl Pass {
                 self.ends_at = Some(at);
                 self.ended = Some(Ended { by: *ended_by, sides: [caller.clone(), callee.clone()] });
             }
+            Decision::Restart { .. } => self.recount.need(),
             Decision::Pause if self.pauses.last().is_none_or(|&(_, to)| to != Timestamp::MAX) => {
                 self.pauses.push((at, Timestamp::MAX));
             }
@@ -287,6 +292,7 @@ impl Pass {
         let Some(head) = packet::head(packet) else { return };
         let Some(number) = self.known.stream_of(packet, &head) else { return };
         let Some(known) = self.known.streams.get(&number) else { return };
+        self.recount.handle_packet(number, known, (packet, &head));
         let Some(Some(format)) = known.formats.get(&head.pt) else { return };
         if !is_placed(format) {
             return;
@@ -299,7 +305,10 @@ impl Pass {
         gathered.handle_packet(Arrival::new(packet, head, known), format);
     }
 
-    fn finish(self, options: &Options, torn_tail: bool) -> Plan {
+    fn finish(mut self, options: &Options, torn_tail: bool) -> Plan {
+        if let Some(ended) = self.ended.as_mut().filter(|_| self.recount.is_needed()) {
+            self.recount.correct(&mut ended.sides);
+        }
         // Without an end (a crash, a torn tail) the last packet is the end.
         let ends_at = self.ends_at.or(self.last_packet_at);
         let (starts_at, ends_at) = match (self.starts_at, ends_at) {
@@ -324,6 +333,7 @@ impl Pass {
             pauses: self.pauses,
             torn_tail,
             has_sound: self.widest_hz > 0,
+            recounted: self.recount.is_needed(),
         }
     }
 }

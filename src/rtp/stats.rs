@@ -68,10 +68,13 @@ impl StreamStats {
     /// Takes one packet of the stream: its capture time, sequence number, RTP timestamp and the clock
     /// of its payload type in Hz (0 when unknown: no jitter then).
     pub fn handle(&mut self, at: Timestamp, sequence: u16, time: RtpTime, clock_hz: u32) -> Arrival {
-        if self.packets == 0 {
-            (self.first_at, self.last_at) = (at, at);
+        // Numbers of a run begin above 65535: this is the first packet, or the first after `forget_place`.
+        if self.run.highest == 0 {
+            let first = self.packets == 0;
+            self.first_at = if first { at } else { self.first_at.min(at) };
+            self.last_at = if first { at } else { self.last_at.max(at) };
             self.begin_run(sequence, time);
-            self.packets = 1;
+            self.packets += 1;
             self.jitter.handle(at, time, clock_hz);
             return Arrival::InOrder;
         }
@@ -93,6 +96,13 @@ impl StreamStats {
         self.first_at = self.first_at.min(at);
         self.last_at = self.last_at.max(at);
         arrival
+    }
+
+    /// Nothing is known of what lies between the packets so far and the next one: it is not counted as lost.
+    pub fn forget_place(&mut self) {
+        self.lost_before += self.run.lost();
+        self.run = Run { base: 0, highest: 0, received: 0 };
+        self.jitter.forget();
     }
 
     /// Distinct packets.

@@ -88,7 +88,8 @@ impl Station {
             Tools { journal: opened.journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
         let finisher = Finisher::start(config, tools, events).expect("threads");
         let mut engine = Engine::new(finish::engine_config(config), "test");
-        let mut revived = resume::resume(&mut engine, &mut spool).expect("the spool can be read");
+        let mut revived =
+            resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).expect("the spool can be read");
         while let Some(event) = engine.poll_event() {
             if let CallEvent::Ended(call) = &event {
                 revived.insert(call.record.id.clone());

@@ -7,5 +7,6 @@ mod bounds;
 mod formats;
 mod long;
 mod pause;
+mod restart;
 mod score;
 mod stage;

@@ -132,7 +132,7 @@ impl Engine {
             self.timers.insert((at + SETTLE, Timer::Settle(slot)));
             slot
         });
-        let slot = self.add_leg(conversation, draft, sink);
+        let slot = self.add_leg(conversation, draft, None, sink);
         if paused {
             self.handle_order(conversation, Order::Pause, (at, "as before the silence", None), sink);
         }

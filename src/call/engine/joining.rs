@@ -106,7 +106,7 @@ impl Engine {
 
     /// The conversations that a new one has to do with: the one that it replaces, the one of the transfer that asked
     /// for it, the one that it takes out of its parking place or from a ringing telephone.
-    fn relatives(&self, draft: &Draft, shape: &Shape) -> Vec<usize> {
+    pub(super) fn relatives(&self, draft: &Draft, shape: &Shape) -> Vec<usize> {
         let found = self.by_replaces(&draft.traces).into_iter().chain(self.by_referral(draft, shape));
         let mut out: Vec<usize> = found.map(|(Found::Same(c) | Found::Related(c))| c).collect();
         out.extend(self.referrals.iter().rev().find(|r| r.parks_for(shape)).map(|r| r.conversation));
@@ -437,7 +437,8 @@ impl Engine {
         let Some(other) = claims.filter_map(|c| self.legs.get(c.slot)).find(shares).map(|l| l.conversation) else {
             return;
         };
-        let fresh = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && c.legs.len() == 1);
+        let fresh =
+            |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && !c.recalled && c.legs.len() == 1);
         match (fresh(own), fresh(other)) {
             // The call keeps the id of its first message.
             (true, true) if self.is_older(own, other) => self.merge(other, own, sink),

@@ -52,6 +52,8 @@ impl Engine {
             conversation: call.id.clone(),
             appliance: self.config.appliance.clone(),
             source: self.source.clone(),
+            transport: leg.dialog.transport,
+            wall_offset_ns: call.wall_offset_ns,
         };
         sink.decide(leg.id, leg.created_at, &begin);
         for (index, stream) in leg.streams.iter_mut().enumerate() {
