@@ -40,6 +40,8 @@ fn decoding(c: &mut Criterion) {
         ("amrwb", "AMR-WB", 16_000, ""),
         ("g726_32", "G726-32", 8_000, ""),
         ("dvi4", "DVI4", 8_000, ""),
+        ("ilbc_20", "ILBC", 8_000, "mode=20"),
+        ("ilbc_30", "ILBC", 8_000, "mode=30"),
         #[cfg(feature = "speex")]
         ("speex", "SPEEX", 8_000, ""),
         #[cfg(feature = "speex")]

@@ -14,6 +14,7 @@ use callspan::call::record::{CallRecord, Recording, Side};
 mod common {
     pub(crate) mod calls;
     pub(crate) mod score;
+    pub(crate) mod skip;
     pub(crate) mod wire;
 }
 #[path = "calls/corpus.rs"]
@@ -102,12 +103,22 @@ struct Bounds {
 
 /// G.711 is a matter of placing samples: what is allowed is the uncertainty of the lower envelope. The others are
 /// compared with what was played: they delay (look-ahead and filters, up to 10 ms), and change the form of the wave, so
-/// that a window may match best one pitch period off. AMR and G.729 are code-excited: they keep how speech sounds and
-/// not its wave, so what is decoded rightly is like what was said by no more than 0.79 to 0.88.
+/// that a window may match best one pitch period off.
+///
+/// AMR, G.729 and iLBC are code-excited: they keep how speech sounds and not its wave. No decoder of these packets does
+/// better. Correlation with what alice and bob played, median of windows of 1 s, whole streams:
+///
+/// | packets | we | others |
+/// |---|---|---|
+/// | g729_direct | 0.824, 0.860 | bcg729 0.826, 0.861; ffmpeg 0.826, 0.858 |
+/// | amr_direct | 0.816, 0.839 | opencore 0.816, 0.839; ffmpeg 0.820, 0.841 |
+/// | ilbc_direct | 0.846, 0.868 | the RFC's own 0.846, 0.868; ffmpeg (no enhancer) 0.855, 0.867 |
+///
+/// How near ours is to those decoders is measured in `tests/codecs`: 33 dB, the same to the bit, 75 dB.
 fn bounds(codec: &str) -> Bounds {
     match codec {
         "PCMU" | "PCMA" => Bounds { lag_ms: 3.0, spread_ms: 3.0, corr: 0.98 },
-        "AMR" | "G729" => Bounds { lag_ms: 15.0, spread_ms: 15.0, corr: 0.78 },
+        "AMR" | "G729" | "ILBC" => Bounds { lag_ms: 15.0, spread_ms: 15.0, corr: 0.78 },
         _ => Bounds { lag_ms: 15.0, spread_ms: 15.0, corr: 0.9 },
     }
 }

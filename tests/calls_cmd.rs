@@ -164,6 +164,41 @@ fn a_retry_is_taken_up_by_the_next_start() {
 }
 
 #[test]
+fn verify_gives_the_peaks_for_a_waveform() {
+    let replayed = Replayed::delivered();
+    let record = replayed.record();
+    let (id, file) = (record.id.as_str(), &record.recordings[0]);
+    assert!(replayed.calls(&["verify", "--peaks", "40"], 1).contains("--json"));
+    let said = replayed.calls(&["verify", id, "--json", "--peaks", "40"], 0);
+    let [waveform, sum] = said.lines().collect::<Vec<_>>()[..] else { panic!("two lines: {said}") };
+    let waveform: serde_json::Value = serde_json::from_str(waveform).expect("JSON");
+    assert_eq!(
+        (&waveform["call"], &waveform["part"], &waveform["sample_rate"]),
+        (&id.into(), &1.into(), &8_000.into())
+    );
+    assert!(sum.contains("\"whole\":1"), "{sum}");
+
+    // The same from the file itself, as another reader gives it.
+    let mut reader = hound::WavReader::open(&file.path).expect("a WAV");
+    let samples: Vec<i16> = reader.samples::<i16>().map(|s| s.expect("a sample")).collect();
+    let frames = samples.as_chunks::<2>().0;
+    assert_eq!(waveform["samples"], frames.len());
+    let piece_of = |n: usize| n * 40 / frames.len();
+    for (channel, name) in ["left", "right"].into_iter().enumerate() {
+        let pieces = (0..40).map(|piece| {
+            let inside = frames.iter().enumerate().filter(|(n, _)| piece_of(*n) == piece).map(|(_, f)| f[channel]);
+            let (low, high) = inside.fold((i16::MAX, i16::MIN), |(low, high), s| (low.min(s), high.max(s)));
+            serde_json::json!([low, high])
+        });
+        assert_eq!(waveform["peaks"][name], serde_json::Value::Array(pieces.collect()), "{name}");
+        assert!(waveform["peaks"][name].as_array().is_some_and(|p| p.iter().any(|p| p[1].as_i64() > Some(1_000))));
+    }
+    // A file that is not whole has no waveform.
+    std::fs::remove_file(&file.path).expect("removed");
+    assert!(!replayed.calls(&["verify", id, "--json", "--peaks", "40"], 1).contains("peaks"));
+}
+
+#[test]
 fn verify_finds_a_file_that_was_changed_one_that_is_gone_and_one_that_nobody_knows() {
     let replayed = Replayed::delivered();
     let wav = replayed.wav();

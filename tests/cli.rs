@@ -89,7 +89,11 @@ fn check_config_of_a_good_file_is_0_and_its_warnings_are_results() {
     let (_file_dir, path) = file("good.toml", &good);
     let output = run(&["check-config", text(&path)]);
     assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
-    assert_eq!(stdout(&output), format!("{} can be used.\n", path.display()));
+    // The folders of a test are none of the unit's: three warnings, and nothing else.
+    let said = stdout(&output);
+    assert!(said.starts_with(&format!("{} can be used, but look at this:\n", path.display())), "{said}");
+    assert_eq!(said.lines().skip(1).filter(|l| l.contains(&format!("ReadWritePaths={base}/"))).count(), 3, "{said}");
+    assert_eq!(said.lines().count(), 4, "{said}");
 }
 
 #[test]

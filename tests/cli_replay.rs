@@ -231,6 +231,99 @@ fn a_login_that_pyrus_refuses_is_status_1_and_says_what_to_do() {
     assert_eq!(files(&out, "wav").len(), 1, "the recording is there nevertheless");
 }
 
+/// The capture with each frame cut to `snap` bytes, as an old tcpdump wrote it.
+fn cut_frames(snap: usize) -> Vec<u8> {
+    let bytes = std::fs::read(capture()).expect("fixture");
+    let mut out = bytes[..24].to_vec();
+    let mut rest = &bytes[24..];
+    while let Some((header, after)) = rest.split_first_chunk::<16>() {
+        let len = u32::from_le_bytes(header[8..12].try_into().expect("four bytes")) as usize;
+        let kept = len.min(snap);
+        out.extend(&header[..8]);
+        out.extend((kept as u32).to_le_bytes());
+        out.extend(&header[12..]);
+        out.extend(&after[..kept]);
+        rest = &after[len..];
+    }
+    out
+}
+
+#[test]
+fn a_capture_whose_signalling_is_cut_says_why_there_is_no_call() {
+    let out = folder();
+    let file = out.path().join("cut.pcap");
+    std::fs::write(&file, cut_frames(96)).expect("written");
+    let output = run(&["replay", "--out", text(&out.path().join("calls")), text(&file)]);
+    expect_code(&output, 0);
+    let said = stderr(&output);
+    // All 838 frames are longer than 96 bytes; 806 of them are RTP.
+    for wanted in ["no call, but", "838 frames cut", "806 RTP packets of no call", "`callspan doctor`"] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    // A clean capture has nothing to say.
+    let output = run(&["replay", "--out", text(&out.path().join("clean")), text(&capture())]);
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn sound_cut_by_the_snap_length_stands_once_in_the_record() {
+    let out = folder();
+    let file = out.path().join("cut.pcap");
+    // SIP fits into 1,000 bytes a frame; cut at 200 the sound of 160 bytes is not whole, but signalling would be cut too.
+    let (whole, cut) = (std::fs::read(capture()).expect("fixture"), cut_frames(200));
+    std::fs::write(&file, with_whole_sip(&whole, &cut)).expect("written");
+    let output = run(&["replay", "--json", "--out", text(&out.path().join("calls")), text(&file)]);
+    expect_code(&output, 0);
+    let records = records(&output);
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].verdict, Some(Verdict::NoMedia), "{:?}", records[0].verdict_reason);
+    let cuts: Vec<_> = records[0].problems.iter().filter(|p| p.kind == "cut_by_snaplen").map(|p| p.packets).collect();
+    // 401 and 405 packets.
+    assert_eq!(cuts, [Some(806)]);
+    assert!(stderr(&output).contains("frames cut by the snap length"), "{}", stderr(&output));
+}
+
+/// The frames of `cut`, but those of SIP (port 5060) whole.
+fn with_whole_sip(whole: &[u8], cut: &[u8]) -> Vec<u8> {
+    let mut out = whole[..24].to_vec();
+    let (mut a, mut b) = (&whole[24..], &cut[24..]);
+    let len = |at: &[u8]| 16 + u32::from_le_bytes(at[8..12].try_into().expect("four bytes")) as usize;
+    while a.len() >= 16 {
+        let ((frame, more_a), (short, more_b)) = (a.split_at(len(a)), b.split_at(len(b)));
+        let is_sip = frame.get(16 + 34..16 + 36) == Some(&5060_u16.to_be_bytes());
+        out.extend(if is_sip { frame } else { short });
+        (a, b) = (more_a, more_b);
+    }
+    out
+}
+
+#[test]
+fn a_pyrus_that_is_not_there_is_named_and_ctrl_c_ends_the_waiting_with_the_table() {
+    let dir = folder();
+    // A port on which nobody listens: bound once and given back.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
+    let config = dir.path().join("callspan.toml");
+    let words = format!(
+        "[numbers]\nextension_pattern = \"102\"\n[pyrus]\nauth_url = \"http://127.0.0.1:{port}/auth\"\nlogin = \"a@b.example\"\n\
+         security_key = \"k\"\naccount_id = \"1\"\n"
+    );
+    std::fs::write(&config, words).expect("written");
+    let out = dir.path().join("calls");
+    let args = ["replay", "-c", text(&config), "--deliver", "--out", text(&out), &*text(&capture()).to_owned()];
+    let mut child = callspan(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("piped")));
+    let waiting = lines.find(|line| line.as_ref().is_ok_and(|l| l.contains("Ctrl-C ends the waiting")));
+    assert!(waiting.is_some(), "it says that it waits");
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(killed.success());
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!(output.status.code(), Some(1), "{rest:#?}");
+    assert!(stdout(&output).ends_with("1 call: 1 both sides\n"), "the table is there: {}", stdout(&output));
+    let because = format!("owed to Pyrus: 1 of 1 (not reached: 127.0.0.1:{port} refuses the connection)");
+    assert!(rest.iter().any(|line| line.contains(&because)), "{rest:#?}");
+}
+
 #[test]
 fn the_demo_shows_the_call_its_task_and_where_the_recording_lies() {
     let dir = folder();

@@ -245,6 +245,82 @@ fn a_clock_that_was_set_back_in_a_capture_is_told() {
 }
 
 #[test]
+fn a_clock_that_was_set_ahead_in_mid_call_is_told_and_a_hold_is_not() {
+    let mut packets = call();
+    let half = packets.len() / 2;
+    for p in &mut packets[half..] {
+        p.at_ns += 7_200_000_000_000;
+    }
+    let report = look_at(&packets);
+    assert!(kinds(&report).contains(&("clock_step_ahead".into(), "warning".into())), "{report:#}");
+    assert!(
+        report["findings"].to_string().contains("about 7200 s")
+            || report["findings"].to_string().contains("about 7199 s")
+    );
+    // The same silence, but the senders' clocks went on: 7,200 s at 8 kHz.
+    for p in &mut packets[half..] {
+        if !is_sip(&p.data) && is_ipv4_udp(&p.data) && p.data.len() > 200 {
+            let time = u32::from_be_bytes(p.data[46..50].try_into().expect("four bytes"));
+            p.data[46..50].copy_from_slice(&time.wrapping_add(57_600_000).to_be_bytes());
+            p.data[40..42].fill(0);
+        }
+    }
+    assert!(!kinds(&look_at(&packets)).iter().any(|(kind, _)| kind == "clock_step_ahead"));
+}
+
+#[test]
+fn stamps_of_a_clock_that_was_never_set_are_told() {
+    let mut packets = call();
+    let first = packets[0].at_ns;
+    for p in &mut packets {
+        p.at_ns -= first - 5_000_000_000;
+    }
+    let report = look_at(&packets);
+    assert_finds(&report, &[("clock_not_set", "warning")]);
+    assert!(report["findings"][0]["what"].as_str().expect("a text").contains("1970-01-01"), "{report:#}");
+}
+
+#[test]
+fn a_call_heard_on_one_side_is_found_even_where_the_hosts_talk_both_ways() {
+    // The callee's sound goes elsewhere: other ports, as of another call between the same hosts.
+    let packets = wire::each(&call(), |f| {
+        let mut f = f.to_vec();
+        if is_ipv4_udp(&f) && !is_sip(&f) && source(&f) == [10, 9, 0, 12] {
+            for at in [34, 36] {
+                let moved = port(&f, at) + 1_000;
+                f[at..at + 2].copy_from_slice(&moved.to_be_bytes());
+            }
+            f[40..42].fill(0);
+        }
+        vec![f]
+    });
+    let report = look_at(&packets);
+    assert_finds(&report, &[("one_side", "problem")]);
+    assert_eq!(report["findings"][0]["what"], "1 of 1 answered call heard on one side only");
+    assert_eq!(report["counts"]["calls_both_sides"], 0);
+}
+
+#[test]
+fn sound_that_is_cut_or_has_no_decoder_is_not_heard() {
+    let cut = wire::each(&call(), |f| vec![wire::erspan2(if is_sip(f) { f } else { &f[..f.len().min(128)] })]);
+    let report = look_at(&cut);
+    assert_finds(&report, &[("cut_by_mirror", "problem"), ("tunnels", "note")]);
+    assert_eq!((&report["counts"]["calls_answered"], &report["counts"]["calls_both_sides"]), (&1.into(), &0.into()));
+    // Payload type 8 by another name, in as many bytes.
+    let renamed = wire::each(&call(), |f| {
+        let mut f = f.to_vec();
+        while let Some(at) = find(&f, b"PCMA/8000") {
+            f[at..at + 4].copy_from_slice(b"QQQQ");
+            f[40..42].fill(0);
+        }
+        vec![f]
+    });
+    let report = look_at(&renamed);
+    assert_finds(&report, &[("unknown_codec", "problem")]);
+    assert_eq!(report["counts"]["calls_both_sides"], 0);
+}
+
+#[test]
 fn what_cannot_be_looked_at_is_status_1_and_a_wrong_command_line_2() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let path = dir.path().join("x.txt");

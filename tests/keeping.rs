@@ -1,11 +1,14 @@
 //! What the service removes, and what it never does: retention, holds, and one service for each spool.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+#[path = "common/skip.rs"]
+mod skip;
+
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use callspan::call::record::{CallRecord, Outcome, Recording, Verdict};
+use callspan::call::record::{CallRecord, DeliveryRecord, DeliveryState, LegRecord, Outcome, Recording, Verdict};
 use callspan::journal::{JobRow, Journal, Stage};
 use callspan::time::Timestamp;
 
@@ -37,11 +40,17 @@ impl Place {
         Journal::open(&callspan::journal::config::Config { dir: self.dir.path().join("state") }).expect("a journal")
     }
 
-    /// A finished call with a recording of a kibibyte.
+    /// A finished call with a recording of a kibibyte, and its record.
     fn call(&self, id: &str, delivery: Option<&str>) -> PathBuf {
+        self.call_in(&format!("{id}.wav"), delivery)
+    }
+
+    /// The same with a file of this name: the id and its ending.
+    fn call_in(&self, name: &str, delivery: Option<&str>) -> PathBuf {
+        let (id, ending) = name.split_once('.').expect("it has an ending");
         let folder = self.dir.path().join("recordings/2026/11/23");
         std::fs::create_dir_all(&folder).expect("made");
-        let path = folder.join(format!("{id}.wav"));
+        let path = folder.join(name);
         std::fs::write(&path, [0; 1024]).expect("written");
         let at = Timestamp::from_secs(1_795_409_819);
         let recording = Recording {
@@ -55,6 +64,7 @@ impl Place {
             channels: 2,
             bytes: 1024,
             sha256: String::new(),
+            plain_sha256: ending.ends_with("age").then(String::new),
         };
         let record = CallRecord {
             schema: 1,
@@ -63,8 +73,15 @@ impl Place {
             outcome: Outcome::Answered,
             verdict: Some(Verdict::BothSides),
             recordings: vec![recording],
+            legs: vec![LegRecord::default()],
+            delivery: DeliveryRecord {
+                state: if delivery == Some("done") { DeliveryState::Done } else { DeliveryState::None },
+                ..DeliveryRecord::default()
+            },
             ..CallRecord::default()
         };
+        let json = serde_json::to_vec(&record).expect("JSON");
+        std::fs::write(folder.join(format!("{id}.json")), json).expect("written");
         let journal = self.journal();
         journal.put_call(&record, Stage::Complete).expect("written");
         if let Some(stage) = delivery {
@@ -79,6 +96,7 @@ impl Place {
         let mut child = Command::new(env!("CARGO_BIN_EXE_callspan"))
             .args(["run", "-c"])
             .arg(self.config())
+            .current_dir(self.dir.path())
             .env_remove("CALLSPAN_LOG")
             .stderr(Stdio::piped())
             .spawn()
@@ -98,7 +116,7 @@ impl Place {
         }
         child.wait().expect("ours");
         if said.contains("setcap") {
-            eprintln!("skipped: this user may not capture");
+            skip::skipped("this user may not capture (CAP_NET_RAW is needed)");
             return None;
         }
         panic!("{said}");
@@ -111,18 +129,25 @@ struct Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return; // its number may be somebody else's by now
+        }
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
 fn wait_until_gone(path: &Path) {
+    wait_until(&format!("{} is gone", path.display()), || !path.exists());
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
-    while path.exists() && Instant::now() < end {
+    while !is_so() {
+        assert!(Instant::now() < end, "not within a minute: {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(!path.exists(), "{} is still there", path.display());
 }
 
 #[test]
@@ -157,6 +182,18 @@ fn undelivered_recordings_go_only_by_the_explicit_setting() {
 }
 
 #[test]
+fn a_spool_that_was_made_and_never_written_is_removed_at_the_start() {
+    let place = Place::new("");
+    let spool = place.dir.path().join("spool");
+    std::fs::create_dir(&spool).expect("made");
+    // As a kill between its making and its first bytes leaves it.
+    let empty = spool.join("20261123T120937Z-d6f23b02eb7825d3.pcapng");
+    std::fs::write(&empty, b"").expect("written");
+    let Some(_service) = place.start() else { return };
+    wait_until_gone(&empty);
+}
+
+#[test]
 fn a_second_service_in_the_same_spool_is_refused_with_a_clear_word() {
     let place = Place::new("");
     let Some(_first) = place.start() else { return };
@@ -165,4 +202,72 @@ fn a_second_service_in_the_same_spool_is_refused_with_a_clear_word() {
     let said = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(1), "{said}");
     assert!(said.contains("is in use by another callspan (process "), "{said}");
+}
+
+#[test]
+fn encrypted_recordings_and_their_packets_are_counted_and_removed_like_all_others() {
+    let place = Place::new("min_free_gib = 1048576");
+    let sealed = place.call_in("20261123T000001Z-a.wav.age", Some("done"));
+    let packets = sealed.with_file_name("20261123T000001Z-a.1.pcapng.age");
+    std::fs::write(&packets, "x").expect("written");
+    assert_eq!(place.journal().kept_bytes().expect("readable"), 1024);
+    let Some(_service) = place.start() else { return };
+    wait_until_gone(&sealed);
+    wait_until_gone(&packets);
+    assert_eq!(place.journal().kept_bytes().expect("readable"), 0);
+}
+
+/// Whoever writes makes the service read again what is in the file.
+#[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
+fn wait_for_end(service: &mut Service, mut disturb: impl FnMut()) -> Option<i32> {
+    let end = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < end {
+        if let Some(status) = service.child.try_wait().expect("ours") {
+            return status.code();
+        }
+        disturb();
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    panic!("the service goes on with a damaged journal");
+}
+
+#[test]
+fn a_journal_that_is_damaged_while_the_service_works_ends_it_and_the_next_start_makes_a_new_one() {
+    let place = Place::new("[alerts]\ncommand = \"cat >> alarms\"");
+    let kept = place.call("20261123T000001Z-a", Some("done"));
+    let held = place.call("20261123T000002Z-b", None);
+    place.journal().hold("20261123T000002Z-b", Timestamp::from_secs(1), Some("case 17")).expect("written");
+    let Some(mut service) = place.start() else { return };
+    // The journal is not the only one that knows of the hold.
+    wait_until("the record says that it is held", || {
+        let json = std::fs::read_to_string(held.with_extension("json")).expect("there");
+        json.contains("case 17")
+    });
+    // Another process, as `callspan calls hold` is one: it has read what it needs before the file is damaged.
+    let beside = place.journal();
+    beside.hold("20261123T000001Z-a", Timestamp::from_secs(1), None).expect("written");
+    let file = place.dir.path().join("state/journal.sqlite");
+    let mut disk = std::fs::OpenOptions::new().write(true).open(&file).expect("there");
+    let size = disk.metadata().expect("there").len();
+    assert!(size > 8_192, "the tables are in the file, not in its log");
+    disk.seek(SeekFrom::Start(4_096)).expect("a file");
+    disk.write_all(&vec![0xA5; usize::try_from(size).expect("small") - 4_096]).expect("written");
+    let mut n = 2;
+    let code = wait_for_end(&mut service, || {
+        n += 1;
+        let _ = beside.hold("20261123T000001Z-a", Timestamp::from_secs(n), None);
+    });
+    assert_eq!(code, Some(1), "so that it is started again");
+    drop(beside);
+    let alarms = std::fs::read_to_string(place.dir.path().join("alarms")).expect("an admin was told");
+    assert!(alarms.contains("journal_damaged") && alarms.contains("found damaged"), "{alarms}");
+    // As systemd does.
+    let _again = place.start().expect("it starts");
+    let alarms = std::fs::read_to_string(place.dir.path().join("alarms")).expect("there");
+    assert!(place.dir.path().join("state/journal.sqlite.damaged-1").exists(), "{alarms}");
+    let journal = place.journal();
+    assert_eq!(journal.held("20261123T000002Z-b").expect("readable").and_then(|h| h.why).as_deref(), Some("case 17"));
+    let call = journal.call("20261123T000001Z-a").expect("readable").expect("it is known again");
+    assert_eq!(call.record.delivery.state, DeliveryState::Done);
+    assert_eq!(journal.files().expect("readable")[0].path, kept.display().to_string());
 }

@@ -14,12 +14,14 @@ use std::time::{Duration, Instant, SystemTime};
 use callspan::call::record::{CallRecord, EndedBy, Outcome, Verdict};
 use common::calls::{frames, streams};
 use common::score::{Track, judge};
+use common::skip::skipped;
 use common::wire::Packet;
 
 #[path = "common"]
 mod common {
     pub(crate) mod calls;
     pub(crate) mod score;
+    pub(crate) mod skip;
     pub(crate) mod wire;
 }
 
@@ -35,7 +37,7 @@ impl Namespace {
         let namespace = Self(format!("callspan-{what}-{}", std::process::id()));
         let added = ip(&["netns", "add", &namespace.0]);
         if !added.as_ref().is_ok_and(|o| o.status.success()) {
-            println!("skipped: no network namespace can be made here (needs root and `ip`): {added:?}");
+            skipped(&format!("no network namespace can be made here (needs root and `ip`): {added:?}"));
             return None;
         }
         for line in
@@ -222,6 +224,38 @@ fn check_sound(record: &CallRecord, wav: &Path, log: &Path) {
 }
 
 #[test]
+fn an_interface_that_goes_down_and_comes_back_is_told_and_heard_again() {
+    let Some(namespace) = Namespace::new("updown") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), "mirror0");
+    let alarms = dir.path().join("alarms");
+    let text =
+        format!("{}[alerts]\ncommand = \"cat >> {}\"\n", std::fs::read_to_string(&config).unwrap(), alarms.display());
+    std::fs::write(&config, text).unwrap();
+    let mut run = namespace.command(&program());
+    run.args(["run", "-c"]).arg(&config);
+    let mut service = Service::start(run);
+    service.wait_for("capturing on mirror0");
+    let set = |to: &str| assert!(ip(&["-n", &namespace.0, "link", "set", "mirror0", to]).unwrap().status.success());
+    set("down");
+    service.wait_for("interface mirror0 is down");
+    set("up");
+    service.wait_for("mirror0: the interface is up again");
+    let mut send = namespace.command(&std::env::current_exe().unwrap());
+    let sent = send.env(SENT, dir.path().join("sent")).args(["--exact", "sender", "--ignored"]).output().unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    let (status, said) = service.stop();
+    assert_eq!(status, Some(0), "{said:#?}");
+    let last = said.iter().find(|line| line.contains("stopped")).unwrap_or_else(|| panic!("{said:#?}"));
+    assert!(last.contains("rtp=806") && last.contains("left_aside=nothing"), "the whole call after it: {last}");
+    let told = std::fs::read_to_string(&alarms).unwrap();
+    // The disk of the machine may have something to say as well.
+    let of_interface = |line: &&str| line.contains("\"interface_");
+    let kinds: Vec<bool> = told.lines().filter(of_interface).map(|l| l.contains("\"interface_down\"")).collect();
+    assert_eq!(kinds, [true, false], "down, then up: {told}");
+}
+
+#[test]
 fn an_interface_that_is_not_there_is_one_sentence_with_what_there_is() {
     let Some(namespace) = Namespace::new("missing") else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -240,7 +274,7 @@ fn without_privilege_the_capability_and_the_command_are_named() {
     let mut run = namespace.command(Path::new("setpriv"));
     run.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(program()).args(["run", "-c"]);
     let Ok(output) = run.arg(configuration(dir.path(), "mirror0")).output() else {
-        println!("skipped: there is no setpriv");
+        skipped("there is no setpriv");
         return;
     };
     let said = String::from_utf8(output.stderr).unwrap();

@@ -5,7 +5,7 @@
 
 use common::calls::{Replayed, frames, replay_bytes, replay_packets};
 use common::rewrite::{self, begins, carries_rtp, is_response, is_sip, sent_by};
-use common::wire::{self, Packet};
+use common::wire::{self, OverIpv6, Packet};
 
 use callspan::call::record::{CallRecord, Outcome, Verdict};
 use callspan::net::Transport;
@@ -175,6 +175,14 @@ fn every_tunnel_shows_the_same_call() {
             ("GTP-U", each_frame!(wire::ETHERNET, |f| wire::gtp_u(f, true))),
         ],
     );
+    check(
+        &CALLS[..1],
+        &[
+            ("GRE over IPv6", each_frame!(wire::ETHERNET, |f| wire::over_ipv6(f, OverIpv6::Gre))),
+            ("VXLAN over IPv6", each_frame!(wire::ETHERNET, |f| wire::over_ipv6(f, OverIpv6::Vxlan))),
+            ("IP in IPv6", each_frame!(wire::ETHERNET, |f| wire::over_ipv6(f, OverIpv6::Ip))),
+        ],
+    );
     check(&CALLS[1..], &[("nested", each_frame!(wire::ETHERNET, |f| vec![wire::nested(f)]))]);
 }
 
@@ -297,6 +305,89 @@ fn a_call_over_ipv6_is_the_same_call() {
         let bare =
             |e: Essence| Essence { records: e.records.into_iter().map(without_addresses).collect(), sound: e.sound };
         bare(shown).assert_same(&bare(clean), name);
+    }
+}
+
+#[test]
+fn overlapping_fragments_and_those_of_ipv6_show_the_same_call() {
+    let name = "g711a_direct";
+    check(&[name], &[("overlapping", |p| ethernet(&rewrite::overlapping(p, 64)))]);
+    let bare = |e: Essence| Essence { records: e.records.into_iter().map(without_addresses).collect(), sound: e.sound };
+    let whole = rewrite::ipv6(&frames(name));
+    let shown = Essence::of(&replay_packets(&rewrite::fragmented_v6(&whole, 64)));
+    bare(shown).assert_same(&bare(Essence::of(&replay_packets(&whole))), "IPv6 fragments, the last one first");
+}
+
+#[test]
+fn a_fragment_that_is_lost_costs_its_own_packet_and_nothing_else() {
+    let name = "g711a_direct";
+    let (packets, clean) = (frames(name), Essence::clean(name));
+    let (mut rtp, mut out) = (0, Vec::new());
+    for p in &packets {
+        let mut pieces = wire::fragmented(&p.data, 64);
+        rtp += u32::from(carries_rtp(p));
+        // Of the hundredth packet of sound the piece in the middle.
+        if carries_rtp(p) && rtp == 100 {
+            pieces.remove(1);
+        }
+        out.extend(pieces.into_iter().map(|data| Packet { at_ns: p.at_ns, data }));
+    }
+    let shown = replay_packets(&out);
+    let (record, wanted) = (shown.only(), &clean.records[0]);
+    let sum =
+        |r: &CallRecord| (r.sides.caller.packets + r.sides.callee.packets, r.sides.caller.lost + r.sides.callee.lost);
+    assert_eq!(sum(record), (sum(wanted).0 - 1, sum(wanted).1 + 1));
+    assert_eq!((record.answered_at, record.ended_at), (wanted.answered_at, wanted.ended_at));
+    let (heard, whole) = (samples(&shown.wav(record)), samples(&clean.sound[0]));
+    assert_eq!(heard.len(), whole.len(), "nothing after it moved");
+    let other = heard.iter().zip(&whole).filter(|(a, b)| a != b).count();
+    // 20 ms are concealed; what concealment leaves behind dies away within another 40 ms.
+    assert!((1..=60 * 8).contains(&other), "{other} samples differ");
+}
+
+#[test]
+fn sip_on_another_port_is_found_by_its_start_line() {
+    for name in ["g711a_direct", "hold_resume_direct"] {
+        for port in [5099, 40_000] {
+            let shown = replay_packets(&rewrite::moved_port(&frames(name), 5060, port));
+            assert_same_call(&shown, &Essence::clean(name), &format!("{name}, port {port}"));
+            assert_eq!(shown.only().legs[0].caller_addr.map(|a| a.port()), Some(port));
+        }
+    }
+}
+
+#[test]
+fn tcp_with_all_that_happens_to_it_is_the_same_call() {
+    let name = "g711a_direct";
+    let (packets, clean) = (frames(name), Essence::clean(name));
+    let segments = rewrite::with_syns(&wire::sip_over_tcp(&packets, 5060, 100));
+    let with_keep_alives = rewrite::sip(&packets, |_, m| [b"\r\n\r\n", m, b"\r\n"].concat());
+    for (what, shown) in [
+        ("retransmitted", rewrite::retransmitted(&segments, 200 * MS)),
+        ("swapped", rewrite::swapped(&segments)),
+        ("swapped and retransmitted", rewrite::swapped(&rewrite::retransmitted(&segments, 1))),
+        ("keep-alives", wire::sip_over_tcp(&with_keep_alives, 5060, 97)),
+        ("joined by the card (GRO)", wire::sip_over_tcp(&with_keep_alives, 5060, 60_000)),
+    ] {
+        let shown = replay_packets(&shown);
+        assert_eq!(shown.only().legs[0].transport, Transport::Tcp, "{what}");
+        Essence::of(&shown).assert_same(&clean, what);
+    }
+}
+
+#[test]
+fn a_tcp_stream_that_was_open_before_the_capture_is_read_from_its_next_message_on() {
+    let name = "g711a_direct";
+    let clean = Essence::clean(name);
+    for cut in [100, 1460] {
+        // The end of an older message stands before the first one of each direction.
+        let mut seen = std::collections::HashSet::new();
+        let under_way = rewrite::sip(&frames(name), |p, m| match seen.insert(p.data[26..30].to_vec()) {
+            true => [b"er-Agent: old\r\nContent-Length: 12\r\n\r\na=sendrecv\r\n".as_slice(), m].concat(),
+            false => m.to_vec(),
+        });
+        let shown = replay_packets(&wire::sip_over_tcp(&under_way, 5060, cut));
+        Essence::of(&shown).assert_same(&clean, &format!("pieces of {cut}"));
     }
 }
 

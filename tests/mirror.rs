@@ -67,7 +67,7 @@ fn hear_file(bytes: &[u8]) -> (Heard, Counters) {
             other => panic!("a clean file gives {other:?}"),
         }
     }
-    assert_eq!(source.take_warnings(), Vec::<String>::new());
+    assert_eq!(source.take_warnings(), []);
     (heard, *decoder.counters())
 }
 

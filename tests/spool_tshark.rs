@@ -1,5 +1,8 @@
 //! A leg's spool opens in Wireshark: tshark reads every packet of it and finds nothing malformed.
 
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::process::Command;
 
 use callspan::call::decision::{Decision, FORMAT};
@@ -13,7 +16,7 @@ use callspan::time::Timestamp;
 #[test]
 fn tshark_reads_a_spool_without_complaint() {
     if Command::new("tshark").arg("--version").output().is_err() {
-        eprintln!("skipped: tshark is not installed");
+        skip::skipped("tshark is not installed");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -29,6 +32,8 @@ fn tshark_reads_a_spool_without_complaint() {
         conversation: text("call"),
         appliance: text("test"),
         source: text("made up"),
+        transport: Default::default(),
+        wall_offset_ns: 0,
     };
     spool.decide(leg, at(0), &begin);
     let v4 = ["192.0.2.1:5060", "192.0.2.2:5060"];

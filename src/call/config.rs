@@ -20,6 +20,9 @@ pub struct Config {
     pub correlation_headers: Vec<String>,
     /// Where the recorded part begins.
     pub start: Start,
+    /// [`crate::call::event::CallEvent::PartDue`] is told each time a live call was recorded for so many seconds more;
+    /// 0: never.
+    pub part_s: u64,
     /// Header fields to keep in the record (`headers`), besides those that `numbers` and the Pyrus mappings name.
     pub keep_headers: Vec<String>,
     /// What pauses a recording, for card numbers.
@@ -40,6 +43,7 @@ impl Default for Config {
             max_hours: 24,
             correlation_headers: Vec::new(),
             start: Start::Answer,
+            part_s: 0,
             keep_headers: Vec::new(),
             pause: crate::call::pause::Config::default(),
             numbers: Numbers::default(),

@@ -48,6 +48,12 @@ pub struct Conversation {
     pub finish_at: Option<Timestamp>,
     /// When its sound was not kept.
     pub pauses: Pauses,
+    /// An earlier process has decided which legs it has.
+    pub recalled: bool,
+    /// Parts of its recording that the outside was told to make.
+    pub parts: u32,
+    /// When it is looked at whether another part is due.
+    pub part_at: Option<Timestamp>,
 }
 
 /// What makes the outside look at a live call again.
@@ -132,6 +138,9 @@ impl Conversation {
             continues: None,
             finish_at: None,
             pauses: Pauses::new(),
+            recalled: false,
+            parts: 0,
+            part_at: None,
         }
     }
 
@@ -150,6 +159,11 @@ impl Conversation {
             // Each leg tells of the same absence: the longest is the call's.
             problem.ms = Some(problem.ms.map_or(gap_ms, |known| known.max(gap_ms)));
         }
+    }
+
+    /// Whether a rule forbids to keep its media.
+    pub const fn is_excluded(&self) -> bool {
+        matches!(self.handling, Handling::Exclude { .. })
     }
 
     /// A leg that rang and came to nothing leaves its record.

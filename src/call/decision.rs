@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::call::record::{EndedBy, Side, SideRecord};
-use crate::net::Endpoint;
+use crate::net::{Endpoint, Transport};
 use crate::time::Timestamp;
 
 /// Version of the decisions in a spool.
@@ -87,6 +87,12 @@ pub enum Decision {
         appliance: String,
         /// Interface or file names.
         source: String,
+        /// How its signalling travelled: in a spool every message is a UDP datagram.
+        #[serde(default, skip_serializing_if = "is_default")]
+        transport: Transport,
+        /// What must be added to the stamps of this spool to get the wall clock, as it was when the call began.
+        #[serde(default, skip_serializing_if = "is_default")]
+        wall_offset_ns: i64,
     },
     /// The leg belongs to this conversation from now on.
     Join {
@@ -138,6 +144,12 @@ pub enum Decision {
     Pause,
     /// The end of a pause.
     Resume,
+    /// The recorder was away until now. What it had counted of the leg is not known any more: who wants to know
+    /// counts the packets of the spool.
+    Restart {
+        /// For how long nothing of the leg was heard, ms.
+        away_ms: u64,
+    },
     /// The recorded part of the call begins: the moment of sample 0.
     Start,
     /// The recorded part of the call ends at this decision's time: nothing after it is recorded.
@@ -149,6 +161,10 @@ pub enum Decision {
         /// What the engine counted on the callee's side.
         callee: SideRecord,
     },
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A decision and the moment from which it holds.

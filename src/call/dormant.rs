@@ -27,7 +27,7 @@ pub struct Sleeper {
     pub until: Timestamp,
 }
 
-/// The dialogs that fell silent, at most [`MAX_SLEEPERS`].
+/// The dialogs that fell silent, at most `MAX_SLEEPERS`.
 #[derive(Debug, Default)]
 pub struct Dormant {
     sleepers: HashMap<u64, (Sleeper, Stirring), foldhash::fast::RandomState>,

@@ -4,13 +4,17 @@ mod afterlife;
 mod joining;
 mod lifecycle;
 mod media;
+mod parts;
 mod pausing;
+mod recalling;
 mod ruling;
 mod signalling;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use slab::Slab;
+
+pub use recalling::Recall;
 
 use crate::call::claims::Claims;
 use crate::call::config::Config;
@@ -148,6 +152,7 @@ pub struct Engine {
     /// Legs in the order in which they came; those that got an answer are passed over.
     fresh: VecDeque<(usize, LegId)>,
     tombstones: Tombstones,
+    recalled: recalling::Recalled,
     dormant: Dormant,
     events: VecDeque<CallEvent>,
     counters: Counters,
@@ -170,6 +175,8 @@ enum Timer {
     Settle(usize),
     /// The legs that outlive the one by which the call came in have had their time to end.
     Finish(usize),
+    /// Another part of a recording may be full.
+    Part(usize),
 }
 
 /// Dialogs that are over: what still comes of them opens no new call.
@@ -219,6 +226,7 @@ impl Engine {
             timers: BTreeSet::new(),
             fresh: VecDeque::new(),
             tombstones: Tombstones::default(),
+            recalled: recalling::Recalled::default(),
             dormant: Dormant::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -308,6 +316,7 @@ impl Engine {
                 Timer::Leg(slot) => self.handle_leg_timer(slot, sink),
                 Timer::Settle(conversation) => self.handle_settled(conversation),
                 Timer::Finish(conversation) => self.handle_finish(conversation, sink),
+                Timer::Part(conversation) => self.handle_part(conversation),
             }
         }
         self.now = self.now.max(now);
@@ -319,20 +328,6 @@ impl Engine {
         self.wall_offset_ns = self.wall_offset_ns.saturating_add(by_ns);
         for (_, conversation) in &mut self.conversations {
             conversation.note_problem("clock_step");
-        }
-    }
-
-    /// The recorder was away until `now`: what was read back from the spool goes on from here. Nobody knows what was
-    /// said meanwhile, so no call is taken for silent because of it, and each says how much it misses.
-    pub fn handle_restart(&mut self, now: Timestamp) {
-        for (_, leg) in self.legs.iter_mut().filter(|(_, l)| !l.closed) {
-            let heard = leg.last_media_at.unwrap_or(leg.created_at).max(leg.dialog.last_at());
-            leg.dialog.note_alive(now);
-            if leg.dialog.ended().is_none()
-                && let Some(conversation) = self.conversations.get_mut(leg.conversation)
-            {
-                conversation.note_restart(now.since(heard));
-            }
         }
     }
 

@@ -36,11 +36,19 @@ pub trait LegSink {
 /// How long RTP is kept for a call that is not known yet; also by how much a spool may be out of order.
 pub const EARLY_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// A part of a recording is closed so long after its end: by then all that is spooled late is there ([`EARLY_WINDOW`]),
+/// and what rendering must know of the time after it (some seconds each way).
+pub const PART_SETTLE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Something about a conversation that the outside wants to know.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallEvent {
     /// A live call has changed: it is settled, an extension is known, it rings, it was answered.
     Changed(Box<LiveCall>),
+    /// A live call has become so long that a part of its recording can be made.
+    PartDue(Box<DueParts>),
+    /// A rule forbids a live call, by its id, of which [`CallEvent::PartDue`] was told: those parts must go.
+    Withdrawn(String),
     /// A call is over. All its legs are closed or discarded.
     Ended(Box<EndedCall>),
 }
@@ -64,6 +72,22 @@ pub struct LiveCall {
     pub registration: Registration,
 }
 
+/// A live call of which parts can be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DueParts {
+    /// Its record as it stands.
+    pub record: CallRecord,
+    /// As in [`EndedCall::legs`]; the files of some may still be growing.
+    pub legs: Vec<EndedLeg>,
+    /// Whether it may be registered.
+    pub registration: Registration,
+    /// As in [`EndedCall::wall_offset_ns`].
+    pub wall_offset_ns: i64,
+    /// So many parts, from the first on, are over since [`PART_SETTLE`] and more, and media came after that: whatever
+    /// ends the call, it ends behind them.
+    pub parts: u32,
+}
+
 /// A call that is over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndedCall {
@@ -77,7 +101,7 @@ pub struct EndedCall {
     pub wall_offset_ns: i64,
 }
 
-/// A leg of a call that is over.
+/// A leg of a call that can be rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedLeg {
     /// The handle that the sink knows.

@@ -140,6 +140,16 @@ pub struct Problem {
     pub ms: Option<u64>,
 }
 
+/// Somebody needs a call to stay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Since when.
+    pub since: Timestamp,
+    /// In the words of whoever asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
+}
+
 /// One finished file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recording {
@@ -163,6 +173,9 @@ pub struct Recording {
     pub bytes: u64,
     /// Of the file, lower-case hex.
     pub sha256: String,
+    /// The file is encrypted (`recording.encrypt_to`): of what was in it, lower-case hex.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plain_sha256: Option<String>,
 }
 
 /// What was heard of one side.
@@ -354,9 +367,25 @@ pub struct DeliveryRecord {
     /// The Pyrus task.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub task_id: Option<u64>,
+    /// The parts of the recording that Pyrus has, while it does not have all.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub attached: Vec<u32>,
     /// For an admin.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub detail: Option<String>,
+}
+
+impl CallRecord {
+    /// Takes over what was made of the call while it was live: the parts of its recording, and of which legs they are.
+    pub fn take_parts(&mut self, earlier: &Self) {
+        self.recordings.clone_from(&earlier.recordings);
+        let is_same = |a: &LegRecord, b: &LegRecord| {
+            a.sip_call_id == b.sip_call_id && a.caller_addr == b.caller_addr && a.callee_addr == b.callee_addr
+        };
+        for leg in &mut self.legs {
+            leg.rendered |= earlier.legs.iter().any(|other| other.rendered && is_same(leg, other));
+        }
+    }
 }
 
 /// What became of a call.
@@ -468,4 +497,7 @@ pub struct CallRecord {
     /// What Pyrus has.
     #[serde(default)]
     pub delivery: DeliveryRecord,
+    /// Nothing of the call may be removed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held: Option<Hold>,
 }

@@ -64,6 +64,15 @@ struct Spacing {
     votes: u32,
 }
 
+/// Whether a side goes on in the codec that it was last heard in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// It does, or it is not known.
+    AsBefore,
+    /// It does not.
+    Changed,
+}
+
 /// What the engine has to do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
@@ -121,6 +130,12 @@ impl Stream {
         (!NOT_A_VOICE.contains(&encoding)).then_some(encoding)
     }
 
+    /// Packets between the last one and the next are missing here and stand in the spool: whoever counts, counts there.
+    pub fn forget_place(&mut self) {
+        self.stats.forget_place();
+        self.spacing.last = None;
+    }
+
     /// The spool has to be told everything again: it was begun anew.
     pub fn forget_told(&mut self) {
         self.security = Security::Plain;
@@ -131,11 +146,11 @@ impl Stream {
     }
 
     /// What has not been told yet about the newest packet's payload type and, as of `at`, about the protection of the
-    /// stream.
-    pub fn take_news(&mut self, negotiation: &Negotiation, at: Timestamp) -> News {
+    /// stream. A codec that a side comes back to is told again: the packet after a decision is what a restart goes by.
+    pub fn take_news(&mut self, negotiation: &Negotiation, voice: Voice, at: Timestamp) -> News {
         let mut news = News::default();
         if let Some(payload) = self.payloads.get_mut(self.current)
-            && !payload.told
+            && (!payload.told || voice == Voice::Changed)
         {
             payload.told = true;
             news.payloads.clone_from(&payload.within);
@@ -329,10 +344,10 @@ mod tests {
         let (mut stream, negotiation) = stream();
         let told = Heard::Packet { secret: false, news: true };
         assert_eq!(heard(&mut stream, &negotiation, 1, &[0, 0xFF]), told);
-        let news = stream.take_news(&negotiation, Timestamp::EPOCH).payloads;
+        let news = stream.take_news(&negotiation, Voice::AsBefore, Timestamp::EPOCH).payloads;
         let names = news.iter().map(|(pt, format)| (*pt, format.as_ref().unwrap().encoding.as_str()));
         assert_eq!(names.collect::<Vec<_>>(), [(0, "PCMU"), (0, "PCMU"), (101, "TELEPHONE-EVENT"), (121, "RED")]);
-        assert!(stream.take_news(&negotiation, Timestamp::EPOCH).payloads.is_empty(), "once");
+        assert!(stream.take_news(&negotiation, Voice::AsBefore, Timestamp::EPOCH).payloads.is_empty(), "once");
         assert_eq!(stream.record().unwrap().codec.as_deref(), Some("PCMU"));
         assert_eq!(stream.codecs().collect::<Vec<_>>(), ["PCMU"]);
     }
@@ -362,7 +377,7 @@ mod tests {
             };
             let at = Timestamp::from_nanos(i64::from(n) * 20_000_000);
             stream.handle_packet(at, &packet, negotiation);
-            stream.take_news(negotiation, at).security
+            stream.take_news(negotiation, Voice::AsBefore, at).security
         };
         let first = Timestamp::from_nanos(5 * 20_000_000);
         assert!(matches!(told(5, &negotiation), Some((Security::Unreadable(_), at)) if at == first));

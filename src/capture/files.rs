@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::{Path, PathBuf};
 
-use super::{CaptureError, Event, Frame, Source, SourceCounters};
+use super::{CaptureError, Event, Frame, Source, SourceCounters, Warning};
 use crate::time::Timestamp;
 use reader::{FrameHead, FrameReader};
 use steps::{Stepped, Steps};
@@ -103,8 +103,8 @@ impl Source for FileSource {
         &self.name
     }
 
-    fn take_warnings(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.warnings)
+    fn take_warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings).into_iter().map(Warning::Source).collect()
     }
 }
 

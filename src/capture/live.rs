@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use pcap::{Active, Capture, Precision};
 
 use super::config::Config;
-use super::{CaptureError, Event, Frame, LinkType, Source, SourceCounters};
+use super::{CaptureError, Event, Frame, LinkType, Source, SourceCounters, Warning};
 use crate::time::Timestamp;
 use clock::{Reading, Timeline};
 
@@ -74,7 +74,7 @@ pub struct LiveSource {
     next_look: Timestamp,
     frames: u64,
     cut: u64,
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
 }
 
 struct Interface {
@@ -162,7 +162,7 @@ impl Source for LiveSource {
         &self.name
     }
 
-    fn take_warnings(&mut self) -> Vec<String> {
+    fn take_warnings(&mut self) -> Vec<Warning> {
         std::mem::take(&mut self.warnings)
     }
 }
@@ -250,9 +250,10 @@ impl LiveSource {
             let State::Up(handle) = &mut interface.state else { continue };
             let is_set_up = explain::is_set_up(&interface.name);
             if handle.is_set_up && !is_set_up {
-                self.warnings.push(explain::is_down(&interface.name));
+                self.warnings.push(Warning::InterfaceDown(explain::is_down(&interface.name)));
             } else if is_set_up && !handle.is_set_up {
-                self.warnings.push(format!("{}: the interface is up again", interface.name));
+                let text = format!("{}: the interface is up again", interface.name);
+                self.warnings.push(Warning::InterfaceUp(text));
             }
             handle.is_set_up = is_set_up;
         }
@@ -265,7 +266,8 @@ impl LiveSource {
         interface.read_counters();
         interface.state = State::Down { retry_at };
         let name = &interface.name;
-        self.warnings.push(format!("{name}: capture stopped ({error}); it is tried again each second"));
+        let text = format!("{name}: capture stopped ({error}); it is tried again each second");
+        self.warnings.push(Warning::InterfaceDown(text));
     }
 
     fn reopen_what_is_back(&mut self, at: Timestamp) {
@@ -278,7 +280,7 @@ impl LiveSource {
             }
             interface.state = match Handle::open(&interface.name, self.buffer_mib) {
                 Ok(handle) => {
-                    self.warnings.push(format!("{}: capturing again", interface.name));
+                    self.warnings.push(Warning::InterfaceUp(format!("{}: capturing again", interface.name)));
                     interface.seen = Kernel::default();
                     State::Up(handle)
                 }

@@ -3,6 +3,8 @@
 //! Invariants: frames carry the capture timeline (see [`Event`]), a source never blocks its reader
 //! for longer than [`Event::Tick`] allows, and a damaged file ends early with a warning, never with a panic.
 
+use std::fmt;
+
 use crate::time::Timestamp;
 
 pub mod config;
@@ -104,15 +106,34 @@ pub trait Source {
     /// The name for `source` in the call record: interface names or file names.
     fn name(&self) -> &str;
 
-    /// What an operator should be told (a file cut short, rubbish skipped), once each.
-    fn take_warnings(&mut self) -> Vec<String>;
+    /// What an operator should be told (a file cut short, rubbish skipped, an interface down), once each.
+    fn take_warnings(&mut self) -> Vec<Warning>;
+}
+
+/// What an operator should be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// Something is wrong with what is read.
+    Source(String),
+    /// An interface is down, or its capture has stopped.
+    InterfaceDown(String),
+    /// It is back.
+    InterfaceUp(String),
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(text) | Self::InterfaceDown(text) | Self::InterfaceUp(text) => f.write_str(text),
+        }
+    }
 }
 
 /// Why a capture cannot be read. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// A file cannot be opened or read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {}", unread(source))]
     File {
         /// Which file.
         path: String,
@@ -132,4 +153,16 @@ pub enum CaptureError {
     /// A live interface that cannot be opened or has gone. The text says what to do.
     #[error("{0}")]
     Interface(String),
+}
+
+/// What the system said, and what to do.
+fn unread(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => String::from("there is no such file; check the path"),
+        std::io::ErrorKind::PermissionDenied => {
+            String::from("this user may not read it; run as its owner, or as root: chmod a+r FILE")
+        }
+        std::io::ErrorKind::IsADirectory => String::from("it is a folder; name the files in it"),
+        _ => format!("{error}; if the disk is well, copy the file elsewhere and try again"),
+    }
 }

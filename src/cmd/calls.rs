@@ -113,6 +113,13 @@ pub struct VerifyArgs {
     /// Only these calls.
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
+    /// Secret keys of age: the sound of encrypted recordings is checked, too. Nothing decrypted is written.
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// With --json: for each whole file a line with its waveform, the lowest and the highest sample of N pieces of equal
+    /// length, for left and right.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_PEAKS))]
+    pub peaks: Option<u32>,
 }
 
 /// Arguments of `calls hold`.
@@ -144,7 +151,7 @@ pub fn run(args: &CallsArgs) -> anyhow::Result<ExitCode> {
         CallsCommand::Show(call) => show::show(&place, &call.id, args.json),
         CallsCommand::Retry(retry) => ask::retry(&place, retry),
         CallsCommand::Render(calls) => ask::render(&place, &calls.ids),
-        CallsCommand::Verify(verify) => verify::run(&place, &verify.ids, args.json),
+        CallsCommand::Verify(verify) => verify::run(&place, verify, args.json),
         CallsCommand::Hold(hold) => ask::hold(&place, hold),
         CallsCommand::Release(calls) => ask::release(&place, &calls.ids),
     }
@@ -233,6 +240,9 @@ fn shown(path: &Path) -> String {
     table::printable(&path.display().to_string())
 }
 
+/// Pieces of a waveform: more points than any screen has, and no more than some MiB of text.
+const MAX_PEAKS: i64 = 100_000;
+
 const HELP: &str = "\
 Examples:
   callspan calls list --from 2026-11-23 --delivery parked
@@ -240,6 +250,7 @@ Examples:
   callspan calls show 20261123T070854Z-5f1c0a9b2d3e
   callspan calls retry --all
   callspan calls verify
+  callspan calls verify 20261123T070854Z-5f1c0a9b2d3e --json --peaks 600 | jq 'select(.peaks).peaks.left'
   callspan calls list --state callspan-out      the calls of `replay --deliver`";
 
 #[cfg(test)]

@@ -169,6 +169,7 @@ mod tests {
             channels: 2,
             bytes: 44,
             sha256: "00".to_owned(),
+            plain_sha256: None,
         };
         let task = Task { task_id: 7, ..Task::default() };
         let error = ensure_attached(&task, &State::default(), &recording).expect_err("nothing is attached");

@@ -164,10 +164,11 @@ impl Watch {
         });
         engine.handle_end_of_capture(calls);
         self.take_events();
-        self.warnings.extend(source.take_warnings());
+        self.warnings.extend(source.take_warnings().iter().map(ToString::to_string));
         Look {
             subject,
             source: source.name().to_owned(),
+            first_at: self.span.map(|(first, _)| first),
             seconds,
             capture: source.counters(),
             decode: *self.decoder.counters(),

@@ -15,9 +15,10 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::owing::{self, consent};
+use super::parting::Turns;
 use super::upkeep::Upkeep;
 use crate::call::Engine;
-use crate::call::event::{CallEvent, EndedCall, EndedLeg, LegId, Registration};
+use crate::call::event::{CallEvent, DueParts, EndedCall, EndedLeg, LegId, Registration};
 use crate::call::record::{CallRecord, Problem, Verdict};
 use crate::delivery::{CallUpdate, Policy, Progress};
 use crate::journal::{Journal, LegRow, LegState, Stage, StoredCall};
@@ -57,18 +58,49 @@ pub(super) struct Worker {
     pub(super) recorder: Recorder,
     pub(super) store: DiskStore,
     keep_pcap: bool,
-    alerts: Alerts,
+    pub(super) alerts: Alerts,
     policy: Option<Policy>,
     updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
     waiting: Arc<Mutex<Vec<Retry>>>,
     pauses: &'static [Duration],
+    pub(super) turns: Arc<Turns>,
 }
 
-/// A call whose files could not be written.
+/// Work whose files could not be written.
 struct Retry {
     due: Instant,
     times: usize,
-    call: Box<EndedCall>,
+    work: Work,
+}
+
+/// What is to be done with a call.
+enum Work {
+    /// It is over: all of it that is not made yet.
+    Whole(Box<EndedCall>),
+    /// It goes on, and parts are full.
+    Parts(Box<DueParts>),
+    /// It goes on, and is forbidden.
+    Withdraw(String),
+}
+
+impl Work {
+    fn id(&self) -> &str {
+        match self {
+            Self::Whole(call) => &call.record.id,
+            Self::Parts(due) => &due.record.id,
+            Self::Withdraw(id) => id,
+        }
+    }
+}
+
+/// The configuration of the engine whose events come here: with the length of the parts.
+pub fn engine_config(config: &Config) -> crate::call::config::Config {
+    crate::call::config::Config { part_s: recorder(config).part_seconds(), ..config.call.clone() }
+}
+
+fn recorder(config: &Config) -> Recorder {
+    let limit = config.pyrus.enabled.then(|| u64::from(config.pyrus.max_upload_mib) << 20);
+    Recorder::new(config.recording.clone(), Layout::ByDay, limit)
 }
 
 impl Finisher {
@@ -83,8 +115,7 @@ impl Finisher {
             true => Some(Executor::spawn(&config.pyrus, journal.clone())?),
             false => None,
         };
-        let limit = config.pyrus.enabled.then(|| u64::from(config.pyrus.max_upload_mib) << 20);
-        let recorder = Recorder::new(config.recording.clone(), Layout::ByDay, limit);
+        let recorder = recorder(config);
         let refresher = owing::Refresher::start(journal.clone(), recorder.clone())?;
         let worker = Worker {
             journal,
@@ -96,9 +127,10 @@ impl Finisher {
             updates: delivery.as_ref().map(Handle::sender),
             waiting: Arc::default(),
             pauses,
+            turns: Arc::default(),
         };
         worker.clear_finished()?;
-        let (calls, ended) = crossbeam_channel::unbounded::<Box<EndedCall>>();
+        let (calls, ended) = crossbeam_channel::unbounded::<Work>();
         let mut threads = vec![spawn("events", {
             let worker = worker.clone();
             move || worker.follow(&events, &calls)
@@ -113,7 +145,7 @@ impl Finisher {
 
     /// Settles what an earlier process left in the journal: calls without media, calls that were being set up, and
     /// calls that delivery was not told of. What is in the spool, the engine has read back already: `revived` are the
-    /// names of the legs that it knows again.
+    /// names of the legs that it knows again, and the ids of calls whose end it told of while it read.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -123,12 +155,12 @@ impl Finisher {
         for stored in self.worker.journal.unfinished_calls()? {
             let id = stored.record.id.as_str();
             let legs = self.worker.journal.legs(id)?;
-            if live.contains(id) || legs.iter().any(|leg| revived.contains(&leg.name)) {
+            if live.contains(id) || revived.contains(id) || legs.iter().any(|leg| revived.contains(&leg.name)) {
                 continue;
             }
             let known = untold.iter().find(|(call, _)| call.record.id == id);
             let registration = known.map_or(Registration::Allowed, |(_, registration)| *registration);
-            self.worker.attempt(Box::new(left_behind(stored, &legs, registration)), 0);
+            self.worker.attempt(Work::Whole(Box::new(left_behind(stored, &legs, registration))), 0);
         }
         for (StoredCall { stage, record }, registration) in untold {
             if stage == Stage::Complete {
@@ -136,6 +168,11 @@ impl Finisher {
             }
         }
         Ok(())
+    }
+
+    /// Whether the journal knows a call as ended.
+    pub fn is_over(&self, id: &str) -> bool {
+        self.worker.journal.call(id).is_ok_and(|call| call.is_some_and(|call| call.stage != Stage::Live))
     }
 
     /// Asks delivery how things stand, if there is one.
@@ -161,40 +198,52 @@ impl Finisher {
 }
 
 impl Worker {
-    fn follow(&self, events: &Receiver<CallEvent>, calls: &Sender<Box<EndedCall>>) {
+    fn follow(&self, events: &Receiver<CallEvent>, calls: &Sender<Work>) {
         for event in events {
             match event {
                 CallEvent::Changed(call) => {
-                    self.note(&call.record, Stage::Live, call.registration);
-                    self.tell(&call.record, Progress::Live, call.registration);
+                    let record = self.note(&call.record, Stage::Live, call.registration);
+                    self.tell(&record, Progress::Live, call.registration);
+                }
+                CallEvent::PartDue(due) => {
+                    let _ = calls.send(Work::Parts(due)); // the pool lives as long as this thread
+                }
+                CallEvent::Withdrawn(id) => {
+                    self.turns.forbid(&id);
+                    let _ = calls.send(Work::Withdraw(id)); // as above
                 }
                 CallEvent::Ended(call) => {
                     self.note_legs(&call);
-                    self.note(&call.record, Stage::Ended, call.registration);
-                    self.tell(&call.record, Progress::Ended, call.registration);
-                    let _ = calls.send(call); // the pool lives as long as this thread
+                    let record = self.note(&call.record, Stage::Ended, call.registration);
+                    self.tell(&record, Progress::Ended, call.registration);
+                    let _ = calls.send(Work::Whole(call)); // as above
                 }
             }
         }
     }
 
-    fn render_all(&self, ended: &Receiver<Box<EndedCall>>) {
+    fn render_all(&self, ended: &Receiver<Work>) {
         loop {
             match ended.recv_timeout(LOOK) {
-                Ok(call) => self.attempt(call, 0),
+                Ok(work) => self.attempt(work, 0),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if let Some(Retry { call, times, .. }) = self.take_due() {
-                self.attempt(call, times);
+            if let Some(Retry { work, times, .. }) = self.take_due() {
+                self.attempt(work, times);
             }
         }
     }
 
-    /// Renders a call; it comes again after a pause when its files or its row cannot be written.
-    fn attempt(&self, call: Box<EndedCall>, times: usize) {
-        let Err(error) = self.finish(&call) else { return };
-        let id = &call.record.id;
+    /// Does what is to be done; it comes again after a pause when files or rows cannot be written.
+    fn attempt(&self, work: Work, times: usize) {
+        let done = match &work {
+            Work::Whole(call) => self.finish(call),
+            Work::Parts(due) => self.make_parts(due),
+            Work::Withdraw(id) => self.withdraw(id),
+        };
+        let Err(error) = done else { return };
+        let id = work.id();
         let pause = self.pauses.get(times).or(self.pauses.last()).copied().unwrap_or_default();
         let detail = format!("the recording cannot be written ({error}); it is tried again in {} s", pause.as_secs());
         self.alerts.raise_for(Kind::RecordingFailed, id, &detail);
@@ -203,7 +252,7 @@ impl Worker {
             tracing::error!(call = id, "too many calls wait for the disk: this one is tried again at the next start");
             return;
         }
-        waiting.push(Retry { due: now() + pause, times: times + 1, call });
+        waiting.push(Retry { due: now() + pause, times: times + 1, work });
     }
 
     fn take_due(&self) -> Option<Retry> {
@@ -216,7 +265,9 @@ impl Worker {
     /// Files first, then the row, then delivery, and the spool goes last: whatever comes in between, the next try or
     /// the next start finds everything that it needs.
     fn finish(&self, call: &EndedCall) -> anyhow::Result<()> {
+        let _turn = self.turns.take(&call.record.id);
         let mut call = call.clone();
+        self.settle_parts(&mut call.record)?;
         owing::mark(&mut call.record, call.registration, (self.policy.as_ref(), &self.journal))?;
         let recorded = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(&call, &self.store)));
         let record = match recorded {
@@ -228,6 +279,7 @@ impl Worker {
             (None, _) => self.journal.put_call(&record, Stage::Complete)?,
         }
         self.tell(&record, Progress::Complete, call.registration);
+        self.turns.forget(&record.id);
         if record.problems.iter().any(|p| p.kind == RENDER_ERROR) {
             self.set_spool_aside(&call);
         } else {
@@ -246,14 +298,21 @@ impl Worker {
         Ok(record)
     }
 
-    fn note(&self, record: &CallRecord, stage: Stage, registration: Registration) {
-        let noted = match &self.updates {
-            Some(_) => self.journal.put_call_to_tell(record, stage, registration),
-            None => self.journal.put_call(record, stage),
-        };
-        if let Err(error) = noted {
+    /// Gives the record with the parts that were made.
+    pub(super) fn note(&self, record: &CallRecord, stage: Stage, registration: Registration) -> CallRecord {
+        let to_tell = self.is_delivering().then_some(registration);
+        self.journal.put_call_with_parts(record, stage, to_tell).unwrap_or_else(|error| {
             self.cannot_write(&record.id, &error);
-        }
+            record.clone()
+        })
+    }
+
+    pub(super) const fn is_delivering(&self) -> bool {
+        self.updates.is_some()
+    }
+
+    pub(super) const fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
     }
 
     pub(super) fn tell(&self, record: &CallRecord, progress: Progress, registration: Registration) {
@@ -303,6 +362,10 @@ impl Worker {
     /// a finished call once more.
     fn clear_finished(&self) -> anyhow::Result<()> {
         for path in self.store.list().context("the spool cannot be read")? {
+            if path.metadata().is_ok_and(|file| file.len() == 0) {
+                let _ = std::fs::remove_file(&path); // killed between its making and its first bytes; at worst it stays
+                continue;
+            }
             let Some(name) = path.file_stem().and_then(|s| s.to_str()) else { continue };
             let Some(owner) = self.journal.owner_of_leg(name)? else { continue };
             let (Stage::Complete, Some(stored)) = (owner.stage, self.journal.call(&owner.call_id)?) else { continue };
@@ -341,6 +404,9 @@ fn left_behind(stored: StoredCall, legs: &[LegRow], registration: Registration) 
         let answered = record.answered_at.is_some();
         record.verdict = Some(if answered { Verdict::Failed } else { Verdict::NotAnswered });
         record.verdict_reason = Some(String::from(match answered {
+            true if !record.recordings.is_empty() => {
+                "The recorder was restarted during the call, and what followed its finished parts was not in the spool."
+            }
             true => "The recorder was restarted during the call, and nothing of its media was in the spool.",
             false => "The recorder was restarted while the call was being set up; what became of it was not seen.",
         }));

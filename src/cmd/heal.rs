@@ -4,6 +4,9 @@
 //! they say what Pyrus has of each call. Of calls that began before the loss and have no record nobody knows whether they
 //! were registered, and delivery treats them so. Nothing is sent twice but what was under way in the last second before
 //! a crash that also damaged the journal.
+//!
+//! A journal that is found damaged while the service works is healed in the same way: the service condemns it, ends and
+//! is started again (`run`).
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +15,9 @@ use anyhow::Context;
 
 use crate::call::record::{CallRecord, DeliveryState};
 use crate::delivery::Job;
-use crate::journal::{self, Journal, config::Config};
+use crate::journal::{self, JobRow, Journal, config::Config};
+use crate::recording::digest;
+use crate::recording::seal::sealed_path;
 use crate::time::Timestamp;
 
 /// A journal that can be used.
@@ -31,7 +36,7 @@ pub struct Opened {
 pub fn open(config: &Config, recordings: &Path) -> anyhow::Result<Opened> {
     let file = config.dir.join(journal::FILE_NAME);
     let is_new = !file.exists();
-    let (journal, loss) = match Journal::open(config) {
+    let (journal, loss) = match open_unless_condemned(config, &file) {
         Ok(journal) if journal.is_rebuilding()? => (journal, Some(String::from("the journal was not whole"))),
         Ok(journal) if is_new && was_lost(&file, recordings) => (journal, Some(String::from("the journal was gone"))),
         Ok(journal) => (journal, None),
@@ -52,6 +57,13 @@ pub fn open(config: &Config, recordings: &Path) -> anyhow::Result<Opened> {
     Ok(Opened { journal, alarm })
 }
 
+fn open_unless_condemned(config: &Config, file: &Path) -> journal::Result<Journal> {
+    match Journal::condemned(config) {
+        Some(detail) => Err(journal::Error::Damaged { path: file.to_owned(), detail }),
+        None => Journal::open(config),
+    }
+}
+
 /// There was a journal before: one that was set aside, or one that told of deliveries.
 fn was_lost(file: &Path, recordings: &Path) -> bool {
     let mut aside = file.as_os_str().to_owned();
@@ -66,21 +78,67 @@ fn rebuild(journal: &Journal, recordings: &Path) -> anyhow::Result<usize> {
     let mut count = 0;
     let mut batch = Vec::new();
     for path in records(recordings) {
-        let Some(record) = read(&path) else {
+        let Some(mut record) = read(&path) else {
             tracing::warn!(path = %path.display(), "no call record: it is left out of the journal");
             continue;
         };
         count += 1;
+        look_for_sealed(journal, &mut record)?;
         let job = Job::rebuilt(&record).map(|job| job.to_row());
         batch.push((record, job));
         if batch.len() >= BATCH {
-            journal.put_rebuilt(&batch)?;
-            batch.clear();
+            enter(journal, &mut batch)?;
         }
     }
-    journal.put_rebuilt(&batch)?;
+    enter(journal, &mut batch)?;
     journal.end_rebuild()?;
     Ok(count)
+}
+
+fn enter(journal: &Journal, batch: &mut Vec<(CallRecord, Option<JobRow>)>) -> anyhow::Result<()> {
+    journal.put_rebuilt(batch)?;
+    let is_gone = |record: &CallRecord| {
+        !record.recordings.is_empty() && record.recordings.iter().all(|r| !Path::new(&r.path).exists())
+    };
+    // By retention, most likely; why, only the lost journal knew.
+    let gone: Vec<(String, &str)> =
+        batch.iter().filter(|(record, _)| is_gone(record)).map(|(record, _)| (record.id.clone(), WAS_GONE)).collect();
+    journal.mark_removed(&gone, wall_clock())?;
+    batch.clear();
+    Ok(())
+}
+
+/// A recording may have been encrypted since its record was written, or its plain file may not have been removed yet:
+/// the journal that is lost knew.
+fn look_for_sealed(journal: &Journal, record: &mut CallRecord) -> anyhow::Result<()> {
+    let mut leftovers = Vec::new();
+    let mut is_behind = false;
+    for recording in &mut record.recordings {
+        if recording.plain_sha256.is_some() {
+            let plain = Path::new(&recording.path).with_extension("");
+            leftovers.extend(plain.is_file().then_some(plain));
+            continue;
+        }
+        let (plain, sealed) = (Path::new(&recording.path), sealed_path(Path::new(&recording.path)));
+        if !sealed.is_file() {
+            continue;
+        }
+        if plain.is_file() {
+            leftovers.push(sealed); // it may be half of it, under its name before a power cut
+            continue;
+        }
+        let (bytes, sha256) = digest(&sealed).with_context(|| sealed.display().to_string())?;
+        recording.path = sealed.display().to_string();
+        recording.bytes = bytes;
+        recording.plain_sha256 = Some(std::mem::replace(&mut recording.sha256, sha256));
+        is_behind = true;
+    }
+    let leftovers: Vec<String> = leftovers.iter().map(|path| path.display().to_string()).collect();
+    journal.leave(&leftovers)?;
+    if is_behind {
+        journal.mark_stale(&record.id)?;
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Option<CallRecord> {
@@ -117,5 +175,7 @@ fn wall_clock() -> Timestamp {
 
 /// `YYYY/MM/DD`.
 const MAX_DEPTH: usize = 3;
+/// Why a recording is not there after the journal was lost.
+const WAS_GONE: &str = "it was gone already when the journal was made anew";
 /// Calls entered in one transaction.
 const BATCH: usize = 500;

@@ -27,12 +27,17 @@ pub enum LockError {
         holder: String,
     },
     /// The lock file cannot be made.
-    #[error("the lock {path}: {source}")]
+    #[error(
+        "the lock {path} cannot be had ({source}): the user of the service (number {user} now) must own its folder; as \
+         root: chown -R callspan: FOLDER, or name another [spool] dir and [state] dir"
+    )]
     Io {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+        /// Number of the user that asked.
+        user: u32,
     },
 }
 
@@ -42,7 +47,7 @@ pub enum LockError {
 /// When another process has it, or the lock file cannot be made.
 pub fn take(folder: &Path) -> Result<Lock, LockError> {
     let path = folder.join(FILE_NAME);
-    let failed = |source| LockError::Io { path: path.clone(), source };
+    let failed = |source| LockError::Io { path: path.clone(), source, user: rustix::process::geteuid().as_raw() };
     make_private(folder).map_err(failed)?;
     let mut file = OpenOptions::new()
         .create(true)

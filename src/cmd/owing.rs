@@ -1,4 +1,4 @@
-//! What the records beside the recordings say of delivery.
+//! What the records beside the recordings say of delivery and holds.
 //!
 //! Should the journal be lost, they are all that is left of what Pyrus was told. So a record says `owed` before
 //! delivery is told of its call, and is written again when the delivery was settled or parked.
@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::call::event::Registration;
 use crate::call::record::{CallRecord, DeliveryRecord, DeliveryState};
 use crate::delivery::{Consent, Policy, Progress};
-use crate::journal::{self, Journal, Stage};
+use crate::journal::{self, Journal, Stage, StoredCall};
 use crate::recording::Recorder;
 
 /// What delivery is told of a rule of the engine.
@@ -23,8 +23,8 @@ pub const fn consent(registration: Registration) -> Consent {
     }
 }
 
-/// Writes into a record that is about to be final what is known of its delivery: what the journal says, or that it is
-/// owed from now on. Without a policy nothing is delivered.
+/// Writes into a record that is about to be final whether the call is held, and what is known of its delivery: what the
+/// journal says, or that it is owed from now on. Without a policy nothing is delivered.
 ///
 /// # Errors
 /// When the journal cannot be read.
@@ -33,6 +33,7 @@ pub fn mark(
     registration: Registration,
     (policy, journal): (Option<&Policy>, &Journal),
 ) -> journal::Result<()> {
+    record.held = journal.held(&record.id)?;
     if let Some(job) = journal.job(&record.id)? {
         record.delivery = job.to_record();
     } else if policy.is_some_and(|p| p.is_due(record, Progress::Complete, consent(registration))) {
@@ -49,8 +50,13 @@ pub fn refresh(journal: &Journal, recorder: &Recorder) -> anyhow::Result<usize> 
     let stale = journal.stale_records(BATCH)?;
     let mut written = 0;
     for stale in &stale {
-        // A call that is not complete is marked when it is rendered.
-        if let Some(stored) = journal.call(&stale.id)?.filter(|call| call.stage == Stage::Complete) {
+        // A call that is not complete is marked when it is rendered; of a live one only parts have a record beside them.
+        let is_there = |call: &StoredCall| match call.stage {
+            Stage::Complete => true,
+            Stage::Live => !call.record.recordings.is_empty(),
+            Stage::Ended => false,
+        };
+        if let Some(stored) = journal.call(&stale.id)?.filter(is_there) {
             recorder.write_record(&stored.record)?;
             written += 1;
         }

@@ -4,6 +4,7 @@ use crate::call::Engine;
 use crate::call::event::LegSink;
 use crate::capture::{CaptureError, Event, Source};
 use crate::decode::Decoder;
+use crate::ops::left_aside::LeftAside;
 
 /// What drives a source to its end.
 pub struct Pipeline {
@@ -46,6 +47,11 @@ impl Pipeline {
             Event::End => return Ok(Step::End),
         }
         Ok(Step::More)
+    }
+
+    /// What did not fit into a table or could not be read so far.
+    pub const fn left_aside(&self) -> LeftAside {
+        LeftAside::of(self.decoder.counters(), self.engine.counters())
     }
 
     /// The source has ended: gives out what was still held back, and ends the calls that are open.

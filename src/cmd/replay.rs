@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,13 +15,13 @@ use super::pipeline::{Pipeline, Step};
 use super::{ReplayArgs, out, table, upkeep};
 use crate::call::Engine;
 use crate::call::event::{CallEvent, EndedCall, Registration};
-use crate::call::record::CallRecord;
+use crate::call::record::{CallRecord, DeliveryState};
 use crate::capture::{Source, files};
 use crate::delivery::{CallUpdate, Policy, Progress, Summary};
 use crate::journal::Stage;
 use crate::journal::{self, Journal};
 use crate::ops::config::{Config, Purpose};
-use crate::pyrus::executor::policy;
+use crate::pyrus::executor::{Wait, policy};
 use crate::pyrus::{Executor, Handle};
 use crate::recording::{self, Layout, Recorder};
 use crate::spool::memory::MemorySpool;
@@ -46,6 +48,8 @@ pub struct ReplayOutcome {
     pub owed: usize,
     /// What a person should be told.
     pub warnings: Vec<String>,
+    /// What was not read or did not fit, said after the results.
+    pub notes: Vec<String>,
 }
 
 /// Replays.
@@ -55,7 +59,8 @@ pub struct ReplayOutcome {
 pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     let mut source = files::open(&request.files)?;
     let out = &request.out;
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    std::fs::create_dir_all(out)
+        .with_context(|| format!("cannot make the folder {}; name another with --out", out.display()))?;
     let (delivery, alarm) = match request.deliver {
         true => Delivery::start(&request).map(|(delivery, alarm)| (Some(delivery), alarm))?,
         false => (None, None),
@@ -71,8 +76,9 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
         outcome: ReplayOutcome { warnings: alarm.into_iter().collect(), ..ReplayOutcome::default() },
     };
     let read = run.read(&mut source);
-    run.outcome.warnings.extend(source.take_warnings());
+    run.outcome.warnings.extend(source.take_warnings().iter().map(ToString::to_string));
     read?;
+    run.outcome.notes.extend(run.left_aside());
     run.finish()
 }
 
@@ -143,6 +149,23 @@ impl Run {
         Ok(())
     }
 
+    /// Why there may be less than the capture holds.
+    fn left_aside(&self) -> Option<String> {
+        let totals = self.pipeline.left_aside();
+        let rtp = self.pipeline.engine.counters().rtp_unclaimed;
+        let mut clauses = totals.clauses();
+        if !self.outcome.records.is_empty() {
+            return (!totals.is_nothing()).then(|| {
+                format!("left aside: {}; `callspan doctor` with the same files says more", clauses.join(", "))
+            });
+        }
+        if rtp >= RTP_OF_A_CALL {
+            clauses.push(format!("{rtp} RTP packets of no call that was signalled"));
+        }
+        let seen = clauses.join(", ");
+        (!clauses.is_empty()).then(|| format!("no call, but {seen}: `callspan doctor` with the same files says why"))
+    }
+
     fn finish(mut self) -> anyhow::Result<ReplayOutcome> {
         self.outcome.records.sort_by(|a, b| (begin(a), &a.id).cmp(&(begin(b), &b.id)));
         if let Some(delivery) = self.delivery.take() {
@@ -151,6 +174,7 @@ impl Run {
             for trouble in summary.parked.iter().chain(&summary.dead).filter(|t| of_now(&t.id)) {
                 self.outcome.warnings.push(format!("call {}: {}", trouble.id, trouble.why));
             }
+            self.outcome.warnings.extend(owed_because(&self.outcome.records, summary.trouble));
             self.outcome.warnings.extend(summary.alarm);
             self.outcome.owed = summary.owed + summary.parked.len() + summary.dead.len();
         }
@@ -190,7 +214,7 @@ impl Delivery {
 
     /// Waits for delivery, and writes what came of it into the records.
     fn settle(self, records: &mut [CallRecord], recorder: &Recorder) -> anyhow::Result<Summary> {
-        let summary = self.handle.run_until_settled(PATIENCE);
+        let summary = self.wait()?;
         for record in records {
             if let Some(job) = self.journal.job(&record.id)? {
                 record.delivery = job.to_record();
@@ -202,6 +226,35 @@ impl Delivery {
         self.handle.shutdown();
         Ok(summary)
     }
+
+    /// Until nothing is owed that can still succeed, patience is over, or somebody ends it (Ctrl-C).
+    fn wait(&self) -> anyhow::Result<Summary> {
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+            // A second signal ends the process at once: somebody insists.
+            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
+            signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
+        }
+        let mut is_told = false;
+        Ok(self.handle.run_until_settled_or(PATIENCE, &mut |waited| {
+            if waited >= TELL_AFTER && !is_told {
+                is_told = true;
+                out::note(
+                    "callspan: the recordings are written; still sending to Pyrus. Ctrl-C ends the waiting: what is \
+                     owed stays owed, and the same command goes on with it",
+                );
+            }
+            if stop.load(Ordering::Relaxed) { Wait::NoMore } else { Wait::On }
+        }))
+    }
+}
+
+/// Why calls are still owed: the newest trouble, or that of the first call, stands for all.
+fn owed_because(records: &[CallRecord], trouble: Option<String>) -> Option<String> {
+    let owed = || records.iter().filter(|r| r.delivery.state == DeliveryState::Owed);
+    let first = owed().next()?;
+    let why = trouble.or_else(|| first.delivery.detail.clone())?;
+    Some(format!("owed to Pyrus: {} of {} ({why}); the same command tries again", owed().count(), records.len()))
 }
 
 fn begin(record: &CallRecord) -> Option<crate::time::Timestamp> {
@@ -230,11 +283,18 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     } else {
         out::result(&table::table(&outcome.records, table::terminal_width()))?;
     }
+    for note in &outcome.notes {
+        out::note(&format!("callspan: {note}"));
+    }
     Ok(if outcome.owed == 0 { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_FAILED) })
 }
 
+/// One second of both sides: what looks like RTP by chance comes in smaller numbers.
+const RTP_OF_A_CALL: u64 = 100;
 /// Delivery is given up for this run when for so long no request has succeeded; the next run goes on.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Who waits longer than this wants to know what for.
+const TELL_AFTER: Duration = Duration::from_secs(3);
 /// Folder in the output folder for legs that outgrow the memory.
 pub(super) const SPOOL_FOLDER: &str = ".callspan/spool";
 /// Folder in the output folder for the journal of delivery.

@@ -9,8 +9,9 @@ use crate::call::event::{EndedCall, EndedLeg, LegId, Registration};
 use crate::call::record::CallRecord;
 use crate::journal::{Journal, Stage};
 use crate::recording::Recorder;
+use crate::recording::seal::sealed_path;
 use crate::spool::disk::DiskStore;
-use crate::spool::{LegSource, LegStore};
+use crate::spool::{self, LegSource, LegStore};
 
 /// Renders a call from its spool, or from the packets kept beside its recording, and writes the journal.
 ///
@@ -27,18 +28,26 @@ pub fn rerender(
         bail!("call {id} is under way: it is rendered when it ends");
     }
     let packets = find(journal, recorder, spool, &stored.record)?;
+    if let ([], Some(sealed)) = (packets.legs.as_slice(), &packets.sealed) {
+        bail!(
+            "the packets of call {id} are encrypted ({0}): where the secret key is, decrypt them with `age -d -i KEYFILE \
+             -o PACKETS {0}`, put them beside it under the same name without .age, and render again",
+            sealed.display()
+        );
+    }
     if packets.legs.is_empty() {
         bail!(
             "nothing is left of the packets of call {id}: they are kept until it is rendered, and longer only with \
              recording.keep_pcap"
         );
     }
+    let wall_offset_ns = packets.wall_offset_ns()?;
     let registration = journal.untold()?.into_iter().find(|(c, _)| c.record.id == id).map(|(_, r)| r);
     let ended = EndedCall {
         record: as_ended(stored.record),
         legs: packets.legs.clone(),
         registration: registration.unwrap_or_default(),
-        wall_offset_ns: 0,
+        wall_offset_ns,
     };
     let record = recorder.record(&ended, &packets)?;
     match (registration, stored.stage) {
@@ -55,6 +64,20 @@ pub fn rerender(
 struct Packets {
     legs: Vec<EndedLeg>,
     paths: HashMap<String, PathBuf>,
+    /// Kept packets that only somebody with the secret key can read.
+    sealed: Option<PathBuf>,
+}
+
+impl Packets {
+    /// What is added to the stamps of the packets for the record: the wall clock was stepped before the call.
+    fn wall_offset_ns(&self) -> anyhow::Result<i64> {
+        for leg in &self.legs {
+            if let Some(source) = self.source(leg) {
+                return Ok(spool::wall_offset_ns(&source)?);
+            }
+        }
+        Ok(0)
+    }
 }
 
 impl LegStore for Packets {
@@ -69,11 +92,16 @@ fn find(
     spool: Option<&DiskStore>,
     record: &CallRecord,
 ) -> anyhow::Result<Packets> {
-    let mut packets = Packets { legs: Vec::new(), paths: HashMap::new() };
+    let mut packets = Packets { legs: Vec::new(), paths: HashMap::new(), sealed: None };
     for (n, row) in (0_u64..).zip(journal.legs(&record.id)?) {
         let index = row.index as usize;
         let spooled = spool.into_iter().flat_map(|s| [s.path(&row.name), s.failed_path(&row.name)]);
-        let Some(path) = spooled.chain([recorder.kept_path(record, index)]).find(|p| p.is_file()) else { continue };
+        let kept = recorder.kept_path(record, index);
+        let sealed = sealed_path(&kept);
+        let Some(path) = spooled.chain([kept]).find(|p| p.is_file()) else {
+            packets.sealed = packets.sealed.or_else(|| sealed.is_file().then_some(sealed));
+            continue;
+        };
         packets.paths.insert(row.name.clone(), path);
         packets.legs.push(EndedLeg { leg: LegId(n), name: row.name, index, same_sides: row.same_sides });
     }
@@ -92,4 +120,5 @@ fn as_ended(mut record: CallRecord) -> CallRecord {
 }
 
 /// Problems that rendering finds: it finds them again.
-const BY_RENDERING: [&str; 4] = ["torn_tail", "cut_by_snaplen", "undecodable", "render_error"];
+const BY_RENDERING: [&str; 7] =
+    ["torn_tail", "cut_by_snaplen", "undecodable", "late", "broken_stamps", "one_way_audio", "render_error"];

@@ -1,84 +1,104 @@
-//! Going on after a restart: the spools that an earlier process left are read back into the engine.
+//! Going on after a restart: what an earlier process left in the spool is read back into the engine.
 //!
-//! A leg's spool holds its signalling from the first INVITE, so the engine comes to the same legs, names and ids as
-//! before; the packets are not written again, only what is decided from then on.
+//! A leg's spool holds its signalling from the first INVITE, and what was decided about it. Who a leg is (its name, its
+//! conversation, its transport) is told to the engine from the decisions; its signalling is handed in again, and of its
+//! media what led to decisions; the packets are not written again. What this takes does not grow with the length of the
+//! calls: see [`crate::spool::recall`].
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
-use std::path::{Path, PathBuf};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::call::Engine;
 use crate::call::decision::Decision;
+use crate::call::engine::Recall;
 use crate::call::event::{Keep, LegId, LegSink};
-use crate::call::pause::Order;
 use crate::decode::Datagram;
-use crate::net::Endpoint;
+use crate::sip::{Framing, Message};
+use crate::spool::SpoolError;
 use crate::spool::disk::DiskSpool;
-use crate::spool::reader::{Entry, Reader};
-use crate::spool::{LegSource, SpoolError};
+use crate::spool::recall::{self, Found, Recollection, Told};
 use crate::time::Timestamp;
 
-/// Reads back what is in the spool. Gives the names of the legs that the engine knows again. A file that is no spool (a disk that was full can leave
-/// such) is set aside; what can be read of a damaged one is read.
+/// Reads back what is in the spool. Gives the names of the legs that the engine knows again. A file that is no spool (a
+/// disk that was full can leave such) is set aside; what can be read of a damaged one is read. `is_over` tells of a
+/// conversation, by its id, that the journal knows as ended: of one without media nothing is left to do.
 ///
 /// # Errors
 /// When the folder cannot be read, or a spool is of a newer version.
-pub fn resume(engine: &mut Engine, spool: &mut DiskSpool) -> Result<HashSet<String>, SpoolError> {
+pub fn resume(
+    engine: &mut Engine,
+    spool: &mut DiskSpool,
+    is_over: &dyn Fn(&str) -> bool,
+) -> Result<HashSet<String>, SpoolError> {
+    let legs = find(spool, is_over)?;
+    for leg in &legs {
+        engine_recalls(engine, leg);
+    }
+    let mut sink = Resuming::new(spool, &legs);
+    let mut recollection = Recollection::new(&legs);
+    loop {
+        match recollection.next_told() {
+            Ok(None) => break,
+            Ok(Some((_, Told::Packet(packet)))) => engine.handle_datagram(&packet.datagram(), &mut sink),
+            Ok(Some((leg, Told::Decided(decided)))) => {
+                // The end of an absence is of the wall clock, which may have been ahead: no timer fires by it.
+                if !matches!(decided.decision, Decision::Restart { .. }) {
+                    engine.handle_timeout(decided.at(), &mut sink);
+                }
+                engine.handle_recalled(&legs[leg].name, &decided.decision, decided.at(), &mut sink);
+            }
+            Err((_, error)) if is_damaged(&error) => tracing::error!("{error}: the rest of it is left out"),
+            Err((_, error)) => return Err(error),
+        }
+    }
+    if !legs.is_empty() {
+        engine.handle_restart(wall_clock(), &mut sink);
+    }
+    let names = sink.names;
+    spool.go_live();
+    Ok(names)
+}
+
+/// The legs that an earlier process left.
+fn find(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<Found>, SpoolError> {
     let store = spool.store();
     let folder = |source| SpoolError::Io { path: store.path("").display().to_string(), source };
-    let mut spools = Vec::new();
+    let mut legs = Vec::new();
     for path in store.list().map_err(folder)? {
-        let reader = usable(LegSource::File(path.clone()).open(), &path)?;
-        spools.extend(reader.map(|reader| Open { path, reader, leg: String::new(), head: None }));
+        legs.extend(usable(recall::find(&path), &path)?);
     }
-    if spools.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let mut waiting: BinaryHeap<Reverse<(Timestamp, usize)>> = BinaryHeap::new();
-    for (n, open) in spools.iter_mut().enumerate() {
-        waiting.extend(open.advance()?.map(|at| Reverse((at, n))));
-    }
-    let mut sink = Resuming { spool, names: HashSet::new() };
-    while let Some(Reverse((_, n))) = waiting.pop() {
-        let open = &mut spools[n];
-        match open.head.take() {
-            Some(Told::Packet(packet)) => engine.handle_datagram(&packet.datagram(), &mut sink),
-            Some(Told::Order(order, at)) => {
-                engine.handle_timeout(at, &mut sink);
-                engine.handle_pause_of_leg(&open.leg, order, at, &mut sink);
-            }
-            None => {}
-        }
-        waiting.extend(open.advance()?.map(|at| Reverse((at, n))));
-    }
-    engine.handle_restart(wall_clock());
-    Ok(sink.names)
+    // Those that got a file stand in the rolling file, too, until it is made anew.
+    let filed: HashSet<String> = legs.iter().map(|leg| leg.name.clone()).collect();
+    let rolled = recall::rolled(&store).unwrap_or_else(|error| {
+        tracing::error!("{error}: calls that were being set up are not gone on with");
+        Vec::new()
+    });
+    legs.extend(rolled.into_iter().filter(|leg| !filed.contains(&leg.name) && !is_over(&leg.conversation)));
+    Ok(legs)
 }
 
-/// A spool that is being read back.
-struct Open {
-    path: PathBuf,
-    reader: Reader,
-    /// Name of its leg, once that was read.
-    leg: String,
-    /// What comes next.
-    head: Option<Told>,
-}
-
-impl Open {
-    /// Reads what comes next, and gives its time.
-    fn advance(&mut self) -> Result<Option<Timestamp>, SpoolError> {
-        self.head = usable(next_told(&mut self.reader, &mut self.leg), &self.path)?.flatten();
-        Ok(self.head.as_ref().map(Told::at))
-    }
+fn engine_recalls(engine: &mut Engine, leg: &Found) {
+    let Some(packet) = leg.message.as_ref().filter(|_| !leg.name.is_empty()) else { return };
+    let datagram = packet.datagram();
+    let Ok(message) = Message::parse(datagram.payload, Framing::Datagram) else { return };
+    engine.handle_recall(Recall {
+        name: leg.name.clone(),
+        conversation: leg.conversation.clone(),
+        call_id: message.call_id().to_owned(),
+        hop: (datagram.src, datagram.dst),
+        begun_at: leg.begun_at,
+        transport: leg.transport,
+        wall_offset_ns: leg.wall_offset_ns,
+        heard_until: leg.heard_until,
+    });
 }
 
 /// A spool that cannot be read must not keep the service from starting.
 fn usable<T>(read: Result<T, SpoolError>, path: &Path) -> Result<Option<T>, SpoolError> {
     match read {
         Ok(value) => Ok(Some(value)),
-        // Not this file is bad but the whole start: a newer version, too many files, no rights.
+        // Not this file is bad but the whole start: a newer version, no rights.
         Err(error) if !is_damaged(&error) => Err(error),
         Err(error) => {
             tracing::error!("{error}: it is left out and kept as .pcapng.failed");
@@ -101,79 +121,49 @@ fn is_damaged(error: &SpoolError) -> bool {
     }
 }
 
-/// A packet of a spool, as the wire had it.
-struct Packet {
-    at: Timestamp,
-    src: Endpoint,
-    dst: Endpoint,
-    payload: Vec<u8>,
-    wire_len: u32,
-}
-
-impl Packet {
-    fn datagram(&self) -> Datagram<'_> {
-        Datagram {
-            at: self.at,
-            src: self.src,
-            dst: self.dst,
-            payload: &self.payload,
-            wire_len: self.wire_len,
-            interface: 0,
-        }
-    }
-}
-
-/// What of a spool the engine must hear again.
-enum Told {
-    Packet(Packet),
-    /// A pause or its end: what led to it (keys, the body of an INFO, the local API) is not in the spool.
-    Order(Order, Timestamp),
-}
-
-impl Told {
-    const fn at(&self) -> Timestamp {
-        match self {
-            Self::Packet(packet) => packet.at,
-            Self::Order(_, at) => *at,
-        }
-    }
-}
-
-/// The next thing to be told; the leg's name is noted on the way.
-fn next_told(reader: &mut Reader, name: &mut String) -> Result<Option<Told>, SpoolError> {
-    while let Some(entry) = reader.next_entry()? {
-        match entry {
-            Entry::Packet(p) => {
-                let (at, src, dst, wire_len) = (p.at, p.src, p.dst, p.wire_len);
-                return Ok(Some(Told::Packet(Packet { at, src, dst, payload: p.payload.to_vec(), wire_len })));
-            }
-            Entry::Decided(decided) => match &decided.decision {
-                Decision::Begin { leg, .. } => name.clone_from(leg),
-                Decision::Pause => return Ok(Some(Told::Order(Order::Pause, decided.at()))),
-                Decision::Resume => return Ok(Some(Told::Order(Order::Resume, decided.at()))),
-                _ => {}
-            },
-        }
-    }
-    Ok(None)
-}
-
-/// Lets through only what may not be in the files yet: how legs begin again, start and end. Said twice, it is the same.
+/// Of a leg that has a file, lets through only what may not be in it yet: how it begins again, starts and ends; said
+/// twice, it is the same. One without a file is kept as if it were heard now.
 struct Resuming<'a> {
     spool: &'a mut DiskSpool,
+    by_name: HashMap<&'a str, &'a Found>,
+    /// Legs with a file, and whether it has an end.
+    filed: HashMap<LegId, bool>,
     names: HashSet<String>,
+}
+
+impl<'a> Resuming<'a> {
+    fn new(spool: &'a mut DiskSpool, legs: &'a [Found]) -> Self {
+        let by_name = legs.iter().filter(|leg| leg.has_file()).map(|leg| (leg.name.as_str(), leg)).collect();
+        Self { spool, by_name, filed: HashMap::new(), names: HashSet::new() }
+    }
 }
 
 impl LegSink for Resuming<'_> {
     fn open(&mut self, leg: LegId, name: &str) {
         self.names.insert(name.to_owned());
-        self.spool.resume(leg, name);
+        match self.by_name.get(name) {
+            Some(found) => {
+                self.filed.insert(leg, found.has_end());
+                found.resume(self.spool, leg);
+            }
+            None => self.spool.open(leg, name),
+        }
     }
 
-    fn packet(&mut self, _leg: LegId, _datagram: &Datagram<'_>, _keep: Keep) {}
+    fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
+        if !self.filed.contains_key(&leg) {
+            self.spool.packet(leg, datagram, keep);
+        }
+    }
 
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
-        if matches!(decision, Decision::Start | Decision::End { .. } | Decision::Join { .. }) {
+        use Decision::{End, Join, Restart, Start};
+        let filed = self.filed.get(&leg).copied();
+        if let (End { .. }, Some(false)) = (decision, filed) {
+            // Of the media that were read back the counts say nothing.
+            self.spool.decide(leg, at, &Restart { away_ms: 0 });
+        }
+        if filed.is_none() || matches!(decision, Start | End { .. } | Join { .. } | Restart { .. }) {
             self.spool.decide(leg, at, decision);
         }
     }

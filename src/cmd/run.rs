@@ -17,10 +17,13 @@ use super::pipeline::{Pipeline, Step};
 use super::watch::Watch;
 use super::{RunArgs, out, resume};
 use crate::call::Engine;
-use crate::capture::{Source, SourceCounters, live};
+use crate::call::event::CallEvent;
+use crate::capture::{Source, SourceCounters, Warning, live};
+use crate::journal::{self, Journal};
 use crate::ops::alerts::{Alerts, Kind};
 use crate::ops::config::{Config, Purpose};
 use crate::ops::console::{Console, Status};
+use crate::ops::left_aside::{News, Why};
 use crate::spool::disk::DiskSpool;
 use crate::time::Timestamp;
 
@@ -57,10 +60,13 @@ struct Service {
     finisher: Finisher,
     watch: Watch,
     alerts: Alerts,
+    journal: Journal,
+    journal_config: journal::config::Config,
     console: Option<Console>,
     _locks: [Lock; 2],
     reported_at: Timestamp,
     reported: SourceCounters,
+    news: News,
 }
 
 impl Service {
@@ -73,16 +79,20 @@ impl Service {
             alerts.raise(Kind::JournalDamaged, &alarm);
         }
         let (mut spool, events) = DiskSpool::start(&config.spool)?;
-        let tools = Tools { journal, store: spool.store(), alerts: alerts.clone(), pauses: finish::PAUSES };
+        let tools =
+            Tools { journal: journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: finish::PAUSES };
         let finisher = Finisher::start(config, tools, events)?;
         let watch = Watch::start(config, alerts.clone(), finisher.delivery())?;
-        let mut engine = Engine::new(config.call.clone(), source.name());
-        let resumed = resume::resume(&mut engine, &mut spool)?;
-        while let Some(event) = engine.poll_event() {
-            spool.forward(event);
-        }
+        let mut engine = Engine::new(finish::engine_config(config), source.name());
+        let mut resumed = resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id))?;
         if !resumed.is_empty() {
             tracing::info!(legs = resumed.len(), under_way = engine.live_calls(), "read back from the spool");
+        }
+        while let Some(event) = engine.poll_event() {
+            if let CallEvent::Ended(call) = &event {
+                resumed.insert(call.record.id.clone()); // on its way to the renderers: nothing to adopt
+            }
+            spool.forward(event);
         }
         finisher.adopt(&engine, &resumed)?;
         let console = config.console.listen.map(|at| Console::start(at, config.journal.clone())).transpose()?;
@@ -95,10 +105,13 @@ impl Service {
             finisher,
             watch,
             alerts,
+            journal,
+            journal_config: config.journal.clone(),
             console,
             _locks: locks,
             reported_at: Timestamp::EPOCH,
             reported: SourceCounters::default(),
+            news: News::default(),
         })
     }
 
@@ -134,8 +147,22 @@ impl Service {
             self.report(source);
             self.publish();
             self.reported_at = now;
+            self.check_journal()?;
         }
         Ok(step)
+    }
+
+    /// A damaged journal is made anew at a start (`heal`), so the service ends and is started again (systemd:
+    /// Restart=on-failure). Nothing that was heard is lost: calls whose rows cannot be written any more stay in the spool.
+    fn check_journal(&self) -> anyhow::Result<()> {
+        let Some(damage) = self.journal.damage() else { return Ok(()) };
+        let detail = format!(
+            "the journal was found damaged ({damage}): the service ends, and makes it anew from the records when it is \
+             started again"
+        );
+        self.alerts.raise(Kind::JournalDamaged, &detail);
+        Journal::condemn(&self.journal_config, damage)?;
+        anyhow::bail!(detail)
     }
 
     /// Pauses and resumptions that were asked for at the local API.
@@ -160,6 +187,7 @@ impl Service {
             calls_live: engine.live_calls(),
             legs_live: engine.live_legs(),
             calls_ended: engine.counters().calls,
+            left_aside: self.pipeline.left_aside(),
             owed: None,
         });
     }
@@ -167,8 +195,11 @@ impl Service {
     /// Says what was lost since the last time; silence means that nothing was.
     fn report(&mut self, source: &mut dyn Source) {
         for warning in source.take_warnings() {
-            let is_up = warning.contains("is up again") || warning.contains("capturing again");
-            self.alerts.raise(if is_up { Kind::InterfaceUp } else { Kind::InterfaceDown }, &warning);
+            match &warning {
+                Warning::InterfaceUp(text) => self.alerts.raise(Kind::InterfaceUp, text),
+                Warning::InterfaceDown(text) => self.alerts.raise(Kind::InterfaceDown, text),
+                Warning::Source(text) => tracing::warn!("{text}"),
+            }
         }
         let counters = source.counters();
         let kernel = counters.dropped_by_kernel - self.reported.dropped_by_kernel.min(counters.dropped_by_kernel);
@@ -183,6 +214,16 @@ impl Service {
             self.alerts.raise(Kind::CaptureDrops, &detail);
         }
         self.reported = counters;
+        self.report_left_aside();
+    }
+
+    fn report_left_aside(&mut self) {
+        for (why, what) in self.news.of(self.pipeline.engine.now(), &self.pipeline.left_aside()) {
+            match why {
+                Why::Full => self.alerts.raise(Kind::TablesFull, &what),
+                Why::Unreadable => tracing::warn!("{what}: `callspan doctor` says more"),
+            }
+        }
     }
 
     /// Writes what is left; calls under way stay in the spool for the next start.
@@ -197,6 +238,7 @@ impl Service {
             rtp = engine.rtp_packets,
             calls = engine.calls,
             under_way = self.pipeline.engine.live_calls(),
+            left_aside = %self.pipeline.left_aside(),
             "stopped"
         );
         self.spool.flush();
@@ -206,7 +248,8 @@ impl Service {
     }
 }
 
-/// After a restart every spool is open at once; the soft limit of 1,024 files is for programs that use `select`.
+/// 512 spools are open at once, besides recordings and connections; the soft limit of 1,024 files is for programs that
+/// use `select`.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

@@ -219,6 +219,7 @@ mod tests {
             channels: 2,
             bytes: 44,
             sha256: String::new(),
+            plain_sha256: None,
         });
         record
     }

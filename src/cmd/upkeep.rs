@@ -1,5 +1,5 @@
-//! The thread that looks after what is kept: retention, halves of an earlier process, and calls that a person asked to
-//! be rendered once more. Alarms are the business of [`super::watch`].
+//! The thread that looks after what is kept: retention, encryption of what Pyrus has, halves of an earlier process, and
+//! calls that a person asked to be rendered once more. Alarms are the business of [`super::watch`].
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -10,12 +10,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::finish::Worker;
 use super::rerender::rerender;
+use super::sealing::{Left, Sealer, clear_leftovers};
 use crate::call::event::Registration;
 use crate::delivery::Progress;
-use crate::journal::{FileRow, Stage, Standing};
+use crate::journal::{self, FileRow, Journal, Stage, Standing};
 use crate::ops::config::Config;
 use crate::recording::config::Config as Recordings;
-use crate::recording::retention::{Ages, Candidate, Cost, free_bytes, plan};
+use crate::recording::retention::{self, Ages, Candidate, Cost, Room, Why, free_bytes, plan};
+use crate::recording::seal::sealed_path;
 use crate::time::Timestamp;
 
 /// The thread; ends when told to.
@@ -27,7 +29,8 @@ pub(super) struct Upkeep {
 impl Upkeep {
     pub(super) fn start(worker: Worker, config: &Config) -> anyhow::Result<Self> {
         let (stop, stopped) = crossbeam_channel::bounded(1);
-        let mut keeper = Keeper { worker, recordings: config.recording.clone(), clock: Clock::start() };
+        let sealer = Sealer::new(config.recording.encrypt_to.clone());
+        let mut keeper = Keeper { worker, recordings: config.recording.clone(), sealer, clock: Clock::start() };
         let thread = std::thread::Builder::new()
             .name(String::from("upkeep"))
             .spawn(move || keeper.run(&stopped))
@@ -44,6 +47,7 @@ impl Upkeep {
 struct Keeper {
     worker: Worker,
     recordings: Recordings,
+    sealer: Sealer,
     clock: Clock,
 }
 
@@ -56,10 +60,15 @@ impl Keeper {
             self.try_to("what was asked for cannot be done", Self::take_renders);
             if round.is_multiple_of(DISK_EVERY) {
                 self.clock.look();
+                self.try_to("what is left over cannot be removed", |keeper| clear_leftovers(&keeper.worker.journal));
                 self.try_to("retention does not work", Self::retain);
             }
             round = round.wrapping_add(1);
-            match stopped.recv_timeout(LOOK) {
+            let pause = match self.sealer.work(&self.worker) {
+                Left::Some => Duration::ZERO,
+                Left::Nothing => LOOK,
+            };
+            match stopped.recv_timeout(pause) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -74,11 +83,14 @@ impl Keeper {
 
     fn take_renders(&mut self) -> anyhow::Result<()> {
         for id in self.worker.journal.take_renders()? {
+            let _turn = self.worker.turns.take(&id);
             match rerender(&self.worker.journal, &self.worker.recorder, Some(&self.worker.store), &id) {
                 Ok(record) => {
                     tracing::info!(call = id, "rendered again");
                     let registration = self.worker.journal.untold()?.into_iter().find(|(c, _)| c.record.id == id);
                     let registration = registration.map_or(Registration::Allowed, |(_, r)| r);
+                    // Until delivery has made up its mind, the new file is not encrypted.
+                    self.worker.note(&record, Stage::Complete, registration);
                     self.worker.tell(&record, Progress::Complete, registration);
                 }
                 Err(error) => tracing::error!(call = id, "cannot be rendered again: {error:#}"),
@@ -87,30 +99,44 @@ impl Keeper {
         Ok(())
     }
 
+    /// Removes what is too much, in steps: the journal is locked for one of them at a time.
     fn retain(&mut self) -> anyhow::Result<()> {
-        let free = free_bytes(&self.recordings.dir).ok();
-        let short = free.is_some_and(|f| f < u64::from(self.recordings.min_free_gib) << 30);
-        if self.recordings.keep_days == 0 && self.recordings.max_disk_gib == 0 && !short {
-            return Ok(());
-        }
-        let files = self.worker.journal.files()?;
-        let candidates = candidates(&files);
-        for (id, why) in plan(&self.recordings, &candidates, self.clock.ages(), free) {
-            self.worker.journal.mark_removed(&id, self.clock.wall(), why.as_str())?;
-            tracing::info!(call = id, why = why.as_str(), "recording removed");
-            for file in files.iter().filter(|f| f.call_id == id) {
-                remove(Path::new(&file.path));
+        loop {
+            let room = Room {
+                kept_bytes: self.worker.journal.kept_bytes()?,
+                free_bytes: free_bytes(&self.recordings.dir).ok(),
+            };
+            if room.is_enough(&self.recordings) {
+                return Ok(());
             }
-            self.remove_kept(&id)?;
+            let walk = || Walk::begin(&self.worker.journal);
+            let planned = plan(&self.recordings, walk, self.clock.ages(), room)?;
+            for calls in planned.chunks(AT_ONCE) {
+                self.remove_calls(calls)?;
+            }
+            if planned.len() < retention::MOST {
+                return Ok(());
+            }
         }
-        Ok(())
+    }
+
+    fn remove_calls(&self, calls: &[(String, Why)]) -> anyhow::Result<()> {
+        let marks: Vec<(String, &str)> = calls.iter().map(|(id, why)| (id.clone(), why.as_str())).collect();
+        let paths = self.worker.journal.mark_removed(&marks, self.clock.wall())?;
+        for (id, why) in &marks {
+            tracing::info!(call = id, why, "recording removed");
+        }
+        paths.iter().for_each(|path| remove(Path::new(path)));
+        calls.iter().try_for_each(|(id, _)| self.remove_kept(id))
     }
 
     /// The packets that `keep_pcap` put beside the recording.
     fn remove_kept(&self, id: &str) -> anyhow::Result<()> {
         if let Some(stored) = self.worker.journal.call(id)?.filter(|c| c.stage == Stage::Complete) {
-            for leg in self.worker.journal.legs(id)? {
-                remove(&self.worker.recorder.kept_path(&stored.record, leg.index as usize));
+            for leg in 0..stored.record.legs.len() {
+                let kept = self.worker.recorder.kept_path(&stored.record, leg);
+                remove(&sealed_path(&kept));
+                remove(&kept);
             }
         }
         Ok(())
@@ -126,29 +152,65 @@ impl Keeper {
     }
 }
 
-/// The files of the journal as calls, oldest first.
-fn candidates(files: &[FileRow]) -> Vec<Candidate> {
-    let mut candidates: Vec<Candidate> = Vec::new();
-    for file in files {
-        match candidates.last_mut().filter(|c| c.id == file.call_id) {
-            Some(call) => call.bytes += file.bytes,
-            None => candidates.push(Candidate {
-                id: file.call_id.clone(),
-                at: file.at,
-                bytes: file.bytes,
-                cost: match (file.is_held, file.standing) {
-                    (true, _) => Cost::Held,
-                    (false, Standing::Delivered) => Cost::Nothing,
-                    (false, Standing::NotOwed) => Cost::OnlyCopy,
-                    (false, Standing::Owed) => Cost::Owed,
-                },
-            }),
-        }
-    }
-    candidates
+/// The calls with recordings, oldest first, read from the journal in pages.
+#[derive(Debug)]
+pub struct Walk<'j> {
+    journal: &'j Journal,
+    page: std::vec::IntoIter<FileRow>,
+    /// The last row that was given away: the next page begins behind it.
+    last: Option<FileRow>,
+    next: Option<FileRow>,
 }
 
-fn remove(path: &Path) {
+impl<'j> Walk<'j> {
+    /// Begins with the oldest.
+    pub fn begin(journal: &'j Journal) -> Self {
+        Self { journal, page: Vec::new().into_iter(), last: None, next: None }
+    }
+
+    fn row(&mut self) -> journal::Result<Option<FileRow>> {
+        if let Some(row) = self.next.take() {
+            return Ok(Some(row));
+        }
+        if self.page.len() == 0 {
+            self.page = self.journal.files_after(self.last.as_ref(), PAGE)?.into_iter();
+        }
+        let row = self.page.next();
+        if row.is_some() {
+            self.last.clone_from(&row);
+        }
+        Ok(row)
+    }
+
+    fn call(&mut self) -> journal::Result<Option<Candidate>> {
+        let Some(first) = self.row()? else { return Ok(None) };
+        let mut bytes = first.bytes;
+        while let Some(row) = self.row()? {
+            if row.call_id != first.call_id {
+                self.next = Some(row);
+                break;
+            }
+            bytes += row.bytes;
+        }
+        let cost = match (first.is_held, first.standing) {
+            (true, _) => Cost::Held,
+            (false, Standing::Delivered) => Cost::Nothing,
+            (false, Standing::NotOwed) => Cost::OnlyCopy,
+            (false, Standing::Owed) => Cost::Owed,
+        };
+        Ok(Some(Candidate { id: first.call_id, at: first.at, bytes, cost }))
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = journal::Result<Candidate>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.call().transpose()
+    }
+}
+
+pub(super) fn remove(path: &Path) {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != std::io::ErrorKind::NotFound
     {
@@ -244,7 +306,11 @@ fn monotonic() -> Instant {
 }
 
 /// What is written and then renamed.
-const PARTS: [&str; 3] = [".wav.part", ".json.part", ".pcapng.part"];
+const PARTS: [&str; 5] = [".wav.part", ".ogg.part", ".json.part", ".pcapng.part", ".age.part"];
+/// Calls whose removal is one write of the journal.
+const AT_ONCE: usize = 50;
+/// Rows of the journal read at once: it is locked for some milliseconds.
+const PAGE: u32 = 500;
 /// How often the journal is looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// Retention: every fifteenth look, twice a minute.

@@ -151,7 +151,7 @@ impl Decoder {
     }
 
     /// What was counted so far.
-    pub fn counters(&self) -> &Counters {
+    pub const fn counters(&self) -> &Counters {
         &self.counters
     }
 

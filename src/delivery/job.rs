@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::split::Cut;
-use crate::call::record::{CallRecord, DeliveryState, Direction, Outcome};
+use crate::call::record::{CallRecord, DeliveryState, Direction, Outcome, Verdict};
 use crate::journal::JobRow;
 use crate::time::Timestamp;
 
@@ -123,6 +123,12 @@ pub struct Part {
 }
 
 impl Part {
+    /// It was, as which file nobody knows any more.
+    fn was_attached(&mut self) {
+        let unknown = Upload { guid: String::new(), md5: String::new(), at: Timestamp::EPOCH };
+        self.state = PartState::Attached(unknown);
+    }
+
     /// Its place among the files of its call.
     pub fn place(&self) -> (u32, u64) {
         self.cut.map_or((self.number, 0), |cut| (cut.of, cut.from))
@@ -249,15 +255,13 @@ impl Job {
     /// knows how far it came, so it counts as ambiguous: a call with a recording is attached by external_id alone and
     /// registered only if Pyrus does not know it. `None`: the record says that nothing was owed.
     pub fn rebuilt(record: &CallRecord) -> Option<Self> {
-        let mut job = Self::new(record, Progress::Complete);
+        let progress = if record.verdict.is_some() { Progress::Complete } else { Progress::Live };
+        let mut job = Self::new(record, progress);
         match record.delivery.state {
             DeliveryState::None => return None,
             DeliveryState::Done => {
                 job.registration = Registration::Known { task_id: record.delivery.task_id };
-                for part in &mut job.parts {
-                    let unknown = Upload { guid: String::new(), md5: String::new(), at: Timestamp::EPOCH };
-                    part.state = PartState::Attached(unknown);
-                }
+                job.parts.iter_mut().for_each(Part::was_attached);
             }
             DeliveryState::Dead => {
                 let why = record.delivery.detail.clone().unwrap_or_default();
@@ -268,14 +272,20 @@ impl Job {
                     Some(task_id) => Registration::Known { task_id: Some(task_id) },
                     None => Registration::Unsure,
                 };
+                let known = job.parts.iter_mut().filter(|p| record.delivery.attached.contains(&p.number));
+                known.for_each(Part::was_attached);
             }
         }
         Some(job)
     }
 
-    /// Takes over what the record now says. Never forgets a recording and never moves a number that was sent.
+    /// Takes over what the record now says. Never moves a number that was sent, and forgets no recording but those of a
+    /// call that a rule forbids.
     pub fn update(&mut self, record: &CallRecord, progress: Progress) {
         self.progress = self.progress.max(progress);
+        if record.verdict == Some(Verdict::Excluded) {
+            self.withdraw();
+        }
         let facts = &mut self.facts;
         if self.registration == Registration::Owed && self.tries.reregistered == 0 {
             facts.direction = record.direction;
@@ -294,9 +304,13 @@ impl Job {
                     path: recording.path.clone(),
                     bytes: recording.bytes,
                     cut: None,
-                    state: PartState::Waiting,
+                    // Encrypted after delivery, or because none was to be: this cannot be sent.
+                    state: match recording.plain_sha256 {
+                        None => PartState::Waiting,
+                        Some(_) => PartState::Dead { why: String::from(ENCRYPTED) },
+                    },
                 }),
-                Some(part) if part.state == PartState::Waiting => {
+                Some(part) if part.state == PartState::Waiting && recording.plain_sha256.is_none() => {
                     part.path.clone_from(&recording.path);
                     part.bytes = recording.bytes;
                 }
@@ -304,6 +318,20 @@ impl Job {
             }
         }
         self.parts.sort_by_key(Part::place);
+    }
+
+    /// What Pyrus does not have yet of the recordings is never sent. A file that was uploaded and not attached is removed
+    /// by Pyrus itself after a while; an attachment under way is not called back.
+    fn withdraw(&mut self) {
+        self.parts.retain(|p| match p.state {
+            PartState::Waiting | PartState::Uploading | PartState::Uploaded(_) | PartState::Dead { .. } => false,
+            PartState::Attaching(_) | PartState::Attached(_) | PartState::Split => true,
+        });
+    }
+
+    /// Files of the call that Pyrus has.
+    pub fn attached(&self) -> usize {
+        self.parts.iter().filter(|p| matches!(p.state, PartState::Attached(_))).count()
     }
 
     /// As it must be seen after a restart: what was under way has an unknown outcome.
@@ -459,3 +487,6 @@ impl Job {
 pub fn is_unanswered(record: &CallRecord) -> bool {
     record.answered_at.is_none() || record.outcome == Outcome::Abandoned
 }
+
+/// Why a recording cannot be sent any more.
+const ENCRYPTED: &str = "the recording is encrypted: where the secret key is, decrypt it (age -d -i KEYFILE) and attach it to the task by hand";

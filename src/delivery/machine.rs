@@ -83,6 +83,8 @@ pub struct Machine {
     rows: VecDeque<Row>,
     /// The account or its form is refused: every call would be.
     account: Hold,
+    /// Why the newest request was not answered; gone with the next answer.
+    trouble: Option<String>,
     /// Why Pyrus cannot be reached, once it could not several times in a row.
     away: Option<String>,
     alarm: Option<String>,
@@ -183,6 +185,7 @@ impl Machine {
             dirty: BTreeSet::new(),
             rows: VecDeque::new(),
             account: Hold::default(),
+            trouble: None,
             away: None,
             alarm: None,
             blind_before: Timestamp::EPOCH,

@@ -47,6 +47,7 @@ pub(super) fn call(id: &str, progress: Progress, parts: u32) -> CallUpdate {
             channels: 2,
             bytes: 1000,
             sha256: String::new(),
+            plain_sha256: None,
         })
         .collect();
     let answered = parts > 0;
@@ -530,7 +531,7 @@ fn without_a_journal_the_records_say_enough_to_send_nothing_twice() {
     use crate::call::record::{DeliveryRecord, DeliveryState};
     let rebuilt = |state, task_id, parts| {
         let mut update = call("a", Progress::Complete, parts);
-        update.record.delivery = DeliveryRecord { state, task_id, detail: None };
+        update.record.delivery = DeliveryRecord { state, task_id, ..DeliveryRecord::default() };
         let mut m = logged_in();
         let row = Job::rebuilt(&update.record).map(|job| job.to_row());
         m.load(at(0), row);
@@ -583,4 +584,17 @@ fn a_row_that_is_no_job_is_given_back_and_stops_nothing() {
     let mut m = machine();
     assert_eq!(m.load(at(0), [bad.clone(), good]), vec![bad]);
     assert_eq!(run(&mut m, at(0)), "auth call");
+}
+
+#[test]
+fn an_encrypted_recording_is_never_sent_and_a_person_is_told() {
+    let mut update = call("a", Progress::Complete, 1);
+    update.record.recordings[0].path.push_str(".age");
+    update.record.recordings[0].plain_sha256 = Some("00".into());
+    let mut machine = machine();
+    machine.handle_call(&update);
+    assert_eq!(run(&mut machine, at(0)), "auth call");
+    let row = rows(&mut machine).pop().expect("a row");
+    assert_eq!(row.stage, "dead");
+    assert!(row.note.expect("why").contains("age -d"));
 }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::calls::{self, Stage};
 use super::row::JobRow;
-use super::{Journal, Result, deliveries};
+use super::{Journal, Result, deliveries, keeping};
 use crate::call::record::CallRecord;
 use crate::time::Timestamp;
 
@@ -70,9 +70,14 @@ impl Journal {
             if calls::is_there(&transaction, &record.id)? {
                 continue;
             }
-            calls::put_call(&transaction, record, Stage::Complete)?;
+            // A record without a verdict lies beside the parts of a call that was under way.
+            let stage = if record.verdict.is_some() { Stage::Complete } else { Stage::Live };
+            calls::put_call(&transaction, record, stage)?;
             if let Some(job) = job {
                 deliveries::put_job(&transaction, job)?;
+            }
+            if let Some(hold) = &record.held {
+                keeping::put_hold(&transaction, &record.id, hold.since, hold.why.as_deref())?;
             }
         }
         transaction.commit()?;

@@ -141,6 +141,84 @@ impl Journal {
         Ok(())
     }
 
+    /// Writes or replaces a call of which parts may have been made already: they stay in its record. With `to_tell`,
+    /// delivery is still to be told of it. Gives the record as it stands now.
+    ///
+    /// # Errors
+    /// See [`super::Error`]; nothing is written then.
+    pub fn put_call_with_parts(
+        &self,
+        record: &CallRecord,
+        stage: Stage,
+        to_tell: Option<Registration>,
+    ) -> Result<CallRecord> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let mut record = record.clone();
+        if let Some((_, earlier)) = stored(&transaction, &record.id)? {
+            record.take_parts(&earlier);
+            // Of a live call only its withdrawal has a verdict.
+            if stage == Stage::Live && record.verdict.is_none() {
+                (record.verdict, record.verdict_reason) = (earlier.verdict, earlier.verdict_reason);
+            }
+        }
+        put_call(&transaction, &record, stage)?;
+        if let Some(registration) = to_tell {
+            keeping::put_untold(&transaction, &record.id, registration)?;
+        }
+        transaction.commit()?;
+        Ok(record)
+    }
+
+    /// Enters parts that were made of a call while it was live: `live` is its record with all its parts. The rest of its
+    /// row stays as it is. Gives the record as it stands now; `None`: the call is complete, its parts are what they are.
+    ///
+    /// # Errors
+    /// See [`super::Error`]; nothing is written then.
+    pub fn put_parts(&self, live: &CallRecord, to_tell: Option<Registration>) -> Result<Option<CallRecord>> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let (stage, record) = match stored(&transaction, &live.id)? {
+            Some((Stage::Complete, _)) => return Ok(None),
+            Some((stage, mut record)) => {
+                record.take_parts(live);
+                (stage, record)
+            }
+            None => (Stage::Live, live.clone()),
+        };
+        put_call(&transaction, &record, stage)?;
+        if let Some(registration) = to_tell {
+            keeping::put_untold(&transaction, &record.id, registration)?;
+        }
+        transaction.commit()?;
+        Ok(Some(record))
+    }
+
+    /// A rule forbids a call of which parts were made: they are marked as removed, before their files are, and the record
+    /// says why. Gives the record with its recordings, for the last time; `None`: there is nothing to withdraw.
+    ///
+    /// # Errors
+    /// See [`super::Error`]; nothing is written then.
+    pub fn withdraw_parts(&self, id: &str, at: Timestamp, why: &str) -> Result<Option<CallRecord>> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let Some((stage, record)) = stored(&transaction, id)?.filter(|(_, r)| !r.recordings.is_empty()) else {
+            return Ok(None);
+        };
+        let mut without = CallRecord { recordings: Vec::new(), ..record.clone() };
+        without.legs.iter_mut().for_each(|leg| leg.rendered = false);
+        without.verdict = Some(Verdict::Excluded);
+        without.verdict_reason.get_or_insert_with(|| String::from(why));
+        put_call(&transaction, &without, stage)?;
+        transaction.execute(
+            "UPDATE recordings SET state = 'removed', removed_at = ?2, removed_why = ?3
+             WHERE call_id = ?1 AND state = 'present'",
+            params![id, at.as_micros(), why],
+        )?;
+        transaction.commit()?;
+        Ok(Some(record))
+    }
+
     /// Marks a recording's file as removed; done before the file is.
     ///
     /// # Errors
@@ -254,6 +332,15 @@ impl Journal {
     }
 }
 
+/// A call's row as it was written, without what delivery knows.
+fn stored(connection: &Connection, id: &str) -> Result<Option<(Stage, CallRecord)>> {
+    let found = connection
+        .prepare_cached("SELECT stage, record FROM calls WHERE id = ?1")?
+        .query_row(params![id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+        .optional()?;
+    found.map(|(stage, json)| Ok((Stage::read(&stage), serde_json::from_str(&json)?))).transpose()
+}
+
 pub(super) fn is_there(connection: &Connection, id: &str) -> Result<bool> {
     let found = connection
         .prepare_cached("SELECT 1 FROM calls WHERE id = ?1")?
@@ -278,13 +365,19 @@ pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: Stag
         record.verdict.as_ref().map(word).transpose()?,
         json,
     ])?;
+    let at = keeping::micros_or_last(record.invited_at.or(record.answered_at).or(record.ended_at));
     for file in &record.recordings {
+        // The name may be another than before: rendered in another form, or once more after it was encrypted.
+        connection.prepare_cached(LEAVE_OLD)?.execute(params![record.id, file.part, file.path])?;
+        connection.prepare_cached("DELETE FROM leftovers WHERE path = ?1")?.execute(params![file.path])?;
         connection.prepare_cached(PUT_RECORDING)?.execute(params![
             record.id,
             file.part,
             file.path,
             i64::try_from(file.bytes).unwrap_or(i64::MAX),
-            file.sha256
+            file.sha256,
+            file.plain_sha256,
+            at,
         ])?;
     }
     Ok(())
@@ -295,6 +388,7 @@ pub(super) fn with_delivery(connection: &Connection, stage: &str, json: &str) ->
     if let Some(job) = deliveries::job(connection, &record.id)? {
         record.delivery = job.to_record();
     }
+    record.held = keeping::held(connection, &record.id)?;
     Ok(StoredCall { stage: Stage::read(stage), record })
 }
 
@@ -323,6 +417,9 @@ const PUT_CALL: &str =
     "INSERT OR REPLACE INTO calls (id, stage, invited_at, answered_at, ended_at, direction, from_number,
     to_number, internal, outcome, verdict, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
-const PUT_RECORDING: &str =
-    "INSERT INTO recordings (call_id, part, path, bytes, sha256, state) VALUES (?1, ?2, ?3, ?4, ?5, 'present')
-    ON CONFLICT (call_id, part) DO UPDATE SET path = ?3, bytes = ?4, sha256 = ?5";
+const PUT_RECORDING: &str = "INSERT INTO recordings (call_id, part, path, bytes, sha256, plain_sha256, at, state)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'present')
+    ON CONFLICT (call_id, part) DO UPDATE SET path = ?3, bytes = ?4, sha256 = ?5, plain_sha256 = ?6, at = ?7";
+
+const LEAVE_OLD: &str = "INSERT OR IGNORE INTO leftovers (path)
+    SELECT path FROM recordings WHERE call_id = ?1 AND part = ?2 AND path <> ?3";

@@ -23,7 +23,7 @@ impl Journal {
             match row {
                 Row::Job(job) => {
                     put_job(&transaction, job)?;
-                    if job.is_settled() || job.stage == "parked" {
+                    if job.is_settled() || job.stage == "parked" || !job.attached().is_empty() {
                         put_stale(&transaction, &job.id)?;
                     }
                 }

@@ -1,11 +1,25 @@
 //! What is kept and for how long: files, holds, and what delivery has not made its own yet.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
+use super::beside::put_stale;
 use super::calls::{LegState, Stage, StoredCall, with_delivery};
 use super::{Journal, Result};
 use crate::call::event::Registration;
+use crate::call::record::Hold;
 use crate::time::Timestamp;
+
+/// The recordings that should be there, as [`read_file`] takes them.
+macro_rules! files {
+    () => {
+        "SELECT r.call_id, r.part, r.path, r.bytes, r.sha256, r.plain_sha256, r.at,
+        CASE WHEN EXISTS (SELECT 1 FROM untold u WHERE u.call_id = r.call_id) THEN 2
+            ELSE coalesce((SELECT iif(d.stage = 'done', 1, 2) FROM deliveries d WHERE d.id = r.call_id), 0) END,
+        EXISTS (SELECT 1 FROM holds h WHERE h.call_id = r.call_id)
+            OR EXISTS (SELECT 1 FROM calls c WHERE c.id = r.call_id AND c.stage <> 'complete')
+        FROM recordings r WHERE r.state = 'present'"
+    };
+}
 
 /// A recording's file as the journal knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,11 +34,13 @@ pub struct FileRow {
     pub bytes: u64,
     /// Lower-case hex.
     pub sha256: String,
+    /// The file is encrypted: of what was in it, lower-case hex.
+    pub plain_sha256: Option<String>,
     /// Begin of the call.
     pub at: Option<Timestamp>,
     /// What Pyrus has of the call.
     pub standing: Standing,
-    /// Somebody holds the call: nothing of it may be removed.
+    /// Somebody holds the call, or it is not over: nothing of it may be removed.
     pub is_held: bool,
 }
 
@@ -99,11 +115,11 @@ impl Journal {
     /// # Errors
     /// See [`super::Error`].
     pub fn hold(&self, id: &str, at: Timestamp, why: Option<&str>) -> Result<()> {
-        self.lock().execute(
-            "INSERT INTO holds (call_id, at, why) VALUES (?1, ?2, ?3)
-             ON CONFLICT (call_id) DO UPDATE SET why = coalesce(?3, why)",
-            params![id, at.as_micros(), why],
-        )?;
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        put_hold(&transaction, id, at, why)?;
+        put_stale(&transaction, id)?;
+        transaction.commit()?;
         Ok(())
     }
 
@@ -112,61 +128,93 @@ impl Journal {
     /// # Errors
     /// See [`super::Error`].
     pub fn release(&self, id: &str) -> Result<bool> {
-        Ok(self.lock().execute("DELETE FROM holds WHERE call_id = ?1", params![id])? > 0)
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let was_held = transaction.execute("DELETE FROM holds WHERE call_id = ?1", params![id])? > 0;
+        put_stale(&transaction, id)?;
+        transaction.commit()?;
+        Ok(was_held)
     }
 
-    /// Since when a call is held, and why.
+    /// Whether a call is held.
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn held(&self, id: &str) -> Result<Option<(Timestamp, Option<String>)>> {
-        let connection = self.lock();
-        Ok(connection
-            .query_row("SELECT at, why FROM holds WHERE call_id = ?1", params![id], |row| {
-                Ok((Timestamp::from_micros(row.get(0)?), row.get(1)?))
-            })
-            .optional()?)
+    pub fn held(&self, id: &str) -> Result<Option<Hold>> {
+        Ok(held(&self.lock(), id)?)
     }
 
-    /// The recordings that should be there, oldest call first.
+    /// The recordings that should be there, oldest call first. All of them: [`Journal::files_after`] gives pages.
     ///
     /// # Errors
     /// See [`super::Error`].
     pub fn files(&self) -> Result<Vec<FileRow>> {
-        let connection = self.lock();
-        let mut statement = connection.prepare(FILES)?;
-        let rows = statement
-            .query_map([], |row| {
-                Ok(FileRow {
-                    call_id: row.get(0)?,
-                    part: row.get(1)?,
-                    path: row.get(2)?,
-                    bytes: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
-                    sha256: row.get(4)?,
-                    at: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
-                    standing: match row.get::<_, i64>(6)? {
-                        0 => Standing::NotOwed,
-                        1 => Standing::Delivered,
-                        _ => Standing::Owed,
-                    },
-                    is_held: row.get(7)?,
-                })
-            })?
-            .collect::<rusqlite::Result<_>>()?;
-        Ok(rows)
+        let mut files: Vec<FileRow> = Vec::new();
+        loop {
+            let page = self.files_after(files.last(), PAGE)?;
+            if page.is_empty() {
+                return Ok(files);
+            }
+            files.extend(page);
+        }
     }
 
-    /// Marks the recordings of a call as removed, with the reason; done before the files are.
+    /// The recordings that should be there, oldest call first: those that come after a row, at most `most`. Between two
+    /// pages others may use the journal.
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn mark_removed(&self, id: &str, at: Timestamp, why: &str) -> Result<()> {
-        self.lock().execute(
-            "UPDATE recordings SET state = 'removed', removed_at = ?2, removed_why = ?3
-             WHERE call_id = ?1 AND state = 'present'",
-            params![id, at.as_micros(), why],
-        )?;
-        Ok(())
+    pub fn files_after(&self, after: Option<&FileRow>, most: u32) -> Result<Vec<FileRow>> {
+        let (at, id, part) = after.map_or((i64::MIN, "", 0), |f| (micros_or_last(f.at), f.call_id.as_str(), f.part));
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(FILES_AFTER)?;
+        let rows = statement.query_map(params![at, id, part, most], read_file)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The recordings of a call that should be there, in the order of their parts.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn files_of(&self, id: &str) -> Result<Vec<FileRow>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(FILES_OF)?;
+        let rows = statement.query_map(params![id], read_file)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The size of all recordings that should be there.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn kept_bytes(&self) -> Result<u64> {
+        let sum: i64 = self
+            .lock()
+            .prepare_cached("SELECT coalesce(sum(bytes), 0) FROM recordings WHERE state = 'present'")?
+            .query_row([], |row| row.get(0))?;
+        Ok(u64::try_from(sum).unwrap_or(0))
+    }
+
+    /// Marks the recordings of calls as removed, each with its reason, all or none; done before the files are. Gives the
+    /// paths of those files.
+    ///
+    /// # Errors
+    /// See [`super::Error`]; nothing is written then.
+    pub fn mark_removed(&self, calls: &[(String, &str)], at: Timestamp) -> Result<Vec<String>> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let mut paths = Vec::new();
+        for (id, why) in calls {
+            let mut statement = transaction.prepare_cached(
+                "UPDATE recordings SET state = 'removed', removed_at = ?2, removed_why = ?3
+                 WHERE call_id = ?1 AND state = 'present' RETURNING path",
+            )?;
+            for path in statement.query_map(params![id, at.as_micros(), why], |row| row.get(0))? {
+                paths.push(path?);
+            }
+        }
+        transaction.commit()?;
+        Ok(paths)
     }
 
     /// When and why the recordings of a call were removed, if they were.
@@ -257,6 +305,23 @@ impl Journal {
     }
 }
 
+pub(super) fn held(connection: &Connection, id: &str) -> rusqlite::Result<Option<Hold>> {
+    connection
+        .prepare_cached("SELECT at, why FROM holds WHERE call_id = ?1")?
+        .query_row(params![id], |row| Ok(Hold { since: Timestamp::from_micros(row.get(0)?), why: row.get(1)? }))
+        .optional()
+}
+
+pub(super) fn put_hold(connection: &Connection, id: &str, at: Timestamp, why: Option<&str>) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO holds (call_id, at, why) VALUES (?1, ?2, ?3)
+             ON CONFLICT (call_id) DO UPDATE SET why = coalesce(?3, why)",
+        )?
+        .execute(params![id, at.as_micros(), why])?;
+    Ok(())
+}
+
 pub(super) fn put_untold(connection: &Connection, id: &str, registration: Registration) -> Result<()> {
     let word = match registration {
         Registration::Allowed => ALLOWED,
@@ -271,10 +336,33 @@ pub(super) fn put_untold(connection: &Connection, id: &str, registration: Regist
 const ALLOWED: &str = "allowed";
 const FORBIDDEN: &str = "forbidden";
 
-const FILES: &str = "SELECT r.call_id, r.part, r.path, r.bytes, r.sha256,
-        coalesce(c.invited_at, c.answered_at, c.ended_at),
-        CASE WHEN EXISTS (SELECT 1 FROM untold u WHERE u.call_id = r.call_id) THEN 2
-            ELSE coalesce((SELECT iif(d.stage = 'done', 1, 2) FROM deliveries d WHERE d.id = r.call_id), 0) END,
-        EXISTS (SELECT 1 FROM holds h WHERE h.call_id = r.call_id)
-    FROM recordings r JOIN calls c ON c.id = r.call_id
-    WHERE r.state = 'present' ORDER BY 6, r.call_id, r.part";
+fn read_file(row: &SqlRow<'_>) -> rusqlite::Result<FileRow> {
+    Ok(FileRow {
+        call_id: row.get(0)?,
+        part: row.get(1)?,
+        path: row.get(2)?,
+        bytes: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
+        sha256: row.get(4)?,
+        plain_sha256: row.get(5)?,
+        at: Some(row.get::<_, i64>(6)?).filter(|at| *at != i64::MAX).map(Timestamp::from_micros),
+        standing: match row.get::<_, i64>(7)? {
+            0 => Standing::NotOwed,
+            1 => Standing::Delivered,
+            _ => Standing::Owed,
+        },
+        is_held: row.get(8)?,
+    })
+}
+
+/// A call whose begin is not known counts as the newest.
+pub(super) fn micros_or_last(at: Option<Timestamp>) -> i64 {
+    at.map_or(i64::MAX, Timestamp::as_micros)
+}
+
+const FILES_OF: &str = concat!(files!(), " AND r.call_id = ?1 ORDER BY r.part");
+/// In the order of the index `recordings_present`.
+const FILES_AFTER: &str =
+    concat!(files!(), " AND (r.at, r.call_id, r.part) > (?1, ?2, ?3) ORDER BY r.at, r.call_id, r.part LIMIT ?4");
+
+/// Rows read in one go: the journal is locked for some milliseconds.
+const PAGE: u32 = 1_000;

@@ -11,7 +11,8 @@
 //!    request of the same call. A row found in such a state at the start is therefore *ambiguous*, and every other
 //!    row says exactly what Pyrus has.
 //! 3. **No file without a row, no row without a file**: a recording is entered with its size and SHA-256 after its
-//!    rename and its folder's fsync; a file that is removed is first marked here.
+//!    rename and its folder's fsync; a file that is removed is first marked here. A file that changes its name (when
+//!    it is encrypted) has both names here: one in its row, the other among the leftovers, which are removed.
 //! 4. **A delivery needs nothing but its row.** Numbers, times and file paths are copied into it, so that it can be
 //!    finished by a later start with nothing else in memory.
 //! 5. **No secret is stored.** Neither the key nor a token ever comes here; numbers do (the file is 0600).
@@ -21,8 +22,10 @@
 //! One process writes through one connection behind a mutex ([`Journal`] is a handle and can be cloned); other
 //! processes may read, and ask for a retry, at the same time (WAL).
 
+use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -34,6 +37,7 @@ mod deliveries;
 mod keeping;
 pub mod row;
 mod schema;
+mod sealing;
 #[cfg(test)]
 mod tests;
 
@@ -42,11 +46,48 @@ pub use calls::{CallFilter, LegRow, LegState, Stage, StoredCall};
 pub use keeping::{FileRow, Owner, Standing};
 pub use row::{DroppedCode, JobRow, Row};
 pub use schema::VERSION;
+pub use sealing::SealedFile;
 
 /// A handle to the journal; clones share the connection.
 #[derive(Clone, Debug)]
 pub struct Journal {
     connection: Arc<Mutex<Connection>>,
+    /// What SQLite first complained of.
+    damage: Arc<OnceLock<String>>,
+}
+
+/// The connection, ours until this is dropped.
+struct Held<'j> {
+    connection: MutexGuard<'j, Connection>,
+    damage: &'j OnceLock<String>,
+}
+
+impl Deref for Held<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(complaint) = COMPLAINT.take() {
+            let _ = self.damage.set(complaint); // the first one stays
+        }
+    }
+}
+
+thread_local! {
+    /// What SQLite said of the file while this thread held the connection: between the error of a statement and the
+    /// end of the [`Held`] around it, so that no method of the journal has to think of it.
+    static COMPLAINT: Cell<Option<String>> = const { Cell::new(None) };
 }
 
 /// Why the journal cannot be used.
@@ -100,10 +141,19 @@ pub enum Error {
     },
     /// Any other trouble.
     #[error("the journal: {0}")]
-    Sql(#[from] rusqlite::Error),
+    Sql(#[source] rusqlite::Error),
     /// A stored record cannot be written or read as JSON.
     #[error("the journal: a stored record is not readable: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        if is_damage(&error) {
+            COMPLAINT.set(Some(error.to_string()));
+        }
+        Self::Sql(error)
+    }
 }
 
 impl Error {
@@ -161,7 +211,28 @@ impl Journal {
         let connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         schema::check_present(&connection)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), damage: Arc::default() })
+    }
+
+    /// What SQLite found damaged in the file since it was opened. Nothing that is written from then on can be relied
+    /// on: the process should end, after [`Journal::condemn`].
+    pub fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
+    }
+
+    /// Has the next start set this journal aside and make a new one, whatever its check finds: what was found damaged
+    /// in use need not show in it.
+    ///
+    /// # Errors
+    /// When the mark cannot be written.
+    pub fn condemn(config: &config::Config, why: &str) -> Result<()> {
+        let path = config.dir.join(CONDEMNED);
+        std::fs::write(&path, why).map_err(|source| Error::Io { path, source })
+    }
+
+    /// Why an earlier process condemned the journal, if it did.
+    pub fn condemned(config: &config::Config) -> Option<String> {
+        std::fs::read_to_string(config.dir.join(CONDEMNED)).ok()
     }
 
     /// A journal that is gone with its last handle.
@@ -187,7 +258,10 @@ impl Journal {
                 std::fs::rename(&from, aside(n, tail)).map_err(|source| Error::Io { path: path.clone(), source })?;
             }
         }
-        Ok(aside(n, ""))
+        match std::fs::remove_file(config.dir.join(CONDEMNED)) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Io { path, source }),
+            _ => Ok(aside(n, "")),
+        }
     }
 
     fn set_up(mut connection: Connection, path: &Path) -> Result<Self> {
@@ -203,21 +277,27 @@ impl Journal {
             return Err(Error::Damaged { path: path.to_owned(), detail: verdict });
         }
         schema::migrate(&mut connection)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), damage: Arc::default() })
     }
 
     /// A panic elsewhere cannot leave a half-done transaction (they roll back on drop), so a poisoned lock is usable.
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        COMPLAINT.set(None); // of a file that is not open any more
+        Held { connection, damage: &self.damage }
     }
 }
 
 fn damaged_or(e: rusqlite::Error, path: &Path) -> Error {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    match e.sqlite_error_code() {
-        Some(DatabaseCorrupt | NotADatabase) => Error::Damaged { path: path.to_owned(), detail: e.to_string() },
-        _ => Error::Sql(e),
+    match is_damage(&e) {
+        true => Error::Damaged { path: path.to_owned(), detail: e.to_string() },
+        false => Error::Sql(e),
     }
+}
+
+fn is_damage(e: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(e.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
 #[cfg(unix)]
@@ -231,6 +311,9 @@ fn make_private(dir: &Path, file: &Path) -> std::io::Result<()> {
 
 /// Name of the file in `[state] dir`.
 pub const FILE_NAME: &str = "journal.sqlite";
+
+/// The mark of a journal that is to be set aside.
+const CONDEMNED: &str = "journal.sqlite.condemned";
 
 /// A reader in another process holds the write lock for milliseconds; longer means that something is wrong.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,5 +1,7 @@
 //! The rows that delivery writes. Plain values: the room that makes them knows no SQL.
 
+use serde::Deserialize;
+
 use crate::call::record::{DeliveryRecord, DeliveryState};
 use crate::time::Timestamp;
 
@@ -62,6 +64,27 @@ impl JobRow {
             "dead" => DeliveryState::Dead,
             _ => DeliveryState::Owed,
         };
-        DeliveryRecord { state, task_id: self.task_id, detail: self.note.clone() }
+        let attached = if state == DeliveryState::Done { Vec::new() } else { self.attached() };
+        DeliveryRecord { state, task_id: self.task_id, attached, detail: self.note.clone() }
+    }
+
+    /// The parts of the recording that Pyrus has whole.
+    pub fn attached(&self) -> Vec<u32> {
+        /// What of a job matters here.
+        #[derive(Deserialize)]
+        struct Body {
+            parts: Vec<Part>,
+        }
+        #[derive(Deserialize)]
+        struct Part {
+            number: u32,
+            state: State,
+        }
+        #[derive(Deserialize)]
+        struct State {
+            is: String,
+        }
+        let parts = serde_json::from_str::<Body>(&self.body).map(|body| body.parts).unwrap_or_default();
+        parts.into_iter().filter(|p| p.state.is == "attached").map(|p| p.number).collect()
     }
 }

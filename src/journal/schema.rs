@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::{Error, Result};
 
 /// The version that this program writes (`PRAGMA user_version`).
-pub const VERSION: i64 = 3;
+pub const VERSION: i64 = 4;
 
 /// Refuses a file that a newer program wrote; an older or an empty one is fine.
 pub(super) fn check_version(connection: &Connection) -> Result<()> {
@@ -22,13 +22,18 @@ pub(super) fn check_present(connection: &Connection) -> Result<()> {
 
 /// Brings the file to [`VERSION`], all or nothing.
 pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
+    migrate_to(connection, VERSION)
+}
+
+/// The same up to an earlier version: for tests of the way from there.
+pub(super) fn migrate_to(connection: &mut Connection, wanted: i64) -> Result<()> {
     let found = version(connection)?;
-    if found == VERSION {
+    if found >= wanted {
         return Ok(());
     }
     let transaction = connection.transaction()?;
     for (from, step) in (0..).zip(MIGRATIONS) {
-        if from >= found {
+        if (found..wanted).contains(&from) {
             transaction.execute_batch(step)?;
         }
     }
@@ -36,7 +41,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
         "INSERT OR REPLACE INTO meta (key, value) VALUES ('written_by', ?1)",
         params![concat!("callspan ", env!("CARGO_PKG_VERSION"))],
     )?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.pragma_update(None, "user_version", wanted)?;
     transaction.commit()?;
     Ok(())
 }
@@ -46,7 +51,7 @@ fn version(connection: &Connection) -> Result<i64> {
 }
 
 /// Step n leads from version n to n + 1. A published step is never changed.
-const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3];
+const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3, V4];
 
 /// Times are microseconds since the Unix epoch. Words in `stage` and `state` are those of the Rust enums.
 const V1: &str = "
@@ -138,4 +143,19 @@ CREATE TABLE stale_records (
     id          TEXT PRIMARY KEY,           -- calls.id
     change      INTEGER NOT NULL            -- counts the changes of the delivery
 ) STRICT;
+";
+
+/// Encryption at rest; and recordings found by age without a look at all calls.
+const V4: &str = "
+ALTER TABLE calls ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;    -- 1: nothing of it is left to encrypt
+CREATE INDEX calls_unsealed ON calls (id) WHERE sealed = 0 AND stage = 'complete';
+
+ALTER TABLE recordings ADD COLUMN plain_sha256 TEXT;               -- not NULL: the file is encrypted, this was in it
+ALTER TABLE recordings ADD COLUMN at INTEGER NOT NULL DEFAULT 9223372036854775807;  -- begin of the call; unknown: last
+UPDATE recordings SET at = coalesce((SELECT coalesce(c.invited_at, c.answered_at, c.ended_at) FROM calls c
+    WHERE c.id = recordings.call_id), at);
+DROP INDEX recordings_present;
+CREATE INDEX recordings_present ON recordings (at, call_id, part, bytes) WHERE state = 'present';
+
+CREATE TABLE leftovers (path TEXT PRIMARY KEY) STRICT;   -- files that may be there and belong to no row: to be removed
 ";

@@ -1,4 +1,7 @@
+use rusqlite::params;
+
 use super::*;
+use crate::call::event::Registration;
 use crate::call::record::{CallRecord, DeliveryState, Direction, Recording, Verdict};
 use crate::time::Timestamp;
 
@@ -23,6 +26,7 @@ fn record(id: &str, at_s: i64) -> CallRecord {
             channels: 2,
             bytes: 32_044,
             sha256: "00".into(),
+            plain_sha256: None,
         }],
         ..CallRecord::default()
     }
@@ -122,4 +126,119 @@ fn dropped_codes_and_the_alarm_are_kept_until_taken_back() {
     journal.save(&[Row::Alarm(None)]).unwrap();
     assert_eq!(journal.alarm().unwrap(), None);
     assert_eq!(journal.forget_dropped_codes().unwrap(), 1);
+}
+
+#[test]
+fn damage_is_seen_by_whatever_statement_meets_it_and_by_every_handle() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config::Config { dir: dir.path().to_owned() };
+    let path = config.dir.join(FILE_NAME);
+    let journal = Journal::open(&config).unwrap();
+    for n in 0..200 {
+        journal.put_call(&record(&format!("call-{n}"), n), Stage::Complete).unwrap();
+    }
+    let other = journal.clone();
+    assert!(journal.job("unknown").unwrap().is_none());
+    assert_eq!(other.damage(), None);
+    journal.lock().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let mut damaged = bytes.clone();
+    damaged[4_096..].fill(0xA5);
+    std::fs::write(&path, damaged).unwrap();
+    journal.lock().execute_batch("PRAGMA shrink_memory").unwrap(); // nothing is read from the cache
+    journal.call("call-1").unwrap_err();
+    assert!(other.damage().unwrap().contains("malformed"), "{:?}", other.damage());
+    // Condemned, it is set aside even where the damage does not show any more.
+    std::fs::write(&path, bytes).unwrap();
+    Journal::condemn(&config, other.damage().unwrap()).unwrap();
+    assert!(Journal::condemned(&config).unwrap().contains("malformed"));
+    Journal::set_aside(&config).unwrap();
+    assert_eq!(Journal::condemned(&config), None);
+}
+
+#[test]
+fn what_is_still_owed_or_not_written_down_beside_its_recording_is_not_encrypted() {
+    let journal = Journal::open_in_memory().unwrap();
+    for id in ["done", "dead", "parked", "registering", "no delivery", "untold", "live", "behind", "sealed"] {
+        journal.put_call(&record(id, 10), Stage::Complete).unwrap();
+    }
+    journal.put_call(&record("live", 10), Stage::Live).unwrap();
+    for id in ["done", "dead", "parked", "registering"] {
+        journal.save_job(&job(id, id)).unwrap();
+    }
+    let stale = journal.stale_records(10).unwrap();
+    journal.refreshed(&stale).unwrap();
+    journal.save_job(&job("behind", "done")).unwrap();
+    journal.put_call_to_tell(&record("untold", 10), Stage::Complete, Registration::Allowed).unwrap();
+    journal.mark_sealed("sealed").unwrap();
+    assert_eq!(journal.unsealed("", 10).unwrap(), ["done", "no delivery"]);
+    assert_eq!(journal.unsealed("done", 10).unwrap(), ["no delivery"]);
+    // Rendered once more, there is a plain file again.
+    journal.put_call(&record("sealed", 10), Stage::Complete).unwrap();
+    assert_eq!(journal.unsealed("no delivery", 10).unwrap(), ["sealed"]);
+}
+
+#[test]
+fn a_recording_that_gets_another_name_leaves_the_old_one_to_be_removed() {
+    let journal = Journal::open_in_memory().unwrap();
+    journal.put_call(&record("a", 10), Stage::Complete).unwrap();
+    assert!(journal.leftovers(10).unwrap().is_empty());
+    let mut other = record("a", 10);
+    other.recordings[0].path = "a.ogg".into();
+    journal.put_call(&other, Stage::Complete).unwrap();
+    assert_eq!(journal.leftovers(10).unwrap(), ["a.wav"]);
+    // And back, before it was removed: it is wanted again.
+    journal.put_call(&record("a", 10), Stage::Complete).unwrap();
+    assert_eq!(journal.leftovers(10).unwrap(), ["a.ogg"]);
+}
+
+#[test]
+fn pages_of_files_are_all_files_oldest_first_and_unknown_ages_last() {
+    let journal = Journal::open_in_memory().unwrap();
+    for (id, at) in [("c", 30), ("a", 10), ("b", 20), ("b2", 20)] {
+        let mut call = record(id, at);
+        call.recordings.push(Recording { part: 2, ..call.recordings[0].clone() });
+        journal.put_call(&call, Stage::Complete).unwrap();
+    }
+    let unknown = CallRecord { invited_at: None, ..record("0", 0) };
+    journal.put_call(&unknown, Stage::Complete).unwrap();
+    let mut rows: Vec<FileRow> = Vec::new();
+    loop {
+        let page = journal.files_after(rows.last(), 3).unwrap();
+        if page.is_empty() {
+            break;
+        }
+        rows.extend(page);
+    }
+    let seen: Vec<(&str, u32)> = rows.iter().map(|r| (r.call_id.as_str(), r.part)).collect();
+    assert_eq!(seen, [("a", 1), ("a", 2), ("b", 1), ("b", 2), ("b2", 1), ("b2", 2), ("c", 1), ("c", 2), ("0", 1)]);
+    assert_eq!(rows[8].at, None);
+    assert_eq!(journal.files().unwrap(), rows);
+    assert_eq!(journal.kept_bytes().unwrap(), 9 * 32_044);
+    let why: &str = "age";
+    journal.mark_removed(&[("a".into(), why), ("c".into(), why)], Timestamp::from_secs(99)).unwrap();
+    assert_eq!(journal.files().unwrap().len(), 5);
+    assert_eq!(journal.removed("a").unwrap(), Some((Timestamp::from_secs(99), why.into())));
+}
+
+#[test]
+fn a_journal_of_version_3_is_migrated_with_the_times_of_its_calls() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config::Config { dir: dir.path().to_owned() };
+    let mut old = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    schema::migrate_to(&mut old, 3).unwrap();
+    let json = serde_json::to_string(&record("a", 10)).unwrap();
+    old.execute(
+        "INSERT INTO calls (id, stage, invited_at, direction, outcome, record) VALUES ('a', 'complete', 10000000, 'inbound',
+        'answered', ?1)",
+        params![json],
+    )
+    .unwrap();
+    old.execute_batch("INSERT INTO recordings (call_id, part, path, bytes, sha256, state) VALUES ('a', 1, 'a.wav', 7, '00', 'present')")
+        .unwrap();
+    drop(old);
+    let journal = Journal::open(&config).unwrap();
+    let files = journal.files().unwrap();
+    assert_eq!((files.len(), files[0].at), (1, Some(Timestamp::from_secs(10))));
+    assert_eq!(journal.unsealed("", 10).unwrap(), ["a"], "what is there already is encrypted, too");
 }

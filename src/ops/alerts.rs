@@ -45,6 +45,8 @@ pub enum Kind {
     RecordingFailed,
     /// A call could not be rendered; its packets are kept.
     RenderFailed,
+    /// A recording could not be encrypted; it stays as it is.
+    EncryptionFailed,
     /// A call cannot be delivered before a person has acted.
     DeliveryParked,
     /// A call will never be whole in Pyrus.
@@ -57,6 +59,8 @@ pub enum Kind {
     PyrusRecovered,
     /// Frames were lost on this machine.
     CaptureDrops,
+    /// A bounded table is full: something is left aside (a flood, a scanner).
+    TablesFull,
     /// An interface is down or its capture stopped.
     InterfaceDown,
     /// It is there again.

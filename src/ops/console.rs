@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 
 use crate::call::pause::Order;
 use crate::journal::{self, Journal};
+use crate::ops::left_aside::LeftAside;
 
 /// What the capture thread counted, published now and then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,6 +44,8 @@ pub struct Status {
     pub legs_live: usize,
     /// Calls that have ended since the start.
     pub calls_ended: u64,
+    /// What did not fit into a table or could not be read, since the start.
+    pub left_aside: LeftAside,
     /// Calls of which something is still owed to Pyrus; absent when the journal cannot be read just now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owed: Option<usize>,
@@ -72,7 +75,9 @@ pub enum ConsoleError {
     #[error("console.listen = {0} is not an address of this machine alone: use 127.0.0.1 or [::1]")]
     NotLoopback(SocketAddr),
     /// The port cannot be had, or the thread cannot be started.
-    #[error("the console cannot listen on {0}: {1}")]
+    #[error(
+        "the console cannot listen on {0} ({1}): set console.listen to another address and port, or stop what has it"
+    )]
     Io(SocketAddr, std::io::Error),
 }
 

@@ -5,4 +5,5 @@ pub mod config;
 pub mod console;
 pub mod disk;
 pub mod doctor;
+pub mod left_aside;
 pub mod log;

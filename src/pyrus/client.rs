@@ -286,8 +286,24 @@ fn rate_headers(headers: &HeaderMap) -> RateHeaders {
 }
 
 fn failure(e: reqwest::Error) -> Failure {
+    // Host and port only: the rest of an upload's address may be a key to it.
+    let host = e.url().and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
     let e = e.without_url();
-    if e.is_connect() || e.is_builder() { Failure::NotSent(chain(&e)) } else { Failure::Unanswered(chain(&e)) }
+    if !e.is_connect() && !e.is_builder() {
+        return Failure::Unanswered(chain(&e));
+    }
+    let host = host.unwrap_or_else(|| String::from("the address"));
+    Failure::NotSent(if is_refused(&e) {
+        format!("{host} refuses the connection")
+    } else {
+        format!("{host}: {}", chain(&e))
+    })
+}
+
+fn is_refused(e: &(dyn std::error::Error + 'static)) -> bool {
+    let kind = |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    let mut causes = std::iter::successors(Some(e), |e| e.source());
+    causes.any(|cause| kind(cause) == Some(std::io::ErrorKind::ConnectionRefused))
 }
 
 /// An error with its causes: "error sending request" alone says nothing.

@@ -56,6 +56,15 @@ pub struct Asker {
     commands: mpsc::UnboundedSender<Command>,
 }
 
+/// Whether somebody who waits for delivery waits on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Yes.
+    On,
+    /// Not a moment longer.
+    NoMore,
+}
+
 #[derive(Debug)]
 enum Command {
     Settle(Duration, Sender<Summary>),
@@ -131,7 +140,25 @@ impl Handle {
     /// that was told of as live. Gives up when for `patience` no request has succeeded and none is under way; what is
     /// `owed` in the summary then stays in the journal for the next start. Everything told before is taken into account.
     pub fn run_until_settled(&self, patience: Duration) -> Summary {
-        self.ask(|answer| Command::Settle(patience, answer))
+        self.run_until_settled_or(patience, &mut |_| Wait::On)
+    }
+
+    /// The same; `look` is asked five times a second, with the time waited so far, whether to wait on.
+    #[expect(clippy::disallowed_methods, reason = "an IO room: how long somebody has waited")]
+    pub fn run_until_settled_or(&self, patience: Duration, look: &mut dyn FnMut(Duration) -> Wait) -> Summary {
+        let (answer, waiting) = crossbeam_channel::bounded(1);
+        let _ = self.commands.send(Command::Settle(patience, answer));
+        let begin = Instant::now();
+        loop {
+            match waiting.recv_timeout(LOOK_WHILE_WAITING) {
+                Ok(summary) => return summary,
+                Err(crossbeam_channel::RecvTimeoutError::Disconnected) => return Summary::default(),
+                Err(crossbeam_channel::RecvTimeoutError::Timeout) => {}
+            }
+            if look(begin.elapsed()) == Wait::NoMore {
+                return self.asker().summary_within(LAST_ANSWERS).unwrap_or_default();
+            }
+        }
     }
 
     /// How things stand.
@@ -468,6 +495,9 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Calls that may wait to be taken up; more hold up who tells of them.
 pub const UPDATES: usize = 1024;
+
+/// Who waits for delivery can end the waiting so soon.
+const LOOK_WHILE_WAITING: Duration = Duration::from_millis(200);
 
 /// How often another process's request for a retry is looked for.
 const LOOK: Duration = Duration::from_secs(2);

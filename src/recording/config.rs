@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::seal::Recipient;
+
 /// Form of a finished file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -83,6 +85,8 @@ pub struct Config {
     pub undelivered: Undelivered,
     /// Keep the spool (a pcapng that Wireshark opens) of a delivered call.
     pub keep_pcap: bool,
+    /// Who may read a recording once it is delivered: it is encrypted to these. Empty: it stays as it is.
+    pub encrypt_to: Vec<Recipient>,
 }
 
 impl Default for Config {
@@ -97,6 +101,7 @@ impl Default for Config {
             min_free_gib: 2,
             undelivered: Undelivered::Keep,
             keep_pcap: false,
+            encrypt_to: Vec::new(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Finished files in parts: left the caller, right the callee, in the form that was configured.
+//! One file of a recording: left the caller, right the callee, in the form that was configured.
 
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::config::Format;
 use super::g711::{G711Writer, Law};
 use super::ogg_opus::{self, OggOpusWriter};
-use super::publish::part_path;
+use super::publish::{digest, part_path, publish};
 
 /// Swaps the channels or not: the leg's caller may be the call's callee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,19 +16,17 @@ pub(super) enum Channels {
     Swapped,
 }
 
-/// Writes samples into one part after another, each under its `.part` name.
+/// Writes one file under its `.part` name.
 pub(super) struct PartWriter {
-    folder: PathBuf,
-    stem: String,
-    sample_rate: u32,
+    path: PathBuf,
+    file: PartFile,
     channels: Channels,
-    /// Samples of each channel in a part.
-    part_samples: u64,
-    format: Format,
-    current: Option<PartFile>,
-    in_current: u64,
-    parts: Vec<WrittenPart>,
+    unpublished: Unpublished,
 }
+
+/// A `.part` file: half a recording helps nobody, so it goes with this.
+#[derive(Debug)]
+struct Unpublished(PathBuf);
 
 /// A file being written.
 enum PartFile {
@@ -37,98 +35,64 @@ enum PartFile {
     Opus(Box<OggOpusWriter<BufWriter<File>>>),
 }
 
-/// What a recording is to be.
+/// What a file is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) format: Format,
     pub(super) sample_rate: u32,
     pub(super) channels: Channels,
-    /// Samples of each channel in a part, see [`part_samples`].
-    pub(super) part_samples: u64,
 }
 
-/// A part that was written to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A file that was written to its end and has not its final name yet. Dropped, it is taken away.
+#[derive(Debug)]
 pub(super) struct WrittenPart {
-    /// Its final name.
-    pub(super) path: PathBuf,
-    /// Samples of each channel.
-    pub(super) samples: u64,
+    path: PathBuf,
+    _file: Unpublished,
 }
 
 impl PartWriter {
-    pub(super) fn new(folder: &Path, stem: &str, shape: Shape) -> Self {
-        let Shape { format, sample_rate, channels, part_samples } = shape;
-        Self {
-            folder: folder.to_owned(),
-            stem: stem.to_owned(),
-            sample_rate,
-            channels,
-            part_samples: part_samples.max(1),
-            format,
-            current: None,
-            in_current: 0,
-            parts: Vec::new(),
-        }
+    /// Begins part `number` (1 for the first) of the recording `stem`.
+    pub(super) fn new(folder: &Path, (stem, number): (&str, u32), shape: Shape) -> io::Result<Self> {
+        let Shape { format, sample_rate, channels } = shape;
+        let ending = format.extension();
+        let name = if number == 1 { format!("{stem}.{ending}") } else { format!("{stem}.{number}.{ending}") };
+        let path = folder.join(name);
+        let unpublished = Unpublished(part_path(&path));
+        let file = BufWriter::with_capacity(WRITE_BYTES, File::create(&unpublished.0)?);
+        let file = PartFile::new(file, format, sample_rate, &format!("{stem}.{number}"))?;
+        Ok(Self { path, file, channels, unpublished })
     }
 
     /// Takes the next samples.
-    pub(super) fn write(&mut self, mut frames: &[[i16; 2]]) -> io::Result<()> {
-        while !frames.is_empty() {
-            if self.in_current == self.part_samples {
-                self.end_part()?;
+    pub(super) fn write(&mut self, frames: &[[i16; 2]]) -> io::Result<()> {
+        match self.channels {
+            Channels::Same => self.file.write(frames),
+            Channels::Swapped => {
+                let swapped: Vec<[i16; 2]> = frames.iter().map(|&[caller, callee]| [callee, caller]).collect();
+                self.file.write(&swapped)
             }
-            let room = self.part_samples - self.in_current;
-            let count = frames.len().min(usize::try_from(room).unwrap_or(usize::MAX));
-            let (now, later) = frames.split_at(count);
-            let swapped = self.channels == Channels::Swapped;
-            let file = self.file()?;
-            if swapped {
-                let swapped: Vec<[i16; 2]> = now.iter().map(|&[caller, callee]| [callee, caller]).collect();
-                file.write(&swapped)?;
-            } else {
-                file.write(now)?;
-            }
-            self.in_current += count as u64;
-            frames = later;
         }
-        Ok(())
     }
 
-    /// Ends the last part. Nothing has its final name yet.
-    pub(super) fn finish(&mut self) -> io::Result<Vec<WrittenPart>> {
-        self.end_part()?;
-        Ok(self.parts.clone())
+    /// Ends the file.
+    pub(super) fn finish(self) -> io::Result<WrittenPart> {
+        self.file.finish()?;
+        Ok(WrittenPart { path: self.path, _file: self.unpublished })
     }
+}
 
-    /// All parts have their final names: there is nothing to take away any more.
-    pub(super) fn published(&mut self) {
-        self.parts.clear();
+impl WrittenPart {
+    /// Gives it its name. Gives its path, size and SHA-256.
+    pub(super) fn publish(self) -> io::Result<(PathBuf, u64, String)> {
+        publish(&self.path)?;
+        let (bytes, sha256) = digest(&self.path)?;
+        Ok((self.path, bytes, sha256))
     }
+}
 
-    fn end_part(&mut self) -> io::Result<()> {
-        let Some(file) = self.current.take() else { return Ok(()) };
-        file.finish()?;
-        let path = self.path(self.parts.len() + 1);
-        self.parts.push(WrittenPart { path, samples: std::mem::take(&mut self.in_current) });
-        Ok(())
-    }
-
-    fn file(&mut self) -> io::Result<&mut PartFile> {
-        if self.current.is_none() {
-            let number = self.parts.len() + 1;
-            let file = File::create(part_path(&self.path(number)))?;
-            let file = BufWriter::with_capacity(WRITE_BYTES, file);
-            let name = format!("{}.{number}", self.stem);
-            self.current = Some(PartFile::new(file, self.format, self.sample_rate, &name)?);
-        }
-        self.current.as_mut().ok_or_else(|| io::Error::other("no part is open"))
-    }
-
-    fn path(&self, part: usize) -> PathBuf {
-        let (stem, ending) = (&self.stem, self.format.extension());
-        let name = if part == 1 { format!("{stem}.{ending}") } else { format!("{stem}.{part}.{ending}") };
-        self.folder.join(name)
+impl Drop for Unpublished {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0); // published, it is not there any more
     }
 }
 
@@ -174,22 +138,10 @@ impl PartFile {
     }
 }
 
-impl Drop for PartWriter {
-    fn drop(&mut self) {
-        // Given up in the middle: half a recording helps nobody, the spool is still there.
-        if let Some(writer) = self.current.take() {
-            drop(writer);
-            let _ = std::fs::remove_file(part_path(&self.path(self.parts.len() + 1)));
-        }
-        for part in &self.parts {
-            let _ = std::fs::remove_file(part_path(&part.path));
-        }
-    }
-}
-
-/// Samples of each channel that one file may have: whole seconds, so that parts begin at whole microseconds.
-pub(super) fn part_samples(format: Format, part_hours: u32, max_bytes: Option<u64>, sample_rate: u32) -> u64 {
-    let rate = u64::from(sample_rate.max(1));
+/// Seconds that one file may have. Of a call under way nobody knows whether it turns wideband: unless the rate is set,
+/// there is room for that.
+pub(super) fn part_seconds(format: Format, part_hours: u32, max_bytes: Option<u64>, sample_rate: Option<u32>) -> u64 {
+    let rate = u64::from(format.fixed_rate().or(sample_rate).unwrap_or(WIDE_HZ).max(1));
     let by_time = if part_hours == 0 { u64::MAX } else { u64::from(part_hours) * 3_600 };
     let (header, a_second) = match format {
         Format::Wav => (HEADER_BYTES, BYTES_A_SAMPLE * rate),
@@ -197,7 +149,7 @@ pub(super) fn part_samples(format: Format, part_hours: u32, max_bytes: Option<u6
         Format::OggOpus => (ogg_opus::HEADER_BYTES, ogg_opus::MAX_BYTES_A_SECOND),
     };
     let by_size = max_bytes.unwrap_or(u64::MAX).min(MAX_WAV_BYTES).saturating_sub(header) / a_second;
-    by_time.min(by_size).max(1) * rate
+    by_time.min(by_size).max(1)
 }
 
 fn to_io(error: hound::Error) -> io::Error {
@@ -213,5 +165,7 @@ const MAX_WAV_BYTES: u64 = i32::MAX as u64;
 const HEADER_BYTES: u64 = 58;
 /// Two channels of 16 bits.
 const BYTES_A_SAMPLE: u64 = 4;
+/// Samples a second of a wideband recording.
+const WIDE_HZ: u32 = 16_000;
 /// Written at once.
 const WRITE_BYTES: usize = 64 * 1024;

@@ -1,17 +1,19 @@
-//! Makes the files of a call that is over: renders the first leg that can be heard, and writes WAV and record.
+//! Makes the files of a call: renders the first leg that can be heard (or another, if that one was heard on one side
+//! only), and writes WAV and record. Of a call that is under way the parts that are full are made, see `cutting`.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::config::Config;
-use super::parts::{self, Channels, PartWriter, Shape, WrittenPart};
+use super::cutting::{Cutter, Made, Part, Rendered, UpTo};
+use super::parts::{self, Channels};
 use super::publish;
 use super::quality;
-use super::verdict::{Answered, Facts, SideFacts, verdict};
-use crate::call::event::{EndedCall, EndedLeg};
+use super::verdict::{Answered, Facts, verdict};
+use crate::call::event::{DueParts, EndedCall, EndedLeg};
 use crate::call::record::{CallRecord, Outcome, Problem, Recording, Side, Sides};
-use crate::render::{self, Options, Plan, RenderError, Report, Silent};
-use crate::spool::{LegSource, LegStore};
+use crate::render::{RenderError, Report, SideReport, Silent};
+use crate::spool::{LegSource, LegStore, SpoolError};
 use crate::time::Timestamp;
 
 /// Makes files of calls. Holds no state: may be used by several threads.
@@ -49,13 +51,13 @@ impl RecordingError {
     }
 }
 
-/// A leg that was rendered into `.part` files.
-struct Rendered {
-    plan: Plan,
-    report: Report,
-    /// Empty when nothing could be heard.
-    parts: Vec<WrittenPart>,
-    writer: PartWriter,
+/// Parts of a call under way that are written and have no names yet. Dropped, they are taken away.
+#[derive(Debug)]
+pub struct ReadyParts {
+    parts: Vec<Part>,
+    /// Index into `record.legs` of the leg whose sound they are.
+    leg: usize,
+    wall_offset_ns: i64,
 }
 
 impl Recorder {
@@ -64,7 +66,47 @@ impl Recorder {
         Self { config, layout, max_part_bytes }
     }
 
-    /// Renders a call that is over and publishes its WAV (if it can be heard) and its record.
+    /// Seconds after which a part of a recording is full.
+    pub fn part_seconds(&self) -> u64 {
+        let Config { format, part_hours, sample_rate, .. } = self.config;
+        parts::part_seconds(format, part_hours, self.max_part_bytes, sample_rate)
+    }
+
+    /// Renders the parts of a call under way that are full and that its record does not name yet. `None`: there are none,
+    /// or nothing can be heard so far.
+    ///
+    /// # Errors
+    /// When a file cannot be written. What cannot be read is left to the end of the call.
+    pub fn render_parts(&self, due: &DueParts, store: &dyn LegStore) -> Result<Option<ReadyParts>, RecordingError> {
+        let made = made(&due.record, due.wall_offset_ns);
+        if made.count >= due.parts {
+            return Ok(None);
+        }
+        let folder = self.folder(&due.record);
+        std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+        let task = Task { record: &due.record, made, up_to: UpTo::Part(due.parts) };
+        let best = self.render_best(&due.legs, store, task, &mut |error| {
+            tracing::warn!(call = due.record.id, "no part can be made: {error}");
+        })?;
+        Ok(best.filter(|best| best.rendered.is_heard).map(|Best { rendered: Rendered { parts, .. }, leg, .. }| {
+            ReadyParts { parts, leg: leg.index, wall_offset_ns: due.wall_offset_ns }
+        }))
+    }
+
+    /// Gives parts their names and enters them into the record.
+    ///
+    /// # Errors
+    /// When the system refuses. Some may have their names then: the next try makes them again, with the same bytes.
+    pub fn publish_parts(&self, ready: ReadyParts, record: &mut CallRecord) -> Result<(), RecordingError> {
+        self.publish(ready.parts, ready.wall_offset_ns, record)?;
+        if let Some(leg) = record.legs.get_mut(ready.leg) {
+            leg.rendered = true;
+        }
+        Ok(())
+    }
+
+    /// Renders a call that is over and publishes its WAV (if it can be heard) and its record. Parts that the record names
+    /// already stay as they are.
     ///
     /// # Errors
     /// When a file cannot be written. Nothing is published then but what was already whole.
@@ -73,7 +115,7 @@ impl Recorder {
         let folder = self.folder(&record);
         std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
         if record.verdict.is_none() {
-            let facts = self.render_first_audible(ended, store, &folder, &mut record)?;
+            let facts = self.render_ended(ended, store, &mut record)?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
             // What the engine already had to say (how the answer is known, whose sound it is) stands behind it.
@@ -116,126 +158,210 @@ impl Recorder {
         self.folder(record).join(format!("{}.{}.pcapng", stem(record), leg_index + 1))
     }
 
-    fn render_first_audible(
+    fn render_ended(
         &self,
         ended: &EndedCall,
         store: &dyn LegStore,
-        folder: &Path,
         record: &mut CallRecord,
     ) -> Result<Facts, RecordingError> {
         let mut facts = facts_of(record);
-        let mut first: Option<(Rendered, &EndedLeg)> = None;
-        for leg in &ended.legs {
-            let Some(source) = store.source(leg) else { continue };
-            let channels = if leg.same_sides { Channels::Same } else { Channels::Swapped };
-            match self.render_leg(&source, folder, (&stem(record), channels)) {
-                Ok(rendered) if !rendered.parts.is_empty() => {
-                    first = Some((rendered, leg));
-                    break;
-                }
-                // What is wrong with the anchor leg is what an admin should hear of.
-                Ok(rendered) if first.is_none() => first = Some((rendered, leg)),
-                Ok(_) => {}
-                Err(RenderError::Output(error)) => return Err(failed(folder, error)),
-                Err(RenderError::Spool(error)) => {
-                    record.problems.push(problem("render_error", None));
-                    facts.failure = Some(error.to_string());
-                }
+        let mut problems = Vec::new();
+        let made = made(record, ended.wall_offset_ns);
+        let task = Task { record, made, up_to: UpTo::End };
+        let best = self.render_best(&ended.legs, store, task, &mut |error| {
+            problems.push(problem("render_error", None));
+            facts.failure = Some(error.to_string());
+        })?;
+        record.problems.extend(problems);
+        if let Some(Best { rendered, leg, note }) = best {
+            if let Some(note) = note {
+                record.verdict_reason = Some(note.to_owned());
             }
-        }
-        if let (Some((rendered, leg)), Some(anchor)) = (&first, ended.legs.first())
-            && leg.leg != anchor.leg
-            && !rendered.parts.is_empty()
-        {
-            let note = "The sound is that of another leg of the call: the outside party's own cannot be decoded.";
-            record.verdict_reason = Some(note.to_owned());
-        }
-        if let Some((mut rendered, leg)) = first {
-            rendered.plan.starts_at = rendered.plan.starts_at.offset(ended.wall_offset_ns);
-            rendered.plan.ends_at = rendered.plan.ends_at.offset(ended.wall_offset_ns);
-            self.take_over(&mut rendered, leg, record, &mut facts)?;
-            shift_streams(&mut record.sides, ended.wall_offset_ns);
+            // Without an end in the spool they are the record's own, and of the wall clock already.
+            let of_spool = rendered.plan.ended.is_some();
+            self.take_over(rendered, (leg, ended.wall_offset_ns), record, &mut facts)?;
+            if of_spool {
+                shift_streams(&mut record.sides, ended.wall_offset_ns);
+            }
         }
         Ok(facts)
     }
 
-    fn render_leg(
+    /// Renders the first leg that can be heard, or one that has more; failing that, the first of all: what is wrong with
+    /// the anchor leg is what an admin should hear of.
+    fn render_best<'a>(
         &self,
-        source: &LegSource,
-        folder: &Path,
-        (stem, channels): (&str, Channels),
-    ) -> Result<Rendered, RenderError> {
-        let format = self.config.format;
-        let sample_rate = format.fixed_rate().or(self.config.sample_rate);
-        let plan = render::plan(source, &Options { sample_rate })?;
-        let sample_rate = plan.sample_rate;
-        let part_samples = parts::part_samples(format, self.config.part_hours, self.max_part_bytes, sample_rate);
-        let mut writer = PartWriter::new(folder, stem, Shape { format, sample_rate, channels, part_samples });
-        if !plan.has_sound {
-            let report = render::render(&plan, source, &mut |_| Ok(()))?;
-            return Ok(Rendered { plan, report, parts: Vec::new(), writer });
+        legs: &'a [EndedLeg],
+        store: &dyn LegStore,
+        task: Task<'_>,
+        unreadable: &mut dyn FnMut(SpoolError),
+    ) -> Result<Option<Best<'a>>, RecordingError> {
+        let folder = self.folder(task.record);
+        let mut first: Option<(Rendered, &EndedLeg)> = None;
+        let mut others = legs.iter();
+        for leg in others.by_ref() {
+            let Some(source) = store.source(leg) else { continue };
+            match self.cutter(leg, (&folder, &stem(task.record))).render(&source, task.made, task.up_to) {
+                Ok(rendered) if rendered.is_heard => {
+                    first = Some((rendered, leg));
+                    break;
+                }
+                Ok(rendered) if first.is_none() => first = Some((rendered, leg)),
+                Ok(_) => {}
+                Err(RenderError::Output(error)) => return Err(failed(&folder, error)),
+                Err(RenderError::Spool(error)) => unreadable(error),
+            }
         }
-        let report = render::render(&plan, source, &mut |frames| writer.write(frames))?;
-        let heard = report.sides.iter().any(|side| SideFacts::from(side).heard);
-        // Dropped with its writer, an inaudible recording takes its files along.
-        let parts = if heard { writer.finish()? } else { Vec::new() };
-        Ok(Rendered { plan, report, parts, writer })
+        let Some((rendered, leg)) = first else { return Ok(None) };
+        if let Some((source, leg)) = self.fuller(&rendered, others, store, &task) {
+            // Its files have the names of those to come.
+            drop(rendered);
+            let rendered = self.cutter(leg, (&folder, &stem(task.record))).render(&source, task.made, task.up_to);
+            let rendered = rendered.map_err(|error| failed(&folder, io::Error::other(error)))?;
+            return Ok(Some(Best { rendered, leg, note: Some(HALF_ANCHOR) }));
+        }
+        let deaf = rendered.is_heard && legs.first().is_some_and(|anchor| anchor.leg != leg.leg);
+        Ok(Some(Best { rendered, leg, note: deaf.then_some(DEAF_ANCHOR) }))
+    }
+
+    /// Of a leg that was heard on one side only (if there is more than stray packets of the other): another of which
+    /// both were, and that has no less of the call.
+    fn fuller<'a>(
+        &self,
+        rendered: &Rendered,
+        others: impl Iterator<Item = &'a EndedLeg>,
+        store: &dyn LegStore,
+        task: &Task<'_>,
+    ) -> Option<(LegSource, &'a EndedLeg)> {
+        let length_us = rendered.report.samples * 1_000_000 / u64::from(rendered.plan.sample_rate.max(1));
+        let mut best = heard(&rendered.report);
+        if !rendered.is_heard || best.less_us * ONE_SIDED >= length_us {
+            return None;
+        }
+        let mut found = None;
+        for leg in others {
+            let Some(source) = store.source(leg) else { continue };
+            let cutter = self.cutter(leg, (Path::new(""), ""));
+            let Ok(report) = cutter.listen(&source, task.made, task.up_to) else { continue };
+            let here = heard(&report);
+            if here.less_us > 2 * best.less_us && here.sum_us >= best.sum_us {
+                (best, found) = (Heard { sum_us: best.sum_us, ..here }, Some((source, leg)));
+            }
+        }
+        found
+    }
+
+    fn cutter<'a>(&self, leg: &EndedLeg, (folder, stem): (&'a Path, &'a str)) -> Cutter<'a> {
+        let format = self.config.format;
+        Cutter {
+            format,
+            sample_rate: format.fixed_rate().or(self.config.sample_rate),
+            part_s: self.part_seconds(),
+            folder,
+            stem,
+            channels: if leg.same_sides { Channels::Same } else { Channels::Swapped },
+        }
     }
 
     /// Publishes what was rendered and writes it into the record.
     fn take_over(
         &self,
-        rendered: &mut Rendered,
-        leg: &EndedLeg,
+        rendered: Rendered,
+        (leg, wall_offset_ns): (&EndedLeg, i64),
         record: &mut CallRecord,
         facts: &mut Facts,
     ) -> Result<(), RecordingError> {
-        note_sides(rendered, leg, record);
+        note_sides(&rendered, leg, record);
         note_problems(&rendered.report, record);
         let [caller, callee] = &rendered.report.sides;
         let (left, right) = if leg.same_sides { (caller, callee) } else { (callee, caller) };
         (facts.caller, facts.callee) = (left.into(), right.into());
         facts.packets = record.sides.caller.packets + record.sides.callee.packets;
-        if rendered.parts.is_empty() {
+        if !rendered.is_heard {
             return Ok(());
         }
         if let Some((side, problem)) = quality::one_way(&rendered.report, rendered.plan.sample_rate) {
             facts.mute = Some(if leg.same_sides { side } else { side.other() });
             record.problems.push(problem);
         }
-        for (index, record_leg) in record.legs.iter_mut().enumerate() {
-            record_leg.rendered = index == leg.index;
-        }
-        let mut from = 0;
-        for (number, part) in rendered.parts.iter().enumerate() {
-            let last = number + 1 == rendered.parts.len();
-            publish::publish(&part.path).map_err(|error| failed(&part.path, error))?;
-            let (bytes, sha256) = publish::digest(&part.path).map_err(|error| failed(&part.path, error))?;
-            let starts_at = moment(&rendered.plan, from);
-            from += part.samples;
-            let ends_at = if last { rendered.plan.ends_at } else { moment(&rendered.plan, from) };
+        note_legs(leg, record);
+        self.publish(rendered.parts, wall_offset_ns, record)
+    }
+
+    /// Files get their names, one after the other, and their places in the record.
+    fn publish(&self, parts: Vec<Part>, wall_offset_ns: i64, record: &mut CallRecord) -> Result<(), RecordingError> {
+        for Part { number, starts_at, ends_at, sample_rate, file } in parts {
+            let folder = self.folder(record);
+            let (path, bytes, sha256) = file.publish().map_err(|error| failed(&folder, error))?;
             record.recordings.push(Recording {
-                part: number as u32 + 1,
-                path: part.path.display().to_string(),
+                part: number,
+                path: path.display().to_string(),
                 format: self.config.format.name().to_owned(),
-                starts_at,
-                ends_at,
+                starts_at: starts_at.offset(wall_offset_ns),
+                ends_at: ends_at.offset(wall_offset_ns),
                 duration_s: ends_at.nanos_since(starts_at) as f64 / 1e9,
-                sample_rate: rendered.plan.sample_rate,
+                sample_rate,
                 channels: 2,
                 bytes,
                 sha256,
+                plain_sha256: None,
             });
         }
-        rendered.writer.published();
         Ok(())
     }
 }
 
-/// The moment of a sample.
-fn moment(plan: &Plan, sample: u64) -> Timestamp {
-    let ns = u128::from(sample) * 1_000_000_000 / u128::from(plan.sample_rate.max(1));
-    plan.starts_at.offset(i64::try_from(ns).unwrap_or(i64::MAX))
+/// What is to be rendered.
+#[derive(Clone, Copy, Debug)]
+struct Task<'a> {
+    record: &'a CallRecord,
+    made: Made,
+    up_to: UpTo,
+}
+
+/// The leg that was rendered.
+#[derive(Debug)]
+struct Best<'a> {
+    rendered: Rendered,
+    leg: &'a EndedLeg,
+    /// Why it is not the anchor.
+    note: Option<&'static str>,
+}
+
+/// How much was heard of the sides of a leg.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    /// Of the side with less.
+    less_us: u64,
+    sum_us: u64,
+}
+
+fn heard(report: &Report) -> Heard {
+    let [caller, callee] = &report.sides;
+    Heard { less_us: caller.heard_us.min(callee.heard_us), sum_us: caller.heard_us + callee.heard_us }
+}
+
+/// What a record says of the parts that were made.
+fn made(record: &CallRecord, wall_offset_ns: i64) -> Made {
+    Made {
+        count: record.recordings.iter().map(|r| r.part).max().unwrap_or(0),
+        starts_at: record.recordings.first().map(|first| first.starts_at.offset(-wall_offset_ns)),
+    }
+}
+
+/// Marks the leg whose sound the recording has. Parts made while the call was live may have that of another.
+fn note_legs(leg: &EndedLeg, record: &mut CallRecord) {
+    let earlier = record.recordings.len();
+    let other = earlier > 0 && record.legs.iter().enumerate().any(|(n, l)| l.rendered && n != leg.index);
+    for (index, record_leg) in record.legs.iter_mut().enumerate() {
+        record_leg.rendered = index == leg.index || (earlier > 0 && record_leg.rendered);
+    }
+    if other {
+        let part = if earlier == 1 { String::from("the first part") } else { format!("the first {earlier} parts") };
+        let note =
+            format!("The sound of {part} is that of another leg, which was the outside party's when it was made.");
+        record.verdict_reason = Some(record.verdict_reason.take().map_or(note.clone(), |n| format!("{n} {note}")));
+    }
 }
 
 /// What the engine counted of the rendered leg, and what rendering adds.
@@ -247,12 +373,24 @@ fn note_sides(rendered: &Rendered, leg: &EndedLeg, record: &mut CallRecord) {
     for side in [Side::Caller, Side::Callee] {
         let report = &rendered.report.sides[side.channel()];
         let target = sides.get_mut(side);
-        if !rendered.parts.is_empty() {
+        if rendered.is_heard {
             quality::note(target, report);
         }
         target.clock_drift_ppm = report.clock_drift_ppm;
     }
     record.sides = if leg.same_sides { sides } else { Sides { caller: sides.callee, callee: sides.caller } };
+    note_losses(record, rendered.plan.recounted);
+}
+
+/// What was lost, as the engine says it, where it could not count it: after a restart.
+fn note_losses(record: &mut CallRecord, recounted: bool) {
+    let lost = record.sides.caller.lost + record.sides.callee.lost;
+    let known = ["lost_by_us", "restart_gap", "lost_before_us"];
+    match record.problems.iter_mut().find(|p| known.contains(&p.kind.as_str())) {
+        Some(problem) if recounted => problem.packets = (lost > 0).then_some(lost),
+        None if lost > 0 => record.problems.push(problem("lost_before_us", Some(lost))),
+        _ => {}
+    }
 }
 
 /// The spool's times are of the capture timeline; the record's are of the wall clock as it was when the call began.
@@ -270,9 +408,15 @@ fn note_problems(report: &Report, record: &mut CallRecord) {
         record.problems.push(problem("torn_tail", None));
     }
     let count = |reason: &Silent| report.sides.iter().filter_map(|side| side.silent.get(reason)).sum::<u64>();
-    for (kind, reason) in [("cut_by_snaplen", Silent::Cut), ("undecodable", Silent::Damaged)] {
-        let packets = count(&reason);
-        if packets > 0 {
+    let sum = |of: fn(&SideReport) -> u64| report.sides.iter().map(of).sum::<u64>();
+    for (kind, packets) in [
+        ("cut_by_snaplen", count(&Silent::Cut)),
+        ("undecodable", count(&Silent::Damaged)),
+        ("late", sum(|side| side.late)),
+        ("broken_stamps", sum(|side| side.broken_stamps)),
+    ] {
+        // The engine has counted the cut ones of the whole call already.
+        if packets > 0 && !record.problems.iter().any(|p| p.kind == kind) {
             record.problems.push(problem(kind, Some(packets)));
         }
     }
@@ -314,6 +458,15 @@ fn problem(kind: &str, packets: Option<u64>) -> Problem {
 fn failed(path: &Path, source: io::Error) -> RecordingError {
     RecordingError { path: path.display().to_string(), source }
 }
+
+/// Why another leg than the anchor was rendered.
+const DEAF_ANCHOR: &str = "The sound is that of another leg of the call: the outside party's own cannot be decoded.";
+/// Why another leg was rendered than one that can be heard.
+const HALF_ANCHOR: &str =
+    "The sound is that of another leg of the call: on the first, the mirror showed little or nothing of one side.";
+/// A side of which less than one part in so many of the recording was heard is as good as missing: keep-alives that look
+/// like RTP, a few packets before the media went another way.
+const ONE_SIDED: u64 = 10;
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 //!
 //! The plan is pure; who carries it out writes each removal into the journal first.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -71,47 +72,106 @@ pub enum Ages {
     Unknown,
 }
 
-/// What is to be removed, in this order, so that the limits hold again. `candidates` stand oldest first.
-pub fn plan(config: &Config, candidates: &[Candidate], ages: Ages, free_bytes: Option<u64>) -> Vec<(String, Why)> {
-    let mut gone: Vec<Option<Why>> = vec![None; candidates.len()];
-    if let (Ages::Trusted(now), 1..) = (ages, config.keep_days) {
-        let oldest = now - Duration::from_secs(u64::from(config.keep_days) * 86_400);
-        for (candidate, gone) in candidates.iter().zip(&mut gone) {
-            if candidate.cost <= Cost::OnlyCopy && candidate.at.is_some_and(|at| at < oldest) {
-                *gone = Some(Why::Age);
-            }
-        }
-    }
-    let left: u64 = candidates.iter().zip(&gone).filter(|(_, g)| g.is_none()).map(|(c, _)| c.bytes).sum();
-    let freed: u64 = candidates.iter().zip(&gone).filter(|(_, g)| g.is_some()).map(|(c, _)| c.bytes).sum();
-    let undelivered = config.undelivered == Undelivered::Remove;
-    if config.max_disk_gib > 0 {
-        let most = if undelivered { Cost::Owed } else { Cost::OnlyCopy };
-        let over = left.saturating_sub(u64::from(config.max_disk_gib) << 30);
-        take(candidates, &mut gone, over, (Why::Size, most));
-    }
-    if let Some(free) = free_bytes.filter(|_| config.min_free_gib > 0) {
-        let most = if undelivered { Cost::Owed } else { Cost::Nothing };
-        let by_size: u64 =
-            candidates.iter().zip(&gone).filter(|(_, g)| **g == Some(Why::Size)).map(|(c, _)| c.bytes).sum();
-        let missing = (u64::from(config.min_free_gib) << 30).saturating_sub(free + freed + by_size);
-        take(candidates, &mut gone, missing, (Why::Space, most));
-    }
-    candidates.iter().zip(gone).filter_map(|(c, g)| Some((c.id.clone(), g?))).collect()
+/// How much room is taken and left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Size of all recordings that are there.
+    pub kept_bytes: u64,
+    /// What can still be written on their disk, if that is known.
+    pub free_bytes: Option<u64>,
 }
 
-/// Marks candidates until `bytes` are gone: the cheapest first, of equally cheap ones the oldest.
-fn take(candidates: &[Candidate], gone: &mut [Option<Why>], mut bytes: u64, (why, most): (Why, Cost)) {
-    for cost in [Cost::Nothing, Cost::OnlyCopy, Cost::Owed] {
-        for (candidate, gone) in candidates.iter().zip(gone.iter_mut()) {
-            if bytes == 0 {
-                return;
+impl Room {
+    /// Whether nothing is to be removed, so that nobody needs to look at the calls: only ages may say otherwise.
+    pub fn is_enough(&self, config: &Config) -> bool {
+        config.keep_days == 0 && over_size(config, self.kept_bytes) == 0 && missing(config, self.free_bytes) == 0
+    }
+}
+
+/// What is to be removed, in this order, so that the limits hold again: the first [`MOST`] of it. `walk` begins a walk
+/// over the calls with recordings, the oldest first, one whose age is not known last; it is not gone further than
+/// needed.
+///
+/// # Errors
+/// Those of the walk.
+pub fn plan<I, E>(config: &Config, mut walk: impl FnMut() -> I, ages: Ages, room: Room) -> Result<Vec<(String, Why)>, E>
+where
+    I: Iterator<Item = Result<Candidate, E>>,
+{
+    let mut gone = Gone::default();
+    if let (Ages::Trusted(now), 1..) = (ages, config.keep_days) {
+        let oldest = now - Duration::from_secs(u64::from(config.keep_days) * 86_400);
+        for candidate in walk() {
+            let candidate = candidate?;
+            if gone.is_full() || candidate.at.is_none_or(|at| at >= oldest) {
+                break;
             }
-            if candidate.cost == cost && cost <= most && gone.is_none() {
-                *gone = Some(why);
-                bytes = bytes.saturating_sub(candidate.bytes);
+            if candidate.cost <= Cost::OnlyCopy {
+                gone.take(candidate, Why::Age);
             }
         }
+    }
+    let undelivered = config.undelivered == Undelivered::Remove;
+    let by_age = gone.bytes;
+    let most = if undelivered { Cost::Owed } else { Cost::OnlyCopy };
+    let over = over_size(config, room.kept_bytes.saturating_sub(by_age));
+    take(&mut gone, &mut walk, by_age + over, (Why::Size, most))?;
+    let most = if undelivered { Cost::Owed } else { Cost::Nothing };
+    take(&mut gone, &mut walk, missing(config, room.free_bytes), (Why::Space, most))?;
+    Ok(gone.calls)
+}
+
+/// Takes calls until so many `bytes` are gone: the cheapest first, of equally cheap ones the oldest.
+fn take<I, E>(gone: &mut Gone, walk: &mut impl FnMut() -> I, bytes: u64, (why, most): (Why, Cost)) -> Result<(), E>
+where
+    I: Iterator<Item = Result<Candidate, E>>,
+{
+    for cost in [Cost::Nothing, Cost::OnlyCopy, Cost::Owed].into_iter().filter(|cost| *cost <= most) {
+        if gone.bytes >= bytes || gone.is_full() {
+            return Ok(());
+        }
+        for candidate in walk() {
+            let candidate = candidate?;
+            if candidate.cost == cost {
+                gone.take(candidate, why);
+            }
+            if gone.bytes >= bytes || gone.is_full() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn over_size(config: &Config, kept_bytes: u64) -> u64 {
+    match config.max_disk_gib {
+        0 => 0,
+        most => kept_bytes.saturating_sub(u64::from(most) << 30),
+    }
+}
+
+fn missing(config: &Config, free_bytes: Option<u64>) -> u64 {
+    free_bytes.map_or(0, |free| (u64::from(config.min_free_gib) << 30).saturating_sub(free))
+}
+
+/// What a plan takes away.
+#[derive(Default)]
+struct Gone {
+    calls: Vec<(String, Why)>,
+    ids: HashSet<String>,
+    bytes: u64,
+}
+
+impl Gone {
+    fn take(&mut self, candidate: Candidate, why: Why) {
+        if self.ids.insert(candidate.id.clone()) {
+            self.bytes += candidate.bytes;
+            self.calls.push((candidate.id, why));
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.calls.len() >= MOST
     }
 }
 
@@ -123,6 +183,9 @@ pub fn free_bytes(folder: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
+
+/// Calls of one plan: what is left to remove is found by the next.
+pub const MOST: usize = 500;
 
 #[cfg(test)]
 mod tests {
@@ -136,8 +199,19 @@ mod tests {
         (0..).zip(costs).map(|(n, &cost)| Candidate { id: format!("c{n}"), at: at(n), bytes: GIB, cost }).collect()
     }
 
+    /// The ids of a plan in the order of the calls.
     fn ids(planned: &[(String, Why)]) -> Vec<&str> {
-        planned.iter().map(|(id, _)| id.as_str()).collect()
+        let mut ids: Vec<&str> = planned.iter().map(|(id, _)| id.as_str()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn plan(config: &Config, calls: &[Candidate], ages: Ages, free_bytes: Option<u64>) -> Vec<(String, Why)> {
+        let room = Room { kept_bytes: calls.iter().map(|c| c.bytes).sum(), free_bytes };
+        let walk = || calls.iter().cloned().map(Ok::<_, std::convert::Infallible>);
+        let planned = super::plan(config, walk, ages, room).expect("no error");
+        assert!(!room.is_enough(config) || planned.is_empty(), "what is not looked at is not needed");
+        planned
     }
 
     fn config(keep_days: u32, max_disk_gib: u32, min_free_gib: u32) -> Config {
@@ -182,6 +256,21 @@ mod tests {
         let planned = plan(&config(6, 1, 4), &all, now, Some(0));
         assert!(planned.iter().all(|(_, why)| *why == Why::Age), "{planned:?}");
         assert_eq!(planned.len(), 4);
+    }
+
+    #[test]
+    fn no_call_is_looked_at_that_need_not_be_and_a_plan_has_an_end() {
+        let calls = calls(&[Cost::Nothing; 2 * MOST]);
+        let seen = std::cell::Cell::new(0);
+        let walk =
+            || calls.iter().cloned().map(Ok::<_, std::convert::Infallible>).inspect(|_| seen.set(seen.get() + 1));
+        let room = Room { kept_bytes: calls.len() as u64 * GIB, free_bytes: None };
+        // Three too many.
+        let size = config(0, calls.len() as u32 - 3, 0);
+        assert_eq!(super::plan(&size, walk, Ages::Unknown, room).expect("no error").len(), 3);
+        assert_eq!(seen.get(), 3);
+        let all = super::plan(&config(0, 1, 0), walk, Ages::Unknown, room).expect("no error");
+        assert_eq!(all.len(), MOST);
     }
 
     #[test]

@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_first_that_fits_is_the_verdict() {
-        let opaque = [Silent::UnknownCodec("ILBC".to_owned()), Silent::Encrypted(Encrypted::Zrtp)];
+        let opaque = [Silent::UnknownCodec("G723".to_owned()), Silent::Encrypted(Encrypted::Zrtp)];
         let mut facts = Facts { caller: side(true, &[]), callee: side(true, &opaque), packets: 9, ..Facts::default() };
         assert_eq!(verdict(&facts).0, Verdict::BothSides);
         facts.callee.heard = false;
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(verdict(&facts).0, Verdict::Encrypted);
         facts.callee.silent.remove(&opaque[1]);
         let (word, reason) = verdict(&facts);
-        assert_eq!((word, reason.as_str()), (Verdict::UnknownCodec, "There is no decoder for codec ILBC."));
+        assert_eq!((word, reason.as_str()), (Verdict::UnknownCodec, "There is no decoder for codec G723."));
         facts.callee.silent.clear();
         assert_eq!(verdict(&facts).0, Verdict::NoMedia);
         facts.failure = Some("the disk is full".to_owned());
@@ -181,12 +181,12 @@ mod tests {
     fn a_silent_side_is_explained() {
         let facts = Facts {
             callee: side(true, &[]),
-            caller: side(false, &[Silent::UnknownCodec("ILBC".to_owned())]),
+            caller: side(false, &[Silent::UnknownCodec("G723".to_owned())]),
             packets: 9,
             ..Facts::default()
         };
         let (word, reason) = verdict(&facts);
         assert_eq!(word, Verdict::CalleeOnly);
-        assert_eq!(reason, "Only the callee can be heard: there is no decoder for the caller's codec ILBC.");
+        assert_eq!(reason, "Only the callee can be heard: there is no decoder for the caller's codec G723.");
     }
 }

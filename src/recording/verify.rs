@@ -12,10 +12,11 @@ use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
 use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
-use symphonia::core::io::MediaSourceStream;
+use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 
-use super::publish::digest;
+use super::publish::{digest, digest_of};
+use super::seal::{self, Identities};
 use crate::call::record::Recording;
 
 /// A file that is what its record says.
@@ -23,8 +24,8 @@ use crate::call::record::Recording;
 pub struct Verified {
     /// Samples of each channel.
     pub samples: u64,
-    /// Lowest and highest sample of each piece, left and right; [`PEAKS`] pieces of equal length, fewer if the file has
-    /// fewer samples.
+    /// Lowest and highest sample of each piece, left and right: as many pieces of equal length as were asked for, fewer
+    /// if the file has fewer samples.
     pub peaks: [Vec<(i16, i16)>; 2],
 }
 
@@ -45,6 +46,9 @@ pub enum VerifyError {
     /// Its contents are others.
     #[error("it was changed: its SHA-256 is not that of the record")]
     Hash,
+    /// It is encrypted: only [`verify_sealed`] can decode it.
+    #[error("it is encrypted: its sound cannot be decoded without the identity")]
+    Encrypted,
     /// It cannot be decoded.
     #[error("it cannot be decoded: {0}")]
     Sound(String),
@@ -58,11 +62,19 @@ pub enum VerifyError {
     },
 }
 
-/// Checks a file against its entry in the record.
+/// Checks a file against its entry in the record, and finds its peaks in up to [`PEAKS`] pieces.
 ///
 /// # Errors
 /// [`VerifyError`], the first thing that is wrong.
 pub fn verify(path: &Path, recording: &Recording) -> Result<Verified, VerifyError> {
+    verify_with_peaks(path, recording, PEAKS)
+}
+
+/// As [`verify`], with the peaks of up to so many pieces.
+///
+/// # Errors
+/// [`VerifyError`], the first thing that is wrong.
+pub fn verify_with_peaks(path: &Path, recording: &Recording, pieces: u64) -> Result<Verified, VerifyError> {
     let (bytes, sha256) = digest(path)?;
     if bytes != recording.bytes {
         return Err(VerifyError::Size { found: bytes, expected: recording.bytes });
@@ -70,9 +82,34 @@ pub fn verify(path: &Path, recording: &Recording) -> Result<Verified, VerifyErro
     if sha256 != recording.sha256 {
         return Err(VerifyError::Hash);
     }
+    if recording.plain_sha256.is_some() {
+        return Err(VerifyError::Encrypted);
+    }
+    sound_of(Box::new(File::open(path)?), recording, pieces)
+}
+
+/// Checks what is in an encrypted file against its entry in the record, and finds its peaks; it is decrypted on the way,
+/// nothing is written.
+///
+/// # Errors
+/// [`VerifyError`], the first thing that is wrong; [`VerifyError::Io`] when no identity opens it.
+pub fn verify_sealed(
+    path: &Path,
+    recording: &Recording,
+    identities: &Identities,
+    pieces: u64,
+) -> Result<Verified, VerifyError> {
+    let (_, sha256) = digest_of(&mut seal::open(path, identities)?)?;
+    if Some(sha256) != recording.plain_sha256 {
+        return Err(VerifyError::Hash);
+    }
+    sound_of(Box::new(seal::open(path, identities)?), recording, pieces)
+}
+
+fn sound_of(source: Box<dyn MediaSource>, recording: &Recording, pieces: u64) -> Result<Verified, VerifyError> {
     let expected = crate::render::samples_between(recording.starts_at, recording.ends_at, recording.sample_rate);
-    let mut peaks = Peaks::new(expected);
-    decode(path, recording.sample_rate, &mut |frames| peaks.take(frames))?;
+    let mut peaks = Peaks::new(expected, pieces);
+    decode_from(source, recording.sample_rate, &mut |frames| peaks.take(frames))?;
     if peaks.samples != expected {
         return Err(VerifyError::Length { found: peaks.samples, expected });
     }
@@ -84,7 +121,15 @@ pub fn verify(path: &Path, recording: &Recording) -> Result<Verified, VerifyErro
 /// # Errors
 /// [`VerifyError::Io`] or [`VerifyError::Sound`].
 pub fn decode(path: &Path, sample_rate: u32, out: &mut dyn FnMut(&[[i16; 2]])) -> Result<(), VerifyError> {
-    let stream = MediaSourceStream::new(Box::new(File::open(path)?), Default::default());
+    decode_from(Box::new(File::open(path)?), sample_rate, out)
+}
+
+fn decode_from(
+    source: Box<dyn MediaSource>,
+    sample_rate: u32,
+    out: &mut dyn FnMut(&[[i16; 2]]),
+) -> Result<(), VerifyError> {
+    let stream = MediaSourceStream::new(source, Default::default());
     let probe = symphonia::default::get_probe();
     let (format, metadata) = (FormatOptions::default(), MetadataOptions::default());
     let mut reader = probe.probe(&Hint::new(), stream, format, metadata).map_err(sound)?;
@@ -154,24 +199,21 @@ fn sound(why: impl ToString) -> VerifyError {
 /// Lowest and highest samples of pieces of equal length.
 struct Peaks {
     expected: u64,
+    pieces: u64,
     samples: u64,
     channels: [Vec<(i16, i16)>; 2],
 }
 
 impl Peaks {
-    fn new(expected: u64) -> Self {
-        let pieces = expected.min(PEAKS) as usize;
-        Self {
-            expected,
-            samples: 0,
-            channels: [vec![(i16::MAX, i16::MIN); pieces], vec![(i16::MAX, i16::MIN); pieces]],
-        }
+    fn new(expected: u64, pieces: u64) -> Self {
+        let pieces = expected.min(pieces);
+        let empty = vec![(i16::MAX, i16::MIN); pieces as usize];
+        Self { expected, pieces, samples: 0, channels: [empty.clone(), empty] }
     }
 
     fn take(&mut self, frames: &[[i16; 2]]) {
         for frame in frames {
-            let piece =
-                u128::from(self.samples) * u128::from(PEAKS.min(self.expected)) / u128::from(self.expected.max(1));
+            let piece = u128::from(self.samples) * u128::from(self.pieces) / u128::from(self.expected.max(1));
             self.samples += 1;
             for (channel, &sample) in self.channels.iter_mut().zip(frame) {
                 // A file that is too long has no piece for its end.
@@ -183,7 +225,7 @@ impl Peaks {
     }
 }
 
-/// Pieces of a waveform: about the width of a screen.
+/// Pieces of a waveform where nobody says how many: about the width of a screen.
 pub const PEAKS: u64 = 1_000;
 /// RFC 7845: Ogg Opus counts in this clock.
 const OPUS_CLOCK_HZ: u64 = 48_000;

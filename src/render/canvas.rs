@@ -148,7 +148,7 @@ impl Meter {
         for sample in samples {
             let size = u32::from(sample.unsigned_abs());
             self.peak = self.peak.max(size);
-            self.clipped += u64::from(size >= i16::MAX as u32);
+            self.clipped += u64::from(size >= FULL_SCALE);
             self.energy += u64::from(size) * u64::from(size);
             self.samples += 1;
             self.count += 1;
@@ -174,6 +174,8 @@ impl Meter {
     }
 }
 
+/// The largest value of mu-law (G.711 table 2a); that of A-law is 32256. What was clipped before it was coded is there.
+const FULL_SCALE: u32 = 32_124;
 /// The square of 184, -45 dBov: above a quiet room, below quiet speech.
 const TALK_POWER: u64 = 184 * 184;
 /// The window never grows beyond: what lies further ahead than any arrival can explain is a mistake.

@@ -1,7 +1,8 @@
 //! Follows one stream's stamps: 32-bit RTP time becomes media time, and packets fall into tracks.
 //!
 //! *Media time* is the stream's own time in nanoseconds since its first packet. The *lag* of a packet is its arrival
-//! minus its media time: constant but for jitter and drift while the sender's stamps run on. A *track* is a set of
+//! minus its media time: constant but for jitter and drift while the sender's stamps run on. Where the stamps mean
+//! nothing, packets are counted by their numbers and lengths instead. A *track* is a set of
 //! packets with about the same lag; stamps that jump (a reset, a pause that they do not count) begin a new one.
 //! Both passes of rendering follow the same packets in the same order and so get the same tracks.
 
@@ -28,13 +29,33 @@ pub(super) struct Follower {
     recent: [Option<usize>; 2],
 }
 
+/// What a packet says about its place in the stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp {
+    /// RTP time.
+    pub(super) time: u32,
+    /// Sequence number.
+    pub(super) sequence: u16,
+    /// What of it counts.
+    pub(super) scale: Scale,
+}
+
+/// What tells how far two packets are apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scale {
+    /// Their RTP time, of so many Hz.
+    Time(u32),
+    /// Their numbers: the sound of this one is so long (ns).
+    Number(i64),
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Base {
     clock_hz: u32,
     media_ns: i64,
     /// Ticks since the clock was taken up.
     ticks: i64,
-    last_time: u32,
+    last: Stamp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +66,8 @@ struct Tail {
 
 impl Follower {
     /// Takes in a packet; `at_ns` is its arrival since the stream's first packet.
-    pub(super) fn handle_packet(&mut self, at_ns: i64, clock_hz: u32, time: u32) -> Followed {
-        let media_ns = self.media(at_ns, clock_hz.max(1), time);
+    pub(super) fn handle_packet(&mut self, at_ns: i64, stamp: Stamp) -> Followed {
+        let media_ns = self.media(at_ns, stamp);
         let lag_ns = at_ns - media_ns;
         let fits = |&track: &usize| (self.tracks[track].lag_ns - lag_ns).abs() < SAME_TRACK_NS;
         let track = match self.recent.iter().flatten().copied().find(|track| fits(track)) {
@@ -72,20 +93,41 @@ impl Follower {
         self.tracks.get(track).map_or(0, |tail| tail.packets.saturating_sub(1))
     }
 
-    fn media(&mut self, at_ns: i64, clock_hz: u32, time: u32) -> i64 {
-        let base = self.base.get_or_insert(Base { clock_hz, media_ns: at_ns, ticks: 0, last_time: time });
-        // RFC 3550 section 5.1: modulo 2^32; the nearer way round, so order of arrival does not matter.
-        let step = i64::from(time.wrapping_sub(base.last_time) as i32);
-        base.last_time = time;
-        if base.clock_hz != clock_hz {
-            // RFC 7160: from here the stamps count another clock.
-            let so_far = base.media_ns.saturating_add(ticks_to_ns(base.ticks, base.clock_hz));
-            base.media_ns = so_far.clamp(-MAX_MEDIA_NS, MAX_MEDIA_NS);
-            base.clock_hz = clock_hz;
-            base.ticks = 0;
+    fn media(&mut self, at_ns: i64, stamp: Stamp) -> i64 {
+        let base = self.base.get_or_insert(Base { clock_hz: 1, media_ns: at_ns, ticks: 0, last: stamp });
+        let last = std::mem::replace(&mut base.last, stamp);
+        match stamp.scale {
+            Scale::Time(clock_hz) => {
+                let clock_hz = clock_hz.max(1);
+                if base.clock_hz != clock_hz {
+                    // RFC 7160: from here the stamps count another clock.
+                    base.settle();
+                    base.clock_hz = clock_hz;
+                }
+                // RFC 3550 section 5.1: modulo 2^32; the nearer way round, so order of arrival does not matter.
+                base.ticks += i64::from(stamp.time.wrapping_sub(last.time) as i32);
+            }
+            Scale::Number(length_ns) => {
+                base.settle();
+                let steps = i64::from(stamp.sequence.wrapping_sub(last.sequence) as i16);
+                // What lies between two packets is as long as the earlier of them.
+                let earlier_ns = match last.scale {
+                    Scale::Number(last_ns) if steps > 0 => last_ns,
+                    _ => length_ns,
+                };
+                base.media_ns = base.media_ns.saturating_add(steps.saturating_mul(earlier_ns));
+            }
         }
-        base.ticks += step;
-        base.media_ns + ticks_to_ns(base.ticks, clock_hz)
+        base.media_ns + ticks_to_ns(base.ticks, base.clock_hz)
+    }
+}
+
+impl Base {
+    /// Media time up to here no longer depends on a clock.
+    fn settle(&mut self) {
+        let so_far = self.media_ns.saturating_add(ticks_to_ns(self.ticks, self.clock_hz));
+        self.media_ns = so_far.clamp(-MAX_MEDIA_NS, MAX_MEDIA_NS);
+        self.ticks = 0;
     }
 }
 

@@ -24,6 +24,7 @@ mod packet;
 mod plan;
 mod play;
 mod player;
+mod recount;
 mod report;
 mod timeline;
 

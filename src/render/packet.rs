@@ -54,13 +54,29 @@ pub(super) fn body<'a>(packet: &PacketEntry<'a>) -> Body<'a> {
     }
 }
 
+/// Bytes of the payload as it was on the wire, padding and all; `None` where not even the header is whole.
+pub(super) fn payload_bytes(packet: &PacketEntry<'_>) -> Option<u32> {
+    let header = u32::try_from(header_bytes(packet.payload)?).ok()?;
+    packet.wire_len.checked_sub(header)
+}
+
 /// Whether nothing follows header, CSRCs and extension.
 fn header_only(bytes: &[u8]) -> bool {
-    let Some(&first) = bytes.first() else { return false };
-    let mut length = 12 + 4 * usize::from(first & 15);
-    if first & 0x10 != 0 {
-        let Some(words) = bytes.get(length + 2..length + 4) else { return bytes.len() <= length };
-        length += 4 + 4 * usize::from(u16::from_be_bytes([words[0], words[1]]));
+    match (bytes.first(), header_bytes(bytes)) {
+        (None, _) => false,
+        (_, Some(length)) => bytes.len() <= length,
+        // Cut within the header itself: before the extension or in its first word.
+        (Some(first), None) => bytes.len() <= 12 + 4 * usize::from(first & 15),
     }
-    bytes.len() <= length
+}
+
+/// Bytes of header, CSRCs and extension; `None` where the extension's length was cut off.
+fn header_bytes(bytes: &[u8]) -> Option<usize> {
+    let first = bytes.first()?;
+    let fixed = 12 + 4 * usize::from(first & 15);
+    if first & 0x10 == 0 {
+        return Some(fixed);
+    }
+    let words = bytes.get(fixed + 2..fixed + 4)?;
+    Some(fixed + 4 + 4 * usize::from(u16::from_be_bytes([words[0], words[1]])))
 }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::clock::ClockFinder;
+use super::clock::{ClockFinder, Pace, Sign, length_ns};
 use super::codec;
-use super::follow::{Followed, Follower};
+use super::follow::{Followed, Follower, Scale, Stamp};
 use super::packet::{self, Head};
+use super::recount::Recount;
 use super::report::{Encrypted, RenderError};
 use super::timeline::{Place, Track, TrackLine};
 use crate::call::decision::{Decided, Decision, PayloadFormat, SrtpContext};
@@ -20,6 +21,8 @@ use crate::time::Timestamp;
 pub struct Options {
     /// Samples a second; `None`: 8000, or 16000 when a side has a wideband codec.
     pub sample_rate: Option<u32>,
+    /// As if nothing after this moment had been spooled; `None`: all of it.
+    pub until: Option<Timestamp>,
 }
 
 /// Where everything of a leg goes. Its size grows with the call: about 100 bytes for a second of a side.
@@ -43,6 +46,8 @@ pub struct Plan {
     pub torn_tail: bool,
     /// Whether there is a packet for which we have a decoder.
     pub has_sound: bool,
+    /// The counts in `ended` are those of the spool: the engine was restarted during the call.
+    pub recounted: bool,
 }
 
 /// The engine's last word about a leg.
@@ -61,7 +66,7 @@ pub(super) struct StreamPlan {
     pub(super) ssrc: u32,
     /// Arrival of the first packet that was placed.
     first_at: Timestamp,
-    clocks: HashMap<(u8, u32), u32>,
+    paces: HashMap<(u8, u32), Pace>,
     tracks: Vec<TrackLine>,
     /// Tracks of a few late packets: the track to which they belong.
     aliases: HashMap<usize, usize>,
@@ -69,6 +74,13 @@ pub(super) struct StreamPlan {
 }
 
 impl Plan {
+    /// Lets the recorded part be this span, in whole microseconds, whatever the decisions say.
+    pub fn set_span(&mut self, starts_at: Timestamp, ends_at: Timestamp) {
+        self.starts_at = starts_at;
+        self.ends_at = ends_at.max(starts_at);
+        self.samples = samples_between(self.starts_at, self.ends_at, self.sample_rate);
+    }
+
     /// Position of a moment, in samples from the beginning; may lie outside.
     pub(super) fn position(&self, at: Timestamp) -> f64 {
         at.nanos_since(self.starts_at) as f64 * f64::from(self.sample_rate) / 1e9
@@ -78,9 +90,9 @@ impl Plan {
 impl StreamPlan {
     /// Where a packet was heard. To be called for each packet that [`is_placed`], in the reader's order.
     pub(super) fn place(&self, follower: &mut Follower, packet: Arrival, format: &PayloadFormat) -> Option<Heard> {
-        let clock = self.clocks.get(&(packet.head.pt, format.clock_hz)).copied().unwrap_or(format.clock_hz);
+        let pace = self.pace(packet.head.pt, format);
         let at_ns = packet.at.nanos_since(self.first_at);
-        let followed = follower.handle_packet(at_ns, clock, packet.head.time);
+        let followed = follower.handle_packet(at_ns, packet.stamp(pace, packet.length_ns(format)));
         let (track, followed) = match self.aliases.get(&followed.track) {
             // It stands in the piece in which that track is now.
             Some(&track) => (track, Followed { track, index: follower.newest(track), ..followed }),
@@ -89,6 +101,15 @@ impl StreamPlan {
         let Place { heard_ns, piece } = self.tracks.get(track)?.place(&followed);
         Some(Heard { at: self.first_at.offset(heard_ns), media_ns: followed.media_ns, piece: (track, piece) })
     }
+
+    /// Whether the stamps of a format mean nothing.
+    pub(super) fn is_counted(&self, pt: u8, format: &PayloadFormat) -> bool {
+        matches!(self.pace(pt, format), Pace::Counted { .. })
+    }
+
+    fn pace(&self, pt: u8, format: &PayloadFormat) -> Pace {
+        self.paces.get(&(pt, format.clock_hz)).copied().unwrap_or(Pace::Clock(format.clock_hz))
+    }
 }
 
 /// A packet's arrival and header.
@@ -96,6 +117,28 @@ impl StreamPlan {
 pub(super) struct Arrival {
     pub(super) at: Timestamp,
     pub(super) head: Head,
+    /// Bytes of its payload; `None` where what is added to it (SRTP) cannot be told from it.
+    payload_bytes: Option<u32>,
+}
+
+impl Arrival {
+    /// Of a packet of a known stream.
+    pub(super) fn new(packet: &PacketEntry<'_>, head: Head, known: &KnownStream) -> Self {
+        let plain = matches!(known.protection, Protection::Plain);
+        Self { at: packet.at, head, payload_bytes: plain.then(|| packet::payload_bytes(packet)).flatten() }
+    }
+
+    fn length_ns(&self, format: &PayloadFormat) -> Option<i64> {
+        length_ns(format, self.payload_bytes?).filter(|length_ns| *length_ns > 0)
+    }
+
+    fn stamp(&self, pace: Pace, length_ns: Option<i64>) -> Stamp {
+        let scale = match pace {
+            Pace::Clock(hz) => Scale::Time(hz),
+            Pace::Counted { packet_ns } => Scale::Number(length_ns.unwrap_or(packet_ns)),
+        };
+        Stamp { time: self.head.time, sequence: self.head.sequence, scale }
+    }
 }
 
 /// When a packet's sound was heard.
@@ -193,10 +236,14 @@ pub(super) fn is_placed(format: &PayloadFormat) -> bool {
 pub fn plan(source: &LegSource, options: &Options) -> Result<Plan, RenderError> {
     let mut pass = Pass::default();
     let mut reader = source.open()?;
+    let until = options.until.unwrap_or(Timestamp::MAX);
     while let Some(entry) = reader.next_entry()? {
         match entry {
-            Entry::Decided(decided) => pass.handle_decided(decided),
-            Entry::Packet(packet) => pass.handle_packet(&packet),
+            Entry::Decided(decided) if decided.at() <= until => pass.handle_decided(decided),
+            Entry::Packet(packet) if packet.at <= until => pass.handle_packet(&packet),
+            Entry::Decided(Decided { decision: Decision::Begin { .. }, .. }) => {}
+            // They come in order of time: nothing earlier follows.
+            Entry::Decided(_) | Entry::Packet(_) => break,
         }
     }
     Ok(pass.finish(options, reader.torn_tail()))
@@ -213,6 +260,7 @@ struct Pass {
     pauses: Vec<(Timestamp, Timestamp)>,
     last_packet_at: Option<Timestamp>,
     widest_hz: u32,
+    recount: Recount,
 }
 
 impl Pass {
@@ -225,6 +273,7 @@ impl Pass {
                 self.ends_at = Some(at);
                 self.ended = Some(Ended { by: *ended_by, sides: [caller.clone(), callee.clone()] });
             }
+            Decision::Restart { .. } => self.recount.need(),
             Decision::Pause if self.pauses.last().is_none_or(|&(_, to)| to != Timestamp::MAX) => {
                 self.pauses.push((at, Timestamp::MAX));
             }
@@ -243,6 +292,7 @@ impl Pass {
         let Some(head) = packet::head(packet) else { return };
         let Some(number) = self.known.stream_of(packet, &head) else { return };
         let Some(known) = self.known.streams.get(&number) else { return };
+        self.recount.handle_packet(number, known, (packet, &head));
         let Some(Some(format)) = known.formats.get(&head.pt) else { return };
         if !is_placed(format) {
             return;
@@ -252,10 +302,13 @@ impl Pass {
             // The recording is wideband if any codec of it is; comfort noise has no band of its own.
             self.widest_hz = self.widest_hz.max(widest(known, format));
         }
-        gathered.handle_packet(Arrival { at: packet.at, head }, format.clock_hz);
+        gathered.handle_packet(Arrival::new(packet, head, known), format);
     }
 
-    fn finish(self, options: &Options, torn_tail: bool) -> Plan {
+    fn finish(mut self, options: &Options, torn_tail: bool) -> Plan {
+        if let Some(ended) = self.ended.as_mut().filter(|_| self.recount.is_needed()) {
+            self.recount.correct(&mut ended.sides);
+        }
         // Without an end (a crash, a torn tail) the last packet is the end.
         let ends_at = self.ends_at.or(self.last_packet_at);
         let (starts_at, ends_at) = match (self.starts_at, ends_at) {
@@ -280,6 +333,7 @@ impl Pass {
             pauses: self.pauses,
             torn_tail,
             has_sound: self.widest_hz > 0,
+            recounted: self.recount.is_needed(),
         }
     }
 }
@@ -306,13 +360,27 @@ struct Gathered {
     side: Side,
     ssrc: u32,
     first_at: Timestamp,
-    /// Packets that wait until the clock of the format before them is known.
-    waiting: VecDeque<(Arrival, u32)>,
+    /// Packets that wait until the pace of the format before them is known.
+    waiting: VecDeque<Waiting>,
     finders: HashMap<(u8, u32), ClockFinder>,
-    clocks: HashMap<(u8, u32), u32>,
+    paces: HashMap<(u8, u32), Pace>,
     formats_seen: std::collections::HashSet<PayloadFormat>,
     follower: Follower,
     tracks: Vec<Track>,
+}
+
+/// A packet that waits, with its format's clock and the length of its sound.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    packet: Arrival,
+    clock_hz: u32,
+    length_ns: Option<i64>,
+}
+
+impl Waiting {
+    fn key(&self) -> (u8, u32) {
+        (self.packet.head.pt, self.clock_hz)
+    }
 }
 
 impl Gathered {
@@ -323,50 +391,51 @@ impl Gathered {
             first_at,
             waiting: VecDeque::new(),
             finders: HashMap::new(),
-            clocks: HashMap::new(),
+            paces: HashMap::new(),
             formats_seen: std::collections::HashSet::new(),
             follower: Follower::default(),
             tracks: Vec::new(),
         }
     }
 
-    fn handle_packet(&mut self, packet: Arrival, clock_hz: u32) {
-        let key = (packet.head.pt, clock_hz);
+    fn handle_packet(&mut self, packet: Arrival, format: &PayloadFormat) {
+        let now = Waiting { packet, clock_hz: format.clock_hz, length_ns: packet.length_ns(format) };
+        let pace = self.paces.get(&now.key()).copied();
         if self.waiting.is_empty()
-            && let Some(&clock) = self.clocks.get(&key)
+            && let Some(pace) = pace
         {
-            return self.follow(packet, clock);
+            return self.follow(now, pace);
         }
-        if !self.clocks.contains_key(&key) {
-            let finder = self.finders.entry(key).or_insert_with(|| ClockFinder::new(clock_hz));
-            finder.handle_packet(packet.at.as_nanos(), packet.head.sequence, packet.head.time);
+        if pace.is_none() {
+            let finder = self.finders.entry(now.key()).or_insert_with(|| ClockFinder::new(format));
+            let (at_ns, head) = (packet.at.as_nanos(), packet.head);
+            finder.handle_packet(Sign { at_ns, sequence: head.sequence, time: head.time, length_ns: now.length_ns });
             if finder.is_sure() {
-                self.clocks.insert(key, finder.clock_hz());
+                self.settle(now.key());
             }
         }
-        self.waiting.push_back((packet, clock_hz));
-        while let Some(&(packet, clock_hz)) = self.waiting.front() {
-            let key = (packet.head.pt, clock_hz);
-            if !self.clocks.contains_key(&key) {
-                if self.waiting.len() < MAX_WAITING {
-                    break;
-                }
-                self.settle(key);
-            }
+        self.waiting.push_back(now);
+        while let Some(&first) = self.waiting.front() {
+            let pace = match self.paces.get(&first.key()) {
+                Some(pace) => *pace,
+                None if self.waiting.len() < MAX_WAITING => break,
+                None => self.settle(first.key()),
+            };
             self.waiting.pop_front();
-            self.follow(packet, self.clocks.get(&key).copied().unwrap_or(clock_hz));
+            self.follow(first, pace);
         }
     }
 
-    /// Takes the clock as far as it is known.
-    fn settle(&mut self, key: (u8, u32)) {
-        let clock = self.finders.get(&key).map_or(key.1, ClockFinder::clock_hz);
-        self.clocks.insert(key, clock);
+    /// Takes the pace as far as it is known.
+    fn settle(&mut self, key: (u8, u32)) -> Pace {
+        let pace = self.finders.get(&key).map_or(Pace::Clock(key.1), ClockFinder::pace);
+        self.paces.insert(key, pace);
+        pace
     }
 
-    fn follow(&mut self, packet: Arrival, clock_hz: u32) {
+    fn follow(&mut self, Waiting { packet, length_ns, .. }: Waiting, pace: Pace) {
         let at_ns = packet.at.nanos_since(self.first_at);
-        let followed = self.follower.handle_packet(at_ns, clock_hz, packet.head.time);
+        let followed = self.follower.handle_packet(at_ns, packet.stamp(pace, length_ns));
         if followed.track >= self.tracks.len() {
             self.tracks.resize_with(followed.track + 1, Track::default);
         }
@@ -374,12 +443,10 @@ impl Gathered {
     }
 
     fn finish(mut self) -> StreamPlan {
-        while let Some((packet, clock_hz)) = self.waiting.pop_front() {
-            let key = (packet.head.pt, clock_hz);
-            if !self.clocks.contains_key(&key) {
-                self.settle(key);
-            }
-            self.follow(packet, self.clocks.get(&key).copied().unwrap_or(clock_hz));
+        while let Some(first) = self.waiting.pop_front() {
+            let pace = self.paces.get(&first.key()).copied();
+            let pace = pace.unwrap_or_else(|| self.settle(first.key()));
+            self.follow(first, pace);
         }
         let lines: Vec<TrackLine> = self.tracks.iter().map(Track::line).collect();
         StreamPlan {
@@ -388,7 +455,7 @@ impl Gathered {
             first_at: self.first_at,
             aliases: aliases(&self.tracks),
             drift_ppm: lines.iter().filter_map(TrackLine::longest).filter_map(drift).next_back(),
-            clocks: self.clocks,
+            paces: self.paces,
             tracks: lines,
         }
     }
@@ -397,8 +464,11 @@ impl Gathered {
 impl StreamPlan {
     /// Formats whose stamps run on another clock than announced: announced and true.
     pub(super) fn wrong_clocks(&self) -> Vec<(u32, u32)> {
-        let mut wrong: Vec<(u32, u32)> =
-            self.clocks.iter().map(|(&(_, announced), &clock)| (announced, clock)).filter(|(a, b)| a != b).collect();
+        let clocks = self.paces.iter().filter_map(|(&(_, announced), pace)| match pace {
+            Pace::Clock(hz) => Some((announced, *hz)),
+            Pace::Counted { .. } => None,
+        });
+        let mut wrong: Vec<(u32, u32)> = clocks.filter(|(announced, hz)| announced != hz).collect();
         wrong.sort_unstable();
         wrong
     }

@@ -70,7 +70,7 @@ impl<'a> Pass<'a> {
         let rank = u16::try_from(self.players.len() + 1).unwrap_or(u16::MAX);
         let player = self.players.entry(number).or_insert_with(|| Player::new(channel, rank));
         let mut stage = Stage { plan: self.plan, canvas: &mut self.canvas, report: &mut self.report.sides[channel] };
-        let arrival = Arrival { at: packet.at, head };
+        let arrival = Arrival::new(packet, head, known);
         player.handle_packet(packet, arrival, (known, self.plan.streams.get(&number)), &mut stage);
     }
 

@@ -1,9 +1,11 @@
 //! Plays one stream: packets in order of sequence through their decoders onto the canvas.
 
+mod order;
 mod repeats;
 
 use std::collections::BTreeMap;
 
+use order::{Mark, Order};
 use repeats::{Opened, Repeat};
 
 use super::canvas::Canvas;
@@ -154,20 +156,24 @@ impl Player {
         (known, plan): (&KnownStream, Option<&StreamPlan>),
         stage: &mut Stage<'_>,
     ) {
-        let Some(sequence) = self.order.extend(arrival.head.sequence) else {
-            stage.report.late += 1;
-            return;
-        };
         let format = known.formats.get(&arrival.head.pt).and_then(Option::as_ref);
         let heard = match (format, plan) {
-            // Followed even where it cannot be decoded: the first pass did so too.
+            // Followed even where it is late or cannot be decoded: the first pass did so too.
             (Some(format), Some(plan)) if is_placed(format) => plan.place(&mut self.follower, arrival, format),
             _ => None,
+        };
+        let inside = stage.is_inside(heard.map_or(arrival.at, |heard| heard.at));
+        let counted = matches!((format, plan), (Some(format), Some(plan)) if plan.is_counted(arrival.head.pt, format));
+        stage.report.broken_stamps += u64::from(inside && counted && heard.is_some());
+        let Some(sequence) = self.order.extend(arrival.head.sequence, heard.map(|heard| Mark::new(arrival.at, heard)))
+        else {
+            // A telephone-event that comes late has no sound that could be missed.
+            stage.report.late += u64::from(inside && heard.is_some());
+            return;
         };
         if self.queue.contains_key(&sequence) {
             return;
         }
-        let inside = stage.is_inside(heard.map_or(arrival.at, |heard| heard.at));
         let opened = self.content(packet, arrival.head.pt, (known, format), stage.plan.sample_rate);
         let Opened { content, repeats } = opened.unwrap_or_else(|why| {
             match why {
@@ -300,7 +306,7 @@ impl Player {
         let rate = decoder.as_ref().map_or(sample_rate, |decoder| decoder.sample_rate_hz());
         let kind = match format.encoding.as_str() {
             "CN" => VoiceKind::Comfort,
-            "PCMA" | "PCMU" | "G722" | "GSM" | "L16" | "DVI4" => VoiceKind::Plain,
+            "PCMA" | "PCMU" | "G722" | "GSM" | "ILBC" | "L16" | "DVI4" => VoiceKind::Plain,
             name if name.starts_with("G726") || name.starts_with("AAL2-G726") => VoiceKind::Plain,
             _ => VoiceKind::OwnSilence,
         };
@@ -375,6 +381,7 @@ impl Player {
         let end = at + self.sound.len() as i64;
         let inside = stage.is_inside(heard.at) || (at < 0 && end > 0 && stage.plan.samples > 0);
         let comfort = voice_now.kind == VoiceKind::Comfort;
+        stage.heard(at, self.sound.len(), rate);
         voice_now.outlet.write(at, &self.sound, stage.canvas);
         let after = if comfort { After::Comfort { made: 0 } } else { After::Sound };
         self.cursor =
@@ -409,9 +416,7 @@ impl Player {
         }
         self.fill(cursor.voice, cursor.at, (count as usize, next), stage);
         if lost > 0 && cursor.after == After::Sound {
-            let total = i128::from(stage.plan.samples) * i128::from(rate) / i128::from(stage.plan.sample_rate);
-            let inside = (cursor.at + count).min(total as i64) - cursor.at.max(0);
-            stage.concealed(inside.max(0) as u64, rate as u64);
+            stage.report.concealed_us += stage.inside_us(cursor.at, count as usize, rate as u32);
         }
     }
 
@@ -422,6 +427,7 @@ impl Player {
         self.sound.clear();
         decoder.conceal(count, next, &mut self.sound);
         self.sound.truncate(count);
+        stage.heard(at, self.sound.len(), voice.outlet.input_hz());
         voice.outlet.write(at, &self.sound, stage.canvas);
     }
 }
@@ -437,8 +443,15 @@ impl Stage<'_> {
         at >= self.plan.starts_at && at < self.plan.ends_at
     }
 
-    fn concealed(&mut self, samples: u64, rate_hz: u64) {
-        self.report.concealed_us += samples * 1_000_000 / rate_hz.max(1);
+    fn heard(&mut self, at: i64, samples: usize, rate_hz: u32) {
+        self.report.heard_us += self.inside_us(at, samples, rate_hz);
+    }
+
+    /// How much of some samples of a rate lies within the recording, microseconds.
+    fn inside_us(&self, at: i64, samples: usize, rate_hz: u32) -> u64 {
+        let total = i128::from(self.plan.samples) * i128::from(rate_hz) / i128::from(self.plan.sample_rate);
+        let end = at.saturating_add(samples as i64).min(total as i64);
+        (end - at.max(0)).max(0) as u64 * 1_000_000 / u64::from(rate_hz.max(1))
     }
 }
 
@@ -464,52 +477,6 @@ fn slip(sound: &mut Vec<i16>, by: f64) {
     }
 }
 
-/// Sequence numbers over the whole call (RFC 3550 appendix A.1).
-#[derive(Clone, Copy, Debug, Default)]
-struct Order {
-    newest: Option<u64>,
-    next: Option<u64>,
-    /// Packets that had their turn and gave nothing: as good as lost.
-    spoiled: u64,
-}
-
-impl Order {
-    /// The extended number; `None` when its turn is over.
-    fn extend(&mut self, sequence: u16) -> Option<u64> {
-        let Some(newest) = self.newest else {
-            let extended = FIRST_CYCLE + u64::from(sequence);
-            self.newest = Some(extended);
-            return Some(extended);
-        };
-        let step = i64::from(sequence.wrapping_sub(newest as u16) as i16);
-        let extended = if step.abs() <= MAX_DROPOUT {
-            newest.saturating_add_signed(step)
-        } else {
-            // The sender began anew: two cycles on, so that nothing is taken for lost or late.
-            (newest | 0xFFFF) + 1 + 0x1_0000 + u64::from(sequence)
-        };
-        self.newest = Some(newest.max(extended));
-        self.next.is_none_or(|next| extended >= next).then_some(extended)
-    }
-
-    fn is_next(&self, sequence: u64) -> bool {
-        self.next == Some(sequence)
-    }
-
-    /// Notes that a packet had its turn; gives how many before it are missing.
-    fn advance(&mut self, sequence: u64) -> u64 {
-        let lost = self.next.map_or(0, |next| sequence.saturating_sub(next));
-        self.next = Some(sequence + 1);
-        let lost = lost + std::mem::take(&mut self.spoiled);
-        if lost > MAX_DROPOUT as u64 { 0 } else { lost }
-    }
-
-    /// The packet just played gave nothing: the next one finds a gap.
-    fn spoil(&mut self) {
-        self.spoiled += 1;
-    }
-}
-
 /// A packet waits so long for one before it.
 const REORDER: std::time::Duration = std::time::Duration::from_secs(2);
 /// Packets that wait: 2 s at 10 ms are 200.
@@ -525,9 +492,5 @@ const SAME_MOMENT_NS: i64 = 1_000_000;
 /// Sound goes on where it is while it is off by less than so many samples; more than drift can do between two packets
 /// is a step and is taken as one.
 const MAX_SLIP: f64 = 16.0;
-/// RFC 3550 appendix A.1: a larger step in the sequence is a new beginning.
-const MAX_DROPOUT: i64 = 3_000;
-/// Leaves room for packets before the first one.
-const FIRST_CYCLE: u64 = 0x10_0000;
 /// Samples: centuries away from the recording, and far from where sums of positions overflow.
 const FAR: f64 = 1e15;

@@ -62,6 +62,8 @@ pub struct SideReport {
     pub late: u64,
     /// The longest run of packets that never came, or gave nothing.
     pub burst_loss: u64,
+    /// Sound that packets gave, and what was made up between them, microseconds.
+    pub heard_us: u64,
     /// Sound made up for lost packets, microseconds.
     pub concealed_us: u64,
     /// The sender's clock against the capture clock; positive = fast. Known for streams of half a minute and more.
@@ -70,7 +72,7 @@ pub struct SideReport {
     pub peak: u32,
     /// Root mean square of the 20 ms pieces in which there is talk.
     pub talk_rms: f64,
-    /// Samples at full scale.
+    /// Samples at full scale, or at the largest value that G.711 can say.
     pub clipped: u64,
     /// Seconds with sound louder than -45 dBov.
     pub talk_s: f64,
@@ -78,6 +80,8 @@ pub struct SideReport {
     pub silence_s: f64,
     /// Streams whose stamps run on another clock than announced: SSRC, announced and true clock.
     pub wrong_clocks: Vec<(u32, u32, u32)>,
+    /// Packets with sound whose stamps mean nothing: they were placed by their number and length.
+    pub broken_stamps: u64,
 }
 
 impl SideReport {

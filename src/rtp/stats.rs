@@ -68,14 +68,17 @@ impl StreamStats {
     /// Takes one packet of the stream: its capture time, sequence number, RTP timestamp and the clock
     /// of its payload type in Hz (0 when unknown: no jitter then).
     pub fn handle(&mut self, at: Timestamp, sequence: u16, time: RtpTime, clock_hz: u32) -> Arrival {
-        if self.packets == 0 {
-            (self.first_at, self.last_at) = (at, at);
+        // Numbers of a run begin above 65535: this is the first packet, or the first after `forget_place`.
+        if self.run.highest == 0 {
+            let first = self.packets == 0;
+            self.first_at = if first { at } else { self.first_at.min(at) };
+            self.last_at = if first { at } else { self.last_at.max(at) };
             self.begin_run(sequence, time);
-            self.packets = 1;
+            self.packets += 1;
             self.jitter.handle(at, time, clock_hz);
             return Arrival::InOrder;
         }
-        let arrival = self.place(sequence, time);
+        let arrival = self.place(at, sequence, time);
         match arrival {
             Arrival::Duplicate => {
                 self.duplicates += 1;
@@ -93,6 +96,13 @@ impl StreamStats {
         self.first_at = self.first_at.min(at);
         self.last_at = self.last_at.max(at);
         arrival
+    }
+
+    /// Nothing is known of what lies between the packets so far and the next one: it is not counted as lost.
+    pub fn forget_place(&mut self) {
+        self.lost_before += self.run.lost();
+        self.run = Run { base: 0, highest: 0, received: 0 };
+        self.jitter.forget();
     }
 
     /// Distinct packets.
@@ -152,7 +162,11 @@ impl StreamStats {
         self.run.highest.saturating_add_signed(step as i64)
     }
 
-    fn place(&mut self, sequence: u16, time: RtpTime) -> Arrival {
+    fn place(&mut self, at: Timestamp, sequence: u16, time: RtpTime) -> Arrival {
+        // After a silence no copies are under way: a sender that begins its numbers and stamps anew after each hold, and
+        // began with the same, says something else with them. The packet after the first one tells.
+        let resumes = at.since(self.last_at) >= NO_MORE_COPIES
+            || self.jumped.iter().flatten().any(|(before, _)| before.wrapping_add(1) == sequence);
         let ahead = sequence.wrapping_sub(self.run.highest as u16);
         if ahead != 0 && ahead < MAX_DROPOUT {
             if ahead == 1 {
@@ -165,7 +179,7 @@ impl StreamStats {
         if usize::from(behind) < WINDOW {
             let extended = self.run.highest - u64::from(behind);
             match self.seen.get(extended) {
-                Some(mark) if mark == fold(time) => return Arrival::Duplicate,
+                Some(mark) if mark == fold(time) && !resumes => return Arrival::Duplicate,
                 None if behind < MAX_MISORDER => {
                     self.seen.set(extended, time);
                     self.run.base = self.run.base.min(extended);
@@ -329,6 +343,9 @@ impl Jitter {
         self.max_ms = self.max_ms.max(self.now_ms);
     }
 }
+
+/// A copy comes so soon after its original, and originals come all the time.
+const NO_MORE_COPIES: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Sequence numbers back in which copies are known again: 10 s at 20 ms a packet.
 const WINDOW: usize = 512;

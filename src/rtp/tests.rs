@@ -120,6 +120,20 @@ fn every_packet_shown_twice_by_the_mirror_is_one_packet() {
 }
 
 #[test]
+fn a_sender_that_begins_with_the_same_numbers_and_stamps_after_a_silence_is_no_copy() {
+    let mut s = StreamStats::default();
+    // 4 s of sound, a hold of 10 s, and the same numbers and stamps again; the mirror shows each packet twice.
+    for slot in (0..200).chain(700..900_u32) {
+        let number = slot % 700;
+        for copy in 0..2 {
+            let at = Timestamp::from_micros(i64::from(slot) * 20_000 + copy * 300);
+            s.handle(at, number as u16, RtpTime(number * 160), 8_000);
+        }
+    }
+    assert_eq!(counts(&s), (400, 0, 400, 0, 1));
+}
+
+#[test]
 fn a_jump_needs_a_second_packet_that_agrees() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..10).map(|i| (i as u16, i)));

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,7 +15,9 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::config::Config;
 use super::format::{self, Packet};
+use super::index::{Index, Matter, Tracker};
 use super::memory::{Birth, kept};
+use super::rolling::{Due, Rolling, RollingFile};
 use super::waiting::{Waiting, is_media};
 use super::writer::{Files, Message, Writer};
 use super::{LegSource, LegStore, SpoolError, file_name};
@@ -36,6 +38,10 @@ pub struct DiskSpool {
     limit: usize,
     /// Legs with a file that are closed and whose call's end was not forwarded yet.
     closed: HashMap<LegId, Closed, foldhash::fast::RandomState>,
+    /// Signalling of the legs without a file.
+    rolling: Rolling,
+    /// The writer could not write it.
+    rolling_failed: Arc<AtomicBool>,
     lost_total: u64,
     dir: PathBuf,
     writer: Option<JoinHandle<()>>,
@@ -46,6 +52,7 @@ struct Leg {
     name: String,
     stage: Stage,
     lost: u64,
+    tracker: Tracker,
 }
 
 /// What is still of use of a leg after its end.
@@ -80,6 +87,7 @@ impl DiskSpool {
         let (event_tx, event_rx) = crossbeam_channel::unbounded();
         let (recycle_tx, recycle_rx) = crossbeam_channel::bounded(MAX_RECYCLED);
         let queued = Arc::new(AtomicUsize::new(0));
+        let rolling_failed = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             dir: config.dir.clone(),
             sync_every: Duration::from_secs(u64::from(config.sync_seconds.max(1))),
@@ -88,6 +96,8 @@ impl DiskSpool {
             recycled: recycle_tx,
             queued: Arc::clone(&queued),
             files: Files::default(),
+            rolling: RollingFile::new(&config.dir),
+            rolling_failed: Arc::clone(&rolling_failed),
             behind: VecDeque::new(),
             is_ending: false,
         };
@@ -101,6 +111,8 @@ impl DiskSpool {
             queued,
             limit: config.buffer_mib as usize * 1024 * 1024,
             closed: HashMap::default(),
+            rolling: Rolling::default(),
+            rolling_failed,
             lost_total: 0,
             dir: config.dir.clone(),
             writer: Some(thread),
@@ -117,6 +129,12 @@ impl DiskSpool {
             }
             self.send_oldest();
         }
+        self.roll(now, MAX_AGE);
+    }
+
+    /// What an earlier process left was read back: the signalling of legs without a file is kept from now on.
+    pub fn go_live(&mut self) {
+        self.rolling.go_live();
     }
 
     /// Passes an event on once everything before it was written. Losses of the call's legs go into its record.
@@ -128,14 +146,21 @@ impl DiskSpool {
                 ended.record.problems.push(Problem { kind: "lost_by_us".to_owned(), packets: Some(lost), ms: None });
             }
         }
+        if let CallEvent::PartDue(due) = &event {
+            for leg in &due.legs {
+                self.send_leg(leg.leg);
+            }
+        }
         self.send(Message::Event(event));
     }
 
-    /// Goes on with a leg whose file an earlier process left: what comes is added to it.
-    pub fn resume(&mut self, leg: LegId, name: &str) {
+    /// Goes on with a leg whose file an earlier process left: what comes is added after its `length` bytes of whole
+    /// blocks.
+    pub(super) fn resume(&mut self, leg: LegId, name: &str, (index, length): (&Index, u64)) {
         let stage = Stage::Born(Chunk::default());
-        self.legs.insert(leg, Leg { name: String::new(), stage, lost: 0 });
-        self.send(Message::Born { leg, name: name.to_owned() });
+        let tracker = Tracker::resume(index.clone(), length);
+        self.legs.insert(leg, Leg { name: name.to_owned(), stage, lost: 0, tracker });
+        self.send(Message::Born { leg, name: name.to_owned(), length: Some(length) });
     }
 
     /// Sends off every chunk and waits until all is on the disk.
@@ -168,6 +193,7 @@ impl DiskSpool {
 
     fn stop(&mut self) {
         let Some(writer) = self.writer.take() else { return };
+        self.put_indexes();
         self.send_all();
         self.send(Message::Stop);
         let _ = writer.join(); // it panicked: there is nothing left to save here
@@ -177,6 +203,44 @@ impl DiskSpool {
         while !self.begun.is_empty() {
             self.send_oldest();
         }
+        self.roll(Timestamp::MAX, Duration::ZERO);
+    }
+
+    /// The next start finds at the end of each file what it needs.
+    fn put_indexes(&mut self) {
+        for (leg, state) in &mut self.legs {
+            if let Stage::Born(chunk) = &mut state.stage
+                && state.tracker.is_stale()
+            {
+                if chunk.bytes.is_empty() {
+                    self.begun.push_back((*leg, chunk.since));
+                }
+                state.tracker.put_index(&mut chunk.bytes);
+            }
+        }
+    }
+
+    /// Sends off what is new in the signalling of legs without a file, if it has waited for `age`.
+    fn roll(&mut self, now: Timestamp, age: Duration) {
+        if self.rolling_failed.swap(false, Ordering::Relaxed) {
+            self.rolling.fail();
+        }
+        if self.queued_bytes() >= self.limit {
+            return;
+        }
+        let (bytes, is_new) = match self.rolling.take_due(now, age) {
+            Due::Nothing => return,
+            Due::Append(bytes) => (bytes, false),
+            Due::Make => {
+                let legs = self.legs.iter().filter_map(|(id, leg)| match &leg.stage {
+                    Stage::Waiting(waiting) => Some((*id, waiting)),
+                    Stage::Born(_) => None,
+                });
+                (self.rolling.make(now, legs), true)
+            }
+        };
+        self.queued.fetch_add(bytes.capacity(), Ordering::Relaxed);
+        self.send(if is_new { Message::MakeRolling(bytes) } else { Message::Roll(bytes) });
     }
 
     /// Sends off the chunk that was begun first, if it is still there.
@@ -184,6 +248,14 @@ impl DiskSpool {
         let Some((leg, since)) = self.begun.pop_front() else { return };
         if let Some(Leg { stage: Stage::Born(chunk), .. }) = self.legs.get_mut(&leg)
             && chunk.since == since
+        {
+            self.send_leg(leg);
+        }
+    }
+
+    /// Sends off what waits of a leg.
+    fn send_leg(&mut self, leg: LegId) {
+        if let Some(Leg { stage: Stage::Born(chunk), .. }) = self.legs.get_mut(&leg)
             && !chunk.bytes.is_empty()
         {
             let bytes = std::mem::take(&mut chunk.bytes);
@@ -202,18 +274,21 @@ impl DiskSpool {
 
     /// Gives a leg its file.
     fn give_birth(&mut self, leg: LegId, at: Timestamp) {
-        let Some(Leg { name, stage, .. }) = self.legs.get_mut(&leg) else { return };
+        let Some(Leg { name, stage, tracker, .. }) = self.legs.get_mut(&leg) else { return };
         let Stage::Waiting(waiting) = stage else { return };
         let mut bytes = self.recycled.try_recv().unwrap_or_default();
         waiting.put_into(&mut bytes);
-        let message = Message::Born { leg, name: name.clone() };
+        let blocks = waiting.bytes();
+        tracker.note(Matter::None, 0, bytes.len() - blocks);
+        tracker.note(Matter::Decision, waiting.since_ns().unwrap_or(at.as_nanos()), blocks);
+        let message = Message::Born { leg, name: name.clone(), length: None };
         *stage = Stage::Born(Chunk { bytes, since: at });
         self.begun.push_back((leg, at));
         self.send(message);
     }
 
     /// Makes room for `bytes` more in a leg's chunk, by sending it off if it is full.
-    fn room(&mut self, leg: LegId, bytes: usize, at: Timestamp, need: Need) -> Option<&mut Vec<u8>> {
+    fn room(&mut self, leg: LegId, bytes: usize, at: Timestamp, need: Need) -> Option<Room<'_>> {
         let Self { legs, begun, messages, recycled, queued, limit, lost_total, .. } = self;
         let state = legs.get_mut(&leg)?;
         let Stage::Born(chunk) = &mut state.stage else { return None };
@@ -234,14 +309,18 @@ impl DiskSpool {
             }
             chunk.since = at;
             begun.push_back((leg, at));
+            if state.tracker.is_due() {
+                state.tracker.put_index(&mut chunk.bytes);
+            }
         }
-        Some(&mut chunk.bytes)
+        Some(Room { bytes: &mut chunk.bytes, tracker: &mut state.tracker })
     }
 }
 
 impl LegSink for DiskSpool {
     fn open(&mut self, leg: LegId, name: &str) {
-        self.legs.insert(leg, Leg { name: name.to_owned(), stage: Stage::Waiting(Waiting::default()), lost: 0 });
+        let (stage, tracker) = (Stage::Waiting(Waiting::default()), Tracker::default());
+        self.legs.insert(leg, Leg { name: name.to_owned(), stage, lost: 0, tracker });
     }
 
     fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
@@ -249,32 +328,43 @@ impl LegSink for DiskSpool {
         let Some(state) = self.legs.get_mut(&leg) else { return };
         if let Stage::Waiting(waiting) = &mut state.stage {
             if !is_media(packet.payload) {
-                return waiting.packet(&packet);
+                return self.rolling.note(leg, waiting.packet(&packet), datagram.at);
             }
             self.give_birth(leg, datagram.at);
         }
+        let matter = match is_media(packet.payload) {
+            false => Matter::Read,
+            true if packet.payload.len() < datagram.payload.len() => Matter::Event,
+            true => Matter::Media,
+        };
         let size = format::EPB_OVERHEAD + format::IPV6_LEN + format::UDP_LEN + packet.payload.len();
-        if let Some(bytes) = self.room(leg, size, datagram.at, Need::IfRoom) {
-            format::put_packet(bytes, &packet);
+        if let Some(mut room) = self.room(leg, size, datagram.at, Need::IfRoom) {
+            room.put(matter, datagram.at.as_nanos(), |bytes| format::put_packet(bytes, &packet));
         }
     }
 
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
         let decided = Decided { at_ns: at.as_nanos(), decision: decision.clone() };
         let Some(state) = self.legs.get_mut(&leg) else { return };
+        // One that an earlier process wrote knows more than we, who have read only a part of the file.
+        if state.tracker.index.has_end && matches!(decision, Decision::End { .. }) {
+            return;
+        }
+        state.tracker.index.note(decision);
         if let Stage::Waiting(waiting) = &mut state.stage {
             if Birth::of(decision) == Birth::No && !waiting.is_full() {
-                return waiting.decide(&decided);
+                return self.rolling.note(leg, waiting.decide(&decided), at);
             }
             self.give_birth(leg, at);
         }
-        if let Some(bytes) = self.room(leg, DECISION_BYTES, at, Need::Always) {
-            format::put_decided(bytes, &decided);
+        if let Some(mut room) = self.room(leg, DECISION_BYTES, at, Need::Always) {
+            room.put(Matter::Decision, at.as_nanos(), |bytes| format::put_decided(bytes, &decided));
         }
     }
 
     fn close(&mut self, leg: LegId) {
         let Some(state) = self.legs.remove(&leg) else { return };
+        self.rolling.gone(leg);
         if let Stage::Born(chunk) = state.stage {
             // The engine closes every leg before it tells of the call's end: this empties again.
             self.closed.insert(leg, Closed { name: state.name, lost: state.lost });
@@ -287,6 +377,7 @@ impl LegSink for DiskSpool {
 
     fn discard(&mut self, leg: LegId) {
         self.legs.remove(&leg);
+        self.rolling.gone(leg);
         let name = self.closed.remove(&leg).map(|closed| closed.name);
         self.send(Message::Discard { leg, name });
     }
@@ -311,6 +402,11 @@ pub struct DiskStore {
 }
 
 impl DiskStore {
+    /// The folder.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The spools in a folder.
     pub fn new(dir: PathBuf) -> Self {
         Self { dir }
@@ -347,6 +443,20 @@ impl LegStore for DiskStore {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
         let path = self.path(&leg.name);
         path.is_file().then_some(LegSource::File(path))
+    }
+}
+
+/// Where the next block of a leg goes.
+struct Room<'a> {
+    bytes: &'a mut Vec<u8>,
+    tracker: &'a mut Tracker,
+}
+
+impl Room<'_> {
+    fn put(&mut self, matter: Matter, at_ns: i64, put: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.bytes.len();
+        put(self.bytes);
+        self.tracker.note(matter, at_ns, self.bytes.len() - before);
     }
 }
 

@@ -153,6 +153,8 @@ pub(crate) const fn padded(len: usize) -> usize {
     len.next_multiple_of(4)
 }
 
+/// The largest block that we write is a packet of 64 KiB; decisions with long fmtp lines stay far below.
+pub(crate) const MAX_BLOCK: usize = 256 * 1024;
 /// Section header block.
 pub(crate) const SECTION: u32 = 0x0A0D_0D0A;
 /// Interface description block.

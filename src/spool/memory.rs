@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format::{self, Packet};
@@ -37,10 +37,9 @@ enum Stage {
     /// No media yet.
     Waiting(Waiting),
     Memory(Vec<u8>),
-    /// Grown beyond the bound.
+    /// Grown beyond the bound. No handle stays open: a capture can have more legs than a process may have files.
     File {
         path: PathBuf,
-        file: File,
         buffer: Vec<u8>,
     },
     Closed(LegSource),
@@ -102,10 +101,10 @@ impl MemorySpool {
                     self.spill(leg);
                 }
             }
-            Stage::File { file, buffer, .. } => {
+            Stage::File { path, buffer } => {
                 put(Target::Bytes(buffer));
                 if buffer.len() > FILE_BUFFER {
-                    if let Err(error) = file.write_all(buffer)
+                    if let Err(error) = append(path, buffer)
                         && self.errors.len() < MAX_ERRORS
                     {
                         self.errors.push(error);
@@ -121,15 +120,11 @@ impl MemorySpool {
         let Some(state) = self.legs.get_mut(&leg) else { return };
         let Stage::Memory(bytes) = &mut state.stage else { return };
         let path = self.spill_dir.join(file_name(&state.name));
-        let written = std::fs::create_dir_all(&self.spill_dir).and_then(|()| {
-            let mut file = File::create(&path)?;
-            file.write_all(bytes)?;
-            Ok(file)
-        });
+        let written = std::fs::create_dir_all(&self.spill_dir).and_then(|()| File::create(&path)?.write_all(bytes));
         match written {
-            Ok(file) => {
+            Ok(()) => {
                 self.used -= bytes.len();
-                state.stage = Stage::File { path, file, buffer: Vec::new() };
+                state.stage = Stage::File { path, buffer: Vec::new() };
             }
             // Memory is what is left: the bound gives way before a call does.
             Err(error) => {
@@ -149,7 +144,7 @@ impl LegSink for MemorySpool {
         let packet = kept(datagram, keep);
         let birth = if is_media(packet.payload) { Birth::Yes } else { Birth::No };
         self.append(leg, birth, &mut |target| match target {
-            Target::Waiting(waiting) => waiting.packet(&packet),
+            Target::Waiting(waiting) => _ = waiting.packet(&packet),
             Target::Bytes(bytes) => format::put_packet(bytes, &packet),
         });
     }
@@ -157,7 +152,7 @@ impl LegSink for MemorySpool {
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
         let decided = Decided { at_ns: at.as_nanos(), decision: decision.clone() };
         self.append(leg, Birth::of(decision), &mut |target| match target {
-            Target::Waiting(waiting) => waiting.decide(&decided),
+            Target::Waiting(waiting) => _ = waiting.decide(&decided),
             Target::Bytes(bytes) => format::put_decided(bytes, &decided),
         });
     }
@@ -166,8 +161,8 @@ impl LegSink for MemorySpool {
         let Some(state) = self.legs.get_mut(&leg) else { return };
         let source = match &mut state.stage {
             Stage::Memory(bytes) => LegSource::Memory(Arc::new(std::mem::take(bytes))),
-            Stage::File { path, file, buffer } => {
-                if let Err(error) = file.write_all(buffer) {
+            Stage::File { path, buffer } => {
+                if let Err(error) = append(path, buffer) {
                     self.errors.push(error);
                 }
                 LegSource::File(path.clone())
@@ -202,6 +197,10 @@ impl Drop for MemorySpool {
             self.release(leg);
         }
     }
+}
+
+fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    File::options().append(true).open(path)?.write_all(bytes)
 }
 
 /// Where an entry is to be put.
@@ -240,3 +239,52 @@ pub(super) fn kept<'a>(datagram: &Datagram<'a>, keep: Keep) -> Packet<'a> {
 const FILE_BUFFER: usize = 64 * 1024;
 /// Errors kept for the operator: a full disk would otherwise give one for each packet.
 const MAX_ERRORS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::record::Side;
+    use crate::spool::reader::Entry;
+    use crate::spool::testkit::{SpoolBuilder, at_ms};
+
+    fn packets(source: &LegSource) -> usize {
+        let mut reader = source.open().expect("a spool");
+        let mut packets = 0;
+        while let Some(entry) = reader.next_entry().expect("readable") {
+            packets += usize::from(matches!(entry, Entry::Packet(_)));
+        }
+        packets
+    }
+
+    #[test]
+    fn legs_that_outgrow_the_memory_hold_no_handle_and_lose_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut spool = MemorySpool::new(0, dir.path().join("spill"));
+        let (src, dst) = SpoolBuilder::flow(Side::Caller);
+        let payload = [0x80; 172];
+        let put = |spool: &mut MemorySpool, leg: u64, ms: f64| {
+            let at = at_ms(ms);
+            spool.packet(
+                LegId(leg),
+                &Datagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 },
+                Keep::Whole,
+            );
+        };
+        for leg in 0..200 {
+            spool.open(LegId(leg), &format!("leg{leg}"));
+        }
+        // More than one buffer each: 300 packets of 232 bytes are 68 KiB.
+        for n in 0..300 {
+            (0..200).for_each(|leg| put(&mut spool, leg, f64::from(n) * 20.0));
+        }
+        let held = std::fs::read_dir("/proc/self/fd").expect("Linux").flatten();
+        let held = held.filter_map(|fd| std::fs::read_link(fd.path()).ok()).filter(|file| file.starts_with(dir.path()));
+        assert_eq!(held.count(), 0);
+        for leg in 0..200 {
+            spool.close(LegId(leg));
+            let ended = EndedLeg { leg: LegId(leg), name: String::new(), index: 0, same_sides: true };
+            assert_eq!(packets(&spool.source(&ended).expect("there")), 300);
+        }
+        assert!(spool.take_errors().is_empty());
+    }
+}

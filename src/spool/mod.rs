@@ -4,14 +4,19 @@
 //! - A leg's file is a valid pcapng at every block boundary (Wireshark opens it); a torn tail costs the torn block.
 //! - Calls of [`crate::call::event::LegSink`] for one leg stand in its file in the order in which they came; stamps are
 //!   out of order by at most [`crate::call::event::EARLY_WINDOW`], and [`reader::Reader`] sorts within it.
-//! - A leg that never had media leaves no file.
+//! - A leg that never had media leaves no file; until it has, its signalling stands in one rolling file of all such legs.
+//! - About each 32 KiB a leg's file says where in it stands what a restart must read; a restart reads no more than that.
 //! - The thread that captures never waits for a disk: packets may be lost there (counted), decisions and events never.
 
+mod blocks;
 pub mod config;
 pub mod disk;
 mod format;
+mod index;
 pub mod memory;
 pub mod reader;
+pub mod recall;
+mod rolling;
 pub mod scrub;
 #[cfg(test)]
 pub(crate) mod testkit;
@@ -20,12 +25,27 @@ mod writer;
 
 pub use reader::{LegSource, SpoolError};
 
+use crate::call::decision::{Decided, Decision};
 use crate::call::event::EndedLeg;
 
 /// Where the spools of ended legs are found again.
 pub trait LegStore {
     /// The spool of a leg, if it has one.
     fn source(&self, leg: &EndedLeg) -> Option<LegSource>;
+}
+
+/// What must be added to the stamps of a spool to get the wall clock, as its first decision says.
+///
+/// # Errors
+/// When the spool cannot be read.
+pub fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
+    // The first decision comes first, whatever the stamps say: this reads a few seconds of the file.
+    Ok(match source.open()?.next_entry()? {
+        Some(reader::Entry::Decided(Decided { decision: Decision::Begin { wall_offset_ns, .. }, .. })) => {
+            *wall_offset_ns
+        }
+        _ => 0,
+    })
 }
 
 /// A leg's name as a file name: the engine's names hold none of the bytes that are replaced here.

@@ -158,11 +158,11 @@ struct Held {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Head {
-    at: Timestamp,
-    src: Endpoint,
-    dst: Endpoint,
-    wire_len: u32,
+pub(super) struct Head {
+    pub(super) at: Timestamp,
+    pub(super) src: Endpoint,
+    pub(super) dst: Endpoint,
+    pub(super) wire_len: u32,
 }
 
 impl Reader {
@@ -248,7 +248,7 @@ impl Reader {
         if !self.seen_section && (kind != format::SECTION || (self.fill(12)? && self.u32_at(8) != format::BYTE_ORDER)) {
             return Err(self.not_a_spool());
         }
-        if length < 12 || !length.is_multiple_of(4) || length > MAX_BLOCK || !self.fill(length)? {
+        if length < 12 || !length.is_multiple_of(4) || length > format::MAX_BLOCK || !self.fill(length)? {
             self.end = End::Torn;
             return Ok(());
         }
@@ -284,23 +284,11 @@ impl Reader {
     }
 
     fn take_custom(&mut self, body: std::ops::Range<usize>) -> Result<(), SpoolError> {
-        let body = &self.buffer[body];
-        let ours = body.get(..4).is_some_and(|b| b == format::ENTERPRISE.to_le_bytes())
-            && body.get(4..12).is_some_and(|b| b == format::MAGIC);
-        let json = body.get(12..16).and_then(|b| {
-            let length = u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize;
-            body.get(16..16usize.checked_add(length)?)
-        });
-        let (true, Some(json)) = (ours, json) else {
+        let Some(json) = decision_of(&self.buffer[body]) else {
             self.skipped += 1;
             return Ok(());
         };
-        // The version first: a newer decision may be one that we cannot even name.
-        let version: Version = serde_json::from_slice(json).unwrap_or_default();
-        if version.decision == "begin" && version.format > FORMAT {
-            return Err(SpoolError::TooNew { path: self.path.clone(), found: version.format });
-        }
-        let Ok(decided) = serde_json::from_slice::<Decided>(json) else {
+        let Some(decided) = read_decision(json, &self.path)? else {
             self.skipped += 1;
             return Ok(());
         };
@@ -371,6 +359,26 @@ impl Reader {
     }
 }
 
+/// The JSON of a custom block's body, if it is a decision.
+pub(super) fn decision_of(body: &[u8]) -> Option<&[u8]> {
+    let ours = body.get(..4)? == format::ENTERPRISE.to_le_bytes() && body.get(4..12)? == format::MAGIC;
+    let length = u32::from_le_bytes(*body.get(12..16)?.first_chunk()?) as usize;
+    if ours { body.get(16..16usize.checked_add(length)?) } else { None }
+}
+
+/// Reads a decision; `None` if it makes no sense to us.
+///
+/// # Errors
+/// When a newer version wrote it.
+pub(super) fn read_decision(json: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Decided>, SpoolError> {
+    // The version first: a newer decision may be one that we cannot even name.
+    let version: Version = serde_json::from_slice(json).unwrap_or_default();
+    if version.decision == "begin" && version.format > FORMAT {
+        return Err(SpoolError::TooNew { path: path.to_string(), found: version.format });
+    }
+    Ok(serde_json::from_slice(json).ok())
+}
+
 /// What must be understood of a decision of any version.
 #[derive(Default, serde::Deserialize)]
 struct Version {
@@ -381,7 +389,7 @@ struct Version {
 }
 
 /// The endpoints of an enhanced packet block's body, and where in it the UDP payload is.
-fn parse_packet(body: &[u8]) -> Option<(Head, std::ops::Range<usize>)> {
+pub(super) fn parse_packet(body: &[u8]) -> Option<(Head, std::ops::Range<usize>)> {
     let word = |at: usize| body.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     let ticks = u64::from(word(4)?) << 32 | u64::from(word(8)?);
     let captured = word(12)? as usize;
@@ -422,8 +430,6 @@ impl AsRef<[u8]> for SharedBytes {
 
 /// Read from the input at once.
 const READ_BYTES: usize = 64 * 1024;
-/// The largest block that we write is a packet of 64 KiB; decisions with long fmtp lines stay far below.
-const MAX_BLOCK: usize = 256 * 1024;
 /// Entries held for sorting: 5 s of both sides at 10 ms are 1,000.
 const MAX_HELD: usize = 32 * 1024;
 /// Bytes held for sorting: 5 s of a flood of large packets.

@@ -50,6 +50,8 @@ impl SpoolBuilder {
                 conversation: "call".to_owned(),
                 appliance: "test".to_owned(),
                 source: "made up".to_owned(),
+                transport: Default::default(),
+                wall_offset_ns: 0,
             },
         );
         spool

@@ -1,4 +1,4 @@
-//! What is kept of a leg before it has a file: its decisions, and the newest of its signalling.
+//! What is kept of a leg before it has a file: its decisions, and the first and the newest of its signalling.
 
 use super::format::{self, Packet};
 use crate::call::decision::Decided;
@@ -7,37 +7,76 @@ use crate::call::decision::Decided;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Waiting {
     decisions: Vec<u8>,
-    packets: Vec<u8>,
+    /// What its messages began with: a restart knows the leg again by the first one, and an offer is among them.
+    head: Vec<u8>,
+    /// The newest of its other messages.
+    newest: Vec<u8>,
+    /// The earliest stamp, ns.
+    since_ns: Option<i64>,
 }
 
 impl Waiting {
-    /// Keeps a packet; the oldest give way.
-    pub(super) fn packet(&mut self, packet: &Packet<'_>) {
-        format::put_packet(&mut self.packets, packet);
+    /// Keeps a packet, and gives its block; those that are neither first nor new give way.
+    pub(super) fn packet(&mut self, packet: &Packet<'_>) -> &[u8] {
+        self.note_time(packet.at.as_nanos());
+        if self.newest.is_empty() && self.head.len() < MAX_HEAD {
+            let from = self.head.len();
+            // Over TCP a message may be longer than all that is kept; then its end gives way.
+            let payload = packet.payload.get(..MAX_FIRST).unwrap_or(packet.payload);
+            format::put_packet(&mut self.head, &Packet { payload, ..*packet });
+            return &self.head[from..];
+        }
+        let block = self.newest.len();
+        format::put_packet(&mut self.newest, packet);
         let mut from = 0;
-        while self.packets.len() - from > MAX_SIGNALLING {
+        // The newest of all stays, whatever its length.
+        while self.newest.len() - from > MAX_NEWEST && from < block {
             // Our own blocks: the length stands at bytes 4 to 7.
-            let Some(length) = self.packets.get(from + 4..from + 8) else { break };
+            let Some(length) = self.newest.get(from + 4..from + 8) else { break };
             from += u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
         }
-        self.packets.drain(..from);
+        self.newest.drain(..from);
+        &self.newest[block - from..]
     }
 
-    /// Keeps a decision.
-    pub(super) fn decide(&mut self, decided: &Decided) {
+    /// Keeps a decision, and gives its block.
+    pub(super) fn decide(&mut self, decided: &Decided) -> &[u8] {
+        self.note_time(decided.at_ns);
+        let from = self.decisions.len();
         format::put_decided(&mut self.decisions, decided);
+        &self.decisions[from..]
     }
 
     /// Whether so much was decided that it has to go to a file even without media.
     pub(super) fn is_full(&self) -> bool {
-        self.decisions.len() > MAX_SIGNALLING
+        self.decisions.len() > MAX_DECISIONS
     }
 
     /// The beginning of the leg's file.
     pub(super) fn put_into(&self, out: &mut Vec<u8>) {
         format::put_header(out);
+        self.put_blocks(out);
+    }
+
+    /// All that is kept, without a file's header.
+    pub(super) fn put_blocks(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.decisions);
-        out.extend_from_slice(&self.packets);
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(&self.newest);
+    }
+
+    /// Bytes of [`Waiting::put_blocks`].
+    pub(super) fn bytes(&self) -> usize {
+        self.decisions.len() + self.head.len() + self.newest.len()
+    }
+
+    /// The earliest stamp, ns.
+    pub(super) fn since_ns(&self) -> Option<i64> {
+        self.since_ns
+    }
+
+    fn note_time(&mut self, at_ns: i64) {
+        self.since_ns = Some(self.since_ns.map_or(at_ns, |since| since.min(at_ns)));
     }
 }
 
@@ -47,5 +86,41 @@ pub(super) fn is_media(payload: &[u8]) -> bool {
 }
 
 /// Signalling of a leg without media: some twenty messages. Many dialogs never get media (scanners, registrations
-/// gone wrong), so each may cost only little.
-const MAX_SIGNALLING: usize = 16 * 1024;
+/// gone wrong), so each may cost only little. Half of it is for the first ones, half for the newest.
+const MAX_HEAD: usize = 8 * 1024;
+/// See [`MAX_HEAD`].
+const MAX_NEWEST: usize = 8 * 1024;
+/// Kept of a first message: four times that of a large INVITE.
+const MAX_FIRST: usize = 16 * 1024;
+/// A leg without media is joined and paused a few times; a hundred decisions are more than that.
+const MAX_DECISIONS: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn the_first_message_and_the_newest_stay_and_what_is_kept_is_bounded() {
+        let mut waiting = Waiting::default();
+        let put = |waiting: &mut Waiting, at: i64, text: &str, length: usize| {
+            let payload = format!("{text:<length$}").into_bytes();
+            let src = "192.0.2.1:5060".parse().expect("an address");
+            let at = Timestamp::from_nanos(at);
+            let packet = Packet { at, src, dst: src, payload: &payload, wire_len: payload.len() as u32 };
+            let block = waiting.packet(&packet);
+            assert!(block.windows(text.len()).any(|w| w == text.as_bytes()), "its block is given");
+        };
+        put(&mut waiting, 5, "INVITE first", 60_000);
+        for n in 0..100 {
+            put(&mut waiting, 6, &format!("NOTIFY {n} of many"), 1_000);
+        }
+        put(&mut waiting, 7, "CANCEL last", 20_000);
+        let mut file = Vec::new();
+        waiting.put_into(&mut file);
+        let has = |text: &str| file.windows(text.len()).any(|w| w == text.as_bytes());
+        assert!(has("INVITE first") && has("CANCEL last") && !has("NOTIFY 50 of"));
+        assert!(waiting.bytes() < 40_000, "{}", waiting.bytes());
+        assert_eq!(waiting.since_ns(), Some(5));
+    }
+}

@@ -10,22 +10,27 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::file_name;
 use super::reader::LegSource;
+use super::rolling::RollingFile;
 use crate::call::event::{CallEvent, LegId};
 use crate::call::record::Problem;
 
 /// What the capture thread tells the writer, in order.
 pub(super) enum Message {
-    /// A leg has a file from now on.
-    Born { leg: LegId, name: String },
+    /// A leg has a file from now on; `length`: the whole blocks of one that an earlier process left.
+    Born { leg: LegId, name: String, length: Option<u64> },
     /// Blocks of a leg.
     Write { leg: LegId, bytes: Vec<u8> },
+    /// New blocks for the file of the legs without a file.
+    Roll(Vec<u8>),
+    /// All blocks of that file.
+    MakeRolling(Vec<u8>),
     /// A leg is over.
     Close(LegId),
     /// A leg and its file are to be forgotten; it may be closed already.
@@ -48,6 +53,9 @@ pub(super) struct Writer {
     /// Bytes that were sent and are not written yet.
     pub(super) queued: Arc<AtomicUsize>,
     pub(super) files: Files,
+    /// Signalling of legs without a file; an error is told to the capture thread.
+    pub(super) rolling: RollingFile,
+    pub(super) rolling_failed: Arc<AtomicBool>,
     /// What came while the disk took nothing.
     pub(super) behind: VecDeque<Message>,
     /// The process ends: nothing is waited for any more.
@@ -94,7 +102,7 @@ impl Writer {
     /// Whether something was written.
     fn handle(&mut self, message: Message) -> bool {
         match message {
-            Message::Born { leg, name } => self.files.born(leg, self.dir.join(file_name(&name))),
+            Message::Born { leg, name, length } => self.files.born(leg, self.dir.join(file_name(&name)), length),
             Message::Write { leg, mut bytes } => {
                 while self.files.write(leg, &bytes) == Outcome::NoRoom {
                     if self.is_ending {
@@ -107,6 +115,14 @@ impl Writer {
                 bytes.clear();
                 let _ = self.recycled.try_send(bytes); // enough are on their way back: this one is freed
                 return true;
+            }
+            Message::Roll(bytes) => {
+                let result = self.rolling.append(&bytes);
+                return self.rolled(&bytes, result);
+            }
+            Message::MakeRolling(bytes) => {
+                let result = self.rolling.make(&bytes);
+                return self.rolled(&bytes, result);
             }
             Message::Close(leg) => self.files.close(leg),
             Message::Discard { leg, name } => {
@@ -128,6 +144,16 @@ impl Writer {
             }
             Message::Stop => {}
         }
+        false
+    }
+
+    /// Nobody waits for this file: what could not be written is made good later.
+    fn rolled(&mut self, bytes: &Vec<u8>, result: io::Result<()>) -> bool {
+        self.queued.fetch_sub(bytes.capacity(), Ordering::Relaxed);
+        let Err(error) = result else { return true };
+        self.rolling_failed.store(true, Ordering::Relaxed);
+        let path = self.rolling.path().to_owned();
+        self.files.complain(&path, &error);
         false
     }
 
@@ -177,9 +203,13 @@ struct Leg {
 }
 
 impl Files {
-    fn born(&mut self, leg: LegId, path: PathBuf) {
+    fn born(&mut self, leg: LegId, path: PathBuf, length: Option<u64>) {
         // After a crash or a restart the leg's file is there: what a torn write left is cut off before more is added.
-        if let Err(error) = cut_torn_tail(&path) {
+        let cut = match length {
+            Some(length) => cut_to(&path, length),
+            None => cut_torn_tail(&path),
+        };
+        if let Err(error) = cut {
             self.fail(leg, &path, &error);
         }
         self.legs.insert(leg, Leg { path, handle: None });
@@ -272,6 +302,16 @@ fn is_passing(error: &io::Error) -> bool {
 
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+/// Cuts a file whose whole blocks are known; one that is gone is begun anew.
+fn cut_to(path: &Path, valid: u64) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.len() > valid => OpenOptions::new().write(true).open(path)?.set_len(valid),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn cut_torn_tail(path: &Path) -> io::Result<()> {

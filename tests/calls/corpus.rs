@@ -162,7 +162,7 @@ fn no_capture_by_others_makes_us_panic_and_what_is_none_is_refused_in_words() {
 fn corpus() -> Option<PathBuf> {
     let folder = std::env::var_os("CALLSPAN_CORPUS").map(|c| PathBuf::from(c).join("pcaps"));
     if folder.is_none() {
-        println!("skipped: CALLSPAN_CORPUS is not set");
+        crate::common::skip::skipped("CALLSPAN_CORPUS is not set (a folder with pcaps)");
     }
     folder
 }

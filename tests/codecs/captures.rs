@@ -10,7 +10,7 @@ use super::{corpus, decoder, words};
 type Rtp = (u8, Vec<u8>);
 
 /// RTP on UDP port 20000 of a classic little-endian pcap of Ethernet and IPv4, which is what these captures are.
-fn rtp_of(pcap: &[u8]) -> Vec<Rtp> {
+pub(super) fn rtp_of(pcap: &[u8]) -> Vec<Rtp> {
     let (mut packets, mut at) = (Vec::new(), 24);
     while let Some(header) = pcap.get(at..at + 16) {
         let length = u32::from_le_bytes(header[8..12].try_into().unwrap()) as usize;
@@ -108,6 +108,7 @@ fn every_codec_of_the_captures_is_heard_where_it_was_played() {
         ("gsm_direct", "GSM", 8_000, 3, (4.1, 0.0), 0.95),
         ("g729_direct", "G729", 8_000, 18, (4.1, 5.0), 0.85),
         ("amr_direct", "AMR", 8_000, 96, (4.1, 5.0), 0.85),
+        ("ilbc_direct", "ILBC", 8_000, 96, (4.1, 10.0), 0.85),
         #[cfg(feature = "speex")]
         ("speex_wb_direct", "SPEEX", 16_000, 96, (0.0, 13.9), 0.9),
         ("opus_direct", "OPUS", 48_000, 96, (2.0, 6.5), 0.95),

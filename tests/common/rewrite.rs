@@ -195,6 +195,97 @@ fn ipv6_text(payload: &[u8]) -> Vec<u8> {
     format!("{head}\r\n\r\n{body}").into_bytes()
 }
 
+/// Every UDP port `from` is `to` instead, in the packets alone: what SIP says of itself stays.
+pub fn moved_port(packets: &[Packet], from: u16, to: u16) -> Vec<Packet> {
+    let change = |p: &Packet| {
+        let mut data = p.data.clone();
+        if udp_of(&p.data).is_some() {
+            for at in [34, 36] {
+                if data[at..at + 2] == from.to_be_bytes() {
+                    data[at..at + 2].copy_from_slice(&to.to_be_bytes());
+                }
+            }
+            data[40..42].fill(0);
+        }
+        Packet { at_ns: p.at_ns, data }
+    };
+    packets.iter().map(change).collect()
+}
+
+/// Each IPv6 packet in fragments of at most `size` (a multiple of 8) bytes, the last one first.
+pub fn fragmented_v6(packets: &[Packet], size: usize) -> Vec<Packet> {
+    let pieces = |(id, p): (u32, &Packet)| -> Vec<Packet> {
+        let ip = &p.data[14..];
+        let frames = wire::fragments_v6(ip, size, id).into_iter().rev();
+        frames.map(|ip| Packet { at_ns: p.at_ns, data: wire::ethernet(0x86dd, &ip) }).collect()
+    };
+    (1..).zip(packets).flat_map(pieces).collect()
+}
+
+fn is_tcp(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[8, 0]) && frame.get(23) == Some(&6)
+}
+
+/// A SYN before the first segment of each TCP direction.
+pub fn with_syns(packets: &[Packet]) -> Vec<Packet> {
+    let (mut known, mut out) = (HashSet::new(), Vec::new());
+    for p in packets {
+        if is_tcp(&p.data) && known.insert(p.data[26..38].to_vec()) {
+            let port = |at: usize| u16::from_be_bytes([p.data[at], p.data[at + 1]]);
+            let address = |at: usize| <[u8; 4]>::try_from(&p.data[at..at + 4]).unwrap();
+            let first = u32::from_be_bytes(p.data[38..42].try_into().unwrap());
+            let syn = wire::tcp((port(34), port(36)), first.wrapping_sub(1), 2, &[]);
+            let ip = wire::ipv4(address(26), address(30), 6, 0x6fff, &syn);
+            out.push(Packet { at_ns: p.at_ns, data: wire::ethernet(0x0800, &ip) });
+        }
+        out.push(p.clone());
+    }
+    out
+}
+
+/// Each TCP segment once more, `later_ns` later, in an IP packet of its own: a retransmission, no copy of the mirror.
+pub fn retransmitted(packets: &[Packet], later_ns: i64) -> Vec<Packet> {
+    let mut out = packets.to_vec();
+    for (n, p) in (0x7000_u16..).zip(packets.iter().filter(|p| is_tcp(&p.data))) {
+        let address = |at: usize| <[u8; 4]>::try_from(&p.data[at..at + 4]).unwrap();
+        let ip = wire::ipv4(address(26), address(30), 6, n, &p.data[34..]);
+        out.push(Packet { at_ns: p.at_ns + later_ns, data: wire::ethernet(0x0800, &ip) });
+    }
+    out.sort_by_key(|p| p.at_ns);
+    out
+}
+
+/// Each two segments of one TCP direction that follow each other at one moment, the other way round.
+pub fn swapped(packets: &[Packet]) -> Vec<Packet> {
+    let mut out = packets.to_vec();
+    let mut n = 0;
+    while n + 1 < out.len() {
+        let (a, b) = (&out[n], &out[n + 1]);
+        let together = is_tcp(&a.data) && is_tcp(&b.data) && a.at_ns == b.at_ns && a.data[26..38] == b.data[26..38];
+        if together {
+            out.swap(n, n + 1);
+            n += 1;
+        }
+        n += 1;
+    }
+    out
+}
+
+/// The last fragment of each packet begins 8 bytes earlier than the one before it ends, with the same bytes there.
+pub fn overlapping(packets: &[Packet], size: usize) -> Vec<Packet> {
+    let lapped = |p: &Packet| -> Vec<Packet> {
+        let mut pieces = wire::fragmented(&p.data, size);
+        if let [.., before, last] = pieces.as_mut_slice() {
+            let shared = before[before.len() - 8..].to_vec();
+            let field = u16::from_be_bytes([last[20], last[21]]) - 1;
+            let ip = wire::ipv4_fragment(&last[14..], field, &[&shared, &last[34..]].concat());
+            *last = wire::ethernet(0x0800, &ip);
+        }
+        pieces.into_iter().map(|data| Packet { at_ns: p.at_ns, data }).collect()
+    };
+    packets.iter().flat_map(lapped).collect()
+}
+
 /// RTP between random hosts and to random ports of the call's hosts, four for each packet of the call.
 pub fn with_noise(packets: &[Packet]) -> Vec<Packet> {
     let mut dice = Dice(7);

@@ -127,6 +127,7 @@ pub fn play_packets(packets: &[Packet], end_ms: i64, config: Config) -> Played {
         while let Some(event) = engine.poll_event() {
             match event {
                 CallEvent::Changed(live) => told.push((scene_ms(engine.now()), *live)),
+                CallEvent::PartDue(_) | CallEvent::Withdrawn(_) => {}
                 CallEvent::Ended(ended) => {
                     let record = recorder.record(&ended, &sink.inner).unwrap();
                     for leg in &ended.legs {

@@ -77,9 +77,14 @@ impl Talk {
         packet.extend(n.to_be_bytes());
         packet.extend((u32::from(n) * 160).to_be_bytes());
         packet.extend((self.number * 2 + side).to_be_bytes());
-        let mut rng = fastrand::Rng::with_seed(u64::from(self.number) << 20 | u64::from(n) << 2 | u64::from(side));
-        packet.extend(std::iter::repeat_with(|| rng.u8(..)).take(160));
+        packet.extend(self.sound(n, side));
         packet
+    }
+
+    /// What a side (1: the caller, 2) says in its packet `n`: A-law, noise that is different in each.
+    pub fn sound(&self, n: u16, side: u32) -> Vec<u8> {
+        let mut rng = fastrand::Rng::with_seed(u64::from(self.number) << 20 | u64::from(n) << 2 | u64::from(side));
+        std::iter::repeat_with(|| rng.u8(..)).take(160).collect()
     }
 }
 

@@ -230,6 +230,16 @@ pub fn fragments_v4(ip: &[u8], size: usize) -> Vec<Vec<u8>> {
     payload.chunks(size).enumerate().map(piece).collect()
 }
 
+/// An IPv4 fragment like this one, with another offset field (flags included) and payload.
+pub fn ipv4_fragment(like: &[u8], field: u16, payload: &[u8]) -> Vec<u8> {
+    let mut out = like[..20].to_vec();
+    out[2..4].copy_from_slice(&((20 + payload.len()) as u16).to_be_bytes());
+    out[6..8].copy_from_slice(&field.to_be_bytes());
+    fix_ipv4(&mut out);
+    out.extend_from_slice(payload);
+    out
+}
+
 /// The fragments of an IPv6 packet without extension headers.
 pub fn fragments_v6(ip: &[u8], size: usize, id: u32) -> Vec<Vec<u8>> {
     let payload = &ip[40..];
@@ -346,6 +356,27 @@ pub fn geneve(frame: &[u8]) -> Vec<u8> {
 /// TZSP with padding, an RSSI tag and the end tag.
 pub fn tzsp(frame: &[u8]) -> Vec<u8> {
     outer_udp(37_008, &[1, 0, 0, 1, 0, 0x0a, 1, 0xd0, 1], frame)
+}
+
+/// The same tunnels over IPv6: GRE with Ethernet, VXLAN, IP in IP.
+pub fn over_ipv6(frame: &[u8], tunnel: OverIpv6) -> Vec<Vec<u8>> {
+    let outer = |next: u8, payload: &[u8]| ethernet(0x86dd, &ipv6(1, 2, next, payload));
+    match tunnel {
+        OverIpv6::Gre => vec![outer(47, &[&[0, 0, 0x65, 0x58], frame].concat())],
+        OverIpv6::Vxlan => {
+            let inner = [&[8, 0, 0, 0, 0, 0, 42, 0], frame].concat();
+            vec![outer(17, &udp(49_152, 4789, &inner))]
+        }
+        OverIpv6::Ip => raw_ip(frame).iter().map(|ip| outer(if ip[0] >> 4 == 4 { 4 } else { 41 }, ip)).collect(),
+    }
+}
+
+/// A tunnel whose outer packets are IPv6.
+#[derive(Clone, Copy, Debug)]
+pub enum OverIpv6 {
+    Gre,
+    Vxlan,
+    Ip,
 }
 
 /// IP in IP, whatever the inner version.

@@ -157,6 +157,7 @@ pub(crate) fn part(number: u32, path: &std::path::Path) -> Recording {
         channels: 2,
         bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
         sha256: String::new(),
+        plain_sha256: None,
     }
 }
 

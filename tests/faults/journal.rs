@@ -1,11 +1,13 @@
 //! A journal that is damaged or gone is made anew of the records, and nothing is sent twice.
 
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use callspan::call::record::DeliveryState;
+use callspan::call::record::{CallRecord, DeliveryState, Verdict};
 use callspan::fake_pyrus::{Endpoint, Fake, Options};
-use callspan::journal::Stage;
+use callspan::journal::{Journal, Stage};
+use callspan::time::Timestamp;
 
 use crate::station::{ALL, Place, Station, beside, call, capture, delivered};
 
@@ -68,6 +70,57 @@ fn a_journal_that_is_lost_in_mid_call_costs_no_call_and_no_second_task() {
     station.stop();
     assert_eq!(place.sent(), [1, 1, 1], "one registration, attached by external_id");
     assert_eq!(place.fake.state().tasks.len(), 1);
+}
+
+/// What `run` does when it finds the journal damaged: it condemns it, ends, and is started again.
+#[test]
+fn a_journal_that_is_damaged_in_mid_call_under_a_working_service_costs_no_call_and_no_second_task() {
+    let place = Place::new();
+    let mut station = Station::start(&place);
+    station.hear(500);
+    crate::station::until("it is registered", || place.sent()[0] == 1);
+    let file = place.config.journal.dir.join("journal.sqlite");
+    let beside = Journal::open(&place.config.journal).expect("whole");
+    let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+    rusqlite::Connection::open(&file).and_then(|c| c.execute_batch(checkpoint)).expect("all of it in the file");
+    beside.hold("x", Timestamp::from_secs(1), None).expect("written");
+    let size = std::fs::metadata(&file).expect("there").len();
+    let mut disk = std::fs::OpenOptions::new().write(true).open(&file).expect("there");
+    disk.seek(SeekFrom::Start(4_096)).expect("a file");
+    disk.write_all(&vec![0xA5; usize::try_from(size).expect("small") - 4_096]).expect("written");
+    let mut n = 2;
+    crate::station::until("somebody meets the damage", || {
+        n += 1;
+        let _ = beside.hold("x", Timestamp::from_secs(n), None); // what another process writes is read anew
+        station.journal.damage().is_some()
+    });
+    // The call ends while nothing can be written down.
+    station.hear(ALL);
+    Journal::condemn(&place.config.journal, station.journal.damage().expect("just seen")).expect("written");
+    station.stop();
+    drop(beside);
+    let mut station = Station::start(&place);
+    assert!(station.alarm.as_ref().is_some_and(|alarm| alarm.contains("damaged")), "{:?}", station.alarm);
+    station.hear_nothing();
+    let record = delivered(&place, &station.journal);
+    station.stop();
+    assert!(!record.recordings.is_empty());
+    assert_eq!(place.sent(), [1, 1, 1], "one registration, attached by external_id");
+    assert_eq!(place.fake.state().tasks.len(), 1);
+}
+
+#[test]
+fn a_call_that_ended_while_the_spool_was_read_back_is_not_also_taken_for_left_behind() {
+    let place = Place::new();
+    let station = Station::start(&place);
+    let record = CallRecord { id: String::from("20261123T070854Z-a"), ..CallRecord::default() };
+    station.journal.put_call(&record, Stage::Live).expect("written");
+    station.adopt(&[&record.id]);
+    assert_eq!(call(&station.journal).expect("known").stage, Stage::Live, "its end is on its way to the renderers");
+    station.adopt(&[]);
+    let stored = call(&station.journal).expect("known");
+    assert_eq!((stored.stage, stored.record.verdict), (Stage::Complete, Some(Verdict::NotAnswered)));
+    station.stop();
 }
 
 fn replay(place: &Path, fake: &Fake, code: i32) -> Output {

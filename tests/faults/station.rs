@@ -5,9 +5,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use callspan::call::Engine;
+use callspan::call::event::CallEvent;
 use callspan::call::record::{CallRecord, DeliveryState};
 use callspan::capture::{Source, files};
-use callspan::cmd::finish::{Finisher, Tools};
+use callspan::cmd::finish::{self, Finisher, Tools};
 use callspan::cmd::heal;
 use callspan::cmd::pipeline::{Pipeline, Step};
 use callspan::cmd::resume;
@@ -17,6 +18,8 @@ use callspan::ops::alerts::{self, Alerts, Runner};
 use callspan::ops::config::Config;
 use callspan::spool::disk::DiskSpool;
 use secrecy::SecretString;
+
+use crate::skip::skipped;
 
 /// Folders, a fake Pyrus and a configuration that names them.
 pub(crate) struct Place {
@@ -84,9 +87,13 @@ impl Station {
         let tools =
             Tools { journal: opened.journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
         let finisher = Finisher::start(config, tools, events).expect("threads");
-        let mut engine = Engine::new(config.call.clone(), "test");
-        let revived = resume::resume(&mut engine, &mut spool).expect("the spool can be read");
+        let mut engine = Engine::new(finish::engine_config(config), "test");
+        let mut revived =
+            resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).expect("the spool can be read");
         while let Some(event) = engine.poll_event() {
+            if let CallEvent::Ended(call) = &event {
+                revived.insert(call.record.id.clone());
+            }
             spool.forward(event);
         }
         finisher.adopt(&engine, &revived).expect("the journal can be read");
@@ -102,6 +109,12 @@ impl Station {
             source: Box::new(source),
             finisher,
         }
+    }
+
+    /// Adopts what is in the journal once more; these ended while the spool was read back.
+    pub(crate) fn adopt(&self, ended: &[&str]) {
+        let ended = ended.iter().map(|id| String::from(*id)).collect();
+        self.finisher.adopt(&self.pipeline.engine, &ended).expect("the journal can be read");
     }
 
     /// Hears so many frames of the capture.
@@ -211,11 +224,12 @@ impl Mount {
         match output {
             Ok(output) if output.status.success() => Some(Self { at: at.to_owned() }),
             Ok(output) => {
-                eprintln!("skipped: no file system can be mounted: {}", String::from_utf8_lossy(&output.stderr).trim());
+                let why = String::from_utf8_lossy(&output.stderr);
+                skipped(&format!("no file system can be mounted (root is needed): {}", why.trim()));
                 None
             }
             Err(error) => {
-                eprintln!("skipped: no file system can be mounted: {error}");
+                skipped(&format!("no file system can be mounted: {error}"));
                 None
             }
         }

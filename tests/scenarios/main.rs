@@ -11,6 +11,7 @@ mod flood;
 mod holds;
 mod joining;
 mod life;
+mod losses;
 mod media;
 mod ringing;
 mod rules;
@@ -18,6 +19,7 @@ mod takeover;
 mod telling;
 mod transfers;
 mod who;
+mod wire;
 
 use dialogs::{D, Phone, Scene};
 

@@ -112,7 +112,10 @@ fn parts_of_every_format_abut_to_the_sample() {
     let (_, pcm) = as_format(&stage, &call, Format::Wav);
     for format in Format::ALL {
         let folder = tempfile::tempdir().unwrap();
-        let config = RecordingConfig { dir: folder.path().to_owned(), format, ..RecordingConfig::default() };
+        // Where the rate is not set, parts leave room for a call that turns wideband.
+        let sample_rate = Some(8_000);
+        let config =
+            RecordingConfig { dir: folder.path().to_owned(), format, sample_rate, ..RecordingConfig::default() };
         // Two seconds of each form, and something over.
         let limit = match format {
             Format::Wav => 70_000,

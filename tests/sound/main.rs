@@ -5,5 +5,8 @@
 
 mod bounds;
 mod formats;
+mod long;
 mod pause;
+mod restart;
+mod score;
 mod stage;

@@ -213,7 +213,7 @@ fn a_pause_outlives_a_restart_whatever_led_to_it() {
     }
     let (mut spool, _events) = DiskSpool::start(&spool_config).unwrap();
     let mut engine = Engine::new(config(), "made up");
-    assert_eq!(resume(&mut engine, &mut spool).unwrap().len(), 1);
+    assert_eq!(resume(&mut engine, &mut spool, &|_| false).unwrap().len(), 1);
     let id = engine.live_ids().next().unwrap().to_owned();
     assert_eq!(engine.is_paused(&id), Some(true), "the keys are not in the spool, the decision is");
     // The engine was told that it is today; the made-up call goes on in its own time.

@@ -273,7 +273,14 @@ pub struct Recorded {
     pub frames: Vec<[i16; 2]>,
     /// The legs' spools.
     pub spools: Vec<Vec<u8>>,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Recorded {
+    /// The same call with another sound.
+    pub fn with_frames(&self, frames: Vec<[i16; 2]>) -> Self {
+        Self { record: self.record.clone(), frames, spools: Vec::new(), _folder: None }
+    }
 }
 
 /// An engine with its spool.
@@ -332,7 +339,7 @@ pub fn recorded(call: &EndedCall, store: &dyn LegStore, config: RecordingConfig)
     });
     let frames =
         record.recordings.first().filter(|r| r.format == "wav").map(|r| wav(Path::new(&r.path))).unwrap_or_default();
-    Recorded { spools: spools.collect(), frames, record, _folder: folder }
+    Recorded { spools: spools.collect(), frames, record, _folder: Some(folder) }
 }
 
 /// A whole call with the default configuration.

@@ -44,6 +44,9 @@ impl Engine {
             if leg.spool == SpoolStage::Open {
                 sink.decide(leg.id, self.now, &Decision::Join { conversation: id.clone() });
             }
+            if let Some(at) = leg.started_at {
+                self.watch_parts(into, at);
+            }
         }
         self.judge(into, sink);
         self.tell_change(into);
@@ -129,7 +132,7 @@ impl Engine {
             self.timers.insert((at + SETTLE, Timer::Settle(slot)));
             slot
         });
-        let slot = self.add_leg(conversation, draft, sink);
+        let slot = self.add_leg(conversation, draft, None, sink);
         if paused {
             self.handle_order(conversation, Order::Pause, (at, "as before the silence", None), sink);
         }

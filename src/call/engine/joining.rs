@@ -107,7 +107,7 @@ impl Engine {
 
     /// The conversations that a new one has to do with: the one that it replaces, the one of the transfer that asked
     /// for it, the one that it takes out of its parking place or from a ringing telephone.
-    fn relatives(&self, draft: &Draft, shape: &Shape) -> Vec<usize> {
+    pub(super) fn relatives(&self, draft: &Draft, shape: &Shape) -> Vec<usize> {
         let found = self.by_replaces(&draft.traces).into_iter().chain(self.by_referral(draft, shape));
         let mut out: Vec<usize> = found.map(|(Found::Same(c) | Found::Related(c))| c).collect();
         out.extend(self.referrals.iter().rev().find(|r| r.parks_for(shape)).map(|r| r.conversation));
@@ -438,7 +438,8 @@ impl Engine {
         let Some(other) = claims.filter_map(|c| self.legs.get(c.slot)).find(shares).map(|l| l.conversation) else {
             return;
         };
-        let fresh = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && c.legs.len() == 1);
+        let fresh =
+            |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && !c.recalled && c.legs.len() == 1);
         match (fresh(own), fresh(other)) {
             // The call keeps the id of its first message.
             (true, true) if self.is_older(own, other) => self.merge(other, own, sink),
@@ -458,6 +459,7 @@ impl Engine {
         let Some(old) = self.conversations.try_remove(from) else { return };
         let at = old.created_at + super::signalling::SETTLE;
         self.timers.remove(&(at, super::Timer::Settle(from)));
+        self.forget_part_timer(from, &old);
         for referral in self.referrals.iter_mut().filter(|r| r.conversation == from) {
             referral.conversation = into;
         }
@@ -481,11 +483,15 @@ impl Engine {
         for slot in old.legs {
             let Some(leg) = self.legs.get_mut(slot) else { continue };
             leg.conversation = into;
+            let started_at = leg.started_at;
             if leg.spool == SpoolStage::Open {
                 sink.decide(leg.id, self.now, &Decision::Join { conversation: id.clone() });
             }
             if comes_paused.is_none() {
                 self.hush_newcomer(slot, self.now, sink);
+            }
+            if let Some(at) = started_at {
+                self.watch_parts(into, at);
             }
         }
         for slot in settled {

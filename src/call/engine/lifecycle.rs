@@ -1,12 +1,13 @@
 //! Time: what is due for a leg, and how legs and conversations end.
 
-use crate::call::conversation::{Handling, Told};
+use crate::call::conversation::Told;
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnsweredBy, Began};
 use crate::call::engine::signalling::SETTLE;
 use crate::call::engine::{Engine, Timer};
 use crate::call::event::{CallEvent, EndedCall, EndedLeg, LegSink, LiveCall};
 use crate::call::leg::{Due, Leg, SpoolStage};
+use crate::call::numbers::NumberPlan;
 use crate::call::record::{EndedBy, Side};
 use crate::call::streams::side_record;
 use crate::call::who::Who;
@@ -73,6 +74,8 @@ impl Engine {
         }
         leg.started_at = Some(at);
         sink.decide(leg.id, at, &Decision::Start);
+        let conversation = leg.conversation;
+        self.watch_parts(conversation, at);
     }
 
     /// Ends whatever is open: the capture is over.
@@ -191,23 +194,12 @@ impl Engine {
         if let Some(at) = call.finish_at {
             self.timers.remove(&(at, Timer::Finish(conversation)));
         }
+        self.forget_part_timer(conversation, &call);
         self.referrals.retain(|r| r.conversation != conversation);
         let legs: Vec<Leg> = call.legs.iter().filter_map(|slot| self.legs.try_remove(*slot)).collect();
         self.streams -= legs.iter().map(|leg| leg.streams.len()).sum::<usize>();
         let refs: Vec<&Leg> = legs.iter().collect();
-        let who = Who::of(&refs, &self.plan);
-        let excluded = matches!(call.handling, Handling::Exclude { .. });
-        let heard = legs.iter().enumerate().filter(|(_, leg)| leg.has_media() && !excluded);
-        let mut legs: Vec<EndedLeg> = heard
-            .map(|(index, leg)| EndedLeg {
-                leg: leg.id,
-                name: leg.name.clone(),
-                index,
-                same_sides: who.as_ref().is_none_or(|w| w.is_same_way(leg)),
-            })
-            .collect();
-        let rank = |leg: &EndedLeg| who.as_ref().map_or(0, |w| w.rank(leg.leg));
-        legs.sort_by_key(rank);
+        let legs = if call.is_excluded() { Vec::new() } else { heard_legs(&refs, &self.plan) };
         self.counters.calls += 1;
         let registration = call.handling.registration();
         let ended = EndedCall { record, legs, registration, wall_offset_ns: call.wall_offset_ns };
@@ -245,6 +237,22 @@ impl Engine {
         }
         self.finish_if_over(conversation);
     }
+}
+
+/// The legs of a call that have media, the one to be rendered first.
+pub(super) fn heard_legs(legs: &[&Leg], plan: &NumberPlan) -> Vec<EndedLeg> {
+    let who = Who::of(legs, plan);
+    let heard = legs.iter().enumerate().filter(|(_, leg)| leg.has_media());
+    let mut heard: Vec<EndedLeg> = heard
+        .map(|(index, leg)| EndedLeg {
+            leg: leg.id,
+            name: leg.name.clone(),
+            index,
+            same_sides: who.as_ref().is_none_or(|w| w.is_same_way(leg)),
+        })
+        .collect();
+    heard.sort_by_key(|leg| who.as_ref().map_or(0, |w| w.rank(leg.leg)));
+    heard
 }
 
 /// Legs of a call that are kept whole when they came to nothing: a large ring group.

@@ -10,7 +10,7 @@ use crate::call::engine::{Engine, Route};
 use crate::call::event::{Keep, LegSink};
 use crate::call::leg::{Leg, SpoolStage};
 use crate::call::record::Side;
-use crate::call::streams::{Heard, Stream};
+use crate::call::streams::{Heard, Stream, Voice};
 use crate::call::who::Who;
 use crate::decode::Datagram;
 use crate::net::Endpoint;
@@ -205,6 +205,9 @@ impl Engine {
             cached.stream = index;
         }
         let stream = &mut leg.streams[index];
+        if self.recalled.is_reading() {
+            stream.forget_place();
+        }
         let heard = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation);
         let Heard::Packet { secret, news } = heard else {
             self.counters.rtp_duplicates += 1;
@@ -245,7 +248,7 @@ impl Engine {
         {
             leg.dialog.handle_presumed_answer(acked, AnsweredBy::Ack);
         }
-        note_voice(leg, stream, at);
+        let changed = note_voice(leg, stream, at);
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool == SpoolStage::Open {
             let stream = &mut leg.streams[stream];
@@ -255,7 +258,7 @@ impl Engine {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
                 sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
             }
-            let news = stream.take_news(&leg.dialog.negotiation, at);
+            let news = stream.take_news(&leg.dialog.negotiation, changed, at);
             for (pt, format) in news.payloads {
                 sink.decide(leg.id, at, &Decision::Payload { stream: index, pt, format });
             }
@@ -278,17 +281,18 @@ fn read_packet<'a>(datagram: &Datagram<'a>) -> Result<Packet<'a>, Reject> {
 }
 
 /// A side that goes on in another codec.
-fn note_voice(leg: &mut Leg, stream: usize, at: Timestamp) {
+fn note_voice(leg: &mut Leg, stream: usize, at: Timestamp) -> Voice {
     let stream = &leg.streams[stream];
-    let (side, Some(new)) = (stream.side, stream.voice()) else { return };
+    let (side, Some(new)) = (stream.side, stream.voice()) else { return Voice::AsBefore };
     let known = &mut leg.voices[side.channel()];
     if known.as_deref() == Some(new) {
-        return;
+        return Voice::AsBefore;
     }
     let new = new.to_owned();
     if let Some(old) = known.replace(new.clone()) {
         leg.dialog.note_detailed(at, ("codec_change", Some(format!("{old} to {new}"))), Some(side));
     }
+    Voice::Changed
 }
 
 /// The RTP header with CSRCs and extension: what may be kept of a packet whose payload is secret.

@@ -20,13 +20,17 @@ impl Engine {
         }
     }
 
-    /// What an earlier process decided about a leg (by its name) and wrote into its spool: the keys or the body that
-    /// led to it were never written.
-    pub fn handle_pause_of_leg(&mut self, name: &str, order: Order, at: Timestamp, sink: &mut dyn LegSink) {
-        let found = self.legs.iter().find(|(_, leg)| leg.name == name).map(|(_, leg)| leg.conversation);
-        if let Some(conversation) = found {
-            self.handle_order(conversation, order, (at, "read back after a restart", None), sink);
-        }
+    /// What an earlier process decided and wrote into the spool of a leg: the keys or the body that led to it were never
+    /// written.
+    pub(super) fn recall_pause(
+        &mut self,
+        conversation: usize,
+        decision: &Decision,
+        at: Timestamp,
+        sink: &mut dyn LegSink,
+    ) {
+        let order = if *decision == Decision::Pause { Order::Pause } else { Order::Resume };
+        self.handle_order(conversation, order, (at, "read back after a restart", None), sink);
     }
 
     /// Whether a call is paused; `None` when there is no such call under way.

@@ -3,7 +3,7 @@
 use crate::call::conversation::Handling;
 use crate::call::decision::{Decision, FORMAT};
 use crate::call::engine::{Engine, Timer};
-use crate::call::event::{LegId, LegSink};
+use crate::call::event::{CallEvent, LegId, LegSink};
 use crate::call::leg::{Leg, SpoolStage};
 use crate::call::party::Parties;
 use crate::call::record::EndedBy;
@@ -52,6 +52,8 @@ impl Engine {
             conversation: call.id.clone(),
             appliance: self.config.appliance.clone(),
             source: self.source.clone(),
+            transport: leg.dialog.transport,
+            wall_offset_ns: call.wall_offset_ns,
         };
         sink.decide(leg.id, leg.created_at, &begin);
         for (index, stream) in leg.streams.iter_mut().enumerate() {
@@ -78,6 +80,9 @@ impl Engine {
             && let Some(call) = self.conversations.get_mut(leg.conversation)
         {
             call.deleted = true;
+            if std::mem::take(&mut call.parts) > 0 {
+                self.events.push_back(CallEvent::Withdrawn(call.id.clone()));
+            }
         }
     }
 
@@ -132,6 +137,7 @@ impl Engine {
         }
         if let Some(call) = self.conversations.try_remove(conversation) {
             self.timers.remove(&(call.created_at + super::signalling::SETTLE, Timer::Settle(conversation)));
+            self.forget_part_timer(conversation, &call);
             self.referrals.retain(|r| r.conversation != conversation);
         }
     }

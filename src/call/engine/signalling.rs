@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use crate::call::claims::Claim;
 use crate::call::conversation::Conversation;
 use crate::call::dialog::Dialog;
-use crate::call::engine::{Buried, Engine, Timer};
+use crate::call::engine::{Buried, Engine, Recall, Timer};
 use crate::call::event::{Keep, LegId, LegSink};
 use crate::call::id::{conversation_id, leg_name};
 use crate::call::join::Traces;
@@ -89,13 +89,15 @@ impl Engine {
         transport: Transport,
         sink: &mut dyn LegSink,
     ) -> Option<usize> {
-        let known = self.by_call_id.contains_key(message.call_id());
+        let recall = self.recalled.take(message.call_id(), (datagram.src, datagram.dst));
+        let known = recall.is_some() || self.by_call_id.contains_key(message.call_id());
         if !known && let Some(slot) = self.wake_by_message(message, datagram, sink) {
             return Some(slot);
         }
         if !can_begin(message) || (!known && self.is_straggler(message)) {
             return None;
         }
+        let transport = recall.as_ref().map_or(transport, |recall| recall.transport);
         if self.legs.len() >= self.limits.legs && !self.make_room(sink) {
             self.counters.legs_refused += 1;
             return None;
@@ -106,19 +108,31 @@ impl Engine {
             traces: Traces::read(message, &self.config),
             at: datagram.at,
         };
-        let conversation = self.conversation_for(&draft, sink);
-        let slot = self.add_leg(conversation, draft, sink);
-        Some(slot)
+        let conversation = match &recall {
+            Some(recall) => self.recalled_conversation(recall, &draft),
+            None => self.conversation_for(&draft, sink),
+        };
+        Some(self.add_leg(conversation, draft, recall.as_ref(), sink))
     }
 
-    pub(super) fn add_leg(&mut self, conversation: usize, draft: Draft, sink: &mut dyn LegSink) -> usize {
+    pub(super) fn add_leg(
+        &mut self,
+        conversation: usize,
+        draft: Draft,
+        recall: Option<&Recall>,
+        sink: &mut dyn LegSink,
+    ) -> usize {
         let id = LegId(self.next_leg);
         self.next_leg += 1;
         self.counters.legs += 1;
         let at = draft.at;
         let (traces, shape, call_id) = (draft.traces.clone(), draft.shape(), draft.dialog.call_id.clone());
-        let name = leg_name(&self.conversations[conversation].id, &call_id, shape.hop, at);
+        let new_name = || leg_name(&self.conversations[conversation].id, &call_id, shape.hop, at);
+        let name = recall.map_or_else(new_name, |recall| recall.name.clone());
         let slot = self.legs.insert(Leg::new(id, name, conversation, draft));
+        if let Some(recall) = recall {
+            self.note_recalled(slot, recall);
+        }
         let keys = self.join_index.add(slot, &traces, &shape);
         self.legs[slot].join_keys = keys;
         let legs = &self.legs;

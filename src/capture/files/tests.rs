@@ -82,7 +82,7 @@ fn read_all(files: &[Vec<u8>]) -> (Vec<Seen>, Vec<(i64, i64)>, Vec<String>) {
         }
     }
     assert_eq!(source.counters().frames as usize, frames.len());
-    (frames, steps, source.take_warnings())
+    (frames, steps, source.take_warnings().iter().map(ToString::to_string).collect())
 }
 
 fn stamps(frames: &[Seen]) -> Vec<i64> {

@@ -11,7 +11,10 @@ pub(super) fn none_configured() -> String {
 pub(super) fn cannot_open(name: &str, error: &pcap::Error) -> String {
     let text = error.to_string();
     if name != "any" && !interface_names().is_empty() && !interface_names().iter().any(|n| n == name) {
-        return format!("there is no interface {name} ({}): correct `interface` in [capture]", existing());
+        return format!(
+            "there is no interface {name} ({}): name one of these, in the configuration `capture.interface`",
+            existing()
+        );
     }
     if text.contains("not up") {
         return is_down(name);

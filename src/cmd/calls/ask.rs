@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::bail;
 
 use super::{HoldArgs, Place, RetryArgs, known};
+use crate::call::record::{CallRecord, DeliveryState};
 use crate::cmd::lock::{self, LockError};
 use crate::cmd::rerender::rerender;
 use crate::cmd::{EXIT_FAILED, out, table};
@@ -47,10 +48,13 @@ pub(super) fn render(place: &Place, ids: &[String]) -> anyhow::Result<ExitCode> 
     let _locks = match taken {
         Ok(locks) => locks,
         Err(LockError::Taken { .. }) => {
+            let mut notes = String::new();
             for id in ids {
                 journal.ask_render(id)?;
+                notes.push_str(&not_sent_again(&known(&journal, id)?.record));
             }
-            out::result(&format!("{}: the service does it within seconds\n", calls(ids.len(), "to be rendered")))?;
+            let what = calls(ids.len(), "to be rendered");
+            out::result(&format!("{what}: the service does it within seconds\n{notes}"))?;
             return Ok(ExitCode::SUCCESS);
         }
         Err(error) => return Err(error.into()),
@@ -64,7 +68,7 @@ pub(super) fn render(place: &Place, ids: &[String]) -> anyhow::Result<ExitCode> 
         match rerender(&journal, &recorder, Some(&store), id) {
             Ok(record) => {
                 let verdict = record.verdict.map_or("under way", table::verdict);
-                out::result(&format!("{id}  {verdict}\n"))?;
+                out::result(&format!("{id}  {verdict}\n{}", not_sent_again(&record)))?;
             }
             Err(error) => {
                 failed += 1;
@@ -92,6 +96,19 @@ pub(super) fn release(place: &Place, ids: &[String]) -> anyhow::Result<ExitCode>
         out::result(&format!("call {id} {said}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Pyrus has no way to replace a recording, and whether a second attachment is a second comment is not documented: that
+/// is for a person to decide.
+fn not_sent_again(record: &CallRecord) -> String {
+    match (record.delivery.state, record.delivery.task_id) {
+        (DeliveryState::Done, task) if !record.recordings.is_empty() => format!(
+            "{}  is in Pyrus already{}: what is attached there stays as it is; attach the new file by hand if it is to be there\n",
+            record.id,
+            task.map_or_else(String::new, |task| format!(" (task {task})")),
+        ),
+        _ => String::new(),
+    }
 }
 
 fn service_lives(place: &Place) -> bool {

@@ -211,15 +211,16 @@ fn files(text: &mut String, record: &CallRecord, journal: &Journal) -> anyhow::R
     for file in &record.recordings {
         let there = match (&removed, Path::new(&file.path).is_file()) {
             (Some((at, why)), false) => format!("removed {} ({why})", readable(*at)),
+            (_, true) if file.plain_sha256.is_some() => format!("{} bytes, encrypted", file.bytes),
             (_, true) => format!("{} bytes", file.bytes),
             (None, false) => String::from("NOT THERE"),
         };
         let path = shown(Path::new(&file.path));
         let _ = writeln!(text, "{:<14}{path}, {}, {there}", "recording", table::duration(file.duration_s));
     }
-    if let Some((since, why)) = journal.held(&record.id)? {
-        let why = why.map_or_else(String::new, |w| format!(": {}", table::printable(&w)));
-        let _ = writeln!(text, "{:<14}since {}{why}", "held", readable(since));
+    if let Some(hold) = &record.held {
+        let why = hold.why.as_ref().map_or_else(String::new, |w| format!(": {}", table::printable(w)));
+        let _ = writeln!(text, "{:<14}since {}{why}", "held", readable(hold.since));
     }
     Ok(())
 }

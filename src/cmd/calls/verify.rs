@@ -4,28 +4,42 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::{Place, known, shown};
+use anyhow::{Context, bail};
+
+use super::{Place, VerifyArgs, known, shown};
+use crate::call::record::Recording;
 use crate::cmd::{EXIT_FAILED, out};
 use crate::journal::{FileRow, Journal};
+use crate::recording::seal::Identities;
+use crate::recording::verify::{PEAKS, Verified, verify_sealed, verify_with_peaks};
 use crate::recording::{self, digest};
 
 /// Checks the recordings of these calls, or of all.
-pub(super) fn run(place: &Place, ids: &[String], json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(place: &Place, args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> {
+    if args.peaks.is_some() && !json {
+        bail!("--peaks gives numbers for a program: say --json too");
+    }
+    let identities = args.identity.as_deref().map(read_identities).transpose()?;
     let journal = place.look()?;
-    for id in ids {
-        known(&journal, id)?;
-    }
-    let mut files = journal.files()?;
-    if !ids.is_empty() {
-        files.retain(|f| ids.contains(&f.call_id));
-    }
+    let files = match args.ids.as_slice() {
+        [] => journal.files()?,
+        ids => files_of(&journal, ids)?,
+    };
     let mut found: Vec<Finding> = Vec::new();
+    let mut unheard = 0;
     for file in &files {
-        if let Some(what) = wrong_with(file, &journal)? {
-            found.push(Finding { call: Some(file.call_id.clone()), path: PathBuf::from(&file.path), what });
+        match look_at(file, &journal, (args.peaks, identities.as_ref()))? {
+            Seen::Whole(Some((recording, verified))) if args.peaks.is_some() => {
+                print_peaks(file, &recording, &verified)?;
+            }
+            Seen::Whole(_) => {}
+            Seen::Unheard => unheard += 1,
+            Seen::Wrong(what) => {
+                found.push(Finding { call: Some(file.call_id.clone()), path: PathBuf::from(&file.path), what });
+            }
         }
     }
-    if ids.is_empty() {
+    if args.ids.is_empty() {
         found.extend(strays(&place.config.recording, &journal, &files)?);
     }
     for finding in &found {
@@ -35,7 +49,9 @@ pub(super) fn run(place: &Place, ids: &[String], json: bool) -> anyhow::Result<E
     let whole = files.len() - found.iter().filter(|f| f.call.is_some()).count();
     let strays = found.iter().filter(|f| f.call.is_none()).count();
     if json {
-        let line = serde_json::json!({ "files": files.len(), "calls": calls, "whole": whole, "unknown_files": strays });
+        let line = serde_json::json!({
+            "files": files.len(), "calls": calls, "whole": whole, "unknown_files": strays, "not_decoded": unheard,
+        });
         out::result(&format!("{line}\n"))?;
     } else {
         let strays = if strays == 0 { String::new() } else { format!(", {strays} files of no known call") };
@@ -44,8 +60,37 @@ pub(super) fn run(place: &Place, ids: &[String], json: bool) -> anyhow::Result<E
             "{} files of {calls} calls: {whole} whole, {bad} missing or changed{strays}\n",
             files.len()
         ))?;
+        if unheard > 0 {
+            out::result(&format!(
+                "{unheard} of them are encrypted: they are as they were written, but their sound cannot be decoded \
+                 without the secret key (--identity FILE)\n"
+            ))?;
+        }
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+fn read_identities(path: &Path) -> anyhow::Result<Identities> {
+    Identities::read(path).with_context(|| format!("--identity {}", path.display()))
+}
+
+fn files_of(journal: &Journal, ids: &[String]) -> anyhow::Result<Vec<FileRow>> {
+    let mut files = Vec::new();
+    for id in ids {
+        known(journal, id)?;
+        files.extend(journal.files_of(id)?);
+    }
+    Ok(files)
+}
+
+/// What became of a file.
+enum Seen {
+    /// It is what was written; with its entry in the record, if there still is one.
+    Whole(Option<(Recording, Verified)>),
+    /// As it was written; it is encrypted, and nobody gave the key.
+    Unheard,
+    /// In words.
+    Wrong(String),
 }
 
 struct Finding {
@@ -65,28 +110,62 @@ impl Finding {
     }
 }
 
-fn wrong_with(row: &FileRow, journal: &Journal) -> anyhow::Result<Option<String>> {
+fn look_at(row: &FileRow, journal: &Journal, how: (Option<u32>, Option<&Identities>)) -> anyhow::Result<Seen> {
     let path = Path::new(&row.path);
     let (bytes, sha256) = match digest(path) {
         Ok(found) => found,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Some(String::from("is not there"))),
-        Err(error) => return Ok(Some(format!("cannot be read: {error}"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // A service that lives may have removed or encrypted it since the rows were read.
+            let now = journal.files_of(&row.call_id)?.into_iter().find(|now| now.part == row.part);
+            return match now {
+                Some(now) if now.path != row.path => look_at(&now, journal, how),
+                Some(_) => Ok(Seen::Wrong(String::from("is not there"))),
+                None => Ok(Seen::Whole(None)),
+            };
+        }
+        Err(error) => return Ok(Seen::Wrong(format!("cannot be read: {error}"))),
     };
     if bytes != row.bytes {
-        return Ok(Some(format!("has {bytes} bytes, {} were written", row.bytes)));
+        return Ok(Seen::Wrong(format!("has {bytes} bytes, {} were written", row.bytes)));
     }
     if sha256 != row.sha256 {
-        return Ok(Some(String::from("was changed: its SHA-256 is not that of the journal")));
+        return Ok(Seen::Wrong(String::from("was changed: its SHA-256 is not that of the journal")));
     }
     // What is as it was written must still be what the record says: form, channels, length.
     let call = journal.call(&row.call_id)?;
     let recording = call.and_then(|c| c.record.recordings.into_iter().find(|r| r.part == row.part));
-    Ok(recording.and_then(|r| recording::verify::verify(path, &r).err()).map(|error| error.to_string()))
+    let Some(recording) = recording else { return Ok(Seen::Whole(None)) };
+    let (peaks, identities) = how;
+    let pieces = peaks.map_or(PEAKS, u64::from);
+    let verified = match (&row.plain_sha256, identities) {
+        (Some(_), None) => return Ok(Seen::Unheard),
+        (Some(_), Some(identities)) => verify_sealed(path, &recording, identities, pieces),
+        (None, _) => verify_with_peaks(path, &recording, pieces),
+    };
+    Ok(match verified {
+        Ok(verified) => Seen::Whole(Some((recording, verified))),
+        Err(error) => Seen::Wrong(error.to_string()),
+    })
+}
+
+/// The waveform of a file: what a page draws without reading the sound.
+fn print_peaks(file: &FileRow, recording: &Recording, verified: &Verified) -> anyhow::Result<()> {
+    let [left, right] = &verified.peaks;
+    let line = serde_json::json!({
+        "call": file.call_id,
+        "part": file.part,
+        "path": file.path,
+        "sample_rate": recording.sample_rate,
+        "samples": verified.samples,
+        "peaks": { "left": left, "right": right },
+    });
+    out::result(&format!("{line}\n"))
 }
 
 /// Files in the folder of recordings that no call knows: halves of a crash, or somebody's own.
 fn strays(config: &recording::config::Config, journal: &Journal, files: &[FileRow]) -> anyhow::Result<Vec<Finding>> {
     let rows: HashSet<&Path> = files.iter().map(|f| Path::new(&f.path)).collect();
+    let leftovers = journal.leftovers(u32::MAX)?.into_iter().map(PathBuf::from).collect();
     let mut found = Vec::new();
     let mut folders = vec![config.dir.clone()];
     while let Some(folder) = folders.pop() {
@@ -98,7 +177,7 @@ fn strays(config: &recording::config::Config, journal: &Journal, files: &[FileRo
             if kind.is_dir() && !hidden {
                 folders.push(path);
             } else if kind.is_file()
-                && let Some(what) = stray(&path, &rows, journal)?
+                && let Some(what) = stray(&path, (&rows, &leftovers), journal)?
             {
                 found.push(Finding { call: None, path, what });
             }
@@ -108,16 +187,33 @@ fn strays(config: &recording::config::Config, journal: &Journal, files: &[FileRo
     Ok(found)
 }
 
-fn stray(path: &Path, rows: &HashSet<&Path>, journal: &Journal) -> anyhow::Result<Option<String>> {
+fn stray(
+    path: &Path,
+    (rows, leftovers): (&HashSet<&Path>, &HashSet<PathBuf>),
+    journal: &Journal,
+) -> anyhow::Result<Option<String>> {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    let is_sound = |name: &str| [".wav", ".ogg", ".wav.age", ".ogg.age"].iter().any(|end| name.ends_with(end));
     Ok(match extension {
         "part" => Some(String::from("was left half-written; the service removes it when it starts")),
-        "wav" | "ogg" if !rows.contains(path) => Some(String::from("belongs to no call of the journal")),
+        _ if leftovers.contains(path) => {
+            Some(String::from("was left when a recording got another file; the service removes it"))
+        }
+        _ if is_sound(&name) && !rows.contains(path) => match journal.call(call_of(&name))? {
+            // It may have got its name since the rows were read.
+            Some(call) if call.record.recordings.iter().any(|r| Path::new(&r.path) == path) => None,
+            _ => Some(String::from("belongs to no call of the journal")),
+        },
         "json" => {
             let stem = name.strip_suffix(".json").unwrap_or(&name);
             journal.call(stem)?.is_none().then(|| String::from("belongs to no call of the journal"))
         }
         _ => None,
     })
+}
+
+/// Names begin with the id, which has no dot.
+fn call_of(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(id, _)| id)
 }

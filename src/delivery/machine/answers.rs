@@ -26,9 +26,16 @@ impl Machine {
             (_, Reply::Failed(_)) => {}
         }
         if judged.away {
-            self.away = self.pace.is_away().then(|| format!("Pyrus cannot be reached ({})", judged.why));
+            self.trouble = Some(judged.why.clone());
+            self.away = self.pace.is_away().then(|| {
+                format!(
+                    "Pyrus cannot be reached ({}): check pyrus.auth_url and the way there; calls stay owed and are sent \
+                     when it is back",
+                    judged.why
+                )
+            });
         } else if matches!(reply, Reply::Answer(_)) {
-            self.away = None;
+            (self.trouble, self.away) = (None, None);
         }
         self.update_alarm();
     }

@@ -25,6 +25,8 @@ pub struct Summary {
     pub possible_duplicates: u64,
     /// What keeps everything from being delivered and needs a person: a refused login or account.
     pub alarm: Option<String>,
+    /// Why the newest request was not answered, if it was not.
+    pub trouble: Option<String>,
     /// Of which kind the alarm is, if there is one.
     pub blocked_by: Option<Blocked>,
     /// Field codes that Pyrus did not take.
@@ -80,6 +82,7 @@ impl Machine {
             dead: self.finished.dead.iter().cloned().collect(),
             possible_duplicates: self.finished.possible_duplicates,
             alarm: self.alarm.clone(),
+            trouble: self.trouble.clone(),
             blocked_by: self.blocked_by(),
             dropped_codes: self.dropped.keys().cloned().collect(),
             ..Summary::default()

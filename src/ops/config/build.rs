@@ -148,6 +148,9 @@ fn storage(raw: &Raw, config: &mut Config) {
     section.set_number("keep_days", &mut config.recording.keep_days);
     section.set_number("max_disk_gib", &mut config.recording.max_disk_gib);
     section.set_switch("keep_pcap", &mut config.recording.keep_pcap);
+    if let Some(Given { value: Value::Texts(keys), .. }) = section.get("encrypt_to") {
+        config.recording.encrypt_to = keys.iter().filter_map(|key| key.parse().ok()).collect();
+    }
     if let Some(format) = section.text("format").and_then(Format::from_name) {
         config.recording.format = format;
     }

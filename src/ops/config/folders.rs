@@ -1,7 +1,7 @@
 //! `check-config`: can this user write to the configured folders? Only warnings, because the service may run as
 //! another user than the one who checks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Config;
 use super::finding::Finding;
@@ -12,10 +12,37 @@ pub fn try_all(config: &Config, raw: &Raw, findings: &mut Vec<Finding>) {
     let folders = [("spool", &config.spool.dir), ("state", &config.journal.dir), ("recording", &config.recording.dir)];
     for (section, dir) in folders {
         let line = raw.get(section, "dir").map(|g| g.line);
-        if let Some((what, remedy)) = wrong_with(dir) {
+        for (what, remedy) in wrong_with(dir).into_iter().chain(outside_unit(dir, &unit_folders())) {
             findings.push(Finding::warning(line, format!("{section}.dir {}: {what}", dir.display()), remedy));
         }
     }
+}
+
+/// The shipped unit makes all but its own folders read-only (`ProtectSystem=strict`): another folder needs a drop-in.
+fn outside_unit(dir: &Path, allowed: &[PathBuf]) -> Option<(String, String)> {
+    if allowed.iter().any(|folder| dir.starts_with(folder)) {
+        return None;
+    }
+    let what = "the systemd unit may write only below /var/lib/callspan and /var/spool/callspan";
+    let dir = dir.display();
+    let remedy = format!(
+        "for the service: install -d -m 0700 -o callspan -g callspan {dir}; systemctl edit callspan, and there: \
+         [Service] and on the next line ReadWritePaths={dir}"
+    );
+    Some((String::from(what), remedy))
+}
+
+/// What the unit may write: its own folders, and those of drop-ins on this machine.
+fn unit_folders() -> Vec<PathBuf> {
+    let drop_ins = std::fs::read_dir(DROP_INS).into_iter().flatten().flatten().map(|entry| entry.path());
+    let texts = drop_ins.filter_map(|path| std::fs::read_to_string(path).ok());
+    UNIT_FOLDERS.iter().map(PathBuf::from).chain(texts.flat_map(|text| writable(&text))).collect()
+}
+
+/// The folders of `ReadWritePaths=` lines (systemd.exec(5): `-` and `+` may stand before a path).
+fn writable(text: &str) -> Vec<PathBuf> {
+    let values = text.lines().filter_map(|line| line.trim().strip_prefix("ReadWritePaths="));
+    values.flat_map(str::split_whitespace).map(|path| PathBuf::from(path.trim_start_matches(['-', '+']))).collect()
 }
 
 /// A folder that is not there yet is made at the start, so its nearest existing parent counts.
@@ -39,5 +66,34 @@ fn wrong_with(dir: &Path) -> Option<(String, String)> {
             let remedy = format!("as root: install -d -m 0700 -o callspan -g callspan {}", dir.display());
             Some((what, remedy))
         }
+    }
+}
+
+/// `StateDirectory` and `ReadWritePaths` of deploy/callspan.service.
+const UNIT_FOLDERS: [&str; 2] = ["/var/lib/callspan", "/var/spool/callspan"];
+/// Where `systemctl edit callspan` writes.
+const DROP_INS: &str = "/etc/systemd/system/callspan.service.d";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_outside_the_unit_comes_with_the_line_that_lets_it_write_there() {
+        let own = [PathBuf::from("/var/lib/callspan")];
+        assert_eq!(outside_unit(Path::new("/var/lib/callspan/recordings"), &own), None);
+        let (_, remedy) = outside_unit(Path::new("/srv/rec"), &own).expect("outside");
+        assert!(remedy.contains("ReadWritePaths=/srv/rec") && remedy.contains("install -d"), "{remedy}");
+        assert!(outside_unit(Path::new("/var/lib/callspan2"), &own).is_some(), "no part of a name");
+        let drop_in = "[Service]\nReadWritePaths=/srv/rec -/mnt/spool\n#ReadWritePaths=/no\n";
+        assert_eq!(writable(drop_in), [PathBuf::from("/srv/rec"), PathBuf::from("/mnt/spool")]);
+        assert_eq!(outside_unit(Path::new("/srv/rec/x"), &writable(drop_in)), None);
+    }
+
+    #[test]
+    fn the_units_own_folders_are_those_of_the_shipped_unit() {
+        let unit = include_str!("../../../deploy/callspan.service");
+        assert!(unit.contains("StateDirectory=callspan\n") && unit.contains("ReadWritePaths=/var/spool/callspan\n"));
+        assert!(unit.contains("ProtectSystem=strict\n"));
     }
 }

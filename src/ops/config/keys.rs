@@ -46,6 +46,8 @@ pub enum Kind {
     Listen,
     /// A header name, or `NAME: PATTERN`.
     HeaderMatch,
+    /// One public key of age or a list of them.
+    Recipients,
     /// A table of field code to `header:NAME`.
     Mappings,
 }
@@ -127,22 +129,23 @@ pub const KEYS: &[Key] = &[
     key("numbers", "international_prefix", Kind::Digits, "\"\"", "", "Dialled before an international number, for example \"810\"."),
     key("numbers", "withheld", Kind::Text, "\"anonymous\"", "", "What stands for the number of a caller who withholds it."),
     //
-    key("spool", "dir", Kind::Path, "\"/var/spool/callspan\"", "", "Folder; it is made with mode 0700, for it holds what people say."),
+    key("spool", "dir", Kind::Path, "\"/var/spool/callspan\"", "", "Folder; it is made with mode 0700, for it holds what people say. One that is not below /var/lib/callspan or /var/spool/callspan needs a drop-in for the unit (`systemctl edit callspan`: [Service] ReadWritePaths=FOLDER); the same holds for state.dir and recording.dir."),
     key("spool", "buffer_mib", Kind::Number(1, 4096), "64", "MiB", "Memory for packets that wait for the disk."),
     key("spool", "sync_seconds", Kind::Number(1, 300), "5", "seconds", "How often the disk is synced: what a power cut costs."),
     key("spool", "memory_mib", Kind::Number(0, 65_536), "256", "MiB", "Only `callspan replay`: the spool stays in memory up to this size."),
     //
-    key("state", "dir", Kind::Path, "\"/var/lib/callspan/state\"", "", "Folder of journal.sqlite."),
+    key("state", "dir", Kind::Path, "\"/var/lib/callspan/state\"", "", "Folder of journal.sqlite. Elsewhere: see spool.dir."),
     //
-    key("recording", "dir", Kind::Path, "\"/var/lib/callspan/recordings\"", "", "Folder; `callspan run` adds YYYY/MM/DD."),
+    key("recording", "dir", Kind::Path, "\"/var/lib/callspan/recordings\"", "", "Folder; `callspan run` adds YYYY/MM/DD. Elsewhere: see spool.dir."),
     key("recording", "start", Kind::Word(&["answer", "media"]), "\"answer\"", "", "\"answer\": from the 200 OK. \"media\": from the first packet of either side, with what was heard while it rang."),
     key("recording", "sample_rate", Kind::AutoOr(&[8000, 16_000]), "\"auto\"", "Hz", "\"auto\": 8000, or 16000 when a side has a wideband codec. Or fixed: 8000 or 16000."),
     key("recording", "format", Kind::Word(&["wav", "wav-alaw", "wav-ulaw", "ogg-opus"]), "\"wav\"", "", "Stereo: left the caller, right the called party. \"wav\": 16 bit. \"wav-alaw\", \"wav-ulaw\": G.711, always 8000 Hz, half the size. \"ogg-opus\": about a tenth; 24 kbit/s a side, neither is heard in the other."),
-    key("recording", "part_hours", Kind::Number(1, 24), "4", "hours", "A longer recording is cut into parts that abut to the sample."),
+    key("recording", "part_hours", Kind::Number(1, 24), "4", "hours", "A longer recording is cut into parts that abut to the sample; each is delivered when it is full."),
     key("recording", "keep_days", Kind::Number(0, 36_500), "0", "days", "Recordings older than this are removed, unless they are still owed to Pyrus; 0: never."),
     key("recording", "max_disk_gib", Kind::Number(0, 1_048_576), "0", "GiB", "Above this size recordings that are not owed to Pyrus are removed, the oldest first; 0: no limit."),
     key("recording", "min_free_gib", Kind::Number(0, 1_048_576), "2", "GiB", "With less free on the disk of the recordings, those that Pyrus has are removed, the oldest first; alarms come long before. 0: never."),
     key("recording", "remove_undelivered", Kind::Switch, "false", "", "Whether min_free_gib and max_disk_gib may also remove recordings that Pyrus does not have. With false a full disk ends recording before it costs a recording."),
+    key("recording", "encrypt_to", Kind::Recipients, "[]", "", "Public key of age (\"age1…\", of age-keygen), or a list of them: `callspan run` encrypts what Pyrus has, or is not to have, to NAME.wav.age, and the kept packets too. Who loses the secret key loses the recordings. Keep it elsewhere: this machine never needs it. Empty: nothing is encrypted."),
     key("recording", "keep_pcap", Kind::Switch, "false", "", "Keep the packets of a call beside its recording, as a file that Wireshark opens, without keys and passwords."),
     //
     key("pyrus", "enabled", Kind::Switch, "false", "", "Whether `callspan run` delivers. With true, login, a security key and account_id are required."),

@@ -88,6 +88,7 @@ fn every_key_changes_the_configuration() {
             (_, Kind::Url) => String::from("\"https://pyrus.example/api/v4/auth\""),
             (_, Kind::Listen) => String::from("\"127.0.0.1:8080\""),
             (_, Kind::HeaderMatch) => String::from("\"X-Other: 1*\""),
+            (_, Kind::Recipients) => format!("\"{}\"", public_key()),
             (_, Kind::Mappings) => String::from("\"header:X-Other\""),
         };
         let (before, head) = match (key.section, key.name) {
@@ -425,9 +426,48 @@ fn check_config_tries_the_folders() {
     );
     let loaded = Config::from_text(&text, "t", Purpose::Check, &Surroundings::default()).expect("only warnings");
     let shown: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let (outside, shown): (Vec<String>, Vec<String>) = shown.into_iter().partition(|s| s.contains("ReadWritePaths="));
+    assert_eq!(outside.len(), 3, "none of them is a folder of the unit: {outside:?}");
     assert_eq!(shown.len(), 2, "{shown:?}");
     assert!(shown[0].starts_with("line 4: warning: state.dir"), "{shown:?}");
     assert!(shown[0].contains("is a file; name a folder"), "{shown:?}");
     assert!(shown[1].contains("capture.interface is missing"), "{shown:?}");
     assert_eq!(std::fs::read_dir(dir.path()).expect("folder").count(), 1, "the probe is removed");
+}
+
+#[test]
+fn a_secret_key_where_the_public_one_belongs_is_refused_and_never_shown() {
+    use age::secrecy::ExposeSecret as _;
+    let identity = age::x25519::Identity::generate();
+    let secret = identity.to_string().expose_secret().to_owned();
+    let lower = secret.to_lowercase();
+    // In quotes, in a list, and where even the quotes were forgotten or the wrong key was meant.
+    for line in [
+        format!("encrypt_to = \"{secret}\""),
+        format!("encrypt_to = [\"{}\", \"{lower}\"]", identity.to_public()),
+        format!("encrypt_to = {secret}"),
+        format!("encrypt_to = \"{secret}"),
+        format!("encript_to = \"{secret}\""),
+    ] {
+        let found = mistakes(check(&format!("[recording]\n{line}\n")));
+        assert!(found[0].starts_with("line 2: "), "{found:?}");
+        let said = format!("{found:?}");
+        assert!(!said.contains(&secret[15..25]) && !said.contains(&lower[15..25]), "it shows the key");
+    }
+    let found = mistakes(check(&format!("[recording]\nencrypt_to = \"{secret}\"\n")));
+    assert!(
+        found[0].contains("recording.encrypt_to: this is the secret key") && found[0].contains("age-keygen -y"),
+        "{found:?}"
+    );
+    for wrong in ["", "age1", "ssh-ed25519 AAAA", &public_key()[..40]] {
+        let found = mistakes(check(&format!("[recording]\nencrypt_to = [\"{wrong}\"]\n")));
+        assert!(found[0].starts_with("line 2: recording.encrypt_to: this is "), "{found:?}");
+    }
+    let both = format!("[recording]\nencrypt_to = [\"{}\", \"{}\"]\n", public_key(), identity.to_public());
+    assert_eq!(check(&both).expect("valid").config.recording.encrypt_to.len(), 2);
+}
+
+/// A key that nobody has the secret half of.
+fn public_key() -> String {
+    age::x25519::Identity::generate().to_public().to_string()
 }

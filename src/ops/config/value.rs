@@ -7,6 +7,7 @@ use toml::de::{DeInteger, DeValue};
 use super::keys::{Key, Kind};
 use super::raw::{Value, suggestion};
 use crate::call::config::NumberSource;
+use crate::recording::seal::{NoRecipient, Recipient};
 
 /// What is wrong, and the remedy.
 pub type Wrong = (String, String);
@@ -30,6 +31,10 @@ pub fn convert(key: &Key, value: &DeValue<'_>) -> Result<Value, Wrong> {
             text(key, value).and_then(|t| checked(key, t, name)).map(|t| Value::Texts(vec![t]))
         }
         Kind::Names => texts(key, value, name),
+        Kind::Recipients if value.is_str() => {
+            text(key, value).and_then(|t| checked(key, t, recipient)).map(|t| Value::Texts(vec![t]))
+        }
+        Kind::Recipients => texts(key, value, recipient),
         Kind::Users => texts(key, value, user),
         Kind::HeaderNames => texts(key, value, header_name),
         Kind::Sources => texts(key, value, source),
@@ -265,6 +270,24 @@ fn header_match(text: &str) -> Result<(), Wrong> {
     let (name, value) = split_header_match(text);
     header_name(&name)?;
     pattern(&value)
+}
+
+/// Neither a secret key nor what may be one with a slip is part of the answer.
+fn recipient(text: &str) -> Result<(), Wrong> {
+    match text.parse::<Recipient>() {
+        Ok(_) => Ok(()),
+        Err(NoRecipient::Secret) => wrong(
+            "this is the secret key, which must not be on this machine",
+            "write the public key, \"age1…\" (`age-keygen -y KEYFILE` prints it), and take the secret one out of this file and its copies",
+        ),
+        Err(NoRecipient::Ssh) => {
+            wrong("this is an SSH key", "make a key with age-keygen and write its public key, \"age1…\"")
+        }
+        Err(NoRecipient::Other) => wrong(
+            "this is no public key of age, or it was mistyped",
+            "write the public key that age-keygen prints, \"age1…\" with 62 characters",
+        ),
+    }
 }
 
 fn listen(text: &str) -> Result<(), Wrong> {

@@ -1,27 +1,30 @@
 //! What the calls of a mirror came to: which were heard, on how many sides, with what keys and codecs.
 //!
-//! The engine decides; this counts its decisions (it stands where the spool would) and its ended calls.
+//! The engine decides; this counts its decisions (it stands where the spool would) and its ended calls. Heard is what
+//! a recording would hold: packets that came whole, are not encrypted and have a decoder.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::call::decision::{Decision, PayloadFormat, Unreadable};
 use crate::call::event::{CallEvent, EndedCall, Keep, LegId, LegSink};
 use crate::call::record::Side;
 use crate::decode::Datagram;
+use crate::net::Endpoint;
 use crate::render::codec::decoder_for;
+use crate::rtp;
 use crate::time::Timestamp;
 
-/// Counts calls and what was decided about their streams. Keeps no packet.
+/// Counts calls and what was decided about their streams. Keeps no packet; of a leg under way its streams.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
     /// Calls, open ones at the end of the look included.
     pub all: u64,
     /// Answered and long enough to hear something of them.
     pub talked: u64,
-    /// Of these, with RTP of both sides.
+    /// Of these, heard on both sides.
     pub both_sides: u64,
-    /// Of these, with RTP of one side.
+    /// Of these, heard on one side only.
     pub one_side: u64,
     /// Of these, with no RTP at all.
     pub silent: u64,
@@ -37,6 +40,19 @@ pub struct Calls {
     pub(super) keyless: BTreeSet<(LegId, u32)>,
     /// Streams by encoding names for which there is no decoder.
     pub unknown_codecs: BTreeMap<String, u64>,
+    /// The streams of legs under way.
+    pub(super) legs: HashMap<LegId, Vec<Stream>>,
+}
+
+/// A stream of a leg under way. Its place is its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stream {
+    flow: (Endpoint, Endpoint, u32),
+    side: Side,
+    /// Bit n: payload type n is sound that can be decoded.
+    sound: u128,
+    is_encrypted: bool,
+    heard: u64,
 }
 
 impl Calls {
@@ -46,13 +62,58 @@ impl Calls {
         self.all += 1;
         if talked(ended) {
             self.talked += 1;
-            let record = &ended.record;
-            let heard = |side: Side| u64::from(record.sides.get(side).packets > 0);
-            match heard(Side::Caller) + heard(Side::Callee) {
-                0 => self.silent += 1,
+            let sides = &ended.record.sides;
+            match [Side::Caller, Side::Callee].iter().filter(|side| self.is_heard(ended, **side)).count() {
+                0 if sides.caller.packets + sides.callee.packets == 0 => self.silent += 1,
+                0 => {} // cut, encrypted or of no known codec: that is a finding of its own
                 1 => self.one_side += 1,
                 _ => self.both_sides += 1,
             }
+        }
+        for leg in &ended.legs {
+            self.legs.remove(&leg.leg);
+        }
+    }
+
+    /// On the leg that would be rendered. Both sides of it are heard or not, whichever is the caller's.
+    fn is_heard(&self, ended: &EndedCall, side: Side) -> bool {
+        let streams = ended.legs.first().and_then(|leg| self.legs.get(&leg.leg)).into_iter().flatten();
+        streams.filter(|s| s.side == side).map(|s| s.heard).sum::<u64>() >= MIN_HEARD
+    }
+
+    fn stream(&mut self, leg: LegId, stream: u32) -> Option<&mut Stream> {
+        self.legs.get_mut(&leg)?.get_mut(stream as usize)
+    }
+
+    fn note_stream(&mut self, leg: LegId, decision: &Decision) {
+        match decision {
+            Decision::Stream { stream, src, dst, ssrc, side } => {
+                let flow = (*src, *dst, *ssrc);
+                let streams = self.legs.entry(leg).or_default();
+                match streams.get_mut(*stream as usize) {
+                    // Said again where a new part of a long call begins.
+                    Some(known) => (known.flow, known.side) = (flow, *side),
+                    None => streams.push(Stream { flow, side: *side, sound: 0, is_encrypted: false, heard: 0 }),
+                }
+            }
+            Decision::Payload { stream, pt, format } => {
+                let bit = 1_u128 << (pt & 0x7f);
+                let is_sound = format.as_ref().is_some_and(is_sound);
+                if let Some(stream) = self.stream(leg, *stream) {
+                    stream.sound = if is_sound { stream.sound | bit } else { stream.sound & !bit };
+                }
+            }
+            Decision::Encrypted { stream, .. } => {
+                if let Some(stream) = self.stream(leg, *stream) {
+                    stream.is_encrypted = true;
+                }
+            }
+            Decision::Plain { stream } | Decision::Srtp { stream, .. } => {
+                if let Some(stream) = self.stream(leg, *stream) {
+                    stream.is_encrypted = false;
+                }
+            }
+            _ => {}
         }
     }
 
@@ -69,8 +130,21 @@ impl Calls {
 
 impl LegSink for Calls {
     fn open(&mut self, _leg: LegId, _name: &str) {}
-    fn packet(&mut self, _leg: LegId, _datagram: &Datagram<'_>, _keep: Keep) {}
+    fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, _keep: Keep) {
+        let is_whole = datagram.payload.len() as u64 >= u64::from(datagram.wire_len);
+        let Some(streams) = self.legs.get_mut(&leg).filter(|_| is_whole) else { return };
+        if rtp::classify(datagram.payload) != rtp::Kind::Rtp {
+            return;
+        }
+        let Ok(packet) = rtp::Packet::parse_cut(datagram.payload) else { return };
+        let flow = (datagram.src, datagram.dst, packet.ssrc);
+        if let Some(stream) = streams.iter_mut().rev().find(|s| s.flow == flow) {
+            let is_sound = stream.sound & (1 << (packet.pt & 0x7f)) != 0;
+            stream.heard += u64::from(is_sound && !stream.is_encrypted);
+        }
+    }
     fn decide(&mut self, leg: LegId, _at: Timestamp, decision: &Decision) {
+        self.note_stream(leg, decision);
         if let Decision::Srtp { stream, .. } | Decision::Plain { stream } = decision
             && self.keyless.remove(&(leg, *stream))
         {
@@ -92,6 +166,16 @@ impl LegSink for Calls {
     }
     fn discard(&mut self, leg: LegId) {
         self.close(leg);
+        self.legs.remove(&leg);
+    }
+}
+
+/// Whether sound of this format can be heard: digits and comfort noise are none, redundancy holds it.
+fn is_sound(format: &PayloadFormat) -> bool {
+    match format.encoding.as_str() {
+        "TELEPHONE-EVENT" | "CN" => false,
+        "RED" => true,
+        _ => decoder_for(format).is_some(),
     }
 }
 
@@ -106,6 +190,8 @@ fn talked(ended: &EndedCall) -> bool {
 
 /// Media begins within some hundred ms of an answer.
 const TALK: Duration = Duration::from_secs(2);
+/// A fifth of a second of 20 ms packets: a packet or two by mistake are no voice.
+const MIN_HEARD: u64 = 10;
 /// Encoding names that are kept apart; what an SDP can invent must not fill the memory.
 const MAX_CODECS: usize = 32;
 /// Longer than any registered encoding name.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::call::engine;
 use crate::capture::SourceCounters;
 use crate::decode;
+use crate::time::Timestamp;
 
 pub mod calls;
 pub mod host;
@@ -68,6 +69,8 @@ pub struct Look {
     pub subject: Subject,
     /// Its names.
     pub source: String,
+    /// The first moment seen.
+    pub first_at: Option<Timestamp>,
     /// From the first to the last moment seen.
     pub seconds: f64,
     /// What the source counted.
@@ -97,6 +100,11 @@ impl Look {
 /// What the look shows to be wrong or worth knowing, the worst first.
 pub fn examine(look: &Look) -> Vec<Finding> {
     let mut findings = rules::all(look);
+    if look.subject == Subject::Files {
+        for finding in findings.iter_mut().filter(|f| f.commands.iter().any(|c| c.contains(EXAMPLE_INTERFACE))) {
+            finding.remedy.push_str(" (eth1 stands for your mirror port.)");
+        }
+    }
     findings.sort_by_key(|f| f.severity);
     findings
 }

@@ -8,6 +8,7 @@ fn healthy() -> Look {
     Look {
         subject: Subject::Files,
         source: String::from("trunk.pcap"),
+        first_at: Some(Timestamp::from_secs(1_795_417_200)),
         seconds: 30.0,
         capture: SourceCounters { frames: 1000, ..SourceCounters::default() },
         decode: decode::Counters { frames: 1000, longest_frame: 900, ..decode::Counters::default() },
@@ -212,4 +213,29 @@ fn what_the_source_warned_of_is_a_finding() {
     let mut look = healthy();
     look.warnings.push(String::from("trunk.pcap: cut short"));
     assert_eq!((only(&look).kind, only(&look).what.as_str()), ("source", "trunk.pcap: cut short"));
+}
+
+#[test]
+fn tls_beside_plain_sip_is_named_where_media_has_no_call() {
+    let mut look = healthy();
+    look.decode.streams.tls = 2;
+    assert!(kinds(&look).is_empty(), "any web page is TLS");
+    look.engine.rtp_unclaimed = 500;
+    let finding = only(&look);
+    assert_eq!((finding.kind, finding.severity), ("tls_elsewhere", Severity::Note));
+    assert!(finding.what.contains("500 RTP packets") && finding.what.contains("2 TLS streams"), "{finding:?}");
+    // On the port of SIP over TLS it has a finding of its own.
+    look.decode.streams.sips = 2;
+    assert_eq!(kinds(&look), ["sip_over_tls"]);
+}
+
+#[test]
+fn every_full_table_is_named() {
+    let mut look = healthy();
+    (look.engine.legs_evicted, look.engine.rtp_refused, look.decode.dropped.fragment_limit) = (3, 2, 1);
+    let finding = only(&look);
+    assert_eq!(finding.kind, "tables_full");
+    for part in ["3 unanswered INVITEs", "2 RTP packets", "1 datagram in fragments"] {
+        assert!(finding.what.contains(part), "{part}: {}", finding.what);
+    }
 }

@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::decode::{Datagram, Decoded, StreamEvent};
 use crate::net::Endpoint;
+use crate::time::{RtpTime, Timestamp};
 use crate::{rtp, sip};
 
 /// Watches datagrams and streams.
@@ -16,6 +18,10 @@ pub struct Traffic {
     plain: Plain,
     streams: HashMap<(Endpoint, Endpoint, u32), Stream>,
     signalling: HashMap<(Endpoint, Endpoint), [u64; 2]>,
+    last_at: Option<Timestamp>,
+    /// The last silence of the whole mirror of a minute or more: when it began and how long it was.
+    silence: Option<(Timestamp, Duration)>,
+    step_ahead: Option<Duration>,
 }
 
 /// What was seen so far.
@@ -31,6 +37,9 @@ pub struct Seen {
     pub rtp_copies: u64,
     /// Sequence numbers that never came.
     pub rtp_lost: u64,
+    /// The longest silence of all that was seen over which RTP went on as if there had been none: the clock was set
+    /// ahead by so much.
+    pub step_ahead: Option<Duration>,
     /// Which way the signalling between two hosts goes.
     pub sip_ways: Ways,
     /// Which way the media between two hosts goes.
@@ -73,6 +82,8 @@ pub struct Ways {
 #[derive(Clone, Copy, Debug)]
 struct Stream {
     newest: u16,
+    newest_at: Timestamp,
+    newest_time: RtpTime,
     /// Bit n: the packet n before the newest was seen.
     window: u64,
     packets: u64,
@@ -100,6 +111,7 @@ impl Traffic {
     pub fn seen(&self) -> Seen {
         let mut seen = Seen {
             plain: self.plain,
+            step_ahead: self.step_ahead,
             sip_ways: ways(self.signalling.iter().map(|(k, n)| (*k, *n)), MIN_SIP),
             ..Seen::default()
         };
@@ -118,6 +130,7 @@ impl Traffic {
 
     fn handle_datagram(&mut self, datagram: &Datagram<'_>) {
         self.plain.datagrams += 1;
+        self.note_silence(datagram.at);
         let cut = (datagram.payload.len() as u64) < u64::from(datagram.wire_len);
         self.plain.cut += u64::from(cut);
         match rtp::classify(datagram.payload) {
@@ -147,13 +160,28 @@ impl Traffic {
         let Ok(packet) = rtp::Packet::parse_cut(datagram.payload) else { return };
         let key = (datagram.src, datagram.dst, packet.ssrc);
         if let Some(stream) = self.streams.get_mut(&key) {
+            if let Some((_, length)) = self.silence.filter(|(began, _)| stream.newest_at <= *began)
+                && stream.goes_on_with(&packet)
+            {
+                self.step_ahead = self.step_ahead.max(Some(length));
+            }
+            (stream.newest_at, stream.newest_time) = (datagram.at, packet.time);
             return stream.handle(packet.sequence);
         }
         if self.streams.len() >= MAX_STREAMS {
             self.plain.not_followed += 1;
             return;
         }
-        self.streams.insert(key, Stream::new(packet.sequence));
+        self.streams.insert(key, Stream::new(packet.sequence, datagram.at, packet.time));
+    }
+
+    fn note_silence(&mut self, at: Timestamp) {
+        if let Some(last) = self.last_at
+            && at.since(last) >= SILENCE
+        {
+            self.silence = Some((last, at.since(last)));
+        }
+        self.last_at = self.last_at.max(Some(at));
     }
 }
 
@@ -165,8 +193,16 @@ impl Ways {
 }
 
 impl Stream {
-    const fn new(sequence: u16) -> Self {
-        Self { newest: sequence, window: 1, packets: 1, expected: 1, copies: 0, jumps: 0 }
+    const fn new(sequence: u16, newest_at: Timestamp, newest_time: RtpTime) -> Self {
+        Self { newest: sequence, newest_at, newest_time, window: 1, packets: 1, expected: 1, copies: 0, jumps: 0 }
+    }
+
+    /// Whether a packet after a silence is the next one for its sender, or one soon after: neither its number nor its
+    /// time knows of the silence. A sender that was on hold has at least let its time go on.
+    fn goes_on_with(&self, packet: &rtp::Packet<'_>) -> bool {
+        let ahead = packet.sequence.wrapping_sub(self.newest);
+        let time_ahead = packet.time.0.wrapping_sub(self.newest_time.0);
+        self.is_rtp() && (1..=GOES_ON).contains(&ahead) && time_ahead < GOES_ON_TIME
     }
 
     fn handle(&mut self, sequence: u16) {
@@ -239,6 +275,12 @@ const MIN_STREAM: u64 = 10;
 /// Ten seconds of 20 ms packets: a larger jump is a sender that begins anew (RFC 3550 appendix A.1 bears a minute of
 /// loss, but a mirror that loses so much at once shows it elsewhere).
 const MAX_DROPOUT: i16 = 500;
+/// In a whole minute a mirror with a call on it shows something.
+const SILENCE: Duration = Duration::from_secs(60);
+/// One second of 20 ms packets.
+const GOES_ON: u16 = 50;
+/// Two seconds of the fastest RTP clock (48 kHz), twelve of the slowest: far less than a minute of either.
+const GOES_ON_TIME: u32 = 96_000;
 /// Streams that are followed: some ten thousand calls with a changed SSRC each, 80 bytes a stream.
 const MAX_STREAMS: usize = 65_536;
 /// Pairs of hosts with signalling: a large provider's registrar in half a minute.
@@ -249,7 +291,7 @@ mod tests {
     use super::*;
 
     fn stream(sequences: &[u16]) -> Stream {
-        let mut stream = Stream::new(sequences[0]);
+        let mut stream = Stream::new(sequences[0], Timestamp::EPOCH, RtpTime(0));
         for s in &sequences[1..] {
             stream.handle(*s);
         }

@@ -17,12 +17,19 @@ impl LegStore for Spools {
 
 /// A leg of 2 s, recorded from 0: packets of 20 ms of one level from the sides that speak.
 fn leg(speakers: &[(Side, &str)]) -> LegSource {
+    let speakers: Vec<_> = speakers.iter().map(|&(side, encoding)| (side, encoding, 0..100)).collect();
+    leg_of(&speakers)
+}
+
+/// As [`leg`], with which packets of the hundred each side sends.
+fn leg_of(speakers: &[(Side, &str, std::ops::Range<u16>)]) -> LegSource {
     let mut spool = SpoolBuilder::new();
     spool.decide(at_ms(0.0), Decision::Start);
-    for &(side, encoding) in speakers {
+    for (side, encoding, packets) in speakers {
+        let side = *side;
         let stream = spool.stream(at_ms(0.0), side);
         spool.payload(at_ms(0.0), stream, 0, Some(format_of(encoding, 8_000)));
-        for n in 0..100_u16 {
+        for n in packets.clone() {
             let level = if side == Side::Caller { 0x90 } else { 0xA0 };
             let rtp = Rtp { pt: 0, sequence: n, time: u32::from(n) * 160, payload: &[level; 160] };
             spool.rtp(at_ms(20.0 * f64::from(n)), (stream, side), rtp);
@@ -114,6 +121,72 @@ fn the_first_leg_that_can_be_heard_is_rendered() {
     assert_eq!(record.legs.iter().map(|leg| leg.rendered).collect::<Vec<_>>(), [false, true]);
 }
 
+/// Which leg of a call of these was rendered, its verdict, and the first sound of each channel.
+fn rendered_of(legs: Vec<LegSource>) -> (Vec<bool>, CallRecord, [i16; 2]) {
+    let (ended, spools) = call(legs.into_iter().map(|leg| (leg, true)).collect());
+    let dir = tempfile::tempdir().unwrap();
+    let record = recorder(dir.path()).record(&ended, &spools).unwrap();
+    let (_, samples) = wav(&record.recordings[0].path);
+    assert_eq!(record.recordings.len(), 1);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "one recording and its record");
+    (record.legs.iter().map(|leg| leg.rendered).collect(), record, [samples[800], samples[801]])
+}
+
+#[test]
+fn where_the_first_leg_was_heard_on_one_side_only_another_with_both_is_rendered() {
+    let stray = leg_of(&[(Side::Caller, "PCMU", 0..2)]);
+    let almost = leg_of(&[(Side::Caller, "PCMU", 0..100), (Side::Callee, "PCMU", 0..2)]);
+    for first in [leg(&BOTH[..1]), leg(&BOTH[1..]), stray, almost] {
+        let (legs, record, sound) = rendered_of(vec![first, leg(&BOTH[..1]), leg(&BOTH)]);
+        assert_eq!((legs, record.verdict), (vec![false, false, true], Some(Verdict::BothSides)));
+        assert_eq!(sound, [15_996, 7_932]);
+        let reason = record.verdict_reason.unwrap();
+        assert!(reason.contains("another leg"), "{reason}");
+    }
+}
+
+#[test]
+fn the_first_leg_is_kept_where_no_other_has_more_of_the_call() {
+    let half = || leg_of(&[(Side::Caller, "PCMU", 0..30), (Side::Callee, "PCMU", 0..30)]);
+    // One side throughout, and both for less than half of it.
+    let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), half()]);
+    assert_eq!((legs, record.verdict), (vec![true, false], Some(Verdict::CallerOnly)));
+    // Both sides, if one speaks little; and nobody has both.
+    let little = leg_of(&[(Side::Caller, "PCMU", 0..100), (Side::Callee, "PCMU", 40..60)]);
+    let (legs, record, _) = rendered_of(vec![little, leg(&BOTH)]);
+    assert_eq!((legs, record.verdict), (vec![true, false], Some(Verdict::BothSides)));
+    let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), leg(&BOTH[1..])]);
+    assert_eq!((legs, record.verdict), (vec![true, false], Some(Verdict::CallerOnly)));
+    assert!(!record.verdict_reason.unwrap().contains("another leg"));
+}
+
+#[test]
+fn packets_that_came_too_late_are_a_problem_of_the_record() {
+    let mut spool = SpoolBuilder::new();
+    spool.decide(at_ms(0.0), Decision::Start);
+    for side in [Side::Caller, Side::Callee] {
+        let stream = spool.stream(at_ms(0.0), side);
+        let mut send = |n: u16, ms: f64| {
+            let rtp = Rtp { pt: 0, sequence: n, time: u32::from(n) * 160, payload: &[0x90; 160] };
+            spool.rtp(at_ms(ms), (stream, side), rtp);
+        };
+        (0..240_u16).filter(|n| ![20, 21].contains(n)).for_each(|n| send(n, 20.0 * f64::from(n)));
+        if side == Side::Callee {
+            // 3 s after their turn.
+            send(20, 3_400.0);
+            send(21, 3_420.0);
+        }
+    }
+    spool.end(at_ms(4_800.0));
+    let (ended, spools) = call(vec![(spool.source(), true)]);
+    let dir = tempfile::tempdir().unwrap();
+    let record = recorder(dir.path()).record(&ended, &spools).unwrap();
+    let problems: Vec<_> = record.problems.iter().map(|p| (p.kind.as_str(), p.packets)).collect();
+    assert_eq!(problems, [("late", Some(2))]);
+    assert_eq!((record.sides.caller.late, record.sides.callee.late), (Some(0), Some(2)));
+    assert_eq!((record.sides.caller.burst_loss, record.sides.callee.burst_loss), (Some(2), Some(2)));
+}
+
 #[test]
 fn a_call_that_cannot_be_heard_has_a_record_and_no_wav() {
     let deaf = leg(&[(Side::Caller, "WHATEVER")]);
@@ -175,4 +248,78 @@ fn a_folder_that_cannot_be_written_is_an_error_that_may_be_tried_again() {
     let (ended, spools) = call(vec![(leg(&BOTH), true)]);
     let error = recorder(&blocked).record(&ended, &spools).unwrap_err();
     assert!(error.is_retryable() && error.to_string().contains("file"));
+}
+
+/// A leg of 4 s whose callee, on the same stream, speaks another codec from the third second on.
+fn leg_that_turns_wideband() -> LegSource {
+    let mut spool = SpoolBuilder::new();
+    spool.decide(at_ms(0.0), Decision::Start);
+    let stream = spool.stream(at_ms(0.0), Side::Callee);
+    spool.payload(at_ms(0.0), stream, 0, Some(format_of("PCMU", 8_000)));
+    spool.payload(at_ms(0.0), stream, 9, Some(format_of("G722", 8_000)));
+    for n in 0..2_000_u32 {
+        let ms = 20.0 * f64::from(n);
+        let (pt, level) = if ms < 36_000.0 { (0, 0x90) } else { (9, 0x55) };
+        let rtp = Rtp { pt, sequence: n as u16, time: n * 160, payload: &[level; 160] };
+        spool.rtp(at_ms(ms), (stream, Side::Callee), rtp);
+    }
+    spool.end(at_ms(40_000.0));
+    spool.source()
+}
+
+#[test]
+fn a_part_has_the_rate_that_was_needed_up_to_its_end() {
+    let (ended, spools) = call(vec![(leg_that_turns_wideband(), true)]);
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { dir: dir.path().to_owned(), ..Config::default() };
+    // One second a part: 64,000 bytes of 16 kHz and a header. G.722 comes at 36 s; what follows a part by half a
+    // minute is taken into account.
+    let recorder = Recorder::new(config, Layout::Flat, Some(64_058));
+    assert_eq!(recorder.part_seconds(), 1);
+    let record = recorder.record(&ended, &spools).unwrap();
+    let rates: Vec<_> = record.recordings.iter().map(|r| r.sample_rate).collect();
+    assert_eq!(rates.len(), 40);
+    assert!(rates[..5].iter().all(|r| *r == 8_000) && rates[6..].iter().all(|r| *r == 16_000), "{rates:?}");
+    for (n, file) in record.recordings.iter().enumerate() {
+        assert_eq!((file.starts_at, file.ends_at), (at_ms(1_000.0 * n as f64), at_ms(1_000.0 * (n + 1) as f64)));
+        assert_eq!(wav(&file.path).1.len(), 2 * file.sample_rate as usize, "one second, whatever the rate");
+    }
+}
+
+#[test]
+fn parts_that_were_made_stay_and_the_record_says_when_they_are_of_another_leg() {
+    let (mut ended, spools) = call(vec![(leg(&BOTH), true), (leg(&BOTH), false)]);
+    for (n, leg) in ended.record.legs.iter_mut().enumerate() {
+        leg.sip_call_id = format!("leg{n}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { dir: dir.path().to_owned(), ..Config::default() };
+    let recorder = Recorder::new(config, Layout::Flat, Some(64_058));
+    let due = DueParts {
+        record: ended.record.clone(),
+        legs: ended.legs.clone(),
+        registration: Default::default(),
+        wall_offset_ns: 0,
+        parts: 1,
+    };
+    let mut live = due.record.clone();
+    let ready = recorder.render_parts(&due, &spools).unwrap().expect("it can be heard");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "a .part");
+    recorder.publish_parts(ready, &mut live).unwrap();
+    let first = live.recordings.clone();
+    assert_eq!((first.len(), first[0].part), (1, 1));
+    let again = DueParts { record: live.clone(), ..due };
+    assert!(recorder.render_parts(&again, &spools).unwrap().is_none(), "it is not made twice");
+    // At the end the other leg turns out to be the anchor, and its sides are swapped.
+    ended.legs.reverse();
+    ended.record.take_parts(&live);
+    let record = recorder.record(&ended, &spools).unwrap();
+    assert_eq!(record.recordings.len(), 2);
+    assert_eq!((&record.recordings[0], record.recordings[0].ends_at), (&first[0], record.recordings[1].starts_at));
+    assert_eq!(record.legs.iter().map(|leg| leg.rendered).collect::<Vec<_>>(), [true, true]);
+    let (left, right) = (15_996, 7_932);
+    assert_eq!(wav(&first[0].path).1[800..802], [left, right]);
+    assert_eq!(wav(&record.recordings[1].path).1[800..802], [right, left]);
+    let reason = record.verdict_reason.unwrap();
+    assert!(reason.contains("The sound of the first part is that of another leg"), "{reason}");
 }

@@ -11,6 +11,8 @@ const FORMATS: &[(&str, u32, u8, &str)] = &[
     ("G722", 8_000, 1, ""),
     ("GSM", 8_000, 1, ""),
     ("G729", 8_000, 1, "annexb=no"),
+    ("ILBC", 8_000, 1, "mode=20"),
+    ("iLBC", 8_000, 1, ""),
     ("OPUS", 48_000, 2, "useinbandfec=1;stereo=1"),
     ("AMR", 8_000, 1, ""),
     ("AMR", 8_000, 1, "octet-align=1"),
@@ -111,7 +113,7 @@ fn made_up_sound_of_every_codec_is_silent_after_60_ms() {
     for (name, mut decoder) in every_decoder() {
         // Something loud that the codec accepts, whatever it is.
         let mut out = Vec::new();
-        for length in [33, 10, 32, 160, 60] {
+        for length in [33, 10, 32, 38, 160, 60] {
             let mut payload: Vec<u8> = (0..length).map(|i| (i * 89 % 251) as u8).collect();
             payload[0] = 0xD4;
             let _accepted_or_not = decoder.decode(&payload, &mut out);
@@ -133,7 +135,7 @@ fn made_up_sound_of_every_codec_is_silent_after_60_ms() {
 #[test]
 fn what_we_cannot_decode_is_said_to_be_unknown() {
     for (encoding, clock, channels, fmtp) in [
-        ("ILBC", 8_000, 1, "mode=30"),
+        ("ILBC", 8_000, 2, "mode=30"),
         ("G723", 8_000, 1, ""),
         ("EVS", 16_000, 1, ""),
         ("G729D", 8_000, 1, ""),

@@ -23,6 +23,8 @@ fn begin(leg: &str) -> Decision {
         conversation: "call".to_owned(),
         appliance: "test".to_owned(),
         source: "made up".to_owned(),
+        transport: Default::default(),
+        wall_offset_ns: 0,
     }
 }
 
@@ -77,7 +79,7 @@ fn a_leg_has_a_file_from_its_first_media_on_with_the_signalling_before() {
 }
 
 #[test]
-fn signalling_that_waits_is_bounded_and_the_newest_stays() {
+fn signalling_that_waits_is_bounded_and_the_first_and_the_newest_stay() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, _events) = DiskSpool::start(&config(dir.path())).unwrap();
     spool.open(LegId(1), "leg");
@@ -93,7 +95,7 @@ fn signalling_that_waits_is_bounded_and_the_newest_stays() {
     assert!(std::fs::metadata(&path).unwrap().len() < 17 * 1024);
     let bytes = std::fs::read(&path).unwrap();
     let has = |text: &[u8]| bytes.windows(text.len()).any(|w| w == text);
-    assert!(has(b"CSeq: 999 ") && !has(b"CSeq: 1 ") && has(b"begin"));
+    assert!(has(b"CSeq: 999 ") && has(b"CSeq: 0 ") && !has(b"CSeq: 500 ") && has(b"begin"));
 }
 
 #[test]
@@ -180,6 +182,19 @@ fn an_old_chunk_is_written_and_a_leg_is_gone_on_with_after_a_crash() {
     spool.close(LegId(9));
     spool.shutdown();
     assert_eq!(count(&path), (2, 2));
+}
+
+#[test]
+fn a_leg_gone_on_with_is_discarded_even_after_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, _events) = DiskSpool::start(&config(dir.path())).unwrap();
+    let path = spool.store().path("leg");
+    std::fs::write(&path, b"").unwrap();
+    spool.resume(LegId(1), "leg", (&Index::default(), 0));
+    spool.close(LegId(1));
+    spool.discard(LegId(1)); // a rule that matched late
+    spool.shutdown();
+    assert!(!path.exists());
 }
 
 #[test]

@@ -128,6 +128,8 @@ fn codecs(fixtures: &Path) -> Vec<Vec<u8>> {
         ("G722", ..) => "g722",
         ("SPEEX", ..) => "speex",
         ("DVI4", ..) => "dvi4",
+        ("ILBC", _, _, "mode=20") => "ilbc_20",
+        ("ILBC", ..) => "ilbc_30",
         ("PCMU", ..) => "pcmu",
         _ => "pcma",
     };

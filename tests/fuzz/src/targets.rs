@@ -203,7 +203,7 @@ fn spool(input: &[u8]) {
     }
     assert!(entries <= input.len(), "every entry takes bytes");
     assert!(reader.valid_bytes() <= input.len() as u64);
-    let Ok(plan) = render::plan(&source, &render::Options { sample_rate: None }) else { return };
+    let Ok(plan) = render::plan(&source, &render::Options::default()) else { return };
     if plan.samples > MAX_SAMPLES {
         return;
     }
@@ -396,7 +396,7 @@ impl LegSink for Sink {
 }
 
 /// Codecs by the first byte of an input of [`codecs`]; the order is that of their seeds.
-pub(crate) const FORMATS: [(&str, u32, u8, &str); 18] = [
+pub(crate) const FORMATS: [(&str, u32, u8, &str); 20] = [
     ("PCMA", 8_000, 1, ""),
     ("PCMU", 8_000, 1, ""),
     ("G722", 8_000, 1, ""),
@@ -415,6 +415,8 @@ pub(crate) const FORMATS: [(&str, u32, u8, &str); 18] = [
     ("SPEEX", 8_000, 1, ""),
     ("SPEEX", 16_000, 1, ""),
     ("CN", 8_000, 1, ""),
+    ("ILBC", 8_000, 1, "mode=20"),
+    ("ILBC", 8_000, 1, "mode=30"),
 ];
 
 /// 2026-11-23T07:00:00Z.

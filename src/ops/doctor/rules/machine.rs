@@ -2,6 +2,7 @@
 
 use super::host::{Clock, Ethtool, Interface};
 use super::{Finding, Look, Severity, Subject, count};
+use crate::time::Timestamp;
 
 pub(super) fn all(look: &Look) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -15,7 +16,7 @@ pub(super) fn all(look: &Look) -> Vec<Finding> {
     }
     findings.extend(long_frames(look));
     findings.extend(zero_length(look));
-    findings.extend(clock_steps(look));
+    findings.extend([clock_steps, step_ahead, never_set].iter().filter_map(|rule| rule(look)));
     findings.extend(look.warnings.iter().map(|w| Finding::new(Severity::Warning, "source", w)));
     findings
 }
@@ -122,6 +123,32 @@ fn clock_steps(look: &Look) -> Option<Finding> {
     })
 }
 
+/// A step ahead in a file: nothing there says so but the media, which goes on over it.
+fn step_ahead(look: &Look) -> Option<Finding> {
+    let length = look.traffic.step_ahead?;
+    let what = format!(
+        "the clock was set ahead by about {} s in the capture: calls go on over a silence of that length as if it were \
+         none",
+        length.as_secs()
+    );
+    Some(
+        Finding::new(Severity::Warning, "clock_step_ahead", what)
+            .remedy("A call over it becomes two records, or has a hole. Let NTP slew the clock of the machine that captures.")
+            .command("timedatectl timesync-status"),
+    )
+}
+
+/// Stamps of a machine that has just booted and has no battery.
+fn never_set(look: &Look) -> Option<Finding> {
+    let first = look.first_at?;
+    (first < YEAR_2000).then(|| {
+        let what = format!("the first frame is stamped {first}: the clock was not set when it came");
+        Finding::new(Severity::Warning, "clock_not_set", what)
+            .remedy("Calls from that time have wrong times. Begin to capture when the clock is right:")
+            .command("systemctl enable --now systemd-time-wait-sync")
+    })
+}
+
 /// Longer than a packet can be on this link: put together by a card.
 fn long_frames(look: &Look) -> Option<Finding> {
     let longest = look.decode.longest_frame;
@@ -169,5 +196,7 @@ const LINK_BYTES: u32 = 14 + 4 * 4 + 4;
 const JUMBO_MTU: u32 = 9_216 + 100;
 /// The most that the configuration takes.
 const MAX_BUFFER_MIB: u32 = 2_048;
+/// Before it there was no VoIP worth a capture.
+const YEAR_2000: Timestamp = Timestamp::from_secs(946_684_800);
 /// Where the package puts it.
 const CONFIG: &str = "/etc/callspan/callspan.toml";

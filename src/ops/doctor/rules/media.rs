@@ -3,7 +3,18 @@
 use super::{Finding, Look, Severity, count};
 
 pub(super) fn all(look: &Look) -> Vec<Finding> {
-    let rules = [tls, rtp_without_sip, sip_without_rtp, no_answered_call, encrypted_media, keys, codecs, broken_sip];
+    let rules = [
+        tls,
+        tls_elsewhere,
+        rtp_without_sip,
+        sip_without_rtp,
+        one_side,
+        no_answered_call,
+        encrypted_media,
+        keys,
+        codecs,
+        broken_sip,
+    ];
     rules.iter().filter_map(|rule| rule(look)).collect()
 }
 
@@ -18,6 +29,26 @@ fn tls(look: &Look) -> Option<Finding> {
             )
             .command("transport=transport-udp")
             .command("asterisk -rx 'pjsip reload'")
+    })
+}
+
+/// TLS on other ports, beside signalling that can be read: where there is media of no call, it may be its signalling.
+fn tls_elsewhere(look: &Look) -> Option<Finding> {
+    let streams = look.decode.streams;
+    let other = streams.tls.saturating_sub(streams.sips);
+    let unclaimed = look.engine.rtp_unclaimed;
+    // Without any plain SIP the rule on RTP without SIP names the TLS streams.
+    let is_told = look.traffic.plain.sip == 0 || streams.sips > 0;
+    (other > 0 && unclaimed >= MIN_UNCLAIMED && !is_told).then(|| {
+        let what = format!(
+            "{} of no call that was signalled, and {}: calls may be signalled there",
+            count(unclaimed, "RTP packet"),
+            count(other, "TLS stream")
+        );
+        Finding::new(Severity::Note, "tls_elsewhere", what).remedy(
+            "If the PBX or the trunk uses SIP over TLS on a port other than 5061, mirror a side of the PBX that is not \
+             encrypted, or use SIP over UDP or TCP inside your network.",
+        )
     })
 }
 
@@ -81,6 +112,28 @@ fn sip_without_rtp(look: &Look) -> Option<Finding> {
     )
 }
 
+/// One side of the calls, with nothing that the hosts would tell.
+fn one_side(look: &Look) -> Option<Finding> {
+    let (calls, ways) = (&look.calls, look.traffic.rtp_ways);
+    // A direction that is not mirrored at all is told already, and what mends it.
+    if calls.one_side == 0 || ways.one_way > 0 {
+        return None;
+    }
+    let all = calls.one_side == calls.talked;
+    let what = format!("{} of {} heard on one side only", calls.one_side, count(calls.talked, "answered call"));
+    let severity = if all { Severity::Problem } else { Severity::Warning };
+    Some(
+        Finding::new(severity, "one_side", what)
+            .remedy(
+                "The other party was mute, on hold or an announcement throughout, or its media takes a way that is not \
+                 mirrored. `callspan replay` of a capture says which side of which call. If it is always the same side, \
+                 mirror the port of the PBX and keep the media on it. On Asterisk:",
+            )
+            .command("direct_media=no")
+            .command("asterisk -rx 'pjsip reload'"),
+    )
+}
+
 /// Healthy signalling says nothing about media.
 fn no_answered_call(look: &Look) -> Option<Finding> {
     (look.traffic.plain.sip > 0 && look.calls.talked == 0).then(|| {
@@ -126,9 +179,10 @@ fn codecs(look: &Look) -> Option<Finding> {
     (!codecs.is_empty()).then(|| {
         let parts: Vec<String> = codecs.iter().map(|(name, n)| format!("{name} ({})", count(*n, "stream"))).collect();
         Finding::new(Severity::Problem, "unknown_codec", format!("codecs without a decoder: {}", parts.join(", ")))
-            .remedy("Their calls get the verdict `unknown_codec`. Allow G.711, G.722 or Opus only. On Asterisk, in the endpoint:")
+            .remedy("Their calls get the verdict `unknown_codec`. Allow codecs that can be decoded: G.711, G.722, G.726, G.729, \
+                 GSM, iLBC, AMR, AMR-WB, Opus, Speex. On Asterisk, in the endpoint:")
             .command("disallow=all")
-            .command("allow=alaw,ulaw,g722,opus")
+            .command("allow=alaw,ulaw,g722,opus,g729,gsm")
             .command("asterisk -rx 'pjsip reload'")
     })
 }
@@ -143,6 +197,8 @@ fn broken_sip(look: &Look) -> Option<Finding> {
     })
 }
 
+/// Two seconds of one direction: less is a call that ended or began at the edge of the look.
+const MIN_UNCLAIMED: u64 = 100;
 /// A handshake has four flights.
 const MIN_HANDSHAKE: u64 = 4;
 /// A scanner's odd message now and then is no finding.

@@ -3,6 +3,7 @@
 use super::{Finding, Look, Severity, Subject, count, percent};
 use crate::decode::counters::Tunnels;
 use crate::ops::doctor::traffic::Ways;
+use crate::ops::left_aside::LeftAside;
 
 pub(super) fn all(look: &Look) -> Vec<Finding> {
     let rules = [link, no_voip, one_direction, cut, duplicates, fragments, loss, vlans, tunnels, encrypted_ip, table];
@@ -14,7 +15,10 @@ pub(super) fn nothing(look: &Look) -> Option<Finding> {
     if look.decode.frames > 0 {
         return None;
     }
-    let what = format!("not one frame came in {:.0} s", look.seconds);
+    let what = match &look.subject {
+        Subject::Files => String::from("not one frame is in the capture"),
+        Subject::Live { .. } => format!("not one frame came in {:.0} s", look.seconds),
+    };
     let eth = look.interface();
     let finding = Finding::new(Severity::Problem, "no_frames", what);
     Some(match &look.subject {
@@ -121,7 +125,8 @@ fn cut(look: &Look) -> Option<Finding> {
     };
     if frames_cut > 0 {
         let share = percent(frames_cut, look.decode.frames);
-        let what = format!("{} ({share:.0} %) cut by the snap length{sip}", is_are_of(frames_cut, "frame"));
+        let verb = if frames_cut == 1 { "is" } else { "are" };
+        let what = format!("{} ({share:.0} %) {verb} cut by the snap length{sip}", frames(frames_cut));
         return Some(
             Finding::new(Severity::Problem, "cut_by_snaplen", what)
                 .remedy(
@@ -151,7 +156,9 @@ fn duplicates(look: &Look) -> Option<Finding> {
         return None;
     }
     let severity = if share >= MANY_COPIES_PERCENT { Severity::Warning } else { Severity::Note };
-    let what = format!("{share:.0} % of the packets are copies that the mirror made ({copies})");
+    let what = format!(
+        "{share:.0} % of the packets are copies, made by the mirror or by a sender that repeats itself ({copies})"
+    );
     Some(
         Finding::new(severity, "duplicates", what)
             .remedy(
@@ -173,7 +180,12 @@ fn fragments(look: &Look) -> Option<Finding> {
     let broken = dropped.cut_fragment + dropped.bad_fragment + dropped.overlapping_fragments;
     if lost == 0 && broken == 0 {
         let whole = count(look.decode.reassembled, "datagram");
-        return Some(Finding::new(Severity::Note, "fragments", format!("{} make {whole}", count(all, "IP fragment"))));
+        let what = format!(
+            "{} {} {whole}: none is missing",
+            count(all, "IP fragment"),
+            if all == 1 { "makes" } else { "make" }
+        );
+        return Some(Finding::new(Severity::Note, "fragments", what));
     }
     let what = format!(
         "of {}, {} to datagrams that never became whole, {broken} cannot be used",
@@ -269,9 +281,15 @@ fn encrypted_ip(look: &Look) -> Option<Finding> {
 }
 
 fn table(look: &Look) -> Option<Finding> {
-    let refused = look.engine.legs_refused + look.traffic.plain.not_followed;
-    (refused > 0).then(|| {
-        let what = format!("{} or streams did not fit into the tables", count(refused, "call"));
+    let totals = LeftAside::of(&look.decode, &look.engine);
+    let mut clauses =
+        LeftAside { fragments_incomplete: 0, sip_unreadable: 0, frames_cut: 0, frames_unreadable: 0, ..totals }
+            .clauses();
+    if look.traffic.plain.not_followed > 0 {
+        clauses.push(format!("{} of more streams than are followed", count(look.traffic.plain.not_followed, "packet")));
+    }
+    (!clauses.is_empty()).then(|| {
+        let what = format!("tables are full: {}", clauses.join(", "));
         Finding::new(Severity::Warning, "tables_full", what)
             .remedy("Something floods the mirror with calls (a scanner, a load test). Block it before the PBX.")
     })

@@ -2,6 +2,9 @@
 
 #![allow(clippy::print_stderr, reason = "a skipped test says why")]
 
+#[path = "../../../../tests/common/skip.rs"]
+mod skip;
+
 use super::super::g711::Law;
 use super::*;
 
@@ -33,7 +36,7 @@ fn a_group_of_code_words_reads_the_same_in_both_packings() {
 #[test]
 fn every_itu_sequence_gives_the_recommended_output() {
     let Some(root) = std::env::var_os("CALLSPAN_CORPUS") else {
-        eprintln!("skipped: CALLSPAN_CORPUS is not set, so the ITU's G.726 sequences are not compared");
+        skip::skipped("CALLSPAN_CORPUS is not set, so the ITU's G.726 sequences are not compared");
         return;
     };
     let folder = std::path::PathBuf::from(root).join("codecs/ITU-STL/g726/test_data");

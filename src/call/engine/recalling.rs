@@ -1,0 +1,160 @@
+//! Going on after a restart: what an earlier process decided about a leg holds, whatever its messages, read back without
+//! those of other calls and of registrations, would lead to.
+//!
+//! A [`Recall`] is told before the leg's first message is handed in again. Of its media only what changes the engine's
+//! state has to come again: [`Recall::heard_until`] says how long the leg went on sounding.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::call::conversation::Conversation;
+use crate::call::decision::Decision;
+use crate::call::engine::{Engine, Timer};
+use crate::call::event::LegSink;
+use crate::call::leg::{Draft, SpoolStage};
+use crate::call::streams::Stream;
+use crate::net::{Endpoint, Transport};
+use crate::time::Timestamp;
+
+/// What is known of a leg from its spool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recall {
+    /// Stem of its file.
+    pub name: String,
+    /// Id of its conversation: external_id in Pyrus, so it must not change.
+    pub conversation: String,
+    /// Call-ID of its first message.
+    pub call_id: String,
+    /// Sender and receiver of its first message, in any order.
+    pub hop: (Endpoint, Endpoint),
+    /// When it began.
+    pub begun_at: Timestamp,
+    /// How its signalling travelled.
+    pub transport: Transport,
+    /// What was added to its stamps for the record.
+    pub wall_offset_ns: i64,
+    /// Its last media packet; `None` when it had none.
+    pub heard_until: Option<Timestamp>,
+}
+
+/// What is to be recalled.
+#[derive(Debug, Default)]
+pub(super) struct Recalled {
+    /// By Call-ID and hop, the earliest last.
+    legs: HashMap<Key, Vec<Recall>, foldhash::fast::RandomState>,
+    /// Places of conversations and legs that are there again.
+    conversations: HashMap<String, usize, foldhash::fast::RandomState>,
+    slots: HashMap<String, usize, foldhash::fast::RandomState>,
+    /// Spools are being read back.
+    is_reading: bool,
+}
+
+type Key = (String, Endpoint, Endpoint);
+
+fn key(call_id: &str, hop: (Endpoint, Endpoint)) -> Key {
+    (call_id.to_owned(), hop.0.min(hop.1), hop.0.max(hop.1))
+}
+
+impl Recalled {
+    pub(super) fn take(&mut self, call_id: &str, hop: (Endpoint, Endpoint)) -> Option<Recall> {
+        if self.legs.is_empty() {
+            return None;
+        }
+        let key = key(call_id, hop);
+        let legs = self.legs.get_mut(&key)?;
+        let recall = legs.pop();
+        if legs.is_empty() {
+            self.legs.remove(&key);
+        }
+        recall
+    }
+
+    pub(super) const fn is_reading(&self) -> bool {
+        self.is_reading
+    }
+}
+
+impl Engine {
+    /// A leg whose first message is about to come again.
+    pub fn handle_recall(&mut self, recall: Recall) {
+        self.recalled.is_reading = true;
+        let legs = self.recalled.legs.entry(key(&recall.call_id, recall.hop)).or_default();
+        legs.push(recall);
+        legs.sort_by_key(|leg| std::cmp::Reverse(leg.begun_at));
+    }
+
+    /// A decision that stands in the spool of a leg (by its name): what led to it is not there, or not all of it.
+    pub fn handle_recalled(&mut self, name: &str, decision: &Decision, at: Timestamp, sink: &mut dyn LegSink) {
+        let Some(slot) = self.recalled.slots.get(name).copied() else { return };
+        let Some(leg) = self.legs.get_mut(slot).filter(|leg| leg.name == name) else { return };
+        let conversation = leg.conversation;
+        match decision {
+            Decision::Pause | Decision::Resume => self.recall_pause(conversation, decision, at, sink),
+            // Numbers of streams must be those of the spool, even where the first packet was lost on its way there.
+            Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.streams.len() => {
+                if leg.has_moved(*src, *side) {
+                    leg.dialog.note_event(at, "media_move", Some(*side));
+                }
+                leg.streams.push(Stream::new((*src, *dst), *ssrc, *side));
+                self.streams += 1;
+            }
+            Decision::Restart { away_ms } => {
+                leg.dialog.note_alive(at);
+                if *away_ms > 0
+                    && let Some(call) = self.conversations.get_mut(conversation)
+                {
+                    call.note_restart(Duration::from_millis(*away_ms));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The recorder was away until `now`: what was read back from the spool goes on from here. Nobody knows what was
+    /// said meanwhile, so no call is taken for silent because of it, and each says how much it misses.
+    pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
+        self.recalled = Recalled::default();
+        for (_, leg) in self.legs.iter_mut().filter(|(_, l)| !l.closed) {
+            let heard = leg.last_media_at.unwrap_or(leg.created_at).max(leg.dialog.last_at());
+            leg.dialog.note_alive(now);
+            let Some(call) = self.conversations.get_mut(leg.conversation) else { continue };
+            leg.streams.iter_mut().for_each(Stream::forget_place);
+            let away = if leg.dialog.ended().is_some() { Duration::ZERO } else { now.since(heard) };
+            if !away.is_zero() {
+                call.note_restart(away);
+            }
+            if leg.spool == SpoolStage::Open {
+                let away_ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);
+                sink.decide(leg.id, now, &Decision::Restart { away_ms });
+            }
+        }
+    }
+
+    /// The conversation of a leg that is recalled.
+    pub(super) fn recalled_conversation(&mut self, recall: &Recall, draft: &Draft) -> usize {
+        let known = self.recalled.conversations.get(&recall.conversation).copied();
+        let is_it = |slot: &usize| self.conversations.get(*slot).is_some_and(|call| call.id == recall.conversation);
+        if let Some(slot) = known.filter(is_it) {
+            return slot;
+        }
+        let relatives = self.relatives(draft, &draft.shape());
+        let at = draft.at;
+        let mut conversation = Conversation::new(recall.conversation.clone(), at, recall.wall_offset_ns);
+        conversation.recalled = true;
+        let slot = self.conversations.insert(conversation);
+        self.timers.insert((at + super::signalling::SETTLE, Timer::Settle(slot)));
+        self.recalled.conversations.insert(recall.conversation.clone(), slot);
+        for other in relatives {
+            self.relate(slot, other);
+        }
+        slot
+    }
+
+    /// A leg that is recalled has its place.
+    pub(super) fn note_recalled(&mut self, slot: usize, recall: &Recall) {
+        if let Some(leg) = self.legs.get_mut(slot) {
+            leg.last_media_at = recall.heard_until;
+        }
+        self.recalled.slots.insert(recall.name.clone(), slot);
+    }
+}

@@ -1,0 +1,343 @@
+//! Recordings encrypted at rest (`recording.encrypt_to`), in the age format: <https://age-encryption.org/v1>.
+//!
+//! The recorder knows public keys only: what it has encrypted it cannot read any more. A file goes through in pieces,
+//! whatever its size.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use age::secrecy::zeroize::Zeroizing;
+use age::stream::StreamReader;
+use age::{DecryptError, Decryptor, Encryptor, x25519};
+use sha2::{Digest as _, Sha256};
+use symphonia::core::io::MediaSource;
+
+use super::publish::{hex, part_path, publish};
+
+/// A public key of age (X25519), `age1…`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Recipient(x25519::Recipient);
+
+/// Why a text is no [`Recipient`]. The text itself may be a secret, and is not part of this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRecipient {
+    /// It is the secret half of a pair.
+    #[error("this is a secret key")]
+    Secret,
+    /// It is a key of SSH.
+    #[error("this is an SSH key")]
+    Ssh,
+    /// It is something else, or was mistyped: the text has a checksum.
+    #[error("this is no public key of age")]
+    Other,
+}
+
+impl FromStr for Recipient {
+    type Err = NoRecipient;
+
+    fn from_str(text: &str) -> Result<Self, NoRecipient> {
+        if text.to_ascii_uppercase().contains(SECRET_PREFIX) {
+            return Err(NoRecipient::Secret);
+        }
+        if text.trim_start().starts_with("ssh-") {
+            return Err(NoRecipient::Ssh);
+        }
+        text.parse().map(Self).map_err(|_| NoRecipient::Other)
+    }
+}
+
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The secret keys that open what was encrypted. Only people have them, never the recorder.
+pub struct Identities(Vec<x25519::Identity>);
+
+impl fmt::Debug for Identities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} identities", self.0.len())
+    }
+}
+
+impl Identities {
+    /// Reads an identity file as `age-keygen` writes it: one `AGE-SECRET-KEY-1…` a line, comments behind `#`.
+    ///
+    /// # Errors
+    /// When it cannot be read, has no key, or has a line that is none; the line itself is never part of the error.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let mut text = Zeroizing::new(String::new());
+        File::open(path)?.take(MAX_IDENTITY_BYTES).read_to_string(&mut text)?;
+        let mut identities = Vec::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let identity = line.parse::<x25519::Identity>().map_err(|_| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("line {number} is no secret key of age (X25519)"))
+            })?;
+            identities.push(identity);
+        }
+        if identities.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "no AGE-SECRET-KEY-1… in it"));
+        }
+        Ok(Self(identities))
+    }
+}
+
+/// A file that was encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// Size of the encrypted file.
+    pub bytes: u64,
+    /// Its hash, lower-case hex.
+    pub sha256: String,
+    /// The hash of what was encrypted.
+    pub plain_sha256: String,
+}
+
+/// The name of the encrypted file.
+pub fn sealed_path(plain: &Path) -> PathBuf {
+    let mut name = plain.as_os_str().to_owned();
+    name.push(".");
+    name.push(EXTENSION);
+    PathBuf::from(name)
+}
+
+/// Encrypts a file to another, which is on the disk under its name when this returns. The plain one stays.
+///
+/// # Errors
+/// When a file cannot be read or written; nothing is left of the encrypted one then.
+pub fn seal(plain: &Path, sealed: &Path, recipients: &[Recipient]) -> io::Result<Sealed> {
+    let part = part_path(sealed);
+    write_sealed(plain, &part, recipients).and_then(|done| publish(sealed).map(|()| done)).inspect_err(|_| {
+        let _ = std::fs::remove_file(&part); // half a file helps nobody
+    })
+}
+
+fn write_sealed(plain: &Path, part: &Path, recipients: &[Recipient]) -> io::Result<Sealed> {
+    let mut source = Hashing::new(File::open(plain)?);
+    let target = Hashing::new(BufWriter::with_capacity(BUFFER_BYTES, File::create(part)?));
+    let recipients = recipients.iter().map(|r| &r.0 as &dyn age::Recipient);
+    let encryptor = Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
+    let mut writer = encryptor.wrap_output(target)?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => writer.write_all(&buffer[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut target = writer.finish()?;
+    target.flush()?;
+    let (_, plain_sha256) = source.finish();
+    let (bytes, sha256) = target.finish();
+    Ok(Sealed { bytes, sha256, plain_sha256 })
+}
+
+/// Opens an encrypted file; what was encrypted is decrypted while it is read.
+///
+/// # Errors
+/// When it cannot be read, is no age file, or none of the identities opens it.
+pub fn open(path: &Path, identities: &Identities) -> io::Result<Opened> {
+    let file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
+    let wrong = |error: DecryptError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+    let decryptor = Decryptor::new(file).map_err(wrong)?;
+    let identities = identities.0.iter().map(|i| i as &dyn age::Identity);
+    let mut inner = decryptor.decrypt(identities).map_err(wrong)?;
+    // Looks at the last piece, too: a file that was cut off is refused here.
+    let bytes = inner.seek(SeekFrom::End(0))?;
+    inner.seek(SeekFrom::Start(0))?;
+    Ok(Opened { inner, bytes })
+}
+
+/// An encrypted file, open.
+pub struct Opened {
+    inner: StreamReader<BufReader<File>>,
+    bytes: u64,
+}
+
+impl Read for Opened {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer)
+    }
+}
+
+impl Seek for Opened {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
+}
+
+impl MediaSource for Opened {
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn byte_len(&self) -> Option<u64> {
+        Some(self.bytes)
+    }
+}
+
+/// Counts and hashes what passes.
+struct Hashing<T> {
+    inner: T,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<T> Hashing<T> {
+    fn new(inner: T) -> Self {
+        Self { inner, hash: Sha256::new(), bytes: 0 }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+    }
+
+    fn finish(self) -> (u64, String) {
+        (self.bytes, hex(self.hash))
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.take(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.take(bytes.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// How the names of encrypted files end.
+pub const EXTENSION: &str = "age";
+/// How secret keys begin; age writes them in capitals and reads both.
+const SECRET_PREFIX: &str = "AGE-SECRET-KEY-";
+/// Age encrypts in pieces of 64 KiB.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// A key has 74 characters; a file with so many keys is none.
+const MAX_IDENTITY_BYTES: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> (x25519::Identity, Recipient) {
+        let identity = x25519::Identity::generate();
+        let recipient = identity.to_public().to_string().parse().expect("a public key");
+        (identity, recipient)
+    }
+
+    #[test]
+    fn what_was_encrypted_to_two_keys_is_opened_by_either_and_by_no_third() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let plain = dir.path().join("a.wav");
+        // More than three pieces of 64 KiB, and a rest.
+        let bytes: Vec<u8> = (0..200_001_u32).map(|n| (n % 251) as u8).collect();
+        std::fs::write(&plain, &bytes).expect("written");
+        let (keys, recipients): (Vec<_>, Vec<_>) = [key(), key()].into_iter().unzip();
+        let path = sealed_path(&plain);
+        assert_eq!(path, dir.path().join("a.wav.age"));
+        let sealed = seal(&plain, &path, &recipients).expect("encrypted");
+        assert_eq!((sealed.bytes, sealed.sha256), super::super::digest(&path).expect("there"));
+        assert_eq!(sealed.plain_sha256, super::super::digest(&plain).expect("there").1);
+        let on_disk = std::fs::read(&path).expect("there");
+        assert!(on_disk.starts_with(b"age-encryption.org/v1\n"));
+        assert!(!on_disk.windows(64).any(|w| w == &bytes[..64]), "nothing of it can be read");
+        for identity in keys {
+            let mut out = Vec::new();
+            open(&path, &Identities(vec![identity])).expect("its key").read_to_end(&mut out).expect("whole");
+            assert!(out == bytes);
+        }
+        assert!(open(&path, &Identities(vec![key().0])).is_err());
+        assert!(!part_path(&path).exists());
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_or_changed_is_not_opened_as_if_it_were_whole() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let plain = dir.path().join("a.wav");
+        std::fs::write(&plain, vec![7; 150_000]).expect("written");
+        let (identity, recipient) = key();
+        let path = sealed_path(&plain);
+        seal(&plain, &path, &[recipient]).expect("encrypted");
+        let whole = std::fs::read(&path).expect("there");
+        let keys = Identities(vec![identity]);
+        let read = || open(&path, &keys).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
+        assert_eq!(read().expect("whole"), 150_000);
+        std::fs::write(&path, &whole[..whole.len() - 30_000]).expect("written");
+        read().expect_err("it was cut off");
+        let mut changed = whole.clone();
+        changed[whole.len() / 2] ^= 1;
+        std::fs::write(&path, changed).expect("written");
+        read().expect_err("it was changed");
+    }
+
+    #[test]
+    fn a_failure_leaves_nothing_half_made() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let gone = dir.path().join("gone.wav");
+        seal(&gone, &sealed_path(&gone), &[key().1]).expect_err("it is not there");
+        let plain = dir.path().join("a.wav");
+        std::fs::write(&plain, [1]).expect("written");
+        seal(&plain, &sealed_path(&plain), &[]).expect_err("nobody could read it");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1);
+    }
+
+    #[test]
+    fn a_public_key_is_taken_and_a_secret_one_refused_without_being_shown() {
+        use age::secrecy::ExposeSecret as _;
+        let (identity, recipient) = key();
+        assert!(recipient.to_string().starts_with("age1"));
+        let secret = identity.to_string();
+        for text in [secret.expose_secret().to_owned(), secret.expose_secret().to_lowercase()] {
+            let error = text.parse::<Recipient>().expect_err("it is secret");
+            assert_eq!(error, NoRecipient::Secret);
+            assert!(!format!("{error} {error:?}").contains(&text[16..]));
+        }
+        assert_eq!("ssh-ed25519 AAAA".parse::<Recipient>(), Err(NoRecipient::Ssh));
+        let mut mistyped = recipient.to_string().into_bytes();
+        mistyped[10] = if mistyped[10] == b'q' { b'p' } else { b'q' };
+        assert_eq!(String::from_utf8(mistyped).expect("ASCII").parse::<Recipient>(), Err(NoRecipient::Other));
+    }
+
+    #[test]
+    fn an_identity_file_may_have_comments_and_never_shows_its_lines() {
+        use age::secrecy::ExposeSecret as _;
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("key.txt");
+        let secret = key().0.to_string();
+        std::fs::write(&path, format!("# public key: age1\n\n{}\n", secret.expose_secret())).expect("written");
+        assert_eq!(Identities::read(&path).expect("one key").0.len(), 1);
+        std::fs::write(&path, format!("{}x\n", secret.expose_secret())).expect("written");
+        let said = Identities::read(&path).expect_err("mistyped").to_string();
+        assert!(said.contains("line 1") && !said.contains("AGE-SECRET"), "{said}");
+        std::fs::write(&path, "# nothing\n").expect("written");
+        Identities::read(&path).expect_err("no key");
+    }
+}

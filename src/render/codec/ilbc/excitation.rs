@@ -1,0 +1,168 @@
+//! The residual of a frame: the start state, and the rest of the frame grown from it in both directions (RFC 3951
+//! sections 3.5, 3.6, 4.2 to 4.4).
+
+use super::frame::{End, Frame, Shape};
+use super::spectrum::Filter;
+use super::tables::{CODEBOOK_FILTER, GAINS_3, STATE_LEVELS, STATE_PEAK};
+use super::{ORDER, SUBFRAME};
+
+/// The residual that a frame describes, by the filters of its subframes.
+pub(super) fn residual(frame: &Frame, filters: &[Filter]) -> Vec<f32> {
+    let mut residual = vec![0.0; filters.len() * SUBFRAME];
+    let state = start_state(frame, &filters[frame.start.subframe]);
+    let first = frame.start.subframe * SUBFRAME;
+    let (mut from, mut to) = match frame.start.end {
+        End::First => (first, first + state.len()),
+        End::Last => (first + 2 * SUBFRAME - state.len(), first + 2 * SUBFRAME),
+    };
+    residual[from..to].copy_from_slice(&state);
+    let missing = 2 * SUBFRAME - state.len();
+    let mut grow = |shape: &Shape, direction: Direction, memory: usize, length: usize| match direction {
+        Direction::Onward => {
+            let known = Memory::of(residual[from..to].iter().rev(), memory);
+            known.vector(shape, &mut residual[to..to + length]);
+            to += length;
+        }
+        Direction::Back => {
+            // The same with time turned round.
+            let known = Memory::of(residual[from..to].iter(), memory);
+            let before = &mut residual[from - length..from];
+            known.vector(shape, before);
+            before.reverse();
+            from -= length;
+        }
+    };
+    let completing = if frame.start.end == End::First { Direction::Onward } else { Direction::Back };
+    grow(&frame.rest, completing, SHORT_MEMORY, missing);
+    let onward = filters.len() - 2 - frame.start.subframe;
+    for (i, shape) in frame.subframes.iter().enumerate() {
+        grow(shape, if i < onward { Direction::Onward } else { Direction::Back }, MEMORY, SUBFRAME);
+    }
+    residual
+}
+
+/// In which direction the known part of the residual grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Onward,
+    Back,
+}
+
+/// The start state: quantized samples, their phases spread by an all-pass filter that has the shape of the spectrum,
+/// in a circle (section 4.2).
+fn start_state(frame: &Frame, filter: &Filter) -> Vec<f32> {
+    let length = frame.levels.len();
+    let peak = 10.0f32.powf(STATE_PEAK[frame.peak % STATE_PEAK.len()]) / 4.5;
+    // Time runs backwards through the filter; what rings on after the state's length is laid over its beginning.
+    let quantized = frame.levels.iter().rev().map(|&level| peak * STATE_LEVELS[level % STATE_LEVELS.len()]);
+    let input: Vec<f32> = quantized.chain(std::iter::repeat_n(0.0, length)).collect();
+    let mut output = vec![0.0; input.len()];
+    for n in 0..input.len() {
+        let before = |signal: &[f32], lag: usize| if lag <= n { signal[n - lag] } else { 0.0 };
+        let mut value = before(&input, ORDER);
+        for (i, coefficient) in filter.iter().enumerate() {
+            value += coefficient * (before(&input, ORDER - 1 - i) - before(&output, i + 1));
+        }
+        output[n] = value;
+    }
+    (0..length).rev().map(|n| output[n] + output[n + length]).collect()
+}
+
+/// What is known of the residual, the sample next to the unknown last; silence where nothing is known.
+struct Memory(Vec<f32>);
+
+impl Memory {
+    /// From the nearest sample on.
+    fn of<'a>(nearest_first: impl Iterator<Item = &'a f32>, length: usize) -> Self {
+        let mut samples: Vec<f32> = nearest_first.copied().chain(std::iter::repeat(0.0)).take(length).collect();
+        samples.reverse();
+        Self(samples)
+    }
+
+    /// The sum of the three stages (section 4.4).
+    fn vector(&self, shape: &Shape, out: &mut [f32]) {
+        out.fill(0.0);
+        for (vector, gain) in shape.vectors.into_iter().zip(gains(shape.gains)) {
+            let vector = self.entry(vector, out.len());
+            out.iter_mut().zip(vector).for_each(|(sample, value)| *sample += gain * value);
+        }
+    }
+
+    /// An entry of the code book that this memory is: stretches of it, blends of two, then the same of the filtered
+    /// memory (section 3.6.3).
+    fn entry(&self, index: usize, length: usize) -> Vec<f32> {
+        let stretches = self.0.len() - length + 1;
+        // Only whole subframes have blends.
+        let half = stretches + if length == SUBFRAME { SUBFRAME / 2 } else { 0 };
+        if index < half { stretch(&self.0, index, length) } else { stretch(&self.filtered(), index - half, length) }
+    }
+
+    fn filtered(&self) -> Vec<f32> {
+        let at = |i: usize| i.checked_sub(3).and_then(|i| self.0.get(i)).copied().unwrap_or_default();
+        (0..self.0.len()).map(|n| CODEBOOK_FILTER.iter().enumerate().map(|(k, tap)| tap * at(n + k)).sum()).collect()
+    }
+}
+
+/// The stretch that begins `index + length` before the end; beyond the last of these, the end of the memory repeated
+/// with a lag shorter than the vector and the seam blended over 5 samples.
+fn stretch(memory: &[f32], index: usize, length: usize) -> Vec<f32> {
+    let stretches = memory.len() - length + 1;
+    let before_end = |lag: usize, n: usize| (memory.len() + n).checked_sub(lag).and_then(|i| memory.get(i)).copied();
+    let sample = |lag, n| before_end(lag, n).unwrap_or_default();
+    if index < stretches {
+        return (0..length).map(|n| sample(index + length, n)).collect();
+    }
+    let lag = length.div_ceil(2) + index - stretches;
+    let blend = |n: usize| {
+        let far = ((n + SEAM) as f32 - lag as f32).clamp(0.0, SEAM as f32) / SEAM as f32;
+        (1.0 - far) * sample(lag, n) + far * sample(2 * lag, n)
+    };
+    (0..length).map(blend).collect()
+}
+
+/// The gains of the three stages: each is a fraction of the size of the one before, which counts as a tenth at least
+/// (section 3.6.4.2). The steps are multiples of 2^-14 in the standard's tables.
+fn gains([first, second, third]: [usize; 3]) -> [f32; 3] {
+    let step = |value: f32| (value * 16_384.0).round() / 16_384.0;
+    let first = step(0.0375 * (first + 1) as f32);
+    let second = step(0.15 * (second as f32 - 7.0)) * first.abs().max(0.1);
+    let third = GAINS_3[third % GAINS_3.len()] * second.abs().max(0.1);
+    [first, second, third]
+}
+
+/// Samples of memory for whole subframes, and for what completes the start state.
+const MEMORY: usize = 147;
+const SHORT_MEMORY: usize = 85;
+/// Over so many samples a repetition is blended.
+const SEAM: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_index_of_a_code_book_names_a_vector() {
+        let ramp: Vec<f32> = (0..240).map(|n| n as f32).collect();
+        for (memory, length, indices) in [(MEMORY, 40, 256), (SHORT_MEMORY, 22, 128), (SHORT_MEMORY, 23, 128)] {
+            let memory = Memory::of(ramp.iter().rev(), memory);
+            for index in 0..indices {
+                assert_eq!(memory.entry(index, length).len(), length, "{index}");
+            }
+        }
+        let memory = Memory::of(ramp.iter().rev(), MEMORY);
+        assert_eq!(memory.entry(0, 40), ramp[200..]);
+        assert_eq!(memory.entry(107, 40), ramp[93..133]);
+        // The last 20 samples twice, the last five of the first time blended into those before.
+        let twice = memory.entry(108, 40);
+        assert_eq!((twice[0], twice[15], twice[20], twice[39]), (220.0, 235.0, 220.0, 239.0));
+        assert!((twice[16] - (236.0 - 0.2 * 20.0)).abs() < 1e-3, "{}", twice[16]);
+    }
+
+    #[test]
+    fn gains_follow_the_size_of_the_stage_before() {
+        // 0.0375 * 32; 0.15 * -7 of that; a quarter of the size of that.
+        let [first, second, third] = gains([31, 0, 4]);
+        assert!((first - 1.2).abs() < 1e-4 && (second + 1.26).abs() < 1e-3 && (third - 0.315).abs() < 1e-3);
+        assert_eq!(gains([0, 7, 7])[1..], [0.0, 0.1], "a tenth at least");
+    }
+}

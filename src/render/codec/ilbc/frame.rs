@@ -1,0 +1,212 @@
+//! The bits of a frame (RFC 3951 section 3.8): each parameter is cut into three classes by how much its loss would
+//! harm, and the classes follow one another.
+
+use super::Mode;
+
+/// What a frame says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    /// Code book indices of one or two sets of line spectral frequencies.
+    pub(super) spectra: Vec<[usize; 3]>,
+    /// Where the start state lies.
+    pub(super) start: Start,
+    /// Its largest sample, an index of 6 bits.
+    pub(super) peak: usize,
+    /// Its samples, 3 bits each.
+    pub(super) levels: Vec<usize>,
+    /// What completes the two subframes of the start state.
+    pub(super) rest: Shape,
+    /// The other subframes: those after the start state in time, then those before it.
+    pub(super) subframes: Vec<Shape>,
+}
+
+/// Where the start state lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Start {
+    /// Number of subframes before the two that it lies in.
+    pub(super) subframe: usize,
+    pub(super) end: End,
+}
+
+/// Which end of two subframes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    First,
+    Last,
+}
+
+/// A vector of three code book stages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) vectors: [usize; 3],
+    pub(super) gains: [usize; 3],
+}
+
+impl Frame {
+    /// Takes a frame apart. `None` for one that its sender or a gateway marked as lost (the last bit), or whose start
+    /// state would lie outside it.
+    pub(super) fn parse(mode: Mode, bytes: &[u8]) -> Option<Self> {
+        let layout = mode.layout();
+        let mut values = [0; MAX_FIELDS];
+        let mut bits = Bits { bytes, at: 0 };
+        for class in 0..3 {
+            for (value, widths) in values.iter_mut().zip(layout.fields()) {
+                *value = *value << widths[class] | bits.take(widths[class]);
+            }
+        }
+        if bits.take(1) == 1 {
+            return None;
+        }
+        let mut values = values.into_iter();
+        let mut next = || values.next().unwrap_or_default();
+        let spectra = (0..layout.spectra.len() / 3).map(|_| [next(), next(), next()]).collect();
+        let position = next();
+        let end = if next() == 1 { End::First } else { End::Last };
+        let peak = next();
+        let levels = (0..layout.levels).map(|_| next()).collect();
+        let mut rest = Shape { vectors: [next(), next(), next()], gains: [0; 3] };
+        rest.gains = [next(), next(), next()];
+        let mut subframes = vec![Shape::default(); layout.gains.len() / 3];
+        subframes.iter_mut().for_each(|shape| shape.vectors = [next(), next(), next()]);
+        subframes.iter_mut().for_each(|shape| shape.gains = [next(), next(), next()]);
+        if let Some(first) = subframes.first_mut() {
+            first.vectors[1..].iter_mut().for_each(|index| *index = widen(*index));
+        }
+        if position == 0 || position > mode.subframes() - 1 {
+            return None;
+        }
+        Some(Self { spectra, start: Start { subframe: position - 1, end }, peak, levels, rest, subframes })
+    }
+}
+
+/// The later stages of the first subframe search half of the code book, so that 7 bits name a vector: 44 plain ones, 64
+/// from the boundary of the filtered half, 20 of its end.
+fn widen(index: usize) -> usize {
+    match index {
+        0..44 => index,
+        44..108 => index + 64,
+        _ => index + 128,
+    }
+}
+
+/// Bits of a parameter in each of the three classes.
+type Widths = [u8; 3];
+
+/// The parameters of a frame, in order (RFC 3951 table 3.2).
+#[derive(Debug)]
+pub(super) struct Layout {
+    spectra: &'static [Widths],
+    /// Position, end and peak of the start state.
+    start: [Widths; 3],
+    /// Samples of the start state.
+    levels: usize,
+    /// Vectors and gains of what completes the start state.
+    rest: [Widths; 6],
+    vectors: &'static [Widths],
+    gains: &'static [Widths],
+}
+
+impl Layout {
+    fn fields(&self) -> impl Iterator<Item = Widths> {
+        let level = std::iter::repeat_n(LEVEL, self.levels);
+        let before = self.spectra.iter().chain(&self.start).copied();
+        before.chain(level).chain(self.rest).chain(self.vectors.iter().chain(self.gains).copied())
+    }
+}
+
+/// Reads bit fields, most significant bit first. What lies beyond the end is 0.
+struct Bits<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Bits<'_> {
+    fn take(&mut self, width: u8) -> usize {
+        let mut value = 0;
+        for _ in 0..width {
+            let byte = self.bytes.get(self.at / 8).copied().unwrap_or_default();
+            value = value << 1 | usize::from(byte >> (7 - self.at % 8) & 1);
+            self.at += 1;
+        }
+        value
+    }
+}
+
+/// As many parameters as a frame of 30 ms has: 6 of the spectra, 3 and 58 of the start state, 6 of its rest, 4 times 6.
+const MAX_FIELDS: usize = 97;
+
+const LEVEL: Widths = [0, 1, 2];
+
+pub(super) const LAYOUT_20_MS: Layout = Layout {
+    spectra: &[[6, 0, 0], [7, 0, 0], [7, 0, 0]],
+    start: [[2, 0, 0], [1, 0, 0], [6, 0, 0]],
+    levels: 57,
+    rest: [[6, 0, 1], [0, 0, 7], [0, 0, 7], [2, 0, 3], [1, 1, 2], [0, 0, 3]],
+    vectors: &[[7, 0, 1], [0, 0, 7], [0, 0, 7], [0, 0, 8], [0, 0, 8], [0, 0, 8]],
+    gains: &[[1, 2, 2], [1, 1, 2], [0, 0, 3], [1, 1, 3], [0, 2, 2], [0, 0, 3]],
+};
+
+pub(super) const LAYOUT_30_MS: Layout = Layout {
+    spectra: &[[6, 0, 0], [7, 0, 0], [7, 0, 0], [6, 0, 0], [7, 0, 0], [7, 0, 0]],
+    start: [[3, 0, 0], [1, 0, 0], [6, 0, 0]],
+    levels: 58,
+    rest: [[4, 2, 1], [0, 0, 7], [0, 0, 7], [1, 1, 3], [1, 1, 2], [0, 0, 3]],
+    vectors: &[
+        [6, 1, 1],
+        [0, 0, 7],
+        [0, 0, 7],
+        [0, 7, 1],
+        [0, 0, 8],
+        [0, 0, 8],
+        [0, 7, 1],
+        [0, 0, 8],
+        [0, 0, 8],
+        [0, 7, 1],
+        [0, 0, 8],
+        [0, 0, 8],
+    ],
+    gains: &[
+        [1, 2, 2],
+        [1, 2, 1],
+        [0, 0, 3],
+        [0, 2, 3],
+        [0, 2, 2],
+        [0, 0, 3],
+        [0, 1, 4],
+        [0, 1, 3],
+        [0, 0, 3],
+        [0, 1, 4],
+        [0, 1, 3],
+        [0, 0, 3],
+    ],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layout_fills_its_frame_but_for_the_bit_that_marks_a_loss() {
+        for mode in [Mode::Twenty, Mode::Thirty] {
+            let bits = |class: usize| mode.layout().fields().map(|widths| usize::from(widths[class])).sum::<usize>();
+            // RFC 3951 table 3.2: 48, 64 and 191 bits of 304; 64, 96 and 239 of 400.
+            let expected = if mode == Mode::Twenty { [48, 64, 191] } else { [64, 96, 239] };
+            assert_eq!([bits(0), bits(1), bits(2)], expected);
+            assert_eq!(expected.iter().sum::<usize>() + 1, mode.bytes() * 8);
+            assert!(mode.layout().fields().count() <= MAX_FIELDS);
+        }
+    }
+
+    #[test]
+    fn a_frame_marked_as_lost_or_with_its_start_outside_is_none() {
+        let mut bytes = [0x55; 38];
+        bytes[37] = 0;
+        assert!(Frame::parse(Mode::Twenty, &bytes).is_some(), "the start is at the bits 20 and 21: 01");
+        bytes[37] = 1;
+        assert!(Frame::parse(Mode::Twenty, &bytes).is_none());
+        assert!(Frame::parse(Mode::Twenty, &[0; 38]).is_none(), "the first position is 1");
+        let mut bytes = [0xFF; 50];
+        bytes[49] = 0xFE;
+        assert!(Frame::parse(Mode::Thirty, &bytes).is_none(), "position 7 of 5");
+    }
+}

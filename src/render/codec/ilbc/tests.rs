@@ -1,0 +1,108 @@
+use super::*;
+
+/// Payloads of a fixture, and what a decoder made of them.
+fn fixture(name: &str, heard: &str) -> (Vec<Vec<u8>>, Vec<i16>) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/codecs");
+    let packed = std::fs::read(folder.join(format!("{name}.rtp"))).unwrap();
+    let (mut payloads, mut rest) = (Vec::new(), &packed[..]);
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let (payload, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));
+        payloads.push(payload.to_vec());
+        rest = after;
+    }
+    let bytes = std::fs::read(folder.join(format!("{heard}.s16"))).unwrap();
+    (payloads, bytes.as_chunks().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect())
+}
+
+fn snr_db(expected: &[i16], got: &[i16]) -> f64 {
+    let signal: f64 = expected.iter().map(|&s| f64::from(s).powi(2)).sum();
+    let noise: f64 = expected.iter().zip(got).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
+    10.0 * (signal / noise).log10()
+}
+
+#[test]
+fn without_the_enhancer_it_is_that_of_ffmpeg() {
+    // ffmpeg computes in fixed point: it is 37 to 38 dB from the RFC's own floating-point decoder, and so are we.
+    for (name, announced) in [("ilbc_20", "mode=20"), ("ilbc_30", "mode=30")] {
+        let (payloads, expected) = fixture(name, &format!("{name}_plain"));
+        let mut decoder = Ilbc::new(announced);
+        decoder.voice.enhancer = None;
+        let mut out = Vec::new();
+        payloads.iter().for_each(|payload| decoder.decode(payload, &mut out).unwrap());
+        assert_eq!(out.len(), expected.len());
+        let snr = snr_db(&expected, &out);
+        assert!(snr > 35.0, "{name}: {snr:.1} dB");
+    }
+}
+
+#[test]
+fn the_mode_is_that_of_the_payload_and_many_frames_sound_as_they_do_alone() {
+    for (name, wrong) in [("ilbc_20", "mode=30"), ("ilbc_30", "mode=20")] {
+        let (payloads, expected) = fixture(name, name);
+        let (mut together, mut apart) = (Vec::new(), Vec::new());
+        let mut decoder = Ilbc::new(wrong);
+        payloads.chunks(3).for_each(|frames| decoder.decode(&frames.concat(), &mut together).unwrap());
+        let mut decoder = Ilbc::new("");
+        payloads.iter().for_each(|payload| decoder.decode(payload, &mut apart).unwrap());
+        assert_eq!(together, apart, "{name}");
+        assert_eq!(together.len(), expected.len());
+    }
+    let mut out = Vec::new();
+    for length in [0, 1, 37, 39, 49, 51, 88] {
+        assert_eq!(Ilbc::new("").decode(&vec![0; length], &mut out), Err(Undecodable::Length), "{length}");
+    }
+    assert!(out.is_empty());
+}
+
+#[test]
+fn a_lost_frame_is_made_up_about_as_well_as_the_rfcs_decoder_does() {
+    // Every tenth frame is lost. Made-up sound is judged by what was said; the RFC's decoder stands 13.8 and 12.1 dB
+    // from it over six seconds of the same speech, ours 13.5 and 11.9.
+    for (name, mode, least) in [("ilbc_20", Mode::Twenty, 8.0), ("ilbc_30", Mode::Thirty, 8.0)] {
+        let (payloads, expected) = fixture(name, name);
+        let (mut decoder, mut silent) = (Ilbc::new(""), expected.clone());
+        let mut out = Vec::new();
+        for (i, payload) in payloads.iter().enumerate() {
+            if i % 10 == 5 {
+                decoder.conceal(mode.samples(), None, &mut out);
+                let at = i * mode.samples() + mode.delay();
+                silent[at..at + mode.samples()].fill(0);
+            } else {
+                decoder.decode(payload, &mut out).unwrap();
+            }
+        }
+        assert_eq!(out.len(), expected.len());
+        let (made_up, silent) = (snr_db(&expected, &out), snr_db(&expected, &silent));
+        assert!(made_up > least, "{name}: {made_up:.1} dB, silence instead {silent:.1} dB");
+    }
+}
+
+#[test]
+fn a_frame_marked_as_lost_is_made_up() {
+    let (payloads, _) = fixture("ilbc_20", "ilbc_20");
+    let (mut marked, mut told) = (Ilbc::new(""), Ilbc::new(""));
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for payload in &payloads[..20] {
+        marked.decode(payload, &mut a).unwrap();
+        told.decode(payload, &mut b).unwrap();
+    }
+    marked.decode(&[0xFF; 38], &mut a).unwrap();
+    told.conceal(160, None, &mut b);
+    assert_eq!(a, b);
+}
+
+#[test]
+fn spectra_that_no_encoder_makes_leave_the_decoder_sound() {
+    let mut random = fastrand::Rng::with_seed(11);
+    let (payloads, expected) = fixture("ilbc_20", "ilbc_20");
+    let mut decoder = Ilbc::new("mode=20");
+    for _ in 0..3_000 {
+        let mut frame: Vec<u8> = (0..38).map(|_| random.u8(..)).collect();
+        frame[37] &= 0xFE;
+        decoder.decode(&frame, &mut Vec::new()).unwrap();
+    }
+    let mut out = Vec::new();
+    payloads.iter().for_each(|payload| decoder.decode(payload, &mut out).unwrap());
+    // Half a second later nothing of it is heard.
+    assert!(snr_db(&expected[4_000..], &out[4_000..]) > 30.0, "{}", snr_db(&expected[4_000..], &out[4_000..]));
+}

@@ -1,0 +1,149 @@
+//! The blocks of a spool one after the other, with where they stand; without a word about what is in them.
+
+use std::io::{self, Read};
+
+use super::format;
+
+/// Walks over blocks. Holds one block and what was read beyond it.
+pub(super) struct Blocks<R> {
+    input: R,
+    buffer: Vec<u8>,
+    /// Where the next block begins: in `buffer`, and in the file.
+    from: usize,
+    offset: u64,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next<'a> {
+    /// A whole block, head and tail included, and where it begins.
+    Block(u64, &'a [u8]),
+    /// The end, at a block's boundary or in the middle of one.
+    End(Ending),
+}
+
+/// How the blocks end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// After a whole block.
+    Clean,
+    /// As a crash leaves it: in the middle of a block, or in zeros (a file grew, its bytes did not come).
+    Torn,
+    /// What follows is no block.
+    Broken,
+}
+
+impl<R: Read> Blocks<R> {
+    /// Blocks of an input whose first byte stands at `offset` of the file.
+    pub(super) fn new(input: R, offset: u64) -> Self {
+        Self { input, buffer: Vec::new(), from: 0, offset }
+    }
+
+    /// Where the next block begins: after the last whole one.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next block.
+    ///
+    /// # Errors
+    /// When the input fails.
+    pub(super) fn next(&mut self) -> io::Result<Next<'_>> {
+        if !self.fill(8)? {
+            let rest = self.buffer.get(self.from..).unwrap_or_default();
+            return Ok(Next::End(if rest.is_empty() { Ending::Clean } else { Ending::Torn }));
+        }
+        let length = self.word(4) as usize;
+        if length < 12 || !length.is_multiple_of(4) || length > format::MAX_BLOCK {
+            return self.judge_rest();
+        }
+        if !self.fill(length)? {
+            return Ok(Next::End(Ending::Torn));
+        }
+        if self.word(length - 4) as usize != length {
+            return self.judge_rest();
+        }
+        let (at, offset) = (self.from, self.offset);
+        self.from += length;
+        self.offset += length as u64;
+        Ok(Next::Block(offset, &self.buffer[at..at + length]))
+    }
+
+    fn judge_rest(&mut self) -> io::Result<Next<'_>> {
+        let zeros = |bytes: &[u8]| bytes.iter().all(|b| *b == 0);
+        let mut clean = zeros(&self.buffer[self.from..]);
+        let mut more = [0; 4096];
+        while clean {
+            match self.input.read(&mut more) {
+                Ok(0) => return Ok(Next::End(Ending::Torn)),
+                Ok(read) => clean = zeros(&more[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Next::End(Ending::Broken))
+    }
+
+    /// A number of the next block; only after `fill` said that it is there.
+    fn word(&self, at: usize) -> u32 {
+        let b = &self.buffer[self.from + at..self.from + at + 4];
+        u32::from_le_bytes([b[0], b[1], b[2], b[3]])
+    }
+
+    /// Makes `want` bytes of the next block available; false at the end of the input.
+    fn fill(&mut self, want: usize) -> io::Result<bool> {
+        while self.buffer.len() - self.from < want {
+            self.buffer.drain(..self.from);
+            self.from = 0;
+            let at = self.buffer.len();
+            self.buffer.resize(at + READ_BYTES.max(want - at), 0);
+            let read = loop {
+                match self.input.read(&mut self.buffer[at..]) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    other => break other,
+                }
+            };
+            self.buffer.truncate(at + *read.as_ref().unwrap_or(&0));
+            if read? == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Read from the input at once.
+const READ_BYTES: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walk(bytes: &[u8]) -> (Vec<(u64, usize)>, Ending) {
+        let mut blocks = Blocks::new(bytes, 1_000);
+        let mut seen = Vec::new();
+        loop {
+            match blocks.next().expect("memory") {
+                Next::Block(offset, block) => seen.push((offset, block.len())),
+                Next::End(ending) => return (seen, ending),
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_are_given_with_their_places_and_the_end_is_judged() {
+        let mut bytes = Vec::new();
+        format::put_header(&mut bytes);
+        let expected = vec![(1_000, 28), (1_028, 32)];
+        assert_eq!(walk(&bytes), (expected.clone(), Ending::Clean));
+        for cut in 29..bytes.len() {
+            assert_eq!(walk(&bytes[..cut]), (expected[..1].to_vec(), Ending::Torn), "cut at {cut}");
+        }
+        let with = |tail: &[u8]| [&bytes, tail].concat();
+        assert_eq!(walk(&with(&[0; 70_000])), (expected.clone(), Ending::Torn), "a power cut leaves zeros");
+        assert_eq!(walk(&with(&[7; 12])), (expected.clone(), Ending::Broken));
+        let mut late = vec![0; 70_000];
+        late.push(1);
+        assert_eq!(walk(&with(&late)), (expected, Ending::Broken));
+    }
+}

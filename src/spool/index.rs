@@ -1,0 +1,279 @@
+//! Where in a leg's file stands what a restart must read: all but the bulk of its RTP.
+//!
+//! An hour of a call is 80 MiB, of which the engine needs some 20 KiB to go on: signalling, decisions, the packet after
+//! each decision (it made the engine decide), and packets of which only the header was kept (keys that were pressed).
+//! Runs of these are *spans*. About every [`EACH_BYTES`] the list of all spans so far is written into the file itself
+//! as a custom block with [`MAGIC`], so a restart reads the end of a file, and from there what it needs. The list is
+//! a hint: it is checked against the file, and a file without one is read from its beginning.
+
+use super::format::{self, CUSTOM_OVERHEAD, padded};
+use crate::call::decision::Decision;
+
+/// A run of blocks that must be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Earliest stamp in it, ns.
+    pub(crate) at_ns: i64,
+    /// Its first byte in the file.
+    pub(crate) offset: u64,
+    /// Its length in bytes.
+    pub(crate) bytes: u64,
+}
+
+impl Span {
+    const fn end(&self) -> u64 {
+        self.offset + self.bytes
+    }
+}
+
+/// What is known of a file up to some byte of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Index {
+    /// In the order of the file.
+    pub(crate) spans: Vec<Span>,
+    /// Stamp of the newest media packet, ns; 0 for none.
+    pub(crate) heard_ns: i64,
+    /// Id of the conversation that the leg belongs to.
+    pub(crate) conversation: String,
+    /// The leg's `End` was written.
+    pub(crate) has_end: bool,
+    /// The last block was a decision: the next packet belongs to it.
+    follows: bool,
+}
+
+/// What a block is to a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Matter {
+    /// Signalling: to be read.
+    Read,
+    /// A media packet of which only the header was kept: to be read.
+    Event,
+    /// A decision: to be read, and the next packet, too.
+    Decision,
+    /// A media packet.
+    Media,
+    /// A header, an index.
+    None,
+}
+
+/// Keeps the index of a file that is being written (or read from its beginning).
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tracker {
+    pub(super) index: Index,
+    /// Length of the file, blocks that wait in memory included.
+    pub(super) length: u64,
+    /// Where the newest index ends.
+    indexed: u64,
+}
+
+impl Tracker {
+    /// Goes on with a file.
+    pub(super) fn resume(index: Index, length: u64) -> Self {
+        Self { index, length, indexed: 0 }
+    }
+
+    /// A block was added.
+    pub(super) fn note(&mut self, matter: Matter, at_ns: i64, bytes: usize) {
+        let span = Span { at_ns, offset: self.length, bytes: bytes as u64 };
+        self.length += bytes as u64;
+        match matter {
+            Matter::Read => self.index.add(span),
+            Matter::Event => {
+                self.index.heard_ns = self.index.heard_ns.max(at_ns);
+                self.index.follows = false;
+                self.index.add(span);
+            }
+            Matter::Decision => {
+                self.index.follows = true;
+                self.index.add(span);
+            }
+            Matter::Media => {
+                self.index.heard_ns = self.index.heard_ns.max(at_ns);
+                if std::mem::take(&mut self.index.follows) {
+                    self.index.add(span);
+                }
+            }
+            Matter::None => {}
+        }
+    }
+
+    /// Adds an index to `out`, which will stand at the end of the file.
+    pub(super) fn put_index(&mut self, out: &mut Vec<u8>) {
+        let before = out.len();
+        self.index.put(out, self.length);
+        self.length += (out.len() - before) as u64;
+        self.indexed = self.length;
+    }
+
+    /// Whether so much was added since the last index that another one is worth its bytes.
+    pub(super) fn is_due(&self) -> bool {
+        let each = EACH_BYTES.max(self.index.spans.len() as u64 * SPAN_BYTES as u64 * SHARE);
+        self.length - self.indexed >= each
+    }
+
+    /// Whether anything was added since the last index.
+    pub(super) fn is_stale(&self) -> bool {
+        self.length > self.indexed
+    }
+}
+
+impl Index {
+    /// Notes what a decision says of the whole leg.
+    pub(super) fn note(&mut self, decision: &Decision) {
+        match decision {
+            Decision::Begin { conversation, .. } | Decision::Join { conversation } => {
+                self.conversation.clone_from(conversation);
+            }
+            Decision::End { .. } => self.has_end = true,
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, span: Span) {
+        if let Some(last) = self.spans.last_mut()
+            && span.offset <= last.end() + NEAR_BYTES
+        {
+            last.at_ns = last.at_ns.min(span.at_ns);
+            last.bytes = span.end() - last.offset;
+            return;
+        }
+        if self.spans.len() >= MAX_SPANS {
+            self.join_nearest();
+        }
+        self.spans.push(span);
+    }
+
+    /// Makes one of the two spans with the least between them.
+    fn join_nearest(&mut self) {
+        let gap = |pair: &[Span]| pair[1].offset - pair[0].end();
+        let nearest = self.spans.windows(2).enumerate().min_by_key(|(_, pair)| gap(pair)).map(|(at, _)| at);
+        if let Some(at) = nearest {
+            let second = self.spans.remove(at + 1);
+            let first = &mut self.spans[at];
+            first.at_ns = first.at_ns.min(second.at_ns);
+            first.bytes = second.end() - first.offset;
+        }
+    }
+
+    /// Appends the block that stands at `offset` of the file.
+    fn put(&self, out: &mut Vec<u8>, offset: u64) {
+        let name = self.conversation.as_bytes();
+        let name = name.get(..MAX_NAME).unwrap_or(name);
+        let data = HEAD_BYTES + padded(name.len()) + self.spans.len() * SPAN_BYTES;
+        let total = CUSTOM_OVERHEAD - 4 + data;
+        let number = |out: &mut Vec<u8>, value: u32| out.extend(value.to_le_bytes());
+        number(out, format::CUSTOM);
+        number(out, total as u32);
+        number(out, format::ENTERPRISE);
+        out.extend(MAGIC);
+        out.extend(offset.to_le_bytes());
+        out.extend(self.heard_ns.to_le_bytes());
+        number(out, name.len() as u32);
+        number(out, self.spans.len() as u32);
+        number(out, (u32::from(self.has_end) * HAS_END) | (u32::from(self.follows) * FOLLOWS));
+        out.extend_from_slice(name);
+        out.resize(out.len() + padded(name.len()) - name.len(), 0);
+        for span in &self.spans {
+            out.extend(span.at_ns.to_le_bytes());
+            out.extend(span.offset.to_le_bytes());
+            out.extend(span.bytes.to_le_bytes());
+        }
+        number(out, total as u32);
+    }
+
+    /// Reads a whole block that stands at `offset` of its file; `None` if it is no index, or one of another place.
+    pub(super) fn parse(block: &[u8], offset: u64) -> Option<Self> {
+        let total = block.len();
+        let whole = block.get(..4)? == format::CUSTOM.to_le_bytes() && block.get(4..8)? == (total as u32).to_le_bytes();
+        if !whole || block.get(8..12)? != format::ENTERPRISE.to_le_bytes() || block.get(12..20)? != MAGIC {
+            return None;
+        }
+        let data = block.get(20..total.checked_sub(4)?)?;
+        let word = |at: usize| data.get(at..at + 4)?.first_chunk().map(|b| u32::from_le_bytes(*b) as usize);
+        if *data.first_chunk::<8>()? != offset.to_le_bytes() {
+            return None;
+        }
+        let heard_ns = i64::from_le_bytes(*data.get(8..16)?.first_chunk()?);
+        let (name_len, count, flags) = (word(16)?, word(20)?, word(24)? as u32);
+        let name = data.get(HEAD_BYTES..HEAD_BYTES.checked_add(name_len)?)?;
+        let spans = data.get(HEAD_BYTES + padded(name_len)..)?;
+        if count > MAX_SPANS || spans.len() != count * SPAN_BYTES {
+            return None;
+        }
+        let number = |b: &[u8], at: usize| b.get(at..at + 8)?.first_chunk().map(|b| u64::from_le_bytes(*b));
+        let span = |b: &[u8]| {
+            let (at_ns, from, bytes) = (number(b, 0)?.cast_signed(), number(b, 8)?, number(b, 16)?);
+            (from.checked_add(bytes)? <= offset).then_some(Span { at_ns, offset: from, bytes })
+        };
+        let spans = spans.chunks_exact(SPAN_BYTES).map(span).collect::<Option<Vec<_>>>()?;
+        let in_order = spans.windows(2).all(|pair| pair[0].end() <= pair[1].offset);
+        let conversation = std::str::from_utf8(name).ok()?.to_owned();
+        let (has_end, follows) = (flags & HAS_END != 0, flags & FOLLOWS != 0);
+        in_order.then_some(Self { spans, heard_ns, conversation, has_end, follows })
+    }
+}
+
+/// What tells an index from a decision.
+pub(super) const MAGIC: [u8; 8] = *b"callspix";
+/// Offset, newest media, length of the name, number of spans, flags.
+const HEAD_BYTES: usize = 28;
+const HAS_END: u32 = 1;
+const FOLLOWS: u32 = 2;
+const SPAN_BYTES: usize = 24;
+/// An index is some 200 bytes: half a percent of the file; a restart reads half of this of each leg on the average.
+const EACH_BYTES: u64 = 32 * 1024;
+/// Of a file with many spans an index may be one part in so many.
+const SHARE: u64 = 32;
+/// Two spans so near are one: five packets of sound cost less than a place in the list.
+const NEAR_BYTES: u64 = 1_200;
+/// Spans of one leg: those of a call with a message each half a minute for eight hours. Then the nearest become one, and
+/// a restart reads some sound in vain.
+const MAX_SPANS: usize = 1_024;
+/// The engine's ids have 33 characters.
+const MAX_NAME: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_read_where_it_was_written_and_nowhere_else() {
+        let mut tracker = Tracker::default();
+        tracker.index.conversation = "20261123T045659Z-0011223344556677".to_owned();
+        let mut file = vec![0; 5_000];
+        tracker.note(Matter::None, 0, 1_000);
+        tracker.note(Matter::Decision, 70, 200);
+        tracker.note(Matter::Media, 50, 232);
+        tracker.note(Matter::Media, 90, 3_368);
+        tracker.note(Matter::Read, 95, 200);
+        tracker.put_index(&mut file);
+        let index = Index::parse(&file[5_000..], 5_000).expect("just written");
+        assert_eq!(index, tracker.index);
+        let spans = [Span { at_ns: 50, offset: 1_000, bytes: 432 }, Span { at_ns: 95, offset: 4_800, bytes: 200 }];
+        assert_eq!((index.spans.as_slice(), index.heard_ns), (&spans[..], 90));
+        assert_eq!(Index::parse(&file[5_000..], 5_004), None, "copied elsewhere");
+        for at in 5_000..file.len() {
+            let mut bytes = file[5_000..].to_vec();
+            bytes[at - 5_000] ^= 0x81;
+            let _ = Index::parse(&bytes, 5_000); // right or refused, never a panic
+            let _ = Index::parse(&file[5_000..at], 5_000);
+        }
+    }
+
+    #[test]
+    fn spans_are_bounded_and_cover_everything_that_matters() {
+        let mut tracker = Tracker::default();
+        let mut noted = Vec::new();
+        for n in 0..3_000_u64 {
+            noted.push(tracker.length);
+            tracker.note(Matter::Read, n as i64, 100);
+            tracker.note(Matter::Media, n as i64, if n % 3 == 0 { 20_000 } else { 2_000 });
+        }
+        let spans = &tracker.index.spans;
+        assert_eq!(spans.len(), MAX_SPANS);
+        assert!(noted.iter().all(|at| spans.iter().any(|s| s.offset <= *at && at + 100 <= s.end())));
+        // The small gaps went first: what is read in vain is less than those.
+        let read: u64 = spans.iter().map(|s| s.bytes).sum();
+        assert!(read < 3_000 * 2_100, "{read}");
+    }
+}

@@ -1,0 +1,247 @@
+//! What a restart reads of a spool: as much as it needs, and as little as that.
+
+use super::*;
+use crate::call::decision::{FORMAT, PayloadFormat};
+use crate::call::event::{Keep, LegSink as _};
+use crate::call::record::Side;
+use crate::spool::config::Config;
+use crate::spool::testkit::{SpoolBuilder, T0, at_ms, format_of};
+
+const LEG: LegId = LegId(1);
+
+fn start(dir: &Path) -> DiskSpool {
+    let config = Config { dir: dir.to_owned(), buffer_mib: 64, sync_seconds: 1, memory_mib: 1 };
+    DiskSpool::start(&config).expect("a spool").0
+}
+
+fn begin() -> Decision {
+    Decision::Begin {
+        format: FORMAT,
+        leg: "leg".to_owned(),
+        conversation: "first".to_owned(),
+        appliance: "test".to_owned(),
+        source: "made up".to_owned(),
+        transport: Transport::Tcp,
+        wall_offset_ns: 7,
+    }
+}
+
+fn put(spool: &mut DiskSpool, ms: f64, payload: &[u8], keep: Keep) {
+    let (src, dst) = SpoolBuilder::flow(Side::Caller);
+    let wire_len = payload.len() as u32;
+    spool.packet(LEG, &Datagram { at: at_ms(ms), src, dst, payload, wire_len, interface: 0 }, keep);
+}
+
+fn rtp(n: u32) -> Vec<u8> {
+    let mut packet = vec![0x80, 0];
+    packet.extend((n as u16).to_be_bytes());
+    packet.extend((n * 160).to_be_bytes());
+    packet.extend([0, 0, 0, 9]);
+    packet.resize(172, n as u8);
+    packet
+}
+
+/// A minute of one voice with a message, a key and a codec in the midst of it. 3,000 packets of 232 bytes: 680 KiB.
+fn talk(spool: &mut DiskSpool) {
+    spool.open(LEG, "leg");
+    spool.decide(LEG, at_ms(0.0), &begin());
+    put(spool, 0.0, b"INVITE sip:b SIP/2.0\r\n", Keep::Whole);
+    spool.decide(LEG, at_ms(1.0), &Decision::Join { conversation: "second".to_owned() });
+    let (src, dst) = SpoolBuilder::flow(Side::Caller);
+    spool.decide(LEG, at_ms(10.0), &Decision::Stream { stream: 0, src, dst, ssrc: 9, side: Side::Caller });
+    for n in 0..3_000 {
+        let ms = 20.0 + f64::from(n) * 20.0;
+        match n {
+            1_000 => put(spool, ms, b"INFO sip:b SIP/2.0\r\n", Keep::Whole),
+            2_000 => put(spool, ms, &rtp(n), Keep::Header(12)),
+            2_500 => {
+                let format: Option<PayloadFormat> = Some(format_of("PCMA", 8_000));
+                spool.decide(LEG, at_ms(ms), &Decision::Payload { stream: 0, pt: 8, format });
+                put(spool, ms, &rtp(n), Keep::Whole);
+            }
+            _ => put(spool, ms, &rtp(n), Keep::Whole),
+        }
+    }
+}
+
+/// What is told of legs, in words: stamps in ms for media.
+fn told(legs: &[Found]) -> Vec<String> {
+    let mut recollection = Recollection::new(legs);
+    let mut words = Vec::new();
+    while let Some((_, told)) = recollection.next_told().expect("readable") {
+        words.push(match told {
+            Told::Packet(p) if is_media(&p.payload) => (p.at.nanos_since(T0) / 1_000_000).to_string(),
+            Told::Packet(p) => String::from_utf8_lossy(&p.payload[..4]).into_owned(),
+            Told::Decided(d) => {
+                serde_json::to_value(&d).expect("JSON")["decision"].as_str().expect("a name").to_owned()
+            }
+        });
+    }
+    words
+}
+
+fn assert_found(found: &Found) {
+    assert_eq!((found.name.as_str(), found.conversation.as_str()), ("leg", "second"));
+    assert_eq!((found.transport, found.wall_offset_ns, found.begun_at), (Transport::Tcp, 7, at_ms(0.0)));
+    assert!(found.message.as_ref().is_some_and(|m| m.payload.starts_with(b"INVITE")));
+}
+
+fn length_of(found: &Found) -> u64 {
+    let Place::File { length, .. } = &found.place else { panic!("a file") };
+    *length
+}
+
+#[test]
+fn of_a_leg_that_was_left_in_order_only_what_matters_is_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut spool = start(dir.path());
+    talk(&mut spool);
+    let path = spool.store().path("leg");
+    spool.shutdown();
+    let found = find(&path).expect("a spool");
+    assert_found(&found);
+    assert_eq!(found.heard_until, Some(at_ms(20.0 + 2_999.0 * 20.0)));
+    let Place::File { index, length, .. } = &found.place else { panic!("a file") };
+    assert_eq!(*length, std::fs::metadata(&path).expect("there").len());
+    let bytes: u64 = index.spans.iter().map(|span| span.bytes).sum();
+    assert!(index.spans.len() == 4 && bytes < 3_000, "{:?}", index.spans);
+    // The last message, and with it the packet that led to nothing but came after a decision.
+    assert_eq!(told(&[found]), ["INVI", "stream", "20", "INFO", "40020", "50020"]);
+}
+
+#[test]
+fn after_a_crash_the_same_is_found_whatever_was_torn() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut spool = start(dir.path());
+    talk(&mut spool);
+    let path = spool.store().path("leg");
+    spool.handle_timeout(at_ms(99_999.0));
+    spool.flush();
+    let whole = std::fs::read(&path).expect("there");
+    let torn = dir.path().join("torn.pcapng");
+    for cut in [0, 1, 3, 100, 231, 232, 5_000, 32_000, 40_000, 300_000] {
+        std::fs::write(&torn, &whole[..whole.len() - cut]).expect("written");
+        let found = find(&torn).expect("a spool");
+        assert_found(&found);
+        let expected = if cut < 116_000 { 6 } else { 4 };
+        assert_eq!(told(std::slice::from_ref(&found)).len(), expected, "cut {cut}");
+        // The same length as whoever reads the file from its beginning comes to.
+        let tracker = whole_of(&torn);
+        assert_eq!((length_of(&found), found.heard_until.map(Timestamp::as_nanos)), tracker, "cut {cut}");
+        let padded = [&whole[..whole.len() - cut], &[0; 9_000]].concat();
+        std::fs::write(&torn, padded).expect("written");
+        let found = find(&torn).expect("a spool");
+        assert!(cut % 4 != 0 || length_of(&found) <= tracker.0, "zeros are no blocks");
+    }
+    for cut in whole.len() - 60..whole.len() {
+        std::fs::write(&torn, &whole[..whole.len() - cut]).expect("written");
+        find(&torn).expect("a spool that has hardly begun is none that is damaged");
+    }
+    std::fs::write(&torn, b"RIFF....WAVE").expect("written");
+    assert!(matches!(find(&torn), Err(SpoolError::NotASpool { .. })));
+}
+
+fn whole_of(path: &Path) -> (u64, Option<i64>) {
+    let tracker = whole(&mut File::open(path).expect("there")).expect("readable");
+    (tracker.length, Some(tracker.index.heard_ns))
+}
+
+#[test]
+fn a_spool_without_an_index_tells_the_same() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut spool = start(dir.path());
+    talk(&mut spool);
+    let path = spool.store().path("leg");
+    spool.shutdown();
+    let with = find(&path).expect("a spool");
+    // As an older version wrote it.
+    let mut bytes = std::fs::read(&path).expect("there");
+    let places: Vec<usize> = memchr::memmem::find_iter(&bytes, &index::MAGIC).collect();
+    assert!(places.len() > 10, "an index each 32 KiB");
+    for place in places {
+        bytes[place] = b'x';
+    }
+    std::fs::write(&path, bytes).expect("written");
+    let without = find(&path).expect("a spool");
+    assert_found(&without);
+    assert_eq!((without.heard_until, length_of(&without)), (with.heard_until, length_of(&with)));
+    assert_eq!(told(&[without]), told(&[with]));
+}
+
+#[test]
+fn an_index_that_somebody_sent_in_a_packet_is_not_believed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut spool = start(dir.path());
+    talk(&mut spool);
+    let path = spool.store().path("leg");
+    spool.shutdown();
+    let before = find(&path).expect("a spool");
+    let mut bytes = std::fs::read(&path).expect("there");
+    let mut forged = Vec::new();
+    // The payload begins 28 bytes of block, 28 of IPv4 and UDP and 12 of RTP after the block.
+    let mut tracker = Tracker::resume(Index::default(), bytes.len() as u64 + 68);
+    tracker.put_index(&mut forged);
+    let (src, dst) = SpoolBuilder::flow(Side::Caller);
+    let payload = [&rtp(1)[..12], &forged, &[0; 64]].concat();
+    let packet = format::Packet { at: at_ms(70_000.0), src, dst, payload: &payload, wire_len: payload.len() as u32 };
+    format::put_packet(&mut bytes, &packet);
+    std::fs::write(&path, &bytes).expect("written");
+    let after = find(&path).expect("a spool");
+    assert_eq!(length_of(&after), bytes.len() as u64, "nothing is cut off");
+    let Place::File { index, .. } = &after.place else { panic!("a file") };
+    assert_eq!(index.spans.len(), 4, "{:?}", index.spans);
+    assert_eq!(told(&[before]), told(&[after]));
+}
+
+#[test]
+fn a_leg_that_is_gone_on_with_keeps_its_index() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut spool = start(dir.path());
+    talk(&mut spool);
+    let path = spool.store().path("leg");
+    spool.shutdown();
+    for round in 1..4 {
+        let found = find(&path).expect("a spool");
+        let mut spool = start(dir.path());
+        found.resume(&mut spool, LegId(7));
+        for n in 0..500 {
+            let (src, dst) = SpoolBuilder::flow(Side::Caller);
+            let (at, payload) = (at_ms(f64::from(round * 100_000 + n * 20)), rtp(n as u32));
+            spool.packet(
+                LegId(7),
+                &Datagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 },
+                Keep::Whole,
+            );
+        }
+        spool.shutdown();
+        let found = find(&path).expect("a spool");
+        assert_found(&found);
+        assert_eq!(found.heard_until, Some(at_ms(f64::from(round * 100_000 + 499 * 20))));
+        assert_eq!(whole_of(&path).0, length_of(&found), "all of it is blocks");
+    }
+}
+
+#[test]
+fn a_leg_that_only_rings_is_found_until_it_ends() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut spool = start(dir.path());
+    spool.go_live();
+    spool.handle_timeout(at_ms(0.0));
+    spool.open(LEG, "leg");
+    spool.decide(LEG, at_ms(0.0), &begin());
+    put(&mut spool, 0.0, b"INVITE sip:b SIP/2.0\r\n", Keep::Whole);
+    spool.decide(LEG, at_ms(1.0), &Decision::Join { conversation: "second".to_owned() });
+    put(&mut spool, 5.0, b"SIP/2.0 180 Ringing\r\n", Keep::Whole);
+    let store = spool.store();
+    assert!(rolled(&store).expect("readable").is_empty());
+    spool.handle_timeout(at_ms(1_100.0));
+    spool.flush();
+    let found = rolled(&store).expect("readable");
+    assert_found(&found[0]);
+    assert_eq!((found.len(), found[0].has_file(), found[0].heard_until), (1, false, None));
+    assert_eq!(told(&found), ["INVI", "SIP/"]);
+    spool.discard(LEG);
+    spool.handle_timeout(at_ms(2_300.0));
+    spool.flush();
+    assert!(rolled(&store).expect("readable").is_empty());
+}

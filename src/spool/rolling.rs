@@ -1,0 +1,285 @@
+//! The one file for the signalling of all legs that have no file of their own: calls that are being set up.
+//!
+//! It is a pcapng with the same blocks as a leg's file; before each piece stands a custom block with [`MAGIC`] that says
+//! of which leg it is, or that a leg is gone. Grown, it is written anew with what is still of use. A restart reads it, so
+//! that a call that rings then goes on; while the recorder lives nobody needs it, so it is never waited for: what cannot
+//! be written is made good by writing the file anew later.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::blocks::{Blocks, Next};
+use super::format;
+use crate::call::event::LegId;
+use crate::time::Timestamp;
+
+/// The capture thread's end: gathers what is to be written.
+#[derive(Debug, Default)]
+pub(super) struct Rolling {
+    stage: Stage,
+    buffer: Vec<u8>,
+    /// Since when the buffer waits.
+    since: Option<Timestamp>,
+    /// Bytes written since the file was made, and bytes of that.
+    size: usize,
+    base: usize,
+    /// When the file was last made.
+    made_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// What an earlier process left is still to be read.
+    #[default]
+    Asleep,
+    /// The file has to be made (again).
+    Stale,
+    /// What is new is added to the file.
+    Current,
+}
+
+/// What is due for the file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Nothing,
+    /// To be added.
+    Append(Vec<u8>),
+    /// The file is to be made of what all legs say now.
+    Make,
+}
+
+impl Rolling {
+    /// What an earlier process left was read: from now on the file is ours.
+    pub(super) fn go_live(&mut self) {
+        self.stage = Stage::Stale;
+    }
+
+    /// Something could not be written.
+    pub(super) fn fail(&mut self) {
+        if self.stage == Stage::Current {
+            self.stage = Stage::Stale;
+            self.buffer.clear();
+        }
+    }
+
+    /// Blocks of a leg.
+    pub(super) fn note(&mut self, leg: LegId, blocks: &[u8], at: Timestamp) {
+        if self.stage != Stage::Current {
+            return;
+        }
+        put_tag(&mut self.buffer, OF_LEG, leg);
+        self.buffer.extend_from_slice(blocks);
+        self.since.get_or_insert(at);
+        if self.buffer.len() > MAX_BUFFER {
+            self.fail();
+        }
+    }
+
+    /// Nothing of a leg must be read any more.
+    pub(super) fn gone(&mut self, leg: LegId) {
+        if self.stage == Stage::Current {
+            put_tag(&mut self.buffer, GONE, leg);
+            let made_at = self.made_at;
+            self.since.get_or_insert(made_at);
+        }
+    }
+
+    /// What is due now. `age`: how long what is new may wait.
+    pub(super) fn take_due(&mut self, now: Timestamp, age: Duration) -> Due {
+        let large = self.size + self.buffer.len() > ROLL_BYTES.max(2 * self.base);
+        match self.stage {
+            Stage::Stale if now.since(self.made_at) >= PAUSE => Due::Make,
+            Stage::Current if large && now.since(self.made_at) >= PAUSE => Due::Make,
+            Stage::Current if self.since.is_some_and(|since| since + age <= now) => {
+                self.since = None;
+                self.size += self.buffer.len();
+                Due::Append(std::mem::take(&mut self.buffer))
+            }
+            _ => Due::Nothing,
+        }
+    }
+
+    /// The file is made of these legs.
+    pub(super) fn make<'a>(
+        &mut self,
+        now: Timestamp,
+        legs: impl Iterator<Item = (LegId, &'a super::waiting::Waiting)>,
+    ) -> Vec<u8> {
+        let mut out = Vec::new();
+        format::put_header(&mut out);
+        for (leg, waiting) in legs {
+            out.reserve(TAG_BYTES + waiting.bytes());
+            put_tag(&mut out, OF_LEG, leg);
+            waiting.put_blocks(&mut out);
+        }
+        self.buffer.clear();
+        (self.stage, self.since, self.made_at) = (Stage::Current, None, now);
+        (self.size, self.base) = (out.len(), out.len());
+        out
+    }
+}
+
+/// The writer's end.
+#[derive(Debug)]
+pub(super) struct RollingFile {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl RollingFile {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { path: path(dir), file: None }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts a new file in the place of the old one.
+    pub(super) fn make(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file = None;
+        let new = self.path.with_extension("new");
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(bytes)?;
+        std::fs::rename(&new, &self.path)?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
+        // Half a block would make everything after it unreadable: after an error the file is made anew.
+        file.write_all(bytes).inspect_err(|_| self.file = None)
+    }
+}
+
+/// Where the file is.
+pub(super) fn path(dir: &Path) -> PathBuf {
+    dir.join("signalling.rolling")
+}
+
+/// Blocks by leg, as an earlier process left them; a damaged file is read as far as it goes.
+///
+/// # Errors
+/// When the file is there and cannot be read.
+pub(super) fn read(dir: &Path) -> io::Result<BTreeMap<u64, Vec<u8>>> {
+    let mut legs: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    let file = match File::open(path(dir)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(legs),
+        Err(error) => return Err(error),
+    };
+    let mut blocks = Blocks::new(file, 0);
+    let mut leg = None;
+    while let Next::Block(_, block) = blocks.next()? {
+        match (read_tag(block), leg) {
+            (Some((OF_LEG, tagged)), _) => leg = Some(tagged),
+            (Some((_, gone)), _) => {
+                legs.remove(&gone);
+            }
+            (None, Some(leg)) => legs.entry(leg).or_default().extend_from_slice(block),
+            (None, None) => {}
+        }
+    }
+    Ok(legs)
+}
+
+fn put_tag(out: &mut Vec<u8>, kind: u32, LegId(leg): LegId) {
+    for word in [format::CUSTOM, TAG_BYTES as u32, format::ENTERPRISE] {
+        out.extend(word.to_le_bytes());
+    }
+    out.extend(MAGIC);
+    out.extend(kind.to_le_bytes());
+    out.extend(leg.to_le_bytes());
+    out.extend((TAG_BYTES as u32).to_le_bytes());
+}
+
+fn read_tag(block: &[u8]) -> Option<(u32, u64)> {
+    let block: &[u8; TAG_BYTES] = block.try_into().ok()?;
+    let is_tag = block[..4] == format::CUSTOM.to_le_bytes()
+        && block[8..12] == format::ENTERPRISE.to_le_bytes()
+        && block[12..20] == MAGIC;
+    let kind = u32::from_le_bytes(*block[20..].first_chunk()?);
+    is_tag.then_some((kind, u64::from_le_bytes(*block[24..].first_chunk()?)))
+}
+
+/// What tells a tag from a decision.
+const MAGIC: [u8; 8] = *b"callsleg";
+/// What follows is of this leg.
+const OF_LEG: u32 = 1;
+/// This leg has ended.
+const GONE: u32 = 2;
+const TAG_BYTES: usize = 36;
+/// The file is made anew when it is so large and twice as large as when it was made: what it costs to write is at most
+/// doubled by that.
+const ROLL_BYTES: usize = 16 * 1024 * 1024;
+/// Waits for the disk; a flood of INVITEs that brings more between two looks is told by making the file anew.
+const MAX_BUFFER: usize = 4 * 1024 * 1024;
+/// Between two files: with 40,000 legs that wait one can have 100 MiB.
+const PAUSE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::decision::{Decided, Decision};
+    use crate::spool::waiting::Waiting;
+
+    fn block(at_ns: i64) -> Vec<u8> {
+        let mut out = Vec::new();
+        format::put_decided(&mut out, &Decided { at_ns, decision: Decision::Pause });
+        out
+    }
+
+    fn at(s: i64) -> Timestamp {
+        Timestamp::from_secs(1_000 + s)
+    }
+
+    #[test]
+    fn what_was_noted_is_read_back_by_leg_without_those_that_are_gone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut file = RollingFile::new(dir.path());
+        let mut rolling = Rolling::default();
+        assert!(read(dir.path()).expect("nothing is no error").is_empty());
+        rolling.note(LegId(1), &block(1), at(0));
+        assert_eq!(rolling.take_due(at(9), Duration::ZERO), Due::Nothing, "not ours yet");
+        rolling.go_live();
+        assert_eq!(rolling.take_due(at(9), Duration::ZERO), Due::Make);
+        let mut waiting = Waiting::default();
+        let decided = Decided { at_ns: 1, decision: Decision::Pause };
+        waiting.decide(&decided);
+        let legs = [(LegId(1), &waiting), (LegId(2), &waiting)];
+        file.make(&rolling.make(at(9), legs.into_iter())).expect("written");
+        rolling.note(LegId(3), &block(3), at(10));
+        rolling.note(LegId(1), &block(4), at(10));
+        rolling.gone(LegId(2));
+        assert_eq!(rolling.take_due(at(10), Duration::from_secs(20)), Due::Nothing);
+        let Due::Append(bytes) = rolling.take_due(at(11), Duration::from_secs(1)) else { panic!("due") };
+        file.append(&bytes).expect("written");
+        let expected: BTreeMap<u64, Vec<u8>> = [(1, [block(1), block(4)].concat()), (3, block(3))].into();
+        assert_eq!(read(dir.path()).expect("readable"), expected);
+        // A torn tail costs what is torn.
+        let whole = std::fs::read(path(dir.path())).expect("there");
+        for cut in 0..whole.len() {
+            std::fs::write(path(dir.path()), &whole[..cut]).expect("written");
+            let legs = read(dir.path()).expect("readable");
+            assert!(legs.values().all(|blocks| blocks.starts_with(&block(1)) || blocks.starts_with(&block(3))));
+        }
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_a_failure_is_made_good() {
+        let mut rolling = Rolling::default();
+        rolling.go_live();
+        rolling.make(at(0), std::iter::empty());
+        for n in 0..100 {
+            rolling.note(LegId(n), &vec![0; 100_000], at(1));
+            assert!(rolling.buffer.len() <= MAX_BUFFER);
+        }
+        assert_eq!(rolling.take_due(at(2), Duration::ZERO), Due::Nothing, "not again at once");
+        assert_eq!(rolling.take_due(at(5), Duration::ZERO), Due::Make);
+    }
+}
