@@ -167,7 +167,7 @@ fn what_a_start_reads_does_not_grow_with_the_length_of_the_calls() {
             legs / 2,
             size >> 20,
             took.as_secs_f64(),
-            read / u64::from(legs) >> 10,
+            (read / u64::from(legs)) >> 10,
             resident_mib()
         );
         reads.push(read);
