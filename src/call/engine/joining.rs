@@ -267,17 +267,19 @@ impl Engine {
         }
     }
 
-    /// A leg of a call has ended in which others go on. Who called for them may be a leg that was seen a moment before
-    /// and taken for a call of its own.
+    /// A leg has been answered, or has ended while others go on. What the PBX did about it may have been seen a moment
+    /// before and taken for a call of its own.
     pub(super) fn gather_waiting(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get(slot) else { return };
         let own = leg.conversation;
-        let Some(call) = self.conversations.get(own).filter(|c| c.legs.len() > 1 && c.legs.len() < MAX_LEGS) else {
+        let Some(call) = self.conversations.get(own).filter(|c| c.legs.len() < MAX_LEGS) else {
             return;
         };
         let fresh = |l: &&Leg| {
             let call = self.conversations.get(l.conversation);
-            l.conversation != own && l.dialog.ended().is_none() && call.is_some_and(|c| !c.settled && c.legs.len() == 1)
+            l.conversation != own
+                && l.dialog.ended().is_none()
+                && call.is_some_and(|c| !c.settled && !c.doubtful && c.legs.len() == 1)
         };
         let left = call.legs.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.dialog.ended().is_none());
         let calls = |l: &&Leg| l.dialog.answered.is_some() || l.dialog.callee_addr.same_host(leg.dialog.caller_addr);

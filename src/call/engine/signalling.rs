@@ -173,6 +173,7 @@ impl Engine {
         if self.legs.get(slot).is_some_and(|l| l.dialog.answered.is_some()) {
             self.note_start(slot, sink);
             self.supersede_others(slot);
+            self.gather_waiting(slot, sink);
         }
         if self.legs.get(slot).is_some_and(|l| l.dialog.ended().is_some()) {
             self.forget_flows(slot);
