@@ -30,6 +30,8 @@ pub struct Stream {
     unsettled: bool,
     /// Packets that the capture cut short.
     pub cut: u64,
+    /// The place of the leg that heard it before, and until when copies of what that one heard may come.
+    pub taken_over: Option<(usize, Timestamp)>,
 }
 
 /// What one payload type means in a stream, as last looked up.
@@ -102,6 +104,7 @@ impl Stream {
             security: Security::Plain,
             unsettled: false,
             cut: 0,
+            taken_over: None,
         }
     }
 
@@ -122,6 +125,16 @@ impl Stream {
             self.spacing.handle_packet(packet.sequence, packet.time.0);
         }
         Heard::Packet { secret, news }
+    }
+
+    /// Whether it is this SSRC on this flow.
+    pub fn is_of(&self, flow: (Endpoint, Endpoint), ssrc: u32) -> bool {
+        self.ssrc == ssrc && (self.src, self.dst) == flow
+    }
+
+    /// Whether this packet was heard before.
+    pub fn has_heard(&self, packet: &Packet<'_>) -> bool {
+        self.stats.has_seen(packet.sequence, packet.time)
     }
 
     /// The voice codec of the newest packet.

@@ -105,6 +105,13 @@ impl StreamStats {
         self.jitter.forget();
     }
 
+    /// Whether a packet of this number and timestamp is among the newest of this run.
+    pub fn has_seen(&self, sequence: u16, time: RtpTime) -> bool {
+        let behind = (self.run.highest as u16).wrapping_sub(sequence);
+        let known = self.run.highest > 0 && usize::from(behind) < WINDOW;
+        known && self.seen.get(self.run.highest - u64::from(behind)) == Some(fold(time))
+    }
+
     /// Distinct packets.
     pub const fn packets(&self) -> u64 {
         self.packets

@@ -182,10 +182,19 @@ impl Engine {
             return;
         }
         let flow = (datagram.src, datagram.dst);
-        let is_it = |s: &Stream| s.ssrc == packet.ssrc && s.src == flow.0 && s.dst == flow.1;
+        let is_it = |s: &Stream| s.is_of(flow, packet.ssrc);
         let known = leg.streams.get(route.stream).is_some_and(is_it);
         let index = if known { Some(route.stream) } else { leg.streams.iter().position(is_it) };
         let fresh = index.is_none();
+        let before = match index.and_then(|index| leg.streams.get(index)) {
+            Some(stream) => stream.taken_over.filter(|(_, until)| datagram.at < *until),
+            None => self.heard_before(route.slot, flow, packet.ssrc).map(|slot| (slot, datagram.at + COPIES)),
+        };
+        if before.is_some_and(|(slot, _)| self.is_copy(slot, flow, packet)) {
+            self.counters.rtp_duplicates += 1;
+            return;
+        }
+        let Some(leg) = self.legs.get_mut(route.slot) else { return };
         let index = match index {
             Some(index) => index,
             None if leg.streams.len() < MAX_STREAMS && self.streams < self.limits.rtp_streams => {
@@ -193,7 +202,9 @@ impl Engine {
                 if leg.has_moved(flow.0, route.voice) {
                     leg.dialog.note_event(datagram.at, "media_move", Some(route.voice));
                 }
-                leg.streams.push(Stream::new(flow, packet.ssrc, route.voice));
+                let mut stream = Stream::new(flow, packet.ssrc, route.voice);
+                stream.taken_over = before;
+                leg.streams.push(stream);
                 leg.streams.len() - 1
             }
             None => {
@@ -233,6 +244,20 @@ impl Engine {
             let keep = if secret || paused { Keep::Header(header_bytes(packet)) } else { Keep::Whole };
             sink.packet(leg.id, datagram, keep);
         }
+    }
+
+    /// The leg of the same call that heard a stream until now, which is another's from here on.
+    fn heard_before(&self, slot: usize, flow: (Endpoint, Endpoint), ssrc: u32) -> Option<usize> {
+        let call = self.conversations.get(self.legs.get(slot)?.conversation)?;
+        let heard =
+            |other: &usize| self.legs.get(*other).is_some_and(|l| l.streams.iter().any(|s| s.is_of(flow, ssrc)));
+        call.legs.iter().copied().find(|other| *other != slot && heard(other))
+    }
+
+    /// Whether a packet is a copy of one that the leg which had its stream before has kept.
+    fn is_copy(&self, slot: usize, flow: (Endpoint, Endpoint), packet: &Packet<'_>) -> bool {
+        let stream = self.legs.get(slot).and_then(|leg| leg.streams.iter().find(|s| s.is_of(flow, packet.ssrc)));
+        stream.is_some_and(|stream| stream.has_heard(packet))
     }
 
     /// The slow side of the media path: a first packet, a new stream, a new meaning of a payload type.
@@ -304,6 +329,8 @@ fn header_bytes(packet: &Packet<'_>) -> u16 {
 const ZRTP_CONFIRMS: [&[u8]; 3] = [b"Confirm1", b"Confirm2", b"Conf2ACK"];
 /// Two interfaces of one capture may be so far apart.
 const DISORDER_NS: i64 = 100_000_000;
+/// Copies of one packet, on two interfaces with some disorder, come within this time.
+const COPIES: std::time::Duration = std::time::Duration::from_millis(200);
 /// Streams of one leg: both sides with a new SSRC at each of fifty holds. More is noise.
 const MAX_STREAMS: usize = 256;
 /// Flows of one leg that are remembered; others are looked up packet by packet.
