@@ -12,18 +12,27 @@ use callspan::call::record::{CallRecord, DeliveryRecord, DeliveryState, LegRecor
 use callspan::journal::{JobRow, Journal, Stage};
 use callspan::time::Timestamp;
 
+/// More than any disk of the tests has.
+const FULL: u32 = 1_048_576;
+
 /// Folders of a service on the loopback interface, which nobody calls on.
 struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    fn new(recording: &str) -> Self {
+    /// What retention does may not depend on how full the disk of the tests is.
+    fn new(more: &str) -> Self {
+        Self::on_a_disk(0, more)
+    }
+
+    /// Where so much must stay free.
+    fn on_a_disk(min_free_gib: u32, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let folder = |name: &str| dir.path().join(name).display().to_string();
         let toml = format!(
             "[capture]\ninterface = \"lo\"\nbuffer_mib = 1\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\n\
-             dir = \"{}\"\n{recording}\n",
+             dir = \"{}\"\nmin_free_gib = {min_free_gib}\n{more}\n",
             folder("spool"),
             folder("state"),
             folder("recordings"),
@@ -153,7 +162,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[test]
 fn a_disk_that_runs_full_costs_what_pyrus_has_and_neither_what_is_owed_nor_what_is_held() {
     // More than any disk has free, so every disk counts as nearly full.
-    let place = Place::new("min_free_gib = 1048576");
+    let place = Place::on_a_disk(FULL, "");
     let delivered = place.call("20261123T000001Z-a", Some("done"));
     let kept: Vec<PathBuf> = vec![
         place.call("20261123T000002Z-b", Some("parked")),
@@ -172,7 +181,7 @@ fn a_disk_that_runs_full_costs_what_pyrus_has_and_neither_what_is_owed_nor_what_
 
 #[test]
 fn undelivered_recordings_go_only_by_the_explicit_setting() {
-    let place = Place::new("min_free_gib = 1048576\nremove_undelivered = true");
+    let place = Place::on_a_disk(FULL, "remove_undelivered = true");
     let owed = place.call("20261123T000001Z-a", Some("parked"));
     let held = place.call("20261123T000002Z-b", Some("parked"));
     place.journal().hold("20261123T000002Z-b", Timestamp::from_secs(1), None).expect("written");
@@ -206,7 +215,7 @@ fn a_second_service_in_the_same_spool_is_refused_with_a_clear_word() {
 
 #[test]
 fn encrypted_recordings_and_their_packets_are_counted_and_removed_like_all_others() {
-    let place = Place::new("min_free_gib = 1048576");
+    let place = Place::on_a_disk(FULL, "");
     let sealed = place.call_in("20261123T000001Z-a.wav.age", Some("done"));
     let packets = sealed.with_file_name("20261123T000001Z-a.1.pcapng.age");
     std::fs::write(&packets, "x").expect("written");

@@ -75,7 +75,7 @@ fn program() -> PathBuf {
 fn configuration(dir: &Path, interface: &str) -> PathBuf {
     let folder = |name: &str| dir.join(name).display().to_string();
     let text = format!(
-        "[capture]\ninterface = \"{interface}\"\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\ndir = \"{}\"\n[pyrus]\nenabled = false\n",
+        "[capture]\ninterface = \"{interface}\"\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\ndir = \"{}\"\nmin_free_gib = 0\n[pyrus]\nenabled = false\n",
         folder("spool"),
         folder("state"),
         folder("recordings")

@@ -71,7 +71,7 @@ fn names(place: &Place, id: &str) -> Vec<String> {
 fn calls(place: &Place, args: &[&str]) -> Output {
     let config = place.dir.path().join("callspan.toml");
     let toml = format!(
-        "[spool]\ndir = {:?}\n[state]\ndir = {:?}\n[recording]\ndir = {:?}\n",
+        "[spool]\ndir = {:?}\n[state]\ndir = {:?}\n[recording]\ndir = {:?}\nmin_free_gib = 0\n",
         place.config.spool.dir, place.config.journal.dir, place.config.recording.dir
     );
     std::fs::write(&config, toml).expect("written");
