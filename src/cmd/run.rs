@@ -39,10 +39,11 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
     }
-    let mut source = live::open(&config.capture)?;
+    let mut source = live::open(&config.capture, absent())?;
     let (alerts, runner) = Alerts::start(&config.alerts).context("the alerts thread")?;
     let mut service = Service::start(&config, &source, alerts)?;
-    out::note(&format!("callspan: capturing on {}", source.name()));
+    let doing = if source.is_capturing() { "capturing on" } else { "waiting for" };
+    out::note(&format!("callspan: {doing} {}", source.name()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // not under systemd: nobody to tell
     let ended = service.capture(&mut source, &stop);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -52,6 +53,14 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     service.stop(&mut source);
     runner.join();
     ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// Under systemd nobody reads the terminal, and what is owed to Pyrus must not wait for a switch port.
+fn absent() -> live::Absent {
+    match std::env::var_os("NOTIFY_SOCKET") {
+        Some(_) => live::Absent::Await,
+        None => live::Absent::Refuse,
+    }
 }
 
 struct Service {
