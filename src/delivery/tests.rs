@@ -349,6 +349,39 @@ fn a_parked_call_is_tried_again_after_a_quarter_of_an_hour_then_each_hour() {
 }
 
 #[test]
+fn a_call_that_pyrus_keeps_forgetting_makes_no_task_each_hour() {
+    for (code, registrations) in [("unrecognized_call_id", 3), ("unrecognized_task_id", 2)] {
+        let mut m = logged_in();
+        m.handle_call(&call("a", Progress::Complete, 1));
+        let (mut now, mut registered, mut attaches) = (at(0), 0, 0);
+        while now < at(86_400) {
+            match m.next(now) {
+                Next::WaitUntil(then) => now = then,
+                Next::Idle => panic!("it is tried for ever"),
+                Next::Action(action) => {
+                    registered += u32::from(matches!(action.request, Request::Register(_)));
+                    let reply = match &action.request {
+                        Request::Attach(body) => {
+                            attaches += 1;
+                            assert!(registered < registrations || attaches <= registrations || body.task_id.is_none());
+                            http(400, &format!(r#"{{"error_code":"{code}"}}"#))
+                        }
+                        other => good(other),
+                    };
+                    m.handle_answer(now, action.id, &reply);
+                    rows(&mut m);
+                }
+            }
+        }
+        assert_eq!(registered, registrations, "{code}");
+        assert!((24..40).contains(&attaches), "it is looked for each hour: {attaches}");
+        // A person has mended it and says so.
+        m.handle_retry("a");
+        assert_eq!(m.summary().parked.len(), 0);
+    }
+}
+
+#[test]
 fn what_a_person_asks_to_retry_is_tried_at_once_even_if_dead() {
     let mut m = logged_in();
     m.handle_call(&call("a", Progress::Complete, 0));
