@@ -329,6 +329,19 @@ impl Job {
         });
     }
 
+    /// A rule forbids to tell Pyrus of the call, found out after it was owed. What Pyrus knows stays there; it is told
+    /// nothing more, and gets no recording.
+    pub fn forbid(&mut self, progress: Progress) {
+        self.progress = self.progress.max(progress);
+        self.withdraw();
+        let why = match self.registration {
+            Registration::Owed => FORBIDDEN,
+            Registration::Unsure => FORBIDDEN_UNSURE,
+            Registration::Sending | Registration::Known { .. } => return,
+        };
+        self.standing = Standing::Dead { why: String::from(why) };
+    }
+
     /// Files of the call that Pyrus has.
     pub fn attached(&self) -> usize {
         self.parts.iter().filter(|p| matches!(p.state, PartState::Attached(_))).count()
@@ -487,6 +500,10 @@ impl Job {
 pub fn is_unanswered(record: &CallRecord) -> bool {
     record.answered_at.is_none() || record.outcome == Outcome::Abandoned
 }
+
+/// Why nothing is sent of a call that was owed before a rule was found to forbid it.
+const FORBIDDEN: &str = "a rule of the configuration (no_register) forbids to tell Pyrus of this call; it was not told";
+const FORBIDDEN_UNSURE: &str = "a rule of the configuration (no_register) forbids to tell Pyrus of this call, and an earlier registration was not answered: look in the form whether it is there";
 
 /// Why a recording cannot be sent any more.
 const ENCRYPTED: &str = "the recording is encrypted: where the secret key is, decrypt it (age -d -i KEYFILE) and attach it to the task by hand";

@@ -382,6 +382,34 @@ fn a_call_that_pyrus_keeps_forgetting_makes_no_task_each_hour() {
 }
 
 #[test]
+fn a_rule_that_is_found_to_forbid_a_call_late_ends_its_delivery() {
+    let forbidden = |progress, parts| CallUpdate { consent: Consent::Forbidden, ..call("a", progress, parts) };
+    // Registered while it rang: the task stays, the recording is not sent, and the call does not stay owed for ever.
+    let mut m = logged_in();
+    m.handle_call(&call("a", Progress::Live, 0));
+    assert_eq!(run(&mut m, at(0)), "call");
+    m.handle_call(&forbidden(Progress::Ended, 0));
+    m.handle_call(&forbidden(Progress::Complete, 1));
+    assert_eq!(m.next(at(1)), Next::Idle);
+    assert_eq!(rows(&mut m).pop().unwrap().stage, "done");
+    assert_eq!(m.jobs().count(), 0);
+    // Owed, and not sent yet: nothing is, and a person can see why.
+    for is_unsure in [false, true] {
+        let mut m = logged_in();
+        m.handle_call(&call("a", Progress::Live, 0));
+        if is_unsure {
+            let register = action(&mut m, at(0));
+            m.handle_answer(at(0), register.id, &http(500, ""));
+        }
+        m.handle_call(&forbidden(Progress::Complete, 1));
+        assert_eq!(m.next(at(600)), Next::Idle);
+        let row = rows(&mut m).pop().unwrap();
+        assert_eq!((row.stage.as_str(), m.summary().dead.len()), ("dead", 1));
+        assert!(row.note.unwrap().contains("no_register"));
+    }
+}
+
+#[test]
 fn what_a_person_asks_to_retry_is_tried_at_once_even_if_dead() {
     let mut m = logged_in();
     m.handle_call(&call("a", Progress::Complete, 0));
