@@ -86,6 +86,11 @@ impl Refresher {
         Ok(Self { stop, thread })
     }
 
+    /// Whether it has ended by itself.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Refreshes a last time and ends. Delivery must have ended.
     pub fn stop(self) {
         drop(self.stop);

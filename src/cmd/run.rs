@@ -148,6 +148,7 @@ impl Service {
             self.publish();
             self.reported_at = now;
             self.check_journal()?;
+            self.check_threads()?;
         }
         Ok(step)
     }
@@ -163,6 +164,15 @@ impl Service {
         self.alerts.raise(Kind::JournalDamaged, &detail);
         Journal::condemn(&self.journal_config, damage)?;
         anyhow::bail!(detail)
+    }
+
+    /// A thread that is gone leaves its work undone, and nobody sees it: the next start does it (systemd:
+    /// Restart=on-failure).
+    fn check_threads(&self) -> anyhow::Result<()> {
+        match self.finisher.ended_thread().or_else(|| self.watch.is_finished().then_some("watch")) {
+            None => Ok(()),
+            Some(name) => anyhow::bail!("the {name} thread has ended by a bug of callspan: the service starts again"),
+        }
     }
 
     /// Pauses and resumptions that were asked for at the local API.

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::calls::{self, Stage};
+use super::calls::{self, LegRow, LegState, Stage};
 use super::row::JobRow;
 use super::{Journal, Result, deliveries, keeping};
 use crate::call::record::CallRecord;
@@ -73,6 +73,7 @@ impl Journal {
             // A record without a verdict lies beside the parts of a call that was under way.
             let stage = if record.verdict.is_some() { Stage::Complete } else { Stage::Live };
             calls::put_call(&transaction, record, stage)?;
+            put_legs(&transaction, record)?;
             if let Some(job) = job {
                 deliveries::put_job(&transaction, job)?;
             }
@@ -109,6 +110,16 @@ impl Journal {
     pub fn lost_at(&self) -> Result<Option<Timestamp>> {
         Ok(meta(&self.lock(), LOST_AT)?.and_then(|text| text.parse().ok()).map(Timestamp::from_micros))
     }
+}
+
+/// The packets of a call, which may be kept (`keep_pcap`, or because they could not be rendered).
+fn put_legs(connection: &Connection, record: &CallRecord) -> rusqlite::Result<()> {
+    for (index, leg) in (0_u32..).zip(&record.legs) {
+        let Some(name) = &leg.spool else { continue };
+        let row = LegRow { name: name.clone(), index, same_sides: !leg.sides_swapped, state: LegState::Closed };
+        calls::put_leg(connection, &record.id, &row)?;
+    }
+    Ok(())
 }
 
 /// The record's file is behind from now on.

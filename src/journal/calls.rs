@@ -234,11 +234,7 @@ impl Journal {
     /// # Errors
     /// See [`super::Error`].
     pub fn put_leg(&self, call_id: &str, leg: &LegRow) -> Result<()> {
-        self.lock().execute(
-            "INSERT OR REPLACE INTO legs (call_id, name, idx, same_sides, state) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![call_id, leg.name, leg.index, leg.same_sides, leg.state.as_str()],
-        )?;
-        Ok(())
+        Ok(put_leg(&self.lock(), call_id, leg)?)
     }
 
     /// The legs of a call in the order of its record.
@@ -380,6 +376,15 @@ pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: Stag
             at,
         ])?;
     }
+    Ok(())
+}
+
+pub(super) fn put_leg(connection: &Connection, call_id: &str, leg: &LegRow) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO legs (call_id, name, idx, same_sides, state) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![call_id, leg.name, leg.index, leg.same_sides, leg.state.as_str()])?;
     Ok(())
 }
 
