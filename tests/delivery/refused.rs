@@ -52,13 +52,22 @@ fn a_field_that_the_form_loses_before_the_attach_is_dropped_there() {
 #[test]
 fn what_a_person_must_mend_parks_the_call_and_it_finishes_by_itself_afterwards() {
     type Break = fn(&World);
-    let cases: [(Break, Break, &str); 2] = [
+    let cases: [(Break, Break, &str); 3] = [
         (
             |w| w.fake.options(|o| o.accounts[0].account_id = "other".into()),
             |w| w.fake.options(|o| o.accounts[0].account_id = "uniqueID12345".into()),
             "account_id",
         ),
         (|w| w.fake.change(Change::DisableWebhook), |w| w.fake.change(Change::EnableWebhook), "switched off in Pyrus"),
+        (
+            |w| {
+                let mut status = 0;
+                w.fake.options(|o| status = o.logic_error_status);
+                w.fake.script(Endpoint::Call, Step::new(Fault::error(status, "form_is_deleted")).forever());
+            },
+            |w| w.fake.clear_script(),
+            "the form in Pyrus is deleted",
+        ),
     ];
     for (spoil, mend, words) in cases {
         each_error_status(|world| {
