@@ -8,6 +8,7 @@ use crate::call::record::{CallRecord, Direction, Outcome, Recording};
 use crate::journal::{JobRow, Row};
 use crate::time::Timestamp;
 
+mod absence;
 mod model;
 
 pub(super) fn policy() -> Policy {
