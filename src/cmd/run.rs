@@ -15,7 +15,7 @@ use super::heal::{self, Opened};
 use super::lock::{self, Lock};
 use super::pipeline::{Pipeline, Step};
 use super::watch::Watch;
-use super::{RunArgs, out, resume};
+use super::{RunArgs, failing, out, resume};
 use crate::call::Engine;
 use crate::call::event::CallEvent;
 use crate::capture::{Source, SourceCounters, Warning, live};
@@ -39,19 +39,28 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
     }
-    let mut source = live::open(&config.capture)?;
     let (alerts, runner) = Alerts::start(&config.alerts).context("the alerts thread")?;
-    let mut service = Service::start(&config, &source, alerts)?;
+    let ended = serve(&args, &config, &alerts, &stop);
+    if let Err(error) = &ended {
+        failing::tell(&config.journal.dir, &alerts, error, &stop);
+    }
+    drop(alerts);
+    runner.join();
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, stop: &AtomicBool) -> anyhow::Result<()> {
+    let mut source = live::open(&config.capture)?;
+    let mut service = Service::start(config, &source, alerts.clone())?;
     out::note(&format!("callspan: capturing on {}", source.name()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // not under systemd: nobody to tell
-    let ended = service.capture(&mut source, &stop);
+    let ended = service.capture(&mut source, stop);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if ended.is_ok() && args.drain > 0 {
         service.drain(&mut source, Duration::from_secs(args.drain))?;
     }
     service.stop(&mut source);
-    runner.join();
-    ended.map(|()| ExitCode::SUCCESS)
+    ended
 }
 
 struct Service {

@@ -67,6 +67,8 @@ pub enum Kind {
     InterfaceUp,
     /// The journal was damaged, or cannot be written.
     JournalDamaged,
+    /// The service cannot start, or had to end; systemd starts it again.
+    ServiceFailed,
 }
 
 impl Kind {
