@@ -129,6 +129,11 @@ impl Part {
         self.state = PartState::Attached(unknown);
     }
 
+    /// Pyrus has nothing of it.
+    const fn may_move(&self) -> bool {
+        matches!(self.state, PartState::Waiting | PartState::Dead { .. })
+    }
+
     /// Its place among the files of its call.
     pub fn place(&self) -> (u32, u64) {
         self.cut.map_or((self.number, 0), |cut| (cut.of, cut.from))
@@ -310,7 +315,8 @@ impl Job {
                         Some(_) => PartState::Dead { why: String::from(ENCRYPTED) },
                     },
                 }),
-                Some(part) if part.state == PartState::Waiting && recording.plain_sha256.is_none() => {
+                // Rendered once more, it may be another file: also of one that was too large, for when it is tried again.
+                Some(part) if part.may_move() && recording.plain_sha256.is_none() => {
                     part.path.clone_from(&recording.path);
                     part.bytes = recording.bytes;
                 }

@@ -411,6 +411,25 @@ fn a_rule_that_is_found_to_forbid_a_call_late_ends_its_delivery() {
 }
 
 #[test]
+fn a_recording_that_was_too_large_is_sent_as_it_was_rendered_since() {
+    let mut m = logged_in();
+    let mut update = call("a", Progress::Complete, 1);
+    update.record.recordings[0].bytes = 2_000_000; // `policy` takes one million
+    m.handle_call(&update);
+    assert_eq!(run(&mut m, at(0)), "call");
+    let dead = rows(&mut m).pop().unwrap();
+    assert_eq!(dead.stage, "dead");
+    // Somebody sets another format and has it rendered again: another name, and small enough.
+    assert!(m.load(at(1), [dead]).is_empty());
+    update.record.recordings[0].path = "/r/a.ogg".into();
+    update.record.recordings[0].bytes = 100_000;
+    m.handle_call(&update);
+    m.handle_retry("a");
+    let upload = action(&mut m, at(1));
+    assert!(matches!(&upload.request, Request::Upload { path, .. } if path == "/r/a.ogg"), "{upload:?}");
+}
+
+#[test]
 fn what_a_person_asks_to_retry_is_tried_at_once_even_if_dead() {
     let mut m = logged_in();
     m.handle_call(&call("a", Progress::Complete, 0));

@@ -19,14 +19,17 @@ pub struct Stale {
 }
 
 impl Journal {
-    /// Calls whose delivery has been settled or parked since their record was written; at most `most`.
+    /// Calls whose delivery has been settled or parked since their record was written, in the order of their ids; those
+    /// after `after`, at most `most`.
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn stale_records(&self, most: u32) -> Result<Vec<Stale>> {
+    pub fn stale_records(&self, after: &str, most: u32) -> Result<Vec<Stale>> {
         let connection = self.lock();
-        let mut statement = connection.prepare_cached("SELECT id, change FROM stale_records LIMIT ?1")?;
-        let rows = statement.query_map(params![most], |row| Ok(Stale { id: row.get(0)?, change: row.get(1)? }))?;
+        let mut statement =
+            connection.prepare_cached("SELECT id, change FROM stale_records WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+        let stale = |row: &rusqlite::Row<'_>| Ok(Stale { id: row.get(0)?, change: row.get(1)? });
+        let rows = statement.query_map(params![after, most], stale)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 

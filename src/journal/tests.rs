@@ -166,7 +166,7 @@ fn what_is_still_owed_or_not_written_down_beside_its_recording_is_not_encrypted(
     for id in ["done", "dead", "parked", "registering"] {
         journal.save_job(&job(id, id)).unwrap();
     }
-    let stale = journal.stale_records(10).unwrap();
+    let stale = journal.stale_records("", 10).unwrap();
     journal.refreshed(&stale).unwrap();
     journal.save_job(&job("behind", "done")).unwrap();
     journal.put_call_to_tell(&record("untold", 10), Stage::Complete, Registration::Allowed).unwrap();
