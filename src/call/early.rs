@@ -20,6 +20,7 @@ pub struct EarlyMedia {
     buckets: Vec<u32>,
     hasher: foldhash::fast::FixedState,
     capacity_bytes: usize,
+    dropped: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,7 @@ impl EarlyMedia {
             buckets: vec![0; BUCKETS],
             hasher: foldhash::fast::FixedState::with_seed(0),
             capacity_bytes,
+            dropped: 0,
         }
     }
 
@@ -49,11 +51,13 @@ impl EarlyMedia {
     pub fn handle_packet(&mut self, datagram: &Datagram<'_>) {
         let len = datagram.payload.len();
         if len > MAX_PACKET_BYTES {
+            self.dropped += 1;
             return;
         }
         self.forget_before(datagram.at - EARLY_WINDOW);
         let full = |early: &Self| early.bytes.len() + len > early.capacity_bytes || early.headers.len() >= MAX_PACKETS;
         while full(self) && !self.headers.is_empty() {
+            self.dropped += u64::from(self.headers.front().is_some_and(|oldest| !oldest.taken));
             self.forget_oldest();
         }
         for endpoint in [datagram.src, datagram.dst] {
@@ -103,6 +107,11 @@ impl EarlyMedia {
             }
             start = end;
         }
+    }
+
+    /// Packets that were not kept for as long as their call may still be seen, for want of room.
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// Bytes of payload that are kept.
@@ -191,6 +200,8 @@ mod tests {
         }
         // Three payloads of three bytes fit into ten.
         assert_eq!(early.len(), 3);
+        assert_eq!(early.dropped(), 97, "each is counted");
         assert!(claimed(&mut early, 1, 100 + 5_001).is_empty());
+        assert_eq!(early.dropped(), 97, "what nobody claimed in its time is none of them");
     }
 }

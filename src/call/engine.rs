@@ -68,6 +68,8 @@ pub struct Counters {
     pub rtp_duplicates: u64,
     /// RTP of no known call.
     pub rtp_unclaimed: u64,
+    /// RTP of no known call for which there was no room while its call might still be seen.
+    pub early_dropped: u64,
     /// RTP that came after its call had ended.
     pub rtp_after_end: u64,
     /// RTP of more streams than a leg can have.

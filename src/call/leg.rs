@@ -299,6 +299,8 @@ impl Leg {
             ended_at: dialog.ended().map(|(at, _)| at),
             sip_status: dialog.status,
             rendered: false,
+            spool: None,
+            sides_swapped: false,
         }
     }
 }
