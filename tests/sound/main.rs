@@ -9,4 +9,5 @@ mod long;
 mod pause;
 mod restart;
 mod score;
+mod sealed;
 mod stage;

@@ -17,7 +17,7 @@ use crate::stage::{self, Phone, Recorded, Sent, Wire, at_ms, ended, feed, record
 
 /// How the earlier process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Left {
+pub enum Left {
     /// By SIGTERM.
     InOrder,
     /// By SIGKILL, a second after its last packet.
@@ -30,7 +30,7 @@ fn start(folder: &Path) -> (DiskSpool, impl Sized + use<>) {
 }
 
 /// What is in the folder of a recorder that heard these packets.
-fn leave(packets: &[Sent], left: Left, hear: fn(&mut Engine, &[Sent], &mut DiskSpool)) -> tempfile::TempDir {
+pub fn leave(packets: &[Sent], left: Left, hear: fn(&mut Engine, &[Sent], &mut DiskSpool)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut spool, _events) = start(folder.path());
     let mut engine = Engine::new(Config::default(), "made up");
@@ -55,12 +55,12 @@ fn leave(packets: &[Sent], left: Left, hear: fn(&mut Engine, &[Sent], &mut DiskS
     copy
 }
 
-fn hear(engine: &mut Engine, packets: &[Sent], spool: &mut DiskSpool) {
+pub fn hear(engine: &mut Engine, packets: &[Sent], spool: &mut DiskSpool) {
     feed(engine, packets, spool);
 }
 
 /// What a recorder makes of it that is started in that folder and hears the rest.
-fn go_on(folder: &Path, packets: &[Sent]) -> Recorded {
+pub fn go_on(folder: &Path, packets: &[Sent]) -> Recorded {
     let (mut spool, _events) = start(folder);
     let mut engine = Engine::new(Config::default(), "made up");
     resume(&mut engine, &mut spool, &|_| false).expect("readable");
@@ -72,7 +72,7 @@ fn go_on(folder: &Path, packets: &[Sent]) -> Recorded {
     recorded(call, &spool.store(), Default::default())
 }
 
-fn split(packets: &[Sent], ms: f64) -> (Vec<Sent>, Vec<Sent>) {
+pub fn split(packets: &[Sent], ms: f64) -> (Vec<Sent>, Vec<Sent>) {
     packets.iter().cloned().partition(|p| p.at < at_ms(ms))
 }
 
