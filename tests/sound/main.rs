@@ -11,3 +11,4 @@ mod restart;
 mod score;
 mod sealed;
 mod stage;
+mod wide;
