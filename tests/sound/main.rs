@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "a test binary: nothing is reached from outside")]
 
 mod bounds;
+mod clock;
 mod formats;
 mod long;
 mod pause;
