@@ -6,6 +6,7 @@
 mod bounds;
 mod clock;
 mod formats;
+mod hours;
 mod long;
 mod pause;
 mod restart;

@@ -24,7 +24,7 @@ pub enum Left {
     Killed,
 }
 
-fn start(folder: &Path) -> (DiskSpool, impl Sized + use<>) {
+pub fn start(folder: &Path) -> (DiskSpool, impl Sized + use<>) {
     let config = callspan::spool::config::Config { dir: folder.to_owned(), ..Default::default() };
     DiskSpool::start(&config).expect("a spool")
 }
