@@ -68,6 +68,9 @@ pub struct Counters {
     pub rtp_duplicates: u64,
     /// RTP of no known call.
     pub rtp_unclaimed: u64,
+    /// Of these, packets that could not be kept until their call is known: they were too many at once, or too large. A
+    /// call that they belong to lacks them at its beginning.
+    pub rtp_not_kept: u64,
     /// RTP that came after its call had ended.
     pub rtp_after_end: u64,
     /// RTP of more streams than a leg can have.

@@ -8,6 +8,7 @@ mod clock;
 mod formats;
 mod hours;
 mod long;
+mod odd;
 mod pause;
 mod restart;
 mod score;
