@@ -9,6 +9,7 @@ mod formats;
 mod hours;
 mod long;
 mod odd;
+mod opus;
 mod pause;
 mod restart;
 mod score;

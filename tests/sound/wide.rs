@@ -20,6 +20,8 @@ struct Speaker {
     /// What a listener's decoder makes of its G.722: it goes on where the last spell of it ended.
     listener: Box<dyn Decoder>,
     random: fastrand::Rng,
+    /// By how much its stamps grow in a millisecond.
+    ticks: u32,
     spoken: Vec<Spoken>,
 }
 
@@ -28,7 +30,7 @@ impl Speaker {
         let format =
             PayloadFormat { encoding: "G722".into(), clock_hz: 8_000, channels: 1, fmtp: String::new() };
         let random = fastrand::Rng::with_seed(side.channel() as u64 + 7);
-        Self { phone: Phone::new(side), listener: decoder_for(&format).unwrap(), random, spoken: Vec::new() }
+        Self { phone: Phone::new(side), listener: decoder_for(&format).unwrap(), random, ticks: 8, spoken: Vec::new() }
     }
 
     /// From one moment to another, each packet late by up to `jitter_ms`.
@@ -36,6 +38,7 @@ impl Speaker {
         (self.phone.pt, self.phone.ptime_ms) = (pt, ptime_ms);
         for n in 0..((to - from) / f64::from(ptime_ms)) as u32 {
             let ms = from + f64::from(n * ptime_ms);
+            let time = self.phone.time.wrapping_add(ptime_ms * self.ticks);
             let late = if n % 5 == 0 { 0.0 } else { self.random.f64() * jitter_ms };
             if pt == 9 {
                 // A byte for each 125 us. Small steps of the lower band, so that the sound stays within its bounds.
@@ -54,6 +57,7 @@ impl Speaker {
                 self.spoken.push(Spoken { ms, pcm, rate_hz: 8_000 });
                 self.phone.send(wire, at_ms(ms + late));
             }
+            self.phone.time = time;
         }
     }
 }
@@ -121,5 +125,25 @@ fn a_side_that_changes_between_g722_and_g711_stays_in_step_and_loses_nothing() {
         speakers[1].speak(&mut wire, (8, 20), (1_040.0, 25_040.0), jitter_ms);
         wire.bye(25_060.0);
         assert_in_place(&format!("jitter {jitter_ms} ms, asked: {asked}"), &record(wire), &speakers);
+    }
+}
+
+#[test]
+fn g722_whose_stamps_or_announcement_count_16000_a_second_and_g711_in_milliseconds_are_in_place() {
+    // RFC 3551 section 4.5.2 has 8000 in both for G.722; senders have 16000 in one, the other or both.
+    for (announced, ticks) in [(8_000, 16), (16_000, 16), (16_000, 8), (8_000, 8)] {
+        let sdp = |side| {
+            let lines = format!("RTP/AVP 9 8\r\na=rtpmap:9 G722/{announced}\r\na=rtpmap:8 PCMA/8000");
+            describe(side, &lines)
+        };
+        let mut wire = Wire::default();
+        wire.offer(0.0, &sdp(Side::Caller));
+        wire.accept(1_000.0, &sdp(Side::Callee));
+        let mut speakers = [Speaker::new(Side::Caller), Speaker::new(Side::Callee)];
+        (speakers[0].ticks, speakers[1].ticks) = (ticks, 1);
+        speakers[0].speak(&mut wire, (9, 20), (1_020.0, 13_020.0), 10.0);
+        speakers[1].speak(&mut wire, (8, 30), (1_033.0, 13_033.0), 10.0);
+        wire.bye(13_100.0);
+        assert_in_place(&format!("announced {announced}, {ticks} a ms"), &record(wire), &speakers);
     }
 }
