@@ -34,7 +34,8 @@ fn wire() -> (Wire, [Talk; 2]) {
     let mut talks = [Talk::new(Side::Caller), Talk::new(Side::Callee)];
     let mut random = fastrand::Rng::with_seed(6);
     for (n, talk) in talks.iter_mut().enumerate() {
-        let mut now = 1_020.0 + 400.0 * n as f64;
+        // Half of a spurt lies before the end of a part, half after it.
+        let mut now = 60_300.0 + 400.0 * n as f64;
         while now < END - 10_000.0 {
             let is_held = now > HOLD[0] - 5_000.0 && now < HOLD[1];
             let to = now + MINUTE;
