@@ -16,3 +16,5 @@ mod score;
 mod sealed;
 mod stage;
 mod wide;
+#[path = "../common/wire.rs"]
+mod wire;

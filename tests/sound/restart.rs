@@ -300,7 +300,7 @@ fn a_call_after_a_step_of_the_clock_has_the_same_times_when_it_is_rendered_again
     let (mut spool, _events) = start(&folder.path().join("spool"));
     let mut engine = Engine::new(Config::default(), "made up");
     // The clock was an hour slow until now.
-    engine.handle_clock_step(3_600_000_000_000);
+    engine.handle_clock_step(3_600_000_000_000, &mut spool);
     feed(&mut engine, &packets, &mut spool);
     engine.handle_end_of_capture(&mut spool);
     spool.flush();
