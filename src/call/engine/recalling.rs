@@ -104,11 +104,6 @@ impl Engine {
                 leg.streams.push(Stream::new((*src, *dst), *ssrc, *side));
                 self.streams += 1;
             }
-            Decision::Clock { .. } => {
-                if let Some(call) = self.conversations.get_mut(conversation) {
-                    call.note_problem("clock_step");
-                }
-            }
             Decision::Restart { away_ms } => {
                 leg.dialog.note_alive(at);
                 if *away_ms > 0
@@ -130,6 +125,9 @@ impl Engine {
             leg.dialog.note_alive(now);
             let Some(call) = self.conversations.get_mut(leg.conversation) else { continue };
             leg.streams.iter_mut().for_each(Stream::forget_place);
+            if leg.dialog.ended().is_none() && call.wall_offset_ns != self.wall_offset_ns {
+                call.note_problem("clock_step");
+            }
             let away = if leg.dialog.ended().is_some() { Duration::ZERO } else { now.since(heard) };
             if !away.is_zero() {
                 call.note_restart(away);
