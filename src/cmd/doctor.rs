@@ -138,7 +138,7 @@ impl Watch {
                 decoder.handle_timeout(now, &mut sink);
                 engine.handle_timeout(now, calls);
             }
-            Event::ClockStep { by_ns, .. } => engine.handle_clock_step(by_ns),
+            Event::ClockStep { by_ns, .. } => engine.handle_clock_step(by_ns, calls),
             Event::End => {}
         }
         self.take_events();

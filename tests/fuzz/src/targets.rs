@@ -257,7 +257,9 @@ fn engine(input: &[u8]) {
             5 if how & 8 == 0 => engine.handle_stream(&chunk((at, src, dst), StreamEvent::Gap), &mut sink),
             5 => engine.handle_stream(&chunk((at, src, dst), StreamEvent::End), &mut sink),
             6 => engine.handle_timeout(at, &mut sink),
-            _ if how & 8 == 0 => engine.handle_clock_step(i64::from(*ends) * 10_000_000_000 - 1_000_000_000_000),
+            _ if how & 8 == 0 => {
+                engine.handle_clock_step(i64::from(*ends) * 10_000_000_000 - 1_000_000_000_000, &mut sink);
+            }
             _ => engine.handle_local_loss(),
         }
         assert!(engine.live_legs() <= limits.legs, "the table of legs has a bound");
