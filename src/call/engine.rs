@@ -1,12 +1,16 @@
 //! The engine: takes what the mirror shows, gives legs to the sink and calls to the outside.
 
 mod afterlife;
+mod gathering;
+mod guessing;
 mod joining;
 mod lifecycle;
 mod media;
+mod merging;
 mod parts;
 mod pausing;
 mod recalling;
+mod referring;
 mod ruling;
 mod signalling;
 
