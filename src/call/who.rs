@@ -274,7 +274,7 @@ fn anchor<'a>(outside: &[&'a Leg], first: &'a Leg, click_to_call: bool) -> &'a L
 }
 
 /// A Reason (RFC 3326) by which a PBX says that another phone, one that the mirror did not show, took the call.
-fn is_completed_elsewhere(reason: &str) -> bool {
+pub fn is_completed_elsewhere(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     reason.contains("elsewhere") || (reason.starts_with("sip") && reason.contains("cause=200"))
 }

@@ -1,7 +1,7 @@
 //! What is known late: legs that were taken for calls of their own until something showed that they are one.
 
 use crate::call::engine::Engine;
-use crate::call::engine::guessing::Guess;
+use crate::call::engine::guessing::{Guess, Question};
 use crate::call::engine::joining::MAX_LEGS;
 use crate::call::engine::referring::Found;
 use crate::call::event::LegSink;
@@ -14,7 +14,7 @@ impl Engine {
     pub(super) fn gather_group(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> Option<usize> {
         let shape = draft.shape();
         let candidates = self.join_index.candidates(&draft.traces, &shape);
-        let legs = candidates.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.dialog.ended().is_none());
+        let legs = candidates.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.lived_at(draft.at));
         let caused: Vec<&Leg> = legs.filter(|l| l.shape().fit(&shape) > Fit::None).collect();
         let alone = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled) && self.has_no_cause(c);
         let mut targets: Vec<_> = caused.iter().map(|l| l.dialog.callee_addr).collect();
@@ -53,21 +53,21 @@ impl Engine {
             .flat_map(|l| self.join_index.candidates(&l.traces, &l.shape()))
             .filter_map(|s| self.legs.get(s))
             .filter(fresh)
-            .find(|l| self.guess_again(l) == Guess::Only(own))
+            .find(|l| self.is_guessed_again(l, own))
             .map(|l| l.conversation);
         if let Some(found) = found {
             self.merge(found, own, sink);
         }
     }
 
-    /// What numbers and times say now of a leg that is a call of its own so far.
-    fn guess_again(&self, leg: &Leg) -> Guess {
+    /// Whether numbers and times say now that a leg that is a call of its own so far belongs to this one.
+    fn is_guessed_again(&self, leg: &Leg, own: usize) -> bool {
         let shape = leg.shape();
         let candidates = self.join_index.candidates(&leg.traces, &shape);
         let others = candidates.iter().filter_map(|s| self.legs.get(*s));
-        let others: Vec<&Leg> =
-            others.filter(|l| l.conversation != leg.conversation && l.dialog.ended().is_none()).collect();
-        self.by_numbers(&others, &shape)
+        let others: Vec<&Leg> = others.filter(|l| l.conversation != leg.conversation).collect();
+        let question = Question { engine: self, shape: &shape, at: self.now };
+        matches!(question.guess(&others), Guess::Only(found) | Guess::Likely(found, _) if found == own)
     }
 
     /// A leg has announced media: if a leg of another call on the way has the same address, they are one call, or, if

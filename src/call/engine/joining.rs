@@ -1,7 +1,7 @@
 //! Where a new leg belongs: the rules, strongest first.
 
 use crate::call::engine::Engine;
-use crate::call::engine::guessing::Guess;
+use crate::call::engine::guessing::{Guess, Question};
 use crate::call::engine::referring::Found;
 use crate::call::join::Shape;
 use crate::call::leg::{Draft, Leg};
@@ -15,6 +15,8 @@ pub(super) struct Place {
     pub related: Vec<usize>,
     /// Whether it is of one of those and nobody knows of which, or is a call of its own for a known reason.
     pub doubtful: bool,
+    /// Calls that it may be of as well as of `same`: see [`Engine::handle_taken`].
+    pub rivals: Vec<usize>,
 }
 
 impl Engine {
@@ -36,7 +38,8 @@ impl Engine {
     fn place_of(&self, draft: &Draft, shape: &Shape) -> Place {
         let same = |conversation: usize| Place { same: Some(conversation), ..Place::default() };
         let same_call_id = self.by_call_id.get(&draft.dialog.call_id).map_or(&[][..], Vec::as_slice);
-        let live = |slot: &usize| self.legs.get(*slot).filter(|l| l.dialog.ended().is_none());
+        // One that ended since was there when this one was sent: messages are seen out of order.
+        let live = |slot: &usize| self.legs.get(*slot).filter(|l| l.lived_at(draft.at));
         // Another hop of the same dialog: even one that has just ended.
         let hop = same_call_id.iter().filter_map(|s| self.legs.get(*s));
         if let Some(leg) = hop.clone().find(|l| l.dialog.caller_tag == draft.dialog.caller_tag) {
@@ -57,13 +60,24 @@ impl Engine {
             return same(leg.conversation);
         }
         let legs: Vec<&Leg> = legs().collect();
-        match self.by_numbers(&legs, shape) {
+        match self.guess(&legs, shape) {
             Guess::Only(conversation) => same(conversation),
+            Guess::Likely(conversation, rivals) => Place { rivals, ..same(conversation) },
             Guess::Doubt(mut related) => {
                 related.truncate(MAX_DOUBTS);
                 Place { related, doubtful: true, ..Place::default() }
             }
             Guess::Nothing => Place { related: self.talking_parties(&legs, shape), ..Place::default() },
+        }
+    }
+
+    /// What numbers and times say of a new leg, by what was true when it was sent; failing that, by what has come of it
+    /// since.
+    fn guess(&self, legs: &[&Leg], shape: &Shape) -> Guess {
+        let question = Question { engine: self, shape, at: shape.at };
+        match question.guess(legs) {
+            Guess::Nothing if self.now > shape.at => Question { at: self.now, ..question }.guess(legs),
+            guess => guess,
         }
     }
 
@@ -75,7 +89,7 @@ impl Engine {
         out.extend(self.referrals.iter().rev().find(|r| r.parks_for(shape)).map(|r| r.conversation));
         for extension in shape.picks_up_from() {
             let at = self.join_index.at(shape.hop.1, &extension).iter().filter_map(|s| self.legs.get(*s));
-            let rings = |l: &&Leg| l.dialog.ended().is_none() && l.dialog.answered.is_none();
+            let rings = |l: &&Leg| l.lived_at(shape.at) && !l.answered_by(shape.at);
             let from_there = |l: &&Leg| l.parties.to.as_ref() == Some(&extension) && l.shape().is_sent_by(shape.hop.1);
             out.extend(at.filter(rings).filter(from_there).map(|l| l.conversation).take(MAX_DOUBTS));
         }
@@ -87,4 +101,4 @@ impl Engine {
 /// put away as they close.
 pub(super) const MAX_LEGS: usize = 64;
 /// Calls of which each might be the one that a new leg belongs to.
-const MAX_DOUBTS: usize = 4;
+pub(super) const MAX_DOUBTS: usize = 4;
