@@ -175,7 +175,7 @@ impl<'a> Who<'a> {
             (true, true) => Some(Direction::Internal),
             // A code that stands for several extensions.
             (true, false) if self.has_rung() && self.called_outside.is_empty() => Some(Direction::Internal),
-            (true, false) => Some(Direction::Outbound),
+            (true, false) => Some(plan.direction(parties.from.as_deref(), parties.to.as_deref())),
             (false, _) if called_anybody && self.comes_in => Some(Direction::Inbound),
             (false, _) => None,
         }

@@ -182,7 +182,7 @@ fn an_inbound_call_whose_media_the_pbx_lets_go_direct_is_heard_to_its_end() {
 }
 
 #[test]
-fn a_pick_up_by_a_code_names_nobody_who_did_not_answer_and_is_related() {
+fn a_pick_up_by_a_code_names_who_took_the_call_and_is_related() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, e201, .. } = &mut office;
@@ -210,7 +210,8 @@ fn a_pick_up_by_a_code_names_nobody_who_did_not_answer_and_is_related() {
     let played = play(scene);
     assert_eq!(played.calls.len(), 2);
     let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
-    assert_eq!((one.record.internal.as_deref(), one.record.outcome), (None, Outcome::Answered));
+    assert_eq!((one.record.internal.as_deref(), one.record.outcome), (Some("201"), Outcome::Answered));
+    assert_eq!((two.record.direction, two.record.internal.as_deref()), (Direction::Internal, Some("201")));
     hears(one, (1, 3), talks, ended);
     assert!(related(&one.record, &two.record));
 }
@@ -273,10 +274,15 @@ fn a_pick_up_by_a_bare_code_is_related_to_the_call_that_is_answered_with_it() {
         scene.answer(a);
         scene.cancel(b);
     });
+    // Two messages each, 10 ms apart: INVITE, 100, 180 of two legs, then 3 s, then INVITE and 100 of the code.
+    let taken = 6 * 10 + 3_000 + 2 * 10;
     let played = play(&scene);
     assert_eq!(played.calls.len(), 2);
     let (one, two) = (call_of(&played, &scene, a), call_of(&played, &scene, c));
     assert!(related(&one.record, &two.record));
+    // The PBX does not say to 200's telephone why it stops ringing.
+    assert_eq!((one.record.outcome, one.record.internal.as_deref()), (Outcome::Answered, Some("201")));
+    assert_eq!(one.record.operator_answered_at, Some(at(taken)));
     hears(one, (1, 3), talks, talks + 3_000);
 }
 

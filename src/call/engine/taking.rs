@@ -4,43 +4,118 @@
 
 use std::time::Duration;
 
+use crate::call::conversation::Taker;
 use crate::call::engine::joining::MAX_DOUBTS;
 use crate::call::engine::{Engine, Timer};
 use crate::call::event::LegSink;
-use crate::call::join::{SKEW, TOGETHER};
+use crate::call::join::{SKEW, TOGETHER, same_number};
 use crate::call::leg::Leg;
 use crate::call::who::is_completed_elsewhere;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
+/// How a telephone stopped ringing.
+#[derive(Clone, Copy, Debug)]
+enum RingingEnd {
+    /// It took the call.
+    Taken(Timestamp),
+    /// The PBX rings it no longer.
+    LetGo(Timestamp),
+}
+
+impl RingingEnd {
+    fn of(leg: &Leg) -> Option<Self> {
+        let taken = leg.dialog.answered.map(|(at, _)| Self::Taken(at));
+        taken.or_else(|| leg.dialog.cancelled_at.map(Self::LetGo))
+    }
+
+    /// Whether that was in the same moment: a PBX that has a telephone's answer answers the caller and lets the others go.
+    fn is_with(self, other: Option<Timestamp>) -> bool {
+        let (at, later) = match self {
+            Self::Taken(at) => (at, PROMPT),
+            Self::LetGo(at) => (at, SKEW),
+        };
+        other.is_some_and(|when| when + SKEW >= at && when <= at + later)
+    }
+}
+
 impl Engine {
     /// A leg was answered, or is over: if that may tell whose it is, what comes of it is looked at a moment later.
     pub(super) fn watch_taking(&mut self, slot: usize) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(leg) = self.legs.get(slot).filter(|leg| leg.taken_at.is_none() && !leg.closed) else { return };
         let doubted = !leg.rivals.is_empty();
-        if leg.taken_at.is_some() || leg.closed || !(doubted || leg.dials_code()) {
+        let since = match (leg.dialog.answered, leg.dialog.ended()) {
+            (Some((at, _)), _) if doubted || leg.dials_code() || self.may_be_sent_on(leg).next().is_some() => at,
+            (None, Some((at, _))) if doubted => at,
+            _ => return,
+        };
+        if since + TOGETHER <= self.now {
             return;
         }
-        let ended = leg.dialog.ended().filter(|_| doubted).map(|(at, _)| at);
-        if let Some(at) = leg.dialog.answered.map(|(at, _)| at).or(ended) {
-            leg.taken_at = Some(at + TOGETHER);
-            self.timers.insert((at + TOGETHER, Timer::Taken(slot)));
-        }
+        self.timers.insert((since + TOGETHER, Timer::Taken(slot)));
+        self.legs[slot].taken_at = Some(since + TOGETHER);
     }
 
     /// The moment is over.
     pub(super) fn handle_taken(&mut self, slot: usize, sink: &mut dyn LegSink) {
-        let Some(leg) = self.legs.get(slot) else { return };
-        let picked_up = leg.dialog.answered.map(|(at, _)| at).filter(|_| leg.dials_code());
-        if let Some(at) = picked_up {
-            let (own, pbx) = (leg.conversation, leg.dialog.callee_addr);
-            let others = self.conversations.iter().map(|(c, _)| c).filter(|c| *c != own);
-            let taken: Vec<usize> = others.filter(|c| self.is_taken_at(*c, pbx, at)).take(MAX_DOUBTS).collect();
-            for other in taken {
-                self.relate(own, other);
-            }
+        if let Some(leg) = self.legs.get(slot)
+            && let Some((at, _)) = leg.dialog.answered
+        {
+            let code = leg.dials_code();
+            let taken: Vec<usize> = if code { self.picked_up_by(leg, at) } else { self.sent_on_to(leg, at) };
+            let taker = Taker { at, extension: leg.parties.from.clone().filter(|_| code) };
+            self.note_taker(leg.conversation, &taken, taker);
         }
         self.settle_rivals(slot, sink);
+    }
+
+    fn note_taker(&mut self, own: usize, taken: &[usize], taker: Taker) {
+        for other in taken {
+            self.relate(own, *other);
+        }
+        if let [only] = taken
+            && let Some(call) = self.conversations.get_mut(*only)
+        {
+            call.taker = Some(taker);
+            self.tell_change(*only);
+        }
+    }
+
+    /// The calls that were taken as the PBX answered a code. Looks at every call, but only when a code was dialled.
+    fn picked_up_by(&self, leg: &Leg, at: Timestamp) -> Vec<usize> {
+        let pbx = leg.dialog.callee_addr;
+        let others = self.conversations.iter().map(|(c, _)| c).filter(|c| *c != leg.conversation);
+        others.filter(|c| self.is_picked_up_at(*c, pbx, at)).take(MAX_DOUBTS).collect()
+    }
+
+    /// The calls whose callers were answered as somebody outside was whom the PBX had called in the name of the number
+    /// that they called: they were sent on.
+    fn sent_on_to(&self, leg: &Leg, at: Timestamp) -> Vec<usize> {
+        let pbx = leg.dialog.caller_addr;
+        let with = |l: &&Leg| RingingEnd::Taken(at).is_with(l.dialog.answered.map(|(at, _)| at));
+        let by_nobody = |l: &&Leg| self.rung(l.conversation, pbx).all(|l| l.dialog.answered.is_none());
+        let calls = self.may_be_sent_on(leg).filter(with).filter(by_nobody);
+        let mut out: Vec<usize> = calls.map(|l| l.conversation).take(MAX_DOUBTS).collect();
+        out.dedup();
+        out
+    }
+
+    /// The callers of a number in whose name the PBX called somebody outside, for no reason that was seen.
+    fn may_be_sent_on<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
+        let pbx = leg.dialog.caller_addr;
+        let alone = self.conversations.get(leg.conversation).is_some_and(|call| call.legs.len() == 1);
+        let outside = |number: &Option<String>| number.as_deref().is_some_and(|n| !self.plan.is_extension(n));
+        let number =
+            leg.parties.from.as_deref().filter(|_| alone && outside(&leg.parties.from) && outside(&leg.parties.to));
+        let callers = number.map_or(&[][..], |number| self.join_index.at(pbx, number)).iter();
+        callers.filter_map(|slot| self.legs.get(*slot)).filter(move |l| {
+            l.conversation != leg.conversation
+                && l.dialog.callee_addr.same_host(pbx)
+                && l.created_at <= leg.created_at
+                && same_number(&l.parties.to, &leg.parties.from)
+                // Else it is a call in return.
+                && !same_number(&l.parties.from, &leg.parties.to)
+        })
     }
 
     /// Looks at every answer to a code, and every doubt, of which the moment is not over yet.
@@ -56,85 +131,88 @@ impl Engine {
 
     /// Whether somebody else than the telephones that rang for a call has taken it just after this moment: its caller is
     /// answered, or the PBX says so to the telephones.
-    fn is_taken_at(&self, conversation: usize, pbx: Endpoint, at: Timestamp) -> bool {
+    fn is_picked_up_at(&self, conversation: usize, pbx: Endpoint, at: Timestamp) -> bool {
         let within = |when: Timestamp| when + SKEW >= at && when <= at + TOGETHER;
-        let is_rung = |l: &&Leg| l.dialog.caller_addr.same_host(pbx) && !l.dialog.callee_addr.same_host(pbx);
-        let rang = |l: &Leg| l.created_at <= at && l.dialog.answered.is_none() && l.lived_at(at - SKEW);
-        let told = |l: &Leg| {
-            let elsewhere = l.dialog.reason.as_deref().is_some_and(is_completed_elsewhere);
-            elsewhere && l.dialog.ended().is_some_and(|(ended, _)| within(ended))
-        };
-        let legs = self.legs_of_call(conversation);
-        let rung: Vec<&Leg> = legs.iter().copied().filter(is_rung).collect();
-        let nobody_else = rung.iter().all(|l| l.dialog.answered.is_none());
-        let caller = |l: &&Leg| l.dialog.callee_addr.same_host(pbx);
-        let answered =
-            legs.iter().filter(|l| caller(l)).any(|l| l.dialog.answered.is_some_and(|(when, _)| within(when)));
-        nobody_else && rung.iter().any(|l| rang(l)) && (answered || rung.iter().any(|l| rang(l) && told(l)))
+        let mut rang = self.rung(conversation, pbx).filter(|l| l.created_at <= at && l.lived_at(at - SKEW)).peekable();
+        if rang.peek().is_none() || self.rung(conversation, pbx).any(|l| l.dialog.answered.is_some()) {
+            return false;
+        }
+        let elsewhere = |l: &Leg| l.dialog.reason.as_deref().is_some_and(is_completed_elsewhere);
+        let told = rang.any(|l| elsewhere(l) && l.dialog.ended().is_some_and(|(ended, _)| within(ended)));
+        let answered = |l: &Leg| l.dialog.answered.is_some_and(|(when, _)| within(when));
+        told || self.callers(conversation, pbx).any(answered)
     }
 
-    /// A leg that may be of several calls was given to the one that had just come. If it was taken and that caller is not
-    /// answered, or if it was let go as another telephone took one of the others, it was not rung for that one.
+    /// A leg that may be of several calls was given to the one that had just come. If another caller is answered as it is
+    /// taken, or another telephone takes another of the calls as it is let go, it was not rung for that one.
     fn settle_rivals(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let rivals = std::mem::take(&mut leg.rivals);
         let leg = &self.legs[slot];
-        if rivals.is_empty() || !self.is_of_another_call(leg) {
-            return;
-        }
+        let Some(end) = RingingEnd::of(leg).filter(|_| !rivals.is_empty()) else { return };
+        let (own, pbx) = (leg.conversation, leg.dialog.caller_addr);
         let rivals: Vec<usize> =
             self.conversations.iter().filter(|(_, call)| rivals.contains(&call.id)).map(|(c, _)| c).collect();
-        let served: Vec<usize> = rivals.iter().copied().filter(|c| self.is_served_with(*c, leg)).collect();
-        match (served.as_slice(), leg.dialog.answered) {
-            ([only], _) => {
-                let own = leg.conversation;
+        let served: Vec<usize> = rivals.iter().copied().filter(|c| self.is_served_at(*c, pbx, end)).collect();
+        match (self.is_end_for_own(own, pbx, end), served.as_slice()) {
+            (true, []) => {}
+            (false, [only]) => {
                 self.move_legs(&[slot], *only, sink);
                 self.finish_if_over(own);
             }
-            // It talks, and nobody knows with whom.
-            (_, Some(_)) => {
-                let own = leg.conversation;
+            (false, []) if !self.is_unheard(own, pbx, end) => {}
+            _ => {
                 let into = self.split_call(own, &[slot], sink);
                 for other in rivals {
                     self.relate(into, other);
                 }
+                self.finish_if_over(own);
             }
-            // It rang in vain, for whomever.
-            (_, None) => {}
         }
     }
 
-    /// Whether the caller of a leg's call still waits although the leg was answered, or hears nobody else although it was
-    /// let go.
-    fn is_of_another_call(&self, leg: &Leg) -> bool {
-        let pbx = leg.dialog.caller_addr;
-        let legs = self.legs_of_call(leg.conversation);
-        let mut callers = legs.iter().filter(|l| l.dialog.callee_addr.same_host(pbx)).peekable();
-        // Where the mirror lost the answer, its ACK or the sound tells.
-        let unheard =
-            |l: &Leg| l.dialog.answered.is_none() && l.dialog.acked_at.is_none() && l.first_media_at.is_none();
-        match leg.dialog.ended().filter(|_| leg.dialog.answered.is_none()) {
-            Some((ended, _)) => callers.all(|l| l.lived_at(ended + PROMPT) && !l.answered_by(ended + PROMPT)),
-            None => callers.peek().is_some() && callers.all(|l| unheard(l)),
+    /// Whether what ended a leg's ringing is seen at the call that it is thought to be of: its caller is answered or has
+    /// given up, or another telephone has taken it.
+    fn is_end_for_own(&self, own: usize, pbx: Endpoint, end: RingingEnd) -> bool {
+        let answered = |l: &Leg| end.is_with(l.dialog.answered.map(|(at, _)| at));
+        match end {
+            RingingEnd::Taken(_) => self.callers(own, pbx).any(answered),
+            RingingEnd::LetGo(_) => {
+                let gave_up = |l: &Leg| end.is_with(l.dialog.ended().map(|(at, _)| at));
+                self.legs_of_call(own).into_iter().any(answered) || self.callers(own, pbx).any(gave_up)
+            }
         }
     }
 
-    /// Whether another call's caller was answered together with this leg, or another of its telephones as this leg was
-    /// let go.
-    fn is_served_with(&self, conversation: usize, leg: &Leg) -> bool {
-        let pbx = leg.dialog.caller_addr;
-        let legs = self.legs_of_call(conversation);
-        let rung = |l: &&&Leg| l.dialog.caller_addr.same_host(pbx);
-        let near = |when: Timestamp, at: Timestamp| when + TOGETHER >= at && when <= at + TOGETHER;
-        let answers = |l: &&Leg, at: Timestamp| l.dialog.answered.is_some_and(|(when, _)| near(when, at));
-        match (leg.dialog.answered, leg.dialog.ended()) {
-            (Some((at, _)), _) => {
-                let taken = legs.iter().filter(rung).any(|l| l.dialog.answered.is_some());
-                !taken && legs.iter().filter(|l| l.dialog.callee_addr.same_host(pbx)).any(|l| answers(l, at))
+    /// Whether what ended a leg's ringing is seen at this call: its caller is answered, though by none of its telephones;
+    /// or one of those has taken it.
+    fn is_served_at(&self, conversation: usize, pbx: Endpoint, end: RingingEnd) -> bool {
+        let answered = |l: &Leg| end.is_with(l.dialog.answered.map(|(at, _)| at));
+        let mut rung = self.rung(conversation, pbx);
+        match end {
+            RingingEnd::Taken(_) => {
+                rung.all(|l| l.dialog.answered.is_none()) && self.callers(conversation, pbx).any(answered)
             }
-            (None, Some((at, _))) => legs.iter().filter(rung).any(|l| answers(l, at)),
-            (None, None) => false,
+            RingingEnd::LetGo(_) => rung.any(answered),
         }
+    }
+
+    /// Whether a caller still hears nobody although the telephone was taken that is thought to ring for it.
+    fn is_unheard(&self, own: usize, pbx: Endpoint, end: RingingEnd) -> bool {
+        let RingingEnd::Taken(at) = end else { return false };
+        // Where the mirror lost the answer, its ACK tells.
+        let hears = |l: &Leg| l.answered_by(at + PROMPT) || l.dialog.answered.is_none() && l.dialog.acked_at.is_some();
+        !self.callers(own, pbx).any(hears)
+    }
+
+    /// The legs by which a call came to this PBX.
+    fn callers(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
+        self.legs_of_call(conversation).into_iter().filter(move |l| l.dialog.callee_addr.same_host(pbx))
+    }
+
+    /// The legs by which this PBX rings somebody for a call.
+    fn rung(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
+        self.legs_of_call(conversation).into_iter().filter(move |l| l.dialog.caller_addr.same_host(pbx))
     }
 
     fn legs_of_call(&self, conversation: usize) -> Vec<&Leg> {
@@ -143,5 +221,5 @@ impl Engine {
     }
 }
 
-/// Once a telephone has taken a call, the PBX answers its caller and lets the others go within this time.
-const PROMPT: Duration = Duration::from_millis(500);
+/// Once a telephone has taken a call, the PBX answers its caller within this time.
+const PROMPT: Duration = Duration::from_millis(200);
