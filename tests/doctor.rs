@@ -232,7 +232,7 @@ fn joined(packets: &[Packet], count: usize) -> Vec<Packet> {
 fn rtp_that_the_machine_joined_is_told_and_is_no_loss_of_the_network() {
     for count in [2, 3, 7] {
         let report = look_at(&joined(&call(), count));
-        assert_finds(&report, &[("joined_rtp", "problem")]);
+        assert_finds(&report, &[("joined_rtp", "warning")]);
         let commands = &report["findings"][0]["commands"];
         assert_eq!(commands[0], "ethtool -K eth1 gro off rx-gro-list off rx-udp-gro-forwarding off");
     }

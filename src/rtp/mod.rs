@@ -151,12 +151,11 @@ fn second_at(payload: &[u8]) -> Option<usize> {
             h[0] >> 6 == 2 && &h[SSRC_AT..] == ssrc && sequence(h) == sequence(first).wrapping_add(n)
         })
     };
-    memchr::memmem::find_iter(payload.get(RtpReader::MIN_HEADER_LEN..)?, ssrc)
-        .filter_map(|at| (at + RtpReader::MIN_HEADER_LEN).checked_sub(SSRC_AT))
-        .find(|&length| {
-            length >= RtpReader::MIN_HEADER_LEN
-                && (1_u16..).zip((length..payload.len()).step_by(length)).all(|(n, at)| is_number(at, n))
-        })
+    // The last octet of its header is the last of its SSRC; there is one header at least before it.
+    let last = RtpReader::MIN_HEADER_LEN - 1;
+    memchr::memchr_iter(ssrc[3], payload.get(RtpReader::MIN_HEADER_LEN + last..)?)
+        .map(|at| at + RtpReader::MIN_HEADER_LEN)
+        .find(|&length| (1_u16..).zip((length..payload.len()).step_by(length)).all(|(n, at)| is_number(at, n)))
 }
 
 impl From<RtpReaderError> for Reject {

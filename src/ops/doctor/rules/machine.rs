@@ -174,15 +174,14 @@ fn long_frames(look: &Look) -> Option<Finding> {
     )
 }
 
-/// Two packets that came in one frame are no longer two to whoever decodes them.
 fn joined_rtp(look: &Look) -> Option<Finding> {
     let joined = look.traffic.plain.rtp_joined;
     (joined > 0).then(|| {
         let what = format!("{} with several RTP packets in one", count(joined, "datagram"));
-        Finding::new(Severity::Problem, "joined_rtp", what)
+        Finding::new(Severity::Warning, "joined_rtp", what)
             .remedy(
-                "The card or the kernel puts UDP packets together (GRO), and all but the first in each are lost to the \
-                 recording. Until the next boot:",
+                "The card or the kernel puts UDP packets together (GRO). Recordings take them apart again, but all have the \
+                 time of the last, and while a call lives the others count as lost. Until the next boot:",
             )
             .command(format!("ethtool -K {} gro off rx-gro-list off rx-udp-gro-forwarding off", look.interface()))
     })
