@@ -314,6 +314,36 @@ fn an_interface_that_goes_down_and_comes_back_is_told_and_heard_again() {
 }
 
 #[test]
+fn under_systemd_a_start_without_its_interfaces_waits_for_them() {
+    let Some(namespace) = Namespace::new("absent") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let link = |args: &[&str]| assert!(ip(&[&["-n", &namespace.0, "link"], args].concat()).unwrap().status.success());
+    link(&["set", "mirror0", "down"]);
+    let config = configuration(dir.path(), "mirror0\", \"usb0");
+    let text = std::fs::read_to_string(&config).unwrap().replace("\"mirror0\", \"usb0\"", "[\"mirror0\", \"usb0\"]");
+    std::fs::write(&config, text).unwrap();
+    let mut run = namespace.command(&program());
+    // systemd's socket, which nobody listens on here.
+    run.env("NOTIFY_SOCKET", dir.path().join("notify")).args(["run", "-c"]).arg(&config);
+    let mut service = Service::start(run);
+    service.wait_for("waiting for mirror0, usb0");
+    service.wait_for("interface mirror0 is down: sudo ip link set dev mirror0 up");
+    service.wait_for("there is no interface usb0");
+    link(&["set", "mirror0", "up"]);
+    service.wait_for("mirror0: capturing again");
+    let mut send = namespace.command(&std::env::current_exe().unwrap());
+    let sent = send.env(SENT, dir.path().join("sent")).args(["--exact", "sender", "--ignored"]).output().unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    link(&["add", "usb0", "type", "veth", "peer", "name", "switch0"]);
+    link(&["set", "usb0", "up"]);
+    service.wait_for("usb0: capturing again");
+    let (status, said) = service.stop();
+    assert_eq!(status, Some(0), "{said:#?}");
+    let last = said.iter().find(|line| line.contains("stopped")).unwrap_or_else(|| panic!("{said:#?}"));
+    assert!(last.contains("rtp=806"), "one is heard while the other is away: {last}");
+}
+
+#[test]
 fn an_interface_that_is_not_there_is_one_sentence_with_what_there_is() {
     let Some(namespace) = Namespace::new("missing") else { return };
     let dir = tempfile::tempdir().unwrap();

@@ -1,14 +1,19 @@
 //! The engine: takes what the mirror shows, gives legs to the sink and calls to the outside.
 
 mod afterlife;
+mod gathering;
+mod guessing;
 mod joining;
 mod lifecycle;
 mod media;
+mod merging;
 mod parts;
 mod pausing;
 mod recalling;
+mod referring;
 mod ruling;
 mod signalling;
+mod taking;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -173,6 +178,8 @@ struct Route {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
+    /// What the PBX did about a leg's answer tells whose it is.
+    Taken(usize),
     /// Something is due for a leg.
     Leg(usize),
     /// A conversation's legs have had their time to come together.
@@ -317,6 +324,7 @@ impl Engine {
             self.timers.pop_first();
             self.now = self.now.max(at);
             match timer {
+                Timer::Taken(slot) => self.handle_taken(slot, sink),
                 Timer::Leg(slot) => self.handle_leg_timer(slot, sink),
                 Timer::Settle(conversation) => self.handle_settled(conversation),
                 Timer::Finish(conversation) => self.handle_finish(conversation, sink),
@@ -359,6 +367,7 @@ impl Engine {
 
     /// The capture is over: ends every open call.
     pub fn handle_end_of_capture(&mut self, sink: &mut dyn LegSink) {
+        self.handle_all_taken(sink);
         self.end_all(sink);
     }
 

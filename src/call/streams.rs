@@ -244,7 +244,8 @@ impl Stream {
                 self.current = at;
                 let payload = &mut self.payloads[at];
                 payload.told &= payload.format == format && payload.within == within;
-                let new = PayloadUse { pt, packets: payload.packets, format, generation, secret, within, told: payload.told };
+                let new =
+                    PayloadUse { pt, packets: payload.packets, format, generation, secret, within, told: payload.told };
                 let old = std::mem::replace(payload, new);
                 if let Some(before) = old.voice().filter(|f| old.packets > 0 && payload.voice() != Some(*f))
                     && self.former.len() < MAX_PAYLOADS

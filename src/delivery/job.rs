@@ -129,6 +129,11 @@ impl Part {
         self.state = PartState::Attached(unknown);
     }
 
+    /// Pyrus has nothing of it.
+    const fn may_move(&self) -> bool {
+        matches!(self.state, PartState::Waiting | PartState::Dead { .. })
+    }
+
     /// Its place among the files of its call.
     pub fn place(&self) -> (u32, u64) {
         self.cut.map_or((self.number, 0), |cut| (cut.of, cut.from))
@@ -310,7 +315,8 @@ impl Job {
                         Some(_) => PartState::Dead { why: String::from(ENCRYPTED) },
                     },
                 }),
-                Some(part) if part.state == PartState::Waiting && recording.plain_sha256.is_none() => {
+                // Rendered once more, it may be another file: also of one that was too large, for when it is tried again.
+                Some(part) if part.may_move() && recording.plain_sha256.is_none() => {
                     part.path.clone_from(&recording.path);
                     part.bytes = recording.bytes;
                 }
@@ -327,6 +333,19 @@ impl Job {
             PartState::Waiting | PartState::Uploading | PartState::Uploaded(_) | PartState::Dead { .. } => false,
             PartState::Attaching(_) | PartState::Attached(_) | PartState::Split => true,
         });
+    }
+
+    /// A rule forbids to tell Pyrus of the call, found out after it was owed. What Pyrus knows stays there; it is told
+    /// nothing more, and gets no recording.
+    pub fn forbid(&mut self, progress: Progress) {
+        self.progress = self.progress.max(progress);
+        self.withdraw();
+        let why = match self.registration {
+            Registration::Owed => FORBIDDEN,
+            Registration::Unsure => FORBIDDEN_UNSURE,
+            Registration::Sending | Registration::Known { .. } => return,
+        };
+        self.standing = Standing::Dead { why: String::from(why) };
     }
 
     /// Files of the call that Pyrus has.
@@ -487,6 +506,10 @@ impl Job {
 pub fn is_unanswered(record: &CallRecord) -> bool {
     record.answered_at.is_none() || record.outcome == Outcome::Abandoned
 }
+
+/// Why nothing is sent of a call that was owed before a rule was found to forbid it.
+const FORBIDDEN: &str = "a rule of the configuration (no_register) forbids to tell Pyrus of this call; it was not told";
+const FORBIDDEN_UNSURE: &str = "a rule of the configuration (no_register) forbids to tell Pyrus of this call, and an earlier registration was not answered: look in the form whether it is there";
 
 /// Why a recording cannot be sent any more.
 const ENCRYPTED: &str = "the recording is encrypted: where the secret key is, decrypt it (age -d -i KEYFILE) and attach it to the task by hand";

@@ -230,12 +230,13 @@ impl Machine {
     pub fn handle_call(&mut self, update: &CallUpdate) {
         let CallUpdate { record, progress, consent } = update;
         match self.jobs.get_mut(&record.id) {
-            Some(entry) => {
-                if *consent == Consent::ByConfig {
+            Some(entry) => match consent {
+                Consent::ByConfig => {
                     entry.job.update(record, *progress);
                     retain_mapped(&self.policy, &mut entry.job);
                 }
-            }
+                Consent::Forbidden => entry.job.forbid(*progress),
+            },
             None if self.policy.is_due(record, *progress, *consent) => {
                 let mut job = Job::new(record, *progress);
                 if begin(record).is_some_and(|at| at < self.blind_before) {

@@ -392,7 +392,7 @@ fn scope(code: Option<&str>, status: u16) -> Scope {
 fn remedy(code: Option<&str>, status: u16) -> Option<&'static str> {
     Some(match code {
         Some("invalid_credentials") => {
-            "Pyrus refuses the login: check login and security_key in [pyrus] (the key stands in the bot's profile), and person_id if the login has several accounts"
+            "Pyrus refuses the login: check login and security_key in [pyrus] (the key stands in the bot's profile), and person_id if the login has several accounts; a new key in security_key_file is taken up by itself, all else by a restart"
         }
         Some("account_blocked") => "the Pyrus account of the bot is blocked: ask the administrator of Pyrus",
         Some("unrecognized_account_id") => {

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use callspan::call::record::{CallRecord, DeliveryState, Verdict};
+use callspan::cmd::rerender::rerender;
 use callspan::fake_pyrus::{Endpoint, Fake, Options};
 use callspan::journal::{Journal, Stage};
+use callspan::recording::{Layout, Recorder};
 use callspan::time::Timestamp;
 
 use crate::station::{ALL, Place, Station, beside, call, capture, delivered};
@@ -49,6 +51,29 @@ fn a_damaged_journal_is_kept_aside_and_a_delivered_call_is_not_sent_again() {
     assert_eq!(place.sent(), [1, 1, 1]);
     let record = beside(&place.config.recording.dir, &before.id).expect("its record");
     assert_eq!(record.delivery, before.delivery);
+}
+
+#[test]
+fn a_call_of_a_healed_journal_can_be_rendered_again_from_its_kept_packets() {
+    let mut place = Place::new();
+    place.config.recording.keep_pcap = true;
+    let mut station = Station::start(&place);
+    station.hear(ALL);
+    let before = delivered(&place, &station.journal);
+    let legs = station.journal.legs(&before.id).expect("readable");
+    station.stop();
+    damage(&place.config.journal.dir.join("journal.sqlite"));
+    let station = Station::start(&place);
+    assert_eq!(station.journal.legs(&before.id).expect("readable"), legs, "the record told of them");
+    let path = &before.recordings[0].path;
+    let sound = std::fs::read(path).expect("the recording");
+    std::fs::remove_file(path).expect("removed");
+    let recorder = Recorder::new(place.config.recording.clone(), Layout::ByDay, None);
+    let again = rerender(&station.journal, &recorder, None, &before.id).expect("its packets are kept");
+    assert_eq!(again.recordings, before.recordings);
+    assert!(std::fs::read(path).expect("made again") == sound, "the same sound");
+    station.stop();
+    assert_eq!(place.sent(), [1, 1, 1]);
 }
 
 #[test]

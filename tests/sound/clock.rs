@@ -31,7 +31,8 @@ fn two_calls() -> Vec<Sent> {
         wire.bye(to);
         for packet in wire.sorted() {
             let text = String::from_utf8(packet.payload.clone());
-            let payload = text.map_or(packet.payload.clone(), |text| text.replace("made-up@", &format!("{name}@")).into());
+            let payload =
+                text.map_or(packet.payload.clone(), |text| text.replace("made-up@", &format!("{name}@")).into());
             packets.push(Sent { payload, ..packet });
         }
     }
@@ -162,7 +163,8 @@ fn restarted(packets: &[Sent], (step_at, by_ns): (f64, i64), restart_at: f64) ->
         if n == 1 {
             pipeline.end(&mut spool);
             spool.flush();
-            calls = ended(&mut pipeline.engine).iter().map(|c| recorded(c, &spool.store(), Default::default())).collect();
+            calls =
+                ended(&mut pipeline.engine).iter().map(|c| recorded(c, &spool.store(), Default::default())).collect();
         }
         spool.flush();
         spool.shutdown();

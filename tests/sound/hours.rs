@@ -193,7 +193,10 @@ fn assert_parts(record: &CallRecord, whole: &CallRecord, made_ms: &[f64], talks:
     // Each soon after its end but for the second, which waits for the hold to be over; the fourth comes with the rest.
     let late: Vec<f64> = (1..).zip(made_ms).map(|(n, ms)| (ms - 1_000.0 - PART * f64::from(n)) / MINUTE).collect();
     let soon = 0.5..2.0;
-    assert!(matches!(late[..], [a, b, c] if soon.contains(&a) && (8.0..9.8).contains(&b) && soon.contains(&c)), "{late:?}");
+    assert!(
+        matches!(late[..], [a, b, c] if soon.contains(&a) && (8.0..9.8).contains(&b) && soon.contains(&c)),
+        "{late:?}"
+    );
     let (mut one, mut all) = (sound(&whole.recordings), sound(parts));
     let (mut a, mut b) = (vec![0; 1 << 20], vec![0; 1 << 20]);
     for block in 0.. {
@@ -207,7 +210,12 @@ fn assert_parts(record: &CallRecord, whole: &CallRecord, made_ms: &[f64], talks:
         let score = judge(Path::new(&whole.recordings[0].path), talk);
         eprintln!("4 h, {:?}: {} pieces, worst {:.2} ms", talk.phone.side, score.offsets.len(), score.worst());
         // Each spurt has seven pieces, and the hold takes 16 minutes. The bound of issue 5 is 20 ms; jitter of 8 ms of which a quarter is on time.
-        assert!(score.offsets.len() as f64 > 7.0 * (4.0 * PART / MINUTE - 16.0) && score.worst() <= 2.0, "{:?}: {}", talk.phone.side, score.worst());
+        assert!(
+            score.offsets.len() as f64 > 7.0 * (4.0 * PART / MINUTE - 16.0) && score.worst() <= 2.0,
+            "{:?}: {}",
+            talk.phone.side,
+            score.worst()
+        );
         assert_eq!(score.missing_ms, 0.0);
     }
 }

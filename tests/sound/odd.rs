@@ -85,7 +85,8 @@ fn assert_each_packet(name: &str, recorded: &Recorded, talk: &Talk) {
         let likeness = |lag: usize| -> f64 {
             let heard = |n: usize| f64::from(recorded.frames[place + n + lag - 2][talk.phone.side.channel()]);
             let said = |n: usize| f64::from(voice(talk.phone.side, said.sample + n as u64));
-            let dot = |a: &dyn Fn(usize) -> f64, b: &dyn Fn(usize) -> f64| (0..length).map(|n| a(n) * b(n)).sum::<f64>();
+            let dot =
+                |a: &dyn Fn(usize) -> f64, b: &dyn Fn(usize) -> f64| (0..length).map(|n| a(n) * b(n)).sum::<f64>();
             dot(&said, &heard) / (dot(&said, &said) * dot(&heard, &heard)).sqrt().max(1.0)
         };
         let best = (0..=4).map(likeness).fold(0.0, f64::max);

@@ -42,8 +42,9 @@ fn likeness(frames: &[[i16; 2]], place: i64, sent: &[f64]) -> f64 {
 fn opus_of_2_5_to_120_ms_a_packet_mono_and_stereo_is_in_place() {
     let tones = tones(150);
     let both = [(Channels::Mono, 1), (Channels::Stereo, 2)];
-    for (frame_us, (channels, count)) in
-        [2_500_u32, 5_000, 10_000, 20_000, 40_000, 60_000, 80_000, 100_000, 120_000].into_iter().flat_map(|f| both.map(|b| (f, b)))
+    for (frame_us, (channels, count)) in [2_500_u32, 5_000, 10_000, 20_000, 40_000, 60_000, 80_000, 100_000, 120_000]
+        .into_iter()
+        .flat_map(|f| both.map(|b| (f, b)))
     {
         let name = format!("{} ms, {count} channels", f64::from(frame_us) / 1e3);
         let sdp = |side| describe(side, "RTP/AVP 111 0\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 stereo=1");

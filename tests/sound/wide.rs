@@ -27,8 +27,7 @@ struct Speaker {
 
 impl Speaker {
     fn new(side: Side) -> Self {
-        let format =
-            PayloadFormat { encoding: "G722".into(), clock_hz: 8_000, channels: 1, fmtp: String::new() };
+        let format = PayloadFormat { encoding: "G722".into(), clock_hz: 8_000, channels: 1, fmtp: String::new() };
         let random = fastrand::Rng::with_seed(side.channel() as u64 + 7);
         Self { phone: Phone::new(side), listener: decoder_for(&format).unwrap(), random, ticks: 8, spoken: Vec::new() }
     }
@@ -90,7 +89,10 @@ fn assert_in_place(name: &str, recorded: &Recorded, speakers: &[Speaker; 2]) {
             assert!(lag.abs() <= 32 && like > 0.7, "{name}, {of:?}: {lag} samples off, likeness {like:.2}");
             worst = (lag.abs().max(worst.0), f64::min(like, worst.1));
         }
-        eprintln!("{name}, {:?}: at most {} samples off, likeness at least {:.2}", speaker.phone.side, worst.0, worst.1);
+        eprintln!(
+            "{name}, {:?}: at most {} samples off, likeness at least {:.2}",
+            speaker.phone.side, worst.0, worst.1
+        );
         let side = recorded.record.sides.get(speaker.phone.side);
         assert_eq!((side.lost, side.concealed_ms, side.late), (0, Some(0), Some(0)), "{name}");
     }

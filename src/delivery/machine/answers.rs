@@ -313,8 +313,14 @@ fn consequence(job: &mut Job, work: &Work, verdict: &Verdict) -> Consequence {
             if job.registration != Registration::Unsure {
                 job.tries.reregistered = job.tries.reregistered.saturating_add(1);
             }
+            if job.tries.reregistered > most {
+                // From here each try looks, by external_id alone, and registers nothing: a person is asked, and Pyrus
+                // would have one more task of this call each hour until somebody comes.
+                job.registration = Registration::Unsure;
+                return Consequence::Park;
+            }
             job.registration = Registration::Owed;
-            if job.tries.reregistered > most { Consequence::Park } else { Consequence::Again }
+            Consequence::Again
         }
         Verdict::WithoutFields if job.fields == Fields::Sent => {
             job.fields = Fields::LeftOut;

