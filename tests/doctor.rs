@@ -214,7 +214,7 @@ fn gaps_in_the_media_are_lost_before_us() {
 fn joined(packets: &[Packet], count: usize) -> Vec<Packet> {
     let mut out = only(packets, is_sip);
     for host in [11, 12] {
-        let rtp = |f: &[u8]| is_ipv4_udp(f) && !is_sip(f) && f[29] == host && port(f, 34) % 2 == 0;
+        let rtp = |f: &[u8]| is_ipv4_udp(f) && !is_sip(f) && f[29] == host && port(f, 34).is_multiple_of(2);
         for group in only(packets, rtp).chunks(count) {
             let payload: Vec<u8> = group.iter().flat_map(|p| p.data[42..].to_vec()).collect();
             let first = &group[0].data;

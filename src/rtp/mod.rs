@@ -147,9 +147,8 @@ fn second_at(payload: &[u8]) -> Option<usize> {
     let sequence = |header: &[u8]| u16::from_be_bytes([header[2], header[3]]);
     let first = header(0)?;
     let is_number = |at: usize, n: u16| {
-        header(at).is_some_and(|h| {
-            h[0] >> 6 == 2 && &h[SSRC_AT..] == ssrc && sequence(h) == sequence(first).wrapping_add(n)
-        })
+        header(at)
+            .is_some_and(|h| h[0] >> 6 == 2 && &h[SSRC_AT..] == ssrc && sequence(h) == sequence(first).wrapping_add(n))
     };
     // The last octet of its header is the last of its SSRC; there is one header at least before it.
     let last = RtpReader::MIN_HEADER_LEN - 1;
