@@ -200,6 +200,30 @@ fn comfort_noise_of_any_length_moves_nothing() {
 }
 
 #[test]
+fn packets_that_a_card_joined_are_each_heard_in_place() {
+    let (mut wire, mut talks) = talked(|talks| talks[1].phone.pt = 8);
+    let mut packets = std::mem::take(&mut wire.packets);
+    // Two and two of the caller's, four and four of the callee's come as one datagram, when the last of them does.
+    for (side, count) in [(Side::Caller, 2), (Side::Callee, 4)] {
+        let (mine, others): (Vec<Sent>, Vec<Sent>) = packets.into_iter().partition(|p| p.src == media(side));
+        packets = others;
+        packets.extend(mine.chunks(count).map(|group| {
+            let payload = group.iter().flat_map(|p| p.payload.clone()).collect();
+            Sent { payload, ..group[group.len() - 1].clone() }
+        }));
+    }
+    wire.packets = packets;
+    let recorded = record(wire);
+    // The first stand at the front of a group that comes late.
+    talks.iter_mut().for_each(|talk| talk.said.retain(|said| said.heard_ms > 1_100.0));
+    assert_heard("joined", &recorded, &talks);
+    for side in [&recorded.record.sides.caller, &recorded.record.sides.callee] {
+        assert_eq!((side.packets, side.lost, side.concealed_ms), (399, 0, Some(0)));
+    }
+    assert!(recorded.record.problems.is_empty(), "{:?}", recorded.record.problems);
+}
+
+#[test]
 fn media_of_no_call_that_is_too_much_to_keep_is_counted_and_hurts_no_call_under_way() {
     let (wire, talks) = talked(|_| {});
     let mut packets = wire.sorted();
