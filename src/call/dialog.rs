@@ -5,6 +5,8 @@
 
 mod notes;
 
+use std::hash::BuildHasher;
+
 use crate::call::negotiation::{Agreed, Description, Negotiation};
 use crate::call::record::{EndedBy, EventRecord, Side};
 use crate::net::{Endpoint, Transport};
@@ -102,6 +104,8 @@ pub struct Dialog {
     tried: bool,
     /// CSeq of the newest INVITE outside a dialog.
     invite_cseq: u32,
+    /// Branches of the two newest INVITEs outside a dialog, hashed.
+    branches: [Option<u64>; 2],
     /// What was agreed when events were last written.
     agreed: Agreed,
     last_at: Timestamp,
@@ -136,6 +140,7 @@ impl Dialog {
             session_timer: None,
             tried: false,
             invite_cseq: 0,
+            branches: [None, None],
             agreed: Agreed::default(),
             last_at: at,
         }
@@ -255,6 +260,25 @@ impl Dialog {
         other.is_some_and(|tag| tag != chosen && self.early_tags.contains(&tag))
     }
 
+    /// Whether an answer to an INVITE outside a dialog is that of another INVITE than was sent at this hop, by its branch
+    /// (RFC 3261 sections 8.1.1.7 and 16.6): a proxy that forks sends the same INVITE along several ways.
+    pub fn is_of_other_invite(&self, message: &Message<'_>) -> bool {
+        let first = message.cseq().is_some_and(|cseq| cseq.number <= self.invite_cseq);
+        let branch = branch_of(message);
+        first
+            && self.requester(message) == Side::Caller
+            && branch.is_some()
+            && self.branches[0].is_some()
+            && !self.branches.contains(&branch)
+    }
+
+    fn note_branch(&mut self, message: &Message<'_>) {
+        let branch = branch_of(message);
+        if branch.is_some() && !self.branches.contains(&branch) {
+            self.branches = [branch, self.branches[0]];
+        }
+    }
+
     /// Who sent the request, of which a response is the answer.
     pub fn requester(&self, message: &Message<'_>) -> Side {
         let from = message.from();
@@ -300,6 +324,7 @@ impl Dialog {
             return;
         }
         self.invited_at = Some(self.invited_at.map_or(at, |first| first.min(at)));
+        self.note_branch(message);
         let again = cseq > self.invite_cseq && self.invite_cseq != 0;
         self.invite_cseq = self.invite_cseq.max(cseq);
         if again && self.may_try_again() {
@@ -358,6 +383,9 @@ impl Dialog {
         match cseq.method {
             Method::Invite if requester == Side::Caller && self.is_first_invite(cseq.number) => {
                 self.invite_cseq = self.invite_cseq.max(cseq.number);
+                if self.branches[0].is_none() {
+                    self.note_branch(message);
+                }
                 self.handle_invite_response(at, message, status);
             }
             Method::Invite | Method::Update | Method::Prack => {
@@ -483,6 +511,12 @@ impl Dialog {
             self.early_tags.push(tag);
         }
     }
+}
+
+/// Only branches that begin so name one transaction and no other (RFC 3261 section 8.1.1.7).
+fn branch_of(message: &Message<'_>) -> Option<u64> {
+    let branch = message.via_branch().filter(|branch| branch.starts_with("z9hG4bK"))?;
+    Some(foldhash::fast::FixedState::with_seed(3).hash_one(branch.as_ref()))
 }
 
 fn tag_of_to(message: &Message<'_>) -> Option<String> {

@@ -60,6 +60,10 @@ pub struct Leg {
     pub closed: bool,
     /// When it is looked at next.
     pub check_at: Timestamp,
+    /// Ids of calls that it may be of as well as of its own.
+    pub rivals: Vec<String>,
+    /// When what the PBX did about its answer is looked at.
+    pub taken_at: Option<Timestamp>,
 }
 
 /// What is known of a leg before it has a place and a conversation.
@@ -143,6 +147,8 @@ impl Leg {
             created_at: at,
             closed: false,
             check_at: at,
+            rivals: Vec::new(),
+            taken_at: None,
         }
     }
 
@@ -250,6 +256,21 @@ impl Leg {
             && known.peek().is_some()
             && !self.claimed.contains(&src)
             && known.all(|s| s.src != src)
+    }
+
+    /// Whether it was not over at this moment, as far as is known by now.
+    pub fn lived_at(&self, at: Timestamp) -> bool {
+        self.dialog.ended().is_none_or(|(ended, _)| ended > at)
+    }
+
+    /// Whether it had been answered by this moment, as far as is known by now.
+    pub fn answered_by(&self, at: Timestamp) -> bool {
+        self.dialog.answered.is_some_and(|(answered, _)| answered <= at)
+    }
+
+    /// Whether a code of the PBX was dialled.
+    pub fn dials_code(&self) -> bool {
+        self.parties.to.as_deref().is_some_and(|to| to.starts_with(['*', '#']))
     }
 
     /// Whether it came to nothing so far: an INVITE, and no word or sound in return.

@@ -50,9 +50,10 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, stop: &AtomicBool) -> anyhow::Result<()> {
-    let mut source = live::open(&config.capture)?;
+    let mut source = live::open(&config.capture, absent())?;
     let mut service = Service::start(config, &source, alerts.clone())?;
-    out::note(&format!("callspan: capturing on {}", source.name()));
+    let doing = if source.is_capturing() { "capturing on" } else { "waiting for" };
+    out::note(&format!("callspan: {doing} {}", source.name()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // not under systemd: nobody to tell
     let ended = service.capture(&mut source, stop);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -61,6 +62,14 @@ fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, stop: &AtomicBool) ->
     }
     service.stop(&mut source);
     ended
+}
+
+/// Under systemd nobody reads the terminal, and what is owed to Pyrus must not wait for a switch port.
+fn absent() -> live::Absent {
+    match std::env::var_os("NOTIFY_SOCKET") {
+        Some(_) => live::Absent::Await,
+        None => live::Absent::Refuse,
+    }
 }
 
 struct Service {

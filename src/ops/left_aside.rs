@@ -20,8 +20,8 @@ pub struct LeftAside {
     pub calls_evicted: u64,
     /// RTP packets of more streams than a call can have.
     pub rtp_refused: u64,
-    /// RTP packets of no known call that were not kept until one might claim them: there were too many.
-    pub early_refused: u64,
+    /// RTP packets of no known call that could not be kept until one claims them.
+    pub rtp_not_kept: u64,
     /// TCP streams, or pieces of them, for which there was no place.
     pub tcp_refused: u64,
     /// Datagrams given up because fragments took too much memory.
@@ -60,7 +60,7 @@ impl LeftAside {
             calls_refused: engine.legs_refused,
             calls_evicted: engine.legs_evicted,
             rtp_refused: engine.rtp_refused,
-            early_refused: engine.early_dropped,
+            rtp_not_kept: engine.rtp_not_kept,
             tcp_refused: engine.tcp_refused + decode.streams.evicted,
             fragments_refused: dropped.fragment_limit,
             fragments_incomplete: dropped.fragment_timeout
@@ -88,7 +88,7 @@ impl LeftAside {
         self.calls_refused
             + self.calls_evicted
             + self.rtp_refused
-            + self.early_refused
+            + self.rtp_not_kept
             + self.tcp_refused
             + self.fragments_refused
     }
@@ -104,11 +104,7 @@ impl LeftAside {
             (Why::Full, self.calls_refused, ["call", "not taken in (the tables are full of calls under way)"]),
             (Why::Full, self.calls_evicted, ["unanswered INVITE", "dropped for newer ones (a flood of INVITEs)"]),
             (Why::Full, self.rtp_refused, ["RTP packet", "refused (more streams than a call can have)"]),
-            (
-                Why::Full,
-                self.early_refused,
-                ["RTP packet", "of no known call not kept for one to come (too many of them at once)"],
-            ),
+            (Why::Full, self.rtp_not_kept, ["RTP packet", "of no known call not kept (too many at once)"]),
             (Why::Full, self.tcp_refused, ["piece", "of TCP streams left aside (too many streams at once)"]),
             (Why::Full, self.fragments_refused, ["datagram", "in fragments given up (too many fragments at once)"]),
             (Why::Unreadable, self.fragments_incomplete, ["datagram", "of which a fragment never came, or is broken"]),
@@ -192,7 +188,7 @@ mod tests {
             rtp_refused: 128,
             tcp_refused: 256,
             sip_rejected: 512,
-            early_dropped: 1_024,
+            rtp_not_kept: 1_024,
             ..engine::Counters::default()
         };
         let totals = LeftAside::of(&decode, &engine);

@@ -89,7 +89,7 @@ fn a_call_during_which_nothing_was_lost_has_no_problem_and_one_of_before_none_of
 #[test]
 fn a_step_of_the_clock_is_a_problem_of_the_call_and_moves_none_of_its_times() {
     let (packets, ended) = with_a_hole();
-    let record = told_in_the_middle(&packets, |engine| engine.handle_clock_step(3_600_000_000_000));
+    let record = told_in_the_middle(&packets, |engine| engine.handle_clock_step(3_600_000_000_000, &mut Nothing));
     assert_eq!(problems(&record), [("clock_step", None), ("lost_before_us", Some(10))]);
     // The BYE's exchange is two steps: the request is the end.
     let end = record.ended_at.expect("ended");

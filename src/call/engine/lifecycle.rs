@@ -148,6 +148,9 @@ impl Engine {
         self.forget_flows(slot);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         self.timers.remove(&(leg.check_at, Timer::Leg(slot)));
+        if let Some(at) = leg.taken_at {
+            self.timers.remove(&(at, Timer::Taken(slot)));
+        }
         for endpoint in std::mem::take(&mut leg.claimed) {
             self.claims.remove(endpoint, slot);
         }
@@ -181,7 +184,7 @@ impl Engine {
         }
     }
 
-    fn finish_if_over(&mut self, conversation: usize) {
+    pub(super) fn finish_if_over(&mut self, conversation: usize) {
         let over = self
             .conversations
             .get(conversation)
