@@ -60,8 +60,8 @@ pub struct Leg {
     pub closed: bool,
     /// When it is looked at next.
     pub check_at: Timestamp,
-    /// Ids of calls that it may be of as well as of its own.
-    pub rivals: Vec<String>,
+    /// Calls that it may be of as well as of its own: their places, and their ids, for a place may be used again.
+    pub rivals: Vec<(usize, String)>,
     /// When what the PBX did about its answer is looked at.
     pub taken_at: Option<Timestamp>,
 }

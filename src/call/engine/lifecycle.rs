@@ -150,6 +150,7 @@ impl Engine {
         self.timers.remove(&(leg.check_at, Timer::Leg(slot)));
         if let Some(at) = leg.taken_at {
             self.timers.remove(&(at, Timer::Taken(slot)));
+            self.doubts.retain(|doubt| *doubt != slot);
         }
         for endpoint in std::mem::take(&mut leg.claimed) {
             self.claims.remove(endpoint, slot);
