@@ -25,11 +25,12 @@ pub use recalling::Recall;
 use crate::call::claims::Claims;
 use crate::call::config::Config;
 use crate::call::conversation::{Context, Conversation};
+use crate::call::decision::Decision;
 use crate::call::dormant::Dormant;
 use crate::call::early::EarlyMedia;
 use crate::call::event::{CallEvent, LegId, LegSink};
 use crate::call::join::{JoinIndex, Referral};
-use crate::call::leg::Leg;
+use crate::call::leg::{Leg, SpoolStage};
 use crate::call::numbers::NumberPlan;
 use crate::call::record::{CallRecord, Side};
 use crate::call::rules::Rules;
@@ -74,6 +75,9 @@ pub struct Counters {
     pub rtp_duplicates: u64,
     /// RTP of no known call.
     pub rtp_unclaimed: u64,
+    /// Of these, packets that could not be kept until their call is known: they were too many at once, or too large. A
+    /// call that they belong to lacks them at its beginning.
+    pub rtp_not_kept: u64,
     /// RTP that came after its call had ended.
     pub rtp_after_end: u64,
     /// RTP of more streams than a leg can have.
@@ -335,12 +339,22 @@ impl Engine {
     }
 
     /// The wall clock was stepped: calls that begin from now on are stamped by the new one.
-    pub fn handle_clock_step(&mut self, by_ns: i64) {
+    pub fn handle_clock_step(&mut self, by_ns: i64, sink: &mut dyn LegSink) {
         self.counters.clock_steps += 1;
         self.wall_offset_ns = self.wall_offset_ns.saturating_add(by_ns);
         for (_, conversation) in &mut self.conversations {
             conversation.note_problem("clock_step");
         }
+        let wall_offset_ns = self.wall_offset_ns;
+        for (_, leg) in self.legs.iter().filter(|(_, leg)| leg.spool == SpoolStage::Open && !leg.closed) {
+            sink.decide(leg.id, self.now, &Decision::Clock { wall_offset_ns });
+        }
+    }
+
+    /// What must be added to the capture timeline to get the wall clock: the sum of the steps, those before a restart
+    /// included.
+    pub const fn wall_offset_ns(&self) -> i64 {
+        self.wall_offset_ns
     }
 
     /// Ids of the calls that are not over.

@@ -182,7 +182,7 @@ impl Leg {
         match self.dialog.phase() {
             Phase::Ended { at, .. } => self.due_when_ended(now, at),
             Phase::Challenged { at } => later_or(now, at + TRANSACTION_TIMEOUT, || Due::End(at, EndedBy::Signalling)),
-            Phase::Inviting => self.due_when_inviting(now),
+            Phase::Inviting => self.due_when_inviting(now, config),
             Phase::Established => self.due_when_established(now, config),
         }
     }
@@ -193,7 +193,7 @@ impl Leg {
         later_or(now, since + LINGER, || Due::Close)
     }
 
-    fn due_when_inviting(&self, now: Timestamp) -> Due {
+    fn due_when_inviting(&self, now: Timestamp, config: &Config) -> Due {
         let dialog = &self.dialog;
         let heard = self.last_media_at.unwrap_or(self.created_at);
         if let Some(cancelled) = dialog.cancelled_at {
@@ -201,7 +201,12 @@ impl Leg {
                 Due::End(cancelled, EndedBy::Signalling)
             });
         }
-        let patience = if dialog.is_tried() { RING_TIMEOUT } else { UNSEEN_RESPONSES_TIMEOUT };
+        let patience = match dialog.is_tried() {
+            // They talked, and neither the answer nor the end was shown.
+            true if self.has_both_sides() => Duration::from_secs(u64::from(config.silence_s)),
+            true => RING_TIMEOUT,
+            false => UNSEEN_RESPONSES_TIMEOUT,
+        };
         let last = dialog.last_at().max(heard);
         later_or(now, last + patience, || Due::End(last, EndedBy::Silence))
     }
@@ -282,6 +287,11 @@ impl Leg {
         self.first_media_at.is_some()
     }
 
+    /// Whether media of both sides was seen.
+    pub fn has_both_sides(&self) -> bool {
+        [Side::Caller, Side::Callee].iter().all(|side| self.streams.iter().any(|stream| stream.side == *side))
+    }
+
     /// How the attempt ended, by the signalling of this leg.
     pub fn outcome(&self) -> Outcome {
         let dialog = &self.dialog;
@@ -320,6 +330,8 @@ impl Leg {
             ended_at: dialog.ended().map(|(at, _)| at),
             sip_status: dialog.status,
             rendered: false,
+            spool: None,
+            sides_swapped: false,
         }
     }
 }

@@ -240,7 +240,7 @@ pub fn plan(source: &LegSource, options: &Options) -> Result<Plan, RenderError> 
     while let Some(entry) = reader.next_entry()? {
         match entry {
             Entry::Decided(decided) if decided.at() <= until => pass.handle_decided(decided),
-            Entry::Packet(packet) if packet.at <= until => pass.handle_packet(&packet),
+            Entry::Packet(datagram) if datagram.at <= until => pass.handle_datagram(&datagram),
             Entry::Decided(Decided { decision: Decision::Begin { .. }, .. }) => {}
             // They come in order of time: nothing earlier follows.
             Entry::Decided(_) | Entry::Packet(_) => break,
@@ -287,8 +287,18 @@ impl Pass {
         }
     }
 
+    fn handle_datagram(&mut self, datagram: &PacketEntry<'_>) {
+        self.last_packet_at = Some(self.last_packet_at.map_or(datagram.at, |last| last.max(datagram.at)));
+        for (n, packet) in packet::each(datagram).enumerate() {
+            self.handle_packet(&packet);
+            if n > 0 {
+                // The engine took the others of it for lost.
+                self.recount.need();
+            }
+        }
+    }
+
     fn handle_packet(&mut self, packet: &PacketEntry<'_>) {
-        self.last_packet_at = Some(self.last_packet_at.map_or(packet.at, |last| last.max(packet.at)));
         let Some(head) = packet::head(packet) else { return };
         let Some(number) = self.known.stream_of(packet, &head) else { return };
         let Some(known) = self.known.streams.get(&number) else { return };

@@ -48,6 +48,7 @@ impl Engine {
                     None => {
                         self.counters.rtp_unclaimed += 1;
                         self.early.handle_packet(datagram);
+                        self.counters.rtp_not_kept = self.early.dropped();
                         return;
                     }
                 },
