@@ -205,7 +205,8 @@ impl Conversation {
         if let Some(taker) = self.taker.as_ref().filter(|_| who.operator.is_none()) {
             record.outcome = Outcome::Answered;
             record.operator_answered_at = Some(taker.at);
-            record.internal.clone_from(&taker.extension);
+            let named = who.first.parties.named_extension().map(str::to_owned);
+            record.internal = named.or_else(|| taker.extension.clone());
         }
         record.sip_status = dialog.status;
         record.reason_header = legs.iter().find_map(|l| l.dialog.reason.clone());

@@ -92,6 +92,29 @@ fn a_call_out_that_is_answered_while_another_comes_in_has_nothing_to_do_with_it(
 }
 
 #[test]
+fn where_the_mirror_shows_the_trunk_only_calls_that_are_answered_at_once_have_nothing_to_do_with_each_other() {
+    let mut office = Office::new();
+    let a = office.inbound();
+    let Office { scene, pbx, .. } = &mut office;
+    let mut customer = Phone::new("+79990000777", 4);
+    let x = scene.leg(pbx, &mut customer, [DID, "+79990000777"]);
+    for leg in [a, x] {
+        scene.invite(leg);
+        scene.ring(leg);
+    }
+    scene.wait(2_000);
+    scene.answer(x);
+    scene.answer(a);
+    scene.wait(4_000);
+    for leg in [a, x] {
+        scene.bye(leg, Side::Caller);
+    }
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 2);
+    assert!(played.calls.iter().all(|c| c.record.related.is_empty()));
+}
+
+#[test]
 fn a_queue_that_rings_all_again_and_again_is_one_call() {
     let mut office = Office::new();
     let a = office.inbound();

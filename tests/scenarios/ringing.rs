@@ -766,12 +766,18 @@ fn a_telephone_that_joins_the_ringing_as_a_second_call_comes_is_of_the_call_that
 }
 
 #[test]
-fn a_telephone_that_joined_the_ringing_as_a_second_call_came_is_let_go_with_its_own_call() {
-    let (scene, [a1, _, b1, c, _], talks) = two_rung_at_once(0);
+fn a_telephone_that_joined_the_ringing_as_a_second_call_came_and_is_let_go_with_the_first_is_of_neither() {
+    let (scene, [a1, a2, b1, c, _], talks) = two_rung_at_once(0);
     let played = play(&scene);
-    assert_eq!(legs(&played)[0], ids(&scene, &[a1, b1, c]));
-    assert_eq!(who(&played.calls[0].record), (Direction::Inbound, Some("200"), Outcome::Answered));
-    hears(&played.calls[0], (1, 2), talks, talks + 4_000);
+    let legs = legs(&played);
+    assert_eq!(legs[0], ids(&scene, &[a1, b1]));
+    assert!(legs.contains(&ids(&scene, &[a2])) && legs.contains(&ids(&scene, &[c])), "{legs:?}");
+    let (first, own) = (&played.calls[0], played.calls.iter().find(|call| call.record.outcome == Outcome::Answered));
+    assert_eq!(who(&first.record), (Direction::Inbound, Some("200"), Outcome::Answered));
+    assert_eq!(own.map(|call| &call.record.id), Some(&first.record.id), "nobody else was answered");
+    let let_go = played.calls.iter().find(|call| call.record.legs[0].sip_call_id == scene.get(c).call_id);
+    assert!(let_go.expect("asserted above").record.related.contains(&first.record.id));
+    hears(first, (1, 2), talks, talks + 4_000);
 }
 
 #[test]

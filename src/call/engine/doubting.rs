@@ -1,6 +1,6 @@
-//! Whose a leg is that was rung while two calls of one number waited: the one whose caller is answered as it is taken, or
-//! another telephone of which takes the call as it is let go. Until then it is with the call that had just come, for
-//! which a PBX does most; what shows nothing makes it a call of its own, related to all.
+//! Whose a leg is that was rung while two calls of one number waited: of the one whose caller is answered as it is taken, and
+//! at least not of this one if another telephone takes another of the calls as it is let go. Until then it is with the
+//! call that had just come, for which a PBX does most; what contradicts itself makes it a call of its own, related to all.
 
 use std::time::Duration;
 
@@ -64,7 +64,8 @@ impl Engine {
     }
 
     /// A leg that may be of several calls was given to the one that had just come. If another caller is answered as it is
-    /// taken, or another telephone takes another of the calls as it is let go, it was not rung for that one.
+    /// taken, it was rung for that one. If another telephone takes another of the calls as it is let go, it may have been;
+    /// but a telephone that rings in vain may be let go in that moment just as well.
     pub(super) fn settle_rivals(&mut self, slot: usize, sink: &mut dyn LegSink) {
         self.doubts.retain(|doubt| *doubt != slot);
         let Some(leg) = self.legs.get(slot).filter(|leg| !leg.rivals.is_empty()) else { return };
@@ -74,7 +75,7 @@ impl Engine {
         let served: Vec<usize> = rivals.iter().copied().filter(|c| self.is_served_at(*c, pbx, end)).collect();
         match (self.is_end_for_own(own, pbx, end), served.as_slice()) {
             (true, []) => {}
-            (false, [only]) => {
+            (false, [only]) if matches!(end, RingingEnd::Taken(_)) => {
                 self.move_legs(&[slot], *only, sink);
                 self.finish_if_over(own);
             }

@@ -69,7 +69,10 @@ impl Engine {
     fn sent_on_to(&self, leg: &Leg, at: Timestamp) -> Vec<usize> {
         let pbx = leg.dialog.caller_addr;
         let with = |l: &&Leg| RingingEnd::Taken(at).is_with(l.dialog.answered);
-        let by_nobody = |l: &&Leg| self.rung(l.conversation, pbx).all(|l| l.dialog.answered.is_none());
+        // Where the mirror shows nobody whom the PBX rings, it was one of those.
+        let shows = |c: usize| self.plan.is_seen_to_ring(pbx) || self.rung(c, pbx).next().is_some();
+        let by_nobody =
+            |l: &&Leg| shows(l.conversation) && self.rung(l.conversation, pbx).all(|l| l.dialog.answered.is_none());
         let calls = self.may_be_sent_on(leg).filter(with).filter(by_nobody);
         let mut out: Vec<usize> = calls.map(|l| l.conversation).take(MAX_DOUBTS).collect();
         out.dedup();
