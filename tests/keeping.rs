@@ -241,6 +241,7 @@ fn a_service_that_cannot_start_raises_one_alarm_however_often_it_is_started_agai
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
 fn a_service_that_starts_on_a_full_disk_says_so_and_starts_when_there_is_room() {
     let place = Place::new("");
     let state = place.dir.path().join("state");

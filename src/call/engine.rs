@@ -1,6 +1,7 @@
 //! The engine: takes what the mirror shows, gives legs to the sink and calls to the outside.
 
 mod afterlife;
+mod doubting;
 mod gathering;
 mod guessing;
 mod joining;
@@ -160,6 +161,8 @@ pub struct Engine {
     timers: BTreeSet<(Timestamp, Timer)>,
     /// Legs in the order in which they came; those that got an answer are passed over.
     fresh: VecDeque<(usize, LegId)>,
+    /// Legs that stopped ringing a moment ago and of which it is not known whose they are.
+    doubts: Vec<usize>,
     tombstones: Tombstones,
     recalled: recalling::Recalled,
     dormant: Dormant,
@@ -236,6 +239,7 @@ impl Engine {
             framers: HashMap::default(),
             timers: BTreeSet::new(),
             fresh: VecDeque::new(),
+            doubts: Vec::new(),
             tombstones: Tombstones::default(),
             recalled: recalling::Recalled::default(),
             dormant: Dormant::default(),

@@ -21,7 +21,7 @@ pub(super) fn tell(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &
     if was_told(&stamp, &text) {
         return;
     }
-    alerts.raise(Kind::ServiceFailed, &text);
+    alerts.raise_unlogged(Kind::ServiceFailed, &text); // the end of the process says it on standard error
     if std::fs::write(&stamp, &text).is_err() {
         wait(stop);
     }

@@ -12,7 +12,6 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::finish::Worker;
 use super::rerender::rerender;
 use super::sealing::{Left, Sealer, clear_leftovers};
-use crate::call::event::Registration;
 use crate::delivery::Progress;
 use crate::journal::{self, FileRow, Journal, Stage, Standing};
 use crate::ops::alerts::Kind;
@@ -107,11 +106,10 @@ impl Keeper {
         let _turn = self.worker.turns.take(id);
         let record = rerender(&self.worker.journal, &self.worker.recorder, Some(&self.worker.store), id)?;
         tracing::info!(call = id, "rendered again");
-        let registration = self.worker.journal.untold()?.into_iter().find(|(c, _)| c.record.id == id);
-        let registration = registration.map_or(Registration::Allowed, |(_, r)| r);
-        // Until delivery has made up its mind, the new file is not encrypted.
-        self.worker.note(&record, Stage::Complete, registration);
-        self.worker.tell(&record, Progress::Complete, registration);
+        // Until delivery has made up its mind, the new file is not encrypted. What it did not want, it is not told of.
+        if let Some((_, registration)) = self.worker.journal.untold()?.into_iter().find(|(c, _)| c.record.id == id) {
+            self.worker.tell(&record, Progress::Complete, registration);
+        }
         Ok(())
     }
 

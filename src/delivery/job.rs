@@ -65,6 +65,9 @@ pub struct Job {
     pub possible_duplicates: u32,
     /// The last trouble, for a person.
     pub note: Option<String>,
+    /// A rule was found to forbid it after it was owed: whatever is made of the call later, it is not sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_forbidden: bool,
 }
 
 /// What a call tells Pyrus. The numbers are frozen with the first registration: the same text in every request.
@@ -251,6 +254,7 @@ impl Job {
             fields: Fields::Sent,
             possible_duplicates: 0,
             note: None,
+            is_forbidden: false,
         };
         job.update(record, progress);
         job
@@ -288,6 +292,9 @@ impl Job {
     /// call that a rule forbids.
     pub fn update(&mut self, record: &CallRecord, progress: Progress) {
         self.progress = self.progress.max(progress);
+        if self.is_forbidden {
+            return;
+        }
         if record.verdict == Some(Verdict::Excluded) {
             self.withdraw();
         }
@@ -339,6 +346,7 @@ impl Job {
     /// nothing more, and gets no recording.
     pub fn forbid(&mut self, progress: Progress) {
         self.progress = self.progress.max(progress);
+        self.is_forbidden = true;
         self.withdraw();
         let why = match self.registration {
             Registration::Owed => FORBIDDEN,

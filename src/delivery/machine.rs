@@ -252,7 +252,7 @@ impl Machine {
 
     /// A person asks to try this call again at once: one that is parked, or dead.
     pub fn handle_retry(&mut self, id: &str) {
-        let Some(entry) = self.jobs.get_mut(id) else { return };
+        let Some(entry) = self.jobs.get_mut(id).filter(|entry| !entry.job.is_forbidden) else { return };
         let job = &mut entry.job;
         job.standing = Standing::Going { not_before: None };
         job.tries = super::job::Tries::default();

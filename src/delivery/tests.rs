@@ -392,8 +392,13 @@ fn a_rule_that_is_found_to_forbid_a_call_late_ends_its_delivery() {
     m.handle_call(&forbidden(Progress::Ended, 0));
     m.handle_call(&forbidden(Progress::Complete, 1));
     assert_eq!(m.next(at(1)), Next::Idle);
-    assert_eq!(rows(&mut m).pop().unwrap().stage, "done");
-    assert_eq!(m.jobs().count(), 0);
+    let row = rows(&mut m).pop().unwrap();
+    assert_eq!((row.stage.as_str(), m.jobs().count()), ("done", 0));
+    // Rendered once more, and asked for: it stays forbidden.
+    assert!(m.load(at(2), [row]).is_empty());
+    m.handle_call(&call("a", Progress::Complete, 1));
+    m.handle_retry("a");
+    assert_eq!(m.next(at(2)), Next::Idle);
     // Owed, and not sent yet: nothing is, and a person can see why.
     for is_unsure in [false, true] {
         let mut m = logged_in();

@@ -143,6 +143,11 @@ impl Alerts {
         self.give_out(kind, &without_numbers(detail), Some(call.to_owned()));
     }
 
+    /// Raises an alarm of what is in the log, or on standard error, already.
+    pub fn raise_unlogged(&self, kind: Kind, detail: &str) {
+        self.hand_over(kind, detail, None);
+    }
+
     fn give_out(&self, kind: Kind, detail: &str, call: Option<String>) {
         let word = word(kind);
         match (&call, kind.is_good_news()) {
@@ -150,10 +155,14 @@ impl Alerts {
             (None, false) => tracing::error!(alarm = word, "{detail}"),
             (None, true) => tracing::info!(alarm = word, "{detail}"),
         }
+        self.hand_over(kind, detail, call);
+    }
+
+    fn hand_over(&self, kind: Kind, detail: &str, call: Option<String>) {
         let Some(sender) = &self.to_command else { return };
         let alarm = Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call, held_back: 0 };
         if let Err(TrySendError::Full(alarm)) = sender.try_send(alarm) {
-            tracing::warn!(alarm = word, at = %alarm.at.to_rfc3339(), "the alarm command is too slow: this one it does not get");
+            tracing::warn!(alarm = word(kind), at = %alarm.at.to_rfc3339(), "the alarm command is too slow: this one it does not get");
         }
     }
 }

@@ -188,7 +188,7 @@ impl Client {
         let patience = self.timeouts.upload_least.max(Duration::from_secs(length / SLOWEST_BYTES_PER_S));
         let reply = tokio::select! {
             reply = exchange => reply,
-            () = self.watch(&tally) => {
+            () = self.watch(&tally, length) => {
                 Reply::Failed(Failure::Unanswered(format!("nothing moved for {:?}", self.timeouts.upload_idle)))
             }
             () = sleep(patience) => Reply::Failed(Failure::Unanswered(format!("not done within {patience:?}"))),
@@ -199,9 +199,11 @@ impl Client {
         }
     }
 
-    /// Ends when the upload has stalled: nothing taken, or all taken and no answer for as long as a JSON request.
-    async fn watch(&self, tally: &upload::Tally) {
+    /// Ends when the upload has stalled: nothing taken, or all taken and no answer for as long as a JSON request and what
+    /// the system may still have to send take.
+    async fn watch(&self, tally: &upload::Tally, length: u64) {
         let look = self.timeouts.upload_idle / 10;
+        let most = self.timeouts.json + Duration::from_secs(length.min(SYSTEM_BUFFER_BYTES) / SLOWEST_BYTES_PER_S);
         let mut unanswered = Duration::ZERO;
         loop {
             sleep(look).await;
@@ -210,7 +212,7 @@ impl Client {
                 Some(_) => {}
                 None => unanswered += look,
             }
-            if unanswered >= self.timeouts.json {
+            if unanswered >= most {
                 return;
             }
         }
@@ -345,6 +347,9 @@ const MAX_REPLY_BYTES: usize = 1024 * 1024;
 
 /// An upload slower than stereo G.711 in real time will not keep up with the calls.
 const SLOWEST_BYTES_PER_S: u64 = 32_000;
+
+/// What the system takes of an upload before it has sent it: the most that Linux gives a TCP socket (`tcp_wmem`).
+const SYSTEM_BUFFER_BYTES: u64 = 4 << 20;
 
 /// Less than what servers keep idle connections for: a request into a closing connection has an unknown outcome.
 const POOL_IDLE: Duration = Duration::from_secs(15);

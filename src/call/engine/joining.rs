@@ -15,7 +15,7 @@ pub(super) struct Place {
     pub related: Vec<usize>,
     /// Whether it is of one of those and nobody knows of which, or is a call of its own for a known reason.
     pub doubtful: bool,
-    /// Calls that it may be of as well as of `same`: see [`Engine::handle_taken`].
+    /// Calls that it may be of as well as of `same`: see [`Engine::settle_doubts`].
     pub rivals: Vec<usize>,
 }
 
@@ -62,7 +62,10 @@ impl Engine {
         let legs: Vec<&Leg> = legs().collect();
         match self.guess(&legs, shape) {
             Guess::Only(conversation) => same(conversation),
-            Guess::Likely(conversation, rivals) => Place { rivals, ..same(conversation) },
+            Guess::Likely(conversation, mut rivals) => {
+                rivals.truncate(MAX_RIVALS);
+                Place { rivals, ..same(conversation) }
+            }
             Guess::Doubt(mut related) => {
                 related.truncate(MAX_DOUBTS);
                 Place { related, doubtful: true, ..Place::default() }
@@ -102,3 +105,5 @@ impl Engine {
 pub(super) const MAX_LEGS: usize = 64;
 /// Calls of which each might be the one that a new leg belongs to.
 pub(super) const MAX_DOUBTS: usize = 4;
+/// More calls of one number that wait at once say nothing of any of them.
+const MAX_RIVALS: usize = 16;

@@ -159,13 +159,13 @@ impl Engine {
         slot
     }
 
-    /// The conversation of a new leg: one that it belongs to, else a new one; and the ids of those that it may be of as
-    /// well.
-    fn conversation_for(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> (usize, Vec<String>) {
+    /// The conversation of a new leg: one that it belongs to, else a new one; and those that it may be of as well.
+    fn conversation_for(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> (usize, Vec<(usize, String)>) {
+        self.settle_doubts(sink);
         let place = self.find_conversation(draft);
         if let Some(conversation) = place.same.or_else(|| self.gather_group(draft, sink)) {
-            let rivals = place.rivals.iter().filter_map(|c| self.conversations.get(*c));
-            return (conversation, rivals.map(|call| call.id.clone()).collect());
+            let rivals = place.rivals.into_iter().filter_map(|c| Some((c, self.conversations.get(c)?.id.clone())));
+            return (conversation, rivals.collect());
         }
         let dialog = &draft.dialog;
         let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);

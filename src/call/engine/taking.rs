@@ -1,10 +1,9 @@
-//! Who took which call: what a PBX does within a moment of an answer tells what its INVITEs did not. A telephone that
-//! dialled a pick-up code has taken the call whose caller is answered with it; one that rang while two calls of one
-//! number waited was rung for the one whose caller is.
-
-use std::time::Duration;
+//! Who took a call that none of its telephones took: what a PBX does within a moment of an answer tells what its INVITEs
+//! did not. A telephone that dialled a pick-up code has taken the call whose caller is answered with it; so has a mobile
+//! that was called in the office's own name.
 
 use crate::call::conversation::Taker;
+use crate::call::engine::doubting::{PROMPT, RingingEnd};
 use crate::call::engine::joining::MAX_DOUBTS;
 use crate::call::engine::{Engine, Timer};
 use crate::call::event::LegSink;
@@ -14,46 +13,23 @@ use crate::call::who::is_completed_elsewhere;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// How a telephone stopped ringing.
-#[derive(Clone, Copy, Debug)]
-enum RingingEnd {
-    /// It took the call.
-    Taken(Timestamp),
-    /// The PBX rings it no longer.
-    LetGo(Timestamp),
-}
-
-impl RingingEnd {
-    fn of(leg: &Leg) -> Option<Self> {
-        let taken = leg.dialog.answered.map(|(at, _)| Self::Taken(at));
-        taken.or_else(|| leg.dialog.cancelled_at.map(Self::LetGo))
-    }
-
-    /// Whether that was in the same moment: a PBX that has a telephone's answer answers the caller and lets the others go.
-    fn is_with(self, other: Option<Timestamp>) -> bool {
-        let (at, later) = match self {
-            Self::Taken(at) => (at, PROMPT),
-            Self::LetGo(at) => (at, SKEW),
-        };
-        other.is_some_and(|when| when + SKEW >= at && when <= at + later)
-    }
-}
-
 impl Engine {
     /// A leg was answered, or is over: if that may tell whose it is, what comes of it is looked at a moment later.
     pub(super) fn watch_taking(&mut self, slot: usize) {
         let Some(leg) = self.legs.get(slot).filter(|leg| leg.taken_at.is_none() && !leg.closed) else { return };
         let doubted = !leg.rivals.is_empty();
-        let since = match (leg.dialog.answered, leg.dialog.ended()) {
-            (Some((at, _)), _) if doubted || leg.dials_code() || self.may_be_sent_on(leg).next().is_some() => at,
-            (None, Some((at, _))) if doubted => at,
+        let at = match (leg.dialog.answered, leg.dialog.ended()) {
+            (Some((at, _)), _) | (None, Some((at, _))) if doubted => at + PROMPT + SKEW,
+            (Some((at, _)), _) if leg.dials_code() || self.may_be_sent_on(leg).next().is_some() => at + TOGETHER,
             _ => return,
         };
-        if since + TOGETHER <= self.now {
-            return;
+        if at > self.now {
+            self.timers.insert((at, Timer::Taken(slot)));
+            self.legs[slot].taken_at = Some(at);
+            if doubted {
+                self.doubts.push(slot);
+            }
         }
-        self.timers.insert((since + TOGETHER, Timer::Taken(slot)));
-        self.legs[slot].taken_at = Some(since + TOGETHER);
     }
 
     /// The moment is over.
@@ -92,7 +68,7 @@ impl Engine {
     /// that they called: they were sent on.
     fn sent_on_to(&self, leg: &Leg, at: Timestamp) -> Vec<usize> {
         let pbx = leg.dialog.caller_addr;
-        let with = |l: &&Leg| RingingEnd::Taken(at).is_with(l.dialog.answered.map(|(at, _)| at));
+        let with = |l: &&Leg| RingingEnd::Taken(at).is_with(l.dialog.answered);
         let by_nobody = |l: &&Leg| self.rung(l.conversation, pbx).all(|l| l.dialog.answered.is_none());
         let calls = self.may_be_sent_on(leg).filter(with).filter(by_nobody);
         let mut out: Vec<usize> = calls.map(|l| l.conversation).take(MAX_DOUBTS).collect();
@@ -142,84 +118,4 @@ impl Engine {
         let answered = |l: &Leg| l.dialog.answered.is_some_and(|(when, _)| within(when));
         told || self.callers(conversation, pbx).any(answered)
     }
-
-    /// A leg that may be of several calls was given to the one that had just come. If another caller is answered as it is
-    /// taken, or another telephone takes another of the calls as it is let go, it was not rung for that one.
-    fn settle_rivals(&mut self, slot: usize, sink: &mut dyn LegSink) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        let rivals = std::mem::take(&mut leg.rivals);
-        let leg = &self.legs[slot];
-        let Some(end) = RingingEnd::of(leg).filter(|_| !rivals.is_empty()) else { return };
-        let (own, pbx) = (leg.conversation, leg.dialog.caller_addr);
-        let rivals: Vec<usize> =
-            self.conversations.iter().filter(|(_, call)| rivals.contains(&call.id)).map(|(c, _)| c).collect();
-        let served: Vec<usize> = rivals.iter().copied().filter(|c| self.is_served_at(*c, pbx, end)).collect();
-        match (self.is_end_for_own(own, pbx, end), served.as_slice()) {
-            (true, []) => {}
-            (false, [only]) => {
-                self.move_legs(&[slot], *only, sink);
-                self.finish_if_over(own);
-            }
-            (false, []) if !self.is_unheard(own, pbx, end) => {}
-            _ => {
-                let into = self.split_call(own, &[slot], sink);
-                for other in rivals {
-                    self.relate(into, other);
-                }
-                self.finish_if_over(own);
-            }
-        }
-    }
-
-    /// Whether what ended a leg's ringing is seen at the call that it is thought to be of: its caller is answered or has
-    /// given up, or another telephone has taken it.
-    fn is_end_for_own(&self, own: usize, pbx: Endpoint, end: RingingEnd) -> bool {
-        let answered = |l: &Leg| end.is_with(l.dialog.answered.map(|(at, _)| at));
-        match end {
-            RingingEnd::Taken(_) => self.callers(own, pbx).any(answered),
-            RingingEnd::LetGo(_) => {
-                let gave_up = |l: &Leg| end.is_with(l.dialog.ended().map(|(at, _)| at));
-                self.legs_of_call(own).into_iter().any(answered) || self.callers(own, pbx).any(gave_up)
-            }
-        }
-    }
-
-    /// Whether what ended a leg's ringing is seen at this call: its caller is answered, though by none of its telephones;
-    /// or one of those has taken it.
-    fn is_served_at(&self, conversation: usize, pbx: Endpoint, end: RingingEnd) -> bool {
-        let answered = |l: &Leg| end.is_with(l.dialog.answered.map(|(at, _)| at));
-        let mut rung = self.rung(conversation, pbx);
-        match end {
-            RingingEnd::Taken(_) => {
-                rung.all(|l| l.dialog.answered.is_none()) && self.callers(conversation, pbx).any(answered)
-            }
-            RingingEnd::LetGo(_) => rung.any(answered),
-        }
-    }
-
-    /// Whether a caller still hears nobody although the telephone was taken that is thought to ring for it.
-    fn is_unheard(&self, own: usize, pbx: Endpoint, end: RingingEnd) -> bool {
-        let RingingEnd::Taken(at) = end else { return false };
-        // Where the mirror lost the answer, its ACK tells.
-        let hears = |l: &Leg| l.answered_by(at + PROMPT) || l.dialog.answered.is_none() && l.dialog.acked_at.is_some();
-        !self.callers(own, pbx).any(hears)
-    }
-
-    /// The legs by which a call came to this PBX.
-    fn callers(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
-        self.legs_of_call(conversation).into_iter().filter(move |l| l.dialog.callee_addr.same_host(pbx))
-    }
-
-    /// The legs by which this PBX rings somebody for a call.
-    fn rung(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
-        self.legs_of_call(conversation).into_iter().filter(move |l| l.dialog.caller_addr.same_host(pbx))
-    }
-
-    fn legs_of_call(&self, conversation: usize) -> Vec<&Leg> {
-        let slots = self.conversations.get(conversation).map_or(&[][..], |call| &call.legs);
-        slots.iter().filter_map(|slot| self.legs.get(*slot)).collect()
-    }
 }
-
-/// Once a telephone has taken a call, the PBX answers its caller within this time.
-const PROMPT: Duration = Duration::from_millis(200);

@@ -102,8 +102,8 @@ impl Machine {
         let Judgement { verdict, why, code, retry_after, .. } = judged;
         if let Verdict::Done(gain) = verdict {
             let unacceptable = gain.unacceptable_fields.clone();
+            job.note = gain.has_warning.then(|| why.clone());
             take(job, work, gain, now);
-            job.note = unacceptable.as_ref().map(|_| why.clone());
             if let Some(text) = unacceptable {
                 self.drop_codes(now, &text, codes, &why);
             }
