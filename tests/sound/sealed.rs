@@ -83,6 +83,11 @@ fn sealed(packet: &[u8], key: &Key, roll_over: u32) -> Vec<u8> {
     let stream = key_stream(&key.derive(0, 16), encryption, packet.len() - 12);
     let mut out = packet.to_vec();
     out[12..].iter_mut().zip(stream).for_each(|(byte, key)| *byte ^= key);
+    tagged(out, key, roll_over)
+}
+
+/// A packet with its authentication tag (section 4.2.1).
+fn tagged(mut out: Vec<u8>, key: &Key, roll_over: u32) -> Vec<u8> {
     let mut tag = <Hmac<Sha1> as KeyInit>::new_from_slice(&key.derive(1, 20)).unwrap();
     tag.update(&out);
     tag.update(&roll_over.to_be_bytes());
@@ -96,7 +101,11 @@ fn sealed(packet: &[u8], key: &Key, roll_over: u32) -> Vec<u8> {
 
 /// Seals what a side sends; `key` says with which, by the moment. The roll-over count begins at `roll_over` and rises at
 /// each wrap of the sequence in the order of sending.
-fn seal(wire: &mut Wire, side: Side, mut roll_over: u32, key: impl Fn(f64) -> Key) -> u32 {
+fn seal(wire: &mut Wire, side: Side, roll_over: u32, key: impl Fn(f64) -> Key) -> u32 {
+    seal_as(wire, side, roll_over, |packet, ms, roll_over| sealed(packet, &key(ms), roll_over))
+}
+
+fn seal_as(wire: &mut Wire, side: Side, mut roll_over: u32, seal: impl Fn(&[u8], f64, u32) -> Vec<u8>) -> u32 {
     let mut highest = None;
     for packet in wire.packets.iter_mut().filter(|p| p.src == media(side)) {
         let sequence = u16::from_be_bytes([packet.payload[2], packet.payload[3]]);
@@ -105,7 +114,7 @@ fn seal(wire: &mut Wire, side: Side, mut roll_over: u32, key: impl Fn(f64) -> Ke
         }
         highest = Some(sequence);
         let ms = packet.at.nanos_since(at_ms(0.0)) as f64 / 1e6;
-        packet.payload = sealed(&packet.payload, &key(ms), roll_over);
+        packet.payload = seal(&packet.payload, ms, roll_over);
     }
     roll_over
 }
@@ -276,6 +285,25 @@ fn a_restart_after_a_wrap_goes_on_at_the_same_roll_over_count() {
         let folder = leave(&before, left, hear);
         assert_heard(&format!("{left:?}"), &go_on(folder.path(), &after), &talks);
     }
+}
+
+#[test]
+fn a_call_whose_srtp_is_not_encrypted_at_all_is_no_noise() {
+    let (mut wire, mut talks) = (Wire::default(), both());
+    let keys = [Key::new(1), Key::new(2)];
+    let line = |side: Side| savp(side, &[keys[side.channel()]]).trim_end().to_owned() + " UNENCRYPTED_SRTP\r\n";
+    wire.offer(0.0, &line(Side::Caller));
+    wire.accept(1_000.0, &line(Side::Callee));
+    for talk in &mut talks {
+        talk.run(&mut wire, (1_020.0, 5_000.0), 0.0, |_| Fate::default());
+    }
+    wire.bye(5_010.0);
+    for (side, key) in [Side::Caller, Side::Callee].into_iter().zip(keys) {
+        seal_as(&mut wire, side, 0, |packet, _, roll_over| tagged(packet.to_vec(), &key, roll_over));
+    }
+    let recorded = record(wire);
+    assert_eq!(recorded.record.verdict, Some(Verdict::Encrypted));
+    assert!(recorded.frames.iter().all(|frame| *frame == [0, 0]));
 }
 
 #[test]
