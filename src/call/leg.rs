@@ -203,7 +203,7 @@ impl Leg {
         }
         let patience = match dialog.is_tried() {
             // They talked, and neither the answer nor the end was shown.
-            true if self.has_both_sides() => Duration::from_secs(u64::from(config.silence_s)),
+            _ if self.has_both_sides() => Duration::from_secs(u64::from(config.silence_s)),
             true => RING_TIMEOUT,
             false => UNSEEN_RESPONSES_TIMEOUT,
         };

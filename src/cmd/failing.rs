@@ -5,24 +5,24 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::lock::LockError;
+use super::lock::{self, LockError};
 use super::out;
 use crate::ops::alerts::{Alerts, Kind, PAUSE};
 
 /// Raises an alarm, unless an earlier start raised the same one a short while ago. Where that cannot be written down (a
 /// disk that is full or read-only) the end of the process waits, so that the next start comes later; `stop` ends that.
 pub(super) fn tell(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
-    // Somebody at a terminal, who reads it there.
-    if matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. })) {
-        return;
-    }
+    // The end of the process says it on standard error; that is enough where nobody is to be called, and for somebody
+    // at a terminal who starts a second service.
+    let is_second = matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. }));
     let text = out::chain(error);
     let stamp = state.join(FILE_NAME);
-    if was_told(&stamp, &text) {
+    if is_second || !alerts.has_command() || was_told(&stamp, &text) {
         return;
     }
-    alerts.raise_unlogged(Kind::ServiceFailed, &text); // the end of the process says it on standard error
-    if std::fs::write(&stamp, &text).is_err() {
+    alerts.raise_unlogged(Kind::ServiceFailed, &text);
+    if lock::make_private(state).and_then(|()| std::fs::write(&stamp, &text)).is_err() {
+        out::note(&format!("callspan: {text}: it ends in {} s, not to be started again too soon", HOLD.as_secs()));
         wait(stop);
     }
 }

@@ -143,6 +143,11 @@ impl Alerts {
         self.give_out(kind, &without_numbers(detail), Some(call.to_owned()));
     }
 
+    /// Whether alarms are more than lines in the log.
+    pub const fn has_command(&self) -> bool {
+        self.to_command.is_some()
+    }
+
     /// Raises an alarm of what is in the log, or on standard error, already.
     pub fn raise_unlogged(&self, kind: Kind, detail: &str) {
         self.hand_over(kind, detail, None);

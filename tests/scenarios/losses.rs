@@ -107,13 +107,16 @@ fn a_call_of_which_neither_answer_nor_end_was_seen_but_both_voices_were_is_no_un
     let is_text = |p: &Packet, words: &[u8]| p.payload.starts_with(words);
     packets.retain(|p| p.payload[0] & 0xC0 == 0x80 || is_text(p, b"INVITE") || is_text(p, b"SIP/2.0 1"));
     assert!(packets.iter().any(|p| is_text(p, b"SIP/2.0 180")), "it rang");
-    // `silence_s` is five minutes; before, it was under way for an hour, and then not answered.
-    let played = play_packets(&packets, ended + 310_000, Config::default());
-    let record = &played.only().record;
-    assert_eq!((record.ended_by, record.verdict), (Some(EndedBy::Silence), Some(Verdict::BothSides)));
-    assert!(record.answered_at.is_some_and(|at_| at_ >= at(talks) && at_ < at(talks + 100)), "its first packet");
-    assert!(record.ended_at.is_some_and(|at_| at_ <= at(ended)));
-    assert_eq!(problems(record)[0].0, "answer_not_seen");
+    // Before, it was under way for an hour, and then not answered.
+    for (silence_s, later) in [(300, 310_000), (5, 10_000)] {
+        let config = Config { silence_s, ..Config::default() };
+        let played = play_packets(&packets, ended + later, config);
+        let record = &played.only().record;
+        assert_eq!((record.ended_by, record.verdict), (Some(EndedBy::Silence), Some(Verdict::BothSides)));
+        assert!(record.answered_at.is_some_and(|at_| at_ >= at(talks) && at_ < at(talks + 100)), "its first packet");
+        assert!(record.ended_at.is_some_and(|at_| at_ <= at(ended)));
+        assert_eq!(problems(record)[0].0, "answer_not_seen");
+    }
     // One voice alone may be ringback: a phone that rings for an hour.
     let voice = scene.flow(call, Side::Callee).0;
     packets.retain(|p| p.payload[0] & 0xC0 != 0x80 || p.src == voice);

@@ -137,6 +137,9 @@ impl Engine {
                 sink.decide(leg.id, now, &Decision::Restart { away_ms });
             }
         }
+        // What was heard may mean less patience than what stood in the messages before it.
+        let open: Vec<usize> = self.legs.iter().filter(|(_, leg)| !leg.closed).map(|(slot, _)| slot).collect();
+        open.into_iter().for_each(|slot| self.set_timer(slot));
     }
 
     /// The timeline of the earlier process goes on, so that what it heard and what is heard now have one clock: what is
