@@ -1,6 +1,6 @@
-//! Whose a leg is that was rung while two calls of one number waited: of the one whose caller is answered as it is taken, and
-//! at least not of this one if another telephone takes another of the calls as it is let go. Until then it is with the
-//! call that had just come, for which a PBX does most; what contradicts itself makes it a call of its own, related to all.
+//! Whose a leg is that was rung while two calls of one number waited. At first it is with the call that had just come, for
+//! which a PBX does most. If another caller is answered as it is taken, it was rung for that one; what contradicts itself
+//! makes it a call of its own, related to all.
 
 use std::time::Duration;
 
