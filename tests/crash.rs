@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use age::x25519::Identity;
 use callspan::call::record::{CallRecord, DeliveryState, Verdict};
 use callspan::fake_pyrus::{Fake, Options, TaskPolicy};
-use callspan::journal::{CallFilter, Journal, Stage};
+use callspan::journal::{CallFilter, Journal, Stage, StoredCall};
 use talk::Talk;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -95,7 +95,8 @@ fn assert_delivered((fake, identity): (&Fake, &Identity), journal: &Journal, cal
         }
     }
     assert!(state.duplicates <= possible, "{} duplicates, {possible} known as possible", state.duplicates);
-    let strangers = state.calls.iter().filter(|c| !calls.iter().any(|k| c.external_id.as_deref() == Some(&k.id)));
+    let is_known = |id: &str| journal.call(id).expect("readable").is_some();
+    let strangers = state.calls.iter().filter(|c| !c.external_id.as_deref().is_some_and(is_known));
     assert_eq!(strangers.count(), 0, "calls in Pyrus that nobody recorded");
 }
 
@@ -329,13 +330,13 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
     let journal = journal(Path::new(&folder("state")));
     let settled = wait_until(Duration::from_secs(60), || {
         let calls = journal.calls(&CallFilter::default()).expect("readable");
-        let done = calls.iter().all(|c| c.stage == Stage::Complete && c.record.delivery.state == DeliveryState::Done);
+        let done = calls.iter().all(|c| c.record.delivery.state == DeliveryState::Done || only_rings(c));
         !calls.is_empty() && done && spools(dir.path()) == 0 && plain_files(dir.path()) == 0
     });
     let calls = journal.calls(&CallFilter::default()).expect("readable");
     let open: Vec<_> = calls
         .iter()
-        .filter(|c| c.stage != Stage::Complete || c.record.delivery.state != DeliveryState::Done)
+        .filter(|c| c.record.delivery.state != DeliveryState::Done && !only_rings(c))
         .map(|c| (c.record.id.clone(), c.stage, c.record.verdict, c.record.delivery.clone()))
         .collect();
     if !settled {
@@ -487,11 +488,18 @@ fn a_call_goes_on_over_a_kill_where_it_was_heard_and_one_that_rings_keeps_its_id
             let hole_ms = 20 * *hole as u64;
             // Up to the moment at which the capture was opened again, which is before the spool was read.
             assert!(gap.ms.is_some_and(|ms| ms.abs_diff(hole_ms) < 1_000), "{of}: {gap:?}, {hole_ms} ms are missing");
-            // Not the first packet that is missing: on a busy machine one may be lost before.
-            let is_hole = |places: &[Option<i64>]| places.iter().all(Option::is_none);
-            let from = places.windows(6).position(is_hole).expect("a hole") * 160 + 1_600;
+            // Single packets may be missing where the wire of the test did not keep up.
+            let is_hole = |n: &usize| places[*n..].iter().take(*hole).all(Option::is_none);
+            let from = (0..places.len()).find(is_hole).expect("a hole") * 160 + 1_600;
             let silent = &channel[from..from + hole * 160 - 2_000];
-            assert!(silent.iter().all(|s| *s == 0.0), "{of}, side {side}: the hole is silent");
+            let sounds: Vec<(usize, f64)> = silent.iter().copied().enumerate().filter(|(_, s)| *s != 0.0).collect();
+            let first = sounds.get(..sounds.len().min(8));
+            assert!(
+                sounds.is_empty(),
+                "{of}, side {side}: {} of {} not silent: {first:?}, {places:?}",
+                sounds.len(),
+                silent.len()
+            );
         }
     }
 }
@@ -620,6 +628,12 @@ fn plain_files(dir: &Path) -> usize {
         }
     }
     count
+}
+
+/// Of a call whose first messages alone were heard, the rest falling into kills, nobody can say that it is over: it rings for
+/// an hour. There is no sound of it: its leg has no spool.
+fn only_rings(call: &StoredCall) -> bool {
+    call.stage == Stage::Live && call.record.answered_at.is_none()
 }
 
 fn spools(dir: &Path) -> usize {

@@ -208,7 +208,8 @@ impl Leg {
             false => UNSEEN_RESPONSES_TIMEOUT,
         };
         let last = dialog.last_at().max(heard);
-        later_or(now, last + patience, || Due::End(last, EndedBy::Silence))
+        let ended = if self.has_both_sides() { heard } else { last };
+        later_or(now, last + patience, || Due::End(ended, EndedBy::Silence))
     }
 
     fn due_when_established(&self, now: Timestamp, config: &Config) -> Due {
