@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
-use callspan::cmd::resume::resume;
+use callspan::cmd::service::resume::resume;
 use callspan::decode::Datagram;
 use callspan::net::Endpoint;
 use callspan::spool::disk::DiskSpool;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use callspan::call::record::{CallRecord, DeliveryRecord, DeliveryState, Outcome, Recording, Verdict};
-use callspan::cmd::heal;
-use callspan::cmd::upkeep::Walk;
+use callspan::cmd::service::heal;
+use callspan::cmd::service::upkeep::Walk;
 use callspan::delivery::Job;
 use callspan::journal::{self, CallFilter, Journal};
 use callspan::recording::config::Config;

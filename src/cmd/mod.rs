@@ -14,23 +14,12 @@ pub mod calls;
 pub mod check_config;
 pub mod demo;
 pub mod doctor;
-mod failing;
 pub mod fake_pyrus;
-pub mod finish;
-pub mod heal;
-pub mod lock;
 pub mod out;
-pub mod owing;
-mod parting;
-pub mod pipeline;
 pub mod replay;
-pub mod rerender;
-pub mod resume;
 pub mod run;
-mod sealing;
+pub mod service;
 pub mod table;
-pub mod upkeep;
-pub mod watch;
 
 /// Records SIP calls from a mirror port: one stereo WAV for each call, delivered to its Pyrus task.
 #[derive(Debug, Parser)]

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::heal::{self, Opened};
-use super::lock::{self, Lock};
-use super::owing::{self, consent};
-use super::pipeline::{Pipeline, Step};
-use super::{ReplayArgs, out, table, upkeep};
+use super::service::heal::{self, Opened};
+use super::service::lock::{self, Lock};
+use super::service::owing::{self, consent};
+use super::service::pipeline::{Pipeline, Step};
+use super::service::upkeep;
+use super::{ReplayArgs, out, table};
 use crate::call::Engine;
 use crate::call::event::{CallEvent, EndedCall, Registration};
 use crate::call::record::{CallRecord, DeliveryState};

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::finish::{self, Finisher, Tools};
-use super::heal::{self, Opened};
-use super::lock::{self, Lock};
-use super::pipeline::{Pipeline, Step};
-use super::watch::Watch;
-use super::{RunArgs, failing, out, resume};
+use super::service::finish::{self, Finisher, Tools};
+use super::service::heal::{self, Opened};
+use super::service::lock::{self, Lock};
+use super::service::pipeline::{Pipeline, Step};
+use super::service::watch::Watch;
+use super::service::{failing, resume};
+use super::{RunArgs, out};
 use crate::call::Engine;
 use crate::call::event::CallEvent;
 use crate::capture::{Source, SourceCounters, Warning, live};

@@ -1,6 +1,6 @@
 //! A disk that is full or read-only costs time, and no call that was heard.
 
-use callspan::cmd::watch;
+use callspan::cmd::service::watch;
 use callspan::journal::Stage;
 use callspan::ops::disk::{DiskWatch, Level};
 

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use callspan::call::config::{Rule, RuleAction};
 use callspan::call::record::{CallRecord, DeliveryState, Verdict};
-use callspan::cmd::rerender::rerender;
+use callspan::cmd::service::rerender::rerender;
 use callspan::fake_pyrus::{Endpoint, Fake, Options};
 use callspan::journal::{Journal, Stage};
 use callspan::recording::{Layout, Recorder};

@@ -9,7 +9,7 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::event::{CallEvent, EndedCall};
 use callspan::call::record::{CallRecord, Recording, Side, Verdict};
-use callspan::cmd::resume::resume;
+use callspan::cmd::service::resume::resume;
 use callspan::recording::config::Config as RecordingConfig;
 use callspan::recording::{Layout, Recorder};
 use callspan::spool::disk::DiskSpool;

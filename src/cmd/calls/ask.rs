@@ -7,8 +7,8 @@ use anyhow::bail;
 
 use super::{HoldArgs, Place, RetryArgs, known};
 use crate::call::record::{CallRecord, DeliveryState};
-use crate::cmd::lock::{self, LockError};
-use crate::cmd::rerender::rerender;
+use crate::cmd::service::lock::{self, LockError};
+use crate::cmd::service::rerender::rerender;
 use crate::cmd::{EXIT_FAILED, out, table};
 use crate::recording::{Layout, Recorder};
 use crate::spool::disk::DiskStore;

@@ -242,7 +242,7 @@ pub(super) fn remove_parts(dir: &Path, before: Timestamp) {
 }
 
 /// The same in one folder. Gives the folders in it.
-pub(super) fn remove_parts_in(folder: &Path, before: Timestamp) -> Vec<PathBuf> {
+pub(in crate::cmd) fn remove_parts_in(folder: &Path, before: Timestamp) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     let Ok(entries) = std::fs::read_dir(folder) else { return folders };
     for entry in entries.flatten() {
@@ -310,7 +310,7 @@ impl Clock {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the age of a recording is a question to the wall clock")]
-pub(super) fn wall_clock() -> Timestamp {
+pub(in crate::cmd) fn wall_clock() -> Timestamp {
     Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::lock::{self, LockError};
-use super::out;
+use crate::cmd::out;
 use crate::ops::alerts::{Alerts, Kind, PAUSE};
 
 /// Raises an alarm, unless an earlier start raised the same one a short while ago. Where that cannot be written down (a
 /// disk that is full or read-only) the end of the process waits, so that the next start comes later; `stop` ends that.
-pub(super) fn tell(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
+pub(in crate::cmd) fn tell(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
     // The end of the process says it on standard error; that is enough where nobody is to be called, and for somebody
     // at a terminal who starts a second service.
     let is_second = matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. }));
