@@ -11,7 +11,7 @@ use repeats::{Opened, Repeat};
 
 use super::canvas::Canvas;
 use super::codec::{self, Decoder};
-use super::follow::Follower;
+use super::follow::{Follower, scaled};
 use super::outlet::{Outlet, Painter};
 use super::packet::{self, Body};
 use super::plan::{Arrival, Heard, KnownStream, Plan, Protection, RED, StreamPlan, is_placed};
@@ -450,8 +450,9 @@ impl Stage<'_> {
 
     /// How much of some samples of a rate lies within the recording, microseconds.
     fn inside_us(&self, at: i64, samples: usize, rate_hz: u32) -> u64 {
-        let total = i128::from(self.plan.samples) * i128::from(rate_hz) / i128::from(self.plan.sample_rate);
-        let end = at.saturating_add(samples as i64).min(total as i64);
+        let total = i64::try_from(self.plan.samples).ok();
+        let total = total.and_then(|total| scaled(total, rate_hz.into(), self.plan.sample_rate.into()));
+        let end = at.saturating_add(samples as i64).min(total.unwrap_or(i64::MAX));
         (end - at.max(0)).max(0) as u64 * 1_000_000 / u64::from(rate_hz.max(1))
     }
 }
