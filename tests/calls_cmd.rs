@@ -161,6 +161,8 @@ fn a_retry_is_taken_up_by_the_next_start() {
     replayed.replay(0);
     assert_eq!(replayed.record().delivery.state, DeliveryState::Done);
     assert_eq!(replayed.fake.state().requests(Endpoint::Attach), 2);
+    let said = replayed.calls(&["retry", &id], 0);
+    assert!(said.contains("is in Pyrus already (task ") && !said.contains("to be delivered again"), "{said}");
 }
 
 #[test]

@@ -210,6 +210,34 @@ fn gaps_in_the_media_are_lost_before_us() {
     assert_finds(&report, &[("lost_before_us", "warning")]);
 }
 
+/// Packets of one stream that follow each other, as a card or kernel that joins UDP hands them on: `count` in one frame.
+fn joined(packets: &[Packet], count: usize) -> Vec<Packet> {
+    let mut out = only(packets, is_sip);
+    for host in [11, 12] {
+        let rtp = |f: &[u8]| is_ipv4_udp(f) && !is_sip(f) && f[29] == host && port(f, 34).is_multiple_of(2);
+        for group in only(packets, rtp).chunks(count) {
+            let payload: Vec<u8> = group.iter().flat_map(|p| p.data[42..].to_vec()).collect();
+            let first = &group[0].data;
+            let datagram = wire::udp(port(first, 34), port(first, 36), &payload);
+            let [src, dst] = [26, 30].map(|at| first[at..at + 4].try_into().expect("four"));
+            let data = wire::ethernet(0x0800, &wire::ipv4(src, dst, 17, 1, &datagram));
+            out.push(Packet { at_ns: group[group.len() - 1].at_ns, data });
+        }
+    }
+    out.sort_by_key(|p| p.at_ns);
+    out
+}
+
+#[test]
+fn rtp_that_the_machine_joined_is_told_and_is_no_loss_of_the_network() {
+    for count in [2, 3, 7] {
+        let report = look_at(&joined(&call(), count));
+        assert_finds(&report, &[("joined_rtp", "warning")]);
+        let commands = &report["findings"][0]["commands"];
+        assert_eq!(commands[0], "ethtool -K eth1 gro off rx-gro-list off rx-udp-gro-forwarding off");
+    }
+}
+
 #[test]
 fn media_behind_dtls_is_encrypted_and_says_what_to_change() {
     let to_dtls = |f: &[u8]| {

@@ -214,6 +214,76 @@ fn a_second_service_in_the_same_spool_is_refused_with_a_clear_word() {
 }
 
 #[test]
+fn a_service_that_cannot_start_raises_one_alarm_however_often_it_is_started_again() {
+    let place = Place::new("");
+    let told = place.dir.path().join("alarms");
+    let config = std::fs::read_to_string(place.config()).expect("written");
+    let config =
+        config.replace("\"lo\"", "\"nosuch0\"") + &format!("[alerts]\ncommand = \"cat >> {}\"\n", told.display());
+    std::fs::write(place.config(), config).expect("written");
+    let start = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_callspan")).args(["run", "-c"]).arg(place.config()).output();
+        assert_eq!(output.expect("the binary runs").status.code(), Some(1));
+        let text = std::fs::read_to_string(&told).unwrap_or_default();
+        text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON")).collect::<Vec<_>>()
+    };
+    std::fs::create_dir(place.dir.path().join("state")).expect("made");
+    for _ in 0..3 {
+        let told = start();
+        assert_eq!((told.len(), told[0]["kind"].as_str()), (1, Some("service_failed")), "{told:?}");
+        assert!(told[0]["detail"].as_str().is_some_and(|d| d.contains("nosuch0")), "{told:?}");
+    }
+    // Somebody who did nothing for five minutes hears of it again.
+    let stamp = std::fs::File::options().write(true).open(place.dir.path().join("state/failed")).expect("it is there");
+    let earlier = stamp.metadata().and_then(|m| m.modified()).expect("known") - Duration::from_secs(301);
+    stamp.set_modified(earlier).expect("set");
+    assert_eq!(start().len(), 2);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
+fn a_service_that_starts_on_a_full_disk_says_so_and_starts_when_there_is_room() {
+    let place = Place::new("");
+    let state = place.dir.path().join("state");
+    std::fs::create_dir(&state).expect("made");
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "callspan-test"]).arg(&state).output();
+    if !mount.as_ref().is_ok_and(|m| m.status.success()) {
+        return skip::skipped("no file system can be mounted (root is needed)");
+    }
+    let _unmount = Unmount(&state);
+    std::fs::write(state.join("filler"), vec![0; 1 << 20]).expect_err("it is full");
+    let told = place.dir.path().join("alarms");
+    let mut config = std::fs::read_to_string(place.config()).expect("written");
+    config.push_str(&format!("[alerts]\ncommand = \"cat >> {}\"\n", told.display()));
+    std::fs::write(place.config(), config).expect("written");
+    let mut service = Command::new(env!("CARGO_BIN_EXE_callspan"))
+        .args(["run", "-c"])
+        .arg(place.config())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let end = Instant::now() + Duration::from_secs(30);
+    while !std::fs::read_to_string(&told).is_ok_and(|text| text.contains("service_failed")) {
+        assert!(Instant::now() < end, "an alarm says it");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // It waits with its end, so that systemd does not start it each three seconds; told to end, it does.
+    assert!(service.try_wait().expect("ours").is_none(), "it waits");
+    Command::new("kill").arg(service.id().to_string()).status().expect("kill runs");
+    assert_eq!(service.wait().expect("ours").code(), Some(1));
+    std::fs::remove_file(state.join("filler")).expect("removed");
+    assert!(place.start().is_some(), "there is room again");
+}
+
+struct Unmount<'a>(&'a Path);
+
+impl Drop for Unmount<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).output();
+    }
+}
+
+#[test]
 fn encrypted_recordings_and_their_packets_are_counted_and_removed_like_all_others() {
     let place = Place::on_a_disk(FULL, "");
     let sealed = place.call_in("20261123T000001Z-a.wav.age", Some("done"));

@@ -113,8 +113,7 @@ impl Service {
 
     /// SIGTERM; the exit status and all that was said.
     fn stop(mut self) -> (Option<i32>, Vec<String>) {
-        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(killed.success());
+        signal("-TERM", &self.child.id().to_string());
         let status = self.child.wait().unwrap();
         self.said.extend(self.lines.iter());
         (status.code(), std::mem::take(&mut self.said))
@@ -131,8 +130,11 @@ impl Drop for Service {
 /// Where the sender says when it sent each frame: ns since the epoch, one a line.
 const SENT: &str = "CALLSPAN_TEST_SENT";
 
-/// Plays the call onto `tap0`, in real time. Run by [`a_call_on_the_wire_becomes_its_record_and_recording`] inside the
-/// namespace.
+/// The service that is to be stopped for a moment in mid-call, while more comes than its ring holds.
+const STOPPED: &str = "CALLSPAN_TEST_STOPPED";
+
+/// Plays the call onto `tap0`, in real time. Run by [`a_call_on_the_wire_becomes_its_record_and_recording`] and others
+/// inside the namespace.
 #[test]
 #[ignore = "a helper: it sends, and needs an interface to send on"]
 fn sender() {
@@ -140,7 +142,18 @@ fn sender() {
     let packets = frames(CALL);
     let began = Instant::now();
     let mut sent = String::new();
-    for packet in &packets {
+    let stopped = std::env::var(STOPPED).ok();
+    for (n, packet) in packets.iter().enumerate() {
+        match &stopped {
+            Some(pid) if n == packets.len() / 2 => {
+                signal("-STOP", pid);
+                // 6 MiB that nobody wants.
+                let noise = [[0xFF; 12].as_slice(), &[0x12, 0x34], &[0; 1_386]].concat();
+                (0..4_500).for_each(|_| out.sendpacket(&noise[..]).unwrap());
+            }
+            Some(pid) if n == packets.len() / 2 + LOST => signal("-CONT", pid),
+            _ => {}
+        }
         let due = Duration::from_nanos((packet.at_ns - packets[0].at_ns).unsigned_abs());
         std::thread::sleep(due.saturating_sub(began.elapsed()));
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -149,6 +162,13 @@ fn sender() {
     }
     std::fs::write(std::env::var(SENT).unwrap(), sent).unwrap();
 }
+
+fn signal(name: &str, pid: &str) {
+    assert!(Command::new("kill").args([name, pid]).status().unwrap().success());
+}
+
+/// Packets of the call for which there is no room in the ring: a quarter of a second.
+const LOST: usize = 25;
 
 fn files_with(dir: &Path, extension: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
@@ -197,6 +217,44 @@ fn a_call_on_the_wire_becomes_its_record_and_recording() {
     assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (401, 405));
     assert_eq!(Path::new(&record.recordings[0].path).file_name(), wavs[0].file_name());
     check_sound(&record, &wavs[0], &log);
+}
+
+#[test]
+fn frames_that_the_kernel_dropped_were_lost_by_us_and_not_by_the_network() {
+    let Some(namespace) = Namespace::new("drops") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), "mirror0");
+    let text = std::fs::read_to_string(&config).unwrap().replace("[spool]", "buffer_mib = 1\n[spool]");
+    let alarms = dir.path().join("alarms");
+    std::fs::write(&config, format!("{text}[alerts]\ncommand = \"cat >> {}\"\n", alarms.display())).unwrap();
+    // `ip netns exec` becomes the program: its process is the service's.
+    let mut run = namespace.command(&program());
+    run.args(["run", "-c"]).arg(&config);
+    let mut service = Service::start(run);
+    service.wait_for("capturing on mirror0");
+    let mut send = namespace.command(&std::env::current_exe().unwrap());
+    send.env(SENT, dir.path().join("sent")).env(STOPPED, service.child.id().to_string());
+    let sent = send.args(["--exact", "sender", "--ignored"]).output().unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    let until = Instant::now() + PATIENCE;
+    let recordings = dir.path().join("recordings");
+    while files_with(&recordings, "json").is_empty() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (status, said) = service.stop();
+    assert_eq!(status, Some(0), "{said:#?}");
+    let last = said.iter().find(|line| line.contains("stopped")).unwrap_or_else(|| panic!("{said:#?}"));
+    assert!(!last.contains("dropped_by_kernel=0"), "{last}");
+    let jsons = files_with(&recordings, "json");
+    let record: CallRecord = serde_json::from_str(&std::fs::read_to_string(&jsons[0]).unwrap()).unwrap();
+    assert_eq!(record.verdict, Some(Verdict::BothSides));
+    let lost = record.sides.caller.lost + record.sides.callee.lost;
+    // RTP of both, and what stood in the ring's last blocks.
+    assert!((10..=LOST as u64 + 5).contains(&lost), "{lost} lost of about {LOST}");
+    let problems: Vec<_> = record.problems.iter().map(|p| (p.kind.as_str(), p.packets)).collect();
+    assert_eq!(problems, [("lost_by_us", Some(lost))]);
+    let told = std::fs::read_to_string(&alarms).unwrap();
+    assert!(told.lines().any(|line| line.contains("\"capture_drops\"")), "an alarm says so: {told}");
 }
 
 /// Each voice is where the sender sent it, whatever it was late.
@@ -253,6 +311,36 @@ fn an_interface_that_goes_down_and_comes_back_is_told_and_heard_again() {
     let of_interface = |line: &&str| line.contains("\"interface_");
     let kinds: Vec<bool> = told.lines().filter(of_interface).map(|l| l.contains("\"interface_down\"")).collect();
     assert_eq!(kinds, [true, false], "down, then up: {told}");
+}
+
+#[test]
+fn under_systemd_a_start_without_its_interfaces_waits_for_them() {
+    let Some(namespace) = Namespace::new("absent") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let link = |args: &[&str]| assert!(ip(&[&["-n", &namespace.0, "link"], args].concat()).unwrap().status.success());
+    link(&["set", "mirror0", "down"]);
+    let config = configuration(dir.path(), "mirror0\", \"usb0");
+    let text = std::fs::read_to_string(&config).unwrap().replace("\"mirror0\", \"usb0\"", "[\"mirror0\", \"usb0\"]");
+    std::fs::write(&config, text).unwrap();
+    let mut run = namespace.command(&program());
+    // systemd's socket, which nobody listens on here.
+    run.env("NOTIFY_SOCKET", dir.path().join("notify")).args(["run", "-c"]).arg(&config);
+    let mut service = Service::start(run);
+    service.wait_for("waiting for mirror0, usb0");
+    service.wait_for("interface mirror0 is down: sudo ip link set dev mirror0 up");
+    service.wait_for("there is no interface usb0");
+    link(&["set", "mirror0", "up"]);
+    service.wait_for("mirror0: capturing again");
+    let mut send = namespace.command(&std::env::current_exe().unwrap());
+    let sent = send.env(SENT, dir.path().join("sent")).args(["--exact", "sender", "--ignored"]).output().unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    link(&["add", "usb0", "type", "veth", "peer", "name", "switch0"]);
+    link(&["set", "usb0", "up"]);
+    service.wait_for("usb0: capturing again");
+    let (status, said) = service.stop();
+    assert_eq!(status, Some(0), "{said:#?}");
+    let last = said.iter().find(|line| line.contains("stopped")).unwrap_or_else(|| panic!("{said:#?}"));
+    assert!(last.contains("rtp=806"), "one is heard while the other is away: {last}");
 }
 
 #[test]

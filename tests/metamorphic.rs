@@ -362,7 +362,15 @@ fn tcp_with_all_that_happens_to_it_is_the_same_call() {
     let (packets, clean) = (frames(name), Essence::clean(name));
     let segments = rewrite::with_syns(&wire::sip_over_tcp(&packets, 5060, 100));
     let with_keep_alives = rewrite::sip(&packets, |_, m| [b"\r\n\r\n", m, b"\r\n"].concat());
+    // Three other messages, the middle one of 20 KB, in one frame with each of the call's: far above any MTU.
+    let options = |length: usize| {
+        let head = "OPTIONS sip:10.9.0.12 SIP/2.0\r\nVia: SIP/2.0/TCP 10.9.0.99;branch=z9hG4bKo\r\nFrom: <sip:o@10.9.0.99>;tag=o\r\n\
+                    To: <sip:10.9.0.12>\r\nCall-ID: options@10.9.0.99\r\nCSeq: 1 OPTIONS\r\n";
+        [format!("{head}Content-Length: {length}\r\n\r\n").as_bytes(), &vec![b'x'; length]].concat()
+    };
+    let among_others = rewrite::sip(&packets, |_, m| [options(0), options(20_000), m.to_vec(), options(3)].concat());
     for (what, shown) in [
+        ("several messages in a frame of 20 KB (GRO)", wire::sip_over_tcp(&among_others, 5060, 60_000)),
         ("retransmitted", rewrite::retransmitted(&segments, 200 * MS)),
         ("swapped", rewrite::swapped(&segments)),
         ("swapped and retransmitted", rewrite::swapped(&rewrite::retransmitted(&segments, 1))),

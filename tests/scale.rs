@@ -149,6 +149,48 @@ fn all_files_of_a_hundred_thousand_calls() {
 
 #[test]
 #[ignore = "a measurement"]
+fn a_hundred_thousand_calls_are_listed_in_the_memory_of_a_thousand() {
+    let mut most = Vec::new();
+    for count in [1_000, CALLS] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(&journal::config::Config { dir: dir.path().to_owned() }).expect("a journal");
+        for batch in 0..count / 500 {
+            let rows: Vec<_> = (0..500).map(|n| (record(batch * 500 + n, dir.path()), None)).collect();
+            journal.put_rebuilt(&rows).expect("written");
+        }
+        drop(journal);
+        for json in [&["--json"][..], &[]] {
+            let mut list = std::process::Command::new(env!("CARGO_BIN_EXE_callspan"));
+            list.args(["calls", "list", "--state"]).arg(dir.path()).args(json).stdout(std::process::Stdio::piped());
+            let mut list = list.spawn().expect("the binary runs");
+            let out = std::io::BufReader::new(list.stdout.take().expect("piped"));
+            let (mut lines, mut peak) = (0, 0);
+            timed(&format!("{count} calls listed {json:?}"), || {
+                for line in std::io::BufRead::lines(out) {
+                    lines += usize::from(line.expect("text").contains("+7977"));
+                    if lines % 1_000 == 900 {
+                        peak = peak.max(peak_kib(list.id()));
+                    }
+                }
+            });
+            assert!(list.wait().expect("it ends").success());
+            assert_eq!(lines, count as usize);
+            eprintln!("peak {peak} KiB");
+            most.push(peak);
+        }
+    }
+    // A list of a thousand is over before it can be looked at twice; its highest is that of the first.
+    assert!(most[2..].iter().all(|peak| (1..most[0] + 8 * 1_024).contains(peak)), "{most:?}");
+}
+
+fn peak_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+#[ignore = "a measurement"]
 fn a_journal_made_anew_from_ten_thousand_records() {
     let dir = tempfile::tempdir().expect("a folder");
     let (state, recordings) = (dir.path().join("state"), dir.path().join("calls"));

@@ -42,6 +42,8 @@ pub struct Conversation {
     put_away: Vec<LegRecord>,
     /// Ids of conversations that have to do with this one.
     pub related: Vec<String>,
+    /// Who took it, where that was not one of those whom it rang.
+    pub taker: Option<Taker>,
     /// Id of the call that ended in silence and is heard again.
     pub continues: Option<String>,
     /// When its remaining legs are ended, once the one by which it came in is over.
@@ -54,6 +56,15 @@ pub struct Conversation {
     pub parts: u32,
     /// When it is looked at whether another part is due.
     pub part_at: Option<Timestamp>,
+}
+
+/// Somebody who is in a record of his own has taken a call: by a pick-up code, or at a telephone outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taker {
+    /// When.
+    pub at: Timestamp,
+    /// The extension, if it was one.
+    pub extension: Option<String>,
 }
 
 /// What makes the outside look at a live call again.
@@ -135,6 +146,7 @@ impl Conversation {
             wall_offset_ns,
             put_away: Vec::new(),
             related: Vec::new(),
+            taker: None,
             continues: None,
             finish_at: None,
             pauses: Pauses::new(),
@@ -190,6 +202,12 @@ impl Conversation {
         record.ringing_at = legs.iter().filter_map(|l| l.dialog.ringing_at).min();
         record.answered_at = dialog.answered.filter(|(_, how)| *how != AnsweredBy::UnderWay).map(|(at, _)| at);
         who.fill(&mut record, context.plan, legs.len() == 1);
+        if let Some(taker) = self.taker.as_ref().filter(|_| who.operator.is_none()) {
+            record.outcome = Outcome::Answered;
+            record.operator_answered_at = Some(taker.at);
+            let named = who.first.parties.named_extension().map(str::to_owned);
+            record.internal = named.or_else(|| taker.extension.clone());
+        }
         record.sip_status = dialog.status;
         record.reason_header = legs.iter().find_map(|l| l.dialog.reason.clone());
         record.sides = Sides {

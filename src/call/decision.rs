@@ -140,6 +140,12 @@ pub enum Decision {
         /// Why.
         why: Unreadable,
     },
+    /// The wall clock was set. The times of the call stay by the clock that held when it began; who goes on after a
+    /// restart needs to know.
+    Clock {
+        /// What must be added to the stamps of this spool to get the wall clock from now on.
+        wall_offset_ns: i64,
+    },
     /// From now on no payload is kept and the recording is silent.
     Pause,
     /// The end of a pause.

@@ -3,7 +3,10 @@
 //! Passive and tolerant: any message may be missing, doubled or out of order, so every field is "the first (or
 //! last) time that something was seen", and a later message never un-happens an earlier one.
 
+mod belonging;
 mod notes;
+
+use belonging::tag_of_to;
 
 use crate::call::negotiation::{Agreed, Description, Negotiation};
 use crate::call::record::{EndedBy, EventRecord, Side};
@@ -102,6 +105,8 @@ pub struct Dialog {
     tried: bool,
     /// CSeq of the newest INVITE outside a dialog.
     invite_cseq: u32,
+    /// Branches of the two newest INVITEs outside a dialog, hashed.
+    branches: [Option<u64>; 2],
     /// What was agreed when events were last written.
     agreed: Agreed,
     last_at: Timestamp,
@@ -136,6 +141,7 @@ impl Dialog {
             session_timer: None,
             tried: false,
             invite_cseq: 0,
+            branches: [None, None],
             agreed: Agreed::default(),
             last_at: at,
         }
@@ -221,50 +227,6 @@ impl Dialog {
         self.last_at
     }
 
-    /// Whether a message belongs to this dialog by its tags: one of them is the caller's, the other is the callee's,
-    /// an early branch's, or not there yet. Dialogs without tags (RFC 2543) go by their Call-ID alone.
-    pub fn has_tags_of(&self, message: &Message<'_>) -> bool {
-        let Some(own) = self.caller_tag.as_deref() else { return true };
-        let from = message.from();
-        let from = from.as_ref().and_then(|f| f.tag());
-        let to = message.to();
-        let to = to.as_ref().and_then(|t| t.tag());
-        let other = match (from, to) {
-            (Some(f), other) if f == own => other,
-            (other, Some(t)) if t == own => other,
-            _ => return false,
-        };
-        match (other, &self.callee_tag) {
-            (Some(tag), Some(known)) => {
-                tag == known || self.early_tags.iter().any(|t| t == tag) || !self.is_confirmed()
-            }
-            _ => true,
-        }
-    }
-
-    /// Whether a request goes to (or comes from) a branch of a fork that answered too and lost: the caller hangs it up
-    /// at once (RFC 3261 section 13.2.2.4), and the call that was taken goes on.
-    fn is_of_lost_fork(&self, message: &Message<'_>) -> bool {
-        let (Some(chosen), Some((_, AnsweredBy::Success))) = (self.callee_tag.as_deref(), self.answered) else {
-            return false;
-        };
-        let other = match self.requester(message) {
-            Side::Caller => tag_of_to(message),
-            Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
-        };
-        other.is_some_and(|tag| tag != chosen && self.early_tags.contains(&tag))
-    }
-
-    /// Who sent the request, of which a response is the answer.
-    pub fn requester(&self, message: &Message<'_>) -> Side {
-        let from = message.from();
-        let from = from.as_ref().and_then(|f| f.tag());
-        match (from, self.caller_tag.as_deref()) {
-            (Some(from), Some(own)) if from != own => Side::Callee,
-            _ => Side::Caller,
-        }
-    }
-
     const fn is_confirmed(&self) -> bool {
         matches!(self.phase, Phase::Established | Phase::Ended { .. })
     }
@@ -300,6 +262,7 @@ impl Dialog {
             return;
         }
         self.invited_at = Some(self.invited_at.map_or(at, |first| first.min(at)));
+        self.note_branch(message);
         let again = cseq > self.invite_cseq && self.invite_cseq != 0;
         self.invite_cseq = self.invite_cseq.max(cseq);
         if again && self.may_try_again() {
@@ -358,6 +321,9 @@ impl Dialog {
         match cseq.method {
             Method::Invite if requester == Side::Caller && self.is_first_invite(cseq.number) => {
                 self.invite_cseq = self.invite_cseq.max(cseq.number);
+                if self.branches[0].is_none() {
+                    self.note_branch(message);
+                }
                 self.handle_invite_response(at, message, status);
             }
             Method::Invite | Method::Update | Method::Prack => {
@@ -464,30 +430,4 @@ impl Dialog {
             None => self.negotiation.announce(by, description),
         }
     }
-
-    fn note_request_tags(&mut self, message: &Message<'_>, side: Side) {
-        let tag = match side {
-            Side::Caller => tag_of_to(message),
-            Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
-        };
-        if self.callee_tag.is_none() && self.is_confirmed() || self.began == Began::UnderWay {
-            self.callee_tag = self.callee_tag.take().or(tag);
-        }
-    }
-
-    fn note_early_tag(&mut self, tag: Option<String>) {
-        if let Some(tag) = tag
-            && self.early_tags.len() < MAX_EARLY_TAGS
-            && !self.early_tags.contains(&tag)
-        {
-            self.early_tags.push(tag);
-        }
-    }
 }
-
-fn tag_of_to(message: &Message<'_>) -> Option<String> {
-    message.to().and_then(|t| t.tag().map(str::to_owned))
-}
-
-/// Branches of one fork; more tell nothing new.
-const MAX_EARLY_TAGS: usize = 32;

@@ -20,6 +20,8 @@ pub struct EarlyMedia {
     buckets: Vec<u32>,
     hasher: foldhash::fast::FixedState,
     capacity_bytes: usize,
+    /// Packets that a call might still have asked for, and that there was no room for.
+    dropped: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,18 +44,21 @@ impl EarlyMedia {
             buckets: vec![0; BUCKETS],
             hasher: foldhash::fast::FixedState::with_seed(0),
             capacity_bytes,
+            dropped: 0,
         }
     }
 
     /// Keeps a packet. The oldest make room; a larger one than any voice packet is not kept.
     pub fn handle_packet(&mut self, datagram: &Datagram<'_>) {
         let len = datagram.payload.len();
-        if len > MAX_PACKET_BYTES {
+        if len > MAX_PACKET_BYTES || len > self.capacity_bytes {
+            self.dropped += 1;
             return;
         }
         self.forget_before(datagram.at - EARLY_WINDOW);
         let full = |early: &Self| early.bytes.len() + len > early.capacity_bytes || early.headers.len() >= MAX_PACKETS;
         while full(self) && !self.headers.is_empty() {
+            self.dropped += u64::from(self.headers.front().is_some_and(|h| !h.taken));
             self.forget_oldest();
         }
         for endpoint in [datagram.src, datagram.dst] {
@@ -103,6 +108,11 @@ impl EarlyMedia {
             }
             start = end;
         }
+    }
+
+    /// Packets that nobody took and that were not kept for as long as the window is: they were too many, or too large.
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// Bytes of payload that are kept.
@@ -190,7 +200,21 @@ mod tests {
             early.handle_packet(&datagram(at, 1, b"xyz"));
         }
         // Three payloads of three bytes fit into ten.
-        assert_eq!(early.len(), 3);
+        assert_eq!((early.len(), early.dropped()), (3, 97));
         assert!(claimed(&mut early, 1, 100 + 5_001).is_empty());
+        assert_eq!(early.dropped(), 97, "nobody asked for the last ones in time: that is no want of room");
+    }
+
+    #[test]
+    fn a_packet_that_was_taken_or_that_is_too_old_is_not_missed_when_it_makes_room() {
+        let mut early = EarlyMedia::new(10);
+        (0..3).for_each(|at| early.handle_packet(&datagram(at, 1, b"xyz")));
+        assert_eq!(claimed(&mut early, 1, 10).len(), 3);
+        (10..13).for_each(|at| early.handle_packet(&datagram(at, 1, b"xyz")));
+        (5_100..5_103).for_each(|at| early.handle_packet(&datagram(at, 1, b"xyz")));
+        assert_eq!((early.len(), early.dropped()), (3, 0));
+        early.handle_packet(&datagram(5_104, 1, &[0; MAX_PACKET_BYTES + 1]));
+        early.handle_packet(&datagram(5_104, 1, b"eleven bytes"));
+        assert_eq!((early.len(), early.dropped()), (3, 2), "one that no room would hold");
     }
 }

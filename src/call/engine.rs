@@ -1,14 +1,20 @@
 //! The engine: takes what the mirror shows, gives legs to the sink and calls to the outside.
 
 mod afterlife;
+mod doubting;
+mod gathering;
+mod guessing;
 mod joining;
 mod lifecycle;
 mod media;
+mod merging;
 mod parts;
 mod pausing;
 mod recalling;
+mod referring;
 mod ruling;
 mod signalling;
+mod taking;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -19,11 +25,12 @@ pub use recalling::Recall;
 use crate::call::claims::Claims;
 use crate::call::config::Config;
 use crate::call::conversation::{Context, Conversation};
+use crate::call::decision::Decision;
 use crate::call::dormant::Dormant;
 use crate::call::early::EarlyMedia;
 use crate::call::event::{CallEvent, LegId, LegSink};
 use crate::call::join::{JoinIndex, Referral};
-use crate::call::leg::Leg;
+use crate::call::leg::{Leg, SpoolStage};
 use crate::call::numbers::NumberPlan;
 use crate::call::record::{CallRecord, Side};
 use crate::call::rules::Rules;
@@ -68,6 +75,9 @@ pub struct Counters {
     pub rtp_duplicates: u64,
     /// RTP of no known call.
     pub rtp_unclaimed: u64,
+    /// Of these, packets that could not be kept until their call is known: they were too many at once, or too large. A
+    /// call that they belong to lacks them at its beginning.
+    pub rtp_not_kept: u64,
     /// RTP that came after its call had ended.
     pub rtp_after_end: u64,
     /// RTP of more streams than a leg can have.
@@ -151,6 +161,8 @@ pub struct Engine {
     timers: BTreeSet<(Timestamp, Timer)>,
     /// Legs in the order in which they came; those that got an answer are passed over.
     fresh: VecDeque<(usize, LegId)>,
+    /// Legs that stopped ringing a moment ago and of which it is not known whose they are.
+    doubts: Vec<usize>,
     tombstones: Tombstones,
     recalled: recalling::Recalled,
     dormant: Dormant,
@@ -169,6 +181,8 @@ struct Route {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
+    /// What the PBX did about a leg's answer tells whose it is.
+    Taken(usize),
     /// Something is due for a leg.
     Leg(usize),
     /// A conversation's legs have had their time to come together.
@@ -225,6 +239,7 @@ impl Engine {
             framers: HashMap::default(),
             timers: BTreeSet::new(),
             fresh: VecDeque::new(),
+            doubts: Vec::new(),
             tombstones: Tombstones::default(),
             recalled: recalling::Recalled::default(),
             dormant: Dormant::default(),
@@ -313,6 +328,7 @@ impl Engine {
             self.timers.pop_first();
             self.now = self.now.max(at);
             match timer {
+                Timer::Taken(slot) => self.handle_taken(slot, sink),
                 Timer::Leg(slot) => self.handle_leg_timer(slot, sink),
                 Timer::Settle(conversation) => self.handle_settled(conversation),
                 Timer::Finish(conversation) => self.handle_finish(conversation, sink),
@@ -323,12 +339,22 @@ impl Engine {
     }
 
     /// The wall clock was stepped: calls that begin from now on are stamped by the new one.
-    pub fn handle_clock_step(&mut self, by_ns: i64) {
+    pub fn handle_clock_step(&mut self, by_ns: i64, sink: &mut dyn LegSink) {
         self.counters.clock_steps += 1;
         self.wall_offset_ns = self.wall_offset_ns.saturating_add(by_ns);
         for (_, conversation) in &mut self.conversations {
             conversation.note_problem("clock_step");
         }
+        let wall_offset_ns = self.wall_offset_ns;
+        for (_, leg) in self.legs.iter().filter(|(_, leg)| leg.spool == SpoolStage::Open && !leg.closed) {
+            sink.decide(leg.id, self.now, &Decision::Clock { wall_offset_ns });
+        }
+    }
+
+    /// What must be added to the capture timeline to get the wall clock: the sum of the steps, those before a restart
+    /// included.
+    pub const fn wall_offset_ns(&self) -> i64 {
+        self.wall_offset_ns
     }
 
     /// Ids of the calls that are not over.
@@ -345,6 +371,7 @@ impl Engine {
 
     /// The capture is over: ends every open call.
     pub fn handle_end_of_capture(&mut self, sink: &mut dyn LegSink) {
+        self.handle_all_taken(sink);
         self.end_all(sink);
     }
 

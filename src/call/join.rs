@@ -325,7 +325,7 @@ fn hash<T: Hash>(value: &T) -> u64 {
 }
 
 /// By the stamps of several interfaces, a leg may seem to come before the one that caused it.
-const SKEW: Duration = Duration::from_millis(100);
+pub const SKEW: Duration = Duration::from_millis(100);
 /// A PBX sends the second leg of a call within this time of the first.
 pub const TOGETHER: Duration = Duration::from_secs(2);
 /// A transfer target is called within this time of the REFER.

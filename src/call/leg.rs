@@ -60,6 +60,10 @@ pub struct Leg {
     pub closed: bool,
     /// When it is looked at next.
     pub check_at: Timestamp,
+    /// Calls that it may be of as well as of its own: their places, and their ids, for a place may be used again.
+    pub rivals: Vec<(usize, String)>,
+    /// When what the PBX did about its answer is looked at.
+    pub taken_at: Option<Timestamp>,
 }
 
 /// What is known of a leg before it has a place and a conversation.
@@ -143,6 +147,8 @@ impl Leg {
             created_at: at,
             closed: false,
             check_at: at,
+            rivals: Vec::new(),
+            taken_at: None,
         }
     }
 
@@ -176,7 +182,7 @@ impl Leg {
         match self.dialog.phase() {
             Phase::Ended { at, .. } => self.due_when_ended(now, at),
             Phase::Challenged { at } => later_or(now, at + TRANSACTION_TIMEOUT, || Due::End(at, EndedBy::Signalling)),
-            Phase::Inviting => self.due_when_inviting(now),
+            Phase::Inviting => self.due_when_inviting(now, config),
             Phase::Established => self.due_when_established(now, config),
         }
     }
@@ -187,7 +193,7 @@ impl Leg {
         later_or(now, since + LINGER, || Due::Close)
     }
 
-    fn due_when_inviting(&self, now: Timestamp) -> Due {
+    fn due_when_inviting(&self, now: Timestamp, config: &Config) -> Due {
         let dialog = &self.dialog;
         let heard = self.last_media_at.unwrap_or(self.created_at);
         if let Some(cancelled) = dialog.cancelled_at {
@@ -195,7 +201,12 @@ impl Leg {
                 Due::End(cancelled, EndedBy::Signalling)
             });
         }
-        let patience = if dialog.is_tried() { RING_TIMEOUT } else { UNSEEN_RESPONSES_TIMEOUT };
+        let patience = match dialog.is_tried() {
+            // They talked, and neither the answer nor the end was shown.
+            _ if self.has_both_sides() => Duration::from_secs(u64::from(config.silence_s)),
+            true => RING_TIMEOUT,
+            false => UNSEEN_RESPONSES_TIMEOUT,
+        };
         let last = dialog.last_at().max(heard);
         later_or(now, last + patience, || Due::End(last, EndedBy::Silence))
     }
@@ -247,6 +258,21 @@ impl Leg {
             && known.all(|s| s.src != src)
     }
 
+    /// Whether it was not over at this moment, as far as is known by now.
+    pub fn lived_at(&self, at: Timestamp) -> bool {
+        self.dialog.ended().is_none_or(|(ended, _)| ended > at)
+    }
+
+    /// Whether it had been answered by this moment, as far as is known by now.
+    pub fn answered_by(&self, at: Timestamp) -> bool {
+        self.dialog.answered.is_some_and(|(answered, _)| answered <= at)
+    }
+
+    /// Whether a code of the PBX was dialled.
+    pub fn dials_code(&self) -> bool {
+        self.parties.to.as_deref().is_some_and(|to| to.starts_with(['*', '#']))
+    }
+
     /// Whether it came to nothing so far: an INVITE, and no word or sound in return.
     pub const fn is_unanswered_call(&self) -> bool {
         let dialog = &self.dialog;
@@ -259,6 +285,11 @@ impl Leg {
     /// Whether any media packet was seen.
     pub const fn has_media(&self) -> bool {
         self.first_media_at.is_some()
+    }
+
+    /// Whether media of both sides was seen.
+    pub fn has_both_sides(&self) -> bool {
+        [Side::Caller, Side::Callee].iter().all(|side| self.streams.iter().any(|stream| stream.side == *side))
     }
 
     /// How the attempt ended, by the signalling of this leg.
@@ -299,6 +330,8 @@ impl Leg {
             ended_at: dialog.ended().map(|(at, _)| at),
             sip_status: dialog.status,
             rendered: false,
+            spool: None,
+            sides_swapped: false,
         }
     }
 }

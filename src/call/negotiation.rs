@@ -120,7 +120,8 @@ impl Description {
                 self.formats.push((format.pt, named));
             }
         }
-        let crypto = media.crypto.iter().take(MAX_CRYPTO).map(|c| (c.tag, srtp_context(c))).collect();
+        let crypto =
+            media.crypto.iter().filter(|c| is_usual(c)).take(MAX_CRYPTO).map(|c| (c.tag, srtp_context(c))).collect();
         self.lines.push(Line { place, direction, crypto, protection: protection(media) });
     }
 
@@ -384,6 +385,13 @@ fn named_format(format: &sdp::Format) -> Option<PayloadFormat> {
         channels: format.channels,
         fmtp: format.fmtp.clone(),
     })
+}
+
+/// Whether packets are sealed as the suite says. What a line with another key derivation or without encryption (RFC 4568
+/// section 6.3) came to would be noise.
+fn is_usual(crypto: &sdp::Crypto) -> bool {
+    let unusual = ["KDR=", "UNENCRYPTED_SRTP", "UNAUTHENTICATED_SRTP"];
+    !crypto.params.iter().any(|param| unusual.iter().any(|name| param.to_ascii_uppercase().starts_with(name)))
 }
 
 fn srtp_context(crypto: &sdp::Crypto) -> SrtpContext {

@@ -248,11 +248,17 @@ impl NumberPlan {
         let ours = |number: Option<&str>| number.is_some_and(|n| self.is_extension(n));
         match (ours(from), ours(to)) {
             (true, true) => Direction::Internal,
+            (true, false) if to.is_some_and(is_code) => Direction::Internal,
             (true, false) => Direction::Outbound,
             (false, true) => Direction::Inbound,
             (false, false) => Direction::Unknown,
         }
     }
+}
+
+/// Whether what was dialled is a code of the PBX (a mailbox, a pick-up), and not one that ends in a number outside.
+pub fn is_code(number: &str) -> bool {
+    number.starts_with(['*', '#']) && number.len() <= MAX_CODE_CHARS
 }
 
 /// Whether a user part says that the caller does not want to be known (RFC 3323 section 4.1, RFC 3325 section 9.1,
@@ -297,6 +303,8 @@ const MAX_LEARNT: usize = 65_536;
 const MAX_NUMBER_CHARS: usize = 128;
 /// The shortest subscriber numbers with country code in use (ITU-T E.164 sets no lower bound).
 const MIN_E164_DIGITS: usize = 7;
+/// A code and an extension.
+const MAX_CODE_CHARS: usize = 8;
 /// ITU-T E.164 section 6.
 const MAX_E164_DIGITS: usize = 15;
 /// Digits that begin with the country code are taken for a whole number only from this length on.
@@ -359,5 +367,8 @@ mod tests {
         assert_eq!(plan.direction(Some("200"), Some("+79774221338")), Direction::Outbound);
         assert_eq!(plan.direction(Some("200"), Some("201")), Direction::Internal);
         assert_eq!(plan.direction(None, Some("+74953009080")), Direction::Unknown);
+        // The mailbox; and a code that hides the caller's number before a call outside.
+        assert_eq!(plan.direction(Some("200"), Some("*97")), Direction::Internal);
+        assert_eq!(plan.direction(Some("200"), Some("*6789774221338")), Direction::Outbound);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::call::config::{Config, NumberSource};
-use crate::call::numbers::NumberPlan;
+use crate::call::numbers::{NumberPlan, is_code};
 use crate::call::record::{CallRecord, Direction, Side};
 use crate::sip::{Message, NameAddr};
 
@@ -73,6 +73,7 @@ impl Parties {
         let direction = plan.direction(self.from.as_deref(), self.to.as_deref());
         let internal = match direction {
             Direction::Outbound => self.from.as_deref(),
+            Direction::Internal if self.to.as_deref().is_some_and(is_code) => self.from.as_deref(),
             Direction::Inbound | Direction::Internal => self.to.as_deref(),
             Direction::Unknown => None,
         };

@@ -315,6 +315,12 @@ pub struct LegRecord {
     pub sip_status: Option<u16>,
     /// Whether the recording has this leg's sound.
     pub rendered: bool,
+    /// Stem of the file in the spool that had its packets. Of the service only.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub spool: Option<String>,
+    /// Whether the caller of this leg is the callee of the call. Of the service only.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub sides_swapped: bool,
 }
 
 /// Something that happened during the call.

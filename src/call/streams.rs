@@ -22,6 +22,8 @@ pub struct Stream {
     pub side: Side,
     stats: StreamStats,
     payloads: Vec<PayloadUse>,
+    /// Voice codecs of payload types that mean another one now (RFC 3264 section 8.3.2 forbids it, and it is done).
+    former: Vec<String>,
     /// Index into `payloads` of the newest packet's type.
     current: usize,
     spacing: Spacing,
@@ -99,6 +101,7 @@ impl Stream {
             side,
             stats: StreamStats::default(),
             payloads: Vec::new(),
+            former: Vec::new(),
             current: 0,
             spacing: Spacing::default(),
             security: Security::Plain,
@@ -214,11 +217,8 @@ impl Stream {
 
     /// Voice codecs in the order of their first packet.
     pub fn codecs(&self) -> impl Iterator<Item = &str> {
-        self.payloads
-            .iter()
-            .filter_map(PayloadUse::voice)
-            .map(|f| f.encoding.as_str())
-            .filter(|e| !NOT_A_VOICE.contains(e))
+        let now = self.payloads.iter().filter_map(PayloadUse::voice).map(|f| f.encoding.as_str());
+        self.former.iter().map(String::as_str).chain(now).filter(|e| !NOT_A_VOICE.contains(e))
     }
 
     fn clock_hz(&self) -> u32 {
@@ -244,8 +244,15 @@ impl Stream {
                 self.current = at;
                 let payload = &mut self.payloads[at];
                 payload.told &= payload.format == format && payload.within == within;
-                *payload =
+                let new =
                     PayloadUse { pt, packets: payload.packets, format, generation, secret, within, told: payload.told };
+                let old = std::mem::replace(payload, new);
+                if let Some(before) = old.voice().filter(|f| old.packets > 0 && payload.voice() != Some(*f))
+                    && self.former.len() < MAX_PAYLOADS
+                    && !self.former.contains(&before.encoding)
+                {
+                    self.former.push(before.encoding.clone());
+                }
             }
             None if self.payloads.len() < MAX_PAYLOADS => {
                 self.current = self.payloads.len();

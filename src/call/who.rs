@@ -175,7 +175,7 @@ impl<'a> Who<'a> {
             (true, true) => Some(Direction::Internal),
             // A code that stands for several extensions.
             (true, false) if self.has_rung() && self.called_outside.is_empty() => Some(Direction::Internal),
-            (true, false) => Some(Direction::Outbound),
+            (true, false) => Some(plan.direction(parties.from.as_deref(), parties.to.as_deref())),
             (false, _) if called_anybody && self.comes_in => Some(Direction::Inbound),
             (false, _) => None,
         }
@@ -274,7 +274,7 @@ fn anchor<'a>(outside: &[&'a Leg], first: &'a Leg, click_to_call: bool) -> &'a L
 }
 
 /// A Reason (RFC 3326) by which a PBX says that another phone, one that the mirror did not show, took the call.
-fn is_completed_elsewhere(reason: &str) -> bool {
+pub fn is_completed_elsewhere(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     reason.contains("elsewhere") || (reason.starts_with("sip") && reason.contains("cause=200"))
 }

@@ -19,22 +19,40 @@ use clock::{Reading, Timeline};
 mod clock;
 mod explain;
 
+/// What becomes of an interface that is down or not there when capture begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// Nothing begins: somebody sits there and reads why.
+    Refuse,
+    /// It is told in a [`Warning`] and tried again each second; the others are heard meanwhile.
+    Await,
+}
+
 /// Opens the configured interfaces, promiscuous.
 ///
 /// # Errors
-/// When one of them cannot be opened; the text says what to do.
-pub fn open(config: &Config) -> Result<LiveSource, CaptureError> {
+/// When one of them cannot be opened and is not awaited; the text says what to do.
+pub fn open(config: &Config, absent: Absent) -> Result<LiveSource, CaptureError> {
     if config.interfaces.is_empty() {
         return Err(CaptureError::Interface(explain::none_configured()));
     }
     let started = now();
     let mut clock = Clock { started, timeline: Timeline::starting(Reading { wall: wall(), mono_ns: 0 }) };
     let mut interfaces = Vec::with_capacity(config.interfaces.len());
+    let mut warnings = Vec::new();
     for name in &config.interfaces {
-        let handle = Handle::open(name, config.buffer_mib).map_err(CaptureError::Interface)?;
+        let state = match Handle::open(name, config.buffer_mib) {
+            Ok(handle) => State::Up(handle),
+            Err(error) if absent == Absent::Await && explain::may_come(name, &error) => {
+                let why = explain::cannot_open(name, &error);
+                warnings.push(Warning::InterfaceDown(format!("{why}; it is tried again each second")));
+                State::Down { retry_at: Timestamp::EPOCH }
+            }
+            Err(error) => return Err(CaptureError::Interface(explain::cannot_open(name, &error))),
+        };
         interfaces.push(Interface {
             name: name.clone(),
-            state: State::Up(handle),
+            state,
             before: SourceCounters::default(),
             seen: Kernel::default(),
         });
@@ -49,11 +67,11 @@ pub fn open(config: &Config) -> Result<LiveSource, CaptureError> {
         frame: Vec::with_capacity(SNAP_LEN as usize),
         held_back: None,
         clock,
-        is_any_down: false,
+        is_any_down: !warnings.is_empty(),
         next_look: Timestamp::EPOCH,
         frames: 0,
         cut: 0,
-        warnings: Vec::new(),
+        warnings,
     })
 }
 
@@ -168,6 +186,11 @@ impl Source for LiveSource {
 }
 
 impl LiveSource {
+    /// Whether at least one interface is heard.
+    pub fn is_capturing(&self) -> bool {
+        self.interfaces.iter().any(|i| matches!(i.state, State::Up(_)))
+    }
+
     /// The interface to read now: each gives at most a burst before the others are asked.
     fn take_turn(&mut self) -> usize {
         if self.in_turn >= FRAMES_IN_A_TURN {
@@ -306,20 +329,16 @@ impl Interface {
 }
 
 impl Handle {
-    fn open(name: &str, buffer_mib: u32) -> Result<Self, String> {
+    fn open(name: &str, buffer_mib: u32) -> Result<Self, pcap::Error> {
         let buffer_bytes = i32::try_from(u64::from(buffer_mib.max(1)) << 20).unwrap_or(MAX_BUFFER_BYTES);
-        let fail = |error: pcap::Error| explain::cannot_open(name, &error);
-        let capture = Capture::from_device(name)
-            .map_err(fail)?
+        let capture = Capture::from_device(name)?
             .promisc(true)
             .snaplen(SNAP_LEN)
             .buffer_size(buffer_bytes)
             .timeout(BLOCK_TIMEOUT_MS)
             .precision(Precision::Nano)
-            .open()
-            .map_err(fail)?
-            .setnonblock()
-            .map_err(fail)?;
+            .open()?
+            .setnonblock()?;
         let link = LinkType::from_dlt(u16::try_from(capture.get_datalink().0).unwrap_or(u16::MAX));
         Ok(Self { capture, link, is_set_up: true })
     }

@@ -194,7 +194,7 @@ fn known(journal: &Journal, id: &str) -> anyhow::Result<StoredCall> {
 
 fn list(place: &Place, filters: &Filters, json: bool) -> anyhow::Result<ExitCode> {
     let journal = place.look()?;
-    let calls = journal.calls(&CallFilter {
+    let filter = CallFilter {
         since: filters.from,
         until: filters.to,
         number: filters.number.clone(),
@@ -202,16 +202,18 @@ fn list(place: &Place, filters: &Filters, json: bool) -> anyhow::Result<ExitCode
         verdict: filters.verdict,
         delivery: filters.delivery,
         limit: filters.limit,
-    })?;
+    };
     if json {
-        let mut text = String::new();
-        for call in &calls {
-            text.push_str(&serde_json::to_string(&call.record)?);
-            text.push('\n');
+        for calls in journal.pages(&filter, journal.before_newest(&filter)?)? {
+            let mut text = String::new();
+            for call in calls? {
+                text.push_str(&serde_json::to_string(&call.record)?);
+                text.push('\n');
+            }
+            out::result(&text)?;
         }
-        out::result(&text)?;
     } else {
-        out::result(&show::list(&calls, &journal, table::terminal_width())?)?;
+        show::list(&journal, &filter, table::terminal_width())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -73,7 +73,7 @@ fn look_at_interfaces(config: &Config, length: Duration) -> anyhow::Result<Look>
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
     }
-    let mut source = live::open(&config.capture)?;
+    let mut source = live::open(&config.capture, live::Absent::Refuse)?;
     let before: Vec<Interface> = config.capture.interfaces.iter().map(|name| Interface::ask(name)).collect();
     out::note(&format!(
         "callspan: looking at {} for {} s; Ctrl-C ends it earlier with what is known by then",
@@ -138,7 +138,7 @@ impl Watch {
                 decoder.handle_timeout(now, &mut sink);
                 engine.handle_timeout(now, calls);
             }
-            Event::ClockStep { by_ns, .. } => engine.handle_clock_step(by_ns),
+            Event::ClockStep { by_ns, .. } => engine.handle_clock_step(by_ns, calls),
             Event::End => {}
         }
         self.take_events();

@@ -180,6 +180,19 @@ impl Finisher {
         self.delivery.as_ref().map(Handle::asker)
     }
 
+    /// Which of the threads has ended by itself, if any: it can only be by a bug, and what it did is not done any more.
+    pub fn ended_thread(&self) -> Option<&'static str> {
+        if self.threads.iter().any(JoinHandle::is_finished) {
+            return Some("journal and renderers");
+        }
+        let ended = [
+            (self.refresher.is_finished(), "records"),
+            (self.upkeep.is_finished(), "upkeep"),
+            (self.delivery.as_ref().is_some_and(Handle::is_finished), "delivery"),
+        ];
+        ended.into_iter().find_map(|(is_finished, name)| is_finished.then_some(name))
+    }
+
     /// Waits until what came out of the spool is rendered, and gives requests under way a moment to end.
     pub fn stop(self) {
         for thread in self.threads {
@@ -237,13 +250,21 @@ impl Worker {
 
     /// Does what is to be done; it comes again after a pause when files or rows cannot be written.
     fn attempt(&self, work: Work, times: usize) {
-        let done = match &work {
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| match &work {
             Work::Whole(call) => self.finish(call),
             Work::Parts(due) => self.make_parts(due),
             Work::Withdraw(id) => self.withdraw(id),
-        };
-        let Err(error) = done else { return };
+        }));
         let id = work.id();
+        let error = match done {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            // The same again with the next try, but this thread may be the only one that renders.
+            Err(_) => {
+                let detail = "a bug of callspan ended the work on the call; it is tried again at the next start";
+                return self.alerts.raise_for(Kind::RenderFailed, id, detail);
+            }
+        };
         let pause = self.pauses.get(times).or(self.pauses.last()).copied().unwrap_or_default();
         let detail = format!("the recording cannot be written ({error}); it is tried again in {} s", pause.as_secs());
         self.alerts.raise_for(Kind::RecordingFailed, id, &detail);
@@ -268,12 +289,15 @@ impl Worker {
         let _turn = self.turns.take(&call.record.id);
         let mut call = call.clone();
         self.settle_parts(&mut call.record)?;
+        note_spools(&mut call);
         owing::mark(&mut call.record, call.registration, (self.policy.as_ref(), &self.journal))?;
         let recorded = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(&call, &self.store)));
         let record = match recorded {
             Ok(record) => record?,
             Err(_) => self.given_up(&call)?,
         };
+        // They may not have been noted: the journal could not be written when the call ended.
+        self.put_legs(&call)?;
         match (&self.updates, call.registration) {
             (Some(_), registration) => self.journal.put_call_to_tell(&record, Stage::Complete, registration)?,
             (None, _) => self.journal.put_call(&record, Stage::Complete)?,
@@ -324,13 +348,17 @@ impl Worker {
     }
 
     fn note_legs(&self, call: &EndedCall) {
-        for leg in &call.legs {
+        if let Err(error) = self.put_legs(call) {
+            self.cannot_write(&call.record.id, &error);
+        }
+    }
+
+    fn put_legs(&self, call: &EndedCall) -> crate::journal::Result<()> {
+        call.legs.iter().try_for_each(|leg| {
             let index = u32::try_from(leg.index).unwrap_or(u32::MAX);
             let row = LegRow { name: leg.name.clone(), index, same_sides: leg.same_sides, state: LegState::Closed };
-            if let Err(error) = self.journal.put_leg(&call.record.id, &row) {
-                self.cannot_write(&call.record.id, &error);
-            }
-        }
+            self.journal.put_leg(&call.record.id, &row)
+        })
     }
 
     fn cannot_write(&self, id: &str, error: &crate::journal::Error) {
@@ -384,6 +412,16 @@ impl Worker {
             if let Err(error) = std::fs::rename(&path, path.with_extension("pcapng.failed")) {
                 tracing::warn!(call = call.record.id, "the spool of a call that failed cannot be renamed: {error}");
             }
+        }
+    }
+}
+
+/// Should the journal be lost, the record says which packets are whose, so that the call can be rendered again.
+fn note_spools(call: &mut EndedCall) {
+    for leg in &call.legs {
+        if let Some(record) = call.record.legs.get_mut(leg.index) {
+            record.spool = Some(leg.name.clone());
+            record.sides_swapped = !leg.same_sides;
         }
     }
 }

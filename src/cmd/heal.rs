@@ -35,7 +35,8 @@ pub struct Opened {
 /// When the journal is of a newer version, or a file cannot be written.
 pub fn open(config: &Config, recordings: &Path) -> anyhow::Result<Opened> {
     let file = config.dir.join(journal::FILE_NAME);
-    let is_new = !file.exists();
+    // Of no length, it was made and never written, or a file system lost it.
+    let is_new = std::fs::metadata(&file).map_or(true, |file| file.len() == 0);
     let (journal, loss) = match open_unless_condemned(config, &file) {
         Ok(journal) if journal.is_rebuilding()? => (journal, Some(String::from("the journal was not whole"))),
         Ok(journal) if is_new && was_lost(&file, recordings) => (journal, Some(String::from("the journal was gone"))),
@@ -64,12 +65,16 @@ fn open_unless_condemned(config: &Config, file: &Path) -> journal::Result<Journa
     }
 }
 
-/// There was a journal before: one that was set aside, or one that told of deliveries.
+/// There was a journal before: one that was set aside, one that told of deliveries, or that of a service, whose records
+/// lie in folders of days. (A replay that delivers nothing leaves records and has no journal.)
 fn was_lost(file: &Path, recordings: &Path) -> bool {
     let mut aside = file.as_os_str().to_owned();
     aside.push(".damaged-1");
-    Path::new(&aside).exists()
-        || records(recordings).filter_map(|path| read(&path)).any(|r| r.delivery.state != DeliveryState::None)
+    let is_of_service = |path: &Path| path.strip_prefix(recordings).is_ok_and(|p| p.components().count() > MAX_DEPTH);
+    let had_journal = |path: &Path| {
+        read(path).is_some_and(|record| is_of_service(path) || record.delivery.state != DeliveryState::None)
+    };
+    Path::new(&aside).exists() || records(recordings).any(|path| had_journal(&path))
 }
 
 /// Enters every call that has a record. Gives their number.

@@ -14,6 +14,7 @@ pub mod calls;
 pub mod check_config;
 pub mod demo;
 pub mod doctor;
+mod failing;
 pub mod fake_pyrus;
 pub mod finish;
 pub mod heal;

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::call::event::Registration;
 use crate::call::record::{CallRecord, DeliveryRecord, DeliveryState};
 use crate::delivery::{Consent, Policy, Progress};
-use crate::journal::{self, Journal, Stage, StoredCall};
+use crate::journal::{self, Journal, Stage, Stale, StoredCall};
 use crate::recording::Recorder;
 
 /// What delivery is told of a rule of the engine.
@@ -42,27 +42,35 @@ pub fn mark(
     Ok(())
 }
 
-/// Writes the records again whose delivery was settled or parked. Gives their number.
+/// Writes the next records again whose delivery was settled or parked: those after `after`, which is moved behind them.
+/// Gives their number; 0: that was the end, and the next call begins anew.
 ///
 /// # Errors
-/// When the journal or a record cannot be written; what is left is done the next time.
-pub fn refresh(journal: &Journal, recorder: &Recorder) -> anyhow::Result<usize> {
-    let stale = journal.stale_records(BATCH)?;
-    let mut written = 0;
+/// When the journal or a record cannot be written; it is done in another round, and the others of these all the same.
+pub fn refresh(journal: &Journal, recorder: &Recorder, after: &mut String) -> anyhow::Result<usize> {
+    let stale = journal.stale_records(after, BATCH)?;
+    *after = stale.last().map(|last| last.id.clone()).unwrap_or_default();
+    let mut failure = None;
     for stale in &stale {
-        // A call that is not complete is marked when it is rendered; of a live one only parts have a record beside them.
-        let is_there = |call: &StoredCall| match call.stage {
-            Stage::Complete => true,
-            Stage::Live => !call.record.recordings.is_empty(),
-            Stage::Ended => false,
-        };
-        if let Some(stored) = journal.call(&stale.id)?.filter(is_there) {
-            recorder.write_record(&stored.record)?;
-            written += 1;
+        match write_again(journal, recorder, stale) {
+            Ok(()) => {}
+            Err(error) => failure = failure.or(Some(error)),
         }
-        journal.refreshed(std::slice::from_ref(stale))?;
     }
-    Ok(written)
+    failure.map_or(Ok(stale.len()), Err)
+}
+
+fn write_again(journal: &Journal, recorder: &Recorder, stale: &Stale) -> anyhow::Result<()> {
+    // A call that is not complete is marked when it is rendered; of a live one only parts have a record beside them.
+    let is_there = |call: &StoredCall| match call.stage {
+        Stage::Complete => true,
+        Stage::Live => !call.record.recordings.is_empty(),
+        Stage::Ended => false,
+    };
+    if let Some(stored) = journal.call(&stale.id)?.filter(is_there) {
+        recorder.write_record(&stored.record)?;
+    }
+    Ok(journal.refreshed(std::slice::from_ref(stale))?)
 }
 
 /// The thread that refreshes the records.
@@ -86,6 +94,11 @@ impl Refresher {
         Ok(Self { stop, thread })
     }
 
+    /// Whether it has ended by itself.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Refreshes a last time and ends. Delivery must have ended.
     pub fn stop(self) {
         drop(self.stop);
@@ -95,10 +108,11 @@ impl Refresher {
 
 fn work(journal: &Journal, recorder: &Recorder, stopped: &Receiver<()>) {
     let mut complained = false;
+    let mut after = String::new();
     loop {
         let is_last = stopped.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout);
         loop {
-            match refresh(journal, recorder) {
+            match refresh(journal, recorder, &mut after) {
                 Ok(0) => break,
                 Ok(_) => complained = false,
                 Err(error) => {
@@ -120,3 +134,36 @@ fn work(journal: &Journal, recorder: &Recorder, stopped: &Receiver<()>) {
 const LOOK: Duration = Duration::from_secs(1);
 /// Records looked at in one go.
 const BATCH: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::Layout;
+    use crate::recording::config::Config;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn a_record_that_cannot_be_written_holds_up_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open_in_memory().unwrap();
+        let recorder = Recorder::new(Config { dir: dir.path().to_owned(), ..Config::default() }, Layout::ByDay, None);
+        // A day each, 1970-01-01 and the day after; the first folder is somebody else's file.
+        for (id, day) in [("a", 0), ("b", 1)] {
+            let invited_at = Some(Timestamp::from_secs(day * 86_400));
+            let record = CallRecord { id: String::from(id), invited_at, ..CallRecord::default() };
+            journal.put_call(&record, Stage::Complete).unwrap();
+            journal.mark_stale(id).unwrap();
+        }
+        std::fs::create_dir_all(dir.path().join("1970/01")).unwrap();
+        std::fs::write(dir.path().join("1970/01/01"), "").unwrap();
+        let mut after = String::new();
+        assert!(refresh(&journal, &recorder, &mut after).is_err());
+        assert!(dir.path().join("1970/01/02/b.json").is_file());
+        let left: Vec<String> = journal.stale_records("", 10).unwrap().into_iter().map(|s| s.id).collect();
+        assert_eq!(left, ["a"]);
+        assert_eq!(refresh(&journal, &recorder, &mut after).unwrap(), 0, "the end of the round");
+        std::fs::remove_file(dir.path().join("1970/01/01")).unwrap();
+        assert_eq!(refresh(&journal, &recorder, &mut after).unwrap(), 1);
+        assert!(dir.path().join("1970/01/01/a.json").is_file());
+    }
+}

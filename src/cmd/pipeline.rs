@@ -2,7 +2,7 @@
 
 use crate::call::Engine;
 use crate::call::event::LegSink;
-use crate::capture::{CaptureError, Event, Source};
+use crate::capture::{CaptureError, Event, Frame, Source};
 use crate::decode::Decoder;
 use crate::ops::left_aside::LeftAside;
 
@@ -12,6 +12,9 @@ pub struct Pipeline {
     pub decoder: Decoder,
     /// Datagrams to calls.
     pub engine: Engine,
+    /// How far the source's timeline is ahead of the engine's, which goes on where an earlier process was: by the steps of
+    /// the wall clock that one saw.
+    ahead_ns: i64,
 }
 
 /// Whether there is more to come.
@@ -24,9 +27,9 @@ pub enum Step {
 }
 
 impl Pipeline {
-    /// A pipeline around an engine.
+    /// A pipeline around an engine, which may know calls of an earlier process (`resume`).
     pub fn new(engine: Engine) -> Self {
-        Self { decoder: Decoder::new(), engine }
+        Self { decoder: Decoder::new(), ahead_ns: engine.wall_offset_ns(), engine }
     }
 
     /// Takes one event of the source through decoder and engine into the sink.
@@ -34,16 +37,18 @@ impl Pipeline {
     /// # Errors
     /// When the source fails for good.
     pub fn step(&mut self, source: &mut dyn Source, sink: &mut dyn LegSink) -> Result<Step, CaptureError> {
-        let Self { decoder, engine } = self;
+        let Self { decoder, engine, ahead_ns } = self;
         match source.next_event()? {
             Event::Frame(frame) => {
+                let frame = Frame { at: frame.at.offset(ahead_ns.saturating_neg()), ..frame };
                 decoder.handle_frame(&frame, &mut |decoded| engine.handle_decoded(&decoded, sink));
             }
             Event::Tick(now) => {
+                let now = now.offset(ahead_ns.saturating_neg());
                 decoder.handle_timeout(now, &mut |decoded| engine.handle_decoded(&decoded, sink));
                 engine.handle_timeout(now, sink);
             }
-            Event::ClockStep { by_ns, .. } => engine.handle_clock_step(by_ns),
+            Event::ClockStep { by_ns, .. } => engine.handle_clock_step(by_ns, sink),
             Event::End => return Ok(Step::End),
         }
         Ok(Step::More)
@@ -56,7 +61,7 @@ impl Pipeline {
 
     /// The source has ended: gives out what was still held back, and ends the calls that are open.
     pub fn end(&mut self, sink: &mut dyn LegSink) {
-        let Self { decoder, engine } = self;
+        let Self { decoder, engine, .. } = self;
         decoder.handle_end(&mut |decoded| engine.handle_decoded(&decoded, sink));
         engine.handle_end_of_capture(sink);
     }

@@ -222,7 +222,8 @@ impl Delivery {
             }
         }
         // Calls of an earlier run may have been delivered, too.
-        while owing::refresh(&self.journal, recorder)? > 0 {}
+        let mut after = String::new();
+        while owing::refresh(&self.journal, recorder, &mut after)? > 0 {}
         self.handle.shutdown();
         Ok(summary)
     }

@@ -53,7 +53,8 @@ pub fn rerender(
     match (registration, stored.stage) {
         // Delivery waits for its recording, or never heard of it.
         (Some(registration), _) => journal.put_call_to_tell(&record, Stage::Complete, registration)?,
-        (None, Stage::Complete) => journal.put_call(&record, Stage::Complete)?,
+        // Delivery did not want it: a rule forbids it, or the configuration leaves it out.
+        (None, Stage::Complete) if journal.job(id)?.is_none() => journal.put_call(&record, Stage::Complete)?,
         (None, _) => journal.put_call_to_tell(&record, Stage::Complete, Registration::Allowed)?,
     }
     journal.mark_present(id)?;

@@ -53,7 +53,8 @@ pub fn resume(
         }
     }
     if !legs.is_empty() {
-        engine.handle_restart(wall_clock(), &mut sink);
+        let now = wall_clock().offset(engine.wall_offset_ns().saturating_neg());
+        engine.handle_restart(now, &mut sink);
     }
     let names = sink.names;
     spool.go_live();

@@ -15,7 +15,7 @@ use super::heal::{self, Opened};
 use super::lock::{self, Lock};
 use super::pipeline::{Pipeline, Step};
 use super::watch::Watch;
-use super::{RunArgs, out, resume};
+use super::{RunArgs, failing, out, resume};
 use crate::call::Engine;
 use crate::call::event::CallEvent;
 use crate::capture::{Source, SourceCounters, Warning, live};
@@ -39,19 +39,37 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
     }
-    let mut source = live::open(&config.capture)?;
     let (alerts, runner) = Alerts::start(&config.alerts).context("the alerts thread")?;
-    let mut service = Service::start(&config, &source, alerts)?;
-    out::note(&format!("callspan: capturing on {}", source.name()));
+    let ended = serve(&args, &config, &alerts, &stop);
+    if let Err(error) = &ended {
+        failing::tell(&config.journal.dir, &alerts, error, &stop);
+    }
+    drop(alerts);
+    runner.join();
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, stop: &AtomicBool) -> anyhow::Result<()> {
+    let mut source = live::open(&config.capture, absent())?;
+    let mut service = Service::start(config, &source, alerts.clone())?;
+    let doing = if source.is_capturing() { "capturing on" } else { "waiting for" };
+    out::note(&format!("callspan: {doing} {}", source.name()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // not under systemd: nobody to tell
-    let ended = service.capture(&mut source, &stop);
+    let ended = service.capture(&mut source, stop);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if ended.is_ok() && args.drain > 0 {
         service.drain(&mut source, Duration::from_secs(args.drain))?;
     }
     service.stop(&mut source);
-    runner.join();
-    ended.map(|()| ExitCode::SUCCESS)
+    ended
+}
+
+/// Under systemd nobody reads the terminal, and what is owed to Pyrus must not wait for a switch port.
+fn absent() -> live::Absent {
+    match std::env::var_os("NOTIFY_SOCKET") {
+        Some(_) => live::Absent::Await,
+        None => live::Absent::Refuse,
+    }
 }
 
 struct Service {
@@ -148,6 +166,7 @@ impl Service {
             self.publish();
             self.reported_at = now;
             self.check_journal()?;
+            self.check_threads()?;
         }
         Ok(step)
     }
@@ -163,6 +182,15 @@ impl Service {
         self.alerts.raise(Kind::JournalDamaged, &detail);
         Journal::condemn(&self.journal_config, damage)?;
         anyhow::bail!(detail)
+    }
+
+    /// A thread that is gone leaves its work undone, and nobody sees it: the next start does it (systemd:
+    /// Restart=on-failure).
+    fn check_threads(&self) -> anyhow::Result<()> {
+        match self.finisher.ended_thread().or_else(|| self.watch.is_finished().then_some("watch")) {
+            None => Ok(()),
+            Some(name) => anyhow::bail!("the {name} thread has ended by a bug of callspan: the service starts again"),
+        }
     }
 
     /// Pauses and resumptions that were asked for at the local API.

@@ -82,10 +82,11 @@ impl Sealer {
                 if now() >= until {
                     return Ok(Left::Some);
                 }
+                // One that cannot be encrypted is tried again in the next round, and holds up no other.
+                self.after.clone_from(&id);
                 if !self.skipped.contains(&id) {
                     self.take(worker, &id)?;
                 }
-                self.after = id;
             }
         }
     }

@@ -23,33 +23,58 @@ pub fn table(records: &[CallRecord], width: Option<usize>) -> String {
     text
 }
 
-/// `214 calls: 198 both sides, 3 one side, 11 not answered, 2 encrypted`.
-pub fn totals(records: &[CallRecord]) -> String {
-    let groups: [(&str, &[Verdict]); 8] = [
-        ("both sides", &[Verdict::BothSides]),
-        ("one side", &[Verdict::CallerOnly, Verdict::CalleeOnly]),
-        ("excluded by a rule", &[Verdict::Excluded]),
-        ("not answered", &[Verdict::NotAnswered]),
-        ("encrypted", &[Verdict::Encrypted]),
-        ("with a codec that has no decoder", &[Verdict::UnknownCodec]),
-        ("without media", &[Verdict::NoMedia]),
-        ("failed", &[Verdict::Failed]),
-    ];
-    let count = |wanted: &[Verdict]| records.iter().filter(|r| r.verdict.is_some_and(|v| wanted.contains(&v))).count();
-    let under_way = records.iter().filter(|r| r.verdict.is_none()).count();
-    let parts: Vec<String> = groups
-        .iter()
-        .map(|(name, verdicts)| (count(verdicts), *name))
-        .chain([(under_way, "under way")])
-        .filter(|(n, _)| *n > 0)
-        .map(|(n, name)| format!("{n} {name}"))
-        .collect();
-    match records.len() {
-        0 => String::from("No calls."),
-        1 => format!("1 call: {}", parts.join(", ")),
-        n => format!("{n} calls: {}", parts.join(", ")),
+/// Counts calls: `214 calls: 198 both sides, 3 one side, 11 not answered, 2 encrypted`.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    calls: usize,
+    groups: [usize; GROUPS.len()],
+}
+
+impl Totals {
+    /// One more.
+    pub fn add(&mut self, record: &CallRecord) {
+        self.calls += 1;
+        let group = GROUPS.iter().position(|(_, verdicts)| match record.verdict {
+            None => verdicts.is_empty(),
+            Some(verdict) => verdicts.contains(&verdict),
+        });
+        if let Some(count) = group.and_then(|at| self.groups.get_mut(at)) {
+            *count += 1;
+        }
     }
 }
+
+impl std::fmt::Display for Totals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let counted = self.groups.iter().zip(GROUPS).filter(|(n, _)| **n > 0);
+        let parts: Vec<String> = counted.map(|(n, (name, _))| format!("{n} {name}")).collect();
+        match self.calls {
+            0 => write!(f, "No calls."),
+            1 => write!(f, "1 call: {}", parts.join(", ")),
+            n => write!(f, "{n} calls: {}", parts.join(", ")),
+        }
+    }
+}
+
+/// The totals of these.
+pub fn totals(records: &[CallRecord]) -> String {
+    let mut totals = Totals::default();
+    records.iter().for_each(|record| totals.add(record));
+    totals.to_string()
+}
+
+/// Every verdict is in one of them; none at all is the last.
+const GROUPS: [(&str, &[Verdict]); 9] = [
+    ("both sides", &[Verdict::BothSides]),
+    ("one side", &[Verdict::CallerOnly, Verdict::CalleeOnly]),
+    ("excluded by a rule", &[Verdict::Excluded]),
+    ("not answered", &[Verdict::NotAnswered]),
+    ("encrypted", &[Verdict::Encrypted]),
+    ("with a codec that has no decoder", &[Verdict::UnknownCodec]),
+    ("without media", &[Verdict::NoMedia]),
+    ("failed", &[Verdict::Failed]),
+    ("under way", &[]),
+];
 
 /// The width of the terminal that standard output is; `None` when it is a pipe or a file.
 pub fn terminal_width() -> Option<usize> {

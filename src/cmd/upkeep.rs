@@ -1,6 +1,7 @@
 //! The thread that looks after what is kept: retention, encryption of what Pyrus has, halves of an earlier process, and
 //! calls that a person asked to be rendered once more. Alarms are the business of [`super::watch`].
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,9 +12,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::finish::Worker;
 use super::rerender::rerender;
 use super::sealing::{Left, Sealer, clear_leftovers};
-use crate::call::event::Registration;
 use crate::delivery::Progress;
 use crate::journal::{self, FileRow, Journal, Stage, Standing};
+use crate::ops::alerts::Kind;
 use crate::ops::config::Config;
 use crate::recording::config::Config as Recordings;
 use crate::recording::retention::{self, Ages, Candidate, Cost, Room, Why, free_bytes, plan};
@@ -36,6 +37,11 @@ impl Upkeep {
             .spawn(move || keeper.run(&stopped))
             .context("cannot start the upkeep thread")?;
         Ok(Self { stop, thread })
+    }
+
+    /// Whether it has ended by itself.
+    pub(super) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
     }
 
     pub(super) fn stop(self) {
@@ -83,18 +89,26 @@ impl Keeper {
 
     fn take_renders(&mut self) -> anyhow::Result<()> {
         for id in self.worker.journal.take_renders()? {
-            let _turn = self.worker.turns.take(&id);
-            match rerender(&self.worker.journal, &self.worker.recorder, Some(&self.worker.store), &id) {
-                Ok(record) => {
-                    tracing::info!(call = id, "rendered again");
-                    let registration = self.worker.journal.untold()?.into_iter().find(|(c, _)| c.record.id == id);
-                    let registration = registration.map_or(Registration::Allowed, |(_, r)| r);
-                    // Until delivery has made up its mind, the new file is not encrypted.
-                    self.worker.note(&record, Stage::Complete, registration);
-                    self.worker.tell(&record, Progress::Complete, registration);
-                }
-                Err(error) => tracing::error!(call = id, "cannot be rendered again: {error:#}"),
-            }
+            // Whoever renders once more may do so because of a bug; it must not end this thread.
+            let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.render(&id)));
+            let error = match done {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => format!("{error:#}"),
+                Err(_) => String::from("a bug of callspan ended the work on it"),
+            };
+            let detail = format!("the call cannot be rendered again, as was asked for: {error}");
+            self.worker.alerts.raise_for(Kind::RenderFailed, &id, &detail);
+        }
+        Ok(())
+    }
+
+    fn render(&self, id: &str) -> anyhow::Result<()> {
+        let _turn = self.worker.turns.take(id);
+        let record = rerender(&self.worker.journal, &self.worker.recorder, Some(&self.worker.store), id)?;
+        tracing::info!(call = id, "rendered again");
+        // Until delivery has made up its mind, the new file is not encrypted. What it did not want, it is not told of.
+        if let Some((_, registration)) = self.worker.journal.untold()?.into_iter().find(|(c, _)| c.record.id == id) {
+            self.worker.tell(&record, Progress::Complete, registration);
         }
         Ok(())
     }

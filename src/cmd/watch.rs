@@ -35,6 +35,11 @@ impl Watch {
         Ok(Self { stop, thread })
     }
 
+    /// Whether it has ended by itself.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Ends it.
     pub fn stop(self) {
         drop(self.stop);

@@ -65,6 +65,9 @@ pub struct Job {
     pub possible_duplicates: u32,
     /// The last trouble, for a person.
     pub note: Option<String>,
+    /// A rule was found to forbid it after it was owed: whatever is made of the call later, it is not sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_forbidden: bool,
 }
 
 /// What a call tells Pyrus. The numbers are frozen with the first registration: the same text in every request.
@@ -127,6 +130,11 @@ impl Part {
     fn was_attached(&mut self) {
         let unknown = Upload { guid: String::new(), md5: String::new(), at: Timestamp::EPOCH };
         self.state = PartState::Attached(unknown);
+    }
+
+    /// Pyrus has nothing of it.
+    const fn may_move(&self) -> bool {
+        matches!(self.state, PartState::Waiting | PartState::Dead { .. })
     }
 
     /// Its place among the files of its call.
@@ -246,6 +254,7 @@ impl Job {
             fields: Fields::Sent,
             possible_duplicates: 0,
             note: None,
+            is_forbidden: false,
         };
         job.update(record, progress);
         job
@@ -283,6 +292,9 @@ impl Job {
     /// call that a rule forbids.
     pub fn update(&mut self, record: &CallRecord, progress: Progress) {
         self.progress = self.progress.max(progress);
+        if self.is_forbidden {
+            return;
+        }
         if record.verdict == Some(Verdict::Excluded) {
             self.withdraw();
         }
@@ -310,7 +322,8 @@ impl Job {
                         Some(_) => PartState::Dead { why: String::from(ENCRYPTED) },
                     },
                 }),
-                Some(part) if part.state == PartState::Waiting && recording.plain_sha256.is_none() => {
+                // Rendered once more, it may be another file: also of one that was too large, for when it is tried again.
+                Some(part) if part.may_move() && recording.plain_sha256.is_none() => {
                     part.path.clone_from(&recording.path);
                     part.bytes = recording.bytes;
                 }
@@ -327,6 +340,20 @@ impl Job {
             PartState::Waiting | PartState::Uploading | PartState::Uploaded(_) | PartState::Dead { .. } => false,
             PartState::Attaching(_) | PartState::Attached(_) | PartState::Split => true,
         });
+    }
+
+    /// A rule forbids to tell Pyrus of the call, found out after it was owed. What Pyrus knows stays there; it is told
+    /// nothing more, and gets no recording.
+    pub fn forbid(&mut self, progress: Progress) {
+        self.progress = self.progress.max(progress);
+        self.is_forbidden = true;
+        self.withdraw();
+        let why = match self.registration {
+            Registration::Owed => FORBIDDEN,
+            Registration::Unsure => FORBIDDEN_UNSURE,
+            Registration::Sending | Registration::Known { .. } => return,
+        };
+        self.standing = Standing::Dead { why: String::from(why) };
     }
 
     /// Files of the call that Pyrus has.
@@ -487,6 +514,10 @@ impl Job {
 pub fn is_unanswered(record: &CallRecord) -> bool {
     record.answered_at.is_none() || record.outcome == Outcome::Abandoned
 }
+
+/// Why nothing is sent of a call that was owed before a rule was found to forbid it.
+const FORBIDDEN: &str = "a rule of the configuration (no_register) forbids to tell Pyrus of this call; it was not told";
+const FORBIDDEN_UNSURE: &str = "a rule of the configuration (no_register) forbids to tell Pyrus of this call, and an earlier registration was not answered: look in the form whether it is there";
 
 /// Why a recording cannot be sent any more.
 const ENCRYPTED: &str = "the recording is encrypted: where the secret key is, decrypt it (age -d -i KEYFILE) and attach it to the task by hand";

@@ -230,12 +230,13 @@ impl Machine {
     pub fn handle_call(&mut self, update: &CallUpdate) {
         let CallUpdate { record, progress, consent } = update;
         match self.jobs.get_mut(&record.id) {
-            Some(entry) => {
-                if *consent == Consent::ByConfig {
+            Some(entry) => match consent {
+                Consent::ByConfig => {
                     entry.job.update(record, *progress);
                     retain_mapped(&self.policy, &mut entry.job);
                 }
-            }
+                Consent::Forbidden => entry.job.forbid(*progress),
+            },
             None if self.policy.is_due(record, *progress, *consent) => {
                 let mut job = Job::new(record, *progress);
                 if begin(record).is_some_and(|at| at < self.blind_before) {
@@ -251,7 +252,7 @@ impl Machine {
 
     /// A person asks to try this call again at once: one that is parked, or dead.
     pub fn handle_retry(&mut self, id: &str) {
-        let Some(entry) = self.jobs.get_mut(id) else { return };
+        let Some(entry) = self.jobs.get_mut(id).filter(|entry| !entry.job.is_forbidden) else { return };
         let job = &mut entry.job;
         job.standing = Standing::Going { not_before: None };
         job.tries = super::job::Tries::default();

@@ -8,6 +8,7 @@ use crate::call::record::{CallRecord, Direction, Outcome, Recording};
 use crate::journal::{JobRow, Row};
 use crate::time::Timestamp;
 
+mod absence;
 mod model;
 
 pub(super) fn policy() -> Policy {
@@ -346,6 +347,91 @@ fn a_parked_call_is_tried_again_after_a_quarter_of_an_hour_then_each_hour() {
     let mut m = machine();
     assert!(m.load(at(1), [row]).is_empty());
     assert_eq!(run(&mut m, at(1)), "auth call");
+}
+
+#[test]
+fn a_call_that_pyrus_keeps_forgetting_makes_no_task_each_hour() {
+    for (code, registrations) in [("unrecognized_call_id", 3), ("unrecognized_task_id", 2)] {
+        let mut m = logged_in();
+        m.handle_call(&call("a", Progress::Complete, 1));
+        let (mut now, mut registered, mut attaches) = (at(0), 0, 0);
+        while now < at(86_400) {
+            match m.next(now) {
+                Next::WaitUntil(then) => now = then,
+                Next::Idle => panic!("it is tried for ever"),
+                Next::Action(action) => {
+                    registered += u32::from(matches!(action.request, Request::Register(_)));
+                    let reply = match &action.request {
+                        Request::Attach(body) => {
+                            attaches += 1;
+                            assert!(registered < registrations || attaches <= registrations || body.task_id.is_none());
+                            http(400, &format!(r#"{{"error_code":"{code}"}}"#))
+                        }
+                        other => good(other),
+                    };
+                    m.handle_answer(now, action.id, &reply);
+                    rows(&mut m);
+                }
+            }
+        }
+        assert_eq!(registered, registrations, "{code}");
+        assert!((24..40).contains(&attaches), "it is looked for each hour: {attaches}");
+        // A person has mended it and says so.
+        m.handle_retry("a");
+        assert_eq!(m.summary().parked.len(), 0);
+    }
+}
+
+#[test]
+fn a_rule_that_is_found_to_forbid_a_call_late_ends_its_delivery() {
+    let forbidden = |progress, parts| CallUpdate { consent: Consent::Forbidden, ..call("a", progress, parts) };
+    // Registered while it rang: the task stays, the recording is not sent, and the call does not stay owed for ever.
+    let mut m = logged_in();
+    m.handle_call(&call("a", Progress::Live, 0));
+    assert_eq!(run(&mut m, at(0)), "call");
+    m.handle_call(&forbidden(Progress::Ended, 0));
+    m.handle_call(&forbidden(Progress::Complete, 1));
+    assert_eq!(m.next(at(1)), Next::Idle);
+    let row = rows(&mut m).pop().unwrap();
+    assert_eq!((row.stage.as_str(), m.jobs().count()), ("done", 0));
+    // Rendered once more, and asked for: it stays forbidden.
+    assert!(m.load(at(2), [row]).is_empty());
+    m.handle_call(&call("a", Progress::Complete, 1));
+    m.handle_retry("a");
+    assert_eq!(m.next(at(2)), Next::Idle);
+    // Owed, and not sent yet: nothing is, and a person can see why.
+    for is_unsure in [false, true] {
+        let mut m = logged_in();
+        m.handle_call(&call("a", Progress::Live, 0));
+        if is_unsure {
+            let register = action(&mut m, at(0));
+            m.handle_answer(at(0), register.id, &http(500, ""));
+        }
+        m.handle_call(&forbidden(Progress::Complete, 1));
+        assert_eq!(m.next(at(600)), Next::Idle);
+        let row = rows(&mut m).pop().unwrap();
+        assert_eq!((row.stage.as_str(), m.summary().dead.len()), ("dead", 1));
+        assert!(row.note.unwrap().contains("no_register"));
+    }
+}
+
+#[test]
+fn a_recording_that_was_too_large_is_sent_as_it_was_rendered_since() {
+    let mut m = logged_in();
+    let mut update = call("a", Progress::Complete, 1);
+    update.record.recordings[0].bytes = 2_000_000; // `policy` takes one million
+    m.handle_call(&update);
+    assert_eq!(run(&mut m, at(0)), "call");
+    let dead = rows(&mut m).pop().unwrap();
+    assert_eq!(dead.stage, "dead");
+    // Somebody sets another format and has it rendered again: another name, and small enough.
+    assert!(m.load(at(1), [dead]).is_empty());
+    update.record.recordings[0].path = "/r/a.ogg".into();
+    update.record.recordings[0].bytes = 100_000;
+    m.handle_call(&update);
+    m.handle_retry("a");
+    let upload = action(&mut m, at(1));
+    assert!(matches!(&upload.request, Request::Upload { path, .. } if path == "/r/a.ogg"), "{upload:?}");
 }
 
 #[test]

@@ -135,6 +135,8 @@ pub struct Gain {
     pub md5: Option<String>,
     /// The whole text in which Pyrus names the form fields that it did not take.
     pub unacceptable_fields: Option<String>,
+    /// The work is done, and Pyrus has something to say about it.
+    pub has_warning: bool,
 }
 
 /// A verdict and its reason.
@@ -219,6 +221,7 @@ fn by_code(endpoint: Endpoint, answer: &Answer, body: &Body, code: &str) -> Verd
         "invalid_field_mapping_code" => Verdict::Done(Gain {
             task_id: body.id("task_id"),
             unacceptable_fields: Some(body.text("error").unwrap_or_default().to_owned()),
+            has_warning: true,
             ..Gain::default()
         }),
         "unrecognized_attachment_id" => Verdict::Reupload,
@@ -263,7 +266,7 @@ fn by_code(endpoint: Endpoint, answer: &Answer, body: &Body, code: &str) -> Verd
 fn by_unknown_code(endpoint: Endpoint, answer: &Answer, body: &Body) -> Verdict {
     match answer.status {
         200..=299 if endpoint == Endpoint::Call && body.id("task_id").is_some() => {
-            Verdict::Done(Gain { task_id: body.id("task_id"), ..Gain::default() })
+            Verdict::Done(Gain { task_id: body.id("task_id"), has_warning: true, ..Gain::default() })
         }
         401 => Verdict::Reauth(Otherwise::Park),
         429 => wait(answer),
@@ -310,7 +313,7 @@ fn by_good_status(endpoint: Endpoint, answer: &Answer, body: &Body) -> Verdict {
 const fn by_nothing(endpoint: Endpoint) -> Verdict {
     match endpoint {
         Endpoint::Attach | Endpoint::Call => {
-            Verdict::Done(Gain { task_id: None, guid: None, md5: None, unacceptable_fields: None })
+            Verdict::Done(Gain { task_id: None, guid: None, md5: None, unacceptable_fields: None, has_warning: false })
         }
         Endpoint::Upload => Verdict::Backoff { sent: Sent::No, limit: None },
         Endpoint::Auth => Verdict::Backoff { sent: Sent::No, limit: Some((3, Otherwise::Park)) },
@@ -392,7 +395,7 @@ fn scope(code: Option<&str>, status: u16) -> Scope {
 fn remedy(code: Option<&str>, status: u16) -> Option<&'static str> {
     Some(match code {
         Some("invalid_credentials") => {
-            "Pyrus refuses the login: check login and security_key in [pyrus] (the key stands in the bot's profile), and person_id if the login has several accounts"
+            "Pyrus refuses the login: check login and security_key in [pyrus] (the key stands in the bot's profile), and person_id if the login has several accounts; a new key in security_key_file is taken up by itself, all else by a restart"
         }
         Some("account_blocked") => "the Pyrus account of the bot is blocked: ask the administrator of Pyrus",
         Some("unrecognized_account_id") => {

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::calls::{self, Stage};
+use super::calls::{self, LegRow, LegState, Stage};
 use super::row::JobRow;
 use super::{Journal, Result, deliveries, keeping};
 use crate::call::record::CallRecord;
@@ -19,14 +19,17 @@ pub struct Stale {
 }
 
 impl Journal {
-    /// Calls whose delivery has been settled or parked since their record was written; at most `most`.
+    /// Calls whose delivery has been settled or parked since their record was written, in the order of their ids; those
+    /// after `after`, at most `most`.
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn stale_records(&self, most: u32) -> Result<Vec<Stale>> {
+    pub fn stale_records(&self, after: &str, most: u32) -> Result<Vec<Stale>> {
         let connection = self.lock();
-        let mut statement = connection.prepare_cached("SELECT id, change FROM stale_records LIMIT ?1")?;
-        let rows = statement.query_map(params![most], |row| Ok(Stale { id: row.get(0)?, change: row.get(1)? }))?;
+        let mut statement =
+            connection.prepare_cached("SELECT id, change FROM stale_records WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+        let stale = |row: &rusqlite::Row<'_>| Ok(Stale { id: row.get(0)?, change: row.get(1)? });
+        let rows = statement.query_map(params![after, most], stale)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -73,6 +76,7 @@ impl Journal {
             // A record without a verdict lies beside the parts of a call that was under way.
             let stage = if record.verdict.is_some() { Stage::Complete } else { Stage::Live };
             calls::put_call(&transaction, record, stage)?;
+            put_legs(&transaction, record)?;
             if let Some(job) = job {
                 deliveries::put_job(&transaction, job)?;
             }
@@ -109,6 +113,16 @@ impl Journal {
     pub fn lost_at(&self) -> Result<Option<Timestamp>> {
         Ok(meta(&self.lock(), LOST_AT)?.and_then(|text| text.parse().ok()).map(Timestamp::from_micros))
     }
+}
+
+/// The packets of a call, which may be kept (`keep_pcap`, or because they could not be rendered).
+fn put_legs(connection: &Connection, record: &CallRecord) -> rusqlite::Result<()> {
+    for (index, leg) in (0_u32..).zip(&record.legs) {
+        let Some(name) = &leg.spool else { continue };
+        let row = LegRow { name: name.clone(), index, same_sides: !leg.sides_swapped, state: LegState::Closed };
+        calls::put_leg(connection, &record.id, &row)?;
+    }
+    Ok(())
 }
 
 /// The record's file is behind from now on.

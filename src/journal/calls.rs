@@ -98,9 +98,9 @@ pub struct LegRow {
 /// Which calls to list; every given condition must hold.
 #[derive(Clone, Debug, Default)]
 pub struct CallFilter {
-    /// Invited at or after.
+    /// Begun at or after.
     pub since: Option<Timestamp>,
-    /// Invited before.
+    /// Begun before.
     pub until: Option<Timestamp>,
     /// Part of either number.
     pub number: Option<String>,
@@ -234,11 +234,7 @@ impl Journal {
     /// # Errors
     /// See [`super::Error`].
     pub fn put_leg(&self, call_id: &str, leg: &LegRow) -> Result<()> {
-        self.lock().execute(
-            "INSERT OR REPLACE INTO legs (call_id, name, idx, same_sides, state) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![call_id, leg.name, leg.index, leg.same_sides, leg.state.as_str()],
-        )?;
-        Ok(())
+        Ok(put_leg(&self.lock(), call_id, leg)?)
     }
 
     /// The legs of a call in the order of its record.
@@ -284,41 +280,47 @@ impl Journal {
         self.select("stage <> 'complete' ORDER BY id", &[])
     }
 
-    /// Lists calls in the order of their time.
+    /// Lists calls in the order of their time; all of them in memory: [`Journal::pages`] gives them piece by piece.
     ///
     /// # Errors
     /// See [`super::Error`].
     pub fn calls(&self, filter: &CallFilter) -> Result<Vec<StoredCall>> {
-        let mut conditions = vec![String::from("1")];
-        let mut values: Vec<Value> = Vec::new();
-        if let Some(since) = filter.since {
-            conditions.push(String::from("invited_at >= ?"));
-            values.push(since.as_micros().into());
+        let mut calls = Vec::new();
+        for page in self.pages(filter, self.before_newest(filter)?)? {
+            calls.extend(page?);
         }
-        if let Some(until) = filter.until {
-            conditions.push(String::from("invited_at < ?"));
-            values.push(until.as_micros().into());
-        }
-        if let Some(number) = &filter.number {
-            conditions.push(String::from("(instr(from_number, ?) > 0 OR instr(to_number, ?) > 0)"));
-            values.extend([number.clone().into(), number.clone().into()]);
-        }
-        if let Some(extension) = &filter.extension {
-            conditions.push(String::from("internal = ?"));
-            values.push(extension.clone().into());
-        }
-        if let Some(verdict) = &filter.verdict {
-            conditions.push(String::from("verdict = ?"));
-            values.push(word(verdict)?.into());
-        }
-        if let Some(state) = filter.delivery {
-            conditions.push(String::from(delivery_condition(state)));
-        }
-        let limit = filter.limit.unwrap_or(u32::MAX);
-        let tail = format!("{} ORDER BY invited_at DESC, id DESC LIMIT {limit}", conditions.join(" AND "));
-        let mut calls = self.select(&tail, &values)?;
-        calls.reverse();
         Ok(calls)
+    }
+
+    /// Calls in the order of their time, those after a place, [`PAGE`] at a time: between two pages others may use the
+    /// journal. The limit of the filter does not count here, see [`Journal::before_newest`].
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn pages(&self, filter: &CallFilter, after: Option<Place>) -> Result<Pages<'_>> {
+        let (conditions, values) = conditions(filter)?;
+        let sql = format!(
+            "SELECT stage, record, {BEGIN}, id FROM calls {BY_BEGIN} WHERE {conditions} AND {BEGIN} >= ?
+             AND ({BEGIN} > ? OR id > ?) ORDER BY {BEGIN}, id LIMIT {PAGE}"
+        );
+        let after = after.unwrap_or(Place { begin: i64::MIN, id: String::new() });
+        Ok(Pages { journal: self, sql, values, after: Some(after) })
+    }
+
+    /// Behind which place the newest calls begin, as many as the filter asks for; `None`: all of them do.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub fn before_newest(&self, filter: &CallFilter) -> Result<Option<Place>> {
+        let Some(limit) = filter.limit else { return Ok(None) };
+        let (conditions, values) = conditions(filter)?;
+        let sql = format!(
+            "SELECT {BEGIN}, id FROM calls {BY_BEGIN} WHERE {conditions} ORDER BY {BEGIN} DESC, id DESC
+             LIMIT 1 OFFSET {limit}"
+        );
+        let connection = self.lock();
+        let place = |row: &rusqlite::Row<'_>| Ok(Place { begin: row.get(0)?, id: row.get(1)? });
+        Ok(connection.query_row(&sql, params_from_iter(values), place).optional()?)
     }
 
     /// `tail` is made of constants here; what comes from outside is in `values`.
@@ -330,6 +332,86 @@ impl Journal {
             .collect::<rusqlite::Result<_>>()?;
         rows.iter().map(|(stage, json)| with_delivery(&connection, stage, json)).collect()
     }
+}
+
+/// A place in the order of calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    begin: i64,
+    id: String,
+}
+
+/// See [`Journal::pages`].
+#[derive(Debug)]
+pub struct Pages<'j> {
+    journal: &'j Journal,
+    sql: String,
+    values: Vec<Value>,
+    /// `None`: it is over.
+    after: Option<Place>,
+}
+
+impl Pages<'_> {
+    fn page(&mut self, after: &Place) -> Result<Vec<StoredCall>> {
+        let mut values = self.values.clone();
+        values.extend([after.begin.into(), after.begin.into(), after.id.clone().into()]);
+        let connection = self.journal.lock();
+        let mut statement = connection.prepare_cached(&self.sql)?;
+        let mut rows = statement.query(params_from_iter(values))?;
+        let mut calls = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (stage, json): (String, String) = (row.get(0)?, row.get(1)?);
+            calls.push(with_delivery(&connection, &stage, &json)?);
+            self.after = Some(Place { begin: row.get(2)?, id: row.get(3)? });
+        }
+        Ok(calls)
+    }
+}
+
+impl Iterator for Pages<'_> {
+    type Item = Result<Vec<StoredCall>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let after = self.after.take()?;
+        match self.page(&after) {
+            Ok(calls) if calls.is_empty() => None,
+            Ok(calls) => Some(Ok(calls)),
+            Err(error) => {
+                self.after = None;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+/// The conditions of a filter and the values of their question marks.
+fn conditions(filter: &CallFilter) -> Result<(String, Vec<Value>)> {
+    let mut conditions = vec![String::from("1")];
+    let mut values: Vec<Value> = Vec::new();
+    if let Some(since) = filter.since {
+        conditions.push(format!("{BEGIN} >= ?"));
+        values.push(since.as_micros().into());
+    }
+    if let Some(until) = filter.until {
+        conditions.push(format!("{BEGIN} < ?"));
+        values.push(until.as_micros().into());
+    }
+    if let Some(number) = &filter.number {
+        conditions.push(String::from("(instr(from_number, ?) > 0 OR instr(to_number, ?) > 0)"));
+        values.extend([number.clone().into(), number.clone().into()]);
+    }
+    if let Some(extension) = &filter.extension {
+        conditions.push(String::from("internal = ?"));
+        values.push(extension.clone().into());
+    }
+    if let Some(verdict) = &filter.verdict {
+        conditions.push(String::from("verdict = ?"));
+        values.push(word(verdict)?.into());
+    }
+    if let Some(state) = filter.delivery {
+        conditions.push(String::from(delivery_condition(state)));
+    }
+    Ok((conditions.join(" AND "), values))
 }
 
 /// A call's row as it was written, without what delivery knows.
@@ -383,6 +465,15 @@ pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: Stag
     Ok(())
 }
 
+pub(super) fn put_leg(connection: &Connection, call_id: &str, leg: &LegRow) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO legs (call_id, name, idx, same_sides, state) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![call_id, leg.name, leg.index, leg.same_sides, leg.state.as_str()])?;
+    Ok(())
+}
+
 pub(super) fn with_delivery(connection: &Connection, stage: &str, json: &str) -> Result<StoredCall> {
     let mut record: CallRecord = serde_json::from_str(json)?;
     if let Some(job) = deliveries::job(connection, &record.id)? {
@@ -423,3 +514,10 @@ const PUT_RECORDING: &str = "INSERT INTO recordings (call_id, part, path, bytes,
 
 const LEAVE_OLD: &str = "INSERT OR IGNORE INTO leftovers (path)
     SELECT path FROM recordings WHERE call_id = ?1 AND part = ?2 AND path <> ?3";
+
+/// The begin of a call, also of one whose INVITE was not seen; as the index has it.
+const BEGIN: &str = "coalesce(invited_at, answered_at, ended_at, 0)";
+/// No other: a sort of all calls would take the memory that pages save.
+const BY_BEGIN: &str = "INDEXED BY calls_by_begin";
+/// Calls of a page: some MiB.
+pub const PAGE: u32 = 500;

@@ -42,7 +42,7 @@ mod sealing;
 mod tests;
 
 pub use beside::Stale;
-pub use calls::{CallFilter, LegRow, LegState, Stage, StoredCall};
+pub use calls::{CallFilter, LegRow, LegState, PAGE, Pages, Place, Stage, StoredCall};
 pub use keeping::{FileRow, Owner, Standing};
 pub use row::{DroppedCode, JobRow, Row};
 pub use schema::VERSION;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::{Error, Result};
 
 /// The version that this program writes (`PRAGMA user_version`).
-pub const VERSION: i64 = 4;
+pub const VERSION: i64 = 5;
 
 /// Refuses a file that a newer program wrote; an older or an empty one is fine.
 pub(super) fn check_version(connection: &Connection) -> Result<()> {
@@ -51,7 +51,7 @@ fn version(connection: &Connection) -> Result<i64> {
 }
 
 /// Step n leads from version n to n + 1. A published step is never changed.
-const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3, V4];
+const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3, V4, V5];
 
 /// Times are microseconds since the Unix epoch. Words in `stage` and `state` are those of the Rust enums.
 const V1: &str = "
@@ -158,4 +158,10 @@ DROP INDEX recordings_present;
 CREATE INDEX recordings_present ON recordings (at, call_id, part, bytes) WHERE state = 'present';
 
 CREATE TABLE leftovers (path TEXT PRIMARY KEY) STRICT;   -- files that may be there and belong to no row: to be removed
+";
+
+/// Calls in the order of their time, page by page: also those whose INVITE was not seen.
+const V5: &str = "
+DROP INDEX calls_by_time;
+CREATE INDEX calls_by_begin ON calls (coalesce(invited_at, answered_at, ended_at, 0), id);
 ";

@@ -166,7 +166,7 @@ fn what_is_still_owed_or_not_written_down_beside_its_recording_is_not_encrypted(
     for id in ["done", "dead", "parked", "registering"] {
         journal.save_job(&job(id, id)).unwrap();
     }
-    let stale = journal.stale_records(10).unwrap();
+    let stale = journal.stale_records("", 10).unwrap();
     journal.refreshed(&stale).unwrap();
     journal.save_job(&job("behind", "done")).unwrap();
     journal.put_call_to_tell(&record("untold", 10), Stage::Complete, Registration::Allowed).unwrap();
@@ -222,23 +222,73 @@ fn pages_of_files_are_all_files_oldest_first_and_unknown_ages_last() {
 }
 
 #[test]
-fn a_journal_of_version_3_is_migrated_with_the_times_of_its_calls() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = config::Config { dir: dir.path().to_owned() };
-    let mut old = Connection::open(dir.path().join(FILE_NAME)).unwrap();
-    schema::migrate_to(&mut old, 3).unwrap();
-    let json = serde_json::to_string(&record("a", 10)).unwrap();
-    old.execute(
-        "INSERT INTO calls (id, stage, invited_at, direction, outcome, record) VALUES ('a', 'complete', 10000000, 'inbound',
-        'answered', ?1)",
-        params![json],
-    )
-    .unwrap();
-    old.execute_batch("INSERT INTO recordings (call_id, part, path, bytes, sha256, state) VALUES ('a', 1, 'a.wav', 7, '00', 'present')")
+fn a_journal_of_each_older_version_is_migrated_with_its_calls_and_their_times() {
+    for version in 1..VERSION {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config::Config { dir: dir.path().to_owned() };
+        let mut old = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+        schema::migrate_to(&mut old, version).unwrap();
+        let json = serde_json::to_string(&record("a", 10)).unwrap();
+        old.execute(
+            "INSERT INTO calls (id, stage, invited_at, direction, outcome, record) VALUES ('a', 'complete', 10000000,
+            'inbound', 'answered', ?1)",
+            params![json],
+        )
         .unwrap();
-    drop(old);
-    let journal = Journal::open(&config).unwrap();
-    let files = journal.files().unwrap();
-    assert_eq!((files.len(), files[0].at), (1, Some(Timestamp::from_secs(10))));
-    assert_eq!(journal.unsealed("", 10).unwrap(), ["a"], "what is there already is encrypted, too");
+        // From version 4 on a row has the begin of its call.
+        let (column, at) = if version < 4 { ("", "") } else { (", at", ", 10000000") };
+        old.execute_batch(&format!(
+            "INSERT INTO recordings (call_id, part, path, bytes, sha256, state{column})
+            VALUES ('a', 1, 'a.wav', 7, '00', 'present'{at})"
+        ))
+        .unwrap();
+        drop(old);
+        assert!(matches!(Journal::open_read_only(&config), Err(Error::Older { .. })), "who looks does not migrate");
+        let journal = Journal::open(&config).unwrap();
+        let files = journal.files().unwrap();
+        assert_eq!((files.len(), files[0].at), (1, Some(Timestamp::from_secs(10))), "version {version}");
+        assert_eq!(journal.unsealed("", 10).unwrap(), ["a"], "what is there already is encrypted, too");
+        assert_eq!(journal.calls(&CallFilter::default()).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn pages_of_calls_are_all_calls_in_the_order_of_time_and_none_is_left_out_for_lack_of_an_invite() {
+    let journal = Journal::open_in_memory().unwrap();
+    let pages = 2 * PAGE as usize + 7;
+    for n in 0..pages {
+        // Two calls in each second: their ids decide.
+        let at = 10 + (n / 2) as i64;
+        journal.put_call(&record(&format!("{:05}", pages - n), at), Stage::Complete).unwrap();
+    }
+    let joined = CallRecord {
+        invited_at: None,
+        answered_at: None,
+        ended_at: Some(Timestamp::from_secs(12)),
+        ..record("joined", 0)
+    };
+    journal.put_call(&joined, Stage::Complete).unwrap();
+    let nothing = CallRecord { invited_at: None, answered_at: None, ended_at: None, ..record("nothing", 0) };
+    journal.put_call(&nothing, Stage::Live).unwrap();
+    let begin = |c: &StoredCall| {
+        let r = &c.record;
+        (r.invited_at.or(r.answered_at).or(r.ended_at).unwrap_or(Timestamp::EPOCH), r.id.clone())
+    };
+    let all = journal.calls(&CallFilter::default()).unwrap();
+    let mut sorted = all.clone();
+    sorted.sort_by_key(begin);
+    assert_eq!(all.len(), pages + 2);
+    assert!(all == sorted && all[0].record.id == "nothing");
+    let sizes: Vec<usize> =
+        journal.pages(&CallFilter::default(), None).unwrap().map(|page| page.unwrap().len()).collect();
+    assert_eq!(sizes, [PAGE as usize, PAGE as usize, 9]);
+    for limit in [0, 1, 7, PAGE, PAGE + 1, 10_000] {
+        let newest = journal.calls(&CallFilter { limit: Some(limit), ..CallFilter::default() }).unwrap();
+        assert_eq!(newest, all[all.len().saturating_sub(limit as usize)..], "{limit}");
+    }
+    let [since, until] = [11, 13].map(Timestamp::from_secs);
+    let filter = CallFilter { since: Some(since), until: Some(until), ..CallFilter::default() };
+    let some: Vec<String> = journal.calls(&filter).unwrap().into_iter().map(|c| c.record.id).collect();
+    assert_eq!(some.len(), 5, "two in each second, and the one that has only an end: {some:?}");
+    assert!(some.contains(&String::from("joined")));
 }

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Who raises an alarm is never held up: the command runs on a thread of its own, one at a time, for at most
-//! [`MAX_RUN`], and of each kind at most once in [`PAUSE`] (the next one then says how many were held back). No phone
-//! number and no secret goes out.
+//! [`MAX_RUN`], and of each kind at most once in [`PAUSE`]: of those in between the last one is told when the pause is over
+//! (or the program ends), and says how many more were held back. No phone number and no secret goes out.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use serde::Serialize;
 
 use super::config::secret;
@@ -67,6 +67,8 @@ pub enum Kind {
     InterfaceUp,
     /// The journal was damaged, or cannot be written.
     JournalDamaged,
+    /// The service cannot start, or had to end; systemd starts it again.
+    ServiceFailed,
 }
 
 impl Kind {
@@ -141,6 +143,16 @@ impl Alerts {
         self.give_out(kind, &without_numbers(detail), Some(call.to_owned()));
     }
 
+    /// Whether alarms are more than lines in the log.
+    pub const fn has_command(&self) -> bool {
+        self.to_command.is_some()
+    }
+
+    /// Raises an alarm of what is in the log, or on standard error, already.
+    pub fn raise_unlogged(&self, kind: Kind, detail: &str) {
+        self.hand_over(kind, detail, None);
+    }
+
     fn give_out(&self, kind: Kind, detail: &str, call: Option<String>) {
         let word = word(kind);
         match (&call, kind.is_good_news()) {
@@ -148,10 +160,14 @@ impl Alerts {
             (None, false) => tracing::error!(alarm = word, "{detail}"),
             (None, true) => tracing::info!(alarm = word, "{detail}"),
         }
+        self.hand_over(kind, detail, call);
+    }
+
+    fn hand_over(&self, kind: Kind, detail: &str, call: Option<String>) {
         let Some(sender) = &self.to_command else { return };
         let alarm = Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call, held_back: 0 };
         if let Err(TrySendError::Full(alarm)) = sender.try_send(alarm) {
-            tracing::warn!(alarm = word, at = %alarm.at.to_rfc3339(), "the alarm command is too slow: this one it does not get");
+            tracing::warn!(alarm = word(kind), at = %alarm.at.to_rfc3339(), "the alarm command is too slow: this one it does not get");
         }
     }
 }
@@ -180,23 +196,70 @@ impl Default for Limits {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "an IO room: how often a command runs is a question to the clock")]
 fn run_all(command: &str, alarms: &Receiver<Alarm>, limits: Limits) {
-    let mut last: HashMap<Kind, (Instant, u64)> = HashMap::new();
-    for mut alarm in alarms {
-        let now = Instant::now();
-        if let Some((at, held_back)) = last.get_mut(&alarm.kind) {
-            if now.duration_since(*at) < limits.pause {
-                *held_back += 1;
-                continue;
-            }
-            alarm.held_back = *held_back;
-        }
-        last.insert(alarm.kind, (now, 0));
-        if let Err(error) = run_one(command, &alarm, limits.max_run) {
+    let mut kinds: HashMap<Kind, Told> = HashMap::new();
+    let run = |alarm: &Alarm| {
+        if let Err(error) = run_one(command, alarm, limits.max_run) {
             tracing::warn!(%error, "the alarm command failed");
         }
+    };
+    loop {
+        let due = kinds.values().filter(|told| told.held.is_some()).map(|told| told.at + limits.pause).min();
+        let received = match due {
+            None => alarms.recv().map_err(RecvTimeoutError::from),
+            Some(due) => alarms.recv_deadline(due),
+        };
+        match received {
+            Ok(alarm) => match kinds.get_mut(&alarm.kind) {
+                Some(told) if now().duration_since(told.at) < limits.pause => told.hold(alarm),
+                told => {
+                    let held_back = told.map_or(0, |told| told.count);
+                    kinds.insert(alarm.kind, Told { at: now(), held: None, count: 0 });
+                    run(&Alarm { held_back, ..alarm });
+                }
+            },
+            // The last of what was held back is how things stand: nobody may be left with "recovered" of what is not.
+            Err(RecvTimeoutError::Timeout) => {
+                take_held(&mut kinds, |told| now().duration_since(told.at) >= limits.pause).iter().for_each(run);
+            }
+            Err(RecvTimeoutError::Disconnected) => return take_held(&mut kinds, |_| true).iter().for_each(run),
+        }
     }
+}
+
+/// What the command heard of a kind.
+#[derive(Debug)]
+struct Told {
+    at: Instant,
+    /// The newest since then.
+    held: Option<Alarm>,
+    /// How many since then.
+    count: u64,
+}
+
+impl Told {
+    fn hold(&mut self, alarm: Alarm) {
+        self.held = Some(alarm);
+        self.count += 1;
+    }
+}
+
+/// What was held back of these kinds, in the order of time.
+fn take_held(kinds: &mut HashMap<Kind, Told>, which: impl Fn(&Told) -> bool) -> Vec<Alarm> {
+    let mut taken = Vec::new();
+    for told in kinds.values_mut().filter(|told| which(told)) {
+        if let Some(alarm) = told.held.take() {
+            taken.push(Alarm { held_back: told.count - 1, ..alarm });
+            (told.at, told.count) = (now(), 0);
+        }
+    }
+    taken.sort_by_key(|alarm| alarm.at);
+    taken
+}
+
+#[expect(clippy::disallowed_methods, reason = "an IO room: how often a command runs is a question to the clock")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn run_one(command: &str, alarm: &Alarm, max_run: Duration) -> std::io::Result<()> {
@@ -321,23 +384,37 @@ mod tests {
     }
 
     #[test]
-    fn of_one_kind_the_command_hears_once_in_the_pause_and_then_how_many_it_missed() {
+    fn of_one_kind_the_command_hears_once_in_the_pause_and_then_the_last_of_those_it_missed() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
-        // The command takes longer than the pause, so the fourth alarm, raised after it, is due.
         let command = format!("cat >> {}", out.display());
         let limits = Limits { pause: Duration::from_millis(500), ..Limits::default() };
         raised(limits, &command, |alerts| {
-            for _ in 0..3 {
-                alerts.raise(Kind::CaptureDrops, "frames were lost");
+            for n in 1..=4 {
+                alerts.raise(Kind::CaptureDrops, &format!("frames were lost, {n}"));
             }
             #[expect(clippy::disallowed_methods, reason = "a pause by the real clock is what is tested")]
-            std::thread::sleep(Duration::from_millis(700));
-            alerts.raise(Kind::CaptureDrops, "frames were lost");
+            std::thread::sleep(Duration::from_millis(900));
+            assert_eq!(lines(&out).len(), 2, "nobody had to raise another");
         });
         let lines = lines(&out);
-        assert_eq!(lines.len(), 2, "the first and the one after the pause");
-        assert_eq!((lines[0].get("held_back"), lines[1]["held_back"].as_u64()), (None, Some(2)));
+        assert_eq!((lines[0]["detail"].as_str(), lines[0].get("held_back")), (Some("frames were lost, 1"), None));
+        assert_eq!(lines[1]["detail"], "frames were lost, 4");
+        assert_eq!(lines[1]["held_back"], 2, "the second and the third");
+    }
+
+    #[test]
+    fn whoever_hears_of_a_recovery_hears_when_it_was_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let command = format!("cat >> {}", out.display());
+        raised(Limits::default(), &command, |alerts| {
+            for kind in [Kind::PyrusAway, Kind::PyrusRecovered, Kind::PyrusAway] {
+                alerts.raise(kind, "Pyrus");
+            }
+        });
+        let kinds: Vec<_> = lines(&out).iter().map(|l| l["kind"].to_string()).collect();
+        assert_eq!(kinds, ["\"pyrus_away\"", "\"pyrus_recovered\"", "\"pyrus_away\""], "the last word is true");
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct LeftAside {
     pub calls_evicted: u64,
     /// RTP packets of more streams than a call can have.
     pub rtp_refused: u64,
+    /// RTP packets of no known call that could not be kept until one claims them.
+    pub rtp_not_kept: u64,
     /// TCP streams, or pieces of them, for which there was no place.
     pub tcp_refused: u64,
     /// Datagrams given up because fragments took too much memory.
@@ -58,6 +60,7 @@ impl LeftAside {
             calls_refused: engine.legs_refused,
             calls_evicted: engine.legs_evicted,
             rtp_refused: engine.rtp_refused,
+            rtp_not_kept: engine.rtp_not_kept,
             tcp_refused: engine.tcp_refused + decode.streams.evicted,
             fragments_refused: dropped.fragment_limit,
             fragments_incomplete: dropped.fragment_timeout
@@ -82,7 +85,12 @@ impl LeftAside {
 
     /// What was left aside because a table was full.
     pub const fn for_want_of_room(&self) -> u64 {
-        self.calls_refused + self.calls_evicted + self.rtp_refused + self.tcp_refused + self.fragments_refused
+        self.calls_refused
+            + self.calls_evicted
+            + self.rtp_refused
+            + self.rtp_not_kept
+            + self.tcp_refused
+            + self.fragments_refused
     }
 
     /// One clause for each total above zero, for people.
@@ -96,6 +104,7 @@ impl LeftAside {
             (Why::Full, self.calls_refused, ["call", "not taken in (the tables are full of calls under way)"]),
             (Why::Full, self.calls_evicted, ["unanswered INVITE", "dropped for newer ones (a flood of INVITEs)"]),
             (Why::Full, self.rtp_refused, ["RTP packet", "refused (more streams than a call can have)"]),
+            (Why::Full, self.rtp_not_kept, ["RTP packet", "of no known call not kept (too many at once)"]),
             (Why::Full, self.tcp_refused, ["piece", "of TCP streams left aside (too many streams at once)"]),
             (Why::Full, self.fragments_refused, ["datagram", "in fragments given up (too many fragments at once)"]),
             (Why::Unreadable, self.fragments_incomplete, ["datagram", "of which a fragment never came, or is broken"]),
@@ -137,7 +146,7 @@ fn clause(total: u64, [noun, what]: [&str; 2]) -> String {
 }
 
 /// Lines of [`LeftAside::lines`].
-const LINES: usize = 9;
+const LINES: usize = 10;
 /// A flood goes on for hours: one line an hour says so, the totals are in `/api/status` all the time.
 pub const PAUSE: Duration = Duration::from_secs(3_600);
 
@@ -179,12 +188,13 @@ mod tests {
             rtp_refused: 128,
             tcp_refused: 256,
             sip_rejected: 512,
+            rtp_not_kept: 1_024,
             ..engine::Counters::default()
         };
         let totals = LeftAside::of(&decode, &engine);
         // Each counter is a bit of its own, so a sum of all lines shows that none is missing or counted twice.
-        assert_eq!(totals.lines().iter().map(|line| line.1).sum::<u64>(), 1_023);
-        assert_eq!(totals.for_want_of_room(), 1 + 8 + 32 + 64 + 128 + 256);
+        assert_eq!(totals.lines().iter().map(|line| line.1).sum::<u64>(), 2_047);
+        assert_eq!(totals.for_want_of_room(), 1 + 8 + 32 + 64 + 128 + 256 + 1_024);
         assert_eq!(LeftAside::default().to_string(), "nothing");
         assert!(totals.to_string().contains("32 calls not taken in") && totals.to_string().contains("16 frames cut"));
     }

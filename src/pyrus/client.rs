@@ -1,6 +1,6 @@
 //! One request at a time: action in, reply out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub struct Client {
     entrance: Entrance,
     login: String,
     key: SecretString,
+    /// Where the key came from: read anew for each login, so that a new one needs no restart.
+    key_file: Option<PathBuf>,
     person_id: Option<u64>,
     via: UploadVia,
     timeouts: Timeouts,
@@ -84,11 +86,14 @@ impl Client {
                 return Err(Error::Config(format!("{name} is missing")));
             }
         }
+        let key = key(config)?;
+        let is_of_file = |path: &&PathBuf| read_key(path).is_some_and(|k| k.expose_secret() == key.expose_secret());
         Ok(Self {
             http: http_client(config, &entrance, timeouts)?,
             entrance,
             login: config.login.clone(),
-            key: key(config)?,
+            key_file: config.security_key_file.as_ref().filter(is_of_file).cloned(),
+            key,
             person_id: config.person_id,
             via: config.upload_via,
             timeouts,
@@ -113,7 +118,9 @@ impl Client {
     }
 
     async fn auth(&self, id: TokenId) -> Reply {
-        let body = AuthBody { login: &self.login, security_key: self.key.expose_secret(), person_id: self.person_id };
+        let renewed = self.key_file.as_deref().and_then(read_key);
+        let key = renewed.as_ref().unwrap_or(&self.key);
+        let body = AuthBody { login: &self.login, security_key: key.expose_secret(), person_id: self.person_id };
         let reply = self.send_json(self.http.post(self.entrance.auth().clone()), &body).await;
         let Reply::Answer(answer) = &reply else { return reply };
         if !(200..300).contains(&answer.status) {
@@ -181,7 +188,7 @@ impl Client {
         let patience = self.timeouts.upload_least.max(Duration::from_secs(length / SLOWEST_BYTES_PER_S));
         let reply = tokio::select! {
             reply = exchange => reply,
-            () = self.watch(&tally) => {
+            () = self.watch(&tally, length) => {
                 Reply::Failed(Failure::Unanswered(format!("nothing moved for {:?}", self.timeouts.upload_idle)))
             }
             () = sleep(patience) => Reply::Failed(Failure::Unanswered(format!("not done within {patience:?}"))),
@@ -192,9 +199,11 @@ impl Client {
         }
     }
 
-    /// Ends when the upload has stalled: nothing taken, or all taken and no answer for as long as a JSON request.
-    async fn watch(&self, tally: &upload::Tally) {
+    /// Ends when the upload has stalled: nothing taken, or all taken and no answer for as long as a JSON request and what
+    /// the system may still have to send take.
+    async fn watch(&self, tally: &upload::Tally, length: u64) {
         let look = self.timeouts.upload_idle / 10;
+        let most = self.timeouts.json + Duration::from_secs(length.min(SYSTEM_BUFFER_BYTES) / SLOWEST_BYTES_PER_S);
         let mut unanswered = Duration::ZERO;
         loop {
             sleep(look).await;
@@ -203,7 +212,7 @@ impl Client {
                 Some(_) => {}
                 None => unanswered += look,
             }
-            if unanswered >= self.timeouts.json {
+            if unanswered >= most {
                 return;
             }
         }
@@ -250,6 +259,13 @@ fn key(config: &Config) -> Result<SecretString, Error> {
         )));
     }
     Ok(key)
+}
+
+/// The key in a file; `None` when it is not there just now, or holds no key.
+fn read_key(path: &Path) -> Option<SecretString> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let key = text.trim();
+    (!key.is_empty() && key.lines().count() == 1).then(|| SecretString::from(key.to_owned()))
 }
 
 /// Reads a reply, at most [`MAX_REPLY_BYTES`]; the rest is cut, which makes it no JSON.
@@ -331,6 +347,9 @@ const MAX_REPLY_BYTES: usize = 1024 * 1024;
 
 /// An upload slower than stereo G.711 in real time will not keep up with the calls.
 const SLOWEST_BYTES_PER_S: u64 = 32_000;
+
+/// What the system takes of an upload before it has sent it: the most that Linux gives a TCP socket (`tcp_wmem`).
+const SYSTEM_BUFFER_BYTES: u64 = 4 << 20;
 
 /// Less than what servers keep idle connections for: a request into a closing connection has an unknown outcome.
 const POOL_IDLE: Duration = Duration::from_secs(15);

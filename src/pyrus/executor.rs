@@ -3,19 +3,21 @@
 //! One thread with its own runtime. Journal writes happen on it (a commit is a fraction of a millisecond); requests
 //! are tasks beside it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Sender;
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Error;
 use super::client::{Client, Timeouts};
 use super::config::Config;
-use crate::delivery::{ActionId, CallUpdate, Machine, Next, Policy, Progress, Reply, Summary, Tuning};
+use crate::delivery::{ActionId, CallUpdate, Failure, Machine, Next, Policy, Progress, Reply, Summary, Tuning};
 use crate::journal::{Journal, Row};
 use crate::time::Timestamp;
 
@@ -164,6 +166,11 @@ impl Handle {
     /// How things stand.
     pub fn summary(&self) -> Summary {
         self.ask(Command::Summary)
+    }
+
+    /// Whether delivery has ended by itself, which it never should.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// For a thread that asks how things stand from time to time.
@@ -316,7 +323,9 @@ impl Driver {
                 Next::Action(action) => {
                     let id = action.id;
                     let reply = Arc::clone(&self.client).execute(action);
-                    self.flying.spawn(async move { (id, reply.await) });
+                    // A panic is a bug of ours; of what Pyrus got it says nothing. The job must not stay under way.
+                    let reply = AssertUnwindSafe(reply).catch_unwind();
+                    self.flying.spawn(async move { (id, reply.await.unwrap_or_else(|_| panicked())) });
                 }
                 Next::WaitUntil(at) => return Some(at.since(now)),
                 Next::Idle => return None,
@@ -404,8 +413,8 @@ impl Driver {
     fn handle_landed(&mut self, landed: Result<(ActionId, Reply), tokio::task::JoinError>) {
         match landed {
             Ok((id, reply)) => self.machine.handle_answer(self.clock.now(), id, &reply),
-            // A panic in a request is a bug of ours; its job stays under way until the next start.
-            Err(e) => tracing::error!(error = %e, "a request to Pyrus ended in a panic"),
+            // Only the end of the runtime ends a task: the next start counts its request as not answered.
+            Err(e) => tracing::debug!(error = %e, "a request was ended"),
         }
     }
 
@@ -445,6 +454,11 @@ impl Driver {
         let _ = end.await;
         let _ = self.persist().await;
     }
+}
+
+fn panicked() -> Reply {
+    tracing::error!("a request to Pyrus ended in a panic");
+    Reply::Failed(Failure::Unanswered(String::from("callspan had an error of its own during the request")))
 }
 
 fn tell_log(row: &Row) {

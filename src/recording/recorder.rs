@@ -385,6 +385,9 @@ fn note_sides(rendered: &Rendered, leg: &EndedLeg, record: &mut CallRecord) {
 /// What was lost, as the engine says it, where it could not count it: after a restart.
 fn note_losses(record: &mut CallRecord, recounted: bool) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
+    if recounted && lost == 0 {
+        record.problems.retain(|p| p.kind != "lost_before_us");
+    }
     let known = ["lost_by_us", "restart_gap", "lost_before_us"];
     match record.problems.iter_mut().find(|p| known.contains(&p.kind.as_str())) {
         Some(problem) if recounted => problem.packets = (lost > 0).then_some(lost),

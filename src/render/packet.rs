@@ -1,5 +1,6 @@
 //! What rendering reads of an RTP packet (RFC 3550 section 5.1), whole or cut after its header.
 
+use crate::rtp;
 use crate::spool::reader::PacketEntry;
 
 /// The header fields that place a packet.
@@ -24,6 +25,22 @@ pub(super) enum Body<'a> {
     Withheld,
     /// Not all: the capture cut it, or header and length disagree.
     Damaged,
+}
+
+/// The RTP packets of a datagram: mostly itself. The engine takes joined ones (see [`rtp::joined`]) for one, for a search
+/// in each would cost the hot path more than they are worth.
+pub(super) fn each<'a>(packet: &PacketEntry<'a>) -> impl Iterator<Item = PacketEntry<'a>> {
+    let packet = *packet;
+    let mut rest = packet.wire_len;
+    let mut parts = rtp::joined(packet.payload).peekable();
+    std::iter::from_fn(move || {
+        let payload = parts.next()?;
+        // What the capture cut is missing of the last.
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let wire_len = if parts.peek().is_some() { length.min(rest) } else { rest };
+        rest -= wire_len;
+        Some(PacketEntry { payload, wire_len, ..packet })
+    })
 }
 
 /// Reads the fixed header; `None` for what is no RTP.

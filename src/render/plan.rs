@@ -241,9 +241,9 @@ pub fn plan(source: &LegSource, options: &Options) -> Result<Plan, RenderError> 
     let mut pass = Pass::default();
     let torn_tail = walk(source, options.until, &mut |entry| match entry {
         Entry::Decided(decided) => pass.handle_decided(decided),
-        Entry::Packet(packet) => pass.handle_packet(&packet),
+        Entry::Packet(datagram) => pass.handle_datagram(&datagram),
     })?;
-    if pass.restarted
+    if pass.is_miscounted
         && let Some(ended) = &mut pass.ended
     {
         Recount::of(source, options.until)?.correct(&mut ended.sides);
@@ -283,7 +283,7 @@ struct Pass {
     last_packet_at: Option<Timestamp>,
     widest_hz: u32,
     /// The engine's counts are not to be trusted.
-    restarted: bool,
+    is_miscounted: bool,
 }
 
 impl Pass {
@@ -296,7 +296,7 @@ impl Pass {
                 self.ends_at = Some(at);
                 self.ended = Some(Ended { by: *ended_by, sides: [caller.clone(), callee.clone()] });
             }
-            Decision::Restart { .. } => self.restarted = true,
+            Decision::Restart { .. } => self.is_miscounted = true,
             Decision::Pause if self.pauses.last().is_none_or(|&(_, to)| to != Timestamp::MAX) => {
                 self.pauses.push((at, Timestamp::MAX));
             }
@@ -310,8 +310,18 @@ impl Pass {
         }
     }
 
+    fn handle_datagram(&mut self, datagram: &PacketEntry<'_>) {
+        self.last_packet_at = Some(self.last_packet_at.map_or(datagram.at, |last| last.max(datagram.at)));
+        for (n, packet) in packet::each(datagram).enumerate() {
+            self.handle_packet(&packet);
+            if n > 0 {
+                // The engine took the others of it for lost.
+                self.is_miscounted = true;
+            }
+        }
+    }
+
     fn handle_packet(&mut self, packet: &PacketEntry<'_>) {
-        self.last_packet_at = Some(self.last_packet_at.map_or(packet.at, |last| last.max(packet.at)));
         let Some(head) = packet::head(packet) else { return };
         let Some(number) = self.known.stream_of(packet, &head) else { return };
         let Some(known) = self.known.streams.get(&number) else { return };
@@ -352,7 +362,7 @@ impl Pass {
             pauses: self.pauses,
             torn_tail,
             has_sound: self.widest_hz > 0,
-            recounted: self.restarted,
+            recounted: self.is_miscounted,
         }
     }
 }

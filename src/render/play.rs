@@ -30,7 +30,7 @@ pub fn render(plan: &Plan, source: &LegSource, out: &mut Output<'_>) -> Result<R
                     if packet.at >= pass.next_step {
                         pass.step(packet.at, out)?;
                     }
-                    pass.handle_packet(&packet);
+                    packet::each(&packet).for_each(|packet| pass.handle_packet(&packet));
                 }
             }
         }

@@ -38,7 +38,7 @@ struct Payload {
 }
 
 impl Recount {
-    /// Counts what a spool has before a moment: a pass of its own, for few calls live through a restart.
+    /// Counts what a spool has before a moment: a pass of its own, for few calls need it.
     ///
     /// # Errors
     /// When the spool cannot be read.
@@ -46,11 +46,13 @@ impl Recount {
         let (mut known, mut recount) = (Known::default(), Self::default());
         walk(source, until, &mut |entry| match entry {
             Entry::Decided(decided) => known.handle(&decided.decision),
-            Entry::Packet(packet) => {
-                let Some(head) = packet::head(&packet) else { return };
-                let Some(number) = known.stream_of(&packet, &head) else { return };
-                if let Some(stream) = known.streams.get(&number) {
-                    recount.handle_packet(number, stream, (&packet, &head));
+            Entry::Packet(datagram) => {
+                for packet in packet::each(&datagram) {
+                    let Some(head) = packet::head(&packet) else { continue };
+                    let Some(number) = known.stream_of(&packet, &head) else { continue };
+                    if let Some(stream) = known.streams.get(&number) {
+                        recount.handle_packet(number, stream, (&packet, &head));
+                    }
                 }
             }
         })?;

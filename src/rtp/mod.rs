@@ -133,6 +133,30 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// The packets of one datagram: more than one where a card or a kernel put datagrams of a sender together (UDP GRO), all
+/// as long as the first but for the last. What looks like the header of the next packet of the same source, SSRC, number
+/// and all, 50 bits of it, is one.
+pub fn joined(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    payload.chunks(second_at(payload).unwrap_or(payload.len()).max(1))
+}
+
+/// Where the second packet of a datagram begins, if it has one.
+fn second_at(payload: &[u8]) -> Option<usize> {
+    let ssrc = payload.get(SSRC_AT..RtpReader::MIN_HEADER_LEN)?;
+    let header = |at: usize| payload.get(at..at + RtpReader::MIN_HEADER_LEN);
+    let sequence = |header: &[u8]| u16::from_be_bytes([header[2], header[3]]);
+    let first = header(0)?;
+    let is_number = |at: usize, n: u16| {
+        header(at)
+            .is_some_and(|h| h[0] >> 6 == 2 && &h[SSRC_AT..] == ssrc && sequence(h) == sequence(first).wrapping_add(n))
+    };
+    // The last octet of its header is the last of its SSRC; there is one header at least before it.
+    let last = RtpReader::MIN_HEADER_LEN - 1;
+    memchr::memchr_iter(ssrc[3], payload.get(RtpReader::MIN_HEADER_LEN + last..)?)
+        .map(|at| at + RtpReader::MIN_HEADER_LEN)
+        .find(|&length| (1_u16..).zip((length..payload.len()).step_by(length)).all(|(n, at)| is_number(at, n)))
+}
+
 impl From<RtpReaderError> for Reject {
     fn from(error: RtpReaderError) -> Self {
         match error {
@@ -155,6 +179,9 @@ fn header_len(bytes: &[u8]) -> Option<usize> {
     let end = sources_end + 4 + 4 * usize::from(u16::from_be_bytes([high, low]));
     (end <= bytes.len()).then_some(end)
 }
+
+/// RFC 3550 section 5.1.
+const SSRC_AT: usize = 8;
 
 /// RFC 8489 section 5.
 const STUN_HEADER_LEN: usize = 20;

@@ -20,6 +20,37 @@ fn sources_extension_and_padding_are_no_sound() {
 }
 
 #[test]
+fn packets_that_were_joined_are_taken_apart_and_others_left_whole() {
+    let packet = |n: u16, length: usize| {
+        let mut bytes = vec![0x80, 8, 0, 0, 0, 0, 0, 0, 0xCA, 0xFE, 0xBA, 0xBE];
+        bytes[2..4].copy_from_slice(&n.to_be_bytes());
+        bytes.resize(length, 0xD5);
+        bytes
+    };
+    // The numbers wrap, and the last is shorter.
+    let three = [packet(65_534, 172), packet(65_535, 172), packet(0, 92)].concat();
+    assert_eq!(joined(&three).map(<[u8]>::len).collect::<Vec<_>>(), [172, 172, 92]);
+    // The SSRC inside the sound, a number that does not follow, a third that is none.
+    let with_ssrc = [&packet(7, 100)[..], &[0xCA, 0xFE, 0xBA, 0xBE], &[0xD5; 68]].concat();
+    let others = [packet(7, 172), packet(9, 172)].concat();
+    let broken = [packet(7, 172), packet(8, 172), vec![0; 172]].concat();
+    for whole in [&with_ssrc, &others, &broken, &packet(7, 172), &vec![0x80; 11], &vec![0; 0]] {
+        assert!(joined(whole).count() <= 1);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_taken_apart_are_still_all_there(mut bytes: Vec<u8>, period in 12..40_usize) {
+        prop_assert_eq!(joined(&bytes).collect::<Vec<_>>().concat(), bytes.clone());
+        // The same over and over: every place looks like a header.
+        bytes.resize(1_000, 0x80);
+        (period..1_000).for_each(|at| bytes[at] = bytes[at - period]);
+        prop_assert_eq!(joined(&bytes).collect::<Vec<_>>().concat(), bytes.clone());
+    }
+}
+
+#[test]
 fn a_cut_packet_keeps_its_header() {
     // Without the end the padding cannot be told.
     assert_eq!(Packet::parse(&FULL[..30]).err(), Some(Reject::Padding));

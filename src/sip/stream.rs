@@ -5,8 +5,9 @@
 //! we heard it, bytes were lost, a length lied) is skipped up to the next start line that a header
 //! follows; a body may hold a start line (message/sipfrag, RFC 3420), but no header after it.
 //!
-//! Invariants: a stream cut at any byte gives the same messages as uncut; the buffer stays under
-//! [`MAX_STREAM_BUFFER`] plus one piece; the work is linear in the bytes.
+//! Invariants: a stream cut at any byte gives the same messages as uncut, but for a WebSocket that turns up
+//! where something else was expected: it is recognised where a piece of data begins with a frame, as segments do. The
+//! buffer stays under [`MAX_STREAM_BUFFER`] plus one piece; the work is linear in the bytes.
 
 use super::header::is_token;
 use super::message::{Framing, MAX_BODY_BYTES, MAX_HEADER_BYTES, announced_length};
@@ -65,7 +66,7 @@ impl Framer {
     /// Takes the next bytes of the stream and gives each message that they complete to `out`.
     pub fn push(&mut self, data: &[u8], out: &mut dyn FnMut(&[u8])) {
         for piece in data.chunks(MAX_PIECE) {
-            if self.may_be_websocket() && websocket::begins_frame(piece) {
+            if matches!(self.state, State::Resync(_)) && websocket::begins_frame(piece) == Some(true) {
                 self.skip(self.unread().len());
                 self.state = State::WebSocket(Box::default());
             }
@@ -127,7 +128,7 @@ impl Framer {
     fn run(&mut self, out: &mut dyn FnMut(&[u8])) {
         loop {
             let step = match self.state {
-                State::Start => self.start(),
+                State::Start => self.start(out),
                 State::Sip => self.message(out),
                 State::Resync(line) => self.resync(line),
                 State::Skip(left) => self.skip_body(left),
@@ -145,9 +146,14 @@ impl Framer {
         }
     }
 
-    fn start(&mut self) -> Step {
+    fn start(&mut self, out: &mut dyn FnMut(&[u8])) -> Step {
         self.skip_line_ends();
         let unread = self.unread();
+        match websocket::begins_frame(unread) {
+            None => return Step::Wait,
+            Some(true) => return self.begin_websocket(0, out),
+            Some(false) => {}
+        }
         let http = |word: &[u8]| unread.iter().zip(word).all(|(a, b)| a == b);
         let undecided = |word: &[u8]| unread.len() < word.len() && http(word);
         if undecided(b"GET ") || undecided(b"HTTP/") {
@@ -255,8 +261,13 @@ impl Framer {
             self.state = State::GivenUp;
             return Step::Wait;
         }
+        self.begin_websocket(head, out)
+    }
+
+    /// Its frames begin after so many of the unread bytes.
+    fn begin_websocket(&mut self, after: usize, out: &mut dyn FnMut(&[u8])) -> Step {
         let mut decoder = Box::<Decoder>::default();
-        decoder.push(unread.get(head..).unwrap_or_default(), out);
+        decoder.push(self.unread().get(after..).unwrap_or_default(), out);
         self.consume(self.unread().len());
         self.state = State::WebSocket(decoder);
         Step::Wait
@@ -283,14 +294,6 @@ impl Framer {
         self.skip(line.unwrap_or(self.unread().len()));
         self.state = State::Resync(if line.is_some() { Line::Begin } else { Line::Middle });
         Step::Again
-    }
-
-    fn may_be_websocket(&self) -> bool {
-        match &self.state {
-            State::Start => self.unread().is_empty(),
-            State::Resync(_) => true,
-            _ => false,
-        }
     }
 
     fn unread(&self) -> &[u8] {

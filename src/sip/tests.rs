@@ -465,6 +465,21 @@ fn a_websocket_that_was_open_before_is_read_from_a_piece_that_begins_with_a_fram
 }
 
 #[test]
+fn a_websocket_whose_first_frame_is_cut_anywhere_is_one() {
+    let (plain, masked) = (SAME[0].1.to_vec(), frame(0x82, KEY, SAME[0].1));
+    for cut in 1..masked.len() {
+        let mut framer = Framer::default();
+        let found = framed(&mut framer, &[&masked[..cut], &masked[cut..]]);
+        assert_eq!((found, framer.transport()), (vec![plain.clone()], Transport::Ws), "cut at {cut}");
+    }
+    // What only begins like a frame is no more waited for than a start line is.
+    let mut framer = Framer::default();
+    let noise = [&[0x82, 0x7e, 0x10, 0x00][..], &[b'x'; 2_048]].concat();
+    assert_eq!(framed(&mut framer, &[&noise, b"\r\n", SAME[0].1]), [plain]);
+    assert_eq!(framer.transport(), Transport::Tcp);
+}
+
+#[test]
 fn frames_that_break_the_rules_are_skipped() {
     let mut framer = Framer::default();
     let head = b"HTTP/1.1 101 x\r\nupgrade: websocket\r\n\r\n";

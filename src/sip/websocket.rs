@@ -17,19 +17,22 @@ pub(super) fn is_upgrade(head: &[u8]) -> bool {
 }
 
 /// Whether these bytes are the beginning of a data frame with a SIP message: how a connection that was
-/// open before we heard it is recognised. Needs the message's first line.
-pub(super) fn begins_frame(bytes: &[u8]) -> bool {
+/// open before we heard it is recognised. `None` while the message's first line is not complete.
+pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
     // Exactly text or binary, the last frame or not, and not compressed: `BYE sip:...` would otherwise
     // be a compressed binary frame that holds `E sip:...`.
-    if !matches!(bytes.first(), Some(0x81 | 0x82 | 0x01 | 0x02)) {
-        return false;
+    if !matches!(bytes.first()?, 0x81 | 0x82 | 0x01 | 0x02) {
+        return Some(false);
     }
-    let Some(Ok(header)) = Header::parse(bytes) else { return false };
+    let Ok(header) = Header::parse(bytes)? else { return Some(false) };
     let payload = bytes.get(header.length..).unwrap_or_default();
-    let length = usize::try_from(header.payload).unwrap_or(usize::MAX).min(payload.len()).min(PROBE);
-    let mut probe = payload.get(..length).unwrap_or_default().to_vec();
+    let wanted = usize::try_from(header.payload).unwrap_or(usize::MAX).min(PROBE);
+    let mut probe = payload.get(..wanted).unwrap_or(payload).to_vec();
     unmask(&mut probe, header.mask, 0);
-    looks_like_sip(&probe)
+    match looks_like_sip(&probe) {
+        false if probe.len() < wanted => None,
+        decided => Some(decided),
+    }
 }
 
 /// One direction of a WebSocket.
@@ -50,7 +53,7 @@ pub(super) struct Decoder {
 impl Decoder {
     /// Takes the next bytes and gives each message that they complete to `out`.
     pub(super) fn push(&mut self, mut data: &[u8], out: &mut dyn FnMut(&[u8])) {
-        if self.lost && begins_frame(data) {
+        if self.lost && begins_frame(data) == Some(true) {
             self.lost = false;
         }
         while !data.is_empty() {

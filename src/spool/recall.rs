@@ -463,8 +463,8 @@ impl<'a> Recollection<'a> {
 
 /// Whether nothing else in the spool leads to a decision.
 const fn is_needed(decision: &Decision) -> bool {
-    use Decision::{Pause, Restart, Resume, Stream};
-    matches!(decision, Pause | Resume | Stream { .. } | Restart { .. })
+    use Decision::{Clock, Pause, Restart, Resume, Stream};
+    matches!(decision, Pause | Resume | Stream { .. } | Restart { .. } | Clock { .. })
 }
 
 /// Where the magic stands in the block of an index.

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod captures;
+mod frames;
 #[path = "../common/skip.rs"]
 mod skip;
 mod tools;

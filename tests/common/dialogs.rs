@@ -529,7 +529,9 @@ fn message(
     let (me, other) = (requester, requester.other());
     let via = dialog.sip[me.channel()];
     let mut out = start;
-    let _ = write!(out, "Via: SIP/2.0/UDP {via};branch=z9hG4bK{cseq}{method}{}\r\n", dialog.call_id);
+    // A proxy that forks gives each copy a branch of its own (RFC 3261 section 16.6).
+    let (there, call_id) = (dialog.sip[other.channel()].ip(), &dialog.call_id);
+    let _ = write!(out, "Via: SIP/2.0/UDP {via};branch=z9hG4bK{cseq}{method}{there}{call_id}\r\n");
     let _ = write!(out, "From: {}\r\nTo: {}\r\n", party(me, true), party(other, tagged));
     let _ = write!(out, "Call-ID: {}\r\nCSeq: {cseq} {method}\r\nContact: <sip:{via}>\r\n", dialog.call_id);
     let mut body = "";

@@ -5,6 +5,7 @@
 mod ambiguous;
 mod happy;
 mod limits;
+mod network;
 mod refused;
 mod scale;
 mod secrets;

@@ -52,13 +52,22 @@ fn a_field_that_the_form_loses_before_the_attach_is_dropped_there() {
 #[test]
 fn what_a_person_must_mend_parks_the_call_and_it_finishes_by_itself_afterwards() {
     type Break = fn(&World);
-    let cases: [(Break, Break, &str); 2] = [
+    let cases: [(Break, Break, &str); 3] = [
         (
             |w| w.fake.options(|o| o.accounts[0].account_id = "other".into()),
             |w| w.fake.options(|o| o.accounts[0].account_id = "uniqueID12345".into()),
             "account_id",
         ),
         (|w| w.fake.change(Change::DisableWebhook), |w| w.fake.change(Change::EnableWebhook), "switched off in Pyrus"),
+        (
+            |w| {
+                let mut status = 0;
+                w.fake.options(|o| status = o.logic_error_status);
+                w.fake.script(Endpoint::Call, Step::new(Fault::error(status, "form_is_deleted")).forever());
+            },
+            |w| w.fake.clear_script(),
+            "the form in Pyrus is deleted",
+        ),
     ];
     for (spoil, mend, words) in cases {
         each_error_status(|world| {
@@ -92,11 +101,18 @@ fn a_call_that_pyrus_forgot_is_registered_again_under_the_same_id() {
 
 #[test]
 fn a_call_that_pyrus_never_knows_is_registered_again_twice_and_then_left_to_a_person() {
-    let world = World::new(Options::default());
-    world.fake.script(Endpoint::Attach, Step::new(Fault::error(400, "unrecognized_call_id")).forever());
-    let summary = world.deliver([world.recorded("a")]);
-    assert_eq!(summary.parked.len(), 1);
-    assert_eq!(world.requests(), [1, 3, 1, 3]);
+    for status in [400, 200] {
+        let world = World::new(Options { logic_error_status: status, ..Options::default() });
+        world.fake.script(Endpoint::Attach, Step::new(Fault::error(status, "unrecognized_call_id")).forever());
+        let handle = world.start();
+        handle.tell(world.recorded("a"));
+        let summary = handle.run_until_settled(PATIENCE);
+        assert_eq!(summary.parked.len(), 1);
+        assert_eq!(world.requests(), [1, 3, 1, 3]);
+        // Nobody comes: it is looked for again and again, and makes no more tasks.
+        world.wait_for(Endpoint::Attach, 6);
+        assert_eq!(world.requests()[..3], [1, 3, 1]);
+    }
 }
 
 #[test]

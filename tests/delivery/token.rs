@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callspan::fake_pyrus::{Endpoint, Fault, Options, Step};
+use callspan::fake_pyrus::{Change, Endpoint, Fault, Options, Step};
 
 use crate::world::{PATIENCE, World, each_error_status, unanswered};
 
@@ -85,6 +85,32 @@ fn a_refused_login_is_one_sentence_and_delivery_goes_on_after_the_key_is_mended(
         world.wait_until(|w| w.journal().alarm().unwrap().is_none());
         assert_eq!(handle.run_until_settled(PATIENCE).done, 1);
         world.assert_delivered_once("a");
+    });
+}
+
+#[test]
+fn a_key_that_is_revoked_in_mid_service_is_told_and_a_new_one_in_its_file_needs_no_restart() {
+    each_error_status(|mut world| {
+        let file = world.dir.path().join("key");
+        std::fs::write(&file, "secret\n").expect("written");
+        // As the configuration gives it: the key, and the file that it was read from.
+        world.config.security_key_file = Some(file.clone());
+        let handle = world.start();
+        handle.tell(world.recorded("a"));
+        assert_eq!(handle.run_until_settled(PATIENCE).done, 1);
+        // Somebody makes a new key in Pyrus: the old one and its tokens are worth nothing from now on.
+        world.fake.change(Change::SecurityKey { login: "bot@callspan".into(), key: "another".into() });
+        handle.tell(world.recorded("b"));
+        let summary = handle.run_until_settled(PATIENCE);
+        assert!(summary.alarm.expect("an alarm").starts_with("Pyrus refuses the login"));
+        assert_eq!((summary.done, summary.owed), (1, 1));
+        std::fs::write(&file, "").expect("half of an editor's write is no key");
+        std::fs::write(&file, "another\n").expect("written");
+        world.wait_until(|w| w.journal().job("b").unwrap().is_some_and(|job| job.stage == "done"));
+        assert_eq!(handle.summary().alarm, None);
+        for id in ["a", "b"] {
+            world.assert_delivered_once(id);
+        }
     });
 }
 

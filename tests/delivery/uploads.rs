@@ -69,6 +69,17 @@ fn a_slow_server_takes_as_long_as_it_needs() {
 }
 
 #[test]
+fn what_the_system_took_and_a_slow_link_has_still_to_carry_is_waited_for() {
+    let world = World::new(Options::default());
+    // A megabyte is in the buffers of the system at once, and at 300 kB/s on its way for longer than a JSON request may
+    // take here (1.5 s).
+    world.fake.script(Endpoint::Upload, Fault::SlowRead(300_000));
+    assert_eq!(world.deliver([large(&world, 1_000_000)]).done, 1);
+    assert_eq!(world.requests(), [1, 1, 1, 1]);
+    world.assert_delivered_once("a");
+}
+
+#[test]
 fn a_long_upload_is_waited_for_by_who_has_little_patience() {
     let world = World::new(Options::default());
     world.fake.script(Endpoint::Upload, Fault::SlowRead(4_000_000)); // 2.5 s

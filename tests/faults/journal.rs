@@ -4,9 +4,12 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use callspan::call::config::{Rule, RuleAction};
 use callspan::call::record::{CallRecord, DeliveryState, Verdict};
+use callspan::cmd::rerender::rerender;
 use callspan::fake_pyrus::{Endpoint, Fake, Options};
 use callspan::journal::{Journal, Stage};
+use callspan::recording::{Layout, Recorder};
 use callspan::time::Timestamp;
 
 use crate::station::{ALL, Place, Station, beside, call, capture, delivered};
@@ -49,6 +52,76 @@ fn a_damaged_journal_is_kept_aside_and_a_delivered_call_is_not_sent_again() {
     assert_eq!(place.sent(), [1, 1, 1]);
     let record = beside(&place.config.recording.dir, &before.id).expect("its record");
     assert_eq!(record.delivery, before.delivery);
+}
+
+#[test]
+fn a_call_of_a_healed_journal_can_be_rendered_again_from_its_kept_packets() {
+    let mut place = Place::new();
+    place.config.recording.keep_pcap = true;
+    let mut station = Station::start(&place);
+    station.hear(ALL);
+    let before = delivered(&place, &station.journal);
+    let legs = station.journal.legs(&before.id).expect("readable");
+    station.stop();
+    damage(&place.config.journal.dir.join("journal.sqlite"));
+    let station = Station::start(&place);
+    assert_eq!(station.journal.legs(&before.id).expect("readable"), legs, "the record told of them");
+    let path = &before.recordings[0].path;
+    let sound = std::fs::read(path).expect("the recording");
+    std::fs::remove_file(path).expect("removed");
+    let recorder = Recorder::new(place.config.recording.clone(), Layout::ByDay, None);
+    let again = rerender(&station.journal, &recorder, None, &before.id).expect("its packets are kept");
+    assert_eq!(again.recordings, before.recordings);
+    assert!(std::fs::read(path).expect("made again") == sound, "the same sound");
+    station.stop();
+    assert_eq!(place.sent(), [1, 1, 1]);
+}
+
+#[test]
+fn a_call_that_a_rule_keeps_from_pyrus_is_not_told_when_it_is_rendered_again() {
+    let mut place = Place::new();
+    place.config.recording.keep_pcap = true;
+    place.config.call.rules =
+        vec![Rule { direction: None, number: None, extension: None, header: None, action: RuleAction::NoRegister }];
+    let mut station = Station::start(&place);
+    station.hear(ALL);
+    let complete = || call(&station.journal).filter(|c| c.stage == Stage::Complete);
+    crate::station::until("it is rendered and delivery has made up its mind", || {
+        complete().is_some() && station.journal.untold().expect("readable").is_empty()
+    });
+    let before = complete().expect("just seen").record;
+    let path = Path::new(&before.recordings[0].path);
+    std::fs::remove_file(path).expect("removed");
+    station.journal.ask_render(&before.id).expect("written");
+    crate::station::until("it is rendered again", || path.is_file());
+    crate::station::until("the service is at rest", || station.journal.untold().expect("readable").is_empty());
+    station.stop();
+    assert_eq!(place.sent(), [0, 0, 0]);
+}
+
+#[test]
+fn a_journal_that_is_gone_is_made_anew_also_where_nothing_is_delivered() {
+    for is_empty in [false, true] {
+        let mut place = Place::new();
+        place.config.pyrus.enabled = false;
+        let mut station = Station::start(&place);
+        assert!(station.alarm.is_none(), "the first start of all");
+        station.hear(ALL);
+        let is_complete = |journal: &Journal| call(journal).is_some_and(|c| c.stage == Stage::Complete);
+        crate::station::until("it is rendered", || is_complete(&station.journal));
+        let before = call(&station.journal).expect("known").record;
+        station.stop();
+        std::fs::remove_dir_all(&place.config.journal.dir).expect("removed");
+        if is_empty {
+            std::fs::create_dir(&place.config.journal.dir).expect("made");
+            std::fs::write(place.config.journal.dir.join("journal.sqlite"), "").expect("a file system lost it");
+        }
+        let station = Station::start(&place);
+        assert!(station.alarm.as_ref().is_some_and(|alarm| alarm.contains("gone")), "{:?}", station.alarm);
+        assert_eq!(call(&station.journal).expect("it is there again").record, before);
+        assert_eq!(station.journal.files().expect("readable").len(), 1, "retention counts it");
+        station.stop();
+    }
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use callspan::call::config::Config;
 use callspan::call::record::{Direction, EndedBy, Outcome, Side, Verdict};
 
-use crate::dialogs::{Phone, Scene, With, at};
+use crate::dialogs::{D, Packet, Phone, Scene, With, at};
 use crate::life::hears;
-use crate::stage::{play, play_with};
+use crate::stage::{play, play_packets, play_with};
 use crate::{DID, MUSIC, OUTSIDE, Office};
 
 #[test]
@@ -335,7 +335,7 @@ fn a_message_seen_at_both_sides_of_a_proxy_is_one_call() {
         packets.extend([first, second]);
     }
     packets.sort_by_key(|p| p.at);
-    let played = crate::stage::play_packets(&packets, scene.now(), Config::default());
+    let played = play_packets(&packets, scene.now(), Config::default());
     assert_eq!(played.only().record.legs.len(), 2);
     hears(played.only(), (1, 2), talks, ended);
     assert_eq!(played.only().record.ended_at, Some(at(ended)));
@@ -407,4 +407,99 @@ fn with_header_is_a_message_of_its_own() {
     scene.ring(call);
     let texts: Vec<String> = scene.packets().iter().map(|p| String::from_utf8_lossy(&p.payload).into_owned()).collect();
     assert!(texts[0].contains("X-Once: 1\r\n") && !texts[1].contains("X-Once"));
+}
+
+/// What the mirror shows where the INVITE of this leg comes last of all that happened within 100 ms of it.
+fn with_late_invite(scene: &Scene, leg: D, late_ms: i64) -> Vec<Packet> {
+    let call_id = format!("Call-ID: {}\r\n", scene.get(leg).call_id);
+    let (there, mut packets) = (scene.get(leg).sip[1], scene.packets());
+    let is_it = |p: &Packet| {
+        p.payload.starts_with(b"INVITE ") && p.dst == there && String::from_utf8_lossy(&p.payload).contains(&call_id)
+    };
+    // Stable: all else stays in order, and every packet keeps its stamp.
+    packets.sort_by_key(|p| p.at.offset(if is_it(p) { late_ms * 1_000_000 } else { 0 }));
+    packets
+}
+
+#[test]
+fn a_trunk_that_has_refused_before_the_call_was_seen_that_it_was_tried_for_is_of_that_call() {
+    let mut office = Office::new();
+    let [a, first] = office.outbound();
+    let mut other = Phone::new(OUTSIDE, 6);
+    let second = office.scene.leg(&mut office.pbx, &mut other, [DID, OUTSIDE]);
+    let scene = &mut office.scene;
+    scene.invite(a);
+    scene.invite(first);
+    scene.refuse(first, 503, &[]);
+    scene.wait(60);
+    scene.connect(second);
+    scene.answer(a);
+    let talks = scene.now();
+    scene.bridge(a, second, 1_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(second, Side::Caller);
+    // 75 ms late: after the refusal (40 ms), before the second trunk.
+    let played = play_packets(&with_late_invite(scene, a, 75), scene.now(), Config::default());
+    assert_eq!(played.only().record.legs.len(), 3);
+    hears(played.only(), (2, 6), talks, ended);
+}
+
+#[test]
+fn a_telephone_whose_invite_is_seen_after_another_has_taken_the_call_is_of_that_call() {
+    let mut office = Office::new();
+    let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
+    let scene = &mut office.scene;
+    for leg in [a, b] {
+        scene.invite(leg);
+        scene.ring(leg);
+    }
+    scene.wait(5_000);
+    // The answers to it are late as well.
+    scene.invite(c);
+    scene.answer(b);
+    scene.wait(60);
+    scene.cancel(c);
+    scene.answer(a);
+    let talks = scene.now();
+    scene.bridge(a, b, 1_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    let played = play_packets(&with_late_invite(scene, c, 75), scene.now(), Config::default());
+    assert_eq!((played.only().record.legs.len(), played.only().record.internal.as_deref()), (3, Some("200")));
+    hears(played.only(), (1, 2), talks, ended);
+}
+
+#[test]
+fn an_answer_that_is_seen_before_its_invite_is_not_that_of_the_proxys_other_telephone() {
+    let mut office = Office::new();
+    let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
+    let scene = &mut office.scene;
+    // One dialog at three hops: a proxy forks it.
+    let caller = scene.get(a).clone();
+    for leg in [b, c] {
+        let dialog = scene.at(leg);
+        (dialog.call_id, dialog.tags[0]) = (caller.call_id.clone(), caller.tags[0].clone());
+        dialog.request_user = std::mem::replace(&mut dialog.users[1], DID.to_owned());
+        dialog.media[0] = caller.media[0];
+    }
+    let taken = scene.get(c).clone();
+    (scene.at(a).media[1], scene.at(a).tags[1]) = (taken.media[1], taken.tags[1].clone());
+    scene.at(a).voices[1] = 3;
+    for leg in [a, b, c] {
+        scene.invite(leg);
+    }
+    let answered = scene.answer(c);
+    scene.answer(a);
+    scene.wait(60);
+    scene.cancel(b);
+    let talks = scene.now();
+    scene.talk(a, 1_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Caller);
+    let played = play_packets(&with_late_invite(scene, c, 75), scene.now(), Config::default());
+    let record = &played.only().record;
+    assert_eq!((record.internal.as_deref(), record.operator_answered_at), (Some("201"), Some(at(answered))));
+    let answers: Vec<bool> = record.legs.iter().map(|l| l.answered_at.is_some()).collect();
+    assert_eq!(answers, [true, false, true], "200 answered nobody");
+    hears(played.only(), (1, 3), talks, ended);
 }

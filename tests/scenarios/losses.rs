@@ -3,7 +3,7 @@
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::event::CallEvent;
-use callspan::call::record::{CallRecord, Side};
+use callspan::call::record::{CallRecord, EndedBy, Side, Verdict};
 
 use crate::dialogs::{Packet, STEP_MS, at};
 use crate::direct;
@@ -89,9 +89,41 @@ fn a_call_during_which_nothing_was_lost_has_no_problem_and_one_of_before_none_of
 #[test]
 fn a_step_of_the_clock_is_a_problem_of_the_call_and_moves_none_of_its_times() {
     let (packets, ended) = with_a_hole();
-    let record = told_in_the_middle(&packets, |engine| engine.handle_clock_step(3_600_000_000_000));
+    let record = told_in_the_middle(&packets, |engine| engine.handle_clock_step(3_600_000_000_000, &mut Nothing));
     assert_eq!(problems(&record), [("clock_step", None), ("lost_before_us", Some(10))]);
     // The BYE's exchange is two steps: the request is the end.
     let end = record.ended_at.expect("ended");
     assert!(at(ended).nanos_since(end).abs() < 100_000_000, "by the clock that held when the call began: {end:?}");
+}
+
+/// What a restart of the recorder leaves of a call: it was away when the answer came, and again at the end.
+#[test]
+fn a_call_of_which_neither_answer_nor_end_was_seen_but_both_voices_were_is_no_unanswered_one() {
+    let (mut scene, call, _) = direct();
+    let talks = scene.now();
+    scene.talk(call, 4_000);
+    let ended = scene.bye(call, Side::Caller);
+    let mut packets = scene.packets();
+    let is_text = |p: &Packet, words: &[u8]| p.payload.starts_with(words);
+    packets.retain(|p| p.payload[0] & 0xC0 == 0x80 || is_text(p, b"INVITE") || is_text(p, b"SIP/2.0 1"));
+    assert!(packets.iter().any(|p| is_text(p, b"SIP/2.0 180")), "it rang");
+    // Before, it was under way for an hour, and then not answered.
+    for (silence_s, later) in [(300, 310_000), (5, 10_000)] {
+        let config = Config { silence_s, ..Config::default() };
+        let played = play_packets(&packets, ended + later, config);
+        let record = &played.only().record;
+        assert_eq!((record.ended_by, record.verdict), (Some(EndedBy::Silence), Some(Verdict::BothSides)));
+        assert!(record.answered_at.is_some_and(|at_| at_ >= at(talks) && at_ < at(talks + 100)), "its first packet");
+        assert!(record.ended_at.is_some_and(|at_| at_ <= at(ended)));
+        assert_eq!(problems(record)[0].0, "answer_not_seen");
+    }
+    // One voice alone may be ringback: a phone that rings for an hour.
+    let voice = scene.flow(call, Side::Callee).0;
+    packets.retain(|p| p.payload[0] & 0xC0 != 0x80 || p.src == voice);
+    assert!(
+        play_packets(&packets, ended + 310_000, Config::default())
+            .calls
+            .iter()
+            .all(|c| { c.record.ended_by == Some(EndedBy::CaptureEnd) && c.record.answered_at.is_none() })
+    );
 }

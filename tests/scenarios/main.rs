@@ -13,6 +13,7 @@ mod joining;
 mod life;
 mod losses;
 mod media;
+mod offices;
 mod ringing;
 mod rules;
 mod takeover;

@@ -706,3 +706,88 @@ fn two_outside_parties_who_call_one_number_through_a_proxy_are_two_calls() {
     let froms: Vec<_> = played.calls.iter().map(|c| (c.record.from.as_deref(), c.record.legs.len())).collect();
     assert_eq!(froms, [(Some(OUTSIDE), 1), (Some("+79990000777"), 2)]);
 }
+
+/// 200 rings for a first call. Between a second one of the same number and its own telephone, 201 joins the ringing.
+/// `taken` tells which of [200 for the first, 201, 202 for the second] answers. Gives the legs in that order, after
+/// the two trunks'.
+fn two_rung_at_once(taken: usize) -> (Scene, [D; 5], i64) {
+    let mut office = Office::new();
+    let (a1, b1, c, a2) = (office.inbound(), office.rings_200(), office.rings_201(), office.inbound());
+    let mut e202 = Phone::new("202", 6);
+    let b2 = office.scene.leg(&mut office.pbx, &mut e202, [OUTSIDE, "202"]);
+    let mut scene = office.scene;
+    for leg in [a1, b1] {
+        scene.invite(leg);
+        scene.ring(leg);
+    }
+    scene.wait(5_000);
+    scene.invite(a2);
+    scene.wait(100);
+    scene.invite(c);
+    scene.ring(c);
+    scene.wait(1_000);
+    scene.invite(b2);
+    scene.ring(b2);
+    scene.wait(2_000);
+    let phones = [b1, c, b2];
+    scene.answer(phones[taken]);
+    let others: &[D] = match taken {
+        0 => &[c],
+        1 => &[b1],
+        _ => &[],
+    };
+    for other in others {
+        scene.cancel(*other);
+    }
+    let trunk = if taken == 2 { a2 } else { a1 };
+    scene.answer(trunk);
+    let talks = scene.now();
+    scene.bridge(trunk, phones[taken], 4_000);
+    scene.bye(trunk, Side::Caller);
+    scene.bye(phones[taken], Side::Caller);
+    scene.wait(1_000);
+    let rest: &[D] = if taken == 2 { &[c, b1, a1] } else { &[b2, a2] };
+    for leg in rest {
+        scene.cancel(*leg);
+    }
+    (scene, [a1, a2, b1, c, b2], talks)
+}
+
+#[test]
+fn a_telephone_that_joins_the_ringing_as_a_second_call_comes_is_of_the_call_that_it_takes() {
+    let (scene, [a1, a2, b1, c, b2], talks) = two_rung_at_once(1);
+    let played = play(&scene);
+    let legs = legs(&played);
+    assert!(legs.contains(&ids(&scene, &[a1, b1, c])), "201 took the first call: {legs:?}");
+    assert!(legs.contains(&ids(&scene, &[a2])) && legs.contains(&ids(&scene, &[b2])), "{legs:?}");
+    let one = played.calls.iter().find(|call| call.record.legs.len() == 3).expect("asserted above");
+    assert_eq!(who(&one.record), (Direction::Inbound, Some("201"), Outcome::Answered));
+    hears(one, (1, 3), talks, talks + 4_000);
+}
+
+#[test]
+fn a_telephone_that_joined_the_ringing_as_a_second_call_came_and_is_let_go_with_the_first_is_of_neither() {
+    let (scene, [a1, a2, b1, c, _], talks) = two_rung_at_once(0);
+    let played = play(&scene);
+    let legs = legs(&played);
+    assert_eq!(legs[0], ids(&scene, &[a1, b1]));
+    assert!(legs.contains(&ids(&scene, &[a2])) && legs.contains(&ids(&scene, &[c])), "{legs:?}");
+    let (first, own) = (&played.calls[0], played.calls.iter().find(|call| call.record.outcome == Outcome::Answered));
+    assert_eq!(who(&first.record), (Direction::Inbound, Some("200"), Outcome::Answered));
+    assert_eq!(own.map(|call| &call.record.id), Some(&first.record.id), "nobody else was answered");
+    let let_go = played.calls.iter().find(|call| call.record.legs[0].sip_call_id == scene.get(c).call_id);
+    assert!(let_go.expect("asserted above").record.related.contains(&first.record.id));
+    hears(first, (1, 2), talks, talks + 4_000);
+}
+
+#[test]
+fn a_second_call_of_one_number_keeps_a_telephone_that_it_shares_with_none() {
+    let (scene, [_, a2, _, _, b2], _) = two_rung_at_once(2);
+    let played = play(&scene);
+    let answered: Vec<_> = played.calls.iter().filter(|c| c.record.outcome == Outcome::Answered).collect();
+    // Whose 202 was could not be told when it rang: it names both.
+    let own = answered.iter().find(|c| c.record.legs.iter().any(|l| l.sip_call_id == scene.get(b2).call_id));
+    let second = played.calls.iter().find(|c| c.record.legs.iter().any(|l| l.sip_call_id == scene.get(a2).call_id));
+    let (own, second) = (own.expect("it was answered"), second.expect("every INVITE is in a record"));
+    assert!(own.record.id == second.record.id || own.record.related.contains(&second.record.id));
+}

@@ -182,7 +182,7 @@ fn an_inbound_call_whose_media_the_pbx_lets_go_direct_is_heard_to_its_end() {
 }
 
 #[test]
-fn a_pick_up_by_a_code_names_nobody_who_did_not_answer_and_is_related() {
+fn a_pick_up_by_a_code_names_who_took_the_call_and_is_related() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, e201, .. } = &mut office;
@@ -210,7 +210,8 @@ fn a_pick_up_by_a_code_names_nobody_who_did_not_answer_and_is_related() {
     let played = play(scene);
     assert_eq!(played.calls.len(), 2);
     let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
-    assert_eq!((one.record.internal.as_deref(), one.record.outcome), (None, Outcome::Answered));
+    assert_eq!((one.record.internal.as_deref(), one.record.outcome), (Some("201"), Outcome::Answered));
+    assert_eq!((two.record.direction, two.record.internal.as_deref()), (Direction::Internal, Some("201")));
     hears(one, (1, 3), talks, ended);
     assert!(related(&one.record, &two.record));
 }
@@ -243,6 +244,152 @@ fn a_code_that_could_mean_two_ringing_calls_is_related_to_both() {
     for leg in [a, x] {
         assert!(related(&call_of(&played, scene, leg).record, &picked.record));
     }
+}
+
+/// A call rings 200. 201 dials `code`; the PBX answers it, and what `after` writes. Two seconds later 200's own caller
+/// would be answered, if at all.
+fn code_while_it_rings(code: &str, after: fn(&mut Scene, [D; 3])) -> (Scene, [D; 3], i64) {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let Office { mut scene, mut pbx, mut e201, .. } = office;
+    for leg in [a, b] {
+        scene.invite(leg);
+        scene.ring(leg);
+    }
+    scene.wait(3_000);
+    let c = scene.leg(&mut e201, &mut pbx, ["201", code]);
+    scene.invite(c);
+    scene.answer(c);
+    after(&mut scene, [a, b, c]);
+    let talks = scene.now();
+    scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (3, c, Side::Caller), (1, c, Side::Callee)], 3_000);
+    scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Callee);
+    (scene, [a, b, c], talks)
+}
+
+#[test]
+fn a_pick_up_by_a_bare_code_is_related_to_the_call_that_is_answered_with_it() {
+    let (scene, [a, _, c], talks) = code_while_it_rings("*8", |scene, [a, b, _]| {
+        scene.answer(a);
+        scene.cancel(b);
+    });
+    // Two messages each, 10 ms apart: INVITE, 100, 180 of two legs, then 3 s, then INVITE and 100 of the code.
+    let taken = 6 * 10 + 3_000 + 2 * 10;
+    let played = play(&scene);
+    assert_eq!(played.calls.len(), 2);
+    let (one, two) = (call_of(&played, &scene, a), call_of(&played, &scene, c));
+    assert!(related(&one.record, &two.record));
+    // The PBX does not say to 200's telephone why it stops ringing.
+    assert_eq!((one.record.outcome, one.record.internal.as_deref()), (Outcome::Answered, Some("201")));
+    assert_eq!(one.record.operator_answered_at, Some(at(taken)));
+    hears(one, (1, 3), talks, talks + 3_000);
+}
+
+#[test]
+fn a_pick_up_by_a_bare_code_is_related_to_a_queued_call_that_the_pbx_says_was_taken_elsewhere() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let Office { scene, pbx, e201, .. } = &mut office;
+    scene.connect(a);
+    scene.wait(5_000);
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(2_000);
+    let c = scene.leg(e201, pbx, ["201", "*8"]);
+    scene.invite(c);
+    scene.answer(c);
+    let elsewhere = With::Header("Reason: SIP;cause=200;text=\"Call completed elsewhere\"");
+    scene.request(b, Side::Caller, "CANCEL", &[elsewhere]);
+    scene.response(b, Side::Callee, (200, "CANCEL"), &[]);
+    scene.refuse(b, 487, &[]);
+    scene.wait(3_000);
+    scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Callee);
+    let played = play(scene);
+    assert!(related(&call_of(&played, scene, a).record, &call_of(&played, scene, c).record));
+    assert_eq!(call_of(&played, scene, a).record.outcome, Outcome::Answered);
+}
+
+#[test]
+fn a_code_is_related_to_no_call_that_goes_on_ringing_or_is_taken_by_its_own_telephone() {
+    // The code of the mailbox, or of a pick-up that came too late.
+    let cases: [fn(&mut Scene, [D; 3]); 2] = [
+        |scene, [a, b, _]| {
+            scene.wait(2_500);
+            scene.answer(b);
+            scene.answer(a);
+        },
+        |scene, [a, b, _]| {
+            scene.answer(b);
+            scene.answer(a);
+        },
+    ];
+    for after in cases {
+        let (scene, [a, b, c], _) = code_while_it_rings("*97", after);
+        let played = play(&scene);
+        let one = &call_of(&played, &scene, a).record;
+        assert_eq!((one.internal.as_deref(), one.legs.len()), (Some("200"), 2), "{b:?}");
+        assert!(one.related.is_empty() && call_of(&played, &scene, c).record.related.is_empty());
+    }
+}
+
+#[test]
+fn of_two_ringing_calls_a_bare_code_is_related_to_the_one_that_is_answered_with_it() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let Office { scene, pbx, e201, .. } = &mut office;
+    let (mut second, mut e202) = (Phone::new("+79990000777", 4), Phone::new("202", 6));
+    let x = scene.leg(&mut second, pbx, ["+79990000777", DID]);
+    let y = scene.leg(pbx, &mut e202, ["+79990000777", "202"]);
+    for leg in [a, b, x, y] {
+        scene.invite(leg);
+        scene.ring(leg);
+    }
+    scene.wait(1_000);
+    let c = scene.leg(e201, pbx, ["201", "*8"]);
+    scene.invite(c);
+    scene.answer(c);
+    scene.answer(x);
+    scene.cancel(y);
+    scene.wait(5_000);
+    for leg in [x, c] {
+        scene.bye(leg, Side::Caller);
+    }
+    for leg in [b, a] {
+        scene.cancel(leg);
+    }
+    let played = play(scene);
+    let [one, two, picked] = [a, x, c].map(|leg| &call_of(&played, scene, leg).record);
+    assert!(related(two, picked));
+    assert!(one.related.is_empty());
+}
+
+#[test]
+fn a_transfer_by_feature_code_that_takes_its_time_is_related_and_the_first_call_has_all_of_it() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let c = office.rings_201();
+    let scene = &mut office.scene;
+    let talks = scene.now();
+    scene.bridge(a, b, 2_000);
+    // The PBX rings 201 under the caller's number, and lets 200 go only when 201 has taken it.
+    scene.invite(c);
+    scene.ring(c);
+    scene.bridge(a, b, 2_000);
+    scene.answer(c);
+    scene.bye(b, Side::Caller);
+    let taken = scene.now();
+    scene.bridge(a, c, 8_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Caller);
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 2);
+    let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
+    assert!(related(&one.record, &two.record));
+    hears(one, (1, 2), talks, talks + 2_000);
+    hears(one, (1, 3), taken, ended);
+    hears(two, (1, 3), taken, ended);
 }
 
 #[test]

@@ -4,9 +4,17 @@
 #![allow(unreachable_pub, reason = "a test binary: nothing is reached from outside")]
 
 mod bounds;
+mod clock;
 mod formats;
+mod hours;
 mod long;
+mod odd;
+mod opus;
 mod pause;
 mod restart;
 mod score;
+mod sealed;
 mod stage;
+mod wide;
+#[path = "../common/wire.rs"]
+mod wire;

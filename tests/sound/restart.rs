@@ -17,20 +17,20 @@ use crate::stage::{self, Phone, Recorded, Sent, Wire, at_ms, ended, feed, record
 
 /// How the earlier process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Left {
+pub enum Left {
     /// By SIGTERM.
     InOrder,
     /// By SIGKILL, a second after its last packet.
     Killed,
 }
 
-fn start(folder: &Path) -> (DiskSpool, impl Sized + use<>) {
+pub fn start(folder: &Path) -> (DiskSpool, impl Sized + use<>) {
     let config = callspan::spool::config::Config { dir: folder.to_owned(), ..Default::default() };
     DiskSpool::start(&config).expect("a spool")
 }
 
 /// What is in the folder of a recorder that heard these packets.
-fn leave(packets: &[Sent], left: Left, hear: fn(&mut Engine, &[Sent], &mut DiskSpool)) -> tempfile::TempDir {
+pub fn leave(packets: &[Sent], left: Left, hear: fn(&mut Engine, &[Sent], &mut DiskSpool)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut spool, _events) = start(folder.path());
     let mut engine = Engine::new(Config::default(), "made up");
@@ -55,12 +55,12 @@ fn leave(packets: &[Sent], left: Left, hear: fn(&mut Engine, &[Sent], &mut DiskS
     copy
 }
 
-fn hear(engine: &mut Engine, packets: &[Sent], spool: &mut DiskSpool) {
+pub fn hear(engine: &mut Engine, packets: &[Sent], spool: &mut DiskSpool) {
     feed(engine, packets, spool);
 }
 
 /// What a recorder makes of it that is started in that folder and hears the rest.
-fn go_on(folder: &Path, packets: &[Sent]) -> Recorded {
+pub fn go_on(folder: &Path, packets: &[Sent]) -> Recorded {
     let (mut spool, _events) = start(folder);
     let mut engine = Engine::new(Config::default(), "made up");
     resume(&mut engine, &mut spool, &|_| false).expect("readable");
@@ -72,7 +72,7 @@ fn go_on(folder: &Path, packets: &[Sent]) -> Recorded {
     recorded(call, &spool.store(), Default::default())
 }
 
-fn split(packets: &[Sent], ms: f64) -> (Vec<Sent>, Vec<Sent>) {
+pub fn split(packets: &[Sent], ms: f64) -> (Vec<Sent>, Vec<Sent>) {
     packets.iter().cloned().partition(|p| p.at < at_ms(ms))
 }
 
@@ -300,7 +300,7 @@ fn a_call_after_a_step_of_the_clock_has_the_same_times_when_it_is_rendered_again
     let (mut spool, _events) = start(&folder.path().join("spool"));
     let mut engine = Engine::new(Config::default(), "made up");
     // The clock was an hour slow until now.
-    engine.handle_clock_step(3_600_000_000_000);
+    engine.handle_clock_step(3_600_000_000_000, &mut spool);
     feed(&mut engine, &packets, &mut spool);
     engine.handle_end_of_capture(&mut spool);
     spool.flush();

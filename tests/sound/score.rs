@@ -54,6 +54,13 @@ impl Talk {
         }
     }
 
+    /// What it says does not reach us, and is not looked for.
+    pub fn unheard(&mut self, ms: f64) {
+        for _ in 0..(ms / f64::from(self.phone.ptime_ms)).round() as u32 {
+            self.phone.advance();
+        }
+    }
+
     /// The sender's stamps go on while it says nothing.
     pub fn rest(&mut self, ms: f64) {
         let ticks = (ms * 8.0).round();
@@ -144,6 +151,9 @@ impl Score {
 pub fn score(recorded: &Recorded, talk: &Talk, each: usize) -> Score {
     let length = talk.phone.samples() as usize;
     let packets = 1_600 / length;
+    // A call that is joined under way does not begin with its answer.
+    let starts_at = recorded.record.recordings.first().map_or(at_ms(1_000.0), |r| r.starts_at);
+    let early = starts_at.nanos_since(at_ms(1_000.0)) * 8 / 1_000_000;
     let mut score = Score::default();
     for piece in talk.said.chunks(packets).step_by(each) {
         // A piece across a rest is two things.
@@ -153,7 +163,7 @@ pub fn score(recorded: &Recorded, talk: &Talk, each: usize) -> Score {
         });
         if piece.len() == packets && together {
             score.judge((talk.phone.side, length), piece, |from, count| {
-                usize::try_from(from).ok().and_then(|from| recorded.frames.get(from..from + count))
+                usize::try_from(from - early).ok().and_then(|from| recorded.frames.get(from..from + count))
             });
         }
     }

@@ -69,6 +69,12 @@ fn sdp(side: Side, direction: &str) -> String {
     )
 }
 
+/// A description of a side with this audio line and its attributes.
+pub fn describe(side: Side, audio: &str) -> String {
+    let ip = format!("10.0.0.{}", 1 + side.channel());
+    format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 4000 {audio}\r\n")
+}
+
 impl Wire {
     /// INVITE at 0 ms, answered at 1,000 ms: sample 0 of the recording.
     pub fn answered() -> Self {
@@ -114,6 +120,34 @@ impl Wire {
         );
         self.message(ms + 5.0, Side::Callee, "SIP/2.0 200 OK", (number, "INVITE", ";tag=b"), "", (sdp, &answer));
         self.message(ms + 6.0, Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0", (number, "ACK", ";tag=b"), "", ("", ""));
+    }
+
+    /// An INVITE of the caller with this description: the first of the call, or one inside it.
+    pub fn offer(&mut self, ms: f64, body: &str) {
+        let to_tag = if self.cseq == 0 { "" } else { ";tag=b" };
+        self.cseq += 1;
+        let cseq = (self.cseq, "INVITE", to_tag);
+        self.message(ms, Side::Caller, "INVITE sip:102@10.0.0.2 SIP/2.0", cseq, "", ("application/sdp", body));
+    }
+
+    /// The callee takes the newest offer, with this description.
+    pub fn accept(&mut self, ms: f64, body: &str) {
+        let number = self.cseq;
+        let cseq = (number, "INVITE", ";tag=b");
+        self.message(ms, Side::Callee, "SIP/2.0 200 OK", cseq, "", ("application/sdp", body));
+        self.message(ms + 1.0, Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0", (number, "ACK", ";tag=b"), "", ("", ""));
+    }
+
+    /// The callee refuses the newest offer.
+    pub fn refuse(&mut self, ms: f64, status: &str) {
+        let number = self.cseq;
+        self.message(ms, Side::Callee, &format!("SIP/2.0 {status}"), (number, "INVITE", ";tag=b"), "", ("", ""));
+        self.message(ms + 1.0, Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0", (number, "ACK", ";tag=b"), "", ("", ""));
+    }
+
+    /// What is said of the call before is not seen: its next INVITE is one inside the dialog.
+    pub fn under_way() -> Self {
+        Self { packets: Vec::new(), cseq: 7 }
     }
 
     pub fn info(&mut self, ms: f64, head: &str, (kind, body): (&str, &str)) {

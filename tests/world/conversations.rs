@@ -103,7 +103,7 @@ pub(crate) fn any(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>
 
 /// A kind of conversation of which many may be under way with the same number.
 pub(crate) fn of_a_crowd(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>) -> Vec<Truth> {
-    make(&kinds![through_pbx ring_group hunting queue menu transfer], scene, rng, phones)
+    make(&kinds![through_pbx ring_group staggered hunting queue menu transfer], scene, rng, phones)
 }
 
 fn make(kinds: &[(&'static str, Maker)], scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>) -> Vec<Truth> {

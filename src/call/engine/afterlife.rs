@@ -2,14 +2,13 @@
 //! still sounds after the leg by which the call came in, and a dialog that fell silent and is heard again.
 
 use crate::call::conversation::Conversation;
-use crate::call::decision::Decision;
 use crate::call::dormant::Sleeper;
 use crate::call::engine::lifecycle::PARTNER_PATIENCE;
 use crate::call::engine::signalling::SETTLE;
 use crate::call::engine::{Engine, Timer};
 use crate::call::event::LegSink;
 use crate::call::id::conversation_id;
-use crate::call::leg::{Leg, SpoolStage};
+use crate::call::leg::Leg;
 use crate::call::pause::Order;
 use crate::call::record::EndedBy;
 use crate::call::who::Who;
@@ -25,31 +24,9 @@ impl Engine {
         let sounds = |leg: &Leg| leg.last_media_at.is_some_and(|last| self.now.since(last) < PARTNER_PATIENCE);
         let goes_on = |slot: &&usize| self.legs.get(**slot).is_some_and(|leg| !leg.closed && sounds(leg));
         let slots: Vec<usize> = call.legs.iter().filter(goes_on).copied().collect();
-        let Some(first) = slots.first().and_then(|slot| self.legs.get(*slot)) else { return };
-        if self.is_heard_elsewhere(&call.related) {
-            return;
+        if !slots.is_empty() && !self.is_heard_elsewhere(&call.related) {
+            self.split_call(conversation, &slots, sink);
         }
-        let (at, dialog) = (first.created_at, &first.dialog);
-        let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), at);
-        let mut own = Conversation::new(id.clone(), at, call.wall_offset_ns);
-        own.settled = true;
-        own.pauses = call.pauses.clone();
-        own.legs.clone_from(&slots);
-        let into = self.conversations.insert(own);
-        self.conversations[conversation].legs.retain(|slot| !slots.contains(slot));
-        self.relate(conversation, into);
-        for slot in slots {
-            let leg = &mut self.legs[slot];
-            leg.conversation = into;
-            if leg.spool == SpoolStage::Open {
-                sink.decide(leg.id, self.now, &Decision::Join { conversation: id.clone() });
-            }
-            if let Some(at) = leg.started_at {
-                self.watch_parts(into, at);
-            }
-        }
-        self.judge(into, sink);
-        self.tell_change(into);
     }
 
     fn is_heard_elsewhere(&self, related: &[String]) -> bool {

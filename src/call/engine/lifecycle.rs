@@ -148,6 +148,10 @@ impl Engine {
         self.forget_flows(slot);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         self.timers.remove(&(leg.check_at, Timer::Leg(slot)));
+        if let Some(at) = leg.taken_at {
+            self.timers.remove(&(at, Timer::Taken(slot)));
+            self.doubts.retain(|doubt| *doubt != slot);
+        }
         for endpoint in std::mem::take(&mut leg.claimed) {
             self.claims.remove(endpoint, slot);
         }
@@ -160,7 +164,8 @@ impl Engine {
         }
     }
 
-    /// A call whose answer the mirror did not show, but that was hung up after media had flowed, was answered.
+    /// A call whose answer the mirror did not show, but that was hung up after media had flowed, was answered; so was one in
+    /// which both sides were heard and then neither: its end was not shown either (a restart, a mirror that lost frames).
     fn presume_answer(&mut self, slot: usize) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let dialog = &leg.dialog;
@@ -168,10 +173,11 @@ impl Engine {
             return;
         }
         let hung_up = matches!(dialog.ended(), Some((_, EndedBy::Caller | EndedBy::Callee)));
+        let fell_silent = matches!(dialog.ended(), Some((_, EndedBy::Silence))) && leg.has_both_sides();
         let how = match dialog.began {
             Began::UnderWay => AnsweredBy::UnderWay,
-            // Early media rings too: it takes a BYE, or the silence of all responses, to tell.
-            Began::Invite if hung_up || dialog.ringing_at.is_none() => AnsweredBy::Media,
+            // Early media rings too: it takes a BYE, the voice of both, or the silence of all responses, to tell.
+            Began::Invite if hung_up || fell_silent || dialog.ringing_at.is_none() => AnsweredBy::Media,
             Began::Invite => return,
         };
         if let Some(first) = leg.first_media_at {
@@ -179,7 +185,7 @@ impl Engine {
         }
     }
 
-    fn finish_if_over(&mut self, conversation: usize) {
+    pub(super) fn finish_if_over(&mut self, conversation: usize) {
         let over = self
             .conversations
             .get(conversation)

@@ -48,6 +48,7 @@ impl Engine {
                     None => {
                         self.counters.rtp_unclaimed += 1;
                         self.early.handle_packet(datagram);
+                        self.counters.rtp_not_kept = self.early.dropped();
                         return;
                     }
                 },
@@ -291,8 +292,12 @@ impl Engine {
                 sink.decide(leg.id, since, &security.decision(index));
             }
         }
-        if start == Start::Media || leg.dialog.answered.is_some() {
+        let (is_answered, rings) = (leg.dialog.answered.is_some(), leg.dialog.phase() == Phase::Inviting);
+        if start == Start::Media || is_answered {
             self.note_start(slot, sink);
+        }
+        if rings {
+            self.set_timer(slot); // with both voices there is less to wait for
         }
     }
 }

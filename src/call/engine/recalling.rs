@@ -45,6 +45,8 @@ pub(super) struct Recalled {
     /// Places of conversations and legs that are there again.
     conversations: HashMap<String, usize, foldhash::fast::RandomState>,
     slots: HashMap<String, usize, foldhash::fast::RandomState>,
+    /// Since when the wall clock is off by what the engine knows.
+    clock_since: Option<Timestamp>,
     /// Spools are being read back.
     is_reading: bool,
 }
@@ -78,6 +80,7 @@ impl Engine {
     /// A leg whose first message is about to come again.
     pub fn handle_recall(&mut self, recall: Recall) {
         self.recalled.is_reading = true;
+        self.recall_clock(recall.begun_at, recall.wall_offset_ns);
         let legs = self.recalled.legs.entry(key(&recall.call_id, recall.hop)).or_default();
         legs.push(recall);
         legs.sort_by_key(|leg| std::cmp::Reverse(leg.begun_at));
@@ -85,6 +88,9 @@ impl Engine {
 
     /// A decision that stands in the spool of a leg (by its name): what led to it is not there, or not all of it.
     pub fn handle_recalled(&mut self, name: &str, decision: &Decision, at: Timestamp, sink: &mut dyn LegSink) {
+        if let Decision::Clock { wall_offset_ns } = decision {
+            self.recall_clock(at, *wall_offset_ns);
+        }
         let Some(slot) = self.recalled.slots.get(name).copied() else { return };
         let Some(leg) = self.legs.get_mut(slot).filter(|leg| leg.name == name) else { return };
         let conversation = leg.conversation;
@@ -119,6 +125,9 @@ impl Engine {
             leg.dialog.note_alive(now);
             let Some(call) = self.conversations.get_mut(leg.conversation) else { continue };
             leg.streams.iter_mut().for_each(Stream::forget_place);
+            if leg.dialog.ended().is_none() && call.wall_offset_ns != self.wall_offset_ns {
+                call.note_problem("clock_step");
+            }
             let away = if leg.dialog.ended().is_some() { Duration::ZERO } else { now.since(heard) };
             if !away.is_zero() {
                 call.note_restart(away);
@@ -127,6 +136,18 @@ impl Engine {
                 let away_ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);
                 sink.decide(leg.id, now, &Decision::Restart { away_ms });
             }
+        }
+        // What was heard may mean less patience than what stood in the messages before it.
+        let open: Vec<usize> = self.legs.iter().filter(|(_, leg)| !leg.closed).map(|(slot, _)| slot).collect();
+        open.into_iter().for_each(|slot| self.set_timer(slot));
+    }
+
+    /// The timeline of the earlier process goes on, so that what it heard and what is heard now have one clock: what is
+    /// known last of its distance to the wall clock holds.
+    fn recall_clock(&mut self, at: Timestamp, wall_offset_ns: i64) {
+        if self.recalled.clock_since.is_none_or(|since| since <= at) {
+            self.recalled.clock_since = Some(at);
+            self.wall_offset_ns = wall_offset_ns;
         }
     }
 

@@ -56,6 +56,10 @@ impl Engine {
             wall_offset_ns: call.wall_offset_ns,
         };
         sink.decide(leg.id, leg.created_at, &begin);
+        let wall_offset_ns = self.wall_offset_ns;
+        if wall_offset_ns != call.wall_offset_ns {
+            sink.decide(leg.id, leg.created_at, &Decision::Clock { wall_offset_ns });
+        }
         for (index, stream) in leg.streams.iter_mut().enumerate() {
             stream.forget_told();
             let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);

@@ -75,10 +75,18 @@ impl Engine {
         let at_hop = of_dialog().find(|s| self.legs.get(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst)));
         match at_hop {
             Some(slot) => vec![slot],
+            // An answer goes back the way of its INVITE (RFC 3261 section 18.2.2): that one was not seen yet.
+            None if is_invite_response(message) && of_dialog().all(|s| self.is_of_other_invite(s, message)) => {
+                Vec::new()
+            }
             // An INVITE (and its first answers) at a hop not seen before is a leg of its own.
             None if is_first_invite(message) || is_invite_response(message) && to_tag(message).is_none() => Vec::new(),
             None => of_dialog().collect(),
         }
+    }
+
+    fn is_of_other_invite(&self, slot: usize, message: &Message<'_>) -> bool {
+        self.legs.get(slot).is_some_and(|leg| leg.dialog.is_of_other_invite(message))
     }
 
     /// Begins a leg, if the message is one that can.
@@ -108,11 +116,13 @@ impl Engine {
             traces: Traces::read(message, &self.config),
             at: datagram.at,
         };
-        let conversation = match &recall {
-            Some(recall) => self.recalled_conversation(recall, &draft),
+        let (conversation, rivals) = match &recall {
+            Some(recall) => (self.recalled_conversation(recall, &draft), Vec::new()),
             None => self.conversation_for(&draft, sink),
         };
-        Some(self.add_leg(conversation, draft, recall.as_ref(), sink))
+        let slot = self.add_leg(conversation, draft, recall.as_ref(), sink);
+        self.legs[slot].rivals = rivals;
+        Some(slot)
     }
 
     pub(super) fn add_leg(
@@ -149,11 +159,13 @@ impl Engine {
         slot
     }
 
-    /// The conversation of a new leg: one that it belongs to, else a new one.
-    fn conversation_for(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> usize {
+    /// The conversation of a new leg: one that it belongs to, else a new one; and those that it may be of as well.
+    fn conversation_for(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> (usize, Vec<(usize, String)>) {
+        self.settle_doubts(sink);
         let place = self.find_conversation(draft);
         if let Some(conversation) = place.same.or_else(|| self.gather_group(draft, sink)) {
-            return conversation;
+            let rivals = place.rivals.into_iter().filter_map(|c| Some((c, self.conversations.get(c)?.id.clone())));
+            return (conversation, rivals.collect());
         }
         let dialog = &draft.dialog;
         let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);
@@ -163,7 +175,7 @@ impl Engine {
         for other in place.related {
             self.relate(conversation, other);
         }
-        conversation
+        (conversation, Vec::new())
     }
 
     /// Brings tables, spool and timers to what a leg's dialog says now.
@@ -179,6 +191,7 @@ impl Engine {
             self.forget_flows(slot);
             self.gather_waiting(slot, sink);
         }
+        self.watch_taking(slot);
         self.set_timer(slot);
         if let Some(conversation) = self.legs.get(slot).map(|leg| leg.conversation) {
             if !self.rules.is_empty() {

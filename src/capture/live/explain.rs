@@ -7,16 +7,30 @@ pub(super) fn none_configured() -> String {
     format!("no interface to capture from: set `interface` in [capture] ({})", existing())
 }
 
+/// Whether waiting may help: the interface is not there, or down.
+pub(super) fn may_come(name: &str, error: &pcap::Error) -> bool {
+    is_missing(name) || is_not_up(error)
+}
+
+fn is_missing(name: &str) -> bool {
+    let names = interface_names();
+    name != "any" && !names.is_empty() && !names.iter().any(|n| n == name)
+}
+
+fn is_not_up(error: &pcap::Error) -> bool {
+    error.to_string().contains("not up")
+}
+
 /// An interface that libpcap refused.
 pub(super) fn cannot_open(name: &str, error: &pcap::Error) -> String {
     let text = error.to_string();
-    if name != "any" && !interface_names().is_empty() && !interface_names().iter().any(|n| n == name) {
+    if is_missing(name) {
         return format!(
             "there is no interface {name} ({}): name one of these, in the configuration `capture.interface`",
             existing()
         );
     }
-    if text.contains("not up") {
+    if is_not_up(error) {
         return is_down(name);
     }
     if ["permission", "permitted", "CAP_NET_RAW"].iter().any(|word| text.contains(word)) {

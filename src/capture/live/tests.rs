@@ -1,14 +1,14 @@
 use super::*;
 
 fn open_one(name: &str) -> Result<LiveSource, CaptureError> {
-    open(&Config { interfaces: vec![name.into()], buffer_mib: 2 })
+    open(&Config { interfaces: vec![name.into()], buffer_mib: 2 }, Absent::Refuse)
 }
 
 #[test]
 fn a_missing_interface_is_named_with_those_that_exist() {
     let text = open_one("no-such-if0").unwrap_err().to_string();
     assert!(text.contains("there is no interface no-such-if0") && text.contains("lo"), "{text}");
-    let text = open(&Config::default()).unwrap_err().to_string();
+    let text = open(&Config::default(), Absent::Await).unwrap_err().to_string();
     assert!(text.contains("set `interface` in [capture]"), "{text}");
 }
 

@@ -22,19 +22,29 @@ pub(super) fn retry(place: &Place, args: &RetryArgs) -> anyhow::Result<ExitCode>
             ids.extend(journal.deliveries_at(stage)?.into_iter().map(|(id, _)| id));
         }
     }
+    let mut asked = 0;
     for id in &ids {
-        known(&journal, id)?;
+        let record = known(&journal, id)?.record;
         if journal.job(id)?.is_none() {
             bail!("nothing of call {id} is owed to Pyrus: the configuration or a rule keeps it from being registered");
         }
+        if record.delivery.state == DeliveryState::Done {
+            let task = record.delivery.task_id.map_or_else(String::new, |task| format!(" (task {task})"));
+            out::result(&format!("call {id} is in Pyrus already{task}: nothing is sent again\n"))?;
+            continue;
+        }
         journal.ask_retry(id)?;
+        asked += 1;
+    }
+    if asked == 0 && !ids.is_empty() {
+        return Ok(ExitCode::SUCCESS); // why, was said
     }
     let when = match service_lives(place) {
         true => "the service tries within seconds",
         false if place.of_replay => "the next `callspan replay --deliver` into this folder tries",
         false => "the service is not running: it tries when it starts",
     };
-    out::result(&format!("{}: {when}\n", calls(ids.len(), "to be delivered again")))?;
+    out::result(&format!("{}: {when}\n", calls(asked, "to be delivered again")))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,72 +7,91 @@ use std::process::ExitCode;
 use super::{Place, known, shown};
 use crate::call::record::{CallRecord, DeliveryState};
 use crate::cmd::{out, table};
-use crate::journal::{Journal, Stage, StoredCall};
+use crate::journal::{CallFilter, Journal, Stage, StoredCall};
 use crate::time::Timestamp;
 
-/// The list, what is parked and dead with what a person must do, and one line of totals.
-pub(super) fn list(calls: &[StoredCall], journal: &Journal, width: Option<usize>) -> anyhow::Result<String> {
+/// The list, what is parked and dead with what a person must do, and one line of totals. Page by page: what is in memory
+/// does not grow with the list.
+pub(super) fn list(journal: &Journal, filter: &CallFilter, width: Option<usize>) -> anyhow::Result<()> {
+    let after = journal.before_newest(filter)?;
+    let mut totals = Totals::default();
     let mut rows = vec![HEADINGS.map(String::from)];
-    rows.extend(calls.iter().map(row));
-    let mut text = String::new();
-    if !calls.is_empty() {
-        columns(&mut text, &rows, width);
+    let mut widths = [0; COLUMNS];
+    for calls in journal.pages(filter, after.clone())? {
+        let calls = calls?;
+        calls.iter().for_each(|call| totals.add(&call.record));
+        rows.extend(calls.iter().map(row));
+        let mut text = String::new();
+        columns(&mut text, &rows, (&mut widths, width));
+        out::result(&text)?;
+        rows.clear();
     }
-    trouble(&mut text, calls);
+    let there = [DeliveryState::Parked, DeliveryState::Dead].into_iter().filter(|state| totals.count(*state) > 0);
+    for state in there {
+        let only = CallFilter { delivery: Some(state), ..filter.clone() };
+        let mut text = format!("\n{}:\n", heading(state));
+        for calls in journal.pages(&only, after.clone())? {
+            calls?.iter().for_each(|call| trouble(&mut text, &call.record));
+            out::result(&std::mem::take(&mut text))?;
+        }
+        out::result("\n")?;
+    }
     if let Some(alarm) = journal.alarm()? {
-        let _ = writeln!(text, "\nNothing can be delivered: {}", table::printable(&alarm));
+        out::result(&format!("\nNothing can be delivered: {}\n", table::printable(&alarm)))?;
     }
-    text.push_str(&summary(calls));
-    text.push('\n');
-    Ok(text)
+    out::result(&format!("{totals}\n"))
 }
 
 /// `3 calls: 3 both sides; delivery: 2 done, 1 parked`.
-pub(super) fn summary(calls: &[StoredCall]) -> String {
-    let records: Vec<CallRecord> = calls.iter().map(|c| c.record.clone()).collect();
-    let mut text = table::totals(&records);
-    let states = [
-        (DeliveryState::Done, "done"),
-        (DeliveryState::Owed, "owed"),
-        (DeliveryState::Parked, "parked"),
-        (DeliveryState::Dead, "dead"),
-        (DeliveryState::None, "not to be delivered"),
-    ];
-    let count = |state| records.iter().filter(|r| r.delivery.state == state).count();
-    let parts: Vec<String> = states
-        .iter()
-        .map(|&(s, name)| (count(s), name))
-        .filter(|(n, _)| *n > 0)
-        .map(|(n, w)| format!("{n} {w}"))
-        .collect();
-    if !parts.is_empty() {
-        let _ = write!(text, "; delivery: {}", parts.join(", "));
-    }
-    text
+#[derive(Clone, Debug, Default)]
+struct Totals {
+    verdicts: table::Totals,
+    states: [usize; STATES.len()],
 }
 
-fn trouble(text: &mut String, calls: &[StoredCall]) {
-    let groups = [
-        (DeliveryState::Parked, "Parked: a person must act, then `callspan calls retry ID` (or wait for the next try)"),
-        (
-            DeliveryState::Dead,
-            "Dead: will not be whole in Pyrus unless the cause is mended and `callspan calls retry ID` is given",
-        ),
-    ];
-    for (state, heading) in groups {
-        let mut any = false;
-        for record in calls.iter().map(|c| &c.record).filter(|r| r.delivery.state == state) {
-            if !any {
-                let _ = writeln!(text, "\n{heading}:");
-                any = true;
-            }
-            let why = record.delivery.detail.as_deref().unwrap_or("no reason was written down");
-            let _ = writeln!(text, "  {}  {}", record.id, table::printable(why));
-        }
-        if any {
-            text.push('\n');
+impl Totals {
+    fn add(&mut self, record: &CallRecord) {
+        self.verdicts.add(record);
+        let place = STATES.iter().position(|(state, _)| *state == record.delivery.state);
+        if let Some(count) = place.and_then(|at| self.states.get_mut(at)) {
+            *count += 1;
         }
     }
+
+    fn count(&self, state: DeliveryState) -> usize {
+        self.states.iter().zip(STATES).find(|(_, (s, _))| *s == state).map_or(0, |(n, _)| *n)
+    }
+}
+
+impl std::fmt::Display for Totals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.verdicts)?;
+        let counted = self.states.iter().zip(STATES).filter(|(n, _)| **n > 0);
+        let parts: Vec<String> = counted.map(|(n, (_, name))| format!("{n} {name}")).collect();
+        if parts.is_empty() { Ok(()) } else { write!(f, "; delivery: {}", parts.join(", ")) }
+    }
+}
+
+const STATES: [(DeliveryState, &str); 5] = [
+    (DeliveryState::Done, "done"),
+    (DeliveryState::Owed, "owed"),
+    (DeliveryState::Parked, "parked"),
+    (DeliveryState::Dead, "dead"),
+    (DeliveryState::None, "not to be delivered"),
+];
+
+const fn heading(state: DeliveryState) -> &'static str {
+    match state {
+        DeliveryState::Dead => {
+            "Dead: will not be whole in Pyrus unless the cause is mended and `callspan calls retry ID` is given"
+        }
+        _ => "Parked: a person must act, then `callspan calls retry ID` (or wait for the next try)",
+    }
+}
+
+fn trouble(text: &mut String, record: &CallRecord) {
+    let why = record.delivery.detail.as_deref().unwrap_or("no reason was written down");
+    let _ = writeln!(text, "  {}  {}", record.id, table::printable(why));
 }
 
 fn row(call: &StoredCall) -> [String; COLUMNS] {
@@ -124,14 +143,14 @@ fn readable(at: Timestamp) -> String {
     at.to_rfc3339_secs().replace('T', " ").replace('Z', "")
 }
 
-/// Columns as wide as their widest cell; a narrow terminal cuts the line, never the id, which stands last.
-fn columns(text: &mut String, rows: &[[String; COLUMNS]], width: Option<usize>) {
-    let mut widths = [0; COLUMNS];
+/// Columns as wide as their widest cell so far; a narrow terminal cuts the line, never the id, which stands last.
+fn columns(text: &mut String, rows: &[[String; COLUMNS]], (widest, width): (&mut [usize; COLUMNS], Option<usize>)) {
     for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
+        for (width, cell) in widest.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
+    let mut widths = *widest;
     let total: usize = widths.iter().sum::<usize>() + 2 * (COLUMNS - 1);
     let mut over = width.map_or(0, |w| total.saturating_sub(w));
     for number in [FROM, TO] {
@@ -162,7 +181,9 @@ pub(super) fn show(place: &Place, id: &str, json: bool) -> anyhow::Result<ExitCo
     facts(&mut text, &call);
     files(&mut text, &call.record, &journal)?;
     what_to_do(&mut text, &call.record, &journal)?;
-    let _ = writeln!(text, "{}", summary(std::slice::from_ref(&call)));
+    let mut totals = Totals::default();
+    totals.add(&call.record);
+    let _ = writeln!(text, "{totals}");
     out::result(&text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -102,8 +102,8 @@ impl Machine {
         let Judgement { verdict, why, code, retry_after, .. } = judged;
         if let Verdict::Done(gain) = verdict {
             let unacceptable = gain.unacceptable_fields.clone();
+            job.note = gain.has_warning.then(|| why.clone());
             take(job, work, gain, now);
-            job.note = unacceptable.as_ref().map(|_| why.clone());
             if let Some(text) = unacceptable {
                 self.drop_codes(now, &text, codes, &why);
             }
@@ -313,8 +313,14 @@ fn consequence(job: &mut Job, work: &Work, verdict: &Verdict) -> Consequence {
             if job.registration != Registration::Unsure {
                 job.tries.reregistered = job.tries.reregistered.saturating_add(1);
             }
+            if job.tries.reregistered > most {
+                // From here each try looks, by external_id alone, and registers nothing: a person is asked, and Pyrus
+                // would have one more task of this call each hour until somebody comes.
+                job.registration = Registration::Unsure;
+                return Consequence::Park;
+            }
             job.registration = Registration::Owed;
-            if job.tries.reregistered > most { Consequence::Park } else { Consequence::Again }
+            Consequence::Again
         }
         Verdict::WithoutFields if job.fields == Fields::Sent => {
             job.fields = Fields::LeftOut;

@@ -108,7 +108,8 @@ fn unacceptable_field_codes_are_success_with_or_without_a_task() {
     for status in [200, 400] {
         for (body, task_id) in [(with, Some(7)), (without, None)] {
             let text = Some(String::from("Unacceptable field codes: Foo, Bar"));
-            let expected = Verdict::Done(Gain { task_id, unacceptable_fields: text, ..Gain::default() });
+            let expected =
+                Verdict::Done(Gain { task_id, unacceptable_fields: text, has_warning: true, ..Gain::default() });
             assert_eq!(verdict(Call, status, body), expected);
             assert_eq!(verdict(Attach, status, body), expected);
         }
@@ -128,7 +129,10 @@ fn an_unknown_code_parks_unless_the_work_is_done_or_the_server_is_ill() {
     assert_eq!(verdict(Call, 500, body), AMBIGUOUS);
     assert_eq!(verdict(Upload, 500, body), BACKOFF);
     let with_task = r#"{"task_id":"7","error_code":"brand_new_error"}"#;
-    assert_eq!(verdict(Call, 200, with_task), Verdict::Done(Gain { task_id: Some(7), ..Gain::default() }));
+    assert_eq!(
+        verdict(Call, 200, with_task),
+        Verdict::Done(Gain { task_id: Some(7), has_warning: true, ..Gain::default() })
+    );
 }
 
 #[test]

@@ -309,7 +309,10 @@ fn required_for_delivery(raw: &Raw, config: &Config, purpose: Purpose, findings:
         missing("account_id", "add the account of the telephony extension that is connected to the form");
     }
     if config.pyrus.security_key.is_none() {
-        missing("security_key", "name a file in security_key_file, or set CALLSPAN_PYRUS_SECURITY_KEY");
+        missing(
+            "security_key",
+            "name a file in security_key_file, or set CALLSPAN_PYRUS_SECURITY_KEY (a systemd credential is seen by the service only)",
+        );
     }
 }
 

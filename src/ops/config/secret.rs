@@ -35,9 +35,11 @@ pub fn find(raw: &Raw, pyrus: &mut Config, surroundings: &Surroundings, findings
         } else {
             pyrus.security_key = Some(SecretString::from(key.as_str()));
         }
-    } else if let Some(path) = surroundings.credentials_dir.as_ref().map(|d| d.join(CREDENTIAL)).filter(|p| p.exists())
+    } else if let Some(path) = surroundings.credentials_dir.as_ref().map(|d| d.join(CREDENTIAL))
+        // One that is there and cannot be looked at is told, not taken for none.
+        && path.try_exists().unwrap_or(true)
     {
-        pyrus.security_key = key_file("the credential pyrus.security_key", &path, None, findings);
+        pyrus.security_key = key_file("pyrus.security_key, the systemd credential", &path, None, findings);
     }
 }
 

@@ -255,7 +255,7 @@ fn run_requires_an_interface_and_with_pyrus_enabled_login_key_and_account() {
             "line 1: pyrus.account_id is missing: pyrus.enabled = true needs it; add the account of the telephony \
              extension that is connected to the form",
             "line 1: pyrus.security_key is missing: pyrus.enabled = true needs it; name a file in \
-             security_key_file, or set CALLSPAN_PYRUS_SECURITY_KEY",
+             security_key_file, or set CALLSPAN_PYRUS_SECURITY_KEY (a systemd credential is seen by the service only)",
             "capture.interface is missing; add it below [capture]: interface = \"eth1\" (`ip link` lists them)",
         ]
     );
@@ -383,6 +383,17 @@ fn the_key_comes_from_the_environment_before_the_file_before_the_credential() {
     assert_eq!(key_of(&load(&text, &Surroundings::default())), "top-secret-9");
     assert_eq!(key_of(&load("", &credentials)), "top-secret-9");
     assert_eq!(key_of(&load("[pyrus]\nsecurity_key = \"inline\"\n", &credentials)), "inline");
+}
+
+#[test]
+fn a_credential_that_cannot_be_looked_at_is_told() {
+    let (_dir, path) = key_in("a file and no folder", 0o600);
+    let surroundings = Surroundings { credentials_dir: Some(path), ..Surroundings::default() };
+    let found = mistakes(Config::from_text("", "t", Purpose::Replay, &surroundings));
+    assert!(
+        found[0].starts_with("pyrus.security_key, the systemd credential ") && found[0].contains("cannot be read"),
+        "{found:?}"
+    );
 }
 
 #[test]

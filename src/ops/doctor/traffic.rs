@@ -57,6 +57,8 @@ pub struct Plain {
     pub sip: u64,
     /// Of these, in a cut datagram.
     pub sip_cut: u64,
+    /// Datagrams with several RTP packets in them.
+    pub rtp_joined: u64,
     /// RTCP.
     pub rtcp: u64,
     /// DTLS: key agreement in the media path (RFC 5764).
@@ -134,7 +136,10 @@ impl Traffic {
         let cut = (datagram.payload.len() as u64) < u64::from(datagram.wire_len);
         self.plain.cut += u64::from(cut);
         match rtp::classify(datagram.payload) {
-            rtp::Kind::Rtp => self.note_rtp(datagram),
+            rtp::Kind::Rtp => {
+                self.plain.rtp_joined += u64::from(rtp::joined(datagram.payload).nth(1).is_some());
+                rtp::joined(datagram.payload).for_each(|packet| self.note_rtp(datagram, packet));
+            }
             rtp::Kind::Rtcp => self.plain.rtcp += 1,
             rtp::Kind::Dtls => self.plain.dtls += 1,
             rtp::Kind::Zrtp => self.plain.zrtp += 1,
@@ -156,8 +161,8 @@ impl Traffic {
         self.signalling.entry(pair).or_default()[way] += 1;
     }
 
-    fn note_rtp(&mut self, datagram: &Datagram<'_>) {
-        let Ok(packet) = rtp::Packet::parse_cut(datagram.payload) else { return };
+    fn note_rtp(&mut self, datagram: &Datagram<'_>, payload: &[u8]) {
+        let Ok(packet) = rtp::Packet::parse_cut(payload) else { return };
         let key = (datagram.src, datagram.dst, packet.ssrc);
         if let Some(stream) = self.streams.get_mut(&key) {
             if let Some((_, length)) = self.silence.filter(|(began, _)| stream.newest_at <= *began)

@@ -35,21 +35,24 @@ enum Pause {
 }
 
 impl Amr {
-    /// A decoder for what the `fmtp` line says (RFC 4867 section 8.1). `None` for interleaving, CRCs and robust
-    /// sorting, which no SIP device is known to use.
+    /// A decoder for what the `fmtp` line says (RFC 4867 section 8.1). `None` for interleaving, which spreads frames over
+    /// packets and which no SIP device is known to use.
     pub fn new(band: Band, parameters: &str) -> Option<Self> {
         let (variant, config) = match band {
             Band::Narrow => (AmrVariant::NarrowBand, CodecConfig::amr_nb()),
             Band::Wide => (AmrVariant::WideBand, CodecConfig::amr_wb()),
         };
         let on = |name| fmtp(parameters, name).is_some_and(|value| value != "0");
-        if on("crc") || on("robust-sorting") || fmtp(parameters, "interleaving").is_some() {
+        if fmtp(parameters, "interleaving").is_some() {
             return None;
         }
-        let payload = match on("octet-align") {
+        // RFC 4867 section 8.1: the check sums of frames and the sorting of their octets come with octet alignment only.
+        let (crc, sorted) = (on("crc"), on("robust-sorting"));
+        let mut payload = match on("octet-align") || crc || sorted {
             true => AmrPayloadConfig::octet_aligned(variant),
             false => AmrPayloadConfig::bandwidth_efficient(variant),
         };
+        (payload.crc, payload.robust_sorting) = (crc, sorted);
         Some(Self {
             codec: AmrCodec::new(&config).ok()?,
             payloads: AmrPayloadCodec::new(payload).ok()?,

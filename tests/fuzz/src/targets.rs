@@ -13,7 +13,7 @@ use callspan::call::event::{CallEvent, Keep, LegId, LegSink};
 use callspan::call::negotiation::Description;
 use callspan::capture::{Event, Frame, LinkType, Source, files};
 use callspan::decode::{self, Datagram, Decoded, Decoder, StreamChunk, StreamEvent};
-use callspan::net::Endpoint;
+use callspan::net::{Endpoint, Transport};
 use callspan::render;
 use callspan::render::codec::decoder_for;
 use callspan::rtp;
@@ -135,10 +135,12 @@ fn framing(input: &[u8]) {
         for chunk in chunks {
             framer.push(chunk, &mut |m| messages.push(m.to_vec()));
         }
+        // A WebSocket amid other bytes is found where a piece begins with a frame: there a cut does matter.
+        let is_found_by_piece = framer.transport() == Transport::Ws && framer.skipped() > 0;
         framer.end(&mut |m| messages.push(m.to_vec()));
-        messages
+        (is_found_by_piece, messages)
     };
-    let whole = collect(&mut std::iter::once(stream));
+    let (by_piece, whole) = collect(&mut std::iter::once(stream));
     let mut rest = stream;
     let mut lengths = cuts.iter().map(|c| usize::from(*c) + 1).chain(std::iter::repeat(4096));
     let mut chunks = std::iter::from_fn(|| {
@@ -147,7 +149,8 @@ fn framing(input: &[u8]) {
         rest = after;
         (!chunk.is_empty()).then_some(chunk)
     });
-    assert_eq!(collect(&mut chunks), whole, "a cut must not change what a stream says");
+    let (by_other_piece, cut) = collect(&mut chunks);
+    assert!(by_piece || by_other_piece || cut == whole, "a cut must not change what a stream says: {cut:?} {whole:?}");
     whole.iter().for_each(|m| message(m));
 }
 
@@ -257,7 +260,9 @@ fn engine(input: &[u8]) {
             5 if how & 8 == 0 => engine.handle_stream(&chunk((at, src, dst), StreamEvent::Gap), &mut sink),
             5 => engine.handle_stream(&chunk((at, src, dst), StreamEvent::End), &mut sink),
             6 => engine.handle_timeout(at, &mut sink),
-            _ if how & 8 == 0 => engine.handle_clock_step(i64::from(*ends) * 10_000_000_000 - 1_000_000_000_000),
+            _ if how & 8 == 0 => {
+                engine.handle_clock_step(i64::from(*ends) * 10_000_000_000 - 1_000_000_000_000, &mut sink);
+            }
             _ => engine.handle_local_loss(),
         }
         assert!(engine.live_legs() <= limits.legs, "the table of legs has a bound");

@@ -15,6 +15,7 @@ pub(super) fn all(look: &Look) -> Vec<Finding> {
         findings.extend(unsynchronised(*clock));
     }
     findings.extend(long_frames(look));
+    findings.extend(joined_rtp(look));
     findings.extend(zero_length(look));
     findings.extend([clock_steps, step_ahead, never_set].iter().filter_map(|rule| rule(look)));
     findings.extend(look.warnings.iter().map(|w| Finding::new(Severity::Warning, "source", w)));
@@ -171,6 +172,19 @@ fn long_frames(look: &Look) -> Option<Finding> {
             .command(format!("ethtool -K {eth} gro off lro off"))
             .command(format!("ip link set {eth} mtu 9000")),
     )
+}
+
+fn joined_rtp(look: &Look) -> Option<Finding> {
+    let joined = look.traffic.plain.rtp_joined;
+    (joined > 0).then(|| {
+        let what = format!("{} with several RTP packets in one", count(joined, "datagram"));
+        Finding::new(Severity::Warning, "joined_rtp", what)
+            .remedy(
+                "The card or the kernel puts UDP packets together (GRO). Recordings take them apart again, but all have the \
+                 time of the last, and while a call lives the others count as lost. Until the next boot:",
+            )
+            .command(format!("ethtool -K {} gro off rx-gro-list off rx-udp-gro-forwarding off", look.interface()))
+    })
 }
 
 fn zero_length(look: &Look) -> Option<Finding> {

@@ -290,8 +290,13 @@ fn table(look: &Look) -> Option<Finding> {
     }
     (!clauses.is_empty()).then(|| {
         let what = format!("tables are full: {}", clauses.join(", "));
-        Finding::new(Severity::Warning, "tables_full", what)
-            .remedy("Something floods the mirror with calls (a scanner, a load test). Block it before the PBX.")
+        let is_media_alone = totals.for_want_of_room() == totals.rtp_not_kept && look.traffic.plain.not_followed == 0;
+        Finding::new(Severity::Warning, "tables_full", what).remedy(if is_media_alone {
+            "Media of very many calls comes without the SIP that says whose it is, and calls may lack what was said before \
+             their answer. Mirror the SIP as well, or only the ports of the PBX."
+        } else {
+            "Something floods the mirror with calls (a scanner, a load test). Block it before the PBX."
+        })
     })
 }
 

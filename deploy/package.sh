@@ -1,0 +1,10 @@
+#!/bin/sh
+# Builds the Debian package and says where it lies. Installs what is missing: the packages of the build, cargo-deb.
+set -eu
+cd "$(dirname "$0")/.."
+. deploy/packages.sh
+need_build
+PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+export PATH
+command -v cargo-deb >/dev/null 2>&1 || cargo install --locked cargo-deb
+exec cargo deb --locked --strip "$@"

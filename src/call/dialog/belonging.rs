@@ -1,0 +1,104 @@
+//! Which messages are of a dialog: by their tags (RFC 3261 section 12), and by their branches where there are none yet.
+
+use std::hash::BuildHasher;
+
+use crate::call::dialog::{AnsweredBy, Began, Dialog};
+use crate::call::record::Side;
+use crate::sip::Message;
+
+impl Dialog {
+    /// Whether a message belongs to this dialog by its tags: one of them is the caller's, the other is the callee's,
+    /// an early branch's, or not there yet. Dialogs without tags (RFC 2543) go by their Call-ID alone.
+    pub fn has_tags_of(&self, message: &Message<'_>) -> bool {
+        let Some(own) = self.caller_tag.as_deref() else { return true };
+        let from = message.from();
+        let from = from.as_ref().and_then(|f| f.tag());
+        let to = message.to();
+        let to = to.as_ref().and_then(|t| t.tag());
+        let other = match (from, to) {
+            (Some(f), other) if f == own => other,
+            (other, Some(t)) if t == own => other,
+            _ => return false,
+        };
+        match (other, &self.callee_tag) {
+            (Some(tag), Some(known)) => {
+                tag == known || self.early_tags.iter().any(|t| t == tag) || !self.is_confirmed()
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether a request goes to (or comes from) a branch of a fork that answered too and lost: the caller hangs it up
+    /// at once (RFC 3261 section 13.2.2.4), and the call that was taken goes on.
+    pub(super) fn is_of_lost_fork(&self, message: &Message<'_>) -> bool {
+        let (Some(chosen), Some((_, AnsweredBy::Success))) = (self.callee_tag.as_deref(), self.answered) else {
+            return false;
+        };
+        let other = match self.requester(message) {
+            Side::Caller => tag_of_to(message),
+            Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
+        };
+        other.is_some_and(|tag| tag != chosen && self.early_tags.contains(&tag))
+    }
+
+    /// Whether an answer to an INVITE outside a dialog is that of another INVITE than was sent at this hop, by its branch
+    /// (RFC 3261 sections 8.1.1.7 and 16.6): a proxy that forks sends the same INVITE along several ways.
+    pub fn is_of_other_invite(&self, message: &Message<'_>) -> bool {
+        let first = message.cseq().is_some_and(|cseq| cseq.number <= self.invite_cseq);
+        let branch = branch_of(message);
+        first
+            && self.requester(message) == Side::Caller
+            && branch.is_some()
+            && self.branches[0].is_some()
+            && !self.branches.contains(&branch)
+    }
+
+    pub(super) fn note_branch(&mut self, message: &Message<'_>) {
+        let branch = branch_of(message);
+        if branch.is_some() && !self.branches.contains(&branch) {
+            self.branches = [branch, self.branches[0]];
+        }
+    }
+
+    /// Who sent the request, of which a response is the answer.
+    pub fn requester(&self, message: &Message<'_>) -> Side {
+        let from = message.from();
+        let from = from.as_ref().and_then(|f| f.tag());
+        match (from, self.caller_tag.as_deref()) {
+            (Some(from), Some(own)) if from != own => Side::Callee,
+            _ => Side::Caller,
+        }
+    }
+
+    pub(super) fn note_request_tags(&mut self, message: &Message<'_>, side: Side) {
+        let tag = match side {
+            Side::Caller => tag_of_to(message),
+            Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
+        };
+        if self.callee_tag.is_none() && self.is_confirmed() || self.began == Began::UnderWay {
+            self.callee_tag = self.callee_tag.take().or(tag);
+        }
+    }
+
+    pub(super) fn note_early_tag(&mut self, tag: Option<String>) {
+        if let Some(tag) = tag
+            && self.early_tags.len() < MAX_EARLY_TAGS
+            && !self.early_tags.contains(&tag)
+        {
+            self.early_tags.push(tag);
+        }
+    }
+}
+
+/// Only branches that begin so name one transaction and no other (RFC 3261 section 8.1.1.7).
+fn branch_of(message: &Message<'_>) -> Option<u64> {
+    let branch = message.via_branch().filter(|branch| branch.starts_with("z9hG4bK"))?;
+    Some(foldhash::fast::FixedState::with_seed(3).hash_one(branch.as_ref()))
+}
+
+pub(super) fn tag_of_to(message: &Message<'_>) -> Option<String> {
+    message.to().and_then(|t| t.tag().map(str::to_owned))
+}
+
+/// Branches of one fork; more tell nothing new.
+const MAX_EARLY_TAGS: usize = 32;

@@ -1,0 +1,107 @@
+//! Pyrus is away for a day, and comes back to ten thousand calls.
+
+use std::collections::VecDeque;
+
+use super::*;
+
+/// Pyrus with its limit of requests: 5,000 in windows of 600 s, told in the headers of each answer.
+#[derive(Default)]
+struct Limited {
+    window: i64,
+    used: i64,
+    refused: u32,
+    requests: u32,
+}
+
+impl Limited {
+    fn answer(&mut self, request: &Request, s: i64) -> Reply {
+        self.requests += 1;
+        if self.window != s / WINDOW_S {
+            (self.window, self.used) = (s / WINDOW_S, 0);
+        }
+        // `auth` has no token yet, and no limit.
+        if !matches!(request, Request::Auth) {
+            self.used += 1;
+        }
+        let (status, body) = match good(request) {
+            _ if self.used > LIMIT => {
+                self.refused += 1;
+                (429, br#"{"error_code":"too_many_requests"}"#.to_vec())
+            }
+            Reply::Answer(answer) => (answer.status, answer.body),
+            Reply::Failed(failure) => panic!("it is good: {failure:?}"),
+        };
+        let rate = RateHeaders {
+            remaining: Some((LIMIT - self.used).max(0).to_string()),
+            reset: Some((WINDOW_S - s % WINDOW_S).to_string()),
+            retry_after: None,
+        };
+        Reply::Answer(Answer { status, rate, body, sent_md5: Some("00".into()) })
+    }
+}
+
+#[test]
+fn after_a_day_without_pyrus_ten_thousand_calls_are_delivered_in_order_within_the_rate() {
+    let mut m = machine();
+    let mut told = 0;
+    let mut now = at(0);
+    // A call each 8.64 s; every second one has a recording. Each try finds nobody, after a second.
+    let mut tries = 0;
+    while told < CALLS {
+        let due = at(i64::from(told) * DAY_S / i64::from(CALLS));
+        match m.next(now) {
+            Next::Action(action) => {
+                tries += 1;
+                now = now + Duration::from_secs(1);
+                m.handle_answer(now, action.id, &Reply::Failed(Failure::NotSent("no route".into())));
+            }
+            Next::WaitUntil(then) if then < due => now = then,
+            Next::WaitUntil(_) | Next::Idle => {
+                now = now.max(due);
+                m.handle_call(&call(&format!("c{told:05}"), Progress::Complete, told % 2));
+                told += 1;
+            }
+        }
+        rows(&mut m);
+    }
+    // 300 s at the most between two tries, 150 s on average, and the first few.
+    assert!((288..1_200).contains(&tries), "{tries} tries in a day");
+    let summary = m.summary();
+    assert_eq!((summary.owed, summary.blocked_by), (CALLS as usize, Some(Blocked::Away)));
+    // It is back: each request takes 200 ms.
+    let mut pyrus = Limited::default();
+    let mut flying: VecDeque<Action> = VecDeque::new();
+    let (begin, mut registered) = (now, Vec::new());
+    while !m.is_settled() {
+        match m.next(now) {
+            Next::Action(action) => {
+                if let Request::Register(body) = &action.request {
+                    registered.push(body.external_id.clone());
+                }
+                flying.push_back(action);
+            }
+            other => match (flying.pop_front(), other) {
+                (Some(action), _) => {
+                    now = now + Duration::from_millis(50); // four side by side
+                    let reply = pyrus.answer(&action.request, now.as_micros() / 1_000_000);
+                    m.handle_answer(now, action.id, &reply);
+                }
+                (None, Next::WaitUntil(then)) => now = then,
+                (None, other) => panic!("it stands still: {other:?}"),
+            },
+        }
+        rows(&mut m);
+    }
+    assert_eq!((m.summary().done, pyrus.refused), (CALLS as usize, 0));
+    assert!(registered.is_sorted(), "the oldest call first");
+    assert_eq!(registered.len(), CALLS as usize, "each once");
+    // 20,001 requests with the login: four whole windows and the begun ones around them.
+    assert_eq!(pyrus.requests, 2 * CALLS + 1);
+    let took = now.since(begin).as_secs();
+    assert!((4 * 600 - 600..=6 * 600).contains(&took), "{took} s");
+}
+
+const CALLS: u32 = 10_000;
+const DAY_S: i64 = 86_400;
+const LIMIT: i64 = 5_000;
+const WINDOW_S: i64 = 600;
