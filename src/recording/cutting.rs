@@ -141,9 +141,10 @@ impl Cutter<'_> {
     /// Writes the end of a plan as a part.
     fn write(&self, plan: &Plan, source: &LegSource, number: u32) -> Result<(Part, Report), RenderError> {
         let sample_rate = plan.sample_rate;
-        let shape = Shape { format: self.format, sample_rate, channels: self.channels };
-        let mut writer = PartWriter::new(self.folder, (self.stem, number), shape)?;
         let before = u64::from(number - 1) * self.part_s * u64::from(sample_rate);
+        let samples = plan.samples.saturating_sub(before);
+        let shape = Shape { format: self.format, sample_rate, channels: self.channels, samples };
+        let mut writer = PartWriter::new(self.folder, (self.stem, number), shape)?;
         let mut given = 0_u64;
         let report = render::render(plan, source, &mut |frames| {
             let skip = usize::try_from(before.saturating_sub(given)).unwrap_or(usize::MAX).min(frames.len());

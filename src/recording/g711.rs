@@ -58,7 +58,8 @@ impl<W: Write + Seek> G711Writer<W> {
     }
 }
 
-fn header(law: Law, sample_rate: u32, samples: u32) -> Vec<u8> {
+/// What stands before the samples.
+pub(super) fn header(law: Law, sample_rate: u32, samples: u32) -> Vec<u8> {
     let data = samples.saturating_mul(CHANNELS.into());
     let mut out = Vec::with_capacity(HEADER_BYTES);
     out.extend(b"RIFF");

@@ -9,8 +9,10 @@
 pub mod config;
 mod cutting;
 mod g711;
+mod hashed;
 mod ogg_opus;
 mod parts;
+mod pcm;
 mod publish;
 mod quality;
 pub mod recorder;

@@ -5,8 +5,10 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use super::config::Format;
-use super::g711::{G711Writer, Law};
+use super::g711::{self, G711Writer, Law};
+use super::hashed::{Hash, HashedFile};
 use super::ogg_opus::{self, OggOpusWriter};
+use super::pcm::{self, PcmWriter};
 use super::publish::{digest, part_path, publish};
 
 /// Swaps the channels or not: the leg's caller may be the call's callee.
@@ -22,6 +24,7 @@ pub(super) struct PartWriter {
     file: PartFile,
     channels: Channels,
     unpublished: Unpublished,
+    hash: Hash,
 }
 
 /// A `.part` file: half a recording helps nobody, so it goes with this.
@@ -30,9 +33,9 @@ struct Unpublished(PathBuf);
 
 /// A file being written.
 enum PartFile {
-    Pcm(hound::WavWriter<BufWriter<File>>),
-    G711(G711Writer<BufWriter<File>>),
-    Opus(Box<OggOpusWriter<BufWriter<File>>>),
+    Pcm(PcmWriter<BufWriter<HashedFile>>),
+    G711(G711Writer<BufWriter<HashedFile>>),
+    Opus(Box<OggOpusWriter<BufWriter<HashedFile>>>),
 }
 
 /// What a file is to be.
@@ -41,26 +44,29 @@ pub(super) struct Shape {
     pub(super) format: Format,
     pub(super) sample_rate: u32,
     pub(super) channels: Channels,
+    /// Samples of each channel that it will have.
+    pub(super) samples: u64,
 }
 
 /// A file that was written to its end and has not its final name yet. Dropped, it is taken away.
 #[derive(Debug)]
 pub(super) struct WrittenPart {
     path: PathBuf,
+    hash: Hash,
     _file: Unpublished,
 }
 
 impl PartWriter {
     /// Begins part `number` (1 for the first) of the recording `stem`.
     pub(super) fn new(folder: &Path, (stem, number): (&str, u32), shape: Shape) -> io::Result<Self> {
-        let Shape { format, sample_rate, channels } = shape;
-        let ending = format.extension();
+        let ending = shape.format.extension();
         let name = if number == 1 { format!("{stem}.{ending}") } else { format!("{stem}.{number}.{ending}") };
         let path = folder.join(name);
         let unpublished = Unpublished(part_path(&path));
-        let file = BufWriter::with_capacity(WRITE_BYTES, File::create(&unpublished.0)?);
-        let file = PartFile::new(file, format, sample_rate, &format!("{stem}.{number}"))?;
-        Ok(Self { path, file, channels, unpublished })
+        let (file, hash) = HashedFile::new(File::create(&unpublished.0)?, shape.head());
+        let file = BufWriter::with_capacity(WRITE_BYTES, file);
+        let file = PartFile::new(file, shape, &format!("{stem}.{number}"))?;
+        Ok(Self { path, file, channels: shape.channels, unpublished, hash })
     }
 
     /// Takes the next samples.
@@ -77,7 +83,7 @@ impl PartWriter {
     /// Ends the file.
     pub(super) fn finish(self) -> io::Result<WrittenPart> {
         self.file.finish()?;
-        Ok(WrittenPart { path: self.path, _file: self.unpublished })
+        Ok(WrittenPart { path: self.path, hash: self.hash, _file: self.unpublished })
     }
 }
 
@@ -85,7 +91,10 @@ impl WrittenPart {
     /// Gives it its name. Gives its path, size and SHA-256.
     pub(super) fn publish(self) -> io::Result<(PathBuf, u64, String)> {
         publish(&self.path)?;
-        let (bytes, sha256) = digest(&self.path)?;
+        let (bytes, sha256) = match self.hash.finish() {
+            Some(known) => known,
+            None => digest(&self.path)?,
+        };
         Ok((self.path, bytes, sha256))
     }
 }
@@ -96,18 +105,24 @@ impl Drop for Unpublished {
     }
 }
 
+impl Shape {
+    /// What the file will begin with, as far as it is written again at its end; empty where it is not.
+    fn head(self) -> Vec<u8> {
+        let laws = |law| u32::try_from(self.samples).map(|samples| g711::header(law, self.sample_rate, samples));
+        match self.format {
+            Format::Wav => pcm::header(self.sample_rate, self.samples).unwrap_or_default(),
+            Format::WavAlaw => laws(Law::A).unwrap_or_default(),
+            Format::WavUlaw => laws(Law::Mu).unwrap_or_default(),
+            Format::OggOpus => Vec::new(),
+        }
+    }
+}
+
 impl PartFile {
-    fn new(file: BufWriter<File>, format: Format, sample_rate: u32, name: &str) -> io::Result<Self> {
+    fn new(file: BufWriter<HashedFile>, shape: Shape, name: &str) -> io::Result<Self> {
+        let Shape { format, sample_rate, .. } = shape;
         Ok(match format {
-            Format::Wav => {
-                let spec = hound::WavSpec {
-                    channels: 2,
-                    sample_rate,
-                    bits_per_sample: 16,
-                    sample_format: hound::SampleFormat::Int,
-                };
-                Self::Pcm(hound::WavWriter::new(file, spec).map_err(to_io)?)
-            }
+            Format::Wav => Self::Pcm(PcmWriter::new(file, sample_rate, shape.samples)?),
             Format::WavAlaw => Self::G711(G711Writer::new(file, Law::A, sample_rate)?),
             Format::WavUlaw => Self::G711(G711Writer::new(file, Law::Mu, sample_rate)?),
             Format::OggOpus => Self::Opus(Box::new(OggOpusWriter::new(file, sample_rate, name)?)),
@@ -116,14 +131,7 @@ impl PartFile {
 
     fn write(&mut self, frames: &[[i16; 2]]) -> io::Result<()> {
         match self {
-            Self::Pcm(writer) => {
-                let samples = u32::try_from(frames.len() * 2).map_err(io::Error::other)?;
-                let mut block = writer.get_i16_writer(samples);
-                for &sample in frames.as_flattened() {
-                    block.write_sample(sample);
-                }
-                block.flush().map_err(to_io)
-            }
+            Self::Pcm(writer) => writer.write(frames),
             Self::G711(writer) => writer.write(frames),
             Self::Opus(writer) => writer.write(frames),
         }
@@ -131,7 +139,7 @@ impl PartFile {
 
     fn finish(self) -> io::Result<()> {
         match self {
-            Self::Pcm(writer) => writer.finalize().map_err(to_io),
+            Self::Pcm(writer) => writer.finish(),
             Self::G711(writer) => writer.finish(),
             Self::Opus(writer) => writer.finish(),
         }
@@ -144,7 +152,7 @@ pub(super) fn part_seconds(format: Format, part_hours: u32, max_bytes: Option<u6
     let rate = u64::from(format.fixed_rate().or(sample_rate).unwrap_or(WIDE_HZ).max(1));
     let by_time = if part_hours == 0 { u64::MAX } else { u64::from(part_hours) * 3_600 };
     let (header, a_second) = match format {
-        Format::Wav => (HEADER_BYTES, BYTES_A_SAMPLE * rate),
+        Format::Wav => (HEADER_BYTES, pcm::BYTES_A_SAMPLE * rate),
         Format::WavAlaw | Format::WavUlaw => (HEADER_BYTES, 2 * rate),
         Format::OggOpus => (ogg_opus::HEADER_BYTES, ogg_opus::MAX_BYTES_A_SECOND),
     };
@@ -152,20 +160,45 @@ pub(super) fn part_seconds(format: Format, part_hours: u32, max_bytes: Option<u6
     by_time.min(by_size).max(1)
 }
 
-fn to_io(error: hound::Error) -> io::Error {
-    match error {
-        hound::Error::IoError(error) => error,
-        other => io::Error::other(other),
-    }
-}
-
-/// Sizes in a WAV are 32 bits; hound wraps silently beyond. Some readers take them as signed.
+/// Sizes in a WAV are 32 bits. Some readers take them as signed.
 const MAX_WAV_BYTES: u64 = i32::MAX as u64;
 /// What stands before the samples of a WAV, at the most.
 const HEADER_BYTES: u64 = 58;
-/// Two channels of 16 bits.
-const BYTES_A_SAMPLE: u64 = 4;
 /// Samples a second of a wideband recording.
 const WIDE_HZ: u32 = 16_000;
 /// Written at once.
 const WRITE_BYTES: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_each_format_is_known_without_reading_the_file() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for format in [Format::Wav, Format::WavAlaw, Format::WavUlaw, Format::OggOpus] {
+            // Less than a second, more than what is written at once, nothing at all.
+            for samples in [5_000_u64, 40_000, 0] {
+                let shape = Shape { format, sample_rate: 8_000, channels: Channels::Same, samples };
+                let mut writer = PartWriter::new(dir.path(), ("call", 1), shape).expect("made");
+                let frames: Vec<[i16; 2]> = (0..samples).map(|n| [n as i16, !(n as i16)]).collect();
+                frames.chunks(8_000).for_each(|piece| writer.write(piece).expect("written"));
+                let written = writer.finish().expect("ended");
+                let read = digest(&part_path(&written.path)).expect("readable");
+                assert_eq!(written.hash.finish(), Some(read), "{format:?} {samples}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_comes_out_shorter_than_was_said_is_read_for_its_hash() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let shape = Shape { format: Format::Wav, sample_rate: 8_000, channels: Channels::Same, samples: 100 };
+        let mut writer = PartWriter::new(dir.path(), ("call", 1), shape).expect("made");
+        writer.write(&[[1, 2]; 99]).expect("written");
+        let written = writer.finish().expect("ended");
+        assert_eq!(written.hash.finish(), None);
+        let (path, bytes, sha256) = written.publish().expect("published");
+        assert_eq!(digest(&path).expect("readable"), (bytes, sha256));
+    }
+}

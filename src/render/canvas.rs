@@ -31,6 +31,31 @@ struct Lane {
     samples: Vec<i16>,
     /// Who painted a sample: 0 nobody, else a stream's rank.
     painters: Vec<u16>,
+    /// Samples at the beginning that were given out: they are taken away when they are the larger part, so that each
+    /// sample that stays is moved once at the most.
+    gone: usize,
+}
+
+impl Lane {
+    /// The window up to its sample `end`.
+    fn reach(&mut self, end: usize) -> (&mut [i16], &mut [u16]) {
+        let end = self.gone + end;
+        if self.samples.len() < end {
+            self.samples.resize(end, 0);
+            self.painters.resize(end, 0);
+        }
+        (&mut self.samples[self.gone..end], &mut self.painters[self.gone..end])
+    }
+
+    /// The window begins so much later. Only what was reached can go.
+    fn forget(&mut self, count: usize) {
+        self.gone += count;
+        if self.gone * 2 >= self.samples.len() {
+            self.samples.drain(..self.gone);
+            self.painters.drain(..self.gone);
+            self.gone = 0;
+        }
+    }
 }
 
 impl Canvas {
@@ -58,19 +83,15 @@ impl Canvas {
         if from >= to {
             return inside;
         }
-        let lane = &mut self.lanes[channel];
         let (first, last) = ((from - self.base) as usize, (to - self.base) as usize);
-        if lane.samples.len() < last {
-            lane.samples.resize(last, 0);
-            lane.painters.resize(last, 0);
-        }
+        let (pixels, painters) = self.lanes[channel].reach(last);
+        let (pixels, painters) = (&mut pixels[first..], &mut painters[first..]);
         let samples = &samples[(from - at) as usize..(to - at) as usize];
-        let painters = &mut lane.painters[first..last];
         if painters.iter().all(|&painter| painter <= rank) {
-            lane.samples[first..last].copy_from_slice(samples);
+            pixels.copy_from_slice(samples);
             painters.fill(rank);
         } else {
-            let pixels = lane.samples[first..last].iter_mut().zip(painters);
+            let pixels = pixels.iter_mut().zip(painters);
             for ((pixel, painter), &sample) in pixels.zip(samples).filter(|((_, painter), _)| **painter <= rank) {
                 *pixel = sample;
                 *painter = rank;
@@ -87,26 +108,23 @@ impl Canvas {
         let position = position.min(self.total);
         while self.base < position {
             let count = (position - self.base).min(i64::from(self.rate_hz)) as usize;
+            for (lane, meter) in self.lanes.iter_mut().zip(&mut self.meters) {
+                let (samples, _) = lane.reach(count);
+                for &(from, to) in &self.muted {
+                    let from = (from - self.base).clamp(0, count as i64) as usize;
+                    let to = (to - self.base).clamp(0, count as i64) as usize;
+                    if from < to {
+                        samples[from..to].fill(0);
+                    }
+                }
+                meter.handle(samples);
+            }
+            let [left, right] = &mut self.lanes;
+            let (left_samples, right_samples) = (left.reach(count).0, right.reach(count).0);
             self.frames.clear();
-            self.frames.resize(count, [0; 2]);
-            for (channel, lane) in self.lanes.iter_mut().enumerate() {
-                let there = lane.samples.len().min(count);
-                for (frame, &sample) in self.frames.iter_mut().zip(&lane.samples[..there]) {
-                    frame[channel] = sample;
-                }
-                lane.samples.drain(..there);
-                lane.painters.drain(..there);
-            }
-            for &(from, to) in &self.muted {
-                let from = (from - self.base).clamp(0, count as i64) as usize;
-                let to = (to - self.base).clamp(0, count as i64) as usize;
-                if from < to {
-                    self.frames[from..to].fill([0; 2]);
-                }
-            }
-            for (channel, meter) in self.meters.iter_mut().enumerate() {
-                meter.handle(self.frames.iter().map(|frame| frame[channel]));
-            }
+            self.frames.extend(left_samples.iter().zip(&*right_samples).map(|(&left, &right)| [left, right]));
+            left.forget(count);
+            right.forget(count);
             out(&self.frames)?;
             self.base += count as i64;
         }
@@ -143,15 +161,21 @@ impl Meter {
         Self { rate_hz, peak: 0, clipped: 0, samples: 0, energy: 0, count: 0, talk_energy: 0, talk_samples: 0 }
     }
 
-    fn handle(&mut self, samples: impl Iterator<Item = i16>) {
+    /// Sums over slices without a branch, which the compiler makes into vectors: this sees every sample of a recording.
+    fn handle(&mut self, mut samples: &[i16]) {
         let piece = (self.rate_hz / 50).max(1);
-        for sample in samples {
-            let size = u32::from(sample.unsigned_abs());
-            self.peak = self.peak.max(size);
-            self.clipped += u64::from(size >= FULL_SCALE);
-            self.energy += u64::from(size) * u64::from(size);
-            self.samples += 1;
-            self.count += 1;
+        while !samples.is_empty() {
+            let room = (piece - self.count) as usize;
+            let (now, later) = samples.split_at(room.min(samples.len()));
+            samples = later;
+            let peak = now.iter().fold(0, |peak, sample| sample.unsigned_abs().max(peak)).into();
+            self.peak = self.peak.max(peak);
+            if peak >= FULL_SCALE {
+                self.clipped += now.iter().filter(|s| u32::from(s.unsigned_abs()) >= FULL_SCALE).count() as u64;
+            }
+            self.energy += now.iter().map(|&s| u64::from((i32::from(s) * i32::from(s)).unsigned_abs())).sum::<u64>();
+            self.samples += now.len() as u64;
+            self.count += now.len() as u32;
             if self.count == piece {
                 if self.energy > TALK_POWER * u64::from(piece) {
                     self.talk_energy += self.energy;

@@ -132,9 +132,17 @@ impl Base {
 }
 
 fn ticks_to_ns(ticks: i64, clock_hz: u32) -> i64 {
-    let ns = i128::from(ticks) * 1_000_000_000 / i128::from(clock_hz);
     // 292 years of stamps: only a stream of jumps for years could get there.
-    i64::try_from(ns).unwrap_or(0).clamp(-MAX_MEDIA_NS, MAX_MEDIA_NS)
+    scaled(ticks, 1_000_000_000, clock_hz.into()).unwrap_or(0).clamp(-MAX_MEDIA_NS, MAX_MEDIA_NS)
+}
+
+/// `value * by / per`, rounded to zero; `None` where it does not fit. Done for each packet, and a division of 128 bits
+/// takes several times as long as one of 64, in which nearly all of these have room.
+pub(super) fn scaled(value: i64, by: i64, per: i64) -> Option<i64> {
+    match value.checked_mul(by) {
+        Some(product) => product.checked_div(per),
+        None => i64::try_from((i128::from(value) * i128::from(by)).checked_div(per.into())?).ok(),
+    }
 }
 
 /// Lags nearer than this are one track: more than the jitter of any network that carries speech.

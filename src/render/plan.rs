@@ -1,6 +1,7 @@
 //! The first pass: decisions and RTP headers become a [`Plan`], which says where everything goes.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use super::clock::{ClockFinder, Pace, Sign, length_ns};
 use super::codec;
@@ -59,6 +60,9 @@ pub struct Ended {
     pub sides: [SideRecord; 2],
 }
 
+/// What tells how far apart packets are, by payload type and announced clock.
+type Paces = HashMap<(u8, u32), Pace, foldhash::fast::FixedState>;
+
 /// Where the packets of one stream go.
 #[derive(Clone, Debug)]
 pub(super) struct StreamPlan {
@@ -66,7 +70,7 @@ pub(super) struct StreamPlan {
     pub(super) ssrc: u32,
     /// Arrival of the first packet that was placed.
     first_at: Timestamp,
-    paces: HashMap<(u8, u32), Pace>,
+    paces: Paces,
     tracks: Vec<TrackLine>,
     /// Tracks of a few late packets: the track to which they belong.
     aliases: HashMap<usize, usize>,
@@ -163,7 +167,7 @@ pub(super) struct Known {
 pub(super) struct KnownStream {
     pub(super) side: Side,
     pub(super) ssrc: u32,
-    pub(super) formats: HashMap<u8, Option<PayloadFormat>, foldhash::fast::FixedState>,
+    pub(super) formats: HashMap<u8, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
     pub(super) protection: Protection,
 }
 
@@ -194,7 +198,7 @@ impl Known {
             }
             Decision::Payload { stream, pt, format } => {
                 if let Some(known) = self.streams.get_mut(stream) {
-                    known.formats.insert(*pt, format.clone());
+                    known.formats.insert(*pt, format.clone().map(Arc::new));
                 }
             }
             Decision::Srtp { stream, context } => {
@@ -235,18 +239,36 @@ pub(super) fn is_placed(format: &PayloadFormat) -> bool {
 /// When the spool cannot be read.
 pub fn plan(source: &LegSource, options: &Options) -> Result<Plan, RenderError> {
     let mut pass = Pass::default();
+    let torn_tail = walk(source, options.until, &mut |entry| match entry {
+        Entry::Decided(decided) => pass.handle_decided(decided),
+        Entry::Packet(datagram) => pass.handle_datagram(&datagram),
+    })?;
+    if pass.is_miscounted
+        && let Some(ended) = &mut pass.ended
+    {
+        Recount::of(source, options.until)?.correct(&mut ended.sides);
+    }
+    Ok(pass.finish(options, torn_tail))
+}
+
+/// Reads what lies before a moment; gives whether the spool ended in the middle of a block.
+pub(super) fn walk(
+    source: &LegSource,
+    until: Option<Timestamp>,
+    each: &mut dyn FnMut(Entry<'_>),
+) -> Result<bool, RenderError> {
     let mut reader = source.open()?;
-    let until = options.until.unwrap_or(Timestamp::MAX);
+    let until = until.unwrap_or(Timestamp::MAX);
     while let Some(entry) = reader.next_entry()? {
-        match entry {
-            Entry::Decided(decided) if decided.at() <= until => pass.handle_decided(decided),
-            Entry::Packet(datagram) if datagram.at <= until => pass.handle_datagram(&datagram),
+        match &entry {
+            Entry::Decided(decided) if decided.at() <= until => each(entry),
+            Entry::Packet(packet) if packet.at <= until => each(entry),
             Entry::Decided(Decided { decision: Decision::Begin { .. }, .. }) => {}
             // They come in order of time: nothing earlier follows.
             Entry::Decided(_) | Entry::Packet(_) => break,
         }
     }
-    Ok(pass.finish(options, reader.torn_tail()))
+    Ok(reader.torn_tail())
 }
 
 /// The first pass under way.
@@ -260,7 +282,8 @@ struct Pass {
     pauses: Vec<(Timestamp, Timestamp)>,
     last_packet_at: Option<Timestamp>,
     widest_hz: u32,
-    recount: Recount,
+    /// The engine's counts are not to be trusted.
+    is_miscounted: bool,
 }
 
 impl Pass {
@@ -273,7 +296,7 @@ impl Pass {
                 self.ends_at = Some(at);
                 self.ended = Some(Ended { by: *ended_by, sides: [caller.clone(), callee.clone()] });
             }
-            Decision::Restart { .. } => self.recount.need(),
+            Decision::Restart { .. } => self.is_miscounted = true,
             Decision::Pause if self.pauses.last().is_none_or(|&(_, to)| to != Timestamp::MAX) => {
                 self.pauses.push((at, Timestamp::MAX));
             }
@@ -293,7 +316,7 @@ impl Pass {
             self.handle_packet(&packet);
             if n > 0 {
                 // The engine took the others of it for lost.
-                self.recount.need();
+                self.is_miscounted = true;
             }
         }
     }
@@ -302,23 +325,19 @@ impl Pass {
         let Some(head) = packet::head(packet) else { return };
         let Some(number) = self.known.stream_of(packet, &head) else { return };
         let Some(known) = self.known.streams.get(&number) else { return };
-        self.recount.handle_packet(number, known, (packet, &head));
         let Some(Some(format)) = known.formats.get(&head.pt) else { return };
         if !is_placed(format) {
             return;
         }
         let gathered = self.streams.entry(number).or_insert_with(|| Gathered::new(known.side, known.ssrc, packet.at));
-        if !matches!(known.protection, Protection::Closed(_)) && gathered.formats_seen.insert(format.clone()) {
+        if !matches!(known.protection, Protection::Closed(_)) && gathered.is_new(format) {
             // The recording is wideband if any codec of it is; comfort noise has no band of its own.
             self.widest_hz = self.widest_hz.max(widest(known, format));
         }
         gathered.handle_packet(Arrival::new(packet, head, known), format);
     }
 
-    fn finish(mut self, options: &Options, torn_tail: bool) -> Plan {
-        if let Some(ended) = self.ended.as_mut().filter(|_| self.recount.is_needed()) {
-            self.recount.correct(&mut ended.sides);
-        }
+    fn finish(self, options: &Options, torn_tail: bool) -> Plan {
         // Without an end (a crash, a torn tail) the last packet is the end.
         let ends_at = self.ends_at.or(self.last_packet_at);
         let (starts_at, ends_at) = match (self.starts_at, ends_at) {
@@ -343,7 +362,7 @@ impl Pass {
             pauses: self.pauses,
             torn_tail,
             has_sound: self.widest_hz > 0,
-            recounted: self.recount.is_needed(),
+            recounted: self.is_miscounted,
         }
     }
 }
@@ -354,7 +373,7 @@ fn widest(known: &KnownStream, format: &PayloadFormat) -> u32 {
     if format.encoding != RED {
         return rate(format);
     }
-    let within = red::types(&format.fmtp).filter_map(|pt| known.formats.get(&pt)?.as_ref());
+    let within = red::types(&format.fmtp).filter_map(|pt| known.formats.get(&pt)?.as_deref());
     within.map(rate).max().unwrap_or(0)
 }
 
@@ -373,8 +392,10 @@ struct Gathered {
     /// Packets that wait until the pace of the format before them is known.
     waiting: VecDeque<Waiting>,
     finders: HashMap<(u8, u32), ClockFinder>,
-    paces: HashMap<(u8, u32), Pace>,
-    formats_seen: std::collections::HashSet<PayloadFormat>,
+    paces: Paces,
+    formats_seen: HashSet<Arc<PayloadFormat>>,
+    /// That of the last packet.
+    format: Option<Arc<PayloadFormat>>,
     follower: Follower,
     tracks: Vec<Track>,
 }
@@ -401,11 +422,22 @@ impl Gathered {
             first_at,
             waiting: VecDeque::new(),
             finders: HashMap::new(),
-            paces: HashMap::new(),
-            formats_seen: std::collections::HashSet::new(),
+            paces: HashMap::default(),
+            formats_seen: HashSet::new(),
+            format: None,
             follower: Follower::default(),
             tracks: Vec::new(),
         }
+    }
+
+    /// Whether a packet is the first of its format.
+    fn is_new(&mut self, format: &Arc<PayloadFormat>) -> bool {
+        // Nearly always that of the packet before, told by its pointer.
+        if self.format.as_ref() == Some(format) {
+            return false;
+        }
+        self.format = Some(Arc::clone(format));
+        self.formats_seen.insert(Arc::clone(format))
     }
 
     fn handle_packet(&mut self, packet: Arrival, format: &PayloadFormat) {

@@ -4,13 +4,14 @@ mod order;
 mod repeats;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use order::{Mark, Order};
 use repeats::{Opened, Repeat};
 
 use super::canvas::Canvas;
 use super::codec::{self, Decoder};
-use super::follow::Follower;
+use super::follow::{Follower, scaled};
 use super::outlet::{Outlet, Painter};
 use super::packet::{self, Body};
 use super::plan::{Arrival, Heard, KnownStream, Plan, Protection, RED, StreamPlan, is_placed};
@@ -39,7 +40,7 @@ pub(super) struct Player {
 /// One meaning of one payload type.
 struct Voice {
     pt: u8,
-    format: PayloadFormat,
+    format: Arc<PayloadFormat>,
     decoder: Option<Box<dyn Decoder>>,
     kind: VoiceKind,
     outlet: Outlet,
@@ -239,7 +240,7 @@ impl Player {
         &mut self,
         packet: &PacketEntry<'_>,
         pt: u8,
-        (known, format): (&KnownStream, Option<&PayloadFormat>),
+        (known, format): (&KnownStream, Option<&Arc<PayloadFormat>>),
         sample_rate: u32,
     ) -> Result<Opened, Unheard> {
         if let Protection::Closed(why) = known.protection {
@@ -290,7 +291,7 @@ impl Player {
     }
 
     /// The voice of a format that we can decode.
-    fn audible_voice(&mut self, pt: u8, format: &PayloadFormat, sample_rate: u32) -> Result<usize, Silent> {
+    fn audible_voice(&mut self, pt: u8, format: &Arc<PayloadFormat>, sample_rate: u32) -> Result<usize, Silent> {
         let voice = self.voice(pt, format, sample_rate);
         match &self.voices[voice].decoder {
             Some(_) => Ok(voice),
@@ -298,7 +299,7 @@ impl Player {
         }
     }
 
-    fn voice(&mut self, pt: u8, format: &PayloadFormat, sample_rate: u32) -> usize {
+    fn voice(&mut self, pt: u8, format: &Arc<PayloadFormat>, sample_rate: u32) -> usize {
         if let Some(voice) = self.voices.iter().position(|voice| voice.pt == pt && voice.format == *format) {
             return voice;
         }
@@ -311,7 +312,7 @@ impl Player {
             _ => VoiceKind::OwnSilence,
         };
         let outlet = Outlet::new(rate, sample_rate, self.painter);
-        self.voices.push(Voice { pt, format: format.clone(), decoder, kind, outlet });
+        self.voices.push(Voice { pt, format: Arc::clone(format), decoder, kind, outlet });
         self.voices.len() - 1
     }
 
@@ -449,8 +450,9 @@ impl Stage<'_> {
 
     /// How much of some samples of a rate lies within the recording, microseconds.
     fn inside_us(&self, at: i64, samples: usize, rate_hz: u32) -> u64 {
-        let total = i128::from(self.plan.samples) * i128::from(rate_hz) / i128::from(self.plan.sample_rate);
-        let end = at.saturating_add(samples as i64).min(total as i64);
+        let total = i64::try_from(self.plan.samples).ok();
+        let total = total.and_then(|total| scaled(total, rate_hz.into(), self.plan.sample_rate.into()));
+        let end = at.saturating_add(samples as i64).min(total.unwrap_or(i64::MAX));
         (end - at.max(0)).max(0) as u64 * 1_000_000 / u64::from(rate_hz.max(1))
     }
 }

@@ -5,19 +5,19 @@
 
 use std::collections::BTreeMap;
 
-use super::packet::Head;
-use super::plan::KnownStream;
+use super::packet::{self, Head};
+use super::plan::{Known, KnownStream, walk};
+use super::report::RenderError;
 use crate::call::record::{Side, SideRecord};
 use crate::net::Endpoint;
 use crate::rtp::red;
 use crate::rtp::stats::StreamStats;
-use crate::spool::reader::PacketEntry;
-use crate::time::RtpTime;
+use crate::spool::reader::{Entry, LegSource, PacketEntry};
+use crate::time::{RtpTime, Timestamp};
 
 /// The counts so far.
 #[derive(Debug, Default)]
 pub(super) struct Recount {
-    is_needed: bool,
     streams: BTreeMap<u32, Counted>,
 }
 
@@ -38,21 +38,29 @@ struct Payload {
 }
 
 impl Recount {
-    /// The engine's counts are not to be trusted.
-    pub(super) fn need(&mut self) {
-        self.is_needed = true;
+    /// Counts what a spool has before a moment: a pass of its own, for few calls need it.
+    ///
+    /// # Errors
+    /// When the spool cannot be read.
+    pub(super) fn of(source: &LegSource, until: Option<Timestamp>) -> Result<Self, RenderError> {
+        let (mut known, mut recount) = (Known::default(), Self::default());
+        walk(source, until, &mut |entry| match entry {
+            Entry::Decided(decided) => known.handle(&decided.decision),
+            Entry::Packet(datagram) => {
+                for packet in packet::each(&datagram) {
+                    let Some(head) = packet::head(&packet) else { continue };
+                    let Some(number) = known.stream_of(&packet, &head) else { continue };
+                    if let Some(stream) = known.streams.get(&number) {
+                        recount.handle_packet(number, stream, (&packet, &head));
+                    }
+                }
+            }
+        })?;
+        Ok(recount)
     }
 
-    pub(super) const fn is_needed(&self) -> bool {
-        self.is_needed
-    }
-
-    pub(super) fn handle_packet(
-        &mut self,
-        number: u32,
-        known: &KnownStream,
-        (packet, head): (&PacketEntry<'_>, &Head),
-    ) {
+    /// Takes in a packet of a known stream.
+    fn handle_packet(&mut self, number: u32, known: &KnownStream, (packet, head): (&PacketEntry<'_>, &Head)) {
         let counted = self.streams.entry(number).or_insert_with(|| Counted {
             flow: (packet.src, packet.dst),
             ssrc: head.ssrc,

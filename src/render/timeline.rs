@@ -11,7 +11,7 @@
 //! 3. In a piece the envelope (smallest lag in the window) is averaged over the window: a line through knots, which
 //!    follows the drift of the sender's clock without a step. Its slope is at most [`STEP_NS`] in two windows, 0.5 %.
 
-use super::follow::Followed;
+use super::follow::{Followed, scaled};
 
 /// Half a second of packets.
 #[derive(Clone, Copy, Debug)]
@@ -140,8 +140,8 @@ impl Piece {
         let after = self.knots.partition_point(|&(at, _)| at <= media);
         match (after.checked_sub(1).and_then(|i| self.knots.get(i)), self.knots.get(after)) {
             (Some(&(x0, y0)), Some(&(x1, y1))) => {
-                let part = i128::from(y1 - y0) * i128::from(media - x0) / i128::from((x1 - x0).max(1));
-                y0 + part as i64 // between y0 and y1
+                // Between y0 and y1, so it fits.
+                y0 + scaled(y1 - y0, media - x0, (x1 - x0).max(1)).unwrap_or(0)
             }
             (Some(&(_, lag)), None) | (None, Some(&(_, lag))) => lag,
             (None, None) => 0,

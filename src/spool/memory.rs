@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format::{self, Packet};
+use super::pieces::{PIECE, Pieces};
 use super::waiting::{Waiting, is_media};
 use super::{LegSource, LegStore, file_name};
 use crate::call::decision::{Decided, Decision};
@@ -24,6 +25,8 @@ pub struct MemorySpool {
     limit: usize,
     spill_dir: PathBuf,
     errors: Vec<io::Error>,
+    /// Pieces to be used again; with them, too, no more than `limit` is held.
+    spare: Vec<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -36,7 +39,7 @@ struct Leg {
 enum Stage {
     /// No media yet.
     Waiting(Waiting),
-    Memory(Vec<u8>),
+    Memory(Pieces),
     /// Grown beyond the bound. No handle stays open: a capture can have more legs than a process may have files.
     File {
         path: PathBuf,
@@ -55,6 +58,7 @@ impl MemorySpool {
             limit: memory_mib as usize * 1024 * 1024,
             spill_dir,
             errors: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -62,8 +66,12 @@ impl MemorySpool {
     pub fn release(&mut self, leg: LegId) {
         let Some(leg) = self.legs.remove(&leg) else { return };
         match leg.stage {
-            Stage::Memory(bytes) => self.used -= bytes.len(),
-            Stage::Closed(LegSource::Memory(bytes)) => self.used -= bytes.len(),
+            Stage::Memory(pieces) => self.give_back(pieces),
+            Stage::Closed(LegSource::Memory(pieces)) => match Arc::try_unwrap(pieces) {
+                Ok(pieces) => self.give_back(pieces),
+                // Whoever still reads it frees it.
+                Err(pieces) => self.used -= pieces.len(),
+            },
             Stage::File { path, .. } | Stage::Closed(LegSource::File(path)) => {
                 let _ = std::fs::remove_file(path); // ours and temporary: at worst it stays
             }
@@ -87,13 +95,14 @@ impl MemorySpool {
             if birth == Birth::No && !waiting.is_full() {
                 return put(Target::Waiting(waiting));
             }
-            let mut bytes = Vec::new();
-            waiting.put_into(&mut bytes);
-            self.used += bytes.len();
-            state.stage = Stage::Memory(bytes);
+            let mut pieces = Pieces::default();
+            waiting.put_into(pieces.next(&mut self.spare));
+            self.used += pieces.len();
+            state.stage = Stage::Memory(pieces);
         }
         match &mut state.stage {
-            Stage::Memory(bytes) => {
+            Stage::Memory(pieces) => {
+                let bytes = pieces.next(&mut self.spare);
                 let before = bytes.len();
                 put(Target::Bytes(bytes));
                 self.used += bytes.len() - before;
@@ -118,13 +127,17 @@ impl MemorySpool {
 
     fn spill(&mut self, leg: LegId) {
         let Some(state) = self.legs.get_mut(&leg) else { return };
-        let Stage::Memory(bytes) = &mut state.stage else { return };
+        let Stage::Memory(pieces) = &mut state.stage else { return };
         let path = self.spill_dir.join(file_name(&state.name));
-        let written = std::fs::create_dir_all(&self.spill_dir).and_then(|()| File::create(&path)?.write_all(bytes));
+        let written = std::fs::create_dir_all(&self.spill_dir).and_then(|()| {
+            let mut file = File::create(&path)?;
+            pieces.iter().try_for_each(|piece| file.write_all(piece))
+        });
         match written {
             Ok(()) => {
-                self.used -= bytes.len();
+                let pieces = std::mem::take(pieces);
                 state.stage = Stage::File { path, buffer: Vec::new() };
+                self.give_back(pieces);
             }
             // Memory is what is left: the bound gives way before a call does.
             Err(error) => {
@@ -132,6 +145,12 @@ impl MemorySpool {
                 self.limit = usize::MAX;
             }
         }
+    }
+
+    fn give_back(&mut self, pieces: Pieces) {
+        self.used -= pieces.len();
+        let held = self.used + self.spare.len() * PIECE;
+        pieces.give_back(&mut self.spare, self.limit.saturating_sub(held));
     }
 }
 
@@ -160,7 +179,7 @@ impl LegSink for MemorySpool {
     fn close(&mut self, leg: LegId) {
         let Some(state) = self.legs.get_mut(&leg) else { return };
         let source = match &mut state.stage {
-            Stage::Memory(bytes) => LegSource::Memory(Arc::new(std::mem::take(bytes))),
+            Stage::Memory(pieces) => LegSource::Memory(Arc::new(std::mem::take(pieces))),
             Stage::File { path, buffer } => {
                 if let Err(error) = append(path, buffer) {
                     self.errors.push(error);

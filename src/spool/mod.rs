@@ -14,6 +14,7 @@ pub mod disk;
 mod format;
 mod index;
 pub mod memory;
+mod pieces;
 pub mod reader;
 pub mod recall;
 mod rolling;
@@ -23,6 +24,7 @@ pub(crate) mod testkit;
 mod waiting;
 mod writer;
 
+pub use pieces::Pieces;
 pub use reader::{LegSource, SpoolError};
 
 use crate::call::decision::{Decided, Decision};

@@ -4,13 +4,14 @@
 //! the reading there, a block that is not ours is skipped. Only a newer form of the decisions is refused.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::format;
+use super::pieces::{Pieces, PiecesReader};
 use crate::call::decision::{Decided, Decision, FORMAT};
 use crate::call::event::EARLY_WINDOW;
 use crate::net::Endpoint;
@@ -20,7 +21,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug)]
 pub enum LegSource {
     /// In memory.
-    Memory(Arc<Vec<u8>>),
+    Memory(Arc<Pieces>),
     /// A file.
     File(PathBuf),
 }
@@ -32,7 +33,7 @@ impl LegSource {
     /// When the file cannot be opened.
     pub fn open(&self) -> Result<Reader, SpoolError> {
         let input: Box<dyn Read + Send> = match self {
-            Self::Memory(bytes) => Box::new(io::Cursor::new(SharedBytes(Arc::clone(bytes)))),
+            Self::Memory(pieces) => Box::new(PiecesReader::new(Arc::clone(pieces))),
             Self::File(path) => Box::new(
                 File::open(path).map_err(|source| SpoolError::Io { path: path.display().to_string(), source })?,
             ),
@@ -114,7 +115,7 @@ pub struct Reader {
     valid: u64,
     end: End,
     seen_section: bool,
-    waiting: BinaryHeap<Reverse<Slot>>,
+    waiting: Waiting,
     entries: Vec<Held>,
     free: Vec<usize>,
     held_bytes: usize,
@@ -138,6 +139,43 @@ struct Slot {
     rank: u8,
     index: u64,
     entry: usize,
+}
+
+/// Entries that wait for their turn. Nearly all come in order and stand in `run`; `late` sorts the others.
+#[derive(Debug, Default)]
+struct Waiting {
+    run: VecDeque<Slot>,
+    late: BinaryHeap<Reverse<Slot>>,
+}
+
+impl Waiting {
+    fn push(&mut self, slot: Slot) {
+        if self.run.back().is_none_or(|last| *last < slot) {
+            self.run.push_back(slot);
+        } else {
+            self.late.push(Reverse(slot));
+        }
+    }
+
+    fn pop(&mut self) -> Option<Slot> {
+        match (self.run.front(), self.late.peek()) {
+            (Some(first), Some(Reverse(late))) if late < first => self.late.pop().map(|Reverse(slot)| slot),
+            (None, _) => self.late.pop().map(|Reverse(slot)| slot),
+            _ => self.run.pop_front(),
+        }
+    }
+
+    /// The earliest.
+    fn first(&self) -> Option<&Slot> {
+        match (self.run.front(), self.late.peek()) {
+            (Some(first), Some(Reverse(late))) => Some(first.min(late)),
+            (first, late) => first.or(late.map(|Reverse(slot)| slot)),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.run.len() + self.late.len()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,12 +209,12 @@ impl Reader {
         Self {
             input,
             path,
-            buffer: Vec::with_capacity(READ_BYTES),
+            buffer: Vec::with_capacity(2 * READ_BYTES),
             from: 0,
             valid: 0,
             end: End::NotYet,
             seen_section: false,
-            waiting: BinaryHeap::new(),
+            waiting: Waiting::default(),
             entries: Vec::new(),
             free: Vec::new(),
             held_bytes: 0,
@@ -199,7 +237,7 @@ impl Reader {
         while self.end == End::NotYet && !self.is_ripe() {
             self.read_block()?;
         }
-        let Some(Reverse(slot)) = self.waiting.pop() else { return Ok(None) };
+        let Some(slot) = self.waiting.pop() else { return Ok(None) };
         self.current = Some(slot.entry);
         let held = &self.entries[slot.entry];
         Ok(Some(match (&held.head, &held.decided) {
@@ -232,7 +270,7 @@ impl Reader {
 
     /// Whether the earliest entry cannot be preceded by one that is still to be read.
     fn is_ripe(&self) -> bool {
-        let Some(Reverse(first)) = self.waiting.peek() else { return false };
+        let Some(first) = self.waiting.first() else { return false };
         self.newest.saturating_sub(first.at_ns) > EARLY_WINDOW.as_nanos() as i64
             || self.waiting.len() >= MAX_HELD
             || self.held_bytes >= MAX_HELD_BYTES
@@ -303,7 +341,7 @@ impl Reader {
 
     fn hold(&mut self, at_ns: i64, rank: u8, entry: usize) {
         self.newest = self.newest.max(at_ns);
-        self.waiting.push(Reverse(Slot { at_ns, rank, index: self.next_index, entry }));
+        self.waiting.push(Slot { at_ns, rank, index: self.next_index, entry });
         self.next_index += 1;
     }
 
@@ -330,16 +368,8 @@ impl Reader {
                 self.buffer.drain(..self.from);
                 self.from = 0;
             }
-            let at = self.buffer.len();
-            self.buffer.resize(at + READ_BYTES, 0);
-            let read = loop {
-                match self.input.read(&mut self.buffer[at..]) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    other => break other,
-                }
-            };
-            self.buffer.truncate(at + *read.as_ref().unwrap_or(&0));
-            match read {
+            // Into spare room: nothing has to be zeroed first.
+            match (&mut self.input).take(READ_BYTES as u64).read_to_end(&mut self.buffer) {
                 Ok(0) => return Ok(false),
                 Ok(_) => {}
                 Err(source) => return Err(SpoolError::Io { path: self.path.clone(), source }),
@@ -417,15 +447,6 @@ pub(super) fn parse_packet(body: &[u8]) -> Option<(Head, std::ops::Range<usize>)
         wire_len: original.saturating_sub((ip_len + format::UDP_LEN) as u32),
     };
     Some((head, 20 + ip_len + format::UDP_LEN..20 + captured))
-}
-
-/// Shared bytes that a cursor can read.
-struct SharedBytes(Arc<Vec<u8>>);
-
-impl AsRef<[u8]> for SharedBytes {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 /// Read from the input at once.

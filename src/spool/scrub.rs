@@ -179,7 +179,7 @@ mod tests {
         spool.truncate(spool.len() - 3);
         let kept = scrubbed(&spool);
         assert_eq!(kept.len(), whole);
-        let source = LegSource::Memory(std::sync::Arc::new(kept));
+        let source = LegSource::Memory(std::sync::Arc::new(kept.into()));
         let mut reader = source.open().expect("a spool");
         let entry = reader.next_entry().expect("readable");
         assert!(matches!(entry, Some(Entry::Packet(p)) if p.payload.len() == 15 && p.payload[12] == 0xd5));

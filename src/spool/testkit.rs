@@ -98,7 +98,7 @@ impl SpoolBuilder {
     }
 
     pub(crate) fn source(&self) -> LegSource {
-        LegSource::Memory(Arc::new(self.bytes.clone()))
+        LegSource::Memory(Arc::new(self.bytes.clone().into()))
     }
 
     pub(crate) fn flow(side: Side) -> (Endpoint, Endpoint) {

@@ -195,7 +195,7 @@ fn codecs(input: &[u8]) {
 
 /// A spool that anybody may have damaged: read, planned and, when it is short, rendered.
 fn spool(input: &[u8]) {
-    let source = LegSource::Memory(Arc::new(input.to_vec()));
+    let source = LegSource::Memory(Arc::new(input.to_vec().into()));
     let Ok(mut reader) = source.open() else { return };
     let mut entries = 0_usize;
     while let Ok(Some(entry)) = reader.next_entry() {
