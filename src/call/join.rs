@@ -49,19 +49,19 @@ impl Traces {
     }
 }
 
-/// What a leg shows to the guess by numbers and times.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shape {
+/// What a leg shows to the guess by numbers and times. Borrowed, for it is made of many legs for each new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape<'a> {
     /// Who sent the first INVITE, and to whom.
     pub hop: (Endpoint, Endpoint),
     /// First message.
     pub at: Timestamp,
     /// Both numbers, as digits that can be compared.
-    pub from: Option<String>,
+    pub from: Option<&'a str>,
     /// See `from`.
-    pub to: Option<String>,
+    pub to: Option<&'a str>,
     /// Who sent the call here (Diversion).
-    pub diverted: Option<String>,
+    pub diverted: Option<&'a str>,
     /// Whether `from` is one of our extensions.
     pub from_extension: bool,
     /// Whether its sender names itself by a word, or by the number that is called: see [`Shape::is_call_back`].
@@ -79,10 +79,10 @@ pub enum Fit {
     BothNumbers,
 }
 
-impl Shape {
+impl Shape<'_> {
     /// How a new leg fits an older one: the older leg's receiver sends the new one (or one PBX sends both, as it
     /// does when it calls both ends by itself).
-    pub fn fit(&self, older: &Self) -> Fit {
+    pub fn fit(&self, older: &Shape<'_>) -> Fit {
         if self.at.since(older.at) > TOGETHER || older.at.since(self.at) > SKEW {
             return Fit::None;
         }
@@ -90,7 +90,7 @@ impl Shape {
             return Fit::None;
         }
         let diverted = self.is_diverted_from(older);
-        let fit = match fit_numbers((&self.from, &older.from), (&self.to, &older.to)) {
+        let fit = match fit_numbers((self.from, older.from), (self.to, older.to)) {
             Fit::None if diverted => Fit::Numbers,
             // The same number called by two outside parties.
             Fit::Numbers if self.is_of_another_caller(older) => Fit::None,
@@ -98,50 +98,50 @@ impl Shape {
         };
         // Back to where it came from: a proxy in front of the PBX, if both numbers say so; a call that is sent on by the
         // trunk that brought it, if the caller or a Diversion says so; else a call in return.
-        let sent_on = same_number(&self.from, &older.from) || diverted;
+        let sent_on = same_number(self.from, older.from) || diverted;
         if self.goes_back(older) && fit != Fit::BothNumbers && !sent_on { Fit::None } else { fit }
     }
 
     /// Whether the new leg is the second half of a click-to-call: the PBX first called the extension, then the
     /// number, under the name of the other; or the extension under no caller's name.
-    pub fn is_call_back(&self, older: &Self) -> bool {
+    pub fn is_call_back(&self, older: &Shape<'_>) -> bool {
         self.hop.0.same_host(older.hop.0)
             && !self.hop.1.same_host(older.hop.1)
-            && (same_number(&older.from, &self.to)
-                || (same_number(&older.to, &self.from) && self.from != self.to)
+            && (same_number(older.from, self.to)
+                || (same_number(older.to, self.from) && self.from != self.to)
                 || older.by_itself)
     }
 
     /// Whether the new leg rings for the caller of an older one who already waits at the PBX (ringing, queue, IVR).
-    pub fn is_for_waiting(&self, older: &Self) -> bool {
-        let in_return = self.goes_back(older) && same_number(&self.to, &older.from);
-        let for_it = same_number(&self.from, &older.from) || self.is_diverted_from(older);
+    pub fn is_for_waiting(&self, older: &Shape<'_>) -> bool {
+        let in_return = self.goes_back(older) && same_number(self.to, older.from);
+        let for_it = same_number(self.from, older.from) || self.is_diverted_from(older);
         self.hop.0.same_host(older.hop.1) && !in_return && for_it
     }
 
     /// Whether the called number sends the call on in its own name, as the Diversion says.
-    fn is_diverted_from(&self, older: &Self) -> bool {
-        same_number(&self.diverted, &older.to) && (self.from.is_none() || same_number(&self.from, &older.to))
+    fn is_diverted_from(&self, older: &Shape<'_>) -> bool {
+        same_number(self.diverted, older.to) && (self.from.is_none() || same_number(self.from, older.to))
     }
 
     /// Whether both legs name their callers, and differ: only for an extension does a PBX write another number.
-    fn is_of_another_caller(&self, older: &Self) -> bool {
-        let number = |from: &Option<String>| from.as_deref().is_some_and(|f| f.contains(|c: char| c.is_ascii_digit()));
-        !older.from_extension && number(&self.from) && number(&older.from) && !same_number(&self.from, &older.from)
+    fn is_of_another_caller(&self, older: &Shape<'_>) -> bool {
+        let number = |from: Option<&str>| from.is_some_and(|f| f.contains(|c: char| c.is_ascii_digit()));
+        !older.from_extension && number(self.from) && number(older.from) && !same_number(self.from, older.from)
     }
 
     /// Whether the new leg is for the same number as an older one, sent on by the PBX: another trunk is tried.
-    pub fn is_another_way(&self, older: &Self) -> bool {
-        self.hop.0.same_host(older.hop.1) && !self.goes_back(older) && same_number(&self.to, &older.to)
+    pub fn is_another_way(&self, older: &Shape<'_>) -> bool {
+        self.hop.0.same_host(older.hop.1) && !self.goes_back(older) && same_number(self.to, older.to)
     }
 
     /// Whether the new leg is a second call of the extension that the older one is of: its own, or one that the PBX makes
     /// in its name.
-    pub fn is_second_call_of(&self, older: &Self) -> bool {
+    pub fn is_second_call_of(&self, older: &Shape<'_>) -> bool {
         let (caller, callee) = older.hop;
         let of = |phone: Endpoint, pbx: Endpoint| self.hop.0.same_host(phone) || self.hop.0.same_host(pbx);
-        (same_number(&self.from, &older.from) && of(caller, callee))
-            || (same_number(&self.from, &older.to) && of(callee, caller))
+        (same_number(self.from, older.from) && of(caller, callee))
+            || (same_number(self.from, older.to) && of(callee, caller))
     }
 
     /// Whether this host sent it.
@@ -149,21 +149,21 @@ impl Shape {
         self.hop.0.same_host(host)
     }
 
-    fn goes_back(&self, older: &Self) -> bool {
+    fn goes_back(&self, older: &Shape<'_>) -> bool {
         self.hop.1.same_host(older.hop.0)
     }
 
     /// Which extensions the new leg may take a ringing call from: those whose number ends a code that was dialled at the
     /// PBX (`*8200`).
     pub fn picks_up_from(&self) -> impl Iterator<Item = String> + '_ {
-        let code = self.to.as_deref().and_then(|to| to.strip_prefix(['*', '#'])).unwrap_or("");
+        let code = self.to.and_then(|to| to.strip_prefix(['*', '#'])).unwrap_or("");
         let code = if code.len() > MAX_CODE_DIGITS { "" } else { code };
         let ends = 1..code.len().saturating_sub(MIN_EXTENSION_DIGITS - 1);
         ends.filter_map(|at| code.get(at..)).map(str::to_owned)
     }
 }
 
-fn fit_numbers(from: (&Option<String>, &Option<String>), to: (&Option<String>, &Option<String>)) -> Fit {
+fn fit_numbers(from: (Option<&str>, Option<&str>), to: (Option<&str>, Option<&str>)) -> Fit {
     match (same_number(from.0, from.1), same_number(to.0, to.1)) {
         (true, true) => Fit::BothNumbers,
         (true, false) | (false, true) => Fit::Numbers,
@@ -171,19 +171,28 @@ fn fit_numbers(from: (&Option<String>, &Option<String>), to: (&Option<String>, &
     }
 }
 
-/// Numbers are the same when they are equal in their last six digits; a shorter one has to be equal as a whole.
-pub fn same_number(a: &Option<String>, b: &Option<String>) -> bool {
+/// Numbers are the same when they are equal in their last six digits; a shorter one has to be equal as a whole. What is
+/// no number is the same in any case of its letters.
+pub fn same_number(a: Option<&str>, b: Option<&str>) -> bool {
     let (Some(a), Some(b)) = (a, b) else { return false };
-    tail(a) == tail(b)
+    match (last_digits(a).next(), last_digits(b).next()) {
+        (Some(_), Some(_)) => last_digits(a).eq(last_digits(b)),
+        (None, None) => a.eq_ignore_ascii_case(b),
+        _ => false,
+    }
 }
 
-/// The last six digits of a number, or all of what is no number.
-pub fn tail(number: &str) -> String {
-    let digits: Vec<char> = number.chars().filter(char::is_ascii_digit).collect();
-    if digits.is_empty() {
+/// The last six digits of a number, or all of what is no number: equal where [`same_number`] says so.
+fn tail(number: &str) -> String {
+    if last_digits(number).next().is_none() {
         return number.to_ascii_lowercase();
     }
-    digits[digits.len().saturating_sub(COMPARED_DIGITS)..].iter().collect()
+    last_digits(number).map(char::from).collect()
+}
+
+/// The last one first.
+fn last_digits(number: &str) -> impl Iterator<Item = u8> + '_ {
+    number.bytes().rev().filter(u8::is_ascii_digit).take(COMPARED_DIGITS)
 }
 
 /// A REFER that was seen: the next INVITE to its target belongs with it.
@@ -218,18 +227,18 @@ impl Referral {
     }
 
     /// Whether a new leg is what this REFER asked for.
-    pub fn causes(&self, shape: &Shape, traces: &Traces) -> bool {
+    pub fn causes(&self, shape: &Shape<'_>, traces: &Traces) -> bool {
         let in_time = shape.at.since(self.at) <= REFER_PATIENCE;
         let replaced = self.replaces.is_some() && self.replaces == traces.replaces;
-        in_time && shape.hop.0.same_host(self.asked) && (replaced || same_number(&self.target, &shape.to))
+        in_time && shape.hop.0.same_host(self.asked) && (replaced || same_number(self.target.as_deref(), shape.to))
     }
 }
 
 impl Referral {
     /// Whether a new leg calls, at the PBX that was asked, the very place to which the REFER sent the call: it takes
     /// the call out of its parking place, however long that has waited.
-    pub fn parks_for(&self, shape: &Shape) -> bool {
-        shape.hop.1.same_host(self.asked) && !self.on_anchor && same_number(&self.target, &shape.to)
+    pub fn parks_for(&self, shape: &Shape<'_>) -> bool {
+        shape.hop.1.same_host(self.asked) && !self.on_anchor && same_number(self.target.as_deref(), shape.to)
     }
 }
 
@@ -241,7 +250,7 @@ pub struct JoinIndex {
 
 impl JoinIndex {
     /// A leg can be found by what it shows. Gives the keys by which it is to be removed again: what it shows may change.
-    pub fn add(&mut self, slot: usize, traces: &Traces, shape: &Shape) -> Vec<u64> {
+    pub fn add(&mut self, slot: usize, traces: &Traces, shape: &Shape<'_>) -> Vec<u64> {
         let mut keys = keys(traces, shape);
         keys.extend(shape.by_itself.then(|| by_itself_key(shape.hop.0)));
         for key in &keys {
@@ -268,7 +277,7 @@ impl JoinIndex {
     }
 
     /// Legs that share something with a new one, each once.
-    pub fn candidates(&self, traces: &Traces, shape: &Shape) -> Vec<usize> {
+    pub fn candidates(&self, traces: &Traces, shape: &Shape<'_>) -> Vec<usize> {
         let mut out: Vec<usize> =
             keys(traces, shape).iter().filter_map(|k| self.slots.get(k)).flatten().copied().collect();
         out.sort_unstable();
@@ -298,12 +307,12 @@ impl JoinIndex {
 }
 
 /// What a leg can be found by: its traces, and each of its numbers at each of its two hosts.
-fn keys(traces: &Traces, shape: &Shape) -> Vec<u64> {
+fn keys(traces: &Traces, shape: &Shape<'_>) -> Vec<u64> {
     let mut out = Vec::new();
     out.extend(traces.correlation.iter().map(|(n, value)| hash(&(*n, value))));
     out.extend(traces.sessions.iter().map(hash));
     for host in [shape.hop.0, shape.hop.1] {
-        for number in [&shape.from, &shape.to, &shape.diverted].into_iter().flatten() {
+        for number in [shape.from, shape.to, shape.diverted].into_iter().flatten() {
             out.push(number_key(host, number));
         }
     }

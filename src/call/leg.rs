@@ -81,18 +81,18 @@ pub struct Draft {
 
 impl Draft {
     /// What the guess by numbers and times goes by.
-    pub fn shape(&self) -> Shape {
+    pub fn shape(&self) -> Shape<'_> {
         shape(&self.dialog, &self.parties, self.at)
     }
 }
 
-fn shape(dialog: &Dialog, parties: &Parties, at: Timestamp) -> Shape {
+fn shape<'a>(dialog: &Dialog, parties: &'a Parties, at: Timestamp) -> Shape<'a> {
     Shape {
         hop: (dialog.caller_addr, dialog.callee_addr),
         at,
-        from: parties.from.clone(),
-        to: parties.to.clone(),
-        diverted: parties.diverted_from().map(str::to_owned),
+        from: parties.from.as_deref(),
+        to: parties.to.as_deref(),
+        diverted: parties.diverted_from(),
         from_extension: parties.is_from_extension(),
         by_itself: parties.calls_itself(),
     }
@@ -163,7 +163,7 @@ impl Leg {
     }
 
     /// What the guess by numbers and times goes by.
-    pub fn shape(&self) -> Shape {
+    pub fn shape(&self) -> Shape<'_> {
         shape(&self.dialog, &self.parties, self.created_at)
     }
 

@@ -12,9 +12,14 @@ use crate::stage::{Nothing, Watched, scene_ms};
 
 /// One INVITE of a scanner: a Call-ID, tag and number of its own.
 fn scan(n: u32) -> Vec<u8> {
+    scan_of(n, &format!("9{n}"))
+}
+
+/// One that asks for this number.
+fn scan_of(n: u32, number: &str) -> Vec<u8> {
     format!(
-        "INVITE sip:9{n}@10.0.0.9 SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.5:5060;branch=z9hG4bK{n}\r\nFrom: <sip:{n}@203.0.113.5>;tag=s{n}\r\n\
-         To: <sip:9{n}@10.0.0.9>\r\nCall-ID: scan-{n}\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+        "INVITE sip:{number}@10.0.0.9 SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.5:5060;branch=z9hG4bK{n}\r\nFrom: <sip:{n}@203.0.113.5>;tag=s{n}\r\n\
+         To: <sip:{number}@10.0.0.9>\r\nCall-ID: scan-{n}\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
     )
     .into_bytes()
 }
@@ -93,6 +98,37 @@ fn a_flood_of_invites_and_noise_fills_no_table_and_costs_the_real_call_nothing()
     let tables = engine.tables();
     assert_eq!([tables.legs, tables.conversations, tables.call_ids, tables.join_keys, tables.timers], [0; 5]);
     assert!(tables.tombstones <= 65_536);
+}
+
+#[test]
+fn a_flood_at_the_number_of_a_real_call_joins_nothing_to_it() {
+    // `CALLSPAN_FLOOD=100000` as above.
+    let scans: u32 = std::env::var("CALLSPAN_FLOOD").ok().and_then(|v| v.parse().ok()).unwrap_or(5_000);
+    let (mut scene, call, answered) = direct();
+    scene.talk(call, 4_000);
+    let ended = scene.bye(call, Side::Caller);
+    let real = String::from_utf8(scene.packets()[0].payload.clone()).expect("an INVITE");
+    let number = real.split_once("INVITE sip:").and_then(|(_, uri)| uri.split_once('@')).expect("a number").0;
+    let mut packets = scene.packets();
+    let (src, dst) = (packets[0].src, packets[0].dst);
+    packets.extend((0..scans).map(|n| {
+        let when = at(answered - 2 * STEP_MS + i64::from(n / 8));
+        Packet { at: when, src: src.with_port(5_062), dst, payload: scan_of(n, number) }
+    }));
+    packets.sort_by_key(|p| p.at);
+    let mut engine = Engine::with_limits(Config::default(), "flood", Limits { legs: 2_000, ..Limits::default() });
+    let mut sink = Watched::new(Nothing);
+    for packet in &packets {
+        engine.handle_datagram(&packet.datagram(), &mut sink);
+    }
+    engine.handle_timeout(at(ended + 60_000), &mut sink);
+    engine.handle_end_of_capture(&mut sink);
+    let calls: Vec<EndedCall> = std::iter::from_fn(|| engine.poll_event())
+        .filter_map(|e| if let CallEvent::Ended(ended) = e { Some(*ended) } else { None })
+        .collect();
+    let real = calls.iter().find(|c| c.record.legs[0].sip_call_id.ends_with("@scene")).expect("the real call");
+    assert_eq!(real.record.legs.len(), 1, "none of the flood is a leg of it");
+    assert_eq!([real.record.sides.caller.packets, real.record.sides.callee.packets], [200, 200]);
 }
 
 #[test]

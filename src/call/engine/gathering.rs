@@ -120,6 +120,6 @@ impl Engine {
 }
 
 /// Whether one host received the one leg and sent the other.
-fn is_through(a: &Shape, b: &Shape) -> bool {
+fn is_through(a: &Shape<'_>, b: &Shape<'_>) -> bool {
     a.hop.0.same_host(b.hop.1) && !a.hop.1.same_host(b.hop.0) && !a.hop.0.same_host(a.hop.1)
 }

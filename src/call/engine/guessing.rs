@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::call::engine::Engine;
-use crate::call::join::{Fit, Shape, TOGETHER, tail};
+use crate::call::join::{Fit, Shape, TOGETHER, same_number};
 use crate::call::leg::Leg;
 use crate::time::Timestamp;
 
@@ -40,7 +40,7 @@ pub(super) struct Question<'a> {
     /// Who knows the legs.
     pub engine: &'a Engine,
     /// The leg that is asked about.
-    pub shape: &'a Shape,
+    pub shape: &'a Shape<'a>,
     /// The moment.
     pub at: Timestamp,
 }
@@ -124,7 +124,7 @@ impl Question<'_> {
     /// it could be anybody's call: only if nobody else waits for the PBX to call out.
     fn by_call_back(&self, legs: &[&Leg]) -> Guess {
         let by_name = Guess::of(legs.iter().filter(|l| self.is_called_back(l)).map(|l| l.conversation));
-        if by_name != Guess::Nothing || self.shape.to.as_deref().is_none_or(|to| self.engine.plan.is_extension(to)) {
+        if by_name != Guess::Nothing || self.shape.to.is_none_or(|to| self.engine.plan.is_extension(to)) {
             return by_name;
         }
         let nameless =
@@ -139,13 +139,12 @@ impl Question<'_> {
     /// Whether a conversation already has a live leg to the same phone: then a new one is of another call.
     fn rings_already(&self, conversation: usize) -> bool {
         let Some(call) = self.engine.conversations.get(conversation) else { return true };
-        let target = self.shape.to.as_deref().map(tail);
         call.legs.iter().filter_map(|s| self.engine.legs.get(*s)).any(|leg| {
             let other = leg.shape();
             leg.lived_at(self.at)
                 && other.hop.0.same_host(self.shape.hop.0)
                 && other.hop.1 == self.shape.hop.1
-                && other.to.as_deref().map(tail) == target
+                && (same_number(other.to, self.shape.to) || other.to.or(self.shape.to).is_none())
         })
     }
 
@@ -166,8 +165,8 @@ impl Question<'_> {
 impl Engine {
     /// The one call in which somebody talks whom the new leg names: an outside party for whom the PBX calls while it
     /// talks to somebody else, or an extension that makes a second call, itself or by a feature code.
-    pub(super) fn talking_parties(&self, legs: &[&Leg], shape: &Shape) -> Vec<usize> {
-        let consults = shape.from.as_deref().is_some_and(|from| self.plan.is_extension(from));
+    pub(super) fn talking_parties(&self, legs: &[&Leg], shape: &Shape<'_>) -> Vec<usize> {
+        let consults = shape.from.is_some_and(|from| self.plan.is_extension(from));
         let talks = |l: &&&Leg| {
             let other = l.shape();
             l.dialog.answered.is_some()
@@ -186,7 +185,7 @@ impl Engine {
 
     /// Whether anybody else has called this PBX and is neither answered nor being served: looks at every leg, but only
     /// when a click-to-call is suspected.
-    fn somebody_calls_out(&self, shape: &Shape) -> bool {
+    fn somebody_calls_out(&self, shape: &Shape<'_>) -> bool {
         let alone = |c: usize| self.conversations.get(c).is_some_and(|c| c.legs.len() == 1);
         self.legs.iter().any(|(_, l)| {
             l.dialog.ended().is_none()

@@ -35,7 +35,7 @@ impl Engine {
         place
     }
 
-    fn place_of(&self, draft: &Draft, shape: &Shape) -> Place {
+    fn place_of(&self, draft: &Draft, shape: &Shape<'_>) -> Place {
         let same = |conversation: usize| Place { same: Some(conversation), ..Place::default() };
         let same_call_id = self.by_call_id.get(&draft.dialog.call_id).map_or(&[][..], Vec::as_slice);
         // One that ended since was there when this one was sent: messages are seen out of order.
@@ -76,7 +76,7 @@ impl Engine {
 
     /// What numbers and times say of a new leg, by what was true when it was sent; failing that, by what has come of it
     /// since.
-    fn guess(&self, legs: &[&Leg], shape: &Shape) -> Guess {
+    fn guess(&self, legs: &[&Leg], shape: &Shape<'_>) -> Guess {
         let question = Question { engine: self, shape, at: shape.at };
         match question.guess(legs) {
             Guess::Nothing if self.now > shape.at => Question { at: self.now, ..question }.guess(legs),
@@ -86,7 +86,7 @@ impl Engine {
 
     /// The conversations that a new one has to do with: the one that it replaces, the one of the transfer that asked
     /// for it, the one that it takes out of its parking place or from a ringing telephone.
-    pub(super) fn relatives(&self, draft: &Draft, shape: &Shape) -> Vec<usize> {
+    pub(super) fn relatives(&self, draft: &Draft, shape: &Shape<'_>) -> Vec<usize> {
         let found = self.by_replaces(&draft.traces).into_iter().chain(self.by_referral(draft, shape));
         let mut out: Vec<usize> = found.map(|(Found::Same(c) | Found::Related(c))| c).collect();
         out.extend(self.referrals.iter().rev().find(|r| r.parks_for(shape)).map(|r| r.conversation));

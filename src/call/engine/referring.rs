@@ -77,7 +77,7 @@ impl Engine {
         Some(if self.is_anchor(leg) { Found::Related(leg.conversation) } else { Found::Same(leg.conversation) })
     }
 
-    pub(super) fn by_referral(&self, draft: &Draft, shape: &Shape) -> Option<Found> {
+    pub(super) fn by_referral(&self, draft: &Draft, shape: &Shape<'_>) -> Option<Found> {
         let referral = self.referrals.iter().rev().find(|r| r.causes(shape, &draft.traces))?;
         self.conversations.get(referral.conversation)?;
         Some(if referral.on_anchor {

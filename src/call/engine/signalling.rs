@@ -136,15 +136,15 @@ impl Engine {
         self.next_leg += 1;
         self.counters.legs += 1;
         let at = draft.at;
-        let (traces, shape, call_id) = (draft.traces.clone(), draft.shape(), draft.dialog.call_id.clone());
-        let new_name = || leg_name(&self.conversations[conversation].id, &call_id, shape.hop, at);
+        let (hop, call_id) = (draft.shape().hop, draft.dialog.call_id.clone());
+        let new_name = || leg_name(&self.conversations[conversation].id, &call_id, hop, at);
         let name = recall.map_or_else(new_name, |recall| recall.name.clone());
         let slot = self.legs.insert(Leg::new(id, name, conversation, draft));
         if let Some(recall) = recall {
             self.note_recalled(slot, recall);
         }
-        let keys = self.join_index.add(slot, &traces, &shape);
-        self.legs[slot].join_keys = keys;
+        let leg = &mut self.legs[slot];
+        leg.join_keys = self.join_index.add(slot, &leg.traces, &leg.shape());
         let legs = &self.legs;
         let call = &mut self.conversations[conversation].legs;
         // In the order of their stamps, in whichever order they were seen.

@@ -91,9 +91,9 @@ impl Engine {
             l.conversation != leg.conversation
                 && l.dialog.callee_addr.same_host(pbx)
                 && l.created_at <= leg.created_at
-                && same_number(&l.parties.to, &leg.parties.from)
+                && same_number(l.parties.to.as_deref(), leg.parties.from.as_deref())
                 // Else it is a call in return.
-                && !same_number(&l.parties.from, &leg.parties.to)
+                && !same_number(l.parties.from.as_deref(), leg.parties.to.as_deref())
         })
     }
 
