@@ -163,6 +163,13 @@ impl Shape<'_> {
     }
 }
 
+/// Whether the guess by numbers and times has anything to say of two legs with these hops (who sent the INVITE, to whom):
+/// one goes on from where the other arrived, or one host sent both to different ones. All its rules ask for that, so
+/// that of the many calls to one number only few are looked at.
+pub fn meet((from, to): (Endpoint, Endpoint), (caller, callee): (Endpoint, Endpoint)) -> bool {
+    from.same_host(callee) || to.same_host(caller) || (from.same_host(caller) && !to.same_host(callee))
+}
+
 fn fit_numbers(from: (Option<&str>, Option<&str>), to: (Option<&str>, Option<&str>)) -> Fit {
     match (same_number(from.0, from.1), same_number(to.0, to.1)) {
         (true, true) => Fit::BothNumbers,

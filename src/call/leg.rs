@@ -167,10 +167,15 @@ impl Leg {
         shape(&self.dialog, &self.parties, self.created_at)
     }
 
+    /// Who sent the first INVITE, and to whom.
+    pub fn hop(&self) -> (Endpoint, Endpoint) {
+        (self.dialog.caller_addr, self.dialog.callee_addr)
+    }
+
     /// Whether messages between these two hosts are of this hop. Ports may differ (TCP, asymmetric UDP) unless
     /// everything is on one host.
     pub fn is_hop(&self, a: Endpoint, b: Endpoint) -> bool {
-        let (x, y) = (self.dialog.caller_addr, self.dialog.callee_addr);
+        let (x, y) = self.hop();
         if x.same_host(y) {
             return (a == x && b == y) || (a == y && b == x);
         }

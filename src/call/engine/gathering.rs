@@ -5,7 +5,7 @@ use crate::call::engine::guessing::{Guess, Question};
 use crate::call::engine::joining::MAX_LEGS;
 use crate::call::engine::referring::Found;
 use crate::call::event::LegSink;
-use crate::call::join::{Fit, Shape, Traces};
+use crate::call::join::{Fit, Shape, Traces, meet};
 use crate::call::leg::{Draft, Leg};
 
 impl Engine {
@@ -15,7 +15,8 @@ impl Engine {
         let shape = draft.shape();
         let candidates = self.join_index.candidates(&draft.traces, &shape);
         let legs = candidates.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.lived_at(draft.at));
-        let caused: Vec<&Leg> = legs.filter(|l| l.shape().fit(&shape) > Fit::None).collect();
+        let caused = |l: &&Leg| meet(l.hop(), shape.hop) && l.shape().fit(&shape) > Fit::None;
+        let caused: Vec<&Leg> = legs.filter(caused).collect();
         let alone = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled) && self.has_no_cause(c);
         let mut targets: Vec<_> = caused.iter().map(|l| l.dialog.callee_addr).collect();
         targets.sort_unstable();
@@ -46,12 +47,17 @@ impl Engine {
                 && l.dialog.ended().is_none()
                 && call.is_some_and(|c| !c.settled && !c.doubtful && c.legs.len() == 1)
         };
+        let near = |l: &&Leg| {
+            let mut own = call.legs.iter().filter_map(|s| self.legs.get(*s));
+            own.any(|of_own| meet(l.hop(), of_own.hop()))
+        };
         let left = call.legs.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.dialog.ended().is_none());
         let calls = |l: &&Leg| l.dialog.answered.is_some() || l.dialog.callee_addr.same_host(leg.dialog.caller_addr);
         let left = left.filter(calls);
         let found = left
             .flat_map(|l| self.join_index.candidates(&l.traces, &l.shape()))
             .filter_map(|s| self.legs.get(s))
+            .filter(near)
             .filter(fresh)
             .find(|l| self.is_guessed_again(l, own))
             .map(|l| l.conversation);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::call::engine::Engine;
-use crate::call::join::{Fit, Shape, TOGETHER, same_number};
+use crate::call::join::{Fit, Shape, TOGETHER, meet, same_number};
 use crate::call::leg::Leg;
 use crate::time::Timestamp;
 
@@ -48,7 +48,8 @@ pub(super) struct Question<'a> {
 impl Question<'_> {
     /// What the numbers and times of those of these legs say that live.
     pub(super) fn guess(&self, legs: &[&Leg]) -> Guess {
-        let legs: Vec<&Leg> = legs.iter().copied().filter(|l| l.lived_at(self.at)).collect();
+        let near = |l: &&Leg| meet(self.shape.hop, l.hop()) && l.lived_at(self.at);
+        let legs: Vec<&Leg> = legs.iter().copied().filter(near).collect();
         match self.by_cause(&legs) {
             Guess::Nothing => self.by_call_back(&legs),
             Guess::Doubt(several) => match self.unserved(&several) {
