@@ -11,8 +11,8 @@
 //!   spool     [IO]  one pcapng for each leg: the only thing the hot path writes
 //!   render          spool -> two timelines -> decoded stereo samples (pure, two passes)
 //!   recording [IO]  samples -> a finished file (.part, fsync, rename), its call record
-//!   journal   [IO]  SQLite: conversations, legs, recordings, and what is still owed to Pyrus
 //!   delivery        the pure machine: next(now) -> Action, answer(now, Reply)
+//!   journal   [IO]  SQLite: conversations, legs, recordings, and the rows of delivery
 //!   pyrus     [IO]  the HTTP client that executes actions
 //!   fake_pyrus [IO] a faithful fake of the Pyrus API, for tests and for trying out
 //!   ops       [IO]  configuration, logs, counters

@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use callspan::call::record::{CallRecord, DeliveryRecord, DeliveryState, LegRecord, Outcome, Recording, Verdict};
-use callspan::journal::{JobRow, Journal, Stage};
+use callspan::delivery::row::JobRow;
+use callspan::journal::{Journal, Stage};
 use callspan::time::Timestamp;
 
 /// More than any disk of the tests has.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::split::Cut;
 use crate::call::record::{CallRecord, DeliveryState, Direction, Outcome, Verdict};
-use crate::journal::JobRow;
+use crate::delivery::row::JobRow;
 use crate::time::Timestamp;
 
 /// How far the call itself has come.

@@ -8,7 +8,7 @@ use super::policy::{AttachBody, CallBody, Policy};
 use super::split::{self, Cut};
 use super::verdict::{Endpoint, Reply, Verdict, judge};
 use crate::call::record::CallRecord;
-use crate::journal::{DroppedCode, JobRow, Row};
+use crate::delivery::row::{DeliveryRow, DroppedCode, JobRow};
 use crate::time::Timestamp;
 
 mod answers;
@@ -80,7 +80,7 @@ pub struct Machine {
     token: Token,
     dropped: BTreeMap<String, DroppedCode>,
     dirty: BTreeSet<String>,
-    rows: VecDeque<Row>,
+    rows: VecDeque<DeliveryRow>,
     /// The account or its form is refused: every call would be.
     account: Hold,
     /// Why the newest request was not answered; gone with the next answer.
@@ -322,7 +322,7 @@ impl Machine {
     }
 
     /// What must be made durable. Polled until `None` before any action is executed.
-    pub fn poll_row(&mut self) -> Option<Row> {
+    pub fn poll_row(&mut self) -> Option<DeliveryRow> {
         if let Some(row) = self.rows.pop_front() {
             return Some(row);
         }
@@ -331,7 +331,7 @@ impl Machine {
         if row.is_settled() {
             self.retire(&id);
         }
-        Some(Row::Job(row))
+        Some(DeliveryRow::Job(row))
     }
 
     /// Whether this call is in memory.

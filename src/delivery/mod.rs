@@ -20,6 +20,7 @@ pub mod job;
 pub mod machine;
 mod pace;
 pub mod policy;
+pub mod row;
 pub mod split;
 #[cfg(test)]
 mod tests;
@@ -29,5 +30,6 @@ pub use job::{CallUpdate, Consent, Job, Progress};
 pub use machine::{Action, ActionId, Blocked, Machine, Next, Request, Summary, TokenId, Trouble};
 pub use pace::Tuning;
 pub use policy::{DurationUnit, Policy, RegisterAt};
+pub use row::{DeliveryRow, DroppedCode, JobRow};
 pub use split::Cut;
 pub use verdict::{Answer, Endpoint, Failure, RateHeaders, Reply};

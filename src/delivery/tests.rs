@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::job::{PartState, Registration, Standing};
 use super::*;
 use crate::call::record::{CallRecord, Direction, Outcome, Recording};
-use crate::journal::{JobRow, Row};
+use crate::delivery::row::{DeliveryRow, JobRow};
 use crate::time::Timestamp;
 
 mod absence;
@@ -111,7 +111,7 @@ fn name(request: &Request) -> &'static str {
 fn rows(machine: &mut Machine) -> Vec<JobRow> {
     let mut rows = Vec::new();
     while let Some(row) = machine.poll_row() {
-        if let Row::Job(job) = row {
+        if let DeliveryRow::Job(job) = row {
             rows.push(job);
         }
     }
@@ -600,7 +600,7 @@ fn an_absence_is_an_alarm_with_its_first_reason_until_pyrus_answers() {
     let mut alarms = Vec::new();
     let drain = |m: &mut Machine, alarms: &mut Vec<Option<String>>| {
         while let Some(row) = m.poll_row() {
-            if let Row::Alarm(alarm) = row {
+            if let DeliveryRow::Alarm(alarm) = row {
                 alarms.push(alarm);
             }
         }

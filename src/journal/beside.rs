@@ -4,9 +4,9 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::calls::{self, LegRow, LegState, Stage};
-use super::row::JobRow;
 use super::{Journal, Result, deliveries, keeping};
 use crate::call::record::CallRecord;
+use crate::delivery::row::JobRow;
 use crate::time::Timestamp;
 
 /// A call whose record's file is behind its delivery.

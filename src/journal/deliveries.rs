@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use super::beside::put_stale;
 use super::calls::micros;
-use super::row::{DroppedCode, JobRow, Row};
 use super::{Journal, Result};
+use crate::delivery::row::{DeliveryRow, DroppedCode, JobRow};
 use crate::time::Timestamp;
 
 impl Journal {
@@ -13,7 +13,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`]; nothing is written then.
-    pub fn save(&self, rows: &[Row]) -> Result<()> {
+    pub fn save(&self, rows: &[DeliveryRow]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -21,14 +21,14 @@ impl Journal {
         let transaction = connection.transaction()?;
         for row in rows {
             match row {
-                Row::Job(job) => {
+                DeliveryRow::Job(job) => {
                     put_job(&transaction, job)?;
                     if job.is_settled() || job.stage == "parked" || !job.attached().is_empty() {
                         put_stale(&transaction, &job.id)?;
                     }
                 }
-                Row::Dropped(code) => put_dropped(&transaction, code)?,
-                Row::Alarm(text) => put_alarm(&transaction, text.as_deref())?,
+                DeliveryRow::Dropped(code) => put_dropped(&transaction, code)?,
+                DeliveryRow::Alarm(text) => put_alarm(&transaction, text.as_deref())?,
             }
         }
         transaction.commit()?;
@@ -40,7 +40,7 @@ impl Journal {
     /// # Errors
     /// See [`super::Error`].
     pub fn save_job(&self, job: &JobRow) -> Result<()> {
-        self.save(std::slice::from_ref(&Row::Job(job.clone())))
+        self.save(std::slice::from_ref(&DeliveryRow::Job(job.clone())))
     }
 
     /// The deliveries that still owe something, oldest call first.

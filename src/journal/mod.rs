@@ -35,7 +35,6 @@ mod calls;
 pub mod config;
 mod deliveries;
 mod keeping;
-pub mod row;
 mod schema;
 mod sealing;
 #[cfg(test)]
@@ -44,7 +43,6 @@ mod tests;
 pub use beside::Stale;
 pub use calls::{CallFilter, LegRow, LegState, PAGE, Pages, Place, Stage, StoredCall};
 pub use keeping::{FileRow, Owner, Standing};
-pub use row::{DroppedCode, JobRow, Row};
 pub use schema::VERSION;
 pub use sealing::SealedFile;
 

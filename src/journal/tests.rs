@@ -3,6 +3,7 @@ use rusqlite::params;
 use super::*;
 use crate::call::event::Registration;
 use crate::call::record::{CallRecord, DeliveryState, Direction, Recording, Verdict};
+use crate::delivery::row::{DeliveryRow, DroppedCode, JobRow};
 use crate::time::Timestamp;
 
 fn record(id: &str, at_s: i64) -> CallRecord {
@@ -120,10 +121,10 @@ fn a_newer_journal_is_refused_and_a_damaged_one_is_named() {
 fn dropped_codes_and_the_alarm_are_kept_until_taken_back() {
     let journal = Journal::open_in_memory().unwrap();
     let code = DroppedCode { code: "CallDuration".into(), at: Timestamp::from_secs(5), reason: "no".into() };
-    journal.save(&[Row::Dropped(code.clone()), Row::Alarm(Some("login refused".into()))]).unwrap();
+    journal.save(&[DeliveryRow::Dropped(code.clone()), DeliveryRow::Alarm(Some("login refused".into()))]).unwrap();
     assert_eq!(journal.dropped_codes().unwrap(), vec![code]);
     assert_eq!(journal.alarm().unwrap().as_deref(), Some("login refused"));
-    journal.save(&[Row::Alarm(None)]).unwrap();
+    journal.save(&[DeliveryRow::Alarm(None)]).unwrap();
     assert_eq!(journal.alarm().unwrap(), None);
     assert_eq!(journal.forget_dropped_codes().unwrap(), 1);
 }

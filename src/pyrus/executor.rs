@@ -17,8 +17,9 @@ use tokio::task::JoinSet;
 use super::Error;
 use super::client::{Client, Timeouts};
 use super::config::Config;
+use crate::delivery::row::DeliveryRow;
 use crate::delivery::{ActionId, CallUpdate, Failure, Machine, Next, Policy, Progress, Reply, Summary, Tuning};
-use crate::journal::{Journal, Row};
+use crate::journal::Journal;
 use crate::time::Timestamp;
 
 /// What is not in the configuration file.
@@ -461,9 +462,9 @@ fn panicked() -> Reply {
     Reply::Failed(Failure::Unanswered(String::from("callspan had an error of its own during the request")))
 }
 
-fn tell_log(row: &Row) {
+fn tell_log(row: &DeliveryRow) {
     match row {
-        Row::Job(job) => match job.stage.as_str() {
+        DeliveryRow::Job(job) => match job.stage.as_str() {
             "parked" => tracing::warn!(
                 call = job.id,
                 "not delivered to Pyrus, a person must act: `callspan calls show` says why"
@@ -471,11 +472,11 @@ fn tell_log(row: &Row) {
             "dead" => tracing::error!(call = job.id, "will not be whole in Pyrus: `callspan calls show` says why"),
             stage => tracing::debug!(call = job.id, stage, task = job.task_id, "delivery"),
         },
-        Row::Dropped(code) => {
+        DeliveryRow::Dropped(code) => {
             tracing::warn!(code = code.code, "the form in Pyrus has no such field; it is left out from now on");
         }
-        Row::Alarm(Some(why)) => tracing::error!("{why}"),
-        Row::Alarm(None) => tracing::info!("what kept calls from Pyrus is over"),
+        DeliveryRow::Alarm(Some(why)) => tracing::error!("{why}"),
+        DeliveryRow::Alarm(None) => tracing::info!("what kept calls from Pyrus is over"),
     }
 }
 

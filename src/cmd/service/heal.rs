@@ -15,7 +15,8 @@ use anyhow::Context;
 
 use crate::call::record::{CallRecord, DeliveryState};
 use crate::delivery::Job;
-use crate::journal::{self, JobRow, Journal, config::Config};
+use crate::delivery::row::JobRow;
+use crate::journal::{self, Journal, config::Config};
 use crate::recording::digest;
 use crate::recording::seal::sealed_path;
 use crate::time::Timestamp;

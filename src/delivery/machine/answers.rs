@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{Entry, Hold, Machine, Proof, TokenId, TokenState, Work, split};
 use crate::delivery::job::{Fields, Job, Part, PartState, Registration, Standing, Upload};
+use crate::delivery::row::{DeliveryRow, DroppedCode};
 use crate::delivery::verdict::{Endpoint, Gain, Judgement, NO_ANSWER, Otherwise, Reply, Scope, Sent, Verdict};
-use crate::journal::{DroppedCode, Row};
 use crate::time::Timestamp;
 
 impl Machine {
@@ -177,7 +177,7 @@ impl Machine {
         for code in sent.iter().filter(|c| named.contains(c.as_str())) {
             if !self.dropped.contains_key(code) {
                 let dropped = DroppedCode { code: code.clone(), at: now, reason: why.to_owned() };
-                self.rows.push_back(Row::Dropped(dropped.clone()));
+                self.rows.push_back(DeliveryRow::Dropped(dropped.clone()));
                 self.dropped.insert(code.clone(), dropped);
             }
         }
@@ -191,7 +191,7 @@ impl Machine {
         }
         if self.alarm.as_ref() != alarm {
             self.alarm = alarm.cloned();
-            self.rows.push_back(Row::Alarm(self.alarm.clone()));
+            self.rows.push_back(DeliveryRow::Alarm(self.alarm.clone()));
         }
     }
 }

@@ -93,7 +93,7 @@ impl Life {
 
     fn persist(&mut self) {
         while let Some(row) = self.machine.poll_row() {
-            if let Row::Job(job) = row {
+            if let DeliveryRow::Job(job) = row {
                 self.disk.insert(job.id.clone(), job);
             }
         }

@@ -1,4 +1,4 @@
-//! The rows that delivery writes. Plain values: the room that makes them knows no SQL.
+//! The rows in which the state of all deliveries is kept: plain values; the journal stores them in SQL.
 
 use serde::Deserialize;
 
@@ -7,7 +7,7 @@ use crate::time::Timestamp;
 
 /// Something that must be durable before the next request is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Row {
+pub enum DeliveryRow {
     /// The state of one delivery.
     Job(JobRow),
     /// A form field that Pyrus does not take.
