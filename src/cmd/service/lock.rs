@@ -1,11 +1,9 @@
 //! One process at a time for a folder: a lock that the system gives back when its holder is gone, however it went.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{FlockOperation, flock};
 
 /// A folder that is ours until this is dropped.
 #[derive(Debug)]
@@ -57,12 +55,12 @@ pub fn take(folder: &Path) -> Result<Lock, LockError> {
         .mode(0o600)
         .open(&path)
         .map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match file.try_lock() {
         Ok(()) => {}
-        Err(error) if error == rustix::io::Errno::WOULDBLOCK => {
+        Err(TryLockError::WouldBlock) => {
             return Err(LockError::Taken { folder: folder.to_owned(), holder: holder(&mut file) });
         }
-        Err(error) => return Err(failed(error.into())),
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
     // For people only: on a full disk the lock holds without it.
     let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
