@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use age::x25519::Identity;
 use callspan::call::record::{CallRecord, DeliveryState, Verdict};
 use callspan::fake_pyrus::{Fake, Options, TaskPolicy};
-use callspan::journal::{CallFilter, Journal, Stage, StoredCall};
+use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 use talk::Talk;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -189,7 +189,7 @@ fn journal(dir: &Path) -> Journal {
 
 fn complete(journal: &Journal) -> Vec<CallRecord> {
     let calls = journal.calls(&CallFilter::default()).expect("readable");
-    calls.into_iter().filter(|c| c.stage == Stage::Complete).map(|c| c.record).collect()
+    calls.into_iter().filter(|c| c.stage == CallStage::Complete).map(|c| c.record).collect()
 }
 
 // ---- run
@@ -450,7 +450,7 @@ fn a_call_goes_on_over_a_kill_where_it_was_heard_and_one_that_rings_keeps_its_id
     child.wait().expect("ours");
     let (mut child, log) = start(&config);
     sender.join().expect("no panic");
-    let done = wait_until(Duration::from_secs(30), || all().iter().all(|c| c.stage == Stage::Complete));
+    let done = wait_until(Duration::from_secs(30), || all().iter().all(|c| c.stage == CallStage::Complete));
     Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
     assert_eq!(child.wait().expect("ours").code(), Some(0), "{}", log.lock().expect("no panic"));
     let records = complete(&journal);
@@ -555,7 +555,7 @@ fn a_long_call_killed_at_random_moments_has_each_of_its_parts_once() {
         lives += 1;
         let journal = Journal::open_read_only(&journal_config).expect("a journal");
         let live = journal.calls(&CallFilter::default()).expect("readable");
-        let live = live.iter().filter(|c| c.stage == Stage::Live).map(|c| c.record.recordings.len()).max();
+        let live = live.iter().filter(|c| c.stage == CallStage::Live).map(|c| c.record.recordings.len()).max();
         live_parts = live_parts.max(live.unwrap_or(0));
     }
     talker.join().expect("no panic");
@@ -563,7 +563,8 @@ fn a_long_call_killed_at_random_moments_has_each_of_its_parts_once() {
     let journal = journal(Path::new(&folder("state")));
     let settled = wait_until(Duration::from_secs(400), || {
         let calls = journal.calls(&CallFilter::default()).expect("readable");
-        let done = calls.iter().all(|c| c.stage == Stage::Complete && c.record.delivery.state == DeliveryState::Done);
+        let done =
+            calls.iter().all(|c| c.stage == CallStage::Complete && c.record.delivery.state == DeliveryState::Done);
         !calls.is_empty() && done && spools(dir.path()) == 0 && plain_files(dir.path()) == 0
     });
     assert!(settled, "seed {seed}: {}", log.lock().expect("no panic"));
@@ -633,7 +634,7 @@ fn plain_files(dir: &Path) -> usize {
 /// Of a call whose first messages alone were heard, the rest falling into kills, nobody can say that it is over: it rings for
 /// an hour. There is no sound of it: its leg has no spool.
 fn only_rings(call: &StoredCall) -> bool {
-    call.stage == Stage::Live && call.record.answered_at.is_none()
+    call.stage == CallStage::Live && call.record.answered_at.is_none()
 }
 
 fn spools(dir: &Path) -> usize {

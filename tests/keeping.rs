@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use callspan::call::record::{CallRecord, DeliveryRecord, DeliveryState, LegRecord, Outcome, Recording, Verdict};
 use callspan::delivery::row::JobRow;
-use callspan::journal::{Journal, Stage};
+use callspan::journal::{CallStage, Journal};
 use callspan::time::Timestamp;
 
 /// More than any disk of the tests has.
@@ -93,7 +93,7 @@ impl Place {
         let json = serde_json::to_vec(&record).expect("JSON");
         std::fs::write(folder.join(format!("{id}.json")), json).expect("written");
         let journal = self.journal();
-        journal.put_call(&record, Stage::Complete).expect("written");
+        journal.put_call(&record, CallStage::Complete).expect("written");
         if let Some(stage) = delivery {
             let row = JobRow { id: id.to_owned(), stage: stage.to_owned(), body: "{}".to_owned(), ..JobRow::default() };
             journal.save_job(&row).expect("written");
@@ -177,7 +177,7 @@ fn a_disk_that_runs_full_costs_what_pyrus_has_and_neither_what_is_owed_nor_what_
     assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
     let (_, why) = place.journal().removed("20261123T000001Z-a").expect("readable").expect("it was");
     assert!(why.contains("min_free_gib"), "{why}");
-    assert_eq!(place.journal().files().expect("readable").len(), kept.len());
+    assert_eq!(place.journal().recordings().expect("readable").len(), kept.len());
 }
 
 #[test]
@@ -349,5 +349,5 @@ fn a_journal_that_is_damaged_while_the_service_works_ends_it_and_the_next_start_
     assert_eq!(journal.held("20261123T000002Z-b").expect("readable").and_then(|h| h.why).as_deref(), Some("case 17"));
     let call = journal.call("20261123T000001Z-a").expect("readable").expect("it is known again");
     assert_eq!(call.record.delivery.state, DeliveryState::Done);
-    assert_eq!(journal.files().expect("readable")[0].path, kept.display().to_string());
+    assert_eq!(journal.recordings().expect("readable")[0].path, kept.display().to_string());
 }

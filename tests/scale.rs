@@ -10,8 +10,8 @@ use callspan::cmd::service::upkeep::Walk;
 use callspan::delivery::Job;
 use callspan::journal::{self, CallFilter, Journal};
 use callspan::recording::config::Config;
-use callspan::recording::retention::{Ages, MOST, Room, plan};
-use callspan::recording::seal;
+use callspan::recording::encrypt;
+use callspan::recording::retention::{ClockTrust, DiskUsage, MAX_REMOVALS, plan};
 use callspan::time::Timestamp;
 
 /// A delivered call of a minute with one recording, one call each five minutes.
@@ -86,7 +86,7 @@ fn retention_with_a_hundred_thousand_calls() {
                     (record, job)
                 })
                 .collect();
-            journal.put_rebuilt(&rows).expect("written");
+            journal.put_rebuilt_calls(&rows).expect("written");
         }
     });
     let size = std::fs::metadata(dir.path().join(journal::FILE_NAME)).expect("there").len();
@@ -95,17 +95,17 @@ fn retention_with_a_hundred_thousand_calls() {
     let walk = || Walk::begin(&journal);
     let gib = CALLS / 1024;
     let over = Config { max_disk_gib: gib, min_free_gib: 0, ..Config::default() };
-    let room = Room { kept_bytes: u64::from(gib + 1) << 30, free_bytes: None };
+    let room = DiskUsage { kept_bytes: u64::from(gib + 1) << 30, free_bytes: None };
     let planned = timed("a plan, one call too many", || {
-        let room = Room { kept_bytes: (u64::from(gib) << 30) + 1, ..room };
-        plan(&over, walk, Ages::Unknown, room).expect("readable")
+        let room = DiskUsage { kept_bytes: (u64::from(gib) << 30) + 1, ..room };
+        plan(&over, walk, ClockTrust::Unknown, room).expect("readable")
     });
     assert_eq!(planned.len(), 1);
     let aged = Config { keep_days: 1, min_free_gib: 0, ..Config::default() };
-    let now = Ages::Trusted(Timestamp::from_secs(1_700_000_000));
+    let now = ClockTrust::Trusted(Timestamp::from_secs(1_700_000_000));
     let planned = timed("a plan by age, nothing too old", || plan(&aged, walk, now, room).expect("readable"));
     assert_eq!(planned.len(), 0);
-    let late = Ages::Trusted(Timestamp::from_secs(1_900_000_000));
+    let late = ClockTrust::Trusted(Timestamp::from_secs(1_900_000_000));
     let mut removed = 0;
     timed("all of them planned by age and marked", || {
         loop {
@@ -114,7 +114,7 @@ fn retention_with_a_hundred_thousand_calls() {
                 let marks: Vec<_> = calls.iter().map(|(id, why)| (id.clone(), why.as_str())).collect();
                 removed += journal.mark_removed(&marks, Timestamp::EPOCH).expect("written").len();
             }
-            if planned.len() < MOST {
+            if planned.len() < MAX_REMOVALS {
                 break;
             }
         }
@@ -132,16 +132,16 @@ fn all_files_of_a_hundred_thousand_calls() {
     let journal = Journal::open(&journal::config::Config { dir: dir.path().to_owned() }).expect("a journal");
     for batch in 0..CALLS / 500 {
         let rows: Vec<_> = (0..500).map(|n| (record(batch * 500 + n, dir.path()), None)).collect();
-        journal.put_rebuilt(&rows).expect("written");
+        journal.put_rebuilt_calls(&rows).expect("written");
     }
     drop(journal);
     let config = journal::config::Config { dir: dir.path().to_owned() };
     let journal = timed("opened and checked", || Journal::open(&config).expect("whole"));
-    let files = timed("Journal::files()", || journal.files().expect("readable"));
+    let files = timed("Journal::files()", || journal.recordings().expect("readable"));
     assert_eq!(files.len(), CALLS as usize);
-    let page = timed("one page of 500", || journal.files_after(files.get(50_000), 500).expect("readable"));
+    let page = timed("one page of 500", || journal.recordings_after(files.get(50_000), 500).expect("readable"));
     assert_eq!(page.len(), 500);
-    let ids = timed("the first 100 to encrypt", || journal.unsealed("", 100).expect("readable"));
+    let ids = timed("the first 100 to encrypt", || journal.calls_to_encrypt("", 100).expect("readable"));
     assert_eq!(ids.len(), 100);
     let newest = CallFilter { limit: Some(100), ..CallFilter::default() };
     timed("the newest 100 calls", || assert_eq!(journal.calls(&newest).expect("readable").len(), 100));
@@ -156,7 +156,7 @@ fn a_hundred_thousand_calls_are_listed_in_the_memory_of_a_thousand() {
         let journal = Journal::open(&journal::config::Config { dir: dir.path().to_owned() }).expect("a journal");
         for batch in 0..count / 500 {
             let rows: Vec<_> = (0..500).map(|n| (record(batch * 500 + n, dir.path()), None)).collect();
-            journal.put_rebuilt(&rows).expect("written");
+            journal.put_rebuilt_calls(&rows).expect("written");
         }
         drop(journal);
         for json in [&["--json"][..], &[]] {
@@ -209,7 +209,7 @@ fn a_journal_made_anew_from_ten_thousand_records() {
     let config = journal::config::Config { dir: state };
     let opened = timed("10,000 records", || heal::open(&config, &recordings).expect("healed"));
     assert!(opened.alarm.expect("told").contains("10000 calls"));
-    assert_eq!(opened.journal.files().expect("readable").len(), RECORDS as usize);
+    assert_eq!(opened.journal.recordings().expect("readable").len(), RECORDS as usize);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_gibibyte_encrypted_in_constant_memory() {
     let recipient = identity.to_public().to_string().parse().expect("a public key");
     let before = rss_kib();
     let sealed = timed("1 GiB encrypted and on the disk", || {
-        seal::seal(&plain, &seal::sealed_path(&plain), &[recipient]).expect("written")
+        encrypt::encrypt_file(&plain, &encrypt::encrypted_path(&plain), &[recipient]).expect("written")
     });
     // Each 64 KiB have a tag of 16 bytes (age-encryption.org/v1, payload); the header is below a KiB.
     let tags = (1 << 30) / (64 * 1024) * 16;

@@ -180,7 +180,7 @@ impl Place {
     }
 
     fn ask(&self) -> anyhow::Result<Journal> {
-        Ok(Journal::open_to_ask(&self.config.journal)?)
+        Ok(Journal::open_for_requests(&self.config.journal)?)
     }
 }
 
@@ -204,7 +204,7 @@ fn list(place: &Place, filters: &Filters, json: bool) -> anyhow::Result<ExitCode
         limit: filters.limit,
     };
     if json {
-        for calls in journal.pages(&filter, journal.before_newest(&filter)?)? {
+        for calls in journal.call_pages(&filter, journal.cursor_before_newest(&filter)?)? {
             let mut text = String::new();
             for call in calls? {
                 text.push_str(&serde_json::to_string(&call.record)?);

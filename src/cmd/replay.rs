@@ -19,12 +19,12 @@ use crate::call::event::{CallEvent, EndedCall, Registration};
 use crate::call::record::{CallRecord, DeliveryState};
 use crate::capture::{Source, files};
 use crate::delivery::{CallUpdate, Policy, Progress, Summary};
-use crate::journal::Stage;
+use crate::journal::CallStage;
 use crate::journal::{self, Journal};
 use crate::ops::config::{Config, Purpose};
 use crate::pyrus::executor::{Wait, policy};
 use crate::pyrus::{Executor, Handle};
-use crate::recording::{self, Layout, Recorder};
+use crate::recording::{self, FolderLayout, Recorder};
 use crate::spool::memory::MemorySpool;
 
 /// What is to be replayed.
@@ -72,7 +72,7 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     let mut run = Run {
         pipeline: Pipeline::new(Engine::new(request.config.call.clone(), source.name())),
         spool: MemorySpool::new(request.config.spool.memory_mib, out.join(SPOOL_FOLDER)),
-        recorder: Recorder::new(recording, Layout::Flat, limit),
+        recorder: Recorder::new(recording, FolderLayout::Flat, limit),
         delivery,
         outcome: ReplayOutcome { warnings: alarm.into_iter().collect(), ..ReplayOutcome::default() },
     };
@@ -204,7 +204,7 @@ impl Delivery {
     }
 
     fn tell(&self, record: &CallRecord, registration: Registration) -> anyhow::Result<()> {
-        self.journal.put_call(record, Stage::Complete)?;
+        self.journal.put_call(record, CallStage::Complete)?;
         self.handle.tell(CallUpdate {
             record: record.clone(),
             progress: Progress::Complete,

@@ -181,7 +181,7 @@ impl Service {
              started again"
         );
         self.alerts.raise(Kind::JournalDamaged, &detail);
-        Journal::condemn(&self.journal_config, damage)?;
+        Journal::mark_damaged(&self.journal_config, damage)?;
         anyhow::bail!(detail)
     }
 

@@ -4,14 +4,14 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use serde::Serialize;
 
-use super::{Journal, Result, deliveries, keeping};
+use super::{Journal, JournalResult, deliveries, retention};
 use crate::call::event::Registration;
 use crate::call::record::{CallRecord, DeliveryState, Verdict};
 use crate::time::Timestamp;
 
 /// How far a call has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum CallStage {
     /// Under way.
     Live,
     /// Over; its sound is still to be rendered.
@@ -20,7 +20,7 @@ pub enum Stage {
     Complete,
 }
 
-impl Stage {
+impl CallStage {
     /// The word in the file.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,14 +43,14 @@ impl Stage {
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredCall {
     /// How far it has come.
-    pub stage: Stage,
+    pub stage: CallStage,
     /// The record, with `delivery` as the journal knows it now.
     pub record: CallRecord,
 }
 
 /// What became of a leg's spool file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LegState {
+pub enum LegSpoolState {
     /// Packets are still added.
     Open,
     /// Whole, to be rendered.
@@ -61,7 +61,7 @@ pub enum LegState {
     Removed,
 }
 
-impl LegState {
+impl LegSpoolState {
     /// The word in the file.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -92,7 +92,7 @@ pub struct LegRow {
     /// Whether its caller is the record's caller.
     pub same_sides: bool,
     /// What became of the file.
-    pub state: LegState,
+    pub state: LegSpoolState,
 }
 
 /// Which calls to list; every given condition must hold.
@@ -119,7 +119,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn put_call(&self, record: &CallRecord, stage: Stage) -> Result<()> {
+    pub fn put_call(&self, record: &CallRecord, stage: CallStage) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         put_call(&transaction, record, stage)?;
@@ -127,16 +127,21 @@ impl Journal {
         Ok(())
     }
 
-    /// The same, and that delivery is still to be told of it: until [`Journal::told`] the call is among
-    /// [`Journal::untold`].
+    /// The same, and that delivery is still to be told of it: until [`Journal::mark_announced`] the call is among
+    /// [`Journal::calls_to_announce`].
     ///
     /// # Errors
     /// See [`super::Error`]; nothing is written then.
-    pub fn put_call_to_tell(&self, record: &CallRecord, stage: Stage, registration: Registration) -> Result<()> {
+    pub fn put_call_for_delivery(
+        &self,
+        record: &CallRecord,
+        stage: CallStage,
+        registration: Registration,
+    ) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         put_call(&transaction, record, stage)?;
-        keeping::put_untold(&transaction, &record.id, registration)?;
+        retention::put_to_announce(&transaction, &record.id, registration)?;
         transaction.commit()?;
         Ok(())
     }
@@ -146,25 +151,25 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`]; nothing is written then.
-    pub fn put_call_with_parts(
+    pub fn put_call_with_segments(
         &self,
         record: &CallRecord,
-        stage: Stage,
+        stage: CallStage,
         to_tell: Option<Registration>,
-    ) -> Result<CallRecord> {
+    ) -> JournalResult<CallRecord> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let mut record = record.clone();
         if let Some((_, earlier)) = stored(&transaction, &record.id)? {
             record.take_parts(&earlier);
             // Of a live call only its withdrawal has a verdict.
-            if stage == Stage::Live && record.verdict.is_none() {
+            if stage == CallStage::Live && record.verdict.is_none() {
                 (record.verdict, record.verdict_reason) = (earlier.verdict, earlier.verdict_reason);
             }
         }
         put_call(&transaction, &record, stage)?;
         if let Some(registration) = to_tell {
-            keeping::put_untold(&transaction, &record.id, registration)?;
+            retention::put_to_announce(&transaction, &record.id, registration)?;
         }
         transaction.commit()?;
         Ok(record)
@@ -175,20 +180,20 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`]; nothing is written then.
-    pub fn put_parts(&self, live: &CallRecord, to_tell: Option<Registration>) -> Result<Option<CallRecord>> {
+    pub fn put_segments(&self, live: &CallRecord, to_tell: Option<Registration>) -> JournalResult<Option<CallRecord>> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let (stage, record) = match stored(&transaction, &live.id)? {
-            Some((Stage::Complete, _)) => return Ok(None),
+            Some((CallStage::Complete, _)) => return Ok(None),
             Some((stage, mut record)) => {
                 record.take_parts(live);
                 (stage, record)
             }
-            None => (Stage::Live, live.clone()),
+            None => (CallStage::Live, live.clone()),
         };
         put_call(&transaction, &record, stage)?;
         if let Some(registration) = to_tell {
-            keeping::put_untold(&transaction, &record.id, registration)?;
+            retention::put_to_announce(&transaction, &record.id, registration)?;
         }
         transaction.commit()?;
         Ok(Some(record))
@@ -199,7 +204,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`]; nothing is written then.
-    pub fn withdraw_parts(&self, id: &str, at: Timestamp, why: &str) -> Result<Option<CallRecord>> {
+    pub fn withdraw_segments(&self, id: &str, at: Timestamp, why: &str) -> JournalResult<Option<CallRecord>> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let Some((stage, record)) = stored(&transaction, id)?.filter(|(_, r)| !r.recordings.is_empty()) else {
@@ -223,7 +228,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn mark_recording_removed(&self, id: &str, part: u32) -> Result<()> {
+    pub fn mark_recording_removed(&self, id: &str, part: u32) -> JournalResult<()> {
         self.lock()
             .execute("UPDATE recordings SET state = 'removed' WHERE call_id = ?1 AND part = ?2", params![id, part])?;
         Ok(())
@@ -233,7 +238,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn put_leg(&self, call_id: &str, leg: &LegRow) -> Result<()> {
+    pub fn put_leg(&self, call_id: &str, leg: &LegRow) -> JournalResult<()> {
         Ok(put_leg(&self.lock(), call_id, leg)?)
     }
 
@@ -241,7 +246,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn legs(&self, call_id: &str) -> Result<Vec<LegRow>> {
+    pub fn legs(&self, call_id: &str) -> JournalResult<Vec<LegRow>> {
         let connection = self.lock();
         let mut statement = connection
             .prepare("SELECT name, idx, same_sides, state FROM legs WHERE call_id = ?1 ORDER BY idx, name")?;
@@ -251,7 +256,7 @@ impl Journal {
                     name: row.get(0)?,
                     index: row.get(1)?,
                     same_sides: row.get(2)?,
-                    state: LegState::read(&row.get::<_, String>(3)?),
+                    state: LegSpoolState::read(&row.get::<_, String>(3)?),
                 })
             })?
             .collect::<rusqlite::Result<_>>()?;
@@ -262,7 +267,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn call(&self, id: &str) -> Result<Option<StoredCall>> {
+    pub fn call(&self, id: &str) -> JournalResult<Option<StoredCall>> {
         let connection = self.lock();
         let found = connection
             .query_row("SELECT stage, record FROM calls WHERE id = ?1", params![id], |row| {
@@ -276,42 +281,42 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn unfinished_calls(&self) -> Result<Vec<StoredCall>> {
+    pub fn unfinished_calls(&self) -> JournalResult<Vec<StoredCall>> {
         self.select("stage <> 'complete' ORDER BY id", &[])
     }
 
-    /// Lists calls in the order of their time; all of them in memory: [`Journal::pages`] gives them piece by piece.
+    /// Lists calls in the order of their time; all of them in memory: [`Journal::call_pages`] gives them piece by piece.
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn calls(&self, filter: &CallFilter) -> Result<Vec<StoredCall>> {
+    pub fn calls(&self, filter: &CallFilter) -> JournalResult<Vec<StoredCall>> {
         let mut calls = Vec::new();
-        for page in self.pages(filter, self.before_newest(filter)?)? {
+        for page in self.call_pages(filter, self.cursor_before_newest(filter)?)? {
             calls.extend(page?);
         }
         Ok(calls)
     }
 
     /// Calls in the order of their time, those after a place, [`PAGE`] at a time: between two pages others may use the
-    /// journal. The limit of the filter does not count here, see [`Journal::before_newest`].
+    /// journal. The limit of the filter does not count here, see [`Journal::cursor_before_newest`].
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn pages(&self, filter: &CallFilter, after: Option<Place>) -> Result<Pages<'_>> {
+    pub fn call_pages(&self, filter: &CallFilter, after: Option<CallCursor>) -> JournalResult<CallPages<'_>> {
         let (conditions, values) = conditions(filter)?;
         let sql = format!(
             "SELECT stage, record, {BEGIN}, id FROM calls {BY_BEGIN} WHERE {conditions} AND {BEGIN} >= ?
              AND ({BEGIN} > ? OR id > ?) ORDER BY {BEGIN}, id LIMIT {PAGE}"
         );
-        let after = after.unwrap_or(Place { begin: i64::MIN, id: String::new() });
-        Ok(Pages { journal: self, sql, values, after: Some(after) })
+        let after = after.unwrap_or(CallCursor { begin: i64::MIN, id: String::new() });
+        Ok(CallPages { journal: self, sql, values, after: Some(after) })
     }
 
     /// Behind which place the newest calls begin, as many as the filter asks for; `None`: all of them do.
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn before_newest(&self, filter: &CallFilter) -> Result<Option<Place>> {
+    pub fn cursor_before_newest(&self, filter: &CallFilter) -> JournalResult<Option<CallCursor>> {
         let Some(limit) = filter.limit else { return Ok(None) };
         let (conditions, values) = conditions(filter)?;
         let sql = format!(
@@ -319,12 +324,12 @@ impl Journal {
              LIMIT 1 OFFSET {limit}"
         );
         let connection = self.lock();
-        let place = |row: &rusqlite::Row<'_>| Ok(Place { begin: row.get(0)?, id: row.get(1)? });
+        let place = |row: &rusqlite::Row<'_>| Ok(CallCursor { begin: row.get(0)?, id: row.get(1)? });
         Ok(connection.query_row(&sql, params_from_iter(values), place).optional()?)
     }
 
     /// `tail` is made of constants here; what comes from outside is in `values`.
-    fn select(&self, tail: &str, values: &[Value]) -> Result<Vec<StoredCall>> {
+    fn select(&self, tail: &str, values: &[Value]) -> JournalResult<Vec<StoredCall>> {
         let connection = self.lock();
         let mut statement = connection.prepare(&format!("SELECT stage, record FROM calls WHERE {tail}"))?;
         let rows: Vec<(String, String)> = statement
@@ -336,23 +341,23 @@ impl Journal {
 
 /// A place in the order of calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct CallCursor {
     begin: i64,
     id: String,
 }
 
-/// See [`Journal::pages`].
+/// See [`Journal::call_pages`].
 #[derive(Debug)]
-pub struct Pages<'j> {
+pub struct CallPages<'j> {
     journal: &'j Journal,
     sql: String,
     values: Vec<Value>,
     /// `None`: it is over.
-    after: Option<Place>,
+    after: Option<CallCursor>,
 }
 
-impl Pages<'_> {
-    fn page(&mut self, after: &Place) -> Result<Vec<StoredCall>> {
+impl CallPages<'_> {
+    fn page(&mut self, after: &CallCursor) -> JournalResult<Vec<StoredCall>> {
         let mut values = self.values.clone();
         values.extend([after.begin.into(), after.begin.into(), after.id.clone().into()]);
         let connection = self.journal.lock();
@@ -362,14 +367,14 @@ impl Pages<'_> {
         while let Some(row) = rows.next()? {
             let (stage, json): (String, String) = (row.get(0)?, row.get(1)?);
             calls.push(with_delivery(&connection, &stage, &json)?);
-            self.after = Some(Place { begin: row.get(2)?, id: row.get(3)? });
+            self.after = Some(CallCursor { begin: row.get(2)?, id: row.get(3)? });
         }
         Ok(calls)
     }
 }
 
-impl Iterator for Pages<'_> {
-    type Item = Result<Vec<StoredCall>>;
+impl Iterator for CallPages<'_> {
+    type Item = JournalResult<Vec<StoredCall>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let after = self.after.take()?;
@@ -385,7 +390,7 @@ impl Iterator for Pages<'_> {
 }
 
 /// The conditions of a filter and the values of their question marks.
-fn conditions(filter: &CallFilter) -> Result<(String, Vec<Value>)> {
+fn conditions(filter: &CallFilter) -> JournalResult<(String, Vec<Value>)> {
     let mut conditions = vec![String::from("1")];
     let mut values: Vec<Value> = Vec::new();
     if let Some(since) = filter.since {
@@ -415,15 +420,15 @@ fn conditions(filter: &CallFilter) -> Result<(String, Vec<Value>)> {
 }
 
 /// A call's row as it was written, without what delivery knows.
-fn stored(connection: &Connection, id: &str) -> Result<Option<(Stage, CallRecord)>> {
+fn stored(connection: &Connection, id: &str) -> JournalResult<Option<(CallStage, CallRecord)>> {
     let found = connection
         .prepare_cached("SELECT stage, record FROM calls WHERE id = ?1")?
         .query_row(params![id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
         .optional()?;
-    found.map(|(stage, json)| Ok((Stage::read(&stage), serde_json::from_str(&json)?))).transpose()
+    found.map(|(stage, json)| Ok((CallStage::read(&stage), serde_json::from_str(&json)?))).transpose()
 }
 
-pub(super) fn is_there(connection: &Connection, id: &str) -> Result<bool> {
+pub(super) fn is_there(connection: &Connection, id: &str) -> JournalResult<bool> {
     let found = connection
         .prepare_cached("SELECT 1 FROM calls WHERE id = ?1")?
         .query_row(params![id], |row| row.get::<_, i64>(0))
@@ -431,7 +436,7 @@ pub(super) fn is_there(connection: &Connection, id: &str) -> Result<bool> {
     Ok(found.is_some())
 }
 
-pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: Stage) -> Result<()> {
+pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: CallStage) -> JournalResult<()> {
     let json = serde_json::to_string(record)?;
     connection.prepare_cached(PUT_CALL)?.execute(params![
         record.id,
@@ -447,7 +452,7 @@ pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: Stag
         record.verdict.as_ref().map(word).transpose()?,
         json,
     ])?;
-    let at = keeping::micros_or_last(record.invited_at.or(record.answered_at).or(record.ended_at));
+    let at = retention::micros_or_last(record.invited_at.or(record.answered_at).or(record.ended_at));
     for file in &record.recordings {
         // The name may be another than before: rendered in another form, or once more after it was encrypted.
         connection.prepare_cached(LEAVE_OLD)?.execute(params![record.id, file.part, file.path])?;
@@ -474,13 +479,13 @@ pub(super) fn put_leg(connection: &Connection, call_id: &str, leg: &LegRow) -> r
     Ok(())
 }
 
-pub(super) fn with_delivery(connection: &Connection, stage: &str, json: &str) -> Result<StoredCall> {
+pub(super) fn with_delivery(connection: &Connection, stage: &str, json: &str) -> JournalResult<StoredCall> {
     let mut record: CallRecord = serde_json::from_str(json)?;
     if let Some(job) = deliveries::job(connection, &record.id)? {
         record.delivery = job.to_record();
     }
-    record.held = keeping::held(connection, &record.id)?;
-    Ok(StoredCall { stage: Stage::read(stage), record })
+    record.held = retention::held(connection, &record.id)?;
+    Ok(StoredCall { stage: CallStage::read(stage), record })
 }
 
 const fn delivery_condition(state: DeliveryState) -> &'static str {
@@ -496,7 +501,7 @@ const fn delivery_condition(state: DeliveryState) -> &'static str {
 }
 
 /// The word that serde gives a unit variant.
-fn word<T: Serialize>(value: &T) -> Result<String> {
+fn word<T: Serialize>(value: &T) -> JournalResult<String> {
     Ok(serde_json::to_value(value)?.as_str().unwrap_or_default().to_owned())
 }
 

@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
-use super::beside::put_stale;
 use super::calls::micros;
-use super::{Journal, Result};
+use super::sidecar::put_stale;
+use super::{Journal, JournalResult};
 use crate::delivery::row::{DeliveryRow, DroppedCode, JobRow};
 use crate::time::Timestamp;
 
@@ -13,7 +13,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`]; nothing is written then.
-    pub fn save(&self, rows: &[DeliveryRow]) -> Result<()> {
+    pub fn save(&self, rows: &[DeliveryRow]) -> JournalResult<()> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -39,7 +39,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn save_job(&self, job: &JobRow) -> Result<()> {
+    pub fn save_job(&self, job: &JobRow) -> JournalResult<()> {
         self.save(std::slice::from_ref(&DeliveryRow::Job(job.clone())))
     }
 
@@ -47,7 +47,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn load_jobs(&self) -> Result<Vec<JobRow>> {
+    pub fn load_jobs(&self) -> JournalResult<Vec<JobRow>> {
         let connection = self.lock();
         let mut statement =
             connection.prepare(&format!("SELECT {COLUMNS} FROM deliveries WHERE settled = 0 ORDER BY id"))?;
@@ -59,7 +59,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn job(&self, id: &str) -> Result<Option<JobRow>> {
+    pub fn job(&self, id: &str) -> JournalResult<Option<JobRow>> {
         job(&self.lock(), id)
     }
 
@@ -67,7 +67,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn dropped_codes(&self) -> Result<Vec<DroppedCode>> {
+    pub fn dropped_codes(&self) -> JournalResult<Vec<DroppedCode>> {
         let connection = self.lock();
         let mut statement = connection.prepare("SELECT code, at, reason FROM dropped_codes ORDER BY code")?;
         let codes = statement
@@ -82,7 +82,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn forget_dropped_codes(&self) -> Result<usize> {
+    pub fn forget_dropped_codes(&self) -> JournalResult<usize> {
         Ok(self.lock().execute("DELETE FROM dropped_codes", [])?)
     }
 
@@ -90,7 +90,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn alarm(&self) -> Result<Option<String>> {
+    pub fn alarm(&self) -> JournalResult<Option<String>> {
         let connection = self.lock();
         Ok(connection.query_row("SELECT value FROM meta WHERE key = 'alarm'", [], |row| row.get(0)).optional()?)
     }
@@ -99,7 +99,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn ask_retry(&self, id: &str) -> Result<()> {
+    pub fn request_retry(&self, id: &str) -> JournalResult<()> {
         self.lock().execute("INSERT OR IGNORE INTO retries (id) VALUES (?1)", params![id])?;
         Ok(())
     }
@@ -108,7 +108,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn take_retries(&self) -> Result<Vec<String>> {
+    pub fn take_retry_requests(&self) -> JournalResult<Vec<String>> {
         let connection = self.lock();
         let any: Option<i64> =
             connection.query_row("SELECT 1 FROM retries LIMIT 1", [], |row| row.get(0)).optional()?;
@@ -121,12 +121,12 @@ impl Journal {
     }
 }
 
-pub(super) fn job(connection: &Connection, id: &str) -> Result<Option<JobRow>> {
+pub(super) fn job(connection: &Connection, id: &str) -> JournalResult<Option<JobRow>> {
     let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE id = ?1");
     Ok(connection.query_row(&sql, params![id], read_job).optional()?)
 }
 
-pub(super) fn put_job(connection: &Connection, job: &JobRow) -> Result<()> {
+pub(super) fn put_job(connection: &Connection, job: &JobRow) -> JournalResult<()> {
     let sql = format!(
         "INSERT OR REPLACE INTO deliveries ({COLUMNS}, settled) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
     );
@@ -145,7 +145,7 @@ pub(super) fn put_job(connection: &Connection, job: &JobRow) -> Result<()> {
     Ok(())
 }
 
-fn put_dropped(connection: &Connection, code: &DroppedCode) -> Result<()> {
+fn put_dropped(connection: &Connection, code: &DroppedCode) -> JournalResult<()> {
     connection.execute(
         "INSERT OR REPLACE INTO dropped_codes (code, at, reason) VALUES (?1, ?2, ?3)",
         params![code.code, code.at.as_micros(), code.reason],
@@ -153,7 +153,7 @@ fn put_dropped(connection: &Connection, code: &DroppedCode) -> Result<()> {
     Ok(())
 }
 
-fn put_alarm(connection: &Connection, text: Option<&str>) -> Result<()> {
+fn put_alarm(connection: &Connection, text: Option<&str>) -> JournalResult<()> {
     match text {
         Some(text) => {
             connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('alarm', ?1)", params![text])?

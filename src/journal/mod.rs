@@ -30,21 +30,21 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-mod beside;
 mod calls;
 pub mod config;
 mod deliveries;
-mod keeping;
+mod encrypt;
+mod retention;
 mod schema;
-mod sealing;
+mod sidecar;
 #[cfg(test)]
 mod tests;
 
-pub use beside::Stale;
-pub use calls::{CallFilter, LegRow, LegState, PAGE, Pages, Place, Stage, StoredCall};
-pub use keeping::{FileRow, Owner, Standing};
+pub use calls::{CallCursor, CallFilter, CallPages, CallStage, LegRow, LegSpoolState, PAGE, StoredCall};
+pub use encrypt::EncryptedRecording;
+pub use retention::{DeliveryNeed, LegOwner, RecordingRow};
 pub use schema::VERSION;
-pub use sealing::SealedFile;
+pub use sidecar::StaleRecord;
 
 /// A handle to the journal; clones share the connection.
 #[derive(Clone, Debug)]
@@ -55,12 +55,12 @@ pub struct Journal {
 }
 
 /// The connection, ours until this is dropped.
-struct Held<'j> {
+struct JournalGuard<'j> {
     connection: MutexGuard<'j, Connection>,
     damage: &'j OnceLock<String>,
 }
 
-impl Deref for Held<'_> {
+impl Deref for JournalGuard<'_> {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
@@ -68,13 +68,13 @@ impl Deref for Held<'_> {
     }
 }
 
-impl DerefMut for Held<'_> {
+impl DerefMut for JournalGuard<'_> {
     fn deref_mut(&mut self) -> &mut Connection {
         &mut self.connection
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for JournalGuard<'_> {
     fn drop(&mut self) {
         if let Some(complaint) = COMPLAINT.take() {
             let _ = self.damage.set(complaint); // the first one stays
@@ -84,7 +84,7 @@ impl Drop for Held<'_> {
 
 thread_local! {
     /// What SQLite said of the file while this thread held the connection: between the error of a statement and the
-    /// end of the [`Held`] around it, so that no method of the journal has to think of it.
+    /// end of the [`JournalGuard`] around it, so that no method of the journal has to think of it.
     static COMPLAINT: Cell<Option<String>> = const { Cell::new(None) };
 }
 
@@ -170,7 +170,7 @@ impl Error {
 }
 
 /// Results of this room.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type JournalResult<T> = std::result::Result<T, Error>;
 
 impl Journal {
     /// Opens `journal.sqlite` in the configured folder; makes both when they are not there. A private folder and
@@ -178,7 +178,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn open(config: &config::Config) -> Result<Self> {
+    pub fn open(config: &config::Config) -> JournalResult<Self> {
         let path = config.dir.join(FILE_NAME);
         make_private(&config.dir, &path).map_err(|source| Error::Io { path: path.clone(), source })?;
         let connection = Connection::open(&path).map_err(|e| damaged_or(e, &path))?;
@@ -189,7 +189,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn open_read_only(config: &config::Config) -> Result<Self> {
+    pub fn open_read_only(config: &config::Config) -> JournalResult<Self> {
         Self::open_beside(config, OpenFlags::SQLITE_OPEN_READ_ONLY)
     }
 
@@ -197,11 +197,11 @@ impl Journal {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn open_to_ask(config: &config::Config) -> Result<Self> {
+    pub fn open_for_requests(config: &config::Config) -> JournalResult<Self> {
         Self::open_beside(config, OpenFlags::SQLITE_OPEN_READ_WRITE)
     }
 
-    fn open_beside(config: &config::Config, flags: OpenFlags) -> Result<Self> {
+    fn open_beside(config: &config::Config, flags: OpenFlags) -> JournalResult<Self> {
         let path = config.dir.join(FILE_NAME);
         if !path.exists() {
             return Err(Error::Missing { path });
@@ -213,7 +213,7 @@ impl Journal {
     }
 
     /// What SQLite found damaged in the file since it was opened. Nothing that is written from then on can be relied
-    /// on: the process should end, after [`Journal::condemn`].
+    /// on: the process should end, after [`Journal::mark_damaged`].
     pub fn damage(&self) -> Option<&str> {
         self.damage.get().map(String::as_str)
     }
@@ -223,13 +223,13 @@ impl Journal {
     ///
     /// # Errors
     /// When the mark cannot be written.
-    pub fn condemn(config: &config::Config, why: &str) -> Result<()> {
+    pub fn mark_damaged(config: &config::Config, why: &str) -> JournalResult<()> {
         let path = config.dir.join(CONDEMNED);
         std::fs::write(&path, why).map_err(|source| Error::Io { path, source })
     }
 
     /// Why an earlier process condemned the journal, if it did.
-    pub fn condemned(config: &config::Config) -> Option<String> {
+    pub fn damage_mark(config: &config::Config) -> Option<String> {
         std::fs::read_to_string(config.dir.join(CONDEMNED)).ok()
     }
 
@@ -237,7 +237,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn open_in_memory() -> Result<Self> {
+    pub fn open_in_memory() -> JournalResult<Self> {
         Self::set_up(Connection::open_in_memory()?, Path::new(":memory:"))
     }
 
@@ -246,7 +246,7 @@ impl Journal {
     ///
     /// # Errors
     /// When a file cannot be moved.
-    pub fn set_aside(config: &config::Config) -> Result<PathBuf> {
+    pub fn set_aside(config: &config::Config) -> JournalResult<PathBuf> {
         let path = config.dir.join(FILE_NAME);
         let aside = |n: u32, tail: &str| config.dir.join(format!("{FILE_NAME}.damaged-{n}{tail}"));
         let n = (1..).find(|&n| !aside(n, "").exists()).unwrap_or(u32::MAX);
@@ -262,7 +262,7 @@ impl Journal {
         }
     }
 
-    fn set_up(mut connection: Connection, path: &Path) -> Result<Self> {
+    fn set_up(mut connection: Connection, path: &Path) -> JournalResult<Self> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(|e| damaged_or(e, path))?;
         // FULL: a commit is on the disk when it returns (invariant 2). NORMAL in WAL mode would not be.
@@ -279,10 +279,10 @@ impl Journal {
     }
 
     /// A panic elsewhere cannot leave a half-done transaction (they roll back on drop), so a poisoned lock is usable.
-    fn lock(&self) -> Held<'_> {
+    fn lock(&self) -> JournalGuard<'_> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         COMPLAINT.set(None); // of a file that is not open any more
-        Held { connection, damage: &self.damage }
+        JournalGuard { connection, damage: &self.damage }
     }
 }
 

@@ -2,31 +2,31 @@
 
 use rusqlite::{Connection, params};
 
-use super::{Error, Result};
+use super::{Error, JournalResult};
 
 /// The version that this program writes (`PRAGMA user_version`).
 pub const VERSION: i64 = 5;
 
 /// Refuses a file that a newer program wrote; an older or an empty one is fine.
-pub(super) fn check_version(connection: &Connection) -> Result<()> {
+pub(super) fn check_version(connection: &Connection) -> JournalResult<()> {
     let found = version(connection)?;
     if found > VERSION { Err(Error::Newer { found, known: VERSION }) } else { Ok(()) }
 }
 
 /// Refuses every version but the present one: for who may not migrate.
-pub(super) fn check_present(connection: &Connection) -> Result<()> {
+pub(super) fn check_present(connection: &Connection) -> JournalResult<()> {
     check_version(connection)?;
     let found = version(connection)?;
     if found < VERSION { Err(Error::Older { found, known: VERSION }) } else { Ok(()) }
 }
 
 /// Brings the file to [`VERSION`], all or nothing.
-pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
+pub(super) fn migrate(connection: &mut Connection) -> JournalResult<()> {
     migrate_to(connection, VERSION)
 }
 
 /// The same up to an earlier version: for tests of the way from there.
-pub(super) fn migrate_to(connection: &mut Connection, wanted: i64) -> Result<()> {
+pub(super) fn migrate_to(connection: &mut Connection, wanted: i64) -> JournalResult<()> {
     let found = version(connection)?;
     if found >= wanted {
         return Ok(());
@@ -46,7 +46,7 @@ pub(super) fn migrate_to(connection: &mut Connection, wanted: i64) -> Result<()>
     Ok(())
 }
 
-fn version(connection: &Connection) -> Result<i64> {
+fn version(connection: &Connection) -> JournalResult<i64> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 

@@ -40,13 +40,13 @@ fn job(id: &str, stage: &str) -> JobRow {
 #[test]
 fn a_call_comes_back_as_it_was_written_with_its_delivery() {
     let journal = Journal::open_in_memory().unwrap();
-    journal.put_call(&record("a", 10), Stage::Ended).unwrap();
+    journal.put_call(&record("a", 10), CallStage::Ended).unwrap();
     assert_eq!(journal.unfinished_calls().unwrap().len(), 1);
-    journal.put_call(&record("a", 10), Stage::Complete).unwrap();
+    journal.put_call(&record("a", 10), CallStage::Complete).unwrap();
     assert!(journal.unfinished_calls().unwrap().is_empty());
     journal.save_job(&job("a", "done")).unwrap();
     let stored = journal.call("a").unwrap().unwrap();
-    assert_eq!(stored.stage, Stage::Complete);
+    assert_eq!(stored.stage, CallStage::Complete);
     assert_eq!((stored.record.delivery.state, stored.record.delivery.task_id), (DeliveryState::Done, Some(7)));
     assert_eq!(stored.record.recordings, record("a", 10).recordings);
     assert!(journal.call("b").unwrap().is_none());
@@ -56,7 +56,7 @@ fn a_call_comes_back_as_it_was_written_with_its_delivery() {
 fn filters_are_joined_by_and_and_the_newest_are_kept() {
     let journal = Journal::open_in_memory().unwrap();
     for (id, at) in [("a", 10), ("b", 20), ("c", 30)] {
-        journal.put_call(&record(id, at), Stage::Complete).unwrap();
+        journal.put_call(&record(id, at), CallStage::Complete).unwrap();
     }
     journal.save_job(&job("b", "parked")).unwrap();
     let ids = |filter: CallFilter| -> Vec<String> {
@@ -95,10 +95,10 @@ fn the_file_survives_its_handle_and_is_private() {
     let mode = std::fs::metadata(config.dir.join(FILE_NAME)).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0);
     // Another process looks at it and asks for something while we have it open.
-    Journal::open(&config).unwrap().ask_retry("a").unwrap();
+    Journal::open(&config).unwrap().request_retry("a").unwrap();
     assert_eq!(Journal::open_read_only(&config).unwrap().load_jobs().unwrap().len(), 1);
-    assert_eq!(reopened.take_retries().unwrap(), ["a"]);
-    assert!(reopened.take_retries().unwrap().is_empty());
+    assert_eq!(reopened.take_retry_requests().unwrap(), ["a"]);
+    assert!(reopened.take_retry_requests().unwrap().is_empty());
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn damage_is_seen_by_whatever_statement_meets_it_and_by_every_handle() {
     let path = config.dir.join(FILE_NAME);
     let journal = Journal::open(&config).unwrap();
     for n in 0..200 {
-        journal.put_call(&record(&format!("call-{n}"), n), Stage::Complete).unwrap();
+        journal.put_call(&record(&format!("call-{n}"), n), CallStage::Complete).unwrap();
     }
     let other = journal.clone();
     assert!(journal.job("unknown").unwrap().is_none());
@@ -151,45 +151,45 @@ fn damage_is_seen_by_whatever_statement_meets_it_and_by_every_handle() {
     assert!(other.damage().unwrap().contains("malformed"), "{:?}", other.damage());
     // Condemned, it is set aside even where the damage does not show any more.
     std::fs::write(&path, bytes).unwrap();
-    Journal::condemn(&config, other.damage().unwrap()).unwrap();
-    assert!(Journal::condemned(&config).unwrap().contains("malformed"));
+    Journal::mark_damaged(&config, other.damage().unwrap()).unwrap();
+    assert!(Journal::damage_mark(&config).unwrap().contains("malformed"));
     Journal::set_aside(&config).unwrap();
-    assert_eq!(Journal::condemned(&config), None);
+    assert_eq!(Journal::damage_mark(&config), None);
 }
 
 #[test]
 fn what_is_still_owed_or_not_written_down_beside_its_recording_is_not_encrypted() {
     let journal = Journal::open_in_memory().unwrap();
     for id in ["done", "dead", "parked", "registering", "no delivery", "untold", "live", "behind", "sealed"] {
-        journal.put_call(&record(id, 10), Stage::Complete).unwrap();
+        journal.put_call(&record(id, 10), CallStage::Complete).unwrap();
     }
-    journal.put_call(&record("live", 10), Stage::Live).unwrap();
+    journal.put_call(&record("live", 10), CallStage::Live).unwrap();
     for id in ["done", "dead", "parked", "registering"] {
         journal.save_job(&job(id, id)).unwrap();
     }
     let stale = journal.stale_records("", 10).unwrap();
-    journal.refreshed(&stale).unwrap();
+    journal.records_refreshed(&stale).unwrap();
     journal.save_job(&job("behind", "done")).unwrap();
-    journal.put_call_to_tell(&record("untold", 10), Stage::Complete, Registration::Allowed).unwrap();
-    journal.mark_sealed("sealed").unwrap();
-    assert_eq!(journal.unsealed("", 10).unwrap(), ["done", "no delivery"]);
-    assert_eq!(journal.unsealed("done", 10).unwrap(), ["no delivery"]);
+    journal.put_call_for_delivery(&record("untold", 10), CallStage::Complete, Registration::Allowed).unwrap();
+    journal.mark_encrypted("sealed").unwrap();
+    assert_eq!(journal.calls_to_encrypt("", 10).unwrap(), ["done", "no delivery"]);
+    assert_eq!(journal.calls_to_encrypt("done", 10).unwrap(), ["no delivery"]);
     // Rendered once more, there is a plain file again.
-    journal.put_call(&record("sealed", 10), Stage::Complete).unwrap();
-    assert_eq!(journal.unsealed("no delivery", 10).unwrap(), ["sealed"]);
+    journal.put_call(&record("sealed", 10), CallStage::Complete).unwrap();
+    assert_eq!(journal.calls_to_encrypt("no delivery", 10).unwrap(), ["sealed"]);
 }
 
 #[test]
 fn a_recording_that_gets_another_name_leaves_the_old_one_to_be_removed() {
     let journal = Journal::open_in_memory().unwrap();
-    journal.put_call(&record("a", 10), Stage::Complete).unwrap();
+    journal.put_call(&record("a", 10), CallStage::Complete).unwrap();
     assert!(journal.leftovers(10).unwrap().is_empty());
     let mut other = record("a", 10);
     other.recordings[0].path = "a.ogg".into();
-    journal.put_call(&other, Stage::Complete).unwrap();
+    journal.put_call(&other, CallStage::Complete).unwrap();
     assert_eq!(journal.leftovers(10).unwrap(), ["a.wav"]);
     // And back, before it was removed: it is wanted again.
-    journal.put_call(&record("a", 10), Stage::Complete).unwrap();
+    journal.put_call(&record("a", 10), CallStage::Complete).unwrap();
     assert_eq!(journal.leftovers(10).unwrap(), ["a.ogg"]);
 }
 
@@ -199,13 +199,13 @@ fn pages_of_files_are_all_files_oldest_first_and_unknown_ages_last() {
     for (id, at) in [("c", 30), ("a", 10), ("b", 20), ("b2", 20)] {
         let mut call = record(id, at);
         call.recordings.push(Recording { part: 2, ..call.recordings[0].clone() });
-        journal.put_call(&call, Stage::Complete).unwrap();
+        journal.put_call(&call, CallStage::Complete).unwrap();
     }
     let unknown = CallRecord { invited_at: None, ..record("0", 0) };
-    journal.put_call(&unknown, Stage::Complete).unwrap();
-    let mut rows: Vec<FileRow> = Vec::new();
+    journal.put_call(&unknown, CallStage::Complete).unwrap();
+    let mut rows: Vec<RecordingRow> = Vec::new();
     loop {
-        let page = journal.files_after(rows.last(), 3).unwrap();
+        let page = journal.recordings_after(rows.last(), 3).unwrap();
         if page.is_empty() {
             break;
         }
@@ -214,11 +214,11 @@ fn pages_of_files_are_all_files_oldest_first_and_unknown_ages_last() {
     let seen: Vec<(&str, u32)> = rows.iter().map(|r| (r.call_id.as_str(), r.part)).collect();
     assert_eq!(seen, [("a", 1), ("a", 2), ("b", 1), ("b", 2), ("b2", 1), ("b2", 2), ("c", 1), ("c", 2), ("0", 1)]);
     assert_eq!(rows[8].at, None);
-    assert_eq!(journal.files().unwrap(), rows);
+    assert_eq!(journal.recordings().unwrap(), rows);
     assert_eq!(journal.kept_bytes().unwrap(), 9 * 32_044);
     let why: &str = "age";
     journal.mark_removed(&[("a".into(), why), ("c".into(), why)], Timestamp::from_secs(99)).unwrap();
-    assert_eq!(journal.files().unwrap().len(), 5);
+    assert_eq!(journal.recordings().unwrap().len(), 5);
     assert_eq!(journal.removed("a").unwrap(), Some((Timestamp::from_secs(99), why.into())));
 }
 
@@ -246,9 +246,9 @@ fn a_journal_of_each_older_version_is_migrated_with_its_calls_and_their_times() 
         drop(old);
         assert!(matches!(Journal::open_read_only(&config), Err(Error::Older { .. })), "who looks does not migrate");
         let journal = Journal::open(&config).unwrap();
-        let files = journal.files().unwrap();
-        assert_eq!((files.len(), files[0].at), (1, Some(Timestamp::from_secs(10))), "version {version}");
-        assert_eq!(journal.unsealed("", 10).unwrap(), ["a"], "what is there already is encrypted, too");
+        let recordings = journal.recordings().unwrap();
+        assert_eq!((recordings.len(), recordings[0].at), (1, Some(Timestamp::from_secs(10))), "version {version}");
+        assert_eq!(journal.calls_to_encrypt("", 10).unwrap(), ["a"], "what is there already is encrypted, too");
         assert_eq!(journal.calls(&CallFilter::default()).unwrap().len(), 1);
     }
 }
@@ -256,11 +256,11 @@ fn a_journal_of_each_older_version_is_migrated_with_its_calls_and_their_times() 
 #[test]
 fn pages_of_calls_are_all_calls_in_the_order_of_time_and_none_is_left_out_for_lack_of_an_invite() {
     let journal = Journal::open_in_memory().unwrap();
-    let pages = 2 * PAGE as usize + 7;
-    for n in 0..pages {
+    let call_pages = 2 * PAGE as usize + 7;
+    for n in 0..call_pages {
         // Two calls in each second: their ids decide.
         let at = 10 + (n / 2) as i64;
-        journal.put_call(&record(&format!("{:05}", pages - n), at), Stage::Complete).unwrap();
+        journal.put_call(&record(&format!("{:05}", call_pages - n), at), CallStage::Complete).unwrap();
     }
     let joined = CallRecord {
         invited_at: None,
@@ -268,9 +268,9 @@ fn pages_of_calls_are_all_calls_in_the_order_of_time_and_none_is_left_out_for_la
         ended_at: Some(Timestamp::from_secs(12)),
         ..record("joined", 0)
     };
-    journal.put_call(&joined, Stage::Complete).unwrap();
+    journal.put_call(&joined, CallStage::Complete).unwrap();
     let nothing = CallRecord { invited_at: None, answered_at: None, ended_at: None, ..record("nothing", 0) };
-    journal.put_call(&nothing, Stage::Live).unwrap();
+    journal.put_call(&nothing, CallStage::Live).unwrap();
     let begin = |c: &StoredCall| {
         let r = &c.record;
         (r.invited_at.or(r.answered_at).or(r.ended_at).unwrap_or(Timestamp::EPOCH), r.id.clone())
@@ -278,10 +278,10 @@ fn pages_of_calls_are_all_calls_in_the_order_of_time_and_none_is_left_out_for_la
     let all = journal.calls(&CallFilter::default()).unwrap();
     let mut sorted = all.clone();
     sorted.sort_by_key(begin);
-    assert_eq!(all.len(), pages + 2);
+    assert_eq!(all.len(), call_pages + 2);
     assert!(all == sorted && all[0].record.id == "nothing");
     let sizes: Vec<usize> =
-        journal.pages(&CallFilter::default(), None).unwrap().map(|page| page.unwrap().len()).collect();
+        journal.call_pages(&CallFilter::default(), None).unwrap().map(|page| page.unwrap().len()).collect();
     assert_eq!(sizes, [PAGE as usize, PAGE as usize, 9]);
     for limit in [0, 1, 7, PAGE, PAGE + 1, 10_000] {
         let newest = journal.calls(&CallFilter { limit: Some(limit), ..CallFilter::default() }).unwrap();

@@ -280,7 +280,7 @@ impl Waiting {
 impl Driver {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         let mut waiting: Option<Waiting> = None;
-        self.take_retries().await; // asked for while nobody was here
+        self.take_retry_requests().await; // asked for while nobody was here
         loop {
             if let Some(waiting) = &mut waiting {
                 waiting.look(&self.machine, self.clock.now());
@@ -305,7 +305,7 @@ impl Driver {
                     self.handle_landed(landed);
                 }
                 Some(update) = self.updates.recv() => self.handle_update(&update).await,
-                () = sleep(until) => self.take_retries().await,
+                () = sleep(until) => self.take_retry_requests().await,
             }
         }
         self.stop().await;
@@ -364,7 +364,7 @@ impl Driver {
         // Its rows are durable: from now on the next start goes on from them.
         if written == Written::Durable
             && update.progress == Progress::Complete
-            && let Err(e) = self.journal.told(&update.record.id)
+            && let Err(e) = self.journal.mark_announced(&update.record.id)
         {
             tracing::warn!(error = %e, "the call is told to delivery once more at the next start");
         }
@@ -394,8 +394,8 @@ impl Driver {
         }
     }
 
-    async fn take_retries(&mut self) {
-        match self.journal.take_retries() {
+    async fn take_retry_requests(&mut self) {
+        match self.journal.take_retry_requests() {
             Ok(ids) => {
                 for id in ids {
                     self.retry(&id).await;

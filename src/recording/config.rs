@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::seal::Recipient;
+use super::encrypt::AgeRecipient;
 
 /// Form of a finished file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub enum RecordingFormat {
     /// WAV, 16-bit PCM.
     #[default]
     Wav,
@@ -18,7 +18,7 @@ pub enum Format {
     OggOpus,
 }
 
-impl Format {
+impl RecordingFormat {
     /// All of them, the default first.
     pub const ALL: [Self; 4] = [Self::Wav, Self::WavAlaw, Self::WavUlaw, Self::OggOpus];
 
@@ -56,7 +56,7 @@ impl Format {
 
 /// Whether space may be made at the cost of recordings that Pyrus does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Undelivered {
+pub enum UndeliveredPolicy {
     /// No: better no new recordings.
     #[default]
     Keep,
@@ -72,7 +72,7 @@ pub struct Config {
     /// Samples a second; `None`: 8000, or 16000 when a side is wideband.
     pub sample_rate: Option<u32>,
     /// Form of the files.
-    pub format: Format,
+    pub format: RecordingFormat,
     /// A longer call is cut into parts of so many hours.
     pub part_hours: u32,
     /// Recordings older than this that are not owed are removed; 0 = never.
@@ -82,11 +82,11 @@ pub struct Config {
     /// Delivered recordings are removed, oldest first, when less is free on their disk; 0 = never.
     pub min_free_gib: u32,
     /// Whether the two limits above may cost recordings that Pyrus does not have.
-    pub undelivered: Undelivered,
+    pub undelivered: UndeliveredPolicy,
     /// Keep the spool (a pcapng that Wireshark opens) of a delivered call.
     pub keep_pcap: bool,
     /// Who may read a recording once it is delivered: it is encrypted to these. Empty: it stays as it is.
-    pub encrypt_to: Vec<Recipient>,
+    pub encrypt_to: Vec<AgeRecipient>,
 }
 
 impl Default for Config {
@@ -94,12 +94,12 @@ impl Default for Config {
         Self {
             dir: PathBuf::from("/var/lib/callspan/recordings"),
             sample_rate: None,
-            format: Format::Wav,
+            format: RecordingFormat::Wav,
             part_hours: 4,
             keep_days: 0,
             max_disk_gib: 0,
             min_free_gib: 2,
-            undelivered: Undelivered::Keep,
+            undelivered: UndeliveredPolicy::Keep,
             keep_pcap: false,
             encrypt_to: Vec::new(),
         }

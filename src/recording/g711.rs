@@ -5,12 +5,12 @@ use std::io::{self, Seek, SeekFrom, Write};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Law {
+pub(super) enum WavG711Law {
     A,
     Mu,
 }
 
-impl Law {
+impl WavG711Law {
     /// G.711 tables 1a and 2a: sign, exponent and mantissa of the magnitude.
     pub(super) fn encode(self, sample: i16) -> u8 {
         match self {
@@ -31,14 +31,14 @@ impl Law {
 /// Writes one file. The header is written again at the end, when the length is known.
 pub(super) struct G711Writer<W: Write + Seek> {
     out: W,
-    law: Law,
+    law: WavG711Law,
     sample_rate: u32,
     samples: u64,
     bytes: Vec<u8>,
 }
 
 impl<W: Write + Seek> G711Writer<W> {
-    pub(super) fn new(mut out: W, law: Law, sample_rate: u32) -> io::Result<Self> {
+    pub(super) fn new(mut out: W, law: WavG711Law, sample_rate: u32) -> io::Result<Self> {
         out.write_all(&header(law, sample_rate, 0))?;
         Ok(Self { out, law, sample_rate, samples: 0, bytes: Vec::new() })
     }
@@ -59,7 +59,7 @@ impl<W: Write + Seek> G711Writer<W> {
 }
 
 /// What stands before the samples.
-pub(super) fn header(law: Law, sample_rate: u32, samples: u32) -> Vec<u8> {
+pub(super) fn header(law: WavG711Law, sample_rate: u32, samples: u32) -> Vec<u8> {
     let data = samples.saturating_mul(CHANNELS.into());
     let mut out = Vec::with_capacity(HEADER_BYTES);
     out.extend(b"RIFF");
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn every_code_word_is_the_code_of_its_value_and_every_value_goes_into_its_step() {
-        for (law, encoding) in [(Law::A, "PCMA"), (Law::Mu, "PCMU")] {
+        for (law, encoding) in [(WavG711Law::A, "PCMA"), (WavG711Law::Mu, "PCMU")] {
             let values = values(encoding);
             for (code, &value) in values.iter().enumerate() {
                 let again = values[usize::from(law.encode(value))];

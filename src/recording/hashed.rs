@@ -15,15 +15,15 @@ use super::publish::hex;
 pub(super) struct HashedFile {
     file: File,
     at: u64,
-    hash: Hash,
+    hash: FileHash,
 }
 
 /// What is known of the file, also when its writer is gone.
 #[derive(Clone, Debug)]
-pub(super) struct Hash(Arc<Mutex<State>>);
+pub(super) struct FileHash(Arc<Mutex<FileHashState>>);
 
 #[derive(Debug)]
-struct State {
+struct FileHashState {
     hash: Sha256,
     /// What the file will begin with.
     expected: Vec<u8>,
@@ -38,11 +38,16 @@ struct State {
 impl HashedFile {
     /// A file of which nothing was written. `expected`: the bytes at its beginning that may be written again, as they will
     /// be at last.
-    pub(super) fn new(file: File, expected: Vec<u8>) -> (Self, Hash) {
+    pub(super) fn new(file: File, expected: Vec<u8>) -> (Self, FileHash) {
         let end = expected.len() as u64;
-        let state =
-            State { hash: Sha256::new_with_prefix(&expected), expected, head: Vec::new(), end, is_broken: false };
-        let hash = Hash(Arc::new(Mutex::new(state)));
+        let state = FileHashState {
+            hash: Sha256::new_with_prefix(&expected),
+            expected,
+            head: Vec::new(),
+            end,
+            is_broken: false,
+        };
+        let hash = FileHash(Arc::new(Mutex::new(state)));
         (Self { file, at: 0, hash: hash.clone() }, hash)
     }
 }
@@ -67,7 +72,7 @@ impl Seek for HashedFile {
     }
 }
 
-impl Hash {
+impl FileHash {
     /// Size and SHA-256 (lower-case hex), if they are known.
     pub(super) fn finish(&self) -> Option<(u64, String)> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +81,7 @@ impl Hash {
     }
 }
 
-impl State {
+impl FileHashState {
     fn take(&mut self, at: u64, bytes: &[u8]) {
         let before = (self.expected.len() as u64).saturating_sub(at).min(bytes.len() as u64) as usize;
         let (head, rest) = bytes.split_at(before);

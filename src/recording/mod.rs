@@ -7,19 +7,19 @@
 //! - The same call gives the same bytes: nothing here reads a clock.
 
 pub mod config;
-mod cutting;
+pub mod encrypt;
 mod g711;
 mod hashed;
 mod ogg_opus;
-mod parts;
 mod pcm;
 mod publish;
 mod quality;
 pub mod recorder;
 pub mod retention;
-pub mod seal;
+mod segmenter;
+mod segments;
 pub mod verdict;
 pub mod verify;
 
 pub use publish::digest;
-pub use recorder::{Layout, ReadyParts, Recorder, RecordingError};
+pub use recorder::{FolderLayout, ReadySegments, Recorder, RecordingError};

@@ -7,9 +7,9 @@ use crate::render::{Encrypted, SideReport, Silent};
 
 /// What is known about a call when its verdict is due.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Facts {
+pub struct VerdictFacts {
     /// Whether anybody answered (or the mirror did not show it but there was talk).
-    pub answered: Answered,
+    pub answered: AnswerState,
     /// What was heard of the caller, if a leg was rendered.
     pub caller: SideFacts,
     /// What was heard of the callee.
@@ -24,7 +24,7 @@ pub struct Facts {
 
 /// How far the call got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Answered {
+pub enum AnswerState {
     /// It was answered.
     #[default]
     Yes,
@@ -57,7 +57,7 @@ impl From<&SideReport> for SideFacts {
 
 /// The verdict (the first that fits, in the order of [`Verdict`]) and its reason for an admin. `Excluded` is the
 /// engine's own and never comes from here.
-pub fn verdict(facts: &Facts) -> (Verdict, String) {
+pub fn verdict(facts: &VerdictFacts) -> (Verdict, String) {
     match (facts.caller.heard, facts.callee.heard) {
         (true, true) => return (Verdict::BothSides, both(facts.mute)),
         (true, false) => {
@@ -70,7 +70,7 @@ pub fn verdict(facts: &Facts) -> (Verdict, String) {
         }
         (false, false) => {}
     }
-    if facts.answered == Answered::No {
+    if facts.answered == AnswerState::No {
         return (Verdict::NotAnswered, "Nobody answered the call, so there is nothing to record.".to_owned());
     }
     let reasons = || facts.caller.silent.iter().chain(&facts.callee.silent);
@@ -98,7 +98,7 @@ fn both(mute: Option<Side>) -> String {
     format!("Packets of both sides came, but the {side}'s are silent throughout (one-way audio): check that telephone.")
 }
 
-fn no_media(facts: &Facts) -> String {
+fn no_media(facts: &VerdictFacts) -> String {
     let has = |reason: &Silent| facts.caller.silent.contains(reason) || facts.callee.silent.contains(reason);
     if has(&Silent::Cut) {
         "Every media packet was cut short by the capture: raise its snap length.".to_owned()
@@ -108,7 +108,7 @@ fn no_media(facts: &Facts) -> String {
         "All media of the call was deliberately not kept (recording was paused).".to_owned()
     } else if facts.packets > 0 {
         "The mirror showed media, but none within the recorded part of the call.".to_owned()
-    } else if facts.answered == Answered::BeganBefore {
+    } else if facts.answered == AnswerState::BeganBefore {
         "The call began before the capture, and no media of it was seen.".to_owned()
     } else {
         "The mirror showed the signalling but no media of the call: check that it sees the media path.".to_owned()
@@ -159,14 +159,19 @@ mod tests {
     #[test]
     fn the_first_that_fits_is_the_verdict() {
         let opaque = [Silent::UnknownCodec("G723".to_owned()), Silent::Encrypted(Encrypted::Zrtp)];
-        let mut facts = Facts { caller: side(true, &[]), callee: side(true, &opaque), packets: 9, ..Facts::default() };
+        let mut facts = VerdictFacts {
+            caller: side(true, &[]),
+            callee: side(true, &opaque),
+            packets: 9,
+            ..VerdictFacts::default()
+        };
         assert_eq!(verdict(&facts).0, Verdict::BothSides);
         facts.callee.heard = false;
         assert_eq!(verdict(&facts).0, Verdict::CallerOnly);
         facts.caller.heard = false;
-        facts.answered = Answered::No;
+        facts.answered = AnswerState::No;
         assert_eq!(verdict(&facts).0, Verdict::NotAnswered);
-        facts.answered = Answered::Yes;
+        facts.answered = AnswerState::Yes;
         assert_eq!(verdict(&facts).0, Verdict::Encrypted);
         facts.callee.silent.remove(&opaque[1]);
         let (word, reason) = verdict(&facts);
@@ -179,11 +184,11 @@ mod tests {
 
     #[test]
     fn a_silent_side_is_explained() {
-        let facts = Facts {
+        let facts = VerdictFacts {
             callee: side(true, &[]),
             caller: side(false, &[Silent::UnknownCodec("G723".to_owned())]),
             packets: 9,
-            ..Facts::default()
+            ..VerdictFacts::default()
         };
         let (word, reason) = verdict(&facts);
         assert_eq!(word, Verdict::CalleeOnly);

@@ -15,13 +15,13 @@ use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
 use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 
+use super::encrypt::{self, AgeIdentities};
 use super::publish::{digest, digest_of};
-use super::seal::{self, Identities};
 use crate::call::record::Recording;
 
 /// A file that is what its record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified {
+pub struct VerifiedRecording {
     /// Samples of each channel.
     pub samples: u64,
     /// Lowest and highest sample of each piece, left and right: as many pieces of equal length as were asked for, fewer
@@ -45,8 +45,8 @@ pub enum VerifyError {
     },
     /// Its contents are others.
     #[error("it was changed: its SHA-256 is not that of the record")]
-    Hash,
-    /// It is encrypted: only [`verify_sealed`] can decode it.
+    HashMismatch,
+    /// It is encrypted: only [`verify_encrypted`] can decode it.
     #[error("it is encrypted: its sound cannot be decoded without the identity")]
     Encrypted,
     /// It cannot be decoded.
@@ -66,7 +66,7 @@ pub enum VerifyError {
 ///
 /// # Errors
 /// [`VerifyError`], the first thing that is wrong.
-pub fn verify(path: &Path, recording: &Recording) -> Result<Verified, VerifyError> {
+pub fn verify(path: &Path, recording: &Recording) -> Result<VerifiedRecording, VerifyError> {
     verify_with_peaks(path, recording, PEAKS)
 }
 
@@ -74,13 +74,13 @@ pub fn verify(path: &Path, recording: &Recording) -> Result<Verified, VerifyErro
 ///
 /// # Errors
 /// [`VerifyError`], the first thing that is wrong.
-pub fn verify_with_peaks(path: &Path, recording: &Recording, pieces: u64) -> Result<Verified, VerifyError> {
+pub fn verify_with_peaks(path: &Path, recording: &Recording, pieces: u64) -> Result<VerifiedRecording, VerifyError> {
     let (bytes, sha256) = digest(path)?;
     if bytes != recording.bytes {
         return Err(VerifyError::Size { found: bytes, expected: recording.bytes });
     }
     if sha256 != recording.sha256 {
-        return Err(VerifyError::Hash);
+        return Err(VerifyError::HashMismatch);
     }
     if recording.plain_sha256.is_some() {
         return Err(VerifyError::Encrypted);
@@ -93,30 +93,34 @@ pub fn verify_with_peaks(path: &Path, recording: &Recording, pieces: u64) -> Res
 ///
 /// # Errors
 /// [`VerifyError`], the first thing that is wrong; [`VerifyError::Io`] when no identity opens it.
-pub fn verify_sealed(
+pub fn verify_encrypted(
     path: &Path,
     recording: &Recording,
-    identities: &Identities,
+    identities: &AgeIdentities,
     pieces: u64,
-) -> Result<Verified, VerifyError> {
-    let (_, sha256) = digest_of(&mut seal::open(path, identities)?)?;
+) -> Result<VerifiedRecording, VerifyError> {
+    let (_, sha256) = digest_of(&mut encrypt::open_encrypted(path, identities)?)?;
     if Some(sha256) != recording.plain_sha256 {
-        return Err(VerifyError::Hash);
+        return Err(VerifyError::HashMismatch);
     }
-    sound_of(Box::new(seal::open(path, identities)?), recording, pieces)
+    sound_of(Box::new(encrypt::open_encrypted(path, identities)?), recording, pieces)
 }
 
-fn sound_of(source: Box<dyn MediaSource>, recording: &Recording, pieces: u64) -> Result<Verified, VerifyError> {
+fn sound_of(
+    source: Box<dyn MediaSource>,
+    recording: &Recording,
+    pieces: u64,
+) -> Result<VerifiedRecording, VerifyError> {
     let expected = crate::render::samples_between(recording.starts_at, recording.ends_at, recording.sample_rate);
-    let mut peaks = Peaks::new(expected, pieces);
+    let mut peaks = PeakFinder::new(expected, pieces);
     decode_from(source, recording.sample_rate, &mut |frames| peaks.take(frames))?;
     if peaks.samples != expected {
         return Err(VerifyError::Length { found: peaks.samples, expected });
     }
-    Ok(Verified { samples: peaks.samples, peaks: peaks.channels })
+    Ok(VerifiedRecording { samples: peaks.samples, peaks: peaks.channels })
 }
 
-/// Decodes a finished file of any [`super::config::Format`] to its end, at its own sample rate.
+/// Decodes a finished file of any [`super::config::RecordingFormat`] to its end, at its own sample rate.
 ///
 /// # Errors
 /// [`VerifyError::Io`] or [`VerifyError::Sound`].
@@ -197,14 +201,14 @@ fn sound(why: impl ToString) -> VerifyError {
 }
 
 /// Lowest and highest samples of pieces of equal length.
-struct Peaks {
+struct PeakFinder {
     expected: u64,
     pieces: u64,
     samples: u64,
     channels: [Vec<(i16, i16)>; 2],
 }
 
-impl Peaks {
+impl PeakFinder {
     fn new(expected: u64, pieces: u64) -> Self {
         let pieces = expected.min(pieces);
         let empty = vec![(i16::MAX, i16::MIN); pieces as usize];

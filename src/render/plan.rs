@@ -14,7 +14,7 @@ use crate::call::decision::{Decided, Decision, PayloadFormat, SrtpContext};
 use crate::call::record::{EndedBy, Side, SideRecord};
 use crate::net::Endpoint;
 use crate::rtp::red;
-use crate::spool::reader::{Entry, LegSource, PacketEntry};
+use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
 /// How to render.
@@ -240,8 +240,8 @@ pub(super) fn is_placed(format: &PayloadFormat) -> bool {
 pub fn plan(source: &LegSource, options: &Options) -> Result<Plan, RenderError> {
     let mut pass = Pass::default();
     let torn_tail = walk(source, options.until, &mut |entry| match entry {
-        Entry::Decided(decided) => pass.handle_decided(decided),
-        Entry::Packet(datagram) => pass.handle_datagram(&datagram),
+        SpoolEntry::Decided(decided) => pass.handle_decided(decided),
+        SpoolEntry::Packet(datagram) => pass.handle_datagram(&datagram),
     })?;
     if pass.is_miscounted
         && let Some(ended) = &mut pass.ended
@@ -255,17 +255,17 @@ pub fn plan(source: &LegSource, options: &Options) -> Result<Plan, RenderError> 
 pub(super) fn walk(
     source: &LegSource,
     until: Option<Timestamp>,
-    each: &mut dyn FnMut(Entry<'_>),
+    each: &mut dyn FnMut(SpoolEntry<'_>),
 ) -> Result<bool, RenderError> {
     let mut reader = source.open()?;
     let until = until.unwrap_or(Timestamp::MAX);
     while let Some(entry) = reader.next_entry()? {
         match &entry {
-            Entry::Decided(decided) if decided.at() <= until => each(entry),
-            Entry::Packet(packet) if packet.at <= until => each(entry),
-            Entry::Decided(Decided { decision: Decision::Begin { .. }, .. }) => {}
+            SpoolEntry::Decided(decided) if decided.at() <= until => each(entry),
+            SpoolEntry::Packet(packet) if packet.at <= until => each(entry),
+            SpoolEntry::Decided(Decided { decision: Decision::Begin { .. }, .. }) => {}
             // They come in order of time: nothing earlier follows.
-            Entry::Decided(_) | Entry::Packet(_) => break,
+            SpoolEntry::Decided(_) | SpoolEntry::Packet(_) => break,
         }
     }
     Ok(reader.torn_tail())

@@ -8,7 +8,7 @@ use super::packet;
 use super::plan::{Arrival, Known, Plan};
 use super::player::{Player, Stage};
 use super::report::{RenderError, Report};
-use crate::spool::reader::{Entry, LegSource, PacketEntry};
+use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
 /// Reads a spool a second time and gives out its sound, from sample 0 to the last, in pieces of up to a second.
@@ -21,8 +21,8 @@ pub fn render(plan: &Plan, source: &LegSource, out: &mut Output<'_>) -> Result<R
         let mut reader = source.open()?;
         while let Some(entry) = reader.next_entry()? {
             match entry {
-                Entry::Decided(decided) => pass.known.handle(&decided.decision),
-                Entry::Packet(packet) => {
+                SpoolEntry::Decided(decided) => pass.known.handle(&decided.decision),
+                SpoolEntry::Packet(packet) => {
                     if packet.at > plan.ends_at + MARGIN {
                         break;
                     }

@@ -12,7 +12,7 @@ use crate::call::record::{Side, SideRecord};
 use crate::net::Endpoint;
 use crate::rtp::red;
 use crate::rtp::stats::StreamStats;
-use crate::spool::reader::{Entry, LegSource, PacketEntry};
+use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::{RtpTime, Timestamp};
 
 /// The counts so far.
@@ -45,8 +45,8 @@ impl Recount {
     pub(super) fn of(source: &LegSource, until: Option<Timestamp>) -> Result<Self, RenderError> {
         let (mut known, mut recount) = (Known::default(), Self::default());
         walk(source, until, &mut |entry| match entry {
-            Entry::Decided(decided) => known.handle(&decided.decision),
-            Entry::Packet(datagram) => {
+            SpoolEntry::Decided(decided) => known.handle(&decided.decision),
+            SpoolEntry::Packet(datagram) => {
                 for packet in packet::each(&datagram) {
                     let Some(head) = packet::head(&packet) else { continue };
                     let Some(number) = known.stream_of(&packet, &head) else { continue };

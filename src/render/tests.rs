@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::call::record::Side;
-use crate::spool::testkit::{Rtp, SpoolBuilder, at_ms, format_of};
+use crate::spool::testkit::{SpoolBuilder, TestRtp, at_ms, format_of};
 use crate::time::Timestamp;
 
 /// A sender of mu-law whose sound at each sample is a code of its media time.
@@ -42,7 +42,7 @@ impl Sender {
     }
 
     fn send_as(&mut self, spool: &mut SpoolBuilder, at: Timestamp, payload: &[u8]) {
-        let rtp = Rtp { pt: self.pt, sequence: self.sequence, time: self.time, payload };
+        let rtp = TestRtp { pt: self.pt, sequence: self.sequence, time: self.time, payload };
         spool.rtp(at, (self.stream, self.side), rtp);
         self.skip();
     }
@@ -230,7 +230,7 @@ fn reordered_and_repeated_packets_are_put_in_order_once() {
         (packets[n].0, packets[n + 1].0) = (a, b);
     }
     for (n, (at, sequence, time, payload)) in packets.iter().enumerate() {
-        let rtp = Rtp { pt: 0, sequence: *sequence, time: *time, payload };
+        let rtp = TestRtp { pt: 0, sequence: *sequence, time: *time, payload };
         spool.rtp(*at, stream, rtp);
         if n % 15 == 0 {
             spool.rtp(*at, stream, rtp);
@@ -331,7 +331,7 @@ fn a_packet_that_comes_after_its_turn_is_late_and_moves_nothing() {
     caller.skip();
     caller.talk(&mut spool, 2_120.0, 200);
     // 3 s after its turn: the others waited 2 s for it.
-    let rtp = Rtp { pt: 0, sequence, time, payload: &payload };
+    let rtp = TestRtp { pt: 0, sequence, time, payload: &payload };
     spool.rtp(at_ms(5_105.0), (caller.stream, caller.side), rtp);
     let (_, report, frames) = rendered(&ended(spool, 6_200.0));
     let mut expected = every(100.0, 20.0, 301);
@@ -356,7 +356,8 @@ fn the_longest_run_of_lost_packets_is_told_and_a_restart_is_none() {
     // Now and then a packet of an older numbering (a keep-alive of a broken device) is no loss of what lies between.
     for _ in 0..5 {
         let payload = caller.payload();
-        let rtp = Rtp { pt: 0, sequence: caller.sequence.wrapping_sub(700), time: caller.time + 80, payload: &payload };
+        let rtp =
+            TestRtp { pt: 0, sequence: caller.sequence.wrapping_sub(700), time: caller.time + 80, payload: &payload };
         spool.rtp(at_ms(now - 1.0), (caller.stream, caller.side), rtp);
         now = caller.talk(&mut spool, now, 20);
     }
@@ -448,7 +449,7 @@ fn telephone_events_and_withheld_payload_are_silent_and_move_nothing() {
     // 200 ms of an event: ten packets with one stamp; the sequence goes on, the sound's stamps do too.
     let stamp = caller.time;
     for n in 0..10 {
-        let rtp = Rtp { pt: 101, sequence: caller.sequence, time: stamp, payload: &[5, 10, 0, 160] };
+        let rtp = TestRtp { pt: 101, sequence: caller.sequence, time: stamp, payload: &[5, 10, 0, 160] };
         spool.header_only(at_ms(1_100.0 + 20.0 * f64::from(n)), (caller.stream, caller.side), rtp);
         caller.skip();
     }
@@ -456,7 +457,7 @@ fn telephone_events_and_withheld_payload_are_silent_and_move_nothing() {
     let stream = (caller.stream, caller.side);
     for n in 0..10 {
         let payload = caller.payload();
-        let rtp = Rtp { pt: 0, sequence: caller.sequence, time: caller.time, payload: &payload };
+        let rtp = TestRtp { pt: 0, sequence: caller.sequence, time: caller.time, payload: &payload };
         spool.header_only(at_ms(2_300.0 + 20.0 * f64::from(n)), stream, rtp);
         caller.skip();
     }
@@ -558,7 +559,7 @@ fn a_wideband_side_makes_the_recording_wideband_and_the_narrow_side_keeps_its_pl
             payload[80..84].fill(CLICK);
         }
         caller.send_as(&mut spool, at_ms(100.0 + 20.0 * f64::from(n)), &payload);
-        let rtp = Rtp { pt: 9, sequence: n as u16, time: 160 * n, payload: &[0x5A; 160] };
+        let rtp = TestRtp { pt: 9, sequence: n as u16, time: 160 * n, payload: &[0x5A; 160] };
         spool.rtp(at_ms(100.0 + 20.0 * f64::from(n)), (callee.stream, callee.side), rtp);
     }
     let (plan, report, frames) = rendered(&ended(spool, 1_200.0));
@@ -623,7 +624,7 @@ fn whatever_the_stamps_say_the_recording_has_its_length_and_nothing_panics() {
             let sender = &streams[random.usize(..2)];
             let payload: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..)).collect();
             let pt = [0, 8, 13, 96, 97, 18, 101][random.usize(..7)];
-            spool.rtp(at, (sender.stream, sender.side), Rtp { pt, sequence, time, payload: &payload });
+            spool.rtp(at, (sender.stream, sender.side), TestRtp { pt, sequence, time, payload: &payload });
         }
         rendered(&ended(spool, 6_000.0));
     }

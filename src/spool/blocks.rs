@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use super::format;
 
 /// Walks over blocks. Holds one block and what was read beyond it.
-pub(super) struct Blocks<R> {
+pub(super) struct BlockReader<R> {
     input: R,
     buffer: Vec<u8>,
     /// Where the next block begins: in `buffer`, and in the file.
@@ -15,16 +15,16 @@ pub(super) struct Blocks<R> {
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next<'a> {
+pub(super) enum NextBlock<'a> {
     /// A whole block, head and tail included, and where it begins.
     Block(u64, &'a [u8]),
     /// The end, at a block's boundary or in the middle of one.
-    End(Ending),
+    End(BlocksEnd),
 }
 
 /// How the blocks end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum BlocksEnd {
     /// After a whole block.
     Clean,
     /// As a crash leaves it: in the middle of a block, or in zeros (a file grew, its bytes did not come).
@@ -33,7 +33,7 @@ pub(super) enum Ending {
     Broken,
 }
 
-impl<R: Read> Blocks<R> {
+impl<R: Read> BlockReader<R> {
     /// Blocks of an input whose first byte stands at `offset` of the file.
     pub(super) fn new(input: R, offset: u64) -> Self {
         Self { input, buffer: Vec::new(), from: 0, offset }
@@ -48,17 +48,17 @@ impl<R: Read> Blocks<R> {
     ///
     /// # Errors
     /// When the input fails.
-    pub(super) fn next(&mut self) -> io::Result<Next<'_>> {
+    pub(super) fn next(&mut self) -> io::Result<NextBlock<'_>> {
         if !self.fill(8)? {
             let rest = self.buffer.get(self.from..).unwrap_or_default();
-            return Ok(Next::End(if rest.is_empty() { Ending::Clean } else { Ending::Torn }));
+            return Ok(NextBlock::End(if rest.is_empty() { BlocksEnd::Clean } else { BlocksEnd::Torn }));
         }
         let length = self.word(4) as usize;
         if length < 12 || !length.is_multiple_of(4) || length > format::MAX_BLOCK {
             return self.judge_rest();
         }
         if !self.fill(length)? {
-            return Ok(Next::End(Ending::Torn));
+            return Ok(NextBlock::End(BlocksEnd::Torn));
         }
         if self.word(length - 4) as usize != length {
             return self.judge_rest();
@@ -66,22 +66,22 @@ impl<R: Read> Blocks<R> {
         let (at, offset) = (self.from, self.offset);
         self.from += length;
         self.offset += length as u64;
-        Ok(Next::Block(offset, &self.buffer[at..at + length]))
+        Ok(NextBlock::Block(offset, &self.buffer[at..at + length]))
     }
 
-    fn judge_rest(&mut self) -> io::Result<Next<'_>> {
+    fn judge_rest(&mut self) -> io::Result<NextBlock<'_>> {
         let zeros = |bytes: &[u8]| bytes.iter().all(|b| *b == 0);
         let mut clean = zeros(&self.buffer[self.from..]);
         let mut more = [0; 4096];
         while clean {
             match self.input.read(&mut more) {
-                Ok(0) => return Ok(Next::End(Ending::Torn)),
+                Ok(0) => return Ok(NextBlock::End(BlocksEnd::Torn)),
                 Ok(read) => clean = zeros(&more[..read]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(Next::End(Ending::Broken))
+        Ok(NextBlock::End(BlocksEnd::Broken))
     }
 
     /// A number of the next block; only after `fill` said that it is there.
@@ -119,13 +119,13 @@ const READ_BYTES: usize = 32 * 1024;
 mod tests {
     use super::*;
 
-    fn walk(bytes: &[u8]) -> (Vec<(u64, usize)>, Ending) {
-        let mut blocks = Blocks::new(bytes, 1_000);
+    fn walk(bytes: &[u8]) -> (Vec<(u64, usize)>, BlocksEnd) {
+        let mut blocks = BlockReader::new(bytes, 1_000);
         let mut seen = Vec::new();
         loop {
             match blocks.next().expect("memory") {
-                Next::Block(offset, block) => seen.push((offset, block.len())),
-                Next::End(ending) => return (seen, ending),
+                NextBlock::Block(offset, block) => seen.push((offset, block.len())),
+                NextBlock::End(ending) => return (seen, ending),
             }
         }
     }
@@ -135,15 +135,15 @@ mod tests {
         let mut bytes = Vec::new();
         format::put_header(&mut bytes);
         let expected = vec![(1_000, 28), (1_028, 32)];
-        assert_eq!(walk(&bytes), (expected.clone(), Ending::Clean));
+        assert_eq!(walk(&bytes), (expected.clone(), BlocksEnd::Clean));
         for cut in 29..bytes.len() {
-            assert_eq!(walk(&bytes[..cut]), (expected[..1].to_vec(), Ending::Torn), "cut at {cut}");
+            assert_eq!(walk(&bytes[..cut]), (expected[..1].to_vec(), BlocksEnd::Torn), "cut at {cut}");
         }
         let with = |tail: &[u8]| [&bytes, tail].concat();
-        assert_eq!(walk(&with(&[0; 70_000])), (expected.clone(), Ending::Torn), "a power cut leaves zeros");
-        assert_eq!(walk(&with(&[7; 12])), (expected.clone(), Ending::Broken));
+        assert_eq!(walk(&with(&[0; 70_000])), (expected.clone(), BlocksEnd::Torn), "a power cut leaves zeros");
+        assert_eq!(walk(&with(&[7; 12])), (expected.clone(), BlocksEnd::Broken));
         let mut late = vec![0; 70_000];
         late.push(1);
-        assert_eq!(walk(&with(&late)), (expected, Ending::Broken));
+        assert_eq!(walk(&with(&late)), (expected, BlocksEnd::Broken));
     }
 }

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 
 /// A packet to be written down.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Packet<'a> {
+pub(crate) struct SpoolPacket<'a> {
     /// Capture time.
     pub(crate) at: Timestamp,
     /// Sender.
@@ -45,7 +45,7 @@ pub(crate) fn put_header(out: &mut Vec<u8>) {
 }
 
 /// Appends a packet. Allocates only when `out` has to grow.
-pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
+pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
     let payload = &packet.payload[..packet.payload.len().min(MAX_PAYLOAD)];
     let wire_len = (packet.wire_len as usize).clamp(payload.len(), MAX_PAYLOAD);
     let (src, dst) = (packet.src.ip(), packet.dst.ip());

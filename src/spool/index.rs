@@ -11,7 +11,7 @@ use crate::call::decision::Decision;
 
 /// A run of blocks that must be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct BlockSpan {
     /// Earliest stamp in it, ns.
     pub(crate) at_ns: i64,
     /// Its first byte in the file.
@@ -20,7 +20,7 @@ pub(crate) struct Span {
     pub(crate) bytes: u64,
 }
 
-impl Span {
+impl BlockSpan {
     const fn end(&self) -> u64 {
         self.offset + self.bytes
     }
@@ -28,9 +28,9 @@ impl Span {
 
 /// What is known of a file up to some byte of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Index {
+pub(crate) struct SpoolIndex {
     /// In the order of the file.
-    pub(crate) spans: Vec<Span>,
+    pub(crate) spans: Vec<BlockSpan>,
     /// Stamp of the newest media packet, ns; 0 for none.
     pub(crate) heard_ns: i64,
     /// Id of the conversation that the leg belongs to.
@@ -43,57 +43,57 @@ pub(crate) struct Index {
 
 /// What a block is to a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Matter {
+pub(super) enum BlockKind {
     /// Signalling: to be read.
-    Read,
+    Signalling,
     /// A media packet of which only the header was kept: to be read.
-    Event,
+    CutMedia,
     /// A decision: to be read, and the next packet, too.
     Decision,
     /// A media packet.
     Media,
     /// A header, an index.
-    None,
+    Other,
 }
 
 /// Keeps the index of a file that is being written (or read from its beginning).
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tracker {
-    pub(super) index: Index,
+pub(super) struct IndexTracker {
+    pub(super) index: SpoolIndex,
     /// Length of the file, blocks that wait in memory included.
     pub(super) length: u64,
     /// Where the newest index ends.
     indexed: u64,
 }
 
-impl Tracker {
+impl IndexTracker {
     /// Goes on with a file.
-    pub(super) fn resume(index: Index, length: u64) -> Self {
+    pub(super) fn resume(index: SpoolIndex, length: u64) -> Self {
         Self { index, length, indexed: 0 }
     }
 
     /// A block was added.
-    pub(super) fn note(&mut self, matter: Matter, at_ns: i64, bytes: usize) {
-        let span = Span { at_ns, offset: self.length, bytes: bytes as u64 };
+    pub(super) fn note(&mut self, matter: BlockKind, at_ns: i64, bytes: usize) {
+        let span = BlockSpan { at_ns, offset: self.length, bytes: bytes as u64 };
         self.length += bytes as u64;
         match matter {
-            Matter::Read => self.index.add(span),
-            Matter::Event => {
+            BlockKind::Signalling => self.index.add(span),
+            BlockKind::CutMedia => {
                 self.index.heard_ns = self.index.heard_ns.max(at_ns);
                 self.index.follows = false;
                 self.index.add(span);
             }
-            Matter::Decision => {
+            BlockKind::Decision => {
                 self.index.follows = true;
                 self.index.add(span);
             }
-            Matter::Media => {
+            BlockKind::Media => {
                 self.index.heard_ns = self.index.heard_ns.max(at_ns);
                 if std::mem::take(&mut self.index.follows) {
                     self.index.add(span);
                 }
             }
-            Matter::None => {}
+            BlockKind::Other => {}
         }
     }
 
@@ -117,7 +117,7 @@ impl Tracker {
     }
 }
 
-impl Index {
+impl SpoolIndex {
     /// Notes what a decision says of the whole leg.
     pub(super) fn note(&mut self, decision: &Decision) {
         match decision {
@@ -129,7 +129,7 @@ impl Index {
         }
     }
 
-    fn add(&mut self, span: Span) {
+    fn add(&mut self, span: BlockSpan) {
         if let Some(last) = self.spans.last_mut()
             && span.offset <= last.end() + NEAR_BYTES
         {
@@ -145,7 +145,7 @@ impl Index {
 
     /// Makes one of the two spans with the least between them.
     fn join_nearest(&mut self) {
-        let gap = |pair: &[Span]| pair[1].offset - pair[0].end();
+        let gap = |pair: &[BlockSpan]| pair[1].offset - pair[0].end();
         let nearest = self.spans.windows(2).enumerate().min_by_key(|(_, pair)| gap(pair)).map(|(at, _)| at);
         if let Some(at) = nearest {
             let second = self.spans.remove(at + 1);
@@ -203,7 +203,7 @@ impl Index {
         let number = |b: &[u8], at: usize| b.get(at..at + 8)?.first_chunk().map(|b| u64::from_le_bytes(*b));
         let span = |b: &[u8]| {
             let (at_ns, from, bytes) = (number(b, 0)?.cast_signed(), number(b, 8)?, number(b, 16)?);
-            (from.checked_add(bytes)? <= offset).then_some(Span { at_ns, offset: from, bytes })
+            (from.checked_add(bytes)? <= offset).then_some(BlockSpan { at_ns, offset: from, bytes })
         };
         let spans = spans.chunks_exact(SPAN_BYTES).map(span).collect::<Option<Vec<_>>>()?;
         let in_order = spans.windows(2).all(|pair| pair[0].end() <= pair[1].offset);
@@ -238,36 +238,37 @@ mod tests {
 
     #[test]
     fn an_index_is_read_where_it_was_written_and_nowhere_else() {
-        let mut tracker = Tracker::default();
+        let mut tracker = IndexTracker::default();
         tracker.index.conversation = "20261123T045659Z-0011223344556677".to_owned();
         let mut file = vec![0; 5_000];
-        tracker.note(Matter::None, 0, 1_000);
-        tracker.note(Matter::Decision, 70, 200);
-        tracker.note(Matter::Media, 50, 232);
-        tracker.note(Matter::Media, 90, 3_368);
-        tracker.note(Matter::Read, 95, 200);
+        tracker.note(BlockKind::Other, 0, 1_000);
+        tracker.note(BlockKind::Decision, 70, 200);
+        tracker.note(BlockKind::Media, 50, 232);
+        tracker.note(BlockKind::Media, 90, 3_368);
+        tracker.note(BlockKind::Signalling, 95, 200);
         tracker.put_index(&mut file);
-        let index = Index::parse(&file[5_000..], 5_000).expect("just written");
+        let index = SpoolIndex::parse(&file[5_000..], 5_000).expect("just written");
         assert_eq!(index, tracker.index);
-        let spans = [Span { at_ns: 50, offset: 1_000, bytes: 432 }, Span { at_ns: 95, offset: 4_800, bytes: 200 }];
+        let spans =
+            [BlockSpan { at_ns: 50, offset: 1_000, bytes: 432 }, BlockSpan { at_ns: 95, offset: 4_800, bytes: 200 }];
         assert_eq!((index.spans.as_slice(), index.heard_ns), (&spans[..], 90));
-        assert_eq!(Index::parse(&file[5_000..], 5_004), None, "copied elsewhere");
+        assert_eq!(SpoolIndex::parse(&file[5_000..], 5_004), None, "copied elsewhere");
         for at in 5_000..file.len() {
             let mut bytes = file[5_000..].to_vec();
             bytes[at - 5_000] ^= 0x81;
-            let _ = Index::parse(&bytes, 5_000); // right or refused, never a panic
-            let _ = Index::parse(&file[5_000..at], 5_000);
+            let _ = SpoolIndex::parse(&bytes, 5_000); // right or refused, never a panic
+            let _ = SpoolIndex::parse(&file[5_000..at], 5_000);
         }
     }
 
     #[test]
     fn spans_are_bounded_and_cover_everything_that_matters() {
-        let mut tracker = Tracker::default();
+        let mut tracker = IndexTracker::default();
         let mut noted = Vec::new();
         for n in 0..3_000_u64 {
             noted.push(tracker.length);
-            tracker.note(Matter::Read, n as i64, 100);
-            tracker.note(Matter::Media, n as i64, if n % 3 == 0 { 20_000 } else { 2_000 });
+            tracker.note(BlockKind::Signalling, n as i64, 100);
+            tracker.note(BlockKind::Media, n as i64, if n % 3 == 0 { 20_000 } else { 2_000 });
         }
         let spans = &tracker.index.spans;
         assert_eq!(spans.len(), MAX_SPANS);

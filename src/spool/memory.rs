@@ -7,9 +7,9 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{self, Packet};
-use super::pieces::{PIECE, Pieces};
-use super::waiting::{Waiting, is_media};
+use super::chunked_buf::{ChunkedBuf, PIECE};
+use super::format::{self, SpoolPacket};
+use super::pending_leg::{PendingLeg, is_media};
 use super::{LegSource, LegStore, file_name};
 use crate::call::decision::{Decided, Decision};
 use crate::call::event::{EndedLeg, Keep, LegId, LegSink};
@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 /// Legs in memory; see the module.
 #[derive(Debug)]
 pub struct MemorySpool {
-    legs: std::collections::HashMap<LegId, Leg, foldhash::fast::RandomState>,
+    legs: std::collections::HashMap<LegId, MemoryLeg, foldhash::fast::RandomState>,
     /// Bytes of all legs that are in memory.
     used: usize,
     limit: usize,
@@ -30,16 +30,16 @@ pub struct MemorySpool {
 }
 
 #[derive(Debug)]
-struct Leg {
+struct MemoryLeg {
     name: String,
-    stage: Stage,
+    stage: MemoryLegStage,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum MemoryLegStage {
     /// No media yet.
-    Waiting(Waiting),
-    Memory(Pieces),
+    Pending(PendingLeg),
+    Memory(ChunkedBuf),
     /// Grown beyond the bound. No handle stays open: a capture can have more legs than a process may have files.
     File {
         path: PathBuf,
@@ -66,16 +66,16 @@ impl MemorySpool {
     pub fn release(&mut self, leg: LegId) {
         let Some(leg) = self.legs.remove(&leg) else { return };
         match leg.stage {
-            Stage::Memory(pieces) => self.give_back(pieces),
-            Stage::Closed(LegSource::Memory(pieces)) => match Arc::try_unwrap(pieces) {
+            MemoryLegStage::Memory(pieces) => self.give_back(pieces),
+            MemoryLegStage::Closed(LegSource::Memory(pieces)) => match Arc::try_unwrap(pieces) {
                 Ok(pieces) => self.give_back(pieces),
                 // Whoever still reads it frees it.
                 Err(pieces) => self.used -= pieces.len(),
             },
-            Stage::File { path, .. } | Stage::Closed(LegSource::File(path)) => {
+            MemoryLegStage::File { path, .. } | MemoryLegStage::Closed(LegSource::File(path)) => {
                 let _ = std::fs::remove_file(path); // ours and temporary: at worst it stays
             }
-            Stage::Waiting(_) => {}
+            MemoryLegStage::Pending(_) => {}
         }
     }
 
@@ -89,29 +89,29 @@ impl MemorySpool {
         self.used
     }
 
-    fn append(&mut self, leg: LegId, birth: Birth, put: &mut dyn FnMut(Target<'_>)) {
+    fn append(&mut self, leg: LegId, birth: StartsFile, put: &mut dyn FnMut(AppendTarget<'_>)) {
         let Some(state) = self.legs.get_mut(&leg) else { return };
-        if let Stage::Waiting(waiting) = &mut state.stage {
-            if birth == Birth::No && !waiting.is_full() {
-                return put(Target::Waiting(waiting));
+        if let MemoryLegStage::Pending(waiting) = &mut state.stage {
+            if birth == StartsFile::No && !waiting.is_full() {
+                return put(AppendTarget::Pending(waiting));
             }
-            let mut pieces = Pieces::default();
+            let mut pieces = ChunkedBuf::default();
             waiting.put_into(pieces.next(&mut self.spare));
             self.used += pieces.len();
-            state.stage = Stage::Memory(pieces);
+            state.stage = MemoryLegStage::Memory(pieces);
         }
         match &mut state.stage {
-            Stage::Memory(pieces) => {
+            MemoryLegStage::Memory(pieces) => {
                 let bytes = pieces.next(&mut self.spare);
                 let before = bytes.len();
-                put(Target::Bytes(bytes));
+                put(AppendTarget::Bytes(bytes));
                 self.used += bytes.len() - before;
                 if self.used > self.limit {
                     self.spill(leg);
                 }
             }
-            Stage::File { path, buffer } => {
-                put(Target::Bytes(buffer));
+            MemoryLegStage::File { path, buffer } => {
+                put(AppendTarget::Bytes(buffer));
                 if buffer.len() > FILE_BUFFER {
                     if let Err(error) = append(path, buffer)
                         && self.errors.len() < MAX_ERRORS
@@ -121,13 +121,13 @@ impl MemorySpool {
                     buffer.clear();
                 }
             }
-            Stage::Waiting(_) | Stage::Closed(_) => {}
+            MemoryLegStage::Pending(_) | MemoryLegStage::Closed(_) => {}
         }
     }
 
     fn spill(&mut self, leg: LegId) {
         let Some(state) = self.legs.get_mut(&leg) else { return };
-        let Stage::Memory(pieces) = &mut state.stage else { return };
+        let MemoryLegStage::Memory(pieces) = &mut state.stage else { return };
         let path = self.spill_dir.join(file_name(&state.name));
         let written = std::fs::create_dir_all(&self.spill_dir).and_then(|()| {
             let mut file = File::create(&path)?;
@@ -136,7 +136,7 @@ impl MemorySpool {
         match written {
             Ok(()) => {
                 let pieces = std::mem::take(pieces);
-                state.stage = Stage::File { path, buffer: Vec::new() };
+                state.stage = MemoryLegStage::File { path, buffer: Vec::new() };
                 self.give_back(pieces);
             }
             // Memory is what is left: the bound gives way before a call does.
@@ -147,7 +147,7 @@ impl MemorySpool {
         }
     }
 
-    fn give_back(&mut self, pieces: Pieces) {
+    fn give_back(&mut self, pieces: ChunkedBuf) {
         self.used -= pieces.len();
         let held = self.used + self.spare.len() * PIECE;
         pieces.give_back(&mut self.spare, self.limit.saturating_sub(held));
@@ -156,43 +156,44 @@ impl MemorySpool {
 
 impl LegSink for MemorySpool {
     fn open(&mut self, leg: LegId, name: &str) {
-        self.legs.insert(leg, Leg { name: name.to_owned(), stage: Stage::Waiting(Waiting::default()) });
+        self.legs
+            .insert(leg, MemoryLeg { name: name.to_owned(), stage: MemoryLegStage::Pending(PendingLeg::default()) });
     }
 
     fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
         let packet = kept(datagram, keep);
-        let birth = if is_media(packet.payload) { Birth::Yes } else { Birth::No };
+        let birth = if is_media(packet.payload) { StartsFile::Yes } else { StartsFile::No };
         self.append(leg, birth, &mut |target| match target {
-            Target::Waiting(waiting) => _ = waiting.packet(&packet),
-            Target::Bytes(bytes) => format::put_packet(bytes, &packet),
+            AppendTarget::Pending(waiting) => _ = waiting.packet(&packet),
+            AppendTarget::Bytes(bytes) => format::put_packet(bytes, &packet),
         });
     }
 
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
         let decided = Decided { at_ns: at.as_nanos(), decision: decision.clone() };
-        self.append(leg, Birth::of(decision), &mut |target| match target {
-            Target::Waiting(waiting) => _ = waiting.decide(&decided),
-            Target::Bytes(bytes) => format::put_decided(bytes, &decided),
+        self.append(leg, StartsFile::of(decision), &mut |target| match target {
+            AppendTarget::Pending(waiting) => _ = waiting.decide(&decided),
+            AppendTarget::Bytes(bytes) => format::put_decided(bytes, &decided),
         });
     }
 
     fn close(&mut self, leg: LegId) {
         let Some(state) = self.legs.get_mut(&leg) else { return };
         let source = match &mut state.stage {
-            Stage::Memory(pieces) => LegSource::Memory(Arc::new(std::mem::take(pieces))),
-            Stage::File { path, buffer } => {
+            MemoryLegStage::Memory(pieces) => LegSource::Memory(Arc::new(std::mem::take(pieces))),
+            MemoryLegStage::File { path, buffer } => {
                 if let Err(error) = append(path, buffer) {
                     self.errors.push(error);
                 }
                 LegSource::File(path.clone())
             }
-            Stage::Waiting(_) => {
+            MemoryLegStage::Pending(_) => {
                 self.legs.remove(&leg);
                 return;
             }
-            Stage::Closed(_) => return,
+            MemoryLegStage::Closed(_) => return,
         };
-        state.stage = Stage::Closed(source);
+        state.stage = MemoryLegStage::Closed(source);
     }
 
     fn discard(&mut self, leg: LegId) {
@@ -203,8 +204,8 @@ impl LegSink for MemorySpool {
 impl LegStore for MemorySpool {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
         match &self.legs.get(&leg.leg)?.stage {
-            Stage::Closed(source) => Some(source.clone()),
-            Stage::Waiting(_) | Stage::Memory(_) | Stage::File { .. } => None,
+            MemoryLegStage::Closed(source) => Some(source.clone()),
+            MemoryLegStage::Pending(_) | MemoryLegStage::Memory(_) | MemoryLegStage::File { .. } => None,
         }
     }
 }
@@ -223,19 +224,19 @@ fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Where an entry is to be put.
-enum Target<'a> {
-    Waiting(&'a mut Waiting),
+enum AppendTarget<'a> {
+    Pending(&'a mut PendingLeg),
     Bytes(&'a mut Vec<u8>),
 }
 
 /// Whether an entry gives its leg a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Birth {
+pub(super) enum StartsFile {
     Yes,
     No,
 }
 
-impl Birth {
+impl StartsFile {
     pub(super) const fn of(decision: &Decision) -> Self {
         match decision {
             Decision::Start | Decision::Stream { .. } => Self::Yes,
@@ -245,13 +246,13 @@ impl Birth {
 }
 
 /// What may be kept of a datagram.
-pub(super) fn kept<'a>(datagram: &Datagram<'a>, keep: Keep) -> Packet<'a> {
+pub(super) fn kept<'a>(datagram: &Datagram<'a>, keep: Keep) -> SpoolPacket<'a> {
     let payload = match keep {
         Keep::Whole => datagram.payload,
         Keep::Header(bytes) => &datagram.payload[..datagram.payload.len().min(usize::from(bytes))],
     };
     let wire_len = datagram.wire_len.max(datagram.payload.len() as u32);
-    Packet { at: datagram.at, src: datagram.src, dst: datagram.dst, payload, wire_len }
+    SpoolPacket { at: datagram.at, src: datagram.src, dst: datagram.dst, payload, wire_len }
 }
 
 /// A leg in a file is written in pieces of this size.
@@ -263,14 +264,14 @@ const MAX_ERRORS: usize = 16;
 mod tests {
     use super::*;
     use crate::call::record::Side;
-    use crate::spool::reader::Entry;
+    use crate::spool::reader::SpoolEntry;
     use crate::spool::testkit::{SpoolBuilder, at_ms};
 
     fn packets(source: &LegSource) -> usize {
         let mut reader = source.open().expect("a spool");
         let mut packets = 0;
         while let Some(entry) = reader.next_entry().expect("readable") {
-            packets += usize::from(matches!(entry, Entry::Packet(_)));
+            packets += usize::from(matches!(entry, SpoolEntry::Packet(_)));
         }
         packets
     }

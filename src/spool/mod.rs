@@ -3,28 +3,28 @@
 //! # Invariants
 //! - A leg's file is a valid pcapng at every block boundary (Wireshark opens it); a torn tail costs the torn block.
 //! - Calls of [`crate::call::event::LegSink`] for one leg stand in its file in the order in which they came; stamps are
-//!   out of order by at most [`crate::call::event::EARLY_WINDOW`], and [`reader::Reader`] sorts within it.
+//!   out of order by at most [`crate::call::event::EARLY_WINDOW`], and [`reader::SpoolReader`] sorts within it.
 //! - A leg that never had media leaves no file; until it has, its signalling stands in one rolling file of all such legs.
 //! - About each 32 KiB a leg's file says where in it stands what a restart must read; a restart reads no more than that.
 //! - The thread that captures never waits for a disk: packets may be lost there (counted), decisions and events never.
 
 mod blocks;
+mod chunked_buf;
 pub mod config;
 pub mod disk;
 mod format;
 mod index;
 pub mod memory;
-mod pieces;
+mod pending_leg;
 pub mod reader;
-pub mod recall;
+pub mod restore;
 mod rolling;
 pub mod scrub;
 #[cfg(test)]
 pub(crate) mod testkit;
-mod waiting;
 mod writer;
 
-pub use pieces::Pieces;
+pub use chunked_buf::ChunkedBuf;
 pub use reader::{LegSource, SpoolError};
 
 use crate::call::decision::{Decided, Decision};
@@ -43,7 +43,7 @@ pub trait LegStore {
 pub fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
     // The first decision comes first, whatever the stamps say: this reads a few seconds of the file.
     Ok(match source.open()?.next_entry()? {
-        Some(reader::Entry::Decided(Decided { decision: Decision::Begin { wall_offset_ns, .. }, .. })) => {
+        Some(reader::SpoolEntry::Decided(Decided { decision: Decision::Begin { wall_offset_ns, .. }, .. })) => {
             *wall_offset_ns
         }
         _ => 0,

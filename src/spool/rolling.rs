@@ -12,15 +12,15 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::blocks::{Blocks, Next};
+use super::blocks::{BlockReader, NextBlock};
 use super::format;
 use crate::call::event::LegId;
 use crate::time::Timestamp;
 
 /// The capture thread's end: gathers what is to be written.
 #[derive(Debug, Default)]
-pub(super) struct Rolling {
-    stage: Stage,
+pub(super) struct RollingBuffer {
+    stage: RollingStage,
     buffer: Vec<u8>,
     /// Since when the buffer waits.
     since: Option<Timestamp>,
@@ -32,7 +32,7 @@ pub(super) struct Rolling {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+enum RollingStage {
     /// What an earlier process left is still to be read.
     #[default]
     Asleep,
@@ -44,7 +44,7 @@ enum Stage {
 
 /// What is due for the file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum RollingDue {
     Nothing,
     /// To be added.
     Append(Vec<u8>),
@@ -52,23 +52,23 @@ pub(super) enum Due {
     Make,
 }
 
-impl Rolling {
+impl RollingBuffer {
     /// What an earlier process left was read: from now on the file is ours.
     pub(super) fn go_live(&mut self) {
-        self.stage = Stage::Stale;
+        self.stage = RollingStage::Stale;
     }
 
     /// Something could not be written.
     pub(super) fn fail(&mut self) {
-        if self.stage == Stage::Current {
-            self.stage = Stage::Stale;
+        if self.stage == RollingStage::Current {
+            self.stage = RollingStage::Stale;
             self.buffer.clear();
         }
     }
 
     /// Blocks of a leg.
     pub(super) fn note(&mut self, leg: LegId, blocks: &[u8], at: Timestamp) {
-        if self.stage != Stage::Current {
+        if self.stage != RollingStage::Current {
             return;
         }
         put_tag(&mut self.buffer, OF_LEG, leg);
@@ -81,7 +81,7 @@ impl Rolling {
 
     /// Nothing of a leg must be read any more.
     pub(super) fn gone(&mut self, leg: LegId) {
-        if self.stage == Stage::Current {
+        if self.stage == RollingStage::Current {
             put_tag(&mut self.buffer, GONE, leg);
             let made_at = self.made_at;
             self.since.get_or_insert(made_at);
@@ -89,17 +89,17 @@ impl Rolling {
     }
 
     /// What is due now. `age`: how long what is new may wait.
-    pub(super) fn take_due(&mut self, now: Timestamp, age: Duration) -> Due {
+    pub(super) fn take_due(&mut self, now: Timestamp, age: Duration) -> RollingDue {
         let large = self.size + self.buffer.len() > ROLL_BYTES.max(2 * self.base);
         match self.stage {
-            Stage::Stale if now.since(self.made_at) >= PAUSE => Due::Make,
-            Stage::Current if large && now.since(self.made_at) >= PAUSE => Due::Make,
-            Stage::Current if self.since.is_some_and(|since| since + age <= now) => {
+            RollingStage::Stale if now.since(self.made_at) >= PAUSE => RollingDue::Make,
+            RollingStage::Current if large && now.since(self.made_at) >= PAUSE => RollingDue::Make,
+            RollingStage::Current if self.since.is_some_and(|since| since + age <= now) => {
                 self.since = None;
                 self.size += self.buffer.len();
-                Due::Append(std::mem::take(&mut self.buffer))
+                RollingDue::Append(std::mem::take(&mut self.buffer))
             }
-            _ => Due::Nothing,
+            _ => RollingDue::Nothing,
         }
     }
 
@@ -107,7 +107,7 @@ impl Rolling {
     pub(super) fn make<'a>(
         &mut self,
         now: Timestamp,
-        legs: impl Iterator<Item = (LegId, &'a super::waiting::Waiting)>,
+        legs: impl Iterator<Item = (LegId, &'a super::pending_leg::PendingLeg)>,
     ) -> Vec<u8> {
         let mut out = Vec::new();
         format::put_header(&mut out);
@@ -117,7 +117,7 @@ impl Rolling {
             waiting.put_blocks(&mut out);
         }
         self.buffer.clear();
-        (self.stage, self.since, self.made_at) = (Stage::Current, None, now);
+        (self.stage, self.since, self.made_at) = (RollingStage::Current, None, now);
         (self.size, self.base) = (out.len(), out.len());
         out
     }
@@ -173,9 +173,9 @@ pub(super) fn read(dir: &Path) -> io::Result<BTreeMap<u64, Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(legs),
         Err(error) => return Err(error),
     };
-    let mut blocks = Blocks::new(file, 0);
+    let mut blocks = BlockReader::new(file, 0);
     let mut leg = None;
-    while let Next::Block(_, block) = blocks.next()? {
+    while let NextBlock::Block(_, block) = blocks.next()? {
         match (read_tag(block), leg) {
             (Some((OF_LEG, tagged)), _) => leg = Some(tagged),
             (Some((_, gone)), _) => {
@@ -226,7 +226,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 mod tests {
     use super::*;
     use crate::call::decision::{Decided, Decision};
-    use crate::spool::waiting::Waiting;
+    use crate::spool::pending_leg::PendingLeg;
 
     fn block(at_ns: i64) -> Vec<u8> {
         let mut out = Vec::new();
@@ -242,13 +242,13 @@ mod tests {
     fn what_was_noted_is_read_back_by_leg_without_those_that_are_gone() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut file = RollingFile::new(dir.path());
-        let mut rolling = Rolling::default();
+        let mut rolling = RollingBuffer::default();
         assert!(read(dir.path()).expect("nothing is no error").is_empty());
         rolling.note(LegId(1), &block(1), at(0));
-        assert_eq!(rolling.take_due(at(9), Duration::ZERO), Due::Nothing, "not ours yet");
+        assert_eq!(rolling.take_due(at(9), Duration::ZERO), RollingDue::Nothing, "not ours yet");
         rolling.go_live();
-        assert_eq!(rolling.take_due(at(9), Duration::ZERO), Due::Make);
-        let mut waiting = Waiting::default();
+        assert_eq!(rolling.take_due(at(9), Duration::ZERO), RollingDue::Make);
+        let mut waiting = PendingLeg::default();
         let decided = Decided { at_ns: 1, decision: Decision::Pause };
         waiting.decide(&decided);
         let legs = [(LegId(1), &waiting), (LegId(2), &waiting)];
@@ -256,8 +256,8 @@ mod tests {
         rolling.note(LegId(3), &block(3), at(10));
         rolling.note(LegId(1), &block(4), at(10));
         rolling.gone(LegId(2));
-        assert_eq!(rolling.take_due(at(10), Duration::from_secs(20)), Due::Nothing);
-        let Due::Append(bytes) = rolling.take_due(at(11), Duration::from_secs(1)) else { panic!("due") };
+        assert_eq!(rolling.take_due(at(10), Duration::from_secs(20)), RollingDue::Nothing);
+        let RollingDue::Append(bytes) = rolling.take_due(at(11), Duration::from_secs(1)) else { panic!("due") };
         file.append(&bytes).expect("written");
         let expected: BTreeMap<u64, Vec<u8>> = [(1, [block(1), block(4)].concat()), (3, block(3))].into();
         assert_eq!(read(dir.path()).expect("readable"), expected);
@@ -272,14 +272,14 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_and_a_failure_is_made_good() {
-        let mut rolling = Rolling::default();
+        let mut rolling = RollingBuffer::default();
         rolling.go_live();
         rolling.make(at(0), std::iter::empty());
         for n in 0..100 {
             rolling.note(LegId(n), &vec![0; 100_000], at(1));
             assert!(rolling.buffer.len() <= MAX_BUFFER);
         }
-        assert_eq!(rolling.take_due(at(2), Duration::ZERO), Due::Nothing, "not again at once");
-        assert_eq!(rolling.take_due(at(5), Duration::ZERO), Due::Make);
+        assert_eq!(rolling.take_due(at(2), Duration::ZERO), RollingDue::Nothing, "not again at once");
+        assert_eq!(rolling.take_due(at(5), Duration::ZERO), RollingDue::Make);
     }
 }

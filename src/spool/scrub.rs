@@ -125,13 +125,13 @@ mod tests {
     use super::*;
     use crate::call::decision::{Decided, Decision, SrtpContext, SrtpKey};
     use crate::spool::LegSource;
-    use crate::spool::reader::Entry;
+    use crate::spool::reader::SpoolEntry;
     use crate::time::Timestamp;
 
-    fn packet<'a>(at: i64, payload: &'a [u8]) -> format::Packet<'a> {
+    fn packet<'a>(at: i64, payload: &'a [u8]) -> format::SpoolPacket<'a> {
         let src = "10.9.0.11:5060".parse().expect("an address");
         let dst = "10.9.0.12:5060".parse().expect("an address");
-        format::Packet { at: Timestamp::from_nanos(at), src, dst, payload, wire_len: payload.len() as u32 }
+        format::SpoolPacket { at: Timestamp::from_nanos(at), src, dst, payload, wire_len: payload.len() as u32 }
     }
 
     fn scrubbed(bytes: &[u8]) -> Vec<u8> {
@@ -182,7 +182,7 @@ mod tests {
         let source = LegSource::Memory(std::sync::Arc::new(kept.into()));
         let mut reader = source.open().expect("a spool");
         let entry = reader.next_entry().expect("readable");
-        assert!(matches!(entry, Some(Entry::Packet(p)) if p.payload.len() == 15 && p.payload[12] == 0xd5));
+        assert!(matches!(entry, Some(SpoolEntry::Packet(p)) if p.payload.len() == 15 && p.payload[12] == 0xd5));
         assert!(reader.next_entry().expect("readable").is_none());
         assert!(!reader.torn_tail());
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::LegSource;
-use super::format::{self, Packet};
+use super::format::{self, SpoolPacket};
 use crate::call::decision::{Decided, Decision, FORMAT, PayloadFormat};
 use crate::call::record::{EndedBy, Side, SideRecord};
 use crate::net::Endpoint;
@@ -31,7 +31,7 @@ pub(crate) fn format_of(encoding: &str, clock_hz: u32) -> PayloadFormat {
 
 /// One RTP packet.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rtp<'a> {
+pub(crate) struct TestRtp<'a> {
     pub(crate) pt: u8,
     pub(crate) sequence: u16,
     pub(crate) time: u32,
@@ -76,19 +76,19 @@ impl SpoolBuilder {
         self.decide(at, Decision::Payload { stream, pt, format });
     }
 
-    pub(crate) fn rtp(&mut self, at: Timestamp, (stream, side): (u32, Side), rtp: Rtp<'_>) {
+    pub(crate) fn rtp(&mut self, at: Timestamp, (stream, side): (u32, Side), rtp: TestRtp<'_>) {
         let packet = Self::packet_bytes(stream, rtp);
         self.raw(at, Self::flow(side), &packet, packet.len() as u32);
     }
 
     /// A packet of which only the header was kept.
-    pub(crate) fn header_only(&mut self, at: Timestamp, (stream, side): (u32, Side), rtp: Rtp<'_>) {
+    pub(crate) fn header_only(&mut self, at: Timestamp, (stream, side): (u32, Side), rtp: TestRtp<'_>) {
         let packet = Self::packet_bytes(stream, rtp);
         self.raw(at, Self::flow(side), &packet[..12], packet.len() as u32);
     }
 
     pub(crate) fn raw(&mut self, at: Timestamp, (src, dst): (Endpoint, Endpoint), payload: &[u8], wire_len: u32) {
-        format::put_packet(&mut self.bytes, &Packet { at, src, dst, payload, wire_len });
+        format::put_packet(&mut self.bytes, &SpoolPacket { at, src, dst, payload, wire_len });
     }
 
     pub(crate) fn end(&mut self, at: Timestamp) {
@@ -106,7 +106,7 @@ impl SpoolBuilder {
         if side == Side::Caller { (caller, callee) } else { (callee, caller) }
     }
 
-    fn packet_bytes(stream: u32, rtp: Rtp<'_>) -> Vec<u8> {
+    fn packet_bytes(stream: u32, rtp: TestRtp<'_>) -> Vec<u8> {
         let mut packet = vec![0x80, rtp.pt];
         packet.extend(rtp.sequence.to_be_bytes());
         packet.extend(rtp.time.to_be_bytes());

@@ -22,7 +22,7 @@ use crate::call::event::{CallEvent, LegId};
 use crate::call::record::Problem;
 
 /// What the capture thread tells the writer, in order.
-pub(super) enum Message {
+pub(super) enum WriterMessage {
     /// A leg has a file from now on; `length`: the whole blocks of one that an earlier process left.
     Born { leg: LegId, name: String, length: Option<u64> },
     /// Blocks of a leg.
@@ -44,34 +44,34 @@ pub(super) enum Message {
 }
 
 /// The writer's end of everything.
-pub(super) struct Writer {
+pub(super) struct SpoolWriter {
     pub(super) dir: PathBuf,
     pub(super) sync_every: Duration,
-    pub(super) messages: Receiver<Message>,
+    pub(super) messages: Receiver<WriterMessage>,
     pub(super) events: Sender<CallEvent>,
     pub(super) recycled: Sender<Vec<u8>>,
     /// Bytes that were sent and are not written yet.
     pub(super) queued: Arc<AtomicUsize>,
-    pub(super) files: Files,
+    pub(super) files: LegFiles,
     /// Signalling of legs without a file; an error is told to the capture thread.
     pub(super) rolling: RollingFile,
     pub(super) rolling_failed: Arc<AtomicBool>,
     /// What came while the disk took nothing.
-    pub(super) behind: VecDeque<Message>,
+    pub(super) behind: VecDeque<WriterMessage>,
     /// The process ends: nothing is waited for any more.
     pub(super) is_ending: bool,
 }
 
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum WriteOutcome {
     /// Written, or lost for good and counted.
     Over,
     /// The same may work later.
     NoRoom,
 }
 
-impl Writer {
+impl SpoolWriter {
     /// Works until told to stop, or until the capture thread is gone.
     #[expect(clippy::disallowed_methods, reason = "the writer's own schedule of syncs, not the time of calls")]
     pub(super) fn run(mut self) {
@@ -84,7 +84,7 @@ impl Writer {
                 None => self.messages.recv_timeout(patience),
             };
             match next {
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(WriterMessage::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(message) => dirty |= self.handle(message),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -100,11 +100,11 @@ impl Writer {
     }
 
     /// Whether something was written.
-    fn handle(&mut self, message: Message) -> bool {
+    fn handle(&mut self, message: WriterMessage) -> bool {
         match message {
-            Message::Born { leg, name, length } => self.files.born(leg, self.dir.join(file_name(&name)), length),
-            Message::Write { leg, mut bytes } => {
-                while self.files.write(leg, &bytes) == Outcome::NoRoom {
+            WriterMessage::Born { leg, name, length } => self.files.born(leg, self.dir.join(file_name(&name)), length),
+            WriterMessage::Write { leg, mut bytes } => {
+                while self.files.write(leg, &bytes) == WriteOutcome::NoRoom {
                     if self.is_ending {
                         self.files.failures.insert(leg, DISK_FULL);
                         break;
@@ -116,19 +116,19 @@ impl Writer {
                 let _ = self.recycled.try_send(bytes); // enough are on their way back: this one is freed
                 return true;
             }
-            Message::Roll(bytes) => {
+            WriterMessage::Roll(bytes) => {
                 let result = self.rolling.append(&bytes);
                 return self.rolled(&bytes, result);
             }
-            Message::MakeRolling(bytes) => {
+            WriterMessage::MakeRolling(bytes) => {
                 let result = self.rolling.make(&bytes);
                 return self.rolled(&bytes, result);
             }
-            Message::Close(leg) => self.files.close(leg),
-            Message::Discard { leg, name } => {
+            WriterMessage::Close(leg) => self.files.close(leg),
+            WriterMessage::Discard { leg, name } => {
                 self.files.discard(leg, name.map(|name| self.dir.join(file_name(&name))));
             }
-            Message::Event(mut event) => {
+            WriterMessage::Event(mut event) => {
                 if let CallEvent::Ended(ended) = &mut event {
                     for leg in &ended.legs {
                         if let Some(kind) = self.files.take_failure(leg.leg) {
@@ -138,11 +138,11 @@ impl Writer {
                 }
                 let _ = self.events.send(event); // nobody listens any more: the process is ending
             }
-            Message::Flush(done) => {
+            WriterMessage::Flush(done) => {
                 self.sync();
                 let _ = done.send(());
             }
-            Message::Stop => {}
+            WriterMessage::Stop => {}
         }
         false
     }
@@ -163,11 +163,11 @@ impl Writer {
         let until = Instant::now() + AGAIN;
         loop {
             match self.messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Message::Event(event @ CallEvent::Changed(_))) => drop(self.events.send(event)),
+                Ok(WriterMessage::Event(event @ CallEvent::Changed(_))) => drop(self.events.send(event)),
                 // All that could be written is; who waits for the rest would wait for a person.
-                Ok(Message::Flush(done)) => drop(done.send(())),
+                Ok(WriterMessage::Flush(done)) => drop(done.send(())),
                 Ok(message) => {
-                    self.is_ending |= matches!(message, Message::Stop);
+                    self.is_ending |= matches!(message, WriterMessage::Stop);
                     self.behind.push_back(message);
                 }
                 Err(RecvTimeoutError::Disconnected) => {
@@ -189,20 +189,20 @@ impl Writer {
 
 /// Open files of legs, the least recently used giving way.
 #[derive(Default)]
-pub(super) struct Files {
-    legs: HashMap<LegId, Leg, foldhash::fast::RandomState>,
+pub(super) struct LegFiles {
+    legs: HashMap<LegId, LegFile, foldhash::fast::RandomState>,
     open: usize,
     uses: u64,
     failures: HashMap<LegId, &'static str, foldhash::fast::RandomState>,
     complaints: u64,
 }
 
-struct Leg {
+struct LegFile {
     path: PathBuf,
     handle: Option<(File, u64)>,
 }
 
-impl Files {
+impl LegFiles {
     fn born(&mut self, leg: LegId, path: PathBuf, length: Option<u64>) {
         // After a crash or a restart the leg's file is there: what a torn write left is cut off before more is added.
         let cut = match length {
@@ -212,27 +212,27 @@ impl Files {
         if let Err(error) = cut {
             self.fail(leg, &path, &error);
         }
-        self.legs.insert(leg, Leg { path, handle: None });
+        self.legs.insert(leg, LegFile { path, handle: None });
     }
 
-    fn write(&mut self, leg: LegId, bytes: &[u8]) -> Outcome {
+    fn write(&mut self, leg: LegId, bytes: &[u8]) -> WriteOutcome {
         self.uses += 1;
         let uses = self.uses;
         if self.legs.get(&leg).is_some_and(|state| state.handle.is_none()) && self.open >= MAX_OPEN {
             self.close_oldest();
         }
-        let Some(state) = self.legs.get_mut(&leg) else { return Outcome::Over };
+        let Some(state) = self.legs.get_mut(&leg) else { return WriteOutcome::Over };
         let before = state.handle.is_some();
         let result = state.write(uses, bytes);
         self.open += usize::from(!before && state.handle.is_some());
-        let Err(error) = result else { return Outcome::Over };
+        let Err(error) = result else { return WriteOutcome::Over };
         let path = state.path.clone();
         if is_passing(&error) {
             self.complain(&path, &error);
-            return Outcome::NoRoom;
+            return WriteOutcome::NoRoom;
         }
         self.fail(leg, &path, &error);
-        Outcome::Over
+        WriteOutcome::Over
     }
 
     fn close(&mut self, leg: LegId) {
@@ -279,7 +279,7 @@ impl Files {
     }
 }
 
-impl Leg {
+impl LegFile {
     fn write(&mut self, uses: u64, bytes: &[u8]) -> io::Result<()> {
         let (file, used) = match &mut self.handle {
             Some(handle) => handle,

@@ -13,7 +13,7 @@ use callspan::call::event::{CallEvent, EndedCall, Keep, LegId, LegSink, LiveCall
 use callspan::call::record::CallRecord;
 use callspan::decode::Datagram;
 use callspan::net::Endpoint;
-use callspan::recording::{Layout, Recorder};
+use callspan::recording::{FolderLayout, Recorder};
 use callspan::spool::memory::MemorySpool;
 use callspan::time::Timestamp;
 
@@ -121,7 +121,7 @@ pub fn play_packets(packets: &[Packet], end_ms: i64, config: Config) -> Played {
     let mut sink = Watched::new(MemorySpool::new(64, folder.path().join("spool")));
     let mut engine = Engine::new(config, "scene");
     let recording = callspan::recording::config::Config { dir: folder.path().to_owned(), ..Default::default() };
-    let recorder = Recorder::new(recording, Layout::Flat, None);
+    let recorder = Recorder::new(recording, FolderLayout::Flat, None);
     let (mut calls, mut told) = (Vec::new(), Vec::new());
     let mut take = |engine: &mut Engine, sink: &mut Watched<MemorySpool>| {
         while let Some(event) = engine.poll_event() {

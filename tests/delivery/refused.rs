@@ -175,7 +175,7 @@ fn a_dead_call_is_tried_again_when_somebody_asks_for_it_from_another_process() {
     let handle = world.start();
     handle.tell(world.recorded("a"));
     assert_eq!(handle.run_until_settled(PATIENCE).dead.len(), 1);
-    world.journal().ask_retry("a").unwrap();
+    world.journal().request_retry("a").unwrap();
     world.wait_until(|w| w.journal().job("a").unwrap().unwrap().stage == "done");
     world.assert_delivered_once("a");
 }

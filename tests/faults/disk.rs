@@ -1,7 +1,7 @@
 //! A disk that is full or read-only costs time, and no call that was heard.
 
 use callspan::cmd::service::watch;
-use callspan::journal::Stage;
+use callspan::journal::CallStage;
 use callspan::ops::disk::{DiskWatch, Level};
 
 use crate::station::{ALL, Mount, Place, Station, below, call, delivered, until};
@@ -32,7 +32,7 @@ fn a_recording_folder_that_is_full_makes_the_call_wait_until_there_is_room() {
     station.hear(ALL);
     until("an alarm says it", || place.alarms().contains(&String::from("recording_failed")));
     let stored = call(&station.journal).expect("it is in the journal");
-    assert_eq!((stored.stage, stored.record.recordings.len()), (Stage::Ended, 0));
+    assert_eq!((stored.stage, stored.record.recordings.len()), (CallStage::Ended, 0));
     let [registered, uploaded, attached] = place.sent();
     assert!(registered <= 1 && (uploaded, attached) == (0, 0), "Pyrus is not told that it is complete");
     assert!(!below(&place.config.spool.dir).is_empty(), "the packets are still there");

@@ -8,8 +8,8 @@ use callspan::call::config::{Rule, RuleAction};
 use callspan::call::record::{CallRecord, DeliveryState, Verdict};
 use callspan::cmd::service::rerender::rerender;
 use callspan::fake_pyrus::{Endpoint, Fake, Options};
-use callspan::journal::{Journal, Stage};
-use callspan::recording::{Layout, Recorder};
+use callspan::journal::{CallStage, Journal};
+use callspan::recording::{FolderLayout, Recorder};
 use callspan::time::Timestamp;
 
 use crate::station::{ALL, Place, Station, beside, call, capture, delivered};
@@ -42,7 +42,7 @@ fn a_damaged_journal_is_kept_aside_and_a_delivered_call_is_not_sent_again() {
     assert!(alarm.contains("damaged") && alarm.contains("1 calls"), "{alarm}");
     assert!(place.config.journal.dir.join("journal.sqlite.damaged-1").exists());
     let stored = call(&station.journal).expect("the call is in the new journal");
-    assert_eq!((stored.stage, &stored.record.id), (Stage::Complete, &before.id));
+    assert_eq!((stored.stage, &stored.record.id), (CallStage::Complete, &before.id));
     assert_eq!(
         (stored.record.delivery.state, stored.record.delivery.task_id),
         (DeliveryState::Done, before.delivery.task_id)
@@ -69,7 +69,7 @@ fn a_call_of_a_healed_journal_can_be_rendered_again_from_its_kept_packets() {
     let path = &before.recordings[0].path;
     let sound = std::fs::read(path).expect("the recording");
     std::fs::remove_file(path).expect("removed");
-    let recorder = Recorder::new(place.config.recording.clone(), Layout::ByDay, None);
+    let recorder = Recorder::new(place.config.recording.clone(), FolderLayout::ByDay, None);
     let again = rerender(&station.journal, &recorder, None, &before.id).expect("its packets are kept");
     assert_eq!(again.recordings, before.recordings);
     assert!(std::fs::read(path).expect("made again") == sound, "the same sound");
@@ -85,16 +85,18 @@ fn a_call_that_a_rule_keeps_from_pyrus_is_not_told_when_it_is_rendered_again() {
         vec![Rule { direction: None, number: None, extension: None, header: None, action: RuleAction::NoRegister }];
     let mut station = Station::start(&place);
     station.hear(ALL);
-    let complete = || call(&station.journal).filter(|c| c.stage == Stage::Complete);
+    let complete = || call(&station.journal).filter(|c| c.stage == CallStage::Complete);
     crate::station::until("it is rendered and delivery has made up its mind", || {
-        complete().is_some() && station.journal.untold().expect("readable").is_empty()
+        complete().is_some() && station.journal.calls_to_announce().expect("readable").is_empty()
     });
     let before = complete().expect("just seen").record;
     let path = Path::new(&before.recordings[0].path);
     std::fs::remove_file(path).expect("removed");
-    station.journal.ask_render(&before.id).expect("written");
+    station.journal.request_render(&before.id).expect("written");
     crate::station::until("it is rendered again", || path.is_file());
-    crate::station::until("the service is at rest", || station.journal.untold().expect("readable").is_empty());
+    crate::station::until("the service is at rest", || {
+        station.journal.calls_to_announce().expect("readable").is_empty()
+    });
     station.stop();
     assert_eq!(place.sent(), [0, 0, 0]);
 }
@@ -107,7 +109,7 @@ fn a_journal_that_is_gone_is_made_anew_also_where_nothing_is_delivered() {
         let mut station = Station::start(&place);
         assert!(station.alarm.is_none(), "the first start of all");
         station.hear(ALL);
-        let is_complete = |journal: &Journal| call(journal).is_some_and(|c| c.stage == Stage::Complete);
+        let is_complete = |journal: &Journal| call(journal).is_some_and(|c| c.stage == CallStage::Complete);
         crate::station::until("it is rendered", || is_complete(&station.journal));
         let before = call(&station.journal).expect("known").record;
         station.stop();
@@ -119,7 +121,7 @@ fn a_journal_that_is_gone_is_made_anew_also_where_nothing_is_delivered() {
         let station = Station::start(&place);
         assert!(station.alarm.as_ref().is_some_and(|alarm| alarm.contains("gone")), "{:?}", station.alarm);
         assert_eq!(call(&station.journal).expect("it is there again").record, before);
-        assert_eq!(station.journal.files().expect("readable").len(), 1, "retention counts it");
+        assert_eq!(station.journal.recordings().expect("readable").len(), 1, "retention counts it");
         station.stop();
     }
 }
@@ -169,7 +171,7 @@ fn a_journal_that_is_damaged_in_mid_call_under_a_working_service_costs_no_call_a
     });
     // The call ends while nothing can be written down.
     station.hear(ALL);
-    Journal::condemn(&place.config.journal, station.journal.damage().expect("just seen")).expect("written");
+    Journal::mark_damaged(&place.config.journal, station.journal.damage().expect("just seen")).expect("written");
     station.stop();
     drop(beside);
     let mut station = Station::start(&place);
@@ -187,12 +189,12 @@ fn a_call_that_ended_while_the_spool_was_read_back_is_not_also_taken_for_left_be
     let place = Place::new();
     let station = Station::start(&place);
     let record = CallRecord { id: String::from("20261123T070854Z-a"), ..CallRecord::default() };
-    station.journal.put_call(&record, Stage::Live).expect("written");
+    station.journal.put_call(&record, CallStage::Live).expect("written");
     station.adopt(&[&record.id]);
-    assert_eq!(call(&station.journal).expect("known").stage, Stage::Live, "its end is on its way to the renderers");
+    assert_eq!(call(&station.journal).expect("known").stage, CallStage::Live, "its end is on its way to the renderers");
     station.adopt(&[]);
     let stored = call(&station.journal).expect("known");
-    assert_eq!((stored.stage, stored.record.verdict), (Stage::Complete, Some(Verdict::NotAnswered)));
+    assert_eq!((stored.stage, stored.record.verdict), (CallStage::Complete, Some(Verdict::NotAnswered)));
     station.stop();
 }
 

@@ -7,9 +7,9 @@ use std::process::{Command, Output};
 use age::secrecy::ExposeSecret as _;
 use age::x25519::Identity;
 use callspan::call::record::{CallRecord, DeliveryState};
-use callspan::journal::{Journal, SealedFile};
-use callspan::recording::seal::{Sealed, seal, sealed_path};
-use callspan::recording::{digest, seal::Recipient};
+use callspan::journal::{EncryptedRecording, Journal};
+use callspan::recording::encrypt::{EncryptedFile, encrypt_file, encrypted_path};
+use callspan::recording::{digest, encrypt::AgeRecipient};
 
 use crate::station::{ALL, Place, Station, below, beside, call, delivered, until};
 
@@ -21,7 +21,7 @@ fn place(keep_pcap: bool) -> (Place, Identity) {
     (place, identity)
 }
 
-fn recipient(identity: &Identity) -> Recipient {
+fn recipient(identity: &Identity) -> AgeRecipient {
     identity.to_public().to_string().parse().expect("a public key")
 }
 
@@ -47,7 +47,7 @@ fn encrypted(place: &Place, journal: &Journal) -> CallRecord {
     });
     let record = record.expect("just seen");
     assert_eq!(call(journal).expect("known").record, record);
-    let rows = journal.files().expect("readable");
+    let rows = journal.recordings().expect("readable");
     assert_eq!(rows.len(), record.recordings.len());
     for (row, file) in rows.iter().zip(&record.recordings) {
         assert_eq!((&row.path, row.bytes, &row.sha256), (&file.path, file.bytes, &file.sha256));
@@ -171,7 +171,7 @@ fn what_is_owed_stays_plain_until_pyrus_has_it() {
     until("the call is complete", || call(&station.journal).is_some_and(|c| !c.record.recordings.is_empty()));
     let stored = call(&station.journal).expect("just seen");
     assert_eq!(stored.record.delivery.state, DeliveryState::Owed);
-    assert_eq!(station.journal.unsealed("", 10).expect("readable"), [""; 0]);
+    assert_eq!(station.journal.calls_to_encrypt("", 10).expect("readable"), [""; 0]);
     station.stop();
     place.config.pyrus.auth_url = place.fake.auth_url();
     let station = Station::start(&place);
@@ -212,7 +212,7 @@ fn a_crash_at_any_step_leaves_no_file_without_a_row_and_no_row_without_a_file() 
         // Also where encryption was turned off meanwhile, nothing stays that no row knows.
         let station = Station::start(&place);
         until("what was left over is gone", || station.journal.leftovers(1).expect("readable").is_empty());
-        let rows = station.journal.files().expect("readable");
+        let rows = station.journal.recordings().expect("readable");
         let kept = below(&place.config.recording.dir);
         let sound: Vec<_> = kept.iter().filter(|p| p.extension().is_some_and(|e| e != "json")).collect();
         assert_eq!(sound, [Path::new(&rows[0].path)], "{killed:?}");
@@ -228,24 +228,25 @@ fn a_crash_at_any_step_leaves_no_file_without_a_row_and_no_row_without_a_file() 
 }
 
 /// Does what the service does, up to a point.
-fn half_way(journal: &Journal, record: &CallRecord, (recipients, killed): (&[Recipient], Killed)) {
+fn half_way(journal: &Journal, record: &CallRecord, (recipients, killed): (&[AgeRecipient], Killed)) {
     let recording = &record.recordings[0];
     let plain = Path::new(&recording.path);
-    let path = sealed_path(plain);
+    let path = encrypted_path(plain);
     let name = path.display().to_string();
-    journal.leave(std::slice::from_ref(&name)).expect("written");
+    journal.add_leftovers(std::slice::from_ref(&name)).expect("written");
     if matches!(killed, Killed::WhileWriting) {
         std::fs::write(&path, b"age-encryption.org/v1\n").expect("written");
         return;
     }
-    let Sealed { bytes, sha256, plain_sha256 } = seal(plain, &path, recipients).expect("encrypted");
+    let EncryptedFile { bytes, sha256, plain_sha256 } = encrypt_file(&plain, &path, recipients).expect("encrypted");
     assert_eq!(plain_sha256, recording.sha256);
     if matches!(killed, Killed::BeforeTheRow) {
         return;
     }
-    let file = SealedFile { part: 1, plain_path: recording.path.clone(), plain_sha256, path: name, bytes, sha256 };
-    assert!(journal.seal(&record.id, &file).expect("written"));
-    assert!(!journal.seal(&record.id, &file).expect("readable"), "the row names another file by now");
+    let file =
+        EncryptedRecording { part: 1, plain_path: recording.path.clone(), plain_sha256, path: name, bytes, sha256 };
+    assert!(journal.replace_with_encrypted(&record.id, &file).expect("written"));
+    assert!(!journal.replace_with_encrypted(&record.id, &file).expect("readable"), "the row names another file by now");
     if matches!(killed, Killed::BeforeItsNameWasForgotten) {
         std::fs::remove_file(plain).expect("there");
     }

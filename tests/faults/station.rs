@@ -13,7 +13,7 @@ use callspan::cmd::service::heal;
 use callspan::cmd::service::pipeline::{Pipeline, Step};
 use callspan::cmd::service::resume;
 use callspan::fake_pyrus::{Endpoint, Fake, Options};
-use callspan::journal::{CallFilter, Journal, Stage, StoredCall};
+use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 use callspan::ops::alerts::{self, Alerts, Runner};
 use callspan::ops::config::Config;
 use callspan::spool::disk::DiskSpool;
@@ -179,7 +179,7 @@ pub(crate) fn call(journal: &Journal) -> Option<StoredCall> {
 pub(crate) fn delivered(place: &Place, journal: &Journal) -> CallRecord {
     let mut record = None;
     until("the call is delivered and its record says so", || {
-        let Some(stored) = call(journal).filter(|c| c.stage == Stage::Complete) else { return false };
+        let Some(stored) = call(journal).filter(|c| c.stage == CallStage::Complete) else { return false };
         record = beside(&place.config.recording.dir, &stored.record.id);
         record.as_ref().is_some_and(|r| r.delivery.state == DeliveryState::Done)
     });

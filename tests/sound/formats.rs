@@ -5,9 +5,9 @@ use std::path::Path;
 use callspan::call::config::Config;
 use callspan::call::event::EndedCall;
 use callspan::call::record::Side;
-use callspan::recording::config::{Config as RecordingConfig, Format};
+use callspan::recording::config::{Config as RecordingConfig, RecordingFormat};
 use callspan::recording::verify::{PEAKS, VerifyError, decode, verify};
-use callspan::recording::{Layout, Recorder};
+use callspan::recording::{FolderLayout, Recorder};
 
 use crate::stage::{Phone, Recorded, Stage, Wire, recorded};
 
@@ -26,7 +26,7 @@ fn call() -> (Stage, EndedCall) {
     (stage, call)
 }
 
-fn as_format(stage: &Stage, call: &EndedCall, format: Format) -> (Recorded, Vec<[i16; 2]>) {
+fn as_format(stage: &Stage, call: &EndedCall, format: RecordingFormat) -> (Recorded, Vec<[i16; 2]>) {
     let recorded = recorded_as(stage, call, format);
     let file = &recorded.record.recordings[0];
     let mut frames = Vec::new();
@@ -34,7 +34,7 @@ fn as_format(stage: &Stage, call: &EndedCall, format: Format) -> (Recorded, Vec<
     (recorded, frames)
 }
 
-fn recorded_as(stage: &Stage, call: &EndedCall, format: Format) -> Recorded {
+fn recorded_as(stage: &Stage, call: &EndedCall, format: RecordingFormat) -> Recorded {
     recorded(call, &stage.spool, RecordingConfig { format, ..RecordingConfig::default() })
 }
 
@@ -54,16 +54,16 @@ fn offset(one: &[[i16; 2]], other: &[[i16; 2]], channel: usize, range: std::ops:
 #[test]
 fn every_format_has_the_same_samples_at_the_same_places() {
     let (stage, call) = call();
-    let (wav, pcm) = as_format(&stage, &call, Format::Wav);
+    let (wav, pcm) = as_format(&stage, &call, RecordingFormat::Wav);
     assert_eq!((pcm.len(), &pcm), (6_003 * 8, &wav.frames), "symphonia reads what hound reads");
-    for format in Format::ALL {
+    for format in RecordingFormat::ALL {
         let (recorded, frames) = as_format(&stage, &call, format);
         let file = &recorded.record.recordings[0];
         assert_eq!(file.format, format.name());
         assert!(file.path.ends_with(format.extension()));
         assert_eq!(frames.len(), pcm.len(), "{format:?}");
         // Opus at 24 kbit/s makes of white noise what sounds like it: likeness is far from 1, its place is exact.
-        let least = if format == Format::OggOpus { 0.5 } else { 0.999 };
+        let least = if format == RecordingFormat::OggOpus { 0.5 } else { 0.999 };
         for (channel, from) in [(0, 4_000), (0, 40_000), (1, 20_000), (1, 40_000)] {
             let (lag, likeness) = offset(&pcm, &frames, channel, from..from + 4_000);
             assert_eq!(lag, 0, "{format:?} channel {channel} at {from}");
@@ -86,7 +86,7 @@ fn every_format_has_the_same_samples_at_the_same_places() {
 #[test]
 fn the_same_call_gives_the_same_bytes_and_other_bytes_are_found_out() {
     let (stage, call) = call();
-    for format in Format::ALL {
+    for format in RecordingFormat::ALL {
         let (one, two) = (recorded_as(&stage, &call, format), recorded_as(&stage, &call, format));
         let file = &one.record.recordings[0];
         assert_eq!(file.sha256, two.record.recordings[0].sha256, "{format:?}");
@@ -95,7 +95,7 @@ fn the_same_call_gives_the_same_bytes_and_other_bytes_are_found_out() {
         let mut bad = good.clone();
         bad[good.len() / 2] ^= 1;
         std::fs::write(path, &bad).unwrap();
-        assert!(matches!(verify(path, file), Err(VerifyError::Hash)), "{format:?}");
+        assert!(matches!(verify(path, file), Err(VerifyError::HashMismatch)), "{format:?}");
         std::fs::write(path, &good[..good.len() - 1]).unwrap();
         assert!(matches!(verify(path, file), Err(VerifyError::Size { .. })), "{format:?}");
         std::fs::write(path, &good).unwrap();
@@ -109,8 +109,8 @@ fn the_same_call_gives_the_same_bytes_and_other_bytes_are_found_out() {
 #[test]
 fn parts_of_every_format_abut_to_the_sample() {
     let (stage, call) = call();
-    let (_, pcm) = as_format(&stage, &call, Format::Wav);
-    for format in Format::ALL {
+    let (_, pcm) = as_format(&stage, &call, RecordingFormat::Wav);
+    for format in RecordingFormat::ALL {
         let folder = tempfile::tempdir().unwrap();
         // Where the rate is not set, parts leave room for a call that turns wideband.
         let sample_rate = Some(8_000);
@@ -118,11 +118,11 @@ fn parts_of_every_format_abut_to_the_sample() {
             RecordingConfig { dir: folder.path().to_owned(), format, sample_rate, ..RecordingConfig::default() };
         // Two seconds of each form, and something over.
         let limit = match format {
-            Format::Wav => 70_000,
-            Format::WavAlaw | Format::WavUlaw => 35_000,
-            Format::OggOpus => 35_000,
+            RecordingFormat::Wav => 70_000,
+            RecordingFormat::WavAlaw | RecordingFormat::WavUlaw => 35_000,
+            RecordingFormat::OggOpus => 35_000,
         };
-        let record = Recorder::new(config, Layout::Flat, Some(limit)).record(&call, &stage.spool).unwrap();
+        let record = Recorder::new(config, FolderLayout::Flat, Some(limit)).record(&call, &stage.spool).unwrap();
         let parts = &record.recordings;
         assert_eq!(parts.len(), 4, "{format:?}");
         assert!(parts.windows(2).all(|pair| pair[0].ends_at == pair[1].starts_at));
@@ -143,13 +143,13 @@ fn parts_of_every_format_abut_to_the_sample() {
 fn a_wideband_opus_file_is_in_place_too() {
     let (stage, call) = call();
     let config = |format| RecordingConfig { format, sample_rate: Some(16_000), ..RecordingConfig::default() };
-    let wav = recorded(&call, &stage.spool, config(Format::Wav));
-    let ogg = recorded(&call, &stage.spool, config(Format::OggOpus));
+    let wav = recorded(&call, &stage.spool, config(RecordingFormat::Wav));
+    let ogg = recorded(&call, &stage.spool, config(RecordingFormat::OggOpus));
     let file = &ogg.record.recordings[0];
     let mut frames = Vec::new();
     decode(Path::new(&file.path), 16_000, &mut |some| frames.extend_from_slice(some)).unwrap();
     assert_eq!((file.sample_rate, frames.len()), (16_000, wav.frames.len()));
     assert_eq!(offset(&wav.frames, &frames, 0, 40_000..46_000).0, 0);
-    let law = recorded(&call, &stage.spool, config(Format::WavAlaw));
+    let law = recorded(&call, &stage.spool, config(RecordingFormat::WavAlaw));
     assert_eq!(law.record.recordings[0].sample_rate, 8_000, "G.711 is 8 kHz");
 }

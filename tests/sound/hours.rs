@@ -11,7 +11,7 @@ use callspan::call::event::{CallEvent, EndedCall};
 use callspan::call::record::{CallRecord, Recording, Side, Verdict};
 use callspan::cmd::service::resume::resume;
 use callspan::recording::config::Config as RecordingConfig;
-use callspan::recording::{Layout, Recorder};
+use callspan::recording::{FolderLayout, Recorder};
 use callspan::spool::disk::DiskSpool;
 
 use crate::restart::start;
@@ -90,10 +90,10 @@ impl Station<'_> {
                 CallEvent::PartDue(mut due) => {
                     self.spool.flush();
                     due.record.recordings.clone_from(&self.parts);
-                    let ready = self.recorder.render_parts(&due, &self.spool.store()).unwrap();
+                    let ready = self.recorder.render_segments(&due, &self.spool.store()).unwrap();
                     let before = self.parts.len();
                     if let Some(ready) = ready {
-                        self.recorder.publish_parts(ready, &mut due.record).unwrap();
+                        self.recorder.publish_segments(ready, &mut due.record).unwrap();
                         self.parts = due.record.recordings;
                     }
                     let now_ms = self.engine.now().nanos_since(at_ms(0.0)) as f64 / 1e6;
@@ -146,8 +146,8 @@ fn the_parts_of_a_call_of_four_hours_abut_to_the_sample_and_are_what_one_file_wo
     let (dir, sample_rate, part_s) = (folder.path().join("parts"), Some(8_000), (PART / 1e3) as u64);
     let config = RecordingConfig { dir, sample_rate, part_hours: 24, ..RecordingConfig::default() };
     // 32,000 bytes a second, and some for the header.
-    let recorder = Recorder::new(config.clone(), Layout::Flat, Some(part_s * 32_000 + 16_000));
-    assert_eq!(recorder.part_seconds(), part_s);
+    let recorder = Recorder::new(config.clone(), FolderLayout::Flat, Some(part_s * 32_000 + 16_000));
+    assert_eq!(recorder.segment_seconds(), part_s);
     let engine_config = Config { part_s, hold_s: 14_400, ..Config::default() };
     let begin = || {
         let (mut spool, events) = start(&folder.path().join("spool"));
@@ -175,7 +175,7 @@ fn the_parts_of_a_call_of_four_hours_abut_to_the_sample_and_are_what_one_file_wo
             let record = recorder.record(&call, &store).unwrap();
             call.record.recordings.clear();
             let dir = folder.path().join("whole");
-            let whole = Recorder::new(RecordingConfig { dir, ..config.clone() }, Layout::Flat, None);
+            let whole = Recorder::new(RecordingConfig { dir, ..config.clone() }, FolderLayout::Flat, None);
             assert_parts(&record, &whole.record(&call, &store).unwrap(), &made_ms, &talks);
         }
         station.spool.shutdown();

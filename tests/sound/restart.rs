@@ -8,9 +8,9 @@ use callspan::call::record::{CallRecord, Side, Verdict};
 use callspan::cmd::service::rerender::rerender;
 use callspan::cmd::service::resume::resume;
 use callspan::decode::{StreamChunk, StreamEvent};
-use callspan::journal::{Journal, LegRow, LegState, Stage};
+use callspan::journal::{CallStage, Journal, LegRow, LegSpoolState};
 use callspan::net::Transport;
-use callspan::recording::{Layout, Recorder};
+use callspan::recording::{FolderLayout, Recorder};
 use callspan::spool::disk::DiskSpool;
 
 use crate::stage::{self, Phone, Recorded, Sent, Wire, at_ms, ended, feed, recorded, voice};
@@ -306,13 +306,13 @@ fn a_call_after_a_step_of_the_clock_has_the_same_times_when_it_is_rendered_again
     spool.flush();
     let call = ended(&mut engine).pop().expect("a call");
     let config = callspan::recording::config::Config { dir: folder.path().to_owned(), ..Default::default() };
-    let recorder = Recorder::new(config, Layout::Flat, None);
+    let recorder = Recorder::new(config, FolderLayout::Flat, None);
     let first = recorder.record(&call, &spool.store()).expect("written");
     assert_eq!(first.recordings[0].starts_at, at_ms(3_601_000.0));
     let journal = Journal::open(&callspan::journal::config::Config { dir: folder.path().join("state") }).expect("made");
-    journal.put_call(&first, Stage::Complete).expect("written");
+    journal.put_call(&first, CallStage::Complete).expect("written");
     for leg in &call.legs {
-        let state = LegState::Closed;
+        let state = LegSpoolState::Closed;
         let row = LegRow { name: leg.name.clone(), index: 0, same_sides: leg.same_sides, state };
         journal.put_leg(&first.id, &row).expect("written");
     }

@@ -13,7 +13,7 @@ use callspan::call::event::{CallEvent, EndedCall, LegSink};
 use callspan::call::record::{CallRecord, Side};
 use callspan::decode::Datagram;
 use callspan::net::Endpoint;
-use callspan::recording::{Layout, Recorder, config::Config as RecordingConfig};
+use callspan::recording::{FolderLayout, Recorder, config::Config as RecordingConfig};
 use callspan::spool::memory::MemorySpool;
 use callspan::spool::{LegSource, LegStore};
 use callspan::time::Timestamp;
@@ -366,7 +366,7 @@ pub fn ended(engine: &mut Engine) -> Vec<EndedCall> {
 pub fn recorded(call: &EndedCall, store: &dyn LegStore, config: RecordingConfig) -> Recorded {
     let folder = tempfile::tempdir().unwrap();
     let config = RecordingConfig { dir: folder.path().to_owned(), ..config };
-    let record = Recorder::new(config, Layout::Flat, None).record(call, store).unwrap();
+    let record = Recorder::new(config, FolderLayout::Flat, None).record(call, store).unwrap();
     let spools = call.legs.iter().filter_map(|leg| store.source(leg)).map(|source| match source {
         LegSource::Memory(bytes) => bytes.to_vec(),
         LegSource::File(path) => std::fs::read(path).unwrap(),

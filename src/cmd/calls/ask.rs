@@ -10,7 +10,7 @@ use crate::call::record::{CallRecord, DeliveryState};
 use crate::cmd::service::lock::{self, LockError};
 use crate::cmd::service::rerender::rerender;
 use crate::cmd::{EXIT_FAILED, out, table};
-use crate::recording::{Layout, Recorder};
+use crate::recording::{FolderLayout, Recorder};
 use crate::spool::disk::DiskStore;
 use crate::time::Timestamp;
 
@@ -19,7 +19,7 @@ pub(super) fn retry(place: &Place, args: &RetryArgs) -> anyhow::Result<ExitCode>
     let mut ids = args.ids.clone();
     if args.all {
         for stage in ["parked", "dead"] {
-            ids.extend(journal.deliveries_at(stage)?.into_iter().map(|(id, _)| id));
+            ids.extend(journal.deliveries_in_stage(stage)?.into_iter().map(|(id, _)| id));
         }
     }
     let mut asked = 0;
@@ -33,7 +33,7 @@ pub(super) fn retry(place: &Place, args: &RetryArgs) -> anyhow::Result<ExitCode>
             out::result(&format!("call {id} is in Pyrus already{task}: nothing is sent again\n"))?;
             continue;
         }
-        journal.ask_retry(id)?;
+        journal.request_retry(id)?;
         asked += 1;
     }
     if asked == 0 && !ids.is_empty() {
@@ -60,7 +60,7 @@ pub(super) fn render(place: &Place, ids: &[String]) -> anyhow::Result<ExitCode> 
         Err(LockError::Taken { .. }) => {
             let mut notes = String::new();
             for id in ids {
-                journal.ask_render(id)?;
+                journal.request_render(id)?;
                 notes.push_str(&not_sent_again(&known(&journal, id)?.record));
             }
             let what = calls(ids.len(), "to be rendered");
@@ -69,7 +69,7 @@ pub(super) fn render(place: &Place, ids: &[String]) -> anyhow::Result<ExitCode> 
         }
         Err(error) => return Err(error.into()),
     };
-    let layout = if place.of_replay { Layout::Flat } else { Layout::ByDay };
+    let layout = if place.of_replay { FolderLayout::Flat } else { FolderLayout::ByDay };
     let limit = place.config.pyrus.enabled.then(|| u64::from(place.config.pyrus.max_upload_mib) << 20);
     let recorder = Recorder::new(place.config.recording.clone(), layout, limit);
     let store = DiskStore::new(place.config.spool.dir.clone());

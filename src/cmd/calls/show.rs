@@ -7,17 +7,17 @@ use std::process::ExitCode;
 use super::{Place, known, shown};
 use crate::call::record::{CallRecord, DeliveryState};
 use crate::cmd::{out, table};
-use crate::journal::{CallFilter, Journal, Stage, StoredCall};
+use crate::journal::{CallFilter, CallStage, Journal, StoredCall};
 use crate::time::Timestamp;
 
 /// The list, what is parked and dead with what a person must do, and one line of totals. Page by page: what is in memory
 /// does not grow with the list.
 pub(super) fn list(journal: &Journal, filter: &CallFilter, width: Option<usize>) -> anyhow::Result<()> {
-    let after = journal.before_newest(filter)?;
+    let after = journal.cursor_before_newest(filter)?;
     let mut totals = Totals::default();
     let mut rows = vec![HEADINGS.map(String::from)];
     let mut widths = [0; COLUMNS];
-    for calls in journal.pages(filter, after.clone())? {
+    for calls in journal.call_pages(filter, after.clone())? {
         let calls = calls?;
         calls.iter().for_each(|call| totals.add(&call.record));
         rows.extend(calls.iter().map(row));
@@ -30,7 +30,7 @@ pub(super) fn list(journal: &Journal, filter: &CallFilter, width: Option<usize>)
     for state in there {
         let only = CallFilter { delivery: Some(state), ..filter.clone() };
         let mut text = format!("\n{}:\n", heading(state));
-        for calls in journal.pages(&only, after.clone())? {
+        for calls in journal.call_pages(&only, after.clone())? {
             calls?.iter().for_each(|call| trouble(&mut text, &call.record));
             out::result(&std::mem::take(&mut text))?;
         }
@@ -111,7 +111,7 @@ fn row(call: &StoredCall) -> [String; COLUMNS] {
 
 fn verdict(call: &StoredCall) -> &'static str {
     match (call.stage, call.record.verdict) {
-        (Stage::Ended, None) => "to be rendered",
+        (CallStage::Ended, None) => "to be rendered",
         (_, None) => "under way",
         (_, Some(verdict)) => table::verdict(verdict),
     }

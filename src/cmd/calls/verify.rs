@@ -9,9 +9,9 @@ use anyhow::{Context, bail};
 use super::{Place, VerifyArgs, known, shown};
 use crate::call::record::Recording;
 use crate::cmd::{EXIT_FAILED, out};
-use crate::journal::{FileRow, Journal};
-use crate::recording::seal::Identities;
-use crate::recording::verify::{PEAKS, Verified, verify_sealed, verify_with_peaks};
+use crate::journal::{Journal, RecordingRow};
+use crate::recording::encrypt::AgeIdentities;
+use crate::recording::verify::{PEAKS, VerifiedRecording, verify_encrypted, verify_with_peaks};
 use crate::recording::{self, digest};
 
 /// Checks the recordings of these calls, or of all.
@@ -22,8 +22,8 @@ pub(super) fn run(place: &Place, args: &VerifyArgs, json: bool) -> anyhow::Resul
     let identities = args.identity.as_deref().map(read_identities).transpose()?;
     let journal = place.look()?;
     let files = match args.ids.as_slice() {
-        [] => journal.files()?,
-        ids => files_of(&journal, ids)?,
+        [] => journal.recordings()?,
+        ids => recordings_of(&journal, ids)?,
     };
     let mut found: Vec<Finding> = Vec::new();
     let mut unheard = 0;
@@ -70,15 +70,15 @@ pub(super) fn run(place: &Place, args: &VerifyArgs, json: bool) -> anyhow::Resul
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-fn read_identities(path: &Path) -> anyhow::Result<Identities> {
-    Identities::read(path).with_context(|| format!("--identity {}", path.display()))
+fn read_identities(path: &Path) -> anyhow::Result<AgeIdentities> {
+    AgeIdentities::read(path).with_context(|| format!("--identity {}", path.display()))
 }
 
-fn files_of(journal: &Journal, ids: &[String]) -> anyhow::Result<Vec<FileRow>> {
+fn recordings_of(journal: &Journal, ids: &[String]) -> anyhow::Result<Vec<RecordingRow>> {
     let mut files = Vec::new();
     for id in ids {
         known(journal, id)?;
-        files.extend(journal.files_of(id)?);
+        files.extend(journal.recordings_of(id)?);
     }
     Ok(files)
 }
@@ -86,7 +86,7 @@ fn files_of(journal: &Journal, ids: &[String]) -> anyhow::Result<Vec<FileRow>> {
 /// What became of a file.
 enum Seen {
     /// It is what was written; with its entry in the record, if there still is one.
-    Whole(Option<(Recording, Verified)>),
+    Whole(Option<(Recording, VerifiedRecording)>),
     /// As it was written; it is encrypted, and nobody gave the key.
     Unheard,
     /// In words.
@@ -110,13 +110,13 @@ impl Finding {
     }
 }
 
-fn look_at(row: &FileRow, journal: &Journal, how: (Option<u32>, Option<&Identities>)) -> anyhow::Result<Seen> {
+fn look_at(row: &RecordingRow, journal: &Journal, how: (Option<u32>, Option<&AgeIdentities>)) -> anyhow::Result<Seen> {
     let path = Path::new(&row.path);
     let (bytes, sha256) = match digest(path) {
         Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // A service that lives may have removed or encrypted it since the rows were read.
-            let now = journal.files_of(&row.call_id)?.into_iter().find(|now| now.part == row.part);
+            let now = journal.recordings_of(&row.call_id)?.into_iter().find(|now| now.part == row.part);
             return match now {
                 Some(now) if now.path != row.path => look_at(&now, journal, how),
                 Some(_) => Ok(Seen::Wrong(String::from("is not there"))),
@@ -139,7 +139,7 @@ fn look_at(row: &FileRow, journal: &Journal, how: (Option<u32>, Option<&Identiti
     let pieces = peaks.map_or(PEAKS, u64::from);
     let verified = match (&row.plain_sha256, identities) {
         (Some(_), None) => return Ok(Seen::Unheard),
-        (Some(_), Some(identities)) => verify_sealed(path, &recording, identities, pieces),
+        (Some(_), Some(identities)) => verify_encrypted(path, &recording, identities, pieces),
         (None, _) => verify_with_peaks(path, &recording, pieces),
     };
     Ok(match verified {
@@ -149,7 +149,7 @@ fn look_at(row: &FileRow, journal: &Journal, how: (Option<u32>, Option<&Identiti
 }
 
 /// The waveform of a file: what a page draws without reading the sound.
-fn print_peaks(file: &FileRow, recording: &Recording, verified: &Verified) -> anyhow::Result<()> {
+fn print_peaks(file: &RecordingRow, recording: &Recording, verified: &VerifiedRecording) -> anyhow::Result<()> {
     let [left, right] = &verified.peaks;
     let line = serde_json::json!({
         "call": file.call_id,
@@ -163,7 +163,11 @@ fn print_peaks(file: &FileRow, recording: &Recording, verified: &Verified) -> an
 }
 
 /// Files in the folder of recordings that no call knows: halves of a crash, or somebody's own.
-fn strays(config: &recording::config::Config, journal: &Journal, files: &[FileRow]) -> anyhow::Result<Vec<Finding>> {
+fn strays(
+    config: &recording::config::Config,
+    journal: &Journal,
+    files: &[RecordingRow],
+) -> anyhow::Result<Vec<Finding>> {
     let rows: HashSet<&Path> = files.iter().map(|f| Path::new(&f.path)).collect();
     let leftovers = journal.leftovers(u32::MAX)?.into_iter().map(PathBuf::from).collect();
     let mut found = Vec::new();

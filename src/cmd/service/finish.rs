@@ -21,12 +21,12 @@ use crate::call::Engine;
 use crate::call::event::{CallEvent, DueParts, EndedCall, EndedLeg, LegId, Registration};
 use crate::call::record::{CallRecord, Problem, Verdict};
 use crate::delivery::{CallUpdate, Policy, Progress};
-use crate::journal::{Journal, LegRow, LegState, Stage, StoredCall};
+use crate::journal::{CallStage, Journal, LegRow, LegSpoolState, StoredCall};
 use crate::ops::alerts::{Alerts, Kind};
 use crate::ops::config::Config;
 use crate::pyrus::executor::policy;
 use crate::pyrus::{Asker, Executor, Handle};
-use crate::recording::{Layout, Recorder};
+use crate::recording::{FolderLayout, Recorder};
 use crate::spool::disk::DiskStore;
 use crate::spool::scrub::scrub;
 
@@ -95,12 +95,12 @@ impl Work {
 
 /// The configuration of the engine whose events come here: with the length of the parts.
 pub fn engine_config(config: &Config) -> crate::call::config::Config {
-    crate::call::config::Config { part_s: recorder(config).part_seconds(), ..config.call.clone() }
+    crate::call::config::Config { part_s: recorder(config).segment_seconds(), ..config.call.clone() }
 }
 
 fn recorder(config: &Config) -> Recorder {
     let limit = config.pyrus.enabled.then(|| u64::from(config.pyrus.max_upload_mib) << 20);
-    Recorder::new(config.recording.clone(), Layout::ByDay, limit)
+    Recorder::new(config.recording.clone(), FolderLayout::ByDay, limit)
 }
 
 impl Finisher {
@@ -151,19 +151,19 @@ impl Finisher {
     /// When the journal cannot be read.
     pub fn adopt(&self, engine: &Engine, revived: &HashSet<String>) -> anyhow::Result<()> {
         let live: HashSet<&str> = engine.live_ids().collect();
-        let untold = self.worker.journal.untold()?;
+        let calls_to_announce = self.worker.journal.calls_to_announce()?;
         for stored in self.worker.journal.unfinished_calls()? {
             let id = stored.record.id.as_str();
             let legs = self.worker.journal.legs(id)?;
             if live.contains(id) || revived.contains(id) || legs.iter().any(|leg| revived.contains(&leg.name)) {
                 continue;
             }
-            let known = untold.iter().find(|(call, _)| call.record.id == id);
+            let known = calls_to_announce.iter().find(|(call, _)| call.record.id == id);
             let registration = known.map_or(Registration::Allowed, |(_, registration)| *registration);
             self.worker.attempt(Work::Whole(Box::new(left_behind(stored, &legs, registration))), 0);
         }
-        for (StoredCall { stage, record }, registration) in untold {
-            if stage == Stage::Complete {
+        for (StoredCall { stage, record }, registration) in calls_to_announce {
+            if stage == CallStage::Complete {
                 self.worker.tell(&record, Progress::Complete, registration);
             }
         }
@@ -172,7 +172,7 @@ impl Finisher {
 
     /// Whether the journal knows a call as ended.
     pub fn is_over(&self, id: &str) -> bool {
-        self.worker.journal.call(id).is_ok_and(|call| call.is_some_and(|call| call.stage != Stage::Live))
+        self.worker.journal.call(id).is_ok_and(|call| call.is_some_and(|call| call.stage != CallStage::Live))
     }
 
     /// Asks delivery how things stand, if there is one.
@@ -215,7 +215,7 @@ impl Worker {
         for event in events {
             match event {
                 CallEvent::Changed(call) => {
-                    let record = self.note(&call.record, Stage::Live, call.registration);
+                    let record = self.note(&call.record, CallStage::Live, call.registration);
                     self.tell(&record, Progress::Live, call.registration);
                 }
                 CallEvent::PartDue(due) => {
@@ -227,7 +227,7 @@ impl Worker {
                 }
                 CallEvent::Ended(call) => {
                     self.note_legs(&call);
-                    let record = self.note(&call.record, Stage::Ended, call.registration);
+                    let record = self.note(&call.record, CallStage::Ended, call.registration);
                     self.tell(&record, Progress::Ended, call.registration);
                     let _ = calls.send(Work::Whole(call)); // as above
                 }
@@ -299,8 +299,10 @@ impl Worker {
         // They may not have been noted: the journal could not be written when the call ended.
         self.put_legs(&call)?;
         match (&self.updates, call.registration) {
-            (Some(_), registration) => self.journal.put_call_to_tell(&record, Stage::Complete, registration)?,
-            (None, _) => self.journal.put_call(&record, Stage::Complete)?,
+            (Some(_), registration) => {
+                self.journal.put_call_for_delivery(&record, CallStage::Complete, registration)?
+            }
+            (None, _) => self.journal.put_call(&record, CallStage::Complete)?,
         }
         self.tell(&record, Progress::Complete, call.registration);
         self.turns.forget(&record.id);
@@ -323,9 +325,9 @@ impl Worker {
     }
 
     /// Gives the record with the parts that were made.
-    pub(super) fn note(&self, record: &CallRecord, stage: Stage, registration: Registration) -> CallRecord {
+    pub(super) fn note(&self, record: &CallRecord, stage: CallStage, registration: Registration) -> CallRecord {
         let to_tell = self.is_delivering().then_some(registration);
-        self.journal.put_call_with_parts(record, stage, to_tell).unwrap_or_else(|error| {
+        self.journal.put_call_with_segments(record, stage, to_tell).unwrap_or_else(|error| {
             self.cannot_write(&record.id, &error);
             record.clone()
         })
@@ -353,10 +355,11 @@ impl Worker {
         }
     }
 
-    fn put_legs(&self, call: &EndedCall) -> crate::journal::Result<()> {
+    fn put_legs(&self, call: &EndedCall) -> crate::journal::JournalResult<()> {
         call.legs.iter().try_for_each(|leg| {
             let index = u32::try_from(leg.index).unwrap_or(u32::MAX);
-            let row = LegRow { name: leg.name.clone(), index, same_sides: leg.same_sides, state: LegState::Closed };
+            let row =
+                LegRow { name: leg.name.clone(), index, same_sides: leg.same_sides, state: LegSpoolState::Closed };
             self.journal.put_leg(&call.record.id, &row)
         })
     }
@@ -396,7 +399,9 @@ impl Worker {
             }
             let Some(name) = path.file_stem().and_then(|s| s.to_str()) else { continue };
             let Some(owner) = self.journal.owner_of_leg(name)? else { continue };
-            let (Stage::Complete, Some(stored)) = (owner.stage, self.journal.call(&owner.call_id)?) else { continue };
+            let (CallStage::Complete, Some(stored)) = (owner.stage, self.journal.call(&owner.call_id)?) else {
+                continue;
+            };
             let legs = self.journal.legs(&owner.call_id)?;
             self.clear_spool(&stored.record, &ended_legs(&legs));
         }
@@ -438,7 +443,7 @@ fn keep(spool: &Path, kept: &Path) -> std::io::Result<()> {
 /// A call of which an earlier process left nothing but its row.
 fn left_behind(stored: StoredCall, legs: &[LegRow], registration: Registration) -> EndedCall {
     let mut record = stored.record;
-    if stored.stage == Stage::Live && record.verdict.is_none() {
+    if stored.stage == CallStage::Live && record.verdict.is_none() {
         let answered = record.answered_at.is_some();
         record.verdict = Some(if answered { Verdict::Failed } else { Verdict::NotAnswered });
         record.verdict_reason = Some(String::from(match answered {

@@ -18,7 +18,7 @@ use crate::delivery::Job;
 use crate::delivery::row::JobRow;
 use crate::journal::{self, Journal, config::Config};
 use crate::recording::digest;
-use crate::recording::seal::sealed_path;
+use crate::recording::encrypt::encrypted_path;
 use crate::time::Timestamp;
 
 /// A journal that can be used.
@@ -59,8 +59,8 @@ pub fn open(config: &Config, recordings: &Path) -> anyhow::Result<Opened> {
     Ok(Opened { journal, alarm })
 }
 
-fn open_unless_condemned(config: &Config, file: &Path) -> journal::Result<Journal> {
-    match Journal::condemned(config) {
+fn open_unless_condemned(config: &Config, file: &Path) -> journal::JournalResult<Journal> {
+    match Journal::damage_mark(config) {
         Some(detail) => Err(journal::Error::Damaged { path: file.to_owned(), detail }),
         None => Journal::open(config),
     }
@@ -102,7 +102,7 @@ fn rebuild(journal: &Journal, recordings: &Path) -> anyhow::Result<usize> {
 }
 
 fn enter(journal: &Journal, batch: &mut Vec<(CallRecord, Option<JobRow>)>) -> anyhow::Result<()> {
-    journal.put_rebuilt(batch)?;
+    journal.put_rebuilt_calls(batch)?;
     let is_gone = |record: &CallRecord| {
         !record.recordings.is_empty() && record.recordings.iter().all(|r| !Path::new(&r.path).exists())
     };
@@ -125,7 +125,7 @@ fn look_for_sealed(journal: &Journal, record: &mut CallRecord) -> anyhow::Result
             leftovers.extend(plain.is_file().then_some(plain));
             continue;
         }
-        let (plain, sealed) = (Path::new(&recording.path), sealed_path(Path::new(&recording.path)));
+        let (plain, sealed) = (Path::new(&recording.path), encrypted_path(Path::new(&recording.path)));
         if !sealed.is_file() {
             continue;
         }
@@ -140,9 +140,9 @@ fn look_for_sealed(journal: &Journal, record: &mut CallRecord) -> anyhow::Result
         is_behind = true;
     }
     let leftovers: Vec<String> = leftovers.iter().map(|path| path.display().to_string()).collect();
-    journal.leave(&leftovers)?;
+    journal.add_leftovers(&leftovers)?;
     if is_behind {
-        journal.mark_stale(&record.id)?;
+        journal.mark_record_stale(&record.id)?;
     }
     Ok(())
 }

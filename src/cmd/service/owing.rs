@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::call::event::Registration;
 use crate::call::record::{CallRecord, DeliveryRecord, DeliveryState};
 use crate::delivery::{Consent, Policy, Progress};
-use crate::journal::{self, Journal, Stage, Stale, StoredCall};
+use crate::journal::{self, CallStage, Journal, StaleRecord, StoredCall};
 use crate::recording::Recorder;
 
 /// What delivery is told of a rule of the engine.
@@ -32,7 +32,7 @@ pub fn mark(
     record: &mut CallRecord,
     registration: Registration,
     (policy, journal): (Option<&Policy>, &Journal),
-) -> journal::Result<()> {
+) -> journal::JournalResult<()> {
     record.held = journal.held(&record.id)?;
     if let Some(job) = journal.job(&record.id)? {
         record.delivery = job.to_record();
@@ -60,17 +60,17 @@ pub fn refresh(journal: &Journal, recorder: &Recorder, after: &mut String) -> an
     failure.map_or(Ok(stale.len()), Err)
 }
 
-fn write_again(journal: &Journal, recorder: &Recorder, stale: &Stale) -> anyhow::Result<()> {
+fn write_again(journal: &Journal, recorder: &Recorder, stale: &StaleRecord) -> anyhow::Result<()> {
     // A call that is not complete is marked when it is rendered; of a live one only parts have a record beside them.
     let is_there = |call: &StoredCall| match call.stage {
-        Stage::Complete => true,
-        Stage::Live => !call.record.recordings.is_empty(),
-        Stage::Ended => false,
+        CallStage::Complete => true,
+        CallStage::Live => !call.record.recordings.is_empty(),
+        CallStage::Ended => false,
     };
     if let Some(stored) = journal.call(&stale.id)?.filter(is_there) {
         recorder.write_record(&stored.record)?;
     }
-    Ok(journal.refreshed(std::slice::from_ref(stale))?)
+    Ok(journal.records_refreshed(std::slice::from_ref(stale))?)
 }
 
 /// The thread that refreshes the records.
@@ -138,7 +138,7 @@ const BATCH: u32 = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::Layout;
+    use crate::recording::FolderLayout;
     use crate::recording::config::Config;
     use crate::time::Timestamp;
 
@@ -146,13 +146,14 @@ mod tests {
     fn a_record_that_cannot_be_written_holds_up_no_other() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open_in_memory().unwrap();
-        let recorder = Recorder::new(Config { dir: dir.path().to_owned(), ..Config::default() }, Layout::ByDay, None);
+        let recorder =
+            Recorder::new(Config { dir: dir.path().to_owned(), ..Config::default() }, FolderLayout::ByDay, None);
         // A day each, 1970-01-01 and the day after; the first folder is somebody else's file.
         for (id, day) in [("a", 0), ("b", 1)] {
             let invited_at = Some(Timestamp::from_secs(day * 86_400));
             let record = CallRecord { id: String::from(id), invited_at, ..CallRecord::default() };
-            journal.put_call(&record, Stage::Complete).unwrap();
-            journal.mark_stale(id).unwrap();
+            journal.put_call(&record, CallStage::Complete).unwrap();
+            journal.mark_record_stale(id).unwrap();
         }
         std::fs::create_dir_all(dir.path().join("1970/01")).unwrap();
         std::fs::write(dir.path().join("1970/01/01"), "").unwrap();

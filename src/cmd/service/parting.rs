@@ -21,7 +21,7 @@ use super::{owing, upkeep};
 use crate::call::event::{DueParts, Registration};
 use crate::call::record::{CallRecord, Verdict};
 use crate::delivery::{Job, Progress};
-use crate::journal::Stage;
+use crate::journal::CallStage;
 
 /// Whose turn it is.
 #[derive(Debug, Default)]
@@ -77,12 +77,12 @@ impl Worker {
         let _turn = self.turns.take(id);
         let mut due = due.clone();
         if let Some(stored) = self.journal.call(id)? {
-            if stored.stage == Stage::Complete {
+            if stored.stage == CallStage::Complete {
                 return Ok(());
             }
             due.record.take_parts(&stored.record);
         }
-        let rendered = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.render_parts(&due, &self.store)));
+        let rendered = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.render_segments(&due, &self.store)));
         let Ok(ready) = rendered else {
             // A bug, and the same again with the next try; the end of the call deals with it.
             tracing::error!(call = id, "a part of the recording cannot be rendered by a bug of callspan");
@@ -90,9 +90,9 @@ impl Worker {
         };
         let Some(ready) = ready?.filter(|_| !self.turns.is_forbidden(id)) else { return Ok(()) };
         let mut record = due.record.clone();
-        self.recorder.publish_parts(ready, &mut record)?;
+        self.recorder.publish_segments(ready, &mut record)?;
         let to_tell = self.is_delivering().then_some(due.registration);
-        let Some(mut record) = self.journal.put_parts(&record, to_tell)? else { return Ok(()) };
+        let Some(mut record) = self.journal.put_segments(&record, to_tell)? else { return Ok(()) };
         tracing::info!(call = id, parts = record.recordings.len(), "parts of a call under way are ready");
         self.tell(&record, Progress::Live, due.registration);
         self.write_live(&mut record, due.registration)
@@ -130,7 +130,9 @@ impl Worker {
 
     /// Whether there were any.
     fn take_away(&self, id: &str) -> anyhow::Result<bool> {
-        let Some(record) = self.journal.withdraw_parts(id, upkeep::wall_clock(), FORBIDDEN)? else { return Ok(false) };
+        let Some(record) = self.journal.withdraw_segments(id, upkeep::wall_clock(), FORBIDDEN)? else {
+            return Ok(false);
+        };
         for file in &record.recordings {
             upkeep::remove(Path::new(&file.path));
         }

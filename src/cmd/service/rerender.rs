@@ -7,9 +7,9 @@ use anyhow::{Context, bail};
 
 use crate::call::event::{EndedCall, EndedLeg, LegId, Registration};
 use crate::call::record::CallRecord;
-use crate::journal::{Journal, Stage};
+use crate::journal::{CallStage, Journal};
 use crate::recording::Recorder;
-use crate::recording::seal::sealed_path;
+use crate::recording::encrypt::encrypted_path;
 use crate::spool::disk::DiskStore;
 use crate::spool::{self, LegSource, LegStore};
 
@@ -24,7 +24,7 @@ pub fn rerender(
     id: &str,
 ) -> anyhow::Result<CallRecord> {
     let stored = journal.call(id)?.with_context(|| format!("there is no call {id} in the journal"))?;
-    if stored.stage == Stage::Live {
+    if stored.stage == CallStage::Live {
         bail!("call {id} is under way: it is rendered when it ends");
     }
     let packets = find(journal, recorder, spool, &stored.record)?;
@@ -42,7 +42,7 @@ pub fn rerender(
         );
     }
     let wall_offset_ns = packets.wall_offset_ns()?;
-    let registration = journal.untold()?.into_iter().find(|(c, _)| c.record.id == id).map(|(_, r)| r);
+    let registration = journal.calls_to_announce()?.into_iter().find(|(c, _)| c.record.id == id).map(|(_, r)| r);
     let ended = EndedCall {
         record: as_ended(stored.record),
         legs: packets.legs.clone(),
@@ -52,10 +52,10 @@ pub fn rerender(
     let record = recorder.record(&ended, &packets)?;
     match (registration, stored.stage) {
         // Delivery waits for its recording, or never heard of it.
-        (Some(registration), _) => journal.put_call_to_tell(&record, Stage::Complete, registration)?,
+        (Some(registration), _) => journal.put_call_for_delivery(&record, CallStage::Complete, registration)?,
         // Delivery did not want it: a rule forbids it, or the configuration leaves it out.
-        (None, Stage::Complete) if journal.job(id)?.is_none() => journal.put_call(&record, Stage::Complete)?,
-        (None, _) => journal.put_call_to_tell(&record, Stage::Complete, Registration::Allowed)?,
+        (None, CallStage::Complete) if journal.job(id)?.is_none() => journal.put_call(&record, CallStage::Complete)?,
+        (None, _) => journal.put_call_for_delivery(&record, CallStage::Complete, Registration::Allowed)?,
     }
     journal.mark_present(id)?;
     Ok(record)
@@ -98,7 +98,7 @@ fn find(
         let index = row.index as usize;
         let spooled = spool.into_iter().flat_map(|s| [s.path(&row.name), s.failed_path(&row.name)]);
         let kept = recorder.kept_path(record, index);
-        let sealed = sealed_path(&kept);
+        let sealed = encrypted_path(&kept);
         let Some(path) = spooled.chain([kept]).find(|p| p.is_file()) else {
             packets.sealed = packets.sealed.or_else(|| sealed.is_file().then_some(sealed));
             continue;

@@ -3,7 +3,7 @@
 //! A leg's spool holds its signalling from the first INVITE, and what was decided about it. Who a leg is (its name, its
 //! conversation, its transport) is told to the engine from the decisions; its signalling is handed in again, and of its
 //! media what led to decisions; the packets are not written again. What this takes does not grow with the length of the
-//! calls: see [`crate::spool::recall`].
+//! calls: see [`crate::spool::restore`].
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::decode::Datagram;
 use crate::sip::{Framing, Message};
 use crate::spool::SpoolError;
 use crate::spool::disk::DiskSpool;
-use crate::spool::recall::{self, Found, Recollection, Told};
+use crate::spool::restore::{self, RestorableLeg, RestoreItem, RestoreSequence};
 use crate::time::Timestamp;
 
 /// Reads back what is in the spool. Gives the names of the legs that the engine knows again. A file that is no spool (a
@@ -36,12 +36,12 @@ pub fn resume(
         engine_recalls(engine, leg);
     }
     let mut sink = Resuming::new(spool, &legs);
-    let mut recollection = Recollection::new(&legs);
+    let mut recollection = RestoreSequence::new(&legs);
     loop {
-        match recollection.next_told() {
+        match recollection.next_item() {
             Ok(None) => break,
-            Ok(Some((_, Told::Packet(packet)))) => engine.handle_datagram(&packet.datagram(), &mut sink),
-            Ok(Some((leg, Told::Decided(decided)))) => {
+            Ok(Some((_, RestoreItem::Packet(packet)))) => engine.handle_datagram(&packet.datagram(), &mut sink),
+            Ok(Some((leg, RestoreItem::Decided(decided)))) => {
                 // The end of an absence is of the wall clock, which may have been ahead: no timer fires by it.
                 if !matches!(decided.decision, Decision::Restart { .. }) {
                     engine.handle_timeout(decided.at(), &mut sink);
@@ -62,16 +62,16 @@ pub fn resume(
 }
 
 /// The legs that an earlier process left.
-fn find(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<Found>, SpoolError> {
+fn find(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<RestorableLeg>, SpoolError> {
     let store = spool.store();
     let folder = |source| SpoolError::Io { path: store.path("").display().to_string(), source };
     let mut legs = Vec::new();
     for path in store.list().map_err(folder)? {
-        legs.extend(usable(recall::find(&path), &path)?);
+        legs.extend(usable(restore::find(&path), &path)?);
     }
     // Those that got a file stand in the rolling file, too, until it is made anew.
     let filed: HashSet<String> = legs.iter().map(|leg| leg.name.clone()).collect();
-    let rolled = recall::rolled(&store).unwrap_or_else(|error| {
+    let rolled = restore::find_pending(&store).unwrap_or_else(|error| {
         tracing::error!("{error}: calls that were being set up are not gone on with");
         Vec::new()
     });
@@ -79,7 +79,7 @@ fn find(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<Found>,
     Ok(legs)
 }
 
-fn engine_recalls(engine: &mut Engine, leg: &Found) {
+fn engine_recalls(engine: &mut Engine, leg: &RestorableLeg) {
     let Some(packet) = leg.message.as_ref().filter(|_| !leg.name.is_empty()) else { return };
     let datagram = packet.datagram();
     let Ok(message) = Message::parse(datagram.payload, Framing::Datagram) else { return };
@@ -126,14 +126,14 @@ fn is_damaged(error: &SpoolError) -> bool {
 /// twice, it is the same. One without a file is kept as if it were heard now.
 struct Resuming<'a> {
     spool: &'a mut DiskSpool,
-    by_name: HashMap<&'a str, &'a Found>,
+    by_name: HashMap<&'a str, &'a RestorableLeg>,
     /// Legs with a file, and whether it has an end.
     filed: HashMap<LegId, bool>,
     names: HashSet<String>,
 }
 
 impl<'a> Resuming<'a> {
-    fn new(spool: &'a mut DiskSpool, legs: &'a [Found]) -> Self {
+    fn new(spool: &'a mut DiskSpool, legs: &'a [RestorableLeg]) -> Self {
         let by_name = legs.iter().filter(|leg| leg.has_file()).map(|leg| (leg.name.as_str(), leg)).collect();
         Self { spool, by_name, filed: HashMap::new(), names: HashSet::new() }
     }

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::finish::Worker;
-use crate::journal::{FileRow, Journal, SealedFile, Stage};
+use crate::journal::{CallStage, EncryptedRecording, Journal, RecordingRow};
 use crate::ops::alerts::Kind;
-use crate::recording::seal::{Recipient, seal, sealed_path};
+use crate::recording::encrypt::{AgeRecipient, encrypt_file, encrypted_path};
 
 /// What is still to be encrypted.
 pub(super) struct Sealer {
-    recipients: Vec<Recipient>,
+    recipients: Vec<AgeRecipient>,
     /// Where the look over the calls goes on.
     after: String,
     /// Calls with a file that was changed by somebody: left as they are, told once.
@@ -46,7 +46,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 impl Sealer {
-    pub(super) fn new(recipients: Vec<Recipient>) -> Self {
+    pub(super) fn new(recipients: Vec<AgeRecipient>) -> Self {
         Self { recipients, after: String::new(), skipped: HashSet::new(), not_before: None }
     }
 
@@ -73,7 +73,7 @@ impl Sealer {
 
     fn work_until(&mut self, worker: &Worker, until: Instant) -> anyhow::Result<Left> {
         loop {
-            let ids = worker.journal.unsealed(&self.after, PAGE)?;
+            let ids = worker.journal.calls_to_encrypt(&self.after, PAGE)?;
             if ids.is_empty() {
                 self.after.clear(); // calls are delivered in any order: the next look begins anew
                 return Ok(Left::Nothing);
@@ -106,8 +106,8 @@ impl Sealer {
 
     fn seal_call(&self, worker: &Worker, id: &str) -> Result<(), Failure> {
         let journal = &worker.journal;
-        let Some(call) = journal.call(id)?.filter(|call| call.stage == Stage::Complete) else { return Ok(()) };
-        for file in journal.files_of(id)?.iter().filter(|file| file.plain_sha256.is_none()) {
+        let Some(call) = journal.call(id)?.filter(|call| call.stage == CallStage::Complete) else { return Ok(()) };
+        for file in journal.recordings_of(id)?.iter().filter(|file| file.plain_sha256.is_none()) {
             self.seal_recording(journal, file)?;
         }
         for leg in 0..call.record.legs.len() {
@@ -116,22 +116,22 @@ impl Sealer {
                 self.seal_packets(journal, &kept)?;
             }
         }
-        Ok(journal.mark_sealed(id)?)
+        Ok(journal.mark_encrypted(id)?)
     }
 
-    fn seal_recording(&self, journal: &Journal, file: &FileRow) -> Result<(), Failure> {
-        let (plain, path) = (Path::new(&file.path), sealed_path(Path::new(&file.path)));
+    fn seal_recording(&self, journal: &Journal, file: &RecordingRow) -> Result<(), Failure> {
+        let (plain, path) = (Path::new(&file.path), encrypted_path(Path::new(&file.path)));
         if !plain.exists() {
             return Ok(()); // `calls verify` says so; here is nothing to do
         }
         let name = text(&path)?;
-        journal.leave(std::slice::from_ref(&name))?;
-        let sealed = seal(plain, &path, &self.recipients).with_context(|| plain.display().to_string())?;
+        journal.add_leftovers(std::slice::from_ref(&name))?;
+        let sealed = encrypt_file(plain, &path, &self.recipients).with_context(|| plain.display().to_string())?;
         if !file.sha256.is_empty() && sealed.plain_sha256 != file.sha256 {
             clear(journal, &[name])?;
             return Err(Failure::Changed(plain.to_owned()));
         }
-        let sealed = SealedFile {
+        let sealed = EncryptedRecording {
             part: file.part,
             plain_path: file.path.clone(),
             plain_sha256: sealed.plain_sha256,
@@ -139,16 +139,16 @@ impl Sealer {
             bytes: sealed.bytes,
             sha256: sealed.sha256,
         };
-        let leftover = if journal.seal(&file.call_id, &sealed)? { file.path.clone() } else { name };
+        let leftover = if journal.replace_with_encrypted(&file.call_id, &sealed)? { file.path.clone() } else { name };
         Ok(clear(journal, &[leftover])?)
     }
 
     fn seal_packets(&self, journal: &Journal, plain: &Path) -> Result<(), Failure> {
-        let path = sealed_path(plain);
+        let path = encrypted_path(plain);
         let (plain_name, name) = (text(plain)?, text(&path)?);
-        journal.leave(std::slice::from_ref(&name))?;
-        seal(plain, &path, &self.recipients).with_context(|| plain_name.clone())?;
-        journal.seal_beside(&plain_name, &name)?;
+        journal.add_leftovers(std::slice::from_ref(&name))?;
+        encrypt_file(plain, &path, &self.recipients).with_context(|| plain_name.clone())?;
+        journal.replace_kept_packets(&plain_name, &name)?;
         Ok(clear(journal, &[plain_name])?)
     }
 }
@@ -177,7 +177,7 @@ fn clear(journal: &Journal, paths: &[String]) -> anyhow::Result<()> {
             Err(error) => return Err(error).with_context(|| format!("{} cannot be removed", path.display())),
         }
     }
-    Ok(journal.forget_leftovers(paths)?)
+    Ok(journal.remove_leftovers(paths)?)
 }
 
 fn text(path: &Path) -> anyhow::Result<String> {

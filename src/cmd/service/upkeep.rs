@@ -13,12 +13,14 @@ use super::finish::Worker;
 use super::rerender::rerender;
 use super::sealing::{Left, Sealer, clear_leftovers};
 use crate::delivery::Progress;
-use crate::journal::{self, FileRow, Journal, Stage, Standing};
+use crate::journal::{self, CallStage, DeliveryNeed, Journal, RecordingRow};
 use crate::ops::alerts::Kind;
 use crate::ops::config::Config;
 use crate::recording::config::Config as Recordings;
-use crate::recording::retention::{self, Ages, Candidate, Cost, Room, Why, free_bytes, plan};
-use crate::recording::seal::sealed_path;
+use crate::recording::encrypt::encrypted_path;
+use crate::recording::retention::{
+    self, ClockTrust, DiskUsage, RemovalCandidate, RemovalCost, RemovalReason, free_bytes, plan,
+};
 use crate::time::Timestamp;
 
 /// The thread; ends when told to.
@@ -63,7 +65,7 @@ impl Keeper {
         self.remove_marked();
         let mut round = 0_u32;
         loop {
-            self.try_to("what was asked for cannot be done", Self::take_renders);
+            self.try_to("what was asked for cannot be done", Self::take_render_requests);
             if round.is_multiple_of(DISK_EVERY) {
                 self.clock.look();
                 self.try_to("what is left over cannot be removed", |keeper| clear_leftovers(&keeper.worker.journal));
@@ -87,8 +89,8 @@ impl Keeper {
         }
     }
 
-    fn take_renders(&mut self) -> anyhow::Result<()> {
-        for id in self.worker.journal.take_renders()? {
+    fn take_render_requests(&mut self) -> anyhow::Result<()> {
+        for id in self.worker.journal.take_render_requests()? {
             // Whoever renders once more may do so because of a bug; it must not end this thread.
             let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.render(&id)));
             let error = match done {
@@ -107,7 +109,9 @@ impl Keeper {
         let record = rerender(&self.worker.journal, &self.worker.recorder, Some(&self.worker.store), id)?;
         tracing::info!(call = id, "rendered again");
         // Until delivery has made up its mind, the new file is not encrypted. What it did not want, it is not told of.
-        if let Some((_, registration)) = self.worker.journal.untold()?.into_iter().find(|(c, _)| c.record.id == id) {
+        if let Some((_, registration)) =
+            self.worker.journal.calls_to_announce()?.into_iter().find(|(c, _)| c.record.id == id)
+        {
             self.worker.tell(&record, Progress::Complete, registration);
         }
         Ok(())
@@ -116,7 +120,7 @@ impl Keeper {
     /// Removes what is too much, in steps: the journal is locked for one of them at a time.
     fn retain(&mut self) -> anyhow::Result<()> {
         loop {
-            let room = Room {
+            let room = DiskUsage {
                 kept_bytes: self.worker.journal.kept_bytes()?,
                 free_bytes: free_bytes(&self.recordings.dir).ok(),
             };
@@ -128,13 +132,13 @@ impl Keeper {
             for calls in planned.chunks(AT_ONCE) {
                 self.remove_calls(calls)?;
             }
-            if planned.len() < retention::MOST {
+            if planned.len() < retention::MAX_REMOVALS {
                 return Ok(());
             }
         }
     }
 
-    fn remove_calls(&self, calls: &[(String, Why)]) -> anyhow::Result<()> {
+    fn remove_calls(&self, calls: &[(String, RemovalReason)]) -> anyhow::Result<()> {
         let marks: Vec<(String, &str)> = calls.iter().map(|(id, why)| (id.clone(), why.as_str())).collect();
         let paths = self.worker.journal.mark_removed(&marks, self.clock.wall())?;
         for (id, why) in &marks {
@@ -146,10 +150,10 @@ impl Keeper {
 
     /// The packets that `keep_pcap` put beside the recording.
     fn remove_kept(&self, id: &str) -> anyhow::Result<()> {
-        if let Some(stored) = self.worker.journal.call(id)?.filter(|c| c.stage == Stage::Complete) {
+        if let Some(stored) = self.worker.journal.call(id)?.filter(|c| c.stage == CallStage::Complete) {
             for leg in 0..stored.record.legs.len() {
                 let kept = self.worker.recorder.kept_path(&stored.record, leg);
-                remove(&sealed_path(&kept));
+                remove(&encrypted_path(&kept));
                 remove(&kept);
             }
         }
@@ -170,10 +174,10 @@ impl Keeper {
 #[derive(Debug)]
 pub struct Walk<'j> {
     journal: &'j Journal,
-    page: std::vec::IntoIter<FileRow>,
+    page: std::vec::IntoIter<RecordingRow>,
     /// The last row that was given away: the next page begins behind it.
-    last: Option<FileRow>,
-    next: Option<FileRow>,
+    last: Option<RecordingRow>,
+    next: Option<RecordingRow>,
 }
 
 impl<'j> Walk<'j> {
@@ -182,12 +186,12 @@ impl<'j> Walk<'j> {
         Self { journal, page: Vec::new().into_iter(), last: None, next: None }
     }
 
-    fn row(&mut self) -> journal::Result<Option<FileRow>> {
+    fn row(&mut self) -> journal::JournalResult<Option<RecordingRow>> {
         if let Some(row) = self.next.take() {
             return Ok(Some(row));
         }
         if self.page.len() == 0 {
-            self.page = self.journal.files_after(self.last.as_ref(), PAGE)?.into_iter();
+            self.page = self.journal.recordings_after(self.last.as_ref(), PAGE)?.into_iter();
         }
         let row = self.page.next();
         if row.is_some() {
@@ -196,7 +200,7 @@ impl<'j> Walk<'j> {
         Ok(row)
     }
 
-    fn call(&mut self) -> journal::Result<Option<Candidate>> {
+    fn call(&mut self) -> journal::JournalResult<Option<RemovalCandidate>> {
         let Some(first) = self.row()? else { return Ok(None) };
         let mut bytes = first.bytes;
         while let Some(row) = self.row()? {
@@ -207,17 +211,17 @@ impl<'j> Walk<'j> {
             bytes += row.bytes;
         }
         let cost = match (first.is_held, first.standing) {
-            (true, _) => Cost::Held,
-            (false, Standing::Delivered) => Cost::Nothing,
-            (false, Standing::NotOwed) => Cost::OnlyCopy,
-            (false, Standing::Owed) => Cost::Owed,
+            (true, _) => RemovalCost::Held,
+            (false, DeliveryNeed::Delivered) => RemovalCost::Nothing,
+            (false, DeliveryNeed::NotOwed) => RemovalCost::OnlyCopy,
+            (false, DeliveryNeed::Owed) => RemovalCost::Owed,
         };
-        Ok(Some(Candidate { id: first.call_id, at: first.at, bytes, cost }))
+        Ok(Some(RemovalCandidate { id: first.call_id, at: first.at, bytes, cost }))
     }
 }
 
 impl Iterator for Walk<'_> {
-    type Item = journal::Result<Candidate>;
+    type Item = journal::JournalResult<RemovalCandidate>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.call().transpose()
@@ -299,9 +303,9 @@ impl Clock {
         self.last = (wall, now);
     }
 
-    fn ages(&self) -> Ages {
+    fn ages(&self) -> ClockTrust {
         let even = self.last.1.duration_since(self.even_since);
-        if even >= CLOCK_TRUSTED { Ages::Trusted(self.last.0) } else { Ages::Unknown }
+        if even >= CLOCK_TRUSTED { ClockTrust::Trusted(self.last.0) } else { ClockTrust::Unknown }
     }
 
     const fn wall(&self) -> Timestamp {
@@ -362,11 +366,11 @@ mod tests {
     fn a_clock_that_was_just_started_or_set_tells_no_age() {
         let mut clock = Clock::start();
         clock.look();
-        assert_eq!(clock.ages(), Ages::Unknown);
+        assert_eq!(clock.ages(), ClockTrust::Unknown);
         clock.even_since = clock.even_since.checked_sub(CLOCK_TRUSTED).expect("the machine runs longer than that");
-        assert!(matches!(clock.ages(), Ages::Trusted(_)));
+        assert!(matches!(clock.ages(), ClockTrust::Trusted(_)));
         clock.last.0 = clock.last.0 - Duration::from_secs(7200); // as if it had jumped two hours ahead since
         clock.look();
-        assert_eq!(clock.ages(), Ages::Unknown);
+        assert_eq!(clock.ages(), ClockTrust::Unknown);
     }
 }

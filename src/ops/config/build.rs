@@ -9,7 +9,7 @@ use super::{Config, Purpose, Surroundings, secret};
 use crate::call::config::{NumberSource, Rule, RuleAction, Start};
 use crate::call::record::Direction;
 use crate::pyrus::config::{DurationUnit, RegisterAt, UploadVia};
-use crate::recording::config::{Format, Undelivered};
+use crate::recording::config::{RecordingFormat, UndeliveredPolicy};
 
 /// Fills a configuration. What is missing or does not fit together goes to `findings`.
 pub fn build(raw: &Raw, purpose: Purpose, surroundings: &Surroundings, findings: &mut Vec<Finding>) -> Config {
@@ -151,13 +151,13 @@ fn storage(raw: &Raw, config: &mut Config) {
     if let Some(Given { value: Value::Texts(keys), .. }) = section.get("encrypt_to") {
         config.recording.encrypt_to = keys.iter().filter_map(|key| key.parse().ok()).collect();
     }
-    if let Some(format) = section.text("format").and_then(Format::from_name) {
+    if let Some(format) = section.text("format").and_then(RecordingFormat::from_name) {
         config.recording.format = format;
     }
     section.set_number("min_free_gib", &mut config.recording.min_free_gib);
-    let mut remove = config.recording.undelivered == Undelivered::Remove;
+    let mut remove = config.recording.undelivered == UndeliveredPolicy::Remove;
     section.set_switch("remove_undelivered", &mut remove);
-    config.recording.undelivered = if remove { Undelivered::Remove } else { Undelivered::Keep };
+    config.recording.undelivered = if remove { UndeliveredPolicy::Remove } else { UndeliveredPolicy::Keep };
     if let Some(Given { value: Value::Number(rate), .. }) = section.get("sample_rate") {
         config.recording.sample_rate = u32::try_from(*rate).ok();
     }

@@ -7,7 +7,7 @@ use toml::de::{DeInteger, DeValue};
 use super::keys::{Key, Kind};
 use super::raw::{Value, suggestion};
 use crate::call::config::NumberSource;
-use crate::recording::seal::{NoRecipient, Recipient};
+use crate::recording::encrypt::{AgeRecipient, RecipientError};
 
 /// What is wrong, and the remedy.
 pub type Wrong = (String, String);
@@ -274,16 +274,16 @@ fn header_match(text: &str) -> Result<(), Wrong> {
 
 /// Neither a secret key nor what may be one with a slip is part of the answer.
 fn recipient(text: &str) -> Result<(), Wrong> {
-    match text.parse::<Recipient>() {
+    match text.parse::<AgeRecipient>() {
         Ok(_) => Ok(()),
-        Err(NoRecipient::Secret) => wrong(
+        Err(RecipientError::Secret) => wrong(
             "this is the secret key, which must not be on this machine",
             "write the public key, \"age1…\" (`age-keygen -y KEYFILE` prints it), and take the secret one out of this file and its copies",
         ),
-        Err(NoRecipient::Ssh) => {
+        Err(RecipientError::Ssh) => {
             wrong("this is an SSH key", "make a key with age-keygen and write its public key, \"age1…\"")
         }
-        Err(NoRecipient::Other) => wrong(
+        Err(RecipientError::Other) => wrong(
             "this is no public key of age, or it was mistyped",
             "write the public key that age-keygen prints, \"age1…\" with 62 characters",
         ),

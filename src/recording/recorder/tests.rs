@@ -4,7 +4,7 @@ use super::*;
 use crate::call::decision::Decision;
 use crate::call::event::LegId;
 use crate::call::record::{LegRecord, Verdict};
-use crate::spool::testkit::{Rtp, SpoolBuilder, at_ms, format_of};
+use crate::spool::testkit::{SpoolBuilder, TestRtp, at_ms, format_of};
 use std::collections::HashMap;
 
 struct Spools(HashMap<LegId, LegSource>);
@@ -31,7 +31,7 @@ fn leg_of(speakers: &[(Side, &str, std::ops::Range<u16>)]) -> LegSource {
         spool.payload(at_ms(0.0), stream, 0, Some(format_of(encoding, 8_000)));
         for n in packets.clone() {
             let level = if side == Side::Caller { 0x90 } else { 0xA0 };
-            let rtp = Rtp { pt: 0, sequence: n, time: u32::from(n) * 160, payload: &[level; 160] };
+            let rtp = TestRtp { pt: 0, sequence: n, time: u32::from(n) * 160, payload: &[level; 160] };
             spool.rtp(at_ms(20.0 * f64::from(n)), (stream, side), rtp);
         }
     }
@@ -61,7 +61,7 @@ fn call(legs: Vec<(LegSource, bool)>) -> (EndedCall, Spools) {
 }
 
 fn recorder(dir: &Path) -> Recorder {
-    Recorder::new(Config { dir: dir.to_owned(), ..Config::default() }, Layout::Flat, None)
+    Recorder::new(Config { dir: dir.to_owned(), ..Config::default() }, FolderLayout::Flat, None)
 }
 
 fn wav(path: &str) -> (hound::WavSpec, Vec<i16>) {
@@ -167,7 +167,7 @@ fn packets_that_came_too_late_are_a_problem_of_the_record() {
     for side in [Side::Caller, Side::Callee] {
         let stream = spool.stream(at_ms(0.0), side);
         let mut send = |n: u16, ms: f64| {
-            let rtp = Rtp { pt: 0, sequence: n, time: u32::from(n) * 160, payload: &[0x90; 160] };
+            let rtp = TestRtp { pt: 0, sequence: n, time: u32::from(n) * 160, payload: &[0x90; 160] };
             spool.rtp(at_ms(ms), (stream, side), rtp);
         };
         (0..240_u16).filter(|n| ![20, 21].contains(n)).for_each(|n| send(n, 20.0 * f64::from(n)));
@@ -231,7 +231,7 @@ fn parts_abut_to_the_sample_and_hold_the_same_sound() {
     let (_, whole) = wav(&whole.recordings[0].path);
     // 40,000 bytes: one second of 32,000 fits.
     let config = Config { dir: dir.path().to_owned(), ..Config::default() };
-    let record = Recorder::new(config, Layout::ByDay, Some(40_000)).record(&ended, &spools).unwrap();
+    let record = Recorder::new(config, FolderLayout::ByDay, Some(40_000)).record(&ended, &spools).unwrap();
     let [first, second] = record.recordings.as_slice() else { panic!("two parts") };
     assert!(second.path.ends_with("/2026/11/23/20261123T070000Z-abc.2.wav"), "{}", second.path);
     assert_eq!((first.part, second.part), (1, 2));
@@ -260,7 +260,7 @@ fn leg_that_turns_wideband() -> LegSource {
     for n in 0..2_000_u32 {
         let ms = 20.0 * f64::from(n);
         let (pt, level) = if ms < 36_000.0 { (0, 0x90) } else { (9, 0x55) };
-        let rtp = Rtp { pt, sequence: n as u16, time: n * 160, payload: &[level; 160] };
+        let rtp = TestRtp { pt, sequence: n as u16, time: n * 160, payload: &[level; 160] };
         spool.rtp(at_ms(ms), (stream, Side::Callee), rtp);
     }
     spool.end(at_ms(40_000.0));
@@ -274,8 +274,8 @@ fn a_part_has_the_rate_that_was_needed_up_to_its_end() {
     let config = Config { dir: dir.path().to_owned(), ..Config::default() };
     // One second a part: 64,000 bytes of 16 kHz and a header. G.722 comes at 36 s; what follows a part by half a
     // minute is taken into account.
-    let recorder = Recorder::new(config, Layout::Flat, Some(64_058));
-    assert_eq!(recorder.part_seconds(), 1);
+    let recorder = Recorder::new(config, FolderLayout::Flat, Some(64_058));
+    assert_eq!(recorder.segment_seconds(), 1);
     let record = recorder.record(&ended, &spools).unwrap();
     let rates: Vec<_> = record.recordings.iter().map(|r| r.sample_rate).collect();
     assert_eq!(rates.len(), 40);
@@ -294,7 +294,7 @@ fn parts_that_were_made_stay_and_the_record_says_when_they_are_of_another_leg() 
     }
     let dir = tempfile::tempdir().unwrap();
     let config = Config { dir: dir.path().to_owned(), ..Config::default() };
-    let recorder = Recorder::new(config, Layout::Flat, Some(64_058));
+    let recorder = Recorder::new(config, FolderLayout::Flat, Some(64_058));
     let due = DueParts {
         record: ended.record.clone(),
         legs: ended.legs.clone(),
@@ -303,13 +303,13 @@ fn parts_that_were_made_stay_and_the_record_says_when_they_are_of_another_leg() 
         parts: 1,
     };
     let mut live = due.record.clone();
-    let ready = recorder.render_parts(&due, &spools).unwrap().expect("it can be heard");
+    let ready = recorder.render_segments(&due, &spools).unwrap().expect("it can be heard");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "a .part");
-    recorder.publish_parts(ready, &mut live).unwrap();
+    recorder.publish_segments(ready, &mut live).unwrap();
     let first = live.recordings.clone();
     assert_eq!((first.len(), first[0].part), (1, 1));
     let again = DueParts { record: live.clone(), ..due };
-    assert!(recorder.render_parts(&again, &spools).unwrap().is_none(), "it is not made twice");
+    assert!(recorder.render_segments(&again, &spools).unwrap().is_none(), "it is not made twice");
     // At the end the other leg turns out to be the anchor, and its sides are swapped.
     ended.legs.reverse();
     ended.record.take_parts(&live);

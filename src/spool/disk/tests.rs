@@ -4,7 +4,7 @@ use super::*;
 use crate::call::decision::FORMAT;
 use crate::call::event::EndedCall;
 use crate::call::record::{CallRecord, Side};
-use crate::spool::reader::Entry;
+use crate::spool::reader::SpoolEntry;
 use crate::spool::testkit::{SpoolBuilder, at_ms};
 
 fn config(dir: &Path) -> Config {
@@ -34,8 +34,8 @@ fn count(path: &Path) -> (usize, usize) {
     let mut counts = (0, 0);
     while let Some(entry) = reader.next_entry().unwrap() {
         match entry {
-            Entry::Packet(_) => counts.0 += 1,
-            Entry::Decided(_) => counts.1 += 1,
+            SpoolEntry::Packet(_) => counts.0 += 1,
+            SpoolEntry::Decided(_) => counts.1 += 1,
         }
     }
     assert!(!reader.torn_tail());
@@ -190,7 +190,7 @@ fn a_leg_gone_on_with_is_discarded_even_after_its_end() {
     let (mut spool, _events) = DiskSpool::start(&config(dir.path())).unwrap();
     let path = spool.store().path("leg");
     std::fs::write(&path, b"").unwrap();
-    spool.resume(LegId(1), "leg", (&Index::default(), 0));
+    spool.resume(LegId(1), "leg", (&SpoolIndex::default(), 0));
     spool.close(LegId(1));
     spool.discard(LegId(1)); // a rule that matched late
     spool.shutdown();

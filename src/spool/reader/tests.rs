@@ -2,16 +2,16 @@
 
 use super::*;
 use crate::call::record::Side;
-use crate::spool::testkit::{Rtp, SpoolBuilder, T0, at_ms};
+use crate::spool::testkit::{SpoolBuilder, T0, TestRtp, at_ms};
 
 /// The stamps (ms) of packets and the names of decisions, in order; and whether the tail was torn.
 fn read(bytes: &[u8]) -> Result<(Vec<String>, bool), SpoolError> {
-    let mut reader = Reader::new(Box::new(io::Cursor::new(bytes.to_vec())), "test".to_owned());
+    let mut reader = SpoolReader::new(Box::new(io::Cursor::new(bytes.to_vec())), "test".to_owned());
     let mut entries = Vec::new();
     while let Some(entry) = reader.next_entry()? {
         entries.push(match entry {
-            Entry::Packet(packet) => (packet.at.nanos_since(T0) / 1_000_000).to_string(),
-            Entry::Decided(decided) => {
+            SpoolEntry::Packet(packet) => (packet.at.nanos_since(T0) / 1_000_000).to_string(),
+            SpoolEntry::Decided(decided) => {
                 let json = serde_json::to_value(decided).unwrap();
                 json["decision"].as_str().unwrap().to_owned()
             }
@@ -21,7 +21,7 @@ fn read(bytes: &[u8]) -> Result<(Vec<String>, bool), SpoolError> {
 }
 
 fn packet(spool: &mut SpoolBuilder, ms: f64) {
-    let rtp = Rtp { pt: 0, sequence: ms as u16, time: 0, payload: &[1, 2, 3] };
+    let rtp = TestRtp { pt: 0, sequence: ms as u16, time: 0, payload: &[1, 2, 3] };
     spool.rtp(at_ms(ms), (0, Side::Caller), rtp);
 }
 
@@ -54,7 +54,7 @@ fn endpoints_payload_and_length_survive_for_ipv4_and_ipv6() {
     let mut reader = spool.source().open().unwrap();
     let mut seen = Vec::new();
     while let Some(entry) = reader.next_entry().unwrap() {
-        if let Entry::Packet(p) = entry {
+        if let SpoolEntry::Packet(p) = entry {
             seen.push(((p.src, p.dst), p.payload.to_vec(), p.wire_len));
         }
     }
@@ -76,7 +76,7 @@ fn a_spool_torn_at_any_byte_gives_what_was_whole() {
         let (entries, torn) = read(&spool.bytes[..length]).unwrap();
         assert!(entries.len() >= before && entries.iter().all(|entry| whole.contains(entry)), "cut at {length}");
         before = entries.len();
-        let mut reader = Reader::new(Box::new(io::Cursor::new(spool.bytes[..length].to_vec())), "test".to_owned());
+        let mut reader = SpoolReader::new(Box::new(io::Cursor::new(spool.bytes[..length].to_vec())), "test".to_owned());
         while reader.next_entry().unwrap().is_some() {}
         assert_eq!(torn, reader.valid_bytes() < length as u64, "cut at {length}");
     }
@@ -143,7 +143,7 @@ fn memory_is_bounded_however_long_the_spool() {
                 self.from = 0;
                 let (src, dst) = SpoolBuilder::flow(Side::Caller);
                 let at = T0.offset(i64::from(u32::MAX - self.packets) * 10_000_000);
-                let packet = format::Packet { at, src, dst, payload: &[7; 172], wire_len: 172 };
+                let packet = format::SpoolPacket { at, src, dst, payload: &[7; 172], wire_len: 172 };
                 format::put_packet(&mut self.buffer, &packet);
             }
             let count = out.len().min(self.buffer.len() - self.from);
@@ -155,7 +155,7 @@ fn memory_is_bounded_however_long_the_spool() {
     let mut head = Vec::new();
     format::put_header(&mut head);
     let input = Endless { buffer: head, from: 0, packets: 100_000 };
-    let mut reader = Reader::new(Box::new(input), "endless".to_owned());
+    let mut reader = SpoolReader::new(Box::new(input), "endless".to_owned());
     let mut packets = 0;
     while reader.next_entry().unwrap().is_some() {
         packets += 1;

@@ -21,7 +21,7 @@ use callspan::rtp::red;
 use callspan::sdp;
 use callspan::sip::stream::Framer;
 use callspan::sip::{self, Framing, Message};
-use callspan::spool::reader::{Entry, LegSource};
+use callspan::spool::reader::{LegSource, SpoolEntry};
 use callspan::time::Timestamp;
 
 /// A target and its name.
@@ -200,7 +200,7 @@ fn spool(input: &[u8]) {
     let mut entries = 0_usize;
     while let Ok(Some(entry)) = reader.next_entry() {
         entries += 1;
-        if let Entry::Packet(packet) = entry {
+        if let SpoolEntry::Packet(packet) = entry {
             assert!(packet.payload.len() <= input.len());
         }
     }

@@ -4,35 +4,35 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use super::config::Format;
-use super::g711::{self, G711Writer, Law};
-use super::hashed::{Hash, HashedFile};
+use super::config::RecordingFormat;
+use super::g711::{self, G711Writer, WavG711Law};
+use super::hashed::{FileHash, HashedFile};
 use super::ogg_opus::{self, OggOpusWriter};
 use super::pcm::{self, PcmWriter};
 use super::publish::{digest, part_path, publish};
 
 /// Swaps the channels or not: the leg's caller may be the call's callee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Channels {
+pub(super) enum ChannelOrder {
     Same,
     Swapped,
 }
 
 /// Writes one file under its `.part` name.
-pub(super) struct PartWriter {
+pub(super) struct SegmentWriter {
     path: PathBuf,
-    file: PartFile,
-    channels: Channels,
-    unpublished: Unpublished,
-    hash: Hash,
+    file: SegmentFile,
+    channels: ChannelOrder,
+    unpublished: UnpublishedFile,
+    hash: FileHash,
 }
 
 /// A `.part` file: half a recording helps nobody, so it goes with this.
 #[derive(Debug)]
-struct Unpublished(PathBuf);
+struct UnpublishedFile(PathBuf);
 
 /// A file being written.
-enum PartFile {
+enum SegmentFile {
     Pcm(PcmWriter<BufWriter<HashedFile>>),
     G711(G711Writer<BufWriter<HashedFile>>),
     Opus(Box<OggOpusWriter<BufWriter<HashedFile>>>),
@@ -40,40 +40,40 @@ enum PartFile {
 
 /// What a file is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) format: Format,
+pub(super) struct SegmentSpec {
+    pub(super) format: RecordingFormat,
     pub(super) sample_rate: u32,
-    pub(super) channels: Channels,
+    pub(super) channels: ChannelOrder,
     /// Samples of each channel that it will have.
     pub(super) samples: u64,
 }
 
 /// A file that was written to its end and has not its final name yet. Dropped, it is taken away.
 #[derive(Debug)]
-pub(super) struct WrittenPart {
+pub(super) struct WrittenSegment {
     path: PathBuf,
-    hash: Hash,
-    _file: Unpublished,
+    hash: FileHash,
+    _file: UnpublishedFile,
 }
 
-impl PartWriter {
+impl SegmentWriter {
     /// Begins part `number` (1 for the first) of the recording `stem`.
-    pub(super) fn new(folder: &Path, (stem, number): (&str, u32), shape: Shape) -> io::Result<Self> {
+    pub(super) fn new(folder: &Path, (stem, number): (&str, u32), shape: SegmentSpec) -> io::Result<Self> {
         let ending = shape.format.extension();
         let name = if number == 1 { format!("{stem}.{ending}") } else { format!("{stem}.{number}.{ending}") };
         let path = folder.join(name);
-        let unpublished = Unpublished(part_path(&path));
+        let unpublished = UnpublishedFile(part_path(&path));
         let (file, hash) = HashedFile::new(File::create(&unpublished.0)?, shape.head());
         let file = BufWriter::with_capacity(WRITE_BYTES, file);
-        let file = PartFile::new(file, shape, &format!("{stem}.{number}"))?;
+        let file = SegmentFile::new(file, shape, &format!("{stem}.{number}"))?;
         Ok(Self { path, file, channels: shape.channels, unpublished, hash })
     }
 
     /// Takes the next samples.
     pub(super) fn write(&mut self, frames: &[[i16; 2]]) -> io::Result<()> {
         match self.channels {
-            Channels::Same => self.file.write(frames),
-            Channels::Swapped => {
+            ChannelOrder::Same => self.file.write(frames),
+            ChannelOrder::Swapped => {
                 let swapped: Vec<[i16; 2]> = frames.iter().map(|&[caller, callee]| [callee, caller]).collect();
                 self.file.write(&swapped)
             }
@@ -81,13 +81,13 @@ impl PartWriter {
     }
 
     /// Ends the file.
-    pub(super) fn finish(self) -> io::Result<WrittenPart> {
+    pub(super) fn finish(self) -> io::Result<WrittenSegment> {
         self.file.finish()?;
-        Ok(WrittenPart { path: self.path, hash: self.hash, _file: self.unpublished })
+        Ok(WrittenSegment { path: self.path, hash: self.hash, _file: self.unpublished })
     }
 }
 
-impl WrittenPart {
+impl WrittenSegment {
     /// Gives it its name. Gives its path, size and SHA-256.
     pub(super) fn publish(self) -> io::Result<(PathBuf, u64, String)> {
         publish(&self.path)?;
@@ -99,33 +99,33 @@ impl WrittenPart {
     }
 }
 
-impl Drop for Unpublished {
+impl Drop for UnpublishedFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0); // published, it is not there any more
     }
 }
 
-impl Shape {
+impl SegmentSpec {
     /// What the file will begin with, as far as it is written again at its end; empty where it is not.
     fn head(self) -> Vec<u8> {
         let laws = |law| u32::try_from(self.samples).map(|samples| g711::header(law, self.sample_rate, samples));
         match self.format {
-            Format::Wav => pcm::header(self.sample_rate, self.samples).unwrap_or_default(),
-            Format::WavAlaw => laws(Law::A).unwrap_or_default(),
-            Format::WavUlaw => laws(Law::Mu).unwrap_or_default(),
-            Format::OggOpus => Vec::new(),
+            RecordingFormat::Wav => pcm::header(self.sample_rate, self.samples).unwrap_or_default(),
+            RecordingFormat::WavAlaw => laws(WavG711Law::A).unwrap_or_default(),
+            RecordingFormat::WavUlaw => laws(WavG711Law::Mu).unwrap_or_default(),
+            RecordingFormat::OggOpus => Vec::new(),
         }
     }
 }
 
-impl PartFile {
-    fn new(file: BufWriter<HashedFile>, shape: Shape, name: &str) -> io::Result<Self> {
-        let Shape { format, sample_rate, .. } = shape;
+impl SegmentFile {
+    fn new(file: BufWriter<HashedFile>, shape: SegmentSpec, name: &str) -> io::Result<Self> {
+        let SegmentSpec { format, sample_rate, .. } = shape;
         Ok(match format {
-            Format::Wav => Self::Pcm(PcmWriter::new(file, sample_rate, shape.samples)?),
-            Format::WavAlaw => Self::G711(G711Writer::new(file, Law::A, sample_rate)?),
-            Format::WavUlaw => Self::G711(G711Writer::new(file, Law::Mu, sample_rate)?),
-            Format::OggOpus => Self::Opus(Box::new(OggOpusWriter::new(file, sample_rate, name)?)),
+            RecordingFormat::Wav => Self::Pcm(PcmWriter::new(file, sample_rate, shape.samples)?),
+            RecordingFormat::WavAlaw => Self::G711(G711Writer::new(file, WavG711Law::A, sample_rate)?),
+            RecordingFormat::WavUlaw => Self::G711(G711Writer::new(file, WavG711Law::Mu, sample_rate)?),
+            RecordingFormat::OggOpus => Self::Opus(Box::new(OggOpusWriter::new(file, sample_rate, name)?)),
         })
     }
 
@@ -148,13 +148,18 @@ impl PartFile {
 
 /// Seconds that one file may have. Of a call under way nobody knows whether it turns wideband: unless the rate is set,
 /// there is room for that.
-pub(super) fn part_seconds(format: Format, part_hours: u32, max_bytes: Option<u64>, sample_rate: Option<u32>) -> u64 {
+pub(super) fn segment_seconds(
+    format: RecordingFormat,
+    part_hours: u32,
+    max_bytes: Option<u64>,
+    sample_rate: Option<u32>,
+) -> u64 {
     let rate = u64::from(format.fixed_rate().or(sample_rate).unwrap_or(WIDE_HZ).max(1));
     let by_time = if part_hours == 0 { u64::MAX } else { u64::from(part_hours) * 3_600 };
     let (header, a_second) = match format {
-        Format::Wav => (HEADER_BYTES, pcm::BYTES_A_SAMPLE * rate),
-        Format::WavAlaw | Format::WavUlaw => (HEADER_BYTES, 2 * rate),
-        Format::OggOpus => (ogg_opus::HEADER_BYTES, ogg_opus::MAX_BYTES_A_SECOND),
+        RecordingFormat::Wav => (HEADER_BYTES, pcm::BYTES_A_SAMPLE * rate),
+        RecordingFormat::WavAlaw | RecordingFormat::WavUlaw => (HEADER_BYTES, 2 * rate),
+        RecordingFormat::OggOpus => (ogg_opus::HEADER_BYTES, ogg_opus::MAX_BYTES_A_SECOND),
     };
     let by_size = max_bytes.unwrap_or(u64::MAX).min(MAX_WAV_BYTES).saturating_sub(header) / a_second;
     by_time.min(by_size).max(1)
@@ -176,11 +181,13 @@ mod tests {
     #[test]
     fn the_hash_of_each_format_is_known_without_reading_the_file() {
         let dir = tempfile::tempdir().expect("a folder");
-        for format in [Format::Wav, Format::WavAlaw, Format::WavUlaw, Format::OggOpus] {
+        for format in
+            [RecordingFormat::Wav, RecordingFormat::WavAlaw, RecordingFormat::WavUlaw, RecordingFormat::OggOpus]
+        {
             // Less than a second, more than what is written at once, nothing at all.
             for samples in [5_000_u64, 40_000, 0] {
-                let shape = Shape { format, sample_rate: 8_000, channels: Channels::Same, samples };
-                let mut writer = PartWriter::new(dir.path(), ("call", 1), shape).expect("made");
+                let shape = SegmentSpec { format, sample_rate: 8_000, channels: ChannelOrder::Same, samples };
+                let mut writer = SegmentWriter::new(dir.path(), ("call", 1), shape).expect("made");
                 let frames: Vec<[i16; 2]> = (0..samples).map(|n| [n as i16, !(n as i16)]).collect();
                 frames.chunks(8_000).for_each(|piece| writer.write(piece).expect("written"));
                 let written = writer.finish().expect("ended");
@@ -193,8 +200,13 @@ mod tests {
     #[test]
     fn a_file_that_comes_out_shorter_than_was_said_is_read_for_its_hash() {
         let dir = tempfile::tempdir().expect("a folder");
-        let shape = Shape { format: Format::Wav, sample_rate: 8_000, channels: Channels::Same, samples: 100 };
-        let mut writer = PartWriter::new(dir.path(), ("call", 1), shape).expect("made");
+        let shape = SegmentSpec {
+            format: RecordingFormat::Wav,
+            sample_rate: 8_000,
+            channels: ChannelOrder::Same,
+            samples: 100,
+        };
+        let mut writer = SegmentWriter::new(dir.path(), ("call", 1), shape).expect("made");
         writer.write(&[[1, 2]; 99]).expect("written");
         let written = writer.finish().expect("ended");
         assert_eq!(written.hash.finish(), None);

@@ -1,11 +1,11 @@
 //! What is kept of a leg before it has a file: its decisions, and the first and the newest of its signalling.
 
-use super::format::{self, Packet};
+use super::format::{self, SpoolPacket};
 use crate::call::decision::Decided;
 
 /// A leg without media so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct PendingLeg {
     decisions: Vec<u8>,
     /// What its messages began with: a restart knows the leg again by the first one, and an offer is among them.
     head: Vec<u8>,
@@ -15,15 +15,15 @@ pub(super) struct Waiting {
     since_ns: Option<i64>,
 }
 
-impl Waiting {
+impl PendingLeg {
     /// Keeps a packet, and gives its block; those that are neither first nor new give way.
-    pub(super) fn packet(&mut self, packet: &Packet<'_>) -> &[u8] {
+    pub(super) fn packet(&mut self, packet: &SpoolPacket<'_>) -> &[u8] {
         self.note_time(packet.at.as_nanos());
         if self.newest.is_empty() && self.head.len() < MAX_HEAD {
             let from = self.head.len();
             // Over TCP a message may be longer than all that is kept; then its end gives way.
             let payload = packet.payload.get(..MAX_FIRST).unwrap_or(packet.payload);
-            format::put_packet(&mut self.head, &Packet { payload, ..*packet });
+            format::put_packet(&mut self.head, &SpoolPacket { payload, ..*packet });
             return &self.head[from..];
         }
         let block = self.newest.len();
@@ -65,7 +65,7 @@ impl Waiting {
         out.extend_from_slice(&self.newest);
     }
 
-    /// Bytes of [`Waiting::put_blocks`].
+    /// Bytes of [`PendingLeg::put_blocks`].
     pub(super) fn bytes(&self) -> usize {
         self.decisions.len() + self.head.len() + self.newest.len()
     }
@@ -102,12 +102,12 @@ mod tests {
 
     #[test]
     fn the_first_message_and_the_newest_stay_and_what_is_kept_is_bounded() {
-        let mut waiting = Waiting::default();
-        let put = |waiting: &mut Waiting, at: i64, text: &str, length: usize| {
+        let mut waiting = PendingLeg::default();
+        let put = |waiting: &mut PendingLeg, at: i64, text: &str, length: usize| {
             let payload = format!("{text:<length$}").into_bytes();
             let src = "192.0.2.1:5060".parse().expect("an address");
             let at = Timestamp::from_nanos(at);
-            let packet = Packet { at, src, dst: src, payload: &payload, wire_len: payload.len() as u32 };
+            let packet = SpoolPacket { at, src, dst: src, payload: &payload, wire_len: payload.len() as u32 };
             let block = waiting.packet(&packet);
             assert!(block.windows(text.len()).any(|w| w == text.as_bytes()), "its block is given");
         };

@@ -5,11 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::config::Config;
-use super::cutting::{Cutter, Made, Part, Rendered, UpTo};
-use super::parts::{self, Channels};
 use super::publish;
 use super::quality;
-use super::verdict::{Answered, Facts, verdict};
+use super::segmenter::{FinishedSegments, NewSegment, RenderUpTo, RenderedLeg, Segmenter};
+use super::segments::{self, ChannelOrder};
+use super::verdict::{AnswerState, VerdictFacts, verdict};
 use crate::call::event::{DueParts, EndedCall, EndedLeg};
 use crate::call::record::{CallRecord, Outcome, Problem, Recording, Side, Sides};
 use crate::render::{RenderError, Report, SideReport, Silent};
@@ -20,14 +20,14 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug)]
 pub struct Recorder {
     config: Config,
-    layout: Layout,
+    layout: FolderLayout,
     /// No file larger than this: what Pyrus takes.
-    max_part_bytes: Option<u64>,
+    max_segment_bytes: Option<u64>,
 }
 
 /// How the folder of recordings is arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum FolderLayout {
     /// All files in it (`replay`).
     Flat,
     /// `YYYY/MM/DD/` by the call's beginning (`run`).
@@ -53,23 +53,23 @@ impl RecordingError {
 
 /// Parts of a call under way that are written and have no names yet. Dropped, they are taken away.
 #[derive(Debug)]
-pub struct ReadyParts {
-    parts: Vec<Part>,
+pub struct ReadySegments {
+    segments: Vec<NewSegment>,
     /// Index into `record.legs` of the leg whose sound they are.
     leg: usize,
     wall_offset_ns: i64,
 }
 
 impl Recorder {
-    /// A recorder; no file of it is larger than `max_part_bytes`.
-    pub fn new(config: Config, layout: Layout, max_part_bytes: Option<u64>) -> Self {
-        Self { config, layout, max_part_bytes }
+    /// A recorder; no file of it is larger than `max_segment_bytes`.
+    pub fn new(config: Config, layout: FolderLayout, max_segment_bytes: Option<u64>) -> Self {
+        Self { config, layout, max_segment_bytes }
     }
 
     /// Seconds after which a part of a recording is full.
-    pub fn part_seconds(&self) -> u64 {
+    pub fn segment_seconds(&self) -> u64 {
         let Config { format, part_hours, sample_rate, .. } = self.config;
-        parts::part_seconds(format, part_hours, self.max_part_bytes, sample_rate)
+        segments::segment_seconds(format, part_hours, self.max_segment_bytes, sample_rate)
     }
 
     /// Renders the parts of a call under way that are full and that its record does not name yet. `None`: there are none,
@@ -77,28 +77,36 @@ impl Recorder {
     ///
     /// # Errors
     /// When a file cannot be written. What cannot be read is left to the end of the call.
-    pub fn render_parts(&self, due: &DueParts, store: &dyn LegStore) -> Result<Option<ReadyParts>, RecordingError> {
+    pub fn render_segments(
+        &self,
+        due: &DueParts,
+        store: &dyn LegStore,
+    ) -> Result<Option<ReadySegments>, RecordingError> {
         let made = made(&due.record, due.wall_offset_ns);
         if made.count >= due.parts {
             return Ok(None);
         }
         let folder = self.folder(&due.record);
         std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
-        let task = Task { record: &due.record, made, up_to: UpTo::Part(due.parts) };
+        let task = RenderTask { record: &due.record, made, up_to: RenderUpTo::Segment(due.parts) };
         let best = self.render_best(&due.legs, store, task, &mut |error| {
             tracing::warn!(call = due.record.id, "no part can be made: {error}");
         })?;
-        Ok(best.filter(|best| best.rendered.is_heard).map(|Best { rendered: Rendered { parts, .. }, leg, .. }| {
-            ReadyParts { parts, leg: leg.index, wall_offset_ns: due.wall_offset_ns }
-        }))
+        Ok(best.filter(|best| best.rendered.is_heard).map(
+            |ChosenLeg { rendered: RenderedLeg { segments, .. }, leg, .. }| ReadySegments {
+                segments,
+                leg: leg.index,
+                wall_offset_ns: due.wall_offset_ns,
+            },
+        ))
     }
 
     /// Gives parts their names and enters them into the record.
     ///
     /// # Errors
     /// When the system refuses. Some may have their names then: the next try makes them again, with the same bytes.
-    pub fn publish_parts(&self, ready: ReadyParts, record: &mut CallRecord) -> Result<(), RecordingError> {
-        self.publish(ready.parts, ready.wall_offset_ns, record)?;
+    pub fn publish_segments(&self, ready: ReadySegments, record: &mut CallRecord) -> Result<(), RecordingError> {
+        self.publish(ready.segments, ready.wall_offset_ns, record)?;
         if let Some(leg) = record.legs.get_mut(ready.leg) {
             leg.rendered = true;
         }
@@ -143,8 +151,8 @@ impl Recorder {
     /// Where the files of a call are.
     pub fn folder(&self, record: &CallRecord) -> PathBuf {
         match self.layout {
-            Layout::Flat => self.config.dir.clone(),
-            Layout::ByDay => {
+            FolderLayout::Flat => self.config.dir.clone(),
+            FolderLayout::ByDay => {
                 let day = begin(record).to_rfc3339();
                 let mut folder = self.config.dir.clone();
                 folder.extend(day.get(..10).unwrap_or("1970-01-01").split('-'));
@@ -163,23 +171,23 @@ impl Recorder {
         ended: &EndedCall,
         store: &dyn LegStore,
         record: &mut CallRecord,
-    ) -> Result<Facts, RecordingError> {
+    ) -> Result<VerdictFacts, RecordingError> {
         let mut facts = facts_of(record);
         let mut problems = Vec::new();
         let made = made(record, ended.wall_offset_ns);
-        let task = Task { record, made, up_to: UpTo::End };
+        let task = RenderTask { record, made, up_to: RenderUpTo::End };
         let best = self.render_best(&ended.legs, store, task, &mut |error| {
             problems.push(problem("render_error", None));
             facts.failure = Some(error.to_string());
         })?;
         record.problems.extend(problems);
-        if let Some(Best { rendered, leg, note }) = best {
+        if let Some(ChosenLeg { rendered, leg, note }) = best {
             if let Some(note) = note {
                 record.verdict_reason = Some(note.to_owned());
             }
             // Without an end in the spool they are the record's own, and of the wall clock already.
             let of_spool = rendered.plan.ended.is_some();
-            self.take_over(rendered, (leg, ended.wall_offset_ns), record, &mut facts)?;
+            self.apply_rendered(rendered, (leg, ended.wall_offset_ns), record, &mut facts)?;
             if of_spool {
                 shift_streams(&mut record.sides, ended.wall_offset_ns);
             }
@@ -193,15 +201,15 @@ impl Recorder {
         &self,
         legs: &'a [EndedLeg],
         store: &dyn LegStore,
-        task: Task<'_>,
+        task: RenderTask<'_>,
         unreadable: &mut dyn FnMut(SpoolError),
-    ) -> Result<Option<Best<'a>>, RecordingError> {
+    ) -> Result<Option<ChosenLeg<'a>>, RecordingError> {
         let folder = self.folder(task.record);
-        let mut first: Option<(Rendered, &EndedLeg)> = None;
+        let mut first: Option<(RenderedLeg, &EndedLeg)> = None;
         let mut others = legs.iter();
         for leg in others.by_ref() {
             let Some(source) = store.source(leg) else { continue };
-            match self.cutter(leg, (&folder, &stem(task.record))).render(&source, task.made, task.up_to) {
+            match self.segmenter(leg, (&folder, &stem(task.record))).render(&source, task.made, task.up_to) {
                 Ok(rendered) if rendered.is_heard => {
                     first = Some((rendered, leg));
                     break;
@@ -213,25 +221,25 @@ impl Recorder {
             }
         }
         let Some((rendered, leg)) = first else { return Ok(None) };
-        if let Some((source, leg)) = self.fuller(&rendered, others, store, &task) {
+        if let Some((source, leg)) = self.find_fuller_leg(&rendered, others, store, &task) {
             // Its files have the names of those to come.
             drop(rendered);
-            let rendered = self.cutter(leg, (&folder, &stem(task.record))).render(&source, task.made, task.up_to);
+            let rendered = self.segmenter(leg, (&folder, &stem(task.record))).render(&source, task.made, task.up_to);
             let rendered = rendered.map_err(|error| failed(&folder, io::Error::other(error)))?;
-            return Ok(Some(Best { rendered, leg, note: Some(HALF_ANCHOR) }));
+            return Ok(Some(ChosenLeg { rendered, leg, note: Some(HALF_ANCHOR) }));
         }
         let deaf = rendered.is_heard && legs.first().is_some_and(|anchor| anchor.leg != leg.leg);
-        Ok(Some(Best { rendered, leg, note: deaf.then_some(DEAF_ANCHOR) }))
+        Ok(Some(ChosenLeg { rendered, leg, note: deaf.then_some(DEAF_ANCHOR) }))
     }
 
     /// Of a leg that was heard on one side only (if there is more than stray packets of the other): another of which
     /// both were, and that has no less of the call.
-    fn fuller<'a>(
+    fn find_fuller_leg<'a>(
         &self,
-        rendered: &Rendered,
+        rendered: &RenderedLeg,
         others: impl Iterator<Item = &'a EndedLeg>,
         store: &dyn LegStore,
-        task: &Task<'_>,
+        task: &RenderTask<'_>,
     ) -> Option<(LegSource, &'a EndedLeg)> {
         let length_us = rendered.report.samples * 1_000_000 / u64::from(rendered.plan.sample_rate.max(1));
         let mut best = heard(&rendered.report);
@@ -241,35 +249,35 @@ impl Recorder {
         let mut found = None;
         for leg in others {
             let Some(source) = store.source(leg) else { continue };
-            let cutter = self.cutter(leg, (Path::new(""), ""));
-            let Ok(report) = cutter.listen(&source, task.made, task.up_to) else { continue };
+            let segmenter = self.segmenter(leg, (Path::new(""), ""));
+            let Ok(report) = segmenter.measure(&source, task.made, task.up_to) else { continue };
             let here = heard(&report);
             if here.less_us > 2 * best.less_us && here.sum_us >= best.sum_us {
-                (best, found) = (Heard { sum_us: best.sum_us, ..here }, Some((source, leg)));
+                (best, found) = (HeardTime { sum_us: best.sum_us, ..here }, Some((source, leg)));
             }
         }
         found
     }
 
-    fn cutter<'a>(&self, leg: &EndedLeg, (folder, stem): (&'a Path, &'a str)) -> Cutter<'a> {
+    fn segmenter<'a>(&self, leg: &EndedLeg, (folder, stem): (&'a Path, &'a str)) -> Segmenter<'a> {
         let format = self.config.format;
-        Cutter {
+        Segmenter {
             format,
             sample_rate: format.fixed_rate().or(self.config.sample_rate),
-            part_s: self.part_seconds(),
+            segment_s: self.segment_seconds(),
             folder,
             stem,
-            channels: if leg.same_sides { Channels::Same } else { Channels::Swapped },
+            channels: if leg.same_sides { ChannelOrder::Same } else { ChannelOrder::Swapped },
         }
     }
 
     /// Publishes what was rendered and writes it into the record.
-    fn take_over(
+    fn apply_rendered(
         &self,
-        rendered: Rendered,
+        rendered: RenderedLeg,
         (leg, wall_offset_ns): (&EndedLeg, i64),
         record: &mut CallRecord,
-        facts: &mut Facts,
+        facts: &mut VerdictFacts,
     ) -> Result<(), RecordingError> {
         note_sides(&rendered, leg, record);
         note_problems(&rendered.report, record);
@@ -285,12 +293,17 @@ impl Recorder {
             record.problems.push(problem);
         }
         note_legs(leg, record);
-        self.publish(rendered.parts, wall_offset_ns, record)
+        self.publish(rendered.segments, wall_offset_ns, record)
     }
 
     /// Files get their names, one after the other, and their places in the record.
-    fn publish(&self, parts: Vec<Part>, wall_offset_ns: i64, record: &mut CallRecord) -> Result<(), RecordingError> {
-        for Part { number, starts_at, ends_at, sample_rate, file } in parts {
+    fn publish(
+        &self,
+        segments: Vec<NewSegment>,
+        wall_offset_ns: i64,
+        record: &mut CallRecord,
+    ) -> Result<(), RecordingError> {
+        for NewSegment { number, starts_at, ends_at, sample_rate, file } in segments {
             let folder = self.folder(record);
             let (path, bytes, sha256) = file.publish().map_err(|error| failed(&folder, error))?;
             record.recordings.push(Recording {
@@ -313,16 +326,16 @@ impl Recorder {
 
 /// What is to be rendered.
 #[derive(Clone, Copy, Debug)]
-struct Task<'a> {
+struct RenderTask<'a> {
     record: &'a CallRecord,
-    made: Made,
-    up_to: UpTo,
+    made: FinishedSegments,
+    up_to: RenderUpTo,
 }
 
 /// The leg that was rendered.
 #[derive(Debug)]
-struct Best<'a> {
-    rendered: Rendered,
+struct ChosenLeg<'a> {
+    rendered: RenderedLeg,
     leg: &'a EndedLeg,
     /// Why it is not the anchor.
     note: Option<&'static str>,
@@ -330,20 +343,20 @@ struct Best<'a> {
 
 /// How much was heard of the sides of a leg.
 #[derive(Clone, Copy, Debug)]
-struct Heard {
+struct HeardTime {
     /// Of the side with less.
     less_us: u64,
     sum_us: u64,
 }
 
-fn heard(report: &Report) -> Heard {
+fn heard(report: &Report) -> HeardTime {
     let [caller, callee] = &report.sides;
-    Heard { less_us: caller.heard_us.min(callee.heard_us), sum_us: caller.heard_us + callee.heard_us }
+    HeardTime { less_us: caller.heard_us.min(callee.heard_us), sum_us: caller.heard_us + callee.heard_us }
 }
 
 /// What a record says of the parts that were made.
-fn made(record: &CallRecord, wall_offset_ns: i64) -> Made {
-    Made {
+fn made(record: &CallRecord, wall_offset_ns: i64) -> FinishedSegments {
+    FinishedSegments {
         count: record.recordings.iter().map(|r| r.part).max().unwrap_or(0),
         starts_at: record.recordings.first().map(|first| first.starts_at.offset(-wall_offset_ns)),
     }
@@ -365,7 +378,7 @@ fn note_legs(leg: &EndedLeg, record: &mut CallRecord) {
 }
 
 /// What the engine counted of the rendered leg, and what rendering adds.
-fn note_sides(rendered: &Rendered, leg: &EndedLeg, record: &mut CallRecord) {
+fn note_sides(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut CallRecord) {
     let mut sides = match &rendered.plan.ended {
         Some(ended) => Sides { caller: ended.sides[0].clone(), callee: ended.sides[1].clone() },
         None => return,
@@ -426,7 +439,7 @@ fn note_problems(report: &Report, record: &mut CallRecord) {
 }
 
 /// What the record alone tells.
-fn facts_of(record: &CallRecord) -> Facts {
+fn facts_of(record: &CallRecord) -> VerdictFacts {
     let refused = matches!(
         record.outcome,
         Outcome::Cancelled
@@ -437,11 +450,15 @@ fn facts_of(record: &CallRecord) -> Facts {
             | Outcome::Failed
     );
     let answered = match (record.answered_at, record.invited_at) {
-        (None, None) if !refused => Answered::BeganBefore,
-        (None, _) => Answered::No,
-        (Some(_), _) => Answered::Yes,
+        (None, None) if !refused => AnswerState::BeganBefore,
+        (None, _) => AnswerState::No,
+        (Some(_), _) => AnswerState::Yes,
     };
-    Facts { answered, packets: record.sides.caller.packets + record.sides.callee.packets, ..Facts::default() }
+    VerdictFacts {
+        answered,
+        packets: record.sides.caller.packets + record.sides.callee.packets,
+        ..VerdictFacts::default()
+    }
 }
 
 /// The names of a call's files begin with its id, which the engine makes of a stamp and a hash.

@@ -1,6 +1,6 @@
 //! Reads a spool: packets and decisions in order of time, in constant memory, as often as wanted.
 //!
-//! Nothing in a spool is trusted: a torn tail is cut off and reported ([`Reader::torn_tail`]), a damaged length ends
+//! Nothing in a spool is trusted: a torn tail is cut off and reported ([`SpoolReader::torn_tail`]), a damaged length ends
 //! the reading there, a block that is not ours is skipped. Only a newer form of the decisions is refused.
 
 use std::cmp::Reverse;
@@ -10,8 +10,8 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::chunked_buf::{ChunkedBuf, ChunkedBufReader};
 use super::format;
-use super::pieces::{Pieces, PiecesReader};
 use crate::call::decision::{Decided, Decision, FORMAT};
 use crate::call::event::EARLY_WINDOW;
 use crate::net::Endpoint;
@@ -21,7 +21,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug)]
 pub enum LegSource {
     /// In memory.
-    Memory(Arc<Pieces>),
+    Memory(Arc<ChunkedBuf>),
     /// A file.
     File(PathBuf),
 }
@@ -31,14 +31,14 @@ impl LegSource {
     ///
     /// # Errors
     /// When the file cannot be opened.
-    pub fn open(&self) -> Result<Reader, SpoolError> {
+    pub fn open(&self) -> Result<SpoolReader, SpoolError> {
         let input: Box<dyn Read + Send> = match self {
-            Self::Memory(pieces) => Box::new(PiecesReader::new(Arc::clone(pieces))),
+            Self::Memory(pieces) => Box::new(ChunkedBufReader::new(Arc::clone(pieces))),
             Self::File(path) => Box::new(
                 File::open(path).map_err(|source| SpoolError::Io { path: path.display().to_string(), source })?,
             ),
         };
-        Ok(Reader::new(input, self.to_string()))
+        Ok(SpoolReader::new(input, self.to_string()))
     }
 }
 
@@ -82,7 +82,7 @@ pub enum SpoolError {
 
 /// One thing that stands in a spool.
 #[derive(Clone, Debug)]
-pub enum Entry<'a> {
+pub enum SpoolEntry<'a> {
     /// A packet.
     Packet(PacketEntry<'a>),
     /// A decision.
@@ -105,7 +105,7 @@ pub struct PacketEntry<'a> {
 }
 
 /// Reads one spool once.
-pub struct Reader {
+pub struct SpoolReader {
     input: Box<dyn Read + Send>,
     path: String,
     buffer: Vec<u8>,
@@ -113,10 +113,10 @@ pub struct Reader {
     from: usize,
     /// Bytes of whole blocks read so far.
     valid: u64,
-    end: End,
+    end: SpoolEnd,
     seen_section: bool,
-    waiting: Waiting,
-    entries: Vec<Held>,
+    waiting: ReorderQueue,
+    entries: Vec<BufferedEntry>,
     free: Vec<usize>,
     held_bytes: usize,
     newest: i64,
@@ -126,7 +126,7 @@ pub struct Reader {
     skipped: u64,
 }
 
-impl std::fmt::Debug for Reader {
+impl std::fmt::Debug for SpoolReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reader").field("path", &self.path).field("valid", &self.valid).finish_non_exhaustive()
     }
@@ -134,7 +134,7 @@ impl std::fmt::Debug for Reader {
 
 /// Order of entries: time, decisions first, place in the file; and where the entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Slot {
+struct ReorderSlot {
     at_ns: i64,
     rank: u8,
     index: u64,
@@ -143,13 +143,13 @@ struct Slot {
 
 /// Entries that wait for their turn. Nearly all come in order and stand in `run`; `late` sorts the others.
 #[derive(Debug, Default)]
-struct Waiting {
-    run: VecDeque<Slot>,
-    late: BinaryHeap<Reverse<Slot>>,
+struct ReorderQueue {
+    run: VecDeque<ReorderSlot>,
+    late: BinaryHeap<Reverse<ReorderSlot>>,
 }
 
-impl Waiting {
-    fn push(&mut self, slot: Slot) {
+impl ReorderQueue {
+    fn push(&mut self, slot: ReorderSlot) {
         if self.run.back().is_none_or(|last| *last < slot) {
             self.run.push_back(slot);
         } else {
@@ -157,7 +157,7 @@ impl Waiting {
         }
     }
 
-    fn pop(&mut self) -> Option<Slot> {
+    fn pop(&mut self) -> Option<ReorderSlot> {
         match (self.run.front(), self.late.peek()) {
             (Some(first), Some(Reverse(late))) if late < first => self.late.pop().map(|Reverse(slot)| slot),
             (None, _) => self.late.pop().map(|Reverse(slot)| slot),
@@ -166,7 +166,7 @@ impl Waiting {
     }
 
     /// The earliest.
-    fn first(&self) -> Option<&Slot> {
+    fn first(&self) -> Option<&ReorderSlot> {
         match (self.run.front(), self.late.peek()) {
             (Some(first), Some(Reverse(late))) => Some(first.min(late)),
             (first, late) => first.or(late.map(|Reverse(slot)| slot)),
@@ -179,7 +179,7 @@ impl Waiting {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum SpoolEnd {
     NotYet,
     /// At a block boundary.
     Clean,
@@ -189,21 +189,21 @@ enum End {
 
 /// An entry that waits for its turn.
 #[derive(Debug)]
-struct Held {
-    head: Option<Head>,
+struct BufferedEntry {
+    head: Option<SpoolPacketHeader>,
     payload: Vec<u8>,
     decided: Option<Decided>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
+pub(super) struct SpoolPacketHeader {
     pub(super) at: Timestamp,
     pub(super) src: Endpoint,
     pub(super) dst: Endpoint,
     pub(super) wire_len: u32,
 }
 
-impl Reader {
+impl SpoolReader {
     /// Reads a spool from any input; `path` is its name in errors.
     pub fn new(input: Box<dyn Read + Send>, path: String) -> Self {
         Self {
@@ -212,9 +212,9 @@ impl Reader {
             buffer: Vec::with_capacity(2 * READ_BYTES),
             from: 0,
             valid: 0,
-            end: End::NotYet,
+            end: SpoolEnd::NotYet,
             seen_section: false,
-            waiting: Waiting::default(),
+            waiting: ReorderQueue::default(),
             entries: Vec::new(),
             free: Vec::new(),
             held_bytes: 0,
@@ -229,33 +229,33 @@ impl Reader {
     ///
     /// # Errors
     /// When the input fails, is no spool, or was written by a newer version.
-    pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, SpoolError> {
+    pub fn next_entry(&mut self) -> Result<Option<SpoolEntry<'_>>, SpoolError> {
         if let Some(entry) = self.current.take() {
             self.held_bytes -= self.entries[entry].payload.len();
             self.free.push(entry);
         }
-        while self.end == End::NotYet && !self.is_ripe() {
+        while self.end == SpoolEnd::NotYet && !self.is_ripe() {
             self.read_block()?;
         }
         let Some(slot) = self.waiting.pop() else { return Ok(None) };
         self.current = Some(slot.entry);
         let held = &self.entries[slot.entry];
         Ok(Some(match (&held.head, &held.decided) {
-            (Some(head), _) => Entry::Packet(PacketEntry {
+            (Some(head), _) => SpoolEntry::Packet(PacketEntry {
                 at: head.at,
                 src: head.src,
                 dst: head.dst,
                 payload: &held.payload,
                 wire_len: head.wire_len,
             }),
-            (None, Some(decided)) => Entry::Decided(decided),
+            (None, Some(decided)) => SpoolEntry::Decided(decided),
             (None, None) => unreachable!("every held entry is a packet or a decision"),
         }))
     }
 
     /// Whether the spool ended in the middle of a block. Known after the last entry.
     pub fn torn_tail(&self) -> bool {
-        self.end == End::Torn
+        self.end == SpoolEnd::Torn
     }
 
     /// Length of the part that holds whole blocks: what a writer that goes on must cut the file to.
@@ -278,7 +278,7 @@ impl Reader {
 
     fn read_block(&mut self) -> Result<(), SpoolError> {
         if !self.fill(8)? {
-            self.end = if self.buffer.len() == self.from { End::Clean } else { End::Torn };
+            self.end = if self.buffer.len() == self.from { SpoolEnd::Clean } else { SpoolEnd::Torn };
             return if self.seen_section || self.buffer.is_empty() { Ok(()) } else { Err(self.not_a_spool()) };
         }
         let kind = self.u32_at(0);
@@ -287,11 +287,11 @@ impl Reader {
             return Err(self.not_a_spool());
         }
         if length < 12 || !length.is_multiple_of(4) || length > format::MAX_BLOCK || !self.fill(length)? {
-            self.end = End::Torn;
+            self.end = SpoolEnd::Torn;
             return Ok(());
         }
         if self.u32_at(length - 4) as usize != length {
-            self.end = End::Torn;
+            self.end = SpoolEnd::Torn;
             return Ok(());
         }
         let body = self.from + 8..self.from + length - 4;
@@ -341,7 +341,7 @@ impl Reader {
 
     fn hold(&mut self, at_ns: i64, rank: u8, entry: usize) {
         self.newest = self.newest.max(at_ns);
-        self.waiting.push(Slot { at_ns, rank, index: self.next_index, entry });
+        self.waiting.push(ReorderSlot { at_ns, rank, index: self.next_index, entry });
         self.next_index += 1;
     }
 
@@ -355,7 +355,7 @@ impl Reader {
                 entry
             }
             None => {
-                self.entries.push(Held { head: None, payload: Vec::new(), decided: None });
+                self.entries.push(BufferedEntry { head: None, payload: Vec::new(), decided: None });
                 self.entries.len() - 1
             }
         }
@@ -402,7 +402,7 @@ pub(super) fn decision_of(body: &[u8]) -> Option<&[u8]> {
 /// When a newer version wrote it.
 pub(super) fn read_decision(json: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Decided>, SpoolError> {
     // The version first: a newer decision may be one that we cannot even name.
-    let version: Version = serde_json::from_slice(json).unwrap_or_default();
+    let version: DecisionVersion = serde_json::from_slice(json).unwrap_or_default();
     if version.decision == "begin" && version.format > FORMAT {
         return Err(SpoolError::TooNew { path: path.to_string(), found: version.format });
     }
@@ -411,7 +411,7 @@ pub(super) fn read_decision(json: &[u8], path: &dyn std::fmt::Display) -> Result
 
 /// What must be understood of a decision of any version.
 #[derive(Default, serde::Deserialize)]
-struct Version {
+struct DecisionVersion {
     #[serde(default)]
     decision: String,
     #[serde(default)]
@@ -419,7 +419,7 @@ struct Version {
 }
 
 /// The endpoints of an enhanced packet block's body, and where in it the UDP payload is.
-pub(super) fn parse_packet(body: &[u8]) -> Option<(Head, std::ops::Range<usize>)> {
+pub(super) fn parse_packet(body: &[u8]) -> Option<(SpoolPacketHeader, std::ops::Range<usize>)> {
     let word = |at: usize| body.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     let ticks = u64::from(word(4)?) << 32 | u64::from(word(8)?);
     let captured = word(12)? as usize;
@@ -440,7 +440,7 @@ pub(super) fn parse_packet(body: &[u8]) -> Option<(Head, std::ops::Range<usize>)
         _ => return None,
     };
     let udp = packet.get(ip_len..ip_len + format::UDP_LEN)?;
-    let head = Head {
+    let head = SpoolPacketHeader {
         at: Timestamp::from_nanos(i64::try_from(ticks).ok()?),
         src: src.with_port(u16::from_be_bytes([udp[0], udp[1]])),
         dst: dst.with_port(u16::from_be_bytes([udp[2], udp[3]])),

@@ -2,15 +2,15 @@
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
-use super::beside::put_stale;
-use super::calls::{LegState, Stage, StoredCall, with_delivery};
-use super::{Journal, Result};
+use super::calls::{CallStage, LegSpoolState, StoredCall, with_delivery};
+use super::sidecar::put_stale;
+use super::{Journal, JournalResult};
 use crate::call::event::Registration;
 use crate::call::record::Hold;
 use crate::time::Timestamp;
 
-/// The recordings that should be there, as [`read_file`] takes them.
-macro_rules! files {
+/// The recordings that should be there, as [`read_recording`] takes them.
+macro_rules! recordings {
     () => {
         "SELECT r.call_id, r.part, r.path, r.bytes, r.sha256, r.plain_sha256, r.at,
         CASE WHEN EXISTS (SELECT 1 FROM untold u WHERE u.call_id = r.call_id) THEN 2
@@ -23,7 +23,7 @@ macro_rules! files {
 
 /// A recording's file as the journal knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileRow {
+pub struct RecordingRow {
     /// The call.
     pub call_id: String,
     /// 1 for the first.
@@ -39,14 +39,14 @@ pub struct FileRow {
     /// Begin of the call.
     pub at: Option<Timestamp>,
     /// What Pyrus has of the call.
-    pub standing: Standing,
+    pub standing: DeliveryNeed,
     /// Somebody holds the call, or it is not over: nothing of it may be removed.
     pub is_held: bool,
 }
 
 /// What a recording's removal would cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum DeliveryNeed {
     /// Pyrus has it.
     Delivered,
     /// It is not to be delivered: there is no other copy, and nobody waits for it.
@@ -57,11 +57,11 @@ pub enum Standing {
 
 /// The call that a leg's spool belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub struct LegOwner {
     /// The call.
     pub call_id: String,
     /// How far it has come.
-    pub stage: Stage,
+    pub stage: CallStage,
 }
 
 impl Journal {
@@ -69,7 +69,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn told(&self, id: &str) -> Result<()> {
+    pub fn mark_announced(&self, id: &str) -> JournalResult<()> {
         self.lock().prepare_cached("DELETE FROM untold WHERE call_id = ?1")?.execute(params![id])?;
         Ok(())
     }
@@ -78,7 +78,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn untold(&self) -> Result<Vec<(StoredCall, Registration)>> {
+    pub fn calls_to_announce(&self) -> JournalResult<Vec<(StoredCall, Registration)>> {
         let connection = self.lock();
         let mut statement = connection.prepare(
             "SELECT c.stage, c.record, u.registration FROM untold u JOIN calls c ON c.id = u.call_id ORDER BY c.id",
@@ -98,7 +98,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn owner_of_leg(&self, name: &str) -> Result<Option<Owner>> {
+    pub fn owner_of_leg(&self, name: &str) -> JournalResult<Option<LegOwner>> {
         let connection = self.lock();
         let found = connection
             .query_row(
@@ -107,14 +107,14 @@ impl Journal {
                 |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)),
             )
             .optional()?;
-        Ok(found.map(|(call_id, stage)| Owner { call_id, stage: Stage::read(&stage) }))
+        Ok(found.map(|(call_id, stage)| LegOwner { call_id, stage: CallStage::read(&stage) }))
     }
 
     /// Nothing of a call may be removed until [`Journal::release`].
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn hold(&self, id: &str, at: Timestamp, why: Option<&str>) -> Result<()> {
+    pub fn hold(&self, id: &str, at: Timestamp, why: Option<&str>) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         put_hold(&transaction, id, at, why)?;
@@ -127,7 +127,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn release(&self, id: &str) -> Result<bool> {
+    pub fn release(&self, id: &str) -> JournalResult<bool> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let was_held = transaction.execute("DELETE FROM holds WHERE call_id = ?1", params![id])? > 0;
@@ -140,22 +140,22 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn held(&self, id: &str) -> Result<Option<Hold>> {
+    pub fn held(&self, id: &str) -> JournalResult<Option<Hold>> {
         Ok(held(&self.lock(), id)?)
     }
 
-    /// The recordings that should be there, oldest call first. All of them: [`Journal::files_after`] gives pages.
+    /// The recordings that should be there, oldest call first. All of them: [`Journal::recordings_after`] gives pages.
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn files(&self) -> Result<Vec<FileRow>> {
-        let mut files: Vec<FileRow> = Vec::new();
+    pub fn recordings(&self) -> JournalResult<Vec<RecordingRow>> {
+        let mut recordings: Vec<RecordingRow> = Vec::new();
         loop {
-            let page = self.files_after(files.last(), PAGE)?;
+            let page = self.recordings_after(recordings.last(), PAGE)?;
             if page.is_empty() {
-                return Ok(files);
+                return Ok(recordings);
             }
-            files.extend(page);
+            recordings.extend(page);
         }
     }
 
@@ -164,11 +164,11 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn files_after(&self, after: Option<&FileRow>, most: u32) -> Result<Vec<FileRow>> {
+    pub fn recordings_after(&self, after: Option<&RecordingRow>, most: u32) -> JournalResult<Vec<RecordingRow>> {
         let (at, id, part) = after.map_or((i64::MIN, "", 0), |f| (micros_or_last(f.at), f.call_id.as_str(), f.part));
         let connection = self.lock();
         let mut statement = connection.prepare_cached(FILES_AFTER)?;
-        let rows = statement.query_map(params![at, id, part, most], read_file)?;
+        let rows = statement.query_map(params![at, id, part, most], read_recording)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -176,10 +176,10 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn files_of(&self, id: &str) -> Result<Vec<FileRow>> {
+    pub fn recordings_of(&self, id: &str) -> JournalResult<Vec<RecordingRow>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(FILES_OF)?;
-        let rows = statement.query_map(params![id], read_file)?;
+        let rows = statement.query_map(params![id], read_recording)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -187,7 +187,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn kept_bytes(&self) -> Result<u64> {
+    pub fn kept_bytes(&self) -> JournalResult<u64> {
         let sum: i64 = self
             .lock()
             .prepare_cached("SELECT coalesce(sum(bytes), 0) FROM recordings WHERE state = 'present'")?
@@ -200,7 +200,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`]; nothing is written then.
-    pub fn mark_removed(&self, calls: &[(String, &str)], at: Timestamp) -> Result<Vec<String>> {
+    pub fn mark_removed(&self, calls: &[(String, &str)], at: Timestamp) -> JournalResult<Vec<String>> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let mut paths = Vec::new();
@@ -221,7 +221,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn removed(&self, id: &str) -> Result<Option<(Timestamp, String)>> {
+    pub fn removed(&self, id: &str) -> JournalResult<Option<(Timestamp, String)>> {
         let connection = self.lock();
         Ok(connection
             .query_row(
@@ -237,7 +237,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn removed_since(&self, since: Timestamp) -> Result<Vec<String>> {
+    pub fn removed_since(&self, since: Timestamp) -> JournalResult<Vec<String>> {
         let connection = self.lock();
         let mut statement =
             connection.prepare("SELECT path FROM recordings WHERE state = 'removed' AND removed_at >= ?1")?;
@@ -249,7 +249,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn mark_present(&self, id: &str) -> Result<()> {
+    pub fn mark_present(&self, id: &str) -> JournalResult<()> {
         self.lock().execute(
             "UPDATE recordings SET state = 'present', removed_at = NULL, removed_why = NULL WHERE call_id = ?1",
             params![id],
@@ -261,7 +261,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn mark_legs(&self, id: &str, state: LegState) -> Result<()> {
+    pub fn mark_legs(&self, id: &str, state: LegSpoolState) -> JournalResult<()> {
         self.lock()
             .prepare_cached("UPDATE legs SET state = ?2 WHERE call_id = ?1")?
             .execute(params![id, state.as_str()])?;
@@ -272,7 +272,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn ask_render(&self, id: &str) -> Result<()> {
+    pub fn request_render(&self, id: &str) -> JournalResult<()> {
         self.lock().execute("INSERT OR IGNORE INTO renders (id) VALUES (?1)", params![id])?;
         Ok(())
     }
@@ -281,7 +281,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn take_renders(&self) -> Result<Vec<String>> {
+    pub fn take_render_requests(&self) -> JournalResult<Vec<String>> {
         let connection = self.lock();
         let any: Option<i64> =
             connection.query_row("SELECT 1 FROM renders LIMIT 1", [], |row| row.get(0)).optional()?;
@@ -296,7 +296,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn deliveries_at(&self, stage: &str) -> Result<Vec<(String, String)>> {
+    pub fn deliveries_in_stage(&self, stage: &str) -> JournalResult<Vec<(String, String)>> {
         let connection = self.lock();
         let mut statement =
             connection.prepare("SELECT id, coalesce(note, '') FROM deliveries WHERE stage = ?1 ORDER BY id")?;
@@ -322,7 +322,7 @@ pub(super) fn put_hold(connection: &Connection, id: &str, at: Timestamp, why: Op
     Ok(())
 }
 
-pub(super) fn put_untold(connection: &Connection, id: &str, registration: Registration) -> Result<()> {
+pub(super) fn put_to_announce(connection: &Connection, id: &str, registration: Registration) -> JournalResult<()> {
     let word = match registration {
         Registration::Allowed => ALLOWED,
         Registration::Forbidden => FORBIDDEN,
@@ -336,8 +336,8 @@ pub(super) fn put_untold(connection: &Connection, id: &str, registration: Regist
 const ALLOWED: &str = "allowed";
 const FORBIDDEN: &str = "forbidden";
 
-fn read_file(row: &SqlRow<'_>) -> rusqlite::Result<FileRow> {
-    Ok(FileRow {
+fn read_recording(row: &SqlRow<'_>) -> rusqlite::Result<RecordingRow> {
+    Ok(RecordingRow {
         call_id: row.get(0)?,
         part: row.get(1)?,
         path: row.get(2)?,
@@ -346,9 +346,9 @@ fn read_file(row: &SqlRow<'_>) -> rusqlite::Result<FileRow> {
         plain_sha256: row.get(5)?,
         at: Some(row.get::<_, i64>(6)?).filter(|at| *at != i64::MAX).map(Timestamp::from_micros),
         standing: match row.get::<_, i64>(7)? {
-            0 => Standing::NotOwed,
-            1 => Standing::Delivered,
-            _ => Standing::Owed,
+            0 => DeliveryNeed::NotOwed,
+            1 => DeliveryNeed::Delivered,
+            _ => DeliveryNeed::Owed,
         },
         is_held: row.get(8)?,
     })
@@ -359,10 +359,10 @@ pub(super) fn micros_or_last(at: Option<Timestamp>) -> i64 {
     at.map_or(i64::MAX, Timestamp::as_micros)
 }
 
-const FILES_OF: &str = concat!(files!(), " AND r.call_id = ?1 ORDER BY r.part");
+const FILES_OF: &str = concat!(recordings!(), " AND r.call_id = ?1 ORDER BY r.part");
 /// In the order of the index `recordings_present`.
 const FILES_AFTER: &str =
-    concat!(files!(), " AND (r.at, r.call_id, r.part) > (?1, ?2, ?3) ORDER BY r.at, r.call_id, r.part LIMIT ?4");
+    concat!(recordings!(), " AND (r.at, r.call_id, r.part) > (?1, ?2, ?3) ORDER BY r.at, r.call_id, r.part LIMIT ?4");
 
 /// Rows read in one go: the journal is locked for some milliseconds.
 const PAGE: u32 = 1_000;

@@ -3,18 +3,18 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::calls::{self, LegRow, LegState, Stage};
-use super::{Journal, Result, deliveries, keeping};
+use super::calls::{self, CallStage, LegRow, LegSpoolState};
+use super::{Journal, JournalResult, deliveries, retention};
 use crate::call::record::CallRecord;
 use crate::delivery::row::JobRow;
 use crate::time::Timestamp;
 
 /// A call whose record's file is behind its delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stale {
+pub struct StaleRecord {
     /// The call.
     pub id: String,
-    /// Which change of the delivery: to be named in [`Journal::refreshed`].
+    /// Which change of the delivery: to be named in [`Journal::records_refreshed`].
     pub change: i64,
 }
 
@@ -24,11 +24,11 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn stale_records(&self, after: &str, most: u32) -> Result<Vec<Stale>> {
+    pub fn stale_records(&self, after: &str, most: u32) -> JournalResult<Vec<StaleRecord>> {
         let connection = self.lock();
         let mut statement =
             connection.prepare_cached("SELECT id, change FROM stale_records WHERE id > ?1 ORDER BY id LIMIT ?2")?;
-        let stale = |row: &rusqlite::Row<'_>| Ok(Stale { id: row.get(0)?, change: row.get(1)? });
+        let stale = |row: &rusqlite::Row<'_>| Ok(StaleRecord { id: row.get(0)?, change: row.get(1)? });
         let rows = statement.query_map(params![after, most], stale)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
@@ -37,10 +37,10 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn refreshed(&self, stale: &[Stale]) -> Result<()> {
+    pub fn records_refreshed(&self, stale: &[StaleRecord]) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
-        for Stale { id, change } in stale {
+        for StaleRecord { id, change } in stale {
             transaction
                 .prepare_cached("DELETE FROM stale_records WHERE id = ?1 AND change = ?2")?
                 .execute(params![id, change])?;
@@ -53,7 +53,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn begin_rebuild(&self, at: Timestamp) -> Result<()> {
+    pub fn begin_rebuild(&self, at: Timestamp) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         put_meta(&transaction, LOST_AT, &at.as_micros().to_string())?;
@@ -66,7 +66,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`]; nothing is written then.
-    pub fn put_rebuilt(&self, records: &[(CallRecord, Option<JobRow>)]) -> Result<()> {
+    pub fn put_rebuilt_calls(&self, records: &[(CallRecord, Option<JobRow>)]) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         for (record, job) in records {
@@ -74,14 +74,14 @@ impl Journal {
                 continue;
             }
             // A record without a verdict lies beside the parts of a call that was under way.
-            let stage = if record.verdict.is_some() { Stage::Complete } else { Stage::Live };
+            let stage = if record.verdict.is_some() { CallStage::Complete } else { CallStage::Live };
             calls::put_call(&transaction, record, stage)?;
             put_legs(&transaction, record)?;
             if let Some(job) = job {
                 deliveries::put_job(&transaction, job)?;
             }
             if let Some(hold) = &record.held {
-                keeping::put_hold(&transaction, &record.id, hold.since, hold.why.as_deref())?;
+                retention::put_hold(&transaction, &record.id, hold.since, hold.why.as_deref())?;
             }
         }
         transaction.commit()?;
@@ -92,7 +92,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn end_rebuild(&self) -> Result<()> {
+    pub fn end_rebuild(&self) -> JournalResult<()> {
         self.lock().execute("DELETE FROM meta WHERE key = ?1", params![REBUILDING])?;
         Ok(())
     }
@@ -101,7 +101,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn is_rebuilding(&self) -> Result<bool> {
+    pub fn is_rebuilding(&self) -> JournalResult<bool> {
         Ok(meta(&self.lock(), REBUILDING)?.is_some())
     }
 
@@ -110,7 +110,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn lost_at(&self) -> Result<Option<Timestamp>> {
+    pub fn lost_at(&self) -> JournalResult<Option<Timestamp>> {
         Ok(meta(&self.lock(), LOST_AT)?.and_then(|text| text.parse().ok()).map(Timestamp::from_micros))
     }
 }
@@ -119,7 +119,7 @@ impl Journal {
 fn put_legs(connection: &Connection, record: &CallRecord) -> rusqlite::Result<()> {
     for (index, leg) in (0_u32..).zip(&record.legs) {
         let Some(name) = &leg.spool else { continue };
-        let row = LegRow { name: name.clone(), index, same_sides: !leg.sides_swapped, state: LegState::Closed };
+        let row = LegRow { name: name.clone(), index, same_sides: !leg.sides_swapped, state: LegSpoolState::Closed };
         calls::put_leg(connection, &record.id, &row)?;
     }
     Ok(())

@@ -1,5 +1,5 @@
 //! What a restart needs of the spools that an earlier process left: of each leg who it is and where it stands in its
-//! file ([`find`], [`rolled`]), and of all together, in order of time, what the engine must hear again ([`Recollection`]).
+//! file ([`find`], [`find_pending`]), and of all together, in order of time, what the engine must hear again ([`RestoreSequence`]).
 //!
 //! One file is open at a time, and of a file only its end and the runs of blocks that its index names are read (see the
 //! module `index`); a file without a usable index is read once from its beginning.
@@ -11,13 +11,13 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::SpoolError;
-use super::blocks::{Blocks, Ending, Next};
+use super::blocks::{BlockReader, BlocksEnd, NextBlock};
 use super::disk::{DiskSpool, DiskStore};
 use super::format;
-use super::index::{self, Index, Matter, Span, Tracker};
+use super::index::{self, BlockKind, BlockSpan, IndexTracker, SpoolIndex};
+use super::pending_leg::is_media;
 use super::reader;
 use super::rolling;
-use super::waiting::is_media;
 use crate::call::decision::{Decided, Decision};
 use crate::call::event::{EARLY_WINDOW, LegId};
 use crate::decode::Datagram;
@@ -26,7 +26,7 @@ use crate::time::Timestamp;
 
 /// A leg that an earlier process left.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct RestorableLeg {
     /// Stem of its file; empty if the file does not say.
     pub name: String,
     /// Id of its conversation.
@@ -40,21 +40,21 @@ pub struct Found {
     /// Its newest media packet.
     pub heard_until: Option<Timestamp>,
     /// One of its first messages.
-    pub message: Option<Packet>,
-    place: Place,
+    pub message: Option<RestoredPacket>,
+    place: LegLocation,
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+enum LegLocation {
     /// A file with so many bytes of whole blocks.
-    File { path: PathBuf, index: Index, length: u64 },
+    File { path: PathBuf, index: SpoolIndex, length: u64 },
     /// Nowhere any more: it never had media, and these are its blocks.
     Memory(Vec<u8>),
 }
 
 /// A packet, as the wire had it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
+pub struct RestoredPacket {
     at: Timestamp,
     src: Endpoint,
     dst: Endpoint,
@@ -62,7 +62,7 @@ pub struct Packet {
     wire_len: u32,
 }
 
-impl Packet {
+impl RestoredPacket {
     /// As the decoder gave it.
     pub fn datagram(&self) -> Datagram<'_> {
         let Self { at, src, dst, payload, wire_len } = self;
@@ -72,35 +72,35 @@ impl Packet {
 
 /// What the engine must hear again of a leg.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Told {
+pub enum RestoreItem {
     /// A packet.
-    Packet(Packet),
+    Packet(RestoredPacket),
     /// A decision to which nothing in the spool leads.
     Decided(Box<Decided>),
 }
 
-impl Found {
+impl RestorableLeg {
     /// Whether it has a file.
     pub const fn has_file(&self) -> bool {
-        matches!(self.place, Place::File { .. })
+        matches!(self.place, LegLocation::File { .. })
     }
 
     /// Whether its end stands in its file.
     pub const fn has_end(&self) -> bool {
-        matches!(self.place, Place::File { index: Index { has_end: true, .. }, .. })
+        matches!(self.place, LegLocation::File { index: SpoolIndex { has_end: true, .. }, .. })
     }
 
     /// Goes on with its file, if it has one.
     pub fn resume(&self, spool: &mut DiskSpool, leg: LegId) {
-        if let Place::File { index, length, .. } = &self.place {
+        if let LegLocation::File { index, length, .. } = &self.place {
             spool.resume(leg, &self.name, (index, *length));
         }
     }
 
-    fn new(place: Place, head: Head) -> Self {
+    fn new(place: LegLocation, head: FirstBlocks) -> Self {
         let heard_ns = match &place {
-            Place::File { index, .. } => index.heard_ns,
-            Place::Memory(_) => 0,
+            LegLocation::File { index, .. } => index.heard_ns,
+            LegLocation::Memory(_) => 0,
         };
         let heard_until = (heard_ns > 0).then(|| Timestamp::from_nanos(heard_ns));
         let found = Self {
@@ -135,7 +135,7 @@ impl Found {
 ///
 /// # Errors
 /// When the file cannot be read, is no spool, or was written by a newer version.
-pub fn find(path: &Path) -> Result<Found, SpoolError> {
+pub fn find(path: &Path) -> Result<RestorableLeg, SpoolError> {
     let failed = |source| SpoolError::Io { path: path.display().to_string(), source };
     let mut file = File::open(path).map_err(failed)?;
     let bytes = file.metadata().map_err(failed)?.len();
@@ -146,58 +146,58 @@ pub fn find(path: &Path) -> Result<Found, SpoolError> {
             whole(&mut file).map_err(failed)?
         }
     };
-    let Tracker { index, length, .. } = tracker;
+    let IndexTracker { index, length, .. } = tracker;
     let first = index.spans.first().copied().filter(|span| span.offset < FIRST_BYTES);
-    let mut head = Head::default();
-    if let Some(Span { offset, bytes, .. }) = first {
+    let mut head = FirstBlocks::default();
+    if let Some(BlockSpan { offset, bytes, .. }) = first {
         check_beginning(&mut file, path)?;
         file.seek(SeekFrom::Start(offset)).map_err(failed)?;
-        let mut blocks = Blocks::new((&mut file).take(bytes.min(FIRST_BYTES)), offset);
-        while let Next::Block(_, block) = blocks.next().map_err(failed)? {
+        let mut blocks = BlockReader::new((&mut file).take(bytes.min(FIRST_BYTES)), offset);
+        while let NextBlock::Block(_, block) = blocks.next().map_err(failed)? {
             head.take(block, path)?;
         }
     }
     // Gone on with to the end of the file, the index knows every `Join`.
     head.joined = Some(index.conversation.clone()).filter(|id| !id.is_empty());
-    Ok(Found::new(Place::File { path: path.to_owned(), index, length }, head))
+    Ok(RestorableLeg::new(LegLocation::File { path: path.to_owned(), index, length }, head))
 }
 
 /// The legs whose signalling stands in the rolling file.
 ///
 /// # Errors
 /// When the file is there and cannot be read.
-pub fn rolled(store: &DiskStore) -> Result<Vec<Found>, SpoolError> {
+pub fn find_pending(store: &DiskStore) -> Result<Vec<RestorableLeg>, SpoolError> {
     let path = rolling::path(store.dir());
     let failed = |source| SpoolError::Io { path: path.display().to_string(), source };
     let mut found = Vec::new();
     for (_, blocks) in rolling::read(store.dir()).map_err(failed)? {
-        let mut head = Head::default();
-        let mut walk = Blocks::new(blocks.as_slice(), 0);
-        while let Next::Block(_, block) = walk.next().map_err(failed)? {
+        let mut head = FirstBlocks::default();
+        let mut walk = BlockReader::new(blocks.as_slice(), 0);
+        while let NextBlock::Block(_, block) = walk.next().map_err(failed)? {
             head.take(block, &path)?;
         }
-        found.push(Found::new(Place::Memory(blocks), head));
+        found.push(RestorableLeg::new(LegLocation::Memory(blocks), head));
     }
     Ok(found)
 }
 
 /// What the first blocks of a leg tell of it.
 #[derive(Default)]
-struct Head {
+struct FirstBlocks {
     begin: Option<Decided>,
     joined: Option<String>,
-    message: Option<Packet>,
+    message: Option<RestoredPacket>,
 }
 
-impl Head {
+impl FirstBlocks {
     fn take(&mut self, block: &[u8], path: &Path) -> Result<(), SpoolError> {
         match read_block(block, &path.display())? {
-            Some(Told::Decided(decided)) => match &decided.decision {
+            Some(RestoreItem::Decided(decided)) => match &decided.decision {
                 Decision::Begin { .. } if self.begin.is_none() => self.begin = Some(*decided),
                 Decision::Join { conversation } => self.joined = Some(conversation.clone()),
                 _ => {}
             },
-            Some(Told::Packet(packet)) if self.message.is_none() && !is_media(&packet.payload) => {
+            Some(RestoreItem::Packet(packet)) if self.message.is_none() && !is_media(&packet.payload) => {
                 self.message = Some(packet);
             }
             _ => {}
@@ -221,7 +221,7 @@ fn check_beginning(file: &mut File, path: &Path) -> Result<(), SpoolError> {
 }
 
 /// The newest index of a file, gone on with to its end; `None` if there is none near the end.
-fn tail(file: &mut File, bytes: u64) -> io::Result<Option<Tracker>> {
+fn tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracker>> {
     for window in TAIL_BYTES {
         let from = bytes.saturating_sub(window);
         file.seek(SeekFrom::Start(from))?;
@@ -243,31 +243,31 @@ fn tail(file: &mut File, bytes: u64) -> io::Result<Option<Tracker>> {
 
 /// What an index at the beginning of `bytes` says, and what the blocks after it say; `None` if there is no index, or
 /// no blocks.
-fn go_on(bytes: &[u8], offset: u64) -> io::Result<Option<Tracker>> {
-    let mut blocks = Blocks::new(bytes, offset);
-    let Next::Block(_, first) = blocks.next()? else { return Ok(None) };
-    let Some(index) = Index::parse(first, offset) else { return Ok(None) };
-    let mut tracker = Tracker::resume(index, blocks.offset());
+fn go_on(bytes: &[u8], offset: u64) -> io::Result<Option<IndexTracker>> {
+    let mut blocks = BlockReader::new(bytes, offset);
+    let NextBlock::Block(_, first) = blocks.next()? else { return Ok(None) };
+    let Some(index) = SpoolIndex::parse(first, offset) else { return Ok(None) };
+    let mut tracker = IndexTracker::resume(index, blocks.offset());
     // In the middle of a packet somebody may have sent what looks like an index: after it come no blocks.
-    Ok((follow(&mut blocks, &mut tracker)? != Ending::Broken).then_some(tracker))
+    Ok((follow(&mut blocks, &mut tracker)? != BlocksEnd::Broken).then_some(tracker))
 }
 
 /// The index of a file that has none.
-fn whole(file: &mut File) -> io::Result<Tracker> {
+fn whole(file: &mut File) -> io::Result<IndexTracker> {
     file.seek(SeekFrom::Start(0))?;
-    let mut tracker = Tracker::default();
-    follow(&mut Blocks::new(file, 0), &mut tracker)?;
+    let mut tracker = IndexTracker::default();
+    follow(&mut BlockReader::new(file, 0), &mut tracker)?;
     Ok(tracker)
 }
 
-fn follow<R: io::Read>(blocks: &mut Blocks<R>, tracker: &mut Tracker) -> io::Result<Ending> {
+fn follow<R: io::Read>(blocks: &mut BlockReader<R>, tracker: &mut IndexTracker) -> io::Result<BlocksEnd> {
     loop {
         match blocks.next()? {
-            Next::End(ending) => return Ok(ending),
-            Next::Block(_, block) => {
+            NextBlock::End(ending) => return Ok(ending),
+            NextBlock::Block(_, block) => {
                 let (matter, at_ns) = matter_of(block);
-                if matter == Matter::Decision
-                    && let Ok(Some(Told::Decided(decided))) = read_block(block, &"")
+                if matter == BlockKind::Decision
+                    && let Ok(Some(RestoreItem::Decided(decided))) = read_block(block, &"")
                 {
                     tracker.index.note(&decided.decision);
                 }
@@ -278,50 +278,50 @@ fn follow<R: io::Read>(blocks: &mut Blocks<R>, tracker: &mut Tracker) -> io::Res
 }
 
 /// What a block is to a restart, and its stamp.
-fn matter_of(block: &[u8]) -> (Matter, i64) {
+fn matter_of(block: &[u8]) -> (BlockKind, i64) {
     let body = block.get(8..block.len().saturating_sub(4)).unwrap_or_default();
     match block.first_chunk().map(|b| u32::from_le_bytes(*b)) {
         Some(format::ENHANCED_PACKET) => {
-            let Some((head, payload)) = reader::parse_packet(body) else { return (Matter::None, 0) };
+            let Some((head, payload)) = reader::parse_packet(body) else { return (BlockKind::Other, 0) };
             let at_ns = head.at.as_nanos();
             let payload = body.get(payload).unwrap_or_default();
             match is_media(payload) {
-                false => (Matter::Read, at_ns),
-                true if payload.len() < head.wire_len as usize => (Matter::Event, at_ns),
-                true => (Matter::Media, at_ns),
+                false => (BlockKind::Signalling, at_ns),
+                true if payload.len() < head.wire_len as usize => (BlockKind::CutMedia, at_ns),
+                true => (BlockKind::Media, at_ns),
             }
         }
         Some(format::CUSTOM) => match reader::decision_of(body) {
             // The stamp stands in the JSON: written as the first member.
-            Some(json) => (Matter::Decision, serde_json::from_slice::<At>(json).map_or(0, |at| at.at_ns)),
-            None => (Matter::None, 0),
+            Some(json) => (BlockKind::Decision, serde_json::from_slice::<DecisionTime>(json).map_or(0, |at| at.at_ns)),
+            None => (BlockKind::Other, 0),
         },
-        _ => (Matter::None, 0),
+        _ => (BlockKind::Other, 0),
     }
 }
 
 #[derive(serde::Deserialize)]
-struct At {
+struct DecisionTime {
     at_ns: i64,
 }
 
 /// What a block holds; `None` if it is no packet and no decision that we know.
-fn read_block(block: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Told>, SpoolError> {
+fn read_block(block: &[u8], path: &dyn std::fmt::Display) -> Result<Option<RestoreItem>, SpoolError> {
     let body = block.get(8..block.len().saturating_sub(4)).unwrap_or_default();
     match block.first_chunk().map(|b| u32::from_le_bytes(*b)) {
         Some(format::ENHANCED_PACKET) => {
-            let packet = reader::parse_packet(body).map(|(head, payload)| Packet {
+            let packet = reader::parse_packet(body).map(|(head, payload)| RestoredPacket {
                 at: head.at,
                 src: head.src,
                 dst: head.dst,
                 payload: body.get(payload).unwrap_or_default().to_vec(),
                 wire_len: head.wire_len,
             });
-            Ok(packet.map(Told::Packet))
+            Ok(packet.map(RestoreItem::Packet))
         }
         Some(format::CUSTOM) => {
             let Some(json) = reader::decision_of(body) else { return Ok(None) };
-            Ok(reader::read_decision(json, path)?.map(|decided| Told::Decided(Box::new(decided))))
+            Ok(reader::read_decision(json, path)?.map(|decided| RestoreItem::Decided(Box::new(decided))))
         }
         _ => Ok(None),
     }
@@ -329,17 +329,17 @@ fn read_block(block: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Told>
 
 /// All that the engine must hear again, in order of time.
 #[derive(Debug)]
-pub struct Recollection<'a> {
-    legs: &'a [Found],
+pub struct RestoreSequence<'a> {
+    legs: &'a [RestorableLeg],
     /// Runs of blocks that were not read yet, by the earliest stamp that they can hold.
-    unread: BinaryHeap<Reverse<Unread>>,
+    unread: BinaryHeap<Reverse<UnreadSpan>>,
     /// What was read and waits for its turn.
-    waiting: BinaryHeap<Reverse<Waiting>>,
+    waiting: BinaryHeap<Reverse<QueuedItem>>,
     seen: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Unread {
+struct UnreadSpan {
     at_ns: i64,
     leg: usize,
     offset: u64,
@@ -348,41 +348,41 @@ struct Unread {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueuedItem {
     /// Time, decisions first, and in the order in which they were read.
     order: (i64, u8, u64),
     leg: usize,
-    told: Told,
+    told: RestoreItem,
 }
 
-impl PartialEq for Waiting {
+impl PartialEq for QueuedItem {
     fn eq(&self, other: &Self) -> bool {
         self.order == other.order
     }
 }
 
-impl Eq for Waiting {}
+impl Eq for QueuedItem {}
 
-impl PartialOrd for Waiting {
+impl PartialOrd for QueuedItem {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Waiting {
+impl Ord for QueuedItem {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.order.cmp(&other.order)
     }
 }
 
-impl<'a> Recollection<'a> {
+impl<'a> RestoreSequence<'a> {
     /// Of these legs; their places in the slice name them.
-    pub fn new(legs: &'a [Found]) -> Self {
+    pub fn new(legs: &'a [RestorableLeg]) -> Self {
         let mut this = Self { legs, unread: BinaryHeap::new(), waiting: BinaryHeap::new(), seen: 0 };
         for (leg, found) in legs.iter().enumerate() {
             match &found.place {
-                Place::File { index, .. } => {
-                    let unread = |span: &Span| Unread {
+                LegLocation::File { index, .. } => {
+                    let unread = |span: &BlockSpan| UnreadSpan {
                         at_ns: span.at_ns,
                         leg,
                         offset: span.offset,
@@ -391,9 +391,9 @@ impl<'a> Recollection<'a> {
                     };
                     this.unread.extend(index.spans.iter().map(|span| Reverse(unread(span))));
                 }
-                Place::Memory(blocks) => {
-                    let mut walk = Blocks::new(blocks.as_slice(), 0);
-                    while let Ok(Next::Block(_, block)) = walk.next() {
+                LegLocation::Memory(blocks) => {
+                    let mut walk = BlockReader::new(blocks.as_slice(), 0);
+                    while let Ok(NextBlock::Block(_, block)) = walk.next() {
                         this.take(leg, block);
                     }
                 }
@@ -406,57 +406,59 @@ impl<'a> Recollection<'a> {
     ///
     /// # Errors
     /// When the file of a leg cannot be read (its place is given); the others can be gone on with.
-    pub fn next_told(&mut self) -> Result<Option<(usize, Told)>, (usize, SpoolError)> {
+    pub fn next_item(&mut self) -> Result<Option<(usize, RestoreItem)>, (usize, SpoolError)> {
         while let Some(Reverse(next)) = self.unread.peek().copied()
             && self.waiting.peek().is_none_or(|Reverse(first)| next.at_ns <= first.order.0)
         {
             self.unread.pop();
             if let Err(source) = self.read(next) {
                 let path = match &self.legs[next.leg].place {
-                    Place::File { path, .. } => path.display().to_string(),
-                    Place::Memory(_) => String::new(),
+                    LegLocation::File { path, .. } => path.display().to_string(),
+                    LegLocation::Memory(_) => String::new(),
                 };
                 return Err((next.leg, SpoolError::Io { path, source }));
             }
         }
-        Ok(self.waiting.pop().map(|Reverse(Waiting { leg, told, .. })| (leg, told)))
+        Ok(self.waiting.pop().map(|Reverse(QueuedItem { leg, told, .. })| (leg, told)))
     }
 
     /// Reads a run of blocks, or the first piece of it.
-    fn read(&mut self, unread: Unread) -> io::Result<()> {
-        let Some(Found { place: Place::File { path, .. }, .. }) = self.legs.get(unread.leg) else { return Ok(()) };
+    fn read(&mut self, unread: UnreadSpan) -> io::Result<()> {
+        let Some(RestorableLeg { place: LegLocation::File { path, .. }, .. }) = self.legs.get(unread.leg) else {
+            return Ok(());
+        };
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(unread.offset))?;
-        let mut blocks = Blocks::new(file.take(unread.end - unread.offset), unread.offset);
+        let mut blocks = BlockReader::new(file.take(unread.end - unread.offset), unread.offset);
         let (mut follows, mut newest) = (unread.follows, unread.at_ns);
         while blocks.offset() - unread.offset < PIECE_BYTES {
-            let Next::Block(_, block) = blocks.next()? else { return Ok(()) };
+            let NextBlock::Block(_, block) = blocks.next()? else { return Ok(()) };
             let (matter, at_ns) = matter_of(block);
             newest = newest.max(at_ns);
             let wanted = match matter {
-                Matter::Read | Matter::Event | Matter::Decision => true,
-                Matter::Media => follows,
-                Matter::None => continue,
+                BlockKind::Signalling | BlockKind::CutMedia | BlockKind::Decision => true,
+                BlockKind::Media => follows,
+                BlockKind::Other => continue,
             };
-            follows = matter == Matter::Decision || follows && matter == Matter::Read;
+            follows = matter == BlockKind::Decision || follows && matter == BlockKind::Signalling;
             if wanted {
                 self.take(unread.leg, block);
             }
         }
         // The rest is earlier than what was read by no more than a spool is out of order.
         let at_ns = newest.saturating_sub(EARLY_WINDOW.as_nanos() as i64).max(unread.at_ns);
-        self.unread.push(Reverse(Unread { at_ns, offset: blocks.offset(), follows, ..unread }));
+        self.unread.push(Reverse(UnreadSpan { at_ns, offset: blocks.offset(), follows, ..unread }));
         Ok(())
     }
 
     fn take(&mut self, leg: usize, block: &[u8]) {
         let Ok(Some(told)) = read_block(block, &"") else { return };
         let (at_ns, rank) = match &told {
-            Told::Packet(packet) => (packet.at.as_nanos(), 1),
-            Told::Decided(decided) if is_needed(&decided.decision) => (decided.at_ns, 0),
-            Told::Decided(_) => return,
+            RestoreItem::Packet(packet) => (packet.at.as_nanos(), 1),
+            RestoreItem::Decided(decided) if is_needed(&decided.decision) => (decided.at_ns, 0),
+            RestoreItem::Decided(_) => return,
         };
-        self.waiting.push(Reverse(Waiting { order: (at_ns, rank, self.seen), leg, told }));
+        self.waiting.push(Reverse(QueuedItem { order: (at_ns, rank, self.seen), leg, told }));
         self.seen += 1;
     }
 }

@@ -1,19 +1,19 @@
 //! Encryption at rest: which calls still have plain files, and how a row moves from a plain file to its encrypted one.
 //!
 //! The order for each file, so that a crash leaves nothing without a row: the name of the encrypted file becomes a
-//! leftover ([`Journal::leave`]); the file is written; [`Journal::seal`] moves the row and makes the plain name the
-//! leftover; the plain file is removed; its name is forgotten ([`Journal::forget_leftovers`]). A start removes what it
+//! leftover ([`Journal::add_leftovers`]); the file is written; [`Journal::replace_with_encrypted`] moves the row and makes the plain name the
+//! leftover; the plain file is removed; its name is forgotten ([`Journal::remove_leftovers`]). A start removes what it
 //! finds among the leftovers: before the move that is a half-made encrypted file, after it the plain one.
 
 use rusqlite::{Connection, params};
 
-use super::beside::put_stale;
-use super::{Journal, Result};
+use super::sidecar::put_stale;
+use super::{Journal, JournalResult};
 use crate::call::record::CallRecord;
 
 /// A recording's file that was encrypted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealedFile {
+pub struct EncryptedRecording {
     /// Which part of the call.
     pub part: u32,
     /// The plain file, as its row says.
@@ -34,7 +34,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn unsealed(&self, after: &str, most: u32) -> Result<Vec<String>> {
+    pub fn calls_to_encrypt(&self, after: &str, most: u32) -> JournalResult<Vec<String>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(UNSEALED)?;
         let ids = statement.query_map(params![after, most], |row| row.get(0))?;
@@ -45,7 +45,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn mark_sealed(&self, id: &str) -> Result<()> {
+    pub fn mark_encrypted(&self, id: &str) -> JournalResult<()> {
         self.lock().prepare_cached("UPDATE calls SET sealed = 1 WHERE id = ?1")?.execute(params![id])?;
         Ok(())
     }
@@ -55,7 +55,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`]; nothing is written then.
-    pub fn seal(&self, id: &str, file: &SealedFile) -> Result<bool> {
+    pub fn replace_with_encrypted(&self, id: &str, file: &EncryptedRecording) -> JournalResult<bool> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let bytes = i64::try_from(file.bytes).unwrap_or(i64::MAX);
@@ -92,7 +92,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`]; nothing is written then.
-    pub fn seal_beside(&self, plain_path: &str, path: &str) -> Result<()> {
+    pub fn replace_kept_packets(&self, plain_path: &str, path: &str) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         swap_leftover(&transaction, path, plain_path)?;
@@ -104,7 +104,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn leave(&self, paths: &[String]) -> Result<()> {
+    pub fn add_leftovers(&self, paths: &[String]) -> JournalResult<()> {
         if paths.is_empty() {
             return Ok(());
         }
@@ -121,7 +121,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn leftovers(&self, most: u32) -> Result<Vec<String>> {
+    pub fn leftovers(&self, most: u32) -> JournalResult<Vec<String>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached("SELECT path FROM leftovers ORDER BY path LIMIT ?1")?;
         let paths = statement.query_map(params![most], |row| row.get(0))?;
@@ -132,7 +132,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn forget_leftovers(&self, paths: &[String]) -> Result<()> {
+    pub fn remove_leftovers(&self, paths: &[String]) -> JournalResult<()> {
         if paths.is_empty() {
             return Ok(());
         }
@@ -149,7 +149,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`super::Error`].
-    pub fn mark_stale(&self, id: &str) -> Result<()> {
+    pub fn mark_record_stale(&self, id: &str) -> JournalResult<()> {
         Ok(put_stale(&self.lock(), id)?)
     }
 }

@@ -19,11 +19,11 @@ use super::publish::{hex, part_path, publish};
 
 /// A public key of age (X25519), `age1…`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Recipient(x25519::Recipient);
+pub struct AgeRecipient(x25519::Recipient);
 
-/// Why a text is no [`Recipient`]. The text itself may be a secret, and is not part of this.
+/// Why a text is no [`AgeRecipient`]. The text itself may be a secret, and is not part of this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoRecipient {
+pub enum RecipientError {
     /// It is the secret half of a pair.
     #[error("this is a secret key")]
     Secret,
@@ -35,42 +35,42 @@ pub enum NoRecipient {
     Other,
 }
 
-impl FromStr for Recipient {
-    type Err = NoRecipient;
+impl FromStr for AgeRecipient {
+    type Err = RecipientError;
 
-    fn from_str(text: &str) -> Result<Self, NoRecipient> {
+    fn from_str(text: &str) -> Result<Self, RecipientError> {
         if text.to_ascii_uppercase().contains(SECRET_PREFIX) {
-            return Err(NoRecipient::Secret);
+            return Err(RecipientError::Secret);
         }
         if text.trim_start().starts_with("ssh-") {
-            return Err(NoRecipient::Ssh);
+            return Err(RecipientError::Ssh);
         }
-        text.parse().map(Self).map_err(|_| NoRecipient::Other)
+        text.parse().map(Self).map_err(|_| RecipientError::Other)
     }
 }
 
-impl fmt::Display for Recipient {
+impl fmt::Display for AgeRecipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl fmt::Debug for Recipient {
+impl fmt::Debug for AgeRecipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
 /// The secret keys that open what was encrypted. Only people have them, never the recorder.
-pub struct Identities(Vec<x25519::Identity>);
+pub struct AgeIdentities(Vec<x25519::Identity>);
 
-impl fmt::Debug for Identities {
+impl fmt::Debug for AgeIdentities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} identities", self.0.len())
     }
 }
 
-impl Identities {
+impl AgeIdentities {
     /// Reads an identity file as `age-keygen` writes it: one `AGE-SECRET-KEY-1…` a line, comments behind `#`.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl Identities {
 
 /// A file that was encrypted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sealed {
+pub struct EncryptedFile {
     /// Size of the encrypted file.
     pub bytes: u64,
     /// Its hash, lower-case hex.
@@ -108,7 +108,7 @@ pub struct Sealed {
 }
 
 /// The name of the encrypted file.
-pub fn sealed_path(plain: &Path) -> PathBuf {
+pub fn encrypted_path(plain: &Path) -> PathBuf {
     let mut name = plain.as_os_str().to_owned();
     name.push(".");
     name.push(EXTENSION);
@@ -119,16 +119,16 @@ pub fn sealed_path(plain: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When a file cannot be read or written; nothing is left of the encrypted one then.
-pub fn seal(plain: &Path, sealed: &Path, recipients: &[Recipient]) -> io::Result<Sealed> {
-    let part = part_path(sealed);
-    write_sealed(plain, &part, recipients).and_then(|done| publish(sealed).map(|()| done)).inspect_err(|_| {
+pub fn encrypt_file(plain: &Path, encrypted: &Path, recipients: &[AgeRecipient]) -> io::Result<EncryptedFile> {
+    let part = part_path(encrypted);
+    write_encrypted(plain, &part, recipients).and_then(|done| publish(encrypted).map(|()| done)).inspect_err(|_| {
         let _ = std::fs::remove_file(&part); // half a file helps nobody
     })
 }
 
-fn write_sealed(plain: &Path, part: &Path, recipients: &[Recipient]) -> io::Result<Sealed> {
-    let mut source = Hashing::new(File::open(plain)?);
-    let target = Hashing::new(BufWriter::with_capacity(BUFFER_BYTES, File::create(part)?));
+fn write_encrypted(plain: &Path, part: &Path, recipients: &[AgeRecipient]) -> io::Result<EncryptedFile> {
+    let mut source = HashingStream::new(File::open(plain)?);
+    let target = HashingStream::new(BufWriter::with_capacity(BUFFER_BYTES, File::create(part)?));
     let recipients = recipients.iter().map(|r| &r.0 as &dyn age::Recipient);
     let encryptor = Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
     let mut writer = encryptor.wrap_output(target)?;
@@ -145,14 +145,14 @@ fn write_sealed(plain: &Path, part: &Path, recipients: &[Recipient]) -> io::Resu
     target.flush()?;
     let (_, plain_sha256) = source.finish();
     let (bytes, sha256) = target.finish();
-    Ok(Sealed { bytes, sha256, plain_sha256 })
+    Ok(EncryptedFile { bytes, sha256, plain_sha256 })
 }
 
 /// Opens an encrypted file; what was encrypted is decrypted while it is read.
 ///
 /// # Errors
 /// When it cannot be read, is no age file, or none of the identities opens it.
-pub fn open(path: &Path, identities: &Identities) -> io::Result<Opened> {
+pub fn open_encrypted(path: &Path, identities: &AgeIdentities) -> io::Result<DecryptingReader> {
     let file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
     let wrong = |error: DecryptError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
     let decryptor = Decryptor::new(file).map_err(wrong)?;
@@ -161,28 +161,28 @@ pub fn open(path: &Path, identities: &Identities) -> io::Result<Opened> {
     // Looks at the last piece, too: a file that was cut off is refused here.
     let bytes = inner.seek(SeekFrom::End(0))?;
     inner.seek(SeekFrom::Start(0))?;
-    Ok(Opened { inner, bytes })
+    Ok(DecryptingReader { inner, bytes })
 }
 
 /// An encrypted file, open.
-pub struct Opened {
+pub struct DecryptingReader {
     inner: StreamReader<BufReader<File>>,
     bytes: u64,
 }
 
-impl Read for Opened {
+impl Read for DecryptingReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buffer)
     }
 }
 
-impl Seek for Opened {
+impl Seek for DecryptingReader {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.inner.seek(to)
     }
 }
 
-impl MediaSource for Opened {
+impl MediaSource for DecryptingReader {
     fn is_seekable(&self) -> bool {
         true
     }
@@ -193,13 +193,13 @@ impl MediaSource for Opened {
 }
 
 /// Counts and hashes what passes.
-struct Hashing<T> {
+struct HashingStream<T> {
     inner: T,
     hash: Sha256,
     bytes: u64,
 }
 
-impl<T> Hashing<T> {
+impl<T> HashingStream<T> {
     fn new(inner: T) -> Self {
         Self { inner, hash: Sha256::new(), bytes: 0 }
     }
@@ -214,7 +214,7 @@ impl<T> Hashing<T> {
     }
 }
 
-impl<R: Read> Read for Hashing<R> {
+impl<R: Read> Read for HashingStream<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.take(buffer.get(..count).unwrap_or_default());
@@ -222,7 +222,7 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-impl<W: Write> Write for Hashing<W> {
+impl<W: Write> Write for HashingStream<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(bytes)?;
         self.take(bytes.get(..count).unwrap_or_default());
@@ -247,7 +247,7 @@ const MAX_IDENTITY_BYTES: u64 = 64 * 1024;
 mod tests {
     use super::*;
 
-    fn key() -> (x25519::Identity, Recipient) {
+    fn key() -> (x25519::Identity, AgeRecipient) {
         let identity = x25519::Identity::generate();
         let recipient = identity.to_public().to_string().parse().expect("a public key");
         (identity, recipient)
@@ -261,20 +261,23 @@ mod tests {
         let bytes: Vec<u8> = (0..200_001_u32).map(|n| (n % 251) as u8).collect();
         std::fs::write(&plain, &bytes).expect("written");
         let (keys, recipients): (Vec<_>, Vec<_>) = [key(), key()].into_iter().unzip();
-        let path = sealed_path(&plain);
+        let path = encrypted_path(&plain);
         assert_eq!(path, dir.path().join("a.wav.age"));
-        let sealed = seal(&plain, &path, &recipients).expect("encrypted");
-        assert_eq!((sealed.bytes, sealed.sha256), super::super::digest(&path).expect("there"));
-        assert_eq!(sealed.plain_sha256, super::super::digest(&plain).expect("there").1);
+        let encrypted = encrypt_file(&plain, &path, &recipients).expect("encrypted");
+        assert_eq!((encrypted.bytes, encrypted.sha256), super::super::digest(&path).expect("there"));
+        assert_eq!(encrypted.plain_sha256, super::super::digest(&plain).expect("there").1);
         let on_disk = std::fs::read(&path).expect("there");
         assert!(on_disk.starts_with(b"age-encryption.org/v1\n"));
         assert!(!on_disk.windows(64).any(|w| w == &bytes[..64]), "nothing of it can be read");
         for identity in keys {
             let mut out = Vec::new();
-            open(&path, &Identities(vec![identity])).expect("its key").read_to_end(&mut out).expect("whole");
+            open_encrypted(&path, &AgeIdentities(vec![identity]))
+                .expect("its key")
+                .read_to_end(&mut out)
+                .expect("whole");
             assert!(out == bytes);
         }
-        assert!(open(&path, &Identities(vec![key().0])).is_err());
+        assert!(open_encrypted(&path, &AgeIdentities(vec![key().0])).is_err());
         assert!(!part_path(&path).exists());
     }
 
@@ -284,11 +287,11 @@ mod tests {
         let plain = dir.path().join("a.wav");
         std::fs::write(&plain, vec![7; 150_000]).expect("written");
         let (identity, recipient) = key();
-        let path = sealed_path(&plain);
-        seal(&plain, &path, &[recipient]).expect("encrypted");
+        let path = encrypted_path(&plain);
+        encrypt_file(&plain, &path, &[recipient]).expect("encrypted");
         let whole = std::fs::read(&path).expect("there");
-        let keys = Identities(vec![identity]);
-        let read = || open(&path, &keys).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
+        let keys = AgeIdentities(vec![identity]);
+        let read = || open_encrypted(&path, &keys).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
         assert_eq!(read().expect("whole"), 150_000);
         std::fs::write(&path, &whole[..whole.len() - 30_000]).expect("written");
         read().expect_err("it was cut off");
@@ -302,10 +305,10 @@ mod tests {
     fn a_failure_leaves_nothing_half_made() {
         let dir = tempfile::tempdir().expect("a folder");
         let gone = dir.path().join("gone.wav");
-        seal(&gone, &sealed_path(&gone), &[key().1]).expect_err("it is not there");
+        encrypt_file(&gone, &encrypted_path(&gone), &[key().1]).expect_err("it is not there");
         let plain = dir.path().join("a.wav");
         std::fs::write(&plain, [1]).expect("written");
-        seal(&plain, &sealed_path(&plain), &[]).expect_err("nobody could read it");
+        encrypt_file(&plain, &encrypted_path(&plain), &[]).expect_err("nobody could read it");
         assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1);
     }
 
@@ -316,14 +319,14 @@ mod tests {
         assert!(recipient.to_string().starts_with("age1"));
         let secret = identity.to_string();
         for text in [secret.expose_secret().to_owned(), secret.expose_secret().to_lowercase()] {
-            let error = text.parse::<Recipient>().expect_err("it is secret");
-            assert_eq!(error, NoRecipient::Secret);
+            let error = text.parse::<AgeRecipient>().expect_err("it is secret");
+            assert_eq!(error, RecipientError::Secret);
             assert!(!format!("{error} {error:?}").contains(&text[16..]));
         }
-        assert_eq!("ssh-ed25519 AAAA".parse::<Recipient>(), Err(NoRecipient::Ssh));
+        assert_eq!("ssh-ed25519 AAAA".parse::<AgeRecipient>(), Err(RecipientError::Ssh));
         let mut mistyped = recipient.to_string().into_bytes();
         mistyped[10] = if mistyped[10] == b'q' { b'p' } else { b'q' };
-        assert_eq!(String::from_utf8(mistyped).expect("ASCII").parse::<Recipient>(), Err(NoRecipient::Other));
+        assert_eq!(String::from_utf8(mistyped).expect("ASCII").parse::<AgeRecipient>(), Err(RecipientError::Other));
     }
 
     #[test]
@@ -333,11 +336,11 @@ mod tests {
         let path = dir.path().join("key.txt");
         let secret = key().0.to_string();
         std::fs::write(&path, format!("# public key: age1\n\n{}\n", secret.expose_secret())).expect("written");
-        assert_eq!(Identities::read(&path).expect("one key").0.len(), 1);
+        assert_eq!(AgeIdentities::read(&path).expect("one key").0.len(), 1);
         std::fs::write(&path, format!("{}x\n", secret.expose_secret())).expect("written");
-        let said = Identities::read(&path).expect_err("mistyped").to_string();
+        let said = AgeIdentities::read(&path).expect_err("mistyped").to_string();
         assert!(said.contains("line 1") && !said.contains("AGE-SECRET"), "{said}");
         std::fs::write(&path, "# nothing\n").expect("written");
-        Identities::read(&path).expect_err("no key");
+        AgeIdentities::read(&path).expect_err("no key");
     }
 }

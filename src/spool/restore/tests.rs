@@ -65,14 +65,14 @@ fn talk(spool: &mut DiskSpool) {
 }
 
 /// What is told of legs, in words: stamps in ms for media.
-fn told(legs: &[Found]) -> Vec<String> {
-    let mut recollection = Recollection::new(legs);
+fn told(legs: &[RestorableLeg]) -> Vec<String> {
+    let mut recollection = RestoreSequence::new(legs);
     let mut words = Vec::new();
-    while let Some((_, told)) = recollection.next_told().expect("readable") {
+    while let Some((_, told)) = recollection.next_item().expect("readable") {
         words.push(match told {
-            Told::Packet(p) if is_media(&p.payload) => (p.at.nanos_since(T0) / 1_000_000).to_string(),
-            Told::Packet(p) => String::from_utf8_lossy(&p.payload[..4]).into_owned(),
-            Told::Decided(d) => {
+            RestoreItem::Packet(p) if is_media(&p.payload) => (p.at.nanos_since(T0) / 1_000_000).to_string(),
+            RestoreItem::Packet(p) => String::from_utf8_lossy(&p.payload[..4]).into_owned(),
+            RestoreItem::Decided(d) => {
                 serde_json::to_value(&d).expect("JSON")["decision"].as_str().expect("a name").to_owned()
             }
         });
@@ -80,14 +80,14 @@ fn told(legs: &[Found]) -> Vec<String> {
     words
 }
 
-fn assert_found(found: &Found) {
+fn assert_found(found: &RestorableLeg) {
     assert_eq!((found.name.as_str(), found.conversation.as_str()), ("leg", "second"));
     assert_eq!((found.transport, found.wall_offset_ns, found.begun_at), (Transport::Tcp, 7, at_ms(0.0)));
     assert!(found.message.as_ref().is_some_and(|m| m.payload.starts_with(b"INVITE")));
 }
 
-fn length_of(found: &Found) -> u64 {
-    let Place::File { length, .. } = &found.place else { panic!("a file") };
+fn length_of(found: &RestorableLeg) -> u64 {
+    let LegLocation::File { length, .. } = &found.place else { panic!("a file") };
     *length
 }
 
@@ -101,7 +101,7 @@ fn of_a_leg_that_was_left_in_order_only_what_matters_is_read() {
     let found = find(&path).expect("a spool");
     assert_found(&found);
     assert_eq!(found.heard_until, Some(at_ms(20.0 + 2_999.0 * 20.0)));
-    let Place::File { index, length, .. } = &found.place else { panic!("a file") };
+    let LegLocation::File { index, length, .. } = &found.place else { panic!("a file") };
     assert_eq!(*length, std::fs::metadata(&path).expect("there").len());
     let bytes: u64 = index.spans.iter().map(|span| span.bytes).sum();
     assert!(index.spans.len() == 4 && bytes < 3_000, "{:?}", index.spans);
@@ -179,16 +179,17 @@ fn an_index_that_somebody_sent_in_a_packet_is_not_believed() {
     let mut bytes = std::fs::read(&path).expect("there");
     let mut forged = Vec::new();
     // The payload begins 28 bytes of block, 28 of IPv4 and UDP and 12 of RTP after the block.
-    let mut tracker = Tracker::resume(Index::default(), bytes.len() as u64 + 68);
+    let mut tracker = IndexTracker::resume(SpoolIndex::default(), bytes.len() as u64 + 68);
     tracker.put_index(&mut forged);
     let (src, dst) = SpoolBuilder::flow(Side::Caller);
     let payload = [&rtp(1)[..12], &forged, &[0; 64]].concat();
-    let packet = format::Packet { at: at_ms(70_000.0), src, dst, payload: &payload, wire_len: payload.len() as u32 };
+    let packet =
+        format::SpoolPacket { at: at_ms(70_000.0), src, dst, payload: &payload, wire_len: payload.len() as u32 };
     format::put_packet(&mut bytes, &packet);
     std::fs::write(&path, &bytes).expect("written");
     let after = find(&path).expect("a spool");
     assert_eq!(length_of(&after), bytes.len() as u64, "nothing is cut off");
-    let Place::File { index, .. } = &after.place else { panic!("a file") };
+    let LegLocation::File { index, .. } = &after.place else { panic!("a file") };
     assert_eq!(index.spans.len(), 4, "{:?}", index.spans);
     assert_eq!(told(&[before]), told(&[after]));
 }
@@ -233,15 +234,15 @@ fn a_leg_that_only_rings_is_found_until_it_ends() {
     spool.decide(LEG, at_ms(1.0), &Decision::Join { conversation: "second".to_owned() });
     put(&mut spool, 5.0, b"SIP/2.0 180 Ringing\r\n", Keep::Whole);
     let store = spool.store();
-    assert!(rolled(&store).expect("readable").is_empty());
+    assert!(find_pending(&store).expect("readable").is_empty());
     spool.handle_timeout(at_ms(1_100.0));
     spool.flush();
-    let found = rolled(&store).expect("readable");
+    let found = find_pending(&store).expect("readable");
     assert_found(&found[0]);
     assert_eq!((found.len(), found[0].has_file(), found[0].heard_until), (1, false, None));
     assert_eq!(told(&found), ["INVI", "SIP/"]);
     spool.discard(LEG);
     spool.handle_timeout(at_ms(2_300.0));
     spool.flush();
-    assert!(rolled(&store).expect("readable").is_empty());
+    assert!(find_pending(&store).expect("readable").is_empty());
 }

@@ -14,12 +14,12 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::config::Config;
-use super::format::{self, Packet};
-use super::index::{Index, Matter, Tracker};
-use super::memory::{Birth, kept};
-use super::rolling::{Due, Rolling, RollingFile};
-use super::waiting::{Waiting, is_media};
-use super::writer::{Files, Message, Writer};
+use super::format::{self, SpoolPacket};
+use super::index::{BlockKind, IndexTracker, SpoolIndex};
+use super::memory::{StartsFile, kept};
+use super::pending_leg::{PendingLeg, is_media};
+use super::rolling::{RollingBuffer, RollingDue, RollingFile};
+use super::writer::{LegFiles, SpoolWriter, WriterMessage};
 use super::{LegSource, LegStore, SpoolError, file_name};
 use crate::call::decision::{Decided, Decision};
 use crate::call::event::{CallEvent, EndedLeg, Keep, LegId, LegSink};
@@ -29,17 +29,17 @@ use crate::time::Timestamp;
 
 /// The capture thread's end of the spool. Dropping it writes what is left and waits for the writer.
 pub struct DiskSpool {
-    legs: HashMap<LegId, Leg, foldhash::fast::RandomState>,
+    legs: HashMap<LegId, DiskLeg, foldhash::fast::RandomState>,
     /// Legs with a chunk begun, in the order of their beginning.
     begun: VecDeque<(LegId, Timestamp)>,
-    messages: Sender<Message>,
+    messages: Sender<WriterMessage>,
     recycled: Receiver<Vec<u8>>,
     queued: Arc<AtomicUsize>,
     limit: usize,
     /// Legs with a file that are closed and whose call's end was not forwarded yet.
-    closed: HashMap<LegId, Closed, foldhash::fast::RandomState>,
+    closed: HashMap<LegId, ClosedLeg, foldhash::fast::RandomState>,
     /// Signalling of the legs without a file.
-    rolling: Rolling,
+    rolling: RollingBuffer,
     /// The writer could not write it.
     rolling_failed: Arc<AtomicBool>,
     lost_total: u64,
@@ -48,39 +48,41 @@ pub struct DiskSpool {
 }
 
 #[derive(Debug)]
-struct Leg {
+struct DiskLeg {
     name: String,
-    stage: Stage,
+    stage: DiskLegStage,
     lost: u64,
-    tracker: Tracker,
+    tracker: IndexTracker,
 }
 
 /// What is still of use of a leg after its end.
 #[derive(Debug)]
-struct Closed {
+struct ClosedLeg {
     name: String,
     lost: u64,
 }
 
 #[derive(Debug)]
-enum Stage {
-    Waiting(Waiting),
-    Born(Chunk),
+enum DiskLegStage {
+    Pending(PendingLeg),
+    HasFile(WriteChunk),
 }
 
 #[derive(Debug, Default)]
-struct Chunk {
+struct WriteChunk {
     bytes: Vec<u8>,
     /// When its first bytes came.
     since: Timestamp,
 }
 
-impl Leg {
+impl DiskLeg {
     /// Room for `bytes` more in the chunk that was begun, if it has so much.
-    fn room(&mut self, bytes: usize) -> Option<Room<'_>> {
+    fn room(&mut self, bytes: usize) -> Option<ChunkSpace<'_>> {
         match &mut self.stage {
-            Stage::Born(Chunk { bytes: chunk, .. }) if !chunk.is_empty() && chunk.len() + bytes <= CHUNK_BYTES => {
-                Some(Room { bytes: chunk, tracker: &mut self.tracker })
+            DiskLegStage::HasFile(WriteChunk { bytes: chunk, .. })
+                if !chunk.is_empty() && chunk.len() + bytes <= CHUNK_BYTES =>
+            {
+                Some(ChunkSpace { bytes: chunk, tracker: &mut self.tracker })
             }
             _ => None,
         }
@@ -100,14 +102,14 @@ impl DiskSpool {
         let (recycle_tx, recycle_rx) = crossbeam_channel::bounded(MAX_RECYCLED);
         let queued = Arc::new(AtomicUsize::new(0));
         let rolling_failed = Arc::new(AtomicBool::new(false));
-        let writer = Writer {
+        let writer = SpoolWriter {
             dir: config.dir.clone(),
             sync_every: Duration::from_secs(u64::from(config.sync_seconds.max(1))),
             messages: message_rx,
             events: event_tx,
             recycled: recycle_tx,
             queued: Arc::clone(&queued),
-            files: Files::default(),
+            files: LegFiles::default(),
             rolling: RollingFile::new(&config.dir),
             rolling_failed: Arc::clone(&rolling_failed),
             behind: VecDeque::new(),
@@ -123,7 +125,7 @@ impl DiskSpool {
             queued,
             limit: config.buffer_mib as usize * 1024 * 1024,
             closed: HashMap::default(),
-            rolling: Rolling::default(),
+            rolling: RollingBuffer::default(),
             rolling_failed,
             lost_total: 0,
             dir: config.dir.clone(),
@@ -163,23 +165,23 @@ impl DiskSpool {
                 self.send_leg(leg.leg);
             }
         }
-        self.send(Message::Event(event));
+        self.send(WriterMessage::Event(event));
     }
 
     /// Goes on with a leg whose file an earlier process left: what comes is added after its `length` bytes of whole
     /// blocks.
-    pub(super) fn resume(&mut self, leg: LegId, name: &str, (index, length): (&Index, u64)) {
-        let stage = Stage::Born(Chunk::default());
-        let tracker = Tracker::resume(index.clone(), length);
-        self.legs.insert(leg, Leg { name: name.to_owned(), stage, lost: 0, tracker });
-        self.send(Message::Born { leg, name: name.to_owned(), length: Some(length) });
+    pub(super) fn resume(&mut self, leg: LegId, name: &str, (index, length): (&SpoolIndex, u64)) {
+        let stage = DiskLegStage::HasFile(WriteChunk::default());
+        let tracker = IndexTracker::resume(index.clone(), length);
+        self.legs.insert(leg, DiskLeg { name: name.to_owned(), stage, lost: 0, tracker });
+        self.send(WriterMessage::Born { leg, name: name.to_owned(), length: Some(length) });
     }
 
     /// Sends off every chunk and waits until all is on the disk.
     pub fn flush(&mut self) {
         self.send_all();
         let (done_tx, done_rx) = crossbeam_channel::bounded(1);
-        self.send(Message::Flush(done_tx));
+        self.send(WriterMessage::Flush(done_tx));
         let _ = done_rx.recv(); // an error means that the writer is gone, and with it what could be waited for
     }
 
@@ -207,7 +209,7 @@ impl DiskSpool {
         let Some(writer) = self.writer.take() else { return };
         self.put_indexes();
         self.send_all();
-        self.send(Message::Stop);
+        self.send(WriterMessage::Stop);
         let _ = writer.join(); // it panicked: there is nothing left to save here
     }
 
@@ -221,7 +223,7 @@ impl DiskSpool {
     /// The next start finds at the end of each file what it needs.
     fn put_indexes(&mut self) {
         for (leg, state) in &mut self.legs {
-            if let Stage::Born(chunk) = &mut state.stage
+            if let DiskLegStage::HasFile(chunk) = &mut state.stage
                 && state.tracker.is_stale()
             {
                 if chunk.bytes.is_empty() {
@@ -241,24 +243,24 @@ impl DiskSpool {
             return;
         }
         let (bytes, is_new) = match self.rolling.take_due(now, age) {
-            Due::Nothing => return,
-            Due::Append(bytes) => (bytes, false),
-            Due::Make => {
+            RollingDue::Nothing => return,
+            RollingDue::Append(bytes) => (bytes, false),
+            RollingDue::Make => {
                 let legs = self.legs.iter().filter_map(|(id, leg)| match &leg.stage {
-                    Stage::Waiting(waiting) => Some((*id, waiting)),
-                    Stage::Born(_) => None,
+                    DiskLegStage::Pending(waiting) => Some((*id, waiting)),
+                    DiskLegStage::HasFile(_) => None,
                 });
                 (self.rolling.make(now, legs), true)
             }
         };
         self.queued.fetch_add(bytes.capacity(), Ordering::Relaxed);
-        self.send(if is_new { Message::MakeRolling(bytes) } else { Message::Roll(bytes) });
+        self.send(if is_new { WriterMessage::MakeRolling(bytes) } else { WriterMessage::Roll(bytes) });
     }
 
     /// Sends off the chunk that was begun first, if it is still there.
     fn send_oldest(&mut self) {
         let Some((leg, since)) = self.begun.pop_front() else { return };
-        if let Some(Leg { stage: Stage::Born(chunk), .. }) = self.legs.get_mut(&leg)
+        if let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), .. }) = self.legs.get_mut(&leg)
             && chunk.since == since
         {
             self.send_leg(leg);
@@ -267,7 +269,7 @@ impl DiskSpool {
 
     /// Sends off what waits of a leg.
     fn send_leg(&mut self, leg: LegId) {
-        if let Some(Leg { stage: Stage::Born(chunk), .. }) = self.legs.get_mut(&leg)
+        if let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), .. }) = self.legs.get_mut(&leg)
             && !chunk.bytes.is_empty()
         {
             let bytes = std::mem::take(&mut chunk.bytes);
@@ -277,39 +279,39 @@ impl DiskSpool {
 
     fn send_chunk(&self, leg: LegId, bytes: Vec<u8>) {
         self.queued.fetch_add(bytes.capacity(), Ordering::Relaxed);
-        self.send(Message::Write { leg, bytes });
+        self.send(WriterMessage::Write { leg, bytes });
     }
 
-    fn send(&self, message: Message) {
+    fn send(&self, message: WriterMessage) {
         let _ = self.messages.send(message); // fails only after the writer panicked, which it has said itself
     }
 
     /// Gives a leg its file.
     fn give_birth(&mut self, leg: LegId, at: Timestamp) {
-        let Some(Leg { name, stage, tracker, .. }) = self.legs.get_mut(&leg) else { return };
-        let Stage::Waiting(waiting) = stage else { return };
+        let Some(DiskLeg { name, stage, tracker, .. }) = self.legs.get_mut(&leg) else { return };
+        let DiskLegStage::Pending(waiting) = stage else { return };
         let mut bytes = self.recycled.try_recv().unwrap_or_default();
         waiting.put_into(&mut bytes);
         let blocks = waiting.bytes();
-        tracker.note(Matter::None, 0, bytes.len() - blocks);
-        tracker.note(Matter::Decision, waiting.since_ns().unwrap_or(at.as_nanos()), blocks);
-        let message = Message::Born { leg, name: name.clone(), length: None };
-        *stage = Stage::Born(Chunk { bytes, since: at });
+        tracker.note(BlockKind::Other, 0, bytes.len() - blocks);
+        tracker.note(BlockKind::Decision, waiting.since_ns().unwrap_or(at.as_nanos()), blocks);
+        let message = WriterMessage::Born { leg, name: name.clone(), length: None };
+        *stage = DiskLegStage::HasFile(WriteChunk { bytes, since: at });
         self.begun.push_back((leg, at));
         self.send(message);
     }
 
     /// Makes room for `bytes` more in a leg's chunk, by sending it off if it is full.
-    fn room(&mut self, leg: LegId, bytes: usize, at: Timestamp, need: Need) -> Option<Room<'_>> {
+    fn room(&mut self, leg: LegId, bytes: usize, at: Timestamp, need: DropPolicy) -> Option<ChunkSpace<'_>> {
         let Self { legs, begun, messages, recycled, queued, limit, lost_total, .. } = self;
         let state = legs.get_mut(&leg)?;
-        let Stage::Born(chunk) = &mut state.stage else { return None };
+        let DiskLegStage::HasFile(chunk) = &mut state.stage else { return None };
         if !chunk.bytes.is_empty() && chunk.bytes.len() + bytes > CHUNK_BYTES {
             if queued.load(Ordering::Relaxed) < *limit {
                 let full = std::mem::take(&mut chunk.bytes);
                 queued.fetch_add(full.capacity(), Ordering::Relaxed);
-                let _ = messages.send(Message::Write { leg, bytes: full }); // as in `send`
-            } else if need == Need::IfRoom {
+                let _ = messages.send(WriterMessage::Write { leg, bytes: full }); // as in `send`
+            } else if need == DropPolicy::IfRoom {
                 state.lost += 1;
                 *lost_total += 1;
                 return None;
@@ -325,25 +327,25 @@ impl DiskSpool {
                 state.tracker.put_index(&mut chunk.bytes);
             }
         }
-        Some(Room { bytes: &mut chunk.bytes, tracker: &mut state.tracker })
+        Some(ChunkSpace { bytes: &mut chunk.bytes, tracker: &mut state.tracker })
     }
 }
 
 impl LegSink for DiskSpool {
     fn open(&mut self, leg: LegId, name: &str) {
-        let (stage, tracker) = (Stage::Waiting(Waiting::default()), Tracker::default());
-        self.legs.insert(leg, Leg { name: name.to_owned(), stage, lost: 0, tracker });
+        let (stage, tracker) = (DiskLegStage::Pending(PendingLeg::default()), IndexTracker::default());
+        self.legs.insert(leg, DiskLeg { name: name.to_owned(), stage, lost: 0, tracker });
     }
 
     fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
-        let packet: Packet<'_> = kept(datagram, keep);
+        let packet: SpoolPacket<'_> = kept(datagram, keep);
         let matter = match is_media(packet.payload) {
-            false => Matter::Read,
-            true if packet.payload.len() < datagram.payload.len() => Matter::Event,
-            true => Matter::Media,
+            false => BlockKind::Signalling,
+            true if packet.payload.len() < datagram.payload.len() => BlockKind::CutMedia,
+            true => BlockKind::Media,
         };
         let size = format::EPB_OVERHEAD + format::IPV6_LEN + format::UDP_LEN + packet.payload.len();
-        let put = |mut room: Room<'_>| {
+        let put = |mut room: ChunkSpace<'_>| {
             room.put(matter, datagram.at.as_nanos(), |bytes| format::put_packet(bytes, &packet));
         };
         // 69 of 70 packets find room in the chunk that is being filled: one look-up.
@@ -351,13 +353,13 @@ impl LegSink for DiskSpool {
         if let Some(room) = state.room(size) {
             return put(room);
         }
-        if let Stage::Waiting(waiting) = &mut state.stage {
-            if matter == Matter::Read {
+        if let DiskLegStage::Pending(waiting) = &mut state.stage {
+            if matter == BlockKind::Signalling {
                 return self.rolling.note(leg, waiting.packet(&packet), datagram.at);
             }
             self.give_birth(leg, datagram.at);
         }
-        if let Some(room) = self.room(leg, size, datagram.at, Need::IfRoom) {
+        if let Some(room) = self.room(leg, size, datagram.at, DropPolicy::IfRoom) {
             put(room);
         }
     }
@@ -370,27 +372,27 @@ impl LegSink for DiskSpool {
             return;
         }
         state.tracker.index.note(decision);
-        if let Stage::Waiting(waiting) = &mut state.stage {
-            if Birth::of(decision) == Birth::No && !waiting.is_full() {
+        if let DiskLegStage::Pending(waiting) = &mut state.stage {
+            if StartsFile::of(decision) == StartsFile::No && !waiting.is_full() {
                 return self.rolling.note(leg, waiting.decide(&decided), at);
             }
             self.give_birth(leg, at);
         }
-        if let Some(mut room) = self.room(leg, DECISION_BYTES, at, Need::Always) {
-            room.put(Matter::Decision, at.as_nanos(), |bytes| format::put_decided(bytes, &decided));
+        if let Some(mut room) = self.room(leg, DECISION_BYTES, at, DropPolicy::Always) {
+            room.put(BlockKind::Decision, at.as_nanos(), |bytes| format::put_decided(bytes, &decided));
         }
     }
 
     fn close(&mut self, leg: LegId) {
         let Some(state) = self.legs.remove(&leg) else { return };
         self.rolling.gone(leg);
-        if let Stage::Born(chunk) = state.stage {
+        if let DiskLegStage::HasFile(chunk) = state.stage {
             // The engine closes every leg before it tells of the call's end: this empties again.
-            self.closed.insert(leg, Closed { name: state.name, lost: state.lost });
+            self.closed.insert(leg, ClosedLeg { name: state.name, lost: state.lost });
             if !chunk.bytes.is_empty() {
                 self.send_chunk(leg, chunk.bytes);
             }
-            self.send(Message::Close(leg));
+            self.send(WriterMessage::Close(leg));
         }
     }
 
@@ -398,7 +400,7 @@ impl LegSink for DiskSpool {
         self.legs.remove(&leg);
         self.rolling.gone(leg);
         let name = self.closed.remove(&leg).map(|closed| closed.name);
-        self.send(Message::Discard { leg, name });
+        self.send(WriterMessage::Discard { leg, name });
     }
 }
 
@@ -466,13 +468,13 @@ impl LegStore for DiskStore {
 }
 
 /// Where the next block of a leg goes.
-struct Room<'a> {
+struct ChunkSpace<'a> {
     bytes: &'a mut Vec<u8>,
-    tracker: &'a mut Tracker,
+    tracker: &'a mut IndexTracker,
 }
 
-impl Room<'_> {
-    fn put(&mut self, matter: Matter, at_ns: i64, put: impl FnOnce(&mut Vec<u8>)) {
+impl ChunkSpace<'_> {
+    fn put(&mut self, matter: BlockKind, at_ns: i64, put: impl FnOnce(&mut Vec<u8>)) {
         let before = self.bytes.len();
         put(self.bytes);
         self.tracker.note(matter, at_ns, self.bytes.len() - before);
@@ -481,7 +483,7 @@ impl Room<'_> {
 
 /// Whether an entry may be dropped when there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
+enum DropPolicy {
     Always,
     IfRoom,
 }

@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 /// The spool of a leg in memory.
 #[derive(Debug, Default)]
-pub struct Pieces {
+pub struct ChunkedBuf {
     pieces: Vec<Vec<u8>>,
 }
 
-impl From<Vec<u8>> for Pieces {
+impl From<Vec<u8>> for ChunkedBuf {
     fn from(bytes: Vec<u8>) -> Self {
         Self { pieces: vec![bytes] }
     }
 }
 
-impl Pieces {
+impl ChunkedBuf {
     /// All bytes in one.
     pub fn to_vec(&self) -> Vec<u8> {
         self.pieces.concat()
@@ -51,19 +51,19 @@ impl Pieces {
 }
 
 /// Reads pieces from their beginning.
-pub(super) struct PiecesReader {
-    pieces: Arc<Pieces>,
+pub(super) struct ChunkedBufReader {
+    pieces: Arc<ChunkedBuf>,
     piece: usize,
     at: usize,
 }
 
-impl PiecesReader {
-    pub(super) fn new(pieces: Arc<Pieces>) -> Self {
+impl ChunkedBufReader {
+    pub(super) fn new(pieces: Arc<ChunkedBuf>) -> Self {
         Self { pieces, piece: 0, at: 0 }
     }
 }
 
-impl Read for PiecesReader {
+impl Read for ChunkedBufReader {
     fn read(&mut self, mut out: &mut [u8]) -> io::Result<usize> {
         let room = out.len();
         while let Some(piece) = self.pieces.pieces.get(self.piece)
