@@ -12,7 +12,7 @@ need iproute2 ethtool tcpdump tshark sip-tester ffmpeg libbcg729-dev
 log=$(mktemp)
 skipped=$(mktemp)
 trap 'rm -f "$log" "$skipped"' EXIT
-# A test that skips writes a line there (tests/common/skip.rs): what it prints itself nobody sees.
+# A test that skips writes a line there (tests/it/support/skip.rs): what it prints itself nobody sees.
 export CALLSPAN_SKIPPED="$skipped"
 status=0
 cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?

@@ -17,7 +17,7 @@ mod tcp;
 mod testing;
 mod tunnels;
 #[cfg(test)]
-#[path = "../../tests/common/wire.rs"]
+#[path = "../../tests/it/support/packets.rs"]
 mod wire;
 
 pub use counters::Counters;

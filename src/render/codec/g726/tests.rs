@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stderr, reason = "a skipped test says why")]
 
-#[path = "../../../../tests/common/skip.rs"]
+#[path = "../../../../tests/it/support/skip.rs"]
 mod skip;
 
 use super::super::g711::Law;

@@ -1,0 +1,175 @@
+//! Captures by others, when `CALLSPAN_CORPUS` names a folder that has `pcaps/` with an `oracle.json`; none of them is
+//! ours to ship. The oracle is a second opinion by tshark, which can be wrong where we are right: each difference is in
+//! [`EXCEPTIONS`] with who is right and why, and one that is gone has to leave the table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use callspan::call::record::{CallRecord, Side};
+use serde::Deserialize;
+
+use crate::support::captures::{replay_files, try_replay_files};
+
+/// (file, stream, what is different, why).
+type Exception = (&'static str, &'static str, &'static str, &'static str);
+
+/// We are right in each of them, by a count of the packets on those ports in the capture.
+const EXCEPTIONS: &[Exception] = &[
+    (
+        "kuko6+mtaa-sip-proxy/hovor_rtp.pcapng",
+        "192.168.1.194:7078 192.168.1.156:7242 0x7a93c2e7",
+        "heard 362, not in the oracle",
+        "one end talks to a proxy on its own host, so tshark misses that the SDP names this flow; 362 packets are there",
+    ),
+    (
+        "kuko6+mtaa-sip-proxy/presmerovanie.pcapng",
+        "192.168.1.194:7078 192.168.1.156:7232 0xa830d67d",
+        "heard 383, oracle 12",
+        "the same; tshark takes the stream in only after a re-INVITE, 383 packets are there",
+    ),
+    (
+        "misosviso+MTAA-SIP-PROXY/conference_call.pcapng",
+        "192.168.0.192:7080 192.168.0.24:7078 0x19d10e61",
+        "heard 783, oracle 763",
+        "tshark misses the first 20, which came before the ACK; 783 packets are there, all before the BYE",
+    ),
+    (
+        "misosviso+MTAA-SIP-PROXY/conference_call.pcapng",
+        "192.168.0.192:7078 192.168.0.171:7078 0x0c7886c0",
+        "heard 333, not in the oracle",
+        "335 packets are there between the two addresses that the SDP names, 2 of them after the BYE",
+    ),
+    (
+        "ntop+nDPI/pcap__sip.pcap",
+        "192.168.1.2:30000 212.242.33.36:40392 0x3796cb71",
+        "oracle 9, not heard",
+        "they were sent a second after the call had been refused with 480",
+    ),
+    (
+        "realjimmy+sample-captures/aaa.pcap",
+        "192.168.1.2:30000 212.242.33.36:40392 0x3796cb71",
+        "oracle 9, not heard",
+        "they were sent a second after the call had been refused with 480",
+    ),
+];
+
+/// Media on its way when the BYE passed: a telephone that hangs up goes on for a few packets, and they are not counted.
+const AFTER_BYE: u64 = 12;
+
+/// A call as tshark sees it; without a Call-ID: RTP that it could tie to none.
+#[derive(Debug, Deserialize)]
+struct Opinion {
+    call_id: Option<String>,
+    bye_t: Option<f64>,
+    #[serde(default)]
+    rtp: Vec<OpinionStream>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OpinionStream {
+    src: String,
+    dst: String,
+    ssrc: String,
+    packets: u64,
+    dups: u64,
+    t1: f64,
+    codecs: Vec<String>,
+}
+
+#[test]
+fn captures_by_others_give_the_calls_codecs_and_packets_of_the_oracle() {
+    let Some(folder) = corpus() else { return };
+    let text = std::fs::read_to_string(folder.join("oracle.json")).unwrap();
+    let oracle: BTreeMap<String, Vec<Opinion>> = serde_json::from_str(&text).unwrap();
+    assert!(oracle.len() >= 30, "{} captures with an opinion", oracle.len());
+    let mut differences = BTreeSet::new();
+    for (name, opinions) in &oracle {
+        let replayed = replay_files(&[folder.join(name)]);
+        let found = [calls(opinions, &replayed.records), streams(opinions, &replayed.records)].concat();
+        differences.extend(found.into_iter().map(|(stream, what)| (name.clone(), stream, what)));
+    }
+    let known: BTreeSet<(String, String, String)> = EXCEPTIONS
+        .iter()
+        .map(|(name, stream, what, _)| (name.to_string(), stream.to_string(), what.to_string()))
+        .collect();
+    assert_eq!(differences, known);
+}
+
+/// Every Call-ID of an INVITE is in a record, and no other.
+fn calls(opinions: &[Opinion], records: &[CallRecord]) -> Vec<(String, String)> {
+    let ours: BTreeSet<&str> = records.iter().flat_map(|r| &r.legs).map(|l| l.sip_call_id.as_str()).collect();
+    let theirs: BTreeSet<&str> = opinions.iter().filter_map(|o| o.call_id.as_deref()).collect();
+    ours.symmetric_difference(&theirs).map(|id| (id.to_string(), String::from("call of one opinion only"))).collect()
+}
+
+/// A record has the streams of its anchor leg: those of the other legs have no counterpart here.
+fn streams(opinions: &[Opinion], records: &[CallRecord]) -> Vec<(String, String)> {
+    let mut ours = BTreeMap::new();
+    for s in
+        records.iter().flat_map(|r| [Side::Caller, Side::Callee].map(|side| r.sides.get(side))).flat_map(|s| &s.streams)
+    {
+        let known = ours.entry(format!("{} {} {}", s.src, s.dst, s.ssrc)).or_insert((0, BTreeSet::new()));
+        known.0 += s.packets;
+        known.1.extend(s.codec.clone());
+    }
+    let joined = |id: &str| records.iter().any(|r| r.legs.len() > 1 && r.legs.iter().any(|l| l.sip_call_id == id));
+    let mut differences = Vec::new();
+    let mut in_oracle = BTreeSet::new();
+    for opinion in opinions {
+        for s in &opinion.rtp {
+            let key = format!("{} {} {}", s.src, s.dst, s.ssrc);
+            in_oracle.insert(key.clone());
+            let spare = if opinion.bye_t.is_some_and(|bye| s.t1 > bye) { AFTER_BYE } else { 0 };
+            match ours.get(&key) {
+                None if opinion.call_id.as_deref().is_none_or(joined) => {}
+                None => differences.push((key, format!("oracle {}, not heard", s.packets))),
+                Some((packets, _)) if !(s.packets - s.dups - spare..=s.packets - s.dups).contains(packets) => {
+                    differences.push((key, format!("heard {packets}, oracle {}", s.packets - s.dups)));
+                }
+                Some((_, codecs)) if !codecs.iter().all(|c| names(&s.codecs, c)) => {
+                    differences.push((key, format!("{codecs:?}, oracle {:?}", s.codecs)));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    let extra = ours.iter().filter(|(key, _)| !in_oracle.contains(*key));
+    differences.extend(extra.map(|(key, (packets, _))| (key.clone(), format!("heard {packets}, not in the oracle"))));
+    differences
+}
+
+/// The oracle writes `PCMU/8000/1:390`.
+fn names(codecs: &[String], codec: &str) -> bool {
+    codecs.iter().any(|c| c.split(['/', ':']).next().is_some_and(|name| name.eq_ignore_ascii_case(codec)))
+}
+
+#[test]
+fn no_capture_by_others_makes_us_panic_and_what_is_none_is_refused_in_words() {
+    let Some(folder) = corpus() else { return };
+    let mut files = Vec::new();
+    walk(&folder, &mut files);
+    assert!(files.len() > 100, "{} files", files.len());
+    for file in files {
+        if let Err(refused) = try_replay_files(std::slice::from_ref(&file)) {
+            // Only these: a Network Monitor file, a raw dump, lists of origins.
+            let why = refused.to_string();
+            assert!(why.contains("is no capture") || why.contains("cannot"), "{}: {why}", file.display());
+            println!("{why}");
+        }
+    }
+}
+
+fn corpus() -> Option<PathBuf> {
+    let folder = std::env::var_os("CALLSPAN_CORPUS").map(|c| PathBuf::from(c).join("pcaps"));
+    if folder.is_none() {
+        crate::support::skip::skipped("CALLSPAN_CORPUS is not set (a folder with pcaps)");
+    }
+    folder
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { walk(&path, files) } else { files.push(path) }
+    }
+}

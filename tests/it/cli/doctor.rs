@@ -1,0 +1,373 @@
+//! `callspan doctor` over captures that are wrong in one way each: the finding, its command, and nothing else wrong.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::support::packets::{self, Packet};
+
+fn doctor(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
+    command.arg("doctor").args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
+    command.output().expect("the binary runs")
+}
+
+/// The clean call of the fixtures: 838 frames, SIP and G.711 both ways between 10.9.0.11 and 10.9.0.12.
+fn call() -> Vec<Packet> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap");
+    packets::read_pcap(&std::fs::read(path).expect("shipped"))
+}
+
+/// What the doctor says of a capture as JSON.
+fn look(pcap: &[u8]) -> serde_json::Value {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path: PathBuf = dir.path().join("x.pcap");
+    std::fs::write(&path, pcap).expect("written");
+    let output = doctor(&["--json", path.to_str().expect("plain")]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
+
+fn look_at(packets: &[Packet]) -> serde_json::Value {
+    look(&packets::write_pcap(packets::ETHERNET, packets))
+}
+
+/// Kinds and severities of the findings.
+fn kinds(report: &serde_json::Value) -> Vec<(String, String)> {
+    let text = |v: &serde_json::Value| v.as_str().expect("a text").to_owned();
+    let findings = report["findings"].as_array().expect("a list");
+    findings.iter().map(|f| (text(&f["kind"]), text(&f["severity"]))).collect()
+}
+
+#[track_caller]
+fn assert_finds(report: &serde_json::Value, expected: &[(&str, &str)]) {
+    let expected: Vec<(String, String)> = expected.iter().map(|(k, s)| ((*k).into(), (*s).into())).collect();
+    assert_eq!(kinds(report), expected, "{report:#}");
+}
+
+fn is_ipv4_udp(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[8, 0]) && frame[23] == 17
+}
+
+fn source(frame: &[u8]) -> &[u8] {
+    &frame[26..30]
+}
+
+fn port(frame: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([frame[at], frame[at + 1]])
+}
+
+fn is_sip(frame: &[u8]) -> bool {
+    is_ipv4_udp(frame) && (port(frame, 34) == 5060 || port(frame, 36) == 5060)
+}
+
+fn only(packets: &[Packet], keep: impl Fn(&[u8]) -> bool) -> Vec<Packet> {
+    packets.iter().filter(|p| keep(&p.data)).cloned().collect()
+}
+
+#[test]
+fn a_healthy_capture_is_one_line_and_status_0() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap");
+    let output = doctor(&[path.to_str().expect("plain")]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(": healthy: ") && said.contains("1 call (1 answered, 1 heard on both sides)"), "{said}");
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn one_direction_of_the_port_is_a_problem_with_the_command_of_the_switch() {
+    let packets = call();
+    let first = source(&packets[0].data).to_vec();
+    let report = look_at(&only(&packets, |f| source(f) == first));
+    assert_finds(&report, &[("one_direction", "problem")]);
+    let what = report["findings"][0]["what"].as_str().expect("a text");
+    assert!(what.starts_with("SIP is heard in one direction only") && what.contains("; RTP is heard"), "{what}");
+    assert_eq!(report["findings"][0]["commands"][1], "monitor session 1 source interface Gi1/0/1 both");
+}
+
+#[test]
+fn media_of_one_side_with_whole_signalling_is_another_way_of_the_media() {
+    let packets = call();
+    let caller = source(&packets[0].data).to_vec();
+    let report = look_at(&only(&packets, |f| is_sip(f) || source(f) == caller));
+    assert_finds(&report, &[("one_direction", "problem")]);
+    assert_eq!(report["findings"][0]["commands"][0], "direct_media=no");
+    assert_eq!(report["counts"]["calls_both_sides"], 0);
+}
+
+#[test]
+fn every_packet_twice_is_half_copies_whichever_kind_it_is() {
+    for (name, doubled) in [
+        ("same", packets::doubled(&call(), 1_000, <[u8]>::to_vec)),
+        ("routed", packets::doubled(&call(), 40_000_000, packets::routed)),
+    ] {
+        let report = look_at(&doubled);
+        assert_finds(&report, &[("duplicates", "warning")]);
+        let what = report["findings"][0]["what"].as_str().expect("a text");
+        assert!(what.starts_with("50 % of the packets are copies"), "{name}: {what}");
+        assert_eq!(report["counts"]["calls_both_sides"], 1, "{name}");
+    }
+}
+
+#[test]
+fn frames_cut_by_the_snap_length_ask_for_whole_frames() {
+    let mut pcap = Vec::from(&packets::write_pcap(packets::ETHERNET, &[])[..]);
+    // A snap length of 96 bytes, as old tcpdump had: RTP loses sound, SIP its session description.
+    for p in call() {
+        let kept = p.data.len().min(96);
+        pcap.extend(((p.at_ns / 1_000_000_000) as u32).to_le_bytes());
+        pcap.extend(((p.at_ns % 1_000_000_000) as u32).to_le_bytes());
+        pcap.extend((kept as u32).to_le_bytes());
+        pcap.extend((p.data.len() as u32).to_le_bytes());
+        pcap.extend_from_slice(&p.data[..kept]);
+    }
+    let report = look(&pcap);
+    assert_eq!(kinds(&report)[0], ("cut_by_snaplen".into(), "problem".into()), "{report:#}");
+    assert_eq!(report["findings"][0]["commands"][0], "tcpdump -ni eth1 -s 0 -w trunk.pcap");
+}
+
+#[test]
+fn packets_cut_by_the_switch_are_told_from_a_snap_length() {
+    let cut = packets::each(&call(), |f| vec![packets::erspan2(if is_sip(f) { f } else { &f[..f.len().min(128)] })]);
+    let report = look_at(&cut);
+    assert_finds(&report, &[("cut_by_mirror", "problem"), ("tunnels", "note")]);
+}
+
+#[test]
+fn signalling_alone_is_sip_without_rtp() {
+    let report = look_at(&only(&call(), is_sip));
+    assert_finds(&report, &[("sip_without_rtp", "problem")]);
+    assert_eq!(report["findings"][0]["what"], "1 of 1 answered call had no RTP");
+}
+
+#[test]
+fn media_alone_is_rtp_without_sip() {
+    let report = look_at(&only(&call(), |f| is_ipv4_udp(f) && !is_sip(f)));
+    assert_finds(&report, &[("rtp_without_sip", "problem")]);
+}
+
+#[test]
+fn signalling_in_tls_is_named_as_the_reason() {
+    // A TLS 1.2 ClientHello record and its answer on port 5061, then the media of the call.
+    let (a, b) = ([10, 9, 0, 11], [10, 9, 0, 12]);
+    let hello = [&[0x16, 3, 1, 0, 60, 1, 0, 0, 56, 3, 3][..], &[7; 54]].concat();
+    let segments = [
+        (a, b, packets::tcp((40_000, 5061), 99, 2, &[])),
+        (b, a, packets::tcp((5061, 40_000), 499, 0x12, &[])),
+        (a, b, packets::tcp((40_000, 5061), 100, 0x18, &hello)),
+        (b, a, packets::tcp((5061, 40_000), 500, 0x18, &hello)),
+    ];
+    let media = only(&call(), |f| is_ipv4_udp(f) && !is_sip(f));
+    let at_ns = media[0].at_ns;
+    let mut packets: Vec<Packet> = Vec::new();
+    for (n, (src, dst, segment)) in segments.into_iter().enumerate() {
+        let data = packets::ethernet(0x0800, &packets::ipv4(src, dst, 6, n as u16, &segment));
+        packets.push(Packet { at_ns: at_ns - 1_000_000 + n as i64, data });
+    }
+    packets.extend(media);
+    let report = look_at(&packets);
+    assert_finds(&report, &[("sip_over_tls", "problem"), ("rtp_without_sip", "note")]);
+}
+
+#[test]
+fn tunnels_and_vlans_are_named_and_are_nothing_to_mend() {
+    let report = look_at(&packets::each(&call(), |f| vec![packets::vxlan(f, 4789)]));
+    assert_finds(&report, &[("tunnels", "note")]);
+    assert!(report["findings"][0]["what"].as_str().expect("a text").contains("VXLAN (838 packets)"), "{report:#}");
+    let report = look_at(&packets::each(&call(), |f| vec![packets::nested(f)]));
+    assert_finds(&report, &[("vlans", "note"), ("tunnels", "note")]);
+    for kind in ["ERSPAN type II", "VXLAN", "GRE"] {
+        assert!(report["findings"][1]["what"].as_str().expect("a text").contains(kind), "{report:#}");
+    }
+    assert_eq!(report["healthy"], true);
+}
+
+#[test]
+fn fragments_are_a_note_when_whole_and_a_warning_when_one_is_missing() {
+    let whole = packets::each(&call(), |f| if is_sip(f) { packets::fragmented(f, 256) } else { vec![f.to_vec()] });
+    assert_finds(&look_at(&whole), &[("fragments", "note")]);
+    let without_last = packets::each(&call(), |f| {
+        let mut pieces = if is_sip(f) { packets::fragmented(f, 256) } else { vec![f.to_vec()] };
+        if pieces.len() > 1 {
+            pieces.pop();
+        }
+        pieces
+    });
+    let report = look_at(&without_last);
+    assert!(kinds(&report).contains(&("fragments_incomplete".into(), "warning".into())), "{report:#}");
+}
+
+#[test]
+fn gaps_in_the_media_are_lost_before_us() {
+    let packets = call();
+    let kept: Vec<Packet> =
+        packets.iter().enumerate().filter(|(n, p)| is_sip(&p.data) || n % 10 != 0).map(|(_, p)| p.clone()).collect();
+    let report = look_at(&kept);
+    assert_finds(&report, &[("lost_before_us", "warning")]);
+}
+
+/// Packets of one stream that follow each other, as a card or kernel that joins UDP hands them on: `count` in one frame.
+fn joined(packets: &[Packet], count: usize) -> Vec<Packet> {
+    let mut out = only(packets, is_sip);
+    for host in [11, 12] {
+        let rtp = |f: &[u8]| is_ipv4_udp(f) && !is_sip(f) && f[29] == host && port(f, 34).is_multiple_of(2);
+        for group in only(packets, rtp).chunks(count) {
+            let payload: Vec<u8> = group.iter().flat_map(|p| p.data[42..].to_vec()).collect();
+            let first = &group[0].data;
+            let datagram = packets::udp(port(first, 34), port(first, 36), &payload);
+            let [src, dst] = [26, 30].map(|at| first[at..at + 4].try_into().expect("four"));
+            let data = packets::ethernet(0x0800, &packets::ipv4(src, dst, 17, 1, &datagram));
+            out.push(Packet { at_ns: group[group.len() - 1].at_ns, data });
+        }
+    }
+    out.sort_by_key(|p| p.at_ns);
+    out
+}
+
+#[test]
+fn rtp_that_the_machine_joined_is_told_and_is_no_loss_of_the_network() {
+    for count in [2, 3, 7] {
+        let report = look_at(&joined(&call(), count));
+        assert_finds(&report, &[("joined_rtp", "warning")]);
+        let commands = &report["findings"][0]["commands"];
+        assert_eq!(commands[0], "ethtool -K eth1 gro off rx-gro-list off rx-udp-gro-forwarding off");
+    }
+}
+
+#[test]
+fn media_behind_dtls_is_encrypted_and_says_what_to_change() {
+    let to_dtls = |f: &[u8]| {
+        let mut out = f.to_vec();
+        // The profile of the media line, in as many bytes, so that no length changes: SAVPF-less SRTP without keys.
+        if let Some(at) = find(&out, b"RTP/AVP ") {
+            let line_end = at + out[at..].iter().position(|b| *b == b'\r').expect("a line ends");
+            // "m=audio 20000 RTP/AVP 8 101" -> "m=audio 20000 RTP/SAVP 8": the same number of bytes and more spaces.
+            let formats = out[at + 8..line_end].to_vec();
+            let first = formats.split(|b| *b == b' ').next().expect("a format").to_vec();
+            let mut line = [&b"RTP/SAVP "[..], &first].concat();
+            assert!(line.len() <= line_end - at, "a second format makes the room");
+            line.resize(line_end - at, b' ');
+            out[at..line_end].copy_from_slice(&line);
+            out[40..42].fill(0);
+        }
+        vec![out]
+    };
+    let report = look_at(&packets::each(&call(), to_dtls));
+    assert_eq!(kinds(&report)[0], ("encrypted_media".into(), "problem".into()), "{report:#}");
+    assert_eq!(report["findings"][0]["commands"][0], "media_encryption=sdes");
+}
+
+#[test]
+fn a_clock_that_was_set_back_in_a_capture_is_told() {
+    let mut packets = call();
+    let half = packets.len() / 2;
+    for p in &mut packets[half..] {
+        p.at_ns -= 60_000_000_000;
+    }
+    let report = look_at(&packets);
+    assert_finds(&report, &[("clock_steps", "warning")]);
+}
+
+#[test]
+fn a_clock_that_was_set_ahead_in_mid_call_is_told_and_a_hold_is_not() {
+    let mut packets = call();
+    let half = packets.len() / 2;
+    for p in &mut packets[half..] {
+        p.at_ns += 7_200_000_000_000;
+    }
+    let report = look_at(&packets);
+    assert!(kinds(&report).contains(&("clock_step_ahead".into(), "warning".into())), "{report:#}");
+    assert!(
+        report["findings"].to_string().contains("about 7200 s")
+            || report["findings"].to_string().contains("about 7199 s")
+    );
+    // The same silence, but the senders' clocks went on: 7,200 s at 8 kHz.
+    for p in &mut packets[half..] {
+        if !is_sip(&p.data) && is_ipv4_udp(&p.data) && p.data.len() > 200 {
+            let time = u32::from_be_bytes(p.data[46..50].try_into().expect("four bytes"));
+            p.data[46..50].copy_from_slice(&time.wrapping_add(57_600_000).to_be_bytes());
+            p.data[40..42].fill(0);
+        }
+    }
+    assert!(!kinds(&look_at(&packets)).iter().any(|(kind, _)| kind == "clock_step_ahead"));
+}
+
+#[test]
+fn stamps_of_a_clock_that_was_never_set_are_told() {
+    let mut packets = call();
+    let first = packets[0].at_ns;
+    for p in &mut packets {
+        p.at_ns -= first - 5_000_000_000;
+    }
+    let report = look_at(&packets);
+    assert_finds(&report, &[("clock_not_set", "warning")]);
+    assert!(report["findings"][0]["what"].as_str().expect("a text").contains("1970-01-01"), "{report:#}");
+}
+
+#[test]
+fn a_call_heard_on_one_side_is_found_even_where_the_hosts_talk_both_ways() {
+    // The callee's sound goes elsewhere: other ports, as of another call between the same hosts.
+    let packets = packets::each(&call(), |f| {
+        let mut f = f.to_vec();
+        if is_ipv4_udp(&f) && !is_sip(&f) && source(&f) == [10, 9, 0, 12] {
+            for at in [34, 36] {
+                let moved = port(&f, at) + 1_000;
+                f[at..at + 2].copy_from_slice(&moved.to_be_bytes());
+            }
+            f[40..42].fill(0);
+        }
+        vec![f]
+    });
+    let report = look_at(&packets);
+    assert_finds(&report, &[("one_side", "problem")]);
+    assert_eq!(report["findings"][0]["what"], "1 of 1 answered call heard on one side only");
+    assert_eq!(report["counts"]["calls_both_sides"], 0);
+}
+
+#[test]
+fn sound_that_is_cut_or_has_no_decoder_is_not_heard() {
+    let cut = packets::each(&call(), |f| vec![packets::erspan2(if is_sip(f) { f } else { &f[..f.len().min(128)] })]);
+    let report = look_at(&cut);
+    assert_finds(&report, &[("cut_by_mirror", "problem"), ("tunnels", "note")]);
+    assert_eq!((&report["counts"]["calls_answered"], &report["counts"]["calls_both_sides"]), (&1.into(), &0.into()));
+    // Payload type 8 by another name, in as many bytes.
+    let renamed = packets::each(&call(), |f| {
+        let mut f = f.to_vec();
+        while let Some(at) = find(&f, b"PCMA/8000") {
+            f[at..at + 4].copy_from_slice(b"QQQQ");
+            f[40..42].fill(0);
+        }
+        vec![f]
+    });
+    let report = look_at(&renamed);
+    assert_finds(&report, &[("unknown_codec", "problem")]);
+    assert_eq!(report["counts"]["calls_both_sides"], 0);
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_status_1_and_a_wrong_command_line_2() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join("x.txt");
+    std::fs::write(&path, "this is no capture").expect("written");
+    let output = doctor(&[path.to_str().expect("plain")]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is no capture"));
+    assert_eq!(doctor(&["--interface", "no-such-eth9"]).status.code(), Some(1));
+    assert_eq!(doctor(&[]).status.code(), Some(2));
+    assert_eq!(doctor(&["--interface", "lo", "x.pcap"]).status.code(), Some(2));
+    assert_eq!(doctor(&["--interface", "lo", "--seconds", "0"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_capture_that_ends_in_the_middle_of_a_frame_is_looked_at_as_far_as_it_goes() {
+    let whole = packets::write_pcap(packets::ETHERNET, &call());
+    let report = look(&whole[..whole.len() / 2]);
+    let all = kinds(&report);
+    assert!(all.contains(&("source".into(), "warning".into())), "{report:#}");
+    assert!(report["counts"]["frames"].as_u64().is_some_and(|n| n > 300), "{report:#}");
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|w| w == what)
+}

@@ -1,0 +1,275 @@
+//! The command line as a script or an admin meets it: the binary, its exit status, and which stream says what.
+
+mod calls;
+mod doctor;
+mod fake_pyrus;
+mod replay;
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+fn callspan(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
+    // What the machine of the tests has in its environment must not decide.
+    command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
+    command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    callspan(args).output().expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("killed: {output:?}"))
+}
+
+fn file(name: &str, content: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join(name);
+    std::fs::write(&path, content).expect("written");
+    (dir, path)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("temporary folders have plain names")
+}
+
+#[test]
+fn help_names_every_command_and_is_a_result() {
+    let output = run(&["--help"]);
+    assert_eq!(code(&output), 0);
+    for command in ["replay", "run", "check-config", "doctor", "fake-pyrus", "demo", "Exit status"] {
+        assert!(stdout(&output).contains(command), "{command}");
+    }
+    for command in ["replay", "run", "check-config", "doctor", "fake-pyrus", "demo"] {
+        assert_eq!(code(&run(&[command, "--help"])), 0, "{command}");
+    }
+    assert!(stdout(&run(&["--version"])).starts_with("callspan "));
+}
+
+#[test]
+fn a_wrong_command_line_is_status_2_and_says_so_on_standard_error() {
+    for args in
+        [&[][..], &["record"], &["replay"], &["replay", "--jsn", "x"], &["check-config"], &["--log", "a=b=c", "demo"]]
+    {
+        let output = run(args);
+        assert_eq!(code(&output), 2, "{args:?}");
+        assert!(stdout(&output).is_empty() && !stderr(&output).is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn check_config_says_every_mistake_with_its_line_and_ends_with_2() {
+    let (_dir, path) = file("bad.toml", "[capture]\ninterfaces = \"eth1\"\n[calls]\nsilence_s = \"long\"\n");
+    let output = run(&["check-config", text(&path)]);
+    assert_eq!(code(&output), 2);
+    let said = stderr(&output);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[0], format!("callspan: {} has 2 mistakes:", path.display()));
+    assert!(lines[1].starts_with("  line 1: warning: capture.interface is missing"), "{said}");
+    assert_eq!(lines[2], "  line 2: [capture] has no key \"interfaces\"; did you mean \"interface\"?");
+    assert_eq!(lines[3], "  line 4: calls.silence_s is a text; write a whole number from 5 to 86400");
+}
+
+#[test]
+fn check_config_of_a_good_file_is_0_and_its_warnings_are_results() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let base = dir.path().display();
+    let good = format!(
+        "[capture]\ninterface = \"eth1\"\n[spool]\ndir = \"{base}/s\"\n[state]\ndir = \"{base}/j\"\n\
+         [recording]\ndir = \"{base}/r\"\n"
+    );
+    let (_file_dir, path) = file("good.toml", &good);
+    let output = run(&["check-config", text(&path)]);
+    assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
+    // The folders of a test are none of the unit's: three warnings, and nothing else.
+    let said = stdout(&output);
+    assert!(said.starts_with(&format!("{} can be used, but look at this:\n", path.display())), "{said}");
+    assert_eq!(said.lines().skip(1).filter(|l| l.contains(&format!("ReadWritePaths={base}/"))).count(), 3, "{said}");
+    assert_eq!(said.lines().count(), 4, "{said}");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_status_2_for_every_command() {
+    for args in [
+        &["check-config", "/nowhere/callspan.toml"][..],
+        &["run", "-c", "/nowhere/callspan.toml"],
+        &["replay", "-c", "/nowhere/callspan.toml", "x.pcap"],
+    ] {
+        let output = run(args);
+        assert_eq!(code(&output), 2, "{args:?}");
+        assert_eq!(
+            stderr(&output).lines().next(),
+            Some(
+                "callspan: cannot read the configuration /nowhere/callspan.toml: there is no such file; check the path"
+            ),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn run_without_an_interface_and_delivery_without_a_login_are_status_2() {
+    let (_dir, path) = file("empty.toml", "");
+    let output = run(&["run", "-c", text(&path)]);
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("capture.interface is missing"), "{}", stderr(&output));
+    let output = run(&["replay", "--deliver", "x.pcap"]);
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("pyrus.login is missing: --deliver needs it"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_security_key_is_in_no_output() {
+    let (_dir, path) = file("key.toml", "[pyrus]\nenabled = true\nsecurity_key = \"top-secret-9\"\nlogin = 1\n");
+    for args in [&["check-config", text(&path)][..], &["--log", "trace", "run", "-c", text(&path)]] {
+        let output = callspan(args).env("CALLSPAN_PYRUS_SECURITY_KEY", "top-secret-8").output().expect("runs");
+        assert_eq!(code(&output), 2);
+        assert!(!format!("{}{}", stdout(&output), stderr(&output)).contains("top-secret"), "{args:?}");
+    }
+}
+
+#[test]
+fn the_example_is_the_shipped_file_and_passes_its_own_check() {
+    let output = run(&["check-config", "--example"]);
+    assert_eq!(code(&output), 0);
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/callspan.toml");
+    assert_eq!(stdout(&output), std::fs::read_to_string(&shipped).expect("shipped"));
+    assert_eq!(code(&run(&["check-config", text(&shipped)])), 0);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error_and_no_panic() {
+    let mut child =
+        callspan(&["check-config", "--example"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
+}
+
+#[test]
+fn a_full_disk_under_standard_output_is_an_error_in_words() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has /dev/full");
+    let output = callspan(&["check-config", "--example"]).stdout(full).output().expect("runs");
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).starts_with("callspan: cannot write to standard output"), "{}", stderr(&output));
+}
+
+#[test]
+fn fake_pyrus_says_where_it_listens_and_ends_well_on_sigterm() {
+    let mut fake = Serving::start(&["fake-pyrus", "--listen", "127.0.0.1:0"]);
+    let line = fake.line_with("auth_url");
+    assert!(line.contains("http://127.0.0.1:"), "{line}");
+    fake.terminate();
+    let status = fake.child.wait().expect("ends");
+    assert_eq!(status.code(), Some(0));
+}
+
+/// The kernel gives the files of a process in /proc to root when the process may not be dumped (proc(5)): seen best on one
+/// that is not root's.
+#[test]
+fn no_crash_writes_the_memory_of_the_process_to_a_disk() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("ours");
+    let program = dir.path().join("callspan");
+    std::fs::copy(env!("CARGO_BIN_EXE_callspan"), &program).expect("copied");
+    let mut command = Command::new(&program);
+    command.args(["fake-pyrus", "--listen", "127.0.0.1:0"]).current_dir("/");
+    let is_root = std::fs::metadata(dir.path()).expect("there").uid() == 0;
+    if is_root {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let mut fake = Serving::spawn(&mut command);
+    fake.line_with("auth_url");
+    let owner = std::fs::metadata(format!("/proc/{}/maps", fake.child.id())).expect("it runs").uid();
+    assert_eq!(owner, 0, "its memory belongs to it and may be dumped");
+}
+
+#[test]
+fn what_fake_pyrus_prints_is_a_configuration_that_can_be_used() {
+    let mut fake = Serving::start(&["fake-pyrus", "--listen", "127.0.0.1:0"]);
+    let mut config = String::from("[pyrus]\n");
+    for key in ["enabled", "auth_url", "login", "security_key", "account_id"] {
+        config.push_str(&fake.line_with(key));
+    }
+    let (_dir, path) = file("fake.toml", &config);
+    let output = run(&["check-config", text(&path)]);
+    assert_eq!(code(&output), 0, "{}\n{config}", stderr(&output));
+}
+
+#[test]
+fn a_port_in_use_is_one_sentence_with_a_remedy() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it has one").to_string();
+    let output = run(&["fake-pyrus", "--listen", &address]);
+    assert_eq!(code(&output), 1);
+    let said = stderr(&output);
+    assert!(said.contains(&address) && said.contains("another program has this port"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn a_script_with_a_mistake_is_told_with_its_place() {
+    let (_dir, path) = file("faults.json", "{\"stepps\": []}");
+    let output = run(&["fake-pyrus", "--listen", "127.0.0.1:0", "--script", text(&path)]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("stepps") && stderr(&output).contains("line 1"), "{}", stderr(&output));
+}
+
+/// A command that runs until it is told to stop; stopped when the test ends.
+struct Serving {
+    child: Child,
+    lines: BufReader<Box<dyn Read>>,
+}
+
+impl Serving {
+    fn start(args: &[&str]) -> Self {
+        Self::spawn(&mut callspan(args))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
+        let stdout = child.stdout.take().expect("piped");
+        Self { child, lines: BufReader::new(Box::new(stdout)) }
+    }
+
+    /// The next line that has this word.
+    fn line_with(&mut self, word: &str) -> String {
+        let mut line = String::new();
+        while self.lines.read_line(&mut line).expect("readable") > 0 {
+            if line.contains(word) {
+                return line;
+            }
+            line.clear();
+        }
+        panic!("it ended without a line that has {word}");
+    }
+
+    fn terminate(&self) {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(status.success());
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The user of Debian that owns nothing.
+const NOBODY: u32 = 65_534;

@@ -1,0 +1,663 @@
+//! Killed with SIGKILL at random moments and started again until all is done: nothing is lost, nothing is done twice,
+//! no file is without a row and no row without a file.
+//!
+//! `CALLSPAN_CRASHES` says how often (20), `CALLSPAN_SEED` which moments.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::support::packets;
+use crate::support::talk::Talk;
+use age::x25519::Identity;
+use callspan::call::record::{CallRecord, DeliveryState, Verdict};
+use callspan::fake_pyrus::{Fake, Options, TaskPolicy};
+use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn callspan(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
+    // What the machine of the tests has in its environment must not decide.
+    command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
+    command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("the folders of the tests have plain names")
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn fake() -> Fake {
+    Fake::start(Options { task_policy: TaskPolicy::AlwaysNew, ..Options::default() }).expect("free ports")
+}
+
+fn pyrus(fake: &Fake) -> String {
+    let options = Options::default();
+    format!(
+        "[pyrus]\nenabled = true\nauth_url = \"{}\"\nlogin = \"{}\"\nsecurity_key = \"{}\"\naccount_id = \"{}\"\n",
+        fake.auth_url(),
+        options.users[0].login,
+        options.users[0].security_key,
+        options.accounts[0].account_id,
+    )
+}
+
+/// Every call is in Pyrus exactly once, with its recording exactly once, unless a kill left an answer unheard; that
+/// must then be written down as a possible duplicate.
+fn assert_delivered((fake, identity): (&Fake, &Identity), journal: &Journal, calls: &[CallRecord]) {
+    let state = fake.state();
+    let mut possible = 0;
+    for call in calls {
+        let job = journal.job(&call.id).expect("readable").unwrap_or_else(|| panic!("{} has no delivery", call.id));
+        assert_eq!(job.stage, "done", "{}: {:?}", call.id, job.note);
+        let body: serde_json::Value = serde_json::from_str(&job.body).expect("JSON");
+        let unsure = body["possible_duplicates"].as_u64().expect("a number");
+        possible += unsure;
+        let known: Vec<_> = state.calls.iter().filter(|c| c.external_id.as_deref() == Some(&call.id)).collect();
+        assert_eq!(known.len(), 1, "{} is known to Pyrus once", call.id);
+        let task = state.task(known[0].task_id).expect("its task");
+        for file in &call.recordings {
+            let name = Path::new(&file.path).file_name().and_then(|n| n.to_str()).expect("a name");
+            let name = name.trim_end_matches(".age");
+            let attached: Vec<_> = task.attachments.iter().filter(|a| a.name == name).collect();
+            assert!(!attached.is_empty(), "{name} is attached");
+            assert!(attached.len() as u64 <= 1 + unsure, "{name} is attached {} times", attached.len());
+            let sent = state.file(&attached[0].guid).and_then(|f| f.bytes.clone()).expect("small files are kept");
+            assert!(*sent == plain(Path::new(&file.path), identity), "{name}: the same bytes");
+        }
+    }
+    assert!(state.duplicates <= possible, "{} duplicates, {possible} known as possible", state.duplicates);
+    let is_known = |id: &str| journal.call(id).expect("readable").is_some();
+    let strangers = state.calls.iter().filter(|c| !c.external_id.as_deref().is_some_and(is_known));
+    assert_eq!(strangers.count(), 0, "calls in Pyrus that nobody recorded");
+}
+
+fn assert_no_halves(dir: &Path) {
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+                let spooled = extension == "pcapng" && folder.ends_with("spool");
+                assert!(!spooled && extension != "part", "left: {}", path.display());
+            }
+        }
+    }
+}
+
+// ---- replay
+
+/// Twelve calls that overlap, two seconds each, as a capture.
+fn capture(dir: &Path) -> (PathBuf, usize) {
+    let mut packets = Vec::new();
+    for n in 0..CALLS {
+        let begin = 1_795_409_819_000_000_000 + i64::from(n) * 300_000_000;
+        for (at, data) in (Talk { number: n, length: Duration::from_secs(2) }).frames() {
+            let at_ns = begin + i64::try_from(at.as_nanos()).expect("short");
+            packets.push(packets::Packet { at_ns, data });
+        }
+    }
+    packets.sort_by_key(|p| p.at_ns);
+    let path = dir.join("calls.pcap");
+    std::fs::write(&path, packets::write_pcap(packets::ETHERNET, &packets)).expect("written");
+    (path, CALLS as usize)
+}
+
+const CALLS: u32 = 12;
+
+#[test]
+fn replay_killed_at_random_moments_delivers_every_call_once() {
+    let mut kills = number("CALLSPAN_CRASHES", 20);
+    let seed = number("CALLSPAN_SEED", 1);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let (capture, calls) = capture(dir.path());
+    let identity = Identity::generate(); // `replay` encrypts nothing
+    let mut whole = Duration::from_secs(2);
+    let mut round = 0;
+    while kills > 0 {
+        let fake = fake();
+        let config = dir.path().join(format!("{round}.toml"));
+        // No memory for the spool: files are left behind by a kill.
+        std::fs::write(&config, format!("[spool]\nmemory_mib = 0\n{}", pyrus(&fake))).expect("written");
+        let out = dir.path().join(format!("calls-{round}"));
+        let args = ["replay", "-c", text(&config), "--deliver", "--out", text(&out), text(&capture)];
+        if round > 0 {
+            for _ in 0..rng.u64(1..=4).min(kills) {
+                let mut child = callspan(&args).spawn().expect("the binary runs");
+                pause(whole.mul_f64(rng.f64()));
+                child.kill().expect("ours");
+                child.wait().expect("ours");
+                fake.client_restarted();
+                kills -= 1;
+            }
+        }
+        let begin = now();
+        let output = callspan(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).output().expect("the binary runs");
+        assert_eq!(output.status.code(), Some(0), "seed {seed}, round {round}: {}", said(&output));
+        if round == 0 {
+            whole = begin.elapsed(); // the first round is not killed: it says how long the others may live
+        }
+        let journal = journal(&out.join(".callspan"));
+        let records = complete(&journal);
+        assert_eq!(records.len(), calls, "seed {seed}, round {round}");
+        assert!(records.iter().all(|r| r.verdict == Some(Verdict::BothSides)), "seed {seed}, round {round}");
+        assert_delivered((&fake, &identity), &journal, &records);
+        drop(journal);
+        assert_no_halves(&out);
+        let verified = callspan(&["calls", "verify", "--state", text(&out)]).stdout(Stdio::piped()).output();
+        let verified = verified.expect("the binary runs");
+        assert_eq!(verified.status.code(), Some(0), "seed {seed}, round {round}: {}", said(&verified));
+        round += 1;
+    }
+}
+
+fn journal(dir: &Path) -> Journal {
+    Journal::open(&callspan::journal::config::Config { dir: dir.to_owned() }).expect("a journal")
+}
+
+fn complete(journal: &Journal) -> Vec<CallRecord> {
+    let calls = journal.calls(&CallFilter::default()).expect("readable");
+    calls.into_iter().filter(|c| c.stage == CallStage::Complete).map(|c| c.record).collect()
+}
+
+// ---- run
+
+/// Two ends of a wire, gone with this.
+struct Wire {
+    recorder: String,
+    talkers: String,
+}
+
+impl Wire {
+    /// `None`, with the reason printed, where this user may not make interfaces.
+    fn new(name: &str) -> Option<Self> {
+        let id = std::process::id() % 100_000;
+        let wire = Self { recorder: format!("{name}r{id}"), talkers: format!("{name}t{id}") };
+        let made = wire.ip(&["link", "add", "name", &wire.recorder, "type", "veth", "peer", "name", &wire.talkers])
+            && [&wire.recorder, &wire.talkers].iter().all(|end| wire.ip(&["link", "set", "dev", end, "up"]));
+        if !made {
+            crate::support::skip::skipped(
+                "this user cannot make a veth pair (ip link add: root and iproute2 are needed)",
+            );
+            return None;
+        }
+        Some(wire)
+    }
+
+    fn ip(&self, args: &[&str]) -> bool {
+        Command::new("ip").args(args).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.ip(&["link", "del", "dev", &self.recorder]);
+    }
+}
+
+/// When a call began and ended on the wire.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    begun: Instant,
+    ended: Instant,
+}
+
+/// Calls on the wire, one after the other and overlapping, until told to stop.
+fn talk(wire: &str, stop: &AtomicBool) -> BTreeMap<u32, Sent> {
+    let device = pcap::Capture::from_device(wire).expect("ours").open().expect("root");
+    let mut device = device;
+    let mut sent = BTreeMap::new();
+    let mut due: Vec<(Instant, Vec<u8>)> = Vec::new();
+    let mut next_call = now();
+    let mut number = 0;
+    loop {
+        let at = now();
+        if at >= next_call && !stop.load(Ordering::Relaxed) {
+            let talk = Talk { number, length: LENGTH };
+            let frames = talk.frames();
+            let last = frames.last().expect("a call has frames").0;
+            sent.insert(number, Sent { begun: at, ended: at + last });
+            due.extend(frames.into_iter().map(|(after, bytes)| (at + after, bytes)));
+            due.sort_by_key(|(at, _)| *at);
+            number += 1;
+            next_call = at + BETWEEN;
+        }
+        let ready = due.partition_point(|(when, _)| *when <= at);
+        for (_, bytes) in due.drain(..ready) {
+            device.sendpacket(bytes).expect("the wire is there");
+        }
+        if due.is_empty() && stop.load(Ordering::Relaxed) {
+            return sent;
+        }
+        pause(Duration::from_millis(2));
+    }
+}
+
+/// Starts the service and waits until it hears.
+fn start(config: &Path) -> (Child, Arc<Mutex<String>>) {
+    let mut child = callspan(&["run", "-c", text(config)]).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped"));
+    let log = Arc::new(Mutex::new(String::new()));
+    let mut line = String::new();
+    while lines.read_line(&mut line).is_ok_and(|n| n > 0) {
+        log.lock().expect("no panic").push_str(&line);
+        if line.contains("capturing on") {
+            break;
+        }
+        line.clear();
+    }
+    assert!(log.lock().expect("no panic").contains("capturing on"), "{}", log.lock().expect("no panic"));
+    let rest = Arc::clone(&log);
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        while lines.read_line(&mut line).is_ok_and(|n| n > 0) {
+            rest.lock().expect("no panic").push_str(&line);
+            line.clear();
+        }
+    });
+    (child, log)
+}
+
+#[test]
+fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
+    let Some(wire) = Wire::new("cs") else { return };
+    let kills = number("CALLSPAN_CRASHES", 20);
+    let seed = number("CALLSPAN_SEED", 1);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let (fake, identity) = (fake(), Identity::generate());
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let folder = |name: &str| dir.path().join(name).display().to_string();
+    let config = dir.path().join("callspan.toml");
+    let toml = format!(
+        "[capture]\ninterface = \"{}\"\nbuffer_mib = 4\n[calls]\nsilence_s = 5\n[spool]\ndir = \"{}\"\nsync_seconds = 1\n\
+         [state]\ndir = \"{}\"\n[recording]\ndir = \"{}\"\nmin_free_gib = 0\nkeep_pcap = true\nencrypt_to = \"{}\"\n{}",
+        wire.recorder,
+        folder("spool"),
+        folder("state"),
+        folder("recordings"),
+        identity.to_public(),
+        pyrus(&fake),
+    );
+    std::fs::write(&config, toml).expect("written");
+    let stop = Arc::new(AtomicBool::new(false));
+    let talker = std::thread::spawn({
+        let (stop, end) = (Arc::clone(&stop), wire.talkers.clone());
+        move || talk(&end, &stop)
+    });
+    let mut lives: Vec<(Instant, Instant)> = Vec::new();
+    for _ in 0..kills {
+        let (mut child, _) = start(&config);
+        let begin = now();
+        pause(Duration::from_millis(rng.u64(50..5_500)));
+        child.kill().expect("ours");
+        lives.push((begin, now()));
+        child.wait().expect("ours");
+        fake.client_restarted();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let sent = talker.join().expect("no panic");
+    let (mut child, log) = start(&config);
+    let journal = journal(Path::new(&folder("state")));
+    let settled = wait_until(Duration::from_secs(60), || {
+        let calls = journal.calls(&CallFilter::default()).expect("readable");
+        let done = calls.iter().all(|c| c.record.delivery.state == DeliveryState::Done || only_rings(c));
+        !calls.is_empty() && done && spools(dir.path()) == 0 && plain_files(dir.path()) == 0
+    });
+    let calls = journal.calls(&CallFilter::default()).expect("readable");
+    let open: Vec<_> = calls
+        .iter()
+        .filter(|c| c.record.delivery.state != DeliveryState::Done && !only_rings(c))
+        .map(|c| (c.record.id.clone(), c.stage, c.record.verdict, c.record.delivery.clone()))
+        .collect();
+    if !settled {
+        let left = (spools(dir.path()), plain_files(dir.path()));
+        let kept = dir.keep(); // for whoever looks for the reason
+        let log = log.lock().expect("no panic");
+        panic!("seed {seed}: {open:#?}, spools and plain files: {left:?}, see {}\n{log}", kept.display());
+    }
+    Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+    assert_eq!(child.wait().expect("ours").code(), Some(0), "{}", log.lock().expect("no panic"));
+
+    let records = complete(&journal);
+    assert_delivered((&fake, &identity), &journal, &records);
+    let mut heard_whole = 0;
+    for (number, sent) in &sent {
+        let heard: Duration = lives.iter().map(|life| overlap(*life, *sent)).sum();
+        let begun_in = lives.iter().any(|(from, to)| sent.begun >= *from && sent.begun + UNFLUSHED < *to);
+        if !begun_in {
+            continue;
+        }
+        let call_id = Talk { number: *number, length: LENGTH }.call_id();
+        let of_it: Vec<_> = records.iter().filter(|r| r.legs.iter().any(|l| l.sip_call_id == call_id)).collect();
+        let [record] = of_it.as_slice() else {
+            panic!("seed {seed}: {call_id} was heard for {heard:?} and has {} records", of_it.len());
+        };
+        assert_eq!(record.verdict, Some(Verdict::BothSides), "seed {seed}: {call_id}: {:?}", record.verdict_reason);
+        let whole = lives.iter().any(|(from, to)| sent.begun >= *from && sent.ended + UNFLUSHED < *to);
+        if whole {
+            heard_whole += 1;
+            let seconds = record.recordings.iter().map(|r| r.duration_s).sum::<f64>();
+            // The wire of the test is not exact, its sound is: 50 packets a second.
+            assert!((seconds - LENGTH.as_secs_f64()).abs() < 0.5, "seed {seed}: {call_id} has {seconds} s");
+        }
+    }
+    // A life may be too short for a whole call; of twenty some are not.
+    assert!(kills < 20 || heard_whole > 0, "{} calls sent, none heard from its begin to its end", sent.len());
+    drop(journal);
+    assert_no_halves(dir.path());
+    let verified = callspan(&["calls", "verify", "-c", text(&config)]).stdout(Stdio::piped()).output();
+    let verified = verified.expect("the binary runs");
+    assert_eq!(verified.status.code(), Some(0), "seed {seed}: {}", said(&verified));
+    assert_rendered_again(&config, &records, &identity);
+}
+
+/// Sends frames at their moments after the begin.
+fn send(wire: &str, frames: Vec<(Duration, Vec<u8>)>) {
+    let mut device = pcap::Capture::from_device(wire).expect("ours").open().expect("root");
+    let begin = now();
+    for (after, bytes) in frames {
+        while let Some(rest) = (begin + after).checked_duration_since(now()).filter(|rest| !rest.is_zero()) {
+            pause(rest);
+        }
+        device.sendpacket(bytes).expect("the wire is there");
+    }
+}
+
+/// G.711 A-law by its definition: even bits turned, sign, exponent, mantissa.
+fn alaw(code: u8) -> f64 {
+    let code = code ^ 0x55;
+    let (exponent, mantissa) = (i32::from(code >> 4 & 7), i32::from(code & 15));
+    let magnitude = if exponent == 0 { mantissa * 16 + 8 } else { (mantissa * 16 + 0x108) << (exponent - 1) };
+    f64::from(if code & 0x80 == 0 { -magnitude } else { magnitude })
+}
+
+/// Where in a channel a packet of a talk lies, if it is there within `far` samples of `near`.
+fn find(channel: &[f64], sound: &[u8], (near, far): (i64, i64)) -> Option<i64> {
+    let sound: Vec<f64> = sound.iter().map(|code| alaw(*code)).collect();
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let likeness = |at: &i64| {
+        let piece = usize::try_from(*at).ok().and_then(|at| channel.get(at..at + sound.len()));
+        piece.map_or(0.0, |p| dot(p, &sound) / (dot(p, p) * dot(&sound, &sound)).sqrt().max(1.0))
+    };
+    let best = (near - far..=near + far).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(&best) > 0.5).then_some(best)
+}
+
+#[test]
+fn a_call_goes_on_over_a_kill_where_it_was_heard_and_one_that_rings_keeps_its_id() {
+    let Some(wire) = Wire::new("cg") else { return };
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let folder = |name: &str| dir.path().join(name).display().to_string();
+    let config = dir.path().join("callspan.toml");
+    let toml = format!(
+        "[capture]\ninterface = \"{}\"\nbuffer_mib = 4\n[calls]\nsilence_s = 5\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n\
+         [recording]\ndir = \"{}\"\nmin_free_gib = 0\n",
+        wire.recorder,
+        folder("spool"),
+        folder("state"),
+        folder("recordings"),
+    );
+    std::fs::write(&config, toml).expect("written");
+    let talks = Talk { number: 1, length: Duration::from_secs(11) };
+    let rings = Talk { number: 2, length: Duration::from_secs(2) };
+    let mut frames = talks.frames();
+    // The second call is answered when the recorder is there again.
+    let answer_later = |(at, frame): (Duration, Vec<u8>)| {
+        (if at > Duration::from_millis(30) { at + Duration::from_secs(8) } else { at }, frame)
+    };
+    frames.extend(rings.frames().into_iter().map(answer_later));
+    frames.sort_by_key(|(at, _)| *at);
+    let (mut child, _) = start(&config);
+    let sender = std::thread::spawn({
+        let end = wire.talkers.clone();
+        move || send(&end, frames)
+    });
+    pause(Duration::from_secs(4));
+    let journal = journal(Path::new(&folder("state")));
+    let all = || journal.calls(&CallFilter::default()).expect("readable");
+    let mut ids: Vec<String> = all().into_iter().map(|c| c.record.id).collect();
+    child.kill().expect("ours");
+    child.wait().expect("ours");
+    let (mut child, log) = start(&config);
+    sender.join().expect("no panic");
+    let done = wait_until(Duration::from_secs(30), || all().iter().all(|c| c.stage == CallStage::Complete));
+    Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+    assert_eq!(child.wait().expect("ours").code(), Some(0), "{}", log.lock().expect("no panic"));
+    let records = complete(&journal);
+    let mut after: Vec<String> = records.iter().map(|r| r.id.clone()).collect();
+    ids.sort();
+    after.sort();
+    assert!(done && ids.len() == 2 && ids == after, "{ids:?} before the kill, {after:?} at the end");
+    for (talk, of) in [(talks, "talks"), (rings, "rings")] {
+        let call_id = talk.call_id();
+        let record = records.iter().find(|r| r.legs.iter().any(|l| l.sip_call_id == call_id)).expect("one of each");
+        assert_eq!(record.verdict, Some(Verdict::BothSides), "{of}: {:?}", record.verdict_reason);
+        let gap = record.problems.iter().find(|p| p.kind == "restart_gap").expect("it says so");
+        let mut reader = hound::WavReader::open(&record.recordings[0].path).expect("there");
+        let samples: Vec<f64> = reader.samples::<i16>().map(|s| f64::from(s.expect("whole"))).collect();
+        for side in [1, 2] {
+            let channel: Vec<f64> = samples.iter().skip(side - 1).step_by(2).copied().collect();
+            let packets = u16::try_from(talk.length.as_millis() / 20).expect("few");
+            let at = |n: u16, lag: i64, far: i64| {
+                find(&channel, &talk.sound(n, side as u32), (i64::from(n) * 160 + lag, far))
+            };
+            // The first packet was sent 2 ms after the answer, and the wire of the test took its time.
+            let first =
+                (0..packets).find_map(|n| Some(at(n, 16, 400)? - i64::from(n) * 160)).expect("something was heard");
+            let places: Vec<Option<i64>> = (0..packets).map(|n| at(n, first, 48)).collect();
+            let astray =
+                places.iter().zip(0..).filter(|(at, n)| at.is_some_and(|at| (at - n * 160 - first).abs() > 16));
+            assert_eq!(astray.count(), 0, "{of}, side {side}: more than 2 ms from where they were heard: {places:?}");
+            let holes = places.split(Option::is_some).map(<[_]>::len).filter(|hole| *hole > 5);
+            let (holes, heard) = (holes.collect::<Vec<_>>(), places.iter().flatten().count());
+            if of == "rings" {
+                assert!(holes.is_empty() && heard > 90, "{of}, side {side}: {holes:?}, {heard} heard");
+                continue;
+            }
+            let [hole] = holes.as_slice() else { panic!("{of}, side {side}: {holes:?} packets are missing") };
+            let hole_ms = 20 * *hole as u64;
+            // Up to the moment at which the capture was opened again, which is before the spool was read.
+            assert!(gap.ms.is_some_and(|ms| ms.abs_diff(hole_ms) < 1_000), "{of}: {gap:?}, {hole_ms} ms are missing");
+            // Single packets may be missing where the wire of the test did not keep up.
+            let is_hole = |n: &usize| places[*n..].iter().take(*hole).all(Option::is_none);
+            let from = (0..places.len()).find(is_hole).expect("a hole") * 160 + 1_600;
+            let silent = &channel[from..from + hole * 160 - 2_000];
+            let sounds: Vec<(usize, f64)> = silent.iter().copied().enumerate().filter(|(_, s)| *s != 0.0).collect();
+            let first = sounds.get(..sounds.len().min(8));
+            assert!(
+                sounds.is_empty(),
+                "{of}, side {side}: {} of {} not silent: {first:?}, {places:?}",
+                sounds.len(),
+                silent.len()
+            );
+        }
+    }
+}
+
+/// In `.ci/long` only: it takes as long as the call.
+#[test]
+fn a_long_call_killed_at_random_moments_has_each_of_its_parts_once() {
+    if number("CALLSPAN_CRASHES", 20) <= 20 {
+        return;
+    }
+    let Some(wire) = Wire::new("cl") else { return };
+    let seed = number("CALLSPAN_SEED", 1);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let (fake, identity) = (fake(), Identity::generate());
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let folder = |name: &str| dir.path().join(name).display().to_string();
+    let config = dir.path().join("callspan.toml");
+    // 1 MiB of 64,000 bytes a second: a part is 16 s, and is made half a minute later.
+    let toml = format!(
+        "[capture]\ninterface = \"{}\"\nbuffer_mib = 4\n[spool]\ndir = \"{}\"\nsync_seconds = 1\n[state]\ndir = \"{}\"\n\
+         [recording]\ndir = \"{}\"\nmin_free_gib = 0\nsample_rate = 16000\nencrypt_to = \"{}\"\n[numbers]\nextension_pattern = \"102\"\n\
+         {}max_upload_mib = 1\n",
+        wire.recorder,
+        folder("spool"),
+        folder("state"),
+        folder("recordings"),
+        identity.to_public(),
+        pyrus(&fake),
+    );
+    std::fs::write(&config, toml).expect("written");
+    let talk = Talk { number: 1, length: LONG };
+    let talker = std::thread::spawn({
+        let end = wire.talkers.clone();
+        move || {
+            let mut device = pcap::Capture::from_device(end.as_str()).expect("ours").open().expect("root");
+            pause(Duration::from_secs(2)); // until the first life hears
+            let begun = now();
+            for (at, bytes) in talk.frames() {
+                pause((begun + at).saturating_duration_since(now()));
+                device.sendpacket(bytes).expect("the wire is there");
+            }
+        }
+    });
+    let (mut lives, mut live_parts) = (0, 0);
+    let journal_config = callspan::journal::config::Config { dir: PathBuf::from(folder("state")) };
+    while !talker.is_finished() {
+        let (mut child, _) = start(&config);
+        // The first life must hear the call begin.
+        pause(Duration::from_millis(if lives == 0 { 5_000 } else { rng.u64(2_000..9_000) }));
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+        fake.client_restarted();
+        lives += 1;
+        let journal = Journal::open_read_only(&journal_config).expect("a journal");
+        let live = journal.calls(&CallFilter::default()).expect("readable");
+        let live = live.iter().filter(|c| c.stage == CallStage::Live).map(|c| c.record.recordings.len()).max();
+        live_parts = live_parts.max(live.unwrap_or(0));
+    }
+    talker.join().expect("no panic");
+    let (mut child, log) = start(&config);
+    let journal = journal(Path::new(&folder("state")));
+    let settled = wait_until(Duration::from_secs(400), || {
+        let calls = journal.calls(&CallFilter::default()).expect("readable");
+        let done =
+            calls.iter().all(|c| c.stage == CallStage::Complete && c.record.delivery.state == DeliveryState::Done);
+        !calls.is_empty() && done && spools(dir.path()) == 0 && plain_files(dir.path()) == 0
+    });
+    assert!(settled, "seed {seed}: {}", log.lock().expect("no panic"));
+    Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+    assert_eq!(child.wait().expect("ours").code(), Some(0), "{}", log.lock().expect("no panic"));
+    let records = complete(&journal);
+    let [record] = records.as_slice() else { panic!("seed {seed}: {} calls", records.len()) };
+    assert!(live_parts >= 2, "seed {seed}: {live_parts} parts were made while the call lasted, in {lives} lives");
+    let parts: Vec<_> = (1..).zip(&record.recordings).map(|(n, r)| (n, r.part)).collect();
+    assert!(parts.len() > live_parts && parts.iter().all(|(n, part)| n == part), "seed {seed}: {parts:?}");
+    assert!(record.recordings.windows(2).all(|pair| pair[0].ends_at == pair[1].starts_at), "seed {seed}");
+    let job = journal.job(&record.id).expect("readable").expect("a delivery");
+    let body: serde_json::Value = serde_json::from_str(&job.body).expect("JSON");
+    let unsure = body["possible_duplicates"].as_u64().expect("a number");
+    let state = fake.state();
+    let sent: Vec<_> = state.tasks.iter().flat_map(|t| &t.attachments).collect();
+    assert!(sent.len() as u64 <= parts.len() as u64 + unsure, "seed {seed}: {} files in Pyrus", sent.len());
+    for file in &record.recordings {
+        let part = plain(Path::new(&file.path), &identity);
+        let is_it = |guid: &str| state.file(guid).and_then(|f| f.bytes.clone()).is_some_and(|bytes| *bytes == part);
+        assert!(sent.iter().any(|a| is_it(&a.guid)), "seed {seed}: part {} is in Pyrus", file.part);
+    }
+    drop(journal);
+    assert_no_halves(dir.path());
+    let verified = callspan(&["calls", "verify", "-c", text(&config)]).stdout(Stdio::piped()).output();
+    let verified = verified.expect("the binary runs");
+    assert_eq!(verified.status.code(), Some(0), "seed {seed}: {}", said(&verified));
+}
+
+/// `keep_pcap`: every recording has its packets beside it, and from them, decrypted, the same recording can be made again.
+fn assert_rendered_again(config: &Path, records: &[CallRecord], identity: &Identity) {
+    let record = records.iter().find(|r| !r.recordings.is_empty()).expect("one that was heard");
+    let sealed = Path::new(&record.recordings[0].path);
+    let packets = sealed.with_file_name(format!("{}.1.pcapng.age", record.id));
+    std::fs::write(packets.with_extension(""), plain(&packets, identity)).expect("written");
+    let before = plain(sealed, identity);
+    let again = callspan(&["calls", "render", &record.id, "-c", text(config)]).stdout(Stdio::piped()).output();
+    let again = again.expect("the binary runs");
+    assert_eq!(again.status.code(), Some(0), "{}", said(&again));
+    assert!(plain(&sealed.with_extension(""), identity) == before, "the same sound");
+}
+
+/// The bytes of a file, decrypted if it is encrypted.
+fn plain(path: &Path, identity: &Identity) -> Vec<u8> {
+    let bytes = std::fs::read(path).expect("readable");
+    if path.extension().is_none_or(|e| e != "age") {
+        return bytes;
+    }
+    age::decrypt(identity, &bytes).expect("encrypted to this key")
+}
+
+/// Recordings and kept packets that are still to be encrypted.
+fn plain_files(dir: &Path) -> usize {
+    let mut folders = vec![dir.join("recordings")];
+    let mut count = 0;
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.path()) {
+            count += usize::from(path.extension().is_some_and(|e| e == "wav" || e == "pcapng"));
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    count
+}
+
+/// Of a call whose first messages alone were heard, the rest falling into kills, nobody can say that it is over: it rings for
+/// an hour. There is no sound of it: its leg has no spool.
+fn only_rings(call: &StoredCall) -> bool {
+    call.stage == CallStage::Live && call.record.answered_at.is_none()
+}
+
+fn spools(dir: &Path) -> usize {
+    let entries = std::fs::read_dir(dir.join("spool")).into_iter().flatten().flatten();
+    entries.filter(|e| e.path().extension().is_some_and(|e| e == "pcapng")).count()
+}
+
+fn overlap((from, to): (Instant, Instant), sent: Sent) -> Duration {
+    to.min(sent.ended).saturating_duration_since(from.max(sent.begun))
+}
+
+fn wait_until(patience: Duration, done: impl Fn() -> bool) -> bool {
+    let end = now() + patience;
+    while now() < end {
+        if done() {
+            return true;
+        }
+        pause(Duration::from_millis(200));
+    }
+    false
+}
+
+/// From the answer to the BYE of a call on the wire.
+const LENGTH: Duration = Duration::from_millis(1_500);
+/// Of the long call: five parts, of which three are due before its end.
+const LONG: Duration = Duration::from_secs(80);
+/// Between the begins of two calls.
+const BETWEEN: Duration = Duration::from_millis(700);
+/// What a kill may cost: a second in the chunks, half a second until they are looked at, and some for a slow machine.
+const UNFLUSHED: Duration = Duration::from_millis(2_200);

@@ -1,0 +1,67 @@
+//! Neither the key nor a token is in the log or the journal.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use callspan::fake_pyrus::{Endpoint, Fault, Lang, Options};
+
+use crate::delivery::world::World;
+use crate::support::process::is_own_process;
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no test panics with it").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn neither_log_nor_journal_has_the_key_or_a_token_and_the_log_has_no_number() {
+    if !is_own_process("delivery::secrets::neither_log_nor_journal_has_the_key_or_a_token_and_the_log_has_no_number") {
+        return;
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let trace = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
+    trace.init();
+    let key = "key-7f3a9c51";
+    let mut options = Options { error_lang: Lang::Ru, ..Options::default() };
+    options.users[0].security_key = key.into();
+    let mut world = World::new(options);
+    world.config.security_key = Some(key.to_owned().into());
+    for (endpoint, fault) in [
+        (Endpoint::Auth, Fault::ServerError),
+        (Endpoint::Call, Fault::unauthorized("revoked_token")),
+        (Endpoint::Upload, Fault::UnauthorizedEarly),
+        (Endpoint::Attach, Fault::CloseWithoutReply),
+        (Endpoint::Attach, Fault::error(400, "brand_new_error")),
+    ] {
+        world.fake.script(endpoint, fault);
+    }
+    let summary = world.deliver([world.recorded("a")]);
+    assert_eq!(summary.parked.len(), 1);
+    assert_eq!(world.deliver([]).done, 1);
+
+    let log = String::from_utf8_lossy(&lines.0.lock().unwrap()).into_owned();
+    assert!(log.contains("a person must act"), "something was logged at all");
+    let ours: Vec<&str> = log.lines().filter(|l| l.contains("callspan")).collect();
+    assert!(!ours.is_empty());
+    let mut stored = Vec::new();
+    for entry in std::fs::read_dir(world.dir.path().join("state")).unwrap() {
+        stored.extend(std::fs::read(entry.unwrap().path()).unwrap());
+    }
+    let stored = String::from_utf8_lossy(&stored);
+    for (place, text) in [("log", log.as_str()), ("journal", &stored)] {
+        assert!(!text.contains(key), "the key is in the {place}");
+        assert!(!text.contains("gAAAA"), "a token is in the {place}"); // how every token of the fake begins
+    }
+    for line in ours {
+        assert!(!line.contains("9774221338"), "a number is in the log: {line}");
+    }
+}

@@ -1,0 +1,140 @@
+//! The token expires, is revoked, is refused for ever, or the login itself is.
+
+use std::time::Duration;
+
+use callspan::fake_pyrus::{Change, Endpoint, Fault, Options, Step};
+
+use crate::delivery::world::{PATIENCE, World, each_error_status, unanswered};
+
+#[test]
+fn a_token_that_expires_between_call_and_upload_is_renewed_once() {
+    let world = World::new(Options::default());
+    let handle = world.start();
+    let whole = world.recorded("a");
+    let mut ended = whole.clone();
+    ended.record.recordings.clear();
+    ended.progress = callspan::delivery::Progress::Ended;
+    handle.tell(ended);
+    world.wait_for(Endpoint::Call, 1);
+    world.fake.advance(Duration::from_secs(3601)); // a token lives an hour here
+    handle.tell(whole);
+    assert_eq!(handle.run_until_settled(PATIENCE).done, 1);
+    assert_eq!(world.requests(), [2, 1, 2, 1]);
+    assert_eq!(world.fake.state().files.len(), 1);
+    world.assert_delivered_once("a");
+    world.assert_no_violations();
+}
+
+#[test]
+fn a_refusal_before_the_body_is_read_is_understood_in_the_middle_of_a_large_upload() {
+    let world = World::new(Options::default());
+    world.fake.script(Endpoint::Upload, Fault::UnauthorizedEarly);
+    let mut call = world.recorded("a");
+    let path = world.wav("a", 50 * 1024 * 1024);
+    call.record.recordings[0].bytes = std::fs::metadata(path).unwrap().len();
+    assert_eq!(world.deliver([call]).done, 1);
+    let [auths, calls, uploads, attaches] = world.requests();
+    // The reset that follows may wipe out the answer: then it takes a third upload to ask for a new token.
+    assert!((2..=3).contains(&uploads) && auths <= 2, "{auths} auths, {uploads} uploads");
+    assert_eq!((calls, attaches), (1, 1));
+    world.assert_delivered_once("a");
+}
+
+#[test]
+fn a_revoked_token_is_renewed_whatever_the_status_says() {
+    for status in [401, 403, 200] {
+        for endpoint in [Endpoint::Call, Endpoint::Upload, Endpoint::Attach] {
+            let world = World::new(Options::default());
+            world.fake.script(endpoint, Fault::Unauthorized { code: "revoked_token".into(), status });
+            assert_eq!(world.deliver([world.recorded("a")]).done, 1, "{endpoint:?} {status}");
+            assert_eq!(world.requests()[0], 2);
+            world.assert_delivered_once("a");
+        }
+    }
+}
+
+#[test]
+fn a_token_that_is_always_refused_makes_no_storm() {
+    let world = World::new(Options::default());
+    world.fake.script(Endpoint::Call, Step::new(Fault::unauthorized("invalid_token")).forever());
+    let handle = world.start();
+    for n in 0..10 {
+        handle.tell(unanswered(&format!("call{n}")));
+    }
+    let summary = handle.run_until_settled(Duration::from_secs(2));
+    assert_eq!((summary.done, summary.owed), (0, 10));
+    let [auths, calls, ..] = world.requests();
+    // 5 at once, then one each 100 ms in these tests (10 s in the product): 25 in 2 s.
+    assert!(auths <= 27, "{auths} auths in two seconds");
+    assert!(calls <= auths * 5, "{calls} tries with {auths} tokens");
+}
+
+#[test]
+fn a_refused_login_is_one_sentence_and_delivery_goes_on_after_the_key_is_mended() {
+    each_error_status(|world| {
+        world.fake.options(|o| o.users[0].security_key = "another".into());
+        let handle = world.start();
+        handle.tell(world.recorded("a"));
+        let summary = handle.run_until_settled(PATIENCE);
+        let alarm = summary.alarm.expect("an alarm");
+        assert!(alarm.starts_with("Pyrus refuses the login: check login and security_key in [pyrus]"), "{alarm}");
+        assert_eq!((summary.done, summary.owed), (0, 1));
+        assert_eq!(world.journal().alarm().unwrap(), Some(alarm));
+        assert_eq!(world.requests()[1], 0);
+        world.fake.options(|o| o.users[0].security_key = "secret".into());
+        world.wait_until(|w| w.journal().alarm().unwrap().is_none());
+        assert_eq!(handle.run_until_settled(PATIENCE).done, 1);
+        world.assert_delivered_once("a");
+    });
+}
+
+#[test]
+fn a_key_that_is_revoked_in_mid_service_is_told_and_a_new_one_in_its_file_needs_no_restart() {
+    each_error_status(|mut world| {
+        let file = world.dir.path().join("key");
+        std::fs::write(&file, "secret\n").expect("written");
+        // As the configuration gives it: the key, and the file that it was read from.
+        world.config.security_key_file = Some(file.clone());
+        let handle = world.start();
+        handle.tell(world.recorded("a"));
+        assert_eq!(handle.run_until_settled(PATIENCE).done, 1);
+        // Somebody makes a new key in Pyrus: the old one and its tokens are worth nothing from now on.
+        world.fake.change(Change::SecurityKey { login: "bot@callspan".into(), key: "another".into() });
+        handle.tell(world.recorded("b"));
+        let summary = handle.run_until_settled(PATIENCE);
+        assert!(summary.alarm.expect("an alarm").starts_with("Pyrus refuses the login"));
+        assert_eq!((summary.done, summary.owed), (1, 1));
+        std::fs::write(&file, "").expect("half of an editor's write is no key");
+        std::fs::write(&file, "another\n").expect("written");
+        world.wait_until(|w| w.journal().job("b").unwrap().is_some_and(|job| job.stage == "done"));
+        assert_eq!(handle.summary().alarm, None);
+        for id in ["a", "b"] {
+            world.assert_delivered_once(id);
+        }
+    });
+}
+
+#[test]
+fn a_reply_without_a_token_is_no_login() {
+    let world = World::new(Options::default());
+    world.fake.script(Endpoint::Auth, Step::new(Fault::NoToken).times(2));
+    assert_eq!(world.deliver([world.recorded("a")]).done, 1);
+    assert_eq!(world.requests()[0], 3);
+    world.assert_delivered_once("a");
+}
+
+#[test]
+fn a_second_client_that_steals_the_token_costs_no_storm() {
+    let world = World::new(Options { max_tokens_per_user: 1, ..Options::default() });
+    let mut thief = World::new(Options::default());
+    thief.config.auth_url = world.fake.auth_url();
+    let (ours, theirs) = (world.start(), thief.start());
+    for n in 0..10 {
+        ours.tell(world.recorded(&format!("ours{n}")));
+        theirs.tell(thief.recorded(&format!("theirs{n}")));
+    }
+    assert_eq!(ours.run_until_settled(PATIENCE).done, 10);
+    assert_eq!(theirs.run_until_settled(PATIENCE).done, 10);
+    let [auths, ..] = world.requests();
+    assert!(auths <= 100, "{auths} auths for 60 requests");
+}

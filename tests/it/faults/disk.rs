@@ -1,0 +1,122 @@
+//! A disk that is full or read-only costs time, and no call that was heard.
+
+use callspan::cmd::service::watch;
+use callspan::journal::CallStage;
+use callspan::ops::disk::{DiskWatch, Level};
+
+use crate::faults::station::{ALL, Mount, Place, Station, below, call, delivered, until};
+
+/// The recording of the shipped call: 8.1 s of 8000 Hz, two channels of 16 bits.
+const WAV_BYTES: u64 = 200_000;
+
+fn expect_whole(place: &Place, station: &Station) {
+    let record = delivered(place, &station.journal);
+    assert!(record.problems.is_empty(), "{:?}", record.problems);
+    let [file] = record.recordings.as_slice() else { panic!("one recording: {:?}", record.recordings) };
+    assert!(file.bytes > WAV_BYTES, "{}", file.bytes);
+    assert_eq!(std::fs::metadata(&file.path).expect("it is there").len(), file.bytes);
+    // 617 and 616 packets are in the capture; what was heard before the answer is among them.
+    assert!(record.sides.caller.packets > 390 && record.sides.callee.packets > 390, "{:?}", record.sides);
+    assert_eq!(place.sent(), [1, 1, 1]);
+    assert!(below(&place.config.spool.dir).iter().all(|p| p.extension().is_none_or(|e| e != "pcapng")));
+    let parts = below(&place.config.recording.dir).into_iter().filter(|p| p.extension().is_some_and(|e| e == "part"));
+    assert_eq!(parts.count(), 0);
+}
+
+#[test]
+fn a_recording_folder_that_is_full_makes_the_call_wait_until_there_is_room() {
+    let place = Place::new();
+    // The record fits, the sound does not.
+    let Some(mount) = Mount::new(&place.config.recording.dir, 100) else { return };
+    let mut station = Station::start(&place);
+    station.hear(ALL);
+    until("an alarm says it", || place.alarms().contains(&String::from("recording_failed")));
+    let stored = call(&station.journal).expect("it is in the journal");
+    assert_eq!((stored.stage, stored.record.recordings.len()), (CallStage::Ended, 0));
+    let [registered, uploaded, attached] = place.sent();
+    assert!(registered <= 1 && (uploaded, attached) == (0, 0), "Pyrus is not told that it is complete");
+    assert!(!below(&place.config.spool.dir).is_empty(), "the packets are still there");
+    mount.remount("size=8m");
+    expect_whole(&place, &station);
+    station.stop();
+}
+
+#[test]
+fn a_recording_folder_that_is_read_only_makes_the_call_wait_over_a_restart() {
+    let place = Place::new();
+    let Some(mount) = Mount::new(&place.config.recording.dir, 8_192) else { return };
+    mount.remount("ro");
+    let mut disks = watch::disks(&place.config);
+    assert!(disks.look().iter().any(|c| c.section == "recording" && c.level == Level::ReadOnly));
+    let mut station = Station::start(&place);
+    station.hear(ALL);
+    until("an alarm says it", || place.alarms().contains(&String::from("recording_failed")));
+    station.stop();
+    mount.remount("rw");
+    let mut station = Station::start(&place);
+    station.hear_nothing();
+    expect_whole(&place, &station);
+    station.stop();
+}
+
+#[test]
+fn a_spool_that_is_full_when_the_call_begins_loses_nothing_while_memory_lasts() {
+    let place = Place::new();
+    let Some(mount) = Mount::new(&place.config.spool.dir, 4_096) else { return };
+    let mut station = Station::start(&place);
+    let filler = mount.fill();
+    let mut disks = DiskWatch::new([("spool", place.config.spool.dir.clone())]);
+    assert_eq!(disks.look().first().map(|c| c.level), Some(Level::Critical));
+    station.hear(600);
+    std::fs::remove_file(filler).expect("removed");
+    assert_ne!(disks.look().first().map(|c| c.level), Some(Level::Critical), "4 MiB are always few");
+    station.hear(ALL);
+    expect_whole(&place, &station);
+    station.stop();
+}
+
+#[test]
+fn a_spool_that_is_read_only_for_a_while_loses_nothing_while_memory_lasts() {
+    let place = Place::new();
+    let Some(mount) = Mount::new(&place.config.spool.dir, 4_096) else { return };
+    let mut station = Station::start(&place);
+    mount.remount("ro");
+    station.hear(ALL);
+    mount.remount("rw");
+    expect_whole(&place, &station);
+    station.stop();
+}
+
+#[test]
+fn a_spool_that_is_full_when_the_program_ends_keeps_what_it_had_and_does_not_hang() {
+    let place = Place::new();
+    let Some(mount) = Mount::new(&place.config.spool.dir, 4_096) else { return };
+    let mut station = Station::start(&place);
+    station.hear(400);
+    until("something is on the disk", || !below(&place.config.spool.dir).is_empty());
+    let filler = mount.fill();
+    station.hear(300);
+    station.stop();
+    std::fs::remove_file(filler).expect("removed");
+    let station = Station::start(&place);
+    // The rest of the call was not heard: it goes on under the same id when its packets come again, or ends in silence.
+    until("the call is known", || call(&station.journal).is_some());
+    station.stop();
+}
+
+#[test]
+fn a_journal_on_a_full_disk_makes_everything_wait_and_nothing_is_sent_twice() {
+    let place = Place::new();
+    let Some(mount) = Mount::new(&place.config.journal.dir, 2_048) else { return };
+    let mut station = Station::start(&place);
+    let filler = mount.fill();
+    station.hear(ALL);
+    until("an alarm says it", || {
+        let alarms = place.alarms();
+        alarms.iter().any(|a| a == "journal_damaged") && alarms.iter().any(|a| a == "recording_failed")
+    });
+    assert_eq!(place.sent(), [0, 0, 0], "intent before deed");
+    std::fs::remove_file(filler).expect("removed");
+    expect_whole(&place, &station);
+    station.stop();
+}

@@ -1,0 +1,237 @@
+//! A journal that is damaged or gone is made anew of the records, and nothing is sent twice.
+
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use callspan::call::config::{Rule, RuleAction};
+use callspan::call::record::{CallRecord, DeliveryState, Verdict};
+use callspan::cmd::service::rerender::rerender;
+use callspan::fake_pyrus::{Endpoint, Fake, Options};
+use callspan::journal::{CallStage, Journal};
+use callspan::recording::{FolderLayout, Recorder};
+use callspan::time::Timestamp;
+
+use crate::faults::station::{ALL, Place, Station, beside, call, capture, delivered};
+
+/// Overwrites the pages behind the header, as a dying disk would.
+fn damage(file: &Path) {
+    let mut bytes = std::fs::read(file).expect("a journal");
+    assert!(bytes.len() > 8_192);
+    let end = bytes.len();
+    bytes[4_096..end].fill(0xA5);
+    std::fs::write(file, bytes).expect("written");
+    for tail in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{tail}", file.display()));
+    }
+}
+
+#[test]
+fn a_damaged_journal_is_kept_aside_and_a_delivered_call_is_not_sent_again() {
+    let place = Place::new();
+    let mut station = Station::start(&place);
+    station.hear(ALL);
+    let before = delivered(&place, &station.journal);
+    station.stop();
+    assert_eq!(place.sent(), [1, 1, 1]);
+    let file = place.config.journal.dir.join("journal.sqlite");
+    damage(&file);
+    // The same packets once more: the call comes back under the same id, as after a crash before its spool was removed.
+    let mut station = Station::start(&place);
+    let alarm = station.alarm.clone().expect("an admin is told");
+    assert!(alarm.contains("damaged") && alarm.contains("1 calls"), "{alarm}");
+    assert!(place.config.journal.dir.join("journal.sqlite.damaged-1").exists());
+    let stored = call(&station.journal).expect("the call is in the new journal");
+    assert_eq!((stored.stage, &stored.record.id), (CallStage::Complete, &before.id));
+    assert_eq!(
+        (stored.record.delivery.state, stored.record.delivery.task_id),
+        (DeliveryState::Done, before.delivery.task_id)
+    );
+    station.hear(ALL);
+    station.stop();
+    assert_eq!(place.sent(), [1, 1, 1]);
+    let record = beside(&place.config.recording.dir, &before.id).expect("its record");
+    assert_eq!(record.delivery, before.delivery);
+}
+
+#[test]
+fn a_call_of_a_healed_journal_can_be_rendered_again_from_its_kept_packets() {
+    let mut place = Place::new();
+    place.config.recording.keep_pcap = true;
+    let mut station = Station::start(&place);
+    station.hear(ALL);
+    let before = delivered(&place, &station.journal);
+    let legs = station.journal.legs(&before.id).expect("readable");
+    station.stop();
+    damage(&place.config.journal.dir.join("journal.sqlite"));
+    let station = Station::start(&place);
+    assert_eq!(station.journal.legs(&before.id).expect("readable"), legs, "the record told of them");
+    let path = &before.recordings[0].path;
+    let sound = std::fs::read(path).expect("the recording");
+    std::fs::remove_file(path).expect("removed");
+    let recorder = Recorder::new(place.config.recording.clone(), FolderLayout::ByDay, None);
+    let again = rerender(&station.journal, &recorder, None, &before.id).expect("its packets are kept");
+    assert_eq!(again.recordings, before.recordings);
+    assert!(std::fs::read(path).expect("made again") == sound, "the same sound");
+    station.stop();
+    assert_eq!(place.sent(), [1, 1, 1]);
+}
+
+#[test]
+fn a_call_that_a_rule_keeps_from_pyrus_is_not_told_when_it_is_rendered_again() {
+    let mut place = Place::new();
+    place.config.recording.keep_pcap = true;
+    place.config.call.rules =
+        vec![Rule { direction: None, number: None, extension: None, header: None, action: RuleAction::NoRegister }];
+    let mut station = Station::start(&place);
+    station.hear(ALL);
+    let complete = || call(&station.journal).filter(|c| c.stage == CallStage::Complete);
+    crate::faults::station::until("it is rendered and delivery has made up its mind", || {
+        complete().is_some() && station.journal.calls_to_announce().expect("readable").is_empty()
+    });
+    let before = complete().expect("just seen").record;
+    let path = Path::new(&before.recordings[0].path);
+    std::fs::remove_file(path).expect("removed");
+    station.journal.request_render(&before.id).expect("written");
+    crate::faults::station::until("it is rendered again", || path.is_file());
+    crate::faults::station::until("the service is at rest", || {
+        station.journal.calls_to_announce().expect("readable").is_empty()
+    });
+    station.stop();
+    assert_eq!(place.sent(), [0, 0, 0]);
+}
+
+#[test]
+fn a_journal_that_is_gone_is_made_anew_also_where_nothing_is_delivered() {
+    for is_empty in [false, true] {
+        let mut place = Place::new();
+        place.config.pyrus.enabled = false;
+        let mut station = Station::start(&place);
+        assert!(station.alarm.is_none(), "the first start of all");
+        station.hear(ALL);
+        let is_complete = |journal: &Journal| call(journal).is_some_and(|c| c.stage == CallStage::Complete);
+        crate::faults::station::until("it is rendered", || is_complete(&station.journal));
+        let before = call(&station.journal).expect("known").record;
+        station.stop();
+        std::fs::remove_dir_all(&place.config.journal.dir).expect("removed");
+        if is_empty {
+            std::fs::create_dir(&place.config.journal.dir).expect("made");
+            std::fs::write(place.config.journal.dir.join("journal.sqlite"), "").expect("a file system lost it");
+        }
+        let station = Station::start(&place);
+        assert!(station.alarm.as_ref().is_some_and(|alarm| alarm.contains("gone")), "{:?}", station.alarm);
+        assert_eq!(call(&station.journal).expect("it is there again").record, before);
+        assert_eq!(station.journal.recordings().expect("readable").len(), 1, "retention counts it");
+        station.stop();
+    }
+}
+
+#[test]
+fn a_journal_that_is_lost_in_mid_call_costs_no_call_and_no_second_task() {
+    let place = Place::new();
+    let mut station = Station::start(&place);
+    // Ringing and answered: registered, and nothing but the journal knows it.
+    station.hear(500);
+    crate::faults::station::until("it is registered", || place.sent()[0] == 1);
+    station.stop();
+    std::fs::remove_dir_all(&place.config.journal.dir).expect("removed");
+    // Somebody's copy of an older journal would do the same; here a damaged one is what was left.
+    std::fs::create_dir(&place.config.journal.dir).expect("made");
+    std::fs::write(place.config.journal.dir.join("journal.sqlite"), [0xA5; 8_192]).expect("written");
+    let mut station = Station::start(&place);
+    assert!(station.alarm.is_some());
+    station.hear(ALL);
+    delivered(&place, &station.journal);
+    station.stop();
+    assert_eq!(place.sent(), [1, 1, 1], "one registration, attached by external_id");
+    assert_eq!(place.fake.state().tasks.len(), 1);
+}
+
+/// What `run` does when it finds the journal damaged: it condemns it, ends, and is started again.
+#[test]
+fn a_journal_that_is_damaged_in_mid_call_under_a_working_service_costs_no_call_and_no_second_task() {
+    let place = Place::new();
+    let mut station = Station::start(&place);
+    station.hear(500);
+    crate::faults::station::until("it is registered", || place.sent()[0] == 1);
+    let file = place.config.journal.dir.join("journal.sqlite");
+    let beside = Journal::open(&place.config.journal).expect("whole");
+    let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+    rusqlite::Connection::open(&file).and_then(|c| c.execute_batch(checkpoint)).expect("all of it in the file");
+    beside.hold("x", Timestamp::from_secs(1), None).expect("written");
+    let size = std::fs::metadata(&file).expect("there").len();
+    let mut disk = std::fs::OpenOptions::new().write(true).open(&file).expect("there");
+    disk.seek(SeekFrom::Start(4_096)).expect("a file");
+    disk.write_all(&vec![0xA5; usize::try_from(size).expect("small") - 4_096]).expect("written");
+    let mut n = 2;
+    crate::faults::station::until("somebody meets the damage", || {
+        n += 1;
+        let _ = beside.hold("x", Timestamp::from_secs(n), None); // what another process writes is read anew
+        station.journal.damage().is_some()
+    });
+    // The call ends while nothing can be written down.
+    station.hear(ALL);
+    Journal::mark_damaged(&place.config.journal, station.journal.damage().expect("just seen")).expect("written");
+    station.stop();
+    drop(beside);
+    let mut station = Station::start(&place);
+    assert!(station.alarm.as_ref().is_some_and(|alarm| alarm.contains("damaged")), "{:?}", station.alarm);
+    station.hear_nothing();
+    let record = delivered(&place, &station.journal);
+    station.stop();
+    assert!(!record.recordings.is_empty());
+    assert_eq!(place.sent(), [1, 1, 1], "one registration, attached by external_id");
+    assert_eq!(place.fake.state().tasks.len(), 1);
+}
+
+#[test]
+fn a_call_that_ended_while_the_spool_was_read_back_is_not_also_taken_for_left_behind() {
+    let place = Place::new();
+    let station = Station::start(&place);
+    let record = CallRecord { id: String::from("20261123T070854Z-a"), ..CallRecord::default() };
+    station.journal.put_call(&record, CallStage::Live).expect("written");
+    station.adopt(&[&record.id]);
+    assert_eq!(call(&station.journal).expect("known").stage, CallStage::Live, "its end is on its way to the renderers");
+    station.adopt(&[]);
+    let stored = call(&station.journal).expect("known");
+    assert_eq!((stored.stage, stored.record.verdict), (CallStage::Complete, Some(Verdict::NotAnswered)));
+    station.stop();
+}
+
+fn replay(place: &Path, fake: &Fake, code: i32) -> Output {
+    let options = Options::default();
+    let text = format!(
+        "[numbers]\nextension_pattern = \"102\"\n[pyrus]\nauth_url = \"{}\"\nlogin = \"{}\"\nsecurity_key = \"{}\"\n\
+         account_id = \"{}\"\n",
+        fake.auth_url(),
+        options.users[0].login,
+        options.users[0].security_key,
+        options.accounts[0].account_id,
+    );
+    let config = place.join("callspan.toml");
+    std::fs::write(&config, text).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
+    command.arg("replay").arg("-c").arg(config).arg("--deliver").arg("--out").arg(place.join("calls")).arg(capture());
+    command.env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
+    let output = command.output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+#[test]
+fn a_second_replay_with_a_damaged_or_removed_journal_sends_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let fake = Fake::start(Options::default()).expect("free ports");
+    replay(dir.path(), &fake, 0);
+    let sent = || [Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| fake.state().requests(e));
+    assert_eq!(sent(), [1, 1, 1]);
+    let folder = dir.path().join("calls/.callspan");
+    damage(&folder.join("journal.sqlite"));
+    let said = String::from_utf8_lossy(&replay(dir.path(), &fake, 0).stderr).into_owned();
+    assert!(said.contains("the journal was damaged") && said.contains("damaged-1"), "{said}");
+    assert_eq!(sent(), [1, 1, 1]);
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let said = String::from_utf8_lossy(&replay(dir.path(), &fake, 0).stderr).into_owned();
+    assert!(said.contains("the journal was gone"), "{said}");
+    assert_eq!(sent(), [1, 1, 1]);
+}

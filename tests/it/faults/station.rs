@@ -1,0 +1,262 @@
+//! What `callspan run` is made of, fed from a capture file instead of an interface.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use callspan::call::Engine;
+use callspan::call::event::CallEvent;
+use callspan::call::record::{CallRecord, DeliveryState};
+use callspan::capture::{Source, files};
+use callspan::cmd::service::finish::{self, Finisher, Tools};
+use callspan::cmd::service::heal;
+use callspan::cmd::service::pipeline::{Pipeline, Step};
+use callspan::cmd::service::resume;
+use callspan::fake_pyrus::{Endpoint, Fake, Options};
+use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
+use callspan::ops::alerts::{self, Alerts, Runner};
+use callspan::ops::config::Config;
+use callspan::spool::disk::DiskSpool;
+use secrecy::SecretString;
+
+use crate::support::skip::skipped;
+
+/// Folders, a fake Pyrus and a configuration that names them.
+pub(crate) struct Place {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) fake: Fake,
+    pub(crate) config: Config,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let fake = Fake::start(Options::default()).expect("free ports");
+        let options = Options::default();
+        let mut config = Config::default();
+        config.spool.dir = dir.path().join("spool");
+        config.journal.dir = dir.path().join("state");
+        config.recording.dir = dir.path().join("calls");
+        // How full the disk of the tests is says nothing.
+        config.recording.min_free_gib = 0;
+        config.call.numbers.extension_pattern = String::from("102");
+        config.pyrus.enabled = true;
+        config.pyrus.auth_url = fake.auth_url();
+        config.pyrus.login.clone_from(&options.users[0].login);
+        config.pyrus.account_id.clone_from(&options.accounts[0].account_id);
+        config.pyrus.security_key = Some(SecretString::from(options.users[0].security_key.clone()));
+        config.alerts.command = Some(format!("cat >> {}", dir.path().join("alarms").display()));
+        for folder in [&config.spool.dir, &config.journal.dir, &config.recording.dir] {
+            std::fs::create_dir_all(folder).expect("a folder");
+        }
+        Self { dir, fake, config }
+    }
+
+    /// The kinds of the alarms so far.
+    pub(crate) fn alarms(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.dir.path().join("alarms")).unwrap_or_default();
+        let kind =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["kind"].as_str().map(String::from);
+        text.lines().filter_map(kind).collect()
+    }
+
+    /// Registrations, uploads and attachments that Pyrus was asked for.
+    pub(crate) fn sent(&self) -> [u64; 3] {
+        let state = self.fake.state();
+        [Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| state.requests(e))
+    }
+}
+
+/// A recorder at work.
+pub(crate) struct Station {
+    pub(crate) journal: Journal,
+    pub(crate) alarm: Option<String>,
+    pub(crate) alerts: Alerts,
+    runner: Runner,
+    spool: DiskSpool,
+    pipeline: Pipeline,
+    source: Box<dyn Source>,
+    finisher: Finisher,
+}
+
+impl Station {
+    /// Starts as `run` does.
+    pub(crate) fn start(place: &Place) -> Self {
+        let config = &place.config;
+        let opened = heal::open(&config.journal, &config.recording.dir).expect("a journal");
+        let (alerts, runner) = Alerts::start(&alerts::Config { ..config.alerts.clone() }).expect("a thread");
+        let (mut spool, events) = DiskSpool::start(&config.spool).expect("a spool");
+        let tools =
+            Tools { journal: opened.journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
+        let finisher = Finisher::start(config, tools, events).expect("threads");
+        let mut engine = Engine::new(finish::engine_config(config), "test");
+        let mut revived =
+            resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).expect("the spool can be read");
+        while let Some(event) = engine.poll_event() {
+            if let CallEvent::Ended(call) = &event {
+                revived.insert(call.record.id.clone());
+            }
+            spool.forward(event);
+        }
+        finisher.adopt(&engine, &revived).expect("the journal can be read");
+        let source = files::open(&[capture()]).expect("a capture");
+        let (journal, alarm) = (opened.journal, opened.alarm);
+        Self {
+            journal,
+            alarm,
+            alerts,
+            runner,
+            spool,
+            pipeline: Pipeline::new(engine),
+            source: Box::new(source),
+            finisher,
+        }
+    }
+
+    /// Adopts what is in the journal once more; these ended while the spool was read back.
+    pub(crate) fn adopt(&self, ended: &[&str]) {
+        let ended = ended.iter().map(|id| String::from(*id)).collect();
+        self.finisher.adopt(&self.pipeline.engine, &ended).expect("the journal can be read");
+    }
+
+    /// Hears so many frames of the capture.
+    pub(crate) fn hear(&mut self, frames: usize) {
+        for _ in 0..frames {
+            if self.pipeline.step(&mut *self.source, &mut self.spool).expect("readable") == Step::End {
+                self.pipeline.end(&mut self.spool);
+                self.forward();
+                return;
+            }
+            self.forward();
+            self.spool.handle_timeout(self.pipeline.engine.now());
+        }
+    }
+
+    /// Nothing comes for a minute: the ticks of a silent wire.
+    pub(crate) fn hear_nothing(&mut self) {
+        for _ in 0..600 {
+            let now = self.pipeline.engine.now() + Duration::from_millis(100);
+            self.pipeline.engine.handle_timeout(now, &mut self.spool);
+            self.forward();
+        }
+    }
+
+    fn forward(&mut self) {
+        while let Some(event) = self.pipeline.engine.poll_event() {
+            self.spool.forward(event);
+        }
+    }
+
+    /// Ends as `run` does at SIGTERM.
+    pub(crate) fn stop(mut self) {
+        self.spool.flush();
+        self.spool.shutdown();
+        self.finisher.stop();
+        drop(self.alerts);
+        self.runner.join();
+    }
+}
+
+/// 101 calls 102, G.711 A-law: one call of eight seconds, see fixtures/README.md.
+pub(crate) fn capture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap")
+}
+
+/// Nobody waits a minute in a test.
+const PAUSES: &[Duration] = &[Duration::from_millis(100)];
+
+/// More frames than the capture has.
+pub(crate) const ALL: usize = 100_000;
+
+/// The one call of the journal.
+pub(crate) fn call(journal: &Journal) -> Option<StoredCall> {
+    let mut calls = journal.calls(&CallFilter::default()).ok()?;
+    assert!(calls.len() <= 1, "{} calls", calls.len());
+    calls.pop()
+}
+
+/// Waits until the call is complete and delivered, and gives the record that lies beside its recording.
+pub(crate) fn delivered(place: &Place, journal: &Journal) -> CallRecord {
+    let mut record = None;
+    until("the call is delivered and its record says so", || {
+        let Some(stored) = call(journal).filter(|c| c.stage == CallStage::Complete) else { return false };
+        record = beside(&place.config.recording.dir, &stored.record.id);
+        record.as_ref().is_some_and(|r| r.delivery.state == DeliveryState::Done)
+    });
+    record.expect("just seen")
+}
+
+/// The record beside the recording.
+pub(crate) fn beside(recordings: &Path, id: &str) -> Option<CallRecord> {
+    let name = std::ffi::OsString::from(format!("{id}.json"));
+    let path = below(recordings).into_iter().find(|p| p.file_name() == Some(&name))?;
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// All files below a folder.
+pub(crate) fn below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() { files.extend(below(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}
+
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "waits for threads of the recorder")]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A small file system of its own; `None`, said why, where the tests may not mount.
+pub(crate) struct Mount {
+    at: PathBuf,
+}
+
+impl Mount {
+    pub(crate) fn new(at: &Path, kib: u32) -> Option<Self> {
+        let options = format!("size={kib}k,mode=0700");
+        let output = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "callspan-test"]).arg(at).output();
+        match output {
+            Ok(output) if output.status.success() => Some(Self { at: at.to_owned() }),
+            Ok(output) => {
+                let why = String::from_utf8_lossy(&output.stderr);
+                skipped(&format!("no file system can be mounted (root is needed): {}", why.trim()));
+                None
+            }
+            Err(error) => {
+                skipped(&format!("no file system can be mounted: {error}"));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        let output = Command::new("mount").args(["-o", &options]).arg(&self.at).output().expect("mount runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Takes all the room that is left; it comes back when the file is removed.
+    pub(crate) fn fill(&self) -> PathBuf {
+        use std::io::Write as _;
+        let path = self.at.join("filler");
+        let mut file = std::fs::File::create(&path).expect("room for a name");
+        for size in [64 * 1024, 4096, 512, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+        path
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.at).output();
+    }
+}

@@ -1,0 +1,363 @@
+//! `callspan run` on a real interface: a pair of virtual ones in a network namespace of its own, one end of which is the
+//! mirror port. Needs root and `ip`; without them the tests say that they skip.
+
+#![allow(clippy::print_stdout, reason = "a test says what it measured, or why it skips")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+#![expect(clippy::disallowed_methods, reason = "real time passes on a real wire")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::support::captures::{frames, streams};
+use crate::support::packets::Packet;
+use crate::support::score::{Track, judge};
+use crate::support::skip::skipped;
+use callspan::call::record::{CallRecord, EndedBy, Outcome, Verdict};
+
+const CALL: &str = "g711a_direct";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A network namespace with a pair of interfaces, `tap0` and `mirror0`; gone when dropped.
+struct Namespace(String);
+
+impl Namespace {
+    /// `None`, with a word why, where there can be none.
+    fn new(what: &str) -> Option<Self> {
+        let namespace = Self(format!("callspan-{what}-{}", std::process::id()));
+        let added = ip(&["netns", "add", &namespace.0]);
+        if !added.as_ref().is_ok_and(|o| o.status.success()) {
+            skipped(&format!("no network namespace can be made here (needs root and `ip`): {added:?}"));
+            return None;
+        }
+        for line in
+            ["link add tap0 type veth peer name mirror0", "link set lo up", "link set tap0 up", "link set mirror0 up"]
+        {
+            let args: Vec<&str> = ["-n", &namespace.0].into_iter().chain(line.split(' ')).collect();
+            let output = ip(&args).unwrap();
+            assert!(output.status.success(), "{line}: {output:?}");
+        }
+        Some(namespace)
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0]).arg(program);
+        command
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = ip(&["netns", "del", &self.0]); // at worst it stays until the next boot
+    }
+}
+
+fn ip(args: &[&str]) -> std::io::Result<Output> {
+    Command::new("ip").args(args).output()
+}
+
+fn program() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_callspan"))
+}
+
+/// A configuration whose folders are all in `dir`.
+fn configuration(dir: &Path, interface: &str) -> PathBuf {
+    let folder = |name: &str| dir.join(name).display().to_string();
+    let text = format!(
+        "[capture]\ninterface = \"{interface}\"\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\ndir = \"{}\"\nmin_free_gib = 0\n[pyrus]\nenabled = false\n",
+        folder("spool"),
+        folder("state"),
+        folder("recordings")
+    );
+    let path = dir.join("callspan.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// A service under way, with the lines of its standard error as they come. Killed when dropped.
+struct Service {
+    child: Child,
+    lines: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl Service {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { child, lines, said: Vec::new() }
+    }
+
+    fn wait_for(&mut self, words: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.said.iter().any(|line| line.contains(words)) {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.said.push(line),
+                Err(error) => panic!("no `{words}` ({error}) in {:#?}", self.said),
+            }
+        }
+    }
+
+    /// SIGTERM; the exit status and all that was said.
+    fn stop(mut self) -> (Option<i32>, Vec<String>) {
+        signal("-TERM", &self.child.id().to_string());
+        let status = self.child.wait().unwrap();
+        self.said.extend(self.lines.iter());
+        (status.code(), std::mem::take(&mut self.said))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // it may be over
+        let _ = self.child.wait();
+    }
+}
+
+/// Where the sender says when it sent each frame: ns since the epoch, one a line.
+const SENT: &str = "CALLSPAN_TEST_SENT";
+
+/// The service that is to be stopped for a moment in mid-call, while more comes than its ring holds.
+const STOPPED: &str = "CALLSPAN_TEST_STOPPED";
+
+/// Plays the call onto `tap0`, in real time. Run by [`a_call_on_the_wire_becomes_its_record_and_recording`] and others
+/// inside the namespace.
+#[test]
+#[ignore = "a helper: it sends, and needs an interface to send on"]
+fn sender() {
+    let mut out = pcap::Capture::from_device("tap0").unwrap().open().unwrap();
+    let packets = frames(CALL);
+    let began = Instant::now();
+    let mut sent = String::new();
+    let stopped = std::env::var(STOPPED).ok();
+    for (n, packet) in packets.iter().enumerate() {
+        match &stopped {
+            Some(pid) if n == packets.len() / 2 => {
+                signal("-STOP", pid);
+                // 6 MiB that nobody wants.
+                let noise = [[0xFF; 12].as_slice(), &[0x12, 0x34], &[0; 1_386]].concat();
+                (0..4_500).for_each(|_| out.sendpacket(&noise[..]).unwrap());
+            }
+            Some(pid) if n == packets.len() / 2 + LOST => signal("-CONT", pid),
+            _ => {}
+        }
+        let due = Duration::from_nanos((packet.at_ns - packets[0].at_ns).unsigned_abs());
+        std::thread::sleep(due.saturating_sub(began.elapsed()));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        out.sendpacket(&packet.data[..]).unwrap();
+        sent.push_str(&format!("{}\n", now.as_nanos()));
+    }
+    std::fs::write(std::env::var(SENT).unwrap(), sent).unwrap();
+}
+
+fn signal(name: &str, pid: &str) {
+    assert!(Command::new("kill").args([name, pid]).status().unwrap().success());
+}
+
+/// Packets of the call for which there is no room in the ring: a quarter of a second.
+const LOST: usize = 25;
+
+fn files_with(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let mut found = Vec::new();
+    for path in entries.map(|e| e.unwrap().path()) {
+        if path.is_dir() {
+            found.extend(files_with(&path, extension));
+        } else if path.extension().is_some_and(|e| e == extension) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_call_on_the_wire_becomes_its_record_and_recording() {
+    let Some(namespace) = Namespace::new("call") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = namespace.command(&program());
+    run.args(["run", "-c"]).arg(configuration(dir.path(), "mirror0"));
+    let mut service = Service::start(run);
+    service.wait_for("capturing on mirror0");
+
+    let mut send = namespace.command(&std::env::current_exe().unwrap());
+    let log = dir.path().join("sent");
+    let sent = send.env(SENT, &log).args(["--exact", "live::sender", "--ignored"]).output().unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    let until = Instant::now() + PATIENCE;
+    let recordings = dir.path().join("recordings");
+    while files_with(&recordings, "json").is_empty() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (status, said) = service.stop();
+    assert_eq!(status, Some(0), "{said:#?}");
+    let last = said.iter().find(|line| line.contains("stopped")).unwrap_or_else(|| panic!("{said:#?}"));
+    assert!(last.contains("dropped_by_kernel=0") && last.contains("dropped_by_interface=0"), "{last}");
+    assert!(last.contains("rtp=806"), "401 and 405 packets: {last}");
+
+    let (jsons, wavs) = (files_with(&recordings, "json"), files_with(&recordings, "wav"));
+    assert_eq!((jsons.len(), wavs.len()), (1, 1), "{said:#?}");
+    assert_eq!(files_with(&recordings, "part"), Vec::<PathBuf>::new());
+    let record: CallRecord = serde_json::from_str(&std::fs::read_to_string(&jsons[0]).unwrap()).unwrap();
+    assert_eq!((record.from.as_deref(), record.to.as_deref()), (Some("101"), Some("102")));
+    assert_eq!((record.outcome, record.ended_by), (Outcome::Answered, Some(EndedBy::Caller)));
+    assert_eq!((record.verdict, record.source.as_str()), (Some(Verdict::BothSides), "mirror0"));
+    assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (401, 405));
+    assert_eq!(Path::new(&record.recordings[0].path).file_name(), wavs[0].file_name());
+    check_sound(&record, &wavs[0], &log);
+}
+
+#[test]
+fn frames_that_the_kernel_dropped_were_lost_by_us_and_not_by_the_network() {
+    let Some(namespace) = Namespace::new("drops") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), "mirror0");
+    let text = std::fs::read_to_string(&config).unwrap().replace("[spool]", "buffer_mib = 1\n[spool]");
+    let alarms = dir.path().join("alarms");
+    std::fs::write(&config, format!("{text}[alerts]\ncommand = \"cat >> {}\"\n", alarms.display())).unwrap();
+    // `ip netns exec` becomes the program: its process is the service's.
+    let mut run = namespace.command(&program());
+    run.args(["run", "-c"]).arg(&config);
+    let mut service = Service::start(run);
+    service.wait_for("capturing on mirror0");
+    let mut send = namespace.command(&std::env::current_exe().unwrap());
+    send.env(SENT, dir.path().join("sent")).env(STOPPED, service.child.id().to_string());
+    let sent = send.args(["--exact", "live::sender", "--ignored"]).output().unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    let until = Instant::now() + PATIENCE;
+    let recordings = dir.path().join("recordings");
+    while files_with(&recordings, "json").is_empty() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (status, said) = service.stop();
+    assert_eq!(status, Some(0), "{said:#?}");
+    let last = said.iter().find(|line| line.contains("stopped")).unwrap_or_else(|| panic!("{said:#?}"));
+    assert!(!last.contains("dropped_by_kernel=0"), "{last}");
+    let jsons = files_with(&recordings, "json");
+    let record: CallRecord = serde_json::from_str(&std::fs::read_to_string(&jsons[0]).unwrap()).unwrap();
+    assert_eq!(record.verdict, Some(Verdict::BothSides));
+    let lost = record.sides.caller.lost + record.sides.callee.lost;
+    // RTP of both, and what stood in the ring's last blocks.
+    assert!((10..=LOST as u64 + 5).contains(&lost), "{lost} lost of about {LOST}");
+    let problems: Vec<_> = record.problems.iter().map(|p| (p.kind.as_str(), p.packets)).collect();
+    assert_eq!(problems, [("lost_by_us", Some(lost))]);
+    let told = std::fs::read_to_string(&alarms).unwrap();
+    assert!(told.lines().any(|line| line.contains("\"capture_drops\"")), "an alarm says so: {told}");
+}
+
+/// Each voice is where the sender sent it, whatever it was late.
+fn check_sound(record: &CallRecord, wav: &Path, log: &Path) {
+    let log = std::fs::read_to_string(log).unwrap();
+    let stamps = log.lines().map(|line| line.parse().unwrap());
+    let packets: Vec<Packet> =
+        frames(CALL).into_iter().zip(stamps).map(|(p, at_ns)| Packet { at_ns, data: p.data }).collect();
+    let samples: Vec<i16> = hound::WavReader::open(wav).unwrap().samples().map(Result::unwrap).collect();
+    let heard = streams(&packets);
+    let tracks = ["10.9.0.11:20000", "10.9.0.12:20000"].map(|sender| {
+        let mut track = Track::silence(samples.len() / 2);
+        let (_, rtp) = heard.iter().find(|((src, _, _), _)| src == sender).unwrap();
+        track.lay_g711(rtp, record.recordings[0].starts_at.as_nanos());
+        track
+    });
+    for side in [0, 1] {
+        let channel: Vec<i16> = samples.iter().skip(side).step_by(2).copied().collect();
+        let score = judge(&channel, &tracks[side], &tracks[1 - side]);
+        println!("{score:?}");
+        assert!(score.windows >= 7 && score.lost == 0 && score.missing_ms == 0 && score.leak < 0.15, "{score:?}");
+        // The kernel stamps a frame a little after the sender looked at its clock.
+        assert!(score.lag_ms.abs() < 5.0 && score.spread_ms < 5.0, "{score:?}");
+    }
+}
+
+#[test]
+fn an_interface_that_goes_down_and_comes_back_is_told_and_heard_again() {
+    let Some(namespace) = Namespace::new("updown") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), "mirror0");
+    let alarms = dir.path().join("alarms");
+    let text =
+        format!("{}[alerts]\ncommand = \"cat >> {}\"\n", std::fs::read_to_string(&config).unwrap(), alarms.display());
+    std::fs::write(&config, text).unwrap();
+    let mut run = namespace.command(&program());
+    run.args(["run", "-c"]).arg(&config);
+    let mut service = Service::start(run);
+    service.wait_for("capturing on mirror0");
+    let set = |to: &str| assert!(ip(&["-n", &namespace.0, "link", "set", "mirror0", to]).unwrap().status.success());
+    set("down");
+    service.wait_for("interface mirror0 is down");
+    set("up");
+    service.wait_for("mirror0: the interface is up again");
+    let mut send = namespace.command(&std::env::current_exe().unwrap());
+    let sent = send.env(SENT, dir.path().join("sent")).args(["--exact", "live::sender", "--ignored"]).output().unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    let (status, said) = service.stop();
+    assert_eq!(status, Some(0), "{said:#?}");
+    let last = said.iter().find(|line| line.contains("stopped")).unwrap_or_else(|| panic!("{said:#?}"));
+    assert!(last.contains("rtp=806") && last.contains("left_aside=nothing"), "the whole call after it: {last}");
+    let told = std::fs::read_to_string(&alarms).unwrap();
+    // The disk of the machine may have something to say as well.
+    let of_interface = |line: &&str| line.contains("\"interface_");
+    let kinds: Vec<bool> = told.lines().filter(of_interface).map(|l| l.contains("\"interface_down\"")).collect();
+    assert_eq!(kinds, [true, false], "down, then up: {told}");
+}
+
+#[test]
+fn under_systemd_a_start_without_its_interfaces_waits_for_them() {
+    let Some(namespace) = Namespace::new("absent") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let link = |args: &[&str]| assert!(ip(&[&["-n", &namespace.0, "link"], args].concat()).unwrap().status.success());
+    link(&["set", "mirror0", "down"]);
+    let config = configuration(dir.path(), "mirror0\", \"usb0");
+    let text = std::fs::read_to_string(&config).unwrap().replace("\"mirror0\", \"usb0\"", "[\"mirror0\", \"usb0\"]");
+    std::fs::write(&config, text).unwrap();
+    let mut run = namespace.command(&program());
+    // systemd's socket, which nobody listens on here.
+    run.env("NOTIFY_SOCKET", dir.path().join("notify")).args(["run", "-c"]).arg(&config);
+    let mut service = Service::start(run);
+    service.wait_for("waiting for mirror0, usb0");
+    service.wait_for("interface mirror0 is down: sudo ip link set dev mirror0 up");
+    service.wait_for("there is no interface usb0");
+    link(&["set", "mirror0", "up"]);
+    service.wait_for("mirror0: capturing again");
+    let mut send = namespace.command(&std::env::current_exe().unwrap());
+    let sent = send.env(SENT, dir.path().join("sent")).args(["--exact", "live::sender", "--ignored"]).output().unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    link(&["add", "usb0", "type", "veth", "peer", "name", "switch0"]);
+    link(&["set", "usb0", "up"]);
+    service.wait_for("usb0: capturing again");
+    let (status, said) = service.stop();
+    assert_eq!(status, Some(0), "{said:#?}");
+    let last = said.iter().find(|line| line.contains("stopped")).unwrap_or_else(|| panic!("{said:#?}"));
+    assert!(last.contains("rtp=806"), "one is heard while the other is away: {last}");
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_one_sentence_with_what_there_is() {
+    let Some(namespace) = Namespace::new("missing") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = namespace.command(&program());
+    let output = run.args(["run", "-c"]).arg(configuration(dir.path(), "nosuch0")).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("nosuch0") && said.contains("mirror0"), "names what is missing and what is there: {said}");
+    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+}
+
+#[test]
+fn without_privilege_the_capability_and_the_command_are_named() {
+    let Some(namespace) = Namespace::new("bare") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = namespace.command(Path::new("setpriv"));
+    run.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(program()).args(["run", "-c"]);
+    let Ok(output) = run.arg(configuration(dir.path(), "mirror0")).output() else {
+        skipped("there is no setpriv");
+        return;
+    };
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("CAP_NET_RAW") && said.contains("setcap"), "{said}");
+}

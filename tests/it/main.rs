@@ -1,0 +1,26 @@
+//! The integration tests: one binary, one module for each subject.
+
+#![allow(unreachable_pub, reason = "a test binary: nothing is reached from outside")]
+
+mod architecture;
+mod captures;
+mod cli;
+mod codecs;
+mod crash;
+mod delivery;
+mod fake_pyrus;
+mod faults;
+mod fuzz_smoke;
+mod licences;
+mod live;
+mod metamorphic;
+mod mirror;
+mod retention;
+mod scale;
+mod scenarios;
+mod segments;
+mod sip_torture;
+mod sound;
+mod spool_tshark;
+mod support;
+mod world;

@@ -1,0 +1,509 @@
+//! Metamorphic tests of whole calls: a clean call shown as another mirror would show it is the same call: same id, same
+//! record but for how it travelled, same sound to the byte.
+
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
+use crate::support::captures::{Replayed, frames, replay_bytes, replay_packets};
+use crate::support::packets::{self, OverIpv6, Packet};
+use crate::support::rewrite::{self, begins, carries_rtp, is_response, is_sip, sent_by};
+
+use callspan::call::record::{CallRecord, Outcome, Verdict};
+use callspan::net::Transport;
+
+mod spool;
+
+const MS: i64 = 1_000_000;
+
+/// One call without a PBX, one with both legs, one over TCP: each disguise is tried on these.
+const CALLS: [&str; 3] = ["g711a_direct", "pbx_b2bua_both_legs_ulaw", "tcp_signalling"];
+/// Every call with G.711; what costs little is tried on all of them.
+const ALL_CALLS: [&str; 11] = [
+    "blind_transfer_refer_pbx",
+    "dtmf_rfc4733_direct",
+    "early_media_183_direct",
+    "g711a_direct",
+    "g711u_direct",
+    "hold_resume_direct",
+    "late_offer_compact_hdrs_cn_pt13_sipp",
+    "pbx_b2bua_both_legs_ulaw",
+    "proxy_kamailio_same_callid_twice",
+    "ring_group_fork_pbx",
+    "tcp_signalling",
+];
+/// Calls over UDP without a PBX, for what rewrites SIP.
+const UDP_CALLS: [&str; 3] = ["g711a_direct", "hold_resume_direct", "blind_transfer_refer_pbx"];
+
+/// What of a record has to be the same, and the sound.
+#[derive(Debug, PartialEq)]
+struct Essence {
+    records: Vec<CallRecord>,
+    sound: Vec<Vec<u8>>,
+}
+
+impl Essence {
+    fn of(replayed: &Replayed) -> Self {
+        let sound = |r: &CallRecord| r.recordings.iter().map(|f| std::fs::read(&f.path).unwrap()).collect::<Vec<_>>();
+        Self {
+            sound: replayed.records.iter().flat_map(sound).collect(),
+            records: replayed.records.iter().cloned().map(without_the_way).collect(),
+        }
+    }
+
+    fn clean(name: &str) -> Self {
+        let clean = Self::of(&replay_packets(&frames(name)));
+        assert!(!clean.sound.is_empty(), "{name} has sound");
+        clean
+    }
+
+    /// Equality, with a message that can be read.
+    fn assert_same(&self, other: &Self, what: &str) {
+        // The sound first without its hash: what else differs says more.
+        let records = |e: &Self| -> Vec<CallRecord> {
+            let mut records = e.records.clone();
+            records.iter_mut().flat_map(|r| &mut r.recordings).for_each(|f| f.sha256.clear());
+            records
+        };
+        assert_eq!(records(self), records(other), "{what}");
+        assert!(self.sound == other.sound, "{what}: other sound");
+    }
+}
+
+/// RFC 3550 counts jitter, and what comes out of order, in the order of arrival.
+fn whatever_the_order(mut essence: Essence) -> Essence {
+    for record in &mut essence.records {
+        for side in [&mut record.sides.caller, &mut record.sides.callee] {
+            (side.reordered, side.max_jitter_ms) = (0, None);
+        }
+    }
+    essence
+}
+
+/// A record without what says how it came here: source, paths, transport, copies.
+fn without_the_way(mut record: CallRecord) -> CallRecord {
+    record.source.clear();
+    for recording in &mut record.recordings {
+        recording.path.clear();
+    }
+    for leg in &mut record.legs {
+        leg.transport = Transport::default();
+    }
+    for side in [&mut record.sides.caller, &mut record.sides.callee] {
+        side.duplicates = 0;
+    }
+    record
+}
+
+/// The same, and without addresses and order of arrival.
+fn without_addresses(mut record: CallRecord) -> CallRecord {
+    for leg in &mut record.legs {
+        (leg.caller_addr, leg.callee_addr) = (None, None);
+    }
+    for side in [&mut record.sides.caller, &mut record.sides.callee] {
+        side.streams.clear();
+    }
+    (record.from_uri, record.to_uri, record.request_uri) = (None, None, None);
+    record
+}
+
+/// A name, and what becomes of a capture.
+type Disguise = (&'static str, fn(&[Packet]) -> Vec<u8>);
+
+fn check(calls: &[&str], disguises: &[Disguise]) {
+    for name in calls {
+        let (packets, clean) = (frames(name), Essence::clean(name));
+        for (disguise, dress) in disguises {
+            let shown = replay_bytes(&[dress(&packets)]);
+            assert_eq!(shown.warnings, Vec::<String>::new(), "{name}, {disguise}");
+            Essence::of(&shown).assert_same(&clean, &format!("{name}, {disguise}"));
+        }
+    }
+}
+
+fn ethernet(packets: &[Packet]) -> Vec<u8> {
+    packets::write_pcap(packets::ETHERNET, packets)
+}
+
+macro_rules! each_frame {
+    ($link:expr, $f:expr) => {
+        |packets| packets::write_pcap($link, &packets::each(packets, $f))
+    };
+}
+
+#[test]
+fn every_link_type_and_file_format_shows_the_same_call() {
+    check(
+        &CALLS,
+        &[
+            ("VLAN", each_frame!(packets::ETHERNET, |f| vec![packets::tagged(f, &[(0x8100, 10)])])),
+            ("QinQ", each_frame!(packets::ETHERNET, |f| vec![packets::tagged(f, &[(0x88a8, 10), (0x8100, 20)])])),
+            ("cooked", each_frame!(packets::SLL, |f| vec![packets::cooked(f)])),
+            ("cooked v2", each_frame!(packets::SLL2, |f| vec![packets::cooked2(f)])),
+            ("raw IP", each_frame!(packets::RAW_IP, packets::raw_ip)),
+            ("loopback", each_frame!(packets::NULL, packets::loopback)),
+            ("trailer", each_frame!(packets::ETHERNET, |f| vec![packets::with_trailer(f, &[0xee; 7])])),
+            ("pcapng of two interfaces", |p| packets::write_pcapng_two_interfaces(p)),
+        ],
+    );
+}
+
+#[test]
+fn every_tunnel_shows_the_same_call() {
+    check(
+        &CALLS[..1],
+        &[
+            ("GRE", each_frame!(packets::ETHERNET, |f| packets::gre_ip(f, false))),
+            ("GRE with options", each_frame!(packets::ETHERNET, |f| packets::gre_ip(f, true))),
+            ("GRE with Ethernet", each_frame!(packets::ETHERNET, |f| vec![packets::gre_teb(f)])),
+            ("ERSPAN I", each_frame!(packets::ETHERNET, |f| vec![packets::erspan1(f)])),
+            ("ERSPAN II", each_frame!(packets::ETHERNET, |f| vec![packets::erspan2(f)])),
+            ("ERSPAN III", each_frame!(packets::ETHERNET, |f| vec![packets::erspan3(f, true)])),
+            ("VXLAN", each_frame!(packets::ETHERNET, |f| vec![packets::vxlan(f, 4789)])),
+            ("GENEVE", each_frame!(packets::ETHERNET, |f| vec![packets::geneve(f)])),
+            ("TZSP", each_frame!(packets::ETHERNET, |f| vec![packets::tzsp(f)])),
+            ("IP in IP", each_frame!(packets::ETHERNET, packets::ip_in_ip)),
+            ("PPPoE", each_frame!(packets::ETHERNET, packets::pppoe)),
+            ("MPLS", each_frame!(packets::ETHERNET, packets::mpls_ip)),
+            ("pseudowire", each_frame!(packets::ETHERNET, |f| vec![packets::mpls_ethernet(f, true)])),
+            ("GTP-U", each_frame!(packets::ETHERNET, |f| packets::gtp_u(f, true))),
+        ],
+    );
+    check(
+        &CALLS[..1],
+        &[
+            ("GRE over IPv6", each_frame!(packets::ETHERNET, |f| packets::over_ipv6(f, OverIpv6::Gre))),
+            ("VXLAN over IPv6", each_frame!(packets::ETHERNET, |f| packets::over_ipv6(f, OverIpv6::Vxlan))),
+            ("IP in IPv6", each_frame!(packets::ETHERNET, |f| packets::over_ipv6(f, OverIpv6::Ip))),
+        ],
+    );
+    check(&CALLS[1..], &[("nested", each_frame!(packets::ETHERNET, |f| vec![packets::nested(f)]))]);
+}
+
+#[test]
+fn fragments_in_every_order_show_the_same_call() {
+    // RTP of 20 ms of G.711 is 180 bytes of UDP payload and header: three fragments of up to 64 bytes.
+    fn permuted(frame: &[u8], order: [usize; 3]) -> Vec<Vec<u8>> {
+        let pieces = packets::fragmented(frame, 64);
+        match pieces.len() {
+            3 => order.iter().map(|i| pieces[*i].clone()).collect(),
+            _ => pieces.into_iter().rev().collect(),
+        }
+    }
+    check(
+        &CALLS[..1],
+        &[
+            ("0 1 2", each_frame!(packets::ETHERNET, |f| permuted(f, [0, 1, 2]))),
+            ("0 2 1", each_frame!(packets::ETHERNET, |f| permuted(f, [0, 2, 1]))),
+            ("1 0 2", each_frame!(packets::ETHERNET, |f| permuted(f, [1, 0, 2]))),
+            ("1 2 0", each_frame!(packets::ETHERNET, |f| permuted(f, [1, 2, 0]))),
+            ("2 0 1", each_frame!(packets::ETHERNET, |f| permuted(f, [2, 0, 1]))),
+            ("2 1 0", each_frame!(packets::ETHERNET, |f| permuted(f, [2, 1, 0]))),
+        ],
+    );
+    check(
+        &CALLS[1..],
+        &[
+            ("doubled", |p| {
+                let pieces = packets::each(p, |f| packets::fragmented(f, 400));
+                ethernet(&packets::doubled(&pieces, 0, <[u8]>::to_vec))
+            }),
+            (
+                "in VXLAN",
+                each_frame!(packets::ETHERNET, |f| {
+                    packets::fragmented(f, 104).iter().map(|p| packets::vxlan(p, 4789)).collect()
+                }),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn copies_by_the_mirror_change_nothing() {
+    check(
+        &CALLS,
+        &[
+            ("identical", |p| ethernet(&packets::doubled(p, 0, <[u8]>::to_vec))),
+            ("routed: other MACs, TTL less one", |p| ethernet(&packets::doubled(p, 100_000, packets::routed))),
+            ("one copy tagged", |p| ethernet(&packets::doubled(p, MS, |f| packets::tagged(f, &[(0x8100, 9)])))),
+            ("remarked, 49 ms later", |p| ethernet(&packets::doubled(p, 49 * MS, packets::remarked))),
+        ],
+    );
+}
+
+#[test]
+fn the_worst_mirror_shows_every_call() {
+    // Of the call with a transfer one leg ends with the capture, so with the last copy.
+    for name in ALL_CALLS.into_iter().filter(|name| *name != "blind_transfer_refer_pbx") {
+        let doubled = packets::doubled(&frames(name), 2 * MS, |f| packets::vxlan(&packets::routed(f), 4789));
+        let tagged = packets::each(&doubled, |f| vec![packets::tagged(f, &[(0x88a8, 10), (0x8100, 20)])]);
+        // Less than the copies are late: an original that came after its copy would be heard at the copy's time.
+        let shown = Essence::of(&replay_packets(&rewrite::disordered(&tagged, 1_900_000)));
+        whatever_the_order(shown).assert_same(&whatever_the_order(Essence::clean(name)), name);
+    }
+}
+
+#[test]
+fn noise_on_other_ports_changes_nothing() {
+    check(&CALLS, &[("noise", |p| ethernet(&rewrite::with_noise(p)))]);
+}
+
+#[test]
+fn disorder_between_two_interfaces_changes_nothing_but_the_count_of_it() {
+    for name in ["g711a_direct", "early_media_183_direct", "hold_resume_direct", "pbx_b2bua_both_legs_ulaw"] {
+        let clean = whatever_the_order(Essence::clean(name));
+        for late_ns in [1_000_000, 20_000_000, 100_000_000] {
+            let shown = whatever_the_order(Essence::of(&replay_packets(&rewrite::disordered(&frames(name), late_ns))));
+            shown.assert_same(&clean, &format!("{name}, {late_ns} ns"));
+        }
+    }
+}
+
+#[test]
+fn sip_in_any_style_is_the_same_call() {
+    check(
+        &UDP_CALLS,
+        &[
+            ("compact", |p| ethernet(&rewrite::sip(p, |_, m| rewrite::compact(m)))),
+            ("folded", |p| ethernet(&rewrite::sip(p, |_, m| rewrite::folded(m)))),
+            ("bare LF", |p| ethernet(&rewrite::sip(p, |_, m| rewrite::bare_lf(m)))),
+            ("odd spaces", |p| ethernet(&rewrite::sip(p, |_, m| rewrite::odd_spaces(m)))),
+            ("compact and folded", |p| ethernet(&rewrite::sip(p, |_, m| rewrite::folded(&rewrite::compact(m))))),
+        ],
+    );
+}
+
+#[test]
+fn sip_over_tcp_and_websocket_is_the_same_call_wherever_it_is_cut() {
+    let name = "g711a_direct";
+    let (packets, clean) = (frames(name), Essence::clean(name));
+    for cut in [1, 2, 3, 17, 100, 419, 1460, 60_000] {
+        let shown = replay_packets(&packets::sip_over_tcp(&packets, 5060, cut));
+        assert_eq!(shown.only().legs[0].transport, Transport::Tcp);
+        Essence::of(&shown).assert_same(&clean, &format!("TCP in pieces of {cut}"));
+        let shown = replay_packets(&rewrite::sip_over_websocket(&packets, cut));
+        assert_eq!(shown.only().legs[0].transport, Transport::Ws, "pieces of {cut}");
+        Essence::of(&shown).assert_same(&clean, &format!("WebSocket in pieces of {cut}"));
+    }
+    for name in &UDP_CALLS[1..] {
+        let shown = replay_packets(&packets::sip_over_tcp(&frames(name), 5060, 211));
+        Essence::of(&shown).assert_same(&Essence::clean(name), name);
+    }
+}
+
+#[test]
+fn a_call_over_ipv6_is_the_same_call() {
+    for name in ["g711a_direct", "hold_resume_direct", "early_media_183_direct", "proxy_kamailio_same_callid_twice"] {
+        let shown = Essence::of(&replay_packets(&rewrite::ipv6(&frames(name))));
+        let clean = Essence::clean(name);
+        let bare =
+            |e: Essence| Essence { records: e.records.into_iter().map(without_addresses).collect(), sound: e.sound };
+        bare(shown).assert_same(&bare(clean), name);
+    }
+}
+
+#[test]
+fn overlapping_fragments_and_those_of_ipv6_show_the_same_call() {
+    let name = "g711a_direct";
+    check(&[name], &[("overlapping", |p| ethernet(&rewrite::overlapping(p, 64)))]);
+    let bare = |e: Essence| Essence { records: e.records.into_iter().map(without_addresses).collect(), sound: e.sound };
+    let whole = rewrite::ipv6(&frames(name));
+    let shown = Essence::of(&replay_packets(&rewrite::fragmented_v6(&whole, 64)));
+    bare(shown).assert_same(&bare(Essence::of(&replay_packets(&whole))), "IPv6 fragments, the last one first");
+}
+
+#[test]
+fn a_fragment_that_is_lost_costs_its_own_packet_and_nothing_else() {
+    let name = "g711a_direct";
+    let (packets, clean) = (frames(name), Essence::clean(name));
+    let (mut rtp, mut out) = (0, Vec::new());
+    for p in &packets {
+        let mut pieces = packets::fragmented(&p.data, 64);
+        rtp += u32::from(carries_rtp(p));
+        // Of the hundredth packet of sound the piece in the middle.
+        if carries_rtp(p) && rtp == 100 {
+            pieces.remove(1);
+        }
+        out.extend(pieces.into_iter().map(|data| Packet { at_ns: p.at_ns, data }));
+    }
+    let shown = replay_packets(&out);
+    let (record, wanted) = (shown.only(), &clean.records[0]);
+    let sum =
+        |r: &CallRecord| (r.sides.caller.packets + r.sides.callee.packets, r.sides.caller.lost + r.sides.callee.lost);
+    assert_eq!(sum(record), (sum(wanted).0 - 1, sum(wanted).1 + 1));
+    assert_eq!((record.answered_at, record.ended_at), (wanted.answered_at, wanted.ended_at));
+    let (heard, whole) = (samples(&shown.wav(record)), samples(&clean.sound[0]));
+    assert_eq!(heard.len(), whole.len(), "nothing after it moved");
+    let other = heard.iter().zip(&whole).filter(|(a, b)| a != b).count();
+    // 20 ms are concealed; what concealment leaves behind dies away within another 40 ms.
+    assert!((1..=60 * 8).contains(&other), "{other} samples differ");
+}
+
+#[test]
+fn sip_on_another_port_is_found_by_its_start_line() {
+    for name in ["g711a_direct", "hold_resume_direct"] {
+        for port in [5099, 40_000] {
+            let shown = replay_packets(&rewrite::moved_port(&frames(name), 5060, port));
+            assert_same_call(&shown, &Essence::clean(name), &format!("{name}, port {port}"));
+            assert_eq!(shown.only().legs[0].caller_addr.map(|a| a.port()), Some(port));
+        }
+    }
+}
+
+#[test]
+fn tcp_with_all_that_happens_to_it_is_the_same_call() {
+    let name = "g711a_direct";
+    let (packets, clean) = (frames(name), Essence::clean(name));
+    let segments = rewrite::with_syns(&packets::sip_over_tcp(&packets, 5060, 100));
+    let with_keep_alives = rewrite::sip(&packets, |_, m| [b"\r\n\r\n", m, b"\r\n"].concat());
+    // Three other messages, the middle one of 20 KB, in one frame with each of the call's: far above any MTU.
+    let options = |length: usize| {
+        let head = "OPTIONS sip:10.9.0.12 SIP/2.0\r\nVia: SIP/2.0/TCP 10.9.0.99;branch=z9hG4bKo\r\nFrom: <sip:o@10.9.0.99>;tag=o\r\n\
+                    To: <sip:10.9.0.12>\r\nCall-ID: options@10.9.0.99\r\nCSeq: 1 OPTIONS\r\n";
+        [format!("{head}Content-Length: {length}\r\n\r\n").as_bytes(), &vec![b'x'; length]].concat()
+    };
+    let among_others = rewrite::sip(&packets, |_, m| [options(0), options(20_000), m.to_vec(), options(3)].concat());
+    for (what, shown) in [
+        ("several messages in a frame of 20 KB (GRO)", packets::sip_over_tcp(&among_others, 5060, 60_000)),
+        ("retransmitted", rewrite::retransmitted(&segments, 200 * MS)),
+        ("swapped", rewrite::swapped(&segments)),
+        ("swapped and retransmitted", rewrite::swapped(&rewrite::retransmitted(&segments, 1))),
+        ("keep-alives", packets::sip_over_tcp(&with_keep_alives, 5060, 97)),
+        ("joined by the card (GRO)", packets::sip_over_tcp(&with_keep_alives, 5060, 60_000)),
+    ] {
+        let shown = replay_packets(&shown);
+        assert_eq!(shown.only().legs[0].transport, Transport::Tcp, "{what}");
+        Essence::of(&shown).assert_same(&clean, what);
+    }
+}
+
+#[test]
+fn a_tcp_stream_that_was_open_before_the_capture_is_read_from_its_next_message_on() {
+    let name = "g711a_direct";
+    let clean = Essence::clean(name);
+    for cut in [100, 1460] {
+        // The end of an older message stands before the first one of each direction.
+        let mut seen = std::collections::HashSet::new();
+        let under_way = rewrite::sip(&frames(name), |p, m| match seen.insert(p.data[26..30].to_vec()) {
+            true => [b"er-Agent: old\r\nContent-Length: 12\r\n\r\na=sendrecv\r\n".as_slice(), m].concat(),
+            false => m.to_vec(),
+        });
+        let shown = replay_packets(&packets::sip_over_tcp(&under_way, 5060, cut));
+        Essence::of(&shown).assert_same(&clean, &format!("pieces of {cut}"));
+    }
+}
+
+#[test]
+fn several_files_are_one_capture() {
+    for name in CALLS {
+        let (packets, clean) = (frames(name), Essence::clean(name));
+        let every_third = |n: usize| -> Vec<u8> {
+            let mine: Vec<Packet> = packets.iter().skip(n).step_by(3).cloned().collect();
+            ethernet(&mine)
+        };
+        let mixed = replay_bytes(&[every_third(2), every_third(0), every_third(1)]);
+        Essence::of(&mixed).assert_same(&clean, &format!("{name}, mixed"));
+        let (head, tail) = packets.split_at(packets.len() / 2);
+        let cut = replay_bytes(&[ethernet(tail), ethernet(head)]);
+        Essence::of(&cut).assert_same(&clean, &format!("{name}, cut in half"));
+    }
+}
+
+#[test]
+fn the_same_capture_twice_gives_the_same_bytes() {
+    for name in ALL_CALLS {
+        let bytes = ethernet(&frames(name));
+        let [one, two] = [(); 2].map(|()| replay_bytes(std::slice::from_ref(&bytes)));
+        for (a, b) in one.records.iter().zip(&two.records) {
+            let json =
+                |r: &Replayed, id: &str| std::fs::read_to_string(r.out.path().join(format!("{id}.json"))).unwrap();
+            let pathless = |r: &Replayed, id: &str| json(r, id).replace(r.out.path().to_str().unwrap(), "");
+            assert_eq!(pathless(&one, &a.id), pathless(&two, &b.id), "{name}");
+        }
+        Essence::of(&one).assert_same(&Essence::of(&two), name);
+    }
+}
+
+/// What is left of a record when the call's first message is not the same.
+fn assert_same_call(shown: &Replayed, clean: &Essence, what: &str) {
+    let (record, wanted) = (shown.only(), &clean.records[0]);
+    let core = |r: &CallRecord| (r.from.clone(), r.to.clone(), r.internal.clone(), r.outcome, r.verdict, r.ended_by);
+    assert_eq!(core(record), core(wanted), "{what}");
+    assert_eq!((record.answered_at, record.ended_at), (wanted.answered_at, wanted.ended_at), "{what}");
+    let packets = |r: &CallRecord| (r.sides.caller.packets, r.sides.callee.packets);
+    assert_eq!(packets(record), packets(wanted), "{what}");
+    assert!(shown.wav(record) == clean.sound[0], "{what}: other sound");
+}
+
+#[test]
+fn media_before_the_invite_is_of_the_call() {
+    let name = "early_media_183_direct";
+    let clean = Essence::clean(name);
+    for late in [10 * MS, 100 * MS, 2_000 * MS] {
+        // The offer and the 183 come after the first packets of both sides (at 2 and 5 ms).
+        let late_sip = |p: &Packet| is_sip(p) && (begins(p, "INVITE") || begins(p, "SIP/2.0 1"));
+        let shown = replay_packets(&rewrite::delayed(&frames(name), late, late_sip));
+        assert_same_call(&shown, &clean, &format!("INVITE {} ms late", late / MS));
+    }
+}
+
+#[test]
+fn the_answer_before_the_invite_is_an_answer() {
+    let name = "g711a_direct";
+    // The 200 came 1.210 s after the INVITE; both keep their own stamps but swap places, or the INVITE is 5 ms late.
+    let late = |p: &Packet| begins(p, "INVITE") || begins(p, "SIP/2.0 1");
+    let shown = replay_packets(&rewrite::delayed(&frames(name), 1_215 * MS, late));
+    assert_same_call(&shown, &Essence::clean(name), name);
+}
+
+#[test]
+fn of_a_call_of_which_only_responses_are_mirrored_all_that_they_say_is_known() {
+    for name in ["g711a_direct", "early_media_183_direct"] {
+        let clean = Essence::clean(name);
+        let shown = replay_packets(&rewrite::only(&frames(name), |p| !is_sip(p) || is_response(p)));
+        let (record, wanted) = (shown.only(), &clean.records[0]);
+        assert_eq!((&record.from, &record.to), (&wanted.from, &wanted.to), "{name}");
+        assert_eq!((record.outcome, record.answered_at), (Outcome::Answered, wanted.answered_at), "{name}");
+        assert_eq!(record.verdict, Some(Verdict::BothSides), "{name}: {:?}", record.verdict_reason);
+        assert_eq!(record.sides.caller.streams.len(), 1, "{name}: left is the caller");
+        assert_eq!(record.sides.caller.streams[0].src, wanted.sides.caller.streams[0].src, "{name}");
+        let late = record.ended_at.unwrap().since(wanted.ended_at.unwrap());
+        assert!(late.as_millis() < 50, "{name}: the 200 to the BYE ends it, {late:?} after the BYE");
+    }
+}
+
+#[test]
+fn of_a_call_of_which_one_direction_is_mirrored_one_voice_is_heard_at_its_place() {
+    let name = "g711a_direct";
+    let clean = Essence::clean(name);
+    for (address, verdict, channel) in
+        [("10.9.0.11", Verdict::CallerOnly, 0_usize), ("10.9.0.12", Verdict::CalleeOnly, 1)]
+    {
+        let shown = replay_packets(&rewrite::only(&frames(name), |p| sent_by(p, address)));
+        let record = shown.only();
+        assert_eq!(record.verdict, Some(verdict), "{:?}", record.verdict_reason);
+        assert_eq!((&record.from, &record.to), (&clean.records[0].from, &clean.records[0].to), "{address}");
+        assert_eq!(record.outcome, Outcome::Answered, "{address}");
+        let (heard, whole) = (samples(&shown.wav(record)), samples(&clean.sound[0]));
+        // The file begins at the ACK instead of the 200, or ends with the 200 to the BYE instead of the BYE: shift.
+        let off_ns = record.recordings[0].starts_at.as_nanos() - clean.records[0].recordings[0].starts_at.as_nanos();
+        let off = usize::try_from((off_ns * 8 + 500_000) / 1_000_000).unwrap();
+        let own = |s: &[i16]| s.iter().skip(channel).step_by(2).copied().collect::<Vec<_>>();
+        let other = |s: &[i16]| s.iter().skip(1 - channel).step_by(2).copied().collect::<Vec<_>>();
+        assert!(other(&heard).iter().all(|s| *s == 0), "{address}: nothing of the other side");
+        let (heard, whole) = (own(&heard), own(&whole));
+        // Both begin between two samples: one of them may have one more before the first that is the same.
+        let same = |(a, b): (usize, usize)| heard.iter().skip(a).zip(&whole[off + b..]).filter(|(a, b)| a == b).count();
+        let best = [(0, 0), (1, 0), (0, 1)].map(same).into_iter().max().unwrap();
+        let wanted = heard.len().min(whole.len() - off) - 2;
+        assert!(best >= wanted, "{address}: {best} of {wanted} samples, from {off}");
+    }
+}
+
+fn samples(wav: &[u8]) -> Vec<i16> {
+    hound::WavReader::new(wav).unwrap().samples().map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_call_without_its_signalling_is_no_call() {
+    let shown = replay_packets(&rewrite::only(&frames("g711a_direct"), carries_rtp));
+    assert_eq!(shown.records, []);
+}

@@ -1,0 +1,350 @@
+//! What the service removes, and what it never does: retention, holds, and one service for each spool.
+
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use callspan::call::record::{CallRecord, DeliveryRecord, DeliveryState, LegRecord, Outcome, Recording, Verdict};
+use callspan::delivery::row::JobRow;
+use callspan::journal::{CallStage, Journal};
+use callspan::time::Timestamp;
+
+/// More than any disk of the tests has.
+const FULL: u32 = 1_048_576;
+
+/// Folders of a service on the loopback interface, which nobody calls on.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    /// What retention does may not depend on how full the disk of the tests is.
+    fn new(more: &str) -> Self {
+        Self::on_a_disk(0, more)
+    }
+
+    /// Where so much must stay free.
+    fn on_a_disk(min_free_gib: u32, more: &str) -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let folder = |name: &str| dir.path().join(name).display().to_string();
+        let toml = format!(
+            "[capture]\ninterface = \"lo\"\nbuffer_mib = 1\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\n\
+             dir = \"{}\"\nmin_free_gib = {min_free_gib}\n{more}\n",
+            folder("spool"),
+            folder("state"),
+            folder("recordings"),
+        );
+        std::fs::write(dir.path().join("callspan.toml"), toml).expect("written");
+        Self { dir }
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("callspan.toml")
+    }
+
+    fn journal(&self) -> Journal {
+        Journal::open(&callspan::journal::config::Config { dir: self.dir.path().join("state") }).expect("a journal")
+    }
+
+    /// A finished call with a recording of a kibibyte, and its record.
+    fn call(&self, id: &str, delivery: Option<&str>) -> PathBuf {
+        self.call_in(&format!("{id}.wav"), delivery)
+    }
+
+    /// The same with a file of this name: the id and its ending.
+    fn call_in(&self, name: &str, delivery: Option<&str>) -> PathBuf {
+        let (id, ending) = name.split_once('.').expect("it has an ending");
+        let folder = self.dir.path().join("recordings/2026/11/23");
+        std::fs::create_dir_all(&folder).expect("made");
+        let path = folder.join(name);
+        std::fs::write(&path, [0; 1024]).expect("written");
+        let at = Timestamp::from_secs(1_795_409_819);
+        let recording = Recording {
+            part: 1,
+            path: path.display().to_string(),
+            format: "wav".to_owned(),
+            starts_at: at,
+            ends_at: at,
+            duration_s: 0.0,
+            sample_rate: 8000,
+            channels: 2,
+            bytes: 1024,
+            sha256: String::new(),
+            plain_sha256: ending.ends_with("age").then(String::new),
+        };
+        let record = CallRecord {
+            schema: 1,
+            id: id.to_owned(),
+            invited_at: Some(at),
+            outcome: Outcome::Answered,
+            verdict: Some(Verdict::BothSides),
+            recordings: vec![recording],
+            legs: vec![LegRecord::default()],
+            delivery: DeliveryRecord {
+                state: if delivery == Some("done") { DeliveryState::Done } else { DeliveryState::None },
+                ..DeliveryRecord::default()
+            },
+            ..CallRecord::default()
+        };
+        let json = serde_json::to_vec(&record).expect("JSON");
+        std::fs::write(folder.join(format!("{id}.json")), json).expect("written");
+        let journal = self.journal();
+        journal.put_call(&record, CallStage::Complete).expect("written");
+        if let Some(stage) = delivery {
+            let row = JobRow { id: id.to_owned(), stage: stage.to_owned(), body: "{}".to_owned(), ..JobRow::default() };
+            journal.save_job(&row).expect("written");
+        }
+        path
+    }
+
+    /// `None`, with the reason printed, where this user may not capture.
+    fn start(&self) -> Option<Service> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_callspan"))
+            .args(["run", "-c"])
+            .arg(self.config())
+            .current_dir(self.dir.path())
+            .env_remove("CALLSPAN_LOG")
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped"));
+        let (mut said, mut line) = (String::new(), String::new());
+        while lines.read_line(&mut line).is_ok_and(|n| n > 0) {
+            said.push_str(&line);
+            if line.contains("capturing on") {
+                std::thread::spawn(move || {
+                    let mut rest = Vec::new();
+                    let _ = lines.read_to_end(&mut rest); // a full pipe would stop the service
+                });
+                return Some(Service { child });
+            }
+            line.clear();
+        }
+        child.wait().expect("ours");
+        if said.contains("setcap") {
+            crate::support::skip::skipped("this user may not capture (CAP_NET_RAW is needed)");
+            return None;
+        }
+        panic!("{said}");
+    }
+}
+
+struct Service {
+    child: Child,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return; // its number may be somebody else's by now
+        }
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+fn wait_until_gone(path: &Path) {
+    wait_until(&format!("{} is gone", path.display()), || !path.exists());
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < end, "not within a minute: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_disk_that_runs_full_costs_what_pyrus_has_and_neither_what_is_owed_nor_what_is_held() {
+    // More than any disk has free, so every disk counts as nearly full.
+    let place = Place::on_a_disk(FULL, "");
+    let delivered = place.call("20261123T000001Z-a", Some("done"));
+    let kept: Vec<PathBuf> = vec![
+        place.call("20261123T000002Z-b", Some("parked")),
+        place.call("20261123T000003Z-c", None),
+        place.call("20261123T000004Z-d", Some("done")),
+    ];
+    place.journal().hold("20261123T000004Z-d", Timestamp::from_secs(1), None).expect("written");
+    let Some(service) = place.start() else { return };
+    wait_until_gone(&delivered);
+    drop(service);
+    assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
+    let (_, why) = place.journal().removed("20261123T000001Z-a").expect("readable").expect("it was");
+    assert!(why.contains("min_free_gib"), "{why}");
+    assert_eq!(place.journal().recordings().expect("readable").len(), kept.len());
+}
+
+#[test]
+fn undelivered_recordings_go_only_by_the_explicit_setting() {
+    let place = Place::on_a_disk(FULL, "remove_undelivered = true");
+    let owed = place.call("20261123T000001Z-a", Some("parked"));
+    let held = place.call("20261123T000002Z-b", Some("parked"));
+    place.journal().hold("20261123T000002Z-b", Timestamp::from_secs(1), None).expect("written");
+    let Some(_service) = place.start() else { return };
+    wait_until_gone(&owed);
+    assert!(held.exists());
+}
+
+#[test]
+fn a_spool_that_was_made_and_never_written_is_removed_at_the_start() {
+    let place = Place::new("");
+    let spool = place.dir.path().join("spool");
+    std::fs::create_dir(&spool).expect("made");
+    // As a kill between its making and its first bytes leaves it.
+    let empty = spool.join("20261123T120937Z-d6f23b02eb7825d3.pcapng");
+    std::fs::write(&empty, b"").expect("written");
+    let Some(_service) = place.start() else { return };
+    wait_until_gone(&empty);
+}
+
+#[test]
+fn a_second_service_in_the_same_spool_is_refused_with_a_clear_word() {
+    let place = Place::new("");
+    let Some(_first) = place.start() else { return };
+    let second = Command::new(env!("CARGO_BIN_EXE_callspan")).args(["run", "-c"]).arg(place.config()).output();
+    let second = second.expect("the binary runs");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains("is in use by another callspan (process "), "{said}");
+}
+
+#[test]
+fn a_service_that_cannot_start_raises_one_alarm_however_often_it_is_started_again() {
+    let place = Place::new("");
+    let told = place.dir.path().join("alarms");
+    let config = std::fs::read_to_string(place.config()).expect("written");
+    let config =
+        config.replace("\"lo\"", "\"nosuch0\"") + &format!("[alerts]\ncommand = \"cat >> {}\"\n", told.display());
+    std::fs::write(place.config(), config).expect("written");
+    let start = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_callspan")).args(["run", "-c"]).arg(place.config()).output();
+        assert_eq!(output.expect("the binary runs").status.code(), Some(1));
+        let text = std::fs::read_to_string(&told).unwrap_or_default();
+        text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON")).collect::<Vec<_>>()
+    };
+    std::fs::create_dir(place.dir.path().join("state")).expect("made");
+    for _ in 0..3 {
+        let told = start();
+        assert_eq!((told.len(), told[0]["kind"].as_str()), (1, Some("service_failed")), "{told:?}");
+        assert!(told[0]["detail"].as_str().is_some_and(|d| d.contains("nosuch0")), "{told:?}");
+    }
+    // Somebody who did nothing for five minutes hears of it again.
+    let stamp = std::fs::File::options().write(true).open(place.dir.path().join("state/failed")).expect("it is there");
+    let earlier = stamp.metadata().and_then(|m| m.modified()).expect("known") - Duration::from_secs(301);
+    stamp.set_modified(earlier).expect("set");
+    assert_eq!(start().len(), 2);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
+fn a_service_that_starts_on_a_full_disk_says_so_and_starts_when_there_is_room() {
+    let place = Place::new("");
+    let state = place.dir.path().join("state");
+    std::fs::create_dir(&state).expect("made");
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "callspan-test"]).arg(&state).output();
+    if !mount.as_ref().is_ok_and(|m| m.status.success()) {
+        return crate::support::skip::skipped("no file system can be mounted (root is needed)");
+    }
+    let _unmount = Unmount(&state);
+    std::fs::write(state.join("filler"), vec![0; 1 << 20]).expect_err("it is full");
+    let told = place.dir.path().join("alarms");
+    let mut config = std::fs::read_to_string(place.config()).expect("written");
+    config.push_str(&format!("[alerts]\ncommand = \"cat >> {}\"\n", told.display()));
+    std::fs::write(place.config(), config).expect("written");
+    let mut service = Command::new(env!("CARGO_BIN_EXE_callspan"))
+        .args(["run", "-c"])
+        .arg(place.config())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let end = Instant::now() + Duration::from_secs(30);
+    while !std::fs::read_to_string(&told).is_ok_and(|text| text.contains("service_failed")) {
+        assert!(Instant::now() < end, "an alarm says it");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // It waits with its end, so that systemd does not start it each three seconds; told to end, it does.
+    assert!(service.try_wait().expect("ours").is_none(), "it waits");
+    Command::new("kill").arg(service.id().to_string()).status().expect("kill runs");
+    assert_eq!(service.wait().expect("ours").code(), Some(1));
+    std::fs::remove_file(state.join("filler")).expect("removed");
+    assert!(place.start().is_some(), "there is room again");
+}
+
+struct Unmount<'a>(&'a Path);
+
+impl Drop for Unmount<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).output();
+    }
+}
+
+#[test]
+fn encrypted_recordings_and_their_packets_are_counted_and_removed_like_all_others() {
+    let place = Place::on_a_disk(FULL, "");
+    let sealed = place.call_in("20261123T000001Z-a.wav.age", Some("done"));
+    let packets = sealed.with_file_name("20261123T000001Z-a.1.pcapng.age");
+    std::fs::write(&packets, "x").expect("written");
+    assert_eq!(place.journal().kept_bytes().expect("readable"), 1024);
+    let Some(_service) = place.start() else { return };
+    wait_until_gone(&sealed);
+    wait_until_gone(&packets);
+    assert_eq!(place.journal().kept_bytes().expect("readable"), 0);
+}
+
+/// Whoever writes makes the service read again what is in the file.
+#[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
+fn wait_for_end(service: &mut Service, mut disturb: impl FnMut()) -> Option<i32> {
+    let end = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < end {
+        if let Some(status) = service.child.try_wait().expect("ours") {
+            return status.code();
+        }
+        disturb();
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    panic!("the service goes on with a damaged journal");
+}
+
+#[test]
+fn a_journal_that_is_damaged_while_the_service_works_ends_it_and_the_next_start_makes_a_new_one() {
+    let place = Place::new("[alerts]\ncommand = \"cat >> alarms\"");
+    let kept = place.call("20261123T000001Z-a", Some("done"));
+    let held = place.call("20261123T000002Z-b", None);
+    place.journal().hold("20261123T000002Z-b", Timestamp::from_secs(1), Some("case 17")).expect("written");
+    let Some(mut service) = place.start() else { return };
+    // The journal is not the only one that knows of the hold.
+    wait_until("the record says that it is held", || {
+        let json = std::fs::read_to_string(held.with_extension("json")).expect("there");
+        json.contains("case 17")
+    });
+    // Another process, as `callspan calls hold` is one: it has read what it needs before the file is damaged.
+    let beside = place.journal();
+    beside.hold("20261123T000001Z-a", Timestamp::from_secs(1), None).expect("written");
+    let file = place.dir.path().join("state/journal.sqlite");
+    let mut disk = std::fs::OpenOptions::new().write(true).open(&file).expect("there");
+    let size = disk.metadata().expect("there").len();
+    assert!(size > 8_192, "the tables are in the file, not in its log");
+    disk.seek(SeekFrom::Start(4_096)).expect("a file");
+    disk.write_all(&vec![0xA5; usize::try_from(size).expect("small") - 4_096]).expect("written");
+    let mut n = 2;
+    let code = wait_for_end(&mut service, || {
+        n += 1;
+        let _ = beside.hold("20261123T000001Z-a", Timestamp::from_secs(n), None);
+    });
+    assert_eq!(code, Some(1), "so that it is started again");
+    drop(beside);
+    let alarms = std::fs::read_to_string(place.dir.path().join("alarms")).expect("an admin was told");
+    assert!(alarms.contains("journal_damaged") && alarms.contains("found damaged"), "{alarms}");
+    // As systemd does.
+    let _again = place.start().expect("it starts");
+    let alarms = std::fs::read_to_string(place.dir.path().join("alarms")).expect("there");
+    assert!(place.dir.path().join("state/journal.sqlite.damaged-1").exists(), "{alarms}");
+    let journal = place.journal();
+    assert_eq!(journal.held("20261123T000002Z-b").expect("readable").and_then(|h| h.why).as_deref(), Some("case 17"));
+    let call = journal.call("20261123T000001Z-a").expect("readable").expect("it is known again");
+    assert_eq!(call.record.delivery.state, DeliveryState::Done);
+    assert_eq!(journal.recordings().expect("readable")[0].path, kept.display().to_string());
+}

@@ -1,0 +1,288 @@
+//! Calls that nobody took, forks, and races between CANCEL and the answer.
+
+use callspan::call::config::{Config, Start};
+use callspan::call::record::{EndedBy, Outcome, Side, Verdict};
+
+use crate::scenarios::dialog_lifecycle::hears;
+use crate::scenarios::{direct, outside_and_200};
+use crate::support::playback::{play, play_packets, play_with};
+use crate::support::scenario::Heard::Voice;
+use crate::support::scenario::{Phone, Scene, With, at, ip, sdp};
+
+#[test]
+fn every_refusal_has_its_outcome_its_status_and_a_reason_that_an_admin_understands() {
+    for (status, outcome, word) in [
+        (486, Outcome::Busy, "busy"),
+        (600, Outcome::Busy, "busy"),
+        (603, Outcome::Declined, "declined"),
+        (408, Outcome::NoAnswer, "Nobody answered"),
+        (480, Outcome::NoAnswer, "Nobody answered"),
+        (404, Outcome::Failed, "failed"),
+        (503, Outcome::Failed, "failed"),
+        (302, Outcome::Redirected, "redirected"),
+    ] {
+        let (mut scene, mut outside, mut ours) = outside_and_200();
+        let call = scene.dialog(&mut outside, &mut ours);
+        scene.invite(call);
+        scene.ring(call);
+        scene.wait(1_000);
+        let refused = scene.now();
+        scene.refuse(call, status, &[With::Header("Reason: Q.850;cause=17;text=\"User busy\"")]);
+        let played = play(&scene);
+        let record = &played.only().record;
+        assert_eq!((record.outcome, record.sip_status), (outcome, Some(status)), "{status}");
+        assert_eq!((record.verdict, record.ended_by), (Some(Verdict::NotAnswered), Some(EndedBy::Signalling)));
+        assert_eq!((record.ended_at, record.answered_at, record.duration_s), (Some(at(refused)), None, None));
+        let reason = record.verdict_reason.as_deref().expect("a reason");
+        assert!(reason.contains(word), "{status}: {reason}");
+        assert_eq!(record.reason_header.as_deref(), Some("Q.850;cause=17;text=\"User busy\""));
+        assert!(record.recordings.is_empty());
+    }
+}
+
+#[test]
+fn a_cancelled_call_was_ended_by_signalling_and_keeps_its_reason() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.invite(call);
+    scene.ring(call);
+    scene.wait(3_000);
+    scene.request(
+        call,
+        Side::Caller,
+        "CANCEL",
+        &[With::Header("Reason: SIP;cause=200;text=\"Call completed elsewhere\"")],
+    );
+    scene.response(call, Side::Callee, (200, "CANCEL"), &[]);
+    let refused = scene.now();
+    scene.refuse(call, 487, &[]);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.outcome, record.ended_by), (Outcome::Cancelled, Some(EndedBy::Signalling)));
+    assert_eq!((record.sip_status, record.ended_at), (Some(487), Some(at(refused))));
+    assert!(record.reason_header.as_deref().is_some_and(|r| r.contains("completed elsewhere")));
+}
+
+#[test]
+fn a_cancel_that_crosses_the_answer_is_an_answered_call_of_a_moment() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.invite(call);
+    scene.ring(call);
+    scene.wait(2_000);
+    scene.request(call, Side::Caller, "CANCEL", &[]);
+    let answered = scene.now();
+    let answer = scene.sdp(call, Side::Callee, &[]);
+    scene.response(call, Side::Callee, (200, "INVITE"), &[With::Sdp(answer)]);
+    scene.response(call, Side::Callee, (481, "CANCEL"), &[]);
+    scene.at(call).confirmed = true;
+    scene.request(call, Side::Caller, "ACK", &[]);
+    let ended = scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!(
+        (record.outcome, record.ended_by, record.sip_status),
+        (Outcome::Answered, Some(EndedBy::Caller), Some(200))
+    );
+    assert_eq!((record.answered_at, record.ended_at), (Some(at(answered)), Some(at(ended))));
+}
+
+#[test]
+fn a_late_200_after_the_487_of_a_cancel_is_the_same_call() {
+    // A fork: one branch says 487, another had already answered.
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.invite(call);
+    scene.ring(call);
+    scene.wait(1_000);
+    scene.cancel(call);
+    scene.wait(300);
+    let answered = scene.answer(call);
+    let ended = scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.outcome, record.ended_by), (Outcome::Answered, Some(EndedBy::Caller)));
+    assert_eq!((record.answered_at, record.ended_at), (Some(at(answered)), Some(at(ended))));
+}
+
+#[test]
+fn a_cancelled_call_whose_refusal_was_not_seen_ended_with_the_cancel() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.invite(call);
+    scene.ring(call);
+    scene.wait(1_000);
+    let cancelled = scene.now();
+    scene.request(call, Side::Caller, "CANCEL", &[]);
+    scene.wait(60_000);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.outcome, record.ended_at), (Outcome::Cancelled, Some(at(cancelled))));
+}
+
+#[test]
+fn a_challenge_is_no_refusal() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.invite(call);
+    scene.refuse(call, 407, &[With::Header("Proxy-Authenticate: Digest realm=\"x\", nonce=\"y\"")]);
+    scene.connect(call);
+    let talks = scene.now();
+    scene.talk(call, 1_000);
+    let ended = scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.outcome, record.sip_status, record.invited_at), (Outcome::Answered, Some(200), Some(at(0))));
+    hears(played.only(), (1, 2), talks, ended);
+}
+
+#[test]
+fn a_redirected_caller_who_tries_the_new_target_makes_one_call_of_it() {
+    // RFC 3261 section 8.1.3.4: the same Call-ID, From and To, a higher CSeq; here to another host.
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.invite(call);
+    scene.refuse(call, 302, &[With::Header("Contact: <sip:201@10.0.0.3>")]);
+    scene.at(call).sip[1] = ip(3, 5060);
+    scene.at(call).media[1] = ip(3, 10_000);
+    scene.at(call).voices[1] = 3;
+    scene.at(call).tags[1] = "elsewhere".to_owned();
+    scene.at(call).request_user = "201".to_owned();
+    scene.connect(call);
+    let talks = scene.now();
+    scene.talk(call, 1_000);
+    let ended = scene.bye(call, Side::Callee);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.outcome, record.sip_status), (Outcome::Answered, Some(200)));
+    hears(played.only(), (1, 3), talks, ended);
+}
+
+#[test]
+fn an_invite_that_nothing_answers_ends_with_a_verdict() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    let offer = scene.sdp(call, Side::Caller, &[]);
+    scene.request(call, Side::Caller, "INVITE", &[With::Sdp(offer)]);
+    // Longer than any proxy waits: 200 s without a word.
+    scene.wait(210_000);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.outcome, record.verdict), (Outcome::Unknown, Some(Verdict::NotAnswered)));
+    assert_eq!(record.verdict_reason.as_deref(), Some("No final answer to the INVITE was seen."));
+}
+
+/// Two phones ring; each sends early media of its own (voices 2 and 3); the second one answers.
+fn forked() -> (Scene, i64, i64, i64) {
+    let mut scene = Scene::new();
+    let mut caller = Phone::new("+79990000001", 1);
+    let mut proxy = Phone::new("200", 9);
+    let call = scene.dialog(&mut caller, &mut proxy);
+    let [one, two] = [ip(2, 10_000), ip(3, 10_000)];
+    let body = |e| sdp(e, 1, "8 101", &[]);
+    scene.invite(call);
+    scene.response(call, Side::Callee, (183, "INVITE"), &[With::Branch("one"), With::Sdp(body(one))]);
+    scene.response(call, Side::Callee, (183, "INVITE"), &[With::Branch("two"), With::Sdp(body(two))]);
+    let caller_media = scene.get(call).media[0];
+    let early = scene.now();
+    scene.rtp(&[(2, (one, caller_media))], 1_000);
+    scene.rtp(&[(3, (two, caller_media))], 1_000);
+    scene.at(call).media[1] = two;
+    scene.at(call).tags[1] = "two".to_owned();
+    scene.at(call).voices[1] = 3;
+    scene.answer(call);
+    let talks = scene.now();
+    scene.talk(call, 2_000);
+    let ended = scene.bye(call, Side::Caller);
+    (scene, early, talks, ended)
+}
+
+#[test]
+fn of_two_forks_with_early_media_the_one_that_answers_is_the_callee() {
+    let (scene, _, talks, ended) = forked();
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!(record.legs[0].to_tag.as_deref(), Some("two"));
+    hears(played.only(), (1, 3), talks, ended);
+}
+
+#[test]
+fn early_media_of_both_forks_is_heard_when_the_recording_starts_with_media() {
+    let (scene, early, talks, _) = forked();
+    let played = play_with(&scene, Config { start: Start::Media, ..Config::default() });
+    let [_, right] = played.only().sound.as_ref().expect("a recording");
+    assert_eq!(right.share(Voice(2), early, early + 1_000), 1.0);
+    assert_eq!(right.share(Voice(3), early + 1_000, talks - 40), 1.0);
+}
+
+#[test]
+fn a_second_fork_that_answers_too_is_hung_up_and_changes_nothing() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.connect(call);
+    // Branch "late" answers as well; the caller acknowledges and hangs it up (RFC 3261 section 13.2.2.4).
+    let late = sdp(ip(3, 10_000), 1, "8 101", &[]);
+    let cseq = scene.get(call).invite_cseq[0];
+    scene.response(call, Side::Callee, (200, "INVITE"), &[With::Branch("late"), With::Sdp(late), With::CSeq(cseq)]);
+    scene.request(call, Side::Caller, "ACK", &[With::Branch("late"), With::CSeq(cseq)]);
+    scene.request(call, Side::Caller, "BYE", &[With::Branch("late"), With::CSeq(cseq + 1)]);
+    scene.response(call, Side::Callee, (200, "BYE"), &[With::Branch("late"), With::CSeq(cseq + 1)]);
+    let talks = scene.now();
+    scene.talk(call, 3_000);
+    let ended = scene.bye(call, Side::Callee);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.ended_by, record.ended_at), (Some(EndedBy::Callee), Some(at(ended))));
+    hears(played.only(), (1, 2), talks, ended);
+}
+
+#[test]
+fn what_does_not_look_like_sip_is_read_as_sip_on_a_port_of_sip() {
+    let (mut scene, call, answered) = direct();
+    scene.talk(call, 1_000);
+    scene.bye(call, Side::Caller);
+    let mut packets = scene.packets();
+    // Both phones say SIP from 5060; each message comes with two NULs and a space before its first line.
+    for packet in packets.iter_mut().filter(|p| p.src.port() == 5060) {
+        packet.payload.splice(0..0, *b"\0\0 ");
+    }
+    let played = play_packets(&packets, scene.now(), Config::default());
+    assert_eq!(played.only().record.answered_at, Some(at(answered)));
+    assert_eq!(played.only().record.verdict, Some(Verdict::BothSides));
+    let elsewhere = Config { sip_ports: vec![5070], ..Config::default() };
+    assert!(play_packets(&packets, scene.now(), elsewhere).calls.is_empty());
+}
+
+#[test]
+fn early_media_and_then_a_cancel_leaves_no_recording() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.invite(call);
+    scene.progress(call);
+    let flow = scene.flow(call, Side::Callee);
+    scene.rtp(&[(5, flow)], 2_000);
+    scene.cancel(call);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.outcome, record.verdict), (Outcome::Cancelled, Some(Verdict::NotAnswered)));
+    assert!(record.recordings.is_empty());
+    // 2 s of 20 ms packets were heard all the same.
+    assert_eq!(record.sides.callee.packets, 100);
+}
+
+#[test]
+fn a_caller_who_gives_up_with_a_bye_ended_it_by_signalling_as_with_a_cancel() {
+    // RFC 3261 section 15: a BYE may end an early dialog.
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.invite(call);
+    scene.ring(call);
+    scene.wait(1_000);
+    scene.at(call).confirmed = true;
+    let ended = scene.bye(call, Side::Caller);
+    scene.refuse(call, 487, &[]);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.outcome, record.verdict), (Outcome::Cancelled, Some(Verdict::NotAnswered)));
+    assert_eq!((record.ended_by, record.ended_at), (Some(EndedBy::Signalling), Some(at(ended))));
+}

@@ -1,0 +1,146 @@
+//! A flood of INVITEs and of noise while one real call goes on.
+
+use callspan::call::Engine;
+use callspan::call::config::Config;
+use callspan::call::engine::Limits;
+use callspan::call::event::{CallEvent, EndedCall};
+use callspan::call::record::{EndedBy, Side};
+
+use crate::scenarios::direct;
+use crate::support::playback::{Nothing, Watched, scene_ms};
+use crate::support::scenario::{Packet, STEP_MS, at, ip};
+
+/// One INVITE of a scanner: a Call-ID, tag and number of its own.
+fn scan(n: u32) -> Vec<u8> {
+    scan_of(n, &format!("9{n}"))
+}
+
+/// One that asks for this number.
+fn scan_of(n: u32, number: &str) -> Vec<u8> {
+    format!(
+        "INVITE sip:{number}@10.0.0.9 SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.5:5060;branch=z9hG4bK{n}\r\nFrom: <sip:{n}@203.0.113.5>;tag=s{n}\r\n\
+         To: <sip:{number}@10.0.0.9>\r\nCall-ID: scan-{n}\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+#[test]
+fn a_flood_of_invites_and_noise_fills_no_table_and_costs_the_real_call_nothing() {
+    // `CALLSPAN_FLOOD=100000` floods for 12.5 s; the normal run for 2.5 s.
+    let scans: u32 = std::env::var("CALLSPAN_FLOOD").ok().and_then(|v| v.parse().ok()).unwrap_or(20_000);
+    let limits = Limits { legs: 2_000, early_bytes: 1 << 20, ..Limits::default() };
+    let (mut scene, call, answered) = direct();
+    scene.talk(call, 30_000);
+    let ended = scene.bye(call, Side::Caller);
+    let mut packets = scene.packets();
+    // INVITEs from the moment of the answer on, eight each ms, and with each a packet of RTP noise.
+    let mut rng = fastrand::Rng::with_seed(7);
+    for n in 0..scans {
+        let when = at(answered + 2 * STEP_MS + i64::from(n / 8));
+        let src = callspan::net::Endpoint::v4([203, 0, 113, 5], 5060);
+        packets.push(Packet { at: when, src, dst: ip(9, 5060), payload: scan(n) });
+        let mut noise = vec![0x80, 8];
+        noise.extend((0..170).map(|_| rng.u8(..)));
+        packets.push(Packet {
+            at: when,
+            src: src.with_port(rng.u16(1_024..)),
+            dst: ip(rng.u8(1..9), rng.u16(20_000..)),
+            payload: noise,
+        });
+    }
+    packets.sort_by_key(|p| p.at);
+    let mut engine = Engine::with_limits(Config::default(), "flood", limits);
+    let mut sink = Watched::new(Nothing);
+    let (mut told, mut calls): (u64, Vec<EndedCall>) = (0, Vec::new());
+    let mut most = (0, 0, 0, 0);
+    for packet in &packets {
+        engine.handle_datagram(&packet.datagram(), &mut sink);
+        while let Some(event) = engine.poll_event() {
+            match event {
+                CallEvent::Changed(_) => told += 1,
+                CallEvent::PartDue(_) | CallEvent::Withdrawn(_) => {}
+                CallEvent::Ended(ended) => calls.push(*ended),
+            }
+        }
+        let tables = engine.tables();
+        most = (
+            most.0.max(tables.legs),
+            most.1.max(tables.fresh),
+            most.2.max(tables.timers),
+            most.3.max(tables.early_bytes),
+        );
+    }
+    engine.handle_timeout(at(ended + 60_000), &mut sink);
+    engine.handle_end_of_capture(&mut sink);
+    calls.extend(std::iter::from_fn(|| engine.poll_event()).filter_map(|e| match e {
+        CallEvent::Ended(ended) => Some(*ended),
+        CallEvent::Changed(_) | CallEvent::PartDue(_) | CallEvent::Withdrawn(_) => None,
+    }));
+    // The real call is whole: 30 s of 20 ms packets from each side, and not one of the noise.
+    let real = calls.iter().find(|c| c.record.legs[0].sip_call_id.ends_with("@scene")).expect("the real call");
+    assert_eq!([real.record.sides.caller.packets, real.record.sides.callee.packets], [1_500, 1_500]);
+    assert_eq!((real.record.ended_by, real.record.ended_at.map(scene_ms)), (Some(EndedBy::Caller), Some(ended)));
+    assert_eq!(real.legs.len(), 1, "one spool");
+    assert!(calls.iter().all(|c| std::ptr::eq(c, real) || c.legs.is_empty()), "no spool of a scan");
+    assert_eq!(sink.media.len(), 3_000);
+    // Every table stayed within its bound: two timers a leg (its own and its conversation's settling).
+    assert!(most.0 <= 2_000 && most.1 <= 4_001 && most.2 <= 4_000 && most.3 <= 1 << 20, "{most:?}");
+    // Every INVITE is accounted for: in a record, or counted as one that gave way. Those that gave way before anybody
+    // was told of them have no record; 2,000 legs last 250 ms at eight a millisecond, and a call is told after 500 ms.
+    let counters = engine.counters();
+    let records = calls.len() as u64 - 1;
+    assert_eq!((counters.legs, counters.legs_refused), (u64::from(scans) + 1, 0));
+    assert!(counters.legs_evicted + records >= u64::from(scans), "{counters:?} and {records} records");
+    // The last 2,000 were open when the capture ended, and have a record each.
+    assert!(counters.legs_evicted >= u64::from(scans) - 2_000 && records >= 1_999, "{counters:?}");
+    // Told while they lived: the real call twice or more, and the last ones when they had settled.
+    assert!(told < 2 * 2_000, "{told}");
+    let tables = engine.tables();
+    assert_eq!([tables.legs, tables.conversations, tables.call_ids, tables.join_keys, tables.timers], [0; 5]);
+    assert!(tables.tombstones <= 65_536);
+}
+
+#[test]
+fn a_flood_at_the_number_of_a_real_call_joins_nothing_to_it() {
+    // `CALLSPAN_FLOOD=100000` as above.
+    let scans: u32 = std::env::var("CALLSPAN_FLOOD").ok().and_then(|v| v.parse().ok()).unwrap_or(5_000);
+    let (mut scene, call, answered) = direct();
+    scene.talk(call, 4_000);
+    let ended = scene.bye(call, Side::Caller);
+    let real = String::from_utf8(scene.packets()[0].payload.clone()).expect("an INVITE");
+    let number = real.split_once("INVITE sip:").and_then(|(_, uri)| uri.split_once('@')).expect("a number").0;
+    let mut packets = scene.packets();
+    let (src, dst) = (packets[0].src, packets[0].dst);
+    packets.extend((0..scans).map(|n| {
+        let when = at(answered - 2 * STEP_MS + i64::from(n / 8));
+        Packet { at: when, src: src.with_port(5_062), dst, payload: scan_of(n, number) }
+    }));
+    packets.sort_by_key(|p| p.at);
+    let mut engine = Engine::with_limits(Config::default(), "flood", Limits { legs: 2_000, ..Limits::default() });
+    let mut sink = Watched::new(Nothing);
+    for packet in &packets {
+        engine.handle_datagram(&packet.datagram(), &mut sink);
+    }
+    engine.handle_timeout(at(ended + 60_000), &mut sink);
+    engine.handle_end_of_capture(&mut sink);
+    let calls: Vec<EndedCall> = std::iter::from_fn(|| engine.poll_event())
+        .filter_map(|e| if let CallEvent::Ended(ended) = e { Some(*ended) } else { None })
+        .collect();
+    let real = calls.iter().find(|c| c.record.legs[0].sip_call_id.ends_with("@scene")).expect("the real call");
+    assert_eq!(real.record.legs.len(), 1, "none of the flood is a leg of it");
+    assert_eq!([real.record.sides.caller.packets, real.record.sides.callee.packets], [200, 200]);
+}
+
+#[test]
+fn where_every_leg_is_under_way_a_new_one_is_refused_and_counted() {
+    let limits = Limits { legs: 1, ..Limits::default() };
+    let (mut scene, call, _) = direct();
+    scene.talk(call, 400);
+    let mut packets = scene.packets();
+    packets.push(Packet { at: at(scene.now()), src: ip(66, 5060), dst: ip(9, 5060), payload: scan(1) });
+    let mut engine = Engine::with_limits(Config::default(), "flood", limits);
+    for packet in &packets {
+        engine.handle_datagram(&packet.datagram(), &mut Nothing);
+    }
+    assert_eq!((engine.live_legs(), engine.counters().legs_refused, engine.counters().legs_evicted), (1, 1, 0));
+}

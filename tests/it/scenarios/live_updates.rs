@@ -1,0 +1,122 @@
+//! What is told of a call while it lives, and when: the right number at the right moment.
+
+use callspan::call::record::{Outcome, Side};
+
+use crate::scenarios::Office;
+use crate::scenarios::outside_and_200;
+use crate::support::playback::{Played, play};
+use crate::support::scenario::at;
+
+/// (ms, extension, whether it rings, whether it was answered) of everything that was told.
+fn told(played: &Played) -> Vec<(i64, Option<&str>, bool, bool)> {
+    let row = |(ms, live): &'_ (i64, callspan::call::event::LiveCall)| {
+        (*ms, live.record.ringing_at.is_some(), live.record.answered_at.is_some())
+    };
+    let extension = |n: usize| played.told[n].1.record.internal.as_deref();
+    played
+        .told
+        .iter()
+        .map(row)
+        .enumerate()
+        .map(|(n, (ms, rings, answered))| (ms, extension(n), rings, answered))
+        .collect()
+}
+
+#[test]
+fn a_call_is_told_when_its_legs_have_had_500_ms_to_come_together() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.invite(call);
+    scene.ring(call);
+    scene.wait(2_000);
+    let answered = scene.answer(call);
+    scene.talk(call, 1_000);
+    scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    assert_eq!(told(&played), [(500, Some("200"), true, false), (answered, Some("200"), true, true)]);
+}
+
+#[test]
+fn through_a_pbx_the_extension_is_there_at_the_first_telling_and_the_person_at_the_answer() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    office.scene.bridge(a, b, 400);
+    office.scene.bye(a, Side::Caller);
+    office.scene.bye(b, Side::Caller);
+    let played = play(&office.scene);
+    assert_eq!(told(&played).first(), Some(&(500, Some("200"), true, false)));
+    let taken = played.told.iter().find(|(_, live)| live.record.operator_answered_at.is_some()).expect("told");
+    assert_eq!(Some(at(taken.0)), taken.1.record.operator_answered_at, "in the moment of the 200");
+}
+
+#[test]
+fn while_a_group_rings_there_is_no_extension_and_then_that_of_the_person() {
+    let mut office = Office::new();
+    let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
+    let scene = &mut office.scene;
+    for leg in [a, b, c] {
+        scene.invite(leg);
+    }
+    scene.ring(b);
+    scene.ring(c);
+    scene.wait(2_000);
+    let taken = scene.answer(c);
+    scene.cancel(b);
+    scene.answer(a);
+    scene.bridge(a, c, 400);
+    scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Caller);
+    let played = play(scene);
+    let told = told(&played);
+    assert_eq!(told[0], (500, None, true, false));
+    assert_eq!((told[1].0, told[1].1), (taken, Some("201")));
+    assert!(told[1..].iter().all(|t| t.1 == Some("201")), "{told:?}");
+}
+
+#[test]
+fn a_queue_tells_each_extension_as_it_rings() {
+    let mut office = Office::new();
+    let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
+    let scene = &mut office.scene;
+    scene.connect(a);
+    scene.wait(5_000);
+    let first = scene.now();
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(3_000);
+    scene.cancel(b);
+    let second = scene.now();
+    scene.invite(c);
+    scene.ring(c);
+    scene.wait(1_000);
+    scene.answer(c);
+    scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Caller);
+    let played = play(scene);
+    let at_of = |ext: &str| told(&played).iter().find(|t| t.1 == Some(ext)).map(|t| t.0);
+    assert_eq!((at_of("200"), at_of("201")), (Some(first), Some(second)));
+    assert!(played.told.iter().all(|(_, live)| live.record.id == played.only().record.id), "the id never changes");
+}
+
+#[test]
+fn a_call_that_is_over_within_the_settle_time_is_told_once_as_ended() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.invite(call);
+    scene.refuse(call, 486, &[]);
+    scene.wait(10_000);
+    let played = play(&scene);
+    assert_eq!((told(&played), played.only().record.outcome), (vec![], Outcome::Busy));
+}
+
+#[test]
+fn the_ids_of_the_same_scene_are_the_same() {
+    let ids = || {
+        let mut office = Office::new();
+        let (a, b) = office.connected();
+        office.scene.bye(a, Side::Caller);
+        office.scene.bye(b, Side::Caller);
+        play(&office.scene).only().record.id.clone()
+    };
+    assert_eq!(ids(), ids());
+}

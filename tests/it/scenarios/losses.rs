@@ -1,0 +1,129 @@
+//! What was lost, and by whom: holes before us, frames lost on this machine, a clock that was set.
+
+use callspan::call::Engine;
+use callspan::call::config::Config;
+use callspan::call::event::CallEvent;
+use callspan::call::record::{CallRecord, EndedBy, Side, Verdict};
+
+use crate::scenarios::direct;
+use crate::support::playback::{Nothing, play_packets};
+use crate::support::scenario::{Packet, STEP_MS, at};
+
+/// A call of 4 s of which ten packets of the callee's sound, half a second into it, never came; the ms of its end.
+fn with_a_hole() -> (Vec<Packet>, i64) {
+    let (mut scene, call, _) = direct();
+    let talks = scene.now();
+    scene.talk(call, 4_000);
+    let ended = scene.bye(call, Side::Caller);
+    let voice = scene.flow(call, Side::Callee).0;
+    let mut packets = scene.packets();
+    packets.retain(|p| p.src != voice || p.at < at(talks + 500) || p.at >= at(talks + 700));
+    (packets, ended + STEP_MS)
+}
+
+/// (kind, packets) of the problems.
+fn problems(record: &CallRecord) -> Vec<(&str, Option<u64>)> {
+    record.problems.iter().map(|p| (p.kind.as_str(), p.packets)).collect()
+}
+
+/// The record of the one call, when something is told to the engine in the middle of it.
+fn told_in_the_middle(packets: &[Packet], tell: impl Fn(&mut Engine)) -> CallRecord {
+    let mut engine = Engine::new(Config::default(), "losses");
+    let (before, after) = packets.split_at(packets.len() / 2);
+    before.iter().for_each(|p| engine.handle_datagram(&p.datagram(), &mut Nothing));
+    tell(&mut engine);
+    after.iter().for_each(|p| engine.handle_datagram(&p.datagram(), &mut Nothing));
+    engine.handle_end_of_capture(&mut Nothing);
+    let mut ended = std::iter::from_fn(|| engine.poll_event()).filter_map(|event| match event {
+        CallEvent::Ended(ended) => Some(ended.record),
+        _ => None,
+    });
+    let record = ended.next().expect("one call");
+    assert!(ended.next().is_none());
+    record
+}
+
+#[test]
+fn holes_with_nothing_lost_here_are_lost_before_us() {
+    let (packets, end) = with_a_hole();
+    let played = play_packets(&packets, end, Config::default());
+    let record = &played.only().record;
+    assert_eq!(problems(record), [("lost_before_us", Some(10))]);
+    assert_eq!((record.sides.caller.lost, record.sides.callee.lost), (0, 10));
+}
+
+#[test]
+fn the_same_holes_are_ours_when_this_machine_lost_frames_during_the_call() {
+    let (packets, _) = with_a_hole();
+    let record = told_in_the_middle(&packets, Engine::handle_local_loss);
+    assert_eq!(problems(&record), [("lost_by_us", Some(10))]);
+    // Told twice, it is one problem.
+    let record = told_in_the_middle(&packets, |engine| {
+        engine.handle_local_loss();
+        engine.handle_local_loss();
+    });
+    assert_eq!(problems(&record), [("lost_by_us", Some(10))]);
+}
+
+#[test]
+fn a_call_during_which_nothing_was_lost_has_no_problem_and_one_of_before_none_of_ours() {
+    let (mut scene, call, _) = direct();
+    scene.talk(call, 1_000);
+    let ended = scene.bye(call, Side::Caller);
+    let played = play_packets(&scene.packets(), ended + STEP_MS, Config::default());
+    assert_eq!(problems(&played.only().record), []);
+    // Lost when no call was under way: none of this call.
+    let mut engine = Engine::new(Config::default(), "losses");
+    engine.handle_local_loss();
+    scene.packets().iter().for_each(|p| engine.handle_datagram(&p.datagram(), &mut Nothing));
+    engine.handle_end_of_capture(&mut Nothing);
+    let records: Vec<CallRecord> = std::iter::from_fn(|| engine.poll_event())
+        .filter_map(|event| match event {
+            CallEvent::Ended(ended) => Some(ended.record),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(problems(&records[0]), []);
+}
+
+#[test]
+fn a_step_of_the_clock_is_a_problem_of_the_call_and_moves_none_of_its_times() {
+    let (packets, ended) = with_a_hole();
+    let record = told_in_the_middle(&packets, |engine| engine.handle_clock_step(3_600_000_000_000, &mut Nothing));
+    assert_eq!(problems(&record), [("clock_step", None), ("lost_before_us", Some(10))]);
+    // The BYE's exchange is two steps: the request is the end.
+    let end = record.ended_at.expect("ended");
+    assert!(at(ended).nanos_since(end).abs() < 100_000_000, "by the clock that held when the call began: {end:?}");
+}
+
+/// What a restart of the recorder leaves of a call: it was away when the answer came, and again at the end.
+#[test]
+fn a_call_of_which_neither_answer_nor_end_was_seen_but_both_voices_were_is_no_unanswered_one() {
+    let (mut scene, call, _) = direct();
+    let talks = scene.now();
+    scene.talk(call, 4_000);
+    let ended = scene.bye(call, Side::Caller);
+    let mut packets = scene.packets();
+    let is_text = |p: &Packet, words: &[u8]| p.payload.starts_with(words);
+    packets.retain(|p| p.payload[0] & 0xC0 == 0x80 || is_text(p, b"INVITE") || is_text(p, b"SIP/2.0 1"));
+    assert!(packets.iter().any(|p| is_text(p, b"SIP/2.0 180")), "it rang");
+    // Before, it was under way for an hour, and then not answered.
+    for (silence_s, later) in [(300, 310_000), (5, 10_000)] {
+        let config = Config { silence_s, ..Config::default() };
+        let played = play_packets(&packets, ended + later, config);
+        let record = &played.only().record;
+        assert_eq!((record.ended_by, record.verdict), (Some(EndedBy::Silence), Some(Verdict::BothSides)));
+        assert!(record.answered_at.is_some_and(|at_| at_ >= at(talks) && at_ < at(talks + 100)), "its first packet");
+        assert!(record.ended_at.is_some_and(|at_| at_ <= at(ended)));
+        assert_eq!(problems(record)[0].0, "answer_not_seen");
+    }
+    // One voice alone may be ringback: a phone that rings for an hour.
+    let voice = scene.flow(call, Side::Callee).0;
+    packets.retain(|p| p.payload[0] & 0xC0 != 0x80 || p.src == voice);
+    assert!(
+        play_packets(&packets, ended + 310_000, Config::default())
+            .calls
+            .iter()
+            .all(|c| { c.record.ended_by == Some(EndedBy::CaptureEnd) && c.record.answered_at.is_none() })
+    );
+}

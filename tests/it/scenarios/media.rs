@@ -1,0 +1,296 @@
+//! What senders do to their streams, and where media really goes.
+
+use callspan::call::record::{EndedBy, Side, Verdict};
+
+use crate::scenarios::dialog_lifecycle::hears;
+use crate::scenarios::{DID, OUTSIDE, Office, direct, outside_and_200};
+use crate::support::playback::play;
+use crate::support::scenario::Heard::{Outside, Silence, Voice};
+use crate::support::scenario::{D, Scene, ip};
+
+/// A call of 2 s + 2 s, with something happening to the callee's sender in between.
+fn disturbed(disturb: impl Fn(&mut Scene, crate::support::scenario::D)) {
+    let (mut scene, call, _) = direct();
+    let talks = scene.now();
+    scene.talk(call, 2_000);
+    let before = scene.now();
+    disturb(&mut scene, call);
+    let after = scene.now();
+    scene.talk(call, 2_000);
+    let ended = scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    hears(played.only(), (1, 2), talks, before);
+    hears(played.only(), (1, 2), after, ended);
+}
+
+#[test]
+fn a_changed_ssrc_is_the_same_voice_at_its_own_time() {
+    disturbed(|scene, call| {
+        let flow = scene.flow(call, Side::Callee);
+        let sender = scene.sender(flow);
+        (sender.ssrc, sender.sequence, sender.time) = (0x7777_7777, 4, 99);
+    });
+}
+
+#[test]
+fn a_reset_sequence_and_a_jump_of_the_stamp_move_nothing() {
+    disturbed(|scene, call| {
+        let flow = scene.flow(call, Side::Callee);
+        scene.sender(flow).sequence = 3;
+    });
+    disturbed(|scene, call| {
+        let flow = scene.flow(call, Side::Callee);
+        scene.sender(flow).time ^= 0x5555_5555;
+    });
+    // 4 s forward, less than the 5 s at which a named recorder gives up.
+    disturbed(|scene, call| {
+        let flow = scene.flow(call, Side::Caller);
+        let sender = scene.sender(flow);
+        sender.time = sender.time.wrapping_add(32_000);
+    });
+}
+
+#[test]
+fn a_jump_during_a_pause_moves_nothing() {
+    disturbed(|scene, call| {
+        scene.wait(2_500);
+        let flow = scene.flow(call, Side::Callee);
+        scene.sender(flow).time ^= 0x7000_0000;
+    });
+}
+
+#[test]
+fn two_ssrcs_at_once_on_one_port_are_two_streams_of_one_side() {
+    let (mut scene, call, _) = direct();
+    scene.talk(call, 1_000);
+    let now = scene.now();
+    let flow = scene.flow(call, Side::Callee);
+    let voice = *scene.sender(flow);
+    *scene.sender(flow) = crate::support::scenario::Sender { ssrc: 0x0bad_cafe, sequence: 9, time: 5, pt: 8 };
+    scene.rtp(&[(6, flow)], 1_000);
+    *scene.sender(flow) = voice;
+    scene.set_now(now);
+    scene.talk(call, 1_000);
+    let alone = scene.now();
+    scene.talk(call, 1_000);
+    let ended = scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.sides.caller.streams.len(), record.sides.callee.streams.len()), (1, 2));
+    hears(played.only(), (1, 2), alone + 100, ended);
+}
+
+#[test]
+fn rtp_after_the_bye_is_counted_and_opens_nothing() {
+    let (mut scene, call, _) = direct();
+    scene.talk(call, 1_000);
+    let ended = scene.bye(call, Side::Caller);
+    scene.talk(call, 1_000);
+    let played = play(&scene);
+    let [left, right] = played.only().sound.as_ref().expect("a recording");
+    assert_eq!((left.judge(ended + 300), right.judge(ended + 300)), (Outside, Outside));
+    // 1 s of 20 ms packets from both sides: those within 200 ms are known as late, the others as of no call.
+    assert_eq!(played.counters.rtp_after_end + played.counters.rtp_unclaimed, 100);
+}
+
+#[test]
+fn a_sender_behind_a_nat_is_known_by_where_it_sends() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    // It announces an address of its own network; its packets come from the router.
+    scene.at(call).media[0] = callspan::net::Endpoint::v4([192, 168, 1, 5], 7_000);
+    scene.connect(call);
+    let router = ip(50, 61_234);
+    let phone = scene.get(call).media[1];
+    let talks = scene.now();
+    scene.rtp(&[(1, (router, phone)), (2, (phone, router))], 2_000);
+    // The router forgets and uses another port.
+    let other = ip(50, 61_999);
+    let moved = scene.now();
+    scene.rtp(&[(1, (other, phone)), (2, (phone, other))], 2_000);
+    let ended = scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    hears(played.only(), (1, 2), talks, moved);
+    hears(played.only(), (1, 2), moved, ended);
+    let kinds: Vec<_> = played.only().record.events.iter().map(|e| (e.kind.as_str(), e.side)).collect();
+    assert_eq!(kinds, [("media_move", Some(Side::Caller))]);
+}
+
+#[test]
+fn ports_reused_by_the_very_next_call_belong_to_it() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let first = scene.dialog(&mut outside, &mut ours);
+    let second = scene.dialog(&mut outside, &mut ours);
+    scene.at(second).media = scene.get(first).media;
+    scene.connect(first);
+    scene.talk(first, 2_000);
+    let bye = scene.bye(first, Side::Caller);
+    // The next call begins 20 ms after the BYE, while the tail of the first one's sound is on its way.
+    let begin = scene.now();
+    let flow = scene.flow(first, Side::Callee);
+    scene.rtp(&[(2, flow)], 100);
+    scene.set_now(begin);
+    scene.connect(second);
+    for side in [Side::Caller, Side::Callee] {
+        let flow = scene.flow(second, side);
+        scene.sender(flow).ssrc ^= 0x00ff_00ff;
+    }
+    scene.at(second).voices = [3, 4];
+    let talks = scene.now();
+    scene.talk(second, 2_000);
+    let ended = scene.bye(second, Side::Callee);
+    let played = play(&scene);
+    let [one, two] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
+    hears(one, (1, 2), bye - 2_000, bye);
+    hears(two, (3, 4), talks, ended);
+    assert_eq!(one.record.ended_at, Some(crate::support::scenario::at(bye)));
+    // 2 s of 20 ms packets on each side of each call, and not one of the tail.
+    for call in [one, two] {
+        assert_eq!([call.record.sides.caller.packets, call.record.sides.callee.packets], [100, 100]);
+        assert!(call.record.related.is_empty());
+    }
+}
+
+#[test]
+fn ports_reused_after_a_bye_that_was_not_seen_end_the_old_call() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let first = scene.dialog(&mut outside, &mut ours);
+    let second = scene.dialog(&mut outside, &mut ours);
+    scene.at(second).media = scene.get(first).media;
+    scene.connect(first);
+    scene.talk(first, 2_000);
+    let silent = scene.now();
+    scene.wait(10_000);
+    scene.connect(second);
+    for side in [Side::Caller, Side::Callee] {
+        let flow = scene.flow(second, side);
+        scene.sender(flow).ssrc ^= 0x00ff_00ff;
+    }
+    let talks = scene.now();
+    scene.talk(second, 8_000);
+    let ended = scene.bye(second, Side::Callee);
+    let played = play(&scene);
+    let [one, two] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
+    assert_eq!(
+        (one.record.ended_by, one.record.ended_at),
+        (Some(EndedBy::Replaced), Some(crate::support::scenario::at(silent - 20)))
+    );
+    hears(two, (1, 2), talks, ended);
+    assert_eq!(one.record.sides.caller.packets, 100);
+}
+
+#[test]
+fn one_side_that_is_never_heard_is_said_by_name() {
+    let (mut scene, call, _) = direct();
+    let talks = scene.now();
+    scene.sound(&[(2, call, Side::Callee)], 2_000);
+    let ended = scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    assert_eq!(played.only().record.verdict, Some(Verdict::CalleeOnly));
+    let [left, right] = played.only().sound.as_ref().expect("a recording");
+    assert_eq!((left.share(Silence, talks, ended), right.share(Voice(2), talks, ended)), (1.0, 1.0));
+}
+
+#[test]
+fn rtp_before_the_200_and_before_the_invite_finds_its_call() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    // The whole signalling is seen 300 ms late, as from another interface that lags.
+    let flow = scene.flow(call, Side::Caller);
+    scene.rtp(&[(1, flow)], 300);
+    scene.invite(call);
+    let answered = scene.answer(call);
+    let talks = scene.now();
+    scene.talk(call, 2_000);
+    let ended = scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    hears(played.only(), (1, 2), talks, ended);
+    // 15 packets came before the INVITE.
+    assert_eq!(played.only().record.sides.caller.packets, 115);
+    assert_eq!(played.only().record.answered_at, Some(crate::support::scenario::at(answered)));
+}
+
+#[test]
+fn a_dtmf_digit_is_an_event_and_never_a_byte() {
+    let (mut scene, call, _) = direct();
+    scene.talk(call, 1_000);
+    // The key 7 for 100 ms, its end sent three times, all with one stamp (RFC 4733 section 2.5).
+    let (src, dst) = scene.flow(call, Side::Caller);
+    let sender = *scene.sender((src, dst));
+    let time = sender.time.wrapping_add((scene.now() * 8) as u32);
+    for n in 0..8_u16 {
+        let mut packet = vec![0x80, 101 | if n == 0 { 0x80 } else { 0 }];
+        packet.extend(sender.sequence.wrapping_add(n).to_be_bytes());
+        packet.extend(time.to_be_bytes());
+        packet.extend(sender.ssrc.to_be_bytes());
+        packet.extend([7, if n > 4 { 0x8a } else { 10 }]);
+        packet.extend((n.min(5) * 160 + 160).to_be_bytes());
+        scene.raw(src, dst, packet);
+        scene.wait(20);
+    }
+    scene.sender((src, dst)).sequence += 8;
+    scene.talk(call, 1_000);
+    scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    let record = &played.only().record;
+    let kinds: Vec<_> = record.events.iter().map(|e| (e.kind.as_str(), e.side, e.detail.as_deref())).collect();
+    assert_eq!(kinds, [("dtmf", Some(Side::Caller), None)], "one digit is one event");
+    // Twice a second of both sides in packets of 172 bytes; the eight events are kept as headers.
+    assert_eq!(played.media_bytes, 200 * (12 + 160));
+}
+
+/// An outbound call of 200 (voice 2) through the PBX to the outside (voice 1): its leg, then the trunk's.
+fn outbound() -> (Scene, D, D) {
+    let mut office = Office::new();
+    let a = office.scene.leg(&mut office.e200, &mut office.pbx, ["200", OUTSIDE]);
+    let b = office.scene.leg(&mut office.pbx, &mut office.outside, [DID, OUTSIDE]);
+    (office.scene, a, b)
+}
+
+#[test]
+fn what_the_ends_say_past_the_pbx_is_in_the_sound_of_the_outbound_call() {
+    let (mut scene, a, b) = outbound();
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(1_000);
+    scene.answer(b);
+    scene.answer(a);
+    let talks = scene.now();
+    scene.bridge(a, b, 2_000);
+    let through = scene.now();
+    // The PBX tells each end the other's address.
+    let (phone, trunk) = (scene.get(a).media[0], scene.get(b).media[1]);
+    scene.at(a).media = [phone, trunk];
+    scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));
+    scene.at(b).media = [phone, trunk];
+    scene.renegotiate(b, Side::Caller, "INVITE", (&[], &[]));
+    let past = scene.now();
+    scene.rtp(&[(2, (phone, trunk)), (1, (trunk, phone))], 3_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    let played = play(&scene);
+    hears(played.only(), (2, 1), talks, through);
+    hears(played.only(), (2, 1), past, ended);
+}
+
+#[test]
+fn a_pbx_that_only_signals_has_its_call_s_sound_on_the_outside_leg() {
+    let (mut scene, a, b) = outbound();
+    let (phone, trunk) = (scene.get(a).media[0], scene.get(b).media[1]);
+    scene.at(a).media = [phone, trunk];
+    scene.at(b).media = [phone, trunk];
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(1_000);
+    scene.answer(b);
+    scene.answer(a);
+    let talks = scene.now();
+    scene.rtp(&[(2, (phone, trunk)), (1, (trunk, phone))], 3_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    let played = play(&scene);
+    hears(played.only(), (2, 1), talks, ended);
+    assert_eq!(played.only().record.verdict_reason.as_deref(), Some("Both sides can be heard."));
+}

@@ -1,0 +1,93 @@
+//! Calls that captures lack, written with a small builder: what one conversation must look like in the record, in the
+//! sound, and in what is told while it lives.
+
+mod attempts;
+mod correlation;
+mod dialog_lifecycle;
+mod flood;
+mod holds;
+mod live_updates;
+mod losses;
+mod media;
+mod offices;
+mod packet_faults;
+mod pickup;
+mod ringing;
+mod roles;
+mod rules;
+mod transfers;
+
+use crate::support::scenario::{D, Phone, Scene};
+
+/// An outside caller (voice 1), an extension (voice 2), and a scene.
+fn outside_and_200() -> (Scene, Phone, Phone) {
+    (Scene::new(), Phone::new("+79990000001", 1), Phone::new("200", 2))
+}
+
+/// A direct call of the two, answered: (scene, dialog, ms of the answer).
+fn direct() -> (Scene, D, i64) {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    let answered = scene.connect(call);
+    (scene, call, answered)
+}
+
+/// An outside caller (voice 1), a PBX on host 9 (its own voice 5: music and prompts), extensions 200 (2) and 201 (3).
+struct Office {
+    scene: Scene,
+    outside: Phone,
+    pbx: Phone,
+    e200: Phone,
+    e201: Phone,
+}
+
+const OUTSIDE: &str = "+79990000001";
+const DID: &str = "+74953009080";
+/// The PBX plays this voice.
+const MUSIC: u8 = 5;
+
+impl Office {
+    fn new() -> Self {
+        Self {
+            scene: Scene::new(),
+            outside: Phone::new(OUTSIDE, 1),
+            pbx: Phone { voice: MUSIC, ..Phone::new(DID, 9) },
+            e200: Phone::new("200", 2),
+            e201: Phone::new("201", 3),
+        }
+    }
+
+    /// The trunk's leg of an inbound call.
+    fn inbound(&mut self) -> D {
+        self.scene.leg(&mut self.outside, &mut self.pbx, [OUTSIDE, DID])
+    }
+
+    /// The leg by which the PBX rings an extension for the outside caller.
+    fn rings_200(&mut self) -> D {
+        self.scene.leg(&mut self.pbx, &mut self.e200, [OUTSIDE, "200"])
+    }
+
+    /// See [`Office::rings_200`].
+    fn rings_201(&mut self) -> D {
+        self.scene.leg(&mut self.pbx, &mut self.e201, [OUTSIDE, "201"])
+    }
+
+    /// An outbound call: the leg of 200 and the trunk's, with the office's number on it.
+    fn outbound(&mut self) -> [D; 2] {
+        let a = self.scene.leg(&mut self.e200, &mut self.pbx, ["200", OUTSIDE]);
+        [a, self.scene.leg(&mut self.pbx, &mut self.outside, [DID, OUTSIDE])]
+    }
+
+    /// An inbound call through the PBX that 200 has taken: both legs.
+    fn connected(&mut self) -> (D, D) {
+        let (a, b) = (self.inbound(), self.rings_200());
+        self.scene.invite(a);
+        self.scene.invite(b);
+        self.scene.ring(b);
+        self.scene.ring(a);
+        self.scene.wait(2_000);
+        self.scene.answer(b);
+        self.scene.answer(a);
+        (a, b)
+    }
+}

@@ -1,0 +1,375 @@
+//! What the PBXs of offices do besides: follow-me by the trunk, queues that try again, session border controllers,
+//! trunks that write numbers their own way, conferences, mailboxes.
+
+use callspan::call::record::{Direction, EndedBy, Outcome, Side};
+
+use crate::scenarios::dialog_lifecycle::hears;
+use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
+use crate::support::playback::{Played, play};
+use crate::support::scenario::{D, Phone, at};
+
+const MOBILE: &str = "+79161234567";
+
+/// A call rings 200 and, by the trunk that brought it, 200's mobile, under the name `from`; the mobile takes it.
+fn follow_me(from: &str) -> (Played, [i64; 3]) {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let Office { scene, outside, pbx, .. } = &mut office;
+    let m = scene.leg(pbx, outside, [from, MOBILE]);
+    scene.at(m).voices[1] = 4;
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.ring(a);
+    // Longer than the 2 s in which legs are joined by their times alone.
+    scene.wait(3_000);
+    scene.invite(m);
+    scene.ring(m);
+    scene.wait(2_000);
+    let taken = scene.answer(m);
+    scene.answer(a);
+    scene.cancel(b);
+    let talks = scene.now();
+    scene.bridge(a, m, 3_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(m, Side::Caller);
+    (play(scene), [taken, talks, ended])
+}
+
+#[test]
+fn follow_me_by_the_trunk_under_the_callers_number_is_one_call() {
+    let (played, [taken, talks, ended]) = follow_me(OUTSIDE);
+    let record = &played.only().record;
+    assert_eq!(
+        (record.direction, record.outcome, record.internal.as_deref()),
+        (Direction::Inbound, Outcome::Answered, None)
+    );
+    assert_eq!(record.operator_answered_at, Some(at(taken)));
+    hears(played.only(), (1, 4), talks, ended);
+}
+
+#[test]
+fn follow_me_by_the_trunk_under_the_offices_own_number_is_related_and_a_person_took_the_call() {
+    let (played, [taken, talks, ended]) = follow_me(DID);
+    let [one, two] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
+    assert_eq!(
+        (&one.record.related, &two.record.related),
+        (&vec![two.record.id.clone()], &vec![one.record.id.clone()])
+    );
+    let record = &one.record;
+    assert_eq!(
+        (record.direction, record.outcome, record.internal.as_deref()),
+        (Direction::Inbound, Outcome::Answered, None)
+    );
+    assert_eq!(record.operator_answered_at, Some(at(taken)));
+    hears(one, (1, 4), talks, ended);
+}
+
+#[test]
+fn a_call_out_that_is_answered_while_another_comes_in_has_nothing_to_do_with_it() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let Office { scene, pbx, .. } = &mut office;
+    let mut customer = Phone::new("+79990000777", 4);
+    // Somebody whose telephone the mirror does not show calls out.
+    let x = scene.leg(pbx, &mut customer, [DID, "+79990000777"]);
+    for leg in [a, b, x] {
+        scene.invite(leg);
+        scene.ring(leg);
+    }
+    scene.wait(2_000);
+    scene.answer(x);
+    scene.answer(b);
+    scene.answer(a);
+    scene.wait(4_000);
+    for leg in [a, b, x] {
+        scene.bye(leg, Side::Caller);
+    }
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 2);
+    assert!(played.calls.iter().all(|c| c.record.related.is_empty()), "200 itself took the call");
+    assert_eq!(played.calls[0].record.internal.as_deref(), Some("200"));
+}
+
+#[test]
+fn where_the_mirror_shows_the_trunk_only_calls_that_are_answered_at_once_have_nothing_to_do_with_each_other() {
+    let mut office = Office::new();
+    let a = office.inbound();
+    let Office { scene, pbx, .. } = &mut office;
+    let mut customer = Phone::new("+79990000777", 4);
+    let x = scene.leg(pbx, &mut customer, [DID, "+79990000777"]);
+    for leg in [a, x] {
+        scene.invite(leg);
+        scene.ring(leg);
+    }
+    scene.wait(2_000);
+    scene.answer(x);
+    scene.answer(a);
+    scene.wait(4_000);
+    for leg in [a, x] {
+        scene.bye(leg, Side::Caller);
+    }
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 2);
+    assert!(played.calls.iter().all(|c| c.record.related.is_empty()));
+}
+
+#[test]
+fn a_queue_that_rings_all_again_and_again_is_one_call() {
+    let mut office = Office::new();
+    let a = office.inbound();
+    let rounds: Vec<[D; 2]> = (0..3).map(|_| [office.rings_200(), office.rings_201()]).collect();
+    let scene = &mut office.scene;
+    scene.connect(a);
+    for round in &rounds {
+        for leg in round {
+            scene.invite(*leg);
+            scene.ring(*leg);
+        }
+        scene.sound(&[(MUSIC, a, Side::Callee)], 4_000);
+        if round != &rounds[2] {
+            // 200 declines in the second round.
+            if round == &rounds[1] {
+                scene.refuse(round[0], 486, &[])
+            } else {
+                scene.cancel(round[0])
+            }
+            scene.cancel(round[1]);
+            scene.sound(&[(MUSIC, a, Side::Callee)], 5_000);
+        }
+    }
+    let [b, c] = rounds[2];
+    let taken = scene.answer(c);
+    scene.cancel(b);
+    let talks = scene.now();
+    scene.bridge(a, c, 3_000);
+    let ended = scene.bye(c, Side::Callee);
+    scene.bye(a, Side::Callee);
+    let played = play(scene);
+    let record = &played.only().record;
+    assert_eq!((record.legs.len(), record.internal.as_deref(), record.outcome), (7, Some("201"), Outcome::Answered));
+    assert_eq!(record.operator_answered_at, Some(at(taken)));
+    hears(played.only(), (1, 3), talks, ended);
+}
+
+#[test]
+fn a_border_controller_before_the_pbx_makes_one_call_of_three_legs_both_ways() {
+    for inbound in [true, false] {
+        let mut office = Office::new();
+        let Office { scene, outside, pbx, e200, .. } = &mut office;
+        let mut border = Phone::new(DID, 7);
+        // It takes the plus away.
+        let [theirs, did] = [OUTSIDE, DID].map(|n| &n[1..]);
+        let legs = if inbound {
+            let first = scene.leg(outside, &mut border, [OUTSIDE, DID]);
+            let second = scene.leg(&mut border, pbx, [theirs, did]);
+            [first, second, scene.leg(pbx, e200, [theirs, "200"])]
+        } else {
+            let first = scene.leg(e200, pbx, ["200", "89990000001"]);
+            let second = scene.leg(pbx, &mut border, [did, "89990000001"]);
+            [first, second, scene.leg(&mut border, outside, [DID, OUTSIDE])]
+        };
+        for leg in legs {
+            scene.invite(leg);
+        }
+        for leg in [legs[2], legs[1], legs[0]] {
+            scene.ring(leg);
+        }
+        scene.wait(2_000);
+        for leg in [legs[2], legs[1], legs[0]] {
+            scene.answer(leg);
+        }
+        let talks = scene.now();
+        let voices = if inbound { (1, 2) } else { (2, 1) };
+        let all = legs.map(|leg| [(voices.0, leg, Side::Caller), (voices.1, leg, Side::Callee)]);
+        scene.sound(&all.concat(), 3_000);
+        let ended = scene.bye(legs[0], Side::Caller);
+        scene.bye(legs[1], Side::Caller);
+        scene.bye(legs[2], Side::Caller);
+        let played = play(scene);
+        let record = &played.only().record;
+        let direction = if inbound { Direction::Inbound } else { Direction::Outbound };
+        assert_eq!((record.direction, record.internal.as_deref()), (direction, Some("200")), "{inbound}");
+        assert_eq!((record.legs.len(), record.ended_by), (3, Some(EndedBy::Caller)));
+        hears(played.only(), voices, talks, ended);
+    }
+}
+
+#[test]
+fn trunks_that_write_the_callers_number_their_own_way_bring_one_call() {
+    for (trunk, phone) in [
+        ("+79990000001", "89990000001"),
+        ("79990000001", "9990000001"),
+        ("89990000001", "+79990000001"),
+        ("9990000001", "99990000001"),
+    ] {
+        let mut office = Office::new();
+        let Office { scene, outside, pbx, e200, .. } = &mut office;
+        // The trunk's account in place of the called number.
+        let a = scene.leg(outside, pbx, [trunk, "mango-4711"]);
+        let b = scene.leg(pbx, e200, [phone, "200"]);
+        scene.invite(a);
+        scene.wait(700);
+        scene.invite(b);
+        scene.ring(b);
+        scene.wait(1_000);
+        scene.answer(b);
+        scene.answer(a);
+        scene.bridge(a, b, 400);
+        scene.bye(a, Side::Caller);
+        scene.bye(b, Side::Caller);
+        let played = play(scene);
+        let record = &played.only().record;
+        assert_eq!((record.from.as_deref(), record.internal.as_deref()), (Some(trunk), Some("200")));
+        assert_eq!((record.direction, record.outcome), (Direction::Inbound, Outcome::Answered));
+    }
+}
+
+#[test]
+fn a_call_to_ones_own_mailbox_is_internal_and_nobody_elses() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let Office { scene, pbx, e201, .. } = &mut office;
+    let c = scene.leg(e201, pbx, ["201", "*97"]);
+    scene.invite(c);
+    scene.answer(c);
+    let listens = scene.now();
+    scene.sound(&[(3, c, Side::Caller), (MUSIC, c, Side::Callee)], 2_000);
+    let ended = scene.bye(c, Side::Caller);
+    scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    let played = play(scene);
+    let [call, mailbox] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
+    assert!(call.record.related.is_empty() && mailbox.record.related.is_empty());
+    let record = &mailbox.record;
+    assert_eq!(
+        (record.direction, record.from.as_deref(), record.to.as_deref()),
+        (Direction::Internal, Some("201"), Some("*97"))
+    );
+    assert_eq!(record.internal.as_deref(), Some("201"));
+    hears(mailbox, (3, MUSIC), listens, ended);
+}
+
+#[test]
+fn those_who_dial_in_to_a_conference_are_calls_of_their_own() {
+    let mut office = Office::new();
+    let Office { scene, outside, pbx, e200, e201 } = &mut office;
+    let legs = [
+        scene.leg(outside, pbx, [OUTSIDE, DID]),
+        scene.leg(e200, pbx, ["200", "800"]),
+        scene.leg(e201, pbx, ["201", "800"]),
+        // The fourth is called by the conference.
+        scene.leg(pbx, &mut Phone::new("202", 6), ["800", "202"]),
+    ];
+    for leg in legs {
+        scene.invite(leg);
+        scene.answer(leg);
+        scene.wait(300);
+    }
+    scene.wait(3_000);
+    for leg in legs {
+        scene.bye(leg, Side::Caller);
+    }
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 4);
+    assert!(played.calls.iter().all(|c| c.record.legs.len() == 1));
+}
+
+#[test]
+fn an_extension_that_consults_two_others_in_turn_leaves_three_calls_that_know_each_other() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let Office { scene, pbx, e200, e201, .. } = &mut office;
+    let mut e202 = Phone::new("202", 6);
+    scene.bridge(a, b, 1_000);
+    scene.hold(b, Side::Callee);
+    let mut asked = Vec::new();
+    for other in [e201, &mut e202] {
+        let number = other.user.clone();
+        let c = scene.leg(e200, pbx, ["200", &number]);
+        let d = scene.leg(pbx, other, ["200", &number]);
+        scene.invite(c);
+        scene.invite(d);
+        scene.ring(d);
+        scene.wait(500);
+        asked.push((c, d));
+        if asked.len() == 1 {
+            scene.refuse(d, 486, &[]);
+            scene.refuse(c, 486, &[]);
+        } else {
+            scene.answer(d);
+            scene.answer(c);
+            scene.bridge(c, d, 1_000);
+            scene.bye(c, Side::Caller);
+            scene.bye(d, Side::Caller);
+        }
+    }
+    scene.resume(b, Side::Callee);
+    let again = scene.now();
+    scene.bridge(a, b, 2_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    let played = play(scene);
+    let [call, busy, taken] = played.calls.as_slice() else { panic!("three calls, not {}", played.calls.len()) };
+    assert_eq!((busy.record.outcome, busy.record.direction), (Outcome::Busy, Direction::Internal));
+    assert_eq!((taken.record.outcome, taken.record.internal.as_deref()), (Outcome::Answered, Some("202")));
+    assert_eq!(call.record.related, [busy.record.id.clone(), taken.record.id.clone()]);
+    assert_eq!(call.record.internal.as_deref(), Some("200"));
+    hears(call, (1, 2), again, ended);
+}
+
+#[test]
+fn a_second_call_that_waits_in_a_telephone_is_a_call_of_its_own_with_its_own_extension() {
+    let mut office = Office::new();
+    let (a1, b1) = office.connected();
+    let Office { scene, pbx, e200, .. } = &mut office;
+    let mut second = Phone::new("+79990000777", 4);
+    let a2 = scene.leg(&mut second, pbx, ["+79990000777", DID]);
+    let b2 = scene.leg(pbx, e200, ["+79990000777", "200"]);
+    scene.bridge(a1, b1, 1_000);
+    scene.invite(a2);
+    scene.invite(b2);
+    scene.ring(b2);
+    scene.ring(a2);
+    scene.bridge(a1, b1, 1_000);
+    scene.hold(b1, Side::Callee);
+    scene.answer(b2);
+    scene.answer(a2);
+    let talks = scene.now();
+    scene.bridge(a2, b2, 2_000);
+    let ended = scene.bye(a2, Side::Caller);
+    scene.bye(b2, Side::Caller);
+    scene.resume(b1, Side::Callee);
+    scene.bridge(a1, b1, 1_000);
+    scene.bye(a1, Side::Caller);
+    scene.bye(b1, Side::Caller);
+    let played = play(scene);
+    let [one, two] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
+    assert!(played.calls.iter().all(|c| c.record.legs.len() == 2 && c.record.internal.as_deref() == Some("200")));
+    assert!(one.record.related.is_empty());
+    hears(two, (4, 2), talks, ended);
+}
+
+#[test]
+fn a_caller_whom_the_group_sends_to_a_mailbox_while_somebody_dials_a_code_was_taken_by_nobody() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let Office { scene, pbx, e201, .. } = &mut office;
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(3_000);
+    // The telephone rings no longer when the code is answered.
+    scene.cancel(b);
+    scene.wait(300);
+    let c = scene.leg(e201, pbx, ["201", "*97"]);
+    scene.invite(c);
+    scene.answer(c);
+    scene.answer(a);
+    scene.wait(3_000);
+    scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Caller);
+    let played = play(scene);
+    assert_eq!(played.calls[0].record.outcome, Outcome::Abandoned);
+    assert!(played.calls[0].record.related.is_empty());
+}

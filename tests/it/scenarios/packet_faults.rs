@@ -1,0 +1,307 @@
+//! Odd senders and odd wires, each a case that broke a named recorder: what they do to one call.
+
+use callspan::call::Engine;
+use callspan::call::config::Config;
+use callspan::call::event::CallEvent;
+use callspan::call::record::{EndedBy, Outcome, Side};
+use callspan::net::Endpoint;
+
+use crate::scenarios::Office;
+use crate::scenarios::dialog_lifecycle::hears;
+use crate::scenarios::direct;
+use crate::support::playback::{Nothing, Played, play, play_packets};
+use crate::support::scenario::{D, Packet, Phone, Scene};
+
+/// A call of 4 s whose packets are changed on their way; it must be heard all the same.
+#[track_caller]
+fn heard_through(change: impl Fn(&mut Packet)) -> Played {
+    let (mut scene, call, _) = direct();
+    let talks = scene.now();
+    scene.talk(call, 4_000);
+    let ended = scene.bye(call, Side::Caller);
+    let mut packets = scene.packets();
+    packets.iter_mut().for_each(change);
+    let played = play_packets(&packets, scene.now(), Config::default());
+    hears(played.only(), (1, 2), talks, ended);
+    played
+}
+
+fn is_rtp(packet: &Packet) -> bool {
+    packet.payload.first() == Some(&0x80)
+}
+
+#[test]
+fn a_marker_on_every_packet_marks_nothing() {
+    let played = heard_through(|p| {
+        if is_rtp(p) {
+            p.payload[1] |= 0x80;
+        }
+    });
+    // Two sides of 4 s: the same number of samples as without markers.
+    let plain = heard_through(|_| {});
+    let length = |played: &Played| played.only().sound.as_ref().map(|s| s[0].samples.len());
+    assert_eq!(length(&played), length(&plain));
+    assert_eq!(
+        played.only().sound.as_ref().map(|s| &s[1].samples),
+        plain.only().sound.as_ref().map(|s| &s[1].samples),
+        "to the sample"
+    );
+}
+
+#[test]
+fn a_jump_of_four_seconds_with_a_marker_moves_nothing() {
+    let (mut scene, call, _) = direct();
+    let talks = scene.now();
+    scene.talk(call, 2_000);
+    let before = scene.now();
+    let flow = scene.flow(call, Side::Callee);
+    let sender = scene.sender(flow);
+    sender.time = sender.time.wrapping_add(32_000);
+    let jumped = scene.now();
+    scene.talk(call, 2_000);
+    let ended = scene.bye(call, Side::Caller);
+    let mut packets = scene.packets();
+    let first =
+        packets.iter_mut().find(|p| p.src == flow.0 && is_rtp(p) && p.at >= crate::support::scenario::at(jumped));
+    first.expect("a packet after the jump").payload[1] |= 0x80;
+    let played = play_packets(&packets, scene.now(), Config::default());
+    hears(played.only(), (1, 2), talks, before);
+    hears(played.only(), (1, 2), jumped, ended);
+}
+
+#[test]
+fn header_extensions_with_an_audio_level_are_no_sound() {
+    // RFC 8285 with one byte of header, RFC 6464: id 1, one byte of level; three bytes of padding.
+    heard_through(|p| {
+        if is_rtp(p) {
+            p.payload[0] |= 0x10;
+            p.payload.splice(12..12, [0xbe, 0xde, 0, 1, 0x10, 0x2a, 0, 0]);
+        }
+    });
+    // Two-byte form, and an id that nobody announced.
+    heard_through(|p| {
+        if is_rtp(p) {
+            p.payload[0] |= 0x10;
+            p.payload.splice(12..12, [0x10, 0, 0, 2, 1, 1, 0x2a, 0, 0xc8, 1, 7, 0]);
+        }
+    });
+}
+
+#[test]
+fn a_call_id_of_two_hundred_characters_is_a_call_id() {
+    let (mut scene, call, _) = {
+        let (mut scene, mut outside, mut ours) = crate::scenarios::outside_and_200();
+        let call = scene.dialog(&mut outside, &mut ours);
+        scene.at(call).call_id = "c".repeat(200);
+        let answered = scene.connect(call);
+        (scene, call, answered)
+    };
+    let talks = scene.now();
+    scene.talk(call, 2_000);
+    let ended = scene.bye(call, Side::Callee);
+    let played = play(&scene);
+    hears(played.only(), (1, 2), talks, ended);
+    assert_eq!(played.only().record.legs[0].sip_call_id, "c".repeat(200));
+}
+
+#[test]
+fn both_ends_may_be_on_this_machines_own_address() {
+    let mut scene = Scene::new();
+    let phone = |user: &str, voice, sip, media| Phone {
+        sip: Endpoint::v4([127, 0, 0, 1], sip),
+        voice,
+        next_port: media,
+        ..Phone::new(user, voice)
+    };
+    let (mut a, mut b) = (phone("101", 1, 5060, 10_000), phone("102", 2, 5070, 20_000));
+    let call = scene.dialog(&mut a, &mut b);
+    scene.connect(call);
+    let talks = scene.now();
+    scene.talk(call, 3_000);
+    scene.renegotiate(call, Side::Callee, "INVITE", (&[], &[]));
+    scene.talk(call, 1_000);
+    let ended = scene.bye(call, Side::Callee);
+    let played = play(&scene);
+    hears(played.only(), (1, 2), talks, talks + 3_000);
+    assert_eq!(played.only().record.ended_by, Some(EndedBy::Callee));
+    assert_eq!(played.only().record.ended_at, Some(crate::support::scenario::at(ended)));
+}
+
+#[test]
+fn the_same_ssrc_on_both_sides_is_two_voices() {
+    let (mut scene, call, _) = direct();
+    for side in [Side::Caller, Side::Callee] {
+        let flow = scene.flow(call, side);
+        let sender = scene.sender(flow);
+        (sender.ssrc, sender.sequence) = (0x0011_2233, 1_000);
+    }
+    let talks = scene.now();
+    scene.talk(call, 4_000);
+    let ended = scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    hears(played.only(), (1, 2), talks, ended);
+    let sides = &played.only().record.sides;
+    // 4 s of 20 ms each.
+    assert_eq!([sides.caller.packets, sides.callee.packets], [200, 200]);
+    assert_eq!([sides.caller.duplicates, sides.callee.duplicates], [0, 0]);
+}
+
+/// Both legs of a PBX that passes RTP on as it is: same SSRC, numbers and times.
+fn passed_on(office: &mut Office, a: D, b: D) {
+    for (from, to) in [(a, b), (b, a)] {
+        let (source, copy) = if from == a { (Side::Caller, Side::Caller) } else { (Side::Callee, Side::Callee) };
+        let (heard, sent) = (office.scene.flow(from, source), office.scene.flow(to, copy));
+        let sender = *office.scene.sender(heard);
+        *office.scene.sender(sent) = sender;
+    }
+}
+
+#[test]
+fn the_same_rtp_inside_and_outside_of_a_border_controller_is_no_copy() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    passed_on(&mut office, a, b);
+    let talks = office.scene.now();
+    office.scene.bridge(a, b, 4_000);
+    let ended = office.scene.bye(a, Side::Caller);
+    office.scene.bye(b, Side::Caller);
+    let played = play(&office.scene);
+    let record = &played.only().record;
+    hears(played.only(), (1, 2), talks, ended);
+    assert_eq!(record.legs.len(), 2);
+    assert_eq!([record.sides.caller.packets, record.sides.callee.packets], [200, 200]);
+    assert_eq!([record.sides.caller.duplicates, record.sides.callee.duplicates], [0, 0]);
+}
+
+#[test]
+fn a_ring_group_that_gets_the_same_early_media_is_heard_once() {
+    let mut office = Office::new();
+    let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
+    for d in [a, b, c] {
+        office.scene.invite(d);
+    }
+    for d in [a, b, c] {
+        office.scene.progress(d);
+    }
+    // The PBX plays the same stream to the caller and to both telephones while they ring.
+    let early = office.scene.now();
+    let template = {
+        let flow = office.scene.flow(a, Side::Callee);
+        *office.scene.sender(flow)
+    };
+    for d in [b, c] {
+        let flow = office.scene.flow(d, Side::Caller);
+        *office.scene.sender(flow) = template;
+    }
+    let flows: Vec<_> = [(a, Side::Callee), (b, Side::Caller), (c, Side::Caller)]
+        .map(|(d, side)| (crate::scenarios::MUSIC, office.scene.flow(d, side)))
+        .to_vec();
+    office.scene.rtp(&flows, 1_000);
+    assert_eq!(office.scene.now(), early + 1_000);
+    office.scene.answer(b);
+    office.scene.cancel(c);
+    office.scene.answer(a);
+    let talks = office.scene.now();
+    office.scene.bridge(a, b, 2_000);
+    let ended = office.scene.bye(a, Side::Caller);
+    office.scene.bye(b, Side::Caller);
+    let played = play(&office.scene);
+    let record = &played.only().record;
+    hears(played.only(), (1, 2), talks, ended);
+    assert_eq!((record.internal.as_deref(), record.outcome), (Some("200"), Outcome::Answered));
+    // The anchor is the trunk's leg: 1 s of music and 2 s of the operator; the caller spoke for 2 s.
+    assert_eq!([record.sides.caller.packets, record.sides.callee.packets], [100, 150]);
+    assert_eq!([record.sides.caller.duplicates, record.sides.callee.duplicates], [0, 0]);
+}
+
+#[test]
+fn rtcp_stun_and_dtls_on_the_media_ports_are_no_sound_and_no_loss() {
+    let (mut scene, call, _) = direct();
+    let talks = scene.now();
+    scene.talk(call, 4_000);
+    let ended = scene.bye(call, Side::Caller);
+    let mut packets = scene.packets();
+    // RFC 5761: a sender report of 28 bytes; RFC 8489: a binding request; RFC 6347: the beginning of a ClientHello.
+    let report = [&[0x80, 200, 0, 6][..], &[7; 24]].concat();
+    let binding = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[9; 12]].concat();
+    let hello = [&[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20, 1][..], &[3; 19]].concat();
+    for side in [Side::Caller, Side::Callee] {
+        let (src, dst) = scene.flow(call, side);
+        for (n, payload) in (0..).zip([&report, &binding, &hello].into_iter().cycle().take(30)) {
+            packets.push(Packet {
+                at: crate::support::scenario::at(talks + 5 + n * 100),
+                src,
+                dst,
+                payload: payload.clone(),
+            });
+        }
+    }
+    packets.sort_by_key(|p| p.at);
+    let played = play_packets(&packets, scene.now(), Config::default());
+    let record = &played.only().record;
+    hears(played.only(), (1, 2), talks, ended);
+    assert_eq!([record.sides.caller.packets, record.sides.callee.packets], [200, 200]);
+    assert_eq!([record.sides.caller.lost, record.sides.callee.lost], [0, 0]);
+}
+
+#[test]
+fn a_bye_that_nobody_answers_ends_the_call() {
+    let (mut scene, call, _) = direct();
+    let talks = scene.now();
+    scene.talk(call, 2_000);
+    let ended = scene.now();
+    // Sent again as RFC 3261 asks, for the other side is gone.
+    for pause in [0, 500, 1_000, 2_000] {
+        scene.wait(pause);
+        scene.request(call, Side::Callee, "BYE", &[crate::support::scenario::With::CSeq(501)]);
+    }
+    let played = play(&scene);
+    let record = &played.only().record;
+    hears(played.only(), (1, 2), talks, ended);
+    assert_eq!((record.ended_by, record.ended_at), (Some(EndedBy::Callee), Some(crate::support::scenario::at(ended))));
+}
+
+#[test]
+fn thousands_of_short_calls_leave_nothing_behind() {
+    // `CALLSPAN_CALLS=100000` for the long run.
+    let calls: u32 = std::env::var("CALLSPAN_CALLS").ok().and_then(|v| v.parse().ok()).unwrap_or(2_000);
+    let mut engine = Engine::new(Config::default(), "short calls");
+    let (mut ended, mut heard, mut most) = (0, 0, (0, 0, 0));
+    let mut count = |engine: &mut Engine| {
+        while let Some(event) = engine.poll_event() {
+            if let CallEvent::Ended(call) = event {
+                ended += 1;
+                let sides = &call.record.sides;
+                // 60 ms of each side.
+                heard += u32::from(sides.caller.packets == 3 && sides.callee.packets == 3);
+            }
+        }
+    };
+    for n in 0..calls {
+        let mut scene = Scene::mute();
+        scene.set_now(i64::from(n) * 1_500);
+        // Ports come again every hundred calls, as a PBX uses them.
+        let port = 10_000 + (n % 100) as u16 * 4;
+        let (mut a, mut b) = (Phone::new("101", 1), Phone::new("102", 2));
+        (a.next_port, b.next_port) = (port, port);
+        let call = scene.dialog(&mut a, &mut b);
+        scene.at(call).call_id = format!("short-{n}@scene");
+        scene.connect(call);
+        scene.talk(call, 60);
+        scene.bye(call, Side::Caller);
+        for packet in scene.packets() {
+            engine.handle_datagram(&packet.datagram(), &mut Nothing);
+            count(&mut engine);
+        }
+        let tables = engine.tables();
+        most = (most.0.max(tables.legs), most.1.max(tables.flows), most.2.max(tables.timers));
+    }
+    engine.handle_end_of_capture(&mut Nothing);
+    count(&mut engine);
+    assert_eq!((ended, heard), (calls, calls));
+    // A leg outlives its BYE by some seconds: a handful of 1.5 s calls is in the tables at once, never more.
+    assert!(most.0 <= 64 && most.1 <= 256 && most.2 <= 256, "{most:?}");
+    let tables = engine.tables();
+    assert_eq!([tables.legs, tables.conversations, tables.call_ids, tables.claims, tables.flows], [0; 5]);
+    assert!(tables.tombstones <= 65_536);
+}

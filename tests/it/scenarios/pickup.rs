@@ -1,0 +1,528 @@
+//! How a call gets to another telephone without a word of REFER or Replaces: feature codes, pick-up by a code, a
+//! re-INVITE inside the PBX; and calls that the PBX begins by itself.
+
+use callspan::call::record::{CallRecord, Direction, EndedBy, Outcome, Side};
+
+use crate::scenarios::dialog_lifecycle::hears;
+use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
+use crate::support::playback::{Call, Played, play};
+use crate::support::scenario::{D, Phone, Scene, With, at};
+
+/// The call whose first leg is this dialog.
+#[track_caller]
+fn call_of<'a>(played: &'a Played, scene: &Scene, d: D) -> &'a Call {
+    let id = &scene.get(d).call_id;
+    let found = played.calls.iter().find(|c| c.record.legs.first().is_some_and(|l| l.sip_call_id == *id));
+    found.unwrap_or_else(|| panic!("{id} is the first leg of no call"))
+}
+
+fn related(a: &CallRecord, b: &CallRecord) -> bool {
+    a.related.contains(&b.id) && b.related.contains(&a.id)
+}
+
+#[test]
+fn a_transfer_by_feature_code_goes_on_in_the_same_call_whichever_message_comes_first() {
+    for invite_first in [false, true] {
+        let mut office = Office::new();
+        let (a, b) = office.connected();
+        let c = office.rings_201();
+        let scene = &mut office.scene;
+        let talks = scene.now();
+        scene.bridge(a, b, 2_000);
+        let transferred = scene.now();
+        if invite_first {
+            scene.invite(c);
+            scene.bye(b, Side::Caller);
+        } else {
+            scene.bye(b, Side::Caller);
+            scene.invite(c);
+        }
+        scene.ring(c);
+        scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 1_000);
+        scene.answer(c);
+        let taken = scene.now();
+        scene.bridge(a, c, 2_000);
+        let ended = scene.bye(a, Side::Caller);
+        scene.bye(c, Side::Caller);
+        let played = play(scene);
+        let record = &played.only().record;
+        assert_eq!((record.legs.len(), record.outcome), (3, Outcome::Answered), "{invite_first}");
+        assert!(record.related.is_empty(), "no call is related to itself");
+        hears(played.only(), (1, 2), talks, transferred);
+        hears(played.only(), (1, 3), taken, ended);
+    }
+}
+
+#[test]
+fn a_leg_for_a_caller_who_still_talks_is_a_call_of_its_own_and_related() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let c = office.rings_201();
+    let scene = &mut office.scene;
+    scene.bridge(a, b, 1_000);
+    scene.invite(c);
+    scene.answer(c);
+    // Nobody leaves within the settle time: perhaps a second call of the same number, of which the trunk's leg was not
+    // seen.
+    let both = [(1, a, Side::Caller), (2, a, Side::Callee), (4, c, Side::Caller), (3, c, Side::Callee)];
+    scene.sound(&both, 3_000);
+    scene.bye(c, Side::Caller);
+    scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    let played = play(scene);
+    let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
+    assert_eq!(one.record.legs.len(), 2);
+    assert!(related(&one.record, &two.record));
+}
+
+#[test]
+fn a_consultation_by_feature_code_is_related_to_the_call_that_it_is_about() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let Office { scene, pbx, e201, .. } = &mut office;
+    scene.bridge(a, b, 2_000);
+    // 200 pressed a code on the same leg: the PBX calls 201 in the name of 200.
+    let c = scene.leg(pbx, e201, ["200", "201"]);
+    scene.at(c).voices[0] = 2;
+    scene.invite(c);
+    scene.ring(c);
+    scene.sound(&[(MUSIC, a, Side::Callee), (2, b, Side::Callee)], 1_000);
+    scene.answer(c);
+    let consults = scene.now();
+    scene.sound(&[(2, b, Side::Callee), (3, b, Side::Caller), (2, c, Side::Caller), (3, c, Side::Callee)], 1_000);
+    scene.bye(b, Side::Callee);
+    let taken = scene.now();
+    scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (1, c, Side::Caller), (3, c, Side::Callee)], 8_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Caller);
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 2);
+    let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
+    assert!(related(&one.record, &two.record));
+    hears(one, (1, 3), taken, ended);
+    hears(two, (2, 3), consults, consults + 1_000);
+}
+
+#[test]
+fn a_transfer_by_re_invite_inside_the_pbx_is_one_call_and_a_related_consultation() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let Office { scene, pbx, e200, e201, .. } = &mut office;
+    let talks = scene.now();
+    scene.bridge(a, b, 2_000);
+    let holds = scene.now();
+    scene.hold(b, Side::Callee);
+    // 200 consults 201 through the PBX and presses "transfer": no REFER, only what the PBX does about it.
+    let c = scene.leg(e200, pbx, ["200", "201"]);
+    let d = scene.leg(pbx, e201, ["200", "201"]);
+    scene.invite(c);
+    scene.invite(d);
+    scene.ring(d);
+    scene.wait(500);
+    scene.answer(d);
+    scene.answer(c);
+    let consults = scene.now();
+    scene.sound(
+        &[
+            (MUSIC, a, Side::Callee),
+            (2, c, Side::Caller),
+            (3, c, Side::Callee),
+            (2, d, Side::Caller),
+            (3, d, Side::Callee),
+        ],
+        2_000,
+    );
+    scene.bye(b, Side::Caller);
+    scene.bye(c, Side::Callee);
+    // Each of the two is told of the other by a re-INVITE, the trunk with another port of the PBX.
+    let offer = scene.sdp(d, Side::Caller, &[]);
+    let identity = format!("P-Asserted-Identity: <sip:{OUTSIDE}@10.0.0.9>");
+    scene.request(d, Side::Caller, "INVITE", &[With::Sdp(offer), With::Header(&identity)]);
+    let answer = scene.sdp(d, Side::Callee, &[]);
+    scene.response(d, Side::Callee, (200, "INVITE"), &[With::Sdp(answer)]);
+    scene.request(d, Side::Caller, "ACK", &[]);
+    let moved = scene.get(a).media[1];
+    scene.at(a).media[1] = moved.with_port(moved.port() + 500);
+    scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));
+    let taken = scene.now();
+    scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (1, d, Side::Caller), (3, d, Side::Callee)], 8_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(d, Side::Caller);
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 2);
+    let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
+    hears(one, (1, 2), talks, holds);
+    hears(one, (1, 3), taken, ended);
+    hears(two, (2, 3), consults, consults + 2_000);
+    assert!(related(&one.record, &two.record), "200 called 201 from within the first call");
+    assert_eq!(one.record.ended_at, Some(at(ended)));
+}
+
+#[test]
+fn an_inbound_call_whose_media_the_pbx_lets_go_direct_is_heard_to_its_end() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let scene = &mut office.scene;
+    let talks = scene.now();
+    scene.bridge(a, b, 2_000);
+    // The PBX announces each party's own address to the other one.
+    let [ours, theirs] = [scene.get(b).media[1], scene.get(a).media[0]];
+    scene.at(a).media[1] = ours;
+    scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));
+    scene.at(b).media[0] = theirs;
+    scene.renegotiate(b, Side::Caller, "INVITE", (&[], &[]));
+    let direct = scene.now();
+    scene.rtp(&[(1, (theirs, ours)), (2, (ours, theirs))], 3_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    let played = play(scene);
+    hears(played.only(), (1, 2), talks, talks + 2_000);
+    hears(played.only(), (1, 2), direct, ended);
+    assert_eq!(played.only().record.legs.len(), 2);
+}
+
+#[test]
+fn a_pick_up_by_a_code_names_who_took_the_call_and_is_related() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let Office { scene, pbx, e201, .. } = &mut office;
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.ring(a);
+    scene.wait(3_000);
+    let c = scene.leg(e201, pbx, ["201", "*8200"]);
+    scene.invite(c);
+    scene.answer(c);
+    scene.answer(a);
+    scene.request(
+        b,
+        Side::Caller,
+        "CANCEL",
+        &[With::Header("Reason: SIP;cause=200;text=\"Call completed elsewhere\"")],
+    );
+    scene.response(b, Side::Callee, (200, "CANCEL"), &[]);
+    scene.refuse(b, 487, &[]);
+    let talks = scene.now();
+    scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (3, c, Side::Caller), (1, c, Side::Callee)], 3_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Callee);
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 2);
+    let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
+    assert_eq!((one.record.internal.as_deref(), one.record.outcome), (Some("201"), Outcome::Answered));
+    assert_eq!((two.record.direction, two.record.internal.as_deref()), (Direction::Internal, Some("201")));
+    hears(one, (1, 3), talks, ended);
+    assert!(related(&one.record, &two.record));
+}
+
+#[test]
+fn a_code_that_could_mean_two_ringing_calls_is_related_to_both() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let Office { scene, pbx, e200, e201, .. } = &mut office;
+    let mut second = Phone::new("+79990000777", 4);
+    let x = scene.leg(&mut second, pbx, ["+79990000777", DID]);
+    let y = scene.leg(pbx, e200, ["+79990000777", "200"]);
+    for (trunk, phone) in [(a, b), (x, y)] {
+        scene.invite(trunk);
+        scene.invite(phone);
+        scene.ring(phone);
+        scene.wait(1_000);
+    }
+    let c = scene.leg(e201, pbx, ["201", "*8200"]);
+    scene.invite(c);
+    scene.answer(c);
+    scene.wait(1_000);
+    scene.bye(c, Side::Caller);
+    for leg in [a, b, x, y] {
+        scene.cancel(leg);
+    }
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 3);
+    let picked = call_of(&played, scene, c);
+    for leg in [a, x] {
+        assert!(related(&call_of(&played, scene, leg).record, &picked.record));
+    }
+}
+
+/// A call rings 200. 201 dials `code`; the PBX answers it, and what `after` writes. Two seconds later 200's own caller
+/// would be answered, if at all.
+fn code_while_it_rings(code: &str, after: fn(&mut Scene, [D; 3])) -> (Scene, [D; 3], i64) {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let Office { mut scene, mut pbx, mut e201, .. } = office;
+    for leg in [a, b] {
+        scene.invite(leg);
+        scene.ring(leg);
+    }
+    scene.wait(3_000);
+    let c = scene.leg(&mut e201, &mut pbx, ["201", code]);
+    scene.invite(c);
+    scene.answer(c);
+    after(&mut scene, [a, b, c]);
+    let talks = scene.now();
+    scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (3, c, Side::Caller), (1, c, Side::Callee)], 3_000);
+    scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Callee);
+    (scene, [a, b, c], talks)
+}
+
+#[test]
+fn a_pick_up_by_a_bare_code_is_related_to_the_call_that_is_answered_with_it() {
+    let (scene, [a, _, c], talks) = code_while_it_rings("*8", |scene, [a, b, _]| {
+        scene.answer(a);
+        scene.cancel(b);
+    });
+    // Two messages each, 10 ms apart: INVITE, 100, 180 of two legs, then 3 s, then INVITE and 100 of the code.
+    let taken = 6 * 10 + 3_000 + 2 * 10;
+    let played = play(&scene);
+    assert_eq!(played.calls.len(), 2);
+    let (one, two) = (call_of(&played, &scene, a), call_of(&played, &scene, c));
+    assert!(related(&one.record, &two.record));
+    // The PBX does not say to 200's telephone why it stops ringing.
+    assert_eq!((one.record.outcome, one.record.internal.as_deref()), (Outcome::Answered, Some("201")));
+    assert_eq!(one.record.operator_answered_at, Some(at(taken)));
+    hears(one, (1, 3), talks, talks + 3_000);
+}
+
+#[test]
+fn a_pick_up_by_a_bare_code_is_related_to_a_queued_call_that_the_pbx_says_was_taken_elsewhere() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let Office { scene, pbx, e201, .. } = &mut office;
+    scene.connect(a);
+    scene.wait(5_000);
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(2_000);
+    let c = scene.leg(e201, pbx, ["201", "*8"]);
+    scene.invite(c);
+    scene.answer(c);
+    let elsewhere = With::Header("Reason: SIP;cause=200;text=\"Call completed elsewhere\"");
+    scene.request(b, Side::Caller, "CANCEL", &[elsewhere]);
+    scene.response(b, Side::Callee, (200, "CANCEL"), &[]);
+    scene.refuse(b, 487, &[]);
+    scene.wait(3_000);
+    scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Callee);
+    let played = play(scene);
+    assert!(related(&call_of(&played, scene, a).record, &call_of(&played, scene, c).record));
+    assert_eq!(call_of(&played, scene, a).record.outcome, Outcome::Answered);
+}
+
+#[test]
+fn a_code_is_related_to_no_call_that_goes_on_ringing_or_is_taken_by_its_own_telephone() {
+    // The code of the mailbox, or of a pick-up that came too late.
+    let cases: [fn(&mut Scene, [D; 3]); 2] = [
+        |scene, [a, b, _]| {
+            scene.wait(2_500);
+            scene.answer(b);
+            scene.answer(a);
+        },
+        |scene, [a, b, _]| {
+            scene.answer(b);
+            scene.answer(a);
+        },
+    ];
+    for after in cases {
+        let (scene, [a, b, c], _) = code_while_it_rings("*97", after);
+        let played = play(&scene);
+        let one = &call_of(&played, &scene, a).record;
+        assert_eq!((one.internal.as_deref(), one.legs.len()), (Some("200"), 2), "{b:?}");
+        assert!(one.related.is_empty() && call_of(&played, &scene, c).record.related.is_empty());
+    }
+}
+
+#[test]
+fn of_two_ringing_calls_a_bare_code_is_related_to_the_one_that_is_answered_with_it() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let Office { scene, pbx, e201, .. } = &mut office;
+    let (mut second, mut e202) = (Phone::new("+79990000777", 4), Phone::new("202", 6));
+    let x = scene.leg(&mut second, pbx, ["+79990000777", DID]);
+    let y = scene.leg(pbx, &mut e202, ["+79990000777", "202"]);
+    for leg in [a, b, x, y] {
+        scene.invite(leg);
+        scene.ring(leg);
+    }
+    scene.wait(1_000);
+    let c = scene.leg(e201, pbx, ["201", "*8"]);
+    scene.invite(c);
+    scene.answer(c);
+    scene.answer(x);
+    scene.cancel(y);
+    scene.wait(5_000);
+    for leg in [x, c] {
+        scene.bye(leg, Side::Caller);
+    }
+    for leg in [b, a] {
+        scene.cancel(leg);
+    }
+    let played = play(scene);
+    let [one, two, picked] = [a, x, c].map(|leg| &call_of(&played, scene, leg).record);
+    assert!(related(two, picked));
+    assert!(one.related.is_empty());
+}
+
+#[test]
+fn a_transfer_by_feature_code_that_takes_its_time_is_related_and_the_first_call_has_all_of_it() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let c = office.rings_201();
+    let scene = &mut office.scene;
+    let talks = scene.now();
+    scene.bridge(a, b, 2_000);
+    // The PBX rings 201 under the caller's number, and lets 200 go only when 201 has taken it.
+    scene.invite(c);
+    scene.ring(c);
+    scene.bridge(a, b, 2_000);
+    scene.answer(c);
+    scene.bye(b, Side::Caller);
+    let taken = scene.now();
+    scene.bridge(a, c, 8_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Caller);
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 2);
+    let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
+    assert!(related(&one.record, &two.record));
+    hears(one, (1, 2), talks, talks + 2_000);
+    hears(one, (1, 3), taken, ended);
+    hears(two, (1, 3), taken, ended);
+}
+
+#[test]
+fn an_outside_party_that_was_called_is_transferred_in_the_same_call() {
+    let mut office = Office::new();
+    let [a, b] = office.outbound();
+    let c = office.rings_201();
+    let scene = &mut office.scene;
+    scene.register(&office.e201, &office.pbx);
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.ring(a);
+    scene.wait(500);
+    let answered = scene.answer(b);
+    scene.answer(a);
+    let talks = scene.now();
+    scene.bridge(a, b, 2_000);
+    let referred = scene.now();
+    scene.refer(a, Side::Caller, "<sip:201@10.0.0.9>");
+    scene.bye(a, Side::Callee);
+    scene.invite(c);
+    scene.ring(c);
+    scene.wait(1_000);
+    scene.answer(c);
+    let taken = scene.now();
+    scene.sound(&[(1, b, Side::Callee), (3, b, Side::Caller), (1, c, Side::Caller), (3, c, Side::Callee)], 10_000);
+    let ended = scene.bye(b, Side::Callee);
+    scene.bye(c, Side::Caller);
+    let played = play(scene);
+    let record = &played.only().record;
+    assert_eq!((record.direction, record.internal.as_deref()), (Direction::Outbound, Some("200")));
+    assert_eq!((record.answered_at, record.operator_answered_at), (Some(at(answered)), Some(at(answered))));
+    assert_eq!((record.ended_at, record.ended_by), (Some(at(ended)), Some(EndedBy::Callee)));
+    hears(played.only(), (2, 1), talks, referred);
+    hears(played.only(), (3, 1), taken, ended);
+}
+
+/// The PBX calls 200 under the name `from`, then the outside party for it.
+fn click_to_call(from: &str) -> (Scene, [i64; 3]) {
+    let mut office = Office::new();
+    let Office { scene, outside, pbx, e200, .. } = &mut office;
+    let a = scene.leg(pbx, e200, [from, "200"]);
+    let b = scene.leg(pbx, outside, [DID, OUTSIDE]);
+    scene.invite(a);
+    scene.ring(a);
+    scene.wait(2_000);
+    scene.answer(a);
+    scene.wait(200);
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(3_000);
+    let answered = scene.answer(b);
+    let talks = scene.now();
+    let voices = [(1, a, Side::Caller), (2, a, Side::Callee), (2, b, Side::Caller), (1, b, Side::Callee)];
+    scene.sound(&voices, 3_000);
+    let ended = scene.bye(b, Side::Callee);
+    scene.bye(a, Side::Caller);
+    (office.scene, [answered, talks, ended])
+}
+
+#[test]
+fn click_to_call_is_known_whatever_name_the_extension_is_called_under() {
+    // The number to be called; the extension itself; a word.
+    for from in [OUTSIDE, "200", "callback"] {
+        let (scene, [answered, talks, ended]) = click_to_call(from);
+        let played = play(&scene);
+        let record = &played.only().record;
+        assert_eq!((record.direction, record.outcome), (Direction::Outbound, Outcome::Answered), "{from}");
+        assert_eq!(
+            (record.from.as_deref(), record.to.as_deref(), record.internal.as_deref()),
+            (Some("200"), Some(OUTSIDE), Some("200"))
+        );
+        assert_eq!(record.answered_at, Some(at(answered)));
+        hears(played.only(), (2, 1), talks, ended);
+    }
+}
+
+#[test]
+fn a_click_to_call_whose_far_end_is_busy_was_not_answered() {
+    for from in [OUTSIDE, "200", "callback"] {
+        let mut office = Office::new();
+        let Office { scene, outside, pbx, e200, .. } = &mut office;
+        let a = scene.leg(pbx, e200, [from, "200"]);
+        let b = scene.leg(pbx, outside, [DID, OUTSIDE]);
+        scene.connect(a);
+        scene.invite(b);
+        scene.refuse(b, 486, &[]);
+        scene.bye(a, Side::Caller);
+        let played = play(scene);
+        assert_eq!(
+            (played.only().record.direction, played.only().record.outcome),
+            (Direction::Outbound, Outcome::Busy)
+        );
+    }
+}
+
+#[test]
+fn an_anonymous_caller_is_no_click_to_call() {
+    // The trunk's leg of the first call is not mirrored, nor is the phone's of the second.
+    let mut office = Office::new();
+    let Office { scene, outside, pbx, e200, .. } = &mut office;
+    let a = scene.leg(pbx, e200, ["anonymous", "200"]);
+    let b = scene.leg(pbx, outside, [DID, OUTSIDE]);
+    scene.connect(a);
+    scene.connect(b);
+    scene.wait(1_000);
+    scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    assert_eq!(play(scene).calls.len(), 2);
+}
+
+#[test]
+fn while_another_extension_waits_to_get_out_a_call_of_the_pbx_is_not_guessed_to_be_click_to_call() {
+    let mut office = Office::new();
+    let Office { scene, outside, pbx, e200, e201 } = &mut office;
+    // 201 dials a short code for the number: its leg and the trunk's share no number.
+    let x = scene.leg(e201, pbx, ["201", "5551234"]);
+    let a = scene.leg(pbx, e200, ["200", "200"]);
+    let b = scene.leg(pbx, outside, [DID, OUTSIDE]);
+    scene.invite(a);
+    scene.answer(a);
+    scene.invite(x);
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(1_000);
+    scene.answer(b);
+    scene.answer(x);
+    scene.wait(1_000);
+    for leg in [x, b, a] {
+        scene.bye(leg, Side::Caller);
+    }
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 3);
+    assert!(related(&call_of(&played, scene, a).record, &call_of(&played, scene, b).record));
+}

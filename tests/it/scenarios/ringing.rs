@@ -1,0 +1,793 @@
+//! Whom a PBX calls for a caller, one after the other or all at once; and what it does when nobody takes the call.
+
+use callspan::call::config::{Config, Rule, RuleAction};
+use callspan::call::record::{CallRecord, Direction, EndedBy, Outcome, Side, Verdict};
+
+use crate::scenarios::dialog_lifecycle::hears;
+use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
+use crate::support::playback::{Played, play, play_with};
+use crate::support::scenario::{D, Phone, Scene, With, at, ip};
+
+fn who(record: &CallRecord) -> (Direction, Option<&str>, Outcome) {
+    (record.direction, record.internal.as_deref(), record.outcome)
+}
+
+/// 200 rings for 15 s in vain, then 201 takes the call; the caller hears nothing but ringing until then.
+fn hunted(config: Config) -> (Played, i64, i64) {
+    let mut office = Office::new();
+    let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
+    let scene = &mut office.scene;
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.ring(a);
+    scene.wait(15_000);
+    scene.cancel(b);
+    scene.invite(c);
+    scene.ring(c);
+    scene.wait(3_000);
+    scene.answer(c);
+    scene.answer(a);
+    let talks = scene.now();
+    scene.bridge(a, c, 2_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Caller);
+    (play_with(scene, config), talks, ended)
+}
+
+#[test]
+fn extensions_that_are_rung_one_after_the_other_are_one_call() {
+    let (played, talks, ended) = hunted(Config::default());
+    let record = &played.only().record;
+    assert_eq!(who(record), (Direction::Inbound, Some("201"), Outcome::Answered));
+    assert_eq!(record.legs.len(), 3);
+    hears(played.only(), (1, 3), talks, ended);
+}
+
+#[test]
+fn a_rule_that_excludes_the_extension_that_is_rung_second_keeps_nothing_of_it() {
+    let of_201 = Rule {
+        direction: None,
+        number: None,
+        extension: Some("201".to_owned()),
+        header: None,
+        action: RuleAction::Exclude,
+    };
+    let (played, ..) = hunted(Config { rules: vec![of_201], ..Config::default() });
+    assert_eq!(played.only().record.verdict, Some(Verdict::Excluded));
+    assert_eq!(played.media_bytes, 0, "nothing sounded before 201 answered");
+}
+
+#[test]
+fn an_extension_that_joins_the_ringing_late_is_of_the_same_call() {
+    let mut office = Office::new();
+    let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
+    let scene = &mut office.scene;
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.ring(a);
+    scene.wait(10_000);
+    scene.invite(c);
+    scene.ring(c);
+    scene.wait(2_000);
+    scene.answer(c);
+    scene.cancel(b);
+    scene.answer(a);
+    let talks = scene.now();
+    scene.bridge(a, c, 2_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Caller);
+    let played = play(scene);
+    assert_eq!(who(&played.only().record), (Direction::Inbound, Some("201"), Outcome::Answered));
+    hears(played.only(), (1, 3), talks, ended);
+}
+
+#[test]
+fn a_pbx_may_think_for_seconds_before_it_rings_anybody() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let scene = &mut office.scene;
+    scene.invite(a);
+    // It looks the caller up somewhere: longer than the 2 s in which legs are joined by their times alone.
+    scene.wait(3_000);
+    scene.invite(b);
+    scene.ring(b);
+    scene.ring(a);
+    scene.wait(1_000);
+    scene.answer(b);
+    scene.answer(a);
+    let talks = scene.now();
+    scene.bridge(a, b, 2_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    let played = play(scene);
+    assert_eq!(who(&played.only().record), (Direction::Inbound, Some("200"), Outcome::Answered));
+    hears(played.only(), (1, 2), talks, ended);
+}
+
+#[test]
+fn where_two_calls_of_one_number_wait_a_new_leg_is_guessed_to_neither_and_related_to_both() {
+    let mut office = Office::new();
+    let (a, x, b) = (office.inbound(), office.inbound(), office.rings_200());
+    let scene = &mut office.scene;
+    for leg in [a, x] {
+        scene.invite(leg);
+        scene.ring(leg);
+        scene.wait(5_000);
+    }
+    scene.invite(b);
+    scene.answer(b);
+    for leg in [a, x] {
+        scene.answer(leg);
+    }
+    scene.wait(1_000);
+    for leg in [a, x, b] {
+        scene.bye(leg, Side::Caller);
+    }
+    let played = play(scene);
+    let [one, two, three] = played.calls.as_slice() else { panic!("three calls, not {}", played.calls.len()) };
+    assert!(played.calls.iter().all(|c| c.record.legs.len() == 1));
+    assert_eq!(three.record.related, [one.record.id.clone(), two.record.id.clone()]);
+}
+
+/// The calls of the scene: the Call-IDs of the legs of each, in the order in which they came.
+fn legs(played: &Played) -> Vec<Vec<String>> {
+    played.calls.iter().map(|c| c.record.legs.iter().map(|l| l.sip_call_id.clone()).collect()).collect()
+}
+
+fn ids(scene: &Scene, dialogs: &[D]) -> Vec<String> {
+    dialogs.iter().map(|d| scene.get(*d).call_id.clone()).collect()
+}
+
+#[test]
+fn two_calls_of_one_number_a_second_apart_each_keep_their_own_extension() {
+    for caller in [OUTSIDE, "anonymous"] {
+        let mut office = Office::new();
+        let mut outside = Phone::new(caller, 1);
+        let Office { scene, pbx, e200, e201, .. } = &mut office;
+        let a1 = scene.leg(&mut outside, pbx, [caller, DID]);
+        let b1 = scene.leg(pbx, e200, [caller, "200"]);
+        let a2 = scene.leg(&mut outside, pbx, [caller, DID]);
+        let b2 = scene.leg(pbx, e201, [caller, "201"]);
+        for (a, b) in [(a1, b1), (a2, b2)] {
+            scene.invite(a);
+            scene.invite(b);
+            scene.ring(b);
+            scene.ring(a);
+            scene.wait(900);
+        }
+        for leg in [b1, a1, b2, a2] {
+            scene.answer(leg);
+        }
+        let talks = scene.now();
+        let voices = [(1, a1, Side::Caller), (2, a1, Side::Callee), (4, a2, Side::Caller), (3, a2, Side::Callee)];
+        scene.sound(&voices, 2_000);
+        let ended = scene.now();
+        for leg in [a1, b1, a2, b2] {
+            scene.bye(leg, Side::Caller);
+        }
+        let played = play(scene);
+        assert_eq!(legs(&played), [ids(scene, &[a1, b1]), ids(scene, &[a2, b2])], "{caller}");
+        let [one, two] = played.calls.as_slice() else { panic!("two calls") };
+        assert_eq!((one.record.internal.as_deref(), two.record.internal.as_deref()), (Some("200"), Some("201")));
+        hears(one, (1, 2), talks, ended);
+        hears(two, (4, 3), talks, ended);
+    }
+}
+
+#[test]
+fn a_call_that_hunts_and_a_second_one_of_the_same_number_keep_their_own_extensions_or_none() {
+    let mut office = Office::new();
+    let (a1, b1, c1) = (office.inbound(), office.rings_200(), office.rings_201());
+    let (a2, mut e202) = (office.inbound(), Phone::new("202", 6));
+    let b2 = office.scene.leg(&mut office.pbx, &mut e202, [OUTSIDE, "202"]);
+    let scene = &mut office.scene;
+    for leg in [a1, b1] {
+        scene.invite(leg);
+        scene.ring(leg);
+    }
+    scene.wait(14_000);
+    scene.invite(a2);
+    scene.invite(b2);
+    scene.ring(b2);
+    scene.wait(1_000);
+    // 200 gives up. 201 could be rung for either of the two.
+    scene.cancel(b1);
+    scene.invite(c1);
+    scene.answer(c1);
+    scene.answer(a1);
+    scene.wait(1_000);
+    scene.cancel(b2);
+    scene.cancel(a2);
+    scene.bye(a1, Side::Caller);
+    scene.bye(c1, Side::Caller);
+    let played = play(scene);
+    let [one, two, three] = played.calls.as_slice() else { panic!("three calls, not {}", played.calls.len()) };
+    assert_eq!(legs(&played)[1..], [ids(scene, &[a2, b2]), ids(scene, &[c1])]);
+    assert_eq!(three.record.related, [one.record.id.clone(), two.record.id.clone()]);
+}
+
+#[test]
+fn a_leg_that_may_be_for_one_who_waits_in_the_queue_is_not_given_to_another_of_the_same_number() {
+    let mut office = Office::new();
+    let (a1, a2, b) = (office.inbound(), office.inbound(), office.rings_200());
+    let scene = &mut office.scene;
+    scene.connect(a1);
+    scene.wait(20_000);
+    scene.invite(a2);
+    scene.invite(b);
+    scene.answer(b);
+    scene.answer(a2);
+    scene.wait(500);
+    for leg in [a1, a2, b] {
+        scene.bye(leg, Side::Caller);
+    }
+    let played = play(scene);
+    let [one, two, three] = played.calls.as_slice() else { panic!("three calls, not {}", played.calls.len()) };
+    assert_eq!(three.record.related, [one.record.id.clone(), two.record.id.clone()]);
+}
+
+/// A second call of the same number comes while a ring group of the first one is being rung, and its own extension
+/// 10 ms after it: whose the third leg is cannot be told.
+#[test]
+fn a_leg_in_the_middle_of_a_burst_of_ringing_is_not_given_to_the_call_that_has_just_come() {
+    let mut office = Office::new();
+    let (a1, b1, a2, c) = (office.inbound(), office.rings_200(), office.inbound(), office.rings_201());
+    let scene = &mut office.scene;
+    for leg in [a1, b1, a2, c] {
+        scene.invite(leg);
+    }
+    scene.wait(1_000);
+    for leg in [a1, b1, a2, c] {
+        scene.cancel(leg);
+    }
+    let played = play(scene);
+    let of_c = scene.get(c).call_id.clone();
+    let with_c = legs(&played).into_iter().find(|legs| legs.contains(&of_c)).expect("every INVITE is in a record");
+    assert_eq!(with_c, [of_c], "it stays alone");
+}
+
+#[test]
+fn a_ring_group_of_sixty_is_one_call() {
+    let mut office = Office::new();
+    let a = office.inbound();
+    let Office { scene, pbx, .. } = &mut office;
+    scene.invite(a);
+    let mut rung = Vec::new();
+    for n in 0..60_u8 {
+        let number = format!("3{n:02}");
+        let mut phone = Phone::new(&number, 100 + n);
+        let leg = scene.leg(pbx, &mut phone, [OUTSIDE, &number]);
+        scene.invite(leg);
+        rung.push(leg);
+        // INVITE and 100 of one phone after the other, 2 ms apart.
+        scene.wait(2 - 20);
+    }
+    for leg in &rung {
+        scene.ring(*leg);
+        scene.wait(1 - 10);
+    }
+    scene.ring(a);
+    scene.wait(2_000);
+    let taken = rung.remove(41);
+    scene.answer(taken);
+    scene.answer(a);
+    for leg in &rung {
+        scene.cancel(*leg);
+        scene.wait(1 - 40);
+    }
+    let talks = scene.now();
+    scene.bridge(a, taken, 2_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(taken, Side::Caller);
+    let played = play(scene);
+    assert_eq!(who(&played.only().record), (Direction::Inbound, Some("341"), Outcome::Answered));
+    assert_eq!(played.only().record.legs.len(), 61);
+    hears(played.only(), (1, (100 + 41) % 8), talks, ended);
+}
+
+#[test]
+fn a_caller_who_hangs_up_in_the_announcement_is_abandoned_where_the_pbx_is_known() {
+    let mut office = Office::new();
+    // An ordinary call shows which host is the PBX, and that the mirror shows whom it rings.
+    let (a, b) = office.connected();
+    office.scene.bridge(a, b, 400);
+    office.scene.bye(a, Side::Caller);
+    office.scene.bye(b, Side::Caller);
+    office.scene.wait(60_000);
+    let mut caller = Phone::new("+79990000555", 4);
+    let menu = office.scene.leg(&mut caller, &mut office.pbx, ["+79990000555", DID]);
+    let scene = &mut office.scene;
+    let answered = scene.connect(menu);
+    let listens = scene.now();
+    scene.sound(&[(4, menu, Side::Caller), (MUSIC, menu, Side::Callee)], 2_000);
+    let ended = scene.bye(menu, Side::Caller);
+    let played = play(scene);
+    let [_, call] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
+    assert_eq!(who(&call.record), (Direction::Inbound, None, Outcome::Abandoned));
+    assert_eq!((call.record.answered_at, call.record.operator_answered_at), (Some(at(answered)), None));
+    assert_eq!(call.record.verdict, Some(Verdict::BothSides), "what was heard is recorded all the same");
+    hears(call, (4, MUSIC), listens, ended);
+}
+
+#[test]
+fn a_menu_and_then_an_extension_is_one_call_that_a_person_took() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let scene = &mut office.scene;
+    let answered = scene.connect(a);
+    let listens = scene.now();
+    scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 4_000);
+    scene.invite(b);
+    scene.ring(b);
+    scene.sound(&[(MUSIC, a, Side::Callee), (1, a, Side::Caller)], 1_000);
+    let taken = scene.answer(b);
+    let talks = scene.now();
+    scene.bridge(a, b, 2_000);
+    let ended = scene.bye(b, Side::Callee);
+    scene.bye(a, Side::Callee);
+    let played = play(scene);
+    let record = &played.only().record;
+    assert_eq!(who(record), (Direction::Inbound, Some("200"), Outcome::Answered));
+    assert_eq!((record.answered_at, record.operator_answered_at), (Some(at(answered)), Some(at(taken))));
+    hears(played.only(), (1, MUSIC), listens, listens + 4_000);
+    hears(played.only(), (1, 2), talks, ended);
+}
+
+#[test]
+fn a_trunks_leg_of_which_nothing_else_is_known_says_nothing_of_a_person() {
+    // Only the trunk is mirrored: whether a machine or a person took the call cannot be known.
+    let mut scene = Scene::new();
+    let (mut provider, mut pbx) = (Phone::new(OUTSIDE, 1), Phone::new(DID, 9));
+    provider.sip = callspan::net::Endpoint::v4([203, 0, 113, 7], 5060);
+    let call = scene.dialog(&mut provider, &mut pbx);
+    scene.connect(call);
+    scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!(who(record), (Direction::Inbound, None, Outcome::Answered));
+    assert!(record.answered_at.is_some());
+    assert_eq!(record.operator_answered_at, None);
+}
+
+#[test]
+fn a_mailbox_after_ringing_in_vain_is_abandoned_and_names_whom_it_was_for() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let scene = &mut office.scene;
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.ring(a);
+    scene.wait(20_000);
+    scene.cancel(b);
+    scene.answer(a);
+    scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 2_000);
+    scene.bye(a, Side::Caller);
+    let played = play(scene);
+    assert_eq!(who(&played.only().record), (Direction::Inbound, Some("200"), Outcome::Abandoned));
+    assert_eq!(played.only().record.operator_answered_at, None);
+}
+
+#[test]
+fn an_announcement_after_the_trunk_refused_is_recorded_and_nobody_took_the_call() {
+    let mut office = Office::new();
+    let [a, b] = office.outbound();
+    let scene = &mut office.scene;
+    scene.invite(a);
+    scene.invite(b);
+    scene.wait(1_000);
+    scene.refuse(b, 503, &[]);
+    let answered = scene.answer(a);
+    let listens = scene.now();
+    scene.sound(&[(2, a, Side::Caller), (MUSIC, a, Side::Callee)], 3_000);
+    let ended = scene.bye(a, Side::Caller);
+    let played = play(scene);
+    let record = &played.only().record;
+    assert_eq!(who(record), (Direction::Outbound, Some("200"), Outcome::Abandoned));
+    assert_eq!((record.answered_at, record.operator_answered_at), (Some(at(answered)), None));
+    assert_eq!((record.verdict, record.ended_by), (Some(Verdict::BothSides), Some(EndedBy::Caller)));
+    hears(played.only(), (2, MUSIC), listens, ended);
+}
+
+#[test]
+fn a_mailbox_after_a_mobile_that_nobody_answered_is_recorded() {
+    let mut office = Office::new();
+    let Office { scene, outside, pbx, e201, .. } = &mut office;
+    // 201 calls 200, who has all calls sent to a mobile.
+    let a = scene.leg(e201, pbx, ["201", "200"]);
+    let mobile = scene.leg(pbx, outside, ["201", OUTSIDE]);
+    scene.invite(a);
+    scene.invite(mobile);
+    scene.ring(mobile);
+    scene.ring(a);
+    scene.wait(5_000);
+    scene.cancel(mobile);
+    scene.answer(a);
+    let listens = scene.now();
+    scene.sound(&[(3, a, Side::Caller), (MUSIC, a, Side::Callee)], 3_000);
+    let ended = scene.bye(a, Side::Caller);
+    let played = play(scene);
+    assert_eq!(who(&played.only().record), (Direction::Internal, Some("200"), Outcome::Abandoned));
+    hears(played.only(), (3, MUSIC), listens, ended);
+}
+
+#[test]
+fn an_outbound_call_whose_first_trunk_fails_is_one_call_of_the_second() {
+    // At once, and after longer than the 2 s in which legs are joined by their times alone.
+    for fails_after_ms in [500, 4_000] {
+        let mut office = Office::new();
+        let [a, first] = office.outbound();
+        let mut other = Phone::new(OUTSIDE, 6);
+        let second = office.scene.leg(&mut office.pbx, &mut other, [DID, OUTSIDE]);
+        let scene = &mut office.scene;
+        scene.invite(a);
+        scene.invite(first);
+        scene.wait(fails_after_ms);
+        scene.refuse(first, 503, &[]);
+        scene.invite(second);
+        scene.ring(second);
+        scene.ring(a);
+        scene.wait(2_000);
+        let answered = scene.answer(second);
+        scene.answer(a);
+        let talks = scene.now();
+        scene.bridge(a, second, 2_000);
+        let ended = scene.bye(a, Side::Caller);
+        scene.bye(second, Side::Caller);
+        let played = play(scene);
+        let record = &played.only().record;
+        assert_eq!(who(record), (Direction::Outbound, Some("200"), Outcome::Answered), "{fails_after_ms}");
+        assert_eq!((record.answered_at, record.sip_status), (Some(at(answered)), Some(200)));
+        assert_eq!((record.from.as_deref(), record.to.as_deref()), (Some("200"), Some(OUTSIDE)));
+        hears(played.only(), (2, 6), talks, ended);
+    }
+}
+
+#[test]
+fn a_proxy_that_forks_names_the_extension_by_its_request_uri() {
+    let mut office = Office::new();
+    let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
+    let scene = &mut office.scene;
+    // One Call-ID, one From tag and the dialled number in To at every hop: only the Request-URI tells.
+    let (call_id, tag) = (scene.get(a).call_id.clone(), scene.get(a).tags[0].clone());
+    for (leg, number) in [(b, "200"), (c, "201")] {
+        let media = scene.get(a).media[0];
+        let dialog = scene.at(leg);
+        (dialog.call_id, dialog.tags[0]) = (call_id.clone(), tag.clone());
+        dialog.users[1] = DID.to_owned();
+        dialog.request_user = number.to_owned();
+        dialog.media[0] = media;
+        dialog.voices = [1, dialog.voices[1]];
+    }
+    scene.at(a).media[1] = scene.get(c).media[1];
+    scene.at(a).tags[1] = scene.get(c).tags[1].clone();
+    scene.at(a).voices[1] = 3;
+    for leg in [a, b, c] {
+        scene.invite(leg);
+    }
+    scene.ring(b);
+    scene.ring(c);
+    scene.ring(a);
+    scene.wait(1_000);
+    let taken = scene.answer(c);
+    scene.answer(a);
+    scene.cancel(b);
+    let talks = scene.now();
+    scene.talk(a, 3_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Caller);
+    let played = play(scene);
+    let record = &played.only().record;
+    assert_eq!(who(record), (Direction::Inbound, Some("201"), Outcome::Answered));
+    assert_eq!((record.to.as_deref(), record.operator_answered_at), (Some(DID), Some(at(taken))));
+    hears(played.only(), (1, 3), talks, ended);
+}
+
+#[test]
+fn a_call_that_a_telephone_sends_to_a_mobile_names_no_extension_that_never_answered() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let mut mobile = Phone::new("+79161234567", 4);
+    let m = office.scene.leg(&mut office.pbx, &mut mobile, [OUTSIDE, "+79161234567"]);
+    let scene = &mut office.scene;
+    scene.at(m).headers.push("Diversion: <sip:200@10.0.0.9>".to_owned());
+    scene.invite(a);
+    scene.invite(b);
+    scene.refuse(b, 302, &[With::Header("Contact: <sip:+79161234567@10.0.0.9>")]);
+    scene.invite(m);
+    scene.ring(m);
+    scene.ring(a);
+    scene.wait(500);
+    let taken = scene.answer(m);
+    scene.answer(a);
+    let talks = scene.now();
+    scene.bridge(a, m, 2_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(m, Side::Caller);
+    let played = play(scene);
+    let record = &played.only().record;
+    assert_eq!(who(record), (Direction::Inbound, None, Outcome::Answered));
+    assert_eq!(record.operator_answered_at, Some(at(taken)), "a person took it, though at no extension");
+    hears(played.only(), (1, 4), talks, ended);
+}
+
+/// A call that comes in by the trunk and is sent out by the same trunk, to a mobile.
+fn sent_back(from: &str, after_ms: i64) -> (Played, i64, i64) {
+    let mut office = Office::new();
+    let a = office.inbound();
+    let Office { scene, outside, pbx, .. } = &mut office;
+    let b = scene.leg(pbx, outside, [from, "+79161234567"]);
+    scene.at(b).voices[1] = 4;
+    scene.at(b).headers.push(format!("Diversion: <sip:{DID}@10.0.0.9>;reason=unconditional"));
+    scene.invite(a);
+    scene.wait(after_ms);
+    scene.invite(b);
+    scene.ring(b);
+    scene.ring(a);
+    scene.wait(1_000);
+    scene.answer(b);
+    scene.answer(a);
+    let talks = scene.now();
+    scene.bridge(a, b, 3_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    (play(scene), talks, ended)
+}
+
+#[test]
+fn a_call_that_is_sent_on_to_a_mobile_by_the_same_trunk_is_one_call() {
+    // With the caller's number, or with the office's own and a Diversion; at once, or after ringing somewhere.
+    for (from, after_ms) in [(OUTSIDE, 0), (DID, 0), (OUTSIDE, 15_000)] {
+        let (played, talks, ended) = sent_back(from, after_ms);
+        let record = &played.only().record;
+        assert_eq!(who(record), (Direction::Inbound, None, Outcome::Answered), "{from}");
+        assert_eq!((record.from.as_deref(), record.to.as_deref()), (Some(OUTSIDE), Some(DID)));
+        hears(played.only(), (1, 4), talks, ended);
+    }
+}
+
+#[test]
+fn a_call_in_return_is_no_forwarded_one() {
+    // The office calls the outside party while that one calls the office: each by the other's number.
+    let mut office = Office::new();
+    let a = office.inbound();
+    let Office { scene, outside, pbx, .. } = &mut office;
+    let b = scene.leg(pbx, outside, [DID, OUTSIDE]);
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(a);
+    scene.ring(b);
+    scene.wait(1_000);
+    scene.cancel(a);
+    scene.cancel(b);
+    assert_eq!(play(scene).calls.len(), 2);
+}
+
+#[test]
+fn the_same_call_tried_again_with_a_new_tag_is_an_outbound_call() {
+    let mut scene = Scene::new();
+    let (mut ours, mut outside) = (Phone::new("200", 2), Phone::new(OUTSIDE, 1));
+    let call = scene.dialog(&mut ours, &mut outside);
+    scene.invite(call);
+    scene.refuse(call, 401, &[]);
+    // The password comes with a From tag of its own.
+    scene.at(call).tags = ["again".to_owned(), "taken".to_owned()];
+    scene.connect(call);
+    let talks = scene.now();
+    scene.talk(call, 2_000);
+    let ended = scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    assert_eq!(who(&played.only().record), (Direction::Outbound, Some("200"), Outcome::Answered));
+    hears(played.only(), (2, 1), talks, ended);
+}
+
+#[test]
+fn a_redirected_outbound_call_is_outbound() {
+    let mut scene = Scene::new();
+    let (mut ours, mut outside) = (Phone::new("200", 2), Phone::new(OUTSIDE, 1));
+    let call = scene.dialog(&mut ours, &mut outside);
+    scene.invite(call);
+    scene.refuse(call, 302, &[With::Header("Contact: <sip:x@10.0.0.35>")]);
+    let dialog = scene.at(call);
+    (dialog.sip[1], dialog.media[1], dialog.tags[1]) = (ip(35, 5060), ip(35, 10_000), "elsewhere".to_owned());
+    scene.connect(call);
+    scene.talk(call, 1_000);
+    scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    assert_eq!(who(&played.only().record), (Direction::Outbound, Some("200"), Outcome::Answered));
+}
+
+#[test]
+fn an_outbound_call_seen_on_both_sides_of_a_nat_is_outbound() {
+    let mut scene = Scene::new();
+    let (mut ours, mut provider) = (Phone::new("200", 2), Phone::new(OUTSIDE, 1));
+    let inside = scene.dialog(&mut ours, &mut provider);
+    let outside = scene.dialog(&mut ours, &mut provider);
+    let first = scene.get(inside).clone();
+    let dialog = scene.at(outside);
+    (dialog.call_id, dialog.tags) = (first.call_id, first.tags);
+    (dialog.sip[0], dialog.media) = (ip(99, 5060), [ip(99, 40_000), first.media[1]]);
+    for leg in [inside, outside] {
+        scene.invite(leg);
+    }
+    scene.ring(outside);
+    scene.ring(inside);
+    scene.answer(outside);
+    scene.answer(inside);
+    scene.talk(inside, 1_000);
+    scene.bye(inside, Side::Caller);
+    scene.bye(outside, Side::Caller);
+    let played = play(&scene);
+    assert_eq!(who(&played.only().record), (Direction::Outbound, Some("200"), Outcome::Answered));
+    assert_eq!(played.only().record.legs.len(), 2);
+}
+
+#[test]
+fn a_group_code_that_an_extension_dials_is_an_internal_call() {
+    let mut office = Office::new();
+    let Office { scene, pbx, e200, e201, .. } = &mut office;
+    let a = scene.leg(e200, pbx, ["200", "sales"]);
+    let b = scene.leg(pbx, e201, ["200", "201"]);
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.answer(b);
+    scene.answer(a);
+    scene.bridge(a, b, 400);
+    scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    let played = play(scene);
+    assert_eq!(who(&played.only().record), (Direction::Internal, Some("201"), Outcome::Answered));
+}
+
+#[test]
+fn a_call_id_used_again_is_another_call() {
+    let mut scene = Scene::new();
+    let (mut ours, mut outside) = (Phone::new("200", 2), Phone::new(OUTSIDE, 1));
+    for n in 0..2 {
+        let call = scene.dialog(&mut ours, &mut outside);
+        // A new From tag, and CSeq from the beginning: nothing else tells the two calls apart.
+        scene.at(call).call_id = "reused@scene".to_owned();
+        scene.connect(call);
+        scene.talk(call, 1_000);
+        scene.bye(call, Side::Caller);
+        scene.wait(10_000 * (1 - n));
+    }
+    let played = play(&scene);
+    assert_eq!(played.calls.len(), 2);
+    assert!(played.calls.iter().all(|c| c.record.verdict == Some(Verdict::BothSides)));
+    assert_ne!(played.calls[0].record.id, played.calls[1].record.id);
+}
+
+#[test]
+fn a_second_call_that_comes_while_a_telephone_rings_for_the_first_is_no_part_of_it() {
+    let mut office = Office::new();
+    let (a1, b1, a2) = (office.inbound(), office.rings_200(), office.inbound());
+    let scene = &mut office.scene;
+    scene.invite(a1);
+    scene.invite(b1);
+    scene.ring(b1);
+    scene.wait(500);
+    // The same number again, which the PBX takes into its menu: no telephone rings for it.
+    scene.invite(a2);
+    scene.answer(a2);
+    scene.wait(2_000);
+    scene.answer(b1);
+    scene.answer(a1);
+    scene.bye(a2, Side::Caller);
+    scene.wait(1_000);
+    scene.bye(a1, Side::Caller);
+    scene.bye(b1, Side::Caller);
+    assert_eq!(legs(&play(scene)), [ids(scene, &[a1, b1]), ids(scene, &[a2])]);
+}
+
+#[test]
+fn two_outside_parties_who_call_one_number_through_a_proxy_are_two_calls() {
+    // The proxy keeps the dialled number in To; the leg that it sends on is seen before the one that it got.
+    let mut office = Office::new();
+    let (x, a, b) = (office.inbound(), office.inbound(), office.rings_200());
+    let scene = &mut office.scene;
+    for leg in [a, b] {
+        scene.at(leg).users = ["+79990000777".to_owned(), DID.to_owned()];
+    }
+    let same = (scene.get(a).call_id.clone(), scene.get(a).tags.clone());
+    (scene.at(b).call_id, scene.at(b).tags) = same;
+    for leg in [x, b, a] {
+        scene.invite(leg);
+    }
+    scene.wait(1_000);
+    for leg in [b, a, x] {
+        scene.cancel(leg);
+    }
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 2);
+    let froms: Vec<_> = played.calls.iter().map(|c| (c.record.from.as_deref(), c.record.legs.len())).collect();
+    assert_eq!(froms, [(Some(OUTSIDE), 1), (Some("+79990000777"), 2)]);
+}
+
+/// 200 rings for a first call. Between a second one of the same number and its own telephone, 201 joins the ringing.
+/// `taken` tells which of [200 for the first, 201, 202 for the second] answers. Gives the legs in that order, after
+/// the two trunks'.
+fn two_rung_at_once(taken: usize) -> (Scene, [D; 5], i64) {
+    let mut office = Office::new();
+    let (a1, b1, c, a2) = (office.inbound(), office.rings_200(), office.rings_201(), office.inbound());
+    let mut e202 = Phone::new("202", 6);
+    let b2 = office.scene.leg(&mut office.pbx, &mut e202, [OUTSIDE, "202"]);
+    let mut scene = office.scene;
+    for leg in [a1, b1] {
+        scene.invite(leg);
+        scene.ring(leg);
+    }
+    scene.wait(5_000);
+    scene.invite(a2);
+    scene.wait(100);
+    scene.invite(c);
+    scene.ring(c);
+    scene.wait(1_000);
+    scene.invite(b2);
+    scene.ring(b2);
+    scene.wait(2_000);
+    let phones = [b1, c, b2];
+    scene.answer(phones[taken]);
+    let others: &[D] = match taken {
+        0 => &[c],
+        1 => &[b1],
+        _ => &[],
+    };
+    for other in others {
+        scene.cancel(*other);
+    }
+    let trunk = if taken == 2 { a2 } else { a1 };
+    scene.answer(trunk);
+    let talks = scene.now();
+    scene.bridge(trunk, phones[taken], 4_000);
+    scene.bye(trunk, Side::Caller);
+    scene.bye(phones[taken], Side::Caller);
+    scene.wait(1_000);
+    let rest: &[D] = if taken == 2 { &[c, b1, a1] } else { &[b2, a2] };
+    for leg in rest {
+        scene.cancel(*leg);
+    }
+    (scene, [a1, a2, b1, c, b2], talks)
+}
+
+#[test]
+fn a_telephone_that_joins_the_ringing_as_a_second_call_comes_is_of_the_call_that_it_takes() {
+    let (scene, [a1, a2, b1, c, b2], talks) = two_rung_at_once(1);
+    let played = play(&scene);
+    let legs = legs(&played);
+    assert!(legs.contains(&ids(&scene, &[a1, b1, c])), "201 took the first call: {legs:?}");
+    assert!(legs.contains(&ids(&scene, &[a2])) && legs.contains(&ids(&scene, &[b2])), "{legs:?}");
+    let one = played.calls.iter().find(|call| call.record.legs.len() == 3).expect("asserted above");
+    assert_eq!(who(&one.record), (Direction::Inbound, Some("201"), Outcome::Answered));
+    hears(one, (1, 3), talks, talks + 4_000);
+}
+
+#[test]
+fn a_telephone_that_joined_the_ringing_as_a_second_call_came_and_is_let_go_with_the_first_is_of_neither() {
+    let (scene, [a1, a2, b1, c, _], talks) = two_rung_at_once(0);
+    let played = play(&scene);
+    let legs = legs(&played);
+    assert_eq!(legs[0], ids(&scene, &[a1, b1]));
+    assert!(legs.contains(&ids(&scene, &[a2])) && legs.contains(&ids(&scene, &[c])), "{legs:?}");
+    let (first, own) = (&played.calls[0], played.calls.iter().find(|call| call.record.outcome == Outcome::Answered));
+    assert_eq!(who(&first.record), (Direction::Inbound, Some("200"), Outcome::Answered));
+    assert_eq!(own.map(|call| &call.record.id), Some(&first.record.id), "nobody else was answered");
+    let let_go = played.calls.iter().find(|call| call.record.legs[0].sip_call_id == scene.get(c).call_id);
+    assert!(let_go.expect("asserted above").record.related.contains(&first.record.id));
+    hears(first, (1, 2), talks, talks + 4_000);
+}
+
+#[test]
+fn a_second_call_of_one_number_keeps_a_telephone_that_it_shares_with_none() {
+    let (scene, [_, a2, _, _, b2], _) = two_rung_at_once(2);
+    let played = play(&scene);
+    let answered: Vec<_> = played.calls.iter().filter(|c| c.record.outcome == Outcome::Answered).collect();
+    // Whose 202 was could not be told when it rang: it names both.
+    let own = answered.iter().find(|c| c.record.legs.iter().any(|l| l.sip_call_id == scene.get(b2).call_id));
+    let second = played.calls.iter().find(|c| c.record.legs.iter().any(|l| l.sip_call_id == scene.get(a2).call_id));
+    let (own, second) = (own.expect("it was answered"), second.expect("every INVITE is in a record"));
+    assert!(own.record.id == second.record.id || own.record.related.contains(&second.record.id));
+}

@@ -1,0 +1,150 @@
+//! The `[[rules]]`: what may be recorded, what may be registered.
+
+use callspan::call::config::{Config, Rule, RuleAction};
+use callspan::call::event::Registration;
+use callspan::call::record::{Direction, Side, Verdict};
+
+use crate::scenarios::{OUTSIDE, Office, outside_and_200};
+use crate::support::playback::{Played, play_with};
+use crate::support::scenario::{D, Phone, Scene};
+
+fn rule(action: RuleAction) -> Rule {
+    Rule { direction: None, number: None, extension: None, header: None, action }
+}
+
+fn with(rules: Vec<Rule>) -> Config {
+    Config { rules, ..Config::default() }
+}
+
+/// A direct inbound call of one second with early media, under these rules.
+fn direct(headers: &[&str], rules: Vec<Rule>) -> Played {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.at(call).headers = headers.iter().map(|h| (*h).to_owned()).collect();
+    scene.invite(call);
+    scene.progress(call);
+    scene.talk(call, 200);
+    scene.answer(call);
+    scene.talk(call, 1_000);
+    scene.bye(call, Side::Caller);
+    play_with(&scene, with(rules))
+}
+
+#[test]
+fn an_excluded_call_leaves_no_byte_of_media_and_says_why() {
+    let by = [
+        Rule { direction: Some(Direction::Inbound), ..rule(RuleAction::Exclude) },
+        Rule { number: Some("+7999*".to_owned()), ..rule(RuleAction::Exclude) },
+        Rule { extension: Some("20x".to_owned()), ..rule(RuleAction::Exclude) },
+        Rule { header: Some(("X-Private".to_owned(), "yes*".to_owned())), ..rule(RuleAction::Exclude) },
+    ];
+    for rule in by {
+        let played = direct(&["X-Private: yes please"], vec![rule.clone()]);
+        let call = played.only();
+        assert_eq!(call.record.verdict, Some(Verdict::Excluded), "{rule:?}");
+        assert_eq!(
+            call.record.verdict_reason.as_deref(),
+            Some("Rule 1 of the configuration forbids to record this call.")
+        );
+        assert_eq!((played.media_bytes, call.ended.legs.len(), call.record.recordings.len()), (0, 0, 0), "{rule:?}");
+        assert_eq!(call.ended.registration, Registration::Allowed, "the call may be told, only not heard");
+        assert!(call.record.answered_at.is_some() && call.record.duration_s.is_some());
+    }
+}
+
+#[test]
+fn the_first_rule_that_fits_decides() {
+    let vip = Rule { number: Some(OUTSIDE.to_owned()), ..rule(RuleAction::Record) };
+    let played = direct(&[], vec![vip, rule(RuleAction::Exclude)]);
+    assert_eq!(played.only().record.verdict, Some(Verdict::BothSides));
+    let other = Rule { number: Some("+7888*".to_owned()), ..rule(RuleAction::Record) };
+    let played = direct(&[], vec![other, rule(RuleAction::Exclude)]);
+    assert_eq!(played.only().record.verdict, Some(Verdict::Excluded));
+}
+
+#[test]
+fn a_header_that_is_not_there_fits_no_rule() {
+    let by_header = Rule { header: Some(("X-Private".to_owned(), "*".to_owned())), ..rule(RuleAction::Exclude) };
+    assert_eq!(direct(&[], vec![by_header]).only().record.verdict, Some(Verdict::BothSides));
+}
+
+#[test]
+fn a_call_that_must_not_be_registered_is_recorded_all_the_same() {
+    let played = direct(&[], vec![rule(RuleAction::NoRegister)]);
+    let call = played.only();
+    assert_eq!((call.record.verdict, call.ended.registration), (Some(Verdict::BothSides), Registration::Forbidden));
+    assert!(played.told.iter().all(|(_, live)| live.registration == Registration::Forbidden));
+}
+
+/// A call through the PBX that waits 1 s with music, then rings 200 in vain and is taken by 201.
+fn through_pbx(rules: Vec<Rule>) -> (Played, [D; 3]) {
+    let mut office = Office::new();
+    let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
+    let scene: &mut Scene = &mut office.scene;
+    scene.connect(a);
+    scene.sound(&[(5, a, Side::Callee)], 1_000);
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(1_000);
+    scene.cancel(b);
+    scene.invite(c);
+    scene.ring(c);
+    scene.wait(1_000);
+    scene.answer(c);
+    scene.bridge(a, c, 2_000);
+    scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Caller);
+    (play_with(scene, with(rules)), [a, b, c])
+}
+
+#[test]
+fn an_exclusion_that_is_known_only_when_a_person_answers_deletes_what_there_was() {
+    let of_201 = Rule { extension: Some("201".to_owned()), ..rule(RuleAction::Exclude) };
+    let (played, _) = through_pbx(vec![of_201]);
+    let call = played.only();
+    assert_eq!(
+        (call.record.verdict, call.record.recordings.len(), call.ended.legs.len()),
+        (Some(Verdict::Excluded), 0, 0)
+    );
+    // One second of music was in the spool by then: 50 packets of 172 bytes; nothing came after.
+    assert_eq!(played.media_bytes, 50 * 172);
+    let reason = call.record.verdict_reason.as_deref().expect("a reason");
+    assert!(reason.contains("Rule 1") && reason.contains("deleted"), "{reason}");
+}
+
+#[test]
+fn an_extension_that_only_rang_excludes_nothing() {
+    let of_200 = Rule { extension: Some("200".to_owned()), ..rule(RuleAction::Exclude) };
+    let (played, _) = through_pbx(vec![of_200]);
+    assert_eq!(played.only().record.verdict, Some(Verdict::BothSides));
+}
+
+#[test]
+fn a_rule_on_the_extension_forbids_registration_of_a_call_through_the_pbx() {
+    let of_201 = Rule { extension: Some("201".to_owned()), ..rule(RuleAction::NoRegister) };
+    let (played, _) = through_pbx(vec![of_201]);
+    let call = played.only();
+    assert_eq!((call.record.verdict, call.ended.registration), (Some(Verdict::BothSides), Registration::Forbidden));
+    let told: Vec<_> = played.told.iter().filter(|(_, l)| l.record.internal.as_deref() == Some("201")).collect();
+    assert!(!told.is_empty() && told.iter().all(|(_, l)| l.registration == Registration::Forbidden));
+}
+
+#[test]
+fn a_rule_by_direction_sees_through_the_pbx() {
+    // The PBX's leg alone would look inbound or unknown: the conversation is outbound.
+    let mut office = Office::new();
+    let Office { scene, outside, pbx, e200, .. } = &mut office;
+    let a = scene.leg(e200, pbx, ["200", OUTSIDE]);
+    let b = scene.leg(pbx, outside, [crate::scenarios::DID, OUTSIDE]);
+    scene.invite(a);
+    scene.invite(b);
+    scene.answer(b);
+    scene.answer(a);
+    scene.bridge(a, b, 1_000);
+    scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    let outbound = Rule { direction: Some(Direction::Outbound), ..rule(RuleAction::Exclude) };
+    let played = play_with(scene, with(vec![outbound]));
+    assert_eq!((played.only().record.verdict, played.media_bytes), (Some(Verdict::Excluded), 0));
+    let _: &Phone = pbx;
+}

@@ -1,0 +1,246 @@
+//! Transfers, through a PBX and without one; park and pick-up.
+
+use callspan::call::record::{CallRecord, EndedBy, Outcome, Side};
+
+use crate::scenarios::dialog_lifecycle::hears;
+use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
+use crate::support::playback::{Played, play};
+use crate::support::scenario::{D, Phone, Scene, at};
+
+/// The call whose first leg is this dialog.
+#[track_caller]
+fn call_of<'a>(played: &'a Played, scene: &Scene, d: D) -> &'a crate::support::playback::Call {
+    let id = &scene.get(d).call_id;
+    let found = played.calls.iter().find(|c| c.record.legs.first().is_some_and(|l| l.sip_call_id == *id));
+    found.unwrap_or_else(|| panic!("{id} is the first leg of no call"))
+}
+
+fn related(a: &CallRecord, b: &CallRecord) -> bool {
+    a.related.contains(&b.id) && b.related.contains(&a.id)
+}
+
+fn refer_to_replaces(scene: &Scene, target: &str, replaced: D, to_tag_first: usize) -> String {
+    let dialog = scene.get(replaced);
+    let (to, from) = (&dialog.tags[to_tag_first], &dialog.tags[1 - to_tag_first]);
+    let id = dialog.call_id.replace('@', "%40");
+    format!("<sip:{target}?Replaces={id}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}>")
+}
+
+#[test]
+fn a_blind_transfer_without_a_pbx_is_two_related_calls() {
+    let mut scene = Scene::new();
+    let (mut a, mut b, mut c) = (Phone::new(OUTSIDE, 1), Phone::new("200", 2), Phone::new("201", 3));
+    let first = scene.dialog(&mut a, &mut b);
+    scene.connect(first);
+    let talks = scene.now();
+    scene.talk(first, 2_000);
+    let referred = scene.now();
+    scene.refer(first, Side::Callee, "<sip:201@10.0.0.3>");
+    let second = scene.dialog(&mut a, &mut c);
+    scene.invite(second);
+    scene.ring(second);
+    let bye = scene.bye(first, Side::Callee);
+    scene.wait(1_000);
+    scene.answer(second);
+    let again = scene.now();
+    scene.talk(second, 2_000);
+    let ended = scene.bye(second, Side::Caller);
+    let played = play(&scene);
+    assert_eq!(played.calls.len(), 2);
+    let (one, two) = (call_of(&played, &scene, first), call_of(&played, &scene, second));
+    hears(one, (1, 2), talks, referred);
+    hears(two, (1, 3), again, ended);
+    assert!(related(&one.record, &two.record));
+    assert_eq!(
+        one.record.events.iter().map(|e| (e.kind.as_str(), e.side)).collect::<Vec<_>>(),
+        [("transfer", Some(Side::Callee))]
+    );
+    assert_eq!(one.record.ended_at, Some(at(bye)));
+}
+
+#[test]
+fn an_attended_transfer_between_phones_is_three_related_calls() {
+    let mut scene = Scene::new();
+    let (mut a, mut b, mut c) = (Phone::new(OUTSIDE, 1), Phone::new("200", 2), Phone::new("201", 3));
+    let first = scene.dialog(&mut a, &mut b);
+    scene.connect(first);
+    scene.talk(first, 1_000);
+    scene.hold(first, Side::Callee);
+    let consultation = scene.dialog(&mut b, &mut c);
+    scene.connect(consultation);
+    let consults = scene.now();
+    scene.talk(consultation, 2_000);
+    let consulted = scene.now();
+    let refer_to = refer_to_replaces(&scene, "201@10.0.0.3", consultation, 1);
+    scene.refer(first, Side::Callee, &refer_to);
+    let third = scene.dialog(&mut a, &mut c);
+    let [from, to] = scene.get(consultation).tags.clone();
+    let replaces = format!("Replaces: {};to-tag={to};from-tag={from}", scene.get(consultation).call_id);
+    scene.at(third).headers.push(replaces);
+    scene.invite(third);
+    scene.answer(third);
+    scene.bye(consultation, Side::Callee);
+    scene.bye(first, Side::Callee);
+    let talks = scene.now();
+    scene.talk(third, 2_000);
+    let ended = scene.bye(third, Side::Caller);
+    let played = play(&scene);
+    assert_eq!(played.calls.len(), 3);
+    let [one, two, three] = [first, consultation, third].map(|d| call_of(&played, &scene, d));
+    hears(two, (2, 3), consults, consulted);
+    hears(three, (1, 3), talks, ended);
+    assert!(related(&one.record, &two.record), "the REFER on the first call names the consultation");
+    assert!(related(&one.record, &three.record), "the third call is what the REFER asked for");
+    assert!(related(&two.record, &three.record), "the third call replaces the consultation");
+}
+
+#[test]
+fn an_attended_transfer_inside_a_pbx_is_one_call_and_a_related_consultation() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let Office { scene, pbx, e200, e201, .. } = &mut office;
+    let talks = scene.now();
+    scene.bridge(a, b, 2_000);
+    let holds = scene.now();
+    scene.hold(b, Side::Callee);
+    // 200 consults 201 through the PBX.
+    let c = scene.leg(e200, pbx, ["200", "201"]);
+    let d = scene.leg(pbx, e201, ["200", "201"]);
+    scene.invite(c);
+    scene.invite(d);
+    scene.ring(d);
+    scene.wait(500);
+    scene.answer(d);
+    scene.answer(c);
+    let consults = scene.now();
+    scene.sound(
+        &[
+            (MUSIC, a, Side::Callee),
+            (2, c, Side::Caller),
+            (3, c, Side::Callee),
+            (2, d, Side::Caller),
+            (3, d, Side::Callee),
+        ],
+        2_000,
+    );
+    // REFER with Replaces on the first call; the PBX bridges the outside party with 201 and hangs up on 200.
+    let refer_to = refer_to_replaces(scene, "201@10.0.0.9", c, 1);
+    scene.refer(b, Side::Callee, &refer_to);
+    scene.bye(b, Side::Caller);
+    scene.bye(c, Side::Callee);
+    let taken = scene.now();
+    scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (1, d, Side::Caller), (3, d, Side::Callee)], 8_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(d, Side::Caller);
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 2, "{:#?}", played.calls.iter().map(|c| &c.record.legs).collect::<Vec<_>>());
+    let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
+    hears(one, (1, 2), talks, holds);
+    hears(one, (1, 3), taken, ended);
+    hears(two, (2, 3), consults, consults + 2_000);
+    assert!(related(&one.record, &two.record));
+    assert_eq!((one.record.internal.as_deref(), one.record.ended_at), (Some("200"), Some(at(ended))));
+    assert!(one.record.events.iter().any(|e| e.kind == "transfer"));
+    assert_eq!((two.record.from.as_deref(), two.record.to.as_deref()), (Some("200"), Some("201")));
+}
+
+#[test]
+fn a_blind_transfer_inside_a_pbx_goes_on_in_the_same_call() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let c = office.rings_201();
+    let scene = &mut office.scene;
+    let talks = scene.now();
+    scene.bridge(a, b, 2_000);
+    let referred = scene.now();
+    scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
+    scene.bye(b, Side::Caller);
+    scene.invite(c);
+    scene.ring(c);
+    scene.sound(&[(MUSIC, a, Side::Callee)], 1_000);
+    scene.answer(c);
+    let taken = scene.now();
+    scene.bridge(a, c, 3_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Caller);
+    let played = play(scene);
+    let record = &played.only().record;
+    assert_eq!((record.legs.len(), record.outcome, record.ended_by), (3, Outcome::Answered, Some(EndedBy::Caller)));
+    hears(played.only(), (1, 2), talks, referred);
+    hears(played.only(), (1, 3), taken, ended);
+}
+
+#[test]
+fn a_parked_call_goes_on_and_the_leg_that_picks_it_up_is_related() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let Office { scene, pbx, e201, .. } = &mut office;
+    scene.bridge(a, b, 1_000);
+    // 200 parks the call in slot 700 of the PBX.
+    scene.refer(b, Side::Callee, "<sip:700@10.0.0.9>");
+    scene.bye(b, Side::Caller);
+    let parked = scene.now();
+    scene.sound(&[(MUSIC, a, Side::Callee), (1, a, Side::Caller)], 60_000);
+    let c = scene.leg(e201, pbx, ["201", "700"]);
+    scene.invite(c);
+    scene.answer(c);
+    let taken = scene.now();
+    scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (3, c, Side::Caller), (1, c, Side::Callee)], 2_000);
+    let ended = scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Callee);
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 2);
+    let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
+    hears(one, (1, MUSIC), parked, parked + 60_000);
+    hears(one, (1, 3), taken, ended);
+    assert!(related(&one.record, &two.record));
+    assert_eq!((one.record.to.as_deref(), two.record.from.as_deref()), (Some(DID), Some("201")));
+}
+
+#[test]
+fn a_transfer_that_nobody_takes_ends_like_any_other_call() {
+    let mut scene = Scene::new();
+    let (mut a, mut b, mut c) = (Phone::new(OUTSIDE, 1), Phone::new("200", 2), Phone::new("201", 3));
+    let first = scene.dialog(&mut a, &mut b);
+    scene.connect(first);
+    scene.talk(first, 1_000);
+    scene.refer(first, Side::Callee, "<sip:201@10.0.0.3>");
+    let second = scene.dialog(&mut a, &mut c);
+    scene.invite(second);
+    scene.refuse(second, 486, &[]);
+    scene.talk(first, 1_000);
+    scene.bye(first, Side::Caller);
+    let played = play(&scene);
+    let (one, two) = (call_of(&played, &scene, first), call_of(&played, &scene, second));
+    assert_eq!((one.record.outcome, two.record.outcome), (Outcome::Answered, Outcome::Busy));
+    assert!(related(&one.record, &two.record));
+}
+
+#[test]
+fn a_transfer_whose_trunk_leg_is_not_mirrored_keeps_the_talk_that_follows() {
+    let mut office = Office::new();
+    // The mirror shows the office only: 200 talks to the outside, asks 201, and connects the two.
+    let b = office.rings_200();
+    office.scene.connect(b);
+    office.scene.talk(b, 2_000);
+    office.scene.hold(b, Side::Callee);
+    let c = office.scene.leg(&mut office.e200, &mut office.pbx, ["200", "201"]);
+    let d = office.scene.leg(&mut office.pbx, &mut office.e201, ["200", "201"]);
+    office.scene.invite(c);
+    office.scene.invite(d);
+    office.scene.ring(d);
+    office.scene.answer(d);
+    office.scene.answer(c);
+    office.scene.bridge(c, d, 2_000);
+    office.scene.bye(b, Side::Callee);
+    office.scene.bye(c, Side::Caller);
+    // Now the outside is heard on 201's leg.
+    let talks = office.scene.now();
+    office.scene.sound(&[(1, d, Side::Caller), (3, d, Side::Callee)], 20_000);
+    let ended = office.scene.bye(d, Side::Caller);
+    let played = play(&office.scene);
+    let after =
+        played.calls.iter().find(|c| c.record.ended_at == Some(crate::support::scenario::at(ended))).expect("a record");
+    hears(after, (1, 3), talks, ended);
+    assert!(!after.record.related.is_empty());
+}

@@ -1,0 +1,492 @@
+//! A long call in parts, made and delivered while it lasts. The recorder is what `callspan run` is made of; time is the
+//! calls' own, so a part of half a minute is full at once.
+
+#![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
+#![allow(unreachable_pub, reason = "a test binary: nothing is reached from outside")]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::support::phones::{self, Phone, Sent, Wire, at_ms, wav};
+use callspan::call::Engine;
+use callspan::call::config::{Rule, RuleAction};
+use callspan::call::event::CallEvent;
+use callspan::call::record::{CallRecord, DeliveryState, Side, Verdict};
+use callspan::cmd::service::finish::{self, Finisher, Tools};
+use callspan::cmd::service::{heal, resume};
+use callspan::decode::Datagram;
+use callspan::fake_pyrus::{Fake, Options};
+use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
+use callspan::ops::alerts::{Alerts, Runner};
+use callspan::ops::config::Config;
+use callspan::recording::{FolderLayout, Recorder};
+use callspan::spool::disk::DiskSpool;
+use callspan::time::Timestamp;
+use secrecy::SecretString;
+
+/// What a file may have: 1 MiB is 32 s of 16-bit stereo at 8 kHz.
+const UPLOAD_MIB: u32 = 1;
+const PART_MS: f64 = 32_000.0;
+/// The answer, sample 0.
+const ANSWER_MS: f64 = 1_000.0;
+/// A part is closed so long after its end.
+const SETTLE_MS: f64 = 30_000.0;
+/// The BYE: four full parts and one of 17 s.
+const BYE_MS: f64 = 146_000.0;
+
+struct Place {
+    dir: tempfile::TempDir,
+    fake: Fake,
+    config: Config,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = Fake::start(Options::default()).unwrap();
+        let options = Options::default();
+        let mut config = Config::default();
+        config.spool.dir = dir.path().join("spool");
+        config.journal.dir = dir.path().join("state");
+        config.recording.dir = dir.path().join("calls");
+        config.recording.sample_rate = Some(8_000);
+        config.recording.min_free_gib = 0;
+        config.call.numbers.extension_pattern = String::from("102,201");
+        config.call.numbers.extensions = Vec::new();
+        config.pyrus.enabled = true;
+        config.pyrus.max_upload_mib = UPLOAD_MIB;
+        config.pyrus.auth_url = fake.auth_url();
+        config.pyrus.login.clone_from(&options.users[0].login);
+        config.pyrus.account_id.clone_from(&options.accounts[0].account_id);
+        config.pyrus.security_key = Some(SecretString::from(options.users[0].security_key.clone()));
+        for folder in [&config.spool.dir, &config.journal.dir, &config.recording.dir] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        Self { dir, fake, config }
+    }
+
+    /// Names of the files that Pyrus has in its tasks, in the order of their coming.
+    fn attached(&self) -> Vec<String> {
+        let state = self.fake.state();
+        state.tasks.iter().flat_map(|t| t.attachments.iter().map(|a| a.name.clone())).collect()
+    }
+}
+
+/// A recorder at work.
+struct Station {
+    journal: Journal,
+    engine: Engine,
+    restarted: bool,
+    spool: DiskSpool,
+    finisher: Finisher,
+    alerts: Alerts,
+    runner: Runner,
+}
+
+impl Station {
+    fn start(place: &Place) -> Self {
+        let config = &place.config;
+        let journal = heal::open(&config.journal, &config.recording.dir).unwrap().journal;
+        let (alerts, runner) = Alerts::start(&config.alerts).unwrap();
+        let (mut spool, events) = DiskSpool::start(&config.spool).unwrap();
+        let tools = Tools { journal: journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
+        let finisher = Finisher::start(config, tools, events).unwrap();
+        let mut engine = Engine::new(finish::engine_config(config), "made up");
+        let revived = resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).unwrap();
+        while let Some(event) = engine.poll_event() {
+            spool.forward(event);
+        }
+        finisher.adopt(&engine, &revived).unwrap();
+        Self { journal, restarted: !revived.is_empty(), engine, spool, finisher, alerts, runner }
+    }
+
+    fn hear<'a>(&mut self, datagrams: impl IntoIterator<Item = Datagram<'a>>) {
+        for datagram in datagrams {
+            self.engine.handle_datagram(&datagram, &mut self.spool);
+            self.forward();
+        }
+    }
+
+    /// What the wire shows from one moment on and before another.
+    fn hear_between(&mut self, packets: &[Sent], from_ms: f64, to_ms: f64) {
+        let heard = packets.iter().filter(|p| p.at >= at_ms(from_ms) && p.at < at_ms(to_ms));
+        self.hear(heard.map(datagram));
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "so does the restart")]
+    /// Ten seconds of a silent wire. A restart took the wall clock for the moment at which it goes on.
+    fn wait(&mut self) {
+        let restarted = Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = if self.restarted { self.engine.now().max(restarted) } else { self.engine.now() };
+        self.engine.handle_timeout(now + Duration::from_secs(10), &mut self.spool);
+        self.forward();
+    }
+
+    fn forward(&mut self) {
+        while let Some(event) = self.engine.poll_event() {
+            self.spool.forward(event);
+        }
+        self.spool.handle_timeout(self.engine.now());
+    }
+
+    fn call(&self) -> Option<StoredCall> {
+        let mut calls = self.journal.calls(&CallFilter::default()).unwrap();
+        assert!(calls.len() <= 1, "{} calls", calls.len());
+        calls.pop()
+    }
+
+    /// Waits until so many parts are in the row of the call, which is live.
+    fn until_parts(&self, count: usize) -> CallRecord {
+        until("the parts are in the journal", || self.call().is_some_and(|c| c.record.recordings.len() >= count));
+        let stored = self.call().unwrap();
+        assert_eq!((stored.stage, stored.record.recordings.len()), (CallStage::Live, count));
+        assert!(stored.record.ended_at.is_none());
+        stored.record
+    }
+
+    fn until_complete(&self) -> CallRecord {
+        until("the call is complete", || self.call().is_some_and(|c| c.stage == CallStage::Complete));
+        self.call().unwrap().record
+    }
+
+    fn stop(mut self) {
+        self.spool.flush();
+        self.spool.shutdown();
+        self.finisher.stop();
+        drop(self.alerts);
+        self.runner.join();
+    }
+}
+
+fn datagram(packet: &Sent) -> Datagram<'_> {
+    Datagram {
+        at: packet.at,
+        src: packet.src,
+        dst: packet.dst,
+        payload: &packet.payload,
+        wire_len: packet.payload.len() as u32,
+        interface: 0,
+    }
+}
+
+/// Two people on a network with 30 ms of jitter and 1 % of loss; the caller's clock is fast by 150 ppm, the callee is
+/// silent for three seconds across the end of the first part.
+fn long_call() -> Wire {
+    let mut wire = Wire::answered();
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut phones = [Phone::new(Side::Caller), Phone::new(Side::Callee)];
+    for phone in &mut phones {
+        let step = if phone.side == Side::Caller { 20.0 * (1.0 - 150e-6) } else { 20.0 };
+        let mut now = ANSWER_MS;
+        while now < BYE_MS - 20.0 {
+            let silent = phone.side == Side::Callee && (31_500.0..34_500.0).contains(&now);
+            if silent || rng.f64() < 0.01 {
+                phone.advance();
+            } else {
+                phone.send(&mut wire, at_ms(now + rng.f64() * 30.0));
+            }
+            now += step;
+        }
+    }
+    wire.bye(BYE_MS);
+    wire
+}
+
+/// When a part is made: a packet came a second after it is due.
+fn due_ms(part: u32) -> f64 {
+    ANSWER_MS + PART_MS * f64::from(part) + SETTLE_MS + 1_500.0
+}
+
+/// All that is said of a call's files is true, they abut, and together they are the call as one file would be.
+fn assert_whole(record: &CallRecord, wire: Wire) {
+    let whole = phones::record(wire);
+    let parts: Vec<_> = record.recordings.iter().map(|r| r.part).collect();
+    assert_eq!(parts, [1, 2, 3, 4, 5]);
+    for pair in record.recordings.windows(2) {
+        assert_eq!(pair[0].ends_at, pair[1].starts_at);
+    }
+    for file in &record.recordings {
+        let (bytes, sha256) = callspan::recording::digest(Path::new(&file.path)).unwrap();
+        assert_eq!((bytes, &sha256), (file.bytes, &file.sha256), "{}", file.path);
+    }
+    let frames: Vec<[i16; 2]> = record.recordings.iter().flat_map(|r| wav(Path::new(&r.path))).collect();
+    assert_eq!(record.recordings[0].starts_at, whole.record.recordings[0].starts_at);
+    assert_eq!(record.recordings[4].ends_at, whole.record.recordings[0].ends_at);
+    assert_eq!(frames.len(), whole.frames.len());
+    let differs = frames.iter().zip(&whole.frames).position(|(a, b)| a != b);
+    assert_eq!(differs, None, "sample {differs:?} is not where one file has it");
+    assert_eq!((record.verdict, &record.sides), (Some(Verdict::BothSides), &whole.record.sides), "of the whole call");
+}
+
+/// Every file of the folder is in the record, or is the record.
+fn assert_no_strangers(place: &Place, record: &CallRecord) {
+    let mut known: Vec<PathBuf> = record.recordings.iter().map(|r| PathBuf::from(&r.path)).collect();
+    known.push(PathBuf::from(&record.recordings[0].path).with_extension("json"));
+    known.sort();
+    assert_eq!(below(&place.config.recording.dir), known);
+}
+
+#[test]
+fn parts_are_delivered_while_the_call_lasts_and_are_what_one_file_would_be() {
+    let place = Place::new();
+    let mut station = Station::start(&place);
+    let packets = long_call().sorted();
+
+    station.hear_between(&packets, 0.0, due_ms(1) - 1_000.0);
+    assert!(station.call().is_none_or(|c| c.record.recordings.is_empty()), "it is not closed yet");
+    station.hear_between(&packets, due_ms(1) - 1_000.0, due_ms(1));
+    let live = station.until_parts(1);
+    let first = live.recordings[0].clone();
+    assert_eq!((first.starts_at, first.ends_at), (at_ms(ANSWER_MS), at_ms(ANSWER_MS + PART_MS)));
+    let before = std::fs::read(&first.path).unwrap();
+    until("the first part is in the task", || place.attached().len() == 1);
+    assert_eq!(station.call().unwrap().stage, CallStage::Live, "the call goes on");
+
+    station.hear_between(&packets, due_ms(1), due_ms(2));
+    station.until_parts(2);
+    until("the second part is in the task", || place.attached().len() == 2);
+    station.hear_between(&packets, due_ms(2), BYE_MS + 1.0);
+    station.wait();
+    until("all is delivered", || {
+        station.call().is_some_and(|c| c.record.delivery.state == DeliveryState::Done && c.record.verdict.is_some())
+    });
+    let record = station.until_complete();
+    station.stop();
+
+    assert_eq!(record.recordings[0], first, "what was said of it stays");
+    assert!(std::fs::read(&first.path).unwrap() == before, "it keeps its bytes");
+    assert_whole(&record, long_call());
+    assert_no_strangers(&place, &record);
+    let id = &record.id;
+    let names = [format!("{id}.wav")].into_iter().chain((2..=5).map(|n| format!("{id}-{n}.wav")));
+    assert_eq!(place.attached(), names.collect::<Vec<_>>());
+    assert_eq!((place.fake.state().calls.len(), place.fake.state().duplicates), (1, 0));
+    assert_eq!(place.fake.violations().len(), 0);
+    assert!(below(&place.config.spool.dir).iter().all(|p| p.extension().is_none_or(|e| e != "pcapng")));
+}
+
+#[test]
+fn a_replay_of_the_same_call_gives_parts_of_the_same_bytes() {
+    let place = Place::new();
+    let mut station = Station::start(&place);
+    station.hear_between(&long_call().sorted(), 0.0, BYE_MS + 1.0);
+    station.until_parts(3);
+    station.wait();
+    let live = station.until_complete();
+    station.stop();
+
+    let mut stage = phones::Stage::new(place.config.call.clone());
+    stage.play(&long_call().sorted());
+    stage.engine.handle_end_of_capture(&mut stage.spool);
+    stage.ended.extend(phones::ended(&mut stage.engine));
+    let dir = tempfile::tempdir().unwrap();
+    let config = callspan::recording::config::Config { dir: dir.path().to_owned(), ..place.config.recording.clone() };
+    let recorder = Recorder::new(config, FolderLayout::Flat, Some(u64::from(UPLOAD_MIB) << 20));
+    let replayed = recorder.record(&stage.ended[0], &stage.spool).unwrap();
+    let hashes = |record: &CallRecord| record.recordings.iter().map(|r| r.sha256.clone()).collect::<Vec<_>>();
+    assert_eq!(hashes(&replayed), hashes(&live));
+    assert_eq!(replayed.recordings.len(), 5);
+}
+
+#[test]
+fn a_restart_between_parts_loses_and_doubles_nothing() {
+    let place = Place::new();
+    let packets = long_call().sorted();
+    // Stopped after the first part, in the middle of the second, and when the third is full but not due.
+    let stops = [0.0, due_ms(1), due_ms(1) + 7_000.0, due_ms(3) - 5_000.0, BYE_MS + 1.0];
+    let parts = [1, 1, 2];
+    for (n, span) in stops.windows(2).enumerate() {
+        let mut station = Station::start(&place);
+        station.hear_between(&packets, span[0], span[1]);
+        if let Some(&count) = parts.get(n) {
+            station.until_parts(count);
+            until("they are in the task", || place.attached().len() == count);
+            station.stop();
+            place.fake.client_restarted();
+            continue;
+        }
+        station.wait();
+        until("all is delivered", || {
+            let done = |c: &StoredCall| c.record.delivery.state == DeliveryState::Done;
+            station.call().is_some_and(|c| done(&c) && c.stage == CallStage::Complete)
+        });
+        let mut record = station.until_complete();
+        station.stop();
+        // The hole of each restart is that of this test's clock; the packets are all there.
+        record.problems.retain(|p| p.kind != "restart_gap");
+        assert_whole(&record, long_call());
+        assert_no_strangers(&place, &record);
+        assert_eq!((place.attached().len(), place.fake.state().duplicates), (5, 0));
+        assert_eq!(place.fake.state().calls.len(), 1);
+    }
+}
+
+#[test]
+fn a_part_that_a_crash_left_without_its_row_is_entered_by_the_next_start() {
+    let mut place = Place::new();
+    place.config.pyrus.directions.clear(); // nothing is delivered, so the journal may be turned back
+    let packets = long_call().sorted();
+    let mut station = Station::start(&place);
+    station.hear_between(&packets, 0.0, due_ms(1));
+    station.until_parts(1);
+    station.stop();
+    let before = place.dir.path().join("before");
+    copy(&place.config.journal.dir, &before);
+
+    let mut station = Station::start(&place);
+    station.hear_between(&packets, due_ms(1), due_ms(2));
+    let second = PathBuf::from(&station.until_parts(2).recordings[1].path);
+    station.stop();
+    // As if the crash had come after the second file got its name and before its row, with a third begun.
+    std::fs::remove_dir_all(&place.config.journal.dir).unwrap();
+    copy(&before, &place.config.journal.dir);
+    assert!(second.is_file());
+    let half = second.with_file_name(second.file_name().unwrap().to_str().unwrap().replace(".2.", ".3.") + ".part");
+    std::fs::write(&half, "half").unwrap();
+
+    let mut station = Station::start(&place);
+    station.until_parts(2);
+    until("the half is gone", || !half.exists());
+    station.hear_between(&packets, due_ms(2), BYE_MS + 1.0);
+    station.wait();
+    let record = station.until_complete();
+    station.stop();
+    assert_whole(&record, long_call());
+    assert_no_strangers(&place, &record);
+}
+
+#[test]
+fn a_journal_that_is_lost_in_mid_call_costs_no_part_and_doubles_none() {
+    let place = Place::new();
+    let packets = long_call().sorted();
+    let mut station = Station::start(&place);
+    station.hear_between(&packets, 0.0, due_ms(2));
+    let file = PathBuf::from(&station.until_parts(2).recordings[0].path);
+    let beside = || serde_json::from_slice::<CallRecord>(&std::fs::read(file.with_extension("json")).ok()?).ok();
+    until("the record says what Pyrus has", || beside().is_some_and(|r| r.delivery.attached == [1, 2]));
+    station.stop();
+    std::fs::remove_dir_all(&place.config.journal.dir).unwrap();
+    place.fake.client_restarted();
+
+    let mut station = Station::start(&place);
+    station.hear_between(&packets, due_ms(2), BYE_MS + 1.0);
+    station.wait();
+    until("all is delivered", || {
+        let stored = station.call();
+        stored.is_some_and(|c| c.stage == CallStage::Complete && c.record.delivery.state == DeliveryState::Done)
+    });
+    let record = station.until_complete();
+    station.stop();
+    assert_whole(&record, long_call());
+    assert_eq!((place.attached().len(), place.fake.state().duplicates, place.fake.state().calls.len()), (5, 0, 1));
+}
+
+#[test]
+fn a_call_that_has_fallen_silent_waits_for_it_may_be_over() {
+    let mut config = callspan::call::config::Config { part_s: 32, ..Default::default() };
+    config.silence_s = 120;
+    let mut stage = phones::Stage::new(config);
+    let mut wire = Wire::answered();
+    for side in [Side::Caller, Side::Callee] {
+        Phone::new(side).talk(&mut wire, ANSWER_MS, 40_000.0);
+    }
+    phones::feed(&mut stage.engine, &wire.sorted(), &mut stage.spool);
+    stage.engine.handle_timeout(at_ms(200_000.0), &mut stage.spool);
+    let events: Vec<CallEvent> = std::iter::from_fn(|| stage.engine.poll_event()).collect();
+    let Some(CallEvent::Ended(ended)) = events.last() else { panic!("silence ends it: {events:?}") };
+    assert_eq!(ended.record.ended_at, Some(at_ms(39_980.0)), "with its last packet");
+    assert!(!events.iter().any(|e| matches!(e, CallEvent::PartDue(_))), "no part was closed behind its end");
+    assert_eq!(stage.engine.tables().timers, 0);
+}
+
+#[test]
+fn a_rule_that_forbids_the_call_later_takes_its_parts_away() {
+    use crate::support::scenario::{self, Phone, Scene};
+    let mut place = Place::new();
+    let extension = Some(String::from("201"));
+    let rule = Rule { direction: None, number: None, extension, header: None, action: RuleAction::Exclude };
+    place.config.call.rules.push(rule);
+    let (mut outside, mut operator) = (Phone::new("+79990000001", 1), Phone::new("201", 3));
+    let mut pbx = Phone { voice: 5, ..Phone::new("+74953009080", 9) };
+    let mut scene = Scene::new();
+    let trunk = scene.leg(&mut outside, &mut pbx, ["+79990000001", "+74953009080"]);
+    let rings = scene.leg(&mut pbx, &mut operator, ["+79990000001", "201"]);
+    scene.connect(trunk);
+    scene.sound(&[(5, trunk, Side::Callee)], 70_000);
+    scene.invite(rings);
+    scene.ring(rings);
+    scene.wait(1_000);
+    let music_ends = scene.now();
+    scene.answer(rings);
+    scene.bridge(trunk, rings, 70_000);
+    scene.bye(trunk, Side::Caller);
+    scene.bye(rings, Side::Caller);
+    let packets = scene.packets();
+
+    let mut station = Station::start(&place);
+    station.hear(packets.iter().filter(|p| p.at < scenario::at(music_ends)).map(scenario::Packet::datagram));
+    let file = PathBuf::from(&station.until_parts(1).recordings[0].path);
+    until("the record lies beside it", || file.with_extension("json").is_file());
+    station.hear(packets.iter().filter(|p| p.at >= scenario::at(music_ends)).map(scenario::Packet::datagram));
+    until("the part is taken away", || !file.exists());
+    station.wait();
+    let record = station.until_complete();
+    until("the call is told", || place.fake.state().calls.len() == 1);
+    let files = station.journal.recordings().unwrap();
+    station.stop();
+    assert_eq!((record.verdict, record.recordings.len(), files.len()), (Some(Verdict::Excluded), 0, 0));
+    assert_eq!(below(&place.config.recording.dir), [file.with_extension("json")]);
+    let delivered = place.attached().len();
+    let reason = record.verdict_reason.unwrap();
+    assert_eq!(reason.contains("had been delivered before"), delivered == 1, "{delivered}: {reason}");
+}
+
+#[test]
+fn the_parts_of_a_live_call_are_held() {
+    let mut place = Place::new();
+    place.config.pyrus.directions.clear();
+    let mut station = Station::start(&place);
+    let packets = long_call().sorted();
+    station.hear_between(&packets, 0.0, due_ms(1));
+    station.until_parts(1);
+    assert!(station.journal.recordings().unwrap().iter().all(|f| f.is_held));
+    station.hear_between(&packets, due_ms(1), BYE_MS + 1.0);
+    station.wait();
+    station.until_complete();
+    let files = station.journal.recordings().unwrap();
+    station.stop();
+    assert_eq!(files.len(), 5);
+    assert!(files.iter().all(|f| !f.is_held));
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+/// All files below a folder.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() { files.extend(below(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}
+
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "waits for threads of the recorder")]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Nobody waits a minute in a test.
+const PAUSES: &[Duration] = &[Duration::from_millis(100)];

@@ -1,0 +1,163 @@
+//! Long calls between telephones whose clocks are off: made, spooled and listened to piece by piece, for a call of hours
+//! is more than a test may hold.
+
+use std::collections::VecDeque;
+
+use callspan::call::config::Config;
+use callspan::call::record::Side;
+use callspan::render::{Options, Report, plan, render};
+use callspan::spool::LegStore;
+use callspan::spool::memory::MemorySpool;
+
+use crate::sound::score::{Said, Score};
+use crate::support::phones::{Phone, Rtp, Stage, Wire, at_ms, ended, feed};
+
+/// One side: its clock, its next packet, and the pieces that will be looked for.
+struct Sender {
+    phone: Phone,
+    ppm: f64,
+    packets: u64,
+    pieces: VecDeque<Vec<Said>>,
+    score: Score,
+}
+
+/// Each second a telephone with voice detection says 200 ms, ten packets of 20 ms; its stamps run on.
+const SPURT: u64 = 10;
+/// Every so many spurts is looked for: the others are the same byte over and over.
+const EACH: u64 = 24;
+
+impl Sender {
+    fn new(side: Side, ppm: f64) -> Self {
+        Self { phone: Phone::new(side), ppm, packets: 0, pieces: VecDeque::new(), score: Score::default() }
+    }
+
+    /// When the next packet is heard.
+    fn next_ms(&self) -> f64 {
+        1_020.0 + self.phone.said as f64 / 8.0 * (1.0 - self.ppm / 1e6)
+    }
+
+    fn send(&mut self, wire: &mut Wire) {
+        let (spurt, within) = (self.packets / SPURT, self.packets % SPURT);
+        let looked_for = spurt.is_multiple_of(EACH);
+        let payload = if looked_for { self.phone.payload() } else { vec![0x90; 160] };
+        let Phone { side, pt, sequence, time, ssrc, said, .. } = self.phone;
+        let heard_ms = self.next_ms();
+        wire.rtp(at_ms(heard_ms), side, Rtp { pt, sequence, time, ssrc, payload: &payload });
+        if looked_for {
+            if within == 0 {
+                self.pieces.push_back(Vec::new());
+            }
+            let piece = self.pieces.back_mut().expect("begun with the spurt");
+            piece.push(Said { sample: said, heard_ms, lost: false });
+        }
+        self.phone.advance();
+        self.packets += 1;
+        if self.packets.is_multiple_of(SPURT) {
+            self.phone.time = self.phone.time.wrapping_add(6_400);
+            self.phone.said += 6_400;
+        }
+    }
+}
+
+/// The sound as it comes, of which the last seconds are kept.
+#[derive(Default)]
+struct Ear {
+    frames: Vec<[i16; 2]>,
+    /// Position of the first of them.
+    from: i64,
+}
+
+impl Ear {
+    fn listen(&mut self, frames: &[[i16; 2]], senders: &mut [Sender; 2]) {
+        self.frames.extend_from_slice(frames);
+        let end = self.from + self.frames.len() as i64;
+        for sender in senders {
+            // With room around it to look in.
+            while let Some(piece) =
+                sender.pieces.pop_front_if(|piece| ((piece[0].heard_ms - 1_000.0) * 8.0) as i64 + 1_600 + 1_600 < end)
+            {
+                let heard = |from: i64, count: usize| {
+                    let from = usize::try_from(from - self.from).ok()?;
+                    self.frames.get(from..from + count)
+                };
+                sender.score.judge((sender.phone.side, 160), &piece, heard);
+            }
+        }
+        let old = self.frames.len().saturating_sub(KEPT);
+        self.frames.drain(..old);
+        self.from += old as i64;
+    }
+}
+
+/// 4 s.
+const KEPT: usize = 32_000;
+
+/// A call of so many hours between two clocks.
+fn long_call(hours: f64, ppm: [f64; 2]) -> (Report, [Sender; 2]) {
+    let mut senders = [Sender::new(Side::Caller, ppm[0]), Sender::new(Side::Callee, ppm[1])];
+    let folder = tempfile::tempdir().unwrap();
+    // What is more goes into a file.
+    let mut stage = Stage { spool: MemorySpool::new(32, folder.path().to_owned()), ..Stage::new(Config::default()) };
+    stage.play(&Wire::answered().sorted());
+    let end_ms = 1_000.0 + hours * 3_600_000.0;
+    loop {
+        let first = if senders[0].next_ms() <= senders[1].next_ms() { 0 } else { 1 };
+        if senders[first].next_ms() >= end_ms - 1_000.0 {
+            break;
+        }
+        let mut wire = Wire::default();
+        senders[first].send(&mut wire);
+        feed(&mut stage.engine, &wire.packets, &mut stage.spool);
+    }
+    let mut wire = Wire::default();
+    wire.bye(end_ms);
+    stage.play(&wire.packets);
+    stage.engine.handle_end_of_capture(&mut stage.spool);
+    stage.ended.extend(ended(&mut stage.engine));
+    let source = stage.spool.source(&stage.ended[0].legs[0]).unwrap();
+    let plan = plan(&source, &Options::default()).unwrap();
+    let mut ear = Ear::default();
+    let report = render(&plan, &source, &mut |frames| {
+        ear.listen(frames, &mut senders);
+        Ok(())
+    });
+    (report.unwrap(), senders)
+}
+
+fn assert_in_step(name: &str, hours: f64, ppm: [f64; 2], bound_ms: f64) {
+    let (report, senders) = long_call(hours, ppm);
+    assert_eq!(report.samples, (hours * 3_600.0 * 8_000.0) as u64);
+    for (sender, side) in senders.iter().zip(&report.sides) {
+        let score = &sender.score;
+        eprintln!(
+            "{name}, {:?}: {} pieces, offset {:.2} ms, spread {:.2} ms, missing {} ms, level {:.3} dB, leakage {:.0} dB, {:?} ppm",
+            sender.phone.side,
+            score.offsets.len(),
+            score.worst(),
+            score.spread(),
+            score.missing_ms,
+            score.level_db(),
+            score.leakage_db(),
+            side.clock_drift_ppm
+        );
+        assert!(score.offsets.len() as f64 >= hours * 3_600.0 / EACH as f64 - 2.0, "{name}: enough was looked at");
+        assert!(score.worst() <= bound_ms && score.spread() <= bound_ms, "{name}: {:?}", score.offsets);
+        assert_eq!((score.missing_ms, side.decoded, side.concealed_us), (0.0, sender.packets, 0), "{name}");
+        assert!(score.level_db() <= 0.1 && score.leakage_db() <= -30.0, "{name}");
+        assert!(side.clock_drift_ppm.is_some_and(|drift| (drift - sender.ppm).abs() < 1.0), "{name}");
+    }
+}
+
+#[test]
+fn clocks_that_are_off_by_150_ppm_each_way_are_in_step_for_an_hour() {
+    assert_in_step("150 ppm for an hour", 1.0, [150.0, -150.0], BOUND_MS);
+}
+
+#[test]
+fn clocks_that_are_off_by_500_ppm_each_way_are_in_step_for_4_hours() {
+    assert_in_step("500 ppm for 4 hours", 4.0, [500.0, -500.0], BOUND_MS);
+}
+
+/// 20 ms would do; the envelope looks 2 s each way and is averaged over as much, which at 500 ppm is 1 ms and, where the
+/// call begins, another.
+const BOUND_MS: f64 = 3.0;

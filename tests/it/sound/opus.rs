@@ -1,0 +1,89 @@
+//! Opus with every length of packet, mono and stereo: heard where it was sent, later by no more than the codec's own delay.
+
+use std::f64::consts::{PI, TAU};
+
+use callspan::call::record::{Side, Verdict};
+use opus::{Application, Bitrate, Channels, Encoder};
+
+use crate::sound::score::{Fate, Talk};
+use crate::support::phones::{Rtp, Wire, at_ms, describe, record};
+
+const RATE: f64 = 48_000.0;
+/// The encoder looks ahead by 6.5 ms and a decoder to 16 kHz has no delay of its own (RFC 6716 section 4.2.9, 4.5).
+const DELAY_MS: f64 = 6.5;
+
+/// A voice at 48 kHz: three tones of which each 40 ms has others, with soft edges. Opus keeps their waves, which of noise
+/// it does not.
+fn tones(slots: usize) -> Vec<f64> {
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut out = Vec::new();
+    for _ in 0..slots {
+        let tones: [_; 3] = std::array::from_fn(|_| (300.0 + random.f64() * 2_700.0, random.f64() * TAU));
+        out.extend((0..1_920).map(f64::from).map(|n| {
+            let edge = (n / 1_920.0 * PI).sin();
+            edge * tones.iter().map(|(hz, phase)| (n * hz / RATE * TAU + phase).sin()).sum::<f64>() * 5_000.0
+        }));
+    }
+    out
+}
+
+/// How like 200 ms of the recording from a place are to what was sent; both at 16 kHz.
+fn likeness(frames: &[[i16; 2]], place: i64, sent: &[f64]) -> f64 {
+    let (mut dot, mut own, mut other) = (0.0, 1.0, 1.0);
+    for n in 0..3_200 {
+        let a = sent[3 * n as usize];
+        let b = usize::try_from(place + n).ok().and_then(|at| frames.get(at)).map_or(0.0, |frame| f64::from(frame[0]));
+        (dot, own, other) = (dot + a * b, own + a * a, other + b * b);
+    }
+    dot / (own * other).sqrt()
+}
+
+#[test]
+fn opus_of_2_5_to_120_ms_a_packet_mono_and_stereo_is_in_place() {
+    let tones = tones(150);
+    let both = [(Channels::Mono, 1), (Channels::Stereo, 2)];
+    for (frame_us, (channels, count)) in [2_500_u32, 5_000, 10_000, 20_000, 40_000, 60_000, 80_000, 100_000, 120_000]
+        .into_iter()
+        .flat_map(|f| both.map(|b| (f, b)))
+    {
+        let name = format!("{} ms, {count} channels", f64::from(frame_us) / 1e3);
+        let sdp = |side| describe(side, "RTP/AVP 111 0\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 stereo=1");
+        let mut wire = Wire::default();
+        wire.offer(0.0, &sdp(Side::Caller));
+        wire.accept(1_000.0, &sdp(Side::Callee));
+        let mut encoder = Encoder::new(48_000, channels, Application::Audio).unwrap();
+        encoder.set_bitrate(Bitrate::Bits(96_000)).unwrap();
+        let samples = frame_us as usize * 48 / 1_000;
+        let packets = 6_000_000 / u64::from(frame_us);
+        for (n, sent) in (0..packets).zip(tones.chunks(samples)) {
+            // The right is half as loud: mixed, it is three quarters.
+            let both = |tone: &f64| [*tone as i16, (tone / 2.0) as i16].into_iter().take(count);
+            let pcm: Vec<i16> = sent.iter().flat_map(both).collect();
+            let payload = encoder.encode_vec(&pcm, 4_000).unwrap();
+            let time = 5_000_u32.wrapping_sub(48_000).wrapping_add(n as u32 * samples as u32);
+            let rtp = Rtp { pt: 111, sequence: (65_000 + n) as u16, time, ssrc: 9, payload: &payload };
+            wire.rtp(at_ms(1_020.0 + (n * u64::from(frame_us)) as f64 / 1e3), Side::Caller, rtp);
+        }
+        let mut other = Talk::new(Side::Callee);
+        other.run(&mut wire, (1_020.0, 7_000.0), 0.0, |_| Fate::default());
+        wire.bye(7_100.0);
+        let recorded = record(wire);
+        let (record, frames) = (&recorded.record, &recorded.frames);
+        assert_eq!((record.verdict, record.recordings[0].sample_rate), (Some(Verdict::BothSides), 16_000), "{name}");
+        let side = &record.sides.caller;
+        assert_eq!((side.packets, side.lost, side.concealed_ms), (packets, 0, Some(0)), "{name}");
+        assert_eq!(side.streams[0].ptime_ms, Some(f64::from(frame_us) / 1e3), "{name}");
+        // 200 ms each, but for the first, in which the encoder finds its feet.
+        for piece in 1..29 {
+            let place = 20 * 16 + piece * 3_200 + (DELAY_MS * 16.0) as i64;
+            let at = |lag: i64| likeness(frames, place + lag, &tones[piece as usize * 9_600..]);
+            let (lag, like) = (-40..=40).map(|lag| (lag, at(lag))).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+            assert!(lag.abs() <= 32 && like > 0.9, "{name}, piece {piece}: {lag} samples off, likeness {like:.2}");
+        }
+        let heard: f64 = frames[4 * 3_200..5 * 3_200].iter().map(|frame| f64::from(frame[0]).powi(2)).sum();
+        let sent: f64 = tones[4 * 9_600..5 * 9_600].iter().step_by(3).map(|tone| tone.powi(2)).sum();
+        let db = 10.0 * (heard / sent).log10();
+        let expected = if count == 2 { -2.5 } else { 0.0 };
+        assert!((db - expected).abs() < 1.0, "{name}: {db:.1} dB");
+    }
+}

@@ -1,0 +1,233 @@
+//! Card numbers: while a recording is paused, nothing of what is said or typed is kept anywhere.
+
+use callspan::call::Engine;
+use callspan::call::config::Config;
+use callspan::call::pause::{self, Order};
+use callspan::call::record::{Side, Verdict};
+use callspan::cmd::service::resume::resume;
+use callspan::spool::disk::DiskSpool;
+
+use crate::support::phones::{Phone, Recorded, Sent, Stage, Wire, at_ms, ended, feed, recorded};
+
+fn config() -> Config {
+    let pause = pause::Config {
+        header: "X-Recording".to_owned(),
+        info_type: "application/x-recording".to_owned(),
+        dtmf: "*71".to_owned(),
+        resume_dtmf: "*72".to_owned(),
+    };
+    Config { pause, ..Config::default() }
+}
+
+/// Both talk all the time from 1 s to 9 s of the wire; the call is answered at 1 s and over at 9 s.
+fn talking() -> Wire {
+    let mut wire = Wire::answered();
+    for side in [Side::Caller, Side::Callee] {
+        Phone::new(side).talk(&mut wire, 1_000.0, 9_000.0);
+    }
+    wire.bye(9_000.0);
+    wire
+}
+
+fn run(wire: Wire) -> Recorded {
+    let mut stage = Stage::new(config());
+    stage.play(&wire.sorted());
+    stage.finish()
+}
+
+/// Whether a run of bytes stands anywhere in the spools.
+fn kept(recorded: &Recorded, bytes: &[u8]) -> bool {
+    recorded.spools.iter().any(|spool| memchr::memmem::find(spool, bytes).is_some())
+}
+
+/// The payloads of voice that were on the wire after one moment and before another: what came before the order in the
+/// same instant was kept already.
+fn said(packets: &[Sent], from_ms: f64, to_ms: f64) -> Vec<Vec<u8>> {
+    let voice = packets.iter().filter(|p| p.payload.first() == Some(&0x80) && p.payload.get(1) != Some(&101));
+    let inside = voice.filter(|p| p.at > at_ms(from_ms) && p.at < at_ms(to_ms));
+    inside.map(|p| p.payload[12..].to_vec()).collect()
+}
+
+/// The wire from `from_ms` to `to_ms` is silent in both channels, absent from the spool and marked in the record;
+/// the second before and after it is there.
+fn assert_paused(recorded: &Recorded, wire: &[Sent], (from_ms, to_ms): (f64, f64)) {
+    let frame = |ms: f64| ((ms - 1_000.0) * 8.0) as usize;
+    let silent = &recorded.frames[frame(from_ms)..frame(to_ms)];
+    assert!(silent.iter().all(|f| *f == [0, 0]), "the pause is silent");
+    for (from, to) in [(from_ms - 500.0, from_ms - 20.0), (to_ms + 20.0, to_ms + 500.0)] {
+        let around = &recorded.frames[frame(from)..frame(to)];
+        for channel in 0..2 {
+            let quiet = around.iter().filter(|f| f[channel] == 0).count();
+            assert!(quiet < around.len() / 10, "{quiet} of {} samples are silent around the pause", around.len());
+        }
+    }
+    let secret = said(wire, from_ms, to_ms);
+    assert!(secret.len() > 20 && secret.iter().all(|payload| !kept(recorded, payload)), "payload of the pause is kept");
+    let before = said(wire, from_ms - 500.0, from_ms);
+    assert!(before.iter().all(|payload| kept(recorded, payload)), "the search finds what was kept");
+    let [paused] = recorded.record.paused.as_slice() else { panic!("{:?}", recorded.record.paused) };
+    assert_eq!((paused.from, paused.to), (at_ms(from_ms), Some(at_ms(to_ms))));
+    let kinds: Vec<&str> = recorded.record.events.iter().map(|e| e.kind.as_str()).filter(|k| *k != "dtmf").collect();
+    assert_eq!(kinds, ["pause", "unpause"]);
+    assert_eq!(recorded.record.verdict, Some(Verdict::BothSides));
+}
+
+#[test]
+fn a_header_pauses_and_resumes() {
+    let mut wire = talking();
+    wire.info(4_000.0, "X-Recording: pause\r\n", ("", ""));
+    wire.info(6_000.0, "X-Recording: resume\r\n", ("", ""));
+    let packets = wire.clone().sorted();
+    assert_paused(&run(wire), &packets, (4_000.0, 6_000.0));
+}
+
+#[test]
+fn the_body_of_an_info_pauses_and_resumes() {
+    let mut wire = talking();
+    wire.info(4_000.0, "", ("application/x-recording", "Record: off\r\n"));
+    wire.info(6_000.0, "", ("application/x-recording", "Record: on\r\n"));
+    let packets = wire.clone().sorted();
+    assert_paused(&run(wire), &packets, (4_000.0, 6_000.0));
+}
+
+#[test]
+fn the_local_api_pauses_and_resumes_the_call_that_it_names() {
+    let wire = talking();
+    let packets = wire.sorted();
+    let (before, rest): (Vec<Sent>, Vec<Sent>) = packets.iter().cloned().partition(|p| p.at < at_ms(4_000.0));
+    let (during, after): (Vec<Sent>, Vec<Sent>) = rest.into_iter().partition(|p| p.at < at_ms(6_000.0));
+    let mut stage = Stage::new(config());
+    stage.play(&before);
+    let id = stage.engine.live_ids().next().unwrap().to_owned();
+    assert_eq!((stage.engine.is_paused(&id), stage.engine.is_paused("another")), (Some(false), None));
+    stage.engine.handle_pause("another", Order::Pause, at_ms(4_000.0), &mut stage.spool);
+    assert_eq!(stage.engine.is_paused(&id), Some(false));
+    stage.engine.handle_pause(&id, Order::Pause, at_ms(4_000.0), &mut stage.spool);
+    assert_eq!(stage.engine.is_paused(&id), Some(true));
+    stage.play(&during);
+    stage.engine.handle_pause(&id, Order::Resume, at_ms(6_000.0), &mut stage.spool);
+    stage.play(&after);
+    assert_paused(&stage.finish(), &packets, (4_000.0, 6_000.0));
+}
+
+/// The caller types a sequence within a second and talks on; gives the moment of its last key.
+fn typed(wire: &mut Wire, phone: &mut Phone, from_ms: f64, keys: [u8; 3]) -> f64 {
+    for (n, key) in keys.into_iter().enumerate() {
+        phone.press(wire, from_ms + 300.0 * n as f64, key);
+        phone.talk(wire, from_ms + 300.0 * n as f64 + 200.0, from_ms + 300.0 * (n + 1) as f64);
+    }
+    from_ms + 600.0
+}
+
+const STAR: u8 = 10;
+
+/// Both talk; the caller pauses by `*71`, types four keys of a card, and resumes by `*72`.
+fn typing() -> (Wire, f64, f64) {
+    let mut wire = Wire::answered();
+    let mut caller = Phone::new(Side::Caller);
+    Phone::new(Side::Callee).talk(&mut wire, 1_000.0, 12_000.0);
+    caller.talk(&mut wire, 1_000.0, 3_000.0);
+    let paused = typed(&mut wire, &mut caller, 3_000.0, [STAR, 7, 1]);
+    caller.talk(&mut wire, 3_900.0, 5_000.0);
+    typed(&mut wire, &mut caller, 5_000.0, [4, 2, 4]);
+    caller.talk(&mut wire, 5_900.0, 7_000.0);
+    let resumed = typed(&mut wire, &mut caller, 7_000.0, [STAR, 7, 2]);
+    caller.talk(&mut wire, 7_900.0, 12_000.0);
+    wire.bye(12_000.0);
+    (wire, paused, resumed)
+}
+
+/// No key is anywhere: neither in the spool's packets nor in record, and no telephone-event has a payload.
+fn assert_no_keys(recorded: &Recorded, wire: &[Sent]) {
+    let events = wire.iter().filter(|p| p.payload.get(1) == Some(&101));
+    for packet in events {
+        assert!(!kept(recorded, &packet.payload), "a telephone-event was kept whole");
+        assert!(kept(recorded, &packet.payload[..12]), "its header was kept");
+    }
+    let json = serde_json::to_string(&recorded.record).unwrap();
+    assert!(!json.contains("*71") && !json.contains("424"), "{json}");
+}
+
+#[test]
+fn keys_pause_and_resume_and_no_key_is_kept() {
+    let (wire, from, to) = typing();
+    let packets = wire.clone().sorted();
+    let recorded = run(wire);
+    // The keys themselves are silent: look further away from the edges.
+    let paused = &recorded.record.paused;
+    assert_eq!((paused[0].from, paused[0].to, paused.len()), (at_ms(from), Some(at_ms(to)), 1));
+    let frame = |ms: f64| ((ms - 1_000.0) * 8.0) as usize;
+    assert!(recorded.frames[frame(from)..frame(to)].iter().all(|f| *f == [0, 0]));
+    let secret = said(&packets, from, to);
+    assert!(secret.len() > 100 && secret.iter().all(|payload| !kept(&recorded, payload)));
+    assert_no_keys(&recorded, &packets);
+    let keys: Vec<_> = recorded.record.events.iter().filter(|e| e.kind == "dtmf").collect();
+    assert_eq!(keys.len(), 9, "one event for each key, however many packets it had");
+    assert!(keys.iter().all(|e| e.side == Some(Side::Caller) && e.detail.is_none()));
+}
+
+#[test]
+fn without_configuration_nothing_pauses() {
+    let (mut wire, ..) = typing();
+    wire.info(4_000.0, "X-Recording: pause\r\n", ("application/x-recording", "pause"));
+    let mut stage = Stage::new(Config::default());
+    stage.play(&wire.sorted());
+    let recorded = stage.finish();
+    assert!(recorded.record.paused.is_empty());
+    assert_eq!(recorded.record.events.iter().filter(|e| e.kind == "dtmf").count(), 9);
+}
+
+#[test]
+fn an_invite_with_the_header_is_paused_from_its_beginning() {
+    let mut wire = Wire::default();
+    wire.invite(0.0, "X-Recording: off\r\n");
+    wire.answer(1_000.0);
+    for side in [Side::Caller, Side::Callee] {
+        Phone::new(side).talk(&mut wire, 1_000.0, 6_000.0);
+    }
+    wire.info(4_000.0, "X-Recording: on\r\n", ("", ""));
+    wire.bye(6_000.0);
+    let packets = wire.clone().sorted();
+    let recorded = run(wire);
+    assert!(recorded.frames[..3 * 8_000].iter().all(|f| *f == [0, 0]));
+    assert!(recorded.frames[3 * 8_000 + 200][0] != 0);
+    assert!(said(&packets, 1_000.0, 4_000.0).iter().all(|payload| !kept(&recorded, payload)));
+}
+
+#[test]
+fn a_pause_outlives_a_restart_whatever_led_to_it() {
+    let (wire, from, to) = typing();
+    let packets = wire.sorted();
+    let (before, rest): (Vec<Sent>, Vec<Sent>) = packets.iter().cloned().partition(|p| p.at < at_ms(4_500.0));
+    // A second of the wire is missed.
+    let after: Vec<Sent> = rest.into_iter().filter(|p| p.at >= at_ms(5_500.0)).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let spool_config = callspan::spool::config::Config { dir: folder.path().to_owned(), ..Default::default() };
+    {
+        let (mut spool, _events) = DiskSpool::start(&spool_config).unwrap();
+        let mut engine = Engine::new(config(), "made up");
+        feed(&mut engine, &before, &mut spool);
+        assert_eq!(engine.is_paused(engine.live_ids().next().unwrap()), Some(true));
+        spool.flush();
+        spool.shutdown();
+    }
+    let (mut spool, _events) = DiskSpool::start(&spool_config).unwrap();
+    let mut engine = Engine::new(config(), "made up");
+    assert_eq!(resume(&mut engine, &mut spool, &|_| false).unwrap().len(), 1);
+    let id = engine.live_ids().next().unwrap().to_owned();
+    assert_eq!(engine.is_paused(&id), Some(true), "the keys are not in the spool, the decision is");
+    // The engine was told that it is today; the made-up call goes on in its own time.
+    feed(&mut engine, &after, &mut spool);
+    engine.handle_end_of_capture(&mut spool);
+    spool.flush();
+    let calls = ended(&mut engine);
+    let recorded = recorded(&calls[0], &spool.store(), Default::default());
+    let paused: Vec<_> = recorded.record.paused.iter().map(|p| (p.from, p.to)).collect();
+    assert_eq!(paused, [(at_ms(from), Some(at_ms(to)))]);
+    let secret: Vec<Vec<u8>> = [said(&before, from, to), said(&after, from, to)].concat();
+    assert!(secret.len() > 100 && secret.iter().all(|payload| !kept(&recorded, payload)));
+    let frame = |ms: f64| ((ms - 1_000.0) * 8.0) as usize;
+    assert!(recorded.frames[frame(from)..frame(to)].iter().all(|f| *f == [0, 0]));
+    assert!(recorded.frames[frame(to + 500.0)..frame(to + 600.0)].iter().any(|f| f[0] != 0 && f[1] != 0));
+    assert_no_keys(&recorded, &[before, after].concat());
+}

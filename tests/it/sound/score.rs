@@ -1,0 +1,185 @@
+//! The yardstick: each 200 ms of a voice is looked for around the place where it was heard, and compared with what was
+//! said: how far off, how loud, what of it is missing, and how much of it is in the other channel.
+
+use crate::support::phones::{Phone, Recorded, Wire, at_ms, voice};
+use callspan::call::record::Side;
+
+/// A packet of a voice that was sent: which sample it begins with, when it was (or would have been) heard, and whether
+/// the network lost it.
+#[derive(Clone, Copy, Debug)]
+pub struct Said {
+    pub sample: u64,
+    pub heard_ms: f64,
+    pub lost: bool,
+}
+
+/// What was said, packet by packet, of one side.
+pub struct Talk {
+    pub phone: Phone,
+    pub said: Vec<Said>,
+}
+
+/// What the network does to one packet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fate {
+    pub lost: bool,
+    pub late_ms: f64,
+    pub twice: bool,
+}
+
+impl Talk {
+    pub fn new(side: Side) -> Self {
+        Self { phone: Phone::new(side), said: Vec::new() }
+    }
+
+    pub fn packet(&mut self, wire: &mut Wire, heard_ms: f64, fate: Fate) {
+        self.said.push(Said { sample: self.phone.said, heard_ms, lost: fate.lost });
+        let before = self.phone.clone();
+        if fate.lost {
+            self.phone.advance();
+        } else {
+            self.phone.send(wire, at_ms(heard_ms + fate.late_ms));
+        }
+        if fate.twice {
+            before.clone().send(wire, at_ms(heard_ms + fate.late_ms + 0.3));
+        }
+    }
+
+    /// Talks with a clock that is off by so many ppm through a network.
+    pub fn run(&mut self, wire: &mut Wire, (from, to): (f64, f64), ppm: f64, mut network: impl FnMut(usize) -> Fate) {
+        let step = f64::from(self.phone.ptime_ms) * (1.0 - ppm / 1e6);
+        let count = ((to - from) / step + 1e-6) as usize;
+        for n in 0..count {
+            self.packet(wire, from + step * n as f64, network(n));
+        }
+    }
+
+    /// What it says does not reach us, and is not looked for.
+    pub fn unheard(&mut self, ms: f64) {
+        for _ in 0..(ms / f64::from(self.phone.ptime_ms)).round() as u32 {
+            self.phone.advance();
+        }
+    }
+
+    /// The sender's stamps go on while it says nothing.
+    pub fn rest(&mut self, ms: f64) {
+        let ticks = (ms * 8.0).round();
+        self.phone.time = self.phone.time.wrapping_add(ticks as u32);
+        self.phone.said += ticks as u64;
+    }
+}
+
+/// What a comparison found.
+#[derive(Debug, Default)]
+pub struct Score {
+    /// Of each piece, ms; positive = too late.
+    pub offsets: Vec<f64>,
+    /// Of each piece of which nothing was lost, dB; positive = too loud.
+    pub levels: Vec<f64>,
+    /// Of each piece, how much of it is in the other channel, as a factor.
+    leaks: Vec<f64>,
+    pub missing_ms: f64,
+    pub lost_ms: f64,
+}
+
+impl Score {
+    pub fn worst(&self) -> f64 {
+        self.offsets.iter().fold(0.0, |worst, offset| offset.abs().max(worst))
+    }
+
+    pub fn spread(&self) -> f64 {
+        let (low, high) = self.offsets.iter().fold((f64::MAX, f64::MIN), |(l, h), o| (l.min(*o), h.max(*o)));
+        if self.offsets.is_empty() { 0.0 } else { high - low }
+    }
+
+    /// The largest error of the level, dB.
+    pub fn level_db(&self) -> f64 {
+        self.levels.iter().fold(0.0, |worst, level| level.abs().max(worst))
+    }
+
+    /// How loud the voice is in the other channel, dB against what it is in its own. The other channel has a voice of its
+    /// own, in which a piece of noise finds itself at -32 dB by chance; of 20 pieces the mean is at -45 dB.
+    pub fn leakage_db(&self) -> f64 {
+        let mean = self.leaks.iter().sum::<f64>() / self.leaks.len().max(1) as f64;
+        20.0 * mean.abs().max(1e-6).log10()
+    }
+
+    /// Looks for the packets of a piece; `heard` gives samples of both channels from a position of the recording.
+    pub fn judge<'a>(
+        &mut self,
+        (side, length): (Side, usize),
+        piece: &[Said],
+        heard: impl Fn(i64, usize) -> Option<&'a [[i16; 2]]>,
+    ) {
+        let samples = piece.len() * length;
+        let said: Vec<i32> = (0..samples as u64).map(|n| i32::from(voice(side, piece[0].sample + n))).collect();
+        let place = ((piece[0].heard_ms - 1_000.0) * 8.0).round() as i64;
+        let channel = |channel: usize, from: i64, count: usize| -> Option<Vec<i32>> {
+            Some(heard(from, count)?.iter().map(|frame| i32::from(frame[channel])).collect())
+        };
+        let at = |lag: i64| channel(side.channel(), place + lag, samples);
+        let likeness = |lag: i64| at(lag).map_or(0.0, |heard| like(&said, &heard));
+        let best =
+            |reach: i64| (-reach..=reach).map(|lag| (lag, likeness(lag))).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+        self.lost_ms += piece.iter().filter(|p| p.lost).count() as f64 * length as f64 / 8.0;
+        // Noise is like nothing but itself: what is found near is it, and only what is not is looked for further away.
+        let (lag, likeness) = Some(best(NEAR)).filter(|(_, likeness)| *likeness > 0.4).unwrap_or_else(|| best(SEARCH));
+        if likeness < 0.2 {
+            self.missing_ms += samples as f64 / 8.0;
+            return;
+        }
+        self.offsets.push(lag as f64 / 8.0);
+        // A sample taken out or put in for drift moves the rest of the piece by one.
+        let there = |from: usize| {
+            (-2_i64..=2).any(|slip| {
+                channel(side.channel(), place + lag + slip + from as i64, length)
+                    .is_some_and(|h| like(&said[from..from + length], &h) > 0.4)
+            })
+        };
+        let missing = (0..samples).step_by(length).filter(|from| !there(*from)).count();
+        self.missing_ms += missing as f64 * length as f64 / 8.0;
+        if !piece.iter().any(|p| p.lost) {
+            let power = |sound: &[i32]| dot(sound, sound).max(1.0);
+            self.levels.extend(at(lag).map(|heard| 10.0 * (power(&heard) / power(&said)).log10()));
+        }
+        let other = channel(side.other().channel(), place + lag, samples);
+        self.leaks.extend(other.map(|other| dot(&said, &other) / dot(&said, &said)));
+    }
+}
+
+/// Looks at every `each`th piece of 200 ms of a side.
+pub fn score(recorded: &Recorded, talk: &Talk, each: usize) -> Score {
+    let length = talk.phone.samples() as usize;
+    let packets = 1_600 / length;
+    // A call that is joined under way does not begin with its answer.
+    let starts_at = recorded.record.recordings.first().map_or(at_ms(1_000.0), |r| r.starts_at);
+    let early = starts_at.nanos_since(at_ms(1_000.0)) * 8 / 1_000_000;
+    let mut score = Score::default();
+    for piece in talk.said.chunks(packets).step_by(each) {
+        // A piece across a rest is two things.
+        let together = piece.windows(2).all(|pair| {
+            let heard_ms = pair[1].heard_ms - pair[0].heard_ms;
+            pair[1].sample == pair[0].sample + length as u64 && heard_ms < 1.5 * length as f64 / 8.0
+        });
+        if piece.len() == packets && together {
+            score.judge((talk.phone.side, length), piece, |from, count| {
+                usize::try_from(from - early).ok().and_then(|from| recorded.frames.get(from..from + count))
+            });
+        }
+    }
+    score
+}
+
+/// Normalised correlation.
+fn like(a: &[i32], b: &[i32]) -> f64 {
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1.0)
+}
+
+fn dot(a: &[i32], b: &[i32]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| i64::from(x * y)).sum::<i64>() as f64
+}
+
+/// Where most pieces are: 2 ms.
+const NEAR: i64 = 16;
+/// So many samples around its place a piece is looked for: 30 ms.
+const SEARCH: i64 = 240;

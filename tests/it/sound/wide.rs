@@ -1,0 +1,151 @@
+//! A side that changes between G.722 (16 kHz of sound on an RTP clock of 8000, RFC 3551 section 4.5.2) and G.711, with
+//! another packet time each time: the file is at 16 kHz, both sides are in step, and each packet is in its place.
+
+use callspan::call::decision::PayloadFormat;
+use callspan::call::record::{Side, Verdict};
+use callspan::render::codec::{Decoder, decoder_for};
+
+use crate::support::phones::{Phone, Recorded, Rtp, Wire, at_ms, describe, record};
+
+/// A packet that was heard: when, and what it sounds like at 16 kHz (G.722) or 8 kHz.
+struct Spoken {
+    ms: f64,
+    pcm: Vec<i16>,
+    rate_hz: usize,
+}
+
+/// A telephone that speaks G.722 and G.711.
+struct Speaker {
+    phone: Phone,
+    /// What a listener's decoder makes of its G.722: it goes on where the last spell of it ended.
+    listener: Box<dyn Decoder>,
+    random: fastrand::Rng,
+    /// By how much its stamps grow in a millisecond.
+    ticks: u32,
+    spoken: Vec<Spoken>,
+}
+
+impl Speaker {
+    fn new(side: Side) -> Self {
+        let format = PayloadFormat { encoding: "G722".into(), clock_hz: 8_000, channels: 1, fmtp: String::new() };
+        let random = fastrand::Rng::with_seed(side.channel() as u64 + 7);
+        Self { phone: Phone::new(side), listener: decoder_for(&format).unwrap(), random, ticks: 8, spoken: Vec::new() }
+    }
+
+    /// From one moment to another, each packet late by up to `jitter_ms`.
+    fn speak(&mut self, wire: &mut Wire, (pt, ptime_ms): (u8, u32), (from, to): (f64, f64), jitter_ms: f64) {
+        (self.phone.pt, self.phone.ptime_ms) = (pt, ptime_ms);
+        for n in 0..((to - from) / f64::from(ptime_ms)) as u32 {
+            let ms = from + f64::from(n * ptime_ms);
+            let time = self.phone.time.wrapping_add(ptime_ms * self.ticks);
+            let late = if n % 5 == 0 { 0.0 } else { self.random.f64() * jitter_ms };
+            if pt == 9 {
+                // A byte for each 125 us. Small steps of the lower band, so that the sound stays within its bounds.
+                let step = |random: &mut fastrand::Rng| random.u8(..) & 0xCF | (random.u8(..) & 0x10);
+                let payload: Vec<u8> = (0..8 * ptime_ms).map(|_| step(&mut self.random)).collect();
+                let phone = &self.phone;
+                let rtp = Rtp { pt, sequence: phone.sequence, time: phone.time, ssrc: phone.ssrc, payload: &payload };
+                wire.rtp(at_ms(ms + late), phone.side, rtp);
+                let mut pcm = Vec::new();
+                self.listener.decode(&payload, &mut pcm).unwrap();
+                self.spoken.push(Spoken { ms, pcm, rate_hz: 16_000 });
+                self.phone.advance();
+            } else {
+                let samples = self.phone.said..self.phone.said + u64::from(self.phone.samples());
+                let pcm = samples.map(|n| crate::support::phones::voice(self.phone.side, n)).collect();
+                self.spoken.push(Spoken { ms, pcm, rate_hz: 8_000 });
+                self.phone.send(wire, at_ms(ms + late));
+            }
+            self.phone.time = time;
+        }
+    }
+}
+
+/// Where a packet is heard best around its place, in samples of 16 kHz, and how like it is there.
+fn found(recorded: &Recorded, side: Side, spoken: &Spoken) -> (i64, f64) {
+    let step = 16_000 / spoken.rate_hz;
+    let place = ((spoken.ms - 1_000.0) * 16.0).round() as i64;
+    let likeness = |lag: i64| {
+        let at = |n: usize| recorded.frames.get((place + lag) as usize + n * step).map_or(0, |f| f[side.channel()]);
+        let (mut dot, mut own, mut other) = (0.0, 1.0, 1.0);
+        for (n, sample) in spoken.pcm.iter().enumerate() {
+            let (a, b) = (f64::from(*sample), f64::from(at(n)));
+            (dot, own, other) = (dot + a * b, own + a * a, other + b * b);
+        }
+        dot / (own * other).sqrt()
+    };
+    (-64..=64).map(|lag| (lag, likeness(lag))).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap()
+}
+
+fn assert_in_place(name: &str, recorded: &Recorded, speakers: &[Speaker; 2]) {
+    let file = &recorded.record.recordings[0];
+    assert_eq!((recorded.record.verdict, file.sample_rate), (Some(Verdict::BothSides), 16_000), "{name}");
+    for speaker in speakers {
+        let mut worst = (0, 1.0);
+        for spoken in &speaker.spoken {
+            let (lag, like) = found(recorded, speaker.phone.side, spoken);
+            // 2 ms; half of white noise lies in the band that a resampler rounds off, the rest is itself.
+            let of = (speaker.phone.side, spoken.ms, spoken.rate_hz);
+            assert!(lag.abs() <= 32 && like > 0.7, "{name}, {of:?}: {lag} samples off, likeness {like:.2}");
+            worst = (lag.abs().max(worst.0), f64::min(like, worst.1));
+        }
+        eprintln!(
+            "{name}, {:?}: at most {} samples off, likeness at least {:.2}",
+            speaker.phone.side, worst.0, worst.1
+        );
+        let side = recorded.record.sides.get(speaker.phone.side);
+        assert_eq!((side.lost, side.concealed_ms, side.late), (0, Some(0), Some(0)), "{name}");
+    }
+}
+
+fn g722_and_g711(side: Side, first: u8) -> String {
+    describe(
+        side,
+        &format!("RTP/AVP {first} 9 0 8\r\na=rtpmap:9 G722/8000\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000"),
+    )
+}
+
+/// The caller's codecs and packet times in mid-call, each for four seconds.
+const TURNS: [(u8, u32); 6] = [(9, 20), (0, 40), (9, 10), (8, 20), (9, 40), (0, 10)];
+
+#[test]
+fn a_side_that_changes_between_g722_and_g711_stays_in_step_and_loses_nothing() {
+    for (jitter_ms, asked) in [(0.0, false), (0.0, true), (15.0, false)] {
+        let mut wire = Wire::default();
+        wire.offer(0.0, &g722_and_g711(Side::Caller, 9));
+        wire.accept(1_000.0, &g722_and_g711(Side::Callee, 9));
+        let mut speakers = [Speaker::new(Side::Caller), Speaker::new(Side::Callee)];
+        for (n, turn) in (0..).zip(TURNS) {
+            let span = (1_020.0 + 4_000.0 * f64::from(n), 5_020.0 + 4_000.0 * f64::from(n));
+            speakers[0].speak(&mut wire, turn, span, jitter_ms);
+            if asked && n > 0 {
+                // A new offer and answer name the codec first that comes next.
+                wire.offer(span.0 - 60.0, &g722_and_g711(Side::Caller, turn.0));
+                wire.accept(span.0 - 40.0, &g722_and_g711(Side::Callee, turn.0));
+            }
+        }
+        speakers[1].speak(&mut wire, (8, 20), (1_040.0, 25_040.0), jitter_ms);
+        wire.bye(25_060.0);
+        assert_in_place(&format!("jitter {jitter_ms} ms, asked: {asked}"), &record(wire), &speakers);
+    }
+}
+
+#[test]
+fn g722_whose_stamps_or_announcement_count_16000_a_second_and_g711_in_milliseconds_are_in_place() {
+    // RFC 3551 section 4.5.2 has 8000 in both for G.722; senders have 16000 in one, the other or both.
+    for (announced, ticks) in [(8_000, 16), (16_000, 16), (16_000, 8), (8_000, 8)] {
+        let sdp = |side| {
+            let lines = format!("RTP/AVP 9 8\r\na=rtpmap:9 G722/{announced}\r\na=rtpmap:8 PCMA/8000");
+            describe(side, &lines)
+        };
+        let mut wire = Wire::default();
+        wire.offer(0.0, &sdp(Side::Caller));
+        wire.accept(1_000.0, &sdp(Side::Callee));
+        let mut speakers = [Speaker::new(Side::Caller), Speaker::new(Side::Callee)];
+        (speakers[0].ticks, speakers[1].ticks) = (ticks, 1);
+        speakers[0].speak(&mut wire, (9, 20), (1_020.0, 13_020.0), 10.0);
+        speakers[1].speak(&mut wire, (8, 30), (1_033.0, 13_033.0), 10.0);
+        wire.bye(13_100.0);
+        assert_in_place(&format!("announced {announced}, {ticks} a ms"), &record(wire), &speakers);
+    }
+}

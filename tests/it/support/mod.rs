@@ -1,0 +1,12 @@
+//! Helpers of several tests.
+
+pub mod captures;
+pub mod packets;
+pub mod phones;
+pub mod playback;
+pub mod process;
+pub mod rewrite;
+pub mod scenario;
+pub mod score;
+pub mod skip;
+pub mod talk;

@@ -1,0 +1,174 @@
+//! Plays a scene to the engine, and listens to what comes out.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses some of it, as a module of its own")]
+#![allow(clippy::unwrap_used, reason = "a stage that fails is a failed test")]
+
+use std::collections::HashMap;
+
+use callspan::call::Engine;
+use callspan::call::config::Config;
+use callspan::call::decision::Decision;
+use callspan::call::engine::Counters;
+use callspan::call::event::{CallEvent, EndedCall, Keep, LegId, LegSink, LiveCall};
+use callspan::call::record::CallRecord;
+use callspan::decode::Datagram;
+use callspan::net::Endpoint;
+use callspan::recording::{FolderLayout, Recorder};
+use callspan::spool::memory::MemorySpool;
+use callspan::time::Timestamp;
+
+use super::scenario::{Packet, Scene, Sound, T0, at};
+
+/// A sink that watches another.
+pub struct Watched<S> {
+    pub inner: S,
+    /// How often each media packet was kept, whichever leg it was kept for.
+    pub media: HashMap<(Endpoint, Endpoint, [u8; 12]), Vec<LegId>>,
+    /// Media bytes that were kept beyond the RTP header.
+    pub media_bytes: usize,
+}
+
+impl<S> Watched<S> {
+    pub fn new(inner: S) -> Self {
+        Self { inner, media: HashMap::new(), media_bytes: 0 }
+    }
+}
+
+impl<S: LegSink> LegSink for Watched<S> {
+    fn open(&mut self, leg: LegId, name: &str) {
+        self.inner.open(leg, name);
+    }
+    fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
+        if datagram.payload.first() == Some(&0x80) {
+            // Flow and RTP header tell one packet from another.
+            let header = datagram.payload[..12].try_into().unwrap();
+            self.media.entry((datagram.src, datagram.dst, header)).or_default().push(leg);
+            self.media_bytes += if keep == Keep::Whole { datagram.payload.len() } else { 0 };
+        }
+        self.inner.packet(leg, datagram, keep);
+    }
+    fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
+        self.inner.decide(leg, at, decision);
+    }
+    fn close(&mut self, leg: LegId) {
+        self.inner.close(leg);
+    }
+    fn discard(&mut self, leg: LegId) {
+        self.inner.discard(leg);
+    }
+}
+
+/// A sink that keeps nothing.
+pub struct Nothing;
+
+impl LegSink for Nothing {
+    fn open(&mut self, _: LegId, _: &str) {}
+    fn packet(&mut self, _: LegId, _: &Datagram<'_>, _: Keep) {}
+    fn decide(&mut self, _: LegId, _: Timestamp, _: &Decision) {}
+    fn close(&mut self, _: LegId) {}
+    fn discard(&mut self, _: LegId) {}
+}
+
+/// One call as it came out.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub record: CallRecord,
+    pub ended: EndedCall,
+    /// Left and right, if there is a recording.
+    pub sound: Option<[Sound; 2]>,
+}
+
+/// All that came out.
+#[derive(Debug)]
+pub struct Played {
+    /// In the order of invited_at.
+    pub calls: Vec<Call>,
+    /// What was told while calls lived, with its ms of the scene.
+    pub told: Vec<(i64, LiveCall)>,
+    pub counters: Counters,
+    /// Media bytes that went to the spool.
+    pub media_bytes: usize,
+}
+
+impl Played {
+    /// The only call.
+    #[track_caller]
+    pub fn only(&self) -> &Call {
+        let [call] = self.calls.as_slice() else {
+            panic!(
+                "one call, not {}: {:#?}",
+                self.calls.len(),
+                self.calls.iter().map(|c| &c.record).collect::<Vec<_>>()
+            )
+        };
+        call
+    }
+}
+
+/// Plays with the default configuration.
+pub fn play(scene: &Scene) -> Played {
+    play_with(scene, Config::default())
+}
+
+/// Plays, renders, and listens.
+pub fn play_with(scene: &Scene, config: Config) -> Played {
+    play_packets(&scene.packets(), scene.now(), config)
+}
+
+/// Plays packets in the order given; the capture ends at `end_ms`.
+pub fn play_packets(packets: &[Packet], end_ms: i64, config: Config) -> Played {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sink = Watched::new(MemorySpool::new(64, folder.path().join("spool")));
+    let mut engine = Engine::new(config, "scene");
+    let recording = callspan::recording::config::Config { dir: folder.path().to_owned(), ..Default::default() };
+    let recorder = Recorder::new(recording, FolderLayout::Flat, None);
+    let (mut calls, mut told) = (Vec::new(), Vec::new());
+    let mut take = |engine: &mut Engine, sink: &mut Watched<MemorySpool>| {
+        while let Some(event) = engine.poll_event() {
+            match event {
+                CallEvent::Changed(live) => told.push((scene_ms(engine.now()), *live)),
+                CallEvent::PartDue(_) | CallEvent::Withdrawn(_) => {}
+                CallEvent::Ended(ended) => {
+                    let record = recorder.record(&ended, &sink.inner).unwrap();
+                    for leg in &ended.legs {
+                        sink.inner.release(leg.leg);
+                    }
+                    let sound = record.recordings.first().map(|r| listen(&r.path, r.starts_at));
+                    calls.push(Call { record, ended: *ended, sound });
+                }
+            }
+        }
+    };
+    for packet in packets {
+        while let Some(due) = engine.poll_timeout().filter(|due| *due <= packet.at) {
+            engine.handle_timeout(due, &mut sink);
+            take(&mut engine, &mut sink);
+        }
+        engine.handle_datagram(&packet.datagram(), &mut sink);
+        take(&mut engine, &mut sink);
+    }
+    while let Some(due) = engine.poll_timeout().filter(|due| *due <= at(end_ms)) {
+        engine.handle_timeout(due, &mut sink);
+        take(&mut engine, &mut sink);
+    }
+    engine.handle_timeout(at(end_ms), &mut sink);
+    engine.handle_end_of_capture(&mut sink);
+    take(&mut engine, &mut sink);
+    assert_eq!((engine.live_calls(), engine.live_legs()), (0, 0), "nothing is left at the end");
+    calls.sort_by_key(|c| (c.record.invited_at, c.record.id.clone()));
+    Played { calls, told, counters: *engine.counters(), media_bytes: sink.media_bytes }
+}
+
+/// Millisecond of the scene.
+pub fn scene_ms(at: Timestamp) -> i64 {
+    at.nanos_since(T0) / 1_000_000
+}
+
+fn listen(path: &str, starts_at: Timestamp) -> [Sound; 2] {
+    let mut reader = hound::WavReader::open(path).unwrap();
+    assert_eq!((reader.spec().channels, reader.spec().sample_rate), (2, 8_000));
+    let all: Vec<i16> = reader.samples::<i16>().map(Result::unwrap).collect();
+    let starts_ms = starts_at.nanos_since(T0) as f64 / 1e6;
+    let channel = |n: usize| Sound { starts_ms, samples: all.iter().skip(n).step_by(2).copied().collect() };
+    [channel(0), channel(1)]
+}

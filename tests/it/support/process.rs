@@ -1,0 +1,21 @@
+//! Tests that change or measure something of the whole process run in a process of their own.
+
+use std::process::Command;
+
+/// Returns true in the process that belongs to the test alone. Everywhere else it runs that process for the test of
+/// this name (its modules and function, as libtest lists it), requires it to pass, and returns false.
+#[track_caller]
+pub fn is_own_process(test: &str) -> bool {
+    if std::env::var_os(TEST).is_some_and(|name| name == test) {
+        return true;
+    }
+    let program = std::env::current_exe().expect("the test binary has a path");
+    let output = Command::new(program).args(["--exact", test, "--nocapture"]).env(TEST, test).output();
+    let output = output.expect("the test binary runs");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && stdout.contains("1 passed"), "{test}: {}\n{stdout}\n{stderr}", output.status);
+    false
+}
+
+/// Names the test that a process was started for.
+const TEST: &str = "CALLSPAN_TEST_PROCESS";

@@ -1,0 +1,616 @@
+//! The conversations that a world is made of, and what is true of each.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use callspan::call::record::{Direction, EndedBy, Outcome, Side};
+
+use crate::support::scenario::{D, Phone, Scene, With, sdp};
+
+/// The office's number.
+pub(crate) const DID: &str = "+74953009080";
+/// A mobile telephone to which calls are sent on.
+const MOBILE: &str = "+79161234567";
+/// The PBX plays this voice.
+const MUSIC: u8 = 5;
+
+/// What one record must say.
+#[derive(Clone, Debug)]
+pub(crate) struct Truth {
+    /// Name of the kind of conversation.
+    pub kind: &'static str,
+    /// Call-IDs of its INVITEs.
+    pub call_ids: Vec<String>,
+    /// By Call-ID: the hosts from which the left side's sound comes.
+    pub left: HashMap<String, Vec<IpAddr>>,
+    /// Whether it sounded on every leg that was answered.
+    pub sounded: bool,
+    /// `None` where it depends on what else was seen.
+    pub direction: Option<Direction>,
+    /// One of these.
+    pub outcomes: Vec<Outcome>,
+    pub internal: Option<String>,
+    pub ended_by: EndedBy,
+    /// Call-IDs of conversations that this one must name, and that must name it.
+    pub related: Vec<String>,
+}
+
+impl Truth {
+    /// An answered call of these legs in which everything was heard; on each, left is who sent the INVITE.
+    fn new(scene: &Scene, legs: &[D], (direction, internal): (Direction, &Phone), ended_by: EndedBy) -> Self {
+        let mut truth = Self {
+            kind: "",
+            call_ids: Vec::new(),
+            left: HashMap::new(),
+            sounded: true,
+            direction: Some(direction),
+            outcomes: vec![Outcome::Answered],
+            internal: Some(internal.user.clone()),
+            ended_by,
+            related: Vec::new(),
+        };
+        for leg in legs {
+            truth = truth.heard_on(scene, *leg, Side::Caller);
+        }
+        truth
+    }
+
+    /// On this leg the left side speaks at (or from now on: also at) the address of `side`.
+    fn heard_on(mut self, scene: &Scene, leg: D, side: Side) -> Self {
+        let dialog = scene.get(leg);
+        if !self.call_ids.contains(&dialog.call_id) {
+            self.call_ids.push(dialog.call_id.clone());
+        }
+        self.left.entry(dialog.call_id.clone()).or_default().push(dialog.media[side.channel()].ip());
+        self
+    }
+
+    fn related_to(mut self, scene: &Scene, other: D) -> Self {
+        self.related.push(scene.get(other).call_id.clone());
+        self
+    }
+
+    fn named(self, internal: Option<&str>) -> Self {
+        Self { internal: internal.map(str::to_owned), ..self }
+    }
+
+    fn ended_as(self, outcome: Outcome) -> Self {
+        Self { outcomes: vec![outcome], sounded: false, ..self }
+    }
+
+    /// Whether there is an answer to be told of.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.outcomes.iter().any(|o| matches!(o, Outcome::Answered | Outcome::Abandoned))
+    }
+}
+
+/// The outside party, two extensions, the PBX.
+type Phones<'a> = [&'a mut Phone; 4];
+type Maker = fn(&mut Scene, &mut fastrand::Rng, Phones<'_>) -> Vec<Truth>;
+
+/// The makers that are named, each with its name.
+macro_rules! kinds {
+    ($($name:ident)*) => { [$((stringify!($name), $name as Maker)),*] };
+}
+
+/// Any kind of conversation.
+pub(crate) fn any(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>) -> Vec<Truth> {
+    let kinds = kinds![direct direct forked refused through_pbx outbound second_trunk ring_group proxy_fork hunting staggered
+        queue menu sent_on transfer outbound_transfer feature_code attended attended_by_phones park click_to_call
+        direct_media];
+    make(&kinds, scene, rng, phones)
+}
+
+/// A kind of conversation of which many may be under way with the same number.
+pub(crate) fn of_a_crowd(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>) -> Vec<Truth> {
+    make(&kinds![through_pbx ring_group staggered hunting queue menu transfer], scene, rng, phones)
+}
+
+fn make(kinds: &[(&'static str, Maker)], scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>) -> Vec<Truth> {
+    let (kind, maker) = kinds[rng.usize(0..kinds.len())];
+    maker(scene, rng, phones).into_iter().map(|truth| Truth { kind, ..truth }).collect()
+}
+
+fn some_side(rng: &mut fastrand::Rng) -> Side {
+    if rng.bool() { Side::Caller } else { Side::Callee }
+}
+
+/// The trunk's leg of an inbound call.
+fn leg_in(scene: &mut Scene, outside: &mut Phone, pbx: &mut Phone) -> D {
+    let numbers = [outside.user.clone(), pbx.user.clone()];
+    scene.leg(outside, pbx, [&numbers[0], &numbers[1]])
+}
+
+/// The leg by which the PBX rings a telephone for the outside party.
+fn rings(scene: &mut Scene, outside: &Phone, pbx: &mut Phone, phone: &mut Phone) -> D {
+    let numbers = [outside.user.clone(), phone.user.clone()];
+    scene.leg(pbx, phone, [&numbers[0], &numbers[1]])
+}
+
+/// The two legs of an outbound call.
+fn legs_out(scene: &mut Scene, ours: &mut Phone, pbx: &mut Phone, outside: &mut Phone) -> [D; 2] {
+    let numbers = [ours.user.clone(), outside.user.clone()];
+    let a = scene.leg(ours, pbx, [&numbers[0], &numbers[1]]);
+    [a, scene.leg(pbx, outside, [DID, &numbers[1]])]
+}
+
+/// Hangs up at both legs: the caller of the first, or the callee of the second.
+fn hang_up(scene: &mut Scene, rng: &mut fastrand::Rng, [a, b]: [D; 2]) -> EndedBy {
+    if rng.bool() {
+        scene.bye(a, Side::Caller);
+        scene.bye(b, Side::Caller);
+        EndedBy::Caller
+    } else {
+        scene.bye(b, Side::Callee);
+        scene.bye(a, Side::Callee);
+        EndedBy::Callee
+    }
+}
+
+fn direct(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, ..]: Phones<'_>) -> Vec<Truth> {
+    let inbound = rng.bool();
+    let call = if inbound { scene.dialog(outside, one) } else { scene.dialog(one, outside) };
+    if rng.bool() {
+        scene.invite(call);
+        scene.refuse(call, 407, &[]);
+    }
+    scene.connect(call);
+    for _ in 0..rng.u8(1..4) {
+        let talk_ms = rng.i64(200..700);
+        scene.talk(call, talk_ms);
+        change(scene, rng, call);
+    }
+    scene.talk(call, 400);
+    let side = some_side(rng);
+    scene.bye(call, side);
+    let ended_by = if side == Side::Caller { EndedBy::Caller } else { EndedBy::Callee };
+    let direction = if inbound { Direction::Inbound } else { Direction::Outbound };
+    vec![Truth::new(scene, &[call], (direction, one), ended_by)]
+}
+
+/// A hold, a renegotiation, another port, another SSRC, or nothing.
+fn change(scene: &mut Scene, rng: &mut fastrand::Rng, call: D) {
+    let side = some_side(rng);
+    match rng.u8(0..6) {
+        0 => {
+            scene.hold(call, side);
+            scene.wait(rng.i64(0..2_000));
+            scene.resume(call, side);
+        }
+        1 => scene.renegotiate(call, side, "UPDATE", (&[], &[])),
+        2 => {
+            let media = &mut scene.at(call).media[side.channel()];
+            *media = media.with_port(media.port() + 1_000);
+            scene.renegotiate(call, side, "INVITE", (&[], &[]));
+        }
+        3 => {
+            let flow = scene.flow(call, side);
+            let sender = scene.sender(flow);
+            let ssrc = sender.ssrc.wrapping_add(0x0101_0000);
+            (sender.ssrc, sender.sequence, sender.time) = (ssrc, rng.u16(..), rng.u32(..));
+        }
+        _ => {}
+    }
+}
+
+/// Two telephones ring for one number behind a proxy that the mirror does not show; the second one answers.
+fn forked(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, _]: Phones<'_>) -> Vec<Truth> {
+    let call = scene.dialog(outside, one);
+    scene.invite(call);
+    let other = sdp(one.media(), 1, "8 101", &[]);
+    scene.response(call, Side::Callee, (183, "INVITE"), &[With::Branch("lost"), With::Sdp(other)]);
+    scene.at(call).tags[1] = format!("taken-{}", one.user);
+    scene.at(call).media[1] = two.media();
+    scene.ring(call);
+    scene.wait(rng.i64(0..1_000));
+    scene.answer(call);
+    scene.talk(call, 600);
+    scene.bye(call, Side::Caller);
+    vec![Truth::new(scene, &[call], (Direction::Inbound, one), EndedBy::Caller)]
+}
+
+fn refused(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, ..]: Phones<'_>) -> Vec<Truth> {
+    let call = scene.dialog(outside, one);
+    scene.invite(call);
+    if rng.bool() {
+        scene.ring(call);
+    }
+    scene.wait(rng.i64(0..2_000));
+    let outcome = match rng.u8(0..3) {
+        0 => {
+            scene.cancel(call);
+            Outcome::Cancelled
+        }
+        1 => {
+            scene.refuse(call, 486, &[]);
+            Outcome::Busy
+        }
+        _ => {
+            scene.refuse(call, 603, &[With::Header("Reason: Q.850;cause=21")]);
+            Outcome::Declined
+        }
+    };
+    vec![Truth::new(scene, &[call], (Direction::Inbound, one), EndedBy::Signalling).ended_as(outcome)]
+}
+
+fn through_pbx(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: Phones<'_>) -> Vec<Truth> {
+    let (a, b) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one));
+    scene.invite(a);
+    // It rings somebody at once, or looks the number up first.
+    scene.wait(if rng.bool() { rng.i64(0..300) } else { rng.i64(0..4_000) });
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(rng.i64(0..2_000));
+    scene.answer(b);
+    scene.answer(a);
+    let talk_ms = rng.i64(300..900);
+    scene.bridge(a, b, talk_ms);
+    if rng.bool() {
+        scene.hold(b, Side::Callee);
+        scene.wait(rng.i64(0..1_000));
+        scene.resume(b, Side::Callee);
+        scene.bridge(a, b, 500);
+    }
+    let ended_by = hang_up(scene, rng, [a, b]);
+    vec![Truth::new(scene, &[a, b], (Direction::Inbound, one), ended_by)]
+}
+
+fn outbound(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: Phones<'_>) -> Vec<Truth> {
+    let [a, b] = legs_out(scene, one, pbx, outside);
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(rng.i64(0..2_000));
+    scene.answer(b);
+    scene.answer(a);
+    scene.bridge(a, b, 500);
+    let ended_by = hang_up(scene, rng, [a, b]);
+    vec![Truth::new(scene, &[a, b], (Direction::Outbound, one), ended_by)]
+}
+
+/// The first trunk refuses, the second one takes the call.
+fn second_trunk(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+    let [a, first] = legs_out(scene, one, pbx, outside);
+    let second = scene.leg(pbx, two, [DID, &outside.user]);
+    scene.invite(a);
+    scene.invite(first);
+    scene.wait(rng.i64(0..5_000));
+    scene.refuse(first, 503, &[]);
+    scene.invite(second);
+    scene.ring(second);
+    scene.wait(rng.i64(0..1_000));
+    scene.answer(second);
+    scene.answer(a);
+    scene.bridge(a, second, 500);
+    let ended_by = hang_up(scene, rng, [a, second]);
+    vec![Truth::new(scene, &[a, first, second], (Direction::Outbound, one), ended_by)]
+}
+
+fn ring_group(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+    let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
+    for leg in [a, b, c] {
+        scene.invite(leg);
+    }
+    scene.ring(b);
+    scene.ring(c);
+    scene.wait(rng.i64(0..2_000));
+    scene.answer(c);
+    scene.cancel(b);
+    scene.answer(a);
+    scene.bridge(a, c, 500);
+    let ended_by = hang_up(scene, rng, [a, c]);
+    vec![Truth::new(scene, &[a, b, c], (Direction::Inbound, two), ended_by)]
+}
+
+/// One dialog at three hops: a proxy forks it to two telephones, whose media goes past it.
+fn proxy_fork(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+    let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
+    let caller = scene.get(a).clone();
+    for (leg, number) in [(b, &one.user), (c, &two.user)] {
+        let dialog = scene.at(leg);
+        (dialog.call_id, dialog.tags[0]) = (caller.call_id.clone(), caller.tags[0].clone());
+        (dialog.users[1], dialog.request_user) = (DID.to_owned(), number.clone());
+        dialog.media[0] = caller.media[0];
+    }
+    let taken = scene.get(c).clone();
+    (scene.at(a).media[1], scene.at(a).tags[1]) = (taken.media[1], taken.tags[1].clone());
+    for leg in [a, b, c] {
+        scene.invite(leg);
+    }
+    scene.ring(b);
+    scene.ring(c);
+    scene.ring(a);
+    scene.wait(rng.i64(0..2_000));
+    scene.answer(c);
+    scene.answer(a);
+    scene.cancel(b);
+    scene.talk(a, 600);
+    scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Caller);
+    vec![Truth::new(scene, &[a, b, c], (Direction::Inbound, two), EndedBy::Caller)]
+}
+
+/// One telephone rings in vain, then the other one.
+fn hunting(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+    let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.ring(a);
+    scene.wait(rng.i64(0..6_000));
+    if rng.bool() {
+        scene.cancel(b)
+    } else {
+        scene.refuse(b, 486, &[])
+    }
+    scene.invite(c);
+    scene.ring(c);
+    scene.wait(rng.i64(0..2_000));
+    scene.answer(c);
+    scene.answer(a);
+    scene.bridge(a, c, 500);
+    let ended_by = hang_up(scene, rng, [a, c]);
+    vec![Truth::new(scene, &[a, b, c], (Direction::Inbound, two), ended_by)]
+}
+
+/// A second telephone joins the ringing.
+fn staggered(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+    let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.ring(a);
+    scene.wait(rng.i64(0..6_000));
+    scene.invite(c);
+    scene.ring(c);
+    scene.wait(rng.i64(0..2_000));
+    let (taken, other, taker) = if rng.bool() { (c, b, two) } else { (b, c, one) };
+    scene.answer(taken);
+    scene.cancel(other);
+    scene.answer(a);
+    scene.bridge(a, taken, 500);
+    let ended_by = hang_up(scene, rng, [a, taken]);
+    vec![Truth::new(scene, &[a, b, c], (Direction::Inbound, taker), ended_by)]
+}
+
+fn queue(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: Phones<'_>) -> Vec<Truth> {
+    let (a, b) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one));
+    scene.connect(a);
+    scene.sound(&[(MUSIC, a, Side::Callee)], rng.i64(500..3_000));
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(500);
+    scene.answer(b);
+    scene.bridge(a, b, 500);
+    let ended_by = hang_up(scene, rng, [a, b]);
+    vec![Truth::new(scene, &[a, b], (Direction::Inbound, one), ended_by)]
+}
+
+/// The caller hangs up in the announcement. Whether that is known for what it is depends on what else was seen.
+fn menu(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: Phones<'_>) -> Vec<Truth> {
+    let a = leg_in(scene, outside, pbx);
+    scene.connect(a);
+    scene.sound(&[(MUSIC, a, Side::Callee), (1, a, Side::Caller)], rng.i64(500..3_000));
+    scene.bye(a, Side::Caller);
+    let truth = Truth::new(scene, &[a], (Direction::Inbound, one), EndedBy::Caller).named(None);
+    vec![Truth { direction: None, outcomes: vec![Outcome::Answered, Outcome::Abandoned], ..truth }]
+}
+
+/// To a mobile telephone, by another trunk or by the one that brought the call.
+fn sent_on(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+    let a = leg_in(scene, outside, pbx);
+    let from = outside.user.clone();
+    let trunk = if rng.bool() { two } else { outside };
+    let b = scene.leg(pbx, trunk, [&from, MOBILE]);
+    scene.at(b).headers.push(format!("Diversion: <sip:{DID}@10.0.0.9>;reason=unconditional"));
+    scene.invite(a);
+    scene.wait(rng.i64(0..5_000));
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(rng.i64(0..1_000));
+    scene.answer(b);
+    scene.answer(a);
+    scene.bridge(a, b, 600);
+    let ended_by = hang_up(scene, rng, [a, b]);
+    vec![Truth::new(scene, &[a, b], (Direction::Inbound, one), ended_by).named(None)]
+}
+
+fn transfer(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+    let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
+    scene.invite(a);
+    scene.invite(b);
+    scene.answer(b);
+    scene.answer(a);
+    scene.bridge(a, b, 500);
+    let target = format!("<sip:{}@10.0.0.9>", two.user);
+    scene.refer(b, Side::Callee, &target);
+    scene.bye(b, Side::Caller);
+    scene.invite(c);
+    scene.wait(rng.i64(0..1_000));
+    scene.answer(c);
+    scene.bridge(a, c, 500);
+    let ended_by = hang_up(scene, rng, [a, c]);
+    vec![Truth::new(scene, &[a, b, c], (Direction::Inbound, one), ended_by)]
+}
+
+/// Who called out hands the outside party over to the other extension.
+fn outbound_transfer(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+    let [a, b] = legs_out(scene, one, pbx, outside);
+    let c = rings(scene, outside, pbx, two);
+    scene.invite(a);
+    scene.invite(b);
+    scene.answer(b);
+    scene.answer(a);
+    scene.bridge(a, b, 500);
+    let target = format!("<sip:{}@10.0.0.9>", two.user);
+    scene.refer(a, Side::Caller, &target);
+    scene.bye(a, Side::Callee);
+    scene.invite(c);
+    scene.wait(rng.i64(0..1_000));
+    scene.answer(c);
+    scene.sound(&[(1, b, Side::Callee), (3, b, Side::Caller), (1, c, Side::Caller), (3, c, Side::Callee)], 500);
+    scene.bye(b, Side::Callee);
+    scene.bye(c, Side::Caller);
+    vec![Truth::new(scene, &[a, b, c], (Direction::Outbound, one), EndedBy::Callee)]
+}
+
+/// A transfer of which only the PBX's doing is seen: a leg goes, another comes, in whichever order.
+fn feature_code(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+    let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
+    scene.invite(a);
+    scene.invite(b);
+    scene.answer(b);
+    scene.answer(a);
+    // Longer than 2 s: else the new leg looks like one more of a ring group, which it may be just as well.
+    scene.bridge(a, b, rng.i64(500..3_000));
+    if rng.bool() {
+        scene.bye(b, Side::Caller);
+        scene.invite(c);
+    } else {
+        scene.invite(c);
+        scene.bye(b, Side::Caller);
+    }
+    scene.ring(c);
+    scene.wait(rng.i64(0..1_000));
+    scene.answer(c);
+    scene.bridge(a, c, 500);
+    let ended_by = hang_up(scene, rng, [a, c]);
+    vec![Truth::new(scene, &[a, b, c], (Direction::Inbound, one), ended_by)]
+}
+
+fn replaces(scene: &Scene, target: &str, replaced: D) -> String {
+    let dialog = scene.get(replaced);
+    let ([from, to], id) = (&dialog.tags, dialog.call_id.replace('@', "%40"));
+    format!("<sip:{target}?Replaces={id}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}>")
+}
+
+/// One consults two through the PBX, and leaves.
+fn attended(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+    let (a, b) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one));
+    let numbers = [one.user.clone(), two.user.clone()];
+    scene.invite(a);
+    scene.invite(b);
+    scene.answer(b);
+    scene.answer(a);
+    scene.bridge(a, b, 500);
+    scene.hold(b, Side::Callee);
+    let c = scene.leg(one, pbx, [&numbers[0], &numbers[1]]);
+    let d = scene.leg(pbx, two, [&numbers[0], &numbers[1]]);
+    scene.invite(c);
+    scene.invite(d);
+    scene.wait(rng.i64(0..1_000));
+    scene.answer(d);
+    scene.answer(c);
+    scene.bridge(c, d, 500);
+    let refer_to = replaces(scene, &format!("{}@10.0.0.9", two.user), c);
+    scene.refer(b, Side::Callee, &refer_to);
+    scene.bye(b, Side::Caller);
+    scene.bye(c, Side::Callee);
+    scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (1, d, Side::Caller), (3, d, Side::Callee)], 500);
+    let ended_by = hang_up(scene, rng, [a, d]);
+    vec![
+        Truth::new(scene, &[a, b], (Direction::Inbound, one), ended_by).related_to(scene, c),
+        Truth::new(scene, &[c, d], (Direction::Internal, two), EndedBy::Callee).related_to(scene, a),
+    ]
+}
+
+/// The same without a PBX: three calls.
+fn attended_by_phones(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, _]: Phones<'_>) -> Vec<Truth> {
+    let first = scene.dialog(outside, one);
+    scene.connect(first);
+    scene.talk(first, 500);
+    scene.hold(first, Side::Callee);
+    let consultation = scene.dialog(one, two);
+    scene.connect(consultation);
+    scene.talk(consultation, rng.i64(300..1_000));
+    let refer_to = replaces(scene, &format!("{}@{}", two.user, two.sip.ip()), consultation);
+    scene.refer(first, Side::Callee, &refer_to);
+    let third = scene.dialog(outside, two);
+    let [from, to] = scene.get(consultation).tags.clone();
+    let header = format!("Replaces: {};to-tag={to};from-tag={from}", scene.get(consultation).call_id);
+    scene.at(third).headers.push(header);
+    scene.invite(third);
+    scene.answer(third);
+    scene.bye(consultation, Side::Callee);
+    scene.bye(first, Side::Callee);
+    scene.talk(third, 500);
+    scene.bye(third, Side::Caller);
+    vec![
+        Truth::new(scene, &[first], (Direction::Inbound, one), EndedBy::Callee).related_to(scene, consultation),
+        Truth::new(scene, &[consultation], (Direction::Internal, two), EndedBy::Callee).related_to(scene, third),
+        Truth::new(scene, &[third], (Direction::Inbound, two), EndedBy::Caller),
+    ]
+}
+
+/// One parks the caller, two takes the call out of its place.
+fn park(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+    let (a, b) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one));
+    scene.invite(a);
+    scene.invite(b);
+    scene.answer(b);
+    scene.answer(a);
+    scene.bridge(a, b, 500);
+    let place = format!("7{}", &two.user[1..]);
+    scene.refer(b, Side::Callee, &format!("<sip:{place}@10.0.0.9>"));
+    scene.bye(b, Side::Caller);
+    scene.sound(&[(MUSIC, a, Side::Callee)], rng.i64(500..5_000));
+    let taker = two.user.clone();
+    let c = scene.leg(two, pbx, [&taker, &place]);
+    scene.invite(c);
+    scene.answer(c);
+    scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (3, c, Side::Caller), (1, c, Side::Callee)], 500);
+    scene.bye(a, Side::Caller);
+    scene.bye(c, Side::Callee);
+    let picked = Truth::new(scene, &[c], (Direction::Internal, two), EndedBy::Callee).named(Some(&place));
+    vec![
+        Truth::new(scene, &[a, b], (Direction::Inbound, one), EndedBy::Caller).related_to(scene, c),
+        picked.related_to(scene, a),
+    ]
+}
+
+/// The PBX calls the extension, then the outside party for it.
+fn click_to_call(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: Phones<'_>) -> Vec<Truth> {
+    let (theirs, ours) = (outside.user.clone(), one.user.clone());
+    let a = scene.leg(pbx, one, [&theirs, &ours]);
+    let b = scene.leg(pbx, outside, [DID, &theirs]);
+    scene.connect(a);
+    scene.wait(rng.i64(0..1_000));
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(rng.i64(0..1_000));
+    scene.answer(b);
+    scene.sound(&[(1, a, Side::Caller), (2, a, Side::Callee), (2, b, Side::Caller), (1, b, Side::Callee)], 500);
+    scene.bye(b, Side::Callee);
+    scene.bye(a, Side::Caller);
+    // The extension is the callee of the leg by which it is called.
+    vec![Truth::new(scene, &[b], (Direction::Outbound, one), EndedBy::Callee).heard_on(scene, a, Side::Callee)]
+}
+
+/// Once both have answered, the PBX leaves their media to themselves.
+fn direct_media(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: Phones<'_>) -> Vec<Truth> {
+    let inbound = rng.bool();
+    let [a, b] = match inbound {
+        true => [leg_in(scene, outside, pbx), rings(scene, outside, pbx, one)],
+        false => legs_out(scene, one, pbx, outside),
+    };
+    scene.invite(a);
+    scene.invite(b);
+    scene.ring(b);
+    scene.wait(rng.i64(0..1_000));
+    scene.answer(b);
+    scene.answer(a);
+    scene.bridge(a, b, 500);
+    let direction = if inbound { Direction::Inbound } else { Direction::Outbound };
+    let truth = Truth::new(scene, &[a, b], (direction, one), EndedBy::Caller);
+    let [caller, callee] = [scene.get(a).media[0], scene.get(b).media[1]];
+    scene.at(a).media[1] = callee;
+    scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));
+    scene.at(b).media[0] = caller;
+    scene.renegotiate(b, Side::Caller, "INVITE", (&[], &[]));
+    // What is on its way between the two re-INVITEs is not asked about.
+    scene.wait(200);
+    scene.rtp(&[(1, (caller, callee)), (2, (callee, caller))], 800);
+    scene.bye(a, Side::Caller);
+    scene.bye(b, Side::Caller);
+    vec![truth.heard_on(scene, b, Side::Caller)]
+}
