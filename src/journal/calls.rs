@@ -1,4 +1,4 @@
-//! The calls, their legs and their files.
+//! Calls, their legs and their recordings.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
@@ -9,19 +9,19 @@ use crate::call::event::Registration;
 use crate::call::record::{CallRecord, DeliveryState, Verdict};
 use crate::time::Timestamp;
 
-/// How far a call has come.
+/// Stage of a call in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallStage {
-    /// Under way.
+    /// The call is in progress.
     Live,
-    /// Over; its sound is still to be rendered.
+    /// The call is over, but its audio is still to be rendered.
     Ended,
-    /// Its record is final.
+    /// The call's record is final.
     Complete,
 }
 
 impl CallStage {
-    /// The word in the file.
+    /// Returns the word that the database uses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
@@ -39,30 +39,30 @@ impl CallStage {
     }
 }
 
-/// A call as it stands in the journal.
+/// A call from the journal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredCall {
-    /// How far it has come.
+    /// The call's stage.
     pub stage: CallStage,
-    /// The record, with `delivery` as the journal knows it now.
+    /// The call record, with `delivery` and `held` as the journal knows them now.
     pub record: CallRecord,
 }
 
-/// What became of a leg's spool file.
+/// State of a leg's spool file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LegSpoolState {
     /// Packets are still added.
     Open,
-    /// Whole, to be rendered.
+    /// The file is complete and waits to be rendered.
     Closed,
-    /// Its sound is in a recording.
+    /// The leg's audio is in a recording.
     Rendered,
-    /// The file is gone.
+    /// The file was removed.
     Removed,
 }
 
 impl LegSpoolState {
-    /// The word in the file.
+    /// Returns the word that the database uses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -85,40 +85,40 @@ impl LegSpoolState {
 /// A leg's spool file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LegRow {
-    /// Stem of the file.
+    /// File name without its extension.
     pub name: String,
     /// Index into `record.legs`.
     pub index: u32,
-    /// Whether its caller is the record's caller.
+    /// Whether the leg's caller is the caller of the call record.
     pub same_sides: bool,
-    /// What became of the file.
+    /// State of the file.
     pub state: LegSpoolState,
 }
 
-/// Which calls to list; every given condition must hold.
+/// Conditions for a list of calls; a call must meet all that are set.
 #[derive(Clone, Debug, Default)]
 pub struct CallFilter {
-    /// Begun at or after.
+    /// The call started at this time or later.
     pub since: Option<Timestamp>,
-    /// Begun before.
+    /// The call started before this time.
     pub until: Option<Timestamp>,
-    /// Part of either number.
+    /// The caller's or the callee's number contains this text.
     pub number: Option<String>,
-    /// The extension, whole.
+    /// The internal extension is exactly this.
     pub extension: Option<String>,
-    /// The verdict.
+    /// The call has this verdict.
     pub verdict: Option<Verdict>,
-    /// Where delivery stands.
+    /// The delivery to Pyrus has this state.
     pub delivery: Option<DeliveryState>,
-    /// At most so many, the newest.
+    /// At most this many calls, the newest.
     pub limit: Option<u32>,
 }
 
 impl Journal {
-    /// Writes or replaces a call and its recordings' rows.
+    /// Writes or replaces a call and the rows of its recordings.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn put_call(&self, record: &CallRecord, stage: CallStage) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
@@ -127,11 +127,11 @@ impl Journal {
         Ok(())
     }
 
-    /// The same, and that delivery is still to be told of it: until [`Journal::mark_announced`] the call is among
-    /// [`Journal::calls_to_announce`].
+    /// Writes or replaces a call that is still to be announced to delivery. Until [`Journal::mark_announced`] the call is
+    /// among [`Journal::calls_to_announce`].
     ///
     /// # Errors
-    /// See [`super::Error`]; nothing is written then.
+    /// Fails if SQLite fails; then nothing is written.
     pub fn put_call_for_delivery(
         &self,
         record: &CallRecord,
@@ -146,44 +146,49 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes or replaces a call of which parts may have been made already: they stay in its record. With `to_tell`,
-    /// delivery is still to be told of it. Gives the record as it stands now.
+    /// Writes or replaces a call that may already have finished segments, and returns the merged record. Segments in the
+    /// stored record are kept. `announce_as` adds the call to those that are to be announced to delivery.
     ///
     /// # Errors
-    /// See [`super::Error`]; nothing is written then.
+    /// Fails if SQLite fails; then nothing is written.
     pub fn put_call_with_segments(
         &self,
         record: &CallRecord,
         stage: CallStage,
-        to_tell: Option<Registration>,
+        announce_as: Option<Registration>,
     ) -> JournalResult<CallRecord> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let mut record = record.clone();
-        if let Some((_, earlier)) = stored(&transaction, &record.id)? {
+        if let Some((_, earlier)) = stored_call(&transaction, &record.id)? {
             record.take_parts(&earlier);
-            // Of a live call only its withdrawal has a verdict.
+            // A live call has a verdict only if its segments were withdrawn, and then it keeps that verdict.
             if stage == CallStage::Live && record.verdict.is_none() {
                 (record.verdict, record.verdict_reason) = (earlier.verdict, earlier.verdict_reason);
             }
         }
         put_call(&transaction, &record, stage)?;
-        if let Some(registration) = to_tell {
+        if let Some(registration) = announce_as {
             retention::put_to_announce(&transaction, &record.id, registration)?;
         }
         transaction.commit()?;
         Ok(record)
     }
 
-    /// Enters parts that were made of a call while it was live: `live` is its record with all its parts. The rest of its
-    /// row stays as it is. Gives the record as it stands now; `None`: the call is complete, its parts are what they are.
+    /// Enters segments that were made while the call was in progress, and returns the merged record. `live` is the call's
+    /// record with all its segments; the rest of the stored record is not changed. Returns `None` if the call is already
+    /// complete.
     ///
     /// # Errors
-    /// See [`super::Error`]; nothing is written then.
-    pub fn put_segments(&self, live: &CallRecord, to_tell: Option<Registration>) -> JournalResult<Option<CallRecord>> {
+    /// Fails if SQLite fails; then nothing is written.
+    pub fn put_segments(
+        &self,
+        live: &CallRecord,
+        announce_as: Option<Registration>,
+    ) -> JournalResult<Option<CallRecord>> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
-        let (stage, record) = match stored(&transaction, &live.id)? {
+        let (stage, record) = match stored_call(&transaction, &live.id)? {
             Some((CallStage::Complete, _)) => return Ok(None),
             Some((stage, mut record)) => {
                 record.take_parts(live);
@@ -192,22 +197,22 @@ impl Journal {
             None => (CallStage::Live, live.clone()),
         };
         put_call(&transaction, &record, stage)?;
-        if let Some(registration) = to_tell {
+        if let Some(registration) = announce_as {
             retention::put_to_announce(&transaction, &record.id, registration)?;
         }
         transaction.commit()?;
         Ok(Some(record))
     }
 
-    /// A rule forbids a call of which parts were made: they are marked as removed, before their files are, and the record
-    /// says why. Gives the record with its recordings, for the last time; `None`: there is nothing to withdraw.
+    /// Withdraws the segments of a call that a rule excludes: marks them as removed, before their files are, and writes the
+    /// reason into the record. Returns the record as it was before, with its recordings, or `None` if it had no recordings.
     ///
     /// # Errors
-    /// See [`super::Error`]; nothing is written then.
+    /// Fails if SQLite fails; then nothing is written.
     pub fn withdraw_segments(&self, id: &str, at: Timestamp, why: &str) -> JournalResult<Option<CallRecord>> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
-        let Some((stage, record)) = stored(&transaction, id)?.filter(|(_, r)| !r.recordings.is_empty()) else {
+        let Some((stage, record)) = stored_call(&transaction, id)?.filter(|(_, r)| !r.recordings.is_empty()) else {
             return Ok(None);
         };
         let mut without = CallRecord { recordings: Vec::new(), ..record.clone() };
@@ -224,10 +229,10 @@ impl Journal {
         Ok(Some(record))
     }
 
-    /// Marks a recording's file as removed; done before the file is.
+    /// Marks a segment of a recording as removed. To be called before its file is removed.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn mark_recording_removed(&self, id: &str, part: u32) -> JournalResult<()> {
         self.lock()
             .execute("UPDATE recordings SET state = 'removed' WHERE call_id = ?1 AND part = ?2", params![id, part])?;
@@ -237,15 +242,15 @@ impl Journal {
     /// Writes or replaces a leg of a call.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn put_leg(&self, call_id: &str, leg: &LegRow) -> JournalResult<()> {
         Ok(put_leg(&self.lock(), call_id, leg)?)
     }
 
-    /// The legs of a call in the order of its record.
+    /// Returns the legs of a call in the order of its record.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn legs(&self, call_id: &str) -> JournalResult<Vec<LegRow>> {
         let connection = self.lock();
         let mut statement = connection
@@ -263,10 +268,10 @@ impl Journal {
         Ok(legs)
     }
 
-    /// One call.
+    /// Returns a call by its id.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn call(&self, id: &str) -> JournalResult<Option<StoredCall>> {
         let connection = self.lock();
         let found = connection
@@ -277,18 +282,18 @@ impl Journal {
         found.map(|(stage, json)| with_delivery(&connection, &stage, &json)).transpose()
     }
 
-    /// Calls whose record is not final: what a start has to go on with.
+    /// Returns the calls that are not complete; a restarted service continues with them.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn unfinished_calls(&self) -> JournalResult<Vec<StoredCall>> {
         self.select("stage <> 'complete' ORDER BY id", &[])
     }
 
-    /// Lists calls in the order of their time; all of them in memory: [`Journal::call_pages`] gives them piece by piece.
+    /// Returns calls in order of their start, all at once. [`Journal::call_pages`] returns them in pages.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn calls(&self, filter: &CallFilter) -> JournalResult<Vec<StoredCall>> {
         let mut calls = Vec::new();
         for page in self.call_pages(filter, self.cursor_before_newest(filter)?)? {
@@ -297,11 +302,11 @@ impl Journal {
         Ok(calls)
     }
 
-    /// Calls in the order of their time, those after a place, [`PAGE`] at a time: between two pages others may use the
-    /// journal. The limit of the filter does not count here, see [`Journal::cursor_before_newest`].
+    /// Returns an iterator over the calls that start after a cursor, [`PAGE`] at a time. The journal is not locked between
+    /// two pages. The filter's limit is ignored; [`Journal::cursor_before_newest`] applies it.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn call_pages(&self, filter: &CallFilter, after: Option<CallCursor>) -> JournalResult<CallPages<'_>> {
         let (conditions, values) = conditions(filter)?;
         let sql = format!(
@@ -312,10 +317,10 @@ impl Journal {
         Ok(CallPages { journal: self, sql, values, after: Some(after) })
     }
 
-    /// Behind which place the newest calls begin, as many as the filter asks for; `None`: all of them do.
+    /// Returns the cursor just before the newest calls that the filter's limit allows; `None` if the limit covers all calls.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn cursor_before_newest(&self, filter: &CallFilter) -> JournalResult<Option<CallCursor>> {
         let Some(limit) = filter.limit else { return Ok(None) };
         let (conditions, values) = conditions(filter)?;
@@ -328,7 +333,7 @@ impl Journal {
         Ok(connection.query_row(&sql, params_from_iter(values), place).optional()?)
     }
 
-    /// `tail` is made of constants here; what comes from outside is in `values`.
+    /// Returns the calls that a fixed SQL condition selects. `tail` must be constant; input from outside goes into `values`.
     fn select(&self, tail: &str, values: &[Value]) -> JournalResult<Vec<StoredCall>> {
         let connection = self.lock();
         let mut statement = connection.prepare(&format!("SELECT stage, record FROM calls WHERE {tail}"))?;
@@ -339,20 +344,20 @@ impl Journal {
     }
 }
 
-/// A place in the order of calls.
+/// A position in the order of calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallCursor {
     begin: i64,
     id: String,
 }
 
-/// See [`Journal::call_pages`].
+/// Iterator over pages of calls, made by [`Journal::call_pages`].
 #[derive(Debug)]
 pub struct CallPages<'j> {
     journal: &'j Journal,
     sql: String,
     values: Vec<Value>,
-    /// `None`: it is over.
+    /// Last call that was returned; `None` after the last page.
     after: Option<CallCursor>,
 }
 
@@ -389,7 +394,7 @@ impl Iterator for CallPages<'_> {
     }
 }
 
-/// The conditions of a filter and the values of their question marks.
+/// Returns the SQL condition of a filter and the values of its parameters.
 fn conditions(filter: &CallFilter) -> JournalResult<(String, Vec<Value>)> {
     let mut conditions = vec![String::from("1")];
     let mut values: Vec<Value> = Vec::new();
@@ -411,7 +416,7 @@ fn conditions(filter: &CallFilter) -> JournalResult<(String, Vec<Value>)> {
     }
     if let Some(verdict) = &filter.verdict {
         conditions.push(String::from("verdict = ?"));
-        values.push(word(verdict)?.into());
+        values.push(serde_word(verdict)?.into());
     }
     if let Some(state) = filter.delivery {
         conditions.push(String::from(delivery_condition(state)));
@@ -419,8 +424,8 @@ fn conditions(filter: &CallFilter) -> JournalResult<(String, Vec<Value>)> {
     Ok((conditions.join(" AND "), values))
 }
 
-/// A call's row as it was written, without what delivery knows.
-fn stored(connection: &Connection, id: &str) -> JournalResult<Option<(CallStage, CallRecord)>> {
+/// Returns a call's stage and record as written, without the state of its delivery.
+fn stored_call(connection: &Connection, id: &str) -> JournalResult<Option<(CallStage, CallRecord)>> {
     let found = connection
         .prepare_cached("SELECT stage, record FROM calls WHERE id = ?1")?
         .query_row(params![id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
@@ -444,18 +449,18 @@ pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: Call
         micros(record.invited_at),
         micros(record.answered_at),
         micros(record.ended_at),
-        word(&record.direction)?,
+        serde_word(&record.direction)?,
         record.from,
         record.to,
         record.internal,
-        word(&record.outcome)?,
-        record.verdict.as_ref().map(word).transpose()?,
+        serde_word(&record.outcome)?,
+        record.verdict.as_ref().map(serde_word).transpose()?,
         json,
     ])?;
     let at = retention::micros_or_last(record.invited_at.or(record.answered_at).or(record.ended_at));
     for file in &record.recordings {
-        // The name may be another than before: rendered in another form, or once more after it was encrypted.
-        connection.prepare_cached(LEAVE_OLD)?.execute(params![record.id, file.part, file.path])?;
+        // The path differs if the call was rendered again, in another format or after it was encrypted.
+        connection.prepare_cached(ADD_OLD_PATH_TO_LEFTOVERS)?.execute(params![record.id, file.part, file.path])?;
         connection.prepare_cached("DELETE FROM leftovers WHERE path = ?1")?.execute(params![file.path])?;
         connection.prepare_cached(PUT_RECORDING)?.execute(params![
             record.id,
@@ -500,8 +505,8 @@ const fn delivery_condition(state: DeliveryState) -> &'static str {
     }
 }
 
-/// The word that serde gives a unit variant.
-fn word<T: Serialize>(value: &T) -> JournalResult<String> {
+/// Returns the name that serde gives a unit variant.
+fn serde_word<T: Serialize>(value: &T) -> JournalResult<String> {
     Ok(serde_json::to_value(value)?.as_str().unwrap_or_default().to_owned())
 }
 
@@ -517,12 +522,12 @@ const PUT_RECORDING: &str = "INSERT INTO recordings (call_id, part, path, bytes,
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'present')
     ON CONFLICT (call_id, part) DO UPDATE SET path = ?3, bytes = ?4, sha256 = ?5, plain_sha256 = ?6, at = ?7";
 
-const LEAVE_OLD: &str = "INSERT OR IGNORE INTO leftovers (path)
+const ADD_OLD_PATH_TO_LEFTOVERS: &str = "INSERT OR IGNORE INTO leftovers (path)
     SELECT path FROM recordings WHERE call_id = ?1 AND part = ?2 AND path <> ?3";
 
-/// The begin of a call, also of one whose INVITE was not seen; as the index has it.
+/// Start of a call, µs; later events stand in for an INVITE that was not seen. Matches the index `calls_by_begin`.
 const BEGIN: &str = "coalesce(invited_at, answered_at, ended_at, 0)";
-/// No other: a sort of all calls would take the memory that pages save.
+/// Forces the index: sorting all calls would take the memory that pages save.
 const BY_BEGIN: &str = "INDEXED BY calls_by_begin";
-/// Calls of a page: some MiB.
+/// Calls in a page; they take a few MiB.
 pub const PAGE: u32 = 500;

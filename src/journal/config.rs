@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Where the journal is.
+/// Location of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Folder of `journal.sqlite`.

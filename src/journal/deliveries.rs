@@ -1,18 +1,18 @@
-//! What is owed to Pyrus.
+//! Deliveries to Pyrus.
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use super::calls::micros;
-use super::sidecar::put_stale;
+use super::sidecar::put_stale_record;
 use super::{Journal, JournalResult};
 use crate::delivery::row::{DeliveryRow, DroppedCode, JobRow};
 use crate::time::Timestamp;
 
 impl Journal {
-    /// Makes rows durable, all or none.
+    /// Writes delivery rows durably, all or none.
     ///
     /// # Errors
-    /// See [`super::Error`]; nothing is written then.
+    /// Fails if SQLite fails; then nothing is written.
     pub fn save(&self, rows: &[DeliveryRow]) -> JournalResult<()> {
         if rows.is_empty() {
             return Ok(());
@@ -24,10 +24,10 @@ impl Journal {
                 DeliveryRow::Job(job) => {
                     put_job(&transaction, job)?;
                     if job.is_settled() || job.stage == "parked" || !job.attached().is_empty() {
-                        put_stale(&transaction, &job.id)?;
+                        put_stale_record(&transaction, &job.id)?;
                     }
                 }
-                DeliveryRow::Dropped(code) => put_dropped(&transaction, code)?,
+                DeliveryRow::Dropped(code) => put_dropped_code(&transaction, code)?,
                 DeliveryRow::Alarm(text) => put_alarm(&transaction, text.as_deref())?,
             }
         }
@@ -35,18 +35,18 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes one delivery.
+    /// Writes the row of one delivery.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn save_job(&self, job: &JobRow) -> JournalResult<()> {
         self.save(std::slice::from_ref(&DeliveryRow::Job(job.clone())))
     }
 
-    /// The deliveries that still owe something, oldest call first.
+    /// Returns the deliveries that are not settled, oldest call first.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn load_jobs(&self) -> JournalResult<Vec<JobRow>> {
         let connection = self.lock();
         let mut statement =
@@ -55,18 +55,18 @@ impl Journal {
         Ok(jobs)
     }
 
-    /// One delivery, settled or not.
+    /// Returns the delivery of a call, settled or not.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn job(&self, id: &str) -> JournalResult<Option<JobRow>> {
         job(&self.lock(), id)
     }
 
-    /// The field codes that Pyrus does not take.
+    /// Returns the form fields that Pyrus rejected.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn dropped_codes(&self) -> JournalResult<Vec<DroppedCode>> {
         let connection = self.lock();
         let mut statement = connection.prepare("SELECT code, at, reason FROM dropped_codes ORDER BY code")?;
@@ -78,42 +78,43 @@ impl Journal {
         Ok(codes)
     }
 
-    /// Tries all field codes again: a person has mended the form.
+    /// Forgets the rejected form fields, so that they are sent again, and returns their number. For use after a person
+    /// corrected the form.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn forget_dropped_codes(&self) -> JournalResult<usize> {
         Ok(self.lock().execute("DELETE FROM dropped_codes", [])?)
     }
 
-    /// What keeps everything from being delivered, if anything.
+    /// Returns the reason why nothing can be delivered, if there is one.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn alarm(&self) -> JournalResult<Option<String>> {
         let connection = self.lock();
         Ok(connection.query_row("SELECT value FROM meta WHERE key = 'alarm'", [], |row| row.get(0)).optional()?)
     }
 
-    /// Asks the service, which may be another process, to try a delivery again at once.
+    /// Requests that the service, which may be another process, retries a delivery at once.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn request_retry(&self, id: &str) -> JournalResult<()> {
         self.lock().execute("INSERT OR IGNORE INTO retries (id) VALUES (?1)", params![id])?;
         Ok(())
     }
 
-    /// The deliveries that somebody asked to be tried again; asked once, given once.
+    /// Takes the ids of deliveries that somebody requested to be retried; each request is returned once.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn take_retry_requests(&self) -> JournalResult<Vec<String>> {
         let connection = self.lock();
         let any: Option<i64> =
             connection.query_row("SELECT 1 FROM retries LIMIT 1", [], |row| row.get(0)).optional()?;
         if any.is_none() {
-            return Ok(Vec::new()); // a look every few seconds must not take the write lock
+            return Ok(Vec::new()); // polled every few seconds: must not take the write lock
         }
         let mut statement = connection.prepare("DELETE FROM retries RETURNING id")?;
         let ids = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
@@ -145,7 +146,7 @@ pub(super) fn put_job(connection: &Connection, job: &JobRow) -> JournalResult<()
     Ok(())
 }
 
-fn put_dropped(connection: &Connection, code: &DroppedCode) -> JournalResult<()> {
+fn put_dropped_code(connection: &Connection, code: &DroppedCode) -> JournalResult<()> {
     connection.execute(
         "INSERT OR REPLACE INTO dropped_codes (code, at, reason) VALUES (?1, ?2, ?3)",
         params![code.code, code.at.as_micros(), code.reason],

@@ -1,65 +1,71 @@
-//! Encryption at rest: which calls still have plain files, and how a row moves from a plain file to its encrypted one.
+//! Encryption at rest: calls that still have plain files, and replacing a plain file by its encrypted one.
 //!
-//! The order for each file, so that a crash leaves nothing without a row: the name of the encrypted file becomes a
-//! leftover ([`Journal::add_leftovers`]); the file is written; [`Journal::replace_with_encrypted`] moves the row and makes the plain name the
-//! leftover; the plain file is removed; its name is forgotten ([`Journal::remove_leftovers`]). A start removes what it
-//! finds among the leftovers: before the move that is a half-made encrypted file, after it the plain one.
+//! The steps for each file are ordered so that a crash leaves no file without a row:
+//!
+//! 1. The path of the encrypted file becomes a leftover ([`Journal::add_leftovers`]).
+//! 2. The encrypted file is written.
+//! 3. [`Journal::replace_with_encrypted`] changes the row to the encrypted file and makes the plain path the leftover.
+//! 4. The plain file is removed.
+//! 5. The leftover is forgotten ([`Journal::remove_leftovers`]).
+//!
+//! A start removes the leftover files: a half-written encrypted file if the crash came before step 3, else the plain
+//! file.
 
 use rusqlite::{Connection, params};
 
-use super::sidecar::put_stale;
+use super::sidecar::put_stale_record;
 use super::{Journal, JournalResult};
 use crate::call::record::CallRecord;
 
-/// A recording's file that was encrypted.
+/// The encrypted file of a recording's segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncryptedRecording {
-    /// Which part of the call.
+    /// Number of the segment, from 1.
     pub part: u32,
-    /// The plain file, as its row says.
+    /// Path of the plain file, as in its row.
     pub plain_path: String,
-    /// Of the plain file, lower-case hex.
+    /// SHA-256 of the plain file, lower-case hex.
     pub plain_sha256: String,
-    /// The encrypted file.
+    /// Path of the encrypted file.
     pub path: String,
-    /// Its size.
+    /// Size of the encrypted file.
     pub bytes: u64,
-    /// Lower-case hex.
+    /// SHA-256 of the encrypted file, lower-case hex.
     pub sha256: String,
 }
 
 impl Journal {
-    /// Complete calls with files that may be encrypted now: Pyrus has them or is not to have them, and the record beside
-    /// the recording says so. In the order of their ids, those after `after`, at most `most`.
+    /// Returns complete calls whose files may be encrypted now: Pyrus has them or is not to have them, and the sidecar
+    /// record says so. The ids come in order, after `after`, at most `most`.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn calls_to_encrypt(&self, after: &str, most: u32) -> JournalResult<Vec<String>> {
         let connection = self.lock();
-        let mut statement = connection.prepare_cached(UNSEALED)?;
+        let mut statement = connection.prepare_cached(CALLS_TO_ENCRYPT)?;
         let ids = statement.query_map(params![after, most], |row| row.get(0))?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Nothing of a call is left to encrypt, until it is rendered once more.
+    /// Records that a call has no plain file left. Rendering the call again clears this mark.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn mark_encrypted(&self, id: &str) -> JournalResult<()> {
         self.lock().prepare_cached("UPDATE calls SET sealed = 1 WHERE id = ?1")?.execute(params![id])?;
         Ok(())
     }
 
-    /// The row and the record of a recording go over from the plain file to the encrypted one; the plain one is a
-    /// leftover from now on. Whether that was so: a row that names another file by now stays as it is.
+    /// Changes the row and the record of a recording to the encrypted file and makes the plain file a leftover. Returns
+    /// false, and changes nothing, if the row no longer names the plain file.
     ///
     /// # Errors
-    /// See [`super::Error`]; nothing is written then.
+    /// Fails if SQLite fails; then nothing is written.
     pub fn replace_with_encrypted(&self, id: &str, file: &EncryptedRecording) -> JournalResult<bool> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let bytes = i64::try_from(file.bytes).unwrap_or(i64::MAX);
-        let moved = transaction.prepare_cached(SEAL)?.execute(params![
+        let moved = transaction.prepare_cached(REPLACE_WITH_ENCRYPTED)?.execute(params![
             id,
             file.part,
             file.plain_path,
@@ -82,28 +88,28 @@ impl Journal {
         }
         let json = serde_json::to_string(&record)?;
         transaction.prepare_cached("UPDATE calls SET record = ?2 WHERE id = ?1")?.execute(params![id, json])?;
-        swap_leftover(&transaction, &file.path, &file.plain_path)?;
-        put_stale(&transaction, id)?;
+        swap_leftovers(&transaction, &file.path, &file.plain_path)?;
+        put_stale_record(&transaction, id)?;
         transaction.commit()?;
         Ok(true)
     }
 
-    /// The same for a file without a row of its own: packets kept beside a recording.
+    /// Makes the plain path of kept packets the leftover in place of the encrypted path. Kept packets have no row to change.
     ///
     /// # Errors
-    /// See [`super::Error`]; nothing is written then.
+    /// Fails if SQLite fails; then nothing is written.
     pub fn replace_kept_packets(&self, plain_path: &str, path: &str) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
-        swap_leftover(&transaction, path, plain_path)?;
+        swap_leftovers(&transaction, path, plain_path)?;
         transaction.commit()?;
         Ok(())
     }
 
-    /// These files may be there from now on and belong to no row: they are to be removed.
+    /// Adds paths of files that may exist without a row, so that a start removes them.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn add_leftovers(&self, paths: &[String]) -> JournalResult<()> {
         if paths.is_empty() {
             return Ok(());
@@ -117,10 +123,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Files that may be there and belong to no row, at most `most`.
+    /// Returns at most `most` paths of files that may exist without a row.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn leftovers(&self, most: u32) -> JournalResult<Vec<String>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached("SELECT path FROM leftovers ORDER BY path LIMIT ?1")?;
@@ -128,10 +134,10 @@ impl Journal {
         Ok(paths.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// These files are gone, durably.
+    /// Forgets leftovers whose files are durably gone.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn remove_leftovers(&self, paths: &[String]) -> JournalResult<()> {
         if paths.is_empty() {
             return Ok(());
@@ -145,18 +151,18 @@ impl Journal {
         Ok(())
     }
 
-    /// The record beside a recording is to be written again.
+    /// Marks the sidecar record of a call as stale, so that it is written again.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn mark_record_stale(&self, id: &str) -> JournalResult<()> {
-        Ok(put_stale(&self.lock(), id)?)
+        Ok(put_stale_record(&self.lock(), id)?)
     }
 }
 
-fn swap_leftover(connection: &Connection, no_more: &str, from_now: &str) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM leftovers WHERE path = ?1")?.execute(params![no_more])?;
-    put_leftover(connection, from_now)
+fn swap_leftovers(connection: &Connection, old_path: &str, new_path: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM leftovers WHERE path = ?1")?.execute(params![old_path])?;
+    put_leftover(connection, new_path)
 }
 
 fn put_leftover(connection: &Connection, path: &str) -> rusqlite::Result<()> {
@@ -164,13 +170,13 @@ fn put_leftover(connection: &Connection, path: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Parked and dead calls are still owed: a person may have them sent again. A record that is behind might, should the
-/// journal be lost, have a delivered call sent again, and its plain file would be needed.
-const UNSEALED: &str = "SELECT c.id FROM calls c WHERE c.sealed = 0 AND c.stage = 'complete' AND c.id > ?1
+/// Calls whose delivery is parked or dead stay plain, because a person may request another attempt. Calls with a stale
+/// sidecar record stay plain, too: if the journal were lost, the call would be sent again and its plain file be needed.
+const CALLS_TO_ENCRYPT: &str = "SELECT c.id FROM calls c WHERE c.sealed = 0 AND c.stage = 'complete' AND c.id > ?1
     AND NOT EXISTS (SELECT 1 FROM untold u WHERE u.call_id = c.id)
     AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = c.id AND d.stage <> 'done')
     AND NOT EXISTS (SELECT 1 FROM stale_records s WHERE s.id = c.id)
     ORDER BY c.id LIMIT ?2";
 
-const SEAL: &str = "UPDATE recordings SET path = ?4, bytes = ?5, sha256 = ?6, plain_sha256 = ?7
+const REPLACE_WITH_ENCRYPTED: &str = "UPDATE recordings SET path = ?4, bytes = ?5, sha256 = ?6, plain_sha256 = ?7
     WHERE call_id = ?1 AND part = ?2 AND path = ?3 AND state = 'present'";

@@ -1,26 +1,25 @@
-//! SQLite: conversations, legs, recordings, and what is still owed to Pyrus.
+//! The journal: an SQLite database of calls, legs, recordings and deliveries to Pyrus.
 //!
 //! # Invariants
 //!
-//! The code here is the procedure that keeps these; tests check them.
-//!
-//! 1. **One call, one row, one external_id.** `calls.id` is made once from the call itself and never changes;
-//!    it is the `external_id` in Pyrus and the stem of the files.
-//! 2. **Intent before deed.** The row of a delivery that says "registering" or "attaching" is durable (WAL,
-//!    `synchronous=FULL`) before the first byte of that request is sent; its answer is durable before the next
-//!    request of the same call. A row found in such a state at the start is therefore *ambiguous*, and every other
-//!    row says exactly what Pyrus has.
-//! 3. **No file without a row, no row without a file**: a recording is entered with its size and SHA-256 after its
-//!    rename and its folder's fsync; a file that is removed is first marked here. A file that changes its name (when
-//!    it is encrypted) has both names here: one in its row, the other among the leftovers, which are removed.
-//! 4. **A delivery needs nothing but its row.** Numbers, times and file paths are copied into it, so that it can be
-//!    finished by a later start with nothing else in memory.
-//! 5. **No secret is stored.** Neither the key nor a token ever comes here; numbers do (the file is 0600).
-//! 6. **The version is in the file** (`user_version`): an older one is migrated in one transaction, a newer one is
+//! 1. **One call, one row, one external_id.** `calls.id` is made once from the call itself and never changes. It is the
+//!    `external_id` in Pyrus and the stem of the call's file names.
+//! 2. **Intent before deed.** A delivery's row that says "registering" or "attaching" is durable (WAL,
+//!    `synchronous=FULL`) before the first byte of that request is sent. The answer is durable before the next request
+//!    of the same call. So a row found in one of these stages at start-up is *ambiguous*: Pyrus may or may not have
+//!    taken the request. Every other row says exactly what Pyrus has.
+//! 3. **No file without a row, no row without a file.** A recording is entered with its size and SHA-256 after its
+//!    rename and the fsync of its folder. A file to be removed is marked here first. A file that changes its name (when
+//!    it is encrypted) has both names here: the current one in its row, the old one among the leftovers to be removed.
+//! 4. **A delivery needs nothing but its row.** Numbers, times and file paths are copied into it, so that a later
+//!    process can finish it.
+//! 5. **No secret is stored.** Neither the Pyrus key nor a token is ever written here. Phone numbers are, so the file
+//!    has mode 0600.
+//! 6. **The version is in the file** (`user_version`). An older version is migrated in one transaction, a newer one is
 //!    refused.
 //!
-//! One process writes through one connection behind a mutex ([`Journal`] is a handle and can be cloned); other
-//! processes may read, and ask for a retry, at the same time (WAL).
+//! One process writes through one connection behind a mutex; [`Journal`] is a handle to it and can be cloned. Other
+//! processes may read, and add requests, at the same time (WAL).
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
@@ -50,11 +49,11 @@ pub use sidecar::StaleRecord;
 #[derive(Clone, Debug)]
 pub struct Journal {
     connection: Arc<Mutex<Connection>>,
-    /// What SQLite first complained of.
+    /// The first message of SQLite that reported a damaged file.
     damage: Arc<OnceLock<String>>,
 }
 
-/// The connection, ours until this is dropped.
+/// The locked connection. Dropping it passes damage that SQLite reported on to the [`Journal`].
 struct JournalGuard<'j> {
     connection: MutexGuard<'j, Connection>,
     damage: &'j OnceLock<String>,
@@ -76,87 +75,84 @@ impl DerefMut for JournalGuard<'_> {
 
 impl Drop for JournalGuard<'_> {
     fn drop(&mut self) {
-        if let Some(complaint) = COMPLAINT.take() {
-            let _ = self.damage.set(complaint); // the first one stays
+        if let Some(detail) = DAMAGE_SEEN.take() {
+            let _ = self.damage.set(detail); // the first message is kept
         }
     }
 }
 
 thread_local! {
-    /// What SQLite said of the file while this thread held the connection: between the error of a statement and the
-    /// end of the [`JournalGuard`] around it, so that no method of the journal has to think of it.
-    static COMPLAINT: Cell<Option<String>> = const { Cell::new(None) };
+    /// The message of SQLite that reported damage while this thread held the connection. It is taken over when the
+    /// [`JournalGuard`] is dropped, so that no method of the journal has to handle it.
+    static DAMAGE_SEEN: Cell<Option<String>> = const { Cell::new(None) };
 }
 
-/// Why the journal cannot be used.
+/// Reasons why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder or file cannot be made or opened.
+    /// The folder or file cannot be created or opened.
     #[error("the journal {path} cannot be opened: {source}")]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A newer callspan wrote it.
+    /// A newer callspan wrote the file.
     #[error(
-        "the journal has version {found}, this callspan knows up to {known}: install the newer callspan again, or give another [state] dir"
+        "the journal has version {found}, this callspan supports versions up to {known}: install the newer callspan again, or set another [state] dir"
     )]
     Newer {
-        /// In the file.
+        /// Schema version of the file.
         found: i64,
-        /// Ours.
+        /// Newest schema version that this program knows.
         known: i64,
     },
-    /// An older callspan wrote it, and only the service brings it to the present version.
+    /// An older callspan wrote the file. Only the service migrates it.
     #[error(
-        "the journal has version {found}, this callspan works with {known}: start the service of this version once"
+        "the journal has version {found}, this callspan needs version {known}: start the service of this version once"
     )]
     Older {
-        /// In the file.
+        /// Schema version of the file.
         found: i64,
-        /// Ours.
+        /// Schema version that this program needs.
         known: i64,
     },
-    /// There is none.
-    #[error(
-        "there is no journal {path}: nothing was recorded with this configuration, or another [state] dir is meant"
-    )]
+    /// There is no journal file.
+    #[error("there is no journal {path}: either nothing was recorded with this configuration, or [state] dir is wrong")]
     Missing {
-        /// Where it should be.
+        /// The expected path.
         path: PathBuf,
     },
-    /// SQLite finds the file damaged.
+    /// SQLite found the file damaged.
     #[error(
-        "the journal {path} is damaged ({detail}): stop callspan, keep the file, and restore a copy of it; what Pyrus already has is known only there"
+        "the journal {path} is damaged ({detail}): stop callspan, keep the file, and restore a backup of it; only the journal knows which calls Pyrus already has"
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// First complaint of the check.
+        /// The first finding of the integrity check.
         detail: String,
     },
-    /// Any other trouble.
+    /// Any other error of SQLite.
     #[error("the journal: {0}")]
     Sql(#[source] rusqlite::Error),
     /// A stored record cannot be written or read as JSON.
-    #[error("the journal: a stored record is not readable: {0}")]
+    #[error("the journal: a stored record cannot be read or written: {0}")]
     Json(#[from] serde_json::Error),
 }
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         if is_damage(&error) {
-            COMPLAINT.set(Some(error.to_string()));
+            DAMAGE_SEEN.set(Some(error.to_string()));
         }
         Self::Sql(error)
     }
 }
 
 impl Error {
-    /// Whether the same operation may succeed later with nothing changed by a person (a full disk that is freed,
-    /// a lock that is released).
+    /// Returns whether the same operation may succeed later, e.g. after somebody freed disk space or a lock was released.
     pub fn is_retryable(&self) -> bool {
         use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure};
         match self {
@@ -169,83 +165,83 @@ impl Error {
     }
 }
 
-/// Results of this room.
+/// The result of a journal operation.
 pub type JournalResult<T> = std::result::Result<T, Error>;
 
 impl Journal {
-    /// Opens `journal.sqlite` in the configured folder; makes both when they are not there. A private folder and
-    /// file (0700, 0600): there are phone numbers in it. The file is checked ([`Error::Damaged`]).
+    /// Opens `journal.sqlite` in the configured folder and creates both if needed. The folder gets mode 0700 and the file
+    /// 0600, because the journal holds phone numbers.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// Fails with [`Error::Damaged`] if the integrity check fails, or with another [`Error`].
     pub fn open(config: &config::Config) -> JournalResult<Self> {
         let path = config.dir.join(FILE_NAME);
         make_private(&config.dir, &path).map_err(|source| Error::Io { path: path.clone(), source })?;
-        let connection = Connection::open(&path).map_err(|e| damaged_or(e, &path))?;
+        let connection = Connection::open(&path).map_err(|e| damaged_or_sql(e, &path))?;
         Self::set_up(connection, &path)
     }
 
-    /// Opens the journal of another process to look at it; nothing is made or migrated.
+    /// Opens the journal of another process for reading; creates and migrates nothing.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// Fails if there is no journal, or if it has another version.
     pub fn open_read_only(config: &config::Config) -> JournalResult<Self> {
-        Self::open_beside(config, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        Self::open_existing(config, OpenFlags::SQLITE_OPEN_READ_ONLY)
     }
 
-    /// Opens the journal of another process to ask something of it; nothing is made or migrated.
+    /// Opens the journal of another process to add requests to it; creates and migrates nothing.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// Fails if there is no journal, or if it has another version.
     pub fn open_for_requests(config: &config::Config) -> JournalResult<Self> {
-        Self::open_beside(config, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        Self::open_existing(config, OpenFlags::SQLITE_OPEN_READ_WRITE)
     }
 
-    fn open_beside(config: &config::Config, flags: OpenFlags) -> JournalResult<Self> {
+    fn open_existing(config: &config::Config, flags: OpenFlags) -> JournalResult<Self> {
         let path = config.dir.join(FILE_NAME);
         if !path.exists() {
             return Err(Error::Missing { path });
         }
         let connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        schema::check_present(&connection)?;
+        schema::check_current(&connection)?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)), damage: Arc::default() })
     }
 
-    /// What SQLite found damaged in the file since it was opened. Nothing that is written from then on can be relied
-    /// on: the process should end, after [`Journal::mark_damaged`].
+    /// Returns the damage that SQLite reported since the journal was opened. Writes after that are not reliable, so the
+    /// process should end after [`Journal::mark_damaged`].
     pub fn damage(&self) -> Option<&str> {
         self.damage.get().map(String::as_str)
     }
 
-    /// Has the next start set this journal aside and make a new one, whatever its check finds: what was found damaged
-    /// in use need not show in it.
+    /// Marks the journal as damaged: the next start sets it aside and creates a new one. The mark is needed because damage
+    /// found in use may not show in the integrity check at start-up.
     ///
     /// # Errors
-    /// When the mark cannot be written.
+    /// Fails if the mark cannot be written.
     pub fn mark_damaged(config: &config::Config, why: &str) -> JournalResult<()> {
-        let path = config.dir.join(CONDEMNED);
+        let path = config.dir.join(DAMAGE_MARK);
         std::fs::write(&path, why).map_err(|source| Error::Io { path, source })
     }
 
-    /// Why an earlier process condemned the journal, if it did.
+    /// Returns the damage that an earlier process reported with [`Journal::mark_damaged`].
     pub fn damage_mark(config: &config::Config) -> Option<String> {
-        std::fs::read_to_string(config.dir.join(CONDEMNED)).ok()
+        std::fs::read_to_string(config.dir.join(DAMAGE_MARK)).ok()
     }
 
-    /// A journal that is gone with its last handle.
+    /// Creates a journal in memory; it is gone with its last handle.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// Fails if SQLite fails.
     pub fn open_in_memory() -> JournalResult<Self> {
         Self::set_up(Connection::open_in_memory()?, Path::new(":memory:"))
     }
 
-    /// Moves a damaged journal out of the way, for a person to look at; nothing is deleted. Returns its new name. The
-    /// new journal must then be filled from the call records, which say what Pyrus already has.
+    /// Renames a damaged journal, so that a person can examine it, and returns its new path; nothing is deleted. The new
+    /// journal must then be filled from the call records, which say what Pyrus already has.
     ///
     /// # Errors
-    /// When a file cannot be moved.
+    /// Fails if a file cannot be renamed.
     pub fn set_aside(config: &config::Config) -> JournalResult<PathBuf> {
         let path = config.dir.join(FILE_NAME);
         let aside = |n: u32, tail: &str| config.dir.join(format!("{FILE_NAME}.damaged-{n}{tail}"));
@@ -256,7 +252,7 @@ impl Journal {
                 std::fs::rename(&from, aside(n, tail)).map_err(|source| Error::Io { path: path.clone(), source })?;
             }
         }
-        match std::fs::remove_file(config.dir.join(CONDEMNED)) {
+        match std::fs::remove_file(config.dir.join(DAMAGE_MARK)) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Io { path, source }),
             _ => Ok(aside(n, "")),
         }
@@ -264,13 +260,13 @@ impl Journal {
 
     fn set_up(mut connection: Connection, path: &Path) -> JournalResult<Self> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(|e| damaged_or(e, path))?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(|e| damaged_or_sql(e, path))?;
         // FULL: a commit is on the disk when it returns (invariant 2). NORMAL in WAL mode would not be.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         schema::check_version(&connection)?;
         let verdict: String =
-            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|e| damaged_or(e, path))?;
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|e| damaged_or_sql(e, path))?;
         if verdict != "ok" {
             return Err(Error::Damaged { path: path.to_owned(), detail: verdict });
         }
@@ -278,15 +274,15 @@ impl Journal {
         Ok(Self { connection: Arc::new(Mutex::new(connection)), damage: Arc::default() })
     }
 
-    /// A panic elsewhere cannot leave a half-done transaction (they roll back on drop), so a poisoned lock is usable.
+    /// Locks the connection. A poisoned lock is usable, because an unfinished transaction is rolled back when it is dropped.
     fn lock(&self) -> JournalGuard<'_> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        COMPLAINT.set(None); // of a file that is not open any more
+        DAMAGE_SEEN.set(None); // left by another journal that is closed
         JournalGuard { connection, damage: &self.damage }
     }
 }
 
-fn damaged_or(e: rusqlite::Error, path: &Path) -> Error {
+fn damaged_or_sql(e: rusqlite::Error, path: &Path) -> Error {
     match is_damage(&e) {
         true => Error::Damaged { path: path.to_owned(), detail: e.to_string() },
         false => Error::Sql(e),
@@ -307,11 +303,11 @@ fn make_private(dir: &Path, file: &Path) -> std::io::Result<()> {
     std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file).map(drop)
 }
 
-/// Name of the file in `[state] dir`.
+/// Name of the journal file in `[state] dir`.
 pub const FILE_NAME: &str = "journal.sqlite";
 
-/// The mark of a journal that is to be set aside.
-const CONDEMNED: &str = "journal.sqlite.condemned";
+/// Name of the file that marks the journal as damaged.
+const DAMAGE_MARK: &str = "journal.sqlite.condemned";
 
-/// A reader in another process holds the write lock for milliseconds; longer means that something is wrong.
+/// Another process holds the write lock for milliseconds. A longer wait means that something is wrong.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,15 +1,15 @@
-//! What is kept and for how long: files, holds, and what delivery has not made its own yet.
+//! Retention: recordings and their removal, holds, and calls that are still to be announced to delivery.
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use super::calls::{CallStage, LegSpoolState, StoredCall, with_delivery};
-use super::sidecar::put_stale;
+use super::sidecar::put_stale_record;
 use super::{Journal, JournalResult};
 use crate::call::event::Registration;
 use crate::call::record::Hold;
 use crate::time::Timestamp;
 
-/// The recordings that should be there, as [`read_recording`] takes them.
+/// Selects the recordings that are present, with the columns that [`read_recording`] reads.
 macro_rules! recordings {
     () => {
         "SELECT r.call_id, r.part, r.path, r.bytes, r.sha256, r.plain_sha256, r.at,
@@ -21,63 +21,63 @@ macro_rules! recordings {
     };
 }
 
-/// A recording's file as the journal knows it.
+/// The file of a recording's segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingRow {
-    /// The call.
+    /// Id of the call.
     pub call_id: String,
-    /// 1 for the first.
+    /// Number of the segment, from 1.
     pub part: u32,
-    /// Where it is.
+    /// Path of the file.
     pub path: String,
-    /// Its size.
+    /// Size of the file.
     pub bytes: u64,
-    /// Lower-case hex.
+    /// SHA-256 of the file, lower-case hex.
     pub sha256: String,
-    /// The file is encrypted: of what was in it, lower-case hex.
+    /// SHA-256 of the plain content, lower-case hex, if the file is encrypted.
     pub plain_sha256: Option<String>,
-    /// Begin of the call.
+    /// Start of the call, if known.
     pub at: Option<Timestamp>,
-    /// What Pyrus has of the call.
-    pub standing: DeliveryNeed,
-    /// Somebody holds the call, or it is not over: nothing of it may be removed.
+    /// Whether Pyrus has the call or still needs it.
+    pub need: DeliveryNeed,
+    /// Whether removal is forbidden, because somebody holds the call or because it is not complete.
     pub is_held: bool,
 }
 
-/// What a recording's removal would cost.
+/// Whether a recording is still needed for delivery to Pyrus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryNeed {
-    /// Pyrus has it.
+    /// Pyrus has the recording.
     Delivered,
-    /// It is not to be delivered: there is no other copy, and nobody waits for it.
+    /// The recording is not to be delivered. There is no other copy, and nobody waits for it.
     NotOwed,
-    /// It is still to be delivered, or cannot be.
+    /// The recording is still to be delivered, or its delivery failed.
     Owed,
 }
 
-/// The call that a leg's spool belongs to.
+/// The call that a leg belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LegOwner {
-    /// The call.
+    /// Id of the call.
     pub call_id: String,
-    /// How far it has come.
+    /// The call's stage.
     pub stage: CallStage,
 }
 
 impl Journal {
-    /// Delivery has made a call its own: what it owes is in its own rows from now on.
+    /// Records that delivery has taken over a call: from now on the call's own delivery row says what is owed.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn mark_announced(&self, id: &str) -> JournalResult<()> {
         self.lock().prepare_cached("DELETE FROM untold WHERE call_id = ?1")?.execute(params![id])?;
         Ok(())
     }
 
-    /// The calls that delivery is still to be told of, whatever their stage.
+    /// Returns the calls, of any stage, that are still to be announced to delivery.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn calls_to_announce(&self) -> JournalResult<Vec<(StoredCall, Registration)>> {
         let connection = self.lock();
         let mut statement = connection.prepare(
@@ -94,10 +94,10 @@ impl Journal {
             .collect()
     }
 
-    /// The call that a leg's spool belongs to; `None` while the call is under way.
+    /// Returns the call that a leg's spool belongs to; `None` if no stored call has this leg.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn owner_of_leg(&self, name: &str) -> JournalResult<Option<LegOwner>> {
         let connection = self.lock();
         let found = connection
@@ -110,44 +110,44 @@ impl Journal {
         Ok(found.map(|(call_id, stage)| LegOwner { call_id, stage: CallStage::read(&stage) }))
     }
 
-    /// Nothing of a call may be removed until [`Journal::release`].
+    /// Places a hold on a call: nothing of the call is removed until [`Journal::release`].
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn hold(&self, id: &str, at: Timestamp, why: Option<&str>) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         put_hold(&transaction, id, at, why)?;
-        put_stale(&transaction, id)?;
+        put_stale_record(&transaction, id)?;
         transaction.commit()?;
         Ok(())
     }
 
-    /// Ends a hold; whether there was one.
+    /// Ends the hold on a call. Returns whether there was a hold.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn release(&self, id: &str) -> JournalResult<bool> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let was_held = transaction.execute("DELETE FROM holds WHERE call_id = ?1", params![id])? > 0;
-        put_stale(&transaction, id)?;
+        put_stale_record(&transaction, id)?;
         transaction.commit()?;
         Ok(was_held)
     }
 
-    /// Whether a call is held.
+    /// Returns the hold on a call, if there is one.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn held(&self, id: &str) -> JournalResult<Option<Hold>> {
         Ok(held(&self.lock(), id)?)
     }
 
-    /// The recordings that should be there, oldest call first. All of them: [`Journal::recordings_after`] gives pages.
+    /// Returns all recordings that are present, oldest call first. [`Journal::recordings_after`] returns them in pages.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn recordings(&self) -> JournalResult<Vec<RecordingRow>> {
         let mut recordings: Vec<RecordingRow> = Vec::new();
         loop {
@@ -159,34 +159,34 @@ impl Journal {
         }
     }
 
-    /// The recordings that should be there, oldest call first: those that come after a row, at most `most`. Between two
-    /// pages others may use the journal.
+    /// Returns the next recordings that are present after the given row, oldest call first, at most `most` of them. The
+    /// journal is not locked between two such pages.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn recordings_after(&self, after: Option<&RecordingRow>, most: u32) -> JournalResult<Vec<RecordingRow>> {
         let (at, id, part) = after.map_or((i64::MIN, "", 0), |f| (micros_or_last(f.at), f.call_id.as_str(), f.part));
         let connection = self.lock();
-        let mut statement = connection.prepare_cached(FILES_AFTER)?;
+        let mut statement = connection.prepare_cached(RECORDINGS_AFTER)?;
         let rows = statement.query_map(params![at, id, part, most], read_recording)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The recordings of a call that should be there, in the order of their parts.
+    /// Returns the present recordings of a call, in order of their segments.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn recordings_of(&self, id: &str) -> JournalResult<Vec<RecordingRow>> {
         let connection = self.lock();
-        let mut statement = connection.prepare_cached(FILES_OF)?;
+        let mut statement = connection.prepare_cached(RECORDINGS_OF)?;
         let rows = statement.query_map(params![id], read_recording)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The size of all recordings that should be there.
+    /// Returns the size of all present recordings in bytes.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn kept_bytes(&self) -> JournalResult<u64> {
         let sum: i64 = self
             .lock()
@@ -195,11 +195,11 @@ impl Journal {
         Ok(u64::try_from(sum).unwrap_or(0))
     }
 
-    /// Marks the recordings of calls as removed, each with its reason, all or none; done before the files are. Gives the
-    /// paths of those files.
+    /// Marks the recordings of calls as removed, each call with its reason, and returns the paths of their files. To be
+    /// called before the files are removed.
     ///
     /// # Errors
-    /// See [`super::Error`]; nothing is written then.
+    /// Fails if SQLite fails; then nothing is written.
     pub fn mark_removed(&self, calls: &[(String, &str)], at: Timestamp) -> JournalResult<Vec<String>> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
@@ -217,10 +217,10 @@ impl Journal {
         Ok(paths)
     }
 
-    /// When and why the recordings of a call were removed, if they were.
+    /// Returns when and why the recordings of a call were removed, if they were.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn removed(&self, id: &str) -> JournalResult<Option<(Timestamp, String)>> {
         let connection = self.lock();
         Ok(connection
@@ -233,10 +233,11 @@ impl Journal {
             .optional()?)
     }
 
-    /// Paths of removed recordings whose files a crash may have left: the mark comes before the deed.
+    /// Returns the paths of recordings that were marked as removed since a time. A crash may have left their files, because
+    /// the mark is written before a file is removed.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn removed_since(&self, since: Timestamp) -> JournalResult<Vec<String>> {
         let connection = self.lock();
         let mut statement =
@@ -245,10 +246,10 @@ impl Journal {
         Ok(paths.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The recordings of a call are there again: it was rendered once more.
+    /// Marks the recordings of a call as present again, after the call was rendered again.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn mark_present(&self, id: &str) -> JournalResult<()> {
         self.lock().execute(
             "UPDATE recordings SET state = 'present', removed_at = NULL, removed_why = NULL WHERE call_id = ?1",
@@ -257,10 +258,10 @@ impl Journal {
         Ok(())
     }
 
-    /// What became of the spools of a call.
+    /// Sets the state of all spool files of a call.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn mark_legs(&self, id: &str, state: LegSpoolState) -> JournalResult<()> {
         self.lock()
             .prepare_cached("UPDATE legs SET state = ?2 WHERE call_id = ?1")?
@@ -268,34 +269,34 @@ impl Journal {
         Ok(())
     }
 
-    /// Asks the service, which may be another process, to render a call once more.
+    /// Requests that the service, which may be another process, renders a call again.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn request_render(&self, id: &str) -> JournalResult<()> {
         self.lock().execute("INSERT OR IGNORE INTO renders (id) VALUES (?1)", params![id])?;
         Ok(())
     }
 
-    /// The calls that somebody asked to be rendered once more; asked once, given once.
+    /// Takes the calls that somebody requested to be rendered again; each request is returned once.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn take_render_requests(&self) -> JournalResult<Vec<String>> {
         let connection = self.lock();
         let any: Option<i64> =
             connection.query_row("SELECT 1 FROM renders LIMIT 1", [], |row| row.get(0)).optional()?;
         if any.is_none() {
-            return Ok(Vec::new()); // a look every few seconds must not take the write lock
+            return Ok(Vec::new()); // polled every few seconds: must not take the write lock
         }
         let mut statement = connection.prepare("DELETE FROM renders RETURNING id")?;
         Ok(statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The deliveries that stand at this stage, with what a person must do.
+    /// Returns the ids of the deliveries in a stage, each with the note for a person.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn deliveries_in_stage(&self, stage: &str) -> JournalResult<Vec<(String, String)>> {
         let connection = self.lock();
         let mut statement =
@@ -345,7 +346,7 @@ fn read_recording(row: &SqlRow<'_>) -> rusqlite::Result<RecordingRow> {
         sha256: row.get(4)?,
         plain_sha256: row.get(5)?,
         at: Some(row.get::<_, i64>(6)?).filter(|at| *at != i64::MAX).map(Timestamp::from_micros),
-        standing: match row.get::<_, i64>(7)? {
+        need: match row.get::<_, i64>(7)? {
             0 => DeliveryNeed::NotOwed,
             1 => DeliveryNeed::Delivered,
             _ => DeliveryNeed::Owed,
@@ -354,15 +355,15 @@ fn read_recording(row: &SqlRow<'_>) -> rusqlite::Result<RecordingRow> {
     })
 }
 
-/// A call whose begin is not known counts as the newest.
+/// Returns the sort key of a call's start, µs. A call with an unknown start counts as the newest.
 pub(super) fn micros_or_last(at: Option<Timestamp>) -> i64 {
     at.map_or(i64::MAX, Timestamp::as_micros)
 }
 
-const FILES_OF: &str = concat!(recordings!(), " AND r.call_id = ?1 ORDER BY r.part");
-/// In the order of the index `recordings_present`.
-const FILES_AFTER: &str =
+const RECORDINGS_OF: &str = concat!(recordings!(), " AND r.call_id = ?1 ORDER BY r.part");
+/// Matches the order of the index `recordings_present`.
+const RECORDINGS_AFTER: &str =
     concat!(recordings!(), " AND (r.at, r.call_id, r.part) > (?1, ?2, ?3) ORDER BY r.at, r.call_id, r.part LIMIT ?4");
 
-/// Rows read in one go: the journal is locked for some milliseconds.
+/// Rows that are read at once; the journal is locked for a few milliseconds.
 const PAGE: u32 = 1_000;

@@ -1,31 +1,31 @@
-//! The tables, their version, and the way from an older one.
+//! The tables, their version, and the migrations from older versions.
 
 use rusqlite::{Connection, params};
 
 use super::{Error, JournalResult};
 
-/// The version that this program writes (`PRAGMA user_version`).
+/// Schema version that this program writes (`PRAGMA user_version`).
 pub const VERSION: i64 = 5;
 
-/// Refuses a file that a newer program wrote; an older or an empty one is fine.
+/// Refuses a file that a newer program wrote. An older or empty file is accepted.
 pub(super) fn check_version(connection: &Connection) -> JournalResult<()> {
     let found = version(connection)?;
     if found > VERSION { Err(Error::Newer { found, known: VERSION }) } else { Ok(()) }
 }
 
-/// Refuses every version but the present one: for who may not migrate.
-pub(super) fn check_present(connection: &Connection) -> JournalResult<()> {
+/// Refuses every version but [`VERSION`], for processes that must not migrate.
+pub(super) fn check_current(connection: &Connection) -> JournalResult<()> {
     check_version(connection)?;
     let found = version(connection)?;
     if found < VERSION { Err(Error::Older { found, known: VERSION }) } else { Ok(()) }
 }
 
-/// Brings the file to [`VERSION`], all or nothing.
+/// Migrates the file to [`VERSION`] in one transaction.
 pub(super) fn migrate(connection: &mut Connection) -> JournalResult<()> {
     migrate_to(connection, VERSION)
 }
 
-/// The same up to an earlier version: for tests of the way from there.
+/// Migrates the file to a given version. Tests use it to make files of older versions.
 pub(super) fn migrate_to(connection: &mut Connection, wanted: i64) -> JournalResult<()> {
     let found = version(connection)?;
     if found >= wanted {
@@ -50,10 +50,10 @@ fn version(connection: &Connection) -> JournalResult<i64> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
-/// Step n leads from version n to n + 1. A published step is never changed.
+/// Step n migrates from version n to n + 1. A released step is never changed.
 const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3, V4, V5];
 
-/// Times are microseconds since the Unix epoch. Words in `stage` and `state` are those of the Rust enums.
+/// Times are µs since the Unix epoch. The words in `stage` and `state` come from the enums in Rust.
 const V1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
@@ -116,7 +116,7 @@ CREATE TABLE dropped_codes (
 ) STRICT;
 ";
 
-/// What is kept, and what is still to be told to delivery.
+/// Adds holds, removal times, and the calls that are still to be announced to delivery.
 const V2: &str = "
 CREATE TABLE holds (
     call_id     TEXT PRIMARY KEY,
@@ -137,7 +137,7 @@ CREATE INDEX recordings_present ON recordings (call_id) WHERE state = 'present';
 CREATE INDEX legs_by_name ON legs (name);
 ";
 
-/// Records beside the recordings that do not tell yet what became of the delivery.
+/// Adds the list of stale sidecar records.
 const V3: &str = "
 CREATE TABLE stale_records (
     id          TEXT PRIMARY KEY,           -- calls.id
@@ -145,7 +145,7 @@ CREATE TABLE stale_records (
 ) STRICT;
 ";
 
-/// Encryption at rest; and recordings found by age without a look at all calls.
+/// Adds encryption at rest, and an index that finds recordings by age without reading all calls.
 const V4: &str = "
 ALTER TABLE calls ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;    -- 1: nothing of it is left to encrypt
 CREATE INDEX calls_unsealed ON calls (id) WHERE sealed = 0 AND stage = 'complete';
@@ -160,7 +160,7 @@ CREATE INDEX recordings_present ON recordings (at, call_id, part, bytes) WHERE s
 CREATE TABLE leftovers (path TEXT PRIMARY KEY) STRICT;   -- files that may be there and belong to no row: to be removed
 ";
 
-/// Calls in the order of their time, page by page: also those whose INVITE was not seen.
+/// Replaces the index by time, so that pages include calls without an INVITE.
 const V5: &str = "
 DROP INDEX calls_by_time;
 CREATE INDEX calls_by_begin ON calls (coalesce(invited_at, answered_at, ended_at, 0), id);

@@ -1,5 +1,5 @@
-//! The records beside the recordings: which of them do not tell yet what became of the delivery, and how a journal that
-//! was lost is made anew of them.
+//! Sidecar records, i.e. the JSON files beside the recordings: finding the stale ones, and rebuilding a lost journal
+//! from them.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -9,21 +9,20 @@ use crate::call::record::CallRecord;
 use crate::delivery::row::JobRow;
 use crate::time::Timestamp;
 
-/// A call whose record's file is behind its delivery.
+/// A call whose sidecar record is older than the state of its delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaleRecord {
-    /// The call.
+    /// Id of the call.
     pub id: String,
-    /// Which change of the delivery: to be named in [`Journal::records_refreshed`].
+    /// Number of the change that made the record stale, counted from 1 for each call.
     pub change: i64,
 }
 
 impl Journal {
-    /// Calls whose delivery has been settled or parked since their record was written, in the order of their ids; those
-    /// after `after`, at most `most`.
+    /// Returns the calls whose sidecar record is stale, in order of their ids, after `after`, at most `most`.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn stale_records(&self, after: &str, most: u32) -> JournalResult<Vec<StaleRecord>> {
         let connection = self.lock();
         let mut statement =
@@ -33,10 +32,10 @@ impl Journal {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// These records were written again. One that has changed once more meanwhile stays stale.
+    /// Records that these sidecar records were written again. A record that changed once more meanwhile stays stale.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn records_refreshed(&self, stale: &[StaleRecord]) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
@@ -49,10 +48,10 @@ impl Journal {
         Ok(())
     }
 
-    /// This journal takes the place of one that was lost at `at`; until [`Journal::end_rebuild`] it is not whole.
+    /// Starts to rebuild a journal that was lost at `at`; until [`Journal::end_rebuild`] it is incomplete.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn begin_rebuild(&self, at: Timestamp) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
@@ -62,10 +61,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Enters calls from their records, with what they say of the delivery; what is here already stays as it is.
+    /// Enters calls and their deliveries from sidecar records. Calls that the journal already has are not changed.
     ///
     /// # Errors
-    /// See [`super::Error`]; nothing is written then.
+    /// Fails if SQLite fails; then nothing is written.
     pub fn put_rebuilt_calls(&self, records: &[(CallRecord, Option<JobRow>)]) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
@@ -73,7 +72,7 @@ impl Journal {
             if calls::is_there(&transaction, &record.id)? {
                 continue;
             }
-            // A record without a verdict lies beside the parts of a call that was under way.
+            // Only the record of a call in progress has no verdict; it lies beside the segments made so far.
             let stage = if record.verdict.is_some() { CallStage::Complete } else { CallStage::Live };
             calls::put_call(&transaction, record, stage)?;
             put_legs(&transaction, record)?;
@@ -88,34 +87,34 @@ impl Journal {
         Ok(())
     }
 
-    /// All records were entered.
+    /// Ends the rebuild: all records were entered.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn end_rebuild(&self) -> JournalResult<()> {
         self.lock().execute("DELETE FROM meta WHERE key = ?1", params![REBUILDING])?;
         Ok(())
     }
 
-    /// Whether a crash came between [`Journal::begin_rebuild`] and its end.
+    /// Returns whether a rebuild was begun and not ended, i.e. whether a crash interrupted it.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn is_rebuilding(&self) -> JournalResult<bool> {
         Ok(meta(&self.lock(), REBUILDING)?.is_some())
     }
 
-    /// When the journal before this one was lost. Of a call that began before and is not here nobody knows what Pyrus
-    /// knows.
+    /// Returns when the journal before this one was lost. For an older call that is not in this journal it is unknown what
+    /// Pyrus has.
     ///
     /// # Errors
-    /// See [`super::Error`].
+    /// Fails if SQLite fails.
     pub fn lost_at(&self) -> JournalResult<Option<Timestamp>> {
         Ok(meta(&self.lock(), LOST_AT)?.and_then(|text| text.parse().ok()).map(Timestamp::from_micros))
     }
 }
 
-/// The packets of a call, which may be kept (`keep_pcap`, or because they could not be rendered).
+/// Writes the legs of a call that have kept packets (`keep_pcap`, or because rendering failed).
 fn put_legs(connection: &Connection, record: &CallRecord) -> rusqlite::Result<()> {
     for (index, leg) in (0_u32..).zip(&record.legs) {
         let Some(name) = &leg.spool else { continue };
@@ -125,8 +124,8 @@ fn put_legs(connection: &Connection, record: &CallRecord) -> rusqlite::Result<()
     Ok(())
 }
 
-/// The record's file is behind from now on.
-pub(super) fn put_stale(connection: &Connection, id: &str) -> rusqlite::Result<()> {
+/// Marks the sidecar record of a call as stale.
+pub(super) fn put_stale_record(connection: &Connection, id: &str) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO stale_records (id, change) VALUES (?1, 1) ON CONFLICT (id) DO UPDATE SET change = change + 1",

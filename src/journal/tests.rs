@@ -38,22 +38,25 @@ fn job(id: &str, stage: &str) -> JobRow {
 }
 
 #[test]
-fn a_call_comes_back_as_it_was_written_with_its_delivery() {
+fn stored_call_is_returned_unchanged_with_its_delivery_state() {
     let journal = Journal::open_in_memory().unwrap();
     journal.put_call(&record("a", 10), CallStage::Ended).unwrap();
     assert_eq!(journal.unfinished_calls().unwrap().len(), 1);
     journal.put_call(&record("a", 10), CallStage::Complete).unwrap();
     assert!(journal.unfinished_calls().unwrap().is_empty());
     journal.save_job(&job("a", "done")).unwrap();
-    let stored = journal.call("a").unwrap().unwrap();
-    assert_eq!(stored.stage, CallStage::Complete);
-    assert_eq!((stored.record.delivery.state, stored.record.delivery.task_id), (DeliveryState::Done, Some(7)));
-    assert_eq!(stored.record.recordings, record("a", 10).recordings);
+    let stored_call = journal.call("a").unwrap().unwrap();
+    assert_eq!(stored_call.stage, CallStage::Complete);
+    assert_eq!(
+        (stored_call.record.delivery.state, stored_call.record.delivery.task_id),
+        (DeliveryState::Done, Some(7))
+    );
+    assert_eq!(stored_call.record.recordings, record("a", 10).recordings);
     assert!(journal.call("b").unwrap().is_none());
 }
 
 #[test]
-fn filters_are_joined_by_and_and_the_newest_are_kept() {
+fn filter_conditions_are_joined_by_and_and_limit_keeps_the_newest() {
     let journal = Journal::open_in_memory().unwrap();
     for (id, at) in [("a", 10), ("b", 20), ("c", 30)] {
         journal.put_call(&record(id, at), CallStage::Complete).unwrap();
@@ -74,7 +77,7 @@ fn filters_are_joined_by_and_and_the_newest_are_kept() {
 }
 
 #[test]
-fn a_settled_delivery_is_found_by_id_but_not_loaded_at_the_start() {
+fn settled_delivery_is_found_by_id_but_not_loaded_at_start() {
     let journal = Journal::open_in_memory().unwrap();
     for stage in ["registering", "done", "dead", "parked"] {
         journal.save_job(&job(stage, stage)).unwrap();
@@ -85,7 +88,7 @@ fn a_settled_delivery_is_found_by_id_but_not_loaded_at_the_start() {
 }
 
 #[test]
-fn the_file_survives_its_handle_and_is_private() {
+fn journal_file_is_private_and_can_be_reopened() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let config = config::Config { dir: dir.path().join("state") };
@@ -94,7 +97,7 @@ fn the_file_survives_its_handle_and_is_private() {
     assert_eq!(reopened.load_jobs().unwrap(), vec![job("a", "registering")]);
     let mode = std::fs::metadata(config.dir.join(FILE_NAME)).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0);
-    // Another process looks at it and asks for something while we have it open.
+    // Another process reads the journal and adds a request while it is open here.
     Journal::open(&config).unwrap().request_retry("a").unwrap();
     assert_eq!(Journal::open_read_only(&config).unwrap().load_jobs().unwrap().len(), 1);
     assert_eq!(reopened.take_retry_requests().unwrap(), ["a"]);
@@ -102,7 +105,7 @@ fn the_file_survives_its_handle_and_is_private() {
 }
 
 #[test]
-fn a_newer_journal_is_refused_and_a_damaged_one_is_named() {
+fn newer_journal_is_refused_and_damaged_journal_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let config = config::Config { dir: dir.path().to_owned() };
     let path = config.dir.join(FILE_NAME);
@@ -114,11 +117,11 @@ fn a_newer_journal_is_refused_and_a_damaged_one_is_named() {
     let aside = Journal::set_aside(&config).unwrap();
     assert_eq!(std::fs::read(&aside).unwrap(), [0x5a; 8192]);
     assert!(Journal::open(&config).unwrap().load_jobs().unwrap().is_empty());
-    assert_ne!(Journal::set_aside(&config).unwrap(), aside, "the second does not overwrite the first");
+    assert_ne!(Journal::set_aside(&config).unwrap(), aside, "the second file does not overwrite the first");
 }
 
 #[test]
-fn dropped_codes_and_the_alarm_are_kept_until_taken_back() {
+fn dropped_codes_and_alarm_are_kept_until_cleared() {
     let journal = Journal::open_in_memory().unwrap();
     let code = DroppedCode { code: "CallDuration".into(), at: Timestamp::from_secs(5), reason: "no".into() };
     journal.save(&[DeliveryRow::Dropped(code.clone()), DeliveryRow::Alarm(Some("login refused".into()))]).unwrap();
@@ -130,7 +133,7 @@ fn dropped_codes_and_the_alarm_are_kept_until_taken_back() {
 }
 
 #[test]
-fn damage_is_seen_by_whatever_statement_meets_it_and_by_every_handle() {
+fn damage_found_by_any_statement_is_reported_by_every_handle() {
     let dir = tempfile::tempdir().unwrap();
     let config = config::Config { dir: dir.path().to_owned() };
     let path = config.dir.join(FILE_NAME);
@@ -146,10 +149,10 @@ fn damage_is_seen_by_whatever_statement_meets_it_and_by_every_handle() {
     let mut damaged = bytes.clone();
     damaged[4_096..].fill(0xA5);
     std::fs::write(&path, damaged).unwrap();
-    journal.lock().execute_batch("PRAGMA shrink_memory").unwrap(); // nothing is read from the cache
+    journal.lock().execute_batch("PRAGMA shrink_memory").unwrap(); // so that nothing is read from the cache
     journal.call("call-1").unwrap_err();
     assert!(other.damage().unwrap().contains("malformed"), "{:?}", other.damage());
-    // Condemned, it is set aside even where the damage does not show any more.
+    // A journal marked as damaged is set aside even if the damage no longer shows.
     std::fs::write(&path, bytes).unwrap();
     Journal::mark_damaged(&config, other.damage().unwrap()).unwrap();
     assert!(Journal::damage_mark(&config).unwrap().contains("malformed"));
@@ -158,7 +161,7 @@ fn damage_is_seen_by_whatever_statement_meets_it_and_by_every_handle() {
 }
 
 #[test]
-fn what_is_still_owed_or_not_written_down_beside_its_recording_is_not_encrypted() {
+fn only_settled_calls_with_a_current_sidecar_record_are_encrypted() {
     let journal = Journal::open_in_memory().unwrap();
     for id in ["done", "dead", "parked", "registering", "no delivery", "untold", "live", "behind", "sealed"] {
         journal.put_call(&record(id, 10), CallStage::Complete).unwrap();
@@ -174,13 +177,13 @@ fn what_is_still_owed_or_not_written_down_beside_its_recording_is_not_encrypted(
     journal.mark_encrypted("sealed").unwrap();
     assert_eq!(journal.calls_to_encrypt("", 10).unwrap(), ["done", "no delivery"]);
     assert_eq!(journal.calls_to_encrypt("done", 10).unwrap(), ["no delivery"]);
-    // Rendered once more, there is a plain file again.
+    // Rendering the call again makes a plain file.
     journal.put_call(&record("sealed", 10), CallStage::Complete).unwrap();
     assert_eq!(journal.calls_to_encrypt("no delivery", 10).unwrap(), ["sealed"]);
 }
 
 #[test]
-fn a_recording_that_gets_another_name_leaves_the_old_one_to_be_removed() {
+fn renamed_recording_makes_its_old_path_a_leftover() {
     let journal = Journal::open_in_memory().unwrap();
     journal.put_call(&record("a", 10), CallStage::Complete).unwrap();
     assert!(journal.leftovers(10).unwrap().is_empty());
@@ -188,13 +191,13 @@ fn a_recording_that_gets_another_name_leaves_the_old_one_to_be_removed() {
     other.recordings[0].path = "a.ogg".into();
     journal.put_call(&other, CallStage::Complete).unwrap();
     assert_eq!(journal.leftovers(10).unwrap(), ["a.wav"]);
-    // And back, before it was removed: it is wanted again.
+    // The call is rendered to its old path again before that file was removed: it is no leftover any more.
     journal.put_call(&record("a", 10), CallStage::Complete).unwrap();
     assert_eq!(journal.leftovers(10).unwrap(), ["a.ogg"]);
 }
 
 #[test]
-fn pages_of_files_are_all_files_oldest_first_and_unknown_ages_last() {
+fn pages_list_all_recordings_oldest_first_and_unknown_start_last() {
     let journal = Journal::open_in_memory().unwrap();
     for (id, at) in [("c", 30), ("a", 10), ("b", 20), ("b2", 20)] {
         let mut call = record(id, at);
@@ -223,7 +226,7 @@ fn pages_of_files_are_all_files_oldest_first_and_unknown_ages_last() {
 }
 
 #[test]
-fn a_journal_of_each_older_version_is_migrated_with_its_calls_and_their_times() {
+fn journal_of_each_older_version_is_migrated_with_its_calls() {
     for version in 1..VERSION {
         let dir = tempfile::tempdir().unwrap();
         let config = config::Config { dir: dir.path().to_owned() };
@@ -236,7 +239,7 @@ fn a_journal_of_each_older_version_is_migrated_with_its_calls_and_their_times() 
             params![json],
         )
         .unwrap();
-        // From version 4 on a row has the begin of its call.
+        // From version 4 on the row of a recording has the start of its call.
         let (column, at) = if version < 4 { ("", "") } else { (", at", ", 10000000") };
         old.execute_batch(&format!(
             "INSERT INTO recordings (call_id, part, path, bytes, sha256, state{column})
@@ -244,21 +247,21 @@ fn a_journal_of_each_older_version_is_migrated_with_its_calls_and_their_times() 
         ))
         .unwrap();
         drop(old);
-        assert!(matches!(Journal::open_read_only(&config), Err(Error::Older { .. })), "who looks does not migrate");
+        assert!(matches!(Journal::open_read_only(&config), Err(Error::Older { .. })), "opening read-only does not migrate");
         let journal = Journal::open(&config).unwrap();
         let recordings = journal.recordings().unwrap();
         assert_eq!((recordings.len(), recordings[0].at), (1, Some(Timestamp::from_secs(10))), "version {version}");
-        assert_eq!(journal.calls_to_encrypt("", 10).unwrap(), ["a"], "what is there already is encrypted, too");
+        assert_eq!(journal.calls_to_encrypt("", 10).unwrap(), ["a"], "recordings of older versions are encrypted, too");
         assert_eq!(journal.calls(&CallFilter::default()).unwrap().len(), 1);
     }
 }
 
 #[test]
-fn pages_of_calls_are_all_calls_in_the_order_of_time_and_none_is_left_out_for_lack_of_an_invite() {
+fn call_pages_list_all_calls_by_time_even_without_an_invite() {
     let journal = Journal::open_in_memory().unwrap();
     let call_pages = 2 * PAGE as usize + 7;
     for n in 0..call_pages {
-        // Two calls in each second: their ids decide.
+        // Two calls start in each second: their ids decide the order.
         let at = 10 + (n / 2) as i64;
         journal.put_call(&record(&format!("{:05}", call_pages - n), at), CallStage::Complete).unwrap();
     }
@@ -290,6 +293,6 @@ fn pages_of_calls_are_all_calls_in_the_order_of_time_and_none_is_left_out_for_la
     let [since, until] = [11, 13].map(Timestamp::from_secs);
     let filter = CallFilter { since: Some(since), until: Some(until), ..CallFilter::default() };
     let some: Vec<String> = journal.calls(&filter).unwrap().into_iter().map(|c| c.record.id).collect();
-    assert_eq!(some.len(), 5, "two in each second, and the one that has only an end: {some:?}");
+    assert_eq!(some.len(), 5, "two in each second, and the call that has only an end: {some:?}");
     assert!(some.contains(&String::from("joined")));
 }

@@ -210,7 +210,7 @@ impl<'j> Walk<'j> {
             }
             bytes += row.bytes;
         }
-        let cost = match (first.is_held, first.standing) {
+        let cost = match (first.is_held, first.need) {
             (true, _) => RemovalCost::Held,
             (false, DeliveryNeed::Delivered) => RemovalCost::Nothing,
             (false, DeliveryNeed::NotOwed) => RemovalCost::OnlyCopy,
