@@ -247,7 +247,10 @@ fn journal_of_each_older_version_is_migrated_with_its_calls() {
         ))
         .unwrap();
         drop(old);
-        assert!(matches!(Journal::open_read_only(&config), Err(Error::Older { .. })), "opening read-only does not migrate");
+        assert!(
+            matches!(Journal::open_read_only(&config), Err(Error::Older { .. })),
+            "opening read-only does not migrate"
+        );
         let journal = Journal::open(&config).unwrap();
         let recordings = journal.recordings().unwrap();
         assert_eq!((recordings.len(), recordings[0].at), (1, Some(Timestamp::from_secs(10))), "version {version}");
