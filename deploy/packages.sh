@@ -35,3 +35,18 @@ need_build() {
         exit 1
     fi
 }
+
+# summary LOG: what a log of `cargo test` has: each ignored test with its reason, then "N passed, N failed, N skipped".
+summary() {
+    sed -n 's/^test \(.*\) \.\.\. ignored\(, \(.*\)\)\{0,1\}$/    \1: \3/p' "$1" | sort -u >"$1.ignored"
+    [ ! -s "$1.ignored" ] || { echo "skipped:"; cat "$1.ignored"; }
+    rm -f "$1.ignored"
+    awk '/^test result: / {
+             for (i = 2; i <= NF; i++) {
+                 if ($i == "passed;") passed += $(i - 1)
+                 if ($i == "failed;") failed += $(i - 1)
+                 if ($i == "ignored;") ignored += $(i - 1)
+             }
+         }
+         END { printf "%d passed, %d failed, %d skipped\n", passed, failed, ignored }' "$1"
+}

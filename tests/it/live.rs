@@ -1,7 +1,7 @@
 //! `callspan run` on a real interface: a pair of virtual ones in a network namespace of its own, one end of which is the
-//! mirror port. Needs root and `ip`; without them the tests say that they skip.
+//! mirror port. Needs root and `ip`.
 
-#![allow(clippy::print_stdout, reason = "a test says what it measured, or why it skips")]
+#![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 #![expect(clippy::disallowed_methods, reason = "real time passes on a real wire")]
 
@@ -14,7 +14,6 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::support::captures::{frames, streams};
 use crate::support::packets::Packet;
 use crate::support::score::{Track, judge};
-use crate::support::skip::skipped;
 use callspan::call::record::{CallRecord, EndedBy, Outcome, Verdict};
 
 const CALL: &str = "g711a_direct";
@@ -24,14 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Namespace(String);
 
 impl Namespace {
-    /// `None`, with a word why, where there can be none.
-    fn new(what: &str) -> Option<Self> {
+    fn new(what: &str) -> Self {
         let namespace = Self(format!("callspan-{what}-{}", std::process::id()));
         let added = ip(&["netns", "add", &namespace.0]);
-        if !added.as_ref().is_ok_and(|o| o.status.success()) {
-            skipped(&format!("no network namespace can be made here (needs root and `ip`): {added:?}"));
-            return None;
-        }
+        assert!(added.as_ref().is_ok_and(|o| o.status.success()), "{added:?}");
         for line in
             ["link add tap0 type veth peer name mirror0", "link set lo up", "link set tap0 up", "link set mirror0 up"]
         {
@@ -39,7 +34,7 @@ impl Namespace {
             let output = ip(&args).unwrap();
             assert!(output.status.success(), "{line}: {output:?}");
         }
-        Some(namespace)
+        namespace
     }
 
     fn command(&self, program: &Path) -> Command {
@@ -176,8 +171,9 @@ fn files_with(dir: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 #[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
 fn a_call_on_the_wire_becomes_its_record_and_recording() {
-    let Some(namespace) = Namespace::new("call") else { return };
+    let namespace = Namespace::new("call");
     let dir = tempfile::tempdir().unwrap();
     let mut run = namespace.command(&program());
     run.args(["run", "-c"]).arg(configuration(dir.path(), "mirror0"));
@@ -212,8 +208,9 @@ fn a_call_on_the_wire_becomes_its_record_and_recording() {
 }
 
 #[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
 fn frames_that_the_kernel_dropped_were_lost_by_us_and_not_by_the_network() {
-    let Some(namespace) = Namespace::new("drops") else { return };
+    let namespace = Namespace::new("drops");
     let dir = tempfile::tempdir().unwrap();
     let config = configuration(dir.path(), "mirror0");
     let text = std::fs::read_to_string(&config).unwrap().replace("[spool]", "buffer_mib = 1\n[spool]");
@@ -274,8 +271,9 @@ fn check_sound(record: &CallRecord, wav: &Path, log: &Path) {
 }
 
 #[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
 fn an_interface_that_goes_down_and_comes_back_is_told_and_heard_again() {
-    let Some(namespace) = Namespace::new("updown") else { return };
+    let namespace = Namespace::new("updown");
     let dir = tempfile::tempdir().unwrap();
     let config = configuration(dir.path(), "mirror0");
     let alarms = dir.path().join("alarms");
@@ -306,8 +304,9 @@ fn an_interface_that_goes_down_and_comes_back_is_told_and_heard_again() {
 }
 
 #[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
 fn under_systemd_a_start_without_its_interfaces_waits_for_them() {
-    let Some(namespace) = Namespace::new("absent") else { return };
+    let namespace = Namespace::new("absent");
     let dir = tempfile::tempdir().unwrap();
     let link = |args: &[&str]| assert!(ip(&[&["-n", &namespace.0, "link"], args].concat()).unwrap().status.success());
     link(&["set", "mirror0", "down"]);
@@ -336,8 +335,9 @@ fn under_systemd_a_start_without_its_interfaces_waits_for_them() {
 }
 
 #[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
 fn an_interface_that_is_not_there_is_one_sentence_with_what_there_is() {
-    let Some(namespace) = Namespace::new("missing") else { return };
+    let namespace = Namespace::new("missing");
     let dir = tempfile::tempdir().unwrap();
     let mut run = namespace.command(&program());
     let output = run.args(["run", "-c"]).arg(configuration(dir.path(), "nosuch0")).output().unwrap();
@@ -348,15 +348,13 @@ fn an_interface_that_is_not_there_is_one_sentence_with_what_there_is() {
 }
 
 #[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
 fn without_privilege_the_capability_and_the_command_are_named() {
-    let Some(namespace) = Namespace::new("bare") else { return };
+    let namespace = Namespace::new("bare");
     let dir = tempfile::tempdir().unwrap();
     let mut run = namespace.command(Path::new("setpriv"));
     run.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(program()).args(["run", "-c"]);
-    let Ok(output) = run.arg(configuration(dir.path(), "mirror0")).output() else {
-        skipped("there is no setpriv");
-        return;
-    };
+    let output = run.arg(configuration(dir.path(), "mirror0")).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("CAP_NET_RAW") && said.contains("setcap"), "{said}");

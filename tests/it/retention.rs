@@ -98,8 +98,7 @@ impl Place {
         path
     }
 
-    /// `None`, with the reason printed, where this user may not capture.
-    fn start(&self) -> Option<Service> {
+    fn start(&self) -> Service {
         let mut child = Command::new(env!("CARGO_BIN_EXE_callspan"))
             .args(["run", "-c"])
             .arg(self.config())
@@ -117,15 +116,11 @@ impl Place {
                     let mut rest = Vec::new();
                     let _ = lines.read_to_end(&mut rest); // a full pipe would stop the service
                 });
-                return Some(Service { child });
+                return Service { child };
             }
             line.clear();
         }
         child.wait().expect("ours");
-        if said.contains("setcap") {
-            crate::support::skip::skipped("this user may not capture (CAP_NET_RAW is needed)");
-            return None;
-        }
         panic!("{said}");
     }
 }
@@ -158,6 +153,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
+#[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_disk_that_runs_full_costs_what_pyrus_has_and_neither_what_is_owed_nor_what_is_held() {
     // More than any disk has free, so every disk counts as nearly full.
     let place = Place::on_a_disk(FULL, "");
@@ -168,7 +164,7 @@ fn a_disk_that_runs_full_costs_what_pyrus_has_and_neither_what_is_owed_nor_what_
         place.call("20261123T000004Z-d", Some("done")),
     ];
     place.journal().hold("20261123T000004Z-d", Timestamp::from_secs(1), None).expect("written");
-    let Some(service) = place.start() else { return };
+    let service = place.start();
     wait_until_gone(&delivered);
     drop(service);
     assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
@@ -178,17 +174,19 @@ fn a_disk_that_runs_full_costs_what_pyrus_has_and_neither_what_is_owed_nor_what_
 }
 
 #[test]
+#[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn undelivered_recordings_go_only_by_the_explicit_setting() {
     let place = Place::on_a_disk(FULL, "remove_undelivered = true");
     let owed = place.call("20261123T000001Z-a", Some("parked"));
     let held = place.call("20261123T000002Z-b", Some("parked"));
     place.journal().hold("20261123T000002Z-b", Timestamp::from_secs(1), None).expect("written");
-    let Some(_service) = place.start() else { return };
+    let _service = place.start();
     wait_until_gone(&owed);
     assert!(held.exists());
 }
 
 #[test]
+#[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_spool_that_was_made_and_never_written_is_removed_at_the_start() {
     let place = Place::new("");
     let spool = place.dir.path().join("spool");
@@ -196,14 +194,15 @@ fn a_spool_that_was_made_and_never_written_is_removed_at_the_start() {
     // As a kill between its making and its first bytes leaves it.
     let empty = spool.join("20261123T120937Z-d6f23b02eb7825d3.pcapng");
     std::fs::write(&empty, b"").expect("written");
-    let Some(_service) = place.start() else { return };
+    let _service = place.start();
     wait_until_gone(&empty);
 }
 
 #[test]
+#[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_second_service_in_the_same_spool_is_refused_with_a_clear_word() {
     let place = Place::new("");
-    let Some(_first) = place.start() else { return };
+    let _first = place.start();
     let second = Command::new(env!("CARGO_BIN_EXE_callspan")).args(["run", "-c"]).arg(place.config()).output();
     let second = second.expect("the binary runs");
     let said = String::from_utf8_lossy(&second.stderr);
@@ -212,6 +211,7 @@ fn a_second_service_in_the_same_spool_is_refused_with_a_clear_word() {
 }
 
 #[test]
+#[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_service_that_cannot_start_raises_one_alarm_however_often_it_is_started_again() {
     let place = Place::new("");
     let told = place.dir.path().join("alarms");
@@ -239,15 +239,14 @@ fn a_service_that_cannot_start_raises_one_alarm_however_often_it_is_started_agai
 }
 
 #[test]
+#[cfg_attr(not(all(may_capture, may_mount)), ignore = "needs root: mounts a file system and captures")]
 #[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
 fn a_service_that_starts_on_a_full_disk_says_so_and_starts_when_there_is_room() {
     let place = Place::new("");
     let state = place.dir.path().join("state");
     std::fs::create_dir(&state).expect("made");
     let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "callspan-test"]).arg(&state).output();
-    if !mount.as_ref().is_ok_and(|m| m.status.success()) {
-        return crate::support::skip::skipped("no file system can be mounted (root is needed)");
-    }
+    assert!(mount.as_ref().is_ok_and(|m| m.status.success()), "{mount:?}");
     let _unmount = Unmount(&state);
     std::fs::write(state.join("filler"), vec![0; 1 << 20]).expect_err("it is full");
     let told = place.dir.path().join("alarms");
@@ -270,7 +269,7 @@ fn a_service_that_starts_on_a_full_disk_says_so_and_starts_when_there_is_room() 
     Command::new("kill").arg(service.id().to_string()).status().expect("kill runs");
     assert_eq!(service.wait().expect("ours").code(), Some(1));
     std::fs::remove_file(state.join("filler")).expect("removed");
-    assert!(place.start().is_some(), "there is room again");
+    place.start(); // there is room again
 }
 
 struct Unmount<'a>(&'a Path);
@@ -282,13 +281,14 @@ impl Drop for Unmount<'_> {
 }
 
 #[test]
+#[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn encrypted_recordings_and_their_packets_are_counted_and_removed_like_all_others() {
     let place = Place::on_a_disk(FULL, "");
     let sealed = place.call_in("20261123T000001Z-a.wav.age", Some("done"));
     let packets = sealed.with_file_name("20261123T000001Z-a.1.pcapng.age");
     std::fs::write(&packets, "x").expect("written");
     assert_eq!(place.journal().kept_bytes().expect("readable"), 1024);
-    let Some(_service) = place.start() else { return };
+    let _service = place.start();
     wait_until_gone(&sealed);
     wait_until_gone(&packets);
     assert_eq!(place.journal().kept_bytes().expect("readable"), 0);
@@ -309,12 +309,13 @@ fn wait_for_end(service: &mut Service, mut disturb: impl FnMut()) -> Option<i32>
 }
 
 #[test]
+#[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_journal_that_is_damaged_while_the_service_works_ends_it_and_the_next_start_makes_a_new_one() {
     let place = Place::new("[alerts]\ncommand = \"cat >> alarms\"");
     let kept = place.call("20261123T000001Z-a", Some("done"));
     let held = place.call("20261123T000002Z-b", None);
     place.journal().hold("20261123T000002Z-b", Timestamp::from_secs(1), Some("case 17")).expect("written");
-    let Some(mut service) = place.start() else { return };
+    let mut service = place.start();
     // The journal is not the only one that knows of the hold.
     wait_until("the record says that it is held", || {
         let json = std::fs::read_to_string(held.with_extension("json")).expect("there");
@@ -339,7 +340,7 @@ fn a_journal_that_is_damaged_while_the_service_works_ends_it_and_the_next_start_
     let alarms = std::fs::read_to_string(place.dir.path().join("alarms")).expect("an admin was told");
     assert!(alarms.contains("journal_damaged") && alarms.contains("found damaged"), "{alarms}");
     // As systemd does.
-    let _again = place.start().expect("it starts");
+    let _again = place.start();
     let alarms = std::fs::read_to_string(place.dir.path().join("alarms")).expect("there");
     assert!(place.dir.path().join("state/journal.sqlite.damaged-1").exists(), "{alarms}");
     let journal = place.journal();

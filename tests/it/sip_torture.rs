@@ -166,8 +166,9 @@ fn no_message_of_ours_opens_a_ghost_recording() {
 }
 
 #[test]
+#[cfg_attr(not(has_corpus_torture), ignore = "needs CALLSPAN_CORPUS with torture")]
 fn no_message_of_the_rfcs_opens_a_ghost_recording() {
-    let (Some(rfc4475), Some(rfc5118)) = (folder("rfc4475"), folder("rfc5118")) else { return };
+    let (rfc4475, rfc5118) = (folder("rfc4475"), folder("rfc5118"));
     for (name, verdict) in RFC4475 {
         assert_no_ghost(name, &read(&rfc4475, name), verdict);
     }
@@ -251,8 +252,9 @@ fn assert_unheard(name: &str, calls: &[EndedCall]) {
 }
 
 #[test]
+#[cfg_attr(not(has_corpus_torture), ignore = "needs CALLSPAN_CORPUS with torture")]
 fn each_rfc4475_message_gets_the_verdict_of_the_catalogue() {
-    let Some(folder) = folder("rfc4475") else { return };
+    let folder = folder("rfc4475");
     assert_verdicts(&RFC4475, |name| read(&folder, name));
 }
 
@@ -275,8 +277,9 @@ fn assert_verdicts(messages: &[(&str, Verdict)], bytes_of: impl Fn(&str) -> Vec<
 }
 
 #[test]
+#[cfg_attr(not(has_corpus_torture), ignore = "needs CALLSPAN_CORPUS with torture")]
 fn the_valid_rfc4475_messages_mean_what_the_rfc_says() {
-    let Some(folder) = folder("rfc4475") else { return };
+    let folder = folder("rfc4475");
 
     let bytes = read(&folder, "wsinv");
     let m = message(&bytes);
@@ -335,8 +338,9 @@ fn the_valid_rfc4475_messages_mean_what_the_rfc_says() {
 }
 
 #[test]
+#[cfg_attr(not(has_corpus_torture), ignore = "needs CALLSPAN_CORPUS with torture")]
 fn trailing_octets_are_ignored_in_a_datagram_and_a_second_message_in_a_stream() {
-    let Some(folder) = folder("rfc4475") else { return };
+    let folder = folder("rfc4475");
     let bytes = read(&folder, "dblreq");
     assert_eq!(message(&bytes).method(), Some(&Method::Register));
     assert!(message(&bytes).body().is_empty());
@@ -348,8 +352,9 @@ fn trailing_octets_are_ignored_in_a_datagram_and_a_second_message_in_a_stream() 
 }
 
 #[test]
+#[cfg_attr(not(has_corpus_torture), ignore = "needs CALLSPAN_CORPUS with torture")]
 fn the_stream_fixtures_give_the_same_messages_however_they_are_cut() {
-    let Some(folder) = folder("stream-fixtures") else { return };
+    let folder = folder("stream-fixtures");
     // The numbers of start lines, counted by a regular expression over the files.
     for (name, count) in [("generic.txt", 227), ("lioneagle-sipparser.txt", 26)] {
         let bytes = fs::read(folder.join(name)).unwrap();
@@ -370,8 +375,9 @@ fn the_stream_fixtures_give_the_same_messages_however_they_are_cut() {
 }
 
 #[test]
+#[cfg_attr(not(has_corpus_torture), ignore = "needs CALLSPAN_CORPUS with torture")]
 fn each_rfc5118_message_is_taken_with_the_addresses_that_it_means() {
-    let Some(folder) = folder("rfc5118") else { return };
+    let folder = folder("rfc5118");
     for name in RFC5118 {
         let bytes = read(&folder, name);
         let m = message(&bytes);
@@ -397,8 +403,9 @@ fn each_rfc5118_message_is_taken_with_the_addresses_that_it_means() {
 }
 
 #[test]
+#[cfg_attr(not(has_corpus_torture), ignore = "needs CALLSPAN_CORPUS with torture")]
 fn messages_of_real_devices_are_taken_with_their_descriptions() {
-    let Some(folder) = folder("sip-message-examples") else { return };
+    let folder = folder("sip-message-examples");
     // Two m= lines of audio in each SIPREC INVITE, in a multipart body.
     for (name, audio) in [
         ("invite.txt", 1),
@@ -431,15 +438,6 @@ fn read(folder: &std::path::Path, name: &str) -> Vec<u8> {
     fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-fn folder(name: &str) -> Option<PathBuf> {
-    let Some(corpus) = std::env::var_os("CALLSPAN_CORPUS") else {
-        crate::support::skip::skipped("CALLSPAN_CORPUS is not set (a folder with torture/rfc4475 and torture/rfc5118)");
-        return None;
-    };
-    let folder = PathBuf::from(corpus).join("torture").join(name);
-    if !folder.is_dir() {
-        crate::support::skip::skipped(&format!("there is no folder {}", folder.display()));
-        return None;
-    }
-    Some(folder)
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from(std::env::var_os("CALLSPAN_CORPUS").expect("set")).join("torture").join(name)
 }

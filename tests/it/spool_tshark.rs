@@ -11,11 +11,8 @@ use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
 
 #[test]
+#[cfg_attr(not(has_tshark), ignore = "needs tshark")]
 fn tshark_reads_a_spool_without_complaint() {
-    if Command::new("tshark").arg("--version").output().is_err() {
-        crate::support::skip::skipped("tshark is not installed");
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     let config = Config { dir: dir.path().to_owned(), ..Config::default() };
     let (mut spool, _events) = DiskSpool::start(&config).unwrap();

@@ -1,7 +1,7 @@
 //! Whole calls of real telephones: each fixture becomes the record and the sound that `expect.json` and the capture
 //! itself say it must. `fixtures/README.md` says what each of them shows.
 
-#![allow(clippy::print_stdout, reason = "a test says what it measured, or why it skips")]
+#![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use crate::support::captures::{Replayed, fixture, frames, replay_files, streams};

@@ -1,10 +1,9 @@
 //! Codecs against the standards' vectors.
 //!
 //! The vectors of the ITU are not ours to ship: these tests read them from the folder that `CALLSPAN_CORPUS` names
-//! (with `codecs/` and `captures/` in it) and say so when it is unset. What runs without it are the unit tests of each
-//! codec and the fixtures that we made ourselves.
+//! (with `codecs/` and `captures/` in it) and are ignored when it is unset. The unit tests of each codec and the
+//! fixtures in `fixtures/codecs` run without it.
 
-#![allow(clippy::print_stderr, reason = "a skipped test says why")]
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod captures;
@@ -21,14 +20,10 @@ fn decoder(encoding: &str, clock_hz: u32, fmtp: &str) -> Box<dyn Decoder> {
     decoder_for(&format).expect("a codec that we claim")
 }
 
-/// A file of the corpus, or `None` (with a word on standard error) when there is no corpus.
-fn corpus(path: &str) -> Option<Vec<u8>> {
-    let Some(root) = std::env::var_os("CALLSPAN_CORPUS") else {
-        crate::support::skip::skipped(&format!("CALLSPAN_CORPUS is not set, so {path} is not compared"));
-        return None;
-    };
-    let path = PathBuf::from(root).join(path);
-    Some(std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+/// Reads a file of the corpus.
+fn corpus(path: &str) -> Vec<u8> {
+    let path = PathBuf::from(std::env::var_os("CALLSPAN_CORPUS").unwrap()).join(path);
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 fn words(bytes: &[u8]) -> Vec<i16> {
@@ -45,22 +40,24 @@ fn decode(decoder: &mut dyn Decoder, payload: &[u8], size: usize) -> Vec<i16> {
 }
 
 #[test]
+#[cfg_attr(not(has_corpus_codecs), ignore = "needs CALLSPAN_CORPUS with the vectors of the ITU in codecs")]
 fn g711_gives_the_values_of_the_itu_sweep() {
     for (law, code, linear) in [("PCMA", "sweep-r.a", "sweep-r.rea"), ("PCMU", "sweep-r.u", "sweep-r.reu")] {
         let folder = "codecs/ITU-STL/g711/test_data";
-        let Some(coded) = corpus(&format!("{folder}/{code}")) else { return };
-        let expected = words(&corpus(&format!("{folder}/{linear}")).unwrap());
+        let coded = corpus(&format!("{folder}/{code}"));
+        let expected = words(&corpus(&format!("{folder}/{linear}")));
         let codes: Vec<u8> = words(&coded).iter().map(|&w| w as u8).collect();
         assert_eq!(decode(&mut *decoder(law, 8000, ""), &codes, 160), expected, "{law}");
     }
 }
 
 #[test]
+#[cfg_attr(not(has_corpus_codecs), ignore = "needs CALLSPAN_CORPUS with the vectors of the ITU in codecs")]
 fn g722_is_bit_exact_with_the_itu_vector() {
     let folder = "codecs/ITU-STL/g722/test_data";
-    let Some(coded) = corpus(&format!("{folder}/codspw.cod")) else { return };
+    let coded = corpus(&format!("{folder}/codspw.cod"));
     let codes: Vec<u8> = words(&coded).iter().map(|&w| w as u8).collect();
-    let expected = words(&corpus(&format!("{folder}/outsp1.bin")).unwrap());
+    let expected = words(&corpus(&format!("{folder}/outsp1.bin")));
     assert_eq!(decode(&mut *decoder("G722", 8000, ""), &codes, 160), expected);
 }
 
@@ -222,13 +219,14 @@ fn speex_is_exactly_that_of_libspeex_in_its_modes() {
 }
 
 #[test]
+#[cfg_attr(not(has_corpus_codecs), ignore = "needs CALLSPAN_CORPUS with the vectors of the ITU in codecs")]
 fn g722_of_full_scale_is_clipped_as_another_decoder_does() {
     use sha2::{Digest, Sha256};
     let folder = "codecs/sippy-libg722/test_data";
-    let Some(sums) = corpus(&format!("{folder}/test.checksum")) else { return };
+    let sums = corpus(&format!("{folder}/test.checksum"));
     let sums = String::from_utf8(sums).unwrap();
     for (coded, decoded) in [("test.g722", "test.raw.16k.out"), ("fullscale.g722", "fullscale.raw.out")] {
-        let codes = corpus(&format!("{folder}/{coded}")).unwrap();
+        let codes = corpus(&format!("{folder}/{coded}"));
         let samples = decode(&mut *decoder("G722", 8000, ""), &codes, 160);
         let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         let sum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -247,15 +245,16 @@ fn segmental_snr_db(speech: &[i16], heard: &[i16], frames: &[usize]) -> f64 {
 }
 
 #[test]
+#[cfg_attr(not(has_corpus_codecs), ignore = "needs CALLSPAN_CORPUS with the vectors of the ITU in codecs")]
 fn lost_g711_is_concealed_as_well_as_by_appendix_i() {
     let folder = "codecs/ITU-STL/g711iplc/test_data";
     for (losses, reference) in [("fe10.g192", "f2_10.raw"), ("fe10_2.g192", "f2_10_2.raw")] {
-        let Some(speech) = corpus(&format!("{folder}/f2.le")) else { return };
+        let speech = corpus(&format!("{folder}/f2.le"));
         let speech = words(&speech);
         // One word for each frame of 10 ms, over and over.
         let lost: Vec<bool> =
-            words(&corpus(&format!("{folder}/{losses}")).unwrap()).iter().map(|&word| word == 0x6B20).collect();
-        let reference = words(&corpus(&format!("{folder}/{reference}")).unwrap());
+            words(&corpus(&format!("{folder}/{losses}"))).iter().map(|&word| word == 0x6B20).collect();
+        let reference = words(&corpus(&format!("{folder}/{reference}")));
         let mut concealer = callspan::render::codec::conceal::Concealer::new(8_000);
         let mut heard = Vec::new();
         for (frame, speech) in speech.as_chunks::<80>().0.iter().enumerate() {

@@ -24,10 +24,11 @@ fn expect_whole(place: &Place, station: &Station) {
 }
 
 #[test]
+#[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn a_recording_folder_that_is_full_makes_the_call_wait_until_there_is_room() {
     let place = Place::new();
     // The record fits, the sound does not.
-    let Some(mount) = Mount::new(&place.config.recording.dir, 100) else { return };
+    let mount = Mount::new(&place.config.recording.dir, 100);
     let mut station = Station::start(&place);
     station.hear(ALL);
     until("an alarm says it", || place.alarms().contains(&String::from("recording_failed")));
@@ -42,9 +43,10 @@ fn a_recording_folder_that_is_full_makes_the_call_wait_until_there_is_room() {
 }
 
 #[test]
+#[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn a_recording_folder_that_is_read_only_makes_the_call_wait_over_a_restart() {
     let place = Place::new();
-    let Some(mount) = Mount::new(&place.config.recording.dir, 8_192) else { return };
+    let mount = Mount::new(&place.config.recording.dir, 8_192);
     mount.remount("ro");
     let mut disks = watch::disks(&place.config);
     assert!(disks.look().iter().any(|c| c.section == "recording" && c.level == Level::ReadOnly));
@@ -60,9 +62,10 @@ fn a_recording_folder_that_is_read_only_makes_the_call_wait_over_a_restart() {
 }
 
 #[test]
+#[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn a_spool_that_is_full_when_the_call_begins_loses_nothing_while_memory_lasts() {
     let place = Place::new();
-    let Some(mount) = Mount::new(&place.config.spool.dir, 4_096) else { return };
+    let mount = Mount::new(&place.config.spool.dir, 4_096);
     let mut station = Station::start(&place);
     let filler = mount.fill();
     let mut disks = DiskWatch::new([("spool", place.config.spool.dir.clone())]);
@@ -76,9 +79,10 @@ fn a_spool_that_is_full_when_the_call_begins_loses_nothing_while_memory_lasts() 
 }
 
 #[test]
+#[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn a_spool_that_is_read_only_for_a_while_loses_nothing_while_memory_lasts() {
     let place = Place::new();
-    let Some(mount) = Mount::new(&place.config.spool.dir, 4_096) else { return };
+    let mount = Mount::new(&place.config.spool.dir, 4_096);
     let mut station = Station::start(&place);
     mount.remount("ro");
     station.hear(ALL);
@@ -88,9 +92,10 @@ fn a_spool_that_is_read_only_for_a_while_loses_nothing_while_memory_lasts() {
 }
 
 #[test]
+#[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn a_spool_that_is_full_when_the_program_ends_keeps_what_it_had_and_does_not_hang() {
     let place = Place::new();
-    let Some(mount) = Mount::new(&place.config.spool.dir, 4_096) else { return };
+    let mount = Mount::new(&place.config.spool.dir, 4_096);
     let mut station = Station::start(&place);
     station.hear(400);
     until("something is on the disk", || !below(&place.config.spool.dir).is_empty());
@@ -105,9 +110,10 @@ fn a_spool_that_is_full_when_the_program_ends_keeps_what_it_had_and_does_not_han
 }
 
 #[test]
+#[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn a_journal_on_a_full_disk_makes_everything_wait_and_nothing_is_sent_twice() {
     let place = Place::new();
-    let Some(mount) = Mount::new(&place.config.journal.dir, 2_048) else { return };
+    let mount = Mount::new(&place.config.journal.dir, 2_048);
     let mut station = Station::start(&place);
     let filler = mount.fill();
     station.hear(ALL);

@@ -8,5 +8,4 @@ pub mod process;
 pub mod rewrite;
 pub mod scenario;
 pub mod score;
-pub mod skip;
 pub mod talk;
