@@ -16,7 +16,8 @@
 //!   pyrus     [IO]  the HTTP client that executes actions
 //!   fake_pyrus [IO] a faithful fake of the Pyrus API, for tests and for trying out
 //!   ops       [IO]  configuration, logs, counters
-//!   cmd       [IO]  the commands; the one loop that drives source -> engine -> spool
+//!   service   [IO]  the recorder's threads; the one loop that drives source -> engine -> spool
+//!   cmd       [IO]  the commands
 //! ```
 //!
 //! A room knows only those above it; `sip`, `sdp` and `rtp` never see each other and meet in
@@ -55,6 +56,7 @@ pub mod recording;
 pub mod render;
 pub mod rtp;
 pub mod sdp;
+pub mod service;
 pub mod sip;
 pub mod spool;
 pub mod time;

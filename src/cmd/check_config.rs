@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::{CheckConfigArgs, out};
+use super::CheckConfigArgs;
 use crate::ops::config::{Config, Purpose, reference};
+use crate::ops::output;
 
 /// Runs the command. Mistakes are an error (exit status 2); warnings are results.
 ///
@@ -11,7 +12,7 @@ use crate::ops::config::{Config, Purpose, reference};
 /// With the list of mistakes, or when the file cannot be read.
 pub fn run(args: &CheckConfigArgs) -> anyhow::Result<ExitCode> {
     let Some(file) = args.file.as_ref().filter(|_| !args.example) else {
-        out::result(&reference::example())?;
+        output::result(&reference::example())?;
         return Ok(ExitCode::SUCCESS);
     };
     let loaded = Config::load(file, Purpose::Check)?;
@@ -20,6 +21,6 @@ pub fn run(args: &CheckConfigArgs) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         text.push_str(&format!("  {warning}\n"));
     }
-    out::result(&text)?;
+    output::result(&text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -11,10 +11,11 @@ use anyhow::{Context, bail, ensure};
 use secrecy::SecretString;
 
 use super::replay::{ReplayRequest, replay};
-use super::{DemoArgs, out, table};
+use super::{DemoArgs, table};
 use crate::call::record::{CallRecord, Recording};
 use crate::fake_pyrus::{Fake, Options, State, Task};
 use crate::ops::config::Config;
+use crate::ops::output;
 
 /// Runs the command.
 ///
@@ -28,13 +29,13 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let config = config(&options)?;
     let fake = Fake::start(options)?;
     let config = Config { pyrus: crate::pyrus::config::Config { auth_url: fake.auth_url(), ..config.pyrus }, ..config };
-    out::note(INTRODUCTION);
+    output::note(INTRODUCTION);
     let request = ReplayRequest { files: vec![capture.clone()], config, out: dir, deliver: true };
     let outcome = replay(request).context("the demo failed")?;
     let report = report(&outcome.records, &fake.state(), &capture)?;
     let violations = fake.violations();
     ensure!(violations.is_empty(), "the fake Pyrus complains about the client: {}", violations.join("; "));
-    out::result(&report)?;
+    output::result(&report)?;
     Ok(ExitCode::SUCCESS)
 }
 

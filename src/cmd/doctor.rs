@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{DoctorArgs, EXIT_USAGE, out};
+use super::{DoctorArgs, EXIT_USAGE};
 use crate::call::Engine;
 use crate::capture::{CaptureError, Event, Source, files, live};
 use crate::decode::Decoder;
@@ -18,6 +18,7 @@ use crate::ops::doctor::host::{Clock, Interface};
 use crate::ops::doctor::report::{self, report};
 use crate::ops::doctor::traffic::Traffic;
 use crate::ops::doctor::{Look, Subject, examine};
+use crate::ops::output;
 use crate::time::Timestamp;
 
 /// Runs the command. Findings are results: the exit status tells only whether it could look.
@@ -32,7 +33,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let look = if !args.files.is_empty() {
         look_at_files(&config, &args.files)?
     } else if config.capture.interfaces.is_empty() {
-        out::note("callspan: nothing to look at: name an interface (--interface eth1) or a capture file");
+        output::note("callspan: nothing to look at: name an interface (--interface eth1) or a capture file");
         return Ok(ExitCode::from(EXIT_USAGE));
     } else {
         look_at_interfaces(&config, Duration::from_secs(args.seconds))?
@@ -46,7 +47,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     } else {
         report::text(&report)
     };
-    out::result(&text)?;
+    output::result(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -75,7 +76,7 @@ fn look_at_interfaces(config: &Config, length: Duration) -> anyhow::Result<Look>
     }
     let mut source = live::open(&config.capture, live::Absent::Refuse)?;
     let before: Vec<Interface> = config.capture.interfaces.iter().map(|name| Interface::ask(name)).collect();
-    out::note(&format!(
+    output::note(&format!(
         "callspan: looking at {} for {} s; Ctrl-C ends it earlier with what is known by then",
         source.name(),
         length.as_secs()

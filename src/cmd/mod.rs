@@ -8,17 +8,15 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::ops::config::{Config, ConfigError, Purpose};
-use crate::ops::log;
+use crate::ops::{log, output};
 
 pub mod calls;
 pub mod check_config;
 pub mod demo;
 pub mod doctor;
 pub mod fake_pyrus;
-pub mod out;
 pub mod replay;
 pub mod run;
-pub mod service;
 pub mod table;
 
 /// Records SIP calls from a mirror port: one stereo WAV for each call, delivered to its Pyrus task.
@@ -167,13 +165,13 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let format = if cli.log_json { log::Format::Json } else { log::Format::Text };
     if let Err(error) = log::start(cli.log.as_deref(), format) {
-        out::complain(&error);
+        output::complain(&error);
         return ExitCode::from(EXIT_USAGE);
     }
     match dispatch(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            out::complain(&error);
+            output::complain(&error);
             exit_of(&error)
         }
     }
@@ -191,7 +189,7 @@ pub fn load_config(file: Option<&std::path::Path>, purpose: Purpose) -> anyhow::
     };
     let origin = file.map_or_else(String::new, |f| f.display().to_string());
     for warning in &loaded.warnings {
-        out::note(&format!("callspan: {origin}: {warning}"));
+        output::note(&format!("callspan: {origin}: {warning}"));
     }
     Ok(loaded.config)
 }

@@ -8,12 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::service::heal::{self, Opened};
-use super::service::lock::{self, Lock};
-use super::service::owing::{self, consent};
-use super::service::pipeline::{Pipeline, Step};
-use super::service::upkeep;
-use super::{ReplayArgs, out, table};
+use super::{ReplayArgs, table};
 use crate::call::Engine;
 use crate::call::event::{CallEvent, EndedCall, Registration};
 use crate::call::record::{CallRecord, DeliveryState};
@@ -22,9 +17,15 @@ use crate::delivery::{CallUpdate, Policy, Progress, Summary};
 use crate::journal::CallStage;
 use crate::journal::{self, Journal};
 use crate::ops::config::{Config, Purpose};
+use crate::ops::output;
 use crate::pyrus::executor::{Wait, policy};
 use crate::pyrus::{Executor, Handle};
 use crate::recording::{self, FolderLayout, Recorder};
+use crate::service::lock::{self, Lock};
+use crate::service::maintenance;
+use crate::service::pipeline::{Pipeline, Step};
+use crate::service::record_sync::{self, consent};
+use crate::service::recovery::{self, Opened};
 use crate::spool::memory::MemorySpool;
 
 /// What is to be replayed.
@@ -85,7 +86,7 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
 
 /// What a replay into this folder left when it was killed: the captures are still there, so nothing of it is needed.
 fn remove_halves(out: &Path) {
-    upkeep::remove_parts_in(out, upkeep::wall_clock());
+    maintenance::remove_parts_in(out, maintenance::wall_clock());
     let spool = out.join(SPOOL_FOLDER);
     if spool.is_dir()
         && let Ok(_lock) = lock::take(&spool)
@@ -135,7 +136,7 @@ impl Run {
     fn take_call(&mut self, ended: &EndedCall) -> anyhow::Result<()> {
         let mut ended = ended.clone();
         if let Some(delivery) = &self.delivery {
-            owing::mark(&mut ended.record, ended.registration, (Some(&delivery.policy), &delivery.journal))?;
+            record_sync::mark(&mut ended.record, ended.registration, (Some(&delivery.policy), &delivery.journal))?;
         }
         let record = self.recorder.record(&ended, &self.spool)?;
         for leg in &ended.legs {
@@ -197,7 +198,7 @@ impl Delivery {
     fn start(request: &ReplayRequest) -> anyhow::Result<(Self, Option<String>)> {
         let config = journal::config::Config { dir: request.out.join(JOURNAL_FOLDER) };
         let lock = lock::take(&config.dir)?;
-        let Opened { journal, alarm } = heal::open(&config, &request.out)?;
+        let Opened { journal, alarm } = recovery::open(&config, &request.out)?;
         let handle = Executor::spawn(&request.config.pyrus, journal.clone())?;
         let policy = policy(&request.config.pyrus);
         Ok((Self { _lock: lock, journal, policy, handle }, alarm))
@@ -224,7 +225,7 @@ impl Delivery {
         }
         // Calls of an earlier run may have been delivered, too.
         let mut after = String::new();
-        while owing::refresh(&self.journal, recorder, &mut after)? > 0 {}
+        while record_sync::refresh(&self.journal, recorder, &mut after)? > 0 {}
         self.handle.shutdown();
         Ok(summary)
     }
@@ -241,7 +242,7 @@ impl Delivery {
         Ok(self.handle.run_until_settled_or(PATIENCE, &mut |waited| {
             if waited >= TELL_AFTER && !is_told {
                 is_told = true;
-                out::note(
+                output::note(
                     "callspan: the recordings are written; still sending to Pyrus. Ctrl-C ends the waiting: what is \
                      owed stays owed, and the same command goes on with it",
                 );
@@ -273,7 +274,7 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let request = ReplayRequest { files: args.files, config, out: args.out, deliver: args.deliver };
     let outcome = replay(request)?;
     for warning in &outcome.warnings {
-        out::note(&format!("callspan: {warning}"));
+        output::note(&format!("callspan: {warning}"));
     }
     if args.json {
         let lines: Result<Vec<String>, _> = outcome.records.iter().map(serde_json::to_string).collect();
@@ -281,12 +282,12 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
         if !text.is_empty() {
             text.push('\n');
         }
-        out::result(&text)?;
+        output::result(&text)?;
     } else {
-        out::result(&table::table(&outcome.records, table::terminal_width()))?;
+        output::result(&table::table(&outcome.records, table::terminal_width()))?;
     }
     for note in &outcome.notes {
-        out::note(&format!("callspan: {note}"));
+        output::note(&format!("callspan: {note}"));
     }
     Ok(if outcome.owed == 0 { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_FAILED) })
 }

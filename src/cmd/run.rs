@@ -10,13 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::service::finish::{self, Finisher, Tools};
-use super::service::heal::{self, Opened};
-use super::service::lock::{self, Lock};
-use super::service::pipeline::{Pipeline, Step};
-use super::service::watch::Watch;
-use super::service::{failing, resume};
-use super::{RunArgs, out};
+use super::RunArgs;
 use crate::call::Engine;
 use crate::call::event::CallEvent;
 use crate::capture::{Source, SourceCounters, Warning, live};
@@ -24,7 +18,14 @@ use crate::journal::{self, Journal};
 use crate::ops::alerts::{Alerts, Kind};
 use crate::ops::config::{Config, Purpose};
 use crate::ops::console::{Console, Status};
-use crate::ops::left_aside::{News, Why};
+use crate::ops::drops::{News, Why};
+use crate::ops::output;
+use crate::service::lock::{self, Lock};
+use crate::service::pipeline::{Pipeline, Step};
+use crate::service::post_process::{self, Finisher, Tools};
+use crate::service::recovery::{self, Opened};
+use crate::service::watch::Watch;
+use crate::service::{resume, startup_failure};
 use crate::spool::disk::DiskSpool;
 use crate::time::Timestamp;
 
@@ -43,7 +44,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let (alerts, runner) = Alerts::start(&config.alerts).context("the alerts thread")?;
     let ended = serve(&args, &config, &alerts, &stop);
     if let Err(error) = &ended {
-        failing::tell(&config.journal.dir, &alerts, error, &stop);
+        startup_failure::tell(&config.journal.dir, &alerts, error, &stop);
     }
     drop(alerts);
     runner.join();
@@ -54,7 +55,7 @@ fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, stop: &AtomicBool) ->
     let mut source = live::open(&config.capture, absent())?;
     let mut service = Service::start(config, &source, alerts.clone())?;
     let doing = if source.is_capturing() { "capturing on" } else { "waiting for" };
-    out::note(&format!("callspan: {doing} {}", source.name()));
+    output::note(&format!("callspan: {doing} {}", source.name()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // not under systemd: nobody to tell
     let ended = service.capture(&mut source, stop);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -93,16 +94,20 @@ impl Service {
         raise_file_limit();
         // Two services in one spool would render each other's calls and deliver each twice.
         let locks = [lock::take(&config.spool.dir)?, lock::take(&config.journal.dir)?];
-        let Opened { journal, alarm } = heal::open(&config.journal, &config.recording.dir)?;
+        let Opened { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
         if let Some(alarm) = alarm {
             alerts.raise(Kind::JournalDamaged, &alarm);
         }
         let (mut spool, events) = DiskSpool::start(&config.spool)?;
-        let tools =
-            Tools { journal: journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: finish::PAUSES };
+        let tools = Tools {
+            journal: journal.clone(),
+            store: spool.store(),
+            alerts: alerts.clone(),
+            pauses: post_process::PAUSES,
+        };
         let finisher = Finisher::start(config, tools, events)?;
         let watch = Watch::start(config, alerts.clone(), finisher.delivery())?;
-        let mut engine = Engine::new(finish::engine_config(config), source.name());
+        let mut engine = Engine::new(post_process::engine_config(config), source.name());
         let mut resumed = resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id))?;
         if !resumed.is_empty() {
             tracing::info!(legs = resumed.len(), under_way = engine.live_calls(), "read back from the spool");

@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 
 use crate::call::pause::Order;
 use crate::journal::{self, Journal};
-use crate::ops::left_aside::LeftAside;
+use crate::ops::drops::LeftAside;
 
 /// What the capture thread counted, published now and then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -5,5 +5,6 @@ pub mod config;
 pub mod console;
 pub mod disk;
 pub mod doctor;
-pub mod left_aside;
+pub mod drops;
 pub mod log;
+pub mod output;

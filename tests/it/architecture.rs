@@ -45,6 +45,24 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "service",
+        &[
+            "capture",
+            "decode",
+            "sip",
+            "sdp",
+            "rtp",
+            "call",
+            "spool",
+            "render",
+            "recording",
+            "journal",
+            "delivery",
+            "pyrus",
+            "ops",
+        ],
+    ),
+    (
         "cmd",
         &[
             "capture",
@@ -61,6 +79,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "pyrus",
             "fake_pyrus",
             "ops",
+            "service",
         ],
     ),
 ];
@@ -69,7 +88,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 const BASE: &[&str] = &["net", "time"];
 
 /// Rooms with effects.
-const IO: &[&str] = &["capture", "spool", "recording", "journal", "pyrus", "fake_pyrus", "ops", "cmd"];
+const IO: &[&str] = &["capture", "spool", "recording", "journal", "pyrus", "fake_pyrus", "ops", "service", "cmd"];
 
 /// Paths that are effects, or the way to them.
 const EFFECTS: &[&str] = &[

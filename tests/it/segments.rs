@@ -12,14 +12,14 @@ use callspan::call::Engine;
 use callspan::call::config::{Rule, RuleAction};
 use callspan::call::event::CallEvent;
 use callspan::call::record::{CallRecord, DeliveryState, Side, Verdict};
-use callspan::cmd::service::finish::{self, Finisher, Tools};
-use callspan::cmd::service::{heal, resume};
 use callspan::decode::Datagram;
 use callspan::fake_pyrus::{Fake, Options};
 use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 use callspan::ops::alerts::{Alerts, Runner};
 use callspan::ops::config::Config;
 use callspan::recording::{FolderLayout, Recorder};
+use callspan::service::post_process::{self, Finisher, Tools};
+use callspan::service::{recovery, resume};
 use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
 use secrecy::SecretString;
@@ -86,12 +86,12 @@ struct Station {
 impl Station {
     fn start(place: &Place) -> Self {
         let config = &place.config;
-        let journal = heal::open(&config.journal, &config.recording.dir).unwrap().journal;
+        let journal = recovery::open(&config.journal, &config.recording.dir).unwrap().journal;
         let (alerts, runner) = Alerts::start(&config.alerts).unwrap();
         let (mut spool, events) = DiskSpool::start(&config.spool).unwrap();
         let tools = Tools { journal: journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
         let finisher = Finisher::start(config, tools, events).unwrap();
-        let mut engine = Engine::new(finish::engine_config(config), "made up");
+        let mut engine = Engine::new(post_process::engine_config(config), "made up");
         let revived = resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).unwrap();
         while let Some(event) = engine.poll_event() {
             spool.forward(event);

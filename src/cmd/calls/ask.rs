@@ -7,10 +7,11 @@ use anyhow::bail;
 
 use super::{HoldArgs, Place, RetryArgs, known};
 use crate::call::record::{CallRecord, DeliveryState};
-use crate::cmd::service::lock::{self, LockError};
-use crate::cmd::service::rerender::rerender;
-use crate::cmd::{EXIT_FAILED, out, table};
+use crate::cmd::{EXIT_FAILED, table};
+use crate::ops::output;
 use crate::recording::{FolderLayout, Recorder};
+use crate::service::lock::{self, LockError};
+use crate::service::rerender::rerender;
 use crate::spool::disk::DiskStore;
 use crate::time::Timestamp;
 
@@ -30,7 +31,7 @@ pub(super) fn retry(place: &Place, args: &RetryArgs) -> anyhow::Result<ExitCode>
         }
         if record.delivery.state == DeliveryState::Done {
             let task = record.delivery.task_id.map_or_else(String::new, |task| format!(" (task {task})"));
-            out::result(&format!("call {id} is in Pyrus already{task}: nothing is sent again\n"))?;
+            output::result(&format!("call {id} is in Pyrus already{task}: nothing is sent again\n"))?;
             continue;
         }
         journal.request_retry(id)?;
@@ -44,7 +45,7 @@ pub(super) fn retry(place: &Place, args: &RetryArgs) -> anyhow::Result<ExitCode>
         false if place.of_replay => "the next `callspan replay --deliver` into this folder tries",
         false => "the service is not running: it tries when it starts",
     };
-    out::result(&format!("{}: {when}\n", calls(asked, "to be delivered again")))?;
+    output::result(&format!("{}: {when}\n", calls(asked, "to be delivered again")))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -64,7 +65,7 @@ pub(super) fn render(place: &Place, ids: &[String]) -> anyhow::Result<ExitCode> 
                 notes.push_str(&not_sent_again(&known(&journal, id)?.record));
             }
             let what = calls(ids.len(), "to be rendered");
-            out::result(&format!("{what}: the service does it within seconds\n{notes}"))?;
+            output::result(&format!("{what}: the service does it within seconds\n{notes}"))?;
             return Ok(ExitCode::SUCCESS);
         }
         Err(error) => return Err(error.into()),
@@ -78,15 +79,15 @@ pub(super) fn render(place: &Place, ids: &[String]) -> anyhow::Result<ExitCode> 
         match rerender(&journal, &recorder, Some(&store), id) {
             Ok(record) => {
                 let verdict = record.verdict.map_or("under way", table::verdict);
-                out::result(&format!("{id}  {verdict}\n{}", not_sent_again(&record)))?;
+                output::result(&format!("{id}  {verdict}\n{}", not_sent_again(&record)))?;
             }
             Err(error) => {
                 failed += 1;
-                out::complain(&error);
+                output::complain(&error);
             }
         }
     }
-    out::result(&format!("{}\n", calls(ids.len() - failed, "rendered")))?;
+    output::result(&format!("{}\n", calls(ids.len() - failed, "rendered")))?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
@@ -94,7 +95,7 @@ pub(super) fn hold(place: &Place, args: &HoldArgs) -> anyhow::Result<ExitCode> {
     let journal = place.ask()?;
     known(&journal, &args.id)?;
     journal.hold(&args.id, wall_clock(), args.why.as_deref())?;
-    out::result(&format!("call {} is held: nothing of it is removed until it is released\n", args.id))?;
+    output::result(&format!("call {} is held: nothing of it is removed until it is released\n", args.id))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -103,7 +104,7 @@ pub(super) fn release(place: &Place, ids: &[String]) -> anyhow::Result<ExitCode>
     for id in ids {
         known(&journal, id)?;
         let said = if journal.release(id)? { "is released: retention applies again" } else { "was not held" };
-        out::result(&format!("call {id} {said}\n"))?;
+        output::result(&format!("call {id} {said}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

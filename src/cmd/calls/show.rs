@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use super::{Place, known, shown};
 use crate::call::record::{CallRecord, DeliveryState};
-use crate::cmd::{out, table};
+use crate::cmd::table;
 use crate::journal::{CallFilter, CallStage, Journal, StoredCall};
+use crate::ops::output;
 use crate::time::Timestamp;
 
 /// The list, what is parked and dead with what a person must do, and one line of totals. Page by page: what is in memory
@@ -23,7 +24,7 @@ pub(super) fn list(journal: &Journal, filter: &CallFilter, width: Option<usize>)
         rows.extend(calls.iter().map(row));
         let mut text = String::new();
         columns(&mut text, &rows, (&mut widths, width));
-        out::result(&text)?;
+        output::result(&text)?;
         rows.clear();
     }
     let there = [DeliveryState::Parked, DeliveryState::Dead].into_iter().filter(|state| totals.count(*state) > 0);
@@ -32,14 +33,14 @@ pub(super) fn list(journal: &Journal, filter: &CallFilter, width: Option<usize>)
         let mut text = format!("\n{}:\n", heading(state));
         for calls in journal.call_pages(&only, after.clone())? {
             calls?.iter().for_each(|call| trouble(&mut text, &call.record));
-            out::result(&std::mem::take(&mut text))?;
+            output::result(&std::mem::take(&mut text))?;
         }
-        out::result("\n")?;
+        output::result("\n")?;
     }
     if let Some(alarm) = journal.alarm()? {
-        out::result(&format!("\nNothing can be delivered: {}\n", table::printable(&alarm)))?;
+        output::result(&format!("\nNothing can be delivered: {}\n", table::printable(&alarm)))?;
     }
-    out::result(&format!("{totals}\n"))
+    output::result(&format!("{totals}\n"))
 }
 
 /// `3 calls: 3 both sides; delivery: 2 done, 1 parked`.
@@ -174,7 +175,7 @@ pub(super) fn show(place: &Place, id: &str, json: bool) -> anyhow::Result<ExitCo
     let journal = place.look()?;
     let call = known(&journal, id)?;
     if json {
-        out::result(&format!("{}\n", serde_json::to_string(&call.record)?))?;
+        output::result(&format!("{}\n", serde_json::to_string(&call.record)?))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = String::new();
@@ -184,7 +185,7 @@ pub(super) fn show(place: &Place, id: &str, json: bool) -> anyhow::Result<ExitCo
     let mut totals = Totals::default();
     totals.add(&call.record);
     let _ = writeln!(text, "{totals}");
-    out::result(&text)?;
+    output::result(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,8 +8,9 @@ use anyhow::{Context, bail};
 
 use super::{Place, VerifyArgs, known, shown};
 use crate::call::record::Recording;
-use crate::cmd::{EXIT_FAILED, out};
+use crate::cmd::EXIT_FAILED;
 use crate::journal::{Journal, RecordingRow};
+use crate::ops::output;
 use crate::recording::encrypt::AgeIdentities;
 use crate::recording::verify::{PEAKS, VerifiedRecording, verify_encrypted, verify_with_peaks};
 use crate::recording::{self, digest};
@@ -52,16 +53,16 @@ pub(super) fn run(place: &Place, args: &VerifyArgs, json: bool) -> anyhow::Resul
         let line = serde_json::json!({
             "files": files.len(), "calls": calls, "whole": whole, "unknown_files": strays, "not_decoded": unheard,
         });
-        out::result(&format!("{line}\n"))?;
+        output::result(&format!("{line}\n"))?;
     } else {
         let strays = if strays == 0 { String::new() } else { format!(", {strays} files of no known call") };
         let bad = files.len() - whole;
-        out::result(&format!(
+        output::result(&format!(
             "{} files of {calls} calls: {whole} whole, {bad} missing or changed{strays}\n",
             files.len()
         ))?;
         if unheard > 0 {
-            out::result(&format!(
+            output::result(&format!(
                 "{unheard} of them are encrypted: they are as they were written, but their sound cannot be decoded \
                  without the secret key (--identity FILE)\n"
             ))?;
@@ -104,9 +105,9 @@ impl Finding {
     fn print(&self, json: bool) -> anyhow::Result<()> {
         if json {
             let line = serde_json::json!({ "call": self.call, "path": self.path, "problem": self.what });
-            return out::result(&format!("{line}\n"));
+            return output::result(&format!("{line}\n"));
         }
-        out::result(&format!("{}  {}: {}\n", self.call.as_deref().unwrap_or("-"), shown(&self.path), self.what))
+        output::result(&format!("{}  {}: {}\n", self.call.as_deref().unwrap_or("-"), shown(&self.path), self.what))
     }
 }
 
@@ -159,7 +160,7 @@ fn print_peaks(file: &RecordingRow, recording: &Recording, verified: &VerifiedRe
         "samples": verified.samples,
         "peaks": { "left": left, "right": right },
     });
-    out::result(&format!("{line}\n"))
+    output::result(&format!("{line}\n"))
 }
 
 /// Files in the folder of recordings that no call knows: halves of a crash, or somebody's own.

@@ -1,8 +1,8 @@
 //! A disk that is full or read-only costs time, and no call that was heard.
 
-use callspan::cmd::service::watch;
 use callspan::journal::CallStage;
 use callspan::ops::disk::{DiskWatch, Level};
+use callspan::service::watch;
 
 use crate::faults::station::{ALL, Mount, Place, Station, below, call, delivered, until};
 

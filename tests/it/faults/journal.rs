@@ -6,10 +6,10 @@ use std::process::{Command, Output};
 
 use callspan::call::config::{Rule, RuleAction};
 use callspan::call::record::{CallRecord, DeliveryState, Verdict};
-use callspan::cmd::service::rerender::rerender;
 use callspan::fake_pyrus::{Endpoint, Fake, Options};
 use callspan::journal::{CallStage, Journal};
 use callspan::recording::{FolderLayout, Recorder};
+use callspan::service::rerender::rerender;
 use callspan::time::Timestamp;
 
 use crate::faults::station::{ALL, Place, Station, beside, call, capture, delivered};

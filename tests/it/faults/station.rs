@@ -8,14 +8,14 @@ use callspan::call::Engine;
 use callspan::call::event::CallEvent;
 use callspan::call::record::{CallRecord, DeliveryState};
 use callspan::capture::{Source, files};
-use callspan::cmd::service::finish::{self, Finisher, Tools};
-use callspan::cmd::service::heal;
-use callspan::cmd::service::pipeline::{Pipeline, Step};
-use callspan::cmd::service::resume;
 use callspan::fake_pyrus::{Endpoint, Fake, Options};
 use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 use callspan::ops::alerts::{self, Alerts, Runner};
 use callspan::ops::config::Config;
+use callspan::service::pipeline::{Pipeline, Step};
+use callspan::service::post_process::{self, Finisher, Tools};
+use callspan::service::recovery;
+use callspan::service::resume;
 use callspan::spool::disk::DiskSpool;
 use secrecy::SecretString;
 
@@ -81,13 +81,13 @@ impl Station {
     /// Starts as `run` does.
     pub(crate) fn start(place: &Place) -> Self {
         let config = &place.config;
-        let opened = heal::open(&config.journal, &config.recording.dir).expect("a journal");
+        let opened = recovery::open(&config.journal, &config.recording.dir).expect("a journal");
         let (alerts, runner) = Alerts::start(&alerts::Config { ..config.alerts.clone() }).expect("a thread");
         let (mut spool, events) = DiskSpool::start(&config.spool).expect("a spool");
         let tools =
             Tools { journal: opened.journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
         let finisher = Finisher::start(config, tools, events).expect("threads");
-        let mut engine = Engine::new(finish::engine_config(config), "test");
+        let mut engine = Engine::new(post_process::engine_config(config), "test");
         let mut revived =
             resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).expect("the spool can be read");
         while let Some(event) = engine.poll_event() {

@@ -3,7 +3,7 @@
 use callspan::call::Engine;
 use callspan::call::event::CallEvent;
 use callspan::capture::files;
-use callspan::cmd::service::pipeline::{Pipeline, Step};
+use callspan::service::pipeline::{Pipeline, Step};
 use callspan::spool::memory::MemorySpool;
 use callspan::spool::{LegSource, LegStore as _};
 

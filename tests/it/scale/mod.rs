@@ -7,13 +7,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use callspan::call::record::{CallRecord, DeliveryRecord, DeliveryState, Outcome, Recording, Verdict};
-use callspan::cmd::service::heal;
-use callspan::cmd::service::upkeep::Walk;
 use callspan::delivery::Job;
 use callspan::journal::{self, CallFilter, Journal};
 use callspan::recording::config::Config;
 use callspan::recording::encrypt;
 use callspan::recording::retention::{ClockTrust, DiskUsage, MAX_REMOVALS, plan};
+use callspan::service::maintenance::Walk;
+use callspan::service::recovery;
 use callspan::time::Timestamp;
 
 /// A delivered call of a minute with one recording, one call each five minutes.
@@ -209,7 +209,7 @@ fn a_journal_made_anew_from_ten_thousand_records() {
     }
     std::fs::write(state.join(journal::FILE_NAME), [0xA5; 8_192]).expect("written");
     let config = journal::config::Config { dir: state };
-    let opened = timed("10,000 records", || heal::open(&config, &recordings).expect("healed"));
+    let opened = timed("10,000 records", || recovery::open(&config, &recordings).expect("healed"));
     assert!(opened.alarm.expect("told").contains("10000 calls"));
     assert_eq!(opened.journal.recordings().expect("readable").len(), RECORDS as usize);
 }

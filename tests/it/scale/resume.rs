@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
-use callspan::cmd::service::resume::resume;
 use callspan::decode::Datagram;
 use callspan::net::Endpoint;
+use callspan::service::resume::resume;
 use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
 

@@ -6,8 +6,8 @@ use callspan::call::config::Config;
 use callspan::call::event::EndedCall;
 use callspan::call::record::{CallRecord, Side};
 use callspan::capture::{CaptureError, Event, Frame, LinkType, Source, SourceCounters, Warning};
-use callspan::cmd::service::pipeline::{Pipeline, Step};
-use callspan::cmd::service::resume::resume;
+use callspan::service::pipeline::{Pipeline, Step};
+use callspan::service::resume::resume;
 use callspan::time::Timestamp;
 
 use crate::sound::restart::start;

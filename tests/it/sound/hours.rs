@@ -9,9 +9,9 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::event::{CallEvent, EndedCall};
 use callspan::call::record::{CallRecord, Recording, Side, Verdict};
-use callspan::cmd::service::resume::resume;
 use callspan::recording::config::Config as RecordingConfig;
 use callspan::recording::{FolderLayout, Recorder};
+use callspan::service::resume::resume;
 use callspan::spool::disk::DiskSpool;
 
 use crate::sound::restart::start;

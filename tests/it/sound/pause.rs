@@ -4,7 +4,7 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::pause::{self, Order};
 use callspan::call::record::{Side, Verdict};
-use callspan::cmd::service::resume::resume;
+use callspan::service::resume::resume;
 use callspan::spool::disk::DiskSpool;
 
 use crate::support::phones::{Phone, Recorded, Sent, Stage, Wire, at_ms, ended, feed, recorded};

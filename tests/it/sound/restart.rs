@@ -5,12 +5,12 @@ use std::path::Path;
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::record::{CallRecord, Side, Verdict};
-use callspan::cmd::service::rerender::rerender;
-use callspan::cmd::service::resume::resume;
 use callspan::decode::{StreamChunk, StreamEvent};
 use callspan::journal::{CallStage, Journal, LegRow, LegSpoolState};
 use callspan::net::Transport;
 use callspan::recording::{FolderLayout, Recorder};
+use callspan::service::rerender::rerender;
+use callspan::service::resume::resume;
 use callspan::spool::disk::DiskSpool;
 
 use crate::support::phones::{self, Phone, Recorded, Sent, Wire, at_ms, ended, feed, recorded, voice};

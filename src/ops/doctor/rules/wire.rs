@@ -3,7 +3,7 @@
 use super::{Finding, Look, Severity, Subject, count, percent};
 use crate::decode::counters::Tunnels;
 use crate::ops::doctor::traffic::Ways;
-use crate::ops::left_aside::LeftAside;
+use crate::ops::drops::LeftAside;
 
 pub(super) fn all(look: &Look) -> Vec<Finding> {
     let rules = [link, no_voip, one_direction, cut, duplicates, fragments, loss, vlans, tunnels, encrypted_ip, table];

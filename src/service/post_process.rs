@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::owing::{self, consent};
-use super::parting::Turns;
-use super::upkeep::Upkeep;
+use super::maintenance::Upkeep;
+use super::record_sync::{self, consent};
+use super::segments::Turns;
 use crate::call::Engine;
 use crate::call::event::{CallEvent, DueParts, EndedCall, EndedLeg, LegId, Registration};
 use crate::call::record::{CallRecord, Problem, Verdict};
@@ -34,14 +34,14 @@ use crate::spool::scrub::scrub;
 pub struct Finisher {
     worker: Worker,
     threads: Vec<JoinHandle<()>>,
-    refresher: owing::Refresher,
+    refresher: record_sync::Refresher,
     upkeep: Upkeep,
     delivery: Option<Handle>,
 }
 
 /// What the threads work with.
 pub struct Tools {
-    /// The journal, opened by [`super::heal::open`].
+    /// The journal, opened by [`super::recovery::open`].
     pub journal: Journal,
     /// The spools.
     pub store: DiskStore,
@@ -116,7 +116,7 @@ impl Finisher {
             false => None,
         };
         let recorder = recorder(config);
-        let refresher = owing::Refresher::start(journal.clone(), recorder.clone())?;
+        let refresher = record_sync::Refresher::start(journal.clone(), recorder.clone())?;
         let worker = Worker {
             journal,
             recorder,
@@ -290,7 +290,7 @@ impl Worker {
         let mut call = call.clone();
         self.settle_parts(&mut call.record)?;
         note_spools(&mut call);
-        owing::mark(&mut call.record, call.registration, (self.policy.as_ref(), &self.journal))?;
+        record_sync::mark(&mut call.record, call.registration, (self.policy.as_ref(), &self.journal))?;
         let recorded = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(&call, &self.store)));
         let record = match recorded {
             Ok(record) => record?,

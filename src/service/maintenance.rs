@@ -9,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::finish::Worker;
+use super::encrypt::{Left, Sealer, clear_leftovers};
+use super::post_process::Worker;
 use super::rerender::rerender;
-use super::sealing::{Left, Sealer, clear_leftovers};
 use crate::delivery::Progress;
 use crate::journal::{self, CallStage, DeliveryNeed, Journal, RecordingRow};
 use crate::ops::alerts::Kind;
@@ -246,7 +246,7 @@ pub(super) fn remove_parts(dir: &Path, before: Timestamp) {
 }
 
 /// The same in one folder. Gives the folders in it.
-pub(in crate::cmd) fn remove_parts_in(folder: &Path, before: Timestamp) -> Vec<PathBuf> {
+pub(crate) fn remove_parts_in(folder: &Path, before: Timestamp) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     let Ok(entries) = std::fs::read_dir(folder) else { return folders };
     for entry in entries.flatten() {
@@ -314,7 +314,7 @@ impl Clock {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the age of a recording is a question to the wall clock")]
-pub(in crate::cmd) fn wall_clock() -> Timestamp {
+pub(crate) fn wall_clock() -> Timestamp {
     Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -4,7 +4,7 @@ use crate::call::Engine;
 use crate::call::event::LegSink;
 use crate::capture::{CaptureError, Event, Frame, Source};
 use crate::decode::Decoder;
-use crate::ops::left_aside::LeftAside;
+use crate::ops::drops::LeftAside;
 
 /// What drives a source to its end.
 pub struct Pipeline {

@@ -6,23 +6,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::lock::{self, LockError};
-use crate::cmd::out;
 use crate::ops::alerts::{Alerts, Kind, PAUSE};
+use crate::ops::output;
 
 /// Raises an alarm, unless an earlier start raised the same one a short while ago. Where that cannot be written down (a
 /// disk that is full or read-only) the end of the process waits, so that the next start comes later; `stop` ends that.
-pub(in crate::cmd) fn tell(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
+pub(crate) fn tell(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
     // The end of the process says it on standard error; that is enough where nobody is to be called, and for somebody
     // at a terminal who starts a second service.
     let is_second = matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. }));
-    let text = out::chain(error);
+    let text = output::chain(error);
     let stamp = state.join(FILE_NAME);
     if is_second || !alerts.has_command() || was_told(&stamp, &text) {
         return;
     }
     alerts.raise_unlogged(Kind::ServiceFailed, &text);
     if lock::make_private(state).and_then(|()| std::fs::write(&stamp, &text)).is_err() {
-        out::note(&format!("callspan: {text}: it ends in {} s, not to be started again too soon", HOLD.as_secs()));
+        output::note(&format!("callspan: {text}: it ends in {} s, not to be started again too soon", HOLD.as_secs()));
         wait(stop);
     }
 }

@@ -16,8 +16,8 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use super::finish::Worker;
-use super::{owing, upkeep};
+use super::post_process::Worker;
+use super::{maintenance, record_sync};
 use crate::call::event::{DueParts, Registration};
 use crate::call::record::{CallRecord, Verdict};
 use crate::delivery::{Job, Progress};
@@ -130,11 +130,11 @@ impl Worker {
 
     /// Whether there were any.
     fn take_away(&self, id: &str) -> anyhow::Result<bool> {
-        let Some(record) = self.journal.withdraw_segments(id, upkeep::wall_clock(), FORBIDDEN)? else {
+        let Some(record) = self.journal.withdraw_segments(id, maintenance::wall_clock(), FORBIDDEN)? else {
             return Ok(false);
         };
         for file in &record.recordings {
-            upkeep::remove(Path::new(&file.path));
+            maintenance::remove(Path::new(&file.path));
         }
         tracing::info!(call = id, parts = record.recordings.len(), "parts of a call that a rule forbids are removed");
         Ok(true)
@@ -142,7 +142,7 @@ impl Worker {
 
     /// The record beside the parts: what is left should the journal be lost.
     fn write_live(&self, record: &mut CallRecord, registration: Registration) -> anyhow::Result<()> {
-        owing::mark(record, registration, (self.policy(), &self.journal))?;
+        record_sync::mark(record, registration, (self.policy(), &self.journal))?;
         self.recorder.write_record(record)?;
         Ok(())
     }

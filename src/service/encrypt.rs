@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::finish::Worker;
+use super::post_process::Worker;
 use crate::journal::{CallStage, EncryptedRecording, Journal, RecordingRow};
 use crate::ops::alerts::Kind;
 use crate::recording::encrypt::{AgeRecipient, encrypt_file, encrypted_path};

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
-use super::{out, table};
+use super::table;
 use crate::call::record::{DeliveryState, Verdict};
 use crate::journal::{CallFilter, Journal, StoredCall};
 use crate::ops::config::{Config, Purpose};
+use crate::ops::output;
 use crate::time::Timestamp;
 
 mod ask;
@@ -210,7 +211,7 @@ fn list(place: &Place, filters: &Filters, json: bool) -> anyhow::Result<ExitCode
                 text.push_str(&serde_json::to_string(&call.record)?);
                 text.push('\n');
             }
-            out::result(&text)?;
+            output::result(&text)?;
         }
     } else {
         show::list(&journal, &filter, table::terminal_width())?;
