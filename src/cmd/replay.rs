@@ -21,11 +21,11 @@ use crate::ops::output;
 use crate::pyrus::executor::{Wait, policy};
 use crate::pyrus::{Executor, Handle};
 use crate::recording::{self, FolderLayout, Recorder};
-use crate::service::lock::{self, Lock};
-use crate::service::maintenance;
-use crate::service::pipeline::{Pipeline, Step};
+use crate::service::lock::{self, FolderLock};
+use crate::service::pipeline::{Pipeline, PipelineStep};
 use crate::service::record_sync::{self, consent};
-use crate::service::recovery::{self, Opened};
+use crate::service::recovery::{self, OpenedJournal};
+use crate::service::{clock, files as recordings};
 use crate::spool::memory::MemorySpool;
 
 /// What is to be replayed.
@@ -80,16 +80,16 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     let read = run.read(&mut source);
     run.outcome.warnings.extend(source.take_warnings().iter().map(ToString::to_string));
     read?;
-    run.outcome.notes.extend(run.left_aside());
+    run.outcome.notes.extend(run.dropped());
     run.finish()
 }
 
 /// What a replay into this folder left when it was killed: the captures are still there, so nothing of it is needed.
 fn remove_halves(out: &Path) {
-    maintenance::remove_parts_in(out, maintenance::wall_clock());
+    recordings::remove_half_written_in(out, clock::wall_clock());
     let spool = out.join(SPOOL_FOLDER);
     if spool.is_dir()
-        && let Ok(_lock) = lock::take(&spool)
+        && let Ok(_lock) = lock::acquire(&spool)
     {
         let left = std::fs::read_dir(&spool).into_iter().flatten().flatten().map(|e| e.path());
         for path in left.filter(|p| p.extension().is_some_and(|e| e == "pcapng")) {
@@ -111,8 +111,8 @@ impl Run {
         loop {
             // A file that fails half-way gives what it gave so far: it was warned about when it was opened.
             match self.pipeline.step(source, &mut self.spool) {
-                Ok(Step::More) => self.take_events()?,
-                Ok(Step::End) => break,
+                Ok(PipelineStep::More) => self.take_events()?,
+                Ok(PipelineStep::End) => break,
                 Err(error) => {
                     self.outcome.warnings.push(error.to_string());
                     break;
@@ -136,7 +136,7 @@ impl Run {
     fn take_call(&mut self, ended: &EndedCall) -> anyhow::Result<()> {
         let mut ended = ended.clone();
         if let Some(delivery) = &self.delivery {
-            record_sync::mark(&mut ended.record, ended.registration, (Some(&delivery.policy), &delivery.journal))?;
+            record_sync::mark(&mut ended.record, ended.registration, Some(&delivery.policy), &delivery.journal)?;
         }
         let record = self.recorder.record(&ended, &self.spool)?;
         for leg in &ended.legs {
@@ -151,13 +151,13 @@ impl Run {
         Ok(())
     }
 
-    /// Why there may be less than the capture holds.
-    fn left_aside(&self) -> Option<String> {
-        let totals = self.pipeline.left_aside();
+    /// RemovalReason there may be less than the capture holds.
+    fn dropped(&self) -> Option<String> {
+        let totals = self.pipeline.drops();
         let rtp = self.pipeline.engine.counters().rtp_unclaimed;
         let mut clauses = totals.clauses();
         if !self.outcome.records.is_empty() {
-            return (!totals.is_nothing()).then(|| {
+            return (!totals.is_empty()).then(|| {
                 format!("left aside: {}; `callspan doctor` with the same files says more", clauses.join(", "))
             });
         }
@@ -187,7 +187,7 @@ impl Run {
 /// Delivery with the journal of the output folder.
 struct Delivery {
     /// Two replays into one folder would deliver each call twice.
-    _lock: Lock,
+    _lock: FolderLock,
     journal: Journal,
     policy: Policy,
     handle: Handle,
@@ -197,8 +197,8 @@ impl Delivery {
     /// Also gives what an admin should hear of the journal.
     fn start(request: &ReplayRequest) -> anyhow::Result<(Self, Option<String>)> {
         let config = journal::config::Config { dir: request.out.join(JOURNAL_FOLDER) };
-        let lock = lock::take(&config.dir)?;
-        let Opened { journal, alarm } = recovery::open(&config, &request.out)?;
+        let lock = lock::acquire(&config.dir)?;
+        let OpenedJournal { journal, alarm } = recovery::open(&config, &request.out)?;
         let handle = Executor::spawn(&request.config.pyrus, journal.clone())?;
         let policy = policy(&request.config.pyrus);
         Ok((Self { _lock: lock, journal, policy, handle }, alarm))
@@ -252,7 +252,7 @@ impl Delivery {
     }
 }
 
-/// Why calls are still owed: the newest trouble, or that of the first call, stands for all.
+/// RemovalReason calls are still owed: the newest trouble, or that of the first call, stands for all.
 fn owed_because(records: &[CallRecord], trouble: Option<String>) -> Option<String> {
     let owed = || records.iter().filter(|r| r.delivery.state == DeliveryState::Owed);
     let first = owed().next()?;

@@ -15,17 +15,17 @@ use crate::call::Engine;
 use crate::call::event::CallEvent;
 use crate::capture::{Source, SourceCounters, Warning, live};
 use crate::journal::{self, Journal};
-use crate::ops::alerts::{Alerts, Kind};
+use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, Purpose};
 use crate::ops::console::{Console, Status};
-use crate::ops::drops::{News, Why};
+use crate::ops::drops::{DropAlarms, DropReason};
 use crate::ops::output;
-use crate::service::lock::{self, Lock};
-use crate::service::pipeline::{Pipeline, Step};
-use crate::service::post_process::{self, Finisher, Tools};
-use crate::service::recovery::{self, Opened};
-use crate::service::watch::Watch;
-use crate::service::{resume, startup_failure};
+use crate::ops::thread::StoppableThread;
+use crate::service::lock::{self, FolderLock};
+use crate::service::pipeline::{Pipeline, PipelineStep};
+use crate::service::post_process::{self, PostProcessTools, PostProcessor};
+use crate::service::recovery::{self, OpenedJournal};
+use crate::service::{resume, startup_failure, watch};
 use crate::spool::disk::DiskSpool;
 use crate::time::Timestamp;
 
@@ -44,7 +44,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let (alerts, runner) = Alerts::start(&config.alerts).context("the alerts thread")?;
     let ended = serve(&args, &config, &alerts, &stop);
     if let Err(error) = &ended {
-        startup_failure::tell(&config.journal.dir, &alerts, error, &stop);
+        startup_failure::raise_alarm(&config.journal.dir, &alerts, error, &stop);
     }
     drop(alerts);
     runner.join();
@@ -77,38 +77,38 @@ fn absent() -> live::Absent {
 struct Service {
     pipeline: Pipeline,
     spool: DiskSpool,
-    finisher: Finisher,
-    watch: Watch,
+    post_processor: PostProcessor,
+    watch: StoppableThread,
     alerts: Alerts,
     journal: Journal,
     journal_config: journal::config::Config,
     console: Option<Console>,
-    _locks: [Lock; 2],
+    _locks: [FolderLock; 2],
     reported_at: Timestamp,
     reported: SourceCounters,
-    news: News,
+    drop_alarms: DropAlarms,
 }
 
 impl Service {
     fn start(config: &Config, source: &dyn Source, alerts: Alerts) -> anyhow::Result<Self> {
         raise_file_limit();
         // Two services in one spool would render each other's calls and deliver each twice.
-        let locks = [lock::take(&config.spool.dir)?, lock::take(&config.journal.dir)?];
-        let Opened { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
+        let locks = [lock::acquire(&config.spool.dir)?, lock::acquire(&config.journal.dir)?];
+        let OpenedJournal { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
         if let Some(alarm) = alarm {
-            alerts.raise(Kind::JournalDamaged, &alarm);
+            alerts.raise(AlarmKind::JournalDamaged, &alarm);
         }
         let (mut spool, events) = DiskSpool::start(&config.spool)?;
-        let tools = Tools {
+        let tools = PostProcessTools {
             journal: journal.clone(),
             store: spool.store(),
             alerts: alerts.clone(),
             pauses: post_process::PAUSES,
         };
-        let finisher = Finisher::start(config, tools, events)?;
-        let watch = Watch::start(config, alerts.clone(), finisher.delivery())?;
+        let post_processor = PostProcessor::start(config, tools, events)?;
+        let watch = watch::start(config, alerts.clone(), post_processor.delivery())?;
         let mut engine = Engine::new(post_process::engine_config(config), source.name());
-        let mut resumed = resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id))?;
+        let mut resumed = resume::resume(&mut engine, &mut spool, &|id| post_processor.is_over(id))?;
         if !resumed.is_empty() {
             tracing::info!(legs = resumed.len(), under_way = engine.live_calls(), "read back from the spool");
         }
@@ -118,7 +118,7 @@ impl Service {
             }
             spool.forward(event);
         }
-        finisher.adopt(&engine, &resumed)?;
+        post_processor.adopt(&engine, &resumed)?;
         let console = config.console.listen.map(|at| Console::start(at, config.journal.clone())).transpose()?;
         if let Some(console) = &console {
             tracing::info!("the local API listens on {}", console.addr());
@@ -126,7 +126,7 @@ impl Service {
         Ok(Self {
             pipeline: Pipeline::new(engine),
             spool,
-            finisher,
+            post_processor,
             watch,
             alerts,
             journal,
@@ -135,13 +135,13 @@ impl Service {
             _locks: locks,
             reported_at: Timestamp::EPOCH,
             reported: SourceCounters::default(),
-            news: News::default(),
+            drop_alarms: DropAlarms::default(),
         })
     }
 
     fn capture(&mut self, source: &mut dyn Source, stop: &AtomicBool) -> anyhow::Result<()> {
         while !stop.load(Ordering::Relaxed) {
-            if self.step(source)? == Step::End {
+            if self.step(source)? == PipelineStep::End {
                 anyhow::bail!("the capture has ended");
             }
         }
@@ -152,14 +152,14 @@ impl Service {
     fn drain(&mut self, source: &mut dyn Source, patience: Duration) -> anyhow::Result<()> {
         let until = self.pipeline.engine.now() + patience;
         while self.pipeline.engine.live_calls() > 0 && self.pipeline.engine.now() < until {
-            if self.step(source)? == Step::End {
+            if self.step(source)? == PipelineStep::End {
                 break;
             }
         }
         Ok(())
     }
 
-    fn step(&mut self, source: &mut dyn Source) -> anyhow::Result<Step> {
+    fn step(&mut self, source: &mut dyn Source) -> anyhow::Result<PipelineStep> {
         let step = self.pipeline.step(source, &mut self.spool)?;
         while let Some(event) = self.pipeline.engine.poll_event() {
             self.spool.forward(event);
@@ -185,7 +185,7 @@ impl Service {
             "the journal was found damaged ({damage}): the service ends, and makes it anew from the records when it is \
              started again"
         );
-        self.alerts.raise(Kind::JournalDamaged, &detail);
+        self.alerts.raise(AlarmKind::JournalDamaged, &detail);
         Journal::mark_damaged(&self.journal_config, damage)?;
         anyhow::bail!(detail)
     }
@@ -193,7 +193,7 @@ impl Service {
     /// A thread that is gone leaves its work undone, and nobody sees it: the next start does it (systemd:
     /// Restart=on-failure).
     fn check_threads(&self) -> anyhow::Result<()> {
-        match self.finisher.ended_thread().or_else(|| self.watch.is_finished().then_some("watch")) {
+        match self.post_processor.ended_thread().or_else(|| self.watch.is_finished().then_some("watch")) {
             None => Ok(()),
             Some(name) => anyhow::bail!("the {name} thread has ended by a bug of callspan: the service starts again"),
         }
@@ -221,7 +221,7 @@ impl Service {
             calls_live: engine.live_calls(),
             legs_live: engine.live_legs(),
             calls_ended: engine.counters().calls,
-            left_aside: self.pipeline.left_aside(),
+            drops: self.pipeline.drops(),
             owed: None,
         });
     }
@@ -230,8 +230,8 @@ impl Service {
     fn report(&mut self, source: &mut dyn Source) {
         for warning in source.take_warnings() {
             match &warning {
-                Warning::InterfaceUp(text) => self.alerts.raise(Kind::InterfaceUp, text),
-                Warning::InterfaceDown(text) => self.alerts.raise(Kind::InterfaceDown, text),
+                Warning::InterfaceUp(text) => self.alerts.raise(AlarmKind::InterfaceUp, text),
+                Warning::InterfaceDown(text) => self.alerts.raise(AlarmKind::InterfaceDown, text),
                 Warning::Source(text) => tracing::warn!("{text}"),
             }
         }
@@ -245,17 +245,17 @@ impl Service {
                 "frames were lost on this machine ({kernel} in the kernel, {interface} in the interface): give \
                  capture.buffer_mib more, or the machine more processor"
             );
-            self.alerts.raise(Kind::CaptureDrops, &detail);
+            self.alerts.raise(AlarmKind::CaptureDrops, &detail);
         }
         self.reported = counters;
-        self.report_left_aside();
+        self.report_drops();
     }
 
-    fn report_left_aside(&mut self) {
-        for (why, what) in self.news.of(self.pipeline.engine.now(), &self.pipeline.left_aside()) {
-            match why {
-                Why::Full => self.alerts.raise(Kind::TablesFull, &what),
-                Why::Unreadable => tracing::warn!("{what}: `callspan doctor` says more"),
+    fn report_drops(&mut self) {
+        for (reason, text) in self.drop_alarms.take_new(self.pipeline.engine.now(), &self.pipeline.drops()) {
+            match reason {
+                DropReason::Full => self.alerts.raise(AlarmKind::TablesFull, &text),
+                DropReason::Unreadable => tracing::warn!("{text}: `callspan doctor` says more"),
             }
         }
     }
@@ -272,13 +272,13 @@ impl Service {
             rtp = engine.rtp_packets,
             calls = engine.calls,
             under_way = self.pipeline.engine.live_calls(),
-            left_aside = %self.pipeline.left_aside(),
+            left_aside = %self.pipeline.drops(),
             "stopped"
         );
         self.spool.flush();
         self.spool.shutdown();
         self.watch.stop();
-        self.finisher.stop();
+        self.post_processor.stop();
     }
 }
 

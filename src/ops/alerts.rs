@@ -1,13 +1,14 @@
-//! Alarms: what a person must hear of now. Each becomes a line in the log and, with `[alerts] command`, one JSON line
-//! on the standard input of that command:
+//! Alarms: events that need a person now. Each alarm becomes a log line. With `[alerts] command` it also becomes one JSON
+//! line on the standard input of that command:
 //!
 //! ```json
 //! {"at":"2026-11-23T08:00:00Z","kind":"disk_low","detail":"the spool folder …"}
 //! ```
 //!
-//! Who raises an alarm is never held up: the command runs on a thread of its own, one at a time, for at most
-//! [`MAX_RUN`], and of each kind at most once in [`PAUSE`]: of those in between the last one is told when the pause is over
-//! (or the program ends), and says how many more were held back. No phone number and no secret goes out.
+//! - Raising an alarm never blocks: the command runs on a thread of its own, one run at a time, for at most [`MAX_RUN`].
+//! - The command gets at most one alarm of a kind in [`PAUSE`]. Of the alarms in between, it gets the last when the pause
+//!   or the program ends, with the number of the others.
+//! - No phone number and no secret leaves the process.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -17,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::config::secret;
 use crate::time::Timestamp;
@@ -25,85 +26,136 @@ use crate::time::Timestamp;
 /// The `[alerts]` section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Run by `/bin/sh -c` for each alarm; `None`: alarms are only logged.
+    /// Command that `/bin/sh -c` runs for each alarm; `None`: alarms are only logged.
     pub command: Option<String>,
 }
 
-/// What happened, in one word for scripts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A folder's file system is nearly full.
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AlarmKind {
+    /// The file system of a folder is nearly full.
     DiskLow,
-    /// It is full, or will be in a moment.
+    /// The file system of a folder is full, or about to be.
     DiskFull,
-    /// It is mounted read-only, or cannot be looked at.
+    /// The file system of a folder is mounted read-only, or cannot be read.
     DiskReadOnly,
-    /// It has room again.
+    /// The file system of a folder has enough free space again.
     DiskRecovered,
-    /// A recording or its row cannot be written; it is tried again.
+    /// A recording or its journal row cannot be written; callspan tries again.
     RecordingFailed,
     /// A call could not be rendered; its packets are kept.
     RenderFailed,
-    /// A recording could not be encrypted; it stays as it is.
+    /// A recording could not be encrypted; it stays unencrypted.
     EncryptionFailed,
-    /// A call cannot be delivered before a person has acted.
+    /// A call cannot be delivered until a person acts.
     DeliveryParked,
-    /// A call will never be whole in Pyrus.
+    /// A call cannot be completed in Pyrus.
     DeliveryDead,
     /// Pyrus refuses the login or the account.
     LoginRefused,
-    /// Pyrus cannot be reached; it is tried again.
+    /// Pyrus cannot be reached; callspan tries again.
     PyrusAway,
-    /// Delivery goes on.
+    /// Pyrus accepts calls again.
     PyrusRecovered,
     /// Frames were lost on this machine.
     CaptureDrops,
-    /// A bounded table is full: something is left aside (a flood, a scanner).
+    /// A bounded table is full and calls or packets are dropped, for example by a flood of INVITEs.
     TablesFull,
     /// An interface is down or its capture stopped.
     InterfaceDown,
-    /// It is there again.
+    /// An interface is up again.
     InterfaceUp,
-    /// The journal was damaged, or cannot be written.
+    /// The journal is damaged or cannot be written.
     JournalDamaged,
-    /// The service cannot start, or had to end; systemd starts it again.
+    /// The service cannot start, or had to end; systemd restarts it.
     ServiceFailed,
 }
 
-impl Kind {
-    /// The end of a trouble, not its beginning.
-    const fn is_good_news(self) -> bool {
+impl AlarmKind {
+    /// Every kind.
+    pub const ALL: [Self; 18] = [
+        Self::DiskLow,
+        Self::DiskFull,
+        Self::DiskReadOnly,
+        Self::DiskRecovered,
+        Self::RecordingFailed,
+        Self::RenderFailed,
+        Self::EncryptionFailed,
+        Self::DeliveryParked,
+        Self::DeliveryDead,
+        Self::LoginRefused,
+        Self::PyrusAway,
+        Self::PyrusRecovered,
+        Self::CaptureDrops,
+        Self::TablesFull,
+        Self::InterfaceDown,
+        Self::InterfaceUp,
+        Self::JournalDamaged,
+        Self::ServiceFailed,
+    ];
+
+    /// Returns the name for scripts: `kind` in the JSON line, `alarm` in the log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DiskLow => "disk_low",
+            Self::DiskFull => "disk_full",
+            Self::DiskReadOnly => "disk_read_only",
+            Self::DiskRecovered => "disk_recovered",
+            Self::RecordingFailed => "recording_failed",
+            Self::RenderFailed => "render_failed",
+            Self::EncryptionFailed => "encryption_failed",
+            Self::DeliveryParked => "delivery_parked",
+            Self::DeliveryDead => "delivery_dead",
+            Self::LoginRefused => "login_refused",
+            Self::PyrusAway => "pyrus_away",
+            Self::PyrusRecovered => "pyrus_recovered",
+            Self::CaptureDrops => "capture_drops",
+            Self::TablesFull => "tables_full",
+            Self::InterfaceDown => "interface_down",
+            Self::InterfaceUp => "interface_up",
+            Self::JournalDamaged => "journal_damaged",
+            Self::ServiceFailed => "service_failed",
+        }
+    }
+
+    /// Returns true for the end of a problem.
+    const fn is_recovery(self) -> bool {
         matches!(self, Self::DiskRecovered | Self::PyrusRecovered | Self::InterfaceUp)
     }
 }
 
-/// One alarm, as the command gets it.
+impl Serialize for AlarmKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// An alarm in the form that the command gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Alarm {
-    /// When, by the wall clock.
+    /// Wall clock when the alarm was raised.
     pub at: Timestamp,
-    /// What.
-    pub kind: Kind,
-    /// One sentence for an admin.
+    /// What happened.
+    pub kind: AlarmKind,
+    /// Description for the administrator.
     pub detail: String,
-    /// The call that it is about.
+    /// Id of the call concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call: Option<String>,
-    /// So many of this kind were held back since the last one.
+    /// Number of alarms of this kind that were skipped since the command last ran for the kind.
     #[serde(skip_serializing_if = "is_zero")]
     pub held_back: u64,
 }
 
-/// Where alarms are raised; clones raise at the same place.
+/// Raises alarms. Clones share the command and its pauses.
 #[derive(Clone, Debug)]
 pub struct Alerts {
     to_command: Option<Sender<Alarm>>,
 }
 
-/// The thread that runs the command. It ends when the last [`Alerts`] is gone.
+/// The thread that runs the command. It ends when the last [`Alerts`] is dropped.
 #[derive(Debug)]
-pub struct Runner {
+pub struct AlarmRunner {
     thread: Option<JoinHandle<()>>,
 }
 
@@ -112,156 +164,162 @@ impl Alerts {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(config: &Config) -> std::io::Result<(Self, Runner)> {
-        Self::start_with(config, Limits::default())
+    pub fn start(config: &Config) -> std::io::Result<(Self, AlarmRunner)> {
+        Self::start_with(config, AlarmLimits::default())
     }
 
-    fn start_with(config: &Config, limits: Limits) -> std::io::Result<(Self, Runner)> {
+    fn start_with(config: &Config, limits: AlarmLimits) -> std::io::Result<(Self, AlarmRunner)> {
         let Some(command) = config.command.clone() else {
-            return Ok((Self::only_logged(), Runner { thread: None }));
+            return Ok((Self::only_logged(), AlarmRunner { thread: None }));
         };
-        let (sender, alarms) = crossbeam_channel::bounded(WAITING);
+        let (sender, alarms) = crossbeam_channel::bounded(QUEUE);
         let thread = std::thread::Builder::new()
             .name(String::from("alerts"))
             .spawn(move || run_all(&command, &alarms, limits))?;
-        Ok((Self { to_command: Some(sender) }, Runner { thread: Some(thread) }))
+        Ok((Self { to_command: Some(sender) }, AlarmRunner { thread: Some(thread) }))
     }
 
-    /// Alarms that are lines in the log and nothing else.
+    /// Creates an [`Alerts`] without a command: alarms are only logged.
     pub const fn only_logged() -> Self {
         Self { to_command: None }
     }
 
-    /// Raises an alarm. Never waits.
-    pub fn raise(&self, kind: Kind, detail: &str) {
-        self.give_out(kind, detail, None);
+    /// Raises an alarm. Never blocks.
+    pub fn raise(&self, kind: AlarmKind, detail: &str) {
+        self.log_and_send(kind, detail, None);
     }
 
-    /// Raises an alarm about a call. The detail may be what Pyrus said: long runs of digits, which may be a number, are
+    /// Raises an alarm about a call. The detail may quote Pyrus, so long runs of digits, which may be a phone number, are
     /// blanked.
-    pub fn raise_for(&self, kind: Kind, call: &str, detail: &str) {
-        self.give_out(kind, &without_numbers(detail), Some(call.to_owned()));
+    pub fn raise_for(&self, kind: AlarmKind, call: &str, detail: &str) {
+        self.log_and_send(kind, &without_numbers(detail), Some(call.to_owned()));
     }
 
-    /// Whether alarms are more than lines in the log.
+    /// Returns true if a command gets the alarms.
     pub const fn has_command(&self) -> bool {
         self.to_command.is_some()
     }
 
-    /// Raises an alarm of what is in the log, or on standard error, already.
-    pub fn raise_unlogged(&self, kind: Kind, detail: &str) {
-        self.hand_over(kind, detail, None);
+    /// Raises an alarm without a log line, for an error that is logged or printed elsewhere.
+    pub fn raise_unlogged(&self, kind: AlarmKind, detail: &str) {
+        self.send_to_command(kind, detail, None);
     }
 
-    fn give_out(&self, kind: Kind, detail: &str, call: Option<String>) {
-        let word = word(kind);
-        match (&call, kind.is_good_news()) {
-            (Some(call), _) => tracing::error!(alarm = word, call, "{detail}"),
-            (None, false) => tracing::error!(alarm = word, "{detail}"),
-            (None, true) => tracing::info!(alarm = word, "{detail}"),
+    fn log_and_send(&self, kind: AlarmKind, detail: &str, call: Option<String>) {
+        let name = kind.name();
+        match (&call, kind.is_recovery()) {
+            (Some(call), _) => tracing::error!(alarm = name, call, "{detail}"),
+            (None, false) => tracing::error!(alarm = name, "{detail}"),
+            (None, true) => tracing::info!(alarm = name, "{detail}"),
         }
-        self.hand_over(kind, detail, call);
+        self.send_to_command(kind, detail, call);
     }
 
-    fn hand_over(&self, kind: Kind, detail: &str, call: Option<String>) {
+    fn send_to_command(&self, kind: AlarmKind, detail: &str, call: Option<String>) {
         let Some(sender) = &self.to_command else { return };
         let alarm = Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call, held_back: 0 };
         if let Err(TrySendError::Full(alarm)) = sender.try_send(alarm) {
-            tracing::warn!(alarm = word(kind), at = %alarm.at.to_rfc3339(), "the alarm command is too slow: this one it does not get");
+            tracing::warn!(alarm = kind.name(), at = %alarm.at.to_rfc3339(), "the alarm command is too slow: it does not get this alarm");
         }
     }
 }
 
-impl Runner {
-    /// Waits until the command was run for what was raised, for [`LAST_RUNS`] at most. Every [`Alerts`] must be gone.
-    #[expect(clippy::disallowed_methods, reason = "an IO room: the end of the program is not held up for long")]
+impl AlarmRunner {
+    /// Waits until the command has run for every alarm raised, for [`LAST_RUNS`] at most. Every [`Alerts`] must have been
+    /// dropped.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an IO module: the end of the program is delayed for a limited time only"
+    )]
     pub fn join(self) {
         let Some(thread) = self.thread else { return };
         let begin = Instant::now();
         while !thread.is_finished() && begin.elapsed() < LAST_RUNS {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(EXIT_CHECK);
         }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Limits {
+struct AlarmLimits {
     pause: Duration,
     max_run: Duration,
 }
 
-impl Default for Limits {
+impl Default for AlarmLimits {
     fn default() -> Self {
         Self { pause: PAUSE, max_run: MAX_RUN }
     }
 }
 
-fn run_all(command: &str, alarms: &Receiver<Alarm>, limits: Limits) {
-    let mut kinds: HashMap<Kind, Told> = HashMap::new();
+fn run_all(command: &str, alarms: &Receiver<Alarm>, limits: AlarmLimits) {
+    let mut kinds: HashMap<AlarmKind, KindHistory> = HashMap::new();
     let run = |alarm: &Alarm| {
         if let Err(error) = run_one(command, alarm, limits.max_run) {
             tracing::warn!(%error, "the alarm command failed");
         }
     };
     loop {
-        let due = kinds.values().filter(|told| told.held.is_some()).map(|told| told.at + limits.pause).min();
+        let due = kinds.values().filter(|kind| kind.held.is_some()).map(|kind| kind.last_run + limits.pause).min();
         let received = match due {
             None => alarms.recv().map_err(RecvTimeoutError::from),
             Some(due) => alarms.recv_deadline(due),
         };
         match received {
             Ok(alarm) => match kinds.get_mut(&alarm.kind) {
-                Some(told) if now().duration_since(told.at) < limits.pause => told.hold(alarm),
-                told => {
-                    let held_back = told.map_or(0, |told| told.count);
-                    kinds.insert(alarm.kind, Told { at: now(), held: None, count: 0 });
+                Some(history) if now().duration_since(history.last_run) < limits.pause => history.hold_back(alarm),
+                history => {
+                    let held_back = history.map_or(0, |history| history.count);
+                    kinds.insert(alarm.kind, KindHistory { last_run: now(), held: None, count: 0 });
                     run(&Alarm { held_back, ..alarm });
                 }
             },
-            // The last of what was held back is how things stand: nobody may be left with "recovered" of what is not.
+            // The newest alarm is the current state. Without it, "recovered" could be the last word about a problem that
+            // has come back.
             Err(RecvTimeoutError::Timeout) => {
-                take_held(&mut kinds, |told| now().duration_since(told.at) >= limits.pause).iter().for_each(run);
+                take_held(&mut kinds, |kind| now().duration_since(kind.last_run) >= limits.pause).iter().for_each(run);
             }
             Err(RecvTimeoutError::Disconnected) => return take_held(&mut kinds, |_| true).iter().for_each(run),
         }
     }
 }
 
-/// What the command heard of a kind.
+/// When the command last ran for a kind, and the alarms of the kind since then.
 #[derive(Debug)]
-struct Told {
-    at: Instant,
-    /// The newest since then.
+struct KindHistory {
+    last_run: Instant,
+    /// Newest alarm that was held back.
     held: Option<Alarm>,
-    /// How many since then.
+    /// Number of alarms that were held back.
     count: u64,
 }
 
-impl Told {
-    fn hold(&mut self, alarm: Alarm) {
+impl KindHistory {
+    fn hold_back(&mut self, alarm: Alarm) {
         self.held = Some(alarm);
         self.count += 1;
     }
 }
 
-/// What was held back of these kinds, in the order of time.
-fn take_held(kinds: &mut HashMap<Kind, Told>, which: impl Fn(&Told) -> bool) -> Vec<Alarm> {
+/// Removes and returns the held alarms of the kinds that match, in the order of time.
+fn take_held(kinds: &mut HashMap<AlarmKind, KindHistory>, which: impl Fn(&KindHistory) -> bool) -> Vec<Alarm> {
     let mut taken = Vec::new();
-    for told in kinds.values_mut().filter(|told| which(told)) {
-        if let Some(alarm) = told.held.take() {
-            taken.push(Alarm { held_back: told.count - 1, ..alarm });
-            (told.at, told.count) = (now(), 0);
+    for kind in kinds.values_mut().filter(|kind| which(kind)) {
+        if let Some(alarm) = kind.held.take() {
+            taken.push(Alarm { held_back: kind.count - 1, ..alarm });
+            (kind.last_run, kind.count) = (now(), 0);
         }
     }
     taken.sort_by_key(|alarm| alarm.at);
     taken
 }
 
-#[expect(clippy::disallowed_methods, reason = "an IO room: how often a command runs is a question to the clock")]
+#[expect(clippy::disallowed_methods, reason = "an IO module: the pause between two runs is measured")]
 fn now() -> Instant {
     Instant::now()
 }
 
+/// Runs the command once, with the alarm as one JSON line on its standard input.
 fn run_one(command: &str, alarm: &Alarm, max_run: Duration) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(alarm)?;
     line.push(b'\n');
@@ -274,19 +332,20 @@ fn run_one(command: &str, alarm: &Alarm, max_run: Duration) -> std::io::Result<(
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()?;
-    // A line fits into the pipe ([`MAX_DETAIL`]), so a command that does not read it holds up nobody.
+    // The line fits into the pipe (`MAX_DETAIL`), so a command that does not read never blocks this write.
     let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&line));
     let status = wait(&mut child, max_run)?;
     match (status, written) {
-        (None, _) => Err(std::io::Error::other(format!("it ran for more than {} s and was ended", max_run.as_secs()))),
+        (None, _) => Err(std::io::Error::other(format!("it ran for more than {} s and was killed", max_run.as_secs()))),
         (Some(status), _) if !status.success() => Err(std::io::Error::other(status.to_string())),
-        // Whoever does not read the line does not want it.
+        // A failed write only means that the command did not read the line.
         (Some(_), _) => Ok(()),
     }
 }
 
-/// How the child ended; `None`: it was ended, and all that it had started with it.
-#[expect(clippy::disallowed_methods, reason = "an IO room: a child's time is bounded")]
+/// Waits for the child. Returns its exit status, or `None` if it took longer than `max_run` and was killed with its
+/// children.
+#[expect(clippy::disallowed_methods, reason = "an IO module: a child process may run for a limited time only")]
 fn wait(child: &mut Child, max_run: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
     let begin = Instant::now();
     loop {
@@ -300,11 +359,11 @@ fn wait(child: &mut Child, max_run: Duration) -> std::io::Result<Option<std::pro
             child.wait()?;
             return Ok(None);
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(EXIT_CHECK);
     }
 }
 
-/// The same text with every run of [`NUMBER_DIGITS`] digits or more blanked, and not longer than [`MAX_DETAIL`].
+/// Returns the text with every run of [`NUMBER_DIGITS`] or more digits blanked, cut to [`MAX_DETAIL`] characters.
 fn without_numbers(text: &str) -> String {
     let mut clean = String::new();
     let mut digits = String::new();
@@ -321,33 +380,29 @@ fn without_numbers(text: &str) -> String {
     clean
 }
 
-fn word(kind: Kind) -> String {
-    serde_json::to_value(kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-#[expect(clippy::disallowed_methods, reason = "an IO room: an alarm tells the time of day")]
+#[expect(clippy::disallowed_methods, reason = "an IO module: an alarm carries the time of day")]
 fn wall_clock() -> Timestamp {
     Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is fixed by serde")]
 const fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// Of each kind the command hears at most once in this time.
+/// Shortest time between two runs of the command for the same kind.
 pub const PAUSE: Duration = Duration::from_secs(300);
-/// The command is ended when it takes longer.
+/// Longest run of the command; then it is killed.
 pub const MAX_RUN: Duration = Duration::from_secs(30);
-/// How long the end of the program waits for the command.
+/// Longest wait for the command at the end of the program.
 pub const LAST_RUNS: Duration = Duration::from_secs(10);
-/// Alarms that wait for the command; more are only logged.
-const WAITING: usize = 256;
-/// How often a running command is looked at.
-const LOOK: Duration = Duration::from_millis(50);
-/// A shorter run of digits is no phone number that could be dialled from outside.
+/// Alarms that can wait for the command; further alarms are only logged.
+const QUEUE: usize = 256;
+/// How often a running command is checked for its end.
+const EXIT_CHECK: Duration = Duration::from_millis(50);
+/// Digits of the shortest run that is blanked. Shorter runs cannot be dialled from outside.
 const NUMBER_DIGITS: usize = 6;
-/// Characters of a detail: with the rest of the line far less than a pipe holds (64 KiB).
+/// Characters of the longest detail. The whole line stays far below the 64 KiB that a pipe holds.
 const MAX_DETAIL: usize = 1_000;
 
 #[cfg(test)]
@@ -359,7 +414,7 @@ mod tests {
         text.lines().map(|l| serde_json::from_str(l).expect("one JSON object a line")).collect()
     }
 
-    fn raised(limits: Limits, command: &str, raise: impl FnOnce(&Alerts)) {
+    fn raised(limits: AlarmLimits, command: &str, raise: impl FnOnce(&Alerts)) {
         let config = Config { command: Some(command.to_owned()) };
         let (alerts, runner) = Alerts::start_with(&config, limits).unwrap();
         raise(&alerts);
@@ -368,13 +423,13 @@ mod tests {
     }
 
     #[test]
-    fn the_command_gets_one_json_line_for_an_alarm_and_no_number() {
+    fn command_gets_one_json_line_without_phone_number() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let command = format!("cat >> {}", out.display());
-        raised(Limits::default(), &command, |alerts| {
-            alerts.raise(Kind::DiskLow, "the spool folder has 3 GiB");
-            alerts.raise_for(Kind::DeliveryParked, "20261123T070000Z-abc", "no user for +79774221338, code 404");
+        raised(AlarmLimits::default(), &command, |alerts| {
+            alerts.raise(AlarmKind::DiskLow, "the spool folder has 3 GiB");
+            alerts.raise_for(AlarmKind::DeliveryParked, "20261123T070000Z-abc", "no user for +79774221338, code 404");
         });
         let lines = lines(&out);
         assert_eq!(lines.len(), 2);
@@ -384,18 +439,18 @@ mod tests {
     }
 
     #[test]
-    fn of_one_kind_the_command_hears_once_in_the_pause_and_then_the_last_of_those_it_missed() {
+    fn command_gets_first_alarm_of_a_kind_and_the_last_after_the_pause() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let command = format!("cat >> {}", out.display());
-        let limits = Limits { pause: Duration::from_millis(500), ..Limits::default() };
+        let limits = AlarmLimits { pause: Duration::from_millis(500), ..AlarmLimits::default() };
         raised(limits, &command, |alerts| {
             for n in 1..=4 {
-                alerts.raise(Kind::CaptureDrops, &format!("frames were lost, {n}"));
+                alerts.raise(AlarmKind::CaptureDrops, &format!("frames were lost, {n}"));
             }
             #[expect(clippy::disallowed_methods, reason = "a pause by the real clock is what is tested")]
             std::thread::sleep(Duration::from_millis(900));
-            assert_eq!(lines(&out).len(), 2, "nobody had to raise another");
+            assert_eq!(lines(&out).len(), 2, "no further alarm was needed");
         });
         let lines = lines(&out);
         assert_eq!((lines[0]["detail"].as_str(), lines[0].get("held_back")), (Some("frames were lost, 1"), None));
@@ -404,43 +459,55 @@ mod tests {
     }
 
     #[test]
-    fn whoever_hears_of_a_recovery_hears_when_it_was_none() {
+    fn relapse_after_recovery_reaches_the_command() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let command = format!("cat >> {}", out.display());
-        raised(Limits::default(), &command, |alerts| {
-            for kind in [Kind::PyrusAway, Kind::PyrusRecovered, Kind::PyrusAway] {
+        raised(AlarmLimits::default(), &command, |alerts| {
+            for kind in [AlarmKind::PyrusAway, AlarmKind::PyrusRecovered, AlarmKind::PyrusAway] {
                 alerts.raise(kind, "Pyrus");
             }
         });
         let kinds: Vec<_> = lines(&out).iter().map(|l| l["kind"].to_string()).collect();
-        assert_eq!(kinds, ["\"pyrus_away\"", "\"pyrus_recovered\"", "\"pyrus_away\""], "the last word is true");
+        assert_eq!(
+            kinds,
+            ["\"pyrus_away\"", "\"pyrus_recovered\"", "\"pyrus_away\""],
+            "the last alarm is the current state"
+        );
     }
 
     #[test]
-    fn a_command_that_hangs_is_ended_with_its_children_and_the_next_alarm_is_told() {
+    fn hanging_command_is_killed_and_the_next_alarm_runs() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let command = format!(
             "read line; echo \"$line\" >> {}; case $line in *disk_low*) sleep 1000 & wait;; esac",
             out.display()
         );
-        let limits = Limits { max_run: Duration::from_millis(300), ..Limits::default() };
+        let limits = AlarmLimits { max_run: Duration::from_millis(300), ..AlarmLimits::default() };
         raised(limits, &command, |alerts| {
-            alerts.raise(Kind::DiskLow, "hangs");
-            alerts.raise(Kind::DiskFull, "is told nevertheless");
+            alerts.raise(AlarmKind::DiskLow, "hangs");
+            alerts.raise(AlarmKind::DiskFull, "runs nevertheless");
         });
         let kinds: Vec<_> = lines(&out).iter().map(|l| l["kind"].to_string()).collect();
         assert_eq!(kinds, ["\"disk_low\"", "\"disk_full\""]);
     }
 
     #[test]
-    fn the_command_sees_no_secret_of_the_service() {
+    fn command_environment_holds_no_secret() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let command = format!("env > {}", out.display());
-        raised(Limits::default(), &command, |alerts| alerts.raise(Kind::PyrusAway, "away"));
+        raised(AlarmLimits::default(), &command, |alerts| alerts.raise(AlarmKind::PyrusAway, "away"));
         let seen = std::fs::read_to_string(&out).unwrap();
         assert!(seen.contains("PATH=") && !seen.contains("CALLSPAN_PYRUS_SECURITY_KEY"));
+    }
+
+    #[test]
+    fn runbook_lists_every_alarm_kind() {
+        let runbook = include_str!("../../deploy/RUNBOOK.md");
+        let missing: Vec<_> =
+            AlarmKind::ALL.iter().filter(|kind| !runbook.contains(&format!("`{}`", kind.name()))).collect();
+        assert!(missing.is_empty(), "{missing:?}");
     }
 }

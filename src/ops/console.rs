@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 
 use crate::call::pause::Order;
 use crate::journal::{self, Journal};
-use crate::ops::drops::LeftAside;
+use crate::ops::drops::DropCounters;
 
 /// What the capture thread counted, published now and then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -45,7 +45,8 @@ pub struct Status {
     /// Calls that have ended since the start.
     pub calls_ended: u64,
     /// What did not fit into a table or could not be read, since the start.
-    pub left_aside: LeftAside,
+    #[serde(rename = "left_aside")]
+    pub drops: DropCounters,
     /// Calls of which something is still owed to Pyrus; absent when the journal cannot be read just now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owed: Option<usize>,

@@ -1,7 +1,7 @@
-//! What did not fit into a bounded table, or could not be read: counted in the rooms that leave it aside, told here.
+//! Calls and packets that were dropped because a bounded table was full or because they could not be read.
 //!
-//! A full table must not be silent. [`LeftAside`] gathers the counters, [`News`] says which of them grew, at most once
-//! in [`PAUSE`] each.
+//! A full table must not stay unnoticed. [`DropCounters`] collects the counters of decoder and engine. [`DropAlarms`] finds
+//! the counters that grew, each at most once in [`PAUSE`].
 
 use std::time::Duration;
 
@@ -11,49 +11,49 @@ use crate::call::engine;
 use crate::decode;
 use crate::time::Timestamp;
 
-/// Totals since the start.
+/// Counts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct LeftAside {
-    /// Calls that were not taken in: every table place was a call under way.
+pub struct DropCounters {
+    /// Calls that were refused because every slot of the table held a live call.
     pub calls_refused: u64,
-    /// INVITEs without any response that gave way to newer ones.
+    /// INVITEs without any response that were replaced by newer INVITEs.
     pub calls_evicted: u64,
-    /// RTP packets of more streams than a call can have.
+    /// RTP packets beyond the number of streams that a call can have.
     pub rtp_refused: u64,
-    /// RTP packets of no known call that could not be kept until one claims them.
+    /// RTP packets of no known call that the early-media buffer could not hold.
     pub rtp_not_kept: u64,
-    /// TCP streams, or pieces of them, for which there was no place.
+    /// TCP streams, or pieces of streams, beyond the number of streams that are reassembled at once.
     pub tcp_refused: u64,
-    /// Datagrams given up because fragments took too much memory.
+    /// Datagrams that were dropped because fragments took too much memory.
     pub fragments_refused: u64,
-    /// Datagrams of which a fragment never came or was of no use.
+    /// Datagrams with a missing or broken fragment.
     pub fragments_incomplete: u64,
-    /// SIP messages that could not be read.
+    /// SIP messages that could not be parsed.
     pub sip_unreadable: u64,
-    /// Frames that the capture cut short.
+    /// Frames that the capture truncated.
     pub frames_cut: u64,
-    /// Frames with headers that could not be read.
+    /// Frames with headers that could not be parsed.
     pub frames_unreadable: u64,
 }
 
-/// Why something was left aside.
+/// Why calls or packets were dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum DropReason {
     /// A table was full.
     Full,
-    /// It could not be read.
+    /// The packet could not be read.
     Unreadable,
 }
 
-/// Which totals grew since they were last told.
+/// Finds the counters that grew since they were last reported.
 #[derive(Clone, Debug, Default)]
-pub struct News {
-    /// For each line: when it was last told, and the total that was told.
-    told: [Option<(Timestamp, u64)>; LINES],
+pub struct DropAlarms {
+    /// For each line: capture time of the last report, and the count then.
+    reported: [Option<(Timestamp, u64)>; LINES],
 }
 
-impl LeftAside {
-    /// Of what decoder and engine counted.
+impl DropCounters {
+    /// Collects the counters of decoder and engine.
     pub const fn of(decode: &decode::Counters, engine: &engine::Counters) -> Self {
         let dropped = &decode.dropped;
         Self {
@@ -78,13 +78,13 @@ impl LeftAside {
         }
     }
 
-    /// Whether nothing was left aside.
-    pub fn is_nothing(&self) -> bool {
+    /// Returns true if nothing was dropped.
+    pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What was left aside because a table was full.
-    pub const fn for_want_of_room(&self) -> u64 {
+    /// Returns the number of drops because a table was full.
+    pub const fn table_full(&self) -> u64 {
         self.calls_refused
             + self.calls_evicted
             + self.rtp_refused
@@ -93,29 +93,37 @@ impl LeftAside {
             + self.fragments_refused
     }
 
-    /// One clause for each total above zero, for people.
+    /// Returns one clause for each count above zero, for people.
     pub fn clauses(&self) -> Vec<String> {
         self.lines().into_iter().filter(|line| line.1 > 0).map(|(_, total, text)| clause(total, text)).collect()
     }
 
-    /// Each with its total and what it counts: the noun in the singular and what became of it.
-    const fn lines(&self) -> [(Why, u64, [&'static str; 2]); LINES] {
+    /// Returns each count with its reason and its text: the noun in the singular, and what happened.
+    const fn lines(&self) -> [(DropReason, u64, [&'static str; 2]); LINES] {
         [
-            (Why::Full, self.calls_refused, ["call", "not taken in (the tables are full of calls under way)"]),
-            (Why::Full, self.calls_evicted, ["unanswered INVITE", "dropped for newer ones (a flood of INVITEs)"]),
-            (Why::Full, self.rtp_refused, ["RTP packet", "refused (more streams than a call can have)"]),
-            (Why::Full, self.rtp_not_kept, ["RTP packet", "of no known call not kept (too many at once)"]),
-            (Why::Full, self.tcp_refused, ["piece", "of TCP streams left aside (too many streams at once)"]),
-            (Why::Full, self.fragments_refused, ["datagram", "in fragments given up (too many fragments at once)"]),
-            (Why::Unreadable, self.fragments_incomplete, ["datagram", "of which a fragment never came, or is broken"]),
-            (Why::Unreadable, self.sip_unreadable, ["SIP message", "that could not be read"]),
-            (Why::Unreadable, self.frames_cut, ["frame", "cut by the snap length"]),
-            (Why::Unreadable, self.frames_unreadable, ["frame", "with broken headers"]),
+            (DropReason::Full, self.calls_refused, ["call", "refused (the call table is full of live calls)"]),
+            (
+                DropReason::Full,
+                self.calls_evicted,
+                ["unanswered INVITE", "dropped in favour of newer INVITEs (a flood of INVITEs)"],
+            ),
+            (DropReason::Full, self.rtp_refused, ["RTP packet", "refused (more streams than a call can have)"]),
+            (DropReason::Full, self.rtp_not_kept, ["RTP packet", "of no known call dropped (too many at once)"]),
+            (DropReason::Full, self.tcp_refused, ["piece", "of TCP streams dropped (too many streams at once)"]),
+            (
+                DropReason::Full,
+                self.fragments_refused,
+                ["datagram", "in fragments dropped (too many fragments at once)"],
+            ),
+            (DropReason::Unreadable, self.fragments_incomplete, ["datagram", "with a missing or broken fragment"]),
+            (DropReason::Unreadable, self.sip_unreadable, ["SIP message", "that could not be read"]),
+            (DropReason::Unreadable, self.frames_cut, ["frame", "cut by the snap length"]),
+            (DropReason::Unreadable, self.frames_unreadable, ["frame", "with broken headers"]),
         ]
     }
 }
 
-impl std::fmt::Display for LeftAside {
+impl std::fmt::Display for DropCounters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.clauses() {
             clauses if clauses.is_empty() => f.write_str("nothing"),
@@ -124,30 +132,30 @@ impl std::fmt::Display for LeftAside {
     }
 }
 
-impl News {
-    /// What grew and was not told within the last [`PAUSE`].
-    pub fn of(&mut self, now: Timestamp, totals: &LeftAside) -> Vec<(Why, String)> {
-        let mut news = Vec::new();
-        for (told, (why, total, text)) in self.told.iter_mut().zip(totals.lines()) {
-            let is_due = told.is_none_or(|(at, before)| total > before && now.since(at) >= PAUSE);
+impl DropAlarms {
+    /// Returns a text for each counter that grew and was not reported within the last [`PAUSE`].
+    pub fn take_new(&mut self, now: Timestamp, totals: &DropCounters) -> Vec<(DropReason, String)> {
+        let mut grown = Vec::new();
+        for (reported, (reason, total, text)) in self.reported.iter_mut().zip(totals.lines()) {
+            let is_due = reported.is_none_or(|(at, before)| total > before && now.since(at) >= PAUSE);
             if total > 0 && is_due {
-                let of_these = told.map_or(0, |(_, before)| before);
-                news.push((why, clause(total - of_these, text)));
-                *told = Some((now, total));
+                let before = reported.map_or(0, |(_, before)| before);
+                grown.push((reason, clause(total - before, text)));
+                *reported = Some((now, total));
             }
         }
-        news
+        grown
     }
 }
 
-fn clause(total: u64, [noun, what]: [&str; 2]) -> String {
+fn clause(total: u64, [noun, event]: [&str; 2]) -> String {
     let s = if total == 1 { "" } else { "s" };
-    format!("{total} {noun}{s} {what}")
+    format!("{total} {noun}{s} {event}")
 }
 
-/// Lines of [`LeftAside::lines`].
+/// Number of counters in [`DropCounters::lines`].
 const LINES: usize = 10;
-/// A flood goes on for hours: one line an hour says so, the totals are in `/api/status` all the time.
+/// Shortest time between two reports of the same counter. A flood lasts for hours; `/api/status` always has the counts.
 pub const PAUSE: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]
@@ -155,27 +163,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn growth_is_told_once_and_again_after_the_pause_with_what_came_since() {
-        let mut news = News::default();
+    fn growth_is_reported_once_and_again_after_the_pause() {
+        let mut alarms = DropAlarms::default();
         let at = |s: u64| Timestamp::EPOCH + Duration::from_secs(s);
-        assert_eq!(news.of(at(0), &LeftAside::default()), []);
-        let flood = |n| LeftAside { calls_evicted: n, ..LeftAside::default() };
-        let first = news.of(at(1), &flood(1));
+        assert_eq!(alarms.take_new(at(0), &DropCounters::default()), []);
+        let flood = |n| DropCounters { calls_evicted: n, ..DropCounters::default() };
+        let first = alarms.take_new(at(1), &flood(1));
         assert_eq!(
             first,
-            [(Why::Full, String::from("1 unanswered INVITE dropped for newer ones (a flood of INVITEs)"))]
+            [(
+                DropReason::Full,
+                String::from("1 unanswered INVITE dropped in favour of newer INVITEs (a flood of INVITEs)")
+            )]
         );
-        assert_eq!(news.of(at(2), &flood(500)), []);
-        // Another table speaks for itself.
-        let more = LeftAside { sip_unreadable: 2, ..flood(700) };
-        assert_eq!(news.of(at(3), &more), [(Why::Unreadable, String::from("2 SIP messages that could not be read"))]);
-        let later = news.of(at(1 + 3_600), &more);
+        assert_eq!(alarms.take_new(at(2), &flood(500)), []);
+        // Each counter has its own pause.
+        let more = DropCounters { sip_unreadable: 2, ..flood(700) };
+        assert_eq!(
+            alarms.take_new(at(3), &more),
+            [(DropReason::Unreadable, String::from("2 SIP messages that could not be read"))]
+        );
+        let later = alarms.take_new(at(1 + 3_600), &more);
         assert!(later.len() == 1 && later[0].1.starts_with("699 unanswered INVITEs"), "{later:?}");
-        assert_eq!(news.of(at(10_000), &more), [], "nothing came since");
+        assert_eq!(alarms.take_new(at(10_000), &more), [], "nothing came since");
     }
 
     #[test]
-    fn every_bound_of_decoder_and_engine_is_among_the_totals() {
+    fn drop_counters_include_every_bound_of_decoder_and_engine() {
         let mut decode = decode::Counters::default();
         decode.dropped.fragment_limit = 1;
         decode.dropped.overlapping_fragments = 2;
@@ -191,11 +205,11 @@ mod tests {
             rtp_not_kept: 1_024,
             ..engine::Counters::default()
         };
-        let totals = LeftAside::of(&decode, &engine);
-        // Each counter is a bit of its own, so a sum of all lines shows that none is missing or counted twice.
+        let totals = DropCounters::of(&decode, &engine);
+        // Every counter is a different power of two, so the sum shows that none is missing or counted twice.
         assert_eq!(totals.lines().iter().map(|line| line.1).sum::<u64>(), 2_047);
-        assert_eq!(totals.for_want_of_room(), 1 + 8 + 32 + 64 + 128 + 256 + 1_024);
-        assert_eq!(LeftAside::default().to_string(), "nothing");
-        assert!(totals.to_string().contains("32 calls not taken in") && totals.to_string().contains("16 frames cut"));
+        assert_eq!(totals.table_full(), 1 + 8 + 32 + 64 + 128 + 256 + 1_024);
+        assert_eq!(DropCounters::default().to_string(), "nothing");
+        assert!(totals.to_string().contains("32 calls refused") && totals.to_string().contains("16 frames cut"));
     }
 }

@@ -8,3 +8,4 @@ pub mod doctor;
 pub mod drops;
 pub mod log;
 pub mod output;
+pub mod thread;

@@ -1,5 +1,7 @@
-//! Encrypts what Pyrus has (`recording.encrypt_to`): recordings and the packets kept beside them. The order of the
-//! steps, and why a crash between any two of them loses nothing, is in the header of [`crate::journal`]'s `sealing`.
+//! Encryption at rest (`recording.encrypt_to`) of delivered recordings and of the packets kept beside them.
+//!
+//! The encrypted file is complete before the journal names it, and the plain file is removed last. Therefore a crash
+//! between two steps loses nothing. The journal lists every file that such a crash leaves over.
 
 use std::collections::HashSet;
 use std::io;
@@ -8,128 +10,134 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::post_process::Worker;
+use super::clock::monotonic;
+use super::worker::CallWorker;
 use crate::journal::{CallStage, EncryptedRecording, Journal, RecordingRow};
-use crate::ops::alerts::Kind;
+use crate::ops::alerts::AlarmKind;
 use crate::recording::encrypt::{AgeRecipient, encrypt_file, encrypted_path};
 
-/// What is still to be encrypted.
-pub(super) struct Sealer {
+/// Encrypts the files of delivered calls, some at a time.
+pub(super) struct Encryptor {
     recipients: Vec<AgeRecipient>,
-    /// Where the look over the calls goes on.
+    /// Id of the call tried last: the round goes on behind it.
     after: String,
-    /// Calls with a file that was changed by somebody: left as they are, told once.
+    /// Ids of calls with a file that was changed since it was written. They stay as they are; one alarm was raised.
     skipped: HashSet<String>,
-    /// After a failure (a full disk), nothing is tried before.
+    /// Earliest time of the next try after a failure, such as a full disk.
     not_before: Option<Instant>,
 }
 
-/// Whether there is work left for the next time.
+/// Whether files are left to encrypt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Left {
-    Some,
-    Nothing,
+pub(super) enum EncryptionProgress {
+    /// The time slice was used up.
+    More,
+    /// Nothing is left, or a pause after a failure is not over.
+    Done,
 }
 
-/// Why a call stays as it is.
-enum Failure {
-    /// It may work later: room, rights, the journal.
-    Now(anyhow::Error),
-    /// The file is not what was written: encrypted, that would not be seen any more.
+/// RemovalReason a call was not encrypted.
+enum EncryptError {
+    /// Disk space, access rights or the journal: a later try may succeed.
+    Temporary(anyhow::Error),
+    /// The recording does not match its SHA-256 in the journal. Encryption would hide that somebody changed it.
     Changed(PathBuf),
 }
 
-impl<E: Into<anyhow::Error>> From<E> for Failure {
+impl<E: Into<anyhow::Error>> From<E> for EncryptError {
     fn from(error: E) -> Self {
-        Self::Now(error.into())
+        Self::Temporary(error.into())
     }
 }
 
-impl Sealer {
+impl Encryptor {
     pub(super) fn new(recipients: Vec<AgeRecipient>) -> Self {
         Self { recipients, after: String::new(), skipped: HashSet::new(), not_before: None }
     }
 
-    /// Works for about [`SLICE`]; a large file takes as long as it takes.
-    pub(super) fn work(&mut self, worker: &Worker) -> Left {
-        let begin = now();
+    /// Encrypts files for about [`SLICE`]. A file that was begun is finished, so a large file takes longer.
+    pub(super) fn run_slice(&mut self, worker: &CallWorker) -> EncryptionProgress {
+        let begin = monotonic();
         if self.recipients.is_empty() || self.not_before.is_some_and(|at| begin < at) {
-            return Left::Nothing;
+            return EncryptionProgress::Done;
         }
-        match self.work_until(worker, begin + SLICE) {
-            Ok(left) => {
+        match self.run_until(worker, begin + SLICE) {
+            Ok(progress) => {
                 self.not_before = None;
-                left
+                progress
             }
             Err(error) => {
-                self.not_before = Some(begin + PAUSE);
+                self.not_before = Some(begin + PAUSE_AFTER_FAILURE);
                 let detail =
-                    format!("a recording cannot be encrypted ({error:#}); it stays as it is and is tried again");
-                worker.alerts.raise(Kind::EncryptionFailed, &detail);
-                Left::Nothing
+                    format!("a recording cannot be encrypted ({error:#}); it stays unencrypted and is tried again");
+                worker.alerts.raise(AlarmKind::EncryptionFailed, &detail);
+                EncryptionProgress::Done
             }
         }
     }
 
-    fn work_until(&mut self, worker: &Worker, until: Instant) -> anyhow::Result<Left> {
+    fn run_until(&mut self, worker: &CallWorker, until: Instant) -> anyhow::Result<EncryptionProgress> {
         loop {
             let ids = worker.journal.calls_to_encrypt(&self.after, PAGE)?;
             if ids.is_empty() {
-                self.after.clear(); // calls are delivered in any order: the next look begins anew
-                return Ok(Left::Nothing);
+                self.after.clear(); // calls are delivered in any order: the next round begins with the first id
+                return Ok(EncryptionProgress::Done);
             }
             for id in ids {
-                if now() >= until {
-                    return Ok(Left::Some);
+                if monotonic() >= until {
+                    return Ok(EncryptionProgress::More);
                 }
-                // One that cannot be encrypted is tried again in the next round, and holds up no other.
+                // Moved before the try, so that a call that cannot be encrypted delays no other call.
                 self.after.clone_from(&id);
                 if !self.skipped.contains(&id) {
-                    self.take(worker, &id)?;
+                    self.encrypt_or_skip(worker, &id)?;
                 }
             }
         }
     }
 
-    fn take(&mut self, worker: &Worker, id: &str) -> anyhow::Result<()> {
-        match self.seal_call(worker, id) {
+    fn encrypt_or_skip(&mut self, worker: &CallWorker, id: &str) -> anyhow::Result<()> {
+        match self.encrypt_call(worker, id) {
             Ok(()) => Ok(()),
-            Err(Failure::Now(error)) => Err(error.context(format!("call {id}"))),
-            Err(Failure::Changed(path)) => {
-                let detail = format!("{} was changed since it was written: it is not encrypted", path.display());
-                worker.alerts.raise_for(Kind::EncryptionFailed, id, &detail);
+            Err(EncryptError::Temporary(error)) => Err(error.context(format!("call {id}"))),
+            Err(EncryptError::Changed(path)) => {
+                let detail = format!(
+                    "{} was changed after it was written: it is not encrypted; look at it with `callspan calls verify {id}`",
+                    path.display()
+                );
+                worker.alerts.raise_for(AlarmKind::EncryptionFailed, id, &detail);
                 self.skipped.insert(id.to_owned());
                 Ok(())
             }
         }
     }
 
-    fn seal_call(&self, worker: &Worker, id: &str) -> Result<(), Failure> {
+    fn encrypt_call(&self, worker: &CallWorker, id: &str) -> Result<(), EncryptError> {
         let journal = &worker.journal;
         let Some(call) = journal.call(id)?.filter(|call| call.stage == CallStage::Complete) else { return Ok(()) };
         for file in journal.recordings_of(id)?.iter().filter(|file| file.plain_sha256.is_none()) {
-            self.seal_recording(journal, file)?;
+            self.encrypt_recording(journal, file)?;
         }
         for leg in 0..call.record.legs.len() {
             let kept = worker.recorder.kept_path(&call.record, leg);
             if kept.is_file() {
-                self.seal_packets(journal, &kept)?;
+                self.encrypt_packets(journal, &kept)?;
             }
         }
         Ok(journal.mark_encrypted(id)?)
     }
 
-    fn seal_recording(&self, journal: &Journal, file: &RecordingRow) -> Result<(), Failure> {
+    fn encrypt_recording(&self, journal: &Journal, file: &RecordingRow) -> Result<(), EncryptError> {
         let (plain, path) = (Path::new(&file.path), encrypted_path(Path::new(&file.path)));
         if !plain.exists() {
-            return Ok(()); // `calls verify` says so; here is nothing to do
+            return Ok(()); // `calls verify` reports the missing file
         }
         let name = text(&path)?;
         journal.add_leftovers(std::slice::from_ref(&name))?;
         let sealed = encrypt_file(plain, &path, &self.recipients).with_context(|| plain.display().to_string())?;
         if !file.sha256.is_empty() && sealed.plain_sha256 != file.sha256 {
             clear(journal, &[name])?;
-            return Err(Failure::Changed(plain.to_owned()));
+            return Err(EncryptError::Changed(plain.to_owned()));
         }
         let sealed = EncryptedRecording {
             part: file.part,
@@ -143,7 +151,7 @@ impl Sealer {
         Ok(clear(journal, &[leftover])?)
     }
 
-    fn seal_packets(&self, journal: &Journal, plain: &Path) -> Result<(), Failure> {
+    fn encrypt_packets(&self, journal: &Journal, plain: &Path) -> Result<(), EncryptError> {
         let path = encrypted_path(plain);
         let (plain_name, name) = (text(plain)?, text(&path)?);
         journal.add_leftovers(std::slice::from_ref(&name))?;
@@ -153,7 +161,7 @@ impl Sealer {
     }
 }
 
-/// Removes files that belong to no row any more, or not yet: an earlier process was ended in the middle.
+/// Removes the files that the journal lists as leftovers of an interrupted encryption.
 pub(super) fn clear_leftovers(journal: &Journal) -> anyhow::Result<()> {
     loop {
         let paths = journal.leftovers(PAGE)?;
@@ -169,7 +177,7 @@ fn clear(journal: &Journal, paths: &[String]) -> anyhow::Result<()> {
         let path = Path::new(path);
         match std::fs::remove_file(path) {
             Ok(()) => {
-                // After a power cut it must not be there again: nothing would know it.
+                // Without this the file could reappear after a power cut, and no row would name it.
                 let folder = path.parent().context("a file has a folder")?;
                 std::fs::File::open(folder).and_then(|folder| folder.sync_all())?;
             }
@@ -184,14 +192,9 @@ fn text(path: &Path) -> anyhow::Result<String> {
     path.to_str().map(String::from).with_context(|| format!("{}: the name is not UTF-8", path.display()))
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long to work in one go is a question to the clock")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-/// After so long the thread looks at its other duties.
+/// Time after which the thread turns to its other work.
 const SLICE: Duration = Duration::from_secs(2);
-/// After a failure.
-const PAUSE: Duration = Duration::from_secs(60);
-/// Calls asked for at once.
+/// Pause after a failure.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// Calls read from the journal at once.
 const PAGE: u32 = 100;

@@ -1,49 +1,49 @@
-//! One process at a time for a folder: a lock that the system gives back when its holder is gone, however it went.
+//! Locks a folder for one process at a time. The kernel releases the lock when the process ends, even by a crash.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// A folder that is ours until this is dropped.
+/// Keeps a folder locked until it is dropped.
 #[derive(Debug)]
-pub struct Lock {
+pub struct FolderLock {
     _file: File,
 }
 
-/// Why a folder is not ours.
+/// Why a folder could not be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another process has it.
+    /// Another process holds the lock.
     #[error(
         "the folder {folder} is in use by another callspan{holder}: stop it, or give each its own [spool] dir and [state] dir"
     )]
     Taken {
         /// The folder.
         folder: PathBuf,
-        /// ` (process 123)`, or nothing.
+        /// Who holds the lock: ` (process 123)`, or empty if unknown.
         holder: String,
     },
-    /// The lock file cannot be made.
+    /// The lock file cannot be created.
     #[error(
-        "the lock {path} cannot be had ({source}): the user of the service (number {user} now) must own its folder; as \
-         root: chown -R callspan: FOLDER, or name another [spool] dir and [state] dir"
+        "the lock file {path} cannot be created ({source}): the user that runs callspan (number {user}) must own the \
+         folder. As root: chown -R callspan: FOLDER, or set another [spool] dir and [state] dir"
     )]
     Io {
-        /// The file.
+        /// The lock file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
-        /// Number of the user that asked.
+        /// User id of this process.
         user: u32,
     },
 }
 
-/// Takes a folder, which is made if it is not there. Does not wait.
+/// Locks a folder, and creates the folder if it does not exist. Never waits.
 ///
 /// # Errors
-/// When another process has it, or the lock file cannot be made.
-pub fn take(folder: &Path) -> Result<Lock, LockError> {
+/// When another process holds the lock, or the lock file cannot be created.
+pub fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
     let path = folder.join(FILE_NAME);
     let failed = |source| LockError::Io { path: path.clone(), source, user: rustix::process::geteuid().as_raw() };
     make_private(folder).map_err(failed)?;
@@ -62,11 +62,12 @@ pub fn take(folder: &Path) -> Result<Lock, LockError> {
         }
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
-    // For people only: on a full disk the lock holds without it.
+    // The process id only helps the person who reads the error; on a full disk the lock holds without it.
     let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-    Ok(Lock { _file: file })
+    Ok(FolderLock { _file: file })
 }
 
+/// Reads the process id that the holder of a lock wrote into the lock file.
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.take(MAX_HOLDER).read_to_string(&mut text);
@@ -76,15 +77,15 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-/// Makes a folder that is there for us alone, if it is not there.
+/// Creates a folder with access for this user alone, if it does not exist.
 pub(super) fn make_private(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// Name of the lock in its folder.
+/// Name of the lock file in its folder.
 const FILE_NAME: &str = "callspan.lock";
-/// Digits of a process id, with room.
+/// Bytes read of the lock file: more than a process id has digits.
 const MAX_HOLDER: u64 = 32;
 
 #[cfg(test)]
@@ -92,14 +93,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_taken_once_and_free_again_when_its_holder_is_gone() {
+    fn folder_is_locked_once_and_free_after_its_holder() {
         let dir = tempfile::tempdir().expect("a folder");
         let folder = dir.path().join("spool");
-        let first = take(&folder).expect("nobody has it");
-        let error = take(&folder).expect_err("it is taken");
+        let first = acquire(&folder).expect("nobody holds the lock");
+        let error = acquire(&folder).expect_err("the lock is held");
         assert!(matches!(error, LockError::Taken { .. }), "{error}");
         assert!(error.to_string().contains(&format!("(process {})", std::process::id())), "{error}");
         drop(first);
-        take(&folder).expect("it is free");
+        acquire(&folder).expect("the lock was released");
     }
 }

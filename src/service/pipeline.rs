@@ -1,42 +1,42 @@
-//! The one loop: source -> decoder -> engine -> spool. Live capture and replay differ only in the source.
+//! The loop from source to decoder to engine to spool. Live capture and replay differ only in the source.
 
 use crate::call::Engine;
 use crate::call::event::LegSink;
 use crate::capture::{CaptureError, Event, Frame, Source};
 use crate::decode::Decoder;
-use crate::ops::drops::LeftAside;
+use crate::ops::drops::DropCounters;
 
-/// What drives a source to its end.
+/// Decoder and engine, driven by the events of a source.
 pub struct Pipeline {
-    /// Frames to datagrams.
+    /// Turns frames into datagrams.
     pub decoder: Decoder,
-    /// Datagrams to calls.
+    /// Turns datagrams into calls.
     pub engine: Engine,
-    /// How far the source's timeline is ahead of the engine's, which goes on where an earlier process was: by the steps of
-    /// the wall clock that one saw.
+    /// Nanoseconds by which the source's timeline is ahead of the engine's timeline. The engine continues the timeline of
+    /// an earlier process, which had not followed the steps of the wall clock.
     ahead_ns: i64,
 }
 
-/// Whether there is more to come.
+/// Whether the source has more events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Call again.
+pub enum PipelineStep {
+    /// An event was processed; more may follow.
     More,
     /// The source has ended.
     End,
 }
 
 impl Pipeline {
-    /// A pipeline around an engine, which may know calls of an earlier process (`resume`).
+    /// Creates a pipeline around an engine. The engine may already know calls of an earlier process.
     pub fn new(engine: Engine) -> Self {
         Self { decoder: Decoder::new(), ahead_ns: engine.wall_offset_ns(), engine }
     }
 
-    /// Takes one event of the source through decoder and engine into the sink.
+    /// Passes the next event of the source through decoder and engine into the sink.
     ///
     /// # Errors
     /// When the source fails for good.
-    pub fn step(&mut self, source: &mut dyn Source, sink: &mut dyn LegSink) -> Result<Step, CaptureError> {
+    pub fn step(&mut self, source: &mut dyn Source, sink: &mut dyn LegSink) -> Result<PipelineStep, CaptureError> {
         let Self { decoder, engine, ahead_ns } = self;
         match source.next_event()? {
             Event::Frame(frame) => {
@@ -49,17 +49,17 @@ impl Pipeline {
                 engine.handle_timeout(now, sink);
             }
             Event::ClockStep { by_ns, .. } => engine.handle_clock_step(by_ns, sink),
-            Event::End => return Ok(Step::End),
+            Event::End => return Ok(PipelineStep::End),
         }
-        Ok(Step::More)
+        Ok(PipelineStep::More)
     }
 
-    /// What did not fit into a table or could not be read so far.
-    pub const fn left_aside(&self) -> LeftAside {
-        LeftAside::of(self.decoder.counters(), self.engine.counters())
+    /// Returns counts of everything that was dropped so far.
+    pub const fn drops(&self) -> DropCounters {
+        DropCounters::of(self.decoder.counters(), self.engine.counters())
     }
 
-    /// The source has ended: gives out what was still held back, and ends the calls that are open.
+    /// Flushes decoder and engine at the end of the source, and ends the open calls.
     pub fn end(&mut self, sink: &mut dyn LegSink) {
         let Self { decoder, engine, .. } = self;
         decoder.handle_end(&mut |decoded| engine.handle_decoded(&decoded, sink));

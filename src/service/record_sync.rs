@@ -1,21 +1,20 @@
-//! What the records beside the recordings say of delivery and holds.
+//! Keeps delivery state and holds in the call records beside the recordings up to date.
 //!
-//! Should the journal be lost, they are all that is left of what Pyrus was told. So a record says `owed` before
-//! delivery is told of its call, and is written again when the delivery was settled or parked.
+//! If the journal is lost, the records alone say what Pyrus already has. Therefore a record says `owed` before delivery
+//! gets its call, and is written again when the delivery is done or parked.
 
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::call::event::Registration;
 use crate::call::record::{CallRecord, DeliveryRecord, DeliveryState};
 use crate::delivery::{Consent, Policy, Progress};
 use crate::journal::{self, CallStage, Journal, StaleRecord, StoredCall};
+use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::recording::Recorder;
 
-/// What delivery is told of a rule of the engine.
+/// Translates the engine's ruling on a call for delivery.
 pub const fn consent(registration: Registration) -> Consent {
     match registration {
         Registration::Allowed => Consent::ByConfig,
@@ -23,15 +22,18 @@ pub const fn consent(registration: Registration) -> Consent {
     }
 }
 
-/// Writes into a record that is about to be final whether the call is held, and what is known of its delivery: what the
-/// journal says, or that it is owed from now on. Without a policy nothing is delivered.
+/// Writes hold and delivery state into a record that is about to be final.
+///
+/// The delivery state comes from the journal. Without a job in the journal, a call that the policy wants delivered is
+/// owed from now on.
 ///
 /// # Errors
 /// When the journal cannot be read.
 pub fn mark(
     record: &mut CallRecord,
     registration: Registration,
-    (policy, journal): (Option<&Policy>, &Journal),
+    policy: Option<&Policy>,
+    journal: &Journal,
 ) -> journal::JournalResult<()> {
     record.held = journal.held(&record.id)?;
     if let Some(job) = journal.job(&record.id)? {
@@ -42,17 +44,20 @@ pub fn mark(
     Ok(())
 }
 
-/// Writes the next records again whose delivery was settled or parked: those after `after`, which is moved behind them.
-/// Gives their number; 0: that was the end, and the next call begins anew.
+/// Rewrites the next batch of records that the journal marks as stale, in the order of their ids.
+///
+/// `after` is the id behind which the batch begins, and is moved to the batch's end. Returns the number of records; at 0
+/// the round is complete, and the next call begins a new round.
 ///
 /// # Errors
-/// When the journal or a record cannot be written; it is done in another round, and the others of these all the same.
+/// When the journal or a record cannot be written. The other records of the batch are written all the same, and the
+/// next round tries again.
 pub fn refresh(journal: &Journal, recorder: &Recorder, after: &mut String) -> anyhow::Result<usize> {
     let stale = journal.stale_records(after, BATCH)?;
     *after = stale.last().map(|last| last.id.clone()).unwrap_or_default();
     let mut failure = None;
     for stale in &stale {
-        match write_again(journal, recorder, stale) {
+        match rewrite(journal, recorder, stale) {
             Ok(()) => {}
             Err(error) => failure = failure.or(Some(error)),
         }
@@ -60,66 +65,43 @@ pub fn refresh(journal: &Journal, recorder: &Recorder, after: &mut String) -> an
     failure.map_or(Ok(stale.len()), Err)
 }
 
-fn write_again(journal: &Journal, recorder: &Recorder, stale: &StaleRecord) -> anyhow::Result<()> {
-    // A call that is not complete is marked when it is rendered; of a live one only parts have a record beside them.
-    let is_there = |call: &StoredCall| match call.stage {
+fn rewrite(journal: &Journal, recorder: &Recorder, stale: &StaleRecord) -> anyhow::Result<()> {
+    // An ended call gets its record when it is rendered; a live call has a record only if it has segments.
+    let has_record = |call: &StoredCall| match call.stage {
         CallStage::Complete => true,
         CallStage::Live => !call.record.recordings.is_empty(),
         CallStage::Ended => false,
     };
-    if let Some(stored) = journal.call(&stale.id)?.filter(is_there) {
+    if let Some(stored) = journal.call(&stale.id)?.filter(has_record) {
         recorder.write_record(&stored.record)?;
     }
     Ok(journal.records_refreshed(std::slice::from_ref(stale))?)
 }
 
-/// The thread that refreshes the records.
-#[derive(Debug)]
-pub struct Refresher {
-    stop: Sender<()>,
-    thread: JoinHandle<()>,
+/// Starts the thread that rewrites stale records. When it is stopped it rewrites a last time, so delivery must have ended
+/// before.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub(super) fn start(journal: Journal, recorder: Recorder) -> anyhow::Result<StoppableThread> {
+    StoppableThread::start("records", move |stop| run(&journal, &recorder, stop))
+        .context("cannot start the records thread")
 }
 
-impl Refresher {
-    /// Starts it; what an earlier process left is refreshed first.
-    ///
-    /// # Errors
-    /// When the thread cannot be started.
-    pub fn start(journal: Journal, recorder: Recorder) -> anyhow::Result<Self> {
-        let (stop, stopped) = crossbeam_channel::bounded(0);
-        let thread = std::thread::Builder::new()
-            .name(String::from("records"))
-            .spawn(move || work(&journal, &recorder, &stopped))
-            .context("cannot start the records thread")?;
-        Ok(Self { stop, thread })
-    }
-
-    /// Whether it has ended by itself.
-    pub fn is_finished(&self) -> bool {
-        self.thread.is_finished()
-    }
-
-    /// Refreshes a last time and ends. Delivery must have ended.
-    pub fn stop(self) {
-        drop(self.stop);
-        let _ = self.thread.join(); // a panic there was reported when it happened
-    }
-}
-
-fn work(journal: &Journal, recorder: &Recorder, stopped: &Receiver<()>) {
-    let mut complained = false;
+fn run(journal: &Journal, recorder: &Recorder, stop: &StopSignal) {
+    let mut has_complained = false;
     let mut after = String::new();
     loop {
-        let is_last = stopped.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout);
+        let is_last = stop.is_stopped_within(INTERVAL);
         loop {
             match refresh(journal, recorder, &mut after) {
                 Ok(0) => break,
-                Ok(_) => complained = false,
+                Ok(_) => has_complained = false,
                 Err(error) => {
-                    if !complained {
-                        tracing::error!("the records cannot be brought up to date: {error:#}");
+                    if !has_complained {
+                        tracing::error!("the records beside the recordings cannot be updated: {error:#}");
                     }
-                    complained = true;
+                    has_complained = true;
                     break;
                 }
             }
@@ -130,9 +112,9 @@ fn work(journal: &Journal, recorder: &Recorder, stopped: &Receiver<()>) {
     }
 }
 
-/// How often it is looked for records that are behind.
-const LOOK: Duration = Duration::from_secs(1);
-/// Records looked at in one go.
+/// Pause between two rounds.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Records in a batch.
 const BATCH: u32 = 100;
 
 #[cfg(test)]
@@ -143,12 +125,12 @@ mod tests {
     use crate::time::Timestamp;
 
     #[test]
-    fn a_record_that_cannot_be_written_holds_up_no_other() {
+    fn unwritable_record_does_not_delay_other_records() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open_in_memory().unwrap();
         let recorder =
             Recorder::new(Config { dir: dir.path().to_owned(), ..Config::default() }, FolderLayout::ByDay, None);
-        // A day each, 1970-01-01 and the day after; the first folder is somebody else's file.
+        // One call on 1970-01-01, one the day after. A file stands where the folder of the first day should be.
         for (id, day) in [("a", 0), ("b", 1)] {
             let invited_at = Some(Timestamp::from_secs(day * 86_400));
             let record = CallRecord { id: String::from(id), invited_at, ..CallRecord::default() };

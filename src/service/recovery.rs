@@ -1,46 +1,49 @@
-//! Opening the journal, whatever state it is in.
+//! Opens the journal, and rebuilds it if it is damaged or missing.
 //!
-//! A damaged journal is set aside, for a person to look at, and a new one is made of the records beside the recordings:
-//! they say what Pyrus has of each call. Of calls that began before the loss and have no record nobody knows whether they
-//! were registered, and delivery treats them so. Nothing is sent twice but what was under way in the last second before
-//! a crash that also damaged the journal.
+//! A damaged journal is renamed, for a person to look at. A new journal is built from the records beside the recordings,
+//! which say what Pyrus already has of each call. A call that began before the loss and has no record may or may not be
+//! registered in Pyrus; delivery takes that into account. Only requests of the last second before a crash that also
+//! damaged the journal can be sent twice.
 //!
-//! A journal that is found damaged while the service works is healed in the same way: the service condemns it, ends and
-//! is started again (`run`).
+//! If the journal is found damaged while the service runs, the service marks it as condemned and ends. The next start
+//! rebuilds it.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 
+use super::clock::wall_clock;
 use crate::call::record::{CallRecord, DeliveryState};
 use crate::delivery::Job;
 use crate::delivery::row::JobRow;
 use crate::journal::{self, Journal, config::Config};
 use crate::recording::digest;
 use crate::recording::encrypt::encrypted_path;
-use crate::time::Timestamp;
 
-/// A journal that can be used.
+/// A usable journal.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedJournal {
     /// The journal.
     pub journal: Journal,
-    /// What an admin should hear: the journal was lost, and what was made of it.
+    /// Text of an alarm if the journal was lost: how it was lost, and how many calls were restored.
     pub alarm: Option<String>,
 }
 
-/// Opens the journal; makes it anew of the records below `recordings` when it is damaged or gone.
+/// Opens the journal. Rebuilds it from the records in the folder `recordings` if it is damaged or missing.
 ///
 /// # Errors
 /// When the journal is of a newer version, or a file cannot be written.
-pub fn open(config: &Config, recordings: &Path) -> anyhow::Result<Opened> {
+pub fn open(config: &Config, recordings: &Path) -> anyhow::Result<OpenedJournal> {
     let file = config.dir.join(journal::FILE_NAME);
-    // Of no length, it was made and never written, or a file system lost it.
+    // An empty file was created and never written, or its content was lost by the file system.
     let is_new = std::fs::metadata(&file).map_or(true, |file| file.len() == 0);
     let (journal, loss) = match open_unless_condemned(config, &file) {
-        Ok(journal) if journal.is_rebuilding()? => (journal, Some(String::from("the journal was not whole"))),
-        Ok(journal) if is_new && was_lost(&file, recordings) => (journal, Some(String::from("the journal was gone"))),
+        Ok(journal) if journal.is_rebuilding()? => {
+            (journal, Some(String::from("an earlier rebuild of the journal was interrupted")))
+        }
+        Ok(journal) if is_new && was_lost(&file, recordings) => {
+            (journal, Some(String::from("the journal was missing")))
+        }
         Ok(journal) => (journal, None),
         Err(journal::Error::Damaged { detail, .. }) => {
             let aside = Journal::set_aside(config)?;
@@ -52,11 +55,11 @@ pub fn open(config: &Config, recordings: &Path) -> anyhow::Result<Opened> {
     let alarm = match loss {
         None => None,
         Some(loss) => {
-            let count = rebuild(&journal, recordings).context("the journal cannot be made anew")?;
-            Some(format!("{loss}; it was made anew from the records of {count} calls in {}", recordings.display()))
+            let count = rebuild(&journal, recordings).context("the journal cannot be rebuilt")?;
+            Some(format!("{loss}; it was rebuilt from the records of {count} calls in {}", recordings.display()))
         }
     };
-    Ok(Opened { journal, alarm })
+    Ok(OpenedJournal { journal, alarm })
 }
 
 fn open_unless_condemned(config: &Config, file: &Path) -> journal::JournalResult<Journal> {
@@ -66,30 +69,32 @@ fn open_unless_condemned(config: &Config, file: &Path) -> journal::JournalResult
     }
 }
 
-/// There was a journal before: one that was set aside, one that told of deliveries, or that of a service, whose records
-/// lie in folders of days. (A replay that delivers nothing leaves records and has no journal.)
+/// Returns true if there was a journal before.
+///
+/// The signs are a damaged journal that was renamed, a record with a delivery, or records in folders of days, as only a
+/// service writes them. A replay without delivery leaves records too, but never has a journal.
 fn was_lost(file: &Path, recordings: &Path) -> bool {
     let mut aside = file.as_os_str().to_owned();
     aside.push(".damaged-1");
     let is_of_service = |path: &Path| path.strip_prefix(recordings).is_ok_and(|p| p.components().count() > MAX_DEPTH);
     let had_journal = |path: &Path| {
-        read(path).is_some_and(|record| is_of_service(path) || record.delivery.state != DeliveryState::None)
+        read_record(path).is_some_and(|record| is_of_service(path) || record.delivery.state != DeliveryState::None)
     };
     Path::new(&aside).exists() || records(recordings).any(|path| had_journal(&path))
 }
 
-/// Enters every call that has a record. Gives their number.
+/// Enters every call that has a record into the journal. Returns the number of calls.
 fn rebuild(journal: &Journal, recordings: &Path) -> anyhow::Result<usize> {
     journal.begin_rebuild(wall_clock())?;
     let mut count = 0;
     let mut batch = Vec::new();
     for path in records(recordings) {
-        let Some(mut record) = read(&path) else {
-            tracing::warn!(path = %path.display(), "no call record: it is left out of the journal");
+        let Some(mut record) = read_record(&path) else {
+            tracing::warn!(path = %path.display(), "the file is no call record: it is not entered into the journal");
             continue;
         };
         count += 1;
-        look_for_sealed(journal, &mut record)?;
+        find_encrypted(journal, &mut record)?;
         let job = Job::rebuilt(&record).map(|job| job.to_row());
         batch.push((record, job));
         if batch.len() >= BATCH {
@@ -106,7 +111,7 @@ fn enter(journal: &Journal, batch: &mut Vec<(CallRecord, Option<JobRow>)>) -> an
     let is_gone = |record: &CallRecord| {
         !record.recordings.is_empty() && record.recordings.iter().all(|r| !Path::new(&r.path).exists())
     };
-    // By retention, most likely; why, only the lost journal knew.
+    // Retention has probably removed them; only the lost journal knew the reason.
     let gone: Vec<(String, &str)> =
         batch.iter().filter(|(record, _)| is_gone(record)).map(|(record, _)| (record.id.clone(), WAS_GONE)).collect();
     journal.mark_removed(&gone, wall_clock())?;
@@ -114,9 +119,9 @@ fn enter(journal: &Journal, batch: &mut Vec<(CallRecord, Option<JobRow>)>) -> an
     Ok(())
 }
 
-/// A recording may have been encrypted since its record was written, or its plain file may not have been removed yet:
-/// the journal that is lost knew.
-fn look_for_sealed(journal: &Journal, record: &mut CallRecord) -> anyhow::Result<()> {
+/// Finds recordings that were encrypted after their record was written, and files that an interrupted encryption left
+/// over.
+fn find_encrypted(journal: &Journal, record: &mut CallRecord) -> anyhow::Result<()> {
     let mut leftovers = Vec::new();
     let mut is_behind = false;
     for recording in &mut record.recordings {
@@ -130,7 +135,7 @@ fn look_for_sealed(journal: &Journal, record: &mut CallRecord) -> anyhow::Result
             continue;
         }
         if plain.is_file() {
-            leftovers.push(sealed); // it may be half of it, under its name before a power cut
+            leftovers.push(sealed); // it may be incomplete: a power cut can come after the rename and before the content
             continue;
         }
         let (bytes, sha256) = digest(&sealed).with_context(|| sealed.display().to_string())?;
@@ -147,12 +152,13 @@ fn look_for_sealed(journal: &Journal, record: &mut CallRecord) -> anyhow::Result
     Ok(())
 }
 
-fn read(path: &Path) -> Option<CallRecord> {
+/// Reads a call record; returns `None` for any other file.
+fn read_record(path: &Path) -> Option<CallRecord> {
     let record: CallRecord = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     (!record.id.is_empty()).then_some(record)
 }
 
-/// The JSON files in the folder of recordings and its folders of days.
+/// Lists the JSON files in the folder of recordings and in its folders of days.
 fn records(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let mut folders = vec![(folder.to_owned(), 0)];
     let mut files: Vec<PathBuf> = Vec::new();
@@ -174,14 +180,9 @@ fn records(folder: &Path) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "the moment of a loss is a question to the wall clock")]
-fn wall_clock() -> Timestamp {
-    Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-/// `YYYY/MM/DD`.
+/// Depth of the folders of days: `YYYY/MM/DD`.
 const MAX_DEPTH: usize = 3;
-/// Why a recording is not there after the journal was lost.
-const WAS_GONE: &str = "it was gone already when the journal was made anew";
+/// Reason of removal of a recording that was missing when the journal was rebuilt.
+const WAS_GONE: &str = "it was missing already when the journal was rebuilt";
 /// Calls entered in one transaction.
 const BATCH: usize = 500;

@@ -1,4 +1,4 @@
-//! Rendering a call once more: after a bug in a decoder was mended, or after a disk was full.
+//! Renders a call again, for example after a bug in a decoder was fixed or after a disk was full.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use crate::recording::encrypt::encrypted_path;
 use crate::spool::disk::DiskStore;
 use crate::spool::{self, LegSource, LegStore};
 
-/// Renders a call from its spool, or from the packets kept beside its recording, and writes the journal.
+/// Renders a call from its spool, or from the packets kept beside its recording, and updates the journal.
 ///
 /// # Errors
-/// When the call is not known or under way, nothing of its packets is kept, or a file cannot be written.
+/// When the call is unknown or still lasts, none of its packets is kept, or a file cannot be written.
 pub fn rerender(
     journal: &Journal,
     recorder: &Recorder,
@@ -25,20 +25,19 @@ pub fn rerender(
 ) -> anyhow::Result<CallRecord> {
     let stored = journal.call(id)?.with_context(|| format!("there is no call {id} in the journal"))?;
     if stored.stage == CallStage::Live {
-        bail!("call {id} is under way: it is rendered when it ends");
+        bail!("call {id} still lasts: it is rendered when it ends");
     }
-    let packets = find(journal, recorder, spool, &stored.record)?;
+    let packets = find_packets(journal, recorder, spool, &stored.record)?;
     if let ([], Some(sealed)) = (packets.legs.as_slice(), &packets.sealed) {
         bail!(
-            "the packets of call {id} are encrypted ({0}): where the secret key is, decrypt them with `age -d -i KEYFILE \
-             -o PACKETS {0}`, put them beside it under the same name without .age, and render again",
+            "the packets of call {id} are encrypted ({0}). On the machine with the secret key, decrypt them with `age -d -i \
+             KEYFILE -o PACKETS {0}`. Put the result beside {0} under the same name without .age, and render again",
             sealed.display()
         );
     }
     if packets.legs.is_empty() {
         bail!(
-            "nothing is left of the packets of call {id}: they are kept until it is rendered, and longer only with \
-             recording.keep_pcap"
+            "no packets of call {id} are left: they are removed once the call is rendered, unless recording.keep_pcap is set"
         );
     }
     let wall_offset_ns = packets.wall_offset_ns()?;
@@ -51,9 +50,9 @@ pub fn rerender(
     };
     let record = recorder.record(&ended, &packets)?;
     match (registration, stored.stage) {
-        // Delivery waits for its recording, or never heard of it.
+        // Delivery waits for the recording of this call, or was never told about the call.
         (Some(registration), _) => journal.put_call_for_delivery(&record, CallStage::Complete, registration)?,
-        // Delivery did not want it: a rule forbids it, or the configuration leaves it out.
+        // The call is not delivered: a rule forbids it, or the configuration excludes it.
         (None, CallStage::Complete) if journal.job(id)?.is_none() => journal.put_call(&record, CallStage::Complete)?,
         (None, _) => journal.put_call_for_delivery(&record, CallStage::Complete, Registration::Allowed)?,
     }
@@ -61,16 +60,18 @@ pub fn rerender(
     Ok(record)
 }
 
-/// The packets of one call, wherever they are.
-struct Packets {
+/// The packets of one call, in the spool or beside the recording.
+struct CallPackets {
     legs: Vec<EndedLeg>,
+    /// Path of the packets by the leg's name.
     paths: HashMap<String, PathBuf>,
-    /// Kept packets that only somebody with the secret key can read.
+    /// First file of kept packets that is encrypted.
     sealed: Option<PathBuf>,
 }
 
-impl Packets {
-    /// What is added to the stamps of the packets for the record: the wall clock was stepped before the call.
+impl CallPackets {
+    /// Returns the nanoseconds to add to the packets' capture times for wall-clock time in the record. They differ if the
+    /// wall clock was set between the start of the capture and the call.
     fn wall_offset_ns(&self) -> anyhow::Result<i64> {
         for leg in &self.legs {
             if let Some(source) = self.source(leg) {
@@ -81,19 +82,19 @@ impl Packets {
     }
 }
 
-impl LegStore for Packets {
+impl LegStore for CallPackets {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
         self.paths.get(&leg.name).cloned().map(LegSource::File)
     }
 }
 
-fn find(
+fn find_packets(
     journal: &Journal,
     recorder: &Recorder,
     spool: Option<&DiskStore>,
     record: &CallRecord,
-) -> anyhow::Result<Packets> {
-    let mut packets = Packets { legs: Vec::new(), paths: HashMap::new(), sealed: None };
+) -> anyhow::Result<CallPackets> {
+    let mut packets = CallPackets { legs: Vec::new(), paths: HashMap::new(), sealed: None };
     for (n, row) in (0_u64..).zip(journal.legs(&record.id)?) {
         let index = row.index as usize;
         let spooled = spool.into_iter().flat_map(|s| [s.path(&row.name), s.failed_path(&row.name)]);
@@ -106,12 +107,12 @@ fn find(
         packets.paths.insert(row.name.clone(), path);
         packets.legs.push(EndedLeg { leg: LegId(n), name: row.name, index, same_sides: row.same_sides });
     }
-    // The leg that was rendered comes first again.
+    // The first leg is rendered: keep the choice that the engine made.
     packets.legs.sort_by_key(|leg| !record.legs.get(leg.index).is_some_and(|l| l.rendered));
     Ok(packets)
 }
 
-/// The record as the engine gave it: without what rendering adds.
+/// Returns the record in the form that the engine made, without the results of rendering.
 fn as_ended(mut record: CallRecord) -> CallRecord {
     record.verdict = None;
     record.verdict_reason = None;
@@ -120,6 +121,6 @@ fn as_ended(mut record: CallRecord) -> CallRecord {
     record
 }
 
-/// Problems that rendering finds: it finds them again.
+/// Kinds of problems that rendering finds. They are removed before the call is rendered again.
 const BY_RENDERING: [&str; 7] =
     ["torn_tail", "cut_by_snaplen", "undecodable", "late", "broken_stamps", "one_way_audio", "render_error"];

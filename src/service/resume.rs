@@ -1,14 +1,14 @@
-//! Going on after a restart: what an earlier process left in the spool is read back into the engine.
+//! Resumes calls after a restart: reads the spool of an earlier process back into the engine.
 //!
-//! A leg's spool holds its signalling from the first INVITE, and what was decided about it. Who a leg is (its name, its
-//! conversation, its transport) is told to the engine from the decisions; its signalling is handed in again, and of its
-//! media what led to decisions; the packets are not written again. What this takes does not grow with the length of the
-//! calls: see [`crate::spool::restore`].
+//! A leg's spool holds its signalling from the first INVITE, and the engine's decisions about it. The decisions name the
+//! leg, its conversation and its transport. The engine then processes the signalling again, and the media packets that
+//! led to decisions. No packet is written twice. Time and memory do not grow with the length of the calls
+//! ([`crate::spool::restore`]).
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::clock::wall_clock;
 use crate::call::Engine;
 use crate::call::decision::Decision;
 use crate::call::engine::Recall;
@@ -20,9 +20,11 @@ use crate::spool::disk::DiskSpool;
 use crate::spool::restore::{self, RestorableLeg, RestoreItem, RestoreSequence};
 use crate::time::Timestamp;
 
-/// Reads back what is in the spool. Gives the names of the legs that the engine knows again. A file that is no spool (a
-/// disk that was full can leave such) is set aside; what can be read of a damaged one is read. `is_over` tells of a
-/// conversation, by its id, that the journal knows as ended: of one without media nothing is left to do.
+/// Reads the spool back into the engine. Returns the names of the legs that the engine knows again.
+///
+/// A file that is no spool, such as a full disk can leave, is renamed. A damaged spool is read up to the damage.
+/// `is_over` returns true for the id of a conversation that the journal knows as ended. Legs of such a conversation that
+/// have no spool file of their own are skipped.
 ///
 /// # Errors
 /// When the folder cannot be read, or a spool is of a newer version.
@@ -31,24 +33,24 @@ pub fn resume(
     spool: &mut DiskSpool,
     is_over: &dyn Fn(&str) -> bool,
 ) -> Result<HashSet<String>, SpoolError> {
-    let legs = find(spool, is_over)?;
+    let legs = find_legs(spool, is_over)?;
     for leg in &legs {
-        engine_recalls(engine, leg);
+        recall_leg(engine, leg);
     }
-    let mut sink = Resuming::new(spool, &legs);
-    let mut recollection = RestoreSequence::new(&legs);
+    let mut sink = ResumeSink::new(spool, &legs);
+    let mut sequence = RestoreSequence::new(&legs);
     loop {
-        match recollection.next_item() {
+        match sequence.next_item() {
             Ok(None) => break,
             Ok(Some((_, RestoreItem::Packet(packet)))) => engine.handle_datagram(&packet.datagram(), &mut sink),
             Ok(Some((leg, RestoreItem::Decided(decided)))) => {
-                // The end of an absence is of the wall clock, which may have been ahead: no timer fires by it.
+                // The time of a restart comes from the wall clock, which may have been ahead, so it must fire no timer.
                 if !matches!(decided.decision, Decision::Restart { .. }) {
                     engine.handle_timeout(decided.at(), &mut sink);
                 }
                 engine.handle_recalled(&legs[leg].name, &decided.decision, decided.at(), &mut sink);
             }
-            Err((_, error)) if is_damaged(&error) => tracing::error!("{error}: the rest of it is left out"),
+            Err((_, error)) if is_damaged(&error) => tracing::error!("{error}: the rest of this spool is skipped"),
             Err((_, error)) => return Err(error),
         }
     }
@@ -61,25 +63,26 @@ pub fn resume(
     Ok(names)
 }
 
-/// The legs that an earlier process left.
-fn find(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<RestorableLeg>, SpoolError> {
+/// Lists the legs that an earlier process left in the spool.
+fn find_legs(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<RestorableLeg>, SpoolError> {
     let store = spool.store();
     let folder = |source| SpoolError::Io { path: store.path("").display().to_string(), source };
     let mut legs = Vec::new();
     for path in store.list().map_err(folder)? {
         legs.extend(usable(restore::find(&path), &path)?);
     }
-    // Those that got a file stand in the rolling file, too, until it is made anew.
+    // A leg that got a file of its own stays in the rolling file until the rolling file is rewritten.
     let filed: HashSet<String> = legs.iter().map(|leg| leg.name.clone()).collect();
     let rolled = restore::find_pending(&store).unwrap_or_else(|error| {
-        tracing::error!("{error}: calls that were being set up are not gone on with");
+        tracing::error!("{error}: calls that were being set up cannot be resumed");
         Vec::new()
     });
     legs.extend(rolled.into_iter().filter(|leg| !filed.contains(&leg.name) && !is_over(&leg.conversation)));
     Ok(legs)
 }
 
-fn engine_recalls(engine: &mut Engine, leg: &RestorableLeg) {
+/// Announces a leg of the earlier process to the engine, identified by its first INVITE.
+fn recall_leg(engine: &mut Engine, leg: &RestorableLeg) {
     let Some(packet) = leg.message.as_ref().filter(|_| !leg.name.is_empty()) else { return };
     let datagram = packet.datagram();
     let Ok(message) = Message::parse(datagram.payload, Framing::Datagram) else { return };
@@ -95,16 +98,16 @@ fn engine_recalls(engine: &mut Engine, leg: &RestorableLeg) {
     });
 }
 
-/// A spool that cannot be read must not keep the service from starting.
+/// Turns a damaged spool into `None` and renames its file, so that a damaged spool does not prevent the start.
 fn usable<T>(read: Result<T, SpoolError>, path: &Path) -> Result<Option<T>, SpoolError> {
     match read {
         Ok(value) => Ok(Some(value)),
-        // Not this file is bad but the whole start: a newer version, no rights.
+        // A newer version or missing access rights concern all spools.
         Err(error) if !is_damaged(&error) => Err(error),
         Err(error) => {
-            tracing::error!("{error}: it is left out and kept as .pcapng.failed");
+            tracing::error!("{error}: this spool is skipped and kept as .pcapng.failed");
             if let Err(error) = std::fs::rename(path, path.with_extension("pcapng.failed")) {
-                tracing::warn!(path = %path.display(), "it cannot be renamed: {error}");
+                tracing::warn!(path = %path.display(), "the spool cannot be renamed: {error}");
             }
             Ok(None)
         }
@@ -122,24 +125,28 @@ fn is_damaged(error: &SpoolError) -> bool {
     }
 }
 
-/// Of a leg that has a file, lets through only what may not be in it yet: how it begins again, starts and ends; said
-/// twice, it is the same. One without a file is kept as if it were heard now.
-struct Resuming<'a> {
+/// Sink of the engine while the spool is read back.
+///
+/// For a leg with a file it passes on only the decisions that may be missing in the file: `Start`, `End`, `Join` and
+/// `Restart`, which may stand there twice without harm. A leg without a file is written as if it were captured now.
+struct ResumeSink<'a> {
     spool: &'a mut DiskSpool,
+    /// Legs with a file, by name.
     by_name: HashMap<&'a str, &'a RestorableLeg>,
-    /// Legs with a file, and whether it has an end.
+    /// Legs with a file. True: the file already holds the end of the leg.
     filed: HashMap<LegId, bool>,
+    /// Names of all legs that the engine opened.
     names: HashSet<String>,
 }
 
-impl<'a> Resuming<'a> {
+impl<'a> ResumeSink<'a> {
     fn new(spool: &'a mut DiskSpool, legs: &'a [RestorableLeg]) -> Self {
         let by_name = legs.iter().filter(|leg| leg.has_file()).map(|leg| (leg.name.as_str(), leg)).collect();
         Self { spool, by_name, filed: HashMap::new(), names: HashSet::new() }
     }
 }
 
-impl LegSink for Resuming<'_> {
+impl LegSink for ResumeSink<'_> {
     fn open(&mut self, leg: LegId, name: &str) {
         self.names.insert(name.to_owned());
         match self.by_name.get(name) {
@@ -161,7 +168,7 @@ impl LegSink for Resuming<'_> {
         use Decision::{End, Join, Restart, Start};
         let filed = self.filed.get(&leg).copied();
         if let (End { .. }, Some(false)) = (decision, filed) {
-            // Of the media that were read back the counts say nothing.
+            // Only a part of the media was read back, so the counts in `End` would be wrong without this mark.
             self.spool.decide(leg, at, &Restart { away_ms: 0 });
         }
         if filed.is_none() || matches!(decision, Start | End { .. } | Join { .. } | Restart { .. }) {
@@ -176,10 +183,4 @@ impl LegSink for Resuming<'_> {
     fn discard(&mut self, leg: LegId) {
         self.spool.discard(leg);
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "how long the recorder was away is a question to the wall clock")]
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::EPOCH + since
 }

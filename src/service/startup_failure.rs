@@ -1,48 +1,56 @@
-//! The service cannot start, or had to end: somebody must hear of it, and not each three seconds, as often as systemd
-//! starts it again.
+//! The alarm of a service that cannot start or had to end.
+//!
+//! systemd restarts the service every three seconds. The same alarm is raised again only after a pause.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::clock::monotonic;
 use super::lock::{self, LockError};
-use crate::ops::alerts::{Alerts, Kind, PAUSE};
+use crate::ops::alerts::{AlarmKind, Alerts, PAUSE};
 use crate::ops::output;
 
-/// Raises an alarm, unless an earlier start raised the same one a short while ago. Where that cannot be written down (a
-/// disk that is full or read-only) the end of the process waits, so that the next start comes later; `stop` ends that.
-pub(crate) fn tell(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
-    // The end of the process says it on standard error; that is enough where nobody is to be called, and for somebody
-    // at a terminal who starts a second service.
+/// Raises an alarm, unless an earlier start raised the same alarm a short while ago.
+///
+/// A file in the state folder remembers the alarm. If the file cannot be written (full or read-only disk), this function
+/// waits, so that the next start comes later. `stop` ends the wait.
+pub(crate) fn raise_alarm(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
+    // The error is printed to standard error in any case. That is enough without an alarm command, and for a person who
+    // starts a second service by hand.
     let is_second = matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. }));
     let text = output::chain(error);
     let stamp = state.join(FILE_NAME);
-    if is_second || !alerts.has_command() || was_told(&stamp, &text) {
+    if is_second || !alerts.has_command() || was_raised(&stamp, &text) {
         return;
     }
-    alerts.raise_unlogged(Kind::ServiceFailed, &text);
+    alerts.raise_unlogged(AlarmKind::ServiceFailed, &text);
     if lock::make_private(state).and_then(|()| std::fs::write(&stamp, &text)).is_err() {
-        output::note(&format!("callspan: {text}: it ends in {} s, not to be started again too soon", HOLD.as_secs()));
+        output::note(&format!(
+            "callspan: {text}: the service waits {} s before it ends, so that it is not restarted too often",
+            HOLD.as_secs()
+        ));
         wait(stop);
     }
 }
 
-fn was_told(stamp: &Path, text: &str) -> bool {
+fn was_raised(stamp: &Path, text: &str) -> bool {
     let modified = std::fs::metadata(stamp).and_then(|file| file.modified());
     let is_recent = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < PAUSE));
-    is_recent && std::fs::read_to_string(stamp).is_ok_and(|told| told == text)
+    is_recent && std::fs::read_to_string(stamp).is_ok_and(|raised| raised == text)
 }
 
-#[expect(clippy::disallowed_methods, reason = "an IO room: a start that follows too soon")]
+#[expect(clippy::disallowed_methods, reason = "an IO module: the next start must not follow too soon")]
 fn wait(stop: &AtomicBool) {
-    let begin = Instant::now();
-    while begin.elapsed() < HOLD && !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(LOOK);
+    let until = monotonic() + HOLD;
+    while monotonic() < until && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(STOP_CHECK);
     }
 }
 
-/// In `[state] dir`: the alarm that was raised last, and when.
+/// File in the state folder with the text of the last alarm. Its modification time is the time of the alarm.
 const FILE_NAME: &str = "failed";
-/// Shorter than systemd waits for a service to start (90 s).
+/// Wait before the end; shorter than the 90 s in which systemd expects a service to start.
 const HOLD: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(100);
+/// How often `stop` is checked during the wait.
+const STOP_CHECK: Duration = Duration::from_millis(100);

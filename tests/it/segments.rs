@@ -15,10 +15,10 @@ use callspan::call::record::{CallRecord, DeliveryState, Side, Verdict};
 use callspan::decode::Datagram;
 use callspan::fake_pyrus::{Fake, Options};
 use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
-use callspan::ops::alerts::{Alerts, Runner};
+use callspan::ops::alerts::{AlarmRunner, Alerts};
 use callspan::ops::config::Config;
 use callspan::recording::{FolderLayout, Recorder};
-use callspan::service::post_process::{self, Finisher, Tools};
+use callspan::service::post_process::{self, PostProcessTools, PostProcessor};
 use callspan::service::{recovery, resume};
 use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
@@ -78,9 +78,9 @@ struct Station {
     engine: Engine,
     restarted: bool,
     spool: DiskSpool,
-    finisher: Finisher,
+    finisher: PostProcessor,
     alerts: Alerts,
-    runner: Runner,
+    runner: AlarmRunner,
 }
 
 impl Station {
@@ -89,8 +89,9 @@ impl Station {
         let journal = recovery::open(&config.journal, &config.recording.dir).unwrap().journal;
         let (alerts, runner) = Alerts::start(&config.alerts).unwrap();
         let (mut spool, events) = DiskSpool::start(&config.spool).unwrap();
-        let tools = Tools { journal: journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
-        let finisher = Finisher::start(config, tools, events).unwrap();
+        let tools =
+            PostProcessTools { journal: journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
+        let finisher = PostProcessor::start(config, tools, events).unwrap();
         let mut engine = Engine::new(post_process::engine_config(config), "made up");
         let revived = resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).unwrap();
         while let Some(event) = engine.poll_event() {

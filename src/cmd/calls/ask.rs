@@ -55,7 +55,7 @@ pub(super) fn render(place: &Place, ids: &[String]) -> anyhow::Result<ExitCode> 
         known(&journal, id)?;
     }
     // Both: the renderers of a service work in the spool, delivery in the state.
-    let taken = lock::take(&place.config.spool.dir).and_then(|s| Ok((s, lock::take(&place.config.journal.dir)?)));
+    let taken = lock::acquire(&place.config.spool.dir).and_then(|s| Ok((s, lock::acquire(&place.config.journal.dir)?)));
     let _locks = match taken {
         Ok(locks) => locks,
         Err(LockError::Taken { .. }) => {
@@ -123,7 +123,7 @@ fn not_sent_again(record: &CallRecord) -> String {
 }
 
 fn service_lives(place: &Place) -> bool {
-    matches!(lock::take(&place.config.journal.dir), Err(LockError::Taken { .. }))
+    matches!(lock::acquire(&place.config.journal.dir), Err(LockError::Taken { .. }))
 }
 
 fn calls(count: usize, what: &str) -> String {

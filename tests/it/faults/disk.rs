@@ -1,7 +1,7 @@
 //! A disk that is full or read-only costs time, and no call that was heard.
 
 use callspan::journal::CallStage;
-use callspan::ops::disk::{DiskWatch, Level};
+use callspan::ops::disk::{DiskLevel, DiskWatch};
 use callspan::service::watch;
 
 use crate::faults::station::{ALL, Mount, Place, Station, below, call, delivered, until};
@@ -49,7 +49,7 @@ fn a_recording_folder_that_is_read_only_makes_the_call_wait_over_a_restart() {
     let mount = Mount::new(&place.config.recording.dir, 8_192);
     mount.remount("ro");
     let mut disks = watch::disks(&place.config);
-    assert!(disks.look().iter().any(|c| c.section == "recording" && c.level == Level::ReadOnly));
+    assert!(disks.check().iter().any(|c| c.section == "recording" && c.level == DiskLevel::ReadOnly));
     let mut station = Station::start(&place);
     station.hear(ALL);
     until("an alarm says it", || place.alarms().contains(&String::from("recording_failed")));
@@ -69,10 +69,10 @@ fn a_spool_that_is_full_when_the_call_begins_loses_nothing_while_memory_lasts() 
     let mut station = Station::start(&place);
     let filler = mount.fill();
     let mut disks = DiskWatch::new([("spool", place.config.spool.dir.clone())]);
-    assert_eq!(disks.look().first().map(|c| c.level), Some(Level::Critical));
+    assert_eq!(disks.check().first().map(|c| c.level), Some(DiskLevel::Critical));
     station.hear(600);
     std::fs::remove_file(filler).expect("removed");
-    assert_ne!(disks.look().first().map(|c| c.level), Some(Level::Critical), "4 MiB are always few");
+    assert_ne!(disks.check().first().map(|c| c.level), Some(DiskLevel::Critical), "4 MiB are always few");
     station.hear(ALL);
     expect_whole(&place, &station);
     station.stop();

@@ -10,10 +10,10 @@ use callspan::call::record::{CallRecord, DeliveryState};
 use callspan::capture::{Source, files};
 use callspan::fake_pyrus::{Endpoint, Fake, Options};
 use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
-use callspan::ops::alerts::{self, Alerts, Runner};
+use callspan::ops::alerts::{self, AlarmRunner, Alerts};
 use callspan::ops::config::Config;
-use callspan::service::pipeline::{Pipeline, Step};
-use callspan::service::post_process::{self, Finisher, Tools};
+use callspan::service::pipeline::{Pipeline, PipelineStep};
+use callspan::service::post_process::{self, PostProcessTools, PostProcessor};
 use callspan::service::recovery;
 use callspan::service::resume;
 use callspan::spool::disk::DiskSpool;
@@ -70,11 +70,11 @@ pub(crate) struct Station {
     pub(crate) journal: Journal,
     pub(crate) alarm: Option<String>,
     pub(crate) alerts: Alerts,
-    runner: Runner,
+    runner: AlarmRunner,
     spool: DiskSpool,
     pipeline: Pipeline,
     source: Box<dyn Source>,
-    finisher: Finisher,
+    finisher: PostProcessor,
 }
 
 impl Station {
@@ -84,9 +84,13 @@ impl Station {
         let opened = recovery::open(&config.journal, &config.recording.dir).expect("a journal");
         let (alerts, runner) = Alerts::start(&alerts::Config { ..config.alerts.clone() }).expect("a thread");
         let (mut spool, events) = DiskSpool::start(&config.spool).expect("a spool");
-        let tools =
-            Tools { journal: opened.journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
-        let finisher = Finisher::start(config, tools, events).expect("threads");
+        let tools = PostProcessTools {
+            journal: opened.journal.clone(),
+            store: spool.store(),
+            alerts: alerts.clone(),
+            pauses: PAUSES,
+        };
+        let finisher = PostProcessor::start(config, tools, events).expect("threads");
         let mut engine = Engine::new(post_process::engine_config(config), "test");
         let mut revived =
             resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).expect("the spool can be read");
@@ -120,7 +124,7 @@ impl Station {
     /// Hears so many frames of the capture.
     pub(crate) fn hear(&mut self, frames: usize) {
         for _ in 0..frames {
-            if self.pipeline.step(&mut *self.source, &mut self.spool).expect("readable") == Step::End {
+            if self.pipeline.step(&mut *self.source, &mut self.spool).expect("readable") == PipelineStep::End {
                 self.pipeline.end(&mut self.spool);
                 self.forward();
                 return;

@@ -3,7 +3,7 @@
 use callspan::call::Engine;
 use callspan::call::event::CallEvent;
 use callspan::capture::files;
-use callspan::service::pipeline::{Pipeline, Step};
+use callspan::service::pipeline::{Pipeline, PipelineStep};
 use callspan::spool::memory::MemorySpool;
 use callspan::spool::{LegSource, LegStore as _};
 
@@ -16,7 +16,7 @@ fn spools(name: &str) -> Vec<(bool, Vec<u8>)> {
     let mut source = files::open(&[fixture(&format!("calls/{name}/capture.pcap"))]).unwrap();
     let mut spool = MemorySpool::new(64, dir.path().into());
     let mut pipeline = Pipeline::new(Engine::new(callspan::call::config::Config::default(), "test"));
-    while pipeline.step(&mut source, &mut spool).unwrap() == Step::More {}
+    while pipeline.step(&mut source, &mut spool).unwrap() == PipelineStep::More {}
     pipeline.end(&mut spool);
     let mut out = Vec::new();
     while let Some(event) = pipeline.engine.poll_event() {

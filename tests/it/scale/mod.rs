@@ -12,7 +12,7 @@ use callspan::journal::{self, CallFilter, Journal};
 use callspan::recording::config::Config;
 use callspan::recording::encrypt;
 use callspan::recording::retention::{ClockTrust, DiskUsage, MAX_REMOVALS, plan};
-use callspan::service::maintenance::Walk;
+use callspan::service::maintenance::RetentionCandidates;
 use callspan::service::recovery;
 use callspan::time::Timestamp;
 
@@ -94,7 +94,7 @@ fn retention_with_a_hundred_thousand_calls() {
     let size = std::fs::metadata(dir.path().join(journal::FILE_NAME)).expect("there").len();
     eprintln!("the journal has {} MiB", size / MIB);
     timed("the size of all recordings", || assert_eq!(journal.kept_bytes().expect("readable"), u64::from(CALLS) * MIB));
-    let walk = || Walk::begin(&journal);
+    let walk = || RetentionCandidates::begin(&journal);
     let gib = CALLS / 1024;
     let over = Config { max_disk_gib: gib, min_free_gib: 0, ..Config::default() };
     let room = DiskUsage { kept_bytes: u64::from(gib + 1) << 30, free_bytes: None };

@@ -6,7 +6,7 @@ use callspan::call::config::Config;
 use callspan::call::event::EndedCall;
 use callspan::call::record::{CallRecord, Side};
 use callspan::capture::{CaptureError, Event, Frame, LinkType, Source, SourceCounters, Warning};
-use callspan::service::pipeline::{Pipeline, Step};
+use callspan::service::pipeline::{Pipeline, PipelineStep};
 use callspan::service::resume::resume;
 use callspan::time::Timestamp;
 
@@ -159,7 +159,7 @@ fn restarted(packets: &[Sent], (step_at, by_ns): (f64, i64), restart_at: f64) ->
         let mut pipeline = Pipeline::new(engine);
         let (wall_ns, step) = if n == 0 { (0, Some((step, by_ns))) } else { (by_ns, None) };
         let mut source = Mirror { packets, next: 0, wall_ns, step, steps_ns: 0, frame: Vec::new() };
-        while pipeline.step(&mut source, &mut spool).unwrap() == Step::More {}
+        while pipeline.step(&mut source, &mut spool).unwrap() == PipelineStep::More {}
         if n == 1 {
             pipeline.end(&mut spool);
             spool.flush();

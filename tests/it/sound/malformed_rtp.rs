@@ -240,7 +240,7 @@ fn media_of_no_call_that_is_too_much_to_keep_is_counted_and_hurts_no_call_under_
     stage.play(&packets);
     let counters = *stage.engine.counters();
     assert_eq!((counters.rtp_unclaimed, counters.rtp_not_kept), (60_000, 10_000));
-    let told = callspan::ops::drops::LeftAside::of(&Default::default(), &counters).to_string();
+    let told = callspan::ops::drops::DropCounters::of(&Default::default(), &counters).to_string();
     assert_eq!(told, "10000 RTP packets of no known call not kept (too many at once)");
     assert_heard("beside a flood", &stage.finish(), &talks);
 }

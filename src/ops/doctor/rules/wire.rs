@@ -3,7 +3,7 @@
 use super::{Finding, Look, Severity, Subject, count, percent};
 use crate::decode::counters::Tunnels;
 use crate::ops::doctor::traffic::Ways;
-use crate::ops::drops::LeftAside;
+use crate::ops::drops::DropCounters;
 
 pub(super) fn all(look: &Look) -> Vec<Finding> {
     let rules = [link, no_voip, one_direction, cut, duplicates, fragments, loss, vlans, tunnels, encrypted_ip, table];
@@ -281,16 +281,16 @@ fn encrypted_ip(look: &Look) -> Option<Finding> {
 }
 
 fn table(look: &Look) -> Option<Finding> {
-    let totals = LeftAside::of(&look.decode, &look.engine);
+    let totals = DropCounters::of(&look.decode, &look.engine);
     let mut clauses =
-        LeftAside { fragments_incomplete: 0, sip_unreadable: 0, frames_cut: 0, frames_unreadable: 0, ..totals }
+        DropCounters { fragments_incomplete: 0, sip_unreadable: 0, frames_cut: 0, frames_unreadable: 0, ..totals }
             .clauses();
     if look.traffic.plain.not_followed > 0 {
         clauses.push(format!("{} of more streams than are followed", count(look.traffic.plain.not_followed, "packet")));
     }
     (!clauses.is_empty()).then(|| {
         let what = format!("tables are full: {}", clauses.join(", "));
-        let is_media_alone = totals.for_want_of_room() == totals.rtp_not_kept && look.traffic.plain.not_followed == 0;
+        let is_media_alone = totals.table_full() == totals.rtp_not_kept && look.traffic.plain.not_followed == 0;
         Finding::new(Severity::Warning, "tables_full", what).remedy(if is_media_alone {
             "Media of very many calls comes without the SIP that says whose it is, and calls may lack what was said before \
              their answer. Mirror the SIP as well, or only the ports of the PBX."

@@ -1,0 +1,81 @@
+//! Threads that run until they are stopped.
+
+use std::io;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+/// A running thread, and the sender that stops the thread when it is dropped.
+#[derive(Debug)]
+pub struct StoppableThread<S = Sender<()>> {
+    stop: S,
+    thread: JoinHandle<()>,
+}
+
+/// The receiving half inside the thread.
+#[derive(Debug)]
+pub struct StopSignal(Receiver<()>);
+
+impl StopSignal {
+    /// Waits for `pause`. Returns true as soon as the thread must stop.
+    pub fn is_stopped_within(&self, pause: Duration) -> bool {
+        self.0.recv_timeout(pause) != Err(RecvTimeoutError::Timeout)
+    }
+}
+
+impl StoppableThread {
+    /// Starts a thread whose work checks a [`StopSignal`].
+    ///
+    /// # Errors
+    /// When the system starts no further thread.
+    pub fn start(name: &str, work: impl FnOnce(&StopSignal) + Send + 'static) -> io::Result<Self> {
+        let (stop, stopped) = crossbeam_channel::bounded(0);
+        Self::start_with(name, stop, move || work(&StopSignal(stopped)))
+    }
+}
+
+impl<S> StoppableThread<S> {
+    /// Starts a thread that ends by itself once `stop` is dropped.
+    ///
+    /// # Errors
+    /// When the system starts no further thread.
+    pub fn start_with(name: &str, stop: S, work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work)?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Returns true if the thread has ended although nobody stopped it.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Stops the thread and waits for its end.
+    pub fn stop(self) {
+        drop(self.stop);
+        let _ = self.thread.join(); // a panic in the thread was reported when it happened
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stop_waits_for_the_last_round() {
+        let (rounds, seen) = crossbeam_channel::unbounded();
+        let thread = StoppableThread::start("test", move |stop| {
+            loop {
+                let is_last = stop.is_stopped_within(Duration::from_secs(3600));
+                let _ = rounds.send(is_last);
+                if is_last {
+                    return;
+                }
+            }
+        });
+        let thread = thread.expect("a thread");
+        assert!(!thread.is_finished());
+        thread.stop();
+        assert_eq!(seen.iter().collect::<Vec<_>>(), [true]);
+    }
+}

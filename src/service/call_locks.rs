@@ -1,0 +1,54 @@
+//! One thread at a time works on a call.
+
+use std::collections::HashSet;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// Locks by call id. Also remembers the live calls that a rule forbids to record.
+#[derive(Debug, Default)]
+pub(super) struct CallLocks {
+    /// Ids of the locked calls.
+    locked: Mutex<HashSet<String>>,
+    released: Condvar,
+    /// Ids of live calls that a rule forbids to record.
+    forbidden: Mutex<HashSet<String>>,
+}
+
+/// Keeps a call locked until it is dropped.
+#[derive(Debug)]
+pub(super) struct CallLock<'a> {
+    locks: &'a CallLocks,
+    id: String,
+}
+
+impl CallLocks {
+    /// Locks a call; waits until no other thread holds its lock.
+    pub(super) fn lock(&self, id: &str) -> CallLock<'_> {
+        let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        while !locked.insert(id.to_owned()) {
+            locked = self.released.wait(locked).unwrap_or_else(PoisonError::into_inner);
+        }
+        CallLock { locks: self, id: id.to_owned() }
+    }
+
+    /// Marks a live call as forbidden: from now on none of its segments is published.
+    pub(super) fn forbid(&self, id: &str) {
+        self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
+    }
+
+    /// Removes the mark of a call that has ended.
+    pub(super) fn forget(&self, id: &str) {
+        self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    /// Returns true if a rule forbids to record this live call.
+    pub(super) fn is_forbidden(&self, id: &str) -> bool {
+        self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+}
+
+impl Drop for CallLock<'_> {
+    fn drop(&mut self) {
+        self.locks.locked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.locks.released.notify_all();
+    }
+}

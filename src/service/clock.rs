@@ -1,0 +1,91 @@
+//! Clocks of the service: wall clock, monotonic clock, and how far the wall clock can be trusted.
+//!
+//! Nothing here stamps packets or recordings; their times come from the capture.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::recording::retention::ClockTrust;
+use crate::time::Timestamp;
+
+/// Compares the wall clock with the monotonic clock, so that a wrong clock removes no recording.
+#[derive(Debug)]
+pub(super) struct TrustedClock {
+    /// Wall clock when the service started.
+    started: Timestamp,
+    /// Wall clock at the last check.
+    last_wall: Timestamp,
+    /// Monotonic clock at the last check.
+    last_monotonic: Instant,
+    /// Start of the time in which the two clocks have advanced equally.
+    even_since: Instant,
+}
+
+impl TrustedClock {
+    pub(super) fn start() -> Self {
+        let (wall, now) = (wall_clock(), monotonic());
+        Self { started: wall, last_wall: wall, last_monotonic: now, even_since: now }
+    }
+
+    /// Reads both clocks and notices whether the wall clock was set since the last check.
+    pub(super) fn check(&mut self) {
+        let (wall, now) = (wall_clock(), monotonic());
+        let expected = self.last_wall + now.duration_since(self.last_monotonic);
+        let off = wall.nanos_since(expected).unsigned_abs();
+        if u128::from(off) > CLOCK_STEP.as_nanos() {
+            let minutes = CLOCK_TRUSTED.as_secs() / 60;
+            tracing::warn!("the wall clock was set: no recording is removed by its age for {minutes} minutes");
+            self.even_since = now;
+        }
+        (self.last_wall, self.last_monotonic) = (wall, now);
+    }
+
+    /// Returns the time by which retention may compute ages, if the wall clock can be trusted.
+    pub(super) fn ages(&self) -> ClockTrust {
+        let even = self.last_monotonic.duration_since(self.even_since);
+        if even >= CLOCK_TRUSTED { ClockTrust::Trusted(self.last_wall) } else { ClockTrust::Unknown }
+    }
+
+    /// Returns the wall clock at the last check.
+    pub(super) const fn wall(&self) -> Timestamp {
+        self.last_wall
+    }
+
+    /// Returns the wall clock at the start of the service.
+    pub(super) const fn started(&self) -> Timestamp {
+        self.started
+    }
+}
+
+/// Returns the wall clock, in UTC.
+#[expect(clippy::disallowed_methods, reason = "ages of files and calls are measured by the wall clock")]
+pub(crate) fn wall_clock() -> Timestamp {
+    Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Returns the monotonic clock.
+#[expect(clippy::disallowed_methods, reason = "pauses and time slices of the threads need a clock that is never set")]
+pub(super) fn monotonic() -> Instant {
+    Instant::now()
+}
+
+/// Smallest difference between the two clocks that counts as a set clock.
+const CLOCK_STEP: Duration = Duration::from_secs(60);
+/// The clocks must advance equally for this long before ages count: NTP has set the clock by then.
+const CLOCK_TRUSTED: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clock_just_started_or_set_gives_no_age() {
+        let mut clock = TrustedClock::start();
+        clock.check();
+        assert_eq!(clock.ages(), ClockTrust::Unknown);
+        clock.even_since = clock.even_since.checked_sub(CLOCK_TRUSTED).expect("the machine runs longer than that");
+        assert!(matches!(clock.ages(), ClockTrust::Trusted(_)));
+        clock.last_wall = clock.last_wall - Duration::from_secs(7200); // as if it had jumped two hours ahead since
+        clock.check();
+        assert_eq!(clock.ages(), ClockTrust::Unknown);
+    }
+}

@@ -1,0 +1,150 @@
+//! Publishing an ended call: render, journal, delivery, and at last the spool is cleared.
+
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::record_sync;
+use super::worker::CallWorker;
+use crate::call::event::{EndedCall, EndedLeg, LegId};
+use crate::call::record::{CallRecord, Problem, Verdict};
+use crate::delivery::Progress;
+use crate::journal::{CallStage, LegRow};
+use crate::ops::alerts::AlarmKind;
+use crate::spool::scrub::scrub;
+
+impl CallWorker {
+    /// Renders an ended call and hands it to delivery.
+    ///
+    /// The order is files, journal row, delivery, spool. After a crash between two steps, the next try or the next start
+    /// finds everything needed to repeat the rest.
+    pub(super) fn publish(&self, call: &EndedCall) -> anyhow::Result<()> {
+        let _lock = self.locks.lock(&call.record.id);
+        let mut call = call.clone();
+        self.settle_segments(&mut call.record)?;
+        note_spools(&mut call);
+        record_sync::mark(&mut call.record, call.registration, self.policy.as_ref(), &self.journal)?;
+        let recorded = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(&call, &self.store)));
+        let record = match recorded {
+            Ok(record) => record?,
+            Err(_) => self.write_failed_record(&call)?,
+        };
+        // The journal may have refused them when the call ended.
+        self.store_legs(&call)?;
+        match (&self.updates, call.registration) {
+            (Some(_), registration) => {
+                self.journal.put_call_for_delivery(&record, CallStage::Complete, registration)?
+            }
+            (None, _) => self.journal.put_call(&record, CallStage::Complete)?,
+        }
+        self.update_delivery(&record, Progress::Complete, call.registration);
+        self.locks.forget(&record.id);
+        if record.problems.iter().any(|p| p.kind == RENDER_ERROR) {
+            self.set_spool_aside(&call);
+        } else {
+            self.clear_spool(&record, &call.legs);
+        }
+        Ok(())
+    }
+
+    /// Writes the record of a call whose rendering panicked. A panic is a bug, so a second try would not help, and the
+    /// call is delivered without its recording.
+    fn write_failed_record(&self, call: &EndedCall) -> anyhow::Result<CallRecord> {
+        let mut record = call.record.clone();
+        record.verdict = Some(Verdict::Failed);
+        record.verdict_reason =
+            Some(String::from("The call could not be rendered because of a bug in callspan; its packets are kept."));
+        record.problems.push(Problem { kind: String::from(RENDER_ERROR), packets: None, ms: None });
+        self.recorder.write_record(&record)?;
+        Ok(record)
+    }
+
+    /// Removes the spools of a complete call, else the next start would read them back. With `recording.keep_pcap` a
+    /// copy goes beside the recording first.
+    fn clear_spool(&self, record: &CallRecord, legs: &[EndedLeg]) {
+        for leg in legs {
+            let path = self.store.path(&leg.name);
+            if self.keep_pcap && record.verdict != Some(Verdict::Excluded) && path.is_file() {
+                let kept = self.recorder.kept_path(record, leg.index);
+                if let Err(error) = keep_packets(&path, &kept) {
+                    let detail = format!("the packets of a call cannot be kept ({error}); the next start tries again");
+                    self.alerts.raise_for(AlarmKind::RecordingFailed, &record.id, &detail);
+                    continue;
+                }
+            }
+            if let Err(error) = std::fs::remove_file(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(call = record.id, "the spool of a complete call cannot be removed: {error}");
+            }
+        }
+    }
+
+    /// Removes the spools of calls that an earlier process completed but did not clear. Read back, such a call would be
+    /// rendered and delivered a second time.
+    pub(super) fn clear_completed(&self) -> anyhow::Result<()> {
+        for path in self.store.list().context("the spool cannot be read")? {
+            if path.metadata().is_ok_and(|file| file.len() == 0) {
+                // The earlier process ended before it wrote the first bytes. A file that stays does no harm.
+                let _ = std::fs::remove_file(&path);
+                continue;
+            }
+            let Some(name) = path.file_stem().and_then(|s| s.to_str()) else { continue };
+            let Some(owner) = self.journal.owner_of_leg(name)? else { continue };
+            let (CallStage::Complete, Some(stored)) = (owner.stage, self.journal.call(&owner.call_id)?) else {
+                continue;
+            };
+            let legs = self.journal.legs(&owner.call_id)?;
+            self.clear_spool(&stored.record, &ended_legs(&legs));
+        }
+        Ok(())
+    }
+
+    /// Renames the spools of a call that could not be rendered, so that no start reads them. A later version may be
+    /// able to render them.
+    fn set_spool_aside(&self, call: &EndedCall) {
+        let detail = "the call could not be rendered; its packets are kept in the spool folder as .pcapng.failed";
+        self.alerts.raise_for(AlarmKind::RenderFailed, &call.record.id, detail);
+        for leg in &call.legs {
+            let path = self.store.path(&leg.name);
+            if let Err(error) = std::fs::rename(&path, path.with_extension("pcapng.failed")) {
+                tracing::warn!(call = call.record.id, "the spool of a failed call cannot be renamed: {error}");
+            }
+        }
+    }
+}
+
+/// Writes into the record which spool belongs to which leg, so that the call can be rendered again without the journal.
+fn note_spools(call: &mut EndedCall) {
+    for leg in &call.legs {
+        if let Some(record) = call.record.legs.get_mut(leg.index) {
+            record.spool = Some(leg.name.clone());
+            record.sides_swapped = !leg.same_sides;
+        }
+    }
+}
+
+/// Copies a spool, without secrets, to `kept`.
+fn keep_packets(spool: &Path, kept: &Path) -> std::io::Result<()> {
+    let part = kept.with_extension("pcapng.part");
+    scrub(spool, &part).and_then(|()| std::fs::rename(&part, kept)).inspect_err(|_| {
+        let _ = std::fs::remove_file(&part); // half a copy is of no use
+    })?;
+    // The spool is removed next, so the copy must survive a power cut.
+    kept.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
+}
+
+/// Returns the legs that the journal knows of a call, in the form in which the engine names legs.
+pub(super) fn ended_legs(rows: &[LegRow]) -> Vec<EndedLeg> {
+    let leg = |(n, row): (u64, &LegRow)| EndedLeg {
+        leg: LegId(n),
+        name: row.name.clone(),
+        index: row.index as usize,
+        same_sides: row.same_sides,
+    };
+    (0..).zip(rows).map(leg).collect()
+}
+
+/// Problem kind of a call whose spool could not be rendered.
+const RENDER_ERROR: &str = "render_error";

@@ -1,0 +1,76 @@
+//! [`CallWorker`]: the journal, recorder, spool and delivery that every thread working on calls shares.
+
+use std::sync::Arc;
+
+use super::call_locks::CallLocks;
+use super::record_sync::consent;
+use crate::call::event::{EndedCall, Registration};
+use crate::call::record::CallRecord;
+use crate::delivery::{CallUpdate, Policy, Progress};
+use crate::journal::{self, CallStage, Journal, LegRow, LegSpoolState};
+use crate::ops::alerts::{AlarmKind, Alerts};
+use crate::recording::Recorder;
+use crate::spool::disk::DiskStore;
+
+/// Does the work on calls after the engine. Clones share the same journal, spool and locks.
+#[derive(Clone)]
+pub(super) struct CallWorker {
+    pub(super) journal: Journal,
+    pub(super) recorder: Recorder,
+    pub(super) store: DiskStore,
+    /// True: the packets of a call are kept beside its recording (`recording.keep_pcap`).
+    pub(super) keep_pcap: bool,
+    pub(super) alerts: Alerts,
+    /// Decides which calls are delivered; `None` when delivery is switched off.
+    pub(super) policy: Option<Policy>,
+    /// Way to the delivery thread; `None` when delivery is switched off.
+    pub(super) updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
+    pub(super) locks: Arc<CallLocks>,
+}
+
+impl CallWorker {
+    /// Stores a call in the journal. Returns its record with the segments that the journal already has.
+    pub(super) fn store_call(&self, record: &CallRecord, stage: CallStage, registration: Registration) -> CallRecord {
+        let to_tell = self.is_delivering().then_some(registration);
+        self.journal.put_call_with_segments(record, stage, to_tell).unwrap_or_else(|error| {
+            self.raise_journal_alarm(&record.id, &error);
+            record.clone()
+        })
+    }
+
+    /// Stores the legs of an ended call; raises an alarm when the journal cannot be written.
+    pub(super) fn store_legs_or_alarm(&self, call: &EndedCall) {
+        if let Err(error) = self.store_legs(call) {
+            self.raise_journal_alarm(&call.record.id, &error);
+        }
+    }
+
+    /// Stores the legs of an ended call in the journal.
+    pub(super) fn store_legs(&self, call: &EndedCall) -> journal::JournalResult<()> {
+        call.legs.iter().try_for_each(|leg| {
+            let index = u32::try_from(leg.index).unwrap_or(u32::MAX);
+            let row =
+                LegRow { name: leg.name.clone(), index, same_sides: leg.same_sides, state: LegSpoolState::Closed };
+            self.journal.put_leg(&call.record.id, &row)
+        })
+    }
+
+    /// Sends a call's record to the delivery thread.
+    pub(super) fn update_delivery(&self, record: &CallRecord, progress: Progress, registration: Registration) {
+        let Some(updates) = &self.updates else { return };
+        let update = CallUpdate { record: record.clone(), progress, consent: consent(registration) };
+        if updates.blocking_send(update).is_err() {
+            tracing::error!(call = record.id, "delivery has ended; the call is handed to it at the next start");
+        }
+    }
+
+    /// Returns true if calls are delivered to Pyrus.
+    pub(super) const fn is_delivering(&self) -> bool {
+        self.updates.is_some()
+    }
+
+    fn raise_journal_alarm(&self, id: &str, error: &journal::Error) {
+        let detail = format!("the journal cannot be written: {error}");
+        self.alerts.raise_for(AlarmKind::JournalDamaged, id, &detail);
+    }
+}
