@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let config = spool::config::Config { dir: folder.path().into(), ..Default::default() };
     let (mut spool, _events) = DiskSpool::start(&config)?;
-    spool.go_live();
+    spool.start_rolling_file();
     let mut engine = Engine::new(Config::default(), "made up");
     let mut decoder = Decoder::new();
     let mut seen = Seen::default();

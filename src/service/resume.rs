@@ -59,7 +59,7 @@ pub fn resume(
         engine.handle_restart(now, &mut sink);
     }
     let names = sink.names;
-    spool.go_live();
+    spool.start_rolling_file();
     Ok(names)
 }
 
@@ -94,7 +94,7 @@ fn recall_leg(engine: &mut Engine, leg: &RestorableLeg) {
         begun_at: leg.begun_at,
         transport: leg.transport,
         wall_offset_ns: leg.wall_offset_ns,
-        heard_until: leg.heard_until,
+        heard_until: leg.last_media_at,
     });
 }
 

@@ -55,13 +55,13 @@ impl<R: Read> BlockReader<R> {
         }
         let length = self.word(4) as usize;
         if length < 12 || !length.is_multiple_of(4) || length > format::MAX_BLOCK {
-            return self.judge_rest();
+            return self.classify_rest();
         }
         if !self.fill(length)? {
             return Ok(NextBlock::End(BlocksEnd::Torn));
         }
         if self.word(length - 4) as usize != length {
-            return self.judge_rest();
+            return self.classify_rest();
         }
         let (at, offset) = (self.from, self.offset);
         self.from += length;
@@ -69,7 +69,7 @@ impl<R: Read> BlockReader<R> {
         Ok(NextBlock::Block(offset, &self.buffer[at..at + length]))
     }
 
-    fn judge_rest(&mut self) -> io::Result<NextBlock<'_>> {
+    fn classify_rest(&mut self) -> io::Result<NextBlock<'_>> {
         let zeros = |bytes: &[u8]| bytes.iter().all(|b| *b == 0);
         let mut clean = zeros(&self.buffer[self.from..]);
         let mut more = [0; 4096];

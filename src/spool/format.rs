@@ -63,7 +63,7 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
     let at = out.len();
     match (src, dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => put_ipv4(out, src.octets(), dst.octets(), UDP_LEN + wire_len),
-        (src, dst) => put_ipv6(out, sixteen(src), sixteen(dst), UDP_LEN + wire_len),
+        (src, dst) => put_ipv6(out, ipv6_octets(src), ipv6_octets(dst), UDP_LEN + wire_len),
     }
     let udp_at = out.len();
     let [s0, s1] = packet.src.port().to_be_bytes();
@@ -73,8 +73,8 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
     out.extend_from_slice(payload);
     if payload.len() == wire_len {
         let addresses = if ip_len == IPV4_LEN { &out[at + 12..at + 20] } else { &out[at + 8..at + 40] };
-        let pseudo = sum(addresses) + u64::from(UDP) + (UDP_LEN + wire_len) as u64;
-        let checksum = fold(pseudo + sum(&out[udp_at..]));
+        let pseudo = words_sum(addresses) + u64::from(UDP) + (UDP_LEN + wire_len) as u64;
+        let checksum = checksum_of(pseudo + words_sum(&out[udp_at..]));
         // RFC 768: a sum of zero is sent as all ones, zero says that there is none.
         let checksum = if checksum == 0 { 0xFFFF } else { checksum };
         out[udp_at + 6..udp_at + 8].copy_from_slice(&checksum.to_be_bytes());
@@ -84,7 +84,7 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
 }
 
 /// Appends a decision.
-pub(crate) fn put_decided(out: &mut Vec<u8>, decided: &Decided) {
+pub(crate) fn put_decision(out: &mut Vec<u8>, decided: &Decided) {
     // Strings, numbers and enums: there is nothing in a decision that JSON cannot say.
     let json = serde_json::to_vec(decided).unwrap_or_default();
     let total = CUSTOM_OVERHEAD + padded(json.len());
@@ -107,7 +107,7 @@ fn put_ipv4(out: &mut Vec<u8>, src: [u8; 4], dst: [u8; 4], udp_len: usize) {
     (header[8], header[9]) = (TTL, UDP);
     header[12..16].copy_from_slice(&src);
     header[16..20].copy_from_slice(&dst);
-    let checksum = fold(sum(&header));
+    let checksum = checksum_of(words_sum(&header));
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
     out.extend_from_slice(&header);
 }
@@ -120,7 +120,7 @@ fn put_ipv6(out: &mut Vec<u8>, src: [u8; 16], dst: [u8; 16], udp_len: usize) {
     out.extend(dst);
 }
 
-fn sixteen(ip: IpAddr) -> [u8; 16] {
+fn ipv6_octets(ip: IpAddr) -> [u8; 16] {
     match ip {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
@@ -129,21 +129,21 @@ fn sixteen(ip: IpAddr) -> [u8; 16] {
 
 /// Sum of big-endian 16-bit words, folded to 16 bits; at most 64 KiB. Taken four bytes at a time and in the order of the
 /// machine, so that the compiler makes vectors of it: only the sum's bytes have to be turned (RFC 1071 section 2).
-fn sum(bytes: &[u8]) -> u64 {
+fn words_sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<4>();
     let mut total: u64 = words.iter().map(|&w| u64::from(u32::from_le_bytes(w))).sum();
     let mut last = [0; 4];
     last[..rest.len()].copy_from_slice(rest);
     total += u64::from(u32::from_le_bytes(last));
-    folded(total).swap_bytes().into()
+    fold(total).swap_bytes().into()
 }
 
 /// The one's complement of a sum folded to 16 bits.
-fn fold(sum: u64) -> u16 {
-    !folded(sum)
+fn checksum_of(sum: u64) -> u16 {
+    !fold(sum)
 }
 
-fn folded(mut sum: u64) -> u16 {
+fn fold(mut sum: u64) -> u16 {
     while sum > 0xFFFF {
         sum = (sum & 0xFFFF) + (sum >> 16);
     }

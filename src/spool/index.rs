@@ -2,7 +2,7 @@
 //!
 //! An hour of a call is 80 MiB, of which the engine needs some 20 KiB to go on: signalling, decisions, the packet after
 //! each decision (it made the engine decide), and packets of which only the header was kept (keys that were pressed).
-//! Runs of these are *spans*. About every [`EACH_BYTES`] the list of all spans so far is written into the file itself
+//! Runs of these are *spans*. About every [`INDEX_INTERVAL_BYTES`] the list of all spans so far is written into the file itself
 //! as a custom block with [`MAGIC`], so a restart reads the end of a file, and from there what it needs. The list is
 //! a hint: it is checked against the file, and a file without one is read from its beginning.
 
@@ -32,13 +32,13 @@ pub(crate) struct SpoolIndex {
     /// In the order of the file.
     pub(crate) spans: Vec<BlockSpan>,
     /// Stamp of the newest media packet, ns; 0 for none.
-    pub(crate) heard_ns: i64,
+    pub(crate) last_media_ns: i64,
     /// Id of the conversation that the leg belongs to.
     pub(crate) conversation: String,
     /// The leg's `End` was written.
     pub(crate) has_end: bool,
     /// The last block was a decision: the next packet belongs to it.
-    follows: bool,
+    wants_next_packet: bool,
 }
 
 /// What a block is to a restart.
@@ -73,23 +73,23 @@ impl IndexTracker {
     }
 
     /// A block was added.
-    pub(super) fn note(&mut self, matter: BlockKind, at_ns: i64, bytes: usize) {
+    pub(super) fn add_block(&mut self, kind: BlockKind, at_ns: i64, bytes: usize) {
         let span = BlockSpan { at_ns, offset: self.length, bytes: bytes as u64 };
         self.length += bytes as u64;
-        match matter {
+        match kind {
             BlockKind::Signalling => self.index.add(span),
             BlockKind::CutMedia => {
-                self.index.heard_ns = self.index.heard_ns.max(at_ns);
-                self.index.follows = false;
+                self.index.last_media_ns = self.index.last_media_ns.max(at_ns);
+                self.index.wants_next_packet = false;
                 self.index.add(span);
             }
             BlockKind::Decision => {
-                self.index.follows = true;
+                self.index.wants_next_packet = true;
                 self.index.add(span);
             }
             BlockKind::Media => {
-                self.index.heard_ns = self.index.heard_ns.max(at_ns);
-                if std::mem::take(&mut self.index.follows) {
+                self.index.last_media_ns = self.index.last_media_ns.max(at_ns);
+                if std::mem::take(&mut self.index.wants_next_packet) {
                     self.index.add(span);
                 }
             }
@@ -107,7 +107,7 @@ impl IndexTracker {
 
     /// Whether so much was added since the last index that another one is worth its bytes.
     pub(super) fn is_due(&self) -> bool {
-        let each = EACH_BYTES.max(self.index.spans.len() as u64 * SPAN_BYTES as u64 * SHARE);
+        let each = INDEX_INTERVAL_BYTES.max(self.index.spans.len() as u64 * SPAN_BYTES as u64 * MAX_INDEX_SHARE);
         self.length - self.indexed >= each
     }
 
@@ -119,7 +119,7 @@ impl IndexTracker {
 
 impl SpoolIndex {
     /// Notes what a decision says of the whole leg.
-    pub(super) fn note(&mut self, decision: &Decision) {
+    pub(super) fn apply_decision(&mut self, decision: &Decision) {
         match decision {
             Decision::Begin { conversation, .. } | Decision::Join { conversation } => {
                 self.conversation.clone_from(conversation);
@@ -131,20 +131,20 @@ impl SpoolIndex {
 
     fn add(&mut self, span: BlockSpan) {
         if let Some(last) = self.spans.last_mut()
-            && span.offset <= last.end() + NEAR_BYTES
+            && span.offset <= last.end() + MERGE_GAP_BYTES
         {
             last.at_ns = last.at_ns.min(span.at_ns);
             last.bytes = span.end() - last.offset;
             return;
         }
         if self.spans.len() >= MAX_SPANS {
-            self.join_nearest();
+            self.merge_nearest();
         }
         self.spans.push(span);
     }
 
     /// Makes one of the two spans with the least between them.
-    fn join_nearest(&mut self) {
+    fn merge_nearest(&mut self) {
         let gap = |pair: &[BlockSpan]| pair[1].offset - pair[0].end();
         let nearest = self.spans.windows(2).enumerate().min_by_key(|(_, pair)| gap(pair)).map(|(at, _)| at);
         if let Some(at) = nearest {
@@ -159,7 +159,7 @@ impl SpoolIndex {
     fn put(&self, out: &mut Vec<u8>, offset: u64) {
         let name = self.conversation.as_bytes();
         let name = name.get(..MAX_NAME).unwrap_or(name);
-        let data = HEAD_BYTES + padded(name.len()) + self.spans.len() * SPAN_BYTES;
+        let data = FIXED_BYTES + padded(name.len()) + self.spans.len() * SPAN_BYTES;
         let total = CUSTOM_OVERHEAD - 4 + data;
         let number = |out: &mut Vec<u8>, value: u32| out.extend(value.to_le_bytes());
         number(out, format::CUSTOM);
@@ -167,10 +167,10 @@ impl SpoolIndex {
         number(out, format::ENTERPRISE);
         out.extend(MAGIC);
         out.extend(offset.to_le_bytes());
-        out.extend(self.heard_ns.to_le_bytes());
+        out.extend(self.last_media_ns.to_le_bytes());
         number(out, name.len() as u32);
         number(out, self.spans.len() as u32);
-        number(out, (u32::from(self.has_end) * HAS_END) | (u32::from(self.follows) * FOLLOWS));
+        number(out, (u32::from(self.has_end) * HAS_END) | (u32::from(self.wants_next_packet) * WANTS_NEXT_PACKET));
         out.extend_from_slice(name);
         out.resize(out.len() + padded(name.len()) - name.len(), 0);
         for span in &self.spans {
@@ -184,8 +184,9 @@ impl SpoolIndex {
     /// Reads a whole block that stands at `offset` of its file; `None` if it is no index, or one of another place.
     pub(super) fn parse(block: &[u8], offset: u64) -> Option<Self> {
         let total = block.len();
-        let whole = block.get(..4)? == format::CUSTOM.to_le_bytes() && block.get(4..8)? == (total as u32).to_le_bytes();
-        if !whole || block.get(8..12)? != format::ENTERPRISE.to_le_bytes() || block.get(12..20)? != MAGIC {
+        let is_whole =
+            block.get(..4)? == format::CUSTOM.to_le_bytes() && block.get(4..8)? == (total as u32).to_le_bytes();
+        if !is_whole || block.get(8..12)? != format::ENTERPRISE.to_le_bytes() || block.get(12..20)? != MAGIC {
             return None;
         }
         let data = block.get(20..total.checked_sub(4)?)?;
@@ -193,10 +194,10 @@ impl SpoolIndex {
         if *data.first_chunk::<8>()? != offset.to_le_bytes() {
             return None;
         }
-        let heard_ns = i64::from_le_bytes(*data.get(8..16)?.first_chunk()?);
+        let last_media_ns = i64::from_le_bytes(*data.get(8..16)?.first_chunk()?);
         let (name_len, count, flags) = (word(16)?, word(20)?, word(24)? as u32);
-        let name = data.get(HEAD_BYTES..HEAD_BYTES.checked_add(name_len)?)?;
-        let spans = data.get(HEAD_BYTES + padded(name_len)..)?;
+        let name = data.get(FIXED_BYTES..FIXED_BYTES.checked_add(name_len)?)?;
+        let spans = data.get(FIXED_BYTES + padded(name_len)..)?;
         if count > MAX_SPANS || spans.len() != count * SPAN_BYTES {
             return None;
         }
@@ -208,24 +209,24 @@ impl SpoolIndex {
         let spans = spans.chunks_exact(SPAN_BYTES).map(span).collect::<Option<Vec<_>>>()?;
         let in_order = spans.windows(2).all(|pair| pair[0].end() <= pair[1].offset);
         let conversation = std::str::from_utf8(name).ok()?.to_owned();
-        let (has_end, follows) = (flags & HAS_END != 0, flags & FOLLOWS != 0);
-        in_order.then_some(Self { spans, heard_ns, conversation, has_end, follows })
+        let (has_end, wants_next_packet) = (flags & HAS_END != 0, flags & WANTS_NEXT_PACKET != 0);
+        in_order.then_some(Self { spans, last_media_ns, conversation, has_end, wants_next_packet })
     }
 }
 
 /// What tells an index from a decision.
 pub(super) const MAGIC: [u8; 8] = *b"callspix";
 /// Offset, newest media, length of the name, number of spans, flags.
-const HEAD_BYTES: usize = 28;
+const FIXED_BYTES: usize = 28;
 const HAS_END: u32 = 1;
-const FOLLOWS: u32 = 2;
+const WANTS_NEXT_PACKET: u32 = 2;
 const SPAN_BYTES: usize = 24;
 /// An index is some 200 bytes: half a percent of the file; a restart reads half of this of each leg on the average.
-const EACH_BYTES: u64 = 32 * 1024;
+const INDEX_INTERVAL_BYTES: u64 = 32 * 1024;
 /// Of a file with many spans an index may be one part in so many.
-const SHARE: u64 = 32;
+const MAX_INDEX_SHARE: u64 = 32;
 /// Two spans so near are one: five packets of sound cost less than a place in the list.
-const NEAR_BYTES: u64 = 1_200;
+const MERGE_GAP_BYTES: u64 = 1_200;
 /// Spans of one leg: those of a call with a message each half a minute for eight hours. Then the nearest become one, and
 /// a restart reads some sound in vain.
 const MAX_SPANS: usize = 1_024;
@@ -241,17 +242,17 @@ mod tests {
         let mut tracker = IndexTracker::default();
         tracker.index.conversation = "20261123T045659Z-0011223344556677".to_owned();
         let mut file = vec![0; 5_000];
-        tracker.note(BlockKind::Other, 0, 1_000);
-        tracker.note(BlockKind::Decision, 70, 200);
-        tracker.note(BlockKind::Media, 50, 232);
-        tracker.note(BlockKind::Media, 90, 3_368);
-        tracker.note(BlockKind::Signalling, 95, 200);
+        tracker.add_block(BlockKind::Other, 0, 1_000);
+        tracker.add_block(BlockKind::Decision, 70, 200);
+        tracker.add_block(BlockKind::Media, 50, 232);
+        tracker.add_block(BlockKind::Media, 90, 3_368);
+        tracker.add_block(BlockKind::Signalling, 95, 200);
         tracker.put_index(&mut file);
         let index = SpoolIndex::parse(&file[5_000..], 5_000).expect("just written");
         assert_eq!(index, tracker.index);
         let spans =
             [BlockSpan { at_ns: 50, offset: 1_000, bytes: 432 }, BlockSpan { at_ns: 95, offset: 4_800, bytes: 200 }];
-        assert_eq!((index.spans.as_slice(), index.heard_ns), (&spans[..], 90));
+        assert_eq!((index.spans.as_slice(), index.last_media_ns), (&spans[..], 90));
         assert_eq!(SpoolIndex::parse(&file[5_000..], 5_004), None, "copied elsewhere");
         for at in 5_000..file.len() {
             let mut bytes = file[5_000..].to_vec();
@@ -267,8 +268,8 @@ mod tests {
         let mut noted = Vec::new();
         for n in 0..3_000_u64 {
             noted.push(tracker.length);
-            tracker.note(BlockKind::Signalling, n as i64, 100);
-            tracker.note(BlockKind::Media, n as i64, if n % 3 == 0 { 20_000 } else { 2_000 });
+            tracker.add_block(BlockKind::Signalling, n as i64, 100);
+            tracker.add_block(BlockKind::Media, n as i64, if n % 3 == 0 { 20_000 } else { 2_000 });
         }
         let spans = &tracker.index.spans;
         assert_eq!(spans.len(), MAX_SPANS);

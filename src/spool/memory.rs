@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::chunked_buf::{ChunkedBuf, PIECE};
+use super::chunked_buf::{CHUNK_BYTES, ChunkedBuf};
 use super::format::{self, SpoolPacket};
 use super::pending_leg::{PendingLeg, is_media};
 use super::{LegSource, LegStore, file_name};
@@ -66,11 +66,11 @@ impl MemorySpool {
     pub fn release(&mut self, leg: LegId) {
         let Some(leg) = self.legs.remove(&leg) else { return };
         match leg.stage {
-            MemoryLegStage::Memory(pieces) => self.give_back(pieces),
-            MemoryLegStage::Closed(LegSource::Memory(pieces)) => match Arc::try_unwrap(pieces) {
-                Ok(pieces) => self.give_back(pieces),
+            MemoryLegStage::Memory(chunks) => self.recycle(chunks),
+            MemoryLegStage::Closed(LegSource::Memory(chunks)) => match Arc::try_unwrap(chunks) {
+                Ok(chunks) => self.recycle(chunks),
                 // Whoever still reads it frees it.
-                Err(pieces) => self.used -= pieces.len(),
+                Err(chunks) => self.used -= chunks.len(),
             },
             MemoryLegStage::File { path, .. } | MemoryLegStage::Closed(LegSource::File(path)) => {
                 let _ = std::fs::remove_file(path); // ours and temporary: at worst it stays
@@ -89,20 +89,20 @@ impl MemorySpool {
         self.used
     }
 
-    fn append(&mut self, leg: LegId, birth: StartsFile, put: &mut dyn FnMut(AppendTarget<'_>)) {
+    fn append(&mut self, leg: LegId, starts_file: StartsFile, put: &mut dyn FnMut(AppendTarget<'_>)) {
         let Some(state) = self.legs.get_mut(&leg) else { return };
-        if let MemoryLegStage::Pending(waiting) = &mut state.stage {
-            if birth == StartsFile::No && !waiting.is_full() {
-                return put(AppendTarget::Pending(waiting));
+        if let MemoryLegStage::Pending(pending) = &mut state.stage {
+            if starts_file == StartsFile::No && !pending.is_full() {
+                return put(AppendTarget::Pending(pending));
             }
-            let mut pieces = ChunkedBuf::default();
-            waiting.put_into(pieces.next(&mut self.spare));
-            self.used += pieces.len();
-            state.stage = MemoryLegStage::Memory(pieces);
+            let mut chunks = ChunkedBuf::default();
+            pending.put_file(chunks.block_buf(&mut self.spare));
+            self.used += chunks.len();
+            state.stage = MemoryLegStage::Memory(chunks);
         }
         match &mut state.stage {
-            MemoryLegStage::Memory(pieces) => {
-                let bytes = pieces.next(&mut self.spare);
+            MemoryLegStage::Memory(chunks) => {
+                let bytes = chunks.block_buf(&mut self.spare);
                 let before = bytes.len();
                 put(AppendTarget::Bytes(bytes));
                 self.used += bytes.len() - before;
@@ -127,17 +127,17 @@ impl MemorySpool {
 
     fn spill(&mut self, leg: LegId) {
         let Some(state) = self.legs.get_mut(&leg) else { return };
-        let MemoryLegStage::Memory(pieces) = &mut state.stage else { return };
+        let MemoryLegStage::Memory(chunks) = &mut state.stage else { return };
         let path = self.spill_dir.join(file_name(&state.name));
         let written = std::fs::create_dir_all(&self.spill_dir).and_then(|()| {
             let mut file = File::create(&path)?;
-            pieces.iter().try_for_each(|piece| file.write_all(piece))
+            chunks.iter().try_for_each(|chunk| file.write_all(chunk))
         });
         match written {
             Ok(()) => {
-                let pieces = std::mem::take(pieces);
+                let chunks = std::mem::take(chunks);
                 state.stage = MemoryLegStage::File { path, buffer: Vec::new() };
-                self.give_back(pieces);
+                self.recycle(chunks);
             }
             // Memory is what is left: the bound gives way before a call does.
             Err(error) => {
@@ -147,10 +147,10 @@ impl MemorySpool {
         }
     }
 
-    fn give_back(&mut self, pieces: ChunkedBuf) {
-        self.used -= pieces.len();
-        let held = self.used + self.spare.len() * PIECE;
-        pieces.give_back(&mut self.spare, self.limit.saturating_sub(held));
+    fn recycle(&mut self, chunks: ChunkedBuf) {
+        self.used -= chunks.len();
+        let held = self.used + self.spare.len() * CHUNK_BYTES;
+        chunks.recycle(&mut self.spare, self.limit.saturating_sub(held));
     }
 }
 
@@ -161,10 +161,10 @@ impl LegSink for MemorySpool {
     }
 
     fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
-        let packet = kept(datagram, keep);
-        let birth = if is_media(packet.payload) { StartsFile::Yes } else { StartsFile::No };
-        self.append(leg, birth, &mut |target| match target {
-            AppendTarget::Pending(waiting) => _ = waiting.packet(&packet),
+        let packet = packet_to_keep(datagram, keep);
+        let starts_file = if is_media(packet.payload) { StartsFile::Yes } else { StartsFile::No };
+        self.append(leg, starts_file, &mut |target| match target {
+            AppendTarget::Pending(pending) => _ = pending.add_packet(&packet),
             AppendTarget::Bytes(bytes) => format::put_packet(bytes, &packet),
         });
     }
@@ -172,15 +172,15 @@ impl LegSink for MemorySpool {
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
         let decided = Decided { at_ns: at.as_nanos(), decision: decision.clone() };
         self.append(leg, StartsFile::of(decision), &mut |target| match target {
-            AppendTarget::Pending(waiting) => _ = waiting.decide(&decided),
-            AppendTarget::Bytes(bytes) => format::put_decided(bytes, &decided),
+            AppendTarget::Pending(pending) => _ = pending.add_decision(&decided),
+            AppendTarget::Bytes(bytes) => format::put_decision(bytes, &decided),
         });
     }
 
     fn close(&mut self, leg: LegId) {
         let Some(state) = self.legs.get_mut(&leg) else { return };
         let source = match &mut state.stage {
-            MemoryLegStage::Memory(pieces) => LegSource::Memory(Arc::new(std::mem::take(pieces))),
+            MemoryLegStage::Memory(chunks) => LegSource::Memory(Arc::new(std::mem::take(chunks))),
             MemoryLegStage::File { path, buffer } => {
                 if let Err(error) = append(path, buffer) {
                     self.errors.push(error);
@@ -246,7 +246,7 @@ impl StartsFile {
 }
 
 /// What may be kept of a datagram.
-pub(super) fn kept<'a>(datagram: &Datagram<'a>, keep: Keep) -> SpoolPacket<'a> {
+pub(super) fn packet_to_keep<'a>(datagram: &Datagram<'a>, keep: Keep) -> SpoolPacket<'a> {
     let payload = match keep {
         Keep::Whole => datagram.payload,
         Keep::Header(bytes) => &datagram.payload[..datagram.payload.len().min(usize::from(bytes))],

@@ -8,42 +8,42 @@ use crate::call::decision::Decided;
 pub(super) struct PendingLeg {
     decisions: Vec<u8>,
     /// What its messages began with: a restart knows the leg again by the first one, and an offer is among them.
-    head: Vec<u8>,
+    first_messages: Vec<u8>,
     /// The newest of its other messages.
-    newest: Vec<u8>,
+    newest_messages: Vec<u8>,
     /// The earliest stamp, ns.
-    since_ns: Option<i64>,
+    first_ns: Option<i64>,
 }
 
 impl PendingLeg {
     /// Keeps a packet, and gives its block; those that are neither first nor new give way.
-    pub(super) fn packet(&mut self, packet: &SpoolPacket<'_>) -> &[u8] {
+    pub(super) fn add_packet(&mut self, packet: &SpoolPacket<'_>) -> &[u8] {
         self.note_time(packet.at.as_nanos());
-        if self.newest.is_empty() && self.head.len() < MAX_HEAD {
-            let from = self.head.len();
+        if self.newest_messages.is_empty() && self.first_messages.len() < MAX_FIRST_MESSAGES {
+            let from = self.first_messages.len();
             // Over TCP a message may be longer than all that is kept; then its end gives way.
-            let payload = packet.payload.get(..MAX_FIRST).unwrap_or(packet.payload);
-            format::put_packet(&mut self.head, &SpoolPacket { payload, ..*packet });
-            return &self.head[from..];
+            let payload = packet.payload.get(..MAX_FIRST_MESSAGE).unwrap_or(packet.payload);
+            format::put_packet(&mut self.first_messages, &SpoolPacket { payload, ..*packet });
+            return &self.first_messages[from..];
         }
-        let block = self.newest.len();
-        format::put_packet(&mut self.newest, packet);
+        let block = self.newest_messages.len();
+        format::put_packet(&mut self.newest_messages, packet);
         let mut from = 0;
         // The newest of all stays, whatever its length.
-        while self.newest.len() - from > MAX_NEWEST && from < block {
+        while self.newest_messages.len() - from > MAX_NEWEST_MESSAGES && from < block {
             // Our own blocks: the length stands at bytes 4 to 7.
-            let Some(length) = self.newest.get(from + 4..from + 8) else { break };
+            let Some(length) = self.newest_messages.get(from + 4..from + 8) else { break };
             from += u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
         }
-        self.newest.drain(..from);
-        &self.newest[block - from..]
+        self.newest_messages.drain(..from);
+        &self.newest_messages[block - from..]
     }
 
     /// Keeps a decision, and gives its block.
-    pub(super) fn decide(&mut self, decided: &Decided) -> &[u8] {
+    pub(super) fn add_decision(&mut self, decided: &Decided) -> &[u8] {
         self.note_time(decided.at_ns);
         let from = self.decisions.len();
-        format::put_decided(&mut self.decisions, decided);
+        format::put_decision(&mut self.decisions, decided);
         &self.decisions[from..]
     }
 
@@ -53,7 +53,7 @@ impl PendingLeg {
     }
 
     /// The beginning of the leg's file.
-    pub(super) fn put_into(&self, out: &mut Vec<u8>) {
+    pub(super) fn put_file(&self, out: &mut Vec<u8>) {
         format::put_header(out);
         self.put_blocks(out);
     }
@@ -61,22 +61,22 @@ impl PendingLeg {
     /// All that is kept, without a file's header.
     pub(super) fn put_blocks(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.decisions);
-        out.extend_from_slice(&self.head);
-        out.extend_from_slice(&self.newest);
+        out.extend_from_slice(&self.first_messages);
+        out.extend_from_slice(&self.newest_messages);
     }
 
     /// Bytes of [`PendingLeg::put_blocks`].
     pub(super) fn bytes(&self) -> usize {
-        self.decisions.len() + self.head.len() + self.newest.len()
+        self.decisions.len() + self.first_messages.len() + self.newest_messages.len()
     }
 
     /// The earliest stamp, ns.
-    pub(super) fn since_ns(&self) -> Option<i64> {
-        self.since_ns
+    pub(super) fn first_ns(&self) -> Option<i64> {
+        self.first_ns
     }
 
     fn note_time(&mut self, at_ns: i64) {
-        self.since_ns = Some(self.since_ns.map_or(at_ns, |since| since.min(at_ns)));
+        self.first_ns = Some(self.first_ns.map_or(at_ns, |since| since.min(at_ns)));
     }
 }
 
@@ -87,11 +87,11 @@ pub(super) fn is_media(payload: &[u8]) -> bool {
 
 /// Signalling of a leg without media: some twenty messages. Many dialogs never get media (scanners, registrations
 /// gone wrong), so each may cost only little. Half of it is for the first ones, half for the newest.
-const MAX_HEAD: usize = 8 * 1024;
-/// See [`MAX_HEAD`].
-const MAX_NEWEST: usize = 8 * 1024;
+const MAX_FIRST_MESSAGES: usize = 8 * 1024;
+/// See [`MAX_FIRST_MESSAGES`].
+const MAX_NEWEST_MESSAGES: usize = 8 * 1024;
 /// Kept of a first message: four times that of a large INVITE.
-const MAX_FIRST: usize = 16 * 1024;
+const MAX_FIRST_MESSAGE: usize = 16 * 1024;
 /// A leg without media is joined and paused a few times; a hundred decisions are more than that.
 const MAX_DECISIONS: usize = 16 * 1024;
 
@@ -102,25 +102,25 @@ mod tests {
 
     #[test]
     fn the_first_message_and_the_newest_stay_and_what_is_kept_is_bounded() {
-        let mut waiting = PendingLeg::default();
-        let put = |waiting: &mut PendingLeg, at: i64, text: &str, length: usize| {
+        let mut pending = PendingLeg::default();
+        let put = |pending: &mut PendingLeg, at: i64, text: &str, length: usize| {
             let payload = format!("{text:<length$}").into_bytes();
             let src = "192.0.2.1:5060".parse().expect("an address");
             let at = Timestamp::from_nanos(at);
             let packet = SpoolPacket { at, src, dst: src, payload: &payload, wire_len: payload.len() as u32 };
-            let block = waiting.packet(&packet);
+            let block = pending.add_packet(&packet);
             assert!(block.windows(text.len()).any(|w| w == text.as_bytes()), "its block is given");
         };
-        put(&mut waiting, 5, "INVITE first", 60_000);
+        put(&mut pending, 5, "INVITE first", 60_000);
         for n in 0..100 {
-            put(&mut waiting, 6, &format!("NOTIFY {n} of many"), 1_000);
+            put(&mut pending, 6, &format!("NOTIFY {n} of many"), 1_000);
         }
-        put(&mut waiting, 7, "CANCEL last", 20_000);
+        put(&mut pending, 7, "CANCEL last", 20_000);
         let mut file = Vec::new();
-        waiting.put_into(&mut file);
+        pending.put_file(&mut file);
         let has = |text: &str| file.windows(text.len()).any(|w| w == text.as_bytes());
         assert!(has("INVITE first") && has("CANCEL last") && !has("NOTIFY 50 of"));
-        assert!(waiting.bytes() < 40_000, "{}", waiting.bytes());
-        assert_eq!(waiting.since_ns(), Some(5));
+        assert!(pending.bytes() < 40_000, "{}", pending.bytes());
+        assert_eq!(pending.first_ns(), Some(5));
     }
 }

@@ -26,16 +26,16 @@ pub(super) struct RollingBuffer {
     since: Option<Timestamp>,
     /// Bytes written since the file was made, and bytes of that.
     size: usize,
-    base: usize,
+    rebuilt_size: usize,
     /// When the file was last made.
-    made_at: Timestamp,
+    rebuilt_at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum RollingStage {
     /// What an earlier process left is still to be read.
     #[default]
-    Asleep,
+    Inactive,
     /// The file has to be made (again).
     Stale,
     /// What is new is added to the file.
@@ -49,17 +49,17 @@ pub(super) enum RollingDue {
     /// To be added.
     Append(Vec<u8>),
     /// The file is to be made of what all legs say now.
-    Make,
+    Rebuild,
 }
 
 impl RollingBuffer {
     /// What an earlier process left was read: from now on the file is ours.
-    pub(super) fn go_live(&mut self) {
+    pub(super) fn activate(&mut self) {
         self.stage = RollingStage::Stale;
     }
 
     /// Something could not be written.
-    pub(super) fn fail(&mut self) {
+    pub(super) fn mark_stale(&mut self) {
         if self.stage == RollingStage::Current {
             self.stage = RollingStage::Stale;
             self.buffer.clear();
@@ -67,33 +67,33 @@ impl RollingBuffer {
     }
 
     /// Blocks of a leg.
-    pub(super) fn note(&mut self, leg: LegId, blocks: &[u8], at: Timestamp) {
+    pub(super) fn add_blocks(&mut self, leg: LegId, blocks: &[u8], at: Timestamp) {
         if self.stage != RollingStage::Current {
             return;
         }
-        put_tag(&mut self.buffer, OF_LEG, leg);
+        put_tag(&mut self.buffer, LEG_TAG, leg);
         self.buffer.extend_from_slice(blocks);
         self.since.get_or_insert(at);
         if self.buffer.len() > MAX_BUFFER {
-            self.fail();
+            self.mark_stale();
         }
     }
 
     /// Nothing of a leg must be read any more.
-    pub(super) fn gone(&mut self, leg: LegId) {
+    pub(super) fn remove_leg(&mut self, leg: LegId) {
         if self.stage == RollingStage::Current {
-            put_tag(&mut self.buffer, GONE, leg);
-            let made_at = self.made_at;
-            self.since.get_or_insert(made_at);
+            put_tag(&mut self.buffer, REMOVED_TAG, leg);
+            let rebuilt_at = self.rebuilt_at;
+            self.since.get_or_insert(rebuilt_at);
         }
     }
 
     /// What is due now. `age`: how long what is new may wait.
     pub(super) fn take_due(&mut self, now: Timestamp, age: Duration) -> RollingDue {
-        let large = self.size + self.buffer.len() > ROLL_BYTES.max(2 * self.base);
+        let large = self.size + self.buffer.len() > MIN_REBUILD_BYTES.max(2 * self.rebuilt_size);
         match self.stage {
-            RollingStage::Stale if now.since(self.made_at) >= PAUSE => RollingDue::Make,
-            RollingStage::Current if large && now.since(self.made_at) >= PAUSE => RollingDue::Make,
+            RollingStage::Stale if now.since(self.rebuilt_at) >= REBUILD_INTERVAL => RollingDue::Rebuild,
+            RollingStage::Current if large && now.since(self.rebuilt_at) >= REBUILD_INTERVAL => RollingDue::Rebuild,
             RollingStage::Current if self.since.is_some_and(|since| since + age <= now) => {
                 self.since = None;
                 self.size += self.buffer.len();
@@ -104,21 +104,21 @@ impl RollingBuffer {
     }
 
     /// The file is made of these legs.
-    pub(super) fn make<'a>(
+    pub(super) fn rebuild<'a>(
         &mut self,
         now: Timestamp,
         legs: impl Iterator<Item = (LegId, &'a super::pending_leg::PendingLeg)>,
     ) -> Vec<u8> {
         let mut out = Vec::new();
         format::put_header(&mut out);
-        for (leg, waiting) in legs {
-            out.reserve(TAG_BYTES + waiting.bytes());
-            put_tag(&mut out, OF_LEG, leg);
-            waiting.put_blocks(&mut out);
+        for (leg, pending) in legs {
+            out.reserve(TAG_BYTES + pending.bytes());
+            put_tag(&mut out, LEG_TAG, leg);
+            pending.put_blocks(&mut out);
         }
         self.buffer.clear();
-        (self.stage, self.since, self.made_at) = (RollingStage::Current, None, now);
-        (self.size, self.base) = (out.len(), out.len());
+        (self.stage, self.since, self.rebuilt_at) = (RollingStage::Current, None, now);
+        (self.size, self.rebuilt_size) = (out.len(), out.len());
         out
     }
 }
@@ -140,7 +140,7 @@ impl RollingFile {
     }
 
     /// Puts a new file in the place of the old one.
-    pub(super) fn make(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn rebuild(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file = None;
         let new = self.path.with_extension("new");
         let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -177,9 +177,9 @@ pub(super) fn read(dir: &Path) -> io::Result<BTreeMap<u64, Vec<u8>>> {
     let mut leg = None;
     while let NextBlock::Block(_, block) = blocks.next()? {
         match (read_tag(block), leg) {
-            (Some((OF_LEG, tagged)), _) => leg = Some(tagged),
-            (Some((_, gone)), _) => {
-                legs.remove(&gone);
+            (Some((LEG_TAG, tagged)), _) => leg = Some(tagged),
+            (Some((_, removed)), _) => {
+                legs.remove(&removed);
             }
             (None, Some(leg)) => legs.entry(leg).or_default().extend_from_slice(block),
             (None, None) => {}
@@ -210,17 +210,17 @@ fn read_tag(block: &[u8]) -> Option<(u32, u64)> {
 /// What tells a tag from a decision.
 const MAGIC: [u8; 8] = *b"callsleg";
 /// What follows is of this leg.
-const OF_LEG: u32 = 1;
+const LEG_TAG: u32 = 1;
 /// This leg has ended.
-const GONE: u32 = 2;
+const REMOVED_TAG: u32 = 2;
 const TAG_BYTES: usize = 36;
 /// The file is made anew when it is so large and twice as large as when it was made: what it costs to write is at most
 /// doubled by that.
-const ROLL_BYTES: usize = 16 * 1024 * 1024;
+const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
 /// Waits for the disk; a flood of INVITEs that brings more between two looks is told by making the file anew.
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
 /// Between two files: with 40,000 legs that wait one can have 100 MiB.
-const PAUSE: Duration = Duration::from_secs(5);
+const REBUILD_INTERVAL: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -230,7 +230,7 @@ mod tests {
 
     fn block(at_ns: i64) -> Vec<u8> {
         let mut out = Vec::new();
-        format::put_decided(&mut out, &Decided { at_ns, decision: Decision::Pause });
+        format::put_decision(&mut out, &Decided { at_ns, decision: Decision::Pause });
         out
     }
 
@@ -244,18 +244,18 @@ mod tests {
         let mut file = RollingFile::new(dir.path());
         let mut rolling = RollingBuffer::default();
         assert!(read(dir.path()).expect("nothing is no error").is_empty());
-        rolling.note(LegId(1), &block(1), at(0));
+        rolling.add_blocks(LegId(1), &block(1), at(0));
         assert_eq!(rolling.take_due(at(9), Duration::ZERO), RollingDue::Nothing, "not ours yet");
-        rolling.go_live();
-        assert_eq!(rolling.take_due(at(9), Duration::ZERO), RollingDue::Make);
-        let mut waiting = PendingLeg::default();
+        rolling.activate();
+        assert_eq!(rolling.take_due(at(9), Duration::ZERO), RollingDue::Rebuild);
+        let mut pending = PendingLeg::default();
         let decided = Decided { at_ns: 1, decision: Decision::Pause };
-        waiting.decide(&decided);
-        let legs = [(LegId(1), &waiting), (LegId(2), &waiting)];
-        file.make(&rolling.make(at(9), legs.into_iter())).expect("written");
-        rolling.note(LegId(3), &block(3), at(10));
-        rolling.note(LegId(1), &block(4), at(10));
-        rolling.gone(LegId(2));
+        pending.add_decision(&decided);
+        let legs = [(LegId(1), &pending), (LegId(2), &pending)];
+        file.rebuild(&rolling.rebuild(at(9), legs.into_iter())).expect("written");
+        rolling.add_blocks(LegId(3), &block(3), at(10));
+        rolling.add_blocks(LegId(1), &block(4), at(10));
+        rolling.remove_leg(LegId(2));
         assert_eq!(rolling.take_due(at(10), Duration::from_secs(20)), RollingDue::Nothing);
         let RollingDue::Append(bytes) = rolling.take_due(at(11), Duration::from_secs(1)) else { panic!("due") };
         file.append(&bytes).expect("written");
@@ -273,13 +273,13 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_and_a_failure_is_made_good() {
         let mut rolling = RollingBuffer::default();
-        rolling.go_live();
-        rolling.make(at(0), std::iter::empty());
+        rolling.activate();
+        rolling.rebuild(at(0), std::iter::empty());
         for n in 0..100 {
-            rolling.note(LegId(n), &vec![0; 100_000], at(1));
+            rolling.add_blocks(LegId(n), &vec![0; 100_000], at(1));
             assert!(rolling.buffer.len() <= MAX_BUFFER);
         }
         assert_eq!(rolling.take_due(at(2), Duration::ZERO), RollingDue::Nothing, "not again at once");
-        assert_eq!(rolling.take_due(at(5), Duration::ZERO), RollingDue::Make);
+        assert_eq!(rolling.take_due(at(5), Duration::ZERO), RollingDue::Rebuild);
     }
 }

@@ -21,9 +21,9 @@ pub fn scrub(from: &Path, to: &Path) -> io::Result<()> {
     let mut output = BufWriter::with_capacity(BUFFER_BYTES, file);
     let mut block = Vec::new();
     while read_block(&mut input, &mut block)? {
-        match kind(&block) {
+        match block_type(&block) {
             format::CUSTOM if holds_keys(&block) => continue,
-            format::ENHANCED_PACKET => blank(&mut block),
+            format::ENHANCED_PACKET => mask_packet(&mut block),
             _ => {}
         }
         output.write_all(&block)?;
@@ -35,7 +35,7 @@ pub fn scrub(from: &Path, to: &Path) -> io::Result<()> {
 fn read_block(input: &mut impl Read, block: &mut Vec<u8>) -> io::Result<bool> {
     block.clear();
     let mut head = [0; 8];
-    if !fill(input, &mut head)? {
+    if !read_or_end(input, &mut head)? {
         return Ok(false);
     }
     let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
@@ -44,10 +44,10 @@ fn read_block(input: &mut impl Read, block: &mut Vec<u8>) -> io::Result<bool> {
     }
     block.extend(head);
     block.resize(length, 0);
-    fill(input, &mut block[8..])
+    read_or_end(input, &mut block[8..])
 }
 
-fn fill(input: &mut impl Read, into: &mut [u8]) -> io::Result<bool> {
+fn read_or_end(input: &mut impl Read, into: &mut [u8]) -> io::Result<bool> {
     match input.read_exact(into) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
@@ -55,7 +55,7 @@ fn fill(input: &mut impl Read, into: &mut [u8]) -> io::Result<bool> {
     }
 }
 
-fn kind(block: &[u8]) -> u32 {
+fn block_type(block: &[u8]) -> u32 {
     block.first_chunk().map_or(0, |b| u32::from_le_bytes(*b))
 }
 
@@ -67,15 +67,15 @@ fn holds_keys(block: &[u8]) -> bool {
 
 /// Overwrites what is secret in a packet. RTP payload has no line that begins like these but by an accident of one in
 /// 2^80, and then one packet of sound is lost.
-fn blank(block: &mut [u8]) {
+fn mask_packet(block: &mut [u8]) {
     let mut at = 0;
     let (mut secret, mut any) = (false, false);
     while let Some(line) = block.get(at..).filter(|l| !l.is_empty()) {
         let end = memchr::memchr(b'\n', line).map_or(line.len(), |n| n + 1);
         if let Some(line) = block.get_mut(at..at + end) {
             // RFC 3261 section 7.3.1: a line that begins with a blank goes on with the header above it.
-            let goes_on = secret && line.first().is_some_and(|b| matches!(b, b' ' | b'\t'));
-            secret = blank_line(line, goes_on.then_some(0));
+            let continues = secret && line.first().is_some_and(|b| matches!(b, b' ' | b'\t'));
+            secret = mask_line(line, continues.then_some(0));
             any |= secret;
         }
         at += end;
@@ -86,7 +86,7 @@ fn blank(block: &mut [u8]) {
 }
 
 /// Whether there was something secret; `start`: where, if that is known already.
-fn blank_line(line: &mut [u8], start: Option<usize>) -> bool {
+fn mask_line(line: &mut [u8], start: Option<usize>) -> bool {
     // The packet's headers stand before its first line, so a name is looked for anywhere in a line of text.
     let found = || {
         let starts = SECRET_LINES.iter().filter_map(|name| {
@@ -155,9 +155,9 @@ mod tests {
             keys: vec![SrtpKey { inline: "c2VjcmV0".to_owned(), mki: None }],
         };
         let decided = |decision| Decided { at_ns: 2, decision };
-        format::put_decided(&mut spool, &decided(Decision::Srtp { stream: 0, context }));
+        format::put_decision(&mut spool, &decided(Decision::Srtp { stream: 0, context }));
         let keys = spool.len() - before;
-        format::put_decided(&mut spool, &decided(Decision::Start));
+        format::put_decision(&mut spool, &decided(Decision::Start));
         let kept = scrubbed(&spool);
         assert_eq!(kept.len(), spool.len() - keys);
         let text = String::from_utf8_lossy(&kept);

@@ -58,7 +58,7 @@ impl SpoolBuilder {
     }
 
     pub(crate) fn decide(&mut self, at: Timestamp, decision: Decision) {
-        format::put_decided(&mut self.bytes, &Decided { at_ns: at.as_nanos(), decision });
+        format::put_decision(&mut self.bytes, &Decided { at_ns: at.as_nanos(), decision });
     }
 
     /// A new stream of a side whose payload type 0 is PCMU and 8 PCMA.

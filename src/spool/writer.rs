@@ -24,13 +24,13 @@ use crate::call::record::Problem;
 /// What the capture thread tells the writer, in order.
 pub(super) enum WriterMessage {
     /// A leg has a file from now on; `length`: the whole blocks of one that an earlier process left.
-    Born { leg: LegId, name: String, length: Option<u64> },
+    OpenFile { leg: LegId, name: String, length: Option<u64> },
     /// Blocks of a leg.
     Write { leg: LegId, bytes: Vec<u8> },
     /// New blocks for the file of the legs without a file.
-    Roll(Vec<u8>),
+    AppendRolling(Vec<u8>),
     /// All blocks of that file.
-    MakeRolling(Vec<u8>),
+    RebuildRolling(Vec<u8>),
     /// A leg is over.
     Close(LegId),
     /// A leg and its file are to be forgotten; it may be closed already.
@@ -57,7 +57,7 @@ pub(super) struct SpoolWriter {
     pub(super) rolling: RollingFile,
     pub(super) rolling_failed: Arc<AtomicBool>,
     /// What came while the disk took nothing.
-    pub(super) behind: VecDeque<WriterMessage>,
+    pub(super) backlog: VecDeque<WriterMessage>,
     /// The process ends: nothing is waited for any more.
     pub(super) is_ending: bool,
 }
@@ -66,9 +66,9 @@ pub(super) struct SpoolWriter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WriteOutcome {
     /// Written, or lost for good and counted.
-    Over,
+    Done,
     /// The same may work later.
-    NoRoom,
+    DiskFull,
 }
 
 impl SpoolWriter {
@@ -78,10 +78,10 @@ impl SpoolWriter {
         let mut next_sync = Instant::now() + self.sync_every;
         let mut dirty = false;
         loop {
-            let patience = next_sync.saturating_duration_since(Instant::now());
-            let next = match self.behind.pop_front() {
+            let timeout = next_sync.saturating_duration_since(Instant::now());
+            let next = match self.backlog.pop_front() {
                 Some(message) => Ok(message),
-                None => self.messages.recv_timeout(patience),
+                None => self.messages.recv_timeout(timeout),
             };
             match next {
                 Ok(WriterMessage::Stop) | Err(RecvTimeoutError::Disconnected) => break,
@@ -102,27 +102,29 @@ impl SpoolWriter {
     /// Whether something was written.
     fn handle(&mut self, message: WriterMessage) -> bool {
         match message {
-            WriterMessage::Born { leg, name, length } => self.files.born(leg, self.dir.join(file_name(&name)), length),
+            WriterMessage::OpenFile { leg, name, length } => {
+                self.files.open_leg(leg, self.dir.join(file_name(&name)), length)
+            }
             WriterMessage::Write { leg, mut bytes } => {
-                while self.files.write(leg, &bytes) == WriteOutcome::NoRoom {
+                while self.files.write(leg, &bytes) == WriteOutcome::DiskFull {
                     if self.is_ending {
                         self.files.failures.insert(leg, DISK_FULL);
                         break;
                     }
-                    self.wait_for_room();
+                    self.wait_for_space();
                 }
                 self.queued.fetch_sub(bytes.capacity(), Ordering::Relaxed);
                 bytes.clear();
                 let _ = self.recycled.try_send(bytes); // enough are on their way back: this one is freed
                 return true;
             }
-            WriterMessage::Roll(bytes) => {
+            WriterMessage::AppendRolling(bytes) => {
                 let result = self.rolling.append(&bytes);
-                return self.rolled(&bytes, result);
+                return self.finish_rolling_write(&bytes, result);
             }
-            WriterMessage::MakeRolling(bytes) => {
-                let result = self.rolling.make(&bytes);
-                return self.rolled(&bytes, result);
+            WriterMessage::RebuildRolling(bytes) => {
+                let result = self.rolling.rebuild(&bytes);
+                return self.finish_rolling_write(&bytes, result);
             }
             WriterMessage::Close(leg) => self.files.close(leg),
             WriterMessage::Discard { leg, name } => {
@@ -148,19 +150,19 @@ impl SpoolWriter {
     }
 
     /// Nobody waits for this file: what could not be written is made good later.
-    fn rolled(&mut self, bytes: &Vec<u8>, result: io::Result<()>) -> bool {
+    fn finish_rolling_write(&mut self, bytes: &Vec<u8>, result: io::Result<()>) -> bool {
         self.queued.fetch_sub(bytes.capacity(), Ordering::Relaxed);
         let Err(error) = result else { return true };
         self.rolling_failed.store(true, Ordering::Relaxed);
         let path = self.rolling.path().to_owned();
-        self.files.complain(&path, &error);
+        self.files.log_failure(&path, &error);
         false
     }
 
-    /// Takes in what comes while the disk takes nothing, for [`AGAIN`] at the most.
+    /// Takes in what comes while the disk takes nothing, for [`RETRY_AFTER`] at the most.
     #[expect(clippy::disallowed_methods, reason = "how long a disk is waited for is no time of calls")]
-    fn wait_for_room(&mut self) {
-        let until = Instant::now() + AGAIN;
+    fn wait_for_space(&mut self) {
+        let until = Instant::now() + RETRY_AFTER;
         loop {
             match self.messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(WriterMessage::Event(event @ CallEvent::Changed(_))) => drop(self.events.send(event)),
@@ -168,7 +170,7 @@ impl SpoolWriter {
                 Ok(WriterMessage::Flush(done)) => drop(done.send(())),
                 Ok(message) => {
                     self.is_ending |= matches!(message, WriterMessage::Stop);
-                    self.behind.push_back(message);
+                    self.backlog.push_back(message);
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     self.is_ending = true;
@@ -182,7 +184,7 @@ impl SpoolWriter {
     fn sync(&mut self) {
         let synced = File::open(&self.dir).and_then(|dir| rustix::fs::syncfs(&dir).map_err(io::Error::from));
         if let Err(error) = synced {
-            self.files.complain(&self.dir.clone(), &error);
+            self.files.log_failure(&self.dir.clone(), &error);
         }
     }
 }
@@ -194,7 +196,7 @@ pub(super) struct LegFiles {
     open: usize,
     uses: u64,
     failures: HashMap<LegId, &'static str, foldhash::fast::RandomState>,
-    complaints: u64,
+    failure_count: u64,
 }
 
 struct LegFile {
@@ -203,11 +205,11 @@ struct LegFile {
 }
 
 impl LegFiles {
-    fn born(&mut self, leg: LegId, path: PathBuf, length: Option<u64>) {
+    fn open_leg(&mut self, leg: LegId, path: PathBuf, length: Option<u64>) {
         // After a crash or a restart the leg's file is there: what a torn write left is cut off before more is added.
         let cut = match length {
-            Some(length) => cut_to(&path, length),
-            None => cut_torn_tail(&path),
+            Some(length) => truncate_to(&path, length),
+            None => truncate_torn_tail(&path),
         };
         if let Err(error) = cut {
             self.fail(leg, &path, &error);
@@ -221,18 +223,18 @@ impl LegFiles {
         if self.legs.get(&leg).is_some_and(|state| state.handle.is_none()) && self.open >= MAX_OPEN {
             self.close_oldest();
         }
-        let Some(state) = self.legs.get_mut(&leg) else { return WriteOutcome::Over };
+        let Some(state) = self.legs.get_mut(&leg) else { return WriteOutcome::Done };
         let before = state.handle.is_some();
         let result = state.write(uses, bytes);
         self.open += usize::from(!before && state.handle.is_some());
-        let Err(error) = result else { return WriteOutcome::Over };
+        let Err(error) = result else { return WriteOutcome::Done };
         let path = state.path.clone();
-        if is_passing(&error) {
-            self.complain(&path, &error);
-            return WriteOutcome::NoRoom;
+        if is_disk_full(&error) {
+            self.log_failure(&path, &error);
+            return WriteOutcome::DiskFull;
         }
         self.fail(leg, &path, &error);
-        WriteOutcome::Over
+        WriteOutcome::Done
     }
 
     fn close(&mut self, leg: LegId) {
@@ -249,7 +251,7 @@ impl LegFiles {
             && let Err(error) = std::fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            self.complain(&path, &error);
+            self.log_failure(&path, &error);
         }
     }
 
@@ -266,16 +268,16 @@ impl LegFiles {
     }
 
     fn fail(&mut self, leg: LegId, path: &Path, error: &io::Error) {
-        self.failures.insert(leg, if is_passing(error) { DISK_FULL } else { "spool_error" });
-        self.complain(path, error);
+        self.failures.insert(leg, if is_disk_full(error) { DISK_FULL } else { "spool_error" });
+        self.log_failure(path, error);
     }
 
     /// One line for the first error and for each thousandth: a full disk fails a thousand times a second.
-    fn complain(&mut self, path: &Path, error: &io::Error) {
-        if self.complaints.is_multiple_of(COMPLAIN_EACH) {
-            tracing::error!(path = %path.display(), %error, failures = self.complaints + 1, "the spool cannot be written");
+    fn log_failure(&mut self, path: &Path, error: &io::Error) {
+        if self.failure_count.is_multiple_of(LOG_EVERY) {
+            tracing::error!(path = %path.display(), %error, failures = self.failure_count + 1, "the spool cannot be written");
         }
-        self.complaints += 1;
+        self.failure_count += 1;
     }
 }
 
@@ -295,7 +297,7 @@ impl LegFile {
 }
 
 /// Whether a person can make the same write work.
-fn is_passing(error: &io::Error) -> bool {
+fn is_disk_full(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
 }
@@ -305,7 +307,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Cuts a file whose whole blocks are known; one that is gone is begun anew.
-fn cut_to(path: &Path, valid: u64) -> io::Result<()> {
+fn truncate_to(path: &Path, valid: u64) -> io::Result<()> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.len() > valid => OpenOptions::new().write(true).open(path)?.set_len(valid),
         Ok(_) => Ok(()),
@@ -314,7 +316,7 @@ fn cut_to(path: &Path, valid: u64) -> io::Result<()> {
     }
 }
 
-fn cut_torn_tail(path: &Path) -> io::Result<()> {
+fn truncate_torn_tail(path: &Path) -> io::Result<()> {
     let length = match std::fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -336,6 +338,6 @@ const MAX_OPEN: usize = 512;
 /// The problem of a call whose end the disk did not take.
 const DISK_FULL: &str = "disk_full";
 /// How soon a disk that took nothing is tried again.
-const AGAIN: Duration = Duration::from_millis(500);
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How many failures make one line of log.
-const COMPLAIN_EACH: u64 = 1_000;
+const LOG_EVERY: u64 = 1_000;

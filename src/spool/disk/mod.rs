@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::config::Config;
 use super::format::{self, SpoolPacket};
 use super::index::{BlockKind, IndexTracker, SpoolIndex};
-use super::memory::{StartsFile, kept};
+use super::memory::{StartsFile, packet_to_keep};
 use super::pending_leg::{PendingLeg, is_media};
 use super::rolling::{RollingBuffer, RollingDue, RollingFile};
 use super::writer::{LegFiles, SpoolWriter, WriterMessage};
@@ -31,7 +31,7 @@ use crate::time::Timestamp;
 pub struct DiskSpool {
     legs: HashMap<LegId, DiskLeg, foldhash::fast::RandomState>,
     /// Legs with a chunk begun, in the order of their beginning.
-    begun: VecDeque<(LegId, Timestamp)>,
+    chunk_order: VecDeque<(LegId, Timestamp)>,
     messages: Sender<WriterMessage>,
     recycled: Receiver<Vec<u8>>,
     queued: Arc<AtomicUsize>,
@@ -77,7 +77,7 @@ struct WriteChunk {
 
 impl DiskLeg {
     /// Room for `bytes` more in the chunk that was begun, if it has so much.
-    fn room(&mut self, bytes: usize) -> Option<ChunkSpace<'_>> {
+    fn space(&mut self, bytes: usize) -> Option<ChunkSpace<'_>> {
         match &mut self.stage {
             DiskLegStage::HasFile(WriteChunk { bytes: chunk, .. })
                 if !chunk.is_empty() && chunk.len() + bytes <= CHUNK_BYTES =>
@@ -112,14 +112,14 @@ impl DiskSpool {
             files: LegFiles::default(),
             rolling: RollingFile::new(&config.dir),
             rolling_failed: Arc::clone(&rolling_failed),
-            behind: VecDeque::new(),
+            backlog: VecDeque::new(),
             is_ending: false,
         };
         let thread =
             std::thread::Builder::new().name("spool".to_owned()).spawn(move || writer.run()).map_err(failed)?;
         let spool = Self {
             legs: HashMap::default(),
-            begun: VecDeque::new(),
+            chunk_order: VecDeque::new(),
             messages: message_tx,
             recycled: recycle_rx,
             queued,
@@ -136,7 +136,7 @@ impl DiskSpool {
 
     /// Sends off chunks that have become old. To be called at least once a second.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        while self.begun.front().is_some_and(|&(_, since)| since + MAX_AGE <= now) {
+        while self.chunk_order.front().is_some_and(|&(_, since)| since + MAX_AGE <= now) {
             // A disk that does not keep up gets no more until it does.
             if self.queued_bytes() >= self.limit {
                 break;
@@ -147,8 +147,8 @@ impl DiskSpool {
     }
 
     /// What an earlier process left was read back: the signalling of legs without a file is kept from now on.
-    pub fn go_live(&mut self) {
-        self.rolling.go_live();
+    pub fn start_rolling_file(&mut self) {
+        self.rolling.activate();
     }
 
     /// Passes an event on once everything before it was written. Losses of the call's legs go into its record.
@@ -174,7 +174,7 @@ impl DiskSpool {
         let stage = DiskLegStage::HasFile(WriteChunk::default());
         let tracker = IndexTracker::resume(index.clone(), length);
         self.legs.insert(leg, DiskLeg { name: name.to_owned(), stage, lost: 0, tracker });
-        self.send(WriterMessage::Born { leg, name: name.to_owned(), length: Some(length) });
+        self.send(WriterMessage::OpenFile { leg, name: name.to_owned(), length: Some(length) });
     }
 
     /// Sends off every chunk and waits until all is on the disk.
@@ -214,7 +214,7 @@ impl DiskSpool {
     }
 
     fn send_all(&mut self) {
-        while !self.begun.is_empty() {
+        while !self.chunk_order.is_empty() {
             self.send_oldest();
         }
         self.roll(Timestamp::MAX, Duration::ZERO);
@@ -227,7 +227,7 @@ impl DiskSpool {
                 && state.tracker.is_stale()
             {
                 if chunk.bytes.is_empty() {
-                    self.begun.push_back((*leg, chunk.since));
+                    self.chunk_order.push_back((*leg, chunk.since));
                 }
                 state.tracker.put_index(&mut chunk.bytes);
             }
@@ -237,7 +237,7 @@ impl DiskSpool {
     /// Sends off what is new in the signalling of legs without a file, if it has waited for `age`.
     fn roll(&mut self, now: Timestamp, age: Duration) {
         if self.rolling_failed.swap(false, Ordering::Relaxed) {
-            self.rolling.fail();
+            self.rolling.mark_stale();
         }
         if self.queued_bytes() >= self.limit {
             return;
@@ -245,21 +245,21 @@ impl DiskSpool {
         let (bytes, is_new) = match self.rolling.take_due(now, age) {
             RollingDue::Nothing => return,
             RollingDue::Append(bytes) => (bytes, false),
-            RollingDue::Make => {
+            RollingDue::Rebuild => {
                 let legs = self.legs.iter().filter_map(|(id, leg)| match &leg.stage {
-                    DiskLegStage::Pending(waiting) => Some((*id, waiting)),
+                    DiskLegStage::Pending(pending) => Some((*id, pending)),
                     DiskLegStage::HasFile(_) => None,
                 });
-                (self.rolling.make(now, legs), true)
+                (self.rolling.rebuild(now, legs), true)
             }
         };
         self.queued.fetch_add(bytes.capacity(), Ordering::Relaxed);
-        self.send(if is_new { WriterMessage::MakeRolling(bytes) } else { WriterMessage::Roll(bytes) });
+        self.send(if is_new { WriterMessage::RebuildRolling(bytes) } else { WriterMessage::AppendRolling(bytes) });
     }
 
     /// Sends off the chunk that was begun first, if it is still there.
     fn send_oldest(&mut self) {
-        let Some((leg, since)) = self.begun.pop_front() else { return };
+        let Some((leg, since)) = self.chunk_order.pop_front() else { return };
         if let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), .. }) = self.legs.get_mut(&leg)
             && chunk.since == since
         {
@@ -287,23 +287,23 @@ impl DiskSpool {
     }
 
     /// Gives a leg its file.
-    fn give_birth(&mut self, leg: LegId, at: Timestamp) {
+    fn start_file(&mut self, leg: LegId, at: Timestamp) {
         let Some(DiskLeg { name, stage, tracker, .. }) = self.legs.get_mut(&leg) else { return };
-        let DiskLegStage::Pending(waiting) = stage else { return };
+        let DiskLegStage::Pending(pending) = stage else { return };
         let mut bytes = self.recycled.try_recv().unwrap_or_default();
-        waiting.put_into(&mut bytes);
-        let blocks = waiting.bytes();
-        tracker.note(BlockKind::Other, 0, bytes.len() - blocks);
-        tracker.note(BlockKind::Decision, waiting.since_ns().unwrap_or(at.as_nanos()), blocks);
-        let message = WriterMessage::Born { leg, name: name.clone(), length: None };
+        pending.put_file(&mut bytes);
+        let blocks = pending.bytes();
+        tracker.add_block(BlockKind::Other, 0, bytes.len() - blocks);
+        tracker.add_block(BlockKind::Decision, pending.first_ns().unwrap_or(at.as_nanos()), blocks);
+        let message = WriterMessage::OpenFile { leg, name: name.clone(), length: None };
         *stage = DiskLegStage::HasFile(WriteChunk { bytes, since: at });
-        self.begun.push_back((leg, at));
+        self.chunk_order.push_back((leg, at));
         self.send(message);
     }
 
     /// Makes room for `bytes` more in a leg's chunk, by sending it off if it is full.
-    fn room(&mut self, leg: LegId, bytes: usize, at: Timestamp, need: DropPolicy) -> Option<ChunkSpace<'_>> {
-        let Self { legs, begun, messages, recycled, queued, limit, lost_total, .. } = self;
+    fn space(&mut self, leg: LegId, bytes: usize, at: Timestamp, policy: DropPolicy) -> Option<ChunkSpace<'_>> {
+        let Self { legs, chunk_order, messages, recycled, queued, limit, lost_total, .. } = self;
         let state = legs.get_mut(&leg)?;
         let DiskLegStage::HasFile(chunk) = &mut state.stage else { return None };
         if !chunk.bytes.is_empty() && chunk.bytes.len() + bytes > CHUNK_BYTES {
@@ -311,7 +311,7 @@ impl DiskSpool {
                 let full = std::mem::take(&mut chunk.bytes);
                 queued.fetch_add(full.capacity(), Ordering::Relaxed);
                 let _ = messages.send(WriterMessage::Write { leg, bytes: full }); // as in `send`
-            } else if need == DropPolicy::IfRoom {
+            } else if policy == DropPolicy::WhenFull {
                 state.lost += 1;
                 *lost_total += 1;
                 return None;
@@ -322,7 +322,7 @@ impl DiskSpool {
                 chunk.bytes = recycled.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES));
             }
             chunk.since = at;
-            begun.push_back((leg, at));
+            chunk_order.push_back((leg, at));
             if state.tracker.is_due() {
                 state.tracker.put_index(&mut chunk.bytes);
             }
@@ -338,29 +338,29 @@ impl LegSink for DiskSpool {
     }
 
     fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
-        let packet: SpoolPacket<'_> = kept(datagram, keep);
-        let matter = match is_media(packet.payload) {
+        let packet: SpoolPacket<'_> = packet_to_keep(datagram, keep);
+        let kind = match is_media(packet.payload) {
             false => BlockKind::Signalling,
             true if packet.payload.len() < datagram.payload.len() => BlockKind::CutMedia,
             true => BlockKind::Media,
         };
         let size = format::EPB_OVERHEAD + format::IPV6_LEN + format::UDP_LEN + packet.payload.len();
-        let put = |mut room: ChunkSpace<'_>| {
-            room.put(matter, datagram.at.as_nanos(), |bytes| format::put_packet(bytes, &packet));
+        let put = |mut space: ChunkSpace<'_>| {
+            space.put(kind, datagram.at.as_nanos(), |bytes| format::put_packet(bytes, &packet));
         };
         // 69 of 70 packets find room in the chunk that is being filled: one look-up.
         let Some(state) = self.legs.get_mut(&leg) else { return };
-        if let Some(room) = state.room(size) {
-            return put(room);
+        if let Some(space) = state.space(size) {
+            return put(space);
         }
-        if let DiskLegStage::Pending(waiting) = &mut state.stage {
-            if matter == BlockKind::Signalling {
-                return self.rolling.note(leg, waiting.packet(&packet), datagram.at);
+        if let DiskLegStage::Pending(pending) = &mut state.stage {
+            if kind == BlockKind::Signalling {
+                return self.rolling.add_blocks(leg, pending.add_packet(&packet), datagram.at);
             }
-            self.give_birth(leg, datagram.at);
+            self.start_file(leg, datagram.at);
         }
-        if let Some(room) = self.room(leg, size, datagram.at, DropPolicy::IfRoom) {
-            put(room);
+        if let Some(space) = self.space(leg, size, datagram.at, DropPolicy::WhenFull) {
+            put(space);
         }
     }
 
@@ -371,21 +371,21 @@ impl LegSink for DiskSpool {
         if state.tracker.index.has_end && matches!(decision, Decision::End { .. }) {
             return;
         }
-        state.tracker.index.note(decision);
-        if let DiskLegStage::Pending(waiting) = &mut state.stage {
-            if StartsFile::of(decision) == StartsFile::No && !waiting.is_full() {
-                return self.rolling.note(leg, waiting.decide(&decided), at);
+        state.tracker.index.apply_decision(decision);
+        if let DiskLegStage::Pending(pending) = &mut state.stage {
+            if StartsFile::of(decision) == StartsFile::No && !pending.is_full() {
+                return self.rolling.add_blocks(leg, pending.add_decision(&decided), at);
             }
-            self.give_birth(leg, at);
+            self.start_file(leg, at);
         }
-        if let Some(mut room) = self.room(leg, DECISION_BYTES, at, DropPolicy::Always) {
-            room.put(BlockKind::Decision, at.as_nanos(), |bytes| format::put_decided(bytes, &decided));
+        if let Some(mut space) = self.space(leg, DECISION_BYTES, at, DropPolicy::Never) {
+            space.put(BlockKind::Decision, at.as_nanos(), |bytes| format::put_decision(bytes, &decided));
         }
     }
 
     fn close(&mut self, leg: LegId) {
         let Some(state) = self.legs.remove(&leg) else { return };
-        self.rolling.gone(leg);
+        self.rolling.remove_leg(leg);
         if let DiskLegStage::HasFile(chunk) = state.stage {
             // The engine closes every leg before it tells of the call's end: this empties again.
             self.closed.insert(leg, ClosedLeg { name: state.name, lost: state.lost });
@@ -398,7 +398,7 @@ impl LegSink for DiskSpool {
 
     fn discard(&mut self, leg: LegId) {
         self.legs.remove(&leg);
-        self.rolling.gone(leg);
+        self.rolling.remove_leg(leg);
         let name = self.closed.remove(&leg).map(|closed| closed.name);
         self.send(WriterMessage::Discard { leg, name });
     }
@@ -474,18 +474,18 @@ struct ChunkSpace<'a> {
 }
 
 impl ChunkSpace<'_> {
-    fn put(&mut self, matter: BlockKind, at_ns: i64, put: impl FnOnce(&mut Vec<u8>)) {
+    fn put(&mut self, kind: BlockKind, at_ns: i64, put: impl FnOnce(&mut Vec<u8>)) {
         let before = self.bytes.len();
         put(self.bytes);
-        self.tracker.note(matter, at_ns, self.bytes.len() - before);
+        self.tracker.add_block(kind, at_ns, self.bytes.len() - before);
     }
 }
 
 /// Whether an entry may be dropped when there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DropPolicy {
-    Always,
-    IfRoom,
+    Never,
+    WhenFull,
 }
 
 fn make_private(dir: &Path) -> std::io::Result<()> {

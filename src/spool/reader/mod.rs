@@ -115,11 +115,11 @@ pub struct SpoolReader {
     valid: u64,
     end: SpoolEnd,
     seen_section: bool,
-    waiting: ReorderQueue,
+    queue: ReorderQueue,
     entries: Vec<BufferedEntry>,
     free: Vec<usize>,
-    held_bytes: usize,
-    newest: i64,
+    queued_bytes: usize,
+    newest_ns: i64,
     next_index: u64,
     /// The entry that was given out last.
     current: Option<usize>,
@@ -141,40 +141,40 @@ struct ReorderSlot {
     entry: usize,
 }
 
-/// Entries that wait for their turn. Nearly all come in order and stand in `run`; `late` sorts the others.
+/// Entries that wait for their turn. Nearly all come in order and stand in `in_order`; `late` sorts the others.
 #[derive(Debug, Default)]
 struct ReorderQueue {
-    run: VecDeque<ReorderSlot>,
+    in_order: VecDeque<ReorderSlot>,
     late: BinaryHeap<Reverse<ReorderSlot>>,
 }
 
 impl ReorderQueue {
     fn push(&mut self, slot: ReorderSlot) {
-        if self.run.back().is_none_or(|last| *last < slot) {
-            self.run.push_back(slot);
+        if self.in_order.back().is_none_or(|last| *last < slot) {
+            self.in_order.push_back(slot);
         } else {
             self.late.push(Reverse(slot));
         }
     }
 
     fn pop(&mut self) -> Option<ReorderSlot> {
-        match (self.run.front(), self.late.peek()) {
+        match (self.in_order.front(), self.late.peek()) {
             (Some(first), Some(Reverse(late))) if late < first => self.late.pop().map(|Reverse(slot)| slot),
             (None, _) => self.late.pop().map(|Reverse(slot)| slot),
-            _ => self.run.pop_front(),
+            _ => self.in_order.pop_front(),
         }
     }
 
     /// The earliest.
     fn first(&self) -> Option<&ReorderSlot> {
-        match (self.run.front(), self.late.peek()) {
+        match (self.in_order.front(), self.late.peek()) {
             (Some(first), Some(Reverse(late))) => Some(first.min(late)),
             (first, late) => first.or(late.map(|Reverse(slot)| slot)),
         }
     }
 
     fn len(&self) -> usize {
-        self.run.len() + self.late.len()
+        self.in_order.len() + self.late.len()
     }
 }
 
@@ -214,11 +214,11 @@ impl SpoolReader {
             valid: 0,
             end: SpoolEnd::NotYet,
             seen_section: false,
-            waiting: ReorderQueue::default(),
+            queue: ReorderQueue::default(),
             entries: Vec::new(),
             free: Vec::new(),
-            held_bytes: 0,
-            newest: i64::MIN,
+            queued_bytes: 0,
+            newest_ns: i64::MIN,
             next_index: 0,
             current: None,
             skipped: 0,
@@ -231,13 +231,13 @@ impl SpoolReader {
     /// When the input fails, is no spool, or was written by a newer version.
     pub fn next_entry(&mut self) -> Result<Option<SpoolEntry<'_>>, SpoolError> {
         if let Some(entry) = self.current.take() {
-            self.held_bytes -= self.entries[entry].payload.len();
+            self.queued_bytes -= self.entries[entry].payload.len();
             self.free.push(entry);
         }
-        while self.end == SpoolEnd::NotYet && !self.is_ripe() {
+        while self.end == SpoolEnd::NotYet && !self.is_next_ready() {
             self.read_block()?;
         }
-        let Some(slot) = self.waiting.pop() else { return Ok(None) };
+        let Some(slot) = self.queue.pop() else { return Ok(None) };
         self.current = Some(slot.entry);
         let held = &self.entries[slot.entry];
         Ok(Some(match (&held.head, &held.decided) {
@@ -269,11 +269,11 @@ impl SpoolReader {
     }
 
     /// Whether the earliest entry cannot be preceded by one that is still to be read.
-    fn is_ripe(&self) -> bool {
-        let Some(first) = self.waiting.first() else { return false };
-        self.newest.saturating_sub(first.at_ns) > EARLY_WINDOW.as_nanos() as i64
-            || self.waiting.len() >= MAX_HELD
-            || self.held_bytes >= MAX_HELD_BYTES
+    fn is_next_ready(&self) -> bool {
+        let Some(first) = self.queue.first() else { return false };
+        self.newest_ns.saturating_sub(first.at_ns) > EARLY_WINDOW.as_nanos() as i64
+            || self.queue.len() >= MAX_QUEUED
+            || self.queued_bytes >= MAX_QUEUED_BYTES
     }
 
     fn read_block(&mut self) -> Result<(), SpoolError> {
@@ -299,53 +299,53 @@ impl SpoolReader {
         self.valid += length as u64;
         match kind {
             format::SECTION => self.seen_section = true,
-            format::ENHANCED_PACKET => self.take_packet(body),
-            format::CUSTOM => self.take_custom(body)?,
+            format::ENHANCED_PACKET => self.queue_packet(body),
+            format::CUSTOM => self.queue_decision(body)?,
             format::INTERFACE => {}
             _ => self.skipped += 1,
         }
         Ok(())
     }
 
-    fn take_packet(&mut self, body: std::ops::Range<usize>) {
+    fn queue_packet(&mut self, body: std::ops::Range<usize>) {
         let Some((head, payload)) = parse_packet(&self.buffer[body.clone()]) else {
             self.skipped += 1;
             return;
         };
         let payload = body.start + payload.start..body.start + payload.end;
-        let entry = self.slot();
+        let entry = self.entry_slot();
         let held = &mut self.entries[entry];
         held.payload.extend_from_slice(&self.buffer[payload]);
-        self.held_bytes += held.payload.len();
+        self.queued_bytes += held.payload.len();
         held.head = Some(head);
-        self.hold(head.at.as_nanos(), 1, entry);
+        self.enqueue(head.at.as_nanos(), 1, entry);
     }
 
-    fn take_custom(&mut self, body: std::ops::Range<usize>) -> Result<(), SpoolError> {
-        let Some(json) = decision_of(&self.buffer[body]) else {
+    fn queue_decision(&mut self, body: std::ops::Range<usize>) -> Result<(), SpoolError> {
+        let Some(json) = decision_json(&self.buffer[body]) else {
             self.skipped += 1;
             return Ok(());
         };
-        let Some(decided) = read_decision(json, &self.path)? else {
+        let Some(decided) = parse_decision(json, &self.path)? else {
             self.skipped += 1;
             return Ok(());
         };
         let at_ns = decided.at_ns;
         // Begin is the first block of every section, whatever the packets of early media say.
         let at_ns = if matches!(decided.decision, Decision::Begin { .. }) { i64::MIN } else { at_ns };
-        let entry = self.slot();
+        let entry = self.entry_slot();
         self.entries[entry].decided = Some(decided);
-        self.hold(at_ns, 0, entry);
+        self.enqueue(at_ns, 0, entry);
         Ok(())
     }
 
-    fn hold(&mut self, at_ns: i64, rank: u8, entry: usize) {
-        self.newest = self.newest.max(at_ns);
-        self.waiting.push(ReorderSlot { at_ns, rank, index: self.next_index, entry });
+    fn enqueue(&mut self, at_ns: i64, rank: u8, entry: usize) {
+        self.newest_ns = self.newest_ns.max(at_ns);
+        self.queue.push(ReorderSlot { at_ns, rank, index: self.next_index, entry });
         self.next_index += 1;
     }
 
-    fn slot(&mut self) -> usize {
+    fn entry_slot(&mut self) -> usize {
         match self.free.pop() {
             Some(entry) => {
                 let held = &mut self.entries[entry];
@@ -390,7 +390,7 @@ impl SpoolReader {
 }
 
 /// The JSON of a custom block's body, if it is a decision.
-pub(super) fn decision_of(body: &[u8]) -> Option<&[u8]> {
+pub(super) fn decision_json(body: &[u8]) -> Option<&[u8]> {
     let ours = body.get(..4)? == format::ENTERPRISE.to_le_bytes() && body.get(4..12)? == format::MAGIC;
     let length = u32::from_le_bytes(*body.get(12..16)?.first_chunk()?) as usize;
     if ours { body.get(16..16usize.checked_add(length)?) } else { None }
@@ -400,7 +400,7 @@ pub(super) fn decision_of(body: &[u8]) -> Option<&[u8]> {
 ///
 /// # Errors
 /// When a newer version wrote it.
-pub(super) fn read_decision(json: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Decided>, SpoolError> {
+pub(super) fn parse_decision(json: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Decided>, SpoolError> {
     // The version first: a newer decision may be one that we cannot even name.
     let version: DecisionVersion = serde_json::from_slice(json).unwrap_or_default();
     if version.decision == "begin" && version.format > FORMAT {
@@ -452,9 +452,9 @@ pub(super) fn parse_packet(body: &[u8]) -> Option<(SpoolPacketHeader, std::ops::
 /// Read from the input at once.
 const READ_BYTES: usize = 64 * 1024;
 /// Entries held for sorting: 5 s of both sides at 10 ms are 1,000.
-const MAX_HELD: usize = 32 * 1024;
+const MAX_QUEUED: usize = 32 * 1024;
 /// Bytes held for sorting: 5 s of a flood of large packets.
-const MAX_HELD_BYTES: usize = 8 * 1024 * 1024;
+const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

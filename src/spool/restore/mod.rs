@@ -38,7 +38,7 @@ pub struct RestorableLeg {
     /// What is added to its stamps for the record.
     pub wall_offset_ns: i64,
     /// Its newest media packet.
-    pub heard_until: Option<Timestamp>,
+    pub last_media_at: Option<Timestamp>,
     /// One of its first messages.
     pub message: Option<RestoredPacket>,
     place: LegLocation,
@@ -98,28 +98,28 @@ impl RestorableLeg {
     }
 
     fn new(place: LegLocation, head: FirstBlocks) -> Self {
-        let heard_ns = match &place {
-            LegLocation::File { index, .. } => index.heard_ns,
+        let last_media_ns = match &place {
+            LegLocation::File { index, .. } => index.last_media_ns,
             LegLocation::Memory(_) => 0,
         };
-        let heard_until = (heard_ns > 0).then(|| Timestamp::from_nanos(heard_ns));
+        let last_media_at = (last_media_ns > 0).then(|| Timestamp::from_nanos(last_media_ns));
         let found = Self {
             name: String::new(),
             conversation: head.joined.unwrap_or_default(),
             begun_at: Timestamp::EPOCH,
             transport: Transport::Udp,
             wall_offset_ns: 0,
-            heard_until,
+            last_media_at,
             message: head.message,
             place,
         };
         match head.begin {
-            Some(Decided { at_ns, decision }) => found.begin(Timestamp::from_nanos(at_ns), decision),
+            Some(Decided { at_ns, decision }) => found.with_begin(Timestamp::from_nanos(at_ns), decision),
             None => found,
         }
     }
 
-    fn begin(mut self, at: Timestamp, decision: Decision) -> Self {
+    fn with_begin(mut self, at: Timestamp, decision: Decision) -> Self {
         if let Decision::Begin { leg, conversation, transport, wall_offset_ns, .. } = decision {
             (self.name, self.begun_at) = (leg, at);
             (self.transport, self.wall_offset_ns) = (transport, wall_offset_ns);
@@ -139,22 +139,22 @@ pub fn find(path: &Path) -> Result<RestorableLeg, SpoolError> {
     let failed = |source| SpoolError::Io { path: path.display().to_string(), source };
     let mut file = File::open(path).map_err(failed)?;
     let bytes = file.metadata().map_err(failed)?.len();
-    let tracker = match tail(&mut file, bytes).map_err(failed)? {
+    let tracker = match index_from_tail(&mut file, bytes).map_err(failed)? {
         Some(tracker) => tracker,
         None => {
-            check_beginning(&mut file, path)?;
-            whole(&mut file).map_err(failed)?
+            check_header(&mut file, path)?;
+            index_whole_file(&mut file).map_err(failed)?
         }
     };
     let IndexTracker { index, length, .. } = tracker;
     let first = index.spans.first().copied().filter(|span| span.offset < FIRST_BYTES);
     let mut head = FirstBlocks::default();
     if let Some(BlockSpan { offset, bytes, .. }) = first {
-        check_beginning(&mut file, path)?;
+        check_header(&mut file, path)?;
         file.seek(SeekFrom::Start(offset)).map_err(failed)?;
         let mut blocks = BlockReader::new((&mut file).take(bytes.min(FIRST_BYTES)), offset);
         while let NextBlock::Block(_, block) = blocks.next().map_err(failed)? {
-            head.take(block, path)?;
+            head.add(block, path)?;
         }
     }
     // Gone on with to the end of the file, the index knows every `Join`.
@@ -174,7 +174,7 @@ pub fn find_pending(store: &DiskStore) -> Result<Vec<RestorableLeg>, SpoolError>
         let mut head = FirstBlocks::default();
         let mut walk = BlockReader::new(blocks.as_slice(), 0);
         while let NextBlock::Block(_, block) = walk.next().map_err(failed)? {
-            head.take(block, &path)?;
+            head.add(block, &path)?;
         }
         found.push(RestorableLeg::new(LegLocation::Memory(blocks), head));
     }
@@ -190,7 +190,7 @@ struct FirstBlocks {
 }
 
 impl FirstBlocks {
-    fn take(&mut self, block: &[u8], path: &Path) -> Result<(), SpoolError> {
+    fn add(&mut self, block: &[u8], path: &Path) -> Result<(), SpoolError> {
         match read_block(block, &path.display())? {
             Some(RestoreItem::Decided(decided)) => match &decided.decision {
                 Decision::Begin { .. } if self.begin.is_none() => self.begin = Some(*decided),
@@ -206,7 +206,7 @@ impl FirstBlocks {
     }
 }
 
-fn check_beginning(file: &mut File, path: &Path) -> Result<(), SpoolError> {
+fn check_header(file: &mut File, path: &Path) -> Result<(), SpoolError> {
     let failed = |source| SpoolError::Io { path: path.display().to_string(), source };
     file.seek(SeekFrom::Start(0)).map_err(failed)?;
     let mut head = Vec::new();
@@ -221,7 +221,7 @@ fn check_beginning(file: &mut File, path: &Path) -> Result<(), SpoolError> {
 }
 
 /// The newest index of a file, gone on with to its end; `None` if there is none near the end.
-fn tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracker>> {
+fn index_from_tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracker>> {
     for window in TAIL_BYTES {
         let from = bytes.saturating_sub(window);
         file.seek(SeekFrom::Start(from))?;
@@ -229,7 +229,7 @@ fn tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracker>> {
         file.take(window).read_to_end(&mut end)?;
         for at in memchr::memmem::rfind_iter(&end, &index::MAGIC) {
             if let Some(at) = at.checked_sub(INDEX_MAGIC_AT)
-                && let Some(tracker) = go_on(&end[at..], from + at as u64)?
+                && let Some(tracker) = continue_index(&end[at..], from + at as u64)?
             {
                 return Ok(Some(tracker));
             }
@@ -243,42 +243,42 @@ fn tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracker>> {
 
 /// What an index at the beginning of `bytes` says, and what the blocks after it say; `None` if there is no index, or
 /// no blocks.
-fn go_on(bytes: &[u8], offset: u64) -> io::Result<Option<IndexTracker>> {
+fn continue_index(bytes: &[u8], offset: u64) -> io::Result<Option<IndexTracker>> {
     let mut blocks = BlockReader::new(bytes, offset);
     let NextBlock::Block(_, first) = blocks.next()? else { return Ok(None) };
     let Some(index) = SpoolIndex::parse(first, offset) else { return Ok(None) };
     let mut tracker = IndexTracker::resume(index, blocks.offset());
     // In the middle of a packet somebody may have sent what looks like an index: after it come no blocks.
-    Ok((follow(&mut blocks, &mut tracker)? != BlocksEnd::Broken).then_some(tracker))
+    Ok((index_blocks(&mut blocks, &mut tracker)? != BlocksEnd::Broken).then_some(tracker))
 }
 
 /// The index of a file that has none.
-fn whole(file: &mut File) -> io::Result<IndexTracker> {
+fn index_whole_file(file: &mut File) -> io::Result<IndexTracker> {
     file.seek(SeekFrom::Start(0))?;
     let mut tracker = IndexTracker::default();
-    follow(&mut BlockReader::new(file, 0), &mut tracker)?;
+    index_blocks(&mut BlockReader::new(file, 0), &mut tracker)?;
     Ok(tracker)
 }
 
-fn follow<R: io::Read>(blocks: &mut BlockReader<R>, tracker: &mut IndexTracker) -> io::Result<BlocksEnd> {
+fn index_blocks<R: io::Read>(blocks: &mut BlockReader<R>, tracker: &mut IndexTracker) -> io::Result<BlocksEnd> {
     loop {
         match blocks.next()? {
             NextBlock::End(ending) => return Ok(ending),
             NextBlock::Block(_, block) => {
-                let (matter, at_ns) = matter_of(block);
-                if matter == BlockKind::Decision
+                let (kind, at_ns) = classify_block(block);
+                if kind == BlockKind::Decision
                     && let Ok(Some(RestoreItem::Decided(decided))) = read_block(block, &"")
                 {
-                    tracker.index.note(&decided.decision);
+                    tracker.index.apply_decision(&decided.decision);
                 }
-                tracker.note(matter, at_ns, block.len());
+                tracker.add_block(kind, at_ns, block.len());
             }
         }
     }
 }
 
 /// What a block is to a restart, and its stamp.
-fn matter_of(block: &[u8]) -> (BlockKind, i64) {
+fn classify_block(block: &[u8]) -> (BlockKind, i64) {
     let body = block.get(8..block.len().saturating_sub(4)).unwrap_or_default();
     match block.first_chunk().map(|b| u32::from_le_bytes(*b)) {
         Some(format::ENHANCED_PACKET) => {
@@ -291,7 +291,7 @@ fn matter_of(block: &[u8]) -> (BlockKind, i64) {
                 true => (BlockKind::Media, at_ns),
             }
         }
-        Some(format::CUSTOM) => match reader::decision_of(body) {
+        Some(format::CUSTOM) => match reader::decision_json(body) {
             // The stamp stands in the JSON: written as the first member.
             Some(json) => (BlockKind::Decision, serde_json::from_slice::<DecisionTime>(json).map_or(0, |at| at.at_ns)),
             None => (BlockKind::Other, 0),
@@ -320,8 +320,8 @@ fn read_block(block: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Resto
             Ok(packet.map(RestoreItem::Packet))
         }
         Some(format::CUSTOM) => {
-            let Some(json) = reader::decision_of(body) else { return Ok(None) };
-            Ok(reader::read_decision(json, path)?.map(|decided| RestoreItem::Decided(Box::new(decided))))
+            let Some(json) = reader::decision_json(body) else { return Ok(None) };
+            Ok(reader::parse_decision(json, path)?.map(|decided| RestoreItem::Decided(Box::new(decided))))
         }
         _ => Ok(None),
     }
@@ -334,7 +334,7 @@ pub struct RestoreSequence<'a> {
     /// Runs of blocks that were not read yet, by the earliest stamp that they can hold.
     unread: BinaryHeap<Reverse<UnreadSpan>>,
     /// What was read and waits for its turn.
-    waiting: BinaryHeap<Reverse<QueuedItem>>,
+    queue: BinaryHeap<Reverse<QueuedItem>>,
     seen: u64,
 }
 
@@ -344,7 +344,7 @@ struct UnreadSpan {
     leg: usize,
     offset: u64,
     end: u64,
-    follows: bool,
+    wants_next_packet: bool,
 }
 
 #[derive(Debug)]
@@ -352,7 +352,7 @@ struct QueuedItem {
     /// Time, decisions first, and in the order in which they were read.
     order: (i64, u8, u64),
     leg: usize,
-    told: RestoreItem,
+    item: RestoreItem,
 }
 
 impl PartialEq for QueuedItem {
@@ -378,7 +378,7 @@ impl Ord for QueuedItem {
 impl<'a> RestoreSequence<'a> {
     /// Of these legs; their places in the slice name them.
     pub fn new(legs: &'a [RestorableLeg]) -> Self {
-        let mut this = Self { legs, unread: BinaryHeap::new(), waiting: BinaryHeap::new(), seen: 0 };
+        let mut this = Self { legs, unread: BinaryHeap::new(), queue: BinaryHeap::new(), seen: 0 };
         for (leg, found) in legs.iter().enumerate() {
             match &found.place {
                 LegLocation::File { index, .. } => {
@@ -387,14 +387,14 @@ impl<'a> RestoreSequence<'a> {
                         leg,
                         offset: span.offset,
                         end: span.offset + span.bytes,
-                        follows: true,
+                        wants_next_packet: true,
                     };
                     this.unread.extend(index.spans.iter().map(|span| Reverse(unread(span))));
                 }
                 LegLocation::Memory(blocks) => {
                     let mut walk = BlockReader::new(blocks.as_slice(), 0);
                     while let Ok(NextBlock::Block(_, block)) = walk.next() {
-                        this.take(leg, block);
+                        this.enqueue(leg, block);
                     }
                 }
             }
@@ -408,7 +408,7 @@ impl<'a> RestoreSequence<'a> {
     /// When the file of a leg cannot be read (its place is given); the others can be gone on with.
     pub fn next_item(&mut self) -> Result<Option<(usize, RestoreItem)>, (usize, SpoolError)> {
         while let Some(Reverse(next)) = self.unread.peek().copied()
-            && self.waiting.peek().is_none_or(|Reverse(first)| next.at_ns <= first.order.0)
+            && self.queue.peek().is_none_or(|Reverse(first)| next.at_ns <= first.order.0)
         {
             self.unread.pop();
             if let Err(source) = self.read(next) {
@@ -419,7 +419,7 @@ impl<'a> RestoreSequence<'a> {
                 return Err((next.leg, SpoolError::Io { path, source }));
             }
         }
-        Ok(self.waiting.pop().map(|Reverse(QueuedItem { leg, told, .. })| (leg, told)))
+        Ok(self.queue.pop().map(|Reverse(QueuedItem { leg, item, .. })| (leg, item)))
     }
 
     /// Reads a run of blocks, or the first piece of it.
@@ -430,35 +430,35 @@ impl<'a> RestoreSequence<'a> {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(unread.offset))?;
         let mut blocks = BlockReader::new(file.take(unread.end - unread.offset), unread.offset);
-        let (mut follows, mut newest) = (unread.follows, unread.at_ns);
-        while blocks.offset() - unread.offset < PIECE_BYTES {
+        let (mut wants_next_packet, mut newest) = (unread.wants_next_packet, unread.at_ns);
+        while blocks.offset() - unread.offset < READ_BYTES {
             let NextBlock::Block(_, block) = blocks.next()? else { return Ok(()) };
-            let (matter, at_ns) = matter_of(block);
+            let (kind, at_ns) = classify_block(block);
             newest = newest.max(at_ns);
-            let wanted = match matter {
+            let wanted = match kind {
                 BlockKind::Signalling | BlockKind::CutMedia | BlockKind::Decision => true,
-                BlockKind::Media => follows,
+                BlockKind::Media => wants_next_packet,
                 BlockKind::Other => continue,
             };
-            follows = matter == BlockKind::Decision || follows && matter == BlockKind::Signalling;
+            wants_next_packet = kind == BlockKind::Decision || wants_next_packet && kind == BlockKind::Signalling;
             if wanted {
-                self.take(unread.leg, block);
+                self.enqueue(unread.leg, block);
             }
         }
         // The rest is earlier than what was read by no more than a spool is out of order.
         let at_ns = newest.saturating_sub(EARLY_WINDOW.as_nanos() as i64).max(unread.at_ns);
-        self.unread.push(Reverse(UnreadSpan { at_ns, offset: blocks.offset(), follows, ..unread }));
+        self.unread.push(Reverse(UnreadSpan { at_ns, offset: blocks.offset(), wants_next_packet, ..unread }));
         Ok(())
     }
 
-    fn take(&mut self, leg: usize, block: &[u8]) {
-        let Ok(Some(told)) = read_block(block, &"") else { return };
-        let (at_ns, rank) = match &told {
+    fn enqueue(&mut self, leg: usize, block: &[u8]) {
+        let Ok(Some(item)) = read_block(block, &"") else { return };
+        let (at_ns, rank) = match &item {
             RestoreItem::Packet(packet) => (packet.at.as_nanos(), 1),
             RestoreItem::Decided(decided) if is_needed(&decided.decision) => (decided.at_ns, 0),
             RestoreItem::Decided(_) => return,
         };
-        self.waiting.push(Reverse(QueuedItem { order: (at_ns, rank, self.seen), leg, told }));
+        self.queue.push(Reverse(QueuedItem { order: (at_ns, rank, self.seen), leg, item }));
         self.seen += 1;
     }
 }
@@ -477,7 +477,7 @@ const TAIL_BYTES: [u64; 3] = [52 * 1024, 256 * 1024, 2 * 1024 * 1024];
 /// The first span of a file, its signalling until media came, is looked at so far for what its leg is.
 const FIRST_BYTES: u64 = 128 * 1024;
 /// Of a long run of blocks (a pause, a file without an index) so much is in memory at once.
-const PIECE_BYTES: u64 = 256 * 1024;
+const READ_BYTES: u64 = 256 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -65,11 +65,11 @@ fn talk(spool: &mut DiskSpool) {
 }
 
 /// What is told of legs, in words: stamps in ms for media.
-fn told(legs: &[RestorableLeg]) -> Vec<String> {
+fn item(legs: &[RestorableLeg]) -> Vec<String> {
     let mut recollection = RestoreSequence::new(legs);
     let mut words = Vec::new();
-    while let Some((_, told)) = recollection.next_item().expect("readable") {
-        words.push(match told {
+    while let Some((_, item)) = recollection.next_item().expect("readable") {
+        words.push(match item {
             RestoreItem::Packet(p) if is_media(&p.payload) => (p.at.nanos_since(T0) / 1_000_000).to_string(),
             RestoreItem::Packet(p) => String::from_utf8_lossy(&p.payload[..4]).into_owned(),
             RestoreItem::Decided(d) => {
@@ -100,13 +100,13 @@ fn of_a_leg_that_was_left_in_order_only_what_matters_is_read() {
     spool.shutdown();
     let found = find(&path).expect("a spool");
     assert_found(&found);
-    assert_eq!(found.heard_until, Some(at_ms(20.0 + 2_999.0 * 20.0)));
+    assert_eq!(found.last_media_at, Some(at_ms(20.0 + 2_999.0 * 20.0)));
     let LegLocation::File { index, length, .. } = &found.place else { panic!("a file") };
     assert_eq!(*length, std::fs::metadata(&path).expect("there").len());
     let bytes: u64 = index.spans.iter().map(|span| span.bytes).sum();
     assert!(index.spans.len() == 4 && bytes < 3_000, "{:?}", index.spans);
     // The last message, and with it the packet that led to nothing but came after a decision.
-    assert_eq!(told(&[found]), ["INVI", "stream", "20", "INFO", "40020", "50020"]);
+    assert_eq!(item(&[found]), ["INVI", "stream", "20", "INFO", "40020", "50020"]);
 }
 
 #[test]
@@ -117,24 +117,24 @@ fn after_a_crash_the_same_is_found_whatever_was_torn() {
     let path = spool.store().path("leg");
     spool.handle_timeout(at_ms(99_999.0));
     spool.flush();
-    let whole = std::fs::read(&path).expect("there");
+    let index_whole_file = std::fs::read(&path).expect("there");
     let torn = dir.path().join("torn.pcapng");
     for cut in [0, 1, 3, 100, 231, 232, 5_000, 32_000, 40_000, 300_000] {
-        std::fs::write(&torn, &whole[..whole.len() - cut]).expect("written");
+        std::fs::write(&torn, &index_whole_file[..index_whole_file.len() - cut]).expect("written");
         let found = find(&torn).expect("a spool");
         assert_found(&found);
         let expected = if cut < 116_000 { 6 } else { 4 };
-        assert_eq!(told(std::slice::from_ref(&found)).len(), expected, "cut {cut}");
+        assert_eq!(item(std::slice::from_ref(&found)).len(), expected, "cut {cut}");
         // The same length as whoever reads the file from its beginning comes to.
         let tracker = whole_of(&torn);
-        assert_eq!((length_of(&found), found.heard_until.map(Timestamp::as_nanos)), tracker, "cut {cut}");
-        let padded = [&whole[..whole.len() - cut], &[0; 9_000]].concat();
+        assert_eq!((length_of(&found), found.last_media_at.map(Timestamp::as_nanos)), tracker, "cut {cut}");
+        let padded = [&index_whole_file[..index_whole_file.len() - cut], &[0; 9_000]].concat();
         std::fs::write(&torn, padded).expect("written");
         let found = find(&torn).expect("a spool");
         assert!(cut % 4 != 0 || length_of(&found) <= tracker.0, "zeros are no blocks");
     }
-    for cut in whole.len() - 60..whole.len() {
-        std::fs::write(&torn, &whole[..whole.len() - cut]).expect("written");
+    for cut in index_whole_file.len() - 60..index_whole_file.len() {
+        std::fs::write(&torn, &index_whole_file[..index_whole_file.len() - cut]).expect("written");
         find(&torn).expect("a spool that has hardly begun is none that is damaged");
     }
     std::fs::write(&torn, b"RIFF....WAVE").expect("written");
@@ -142,8 +142,8 @@ fn after_a_crash_the_same_is_found_whatever_was_torn() {
 }
 
 fn whole_of(path: &Path) -> (u64, Option<i64>) {
-    let tracker = whole(&mut File::open(path).expect("there")).expect("readable");
-    (tracker.length, Some(tracker.index.heard_ns))
+    let tracker = index_whole_file(&mut File::open(path).expect("there")).expect("readable");
+    (tracker.length, Some(tracker.index.last_media_ns))
 }
 
 #[test]
@@ -164,8 +164,8 @@ fn a_spool_without_an_index_tells_the_same() {
     std::fs::write(&path, bytes).expect("written");
     let without = find(&path).expect("a spool");
     assert_found(&without);
-    assert_eq!((without.heard_until, length_of(&without)), (with.heard_until, length_of(&with)));
-    assert_eq!(told(&[without]), told(&[with]));
+    assert_eq!((without.last_media_at, length_of(&without)), (with.last_media_at, length_of(&with)));
+    assert_eq!(item(&[without]), item(&[with]));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn an_index_that_somebody_sent_in_a_packet_is_not_believed() {
     assert_eq!(length_of(&after), bytes.len() as u64, "nothing is cut off");
     let LegLocation::File { index, .. } = &after.place else { panic!("a file") };
     assert_eq!(index.spans.len(), 4, "{:?}", index.spans);
-    assert_eq!(told(&[before]), told(&[after]));
+    assert_eq!(item(&[before]), item(&[after]));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_leg_that_is_gone_on_with_keeps_its_index() {
         spool.shutdown();
         let found = find(&path).expect("a spool");
         assert_found(&found);
-        assert_eq!(found.heard_until, Some(at_ms(f64::from(round * 100_000 + 499 * 20))));
+        assert_eq!(found.last_media_at, Some(at_ms(f64::from(round * 100_000 + 499 * 20))));
         assert_eq!(whole_of(&path).0, length_of(&found), "all of it is blocks");
     }
 }
@@ -226,7 +226,7 @@ fn a_leg_that_is_gone_on_with_keeps_its_index() {
 fn a_leg_that_only_rings_is_found_until_it_ends() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut spool = start(dir.path());
-    spool.go_live();
+    spool.start_rolling_file();
     spool.handle_timeout(at_ms(0.0));
     spool.open(LEG, "leg");
     spool.decide(LEG, at_ms(0.0), &begin());
@@ -239,8 +239,8 @@ fn a_leg_that_only_rings_is_found_until_it_ends() {
     spool.flush();
     let found = find_pending(&store).expect("readable");
     assert_found(&found[0]);
-    assert_eq!((found.len(), found[0].has_file(), found[0].heard_until), (1, false, None));
-    assert_eq!(told(&found), ["INVI", "SIP/"]);
+    assert_eq!((found.len(), found[0].has_file(), found[0].last_media_at), (1, false, None));
+    assert_eq!(item(&found), ["INVI", "SIP/"]);
     spool.discard(LEG);
     spool.handle_timeout(at_ms(2_300.0));
     spool.flush();

@@ -75,7 +75,7 @@ fn sip(leg: u32, way: (Endpoint, Endpoint), start: &str, cseq: &str, media: Opti
 fn leave(folder: &Path, legs: u32, seconds: u32) -> Vec<String> {
     let (mut spool, _events) = start(folder);
     let mut engine = Engine::new(Config::default(), "made up");
-    spool.go_live();
+    spool.start_rolling_file();
     let mut feed = |at: Timestamp, (src, dst): (Endpoint, Endpoint), payload: &[u8], spool: &mut DiskSpool| {
         let wire_len = payload.len() as u32;
         engine.handle_datagram(&Datagram { at, src, dst, payload, wire_len, interface: 0 }, spool);
