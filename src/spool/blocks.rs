@@ -1,53 +1,53 @@
-//! The blocks of a spool one after the other, with where they stand; without a word about what is in them.
+//! Splits a spool into its blocks and their file offsets, without looking at their contents.
 
 use std::io::{self, Read};
 
 use super::format;
 
-/// Walks over blocks. Holds one block and what was read beyond it.
+/// Reads one block after the other. Buffers one block and some read-ahead.
 pub(super) struct BlockReader<R> {
     input: R,
     buffer: Vec<u8>,
-    /// Where the next block begins: in `buffer`, and in the file.
+    /// Offset of the next block in `buffer`; `offset` is its offset in the file.
     from: usize,
     offset: u64,
 }
 
-/// What comes next.
+/// Result of reading the next block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextBlock<'a> {
-    /// A whole block, head and tail included, and where it begins.
+    /// File offset of a whole block, and its bytes with header and trailer.
     Block(u64, &'a [u8]),
-    /// The end, at a block's boundary or in the middle of one.
+    /// There are no more whole blocks.
     End(BlocksEnd),
 }
 
-/// How the blocks end.
+/// How a sequence of blocks ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlocksEnd {
     /// After a whole block.
     Clean,
-    /// As a crash leaves it: in the middle of a block, or in zeros (a file grew, its bytes did not come).
+    /// Within a block, or in zeros: the state after a crash, when the file grew but its bytes were not written.
     Torn,
-    /// What follows is no block.
+    /// In bytes that are not a block.
     Broken,
 }
 
 impl<R: Read> BlockReader<R> {
-    /// Blocks of an input whose first byte stands at `offset` of the file.
+    /// Reads an input whose first byte is at `offset` of the file.
     pub(super) fn new(input: R, offset: u64) -> Self {
         Self { input, buffer: Vec::new(), from: 0, offset }
     }
 
-    /// Where the next block begins: after the last whole one.
+    /// Returns the file offset of the next block.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The next block.
+    /// Reads the next block.
     ///
     /// # Errors
-    /// When the input fails.
+    /// Fails if the input fails.
     pub(super) fn next(&mut self) -> io::Result<NextBlock<'_>> {
         if !self.fill(8)? {
             let rest = self.buffer.get(self.from..).unwrap_or_default();
@@ -84,13 +84,13 @@ impl<R: Read> BlockReader<R> {
         Ok(NextBlock::End(BlocksEnd::Broken))
     }
 
-    /// A number of the next block; only after `fill` said that it is there.
+    /// Returns a number of the next block. To be used only after `fill` returned true for these bytes.
     fn word(&self, at: usize) -> u32 {
         let b = &self.buffer[self.from + at..self.from + at + 4];
         u32::from_le_bytes([b[0], b[1], b[2], b[3]])
     }
 
-    /// Makes `want` bytes of the next block available; false at the end of the input.
+    /// Buffers `want` bytes of the next block. Returns false at the end of the input.
     fn fill(&mut self, want: usize) -> io::Result<bool> {
         while self.buffer.len() - self.from < want {
             self.buffer.drain(..self.from);
@@ -112,7 +112,7 @@ impl<R: Read> BlockReader<R> {
     }
 }
 
-/// Read from the input at once.
+/// Bytes read from the input at once.
 const READ_BYTES: usize = 32 * 1024;
 
 #[cfg(test)]
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_given_with_their_places_and_the_end_is_judged() {
+    fn blocks_are_returned_with_offsets_and_the_kind_of_end() {
         let mut bytes = Vec::new();
         format::put_header(&mut bytes);
         let expected = vec![(1_000, 28), (1_028, 32)];

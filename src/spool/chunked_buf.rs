@@ -1,4 +1,4 @@
-//! Bytes in pieces of one size: they grow without moving, and what is given back is used again.
+//! A byte buffer made of chunks: it grows without moving its contents, and its chunks are reused.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -16,12 +16,12 @@ impl From<Vec<u8>> for ChunkedBuf {
 }
 
 impl ChunkedBuf {
-    /// All bytes in one.
+    /// Returns all bytes as one vector.
     pub fn to_vec(&self) -> Vec<u8> {
         self.chunks.concat()
     }
 
-    /// Where the next block goes; a new piece is one of the `spare` if there is one.
+    /// Returns the chunk for the next block. A new chunk is taken from `spare` if possible.
     pub(super) fn block_buf(&mut self, spare: &mut Vec<Vec<u8>>) -> &mut Vec<u8> {
         if self.chunks.last().is_none_or(|chunk| chunk.len() + MIN_FREE_BYTES > CHUNK_BYTES) {
             self.chunks.push(spare.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES)));
@@ -30,17 +30,17 @@ impl ChunkedBuf {
         &mut self.chunks[last]
     }
 
-    /// The pieces in their order.
+    /// Returns the chunks in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.chunks.iter().map(Vec::as_slice)
     }
 
-    /// Bytes in all of them.
+    /// Returns the number of bytes in all chunks.
     pub(super) fn len(&self) -> usize {
         self.chunks.iter().map(Vec::len).sum()
     }
 
-    /// Gives back what can be used again, as long as `free` says that there is some.
+    /// Returns chunks to `spare`, as many as fit into `free` bytes.
     pub(super) fn recycle(self, spare: &mut Vec<Vec<u8>>, free: usize) {
         let sized = self.chunks.into_iter().filter(|chunk| chunk.capacity() == CHUNK_BYTES);
         for mut chunk in sized.take(free / CHUNK_BYTES) {
@@ -50,7 +50,7 @@ impl ChunkedBuf {
     }
 }
 
-/// Reads pieces from their beginning.
+/// Reads a buffer from its beginning.
 pub(super) struct ChunkedBufReader {
     chunks: Arc<ChunkedBuf>,
     chunk: usize,
@@ -80,8 +80,8 @@ impl Read for ChunkedBufReader {
     }
 }
 
-/// Bytes of a piece: a little more than a second of both sides of G.711.
+/// Size of a chunk in bytes: a little more than a second of G.711 in both directions.
 pub(super) const CHUNK_BYTES: usize = 32 * 1024;
-/// With less room than this, a new piece is begun: larger than any packet that travels in one frame. A longer block makes
-/// its piece grow.
+/// A chunk with less free space, in bytes, is not used for another block. Larger than any packet in a single Ethernet
+/// frame; a longer block makes its chunk grow.
 const MIN_FREE_BYTES: usize = 2 * 1024;

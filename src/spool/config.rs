@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-/// Where and how legs are spooled.
+/// Configuration of the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Folder of the spool (0700).
+    /// Folder of the spool files; created with mode 0700.
     pub dir: PathBuf,
     /// Memory for chunks that wait to be written, MiB.
     pub buffer_mib: u32,
-    /// Seconds between two syncs of the file system: what a power cut costs.
+    /// Interval between syncs of the file system, s. A power cut costs at most this much.
     pub sync_seconds: u32,
-    /// In `replay`: the spool stays in memory up to this size, MiB.
+    /// In `replay`, the size up to which spools stay in memory, MiB.
     pub memory_mib: u32,
 }
 

@@ -1,8 +1,8 @@
-//! The bytes of a spool: pcapng blocks (draft-ietf-opsawg-pcapng), little-endian.
+//! Format of a spool file: pcapng blocks (draft-ietf-opsawg-pcapng), little-endian.
 //!
-//! A section header and one interface of link type raw IP with nanosecond stamps; a packet is an enhanced packet
-//! block around an IP and UDP header made from its endpoints; a decision is a custom block of
-//! [`ENTERPRISE`] whose data is [`MAGIC`], the length of the JSON, and the JSON.
+//! A file begins with a section header and one interface with link type raw IP and ns timestamps. A packet is an
+//! enhanced packet block whose IP and UDP headers are made from its endpoints. A decision is a custom block with the
+//! number [`ENTERPRISE`]; its data is [`MAGIC`], the length of the JSON, and the JSON.
 
 use std::net::IpAddr;
 
@@ -10,22 +10,22 @@ use crate::call::decision::Decided;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// A packet to be written down.
+/// A packet to be written to a spool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SpoolPacket<'a> {
     /// Capture time.
     pub(crate) at: Timestamp,
-    /// Sender.
+    /// Source endpoint.
     pub(crate) src: Endpoint,
-    /// Receiver.
+    /// Destination endpoint.
     pub(crate) dst: Endpoint,
-    /// The bytes of the UDP payload to keep.
+    /// The bytes of the UDP payload to keep; may be shorter than on the wire.
     pub(crate) payload: &'a [u8],
-    /// Length of the UDP payload on the wire.
+    /// Length of the UDP payload on the wire, bytes.
     pub(crate) wire_len: u32,
 }
 
-/// Appends a section header block and the interface description.
+/// Appends a section header block and an interface description block.
 pub(crate) fn put_header(out: &mut Vec<u8>) {
     put_u32(out, SECTION);
     put_u32(out, SECTION_LEN);
@@ -44,7 +44,7 @@ pub(crate) fn put_header(out: &mut Vec<u8>) {
     put_u32(out, INTERFACE_LEN);
 }
 
-/// Appends a packet. Allocates only when `out` has to grow.
+/// Appends a packet. Allocates only if `out` has to grow.
 pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
     let payload = &packet.payload[..packet.payload.len().min(MAX_PAYLOAD)];
     let wire_len = (packet.wire_len as usize).clamp(payload.len(), MAX_PAYLOAD);
@@ -75,7 +75,7 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
         let addresses = if ip_len == IPV4_LEN { &out[at + 12..at + 20] } else { &out[at + 8..at + 40] };
         let pseudo = words_sum(addresses) + u64::from(UDP) + (UDP_LEN + wire_len) as u64;
         let checksum = checksum_of(pseudo + words_sum(&out[udp_at..]));
-        // RFC 768: a sum of zero is sent as all ones, zero says that there is none.
+        // RFC 768: a checksum of zero is sent as all ones, because zero means "no checksum".
         let checksum = if checksum == 0 { 0xFFFF } else { checksum };
         out[udp_at + 6..udp_at + 8].copy_from_slice(&checksum.to_be_bytes());
     }
@@ -85,7 +85,7 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
 
 /// Appends a decision.
 pub(crate) fn put_decision(out: &mut Vec<u8>, decided: &Decided) {
-    // Strings, numbers and enums: there is nothing in a decision that JSON cannot say.
+    // A decision has only strings, numbers and enums, so JSON serialization does not fail.
     let json = serde_json::to_vec(decided).unwrap_or_default();
     let total = CUSTOM_OVERHEAD + padded(json.len());
     put_u32(out, CUSTOM);
@@ -127,8 +127,8 @@ fn ipv6_octets(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-/// Sum of big-endian 16-bit words, folded to 16 bits; at most 64 KiB. Taken four bytes at a time and in the order of the
-/// machine, so that the compiler makes vectors of it: only the sum's bytes have to be turned (RFC 1071 section 2).
+/// Returns the sum of the big-endian 16-bit words of at most 64 KiB, folded to 16 bits. Sums 32-bit words in machine
+/// order, which the compiler vectorizes; only the result is byte-swapped (RFC 1071 section 2).
 fn words_sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<4>();
     let mut total: u64 = words.iter().map(|&w| u64::from(u32::from_le_bytes(w))).sum();
@@ -138,7 +138,7 @@ fn words_sum(bytes: &[u8]) -> u64 {
     fold(total).swap_bytes().into()
 }
 
-/// The one's complement of a sum folded to 16 bits.
+/// Returns the Internet checksum for a sum of 16-bit words.
 fn checksum_of(sum: u64) -> u16 {
     !fold(sum)
 }
@@ -158,44 +158,44 @@ fn put_words<const N: usize>(out: &mut Vec<u8>, words: [u32; N]) {
     out.extend_from_slice(words.map(u32::to_le_bytes).as_flattened());
 }
 
-/// Length with padding to four bytes.
+/// Returns a length rounded up to four bytes.
 pub(crate) const fn padded(len: usize) -> usize {
     len.next_multiple_of(4)
 }
 
-/// The largest block that we write is a packet of 64 KiB; decisions with long fmtp lines stay far below.
+/// Largest block, bytes. The largest that is written is a packet of 64 KiB; decisions stay far below.
 pub(crate) const MAX_BLOCK: usize = 256 * 1024;
-/// Section header block.
+/// Block type of a section header block.
 pub(crate) const SECTION: u32 = 0x0A0D_0D0A;
-/// Interface description block.
+/// Block type of an interface description block.
 pub(crate) const INTERFACE: u32 = 1;
-/// Enhanced packet block.
+/// Block type of an enhanced packet block.
 pub(crate) const ENHANCED_PACKET: u32 = 6;
-/// Custom block that an editor of captures may copy.
+/// Block type of a custom block that other programs may copy.
 pub(crate) const CUSTOM: u32 = 0x0000_0BAD;
-/// Byte-order magic of a section header, as a little-endian machine writes it.
+/// Byte-order magic of a little-endian section header.
 pub(crate) const BYTE_ORDER: u32 = 0x1A2B_3C4D;
-/// LINKTYPE_RAW.
+/// Link type raw IP (LINKTYPE_RAW).
 pub(crate) const LINKTYPE_RAW: u16 = 101;
-/// The private enterprise number for documentation (RFC 5612): callspan has none of its own.
+/// Private enterprise number for documentation (RFC 5612), because callspan has no number of its own.
 pub(crate) const ENTERPRISE: u32 = 32473;
-/// What tells our custom blocks from others with the documentation number.
+/// Distinguishes decisions from other custom blocks with the documentation number.
 pub(crate) const MAGIC: [u8; 8] = *b"callspan";
-/// `if_tsresol`: powers of ten.
+/// `if_tsresol` of ns timestamps: a power of ten.
 pub(crate) const NANOSECONDS: u8 = 9;
-/// Bytes of an IPv4 header without options.
+/// Length of an IPv4 header without options, bytes.
 pub(crate) const IPV4_LEN: usize = 20;
-/// Bytes of an IPv6 header.
+/// Length of an IPv6 header, bytes.
 pub(crate) const IPV6_LEN: usize = 40;
-/// Bytes of a UDP header.
+/// Length of a UDP header, bytes.
 pub(crate) const UDP_LEN: usize = 8;
-/// Bytes of an enhanced packet block around the packet.
+/// Bytes of an enhanced packet block besides the packet.
 pub(crate) const EPB_OVERHEAD: usize = 32;
-/// Bytes of our custom block around the JSON.
+/// Bytes of a decision's custom block besides the JSON.
 pub(crate) const CUSTOM_OVERHEAD: usize = 28;
 /// IP protocol number of UDP.
 pub(crate) const UDP: u8 = 17;
-/// What fits one UDP datagram over IPv4: a message that came by TCP may be longer and is cut here.
+/// Longest UDP payload over IPv4, bytes. Longer messages, which came over TCP, are cut to this.
 const MAX_PAYLOAD: usize = 65_507;
 const SECTION_LEN: u32 = 28;
 const INTERFACE_LEN: u32 = 32;

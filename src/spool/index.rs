@@ -1,22 +1,22 @@
-//! Where in a leg's file stands what a restart must read: all but the bulk of its RTP.
+//! Index of the blocks in a leg's file that a restart must read, i.e. all but most RTP packets.
 //!
-//! An hour of a call is 80 MiB, of which the engine needs some 20 KiB to go on: signalling, decisions, the packet after
-//! each decision (it made the engine decide), and packets of which only the header was kept (keys that were pressed).
-//! Runs of these are *spans*. About every [`INDEX_INTERVAL_BYTES`] the list of all spans so far is written into the file itself
-//! as a custom block with [`MAGIC`], so a restart reads the end of a file, and from there what it needs. The list is
-//! a hint: it is checked against the file, and a file without one is read from its beginning.
+//! An hour of a call is 80 MiB, but a restart needs only some 20 KiB of it: signalling, decisions, the packet after each
+//! decision (it triggered the decision), and packets with only their header kept (DTMF events). Runs of these blocks are
+//! *spans*. About every [`INDEX_INTERVAL_BYTES`] the list of all spans so far is written into the file, as a custom block
+//! with [`MAGIC`]. A restart reads this index at the end of the file, and then only the spans. The index is checked
+//! against the file; a file without an index is read from its beginning.
 
 use super::format::{self, CUSTOM_OVERHEAD, padded};
 use crate::call::decision::Decision;
 
-/// A run of blocks that must be read.
+/// A run of blocks that a restart must read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockSpan {
-    /// Earliest stamp in it, ns.
+    /// Earliest timestamp in the span, ns.
     pub(crate) at_ns: i64,
-    /// Its first byte in the file.
+    /// File offset of the span's first byte.
     pub(crate) offset: u64,
-    /// Its length in bytes.
+    /// Length of the span in bytes.
     pub(crate) bytes: u64,
 }
 
@@ -26,53 +26,53 @@ impl BlockSpan {
     }
 }
 
-/// What is known of a file up to some byte of it.
+/// Index of a leg's file up to some offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SpoolIndex {
-    /// In the order of the file.
+    /// Spans in file order.
     pub(crate) spans: Vec<BlockSpan>,
-    /// Stamp of the newest media packet, ns; 0 for none.
+    /// Timestamp of the newest media packet, ns; 0 if there is none.
     pub(crate) last_media_ns: i64,
     /// Id of the conversation that the leg belongs to.
     pub(crate) conversation: String,
-    /// The leg's `End` was written.
+    /// Whether the decision `End` was written.
     pub(crate) has_end: bool,
-    /// The last block was a decision: the next packet belongs to it.
+    /// Whether the last block was a decision, so that the next packet must be read, too.
     wants_next_packet: bool,
 }
 
-/// What a block is to a restart.
+/// Kind of a block, by its use in a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlockKind {
-    /// Signalling: to be read.
+    /// A packet that is not media. A restart reads it.
     Signalling,
-    /// A media packet of which only the header was kept: to be read.
+    /// A media packet with only its header kept, e.g. DTMF. A restart reads it.
     CutMedia,
-    /// A decision: to be read, and the next packet, too.
+    /// A decision. A restart reads it and the packet that follows.
     Decision,
-    /// A media packet.
+    /// A media packet. A restart reads it only after a decision.
     Media,
-    /// A header, an index.
+    /// A header or an index. A restart does not read it.
     Other,
 }
 
-/// Keeps the index of a file that is being written (or read from its beginning).
+/// Maintains the index of a file while its blocks are written or read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct IndexTracker {
     pub(super) index: SpoolIndex,
-    /// Length of the file, blocks that wait in memory included.
+    /// Length of the file in bytes, including blocks that are not yet written.
     pub(super) length: u64,
-    /// Where the newest index ends.
+    /// File offset of the end of the newest index.
     indexed: u64,
 }
 
 impl IndexTracker {
-    /// Goes on with a file.
+    /// Continues the index of an existing file.
     pub(super) fn resume(index: SpoolIndex, length: u64) -> Self {
         Self { index, length, indexed: 0 }
     }
 
-    /// A block was added.
+    /// Adds a block to the index.
     pub(super) fn add_block(&mut self, kind: BlockKind, at_ns: i64, bytes: usize) {
         let span = BlockSpan { at_ns, offset: self.length, bytes: bytes as u64 };
         self.length += bytes as u64;
@@ -97,7 +97,7 @@ impl IndexTracker {
         }
     }
 
-    /// Adds an index to `out`, which will stand at the end of the file.
+    /// Appends the index to `out`, which must be the end of the file.
     pub(super) fn put_index(&mut self, out: &mut Vec<u8>) {
         let before = out.len();
         self.index.put(out, self.length);
@@ -105,20 +105,20 @@ impl IndexTracker {
         self.indexed = self.length;
     }
 
-    /// Whether so much was added since the last index that another one is worth its bytes.
+    /// Returns whether enough was added since the last index for another one.
     pub(super) fn is_due(&self) -> bool {
         let each = INDEX_INTERVAL_BYTES.max(self.index.spans.len() as u64 * SPAN_BYTES as u64 * MAX_INDEX_SHARE);
         self.length - self.indexed >= each
     }
 
-    /// Whether anything was added since the last index.
+    /// Returns whether anything was added since the last index.
     pub(super) fn is_stale(&self) -> bool {
         self.length > self.indexed
     }
 }
 
 impl SpoolIndex {
-    /// Notes what a decision says of the whole leg.
+    /// Records what a decision says about the whole leg.
     pub(super) fn apply_decision(&mut self, decision: &Decision) {
         match decision {
             Decision::Begin { conversation, .. } | Decision::Join { conversation } => {
@@ -143,7 +143,7 @@ impl SpoolIndex {
         self.spans.push(span);
     }
 
-    /// Makes one of the two spans with the least between them.
+    /// Merges the two neighbouring spans with the smallest gap between them.
     fn merge_nearest(&mut self) {
         let gap = |pair: &[BlockSpan]| pair[1].offset - pair[0].end();
         let nearest = self.spans.windows(2).enumerate().min_by_key(|(_, pair)| gap(pair)).map(|(at, _)| at);
@@ -155,7 +155,7 @@ impl SpoolIndex {
         }
     }
 
-    /// Appends the block that stands at `offset` of the file.
+    /// Appends the index as the block at `offset` of the file.
     fn put(&self, out: &mut Vec<u8>, offset: u64) {
         let name = self.conversation.as_bytes();
         let name = name.get(..MAX_NAME).unwrap_or(name);
@@ -181,7 +181,7 @@ impl SpoolIndex {
         number(out, total as u32);
     }
 
-    /// Reads a whole block that stands at `offset` of its file; `None` if it is no index, or one of another place.
+    /// Parses an index block at `offset` of its file. Returns `None` for another block, or an index of another offset.
     pub(super) fn parse(block: &[u8], offset: u64) -> Option<Self> {
         let total = block.len();
         let is_whole =
@@ -214,23 +214,24 @@ impl SpoolIndex {
     }
 }
 
-/// What tells an index from a decision.
+/// Distinguishes an index from a decision.
 pub(super) const MAGIC: [u8; 8] = *b"callspix";
-/// Offset, newest media, length of the name, number of spans, flags.
+/// Length of the fixed fields in bytes: offset, newest media, name length, number of spans, flags.
 const FIXED_BYTES: usize = 28;
 const HAS_END: u32 = 1;
 const WANTS_NEXT_PACKET: u32 = 2;
 const SPAN_BYTES: usize = 24;
-/// An index is some 200 bytes: half a percent of the file; a restart reads half of this of each leg on the average.
+/// Bytes between two indexes. An index takes some 200 bytes, i.e. half a percent of the file. A restart reads half of
+/// this interval per leg on average.
 const INDEX_INTERVAL_BYTES: u64 = 32 * 1024;
-/// Of a file with many spans an index may be one part in so many.
+/// With many spans, an index takes at most one part in this many of the file.
 const MAX_INDEX_SHARE: u64 = 32;
-/// Two spans so near are one: five packets of sound cost less than a place in the list.
+/// Spans with a smaller gap, in bytes, are merged: five RTP packets cost less than another span.
 const MERGE_GAP_BYTES: u64 = 1_200;
-/// Spans of one leg: those of a call with a message each half a minute for eight hours. Then the nearest become one, and
-/// a restart reads some sound in vain.
+/// Spans of one leg; enough for a message every half minute for eight hours. Beyond it the nearest spans are merged, and
+/// a restart reads some RTP that it does not need.
 const MAX_SPANS: usize = 1_024;
-/// The engine's ids have 33 characters.
+/// Longest conversation id in an index, bytes. The engine's ids have 33 characters.
 const MAX_NAME: usize = 256;
 
 #[cfg(test)]
@@ -238,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_index_is_read_where_it_was_written_and_nowhere_else() {
+    fn index_is_read_only_at_the_offset_where_it_was_written() {
         let mut tracker = IndexTracker::default();
         tracker.index.conversation = "20261123T045659Z-0011223344556677".to_owned();
         let mut file = vec![0; 5_000];
@@ -253,17 +254,17 @@ mod tests {
         let spans =
             [BlockSpan { at_ns: 50, offset: 1_000, bytes: 432 }, BlockSpan { at_ns: 95, offset: 4_800, bytes: 200 }];
         assert_eq!((index.spans.as_slice(), index.last_media_ns), (&spans[..], 90));
-        assert_eq!(SpoolIndex::parse(&file[5_000..], 5_004), None, "copied elsewhere");
+        assert_eq!(SpoolIndex::parse(&file[5_000..], 5_004), None, "copied to another offset");
         for at in 5_000..file.len() {
             let mut bytes = file[5_000..].to_vec();
             bytes[at - 5_000] ^= 0x81;
-            let _ = SpoolIndex::parse(&bytes, 5_000); // right or refused, never a panic
+            let _ = SpoolIndex::parse(&bytes, 5_000); // parsed or refused, but no panic
             let _ = SpoolIndex::parse(&file[5_000..at], 5_000);
         }
     }
 
     #[test]
-    fn spans_are_bounded_and_cover_everything_that_matters() {
+    fn spans_are_bounded_and_cover_every_block_a_restart_reads() {
         let mut tracker = IndexTracker::default();
         let mut noted = Vec::new();
         for n in 0..3_000_u64 {
@@ -274,7 +275,7 @@ mod tests {
         let spans = &tracker.index.spans;
         assert_eq!(spans.len(), MAX_SPANS);
         assert!(noted.iter().all(|at| spans.iter().any(|s| s.offset <= *at && at + 100 <= s.end())));
-        // The small gaps went first: what is read in vain is less than those.
+        // The smallest gaps were merged first, so few bytes are read in vain.
         let read: u64 = spans.iter().map(|s| s.bytes).sum();
         assert!(read < 3_000 * 2_100, "{read}");
     }

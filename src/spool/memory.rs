@@ -1,6 +1,6 @@
-//! The spool of `replay`: in memory up to a bound, beyond it in files of the same form.
+//! The spool of `replay`: in memory up to a limit, then in files of the same format.
 //!
-//! The capture files are still there if the process dies, so nothing has to be durable here.
+//! Nothing is synced to disk: if the process dies, the capture files are still there to be replayed.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -16,16 +16,16 @@ use crate::call::event::{EndedLeg, Keep, LegId, LegSink};
 use crate::decode::Datagram;
 use crate::time::Timestamp;
 
-/// Legs in memory; see the module.
+/// Spools of legs in memory or, above a limit, in files.
 #[derive(Debug)]
 pub struct MemorySpool {
     legs: std::collections::HashMap<LegId, MemoryLeg, foldhash::fast::RandomState>,
-    /// Bytes of all legs that are in memory.
+    /// Bytes of all legs in memory.
     used: usize,
     limit: usize,
     spill_dir: PathBuf,
     errors: Vec<io::Error>,
-    /// Pieces to be used again; with them, too, no more than `limit` is held.
+    /// Chunks to be reused. They count towards `limit`, too.
     spare: Vec<Vec<u8>>,
 }
 
@@ -37,10 +37,11 @@ struct MemoryLeg {
 
 #[derive(Debug)]
 enum MemoryLegStage {
-    /// No media yet.
+    /// The leg had no media yet.
     Pending(PendingLeg),
     Memory(ChunkedBuf),
-    /// Grown beyond the bound. No handle stays open: a capture can have more legs than a process may have files.
+    /// The leg was moved out of memory. No handle stays open, because a capture may have more legs than a process may have
+    /// open files.
     File {
         path: PathBuf,
         buffer: Vec<u8>,
@@ -49,8 +50,8 @@ enum MemoryLegStage {
 }
 
 impl MemorySpool {
-    /// A spool that keeps up to `memory_mib` in memory and puts what is more into files in `spill_dir`, which is
-    /// made when it is needed.
+    /// Creates a spool that holds up to `memory_mib` MiB in memory and the rest in `spill_dir`, which is created when it is
+    /// needed.
     pub fn new(memory_mib: u32, spill_dir: PathBuf) -> Self {
         Self {
             legs: std::collections::HashMap::default(),
@@ -62,29 +63,29 @@ impl MemorySpool {
         }
     }
 
-    /// Forgets a leg that was rendered.
+    /// Removes a leg that was rendered.
     pub fn release(&mut self, leg: LegId) {
         let Some(leg) = self.legs.remove(&leg) else { return };
         match leg.stage {
             MemoryLegStage::Memory(chunks) => self.recycle(chunks),
             MemoryLegStage::Closed(LegSource::Memory(chunks)) => match Arc::try_unwrap(chunks) {
                 Ok(chunks) => self.recycle(chunks),
-                // Whoever still reads it frees it.
+                // The last reader of the chunks frees them.
                 Err(chunks) => self.used -= chunks.len(),
             },
             MemoryLegStage::File { path, .. } | MemoryLegStage::Closed(LegSource::File(path)) => {
-                let _ = std::fs::remove_file(path); // ours and temporary: at worst it stays
+                let _ = std::fs::remove_file(path); // a temporary file: at worst it is left behind
             }
             MemoryLegStage::Pending(_) => {}
         }
     }
 
-    /// What went wrong with files since the last call.
+    /// Returns the file errors since the last call.
     pub fn take_errors(&mut self) -> Vec<io::Error> {
         std::mem::take(&mut self.errors)
     }
 
-    /// Bytes held in memory for legs with media.
+    /// Returns the bytes in memory of all legs with media.
     pub fn used_bytes(&self) -> usize {
         self.used
     }
@@ -139,7 +140,7 @@ impl MemorySpool {
                 state.stage = MemoryLegStage::File { path, buffer: Vec::new() };
                 self.recycle(chunks);
             }
-            // Memory is what is left: the bound gives way before a call does.
+            // The call stays in memory, beyond the limit if need be, because otherwise it would be lost.
             Err(error) => {
                 self.errors.push(error);
                 self.limit = usize::MAX;
@@ -223,13 +224,13 @@ fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::options().append(true).open(path)?.write_all(bytes)
 }
 
-/// Where an entry is to be put.
+/// Destination of a block.
 enum AppendTarget<'a> {
     Pending(&'a mut PendingLeg),
     Bytes(&'a mut Vec<u8>),
 }
 
-/// Whether an entry gives its leg a file.
+/// Whether an entry requires that its leg has a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StartsFile {
     Yes,
@@ -245,7 +246,7 @@ impl StartsFile {
     }
 }
 
-/// What may be kept of a datagram.
+/// Returns the packet that may be kept of a datagram.
 pub(super) fn packet_to_keep<'a>(datagram: &Datagram<'a>, keep: Keep) -> SpoolPacket<'a> {
     let payload = match keep {
         Keep::Whole => datagram.payload,
@@ -255,9 +256,9 @@ pub(super) fn packet_to_keep<'a>(datagram: &Datagram<'a>, keep: Keep) -> SpoolPa
     SpoolPacket { at: datagram.at, src: datagram.src, dst: datagram.dst, payload, wire_len }
 }
 
-/// A leg in a file is written in pieces of this size.
+/// Bytes that are buffered for a leg in a file before they are written.
 const FILE_BUFFER: usize = 64 * 1024;
-/// Errors kept for the operator: a full disk would otherwise give one for each packet.
+/// Errors kept for the user. Without a limit, a full disk would cause one for each packet.
 const MAX_ERRORS: usize = 16;
 
 #[cfg(test)]
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn legs_that_outgrow_the_memory_hold_no_handle_and_lose_nothing() {
+    fn spilled_legs_hold_no_open_file_and_lose_no_packet() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut spool = MemorySpool::new(0, dir.path().join("spill"));
         let (src, dst) = SpoolBuilder::flow(Side::Caller);

@@ -1,12 +1,15 @@
-//! One pcapng for each leg: packets as raw IP with nanosecond stamps, and the engine's decisions as custom blocks.
+//! The spool: one pcapng file per leg, with packets as raw IP in ns timestamps and the engine's decisions as custom
+//! blocks.
 //!
 //! # Invariants
-//! - A leg's file is a valid pcapng at every block boundary (Wireshark opens it); a torn tail costs the torn block.
-//! - Calls of [`crate::call::event::LegSink`] for one leg stand in its file in the order in which they came; stamps are
-//!   out of order by at most [`crate::call::event::EARLY_WINDOW`], and [`reader::SpoolReader`] sorts within it.
-//! - A leg that never had media leaves no file; until it has, its signalling stands in one rolling file of all such legs.
-//! - About each 32 KiB a leg's file says where in it stands what a restart must read; a restart reads no more than that.
-//! - The thread that captures never waits for a disk: packets may be lost there (counted), decisions and events never.
+//! - A leg's file is a valid pcapng at every block boundary, so Wireshark opens it. A torn tail costs only the torn
+//!   block.
+//! - A leg's file keeps the order of the calls to [`crate::call::event::LegSink`]. Timestamps are out of order by at
+//!   most [`crate::call::event::EARLY_WINDOW`], and [`reader::SpoolReader`] sorts within that window.
+//! - A leg without media has no file. Until media comes, its signalling is in the rolling file, which all such legs
+//!   share.
+//! - About every 32 KiB a leg's file has an index of the blocks that a restart must read. A restart reads no others.
+//! - The capture thread never waits for a disk. It may drop packets, which it counts, but never decisions or events.
 
 mod blocks;
 mod chunked_buf;
@@ -30,18 +33,18 @@ pub use reader::{LegSource, SpoolError};
 use crate::call::decision::{Decided, Decision};
 use crate::call::event::EndedLeg;
 
-/// Where the spools of ended legs are found again.
+/// Finds the spools of ended legs.
 pub trait LegStore {
-    /// The spool of a leg, if it has one.
+    /// Returns the spool of a leg, if it has one.
     fn source(&self, leg: &EndedLeg) -> Option<LegSource>;
 }
 
-/// What must be added to the stamps of a spool to get the wall clock, as its first decision says.
+/// Returns the offset, ns, that the first decision of a spool gives from its timestamps to the wall clock.
 ///
 /// # Errors
-/// When the spool cannot be read.
+/// Fails if the spool cannot be read.
 pub fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
-    // The first decision comes first, whatever the stamps say: this reads a few seconds of the file.
+    // The reader returns the first decision first, whatever its timestamp. This reads only a few seconds of the file.
     Ok(match source.open()?.next_entry()? {
         Some(reader::SpoolEntry::Decided(Decided { decision: Decision::Begin { wall_offset_ns, .. }, .. })) => {
             *wall_offset_ns
@@ -50,7 +53,7 @@ pub fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
     })
 }
 
-/// A leg's name as a file name: the engine's names hold none of the bytes that are replaced here.
+/// Returns the file name of a leg's spool. The replaced characters do not occur in names that the engine makes.
 fn file_name(leg_name: &str) -> String {
     let mut name: String =
         leg_name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();

@@ -1,27 +1,27 @@
-//! What is kept of a leg before it has a file: its decisions, and the first and the newest of its signalling.
+//! A leg that has no file yet: its decisions, its first messages and its newest messages.
 
 use super::format::{self, SpoolPacket};
 use crate::call::decision::Decided;
 
-/// A leg without media so far.
+/// A leg that had no media so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PendingLeg {
     decisions: Vec<u8>,
-    /// What its messages began with: a restart knows the leg again by the first one, and an offer is among them.
+    /// Blocks of the first messages. They include an offer, and a restart recognizes the leg by the first of them.
     first_messages: Vec<u8>,
-    /// The newest of its other messages.
+    /// Blocks of the newest messages.
     newest_messages: Vec<u8>,
-    /// The earliest stamp, ns.
+    /// Earliest timestamp, ns.
     first_ns: Option<i64>,
 }
 
 impl PendingLeg {
-    /// Keeps a packet, and gives its block; those that are neither first nor new give way.
+    /// Keeps a packet and returns its block. Drops older messages that are not among the first.
     pub(super) fn add_packet(&mut self, packet: &SpoolPacket<'_>) -> &[u8] {
         self.note_time(packet.at.as_nanos());
         if self.newest_messages.is_empty() && self.first_messages.len() < MAX_FIRST_MESSAGES {
             let from = self.first_messages.len();
-            // Over TCP a message may be longer than all that is kept; then its end gives way.
+            // A message over TCP may be longer than the limit; then its end is cut off.
             let payload = packet.payload.get(..MAX_FIRST_MESSAGE).unwrap_or(packet.payload);
             format::put_packet(&mut self.first_messages, &SpoolPacket { payload, ..*packet });
             return &self.first_messages[from..];
@@ -29,9 +29,9 @@ impl PendingLeg {
         let block = self.newest_messages.len();
         format::put_packet(&mut self.newest_messages, packet);
         let mut from = 0;
-        // The newest of all stays, whatever its length.
+        // The newest message is kept whatever its length.
         while self.newest_messages.len() - from > MAX_NEWEST_MESSAGES && from < block {
-            // Our own blocks: the length stands at bytes 4 to 7.
+            // All blocks are our own, with their length at bytes 4 to 7.
             let Some(length) = self.newest_messages.get(from + 4..from + 8) else { break };
             from += u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
         }
@@ -39,7 +39,7 @@ impl PendingLeg {
         &self.newest_messages[block - from..]
     }
 
-    /// Keeps a decision, and gives its block.
+    /// Keeps a decision and returns its block.
     pub(super) fn add_decision(&mut self, decided: &Decided) -> &[u8] {
         self.note_time(decided.at_ns);
         let from = self.decisions.len();
@@ -47,30 +47,30 @@ impl PendingLeg {
         &self.decisions[from..]
     }
 
-    /// Whether so much was decided that it has to go to a file even without media.
+    /// Returns whether there are so many decisions that the leg needs a file even without media.
     pub(super) fn is_full(&self) -> bool {
         self.decisions.len() > MAX_DECISIONS
     }
 
-    /// The beginning of the leg's file.
+    /// Appends the beginning of the leg's file: the header and all blocks kept so far.
     pub(super) fn put_file(&self, out: &mut Vec<u8>) {
         format::put_header(out);
         self.put_blocks(out);
     }
 
-    /// All that is kept, without a file's header.
+    /// Appends all blocks kept so far, without a file header.
     pub(super) fn put_blocks(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.decisions);
         out.extend_from_slice(&self.first_messages);
         out.extend_from_slice(&self.newest_messages);
     }
 
-    /// Bytes of [`PendingLeg::put_blocks`].
+    /// Returns the number of bytes that [`PendingLeg::put_blocks`] appends.
     pub(super) fn bytes(&self) -> usize {
         self.decisions.len() + self.first_messages.len() + self.newest_messages.len()
     }
 
-    /// The earliest stamp, ns.
+    /// Returns the earliest timestamp, ns.
     pub(super) fn first_ns(&self) -> Option<i64> {
         self.first_ns
     }
@@ -80,19 +80,20 @@ impl PendingLeg {
     }
 }
 
-/// Whether a payload is media and not SIP: RTP and RTCP begin with version 2 (RFC 3550 section 5.1), SIP with a letter.
+/// Returns whether a payload is media, not SIP. RTP and RTCP begin with version 2 (RFC 3550 section 5.1), SIP with a
+/// letter.
 pub(super) fn is_media(payload: &[u8]) -> bool {
     payload.first().is_some_and(|byte| byte >> 6 == 2)
 }
 
-/// Signalling of a leg without media: some twenty messages. Many dialogs never get media (scanners, registrations
-/// gone wrong), so each may cost only little. Half of it is for the first ones, half for the newest.
+/// Limit for the first messages of a leg, bytes; about ten messages. Many dialogs never get media, e.g. those of
+/// scanners, so each may cost only little memory.
 const MAX_FIRST_MESSAGES: usize = 8 * 1024;
-/// See [`MAX_FIRST_MESSAGES`].
+/// Limit for the newest messages of a leg, bytes.
 const MAX_NEWEST_MESSAGES: usize = 8 * 1024;
-/// Kept of a first message: four times that of a large INVITE.
+/// Limit for one of the first messages, bytes: four times a large INVITE.
 const MAX_FIRST_MESSAGE: usize = 16 * 1024;
-/// A leg without media is joined and paused a few times; a hundred decisions are more than that.
+/// Limit for decisions, bytes: a hundred decisions, more than a leg without media gets.
 const MAX_DECISIONS: usize = 16 * 1024;
 
 #[cfg(test)]
@@ -101,7 +102,7 @@ mod tests {
     use crate::time::Timestamp;
 
     #[test]
-    fn the_first_message_and_the_newest_stay_and_what_is_kept_is_bounded() {
+    fn first_and_newest_messages_are_kept_within_the_limit() {
         let mut pending = PendingLeg::default();
         let put = |pending: &mut PendingLeg, at: i64, text: &str, length: usize| {
             let payload = format!("{text:<length$}").into_bytes();
@@ -109,7 +110,7 @@ mod tests {
             let at = Timestamp::from_nanos(at);
             let packet = SpoolPacket { at, src, dst: src, payload: &payload, wire_len: payload.len() as u32 };
             let block = pending.add_packet(&packet);
-            assert!(block.windows(text.len()).any(|w| w == text.as_bytes()), "its block is given");
+            assert!(block.windows(text.len()).any(|w| w == text.as_bytes()), "its block is returned");
         };
         put(&mut pending, 5, "INVITE first", 60_000);
         for n in 0..100 {

@@ -1,9 +1,10 @@
-//! The one file for the signalling of all legs that have no file of their own: calls that are being set up.
+//! The rolling file: signalling of all legs that have no file of their own, e.g. of calls that are ringing.
 //!
-//! It is a pcapng with the same blocks as a leg's file; before each piece stands a custom block with [`MAGIC`] that says
-//! of which leg it is, or that a leg is gone. Grown, it is written anew with what is still of use. A restart reads it, so
-//! that a call that rings then goes on; while the recorder lives nobody needs it, so it is never waited for: what cannot
-//! be written is made good by writing the file anew later.
+//! It is a pcapng with the same blocks as a leg's file. A custom block with [`MAGIC`], a *tag*, names the leg of the
+//! blocks after it or says that a leg is removed. When the file has grown, it is rebuilt from the legs that still exist.
+//!
+//! Only a restart reads the file, to continue ringing calls. So the capture thread never waits for it: after a failed
+//! write the file is rebuilt later.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,48 +18,48 @@ use super::format;
 use crate::call::event::LegId;
 use crate::time::Timestamp;
 
-/// The capture thread's end: gathers what is to be written.
+/// Collects blocks for the rolling file; used by the capture thread.
 #[derive(Debug, Default)]
 pub(super) struct RollingBuffer {
     stage: RollingStage,
     buffer: Vec<u8>,
-    /// Since when the buffer waits.
+    /// Time of the oldest entry in `buffer`.
     since: Option<Timestamp>,
-    /// Bytes written since the file was made, and bytes of that.
+    /// Bytes of the file, and its bytes when it was last rebuilt.
     size: usize,
     rebuilt_size: usize,
-    /// When the file was last made.
+    /// Time when the file was last rebuilt.
     rebuilt_at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum RollingStage {
-    /// What an earlier process left is still to be read.
+    /// The file of the earlier process was not read yet and must be kept.
     #[default]
     Inactive,
-    /// The file has to be made (again).
+    /// The file must be rebuilt.
     Stale,
-    /// What is new is added to the file.
+    /// New blocks are appended to the file.
     Current,
 }
 
-/// What is due for the file.
+/// Write that is due for the rolling file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RollingDue {
     Nothing,
-    /// To be added.
+    /// Append these bytes.
     Append(Vec<u8>),
-    /// The file is to be made of what all legs say now.
+    /// Rebuild the file from all pending legs.
     Rebuild,
 }
 
 impl RollingBuffer {
-    /// What an earlier process left was read: from now on the file is ours.
+    /// Starts to write the file, after the file of the earlier process was read.
     pub(super) fn activate(&mut self) {
         self.stage = RollingStage::Stale;
     }
 
-    /// Something could not be written.
+    /// Requests a rebuild, because something was not written.
     pub(super) fn mark_stale(&mut self) {
         if self.stage == RollingStage::Current {
             self.stage = RollingStage::Stale;
@@ -66,7 +67,7 @@ impl RollingBuffer {
         }
     }
 
-    /// Blocks of a leg.
+    /// Adds blocks of a leg.
     pub(super) fn add_blocks(&mut self, leg: LegId, blocks: &[u8], at: Timestamp) {
         if self.stage != RollingStage::Current {
             return;
@@ -79,7 +80,7 @@ impl RollingBuffer {
         }
     }
 
-    /// Nothing of a leg must be read any more.
+    /// Adds the tag of a leg that is no longer pending.
     pub(super) fn remove_leg(&mut self, leg: LegId) {
         if self.stage == RollingStage::Current {
             put_tag(&mut self.buffer, REMOVED_TAG, leg);
@@ -88,7 +89,7 @@ impl RollingBuffer {
         }
     }
 
-    /// What is due now. `age`: how long what is new may wait.
+    /// Takes the write that is due now. `age` is how long new blocks may wait in memory.
     pub(super) fn take_due(&mut self, now: Timestamp, age: Duration) -> RollingDue {
         let large = self.size + self.buffer.len() > MIN_REBUILD_BYTES.max(2 * self.rebuilt_size);
         match self.stage {
@@ -103,7 +104,7 @@ impl RollingBuffer {
         }
     }
 
-    /// The file is made of these legs.
+    /// Returns the contents of a new file, made from the pending legs.
     pub(super) fn rebuild<'a>(
         &mut self,
         now: Timestamp,
@@ -123,7 +124,7 @@ impl RollingBuffer {
     }
 }
 
-/// The writer's end.
+/// The rolling file on disk; used by the writer thread.
 #[derive(Debug)]
 pub(super) struct RollingFile {
     path: PathBuf,
@@ -139,7 +140,7 @@ impl RollingFile {
         &self.path
     }
 
-    /// Puts a new file in the place of the old one.
+    /// Replaces the file by one with these contents.
     pub(super) fn rebuild(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file = None;
         let new = self.path.with_extension("new");
@@ -152,20 +153,20 @@ impl RollingFile {
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
-        // Half a block would make everything after it unreadable: after an error the file is made anew.
+        // Part of a block would make the rest of the file unreadable, so after an error only a rebuild is accepted.
         file.write_all(bytes).inspect_err(|_| self.file = None)
     }
 }
 
-/// Where the file is.
+/// Returns the path of the rolling file.
 pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("signalling.rolling")
 }
 
-/// Blocks by leg, as an earlier process left them; a damaged file is read as far as it goes.
+/// Reads the blocks that an earlier process left, by leg. A damaged file is read up to the damage.
 ///
 /// # Errors
-/// When the file is there and cannot be read.
+/// Fails if the file exists and cannot be read.
 pub(super) fn read(dir: &Path) -> io::Result<BTreeMap<u64, Vec<u8>>> {
     let mut legs: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     let file = match File::open(path(dir)) {
@@ -207,19 +208,20 @@ fn read_tag(block: &[u8]) -> Option<(u32, u64)> {
     is_tag.then_some((kind, u64::from_le_bytes(*block[24..].first_chunk()?)))
 }
 
-/// What tells a tag from a decision.
+/// Distinguishes a tag from a decision.
 const MAGIC: [u8; 8] = *b"callsleg";
-/// What follows is of this leg.
+/// Kind of a tag: the blocks that follow belong to this leg.
 const LEG_TAG: u32 = 1;
-/// This leg has ended.
+/// Kind of a tag: the leg is no longer pending.
 const REMOVED_TAG: u32 = 2;
 const TAG_BYTES: usize = 36;
-/// The file is made anew when it is so large and twice as large as when it was made: what it costs to write is at most
-/// doubled by that.
+/// The file is rebuilt when it has this size, in bytes, and has doubled since the last rebuild. So rebuilding at most
+/// doubles the bytes that are written.
 const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
-/// Waits for the disk; a flood of INVITEs that brings more between two looks is told by making the file anew.
+/// Limit for blocks that wait for the writer, bytes. Above it, e.g. in a flood of INVITEs, they are dropped and the file
+/// is rebuilt.
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
-/// Between two files: with 40,000 legs that wait one can have 100 MiB.
+/// Shortest time between two rebuilds. With 40,000 pending legs a rebuild may write 100 MiB.
 const REBUILD_INTERVAL: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -239,13 +241,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_noted_is_read_back_by_leg_without_those_that_are_gone() {
+    fn rolling_file_returns_the_blocks_of_pending_legs_only() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut file = RollingFile::new(dir.path());
         let mut rolling = RollingBuffer::default();
-        assert!(read(dir.path()).expect("nothing is no error").is_empty());
+        assert!(read(dir.path()).expect("a missing file is no error").is_empty());
         rolling.add_blocks(LegId(1), &block(1), at(0));
-        assert_eq!(rolling.take_due(at(9), Duration::ZERO), RollingDue::Nothing, "not ours yet");
+        assert_eq!(rolling.take_due(at(9), Duration::ZERO), RollingDue::Nothing, "not active yet");
         rolling.activate();
         assert_eq!(rolling.take_due(at(9), Duration::ZERO), RollingDue::Rebuild);
         let mut pending = PendingLeg::default();
@@ -261,7 +263,7 @@ mod tests {
         file.append(&bytes).expect("written");
         let expected: BTreeMap<u64, Vec<u8>> = [(1, [block(1), block(4)].concat()), (3, block(3))].into();
         assert_eq!(read(dir.path()).expect("readable"), expected);
-        // A torn tail costs what is torn.
+        // A torn tail costs only the torn blocks.
         let whole = std::fs::read(path(dir.path())).expect("there");
         for cut in 0..whole.len() {
             std::fs::write(path(dir.path()), &whole[..cut]).expect("written");
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_and_a_failure_is_made_good() {
+    fn full_rolling_buffer_leads_to_a_rebuild() {
         let mut rolling = RollingBuffer::default();
         rolling.activate();
         rolling.rebuild(at(0), std::iter::empty());

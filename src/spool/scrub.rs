@@ -1,8 +1,7 @@
-//! A copy of a spool to be kept after delivery: without keys and passwords.
+//! Copies a spool without keys and passwords, to be kept after delivery.
 //!
 //! SDES keys (`a=crypto`, RFC 4568) and the values of Authorization and Proxy-Authorization (RFC 3261 section 22) are
-//! overwritten in place with `x`, so that every length in the file stays as it was; the decisions that hold SRTP keys
-//! are left out as whole blocks.
+//! overwritten with `x`, so that all lengths in the file stay the same. Decisions with SRTP keys are left out.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -10,10 +9,10 @@ use std::path::Path;
 
 use super::format;
 
-/// Writes the copy. A torn tail is left out.
+/// Writes the scrubbed copy. A torn tail is left out.
 ///
 /// # Errors
-/// When a file cannot be read or written.
+/// Fails if a file cannot be read or written.
 pub fn scrub(from: &Path, to: &Path) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut input = BufReader::with_capacity(BUFFER_BYTES, File::open(from)?);
@@ -31,7 +30,7 @@ pub fn scrub(from: &Path, to: &Path) -> io::Result<()> {
     output.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
-/// The next whole block; false at the end, clean or torn.
+/// Reads the next whole block. Returns false at the end or at a torn tail.
 fn read_block(input: &mut impl Read, block: &mut Vec<u8>) -> io::Result<bool> {
     block.clear();
     let mut head = [0; 8];
@@ -39,7 +38,7 @@ fn read_block(input: &mut impl Read, block: &mut Vec<u8>) -> io::Result<bool> {
         return Ok(false);
     }
     let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
-    if !(12..=MAX_BLOCK).contains(&length) || !length.is_multiple_of(4) {
+    if !(12..=format::MAX_BLOCK).contains(&length) || !length.is_multiple_of(4) {
         return Ok(false);
     }
     block.extend(head);
@@ -59,21 +58,21 @@ fn block_type(block: &[u8]) -> u32 {
     block.first_chunk().map_or(0, |b| u32::from_le_bytes(*b))
 }
 
-/// Whether a custom block is a decision with SRTP keys in it.
+/// Returns whether a custom block is a decision with SRTP keys.
 fn holds_keys(block: &[u8]) -> bool {
     memchr::memmem::find(block, b"\"decision\":\"srtp\"").is_some()
         || memchr::memmem::find(block, b"\"inline\"").is_some()
 }
 
-/// Overwrites what is secret in a packet. RTP payload has no line that begins like these but by an accident of one in
-/// 2^80, and then one packet of sound is lost.
+/// Overwrites the secrets in a packet. The chance that RTP payload looks like a secret line is 2^-80, and then only one
+/// packet's audio is lost.
 fn mask_packet(block: &mut [u8]) {
     let mut at = 0;
     let (mut secret, mut any) = (false, false);
     while let Some(line) = block.get(at..).filter(|l| !l.is_empty()) {
         let end = memchr::memchr(b'\n', line).map_or(line.len(), |n| n + 1);
         if let Some(line) = block.get_mut(at..at + end) {
-            // RFC 3261 section 7.3.1: a line that begins with a blank goes on with the header above it.
+            // RFC 3261 section 7.3.1: a line that begins with a space or tab continues the header above it.
             let continues = secret && line.first().is_some_and(|b| matches!(b, b' ' | b'\t'));
             secret = mask_line(line, continues.then_some(0));
             any |= secret;
@@ -85,9 +84,9 @@ fn mask_packet(block: &mut [u8]) {
     }
 }
 
-/// Whether there was something secret; `start`: where, if that is known already.
+/// Overwrites the secret in a line, from `start` if given. Returns whether there was a secret.
 fn mask_line(line: &mut [u8], start: Option<usize>) -> bool {
-    // The packet's headers stand before its first line, so a name is looked for anywhere in a line of text.
+    // The IP and UDP headers precede the first line, so a name may be anywhere in a line.
     let found = || {
         let starts = SECRET_LINES.iter().filter_map(|name| {
             let at = line.windows(name.len()).position(|w| w.eq_ignore_ascii_case(name))?;
@@ -104,8 +103,8 @@ fn mask_line(line: &mut [u8], start: Option<usize>) -> bool {
     true
 }
 
-/// A blanked packet is none that the wire had: its UDP checksum says "not computed" (RFC 768), so that no tool calls
-/// it damaged. Over IPv6 zero is no valid checksum, and Wireshark does not check it by default.
+/// Sets the UDP checksum to "not computed" (RFC 768), so that tools do not report the masked packet as damaged. Over
+/// IPv6 zero is no valid checksum, but Wireshark does not check it by default.
 fn drop_checksum(block: &mut [u8]) {
     let first = block.get(28).copied().unwrap_or(0);
     let udp = 28 + if first >> 4 == 4 { format::IPV4_LEN } else { format::IPV6_LEN };
@@ -114,10 +113,9 @@ fn drop_checksum(block: &mut [u8]) {
     }
 }
 
-/// What makes the rest of its line a secret.
+/// Beginnings of lines with a secret, in lower case.
 const SECRET_LINES: [&[u8]; 4] = [b"a=crypto:", b"authorization:", b"authorization :", b"a=key-mgmt:"];
-/// As the reader of spools: a longer block is none of ours.
-const MAX_BLOCK: usize = 256 * 1024;
+/// Bytes read or written at once.
 const BUFFER_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
@@ -143,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_passwords_are_gone_and_every_length_stays() {
+    fn secrets_are_masked_and_all_lengths_stay_the_same() {
         let message = b"INVITE sip:102@10.9.0.12 SIP/2.0\r\nProxy-Authorization: Digest username=\"101\", response=\"deadbeef\"\r\n\
             authorization:Digest response=\"cafe\",\r\n nonce=\"babe\"\r\nCall-ID: 7@x\r\n\r\nv=0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0\r\na=sendrecv\r\n";
         let mut spool = Vec::new();
@@ -170,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_copy_is_a_spool_without_its_torn_tail() {
+    fn scrubbed_copy_has_no_torn_tail() {
         let mut spool = Vec::new();
         format::put_header(&mut spool);
         format::put_packet(&mut spool, &packet(1, &[0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0xd5, 0x0a, 0x55]));

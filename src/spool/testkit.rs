@@ -1,4 +1,4 @@
-//! Builds spools of made-up calls for tests.
+//! Builds made-up spools for tests.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::call::record::{EndedBy, Side, SideRecord};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// A spool being written.
+/// A spool that is being built.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SpoolBuilder {
     pub(crate) bytes: Vec<u8>,
@@ -19,17 +19,17 @@ pub(crate) struct SpoolBuilder {
 /// 2026-11-23T07:00:00Z.
 pub(crate) const T0: Timestamp = Timestamp::from_secs(1_795_417_200);
 
-/// A moment of a made-up call.
+/// Returns a time of the made-up call, in ms from its start.
 pub(crate) fn at_ms(ms: f64) -> Timestamp {
     T0.offset((ms * 1e6).round() as i64)
 }
 
-/// A format whose clock is given.
+/// Returns a payload format with the given clock.
 pub(crate) fn format_of(encoding: &str, clock_hz: u32) -> PayloadFormat {
     PayloadFormat { encoding: encoding.to_owned(), clock_hz, channels: 1, fmtp: String::new() }
 }
 
-/// One RTP packet.
+/// An RTP packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TestRtp<'a> {
     pub(crate) pt: u8,
@@ -61,7 +61,7 @@ impl SpoolBuilder {
         format::put_decision(&mut self.bytes, &Decided { at_ns: at.as_nanos(), decision });
     }
 
-    /// A new stream of a side whose payload type 0 is PCMU and 8 PCMA.
+    /// Adds a stream of a side, with payload type 0 as PCMU and 8 as PCMA.
     pub(crate) fn stream(&mut self, at: Timestamp, side: Side) -> u32 {
         let stream = self.streams;
         self.streams += 1;
@@ -81,7 +81,7 @@ impl SpoolBuilder {
         self.raw(at, Self::flow(side), &packet, packet.len() as u32);
     }
 
-    /// A packet of which only the header was kept.
+    /// Adds a packet with only its header kept.
     pub(crate) fn header_only(&mut self, at: Timestamp, (stream, side): (u32, Side), rtp: TestRtp<'_>) {
         let packet = Self::packet_bytes(stream, rtp);
         self.raw(at, Self::flow(side), &packet[..12], packet.len() as u32);

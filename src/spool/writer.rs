@@ -1,8 +1,8 @@
-//! The thread that writes the spool: the only place of `run` where a leg's file is touched.
+//! The writer thread: the only place in `run` that writes the files of legs.
 //!
-//! A disk that is full or read-only is waited for, and everything waits behind in its order: what is heard meanwhile
-//! stays in memory up to `buffer_mib`, and only then packets are dropped, by the capture thread, and counted. News of
-//! calls under way pass, for a telephone that rings cannot wait.
+//! If the disk is full or read-only, the writer retries, and all messages wait in order. New packets then stay in memory
+//! up to `buffer_mib`; above that the capture thread drops and counts them. Updates of live calls do not wait, because a
+//! pop-up for a ringing phone must not be late.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -21,58 +21,58 @@ use super::rolling::RollingFile;
 use crate::call::event::{CallEvent, LegId};
 use crate::call::record::Problem;
 
-/// What the capture thread tells the writer, in order.
+/// Messages from the capture thread to the writer, handled in order.
 pub(super) enum WriterMessage {
-    /// A leg has a file from now on; `length`: the whole blocks of one that an earlier process left.
+    /// A leg gets a file. `length` is set for the file of an earlier process: the bytes of its whole blocks.
     OpenFile { leg: LegId, name: String, length: Option<u64> },
-    /// Blocks of a leg.
+    /// Append blocks to a leg's file.
     Write { leg: LegId, bytes: Vec<u8> },
-    /// New blocks for the file of the legs without a file.
+    /// Append blocks to the rolling file.
     AppendRolling(Vec<u8>),
-    /// All blocks of that file.
+    /// Replace the contents of the rolling file.
     RebuildRolling(Vec<u8>),
-    /// A leg is over.
+    /// A leg is closed.
     Close(LegId),
-    /// A leg and its file are to be forgotten; it may be closed already.
+    /// Remove a leg and its file. `name` is set if the leg is closed already.
     Discard { leg: LegId, name: Option<String> },
-    /// To be passed on after all that came before it.
+    /// Pass the event on after everything before it was written.
     Event(CallEvent),
-    /// To be answered when all that came before is on the disk.
+    /// Answer when everything before it is synced to disk.
     Flush(Sender<()>),
-    /// The end: everything before it is written and synced.
+    /// Sync everything before it and stop.
     Stop,
 }
 
-/// The writer's end of everything.
+/// State of the writer thread.
 pub(super) struct SpoolWriter {
     pub(super) dir: PathBuf,
     pub(super) sync_every: Duration,
     pub(super) messages: Receiver<WriterMessage>,
     pub(super) events: Sender<CallEvent>,
     pub(super) recycled: Sender<Vec<u8>>,
-    /// Bytes that were sent and are not written yet.
+    /// Bytes that were sent and are not yet written.
     pub(super) queued: Arc<AtomicUsize>,
     pub(super) files: LegFiles,
-    /// Signalling of legs without a file; an error is told to the capture thread.
+    /// Signalling of legs without a file; `rolling_failed` reports an error to the capture thread.
     pub(super) rolling: RollingFile,
     pub(super) rolling_failed: Arc<AtomicBool>,
-    /// What came while the disk took nothing.
+    /// Messages that arrived while the disk was full.
     pub(super) backlog: VecDeque<WriterMessage>,
-    /// The process ends: nothing is waited for any more.
+    /// Whether the process is ending, so that a full disk is no longer waited for.
     pub(super) is_ending: bool,
 }
 
-/// What became of a write.
+/// Outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WriteOutcome {
-    /// Written, or lost for good and counted.
+    /// The blocks were written, or lost for good and counted.
     Done,
-    /// The same may work later.
+    /// The disk takes nothing at present; the same write may succeed later.
     DiskFull,
 }
 
 impl SpoolWriter {
-    /// Works until told to stop, or until the capture thread is gone.
+    /// Handles messages until told to stop, or until the capture thread is gone.
     #[expect(clippy::disallowed_methods, reason = "the writer's own schedule of syncs, not the time of calls")]
     pub(super) fn run(mut self) {
         let mut next_sync = Instant::now() + self.sync_every;
@@ -99,7 +99,7 @@ impl SpoolWriter {
         self.sync();
     }
 
-    /// Whether something was written.
+    /// Handles a message. Returns whether something was written.
     fn handle(&mut self, message: WriterMessage) -> bool {
         match message {
             WriterMessage::OpenFile { leg, name, length } => {
@@ -115,7 +115,7 @@ impl SpoolWriter {
                 }
                 self.queued.fetch_sub(bytes.capacity(), Ordering::Relaxed);
                 bytes.clear();
-                let _ = self.recycled.try_send(bytes); // enough are on their way back: this one is freed
+                let _ = self.recycled.try_send(bytes); // fails if enough chunks are kept for reuse: this one is freed
                 return true;
             }
             WriterMessage::AppendRolling(bytes) => {
@@ -138,7 +138,7 @@ impl SpoolWriter {
                         }
                     }
                 }
-                let _ = self.events.send(event); // nobody listens any more: the process is ending
+                let _ = self.events.send(event); // fails only while the process is ending
             }
             WriterMessage::Flush(done) => {
                 self.sync();
@@ -149,7 +149,7 @@ impl SpoolWriter {
         false
     }
 
-    /// Nobody waits for this file: what could not be written is made good later.
+    /// Finishes a write to the rolling file. After an error the capture thread has the file rebuilt later.
     fn finish_rolling_write(&mut self, bytes: &Vec<u8>, result: io::Result<()>) -> bool {
         self.queued.fetch_sub(bytes.capacity(), Ordering::Relaxed);
         let Err(error) = result else { return true };
@@ -159,14 +159,14 @@ impl SpoolWriter {
         false
     }
 
-    /// Takes in what comes while the disk takes nothing, for [`RETRY_AFTER`] at the most.
+    /// Receives messages for [`RETRY_AFTER`] while the disk is full, and handles those that need not wait.
     #[expect(clippy::disallowed_methods, reason = "how long a disk is waited for is no time of calls")]
     fn wait_for_space(&mut self) {
         let until = Instant::now() + RETRY_AFTER;
         loop {
             match self.messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(WriterMessage::Event(event @ CallEvent::Changed(_))) => drop(self.events.send(event)),
-                // All that could be written is; who waits for the rest would wait for a person.
+                // Everything that could be written is written. The rest may have to wait for a person.
                 Ok(WriterMessage::Flush(done)) => drop(done.send(())),
                 Ok(message) => {
                     self.is_ending |= matches!(message, WriterMessage::Stop);
@@ -189,7 +189,7 @@ impl SpoolWriter {
     }
 }
 
-/// Open files of legs, the least recently used giving way.
+/// Files of legs. The least recently used are closed if too many are open.
 #[derive(Default)]
 pub(super) struct LegFiles {
     legs: HashMap<LegId, LegFile, foldhash::fast::RandomState>,
@@ -206,7 +206,7 @@ struct LegFile {
 
 impl LegFiles {
     fn open_leg(&mut self, leg: LegId, path: PathBuf, length: Option<u64>) {
-        // After a crash or a restart the leg's file is there: what a torn write left is cut off before more is added.
+        // The file exists after a crash or a restart: a torn tail must be cut off before more is appended.
         let cut = match length {
             Some(length) => truncate_to(&path, length),
             None => truncate_torn_tail(&path),
@@ -272,7 +272,7 @@ impl LegFiles {
         self.log_failure(path, error);
     }
 
-    /// One line for the first error and for each thousandth: a full disk fails a thousand times a second.
+    /// Logs the first failure and then one in [`LOG_EVERY`], because a full disk fails a thousand writes a second.
     fn log_failure(&mut self, path: &Path, error: &io::Error) {
         if self.failure_count.is_multiple_of(LOG_EVERY) {
             tracing::error!(path = %path.display(), %error, failures = self.failure_count + 1, "the spool cannot be written");
@@ -290,13 +290,13 @@ impl LegFile {
         *used = uses;
         let before = file.metadata()?.len();
         file.write_all(bytes).inspect_err(|_| {
-            // Half a block would make everything after it unreadable; without room even this may fail.
+            // Part of a block would make the rest of the file unreadable. On a full disk even this may fail.
             let _ = file.set_len(before);
         })
     }
 }
 
-/// Whether a person can make the same write work.
+/// Returns whether the same write can succeed after a person acted.
 fn is_disk_full(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
@@ -306,7 +306,7 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-/// Cuts a file whose whole blocks are known; one that is gone is begun anew.
+/// Truncates a file to its whole blocks. A file that is gone is created again by the next write.
 fn truncate_to(path: &Path, valid: u64) -> io::Result<()> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.len() > valid => OpenOptions::new().write(true).open(path)?.set_len(valid),
@@ -333,11 +333,11 @@ fn truncate_torn_tail(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Handles kept open: half of the usual limit of 1,024 for a process.
+/// Files kept open: half of the usual limit of 1,024 per process.
 const MAX_OPEN: usize = 512;
-/// The problem of a call whose end the disk did not take.
+/// Kind of the problem in a record if the end of the call was not written.
 const DISK_FULL: &str = "disk_full";
-/// How soon a disk that took nothing is tried again.
+/// Time after which a write to a full disk is retried.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// How many failures make one line of log.
+/// Failures per line of log.
 const LOG_EVERY: u64 = 1_000;

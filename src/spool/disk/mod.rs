@@ -1,8 +1,8 @@
-//! The spool of `run`: the capture thread fills chunks, a second thread writes them.
+//! The spool of `run`: the capture thread fills chunks of blocks, and a writer thread writes them to files.
 //!
-//! The capture thread never waits. When `buffer_mib` of chunks wait for the disk, packets are dropped and counted for
-//! their leg ([`DiskSpool::forward`] puts the count into the record); decisions, ends and events always find room,
-//! because the channel itself has no bound and they are few.
+//! The capture thread never waits. If `buffer_mib` of chunks wait for the disk, packets are dropped and counted for
+//! their leg; [`DiskSpool::forward`] puts the count into the call record. Decisions and events are never dropped,
+//! because they are few and the channel to the writer has no limit.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -27,20 +27,20 @@ use crate::call::record::Problem;
 use crate::decode::Datagram;
 use crate::time::Timestamp;
 
-/// The capture thread's end of the spool. Dropping it writes what is left and waits for the writer.
+/// The spool as the capture thread sees it. Dropping it writes all that is left and waits for the writer thread.
 pub struct DiskSpool {
     legs: HashMap<LegId, DiskLeg, foldhash::fast::RandomState>,
-    /// Legs with a chunk begun, in the order of their beginning.
+    /// Legs with a chunk in progress, by the time of the chunk's first block.
     chunk_order: VecDeque<(LegId, Timestamp)>,
     messages: Sender<WriterMessage>,
     recycled: Receiver<Vec<u8>>,
     queued: Arc<AtomicUsize>,
     limit: usize,
-    /// Legs with a file that are closed and whose call's end was not forwarded yet.
+    /// Closed legs with a file, until the end of their call is forwarded.
     closed: HashMap<LegId, ClosedLeg, foldhash::fast::RandomState>,
     /// Signalling of the legs without a file.
     rolling: RollingBuffer,
-    /// The writer could not write it.
+    /// Set by the writer thread if a write to the rolling file failed.
     rolling_failed: Arc<AtomicBool>,
     lost_total: u64,
     dir: PathBuf,
@@ -55,7 +55,7 @@ struct DiskLeg {
     tracker: IndexTracker,
 }
 
-/// What is still of use of a leg after its end.
+/// A closed leg whose call has not ended yet.
 #[derive(Debug)]
 struct ClosedLeg {
     name: String,
@@ -71,12 +71,12 @@ enum DiskLegStage {
 #[derive(Debug, Default)]
 struct WriteChunk {
     bytes: Vec<u8>,
-    /// When its first bytes came.
+    /// Time of the first block.
     since: Timestamp,
 }
 
 impl DiskLeg {
-    /// Room for `bytes` more in the chunk that was begun, if it has so much.
+    /// Returns the space in the leg's current chunk if it has room for `bytes` more.
     fn space(&mut self, bytes: usize) -> Option<ChunkSpace<'_>> {
         match &mut self.stage {
             DiskLegStage::HasFile(WriteChunk { bytes: chunk, .. })
@@ -90,10 +90,11 @@ impl DiskLeg {
 }
 
 impl DiskSpool {
-    /// Makes the folder (0700) and starts the writer. Events given to [`DiskSpool::forward`] come out of the receiver.
+    /// Creates the folder with mode 0700 and starts the writer thread. The receiver yields the events that were passed to
+    /// [`DiskSpool::forward`].
     ///
     /// # Errors
-    /// When the folder cannot be made or the thread cannot be started.
+    /// Fails if the folder cannot be created or the thread cannot be started.
     pub fn start(config: &Config) -> Result<(Self, Receiver<CallEvent>), SpoolError> {
         let failed = |source| SpoolError::Io { path: config.dir.display().to_string(), source };
         make_private(&config.dir).map_err(failed)?;
@@ -134,10 +135,10 @@ impl DiskSpool {
         Ok((spool, event_rx))
     }
 
-    /// Sends off chunks that have become old. To be called at least once a second.
+    /// Sends chunks that are older than a second to the writer. To be called at least once a second.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         while self.chunk_order.front().is_some_and(|&(_, since)| since + MAX_AGE <= now) {
-            // A disk that does not keep up gets no more until it does.
+            // The disk is too slow: give it nothing more until it has caught up.
             if self.queued_bytes() >= self.limit {
                 break;
             }
@@ -146,12 +147,12 @@ impl DiskSpool {
         self.roll(now, MAX_AGE);
     }
 
-    /// What an earlier process left was read back: the signalling of legs without a file is kept from now on.
+    /// Starts to write the rolling file, after the file of an earlier process was read.
     pub fn start_rolling_file(&mut self) {
         self.rolling.activate();
     }
 
-    /// Passes an event on once everything before it was written. Losses of the call's legs go into its record.
+    /// Passes an event on after everything before it was written. Adds lost packets to the record of an ended call.
     pub fn forward(&mut self, mut event: CallEvent) {
         if let CallEvent::Ended(ended) = &mut event {
             let closed = ended.legs.iter().filter_map(|leg| self.closed.remove(&leg.leg));
@@ -168,39 +169,39 @@ impl DiskSpool {
         self.send(WriterMessage::Event(event));
     }
 
-    /// Goes on with a leg whose file an earlier process left: what comes is added after its `length` bytes of whole
+    /// Continues a leg's file that an earlier process left. New blocks come after its first `length` bytes, the whole
     /// blocks.
-    pub(super) fn resume(&mut self, leg: LegId, name: &str, (index, length): (&SpoolIndex, u64)) {
+    pub(super) fn resume(&mut self, leg: LegId, name: &str, index: &SpoolIndex, length: u64) {
         let stage = DiskLegStage::HasFile(WriteChunk::default());
         let tracker = IndexTracker::resume(index.clone(), length);
         self.legs.insert(leg, DiskLeg { name: name.to_owned(), stage, lost: 0, tracker });
         self.send(WriterMessage::OpenFile { leg, name: name.to_owned(), length: Some(length) });
     }
 
-    /// Sends off every chunk and waits until all is on the disk.
+    /// Sends all chunks to the writer and waits until they are synced to disk.
     pub fn flush(&mut self) {
         self.send_all();
         let (done_tx, done_rx) = crossbeam_channel::bounded(1);
         self.send(WriterMessage::Flush(done_tx));
-        let _ = done_rx.recv(); // an error means that the writer is gone, and with it what could be waited for
+        let _ = done_rx.recv(); // fails only if the writer is gone, and then there is nothing to wait for
     }
 
-    /// Writes what is left, syncs, and ends the writer. Legs that are still open stay as they are, to be gone on with.
+    /// Writes and syncs everything, and stops the writer thread. Open legs stay open, so that a restart continues them.
     pub fn shutdown(mut self) {
         self.stop();
     }
 
-    /// Packets dropped since the start because the disk did not keep up.
+    /// Returns the number of packets dropped because the disk was too slow.
     pub fn lost_packets(&self) -> u64 {
         self.lost_total
     }
 
-    /// Bytes waiting for the disk.
+    /// Returns the number of bytes that wait for the disk.
     pub fn queued_bytes(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
     }
 
-    /// Where the spools of ended legs are found; may be used by any thread.
+    /// Returns the store that finds the spools of ended legs.
     pub fn store(&self) -> DiskStore {
         DiskStore { dir: self.dir.clone() }
     }
@@ -210,7 +211,7 @@ impl DiskSpool {
         self.put_indexes();
         self.send_all();
         self.send(WriterMessage::Stop);
-        let _ = writer.join(); // it panicked: there is nothing left to save here
+        let _ = writer.join(); // fails only if the writer panicked, and then nothing can be saved
     }
 
     fn send_all(&mut self) {
@@ -220,7 +221,7 @@ impl DiskSpool {
         self.roll(Timestamp::MAX, Duration::ZERO);
     }
 
-    /// The next start finds at the end of each file what it needs.
+    /// Appends an index to each open file, so that the next start need not read the whole file.
     fn put_indexes(&mut self) {
         for (leg, state) in &mut self.legs {
             if let DiskLegStage::HasFile(chunk) = &mut state.stage
@@ -234,7 +235,7 @@ impl DiskSpool {
         }
     }
 
-    /// Sends off what is new in the signalling of legs without a file, if it has waited for `age`.
+    /// Sends what is due for the rolling file. `age` is how long new blocks may wait in memory.
     fn roll(&mut self, now: Timestamp, age: Duration) {
         if self.rolling_failed.swap(false, Ordering::Relaxed) {
             self.rolling.mark_stale();
@@ -257,7 +258,7 @@ impl DiskSpool {
         self.send(if is_new { WriterMessage::RebuildRolling(bytes) } else { WriterMessage::AppendRolling(bytes) });
     }
 
-    /// Sends off the chunk that was begun first, if it is still there.
+    /// Sends the oldest chunk in progress, if it was not sent already.
     fn send_oldest(&mut self) {
         let Some((leg, since)) = self.chunk_order.pop_front() else { return };
         if let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), .. }) = self.legs.get_mut(&leg)
@@ -267,7 +268,7 @@ impl DiskSpool {
         }
     }
 
-    /// Sends off what waits of a leg.
+    /// Sends the current chunk of a leg.
     fn send_leg(&mut self, leg: LegId) {
         if let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), .. }) = self.legs.get_mut(&leg)
             && !chunk.bytes.is_empty()
@@ -283,10 +284,10 @@ impl DiskSpool {
     }
 
     fn send(&self, message: WriterMessage) {
-        let _ = self.messages.send(message); // fails only after the writer panicked, which it has said itself
+        let _ = self.messages.send(message); // fails only after the writer panicked, which was logged
     }
 
-    /// Gives a leg its file.
+    /// Creates the file of a pending leg and puts the blocks kept so far into its first chunk.
     fn start_file(&mut self, leg: LegId, at: Timestamp) {
         let Some(DiskLeg { name, stage, tracker, .. }) = self.legs.get_mut(&leg) else { return };
         let DiskLegStage::Pending(pending) = stage else { return };
@@ -301,7 +302,8 @@ impl DiskSpool {
         self.send(message);
     }
 
-    /// Makes room for `bytes` more in a leg's chunk, by sending it off if it is full.
+    /// Returns space for `bytes` more in a leg's chunk. A full chunk is sent to the writer first. Returns `None` if the
+    /// packet must be dropped.
     fn space(&mut self, leg: LegId, bytes: usize, at: Timestamp, policy: DropPolicy) -> Option<ChunkSpace<'_>> {
         let Self { legs, chunk_order, messages, recycled, queued, limit, lost_total, .. } = self;
         let state = legs.get_mut(&leg)?;
@@ -310,7 +312,7 @@ impl DiskSpool {
             if queued.load(Ordering::Relaxed) < *limit {
                 let full = std::mem::take(&mut chunk.bytes);
                 queued.fetch_add(full.capacity(), Ordering::Relaxed);
-                let _ = messages.send(WriterMessage::Write { leg, bytes: full }); // as in `send`
+                let _ = messages.send(WriterMessage::Write { leg, bytes: full }); // fails only after the writer panicked, which was logged
             } else if policy == DropPolicy::WhenFull {
                 state.lost += 1;
                 *lost_total += 1;
@@ -348,7 +350,7 @@ impl LegSink for DiskSpool {
         let put = |mut space: ChunkSpace<'_>| {
             space.put(kind, datagram.at.as_nanos(), |bytes| format::put_packet(bytes, &packet));
         };
-        // 69 of 70 packets find room in the chunk that is being filled: one look-up.
+        // 69 of 70 packets fit into the current chunk and need only one look-up.
         let Some(state) = self.legs.get_mut(&leg) else { return };
         if let Some(space) = state.space(size) {
             return put(space);
@@ -367,7 +369,7 @@ impl LegSink for DiskSpool {
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
         let decided = Decided { at_ns: at.as_nanos(), decision: decision.clone() };
         let Some(state) = self.legs.get_mut(&leg) else { return };
-        // One that an earlier process wrote knows more than we, who have read only a part of the file.
+        // An end written by an earlier process is more accurate: after a restart only part of the file was read.
         if state.tracker.index.has_end && matches!(decision, Decision::End { .. }) {
             return;
         }
@@ -387,7 +389,7 @@ impl LegSink for DiskSpool {
         let Some(state) = self.legs.remove(&leg) else { return };
         self.rolling.remove_leg(leg);
         if let DiskLegStage::HasFile(chunk) = state.stage {
-            // The engine closes every leg before it tells of the call's end: this empties again.
+            // The engine closes every leg before it reports the end of the call, and `forward` then removes this entry.
             self.closed.insert(leg, ClosedLeg { name: state.name, lost: state.lost });
             if !chunk.bytes.is_empty() {
                 self.send_chunk(leg, chunk.bytes);
@@ -416,37 +418,37 @@ impl std::fmt::Debug for DiskSpool {
     }
 }
 
-/// Finds the files of ended legs.
+/// Finds the spool files in a folder.
 #[derive(Clone, Debug)]
 pub struct DiskStore {
     dir: PathBuf,
 }
 
 impl DiskStore {
-    /// The folder.
+    /// Returns the folder.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The spools in a folder.
+    /// Creates a store for a folder.
     pub fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// Where a leg's file is or would be.
+    /// Returns the path of a leg's file, whether it exists or not.
     pub fn path(&self, leg_name: &str) -> PathBuf {
         self.dir.join(file_name(leg_name))
     }
 
-    /// Where a leg's file goes when its call could not be rendered: out of the way of the next start.
+    /// Returns the path to which a leg's file is moved if its call could not be rendered, so that the next start skips it.
     pub fn failed_path(&self, leg_name: &str) -> PathBuf {
         self.path(leg_name).with_extension("pcapng.failed")
     }
 
-    /// The spools that are there, in the order of their names: after a crash, what was not rendered yet.
+    /// Returns the spool files of the folder in order of their names. After a crash these were not rendered yet.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// Fails if the folder cannot be read.
     pub fn list(&self) -> std::io::Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(&self.dir)? {
@@ -467,7 +469,7 @@ impl LegStore for DiskStore {
     }
 }
 
-/// Where the next block of a leg goes.
+/// Space for a leg's next block.
 struct ChunkSpace<'a> {
     bytes: &'a mut Vec<u8>,
     tracker: &'a mut IndexTracker,
@@ -481,7 +483,7 @@ impl ChunkSpace<'_> {
     }
 }
 
-/// Whether an entry may be dropped when there is no room.
+/// Whether an entry may be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DropPolicy {
     Never,
@@ -493,13 +495,13 @@ fn make_private(dir: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// A chunk: 0.7 s of G.711 of both sides; 10,000 legs cost 160 MiB at most.
+/// Size of a chunk, bytes: 0.7 s of G.711 in both directions. 10,000 legs need at most 160 MiB.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// A chunk is sent off when it is so old: what a crash of the process costs.
+/// Age at which a chunk is sent to the writer. A crash of the process costs at most this much.
 const MAX_AGE: Duration = Duration::from_secs(1);
-/// Empty chunks on their way back; more are freed.
+/// Empty chunks kept for reuse.
 const MAX_RECYCLED: usize = 4_096;
-/// Room looked for before a decision; a longer one makes the chunk grow.
+/// Space reserved for a decision, bytes. A longer decision makes the chunk grow.
 const DECISION_BYTES: usize = 512;
 
 #[cfg(test)]

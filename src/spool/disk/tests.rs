@@ -1,4 +1,4 @@
-//! The disk spool against a real folder. The writer is a thread: tests wait for it by `flush`, never by time.
+//! The disk spool against a real folder. Tests wait for the writer thread by `flush`, never by time.
 
 use super::*;
 use crate::call::decision::FORMAT;
@@ -28,7 +28,7 @@ fn begin(leg: &str) -> Decision {
     }
 }
 
-/// Packets and decisions in a leg's file.
+/// Returns the number of packets and of decisions in a leg's file.
 fn count(path: &Path) -> (usize, usize) {
     let mut reader = LegSource::File(path.to_owned()).open().unwrap();
     let mut counts = (0, 0);
@@ -45,7 +45,7 @@ fn count(path: &Path) -> (usize, usize) {
 const RTP: [u8; 172] = [0x80; 172];
 
 #[test]
-fn a_leg_has_a_file_from_its_first_media_on_with_the_signalling_before() {
+fn first_media_creates_the_file_with_the_earlier_signalling() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, _events) = DiskSpool::start(&config(dir.path())).unwrap();
     let store = spool.store();
@@ -66,7 +66,7 @@ fn a_leg_has_a_file_from_its_first_media_on_with_the_signalling_before() {
     spool.flush();
     assert_eq!(store.list().unwrap(), [store.path("with")]);
     assert_eq!(count(&store.path("with")), (3, 1));
-    // A rule that matches late.
+    // A rule excludes the call after its legs were closed.
     let kept = std::fs::copy(store.path("with"), store.path("copy")).unwrap();
     assert!(kept > 0);
     spool.discard(LegId(1));
@@ -79,7 +79,7 @@ fn a_leg_has_a_file_from_its_first_media_on_with_the_signalling_before() {
 }
 
 #[test]
-fn signalling_that_waits_is_bounded_and_the_first_and_the_newest_stay() {
+fn pending_signalling_keeps_the_first_and_newest_messages() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, _events) = DiskSpool::start(&config(dir.path())).unwrap();
     spool.open(LegId(1), "leg");
@@ -99,7 +99,7 @@ fn signalling_that_waits_is_bounded_and_the_first_and_the_newest_stay() {
 }
 
 #[test]
-fn an_event_comes_out_after_everything_before_it_was_written() {
+fn event_is_passed_on_after_everything_before_it_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, events) = DiskSpool::start(&config(dir.path())).unwrap();
     let store = spool.store();
@@ -129,7 +129,7 @@ fn an_event_comes_out_after_everything_before_it_was_written() {
 }
 
 #[test]
-fn without_room_packets_are_lost_and_counted_but_no_decision() {
+fn full_buffer_drops_and_counts_packets_but_keeps_decisions() {
     let dir = tempfile::tempdir().unwrap();
     let mut small = config(dir.path());
     small.buffer_mib = 0;
@@ -150,7 +150,7 @@ fn without_room_packets_are_lost_and_counted_but_no_decision() {
     spool.forward(CallEvent::Ended(Box::new(ended)));
     let Ok(CallEvent::Ended(ended)) = events.recv() else { panic!("the event comes out") };
     let (packets, decisions) = count(&spool.store().path("leg"));
-    // A chunk of 16 KiB has room for some 70 packets of 232 bytes; with no buffer at all the rest is lost.
+    // A chunk of 16 KiB holds some 70 packets of 232 bytes. Without any buffer all further packets are dropped.
     assert!(lost > 100 && packets as u64 + lost == 200, "{packets} written, {lost} lost");
     assert_eq!(decisions, 21);
     assert_eq!(ended.record.problems.len(), 1);
@@ -158,7 +158,7 @@ fn without_room_packets_are_lost_and_counted_but_no_decision() {
 }
 
 #[test]
-fn an_old_chunk_is_written_and_a_leg_is_gone_on_with_after_a_crash() {
+fn old_chunk_is_written_and_leg_continues_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     let path = {
@@ -171,7 +171,7 @@ fn an_old_chunk_is_written_and_a_leg_is_gone_on_with_after_a_crash() {
         spool.store().path("leg")
     };
     assert_eq!(count(&path), (1, 1));
-    // Half a block, as a power cut leaves it.
+    // Part of a block, as a power cut leaves it.
     let mut bytes = std::fs::read(&path).unwrap();
     bytes.extend_from_slice(&[6, 0, 0, 0, 200, 0, 0, 0, 1, 2, 3]);
     std::fs::write(&path, bytes).unwrap();
@@ -185,20 +185,20 @@ fn an_old_chunk_is_written_and_a_leg_is_gone_on_with_after_a_crash() {
 }
 
 #[test]
-fn a_leg_gone_on_with_is_discarded_even_after_its_end() {
+fn resumed_leg_is_discarded_even_after_its_close() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, _events) = DiskSpool::start(&config(dir.path())).unwrap();
     let path = spool.store().path("leg");
     std::fs::write(&path, b"").unwrap();
-    spool.resume(LegId(1), "leg", (&SpoolIndex::default(), 0));
+    spool.resume(LegId(1), "leg", &SpoolIndex::default(), 0);
     spool.close(LegId(1));
-    spool.discard(LegId(1)); // a rule that matched late
+    spool.discard(LegId(1)); // a rule excludes the call late
     spool.shutdown();
     assert!(!path.exists());
 }
 
 #[test]
-fn more_legs_than_handles_are_all_written() {
+fn more_legs_than_open_files_are_all_written() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, _events) = DiskSpool::start(&config(dir.path())).unwrap();
     for round in 0..2 {

@@ -1,7 +1,7 @@
-//! Reads a spool: packets and decisions in order of time, in constant memory, as often as wanted.
+//! Reads a spool: packets and decisions in order of time, in constant memory.
 //!
-//! Nothing in a spool is trusted: a torn tail is cut off and reported ([`SpoolReader::torn_tail`]), a damaged length ends
-//! the reading there, a block that is not ours is skipped. Only a newer form of the decisions is refused.
+//! The contents of a spool are not trusted. A torn tail is ignored and reported ([`SpoolReader::torn_tail`]). A damaged
+//! length ends the reading. Unknown blocks are skipped. Only decisions of a newer format are refused.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -17,20 +17,20 @@ use crate::call::event::EARLY_WINDOW;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// The spool of a leg, wherever it is; may be opened several times.
+/// The spool of a leg in memory or on disk. It can be opened several times.
 #[derive(Clone, Debug)]
 pub enum LegSource {
-    /// In memory.
+    /// The spool is in memory.
     Memory(Arc<ChunkedBuf>),
-    /// A file.
+    /// The spool is a file.
     File(PathBuf),
 }
 
 impl LegSource {
-    /// Opens it at its beginning.
+    /// Opens the spool for reading from its beginning.
     ///
     /// # Errors
-    /// When the file cannot be opened.
+    /// Fails if the file cannot be opened.
     pub fn open(&self) -> Result<SpoolReader, SpoolError> {
         let input: Box<dyn Read + Send> = match self {
             Self::Memory(pieces) => Box::new(ChunkedBufReader::new(Arc::clone(pieces))),
@@ -51,36 +51,36 @@ impl std::fmt::Display for LegSource {
     }
 }
 
-/// Why a spool cannot be read or written.
+/// Reasons why a spool cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// The system refused.
+    /// The operating system reported an error.
     #[error("{path}: {source}")]
     Io {
-        /// Which file or folder.
+        /// The file or folder.
         path: String,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It does not begin as a spool does.
-    #[error("{path} is no spool: it does not begin with a pcapng section in our byte order")]
+    /// The file does not begin like a spool.
+    #[error("{path} is not a spool: it does not begin with a little-endian pcapng section")]
     NotASpool {
-        /// Which file.
+        /// The file.
         path: String,
     },
-    /// Written by a later callspan.
+    /// The file was written by a newer callspan.
     #[error(
-        "{path} was written by a newer callspan (decisions of version {found}, this one reads up to {FORMAT}): render it with that one"
+        "{path} was written by a newer callspan (decision format {found}, this version reads up to {FORMAT}): render it with the newer version"
     )]
     TooNew {
-        /// Which file.
+        /// The file.
         path: String,
-        /// The version in the file.
+        /// Decision format of the file.
         found: u32,
     },
 }
 
-/// One thing that stands in a spool.
+/// An entry of a spool.
 #[derive(Clone, Debug)]
 pub enum SpoolEntry<'a> {
     /// A packet.
@@ -89,29 +89,29 @@ pub enum SpoolEntry<'a> {
     Decided(&'a Decided),
 }
 
-/// A packet of a spool.
+/// A packet in a spool.
 #[derive(Clone, Copy, Debug)]
 pub struct PacketEntry<'a> {
     /// Capture time.
     pub at: Timestamp,
-    /// Sender.
+    /// Source endpoint.
     pub src: Endpoint,
-    /// Receiver.
+    /// Destination endpoint.
     pub dst: Endpoint,
-    /// The bytes of the UDP payload that were kept.
+    /// The kept bytes of the UDP payload.
     pub payload: &'a [u8],
-    /// Length of the UDP payload on the wire: more than `payload.len()` where it was cut or must not be kept.
+    /// Length of the UDP payload on the wire, bytes. Larger than `payload.len()` if the packet was cut.
     pub wire_len: u32,
 }
 
-/// Reads one spool once.
+/// Reads the entries of a spool once.
 pub struct SpoolReader {
     input: Box<dyn Read + Send>,
     path: String,
     buffer: Vec<u8>,
-    /// Where the next block begins in `buffer`.
+    /// Offset of the next block in `buffer`.
     from: usize,
-    /// Bytes of whole blocks read so far.
+    /// Bytes of all whole blocks read so far.
     valid: u64,
     end: SpoolEnd,
     seen_section: bool,
@@ -121,7 +121,7 @@ pub struct SpoolReader {
     queued_bytes: usize,
     newest_ns: i64,
     next_index: u64,
-    /// The entry that was given out last.
+    /// Index of the entry that was returned last.
     current: Option<usize>,
     skipped: u64,
 }
@@ -132,7 +132,8 @@ impl std::fmt::Debug for SpoolReader {
     }
 }
 
-/// Order of entries: time, decisions first, place in the file; and where the entry is.
+/// Position of an entry in the reading order: by time, decisions first, then by place in the file. `entry` is the index
+/// into the reader's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ReorderSlot {
     at_ns: i64,
@@ -141,7 +142,7 @@ struct ReorderSlot {
     entry: usize,
 }
 
-/// Entries that wait for their turn. Nearly all come in order and stand in `in_order`; `late` sorts the others.
+/// Sorts entries by time. Nearly all arrive in order and go to `in_order`; `late` sorts the others.
 #[derive(Debug, Default)]
 struct ReorderQueue {
     in_order: VecDeque<ReorderSlot>,
@@ -165,7 +166,7 @@ impl ReorderQueue {
         }
     }
 
-    /// The earliest.
+    /// Returns the earliest entry.
     fn first(&self) -> Option<&ReorderSlot> {
         match (self.in_order.front(), self.late.peek()) {
             (Some(first), Some(Reverse(late))) => Some(first.min(late)),
@@ -181,13 +182,13 @@ impl ReorderQueue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpoolEnd {
     NotYet,
-    /// At a block boundary.
+    /// The spool ended after a whole block.
     Clean,
-    /// In the middle of a block, or at a length that cannot be.
+    /// The spool ended within a block, or at an impossible length.
     Torn,
 }
 
-/// An entry that waits for its turn.
+/// An entry that waits in the reorder queue.
 #[derive(Debug)]
 struct BufferedEntry {
     head: Option<SpoolPacketHeader>,
@@ -204,7 +205,7 @@ pub(super) struct SpoolPacketHeader {
 }
 
 impl SpoolReader {
-    /// Reads a spool from any input; `path` is its name in errors.
+    /// Creates a reader of any input. `path` is the name for error messages.
     pub fn new(input: Box<dyn Read + Send>, path: String) -> Self {
         Self {
             input,
@@ -225,10 +226,10 @@ impl SpoolReader {
         }
     }
 
-    /// The next entry in order of time; `None` at the end.
+    /// Returns the next entry in order of time, or `None` at the end.
     ///
     /// # Errors
-    /// When the input fails, is no spool, or was written by a newer version.
+    /// Fails if the input fails, is not a spool, or was written by a newer version.
     pub fn next_entry(&mut self) -> Result<Option<SpoolEntry<'_>>, SpoolError> {
         if let Some(entry) = self.current.take() {
             self.queued_bytes -= self.entries[entry].payload.len();
@@ -253,22 +254,22 @@ impl SpoolReader {
         }))
     }
 
-    /// Whether the spool ended in the middle of a block. Known after the last entry.
+    /// Returns whether the spool ended within a block. Known after the last entry.
     pub fn torn_tail(&self) -> bool {
         self.end == SpoolEnd::Torn
     }
 
-    /// Length of the part that holds whole blocks: what a writer that goes on must cut the file to.
+    /// Returns the bytes of all whole blocks. A writer that continues the file must truncate it to this length.
     pub fn valid_bytes(&self) -> u64 {
         self.valid
     }
 
-    /// Blocks that were skipped because they make no sense to us.
+    /// Returns the number of blocks that were skipped as unknown or damaged.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// Whether the earliest entry cannot be preceded by one that is still to be read.
+    /// Returns whether no entry still to be read can come before the earliest in the queue.
     fn is_next_ready(&self) -> bool {
         let Some(first) = self.queue.first() else { return false };
         self.newest_ns.saturating_sub(first.at_ns) > EARLY_WINDOW.as_nanos() as i64
@@ -331,7 +332,7 @@ impl SpoolReader {
             return Ok(());
         };
         let at_ns = decided.at_ns;
-        // Begin is the first block of every section, whatever the packets of early media say.
+        // `Begin` comes first, even if packets of early media have earlier timestamps.
         let at_ns = if matches!(decided.decision, Decision::Begin { .. }) { i64::MIN } else { at_ns };
         let entry = self.entry_slot();
         self.entries[entry].decided = Some(decided);
@@ -361,14 +362,14 @@ impl SpoolReader {
         }
     }
 
-    /// Makes `want` bytes available from the next block's beginning; false at the end of the input.
+    /// Buffers `want` bytes of the next block. Returns false at the end of the input.
     fn fill(&mut self, want: usize) -> Result<bool, SpoolError> {
         while self.buffer.len() - self.from < want {
             if self.from > 0 {
                 self.buffer.drain(..self.from);
                 self.from = 0;
             }
-            // Into spare room: nothing has to be zeroed first.
+            // Reads into the spare capacity, so that nothing has to be zeroed first.
             match (&mut self.input).take(READ_BYTES as u64).read_to_end(&mut self.buffer) {
                 Ok(0) => return Ok(false),
                 Ok(_) => {}
@@ -378,7 +379,7 @@ impl SpoolReader {
         Ok(true)
     }
 
-    /// A number of the next block. Only after `fill` said that it is there.
+    /// Returns a number of the next block. To be used only after `fill` returned true for these bytes.
     fn u32_at(&self, offset: usize) -> u32 {
         let b = &self.buffer[self.from + offset..self.from + offset + 4];
         u32::from_le_bytes([b[0], b[1], b[2], b[3]])
@@ -389,19 +390,19 @@ impl SpoolReader {
     }
 }
 
-/// The JSON of a custom block's body, if it is a decision.
+/// Returns the JSON in a custom block's body, if the block is a decision.
 pub(super) fn decision_json(body: &[u8]) -> Option<&[u8]> {
     let ours = body.get(..4)? == format::ENTERPRISE.to_le_bytes() && body.get(4..12)? == format::MAGIC;
     let length = u32::from_le_bytes(*body.get(12..16)?.first_chunk()?) as usize;
     if ours { body.get(16..16usize.checked_add(length)?) } else { None }
 }
 
-/// Reads a decision; `None` if it makes no sense to us.
+/// Parses a decision; returns `None` if it is unknown or damaged.
 ///
 /// # Errors
-/// When a newer version wrote it.
+/// Fails if a newer version wrote it.
 pub(super) fn parse_decision(json: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Decided>, SpoolError> {
-    // The version first: a newer decision may be one that we cannot even name.
+    // The version is read first, because a newer decision may not parse at all.
     let version: DecisionVersion = serde_json::from_slice(json).unwrap_or_default();
     if version.decision == "begin" && version.format > FORMAT {
         return Err(SpoolError::TooNew { path: path.to_string(), found: version.format });
@@ -409,7 +410,7 @@ pub(super) fn parse_decision(json: &[u8], path: &dyn std::fmt::Display) -> Resul
     Ok(serde_json::from_slice(json).ok())
 }
 
-/// What must be understood of a decision of any version.
+/// The fields that a decision of any version has.
 #[derive(Default, serde::Deserialize)]
 struct DecisionVersion {
     #[serde(default)]
@@ -418,7 +419,7 @@ struct DecisionVersion {
     format: u32,
 }
 
-/// The endpoints of an enhanced packet block's body, and where in it the UDP payload is.
+/// Parses the body of an enhanced packet block. Returns the packet's header and the range of the UDP payload.
 pub(super) fn parse_packet(body: &[u8]) -> Option<(SpoolPacketHeader, std::ops::Range<usize>)> {
     let word = |at: usize| body.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     let ticks = u64::from(word(4)?) << 32 | u64::from(word(8)?);
@@ -449,11 +450,11 @@ pub(super) fn parse_packet(body: &[u8]) -> Option<(SpoolPacketHeader, std::ops::
     Some((head, 20 + ip_len + format::UDP_LEN..20 + captured))
 }
 
-/// Read from the input at once.
+/// Bytes read from the input at once.
 const READ_BYTES: usize = 64 * 1024;
-/// Entries held for sorting: 5 s of both sides at 10 ms are 1,000.
+/// Most entries in the reorder queue. 5 s of both directions at 10 ms per packet are 1,000.
 const MAX_QUEUED: usize = 32 * 1024;
-/// Bytes held for sorting: 5 s of a flood of large packets.
+/// Most payload bytes in the reorder queue: 5 s of a flood of large packets.
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]

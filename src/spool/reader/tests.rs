@@ -1,10 +1,10 @@
-//! What was written is read back in order, whatever happened to the file.
+//! Spools are read back in order, also after damage.
 
 use super::*;
 use crate::call::record::Side;
 use crate::spool::testkit::{SpoolBuilder, T0, TestRtp, at_ms};
 
-/// The stamps (ms) of packets and the names of decisions, in order; and whether the tail was torn.
+/// Returns the timestamps (ms) of packets and the names of decisions, in order, and whether the tail was torn.
 fn read(bytes: &[u8]) -> Result<(Vec<String>, bool), SpoolError> {
     let mut reader = SpoolReader::new(Box::new(io::Cursor::new(bytes.to_vec())), "test".to_owned());
     let mut entries = Vec::new();
@@ -26,7 +26,7 @@ fn packet(spool: &mut SpoolBuilder, ms: f64) {
 }
 
 #[test]
-fn entries_come_in_order_of_time_and_a_decision_before_packets_of_its_moment() {
+fn entries_are_sorted_by_time_with_decisions_before_packets() {
     let mut spool = SpoolBuilder::new();
     for ms in [4_000.0, 5_000.0, 100.0, 4_900.0, 5_000.0] {
         packet(&mut spool, ms);
@@ -39,7 +39,7 @@ fn entries_come_in_order_of_time_and_a_decision_before_packets_of_its_moment() {
 }
 
 #[test]
-fn endpoints_payload_and_length_survive_for_ipv4_and_ipv6() {
+fn packets_over_ipv4_and_ipv6_are_read_back_unchanged() {
     let mut spool = SpoolBuilder::new();
     let v6 = |text: &str| text.parse::<Endpoint>().unwrap();
     let flows = [
@@ -64,7 +64,7 @@ fn endpoints_payload_and_length_survive_for_ipv4_and_ipv6() {
 }
 
 #[test]
-fn a_spool_torn_at_any_byte_gives_what_was_whole() {
+fn spool_torn_at_any_byte_yields_its_whole_blocks() {
     let mut spool = SpoolBuilder::new();
     spool.stream(at_ms(0.0), Side::Caller);
     for n in 0..4 {
@@ -87,7 +87,7 @@ fn a_spool_torn_at_any_byte_gives_what_was_whole() {
 }
 
 #[test]
-fn a_flipped_byte_anywhere_never_panics() {
+fn damaged_spool_never_panics() {
     let mut spool = SpoolBuilder::new();
     spool.stream(at_ms(0.0), Side::Caller);
     packet(&mut spool, 20.0);
@@ -96,17 +96,17 @@ fn a_flipped_byte_anywhere_never_panics() {
         for flip in [0x01, 0x80, 0xFF] {
             let mut bytes = spool.bytes.clone();
             bytes[at] ^= flip;
-            let _ = read(&bytes); // sound or refusal, both are right
+            let _ = read(&bytes); // entries or a refusal, but no panic
         }
     }
 }
 
 #[test]
-fn a_newer_form_is_refused_by_name_and_what_is_no_spool_too() {
+fn newer_format_and_foreign_files_are_refused() {
     let mut spool = SpoolBuilder::new();
     let text = String::from_utf8_lossy(&spool.bytes).into_owned();
     let at = text.find("\"format\":1").unwrap();
-    // The lossy text may be longer than the bytes: look again in the bytes.
+    // Offsets in the lossy text may differ from those in the bytes.
     let at = spool.bytes.windows(10).position(|w| w == b"\"format\":1").unwrap_or(at);
     spool.bytes[at + 9] = b'9';
     let error = read(&spool.bytes).unwrap_err();
@@ -115,7 +115,7 @@ fn a_newer_form_is_refused_by_name_and_what_is_no_spool_too() {
 }
 
 #[test]
-fn an_unknown_decision_or_a_foreign_block_is_skipped() {
+fn unknown_decisions_and_foreign_blocks_are_skipped() {
     let mut spool = SpoolBuilder::new();
     let at = spool.bytes.windows(5).position(|w| w == b"begin").unwrap();
     spool.bytes[at..at + 5].copy_from_slice(b"other");
@@ -125,14 +125,14 @@ fn an_unknown_decision_or_a_foreign_block_is_skipped() {
 }
 
 #[test]
-fn memory_is_bounded_however_long_the_spool() {
-    /// A spool that never ends: packets at 10 ms, made as they are read.
-    struct Endless {
+fn reader_memory_is_bounded_for_an_endless_spool() {
+    /// A spool that never ends: a packet every 10 ms, made as it is read.
+    struct EndlessSpool {
         buffer: Vec<u8>,
         from: usize,
         packets: u32,
     }
-    impl Read for Endless {
+    impl Read for EndlessSpool {
         fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
             if self.from == self.buffer.len() {
                 if self.packets == 0 {
@@ -154,14 +154,14 @@ fn memory_is_bounded_however_long_the_spool() {
     }
     let mut head = Vec::new();
     format::put_header(&mut head);
-    let input = Endless { buffer: head, from: 0, packets: 100_000 };
+    let input = EndlessSpool { buffer: head, from: 0, packets: 100_000 };
     let mut reader = SpoolReader::new(Box::new(input), "endless".to_owned());
     let mut packets = 0;
     while reader.next_entry().unwrap().is_some() {
         packets += 1;
     }
     assert_eq!(packets, 100_000);
-    // 5 s at 10 ms, and the one that shows that they are ripe.
-    assert!(reader.entries.len() <= 503, "{} entries were held at once", reader.entries.len());
+    // 5 s at 10 ms, and the entry that ends the window.
+    assert!(reader.entries.len() <= 503, "{} entries in the queue", reader.entries.len());
     assert!(reader.buffer.capacity() <= 4 * READ_BYTES);
 }

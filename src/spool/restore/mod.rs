@@ -1,8 +1,8 @@
-//! What a restart needs of the spools that an earlier process left: of each leg who it is and where it stands in its
-//! file ([`find`], [`find_pending`]), and of all together, in order of time, what the engine must hear again ([`RestoreSequence`]).
+//! Restores live calls after a restart from the spools that an earlier process left.
 //!
-//! One file is open at a time, and of a file only its end and the runs of blocks that its index names are read (see the
-//! module `index`); a file without a usable index is read once from its beginning.
+//! [`find`] and [`find_pending`] return the legs, and [`RestoreSequence`] returns, in order of time, the packets and
+//! decisions that the engine must handle again. One file is open at a time. Of a file only its end and the spans of its
+//! index are read (module `index`); a file without a usable index is read once from its beginning.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -27,32 +27,32 @@ use crate::time::Timestamp;
 /// A leg that an earlier process left.
 #[derive(Clone, Debug)]
 pub struct RestorableLeg {
-    /// Stem of its file; empty if the file does not say.
+    /// Name of the leg; empty if the file does not have it.
     pub name: String,
-    /// Id of its conversation.
+    /// Id of the conversation that the leg belongs to.
     pub conversation: String,
-    /// When it began.
+    /// Capture time at which the leg began.
     pub begun_at: Timestamp,
-    /// How its signalling travelled.
+    /// Transport of the leg's signalling.
     pub transport: Transport,
-    /// What is added to its stamps for the record.
+    /// Offset from the leg's timestamps to the wall clock, ns.
     pub wall_offset_ns: i64,
-    /// Its newest media packet.
+    /// Time of the newest media packet.
     pub last_media_at: Option<Timestamp>,
-    /// One of its first messages.
+    /// One of the leg's first SIP messages.
     pub message: Option<RestoredPacket>,
-    place: LegLocation,
+    location: LegLocation,
 }
 
 #[derive(Clone, Debug)]
 enum LegLocation {
-    /// A file with so many bytes of whole blocks.
+    /// The leg has a file, whose whole blocks have `length` bytes.
     File { path: PathBuf, index: SpoolIndex, length: u64 },
-    /// Nowhere any more: it never had media, and these are its blocks.
+    /// The leg had no media and no file; these are its blocks from the rolling file.
     Memory(Vec<u8>),
 }
 
-/// A packet, as the wire had it.
+/// A packet as it was captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredPacket {
     at: Timestamp,
@@ -63,42 +63,42 @@ pub struct RestoredPacket {
 }
 
 impl RestoredPacket {
-    /// As the decoder gave it.
+    /// Returns the packet as the decoder returned it.
     pub fn datagram(&self) -> Datagram<'_> {
         let Self { at, src, dst, payload, wire_len } = self;
         Datagram { at: *at, src: *src, dst: *dst, payload, wire_len: *wire_len, interface: 0 }
     }
 }
 
-/// What the engine must hear again of a leg.
+/// An entry that the engine must handle again.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RestoreItem {
     /// A packet.
     Packet(RestoredPacket),
-    /// A decision to which nothing in the spool leads.
+    /// A decision that the engine would not make again from the packets alone.
     Decided(Box<Decided>),
 }
 
 impl RestorableLeg {
-    /// Whether it has a file.
+    /// Returns whether the leg has a file.
     pub const fn has_file(&self) -> bool {
-        matches!(self.place, LegLocation::File { .. })
+        matches!(self.location, LegLocation::File { .. })
     }
 
-    /// Whether its end stands in its file.
+    /// Returns whether the leg's end is in its file.
     pub const fn has_end(&self) -> bool {
-        matches!(self.place, LegLocation::File { index: SpoolIndex { has_end: true, .. }, .. })
+        matches!(self.location, LegLocation::File { index: SpoolIndex { has_end: true, .. }, .. })
     }
 
-    /// Goes on with its file, if it has one.
+    /// Continues the leg's file, if it has one.
     pub fn resume(&self, spool: &mut DiskSpool, leg: LegId) {
-        if let LegLocation::File { index, length, .. } = &self.place {
-            spool.resume(leg, &self.name, (index, *length));
+        if let LegLocation::File { index, length, .. } = &self.location {
+            spool.resume(leg, &self.name, index, *length);
         }
     }
 
-    fn new(place: LegLocation, head: FirstBlocks) -> Self {
-        let last_media_ns = match &place {
+    fn new(location: LegLocation, head: FirstBlocks) -> Self {
+        let last_media_ns = match &location {
             LegLocation::File { index, .. } => index.last_media_ns,
             LegLocation::Memory(_) => 0,
         };
@@ -111,7 +111,7 @@ impl RestorableLeg {
             wall_offset_ns: 0,
             last_media_at,
             message: head.message,
-            place,
+            location,
         };
         match head.begin {
             Some(Decided { at_ns, decision }) => found.with_begin(Timestamp::from_nanos(at_ns), decision),
@@ -131,10 +131,10 @@ impl RestorableLeg {
     }
 }
 
-/// Reads who the leg of a file is and where in it stands what matters.
+/// Reads a leg's identity and index from its file.
 ///
 /// # Errors
-/// When the file cannot be read, is no spool, or was written by a newer version.
+/// Fails if the file cannot be read, is not a spool, or was written by a newer version.
 pub fn find(path: &Path) -> Result<RestorableLeg, SpoolError> {
     let failed = |source| SpoolError::Io { path: path.display().to_string(), source };
     let mut file = File::open(path).map_err(failed)?;
@@ -157,15 +157,15 @@ pub fn find(path: &Path) -> Result<RestorableLeg, SpoolError> {
             head.add(block, path)?;
         }
     }
-    // Gone on with to the end of the file, the index knows every `Join`.
+    // The index covers the whole file and so has the newest `Join`.
     head.joined = Some(index.conversation.clone()).filter(|id| !id.is_empty());
     Ok(RestorableLeg::new(LegLocation::File { path: path.to_owned(), index, length }, head))
 }
 
-/// The legs whose signalling stands in the rolling file.
+/// Reads the legs in the rolling file.
 ///
 /// # Errors
-/// When the file is there and cannot be read.
+/// Fails if the file exists and cannot be read.
 pub fn find_pending(store: &DiskStore) -> Result<Vec<RestorableLeg>, SpoolError> {
     let path = rolling::path(store.dir());
     let failed = |source| SpoolError::Io { path: path.display().to_string(), source };
@@ -181,7 +181,7 @@ pub fn find_pending(store: &DiskStore) -> Result<Vec<RestorableLeg>, SpoolError>
     Ok(found)
 }
 
-/// What the first blocks of a leg tell of it.
+/// Identity of a leg, from its first blocks.
 #[derive(Default)]
 struct FirstBlocks {
     begin: Option<Decided>,
@@ -212,7 +212,7 @@ fn check_header(file: &mut File, path: &Path) -> Result<(), SpoolError> {
     let mut head = Vec::new();
     file.take(12).read_to_end(&mut head).map_err(failed)?;
     let expected = [format::SECTION.to_le_bytes(), format::BYTE_ORDER.to_le_bytes()];
-    // A file that a crash left empty, or with less than a number in it, is no mistake.
+    // A crash may leave a file empty or cut within its first number. That is not an error.
     let begun = head.len().min(4);
     if head[..begun] == expected[0][..begun] && head.get(8..12).is_none_or(|b| b == expected[1]) {
         return Ok(());
@@ -220,7 +220,7 @@ fn check_header(file: &mut File, path: &Path) -> Result<(), SpoolError> {
     Err(SpoolError::NotASpool { path: path.display().to_string() })
 }
 
-/// The newest index of a file, gone on with to its end; `None` if there is none near the end.
+/// Returns the newest index of a file, extended to the end of the file, or `None` if there is no index near the end.
 fn index_from_tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracker>> {
     for window in TAIL_BYTES {
         let from = bytes.saturating_sub(window);
@@ -241,18 +241,18 @@ fn index_from_tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracke
     Ok(None)
 }
 
-/// What an index at the beginning of `bytes` says, and what the blocks after it say; `None` if there is no index, or
-/// no blocks.
+/// Parses an index at the beginning of `bytes` and extends it by the blocks that follow. Returns `None` if there is no
+/// index or no valid block sequence.
 fn continue_index(bytes: &[u8], offset: u64) -> io::Result<Option<IndexTracker>> {
     let mut blocks = BlockReader::new(bytes, offset);
     let NextBlock::Block(_, first) = blocks.next()? else { return Ok(None) };
     let Some(index) = SpoolIndex::parse(first, offset) else { return Ok(None) };
     let mut tracker = IndexTracker::resume(index, blocks.offset());
-    // In the middle of a packet somebody may have sent what looks like an index: after it come no blocks.
+    // A packet's payload may look like an index, but valid blocks do not follow it.
     Ok((index_blocks(&mut blocks, &mut tracker)? != BlocksEnd::Broken).then_some(tracker))
 }
 
-/// The index of a file that has none.
+/// Builds the index of a file that has none.
 fn index_whole_file(file: &mut File) -> io::Result<IndexTracker> {
     file.seek(SeekFrom::Start(0))?;
     let mut tracker = IndexTracker::default();
@@ -277,7 +277,7 @@ fn index_blocks<R: io::Read>(blocks: &mut BlockReader<R>, tracker: &mut IndexTra
     }
 }
 
-/// What a block is to a restart, and its stamp.
+/// Returns the kind and the timestamp, ns, of a block.
 fn classify_block(block: &[u8]) -> (BlockKind, i64) {
     let body = block.get(8..block.len().saturating_sub(4)).unwrap_or_default();
     match block.first_chunk().map(|b| u32::from_le_bytes(*b)) {
@@ -292,7 +292,7 @@ fn classify_block(block: &[u8]) -> (BlockKind, i64) {
             }
         }
         Some(format::CUSTOM) => match reader::decision_json(body) {
-            // The stamp stands in the JSON: written as the first member.
+            // The timestamp is the first member of the JSON.
             Some(json) => (BlockKind::Decision, serde_json::from_slice::<DecisionTime>(json).map_or(0, |at| at.at_ns)),
             None => (BlockKind::Other, 0),
         },
@@ -305,7 +305,7 @@ struct DecisionTime {
     at_ns: i64,
 }
 
-/// What a block holds; `None` if it is no packet and no decision that we know.
+/// Parses a block. Returns `None` if it is neither a packet nor a known decision.
 fn read_block(block: &[u8], path: &dyn std::fmt::Display) -> Result<Option<RestoreItem>, SpoolError> {
     let body = block.get(8..block.len().saturating_sub(4)).unwrap_or_default();
     match block.first_chunk().map(|b| u32::from_le_bytes(*b)) {
@@ -327,13 +327,13 @@ fn read_block(block: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Resto
     }
 }
 
-/// All that the engine must hear again, in order of time.
+/// Returns the entries of several legs that the engine must handle again, in order of time.
 #[derive(Debug)]
 pub struct RestoreSequence<'a> {
     legs: &'a [RestorableLeg],
-    /// Runs of blocks that were not read yet, by the earliest stamp that they can hold.
+    /// Spans that were not read yet, by the earliest timestamp that they may hold.
     unread: BinaryHeap<Reverse<UnreadSpan>>,
-    /// What was read and waits for its turn.
+    /// Entries that were read and not yet returned.
     queue: BinaryHeap<Reverse<QueuedItem>>,
     seen: u64,
 }
@@ -349,7 +349,7 @@ struct UnreadSpan {
 
 #[derive(Debug)]
 struct QueuedItem {
-    /// Time, decisions first, and in the order in which they were read.
+    /// Sort key: timestamp, decisions first, then the order of reading.
     order: (i64, u8, u64),
     leg: usize,
     item: RestoreItem,
@@ -376,11 +376,11 @@ impl Ord for QueuedItem {
 }
 
 impl<'a> RestoreSequence<'a> {
-    /// Of these legs; their places in the slice name them.
+    /// Creates the sequence for these legs; an index into `legs` identifies each leg.
     pub fn new(legs: &'a [RestorableLeg]) -> Self {
         let mut this = Self { legs, unread: BinaryHeap::new(), queue: BinaryHeap::new(), seen: 0 };
         for (leg, found) in legs.iter().enumerate() {
-            match &found.place {
+            match &found.location {
                 LegLocation::File { index, .. } => {
                     let unread = |span: &BlockSpan| UnreadSpan {
                         at_ns: span.at_ns,
@@ -402,17 +402,17 @@ impl<'a> RestoreSequence<'a> {
         this
     }
 
-    /// What comes next, and of which leg.
+    /// Returns the next entry and the index of its leg.
     ///
     /// # Errors
-    /// When the file of a leg cannot be read (its place is given); the others can be gone on with.
+    /// Fails with the index of a leg whose file cannot be read. The sequence can still be continued for the other legs.
     pub fn next_item(&mut self) -> Result<Option<(usize, RestoreItem)>, (usize, SpoolError)> {
         while let Some(Reverse(next)) = self.unread.peek().copied()
             && self.queue.peek().is_none_or(|Reverse(first)| next.at_ns <= first.order.0)
         {
             self.unread.pop();
             if let Err(source) = self.read(next) {
-                let path = match &self.legs[next.leg].place {
+                let path = match &self.legs[next.leg].location {
                     LegLocation::File { path, .. } => path.display().to_string(),
                     LegLocation::Memory(_) => String::new(),
                 };
@@ -422,9 +422,9 @@ impl<'a> RestoreSequence<'a> {
         Ok(self.queue.pop().map(|Reverse(QueuedItem { leg, item, .. })| (leg, item)))
     }
 
-    /// Reads a run of blocks, or the first piece of it.
+    /// Reads a span, or the first [`READ_BYTES`] of it.
     fn read(&mut self, unread: UnreadSpan) -> io::Result<()> {
-        let Some(RestorableLeg { place: LegLocation::File { path, .. }, .. }) = self.legs.get(unread.leg) else {
+        let Some(RestorableLeg { location: LegLocation::File { path, .. }, .. }) = self.legs.get(unread.leg) else {
             return Ok(());
         };
         let mut file = File::open(path)?;
@@ -445,7 +445,7 @@ impl<'a> RestoreSequence<'a> {
                 self.enqueue(unread.leg, block);
             }
         }
-        // The rest is earlier than what was read by no more than a spool is out of order.
+        // Timestamps are out of order by at most the early window, so the rest of the span cannot be earlier than this.
         let at_ns = newest.saturating_sub(EARLY_WINDOW.as_nanos() as i64).max(unread.at_ns);
         self.unread.push(Reverse(UnreadSpan { at_ns, offset: blocks.offset(), wants_next_packet, ..unread }));
         Ok(())
@@ -463,20 +463,20 @@ impl<'a> RestoreSequence<'a> {
     }
 }
 
-/// Whether nothing else in the spool leads to a decision.
+/// Returns whether the engine cannot make this decision again from the other entries of the spool.
 const fn is_needed(decision: &Decision) -> bool {
     use Decision::{Clock, Pause, Restart, Resume, Stream};
     matches!(decision, Pause | Resume | Stream { .. } | Restart { .. } | Clock { .. })
 }
 
-/// Where the magic stands in the block of an index.
+/// Offset of the magic in an index block.
 const INDEX_MAGIC_AT: usize = 12;
-/// How far from the end an index is looked for: the bytes between two of them and a chunk, then more, then twice the
-/// bytes between two of the longest.
+/// Distances from the end of the file, bytes, within which an index is looked for: an index interval and a chunk, then
+/// more, then twice the longest interval.
 const TAIL_BYTES: [u64; 3] = [52 * 1024, 256 * 1024, 2 * 1024 * 1024];
-/// The first span of a file, its signalling until media came, is looked at so far for what its leg is.
+/// Bytes of the file's first span that are read for the identity of the leg.
 const FIRST_BYTES: u64 = 128 * 1024;
-/// Of a long run of blocks (a pause, a file without an index) so much is in memory at once.
+/// Bytes of a long span that are read at once.
 const READ_BYTES: u64 = 256 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a restart reads of a spool: as much as it needs, and as little as that.
+//! A restart reads of a spool all that it needs, and no more.
 
 use super::*;
 use crate::call::decision::{FORMAT, PayloadFormat};
@@ -41,7 +41,8 @@ fn rtp(n: u32) -> Vec<u8> {
     packet
 }
 
-/// A minute of one voice with a message, a key and a codec in the midst of it. 3,000 packets of 232 bytes: 680 KiB.
+/// Writes a minute of one stream with a SIP message, a DTMF event and a codec change: 3,000 packets of 232 bytes,
+/// 680 KiB.
 fn talk(spool: &mut DiskSpool) {
     spool.open(LEG, "leg");
     spool.decide(LEG, at_ms(0.0), &begin());
@@ -64,11 +65,11 @@ fn talk(spool: &mut DiskSpool) {
     }
 }
 
-/// What is told of legs, in words: stamps in ms for media.
-fn item(legs: &[RestorableLeg]) -> Vec<String> {
-    let mut recollection = RestoreSequence::new(legs);
+/// Returns the entries of legs as words; media packets as their time in ms.
+fn entries(legs: &[RestorableLeg]) -> Vec<String> {
+    let mut sequence = RestoreSequence::new(legs);
     let mut words = Vec::new();
-    while let Some((_, item)) = recollection.next_item().expect("readable") {
+    while let Some((_, item)) = sequence.next_item().expect("readable") {
         words.push(match item {
             RestoreItem::Packet(p) if is_media(&p.payload) => (p.at.nanos_since(T0) / 1_000_000).to_string(),
             RestoreItem::Packet(p) => String::from_utf8_lossy(&p.payload[..4]).into_owned(),
@@ -87,12 +88,12 @@ fn assert_found(found: &RestorableLeg) {
 }
 
 fn length_of(found: &RestorableLeg) -> u64 {
-    let LegLocation::File { length, .. } = &found.place else { panic!("a file") };
+    let LegLocation::File { length, .. } = &found.location else { panic!("a file") };
     *length
 }
 
 #[test]
-fn of_a_leg_that_was_left_in_order_only_what_matters_is_read() {
+fn only_the_blocks_needed_for_a_restart_are_read() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut spool = start(dir.path());
     talk(&mut spool);
@@ -101,41 +102,41 @@ fn of_a_leg_that_was_left_in_order_only_what_matters_is_read() {
     let found = find(&path).expect("a spool");
     assert_found(&found);
     assert_eq!(found.last_media_at, Some(at_ms(20.0 + 2_999.0 * 20.0)));
-    let LegLocation::File { index, length, .. } = &found.place else { panic!("a file") };
+    let LegLocation::File { index, length, .. } = &found.location else { panic!("a file") };
     assert_eq!(*length, std::fs::metadata(&path).expect("there").len());
     let bytes: u64 = index.spans.iter().map(|span| span.bytes).sum();
     assert!(index.spans.len() == 4 && bytes < 3_000, "{:?}", index.spans);
-    // The last message, and with it the packet that led to nothing but came after a decision.
-    assert_eq!(item(&[found]), ["INVI", "stream", "20", "INFO", "40020", "50020"]);
+    // The packet at 50,020 ms is read because it follows a decision.
+    assert_eq!(entries(&[found]), ["INVI", "stream", "20", "INFO", "40020", "50020"]);
 }
 
 #[test]
-fn after_a_crash_the_same_is_found_whatever_was_torn() {
+fn torn_file_is_indexed_up_to_its_last_whole_block() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut spool = start(dir.path());
     talk(&mut spool);
     let path = spool.store().path("leg");
     spool.handle_timeout(at_ms(99_999.0));
     spool.flush();
-    let index_whole_file = std::fs::read(&path).expect("there");
+    let whole = std::fs::read(&path).expect("there");
     let torn = dir.path().join("torn.pcapng");
     for cut in [0, 1, 3, 100, 231, 232, 5_000, 32_000, 40_000, 300_000] {
-        std::fs::write(&torn, &index_whole_file[..index_whole_file.len() - cut]).expect("written");
+        std::fs::write(&torn, &whole[..whole.len() - cut]).expect("written");
         let found = find(&torn).expect("a spool");
         assert_found(&found);
         let expected = if cut < 116_000 { 6 } else { 4 };
-        assert_eq!(item(std::slice::from_ref(&found)).len(), expected, "cut {cut}");
-        // The same length as whoever reads the file from its beginning comes to.
+        assert_eq!(entries(std::slice::from_ref(&found)).len(), expected, "cut {cut}");
+        // Reading the file from its beginning yields the same length.
         let tracker = whole_of(&torn);
         assert_eq!((length_of(&found), found.last_media_at.map(Timestamp::as_nanos)), tracker, "cut {cut}");
-        let padded = [&index_whole_file[..index_whole_file.len() - cut], &[0; 9_000]].concat();
+        let padded = [&whole[..whole.len() - cut], &[0; 9_000]].concat();
         std::fs::write(&torn, padded).expect("written");
         let found = find(&torn).expect("a spool");
-        assert!(cut % 4 != 0 || length_of(&found) <= tracker.0, "zeros are no blocks");
+        assert!(cut % 4 != 0 || length_of(&found) <= tracker.0, "zeros are not blocks");
     }
-    for cut in index_whole_file.len() - 60..index_whole_file.len() {
-        std::fs::write(&torn, &index_whole_file[..index_whole_file.len() - cut]).expect("written");
-        find(&torn).expect("a spool that has hardly begun is none that is damaged");
+    for cut in whole.len() - 60..whole.len() {
+        std::fs::write(&torn, &whole[..whole.len() - cut]).expect("written");
+        find(&torn).expect("a spool that has hardly begun is not damaged");
     }
     std::fs::write(&torn, b"RIFF....WAVE").expect("written");
     assert!(matches!(find(&torn), Err(SpoolError::NotASpool { .. })));
@@ -147,29 +148,29 @@ fn whole_of(path: &Path) -> (u64, Option<i64>) {
 }
 
 #[test]
-fn a_spool_without_an_index_tells_the_same() {
+fn spool_without_index_yields_the_same_entries() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut spool = start(dir.path());
     talk(&mut spool);
     let path = spool.store().path("leg");
     spool.shutdown();
     let with = find(&path).expect("a spool");
-    // As an older version wrote it.
+    // Files of older versions have no index.
     let mut bytes = std::fs::read(&path).expect("there");
     let places: Vec<usize> = memchr::memmem::find_iter(&bytes, &index::MAGIC).collect();
     assert!(places.len() > 10, "an index each 32 KiB");
-    for place in places {
-        bytes[place] = b'x';
+    for location in places {
+        bytes[location] = b'x';
     }
     std::fs::write(&path, bytes).expect("written");
     let without = find(&path).expect("a spool");
     assert_found(&without);
     assert_eq!((without.last_media_at, length_of(&without)), (with.last_media_at, length_of(&with)));
-    assert_eq!(item(&[without]), item(&[with]));
+    assert_eq!(entries(&[without]), entries(&[with]));
 }
 
 #[test]
-fn an_index_that_somebody_sent_in_a_packet_is_not_believed() {
+fn index_inside_a_packet_payload_is_ignored() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut spool = start(dir.path());
     talk(&mut spool);
@@ -178,7 +179,7 @@ fn an_index_that_somebody_sent_in_a_packet_is_not_believed() {
     let before = find(&path).expect("a spool");
     let mut bytes = std::fs::read(&path).expect("there");
     let mut forged = Vec::new();
-    // The payload begins 28 bytes of block, 28 of IPv4 and UDP and 12 of RTP after the block.
+    // The payload begins 68 bytes into the block: 28 of the block, 28 of IPv4 and UDP, 12 of RTP.
     let mut tracker = IndexTracker::resume(SpoolIndex::default(), bytes.len() as u64 + 68);
     tracker.put_index(&mut forged);
     let (src, dst) = SpoolBuilder::flow(Side::Caller);
@@ -189,13 +190,13 @@ fn an_index_that_somebody_sent_in_a_packet_is_not_believed() {
     std::fs::write(&path, &bytes).expect("written");
     let after = find(&path).expect("a spool");
     assert_eq!(length_of(&after), bytes.len() as u64, "nothing is cut off");
-    let LegLocation::File { index, .. } = &after.place else { panic!("a file") };
+    let LegLocation::File { index, .. } = &after.location else { panic!("a file") };
     assert_eq!(index.spans.len(), 4, "{:?}", index.spans);
-    assert_eq!(item(&[before]), item(&[after]));
+    assert_eq!(entries(&[before]), entries(&[after]));
 }
 
 #[test]
-fn a_leg_that_is_gone_on_with_keeps_its_index() {
+fn resumed_leg_keeps_its_index() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut spool = start(dir.path());
     talk(&mut spool);
@@ -223,7 +224,7 @@ fn a_leg_that_is_gone_on_with_keeps_its_index() {
 }
 
 #[test]
-fn a_leg_that_only_rings_is_found_until_it_ends() {
+fn ringing_leg_is_restored_until_it_ends() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut spool = start(dir.path());
     spool.start_rolling_file();
@@ -240,7 +241,7 @@ fn a_leg_that_only_rings_is_found_until_it_ends() {
     let found = find_pending(&store).expect("readable");
     assert_found(&found[0]);
     assert_eq!((found.len(), found[0].has_file(), found[0].last_media_at), (1, false, None));
-    assert_eq!(item(&found), ["INVI", "SIP/"]);
+    assert_eq!(entries(&found), ["INVI", "SIP/"]);
     spool.discard(LEG);
     spool.handle_timeout(at_ms(2_300.0));
     spool.flush();
