@@ -42,16 +42,25 @@
 //! - **record**: the JSON that says what became of a call ([`call::record::CallRecord`]).
 //! - **verdict**: in one word whether and why (not) a call can be heard ([`call::record::Verdict`]).
 
+#![cfg_attr(not(feature = "service"), allow(dead_code, reason = "the service uses more of the core"))]
+
 pub mod call;
 pub mod capture;
+#[cfg(feature = "service")]
 pub mod cmd;
 pub mod decode;
+#[cfg(feature = "service")]
 pub mod delivery;
+#[cfg(feature = "service")]
 pub mod fake_pyrus;
+#[cfg(feature = "service")]
 pub mod journal;
 pub mod net;
+#[cfg(feature = "service")]
 pub mod ops;
+#[cfg(feature = "service")]
 pub mod pyrus;
+#[cfg(feature = "service")]
 pub mod recording;
 pub mod render;
 pub mod rtp;

@@ -9,6 +9,7 @@ use crate::time::Timestamp;
 
 pub mod config;
 pub mod files;
+#[cfg(feature = "service")]
 pub mod live;
 
 /// What the bytes of a frame begin with (the values of the tcpdump LINKTYPE registry in brackets).

@@ -11,20 +11,27 @@
 //! - About every 32 KiB a leg's file has an index of the blocks that a restart must read. A restart reads no others.
 //! - The capture thread never waits for a disk. It may drop packets, which it counts, but never decisions or events.
 
+#[cfg(feature = "service")]
 mod blocks;
 mod chunked_buf;
 pub mod config;
+#[cfg(feature = "service")]
 pub mod disk;
 mod format;
+#[cfg(feature = "service")]
 mod index;
 pub mod memory;
 mod pending_leg;
 pub mod reader;
+#[cfg(feature = "service")]
 pub mod restore;
+#[cfg(feature = "service")]
 mod rolling;
+#[cfg(feature = "service")]
 pub mod scrub;
 #[cfg(test)]
 pub(crate) mod testkit;
+#[cfg(feature = "service")]
 mod writer;
 
 pub use chunked_buf::ChunkedBuf;
