@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::CheckConfigArgs;
-use crate::ops::config::{Config, Purpose, reference};
+use crate::ops::config::{Config, ConfigPurpose, reference};
 use crate::ops::output;
 
 /// Runs the command. Mistakes are an error (exit status 2); warnings are results.
@@ -15,7 +15,7 @@ pub fn run(args: &CheckConfigArgs) -> anyhow::Result<ExitCode> {
         output::result(&reference::example())?;
         return Ok(ExitCode::SUCCESS);
     };
-    let loaded = Config::load(file, Purpose::Check)?;
+    let loaded = Config::load(file, ConfigPurpose::Check)?;
     let mut text = format!("{} can be used", file.display());
     text.push_str(if loaded.warnings.is_empty() { ".\n" } else { ", but look at this:\n" });
     for warning in &loaded.warnings {

@@ -12,12 +12,12 @@ use super::{DoctorArgs, EXIT_USAGE};
 use crate::call::Engine;
 use crate::capture::{CaptureError, Event, Source, files, live};
 use crate::decode::Decoder;
-use crate::ops::config::{Config, Purpose};
-use crate::ops::doctor::calls::Calls;
-use crate::ops::doctor::host::{Clock, Interface};
+use crate::ops::config::{Config, ConfigPurpose};
+use crate::ops::doctor::calls::CallTally;
+use crate::ops::doctor::host::{HostClock, HostInterface};
 use crate::ops::doctor::report::{self, report};
-use crate::ops::doctor::traffic::Traffic;
-use crate::ops::doctor::{Look, Subject, examine};
+use crate::ops::doctor::traffic::TrafficMonitor;
+use crate::ops::doctor::{Observation, ObservedSource, examine};
 use crate::ops::output;
 use crate::time::Timestamp;
 
@@ -26,7 +26,7 @@ use crate::time::Timestamp;
 /// # Errors
 /// When the interface cannot be opened, the file is no capture, or the configuration is wrong.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let mut config = super::load_config(args.config.as_deref(), Purpose::Inspect)?;
+    let mut config = super::load_config(args.config.as_deref(), ConfigPurpose::Inspect)?;
     if let Some(name) = &args.interface {
         config.capture.interfaces = vec![name.clone()];
     }
@@ -51,9 +51,9 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn look_at_files(config: &Config, names: &[PathBuf]) -> anyhow::Result<Look> {
+fn look_at_files(config: &Config, names: &[PathBuf]) -> anyhow::Result<Observation> {
     let mut source = files::open(names)?;
-    let mut watch = Watch::new(config, source.name());
+    let mut watch = DoctorRun::new(config, source.name());
     loop {
         match watch.step(&mut source) {
             Ok(true) => {}
@@ -65,54 +65,54 @@ fn look_at_files(config: &Config, names: &[PathBuf]) -> anyhow::Result<Look> {
             }
         }
     }
-    Ok(watch.finish(&mut source, Subject::Files))
+    Ok(watch.finish(&mut source, ObservedSource::Files))
 }
 
-fn look_at_interfaces(config: &Config, length: Duration) -> anyhow::Result<Look> {
+fn look_at_interfaces(config: &Config, length: Duration) -> anyhow::Result<Observation> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
     }
     let mut source = live::open(&config.capture, live::Absent::Refuse)?;
-    let before: Vec<Interface> = config.capture.interfaces.iter().map(|name| Interface::ask(name)).collect();
+    let before: Vec<HostInterface> = config.capture.interfaces.iter().map(|name| HostInterface::ask(name)).collect();
     output::note(&format!(
         "callspan: looking at {} for {} s; Ctrl-C ends it earlier with what is known by then",
         source.name(),
         length.as_secs()
     ));
-    let mut watch = Watch::new(config, source.name());
+    let mut watch = DoctorRun::new(config, source.name());
     while !stop.load(Ordering::Relaxed) && watch.looked() < length {
         if !watch.step(&mut source)? {
             break;
         }
     }
-    let subject = Subject::Live {
-        interfaces: before.iter().map(|b| Interface::ask(&b.name).since(b)).collect(),
-        clock: Clock::ask(),
+    let subject = ObservedSource::Live {
+        interfaces: before.iter().map(|b| HostInterface::ask(&b.name).since(b)).collect(),
+        clock: HostClock::ask(),
         buffer_mib: config.capture.buffer_mib,
     };
     Ok(watch.finish(&mut source, subject))
 }
 
 /// Decoder, engine and the doctor's own counters around one source.
-struct Watch {
+struct DoctorRun {
     decoder: Decoder,
     engine: Engine,
-    traffic: Traffic,
-    calls: Calls,
+    traffic: TrafficMonitor,
+    calls: CallTally,
     /// The first and the last moment seen.
     span: Option<(Timestamp, Timestamp)>,
     warnings: Vec<String>,
 }
 
-impl Watch {
+impl DoctorRun {
     fn new(config: &Config, source: &str) -> Self {
         Self {
             decoder: Decoder::new(),
             engine: Engine::new(config.call.clone(), source),
-            traffic: Traffic::default(),
-            calls: Calls::default(),
+            traffic: TrafficMonitor::default(),
+            calls: CallTally::default(),
             span: None,
             warnings: Vec::new(),
         }
@@ -156,7 +156,7 @@ impl Watch {
         self.span.map_or(Duration::ZERO, |(first, last)| last.since(first))
     }
 
-    fn finish(mut self, source: &mut dyn Source, subject: Subject) -> Look {
+    fn finish(mut self, source: &mut dyn Source, subject: ObservedSource) -> Observation {
         let seconds = self.looked().as_secs_f64();
         let Self { decoder, engine, traffic, calls, .. } = &mut self;
         decoder.handle_end(&mut |decoded| {
@@ -166,7 +166,7 @@ impl Watch {
         engine.handle_end_of_capture(calls);
         self.take_events();
         self.warnings.extend(source.take_warnings().iter().map(ToString::to_string));
-        Look {
+        Observation {
             subject,
             source: source.name().to_owned(),
             first_at: self.span.map(|(first, _)| first),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::ops::config::{Config, ConfigError, Purpose};
+use crate::ops::config::{Config, ConfigError, ConfigPurpose};
 use crate::ops::{log, output};
 
 pub mod calls;
@@ -32,12 +32,12 @@ pub struct Cli {
     pub log_json: bool,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CallspanCommand,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CallspanCommand {
     /// Turn capture files into recordings and call records.
     Replay(ReplayArgs),
     /// The service: capture live until SIGTERM or SIGINT.
@@ -163,7 +163,7 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let format = if cli.log_json { log::Format::Json } else { log::Format::Text };
+    let format = if cli.log_json { log::LogFormat::Json } else { log::LogFormat::Text };
     if let Err(error) = log::start(cli.log.as_deref(), format) {
         output::complain(&error);
         return ExitCode::from(EXIT_USAGE);
@@ -180,11 +180,11 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// The configuration of a command: of the file if one is named, else the defaults. Warnings go to standard error.
 ///
 /// # Errors
-/// With every mistake in it; with `Purpose::ReplayAndDeliver` a file is required, for the login has no default.
-pub fn load_config(file: Option<&std::path::Path>, purpose: Purpose) -> anyhow::Result<Config> {
+/// With every mistake in it; with `ConfigPurpose::ReplayAndDeliver` a file is required, for the login has no default.
+pub fn load_config(file: Option<&std::path::Path>, purpose: ConfigPurpose) -> anyhow::Result<Config> {
     let loaded = match (file, purpose) {
         (Some(file), _) => Config::load(file, purpose)?,
-        (None, Purpose::ReplayAndDeliver) => Config::default_for_delivery()?,
+        (None, ConfigPurpose::ReplayAndDeliver) => Config::default_for_delivery()?,
         (None, _) => return Ok(Config::default_for_replay()),
     };
     let origin = file.map_or_else(String::new, |f| f.display().to_string());
@@ -194,15 +194,15 @@ pub fn load_config(file: Option<&std::path::Path>, purpose: Purpose) -> anyhow::
     Ok(loaded.config)
 }
 
-fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Replay(args) => replay::run(args),
-        Command::Run(args) => run::run(args),
-        Command::CheckConfig(args) => check_config::run(&args),
-        Command::Calls(args) => calls::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
-        Command::FakePyrus(args) => fake_pyrus::run(&args),
-        Command::Demo(args) => demo::run(&args),
+        CallspanCommand::Replay(args) => replay::run(args),
+        CallspanCommand::Run(args) => run::run(args),
+        CallspanCommand::CheckConfig(args) => check_config::run(&args),
+        CallspanCommand::Calls(args) => calls::run(&args),
+        CallspanCommand::Doctor(args) => doctor::run(&args),
+        CallspanCommand::FakePyrus(args) => fake_pyrus::run(&args),
+        CallspanCommand::Demo(args) => demo::run(&args),
     }
 }
 

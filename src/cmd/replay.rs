@@ -16,7 +16,7 @@ use crate::capture::{Source, files};
 use crate::delivery::{CallUpdate, Policy, Progress, Summary};
 use crate::journal::CallStage;
 use crate::journal::{self, Journal};
-use crate::ops::config::{Config, Purpose};
+use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
 use crate::pyrus::executor::{Wait, policy};
 use crate::pyrus::{Executor, Handle};
@@ -64,13 +64,13 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     std::fs::create_dir_all(out)
         .with_context(|| format!("cannot make the folder {}; name another with --out", out.display()))?;
     let (delivery, alarm) = match request.deliver {
-        true => Delivery::start(&request).map(|(delivery, alarm)| (Some(delivery), alarm))?,
+        true => ReplayDelivery::start(&request).map(|(delivery, alarm)| (Some(delivery), alarm))?,
         false => (None, None),
     };
     remove_halves(out);
     let recording = recording::config::Config { dir: out.clone(), ..request.config.recording.clone() };
     let limit = delivery.as_ref().map(|_| u64::from(request.config.pyrus.max_upload_mib) << 20);
-    let mut run = Run {
+    let mut run = ReplayRun {
         pipeline: Pipeline::new(Engine::new(request.config.call.clone(), source.name())),
         spool: MemorySpool::new(request.config.spool.memory_mib, out.join(SPOOL_FOLDER)),
         recorder: Recorder::new(recording, FolderLayout::Flat, limit),
@@ -98,15 +98,15 @@ fn remove_halves(out: &Path) {
     }
 }
 
-struct Run {
+struct ReplayRun {
     pipeline: Pipeline,
     spool: MemorySpool,
     recorder: Recorder,
-    delivery: Option<Delivery>,
+    delivery: Option<ReplayDelivery>,
     outcome: ReplayOutcome,
 }
 
-impl Run {
+impl ReplayRun {
     fn read(&mut self, source: &mut dyn Source) -> anyhow::Result<()> {
         loop {
             // A file that fails half-way gives what it gave so far: it was warned about when it was opened.
@@ -184,8 +184,8 @@ impl Run {
     }
 }
 
-/// Delivery with the journal of the output folder.
-struct Delivery {
+/// ReplayDelivery with the journal of the output folder.
+struct ReplayDelivery {
     /// Two replays into one folder would deliver each call twice.
     _lock: FolderLock,
     journal: Journal,
@@ -193,7 +193,7 @@ struct Delivery {
     handle: Handle,
 }
 
-impl Delivery {
+impl ReplayDelivery {
     /// Also gives what an admin should hear of the journal.
     fn start(request: &ReplayRequest) -> anyhow::Result<(Self, Option<String>)> {
         let config = journal::config::Config { dir: request.out.join(JOURNAL_FOLDER) };
@@ -269,7 +269,7 @@ fn begin(record: &CallRecord) -> Option<crate::time::Timestamp> {
 /// # Errors
 /// As [`replay`]; also when the configuration is wrong.
 pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
-    let purpose = if args.deliver { Purpose::ReplayAndDeliver } else { Purpose::Replay };
+    let purpose = if args.deliver { ConfigPurpose::ReplayAndDeliver } else { ConfigPurpose::Replay };
     let config = super::load_config(args.config.as_deref(), purpose)?;
     let request = ReplayRequest { files: args.files, config, out: args.out, deliver: args.deliver };
     let outcome = replay(request)?;
@@ -294,7 +294,7 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
 
 /// One second of both sides: what looks like RTP by chance comes in smaller numbers.
 const RTP_OF_A_CALL: u64 = 100;
-/// Delivery is given up for this run when for so long no request has succeeded; the next run goes on.
+/// ReplayDelivery is given up for this run when for so long no request has succeeded; the next run goes on.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Who waits longer than this wants to know what for.
 const TELL_AFTER: Duration = Duration::from_secs(3);

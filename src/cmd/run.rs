@@ -16,8 +16,8 @@ use crate::call::event::CallEvent;
 use crate::capture::{Source, SourceCounters, Warning, live};
 use crate::journal::{self, Journal};
 use crate::ops::alerts::{AlarmKind, Alerts};
-use crate::ops::config::{Config, Purpose};
-use crate::ops::console::{Console, Status};
+use crate::ops::config::{Config, ConfigPurpose};
+use crate::ops::console::{ConsoleServer, ServiceStatus};
 use crate::ops::drops::{DropAlarms, DropReason};
 use crate::ops::output;
 use crate::ops::thread::StoppableThread;
@@ -34,7 +34,7 @@ use crate::time::Timestamp;
 /// # Errors
 /// When the configuration is wrong, an interface cannot be opened, or the spool or the journal cannot be written.
 pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let config = super::load_config(Some(&args.config), Purpose::Run)?;
+    let config = super::load_config(Some(&args.config), ConfigPurpose::Run)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         // A second signal ends the process at once: somebody insists.
@@ -53,7 +53,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 
 fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, stop: &AtomicBool) -> anyhow::Result<()> {
     let mut source = live::open(&config.capture, absent())?;
-    let mut service = Service::start(config, &source, alerts.clone())?;
+    let mut service = RunningService::start(config, &source, alerts.clone())?;
     let doing = if source.is_capturing() { "capturing on" } else { "waiting for" };
     output::note(&format!("callspan: {doing} {}", source.name()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // not under systemd: nobody to tell
@@ -74,7 +74,7 @@ fn absent() -> live::Absent {
     }
 }
 
-struct Service {
+struct RunningService {
     pipeline: Pipeline,
     spool: DiskSpool,
     post_processor: PostProcessor,
@@ -82,14 +82,14 @@ struct Service {
     alerts: Alerts,
     journal: Journal,
     journal_config: journal::config::Config,
-    console: Option<Console>,
+    console: Option<ConsoleServer>,
     _locks: [FolderLock; 2],
     reported_at: Timestamp,
     reported: SourceCounters,
     drop_alarms: DropAlarms,
 }
 
-impl Service {
+impl RunningService {
     fn start(config: &Config, source: &dyn Source, alerts: Alerts) -> anyhow::Result<Self> {
         raise_file_limit();
         // Two services in one spool would render each other's calls and deliver each twice.
@@ -119,7 +119,7 @@ impl Service {
             spool.forward(event);
         }
         post_processor.adopt(&engine, &resumed)?;
-        let console = config.console.listen.map(|at| Console::start(at, config.journal.clone())).transpose()?;
+        let console = config.console.listen.map(|at| ConsoleServer::start(at, config.journal.clone())).transpose()?;
         if let Some(console) = &console {
             tracing::info!("the local API listens on {}", console.addr());
         }
@@ -213,7 +213,7 @@ impl Service {
     fn publish(&self) {
         let Some(console) = &self.console else { return };
         let engine = &self.pipeline.engine;
-        console.publish(Status {
+        console.publish(ServiceStatus {
             frames: self.reported.frames,
             dropped_by_kernel: self.reported.dropped_by_kernel,
             dropped_by_interface: self.reported.dropped_by_interface,

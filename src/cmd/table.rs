@@ -25,12 +25,12 @@ pub fn table(records: &[CallRecord], width: Option<usize>) -> String {
 
 /// Counts calls: `214 calls: 198 both sides, 3 one side, 11 not answered, 2 encrypted`.
 #[derive(Clone, Debug, Default)]
-pub struct Totals {
+pub struct VerdictTotals {
     calls: usize,
     groups: [usize; GROUPS.len()],
 }
 
-impl Totals {
+impl VerdictTotals {
     /// One more.
     pub fn add(&mut self, record: &CallRecord) {
         self.calls += 1;
@@ -44,7 +44,7 @@ impl Totals {
     }
 }
 
-impl std::fmt::Display for Totals {
+impl std::fmt::Display for VerdictTotals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let counted = self.groups.iter().zip(GROUPS).filter(|(n, _)| **n > 0);
         let parts: Vec<String> = counted.map(|(n, (name, _))| format!("{n} {name}")).collect();
@@ -58,7 +58,7 @@ impl std::fmt::Display for Totals {
 
 /// The totals of these.
 pub fn totals(records: &[CallRecord]) -> String {
-    let mut totals = Totals::default();
+    let mut totals = VerdictTotals::default();
     records.iter().for_each(|record| totals.add(record));
     totals.to_string()
 }

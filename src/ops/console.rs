@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /api/calls/{id}/pause`, `/resume` | 200 `{"id", "paused"}`; 404: no such call is under way; 503: too busy |
-//! | `GET /api/status` | 200, [`Status`] |
+//! | `GET /api/status` | 200, [`ServiceStatus`] |
 //!
 //! A thread of its own serves; orders go to the capture thread over a bounded channel, which polls it and never waits.
 //! A page in a browser on this machine cannot give orders: what names a foreign Host or Origin is refused.
@@ -29,7 +29,7 @@ use crate::ops::drops::DropCounters;
 
 /// What the capture thread counted, published now and then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Status {
+pub struct ServiceStatus {
     /// Frames that were read.
     pub frames: u64,
     /// Frames that the kernel had no room for.
@@ -83,22 +83,22 @@ pub enum ConsoleError {
 }
 
 /// The console while it serves.
-pub struct Console {
+pub struct ConsoleServer {
     addr: SocketAddr,
     orders: Receiver<PauseRequest>,
-    status: Arc<Mutex<Status>>,
+    status: Arc<Mutex<ServiceStatus>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Clone)]
-struct Shared {
+struct ApiState {
     orders: Sender<PauseRequest>,
-    status: Arc<Mutex<Status>>,
+    status: Arc<Mutex<ServiceStatus>>,
     journal: journal::config::Config,
 }
 
-impl Console {
+impl ConsoleServer {
     /// Begins to serve.
     ///
     /// # Errors
@@ -113,8 +113,8 @@ impl Console {
         let addr = listener.local_addr().map_err(failed)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (orders_tx, orders) = crossbeam_channel::bounded(MAX_ORDERS);
-        let status = Arc::new(Mutex::new(Status::default()));
-        let shared = Shared { orders: orders_tx, status: Arc::clone(&status), journal };
+        let status = Arc::new(Mutex::new(ServiceStatus::default()));
+        let shared = ApiState { orders: orders_tx, status: Arc::clone(&status), journal };
         let (stop, stopped) = oneshot::channel::<()>();
         let serve = async move {
             let served = match tokio::net::TcpListener::from_std(listener) {
@@ -139,7 +139,7 @@ impl Console {
     }
 
     /// What `GET /api/status` says from now on.
-    pub fn publish(&self, status: Status) {
+    pub fn publish(&self, status: ServiceStatus) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
@@ -149,7 +149,7 @@ impl Console {
     }
 }
 
-impl Drop for Console {
+impl Drop for ConsoleServer {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -158,7 +158,7 @@ impl Drop for Console {
     }
 }
 
-fn router(shared: Shared) -> Router {
+fn router(shared: ApiState) -> Router {
     Router::new()
         .route("/api/status", get(status))
         .route("/api/calls/{id}/pause", post(pause))
@@ -190,7 +190,7 @@ fn is_local(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-async fn status(State(shared): State<Shared>) -> Response {
+async fn status(State(shared): State<ApiState>) -> Response {
     let mut status = *shared.status.lock().unwrap_or_else(PoisonError::into_inner);
     let journal = shared.journal.clone();
     let owed = tokio::task::spawn_blocking(move || {
@@ -201,16 +201,16 @@ async fn status(State(shared): State<Shared>) -> Response {
     Json(status).into_response()
 }
 
-async fn pause(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
+async fn pause(State(shared): State<ApiState>, Path(id): Path<String>) -> Response {
     give(&shared, id, Order::Pause).await
 }
 
-async fn resume(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
+async fn resume(State(shared): State<ApiState>, Path(id): Path<String>) -> Response {
     give(&shared, id, Order::Resume).await
 }
 
 /// Gives an order to the capture thread and waits for what came of it.
-async fn give(shared: &Shared, id: String, order: Order) -> Response {
+async fn give(shared: &ApiState, id: String, order: Order) -> Response {
     let (reply, answer) = oneshot::channel();
     match shared.orders.try_send(PauseRequest { id: id.clone(), order, reply }) {
         Ok(()) => {}
@@ -239,15 +239,19 @@ mod tests {
     use super::*;
     use std::io::{Read as _, Write as _};
 
-    fn console() -> (Console, tempfile::TempDir) {
+    fn console() -> (ConsoleServer, tempfile::TempDir) {
         let dir = tempfile::tempdir().expect("temporary folder");
         let journal = journal::config::Config { dir: dir.path().to_owned() };
         drop(Journal::open(&journal).expect("a journal"));
-        (Console::start("127.0.0.1:0".parse().expect("an address"), journal).expect("serves"), dir)
+        (ConsoleServer::start("127.0.0.1:0".parse().expect("an address"), journal).expect("serves"), dir)
     }
 
-    /// Status and body of one request; the capture thread is played by `answer`.
-    fn ask(console: &Console, request: &str, answer: impl Fn(&PauseRequest) -> Option<bool> + Sync) -> (u16, String) {
+    /// ServiceStatus and body of one request; the capture thread is played by `answer`.
+    fn ask(
+        console: &ConsoleServer,
+        request: &str,
+        answer: impl Fn(&PauseRequest) -> Option<bool> + Sync,
+    ) -> (u16, String) {
         std::thread::scope(|scope| {
             let asked = scope.spawn(|| {
                 let mut stream = std::net::TcpStream::connect(console.addr()).expect("connects");
@@ -287,7 +291,7 @@ mod tests {
     #[test]
     fn the_status_says_what_was_published_and_what_is_owed() {
         let (console, _dir) = console();
-        console.publish(Status { frames: 7, calls_live: 2, ..Status::default() });
+        console.publish(ServiceStatus { frames: 7, calls_live: 2, ..ServiceStatus::default() });
         let (status, body) = ask(&console, &request("GET /api/status", ""), |_| None);
         assert_eq!(status, 200);
         let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
@@ -303,7 +307,8 @@ mod tests {
         assert_eq!(ask(&console, &rebound, |_| Some(true)).0, 403);
         let own = request("POST /api/calls/x/pause", "Origin: http://localhost:1\r\n");
         assert_eq!(ask(&console, &own, |_| Some(true)).0, 200);
-        let refused = Console::start("0.0.0.0:0".parse().expect("an address"), journal::config::Config::default());
+        let refused =
+            ConsoleServer::start("0.0.0.0:0".parse().expect("an address"), journal::config::Config::default());
         assert!(matches!(refused, Err(ConsoleError::NotLoopback(_))));
     }
 }

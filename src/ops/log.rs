@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub enum LogFormat {
     /// For people.
     #[default]
     Text,
@@ -22,15 +22,15 @@ pub enum Format {
 ///
 /// # Errors
 /// When the filter is none, or logging was started before.
-pub fn start(filter: Option<&str>, format: Format) -> anyhow::Result<()> {
+pub fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<()> {
     let wanted = filter.unwrap_or(DEFAULT_FILTER);
     let parsed = EnvFilter::try_new(wanted)
         .map_err(|e| anyhow::anyhow!("\"{wanted}\" is no log level: {e}; write error, warn, info, debug or trace"))?;
     SHOW_PERSONAL.store(shows_personal(wanted), Ordering::Relaxed);
     let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_target(false);
     let started = match format {
-        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        Format::Json => builder.json().flatten_event(true).with_target(true).try_init(),
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_target(true).try_init(),
     };
     started.map_err(|e| anyhow::anyhow!("logging cannot be started: {e}"))
 }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
 
-use super::{HoldArgs, Place, RetryArgs, known};
+use super::{HoldArgs, JournalLocation, RetryArgs, known};
 use crate::call::record::{CallRecord, DeliveryState};
 use crate::cmd::{EXIT_FAILED, table};
 use crate::ops::output;
@@ -15,7 +15,7 @@ use crate::service::rerender::rerender;
 use crate::spool::disk::DiskStore;
 use crate::time::Timestamp;
 
-pub(super) fn retry(place: &Place, args: &RetryArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn retry(place: &JournalLocation, args: &RetryArgs) -> anyhow::Result<ExitCode> {
     let journal = place.ask()?;
     let mut ids = args.ids.clone();
     if args.all {
@@ -49,7 +49,7 @@ pub(super) fn retry(place: &Place, args: &RetryArgs) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn render(place: &Place, ids: &[String]) -> anyhow::Result<ExitCode> {
+pub(super) fn render(place: &JournalLocation, ids: &[String]) -> anyhow::Result<ExitCode> {
     let journal = place.ask()?;
     for id in ids {
         known(&journal, id)?;
@@ -91,7 +91,7 @@ pub(super) fn render(place: &Place, ids: &[String]) -> anyhow::Result<ExitCode> 
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-pub(super) fn hold(place: &Place, args: &HoldArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn hold(place: &JournalLocation, args: &HoldArgs) -> anyhow::Result<ExitCode> {
     let journal = place.ask()?;
     known(&journal, &args.id)?;
     journal.hold(&args.id, wall_clock(), args.why.as_deref())?;
@@ -99,7 +99,7 @@ pub(super) fn hold(place: &Place, args: &HoldArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn release(place: &Place, ids: &[String]) -> anyhow::Result<ExitCode> {
+pub(super) fn release(place: &JournalLocation, ids: &[String]) -> anyhow::Result<ExitCode> {
     let journal = place.ask()?;
     for id in ids {
         known(&journal, id)?;
@@ -122,7 +122,7 @@ fn not_sent_again(record: &CallRecord) -> String {
     }
 }
 
-fn service_lives(place: &Place) -> bool {
+fn service_lives(place: &JournalLocation) -> bool {
     matches!(lock::acquire(&place.config.journal.dir), Err(LockError::Taken { .. }))
 }
 

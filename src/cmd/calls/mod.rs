@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use super::table;
 use crate::call::record::{DeliveryState, Verdict};
 use crate::journal::{CallFilter, Journal, StoredCall};
-use crate::ops::config::{Config, Purpose};
+use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
 use crate::time::Timestamp;
 
@@ -40,24 +40,24 @@ pub struct CallsArgs {
 #[derive(Clone, Debug, Subcommand)]
 pub enum CallsCommand {
     /// List calls, and below them what a person must do.
-    List(Filters),
+    List(ListFilters),
     /// All that is known of a call.
-    Show(OneCall),
+    Show(CallIdArg),
     /// Deliver parked or dead calls again at once.
     Retry(RetryArgs),
     /// Render calls once more from their packets, while they are there.
-    Render(Calls),
+    Render(CallIdArgs),
     /// Check that every recording is there and is what was written.
     Verify(VerifyArgs),
     /// Keep everything of a call, whatever retention says, until it is released.
     Hold(HoldArgs),
     /// End a hold.
-    Release(Calls),
+    Release(CallIdArgs),
 }
 
 /// Which calls to list; every given condition must hold.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Filters {
+pub struct ListFilters {
     /// Begun at or after this moment (UTC): 2026-11-23, 2026-11-23T14:05 or RFC 3339.
     #[arg(long, value_name = "TIME", visible_alias = "since", value_parser = moment)]
     pub from: Option<Timestamp>,
@@ -83,7 +83,7 @@ pub struct Filters {
 
 /// One call.
 #[derive(Clone, Debug, Args)]
-pub struct OneCall {
+pub struct CallIdArg {
     /// Its id, as `calls list` shows it.
     #[arg(value_name = "ID")]
     pub id: String,
@@ -91,7 +91,7 @@ pub struct OneCall {
 
 /// Some calls.
 #[derive(Clone, Debug, Args)]
-pub struct Calls {
+pub struct CallIdArgs {
     /// Their ids, as `calls list` shows them.
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
@@ -135,7 +135,7 @@ pub struct HoldArgs {
 }
 
 /// Where everything is.
-struct Place {
+struct JournalLocation {
     config: Config,
     /// Whether this is the folder of a `replay`: all files in one folder, no service behind it.
     of_replay: bool,
@@ -146,7 +146,7 @@ struct Place {
 /// # Errors
 /// When there is no journal, a call is not known, or what was asked for cannot be done.
 pub fn run(args: &CallsArgs) -> anyhow::Result<ExitCode> {
-    let place = Place::find(args)?;
+    let place = JournalLocation::find(args)?;
     match &args.command {
         CallsCommand::List(filters) => list(&place, filters, args.json),
         CallsCommand::Show(call) => show::show(&place, &call.id, args.json),
@@ -158,10 +158,10 @@ pub fn run(args: &CallsArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-impl Place {
+impl JournalLocation {
     fn find(args: &CallsArgs) -> anyhow::Result<Self> {
         let Some(state) = &args.state else {
-            let config = super::load_config(Some(&args.config), Purpose::Inspect)?;
+            let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
             return Ok(Self { config, of_replay: false });
         };
         let mut config = Config::default();
@@ -193,7 +193,7 @@ fn known(journal: &Journal, id: &str) -> anyhow::Result<StoredCall> {
     }
 }
 
-fn list(place: &Place, filters: &Filters, json: bool) -> anyhow::Result<ExitCode> {
+fn list(place: &JournalLocation, filters: &ListFilters, json: bool) -> anyhow::Result<ExitCode> {
     let journal = place.look()?;
     let filter = CallFilter {
         since: filters.from,

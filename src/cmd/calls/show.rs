@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Place, known, shown};
+use super::{JournalLocation, known, shown};
 use crate::call::record::{CallRecord, DeliveryState};
 use crate::cmd::table;
 use crate::journal::{CallFilter, CallStage, Journal, StoredCall};
@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 /// does not grow with the list.
 pub(super) fn list(journal: &Journal, filter: &CallFilter, width: Option<usize>) -> anyhow::Result<()> {
     let after = journal.cursor_before_newest(filter)?;
-    let mut totals = Totals::default();
+    let mut totals = ListTotals::default();
     let mut rows = vec![HEADINGS.map(String::from)];
     let mut widths = [0; COLUMNS];
     for calls in journal.call_pages(filter, after.clone())? {
@@ -45,12 +45,12 @@ pub(super) fn list(journal: &Journal, filter: &CallFilter, width: Option<usize>)
 
 /// `3 calls: 3 both sides; delivery: 2 done, 1 parked`.
 #[derive(Clone, Debug, Default)]
-struct Totals {
-    verdicts: table::Totals,
+struct ListTotals {
+    verdicts: table::VerdictTotals,
     states: [usize; STATES.len()],
 }
 
-impl Totals {
+impl ListTotals {
     fn add(&mut self, record: &CallRecord) {
         self.verdicts.add(record);
         let place = STATES.iter().position(|(state, _)| *state == record.delivery.state);
@@ -64,7 +64,7 @@ impl Totals {
     }
 }
 
-impl std::fmt::Display for Totals {
+impl std::fmt::Display for ListTotals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.verdicts)?;
         let counted = self.states.iter().zip(STATES).filter(|(n, _)| **n > 0);
@@ -171,7 +171,7 @@ fn columns(text: &mut String, rows: &[[String; COLUMNS]], (widest, width): (&mut
 }
 
 /// All that is known of a call.
-pub(super) fn show(place: &Place, id: &str, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn show(place: &JournalLocation, id: &str, json: bool) -> anyhow::Result<ExitCode> {
     let journal = place.look()?;
     let call = known(&journal, id)?;
     if json {
@@ -182,7 +182,7 @@ pub(super) fn show(place: &Place, id: &str, json: bool) -> anyhow::Result<ExitCo
     facts(&mut text, &call);
     files(&mut text, &call.record, &journal)?;
     what_to_do(&mut text, &call.record, &journal)?;
-    let mut totals = Totals::default();
+    let mut totals = ListTotals::default();
     totals.add(&call.record);
     let _ = writeln!(text, "{totals}");
     output::result(&text)?;

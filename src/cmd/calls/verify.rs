@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-use super::{Place, VerifyArgs, known, shown};
+use super::{JournalLocation, VerifyArgs, known, shown};
 use crate::call::record::Recording;
 use crate::cmd::EXIT_FAILED;
 use crate::journal::{Journal, RecordingRow};
@@ -16,7 +16,7 @@ use crate::recording::verify::{PEAKS, VerifiedRecording, verify_encrypted, verif
 use crate::recording::{self, digest};
 
 /// Checks the recordings of these calls, or of all.
-pub(super) fn run(place: &Place, args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> {
     if args.peaks.is_some() && !json {
         bail!("--peaks gives numbers for a program: say --json too");
     }
@@ -26,17 +26,17 @@ pub(super) fn run(place: &Place, args: &VerifyArgs, json: bool) -> anyhow::Resul
         [] => journal.recordings()?,
         ids => recordings_of(&journal, ids)?,
     };
-    let mut found: Vec<Finding> = Vec::new();
+    let mut found: Vec<FileFinding> = Vec::new();
     let mut unheard = 0;
     for file in &files {
         match look_at(file, &journal, (args.peaks, identities.as_ref()))? {
-            Seen::Whole(Some((recording, verified))) if args.peaks.is_some() => {
+            FileCheck::Whole(Some((recording, verified))) if args.peaks.is_some() => {
                 print_peaks(file, &recording, &verified)?;
             }
-            Seen::Whole(_) => {}
-            Seen::Unheard => unheard += 1,
-            Seen::Wrong(what) => {
-                found.push(Finding { call: Some(file.call_id.clone()), path: PathBuf::from(&file.path), what });
+            FileCheck::Whole(_) => {}
+            FileCheck::Unheard => unheard += 1,
+            FileCheck::Wrong(what) => {
+                found.push(FileFinding { call: Some(file.call_id.clone()), path: PathBuf::from(&file.path), what });
             }
         }
     }
@@ -85,7 +85,7 @@ fn recordings_of(journal: &Journal, ids: &[String]) -> anyhow::Result<Vec<Record
 }
 
 /// What became of a file.
-enum Seen {
+enum FileCheck {
     /// It is what was written; with its entry in the record, if there still is one.
     Whole(Option<(Recording, VerifiedRecording)>),
     /// As it was written; it is encrypted, and nobody gave the key.
@@ -94,14 +94,14 @@ enum Seen {
     Wrong(String),
 }
 
-struct Finding {
+struct FileFinding {
     /// `None`: a file that no row knows.
     call: Option<String>,
     path: PathBuf,
     what: String,
 }
 
-impl Finding {
+impl FileFinding {
     fn print(&self, json: bool) -> anyhow::Result<()> {
         if json {
             let line = serde_json::json!({ "call": self.call, "path": self.path, "problem": self.what });
@@ -111,7 +111,11 @@ impl Finding {
     }
 }
 
-fn look_at(row: &RecordingRow, journal: &Journal, how: (Option<u32>, Option<&AgeIdentities>)) -> anyhow::Result<Seen> {
+fn look_at(
+    row: &RecordingRow,
+    journal: &Journal,
+    how: (Option<u32>, Option<&AgeIdentities>),
+) -> anyhow::Result<FileCheck> {
     let path = Path::new(&row.path);
     let (bytes, sha256) = match digest(path) {
         Ok(found) => found,
@@ -120,32 +124,32 @@ fn look_at(row: &RecordingRow, journal: &Journal, how: (Option<u32>, Option<&Age
             let now = journal.recordings_of(&row.call_id)?.into_iter().find(|now| now.part == row.part);
             return match now {
                 Some(now) if now.path != row.path => look_at(&now, journal, how),
-                Some(_) => Ok(Seen::Wrong(String::from("is not there"))),
-                None => Ok(Seen::Whole(None)),
+                Some(_) => Ok(FileCheck::Wrong(String::from("is not there"))),
+                None => Ok(FileCheck::Whole(None)),
             };
         }
-        Err(error) => return Ok(Seen::Wrong(format!("cannot be read: {error}"))),
+        Err(error) => return Ok(FileCheck::Wrong(format!("cannot be read: {error}"))),
     };
     if bytes != row.bytes {
-        return Ok(Seen::Wrong(format!("has {bytes} bytes, {} were written", row.bytes)));
+        return Ok(FileCheck::Wrong(format!("has {bytes} bytes, {} were written", row.bytes)));
     }
     if sha256 != row.sha256 {
-        return Ok(Seen::Wrong(String::from("was changed: its SHA-256 is not that of the journal")));
+        return Ok(FileCheck::Wrong(String::from("was changed: its SHA-256 is not that of the journal")));
     }
     // What is as it was written must still be what the record says: form, channels, length.
     let call = journal.call(&row.call_id)?;
     let recording = call.and_then(|c| c.record.recordings.into_iter().find(|r| r.part == row.part));
-    let Some(recording) = recording else { return Ok(Seen::Whole(None)) };
+    let Some(recording) = recording else { return Ok(FileCheck::Whole(None)) };
     let (peaks, identities) = how;
     let pieces = peaks.map_or(PEAKS, u64::from);
     let verified = match (&row.plain_sha256, identities) {
-        (Some(_), None) => return Ok(Seen::Unheard),
+        (Some(_), None) => return Ok(FileCheck::Unheard),
         (Some(_), Some(identities)) => verify_encrypted(path, &recording, identities, pieces),
         (None, _) => verify_with_peaks(path, &recording, pieces),
     };
     Ok(match verified {
-        Ok(verified) => Seen::Whole(Some((recording, verified))),
-        Err(error) => Seen::Wrong(error.to_string()),
+        Ok(verified) => FileCheck::Whole(Some((recording, verified))),
+        Err(error) => FileCheck::Wrong(error.to_string()),
     })
 }
 
@@ -168,7 +172,7 @@ fn strays(
     config: &recording::config::Config,
     journal: &Journal,
     files: &[RecordingRow],
-) -> anyhow::Result<Vec<Finding>> {
+) -> anyhow::Result<Vec<FileFinding>> {
     let rows: HashSet<&Path> = files.iter().map(|f| Path::new(&f.path)).collect();
     let leftovers = journal.leftovers(u32::MAX)?.into_iter().map(PathBuf::from).collect();
     let mut found = Vec::new();
@@ -184,7 +188,7 @@ fn strays(
             } else if kind.is_file()
                 && let Some(what) = stray(&path, (&rows, &leftovers), journal)?
             {
-                found.push(Finding { call: None, path, what });
+                found.push(FileFinding { call: None, path, what });
             }
         }
     }

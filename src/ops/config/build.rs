@@ -2,32 +2,37 @@
 
 use std::path::PathBuf;
 
-use super::finding::Finding;
-use super::raw::{Given, Group, Raw, Value};
+use super::finding::ConfigFinding;
+use super::raw::{ConfigGroup, ConfigValue, GivenValue, RawConfig};
 use super::value::{number_source, split_header_match};
-use super::{Config, Purpose, Surroundings, secret};
+use super::{Config, ConfigPurpose, SecretSources, secret};
 use crate::call::config::{NumberSource, Rule, RuleAction, Start};
 use crate::call::record::Direction;
 use crate::pyrus::config::{DurationUnit, RegisterAt, UploadVia};
 use crate::recording::config::{RecordingFormat, UndeliveredPolicy};
 
 /// Fills a configuration. What is missing or does not fit together goes to `findings`.
-pub fn build(raw: &Raw, purpose: Purpose, surroundings: &Surroundings, findings: &mut Vec<Finding>) -> Config {
+pub fn build(
+    raw: &RawConfig,
+    purpose: ConfigPurpose,
+    surroundings: &SecretSources,
+    findings: &mut Vec<ConfigFinding>,
+) -> Config {
     let mut config = Config::default();
     capture(raw, &mut config);
     calls(raw, &mut config);
     numbers(raw, &mut config);
     storage(raw, &mut config);
     pyrus(raw, &mut config);
-    config.console.listen = Section { raw, name: "console" }.text("listen").and_then(|t| t.parse().ok());
+    config.console.listen = ConfigSection { raw, name: "console" }.text("listen").and_then(|t| t.parse().ok());
     config.alerts.command =
-        Section { raw, name: "alerts" }.text("command").filter(|c| !c.trim().is_empty()).map(str::to_owned);
+        ConfigSection { raw, name: "alerts" }.text("command").filter(|c| !c.trim().is_empty()).map(str::to_owned);
     config.call.rules = rules(raw, findings);
     keep_headers(raw, &mut config);
     config.pyrus.enabled = match purpose {
-        Purpose::Replay => false,
-        Purpose::ReplayAndDeliver => true,
-        Purpose::Run | Purpose::Check | Purpose::Inspect => config.pyrus.enabled,
+        ConfigPurpose::Replay => false,
+        ConfigPurpose::ReplayAndDeliver => true,
+        ConfigPurpose::Run | ConfigPurpose::Check | ConfigPurpose::Inspect => config.pyrus.enabled,
     };
     secret::find(raw, &mut config.pyrus, surroundings, findings);
     required(raw, &config, purpose, findings);
@@ -39,13 +44,13 @@ pub fn build(raw: &Raw, purpose: Purpose, surroundings: &Surroundings, findings:
 
 /// Values of one section, by name.
 #[derive(Clone, Copy)]
-struct Section<'r> {
-    raw: &'r Raw,
+struct ConfigSection<'r> {
+    raw: &'r RawConfig,
     name: &'static str,
 }
 
-impl<'r> Section<'r> {
-    fn get(self, key: &str) -> Option<&'r Given> {
+impl<'r> ConfigSection<'r> {
+    fn get(self, key: &str) -> Option<&'r GivenValue> {
         self.raw.get(self.name, key)
     }
 
@@ -66,48 +71,48 @@ impl<'r> Section<'r> {
     }
 
     fn set_switch(self, key: &str, to: &mut bool) {
-        if let Some(Given { value: Value::Switch(on), .. }) = self.get(key) {
+        if let Some(GivenValue { value: ConfigValue::Switch(on), .. }) = self.get(key) {
             *to = *on;
         }
     }
 
     fn set_number(self, key: &str, to: &mut u32) {
-        if let Some(Given { value: Value::Number(n), .. }) = self.get(key) {
+        if let Some(GivenValue { value: ConfigValue::Number(n), .. }) = self.get(key) {
             *to = u32::try_from(*n).unwrap_or(u32::MAX);
         }
     }
 
     fn set_texts(self, key: &str, to: &mut Vec<String>) {
-        if let Some(Given { value: Value::Texts(texts), .. }) = self.get(key) {
+        if let Some(GivenValue { value: ConfigValue::Texts(texts), .. }) = self.get(key) {
             texts.clone_into(to);
         }
     }
 
     fn set_sources(self, key: &str, to: &mut Vec<NumberSource>) {
-        if let Some(Given { value: Value::Texts(texts), .. }) = self.get(key) {
+        if let Some(GivenValue { value: ConfigValue::Texts(texts), .. }) = self.get(key) {
             *to = texts.iter().filter_map(|t| number_source(t)).collect();
         }
     }
 }
 
-fn as_text(given: &Given) -> Option<&str> {
+fn as_text(given: &GivenValue) -> Option<&str> {
     match &given.value {
-        Value::Text(text) => Some(text),
+        ConfigValue::Text(text) => Some(text),
         _ => None,
     }
 }
 
-fn capture(raw: &Raw, config: &mut Config) {
-    let section = Section { raw, name: "capture" };
+fn capture(raw: &RawConfig, config: &mut Config) {
+    let section = ConfigSection { raw, name: "capture" };
     section.set_texts("interface", &mut config.capture.interfaces);
     section.set_number("buffer_mib", &mut config.capture.buffer_mib);
-    if let Some(Given { value: Value::Numbers(ports), .. }) = section.get("sip_ports") {
+    if let Some(GivenValue { value: ConfigValue::Numbers(ports), .. }) = section.get("sip_ports") {
         config.call.sip_ports = ports.iter().filter_map(|p| u16::try_from(*p).ok()).collect();
     }
 }
 
-fn calls(raw: &Raw, config: &mut Config) {
-    let section = Section { raw, name: "calls" };
+fn calls(raw: &RawConfig, config: &mut Config) {
+    let section = ConfigSection { raw, name: "calls" };
     section.set_text("appliance", &mut config.call.appliance);
     section.set_number("silence_s", &mut config.call.silence_s);
     section.set_number("hold_s", &mut config.call.hold_s);
@@ -121,8 +126,8 @@ fn calls(raw: &Raw, config: &mut Config) {
     section.set_text("resume_dtmf", &mut pause.resume_dtmf);
 }
 
-fn numbers(raw: &Raw, config: &mut Config) {
-    let section = Section { raw, name: "numbers" };
+fn numbers(raw: &RawConfig, config: &mut Config) {
+    let section = ConfigSection { raw, name: "numbers" };
     let numbers = &mut config.call.numbers;
     section.set_text("extension_pattern", &mut numbers.extension_pattern);
     section.set_texts("extensions", &mut numbers.extensions);
@@ -135,20 +140,20 @@ fn numbers(raw: &Raw, config: &mut Config) {
     section.set_text("withheld", &mut numbers.withheld);
 }
 
-fn storage(raw: &Raw, config: &mut Config) {
-    let spool = Section { raw, name: "spool" };
+fn storage(raw: &RawConfig, config: &mut Config) {
+    let spool = ConfigSection { raw, name: "spool" };
     spool.set_path("dir", &mut config.spool.dir);
     spool.set_number("buffer_mib", &mut config.spool.buffer_mib);
     spool.set_number("sync_seconds", &mut config.spool.sync_seconds);
     spool.set_number("memory_mib", &mut config.spool.memory_mib);
-    Section { raw, name: "state" }.set_path("dir", &mut config.journal.dir);
-    let section = Section { raw, name: "recording" };
+    ConfigSection { raw, name: "state" }.set_path("dir", &mut config.journal.dir);
+    let section = ConfigSection { raw, name: "recording" };
     section.set_path("dir", &mut config.recording.dir);
     section.set_number("part_hours", &mut config.recording.part_hours);
     section.set_number("keep_days", &mut config.recording.keep_days);
     section.set_number("max_disk_gib", &mut config.recording.max_disk_gib);
     section.set_switch("keep_pcap", &mut config.recording.keep_pcap);
-    if let Some(Given { value: Value::Texts(keys), .. }) = section.get("encrypt_to") {
+    if let Some(GivenValue { value: ConfigValue::Texts(keys), .. }) = section.get("encrypt_to") {
         config.recording.encrypt_to = keys.iter().filter_map(|key| key.parse().ok()).collect();
     }
     if let Some(format) = section.text("format").and_then(RecordingFormat::from_name) {
@@ -158,7 +163,7 @@ fn storage(raw: &Raw, config: &mut Config) {
     let mut remove = config.recording.undelivered == UndeliveredPolicy::Remove;
     section.set_switch("remove_undelivered", &mut remove);
     config.recording.undelivered = if remove { UndeliveredPolicy::Remove } else { UndeliveredPolicy::Keep };
-    if let Some(Given { value: Value::Number(rate), .. }) = section.get("sample_rate") {
+    if let Some(GivenValue { value: ConfigValue::Number(rate), .. }) = section.get("sample_rate") {
         config.recording.sample_rate = u32::try_from(*rate).ok();
     }
     if section.text("start") == Some("media") {
@@ -166,14 +171,14 @@ fn storage(raw: &Raw, config: &mut Config) {
     }
 }
 
-fn pyrus(raw: &Raw, config: &mut Config) {
-    let section = Section { raw, name: "pyrus" };
+fn pyrus(raw: &RawConfig, config: &mut Config) {
+    let section = ConfigSection { raw, name: "pyrus" };
     let pyrus = &mut config.pyrus;
     section.set_switch("enabled", &mut pyrus.enabled);
     section.set_text("auth_url", &mut pyrus.auth_url);
     section.set_text("login", &mut pyrus.login);
     pyrus.security_key_file = section.text("security_key_file").map(PathBuf::from);
-    if let Some(Given { value: Value::Number(id), .. }) = section.get("person_id") {
+    if let Some(GivenValue { value: ConfigValue::Number(id), .. }) = section.get("person_id") {
         pyrus.person_id = Some(*id);
     }
     section.set_text("account_id", &mut pyrus.account_id);
@@ -183,7 +188,7 @@ fn pyrus(raw: &Raw, config: &mut Config) {
         Some("end") => RegisterAt::End,
         _ => RegisterAt::Auto,
     };
-    if let Some(Given { value: Value::Texts(words), .. }) = section.get("directions") {
+    if let Some(GivenValue { value: ConfigValue::Texts(words), .. }) = section.get("directions") {
         pyrus.directions = words.iter().filter_map(|w| direction(w)).collect();
     }
     section.set_switch("unanswered", &mut pyrus.unanswered);
@@ -212,19 +217,19 @@ fn direction(word: &str) -> Option<Direction> {
     }
 }
 
-fn rules(raw: &Raw, findings: &mut Vec<Finding>) -> Vec<Rule> {
+fn rules(raw: &RawConfig, findings: &mut Vec<ConfigFinding>) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut catch_all = None;
     for (line, group) in &raw.rules {
         if let Some(earlier) = catch_all {
             let what = format!("this rule is never reached: the one in line {earlier} fits every call");
-            findings.push(Finding::warning(*line, what, "move the rule without conditions to the end"));
+            findings.push(ConfigFinding::warning(*line, what, "move the rule without conditions to the end"));
         }
         let Some(rule) = rule(group) else {
             // A wrong action was already reported with its own line.
             if !findings.iter().any(|f| f.what.starts_with("rules.action")) {
                 let remedy = "add action = \"record\", \"exclude\" or \"no_register\"";
-                findings.push(Finding::mistake(*line, "this rule has no action", remedy));
+                findings.push(ConfigFinding::mistake(*line, "this rule has no action", remedy));
             }
             continue;
         };
@@ -236,7 +241,7 @@ fn rules(raw: &Raw, findings: &mut Vec<Finding>) -> Vec<Rule> {
     rules
 }
 
-fn rule(group: &Group) -> Option<Rule> {
+fn rule(group: &ConfigGroup) -> Option<Rule> {
     let text = |name: &str| group.get(name).and_then(as_text);
     let action = match text("action")? {
         "exclude" => RuleAction::Exclude,
@@ -253,7 +258,7 @@ fn rule(group: &Group) -> Option<Rule> {
 }
 
 /// The engine keeps only the headers that it is told of: those that the mappings read are among them.
-fn keep_headers(raw: &Raw, config: &mut Config) {
+fn keep_headers(raw: &RawConfig, config: &mut Config) {
     let used = config.call.numbers.clone();
     let sources = used.from_number.iter().chain(&used.to_number).chain(&used.internal_number);
     let from_numbers = sources.filter_map(|s| match s {
@@ -271,27 +276,27 @@ fn keep_headers(raw: &Raw, config: &mut Config) {
     }
 }
 
-fn required(raw: &Raw, config: &Config, purpose: Purpose, findings: &mut Vec<Finding>) {
+fn required(raw: &RawConfig, config: &Config, purpose: ConfigPurpose, findings: &mut Vec<ConfigFinding>) {
     if config.capture.interfaces.is_empty() {
         let remedy = "add it below [capture]: interface = \"eth1\" (`ip link` lists them)";
         let line = raw.line_of("capture");
         match purpose {
-            Purpose::Run => findings.push(Finding::mistake(line, "capture.interface is missing", remedy)),
-            Purpose::Check => {
+            ConfigPurpose::Run => findings.push(ConfigFinding::mistake(line, "capture.interface is missing", remedy)),
+            ConfigPurpose::Check => {
                 let what = "capture.interface is missing; `callspan run` will not start without it";
-                findings.push(Finding::warning(line, what, remedy));
+                findings.push(ConfigFinding::warning(line, what, remedy));
             }
-            Purpose::Replay | Purpose::ReplayAndDeliver | Purpose::Inspect => {}
+            ConfigPurpose::Replay | ConfigPurpose::ReplayAndDeliver | ConfigPurpose::Inspect => {}
         }
     }
-    if config.pyrus.enabled && purpose != Purpose::Inspect {
+    if config.pyrus.enabled && purpose != ConfigPurpose::Inspect {
         required_for_delivery(raw, config, purpose, findings);
     }
 }
 
-fn required_for_delivery(raw: &Raw, config: &Config, purpose: Purpose, findings: &mut Vec<Finding>) {
+fn required_for_delivery(raw: &RawConfig, config: &Config, purpose: ConfigPurpose, findings: &mut Vec<ConfigFinding>) {
     let why = match purpose {
-        Purpose::ReplayAndDeliver => "--deliver needs it",
+        ConfigPurpose::ReplayAndDeliver => "--deliver needs it",
         _ => "pyrus.enabled = true needs it",
     };
     let line = raw.line_of("pyrus");
@@ -299,7 +304,7 @@ fn required_for_delivery(raw: &Raw, config: &Config, purpose: Purpose, findings:
         // A key that was given with a wrong value was already reported.
         let reported = findings.iter().any(|f| f.is_mistake() && f.what.contains(&format!("pyrus.{key}")));
         if !reported {
-            findings.push(Finding::mistake(line, format!("pyrus.{key} is missing: {why}"), remedy));
+            findings.push(ConfigFinding::mistake(line, format!("pyrus.{key} is missing: {why}"), remedy));
         }
     };
     if config.pyrus.login.is_empty() {
@@ -316,7 +321,7 @@ fn required_for_delivery(raw: &Raw, config: &Config, purpose: Purpose, findings:
     }
 }
 
-fn ca_file(raw: &Raw, config: &Config, findings: &mut Vec<Finding>) {
+fn ca_file(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) {
     let Some(path) = &config.pyrus.ca_file else { return };
     let line = raw.get("pyrus", "ca_file").map(|g| g.line);
     let wrong = match std::fs::read_to_string(path) {
@@ -324,29 +329,37 @@ fn ca_file(raw: &Raw, config: &Config, findings: &mut Vec<Finding>) {
         Ok(_) => String::from("it holds no certificate in PEM form"),
         Err(error) => super::finding::io_reason(&error),
     };
-    findings.push(Finding::mistake(line, format!("pyrus.ca_file {}: {wrong}", path.display()), "name a PEM file"));
+    findings.push(ConfigFinding::mistake(
+        line,
+        format!("pyrus.ca_file {}: {wrong}", path.display()),
+        "name a PEM file",
+    ));
 }
 
-fn pause_keys(raw: &Raw, config: &Config, findings: &mut Vec<Finding>) {
+fn pause_keys(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) {
     let pause = &config.call.pause;
     let line = raw.get("calls", "pause_dtmf").or_else(|| raw.get("calls", "resume_dtmf")).map(|g| g.line);
     if !pause.dtmf.is_empty() && pause.dtmf.eq_ignore_ascii_case(&pause.resume_dtmf) {
         let what = "calls.pause_dtmf and calls.resume_dtmf are the same";
         // Both legs of a call show the keys: the second would undo the first.
-        findings.push(Finding::mistake(line, what, "choose different keys, for example \"*71\" and \"*72\""));
+        findings.push(ConfigFinding::mistake(line, what, "choose different keys, for example \"*71\" and \"*72\""));
     }
     if pause.dtmf.is_empty() && !pause.resume_dtmf.is_empty() {
-        findings.push(Finding::warning(line, "calls.resume_dtmf is given, but no keys pause", "add calls.pause_dtmf"));
+        findings.push(ConfigFinding::warning(
+            line,
+            "calls.resume_dtmf is given, but no keys pause",
+            "add calls.pause_dtmf",
+        ));
     }
 }
 
-fn console(raw: &Raw, config: &Config, findings: &mut Vec<Finding>) {
+fn console(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) {
     if let Some(listen) = config.console.listen
         && !listen.ip().is_loopback()
     {
         let line = raw.get("console", "listen").map(|g| g.line);
         let what = format!("console.listen = \"{listen}\" would let the network pause recordings: there is no login");
         let remedy = "write \"127.0.0.1:PORT\"; from elsewhere use a tunnel (ssh -L)";
-        findings.push(Finding::mistake(line, what, remedy));
+        findings.push(ConfigFinding::mistake(line, what, remedy));
     }
 }

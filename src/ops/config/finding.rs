@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
+pub enum ConfigSeverity {
     /// The configuration cannot be used.
     Mistake,
     /// It can be used, but a person should look.
@@ -14,9 +14,9 @@ pub enum Severity {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct ConfigFinding {
     /// How bad.
-    pub severity: Severity,
+    pub severity: ConfigSeverity,
     /// Line in the file, from 1; `None` for what is missing altogether.
     pub line: Option<usize>,
     /// What is wrong. Never holds the value of a secret.
@@ -25,29 +25,29 @@ pub struct Finding {
     pub remedy: String,
 }
 
-impl Finding {
+impl ConfigFinding {
     /// A mistake at a line.
     pub fn mistake(line: impl Into<Option<usize>>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { severity: Severity::Mistake, line: line.into(), what: what.into(), remedy: remedy.into() }
+        Self { severity: ConfigSeverity::Mistake, line: line.into(), what: what.into(), remedy: remedy.into() }
     }
 
     /// A warning at a line.
     pub fn warning(line: impl Into<Option<usize>>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, line: line.into(), what: what.into(), remedy: remedy.into() }
+        Self { severity: ConfigSeverity::Warning, line: line.into(), what: what.into(), remedy: remedy.into() }
     }
 
     /// Whether the configuration cannot be used because of it.
     pub fn is_mistake(&self) -> bool {
-        self.severity == Severity::Mistake
+        self.severity == ConfigSeverity::Mistake
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for ConfigFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(line) = self.line {
             write!(f, "line {line}: ")?;
         }
-        if self.severity == Severity::Warning {
+        if self.severity == ConfigSeverity::Warning {
             f.write_str("warning: ")?;
         }
         f.write_str(&self.what)?;
@@ -75,7 +75,7 @@ pub enum ConfigError {
         /// Where the configuration came from, for people.
         origin: String,
         /// Every mistake and warning, in the order of the lines.
-        findings: Vec<Finding>,
+        findings: Vec<ConfigFinding>,
     },
 }
 
@@ -92,7 +92,7 @@ pub fn io_reason(error: &std::io::Error) -> String {
     }
 }
 
-fn list(origin: &str, findings: &[Finding]) -> String {
+fn list(origin: &str, findings: &[ConfigFinding]) -> String {
     let mistakes = findings.iter().filter(|f| f.is_mistake()).count();
     let noun = if mistakes == 1 { "mistake" } else { "mistakes" };
     let mut text = format!("{origin} has {mistakes} {noun}:");

@@ -4,16 +4,16 @@
 use std::path::{Path, PathBuf};
 
 use super::Config;
-use super::finding::Finding;
-use super::raw::Raw;
+use super::finding::ConfigFinding;
+use super::raw::RawConfig;
 
 /// Tries each folder.
-pub fn try_all(config: &Config, raw: &Raw, findings: &mut Vec<Finding>) {
+pub fn try_all(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
     let folders = [("spool", &config.spool.dir), ("state", &config.journal.dir), ("recording", &config.recording.dir)];
     for (section, dir) in folders {
         let line = raw.get(section, "dir").map(|g| g.line);
         for (what, remedy) in wrong_with(dir).into_iter().chain(outside_unit(dir, &unit_folders())) {
-            findings.push(Finding::warning(line, format!("{section}.dir {}: {what}", dir.display()), remedy));
+            findings.push(ConfigFinding::warning(line, format!("{section}.dir {}: {what}", dir.display()), remedy));
         }
     }
 }

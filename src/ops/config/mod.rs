@@ -2,7 +2,7 @@
 //!
 //! Two stages: [`raw`] checks each value against the list of [`keys`] and keeps its line; [`build`] fills the structs
 //! and checks what concerns several keys. Invariant: a [`Config`] that [`Config::load`] gave can be used for the
-//! [`Purpose`] that it was loaded for, and no finding ever holds a secret.
+//! [`ConfigPurpose`] that it was loaded for, and no finding ever holds a secret.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub mod reference;
 pub mod secret;
 pub mod value;
 
-pub use finding::{ConfigError, Finding, Severity};
+pub use finding::{ConfigError, ConfigFinding, ConfigSeverity};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default)]
@@ -38,19 +38,19 @@ pub struct Config {
     /// `[alerts]`.
     pub alerts: super::alerts::Config,
     /// `[console]`.
-    pub console: Console,
+    pub console: ConsoleConfig,
 }
 
 /// The `[console]` section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Console {
+pub struct ConsoleConfig {
     /// Where the status page listens; `None`: nowhere.
     pub listen: Option<SocketAddr>,
 }
 
 /// What a configuration is loaded for: decides what is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum ConfigPurpose {
     /// `replay`: nothing is required, and nothing is delivered.
     Replay,
     /// `replay --deliver`: login, key and account are required, whatever `pyrus.enabled` says.
@@ -65,14 +65,14 @@ pub enum Purpose {
 
 /// Where secrets may come from besides the file.
 #[derive(Clone, Debug, Default)]
-pub struct Surroundings {
+pub struct SecretSources {
     /// `CALLSPAN_PYRUS_SECURITY_KEY`.
     pub key_from_environment: Option<SecretString>,
     /// `CREDENTIALS_DIRECTORY`, where systemd puts credentials.
     pub credentials_dir: Option<PathBuf>,
 }
 
-impl Surroundings {
+impl SecretSources {
     /// Those of this process.
     pub fn of_process() -> Self {
         Self {
@@ -84,11 +84,11 @@ impl Surroundings {
 
 /// A configuration that can be used, and what a person should look at nevertheless.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// The configuration.
     pub config: Config,
     /// Warnings only.
-    pub warnings: Vec<Finding>,
+    pub warnings: Vec<ConfigFinding>,
 }
 
 impl Config {
@@ -96,10 +96,10 @@ impl Config {
     ///
     /// # Errors
     /// When the file cannot be read, or with every mistake in it.
-    pub fn load(path: &Path, purpose: Purpose) -> Result<Loaded, ConfigError> {
+    pub fn load(path: &Path, purpose: ConfigPurpose) -> Result<LoadedConfig, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
-        let mut loaded = Self::from_text(&text, &path.display().to_string(), purpose, &Surroundings::of_process())?;
+        let mut loaded = Self::from_text(&text, &path.display().to_string(), purpose, &SecretSources::of_process())?;
         loaded.warnings.extend(secret::inline_key_warning(path, &text));
         Ok(loaded)
     }
@@ -111,13 +111,13 @@ impl Config {
     pub fn from_text(
         text: &str,
         origin: &str,
-        purpose: Purpose,
-        surroundings: &Surroundings,
-    ) -> Result<Loaded, ConfigError> {
+        purpose: ConfigPurpose,
+        surroundings: &SecretSources,
+    ) -> Result<LoadedConfig, ConfigError> {
         let mut findings = Vec::new();
         let raw = raw::read(text, &mut findings);
         let config = build::build(&raw, purpose, surroundings, &mut findings);
-        if purpose == Purpose::Check {
+        if purpose == ConfigPurpose::Check {
             folders::try_all(&config, &raw, &mut findings);
         }
         finish(config, origin, findings)
@@ -133,18 +133,23 @@ impl Config {
     ///
     /// # Errors
     /// Always.
-    pub fn default_for_delivery() -> Result<Loaded, ConfigError> {
-        Self::from_text("", "the configuration (no -c FILE given)", Purpose::ReplayAndDeliver, &Surroundings::default())
+    pub fn default_for_delivery() -> Result<LoadedConfig, ConfigError> {
+        Self::from_text(
+            "",
+            "the configuration (no -c FILE given)",
+            ConfigPurpose::ReplayAndDeliver,
+            &SecretSources::default(),
+        )
     }
 }
 
-fn finish(config: Config, origin: &str, mut findings: Vec<Finding>) -> Result<Loaded, ConfigError> {
+fn finish(config: Config, origin: &str, mut findings: Vec<ConfigFinding>) -> Result<LoadedConfig, ConfigError> {
     findings.sort_by_key(|f| (f.line.unwrap_or(usize::MAX), !f.is_mistake()));
     findings.dedup();
-    if findings.iter().any(Finding::is_mistake) {
+    if findings.iter().any(ConfigFinding::is_mistake) {
         return Err(ConfigError::Wrong { origin: origin.to_owned(), findings });
     }
-    Ok(Loaded { config, warnings: findings })
+    Ok(LoadedConfig { config, warnings: findings })
 }
 
 #[cfg(test)]

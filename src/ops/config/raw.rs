@@ -7,13 +7,13 @@ use std::ops::Range;
 
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::finding::Finding;
-use super::keys::{KEYS, Key, Kind, SECTIONS};
+use super::finding::ConfigFinding;
+use super::keys::{ConfigKey, KEYS, KeyKind, SECTIONS};
 use super::value;
 
 /// A value whose kind was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
+pub enum ConfigValue {
     /// A text of any kind.
     Text(String),
     /// A switch.
@@ -28,32 +28,32 @@ pub enum Value {
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Given {
+pub struct GivenValue {
     /// What was given.
-    pub value: Value,
+    pub value: ConfigValue,
     /// Line, from 1.
     pub line: usize,
 }
 
 /// One section or one rule.
-pub type Group = BTreeMap<&'static str, Given>;
+pub type ConfigGroup = BTreeMap<&'static str, GivenValue>;
 
 /// All that a file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Raw {
+pub struct RawConfig {
     /// By section, then by key.
-    pub sections: BTreeMap<&'static str, Group>,
+    pub sections: BTreeMap<&'static str, ConfigGroup>,
     /// The line of the header of each section.
     pub section_lines: BTreeMap<&'static str, usize>,
     /// The entries of `[[rules]]` with their lines.
-    pub rules: Vec<(usize, Group)>,
+    pub rules: Vec<(usize, ConfigGroup)>,
     /// Field code, header name and line.
     pub mappings: Vec<(String, String, usize)>,
 }
 
-impl Raw {
+impl RawConfig {
     /// What was given for a key.
-    pub fn get(&self, section: &str, name: &str) -> Option<&Given> {
+    pub fn get(&self, section: &str, name: &str) -> Option<&GivenValue> {
         self.sections.get(section)?.get(name)
     }
 
@@ -64,25 +64,26 @@ impl Raw {
 }
 
 /// Reads a text; what is wrong goes to `findings`, the rest is given.
-pub fn read(text: &str, findings: &mut Vec<Finding>) -> Raw {
+pub fn read(text: &str, findings: &mut Vec<ConfigFinding>) -> RawConfig {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { text, findings, raw: Raw::default() };
+    let mut reader = RawReader { text, findings, raw: RawConfig::default() };
     reader.top(table.get_ref());
-    let broken: Vec<Finding> = errors.iter().map(|e| syntax(e.span().map(|s| reader.line(&s)), e.message())).collect();
-    let Reader { findings, raw, .. } = reader;
+    let broken: Vec<ConfigFinding> =
+        errors.iter().map(|e| syntax(e.span().map(|s| reader.line(&s)), e.message())).collect();
+    let RawReader { findings, raw, .. } = reader;
     // What the parser made of a broken line is its guess: what is wrong with the guess helps nobody.
     findings.retain(|f| !broken.iter().any(|b| b.line == f.line));
     findings.extend(broken);
     raw
 }
 
-struct Reader<'t, 'f> {
+struct RawReader<'t, 'f> {
     text: &'t str,
-    findings: &'f mut Vec<Finding>,
-    raw: Raw,
+    findings: &'f mut Vec<ConfigFinding>,
+    raw: RawConfig,
 }
 
-impl Reader<'_, '_> {
+impl RawReader<'_, '_> {
     fn top(&mut self, table: &DeTable<'_>) {
         for (name, value) in table {
             let line = self.line(&name.span());
@@ -120,8 +121,8 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn group(&mut self, section: &'static str, table: &DeTable<'_>) -> Group {
-        let mut group = Group::new();
+    fn group(&mut self, section: &'static str, table: &DeTable<'_>) -> ConfigGroup {
+        let mut group = ConfigGroup::new();
         for (name, value) in table {
             let line = self.line(&name.span());
             if section == "pyrus" && name.get_ref() == "mappings" {
@@ -134,7 +135,7 @@ impl Reader<'_, '_> {
             };
             let line = self.line(&value.span());
             match value::convert(key, value.get_ref()) {
-                Ok(value) => drop(group.insert(key.name, Given { value, line })),
+                Ok(value) => drop(group.insert(key.name, GivenValue { value, line })),
                 Err((what, remedy)) => self.wrong(line, what, remedy),
             }
         }
@@ -184,7 +185,7 @@ impl Reader<'_, '_> {
     }
 
     fn wrong(&mut self, line: usize, what: impl Into<String>, remedy: impl Into<String>) {
-        self.findings.push(Finding::mistake(line, what, remedy));
+        self.findings.push(ConfigFinding::mistake(line, what, remedy));
     }
 
     fn line(&self, span: &Range<usize>) -> usize {
@@ -194,7 +195,7 @@ impl Reader<'_, '_> {
 }
 
 /// The parser's words for what a person can do about them.
-fn syntax(line: Option<usize>, message: &str) -> Finding {
+fn syntax(line: Option<usize>, message: &str) -> ConfigFinding {
     let remedy = if message.contains("duplicate key") {
         "keep one of them; a section, too, can be there only once"
     } else if message.contains("string") || message.contains("quote") || message.contains("escape") {
@@ -206,7 +207,7 @@ fn syntax(line: Option<usize>, message: &str) -> Finding {
     } else {
         "write name = value, text in double quotes, a comment after #"
     };
-    Finding::mistake(line, format!("this is not TOML: {message}"), remedy)
+    ConfigFinding::mistake(line, format!("this is not TOML: {message}"), remedy)
 }
 
 fn section_of(name: &str) -> Option<&'static str> {
@@ -215,7 +216,8 @@ fn section_of(name: &str) -> Option<&'static str> {
 
 /// The one section that has a key of this name.
 fn home_of(name: &str) -> Option<&'static str> {
-    let mut homes = KEYS.iter().filter(|k| k.name == name && k.kind != Kind::Mappings).map(|k: &Key| k.section);
+    let mut homes =
+        KEYS.iter().filter(|k| k.name == name && k.kind != KeyKind::Mappings).map(|k: &ConfigKey| k.section);
     let first = homes.next()?;
     homes.next().is_none().then_some(first)
 }

@@ -1,6 +1,6 @@
 //! The reference: the example configuration with every key, its default and its unit, made from [`KEYS`].
 
-use super::keys::{ABOUT_SOURCES, KEYS, Key, Kind, SECTIONS};
+use super::keys::{ABOUT_SOURCES, ConfigKey, KEYS, KeyKind, SECTIONS};
 
 /// The text of `deploy/callspan.toml`. Defaults are commented out, so that a later version may better them.
 pub fn example() -> String {
@@ -23,8 +23,8 @@ fn header(section: &str) -> String {
     }
 }
 
-fn entry(text: &mut String, key: &Key) {
-    if key.kind == Kind::Mappings {
+fn entry(text: &mut String, key: &ConfigKey) {
+    if key.kind == KeyKind::Mappings {
         text.push_str("#Queue = \"header:X-Queue\"\n");
         return;
     }
@@ -32,7 +32,7 @@ fn entry(text: &mut String, key: &Key) {
     if key.name == "from_number" {
         about = format!("{about} {ABOUT_SOURCES}");
     }
-    if let Kind::Number(least, most) = key.kind
+    if let KeyKind::Number(least, most) = key.kind
         && most != u64::MAX
     {
         let unit = if key.unit.is_empty() { String::new() } else { format!(" {}", key.unit) };
@@ -47,7 +47,7 @@ fn entry(text: &mut String, key: &Key) {
 }
 
 /// Something to stand where a key has no default.
-fn sample(key: &Key) -> &'static str {
+fn sample(key: &ConfigKey) -> &'static str {
     match (key.section, key.name) {
         ("pyrus", "login") => "\"bot@00000000-0000-0000-0000-000000000000\"",
         ("pyrus", "security_key") => "\"the key\"",

@@ -2,21 +2,21 @@ use std::os::unix::fs::PermissionsExt;
 
 use secrecy::ExposeSecret;
 
-use super::keys::{KEYS, Kind};
+use super::keys::{KEYS, KeyKind};
 use super::*;
 use crate::call::config::{NumberSource, Rule, RuleAction, Start};
 use crate::call::record::Direction;
 
-fn check(text: &str) -> Result<Loaded, ConfigError> {
-    Config::from_text(text, "test.toml", Purpose::Replay, &Surroundings::default())
+fn check(text: &str) -> Result<LoadedConfig, ConfigError> {
+    Config::from_text(text, "test.toml", ConfigPurpose::Replay, &SecretSources::default())
 }
 
-fn for_run(text: &str) -> Result<Loaded, ConfigError> {
-    Config::from_text(text, "test.toml", Purpose::Run, &Surroundings::default())
+fn for_run(text: &str) -> Result<LoadedConfig, ConfigError> {
+    Config::from_text(text, "test.toml", ConfigPurpose::Run, &SecretSources::default())
 }
 
 /// Every finding of a text that cannot be used.
-fn mistakes(result: Result<Loaded, ConfigError>) -> Vec<String> {
+fn mistakes(result: Result<LoadedConfig, ConfigError>) -> Vec<String> {
     match result {
         Err(ConfigError::Wrong { findings, .. }) => findings.iter().map(ToString::to_string).collect(),
         other => panic!("expected mistakes, got {other:?}"),
@@ -70,26 +70,26 @@ fn every_key_changes_the_configuration() {
         let other = match (key.name, key.kind) {
             ("security_key_file", _) => format!("{:?}", key_file.path()),
             ("ca_file", _) => format!("{:?}", ca_file.path()),
-            (_, Kind::Text | Kind::Secret | Kind::Path) => String::from("\"another\""),
-            (_, Kind::Switch) => if key.default == "true" { "false" } else { "true" }.to_owned(),
-            (_, Kind::Number(least, _)) => (least + 1).to_string(),
-            (_, Kind::Numbers(..)) => String::from("[5080]"),
-            (_, Kind::AutoOr(allowed)) => allowed[0].to_string(),
-            (_, Kind::Word(words)) => format!("\"{}\"", words[words.len() - 1]),
-            (_, Kind::Words(words)) => format!("[\"{}\"]", words[words.len() - 1]),
-            (_, Kind::Names) => String::from("\"eth7\""),
-            (_, Kind::Users) => String::from("[\"reception\"]"),
-            (_, Kind::HeaderNames) => String::from("[\"X-Other\"]"),
-            (_, Kind::Sources) => String::from("[\"header:X-Other\"]"),
-            (_, Kind::Pattern) => String::from("\"9x\""),
-            (_, Kind::Digits) => String::from("\"99\""),
-            (_, Kind::Keypad) => String::from("\"*71\""),
-            (_, Kind::HeaderName) => String::from("\"X-Other\""),
-            (_, Kind::Url) => String::from("\"https://pyrus.example/api/v4/auth\""),
-            (_, Kind::Listen) => String::from("\"127.0.0.1:8080\""),
-            (_, Kind::HeaderMatch) => String::from("\"X-Other: 1*\""),
-            (_, Kind::Recipients) => format!("\"{}\"", public_key()),
-            (_, Kind::Mappings) => String::from("\"header:X-Other\""),
+            (_, KeyKind::Text | KeyKind::Secret | KeyKind::Path) => String::from("\"another\""),
+            (_, KeyKind::Switch) => if key.default == "true" { "false" } else { "true" }.to_owned(),
+            (_, KeyKind::Number(least, _)) => (least + 1).to_string(),
+            (_, KeyKind::Numbers(..)) => String::from("[5080]"),
+            (_, KeyKind::AutoOr(allowed)) => allowed[0].to_string(),
+            (_, KeyKind::Word(words)) => format!("\"{}\"", words[words.len() - 1]),
+            (_, KeyKind::Words(words)) => format!("[\"{}\"]", words[words.len() - 1]),
+            (_, KeyKind::Names) => String::from("\"eth7\""),
+            (_, KeyKind::Users) => String::from("[\"reception\"]"),
+            (_, KeyKind::HeaderNames) => String::from("[\"X-Other\"]"),
+            (_, KeyKind::Sources) => String::from("[\"header:X-Other\"]"),
+            (_, KeyKind::Pattern) => String::from("\"9x\""),
+            (_, KeyKind::Digits) => String::from("\"99\""),
+            (_, KeyKind::Keypad) => String::from("\"*71\""),
+            (_, KeyKind::HeaderName) => String::from("\"X-Other\""),
+            (_, KeyKind::Url) => String::from("\"https://pyrus.example/api/v4/auth\""),
+            (_, KeyKind::Listen) => String::from("\"127.0.0.1:8080\""),
+            (_, KeyKind::HeaderMatch) => String::from("\"X-Other: 1*\""),
+            (_, KeyKind::Recipients) => format!("\"{}\"", public_key()),
+            (_, KeyKind::Mappings) => String::from("\"header:X-Other\""),
         };
         let (before, head) = match (key.section, key.name) {
             ("rules", "action") => (String::new(), "[[rules]]\n"),
@@ -97,7 +97,7 @@ fn every_key_changes_the_configuration() {
             (section, _) => (String::new(), &*format!("[{section}]\n")),
         };
         let show = |text: &str| {
-            let loaded = Config::from_text(text, "test.toml", Purpose::Inspect, &Surroundings::default());
+            let loaded = Config::from_text(text, "test.toml", ConfigPurpose::Inspect, &SecretSources::default());
             format!("{:?}", loaded.expect("valid").config)
         };
         assert_ne!(show(&format!("{head}{} = {other}\n", key.name)), show(&before), "{} does nothing", key.path());
@@ -192,7 +192,7 @@ proptest::proptest! {
         pieces in proptest::collection::vec(0..PIECES.len(), 0..24)
     ) {
         let text: String = pieces.iter().map(|p| PIECES[*p]).collect();
-        if let Err(error) = Config::from_text(&text, "t", Purpose::Run, &Surroundings::default()) {
+        if let Err(error) = Config::from_text(&text, "t", ConfigPurpose::Run, &SecretSources::default()) {
             proptest::prop_assert!(!error.to_string().contains("top-secret"), "{}", error);
         }
     }
@@ -265,7 +265,7 @@ fn run_requires_an_interface_and_with_pyrus_enabled_login_key_and_account() {
 fn replay_requires_delivery_keys_only_when_it_delivers() {
     assert!(check("[pyrus]\nenabled = true\n").is_ok_and(|l| !l.config.pyrus.enabled));
     let text = "[pyrus]\nlogin = \"bot\"\naccount_id = \"a\"\nsecurity_key = \"k\"\n";
-    let deliver = |text| Config::from_text(text, "t", Purpose::ReplayAndDeliver, &Surroundings::default());
+    let deliver = |text| Config::from_text(text, "t", ConfigPurpose::ReplayAndDeliver, &SecretSources::default());
     assert!(deliver(text).is_ok_and(|l| l.config.pyrus.enabled));
     assert_eq!(mistakes(deliver("")).len(), 3);
     assert_eq!(mistakes(Config::default_for_delivery()).len(), 3);
@@ -367,7 +367,7 @@ fn key_in(file: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-fn key_of(loaded: &Loaded) -> &str {
+fn key_of(loaded: &LoadedConfig) -> &str {
     loaded.config.pyrus.security_key.as_ref().map_or("", |k| k.expose_secret())
 }
 
@@ -375,12 +375,12 @@ fn key_of(loaded: &Loaded) -> &str {
 fn the_key_comes_from_the_environment_before_the_file_before_the_credential() {
     let (_dir, path) = key_in("pyrus_security_key", 0o600);
     let text = format!("[pyrus]\nsecurity_key_file = {path:?}\n");
-    let credentials = Surroundings { credentials_dir: path.parent().map(Path::to_owned), ..Surroundings::default() };
+    let credentials = SecretSources { credentials_dir: path.parent().map(Path::to_owned), ..SecretSources::default() };
     let environment =
-        Surroundings { key_from_environment: Some(SecretString::from("from-env")), ..credentials.clone() };
-    let load = |text: &str, s: &Surroundings| Config::from_text(text, "t", Purpose::Replay, s).expect("valid");
+        SecretSources { key_from_environment: Some(SecretString::from("from-env")), ..credentials.clone() };
+    let load = |text: &str, s: &SecretSources| Config::from_text(text, "t", ConfigPurpose::Replay, s).expect("valid");
     assert_eq!(key_of(&load(&text, &environment)), "from-env");
-    assert_eq!(key_of(&load(&text, &Surroundings::default())), "top-secret-9");
+    assert_eq!(key_of(&load(&text, &SecretSources::default())), "top-secret-9");
     assert_eq!(key_of(&load("", &credentials)), "top-secret-9");
     assert_eq!(key_of(&load("[pyrus]\nsecurity_key = \"inline\"\n", &credentials)), "inline");
 }
@@ -388,8 +388,8 @@ fn the_key_comes_from_the_environment_before_the_file_before_the_credential() {
 #[test]
 fn a_credential_that_cannot_be_looked_at_is_told() {
     let (_dir, path) = key_in("a file and no folder", 0o600);
-    let surroundings = Surroundings { credentials_dir: Some(path), ..Surroundings::default() };
-    let found = mistakes(Config::from_text("", "t", Purpose::Replay, &surroundings));
+    let surroundings = SecretSources { credentials_dir: Some(path), ..SecretSources::default() };
+    let found = mistakes(Config::from_text("", "t", ConfigPurpose::Replay, &surroundings));
     assert!(
         found[0].starts_with("pyrus.security_key, the systemd credential ") && found[0].contains("cannot be read"),
         "{found:?}"
@@ -435,7 +435,7 @@ fn check_config_tries_the_folders() {
         file.join("state"),
         dir.path()
     );
-    let loaded = Config::from_text(&text, "t", Purpose::Check, &Surroundings::default()).expect("only warnings");
+    let loaded = Config::from_text(&text, "t", ConfigPurpose::Check, &SecretSources::default()).expect("only warnings");
     let shown: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     let (outside, shown): (Vec<String>, Vec<String>) = shown.into_iter().partition(|s| s.contains("ReadWritePaths="));
     assert_eq!(outside.len(), 3, "none of them is a folder of the unit: {outside:?}");

@@ -1,11 +1,11 @@
-//! One value against its [`Kind`]: converted, or what is wrong and the remedy.
+//! One value against its [`KeyKind`]: converted, or what is wrong and the remedy.
 
 use std::net::{IpAddr, SocketAddr};
 
 use toml::de::{DeInteger, DeValue};
 
-use super::keys::{Key, Kind};
-use super::raw::{Value, suggestion};
+use super::keys::{ConfigKey, KeyKind};
+use super::raw::{ConfigValue, suggestion};
 use crate::call::config::NumberSource;
 use crate::recording::encrypt::{AgeRecipient, RecipientError};
 
@@ -13,41 +13,41 @@ use crate::recording::encrypt::{AgeRecipient, RecipientError};
 pub type Wrong = (String, String);
 
 /// Checks and converts the value of a key. The text of a secret is never part of the answer's error.
-pub fn convert(key: &Key, value: &DeValue<'_>) -> Result<Value, Wrong> {
+pub fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, Wrong> {
     match key.kind {
-        Kind::Switch => value.as_bool().map(Value::Switch).ok_or_else(|| kind_of(key, value, "true or false")),
-        Kind::Number(least, most) => number(key, value, least, most).map(Value::Number),
-        Kind::Numbers(least, most) => {
+        KeyKind::Switch => value.as_bool().map(ConfigValue::Switch).ok_or_else(|| kind_of(key, value, "true or false")),
+        KeyKind::Number(least, most) => number(key, value, least, most).map(ConfigValue::Number),
+        KeyKind::Numbers(least, most) => {
             let items = items(key, value, "a list of numbers, for example [5060, 5080]")?;
-            items.into_iter().map(|v| number(key, v, least, most)).collect::<Result<_, _>>().map(Value::Numbers)
+            items.into_iter().map(|v| number(key, v, least, most)).collect::<Result<_, _>>().map(ConfigValue::Numbers)
         }
-        Kind::AutoOr(allowed) => auto_or(key, value, allowed),
-        Kind::Words(allowed) => {
+        KeyKind::AutoOr(allowed) => auto_or(key, value, allowed),
+        KeyKind::Words(allowed) => {
             let items = items(key, value, "a list of words in quotes")?;
-            items.into_iter().map(|v| word(key, v, allowed)).collect::<Result<_, _>>().map(Value::Texts)
+            items.into_iter().map(|v| word(key, v, allowed)).collect::<Result<_, _>>().map(ConfigValue::Texts)
         }
-        Kind::Word(allowed) => word(key, value, allowed).map(Value::Text),
-        Kind::Names if value.is_str() => {
-            text(key, value).and_then(|t| checked(key, t, name)).map(|t| Value::Texts(vec![t]))
+        KeyKind::Word(allowed) => word(key, value, allowed).map(ConfigValue::Text),
+        KeyKind::Names if value.is_str() => {
+            text(key, value).and_then(|t| checked(key, t, name)).map(|t| ConfigValue::Texts(vec![t]))
         }
-        Kind::Names => texts(key, value, name),
-        Kind::Recipients if value.is_str() => {
-            text(key, value).and_then(|t| checked(key, t, recipient)).map(|t| Value::Texts(vec![t]))
+        KeyKind::Names => texts(key, value, name),
+        KeyKind::Recipients if value.is_str() => {
+            text(key, value).and_then(|t| checked(key, t, recipient)).map(|t| ConfigValue::Texts(vec![t]))
         }
-        Kind::Recipients => texts(key, value, recipient),
-        Kind::Users => texts(key, value, user),
-        Kind::HeaderNames => texts(key, value, header_name),
-        Kind::Sources => texts(key, value, source),
-        Kind::Text | Kind::Secret => text(key, value).map(Value::Text),
-        Kind::Path => checked(key, text(key, value)?, path).map(Value::Text),
-        Kind::Pattern => checked(key, text(key, value)?, pattern).map(Value::Text),
-        Kind::Digits => checked(key, text(key, value)?, digits).map(Value::Text),
-        Kind::Keypad => checked(key, text(key, value)?, keypad).map(Value::Text),
-        Kind::HeaderName => checked(key, text(key, value)?, header_name_or_none).map(Value::Text),
-        Kind::Url => checked(key, text(key, value)?, url).map(Value::Text),
-        Kind::Listen => checked(key, text(key, value)?, listen).map(Value::Text),
-        Kind::HeaderMatch => checked(key, text(key, value)?, header_match).map(Value::Text),
-        Kind::Mappings => Err((format!("{} cannot be given here", key.name), String::new())),
+        KeyKind::Recipients => texts(key, value, recipient),
+        KeyKind::Users => texts(key, value, user),
+        KeyKind::HeaderNames => texts(key, value, header_name),
+        KeyKind::Sources => texts(key, value, source),
+        KeyKind::Text | KeyKind::Secret => text(key, value).map(ConfigValue::Text),
+        KeyKind::Path => checked(key, text(key, value)?, path).map(ConfigValue::Text),
+        KeyKind::Pattern => checked(key, text(key, value)?, pattern).map(ConfigValue::Text),
+        KeyKind::Digits => checked(key, text(key, value)?, digits).map(ConfigValue::Text),
+        KeyKind::Keypad => checked(key, text(key, value)?, keypad).map(ConfigValue::Text),
+        KeyKind::HeaderName => checked(key, text(key, value)?, header_name_or_none).map(ConfigValue::Text),
+        KeyKind::Url => checked(key, text(key, value)?, url).map(ConfigValue::Text),
+        KeyKind::Listen => checked(key, text(key, value)?, listen).map(ConfigValue::Text),
+        KeyKind::HeaderMatch => checked(key, text(key, value)?, header_match).map(ConfigValue::Text),
+        KeyKind::Mappings => Err((format!("{} cannot be given here", key.name), String::new())),
     }
 }
 
@@ -76,7 +76,7 @@ pub fn split_header_match(text: &str) -> (String, String) {
     }
 }
 
-fn kind_of(key: &Key, value: &DeValue<'_>, wanted: &str) -> Wrong {
+fn kind_of(key: &ConfigKey, value: &DeValue<'_>, wanted: &str) -> Wrong {
     let is = match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a number",
@@ -89,29 +89,29 @@ fn kind_of(key: &Key, value: &DeValue<'_>, wanted: &str) -> Wrong {
     (format!("{} is {is}", key.path()), format!("write {wanted}"))
 }
 
-fn items<'v, 'i>(key: &Key, value: &'v DeValue<'i>, wanted: &str) -> Result<Vec<&'v DeValue<'i>>, Wrong> {
+fn items<'v, 'i>(key: &ConfigKey, value: &'v DeValue<'i>, wanted: &str) -> Result<Vec<&'v DeValue<'i>>, Wrong> {
     let array = value.as_array().ok_or_else(|| kind_of(key, value, wanted))?;
     Ok(array.iter().map(|v| v.get_ref()).collect())
 }
 
-fn text(key: &Key, value: &DeValue<'_>) -> Result<String, Wrong> {
+fn text(key: &ConfigKey, value: &DeValue<'_>) -> Result<String, Wrong> {
     value.as_str().map(str::to_owned).ok_or_else(|| kind_of(key, value, "a text in double quotes"))
 }
 
-fn texts(key: &Key, value: &DeValue<'_>, check: fn(&str) -> Result<(), Wrong>) -> Result<Value, Wrong> {
+fn texts(key: &ConfigKey, value: &DeValue<'_>, check: fn(&str) -> Result<(), Wrong>) -> Result<ConfigValue, Wrong> {
     let items = items(key, value, "a list of texts, for example [\"one\", \"two\"]")?;
     let convert = |v| text(key, v).and_then(|t| checked(key, t, check));
-    items.into_iter().map(convert).collect::<Result<_, _>>().map(Value::Texts)
+    items.into_iter().map(convert).collect::<Result<_, _>>().map(ConfigValue::Texts)
 }
 
-fn checked(key: &Key, text: String, check: fn(&str) -> Result<(), Wrong>) -> Result<String, Wrong> {
+fn checked(key: &ConfigKey, text: String, check: fn(&str) -> Result<(), Wrong>) -> Result<String, Wrong> {
     match check(&text) {
         Ok(()) => Ok(text),
         Err((what, remedy)) => Err((format!("{}: {what}", key.path()), remedy)),
     }
 }
 
-fn number(key: &Key, value: &DeValue<'_>, least: u64, most: u64) -> Result<u64, Wrong> {
+fn number(key: &ConfigKey, value: &DeValue<'_>, least: u64, most: u64) -> Result<u64, Wrong> {
     let bounds = match most {
         u64::MAX => format!("a whole number from {least}"),
         _ => format!("a whole number from {least} to {most}"),
@@ -132,20 +132,20 @@ fn parse(given: &DeInteger<'_>) -> Option<u64> {
     u64::from_str_radix(digits, given.radix()).ok()
 }
 
-fn auto_or(key: &Key, value: &DeValue<'_>, allowed: &[u64]) -> Result<Value, Wrong> {
+fn auto_or(key: &ConfigKey, value: &DeValue<'_>, allowed: &[u64]) -> Result<ConfigValue, Wrong> {
     let list = allowed.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     let wanted = format!("\"auto\" or one of {list}");
     match value {
-        DeValue::String(s) if s == "auto" => Ok(Value::Text(String::from("auto"))),
+        DeValue::String(s) if s == "auto" => Ok(ConfigValue::Text(String::from("auto"))),
         DeValue::Integer(i) => match parse(i) {
-            Some(n) if allowed.contains(&n) => Ok(Value::Number(n)),
+            Some(n) if allowed.contains(&n) => Ok(ConfigValue::Number(n)),
             _ => Err((format!("{} cannot be {}", key.path(), i.as_str()), format!("write {wanted}"))),
         },
         other => Err(kind_of(key, other, &wanted)),
     }
 }
 
-fn word(key: &Key, value: &DeValue<'_>, allowed: &[&str]) -> Result<String, Wrong> {
+fn word(key: &ConfigKey, value: &DeValue<'_>, allowed: &[&str]) -> Result<String, Wrong> {
     let list = allowed.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(", ");
     let given = value.as_str().ok_or_else(|| kind_of(key, value, &format!("one of {list}")))?;
     if allowed.contains(&given) {

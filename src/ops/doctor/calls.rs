@@ -15,10 +15,10 @@ use crate::render::codec::decoder_for;
 use crate::rtp;
 use crate::time::Timestamp;
 
-/// Counts calls and what was decided about their streams. Keeps no packet; of a leg under way its streams.
+/// ReportCounts calls and what was decided about their streams. Keeps no packet; of a leg under way its streams.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Calls {
-    /// Calls, open ones at the end of the look included.
+pub struct CallTally {
+    /// CallTally, open ones at the end of the look included.
     pub all: u64,
     /// Answered and long enough to hear something of them.
     pub talked: u64,
@@ -41,12 +41,12 @@ pub struct Calls {
     /// Streams by encoding names for which there is no decoder.
     pub unknown_codecs: BTreeMap<String, u64>,
     /// The streams of legs under way.
-    pub(super) legs: HashMap<LegId, Vec<Stream>>,
+    pub(super) legs: HashMap<LegId, Vec<TalliedStream>>,
 }
 
 /// A stream of a leg under way. Its place is its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stream {
+pub(super) struct TalliedStream {
     flow: (Endpoint, Endpoint, u32),
     side: Side,
     /// Bit n: payload type n is sound that can be decoded.
@@ -55,7 +55,7 @@ pub(super) struct Stream {
     heard: u64,
 }
 
-impl Calls {
+impl CallTally {
     /// Takes in what the engine tells the outside.
     pub fn handle_event(&mut self, event: &CallEvent) {
         let CallEvent::Ended(ended) = event else { return };
@@ -81,7 +81,7 @@ impl Calls {
         streams.filter(|s| s.side == side).map(|s| s.heard).sum::<u64>() >= MIN_HEARD
     }
 
-    fn stream(&mut self, leg: LegId, stream: u32) -> Option<&mut Stream> {
+    fn stream(&mut self, leg: LegId, stream: u32) -> Option<&mut TalliedStream> {
         self.legs.get_mut(&leg)?.get_mut(stream as usize)
     }
 
@@ -93,7 +93,7 @@ impl Calls {
                 match streams.get_mut(*stream as usize) {
                     // Said again where a new part of a long call begins.
                     Some(known) => (known.flow, known.side) = (flow, *side),
-                    None => streams.push(Stream { flow, side: *side, sound: 0, is_encrypted: false, heard: 0 }),
+                    None => streams.push(TalliedStream { flow, side: *side, sound: 0, is_encrypted: false, heard: 0 }),
                 }
             }
             Decision::Payload { stream, pt, format } => {
@@ -128,7 +128,7 @@ impl Calls {
     }
 }
 
-impl LegSink for Calls {
+impl LegSink for CallTally {
     fn open(&mut self, _leg: LegId, _name: &str) {}
     fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, _keep: Keep) {
         let is_whole = datagram.payload.len() as u64 >= u64::from(datagram.wire_len);

@@ -1,11 +1,11 @@
-//! What this machine says about an interface and its clock. Asking is [`Interface::ask`] and [`Clock::ask`]; reading
+//! What this machine says about an interface and its clock. Asking is [`HostInterface::ask`] and [`HostClock::ask`]; reading
 //! the answers is pure.
 
 use std::process::Command;
 
 /// An interface as Linux shows it. Absent means that Linux did not tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Interface {
+pub struct HostInterface {
     /// Its name.
     pub name: String,
     /// Bytes of an IP packet that it takes.
@@ -13,18 +13,18 @@ pub struct Interface {
     /// Whether there is a link.
     pub has_carrier: Option<bool>,
     /// Features that join packets, on at the moment.
-    pub joining: Vec<Joining>,
+    pub joining: Vec<OffloadFeature>,
     /// Whether `ethtool` could be asked.
-    pub ethtool: Ethtool,
+    pub ethtool: EthtoolAnswer,
     /// Room for frames in the card: now, and at the most.
     pub ring: Option<(u32, u32)>,
     /// What the card lost, since it was set up.
-    pub losses: Losses,
+    pub losses: CardLosses,
 }
 
 /// What came of asking `ethtool`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ethtool {
+pub enum EthtoolAnswer {
     /// It answered.
     Answered,
     /// The program is not there.
@@ -36,7 +36,7 @@ pub enum Ethtool {
 
 /// A feature that joins several packets into one (the short name that `ethtool -K` takes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Joining {
+pub struct OffloadFeature {
     /// `gro`, `lro`, `rx-gro-hw`, ….
     pub name: &'static str,
     /// Whether the card allows it to be switched off.
@@ -45,7 +45,7 @@ pub struct Joining {
 
 /// Frames that the card or its driver lost or found damaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Losses {
+pub struct CardLosses {
     /// No room in the card's ring.
     pub no_room: u64,
     /// Damaged on the cable.
@@ -54,7 +54,7 @@ pub struct Losses {
 
 /// The clock of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
+pub enum HostClock {
     /// Something keeps it right.
     Synchronised,
     /// Nothing does.
@@ -63,20 +63,20 @@ pub enum Clock {
     Unknown,
 }
 
-impl Interface {
+impl HostInterface {
     /// Asks this machine.
     pub fn ask(name: &str) -> Self {
         let mut interface = Self {
             name: name.to_owned(),
             mtu: sys(name, "mtu"),
             has_carrier: sys::<u8>(name, "carrier").map(|c| c != 0),
-            losses: Losses::ask(name),
+            losses: CardLosses::ask(name),
             ..Self::default()
         };
         match ethtool(&["-k", name]) {
             Ok(text) => {
                 interface.joining = joining(&text);
-                interface.ethtool = Ethtool::Answered;
+                interface.ethtool = EthtoolAnswer::Answered;
                 interface.ring = ethtool(&["-g", name]).ok().and_then(|text| ring(&text));
             }
             Err(answer) => interface.ethtool = answer,
@@ -88,7 +88,7 @@ impl Interface {
     #[must_use]
     pub fn since(self, before: &Self) -> Self {
         let (now, then) = (self.losses, before.losses);
-        let losses = Losses {
+        let losses = CardLosses {
             no_room: now.no_room.saturating_sub(then.no_room),
             damaged: now.damaged.saturating_sub(then.damaged),
         };
@@ -96,7 +96,7 @@ impl Interface {
     }
 }
 
-impl Losses {
+impl CardLosses {
     fn ask(name: &str) -> Self {
         let count = |what: &str| sys::<u64>(name, &format!("statistics/{what}")).unwrap_or(0);
         Self {
@@ -107,7 +107,7 @@ impl Losses {
     }
 }
 
-impl Clock {
+impl HostClock {
     /// Asks the kernel.
     #[expect(unsafe_code, reason = "adjtimex(2) has no safe form in std")]
     pub fn ask() -> Self {
@@ -127,14 +127,14 @@ impl Clock {
 }
 
 /// The features that join packets and are on, of the answer to `ethtool -k`.
-pub fn joining(text: &str) -> Vec<Joining> {
+pub fn joining(text: &str) -> Vec<OffloadFeature> {
     let is_on = |line: &str, feature: &str| {
         let value = line.trim().strip_prefix(feature)?.strip_prefix(':')?.trim();
         value.starts_with("on").then(|| !value.contains("[fixed]"))
     };
     let find = |(feature, name): &(&str, &'static str)| {
         let can_change = text.lines().find_map(|line| is_on(line, feature))?;
-        Some(Joining { name, can_change })
+        Some(OffloadFeature { name, can_change })
     };
     FEATURES.iter().filter_map(find).collect()
 }
@@ -155,15 +155,15 @@ fn sys<T: std::str::FromStr>(interface: &str, what: &str) -> Option<T> {
     std::fs::read_to_string(format!("/sys/class/net/{interface}/{what}")).ok()?.trim().parse().ok()
 }
 
-fn ethtool(args: &[&str]) -> Result<String, Ethtool> {
+fn ethtool(args: &[&str]) -> Result<String, EthtoolAnswer> {
     // Not every user has the folders of the administrator in the path.
     let asked = ["ethtool", "/usr/sbin/ethtool", "/sbin/ethtool"]
         .iter()
         .find_map(|program| Command::new(program).args(args).env("LC_ALL", "C").output().ok());
     match asked {
-        None => Err(Ethtool::Missing),
+        None => Err(EthtoolAnswer::Missing),
         Some(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        Some(_) => Err(Ethtool::Silent),
+        Some(_) => Err(EthtoolAnswer::Silent),
     }
 }
 
@@ -202,7 +202,7 @@ rx-gro-hw: on
 
     #[test]
     fn what_joins_packets_is_read_from_ethtool() {
-        assert_eq!(joining(INTEL), [Joining { name: "gro", can_change: true }]);
+        assert_eq!(joining(INTEL), [OffloadFeature { name: "gro", can_change: true }]);
         let names: Vec<_> = joining(BROADCOM).iter().map(|j| (j.name, j.can_change)).collect();
         assert_eq!(names, [("gro", true), ("lro", false), ("rx-gro-hw", true)]);
         assert!(joining("").is_empty() && joining("generic-receive-offload: off\n").is_empty());
@@ -218,14 +218,14 @@ rx-gro-hw: on
 
     #[test]
     fn the_loopback_of_this_machine_can_be_asked() {
-        let lo = Interface::ask("lo");
+        let lo = HostInterface::ask("lo");
         assert!(lo.mtu.is_some_and(|mtu| mtu >= 1500), "{lo:?}");
-        assert_eq!(Interface::ask("no/../such").mtu, None);
+        assert_eq!(HostInterface::ask("no/../such").mtu, None);
     }
 
     #[test]
     fn losses_are_those_of_the_look() {
-        let losses = |no_room| Interface { losses: Losses { no_room, damaged: 7 }, ..Interface::default() };
-        assert_eq!(losses(12).since(&losses(10)).losses, Losses { no_room: 2, damaged: 0 });
+        let losses = |no_room| HostInterface { losses: CardLosses { no_room, damaged: 7 }, ..HostInterface::default() };
+        assert_eq!(losses(12).since(&losses(10)).losses, CardLosses { no_room: 2, damaged: 0 });
     }
 }

@@ -1,7 +1,7 @@
 //! What is wrong with a mirror, told from what was counted while looking at it, and the command that mends it.
 //!
 //! [`traffic`] and [`calls`] watch what decoding and the engine give, [`host`] asks this machine; all of it together is
-//! a [`Look`], and [`examine`] makes [`Finding`]s of it. Invariant: `examine` is a pure function of the look, so every
+//! a [`Observation`], and [`examine`] makes [`DoctorFinding`]s of it. Invariant: `examine` is a pure function of the look, so every
 //! finding can be shown from a capture, and a finding that names a command has the right interface in it.
 
 use serde::Serialize;
@@ -20,8 +20,8 @@ pub mod traffic;
 /// How bad a finding is. The first is the worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Calls are missing, cut or cannot be heard.
+pub enum FindingSeverity {
+    /// CallTally are missing, cut or cannot be heard.
     Problem,
     /// It may cost a call, or costs more than it should.
     Warning,
@@ -31,9 +31,9 @@ pub enum Severity {
 
 /// One thing that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct DoctorFinding {
     /// How bad.
-    pub severity: Severity,
+    pub severity: FindingSeverity,
     /// For scripts: one word that stays the same between versions.
     pub kind: &'static str,
     /// What was seen, with its numbers.
@@ -48,13 +48,13 @@ pub struct Finding {
 
 /// What was looked at.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Subject {
+pub enum ObservedSource {
     /// Live interfaces, with what this machine says about them.
     Live {
         /// In the order of the configuration.
-        interfaces: Vec<host::Interface>,
+        interfaces: Vec<host::HostInterface>,
         /// The clock of this machine.
-        clock: host::Clock,
+        clock: host::HostClock,
         /// The `capture.buffer_mib` in force.
         buffer_mib: u32,
     },
@@ -64,9 +64,9 @@ pub enum Subject {
 
 /// All that was counted while looking.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Look {
+pub struct Observation {
     /// What was looked at.
-    pub subject: Subject,
+    pub subject: ObservedSource,
     /// Its names.
     pub source: String,
     /// The first moment seen.
@@ -80,27 +80,29 @@ pub struct Look {
     /// What the engine counted.
     pub engine: engine::Counters,
     /// What the datagrams showed.
-    pub traffic: traffic::Seen,
+    pub traffic: traffic::TrafficSummary,
     /// What the calls came to.
-    pub calls: calls::Calls,
+    pub calls: calls::CallTally,
     /// What the source wanted to tell a person.
     pub warnings: Vec<String>,
 }
 
-impl Look {
+impl Observation {
     /// The interface for commands: the first that was looked at, or the name that the manuals use.
     fn interface(&self) -> &str {
         match &self.subject {
-            Subject::Live { interfaces, .. } => interfaces.first().map_or(EXAMPLE_INTERFACE, |i| i.name.as_str()),
-            Subject::Files => EXAMPLE_INTERFACE,
+            ObservedSource::Live { interfaces, .. } => {
+                interfaces.first().map_or(EXAMPLE_INTERFACE, |i| i.name.as_str())
+            }
+            ObservedSource::Files => EXAMPLE_INTERFACE,
         }
     }
 }
 
 /// What the look shows to be wrong or worth knowing, the worst first.
-pub fn examine(look: &Look) -> Vec<Finding> {
+pub fn examine(look: &Observation) -> Vec<DoctorFinding> {
     let mut findings = rules::all(look);
-    if look.subject == Subject::Files {
+    if look.subject == ObservedSource::Files {
         for finding in findings.iter_mut().filter(|f| f.commands.iter().any(|c| c.contains(EXAMPLE_INTERFACE))) {
             finding.remedy.push_str(" (eth1 stands for your mirror port.)");
         }
@@ -109,8 +111,8 @@ pub fn examine(look: &Look) -> Vec<Finding> {
     findings
 }
 
-impl Finding {
-    fn new(severity: Severity, kind: &'static str, what: impl Into<String>) -> Self {
+impl DoctorFinding {
+    fn new(severity: FindingSeverity, kind: &'static str, what: impl Into<String>) -> Self {
         Self { severity, kind, what: what.into(), remedy: String::new(), commands: Vec::new() }
     }
 

@@ -5,26 +5,26 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::rules::count;
-use super::{Finding, Look, Severity};
+use super::{DoctorFinding, FindingSeverity, Observation};
 
 /// What `--json` prints: one object.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report<'a> {
-    /// Interface or file names.
+pub struct DoctorReport<'a> {
+    /// HostInterface or file names.
     pub source: &'a str,
     /// How long was looked; for a file, from its first to its last frame.
     pub seconds: f64,
     /// Whether there is neither a problem nor a warning.
     pub healthy: bool,
     /// What was counted.
-    pub counts: Counts,
+    pub counts: ReportCounts,
     /// What was found, the worst first.
-    pub findings: &'a [Finding],
+    pub findings: &'a [DoctorFinding],
 }
 
 /// The counts that a person asks for first.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Counts {
+pub struct ReportCounts {
     /// Frames seen.
     pub frames: u64,
     /// Frames that this machine lost.
@@ -39,7 +39,7 @@ pub struct Counts {
     pub rtp_lost: u64,
     /// Copies of packets, RTP and other.
     pub duplicates: u64,
-    /// Calls.
+    /// CallTally.
     pub calls: u64,
     /// Of these, answered for long enough to be heard.
     pub calls_answered: u64,
@@ -48,12 +48,12 @@ pub struct Counts {
 }
 
 /// The report of a look.
-pub fn report<'a>(look: &'a Look, findings: &'a [Finding]) -> Report<'a> {
-    Report {
+pub fn report<'a>(look: &'a Observation, findings: &'a [DoctorFinding]) -> DoctorReport<'a> {
+    DoctorReport {
         source: &look.source,
         seconds: (look.seconds * 1000.0).round() / 1000.0,
-        healthy: findings.iter().all(|f| f.severity == Severity::Note),
-        counts: Counts {
+        healthy: findings.iter().all(|f| f.severity == FindingSeverity::Note),
+        counts: ReportCounts {
             frames: look.decode.frames,
             frames_lost_here: look.capture.dropped_by_kernel + look.capture.dropped_by_interface,
             sip_messages: look.engine.sip_messages,
@@ -70,7 +70,7 @@ pub fn report<'a>(look: &'a Look, findings: &'a [Finding]) -> Report<'a> {
 }
 
 /// The same for people: one line when all is well, then a block for each finding.
-pub fn text(report: &Report<'_>) -> String {
+pub fn text(report: &DoctorReport<'_>) -> String {
     let c = report.counts;
     let state = if report.healthy { "healthy" } else { "needs attention" };
     let mut text = format!(
@@ -91,11 +91,11 @@ pub fn text(report: &Report<'_>) -> String {
     text
 }
 
-fn block(text: &mut String, finding: &Finding) {
+fn block(text: &mut String, finding: &DoctorFinding) {
     let severity = match finding.severity {
-        Severity::Problem => "PROBLEM",
-        Severity::Warning => "warning",
-        Severity::Note => "note",
+        FindingSeverity::Problem => "PROBLEM",
+        FindingSeverity::Warning => "warning",
+        FindingSeverity::Note => "note",
     };
     // A String takes every write.
     let _ = writeln!(text, "{severity}: {} [{}]", finding.what, finding.kind);

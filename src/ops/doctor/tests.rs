@@ -1,60 +1,60 @@
-use super::host::{Clock, Ethtool, Interface, Joining, Losses};
-use super::traffic::{Plain, Ways};
+use super::host::{CardLosses, EthtoolAnswer, HostClock, HostInterface, OffloadFeature};
+use super::traffic::{DatagramCounts, HostPairs};
 use super::*;
 
 /// A look at a healthy mirror: one call, both ways.
-fn healthy() -> Look {
-    let ways = Ways { pairs: 1, ..Ways::default() };
-    Look {
-        subject: Subject::Files,
+fn healthy() -> Observation {
+    let ways = HostPairs { pairs: 1, ..HostPairs::default() };
+    Observation {
+        subject: ObservedSource::Files,
         source: String::from("trunk.pcap"),
         first_at: Some(Timestamp::from_secs(1_795_417_200)),
         seconds: 30.0,
         capture: SourceCounters { frames: 1000, ..SourceCounters::default() },
         decode: decode::Counters { frames: 1000, longest_frame: 900, ..decode::Counters::default() },
         engine: engine::Counters { sip_messages: 7, rtp_packets: 990, legs: 1, ..engine::Counters::default() },
-        traffic: traffic::Seen {
-            plain: Plain { datagrams: 1000, sip: 7, ..Plain::default() },
+        traffic: traffic::TrafficSummary {
+            plain: DatagramCounts { datagrams: 1000, sip: 7, ..DatagramCounts::default() },
             rtp_packets: 990,
             rtp_streams: 2,
             sip_ways: ways,
             rtp_ways: ways,
-            ..traffic::Seen::default()
+            ..traffic::TrafficSummary::default()
         },
-        calls: calls::Calls { all: 1, talked: 1, both_sides: 1, ..calls::Calls::default() },
+        calls: calls::CallTally { all: 1, talked: 1, both_sides: 1, ..calls::CallTally::default() },
         warnings: Vec::new(),
     }
 }
 
-fn live(interface: Interface) -> Look {
+fn live(interface: HostInterface) -> Observation {
     let interfaces = vec![interface];
-    Look {
-        subject: Subject::Live { interfaces, clock: Clock::Synchronised, buffer_mib: 64 },
+    Observation {
+        subject: ObservedSource::Live { interfaces, clock: HostClock::Synchronised, buffer_mib: 64 },
         source: "eth7".into(),
         ..healthy()
     }
 }
 
-fn eth7() -> Interface {
-    Interface {
+fn eth7() -> HostInterface {
+    HostInterface {
         name: String::from("eth7"),
         mtu: Some(1500),
         has_carrier: Some(true),
-        ethtool: Ethtool::Answered,
+        ethtool: EthtoolAnswer::Answered,
         ring: Some((256, 4096)),
-        ..Interface::default()
+        ..HostInterface::default()
     }
 }
 
 /// The one finding of a look.
 #[track_caller]
-fn only(look: &Look) -> Finding {
+fn only(look: &Observation) -> DoctorFinding {
     let findings = examine(look);
     assert_eq!(findings.len(), 1, "{findings:#?}");
     findings.into_iter().next().expect("one")
 }
 
-fn kinds(look: &Look) -> Vec<&'static str> {
+fn kinds(look: &Observation) -> Vec<&'static str> {
     examine(look).iter().map(|f| f.kind).collect()
 }
 
@@ -74,30 +74,30 @@ fn a_healthy_mirror_is_one_line() {
 
 #[test]
 fn joined_packets_are_switched_off_by_name_and_what_is_fixed_is_not_in_the_command() {
-    let on = |name, can_change| Joining { name, can_change };
-    let look = live(Interface { joining: vec![on("gro", true), on("lro", true)], ..eth7() });
+    let on = |name, can_change| OffloadFeature { name, can_change };
+    let look = live(HostInterface { joining: vec![on("gro", true), on("lro", true)], ..eth7() });
     let finding = only(&look);
-    assert_eq!((finding.kind, finding.severity), ("offload", Severity::Warning));
+    assert_eq!((finding.kind, finding.severity), ("offload", FindingSeverity::Warning));
     assert_eq!(finding.commands, ["ethtool -K eth7 gro off lro off"]);
-    let look = live(Interface { joining: vec![on("gro", true), on("rx-gro-hw", false)], ..eth7() });
+    let look = live(HostInterface { joining: vec![on("gro", true), on("rx-gro-hw", false)], ..eth7() });
     assert_eq!(only(&look).commands, ["ethtool -K eth7 gro off"]);
-    let look = live(Interface { joining: vec![on("rx-gro-hw", false)], ..eth7() });
+    let look = live(HostInterface { joining: vec![on("rx-gro-hw", false)], ..eth7() });
     assert!(only(&look).commands.is_empty());
 }
 
 #[test]
 fn a_missing_ethtool_is_said_and_a_silent_one_is_not() {
-    assert_eq!(kinds(&live(Interface { ethtool: Ethtool::Missing, ..eth7() })), ["no_ethtool"]);
-    assert!(kinds(&live(Interface { ethtool: Ethtool::Silent, ..eth7() })).is_empty());
+    assert_eq!(kinds(&live(HostInterface { ethtool: EthtoolAnswer::Missing, ..eth7() })), ["no_ethtool"]);
+    assert!(kinds(&live(HostInterface { ethtool: EthtoolAnswer::Silent, ..eth7() })).is_empty());
 }
 
 #[test]
 fn frames_lost_in_the_card_ask_for_its_largest_ring() {
-    let losses = Losses { no_room: 3, damaged: 0 };
-    assert_eq!(only(&live(Interface { losses, ..eth7() })).commands, ["ethtool -G eth7 rx 4096"]);
-    let full = Interface { losses, ring: Some((4096, 4096)), ..eth7() };
+    let losses = CardLosses { no_room: 3, damaged: 0 };
+    assert_eq!(only(&live(HostInterface { losses, ..eth7() })).commands, ["ethtool -G eth7 rx 4096"]);
+    let full = HostInterface { losses, ring: Some((4096, 4096)), ..eth7() };
     assert_eq!(only(&live(full)).commands, ["ethtool -S eth7"]);
-    let damaged = Interface { losses: Losses { no_room: 0, damaged: 1 }, ..eth7() };
+    let damaged = HostInterface { losses: CardLosses { no_room: 0, damaged: 1 }, ..eth7() };
     assert_eq!(only(&live(damaged)).what, "1 frame on eth7 came damaged");
 }
 
@@ -107,12 +107,12 @@ fn frames_dropped_by_the_kernel_ask_for_a_larger_ring_and_explain_the_gaps() {
     look.capture.dropped_by_kernel = 17;
     look.traffic.rtp_lost = 100;
     let finding = only(&look);
-    assert_eq!((finding.kind, finding.severity), ("kernel_drops", Severity::Problem));
+    assert_eq!((finding.kind, finding.severity), ("kernel_drops", FindingSeverity::Problem));
     // Four times the 64 MiB in force.
     let toml = "[capture]\n#buffer_mib = 64\n\n[spool]\n#buffer_mib = 64\n";
     assert_eq!(sed(&finding.commands[0], toml), "[capture]\nbuffer_mib = 256\n\n[spool]\n#buffer_mib = 64\n");
     // There is no larger one: nothing to type.
-    if let Subject::Live { buffer_mib, .. } = &mut look.subject {
+    if let ObservedSource::Live { buffer_mib, .. } = &mut look.subject {
         *buffer_mib = 2048;
     }
     assert!(only(&look).commands.is_empty());
@@ -158,8 +158,8 @@ fn a_frame_longer_than_the_interface_takes_is_found() {
 #[test]
 fn the_clock_is_looked_at_in_both_ways() {
     let mut look = live(eth7());
-    if let Subject::Live { clock, .. } = &mut look.subject {
-        *clock = Clock::Alone;
+    if let ObservedSource::Live { clock, .. } = &mut look.subject {
+        *clock = HostClock::Alone;
     }
     assert_eq!(only(&look).commands.last().map(String::as_str), Some("timedatectl set-ntp true"));
     let mut look = healthy();
@@ -169,7 +169,7 @@ fn the_clock_is_looked_at_in_both_ways() {
 
 #[test]
 fn silence_is_told_with_what_the_cable_says_and_nothing_else() {
-    let mut look = live(Interface { has_carrier: Some(false), ..eth7() });
+    let mut look = live(HostInterface { has_carrier: Some(false), ..eth7() });
     look.decode = decode::Counters::default();
     (look.traffic, look.calls) = Default::default();
     assert_eq!(kinds(&look), ["no_frames", "no_link"]);
@@ -179,17 +179,17 @@ fn silence_is_told_with_what_the_cable_says_and_nothing_else() {
 
 #[test]
 fn one_direction_is_the_port_when_signalling_is_halved_too_and_the_way_of_the_media_when_not() {
-    let halved = Ways { pairs: 2, one_way: 2, example: None };
+    let halved = HostPairs { pairs: 2, one_way: 2, example: None };
     let mut look = healthy();
     (look.traffic.rtp_ways, look.traffic.sip_ways) = (halved, halved);
     let finding = only(&look);
-    assert_eq!(finding.severity, Severity::Problem);
+    assert_eq!(finding.severity, FindingSeverity::Problem);
     assert!(finding.commands[1].ends_with("both"), "{finding:?}");
-    look.traffic.sip_ways = Ways { pairs: 1, ..Ways::default() };
+    look.traffic.sip_ways = HostPairs { pairs: 1, ..HostPairs::default() };
     let finding = only(&look);
-    assert_eq!((finding.severity, finding.commands[0].as_str()), (Severity::Problem, "direct_media=no"));
-    look.traffic.rtp_ways = Ways { pairs: 3, one_way: 1, example: None };
-    assert_eq!(only(&look).severity, Severity::Warning);
+    assert_eq!((finding.severity, finding.commands[0].as_str()), (FindingSeverity::Problem, "direct_media=no"));
+    look.traffic.rtp_ways = HostPairs { pairs: 3, one_way: 1, example: None };
+    assert_eq!(only(&look).severity, FindingSeverity::Warning);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn tls_beside_plain_sip_is_named_where_media_has_no_call() {
     assert!(kinds(&look).is_empty(), "any web page is TLS");
     look.engine.rtp_unclaimed = 500;
     let finding = only(&look);
-    assert_eq!((finding.kind, finding.severity), ("tls_elsewhere", Severity::Note));
+    assert_eq!((finding.kind, finding.severity), ("tls_elsewhere", FindingSeverity::Note));
     assert!(finding.what.contains("500 RTP packets") && finding.what.contains("2 TLS streams"), "{finding:?}");
     // On the port of SIP over TLS it has a finding of its own.
     look.decode.streams.sips = 2;

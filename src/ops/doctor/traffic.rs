@@ -14,9 +14,9 @@ use crate::{rtp, sip};
 
 /// Watches datagrams and streams.
 #[derive(Debug, Default)]
-pub struct Traffic {
-    plain: Plain,
-    streams: HashMap<(Endpoint, Endpoint, u32), Stream>,
+pub struct TrafficMonitor {
+    plain: DatagramCounts,
+    streams: HashMap<(Endpoint, Endpoint, u32), RtpFlow>,
     signalling: HashMap<(Endpoint, Endpoint), [u64; 2]>,
     last_at: Option<Timestamp>,
     /// The last silence of the whole mirror of a minute or more: when it began and how long it was.
@@ -26,9 +26,9 @@ pub struct Traffic {
 
 /// What was seen so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct TrafficSummary {
     /// What needs no table.
-    pub plain: Plain,
+    pub plain: DatagramCounts,
     /// Distinct packets of streams that are RTP.
     pub rtp_packets: u64,
     /// Streams that are RTP.
@@ -41,14 +41,14 @@ pub struct Seen {
     /// ahead by so much.
     pub step_ahead: Option<Duration>,
     /// Which way the signalling between two hosts goes.
-    pub sip_ways: Ways,
+    pub sip_ways: HostPairs,
     /// Which way the media between two hosts goes.
-    pub rtp_ways: Ways,
+    pub rtp_ways: HostPairs,
 }
 
-/// Counts of single datagrams.
+/// ReportCounts of single datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Plain {
+pub struct DatagramCounts {
     /// All of them.
     pub datagrams: u64,
     /// Of these, with less payload than was on the wire.
@@ -71,7 +71,7 @@ pub struct Plain {
 
 /// Pairs of hosts, by the ways that were seen between them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ways {
+pub struct HostPairs {
     /// Pairs with enough traffic to tell.
     pub pairs: u64,
     /// Of these, heard one way only.
@@ -82,7 +82,7 @@ pub struct Ways {
 
 /// One SSRC on one flow.
 #[derive(Clone, Copy, Debug)]
-struct Stream {
+struct RtpFlow {
     newest: u16,
     newest_at: Timestamp,
     newest_time: RtpTime,
@@ -95,7 +95,7 @@ struct Stream {
     jumps: u64,
 }
 
-impl Traffic {
+impl TrafficMonitor {
     /// Takes in what decoding gave.
     pub fn handle_decoded(&mut self, decoded: &Decoded<'_>) {
         match decoded {
@@ -110,12 +110,12 @@ impl Traffic {
     }
 
     /// What was seen so far.
-    pub fn seen(&self) -> Seen {
-        let mut seen = Seen {
+    pub fn seen(&self) -> TrafficSummary {
+        let mut seen = TrafficSummary {
             plain: self.plain,
             step_ahead: self.step_ahead,
             sip_ways: ways(self.signalling.iter().map(|(k, n)| (*k, *n)), MIN_SIP),
-            ..Seen::default()
+            ..TrafficSummary::default()
         };
         let mut media = HashMap::<_, [u64; 2]>::new();
         for ((src, dst, _), stream) in self.streams.iter().filter(|(_, s)| s.is_rtp()) {
@@ -177,7 +177,7 @@ impl Traffic {
             self.plain.not_followed += 1;
             return;
         }
-        self.streams.insert(key, Stream::new(packet.sequence, datagram.at, packet.time));
+        self.streams.insert(key, RtpFlow::new(packet.sequence, datagram.at, packet.time));
     }
 
     fn note_silence(&mut self, at: Timestamp) {
@@ -190,14 +190,14 @@ impl Traffic {
     }
 }
 
-impl Ways {
+impl HostPairs {
     /// Whether nothing at all was heard both ways.
     pub const fn all_one_way(&self) -> bool {
         self.pairs > 0 && self.one_way == self.pairs
     }
 }
 
-impl Stream {
+impl RtpFlow {
     const fn new(sequence: u16, newest_at: Timestamp, newest_time: RtpTime) -> Self {
         Self { newest: sequence, newest_at, newest_time, window: 1, packets: 1, expected: 1, copies: 0, jumps: 0 }
     }
@@ -250,8 +250,8 @@ fn pair(src: Endpoint, dst: Endpoint) -> ((Endpoint, Endpoint), usize) {
     if src <= dst { ((src, dst), 0) } else { ((dst, src), 1) }
 }
 
-fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u64) -> Ways {
-    let mut ways = Ways::default();
+fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u64) -> HostPairs {
+    let mut ways = HostPairs::default();
     let mut busiest = 0;
     for ((a, b), [there, back]) in pairs.filter(|(_, n)| n[0] + n[1] >= least) {
         ways.pairs += 1;
@@ -295,8 +295,8 @@ const MAX_PAIRS: usize = 65_536;
 mod tests {
     use super::*;
 
-    fn stream(sequences: &[u16]) -> Stream {
-        let mut stream = Stream::new(sequences[0], Timestamp::EPOCH, RtpTime(0));
+    fn stream(sequences: &[u16]) -> RtpFlow {
+        let mut stream = RtpFlow::new(sequences[0], Timestamp::EPOCH, RtpTime(0));
         for s in &sequences[1..] {
             stream.handle(*s);
         }

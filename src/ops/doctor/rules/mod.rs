@@ -1,13 +1,13 @@
 //! The rules: each looks at the counts and says what it finds, or nothing.
 
-use super::{Finding, Look, Severity, Subject, host};
+use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, host};
 
 mod machine;
 mod media;
 mod wire;
 
 /// Every rule, in the order in which an admin would look.
-pub(super) fn all(look: &Look) -> Vec<Finding> {
+pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
     if let Some(nothing) = wire::nothing(look) {
         findings.push(nothing);

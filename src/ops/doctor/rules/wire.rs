@@ -1,31 +1,31 @@
 //! Frames, tunnels, fragments, copies, cuts: what the mirror does to packets.
 
-use super::{Finding, Look, Severity, Subject, count, percent};
+use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, count, percent};
 use crate::decode::counters::Tunnels;
-use crate::ops::doctor::traffic::Ways;
+use crate::ops::doctor::traffic::HostPairs;
 use crate::ops::drops::DropCounters;
 
-pub(super) fn all(look: &Look) -> Vec<Finding> {
+pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     let rules = [link, no_voip, one_direction, cut, duplicates, fragments, loss, vlans, tunnels, encrypted_ip, table];
     rules.iter().filter_map(|rule| rule(look)).collect()
 }
 
 /// Not one frame.
-pub(super) fn nothing(look: &Look) -> Option<Finding> {
+pub(super) fn nothing(look: &Observation) -> Option<DoctorFinding> {
     if look.decode.frames > 0 {
         return None;
     }
     let what = match &look.subject {
-        Subject::Files => String::from("not one frame is in the capture"),
-        Subject::Live { .. } => format!("not one frame came in {:.0} s", look.seconds),
+        ObservedSource::Files => String::from("not one frame is in the capture"),
+        ObservedSource::Live { .. } => format!("not one frame came in {:.0} s", look.seconds),
     };
     let eth = look.interface();
-    let finding = Finding::new(Severity::Problem, "no_frames", what);
+    let finding = DoctorFinding::new(FindingSeverity::Problem, "no_frames", what);
     Some(match &look.subject {
-        Subject::Files => finding.remedy("The capture is empty. Capture again, for longer than a call.").command(format!(
+        ObservedSource::Files => finding.remedy("The capture is empty. Capture again, for longer than a call.").command(format!(
             "tcpdump -ni {eth} -s 0 -w trunk.pcap"
         )),
-        Subject::Live { .. } => finding
+        ObservedSource::Live { .. } => finding
             .remedy(
                 "The mirror sends nothing to this port. Look at the link, then at the mirror session of the switch (its \
                  destination must be the port of this cable). In a virtual machine the hypervisor must allow \
@@ -37,11 +37,11 @@ pub(super) fn nothing(look: &Look) -> Option<Finding> {
 }
 
 /// A link type that we cannot read.
-fn link(look: &Look) -> Option<Finding> {
+fn link(look: &Observation) -> Option<DoctorFinding> {
     let unknown = look.decode.dropped.unknown_link;
     (unknown > 0).then(|| {
-        Finding::new(
-            Severity::Problem,
+        DoctorFinding::new(
+            FindingSeverity::Problem,
             "unknown_link",
             format!("{} have a link type that is not read", frames(unknown)),
         )
@@ -51,13 +51,13 @@ fn link(look: &Look) -> Option<Finding> {
 }
 
 /// Frames, but none of a call.
-fn no_voip(look: &Look) -> Option<Finding> {
+fn no_voip(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     if seen.plain.sip > 0 || seen.rtp_streams > 0 || look.decode.streams.sips > 0 {
         return None;
     }
     let what = format!("{} in {:.0} s, none of them SIP or RTP", count(look.decode.frames, "frame"), look.seconds);
-    let finding = Finding::new(Severity::Problem, "no_voip", what);
+    let finding = DoctorFinding::new(FindingSeverity::Problem, "no_voip", what);
     Some(
         finding
             .remedy(
@@ -69,10 +69,10 @@ fn no_voip(look: &Look) -> Option<Finding> {
 }
 
 /// Only one of the two directions.
-fn one_direction(look: &Look) -> Option<Finding> {
+fn one_direction(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     let (sip, rtp) = (seen.sip_ways, seen.rtp_ways);
-    let only = |what: &str, ways: Ways| {
+    let only = |what: &str, ways: HostPairs| {
         let example = ways.example.map(|(from, to)| format!(", as from {from} to {to}")).unwrap_or_default();
         format!("{what} is heard in one direction only{example}")
     };
@@ -83,17 +83,17 @@ fn one_direction(look: &Look) -> Option<Finding> {
         .collect();
     let some = rtp.one_way > 0 && !rtp.all_one_way();
     let (severity, what) = match (parts.is_empty(), some) {
-        (false, _) => (Severity::Problem, parts.join("; ")),
+        (false, _) => (FindingSeverity::Problem, parts.join("; ")),
         (true, true) => {
             let what =
                 format!("of {} of hosts with RTP, {} one way only", count(rtp.pairs, "pair"), is_are(rtp.one_way));
-            (Severity::Warning, what)
+            (FindingSeverity::Warning, what)
         }
         (true, false) => return None,
     };
-    let finding = Finding::new(severity, "one_direction", what);
+    let finding = DoctorFinding::new(severity, "one_direction", what);
     // Signalling both ways shows that the port is mirrored both ways.
-    let port_is_halved = severity == Severity::Problem && (sip.pairs == 0 || sip.all_one_way());
+    let port_is_halved = severity == FindingSeverity::Problem && (sip.pairs == 0 || sip.all_one_way());
     Some(if port_is_halved {
         finding
             .remedy(
@@ -114,7 +114,7 @@ fn one_direction(look: &Look) -> Option<Finding> {
 }
 
 /// Frames or datagrams that are shorter than they were on the wire.
-fn cut(look: &Look) -> Option<Finding> {
+fn cut(look: &Observation) -> Option<DoctorFinding> {
     let (frames_cut, datagrams) = (look.decode.cut_frames, look.traffic.plain.cut);
     if frames_cut == 0 && datagrams == 0 {
         return None;
@@ -128,7 +128,7 @@ fn cut(look: &Look) -> Option<Finding> {
         let verb = if frames_cut == 1 { "is" } else { "are" };
         let what = format!("{} ({share:.0} %) {verb} cut by the snap length{sip}", frames(frames_cut));
         return Some(
-            Finding::new(Severity::Problem, "cut_by_snaplen", what)
+            DoctorFinding::new(FindingSeverity::Problem, "cut_by_snaplen", what)
                 .remedy(
                     "What is behind the cut is lost: sound, and the addresses in long messages. Capture whole frames:",
                 )
@@ -137,7 +137,7 @@ fn cut(look: &Look) -> Option<Finding> {
     }
     let what = format!("{} shorter than their own length says{sip}", is_are_of(datagrams, "datagram"));
     Some(
-        Finding::new(Severity::Problem, "cut_by_mirror", what)
+        DoctorFinding::new(FindingSeverity::Problem, "cut_by_mirror", what)
             .remedy(
                 "The switch itself cuts what it mirrors. Switch truncation off in the mirror session. On a Cisco Nexus:",
             )
@@ -147,7 +147,7 @@ fn cut(look: &Look) -> Option<Finding> {
 }
 
 /// Copies, of which all but one are dropped.
-fn duplicates(look: &Look) -> Option<Finding> {
+fn duplicates(look: &Observation) -> Option<DoctorFinding> {
     let copies = look.decode.duplicates + look.traffic.rtp_copies;
     // Copies of fragments and of TCP are among those of the decoder, so what is left is counted with them.
     let whole = look.traffic.plain.datagrams + look.decode.duplicates + look.decode.tcp;
@@ -155,12 +155,12 @@ fn duplicates(look: &Look) -> Option<Finding> {
     if copies < MIN_COPIES || share < MIN_COPIES_PERCENT {
         return None;
     }
-    let severity = if share >= MANY_COPIES_PERCENT { Severity::Warning } else { Severity::Note };
+    let severity = if share >= MANY_COPIES_PERCENT { FindingSeverity::Warning } else { FindingSeverity::Note };
     let what = format!(
         "{share:.0} % of the packets are copies, made by the mirror or by a sender that repeats itself ({copies})"
     );
     Some(
-        Finding::new(severity, "duplicates", what)
+        DoctorFinding::new(severity, "duplicates", what)
             .remedy(
                 "They are recognised and dropped, so recordings are right, but they fill the mirror port, which then loses \
                  others. They come where two mirrored ports (or a port and its VLAN) see the same packet: mirror the \
@@ -171,7 +171,7 @@ fn duplicates(look: &Look) -> Option<Finding> {
     )
 }
 
-fn fragments(look: &Look) -> Option<Finding> {
+fn fragments(look: &Observation) -> Option<DoctorFinding> {
     let (all, dropped) = (look.decode.fragments, look.decode.dropped);
     if all == 0 {
         return None;
@@ -185,7 +185,7 @@ fn fragments(look: &Look) -> Option<Finding> {
             count(all, "IP fragment"),
             if all == 1 { "makes" } else { "make" }
         );
-        return Some(Finding::new(Severity::Note, "fragments", what));
+        return Some(DoctorFinding::new(FindingSeverity::Note, "fragments", what));
     }
     let what = format!(
         "of {}, {} to datagrams that never became whole, {broken} cannot be used",
@@ -193,7 +193,7 @@ fn fragments(look: &Look) -> Option<Finding> {
         if lost == 1 { String::from("1 belongs") } else { format!("{lost} belong") },
     );
     Some(
-        Finding::new(Severity::Warning, "fragments_incomplete", what)
+        DoctorFinding::new(FindingSeverity::Warning, "fragments_incomplete", what)
             .remedy(
                 "A long INVITE is lost when one of its fragments is. The mirror loses them, or the other fragments take a \
                  second way (a port channel): mirror all its members. If the mirror port is full, mirror less. On a Cisco \
@@ -204,7 +204,7 @@ fn fragments(look: &Look) -> Option<Finding> {
 }
 
 /// Gaps in RTP with nothing lost here.
-fn loss(look: &Look) -> Option<Finding> {
+fn loss(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     let share = percent(seen.rtp_lost, seen.rtp_lost + seen.rtp_packets);
     let by_us = look.capture.dropped_by_kernel + look.capture.dropped_by_interface;
@@ -214,7 +214,7 @@ fn loss(look: &Look) -> Option<Finding> {
     let what =
         format!("{share:.1} % of the RTP packets ({}) are missing, and none was lost on this machine", seen.rtp_lost);
     Some(
-        Finding::new(Severity::Warning, "lost_before_us", what)
+        DoctorFinding::new(FindingSeverity::Warning, "lost_before_us", what)
             .remedy(
                 "They were lost on the network or by the switch while mirroring: a mirror port that is slower than what it \
                  copies drops the rest without a word. Compare the drop counters of the switch's mirror port, and mirror \
@@ -224,7 +224,7 @@ fn loss(look: &Look) -> Option<Finding> {
     )
 }
 
-fn vlans(look: &Look) -> Option<Finding> {
+fn vlans(look: &Observation) -> Option<DoctorFinding> {
     let [_, one, two, more] = look.decode.vlan_depth;
     if one + two + more == 0 {
         return None;
@@ -232,20 +232,24 @@ fn vlans(look: &Look) -> Option<Finding> {
     let parts = [(one, "one VLAN tag"), (two, "two"), (more, "three or more")];
     let parts: Vec<String> =
         parts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{} with {name}", frames(*n))).collect();
-    Some(Finding::new(Severity::Note, "vlans", parts.join(", ")))
+    Some(DoctorFinding::new(FindingSeverity::Note, "vlans", parts.join(", ")))
 }
 
-fn tunnels(look: &Look) -> Option<Finding> {
+fn tunnels(look: &Observation) -> Option<DoctorFinding> {
     let kinds = tunnel_kinds(&look.decode.tunnels);
     if kinds.is_empty() {
         let unknown = look.decode.dropped.unknown_tunnel;
         return (unknown > 0).then(|| {
             let what = format!("{} of a tunnel of a kind that is not read", count(unknown, "packet"));
-            Finding::new(Severity::Note, "unknown_tunnel", what)
+            DoctorFinding::new(FindingSeverity::Note, "unknown_tunnel", what)
         });
     }
     let parts: Vec<String> = kinds.iter().map(|(name, n)| format!("{name} ({})", count(*n, "packet"))).collect();
-    Some(Finding::new(Severity::Note, "tunnels", format!("the mirror comes in tunnels: {}", parts.join(", "))))
+    Some(DoctorFinding::new(
+        FindingSeverity::Note,
+        "tunnels",
+        format!("the mirror comes in tunnels: {}", parts.join(", ")),
+    ))
 }
 
 /// The kinds of tunnels seen, by the names that people use.
@@ -266,11 +270,11 @@ fn tunnel_kinds(tunnels: &Tunnels) -> Vec<(&'static str, u64)> {
     all.into_iter().filter(|(_, n)| *n > 0).collect()
 }
 
-fn encrypted_ip(look: &Look) -> Option<Finding> {
+fn encrypted_ip(look: &Observation) -> Option<DoctorFinding> {
     let esp = look.decode.dropped.esp;
     (esp > 0).then(|| {
-        Finding::new(
-            Severity::Warning,
+        DoctorFinding::new(
+            FindingSeverity::Warning,
             "ipsec",
             format!("{} of IPsec (ESP), which cannot be read", count(esp, "packet")),
         )
@@ -280,7 +284,7 @@ fn encrypted_ip(look: &Look) -> Option<Finding> {
     })
 }
 
-fn table(look: &Look) -> Option<Finding> {
+fn table(look: &Observation) -> Option<DoctorFinding> {
     let totals = DropCounters::of(&look.decode, &look.engine);
     let mut clauses =
         DropCounters { fragments_incomplete: 0, sip_unreadable: 0, frames_cut: 0, frames_unreadable: 0, ..totals }
@@ -291,7 +295,7 @@ fn table(look: &Look) -> Option<Finding> {
     (!clauses.is_empty()).then(|| {
         let what = format!("tables are full: {}", clauses.join(", "));
         let is_media_alone = totals.table_full() == totals.rtp_not_kept && look.traffic.plain.not_followed == 0;
-        Finding::new(Severity::Warning, "tables_full", what).remedy(if is_media_alone {
+        DoctorFinding::new(FindingSeverity::Warning, "tables_full", what).remedy(if is_media_alone {
             "Media of very many calls comes without the SIP that says whose it is, and calls may lack what was said before \
              their answer. Mirror the SIP as well, or only the ports of the PBX."
         } else {
