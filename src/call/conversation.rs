@@ -11,8 +11,8 @@ use crate::call::pause::Pauses;
 use crate::call::record::{
     CallRecord, Direction, EndedBy, EventRecord, LegRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict,
 };
+use crate::call::roles::Who;
 use crate::call::streams::side_record;
-use crate::call::who::Who;
 use crate::time::Timestamp;
 
 /// A conversation. Its legs are places in the engine's table, the first one first.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::call::config::Config;
+use crate::call::correlation_keys::{Shape, Traces};
 use crate::call::dialog::{AnsweredBy, Began, Dialog, Phase};
 use crate::call::event::LegId;
-use crate::call::join::{Shape, Traces};
 use crate::call::party::Parties;
 use crate::call::pause::Keypad;
 use crate::call::record::{EndedBy, LegRecord, Outcome, Side};

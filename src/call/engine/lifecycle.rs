@@ -9,8 +9,8 @@ use crate::call::event::{CallEvent, EndedCall, EndedLeg, LegSink, LiveCall};
 use crate::call::leg::{Due, Leg, SpoolStage};
 use crate::call::numbers::NumberPlan;
 use crate::call::record::{EndedBy, Side};
+use crate::call::roles::Who;
 use crate::call::streams::side_record;
-use crate::call::who::Who;
 
 impl Engine {
     pub(super) fn handle_leg_timer(&mut self, slot: usize, sink: &mut dyn LegSink) {

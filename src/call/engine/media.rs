@@ -2,16 +2,16 @@
 
 use std::cmp::Reverse;
 
-use crate::call::claims::Claim;
 use crate::call::config::Start;
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnsweredBy, Phase};
 use crate::call::engine::{Engine, Route};
 use crate::call::event::{Keep, LegSink};
 use crate::call::leg::{Leg, SpoolStage};
+use crate::call::media_index::Claim;
 use crate::call::record::Side;
+use crate::call::roles::Who;
 use crate::call::streams::{Heard, Stream, Voice};
-use crate::call::who::Who;
 use crate::decode::Datagram;
 use crate::net::Endpoint;
 use crate::rtp::{Packet, Reject};
@@ -85,7 +85,7 @@ impl Engine {
             return;
         }
         // The early packets are borrowed while the engine takes them, so they change hands for a moment.
-        let mut early = std::mem::replace(&mut self.early, crate::call::early::EarlyMedia::new(0));
+        let mut early = std::mem::replace(&mut self.early, crate::call::early_media::EarlyMedia::new(0));
         early.claim(endpoints, self.now, &mut |datagram| {
             let Ok(packet) = read_packet(datagram) else { return true };
             let flow = (datagram.src, datagram.dst);

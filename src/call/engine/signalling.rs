@@ -2,14 +2,14 @@
 
 use std::hash::BuildHasher;
 
-use crate::call::claims::Claim;
 use crate::call::conversation::Conversation;
+use crate::call::correlation_keys::Traces;
 use crate::call::dialog::Dialog;
 use crate::call::engine::{Buried, Engine, Recall, Timer};
 use crate::call::event::{Keep, LegId, LegSink};
 use crate::call::id::{conversation_id, leg_name};
-use crate::call::join::Traces;
 use crate::call::leg::{Draft, Leg, SpoolStage};
+use crate::call::media_index::Claim;
 use crate::call::party::Parties;
 use crate::call::record::Side;
 use crate::decode::Datagram;

@@ -7,8 +7,8 @@ use crate::call::event::{CallEvent, LegId, LegSink};
 use crate::call::leg::{Leg, SpoolStage};
 use crate::call::party::Parties;
 use crate::call::record::EndedBy;
+use crate::call::roles::Who;
 use crate::call::rules::Subject;
-use crate::call::who::Who;
 
 impl Engine {
     /// Applies the rules to what is known of a call now, and opens or shuts the spools of its legs.

@@ -2,7 +2,6 @@
 //! still sounds after the leg by which the call came in, and a dialog that fell silent and is heard again.
 
 use crate::call::conversation::Conversation;
-use crate::call::dormant::Sleeper;
 use crate::call::engine::lifecycle::PARTNER_PATIENCE;
 use crate::call::engine::signalling::SETTLE;
 use crate::call::engine::{Engine, Timer};
@@ -11,7 +10,8 @@ use crate::call::id::conversation_id;
 use crate::call::leg::Leg;
 use crate::call::pause::Order;
 use crate::call::record::EndedBy;
-use crate::call::who::Who;
+use crate::call::roles::Who;
+use crate::call::timed_out::Sleeper;
 use crate::decode::Datagram;
 use crate::sip::{Message, Method};
 use crate::time::Timestamp;

@@ -1,16 +1,16 @@
 //! Transfers that are said to be such: what a REFER asks for, and what an INVITE replaces.
 
+use crate::call::correlation_keys::{Referral, Shape, Traces};
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
-use crate::call::join::{Referral, Shape, Traces};
 use crate::call::leg::{Draft, Leg};
-use crate::call::who::Who;
+use crate::call::roles::Who;
 use crate::decode::Datagram;
 use crate::sip::Message;
 
 /// What was found for a new leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(in crate::call::engine) enum Found {
     /// It belongs to this conversation.
     Same(usize),
     /// It is a call of its own that has to do with this conversation.
@@ -18,7 +18,7 @@ pub(super) enum Found {
 }
 
 impl Engine {
-    pub(super) fn handle_refer(
+    pub(in crate::call::engine) fn handle_refer(
         &mut self,
         slot: usize,
         message: &Message<'_>,
@@ -71,13 +71,13 @@ impl Engine {
 
     /// The leg whose dialog is replaced: a pick-up of one of a conversation's legs goes on in it; the replacement of
     /// its only one, or of the anchor, is a new call.
-    pub(super) fn by_replaces(&self, traces: &Traces) -> Option<Found> {
+    pub(in crate::call::engine) fn by_replaces(&self, traces: &Traces) -> Option<Found> {
         let replaced = self.by_call_id.get(traces.replaces.as_ref()?)?;
         let leg = replaced.iter().find_map(|slot| self.legs.get(*slot))?;
         Some(if self.is_anchor(leg) { Found::Related(leg.conversation) } else { Found::Same(leg.conversation) })
     }
 
-    pub(super) fn by_referral(&self, draft: &Draft, shape: &Shape<'_>) -> Option<Found> {
+    pub(in crate::call::engine) fn by_referral(&self, draft: &Draft, shape: &Shape<'_>) -> Option<Found> {
         let referral = self.referrals.iter().rev().find(|r| r.causes(shape, &draft.traces))?;
         self.conversations.get(referral.conversation)?;
         Some(if referral.on_anchor {

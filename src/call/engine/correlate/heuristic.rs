@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use crate::call::correlation_keys::{Fit, Shape, TOGETHER, meet, same_number};
 use crate::call::engine::Engine;
-use crate::call::join::{Fit, Shape, TOGETHER, meet, same_number};
 use crate::call::leg::Leg;
 use crate::time::Timestamp;
 
 /// What numbers and times say of a new leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Guess {
+pub(in crate::call::engine) enum Guess {
     Nothing,
     /// There is only this one.
     Only(usize),
@@ -21,7 +21,7 @@ pub(super) enum Guess {
 
 impl Guess {
     /// From conversations, each of which may be named several times.
-    pub(super) fn of(found: impl Iterator<Item = usize>) -> Self {
+    pub(in crate::call::engine) fn of(found: impl Iterator<Item = usize>) -> Self {
         let mut found: Vec<usize> = found.collect();
         found.sort_unstable();
         found.dedup();
@@ -36,7 +36,7 @@ impl Guess {
 /// The question of whose a leg is, asked of what was true at a moment: messages are seen out of order, and who had
 /// already been answered, or had given up, when the leg was sent is told by stamps.
 #[derive(Clone, Copy)]
-pub(super) struct Question<'a> {
+pub(in crate::call::engine) struct Question<'a> {
     /// Who knows the legs.
     pub engine: &'a Engine,
     /// The leg that is asked about.
@@ -47,7 +47,7 @@ pub(super) struct Question<'a> {
 
 impl Question<'_> {
     /// What the numbers and times of those of these legs say that live.
-    pub(super) fn guess(&self, legs: &[&Leg]) -> Guess {
+    pub(in crate::call::engine) fn guess(&self, legs: &[&Leg]) -> Guess {
         let near = |l: &&Leg| meet(self.shape.hop, l.hop()) && l.lived_at(self.at);
         let legs: Vec<&Leg> = legs.iter().copied().filter(near).collect();
         match self.by_cause(&legs) {
@@ -166,7 +166,7 @@ impl Question<'_> {
 impl Engine {
     /// The one call in which somebody talks whom the new leg names: an outside party for whom the PBX calls while it
     /// talks to somebody else, or an extension that makes a second call, itself or by a feature code.
-    pub(super) fn talking_parties(&self, legs: &[&Leg], shape: &Shape<'_>) -> Vec<usize> {
+    pub(in crate::call::engine) fn talking_parties(&self, legs: &[&Leg], shape: &Shape<'_>) -> Vec<usize> {
         let consults = shape.from.is_some_and(|from| self.plan.is_extension(from));
         let talks = |l: &&&Leg| {
             let other = l.shape();
@@ -180,7 +180,7 @@ impl Engine {
     }
 
     /// Whether a conversation is one leg of which nothing tells yet why it was sent, and that was nobody's for certain.
-    pub(super) fn has_no_cause(&self, conversation: usize) -> bool {
+    pub(in crate::call::engine) fn has_no_cause(&self, conversation: usize) -> bool {
         self.conversations.get(conversation).is_some_and(|c| c.legs.len() == 1 && !c.doubtful)
     }
 

@@ -10,7 +10,7 @@ use crate::call::engine::lifecycle::heard_legs;
 use crate::call::engine::{Engine, Timer};
 use crate::call::event::{CallEvent, DueParts, PART_SETTLE};
 use crate::call::leg::Leg;
-use crate::call::who::Who;
+use crate::call::roles::Who;
 use crate::time::Timestamp;
 
 impl Engine {

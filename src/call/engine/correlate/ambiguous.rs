@@ -4,17 +4,17 @@
 
 use std::time::Duration;
 
+use crate::call::correlation_keys::SKEW;
 use crate::call::dialog::AnsweredBy;
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
-use crate::call::join::SKEW;
 use crate::call::leg::Leg;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
 /// How a telephone stopped ringing.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum RingingEnd {
+pub(in crate::call::engine) enum RingingEnd {
     /// It took the call.
     Taken(Timestamp),
     /// The PBX rings it no longer.
@@ -28,7 +28,7 @@ impl RingingEnd {
     }
 
     /// Whether a caller was answered in that moment: the PBX does it at once.
-    pub(super) fn is_with(self, answered: Option<(Timestamp, AnsweredBy)>) -> bool {
+    pub(in crate::call::engine) fn is_with(self, answered: Option<(Timestamp, AnsweredBy)>) -> bool {
         answered.is_some_and(|(when, _)| when + SKEW >= self.at() && when <= self.at() + PROMPT)
     }
 
@@ -45,7 +45,7 @@ impl RingingEnd {
 
 impl Engine {
     /// Another leg is looked at: whose others are that can be told by now is told first.
-    pub(super) fn settle_doubts(&mut self, sink: &mut dyn LegSink) {
+    pub(in crate::call::engine) fn settle_doubts(&mut self, sink: &mut dyn LegSink) {
         for slot in self.doubts.clone() {
             let certain = self.legs.get(slot).and_then(|leg| {
                 let (end, pbx) = (RingingEnd::of(leg)?, leg.dialog.caller_addr);
@@ -66,7 +66,7 @@ impl Engine {
     /// A leg that may be of several calls was given to the one that had just come. If another caller is answered as it is
     /// taken, it was rung for that one. If another telephone takes another of the calls as it is let go, it may have been;
     /// but a telephone that rings in vain may be let go in that moment just as well.
-    pub(super) fn settle_rivals(&mut self, slot: usize, sink: &mut dyn LegSink) {
+    pub(in crate::call::engine) fn settle_rivals(&mut self, slot: usize, sink: &mut dyn LegSink) {
         self.doubts.retain(|doubt| *doubt != slot);
         let Some(leg) = self.legs.get(slot).filter(|leg| !leg.rivals.is_empty()) else { return };
         let Some(end) = RingingEnd::of(leg) else { return };
@@ -130,12 +130,12 @@ impl Engine {
     }
 
     /// The legs by which a call came to this PBX.
-    pub(super) fn callers(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
+    pub(in crate::call::engine) fn callers(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
         self.legs_of_call(conversation).into_iter().filter(move |l| l.dialog.callee_addr.same_host(pbx))
     }
 
     /// The legs by which this PBX rings somebody for a call.
-    pub(super) fn rung(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
+    pub(in crate::call::engine) fn rung(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
         self.legs_of_call(conversation).into_iter().filter(move |l| l.dialog.caller_addr.same_host(pbx))
     }
 
@@ -146,4 +146,4 @@ impl Engine {
 }
 
 /// Once a telephone has taken a call, the PBX answers its caller within this time.
-pub(super) const PROMPT: Duration = Duration::from_millis(200);
+pub(in crate::call::engine) const PROMPT: Duration = Duration::from_millis(200);

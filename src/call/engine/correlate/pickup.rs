@@ -3,19 +3,19 @@
 //! that was called in the office's own name.
 
 use crate::call::conversation::Taker;
-use crate::call::engine::doubting::{PROMPT, RingingEnd};
-use crate::call::engine::joining::MAX_DOUBTS;
+use crate::call::correlation_keys::{SKEW, TOGETHER, same_number};
+use crate::call::engine::correlate::MAX_DOUBTS;
+use crate::call::engine::correlate::ambiguous::{PROMPT, RingingEnd};
 use crate::call::engine::{Engine, Timer};
 use crate::call::event::LegSink;
-use crate::call::join::{SKEW, TOGETHER, same_number};
 use crate::call::leg::Leg;
-use crate::call::who::is_completed_elsewhere;
+use crate::call::roles::is_completed_elsewhere;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
 impl Engine {
     /// A leg was answered, or is over: if that may tell whose it is, what comes of it is looked at a moment later.
-    pub(super) fn watch_taking(&mut self, slot: usize) {
+    pub(in crate::call::engine) fn watch_taking(&mut self, slot: usize) {
         let Some(leg) = self.legs.get(slot).filter(|leg| leg.taken_at.is_none() && !leg.closed) else { return };
         let doubted = !leg.rivals.is_empty();
         let at = match (leg.dialog.answered, leg.dialog.ended()) {
@@ -33,7 +33,7 @@ impl Engine {
     }
 
     /// The moment is over.
-    pub(super) fn handle_taken(&mut self, slot: usize, sink: &mut dyn LegSink) {
+    pub(in crate::call::engine) fn handle_taken(&mut self, slot: usize, sink: &mut dyn LegSink) {
         if let Some(leg) = self.legs.get(slot)
             && let Some((at, _)) = leg.dialog.answered
         {
@@ -98,7 +98,7 @@ impl Engine {
     }
 
     /// Looks at every answer to a code, and every doubt, of which the moment is not over yet.
-    pub(super) fn handle_all_taken(&mut self, sink: &mut dyn LegSink) {
+    pub(in crate::call::engine) fn handle_all_taken(&mut self, sink: &mut dyn LegSink) {
         let open = self.timers.iter().filter_map(|(_, timer)| match timer {
             Timer::Taken(slot) => Some(*slot),
             _ => None,

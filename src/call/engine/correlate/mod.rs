@@ -1,14 +1,20 @@
 //! Where a new leg belongs: the rules, strongest first.
 
+mod ambiguous;
+mod heuristic;
+mod late;
+mod pickup;
+mod transfer;
+
+use crate::call::correlation_keys::Shape;
 use crate::call::engine::Engine;
-use crate::call::engine::guessing::{Guess, Question};
-use crate::call::engine::referring::Found;
-use crate::call::join::Shape;
+use crate::call::engine::correlate::heuristic::{Guess, Question};
+use crate::call::engine::correlate::transfer::Found;
 use crate::call::leg::{Draft, Leg};
 
 /// Where a new leg belongs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(in crate::call::engine) struct Place {
     /// The conversation that it is of.
     pub same: Option<usize>,
     /// Failing that, those that its own has to do with.
@@ -21,7 +27,7 @@ pub(super) struct Place {
 
 impl Engine {
     /// Applies the rules to a new leg, strongest first; what its media tells comes in [`Engine::rejoin`].
-    pub(super) fn find_conversation(&self, draft: &Draft) -> Place {
+    pub(in crate::call::engine) fn find_conversation(&self, draft: &Draft) -> Place {
         let shape = draft.shape();
         let mut place = self.place_of(draft, &shape);
         let room = |c: &usize| self.conversations.get(*c).is_some_and(|c| c.legs.len() < MAX_LEGS);
@@ -86,7 +92,7 @@ impl Engine {
 
     /// The conversations that a new one has to do with: the one that it replaces, the one of the transfer that asked
     /// for it, the one that it takes out of its parking place or from a ringing telephone.
-    pub(super) fn relatives(&self, draft: &Draft, shape: &Shape<'_>) -> Vec<usize> {
+    pub(in crate::call::engine) fn relatives(&self, draft: &Draft, shape: &Shape<'_>) -> Vec<usize> {
         let found = self.by_replaces(&draft.traces).into_iter().chain(self.by_referral(draft, shape));
         let mut out: Vec<usize> = found.map(|(Found::Same(c) | Found::Related(c))| c).collect();
         out.extend(self.referrals.iter().rev().find(|r| r.parks_for(shape)).map(|r| r.conversation));
@@ -102,8 +108,8 @@ impl Engine {
 
 /// Legs of one call that are looked at: a ring group of sixty telephones and its caller. Those that came to nothing are
 /// put away as they close.
-pub(super) const MAX_LEGS: usize = 64;
+pub(in crate::call::engine) const MAX_LEGS: usize = 64;
 /// Calls of which each might be the one that a new leg belongs to.
-pub(super) const MAX_DOUBTS: usize = 4;
+pub(in crate::call::engine) const MAX_DOUBTS: usize = 4;
 /// More calls of one number that wait at once say nothing of any of them.
 const MAX_RIVALS: usize = 16;

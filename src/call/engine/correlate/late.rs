@@ -1,17 +1,17 @@
 //! What is known late: legs that were taken for calls of their own until something showed that they are one.
 
+use crate::call::correlation_keys::{Fit, Shape, Traces, meet};
 use crate::call::engine::Engine;
-use crate::call::engine::guessing::{Guess, Question};
-use crate::call::engine::joining::MAX_LEGS;
-use crate::call::engine::referring::Found;
+use crate::call::engine::correlate::MAX_LEGS;
+use crate::call::engine::correlate::heuristic::{Guess, Question};
+use crate::call::engine::correlate::transfer::Found;
 use crate::call::event::LegSink;
-use crate::call::join::{Fit, Shape, Traces, meet};
 use crate::call::leg::{Draft, Leg};
 
 impl Engine {
     /// The legs of a ring group may be seen before the one that caused them. Each was taken for a call of its own, of
     /// which nobody was told yet: now they are one.
-    pub(super) fn gather_group(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> Option<usize> {
+    pub(in crate::call::engine) fn gather_group(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> Option<usize> {
         let shape = draft.shape();
         let candidates = self.join_index.candidates(&draft.traces, &shape);
         let legs = candidates.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.lived_at(draft.at));
@@ -35,7 +35,7 @@ impl Engine {
 
     /// A leg has been answered, or has ended while others go on. What the PBX did about it may have been seen a moment
     /// before and taken for a call of its own.
-    pub(super) fn gather_waiting(&mut self, slot: usize, sink: &mut dyn LegSink) {
+    pub(in crate::call::engine) fn gather_waiting(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get(slot) else { return };
         let own = leg.conversation;
         let Some(call) = self.conversations.get(own).filter(|c| c.legs.len() < MAX_LEGS) else {
@@ -78,7 +78,7 @@ impl Engine {
 
     /// A leg has announced media: if a leg of another call on the way has the same address, they are one call, or, if
     /// both were told already, related.
-    pub(super) fn rejoin(&mut self, slot: usize, sink: &mut dyn LegSink) {
+    pub(in crate::call::engine) fn rejoin(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get(slot).filter(|l| !l.closed) else { return };
         let (own, shape) = (leg.conversation, leg.shape());
         let shares = |l: &&Leg| {
@@ -103,7 +103,7 @@ impl Engine {
     }
 
     /// A leg whose INVITE is seen after its first answers: what that tells of other calls.
-    pub(super) fn note_traces(&mut self, slot: usize, traces: Traces) {
+    pub(in crate::call::engine) fn note_traces(&mut self, slot: usize, traces: Traces) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.traces = traces;
         let (own, keys) = (leg.conversation, std::mem::take(&mut leg.join_keys));

@@ -1,39 +1,34 @@
 //! The engine: takes what the mirror shows, gives legs to the sink and calls to the outside.
 
-mod afterlife;
-mod doubting;
-mod gathering;
-mod guessing;
-mod joining;
+mod correlate;
 mod lifecycle;
 mod media;
-mod merging;
-mod parts;
-mod pausing;
-mod recalling;
-mod referring;
-mod ruling;
+mod merge;
+mod pause;
+mod policy;
+mod restore;
+mod segments;
 mod signalling;
-mod taking;
+mod split;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use slab::Slab;
 
-pub use recalling::Recall;
+pub use restore::Recall;
 
-use crate::call::claims::Claims;
 use crate::call::config::Config;
 use crate::call::conversation::{Context, Conversation};
+use crate::call::correlation_keys::{JoinIndex, Referral};
 use crate::call::decision::Decision;
-use crate::call::dormant::Dormant;
-use crate::call::early::EarlyMedia;
+use crate::call::early_media::EarlyMedia;
 use crate::call::event::{CallEvent, LegId, LegSink};
-use crate::call::join::{JoinIndex, Referral};
 use crate::call::leg::{Leg, SpoolStage};
+use crate::call::media_index::Claims;
 use crate::call::numbers::NumberPlan;
 use crate::call::record::{CallRecord, Side};
 use crate::call::rules::Rules;
+use crate::call::timed_out::Dormant;
 use crate::decode::{Datagram, Decoded, StreamChunk, StreamEvent};
 use crate::net::{Endpoint, Transport};
 use crate::rtp;
@@ -164,7 +159,7 @@ pub struct Engine {
     /// Legs that stopped ringing a moment ago and of which it is not known whose they are.
     doubts: Vec<usize>,
     tombstones: Tombstones,
-    recalled: recalling::Recalled,
+    recalled: restore::Recalled,
     dormant: Dormant,
     events: VecDeque<CallEvent>,
     counters: Counters,
@@ -241,7 +236,7 @@ impl Engine {
             fresh: VecDeque::new(),
             doubts: Vec::new(),
             tombstones: Tombstones::default(),
-            recalled: recalling::Recalled::default(),
+            recalled: restore::Recalled::default(),
             dormant: Dormant::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
