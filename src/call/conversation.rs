@@ -1,4 +1,4 @@
-//! A conversation: the legs that a person would call one call, and its record.
+//! A conversation: the legs that a person would call one call, and the call record made from them.
 
 use std::time::Duration;
 
@@ -11,76 +11,77 @@ use crate::call::pause::Pauses;
 use crate::call::record::{
     CallRecord, Direction, EndedBy, EventRecord, LegRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict,
 };
-use crate::call::roles::Who;
+use crate::call::roles::CallRoles;
 use crate::call::streams::side_record;
 use crate::time::Timestamp;
 
-/// A conversation. Its legs are places in the engine's table, the first one first.
+/// A conversation, i.e. one call with all its legs.
 #[derive(Debug)]
 pub struct Conversation {
-    /// See [`crate::call::id`].
+    /// Id of the call, stable over restarts (made by [`crate::call::id`]).
     pub id: String,
-    /// Its legs.
+    /// Slots of its legs in the engine's table, oldest leg first.
     pub legs: Vec<usize>,
-    /// First message.
+    /// Capture time of the first message.
     pub created_at: Timestamp,
-    /// What a rule says.
-    pub handling: Handling,
-    /// What was last told of it while it lives.
-    pub told: Option<Told>,
-    /// Its legs have had their time to come together.
+    /// Whether the configuration's `[[rules]]` allow to record and register the call.
+    pub policy: RecordingPolicy,
+    /// State of the call in the last [`CallEvent::Changed`](crate::call::event::CallEvent::Changed). `None` before the first
+    /// of these events.
+    pub last_snapshot: Option<LiveSnapshot>,
+    /// Whether the time for its legs to be correlated is over.
     pub settled: bool,
-    /// It is part of another one, only nobody knows of which, or its reason is known: nothing more is guessed about it.
-    pub doubtful: bool,
-    /// A rule forbade it after some of its media had been kept.
-    pub deleted: bool,
-    /// What happened to it that a record must say, besides what its legs say.
+    /// Whether the heuristic rules must leave the call alone: its cause is known, or it could belong to several calls.
+    pub closed_to_heuristics: bool,
+    /// Whether recorded media was deleted because a rule turned out to exclude the call.
+    pub media_deleted: bool,
+    /// Problems of the call as a whole. The legs add their own to the record.
     pub problems: Vec<Problem>,
-    /// What must be added to the capture timeline to get the wall clock.
+    /// Difference of wall clock minus capture timeline when the call began, in ns.
     pub wall_offset_ns: i64,
-    /// Records of legs that rang for it and came to nothing, beyond those that are kept whole.
-    put_away: Vec<LegRecord>,
-    /// Ids of conversations that have to do with this one.
+    /// Records of unanswered legs that the engine does not hold any more.
+    compacted_legs: Vec<LegRecord>,
+    /// Ids of related calls.
     pub related: Vec<String>,
-    /// Who took it, where that was not one of those whom it rang.
-    pub taker: Option<Taker>,
-    /// Id of the call that ended in silence and is heard again.
+    /// The party that took the call although the call did not ring it, if any did.
+    pub answered_elsewhere: Option<AnsweredElsewhere>,
+    /// Id of the call that this call continues: that call ended by a media timeout and is heard again.
     pub continues: Option<String>,
-    /// When its remaining legs are ended, once the one by which it came in is over.
-    pub finish_at: Option<Timestamp>,
-    /// When its sound was not kept.
+    /// Time at which the remaining legs are split off or ended. Set when the first leg and the anchor have ended.
+    pub partners_due_at: Option<Timestamp>,
+    /// Times in which recording was paused.
     pub pauses: Pauses,
-    /// An earlier process has decided which legs it has.
-    pub recalled: bool,
-    /// Parts of its recording that the outside was told to make.
-    pub parts: u32,
-    /// When it is looked at whether another part is due.
-    pub part_at: Option<Timestamp>,
+    /// Whether the call was restored after a restart, with the legs that the earlier process had assigned.
+    pub restored: bool,
+    /// Number of recording segments announced so far.
+    pub segments: u32,
+    /// Time of the next check whether a recording segment is complete.
+    pub segment_due_at: Option<Timestamp>,
 }
 
-/// Somebody who is in a record of his own has taken a call: by a pick-up code, or at a telephone outside.
+/// The party that took a call by a leg of another call: with a pickup code, or at an outside telephone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Taker {
-    /// When.
+pub struct AnsweredElsewhere {
+    /// Time of the answer.
     pub at: Timestamp,
-    /// The extension, if it was one.
+    /// Extension that took the call; `None` for an outside telephone.
     pub extension: Option<String>,
 }
 
-/// What makes the outside look at a live call again.
+/// The fields of a live call whose change triggers a `CallEvent::Changed`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// Both numbers and the extension.
+pub struct LiveSnapshot {
+    /// Caller's number, called number, extension.
     pub numbers: [Option<String>; 3],
-    /// When it was answered.
+    /// Time of the answer.
     pub answered_at: Option<Timestamp>,
-    /// When a person took it.
+    /// Time when a person took the call.
     pub operator_answered_at: Option<Timestamp>,
-    /// Whether it rings.
+    /// Whether a telephone has rung.
     pub rings: bool,
 }
 
-impl From<&CallRecord> for Told {
+impl From<&CallRecord> for LiveSnapshot {
     fn from(record: &CallRecord) -> Self {
         Self {
             numbers: [record.from.clone(), record.to.clone(), record.internal.clone()],
@@ -91,26 +92,26 @@ impl From<&CallRecord> for Told {
     }
 }
 
-/// What a rule says about a call.
+/// Whether a call is recorded and registered, by the configuration's `[[rules]]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Handling {
-    /// Record and register.
+pub enum RecordingPolicy {
+    /// The call is recorded and registered.
     #[default]
     Record,
-    /// Keep no media at all.
+    /// No media of the call is kept.
     Exclude {
-        /// Number of the rule, from 1.
+        /// Position of the rule in the configuration, from 1.
         rule: usize,
     },
-    /// Record, do not register.
+    /// The call is recorded but not registered.
     NoRegister {
-        /// Number of the rule, from 1.
+        /// Position of the rule in the configuration, from 1.
         rule: usize,
     },
 }
 
-impl Handling {
-    /// Whether the call may be registered. One whose sound is excluded still is: it leaves no voice in Pyrus.
+impl RecordingPolicy {
+    /// Returns whether the call may be registered. A call without media may, because registration stores no voice.
     pub const fn registration(self) -> Registration {
         match self {
             Self::Record | Self::Exclude { .. } => Registration::Allowed,
@@ -119,40 +120,40 @@ impl Handling {
     }
 }
 
-/// What a record needs besides its legs.
+/// Inputs of a call record besides the legs.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
-    /// The configuration.
+pub struct RecordContext<'a> {
+    /// Configuration of the engine.
     pub config: &'a Config,
-    /// Its number rules.
+    /// Number plan, i.e. the rules that tell extensions from outside numbers.
     pub plan: &'a NumberPlan,
-    /// Interface or file names.
+    /// Names of the capture interface or of the capture files.
     pub source: &'a str,
 }
 
 impl Conversation {
-    /// A conversation that begins.
+    /// Creates a conversation without legs.
     pub const fn new(id: String, created_at: Timestamp, wall_offset_ns: i64) -> Self {
         Self {
             id,
             legs: Vec::new(),
             created_at,
-            handling: Handling::Record,
-            deleted: false,
-            told: None,
+            policy: RecordingPolicy::Record,
+            media_deleted: false,
+            last_snapshot: None,
             settled: false,
-            doubtful: false,
+            closed_to_heuristics: false,
             problems: Vec::new(),
             wall_offset_ns,
-            put_away: Vec::new(),
+            compacted_legs: Vec::new(),
             related: Vec::new(),
-            taker: None,
+            answered_elsewhere: None,
             continues: None,
-            finish_at: None,
+            partners_due_at: None,
             pauses: Pauses::new(),
-            recalled: false,
-            parts: 0,
-            part_at: None,
+            restored: false,
+            segments: 0,
+            segment_due_at: None,
         }
     }
 
@@ -163,30 +164,30 @@ impl Conversation {
         }
     }
 
-    /// The recorder was away for so long; several absences add up.
+    /// Records that a restart left a gap in the recording. The record says the longest gap of any leg.
     pub fn note_restart(&mut self, gap: Duration) {
         self.note_problem("restart_gap");
         let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
         if let Some(problem) = self.problems.iter_mut().find(|p| p.kind == "restart_gap") {
-            // Each leg tells of the same absence: the longest is the call's.
+            // All legs report the same restart, so their gaps do not add up.
             problem.ms = Some(problem.ms.map_or(gap_ms, |known| known.max(gap_ms)));
         }
     }
 
-    /// Whether a rule forbids to keep its media.
+    /// Returns whether a rule forbids to keep the call's media.
     pub const fn is_excluded(&self) -> bool {
-        matches!(self.handling, Handling::Exclude { .. })
+        matches!(self.policy, RecordingPolicy::Exclude { .. })
     }
 
-    /// A leg that rang and came to nothing leaves its record.
-    pub fn put_away(&mut self, leg: &Leg) {
-        if self.put_away.len() < MAX_PUT_AWAY {
-            self.put_away.push(leg.record());
+    /// Keeps the record of an unanswered leg that the engine removes from its table.
+    pub fn add_compacted_leg(&mut self, leg: &Leg) {
+        if self.compacted_legs.len() < MAX_COMPACTED_LEGS {
+            self.compacted_legs.push(leg.record());
         }
     }
 
-    /// The record as it stands. `legs` are this conversation's, oldest first.
-    pub fn record(&self, legs: &[&Leg], context: Context<'_>) -> CallRecord {
+    /// Returns the call record as of now. `legs` are the legs of this call, oldest first.
+    pub fn record(&self, legs: &[&Leg], context: RecordContext<'_>) -> CallRecord {
         let mut record = CallRecord {
             schema: SCHEMA,
             id: self.id.clone(),
@@ -194,19 +195,19 @@ impl Conversation {
             source: context.source.to_owned(),
             ..CallRecord::default()
         };
-        let Some(who) = Who::of(legs, context.plan) else { return record };
-        let who = if self.put_away.is_empty() { who } else { who.with_others_rung() };
-        let anchor = who.anchor;
+        let Some(roles) = CallRoles::from_legs(legs, context.plan) else { return record };
+        let roles = if self.compacted_legs.is_empty() { roles } else { roles.with_compacted_legs() };
+        let anchor = roles.anchor;
         let dialog = &anchor.dialog;
         record.invited_at = legs.iter().filter_map(|l| l.dialog.invited_at).min();
         record.ringing_at = legs.iter().filter_map(|l| l.dialog.ringing_at).min();
         record.answered_at = dialog.answered.filter(|(_, how)| *how != AnsweredBy::UnderWay).map(|(at, _)| at);
-        who.fill(&mut record, context.plan, legs.len() == 1);
-        if let Some(taker) = self.taker.as_ref().filter(|_| who.operator.is_none()) {
+        roles.fill_record(&mut record, context.plan);
+        if let Some(answer) = self.answered_elsewhere.as_ref().filter(|_| roles.operator.is_none()) {
             record.outcome = Outcome::Answered;
-            record.operator_answered_at = Some(taker.at);
-            let named = who.first.parties.named_extension().map(str::to_owned);
-            record.internal = named.or_else(|| taker.extension.clone());
+            record.operator_answered_at = Some(answer.at);
+            let named = roles.first.parties.named_extension().map(str::to_owned);
+            record.internal = named.or_else(|| answer.extension.clone());
         }
         record.sip_status = dialog.status;
         record.reason_header = legs.iter().find_map(|l| l.dialog.reason.clone());
@@ -214,8 +215,8 @@ impl Conversation {
             caller: side_record(&anchor.streams, Side::Caller),
             callee: side_record(&anchor.streams, Side::Callee),
         };
-        record.legs = legs.iter().map(|l| l.record()).chain(self.put_away.iter().cloned()).collect();
-        record.events = events(legs, &who);
+        record.legs = legs.iter().map(|l| l.record()).chain(self.compacted_legs.iter().cloned()).collect();
+        record.events = events(legs, &roles);
         record.events.extend_from_slice(self.pauses.events());
         record.events.sort_by_key(|e| e.at);
         record.paused = self.pauses.record(dialog.ended().map(|(at, _)| at));
@@ -223,14 +224,14 @@ impl Conversation {
         record.problems.clone_from(&self.problems);
         if let Some((at, by)) = dialog.ended() {
             record.ended_at = Some(at);
-            // A BYE in place of a CANCEL (RFC 3261 section 15) is one of the ways not to be answered.
+            // A caller may give up with a BYE instead of a CANCEL (RFC 3261 section 15). The call was not answered then.
             let early = dialog.answered.is_none() && dialog.began == Began::Invite;
             let hung_up = matches!(by, EndedBy::Caller | EndedBy::Callee);
             record.ended_by = Some(if early && hung_up { EndedBy::Signalling } else { by });
             record.duration_s = record.answered_at.map(|answered| seconds(answered, at));
             let early = context.config.start == Start::Media && legs.iter().any(|l| l.has_media());
             if !early || dialog.answered.is_some() {
-                self.note_outcome(&mut record, legs, anchor);
+                self.set_verdict(&mut record, legs, anchor);
             }
             note_losses(&mut record, anchor);
         }
@@ -238,23 +239,23 @@ impl Conversation {
         record
     }
 
-    /// The part of the verdict that signalling decides; the rest is known only when the sound was decoded.
-    fn note_outcome(&self, record: &mut CallRecord, legs: &[&Leg], anchor: &Leg) {
+    /// Sets the verdicts that signalling alone can decide. The other verdicts follow when the sound is decoded.
+    fn set_verdict(&self, record: &mut CallRecord, legs: &[&Leg], anchor: &Leg) {
         let answer = anchor.dialog.answered.map(|(_, how)| how);
         let began = anchor.dialog.began;
         let heard = legs.iter().any(|l| l.has_media());
-        self.note_beginning(record, answer);
-        match (self.handling, answer) {
-            (Handling::Exclude { rule }, _) => {
+        self.note_unseen_beginning(record, answer);
+        match (self.policy, answer) {
+            (RecordingPolicy::Exclude { rule }, _) => {
                 record.verdict = Some(Verdict::Excluded);
-                let late = if self.deleted { " What had been kept until that was known was deleted." } else { "" };
+                let late = if self.media_deleted { " Media that had been kept until then was deleted." } else { "" };
                 record.verdict_reason =
                     Some(format!("Rule {rule} of the configuration forbids to record this call.{late}"));
             }
             (_, None) if began == Began::UnderWay && !heard => {
                 record.verdict = Some(Verdict::NoMedia);
                 record.verdict_reason =
-                    Some(String::from("The call began before the capture; only its end was seen, and no media of it."));
+                    Some(String::from("The call began before the capture; only its end was seen, and no media."));
             }
             (_, None) => {
                 record.verdict = Some(Verdict::NotAnswered);
@@ -262,30 +263,31 @@ impl Conversation {
             }
             (_, Some(AnsweredBy::Ack)) => {
                 record.verdict_reason =
-                    Some(String::from("The mirror did not show the answer; its time is that of the ACK."));
+                    Some(String::from("The mirror did not show the answer; the time of the ACK is used instead."));
             }
             (_, Some(AnsweredBy::Media)) => {
-                record.verdict_reason =
-                    Some(String::from("The mirror did not show the answer; its time is that of the first RTP packet."));
+                record.verdict_reason = Some(String::from(
+                    "The mirror did not show the answer; the time of the first RTP packet is used instead.",
+                ));
             }
             (_, Some(AnsweredBy::UnderWay)) => {
                 record.verdict_reason = Some(match &self.continues {
                     Some(id) => format!(
-                        "Nobody had been heard for longer than calls.silence_s allows; this is how call {id} goes on."
+                        "Call {id} ended because nobody was heard for calls.silence_s; this call is its continuation."
                     ),
                     None => joined_reason(record.direction).to_owned(),
                 });
             }
             (_, Some(AnsweredBy::Success)) if heard && !anchor.has_media() => {
                 record.verdict_reason = Some(String::from(
-                    "The sound is that of another leg of the call: the mirror showed no media of the outside party's own.",
+                    "The sound comes from another leg of the call: the mirror showed no media on the outside party's leg.",
                 ));
             }
             (_, Some(AnsweredBy::Success)) => {}
         }
     }
 
-    fn note_beginning(&self, record: &mut CallRecord, answer: Option<AnsweredBy>) {
+    fn note_unseen_beginning(&self, record: &mut CallRecord, answer: Option<AnsweredBy>) {
         let kind = match answer {
             Some(AnsweredBy::Ack | AnsweredBy::Media) => "answer_not_seen",
             Some(AnsweredBy::UnderWay) if self.continues.is_some() => "continues_after_silence",
@@ -331,15 +333,15 @@ impl Conversation {
     }
 }
 
-/// What happened on all legs, in order. What a PBX passes on from one leg to another is one event.
-fn events(legs: &[&Leg], who: &Who<'_>) -> Vec<EventRecord> {
+/// Returns the events of all legs in order of time. An event that the PBX passes on to another leg is listed once.
+fn events(legs: &[&Leg], roles: &CallRoles<'_>) -> Vec<EventRecord> {
     let mut all: Vec<(usize, EventRecord)> = Vec::new();
     for (n, leg) in legs.iter().enumerate() {
-        // A key goes through every leg; those of the anchor are the ones that were pressed.
-        let of_anchor = leg.id == who.anchor.id;
+        // A PBX passes a DTMF digit on to every leg, so the digits of the anchor leg are enough.
+        let of_anchor = leg.id == roles.anchor.id;
         let own = leg.dialog.events.iter().filter(|e| of_anchor || e.kind != "dtmf");
         all.extend(own.cloned().map(|mut event| {
-            if !who.is_same_way(leg) {
+            if !roles.has_same_sides(leg) {
                 event.side = event.side.map(Side::other);
             }
             (n, event)
@@ -348,18 +350,18 @@ fn events(legs: &[&Leg], who: &Who<'_>) -> Vec<EventRecord> {
     all.sort_by_key(|(_, e)| e.at);
     let mut out: Vec<(usize, EventRecord)> = Vec::new();
     for (leg, event) in all {
-        let passed_on = |(of, e): &(usize, EventRecord)| {
-            *of != leg && e.kind == event.kind && event.at.since(e.at) <= PASSED_ON && e.side == event.side
+        let is_passed_on = |(of, e): &(usize, EventRecord)| {
+            *of != leg && e.kind == event.kind && event.at.since(e.at) <= PASS_ON_WINDOW && e.side == event.side
         };
-        if !out.iter().rev().take(8).any(passed_on) {
+        if !out.iter().rev().take(8).any(is_passed_on) {
             out.push((leg, event));
         }
     }
     out.into_iter().map(|(_, event)| event).collect()
 }
 
-/// Packets that never came: where frames were lost on this machine, or it was away, they may be ours; else they were
-/// lost before us.
+/// Adds the number of missing RTP packets to the problems. If this machine lost frames or was restarted, the packets are
+/// counted there, else as lost before they reached this machine.
 fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if lost > 0 {
@@ -379,9 +381,9 @@ fn note_losses(record: &mut CallRecord, anchor: &Leg) {
 const fn joined_reason(direction: Direction) -> &'static str {
     match direction {
         Direction::Unknown => {
-            "The call began before the capture; it is recorded from where it was joined. It was not seen who called whom: the left side is the one that was seen to act first."
+            "The call began before the capture; it is recorded from the moment it was first seen. The direction is unknown: the left channel is the side that was seen to act first."
         }
-        _ => "The call began before the capture; it is recorded from where it was joined.",
+        _ => "The call began before the capture; it is recorded from the moment it was first seen.",
     }
 }
 
@@ -406,9 +408,9 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
 
-/// Attempts of a queue that a record tells of; more say the same.
-const MAX_PUT_AWAY: usize = 256;
-/// A PBX passes a hold on from one leg to the other within this time.
-const PASSED_ON: Duration = Duration::from_secs(2);
-/// Problems of this machine that explain holes in the sequence numbers.
+/// Unanswered legs listed in a record, e.g. attempts of a queue. Further ones add no information.
+const MAX_COMPACTED_LEGS: usize = 256;
+/// Time within which a PBX passes an event (e.g. a hold) on from one leg to another.
+const PASS_ON_WINDOW: Duration = Duration::from_secs(2);
+/// Problems of this machine that explain gaps in the RTP sequence numbers.
 const OUR_LOSSES: [&str; 2] = ["lost_by_us", "restart_gap"];

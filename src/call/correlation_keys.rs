@@ -1,34 +1,33 @@
-//! Which legs are one conversation.
+//! Correlation keys: the parts of a leg's first message that can show to which call the leg belongs.
 //!
-//! The rules, in the order in which they are believed: a configured correlation header, Session-ID (RFC 7989),
-//! Replaces (RFC 3891) and REFER (RFC 3515), the same Call-ID at another hop, the same media endpoints, and last
-//! numbers and times. The last one is a guess, so it must be the only guess: two calls between the same numbers at
-//! the same time are never merged.
+//! The engine asks its rules in this order, most reliable first: a configured correlation header, Session-ID (RFC 7989),
+//! Replaces (RFC 3891), REFER (RFC 3515), the same Call-ID at another hop, the same media address, and numbers with
+//! times. The last rule is a heuristic, so it needs an unambiguous match: two simultaneous calls between the same numbers
+//! are never merged.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
 use crate::call::config::Config;
+use crate::decode::Datagram;
 use crate::net::Endpoint;
 use crate::sip::{Message, ReferTo, Replaces, SessionId};
 use crate::time::Timestamp;
 
-/// What one INVITE tells about the call that it belongs to.
+/// Headers of an INVITE that identify the call to which its leg belongs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Traces {
-    /// Values of the configured correlation headers, with the header's place in the configuration.
+pub struct CorrelationKeys {
+    /// Values of the configured correlation headers, each with the index of the header in the configuration.
     correlation: Vec<(usize, String)>,
-    /// UUIDs of Session-ID, without the null UUID.
+    /// UUIDs of the Session-ID header, without the null UUID.
     sessions: Vec<String>,
-    /// The dialog that it replaces (Call-ID).
+    /// Call-ID of the dialog that the Replaces header names.
     pub replaces: Option<String>,
-    /// Whether it was caused by a REFER (RFC 3892).
-    pub referred: bool,
 }
 
-impl Traces {
-    /// Reads an INVITE (or whatever message began the leg).
+impl CorrelationKeys {
+    /// Reads the keys from the message that began a leg, usually an INVITE.
     pub fn read(message: &Message<'_>, config: &Config) -> Self {
         let value = |name: &str| message.header(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
         let names = config.correlation_headers.iter().take(MAX_HEADERS).enumerate();
@@ -38,148 +37,157 @@ impl Traces {
             correlation: names.filter_map(|(n, name)| Some((n, value(name)?))).collect(),
             sessions: uuids.filter(|u| u.bytes().any(|b| b != b'0')).collect(),
             replaces: value("Replaces").and_then(|v| Replaces::parse(&v)).map(|r| r.call_id),
-            referred: message.header("Referred-By").is_some(),
         }
     }
 
-    /// Whether a correlation header or a Session-ID says that both are one call.
+    /// Returns whether two legs have the same value of a correlation header, or a Session-ID UUID in common.
     pub fn agree(&self, other: &Self) -> bool {
         self.correlation.iter().any(|c| other.correlation.contains(c))
             || self.sessions.iter().any(|s| other.sessions.contains(s))
     }
 }
 
-/// What a leg shows to the guess by numbers and times. Borrowed, for it is made of many legs for each new one.
+/// Addresses, time and numbers of a leg, as the heuristic rules compare them. The numbers are borrowed from the leg,
+/// because each new leg is compared with many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape<'a> {
-    /// Who sent the first INVITE, and to whom.
+pub struct LegSignature<'a> {
+    /// Sender and receiver of the first INVITE.
     pub hop: (Endpoint, Endpoint),
-    /// First message.
+    /// Capture time of the first message.
     pub at: Timestamp,
-    /// Both numbers, as digits that can be compared.
+    /// Caller's number, normalised for comparison.
     pub from: Option<&'a str>,
-    /// See `from`.
+    /// Called number, normalised for comparison.
     pub to: Option<&'a str>,
-    /// Who sent the call here (Diversion).
+    /// Number that diverted the call to this leg (Diversion or History-Info header).
     pub diverted: Option<&'a str>,
-    /// Whether `from` is one of our extensions.
+    /// Whether `from` is an extension of the PBX.
     pub from_extension: bool,
-    /// Whether its sender names itself by a word, or by the number that is called: see [`Shape::is_call_back`].
-    pub by_itself: bool,
+    /// Whether the INVITE names no caller: `from` is a word instead of a number, or it is the called number. A PBX sends
+    /// such an INVITE as the first leg of a click-to-call.
+    pub nameless_caller: bool,
 }
 
-/// How two legs fit together.
+/// How strongly the numbers of a new leg match those of an older leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fit {
-    /// Not at all.
+pub enum MatchStrength {
+    /// The legs do not match.
     None,
-    /// The PBX that took the first leg sent the second one within [`TOGETHER`], and a number agrees.
-    Numbers,
-    /// The same, with both numbers.
+    /// The PBX that received the older leg sent the new one within [`PAIR_WINDOW`], and one number agrees.
+    OneNumber,
+    /// As `OneNumber`, but both numbers agree.
     BothNumbers,
 }
 
-impl Shape<'_> {
-    /// How a new leg fits an older one: the older leg's receiver sends the new one (or one PBX sends both, as it
-    /// does when it calls both ends by itself).
-    pub fn fit(&self, older: &Shape<'_>) -> Fit {
-        if self.at.since(older.at) > TOGETHER || older.at.since(self.at) > SKEW {
-            return Fit::None;
+impl LegSignature<'_> {
+    /// Returns how strongly this new leg matches an older leg that it may continue: the receiver of the older leg sends
+    /// the new one.
+    pub fn onward_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
+        if self.at.since(older.at) > PAIR_WINDOW || older.at.since(self.at) > CLOCK_SKEW {
+            return MatchStrength::None;
         }
         if !self.hop.0.same_host(older.hop.1) {
-            return Fit::None;
+            return MatchStrength::None;
         }
         let diverted = self.is_diverted_from(older);
-        let fit = match fit_numbers((self.from, older.from), (self.to, older.to)) {
-            Fit::None if diverted => Fit::Numbers,
-            // The same number called by two outside parties.
-            Fit::Numbers if self.is_of_another_caller(older) => Fit::None,
-            fit => fit,
+        let strength = match match_numbers((self.from, older.from), (self.to, older.to)) {
+            MatchStrength::None if diverted => MatchStrength::OneNumber,
+            // Two outside parties call the same number.
+            MatchStrength::OneNumber if self.has_other_caller(older) => MatchStrength::None,
+            strength => strength,
         };
-        // Back to where it came from: a proxy in front of the PBX, if both numbers say so; a call that is sent on by the
-        // trunk that brought it, if the caller or a Diversion says so; else a call in return.
-        let sent_on = same_number(self.from, older.from) || diverted;
-        if self.goes_back(older) && fit != Fit::BothNumbers && !sent_on { Fit::None } else { fit }
+        // A leg may go back to the host that sent the older leg. A proxy in front of the PBX keeps both numbers. A call
+        // that is forwarded by the trunk that brought it keeps the caller or has a Diversion header. Anything else is a
+        // new call in the opposite direction.
+        let forwarded = same_number(self.from, older.from) || diverted;
+        if self.returns_to_sender(older) && strength != MatchStrength::BothNumbers && !forwarded {
+            MatchStrength::None
+        } else {
+            strength
+        }
     }
 
-    /// Whether the new leg is the second half of a click-to-call: the PBX first called the extension, then the
-    /// number, under the name of the other; or the extension under no caller's name.
-    pub fn is_call_back(&self, older: &Shape<'_>) -> bool {
+    /// Returns whether this new leg is the second half of a click-to-call. In the first half the same PBX called the
+    /// extension. It calls the number now, in the name of the extension, or it named no caller in the first half.
+    pub fn is_click_to_call_after(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.0)
             && !self.hop.1.same_host(older.hop.1)
             && (same_number(older.from, self.to)
                 || (same_number(older.to, self.from) && self.from != self.to)
-                || older.by_itself)
+                || older.nameless_caller)
     }
 
-    /// Whether the new leg rings for the caller of an older one who already waits at the PBX (ringing, queue, IVR).
-    pub fn is_for_waiting(&self, older: &Shape<'_>) -> bool {
-        let in_return = self.goes_back(older) && same_number(self.to, older.from);
-        let for_it = same_number(self.from, older.from) || self.is_diverted_from(older);
-        self.hop.0.same_host(older.hop.1) && !in_return && for_it
+    /// Returns whether the PBX sent this new leg for the caller of an older leg who already waits there (ringing, queue,
+    /// voice menu). There is no time limit.
+    pub fn is_for_waiting_caller_of(&self, older: &LegSignature<'_>) -> bool {
+        let in_return = self.returns_to_sender(older) && same_number(self.to, older.from);
+        let same_caller = same_number(self.from, older.from) || self.is_diverted_from(older);
+        self.hop.0.same_host(older.hop.1) && !in_return && same_caller
     }
 
-    /// Whether the called number sends the call on in its own name, as the Diversion says.
-    fn is_diverted_from(&self, older: &Shape<'_>) -> bool {
+    /// Returns whether the called number of the older leg diverted the call to this leg in its own name.
+    fn is_diverted_from(&self, older: &LegSignature<'_>) -> bool {
         same_number(self.diverted, older.to) && (self.from.is_none() || same_number(self.from, older.to))
     }
 
-    /// Whether both legs name their callers, and differ: only for an extension does a PBX write another number.
-    fn is_of_another_caller(&self, older: &Shape<'_>) -> bool {
+    /// Returns whether both legs name a caller and the callers differ. If the older caller is an extension, this does not
+    /// count: a PBX replaces an extension by an outside number.
+    fn has_other_caller(&self, older: &LegSignature<'_>) -> bool {
         let number = |from: Option<&str>| from.is_some_and(|f| f.contains(|c: char| c.is_ascii_digit()));
         !older.from_extension && number(self.from) && number(older.from) && !same_number(self.from, older.from)
     }
 
-    /// Whether the new leg is for the same number as an older one, sent on by the PBX: another trunk is tried.
-    pub fn is_another_way(&self, older: &Shape<'_>) -> bool {
-        self.hop.0.same_host(older.hop.1) && !self.goes_back(older) && same_number(self.to, older.to)
+    /// Returns whether the PBX sends this new leg to the number that the older leg called: it tries another trunk.
+    pub fn is_next_trunk_for(&self, older: &LegSignature<'_>) -> bool {
+        self.hop.0.same_host(older.hop.1) && !self.returns_to_sender(older) && same_number(self.to, older.to)
     }
 
-    /// Whether the new leg is a second call of the extension that the older one is of: its own, or one that the PBX makes
-    /// in its name.
-    pub fn is_second_call_of(&self, older: &Shape<'_>) -> bool {
+    /// Returns whether this new leg is a second call by the extension that takes part in the older leg. Either the
+    /// extension sends it or the PBX sends it in the extension's name.
+    pub fn is_second_call_of(&self, older: &LegSignature<'_>) -> bool {
         let (caller, callee) = older.hop;
-        let of = |phone: Endpoint, pbx: Endpoint| self.hop.0.same_host(phone) || self.hop.0.same_host(pbx);
-        (same_number(self.from, older.from) && of(caller, callee))
-            || (same_number(self.from, older.to) && of(callee, caller))
+        let sent_by = |phone: Endpoint, pbx: Endpoint| self.hop.0.same_host(phone) || self.hop.0.same_host(pbx);
+        (same_number(self.from, older.from) && sent_by(caller, callee))
+            || (same_number(self.from, older.to) && sent_by(callee, caller))
     }
 
-    /// Whether this host sent it.
+    /// Returns whether `host` sent the leg.
     pub fn is_sent_by(&self, host: Endpoint) -> bool {
         self.hop.0.same_host(host)
     }
 
-    fn goes_back(&self, older: &Shape<'_>) -> bool {
+    fn returns_to_sender(&self, older: &LegSignature<'_>) -> bool {
         self.hop.1.same_host(older.hop.0)
     }
 
-    /// Which extensions the new leg may take a ringing call from: those whose number ends a code that was dialled at the
-    /// PBX (`*8200`).
-    pub fn picks_up_from(&self) -> impl Iterator<Item = String> + '_ {
+    /// Returns the extensions whose ringing call this leg may pick up: each possible extension at the end of the dialled
+    /// feature code, e.g. `200` in `*8200`.
+    pub fn pickup_extensions(&self) -> impl Iterator<Item = String> + '_ {
         let code = self.to.and_then(|to| to.strip_prefix(['*', '#'])).unwrap_or("");
         let code = if code.len() > MAX_CODE_DIGITS { "" } else { code };
-        let ends = 1..code.len().saturating_sub(MIN_EXTENSION_DIGITS - 1);
-        ends.filter_map(|at| code.get(at..)).map(str::to_owned)
+        let starts = 1..code.len().saturating_sub(MIN_EXTENSION_DIGITS - 1);
+        starts.filter_map(|at| code.get(at..)).map(str::to_owned)
     }
 }
 
-/// Whether the guess by numbers and times has anything to say of two legs with these hops (who sent the INVITE, to whom):
-/// one goes on from where the other arrived, or one host sent both to different ones. All its rules ask for that, so
-/// that of the many calls to one number only few are looked at.
-pub fn meet((from, to): (Endpoint, Endpoint), (caller, callee): (Endpoint, Endpoint)) -> bool {
+/// Returns whether two hops (sender and receiver of an INVITE) share a host in a way that a heuristic rule needs: the
+/// receiver of one leg sent the other, or one host sent both to different hosts.
+///
+/// Of the many calls to one number, few pass this test, so the rules look at few legs.
+pub fn hosts_meet((from, to): (Endpoint, Endpoint), (caller, callee): (Endpoint, Endpoint)) -> bool {
     from.same_host(callee) || to.same_host(caller) || (from.same_host(caller) && !to.same_host(callee))
 }
 
-fn fit_numbers(from: (Option<&str>, Option<&str>), to: (Option<&str>, Option<&str>)) -> Fit {
+fn match_numbers(from: (Option<&str>, Option<&str>), to: (Option<&str>, Option<&str>)) -> MatchStrength {
     match (same_number(from.0, from.1), same_number(to.0, to.1)) {
-        (true, true) => Fit::BothNumbers,
-        (true, false) | (false, true) => Fit::Numbers,
-        (false, false) => Fit::None,
+        (true, true) => MatchStrength::BothNumbers,
+        (true, false) | (false, true) => MatchStrength::OneNumber,
+        (false, false) => MatchStrength::None,
     }
 }
 
-/// Numbers are the same when they are equal in their last six digits; a shorter one has to be equal as a whole. What is
-/// no number is the same in any case of its letters.
+/// Returns whether two numbers are the same: their last six digits are equal, or all digits of a shorter number. Names
+/// without digits are compared without regard to case.
 pub fn same_number(a: Option<&str>, b: Option<&str>) -> bool {
     let (Some(a), Some(b)) = (a, b) else { return false };
     match (last_digits(a).next(), last_digits(b).next()) {
@@ -189,91 +197,94 @@ pub fn same_number(a: Option<&str>, b: Option<&str>) -> bool {
     }
 }
 
-/// The last six digits of a number, or all of what is no number: equal where [`same_number`] says so.
-fn tail(number: &str) -> String {
+/// Returns the form in which a number is indexed: its last six digits, or a name in lower case. Two forms are equal
+/// exactly when [`same_number`] holds.
+fn indexed_number(number: &str) -> String {
     if last_digits(number).next().is_none() {
         return number.to_ascii_lowercase();
     }
     last_digits(number).map(char::from).collect()
 }
 
-/// The last one first.
+/// Returns the last digits of a number in reverse order.
 fn last_digits(number: &str) -> impl Iterator<Item = u8> + '_ {
     number.bytes().rev().filter(u8::is_ascii_digit).take(COMPARED_DIGITS)
 }
 
-/// A REFER that was seen: the next INVITE to its target belongs with it.
+/// A REFER request (RFC 3515) that was seen. The next INVITE to its target belongs to the transferred call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Referral {
-    /// When.
+    /// Capture time of the REFER.
     pub at: Timestamp,
-    /// Number or name that the call is sent to.
+    /// Number or name in the Refer-To header, to which the call is transferred.
     pub target: Option<String>,
-    /// The dialog that the new one shall replace (attended transfer).
+    /// Call-ID of the dialog that the new INVITE shall replace (attended transfer).
     pub replaces: Option<String>,
-    /// Who was asked to call.
+    /// Receiver of the REFER, who is asked to send the INVITE.
     pub asked: Endpoint,
-    /// Conversation of the leg that carried it.
+    /// Slot of the call that the REFER's leg belongs to.
     pub conversation: usize,
-    /// Whether that leg is the conversation's anchor: then the new call is another one, only related.
+    /// Whether the REFER's leg is the anchor of its call. If so, the new leg becomes a call of its own, which is related.
     pub on_anchor: bool,
 }
 
 impl Referral {
-    /// Reads a REFER.
-    pub fn read(message: &Message<'_>, asked: Endpoint, at: Timestamp) -> Option<Self> {
+    /// Reads a REFER that was sent in a leg of the call in slot `conversation`.
+    pub fn read(message: &Message<'_>, datagram: &Datagram<'_>, conversation: usize) -> Option<Self> {
         let refer_to = ReferTo::parse(&message.header("Refer-To")?)?;
         Some(Self {
-            at,
+            at: datagram.at,
             target: refer_to.target.uri.user.clone(),
             replaces: refer_to.replaces.map(|r| r.call_id),
-            asked,
-            conversation: usize::MAX,
+            asked: datagram.dst,
+            conversation,
             on_anchor: false,
         })
     }
 
-    /// Whether a new leg is what this REFER asked for.
-    pub fn causes(&self, shape: &Shape<'_>, traces: &Traces) -> bool {
-        let in_time = shape.at.since(self.at) <= REFER_PATIENCE;
-        let replaced = self.replaces.is_some() && self.replaces == traces.replaces;
-        in_time && shape.hop.0.same_host(self.asked) && (replaced || same_number(self.target.as_deref(), shape.to))
+    /// Returns whether a new leg is the INVITE that the REFER asked for.
+    pub fn causes(&self, signature: &LegSignature<'_>, keys: &CorrelationKeys) -> bool {
+        let in_time = signature.at.since(self.at) <= REFER_WINDOW;
+        let replaced = self.replaces.is_some() && self.replaces == keys.replaces;
+        in_time
+            && signature.hop.0.same_host(self.asked)
+            && (replaced || same_number(self.target.as_deref(), signature.to))
+    }
+
+    /// Returns whether a new leg retrieves the call that the REFER parked: it calls the REFER's target at the PBX that
+    /// was asked. There is no time limit.
+    pub fn is_retrieved_by(&self, signature: &LegSignature<'_>) -> bool {
+        signature.hop.1.same_host(self.asked) && !self.on_anchor && same_number(self.target.as_deref(), signature.to)
     }
 }
 
-impl Referral {
-    /// Whether a new leg calls, at the PBX that was asked, the very place to which the REFER sent the call: it takes
-    /// the call out of its parking place, however long that has waited.
-    pub fn parks_for(&self, shape: &Shape<'_>) -> bool {
-        shape.hop.1.same_host(self.asked) && !self.on_anchor && same_number(self.target.as_deref(), shape.to)
-    }
-}
-
-/// Finds the legs that a new one may belong to without looking at all of them.
+/// Index of open legs by correlation header, Session-ID, and number at a host. It finds the legs that a new leg may
+/// belong to.
 #[derive(Debug, Default)]
-pub struct JoinIndex {
+pub struct CorrelationIndex {
     slots: HashMap<u64, Vec<usize>, foldhash::fast::RandomState>,
 }
 
-impl JoinIndex {
-    /// A leg can be found by what it shows. Gives the keys by which it is to be removed again: what it shows may change.
-    pub fn add(&mut self, slot: usize, traces: &Traces, shape: &Shape<'_>) -> Vec<u64> {
-        let mut keys = keys(traces, shape);
-        keys.extend(shape.by_itself.then(|| by_itself_key(shape.hop.0)));
-        for key in &keys {
+impl CorrelationIndex {
+    /// Adds a leg. Returns its index keys: the caller keeps them for [`CorrelationIndex::remove`], because the leg's
+    /// headers may change.
+    pub fn add(&mut self, slot: usize, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
+        let mut index_keys = index_keys(keys, signature);
+        index_keys.extend(signature.nameless_caller.then(|| nameless_key(signature.hop.0)));
+        for key in &index_keys {
             let slots = self.slots.entry(*key).or_default();
-            // The oldest stay (the caller of a large ring group), the newest go round.
+            // The oldest legs stay, e.g. the caller of a large ring group. The newest replace each other.
             if slots.len() == 2 * MAX_SAME_KEY {
                 slots.remove(MAX_SAME_KEY);
             }
             slots.push(slot);
         }
-        keys
+        index_keys
     }
 
-    /// A leg is gone.
-    pub fn remove(&mut self, slot: usize, keys: &[u64]) {
-        for key in keys {
+    /// Removes a leg, by the keys that [`CorrelationIndex::add`] returned.
+    pub fn remove(&mut self, slot: usize, index_keys: &[u64]) {
+        for key in index_keys {
             if let Some(slots) = self.slots.get_mut(key) {
                 slots.retain(|s| *s != slot);
                 if slots.is_empty() {
@@ -283,43 +294,38 @@ impl JoinIndex {
         }
     }
 
-    /// Legs that share something with a new one, each once.
-    pub fn candidates(&self, traces: &Traces, shape: &Shape<'_>) -> Vec<usize> {
+    /// Returns the legs that share an index key with a new leg, each once.
+    pub fn candidates(&self, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<usize> {
         let mut out: Vec<usize> =
-            keys(traces, shape).iter().filter_map(|k| self.slots.get(k)).flatten().copied().collect();
+            index_keys(keys, signature).iter().filter_map(|k| self.slots.get(k)).flatten().copied().collect();
         out.sort_unstable();
         out.dedup();
         out
     }
 
-    /// Legs that show this number at this host.
-    pub fn at(&self, host: Endpoint, number: &str) -> &[usize] {
+    /// Returns the legs that have this number at this host.
+    pub fn legs_at(&self, host: Endpoint, number: &str) -> &[usize] {
         self.slots.get(&number_key(host, number)).map_or(&[], Vec::as_slice)
     }
 
-    /// Legs by which this host began a call under no caller's name.
-    pub fn by_themselves(&self, host: Endpoint) -> &[usize] {
-        self.slots.get(&by_itself_key(host)).map_or(&[], Vec::as_slice)
+    /// Returns the legs that this host sent without naming a caller.
+    pub fn nameless_calls_of(&self, host: Endpoint) -> &[usize] {
+        self.slots.get(&nameless_key(host)).map_or(&[], Vec::as_slice)
     }
 
-    /// How many things legs can be found by.
+    /// Returns the number of index keys.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
-
-    /// Whether no leg can be found.
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
 }
 
-/// What a leg can be found by: its traces, and each of its numbers at each of its two hosts.
-fn keys(traces: &Traces, shape: &Shape<'_>) -> Vec<u64> {
+/// Returns the index keys of a leg: its identifying headers, and each of its numbers at each of its two hosts.
+fn index_keys(keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
     let mut out = Vec::new();
-    out.extend(traces.correlation.iter().map(|(n, value)| hash(&(*n, value))));
-    out.extend(traces.sessions.iter().map(hash));
-    for host in [shape.hop.0, shape.hop.1] {
-        for number in [shape.from, shape.to, shape.diverted].into_iter().flatten() {
+    out.extend(keys.correlation.iter().map(|(n, value)| hash(&(*n, value))));
+    out.extend(keys.sessions.iter().map(hash));
+    for host in [signature.hop.0, signature.hop.1] {
+        for number in [signature.from, signature.to, signature.diverted].into_iter().flatten() {
             out.push(number_key(host, number));
         }
     }
@@ -329,31 +335,31 @@ fn keys(traces: &Traces, shape: &Shape<'_>) -> Vec<u64> {
 }
 
 fn number_key(host: Endpoint, number: &str) -> u64 {
-    hash(&(host.ip(), tail(number)))
+    hash(&(host.ip(), indexed_number(number)))
 }
 
-fn by_itself_key(host: Endpoint) -> u64 {
-    hash(&(host.ip(), "by itself"))
+fn nameless_key(host: Endpoint) -> u64 {
+    hash(&(host.ip(), "nameless caller"))
 }
 
 fn hash<T: Hash>(value: &T) -> u64 {
     foldhash::fast::FixedState::with_seed(2).hash_one(value)
 }
 
-/// By the stamps of several interfaces, a leg may seem to come before the one that caused it.
-pub const SKEW: Duration = Duration::from_millis(100);
-/// A PBX sends the second leg of a call within this time of the first.
-pub const TOGETHER: Duration = Duration::from_secs(2);
-/// A transfer target is called within this time of the REFER.
-const REFER_PATIENCE: Duration = Duration::from_secs(30);
-/// So many digits at the end tell two numbers of one place apart, whatever prefix each hop writes.
+/// Largest difference between the clocks of two capture interfaces. By it, a leg may seem to come before its cause.
+pub const CLOCK_SKEW: Duration = Duration::from_millis(100);
+/// Time within which a PBX sends the second leg of a call.
+pub const PAIR_WINDOW: Duration = Duration::from_secs(2);
+/// Time within which the target of a REFER is called.
+const REFER_WINDOW: Duration = Duration::from_secs(30);
+/// Number of final digits that are compared. They tell two numbers of one site apart, whatever prefix a hop adds.
 const COMPARED_DIGITS: usize = 6;
-/// The shortest extension that a pick-up code can name.
+/// Digits of the shortest extension that a pickup code can end with.
 const MIN_EXTENSION_DIGITS: usize = 2;
-/// A feature code and an extension.
+/// Digits of the longest feature code, extension included.
 const MAX_CODE_DIGITS: usize = 16;
-/// Oldest legs found by one key, and as many of the newest: all of a ring group of sixty telephones. More of the same
-/// number at once say nothing of any of them.
+/// Legs kept for one index key: this many of the oldest and as many of the newest, enough for a ring group of sixty
+/// telephones. If more legs share a number, the number does not identify any of them.
 const MAX_SAME_KEY: usize = 64;
-/// Correlation headers that are looked at.
+/// Correlation headers of the configuration that are read.
 const MAX_HEADERS: usize = 16;

@@ -1,7 +1,7 @@
-//! RTP that came before its call was known: kept for a while, within a bound.
+//! Buffer for RTP packets that arrive before a leg announces their address.
 //!
-//! A ring of bytes and a ring of headers. A packet costs a copy and two counters; a claim scans the ring only if
-//! the counters say that something of its address may be in it.
+//! Payload bytes and packet headers stand in two rings. Storing a packet costs one copy and two counters. A search scans
+//! the ring only if the counters say that it may hold a packet of the wanted address.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -11,21 +11,21 @@ use crate::decode::Datagram;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// The packets.
+/// RTP packets that belong to no known leg yet.
 #[derive(Debug)]
 pub struct EarlyMedia {
     bytes: VecDeque<u8>,
-    headers: VecDeque<Header>,
-    /// For each bucket of addresses, how many packets in the ring come from or go to one of them.
+    headers: VecDeque<EarlyPacket>,
+    /// For each hash bucket of addresses: the number of stored packets that come from or go to an address in it.
     buckets: Vec<u32>,
     hasher: foldhash::fast::FixedState,
     capacity_bytes: usize,
-    /// Packets that a call might still have asked for, and that there was no room for.
+    /// Packets that were removed, or not stored, for want of space while a call could still have asked for them.
     dropped: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Header {
+struct EarlyPacket {
     at: Timestamp,
     src: Endpoint,
     dst: Endpoint,
@@ -36,7 +36,7 @@ struct Header {
 }
 
 impl EarlyMedia {
-    /// Room for so many bytes of payload.
+    /// Returns an empty buffer for at most `capacity_bytes` of payload.
     pub fn new(capacity_bytes: usize) -> Self {
         Self {
             bytes: VecDeque::new(),
@@ -48,25 +48,26 @@ impl EarlyMedia {
         }
     }
 
-    /// Keeps a packet. The oldest make room; a larger one than any voice packet is not kept.
+    /// Stores a packet. At the bound, the oldest packets are removed. A packet larger than any voice packet is not
+    /// stored.
     pub fn handle_packet(&mut self, datagram: &Datagram<'_>) {
         let len = datagram.payload.len();
         if len > MAX_PACKET_BYTES || len > self.capacity_bytes {
             self.dropped += 1;
             return;
         }
-        self.forget_before(datagram.at - EARLY_WINDOW);
+        self.expire_before(datagram.at - EARLY_WINDOW);
         let full = |early: &Self| early.bytes.len() + len > early.capacity_bytes || early.headers.len() >= MAX_PACKETS;
         while full(self) && !self.headers.is_empty() {
             self.dropped += u64::from(self.headers.front().is_some_and(|h| !h.taken));
-            self.forget_oldest();
+            self.remove_oldest();
         }
         for endpoint in [datagram.src, datagram.dst] {
             let bucket = self.bucket(endpoint);
             self.buckets[bucket] += 1;
         }
         self.bytes.extend(datagram.payload);
-        self.headers.push_back(Header {
+        self.headers.push_back(EarlyPacket {
             at: datagram.at,
             src: datagram.src,
             dst: datagram.dst,
@@ -77,15 +78,20 @@ impl EarlyMedia {
         });
     }
 
-    /// Whether something that comes from or goes to `endpoint` may be kept.
+    /// Returns whether a stored packet may come from or go to `endpoint`. False positives are possible.
     pub fn may_hold(&self, endpoint: Endpoint) -> bool {
         self.buckets[self.bucket(endpoint)] > 0
     }
 
-    /// Gives every kept packet that comes from or goes to one of `endpoints` to `wants`, oldest first; one for which it says
-    /// `true` is taken and not given again.
-    pub fn claim(&mut self, endpoints: &[Endpoint], now: Timestamp, wants: &mut dyn FnMut(&Datagram<'_>) -> bool) {
-        self.forget_before(now - EARLY_WINDOW);
+    /// Calls `wants` with each stored packet that comes from or goes to one of `endpoints`, oldest first. A packet for
+    /// which it returns true is taken: it is not offered again.
+    pub fn take_matching(
+        &mut self,
+        endpoints: &[Endpoint],
+        now: Timestamp,
+        wants: &mut dyn FnMut(&Datagram<'_>) -> bool,
+    ) {
+        self.expire_before(now - EARLY_WINDOW);
         let endpoints: Vec<Endpoint> = endpoints.iter().copied().filter(|e| self.may_hold(*e)).collect();
         if endpoints.is_empty() {
             return;
@@ -110,33 +116,28 @@ impl EarlyMedia {
         }
     }
 
-    /// Packets that nobody took and that were not kept for as long as the window is: they were too many, or too large.
+    /// Returns the number of packets lost to the bounds: removed before the window had passed, or too large to store.
     pub const fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Bytes of payload that are kept.
+    /// Returns the number of stored payload bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Packets kept that nobody took.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.headers.iter().filter(|h| !h.taken).count()
     }
 
-    /// Whether nothing is kept.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn forget_before(&mut self, oldest: Timestamp) {
+    fn expire_before(&mut self, oldest: Timestamp) {
         while self.headers.front().is_some_and(|h| h.at < oldest) {
-            self.forget_oldest();
+            self.remove_oldest();
         }
     }
 
-    fn forget_oldest(&mut self) {
+    fn remove_oldest(&mut self) {
         if let Some(header) = self.headers.pop_front() {
             self.bytes.drain(..header.len as usize);
             for endpoint in [header.src, header.dst] {
@@ -151,11 +152,12 @@ impl EarlyMedia {
     }
 }
 
-/// A power of two; 40,000 packets of noise fill about one bucket in three twice over.
+/// Number of hash buckets, a power of two. 40,000 stray packets put two or more into about one bucket in three.
 const BUCKETS: usize = 16_384;
-/// 8 MiB of G.711 packets; short packets must not make the ring long, for a claim looks at each.
+/// Number of stored packets at most: 8 MiB of G.711. The bound matters for short packets, since a search looks at
+/// each packet.
 const MAX_PACKETS: usize = 50_000;
-/// Voice packets are smaller: 120 ms of L16 at 8 kHz are 1,932 bytes.
+/// Largest packet that is stored, in bytes. Voice packets are smaller: 120 ms of L16 at 8 kHz are 1,932 bytes.
 const MAX_PACKET_BYTES: usize = 2_048;
 
 #[cfg(test)]
@@ -175,7 +177,7 @@ mod tests {
 
     fn claimed(early: &mut EarlyMedia, port: u16, now_ms: i64) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
-        early.claim(&[Endpoint::v4([10, 0, 0, 2], port)], Timestamp::from_micros(now_ms * 1_000), &mut |d| {
+        early.take_matching(&[Endpoint::v4([10, 0, 0, 2], port)], Timestamp::from_micros(now_ms * 1_000), &mut |d| {
             out.push(d.payload.to_vec());
             true
         });
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_takes_the_packets_of_its_address_once_and_in_order() {
+    fn packets_of_an_address_are_taken_once_and_in_order() {
         let mut early = EarlyMedia::new(1_000);
         for (at, port, payload) in [(0, 1, b"a"), (1, 2, b"b"), (2, 1, b"c")] {
             early.handle_packet(&datagram(at, port, payload));
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_older_than_the_window_and_beyond_the_bound_are_forgotten() {
+    fn packets_beyond_the_window_or_the_bound_are_removed() {
         let mut early = EarlyMedia::new(10);
         for at in 0..100 {
             early.handle_packet(&datagram(at, 1, b"xyz"));
@@ -202,11 +204,11 @@ mod tests {
         // Three payloads of three bytes fit into ten.
         assert_eq!((early.len(), early.dropped()), (3, 97));
         assert!(claimed(&mut early, 1, 100 + 5_001).is_empty());
-        assert_eq!(early.dropped(), 97, "nobody asked for the last ones in time: that is no want of room");
+        assert_eq!(early.dropped(), 97, "packets that expire are not counted as dropped");
     }
 
     #[test]
-    fn a_packet_that_was_taken_or_that_is_too_old_is_not_missed_when_it_makes_room() {
+    fn removing_taken_or_expired_packets_does_not_count_as_dropped() {
         let mut early = EarlyMedia::new(10);
         (0..3).for_each(|at| early.handle_packet(&datagram(at, 1, b"xyz")));
         assert_eq!(claimed(&mut early, 1, 10).len(), 3);
@@ -215,6 +217,6 @@ mod tests {
         assert_eq!((early.len(), early.dropped()), (3, 0));
         early.handle_packet(&datagram(5_104, 1, &[0; MAX_PACKET_BYTES + 1]));
         early.handle_packet(&datagram(5_104, 1, b"eleven bytes"));
-        assert_eq!((early.len(), early.dropped()), (3, 2), "one that no room would hold");
+        assert_eq!((early.len(), early.dropped()), (3, 2), "packets larger than the bounds are counted as dropped");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::call::config::Config;
-use crate::call::correlation_keys::{Shape, Traces};
+use crate::call::correlation_keys::{CorrelationKeys, LegSignature};
 use crate::call::dialog::{AnsweredBy, Began, Dialog, Phase};
 use crate::call::event::LegId;
 use crate::call::party::Parties;
@@ -27,7 +27,7 @@ pub struct Leg {
     /// Who speaks, by its own messages.
     pub parties: Parties,
     /// What its first message tells about the call that it belongs to.
-    pub traces: Traces,
+    pub traces: CorrelationKeys,
     /// By what it can be found when another leg may belong to it.
     pub join_keys: Vec<u64>,
     /// Its streams.
@@ -74,27 +74,27 @@ pub struct Draft {
     /// Who speaks.
     pub parties: Parties,
     /// What it may be joined by.
-    pub traces: Traces,
+    pub traces: CorrelationKeys,
     /// First message.
     pub at: Timestamp,
 }
 
 impl Draft {
     /// What the guess by numbers and times goes by.
-    pub fn shape(&self) -> Shape<'_> {
-        shape(&self.dialog, &self.parties, self.at)
+    pub fn signature(&self) -> LegSignature<'_> {
+        signature(&self.dialog, &self.parties, self.at)
     }
 }
 
-fn shape<'a>(dialog: &Dialog, parties: &'a Parties, at: Timestamp) -> Shape<'a> {
-    Shape {
+fn signature<'a>(dialog: &Dialog, parties: &'a Parties, at: Timestamp) -> LegSignature<'a> {
+    LegSignature {
         hop: (dialog.caller_addr, dialog.callee_addr),
         at,
         from: parties.from.as_deref(),
         to: parties.to.as_deref(),
         diverted: parties.diverted_from(),
         from_extension: parties.is_from_extension(),
-        by_itself: parties.calls_itself(),
+        nameless_caller: parties.calls_itself(),
     }
 }
 
@@ -163,8 +163,8 @@ impl Leg {
     }
 
     /// What the guess by numbers and times goes by.
-    pub fn shape(&self) -> Shape<'_> {
-        shape(&self.dialog, &self.parties, self.created_at)
+    pub fn signature(&self) -> LegSignature<'_> {
+        signature(&self.dialog, &self.parties, self.created_at)
     }
 
     /// Who sent the first INVITE, and to whom.

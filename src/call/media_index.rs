@@ -1,62 +1,59 @@
-//! Which leg receives media where: the announced addresses of all live legs.
+//! Index of announced media addresses: finds the legs that receive media at an address.
 
 use std::collections::HashMap;
 
 use crate::call::record::Side;
 use crate::net::Endpoint;
 
-/// Who announced an address: a leg (by its place in the engine) and the side that receives there.
+/// A leg that announced a media address in its SDP, and the side of the leg that receives there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// Place of the leg.
+pub struct MediaReceiver {
+    /// Slot of the leg in the engine's table of legs.
     pub slot: usize,
-    /// Who receives there.
-    pub receiver: Side,
+    /// Side that receives media at the address.
+    pub side: Side,
 }
 
-/// Announced addresses, newest claim last.
+/// Media addresses announced by all live legs. The receivers of one address are ordered by their announcement, newest
+/// last.
 #[derive(Debug, Default)]
-pub struct Claims {
-    by_endpoint: HashMap<Endpoint, Vec<Claim>, foldhash::fast::RandomState>,
+pub struct MediaIndex {
+    by_endpoint: HashMap<Endpoint, Vec<MediaReceiver>, foldhash::fast::RandomState>,
 }
 
-impl Claims {
-    /// A leg announced an address. Where too many legs claim it, the oldest claim gives way: it is the likeliest to be
-    /// of a call whose end was not seen.
-    pub fn add(&mut self, endpoint: Endpoint, claim: Claim) {
-        let claims = self.by_endpoint.entry(endpoint).or_default();
-        claims.retain(|c| c.slot != claim.slot);
-        if claims.len() >= MAX_CLAIMS {
-            claims.remove(0);
+impl MediaIndex {
+    /// Records that a leg announced an address.
+    ///
+    /// At the bound, the oldest announcement is removed: it most likely belongs to a call whose end was not seen.
+    pub fn add(&mut self, endpoint: Endpoint, receiver: MediaReceiver) {
+        let receivers = self.by_endpoint.entry(endpoint).or_default();
+        receivers.retain(|r| r.slot != receiver.slot);
+        if receivers.len() >= MAX_RECEIVERS {
+            receivers.remove(0);
         }
-        claims.push(claim);
+        receivers.push(receiver);
     }
 
-    /// A leg no longer receives at an address.
+    /// Removes a leg from the receivers of an address.
     pub fn remove(&mut self, endpoint: Endpoint, slot: usize) {
-        if let Some(claims) = self.by_endpoint.get_mut(&endpoint) {
-            claims.retain(|c| c.slot != slot);
-            if claims.is_empty() {
+        if let Some(receivers) = self.by_endpoint.get_mut(&endpoint) {
+            receivers.retain(|r| r.slot != slot);
+            if receivers.is_empty() {
                 self.by_endpoint.remove(&endpoint);
             }
         }
     }
 
-    /// Everyone who receives at an address, newest last.
-    pub fn at(&self, endpoint: Endpoint) -> &[Claim] {
+    /// Returns all legs that receive media at an address, newest announcement last.
+    pub fn receivers_at(&self, endpoint: Endpoint) -> &[MediaReceiver] {
         self.by_endpoint.get(&endpoint).map_or(&[], Vec::as_slice)
     }
 
-    /// How many addresses are claimed.
+    /// Returns the number of announced addresses.
     pub fn len(&self) -> usize {
         self.by_endpoint.len()
     }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.by_endpoint.is_empty()
-    }
 }
 
-/// Legs that announce one address at once: the hops of a long chain of proxies, and no more.
-const MAX_CLAIMS: usize = 16;
+/// Legs that may announce the same address at once. A long chain of proxies needs no more.
+const MAX_RECEIVERS: usize = 16;

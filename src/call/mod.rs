@@ -3,10 +3,10 @@
 //! [`Engine`] takes datagrams, pieces of TCP streams and time; it writes packets and [`decision`]s into a
 //! [`event::LegSink`] and gives out [`event::CallEvent`]s. A message finds its leg by Call-ID, tags and hop
 //! ([`leg::Leg`], [`dialog::Dialog`]); a media packet by the addresses that were announced
-//! ([`negotiation::Negotiation`], [`media_index::Claims`]).
+//! ([`negotiation::Negotiation`], [`media_index::MediaIndex`]).
 //!
 //! Invariants: time never runs backwards (`now = max(now, input)`), timers fire at their deadline before the input
-//! that passes it, every table has a bound ([`engine::Limits`]), every INVITE seen ends in exactly one
+//! that passes it, every table has a bound ([`engine::EngineLimits`]), every INVITE seen ends in exactly one
 //! [`record::CallRecord`], and a media packet goes to one leg at the most.
 
 pub mod config;

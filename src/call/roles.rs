@@ -1,4 +1,4 @@
-//! The roles of a conversation's legs: which one is the anchor, who is outside, whose extension took the call.
+//! Roles of the legs of a call: the anchor leg, the first leg, and the leg of the extension that took the call.
 
 use crate::call::dialog::{AnsweredBy, Began};
 use crate::call::event::LegId;
@@ -7,105 +7,111 @@ use crate::call::numbers::NumberPlan;
 use crate::call::record::{CallRecord, Direction, Outcome};
 use crate::time::Timestamp;
 
-/// At which end of a leg a party of the conversation is; the other end is the PBX.
+/// The end of a leg at which a party of the call is. The PBX is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The leg brings a caller in.
+pub enum PartyEnd {
+    /// The party calls the PBX.
     Caller,
-    /// The leg rings somebody.
+    /// The PBX calls the party.
     Callee,
 }
 
-/// What a conversation looks like from outside.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Who<'a> {
-    /// The anchor: the outside party's leg, or the caller's of an internal call.
+/// Roles of the legs of one call.
+#[derive(Clone, Debug)]
+pub struct CallRoles<'a> {
+    /// Anchor leg: the leg of the outside party, or of the caller in an internal call.
     pub anchor: &'a Leg,
-    /// The leg by which the call came in.
+    /// First leg: the leg by which the call came in to the PBX.
     pub first: &'a Leg,
-    /// The leg of the extension that took the call, for calls that ring one.
+    /// Leg of the extension that took the call, if any did.
     pub operator: Option<&'a Leg>,
-    /// Extensions that were rung.
+    /// Legs by which the PBX rang extensions.
     rung: Vec<&'a Leg>,
-    /// Parties outside that were called.
+    /// Legs by which the PBX called outside parties.
     called_outside: Vec<&'a Leg>,
-    /// The PBX called both ends: the first leg rings the one who really calls.
+    /// Whether the call is a click-to-call: the PBX called both parties, and the first leg rang the real caller.
     click_to_call: bool,
-    /// The first leg brings a caller in.
-    comes_in: bool,
-    /// More were rung than there are legs left of.
-    others_rung: bool,
+    /// Whether the party of the first leg called the PBX.
+    first_is_caller: bool,
+    /// Whether the PBX rang further extensions whose legs are compacted already.
+    compacted_rung: bool,
+    /// Whether the call has this one leg only.
+    alone: bool,
 }
 
-impl PartialEq for Leg {
-    fn eq(&self, other: &Self) -> bool {
-        self.id == other.id
-    }
-}
-
-impl<'a> Who<'a> {
-    /// Looks at the legs of a conversation, oldest first. `None` if there are none.
-    pub fn of(legs: &[&'a Leg], plan: &NumberPlan) -> Option<Self> {
-        // Of several attempts by the caller (a redirection tried elsewhere), the one that was answered.
-        let brings_in = legs.iter().filter(|l| end_of(l, legs) == End::Caller);
-        let first = *brings_in.min_by_key(|l| l.dialog.answered.is_none()).or_else(|| legs.first())?;
+impl<'a> CallRoles<'a> {
+    /// Assigns the roles to the legs of a call, which come oldest first. Returns `None` if there are none.
+    pub fn from_legs(legs: &[&'a Leg], plan: &NumberPlan) -> Option<Self> {
+        // If the caller made several attempts (e.g. after a redirection), the answered one counts.
+        let caller_legs = legs.iter().filter(|l| party_end(l, legs) == PartyEnd::Caller);
+        let first = *caller_legs.min_by_key(|l| l.dialog.answered.is_none()).or_else(|| legs.first())?;
         let click_to_call = legs.len() > 1
-            && legs.iter().all(|l| end_of(l, legs) == End::Callee)
-            && legs.iter().any(|l| l.shape().is_call_back(&first.shape()));
+            && legs.iter().all(|l| party_end(l, legs) == PartyEnd::Callee)
+            && legs.iter().any(|l| l.signature().is_click_to_call_after(&first.signature()));
         let outside: Vec<&Leg> = legs.iter().copied().filter(|l| is_outside(l, legs, plan)).collect();
-        let anchor = if legs.len() == 1 { first } else { anchor(&outside, first, click_to_call) };
+        let anchor = if legs.len() == 1 { first } else { choose_anchor(&outside, first, click_to_call) };
         let rung: Vec<&Leg> = legs
             .iter()
             .copied()
             .filter(|l| l.id != first.id || click_to_call)
-            .filter(|l| end_of(l, legs) == End::Callee && is_extension(party(l, legs, plan), plan))
+            .filter(|l| party_end(l, legs) == PartyEnd::Callee && is_extension(party_number(l, legs, plan), plan))
             .collect();
         let operator = rung.iter().filter(|l| answered_at(l).is_some()).min_by_key(|l| answered_at(l)).copied();
         let called_outside = match legs.len() {
             1 => Vec::new(),
-            _ => outside.into_iter().filter(|l| end_of(l, legs) == End::Callee).collect(),
+            _ => outside.into_iter().filter(|l| party_end(l, legs) == PartyEnd::Callee).collect(),
         };
-        let comes_in = end_of(first, legs) == End::Caller;
-        Some(Self { anchor, first, operator, rung, called_outside, click_to_call, comes_in, others_rung: false })
+        let first_is_caller = party_end(first, legs) == PartyEnd::Caller;
+        Some(Self {
+            anchor,
+            first,
+            operator,
+            rung,
+            called_outside,
+            click_to_call,
+            first_is_caller,
+            compacted_rung: false,
+            alone: legs.len() == 1,
+        })
     }
 
-    /// More extensions were rung, and none of those took the call.
-    pub const fn with_others_rung(mut self) -> Self {
-        self.others_rung = true;
+    /// Notes that further extensions were rung, by legs that are compacted already. None of them took the call.
+    pub const fn with_compacted_legs(mut self) -> Self {
+        self.compacted_rung = true;
         self
     }
 
     const fn has_rung(&self) -> bool {
-        self.others_rung || !self.rung.is_empty()
+        self.compacted_rung || !self.rung.is_empty()
     }
 
-    /// Writes direction, numbers, extension, the operator's answer and the outcome into a record.
-    pub fn fill(&self, record: &mut CallRecord, plan: &NumberPlan, alone: bool) {
+    /// Writes direction, numbers, extension, outcome and the time of the operator's answer into a record.
+    pub fn fill_record(&self, record: &mut CallRecord, plan: &NumberPlan) {
         self.first.parties.fill(record, plan);
         if record.direction == Direction::Unknown {
             record.direction = plan.direction_by_hosts(self.first.dialog.caller_addr, self.first.dialog.callee_addr);
         }
         if self.click_to_call {
             self.fill_click_to_call(record);
-        } else if !alone {
+        } else if !self.alone {
             record.direction = self.direction(plan).unwrap_or(record.direction);
         }
         record.outcome = self.anchor.outcome();
-        record.operator_answered_at = self.taken_at(record, plan);
-        if record.outcome == Outcome::Answered && self.is_by_pbx_only(record, plan) {
+        record.operator_answered_at = self.operator_answered_at(record, plan);
+        if record.outcome == Outcome::Answered && self.is_answered_by_pbx_only(record, plan) {
             record.outcome = Outcome::Abandoned;
         }
-        if !alone && !self.click_to_call {
+        if !self.alone && !self.click_to_call {
             self.fill_extension(record, plan);
         }
         if self.first.dialog.began == Began::UnderWay && record.direction != Direction::Internal {
-            // Either side may have sent the request by which the call was joined.
+            // The call was seen from its middle on, and either side may have sent the request that was seen first.
             record.direction = Direction::Unknown;
         }
     }
 
-    /// When a person took the call, as far as that can be known.
-    fn taken_at(&self, record: &CallRecord, plan: &NumberPlan) -> Option<Timestamp> {
+    /// Returns when a person took the call, if that is known.
+    fn operator_answered_at(&self, record: &CallRecord, plan: &NumberPlan) -> Option<Timestamp> {
         if self.anchor.dialog.answered.is_some_and(|(_, how)| how == AnsweredBy::UnderWay) {
             return None;
         }
@@ -120,9 +126,9 @@ impl<'a> Who<'a> {
         }
     }
 
-    /// Whether an answered call was answered by the PBX and by no person: whoever was called did not take it; or nobody
-    /// was called, by a PBX of which the mirror shows whom it calls.
-    fn is_by_pbx_only(&self, record: &CallRecord, plan: &NumberPlan) -> bool {
+    /// Returns whether the PBX answered the call and no person did. Either nobody whom the PBX called took the call, or
+    /// it called nobody, although the mirror port shows the calls of this PBX.
+    fn is_answered_by_pbx_only(&self, record: &CallRecord, plan: &NumberPlan) -> bool {
         if self.click_to_call || self.operator.is_some() || self.reached_outside() {
             return false;
         }
@@ -133,25 +139,25 @@ impl<'a> Who<'a> {
         record.direction == Direction::Inbound && to_pbx && plan.is_seen_to_ring(self.first.dialog.callee_addr)
     }
 
-    /// Whether a party outside that was called took the call.
+    /// Returns whether an outside party that the PBX called took the call.
     fn reached_outside(&self) -> bool {
         self.called_outside.iter().any(|l| l.dialog.answered.is_some())
     }
 
-    /// Whether the caller of this leg is the caller of the conversation. A PBX that calls both ends rings the caller
-    /// first, and who picks up a call dials in to it: there, left and right are the other way round.
-    pub fn is_same_way(&self, leg: &Leg) -> bool {
-        !(self.click_to_call && leg.id == self.first.id || picks_up(leg, self.first))
+    /// Returns whether the caller of this leg is on the side of the call's caller. In the first leg of a click-to-call and
+    /// in the leg of a pickup, the sides are swapped.
+    pub fn has_same_sides(&self, leg: &Leg) -> bool {
+        !(self.click_to_call && leg.id == self.first.id || is_pickup(leg, self.first))
     }
 
-    /// Whether extensions ring (or rang) and none of them has taken the call.
+    /// Returns whether extensions ring or rang and nobody has taken the call yet.
     pub fn is_undecided(&self) -> bool {
         let outside = |l: &&Leg| l.dialog.answered.is_some() || l.dialog.ended().is_none();
         self.has_rung() && self.operator.is_none() && !self.called_outside.iter().any(outside)
     }
 
-    /// In which order legs are rendered: the anchor, the leg by which the call came in, the operator's, the others.
-    pub fn rank(&self, leg: LegId) -> usize {
+    /// Returns the position of a leg in the order of rendering: anchor, first leg, operator's leg, others.
+    pub fn render_rank(&self, leg: LegId) -> usize {
         let order = [Some(self.anchor.id), Some(self.first.id), self.operator.map(|l| l.id)];
         order.iter().position(|id| *id == Some(leg)).unwrap_or(order.len())
     }
@@ -165,18 +171,18 @@ impl<'a> Who<'a> {
         record.internal = named.or(extension);
     }
 
-    /// Which way a call of several legs goes, where they tell.
+    /// Returns the direction of a call with several legs, if the legs show it.
     fn direction(&self, plan: &NumberPlan) -> Option<Direction> {
-        let ours = |number: &Option<String>| is_extension(number.as_deref(), plan);
+        let is_ours = |number: &Option<String>| is_extension(number.as_deref(), plan);
         let called_anybody = self.has_rung() || !self.called_outside.is_empty();
         let parties = &self.first.parties;
-        match (ours(&parties.from), ours(&parties.to)) {
+        match (is_ours(&parties.from), is_ours(&parties.to)) {
             (true, _) if self.reached_outside() => Some(Direction::Outbound),
             (true, true) => Some(Direction::Internal),
-            // A code that stands for several extensions.
+            // The extension dialled a code for several extensions.
             (true, false) if self.has_rung() && self.called_outside.is_empty() => Some(Direction::Internal),
             (true, false) => Some(plan.direction(parties.from.as_deref(), parties.to.as_deref())),
-            (false, _) if called_anybody && self.comes_in => Some(Direction::Inbound),
+            (false, _) if called_anybody && self.first_is_caller => Some(Direction::Inbound),
             (false, _) => None,
         }
     }
@@ -193,12 +199,12 @@ impl<'a> Who<'a> {
         record.request_uri.clone_from(&self.anchor.parties.request_uri);
     }
 
-    /// The extension that took the call; while it rings, the only one that rings. A call that somebody else took names
-    /// none of those that did not.
+    /// Returns the extension that took the call, or while the call rings, the only extension that rings. If somebody else
+    /// took the call, returns none of the extensions that rang.
     fn extension(&self, outcome: Outcome, plan: &NumberPlan) -> Option<String> {
-        let of = |leg: &Leg| match picks_up(leg, self.first) {
+        let of = |leg: &Leg| match is_pickup(leg, self.first) {
             true => leg.parties.from.clone(),
-            false => called(leg, plan).map(str::to_owned),
+            false => called_number(leg, plan).map(str::to_owned),
         };
         if let Some(operator) = self.operator {
             return of(operator);
@@ -214,11 +220,12 @@ impl<'a> Who<'a> {
     }
 }
 
-/// A leg whose sender another leg leads to rings somebody; so do the legs of a PBX that called both ends.
-fn end_of(leg: &Leg, legs: &[&Leg]) -> End {
+/// Returns the end at which the party of a leg is. If another leg leads to the sender of this leg, the sender is a PBX
+/// and the party is the callee. The same holds if one host sent several legs to different hosts.
+fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
     let dialog = &leg.dialog;
-    if legs.first().is_some_and(|first| picks_up(leg, first)) {
-        return End::Callee;
+    if legs.first().is_some_and(|first| is_pickup(leg, first)) {
+        return PartyEnd::Callee;
     }
     let others = || legs.iter().filter(|l| l.id != leg.id).map(|l| &l.dialog);
     let leads_here =
@@ -229,51 +236,54 @@ fn end_of(leg: &Leg, legs: &[&Leg]) -> End {
         .map(|o| &o.dialog)
         .any(|o| o.callee_addr.same_host(dialog.caller_addr) && o.caller_addr.same_host(dialog.callee_addr));
     let leads_on = others().any(|o| o.caller_addr.same_host(dialog.callee_addr));
-    // The same dialog sent elsewhere is another attempt of the same caller, not a second call of a PBX.
+    // The same Call-ID sent to another host is a second attempt by the same caller, not a second call by a PBX.
     let sibling = others().any(|o| {
         o.caller_addr.same_host(dialog.caller_addr)
             && !o.callee_addr.same_host(dialog.callee_addr)
             && o.call_id != dialog.call_id
     });
-    if leads_here || came_back || (sibling && !leads_on) { End::Callee } else { End::Caller }
+    if leads_here || came_back || (sibling && !leads_on) { PartyEnd::Callee } else { PartyEnd::Caller }
 }
 
-/// Whether somebody dials in to the same PBX to take a call over (RFC 3891): the caller of the leg is the callee of the
-/// conversation.
-fn picks_up(leg: &Leg, first: &Leg) -> bool {
+/// Returns whether a leg picks up the call at the same PBX by a Replaces header (RFC 3891). The caller of such a leg is
+/// the callee of the call.
+fn is_pickup(leg: &Leg, first: &Leg) -> bool {
     let at_pbx = leg.dialog.callee_addr.same_host(first.dialog.callee_addr);
     leg.id != first.id && leg.traces.replaces.is_some() && at_pbx
 }
 
-/// The number of the conversation's party at this leg.
-fn party<'a>(leg: &'a Leg, legs: &[&Leg], plan: &NumberPlan) -> Option<&'a str> {
-    match end_of(leg, legs) {
-        End::Callee if !legs.first().is_some_and(|first| picks_up(leg, first)) => called(leg, plan),
+/// Returns the number of the party at this leg.
+fn party_number<'a>(leg: &'a Leg, legs: &[&Leg], plan: &NumberPlan) -> Option<&'a str> {
+    match party_end(leg, legs) {
+        PartyEnd::Callee if !legs.first().is_some_and(|first| is_pickup(leg, first)) => called_number(leg, plan),
         _ => leg.parties.from.as_deref(),
     }
 }
 
-/// Whom a leg rings. A proxy leaves the dialled number in To; then only the Request-URI names the extension (RFC 3261
-/// section 16.6).
-fn called<'a>(leg: &'a Leg, plan: &NumberPlan) -> Option<&'a str> {
+/// Returns the number that a leg calls. A proxy leaves the dialled number in To; only the Request-URI names the extension
+/// then (RFC 3261 section 16.6).
+fn called_number<'a>(leg: &'a Leg, plan: &NumberPlan) -> Option<&'a str> {
     let (to, request) = (leg.parties.to.as_deref(), leg.parties.request_user());
     if is_extension(request, plan) && !is_extension(to, plan) { request } else { to }
 }
 
 fn is_outside(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
-    party(leg, legs, plan).is_some_and(|n| !plan.is_extension(n))
+    party_number(leg, legs, plan).is_some_and(|n| !plan.is_extension(n))
 }
 
-/// Of the outside parties' legs, the one that was answered, then the one that lives. One that came to nothing is the
-/// anchor only where nothing else was answered; but who has himself called by click-to-call waits for that one.
-fn anchor<'a>(outside: &[&'a Leg], first: &'a Leg, click_to_call: bool) -> &'a Leg {
+/// Chooses the anchor leg among the legs of outside parties: an answered leg first, then one that has not ended.
+///
+/// A leg that ended unanswered is the anchor only if nothing else was answered. In a click-to-call it can be the anchor
+/// regardless, because the caller waits for exactly this leg.
+fn choose_anchor<'a>(outside: &[&'a Leg], first: &'a Leg, click_to_call: bool) -> &'a Leg {
     let answered = |l: &Leg| l.dialog.answered.is_some();
     let competes = |l: &&&Leg| click_to_call || answered(l) || l.dialog.ended().is_none() || !answered(first);
     let rank = |l: &&&Leg| (!answered(l), l.dialog.ended().is_some());
     outside.iter().filter(competes).min_by_key(rank).copied().unwrap_or(first)
 }
 
-/// A Reason (RFC 3326) by which a PBX says that another phone, one that the mirror did not show, took the call.
+/// Returns whether a Reason header (RFC 3326) says that another telephone took the call, perhaps one that the mirror port
+/// does not show.
 pub fn is_completed_elsewhere(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     reason.contains("elsewhere") || (reason.starts_with("sip") && reason.contains("cause=200"))

@@ -1,7 +1,7 @@
 //! The `[[rules]]`: what to do with which call.
 
 use crate::call::config::{Config, RuleAction};
-use crate::call::conversation::Handling;
+use crate::call::conversation::RecordingPolicy;
 use crate::call::numbers::{NumberPlan, Pattern};
 use crate::call::party::Parties;
 use crate::call::record::{CallRecord, Direction};
@@ -53,21 +53,21 @@ impl Rules {
     /// What the first rule that fits says; without one, the call is recorded and registered. While only a ringing
     /// extension speaks for an exclusion, the call is recorded: what is deleted too late is still deleted, what was
     /// never kept is lost.
-    pub fn handling(&self, subject: Subject<'_>, plan: &NumberPlan) -> Handling {
+    pub fn handling(&self, subject: Subject<'_>, plan: &NumberPlan) -> RecordingPolicy {
         let internal = subject.record.internal.as_deref();
         let found = self.first(subject, internal, plan);
-        if subject.undecided && matches!(found, Handling::Exclude { .. }) {
+        if subject.undecided && matches!(found, RecordingPolicy::Exclude { .. }) {
             return self.first(subject, None, plan);
         }
         found
     }
 
-    fn first(&self, subject: Subject<'_>, internal: Option<&str>, plan: &NumberPlan) -> Handling {
+    fn first(&self, subject: Subject<'_>, internal: Option<&str>, plan: &NumberPlan) -> RecordingPolicy {
         let found = self.rules.iter().position(|rule| rule.fits(subject, internal, plan));
         match found.map(|at| (at + 1, self.rules[at].action)) {
-            None | Some((_, RuleAction::Record)) => Handling::Record,
-            Some((rule, RuleAction::Exclude)) => Handling::Exclude { rule },
-            Some((rule, RuleAction::NoRegister)) => Handling::NoRegister { rule },
+            None | Some((_, RuleAction::Record)) => RecordingPolicy::Record,
+            Some((rule, RuleAction::Exclude)) => RecordingPolicy::Exclude { rule },
+            Some((rule, RuleAction::NoRegister)) => RecordingPolicy::NoRegister { rule },
         }
     }
 }

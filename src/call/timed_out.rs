@@ -1,8 +1,8 @@
-//! Dialogs that ended because both sides were silent for too long, without a BYE: they may be heard again.
+//! Dialogs that ended by a media timeout, without a BYE, and that may be heard again.
 //!
-//! Nobody can tell a lost BYE from two people who wait. So the call ends (it is delivered, it does not wait for hours),
-//! and what its parties announced is remembered for as long as a hold may last: media that comes back there, or a message
-//! of the dialog, begins its continuation.
+//! A lost BYE cannot be told from two people who are both silent. So the call ends at the timeout and is delivered. The
+//! addresses of its dialogs are remembered for as long as a hold may last (`calls.hold_s`). Media that comes back to
+//! these addresses, or a new offer in the dialog, begins a continuation of the call.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,125 +10,129 @@ use crate::call::leg::Draft;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// A dialog that fell silent.
+/// A dialog that ended by a media timeout.
 #[derive(Clone, Debug)]
-pub struct Sleeper {
-    /// Its signalling, who speaks, what it can be joined by.
+pub struct TimedOutDialog {
+    /// Signalling state, parties and correlation keys of the leg that ended.
     pub draft: Draft,
-    /// Id of the call that it was of.
-    pub conversation: String,
-    /// The call was paused: what comes must not be kept before somebody says so.
+    /// Id of the call that the leg belonged to.
+    pub conversation_id: String,
+    /// Whether the call was paused. If so, a continuation begins paused, until somebody resumes it.
     pub paused: bool,
-    /// Where its parties receive.
+    /// Media addresses that both sides had announced.
     pub endpoints: Vec<Endpoint>,
-    /// Where its media came from and went to.
+    /// Flows (source, destination) on which the leg had received media.
     pub flows: Vec<(Endpoint, Endpoint)>,
-    /// How long it is remembered.
+    /// End of the time for which the dialog is remembered.
     pub until: Timestamp,
 }
 
-/// The dialogs that fell silent, at most `MAX_SLEEPERS`.
+/// All dialogs that ended by a media timeout, at most `MAX_TIMED_OUT`.
 #[derive(Debug, Default)]
-pub struct Dormant {
-    sleepers: HashMap<u64, (Sleeper, Stirring), foldhash::fast::RandomState>,
+pub struct TimedOutDialogs {
+    dialogs: HashMap<u64, (TimedOutDialog, ReturningMedia), foldhash::fast::RandomState>,
     by_endpoint: HashMap<Endpoint, u64, foldhash::fast::RandomState>,
-    /// Oldest first; some are gone already.
+    /// Keys of `dialogs`, oldest first. Some of these dialogs were removed already.
     order: VecDeque<u64>,
     next: u64,
 }
 
-/// Media that came back so far.
+/// Packets seen since media came back to a dialog.
 #[derive(Clone, Copy, Debug, Default)]
-struct Stirring {
+struct ReturningMedia {
     packets: u32,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
 }
 
-impl Dormant {
-    /// Remembers a dialog. The oldest gives way where there are too many.
-    pub fn add(&mut self, sleeper: Sleeper) {
-        while self.sleepers.len() >= MAX_SLEEPERS {
+impl TimedOutDialogs {
+    /// Remembers a dialog. At the bound, the oldest one is removed.
+    pub fn add(&mut self, dialog: TimedOutDialog) {
+        while self.dialogs.len() >= MAX_TIMED_OUT {
             let Some(oldest) = self.order.pop_front() else { break };
             self.remove(oldest);
         }
-        self.order.retain(|id| self.sleepers.contains_key(id));
+        self.order.retain(|id| self.dialogs.contains_key(id));
         let id = self.next;
         self.next += 1;
-        for endpoint in &sleeper.endpoints {
+        for endpoint in &dialog.endpoints {
             self.by_endpoint.insert(*endpoint, id);
         }
         self.order.push_back(id);
-        self.sleepers.insert(id, (sleeper, Stirring::default()));
+        self.dialogs.insert(id, (dialog, ReturningMedia::default()));
     }
 
-    /// RTP of no live call. Gives the dialog that it is of, and since when it is heard again, once it is certain.
-    pub fn handle_packet(&mut self, flow: (Endpoint, Endpoint), at: Timestamp) -> Option<(Sleeper, Timestamp)> {
-        if self.sleepers.is_empty() {
+    /// Counts an RTP packet that belongs to no live call.
+    ///
+    /// Once enough packets came back to a dialog, removes the dialog and returns it with the time of the first of these
+    /// packets.
+    pub fn handle_packet(&mut self, flow: (Endpoint, Endpoint), at: Timestamp) -> Option<(TimedOutDialog, Timestamp)> {
+        if self.dialogs.is_empty() {
             return None;
         }
         let id = *self.by_endpoint.get(&flow.1).or_else(|| self.by_endpoint.get(&flow.0))?;
-        let (sleeper, stirring) = self.sleepers.get_mut(&id)?;
-        let announced = |end: &Endpoint| sleeper.endpoints.contains(end);
-        if sleeper.until < at {
+        let (dialog, media) = self.dialogs.get_mut(&id)?;
+        let announced = |end: &Endpoint| dialog.endpoints.contains(end);
+        if dialog.until < at {
             self.remove(id);
             return None;
         }
-        if !(sleeper.flows.contains(&flow) || announced(&flow.0) && announced(&flow.1)) {
+        if !(dialog.flows.contains(&flow) || announced(&flow.0) && announced(&flow.1)) {
             return None;
         }
-        if stirring.last.is_none_or(|last| at.since(last) > STEADY) {
-            *stirring = Stirring { packets: 0, first: Some(at), last: None };
+        if media.last.is_none_or(|last| at.since(last) > MAX_PACKET_GAP) {
+            *media = ReturningMedia { packets: 0, first: Some(at), last: None };
         }
-        stirring.packets += 1;
-        stirring.last = Some(at);
-        let first = stirring.first.filter(|_| stirring.packets >= CERTAIN)?;
+        media.packets += 1;
+        media.last = Some(at);
+        let first = media.first.filter(|_| media.packets >= RETURN_PACKETS)?;
         Some((self.remove(id)?, first))
     }
 
-    /// A message of a dialog (by its Call-ID, between these hosts) that is not known any more: gives the one that it is of.
-    pub fn take(&mut self, call_id: &str, hop: (Endpoint, Endpoint)) -> Option<Sleeper> {
-        let of_call = || self.order.iter().filter(|id| self.is_of(**id, call_id)).copied();
-        let at_hop = of_call().find(|id| self.sleepers.get(id).is_some_and(|(s, _)| is_hop(&s.draft, hop)));
+    /// Removes and returns the dialog with a Call-ID. If several hops of the dialog are remembered, prefers the hop
+    /// between these two hosts.
+    pub fn take_by_message(&mut self, call_id: &str, hop: (Endpoint, Endpoint)) -> Option<TimedOutDialog> {
+        let of_call = || self.order.iter().filter(|id| self.has_call_id(**id, call_id)).copied();
+        let at_hop = of_call().find(|id| self.dialogs.get(id).is_some_and(|(d, _)| is_hop(&d.draft, hop)));
         let id = at_hop.or_else(|| of_call().next())?;
         self.remove(id)
     }
 
-    /// A dialog was hung up. Says whether it was here.
-    pub fn forget(&mut self, call_id: &str) -> bool {
-        let known: Vec<u64> = self.order.iter().filter(|id| self.is_of(**id, call_id)).copied().collect();
+    /// Removes all dialogs with a Call-ID after a BYE. Returns whether there was any.
+    pub fn remove_by_call_id(&mut self, call_id: &str) -> bool {
+        let known: Vec<u64> = self.order.iter().filter(|id| self.has_call_id(**id, call_id)).copied().collect();
         known.iter().filter_map(|id| self.remove(*id)).count() > 0
     }
 
-    /// Another call announces an address: whoever had it before is not heard there any more.
-    pub fn yield_address(&mut self, endpoint: Endpoint) {
+    /// Removes the dialog that used an address, because another call announces this address now.
+    pub fn release_address(&mut self, endpoint: Endpoint) {
         if let Some(id) = self.by_endpoint.get(&endpoint).copied() {
             self.remove(id);
         }
     }
 
-    /// How many are remembered.
+    /// Returns the number of remembered dialogs.
     pub fn len(&self) -> usize {
-        self.sleepers.len()
+        self.dialogs.len()
     }
 
-    /// Whether none is.
+    /// Returns whether no dialog is remembered.
     pub fn is_empty(&self) -> bool {
-        self.sleepers.is_empty()
+        self.dialogs.is_empty()
     }
 
-    fn is_of(&self, id: u64, call_id: &str) -> bool {
-        self.sleepers.get(&id).is_some_and(|(s, _)| s.draft.dialog.call_id == call_id)
+    fn has_call_id(&self, id: u64, call_id: &str) -> bool {
+        self.dialogs.get(&id).is_some_and(|(d, _)| d.draft.dialog.call_id == call_id)
     }
 
-    fn remove(&mut self, id: u64) -> Option<Sleeper> {
-        let (sleeper, _) = self.sleepers.remove(&id)?;
-        for endpoint in &sleeper.endpoints {
+    fn remove(&mut self, id: u64) -> Option<TimedOutDialog> {
+        let (dialog, _) = self.dialogs.remove(&id)?;
+        for endpoint in &dialog.endpoints {
             if self.by_endpoint.get(endpoint) == Some(&id) {
                 self.by_endpoint.remove(endpoint);
             }
         }
-        Some(sleeper)
+        Some(dialog)
     }
 }
 
@@ -137,9 +141,9 @@ fn is_hop(draft: &Draft, (a, b): (Endpoint, Endpoint)) -> bool {
     (x.same_host(a) && y.same_host(b)) || (x.same_host(b) && y.same_host(a))
 }
 
-/// Dialogs that fell silent: each is some 4 KiB. BYEs are lost rarely, and people who are silent for minutes are few.
-const MAX_SLEEPERS: usize = 512;
-/// Packets that come back one after the other before they are taken for the call: 200 ms of voice.
-const CERTAIN: u32 = 10;
-/// The longest gap between them.
-const STEADY: std::time::Duration = std::time::Duration::from_secs(1);
+/// Bound of the table. A dialog needs about 4 KiB; lost BYEs and people who are silent for minutes are rare.
+const MAX_TIMED_OUT: usize = 512;
+/// Packets that must come back before a dialog counts as heard again: 200 ms of voice.
+const RETURN_PACKETS: u32 = 10;
+/// Longest gap between two of these packets.
+const MAX_PACKET_GAP: std::time::Duration = std::time::Duration::from_secs(1);

@@ -11,7 +11,7 @@ use std::path::Path;
 use super::clock::wall_clock;
 use crate::call::Engine;
 use crate::call::decision::Decision;
-use crate::call::engine::Recall;
+use crate::call::engine::RestoredLeg;
 use crate::call::event::{Keep, LegId, LegSink};
 use crate::decode::Datagram;
 use crate::sip::{Framing, Message};
@@ -48,7 +48,7 @@ pub fn resume(
                 if !matches!(decided.decision, Decision::Restart { .. }) {
                     engine.handle_timeout(decided.at(), &mut sink);
                 }
-                engine.handle_recalled(&legs[leg].name, &decided.decision, decided.at(), &mut sink);
+                engine.handle_restored_decision(&legs[leg].name, &decided.decision, decided.at(), &mut sink);
             }
             Err((_, error)) if is_damaged(&error) => tracing::error!("{error}: the rest of this spool is skipped"),
             Err((_, error)) => return Err(error),
@@ -86,7 +86,7 @@ fn recall_leg(engine: &mut Engine, leg: &RestorableLeg) {
     let Some(packet) = leg.message.as_ref().filter(|_| !leg.name.is_empty()) else { return };
     let datagram = packet.datagram();
     let Ok(message) = Message::parse(datagram.payload, Framing::Datagram) else { return };
-    engine.handle_recall(Recall {
+    engine.handle_restored_leg(RestoredLeg {
         name: leg.name.clone(),
         conversation: leg.conversation.clone(),
         call_id: message.call_id().to_owned(),

@@ -1,32 +1,32 @@
 //! Time: what is due for a leg, and how legs and conversations end.
 
-use crate::call::conversation::Told;
+use crate::call::conversation::LiveSnapshot;
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnsweredBy, Began};
 use crate::call::engine::signalling::SETTLE;
-use crate::call::engine::{Engine, Timer};
+use crate::call::engine::{Engine, EngineTimer};
 use crate::call::event::{CallEvent, EndedCall, EndedLeg, LegSink, LiveCall};
 use crate::call::leg::{Due, Leg, SpoolStage};
 use crate::call::numbers::NumberPlan;
 use crate::call::record::{EndedBy, Side};
-use crate::call::roles::Who;
+use crate::call::roles::CallRoles;
 use crate::call::streams::side_record;
 
 impl Engine {
     pub(super) fn handle_leg_timer(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         match leg.due(self.now, &self.config) {
-            Due::Later(_) => self.set_timer(slot),
+            Due::Later(_) => self.rearm_leg_timer(slot),
             Due::End(at, by) => {
                 leg.dialog.handle_end(at, by);
-                self.carry_out(slot, sink);
+                self.apply_dialog_state(slot, sink);
             }
             Due::Close => self.close_leg(slot, sink),
         }
     }
 
     /// Arms the one timer of a leg anew.
-    pub(super) fn set_timer(&mut self, slot: usize) {
+    pub(super) fn rearm_leg_timer(&mut self, slot: usize) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.closed {
             return;
@@ -35,35 +35,35 @@ impl Engine {
             Due::Later(at) => at,
             Due::End(..) | Due::Close => self.now,
         };
-        self.timers.remove(&(leg.check_at, Timer::Leg(slot)));
+        self.timers.remove(&(leg.check_at, EngineTimer::Leg(slot)));
         leg.check_at = at;
-        self.timers.insert((at, Timer::Leg(slot)));
+        self.timers.insert((at, EngineTimer::Leg(slot)));
     }
 
-    pub(super) fn handle_settled(&mut self, conversation: usize) {
+    pub(super) fn handle_settle_timer(&mut self, conversation: usize) {
         if let Some(call) = self.conversations.get_mut(conversation) {
             call.settled = true;
         }
-        self.tell_change(conversation);
+        self.emit_update(conversation);
     }
 
     /// Tells the outside of a live call when it looks different from what was told last.
-    pub(super) fn tell_change(&mut self, conversation: usize) {
+    pub(super) fn emit_update(&mut self, conversation: usize) {
         if !self.conversations.get(conversation).is_some_and(|c| c.settled) {
             return;
         }
         let Some(record) = self.record_of(conversation) else { return };
-        let told = Told::from(&record);
+        let told = LiveSnapshot::from(&record);
         let Some(call) = self.conversations.get_mut(conversation) else { return };
-        if record.ended_at.is_none() && call.told.as_ref() != Some(&told) {
-            call.told = Some(told);
-            let registration = call.handling.registration();
+        if record.ended_at.is_none() && call.last_snapshot.as_ref() != Some(&told) {
+            call.last_snapshot = Some(told);
+            let registration = call.policy.registration();
             self.events.push_back(CallEvent::Changed(Box::new(LiveCall { record, registration })));
         }
     }
 
     /// Tells the spool where the recorded part begins, once that is known; again if it turns out to be earlier.
-    pub(super) fn note_start(&mut self, slot: usize, sink: &mut dyn LegSink) {
+    pub(super) fn write_start(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let by_media = self.config.start == crate::call::config::Start::Media;
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let answered = leg.dialog.answered.map(|(at, _)| at);
@@ -75,11 +75,11 @@ impl Engine {
         leg.started_at = Some(at);
         sink.decide(leg.id, at, &Decision::Start);
         let conversation = leg.conversation;
-        self.watch_parts(conversation, at);
+        self.schedule_segments(conversation, at);
     }
 
     /// Ends whatever is open: the capture is over.
-    pub(super) fn end_all(&mut self, sink: &mut dyn LegSink) {
+    pub(super) fn end_all_legs(&mut self, sink: &mut dyn LegSink) {
         let slots: Vec<usize> = self.legs.iter().filter(|(_, l)| !l.closed).map(|(slot, _)| slot).collect();
         for &slot in &slots {
             if let Some(leg) = self.legs.get_mut(slot) {
@@ -92,7 +92,7 @@ impl Engine {
                     },
                 };
                 leg.dialog.handle_end(at, by);
-                self.carry_out(slot, sink);
+                self.apply_dialog_state(slot, sink);
             }
         }
         for slot in slots {
@@ -102,7 +102,7 @@ impl Engine {
 
     pub(super) fn close_leg(&mut self, slot: usize, sink: &mut dyn LegSink) {
         self.presume_answer(slot);
-        self.note_start(slot, sink);
+        self.write_start(slot, sink);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.closed {
             return;
@@ -120,16 +120,16 @@ impl Engine {
             }
         }
         let conversation = leg.conversation;
-        self.lay_down(slot);
-        self.bury_leg(slot);
-        self.forget_leg(slot);
-        self.put_away(conversation, slot);
+        self.remember_timed_out(slot);
+        self.add_leg_tombstone(slot);
+        self.unindex_leg(slot);
+        self.compact_leg(conversation, slot);
         self.finish_if_over(conversation);
     }
 
     /// A call that rings many telephones, again and again (a queue), keeps only the records of those attempts that came
     /// to nothing: whoever looks at its legs looks at each of them.
-    fn put_away(&mut self, conversation: usize, slot: usize) {
+    fn compact_leg(&mut self, conversation: usize, slot: usize) {
         let Some(call) = self.conversations.get_mut(conversation) else { return };
         let nothing = |leg: &Leg| leg.dialog.answered.is_none() && !leg.has_media();
         let first = call.legs.first() == Some(&slot);
@@ -138,24 +138,24 @@ impl Engine {
         }
         call.legs.retain(|s| *s != slot);
         if let Some(leg) = self.legs.try_remove(slot) {
-            self.streams -= leg.streams.len();
-            call.put_away(&leg);
+            self.stream_count -= leg.streams.len();
+            call.add_compacted_leg(&leg);
         }
     }
 
     /// Takes a leg out of the tables by which messages and media find it.
-    pub(super) fn forget_leg(&mut self, slot: usize) {
-        self.forget_flows(slot);
+    pub(super) fn unindex_leg(&mut self, slot: usize) {
+        self.remove_flows(slot);
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        self.timers.remove(&(leg.check_at, Timer::Leg(slot)));
+        self.timers.remove(&(leg.check_at, EngineTimer::Leg(slot)));
         if let Some(at) = leg.taken_at {
-            self.timers.remove(&(at, Timer::Taken(slot)));
-            self.doubts.retain(|doubt| *doubt != slot);
+            self.timers.remove(&(at, EngineTimer::AnswerReview(slot)));
+            self.unresolved_legs.retain(|doubt| *doubt != slot);
         }
         for endpoint in std::mem::take(&mut leg.claimed) {
-            self.claims.remove(endpoint, slot);
+            self.media_index.remove(endpoint, slot);
         }
-        self.join_index.remove(slot, &std::mem::take(&mut leg.join_keys));
+        self.correlation_index.remove(slot, &std::mem::take(&mut leg.join_keys));
         if let Some(slots) = self.by_call_id.get_mut(&leg.dialog.call_id) {
             slots.retain(|s| *s != slot);
             if slots.is_empty() {
@@ -196,18 +196,18 @@ impl Engine {
         }
         let Some(record) = self.record_of(conversation) else { return };
         let Some(call) = self.conversations.try_remove(conversation) else { return };
-        self.timers.remove(&(call.created_at + SETTLE, Timer::Settle(conversation)));
-        if let Some(at) = call.finish_at {
-            self.timers.remove(&(at, Timer::Finish(conversation)));
+        self.timers.remove(&(call.created_at + SETTLE, EngineTimer::Settle(conversation)));
+        if let Some(at) = call.partners_due_at {
+            self.timers.remove(&(at, EngineTimer::Partners(conversation)));
         }
-        self.forget_part_timer(conversation, &call);
+        self.cancel_segment_timer(conversation, &call);
         self.referrals.retain(|r| r.conversation != conversation);
         let legs: Vec<Leg> = call.legs.iter().filter_map(|slot| self.legs.try_remove(*slot)).collect();
-        self.streams -= legs.iter().map(|leg| leg.streams.len()).sum::<usize>();
+        self.stream_count -= legs.iter().map(|leg| leg.streams.len()).sum::<usize>();
         let refs: Vec<&Leg> = legs.iter().collect();
-        let legs = if call.is_excluded() { Vec::new() } else { heard_legs(&refs, &self.plan) };
+        let legs = if call.is_excluded() { Vec::new() } else { legs_with_media(&refs, &self.number_plan) };
         self.counters.calls += 1;
-        let registration = call.handling.registration();
+        let registration = call.policy.registration();
         let ended = EndedCall { record, legs, registration, wall_offset_ns: call.wall_offset_ns };
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
@@ -216,24 +216,27 @@ impl Engine {
     fn await_partners(&mut self, conversation: usize) {
         let Some(call) = self.conversations.get(conversation) else { return };
         let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
-        let over = Who::of(&legs, &self.plan).is_some_and(|who| who.first.closed && who.anchor.closed);
-        if over && call.finish_at.is_none() {
-            let at = self.now + PARTNER_PATIENCE;
-            self.timers.insert((at, Timer::Finish(conversation)));
-            self.conversations[conversation].finish_at = Some(at);
+        let over = CallRoles::from_legs(&legs, &self.number_plan)
+            .is_some_and(|roles| roles.first.closed && roles.anchor.closed);
+        if over && call.partners_due_at.is_none() {
+            let at = self.now + PARTNER_WINDOW;
+            self.timers.insert((at, EngineTimer::Partners(conversation)));
+            self.conversations[conversation].partners_due_at = Some(at);
         }
     }
 
     /// What is still open of a call that is over: its sound is in the anchor of another one, or it becomes one itself.
-    pub(super) fn handle_finish(&mut self, conversation: usize, sink: &mut dyn LegSink) {
+    pub(super) fn handle_partners_timer(&mut self, conversation: usize, sink: &mut dyn LegSink) {
         let Some(call) = self.conversations.get_mut(conversation) else { return };
-        call.finish_at = None;
+        call.partners_due_at = None;
         let slots = call.legs.clone();
         let legs: Vec<&Leg> = slots.iter().filter_map(|slot| self.legs.get(*slot)).collect();
-        if !Who::of(&legs, &self.plan).is_some_and(|who| who.first.closed && who.anchor.closed) {
+        if !CallRoles::from_legs(&legs, &self.number_plan)
+            .is_some_and(|roles| roles.first.closed && roles.anchor.closed)
+        {
             return;
         }
-        self.split_off(conversation, sink);
+        self.split_surviving_legs(conversation, sink);
         let rest = self.conversations.get(conversation).map(|call| call.legs.clone()).unwrap_or_default();
         for slot in rest {
             if let Some(leg) = self.legs.get_mut(slot).filter(|l| !l.closed) {
@@ -246,22 +249,22 @@ impl Engine {
 }
 
 /// The legs of a call that have media, the one to be rendered first.
-pub(super) fn heard_legs(legs: &[&Leg], plan: &NumberPlan) -> Vec<EndedLeg> {
-    let who = Who::of(legs, plan);
+pub(super) fn legs_with_media(legs: &[&Leg], plan: &NumberPlan) -> Vec<EndedLeg> {
+    let roles = CallRoles::from_legs(legs, plan);
     let heard = legs.iter().enumerate().filter(|(_, leg)| leg.has_media());
     let mut heard: Vec<EndedLeg> = heard
         .map(|(index, leg)| EndedLeg {
             leg: leg.id,
             name: leg.name.clone(),
             index,
-            same_sides: who.as_ref().is_none_or(|w| w.is_same_way(leg)),
+            same_sides: roles.as_ref().is_none_or(|r| r.has_same_sides(leg)),
         })
         .collect();
-    heard.sort_by_key(|leg| who.as_ref().map_or(0, |w| w.rank(leg.leg)));
+    heard.sort_by_key(|leg| roles.as_ref().map_or(0, |r| r.render_rank(leg.leg)));
     heard
 }
 
 /// Legs of a call that are kept whole when they came to nothing: a large ring group.
 const KEPT_LEGS: usize = 16;
 /// The legs of one call end within one round trip of each other; this allows for retransmissions.
-pub(super) const PARTNER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+pub(super) const PARTNER_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);

@@ -5,12 +5,12 @@ use std::cmp::Reverse;
 use crate::call::config::Start;
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnsweredBy, Phase};
-use crate::call::engine::{Engine, Route};
+use crate::call::engine::{Engine, FlowRoute};
 use crate::call::event::{Keep, LegSink};
 use crate::call::leg::{Leg, SpoolStage};
-use crate::call::media_index::Claim;
+use crate::call::media_index::MediaReceiver;
 use crate::call::record::Side;
-use crate::call::roles::Who;
+use crate::call::roles::CallRoles;
 use crate::call::streams::{Heard, Stream, Voice};
 use crate::decode::Datagram;
 use crate::net::Endpoint;
@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 
 /// What makes a leg the likeliest for a flow, the weightiest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Likelihood {
+struct RoutePriority {
     /// On its way when the call ended.
     is_late: bool,
     /// Both ends of the flow were announced.
@@ -41,31 +41,31 @@ impl Engine {
         let flow = (datagram.src, datagram.dst);
         let route = match self.flows.get(&flow) {
             Some(route) => *route,
-            None => match self.resolve(flow, packet.ssrc) {
-                Some(route) => self.note_flow(flow, route),
-                None => match self.resolve_woken(flow, datagram, packet.ssrc, sink) {
-                    Some(route) => self.note_flow(flow, route),
+            None => match self.resolve_route(flow, packet.ssrc) {
+                Some(route) => self.cache_route(flow, route),
+                None => match self.resolve_resumed(flow, datagram, packet.ssrc, sink) {
+                    Some(route) => self.cache_route(flow, route),
                     None => {
                         self.counters.rtp_unclaimed += 1;
-                        self.early.handle_packet(datagram);
-                        self.counters.rtp_not_kept = self.early.dropped();
+                        self.early_media.handle_packet(datagram);
+                        self.counters.rtp_not_kept = self.early_media.dropped();
                         return;
                     }
                 },
             },
         };
-        self.take_packet(route, datagram, &packet, sink);
+        self.deliver_packet(route, datagram, &packet, sink);
     }
 
     /// The route of a packet that wakes a dialog which fell silent.
-    fn resolve_woken(
+    fn resolve_resumed(
         &mut self,
         flow: (Endpoint, Endpoint),
         datagram: &Datagram<'_>,
         ssrc: u32,
         sink: &mut dyn LegSink,
-    ) -> Option<Route> {
-        self.wake_by_media(datagram, sink).then(|| self.resolve(flow, ssrc))?
+    ) -> Option<FlowRoute> {
+        self.resume_by_media(datagram, sink).then(|| self.resolve_route(flow, ssrc))?
     }
 
     /// ZRTP in the media path: with its Confirm messages both ends have keys (RFC 6189 section 3.1), and what follows
@@ -73,32 +73,32 @@ impl Engine {
     pub(super) fn handle_zrtp(&mut self, datagram: &Datagram<'_>) {
         let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.contains(&kind));
         let flow = (datagram.src, datagram.dst);
-        let route = self.flows.get(&flow).copied().or_else(|| self.resolve(flow, 0));
+        let route = self.flows.get(&flow).copied().or_else(|| self.resolve_route(flow, 0));
         if confirms && let Some(leg) = route.and_then(|r| self.legs.get_mut(r.slot)) {
             leg.dialog.negotiation.note_zrtp();
         }
     }
 
     /// Gives the leg whatever came to (or from) its addresses before they were announced.
-    pub(super) fn take_early(&mut self, endpoints: &[Endpoint], sink: &mut dyn LegSink) {
-        if !endpoints.iter().any(|endpoint| self.early.may_hold(*endpoint)) {
+    pub(super) fn deliver_early_media(&mut self, endpoints: &[Endpoint], sink: &mut dyn LegSink) {
+        if !endpoints.iter().any(|endpoint| self.early_media.may_hold(*endpoint)) {
             return;
         }
         // The early packets are borrowed while the engine takes them, so they change hands for a moment.
-        let mut early = std::mem::replace(&mut self.early, crate::call::early_media::EarlyMedia::new(0));
-        early.claim(endpoints, self.now, &mut |datagram| {
+        let mut early = std::mem::replace(&mut self.early_media, crate::call::early_media::EarlyMedia::new(0));
+        early.take_matching(endpoints, self.now, &mut |datagram| {
             let Ok(packet) = read_packet(datagram) else { return true };
             let flow = (datagram.src, datagram.dst);
             let known = self.flows.get(&flow).copied();
-            let Some(route) = known.or_else(|| self.resolve(flow, packet.ssrc)) else { return false };
-            let route = self.note_flow(flow, route);
-            self.take_packet(route, datagram, &packet, sink);
+            let Some(route) = known.or_else(|| self.resolve_route(flow, packet.ssrc)) else { return false };
+            let route = self.cache_route(flow, route);
+            self.deliver_packet(route, datagram, &packet, sink);
             true
         });
-        self.early = early;
+        self.early_media = early;
     }
 
-    fn note_flow(&mut self, flow: (Endpoint, Endpoint), route: Route) -> Route {
+    fn cache_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) -> FlowRoute {
         // What is on its way of a call that has ended must not catch the next call on the same ports.
         if let Some(leg) = self.legs.get_mut(route.slot)
             && leg.dialog.ended().is_none()
@@ -113,18 +113,27 @@ impl Engine {
 
     /// Whose voice a flow is: what arrives at an announced address is the other side's; failing that, what leaves an
     /// announced address is its owner's (symmetric RTP behind a NAT, RFC 4961).
-    fn resolve(&self, flow: (Endpoint, Endpoint), ssrc: u32) -> Option<Route> {
+    fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: u32) -> Option<FlowRoute> {
         let (src, dst) = flow;
-        let by_receiver = || self.best(self.claims.at(dst), Side::other, (src, ssrc));
-        by_receiver().or_else(|| self.best(self.claims.at(src), |receiver| receiver, (dst, ssrc)))
+        let by_receiver = || self.best_route(self.media_index.receivers_at(dst), Side::other, (src, ssrc));
+        by_receiver().or_else(|| self.best_route(self.media_index.receivers_at(src), |receiver| receiver, (dst, ssrc)))
     }
 
     /// The likeliest of those that claim one end of a flow; `voice` says whose it is, by who receives at that end.
-    fn best(&self, claims: &[Claim], voice: impl Fn(Side) -> Side, other_end: (Endpoint, u32)) -> Option<Route> {
+    fn best_route(
+        &self,
+        claims: &[MediaReceiver],
+        sender_of: impl Fn(Side) -> Side,
+        other_end: (Endpoint, u32),
+    ) -> Option<FlowRoute> {
         let candidates = || {
-            claims.iter().filter_map(|claim| {
-                let (conversation, rank) = self.likelihood(claim.slot, other_end)?;
-                Some((rank, conversation, Route { slot: claim.slot, voice: voice(claim.receiver), stream: 0 }))
+            claims.iter().filter_map(|receiver| {
+                let (conversation, rank) = self.route_priority(receiver.slot, other_end)?;
+                Some((
+                    rank,
+                    conversation,
+                    FlowRoute { slot: receiver.slot, sender: sender_of(receiver.side), stream: 0 },
+                ))
             })
         };
         let (rank, conversation, route) = candidates().max_by_key(|(rank, ..)| *rank)?;
@@ -135,30 +144,30 @@ impl Engine {
         // it belongs to the leg that is rendered.
         let call = self.conversations.get(conversation)?;
         let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
-        let who = Who::of(&legs, &self.plan)?;
-        let caller_is_left = |slot: usize| self.legs.get(slot).is_none_or(|leg| who.is_same_way(leg));
-        let as_heard = |r: &Route| if caller_is_left(r.slot) { r.voice } else { r.voice.other() };
+        let roles = CallRoles::from_legs(&legs, &self.number_plan)?;
+        let caller_is_left = |slot: usize| self.legs.get(slot).is_none_or(|leg| roles.has_same_sides(leg));
+        let as_heard = |r: &FlowRoute| if caller_is_left(r.slot) { r.sender } else { r.sender.other() };
         let same = candidates().filter(|(r, c, other)| {
             *c == conversation
                 && (r.is_late, r.stays) == (rank.is_late, rank.stays)
                 // What is on its way when an address changes hands goes where the rest of its stream went.
-                && (r.both == rank.both || !self.has_heard(route.slot, other_end))
+                && (r.both == rank.both || !self.leg_has_heard(route.slot, other_end))
                 && as_heard(other) == as_heard(&route)
         });
-        let order = |r: &Route| self.legs.get(r.slot).map_or(usize::MAX, |leg| who.rank(leg.id));
+        let order = |r: &FlowRoute| self.legs.get(r.slot).map_or(usize::MAX, |leg| roles.render_rank(leg.id));
         same.map(|(.., route)| route).min_by_key(|r| (order(r), r.slot != route.slot))
     }
 
-    fn has_heard(&self, slot: usize, (other_end, ssrc): (Endpoint, u32)) -> bool {
+    fn leg_has_heard(&self, slot: usize, (other_end, ssrc): (Endpoint, u32)) -> bool {
         let is_it = |s: &Stream| s.ssrc == ssrc && (s.src == other_end || s.dst == other_end);
         self.legs.get(slot).is_some_and(|leg| leg.streams.iter().any(is_it))
     }
 
     /// How likely a leg is to be that of a flow at one of its addresses, by the flow's other end. `None` if it cannot be.
-    fn likelihood(&self, slot: usize, (other_end, ssrc): (Endpoint, u32)) -> Option<(usize, Likelihood)> {
+    fn route_priority(&self, slot: usize, (other_end, ssrc): (Endpoint, u32)) -> Option<(usize, RoutePriority)> {
         let leg = self.legs.get(slot)?;
         let conversation = self.conversations.get(leg.conversation)?;
-        let known = self.has_heard(slot, (other_end, ssrc));
+        let known = self.leg_has_heard(slot, (other_end, ssrc));
         let ended = leg.dialog.ended();
         let is_late = known && ended.is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA);
         if ended.is_some() && !is_late {
@@ -166,7 +175,7 @@ impl Engine {
         }
         let both = leg.claimed.contains(&other_end);
         let place = conversation.legs.iter().position(|s| *s == slot).unwrap_or(usize::MAX);
-        let rank = Likelihood {
+        let rank = RoutePriority {
             is_late,
             both,
             stays: known && !both,
@@ -176,7 +185,13 @@ impl Engine {
         Some((leg.conversation, rank))
     }
 
-    fn take_packet(&mut self, route: Route, datagram: &Datagram<'_>, packet: &Packet<'_>, sink: &mut dyn LegSink) {
+    fn deliver_packet(
+        &mut self,
+        route: FlowRoute,
+        datagram: &Datagram<'_>,
+        packet: &Packet<'_>,
+        sink: &mut dyn LegSink,
+    ) {
         let Some(leg) = self.legs.get_mut(route.slot) else { return };
         if leg.dialog.ended().is_some_and(|(at, _)| datagram.at >= at) {
             self.counters.rtp_after_end += 1;
@@ -189,21 +204,21 @@ impl Engine {
         let fresh = index.is_none();
         let before = match index.and_then(|index| leg.streams.get(index)) {
             Some(stream) => stream.taken_over.filter(|(_, until)| datagram.at < *until),
-            None => self.heard_before(route.slot, flow, packet.ssrc).map(|slot| (slot, datagram.at + COPIES)),
+            None => self.previous_receiver(route.slot, flow, packet.ssrc).map(|slot| (slot, datagram.at + COPIES)),
         };
-        if before.is_some_and(|(slot, _)| self.is_copy(slot, flow, packet)) {
+        if before.is_some_and(|(slot, _)| self.is_duplicate_of_previous(slot, flow, packet)) {
             self.counters.rtp_duplicates += 1;
             return;
         }
         let Some(leg) = self.legs.get_mut(route.slot) else { return };
         let index = match index {
             Some(index) => index,
-            None if leg.streams.len() < MAX_STREAMS && self.streams < self.limits.rtp_streams => {
-                self.streams += 1;
-                if leg.has_moved(flow.0, route.voice) {
-                    leg.dialog.note_event(datagram.at, "media_move", Some(route.voice));
+            None if leg.streams.len() < MAX_STREAMS && self.stream_count < self.limits.rtp_streams => {
+                self.stream_count += 1;
+                if leg.has_moved(flow.0, route.sender) {
+                    leg.dialog.note_event(datagram.at, "media_move", Some(route.sender));
                 }
-                let mut stream = Stream::new(flow, packet.ssrc, route.voice);
+                let mut stream = Stream::new(flow, packet.ssrc, route.sender);
                 stream.taken_over = before;
                 leg.streams.push(stream);
                 leg.streams.len() - 1
@@ -217,7 +232,7 @@ impl Engine {
             cached.stream = index;
         }
         let stream = &mut leg.streams[index];
-        if self.recalled.is_reading() {
+        if self.restore.is_reading() {
             stream.forget_place();
         }
         let heard = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation);
@@ -233,10 +248,10 @@ impl Engine {
         leg.last_media_at = Some(leg.last_media_at.map_or(datagram.at, |last| last.max(datagram.at)));
         let first = leg.first_media_at.is_none_or(|first| datagram.at < first);
         if first || fresh || news {
-            self.note_news(route.slot, index, (datagram.at, fresh), sink);
+            self.handle_stream_change(route.slot, index, (datagram.at, fresh), sink);
         }
         if secret {
-            self.note_key((route.slot, index), packet, datagram.at, sink);
+            self.handle_key_packet((route.slot, index), packet, datagram.at, sink);
         }
         let Some(leg) = self.legs.get(route.slot) else { return };
         if leg.spool == SpoolStage::Open {
@@ -248,7 +263,7 @@ impl Engine {
     }
 
     /// The leg of the same call that heard a stream until now, which is another's from here on.
-    fn heard_before(&self, slot: usize, flow: (Endpoint, Endpoint), ssrc: u32) -> Option<usize> {
+    fn previous_receiver(&self, slot: usize, flow: (Endpoint, Endpoint), ssrc: u32) -> Option<usize> {
         let call = self.conversations.get(self.legs.get(slot)?.conversation)?;
         let heard =
             |other: &usize| self.legs.get(*other).is_some_and(|l| l.streams.iter().any(|s| s.is_of(flow, ssrc)));
@@ -256,13 +271,19 @@ impl Engine {
     }
 
     /// Whether a packet is a copy of one that the leg which had its stream before has kept.
-    fn is_copy(&self, slot: usize, flow: (Endpoint, Endpoint), packet: &Packet<'_>) -> bool {
+    fn is_duplicate_of_previous(&self, slot: usize, flow: (Endpoint, Endpoint), packet: &Packet<'_>) -> bool {
         let stream = self.legs.get(slot).and_then(|leg| leg.streams.iter().find(|s| s.is_of(flow, packet.ssrc)));
         stream.is_some_and(|stream| stream.has_heard(packet))
     }
 
     /// The slow side of the media path: a first packet, a new stream, a new meaning of a payload type.
-    fn note_news(&mut self, slot: usize, stream: usize, (at, fresh): (Timestamp, bool), sink: &mut dyn LegSink) {
+    fn handle_stream_change(
+        &mut self,
+        slot: usize,
+        stream: usize,
+        (at, fresh): (Timestamp, bool),
+        sink: &mut dyn LegSink,
+    ) {
         let start = self.config.start;
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.first_media_at.is_none_or(|first| at < first) {
@@ -274,7 +295,7 @@ impl Engine {
         {
             leg.dialog.handle_presumed_answer(acked, AnsweredBy::Ack);
         }
-        let changed = note_voice(leg, stream, at);
+        let changed = update_codec(leg, stream, at);
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool == SpoolStage::Open {
             let stream = &mut leg.streams[stream];
@@ -294,10 +315,10 @@ impl Engine {
         }
         let (is_answered, rings) = (leg.dialog.answered.is_some(), leg.dialog.phase() == Phase::Inviting);
         if start == Start::Media || is_answered {
-            self.note_start(slot, sink);
+            self.write_start(slot, sink);
         }
         if rings {
-            self.set_timer(slot); // with both voices there is less to wait for
+            self.rearm_leg_timer(slot); // with both voices there is less to wait for
         }
     }
 }
@@ -311,7 +332,7 @@ fn read_packet<'a>(datagram: &Datagram<'a>) -> Result<Packet<'a>, Reject> {
 }
 
 /// A side that goes on in another codec.
-fn note_voice(leg: &mut Leg, stream: usize, at: Timestamp) -> Voice {
+fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> Voice {
     let stream = &leg.streams[stream];
     let (side, Some(new)) = (stream.side, stream.voice()) else { return Voice::AsBefore };
     let known = &mut leg.voices[side.channel()];

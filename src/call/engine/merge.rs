@@ -3,7 +3,7 @@
 use crate::call::conversation::Conversation;
 use crate::call::decision::Decision;
 use crate::call::engine::signalling::SETTLE;
-use crate::call::engine::{Engine, Timer};
+use crate::call::engine::{Engine, EngineTimer};
 use crate::call::event::LegSink;
 use crate::call::id::conversation_id;
 use crate::call::leg::SpoolStage;
@@ -27,8 +27,8 @@ impl Engine {
     pub(super) fn merge(&mut self, from: usize, into: usize, sink: &mut dyn LegSink) {
         let Some(old) = self.conversations.try_remove(from) else { return };
         let at = old.created_at + SETTLE;
-        self.timers.remove(&(at, Timer::Settle(from)));
-        self.forget_part_timer(from, &old);
+        self.timers.remove(&(at, EngineTimer::Settle(from)));
+        self.cancel_segment_timer(from, &old);
         for referral in self.referrals.iter_mut().filter(|r| r.conversation == from) {
             referral.conversation = into;
         }
@@ -50,15 +50,15 @@ impl Engine {
             }
         }
         for slot in old.legs {
-            self.adopt(slot, into, sink);
+            self.assign_call(slot, into, sink);
             if comes_paused.is_none() {
-                self.hush_newcomer(slot, self.now, sink);
+                self.apply_pause_to_new_leg(slot, self.now, sink);
             }
         }
         for slot in settled {
-            self.hush_newcomer(slot, self.now, sink);
+            self.apply_pause_to_new_leg(slot, self.now, sink);
         }
-        self.judge(into, sink);
+        self.apply_rules(into, sink);
     }
 
     /// Makes a call of its own of legs of another, and relates the two. Gives its place.
@@ -69,7 +69,7 @@ impl Engine {
         let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), at);
         let mut own = Conversation::new(id, at, call.wall_offset_ns);
         own.settled = true;
-        own.doubtful = true;
+        own.closed_to_heuristics = true;
         own.pauses = call.pauses.clone();
         let into = self.conversations.insert(own);
         self.relate(from, into);
@@ -89,19 +89,19 @@ impl Engine {
             let Some(call) = self.conversations.get_mut(into) else { continue };
             call.legs.push(slot);
             call.legs.sort_by_key(|slot| legs.get(*slot).map(|leg| (leg.created_at, leg.id)));
-            self.adopt(slot, into, sink);
+            self.assign_call(slot, into, sink);
             if !is_hushed {
-                self.hush_newcomer(slot, self.now, sink);
+                self.apply_pause_to_new_leg(slot, self.now, sink);
             }
-            self.judge(from, sink);
-            self.tell_change(from);
+            self.apply_rules(from, sink);
+            self.emit_update(from);
         }
-        self.judge(into, sink);
-        self.tell_change(into);
+        self.apply_rules(into, sink);
+        self.emit_update(into);
     }
 
     /// A leg is of another call from now on.
-    fn adopt(&mut self, slot: usize, into: usize, sink: &mut dyn LegSink) {
+    fn assign_call(&mut self, slot: usize, into: usize, sink: &mut dyn LegSink) {
         let (Some(leg), Some(call)) = (self.legs.get_mut(slot), self.conversations.get(into)) else { return };
         leg.conversation = into;
         let started_at = leg.started_at;
@@ -109,7 +109,7 @@ impl Engine {
             sink.decide(leg.id, self.now, &Decision::Join { conversation: call.id.clone() });
         }
         if let Some(at) = started_at {
-            self.watch_parts(into, at);
+            self.schedule_segments(into, at);
         }
     }
 }

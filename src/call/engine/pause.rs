@@ -16,13 +16,13 @@ impl Engine {
     pub fn handle_pause(&mut self, id: &str, order: Order, at: Timestamp, sink: &mut dyn LegSink) {
         let found = self.conversations.iter().find(|(_, call)| call.id == id).map(|(slot, _)| slot);
         if let Some(conversation) = found {
-            self.handle_order(conversation, order, (at.max(self.now), "by the local API", None), sink);
+            self.apply_pause_order(conversation, order, (at.max(self.now), "by the local API", None), sink);
         }
     }
 
     /// What an earlier process decided and wrote into the spool of a leg: the keys or the body that led to it were never
     /// written.
-    pub(super) fn recall_pause(
+    pub(super) fn restore_pause(
         &mut self,
         conversation: usize,
         decision: &Decision,
@@ -30,7 +30,7 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) {
         let order = if *decision == Decision::Pause { Order::Pause } else { Order::Resume };
-        self.handle_order(conversation, order, (at, "read back after a restart", None), sink);
+        self.apply_pause_order(conversation, order, (at, "read back after a restart", None), sink);
     }
 
     /// Whether a call is paused; `None` when there is no such call under way.
@@ -40,19 +40,25 @@ impl Engine {
     }
 
     /// What a message says about pausing, and the key that it may carry.
-    pub(super) fn note_orders(&mut self, slot: usize, message: &Message<'_>, at: Timestamp, sink: &mut dyn LegSink) {
+    pub(super) fn handle_pause_signals(
+        &mut self,
+        slot: usize,
+        message: &Message<'_>,
+        at: Timestamp,
+        sink: &mut dyn LegSink,
+    ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (conversation, side) = (leg.conversation, leg.dialog.requester(message));
         if let Some(order) = Order::in_message(message, &self.config.pause) {
-            self.handle_order(conversation, order, (at, "by signalling", Some(side)), sink);
+            self.apply_pause_order(conversation, order, (at, "by signalling", Some(side)), sink);
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let press = leg.keypad.handle_message((side, at), message, &self.config.pause);
-        self.take_press(slot, press, (side, at), sink);
+        self.apply_key_press(slot, press, (side, at), sink);
     }
 
     /// A packet of a telephone-event.
-    pub(super) fn note_key(
+    pub(super) fn handle_key_packet(
         &mut self,
         (slot, stream): (usize, usize),
         packet: &Packet<'_>,
@@ -63,21 +69,21 @@ impl Engine {
         let Some(stream) = leg.streams.get(stream) else { return };
         let (side, readable) = (stream.side, !stream.is_protected() && !packet.payload.is_empty());
         let press = leg.keypad.handle_packet((side, at), packet, readable, &self.config.pause);
-        self.take_press(slot, press, (side, at), sink);
+        self.apply_key_press(slot, press, (side, at), sink);
     }
 
-    fn take_press(&mut self, slot: usize, press: Press, (side, at): (Side, Timestamp), sink: &mut dyn LegSink) {
+    fn apply_key_press(&mut self, slot: usize, press: Press, (side, at): (Side, Timestamp), sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if press.fresh {
             leg.dialog.note_event(at, "dtmf", Some(side));
         }
         let conversation = leg.conversation;
         if let Some(order) = press.order {
-            self.handle_order(conversation, order, (at, "by keys", Some(side)), sink);
+            self.apply_pause_order(conversation, order, (at, "by keys", Some(side)), sink);
         }
     }
 
-    pub(super) fn handle_order(
+    pub(super) fn apply_pause_order(
         &mut self,
         conversation: usize,
         order: Order,
@@ -104,7 +110,7 @@ impl Engine {
     }
 
     /// A leg that came to a conversation which is (or was) paused.
-    pub(super) fn hush_newcomer(&mut self, slot: usize, at: Timestamp, sink: &mut dyn LegSink) {
+    pub(super) fn apply_pause_to_new_leg(&mut self, slot: usize, at: Timestamp, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(call) = self.conversations.get(leg.conversation) else { return };
         if call.pauses.is_empty() {

@@ -3,13 +3,14 @@
 use std::hash::BuildHasher;
 
 use crate::call::conversation::Conversation;
-use crate::call::correlation_keys::Traces;
+use crate::call::correlation_keys::CorrelationKeys;
 use crate::call::dialog::Dialog;
-use crate::call::engine::{Buried, Engine, Recall, Timer};
+use crate::call::engine::tombstones::DialogTombstone;
+use crate::call::engine::{Engine, EngineTimer, RestoredLeg};
 use crate::call::event::{Keep, LegId, LegSink};
 use crate::call::id::{conversation_id, leg_name};
 use crate::call::leg::{Draft, Leg, SpoolStage};
-use crate::call::media_index::Claim;
+use crate::call::media_index::MediaReceiver;
 use crate::call::party::Parties;
 use crate::call::record::Side;
 use crate::decode::Datagram;
@@ -25,21 +26,21 @@ impl Engine {
             return;
         };
         self.counters.sip_messages += 1;
-        self.learn(&message, datagram);
-        let slots = match self.legs_of(&message, datagram) {
+        self.learn_from_message(&message, datagram);
+        let slots = match self.legs_for(&message, datagram) {
             slots if !slots.is_empty() => slots,
-            _ => match self.begin(&message, datagram, transport, sink) {
+            _ => match self.begin_leg(&message, datagram, transport, sink) {
                 Some(slot) => vec![slot],
                 None => return,
             },
         };
         // A message that by-passes the hops that were seen concerns each of them, and is kept with the first.
         for (n, slot) in slots.into_iter().enumerate() {
-            self.hand_message(slot, &message, datagram, (n == 0, sink));
+            self.deliver_message(slot, &message, datagram, (n == 0, sink));
         }
     }
 
-    fn hand_message(
+    fn deliver_message(
         &mut self,
         slot: usize,
         message: &Message<'_>,
@@ -48,25 +49,25 @@ impl Engine {
     ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if keep && leg.spool == SpoolStage::Open {
-            sink.packet(leg.id, datagram, keep_of(message, datagram));
+            sink.packet(leg.id, datagram, kept_part(message, datagram));
         }
         let better = leg.dialog.invited_at.is_none() && is_first_invite(message);
         leg.dialog.handle_message(datagram.at, message);
         if better {
-            leg.parties = Parties::read(message, Side::Caller, &self.config, &self.plan);
-            let traces = Traces::read(message, &self.config);
-            self.note_traces(slot, traces);
+            leg.parties = Parties::read(message, Side::Caller, &self.config, &self.number_plan);
+            let traces = CorrelationKeys::read(message, &self.config);
+            self.update_correlation_keys(slot, traces);
         }
         if message.method() == Some(&Method::Refer) {
             self.handle_refer(slot, message, datagram, sink);
         }
-        self.note_orders(slot, message, datagram.at, sink);
-        self.carry_out(slot, sink);
+        self.handle_pause_signals(slot, message, datagram.at, sink);
+        self.apply_dialog_state(slot, sink);
     }
 
     /// The legs that a message belongs to: the one at its hop; for a message that went another way, every leg of its
     /// dialog.
-    fn legs_of(&self, message: &Message<'_>, datagram: &Datagram<'_>) -> Vec<usize> {
+    fn legs_for(&self, message: &Message<'_>, datagram: &Datagram<'_>) -> Vec<usize> {
         let Some(slots) = self.by_call_id.get(message.call_id()) else { return Vec::new() };
         let of_dialog = || {
             let fits = |slot: &&usize| self.legs.get(**slot).is_some_and(|l| l.dialog.has_tags_of(message));
@@ -90,35 +91,35 @@ impl Engine {
     }
 
     /// Begins a leg, if the message is one that can.
-    fn begin(
+    fn begin_leg(
         &mut self,
         message: &Message<'_>,
         datagram: &Datagram<'_>,
         transport: Transport,
         sink: &mut dyn LegSink,
     ) -> Option<usize> {
-        let recall = self.recalled.take(message.call_id(), (datagram.src, datagram.dst));
+        let recall = self.restore.take(message.call_id(), (datagram.src, datagram.dst));
         let known = recall.is_some() || self.by_call_id.contains_key(message.call_id());
-        if !known && let Some(slot) = self.wake_by_message(message, datagram, sink) {
+        if !known && let Some(slot) = self.resume_by_message(message, datagram, sink) {
             return Some(slot);
         }
-        if !can_begin(message) || (!known && self.is_straggler(message)) {
+        if !can_begin(message) || (!known && self.is_late_message(message)) {
             return None;
         }
         let transport = recall.as_ref().map_or(transport, |recall| recall.transport);
-        if self.legs.len() >= self.limits.legs && !self.make_room(sink) {
+        if self.legs.len() >= self.limits.legs && !self.evict_unanswered_leg(sink) {
             self.counters.legs_refused += 1;
             return None;
         }
         let draft = Draft {
             dialog: Dialog::new(message, (datagram.src, datagram.dst), transport, datagram.at),
-            parties: Parties::read(message, Side::Caller, &self.config, &self.plan),
-            traces: Traces::read(message, &self.config),
+            parties: Parties::read(message, Side::Caller, &self.config, &self.number_plan),
+            traces: CorrelationKeys::read(message, &self.config),
             at: datagram.at,
         };
         let (conversation, rivals) = match &recall {
-            Some(recall) => (self.recalled_conversation(recall, &draft), Vec::new()),
-            None => self.conversation_for(&draft, sink),
+            Some(recall) => (self.restored_conversation(recall, &draft), Vec::new()),
+            None => self.assign_conversation(&draft, sink),
         };
         let slot = self.add_leg(conversation, draft, recall.as_ref(), sink);
         self.legs[slot].rivals = rivals;
@@ -129,49 +130,50 @@ impl Engine {
         &mut self,
         conversation: usize,
         draft: Draft,
-        recall: Option<&Recall>,
+        recall: Option<&RestoredLeg>,
         sink: &mut dyn LegSink,
     ) -> usize {
         let id = LegId(self.next_leg);
         self.next_leg += 1;
         self.counters.legs += 1;
         let at = draft.at;
-        let (hop, call_id) = (draft.shape().hop, draft.dialog.call_id.clone());
+        let (hop, call_id) = (draft.signature().hop, draft.dialog.call_id.clone());
         let new_name = || leg_name(&self.conversations[conversation].id, &call_id, hop, at);
         let name = recall.map_or_else(new_name, |recall| recall.name.clone());
         let slot = self.legs.insert(Leg::new(id, name, conversation, draft));
         if let Some(recall) = recall {
-            self.note_recalled(slot, recall);
+            self.index_restored_leg(slot, recall);
         }
         let leg = &mut self.legs[slot];
-        leg.join_keys = self.join_index.add(slot, &leg.traces, &leg.shape());
+        leg.join_keys = self.correlation_index.add(slot, &leg.traces, &leg.signature());
         let legs = &self.legs;
         let call = &mut self.conversations[conversation].legs;
         // In the order of their stamps, in whichever order they were seen.
         let place = call.iter().rposition(|s| legs.get(*s).is_some_and(|l| l.created_at <= at)).map_or(0, |n| n + 1);
         call.insert(place, slot);
         self.learn_pbx(slot);
-        self.judge(conversation, sink);
-        self.note_fresh(slot, id);
+        self.apply_rules(conversation, sink);
+        self.queue_unanswered_leg(slot, id);
         self.by_call_id.entry(call_id).or_default().push(slot);
-        self.timers.insert((at, Timer::Leg(slot)));
-        self.hush_newcomer(slot, at, sink);
+        self.timers.insert((at, EngineTimer::Leg(slot)));
+        self.apply_pause_to_new_leg(slot, at, sink);
         slot
     }
 
     /// The conversation of a new leg: one that it belongs to, else a new one; and those that it may be of as well.
-    fn conversation_for(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> (usize, Vec<(usize, String)>) {
-        self.settle_doubts(sink);
-        let place = self.find_conversation(draft);
-        if let Some(conversation) = place.same.or_else(|| self.gather_group(draft, sink)) {
-            let rivals = place.rivals.into_iter().filter_map(|c| Some((c, self.conversations.get(c)?.id.clone())));
+    fn assign_conversation(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> (usize, Vec<(usize, String)>) {
+        self.resolve_certain_legs(sink);
+        let place = self.correlate(draft);
+        if let Some(conversation) = place.same.or_else(|| self.join_late_cause(draft, sink)) {
+            let rivals =
+                place.alternatives.into_iter().filter_map(|c| Some((c, self.conversations.get(c)?.id.clone())));
             return (conversation, rivals.collect());
         }
         let dialog = &draft.dialog;
         let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);
         let conversation = self.conversations.insert(Conversation::new(id, draft.at, self.wall_offset_ns));
-        self.conversations[conversation].doubtful = place.doubtful;
-        self.timers.insert((draft.at + SETTLE, Timer::Settle(conversation)));
+        self.conversations[conversation].closed_to_heuristics = place.closed_to_heuristics;
+        self.timers.insert((draft.at + SETTLE, EngineTimer::Settle(conversation)));
         for other in place.related {
             self.relate(conversation, other);
         }
@@ -179,29 +181,29 @@ impl Engine {
     }
 
     /// Brings tables, spool and timers to what a leg's dialog says now.
-    pub(super) fn carry_out(&mut self, slot: usize, sink: &mut dyn LegSink) {
-        self.claim_addresses(slot, sink);
-        self.rejoin(slot, sink);
+    pub(super) fn apply_dialog_state(&mut self, slot: usize, sink: &mut dyn LegSink) {
+        self.index_media_addresses(slot, sink);
+        self.correlate_by_media_address(slot, sink);
         if self.legs.get(slot).is_some_and(|l| l.dialog.answered.is_some()) {
-            self.note_start(slot, sink);
-            self.supersede_others(slot);
-            self.gather_waiting(slot, sink);
+            self.write_start(slot, sink);
+            self.mark_superseded_legs(slot);
+            self.join_late_sibling(slot, sink);
         }
         if self.legs.get(slot).is_some_and(|l| l.dialog.ended().is_some()) {
-            self.forget_flows(slot);
-            self.gather_waiting(slot, sink);
+            self.remove_flows(slot);
+            self.join_late_sibling(slot, sink);
         }
-        self.watch_taking(slot);
-        self.set_timer(slot);
+        self.schedule_answer_review(slot);
+        self.rearm_leg_timer(slot);
         if let Some(conversation) = self.legs.get(slot).map(|leg| leg.conversation) {
             if !self.rules.is_empty() {
-                self.judge(conversation, sink);
+                self.apply_rules(conversation, sink);
             }
-            self.tell_change(conversation);
+            self.emit_update(conversation);
         }
     }
 
-    fn claim_addresses(&mut self, slot: usize, sink: &mut dyn LegSink) {
+    fn index_media_addresses(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get(slot) else { return };
         let generation = leg.dialog.negotiation.generation();
         if leg.claimed_generation == Some(generation) || leg.closed {
@@ -210,33 +212,40 @@ impl Engine {
         let claims = leg.dialog.negotiation.claims();
         let gone: Vec<_> = leg.claimed.iter().filter(|e| !claims.iter().any(|(c, _)| c == *e)).copied().collect();
         for endpoint in gone {
-            self.claims.remove(endpoint, slot);
+            self.media_index.remove(endpoint, slot);
         }
         let mut fresh = Vec::new();
         for &(endpoint, receiver) in &claims {
-            for other in self.claims.at(endpoint).iter().map(|c| c.slot).filter(|s| *s != slot).collect::<Vec<_>>() {
-                self.forget_flows(other);
+            for other in self
+                .media_index
+                .receivers_at(endpoint)
+                .iter()
+                .map(|c| c.slot)
+                .filter(|s| *s != slot)
+                .collect::<Vec<_>>()
+            {
+                self.remove_flows(other);
             }
-            self.claims.add(endpoint, Claim { slot, receiver });
-            self.dormant.yield_address(endpoint);
+            self.media_index.add(endpoint, MediaReceiver { slot, side: receiver });
+            self.timed_out.release_address(endpoint);
             fresh.push(endpoint);
         }
-        self.forget_flows(slot);
+        self.remove_flows(slot);
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.claimed_generation = Some(generation);
             leg.claimed = claims.into_iter().map(|(endpoint, _)| endpoint).collect();
         }
-        self.take_early(&fresh, sink);
+        self.deliver_early_media(&fresh, sink);
     }
 
     /// Other calls that claim this answered leg's addresses are over unless they go on sounding.
-    fn supersede_others(&mut self, slot: usize) {
+    fn mark_superseded_legs(&mut self, slot: usize) {
         let Some(leg) = self.legs.get(slot) else { return };
         let (conversation, answered) = (leg.conversation, leg.dialog.answered.map(|(at, _)| at));
         let Some(answered) = answered else { return };
         let mut others = Vec::new();
         for endpoint in &leg.claimed {
-            others.extend(self.claims.at(*endpoint).iter().map(|c| c.slot).filter(|s| *s != slot));
+            others.extend(self.media_index.receivers_at(*endpoint).iter().map(|c| c.slot).filter(|s| *s != slot));
         }
         for other in others {
             if let Some(old) = self.legs.get_mut(other)
@@ -246,12 +255,12 @@ impl Engine {
                 && old.dialog.answered.is_some_and(|(at, _)| at < answered)
             {
                 old.superseded_at = Some(answered);
-                self.set_timer(other);
+                self.rearm_leg_timer(other);
             }
         }
     }
 
-    pub(super) fn forget_flows(&mut self, slot: usize) {
+    pub(super) fn remove_flows(&mut self, slot: usize) {
         if let Some(leg) = self.legs.get_mut(slot) {
             for flow in leg.flows.drain(..) {
                 self.flows.remove(&flow);
@@ -260,22 +269,22 @@ impl Engine {
     }
 
     /// Remembers a dialog that is over, so that its stragglers open no new call.
-    pub(super) fn bury_leg(&mut self, slot: usize) {
+    pub(super) fn add_leg_tombstone(&mut self, slot: usize) {
         let Some(dialog) = self.legs.get(slot).map(|leg| &leg.dialog) else { return };
         let (call_id, tag) = (dialog.call_id.clone(), dialog.caller_tag.clone());
-        self.bury(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()]);
+        self.add_tombstone(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()]);
     }
 
-    /// See [`Engine::bury_leg`]. The tags are those that the caller may have had.
-    pub(super) fn bury(&mut self, call_id: &str, invite_cseq: u32, tags: [Option<&str>; 2]) {
-        let buried = Buried { until: self.now + STRAGGLERS, invite_cseq, tags: tags.map(|tag| hash(&tag)) };
+    /// See [`Engine::add_leg_tombstone`]. The tags are those that the caller may have had.
+    pub(super) fn add_tombstone(&mut self, call_id: &str, invite_cseq: u32, tags: [Option<&str>; 2]) {
+        let buried = DialogTombstone { until: self.now + STRAGGLERS, invite_cseq, tags: tags.map(|tag| hash(&tag)) };
         self.tombstones.add(hash(call_id), buried, self.limits.tombstones);
     }
 
     /// Whether a message is a late one of a dialog that is over. A new attempt under the same Call-ID (after a
     /// redirection, a password) is none: its CSeq is higher (RFC 3261 section 8.1.3.5). Nor is a new call of a sender
     /// that uses a Call-ID again: its From tag is another.
-    fn is_straggler(&mut self, message: &Message<'_>) -> bool {
+    fn is_late_message(&mut self, message: &Message<'_>) -> bool {
         let Some(buried) = self.tombstones.get(hash(message.call_id()), self.now) else { return false };
         if !is_first_invite(message) {
             return true;
@@ -286,14 +295,14 @@ impl Engine {
     }
 
     /// What a message teaches about who is one of ours: a REGISTER that was accepted.
-    fn learn(&mut self, message: &Message<'_>, datagram: &Datagram<'_>) {
+    fn learn_from_message(&mut self, message: &Message<'_>, datagram: &Datagram<'_>) {
         let accepted = message.status().is_some_and(|s| (200..300).contains(&s));
         if accepted
             && message.cseq().is_some_and(|c| c.method == Method::Register)
             && let Some(user) = message.to().and_then(|to| to.uri.user)
-            && let Some(user) = self.plan.normalise(&user)
+            && let Some(user) = self.number_plan.normalise(&user)
         {
-            self.plan.learn_registration(&user, datagram.src);
+            self.number_plan.learn_registration(&user, datagram.src);
         }
     }
 
@@ -304,17 +313,17 @@ impl Engine {
         let mut others = call.legs.iter().filter(|s| **s != slot).filter_map(|s| self.legs.get(*s));
         let caused = others.find(|o| o.dialog.callee_addr.same_host(own) && !o.dialog.caller_addr.same_host(own));
         let Some(caused) = caused else { return };
-        let ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.plan.is_extension(n));
+        let ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.number_plan.is_extension(n));
         if ours(&leg.parties.to) && !ours(&caused.parties.from) {
-            self.plan.learn_ringing(own);
+            self.number_plan.learn_ringing(own);
         } else {
-            self.plan.learn_pbx(own);
+            self.number_plan.learn_pbx(own);
         }
     }
 }
 
 /// What may be kept of a message: of an INFO only its head, for its body can hold a dialled digit.
-fn keep_of(message: &Message<'_>, datagram: &Datagram<'_>) -> Keep {
+fn kept_part(message: &Message<'_>, datagram: &Datagram<'_>) -> Keep {
     match message.cseq().map(|c| c.method) {
         // So can a NOTIFY of pressed keys (RFC 4730).
         Some(Method::Info | Method::Notify) => {

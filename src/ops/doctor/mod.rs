@@ -78,7 +78,7 @@ pub struct Observation {
     /// What the decoder counted.
     pub decode: decode::Counters,
     /// What the engine counted.
-    pub engine: engine::Counters,
+    pub engine: engine::EngineCounters,
     /// What the datagrams showed.
     pub traffic: traffic::TrafficSummary,
     /// What the calls came to.

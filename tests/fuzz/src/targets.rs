@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callspan::call::decision::{Decision, PayloadFormat};
-use callspan::call::engine::{Engine, Limits};
+use callspan::call::engine::{Engine, EngineLimits};
 use callspan::call::event::{CallEvent, Keep, LegId, LegSink};
 use callspan::call::negotiation::Description;
 use callspan::capture::{Event, Frame, LinkType, Source, files};
@@ -241,7 +241,7 @@ fn capture(input: &[u8]) {
 
 /// The whole engine: datagrams, streams, time and clock steps between a few addresses, in any order.
 fn engine(input: &[u8]) {
-    let limits = Limits { legs: 16, early_bytes: 1 << 14, streams: 8, rtp_streams: 64, tombstones: 16 };
+    let limits = EngineLimits { legs: 16, early_bytes: 1 << 14, streams: 8, rtp_streams: 64, tombstones: 16 };
     let mut engine = Engine::with_limits(callspan::call::config::Config::default(), "fuzz", limits);
     let mut sink = Sink::default();
     let mut at = T0;

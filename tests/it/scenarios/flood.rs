@@ -2,7 +2,7 @@
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
-use callspan::call::engine::Limits;
+use callspan::call::engine::EngineLimits;
 use callspan::call::event::{CallEvent, EndedCall};
 use callspan::call::record::{EndedBy, Side};
 
@@ -28,7 +28,7 @@ fn scan_of(n: u32, number: &str) -> Vec<u8> {
 fn a_flood_of_invites_and_noise_fills_no_table_and_costs_the_real_call_nothing() {
     // `CALLSPAN_FLOOD=100000` floods for 12.5 s; the normal run for 2.5 s.
     let scans: u32 = std::env::var("CALLSPAN_FLOOD").ok().and_then(|v| v.parse().ok()).unwrap_or(20_000);
-    let limits = Limits { legs: 2_000, early_bytes: 1 << 20, ..Limits::default() };
+    let limits = EngineLimits { legs: 2_000, early_bytes: 1 << 20, ..EngineLimits::default() };
     let (mut scene, call, answered) = direct();
     scene.talk(call, 30_000);
     let ended = scene.bye(call, Side::Caller);
@@ -65,7 +65,7 @@ fn a_flood_of_invites_and_noise_fills_no_table_and_costs_the_real_call_nothing()
         let tables = engine.tables();
         most = (
             most.0.max(tables.legs),
-            most.1.max(tables.fresh),
+            most.1.max(tables.unanswered_legs),
             most.2.max(tables.timers),
             most.3.max(tables.early_bytes),
         );
@@ -96,7 +96,7 @@ fn a_flood_of_invites_and_noise_fills_no_table_and_costs_the_real_call_nothing()
     // Told while they lived: the real call twice or more, and the last ones when they had settled.
     assert!(told < 2 * 2_000, "{told}");
     let tables = engine.tables();
-    assert_eq!([tables.legs, tables.conversations, tables.call_ids, tables.join_keys, tables.timers], [0; 5]);
+    assert_eq!([tables.legs, tables.conversations, tables.call_ids, tables.correlation_keys, tables.timers], [0; 5]);
     assert!(tables.tombstones <= 65_536);
 }
 
@@ -116,7 +116,8 @@ fn a_flood_at_the_number_of_a_real_call_joins_nothing_to_it() {
         Packet { at: when, src: src.with_port(5_062), dst, payload: scan_of(n, number) }
     }));
     packets.sort_by_key(|p| p.at);
-    let mut engine = Engine::with_limits(Config::default(), "flood", Limits { legs: 2_000, ..Limits::default() });
+    let mut engine =
+        Engine::with_limits(Config::default(), "flood", EngineLimits { legs: 2_000, ..EngineLimits::default() });
     let mut sink = Watched::new(Nothing);
     for packet in &packets {
         engine.handle_datagram(&packet.datagram(), &mut sink);
@@ -133,7 +134,7 @@ fn a_flood_at_the_number_of_a_real_call_joins_nothing_to_it() {
 
 #[test]
 fn where_every_leg_is_under_way_a_new_one_is_refused_and_counted() {
-    let limits = Limits { legs: 1, ..Limits::default() };
+    let limits = EngineLimits { legs: 1, ..EngineLimits::default() };
     let (mut scene, call, _) = direct();
     scene.talk(call, 400);
     let mut packets = scene.packets();

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::decision::Decision;
-use callspan::call::engine::Counters;
+use callspan::call::engine::EngineCounters;
 use callspan::call::event::{CallEvent, EndedCall, Keep, LegId, LegSink, LiveCall};
 use callspan::call::record::CallRecord;
 use callspan::decode::Datagram;
@@ -85,7 +85,7 @@ pub struct Played {
     pub calls: Vec<Call>,
     /// What was told while calls lived, with its ms of the scene.
     pub told: Vec<(i64, LiveCall)>,
-    pub counters: Counters,
+    pub counters: EngineCounters,
     /// Media bytes that went to the spool.
     pub media_bytes: usize,
 }

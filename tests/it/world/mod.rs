@@ -123,7 +123,14 @@ fn run(packets: &[Packet], end_ms: i64) -> Outcome {
         }
     }
     let tables = engine.tables();
-    let left = [tables.legs, tables.conversations, tables.call_ids, tables.claims, tables.flows, tables.join_keys];
+    let left = [
+        tables.legs,
+        tables.conversations,
+        tables.call_ids,
+        tables.media_addresses,
+        tables.flows,
+        tables.correlation_keys,
+    ];
     assert_eq!(left, [0; 6], "nothing is left in the tables");
     assert_eq!([tables.referrals, tables.timers, tables.events], [0; 3], "nothing is left in the tables");
     Outcome { calls, media: sink.media }

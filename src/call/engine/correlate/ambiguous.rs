@@ -1,10 +1,12 @@
-//! Whose a leg is that was rung while two calls of one number waited. At first it is with the call that had just come, for
-//! which a PBX does most. If another caller is answered as it is taken, it was rung for that one; what contradicts itself
-//! makes it a call of its own, related to all.
+//! Resolution of ambiguous legs: a telephone that the PBX rang while several calls to the same number were waiting.
+//!
+//! At first such a leg belongs to the newest of these calls, because a PBX serves a new call at once. Later its ring
+//! outcome is compared with the calls: if another caller was answered together with it, it moves to that call. If the
+//! evidence is contradictory, it becomes a call of its own, related to all alternatives.
 
 use std::time::Duration;
 
-use crate::call::correlation_keys::SKEW;
+use crate::call::correlation_keys::CLOCK_SKEW;
 use crate::call::dialog::AnsweredBy;
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
@@ -12,77 +14,81 @@ use crate::call::leg::Leg;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// How a telephone stopped ringing.
+/// The way in which a leg stopped ringing, and when.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::call::engine) enum RingingEnd {
-    /// It took the call.
-    Taken(Timestamp),
-    /// The PBX rings it no longer.
-    LetGo(Timestamp),
+pub(super) enum RingOutcome {
+    /// The telephone answered.
+    Answered(Timestamp),
+    /// The PBX cancelled the leg.
+    Cancelled(Timestamp),
 }
 
-impl RingingEnd {
-    fn of(leg: &Leg) -> Option<Self> {
-        let taken = leg.dialog.answered.map(|(at, _)| Self::Taken(at));
-        taken.or_else(|| leg.dialog.cancelled_at.map(Self::LetGo))
+impl RingOutcome {
+    fn of_leg(leg: &Leg) -> Option<Self> {
+        let answered = leg.dialog.answered.map(|(at, _)| Self::Answered(at));
+        answered.or_else(|| leg.dialog.cancelled_at.map(Self::Cancelled))
     }
 
-    /// Whether a caller was answered in that moment: the PBX does it at once.
-    pub(in crate::call::engine) fn is_with(self, answered: Option<(Timestamp, AnsweredBy)>) -> bool {
-        answered.is_some_and(|(when, _)| when + SKEW >= self.at() && when <= self.at() + PROMPT)
+    /// Returns whether a caller was answered at the time of this outcome. A PBX answers its caller at once.
+    pub(super) fn is_with(self, answered: Option<(Timestamp, AnsweredBy)>) -> bool {
+        answered.is_some_and(|(when, _)| when + CLOCK_SKEW >= self.at() && when <= self.at() + PBX_REACTION)
     }
 
-    /// Whether what happened at another leg made the PBX do it.
-    fn is_after(self, cause: Option<Timestamp>) -> bool {
-        cause.is_some_and(|when| when + SKEW >= self.at() && when <= self.at())
+    /// Returns whether an event at another leg came so shortly before that it caused this outcome.
+    fn is_caused_by(self, event: Option<Timestamp>) -> bool {
+        event.is_some_and(|when| when + CLOCK_SKEW >= self.at() && when <= self.at())
     }
 
     const fn at(self) -> Timestamp {
-        let (Self::Taken(at) | Self::LetGo(at)) = self;
+        let (Self::Answered(at) | Self::Cancelled(at)) = self;
         at
     }
 }
 
 impl Engine {
-    /// Another leg is looked at: whose others are that can be told by now is told first.
-    pub(in crate::call::engine) fn settle_doubts(&mut self, sink: &mut dyn LegSink) {
-        for slot in self.doubts.clone() {
-            let certain = self.legs.get(slot).and_then(|leg| {
-                let (end, pbx) = (RingingEnd::of(leg)?, leg.dialog.caller_addr);
-                let served = self.rivals(leg).into_iter().filter(|c| self.is_served_at(*c, pbx, end)).count();
-                Some(served == 1 && !self.is_end_for_own(leg.conversation, pbx, end))
+    /// Resolves each ambiguous leg whose outcome fits one alternative call only. Called before a new leg is correlated, so
+    /// that the new leg sees the result.
+    pub(in crate::call::engine) fn resolve_certain_legs(&mut self, sink: &mut dyn LegSink) {
+        for slot in self.unresolved_legs.clone() {
+            let is_certain = self.legs.get(slot).and_then(|leg| {
+                let (outcome, pbx) = (RingOutcome::of_leg(leg)?, leg.dialog.caller_addr);
+                let alternatives = self.live_alternatives(leg).into_iter();
+                let fitting = alternatives.filter(|c| self.explains(*c, pbx, outcome)).count();
+                Some(fitting == 1 && !self.explains_for_own(leg.conversation, pbx, outcome))
             });
-            if certain == Some(true) {
-                self.settle_rivals(slot, sink);
+            if is_certain == Some(true) {
+                self.resolve_ambiguous_leg(slot, sink);
             }
         }
     }
 
-    fn rivals(&self, leg: &Leg) -> Vec<usize> {
-        let is_there = |(c, id): &&(usize, String)| self.conversations.get(*c).is_some_and(|call| call.id == *id);
-        leg.rivals.iter().filter(is_there).map(|(c, _)| *c).collect()
+    /// Returns the alternative calls of a leg that are still live. A slot may hold a newer call by now, so ids are compared.
+    fn live_alternatives(&self, leg: &Leg) -> Vec<usize> {
+        let is_live = |(c, id): &&(usize, String)| self.conversations.get(*c).is_some_and(|call| call.id == *id);
+        leg.rivals.iter().filter(is_live).map(|(c, _)| *c).collect()
     }
 
-    /// A leg that may be of several calls was given to the one that had just come. If another caller is answered as it is
-    /// taken, it was rung for that one. If another telephone takes another of the calls as it is let go, it may have been;
-    /// but a telephone that rings in vain may be let go in that moment just as well.
-    pub(in crate::call::engine) fn settle_rivals(&mut self, slot: usize, sink: &mut dyn LegSink) {
-        self.doubts.retain(|doubt| *doubt != slot);
+    /// Resolves an ambiguous leg that has stopped ringing: it stays in its call, moves to an alternative, or is split off.
+    ///
+    /// If the leg was answered together with the caller of one alternative, it moves there. A cancelled leg never moves,
+    /// because a PBX may give up a telephone at the moment in which another call is answered by chance.
+    pub(super) fn resolve_ambiguous_leg(&mut self, slot: usize, sink: &mut dyn LegSink) {
+        self.unresolved_legs.retain(|unresolved| *unresolved != slot);
         let Some(leg) = self.legs.get(slot).filter(|leg| !leg.rivals.is_empty()) else { return };
-        let Some(end) = RingingEnd::of(leg) else { return };
-        let (own, pbx, rivals) = (leg.conversation, leg.dialog.caller_addr, self.rivals(leg));
+        let Some(outcome) = RingOutcome::of_leg(leg) else { return };
+        let (own, pbx, alternatives) = (leg.conversation, leg.dialog.caller_addr, self.live_alternatives(leg));
         self.legs[slot].rivals.clear();
-        let served: Vec<usize> = rivals.iter().copied().filter(|c| self.is_served_at(*c, pbx, end)).collect();
-        match (self.is_end_for_own(own, pbx, end), served.as_slice()) {
+        let fitting: Vec<usize> = alternatives.iter().copied().filter(|c| self.explains(*c, pbx, outcome)).collect();
+        match (self.explains_for_own(own, pbx, outcome), fitting.as_slice()) {
             (true, []) => {}
-            (false, [only]) if matches!(end, RingingEnd::Taken(_)) => {
+            (false, [only]) if matches!(outcome, RingOutcome::Answered(_)) => {
                 self.move_legs(&[slot], *only, sink);
                 self.finish_if_over(own);
             }
-            (false, []) if !self.is_open(own, pbx, end, &rivals) => {}
+            (false, []) if !self.is_undecidable(own, pbx, outcome, &alternatives) => {}
             _ => {
                 let into = self.split_call(own, &[slot], sink);
-                for other in rivals {
+                for other in alternatives {
                     self.relate(into, other);
                 }
                 self.finish_if_over(own);
@@ -90,52 +96,57 @@ impl Engine {
         }
     }
 
-    /// Whether what ended a leg's ringing is seen at the call that it is thought to be of: its caller is answered or has
-    /// given up, or another telephone has taken it.
-    fn is_end_for_own(&self, own: usize, pbx: Endpoint, end: RingingEnd) -> bool {
-        let gave_up = |l: &Leg| end.is_after(l.dialog.ended().map(|(at, _)| at));
-        let let_go = matches!(end, RingingEnd::LetGo(_));
-        self.is_served_at(own, pbx, end) || let_go && self.callers(own, pbx).any(gave_up)
+    /// Returns whether the leg's own call explains its ring outcome. For a cancelled leg, it is enough that the caller gave
+    /// up.
+    fn explains_for_own(&self, own: usize, pbx: Endpoint, outcome: RingOutcome) -> bool {
+        let gave_up = |l: &Leg| outcome.is_caused_by(l.dialog.ended().map(|(at, _)| at));
+        let is_cancelled = matches!(outcome, RingOutcome::Cancelled(_));
+        self.explains(own, pbx, outcome) || is_cancelled && self.caller_legs(own, pbx).any(gave_up)
     }
 
-    /// Whether what ended a leg's ringing is seen at this call: its caller is answered, or another of its telephones has
-    /// taken it.
-    fn is_served_at(&self, conversation: usize, pbx: Endpoint, end: RingingEnd) -> bool {
-        let answered = self.callers(conversation, pbx).any(|l| end.is_with(l.dialog.answered));
-        let taken = |l: &Leg| l.dialog.answered.map(|(at, _)| at);
-        match end {
-            // Not by a telephone of its own.
-            RingingEnd::Taken(at) => {
-                let mut others = self.rung(conversation, pbx).filter(|l| taken(l) != Some(at));
-                answered && !others.any(|l| l.answered_by(at + PROMPT))
+    /// Returns whether a call explains the ring outcome of a leg: the caller was answered at that time, or another
+    /// telephone of the call took it.
+    fn explains(&self, conversation: usize, pbx: Endpoint, outcome: RingOutcome) -> bool {
+        let caller_answered = self.caller_legs(conversation, pbx).any(|l| outcome.is_with(l.dialog.answered));
+        let answered_at = |l: &Leg| l.dialog.answered.map(|(at, _)| at);
+        match outcome {
+            // If a telephone of the call's own had answered, the caller was answered because of that one.
+            RingOutcome::Answered(at) => {
+                let mut others = self.rung_legs(conversation, pbx).filter(|l| answered_at(l) != Some(at));
+                caller_answered && !others.any(|l| l.answered_by(at + PBX_REACTION))
             }
-            RingingEnd::LetGo(_) => {
-                let mut taken = self.rung(conversation, pbx).filter_map(taken).peekable();
-                if taken.peek().is_none() { answered } else { taken.any(|at| end.is_after(Some(at))) }
+            RingOutcome::Cancelled(_) => {
+                let mut answers = self.rung_legs(conversation, pbx).filter_map(answered_at).peekable();
+                if answers.peek().is_none() {
+                    caller_answered
+                } else {
+                    answers.any(|at| outcome.is_caused_by(Some(at)))
+                }
             }
         }
     }
 
-    /// Whether a telephone was taken, and nothing shows for whom: its own call's caller hears nobody, or another one has
-    /// waited in a queue as well.
-    fn is_open(&self, own: usize, pbx: Endpoint, end: RingingEnd, rivals: &[usize]) -> bool {
-        let RingingEnd::Taken(at) = end else { return false };
-        // Where the mirror lost the answer, its ACK tells.
-        let hears = |l: &Leg| l.answered_by(at + PROMPT) || l.dialog.answered.is_none() && l.dialog.acked_at.is_some();
-        let queues = |call: &usize| {
-            self.callers(*call, pbx).any(|l| l.answered_by(at) && l.lived_at(at))
-                && !self.rung(*call, pbx).any(|l| l.answered_by(at) && l.lived_at(at))
+    /// Returns whether an answered leg cannot be assigned: no caller of its own call hears anybody, or the caller of an
+    /// alternative waited in a queue at that time.
+    fn is_undecidable(&self, own: usize, pbx: Endpoint, outcome: RingOutcome, alternatives: &[usize]) -> bool {
+        let RingOutcome::Answered(at) = outcome else { return false };
+        // If the mirror port lost the answer to the caller, the caller's ACK shows it.
+        let is_served =
+            |l: &Leg| l.answered_by(at + PBX_REACTION) || l.dialog.answered.is_none() && l.dialog.acked_at.is_some();
+        let is_queued = |call: &usize| {
+            self.caller_legs(*call, pbx).any(|l| l.answered_by(at) && l.lived_at(at))
+                && !self.rung_legs(*call, pbx).any(|l| l.answered_by(at) && l.lived_at(at))
         };
-        !self.callers(own, pbx).any(hears) || rivals.iter().any(queues)
+        !self.caller_legs(own, pbx).any(is_served) || alternatives.iter().any(is_queued)
     }
 
-    /// The legs by which a call came to this PBX.
-    pub(in crate::call::engine) fn callers(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
+    /// Returns the legs by which the call came in to this PBX.
+    pub(super) fn caller_legs(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
         self.legs_of_call(conversation).into_iter().filter(move |l| l.dialog.callee_addr.same_host(pbx))
     }
 
-    /// The legs by which this PBX rings somebody for a call.
-    pub(in crate::call::engine) fn rung(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
+    /// Returns the legs by which this PBX rings telephones for the call.
+    pub(super) fn rung_legs(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
         self.legs_of_call(conversation).into_iter().filter(move |l| l.dialog.caller_addr.same_host(pbx))
     }
 
@@ -145,5 +156,5 @@ impl Engine {
     }
 }
 
-/// Once a telephone has taken a call, the PBX answers its caller within this time.
-pub(in crate::call::engine) const PROMPT: Duration = Duration::from_millis(200);
+/// Time within which a PBX answers the caller after a telephone has answered.
+pub(super) const PBX_REACTION: Duration = Duration::from_millis(200);

@@ -1,201 +1,234 @@
-//! What numbers and times say of a leg: the last rule, and a guess, so it must be the only guess.
+//! Heuristic correlation: finds the call of a leg by numbers, hosts and times. Only an unambiguous match joins a leg.
 
 use std::time::Duration;
 
-use crate::call::correlation_keys::{Fit, Shape, TOGETHER, meet, same_number};
+use crate::call::correlation_keys::{LegSignature, MatchStrength, PAIR_WINDOW, hosts_meet, same_number};
 use crate::call::engine::Engine;
 use crate::call::leg::Leg;
 use crate::time::Timestamp;
 
-/// What numbers and times say of a new leg.
+/// Result of the heuristic rules for a new leg. Calls are given by their slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::call::engine) enum Guess {
-    Nothing,
-    /// There is only this one.
-    Only(usize),
-    /// It is this one unless a telephone joins the ringing late: then it is one of those.
-    Likely(usize, Vec<usize>),
-    /// There are several: nothing is guessed.
-    Doubt(Vec<usize>),
+pub(in crate::call::engine) enum HeuristicMatch {
+    /// No call matches.
+    None,
+    /// Exactly one call matches.
+    Unique(usize),
+    /// Several calls match. The first is the likeliest; one of the others is right if the leg turns out to be a telephone
+    /// that joined the ringing late.
+    Preferred(usize, Vec<usize>),
+    /// Several calls match and none is preferred, so the leg joins none.
+    Ambiguous(Vec<usize>),
 }
 
-impl Guess {
-    /// From conversations, each of which may be named several times.
-    pub(in crate::call::engine) fn of(found: impl Iterator<Item = usize>) -> Self {
-        let mut found: Vec<usize> = found.collect();
-        found.sort_unstable();
-        found.dedup();
-        match found.as_slice() {
-            [] => Self::Nothing,
-            [only] => Self::Only(*only),
-            _ => Self::Doubt(found),
+impl HeuristicMatch {
+    /// Makes a match from all matching calls. A call may be listed several times.
+    pub(in crate::call::engine) fn from_calls(calls: impl Iterator<Item = usize>) -> Self {
+        let mut calls: Vec<usize> = calls.collect();
+        calls.sort_unstable();
+        calls.dedup();
+        match calls.as_slice() {
+            [] => Self::None,
+            [only] => Self::Unique(*only),
+            _ => Self::Ambiguous(calls),
         }
     }
 }
 
-/// The question of whose a leg is, asked of what was true at a moment: messages are seen out of order, and who had
-/// already been answered, or had given up, when the leg was sent is told by stamps.
+/// A look-up of the call to which a leg belongs, as of one moment.
+///
+/// Messages are captured out of order. So timestamps decide which calls were answered or had ended at that moment.
 #[derive(Clone, Copy)]
-pub(in crate::call::engine) struct Question<'a> {
-    /// Who knows the legs.
+pub(in crate::call::engine) struct HeuristicQuery<'a> {
+    /// Engine with the tables of legs and calls.
     pub engine: &'a Engine,
-    /// The leg that is asked about.
-    pub shape: &'a Shape<'a>,
-    /// The moment.
+    /// Signature of the leg whose call is looked up.
+    pub signature: &'a LegSignature<'a>,
+    /// Moment of the look-up.
     pub at: Timestamp,
 }
 
-impl Question<'_> {
-    /// What the numbers and times of those of these legs say that live.
-    pub(in crate::call::engine) fn guess(&self, legs: &[&Leg]) -> Guess {
-        let near = |l: &&Leg| meet(self.shape.hop, l.hop()) && l.lived_at(self.at);
-        let legs: Vec<&Leg> = legs.iter().copied().filter(near).collect();
-        match self.by_cause(&legs) {
-            Guess::Nothing => self.by_call_back(&legs),
-            Guess::Doubt(several) => match self.unserved(&several) {
-                Some(fresh) => Guess::Likely(fresh, several.into_iter().filter(|c| *c != fresh).collect()),
-                None => Guess::Doubt(several),
+impl HeuristicQuery<'_> {
+    /// Returns the match among the calls of these candidate legs. Legs that had ended by then do not count.
+    pub(in crate::call::engine) fn find_match(&self, legs: &[&Leg]) -> HeuristicMatch {
+        let is_candidate = |l: &&Leg| hosts_meet(self.signature.hop, l.hop()) && l.lived_at(self.at);
+        let legs: Vec<&Leg> = legs.iter().copied().filter(is_candidate).collect();
+        match self.onward_or_waiting(&legs) {
+            HeuristicMatch::None => self.click_to_call(&legs),
+            HeuristicMatch::Ambiguous(calls) => match self.newest_unserved(&calls) {
+                Some(newest) => HeuristicMatch::Preferred(newest, calls.into_iter().filter(|c| *c != newest).collect()),
+                None => HeuristicMatch::Ambiguous(calls),
             },
-            guess => guess,
+            unique => unique,
         }
     }
 
-    /// The calls for which the PBX may have sent the leg: by both numbers at once, else by one, or because they wait.
-    fn by_cause(&self, legs: &[&Leg]) -> Guess {
-        let fits: Vec<(Fit, usize)> = legs.iter().map(|l| (self.fit(l), l.conversation)).collect();
-        let fitting = |wanted: Fit| fits.iter().filter(move |(fit, _)| *fit == wanted).map(|(_, c)| *c);
-        let free = |guess: Guess| match guess {
-            Guess::Only(one) => Guess::of([one].into_iter().filter(|c| !self.rings_already(*c))),
-            Guess::Doubt(several) => Guess::of(several.into_iter().filter(|c| !self.rings_already(*c))),
-            guess => guess,
+    /// Matches the calls for which the PBX may have sent the leg onward. Calls with both numbers are preferred to calls
+    /// with one number and to waiting callers.
+    fn onward_or_waiting(&self, legs: &[&Leg]) -> HeuristicMatch {
+        let strengths: Vec<(MatchStrength, usize)> =
+            legs.iter().map(|l| (self.onward_strength(l), l.conversation)).collect();
+        let with = |wanted: MatchStrength| strengths.iter().filter(move |(s, _)| *s == wanted).map(|(_, c)| *c);
+        let without_ringing = |found: HeuristicMatch| {
+            let calls = match found {
+                HeuristicMatch::Unique(only) => vec![only],
+                HeuristicMatch::Ambiguous(calls) => calls,
+                other => return other,
+            };
+            HeuristicMatch::from_calls(calls.into_iter().filter(|c| !self.already_ringing(*c)))
         };
-        match free(Guess::of(fitting(Fit::BothNumbers))) {
-            Guess::Nothing => {
-                // Who has waited for longer than that fits no less than who has just come.
-                let waiting = legs.iter().filter(|l| self.waits_for(l)).map(|l| l.conversation);
-                free(Guess::of(fitting(Fit::Numbers).chain(waiting)))
+        match without_ringing(HeuristicMatch::from_calls(with(MatchStrength::BothNumbers))) {
+            HeuristicMatch::None => {
+                // A caller who has waited for longer matches no less than one who has just called.
+                let waiting = legs.iter().filter(|l| self.is_for_waiting_caller(l)).map(|l| l.conversation);
+                without_ringing(HeuristicMatch::from_calls(with(MatchStrength::OneNumber).chain(waiting)))
             }
             both => both,
         }
     }
 
-    /// How the leg fits an older one; or a younger one that nothing explains yet, as what caused it.
-    fn fit(&self, leg: &Leg) -> Fit {
-        let other = leg.shape();
-        let caused = if self.engine.has_no_cause(leg.conversation) { other.fit(self.shape) } else { Fit::None };
-        self.shape.fit(&other).max(caused)
-    }
-
-    /// Of several calls that a new leg fits, the one for which nobody has been called yet, if it has just come and each of
-    /// the others was being served by then: its group rings (a PBX rings all of one at once), and nobody has given up.
-    fn unserved(&self, several: &[usize]) -> Option<usize> {
-        let call = |c: &usize| self.engine.conversations.get(*c);
-        let mut alone = several.iter().filter(|c| call(c).is_some_and(|call| call.legs.len() == 1));
-        let (fresh, None) = (alone.next()?, alone.next()) else { return None };
-        let came = call(fresh)?.created_at;
-        let served = |c: &usize| {
-            let rung = call(c).into_iter().flat_map(|call| call.legs.iter().skip(1));
-            rung.filter_map(|s| self.engine.legs.get(*s)).all(|l| l.lived_at(self.at) && l.created_at + BURST <= came)
+    /// Returns how strongly the leg continues an older leg. A later leg that is still unexplained may be the cause of this
+    /// leg instead.
+    fn onward_strength(&self, leg: &Leg) -> MatchStrength {
+        let other = leg.signature();
+        let as_cause = if self.engine.is_unexplained(leg.conversation) {
+            other.onward_strength(self.signature)
+        } else {
+            MatchStrength::None
         };
-        let just_now = self.shape.at.since(came) <= TOGETHER;
-        (just_now && several.iter().filter(|c| *c != fresh).all(served)).then_some(*fresh)
+        self.signature.onward_strength(&other).max(as_cause)
     }
 
-    /// Whether a leg's caller waits at the PBX and hears nobody yet for whom the new leg is: it rings, music plays, or
-    /// the PBX thinks. (That nothing was seen of its answers yet says nothing: they may come late.)
-    fn waits_for(&self, leg: &Leg) -> bool {
-        let other = leg.shape();
-        let for_it = self.shape.is_for_waiting(&other) || self.shape.is_another_way(&other) && self.has_failed(leg);
-        for_it && self.waits(leg)
+    /// Returns the one of several matching calls that came just now and for which the PBX has called nobody yet.
+    ///
+    /// All other calls must have been served before it came: their telephones ring, since a PBX rings a whole group at
+    /// once, and none of these legs has ended.
+    fn newest_unserved(&self, calls: &[usize]) -> Option<usize> {
+        let call = |c: &usize| self.engine.conversations.get(*c);
+        let mut unserved = calls.iter().filter(|c| call(c).is_some_and(|call| call.legs.len() == 1));
+        let (newest, None) = (unserved.next()?, unserved.next()) else { return None };
+        let came_at = call(newest)?.created_at;
+        let is_served = |c: &usize| {
+            let rung = call(c).into_iter().flat_map(|call| call.legs.iter().skip(1));
+            rung.filter_map(|s| self.engine.legs.get(*s))
+                .all(|l| l.lived_at(self.at) && l.created_at + RING_BURST <= came_at)
+        };
+        let just_now = self.signature.at.since(came_at) <= PAIR_WINDOW;
+        (just_now && calls.iter().filter(|c| *c != newest).all(is_served)).then_some(*newest)
     }
 
-    /// Whether the PBX already called somebody outside for this extension, and all of that came to nothing.
-    fn has_failed(&self, leg: &Leg) -> bool {
-        let ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.engine.plan.is_extension(n));
+    /// Returns whether the caller of an older leg waits at the PBX, hears no person, and the new leg is for this caller.
+    ///
+    /// The caller may hear ringback, music or nothing. Missing responses to the older leg do not count against it, because
+    /// they may be captured late.
+    fn is_for_waiting_caller(&self, leg: &Leg) -> bool {
+        let other = leg.signature();
+        let is_next_trunk = || self.signature.is_next_trunk_for(&other) && self.all_attempts_failed(leg);
+        (self.signature.is_for_waiting_caller_of(&other) || is_next_trunk()) && self.hears_nobody(leg)
+    }
+
+    /// Returns whether the PBX already called outside numbers for the extension of this leg, and all attempts failed.
+    fn all_attempts_failed(&self, leg: &Leg) -> bool {
+        let is_ours =
+            |number: &Option<String>| number.as_deref().is_some_and(|n| self.engine.number_plan.is_extension(n));
         let Some(call) = self.engine.conversations.get(leg.conversation) else { return false };
         let mut others =
             call.legs.iter().filter_map(|s| self.engine.legs.get(*s)).filter(|l| l.id != leg.id).peekable();
-        ours(&leg.parties.from)
-            && !ours(&leg.parties.to)
+        is_ours(&leg.parties.from)
+            && !is_ours(&leg.parties.to)
             && others.peek().is_some()
             && others.all(|l| !l.lived_at(self.at) && l.dialog.answered.is_none())
     }
 
-    /// The extension that the PBX has called first and that now waits for the number to be called. Under no caller's name
-    /// it could be anybody's call: only if nobody else waits for the PBX to call out.
-    fn by_call_back(&self, legs: &[&Leg]) -> Guess {
-        let by_name = Guess::of(legs.iter().filter(|l| self.is_called_back(l)).map(|l| l.conversation));
-        if by_name != Guess::Nothing || self.shape.to.is_none_or(|to| self.engine.plan.is_extension(to)) {
-            return by_name;
+    /// Matches the first leg of a click-to-call: the PBX called an extension, which now waits for the number to be called.
+    ///
+    /// If the first leg names no caller, it could belong to any call. Then it matches only if no other caller waits for
+    /// the PBX to call out.
+    fn click_to_call(&self, legs: &[&Leg]) -> HeuristicMatch {
+        let named =
+            HeuristicMatch::from_calls(legs.iter().filter(|l| self.is_click_to_call(l)).map(|l| l.conversation));
+        if named != HeuristicMatch::None || self.signature.to.is_none_or(|to| self.engine.number_plan.is_extension(to))
+        {
+            return named;
         }
-        let nameless =
-            self.engine.join_index.by_themselves(self.shape.hop.0).iter().filter_map(|s| self.engine.legs.get(*s));
-        let nameless = nameless.filter(|l| l.lived_at(self.at) && self.is_called_back(l));
-        match Guess::of(nameless.map(|l| l.conversation)) {
-            Guess::Only(one) if self.engine.somebody_calls_out(self.shape) => Guess::Doubt(vec![one]),
-            guess => guess,
+        let nameless = self.engine.correlation_index.nameless_calls_of(self.signature.hop.0).iter();
+        let nameless = nameless.filter_map(|s| self.engine.legs.get(*s));
+        let nameless = nameless.filter(|l| l.lived_at(self.at) && self.is_click_to_call(l));
+        match HeuristicMatch::from_calls(nameless.map(|l| l.conversation)) {
+            HeuristicMatch::Unique(only) if self.engine.somebody_calls_out(self.signature) => {
+                HeuristicMatch::Ambiguous(vec![only])
+            }
+            found => found,
         }
     }
 
-    /// Whether a conversation already has a live leg to the same phone: then a new one is of another call.
-    fn rings_already(&self, conversation: usize) -> bool {
+    /// Returns whether the call already has a live leg from the same host to the same telephone and number. A further
+    /// leg to that telephone belongs to another call.
+    fn already_ringing(&self, conversation: usize) -> bool {
         let Some(call) = self.engine.conversations.get(conversation) else { return true };
         call.legs.iter().filter_map(|s| self.engine.legs.get(*s)).any(|leg| {
-            let other = leg.shape();
+            let other = leg.signature();
             leg.lived_at(self.at)
-                && other.hop.0.same_host(self.shape.hop.0)
-                && other.hop.1 == self.shape.hop.1
-                && (same_number(other.to, self.shape.to) || other.to.or(self.shape.to).is_none())
+                && other.hop.0.same_host(self.signature.hop.0)
+                && other.hop.1 == self.signature.hop.1
+                && (same_number(other.to, self.signature.to) || other.to.or(self.signature.to).is_none())
         })
     }
 
-    /// Whether a caller whom the PBX serves hears no person: none of the legs that ring for it is answered.
-    fn waits(&self, leg: &Leg) -> bool {
+    /// Returns whether the caller of this leg hears no person: no other live leg of the call is answered.
+    fn hears_nobody(&self, leg: &Leg) -> bool {
         let Some(call) = self.engine.conversations.get(leg.conversation) else { return false };
-        let talks = |l: &Leg| l.id != leg.id && l.answered_by(self.at) && l.lived_at(self.at);
-        !call.legs.iter().filter_map(|s| self.engine.legs.get(*s)).any(talks)
+        let is_talking = |l: &Leg| l.id != leg.id && l.answered_by(self.at) && l.lived_at(self.at);
+        !call.legs.iter().filter_map(|s| self.engine.legs.get(*s)).any(is_talking)
     }
 
-    fn is_called_back(&self, leg: &Leg) -> bool {
-        let alone = self.engine.conversations.get(leg.conversation).is_some_and(|c| c.legs.len() == 1);
-        let answered = leg.dialog.answered.is_some_and(|(at, _)| self.shape.at.since(at) <= TOGETHER);
-        alone && answered && self.shape.is_call_back(&leg.shape())
+    /// Returns whether `leg` is the first leg of a click-to-call, answered just now, and the new leg is its second.
+    fn is_click_to_call(&self, leg: &Leg) -> bool {
+        let is_lone = self.engine.conversations.get(leg.conversation).is_some_and(|c| c.legs.len() == 1);
+        let just_answered = leg.dialog.answered.is_some_and(|(at, _)| self.signature.at.since(at) <= PAIR_WINDOW);
+        is_lone && just_answered && self.signature.is_click_to_call_after(&leg.signature())
     }
 }
 
 impl Engine {
-    /// The one call in which somebody talks whom the new leg names: an outside party for whom the PBX calls while it
-    /// talks to somebody else, or an extension that makes a second call, itself or by a feature code.
-    pub(in crate::call::engine) fn talking_parties(&self, legs: &[&Leg], shape: &Shape<'_>) -> Vec<usize> {
-        let consults = shape.from.is_some_and(|from| self.plan.is_extension(from));
-        let talks = |l: &&&Leg| {
-            let other = l.shape();
+    /// Returns the call to which a consultation leg is related: the only call in which the leg's caller talks.
+    ///
+    /// The caller is an extension that makes a second call, itself or by a feature code. Or it is an outside party, for
+    /// whom the PBX calls while the party talks to somebody else.
+    pub(super) fn consultation(&self, legs: &[&Leg], signature: &LegSignature<'_>) -> Option<usize> {
+        let from_extension = signature.from.is_some_and(|from| self.number_plan.is_extension(from));
+        let is_talking = |l: &&&Leg| {
+            let other = l.signature();
             l.dialog.answered.is_some()
-                && if consults { shape.is_second_call_of(&other) } else { shape.is_for_waiting(&other) }
+                && if from_extension {
+                    signature.is_second_call_of(&other)
+                } else {
+                    signature.is_for_waiting_caller_of(&other)
+                }
         };
-        match Guess::of(legs.iter().filter(talks).map(|l| l.conversation)) {
-            Guess::Only(conversation) => vec![conversation],
-            _ => Vec::new(),
+        match HeuristicMatch::from_calls(legs.iter().filter(is_talking).map(|l| l.conversation)) {
+            HeuristicMatch::Unique(conversation) => Some(conversation),
+            _ => None,
         }
     }
 
-    /// Whether a conversation is one leg of which nothing tells yet why it was sent, and that was nobody's for certain.
-    pub(in crate::call::engine) fn has_no_cause(&self, conversation: usize) -> bool {
-        self.conversations.get(conversation).is_some_and(|c| c.legs.len() == 1 && !c.doubtful)
+    /// Returns whether a call is one leg whose cause is unknown and open to the heuristic rules.
+    pub(super) fn is_unexplained(&self, conversation: usize) -> bool {
+        self.conversations.get(conversation).is_some_and(|c| c.legs.len() == 1 && !c.closed_to_heuristics)
     }
 
-    /// Whether anybody else has called this PBX and is neither answered nor being served: looks at every leg, but only
-    /// when a click-to-call is suspected.
-    fn somebody_calls_out(&self, shape: &Shape<'_>) -> bool {
-        let alone = |c: usize| self.conversations.get(c).is_some_and(|c| c.legs.len() == 1);
+    /// Returns whether another caller waits at the PBX for an outgoing call: its leg is unanswered and the only leg of
+    /// its call. Scans all legs, but only when a click-to-call without a caller's name is suspected.
+    fn somebody_calls_out(&self, signature: &LegSignature<'_>) -> bool {
+        let is_lone = |c: usize| self.conversations.get(c).is_some_and(|c| c.legs.len() == 1);
         self.legs.iter().any(|(_, l)| {
             l.dialog.ended().is_none()
                 && l.dialog.answered.is_none()
-                && l.dialog.callee_addr.same_host(shape.hop.0)
-                && alone(l.conversation)
+                && l.dialog.callee_addr.same_host(signature.hop.0)
+                && is_lone(l.conversation)
         })
     }
 }
 
-/// A PBX sends the INVITEs of a ring group within this time.
-const BURST: Duration = Duration::from_millis(200);
+/// Time within which a PBX sends all INVITEs of a ring group.
+const RING_BURST: Duration = Duration::from_millis(200);

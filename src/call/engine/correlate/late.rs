@@ -1,28 +1,30 @@
-//! What is known late: legs that were taken for calls of their own until something showed that they are one.
+//! Late correlation: joins calls that were created apart, because messages were captured out of order.
 
-use crate::call::correlation_keys::{Fit, Shape, Traces, meet};
+use crate::call::correlation_keys::{CorrelationKeys, LegSignature, MatchStrength, hosts_meet};
 use crate::call::engine::Engine;
 use crate::call::engine::correlate::MAX_LEGS;
-use crate::call::engine::correlate::heuristic::{Guess, Question};
-use crate::call::engine::correlate::transfer::Found;
+use crate::call::engine::correlate::heuristic::{HeuristicMatch, HeuristicQuery};
+use crate::call::engine::correlate::transfer::TransferMatch;
 use crate::call::event::LegSink;
 use crate::call::leg::{Draft, Leg};
 
 impl Engine {
-    /// The legs of a ring group may be seen before the one that caused them. Each was taken for a call of its own, of
-    /// which nobody was told yet: now they are one.
-    pub(in crate::call::engine) fn gather_group(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> Option<usize> {
-        let shape = draft.shape();
-        let candidates = self.join_index.candidates(&draft.traces, &shape);
+    /// Merges the legs of a ring group that were captured before the caller's leg that caused them. Each of them had
+    /// become a call of its own. Returns the merged call, to which the caller's leg belongs.
+    pub(in crate::call::engine) fn join_late_cause(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> Option<usize> {
+        let signature = draft.signature();
+        let candidates = self.correlation_index.candidates(&draft.traces, &signature);
         let legs = candidates.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.lived_at(draft.at));
-        let caused = |l: &&Leg| meet(l.hop(), shape.hop) && l.shape().fit(&shape) > Fit::None;
-        let caused: Vec<&Leg> = legs.filter(caused).collect();
-        let alone = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled) && self.has_no_cause(c);
+        let is_caused = |l: &&Leg| {
+            hosts_meet(l.hop(), signature.hop) && l.signature().onward_strength(&signature) > MatchStrength::None
+        };
+        let caused: Vec<&Leg> = legs.filter(is_caused).collect();
+        let may_join = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled) && self.is_unexplained(c);
         let mut targets: Vec<_> = caused.iter().map(|l| l.dialog.callee_addr).collect();
         targets.sort_unstable();
         targets.dedup();
-        // Two calls to one phone may be of two callers.
-        if targets.len() != caused.len() || !caused.iter().all(|l| alone(l.conversation)) {
+        // Two legs to the same telephone may belong to two callers.
+        if targets.len() != caused.len() || !caused.iter().all(|l| may_join(l.conversation)) {
             return None;
         }
         let conversations: Vec<usize> = caused.iter().map(|l| l.conversation).collect();
@@ -33,68 +35,73 @@ impl Engine {
         Some(*into)
     }
 
-    /// A leg has been answered, or has ended while others go on. What the PBX did about it may have been seen a moment
-    /// before and taken for a call of its own.
-    pub(in crate::call::engine) fn gather_waiting(&mut self, slot: usize, sink: &mut dyn LegSink) {
+    /// Merges a lone leg into the call of the leg at `slot`, if it now matches this call only.
+    ///
+    /// The leg at `slot` was answered, or ended while others go on. The PBX reacted to that by a new leg, which may have
+    /// been captured a moment before.
+    pub(in crate::call::engine) fn join_late_sibling(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get(slot) else { return };
         let own = leg.conversation;
         let Some(call) = self.conversations.get(own).filter(|c| c.legs.len() < MAX_LEGS) else {
             return;
         };
-        let fresh = |l: &&Leg| {
+        let may_join = |l: &&Leg| {
             let call = self.conversations.get(l.conversation);
             l.conversation != own
                 && l.dialog.ended().is_none()
-                && call.is_some_and(|c| !c.settled && !c.doubtful && c.legs.len() == 1)
+                && call.is_some_and(|c| !c.settled && !c.closed_to_heuristics && c.legs.len() == 1)
         };
-        let near = |l: &&Leg| {
-            let mut own = call.legs.iter().filter_map(|s| self.legs.get(*s));
-            own.any(|of_own| meet(l.hop(), of_own.hop()))
+        let meets_call = |l: &&Leg| {
+            let mut legs = call.legs.iter().filter_map(|s| self.legs.get(*s));
+            legs.any(|of_call| hosts_meet(l.hop(), of_call.hop()))
         };
-        let left = call.legs.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.dialog.ended().is_none());
-        let calls = |l: &&Leg| l.dialog.answered.is_some() || l.dialog.callee_addr.same_host(leg.dialog.caller_addr);
-        let left = left.filter(calls);
-        let found = left
-            .flat_map(|l| self.join_index.candidates(&l.traces, &l.shape()))
+        let live = call.legs.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.dialog.ended().is_none());
+        let has_caller =
+            |l: &&Leg| l.dialog.answered.is_some() || l.dialog.callee_addr.same_host(leg.dialog.caller_addr);
+        let found = live
+            .filter(has_caller)
+            .flat_map(|l| self.correlation_index.candidates(&l.traces, &l.signature()))
             .filter_map(|s| self.legs.get(s))
-            .filter(near)
-            .filter(fresh)
-            .find(|l| self.is_guessed_again(l, own))
+            .filter(meets_call)
+            .filter(may_join)
+            .find(|l| self.matches_now(l, own))
             .map(|l| l.conversation);
         if let Some(found) = found {
             self.merge(found, own, sink);
         }
     }
 
-    /// Whether numbers and times say now that a leg that is a call of its own so far belongs to this one.
-    fn is_guessed_again(&self, leg: &Leg, own: usize) -> bool {
-        let shape = leg.shape();
-        let candidates = self.join_index.candidates(&leg.traces, &shape);
+    /// Returns whether the heuristic rules, asked as of now, match a lone leg with the call `own`.
+    fn matches_now(&self, leg: &Leg, own: usize) -> bool {
+        let signature = leg.signature();
+        let candidates = self.correlation_index.candidates(&leg.traces, &signature);
         let others = candidates.iter().filter_map(|s| self.legs.get(*s));
         let others: Vec<&Leg> = others.filter(|l| l.conversation != leg.conversation).collect();
-        let question = Question { engine: self, shape: &shape, at: self.now };
-        matches!(question.guess(&others), Guess::Only(found) | Guess::Likely(found, _) if found == own)
+        let query = HeuristicQuery { engine: self, signature: &signature, at: self.now };
+        match query.find_match(&others) {
+            HeuristicMatch::Unique(found) | HeuristicMatch::Preferred(found, _) => found == own,
+            HeuristicMatch::None | HeuristicMatch::Ambiguous(_) => false,
+        }
     }
 
-    /// A leg has announced media: if a leg of another call on the way has the same address, they are one call, or, if
-    /// both were told already, related.
-    pub(in crate::call::engine) fn rejoin(&mut self, slot: usize, sink: &mut dyn LegSink) {
+    /// Correlates a leg by its announced media addresses: if a leg of another call announces the same address and one host
+    /// links both legs, their calls are merged. If both calls are settled, they are only related.
+    pub(in crate::call::engine) fn correlate_by_media_address(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get(slot).filter(|l| !l.closed) else { return };
-        let (own, shape) = (leg.conversation, leg.shape());
-        let shares = |l: &&Leg| {
-            let other = l.shape();
+        let (own, signature) = (leg.conversation, leg.signature());
+        let is_linked = |l: &&Leg| {
+            let other = l.signature();
             l.conversation != own
                 && l.dialog.ended().is_none()
-                && (is_through(&shape, &other) || is_through(&other, &shape))
+                && (is_onward_leg(&signature, &other) || is_onward_leg(&other, &signature))
         };
-        let claims = leg.claimed.iter().flat_map(|e| self.claims.at(*e));
-        let Some(other) = claims.filter_map(|c| self.legs.get(c.slot)).find(shares).map(|l| l.conversation) else {
-            return;
-        };
-        let fresh =
-            |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && !c.recalled && c.legs.len() == 1);
-        match (fresh(own), fresh(other)) {
-            // The call keeps the id of its first message.
+        let receivers = leg.claimed.iter().flat_map(|e| self.media_index.receivers_at(*e));
+        let linked = receivers.filter_map(|r| self.legs.get(r.slot)).find(is_linked);
+        let Some(other) = linked.map(|l| l.conversation) else { return };
+        let may_be_absorbed =
+            |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && !c.restored && c.legs.len() == 1);
+        match (may_be_absorbed(own), may_be_absorbed(other)) {
+            // The older call keeps its id.
             (true, true) if self.is_older(own, other) => self.merge(other, own, sink),
             (true, _) => self.merge(own, other, sink),
             (false, true) => self.merge(other, own, sink),
@@ -102,17 +109,18 @@ impl Engine {
         }
     }
 
-    /// A leg whose INVITE is seen after its first answers: what that tells of other calls.
-    pub(in crate::call::engine) fn note_traces(&mut self, slot: usize, traces: Traces) {
+    /// Replaces the correlation keys of a leg whose INVITE was captured after its first response. Relates the call that
+    /// the INVITE's Replaces header names.
+    pub(in crate::call::engine) fn update_correlation_keys(&mut self, slot: usize, keys: CorrelationKeys) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        leg.traces = traces;
-        let (own, keys) = (leg.conversation, std::mem::take(&mut leg.join_keys));
-        self.join_index.remove(slot, &keys);
+        leg.traces = keys;
+        let (own, old_keys) = (leg.conversation, std::mem::take(&mut leg.join_keys));
+        self.correlation_index.remove(slot, &old_keys);
         let leg = &self.legs[slot];
-        let keys = self.join_index.add(slot, &leg.traces, &leg.shape());
-        let found = self.by_replaces(&leg.traces);
-        self.legs[slot].join_keys = keys;
-        if let Some(Found::Same(other) | Found::Related(other)) = found
+        let index_keys = self.correlation_index.add(slot, &leg.traces, &leg.signature());
+        let found = self.match_replaces(&leg.traces);
+        self.legs[slot].join_keys = index_keys;
+        if let Some(TransferMatch::SameCall(other) | TransferMatch::RelatedCall(other)) = found
             && other != own
         {
             self.relate(own, other);
@@ -120,12 +128,12 @@ impl Engine {
     }
 
     fn is_older(&self, a: usize, b: usize) -> bool {
-        let begun = |c: usize| self.conversations.get(c).map(|c| c.created_at);
-        begun(a) < begun(b)
+        let created_at = |c: usize| self.conversations.get(c).map(|c| c.created_at);
+        created_at(a) < created_at(b)
     }
 }
 
-/// Whether one host received the one leg and sent the other.
-fn is_through(a: &Shape<'_>, b: &Shape<'_>) -> bool {
+/// Returns whether the host that received leg `b` sent leg `a` on to a third host.
+fn is_onward_leg(a: &LegSignature<'_>, b: &LegSignature<'_>) -> bool {
     a.hop.0.same_host(b.hop.1) && !a.hop.1.same_host(b.hop.0) && !a.hop.0.same_host(a.hop.1)
 }

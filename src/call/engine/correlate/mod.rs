@@ -1,4 +1,4 @@
-//! Where a new leg belongs: the rules, strongest first.
+//! Correlation: finds the call to which a new leg belongs. The rules are asked in order of their reliability.
 
 mod ambiguous;
 mod heuristic;
@@ -6,110 +6,121 @@ mod late;
 mod pickup;
 mod transfer;
 
-use crate::call::correlation_keys::Shape;
+use crate::call::correlation_keys::LegSignature;
 use crate::call::engine::Engine;
-use crate::call::engine::correlate::heuristic::{Guess, Question};
-use crate::call::engine::correlate::transfer::Found;
 use crate::call::leg::{Draft, Leg};
 
-/// Where a new leg belongs.
+use heuristic::{HeuristicMatch, HeuristicQuery};
+use transfer::TransferMatch;
+
+/// Result of the correlation of a new leg. Calls are given by their slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::call::engine) struct Place {
-    /// The conversation that it is of.
+pub(super) struct Correlation {
+    /// Call to which the leg belongs, if a rule found one.
     pub same: Option<usize>,
-    /// Failing that, those that its own has to do with.
+    /// Calls to which the leg's own new call is related.
     pub related: Vec<usize>,
-    /// Whether it is of one of those and nobody knows of which, or is a call of its own for a known reason.
-    pub doubtful: bool,
-    /// Calls that it may be of as well as of `same`: see [`Engine::settle_doubts`].
-    pub rivals: Vec<usize>,
+    /// Whether the heuristic rules must leave the new call alone: the leg could belong to several calls, or its cause is
+    /// known.
+    pub closed_to_heuristics: bool,
+    /// Other calls to which the leg could belong instead of `same`. [`Engine::resolve_ambiguous_leg`] decides later.
+    pub alternatives: Vec<usize>,
 }
 
 impl Engine {
-    /// Applies the rules to a new leg, strongest first; what its media tells comes in [`Engine::rejoin`].
-    pub(in crate::call::engine) fn find_conversation(&self, draft: &Draft) -> Place {
-        let shape = draft.shape();
-        let mut place = self.place_of(draft, &shape);
-        let room = |c: &usize| self.conversations.get(*c).is_some_and(|c| c.legs.len() < MAX_LEGS);
-        if let Some(full) = place.same.filter(|c| !room(c)) {
-            place = Place { related: vec![full], doubtful: true, ..Place::default() };
+    /// Finds the call of a new leg. The rule of the media address follows later, in
+    /// [`Engine::correlate_by_media_address`].
+    pub(super) fn correlate(&self, draft: &Draft) -> Correlation {
+        let signature = draft.signature();
+        let mut correlation = self.correlate_by_rules(draft, &signature);
+        let may_gain = |c: &usize| self.conversations.get(*c).is_some_and(|c| c.legs.len() < MAX_LEGS);
+        if let Some(full) = correlation.same.filter(|c| !may_gain(c)) {
+            correlation = Correlation { related: vec![full], closed_to_heuristics: true, ..Correlation::default() };
         }
-        if place.same.is_none() {
-            place.related.extend(self.relatives(draft, &shape));
-            place.related.retain(|c| self.conversations.contains(*c));
+        if correlation.same.is_none() {
+            correlation.related.extend(self.related_calls(draft, &signature));
+            correlation.related.retain(|c| self.conversations.contains(*c));
         }
-        place
+        correlation
     }
 
-    fn place_of(&self, draft: &Draft, shape: &Shape<'_>) -> Place {
-        let same = |conversation: usize| Place { same: Some(conversation), ..Place::default() };
+    fn correlate_by_rules(&self, draft: &Draft, signature: &LegSignature<'_>) -> Correlation {
+        let same = |conversation: usize| Correlation { same: Some(conversation), ..Correlation::default() };
         let same_call_id = self.by_call_id.get(&draft.dialog.call_id).map_or(&[][..], Vec::as_slice);
-        // One that ended since was there when this one was sent: messages are seen out of order.
+        // Messages are captured out of order, so a leg that has ended since may still have been live at that time.
         let live = |slot: &usize| self.legs.get(*slot).filter(|l| l.lived_at(draft.at));
-        // Another hop of the same dialog: even one that has just ended.
-        let hop = same_call_id.iter().filter_map(|s| self.legs.get(*s));
-        if let Some(leg) = hop.clone().find(|l| l.dialog.caller_tag == draft.dialog.caller_tag) {
+        // Another hop of the same dialog counts even if it has just ended.
+        let mut hops = same_call_id.iter().filter_map(|s| self.legs.get(*s));
+        if let Some(leg) = hops.find(|l| l.dialog.caller_tag == draft.dialog.caller_tag) {
             return same(leg.conversation);
         }
-        let candidates = self.join_index.candidates(&draft.traces, shape);
+        let candidates = self.correlation_index.candidates(&draft.traces, signature);
         let legs = || candidates.iter().filter_map(live);
         if let Some(leg) = legs().find(|l| l.traces.agree(&draft.traces)) {
             return same(leg.conversation);
         }
-        match self.by_replaces(&draft.traces).or_else(|| self.by_referral(draft, shape)) {
-            Some(Found::Same(conversation)) => return same(conversation),
-            // Why it was sent is known: it is nobody else's.
-            Some(Found::Related(_)) => return Place { doubtful: true, ..Place::default() },
+        match self.match_replaces(&draft.traces).or_else(|| self.match_referral(draft, signature)) {
+            Some(TransferMatch::SameCall(conversation)) => return same(conversation),
+            // The cause of the leg is known, so the heuristic rules have no say.
+            Some(TransferMatch::RelatedCall(_)) => {
+                return Correlation { closed_to_heuristics: true, ..Correlation::default() };
+            }
             None => {}
         }
         if let Some(leg) = same_call_id.iter().find_map(live) {
             return same(leg.conversation);
         }
         let legs: Vec<&Leg> = legs().collect();
-        match self.guess(&legs, shape) {
-            Guess::Only(conversation) => same(conversation),
-            Guess::Likely(conversation, mut rivals) => {
-                rivals.truncate(MAX_RIVALS);
-                Place { rivals, ..same(conversation) }
+        match self.match_heuristically(&legs, signature) {
+            HeuristicMatch::Unique(conversation) => same(conversation),
+            HeuristicMatch::Preferred(conversation, mut alternatives) => {
+                alternatives.truncate(MAX_ALTERNATIVES);
+                Correlation { alternatives, ..same(conversation) }
             }
-            Guess::Doubt(mut related) => {
-                related.truncate(MAX_DOUBTS);
-                Place { related, doubtful: true, ..Place::default() }
+            HeuristicMatch::Ambiguous(mut related) => {
+                related.truncate(MAX_AMBIGUOUS);
+                Correlation { related, closed_to_heuristics: true, ..Correlation::default() }
             }
-            Guess::Nothing => Place { related: self.talking_parties(&legs, shape), ..Place::default() },
+            HeuristicMatch::None => {
+                let related = self.consultation(&legs, signature).into_iter().collect();
+                Correlation { related, ..Correlation::default() }
+            }
         }
     }
 
-    /// What numbers and times say of a new leg, by what was true when it was sent; failing that, by what has come of it
-    /// since.
-    fn guess(&self, legs: &[&Leg], shape: &Shape<'_>) -> Guess {
-        let question = Question { engine: self, shape, at: shape.at };
-        match question.guess(legs) {
-            Guess::Nothing if self.now > shape.at => Question { at: self.now, ..question }.guess(legs),
-            guess => guess,
+    /// Asks the heuristic rules as of the time at which the leg was sent. If nothing matches, asks as of now.
+    fn match_heuristically(&self, legs: &[&Leg], signature: &LegSignature<'_>) -> HeuristicMatch {
+        let query = HeuristicQuery { engine: self, signature, at: signature.at };
+        match query.find_match(legs) {
+            HeuristicMatch::None if self.now > signature.at => {
+                HeuristicQuery { at: self.now, ..query }.find_match(legs)
+            }
+            found => found,
         }
     }
 
-    /// The conversations that a new one has to do with: the one that it replaces, the one of the transfer that asked
-    /// for it, the one that it takes out of its parking place or from a ringing telephone.
-    pub(in crate::call::engine) fn relatives(&self, draft: &Draft, shape: &Shape<'_>) -> Vec<usize> {
-        let found = self.by_replaces(&draft.traces).into_iter().chain(self.by_referral(draft, shape));
-        let mut out: Vec<usize> = found.map(|(Found::Same(c) | Found::Related(c))| c).collect();
-        out.extend(self.referrals.iter().rev().find(|r| r.parks_for(shape)).map(|r| r.conversation));
-        for extension in shape.picks_up_from() {
-            let at = self.join_index.at(shape.hop.1, &extension).iter().filter_map(|s| self.legs.get(*s));
-            let rings = |l: &&Leg| l.lived_at(shape.at) && !l.answered_by(shape.at);
-            let from_there = |l: &&Leg| l.parties.to.as_ref() == Some(&extension) && l.shape().is_sent_by(shape.hop.1);
-            out.extend(at.filter(rings).filter(from_there).map(|l| l.conversation).take(MAX_DOUBTS));
+    /// Returns the calls to which a new leg's own call is related: the call whose dialog it replaces, the call with the
+    /// REFER that caused it, the parked call that it retrieves, and ringing calls that its pickup code may name.
+    pub(super) fn related_calls(&self, draft: &Draft, signature: &LegSignature<'_>) -> Vec<usize> {
+        let found = self.match_replaces(&draft.traces).into_iter().chain(self.match_referral(draft, signature));
+        let mut out: Vec<usize> = found.map(|(TransferMatch::SameCall(c) | TransferMatch::RelatedCall(c))| c).collect();
+        out.extend(self.referrals.iter().rev().find(|r| r.is_retrieved_by(signature)).map(|r| r.conversation));
+        for extension in signature.pickup_extensions() {
+            let legs = self.correlation_index.legs_at(signature.hop.1, &extension).iter();
+            let legs = legs.filter_map(|s| self.legs.get(*s));
+            let is_ringing = |l: &&Leg| l.lived_at(signature.at) && !l.answered_by(signature.at);
+            let rings_extension =
+                |l: &&Leg| l.parties.to.as_ref() == Some(&extension) && l.signature().is_sent_by(signature.hop.1);
+            out.extend(legs.filter(is_ringing).filter(rings_extension).map(|l| l.conversation).take(MAX_AMBIGUOUS));
         }
         out
     }
 }
 
-/// Legs of one call that are looked at: a ring group of sixty telephones and its caller. Those that came to nothing are
-/// put away as they close.
-pub(in crate::call::engine) const MAX_LEGS: usize = 64;
-/// Calls of which each might be the one that a new leg belongs to.
-pub(in crate::call::engine) const MAX_DOUBTS: usize = 4;
-/// More calls of one number that wait at once say nothing of any of them.
-const MAX_RIVALS: usize = 16;
+/// Legs of one call at most: a ring group of sixty telephones and its caller. Unanswered legs are compacted when they
+/// close, and do not count.
+pub(super) const MAX_LEGS: usize = 64;
+/// Calls to which a new call is related if its leg could belong to each of them.
+pub(super) const MAX_AMBIGUOUS: usize = 4;
+/// Alternative calls kept for a leg. If more callers of one number wait at once, the number identifies none of them.
+const MAX_ALTERNATIVES: usize = 16;

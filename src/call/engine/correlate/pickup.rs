@@ -1,12 +1,14 @@
-//! Who took a call that none of its telephones took: what a PBX does within a moment of an answer tells what its INVITEs
-//! did not. A telephone that dialled a pick-up code has taken the call whose caller is answered with it; so has a mobile
-//! that was called in the office's own name.
+//! Answers elsewhere: calls that were taken by none of their own telephones.
+//!
+//! A PBX answers a caller within a moment of the answer that serves the caller. So a telephone that dialled a pickup code
+//! took the call whose caller was answered with it. The same holds for an outside telephone that the PBX called in the
+//! name of the number that the caller dialled (forwarding).
 
-use crate::call::conversation::Taker;
-use crate::call::correlation_keys::{SKEW, TOGETHER, same_number};
-use crate::call::engine::correlate::MAX_DOUBTS;
-use crate::call::engine::correlate::ambiguous::{PROMPT, RingingEnd};
-use crate::call::engine::{Engine, Timer};
+use crate::call::conversation::AnsweredElsewhere;
+use crate::call::correlation_keys::{CLOCK_SKEW, PAIR_WINDOW, same_number};
+use crate::call::engine::correlate::MAX_AMBIGUOUS;
+use crate::call::engine::correlate::ambiguous::{PBX_REACTION, RingOutcome};
+use crate::call::engine::{Engine, EngineTimer};
 use crate::call::event::LegSink;
 use crate::call::leg::Leg;
 use crate::call::roles::is_completed_elsewhere;
@@ -14,111 +16,119 @@ use crate::net::Endpoint;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// A leg was answered, or is over: if that may tell whose it is, what comes of it is looked at a moment later.
-    pub(in crate::call::engine) fn watch_taking(&mut self, slot: usize) {
+    /// Arms the timer for [`Engine::handle_answer_review`], if the leg was answered or ended and the reaction of the PBX
+    /// can show to which call it belongs.
+    pub(in crate::call::engine) fn schedule_answer_review(&mut self, slot: usize) {
         let Some(leg) = self.legs.get(slot).filter(|leg| leg.taken_at.is_none() && !leg.closed) else { return };
-        let doubted = !leg.rivals.is_empty();
+        let is_ambiguous = !leg.rivals.is_empty();
         let at = match (leg.dialog.answered, leg.dialog.ended()) {
-            (Some((at, _)), _) | (None, Some((at, _))) if doubted => at + PROMPT + SKEW,
-            (Some((at, _)), _) if leg.dials_code() || self.may_be_sent_on(leg).next().is_some() => at + TOGETHER,
+            (Some((at, _)), _) | (None, Some((at, _))) if is_ambiguous => at + PBX_REACTION + CLOCK_SKEW,
+            (Some((at, _)), _) if leg.dials_code() || self.forwarded_callers(leg).next().is_some() => at + PAIR_WINDOW,
             _ => return,
         };
         if at > self.now {
-            self.timers.insert((at, Timer::Taken(slot)));
+            self.timers.insert((at, EngineTimer::AnswerReview(slot)));
             self.legs[slot].taken_at = Some(at);
-            if doubted {
-                self.doubts.push(slot);
+            if is_ambiguous {
+                self.unresolved_legs.push(slot);
             }
         }
     }
 
-    /// The moment is over.
-    pub(in crate::call::engine) fn handle_taken(&mut self, slot: usize, sink: &mut dyn LegSink) {
+    /// Looks at the reaction of the PBX to a leg's answer: finds the call that the leg picked up or to which it was
+    /// forwarded, and resolves an ambiguous leg.
+    pub(in crate::call::engine) fn handle_answer_review(&mut self, slot: usize, sink: &mut dyn LegSink) {
         if let Some(leg) = self.legs.get(slot)
             && let Some((at, _)) = leg.dialog.answered
         {
-            let code = leg.dials_code();
-            let taken: Vec<usize> = if code { self.picked_up_by(leg, at) } else { self.sent_on_to(leg, at) };
-            let taker = Taker { at, extension: leg.parties.from.clone().filter(|_| code) };
-            self.note_taker(leg.conversation, &taken, taker);
+            let is_code = leg.dials_code();
+            let calls = if is_code { self.group_pickup(leg, at) } else { self.forwarded_outside(leg, at) };
+            let answer = AnsweredElsewhere { at, extension: leg.parties.from.clone().filter(|_| is_code) };
+            self.note_answered_elsewhere(leg.conversation, &calls, answer);
         }
-        self.settle_rivals(slot, sink);
+        self.resolve_ambiguous_leg(slot, sink);
     }
 
-    fn note_taker(&mut self, own: usize, taken: &[usize], taker: Taker) {
-        for other in taken {
+    /// Relates `own` to the calls that its leg may have taken. If there is only one, records the answer there.
+    fn note_answered_elsewhere(&mut self, own: usize, calls: &[usize], answer: AnsweredElsewhere) {
+        for other in calls {
             self.relate(own, *other);
         }
-        if let [only] = taken
+        if let [only] = calls
             && let Some(call) = self.conversations.get_mut(*only)
         {
-            call.taker = Some(taker);
-            self.tell_change(*only);
+            call.answered_elsewhere = Some(answer);
+            self.emit_update(*only);
         }
     }
 
-    /// The calls that were taken as the PBX answered a code. Looks at every call, but only when a code was dialled.
-    fn picked_up_by(&self, leg: &Leg, at: Timestamp) -> Vec<usize> {
+    /// Returns the ringing calls that were taken when the PBX answered a pickup code. Scans all calls, but only after a
+    /// code was dialled.
+    fn group_pickup(&self, leg: &Leg, at: Timestamp) -> Vec<usize> {
         let pbx = leg.dialog.callee_addr;
         let others = self.conversations.iter().map(|(c, _)| c).filter(|c| *c != leg.conversation);
-        others.filter(|c| self.is_picked_up_at(*c, pbx, at)).take(MAX_DOUBTS).collect()
+        others.filter(|c| self.is_picked_up_at(*c, pbx, at)).take(MAX_AMBIGUOUS).collect()
     }
 
-    /// The calls whose callers were answered as somebody outside was whom the PBX had called in the name of the number
-    /// that they called: they were sent on.
-    fn sent_on_to(&self, leg: &Leg, at: Timestamp) -> Vec<usize> {
+    /// Returns the calls that the PBX forwarded to the outside telephone of this leg: their callers were answered together
+    /// with it, and none of their own telephones was.
+    fn forwarded_outside(&self, leg: &Leg, at: Timestamp) -> Vec<usize> {
         let pbx = leg.dialog.caller_addr;
-        let with = |l: &&Leg| RingingEnd::Taken(at).is_with(l.dialog.answered);
-        // Where the mirror shows nobody whom the PBX rings, it was one of those.
-        let shows = |c: usize| self.plan.is_seen_to_ring(pbx) || self.rung(c, pbx).next().is_some();
-        let by_nobody =
-            |l: &&Leg| shows(l.conversation) && self.rung(l.conversation, pbx).all(|l| l.dialog.answered.is_none());
-        let calls = self.may_be_sent_on(leg).filter(with).filter(by_nobody);
-        let mut out: Vec<usize> = calls.map(|l| l.conversation).take(MAX_DOUBTS).collect();
+        let is_answered_too = |l: &&Leg| RingOutcome::Answered(at).is_with(l.dialog.answered);
+        // If the mirror port shows none of the telephones that the PBX rings, one of those may have taken the call.
+        let shows_rung = |c: usize| self.number_plan.is_seen_to_ring(pbx) || self.rung_legs(c, pbx).next().is_some();
+        let is_taken_by_nobody = |l: &&Leg| {
+            shows_rung(l.conversation) && self.rung_legs(l.conversation, pbx).all(|l| l.dialog.answered.is_none())
+        };
+        let legs = self.forwarded_callers(leg).filter(is_answered_too).filter(is_taken_by_nobody);
+        let mut out: Vec<usize> = legs.map(|l| l.conversation).take(MAX_AMBIGUOUS).collect();
         out.dedup();
         out
     }
 
-    /// The callers of a number in whose name the PBX called somebody outside, for no reason that was seen.
-    fn may_be_sent_on<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
+    /// Returns the legs of callers whose calls the PBX may have forwarded by `leg`. That leg calls an outside number in
+    /// the name of the number that these callers dialled, and has no other known cause.
+    fn forwarded_callers<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.dialog.caller_addr;
-        let alone = self.conversations.get(leg.conversation).is_some_and(|call| call.legs.len() == 1);
-        let outside = |number: &Option<String>| number.as_deref().is_some_and(|n| !self.plan.is_extension(n));
-        let number =
-            leg.parties.from.as_deref().filter(|_| alone && outside(&leg.parties.from) && outside(&leg.parties.to));
-        let callers = number.map_or(&[][..], |number| self.join_index.at(pbx, number)).iter();
-        callers.filter_map(|slot| self.legs.get(*slot)).filter(move |l| {
+        let is_lone = self.conversations.get(leg.conversation).is_some_and(|call| call.legs.len() == 1);
+        let is_outside = |number: &Option<String>| number.as_deref().is_some_and(|n| !self.number_plan.is_extension(n));
+        let may_forward = is_lone && is_outside(&leg.parties.from) && is_outside(&leg.parties.to);
+        let number = leg.parties.from.as_deref().filter(|_| may_forward);
+        let legs = number.map_or(&[][..], |number| self.correlation_index.legs_at(pbx, number)).iter();
+        legs.filter_map(|slot| self.legs.get(*slot)).filter(move |l| {
             l.conversation != leg.conversation
                 && l.dialog.callee_addr.same_host(pbx)
                 && l.created_at <= leg.created_at
                 && same_number(l.parties.to.as_deref(), leg.parties.from.as_deref())
-                // Else it is a call in return.
+                // A call back to the caller's own number is a new call.
                 && !same_number(l.parties.from.as_deref(), leg.parties.to.as_deref())
         })
     }
 
-    /// Looks at every answer to a code, and every doubt, of which the moment is not over yet.
-    pub(in crate::call::engine) fn handle_all_taken(&mut self, sink: &mut dyn LegSink) {
+    /// Reviews all answers whose timer is still armed, because the capture ends.
+    pub(in crate::call::engine) fn review_all_answers(&mut self, sink: &mut dyn LegSink) {
         let open = self.timers.iter().filter_map(|(_, timer)| match timer {
-            Timer::Taken(slot) => Some(*slot),
+            EngineTimer::AnswerReview(slot) => Some(*slot),
             _ => None,
         });
         for slot in open.collect::<Vec<_>>() {
-            self.handle_taken(slot, sink);
+            self.handle_answer_review(slot, sink);
         }
     }
 
-    /// Whether somebody else than the telephones that rang for a call has taken it just after this moment: its caller is
-    /// answered, or the PBX says so to the telephones.
+    /// Returns whether a ringing call was taken by another than its own telephones just after `at`: its caller was
+    /// answered, or the PBX told the telephones so in a Reason header.
     fn is_picked_up_at(&self, conversation: usize, pbx: Endpoint, at: Timestamp) -> bool {
-        let within = |when: Timestamp| when + SKEW >= at && when <= at + TOGETHER;
-        let mut rang = self.rung(conversation, pbx).filter(|l| l.created_at <= at && l.lived_at(at - SKEW)).peekable();
-        if rang.peek().is_none() || self.rung(conversation, pbx).any(|l| l.dialog.answered.is_some()) {
+        let is_just_after = |when: Timestamp| when + CLOCK_SKEW >= at && when <= at + PAIR_WINDOW;
+        let rang = |l: &&Leg| l.created_at <= at && l.lived_at(at - CLOCK_SKEW);
+        let mut rung = self.rung_legs(conversation, pbx).filter(rang).peekable();
+        if rung.peek().is_none() || self.rung_legs(conversation, pbx).any(|l| l.dialog.answered.is_some()) {
             return false;
         }
-        let elsewhere = |l: &Leg| l.dialog.reason.as_deref().is_some_and(is_completed_elsewhere);
-        let told = rang.any(|l| elsewhere(l) && l.dialog.ended().is_some_and(|(ended, _)| within(ended)));
-        let answered = |l: &Leg| l.dialog.answered.is_some_and(|(when, _)| within(when));
-        told || self.callers(conversation, pbx).any(answered)
+        let says_elsewhere = |l: &Leg| l.dialog.reason.as_deref().is_some_and(is_completed_elsewhere);
+        let is_told =
+            rung.any(|l| says_elsewhere(l) && l.dialog.ended().is_some_and(|(ended, _)| is_just_after(ended)));
+        let is_answered = |l: &Leg| l.dialog.answered.is_some_and(|(when, _)| is_just_after(when));
+        is_told || self.caller_legs(conversation, pbx).any(is_answered)
     }
 }

@@ -1,23 +1,25 @@
-//! Transfers that are said to be such: what a REFER asks for, and what an INVITE replaces.
+//! Correlation of transfers that the signalling states: REFER (RFC 3515) and Replaces (RFC 3891).
 
-use crate::call::correlation_keys::{Referral, Shape, Traces};
+use crate::call::correlation_keys::{CorrelationKeys, LegSignature, Referral};
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
 use crate::call::leg::{Draft, Leg};
-use crate::call::roles::Who;
+use crate::call::roles::CallRoles;
 use crate::decode::Datagram;
 use crate::sip::Message;
 
-/// What was found for a new leg.
+/// Match of a new leg with a transfer. Calls are given by their slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::call::engine) enum Found {
-    /// It belongs to this conversation.
-    Same(usize),
-    /// It is a call of its own that has to do with this conversation.
-    Related(usize),
+pub(super) enum TransferMatch {
+    /// The leg belongs to this call.
+    SameCall(usize),
+    /// The leg begins a call of its own that is related to this call.
+    RelatedCall(usize),
 }
 
 impl Engine {
+    /// Records a REFER that was sent in the leg at `slot`. The INVITE that it causes is correlated when it comes, or now
+    /// if it was captured before.
     pub(in crate::call::engine) fn handle_refer(
         &mut self,
         slot: usize,
@@ -26,10 +28,9 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) {
         let Some(leg) = self.legs.get(slot) else { return };
-        let Some(mut referral) = Referral::read(message, datagram.dst, datagram.at) else { return };
-        referral.conversation = leg.conversation;
+        let Some(mut referral) = Referral::read(message, datagram, leg.conversation) else { return };
         referral.on_anchor = self.is_anchor(leg);
-        // An attended transfer names the consultation.
+        // The Refer-To of an attended transfer names the dialog of the consultation call.
         let consultation = referral.replaces.as_ref().and_then(|call_id| {
             let slot = self.by_call_id.get(call_id)?.first()?;
             Some(self.legs.get(*slot)?.conversation).filter(|c| *c != referral.conversation)
@@ -43,24 +44,25 @@ impl Engine {
         if self.referrals.len() == MAX_REFERRALS {
             self.referrals.pop_front();
         }
-        self.gather_referred(&referral, sink);
+        self.join_referred_call(&referral, sink);
         self.referrals.push_back(referral);
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.dialog.note_transfer(datagram.at, message);
         }
     }
 
-    /// What a REFER asked for may have been seen a moment before it.
-    fn gather_referred(&mut self, referral: &Referral, sink: &mut dyn LegSink) {
+    /// Joins or relates the call that a REFER caused, if its INVITE was captured a moment before the REFER.
+    fn join_referred_call(&mut self, referral: &Referral, sink: &mut dyn LegSink) {
         let Some(target) = referral.target.as_deref() else { return };
-        let caused = |l: &&Leg| {
+        let is_caused = |l: &&Leg| {
             let call = self.conversations.get(l.conversation);
             l.conversation != referral.conversation
                 && l.created_at >= referral.at
                 && call.is_some_and(|c| !c.settled && c.legs.len() == 1)
-                && referral.causes(&l.shape(), &l.traces)
+                && referral.causes(&l.signature(), &l.traces)
         };
-        let found = self.join_index.at(referral.asked, target).iter().filter_map(|s| self.legs.get(*s)).find(caused);
+        let legs = self.correlation_index.legs_at(referral.asked, target).iter();
+        let found = legs.filter_map(|s| self.legs.get(*s)).find(is_caused);
         let Some(found) = found.map(|l| l.conversation) else { return };
         if referral.on_anchor {
             self.relate(referral.conversation, found);
@@ -69,30 +71,37 @@ impl Engine {
         }
     }
 
-    /// The leg whose dialog is replaced: a pick-up of one of a conversation's legs goes on in it; the replacement of
-    /// its only one, or of the anchor, is a new call.
-    pub(in crate::call::engine) fn by_replaces(&self, traces: &Traces) -> Option<Found> {
-        let replaced = self.by_call_id.get(traces.replaces.as_ref()?)?;
+    /// Matches the leg whose dialog a Replaces header names.
+    ///
+    /// If that leg is the anchor (e.g. the only leg), the replacement begins a new call. If it is another leg, the call
+    /// goes on: the replacement is a pickup.
+    pub(super) fn match_replaces(&self, keys: &CorrelationKeys) -> Option<TransferMatch> {
+        let replaced = self.by_call_id.get(keys.replaces.as_ref()?)?;
         let leg = replaced.iter().find_map(|slot| self.legs.get(*slot))?;
-        Some(if self.is_anchor(leg) { Found::Related(leg.conversation) } else { Found::Same(leg.conversation) })
+        Some(if self.is_anchor(leg) {
+            TransferMatch::RelatedCall(leg.conversation)
+        } else {
+            TransferMatch::SameCall(leg.conversation)
+        })
     }
 
-    pub(in crate::call::engine) fn by_referral(&self, draft: &Draft, shape: &Shape<'_>) -> Option<Found> {
-        let referral = self.referrals.iter().rev().find(|r| r.causes(shape, &draft.traces))?;
+    /// Matches the newest REFER that asked for the new leg.
+    pub(super) fn match_referral(&self, draft: &Draft, signature: &LegSignature<'_>) -> Option<TransferMatch> {
+        let referral = self.referrals.iter().rev().find(|r| r.causes(signature, &draft.traces))?;
         self.conversations.get(referral.conversation)?;
         Some(if referral.on_anchor {
-            Found::Related(referral.conversation)
+            TransferMatch::RelatedCall(referral.conversation)
         } else {
-            Found::Same(referral.conversation)
+            TransferMatch::SameCall(referral.conversation)
         })
     }
 
     fn is_anchor(&self, leg: &Leg) -> bool {
         let Some(call) = self.conversations.get(leg.conversation) else { return false };
         let legs: Vec<&Leg> = call.legs.iter().filter_map(|s| self.legs.get(*s)).collect();
-        Who::of(&legs, &self.plan).is_some_and(|who| who.anchor.id == leg.id)
+        CallRoles::from_legs(&legs, &self.number_plan).is_some_and(|roles| roles.anchor.id == leg.id)
     }
 }
 
-/// REFERs of the last half minute on a busy PBX.
+/// REFERs that are remembered. A busy PBX sends fewer within the 30 s in which a REFER takes effect.
 const MAX_REFERRALS: usize = 1_024;

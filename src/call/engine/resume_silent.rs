@@ -1,0 +1,107 @@
+//! Continuation of calls that ended by a media timeout: a dialog that is heard again becomes a leg of a new call, related
+//! to the ended call.
+
+use std::time::Duration;
+
+use crate::call::conversation::Conversation;
+use crate::call::engine::signalling::SETTLE;
+use crate::call::engine::{Engine, EngineTimer};
+use crate::call::event::LegSink;
+use crate::call::id::conversation_id;
+use crate::call::pause::Order;
+use crate::call::record::EndedBy;
+use crate::call::timed_out::TimedOutDialog;
+use crate::decode::Datagram;
+use crate::sip::{Message, Method};
+use crate::time::Timestamp;
+
+impl Engine {
+    /// Remembers the dialog of a leg that ended by a media timeout.
+    pub(super) fn remember_timed_out(&mut self, slot: usize) {
+        let Some(leg) = self.legs.get(slot) else { return };
+        let Some(call) = self.conversations.get(leg.conversation) else { return };
+        let timed_out = matches!(leg.dialog.ended(), Some((_, EndedBy::Silence)));
+        if !timed_out || leg.dialog.answered.is_none() || !leg.has_media() {
+            return;
+        }
+        self.timed_out.add(TimedOutDialog {
+            draft: leg.draft(),
+            conversation_id: call.continues.clone().unwrap_or_else(|| call.id.clone()),
+            paused: call.pauses.paused_since().is_some(),
+            endpoints: leg.claimed.clone(),
+            flows: leg.streams.iter().rev().take(MAX_REMEMBERED_FLOWS).map(|s| (s.src, s.dst)).collect(),
+            until: self.now + Duration::from_secs(u64::from(self.config.hold_s)),
+        });
+    }
+
+    /// Handles an RTP packet that belongs to no live leg. Returns whether it made a timed-out dialog a leg again.
+    pub(super) fn resume_by_media(&mut self, datagram: &Datagram<'_>, sink: &mut dyn LegSink) -> bool {
+        let resumed = self.timed_out.handle_packet((datagram.src, datagram.dst), datagram.at);
+        resumed.is_some_and(|(dialog, since)| self.resume_dialog(dialog, since, sink).is_some())
+    }
+
+    /// Handles a SIP message that belongs to no live leg. A BYE removes the timed-out dialog; a new offer makes it a leg
+    /// again, whose slot is returned.
+    pub(super) fn resume_by_message(
+        &mut self,
+        message: &Message<'_>,
+        datagram: &Datagram<'_>,
+        sink: &mut dyn LegSink,
+    ) -> Option<usize> {
+        if self.timed_out.is_empty() {
+            return None;
+        }
+        if message.method() == Some(&Method::Bye) {
+            if self.timed_out.remove_by_call_id(message.call_id()) {
+                let (from, to) = (message.from(), message.to());
+                let tags = [from.as_ref().and_then(|f| f.tag()), to.as_ref().and_then(|t| t.tag())];
+                self.add_tombstone(message.call_id(), u32::MAX, tags);
+            }
+            return None;
+        }
+        let is_offer = matches!(message.method(), Some(Method::Invite | Method::Update)) && message.sdp().is_some();
+        let is_in_dialog = message.to().is_some_and(|to| to.tag().is_some());
+        if !is_offer || !is_in_dialog {
+            return None;
+        }
+        let dialog = self.timed_out.take_by_message(message.call_id(), (datagram.src, datagram.dst))?;
+        self.resume_dialog(dialog, datagram.at, sink)
+    }
+
+    /// Makes a timed-out dialog a leg again. Returns the leg's slot, or `None` if the table of legs is full.
+    fn resume_dialog(&mut self, dialog: TimedOutDialog, at: Timestamp, sink: &mut dyn LegSink) -> Option<usize> {
+        if self.legs.len() >= self.limits.legs {
+            self.counters.legs_refused += 1;
+            return None;
+        }
+        let TimedOutDialog { mut draft, conversation_id: origin, paused, .. } = dialog;
+        draft.at = at;
+        draft.dialog.handle_return(at);
+        // Other legs of the same call may have been resumed before.
+        let is_continuation = |call: &Conversation| {
+            call.continues.as_ref() == Some(&origin) && call.created_at + CONTINUATION_WINDOW > at
+        };
+        let known = self.conversations.iter().find(|(_, call)| is_continuation(call)).map(|(slot, _)| slot);
+        let conversation = known.unwrap_or_else(|| {
+            let dialog = &draft.dialog;
+            let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), at);
+            let mut call = Conversation::new(id, at, self.wall_offset_ns);
+            call.related.push(origin.clone());
+            call.continues = Some(origin);
+            let slot = self.conversations.insert(call);
+            self.timers.insert((at + SETTLE, EngineTimer::Settle(slot)));
+            slot
+        });
+        let slot = self.add_leg(conversation, draft, None, sink);
+        if paused {
+            self.apply_pause_order(conversation, Order::Pause, (at, "as before the silence", None), sink);
+        }
+        self.apply_dialog_state(slot, sink);
+        Some(slot)
+    }
+}
+
+/// Flows remembered of a leg: the newest ones of both sides.
+const MAX_REMEMBERED_FLOWS: usize = 8;
+/// Time within which all legs of a continued call are resumed.
+const CONTINUATION_WINDOW: Duration = Duration::from_secs(30);
