@@ -54,7 +54,7 @@ pub struct DropAlarms {
 
 impl DropCounters {
     /// Collects the counters of decoder and engine.
-    pub const fn of(decode: &decode::Counters, engine: &engine::Counters) -> Self {
+    pub const fn of(decode: &decode::Counters, engine: &engine::EngineCounters) -> Self {
         let dropped = &decode.dropped;
         Self {
             calls_refused: engine.legs_refused,
@@ -196,14 +196,14 @@ mod tests {
         decode.dropped.bad_ip_header = 4;
         decode.streams.evicted = 8;
         decode.cut_frames = 16;
-        let engine = engine::Counters {
+        let engine = engine::EngineCounters {
             legs_refused: 32,
             legs_evicted: 64,
             rtp_refused: 128,
             tcp_refused: 256,
             sip_rejected: 512,
             rtp_not_kept: 1_024,
-            ..engine::Counters::default()
+            ..engine::EngineCounters::default()
         };
         let totals = DropCounters::of(&decode, &engine);
         // Every counter is a different power of two, so the sum shows that none is missing or counted twice.
