@@ -12,7 +12,12 @@ fn healthy() -> Observation {
         seconds: 30.0,
         capture: SourceCounters { frames: 1000, ..SourceCounters::default() },
         decode: decode::Counters { frames: 1000, longest_frame: 900, ..decode::Counters::default() },
-        engine: engine::EngineCounters { sip_messages: 7, rtp_packets: 990, legs: 1, ..engine::EngineCounters::default() },
+        engine: engine::EngineCounters {
+            sip_messages: 7,
+            rtp_packets: 990,
+            legs: 1,
+            ..engine::EngineCounters::default()
+        },
         traffic: traffic::TrafficSummary {
             plain: DatagramCounts { datagrams: 1000, sip: 7, ..DatagramCounts::default() },
             rtp_packets: 990,
