@@ -15,7 +15,7 @@ use age::{DecryptError, Decryptor, Encryptor, x25519};
 use sha2::{Digest as _, Sha256};
 use symphonia::core::io::MediaSource;
 
-use super::publish::{hex, part_path, publish};
+use super::publish::{hex, publish, temporary_path};
 
 /// A public key of age (X25519), `age1…`.
 #[derive(Clone, PartialEq, Eq)]
@@ -120,15 +120,17 @@ pub fn encrypted_path(plain: &Path) -> PathBuf {
 /// # Errors
 /// When a file cannot be read or written; nothing is left of the encrypted one then.
 pub fn encrypt_file(plain: &Path, encrypted: &Path, recipients: &[AgeRecipient]) -> io::Result<EncryptedFile> {
-    let part = part_path(encrypted);
-    write_encrypted(plain, &part, recipients).and_then(|done| publish(encrypted).map(|()| done)).inspect_err(|_| {
-        let _ = std::fs::remove_file(&part); // half a file helps nobody
-    })
+    let temporary = temporary_path(encrypted);
+    write_encrypted(plain, &temporary, recipients).and_then(|done| publish(encrypted).map(|()| done)).inspect_err(
+        |_| {
+            let _ = std::fs::remove_file(&temporary); // half a file helps nobody
+        },
+    )
 }
 
-fn write_encrypted(plain: &Path, part: &Path, recipients: &[AgeRecipient]) -> io::Result<EncryptedFile> {
+fn write_encrypted(plain: &Path, temporary: &Path, recipients: &[AgeRecipient]) -> io::Result<EncryptedFile> {
     let mut source = HashingStream::new(File::open(plain)?);
-    let target = HashingStream::new(BufWriter::with_capacity(BUFFER_BYTES, File::create(part)?));
+    let target = HashingStream::new(BufWriter::with_capacity(BUFFER_BYTES, File::create(temporary)?));
     let recipients = recipients.iter().map(|r| &r.0 as &dyn age::Recipient);
     let encryptor = Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
     let mut writer = encryptor.wrap_output(target)?;
@@ -204,7 +206,7 @@ impl<T> HashingStream<T> {
         Self { inner, hash: Sha256::new(), bytes: 0 }
     }
 
-    fn take(&mut self, bytes: &[u8]) {
+    fn add(&mut self, bytes: &[u8]) {
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
     }
@@ -217,7 +219,7 @@ impl<T> HashingStream<T> {
 impl<R: Read> Read for HashingStream<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        self.take(buffer.get(..count).unwrap_or_default());
+        self.add(buffer.get(..count).unwrap_or_default());
         Ok(count)
     }
 }
@@ -225,7 +227,7 @@ impl<R: Read> Read for HashingStream<R> {
 impl<W: Write> Write for HashingStream<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(bytes)?;
-        self.take(bytes.get(..count).unwrap_or_default());
+        self.add(bytes.get(..count).unwrap_or_default());
         Ok(count)
     }
 
@@ -278,7 +280,7 @@ mod tests {
             assert!(out == bytes);
         }
         assert!(open_encrypted(&path, &AgeIdentities(vec![key().0])).is_err());
-        assert!(!part_path(&path).exists());
+        assert!(!temporary_path(&path).exists());
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl HashedFile {
 impl Write for HashedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
-        self.hash.0.lock().unwrap_or_else(PoisonError::into_inner).take(self.at, &bytes[..count]);
+        self.hash.0.lock().unwrap_or_else(PoisonError::into_inner).add(self.at, &bytes[..count]);
         self.at += count as u64;
         Ok(count)
     }
@@ -82,7 +82,7 @@ impl FileHash {
 }
 
 impl FileHashState {
-    fn take(&mut self, at: u64, bytes: &[u8]) {
+    fn add(&mut self, at: u64, bytes: &[u8]) {
         let before = (self.expected.len() as u64).saturating_sub(at).min(bytes.len() as u64) as usize;
         let (head, rest) = bytes.split_at(before);
         if !head.is_empty() {

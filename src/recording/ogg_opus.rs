@@ -18,11 +18,11 @@ pub(super) struct OggOpusWriter<W: Write> {
     sample_rate: u32,
     serial: u32,
     /// Samples of each channel in a packet.
-    frame: usize,
+    frame_samples: usize,
     /// Interleaved samples that wait for a whole packet.
     pending: Vec<i16>,
     /// The last packet: it is written when the next one tells that it is not the end.
-    held: Option<Vec<u8>>,
+    last_packet: Option<Vec<u8>>,
     /// Packets encoded.
     packets: u64,
     /// Samples of each channel taken in.
@@ -45,9 +45,9 @@ impl<W: Write> OggOpusWriter<W> {
             encoder,
             sample_rate,
             serial: serial(name),
-            frame: sample_rate as usize / FRAMES_A_SECOND,
+            frame_samples: sample_rate as usize / FRAMES_A_SECOND,
             pending: Vec::new(),
-            held: None,
+            last_packet: None,
             packets: 0,
             samples: 0,
             pre_skip: u16::try_from(pre_skip).map_err(io::Error::other)?,
@@ -61,9 +61,9 @@ impl<W: Write> OggOpusWriter<W> {
         self.samples += frames.len() as u64;
         self.pending.extend_from_slice(frames.as_flattened());
         let mut from = 0;
-        while self.pending.len() - from >= 2 * self.frame {
+        while self.pending.len() - from >= 2 * self.frame_samples {
             self.encode(from)?;
-            from += 2 * self.frame;
+            from += 2 * self.frame_samples;
         }
         self.pending.drain(..from);
         Ok(())
@@ -72,12 +72,12 @@ impl<W: Write> OggOpusWriter<W> {
     pub(super) fn finish(mut self) -> io::Result<()> {
         let end = u64::from(self.pre_skip) + self.samples * u64::from(CLOCK_HZ) / u64::from(self.sample_rate);
         // Silence pushes out what the encoder holds back.
-        while self.packets * PACKET_TICKS < end || self.held.is_none() {
-            self.pending.resize(2 * self.frame, 0);
+        while self.packets * PACKET_TICKS < end || self.last_packet.is_none() {
+            self.pending.resize(2 * self.frame_samples, 0);
             self.encode(0)?;
             self.pending.clear();
         }
-        if let Some(last) = self.held.take() {
+        if let Some(last) = self.last_packet.take() {
             self.put(last, PacketWriteEndInfo::EndStream, end)?;
         }
         self.out.inner_mut().flush()
@@ -85,9 +85,9 @@ impl<W: Write> OggOpusWriter<W> {
 
     /// Encodes one packet of what waits.
     fn encode(&mut self, from: usize) -> io::Result<()> {
-        let samples = self.pending.get(from..from + 2 * self.frame).unwrap_or_default();
+        let samples = self.pending.get(from..from + 2 * self.frame_samples).unwrap_or_default();
         let packet = self.encoder.encode_vec(samples, MAX_PACKET_BYTES).map_err(io::Error::other)?;
-        if let Some(before) = self.held.replace(packet) {
+        if let Some(before) = self.last_packet.replace(packet) {
             let ends_page = self.packets.is_multiple_of(FRAMES_A_SECOND as u64);
             let info = if ends_page { PacketWriteEndInfo::EndPage } else { PacketWriteEndInfo::NormalPacket };
             self.put(before, info, self.packets * PACKET_TICKS)?;

@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 /// Where a file is written until it is whole.
-pub(super) fn part_path(path: &Path) -> PathBuf {
+pub(super) fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
     PathBuf::from(name)
 }
 
-/// Gives a whole `.part` file its name: fsync, rename, fsync of the folder.
+/// Gives a whole `.temporary` file its name: fsync, rename, fsync of the folder.
 ///
 /// # Errors
 /// When the system refuses one of the steps.
 pub(super) fn publish(path: &Path) -> io::Result<()> {
-    let part = part_path(path);
-    File::open(&part)?.sync_all()?;
-    std::fs::rename(&part, path)?;
+    let temporary = temporary_path(path);
+    File::open(&temporary)?.sync_all()?;
+    std::fs::rename(&temporary, path)?;
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),
@@ -32,9 +32,9 @@ pub(super) fn publish(path: &Path) -> io::Result<()> {
 /// # Errors
 /// When the system refuses.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let part = part_path(path);
-    std::fs::write(&part, bytes).and_then(|()| publish(path)).inspect_err(|_| {
-        let _ = std::fs::remove_file(&part); // half a file helps nobody
+    let temporary = temporary_path(path);
+    std::fs::write(&temporary, bytes).and_then(|()| publish(path)).inspect_err(|_| {
+        let _ = std::fs::remove_file(&temporary); // half a file helps nobody
     })
 }
 

@@ -8,7 +8,7 @@ use crate::call::record::{Problem, Side, SideRecord};
 use crate::render::{Report, SideReport};
 
 /// Puts what rendering measured into the record of a side.
-pub(super) fn note(side: &mut SideRecord, report: &SideReport) {
+pub(super) fn apply_quality(side: &mut SideRecord, report: &SideReport) {
     side.concealed_ms = Some((report.concealed_us + 500) / 1_000);
     side.late = Some(report.late);
     side.burst_loss = Some(report.burst_loss);
@@ -21,7 +21,7 @@ pub(super) fn note(side: &mut SideRecord, report: &SideReport) {
 }
 
 /// The side of which packets came and not one word, while the other talked; and a sentence that says so.
-pub(super) fn one_way(report: &Report, sample_rate: u32) -> Option<(Side, Problem)> {
+pub(super) fn find_one_way_audio(report: &Report, sample_rate: u32) -> Option<(Side, Problem)> {
     let length_s = report.samples as f64 / f64::from(sample_rate.max(1));
     // Of a short call nobody can say that somebody should have spoken.
     if length_s < SHORT_S {
@@ -99,12 +99,17 @@ mod tests {
         let talking = SideReport { decoded: 500, talk_s: 4.0, ..SideReport::default() };
         let mute = SideReport { decoded: 500, ..SideReport::default() };
         let report = |samples, sides| Report { samples, sides, torn_tail: false };
-        let found = one_way(&report(80_000, [talking.clone(), mute.clone()]), 8_000).map(|(side, p)| (side, p.kind));
+        let found =
+            find_one_way_audio(&report(80_000, [talking.clone(), mute.clone()]), 8_000).map(|(side, p)| (side, p.kind));
         assert_eq!(found, Some((Side::Callee, String::from("one_way_audio"))));
-        assert_eq!(one_way(&report(80_000, [mute.clone(), mute.clone()]), 8_000), None, "nobody spoke");
-        assert_eq!(one_way(&report(8_000, [talking.clone(), mute.clone()]), 8_000), None, "too short");
-        assert_eq!(one_way(&report(80_000, [talking.clone(), SideReport::default()]), 8_000), None, "no packets");
+        assert_eq!(find_one_way_audio(&report(80_000, [mute.clone(), mute.clone()]), 8_000), None, "nobody spoke");
+        assert_eq!(find_one_way_audio(&report(8_000, [talking.clone(), mute.clone()]), 8_000), None, "too short");
+        assert_eq!(
+            find_one_way_audio(&report(80_000, [talking.clone(), SideReport::default()]), 8_000),
+            None,
+            "no packets"
+        );
         let paused = SideReport { withheld: 600, ..mute };
-        assert_eq!(one_way(&report(80_000, [talking, paused]), 8_000), None, "paused");
+        assert_eq!(find_one_way_audio(&report(80_000, [talking, paused]), 8_000), None, "paused");
     }
 }

@@ -83,8 +83,10 @@ pub struct DiskUsage {
 
 impl DiskUsage {
     /// Whether nothing is to be removed, so that nobody needs to look at the calls: only ages may say otherwise.
-    pub fn is_enough(&self, config: &Config) -> bool {
-        config.keep_days == 0 && over_size(config, self.kept_bytes) == 0 && missing(config, self.free_bytes) == 0
+    pub fn is_within_limits(&self, config: &Config) -> bool {
+        config.keep_days == 0
+            && excess_bytes(config, self.kept_bytes) == 0
+            && missing_free_bytes(config, self.free_bytes) == 0
     }
 }
 
@@ -97,14 +99,14 @@ impl DiskUsage {
 pub fn plan<I, E>(
     config: &Config,
     mut walk: impl FnMut() -> I,
-    ages: ClockTrust,
+    clock: ClockTrust,
     usage: DiskUsage,
 ) -> Result<Vec<(String, RemovalReason)>, E>
 where
     I: Iterator<Item = Result<RemovalCandidate, E>>,
 {
     let mut removals = RemovalPlan::default();
-    if let (ClockTrust::Trusted(now), 1..) = (ages, config.keep_days) {
+    if let (ClockTrust::Trusted(now), 1..) = (clock, config.keep_days) {
         let oldest = now - Duration::from_secs(u64::from(config.keep_days) * 86_400);
         for candidate in walk() {
             let candidate = candidate?;
@@ -112,26 +114,33 @@ where
                 break;
             }
             if candidate.cost <= RemovalCost::OnlyCopy {
-                removals.take(candidate, RemovalReason::Age);
+                removals.add(candidate, RemovalReason::Age);
             }
         }
     }
     let undelivered = config.undelivered == UndeliveredPolicy::Remove;
     let by_age = removals.bytes;
     let max_cost = if undelivered { RemovalCost::Owed } else { RemovalCost::OnlyCopy };
-    let over = over_size(config, usage.kept_bytes.saturating_sub(by_age));
-    take(&mut removals, &mut walk, by_age + over, (RemovalReason::Size, max_cost))?;
+    let over = excess_bytes(config, usage.kept_bytes.saturating_sub(by_age));
+    choose_removals(&mut removals, &mut walk, by_age + over, RemovalReason::Size, max_cost)?;
     let max_cost = if undelivered { RemovalCost::Owed } else { RemovalCost::Nothing };
-    take(&mut removals, &mut walk, missing(config, usage.free_bytes), (RemovalReason::Space, max_cost))?;
+    choose_removals(
+        &mut removals,
+        &mut walk,
+        missing_free_bytes(config, usage.free_bytes),
+        RemovalReason::Space,
+        max_cost,
+    )?;
     Ok(removals.calls)
 }
 
 /// Takes calls until so many `bytes` are gone: the cheapest first, of equally cheap ones the oldest.
-fn take<I, E>(
+fn choose_removals<I, E>(
     removals: &mut RemovalPlan,
     walk: &mut impl FnMut() -> I,
     bytes: u64,
-    (why, max_cost): (RemovalReason, RemovalCost),
+    reason: RemovalReason,
+    max_cost: RemovalCost,
 ) -> Result<(), E>
 where
     I: Iterator<Item = Result<RemovalCandidate, E>>,
@@ -145,7 +154,7 @@ where
         for candidate in walk() {
             let candidate = candidate?;
             if candidate.cost == cost {
-                removals.take(candidate, why);
+                removals.add(candidate, reason);
             }
             if removals.bytes >= bytes || removals.is_full() {
                 return Ok(());
@@ -155,14 +164,14 @@ where
     Ok(())
 }
 
-fn over_size(config: &Config, kept_bytes: u64) -> u64 {
+fn excess_bytes(config: &Config, kept_bytes: u64) -> u64 {
     match config.max_disk_gib {
         0 => 0,
         max_cost => kept_bytes.saturating_sub(u64::from(max_cost) << 30),
     }
 }
 
-fn missing(config: &Config, free_bytes: Option<u64>) -> u64 {
+fn missing_free_bytes(config: &Config, free_bytes: Option<u64>) -> u64 {
     free_bytes.map_or(0, |free| (u64::from(config.min_free_gib) << 30).saturating_sub(free))
 }
 
@@ -175,10 +184,10 @@ struct RemovalPlan {
 }
 
 impl RemovalPlan {
-    fn take(&mut self, candidate: RemovalCandidate, why: RemovalReason) {
+    fn add(&mut self, candidate: RemovalCandidate, reason: RemovalReason) {
         if self.ids.insert(candidate.id.clone()) {
             self.bytes += candidate.bytes;
-            self.calls.push((candidate.id, why));
+            self.calls.push((candidate.id, reason));
         }
     }
 
@@ -224,13 +233,13 @@ mod tests {
     fn plan(
         config: &Config,
         calls: &[RemovalCandidate],
-        ages: ClockTrust,
+        clock: ClockTrust,
         free_bytes: Option<u64>,
     ) -> Vec<(String, RemovalReason)> {
         let usage = DiskUsage { kept_bytes: calls.iter().map(|c| c.bytes).sum(), free_bytes };
         let walk = || calls.iter().cloned().map(Ok::<_, std::convert::Infallible>);
-        let planned = super::plan(config, walk, ages, usage).expect("no error");
-        assert!(!usage.is_enough(config) || planned.is_empty(), "what is not looked at is not needed");
+        let planned = super::plan(config, walk, clock, usage).expect("no error");
+        assert!(!usage.is_within_limits(config) || planned.is_empty(), "what is not looked at is not needed");
         planned
     }
 

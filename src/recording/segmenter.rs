@@ -81,19 +81,19 @@ impl Segmenter<'_> {
     pub(super) fn render(
         &self,
         source: &LegSource,
-        made: FinishedSegments,
+        finished: FinishedSegments,
         up_to: RenderUpTo,
     ) -> Result<RenderedLeg, RenderError> {
-        let (plan, last) = self.last_segment_plan(source, made, up_to)?;
+        let (plan, last) = self.last_segment_plan(source, finished, up_to)?;
         let starts_at = plan.starts_at;
         let mut segments = Vec::new();
         if plan.has_sound {
-            for number in made.count + 1..last {
+            for number in finished.count + 1..last {
                 let plan = self.segment_plan(source, starts_at, number)?;
                 segments.push(self.write(&plan, source, number)?.0);
             }
         }
-        let report = if plan.has_sound && last > made.count {
+        let report = if plan.has_sound && last > finished.count {
             let (segment, report) = self.write(&plan, source, last)?;
             segments.push(segment);
             report
@@ -111,10 +111,10 @@ impl Segmenter<'_> {
     pub(super) fn measure(
         &self,
         source: &LegSource,
-        made: FinishedSegments,
+        finished: FinishedSegments,
         up_to: RenderUpTo,
     ) -> Result<Report, RenderError> {
-        let (plan, _) = self.last_segment_plan(source, made, up_to)?;
+        let (plan, _) = self.last_segment_plan(source, finished, up_to)?;
         render::render(&plan, source, &mut |_| Ok(()))
     }
 
@@ -122,14 +122,14 @@ impl Segmenter<'_> {
     fn last_segment_plan(
         &self,
         source: &LegSource,
-        made: FinishedSegments,
+        finished: FinishedSegments,
         up_to: RenderUpTo,
     ) -> Result<(Plan, u32), RenderError> {
-        if let (RenderUpTo::Segment(number), Some(starts_at)) = (up_to, made.starts_at) {
+        if let (RenderUpTo::Segment(number), Some(starts_at)) = (up_to, finished.starts_at) {
             return Ok((self.segment_plan(source, starts_at, number)?, number));
         }
         let mut plan = render::plan(source, &Options { sample_rate: self.sample_rate, until: None })?;
-        let starts_at = made.starts_at.unwrap_or(plan.starts_at);
+        let starts_at = finished.starts_at.unwrap_or(plan.starts_at);
         if let RenderUpTo::Segment(number) = up_to {
             return Ok((self.segment_plan(source, starts_at, number)?, number));
         }
@@ -158,8 +158,8 @@ impl Segmenter<'_> {
         let sample_rate = plan.sample_rate;
         let before = u64::from(number - 1) * self.segment_s * u64::from(sample_rate);
         let samples = plan.samples.saturating_sub(before);
-        let shape = SegmentSpec { format: self.format, sample_rate, channels: self.channels, samples };
-        let mut writer = SegmentWriter::new(self.folder, (self.stem, number), shape)?;
+        let spec = SegmentSpec { format: self.format, sample_rate, channels: self.channels, samples };
+        let mut writer = SegmentWriter::new(self.folder, self.stem, number, spec)?;
         let mut given = 0_u64;
         let report = render::render(plan, source, &mut |frames| {
             let skip = usize::try_from(before.saturating_sub(given)).unwrap_or(usize::MAX).min(frames.len());

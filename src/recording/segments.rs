@@ -9,7 +9,7 @@ use super::g711::{self, G711Writer, WavG711Law};
 use super::hashed::{FileHash, HashedFile};
 use super::ogg_opus::{self, OggOpusWriter};
 use super::pcm::{self, PcmWriter};
-use super::publish::{digest, part_path, publish};
+use super::publish::{digest, publish, temporary_path};
 
 /// Swaps the channels or not: the leg's caller may be the call's callee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,15 +58,15 @@ pub(super) struct WrittenSegment {
 
 impl SegmentWriter {
     /// Begins part `number` (1 for the first) of the recording `stem`.
-    pub(super) fn new(folder: &Path, (stem, number): (&str, u32), shape: SegmentSpec) -> io::Result<Self> {
-        let ending = shape.format.extension();
+    pub(super) fn new(folder: &Path, stem: &str, number: u32, spec: SegmentSpec) -> io::Result<Self> {
+        let ending = spec.format.extension();
         let name = if number == 1 { format!("{stem}.{ending}") } else { format!("{stem}.{number}.{ending}") };
         let path = folder.join(name);
-        let unpublished = UnpublishedFile(part_path(&path));
-        let (file, hash) = HashedFile::new(File::create(&unpublished.0)?, shape.head());
+        let unpublished = UnpublishedFile(temporary_path(&path));
+        let (file, hash) = HashedFile::new(File::create(&unpublished.0)?, spec.head());
         let file = BufWriter::with_capacity(WRITE_BYTES, file);
-        let file = SegmentFile::new(file, shape, &format!("{stem}.{number}"))?;
-        Ok(Self { path, file, channels: shape.channels, unpublished, hash })
+        let file = SegmentFile::new(file, spec, &format!("{stem}.{number}"))?;
+        Ok(Self { path, file, channels: spec.channels, unpublished, hash })
     }
 
     /// Takes the next samples.
@@ -119,10 +119,10 @@ impl SegmentSpec {
 }
 
 impl SegmentFile {
-    fn new(file: BufWriter<HashedFile>, shape: SegmentSpec, name: &str) -> io::Result<Self> {
-        let SegmentSpec { format, sample_rate, .. } = shape;
+    fn new(file: BufWriter<HashedFile>, spec: SegmentSpec, name: &str) -> io::Result<Self> {
+        let SegmentSpec { format, sample_rate, .. } = spec;
         Ok(match format {
-            RecordingFormat::Wav => Self::Pcm(PcmWriter::new(file, sample_rate, shape.samples)?),
+            RecordingFormat::Wav => Self::Pcm(PcmWriter::new(file, sample_rate, spec.samples)?),
             RecordingFormat::WavAlaw => Self::G711(G711Writer::new(file, WavG711Law::A, sample_rate)?),
             RecordingFormat::WavUlaw => Self::G711(G711Writer::new(file, WavG711Law::Mu, sample_rate)?),
             RecordingFormat::OggOpus => Self::Opus(Box::new(OggOpusWriter::new(file, sample_rate, name)?)),
@@ -154,14 +154,14 @@ pub(super) fn segment_seconds(
     max_bytes: Option<u64>,
     sample_rate: Option<u32>,
 ) -> u64 {
-    let rate = u64::from(format.fixed_rate().or(sample_rate).unwrap_or(WIDE_HZ).max(1));
+    let rate = u64::from(format.fixed_rate().or(sample_rate).unwrap_or(WIDEBAND_HZ).max(1));
     let by_time = if part_hours == 0 { u64::MAX } else { u64::from(part_hours) * 3_600 };
-    let (header, a_second) = match format {
+    let (header, bytes_per_second) = match format {
         RecordingFormat::Wav => (HEADER_BYTES, pcm::BYTES_A_SAMPLE * rate),
         RecordingFormat::WavAlaw | RecordingFormat::WavUlaw => (HEADER_BYTES, 2 * rate),
         RecordingFormat::OggOpus => (ogg_opus::HEADER_BYTES, ogg_opus::MAX_BYTES_A_SECOND),
     };
-    let by_size = max_bytes.unwrap_or(u64::MAX).min(MAX_WAV_BYTES).saturating_sub(header) / a_second;
+    let by_size = max_bytes.unwrap_or(u64::MAX).min(MAX_WAV_BYTES).saturating_sub(header) / bytes_per_second;
     by_time.min(by_size).max(1)
 }
 
@@ -170,7 +170,7 @@ const MAX_WAV_BYTES: u64 = i32::MAX as u64;
 /// What stands before the samples of a WAV, at the most.
 const HEADER_BYTES: u64 = 58;
 /// Samples a second of a wideband recording.
-const WIDE_HZ: u32 = 16_000;
+const WIDEBAND_HZ: u32 = 16_000;
 /// Written at once.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -186,12 +186,12 @@ mod tests {
         {
             // Less than a second, more than what is written at once, nothing at all.
             for samples in [5_000_u64, 40_000, 0] {
-                let shape = SegmentSpec { format, sample_rate: 8_000, channels: ChannelOrder::Same, samples };
-                let mut writer = SegmentWriter::new(dir.path(), ("call", 1), shape).expect("made");
+                let spec = SegmentSpec { format, sample_rate: 8_000, channels: ChannelOrder::Same, samples };
+                let mut writer = SegmentWriter::new(dir.path(), "call", 1, spec).expect("made");
                 let frames: Vec<[i16; 2]> = (0..samples).map(|n| [n as i16, !(n as i16)]).collect();
                 frames.chunks(8_000).for_each(|piece| writer.write(piece).expect("written"));
                 let written = writer.finish().expect("ended");
-                let read = digest(&part_path(&written.path)).expect("readable");
+                let read = digest(&temporary_path(&written.path)).expect("readable");
                 assert_eq!(written.hash.finish(), Some(read), "{format:?} {samples}");
             }
         }
@@ -200,13 +200,13 @@ mod tests {
     #[test]
     fn a_file_that_comes_out_shorter_than_was_said_is_read_for_its_hash() {
         let dir = tempfile::tempdir().expect("a folder");
-        let shape = SegmentSpec {
+        let spec = SegmentSpec {
             format: RecordingFormat::Wav,
             sample_rate: 8_000,
             channels: ChannelOrder::Same,
             samples: 100,
         };
-        let mut writer = SegmentWriter::new(dir.path(), ("call", 1), shape).expect("made");
+        let mut writer = SegmentWriter::new(dir.path(), "call", 1, spec).expect("made");
         writer.write(&[[1, 2]; 99]).expect("written");
         let written = writer.finish().expect("ended");
         assert_eq!(written.hash.finish(), None);

@@ -59,13 +59,13 @@ impl From<&SideReport> for SideFacts {
 /// engine's own and never comes from here.
 pub fn verdict(facts: &VerdictFacts) -> (Verdict, String) {
     match (facts.caller.heard, facts.callee.heard) {
-        (true, true) => return (Verdict::BothSides, both(facts.mute)),
+        (true, true) => return (Verdict::BothSides, both_sides_reason(facts.mute)),
         (true, false) => {
-            let why = why_silent("callee", &facts.callee);
+            let why = silence_reason("callee", &facts.callee);
             return (Verdict::CallerOnly, format!("Only the caller can be heard: {why}."));
         }
         (false, true) => {
-            let why = why_silent("caller", &facts.caller);
+            let why = silence_reason("caller", &facts.caller);
             return (Verdict::CalleeOnly, format!("Only the callee can be heard: {why}."));
         }
         (false, false) => {}
@@ -76,9 +76,9 @@ pub fn verdict(facts: &VerdictFacts) -> (Verdict, String) {
     let reasons = || facts.caller.silent.iter().chain(&facts.callee.silent);
     if let Some(why) = reasons().find_map(|reason| if let Silent::Encrypted(why) = reason { Some(*why) } else { None })
     {
-        return (Verdict::Encrypted, format!("The media is encrypted: {}.", why_encrypted(why)));
+        return (Verdict::Encrypted, format!("The media is encrypted: {}.", encryption_reason(why)));
     }
-    let unknown: BTreeSet<String> = reasons().filter_map(unknown_codec).collect();
+    let unknown: BTreeSet<String> = reasons().filter_map(unknown_codec_name).collect();
     if !unknown.is_empty() {
         let names: Vec<String> = unknown.into_iter().collect();
         return (Verdict::UnknownCodec, format!("There is no decoder for {}.", names.join(", ")));
@@ -86,10 +86,10 @@ pub fn verdict(facts: &VerdictFacts) -> (Verdict, String) {
     if let Some(failure) = &facts.failure {
         return (Verdict::Failed, format!("The call was heard, but the recording failed: {failure}."));
     }
-    (Verdict::NoMedia, no_media(facts))
+    (Verdict::NoMedia, no_media_reason(facts))
 }
 
-fn both(mute: Option<Side>) -> String {
+fn both_sides_reason(mute: Option<Side>) -> String {
     let side = match mute {
         None => return "Both sides can be heard.".to_owned(),
         Some(Side::Caller) => "caller",
@@ -98,7 +98,7 @@ fn both(mute: Option<Side>) -> String {
     format!("Packets of both sides came, but the {side}'s are silent throughout (one-way audio): check that telephone.")
 }
 
-fn no_media(facts: &VerdictFacts) -> String {
+fn no_media_reason(facts: &VerdictFacts) -> String {
     let has = |reason: &Silent| facts.caller.silent.contains(reason) || facts.callee.silent.contains(reason);
     if has(&Silent::Cut) {
         "Every media packet was cut short by the capture: raise its snap length.".to_owned()
@@ -116,21 +116,21 @@ fn no_media(facts: &VerdictFacts) -> String {
 }
 
 /// Why a side is silent while the other can be heard.
-fn why_silent(side: &str, facts: &SideFacts) -> String {
+fn silence_reason(side: &str, facts: &SideFacts) -> String {
     match facts.silent.iter().next() {
         None if facts.withheld => format!("media of the {side} was deliberately not kept"),
         None => format!("the mirror showed no media of the {side} in the recorded part of the call"),
-        Some(Silent::Encrypted(why)) => format!("the {side}'s media is encrypted, {}", why_encrypted(*why)),
+        Some(Silent::Encrypted(why)) => format!("the {side}'s media is encrypted, {}", encryption_reason(*why)),
         Some(Silent::Cut) => format!("the capture cut the {side}'s packets short"),
         Some(Silent::Damaged) => format!("the contents of the {side}'s packets do not fit the codec that was agreed"),
-        Some(other) => match unknown_codec(other) {
+        Some(other) => match unknown_codec_name(other) {
             Some(name) => format!("there is no decoder for the {side}'s {name}"),
             None => format!("the {side}'s media cannot be decoded"),
         },
     }
 }
 
-fn unknown_codec(reason: &Silent) -> Option<String> {
+fn unknown_codec_name(reason: &Silent) -> Option<String> {
     match reason {
         Silent::UnknownCodec(name) => Some(format!("codec {name}")),
         Silent::UnknownPayloadType(pt) => Some(format!("payload type {pt}, which no SDP announced")),
@@ -138,7 +138,7 @@ fn unknown_codec(reason: &Silent) -> Option<String> {
     }
 }
 
-const fn why_encrypted(why: Encrypted) -> &'static str {
+const fn encryption_reason(why: Encrypted) -> &'static str {
     match why {
         Encrypted::DtlsSrtp => "its keys were agreed by DTLS-SRTP and never cross the wire in clear",
         Encrypted::Zrtp => "its keys were agreed by ZRTP and never cross the wire in clear",

@@ -51,7 +51,7 @@ pub enum VerifyError {
     Encrypted,
     /// It cannot be decoded.
     #[error("it cannot be decoded: {0}")]
-    Sound(String),
+    Undecodable(String),
     /// It is decoded to another length.
     #[error("it has {found} samples, its times say {expected}")]
     Length {
@@ -85,7 +85,7 @@ pub fn verify_with_peaks(path: &Path, recording: &Recording, pieces: u64) -> Res
     if recording.plain_sha256.is_some() {
         return Err(VerifyError::Encrypted);
     }
-    sound_of(Box::new(File::open(path)?), recording, pieces)
+    verify_audio(Box::new(File::open(path)?), recording, pieces)
 }
 
 /// Checks what is in an encrypted file against its entry in the record, and finds its peaks; it is decrypted on the way,
@@ -103,17 +103,17 @@ pub fn verify_encrypted(
     if Some(sha256) != recording.plain_sha256 {
         return Err(VerifyError::HashMismatch);
     }
-    sound_of(Box::new(encrypt::open_encrypted(path, identities)?), recording, pieces)
+    verify_audio(Box::new(encrypt::open_encrypted(path, identities)?), recording, pieces)
 }
 
-fn sound_of(
+fn verify_audio(
     source: Box<dyn MediaSource>,
     recording: &Recording,
     pieces: u64,
 ) -> Result<VerifiedRecording, VerifyError> {
     let expected = crate::render::samples_between(recording.starts_at, recording.ends_at, recording.sample_rate);
     let mut peaks = PeakFinder::new(expected, pieces);
-    decode_from(source, recording.sample_rate, &mut |frames| peaks.take(frames))?;
+    decode_from(source, recording.sample_rate, &mut |frames| peaks.add(frames))?;
     if peaks.samples != expected {
         return Err(VerifyError::Length { found: peaks.samples, expected });
     }
@@ -123,7 +123,7 @@ fn sound_of(
 /// Decodes a finished file of any [`super::config::RecordingFormat`] to its end, at its own sample rate.
 ///
 /// # Errors
-/// [`VerifyError::Io`] or [`VerifyError::Sound`].
+/// [`VerifyError::Io`] or [`VerifyError::Undecodable`].
 pub fn decode(path: &Path, sample_rate: u32, out: &mut dyn FnMut(&[[i16; 2]])) -> Result<(), VerifyError> {
     decode_from(Box::new(File::open(path)?), sample_rate, out)
 }
@@ -136,21 +136,22 @@ fn decode_from(
     let stream = MediaSourceStream::new(source, Default::default());
     let probe = symphonia::default::get_probe();
     let (format, metadata) = (FormatOptions::default(), MetadataOptions::default());
-    let mut reader = probe.probe(&Hint::new(), stream, format, metadata).map_err(sound)?;
-    let track = reader.default_track(TrackType::Audio).ok_or_else(|| sound("no sound in it"))?;
+    let mut reader = probe.probe(&Hint::new(), stream, format, metadata).map_err(undecodable)?;
+    let track = reader.default_track(TrackType::Audio).ok_or_else(|| undecodable("no sound in it"))?;
     let delay = u64::from(track.delay.unwrap_or(0));
-    let codec = track.codec_params.as_ref().and_then(|p| p.audio()).ok_or_else(|| sound("no sound in it"))?.clone();
+    let codec =
+        track.codec_params.as_ref().and_then(|p| p.audio()).ok_or_else(|| undecodable("no sound in it"))?.clone();
     if codec.channels.as_ref().map(|channels| channels.count()) != Some(2) {
-        return Err(sound("it is not stereo"));
+        return Err(undecodable("it is not stereo"));
     }
     if codec.codec == CODEC_ID_OPUS {
-        return decode_opus(reader.as_mut(), &codec, (sample_rate, delay), out);
+        return decode_opus(reader.as_mut(), &codec, sample_rate, delay, out);
     }
     if codec.sample_rate != Some(sample_rate) {
-        return Err(sound("its sample rate is another"));
+        return Err(undecodable("its sample rate is another"));
     }
     let decoders = symphonia::default::get_codecs();
-    let mut decoder = decoders.make_audio_decoder(&codec, &AudioDecoderOptions::default()).map_err(sound)?;
+    let mut decoder = decoders.make_audio_decoder(&codec, &AudioDecoderOptions::default()).map_err(undecodable)?;
     decode_pcm(reader.as_mut(), decoder.as_mut(), out)
 }
 
@@ -160,8 +161,8 @@ fn decode_pcm(
     out: &mut dyn FnMut(&[[i16; 2]]),
 ) -> Result<(), VerifyError> {
     let mut samples: Vec<i16> = Vec::new();
-    while let Some(packet) = reader.next_packet().map_err(sound)? {
-        let decoded = decoder.decode(&packet).map_err(sound)?;
+    while let Some(packet) = reader.next_packet().map_err(undecodable)? {
+        let decoded = decoder.decode(&packet).map_err(undecodable)?;
         decoded.copy_to_vec_interleaved(&mut samples);
         out(samples.as_chunks::<2>().0);
     }
@@ -172,22 +173,23 @@ fn decode_pcm(
 fn decode_opus(
     reader: &mut dyn FormatReader,
     codec: &AudioCodecParameters,
-    (sample_rate, delay): (u32, u64),
+    sample_rate: u32,
+    delay: u64,
     out: &mut dyn FnMut(&[[i16; 2]]),
 ) -> Result<(), VerifyError> {
     let head = codec.extra_data.as_deref().unwrap_or_default();
     let (streams, coupled, mapping) = match (head.get(18), head.get(19..)) {
         (Some(0), _) => (1, 1, &[0, 1][..]),
         (Some(_), Some([streams, coupled, mapping @ ..])) if mapping.len() == 2 => (*streams, *coupled, mapping),
-        _ => return Err(sound("its header is damaged")),
+        _ => return Err(undecodable("its header is damaged")),
     };
-    let mut decoder = MSDecoder::new(sample_rate, streams, coupled, mapping).map_err(sound)?;
+    let mut decoder = MSDecoder::new(sample_rate, streams, coupled, mapping).map_err(undecodable)?;
     let here = |ticks: u64| (ticks * u64::from(sample_rate) / OPUS_CLOCK_HZ) as usize;
     let mut skip = here(delay);
     // Room for 120 ms, the longest packet.
     let mut samples = vec![0; 2 * sample_rate as usize * 120 / 1_000];
-    while let Some(packet) = reader.next_packet().map_err(sound)? {
-        let count = decoder.decode(&packet.data, &mut samples, false).map_err(sound)?;
+    while let Some(packet) = reader.next_packet().map_err(undecodable)? {
+        let count = decoder.decode(&packet.data, &mut samples, false).map_err(undecodable)?;
         let kept = count.saturating_sub(here(packet.trim_end.get()));
         let from = skip.min(kept);
         skip -= from;
@@ -196,8 +198,8 @@ fn decode_opus(
     Ok(())
 }
 
-fn sound(why: impl ToString) -> VerifyError {
-    VerifyError::Sound(why.to_string())
+fn undecodable(why: impl ToString) -> VerifyError {
+    VerifyError::Undecodable(why.to_string())
 }
 
 /// Lowest and highest samples of pieces of equal length.
@@ -215,7 +217,7 @@ impl PeakFinder {
         Self { expected, pieces, samples: 0, channels: [empty.clone(), empty] }
     }
 
-    fn take(&mut self, frames: &[[i16; 2]]) {
+    fn add(&mut self, frames: &[[i16; 2]]) {
         for frame in frames {
             let piece = u128::from(self.samples) * u128::from(self.pieces) / u128::from(self.expected.max(1));
             self.samples += 1;

@@ -109,7 +109,7 @@ impl Maintenance {
                 kept_bytes: self.worker.journal.kept_bytes()?,
                 free_bytes: free_bytes(&self.config.dir).ok(),
             };
-            if room.is_enough(&self.config) {
+            if room.is_within_limits(&self.config) {
                 return Ok(());
             }
             let candidates = || RetentionCandidates::begin(&self.worker.journal);

@@ -82,13 +82,13 @@ impl Recorder {
         due: &DueParts,
         store: &dyn LegStore,
     ) -> Result<Option<ReadySegments>, RecordingError> {
-        let made = made(&due.record, due.wall_offset_ns);
-        if made.count >= due.parts {
+        let finished_segments = segments_in_record(&due.record, due.wall_offset_ns);
+        if finished_segments.count >= due.parts {
             return Ok(None);
         }
         let folder = self.folder(&due.record);
         std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
-        let task = RenderTask { record: &due.record, made, up_to: RenderUpTo::Segment(due.parts) };
+        let task = RenderTask { record: &due.record, finished_segments, up_to: RenderUpTo::Segment(due.parts) };
         let best = self.render_best(&due.legs, store, task, &mut |error| {
             tracing::warn!(call = due.record.id, "no part can be made: {error}");
         })?;
@@ -153,7 +153,7 @@ impl Recorder {
         match self.layout {
             FolderLayout::Flat => self.config.dir.clone(),
             FolderLayout::ByDay => {
-                let day = begin(record).to_rfc3339();
+                let day = start_of(record).to_rfc3339();
                 let mut folder = self.config.dir.clone();
                 folder.extend(day.get(..10).unwrap_or("1970-01-01").split('-'));
                 folder
@@ -172,10 +172,10 @@ impl Recorder {
         store: &dyn LegStore,
         record: &mut CallRecord,
     ) -> Result<VerdictFacts, RecordingError> {
-        let mut facts = facts_of(record);
+        let mut facts = facts_from_record(record);
         let mut problems = Vec::new();
-        let made = made(record, ended.wall_offset_ns);
-        let task = RenderTask { record, made, up_to: RenderUpTo::End };
+        let finished_segments = segments_in_record(record, ended.wall_offset_ns);
+        let task = RenderTask { record, finished_segments, up_to: RenderUpTo::End };
         let best = self.render_best(&ended.legs, store, task, &mut |error| {
             problems.push(problem("render_error", None));
             facts.failure = Some(error.to_string());
@@ -186,9 +186,9 @@ impl Recorder {
                 record.verdict_reason = Some(note.to_owned());
             }
             // Without an end in the spool they are the record's own, and of the wall clock already.
-            let of_spool = rendered.plan.ended.is_some();
-            self.apply_rendered(rendered, (leg, ended.wall_offset_ns), record, &mut facts)?;
-            if of_spool {
+            let is_from_spool = rendered.plan.ended.is_some();
+            self.apply_rendered(rendered, leg, ended.wall_offset_ns, record, &mut facts)?;
+            if is_from_spool {
                 shift_streams(&mut record.sides, ended.wall_offset_ns);
             }
         }
@@ -202,14 +202,14 @@ impl Recorder {
         legs: &'a [EndedLeg],
         store: &dyn LegStore,
         task: RenderTask<'_>,
-        unreadable: &mut dyn FnMut(SpoolError),
+        on_unreadable: &mut dyn FnMut(SpoolError),
     ) -> Result<Option<ChosenLeg<'a>>, RecordingError> {
         let folder = self.folder(task.record);
         let mut first: Option<(RenderedLeg, &EndedLeg)> = None;
         let mut others = legs.iter();
         for leg in others.by_ref() {
             let Some(source) = store.source(leg) else { continue };
-            match self.segmenter(leg, (&folder, &stem(task.record))).render(&source, task.made, task.up_to) {
+            match self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to) {
                 Ok(rendered) if rendered.is_heard => {
                     first = Some((rendered, leg));
                     break;
@@ -217,19 +217,20 @@ impl Recorder {
                 Ok(rendered) if first.is_none() => first = Some((rendered, leg)),
                 Ok(_) => {}
                 Err(RenderError::Output(error)) => return Err(failed(&folder, error)),
-                Err(RenderError::Spool(error)) => unreadable(error),
+                Err(RenderError::Spool(error)) => on_unreadable(error),
             }
         }
         let Some((rendered, leg)) = first else { return Ok(None) };
         if let Some((source, leg)) = self.find_fuller_leg(&rendered, others, store, &task) {
             // Its files have the names of those to come.
             drop(rendered);
-            let rendered = self.segmenter(leg, (&folder, &stem(task.record))).render(&source, task.made, task.up_to);
+            let rendered =
+                self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to);
             let rendered = rendered.map_err(|error| failed(&folder, io::Error::other(error)))?;
-            return Ok(Some(ChosenLeg { rendered, leg, note: Some(HALF_ANCHOR) }));
+            return Ok(Some(ChosenLeg { rendered, leg, note: Some(ONE_SIDED_ANCHOR) }));
         }
-        let deaf = rendered.is_heard && legs.first().is_some_and(|anchor| anchor.leg != leg.leg);
-        Ok(Some(ChosenLeg { rendered, leg, note: deaf.then_some(DEAF_ANCHOR) }))
+        let is_undecodable = rendered.is_heard && legs.first().is_some_and(|anchor| anchor.leg != leg.leg);
+        Ok(Some(ChosenLeg { rendered, leg, note: is_undecodable.then_some(UNDECODABLE_ANCHOR) }))
     }
 
     /// Of a leg that was heard on one side only (if there is more than stray packets of the other): another of which
@@ -242,16 +243,16 @@ impl Recorder {
         task: &RenderTask<'_>,
     ) -> Option<(LegSource, &'a EndedLeg)> {
         let length_us = rendered.report.samples * 1_000_000 / u64::from(rendered.plan.sample_rate.max(1));
-        let mut best = heard(&rendered.report);
-        if !rendered.is_heard || best.less_us * ONE_SIDED >= length_us {
+        let mut best = heard_time(&rendered.report);
+        if !rendered.is_heard || best.less_us * ONE_SIDED_RATIO >= length_us {
             return None;
         }
         let mut found = None;
         for leg in others {
             let Some(source) = store.source(leg) else { continue };
-            let segmenter = self.segmenter(leg, (Path::new(""), ""));
-            let Ok(report) = segmenter.measure(&source, task.made, task.up_to) else { continue };
-            let here = heard(&report);
+            let segmenter = self.segmenter(leg, Path::new(""), "");
+            let Ok(report) = segmenter.measure(&source, task.finished_segments, task.up_to) else { continue };
+            let here = heard_time(&report);
             if here.less_us > 2 * best.less_us && here.sum_us >= best.sum_us {
                 (best, found) = (HeardTime { sum_us: best.sum_us, ..here }, Some((source, leg)));
             }
@@ -259,7 +260,7 @@ impl Recorder {
         found
     }
 
-    fn segmenter<'a>(&self, leg: &EndedLeg, (folder, stem): (&'a Path, &'a str)) -> Segmenter<'a> {
+    fn segmenter<'a>(&self, leg: &EndedLeg, folder: &'a Path, stem: &'a str) -> Segmenter<'a> {
         let format = self.config.format;
         Segmenter {
             format,
@@ -275,12 +276,13 @@ impl Recorder {
     fn apply_rendered(
         &self,
         rendered: RenderedLeg,
-        (leg, wall_offset_ns): (&EndedLeg, i64),
+        leg: &EndedLeg,
+        wall_offset_ns: i64,
         record: &mut CallRecord,
         facts: &mut VerdictFacts,
     ) -> Result<(), RecordingError> {
-        note_sides(&rendered, leg, record);
-        note_problems(&rendered.report, record);
+        apply_side_statistics(&rendered, leg, record);
+        add_problems(&rendered.report, record);
         let [caller, callee] = &rendered.report.sides;
         let (left, right) = if leg.same_sides { (caller, callee) } else { (callee, caller) };
         (facts.caller, facts.callee) = (left.into(), right.into());
@@ -288,11 +290,11 @@ impl Recorder {
         if !rendered.is_heard {
             return Ok(());
         }
-        if let Some((side, problem)) = quality::one_way(&rendered.report, rendered.plan.sample_rate) {
+        if let Some((side, problem)) = quality::find_one_way_audio(&rendered.report, rendered.plan.sample_rate) {
             facts.mute = Some(if leg.same_sides { side } else { side.other() });
             record.problems.push(problem);
         }
-        note_legs(leg, record);
+        mark_rendered_legs(leg, record);
         self.publish(rendered.segments, wall_offset_ns, record)
     }
 
@@ -328,7 +330,7 @@ impl Recorder {
 #[derive(Clone, Copy, Debug)]
 struct RenderTask<'a> {
     record: &'a CallRecord,
-    made: FinishedSegments,
+    finished_segments: FinishedSegments,
     up_to: RenderUpTo,
 }
 
@@ -349,13 +351,13 @@ struct HeardTime {
     sum_us: u64,
 }
 
-fn heard(report: &Report) -> HeardTime {
+fn heard_time(report: &Report) -> HeardTime {
     let [caller, callee] = &report.sides;
     HeardTime { less_us: caller.heard_us.min(callee.heard_us), sum_us: caller.heard_us + callee.heard_us }
 }
 
 /// What a record says of the parts that were made.
-fn made(record: &CallRecord, wall_offset_ns: i64) -> FinishedSegments {
+fn segments_in_record(record: &CallRecord, wall_offset_ns: i64) -> FinishedSegments {
     FinishedSegments {
         count: record.recordings.iter().map(|r| r.part).max().unwrap_or(0),
         starts_at: record.recordings.first().map(|first| first.starts_at.offset(-wall_offset_ns)),
@@ -363,7 +365,7 @@ fn made(record: &CallRecord, wall_offset_ns: i64) -> FinishedSegments {
 }
 
 /// Marks the leg whose sound the recording has. Parts made while the call was live may have that of another.
-fn note_legs(leg: &EndedLeg, record: &mut CallRecord) {
+fn mark_rendered_legs(leg: &EndedLeg, record: &mut CallRecord) {
     let earlier = record.recordings.len();
     let other = earlier > 0 && record.legs.iter().enumerate().any(|(n, l)| l.rendered && n != leg.index);
     for (index, record_leg) in record.legs.iter_mut().enumerate() {
@@ -378,7 +380,7 @@ fn note_legs(leg: &EndedLeg, record: &mut CallRecord) {
 }
 
 /// What the engine counted of the rendered leg, and what rendering adds.
-fn note_sides(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut CallRecord) {
+fn apply_side_statistics(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut CallRecord) {
     let mut sides = match &rendered.plan.ended {
         Some(ended) => Sides { caller: ended.sides[0].clone(), callee: ended.sides[1].clone() },
         None => return,
@@ -387,16 +389,16 @@ fn note_sides(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut CallRecord) {
         let report = &rendered.report.sides[side.channel()];
         let target = sides.get_mut(side);
         if rendered.is_heard {
-            quality::note(target, report);
+            quality::apply_quality(target, report);
         }
         target.clock_drift_ppm = report.clock_drift_ppm;
     }
     record.sides = if leg.same_sides { sides } else { Sides { caller: sides.callee, callee: sides.caller } };
-    note_losses(record, rendered.plan.recounted);
+    apply_losses(record, rendered.plan.recounted);
 }
 
 /// What was lost, as the engine says it, where it could not count it: after a restart.
-fn note_losses(record: &mut CallRecord, recounted: bool) {
+fn apply_losses(record: &mut CallRecord, recounted: bool) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if recounted && lost == 0 {
         record.problems.retain(|p| p.kind != "lost_before_us");
@@ -419,7 +421,7 @@ fn shift_streams(sides: &mut Sides, by_ns: i64) {
     }
 }
 
-fn note_problems(report: &Report, record: &mut CallRecord) {
+fn add_problems(report: &Report, record: &mut CallRecord) {
     if report.torn_tail {
         record.problems.push(problem("torn_tail", None));
     }
@@ -439,7 +441,7 @@ fn note_problems(report: &Report, record: &mut CallRecord) {
 }
 
 /// What the record alone tells.
-fn facts_of(record: &CallRecord) -> VerdictFacts {
+fn facts_from_record(record: &CallRecord) -> VerdictFacts {
     let refused = matches!(
         record.outcome,
         Outcome::Cancelled
@@ -467,7 +469,7 @@ fn stem(record: &CallRecord) -> String {
     record.id.chars().map(safe).collect()
 }
 
-fn begin(record: &CallRecord) -> Timestamp {
+fn start_of(record: &CallRecord) -> Timestamp {
     record.invited_at.or(record.answered_at).or(record.ended_at).unwrap_or(Timestamp::EPOCH)
 }
 
@@ -480,13 +482,14 @@ fn failed(path: &Path, source: io::Error) -> RecordingError {
 }
 
 /// Why another leg than the anchor was rendered.
-const DEAF_ANCHOR: &str = "The sound is that of another leg of the call: the outside party's own cannot be decoded.";
+const UNDECODABLE_ANCHOR: &str =
+    "The sound is that of another leg of the call: the outside party's own cannot be decoded.";
 /// Why another leg was rendered than one that can be heard.
-const HALF_ANCHOR: &str =
+const ONE_SIDED_ANCHOR: &str =
     "The sound is that of another leg of the call: on the first, the mirror showed little or nothing of one side.";
 /// A side of which less than one part in so many of the recording was heard is as good as missing: keep-alives that look
 /// like RTP, a few packets before the media went another way.
-const ONE_SIDED: u64 = 10;
+const ONE_SIDED_RATIO: u64 = 10;
 
 #[cfg(test)]
 mod tests;
