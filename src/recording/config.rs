@@ -1,10 +1,10 @@
-//! The `[recording]` section (`start` lives in [`crate::call::config::Config`]).
+//! The `[recording]` section; its key `start` is in [`crate::call::config::Config`].
 
 use std::path::PathBuf;
 
 use super::encrypt::AgeRecipient;
 
-/// Form of a finished file.
+/// File format of a recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecordingFormat {
     /// WAV, 16-bit PCM.
@@ -14,15 +14,15 @@ pub enum RecordingFormat {
     WavAlaw,
     /// WAV, G.711 mu-law, 8 kHz: half the size.
     WavUlaw,
-    /// Opus in Ogg (RFC 7845), two streams of one channel: about a tenth of the size.
+    /// Opus in Ogg (RFC 7845), with each channel as a stream of its own: about a tenth of the size.
     OggOpus,
 }
 
 impl RecordingFormat {
-    /// All of them, the default first.
+    /// All formats, the default first.
     pub const ALL: [Self; 4] = [Self::Wav, Self::WavAlaw, Self::WavUlaw, Self::OggOpus];
 
-    /// The word in configuration and record.
+    /// Returns the name that the configuration and the call record use.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Wav => "wav",
@@ -32,12 +32,12 @@ impl RecordingFormat {
         }
     }
 
-    /// The format of a name.
+    /// Returns the format with a name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// How its files' names end.
+    /// Returns the file name extension.
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Wav | Self::WavAlaw | Self::WavUlaw => "wav",
@@ -45,7 +45,7 @@ impl RecordingFormat {
         }
     }
 
-    /// The only sample rate that it can have, if there is one: G.711 is 8 kHz.
+    /// Returns the only sample rate of the format, Hz, if there is just one. G.711 has 8 kHz.
     pub const fn fixed_rate(self) -> Option<u32> {
         match self {
             Self::WavAlaw | Self::WavUlaw => Some(8_000),
@@ -54,38 +54,38 @@ impl RecordingFormat {
     }
 }
 
-/// Whether space may be made at the cost of recordings that Pyrus does not have.
+/// Whether recordings that Pyrus does not have may be removed to free disk space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UndeliveredPolicy {
-    /// No: better no new recordings.
+    /// Such recordings are kept; on a full disk no new ones are made.
     #[default]
     Keep,
-    /// Yes, after all others.
+    /// Such recordings are removed, but only after all others.
     Remove,
 }
 
-/// Where finished files go and how long they stay.
+/// Configuration of recordings: where they are, and how long they are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Folder of the recordings; `run` adds `YYYY/MM/DD/`.
     pub dir: PathBuf,
-    /// Samples a second; `None`: 8000, or 16000 when a side is wideband.
+    /// Sample rate, Hz. `None` means 8,000, or 16,000 if a side has a wideband codec.
     pub sample_rate: Option<u32>,
-    /// Form of the files.
+    /// File format.
     pub format: RecordingFormat,
-    /// A longer call is cut into parts of so many hours.
+    /// Length of a segment, h; a longer call is cut into segments. 0 = no limit.
     pub part_hours: u32,
-    /// Recordings older than this that are not owed are removed; 0 = never.
+    /// Age, days, after which recordings are removed unless delivery still needs them; 0 = never.
     pub keep_days: u32,
-    /// Recordings that are not owed are removed, oldest first, above this size; 0 = no limit.
+    /// Total size, GiB, above which the oldest recordings are removed unless delivery still needs them; 0 = no limit.
     pub max_disk_gib: u32,
-    /// Delivered recordings are removed, oldest first, when less is free on their disk; 0 = never.
+    /// Free disk space, GiB, below which the oldest delivered recordings are removed; 0 = never.
     pub min_free_gib: u32,
-    /// Whether the two limits above may cost recordings that Pyrus does not have.
+    /// Whether the two limits above may remove recordings that Pyrus does not have.
     pub undelivered: UndeliveredPolicy,
-    /// Keep the spool (a pcapng that Wireshark opens) of a delivered call.
+    /// Whether the spool (a pcapng file) of a delivered call is kept.
     pub keep_pcap: bool,
-    /// Who may read a recording once it is delivered: it is encrypted to these. Empty: it stays as it is.
+    /// Public keys to which recordings are encrypted after delivery. If empty, recordings are not encrypted.
     pub encrypt_to: Vec<AgeRecipient>,
 }
 

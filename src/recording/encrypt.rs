@@ -1,7 +1,7 @@
-//! Recordings encrypted at rest (`recording.encrypt_to`), in the age format: <https://age-encryption.org/v1>.
+//! Encrypts recordings at rest (`recording.encrypt_to`), in the age format: <https://age-encryption.org/v1>.
 //!
-//! The recorder knows public keys only: what it has encrypted it cannot read any more. A file goes through in pieces,
-//! whatever its size.
+//! The recorder has only public keys, so it cannot read what it encrypted. Files are processed in chunks, so memory use
+//! does not depend on their size.
 
 use std::fmt;
 use std::fs::File;
@@ -21,17 +21,17 @@ use super::publish::{hex, publish, temporary_path};
 #[derive(Clone, PartialEq, Eq)]
 pub struct AgeRecipient(x25519::Recipient);
 
-/// Why a text is no [`AgeRecipient`]. The text itself may be a secret, and is not part of this.
+/// Reasons why a text is not an [`AgeRecipient`]. The error does not contain the text, because it may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecipientError {
-    /// It is the secret half of a pair.
+    /// The text is a secret key.
     #[error("this is a secret key")]
     Secret,
-    /// It is a key of SSH.
+    /// The text is an SSH key.
     #[error("this is an SSH key")]
     Ssh,
-    /// It is something else, or was mistyped: the text has a checksum.
-    #[error("this is no public key of age")]
+    /// The text is something else, or its checksum shows a typing error.
+    #[error("this is not a public key of age")]
     Other,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Debug for AgeRecipient {
     }
 }
 
-/// The secret keys that open what was encrypted. Only people have them, never the recorder.
+/// Secret keys that decrypt recordings. Only people have them, never the service.
 pub struct AgeIdentities(Vec<x25519::Identity>);
 
 impl fmt::Debug for AgeIdentities {
@@ -71,10 +71,10 @@ impl fmt::Debug for AgeIdentities {
 }
 
 impl AgeIdentities {
-    /// Reads an identity file as `age-keygen` writes it: one `AGE-SECRET-KEY-1…` a line, comments behind `#`.
+    /// Reads an identity file as `age-keygen` writes it: an `AGE-SECRET-KEY-1…` on each line, comments after `#`.
     ///
     /// # Errors
-    /// When it cannot be read, has no key, or has a line that is none; the line itself is never part of the error.
+    /// Fails if the file cannot be read, has no key, or has an invalid line. The error does not contain the line.
     pub fn read(path: &Path) -> io::Result<Self> {
         let mut text = Zeroizing::new(String::new());
         File::open(path)?.take(MAX_IDENTITY_BYTES).read_to_string(&mut text)?;
@@ -85,29 +85,29 @@ impl AgeIdentities {
                 continue;
             }
             let identity = line.parse::<x25519::Identity>().map_err(|_| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("line {number} is no secret key of age (X25519)"))
+                io::Error::new(io::ErrorKind::InvalidData, format!("line {number} is not a secret key of age (X25519)"))
             })?;
             identities.push(identity);
         }
         if identities.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "no AGE-SECRET-KEY-1… in it"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it has no AGE-SECRET-KEY-1…"));
         }
         Ok(Self(identities))
     }
 }
 
-/// A file that was encrypted.
+/// Size and hashes of an encrypted file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncryptedFile {
     /// Size of the encrypted file.
     pub bytes: u64,
-    /// Its hash, lower-case hex.
+    /// SHA-256 of the encrypted file, lower-case hex.
     pub sha256: String,
-    /// The hash of what was encrypted.
+    /// SHA-256 of the plain content, lower-case hex.
     pub plain_sha256: String,
 }
 
-/// The name of the encrypted file.
+/// Returns the path of the encrypted file.
 pub fn encrypted_path(plain: &Path) -> PathBuf {
     let mut name = plain.as_os_str().to_owned();
     name.push(".");
@@ -115,15 +115,15 @@ pub fn encrypted_path(plain: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Encrypts a file to another, which is on the disk under its name when this returns. The plain one stays.
+/// Encrypts a file and syncs the encrypted file to disk. The plain file is kept.
 ///
 /// # Errors
-/// When a file cannot be read or written; nothing is left of the encrypted one then.
+/// Fails if a file cannot be read or written; then no part of the encrypted file is left.
 pub fn encrypt_file(plain: &Path, encrypted: &Path, recipients: &[AgeRecipient]) -> io::Result<EncryptedFile> {
     let temporary = temporary_path(encrypted);
     write_encrypted(plain, &temporary, recipients).and_then(|done| publish(encrypted).map(|()| done)).inspect_err(
         |_| {
-            let _ = std::fs::remove_file(&temporary); // half a file helps nobody
+            let _ = std::fs::remove_file(&temporary); // a partial file is of no use
         },
     )
 }
@@ -150,23 +150,23 @@ fn write_encrypted(plain: &Path, temporary: &Path, recipients: &[AgeRecipient]) 
     Ok(EncryptedFile { bytes, sha256, plain_sha256 })
 }
 
-/// Opens an encrypted file; what was encrypted is decrypted while it is read.
+/// Opens an encrypted file; its content is decrypted while it is read.
 ///
 /// # Errors
-/// When it cannot be read, is no age file, or none of the identities opens it.
+/// Fails if the file cannot be read, is not an age file, or cannot be decrypted by any of the identities.
 pub fn open_encrypted(path: &Path, identities: &AgeIdentities) -> io::Result<DecryptingReader> {
     let file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
     let wrong = |error: DecryptError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
     let decryptor = Decryptor::new(file).map_err(wrong)?;
     let identities = identities.0.iter().map(|i| i as &dyn age::Identity);
     let mut inner = decryptor.decrypt(identities).map_err(wrong)?;
-    // Looks at the last piece, too: a file that was cut off is refused here.
+    // Seeking to the end checks the last chunk, so a truncated file is refused here.
     let bytes = inner.seek(SeekFrom::End(0))?;
     inner.seek(SeekFrom::Start(0))?;
     Ok(DecryptingReader { inner, bytes })
 }
 
-/// An encrypted file, open.
+/// Decrypts a file while it is read.
 pub struct DecryptingReader {
     inner: StreamReader<BufReader<File>>,
     bytes: u64,
@@ -194,7 +194,7 @@ impl MediaSource for DecryptingReader {
     }
 }
 
-/// Counts and hashes what passes.
+/// Counts and hashes the bytes that are read or written through it.
 struct HashingStream<T> {
     inner: T,
     hash: Sha256,
@@ -236,13 +236,13 @@ impl<W: Write> Write for HashingStream<W> {
     }
 }
 
-/// How the names of encrypted files end.
+/// File name extension of encrypted files.
 pub const EXTENSION: &str = "age";
-/// How secret keys begin; age writes them in capitals and reads both.
+/// Prefix of secret keys. age writes it in capitals and reads both cases.
 const SECRET_PREFIX: &str = "AGE-SECRET-KEY-";
-/// Age encrypts in pieces of 64 KiB.
+/// Bytes read at once: the chunk size of age.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// A key has 74 characters; a file with so many keys is none.
+/// Most bytes read of an identity file. A key has 74 characters.
 const MAX_IDENTITY_BYTES: u64 = 64 * 1024;
 
 #[cfg(test)]
@@ -256,10 +256,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_encrypted_to_two_keys_is_opened_by_either_and_by_no_third() {
+    fn file_encrypted_to_two_keys_is_opened_by_either_key_only() {
         let dir = tempfile::tempdir().expect("a folder");
         let plain = dir.path().join("a.wav");
-        // More than three pieces of 64 KiB, and a rest.
+        // More than three chunks of 64 KiB.
         let bytes: Vec<u8> = (0..200_001_u32).map(|n| (n % 251) as u8).collect();
         std::fs::write(&plain, &bytes).expect("written");
         let (keys, recipients): (Vec<_>, Vec<_>) = [key(), key()].into_iter().unzip();
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(encrypted.plain_sha256, super::super::digest(&plain).expect("there").1);
         let on_disk = std::fs::read(&path).expect("there");
         assert!(on_disk.starts_with(b"age-encryption.org/v1\n"));
-        assert!(!on_disk.windows(64).any(|w| w == &bytes[..64]), "nothing of it can be read");
+        assert!(!on_disk.windows(64).any(|w| w == &bytes[..64]), "no plain text in it");
         for identity in keys {
             let mut out = Vec::new();
             open_encrypted(&path, &AgeIdentities(vec![identity]))
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_cut_off_or_changed_is_not_opened_as_if_it_were_whole() {
+    fn truncated_or_changed_file_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
         let plain = dir.path().join("a.wav");
         std::fs::write(&plain, vec![7; 150_000]).expect("written");
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_leaves_nothing_half_made() {
+    fn failure_leaves_no_partial_file() {
         let dir = tempfile::tempdir().expect("a folder");
         let gone = dir.path().join("gone.wav");
         encrypt_file(&gone, &encrypted_path(&gone), &[key().1]).expect_err("it is not there");
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_key_is_taken_and_a_secret_one_refused_without_being_shown() {
+    fn public_key_is_accepted_and_secret_key_is_refused_unseen() {
         use age::secrecy::ExposeSecret as _;
         let (identity, recipient) = key();
         assert!(recipient.to_string().starts_with("age1"));
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_file_may_have_comments_and_never_shows_its_lines() {
+    fn identity_file_may_have_comments_and_errors_hide_its_lines() {
         use age::secrecy::ExposeSecret as _;
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("key.txt");
@@ -340,8 +340,8 @@ mod tests {
         std::fs::write(&path, format!("# public key: age1\n\n{}\n", secret.expose_secret())).expect("written");
         assert_eq!(AgeIdentities::read(&path).expect("one key").0.len(), 1);
         std::fs::write(&path, format!("{}x\n", secret.expose_secret())).expect("written");
-        let said = AgeIdentities::read(&path).expect_err("mistyped").to_string();
-        assert!(said.contains("line 1") && !said.contains("AGE-SECRET"), "{said}");
+        let message = AgeIdentities::read(&path).expect_err("mistyped").to_string();
+        assert!(message.contains("line 1") && !message.contains("AGE-SECRET"), "{message}");
         std::fs::write(&path, "# nothing\n").expect("written");
         AgeIdentities::read(&path).expect_err("no key");
     }

@@ -1,9 +1,9 @@
-//! WAV with G.711 sound (hound writes PCM only): the form of WAVE_FORMAT_ALAW and WAVE_FORMAT_MULAW (RFC 2361
-//! sections 7 and 8), with the `fact` chunk that anything but PCM needs.
+//! Writes WAV files with G.711 (hound writes PCM only): the formats WAVE_FORMAT_ALAW and WAVE_FORMAT_MULAW of RFC 2361
+//! sections 7 and 8, with the `fact` chunk that all formats but PCM need.
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-/// Which of the two.
+/// Companding law of G.711.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WavG711Law {
     A,
@@ -11,7 +11,7 @@ pub(super) enum WavG711Law {
 }
 
 impl WavG711Law {
-    /// G.711 tables 1a and 2a: sign, exponent and mantissa of the magnitude.
+    /// Encodes a sample: sign, exponent and mantissa of its magnitude (G.711 tables 1a and 2a).
     pub(super) fn encode(self, sample: i16) -> u8 {
         match self {
             Self::A => a_law(sample),
@@ -19,7 +19,7 @@ impl WavG711Law {
         }
     }
 
-    /// The format tag of a WAV.
+    /// Returns the WAV format tag.
     const fn tag(self) -> u16 {
         match self {
             Self::A => 6,
@@ -28,7 +28,7 @@ impl WavG711Law {
     }
 }
 
-/// Writes one file. The header is written again at the end, when the length is known.
+/// Writes a file. The header is written again at the end, when the length is known.
 pub(super) struct G711Writer<W: Write + Seek> {
     out: W,
     law: WavG711Law,
@@ -58,7 +58,7 @@ impl<W: Write + Seek> G711Writer<W> {
     }
 }
 
-/// What stands before the samples.
+/// Returns the header of a file with this many samples per channel.
 pub(super) fn header(law: WavG711Law, sample_rate: u32, samples: u32) -> Vec<u8> {
     let data = samples.saturating_mul(CHANNELS.into());
     let mut out = Vec::with_capacity(HEADER_BYTES);
@@ -70,9 +70,9 @@ pub(super) fn header(law: WavG711Law, sample_rate: u32, samples: u32) -> Vec<u8>
     out.extend(CHANNELS.to_le_bytes());
     out.extend(sample_rate.to_le_bytes());
     out.extend((sample_rate * u32::from(CHANNELS)).to_le_bytes());
-    out.extend(CHANNELS.to_le_bytes()); // bytes of a sample of both channels
-    out.extend(8_u16.to_le_bytes()); // bits
-    out.extend(0_u16.to_le_bytes()); // no extension
+    out.extend(CHANNELS.to_le_bytes()); // bytes per sample of both channels
+    out.extend(8_u16.to_le_bytes()); // bits per sample
+    out.extend(0_u16.to_le_bytes()); // size of the extension
     out.extend(b"fact");
     out.extend(4_u32.to_le_bytes());
     out.extend(samples.to_le_bytes());
@@ -82,7 +82,7 @@ pub(super) fn header(law: WavG711Law, sample_rate: u32, samples: u32) -> Vec<u8>
 }
 
 fn a_law(sample: i16) -> u8 {
-    // 13 bits; the one's complement for negative values, as in the G.191 tools.
+    // 13 bits; negative values as the one's complement, like the G.191 tools.
     let (sign, magnitude) = if sample < 0 { (0x00, !sample >> 3) } else { (0x80, sample >> 3) };
     let magnitude = magnitude as u16;
     let code = if magnitude < 32 {
@@ -103,9 +103,9 @@ fn mu_law(sample: i16) -> u8 {
 
 const CHANNELS: u16 = 2;
 const HEADER_BYTES: usize = 58;
-/// G.711 section 3: what makes the segments of mu-law powers of two.
+/// Bias that makes the segment boundaries of mu-law powers of two (G.711 section 3).
 const MU_BIAS: u16 = 132;
-/// The largest magnitude that has a code.
+/// The largest magnitude that mu-law can encode.
 const MU_CLIP: u16 = 32_635;
 
 #[cfg(test)]
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_word_is_the_code_of_its_value_and_every_value_goes_into_its_step() {
+    fn every_code_word_survives_and_every_sample_gets_the_nearest_step() {
         for (law, encoding) in [(WavG711Law::A, "PCMA"), (WavG711Law::Mu, "PCMU")] {
             let values = values(encoding);
             for (code, &value) in values.iter().enumerate() {
@@ -132,8 +132,8 @@ mod tests {
             for sample in i16::MIN..=i16::MAX {
                 let value = values[usize::from(law.encode(sample))];
                 let error = (i32::from(value) - i32::from(sample)).abs();
-                // A segment has 16 steps from one power of two to the next: half a step is a 32nd of the value at the
-                // most, and 16 for the smallest.
+                // Each segment, from one power of two to the next, has 16 steps. So the error is at most a 32nd of the value, and
+                // 16 in the first segment.
                 let bound = i32::from(value).abs() / 32 + 16;
                 assert!(error <= bound, "{encoding} {sample}: off by {error}");
             }

@@ -1,7 +1,7 @@
-//! A file whose SHA-256 is known when it is written: nothing has to be read back.
+//! Hashes a file while it is written, so that it need not be read again.
 //!
-//! A WAV begins with its own length, which is written last. So who makes the file says what its beginning will be, and
-//! the hash starts with that. If it comes otherwise, there is no hash, and the file has to be read.
+//! A WAV header contains the length and is written again at the end. So the caller passes the final header in advance,
+//! and the hash starts with it. If another header is written in the end, there is no hash, and the file must be read.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -11,33 +11,32 @@ use sha2::{Digest as _, Sha256};
 
 use super::publish::hex;
 
-/// A file that is being written.
+/// A file that is hashed while it is written.
 pub(super) struct HashedFile {
     file: File,
     at: u64,
     hash: FileHash,
 }
 
-/// What is known of the file, also when its writer is gone.
+/// The hash of a file; usable after the file was closed.
 #[derive(Clone, Debug)]
 pub(super) struct FileHash(Arc<Mutex<FileHashState>>);
 
 #[derive(Debug)]
 struct FileHashState {
     hash: Sha256,
-    /// What the file will begin with.
+    /// Bytes with which the finished file is expected to begin.
     expected: Vec<u8>,
-    /// What it begins with.
+    /// Bytes with which the file begins now.
     head: Vec<u8>,
-    /// Where the hash has come to.
+    /// Number of hashed bytes.
     end: u64,
-    /// Something was written elsewhere than at the end.
+    /// Whether bytes after the header were written out of order, so that the hash is wrong.
     is_broken: bool,
 }
 
 impl HashedFile {
-    /// A file of which nothing was written. `expected`: the bytes at its beginning that may be written again, as they will
-    /// be at last.
+    /// Wraps an empty file. `expected` is the final content of the header, i.e. of the bytes that may be written again.
     pub(super) fn new(file: File, expected: Vec<u8>) -> (Self, FileHash) {
         let end = expected.len() as u64;
         let state = FileHashState {
@@ -73,7 +72,7 @@ impl Seek for HashedFile {
 }
 
 impl FileHash {
-    /// Size and SHA-256 (lower-case hex), if they are known.
+    /// Returns the size and the SHA-256 (lower-case hex) of the file, unless the hash is not known.
     pub(super) fn finish(&self) -> Option<(u64, String)> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = !state.is_broken && state.head == state.expected;
@@ -86,7 +85,7 @@ impl FileHashState {
         let before = (self.expected.len() as u64).saturating_sub(at).min(bytes.len() as u64) as usize;
         let (head, rest) = bytes.split_at(before);
         if !head.is_empty() {
-            let at = at as usize; // within the head
+            let at = at as usize; // within the header
             self.head.resize(self.head.len().max(at + head.len()), 0);
             self.head[at..at + head.len()].copy_from_slice(head);
         }
@@ -107,7 +106,7 @@ mod tests {
     use super::super::digest;
     use super::*;
 
-    /// Writes a file in pieces, then its beginning again; gives what the hash says and what the file has.
+    /// Writes a file in pieces and then a part of it again. Returns the known hash and the digest of the file.
     fn written(expected: &[u8], pieces: &[&[u8]], again: (u64, &[u8])) -> (Option<(u64, String)>, (u64, String)) {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("file");
@@ -122,14 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_that_of_the_file_and_there_is_none_where_it_would_not_be() {
+    fn hash_is_correct_or_absent_whatever_is_written_again() {
         for pieces in [vec![&b"len=0;sound"[..]], vec![b"len", b"=0;so", b"und"], vec![b"len=0;", b"sound"]] {
             let (known, read) = written(b"len=5;", &pieces, (4, b"5"));
             assert_eq!(known, Some(read), "{pieces:?}");
             let (known, _) = written(b"len=5;", &pieces, (4, b"6"));
-            assert_eq!(known, None, "it begins otherwise");
+            assert_eq!(known, None, "another header");
             let (known, _) = written(b"len=5;", &pieces, (7, b"5"));
-            assert_eq!(known, None, "something else was written again");
+            assert_eq!(known, None, "bytes after the header were written again");
         }
         let (known, read) = written(b"", &[b"a stream"], (8, b" that goes on"));
         assert_eq!(known, Some(read));

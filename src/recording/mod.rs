@@ -1,9 +1,11 @@
-//! Finished files: rendered samples become a WAV or Ogg Opus file by way of a `.part` file, fsync and rename, with the record beside it.
+//! Recordings: the finished WAV or Ogg Opus files of a call, and its call record beside them.
+//!
+//! A recording is cut into *segments* (the `part`s of the call record), one file each.
 //!
 //! # Invariants
-//! - A file under its final name is whole and on the disk.
-//! - The parts of a recording abut to the sample, and are the same whether they are made while the call is live or
-//!   after its end (the module `cutting` says how).
+//! - A file under its final name is complete and synced to disk. Until then it has a name that ends in `.part`.
+//! - The segments of a recording adjoin to the sample. They are the same whether they are made during the call or after
+//!   its end (module `segmenter`).
 //! - The same call gives the same bytes: nothing here reads a clock.
 
 pub mod config;

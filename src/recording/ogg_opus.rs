@@ -1,38 +1,37 @@
-//! Opus in Ogg (RFC 7845): left and right as two streams of one channel each, so that neither is heard in the other.
+//! Writes Opus in Ogg (RFC 7845), with each channel as a stream of its own, so that neither leaks into the other.
 //!
-//! A coupled stereo stream shares its bits by what the channels have in common and lets one leak into the other at
-//! low rates; channel mapping family 1 allows two uncoupled streams (section 5.1.1.2), which every player decodes that
-//! knows the family. The encoder's delay is told as pre-skip and the end is trimmed by the last granule position
-//! (sections 4.2 and 4.4), so a player gives exactly the samples that went in. The same samples and the same name give
-//! the same bytes.
+//! At low rates a coupled stereo stream lets one channel leak into the other, because it encodes what both have in
+//! common. Channel mapping family 1 allows two uncoupled streams (section 5.1.1.2); all players that know the family
+//! decode them. The header gives the encoder's delay as pre-skip, and the last granule position trims the end
+//! (sections 4.2 and 4.4), so a player returns exactly the input samples. The same samples and name give the same bytes.
 
 use std::io::{self, Write};
 
 use ogg::writing::{PacketWriteEndInfo, PacketWriter};
 use opus::{Application, Bitrate, MSEncoder, Signal};
 
-/// Writes one file.
+/// Writes a file.
 pub(super) struct OggOpusWriter<W: Write> {
     out: PacketWriter<'static, W>,
     encoder: MSEncoder,
     sample_rate: u32,
     serial: u32,
-    /// Samples of each channel in a packet.
+    /// Samples per channel in a packet.
     frame_samples: usize,
-    /// Interleaved samples that wait for a whole packet.
+    /// Interleaved samples that do not fill a packet yet.
     pending: Vec<i16>,
-    /// The last packet: it is written when the next one tells that it is not the end.
+    /// The last encoded packet. It is written when it is known whether it is the last in the file.
     last_packet: Option<Vec<u8>>,
-    /// Packets encoded.
+    /// Packets encoded so far.
     packets: u64,
-    /// Samples of each channel taken in.
+    /// Samples per channel received so far.
     samples: u64,
-    /// At 48 kHz.
+    /// Samples to skip at the beginning, at 48 kHz.
     pre_skip: u16,
 }
 
 impl<W: Write> OggOpusWriter<W> {
-    /// A file whose stream serial number is made from `name`.
+    /// Starts a file. The serial number of its stream is derived from `name`.
     pub(super) fn new(out: W, sample_rate: u32, name: &str) -> io::Result<Self> {
         let mut encoder = MSEncoder::new(sample_rate, 2, 0, &[0, 1], Application::Voip).map_err(io::Error::other)?;
         encoder.set_bitrate(Bitrate::Bits(BITRATE)).map_err(io::Error::other)?;
@@ -71,7 +70,7 @@ impl<W: Write> OggOpusWriter<W> {
 
     pub(super) fn finish(mut self) -> io::Result<()> {
         let end = u64::from(self.pre_skip) + self.samples * u64::from(CLOCK_HZ) / u64::from(self.sample_rate);
-        // Silence pushes out what the encoder holds back.
+        // Silence pushes out the samples that the encoder still delays.
         while self.packets * PACKET_TICKS < end || self.last_packet.is_none() {
             self.pending.resize(2 * self.frame_samples, 0);
             self.encode(0)?;
@@ -83,7 +82,7 @@ impl<W: Write> OggOpusWriter<W> {
         self.out.inner_mut().flush()
     }
 
-    /// Encodes one packet of what waits.
+    /// Encodes a packet of the pending samples.
     fn encode(&mut self, from: usize) -> io::Result<()> {
         let samples = self.pending.get(from..from + 2 * self.frame_samples).unwrap_or_default();
         let packet = self.encoder.encode_vec(samples, MAX_PACKET_BYTES).map_err(io::Error::other)?;
@@ -101,7 +100,7 @@ impl<W: Write> OggOpusWriter<W> {
     }
 }
 
-/// RFC 7845 section 5.1, with the mapping table of family 1: two streams, none coupled.
+/// Returns the identification header (RFC 7845 section 5.1) with mapping family 1: two streams, none coupled.
 fn head(pre_skip: u16, sample_rate: u32) -> Vec<u8> {
     let mut out = b"OpusHead\x01\x02".to_vec();
     out.extend(pre_skip.to_le_bytes());
@@ -111,7 +110,7 @@ fn head(pre_skip: u16, sample_rate: u32) -> Vec<u8> {
     out
 }
 
-/// RFC 7845 section 5.2. No version: the same call gives the same bytes.
+/// Returns the comment header (RFC 7845 section 5.2). It has no version, so that the same call gives the same bytes.
 fn tags() -> Vec<u8> {
     let vendor = b"callspan";
     let mut out = b"OpusTags".to_vec();
@@ -121,23 +120,24 @@ fn tags() -> Vec<u8> {
     out
 }
 
-/// FNV-1a.
+/// Returns the FNV-1a hash of a name.
 fn serial(name: &str) -> u32 {
     name.bytes().fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Opus counts in this clock whatever goes in.
+/// Clock of Ogg Opus, Hz, for any input rate.
 const CLOCK_HZ: u32 = 48_000;
-/// Packets of 20 ms.
+/// Packets per second, i.e. packets of 20 ms.
 const FRAMES_A_SECOND: usize = 50;
 const PACKET_TICKS: u64 = 960;
-/// Of both channels: 24 kbit/s for each is transparent for telephone speech.
+/// Bit rate of both channels, bit/s. 24 kbit/s per channel is transparent for telephone speech.
 const BITRATE: i32 = 48_000;
-/// As libopus uses on telephones: half the work of the highest, with no difference that can be heard.
+/// Encoder complexity, 0 to 10: libopus's own choice for mobile devices. It needs half the CPU time of 10, with no
+/// audible difference.
 const COMPLEXITY: i32 = 5;
-/// Keeps a file below any limit of size: twice and a half the rate.
+/// Largest packet, bytes: two and a half times the average. It bounds the size of a file.
 const MAX_PACKET_BYTES: usize = 320;
-/// Packets with their lacing values, and one page header.
+/// Most bytes per second: packets with their lacing values, and a page header.
 pub(super) const MAX_BYTES_A_SECOND: u64 = (FRAMES_A_SECOND * (MAX_PACKET_BYTES + 2) + 27) as u64;
-/// Two header pages, and what the end may need besides.
+/// Most bytes of the two header pages and of additional packets at the end.
 pub(super) const HEADER_BYTES: u64 = 2_048;

@@ -1,12 +1,12 @@
-//! WAV with 16-bit PCM. Its header is hound's; the samples are written here, a second of both channels at a time.
+//! Writes WAV files with 16-bit PCM. hound makes the header; the samples are written here, many at a time.
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-/// Writes one file. Its length is said at the beginning; the header is written again only if it comes otherwise.
+/// Writes a file of a length given in advance. If the length comes out different, the header is written again.
 pub(super) struct PcmWriter<W: Write + Seek> {
     out: W,
     sample_rate: u32,
-    /// Samples of each channel that the header says.
+    /// Samples per channel in the header.
     expected: u64,
     samples: u64,
     bytes: Vec<u8>,
@@ -21,7 +21,7 @@ impl<W: Write + Seek> PcmWriter<W> {
     pub(super) fn write(&mut self, frames: &[[i16; 2]]) -> io::Result<()> {
         let samples = frames.as_flattened();
         self.bytes.resize(2 * samples.len(), 0);
-        // Pairs of bytes of a known number: the compiler copies it all at once.
+        // Arrays of a fixed length, so that the compiler vectorizes the loop.
         for (bytes, sample) in self.bytes.as_chunks_mut().0.iter_mut().zip(samples) {
             *bytes = sample.to_le_bytes();
         }
@@ -38,10 +38,10 @@ impl<W: Write + Seek> PcmWriter<W> {
     }
 }
 
-/// What stands before so many samples of each channel.
+/// Returns the header of a file with this many samples per channel.
 ///
 /// # Errors
-/// When their size does not fit into 32 bits.
+/// Fails if the size of the samples does not fit into 32 bits.
 pub(super) fn header(sample_rate: u32, samples: u64) -> io::Result<Vec<u8>> {
     let spec =
         hound::WavSpec { channels: 2, sample_rate, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
@@ -51,7 +51,7 @@ pub(super) fn header(sample_rate: u32, samples: u64) -> io::Result<Vec<u8>> {
     let data = u32::try_from(samples.saturating_mul(BYTES_A_SAMPLE)).map_err(io::Error::other)?;
     let rest = u32::try_from(header.len()).map_err(io::Error::other)?.saturating_sub(8);
     let riff = data.checked_add(rest).ok_or(io::ErrorKind::FileTooLarge)?;
-    // RIFF's own length after its name; that of the samples is the last thing before them.
+    // The RIFF length is at bytes 4 to 7; the length of the samples is the last field of the header.
     if let Some(first) = header.get_mut(4..8) {
         first.copy_from_slice(&riff.to_le_bytes());
     }
@@ -61,7 +61,7 @@ pub(super) fn header(sample_rate: u32, samples: u64) -> io::Result<Vec<u8>> {
     Ok(header)
 }
 
-/// Two channels of 16 bits.
+/// Bytes of two 16-bit samples, one for each channel.
 pub(super) const BYTES_A_SAMPLE: u64 = 4;
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bytes_are_those_that_hound_writes_whatever_length_was_said_before() {
+    fn file_equals_that_of_hound_whatever_length_was_expected() {
         let frames: Vec<[i16; 2]> = (0..20_001_u32).map(|n| [(n * 7) as i16, (n * 31) as i16]).collect();
         let mut by_hound = io::Cursor::new(Vec::new());
         let spec = hound::WavSpec {

@@ -1,4 +1,4 @@
-//! A file appears under its name only when it is whole and on the disk.
+//! Publishes files: a file gets its final name only when it is complete and synced to disk.
 
 use std::fs::File;
 use std::io;
@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-/// Where a file is written until it is whole.
+/// Returns the name of a file until it is complete.
 pub(super) fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
     PathBuf::from(name)
 }
 
-/// Gives a whole `.temporary` file its name: fsync, rename, fsync of the folder.
+/// Gives a complete `.part` file its final name: fsync, rename, fsync of the folder.
 ///
 /// # Errors
-/// When the system refuses one of the steps.
+/// Fails if the operating system refuses one of the steps.
 pub(super) fn publish(path: &Path) -> io::Result<()> {
     let temporary = temporary_path(path);
     File::open(&temporary)?.sync_all()?;
@@ -27,26 +27,26 @@ pub(super) fn publish(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a small file and publishes it.
+/// Writes and publishes a small file.
 ///
 /// # Errors
-/// When the system refuses.
+/// Fails if the operating system refuses one of the steps; then no `.part` file is left.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_path(path);
     std::fs::write(&temporary, bytes).and_then(|()| publish(path)).inspect_err(|_| {
-        let _ = std::fs::remove_file(&temporary); // half a file helps nobody
+        let _ = std::fs::remove_file(&temporary); // a partial file is of no use
     })
 }
 
-/// Size and SHA-256 (lower-case hex) of a file.
+/// Returns the size and the SHA-256 (lower-case hex) of a file.
 ///
 /// # Errors
-/// When it cannot be read.
+/// Fails if the file cannot be read.
 pub fn digest(path: &Path) -> io::Result<(u64, String)> {
     digest_of(&mut File::open(path)?)
 }
 
-/// Size and SHA-256 of what can be read.
+/// Returns the size and the SHA-256 (lower-case hex) of an input.
 pub(super) fn digest_of(file: &mut dyn io::Read) -> io::Result<(u64, String)> {
     let mut hash = Sha256::new();
     let mut bytes = 0;
@@ -65,7 +65,7 @@ pub(super) fn digest_of(file: &mut dyn io::Read) -> io::Result<(u64, String)> {
     Ok((bytes, hex(hash)))
 }
 
-/// A hash as the record writes it.
+/// Returns a hash as lower-case hex.
 pub(super) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

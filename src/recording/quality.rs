@@ -1,13 +1,13 @@
-//! How good a side sounded: what rendering measured, and an estimate of what people would have said (ITU-T G.107).
+//! Voice quality of a side: the measurements of rendering, and an estimated MOS (ITU-T G.107).
 //!
-//! The estimate is the E-model with its default values, the equipment impairment of the codec (G.113 appendix I) and
-//! the loss that was measured, taken for random. The delay from mouth to ear is not known to a listener in the middle:
-//! [`ASSUMED_DELAY_MS`] is taken. Wideband codecs are on another scale (G.107.1) and have no estimate.
+//! The estimate is the E-model with default values, the equipment impairment of the codec (G.113 appendix I), and the
+//! measured loss, assumed to be random. A passive listener cannot measure the mouth-to-ear delay, so
+//! [`ASSUMED_DELAY_MS`] is used. Wideband codecs use another scale (G.107.1) and get no estimate.
 
 use crate::call::record::{Problem, Side, SideRecord};
 use crate::render::{Report, SideReport};
 
-/// Puts what rendering measured into the record of a side.
+/// Writes the measurements of rendering into the record of a side.
 pub(super) fn apply_quality(side: &mut SideRecord, report: &SideReport) {
     side.concealed_ms = Some((report.concealed_us + 500) / 1_000);
     side.late = Some(report.late);
@@ -20,10 +20,11 @@ pub(super) fn apply_quality(side: &mut SideRecord, report: &SideReport) {
     side.mos = if heard { main_codec(side).and_then(|codec| mos(codec, loss(side, report))) } else { None };
 }
 
-/// The side of which packets came and not one word, while the other talked; and a sentence that says so.
+/// Finds a side that sent packets without any speech while the other side talked. Returns the side and the problem to
+/// report.
 pub(super) fn find_one_way_audio(report: &Report, sample_rate: u32) -> Option<(Side, Problem)> {
     let length_s = report.samples as f64 / f64::from(sample_rate.max(1));
-    // Of a short call nobody can say that somebody should have spoken.
+    // In a short call a silent side is normal.
     if length_s < SHORT_S {
         return None;
     }
@@ -36,22 +37,22 @@ pub(super) fn find_one_way_audio(report: &Report, sample_rate: u32) -> Option<(S
     Some((side, Problem { kind: String::from("one_way_audio"), packets: Some(packets), ms: None }))
 }
 
-/// MOS of a conversation (G.107 appendix B) for a codec and a share of lost packets, 0 to 1; `None` for codecs that are
-/// not in the table.
+/// Estimates the conversational MOS (G.107 appendix B) for a codec and a loss ratio, 0 to 1. Returns `None` for codecs
+/// without values in the table.
 fn mos(codec: &str, loss: f64) -> Option<f64> {
     let (impairment, robustness) = match codec {
-        // G.113 table I.2 and I.3: G.711 with concealment, G.729A with VAD, GSM-EFR (which is AMR at 12.2 kbit/s).
+        // G.113 tables I.2 and I.3: G.711 with concealment, G.729A with VAD, GSM-EFR (the same as AMR at 12.2 kbit/s).
         "PCMU" | "PCMA" => (0.0, 25.1),
         "G729" => (11.0, 19.0),
         "AMR" => (5.0, 10.0),
-        // GSM-FR has no value for loss there; that of GSM-EFR is taken.
+        // G.113 has no loss robustness for GSM-FR; the value of GSM-EFR is used.
         "GSM" => (20.0, 10.0),
         _ => return None,
     };
     let percent = 100.0 * loss;
     // G.107 equation 7-29 with BurstR = 1.
     let effective = impairment + (95.0 - impairment) * percent / (percent + robustness);
-    // The delay impairment, simplified as usual: below 177 ms it is 0.024 for each ms.
+    // The usual approximation of the delay impairment: 0.024 per ms below 177 ms.
     let rating = (DEFAULT_RATING - 0.024 * ASSUMED_DELAY_MS - effective).clamp(0.0, 100.0);
     let mos = 1.0 + 0.035 * rating + rating * (rating - 60.0) * (100.0 - rating) * 7e-6;
     Some(rounded(mos.clamp(1.0, 4.5), 100.0))
@@ -62,7 +63,7 @@ fn loss(side: &SideRecord, report: &SideReport) -> f64 {
     if lost == 0.0 { 0.0 } else { lost / (side.packets + side.lost) as f64 }
 }
 
-/// That of the stream with the most packets.
+/// Returns the codec of the stream with the most packets.
 fn main_codec(side: &SideRecord) -> Option<&str> {
     side.streams.iter().max_by_key(|stream| stream.packets)?.codec.as_deref()
 }
@@ -71,11 +72,11 @@ fn rounded(value: f64, by: f64) -> f64 {
     (value * by).round() / by
 }
 
-/// A good network; a passive listener sees neither the ends' buffers nor the way between them.
+/// Assumed mouth-to-ear delay, ms: that of a good network.
 const ASSUMED_DELAY_MS: f64 = 150.0;
-/// R of the defaults of G.107 without delay.
+/// Transmission rating R of G.107 with default values and no delay.
 const DEFAULT_RATING: f64 = 93.2;
-/// Shorter recordings are not judged for one-way audio.
+/// Recordings shorter than this, s, are not checked for one-way audio.
 const SHORT_S: f64 = 5.0;
 
 #[cfg(test)]
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_estimate_has_the_values_of_the_e_model() {
+    fn mos_has_the_values_of_the_e_model() {
         // R = 93.2 - 3.6 = 89.6 for G.711 without loss: MOS 4.33 by the formula of appendix B.
         assert_eq!(mos("PCMA", 0.0), Some(4.33));
         // G.729: R = 78.6, MOS 3.97.
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_side_that_sends_packets_and_no_word_is_one_way_audio() {
+    fn silent_side_with_packets_is_one_way_audio() {
         let talking = SideReport { decoded: 500, talk_s: 4.0, ..SideReport::default() };
         let mute = SideReport { decoded: 500, ..SideReport::default() };
         let report = |samples, sides| Report { samples, sides, torn_tail: false };

@@ -1,11 +1,12 @@
-//! What is removed, and when: by age, by size, and when the disk runs full.
+//! Retention of recordings: removal by age, by total size, and when the disk is full.
 //!
 //! # Invariants
-//! - What is held is never removed.
-//! - What is still owed to Pyrus is removed only by the explicit setting, only for space, and after all else.
-//! - Age alone removes nothing while the wall clock cannot be trusted (see [`ClockTrust`]).
+//! - Recordings of held calls are never removed.
+//! - Recordings that delivery still needs are removed only if the configuration allows it, only to free space, and after
+//!   all others.
+//! - Nothing is removed by age while the wall clock is not trusted ([`ClockTrust`]).
 //!
-//! The plan is pure; who carries it out writes each removal into the journal first.
+//! The functions here only plan. The caller writes each removal into the journal before it removes files.
 
 use std::collections::HashSet;
 use std::io;
@@ -15,45 +16,45 @@ use std::time::Duration;
 use super::config::{Config, UndeliveredPolicy};
 use crate::time::Timestamp;
 
-/// A call with recordings that are there.
+/// A call whose recordings may be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovalCandidate {
-    /// The call.
+    /// Id of the call.
     pub id: String,
-    /// Its begin.
+    /// Start of the call, if known.
     pub at: Option<Timestamp>,
-    /// All its files.
+    /// Size of all files of the call.
     pub bytes: u64,
-    /// What its removal would cost.
+    /// Cost of removing the call's recordings.
     pub cost: RemovalCost,
 }
 
-/// What a removal would cost.
+/// Cost of removing a call's recordings, the lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RemovalCost {
-    /// Pyrus has it.
+    /// Pyrus has the recordings.
     Nothing,
-    /// It is the only copy, and nobody waits for it.
+    /// The recordings are the only copy, but are not to be delivered.
     OnlyCopy,
-    /// It is still to be delivered.
+    /// The recordings are still to be delivered.
     Owed,
-    /// Somebody holds it.
+    /// Somebody holds the call, or it is not complete: removal is forbidden.
     Held,
 }
 
-/// Why a call's recordings go.
+/// Reason for removing a call's recordings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovalReason {
-    /// Older than `keep_days`.
+    /// The call is older than `keep_days`.
     Age,
-    /// Above `max_disk_gib`.
+    /// The total size is above `max_disk_gib`.
     Size,
-    /// Less than `min_free_gib` free.
+    /// Less than `min_free_gib` is free.
     Space,
 }
 
 impl RemovalReason {
-    /// For the journal and people.
+    /// Returns the text for the journal and for people.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Age => "older than recording.keep_days",
@@ -63,26 +64,27 @@ impl RemovalReason {
     }
 }
 
-/// Whether the wall clock is good enough to tell an age.
+/// Whether the wall clock can be trusted to compute ages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockTrust {
-    /// It has run evenly for a while.
+    /// The clock ran evenly for a while; this is the current time.
     Trusted(Timestamp),
-    /// Just started, or it jumped: a clock in the future must not empty the disk.
+    /// The service just started, or the clock jumped. A clock set to the future must not remove all recordings.
     Unknown,
 }
 
-/// How much room is taken and left.
+/// Used and free disk space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskUsage {
-    /// Size of all recordings that are there.
+    /// Size of all present recordings.
     pub kept_bytes: u64,
-    /// What can still be written on their disk, if that is known.
+    /// Free bytes on the disk of the recordings, if known.
     pub free_bytes: Option<u64>,
 }
 
 impl DiskUsage {
-    /// Whether nothing is to be removed, so that nobody needs to look at the calls: only ages may say otherwise.
+    /// Returns whether no limit requires a removal, so that the calls need not be read. Always false if there is an age
+    /// limit.
     pub fn is_within_limits(&self, config: &Config) -> bool {
         config.keep_days == 0
             && excess_bytes(config, self.kept_bytes) == 0
@@ -90,12 +92,12 @@ impl DiskUsage {
     }
 }
 
-/// What is to be removed, in this order, so that the limits hold again: the first [`MAX_REMOVALS`] of it. `walk` begins a walk
-/// over the calls with recordings, the oldest first, one whose age is not known last; it is not gone further than
-/// needed.
+/// Plans the removals after which all limits hold again, in order of removal, at most [`MAX_REMOVALS`] of them. `walk`
+/// starts an iteration over the candidates, oldest first, those with an unknown start last. An iteration is not
+/// continued further than needed.
 ///
 /// # Errors
-/// Those of the walk.
+/// Fails if the iteration fails.
 pub fn plan<I, E>(
     config: &Config,
     mut walk: impl FnMut() -> I,
@@ -134,7 +136,7 @@ where
     Ok(removals.calls)
 }
 
-/// Takes calls until so many `bytes` are gone: the cheapest first, of equally cheap ones the oldest.
+/// Chooses calls until `bytes` are freed: those with the lowest cost first, of equal cost the oldest.
 fn choose_removals<I, E>(
     removals: &mut RemovalPlan,
     walk: &mut impl FnMut() -> I,
@@ -175,7 +177,7 @@ fn missing_free_bytes(config: &Config, free_bytes: Option<u64>) -> u64 {
     free_bytes.map_or(0, |free| (u64::from(config.min_free_gib) << 30).saturating_sub(free))
 }
 
-/// What a plan takes away.
+/// Calls chosen for removal so far.
 #[derive(Default)]
 struct RemovalPlan {
     calls: Vec<(String, RemovalReason)>,
@@ -196,16 +198,16 @@ impl RemovalPlan {
     }
 }
 
-/// Bytes that this user can still write on the disk of a folder.
+/// Returns the bytes that this user can still write on the disk of a folder.
 ///
 /// # Errors
-/// When the folder is not there.
+/// Fails if the folder does not exist.
 pub fn free_bytes(folder: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Calls of one plan: what is left to remove is found by the next.
+/// Most calls in a plan. The next plan finds the rest.
 pub const MAX_REMOVALS: usize = 500;
 
 #[cfg(test)]
@@ -214,7 +216,7 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    /// One GiB each, from the first of January 1970 on, one a day.
+    /// Makes a call of one GiB per day, from 1 January 1970 on.
     fn calls(costs: &[RemovalCost]) -> Vec<RemovalCandidate> {
         let at = |day: usize| Some(Timestamp::from_secs(i64::try_from(day).expect("small") * 86_400));
         (0..)
@@ -223,7 +225,7 @@ mod tests {
             .collect()
     }
 
-    /// The ids of a plan in the order of the calls.
+    /// Returns the ids in a plan, sorted.
     fn ids(planned: &[(String, RemovalReason)]) -> Vec<&str> {
         let mut ids: Vec<&str> = planned.iter().map(|(id, _)| id.as_str()).collect();
         ids.sort_unstable();
@@ -239,7 +241,7 @@ mod tests {
         let usage = DiskUsage { kept_bytes: calls.iter().map(|c| c.bytes).sum(), free_bytes };
         let walk = || calls.iter().cloned().map(Ok::<_, std::convert::Infallible>);
         let planned = super::plan(config, walk, clock, usage).expect("no error");
-        assert!(!usage.is_within_limits(config) || planned.is_empty(), "what is not looked at is not needed");
+        assert!(!usage.is_within_limits(config) || planned.is_empty(), "nothing is removed within the limits");
         planned
     }
 
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn age_removes_what_nobody_waits_for() {
+    fn age_limit_keeps_held_and_owed_recordings() {
         let calls = calls(&[
             RemovalCost::Owed,
             RemovalCost::Nothing,
@@ -257,14 +259,14 @@ mod tests {
             RemovalCost::Nothing,
         ]);
         let now = ClockTrust::Trusted(Timestamp::from_secs(10 * 86_400));
-        // Day 10 less 6: older than day 4 are c0 to c3.
+        // Day 10 minus 6: c0 to c3 are older than day 4.
         assert_eq!(ids(&plan(&config(6, 0, 0), &calls, now, None)), ["c1", "c3"]);
         assert_eq!(ids(&plan(&config(6, 0, 0), &calls, ClockTrust::Unknown, None)), [""; 0]);
         assert_eq!(ids(&plan(&config(0, 0, 0), &calls, now, None)), [""; 0]);
     }
 
     #[test]
-    fn size_removes_the_oldest_delivered_first() {
+    fn size_limit_removes_the_oldest_delivered_recordings_first() {
         let all = calls(&[
             RemovalCost::OnlyCopy,
             RemovalCost::Nothing,
@@ -274,12 +276,12 @@ mod tests {
         ]);
         // Five GiB, three are allowed.
         assert_eq!(ids(&plan(&config(0, 3, 0), &all, ClockTrust::Unknown, None)), ["c1", "c3"]);
-        // One is allowed: what is owed and what is held stay nevertheless.
+        // One GiB is allowed, but calls that are owed or held are kept.
         assert_eq!(ids(&plan(&config(0, 1, 0), &all, ClockTrust::Unknown, None)), ["c0", "c1", "c3"]);
     }
 
     #[test]
-    fn a_disk_that_runs_full_costs_what_pyrus_has_and_more_only_by_the_explicit_setting() {
+    fn full_disk_removes_undelivered_recordings_only_if_allowed() {
         let all = calls(&[
             RemovalCost::Owed,
             RemovalCost::OnlyCopy,
@@ -296,23 +298,23 @@ mod tests {
     }
 
     #[test]
-    fn what_age_removes_counts_as_space() {
+    fn space_freed_by_age_counts_for_the_other_limits() {
         let all = calls(&[RemovalCost::Nothing; 5]);
         let now = ClockTrust::Trusted(Timestamp::from_secs(10 * 86_400));
-        // Age takes c0 to c3 (4 GiB), which is enough for both limits.
+        // Age removes c0 to c3 (4 GiB), which is enough for both limits.
         let planned = plan(&config(6, 1, 4), &all, now, Some(0));
         assert!(planned.iter().all(|(_, why)| *why == RemovalReason::Age), "{planned:?}");
         assert_eq!(planned.len(), 4);
     }
 
     #[test]
-    fn no_call_is_looked_at_that_need_not_be_and_a_plan_has_an_end() {
+    fn plan_reads_no_more_calls_than_needed_and_is_bounded() {
         let calls = calls(&[RemovalCost::Nothing; 2 * MAX_REMOVALS]);
         let seen = std::cell::Cell::new(0);
         let walk =
             || calls.iter().cloned().map(Ok::<_, std::convert::Infallible>).inspect(|_| seen.set(seen.get() + 1));
         let usage = DiskUsage { kept_bytes: calls.len() as u64 * GIB, free_bytes: None };
-        // Three too many.
+        // Three GiB above the limit.
         let size = config(0, calls.len() as u32 - 3, 0);
         assert_eq!(super::plan(&size, walk, ClockTrust::Unknown, usage).expect("no error").len(), 3);
         assert_eq!(seen.get(), 3);
@@ -321,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_disk_of_a_folder_has_some_room() {
+    fn free_bytes_of_a_folder_are_known() {
         assert!(free_bytes(Path::new("/")).expect("it is there") > 0);
         assert!(free_bytes(Path::new("/nowhere")).is_err());
     }

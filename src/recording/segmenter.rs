@@ -1,16 +1,16 @@
-//! Rendering a leg into parts.
+//! Renders a leg into segments.
 //!
 //! # Invariants
-//! - Part n is the span from `starts_at + (n - 1) * segment_s` to `starts_at + n * segment_s`; the last one ends with the call.
-//!   So parts abut to the sample, whenever they are made and at whatever rate.
-//! - All of a part but the last is a function of what the spool has up to [`PART_SETTLE`] after its end. So a part made
-//!   while the call is live has the same bytes as the same part of the same leg made after its end, or from a replayed
-//!   capture.
-//! - The call is decoded from its beginning for each part: decoders, keys and clocks stand at a part's beginning as if
-//!   there were no parts. It costs a call of n parts (n + 1) / 2 times the work, and there is no seam.
-//! - A part has the rate that was needed up to its end: a call that turns wideband has parts of two rates.
-//! - Parts that were made stay as they are. When another leg becomes the anchor meanwhile, the rest is that leg's, and
-//!   the record says so.
+//! - Segment n spans from `starts_at + (n - 1) * segment_s` to `starts_at + n * segment_s`; the last ends with the call.
+//!   So segments adjoin to the sample, whenever they are made and at whatever sample rate.
+//! - All segments but the last depend only on the spool up to [`PART_SETTLE`] after their end. So a segment has the same
+//!   bytes whether it is made during the call, after its end, or from a replayed capture.
+//! - For each segment the call is decoded from its beginning, so decoders, keys and clocks have the same state as
+//!   without segments, and there is no seam. A call of n segments takes (n + 1) / 2 times the work.
+//! - A segment has the sample rate that was needed up to its end. A call that changes to a wideband codec has segments
+//!   of two rates.
+//! - Finished segments are not changed. If another leg becomes the anchor leg later, the further segments are from that
+//!   leg, and the record says so.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,50 +23,50 @@ use crate::render::{self, Options, Plan, RenderError, Report};
 use crate::spool::LegSource;
 use crate::time::Timestamp;
 
-/// How a leg is rendered, and where to.
+/// Renders a leg into the segments of a recording.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segmenter<'a> {
     pub(super) format: RecordingFormat,
-    /// Samples a second; `None`: what is needed.
+    /// Sample rate, Hz; `None` means the rate that the codecs need.
     pub(super) sample_rate: Option<u32>,
-    /// Length of a part, seconds.
+    /// Length of a segment, s.
     pub(super) segment_s: u64,
     pub(super) folder: &'a Path,
     pub(super) stem: &'a str,
     pub(super) channels: ChannelOrder,
 }
 
-/// The parts that were made before.
+/// Segments that were made before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FinishedSegments {
     pub(super) count: u32,
-    /// Where the first begins, on the capture timeline; `None` if there are none.
+    /// Start of the first segment on the capture timeline; `None` if there are no segments.
     pub(super) starts_at: Option<Timestamp>,
 }
 
-/// What is to be made now.
+/// How far to render.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RenderUpTo {
-    /// Parts up to this one, of a leg that goes on.
+    /// Up to the end of this segment, during the call.
     Segment(u32),
-    /// All the rest.
+    /// Up to the end of the call.
     End,
 }
 
-/// A leg that was rendered.
+/// The result of rendering a leg.
 #[derive(Debug)]
 pub(super) struct RenderedLeg {
-    /// Up to its end, or that of the last part.
+    /// Plan up to the end of the call or of the last segment.
     pub(super) plan: Plan,
-    /// From its beginning on.
+    /// Report from the beginning of the call.
     pub(super) report: Report,
-    /// Anything could be heard.
+    /// Whether any side can be heard.
     pub(super) is_heard: bool,
-    /// Those that were not there yet; none when nothing could be heard.
+    /// New segments; empty if nothing can be heard.
     pub(super) segments: Vec<NewSegment>,
 }
 
-/// A file that waits for its name.
+/// A new segment without its final file name.
 #[derive(Debug)]
 pub(super) struct NewSegment {
     pub(super) number: u32,
@@ -77,7 +77,7 @@ pub(super) struct NewSegment {
 }
 
 impl Segmenter<'_> {
-    /// Renders what is not made yet.
+    /// Renders the segments that are not finished yet.
     pub(super) fn render(
         &self,
         source: &LegSource,
@@ -107,7 +107,7 @@ impl Segmenter<'_> {
         Ok(RenderedLeg { plan, report, is_heard, segments })
     }
 
-    /// What a leg gives from its beginning on, without writing it.
+    /// Renders a leg from its beginning without writing a file.
     pub(super) fn measure(
         &self,
         source: &LegSource,
@@ -118,7 +118,7 @@ impl Segmenter<'_> {
         render::render(&plan, source, &mut |_| Ok(()))
     }
 
-    /// The plan of the last part, and its number.
+    /// Returns the plan and the number of the last segment.
     fn last_segment_plan(
         &self,
         source: &LegSource,
@@ -139,7 +139,7 @@ impl Segmenter<'_> {
         Ok((plan, u32::try_from(last).unwrap_or(u32::MAX)))
     }
 
-    /// The plan of a part that is not the last, from the beginning of the call to the part's end.
+    /// Returns the plan of a segment before the last, from the beginning of the call to the segment's end.
     fn segment_plan(&self, source: &LegSource, starts_at: Timestamp, number: u32) -> Result<Plan, RenderError> {
         let ends_at = self.segment_start(starts_at, number.saturating_add(1));
         let options = Options { sample_rate: self.sample_rate, until: Some(ends_at + PART_SETTLE) };
@@ -153,7 +153,7 @@ impl Segmenter<'_> {
         starts_at + Duration::from_secs(seconds)
     }
 
-    /// Writes the end of a plan as a part.
+    /// Renders a plan and writes its last segment.
     fn write(&self, plan: &Plan, source: &LegSource, number: u32) -> Result<(NewSegment, Report), RenderError> {
         let sample_rate = plan.sample_rate;
         let before = u64::from(number - 1) * self.segment_s * u64::from(sample_rate);

@@ -1,4 +1,4 @@
-//! One file of a recording: left the caller, right the callee, in the form that was configured.
+//! Writes the file of a segment in the configured format: the caller on the left channel, the callee on the right.
 
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -11,14 +11,14 @@ use super::ogg_opus::{self, OggOpusWriter};
 use super::pcm::{self, PcmWriter};
 use super::publish::{digest, publish, temporary_path};
 
-/// Swaps the channels or not: the leg's caller may be the call's callee.
+/// Whether to swap the channels, because the leg's caller is the call's callee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChannelOrder {
     Same,
     Swapped,
 }
 
-/// Writes one file under its `.part` name.
+/// Writes a segment's file under its `.part` name.
 pub(super) struct SegmentWriter {
     path: PathBuf,
     file: SegmentFile,
@@ -27,28 +27,28 @@ pub(super) struct SegmentWriter {
     hash: FileHash,
 }
 
-/// A `.part` file: half a recording helps nobody, so it goes with this.
+/// A `.part` file. Dropping it removes the file, because an incomplete recording is of no use.
 #[derive(Debug)]
 struct UnpublishedFile(PathBuf);
 
-/// A file being written.
+/// A file in progress, by format.
 enum SegmentFile {
     Pcm(PcmWriter<BufWriter<HashedFile>>),
     G711(G711Writer<BufWriter<HashedFile>>),
     Opus(Box<OggOpusWriter<BufWriter<HashedFile>>>),
 }
 
-/// What a file is to be.
+/// Properties of a segment's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentSpec {
     pub(super) format: RecordingFormat,
     pub(super) sample_rate: u32,
     pub(super) channels: ChannelOrder,
-    /// Samples of each channel that it will have.
+    /// Expected samples per channel.
     pub(super) samples: u64,
 }
 
-/// A file that was written to its end and has not its final name yet. Dropped, it is taken away.
+/// A complete file that has no final name yet. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct WrittenSegment {
     path: PathBuf,
@@ -57,7 +57,7 @@ pub(super) struct WrittenSegment {
 }
 
 impl SegmentWriter {
-    /// Begins part `number` (1 for the first) of the recording `stem`.
+    /// Starts the file of segment `number` (from 1) of the recording `stem`.
     pub(super) fn new(folder: &Path, stem: &str, number: u32, spec: SegmentSpec) -> io::Result<Self> {
         let ending = spec.format.extension();
         let name = if number == 1 { format!("{stem}.{ending}") } else { format!("{stem}.{number}.{ending}") };
@@ -69,7 +69,7 @@ impl SegmentWriter {
         Ok(Self { path, file, channels: spec.channels, unpublished, hash })
     }
 
-    /// Takes the next samples.
+    /// Writes samples.
     pub(super) fn write(&mut self, frames: &[[i16; 2]]) -> io::Result<()> {
         match self.channels {
             ChannelOrder::Same => self.file.write(frames),
@@ -80,7 +80,7 @@ impl SegmentWriter {
         }
     }
 
-    /// Ends the file.
+    /// Completes the file.
     pub(super) fn finish(self) -> io::Result<WrittenSegment> {
         self.file.finish()?;
         Ok(WrittenSegment { path: self.path, hash: self.hash, _file: self.unpublished })
@@ -88,7 +88,7 @@ impl SegmentWriter {
 }
 
 impl WrittenSegment {
-    /// Gives it its name. Gives its path, size and SHA-256.
+    /// Gives the file its final name. Returns its path, size and SHA-256.
     pub(super) fn publish(self) -> io::Result<(PathBuf, u64, String)> {
         publish(&self.path)?;
         let (bytes, sha256) = match self.hash.finish() {
@@ -101,12 +101,12 @@ impl WrittenSegment {
 
 impl Drop for UnpublishedFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0); // published, it is not there any more
+        let _ = std::fs::remove_file(&self.0); // fails after the file was published
     }
 }
 
 impl SegmentSpec {
-    /// What the file will begin with, as far as it is written again at its end; empty where it is not.
+    /// Returns the expected final header, if the format writes its header again at the end; else nothing.
     fn head(self) -> Vec<u8> {
         let laws = |law| u32::try_from(self.samples).map(|samples| g711::header(law, self.sample_rate, samples));
         match self.format {
@@ -146,8 +146,8 @@ impl SegmentFile {
     }
 }
 
-/// Seconds that one file may have. Of a call under way nobody knows whether it turns wideband: unless the rate is set,
-/// there is room for that.
+/// Returns the longest duration of a segment, s. If the sample rate is not set, assumes wideband, because a call may
+/// change to a wideband codec at any time.
 pub(super) fn segment_seconds(
     format: RecordingFormat,
     part_hours: u32,
@@ -165,13 +165,13 @@ pub(super) fn segment_seconds(
     by_time.min(by_size).max(1)
 }
 
-/// Sizes in a WAV are 32 bits. Some readers take them as signed.
+/// Largest WAV file, bytes. Its size fields have 32 bits, which some readers take as signed.
 const MAX_WAV_BYTES: u64 = i32::MAX as u64;
-/// What stands before the samples of a WAV, at the most.
+/// Most bytes of a WAV header.
 const HEADER_BYTES: u64 = 58;
-/// Samples a second of a wideband recording.
+/// Sample rate of a wideband recording, Hz.
 const WIDEBAND_HZ: u32 = 16_000;
-/// Written at once.
+/// Bytes written at once.
 const WRITE_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -179,12 +179,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_of_each_format_is_known_without_reading_the_file() {
+    fn hash_of_each_format_is_known_without_reading_the_file() {
         let dir = tempfile::tempdir().expect("a folder");
         for format in
             [RecordingFormat::Wav, RecordingFormat::WavAlaw, RecordingFormat::WavUlaw, RecordingFormat::OggOpus]
         {
-            // Less than a second, more than what is written at once, nothing at all.
+            // Less than a second; more than is written at once; no samples.
             for samples in [5_000_u64, 40_000, 0] {
                 let spec = SegmentSpec { format, sample_rate: 8_000, channels: ChannelOrder::Same, samples };
                 let mut writer = SegmentWriter::new(dir.path(), "call", 1, spec).expect("made");
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_comes_out_shorter_than_was_said_is_read_for_its_hash() {
+    fn file_shorter_than_expected_is_read_for_its_hash() {
         let dir = tempfile::tempdir().expect("a folder");
         let spec = SegmentSpec {
             format: RecordingFormat::Wav,

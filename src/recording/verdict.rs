@@ -1,47 +1,47 @@
-//! Why a call can or cannot be heard: one word and one sentence, from facts.
+//! Derives the verdict of a call, i.e. whether it can be heard, and the reason for it.
 
 use std::collections::BTreeSet;
 
 use crate::call::record::{Side, Verdict};
 use crate::render::{Encrypted, SideReport, Silent};
 
-/// What is known about a call when its verdict is due.
+/// Facts from which the verdict of a call is derived.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VerdictFacts {
-    /// Whether anybody answered (or the mirror did not show it but there was talk).
+    /// Whether the call was answered.
     pub answered: AnswerState,
-    /// What was heard of the caller, if a leg was rendered.
+    /// Audio of the caller, if a leg was rendered.
     pub caller: SideFacts,
-    /// What was heard of the callee.
+    /// Audio of the callee, if a leg was rendered.
     pub callee: SideFacts,
-    /// Media packets that signalling and headers counted, the whole call.
+    /// Media packets of the whole call.
     pub packets: u64,
-    /// The side whose packets hold no word, while the other talks.
+    /// The side whose packets contain no speech while the other side talks.
     pub mute: Option<Side>,
-    /// Why rendering failed, if it did.
+    /// The error that made rendering fail, if it failed.
     pub failure: Option<String>,
 }
 
-/// How far the call got.
+/// Whether a call was answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnswerState {
-    /// It was answered.
+    /// The call was answered.
     #[default]
     Yes,
-    /// It was not.
+    /// The call was not answered.
     No,
-    /// The call began before the capture did.
+    /// The call began before the capture, so its answer was not seen.
     BeganBefore,
 }
 
-/// What was heard of one side in the recorded part of the call.
+/// Audio of a side in the recorded time of the call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SideFacts {
-    /// A packet gave sound.
+    /// Whether any packet could be decoded.
     pub heard: bool,
-    /// Why packets gave none.
+    /// Reasons why packets could not be decoded.
     pub silent: BTreeSet<Silent>,
-    /// Packets were withheld (pause, events).
+    /// Whether packets were deliberately not kept, e.g. during a pause.
     pub withheld: bool,
 }
 
@@ -55,8 +55,8 @@ impl From<&SideReport> for SideFacts {
     }
 }
 
-/// The verdict (the first that fits, in the order of [`Verdict`]) and its reason for an admin. `Excluded` is the
-/// engine's own and never comes from here.
+/// Returns the first verdict that applies, in the order of [`Verdict`], and the reason for people. Never returns
+/// `Excluded`, which only the engine decides.
 pub fn verdict(facts: &VerdictFacts) -> (Verdict, String) {
     match (facts.caller.heard, facts.callee.heard) {
         (true, true) => return (Verdict::BothSides, both_sides_reason(facts.mute)),
@@ -115,7 +115,7 @@ fn no_media_reason(facts: &VerdictFacts) -> String {
     }
 }
 
-/// Why a side is silent while the other can be heard.
+/// Returns why a side cannot be heard while the other can.
 fn silence_reason(side: &str, facts: &SideFacts) -> String {
     match facts.silent.iter().next() {
         None if facts.withheld => format!("media of the {side} was deliberately not kept"),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_fits_is_the_verdict() {
+    fn first_verdict_that_applies_is_returned() {
         let opaque = [Silent::UnknownCodec("G723".to_owned()), Silent::Encrypted(Encrypted::Zrtp)];
         let mut facts = VerdictFacts {
             caller: side(true, &[]),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_side_is_explained() {
+    fn reason_explains_the_silent_side() {
         let facts = VerdictFacts {
             callee: side(true, &[]),
             caller: side(false, &[Silent::UnknownCodec("G723".to_owned())]),

@@ -1,7 +1,7 @@
-//! Whether a finished file is what its record says: hash, size, length, and that it can be decoded to its end.
+//! Verifies a finished file against its call record: size, hash and length, and that it can be decoded to its end.
 //!
-//! symphonia reads the files: it decodes WAV, and takes Ogg apart; it has no decoder for Opus, so those packets go to
-//! libopus. On the way the peaks for a waveform are found.
+//! symphonia reads the files and decodes WAV. It has no Opus decoder, so libopus decodes the Opus packets. The decoded
+//! samples also give the peaks for a waveform.
 
 use std::fs::File;
 use std::io;
@@ -19,61 +19,61 @@ use super::encrypt::{self, AgeIdentities};
 use super::publish::{digest, digest_of};
 use crate::call::record::Recording;
 
-/// A file that is what its record says.
+/// A file that matches its call record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedRecording {
-    /// Samples of each channel.
+    /// Samples per channel.
     pub samples: u64,
-    /// Lowest and highest sample of each piece, left and right: as many pieces of equal length as were asked for, fewer
-    /// if the file has fewer samples.
+    /// Lowest and highest sample of each interval, for the left and the right channel. The intervals have equal length.
+    /// There are as many as requested, or fewer if the file has fewer samples.
     pub peaks: [Vec<(i16, i16)>; 2],
 }
 
-/// What is wrong with a file.
+/// Reasons why a file does not match its call record.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// It is not there, or cannot be read.
+    /// The file does not exist or cannot be read.
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// Its size is another.
-    #[error("it has {found} bytes, {expected} were written")]
+    /// The file has another size.
+    #[error("it has {found} bytes, but the record says {expected}")]
     Size {
-        /// Bytes of the file.
+        /// Size of the file, bytes.
         found: u64,
-        /// Bytes of the record.
+        /// Size in the record, bytes.
         expected: u64,
     },
-    /// Its contents are others.
-    #[error("it was changed: its SHA-256 is not that of the record")]
+    /// The file has another hash.
+    #[error("it was changed: its SHA-256 differs from the record")]
     HashMismatch,
-    /// It is encrypted: only [`verify_encrypted`] can decode it.
-    #[error("it is encrypted: its sound cannot be decoded without the identity")]
+    /// The file is encrypted; only [`verify_encrypted`] can decode it.
+    #[error("it is encrypted: its audio cannot be decoded without the identity file")]
     Encrypted,
-    /// It cannot be decoded.
+    /// The file cannot be decoded.
     #[error("it cannot be decoded: {0}")]
     Undecodable(String),
-    /// It is decoded to another length.
-    #[error("it has {found} samples, its times say {expected}")]
+    /// The decoded audio has another length.
+    #[error("it has {found} samples, but the times in the record say {expected}")]
     Length {
-        /// Samples of a channel in the file.
+        /// Samples per channel in the file.
         found: u64,
-        /// Samples that the record's times make.
+        /// Samples per channel by the times in the record.
         expected: u64,
     },
 }
 
-/// Checks a file against its entry in the record, and finds its peaks in up to [`PEAKS`] pieces.
+/// Verifies a file against its entry in the record, and finds up to [`PEAKS`] peaks.
 ///
 /// # Errors
-/// [`VerifyError`], the first thing that is wrong.
+/// Returns the first mismatch.
 pub fn verify(path: &Path, recording: &Recording) -> Result<VerifiedRecording, VerifyError> {
     verify_with_peaks(path, recording, PEAKS)
 }
 
-/// As [`verify`], with the peaks of up to so many pieces.
+/// Verifies a file like [`verify`], and finds up to `pieces` peaks.
 ///
 /// # Errors
-/// [`VerifyError`], the first thing that is wrong.
+/// Returns the first mismatch.
 pub fn verify_with_peaks(path: &Path, recording: &Recording, pieces: u64) -> Result<VerifiedRecording, VerifyError> {
     let (bytes, sha256) = digest(path)?;
     if bytes != recording.bytes {
@@ -88,11 +88,11 @@ pub fn verify_with_peaks(path: &Path, recording: &Recording, pieces: u64) -> Res
     verify_audio(Box::new(File::open(path)?), recording, pieces)
 }
 
-/// Checks what is in an encrypted file against its entry in the record, and finds its peaks; it is decrypted on the way,
-/// nothing is written.
+/// Verifies the content of an encrypted file against its entry in the record, and finds up to `pieces` peaks. The
+/// content is decrypted in memory only.
 ///
 /// # Errors
-/// [`VerifyError`], the first thing that is wrong; [`VerifyError::Io`] when no identity opens it.
+/// Returns the first mismatch, or [`VerifyError::Io`] if no identity decrypts the file.
 pub fn verify_encrypted(
     path: &Path,
     recording: &Recording,
@@ -120,10 +120,10 @@ fn verify_audio(
     Ok(VerifiedRecording { samples: peaks.samples, peaks: peaks.channels })
 }
 
-/// Decodes a finished file of any [`super::config::RecordingFormat`] to its end, at its own sample rate.
+/// Decodes a finished file of any [`super::config::RecordingFormat`] at its own sample rate.
 ///
 /// # Errors
-/// [`VerifyError::Io`] or [`VerifyError::Undecodable`].
+/// Fails with [`VerifyError::Io`] or [`VerifyError::Undecodable`].
 pub fn decode(path: &Path, sample_rate: u32, out: &mut dyn FnMut(&[[i16; 2]])) -> Result<(), VerifyError> {
     decode_from(Box::new(File::open(path)?), sample_rate, out)
 }
@@ -137,10 +137,10 @@ fn decode_from(
     let probe = symphonia::default::get_probe();
     let (format, metadata) = (FormatOptions::default(), MetadataOptions::default());
     let mut reader = probe.probe(&Hint::new(), stream, format, metadata).map_err(undecodable)?;
-    let track = reader.default_track(TrackType::Audio).ok_or_else(|| undecodable("no sound in it"))?;
+    let track = reader.default_track(TrackType::Audio).ok_or_else(|| undecodable("it has no audio"))?;
     let delay = u64::from(track.delay.unwrap_or(0));
     let codec =
-        track.codec_params.as_ref().and_then(|p| p.audio()).ok_or_else(|| undecodable("no sound in it"))?.clone();
+        track.codec_params.as_ref().and_then(|p| p.audio()).ok_or_else(|| undecodable("it has no audio"))?.clone();
     if codec.channels.as_ref().map(|channels| channels.count()) != Some(2) {
         return Err(undecodable("it is not stereo"));
     }
@@ -148,7 +148,7 @@ fn decode_from(
         return decode_opus(reader.as_mut(), &codec, sample_rate, delay, out);
     }
     if codec.sample_rate != Some(sample_rate) {
-        return Err(undecodable("its sample rate is another"));
+        return Err(undecodable("its sample rate differs from the record"));
     }
     let decoders = symphonia::default::get_codecs();
     let mut decoder = decoders.make_audio_decoder(&codec, &AudioDecoderOptions::default()).map_err(undecodable)?;
@@ -169,7 +169,7 @@ fn decode_pcm(
     Ok(())
 }
 
-/// `delay` is the pre-skip at 48 kHz (RFC 7845 section 4.2); the last packet says how much of it is too much.
+/// Decodes Opus. `delay` is the pre-skip at 48 kHz (RFC 7845 section 4.2); the last packet gives the samples to trim.
 fn decode_opus(
     reader: &mut dyn FormatReader,
     codec: &AudioCodecParameters,
@@ -186,7 +186,7 @@ fn decode_opus(
     let mut decoder = MSDecoder::new(sample_rate, streams, coupled, mapping).map_err(undecodable)?;
     let here = |ticks: u64| (ticks * u64::from(sample_rate) / OPUS_CLOCK_HZ) as usize;
     let mut skip = here(delay);
-    // Room for 120 ms, the longest packet.
+    // Space for 120 ms, the longest packet.
     let mut samples = vec![0; 2 * sample_rate as usize * 120 / 1_000];
     while let Some(packet) = reader.next_packet().map_err(undecodable)? {
         let count = decoder.decode(&packet.data, &mut samples, false).map_err(undecodable)?;
@@ -202,7 +202,7 @@ fn undecodable(why: impl ToString) -> VerifyError {
     VerifyError::Undecodable(why.to_string())
 }
 
-/// Lowest and highest samples of pieces of equal length.
+/// Finds the lowest and highest sample of intervals of equal length.
 struct PeakFinder {
     expected: u64,
     pieces: u64,
@@ -222,7 +222,7 @@ impl PeakFinder {
             let piece = u128::from(self.samples) * u128::from(self.pieces) / u128::from(self.expected.max(1));
             self.samples += 1;
             for (channel, &sample) in self.channels.iter_mut().zip(frame) {
-                // A file that is too long has no piece for its end.
+                // The end of a file that is too long belongs to no interval.
                 if let Some((low, high)) = channel.get_mut(piece as usize) {
                     (*low, *high) = ((*low).min(sample), (*high).max(sample));
                 }
@@ -231,7 +231,7 @@ impl PeakFinder {
     }
 }
 
-/// Pieces of a waveform where nobody says how many: about the width of a screen.
+/// Default number of peaks: about the width of a screen in pixels.
 pub const PEAKS: u64 = 1_000;
-/// RFC 7845: Ogg Opus counts in this clock.
+/// Clock of Ogg Opus, Hz (RFC 7845).
 const OPUS_CLOCK_HZ: u64 = 48_000;

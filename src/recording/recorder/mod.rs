@@ -1,5 +1,7 @@
-//! Makes the files of a call: renders the first leg that can be heard (or another, if that one was heard on one side
-//! only), and writes WAV and record. Of a call that is under way the parts that are full are made, see `cutting`.
+//! Makes the files of a call: its recording and its call record.
+//!
+//! The anchor leg is rendered. If it cannot be heard, or on one side only, another leg may be rendered instead. During a
+//! call, segments that are full are made (module `segmenter`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,67 +18,67 @@ use crate::render::{RenderError, Report, SideReport, Silent};
 use crate::spool::{LegSource, LegStore, SpoolError};
 use crate::time::Timestamp;
 
-/// Makes files of calls. Holds no state: may be used by several threads.
+/// Makes the files of calls. Has no state, so several threads may use it.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     config: Config,
     layout: FolderLayout,
-    /// No file larger than this: what Pyrus takes.
+    /// Largest file that Pyrus accepts, bytes.
     max_segment_bytes: Option<u64>,
 }
 
-/// How the folder of recordings is arranged.
+/// Layout of the folder of recordings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FolderLayout {
-    /// All files in it (`replay`).
+    /// All files are in the folder itself (`replay`).
     Flat,
-    /// `YYYY/MM/DD/` by the call's beginning (`run`).
+    /// Files are in `YYYY/MM/DD/` by the start of the call (`run`).
     ByDay,
 }
 
-/// Why a call's files could not be written. Trying again may help: the spool is still there.
+/// A file of a call could not be written. A later attempt may succeed, because the spool still exists.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}")]
 pub struct RecordingError {
-    /// Which file or folder.
+    /// The file or folder.
     pub path: String,
-    /// What the system said.
+    /// The error of the operating system.
     pub source: io::Error,
 }
 
 impl RecordingError {
-    /// Whether the same may work later: always, when room or rights are given back.
+    /// Returns whether the same operation may succeed later: always, e.g. after disk space was freed.
     pub const fn is_retryable(&self) -> bool {
         true
     }
 }
 
-/// Parts of a call under way that are written and have no names yet. Dropped, they are taken away.
+/// Segments made during a call that have no final file names yet. Dropping them removes their files.
 #[derive(Debug)]
 pub struct ReadySegments {
     segments: Vec<NewSegment>,
-    /// Index into `record.legs` of the leg whose sound they are.
+    /// Index into `record.legs` of the rendered leg.
     leg: usize,
     wall_offset_ns: i64,
 }
 
 impl Recorder {
-    /// A recorder; no file of it is larger than `max_segment_bytes`.
+    /// Creates a recorder whose files have at most `max_segment_bytes`.
     pub fn new(config: Config, layout: FolderLayout, max_segment_bytes: Option<u64>) -> Self {
         Self { config, layout, max_segment_bytes }
     }
 
-    /// Seconds after which a part of a recording is full.
+    /// Returns the length of a segment, s.
     pub fn segment_seconds(&self) -> u64 {
         let Config { format, part_hours, sample_rate, .. } = self.config;
         segments::segment_seconds(format, part_hours, self.max_segment_bytes, sample_rate)
     }
 
-    /// Renders the parts of a call under way that are full and that its record does not name yet. `None`: there are none,
-    /// or nothing can be heard so far.
+    /// Renders the full segments of a live call that its record does not have yet. Returns `None` if there are none, or if
+    /// nothing can be heard so far.
     ///
     /// # Errors
-    /// When a file cannot be written. What cannot be read is left to the end of the call.
+    /// Fails if a file cannot be written. A spool that cannot be read is left to the end of the call.
     pub fn render_segments(
         &self,
         due: &DueParts,
@@ -101,10 +103,11 @@ impl Recorder {
         ))
     }
 
-    /// Gives parts their names and enters them into the record.
+    /// Gives segments their final names and adds them to the record.
     ///
     /// # Errors
-    /// When the system refuses. Some may have their names then: the next try makes them again, with the same bytes.
+    /// Fails if a file cannot be renamed. Some segments may have their names then; another attempt replaces them by
+    /// the same bytes.
     pub fn publish_segments(&self, ready: ReadySegments, record: &mut CallRecord) -> Result<(), RecordingError> {
         self.publish(ready.segments, ready.wall_offset_ns, record)?;
         if let Some(leg) = record.legs.get_mut(ready.leg) {
@@ -113,11 +116,11 @@ impl Recorder {
         Ok(())
     }
 
-    /// Renders a call that is over and publishes its WAV (if it can be heard) and its record. Parts that the record names
-    /// already stay as they are.
+    /// Renders an ended call, and publishes its recording, if it can be heard, and its record. Segments that the record has
+    /// already are not changed.
     ///
     /// # Errors
-    /// When a file cannot be written. Nothing is published then but what was already whole.
+    /// Fails if a file cannot be written; then only complete files are published.
     pub fn record(&self, ended: &EndedCall, store: &dyn LegStore) -> Result<CallRecord, RecordingError> {
         let mut record = ended.record.clone();
         let folder = self.folder(&record);
@@ -126,7 +129,7 @@ impl Recorder {
             let facts = self.render_ended(ended, store, &mut record)?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
-            // What the engine already had to say (how the answer is known, whose sound it is) stands behind it.
+            // The engine's own note, e.g. on how the answer is known, follows the reason.
             let note = record.verdict_reason.take().map(|note| format!(" {note}")).unwrap_or_default();
             record.verdict_reason = Some(format!("{reason}{note}"));
         }
@@ -134,10 +137,10 @@ impl Recorder {
         Ok(record)
     }
 
-    /// Writes (or writes again) the record of a call beside its recording.
+    /// Writes or replaces the sidecar record of a call.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Fails if the file cannot be written.
     pub fn write_record(&self, record: &CallRecord) -> Result<PathBuf, RecordingError> {
         let folder = self.folder(record);
         std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
@@ -148,7 +151,7 @@ impl Recorder {
         Ok(path)
     }
 
-    /// Where the files of a call are.
+    /// Returns the folder of a call's files.
     pub fn folder(&self, record: &CallRecord) -> PathBuf {
         match self.layout {
             FolderLayout::Flat => self.config.dir.clone(),
@@ -161,7 +164,7 @@ impl Recorder {
         }
     }
 
-    /// Where the packets of a leg of a call are kept after delivery (`keep_pcap`): beside its recording.
+    /// Returns the path at which a leg's packets are kept after delivery (`keep_pcap`).
     pub fn kept_path(&self, record: &CallRecord, leg_index: usize) -> PathBuf {
         self.folder(record).join(format!("{}.{}.pcapng", stem(record), leg_index + 1))
     }
@@ -185,7 +188,7 @@ impl Recorder {
             if let Some(note) = note {
                 record.verdict_reason = Some(note.to_owned());
             }
-            // Without an end in the spool they are the record's own, and of the wall clock already.
+            // Without an end in the spool, the stream times are from the record and already on the wall clock.
             let is_from_spool = rendered.plan.ended.is_some();
             self.apply_rendered(rendered, leg, ended.wall_offset_ns, record, &mut facts)?;
             if is_from_spool {
@@ -195,8 +198,8 @@ impl Recorder {
         Ok(facts)
     }
 
-    /// Renders the first leg that can be heard, or one that has more; failing that, the first of all: what is wrong with
-    /// the anchor leg is what an admin should hear of.
+    /// Renders the first leg that can be heard, or a later one that has more of the call. If none can be heard, returns the
+    /// first leg, because the verdict should explain what is wrong with the anchor leg.
     fn render_best<'a>(
         &self,
         legs: &'a [EndedLeg],
@@ -222,7 +225,7 @@ impl Recorder {
         }
         let Some((rendered, leg)) = first else { return Ok(None) };
         if let Some((source, leg)) = self.find_fuller_leg(&rendered, others, store, &task) {
-            // Its files have the names of those to come.
+            // Its `.part` files have the same names as the new ones.
             drop(rendered);
             let rendered =
                 self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to);
@@ -233,8 +236,8 @@ impl Recorder {
         Ok(Some(ChosenLeg { rendered, leg, note: is_undecodable.then_some(UNDECODABLE_ANCHOR) }))
     }
 
-    /// Of a leg that was heard on one side only (if there is more than stray packets of the other): another of which
-    /// both were, and that has no less of the call.
+    /// Looks for a better leg if one side of the rendered leg has hardly any audio. A better leg has audio of both sides and
+    /// no less audio in total.
     fn find_fuller_leg<'a>(
         &self,
         rendered: &RenderedLeg,
@@ -272,7 +275,7 @@ impl Recorder {
         }
     }
 
-    /// Publishes what was rendered and writes it into the record.
+    /// Publishes the rendered segments and writes the results into the record.
     fn apply_rendered(
         &self,
         rendered: RenderedLeg,
@@ -298,7 +301,7 @@ impl Recorder {
         self.publish(rendered.segments, wall_offset_ns, record)
     }
 
-    /// Files get their names, one after the other, and their places in the record.
+    /// Gives segments their final names, one after the other, and adds them to the record.
     fn publish(
         &self,
         segments: Vec<NewSegment>,
@@ -326,7 +329,7 @@ impl Recorder {
     }
 }
 
-/// What is to be rendered.
+/// What to render of a call.
 #[derive(Clone, Copy, Debug)]
 struct RenderTask<'a> {
     record: &'a CallRecord,
@@ -334,19 +337,19 @@ struct RenderTask<'a> {
     up_to: RenderUpTo,
 }
 
-/// The leg that was rendered.
+/// The leg chosen to be rendered, with its result.
 #[derive(Debug)]
 struct ChosenLeg<'a> {
     rendered: RenderedLeg,
     leg: &'a EndedLeg,
-    /// Why it is not the anchor.
+    /// Sentence for the record if it is not the anchor leg.
     note: Option<&'static str>,
 }
 
-/// How much was heard of the sides of a leg.
+/// Durations of audio in a leg, µs.
 #[derive(Clone, Copy, Debug)]
 struct HeardTime {
-    /// Of the side with less.
+    /// Duration of the side with less audio.
     less_us: u64,
     sum_us: u64,
 }
@@ -356,7 +359,7 @@ fn heard_time(report: &Report) -> HeardTime {
     HeardTime { less_us: caller.heard_us.min(callee.heard_us), sum_us: caller.heard_us + callee.heard_us }
 }
 
-/// What a record says of the parts that were made.
+/// Returns the finished segments in a record.
 fn segments_in_record(record: &CallRecord, wall_offset_ns: i64) -> FinishedSegments {
     FinishedSegments {
         count: record.recordings.iter().map(|r| r.part).max().unwrap_or(0),
@@ -364,7 +367,7 @@ fn segments_in_record(record: &CallRecord, wall_offset_ns: i64) -> FinishedSegme
     }
 }
 
-/// Marks the leg whose sound the recording has. Parts made while the call was live may have that of another.
+/// Marks the leg whose audio is in the recording. Segments made during the call may be from another leg.
 fn mark_rendered_legs(leg: &EndedLeg, record: &mut CallRecord) {
     let earlier = record.recordings.len();
     let other = earlier > 0 && record.legs.iter().enumerate().any(|(n, l)| l.rendered && n != leg.index);
@@ -379,7 +382,7 @@ fn mark_rendered_legs(leg: &EndedLeg, record: &mut CallRecord) {
     }
 }
 
-/// What the engine counted of the rendered leg, and what rendering adds.
+/// Writes the statistics of both sides into the record: those of the engine, and those of rendering.
 fn apply_side_statistics(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut CallRecord) {
     let mut sides = match &rendered.plan.ended {
         Some(ended) => Sides { caller: ended.sides[0].clone(), callee: ended.sides[1].clone() },
@@ -397,7 +400,7 @@ fn apply_side_statistics(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut Ca
     apply_losses(record, rendered.plan.recounted);
 }
 
-/// What was lost, as the engine says it, where it could not count it: after a restart.
+/// Corrects the problem that reports lost packets, if rendering counted the losses again after a restart.
 fn apply_losses(record: &mut CallRecord, recounted: bool) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if recounted && lost == 0 {
@@ -411,7 +414,7 @@ fn apply_losses(record: &mut CallRecord, recounted: bool) {
     }
 }
 
-/// The spool's times are of the capture timeline; the record's are of the wall clock as it was when the call began.
+/// Shifts stream times from the capture timeline to the wall clock as of the start of the call.
 fn shift_streams(sides: &mut Sides, by_ns: i64) {
     for side in [Side::Caller, Side::Callee] {
         for stream in &mut sides.get_mut(side).streams {
@@ -433,14 +436,14 @@ fn add_problems(report: &Report, record: &mut CallRecord) {
         ("late", sum(|side| side.late)),
         ("broken_stamps", sum(|side| side.broken_stamps)),
     ] {
-        // The engine has counted the cut ones of the whole call already.
+        // The engine has already counted the cut packets of the whole call.
         if packets > 0 && !record.problems.iter().any(|p| p.kind == kind) {
             record.problems.push(problem(kind, Some(packets)));
         }
     }
 }
 
-/// What the record alone tells.
+/// Returns the facts that follow from the record alone.
 fn facts_from_record(record: &CallRecord) -> VerdictFacts {
     let refused = matches!(
         record.outcome,
@@ -463,7 +466,7 @@ fn facts_from_record(record: &CallRecord) -> VerdictFacts {
     }
 }
 
-/// The names of a call's files begin with its id, which the engine makes of a stamp and a hash.
+/// Returns the stem of a call's file names: its id, with any unexpected character replaced.
 fn stem(record: &CallRecord) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
     record.id.chars().map(safe).collect()
@@ -481,14 +484,14 @@ fn failed(path: &Path, source: io::Error) -> RecordingError {
     RecordingError { path: path.display().to_string(), source }
 }
 
-/// Why another leg than the anchor was rendered.
+/// Sentence for the record if the anchor leg cannot be decoded.
 const UNDECODABLE_ANCHOR: &str =
     "The sound is that of another leg of the call: the outside party's own cannot be decoded.";
-/// Why another leg was rendered than one that can be heard.
+/// Sentence for the record if the anchor leg has the audio of one side only.
 const ONE_SIDED_ANCHOR: &str =
     "The sound is that of another leg of the call: on the first, the mirror showed little or nothing of one side.";
-/// A side of which less than one part in so many of the recording was heard is as good as missing: keep-alives that look
-/// like RTP, a few packets before the media went another way.
+/// A side with less than this fraction (one in so many) of the recording counts as missing. It may have a few packets
+/// before the media took another path, or keep-alives that look like RTP.
 const ONE_SIDED_RATIO: u64 = 10;
 
 #[cfg(test)]

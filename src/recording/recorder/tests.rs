@@ -1,4 +1,4 @@
-//! Ended calls over made-up spools.
+//! Records ended calls from made-up spools.
 
 use super::*;
 use crate::call::decision::Decision;
@@ -7,21 +7,21 @@ use crate::call::record::{LegRecord, Verdict};
 use crate::spool::testkit::{SpoolBuilder, TestRtp, at_ms, format_of};
 use std::collections::HashMap;
 
-struct Spools(HashMap<LegId, LegSource>);
+struct TestSpools(HashMap<LegId, LegSource>);
 
-impl LegStore for Spools {
+impl LegStore for TestSpools {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
         self.0.get(&leg.leg).cloned()
     }
 }
 
-/// A leg of 2 s, recorded from 0: packets of 20 ms of one level from the sides that speak.
+/// Makes a leg of 2 s, recorded from its beginning, with packets of 20 ms at a constant level from each speaker.
 fn leg(speakers: &[(Side, &str)]) -> LegSource {
     let speakers: Vec<_> = speakers.iter().map(|&(side, encoding)| (side, encoding, 0..100)).collect();
     leg_of(&speakers)
 }
 
-/// As [`leg`], with which packets of the hundred each side sends.
+/// Makes a leg like [`leg`], with the range of the hundred packets that each speaker sends.
 fn leg_of(speakers: &[(Side, &str, std::ops::Range<u16>)]) -> LegSource {
     let mut spool = SpoolBuilder::new();
     spool.decide(at_ms(0.0), Decision::Start);
@@ -39,7 +39,7 @@ fn leg_of(speakers: &[(Side, &str, std::ops::Range<u16>)]) -> LegSource {
     spool.source()
 }
 
-fn call(legs: Vec<(LegSource, bool)>) -> (EndedCall, Spools) {
+fn call(legs: Vec<(LegSource, bool)>) -> (EndedCall, TestSpools) {
     let record = CallRecord {
         id: "20261123T070000Z-abc".to_owned(),
         invited_at: Some(at_ms(-1_000.0)),
@@ -57,7 +57,7 @@ fn call(legs: Vec<(LegSource, bool)>) -> (EndedCall, Spools) {
     });
     let legs_of_call = ended.collect();
     let spools = legs.into_iter().enumerate().map(|(index, (source, _))| (LegId(index as u64), source)).collect();
-    (EndedCall { record, legs: legs_of_call, registration: Default::default(), wall_offset_ns: 0 }, Spools(spools))
+    (EndedCall { record, legs: legs_of_call, registration: Default::default(), wall_offset_ns: 0 }, TestSpools(spools))
 }
 
 fn recorder(dir: &Path) -> Recorder {
@@ -72,7 +72,7 @@ fn wav(path: &str) -> (hound::WavSpec, Vec<i16>) {
 const BOTH: [(Side, &str); 2] = [(Side::Caller, "PCMU"), (Side::Callee, "PCMU")];
 
 #[test]
-fn a_call_becomes_a_stereo_wav_and_a_record_that_fits_it_twice_the_same() {
+fn call_becomes_a_stereo_wav_and_record_reproducibly() {
     let (ended, spools) = call(vec![(leg(&BOTH), true)]);
     let mut results = Vec::new();
     for _ in 0..2 {
@@ -89,13 +89,13 @@ fn a_call_becomes_a_stereo_wav_and_a_record_that_fits_it_twice_the_same() {
         assert_eq!((samples[800], samples[801]), (15_996, 7_932));
         assert_eq!(record.verdict, Some(Verdict::BothSides));
         assert!(record.legs[0].rendered);
-        // What the engine counted, from the leg's end.
+        // The engine's own counts, from the leg's end.
         assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (1, 2));
         let json = std::fs::read_to_string(dir.path().join("20261123T070000Z-abc.json")).unwrap();
         assert_eq!(serde_json::from_str::<CallRecord>(&json).unwrap(), record);
         let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, ["20261123T070000Z-abc.json", "20261123T070000Z-abc.wav"], "no .part is left");
+        assert_eq!(names, ["20261123T070000Z-abc.json", "20261123T070000Z-abc.wav"], "no .part file is left");
         results.push((bytes, file.sha256.clone()));
     }
     assert_eq!(results[0], results[1]);
@@ -112,7 +112,7 @@ fn swapped_sides_swap_channels_and_counts() {
 }
 
 #[test]
-fn the_first_leg_that_can_be_heard_is_rendered() {
+fn first_leg_that_can_be_heard_is_rendered() {
     let deaf = leg(&[(Side::Caller, "WHATEVER"), (Side::Callee, "WHATEVER")]);
     let (ended, spools) = call(vec![(deaf, true), (leg(&BOTH), true)]);
     let dir = tempfile::tempdir().unwrap();
@@ -121,7 +121,7 @@ fn the_first_leg_that_can_be_heard_is_rendered() {
     assert_eq!(record.legs.iter().map(|leg| leg.rendered).collect::<Vec<_>>(), [false, true]);
 }
 
-/// Which leg of a call of these was rendered, its verdict, and the first sound of each channel.
+/// Records a call of these legs. Returns which leg was rendered, the record, and the first sample of each channel.
 fn rendered_of(legs: Vec<LegSource>) -> (Vec<bool>, CallRecord, [i16; 2]) {
     let (ended, spools) = call(legs.into_iter().map(|leg| (leg, true)).collect());
     let dir = tempfile::tempdir().unwrap();
@@ -133,7 +133,7 @@ fn rendered_of(legs: Vec<LegSource>) -> (Vec<bool>, CallRecord, [i16; 2]) {
 }
 
 #[test]
-fn where_the_first_leg_was_heard_on_one_side_only_another_with_both_is_rendered() {
+fn leg_with_both_sides_is_rendered_instead_of_a_one_sided_leg() {
     let stray = leg_of(&[(Side::Caller, "PCMU", 0..2)]);
     let almost = leg_of(&[(Side::Caller, "PCMU", 0..100), (Side::Callee, "PCMU", 0..2)]);
     for first in [leg(&BOTH[..1]), leg(&BOTH[1..]), stray, almost] {
@@ -146,22 +146,23 @@ fn where_the_first_leg_was_heard_on_one_side_only_another_with_both_is_rendered(
 }
 
 #[test]
-fn the_first_leg_is_kept_where_no_other_has_more_of_the_call() {
+fn first_leg_is_kept_if_no_other_has_more_audio() {
     let half = || leg_of(&[(Side::Caller, "PCMU", 0..30), (Side::Callee, "PCMU", 0..30)]);
-    // One side throughout, and both for less than half of it.
+    // The first leg has one side throughout; the second has both, for less than half of the call.
     let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), half()]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(Verdict::CallerOnly)));
-    // Both sides, if one speaks little; and nobody has both.
+    // The first leg has both sides, one of them for a fifth of the call, which is enough.
     let little = leg_of(&[(Side::Caller, "PCMU", 0..100), (Side::Callee, "PCMU", 40..60)]);
     let (legs, record, _) = rendered_of(vec![little, leg(&BOTH)]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(Verdict::BothSides)));
+    // No leg has both sides.
     let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), leg(&BOTH[1..])]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(Verdict::CallerOnly)));
     assert!(!record.verdict_reason.unwrap().contains("another leg"));
 }
 
 #[test]
-fn packets_that_came_too_late_are_a_problem_of_the_record() {
+fn late_packets_are_a_problem_in_the_record() {
     let mut spool = SpoolBuilder::new();
     spool.decide(at_ms(0.0), Decision::Start);
     for side in [Side::Caller, Side::Callee] {
@@ -172,7 +173,7 @@ fn packets_that_came_too_late_are_a_problem_of_the_record() {
         };
         (0..240_u16).filter(|n| ![20, 21].contains(n)).for_each(|n| send(n, 20.0 * f64::from(n)));
         if side == Side::Callee {
-            // 3 s after their turn.
+            // 3 s late.
             send(20, 3_400.0);
             send(21, 3_420.0);
         }
@@ -188,7 +189,7 @@ fn packets_that_came_too_late_are_a_problem_of_the_record() {
 }
 
 #[test]
-fn a_call_that_cannot_be_heard_has_a_record_and_no_wav() {
+fn call_that_cannot_be_heard_has_a_record_and_no_wav() {
     let deaf = leg(&[(Side::Caller, "WHATEVER")]);
     let (ended, spools) = call(vec![(deaf, true)]);
     let dir = tempfile::tempdir().unwrap();
@@ -200,7 +201,7 @@ fn a_call_that_cannot_be_heard_has_a_record_and_no_wav() {
 }
 
 #[test]
-fn one_way_audio_is_said_with_its_reason() {
+fn one_way_audio_is_reported_with_its_reason() {
     let (ended, spools) = call(vec![(leg(&[(Side::Caller, "PCMU"), (Side::Callee, "WHATEVER")]), true)]);
     let dir = tempfile::tempdir().unwrap();
     let record = recorder(dir.path()).record(&ended, &spools).unwrap();
@@ -224,15 +225,15 @@ fn refused_and_excluded_calls_keep_their_verdict() {
 }
 
 #[test]
-fn parts_abut_to_the_sample_and_hold_the_same_sound() {
+fn segments_adjoin_to_the_sample_and_hold_the_same_audio() {
     let (ended, spools) = call(vec![(leg(&BOTH), true)]);
     let dir = tempfile::tempdir().unwrap();
     let whole = recorder(dir.path()).record(&ended, &spools).unwrap();
     let (_, whole) = wav(&whole.recordings[0].path);
-    // 40,000 bytes: one second of 32,000 fits.
+    // 40,000 bytes have space for one second of 32,000 bytes.
     let config = Config { dir: dir.path().to_owned(), ..Config::default() };
     let record = Recorder::new(config, FolderLayout::ByDay, Some(40_000)).record(&ended, &spools).unwrap();
-    let [first, second] = record.recordings.as_slice() else { panic!("two parts") };
+    let [first, second] = record.recordings.as_slice() else { panic!("two segments") };
     assert!(second.path.ends_with("/2026/11/23/20261123T070000Z-abc.2.wav"), "{}", second.path);
     assert_eq!((first.part, second.part), (1, 2));
     assert_eq!((first.starts_at, first.ends_at), (at_ms(0.0), at_ms(1_000.0)));
@@ -241,7 +242,7 @@ fn parts_abut_to_the_sample_and_hold_the_same_sound() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_an_error_that_may_be_tried_again() {
+fn unwritable_folder_is_a_retryable_error() {
     let dir = tempfile::tempdir().unwrap();
     let blocked = dir.path().join("file");
     std::fs::write(&blocked, b"in the way").unwrap();
@@ -250,8 +251,8 @@ fn a_folder_that_cannot_be_written_is_an_error_that_may_be_tried_again() {
     assert!(error.is_retryable() && error.to_string().contains("file"));
 }
 
-/// A leg of 4 s whose callee, on the same stream, speaks another codec from the third second on.
-fn leg_that_turns_wideband() -> LegSource {
+/// Makes a leg of 40 s whose callee changes to G.722 at 36 s, on the same stream.
+fn leg_changing_to_wideband() -> LegSource {
     let mut spool = SpoolBuilder::new();
     spool.decide(at_ms(0.0), Decision::Start);
     let stream = spool.stream(at_ms(0.0), Side::Callee);
@@ -268,12 +269,12 @@ fn leg_that_turns_wideband() -> LegSource {
 }
 
 #[test]
-fn a_part_has_the_rate_that_was_needed_up_to_its_end() {
-    let (ended, spools) = call(vec![(leg_that_turns_wideband(), true)]);
+fn segment_has_the_sample_rate_needed_up_to_its_end() {
+    let (ended, spools) = call(vec![(leg_changing_to_wideband(), true)]);
     let dir = tempfile::tempdir().unwrap();
     let config = Config { dir: dir.path().to_owned(), ..Config::default() };
-    // One second a part: 64,000 bytes of 16 kHz and a header. G.722 comes at 36 s; what follows a part by half a
-    // minute is taken into account.
+    // One second per segment: 64,000 bytes at 16 kHz and a header. G.722 comes at 36 s. A segment depends on packets
+    // up to half a minute after its end, so the later segments have 16 kHz.
     let recorder = Recorder::new(config, FolderLayout::Flat, Some(64_058));
     assert_eq!(recorder.segment_seconds(), 1);
     let record = recorder.record(&ended, &spools).unwrap();
@@ -287,7 +288,7 @@ fn a_part_has_the_rate_that_was_needed_up_to_its_end() {
 }
 
 #[test]
-fn parts_that_were_made_stay_and_the_record_says_when_they_are_of_another_leg() {
+fn finished_segments_stay_and_the_record_names_another_leg() {
     let (mut ended, spools) = call(vec![(leg(&BOTH), true), (leg(&BOTH), false)]);
     for (n, leg) in ended.record.legs.iter_mut().enumerate() {
         leg.sip_call_id = format!("leg{n}");
@@ -310,7 +311,7 @@ fn parts_that_were_made_stay_and_the_record_says_when_they_are_of_another_leg() 
     assert_eq!((first.len(), first[0].part), (1, 1));
     let again = DueParts { record: live.clone(), ..due };
     assert!(recorder.render_segments(&again, &spools).unwrap().is_none(), "it is not made twice");
-    // At the end the other leg turns out to be the anchor, and its sides are swapped.
+    // At the end the other leg is the anchor leg, and its sides are swapped.
     ended.legs.reverse();
     ended.record.take_parts(&live);
     let record = recorder.record(&ended, &spools).unwrap();
