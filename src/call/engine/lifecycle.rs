@@ -1,4 +1,4 @@
-//! Time: what is due for a leg, and how legs and conversations end.
+//! Lifecycle of legs and calls: time-outs, updates of live calls, and the end of legs and calls.
 
 use crate::call::conversation::LiveSnapshot;
 use crate::call::decision::Decision;
@@ -13,6 +13,7 @@ use crate::call::roles::CallRoles;
 use crate::call::streams::side_record;
 
 impl Engine {
+    /// Ends or closes a leg whose time has come.
     pub(super) fn handle_leg_timer(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         match leg.due(self.now, &self.config) {
@@ -25,7 +26,7 @@ impl Engine {
         }
     }
 
-    /// Arms the one timer of a leg anew.
+    /// Re-arms the timer of a leg, after its state has changed.
     pub(super) fn rearm_leg_timer(&mut self, slot: usize) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.closed {
@@ -40,6 +41,7 @@ impl Engine {
         self.timers.insert((at, EngineTimer::Leg(slot)));
     }
 
+    /// Marks a call as settled and announces it.
     pub(super) fn handle_settle_timer(&mut self, conversation: usize) {
         if let Some(call) = self.conversations.get_mut(conversation) {
             call.settled = true;
@@ -47,22 +49,23 @@ impl Engine {
         self.emit_update(conversation);
     }
 
-    /// Tells the outside of a live call when it looks different from what was told last.
+    /// Emits [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last one.
     pub(super) fn emit_update(&mut self, conversation: usize) {
         if !self.conversations.get(conversation).is_some_and(|c| c.settled) {
             return;
         }
         let Some(record) = self.record_of(conversation) else { return };
-        let told = LiveSnapshot::from(&record);
+        let snapshot = LiveSnapshot::from(&record);
         let Some(call) = self.conversations.get_mut(conversation) else { return };
-        if record.ended_at.is_none() && call.last_snapshot.as_ref() != Some(&told) {
-            call.last_snapshot = Some(told);
+        if record.ended_at.is_none() && call.last_snapshot.as_ref() != Some(&snapshot) {
+            call.last_snapshot = Some(snapshot);
             let registration = call.policy.registration();
             self.events.push_back(CallEvent::Changed(Box::new(LiveCall { record, registration })));
         }
     }
 
-    /// Tells the spool where the recorded part begins, once that is known; again if it turns out to be earlier.
+    /// Writes the start of the recording to the leg's spool, once it is known. Writes it again if media that was captured
+    /// late shows an earlier start.
     pub(super) fn write_start(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let by_media = self.config.start == crate::call::config::Start::Media;
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -78,16 +81,16 @@ impl Engine {
         self.schedule_segments(conversation, at);
     }
 
-    /// Ends whatever is open: the capture is over.
+    /// Ends and closes all legs, because the capture ends.
     pub(super) fn end_all_legs(&mut self, sink: &mut dyn LegSink) {
         let slots: Vec<usize> = self.legs.iter().filter(|(_, l)| !l.closed).map(|(slot, _)| slot).collect();
         for &slot in &slots {
             if let Some(leg) = self.legs.get_mut(slot) {
                 let (at, by) = match leg.due(self.now, &self.config) {
                     Due::End(at, by) => (at, by),
-                    // Nobody will see any more whether it goes on sounding.
+                    // Another call uses the leg's media address. Without further capture, the leg counts as replaced.
                     _ => match leg.replaced_at() {
-                        Some(heard) => (heard, EndedBy::Replaced),
+                        Some(last_media_at) => (last_media_at, EndedBy::Replaced),
                         None => (self.now, EndedBy::CaptureEnd),
                     },
                 };
@@ -100,6 +103,7 @@ impl Engine {
         }
     }
 
+    /// Closes the spool of an ended leg, removes the leg from all indexes, and ends its call if no other leg is open.
     pub(super) fn close_leg(&mut self, slot: usize, sink: &mut dyn LegSink) {
         self.presume_answer(slot);
         self.write_start(slot, sink);
@@ -127,13 +131,14 @@ impl Engine {
         self.finish_if_over(conversation);
     }
 
-    /// A call that rings many telephones, again and again (a queue), keeps only the records of those attempts that came
-    /// to nothing: whoever looks at its legs looks at each of them.
+    /// Replaces an unanswered leg by its record, if the call has many legs.
+    ///
+    /// A queue rings many telephones again and again, and many functions look at all legs of a call.
     fn compact_leg(&mut self, conversation: usize, slot: usize) {
         let Some(call) = self.conversations.get_mut(conversation) else { return };
-        let nothing = |leg: &Leg| leg.dialog.answered.is_none() && !leg.has_media();
+        let is_unanswered = |leg: &Leg| leg.dialog.answered.is_none() && !leg.has_media();
         let first = call.legs.first() == Some(&slot);
-        if call.legs.len() <= KEPT_LEGS || first || !self.legs.get(slot).is_some_and(nothing) {
+        if call.legs.len() <= KEPT_LEGS || first || !self.legs.get(slot).is_some_and(is_unanswered) {
             return;
         }
         call.legs.retain(|s| *s != slot);
@@ -143,14 +148,14 @@ impl Engine {
         }
     }
 
-    /// Takes a leg out of the tables by which messages and media find it.
+    /// Removes a leg from all indexes and disarms its timers.
     pub(super) fn unindex_leg(&mut self, slot: usize) {
         self.remove_flows(slot);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         self.timers.remove(&(leg.check_at, EngineTimer::Leg(slot)));
         if let Some(at) = leg.taken_at {
             self.timers.remove(&(at, EngineTimer::AnswerReview(slot)));
-            self.unresolved_legs.retain(|doubt| *doubt != slot);
+            self.unresolved_legs.retain(|unresolved| *unresolved != slot);
         }
         for endpoint in std::mem::take(&mut leg.claimed) {
             self.media_index.remove(endpoint, slot);
@@ -164,8 +169,8 @@ impl Engine {
         }
     }
 
-    /// A call whose answer the mirror did not show, but that was hung up after media had flowed, was answered; so was one in
-    /// which both sides were heard and then neither: its end was not shown either (a restart, a mirror that lost frames).
+    /// Presumes that a leg was answered although the mirror port did not show the 2xx: it had media, and then a BYE or the
+    /// silence of both sides ended it.
     fn presume_answer(&mut self, slot: usize) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let dialog = &leg.dialog;
@@ -176,7 +181,8 @@ impl Engine {
         let fell_silent = matches!(dialog.ended(), Some((_, EndedBy::Silence))) && leg.has_both_sides();
         let how = match dialog.began {
             Began::UnderWay => AnsweredBy::UnderWay,
-            // Early media rings too: it takes a BYE, the voice of both, or the silence of all responses, to tell.
+            // A ringing leg may have early media. Only a BYE, media of both sides, or an INVITE without any ringing shows
+            // that it was answered.
             Began::Invite if hung_up || fell_silent || dialog.ringing_at.is_none() => AnsweredBy::Media,
             Began::Invite => return,
         };
@@ -185,6 +191,8 @@ impl Engine {
         }
     }
 
+    /// Ends a call whose legs are all closed: removes it and emits [`CallEvent::Ended`]. If some legs are open, arms the
+    /// timer of the partner legs.
     pub(super) fn finish_if_over(&mut self, conversation: usize) {
         let over = self
             .conversations
@@ -212,7 +220,8 @@ impl Engine {
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
-    /// The leg by which the call came in is over, others are not (a transfer moved them elsewhere): they get a while.
+    /// Arms the timer of the partner legs, if the first leg and the anchor have closed and others are open, e.g. after a
+    /// transfer.
     fn await_partners(&mut self, conversation: usize) {
         let Some(call) = self.conversations.get(conversation) else { return };
         let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
@@ -225,7 +234,7 @@ impl Engine {
         }
     }
 
-    /// What is still open of a call that is over: its sound is in the anchor of another one, or it becomes one itself.
+    /// Splits off the open legs that have media, and ends the others.
     pub(super) fn handle_partners_timer(&mut self, conversation: usize, sink: &mut dyn LegSink) {
         let Some(call) = self.conversations.get_mut(conversation) else { return };
         call.partners_due_at = None;
@@ -248,7 +257,7 @@ impl Engine {
     }
 }
 
-/// The legs of a call that have media, the one to be rendered first.
+/// Returns the legs of a call that have media, in the order of rendering.
 pub(super) fn legs_with_media(legs: &[&Leg], plan: &NumberPlan) -> Vec<EndedLeg> {
     let roles = CallRoles::from_legs(legs, plan);
     let heard = legs.iter().enumerate().filter(|(_, leg)| leg.has_media());
@@ -264,7 +273,8 @@ pub(super) fn legs_with_media(legs: &[&Leg], plan: &NumberPlan) -> Vec<EndedLeg>
     heard
 }
 
-/// Legs of a call that are kept whole when they came to nothing: a large ring group.
+/// Number of legs up to which a call keeps its unanswered legs uncompacted. A large ring group has fewer.
 const KEPT_LEGS: usize = 16;
-/// The legs of one call end within one round trip of each other; this allows for retransmissions.
+/// Time within which all legs of a call end, after its first leg and anchor have ended: one round trip, and
+/// retransmissions.
 pub(super) const PARTNER_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! The media path: one look-up for each packet of a known flow, no allocation.
+//! The media path: routes each RTP packet to its leg. A packet of a known flow costs one look-up and no allocation.
 
 use std::cmp::Reverse;
 
@@ -17,22 +17,23 @@ use crate::net::Endpoint;
 use crate::rtp::{Packet, Reject};
 use crate::time::Timestamp;
 
-/// What makes a leg the likeliest for a flow, the weightiest first.
+/// Priority of a leg as the receiver of a flow. Fields come in order of their weight, and the greatest value wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RoutePriority {
-    /// On its way when the call ended.
+    /// The packet was on its way when the leg ended.
     is_late: bool,
-    /// Both ends of the flow were announced.
-    both: bool,
-    /// Neither of the two ends is announced any more (a packet on its way): the leg that heard this stream before.
-    stays: bool,
-    /// The newest call.
+    /// The leg announced both ends of the flow.
+    announced_both: bool,
+    /// The leg received this stream before, but does not announce the flow's other end any more.
+    keeps_stream: bool,
+    /// Begin of the call: a newer call wins.
     created_at: Timestamp,
-    /// The first leg of a call.
-    place: Reverse<usize>,
+    /// Position of the leg in its call: an earlier leg wins.
+    position: Reverse<usize>,
 }
 
 impl Engine {
+    /// Handles an RTP packet: passes it to its leg, or stores it as early media.
     pub(super) fn handle_rtp(&mut self, datagram: &Datagram<'_>, sink: &mut dyn LegSink) {
         let Ok(packet) = read_packet(datagram) else {
             self.counters.rtp_broken += 1;
@@ -57,7 +58,7 @@ impl Engine {
         self.deliver_packet(route, datagram, &packet, sink);
     }
 
-    /// The route of a packet that wakes a dialog which fell silent.
+    /// Returns the route of a packet that makes a timed-out dialog a leg again.
     fn resolve_resumed(
         &mut self,
         flow: (Endpoint, Endpoint),
@@ -68,8 +69,8 @@ impl Engine {
         self.resume_by_media(datagram, sink).then(|| self.resolve_route(flow, ssrc))?
     }
 
-    /// ZRTP in the media path: with its Confirm messages both ends have keys (RFC 6189 section 3.1), and what follows
-    /// is SRTP under the same SSRCs and payload types.
+    /// Handles a ZRTP message. After the Confirm messages both ends have keys (RFC 6189 section 3.1), so the packets that
+    /// follow are SRTP, with the same SSRCs and payload types.
     pub(super) fn handle_zrtp(&mut self, datagram: &Datagram<'_>) {
         let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.contains(&kind));
         let flow = (datagram.src, datagram.dst);
@@ -79,12 +80,12 @@ impl Engine {
         }
     }
 
-    /// Gives the leg whatever came to (or from) its addresses before they were announced.
+    /// Routes the stored early media that came to or from newly announced addresses.
     pub(super) fn deliver_early_media(&mut self, endpoints: &[Endpoint], sink: &mut dyn LegSink) {
         if !endpoints.iter().any(|endpoint| self.early_media.may_hold(*endpoint)) {
             return;
         }
-        // The early packets are borrowed while the engine takes them, so they change hands for a moment.
+        // The buffer is moved out of the engine meanwhile, because routing its packets borrows the whole engine.
         let mut early = std::mem::replace(&mut self.early_media, crate::call::early_media::EarlyMedia::new(0));
         early.take_matching(endpoints, self.now, &mut |datagram| {
             let Ok(packet) = read_packet(datagram) else { return true };
@@ -98,8 +99,9 @@ impl Engine {
         self.early_media = early;
     }
 
+    /// Caches the route of a flow and returns it.
     fn cache_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) -> FlowRoute {
-        // What is on its way of a call that has ended must not catch the next call on the same ports.
+        // A late packet of an ended leg must not claim the flow: the next call may use the same ports.
         if let Some(leg) = self.legs.get_mut(route.slot)
             && leg.dialog.ended().is_none()
             && leg.flows.len() < MAX_FLOWS
@@ -111,15 +113,18 @@ impl Engine {
         route
     }
 
-    /// Whose voice a flow is: what arrives at an announced address is the other side's; failing that, what leaves an
-    /// announced address is its owner's (symmetric RTP behind a NAT, RFC 4961).
+    /// Finds the leg to which a flow belongs, and the sending side.
+    ///
+    /// Packets to an announced address come from the other side of the leg. Failing that, packets from an announced address
+    /// come from the side that announced it (symmetric RTP behind a NAT, RFC 4961).
     fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: u32) -> Option<FlowRoute> {
         let (src, dst) = flow;
         let by_receiver = || self.best_route(self.media_index.receivers_at(dst), Side::other, (src, ssrc));
         by_receiver().or_else(|| self.best_route(self.media_index.receivers_at(src), |receiver| receiver, (dst, ssrc)))
     }
 
-    /// The likeliest of those that claim one end of a flow; `voice` says whose it is, by who receives at that end.
+    /// Returns the route with the highest priority among the receivers at one end of a flow. `sender_of` maps the receiving
+    /// side to the sending side.
     fn best_route(
         &self,
         claims: &[MediaReceiver],
@@ -140,8 +145,8 @@ impl Engine {
         if claims.len() == 1 {
             return Some(route);
         }
-        // Where a PBX lets the ends talk past it, several legs of the call announce one address and mean the same voice:
-        // it belongs to the leg that is rendered.
+        // If media bypasses the PBX, several legs of a call announce the same address. The flow then belongs to the leg
+        // that is rendered first.
         let call = self.conversations.get(conversation)?;
         let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
         let roles = CallRoles::from_legs(&legs, &self.number_plan)?;
@@ -149,9 +154,9 @@ impl Engine {
         let as_heard = |r: &FlowRoute| if caller_is_left(r.slot) { r.sender } else { r.sender.other() };
         let same = candidates().filter(|(r, c, other)| {
             *c == conversation
-                && (r.is_late, r.stays) == (rank.is_late, rank.stays)
-                // What is on its way when an address changes hands goes where the rest of its stream went.
-                && (r.both == rank.both || !self.leg_has_heard(route.slot, other_end))
+                && (r.is_late, r.keeps_stream) == (rank.is_late, rank.keeps_stream)
+                // When another leg takes over an address, late packets stay with the leg that received their stream.
+                && (r.announced_both == rank.announced_both || !self.leg_has_heard(route.slot, other_end))
                 && as_heard(other) == as_heard(&route)
         });
         let order = |r: &FlowRoute| self.legs.get(r.slot).map_or(usize::MAX, |leg| roles.render_rank(leg.id));
@@ -163,7 +168,8 @@ impl Engine {
         self.legs.get(slot).is_some_and(|leg| leg.streams.iter().any(is_it))
     }
 
-    /// How likely a leg is to be that of a flow at one of its addresses, by the flow's other end. `None` if it cannot be.
+    /// Returns the call and the priority of a leg that announces one end of a flow. Returns `None` if the flow cannot
+    /// belong to this leg.
     fn route_priority(&self, slot: usize, (other_end, ssrc): (Endpoint, u32)) -> Option<(usize, RoutePriority)> {
         let leg = self.legs.get(slot)?;
         let conversation = self.conversations.get(leg.conversation)?;
@@ -173,18 +179,19 @@ impl Engine {
         if ended.is_some() && !is_late {
             return None;
         }
-        let both = leg.claimed.contains(&other_end);
-        let place = conversation.legs.iter().position(|s| *s == slot).unwrap_or(usize::MAX);
+        let announced_both = leg.claimed.contains(&other_end);
+        let position = conversation.legs.iter().position(|s| *s == slot).unwrap_or(usize::MAX);
         let rank = RoutePriority {
             is_late,
-            both,
-            stays: known && !both,
+            announced_both,
+            keeps_stream: known && !announced_both,
             created_at: conversation.created_at,
-            place: Reverse(place),
+            position: Reverse(position),
         };
         Some((leg.conversation, rank))
     }
 
+    /// Passes a packet to a stream of its leg, and to the spool.
     fn deliver_packet(
         &mut self,
         route: FlowRoute,
@@ -204,7 +211,9 @@ impl Engine {
         let fresh = index.is_none();
         let before = match index.and_then(|index| leg.streams.get(index)) {
             Some(stream) => stream.taken_over.filter(|(_, until)| datagram.at < *until),
-            None => self.previous_receiver(route.slot, flow, packet.ssrc).map(|slot| (slot, datagram.at + COPIES)),
+            None => {
+                self.previous_receiver(route.slot, flow, packet.ssrc).map(|slot| (slot, datagram.at + DUPLICATE_WINDOW))
+            }
         };
         if before.is_some_and(|(slot, _)| self.is_duplicate_of_previous(slot, flow, packet)) {
             self.counters.rtp_duplicates += 1;
@@ -241,7 +250,7 @@ impl Engine {
             return;
         };
         self.counters.rtp_packets += 1;
-        // Of a digit the spool keeps the header only: read back, it was cut by us.
+        // The spool stores only the header of a DTMF packet. Such a packet, read back, was not cut by the capture.
         if !secret && (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
             stream.cut += 1;
         }
@@ -262,7 +271,7 @@ impl Engine {
         }
     }
 
-    /// The leg of the same call that heard a stream until now, which is another's from here on.
+    /// Returns the leg of the same call that received a stream until now, if any.
     fn previous_receiver(&self, slot: usize, flow: (Endpoint, Endpoint), ssrc: u32) -> Option<usize> {
         let call = self.conversations.get(self.legs.get(slot)?.conversation)?;
         let heard =
@@ -270,13 +279,13 @@ impl Engine {
         call.legs.iter().copied().find(|other| *other != slot && heard(other))
     }
 
-    /// Whether a packet is a copy of one that the leg which had its stream before has kept.
+    /// Returns whether the previous receiver of a stream already has this packet.
     fn is_duplicate_of_previous(&self, slot: usize, flow: (Endpoint, Endpoint), packet: &Packet<'_>) -> bool {
         let stream = self.legs.get(slot).and_then(|leg| leg.streams.iter().find(|s| s.is_of(flow, packet.ssrc)));
         stream.is_some_and(|stream| stream.has_heard(packet))
     }
 
-    /// The slow side of the media path: a first packet, a new stream, a new meaning of a payload type.
+    /// Handles the rare changes on the media path: first packet, new stream, new meaning of a payload type.
     fn handle_stream_change(
         &mut self,
         slot: usize,
@@ -289,7 +298,7 @@ impl Engine {
         if leg.first_media_at.is_none_or(|first| at < first) {
             leg.first_media_at = Some(at);
         }
-        // Media after the ACK of an INVITE whose 2xx the mirror did not show.
+        // Media after an ACK shows that the INVITE was answered by a 2xx that the mirror port did not show.
         if leg.dialog.phase() == Phase::Inviting
             && let Some(acked) = leg.dialog.acked_at
         {
@@ -299,7 +308,7 @@ impl Engine {
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool == SpoolStage::Open {
             let stream = &mut leg.streams[stream];
-            // Said of what is new: it holds for packets, too, that are older and come later.
+            // Dated back, because older packets of the stream may be captured later.
             let at = if fresh || stream.payload_is_new() { at.offset(-DISORDER_NS) } else { at };
             if fresh {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
@@ -318,12 +327,12 @@ impl Engine {
             self.write_start(slot, sink);
         }
         if rings {
-            self.rearm_leg_timer(slot); // with both voices there is less to wait for
+            self.rearm_leg_timer(slot); // media of both sides shortens the time-out
         }
     }
 }
 
-/// A packet that the capture cut, or of which the spool kept the header only, still counts.
+/// Parses an RTP packet, even if the capture cut it or the spool stored its header only.
 fn read_packet<'a>(datagram: &Datagram<'a>) -> Result<Packet<'a>, Reject> {
     if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
         return Packet::parse_cut(datagram.payload);
@@ -331,7 +340,7 @@ fn read_packet<'a>(datagram: &Datagram<'a>) -> Result<Packet<'a>, Reject> {
     Packet::parse(datagram.payload)
 }
 
-/// A side that goes on in another codec.
+/// Updates the codec of the stream's side, and records an event if it differs from the last one.
 fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> Voice {
     let stream = &leg.streams[stream];
     let (side, Some(new)) = (stream.side, stream.voice()) else { return Voice::AsBefore };
@@ -346,20 +355,22 @@ fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> Voice {
     Voice::Changed
 }
 
-/// The RTP header with CSRCs and extension: what may be kept of a packet whose payload is secret.
+/// Returns the length of the RTP header in bytes, CSRCs and extension included. Nothing else is stored of a packet with a
+/// secret payload.
 fn header_bytes(packet: &Packet<'_>) -> u16 {
     u16::try_from(packet.header_len).unwrap_or(u16::MAX)
 }
 
-/// Message types of RFC 6189 sections 5.7 and 5.8: eight letters each.
+/// ZRTP message types that confirm the keys (RFC 6189 sections 5.7 and 5.8).
 const ZRTP_CONFIRMS: [&[u8]; 3] = [b"Confirm1", b"Confirm2", b"Conf2ACK"];
-/// Two interfaces of one capture may be so far apart.
+/// Largest disorder between two capture interfaces, in ns.
 const DISORDER_NS: i64 = 100_000_000;
-/// Copies of one packet, on two interfaces with some disorder, come within this time.
-const COPIES: std::time::Duration = std::time::Duration::from_millis(200);
-/// Streams of one leg: both sides with a new SSRC at each of fifty holds. More is noise.
+/// Time within which all copies of a packet arrive, from two interfaces with some disorder.
+const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_millis(200);
+/// Streams of one leg at most: both sides with a new SSRC at each of fifty holds. More streams are noise.
 const MAX_STREAMS: usize = 256;
-/// Flows of one leg that are remembered; others are looked up packet by packet.
+/// Cached flows of one leg at most. The route of further flows is looked up for each packet.
 const MAX_FLOWS: usize = 64;
-/// RTP on its way when its call ended: for so long it is not taken for the next call on the same port.
+/// Time after the end of a leg in which its packets may still arrive. They must not be taken for the next call on the same
+/// port.
 const LATE_MEDIA: std::time::Duration = std::time::Duration::from_millis(200);

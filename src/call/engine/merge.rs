@@ -1,4 +1,4 @@
-//! Two conversations become one, or name each other.
+//! Changes to the legs of calls: merging two calls, splitting legs off, moving legs, and relating calls.
 
 use crate::call::conversation::Conversation;
 use crate::call::decision::Decision;
@@ -9,7 +9,7 @@ use crate::call::id::conversation_id;
 use crate::call::leg::SpoolStage;
 
 impl Engine {
-    /// Both calls name each other.
+    /// Relates two calls: each call's record lists the other's id.
     pub(super) fn relate(&mut self, a: usize, b: usize) {
         let id = |engine: &Self, slot: usize| engine.conversations.get(slot).map(|c| c.id.clone());
         let (Some(id_a), Some(id_b)) = (id(self, a), id(self, b)) else { return };
@@ -23,7 +23,7 @@ impl Engine {
         }
     }
 
-    /// Moves the legs of a conversation that nobody was told of into another.
+    /// Merges the call `from` into the call `into`. The id of `from` disappears, so no event may have announced it.
     pub(super) fn merge(&mut self, from: usize, into: usize, sink: &mut dyn LegSink) {
         let Some(old) = self.conversations.try_remove(from) else { return };
         let at = old.created_at + SETTLE;
@@ -34,16 +34,16 @@ impl Engine {
         }
         let Some(call) = self.conversations.get_mut(into) else { return };
         let id = call.id.clone();
-        let (was_paused, comes_paused) = (call.pauses.paused_since(), old.pauses.paused_since());
-        let settled: Vec<usize> =
-            if was_paused.is_none() && comes_paused.is_some() { call.legs.clone() } else { Vec::new() };
+        let (was_paused, old_paused) = (call.pauses.paused_since(), old.pauses.paused_since());
+        let newly_paused: Vec<usize> =
+            if was_paused.is_none() && old_paused.is_some() { call.legs.clone() } else { Vec::new() };
         call.legs.extend(&old.legs);
         let legs = &self.legs;
         call.legs.sort_by_key(|slot| legs.get(*slot).map(|leg| (leg.created_at, leg.id)));
         call.pauses.merge(old.pauses);
         call.related.extend(old.related.iter().filter(|other| **other != id).cloned());
         call.related.retain(|other| *other != old.id);
-        // Nobody will ever hear of the old id.
+        // The old id gets no record, so relations to it are changed to the new one.
         for (_, other) in self.conversations.iter_mut().filter(|(slot, _)| *slot != into) {
             for named in other.related.iter_mut().filter(|named| **named == old.id) {
                 named.clone_from(&id);
@@ -51,17 +51,17 @@ impl Engine {
         }
         for slot in old.legs {
             self.assign_call(slot, into, sink);
-            if comes_paused.is_none() {
+            if old_paused.is_none() {
                 self.apply_pause_to_new_leg(slot, self.now, sink);
             }
         }
-        for slot in settled {
+        for slot in newly_paused {
             self.apply_pause_to_new_leg(slot, self.now, sink);
         }
         self.apply_rules(into, sink);
     }
 
-    /// Makes a call of its own of legs of another, and relates the two. Gives its place.
+    /// Splits legs off into a new call, which is related to the old one. Returns the slot of the new call.
     pub(super) fn split_call(&mut self, from: usize, slots: &[usize], sink: &mut dyn LegSink) -> usize {
         let call = &self.conversations[from];
         let first = &self.legs[slots[0]];
@@ -77,20 +77,19 @@ impl Engine {
         into
     }
 
-    /// Moves legs from the call that they were thought to be of into another. Both may have been told of: each keeps its
-    /// id.
+    /// Moves legs to another call. Both calls keep their ids, so both may have been announced by events.
     pub(super) fn move_legs(&mut self, slots: &[usize], into: usize, sink: &mut dyn LegSink) {
         for &slot in slots {
             let Some(from) = self.legs.get(slot).map(|leg| leg.conversation) else { continue };
             let Some(call) = self.conversations.get_mut(from) else { continue };
             call.legs.retain(|other| *other != slot);
-            let is_hushed = call.pauses.paused_since().is_some();
+            let is_paused = call.pauses.paused_since().is_some();
             let legs = &self.legs;
             let Some(call) = self.conversations.get_mut(into) else { continue };
             call.legs.push(slot);
             call.legs.sort_by_key(|slot| legs.get(*slot).map(|leg| (leg.created_at, leg.id)));
             self.assign_call(slot, into, sink);
-            if !is_hushed {
+            if !is_paused {
                 self.apply_pause_to_new_leg(slot, self.now, sink);
             }
             self.apply_rules(from, sink);
@@ -100,7 +99,7 @@ impl Engine {
         self.emit_update(into);
     }
 
-    /// A leg is of another call from now on.
+    /// Assigns a leg to a call, in the leg and in its spool.
     fn assign_call(&mut self, slot: usize, into: usize, sink: &mut dyn LegSink) {
         let (Some(leg), Some(call)) = (self.legs.get_mut(slot), self.conversations.get(into)) else { return };
         leg.conversation = into;
@@ -114,5 +113,5 @@ impl Engine {
     }
 }
 
-/// Calls that have to do with one call.
+/// Related calls listed for one call.
 const MAX_RELATED: usize = 16;

@@ -1,4 +1,5 @@
-//! Pause and resume on their way to the legs of a conversation, see [`crate::call::pause`].
+//! Pause and resume of recordings: reads the requests from API, signalling and DTMF, and applies them to all legs of a
+//! call.
 
 use crate::call::decision::Decision;
 use crate::call::engine::Engine;
@@ -11,8 +12,8 @@ use crate::sip::Message;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Pauses or resumes a call by its id, for the local API. Nothing happens to a call that is not under way
-    /// ([`Engine::is_paused`] tells).
+    /// Pauses or resumes a live call by its id, for the local API. Does nothing if there is no such call; callers can ask
+    /// [`Engine::is_paused`] before.
     pub fn handle_pause(&mut self, id: &str, order: Order, at: Timestamp, sink: &mut dyn LegSink) {
         let found = self.conversations.iter().find(|(_, call)| call.id == id).map(|(slot, _)| slot);
         if let Some(conversation) = found {
@@ -20,8 +21,8 @@ impl Engine {
         }
     }
 
-    /// What an earlier process decided and wrote into the spool of a leg: the keys or the body that led to it were never
-    /// written.
+    /// Applies a pause or resume that was read back from a spool. The DTMF digit or message body that caused it was not
+    /// stored.
     pub(super) fn restore_pause(
         &mut self,
         conversation: usize,
@@ -33,13 +34,13 @@ impl Engine {
         self.apply_pause_order(conversation, order, (at, "read back after a restart", None), sink);
     }
 
-    /// Whether a call is paused; `None` when there is no such call under way.
+    /// Returns whether a call is paused, or `None` if there is no such live call.
     pub fn is_paused(&self, id: &str) -> Option<bool> {
         let (_, call) = self.conversations.iter().find(|(_, call)| call.id == id)?;
         Some(call.pauses.paused_since().is_some())
     }
 
-    /// What a message says about pausing, and the key that it may carry.
+    /// Applies a pause or resume request in a SIP message, and handles a DTMF digit in its body.
     pub(super) fn handle_pause_signals(
         &mut self,
         slot: usize,
@@ -57,7 +58,7 @@ impl Engine {
         self.apply_key_press(slot, press, (side, at), sink);
     }
 
-    /// A packet of a telephone-event.
+    /// Handles a telephone-event packet (RFC 4733).
     pub(super) fn handle_key_packet(
         &mut self,
         (slot, stream): (usize, usize),
@@ -83,6 +84,7 @@ impl Engine {
         }
     }
 
+    /// Applies a pause or resume request to a call. If the state changed, writes it to the spools of all legs.
     pub(super) fn apply_pause_order(
         &mut self,
         conversation: usize,
@@ -109,7 +111,7 @@ impl Engine {
         }
     }
 
-    /// A leg that came to a conversation which is (or was) paused.
+    /// Applies the pause state of the call to a leg that was added to it.
     pub(super) fn apply_pause_to_new_leg(&mut self, slot: usize, at: Timestamp, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(call) = self.conversations.get(leg.conversation) else { return };

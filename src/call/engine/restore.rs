@@ -1,8 +1,8 @@
-//! Going on after a restart: what an earlier process decided about a leg holds, whatever its messages, read back without
-//! those of other calls and of registrations, would lead to.
+//! Restore after a restart: the legs of an earlier process are read back from their spools.
 //!
-//! A [`RestoredLeg`] is told before the leg's first message is handed in again. Of its media only what changes the engine's
-//! state has to come again: [`RestoredLeg::heard_until`] says how long the leg went on sounding.
+//! The decisions in a spool hold. Correlation is not repeated for restored legs, because the messages of other calls and
+//! registrations are missing. The caller passes each [`RestoredLeg`] before the leg's first message. Media packets that
+//! change no state need not be passed: [`RestoredLeg::heard_until`] gives the time of the last one.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,77 +16,81 @@ use crate::call::streams::Stream;
 use crate::net::{Endpoint, Transport};
 use crate::time::Timestamp;
 
-/// What is known of a leg from its spool.
+/// A leg of an earlier process, as read from the head of its spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredLeg {
-    /// Stem of its file.
+    /// Stem of the spool file's name.
     pub name: String,
-    /// Id of its conversation: external_id in Pyrus, so it must not change.
+    /// Id of the leg's call. It must not change, because Pyrus knows it as `external_id`.
     pub conversation: String,
-    /// Call-ID of its first message.
+    /// Call-ID of the leg's first message.
     pub call_id: String,
-    /// Sender and receiver of its first message, in any order.
+    /// Sender and receiver of the first message, in any order.
     pub hop: (Endpoint, Endpoint),
-    /// When it began.
+    /// Capture time of the first message.
     pub begun_at: Timestamp,
-    /// How its signalling travelled.
+    /// Transport of the leg's signalling.
     pub transport: Transport,
-    /// What was added to its stamps for the record.
+    /// Difference of wall clock minus capture timeline when the call began, in ns.
     pub wall_offset_ns: i64,
-    /// Its last media packet; `None` when it had none.
+    /// Capture time of the last media packet; `None` if the leg had no media.
     pub heard_until: Option<Timestamp>,
 }
 
-/// What is to be recalled.
+/// State of a restore that is in progress.
 #[derive(Debug, Default)]
 pub(super) struct RestoreState {
-    /// By Call-ID and hop, the earliest last.
+    /// Legs whose first message is still to come, by Call-ID and hop. Earliest leg last.
     legs: HashMap<RestoreKey, Vec<RestoredLeg>, foldhash::fast::RandomState>,
-    /// Places of conversations and legs that are there again.
+    /// Slots of restored calls, by id.
     conversations: HashMap<String, usize, foldhash::fast::RandomState>,
+    /// Slots of restored legs, by name.
     slots: HashMap<String, usize, foldhash::fast::RandomState>,
-    /// Since when the wall clock is off by what the engine knows.
+    /// Capture time of the newest clock offset that was read back.
     clock_since: Option<Timestamp>,
-    /// Spools are being read back.
+    /// Whether spools are being read back.
     is_reading: bool,
 }
 
+/// Call-ID, and both ends of the hop in ascending order.
 type RestoreKey = (String, Endpoint, Endpoint);
 
-fn key(call_id: &str, hop: (Endpoint, Endpoint)) -> RestoreKey {
+fn restore_key(call_id: &str, hop: (Endpoint, Endpoint)) -> RestoreKey {
     (call_id.to_owned(), hop.0.min(hop.1), hop.0.max(hop.1))
 }
 
 impl RestoreState {
+    /// Removes and returns the leg that a message with this Call-ID at this hop begins.
     pub(super) fn take(&mut self, call_id: &str, hop: (Endpoint, Endpoint)) -> Option<RestoredLeg> {
         if self.legs.is_empty() {
             return None;
         }
-        let key = key(call_id, hop);
+        let key = restore_key(call_id, hop);
         let legs = self.legs.get_mut(&key)?;
-        let recall = legs.pop();
+        let restored = legs.pop();
         if legs.is_empty() {
             self.legs.remove(&key);
         }
-        recall
+        restored
     }
 
+    /// Returns whether spools are being read back.
     pub(super) const fn is_reading(&self) -> bool {
         self.is_reading
     }
 }
 
 impl Engine {
-    /// A leg whose first message is about to come again.
-    pub fn handle_restored_leg(&mut self, recall: RestoredLeg) {
+    /// Prepares a leg, before its first message is passed again.
+    pub fn handle_restored_leg(&mut self, restored: RestoredLeg) {
         self.restore.is_reading = true;
-        self.restore_clock(recall.begun_at, recall.wall_offset_ns);
-        let legs = self.restore.legs.entry(key(&recall.call_id, recall.hop)).or_default();
-        legs.push(recall);
+        self.restore_clock(restored.begun_at, restored.wall_offset_ns);
+        let legs = self.restore.legs.entry(restore_key(&restored.call_id, restored.hop)).or_default();
+        legs.push(restored);
         legs.sort_by_key(|leg| std::cmp::Reverse(leg.begun_at));
     }
 
-    /// A decision that stands in the spool of a leg (by its name): what led to it is not there, or not all of it.
+    /// Applies a decision from the spool of the leg `name`. The messages that led to it may be missing in the spool.
     pub fn handle_restored_decision(&mut self, name: &str, decision: &Decision, at: Timestamp, sink: &mut dyn LegSink) {
         if let Decision::Clock { wall_offset_ns } = decision {
             self.restore_clock(at, *wall_offset_ns);
@@ -96,7 +100,7 @@ impl Engine {
         let conversation = leg.conversation;
         match decision {
             Decision::Pause | Decision::Resume => self.restore_pause(conversation, decision, at, sink),
-            // Numbers of streams must be those of the spool, even where the first packet was lost on its way there.
+            // Stream numbers must match the spool even if the first packet of a stream is missing there.
             Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.streams.len() => {
                 if leg.has_moved(*src, *side) {
                     leg.dialog.note_event(at, "media_move", Some(*side));
@@ -116,8 +120,8 @@ impl Engine {
         }
     }
 
-    /// The recorder was away until `now`: what was read back from the spool goes on from here. Nobody knows what was
-    /// said meanwhile, so no call is taken for silent because of it, and each says how much it misses.
+    /// Ends the restore: the recorder was down until `now`. The gap does not count as silence of a call, and each live call
+    /// gets a problem that gives its length.
     pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
         self.restore = RestoreState::default();
         for (_, leg) in self.legs.iter_mut().filter(|(_, l)| !l.closed) {
@@ -137,13 +141,13 @@ impl Engine {
                 sink.decide(leg.id, now, &Decision::Restart { away_ms });
             }
         }
-        // What was heard may mean less patience than what stood in the messages before it.
+        // The time-outs depend on media, too, so they are computed anew.
         let open: Vec<usize> = self.legs.iter().filter(|(_, leg)| !leg.closed).map(|(slot, _)| slot).collect();
         open.into_iter().for_each(|slot| self.rearm_leg_timer(slot));
     }
 
-    /// The timeline of the earlier process goes on, so that what it heard and what is heard now have one clock: what is
-    /// known last of its distance to the wall clock holds.
+    /// Restores the offset of the wall clock. The capture timeline of the earlier process goes on, and the newest offset in
+    /// any spool holds.
     fn restore_clock(&mut self, at: Timestamp, wall_offset_ns: i64) {
         if self.restore.clock_since.is_none_or(|since| since <= at) {
             self.restore.clock_since = Some(at);
@@ -151,31 +155,32 @@ impl Engine {
         }
     }
 
-    /// The conversation of a leg that is recalled.
-    pub(super) fn restored_conversation(&mut self, recall: &RestoredLeg, draft: &Draft) -> usize {
-        let known = self.restore.conversations.get(&recall.conversation).copied();
-        let is_it = |slot: &usize| self.conversations.get(*slot).is_some_and(|call| call.id == recall.conversation);
-        if let Some(slot) = known.filter(is_it) {
+    /// Returns the call of a restored leg, and creates it for the call's first leg.
+    pub(super) fn restored_conversation(&mut self, restored: &RestoredLeg, draft: &Draft) -> usize {
+        let known = self.restore.conversations.get(&restored.conversation).copied();
+        let is_same_call =
+            |slot: &usize| self.conversations.get(*slot).is_some_and(|call| call.id == restored.conversation);
+        if let Some(slot) = known.filter(is_same_call) {
             return slot;
         }
         let relatives = self.related_calls(draft, &draft.signature());
         let at = draft.at;
-        let mut conversation = Conversation::new(recall.conversation.clone(), at, recall.wall_offset_ns);
+        let mut conversation = Conversation::new(restored.conversation.clone(), at, restored.wall_offset_ns);
         conversation.restored = true;
         let slot = self.conversations.insert(conversation);
         self.timers.insert((at + super::signalling::SETTLE, EngineTimer::Settle(slot)));
-        self.restore.conversations.insert(recall.conversation.clone(), slot);
+        self.restore.conversations.insert(restored.conversation.clone(), slot);
         for other in relatives {
             self.relate(slot, other);
         }
         slot
     }
 
-    /// A leg that is recalled has its place.
-    pub(super) fn index_restored_leg(&mut self, slot: usize, recall: &RestoredLeg) {
+    /// Records the slot of a restored leg.
+    pub(super) fn index_restored_leg(&mut self, slot: usize, restored: &RestoredLeg) {
         if let Some(leg) = self.legs.get_mut(slot) {
-            leg.last_media_at = recall.heard_until;
+            leg.last_media_at = restored.heard_until;
         }
-        self.restore.slots.insert(recall.name.clone(), slot);
+        self.restore.slots.insert(restored.name.clone(), slot);
     }
 }

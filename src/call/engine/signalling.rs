@@ -1,4 +1,4 @@
-//! The signalling path: a message finds its leg, the leg's new state is carried out.
+//! The signalling path: passes each SIP message to its leg, then applies the leg's new state to the engine.
 
 use std::hash::BuildHasher;
 
@@ -34,7 +34,8 @@ impl Engine {
                 None => return,
             },
         };
-        // A message that by-passes the hops that were seen concerns each of them, and is kept with the first.
+        // A message may bypass all known hops of its dialog. It is then passed to each of these legs, and stored with the
+        // first.
         for (n, slot) in slots.into_iter().enumerate() {
             self.deliver_message(slot, &message, datagram, (n == 0, sink));
         }
@@ -51,9 +52,9 @@ impl Engine {
         if keep && leg.spool == SpoolStage::Open {
             sink.packet(leg.id, datagram, kept_part(message, datagram));
         }
-        let better = leg.dialog.invited_at.is_none() && is_first_invite(message);
+        let is_late_invite = leg.dialog.invited_at.is_none() && is_first_invite(message);
         leg.dialog.handle_message(datagram.at, message);
-        if better {
+        if is_late_invite {
             leg.parties = Parties::read(message, Side::Caller, &self.config, &self.number_plan);
             let traces = CorrelationKeys::read(message, &self.config);
             self.update_correlation_keys(slot, traces);
@@ -65,8 +66,7 @@ impl Engine {
         self.apply_dialog_state(slot, sink);
     }
 
-    /// The legs that a message belongs to: the one at its hop; for a message that went another way, every leg of its
-    /// dialog.
+    /// Returns the legs to which a message belongs: the leg at the message's hop, or else every leg of the dialog.
     fn legs_for(&self, message: &Message<'_>, datagram: &Datagram<'_>) -> Vec<usize> {
         let Some(slots) = self.by_call_id.get(message.call_id()) else { return Vec::new() };
         let of_dialog = || {
@@ -76,11 +76,12 @@ impl Engine {
         let at_hop = of_dialog().find(|s| self.legs.get(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst)));
         match at_hop {
             Some(slot) => vec![slot],
-            // An answer goes back the way of its INVITE (RFC 3261 section 18.2.2): that one was not seen yet.
+            // A response takes the way of its INVITE (RFC 3261 section 18.2.2). So this is a response to an INVITE that
+            // was not captured yet.
             None if is_invite_response(message) && of_dialog().all(|s| self.is_of_other_invite(s, message)) => {
                 Vec::new()
             }
-            // An INVITE (and its first answers) at a hop not seen before is a leg of its own.
+            // An initial INVITE at a new hop begins a leg, and so does a response without To tag.
             None if is_first_invite(message) || is_invite_response(message) && to_tag(message).is_none() => Vec::new(),
             None => of_dialog().collect(),
         }
@@ -90,7 +91,7 @@ impl Engine {
         self.legs.get(slot).is_some_and(|leg| leg.dialog.is_of_other_invite(message))
     }
 
-    /// Begins a leg, if the message is one that can.
+    /// Begins a leg, or resumes a timed-out dialog, if the message can do so. Returns the slot of the leg.
     fn begin_leg(
         &mut self,
         message: &Message<'_>,
@@ -98,15 +99,15 @@ impl Engine {
         transport: Transport,
         sink: &mut dyn LegSink,
     ) -> Option<usize> {
-        let recall = self.restore.take(message.call_id(), (datagram.src, datagram.dst));
-        let known = recall.is_some() || self.by_call_id.contains_key(message.call_id());
+        let restored = self.restore.take(message.call_id(), (datagram.src, datagram.dst));
+        let known = restored.is_some() || self.by_call_id.contains_key(message.call_id());
         if !known && let Some(slot) = self.resume_by_message(message, datagram, sink) {
             return Some(slot);
         }
         if !can_begin(message) || (!known && self.is_late_message(message)) {
             return None;
         }
-        let transport = recall.as_ref().map_or(transport, |recall| recall.transport);
+        let transport = restored.as_ref().map_or(transport, |restored| restored.transport);
         if self.legs.len() >= self.limits.legs && !self.evict_unanswered_leg(sink) {
             self.counters.legs_refused += 1;
             return None;
@@ -117,20 +118,21 @@ impl Engine {
             traces: CorrelationKeys::read(message, &self.config),
             at: datagram.at,
         };
-        let (conversation, rivals) = match &recall {
-            Some(recall) => (self.restored_conversation(recall, &draft), Vec::new()),
+        let (conversation, rivals) = match &restored {
+            Some(restored) => (self.restored_conversation(restored, &draft), Vec::new()),
             None => self.assign_conversation(&draft, sink),
         };
-        let slot = self.add_leg(conversation, draft, recall.as_ref(), sink);
+        let slot = self.add_leg(conversation, draft, restored.as_ref(), sink);
         self.legs[slot].rivals = rivals;
         Some(slot)
     }
 
+    /// Adds a leg to a call and to all indexes. Returns its slot.
     pub(super) fn add_leg(
         &mut self,
         conversation: usize,
         draft: Draft,
-        recall: Option<&RestoredLeg>,
+        restored: Option<&RestoredLeg>,
         sink: &mut dyn LegSink,
     ) -> usize {
         let id = LegId(self.next_leg);
@@ -139,18 +141,18 @@ impl Engine {
         let at = draft.at;
         let (hop, call_id) = (draft.signature().hop, draft.dialog.call_id.clone());
         let new_name = || leg_name(&self.conversations[conversation].id, &call_id, hop, at);
-        let name = recall.map_or_else(new_name, |recall| recall.name.clone());
+        let name = restored.map_or_else(new_name, |restored| restored.name.clone());
         let slot = self.legs.insert(Leg::new(id, name, conversation, draft));
-        if let Some(recall) = recall {
-            self.index_restored_leg(slot, recall);
+        if let Some(restored) = restored {
+            self.index_restored_leg(slot, restored);
         }
         let leg = &mut self.legs[slot];
         leg.join_keys = self.correlation_index.add(slot, &leg.traces, &leg.signature());
         let legs = &self.legs;
         let call = &mut self.conversations[conversation].legs;
-        // In the order of their stamps, in whichever order they were seen.
-        let place = call.iter().rposition(|s| legs.get(*s).is_some_and(|l| l.created_at <= at)).map_or(0, |n| n + 1);
-        call.insert(place, slot);
+        // Legs are ordered by capture time, which may differ from the order in which they are handled.
+        let position = call.iter().rposition(|s| legs.get(*s).is_some_and(|l| l.created_at <= at)).map_or(0, |n| n + 1);
+        call.insert(position, slot);
         self.learn_pbx(slot);
         self.apply_rules(conversation, sink);
         self.queue_unanswered_leg(slot, id);
@@ -160,27 +162,28 @@ impl Engine {
         slot
     }
 
-    /// The conversation of a new leg: one that it belongs to, else a new one; and those that it may be of as well.
+    /// Returns the call of a new leg, which may be a new call. Also returns the alternative calls of an ambiguous leg, as
+    /// slot and id.
     fn assign_conversation(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> (usize, Vec<(usize, String)>) {
         self.resolve_certain_legs(sink);
-        let place = self.correlate(draft);
-        if let Some(conversation) = place.same.or_else(|| self.join_late_cause(draft, sink)) {
+        let correlation = self.correlate(draft);
+        if let Some(conversation) = correlation.same.or_else(|| self.join_late_cause(draft, sink)) {
             let rivals =
-                place.alternatives.into_iter().filter_map(|c| Some((c, self.conversations.get(c)?.id.clone())));
+                correlation.alternatives.into_iter().filter_map(|c| Some((c, self.conversations.get(c)?.id.clone())));
             return (conversation, rivals.collect());
         }
         let dialog = &draft.dialog;
         let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);
         let conversation = self.conversations.insert(Conversation::new(id, draft.at, self.wall_offset_ns));
-        self.conversations[conversation].closed_to_heuristics = place.closed_to_heuristics;
+        self.conversations[conversation].closed_to_heuristics = correlation.closed_to_heuristics;
         self.timers.insert((draft.at + SETTLE, EngineTimer::Settle(conversation)));
-        for other in place.related {
+        for other in correlation.related {
             self.relate(conversation, other);
         }
         (conversation, Vec::new())
     }
 
-    /// Brings tables, spool and timers to what a leg's dialog says now.
+    /// Applies the state of a leg's dialog to indexes, correlation, spool and timers, after a message or a time-out.
     pub(super) fn apply_dialog_state(&mut self, slot: usize, sink: &mut dyn LegSink) {
         self.index_media_addresses(slot, sink);
         self.correlate_by_media_address(slot, sink);
@@ -203,6 +206,7 @@ impl Engine {
         }
     }
 
+    /// Updates the media index if the leg's SDP negotiation has changed, and takes early media for new addresses.
     fn index_media_addresses(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get(slot) else { return };
         let generation = leg.dialog.negotiation.generation();
@@ -238,7 +242,8 @@ impl Engine {
         self.deliver_early_media(&fresh, sink);
     }
 
-    /// Other calls that claim this answered leg's addresses are over unless they go on sounding.
+    /// Marks older answered legs of other calls that announce the same addresses as this answered leg. A marked leg ends
+    /// soon unless media continues.
     fn mark_superseded_legs(&mut self, slot: usize) {
         let Some(leg) = self.legs.get(slot) else { return };
         let (conversation, answered) = (leg.conversation, leg.dialog.answered.map(|(at, _)| at));
@@ -260,6 +265,7 @@ impl Engine {
         }
     }
 
+    /// Removes the cached routes to a leg.
     pub(super) fn remove_flows(&mut self, slot: usize) {
         if let Some(leg) = self.legs.get_mut(slot) {
             for flow in leg.flows.drain(..) {
@@ -268,33 +274,35 @@ impl Engine {
         }
     }
 
-    /// Remembers a dialog that is over, so that its stragglers open no new call.
+    /// Adds a tombstone for the dialog of a leg that has ended.
     pub(super) fn add_leg_tombstone(&mut self, slot: usize) {
         let Some(dialog) = self.legs.get(slot).map(|leg| &leg.dialog) else { return };
         let (call_id, tag) = (dialog.call_id.clone(), dialog.caller_tag.clone());
         self.add_tombstone(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()]);
     }
 
-    /// See [`Engine::add_leg_tombstone`]. The tags are those that the caller may have had.
+    /// Adds a tombstone for a dialog, so that its late messages begin no new call. Either of `tags` may be the caller's.
     pub(super) fn add_tombstone(&mut self, call_id: &str, invite_cseq: u32, tags: [Option<&str>; 2]) {
-        let buried = DialogTombstone { until: self.now + STRAGGLERS, invite_cseq, tags: tags.map(|tag| hash(&tag)) };
-        self.tombstones.add(hash(call_id), buried, self.limits.tombstones);
+        let tombstone =
+            DialogTombstone { until: self.now + TOMBSTONE_TIME, invite_cseq, tags: tags.map(|tag| hash(&tag)) };
+        self.tombstones.add(hash(call_id), tombstone, self.limits.tombstones);
     }
 
-    /// Whether a message is a late one of a dialog that is over. A new attempt under the same Call-ID (after a
-    /// redirection, a password) is none: its CSeq is higher (RFC 3261 section 8.1.3.5). Nor is a new call of a sender
-    /// that uses a Call-ID again: its From tag is another.
+    /// Returns whether a message is a late one of a dialog that has ended.
+    ///
+    /// A new attempt with the same Call-ID, e.g. after a redirection, has a higher CSeq (RFC 3261 section 8.1.3.5). A new
+    /// call by a sender that reuses a Call-ID has another From tag.
     fn is_late_message(&mut self, message: &Message<'_>) -> bool {
-        let Some(buried) = self.tombstones.get(hash(message.call_id()), self.now) else { return false };
+        let Some(tombstone) = self.tombstones.get(hash(message.call_id()), self.now) else { return false };
         if !is_first_invite(message) {
             return true;
         }
         let tag = message.from().and_then(|f| f.tag().map(str::to_owned));
-        let newer = message.cseq().is_some_and(|cseq| cseq.number > buried.invite_cseq);
-        !newer && buried.tags.contains(&hash(&tag.as_deref()))
+        let newer = message.cseq().is_some_and(|cseq| cseq.number > tombstone.invite_cseq);
+        !newer && tombstone.tags.contains(&hash(&tag.as_deref()))
     }
 
-    /// What a message teaches about who is one of ours: a REGISTER that was accepted.
+    /// Learns an extension from the 2xx response to a REGISTER.
     fn learn_from_message(&mut self, message: &Message<'_>, datagram: &Datagram<'_>) {
         let accepted = message.status().is_some_and(|s| (200..300).contains(&s));
         if accepted
@@ -306,15 +314,15 @@ impl Engine {
         }
     }
 
-    /// A host that receives one leg of a call and sends another is a PBX.
+    /// Learns that a host is a PBX, if it received one leg of a call and sent this leg to another host.
     fn learn_pbx(&mut self, slot: usize) {
         let Some(leg) = self.legs.get(slot) else { return };
         let (own, Some(call)) = (leg.dialog.caller_addr, self.conversations.get(leg.conversation)) else { return };
         let mut others = call.legs.iter().filter(|s| **s != slot).filter_map(|s| self.legs.get(*s));
         let caused = others.find(|o| o.dialog.callee_addr.same_host(own) && !o.dialog.caller_addr.same_host(own));
         let Some(caused) = caused else { return };
-        let ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.number_plan.is_extension(n));
-        if ours(&leg.parties.to) && !ours(&caused.parties.from) {
+        let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.number_plan.is_extension(n));
+        if is_ours(&leg.parties.to) && !is_ours(&caused.parties.from) {
             self.number_plan.learn_ringing(own);
         } else {
             self.number_plan.learn_pbx(own);
@@ -322,10 +330,11 @@ impl Engine {
     }
 }
 
-/// What may be kept of a message: of an INFO only its head, for its body can hold a dialled digit.
+/// Returns how much of a message may be stored. The body of an INFO may hold a dialled digit, so only the header is
+/// stored.
 fn kept_part(message: &Message<'_>, datagram: &Datagram<'_>) -> Keep {
     match message.cseq().map(|c| c.method) {
-        // So can a NOTIFY of pressed keys (RFC 4730).
+        // The body of a NOTIFY may hold dialled digits, too (RFC 4730).
         Some(Method::Info | Method::Notify) => {
             let head = datagram.payload.len().saturating_sub(message.body().len());
             Keep::Header(u16::try_from(head).unwrap_or(u16::MAX))
@@ -334,8 +343,8 @@ fn kept_part(message: &Message<'_>, datagram: &Datagram<'_>) -> Keep {
     }
 }
 
-/// Whether a message can open a call that was not known: an INVITE or an answer to one, or what shows that a call
-/// is under way. Never the answer to a BYE or a CANCEL, a straggling ACK of a failure, or anything else.
+/// Returns whether a message can begin an unknown call: an INVITE, a response to an INVITE, or a request that shows an
+/// established dialog. A response to another request cannot, nor can the ACK to a failure.
 fn can_begin(message: &Message<'_>) -> bool {
     match (message.method(), message.status()) {
         (Some(Method::Invite | Method::Bye), _) => true,
@@ -357,12 +366,12 @@ fn to_tag(message: &Message<'_>) -> Option<String> {
     message.to().and_then(|t| t.tag().map(str::to_owned))
 }
 
-/// Either side may send the straggler, with either tag: dialogs that are over are found by the Call-ID alone.
 fn hash<T: std::hash::Hash + ?Sized>(value: &T) -> u64 {
     foldhash::fast::FixedState::with_seed(1).hash_one(value)
 }
 
-/// Legs have so long to come together before the call is told to the outside.
+/// Time for the legs of a new call to be correlated, before an event announces the call.
 pub(super) const SETTLE: std::time::Duration = std::time::Duration::from_millis(500);
-/// Retransmissions of a BYE or a 200 go on for 32 s (RFC 3261 timers F and H); twice that.
-const STRAGGLERS: std::time::Duration = std::time::Duration::from_secs(64);
+/// Time for which an ended dialog is remembered. Retransmissions of a BYE or a 200 last 32 s (RFC 3261 timers F and H);
+/// this is twice as long.
+const TOMBSTONE_TIME: std::time::Duration = std::time::Duration::from_secs(64);
