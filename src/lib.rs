@@ -22,7 +22,7 @@
 //!
 //! A room knows only those above it; `sip`, `sdp` and `rtp` never see each other and meet in
 //! `call`; `call` knows no file, SQL or HTTP; `pyrus` does not know how calls are captured.
-//! Effects (clock, file, socket, thread) exist only in rooms marked \[IO\]. `tests/it/architecture.rs`
+//! Effects (clock, file, socket, thread) exist only in rooms marked \[IO\]. `tests/it/architecture`
 //! holds these rules.
 //!
 //! # Glossary

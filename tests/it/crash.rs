@@ -1,7 +1,7 @@
-//! Killed with SIGKILL at random moments and started again until all is done: nothing is lost, nothing is done twice,
-//! no file is without a row and no row without a file.
+//! The service is killed with SIGKILL at random moments and started again until all calls are delivered. No call is lost
+//! or delivered twice, every file has a journal row, and every row has its file.
 //!
-//! `CALLSPAN_CRASHES` says how often (20), `CALLSPAN_SEED` which moments.
+//! `CALLSPAN_CRASHES` sets the number of kills (20), `CALLSPAN_SEED` their moments.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};

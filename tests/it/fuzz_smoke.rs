@@ -1,5 +1,6 @@
-//! The fuzz targets over mutated fixtures, the same ones each time: what [`run.sh`](fuzz/run.sh) does with coverage for
-//! ten minutes a target, in a few seconds for every change.
+//! The fuzz targets over mutated fixtures, with the same mutations in every run.
+//!
+//! `tests/fuzz/run.sh` runs the same targets for ten minutes each, guided by coverage.
 
 #[path = "../fuzz/src/seeds.rs"]
 mod seeds;

@@ -1,4 +1,4 @@
-//! The licences of what is compiled in: permissive ones only, so that the binary can be given away.
+//! The licences of the dependencies: only those that allow to distribute the binary.
 
 use std::process::Command;
 

@@ -1,5 +1,4 @@
-//! `callspan run` on a real interface: a pair of virtual ones in a network namespace of its own, one end of which is the
-//! mirror port. Needs root and `ip`.
+//! `callspan run` on a virtual interface in a network namespace; its other end is the mirror port.
 
 #![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]

@@ -1,5 +1,5 @@
-//! Metamorphic tests of the wire: one clean capture, shown as each kind of mirror would show it, decodes to the same
-//! datagrams. What the datagrams mean is no matter here; that is for the tests of whole calls.
+//! Metamorphic tests of the decoder: a capture is changed as each kind of mirror would change it, and the decoded
+//! datagrams stay the same.
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 

@@ -1,4 +1,4 @@
-//! What the service removes, and what it never does: retention, holds, and one service for each spool.
+//! Removal of recordings by age and by free space, holds, and the lock that allows one service for each spool.
 
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};

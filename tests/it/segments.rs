@@ -1,5 +1,6 @@
-//! A long call in parts, made and delivered while it lasts. The recorder is what `callspan run` is made of; time is the
-//! calls' own, so a part of half a minute is full at once.
+//! The recording of a long call in segments, which are rendered and delivered while the call lasts.
+//!
+//! The parts of `callspan run` work in this process. Time is that of the packets, so a segment of 30 s is full at once.
 
 #![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
 #![allow(unreachable_pub, reason = "a test binary: nothing is reached from outside")]

@@ -1,6 +1,7 @@
-//! Torture: messages of our own after the ideas of RFC 4475 and RFC 5118 (`fixtures/sip/torture`), and those of the RFCs
-//! when a corpus is there: `CALLSPAN_CORPUS` names a folder with `torture/rfc4475/*.dat` and `torture/rfc5118/*.dat`.
-//! Each is read, and goes through the engine: none may open a ghost recording.
+//! Malformed SIP: own messages after RFC 4475 and RFC 5118 (`fixtures/sip/torture`), and the RFCs' own messages from the
+//! folder `torture` of `CALLSPAN_CORPUS`.
+//!
+//! Each message goes through the parser and the engine. None may open a recording without a call.
 
 use std::fs;
 use std::path::PathBuf;

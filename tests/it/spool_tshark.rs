@@ -1,4 +1,4 @@
-//! A leg's spool opens in Wireshark: tshark reads every packet of it and finds nothing malformed.
+//! tshark reads every packet of a spool file and reports nothing malformed.
 
 use std::process::Command;
 

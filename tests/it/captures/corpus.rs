@@ -1,6 +1,7 @@
-//! Captures by others, when `CALLSPAN_CORPUS` names a folder that has `pcaps/` with an `oracle.json`; none of them is
-//! ours to ship. The oracle is a second opinion by tshark, which can be wrong where we are right: each difference is in
-//! [`EXCEPTIONS`] with who is right and why, and one that is gone has to leave the table.
+//! Captures by others, from the folder `pcaps` of `CALLSPAN_CORPUS`; they may not be shipped.
+//!
+//! `oracle.json` has the opinion of tshark, which can be wrong. [`EXCEPTIONS`] lists each difference with its reason; an
+//! exception that no longer occurs fails the test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! `expect.json`: what is known of a call from its endpoints, not from us.
+//! `expect.json`: facts of a call that its endpoints know, independent of callspan.
 
 use callspan::call::record::{CallRecord, Direction, EndedBy, Outcome, Side, Verdict};
 use callspan::time::Timestamp;

@@ -1,5 +1,5 @@
-//! Whole calls of real telephones: each fixture becomes the record and the sound that `expect.json` and the capture
-//! itself say it must. `fixtures/README.md` says what each of them shows.
+//! Whole calls of real telephones: each folder of `fixtures/calls` gives the record and the sound that its `expect.json`
+//! and the capture itself require. `fixtures/README.md` describes the folders.
 
 #![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]

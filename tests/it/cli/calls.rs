@@ -1,4 +1,4 @@
-//! `callspan calls` as an admin meets it: what is owed, parked and dead, and what can be done about it.
+//! `callspan calls`: listing waiting, parked and failed deliveries, and the commands that act on them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,4 +1,4 @@
-//! `callspan doctor` over captures that are wrong in one way each: the finding, its command, and nothing else wrong.
+//! `callspan doctor` over captures with one fault each: it reports that fault with its command, and no other.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

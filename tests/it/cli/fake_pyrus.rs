@@ -1,4 +1,4 @@
-//! The fake for the shell, in a process of its own because it catches signals.
+//! `callspan fake-pyrus`: its output and its end by SIGTERM.
 
 use std::io::Write;
 use std::net::TcpListener;

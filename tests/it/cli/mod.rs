@@ -1,4 +1,4 @@
-//! The command line as a script or an admin meets it: the binary, its exit status, and which stream says what.
+//! The command line as a script or an administrator uses it: exit status, standard output and standard error.
 
 mod calls;
 mod doctor;

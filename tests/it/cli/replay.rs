@@ -1,4 +1,4 @@
-//! `callspan replay` and `callspan demo` as a script or an admin meets them: files, exit status, words.
+//! `callspan replay` and `callspan demo`: files, exit status, output.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Calls of real endpoints: what each codec gives stands where the speech was played.
+//! Calls of real endpoints: the decoded speech of each codec has the offset of the speech that was played.
 
 use callspan::call::decision::{SrtpContext, SrtpKey};
 use callspan::render::resample::Resampler;

@@ -1,4 +1,4 @@
-//! Packets that hold many frames, or hold them in another order: the same sound as of one frame a packet.
+//! Packets with many frames or interleaved frames decode to the same sound as packets with one frame.
 
 use crate::codecs::{decoder, fixture};
 

@@ -1,8 +1,8 @@
-//! Codecs against the standards' vectors.
+//! Decoders against the standards' vectors and independent decoders.
 //!
-//! The vectors of the ITU are not ours to ship: these tests read them from the folder that `CALLSPAN_CORPUS` names
-//! (with `codecs/` and `captures/` in it) and are ignored when it is unset. The unit tests of each codec and the
-//! fixtures in `fixtures/codecs` run without it.
+//! The ITU's licence does not allow to ship its vectors. These tests read them from the folder that `CALLSPAN_CORPUS`
+//! names (with `codecs/` and `captures/` in it) and are ignored without it. The unit tests of each codec and the
+//! fixtures in `fixtures/codecs` run everywhere.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 

@@ -1,5 +1,5 @@
-//! The packets of the shipped calls, decoded by us and by independent decoders that the system has (Debian: `ffmpeg`,
-//! `libbcg729-dev`). A test whose decoder is missing is ignored; the stored fixtures hold without them.
+//! The packets of the shipped calls, decoded by our decoders and by independent ones (Debian: `ffmpeg`,
+//! `libbcg729-dev`).
 
 use std::io::Write;
 use std::path::PathBuf;

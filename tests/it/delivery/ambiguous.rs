@@ -1,4 +1,4 @@
-//! No definite answer: the work may be done or not, and must be done once.
+//! Requests without a definite answer: Pyrus may have done the work or not, and it must be done once.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Nothing goes wrong, whatever of the undocumented Pyrus really does.
+//! Delivery without faults, under each variant of undocumented Pyrus behaviour.
 
 use callspan::call::record::Direction;
 use callspan::delivery::{CallUpdate, Consent, Progress};

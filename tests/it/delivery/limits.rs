@@ -1,4 +1,4 @@
-//! The rate: what Pyrus asks for, and what we keep by ourselves.
+//! Rate limits: those that Pyrus requests, and our own.
 
 use std::time::Duration;
 

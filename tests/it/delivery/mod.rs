@@ -1,6 +1,6 @@
 //! Delivery against the fake Pyrus: the real executor, the real journal, real sockets on loopback.
 //!
-//! Each test that meets an error of Pyrus's own runs twice: with such errors as HTTP 200 and as 400.
+//! Pyrus reports an error in two ways, as HTTP 200 and as HTTP 400. Each test of such an error runs with both.
 
 mod ambiguous;
 mod happy;

@@ -1,4 +1,4 @@
-//! The way to Pyrus is broken: no name, no certificate that holds, and what an admin hears of it.
+//! Faults of the network: unknown hosts, bad certificates, and the alarm that an administrator gets.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

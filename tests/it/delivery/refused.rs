@@ -1,4 +1,4 @@
-//! Pyrus says no: what is done about each no.
+//! Refusals by Pyrus and the reaction to each.
 
 use callspan::fake_pyrus::{Change, Endpoint, Fault, Options, Step};
 

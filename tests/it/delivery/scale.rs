@@ -1,4 +1,5 @@
-//! Much at once. The long ones are ignored by default: `cargo test --test it delivery -- --ignored --nocapture scale`.
+//! Many and large deliveries. The long tests are ignored by default:
+//! `cargo test --test it delivery::scale -- --ignored --nocapture`.
 
 use std::time::{Duration, Instant};
 

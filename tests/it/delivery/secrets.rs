@@ -1,4 +1,4 @@
-//! Neither the key nor a token is in the log or the journal.
+//! Neither the security key nor a token is in the log or in the journal.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! The token expires, is revoked, is refused for ever, or the login itself is.
+//! Access tokens that expire, are revoked, or are refused, and logins that are refused.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The upload: large, slow, cut, refused.
+//! Uploads that are large, slow, interrupted or refused.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What every test here stands on.
+//! The fake Pyrus, a journal and an executor for one test.
 
 use std::path::PathBuf;
 use std::time::Duration;

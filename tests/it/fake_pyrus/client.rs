@@ -1,4 +1,4 @@
-//! A client whose every byte is ours, and a session of well-formed requests on top of it.
+//! A client that sends exact bytes, and a session of well-formed requests on top of it.
 
 #![allow(unreachable_pub, reason = "a module of a test")]
 

@@ -1,4 +1,4 @@
-//! The control paths and the page: the same from outside.
+//! The control paths and the status page.
 
 use callspan::fake_pyrus::{Endpoint, Fault, ScriptFile, Step};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What each endpoint does and answers under each of its conditions; the golden bodies.
+//! Each endpoint: its effect and its answer under each condition, compared with golden bodies.
 
 use std::time::Duration;
 

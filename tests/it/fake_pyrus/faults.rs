@@ -1,4 +1,4 @@
-//! Each fault is what it says, byte for byte, and does the work or not.
+//! Each fault: its bytes on the wire, and whether the request takes effect.
 
 use std::io::{ErrorKind, Write as _};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! HTTP itself: what a client may do, and what an attacker or a broken client may try.
+//! HTTP framing: permitted requests, and those of a broken or hostile client.
 
 use std::io::{Read as _, Write as _};
 

@@ -1,5 +1,5 @@
-//! The fake Pyrus against a client whose every byte is known: each endpoint's conditions, each
-//! switch, each fault, and that a wrong client is found out.
+//! The fake Pyrus against a client that sends exact bytes: the conditions of each endpoint, each switch, each fault, and
+//! the detection of a client that breaks the protocol.
 
 mod client;
 mod control;

@@ -1,4 +1,4 @@
-//! A wrong client gets the real reply, and is found out.
+//! A client that breaks the protocol gets the real reply, and the violation is reported.
 
 use std::io::{Read as _, Write as _};
 

@@ -1,4 +1,4 @@
-//! The fake with the client library of the product.
+//! The fake with the HTTP client of the product.
 
 use std::time::Duration;
 

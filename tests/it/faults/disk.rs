@@ -1,4 +1,4 @@
-//! A disk that is full or read-only costs time, and no call that was heard.
+//! A full or read-only disk delays work and loses no call.
 
 use callspan::journal::CallStage;
 use callspan::ops::disk::{DiskLevel, DiskWatch};

@@ -1,4 +1,4 @@
-//! Recordings are encrypted when Pyrus has them (`recording.encrypt_to`), whatever comes in between.
+//! Recordings are encrypted after delivery to Pyrus (`recording.encrypt_to`), whatever interrupts it.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A journal that is damaged or gone is made anew of the records, and nothing is sent twice.
+//! A damaged or missing journal is rebuilt from the records, and nothing is delivered twice.
 
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What `callspan run` is made of, fed from a capture file instead of an interface.
+//! The parts of `callspan run`, fed from a capture file instead of an interface.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,6 @@
-//! Metamorphic tests of whole calls: a clean call shown as another mirror would show it is the same call: same id, same
-//! record but for how it travelled, same sound to the byte.
+//! Metamorphic tests of whole calls: a capture is changed as another network or mirror would change it.
+//!
+//! The call keeps its id, its sound to the byte, and its record except for fields that describe the transport.
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 

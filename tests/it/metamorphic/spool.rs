@@ -1,4 +1,4 @@
-//! A leg's spool is a capture: the engine over it gives the same call again.
+//! The spool file of a leg is a capture: replayed, it gives the same call again.
 
 use callspan::call::Engine;
 use callspan::call::event::CallEvent;

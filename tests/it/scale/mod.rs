@@ -1,4 +1,4 @@
-//! Years of calls: what retention, `calls verify` and a journal that is made anew cost. Measurements, ignored by default:
+//! Measurements with years of calls: retention, `calls verify` and the recovery of the journal. Ignored by default:
 //! `cargo test --release --test it scale -- --ignored --nocapture --test-threads=1`.
 
 mod resume;

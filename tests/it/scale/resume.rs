@@ -1,7 +1,7 @@
-//! Starting again with thousands of calls under way: what it takes does not grow with their length.
+//! A restart with thousands of open calls: its cost does not grow with the length of the calls.
 //!
 //! `CALLSPAN_RESUME_CALLS=3000 CALLSPAN_RESUME_SECONDS=20 cargo test --release --test it scale::resume -- --nocapture`
-//! measures on a larger scale; each call has two legs of both sides' sound at 50 packets a second (23 KB/s and leg).
+//! measures on a larger scale. Each call has two legs; each leg has two streams of 50 packets a second (23 KB/s).
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Calls that nobody took, forks, and races between CANCEL and the answer.
+//! Unanswered calls, forked calls, and races between CANCEL and the answer.
 
 use callspan::call::config::{Config, Start};
 use callspan::call::record::{EndedBy, Outcome, Side, Verdict};

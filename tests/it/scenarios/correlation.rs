@@ -1,4 +1,4 @@
-//! What a PBX shows as several dialogs and a person calls one call.
+//! Correlation: the dialogs that a PBX makes of one call belong to one conversation.
 
 use callspan::call::config::Config;
 use callspan::call::record::{Direction, EndedBy, Outcome, Side, Verdict};

@@ -1,4 +1,4 @@
-//! A dialog from its INVITE to its end: renegotiation from either side, and all the ways to end.
+//! A dialog from its INVITE to its end: renegotiation by either side, and all ways to end.
 
 use callspan::call::config::Config;
 use callspan::call::record::{CallRecord, Direction, EndedBy, Outcome, Side, Verdict};

@@ -1,4 +1,4 @@
-//! A flood of INVITEs and of noise while one real call goes on.
+//! One real call during a flood of INVITEs and other packets.
 
 use callspan::call::Engine;
 use callspan::call::config::Config;

@@ -1,4 +1,4 @@
-//! Hold and resume, from either side, in every way in which it is said.
+//! Hold and resume by either side, in each of the ways that SDP allows.
 
 use callspan::call::record::{CallRecord, EndedBy, Side};
 

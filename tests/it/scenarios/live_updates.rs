@@ -1,4 +1,4 @@
-//! What is told of a call while it lives, and when: the right number at the right moment.
+//! Events of an open call: the right numbers at the right moment.
 
 use callspan::call::record::{Outcome, Side};
 

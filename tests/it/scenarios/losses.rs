@@ -1,4 +1,4 @@
-//! What was lost, and by whom: holes before us, frames lost on this machine, a clock that was set.
+//! Lost packets and who lost them: the network, the capture on this machine, or a clock that was set.
 
 use callspan::call::Engine;
 use callspan::call::config::Config;

@@ -1,4 +1,4 @@
-//! What senders do to their streams, and where media really goes.
+//! Changes of RTP streams (SSRC, sequence, time), and media that does not follow its SDP.
 
 use callspan::call::record::{EndedBy, Side, Verdict};
 

@@ -1,5 +1,5 @@
-//! Calls that captures lack, written with a small builder: what one conversation must look like in the record, in the
-//! sound, and in what is told while it lives.
+//! Call flows that no capture has, written with the scenario builder. They check the record, the recorded sound, and the
+//! events while the call is open.
 
 mod attempts;
 mod correlation;

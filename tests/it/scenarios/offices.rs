@@ -1,5 +1,5 @@
-//! What the PBXs of offices do besides: follow-me by the trunk, queues that try again, session border controllers,
-//! trunks that write numbers their own way, conferences, mailboxes.
+//! Features of office PBXs: follow-me by the trunk, queues that try again, session border controllers, trunks that write
+//! numbers their own way, conferences, voice mail.
 
 use callspan::call::record::{Direction, EndedBy, Outcome, Side};
 

@@ -1,4 +1,4 @@
-//! Odd senders and odd wires, each a case that broke a named recorder: what they do to one call.
+//! Unusual senders and networks: each case broke a named recorder. One call must survive it.
 
 use callspan::call::Engine;
 use callspan::call::config::Config;

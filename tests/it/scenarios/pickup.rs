@@ -1,5 +1,5 @@
-//! How a call gets to another telephone without a word of REFER or Replaces: feature codes, pick-up by a code, a
-//! re-INVITE inside the PBX; and calls that the PBX begins by itself.
+//! Calls that reach another telephone without REFER and Replaces: feature codes, directed pickup, a re-INVITE inside the
+//! PBX; and calls that the PBX originates.
 
 use callspan::call::record::{CallRecord, Direction, EndedBy, Outcome, Side};
 

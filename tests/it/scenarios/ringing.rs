@@ -1,4 +1,4 @@
-//! Whom a PBX calls for a caller, one after the other or all at once; and what it does when nobody takes the call.
+//! Telephones that a PBX rings for a caller, in sequence or in parallel, and calls that nobody answers.
 
 use callspan::call::config::{Config, Rule, RuleAction};
 use callspan::call::record::{CallRecord, Direction, EndedBy, Outcome, Side, Verdict};

@@ -1,4 +1,4 @@
-//! Numbers, names, extensions, direction.
+//! The numbers, names, extensions and direction of a call.
 
 use callspan::call::config::{Config, Numbers};
 use callspan::call::record::{CallRecord, Direction, Side};

@@ -1,4 +1,4 @@
-//! The `[[rules]]`: what may be recorded, what may be registered.
+//! The `[[rules]]` of the configuration: which calls are recorded and which are registered at Pyrus.
 
 use callspan::call::config::{Config, Rule, RuleAction};
 use callspan::call::event::Registration;

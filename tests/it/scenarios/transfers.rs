@@ -1,4 +1,4 @@
-//! Transfers, through a PBX and without one; park and pick-up.
+//! Transfers through a PBX and without one; call park and pickup.
 
 use callspan::call::record::{CallRecord, EndedBy, Outcome, Side};
 

@@ -1,5 +1,6 @@
-//! The promise of the timeline, measured on whole calls: each 200 ms of each voice is looked for around the place
-//! where it was heard. Offset and spread are stated for each kind of network, and what is missing is what was lost.
+//! The accuracy of the timeline on whole calls. Each 200 ms of speech is searched around the moment it was sent.
+//!
+//! The tests bound offset and spread for each kind of network, and the missing speech by the lost packets.
 
 use callspan::call::config::Config;
 use callspan::call::record::{Side, Verdict};

@@ -1,5 +1,5 @@
-//! A step of the wall clock in mid-call: the capture timeline goes on, so the recording is as long as the call and its
-//! times are of the clock that held when it began; what begins afterwards goes by the new one.
+//! A step of the wall clock during a call. The capture timeline continues, so the recording is as long as the call and
+//! keeps the clock of its start. Calls that begin afterwards use the new clock.
 
 use callspan::call::Engine;
 use callspan::call::config::Config;

@@ -1,4 +1,4 @@
-//! Every form of file: as long as the call, each sample where it should be, and what `verify` says of it.
+//! Every output format: the length of the file, the place of each sample, and the result of `verify`.
 
 use std::path::Path;
 

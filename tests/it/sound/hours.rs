@@ -1,5 +1,7 @@
-//! A call of four hours in parts of one (unoptimised: of 40 minutes in parts of ten): clocks that drift, silence by comfort noise, a hold across the end of a part,
-//! and a restart of the recorder between two. The parts abut to the sample and are together what one file would be.
+//! A call of four hours in segments of one hour (unoptimised builds: 40 minutes in segments of ten).
+//!
+//! Clocks drift, comfort noise fills silence, a hold spans the end of a segment, and the recorder restarts between two
+//! segments. The segments abut to the sample and together equal one long file.
 
 use std::fs::File;
 use std::io::{BufReader, Read};

@@ -1,5 +1,5 @@
-//! Long calls between telephones whose clocks are off: made, spooled and listened to piece by piece, for a call of hours
-//! is more than a test may hold.
+//! Long calls between telephones whose clocks drift. They are made, spooled and compared piece by piece, because a call of
+//! hours does not fit into memory.
 
 use std::collections::VecDeque;
 

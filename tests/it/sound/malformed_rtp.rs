@@ -1,5 +1,5 @@
-//! What odd senders put on the wire: packet times, stamps, markers, SSRCs, headers, payload types and comfort noise that
-//! other recorders stumble over. Each time both voices stand where they were heard, and nothing is missing.
+//! Unusual RTP: packet times, timestamps, markers, SSRCs, headers, payload types and comfort noise that break other
+//! recorders. Both voices keep their places and nothing is missing.
 
 use callspan::call::config::Config;
 use callspan::call::record::{Side, Verdict};

@@ -1,4 +1,4 @@
-//! Opus with every length of packet, mono and stereo: heard where it was sent, later by no more than the codec's own delay.
+//! Opus with every packet length, mono and stereo. The delay is at most that of the codec.
 
 use std::f64::consts::{PI, TAU};
 

@@ -1,4 +1,4 @@
-//! Card numbers: while a recording is paused, nothing of what is said or typed is kept anywhere.
+//! Card numbers: while a recording is paused, neither speech nor DTMF is stored anywhere.
 
 use callspan::call::Engine;
 use callspan::call::config::Config;

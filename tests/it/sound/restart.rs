@@ -1,4 +1,4 @@
-//! A restart in the midst of a call: the same call goes on, and what is heard after it stands where it was heard.
+//! A restart during a call: the call continues, and later sound keeps its place.
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
-//! The yardstick: each 200 ms of a voice is looked for around the place where it was heard, and compared with what was
-//! said: how far off, how loud, what of it is missing, and how much of it is in the other channel.
+//! Compares a recording with the speech that was sent: each 200 ms are searched around the moment they were sent.
+//!
+//! The score has their offset and level, the missing speech, and the leakage into the other channel.
 
 use crate::support::phones::{Phone, Recorded, Wire, at_ms, voice};
 use callspan::call::record::Side;

@@ -1,6 +1,7 @@
-//! Whole calls under SRTP with the keys in the signalling (RFC 4568), sealed here by a sender of our own: AES in counter
-//! mode, key derivation and tags are written out after RFC 3711 and share nothing with what is tested but the block
-//! cipher, HMAC and SHA-1 of their crates.
+//! Whole calls under SRTP with the keys in SDP (RFC 4568).
+//!
+//! The sender here implements AES counter mode, key derivation and tags after RFC 3711. It shares only the block cipher,
+//! HMAC and SHA-1 crates with the code under test.
 
 use aes::Aes128;
 use aes::cipher::{BlockEncrypt, KeyInit};

@@ -1,5 +1,5 @@
-//! A side that changes between G.722 (16 kHz of sound on an RTP clock of 8000, RFC 3551 section 4.5.2) and G.711, with
-//! another packet time each time: the file is at 16 kHz, both sides are in step, and each packet is in its place.
+//! A side that changes between G.722 (16 kHz with an RTP clock of 8000 Hz, RFC 3551 section 4.5.2) and G.711, each time
+//! with another packet time. The file has 16 kHz, both sides are aligned, and each packet is in its place.
 
 use callspan::call::decision::PayloadFormat;
 use callspan::call::record::{Side, Verdict};

@@ -1,4 +1,4 @@
-//! Whole calls: capture files through the library as `callspan replay` does it, and what a capture itself shows.
+//! Replays capture files through the library as `callspan replay` does, and reads RTP streams from them.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part, as a module of its own")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]

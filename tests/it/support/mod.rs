@@ -1,4 +1,4 @@
-//! Helpers of several tests.
+//! Helpers that several modules use.
 
 pub mod captures;
 pub mod packets;

@@ -1,7 +1,6 @@
-//! The mirror's disguises: builders that show the same packets as another mirror would show them.
+//! Builders that change a capture as a kind of mirror would: tagged, cooked, tunnelled, fragmented or duplicated frames.
 //!
-//! Everything here works on bytes and knows nothing of the code under test. A clean capture of Ethernet frames
-//! goes in, and comes out tagged, cooked, tunnelled, fragmented or doubled; the calls in it must stay the same.
+//! They work on bytes and share no code with the code under test.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses some of the builders, as a module of its own")]
 #![allow(clippy::unwrap_used, reason = "a builder that fails is a failed test")]

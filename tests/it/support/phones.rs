@@ -1,7 +1,7 @@
-//! Made-up calls: what two telephones put on the wire, and what the recorder makes of it.
+//! Synthetic calls of two telephones: their packets, and the recording that the recorder makes of them.
 //!
-//! The voices are noise that is different at every sample and known to the test, so each piece of a recording tells
-//! when it was said. Nothing here shares code with what is tested: addresses, SIP and mu-law are written out.
+//! The voices are noise that differs at every sample, so each piece of a recording identifies the moment it was sent.
+//! SIP, addresses and mu-law are written out: no code is shared with the code under test.
 
 #![allow(dead_code, reason = "each scene uses some of it")]
 

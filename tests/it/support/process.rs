@@ -1,4 +1,4 @@
-//! Tests that change or measure something of the whole process run in a process of their own.
+//! Runs a test that changes or measures something of the whole process in a process of its own.
 
 use std::process::Command;
 

@@ -1,6 +1,6 @@
-//! The same call written otherwise: SIP in other styles and transports, IPv6 for IPv4, noise, disorder, halves.
+//! Builders that rewrite a call: SIP in other styles and transports, IPv6 for IPv4, noise, reordering, one direction.
 //!
-//! Works on bytes like [`super::wire`] and knows nothing of the code under test.
+//! They work on bytes, as [`super::packets`] does, and share no code with the code under test.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses some of the builders, as a module of its own")]
 #![allow(clippy::unwrap_used, reason = "a builder that fails is a failed test")]

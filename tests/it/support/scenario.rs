@@ -1,8 +1,7 @@
-//! A small builder for dialogs with time in them: phones, PBXs, what they say and what they sound like.
+//! The scenario builder: telephones, PBXs, their SIP messages and their voices.
 //!
-//! A [`Scene`] has a clock of its own. Each step writes the messages of one exchange, [`STEP_MS`] apart, and moves the
-//! clock; sound goes on for as long as it is told to. Every 200 ms of every voice sound different, so a listener can
-//! judge who is heard where and when ([`Sound::judge`]).
+//! A [`Scene`] has its own clock. Each step writes the messages of one exchange, [`STEP_MS`] apart, and moves the clock.
+//! Every 200 ms of every voice differ, so [`Sound::judge`] can find who is heard where and when.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses some of the builders, as a module of its own")]
 #![allow(clippy::unwrap_used, reason = "a builder that fails is a failed test")]

@@ -1,7 +1,7 @@
-//! Judges a recording by ear, as it were: is each voice in its own channel, at the moment at which it was heard?
+//! Scores a recording: each voice must be in its own channel at the moment it was heard.
 //!
-//! Knows nothing of the code under test. What should be heard is laid out from the capture itself (G.711, decoded
-//! here) or from the speech that was played (other codecs), and looked for in the recording window by window.
+//! The expected sound comes from the capture (G.711, decoded here) or from the played speech (other codecs). The score
+//! searches for it window by window and shares no code with the code under test.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part, as a module of its own")]
 

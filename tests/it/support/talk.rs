@@ -1,4 +1,4 @@
-//! Calls as frames: a whole G.711 call with both voices, and the moment of each frame after its begin.
+//! A whole G.711 call with both voices as Ethernet frames, each with its time after the start of the call.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses some of the builders, as a module of its own")]
 

@@ -1,4 +1,4 @@
-//! The conversations that a world is made of, and what is true of each.
+//! The conversations of a world, and the facts that their records must match.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

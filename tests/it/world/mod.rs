@@ -1,7 +1,7 @@
-//! Random worlds: conversations of one or several legs that overlap, seen in disorder, with losses and copies.
+//! Random worlds: overlapping conversations of one or several legs, with reordered, lost and duplicated packets.
 //!
-//! Each world is made from a seed. A failure names it: `CALLSPAN_WORLD_SEED=17 cargo test --test it world`.
-//! `CALLSPAN_WORLDS=5000` makes more of them than the normal run.
+//! A seed makes each world. A failure prints its seed: `CALLSPAN_WORLD_SEED=17 cargo test --test it world` repeats it.
+//! `CALLSPAN_WORLDS` sets the number of worlds.
 
 mod conversations;
 

@@ -1,12 +1,15 @@
-//! Who may know whom: the order of the rooms in the header of `src/lib.rs`, held over the paths that the sources name.
+//! Checks the layers of the library: which module may use which, and which modules may have effects.
 //!
-//! Test modules (`mod tests` at the bottom of a file, `tests.rs`) may reach wherever they like.
+//! The order is that of the table in `src/lib.rs`; the check reads the paths that the sources name. Test modules
+//! (`mod tests` at the bottom of a file, `tests.rs`) may use every module.
+
+mod language;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Each room and the rooms that it may name, besides itself and [`BASE`]. Absent from the list: a mistake.
-const MAY_KNOW: &[(&str, &[&str])] = &[
+/// Each module and the modules that it may use, besides itself and [`BASE`]. Every module must be listed.
+const MAY_USE: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("time", &[]),
     ("capture", &[]),
@@ -84,13 +87,13 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What every room may name.
+/// Modules that every module may use.
 const BASE: &[&str] = &["net", "time"];
 
-/// Rooms with effects.
+/// Modules with effects (clock, file, socket, thread).
 const IO: &[&str] = &["capture", "spool", "recording", "journal", "pyrus", "fake_pyrus", "ops", "service", "cmd"];
 
-/// Paths that are effects, or the way to them.
+/// Paths of effects.
 const EFFECTS: &[&str] = &[
     "std::fs",
     "std::process",
@@ -115,57 +118,57 @@ const EFFECTS: &[&str] = &[
     "tracing",
 ];
 
-/// Exceptions to [`MAY_KNOW`] for single files, each with its reason.
+/// Exceptions to [`MAY_USE`] for single files, each with its reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 #[test]
-fn every_room_of_lib_rs_has_its_place_in_the_order() {
+fn every_module_of_lib_rs_has_a_place_in_the_order() {
     let lib = read(&root().join("src/lib.rs"));
     let declared: BTreeSet<&str> =
         lib.lines().filter_map(|l| l.strip_prefix("pub mod ")).filter_map(|l| l.strip_suffix(';')).collect();
-    let ordered: BTreeSet<&str> = MAY_KNOW.iter().map(|(room, _)| *room).collect();
+    let ordered: BTreeSet<&str> = MAY_USE.iter().map(|(module, _)| *module).collect();
     assert_eq!(declared, ordered);
 }
 
 #[test]
-fn a_room_names_only_the_rooms_that_it_may_know() {
+fn a_module_uses_only_the_modules_it_may_use() {
     let mut wrong = Vec::new();
     for file in sources() {
-        let may = MAY_KNOW.iter().find(|(room, _)| *room == file.room).map(|(_, may)| *may);
-        let may = may.unwrap_or_else(|| panic!("the room {} is not in the order", file.room));
+        let may = MAY_USE.iter().find(|(module, _)| *module == file.module).map(|(_, may)| *may);
+        let may = may.unwrap_or_else(|| panic!("the module {} is not in the order", file.module));
         for path in &file.paths {
-            let Some(room) = path.strip_prefix("crate::").and_then(|p| p.split("::").next()) else { continue };
-            let known = room == file.room || BASE.contains(&room) || may.contains(&room);
-            let room_exists = MAY_KNOW.iter().any(|(r, _)| *r == room);
-            let excepted = EXCEPTIONS.iter().any(|(f, r, _)| file.name == *f && room == *r);
-            if room_exists && !known && !excepted {
+            let Some(module) = path.strip_prefix("crate::").and_then(|p| p.split("::").next()) else { continue };
+            let known = module == file.module || BASE.contains(&module) || may.contains(&module);
+            let is_module = MAY_USE.iter().any(|(r, _)| *r == module);
+            let excepted = EXCEPTIONS.iter().any(|(f, r, _)| file.name == *f && module == *r);
+            if is_module && !known && !excepted {
                 wrong.push(format!("{}: {path}", file.name));
             }
         }
     }
-    assert!(wrong.is_empty(), "rooms that may not be known here:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "modules that may not be used here:\n{}", wrong.join("\n"));
 }
 
 #[test]
-fn a_room_may_know_only_rooms_that_stand_above_it_in_the_order() {
-    for (at, (room, may)) in MAY_KNOW.iter().enumerate() {
-        let above: Vec<&str> = MAY_KNOW.iter().take(at).map(|(r, _)| *r).collect();
-        assert!(may.iter().all(|m| above.contains(m)), "{room} may know {may:?}, above it are {above:?}");
+fn a_module_may_use_only_modules_above_it() {
+    for (at, (module, may)) in MAY_USE.iter().enumerate() {
+        let above: Vec<&str> = MAY_USE.iter().take(at).map(|(r, _)| *r).collect();
+        assert!(may.iter().all(|m| above.contains(m)), "{module} may use {may:?}, above it are {above:?}");
     }
 }
 
 #[test]
 fn sip_sdp_and_rtp_meet_only_in_call() {
-    for (room, others) in [("sip", ["sdp", "rtp"]), ("sdp", ["sip", "rtp"]), ("rtp", ["sip", "sdp"])] {
-        let may = MAY_KNOW.iter().find(|(r, _)| *r == room).expect("in the order").1;
-        assert!(!others.iter().any(|other| may.contains(other)), "{room}");
+    for (module, others) in [("sip", ["sdp", "rtp"]), ("sdp", ["sip", "rtp"]), ("rtp", ["sip", "sdp"])] {
+        let may = MAY_USE.iter().find(|(r, _)| *r == module).expect("in the order").1;
+        assert!(!others.iter().any(|other| may.contains(other)), "{module}");
     }
 }
 
 #[test]
-fn effects_are_only_in_the_rooms_marked_io() {
+fn effects_are_only_in_the_modules_marked_io() {
     let mut wrong = Vec::new();
-    for file in sources().iter().filter(|f| !IO.contains(&f.room.as_str())) {
+    for file in sources().iter().filter(|f| !IO.contains(&f.module.as_str())) {
         for path in &file.paths {
             let effect = EFFECTS.iter().find(|e| path == *e || path.starts_with(&format!("{e}::")));
             if effect.is_some() {
@@ -173,11 +176,11 @@ fn effects_are_only_in_the_rooms_marked_io() {
             }
         }
     }
-    assert!(wrong.is_empty(), "effects in rooms that are not marked [IO] in src/lib.rs:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "effects in modules that are not marked [IO] in src/lib.rs:\n{}", wrong.join("\n"));
 }
 
 #[test]
-fn the_io_rooms_here_are_those_marked_in_lib_rs() {
+fn the_io_modules_are_those_marked_in_lib_rs() {
     let lib = read(&root().join("src/lib.rs"));
     let marked: BTreeSet<&str> = lib
         .lines()
@@ -189,7 +192,7 @@ fn the_io_rooms_here_are_those_marked_in_lib_rs() {
 }
 
 #[test]
-fn the_reader_of_sources_sees_grouped_nested_and_inline_paths() {
+fn grouped_nested_and_inline_paths_are_found() {
     let text = r#"
 //! [`crate::ops`] in a doc comment is no dependency.
 use crate::{call::record::{CallRecord, Side}, net, time::Timestamp};
@@ -210,16 +213,16 @@ mod tests { use crate::cmd; }
 }
 
 #[test]
-fn an_imported_module_and_a_way_over_super_are_resolved() {
+fn imported_modules_and_super_are_resolved() {
     let text = "use std::fs;\nuse super::super::spool::x;\nfn f() { fs::read(\"x\"); }\n";
     let found = paths(text, "call", &["dialog"]);
     assert!(found.contains("std::fs") && found.contains("crate::spool::x"), "{found:?}");
 }
 
 struct Source {
-    /// From `src/`.
+    /// Path below `src/`.
     name: String,
-    room: String,
+    module: String,
     paths: BTreeSet<String>,
 }
 
@@ -228,18 +231,18 @@ fn sources() -> Vec<Source> {
     let mut files = Vec::new();
     walk(&src, &mut files);
     assert!(files.len() > 20, "the sources were found");
-    let in_room = |file: &PathBuf| {
+    let source_of = |file: &PathBuf| {
         let name = file.strip_prefix(&src).expect("below src").to_string_lossy().into_owned();
         let parts: Vec<&str> = name.trim_end_matches(".rs").split('/').collect();
-        let (room, rest) = parts.split_first().expect("a path has a part");
-        if ["lib", "main"].contains(room) || parts.contains(&"tests") {
+        let (module, rest) = parts.split_first().expect("a path has a part");
+        if ["lib", "main"].contains(module) || parts.contains(&"tests") {
             return None;
         }
         let modules: Vec<&str> = rest.iter().copied().filter(|m| *m != "mod").collect();
-        let paths = paths(&read(file), room, &modules);
-        Some(Source { room: (*room).to_owned(), paths, name: name.clone() })
+        let paths = paths(&read(file), module, &modules);
+        Some(Source { module: (*module).to_owned(), paths, name: name.clone() })
     };
-    files.iter().filter_map(in_room).collect()
+    files.iter().filter_map(source_of).collect()
 }
 
 fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
@@ -261,8 +264,8 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every path that the code of a file names, from `use` trees and in the code itself, made absolute.
-fn paths(text: &str, room: &str, modules: &[&str]) -> BTreeSet<String> {
+/// Returns every path in the code of a file, from `use` trees and expressions, made absolute.
+fn paths(text: &str, module: &str, modules: &[&str]) -> BTreeSet<String> {
     let code = without_comments_and_strings(before_tests(text));
     let tokens = tokens(&code);
     let mut found = BTreeSet::new();
@@ -282,10 +285,10 @@ fn paths(text: &str, room: &str, modules: &[&str]) -> BTreeSet<String> {
             at += 1;
         }
     }
-    found.iter().map(|p| absolute(p, room, modules)).collect()
+    found.iter().map(|p| absolute(p, module, modules)).collect()
 }
 
-/// Reads one tree of a `use`, for example `a::{b, c::d as e}`; gives where it ends.
+/// Reads one tree of a `use`, for example `a::{b, c::d as e}`. Returns the index of the token after it.
 fn use_tree(tokens: &[&str], mut at: usize, prefix: &str, found: &mut BTreeSet<String>) -> usize {
     let mut path = String::from(prefix);
     while let Some(token) = tokens.get(at) {
@@ -315,9 +318,9 @@ fn use_tree(tokens: &[&str], mut at: usize, prefix: &str, found: &mut BTreeSet<S
     at
 }
 
-/// `super::` and `self::` replaced by where they lead.
-fn absolute(path: &str, room: &str, modules: &[&str]) -> String {
-    let mut here: Vec<&str> = std::iter::once("crate").chain([room]).chain(modules.iter().copied()).collect();
+/// Replaces `super::` and `self::` by the module they mean.
+fn absolute(path: &str, module: &str, modules: &[&str]) -> String {
+    let mut here: Vec<&str> = std::iter::once("crate").chain([module]).chain(modules.iter().copied()).collect();
     let mut parts: Vec<&str> = path.split("::").collect();
     if !["super", "self"].contains(&parts[0]) {
         return path.to_owned();
@@ -336,7 +339,7 @@ fn absolute(path: &str, room: &str, modules: &[&str]) -> String {
     here.join("::")
 }
 
-/// Tests stand at the bottom of a file.
+/// Returns the code above the test module, which is at the bottom of a file.
 fn before_tests(text: &str) -> &str {
     text.find("#[cfg(test)]\nmod ").map_or(text, |at| &text[..at])
 }
@@ -345,7 +348,7 @@ fn is_word(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphanumeric() || c == '_')
 }
 
-/// Words, `::` and single other characters.
+/// Splits code into words, `::` and other single characters.
 fn tokens(code: &str) -> Vec<&str> {
     let mut tokens = Vec::new();
     let mut rest = code;
@@ -366,7 +369,7 @@ fn tokens(code: &str) -> Vec<&str> {
     tokens
 }
 
-/// Comments and the content of string literals blanked.
+/// Replaces comments and string literals by blanks.
 fn without_comments_and_strings(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -394,7 +397,7 @@ fn without_comments_and_strings(text: &str) -> String {
     out
 }
 
-/// How many `#` a raw string that begins here has.
+/// Returns the number of `#` of the raw string that begins here.
 fn raw_string(rest: &str) -> Option<usize> {
     let after = rest.strip_prefix('r')?;
     let hashes = after.len() - after.trim_start_matches('#').len();
