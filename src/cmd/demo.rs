@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use super::replay::{ReplayRequest, replay};
 use super::{DemoArgs, table};
 use crate::call::record::{CallRecord, Recording};
-use crate::fake_pyrus::{Fake, Options, State, Task};
+use crate::fake_pyrus::{FakeOptions, FakePyrus, FakeState, PyrusTask};
 use crate::ops::config::Config;
 use crate::ops::output;
 
@@ -25,9 +25,9 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let dir = free_folder(&args.out)?;
     let capture = dir.join("capture.pcap");
     std::fs::write(&capture, CAPTURE).with_context(|| format!("cannot write {}", capture.display()))?;
-    let options = Options::default();
+    let options = FakeOptions::default();
     let config = config(&options)?;
-    let fake = Fake::start(options)?;
+    let fake = FakePyrus::start(options)?;
     let config = Config { pyrus: crate::pyrus::config::Config { auth_url: fake.auth_url(), ..config.pyrus }, ..config };
     output::note(INTRODUCTION);
     let request = ReplayRequest { files: vec![capture.clone()], config, out: dir, deliver: true };
@@ -40,7 +40,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// 102 is ours and 101 calls from outside: so the call is inbound, and the task is made while 102 rings.
-fn config(options: &Options) -> anyhow::Result<Config> {
+fn config(options: &FakeOptions) -> anyhow::Result<Config> {
     let user = options.users.first().context("the fake Pyrus has a user")?;
     let account = options.accounts.first().context("the fake Pyrus has an account")?;
     let mut config = Config::default_for_replay();
@@ -66,7 +66,7 @@ fn free_folder(wanted: &Path) -> anyhow::Result<PathBuf> {
     bail!("{} demos have been here: remove the folders {}*", MAX_FOLDERS, wanted.display())
 }
 
-fn report(records: &[CallRecord], state: &State, capture: &Path) -> anyhow::Result<String> {
+fn report(records: &[CallRecord], state: &FakeState, capture: &Path) -> anyhow::Result<String> {
     let [record] = records else { bail!("the shipped capture holds one call, {} were found", records.len()) };
     let Some(recording) = record.recordings.first() else {
         bail!("the call has no recording: {}", record.verdict_reason.as_deref().unwrap_or("no reason was given"))
@@ -92,14 +92,14 @@ fn report(records: &[CallRecord], state: &State, capture: &Path) -> anyhow::Resu
 }
 
 /// The same bytes that are on disk must be attached to the task.
-fn ensure_attached(task: &Task, state: &State, recording: &Recording) -> anyhow::Result<()> {
+fn ensure_attached(task: &PyrusTask, state: &FakeState, recording: &Recording) -> anyhow::Result<()> {
     let attached = task.attachments.iter().filter_map(|a| state.file(&a.guid));
     let same = attached.filter(|f| f.sha256 == recording.sha256).count();
     ensure!(same == 1, "the recording is {same} times attached to task {}, it should be once", task.task_id);
     Ok(())
 }
 
-fn describe(task: &Task, state: &State) -> String {
+fn describe(task: &PyrusTask, state: &FakeState) -> String {
     let mut text = format!("task {}: {} called {}", task.task_id, task.from, task.to);
     if let Some(person) = state.people.iter().find(|p| Some(p.user_id) == task.responsible) {
         text.push_str(&format!(", {} {} is responsible", person.first_name, person.last_name));
@@ -172,8 +172,8 @@ mod tests {
             sha256: "00".to_owned(),
             plain_sha256: None,
         };
-        let task = Task { task_id: 7, ..Task::default() };
-        let error = ensure_attached(&task, &State::default(), &recording).expect_err("nothing is attached");
+        let task = PyrusTask { task_id: 7, ..PyrusTask::default() };
+        let error = ensure_attached(&task, &FakeState::default(), &recording).expect_err("nothing is attached");
         assert!(error.to_string().contains("task 7"), "{error}");
     }
 }

@@ -13,13 +13,13 @@ use crate::call::Engine;
 use crate::call::event::{CallEvent, EndedCall, Registration};
 use crate::call::record::{CallRecord, DeliveryState};
 use crate::capture::{Source, files};
-use crate::delivery::{CallUpdate, Policy, Progress, Summary};
+use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy, DeliverySummary};
 use crate::journal::CallStage;
 use crate::journal::{self, Journal};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
-use crate::pyrus::executor::{Wait, policy};
-use crate::pyrus::{Executor, Handle};
+use crate::pyrus::DeliveryHandle;
+use crate::pyrus::executor::{WaitDecision, policy};
 use crate::recording::{self, FolderLayout, Recorder};
 use crate::service::lock::{self, FolderLock};
 use crate::service::pipeline::{Pipeline, PipelineStep};
@@ -174,9 +174,9 @@ impl ReplayRun {
             let summary = delivery.settle(&mut self.outcome.records, &self.recorder)?;
             let of_now = |id: &str| self.outcome.records.iter().any(|r| r.id == id);
             for trouble in summary.parked.iter().chain(&summary.dead).filter(|t| of_now(&t.id)) {
-                self.outcome.warnings.push(format!("call {}: {}", trouble.id, trouble.why));
+                self.outcome.warnings.push(format!("call {}: {}", trouble.id, trouble.reason));
             }
-            self.outcome.warnings.extend(owed_because(&self.outcome.records, summary.trouble));
+            self.outcome.warnings.extend(owed_because(&self.outcome.records, summary.last_failure));
             self.outcome.warnings.extend(summary.alarm);
             self.outcome.owed = summary.owed + summary.parked.len() + summary.dead.len();
         }
@@ -189,8 +189,8 @@ struct ReplayDelivery {
     /// Two replays into one folder would deliver each call twice.
     _lock: FolderLock,
     journal: Journal,
-    policy: Policy,
-    handle: Handle,
+    policy: DeliveryPolicy,
+    handle: DeliveryHandle,
 }
 
 impl ReplayDelivery {
@@ -199,23 +199,23 @@ impl ReplayDelivery {
         let config = journal::config::Config { dir: request.out.join(JOURNAL_FOLDER) };
         let lock = lock::acquire(&config.dir)?;
         let OpenedJournal { journal, alarm } = recovery::open(&config, &request.out)?;
-        let handle = Executor::spawn(&request.config.pyrus, journal.clone())?;
+        let handle = DeliveryHandle::start(&request.config.pyrus, journal.clone())?;
         let policy = policy(&request.config.pyrus);
         Ok((Self { _lock: lock, journal, policy, handle }, alarm))
     }
 
     fn tell(&self, record: &CallRecord, registration: Registration) -> anyhow::Result<()> {
         self.journal.put_call(record, CallStage::Complete)?;
-        self.handle.tell(CallUpdate {
+        self.handle.send_update(CallUpdate {
             record: record.clone(),
-            progress: Progress::Complete,
+            progress: CallProgress::Complete,
             consent: consent(registration),
         });
         Ok(())
     }
 
     /// Waits for delivery, and writes what came of it into the records.
-    fn settle(self, records: &mut [CallRecord], recorder: &Recorder) -> anyhow::Result<Summary> {
+    fn settle(self, records: &mut [CallRecord], recorder: &Recorder) -> anyhow::Result<DeliverySummary> {
         let summary = self.wait()?;
         for record in records {
             if let Some(job) = self.journal.job(&record.id)? {
@@ -231,7 +231,7 @@ impl ReplayDelivery {
     }
 
     /// Until nothing is owed that can still succeed, patience is over, or somebody ends it (Ctrl-C).
-    fn wait(&self) -> anyhow::Result<Summary> {
+    fn wait(&self) -> anyhow::Result<DeliverySummary> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             // A second signal ends the process at once: somebody insists.
@@ -239,7 +239,7 @@ impl ReplayDelivery {
             signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
         }
         let mut is_told = false;
-        Ok(self.handle.run_until_settled_or(PATIENCE, &mut |waited| {
+        Ok(self.handle.run_until_settled_or_stopped(PATIENCE, &mut |waited| {
             if waited >= TELL_AFTER && !is_told {
                 is_told = true;
                 output::note(
@@ -247,7 +247,7 @@ impl ReplayDelivery {
                      owed stays owed, and the same command goes on with it",
                 );
             }
-            if stop.load(Ordering::Relaxed) { Wait::NoMore } else { Wait::On }
+            if stop.load(Ordering::Relaxed) { WaitDecision::Stop } else { WaitDecision::Continue }
         }))
     }
 }

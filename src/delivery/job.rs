@@ -1,257 +1,267 @@
-//! One call's way into Pyrus: its states, and what comes next.
+//! One call to deliver to Pyrus: its state, and which request comes next.
+//!
+//! The JSON keys are part of the journal's format. Where a Rust name differs, `serde(rename)` keeps the key.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::split::Cut;
+use super::split::WavSlice;
 use crate::call::record::{CallRecord, DeliveryState, Direction, Outcome, Verdict};
 use crate::delivery::row::JobRow;
 use crate::time::Timestamp;
 
-/// How far the call itself has come.
+/// Whether the call still runs, and whether its record is final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Progress {
-    /// Under way.
+pub enum CallProgress {
+    /// The call is in progress.
     Live,
-    /// Over; its recording is still to be rendered.
+    /// The call is over; its recordings are not rendered yet.
     Ended,
-    /// Over, and its record names every recording that it will have.
+    /// The call is over, and its record lists all its recordings.
     Complete,
 }
 
-/// Whether a call may be registered at all.
+/// Whether a call may be registered in Pyrus at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Consent {
-    /// As the configuration says.
+pub enum DeliveryConsent {
+    /// The settings in `[pyrus]` decide.
     #[default]
     ByConfig,
-    /// A rule of the configuration (`no_register`) forbids it.
+    /// A rule with `no_register` forbids it.
     Forbidden,
 }
 
-/// What delivery is told about a call.
+/// A new or changed call, as the recorder hands it to delivery.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallUpdate {
-    /// Its record as it stands.
+    /// The present call record.
     pub record: CallRecord,
-    /// How far it has come.
-    pub progress: Progress,
-    /// Whether it may be registered.
-    pub consent: Consent,
+    /// Whether the call still runs.
+    pub progress: CallProgress,
+    /// Whether the call may be registered.
+    pub consent: DeliveryConsent,
 }
 
-/// One owed call. The journal keeps it as JSON; it needs nothing else to be finished.
+/// A call to deliver. The journal stores it as JSON; the delivery can be finished from this value alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Job {
-    /// The call's id: external_id, the same in every request and after every restart.
+pub struct DeliveryJob {
+    /// The call's id. It is `external_id` in every request, also after a restart.
     pub id: String,
-    /// How far the call has come.
-    pub progress: Progress,
-    /// What Pyrus is told.
-    pub facts: Facts,
-    /// Whether Pyrus knows the call.
-    pub registration: Registration,
-    /// Its recordings in order.
-    pub parts: Vec<Part>,
-    /// Whether it goes on.
-    pub standing: Standing,
-    /// What was tried in vain.
-    pub tries: Tries,
-    /// Whether the form fields are sent.
-    pub fields: Fields,
-    /// Times of a request that may have been done twice.
+    /// Whether the call still runs.
+    pub progress: CallProgress,
+    /// The call data that the requests contain.
+    pub facts: PyrusCallFacts,
+    /// Whether the call is registered in Pyrus.
+    pub registration: PyrusRegistration,
+    /// The recordings, by number.
+    pub parts: Vec<DeliveryPart>,
+    /// Whether the job goes on, and when.
+    #[serde(rename = "standing")]
+    pub status: JobStatus,
+    /// Counts of failed attempts.
+    #[serde(rename = "tries")]
+    pub retries: RetryCounts,
+    /// Whether requests contain the form fields.
+    #[serde(rename = "fields")]
+    pub form_fields: FormFieldMode,
+    /// Number of requests that Pyrus may have carried out twice.
     pub possible_duplicates: u32,
-    /// The last trouble, for a person.
+    /// Message of the last failure or warning, for the administrator.
     pub note: Option<String>,
-    /// A rule was found to forbid it after it was owed: whatever is made of the call later, it is not sent.
+    /// True if a `no_register` rule was found to apply after the job had begun. Nothing more is sent, whatever changes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_forbidden: bool,
 }
 
-/// What a call tells Pyrus. The numbers are frozen with the first registration: the same text in every request.
+/// Call data for Pyrus. The first registration freezes the numbers, so every request contains the same text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Facts {
-    /// Which way.
+pub struct PyrusCallFacts {
+    /// Inbound, outbound, internal or unknown.
     pub direction: Direction,
-    /// Who called.
+    /// Number of the caller.
     pub from: Option<String>,
-    /// Who was called.
+    /// Number of the callee.
     pub to: Option<String>,
-    /// Our extension.
+    /// Extension that took part in the call.
     pub internal: Option<String>,
-    /// The INVITE.
+    /// Capture time of the INVITE, or of the answer if no INVITE was seen.
     pub started_at: Option<Timestamp>,
-    /// The end.
+    /// Capture time of the end.
     pub ended_at: Option<Timestamp>,
-    /// Answer to end.
+    /// Seconds from the answer to the end.
     pub duration_s: Option<f64>,
-    /// Extension headers that are mapped to form fields.
+    /// SIP header fields that the configuration maps to form fields, by name.
     pub headers: BTreeMap<String, String>,
 }
 
-/// Whether Pyrus knows the call.
+/// Whether the call is registered in Pyrus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
-pub enum Registration {
-    /// It does not.
+pub enum PyrusRegistration {
+    /// Not registered.
     Owed,
-    /// A request is under way; found after a restart it means [`Registration::Unsure`].
+    /// The request is in flight. After a restart this becomes [`PyrusRegistration::Unsure`].
     Sending,
-    /// A request was sent and no definite answer came. Not repeated while a recording is to come: attaching it by
-    /// external_id alone settles the question.
+    /// A request was sent and its outcome is unknown. It is not repeated while a recording is expected: attaching that
+    /// recording by `external_id` alone shows whether the call is registered.
     Unsure,
-    /// It does.
+    /// Registered.
     Known {
-        /// The task, when Pyrus named it.
+        /// Id of the Pyrus task, if a response contained it.
         task_id: Option<u64>,
     },
 }
 
-/// One recording.
+/// A recording file, or a slice of a file that is too large for the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
-    /// 1 for the first.
+pub struct DeliveryPart {
+    /// Number within the call: 1 for the first recording; slices have numbers from 100,000.
     pub number: u32,
-    /// The file.
+    /// Path of the file.
     pub path: String,
-    /// Its size.
+    /// Size of the upload in bytes.
     pub bytes: u64,
-    /// It is a piece of a file that is too large.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cut: Option<Cut>,
-    /// How far it has come.
+    /// The samples to send; `None` means the whole file.
+    #[serde(rename = "cut", default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<WavSlice>,
+    /// Progress of the upload.
     pub state: PartState,
 }
 
-impl Part {
-    /// It was, as which file nobody knows any more.
-    fn was_attached(&mut self) {
-        let unknown = Upload { guid: String::new(), md5: String::new(), at: Timestamp::EPOCH };
+impl DeliveryPart {
+    /// Marks the part as attached although the upload's id is unknown.
+    fn mark_attached(&mut self) {
+        let unknown = UploadReceipt { guid: String::new(), md5: String::new(), at: Timestamp::EPOCH };
         self.state = PartState::Attached(unknown);
     }
 
-    /// Pyrus has nothing of it.
-    const fn may_move(&self) -> bool {
+    /// Returns true if Pyrus has nothing of this part, so another file may take its place.
+    const fn is_replaceable(&self) -> bool {
         matches!(self.state, PartState::Waiting | PartState::Dead { .. })
     }
 
-    /// Its place among the files of its call.
-    pub fn place(&self) -> (u32, u64) {
-        self.cut.map_or((self.number, 0), |cut| (cut.of, cut.from))
+    /// Returns the sort key within the call: the number of the recording, then the position in the file.
+    pub fn sort_key(&self) -> (u32, u64) {
+        self.slice.map_or((self.number, 0), |slice| (slice.part_number, slice.offset_bytes))
     }
 }
 
-/// How far a recording has come.
+/// Progress of one recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum PartState {
-    /// Not sent.
+    /// Not uploaded.
     Waiting,
-    /// Under way; after a restart it begins anew (an orphan file at most).
+    /// The upload is in flight. After a restart it begins again; Pyrus removes the unused file.
     Uploading,
-    /// Pyrus has the file.
-    Uploaded(Upload),
-    /// The request that ties the file to the task is under way; after a restart it is repeated with the same file.
-    Attaching(Upload),
-    /// Done.
-    Attached(Upload),
-    /// It is sent in pieces, which are parts of their own.
+    /// The file is in Pyrus and belongs to no task yet.
+    Uploaded(UploadReceipt),
+    /// The attach request is in flight. After a restart it is repeated with the same file.
+    Attaching(UploadReceipt),
+    /// The file is attached to the task.
+    Attached(UploadReceipt),
+    /// The file is sent in slices, each a part of its own.
     Split,
-    /// It will never be.
+    /// The file will not be sent.
     Dead {
-        /// For a person.
-        why: String,
+        /// The reason, for the administrator.
+        #[serde(rename = "why")]
+        reason: String,
     },
 }
 
-/// A file in Pyrus.
+/// An uploaded file, as Pyrus confirmed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Upload {
-    /// Pyrus's id of it.
+pub struct UploadReceipt {
+    /// Id that Pyrus gave the file.
     pub guid: String,
-    /// Lower-case hex.
+    /// MD5 of the file, lower-case hex.
     pub md5: String,
-    /// When.
+    /// Time of the confirmation, by the delivery clock.
     pub at: Timestamp,
 }
 
 /// Whether a job goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
-pub enum Standing {
-    /// It does, not before this moment if one is given.
-    Going {
-        /// End of a pause after a failure.
+pub enum JobStatus {
+    /// The job goes on.
+    #[serde(rename = "going")]
+    Active {
+        /// End of the pause after a failure, if there was a failure.
         not_before: Option<Timestamp>,
     },
-    /// A person must act; it is tried again, slowly.
+    /// The administrator must act. The job is retried at long intervals.
     Parked {
-        /// For a person.
-        why: String,
-        /// The next try.
+        /// The reason, for the administrator.
+        #[serde(rename = "why")]
+        reason: String,
+        /// Time of the next retry.
         retry_at: Timestamp,
-        /// How often it was parked in a row.
+        /// Number of consecutive times the job was parked.
         times: u32,
     },
-    /// Never.
+    /// The job was given up.
     Dead {
-        /// For a person.
-        why: String,
+        /// The reason, for the administrator.
+        #[serde(rename = "why")]
+        reason: String,
     },
 }
 
-/// What was tried in vain.
+/// Counts of failed attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tries {
-    /// Failures of the present step in a row.
+pub struct RetryCounts {
+    /// Consecutive failures of the present step.
     pub attempts: u32,
-    /// Those of them that are repeated only so often.
+    /// Consecutive failures of the present step with an error that allows few repeats.
     pub limited: u32,
-    /// Tries of the present step with a token that was refused.
+    /// Consecutive attempts of the present step that ended in a refused token.
     pub reauthorised: u32,
-    /// Registrations because Pyrus did not know the call at the attach.
+    /// Registrations repeated because Pyrus did not know the call when a file was attached.
     pub reregistered: u32,
-    /// Uploads because Pyrus did not know the file at the attach.
+    /// Uploads repeated because Pyrus did not know the file when it was attached.
     pub reuploaded: u32,
-    /// Registrations repeated blindly, for a call without a recording.
+    /// Registrations repeated without knowing the outcome of the first (calls without a recording).
     pub blind_repeats: u32,
 }
 
-/// Whether the form fields are sent.
+/// Whether requests contain the form fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fields {
-    /// They are.
+pub enum FormFieldMode {
+    /// The fields are sent.
     Sent,
-    /// Pyrus did not take their values: better a call without fields than none.
-    LeftOut,
+    /// The fields are left out, because Pyrus refused a value. A call without fields is better than no call.
+    #[serde(rename = "left_out")]
+    Omitted,
 }
 
-/// What a job wants to do next.
+/// The next request of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Tell Pyrus of the call.
+pub enum DeliveryStep {
+    /// Register the call.
     Register,
-    /// Send the recording at this place of `parts`.
+    /// Upload the recording at this index of [`DeliveryJob::parts`].
     Upload(usize),
-    /// Tie the uploaded recording to the task.
+    /// Attach the uploaded recording at this index to the task.
     Attach(usize),
 }
 
-impl Job {
-    /// A call that Pyrus is to know.
-    pub fn new(record: &CallRecord, progress: Progress) -> Self {
+impl DeliveryJob {
+    /// Creates the job of a call that Pyrus must know.
+    pub fn new(record: &CallRecord, progress: CallProgress) -> Self {
         let mut job = Self {
             id: record.id.clone(),
             progress,
-            facts: Facts::default(),
-            registration: Registration::Owed,
+            facts: PyrusCallFacts::default(),
+            registration: PyrusRegistration::Owed,
             parts: Vec::new(),
-            standing: Standing::Going { not_before: None },
-            tries: Tries::default(),
-            fields: Fields::Sent,
+            status: JobStatus::Active { not_before: None },
+            retries: RetryCounts::default(),
+            form_fields: FormFieldMode::Sent,
             possible_duplicates: 0,
             note: None,
             is_forbidden: false,
@@ -260,46 +270,48 @@ impl Job {
         job
     }
 
-    /// From the call record alone, when the journal is lost: what the record calls done is done. Of the rest nobody
-    /// knows how far it came, so it counts as ambiguous: a call with a recording is attached by external_id alone and
-    /// registered only if Pyrus does not know it. `None`: the record says that nothing was owed.
-    pub fn rebuilt(record: &CallRecord) -> Option<Self> {
-        let progress = if record.verdict.is_some() { Progress::Complete } else { Progress::Live };
+    /// Rebuilds the job from the call record, after the journal was lost. Returns `None` if the record says that
+    /// nothing had
+    /// to be delivered. Completed deliveries stay complete. All others count as ambiguous: recordings are attached by
+    /// `external_id` alone, and the call is registered only if Pyrus does not know it.
+    pub fn from_record(record: &CallRecord) -> Option<Self> {
+        let progress = if record.verdict.is_some() { CallProgress::Complete } else { CallProgress::Live };
         let mut job = Self::new(record, progress);
         match record.delivery.state {
             DeliveryState::None => return None,
             DeliveryState::Done => {
-                job.registration = Registration::Known { task_id: record.delivery.task_id };
-                job.parts.iter_mut().for_each(Part::was_attached);
+                job.registration = PyrusRegistration::Known { task_id: record.delivery.task_id };
+                job.parts.iter_mut().for_each(DeliveryPart::mark_attached);
             }
             DeliveryState::Dead => {
-                let why = record.delivery.detail.clone().unwrap_or_default();
-                job.standing = Standing::Dead { why };
+                let reason = record.delivery.detail.clone().unwrap_or_default();
+                job.status = JobStatus::Dead { reason };
             }
             DeliveryState::Owed | DeliveryState::Parked => {
                 job.registration = match record.delivery.task_id {
-                    Some(task_id) => Registration::Known { task_id: Some(task_id) },
-                    None => Registration::Unsure,
+                    Some(task_id) => PyrusRegistration::Known { task_id: Some(task_id) },
+                    None => PyrusRegistration::Unsure,
                 };
                 let known = job.parts.iter_mut().filter(|p| record.delivery.attached.contains(&p.number));
-                known.for_each(Part::was_attached);
+                known.for_each(DeliveryPart::mark_attached);
             }
         }
         Some(job)
     }
 
-    /// Takes over what the record now says. Never moves a number that was sent, and forgets no recording but those of a
-    /// call that a rule forbids.
-    pub fn update(&mut self, record: &CallRecord, progress: Progress) {
+    /// Updates the job from the call record. Numbers that were sent stay the same. Recordings are only added or
+    /// replaced,
+    /// unless a rule now excludes the call.
+    pub fn update(&mut self, record: &CallRecord, progress: CallProgress) {
         self.progress = self.progress.max(progress);
         if self.is_forbidden {
             return;
         }
         if record.verdict == Some(Verdict::Excluded) {
-            self.withdraw();
+            self.discard_unsent_parts();
         }
         let facts = &mut self.facts;
-        if self.registration == Registration::Owed && self.tries.reregistered == 0 {
+        if self.registration == PyrusRegistration::Owed && self.retries.reregistered == 0 {
             facts.direction = record.direction;
             facts.from.clone_from(&record.from);
             facts.to.clone_from(&record.to);
@@ -311,60 +323,63 @@ impl Job {
         facts.headers.clone_from(&record.headers);
         for recording in &record.recordings {
             match self.parts.iter_mut().find(|p| p.number == recording.part) {
-                None => self.parts.push(Part {
+                None => self.parts.push(DeliveryPart {
                     number: recording.part,
                     path: recording.path.clone(),
                     bytes: recording.bytes,
-                    cut: None,
-                    // Encrypted after delivery, or because none was to be: this cannot be sent.
+                    slice: None,
+                    // An encrypted file cannot be sent.
                     state: match recording.plain_sha256 {
                         None => PartState::Waiting,
-                        Some(_) => PartState::Dead { why: String::from(ENCRYPTED) },
+                        Some(_) => PartState::Dead { reason: String::from(ENCRYPTED) },
                     },
                 }),
-                // Rendered once more, it may be another file: also of one that was too large, for when it is tried again.
-                Some(part) if part.may_move() && recording.plain_sha256.is_none() => {
+                // The recording may have been rendered again into another file, e.g. a smaller one after it was too
+                // large.
+                Some(part) if part.is_replaceable() && recording.plain_sha256.is_none() => {
                     part.path.clone_from(&recording.path);
                     part.bytes = recording.bytes;
                 }
                 Some(_) => {}
             }
         }
-        self.parts.sort_by_key(Part::place);
+        self.parts.sort_by_key(DeliveryPart::sort_key);
     }
 
-    /// What Pyrus does not have yet of the recordings is never sent. A file that was uploaded and not attached is removed
-    /// by Pyrus itself after a while; an attachment under way is not called back.
-    fn withdraw(&mut self) {
+    /// Removes all parts that are not attached. Pyrus deletes files that were uploaded and never attached. An attach
+    /// request
+    /// in flight cannot be cancelled.
+    fn discard_unsent_parts(&mut self) {
         self.parts.retain(|p| match p.state {
             PartState::Waiting | PartState::Uploading | PartState::Uploaded(_) | PartState::Dead { .. } => false,
             PartState::Attaching(_) | PartState::Attached(_) | PartState::Split => true,
         });
     }
 
-    /// A rule forbids to tell Pyrus of the call, found out after it was owed. What Pyrus knows stays there; it is told
-    /// nothing more, and gets no recording.
-    pub fn forbid(&mut self, progress: Progress) {
+    /// Ends the delivery, because a `no_register` rule was found to apply after the job had begun. An existing task
+    /// stays in
+    /// Pyrus; it gets no further data and no recording.
+    pub fn forbid(&mut self, progress: CallProgress) {
         self.progress = self.progress.max(progress);
         self.is_forbidden = true;
-        self.withdraw();
-        let why = match self.registration {
-            Registration::Owed => FORBIDDEN,
-            Registration::Unsure => FORBIDDEN_UNSURE,
-            Registration::Sending | Registration::Known { .. } => return,
+        self.discard_unsent_parts();
+        let reason = match self.registration {
+            PyrusRegistration::Owed => FORBIDDEN,
+            PyrusRegistration::Unsure => FORBIDDEN_UNSURE,
+            PyrusRegistration::Sending | PyrusRegistration::Known { .. } => return,
         };
-        self.standing = Standing::Dead { why: String::from(why) };
+        self.status = JobStatus::Dead { reason: String::from(reason) };
     }
 
-    /// Files of the call that Pyrus has.
-    pub fn attached(&self) -> usize {
+    /// Returns the number of attached files.
+    pub fn attached_count(&self) -> usize {
         self.parts.iter().filter(|p| matches!(p.state, PartState::Attached(_))).count()
     }
 
-    /// As it must be seen after a restart: what was under way has an unknown outcome.
+    /// Returns the job as a restarted process must see it: requests in flight have an unknown outcome.
     pub fn after_restart(mut self, now: Timestamp) -> Self {
-        if self.registration == Registration::Sending {
-            self.registration = Registration::Unsure;
+        if self.registration == PyrusRegistration::Sending {
+            self.registration = PyrusRegistration::Unsure;
         }
         for part in &mut self.parts {
             part.state = match std::mem::replace(&mut part.state, PartState::Waiting) {
@@ -376,102 +391,106 @@ impl Job {
                 other => other,
             };
         }
-        // A start is the moment when a person has mended something; and a stored time may be of a clock that was wrong.
-        match &mut self.standing {
-            Standing::Going { not_before } => *not_before = None,
-            Standing::Parked { retry_at, .. } => *retry_at = now,
-            Standing::Dead { .. } => {}
+        // The administrator often restarts after a repair. Also, a stored time may come from a wrong clock.
+        match &mut self.status {
+            JobStatus::Active { not_before } => *not_before = None,
+            JobStatus::Parked { retry_at, .. } => *retry_at = now,
+            JobStatus::Dead { .. } => {}
         }
         self
     }
 
-    /// What comes next, once [`Job::not_before`] has passed; `None`: nothing until the call goes on, or a request of
-    /// this job is under way.
-    pub fn step(&self) -> Option<Step> {
-        if matches!(self.standing, Standing::Dead { .. }) {
+    /// Returns the next request, due at [`DeliveryJob::not_before`]. Returns `None` while a request of this job is in
+    /// flight, or until the call record changes.
+    pub fn step(&self) -> Option<DeliveryStep> {
+        if matches!(self.status, JobStatus::Dead { .. }) {
             return None;
         }
         match self.registration {
-            Registration::Owed => Some(Step::Register),
-            Registration::Sending => None,
-            Registration::Unsure => self.part_step().or_else(|| self.is_blind_repeat().then_some(Step::Register)),
-            Registration::Known { .. } => self.part_step(),
+            PyrusRegistration::Owed => Some(DeliveryStep::Register),
+            PyrusRegistration::Sending => None,
+            PyrusRegistration::Unsure => {
+                self.part_step().or_else(|| self.is_blind_repeat().then_some(DeliveryStep::Register))
+            }
+            PyrusRegistration::Known { .. } => self.part_step(),
         }
     }
 
-    /// Without a recording to come, only a repeat can make sure that the call is registered; it is done once.
+    /// Returns true if an unanswered registration must be repeated. Without a recording to attach, only a repeat can
+    /// ensure
+    /// that the call is registered. It is done once.
     pub fn is_blind_repeat(&self) -> bool {
-        self.registration == Registration::Unsure
-            && self.progress == Progress::Complete
+        self.registration == PyrusRegistration::Unsure
+            && self.progress == CallProgress::Complete
             && self.open_part().is_none()
-            && self.tries.blind_repeats == 0
+            && self.retries.blind_repeats == 0
     }
 
-    /// When the next step may be done.
+    /// Returns the earliest time of the next request.
     pub fn not_before(&self) -> Option<Timestamp> {
-        match self.standing {
-            Standing::Going { not_before } => not_before,
-            Standing::Parked { retry_at, .. } => Some(retry_at),
-            Standing::Dead { .. } => None,
+        match self.status {
+            JobStatus::Active { not_before } => not_before,
+            JobStatus::Parked { retry_at, .. } => Some(retry_at),
+            JobStatus::Dead { .. } => None,
         }
     }
 
-    /// Nothing is owed any more. Not true of a call under way.
+    /// Returns true if no request remains. A call in progress is never settled.
     pub fn is_settled(&self) -> bool {
-        matches!(self.standing, Standing::Dead { .. })
-            || (self.progress == Progress::Complete
-                && matches!(self.registration, Registration::Known { .. })
+        matches!(self.status, JobStatus::Dead { .. })
+            || (self.progress == CallProgress::Complete
+                && matches!(self.registration, PyrusRegistration::Known { .. })
                 && self.open_part().is_none())
     }
 
-    /// Why a person will not find it whole in Pyrus.
-    pub fn death(&self) -> Option<&str> {
-        if let Standing::Dead { why } = &self.standing {
-            return Some(why);
+    /// Returns the reason why the call or a recording will be missing in Pyrus.
+    pub fn failure_reason(&self) -> Option<&str> {
+        if let JobStatus::Dead { reason } = &self.status {
+            return Some(reason);
         }
         self.parts.iter().find_map(|p| match &p.state {
-            PartState::Dead { why } => Some(why.as_str()),
+            PartState::Dead { reason } => Some(reason.as_str()),
             _ => None,
         })
     }
 
-    /// The task in Pyrus.
+    /// Returns the id of the task in Pyrus.
     pub fn task_id(&self) -> Option<u64> {
         match self.registration {
-            Registration::Known { task_id } => task_id,
-            Registration::Owed | Registration::Sending | Registration::Unsure => None,
+            PyrusRegistration::Known { task_id } => task_id,
+            PyrusRegistration::Owed | PyrusRegistration::Sending | PyrusRegistration::Unsure => None,
         }
     }
 
-    /// One word for people and queries.
+    /// Returns the stage of the job: one word for display and for queries.
     pub fn stage(&self) -> &'static str {
         if self.is_settled() {
-            return if self.death().is_some() { "dead" } else { "done" };
+            return if self.failure_reason().is_some() { "dead" } else { "done" };
         }
-        if matches!(self.standing, Standing::Parked { .. }) {
+        if matches!(self.status, JobStatus::Parked { .. }) {
             return "parked";
         }
         let part = self.open_part().and_then(|at| self.parts.get(at)).map(|p| &p.state);
         match (&self.registration, part) {
             (_, Some(PartState::Uploading)) => "uploading",
             (_, Some(PartState::Attaching(_))) => "attaching",
-            (Registration::Owed, _) => "new",
-            (Registration::Sending, _) => "registering",
-            (Registration::Unsure, _) => "unsure",
-            (Registration::Known { .. }, Some(PartState::Uploaded(_))) => "uploaded",
-            (Registration::Known { .. }, _) => "registered",
+            (PyrusRegistration::Owed, _) => "new",
+            (PyrusRegistration::Sending, _) => "registering",
+            (PyrusRegistration::Unsure, _) => "unsure",
+            (PyrusRegistration::Known { .. }, Some(PartState::Uploaded(_))) => "uploaded",
+            (PyrusRegistration::Known { .. }, _) => "registered",
         }
     }
 
-    /// For the journal.
+    /// Converts the job to its journal row.
     pub fn to_row(&self) -> JobRow {
         let upload = self.parts.iter().rev().find_map(|p| match &p.state {
             PartState::Uploaded(u) | PartState::Attaching(u) | PartState::Attached(u) => Some(u),
             PartState::Waiting | PartState::Uploading | PartState::Split | PartState::Dead { .. } => None,
         });
-        let why = match &self.standing {
-            Standing::Parked { why, .. } => Some(why.clone()),
-            _ => self.death().map(String::from),
+        let reason = match &self.status {
+            JobStatus::Parked { reason, .. } => Some(reason.clone()),
+            _ => self.failure_reason().map(String::from),
         };
         JobRow {
             id: self.id.clone(),
@@ -479,17 +498,17 @@ impl Job {
             task_id: self.task_id(),
             guid: upload.map(|u| u.guid.clone()),
             md5: upload.map(|u| u.md5.clone()),
-            attempts: self.tries.attempts,
+            attempts: self.retries.attempts,
             next_at: self.not_before(),
-            note: why.or_else(|| self.note.clone()),
+            note: reason.or_else(|| self.note.clone()),
             body: serde_json::to_string(self).expect("a job has string keys and finite numbers only"),
         }
     }
 
-    /// From the journal.
+    /// Parses the job from its journal row.
     ///
     /// # Errors
-    /// When the body is not a job.
+    /// Returns an error if the body of the row is not a job.
     pub fn from_row(row: &JobRow) -> Result<Self, serde_json::Error> {
         serde_json::from_str(&row.body)
     }
@@ -500,24 +519,25 @@ impl Job {
             .position(|p| !matches!(p.state, PartState::Attached(_) | PartState::Split | PartState::Dead { .. }))
     }
 
-    fn part_step(&self) -> Option<Step> {
+    fn part_step(&self) -> Option<DeliveryStep> {
         let at = self.open_part()?;
         match self.parts.get(at)?.state {
-            PartState::Waiting => Some(Step::Upload(at)),
-            PartState::Uploaded(_) => Some(Step::Attach(at)),
+            PartState::Waiting => Some(DeliveryStep::Upload(at)),
+            PartState::Uploaded(_) => Some(DeliveryStep::Attach(at)),
             _ => None,
         }
     }
 }
 
-/// Whether nobody of ours took the call.
+/// Returns true if no person answered the call.
 pub fn is_unanswered(record: &CallRecord) -> bool {
     record.answered_at.is_none() || record.outcome == Outcome::Abandoned
 }
 
-/// Why nothing is sent of a call that was owed before a rule was found to forbid it.
-const FORBIDDEN: &str = "a rule of the configuration (no_register) forbids to tell Pyrus of this call; it was not told";
-const FORBIDDEN_UNSURE: &str = "a rule of the configuration (no_register) forbids to tell Pyrus of this call, and an earlier registration was not answered: look in the form whether it is there";
+/// Reason of a job that a `no_register` rule ended before the call was registered.
+const FORBIDDEN: &str = "a no_register rule in the configuration excludes this call from Pyrus; nothing was sent";
+/// Reason of a job that a `no_register` rule ended while the outcome of the registration was unknown.
+const FORBIDDEN_UNSURE: &str = "a no_register rule in the configuration excludes this call from Pyrus, but an earlier registration may have succeeded: check in the form whether the call is there";
 
-/// Why a recording cannot be sent any more.
-const ENCRYPTED: &str = "the recording is encrypted: where the secret key is, decrypt it (age -d -i KEYFILE) and attach it to the task by hand";
+/// Reason of a part whose file is encrypted.
+const ENCRYPTED: &str = "the recording is encrypted and cannot be sent: decrypt it with the secret key (age -d -i KEYFILE) and attach it to the task by hand";

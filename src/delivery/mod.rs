@@ -1,20 +1,21 @@
-//! What is owed to Pyrus: the pure machine between the call records and the HTTP client.
+//! Delivery of calls to Pyrus: a pure state machine between the call records and the HTTP client.
 //!
-//! [`Machine`] owns one [`Job`] for each call. It is told of calls ([`Machine::handle_call`]) and of answers
-//! ([`Machine::handle_answer`]) and says what is to be done ([`Machine::next`]). Everything that must survive comes
-//! out of [`Machine::poll_row`].
+//! [`DeliveryMachine`] has one [`DeliveryJob`] for each call. It takes changed calls
+//! ([`DeliveryMachine::handle_call`]) and outcomes of requests ([`DeliveryMachine::handle_outcome`]). It returns the
+//! next request ([`DeliveryMachine::poll_action`]) and the rows to store ([`DeliveryMachine::poll_row`]).
 //!
-//! Rules for who drives it:
+//! Rules for the driver:
 //!
-//! 1. **Before an [`Action`] is executed, all rows must have been polled and made durable.** The intent is among them.
-//! 2. Each action is answered exactly once, with whatever happened ([`Reply`]).
-//! 3. After a restart the rows go back in with [`Machine::load`]; what was under way then counts as ambiguous.
+//! 1. **All rows must be polled and durable before a [`DeliveryAction`] is executed.** The row of the job announces
+//!    the request, so a restart knows that its outcome is uncertain.
+//! 2. Each action gets exactly one [`RequestOutcome`].
+//! 3. After a restart the rows are loaded with [`DeliveryMachine::load`].
 //!
-//! *Time* here is the clock of whoever drives the machine, as a [`crate::time::Timestamp`] that never runs backwards.
-//! It is **not** the capture clock: a replay of an old capture is delivered now. Capture times occur only in what
-//! Pyrus is told.
+//! *Time* in this module is the driver's clock, as a [`crate::time::Timestamp`] that never runs backwards. It is
+//! **not** the capture clock: the calls of an old capture are delivered today. Capture times occur only in request
+//! bodies.
 //!
-//! What each answer means is one table: [`verdict`].
+//! [`verdict`] decides what each response means.
 
 pub mod job;
 pub mod machine;
@@ -26,10 +27,13 @@ pub mod split;
 mod tests;
 pub mod verdict;
 
-pub use job::{CallUpdate, Consent, Job, Progress};
-pub use machine::{Action, ActionId, Blocked, Machine, Next, Request, Summary, TokenId, Trouble};
-pub use pace::Tuning;
-pub use policy::{DurationUnit, Policy, RegisterAt};
+pub use job::{CallProgress, CallUpdate, DeliveryConsent, DeliveryJob};
+pub use machine::{
+    ActionId, DeliveryAction, DeliveryBlocker, DeliveryMachine, DeliverySummary, NextAction, PyrusRequest, TokenId,
+    TroubledCall,
+};
+pub use pace::DeliveryTuning;
+pub use policy::{DeliveryPolicy, DurationUnit, RegisterAt};
 pub use row::{DeliveryRow, DroppedCode, JobRow};
-pub use split::Cut;
-pub use verdict::{Answer, Endpoint, Failure, RateHeaders, Reply};
+pub use split::WavSlice;
+pub use verdict::{PyrusEndpoint, PyrusResponse, RateLimitHeaders, RequestFailure, RequestOutcome};

@@ -1,36 +1,36 @@
-//! How fast: back-off, the rate limit, the breaker and the gate before `auth`.
+//! Rate of requests: pauses after failures, the rate limit, the circuit breaker, and the limit of `auth` requests.
 
 use std::time::Duration;
 
-use super::verdict::{RateHeaders, seconds};
+use super::verdict::{RateLimitHeaders, seconds};
 use crate::time::Timestamp;
 
-/// Times and counts of delivery. The defaults are the product's; tests shorten them.
+/// Pauses and limits of delivery. Tests shorten the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tuning {
-    /// First pause after a failure; doubled with each.
+pub struct DeliveryTuning {
+    /// First pause after a failure. It doubles with each further failure.
     pub backoff: Duration,
     /// Longest pause after a failure.
     pub backoff_max: Duration,
-    /// First pause of what a person must mend; doubled with each.
+    /// First pause of a parked job. It doubles each time the job is parked again.
     pub park: Duration,
-    /// Longest of those.
+    /// Longest pause of a parked job.
     pub park_max: Duration,
-    /// Pause after "too many requests" without a time; doubled with each.
+    /// First pause after "too many requests" without a time. It doubles each time.
     pub wait: Duration,
-    /// Longest of those.
+    /// Longest pause after "too many requests" without a time.
     pub wait_max: Duration,
-    /// Requests under way at once.
-    pub side_by_side: usize,
-    /// Failures to reach Pyrus in a row after which one request at a time tries whether it is back.
-    pub breaker: u32,
-    /// Tokens fetched at once before [`Tuning::auth_every`] holds.
+    /// Maximum number of requests in flight.
+    pub max_in_flight: usize,
+    /// Consecutive failures to reach Pyrus that open the circuit breaker. From then on one request at a time probes.
+    pub breaker_failures: u32,
+    /// Number of tokens that may be fetched before [`DeliveryTuning::auth_interval`] applies.
     pub auth_burst: u32,
-    /// Another token after so long.
-    pub auth_every: Duration,
+    /// Minimum interval between further token requests.
+    pub auth_interval: Duration,
 }
 
-impl Default for Tuning {
+impl Default for DeliveryTuning {
     fn default() -> Self {
         Self {
             backoff: Duration::from_secs(1),
@@ -39,72 +39,72 @@ impl Default for Tuning {
             park_max: Duration::from_secs(3600),
             wait: Duration::from_secs(60),
             wait_max: Duration::from_secs(600),
-            side_by_side: 4,
-            breaker: 5,
+            max_in_flight: 4,
+            breaker_failures: 5,
             auth_burst: 5,
-            auth_every: Duration::from_secs(10),
+            auth_interval: Duration::from_secs(10),
         }
     }
 }
 
-/// The pace of the whole client: everything that one account shares.
+/// The request rate of the whole client. All requests share it, because Pyrus counts them per account.
 #[derive(Debug)]
-pub(super) struct Pace {
-    tuning: Tuning,
+pub(super) struct RequestPacer {
+    tuning: DeliveryTuning,
     rng: fastrand::Rng,
-    /// After "too many requests": nothing before this moment.
+    /// End of the pause after "too many requests".
     paused_until: Option<Timestamp>,
-    /// "Too many requests" without a time, in a row.
-    waits: u32,
-    /// Requests left in this window, as far as known, and its end.
+    /// Consecutive "too many requests" responses without a time.
+    unspecified_waits: u32,
+    /// Requests left in the present rate-limit window, as far as known, and the end of the window.
     window: Option<(i64, Timestamp)>,
-    /// Failures to reach Pyrus in a row.
-    away: u32,
+    /// Consecutive failures to reach Pyrus.
+    failures_to_reach: u32,
     probe_at: Timestamp,
     auth_credit: u32,
     auth_credit_at: Timestamp,
 }
 
-/// What the pace says.
+/// Whether a request may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Go {
+pub(super) enum SendPermission {
     Now,
     At(Timestamp),
-    /// When what is under way has been answered.
+    /// After the request in flight has ended.
     AfterAnswer,
 }
 
-impl Pace {
-    pub(super) fn new(tuning: Tuning, seed: u64) -> Self {
+impl RequestPacer {
+    pub(super) fn new(tuning: DeliveryTuning, seed: u64) -> Self {
         Self {
             tuning,
             rng: fastrand::Rng::with_seed(seed),
             paused_until: None,
-            waits: 0,
+            unspecified_waits: 0,
             window: None,
-            away: 0,
+            failures_to_reach: 0,
             probe_at: Timestamp::EPOCH,
             auth_credit: tuning.auth_burst,
             auth_credit_at: Timestamp::EPOCH,
         }
     }
 
-    /// A request goes out.
+    /// Counts a sent request.
     pub(super) fn handle_sent(&mut self) {
         if let Some((remaining, _)) = &mut self.window {
             *remaining -= 1;
         }
     }
 
-    /// An answer says how much is left. Those still under way may not be counted in it yet.
-    pub(super) fn handle_rate(&mut self, now: Timestamp, rate: &RateHeaders, under_way: usize) {
+    /// Reads the rate-limit headers of a response. Pyrus may not have counted the requests that are still in flight.
+    pub(super) fn handle_rate_headers(&mut self, now: Timestamp, rate: &RateLimitHeaders, in_flight: usize) {
         let remaining = rate.remaining.as_ref().and_then(|r| r.trim().parse::<i64>().ok());
         let reset = rate.reset.as_ref().and_then(|r| seconds(r));
         if let (Some(remaining), Some(reset)) = (remaining, reset) {
-            // The header has whole seconds: one more, so as not to be a fraction too early.
+            // The header has whole seconds. One second more avoids sending a fraction too early.
             let end = now + reset.min(MAX_WINDOW) + Duration::from_secs(1);
-            let left = remaining - i64::try_from(under_way).unwrap_or(i64::MAX);
-            // Answers of requests side by side overtake each other: within a window the lowest number holds.
+            let left = remaining - i64::try_from(in_flight).unwrap_or(i64::MAX);
+            // Responses may overtake each other. The lowest number of a window is the newest.
             self.window = Some(match self.window {
                 Some((known, end)) if now < end => (known.min(left), end),
                 _ => (left, end),
@@ -112,53 +112,55 @@ impl Pace {
         }
     }
 
-    /// "Too many requests": the whole client waits.
-    pub(super) fn handle_wait(&mut self, now: Timestamp, said: Option<Duration>) {
-        let wait = said.unwrap_or_else(|| doubled(self.tuning.wait, self.waits, self.tuning.wait_max));
-        self.waits = if said.is_some() { 0 } else { self.waits.saturating_add(1) };
+    /// Pauses all requests after a "too many requests" response.
+    pub(super) fn handle_rate_limited(&mut self, now: Timestamp, said: Option<Duration>) {
+        let wait = said.unwrap_or_else(|| doubled(self.tuning.wait, self.unspecified_waits, self.tuning.wait_max));
+        self.unspecified_waits = if said.is_some() { 0 } else { self.unspecified_waits.saturating_add(1) };
         let jitter = Duration::from_millis(self.rng.u64(0..=1_000));
         let until = now + wait + jitter;
         self.paused_until = Some(self.paused_until.map_or(until, |p| p.max(until)));
-        self.window = None; // what was said now is newer
+        self.window = None; // the pause is newer information than the window
     }
 
-    /// Pyrus answered, whatever it said.
+    /// Records that Pyrus responded, with success or with an error.
     pub(super) fn handle_reached(&mut self) {
-        self.away = 0;
+        self.failures_to_reach = 0;
     }
 
-    /// An answer other than "too many requests".
+    /// Records a response other than "too many requests".
     pub(super) fn handle_within_rate(&mut self) {
-        self.waits = 0;
+        self.unspecified_waits = 0;
     }
 
-    /// Pyrus could not be reached.
-    pub(super) fn handle_away(&mut self, now: Timestamp) {
-        self.away = self.away.saturating_add(1);
-        let over = self.away.saturating_sub(self.tuning.breaker);
+    /// Records that Pyrus could not be reached.
+    pub(super) fn handle_unreachable(&mut self, now: Timestamp) {
+        self.failures_to_reach = self.failures_to_reach.saturating_add(1);
+        let over = self.failures_to_reach.saturating_sub(self.tuning.breaker_failures);
         self.probe_at = now + self.backoff(over);
     }
 
-    /// Full jitter: anything between nothing and 1 s * 2^n (5 min at most), so that many do not come at once.
+    /// Returns a pause with full jitter: a random time up to 1 s * 2^failures, at most 5 min. Jitter keeps many clients
+    /// from
+    /// retrying at the same moment.
     pub(super) fn backoff(&mut self, failures: u32) -> Duration {
         let top = doubled(self.tuning.backoff, failures, self.tuning.backoff_max);
         let nanos = u64::try_from(top.as_nanos()).unwrap_or(u64::MAX);
         Duration::from_nanos(self.rng.u64(0..=nanos)).max(top.min(MIN_BACKOFF))
     }
 
-    /// The pause of what a person must mend.
-    pub(super) fn park(&self, times: u32) -> Duration {
+    /// Returns the pause of a job that was parked `times` times before.
+    pub(super) fn park_pause(&self, times: u32) -> Duration {
         doubled(self.tuning.park, times, self.tuning.park_max)
     }
 
-    /// Takes one of the few tokens that may be fetched in a time.
+    /// Permits one `auth` request, or returns the time of the next permission.
     pub(super) fn take_auth(&mut self, now: Timestamp) -> Result<(), Timestamp> {
-        while self.auth_credit < self.tuning.auth_burst && self.auth_credit_at + self.tuning.auth_every <= now {
+        while self.auth_credit < self.tuning.auth_burst && self.auth_credit_at + self.tuning.auth_interval <= now {
             self.auth_credit += 1;
-            self.auth_credit_at = self.auth_credit_at + self.tuning.auth_every;
+            self.auth_credit_at = self.auth_credit_at + self.tuning.auth_interval;
         }
         if self.auth_credit == 0 {
-            return Err(self.auth_credit_at + self.tuning.auth_every);
+            return Err(self.auth_credit_at + self.tuning.auth_interval);
         }
         if self.auth_credit == self.tuning.auth_burst {
             self.auth_credit_at = now;
@@ -167,42 +169,42 @@ impl Pace {
         Ok(())
     }
 
-    /// Whether anything may be sent now.
-    pub(super) fn go(&mut self, now: Timestamp, under_way: usize) -> Go {
+    /// Returns whether a request may be sent now.
+    pub(super) fn permission(&mut self, now: Timestamp, in_flight: usize) -> SendPermission {
         if let Some(until) = self.paused_until {
             if now < until {
-                return Go::At(until);
+                return SendPermission::At(until);
             }
             self.paused_until = None;
         }
-        if self.is_away() {
-            if under_way > 0 {
-                return Go::AfterAnswer;
+        if self.is_unreachable() {
+            if in_flight > 0 {
+                return SendPermission::AfterAnswer;
             }
             if now < self.probe_at {
-                return Go::At(self.probe_at);
+                return SendPermission::At(self.probe_at);
             }
         }
         match self.window {
             Some((_, end)) if now >= end => self.window = None,
-            Some((remaining, end)) if remaining <= 0 => return Go::At(end),
+            Some((remaining, end)) if remaining <= 0 => return SendPermission::At(end),
             _ => {}
         }
-        Go::Now
+        SendPermission::Now
     }
 
-    /// Pyrus is away: one request at a time tries whether it is back.
-    pub(super) const fn is_away(&self) -> bool {
-        self.away >= self.tuning.breaker
+    /// Returns true if the circuit breaker is open: one request at a time probes whether Pyrus is back.
+    pub(super) const fn is_unreachable(&self) -> bool {
+        self.failures_to_reach >= self.tuning.breaker_failures
     }
 
-    /// Pyrus said how long to wait, or how little is left.
-    pub(super) fn is_paced(&self, now: Timestamp) -> bool {
+    /// Returns true if a pause is in effect, or if the rate-limit window is used up.
+    pub(super) fn is_rate_limited(&self, now: Timestamp) -> bool {
         self.paused_until.is_some_and(|until| now < until)
             || self.window.is_some_and(|(remaining, end)| remaining <= 0 && now < end)
     }
 
-    pub(super) const fn tuning(&self) -> &Tuning {
+    pub(super) const fn tuning(&self) -> &DeliveryTuning {
         &self.tuning
     }
 }
@@ -211,8 +213,8 @@ fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
     first.saturating_mul(1u32.checked_shl(times).unwrap_or(u32::MAX)).min(most)
 }
 
-/// Full jitter may give nothing at all; a repeat takes at least this long (or the longest pause, if that is less).
+/// Shortest pause. Full jitter alone could return zero.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The window of the API is 10 minutes; a header that says more than this is wrong.
+/// Longest believable window. The window of the API has 10 minutes.
 const MAX_WINDOW: Duration = Duration::from_secs(900);

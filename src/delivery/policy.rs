@@ -1,112 +1,114 @@
-//! Which calls Pyrus is told of, when, and in which words.
+//! Decides which calls are registered in Pyrus and when, and builds the request bodies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::job::{Consent, Facts, Fields, Job, Progress, Registration, is_unanswered};
+use super::job::{
+    CallProgress, DeliveryConsent, DeliveryJob, FormFieldMode, PyrusCallFacts, PyrusRegistration, is_unanswered,
+};
 use crate::call::record::{CallRecord, Direction};
 
 /// When a call is registered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegisterAt {
-    /// As soon as one extension is known, at the latest when a person answers; an unanswered call at its end.
+    /// As soon as an extension is known, or when a person answers. An unanswered call is registered at its end.
     #[default]
     Auto,
-    /// At the INVITE (after the settle time).
+    /// At the INVITE, after the settle time.
     Invite,
     /// At the answer.
     Answer,
-    /// At the end.
+    /// At the end of the call.
     End,
 }
 
 /// Unit of the `CallDuration` field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DurationUnit {
-    /// Seconds.
+    /// Seconds, rounded.
     #[default]
     Seconds,
     /// Minutes, rounded up.
     Minutes,
 }
 
-/// What delivery must know of the configuration.
+/// The settings from `[pyrus]` that delivery needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Of the extension connected to the form.
+pub struct DeliveryPolicy {
+    /// `account_id` of the telephony extension that is connected to the form.
     pub account_id: String,
-    /// When a call is registered.
+    /// When calls are registered.
     pub register_at: RegisterAt,
-    /// Which calls are registered.
+    /// Directions of the calls to register.
     pub directions: Vec<Direction>,
     /// Whether unanswered calls are registered.
     pub unanswered: bool,
-    /// The field codes that are filled from the call.
+    /// Codes of the form fields to fill with call data.
     pub send_mappings: Vec<String>,
-    /// Further field codes, filled from the header of this name.
+    /// Codes of further form fields, each with the name of the SIP header field that fills it.
     pub header_mappings: BTreeMap<String, String>,
     /// Unit of `CallDuration`.
     pub duration_unit: DurationUnit,
-    /// Largest file that is sent.
+    /// Largest file to upload, in bytes.
     pub max_upload_bytes: u64,
 }
 
 /// Body of `integrations/call`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CallBody {
-    /// Of the extension.
+    /// `account_id` of the telephony extension.
     pub account_id: String,
-    /// Who called.
+    /// Number of the caller.
     pub from_number: String,
-    /// Who was called.
+    /// Number of the callee.
     pub to_number: String,
-    /// Our extension.
+    /// Extension that took part in the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub internal_number: Option<String>,
     /// The call's id.
     pub external_id: String,
     /// Form fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub mappings: Vec<Mapping>,
+    pub mappings: Vec<FieldMapping>,
 }
 
 /// Body of `integrations/attachcallrecord`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AttachBody {
-    /// Of the extension.
+    /// `account_id` of the telephony extension.
     pub account_id: String,
-    /// The task; left out (never 0) when it is not known.
+    /// Id of the task. An unknown id is left out; 0 is never sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_id: Option<u64>,
     /// The call's id.
     pub external_id: String,
-    /// The uploaded file.
+    /// Id of the uploaded file.
     pub record_file: String,
     /// Form fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub mappings: Vec<Mapping>,
+    pub mappings: Vec<FieldMapping>,
 }
 
-/// A form field and its text.
+/// A form field with its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Mapping {
-    /// Of the field.
+pub struct FieldMapping {
+    /// Code of the field.
     pub code: String,
-    /// Always a string: the SDKs send nothing else.
+    /// The value, always a string: the official SDKs send no other type.
     pub value: String,
 }
 
-impl Policy {
-    /// Whether Pyrus is to be told of this call now. Asked again with each change until it says yes.
-    pub fn is_due(&self, record: &CallRecord, progress: Progress, consent: Consent) -> bool {
-        if consent == Consent::Forbidden || !self.wants_direction(record.direction) {
+impl DeliveryPolicy {
+    /// Returns true if the call must be registered now. It is asked again after each change until it returns true.
+    pub fn is_due(&self, record: &CallRecord, progress: CallProgress, consent: DeliveryConsent) -> bool {
+        if consent == DeliveryConsent::Forbidden || !self.wants_direction(record.direction) {
             return false;
         }
         if is_unanswered(record) && !self.unanswered {
-            return false; // while it lives: wait for the answer
+            return false; // an unanswered call in progress may still be answered
         }
-        if progress != Progress::Live {
+        if progress != CallProgress::Live {
             return true;
         }
         let person = record.operator_answered_at.is_some()
@@ -119,8 +121,9 @@ impl Policy {
         }
     }
 
-    /// A call of unknown direction has an outside party, so it is not internal: it is registered when calls both ways
-    /// are, and not when only one way is.
+    /// Returns true if calls in this direction are registered. A call of unknown direction has an outside party. It
+    /// counts
+    /// only if both inbound and outbound calls are registered.
     fn wants_direction(&self, direction: Direction) -> bool {
         self.directions.contains(&direction)
             || (direction == Direction::Unknown
@@ -128,8 +131,8 @@ impl Policy {
                 && self.directions.contains(&Direction::Outbound))
     }
 
-    /// The registration of a call.
-    pub fn call_body(&self, job: &Job, dropped: &BTreeSet<String>) -> CallBody {
+    /// Builds the registration of a call.
+    pub fn call_body(&self, job: &DeliveryJob, dropped: &BTreeSet<String>) -> CallBody {
         let number = |n: &Option<String>| bounded(n.as_deref().unwrap_or(UNKNOWN_NUMBER));
         CallBody {
             account_id: self.account_id.clone(),
@@ -141,14 +144,15 @@ impl Policy {
         }
     }
 
-    /// The request that ties a file to the call. Where it is not known whether the call is registered, by external_id
-    /// alone.
-    pub fn attach_body(&self, job: &Job, guid: &str, dropped: &BTreeSet<String>) -> AttachBody {
+    /// Builds the request that attaches an uploaded file. While the registration is uncertain, only `external_id`
+    /// identifies
+    /// the call.
+    pub fn attach_body(&self, job: &DeliveryJob, guid: &str, dropped: &BTreeSet<String>) -> AttachBody {
         AttachBody {
             account_id: self.account_id.clone(),
             task_id: match job.registration {
-                Registration::Known { task_id } => task_id.filter(|&t| t != 0),
-                Registration::Owed | Registration::Sending | Registration::Unsure => None,
+                PyrusRegistration::Known { task_id } => task_id.filter(|&t| t != 0),
+                PyrusRegistration::Owed | PyrusRegistration::Sending | PyrusRegistration::Unsure => None,
             },
             external_id: job.id.clone(),
             record_file: guid.to_owned(),
@@ -156,9 +160,9 @@ impl Policy {
         }
     }
 
-    /// The form fields of which something is known.
-    fn mappings(&self, job: &Job, dropped: &BTreeSet<String>) -> Vec<Mapping> {
-        if job.fields == Fields::LeftOut {
+    /// Returns the form fields that have a value.
+    fn mappings(&self, job: &DeliveryJob, dropped: &BTreeSet<String>) -> Vec<FieldMapping> {
+        if job.form_fields == FormFieldMode::Omitted {
             return Vec::new();
         }
         let from_header = |code: &String, name: &String| {
@@ -171,17 +175,17 @@ impl Policy {
         values
             .into_iter()
             .filter(|(code, _)| !dropped.contains(code))
-            .map(|(code, value)| Mapping { code, value: bounded(&value) })
+            .map(|(code, value)| FieldMapping { code, value: bounded(&value) })
             .filter(|mapping| !mapping.value.is_empty())
             .collect()
     }
 
-    /// The text of one of the fields that Pyrus has for calls.
-    fn value(&self, facts: &Facts, code: &str) -> Option<String> {
-        // The client is the outside party, whoever called.
+    /// Returns the value of a field code that Pyrus defines for calls.
+    fn value(&self, facts: &PyrusCallFacts, code: &str) -> Option<String> {
+        // Pyrus calls the outside party the client, whether it called or was called.
         let (client, operator) = match facts.direction {
             Direction::Outbound => (&facts.to, &facts.from),
-            // Joined under way: only who is ours is known.
+            // The capture began during the call, so only the extension is certain.
             Direction::Unknown if facts.internal.is_some() && facts.internal == facts.from => (&facts.to, &facts.from),
             Direction::Inbound | Direction::Internal | Direction::Unknown => (&facts.from, &facts.to),
         };
@@ -204,14 +208,14 @@ impl Policy {
     }
 }
 
-/// A text as Pyrus takes it: one line, at most [`MAX_VALUE_CHARS`].
+/// Makes a text acceptable to Pyrus: one line, at most [`MAX_VALUE_CHARS`] characters.
 fn bounded(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     line.trim().chars().take(MAX_VALUE_CHARS).collect()
 }
 
-/// `value`: "300 symbols max" (Pyrus, telephony).
+/// Longest value of a form field in characters ("300 symbols max" in the telephony API).
 const MAX_VALUE_CHARS: usize = 300;
 
-/// from_number and to_number are required; this stands where nothing at all is known.
+/// Number that is sent when none is known. The API requires `from_number` and `to_number`.
 const UNKNOWN_NUMBER: &str = "unknown";

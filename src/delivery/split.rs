@@ -1,75 +1,88 @@
-//! A recording that the server finds too large is sent in pieces: each a WAV of its own, cut between two samples, in
-//! order. The file on our disk stays one. A server behind a proxy refuses long before the limit that Pyrus names, and
-//! says no number: the limit is found by halving, and remembered for the files that come after.
+//! Splits recordings that the server finds too large into slices. Each slice is uploaded as a WAV file of its own; the
+//! recording on disk stays whole. A proxy may refuse files below the limit that Pyrus documents, without naming its own
+//! limit. So the limit is found by halving, and is remembered for later files.
 
 use serde::{Deserialize, Serialize};
 
-use super::job::{Job, Part, PartState};
+use super::job::{DeliveryJob, DeliveryPart, PartState};
 
-/// The samples of a piece.
+/// A range of samples of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cut {
-    /// The number of the part that it is cut from.
-    pub of: u32,
-    /// Where its samples begin, counted from the first byte behind the header.
-    pub from: u64,
-    /// Bytes of samples.
+pub struct WavSlice {
+    /// Number of the recording in the call.
+    #[serde(rename = "of")]
+    pub part_number: u32,
+    /// Position of the first sample in bytes, counted from the end of the WAV header.
+    #[serde(rename = "from")]
+    pub offset_bytes: u64,
+    /// Length of the samples in bytes.
     pub bytes: u64,
 }
 
-/// The limit to be tried after a file of this size was refused; `None`: it is too small to be halved.
-pub fn half(refused_bytes: u64) -> Option<u64> {
+/// Returns the next upload limit to try, in bytes, after a file of `refused_bytes` was refused. Returns `None` if the
+/// file
+/// is too small to be halved.
+pub fn halved_limit(refused_bytes: u64) -> Option<u64> {
     let samples = refused_bytes.saturating_sub(HEADER_BYTES).div_ceil(2).next_multiple_of(FRAME_BYTES);
-    (samples >= LEAST_BYTES).then_some(samples + HEADER_BYTES)
+    (samples >= MIN_SLICE_BYTES).then_some(samples + HEADER_BYTES)
 }
 
-/// Whether pieces can be cut from it: of samples, not of the pages of an Ogg.
-pub fn can_be_split(part: &Part) -> bool {
+/// Returns true if the file can be sliced. An Ogg file cannot be cut between samples.
+pub fn can_be_split(part: &DeliveryPart) -> bool {
     part.path.ends_with(".wav")
 }
 
-/// Replaces a part by pieces that are no larger than `limit`, headers included; the part itself is marked as split.
-/// Pieces of a piece take its place.
-pub fn split(job: &mut Job, number: u32, limit: u64) {
+/// Replaces a part by slices of at most `limit` bytes each, including headers. A whole file stays as a part in state
+/// [`PartState::Split`]; a slice is removed.
+pub fn split(job: &mut DeliveryJob, number: u32, limit: u64) {
     let Some(at) = job.parts.iter().position(|p| p.number == number) else { return };
     let part = job.parts[at].clone();
-    let whole = part.cut.unwrap_or(Cut { of: part.number, from: 0, bytes: part.bytes.saturating_sub(HEADER_BYTES) });
-    let room = limit.saturating_sub(HEADER_BYTES).max(LEAST_BYTES) / FRAME_BYTES * FRAME_BYTES;
-    // Pieces of one size: a last one of a few samples helps nobody.
-    let count = whole.bytes.div_ceil(room).max(1);
+    let whole = part.slice.unwrap_or(WavSlice {
+        part_number: part.number,
+        offset_bytes: 0,
+        bytes: part.bytes.saturating_sub(HEADER_BYTES),
+    });
+    let max_bytes = limit.saturating_sub(HEADER_BYTES).max(MIN_SLICE_BYTES) / FRAME_BYTES * FRAME_BYTES;
+    // Slices of equal size avoid a last slice of only a few samples.
+    let count = whole.bytes.div_ceil(max_bytes).max(1);
     let size = whole.bytes.div_ceil(count).next_multiple_of(FRAME_BYTES);
-    let mut next = job.parts.iter().map(|p| p.number).max().unwrap_or(0).max(FIRST_PIECE - 1) + 1;
-    let end = whole.from + whole.bytes;
-    let mut from = whole.from;
+    let mut next = job.parts.iter().map(|p| p.number).max().unwrap_or(0).max(FIRST_SLICE_NUMBER - 1) + 1;
+    let end = whole.offset_bytes + whole.bytes;
+    let mut from = whole.offset_bytes;
     while from < end {
         let bytes = size.min(end - from);
-        job.parts.push(Part {
+        job.parts.push(DeliveryPart {
             number: next,
             path: part.path.clone(),
             bytes: bytes + HEADER_BYTES,
-            cut: Some(Cut { of: whole.of, from, bytes }),
+            slice: Some(WavSlice { part_number: whole.part_number, offset_bytes: from, bytes }),
             state: PartState::Waiting,
         });
         (from, next) = (from + bytes, next + 1);
     }
-    if part.cut.is_some() {
+    if part.slice.is_some() {
         job.parts.remove(at);
     } else {
         job.parts[at].state = PartState::Split;
     }
-    job.parts.sort_by_key(Part::place);
+    job.parts.sort_by_key(DeliveryPart::sort_key);
 }
 
-/// 1 for the first piece of its part.
-pub fn ordinal(job: &Job, cut: Cut) -> usize {
-    1 + job.parts.iter().filter_map(|p| p.cut).filter(|c| c.of == cut.of && c.from < cut.from).count()
+/// Returns the position of a slice among the slices of its recording, from 1.
+pub fn ordinal(job: &DeliveryJob, slice: WavSlice) -> usize {
+    1 + job
+        .parts
+        .iter()
+        .filter_map(|p| p.slice)
+        .filter(|s| s.part_number == slice.part_number && s.offset_bytes < slice.offset_bytes)
+        .count()
 }
 
-/// Numbers of pieces begin here: no call has so many parts.
-const FIRST_PIECE: u32 = 100_000;
-/// What stands before the samples in a WAV of 16 bits; of G.711 a few bytes more, which the last piece then lacks.
+/// First number of a slice. No call has this many recordings.
+const FIRST_SLICE_NUMBER: u32 = 100_000;
+/// Size of our WAV header with 16-bit samples. The G.711 header is a few bytes longer; the last slice is then shorter.
 const HEADER_BYTES: u64 = 44;
-/// Two channels of 16 bits: pieces begin at a multiple of it.
+/// Bytes of one sample of both channels (16 bits each). Slices begin at a multiple of it.
 const FRAME_BYTES: u64 = 4;
-/// A server that takes no file of this size takes none: half a minute of speech.
-const LEAST_BYTES: u64 = 1 << 20;
+/// Smallest slice: half a minute of speech. A server that refuses less accepts no recordings.
+const MIN_SLICE_BYTES: u64 = 1 << 20;

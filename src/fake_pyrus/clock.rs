@@ -6,18 +6,18 @@ use super::options::ClockMode;
 
 /// Real time at the start plus advances, plus (when running) real progress.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(super) struct VirtualClock {
     /// Since the Unix epoch, at `since`.
     base: Duration,
     since: Instant,
     mode: ClockMode,
 }
 
-impl Clock {
+impl VirtualClock {
     #[expect(clippy::disallowed_methods, reason = "the fake server is outside of the core and begins at today")]
-    pub(super) fn new(mode: ClockMode) -> Clock {
+    pub(super) fn new(mode: ClockMode) -> VirtualClock {
         let base = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock { base, since: real_now(), mode }
+        VirtualClock { base, since: real_now(), mode }
     }
 
     pub(super) fn set_mode(&mut self, mode: ClockMode) {

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::faults::{Change, Endpoint, Step};
-use super::http::{Conn, Head, Last};
-use super::options::Options;
+use super::faults::{FakeEndpoint, FaultStep, WorldChange};
+use super::http::{ConnectionReuse, HttpConnection, RequestHead};
+use super::options::FakeOptions;
 use super::page;
-use super::reply::{Manner, Reply};
-use super::server::{Shared, read_small};
+use super::reply::{FakeReply, ReplyMode};
+use super::server::{ServerShared, read_small};
 
 /// What a script file holds, and what `POST /__fake/script` takes (there also a bare list of steps).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,10 +26,10 @@ pub struct ScriptFile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScriptStep {
     /// Which requests take it.
-    pub endpoint: Endpoint,
+    pub endpoint: FakeEndpoint,
     /// The step.
     #[serde(flatten)]
-    pub step: Step,
+    pub step: FaultStep,
 }
 
 pub(super) fn is_control(path: &str) -> bool {
@@ -37,16 +37,16 @@ pub(super) fn is_control(path: &str) -> bool {
 }
 
 /// One request to the control paths.
-pub(super) async fn exchange(shared: &Shared, conn: &mut Conn, head: &Head) -> Last {
-    let Some(body) = read_small(conn, head).await else { return Last::Yes };
+pub(super) async fn exchange(shared: &ServerShared, conn: &mut HttpConnection, head: &RequestHead) -> ConnectionReuse {
+    let Some(body) = read_small(conn, head).await else { return ConnectionReuse::Close };
     let reply = answer(shared, head, &body);
     shared.apply_refusals();
-    conn.send(&reply, Manner::Normal, head.last()).await;
+    conn.send(&reply, ReplyMode::Normal, head.last()).await;
     head.last()
 }
 
 /// Options with some members of JSON laid over them.
-pub(super) fn overlay(options: &Options, over: &serde_json::Map<String, Value>) -> Result<Options, String> {
+pub(super) fn overlay(options: &FakeOptions, over: &serde_json::Map<String, Value>) -> Result<FakeOptions, String> {
     let Ok(Value::Object(mut all)) = serde_json::to_value(options) else {
         return Err("the options are no object".into());
     };
@@ -54,12 +54,12 @@ pub(super) fn overlay(options: &Options, over: &serde_json::Map<String, Value>) 
     serde_json::from_value(Value::Object(all)).map_err(|e| e.to_string())
 }
 
-fn answer(shared: &Shared, head: &Head, body: &[u8]) -> Reply {
+fn answer(shared: &ServerShared, head: &RequestHead, body: &[u8]) -> FakeReply {
     let result = match (head.method.as_str(), head.path()) {
-        ("GET", "/") => return Reply::html(200, page::render(&shared.world().state())),
+        ("GET", "/") => return FakeReply::html(200, page::render(&shared.world().state())),
         ("GET", "/__fake/state") => to_json(&shared.world().state()),
         ("GET", "/__fake/log") => to_json(&shared.world().log()),
-        ("GET", "/__fake/violations") => to_json(&shared.world().strict.violations()),
+        ("GET", "/__fake/violations") => to_json(&shared.world().checker.violations()),
         ("POST", "/__fake/script") => script(shared, body),
         ("POST", "/__fake/clock") => clock(shared, body),
         ("POST", "/__fake/config") => config(shared, body),
@@ -71,19 +71,19 @@ fn answer(shared: &Shared, head: &Head, body: &[u8]) -> Reply {
         _ => return unknown(),
     };
     match result {
-        Ok(value) => Reply::json(200, &value),
-        Err(reason) => Reply::json(400, &json!({"error": reason})),
+        Ok(value) => FakeReply::json(200, &value),
+        Err(reason) => FakeReply::json(400, &json!({"error": reason})),
     }
 }
 
-fn unknown() -> Reply {
-    Reply::json(
+fn unknown() -> FakeReply {
+    FakeReply::json(
         404,
         &json!({"error": "control paths: POST /__fake/script, clock, config, change; GET /__fake/state, log, violations, files/GUID, and /"}),
     )
 }
 
-fn script(shared: &Shared, body: &[u8]) -> Result<Value, String> {
+fn script(shared: &ServerShared, body: &[u8]) -> Result<Value, String> {
     let script = match serde_json::from_slice::<Value>(body).map_err(|e| e.to_string())? {
         Value::Array(steps) => ScriptFile { steps: parse(Value::Array(steps))?, ..ScriptFile::default() },
         value => parse(value)?,
@@ -104,7 +104,7 @@ fn script(shared: &Shared, body: &[u8]) -> Result<Value, String> {
     Ok(json!({"steps_left": world.script.left()}))
 }
 
-fn clock(shared: &Shared, body: &[u8]) -> Result<Value, String> {
+fn clock(shared: &ServerShared, body: &[u8]) -> Result<Value, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Advance {
@@ -117,7 +117,7 @@ fn clock(shared: &Shared, body: &[u8]) -> Result<Value, String> {
     Ok(json!({"now": super::clock::text(world.clock.now())}))
 }
 
-fn config(shared: &Shared, body: &[u8]) -> Result<Value, String> {
+fn config(shared: &ServerShared, body: &[u8]) -> Result<Value, String> {
     let over = serde_json::from_slice(body).map_err(|e| e.to_string())?;
     let mut world = shared.world();
     let options = overlay(&world.options, &over)?;
@@ -125,19 +125,19 @@ fn config(shared: &Shared, body: &[u8]) -> Result<Value, String> {
     Ok(json!({}))
 }
 
-fn change(shared: &Shared, body: &[u8]) -> Result<Value, String> {
-    let change: Change = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+fn change(shared: &ServerShared, body: &[u8]) -> Result<Value, String> {
+    let change: WorldChange = serde_json::from_slice(body).map_err(|e| e.to_string())?;
     shared.world().change(&change);
     Ok(json!({}))
 }
 
 /// A recording; with a range, because players ask for one when they seek (RFC 9110 section 14).
-fn file(shared: &Shared, guid: &str, head: &Head) -> Reply {
+fn file(shared: &ServerShared, guid: &str, head: &RequestHead) -> FakeReply {
     let found = shared.world().store.file(guid).cloned();
     let Some((file, bytes)) = found.and_then(|f| f.bytes.clone().map(|b| (f, b))) else {
-        return Reply::json(404, &json!({"error": "no such file, or its content was not kept (over 64 MiB)"}));
+        return FakeReply::json(404, &json!({"error": "no such file, or its content was not kept (over 64 MiB)"}));
     };
-    let reply = Reply {
+    let reply = FakeReply {
         status: 200,
         content_type: Some(page::content_type(&file.name)),
         headers: vec![("Accept-Ranges".into(), "bytes".into())],
@@ -145,11 +145,11 @@ fn file(shared: &Shared, guid: &str, head: &Head) -> Reply {
     };
     let size = bytes.len();
     let Some((from, to)) = head.header("range").and_then(|r| range(r, size)) else {
-        return Reply { body: bytes.to_vec(), ..reply };
+        return FakeReply { body: bytes.to_vec(), ..reply };
     };
     let body = bytes.get(from..to).unwrap_or_default().to_vec();
     let stands = format!("bytes {from}-{}/{size}", to.saturating_sub(1));
-    Reply { status: 206, body, ..reply }.with_header("Content-Range", stands)
+    FakeReply { status: 206, body, ..reply }.with_header("Content-Range", stands)
 }
 
 /// `bytes=A-` and `bytes=A-B` as a half-open range that is not empty.

@@ -1,4 +1,4 @@
-//! The fault script: for each endpoint a queue of [`Step`]s; a request takes one, an empty queue
+//! The fault script: for each endpoint a queue of [`FaultStep`]s; a request takes one, an empty queue
 //! means normal behaviour. A step says whether the request's own work is done: that is what makes
 //! an ambiguous answer testable.
 
@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use super::options::seconds;
 
-/// What a request is for. A step of [`Endpoint::Other`] meets any other path.
+/// What a request is for. A step of [`FakeEndpoint::Other`] meets any other path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Endpoint {
+pub enum FakeEndpoint {
     /// `POST …/auth`
     Auth,
     /// `POST …/files/upload`
@@ -29,65 +29,65 @@ pub enum Endpoint {
 /// Whether the request's own work is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum When {
-    /// The fault comes before the work: nothing is done. A [`Change`] comes before normal work.
+pub enum FaultTiming {
+    /// The fault comes before the work: nothing is done. A [`WorldChange`] comes before normal work.
     Before,
-    /// The work is done, then comes the fault: the client cannot know. A [`Change`] comes after normal work.
+    /// The work is done, then comes the fault: the client cannot know. A [`WorldChange`] comes after normal work.
     After,
 }
 
 /// One step of the script.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Step {
+pub struct FaultStep {
     /// What goes wrong.
-    pub fault: Fault,
-    /// Whether the work is done; absent: the natural one of the fault ([`Step::new`]).
+    pub fault: PyrusFault,
+    /// Whether the work is done; absent: the natural one of the fault ([`FaultStep::new`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub when: Option<When>,
+    pub when: Option<FaultTiming>,
     /// For how many requests; `u32::MAX` is for ever.
     #[serde(default = "once")]
     pub times: u32,
 }
 
-impl Step {
+impl FaultStep {
     /// A fault at its natural moment: what spoils the manner or a detail of a good reply comes
     /// after the work, everything else before it.
-    pub fn new(fault: Fault) -> Step {
-        Step { fault, when: None, times: 1 }
+    pub fn new(fault: PyrusFault) -> FaultStep {
+        FaultStep { fault, when: None, times: 1 }
     }
 
     /// The fault comes instead of the work.
-    pub fn before(fault: Fault) -> Step {
-        Step { fault, when: Some(When::Before), times: 1 }
+    pub fn before(fault: PyrusFault) -> FaultStep {
+        FaultStep { fault, when: Some(FaultTiming::Before), times: 1 }
     }
 
     /// The work is done, and then comes the fault.
-    pub fn after(fault: Fault) -> Step {
-        Step { fault, when: Some(When::After), times: 1 }
+    pub fn after(fault: PyrusFault) -> FaultStep {
+        FaultStep { fault, when: Some(FaultTiming::After), times: 1 }
     }
 
     /// The same for so many requests.
     #[must_use]
-    pub fn times(self, times: u32) -> Step {
-        Step { times, ..self }
+    pub fn times(self, times: u32) -> FaultStep {
+        FaultStep { times, ..self }
     }
 
     /// The same for every further request.
     #[must_use]
-    pub fn forever(self) -> Step {
+    pub fn forever(self) -> FaultStep {
         self.times(u32::MAX)
     }
 
     /// When the fault comes.
-    pub fn when(&self) -> When {
+    pub fn when(&self) -> FaultTiming {
         self.when.unwrap_or_else(|| self.fault.natural_when())
     }
 }
 
-impl From<Fault> for Step {
-    fn from(fault: Fault) -> Step {
-        Step::new(fault)
+impl From<PyrusFault> for FaultStep {
+    fn from(fault: PyrusFault) -> FaultStep {
+        FaultStep::new(fault)
     }
 }
 
@@ -95,14 +95,14 @@ impl From<Fault> for Step {
 /// Waits are real time (a client's time-out is), given in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fault {
+pub enum PyrusFault {
     /// This reply and no other.
     Status {
         /// HTTP status.
         code: u16,
         /// The body.
         #[serde(default)]
-        body: Body,
+        body: ScriptedBody,
         /// Further headers.
         #[serde(default)]
         headers: Vec<(String, String)>,
@@ -188,33 +188,36 @@ pub enum Fault {
     },
     /// The world changes; the request itself is treated normally.
     #[serde(untagged)]
-    Change(Change),
+    Change(WorldChange),
 }
 
-impl Fault {
+impl PyrusFault {
     /// A reply with a JSON body.
-    pub fn json(code: u16, body: Value) -> Fault {
-        Fault::Status { code, body: Body::Json(body), headers: Vec::new() }
+    pub fn json(code: u16, body: Value) -> PyrusFault {
+        PyrusFault::Status { code, body: ScriptedBody::Json(body), headers: Vec::new() }
     }
 
     /// An error reply as Pyrus makes them.
-    pub fn error(code: u16, error_code: &str) -> Fault {
-        Fault::json(code, serde_json::json!({"error": format!("Scripted {error_code}."), "error_code": error_code}))
+    pub fn error(code: u16, error_code: &str) -> PyrusFault {
+        PyrusFault::json(
+            code,
+            serde_json::json!({"error": format!("Scripted {error_code}."), "error_code": error_code}),
+        )
     }
 
     /// A reply with nothing in it.
-    pub fn empty(code: u16) -> Fault {
-        Fault::Status { code, body: Body::Empty, headers: Vec::new() }
+    pub fn empty(code: u16) -> PyrusFault {
+        PyrusFault::Status { code, body: ScriptedBody::Empty, headers: Vec::new() }
     }
 
     /// A reply with an HTML page.
-    pub fn html(code: u16) -> Fault {
-        Fault::Status { code, body: Body::Html(None), headers: Vec::new() }
+    pub fn html(code: u16) -> PyrusFault {
+        PyrusFault::Status { code, body: ScriptedBody::Html(None), headers: Vec::new() }
     }
 
     /// An error about the token with status 401.
-    pub fn unauthorized(code: &str) -> Fault {
-        Fault::Unauthorized { code: code.into(), status: unauthorized() }
+    pub fn unauthorized(code: &str) -> PyrusFault {
+        PyrusFault::Unauthorized { code: code.into(), status: unauthorized() }
     }
 
     /// The fault's name in the script.
@@ -226,19 +229,19 @@ impl Fault {
         }
     }
 
-    fn natural_when(&self) -> When {
+    fn natural_when(&self) -> FaultTiming {
         match self {
-            Fault::HangAfterHeaders(_)
-            | Fault::Drip(_)
-            | Fault::SlowRead(_)
-            | Fault::TruncatedBody
-            | Fault::BadChunk
-            | Fault::WrongContentType
-            | Fault::WrongMd5
-            | Fault::NoGuid
-            | Fault::NoToken
-            | Fault::HttpApiUrl { .. } => When::After,
-            _ => When::Before,
+            PyrusFault::HangAfterHeaders(_)
+            | PyrusFault::Drip(_)
+            | PyrusFault::SlowRead(_)
+            | PyrusFault::TruncatedBody
+            | PyrusFault::BadChunk
+            | PyrusFault::WrongContentType
+            | PyrusFault::WrongMd5
+            | PyrusFault::NoGuid
+            | PyrusFault::NoToken
+            | PyrusFault::HttpApiUrl { .. } => FaultTiming::After,
+            _ => FaultTiming::Before,
         }
     }
 }
@@ -246,7 +249,7 @@ impl Fault {
 /// Body of a scripted reply.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Body {
+pub enum ScriptedBody {
     /// JSON.
     Json(Value),
     /// HTML; absent: the page of a proxy for that status.
@@ -261,7 +264,7 @@ pub enum Body {
 /// A change of the world that the client did not cause.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Change {
+pub enum WorldChange {
     /// All tokens are revoked.
     DropAllTokens,
     /// This file, or with `null` every file that no task references, is removed.
@@ -298,13 +301,13 @@ pub enum Change {
 
 /// The queues.
 #[derive(Debug, Default)]
-pub(super) struct Script {
-    queues: BTreeMap<Endpoint, VecDeque<Step>>,
+pub(super) struct FaultScript {
+    queues: BTreeMap<FakeEndpoint, VecDeque<FaultStep>>,
 }
 
-impl Script {
+impl FaultScript {
     /// Refused when the queue is full.
-    pub(super) fn push(&mut self, endpoint: Endpoint, step: Step) -> bool {
+    pub(super) fn push(&mut self, endpoint: FakeEndpoint, step: FaultStep) -> bool {
         let queue = self.queues.entry(endpoint).or_default();
         if queue.len() >= MAX_STEPS {
             return false;
@@ -317,10 +320,10 @@ impl Script {
         self.queues.clear();
     }
 
-    pub(super) fn take(&mut self, endpoint: Endpoint) -> Option<Step> {
+    pub(super) fn take(&mut self, endpoint: FakeEndpoint) -> Option<FaultStep> {
         let queue = self.queues.get_mut(&endpoint)?;
         let first = queue.front_mut()?;
-        let step = Step { times: 1, ..first.clone() };
+        let step = FaultStep { times: 1, ..first.clone() };
         if first.times != u32::MAX {
             first.times = first.times.saturating_sub(1);
         }
@@ -331,10 +334,10 @@ impl Script {
     }
 
     /// Steps that need no request: listeners to be closed, and for how long.
-    pub(super) fn take_refusals(&mut self) -> Vec<(Endpoint, Duration)> {
+    pub(super) fn take_refusals(&mut self) -> Vec<(FakeEndpoint, Duration)> {
         let mut found = Vec::new();
         for (endpoint, queue) in &mut self.queues {
-            while let Some(Step { fault: Fault::RefuseConnections(wait), .. }) = queue.front() {
+            while let Some(FaultStep { fault: PyrusFault::RefuseConnections(wait), .. }) = queue.front() {
                 found.push((*endpoint, *wait));
                 queue.pop_front();
             }

@@ -9,18 +9,18 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::reply::{Manner, PAD_HEAD, PAD_TAIL, Reply, head_bytes};
+use super::reply::{FakeReply, PAD_HEAD, PAD_TAIL, ReplyMode, head_bytes};
 
 /// One accepted connection and what was read of it but not used yet.
 #[derive(Debug)]
-pub(super) struct Conn {
+pub(super) struct HttpConnection {
     stream: TcpStream,
     buf: Vec<u8>,
 }
 
 /// Why there is no request.
 #[derive(Debug)]
-pub(super) enum HeadError {
+pub(super) enum RequestHeadError {
     /// The client has closed, or was silent for too long.
     Closed,
     /// It is no HTTP; the reason in words.
@@ -29,7 +29,7 @@ pub(super) enum HeadError {
 
 /// The head of a request.
 #[derive(Clone, Debug)]
-pub(super) struct Head {
+pub(super) struct RequestHead {
     pub(super) method: String,
     /// Path and query, as sent.
     pub(super) target: String,
@@ -39,7 +39,7 @@ pub(super) struct Head {
 
 /// Where a request's body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(super) enum BodyFraming {
     /// `Content-Length`, or 0 without any.
     Length(u64),
     /// `Transfer-Encoding: chunked`.
@@ -48,8 +48,8 @@ pub(super) enum Framing {
 
 /// A request's body while it is read.
 #[derive(Debug)]
-pub(super) struct Body {
-    framing: Framing,
+pub(super) struct RequestBody {
+    framing: BodyFraming,
     /// Of the whole body, or of the current chunk.
     left: u64,
     /// Bytes of content so far.
@@ -76,7 +76,7 @@ pub(super) enum BodyError {
 
 /// What became of the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(super) enum ReplyDelivery {
     /// Whole, the connection can go on.
     Whole,
     /// Whole, the connection is closed.
@@ -85,15 +85,15 @@ pub(super) enum Sent {
     Broken,
 }
 
-impl Conn {
-    pub(super) fn new(stream: TcpStream) -> Conn {
+impl HttpConnection {
+    pub(super) fn new(stream: TcpStream) -> HttpConnection {
         // Replies are small and must not wait for the client's delayed ACK.
         let _ = stream.set_nodelay(true);
-        Conn { stream, buf: Vec::new() }
+        HttpConnection { stream, buf: Vec::new() }
     }
 
     /// Reads the head of the next request. Safe to drop and call again: what was read is kept.
-    pub(super) async fn read_head(&mut self) -> Result<Head, HeadError> {
+    pub(super) async fn read_head(&mut self) -> Result<RequestHead, RequestHeadError> {
         loop {
             let skip = self.buf.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
             self.buf.drain(..skip); // RFC 9112 section 2.2: empty lines before a request line are ignored
@@ -103,18 +103,18 @@ impl Conn {
                 return head;
             }
             if self.buf.len() > MAX_HEAD {
-                return Err(HeadError::Malformed("head of over 64 KiB"));
+                return Err(RequestHeadError::Malformed("head of over 64 KiB"));
             }
             match timeout(HEAD_IDLE, self.fill(READ_SIZE)).await {
                 Ok(Ok(n)) if n > 0 => {}
-                _ if self.buf.is_empty() => return Err(HeadError::Closed),
-                _ => return Err(HeadError::Malformed("the connection ended in the middle of a head")),
+                _ if self.buf.is_empty() => return Err(RequestHeadError::Closed),
+                _ => return Err(RequestHeadError::Malformed("the connection ended in the middle of a head")),
             }
         }
     }
 
     /// Tells the client to send its body, when it waits for that (RFC 9110 section 10.1.1).
-    pub(super) async fn encourage(&mut self, head: &Head) -> io::Result<()> {
+    pub(super) async fn encourage(&mut self, head: &RequestHead) -> io::Result<()> {
         let waits = head.header("expect").is_some_and(|v| v.eq_ignore_ascii_case("100-continue"));
         if waits && self.buf.is_empty() {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
@@ -123,11 +123,11 @@ impl Conn {
     }
 
     /// The next piece of the body, at most 64 KiB; `None` at its end.
-    pub(super) async fn read_body(&mut self, body: &mut Body) -> Result<Option<Vec<u8>>, BodyError> {
+    pub(super) async fn read_body(&mut self, body: &mut RequestBody) -> Result<Option<Vec<u8>>, BodyError> {
         if body.left == 0 && !body.ended {
             match body.framing {
-                Framing::Length(_) => body.ended = true,
-                Framing::Chunked => self.next_chunk(body).await?,
+                BodyFraming::Length(_) => body.ended = true,
+                BodyFraming::Chunked => self.next_chunk(body).await?,
             }
         }
         if body.ended {
@@ -160,15 +160,15 @@ impl Conn {
     }
 
     /// What comes before a reply: a wait; false when no reply follows.
-    pub(super) async fn before_reply(&mut self, manner: Manner) -> bool {
+    pub(super) async fn before_reply(&mut self, manner: ReplyMode) -> bool {
         match manner {
-            Manner::HangBefore(wait) => self.hang(wait).await.is_ok(),
-            Manner::HangThenClose(wait) => {
+            ReplyMode::HangBefore(wait) => self.hang(wait).await.is_ok(),
+            ReplyMode::HangThenClose(wait) => {
                 let _ = self.hang(wait).await;
                 false
             }
-            Manner::Close => false,
-            Manner::Reset => {
+            ReplyMode::Close => false,
+            ReplyMode::Reset => {
                 self.reset_on_drop();
                 false
             }
@@ -176,11 +176,11 @@ impl Conn {
         }
     }
 
-    /// Sends a reply, after [`Conn::before_reply`]. `last`: the connection closes after it.
-    pub(super) async fn send(&mut self, reply: &Reply, manner: Manner, last: Last) -> Sent {
+    /// Sends a reply, after [`HttpConnection::before_reply`]. `last`: the connection closes after it.
+    pub(super) async fn send(&mut self, reply: &FakeReply, manner: ReplyMode, last: ConnectionReuse) -> ReplyDelivery {
         match self.try_send(reply, manner, last).await {
             Ok(sent) => sent,
-            Err(_) => Sent::Broken,
+            Err(_) => ReplyDelivery::Broken,
         }
     }
 
@@ -189,37 +189,46 @@ impl Conn {
         let _ = self.stream.set_zero_linger();
     }
 
-    async fn try_send(&mut self, reply: &Reply, manner: Manner, last: Last) -> io::Result<Sent> {
+    async fn try_send(
+        &mut self,
+        reply: &FakeReply,
+        manner: ReplyMode,
+        last: ConnectionReuse,
+    ) -> io::Result<ReplyDelivery> {
         let close = match manner {
-            Manner::Normal | Manner::HangBefore(_) | Manner::HangAfter(_) | Manner::Drip(_) | Manner::Huge(_) => last,
-            _ => Last::Yes,
+            ReplyMode::Normal
+            | ReplyMode::HangBefore(_)
+            | ReplyMode::HangAfter(_)
+            | ReplyMode::Drip(_)
+            | ReplyMode::Huge(_) => last,
+            _ => ConnectionReuse::Close,
         };
         self.stream.write_all(&head_bytes(reply, manner, close)).await?;
         match manner {
-            Manner::HangAfter(wait) | Manner::HangAfterThenClose(wait) => self.hang(wait).await?,
+            ReplyMode::HangAfter(wait) | ReplyMode::HangAfterThenClose(wait) => self.hang(wait).await?,
             _ => {}
         }
         match manner {
-            Manner::HangAfterThenClose(_) => return Ok(Sent::Broken),
-            Manner::Drip(pace) => self.drip(&reply.body, pace).await?,
-            Manner::Huge(size) => self.pad(size).await?,
-            Manner::Truncated => {
+            ReplyMode::HangAfterThenClose(_) => return Ok(ReplyDelivery::Broken),
+            ReplyMode::Drip(pace) => self.drip(&reply.body, pace).await?,
+            ReplyMode::Huge(size) => self.pad(size).await?,
+            ReplyMode::Truncated => {
                 self.stream.write_all(half(&reply.body)).await?;
-                return Ok(Sent::Broken);
+                return Ok(ReplyDelivery::Broken);
             }
-            Manner::BadChunk => {
+            ReplyMode::BadChunk => {
                 let half = half(&reply.body);
                 self.stream.write_all(format!("{:x}\r\n", half.len().max(1)).as_bytes()).await?;
                 self.stream.write_all(if half.is_empty() { b"{" } else { half }).await?;
                 self.stream.write_all(b"\r\nzz\r\n{}\r\n").await?;
-                return Ok(Sent::Broken);
+                return Ok(ReplyDelivery::Broken);
             }
             _ => self.stream.write_all(&reply.body).await?,
         }
-        if manner == Manner::Early {
+        if manner == ReplyMode::Early {
             self.close_early().await;
         }
-        Ok(if matches!(close, Last::Yes) { Sent::Last } else { Sent::Whole })
+        Ok(if matches!(close, ConnectionReuse::Close) { ReplyDelivery::Last } else { ReplyDelivery::Whole })
     }
 
     /// Waits, but not for a client that has left.
@@ -278,7 +287,7 @@ impl Conn {
         self.stream.write_all(PAD_TAIL).await
     }
 
-    async fn next_chunk(&mut self, body: &mut Body) -> Result<(), BodyError> {
+    async fn next_chunk(&mut self, body: &mut RequestBody) -> Result<(), BodyError> {
         if body.received > 0 {
             self.read_line().await?; // the CRLF after a chunk's data
         }
@@ -323,14 +332,14 @@ impl Conn {
 
 /// Whether the connection closes after a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Last {
+pub(super) enum ConnectionReuse {
     /// It does.
-    Yes,
+    Close,
     /// It waits for the next request.
-    No,
+    KeepAlive,
 }
 
-impl Head {
+impl RequestHead {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
@@ -339,30 +348,30 @@ impl Head {
         self.target.split(['?', '#']).next().unwrap_or_default()
     }
 
-    pub(super) fn framing(&self) -> Result<Framing, &'static str> {
+    pub(super) fn framing(&self) -> Result<BodyFraming, &'static str> {
         if self.header("transfer-encoding").is_some_and(|v| v.to_ascii_lowercase().contains("chunked")) {
-            return Ok(Framing::Chunked);
+            return Ok(BodyFraming::Chunked);
         }
         match self.header("content-length") {
-            None => Ok(Framing::Length(0)),
-            Some(text) => text.trim().parse().map(Framing::Length).map_err(|_| "Content-Length is no number"),
+            None => Ok(BodyFraming::Length(0)),
+            Some(text) => text.trim().parse().map(BodyFraming::Length).map_err(|_| "Content-Length is no number"),
         }
     }
 
-    pub(super) fn last(&self) -> Last {
+    pub(super) fn last(&self) -> ConnectionReuse {
         let connection = self.header("connection").unwrap_or_default().to_ascii_lowercase();
         let stays = connection.contains("keep-alive") || (self.minor >= 1 && !connection.contains("close"));
-        if stays { Last::No } else { Last::Yes }
+        if stays { ConnectionReuse::KeepAlive } else { ConnectionReuse::Close }
     }
 }
 
-impl Body {
-    pub(super) fn new(framing: Framing) -> Body {
+impl RequestBody {
+    pub(super) fn new(framing: BodyFraming) -> RequestBody {
         let left = match framing {
-            Framing::Length(n) => n,
-            Framing::Chunked => 0,
+            BodyFraming::Length(n) => n,
+            BodyFraming::Chunked => 0,
         };
-        Body { framing, left, received: 0, pace: None, stop_after: None, ended: false }
+        RequestBody { framing, left, received: 0, pace: None, stop_after: None, ended: false }
     }
 }
 
@@ -372,28 +381,28 @@ pub(super) async fn pause(wait: Duration) {
     tokio::time::sleep(wait).await;
 }
 
-fn parse_head(bytes: &[u8]) -> Result<Head, HeadError> {
+fn parse_head(bytes: &[u8]) -> Result<RequestHead, RequestHeadError> {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.split("\r\n");
     let mut first = lines.next().unwrap_or_default().split(' ');
     let (Some(method), Some(target), Some(version), None) = (first.next(), first.next(), first.next(), first.next())
     else {
-        return Err(HeadError::Malformed("no request line (bytes after the body of the request before?)"));
+        return Err(RequestHeadError::Malformed("no request line (bytes after the body of the request before?)"));
     };
     let minor = match version {
         "HTTP/1.1" => 1,
         "HTTP/1.0" => 0,
-        _ => return Err(HeadError::Malformed("not HTTP/1.1")),
+        _ => return Err(RequestHeadError::Malformed("not HTTP/1.1")),
     };
     let mut headers = Vec::new();
     for line in lines {
-        let (name, value) = line.split_once(':').ok_or(HeadError::Malformed("a header without a colon"))?;
+        let (name, value) = line.split_once(':').ok_or(RequestHeadError::Malformed("a header without a colon"))?;
         headers.push((name.to_owned(), value.trim().to_owned()));
         if headers.len() > MAX_HEADERS {
-            return Err(HeadError::Malformed("over 100 headers"));
+            return Err(RequestHeadError::Malformed("over 100 headers"));
         }
     }
-    Ok(Head { method: method.to_owned(), target: target.to_owned(), headers, minor })
+    Ok(RequestHead { method: method.to_owned(), target: target.to_owned(), headers, minor })
 }
 
 fn half(body: &[u8]) -> &[u8] {

@@ -1,11 +1,11 @@
 //! A faithful fake of the part of the Pyrus API (v4) that a telephone needs: auth, upload,
 //! `integrations/call`, `integrations/attachcallrecord`. It runs in-process on random loopback
-//! ports ([`Fake`]) or from the shell ([`serve`]).
+//! ports ([`FakePyrus`]) or from the shell ([`serve`]).
 //!
-//! - Where the real behaviour is not documented it is a switch ([`Options`]); tests run with every value.
-//! - What goes wrong is scripted for each endpoint, before or after the work ([`Step`]).
-//! - What a client does wrong is a *violation*, recorded without changing the reply ([`Fake::violations`]).
-//! - Token life, rate windows and orphaned files follow a virtual clock ([`Fake::advance`]); waits
+//! - Where the real behaviour is not documented it is a switch ([`FakeOptions`]); tests run with every value.
+//! - What goes wrong is scripted for each endpoint, before or after the work ([`FaultStep`]).
+//! - What a client does wrong is a *violation*, recorded without changing the reply ([`FakePyrus::violations`]).
+//! - Token life, rate windows and orphaned files follow a virtual clock ([`FakePyrus::advance`]); waits
 //!   of faults are real time, since the time-outs they meet are.
 //! - Memory is bounded: of a file at most 64 MiB are kept, of all 512 MiB; the rest is only hashed.
 //!
@@ -14,20 +14,20 @@
 
 mod clock;
 mod control;
+mod error_texts;
+mod fault_effects;
 mod faults;
 mod http;
-mod inject;
 mod multipart;
 mod options;
 mod page;
 mod reply;
 mod routes;
+mod serve;
 mod server;
-mod shell;
 mod state;
-mod strict;
 mod telephony;
-mod texts;
+mod violations;
 mod world;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -39,18 +39,21 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 pub use control::{ScriptFile, ScriptStep};
-pub use faults::{Body, Change, Endpoint, Fault, Step, When};
+pub use faults::{FakeEndpoint, FaultStep, FaultTiming, PyrusFault, ScriptedBody, WorldChange};
 pub use options::{
-    Account, AttachOkBody, ClockMode, IdStyle, Lang, Md5Case, Mode, Options, Person, RateLimit, RepeatCall,
-    ResponsibleEmpty, TaskPolicy, TooLarge, UnknownTaskError, UrlSlash, User,
+    AttachOkBody, ClockMode, ErrorLanguage, FakeAccount, FakeOptions, FakePerson, FakeUser, IdStyle, Md5Case,
+    PyrusMode, RateLimit, RepeatCall, ResponsibleEmpty, TaskPolicy, TooLargeReply, UnknownTaskError, UrlSlash,
 };
-pub use routes::Host;
-pub use shell::serve;
-pub use state::{Attachment, Call, Comment, CommentKind, File, Life, State, Task, TokenState, UserState};
-pub use world::LogEntry;
+pub use routes::ApiHost;
+pub use serve::serve;
+pub use state::{
+    CommentKind, FakeState, PyrusTask, RegisteredCall, StoredFile, TaskAttachment, TaskComment, TokenSnapshot,
+    TokenValidity, UserSnapshot,
+};
+pub use world::RequestLogEntry;
 
-use server::{Face, Observer, Shared};
-use world::{Urls, World};
+use server::{ListenerRole, RequestObserver, ServerShared};
+use world::{FakeWorld, ListenerUrls};
 
 /// Why the fake does not run.
 #[derive(Debug, thiserror::Error)]
@@ -85,28 +88,33 @@ pub enum FakeError {
 }
 
 /// A running fake Pyrus. It stops when it is dropped.
-pub struct Fake {
-    shared: Arc<Shared>,
-    urls: Urls,
+pub struct FakePyrus {
+    shared: Arc<ServerShared>,
+    urls: ListenerUrls,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Fake {
+impl FakePyrus {
     /// Starts on random loopback ports.
-    pub fn start(options: Options) -> Result<Fake, FakeError> {
+    pub fn start(options: FakeOptions) -> Result<FakePyrus, FakeError> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let faces = if options.split_hosts {
-            vec![Face::Api(Host::Accounts), Face::Api(Host::Api), Face::Api(Host::Files), Face::Control]
+            vec![
+                ListenerRole::Api(ApiHost::Accounts),
+                ListenerRole::Api(ApiHost::Api),
+                ListenerRole::Api(ApiHost::Files),
+                ListenerRole::Control,
+            ]
         } else {
-            vec![Face::Api(Host::One), Face::Control]
+            vec![ListenerRole::Api(ApiHost::One), ListenerRole::Control]
         };
         let places: Vec<_> = faces.into_iter().map(|face| (face, any)).collect();
-        Fake::start_at(options, &places, None)
+        FakePyrus::start_at(options, &places, None)
     }
 
     /// Changes switches while it runs.
-    pub fn options(&self, change: impl FnOnce(&mut Options)) {
+    pub fn options(&self, change: impl FnOnce(&mut FakeOptions)) {
         let mut world = self.shared.world();
         let mut options = world.options.clone();
         change(&mut options);
@@ -114,7 +122,7 @@ impl Fake {
     }
 
     /// Puts a step at the end of an endpoint's queue.
-    pub fn script(&self, endpoint: Endpoint, step: impl Into<Step>) {
+    pub fn script(&self, endpoint: FakeEndpoint, step: impl Into<FaultStep>) {
         self.shared.world().script.push(endpoint, step.into());
         self.shared.apply_refusals_and_wait();
     }
@@ -125,7 +133,7 @@ impl Fake {
     }
 
     /// Changes the world as if a person or another client had.
-    pub fn change(&self, change: Change) {
+    pub fn change(&self, change: WorldChange) {
         self.shared.world().change(&change);
     }
 
@@ -141,26 +149,26 @@ impl Fake {
 
     /// The client under test is a new process: another auth is no waste.
     pub fn client_restarted(&self) {
-        self.shared.world().strict.client_restarted();
+        self.shared.world().checker.client_restarted();
     }
 
     /// Everything as it stands.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> FakeState {
         self.shared.world().state()
     }
 
     /// What the client did wrong so far.
     pub fn violations(&self) -> Vec<String> {
-        self.shared.world().strict.violations()
+        self.shared.world().checker.violations()
     }
 
     /// Forgets them, after expected ones.
     pub fn clear_violations(&self) {
-        self.shared.world().strict.clear();
+        self.shared.world().checker.clear();
     }
 
     /// The requests that are over, in the order of their ends; the last 50,000.
-    pub fn log(&self) -> Vec<LogEntry> {
+    pub fn log(&self) -> Vec<RequestLogEntry> {
         self.shared.world().log()
     }
 
@@ -172,16 +180,16 @@ impl Fake {
     /// Base of the API, as the auth reply of the cloud names it; on premises `…/api/v4/`.
     pub fn api_url(&self) -> String {
         match self.shared.world().options.mode {
-            Mode::Cloud => self.urls.api.clone(),
-            Mode::Onprem | Mode::LegacyOnprem => format!("{}api/v4/", self.urls.accounts),
+            PyrusMode::Cloud => self.urls.api.clone(),
+            PyrusMode::Onprem | PyrusMode::LegacyOnprem => format!("{}api/v4/", self.urls.accounts),
         }
     }
 
     /// Base of the uploads.
     pub fn files_url(&self) -> String {
         match self.shared.world().options.mode {
-            Mode::Cloud => self.urls.files.clone(),
-            Mode::Onprem | Mode::LegacyOnprem => self.urls.accounts.clone(),
+            PyrusMode::Cloud => self.urls.files.clone(),
+            PyrusMode::Onprem | PyrusMode::LegacyOnprem => self.urls.accounts.clone(),
         }
     }
 
@@ -191,10 +199,10 @@ impl Fake {
     }
 
     fn start_at(
-        options: Options,
-        places: &[(Face, SocketAddr)],
-        observer: Option<Observer>,
-    ) -> Result<Fake, FakeError> {
+        options: FakeOptions,
+        places: &[(ListenerRole, SocketAddr)],
+        observer: Option<RequestObserver>,
+    ) -> Result<FakePyrus, FakeError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(FakeError::Start)?;
         let bound = {
             let _context = runtime.enter();
@@ -208,8 +216,8 @@ impl Fake {
             }
         };
         let urls = urls(&listeners);
-        let faces: Vec<Face> = listeners.iter().map(|(face, ..)| *face).collect();
-        let shared = Arc::new(Shared::new(World::new(options, urls.clone()), &faces, observer));
+        let faces: Vec<ListenerRole> = listeners.iter().map(|(face, ..)| *face).collect();
+        let shared = Arc::new(ServerShared::new(FakeWorld::new(options, urls.clone()), &faces, observer));
         let (stop, stopped) = oneshot::channel();
         let world = Arc::clone(&shared);
         let serve = move || {
@@ -221,11 +229,11 @@ impl Fake {
             });
         };
         let thread = std::thread::Builder::new().name("fake-pyrus".into()).spawn(serve).map_err(FakeError::Start)?;
-        Ok(Fake { shared, urls, stop: Some(stop), thread: Some(thread) })
+        Ok(FakePyrus { shared, urls, stop: Some(stop), thread: Some(thread) })
     }
 }
 
-impl Drop for Fake {
+impl Drop for FakePyrus {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -234,30 +242,30 @@ impl Drop for Fake {
     }
 }
 
-impl std::fmt::Debug for Fake {
+impl std::fmt::Debug for FakePyrus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Fake").field("urls", &self.urls).finish_non_exhaustive()
     }
 }
 
-fn bind(face: Face, at: SocketAddr) -> Result<(Face, SocketAddr, TcpListener), FakeError> {
+fn bind(face: ListenerRole, at: SocketAddr) -> Result<(ListenerRole, SocketAddr, TcpListener), FakeError> {
     let fail = |source| FakeError::Listen { address: at, source };
     let listener = server::listen(at).map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
     Ok((face, address, listener))
 }
 
-fn urls(listeners: &[(Face, SocketAddr, TcpListener)]) -> Urls {
-    let base = |wanted: &dyn Fn(Face) -> bool| {
+fn urls(listeners: &[(ListenerRole, SocketAddr, TcpListener)]) -> ListenerUrls {
+    let base = |wanted: &dyn Fn(ListenerRole) -> bool| {
         let found = listeners.iter().find(|(face, ..)| wanted(*face));
         found.map(|(_, at, _)| format!("http://{}/", reachable(*at))).unwrap_or_default()
     };
-    let of = |host: Host| base(&|face| matches!(face.host(), Some(h) if h == host || h == Host::One));
-    Urls {
-        accounts: of(Host::Accounts),
-        api: format!("{}v4/", of(Host::Api)),
-        files: of(Host::Files),
-        control: base(&|face| matches!(face, Face::Control | Face::Both(_))),
+    let of = |host: ApiHost| base(&|face| matches!(face.host(), Some(h) if h == host || h == ApiHost::One));
+    ListenerUrls {
+        accounts: of(ApiHost::Accounts),
+        api: format!("{}v4/", of(ApiHost::Api)),
+        files: of(ApiHost::Files),
+        control: base(&|face| matches!(face, ListenerRole::Control | ListenerRole::Both(_))),
     }
 }
 

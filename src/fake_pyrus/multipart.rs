@@ -5,9 +5,9 @@ use sha2::Sha256;
 
 /// What an upload's body held, as far as it is kept.
 #[derive(Debug, Default)]
-pub(super) struct Upload {
+pub(super) struct ParsedUpload {
     /// The parts' names, file names and content types, in order.
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<PartHeader>,
     /// Of the first part that has a file name.
     pub(super) size: u64,
     pub(super) md5: String,
@@ -24,7 +24,7 @@ pub(super) struct Upload {
 
 /// The header of a part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct PartHeader {
     pub(super) name: Option<String>,
     pub(super) filename: Option<String>,
     pub(super) content_type: Option<String>,
@@ -32,19 +32,19 @@ pub(super) struct Part {
 
 /// The parser.
 #[derive(Debug)]
-pub(super) struct Parser {
+pub(super) struct MultipartParser {
     /// CRLF, two hyphens, boundary.
     delimiter: Vec<u8>,
     buf: Vec<u8>,
-    state: State,
-    upload: Upload,
+    state: MultipartState,
+    upload: ParsedUpload,
     md5: Md5,
     sha256: Sha256,
     keep: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum MultipartState {
     Preamble,
     /// After a delimiter: either `--` or a new part.
     Boundary,
@@ -59,14 +59,14 @@ enum State {
     Broken,
 }
 
-impl Parser {
+impl MultipartParser {
     /// `keep`: how many bytes of the file are kept.
-    pub(super) fn new(boundary: Option<&str>, keep: usize) -> Parser {
-        let mut parser = Parser {
+    pub(super) fn new(boundary: Option<&str>, keep: usize) -> MultipartParser {
+        let mut parser = MultipartParser {
             delimiter: format!("\r\n--{}", boundary.unwrap_or_default()).into_bytes(),
             buf: b"\r\n".to_vec(), // so that a boundary at the very start is found like any other
-            state: State::Preamble,
-            upload: Upload { bytes: Some(Vec::new()), ..Upload::default() },
+            state: MultipartState::Preamble,
+            upload: ParsedUpload { bytes: Some(Vec::new()), ..ParsedUpload::default() },
             md5: Md5::new(),
             sha256: Sha256::new(),
             keep,
@@ -78,7 +78,7 @@ impl Parser {
     }
 
     pub(super) fn handle_bytes(&mut self, bytes: &[u8]) {
-        if self.state == State::Broken {
+        if self.state == MultipartState::Broken {
             return;
         }
         self.buf.extend_from_slice(bytes);
@@ -95,7 +95,7 @@ impl Parser {
         self.upload.bytes = None;
     }
 
-    pub(super) fn finish(mut self) -> Upload {
+    pub(super) fn finish(mut self) -> ParsedUpload {
         if !self.upload.complete {
             self.fail("no closing boundary");
         }
@@ -108,25 +108,25 @@ impl Parser {
     /// Goes on by one step; false when more bytes are needed.
     fn step(&mut self) -> bool {
         match self.state {
-            State::Preamble | State::File | State::Skip => self.content(),
-            State::Boundary => self.boundary(),
-            State::Header => self.header(),
-            State::Closing => {
+            MultipartState::Preamble | MultipartState::File | MultipartState::Skip => self.content(),
+            MultipartState::Boundary => self.boundary(),
+            MultipartState::Header => self.header(),
+            MultipartState::Closing => {
                 if self.buf.starts_with(b"\r\n") {
                     self.buf.drain(..2); // ends the closing line, belongs to it
                 }
                 let goes_on = self.buf.len() >= 2;
                 if goes_on {
-                    self.state = State::Epilogue;
+                    self.state = MultipartState::Epilogue;
                 }
                 goes_on
             }
-            State::Epilogue => {
+            MultipartState::Epilogue => {
                 self.upload.epilogue += self.buf.len() as u64;
                 self.buf.clear();
                 false
             }
-            State::Broken => false,
+            MultipartState::Broken => false,
         }
     }
 
@@ -136,7 +136,7 @@ impl Parser {
             // A delimiter may have begun at the end of what is here.
             None => (self.buf.len().saturating_sub(self.delimiter.len() - 1), false),
         };
-        if self.state == State::File {
+        if self.state == MultipartState::File {
             let data = self.buf.get(..end).unwrap_or_default();
             self.md5.update(data);
             self.sha256.update(data);
@@ -149,7 +149,7 @@ impl Parser {
         let used = if found { end + self.delimiter.len() } else { end };
         self.buf.drain(..used);
         if found {
-            self.state = State::Boundary;
+            self.state = MultipartState::Boundary;
         }
         found
     }
@@ -160,12 +160,12 @@ impl Parser {
             Some(b"--") => {
                 self.buf.drain(..2);
                 self.upload.complete = true;
-                self.state = State::Closing;
+                self.state = MultipartState::Closing;
                 true
             }
             Some(b"\r\n") => {
                 // The CRLF stays: it makes an empty header end in CRLF CRLF too.
-                self.state = State::Header;
+                self.state = MultipartState::Header;
                 true
             }
             Some(_) => self.fail("rubbish after a boundary"),
@@ -183,21 +183,21 @@ impl Parser {
         }
         let first_file = part.filename.is_some() && self.upload.parts.iter().all(|p| p.filename.is_none());
         self.upload.parts.push(part);
-        self.state = if first_file { State::File } else { State::Skip };
+        self.state = if first_file { MultipartState::File } else { MultipartState::Skip };
         true
     }
 
     fn fail(&mut self, reason: &'static str) -> bool {
         self.upload.malformed.get_or_insert(reason);
-        self.state = State::Broken;
+        self.state = MultipartState::Broken;
         self.buf = Vec::new();
         false
     }
 }
 
-impl Upload {
+impl ParsedUpload {
     /// The part that is the file.
-    pub(super) fn file(&self) -> Option<&Part> {
+    pub(super) fn file(&self) -> Option<&PartHeader> {
         self.parts.iter().find(|p| p.filename.is_some())
     }
 }
@@ -215,9 +215,9 @@ pub(super) fn boundary(content_type: &str) -> Option<&str> {
     Some(value.trim().trim_matches('"'))
 }
 
-fn parse_part(header: &[u8]) -> Part {
+fn parse_part(header: &[u8]) -> PartHeader {
     let text = String::from_utf8_lossy(header);
-    let mut part = Part::default();
+    let mut part = PartHeader::default();
     for line in text.split("\r\n") {
         let Some((name, value)) = line.split_once(':') else { continue };
         if name.eq_ignore_ascii_case("content-type") {
@@ -262,8 +262,8 @@ const MAX_PARTS: usize = 16;
 mod tests {
     use super::*;
 
-    fn parse(body: &[u8], piece: usize) -> Upload {
-        let mut parser = Parser::new(Some("xyz"), 1024);
+    fn parse(body: &[u8], piece: usize) -> ParsedUpload {
+        let mut parser = MultipartParser::new(Some("xyz"), 1024);
         for piece in body.chunks(piece) {
             parser.handle_bytes(piece);
         }
@@ -300,6 +300,6 @@ mod tests {
     fn a_cut_or_foreign_body_is_malformed() {
         assert_eq!(parse(&BODY[..BODY.len() - 8], 7).malformed, Some("no closing boundary"));
         assert_eq!(parse(b"--xyzzy\r\n", 3).malformed, Some("rubbish after a boundary"));
-        assert_eq!(Parser::new(None, 0).finish().malformed, Some("no boundary in Content-Type"));
+        assert_eq!(MultipartParser::new(None, 0).finish().malformed, Some("no boundary in Content-Type"));
     }
 }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 /// All switches of the fake. As JSON every member is optional; durations are seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Options {
+pub struct FakeOptions {
     /// Which Pyrus is played.
-    pub mode: Mode,
+    pub mode: PyrusMode,
     /// Three listeners (accounts, api, files), so that a client that hardcodes a host fails. Read at the start only.
     pub split_hosts: bool,
     /// Whether `api_url` and `files_url` of the auth reply end with a slash.
@@ -40,7 +40,7 @@ pub struct Options {
     /// Largest upload, bytes.
     pub max_upload: u64,
     /// How a larger one is refused.
-    pub too_large: TooLarge,
+    pub too_large: TooLargeReply,
     /// Life of a token, on the virtual clock.
     #[serde(with = "seconds")]
     pub token_ttl: Duration,
@@ -62,7 +62,7 @@ pub struct Options {
     /// Most comments of a task (`too_many_comments`).
     pub max_comments: usize,
     /// Language of error texts.
-    pub error_lang: Lang,
+    pub error_lang: ErrorLanguage,
     /// Whether virtual time runs by itself.
     pub clock: ClockMode,
     /// Whether the telephony API that Pyrus removed in 2024 answers (`/v4/calls`).
@@ -72,17 +72,17 @@ pub struct Options {
     /// Makes guids and tokens repeatable.
     pub seed: Option<u64>,
     /// Who may log in.
-    pub users: Vec<User>,
+    pub users: Vec<FakeUser>,
     /// The connected extensions.
-    pub accounts: Vec<Account>,
+    pub accounts: Vec<FakeAccount>,
     /// Who has which work phone.
-    pub people: Vec<Person>,
+    pub people: Vec<FakePerson>,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            mode: Mode::Cloud,
+impl Default for FakeOptions {
+    fn default() -> FakeOptions {
+        FakeOptions {
+            mode: PyrusMode::Cloud,
             split_hosts: true,
             url_slash: UrlSlash::Trailing,
             logic_error_status: 400,
@@ -97,7 +97,7 @@ impl Default for Options {
             responsible_empty: ResponsibleEmpty::Absent,
             unknown_task_error: UnknownTaskError::Task,
             max_upload: 2 * 1024 * 1024 * 1024 - 1,
-            too_large: TooLarge::Json,
+            too_large: TooLargeReply::Json,
             token_ttl: Duration::from_secs(3600),
             max_tokens_per_user: 5,
             rate_limit: RateLimit { requests: 5000, window: Duration::from_secs(600) },
@@ -106,13 +106,13 @@ impl Default for Options {
             bad_format_applies_mappings: false,
             max_attachments: 3000,
             max_comments: 10_000,
-            error_lang: Lang::En,
+            error_lang: ErrorLanguage::En,
             clock: ClockMode::Running,
             legacy_calls: false,
             first_task_id: 458_732,
             seed: None,
-            users: vec![User::default()],
-            accounts: vec![Account::default()],
+            users: vec![FakeUser::default()],
+            accounts: vec![FakeAccount::default()],
             people: default_people(),
         }
     }
@@ -121,7 +121,7 @@ impl Default for Options {
 /// Which Pyrus is played.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mode {
+pub enum PyrusMode {
     /// Auth at the accounts host; its reply names the other two.
     #[default]
     Cloud,
@@ -230,7 +230,7 @@ pub enum UnknownTaskError {
 /// How a too large upload is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum TooLarge {
+pub enum TooLargeReply {
     /// 400 and `too_large_request_length`, after the body was read.
     #[default]
     Json,
@@ -241,7 +241,7 @@ pub enum TooLarge {
 /// Language of error texts. Codes are the same in all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Lang {
+pub enum ErrorLanguage {
     /// English.
     #[default]
     En,
@@ -274,7 +274,7 @@ pub struct RateLimit {
 /// Somebody who may log in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct User {
+pub struct FakeUser {
     /// The login of a person or a bot.
     pub login: String,
     /// The API key. It is in no snapshot, log or reply.
@@ -285,16 +285,21 @@ pub struct User {
     pub blocked: bool,
 }
 
-impl Default for User {
-    fn default() -> User {
-        User { login: "bot@callspan".into(), security_key: "secret".into(), person_ids: vec![16900], blocked: false }
+impl Default for FakeUser {
+    fn default() -> FakeUser {
+        FakeUser {
+            login: "bot@callspan".into(),
+            security_key: "secret".into(),
+            person_ids: vec![16900],
+            blocked: false,
+        }
     }
 }
 
 /// A telephony extension that is connected to a form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Account {
+pub struct FakeAccount {
     /// Its id in the external system.
     pub account_id: String,
     /// The form that takes its calls.
@@ -305,9 +310,9 @@ pub struct Account {
     pub allowed_codes: Vec<String>,
 }
 
-impl Default for Account {
-    fn default() -> Account {
-        Account {
+impl Default for FakeAccount {
+    fn default() -> FakeAccount {
+        FakeAccount {
             account_id: "uniqueID12345".into(),
             form_id: 1_310_341,
             webhook_enabled: true,
@@ -319,7 +324,7 @@ impl Default for Account {
 /// A Pyrus user who can be responsible for a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Person {
+pub struct FakePerson {
     /// Their id.
     pub user_id: u64,
     /// First name.
@@ -330,8 +335,8 @@ pub struct Person {
     pub work_phones: Vec<String>,
 }
 
-fn default_people() -> Vec<Person> {
-    let person = |user_id, first: &str, last: &str, phones: &[&str]| Person {
+fn default_people() -> Vec<FakePerson> {
+    let person = |user_id, first: &str, last: &str, phones: &[&str]| FakePerson {
         user_id,
         first_name: first.into(),
         last_name: last.into(),

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::state::{CommentKind, State, Task};
+use super::state::{CommentKind, FakeState, PyrusTask};
 
 /// The whole page. It needs nothing from elsewhere.
-pub(super) fn render(state: &State) -> String {
+pub(super) fn render(state: &FakeState) -> String {
     let mut page = String::from(HEAD);
     let requests: u64 = state.requests.values().sum();
     let _ = write!(
@@ -40,7 +40,7 @@ pub(super) fn content_type(name: &str) -> &'static str {
     }
 }
 
-fn task_section(page: &mut String, state: &State, task: &Task) {
+fn task_section(page: &mut String, state: &FakeState, task: &PyrusTask) {
     let person = task.responsible.and_then(|id| state.people.iter().find(|p| p.user_id == id));
     let person = person.map_or("nobody".into(), |p| format!("{} {}", p.first_name, p.last_name));
     let _ = write!(
@@ -98,21 +98,23 @@ fn escape(text: &str) -> String {
 
 /// Of tasks, comments and recordings: a page for people.
 const MAX_SHOWN: usize = 200;
-const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Fake Pyrus</title>\
+const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>FakePyrus Pyrus</title>\
 <style>body{font:15px/1.5 system-ui,sans-serif;max-width:50em;margin:2em auto;padding:0 1em;color:#222}\
 section{border-top:1px solid #ccc;margin-top:1.5em}h2{margin-bottom:0}th{text-align:left;padding-right:1em;font-weight:500}\
-small{color:#777}audio{vertical-align:middle}</style></head><body><h1>Fake Pyrus</h1>";
+small{color:#777}audio{vertical-align:middle}</style></head><body><h1>FakePyrus Pyrus</h1>";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake_pyrus::state::Attachment;
+    use crate::fake_pyrus::state::TaskAttachment;
 
     #[test]
     fn a_number_with_markup_in_it_is_shown_as_text() {
-        let attachment = Attachment { guid: "g".into(), name: "<b>.wav".into(), external_id: None, at: String::new() };
-        let task = Task { task_id: 7, from: "<script>".into(), attachments: vec![attachment], ..Task::default() };
-        let page = render(&State { tasks: vec![task], ..State::default() });
+        let attachment =
+            TaskAttachment { guid: "g".into(), name: "<b>.wav".into(), external_id: None, at: String::new() };
+        let task =
+            PyrusTask { task_id: 7, from: "<script>".into(), attachments: vec![attachment], ..PyrusTask::default() };
+        let page = render(&FakeState { tasks: vec![task], ..FakeState::default() });
         assert!(page.contains("&lt;script&gt;") && page.contains("&lt;b&gt;.wav"));
         assert!(!page.contains("<script>"));
     }

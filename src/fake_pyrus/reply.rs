@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::http::Last;
+use super::http::ConnectionReuse;
 
 /// A reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Reply {
+pub(super) struct FakeReply {
     pub(super) status: u16,
     pub(super) content_type: Option<&'static str>,
     pub(super) headers: Vec<(String, String)>,
@@ -15,7 +15,7 @@ pub(super) struct Reply {
 
 /// How a reply is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Manner {
+pub(super) enum ReplyMode {
     /// As it should be.
     Normal,
     /// Wait, then normally.
@@ -42,34 +42,34 @@ pub(super) enum Manner {
     Early,
 }
 
-impl Manner {
+impl ReplyMode {
     /// Whether the client gets the reply whole, if it waits.
     pub(super) fn is_whole(self) -> bool {
         !matches!(
             self,
-            Manner::HangThenClose(_)
-                | Manner::HangAfterThenClose(_)
-                | Manner::Truncated
-                | Manner::BadChunk
-                | Manner::Close
-                | Manner::Reset
+            ReplyMode::HangThenClose(_)
+                | ReplyMode::HangAfterThenClose(_)
+                | ReplyMode::Truncated
+                | ReplyMode::BadChunk
+                | ReplyMode::Close
+                | ReplyMode::Reset
         )
     }
 }
 
-impl Reply {
-    pub(super) fn json(status: u16, body: &serde_json::Value) -> Reply {
-        Reply { status, content_type: Some(JSON), headers: Vec::new(), body: body.to_string().into_bytes() }
+impl FakeReply {
+    pub(super) fn json(status: u16, body: &serde_json::Value) -> FakeReply {
+        FakeReply { status, content_type: Some(JSON), headers: Vec::new(), body: body.to_string().into_bytes() }
     }
 
-    pub(super) fn html(status: u16, page: impl Into<String>) -> Reply {
-        Reply { status, content_type: Some(HTML), headers: Vec::new(), body: page.into().into_bytes() }
+    pub(super) fn html(status: u16, page: impl Into<String>) -> FakeReply {
+        FakeReply { status, content_type: Some(HTML), headers: Vec::new(), body: page.into().into_bytes() }
     }
 
     /// The page that nginx makes for a status.
-    pub(super) fn proxy_page(status: u16) -> Reply {
+    pub(super) fn proxy_page(status: u16) -> FakeReply {
         let title = format!("{status} {}", reason(status));
-        Reply::html(
+        FakeReply::html(
             status,
             format!(
                 "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
@@ -78,14 +78,14 @@ impl Reply {
         )
     }
 
-    pub(super) fn with_header(mut self, name: &str, value: impl ToString) -> Reply {
+    pub(super) fn with_header(mut self, name: &str, value: impl ToString) -> FakeReply {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
 }
 
 /// Status line and headers as the manner wants them.
-pub(super) fn head_bytes(reply: &Reply, manner: Manner, close: Last) -> Vec<u8> {
+pub(super) fn head_bytes(reply: &FakeReply, manner: ReplyMode, close: ConnectionReuse) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {} {}\r\n", reply.status, reason(reply.status));
     if let Some(content_type) = reply.content_type {
         head.push_str(&format!("Content-Type: {content_type}\r\n"));
@@ -94,17 +94,17 @@ pub(super) fn head_bytes(reply: &Reply, manner: Manner, close: Last) -> Vec<u8> 
         head.push_str(&format!("{}: {}\r\n", one_line(name), one_line(value)));
     }
     match manner {
-        Manner::BadChunk => head.push_str("Transfer-Encoding: chunked\r\n"),
-        Manner::Huge(size) => {
+        ReplyMode::BadChunk => head.push_str("Transfer-Encoding: chunked\r\n"),
+        ReplyMode::Huge(size) => {
             let size = size.max(PAD_HEAD.len() as u64 + PAD_TAIL.len() as u64);
             head.push_str(&format!("Content-Length: {size}\r\n"));
         }
         // Also an empty body has to be cut short.
-        Manner::Truncated => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len().max(2))),
-        Manner::HangAfterThenClose(_) => head.push_str("Content-Length: 64\r\n"),
+        ReplyMode::Truncated => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len().max(2))),
+        ReplyMode::HangAfterThenClose(_) => head.push_str("Content-Length: 64\r\n"),
         _ => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len())),
     }
-    head.push_str(if matches!(close, Last::Yes) {
+    head.push_str(if matches!(close, ConnectionReuse::Close) {
         "Connection: close\r\n\r\n"
     } else {
         "Connection: keep-alive\r\n\r\n"

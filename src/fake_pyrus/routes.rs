@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::faults::Endpoint;
-use super::http::Head;
-use super::multipart::Upload;
-use super::options::{Md5Case, Mode, UrlSlash};
-use super::reply::Reply;
-use super::state::{Life, Store};
-use super::texts;
-use super::world::World;
+use super::error_texts;
+use super::faults::FakeEndpoint;
+use super::http::RequestHead;
+use super::multipart::ParsedUpload;
+use super::options::{Md5Case, PyrusMode, UrlSlash};
+use super::reply::FakeReply;
+use super::state::{FakeStore, TokenValidity};
+use super::world::FakeWorld;
 
 /// Which listener a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Host {
+pub enum ApiHost {
     /// Auth; everything on premises.
     Accounts,
     /// The API.
@@ -30,13 +30,13 @@ pub enum Host {
 
 /// Where a path leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub(super) enum PyrusRoute {
     Auth,
     Upload,
     Call,
     Attach,
     /// A telephony path of a server that has no telephony.
-    NoTelephony(Endpoint),
+    NoTelephony(FakeEndpoint),
     /// `/v4/calls…` with what follows.
     LegacyCalls(String),
     Unknown,
@@ -44,82 +44,84 @@ pub(super) enum Route {
 
 /// A request's body, read.
 #[derive(Debug)]
-pub(super) enum Payload {
+pub(super) enum RequestPayload {
     Bytes(Vec<u8>),
-    Upload(Box<Upload>),
+    Upload(Box<ParsedUpload>),
     TooLarge,
 }
 
 /// A reply with what the log and the strict rules want to know.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) reply: Reply,
+pub(super) struct RouteResult {
+    pub(super) reply: FakeReply,
     pub(super) code: Option<String>,
     /// For a person: what happened.
     pub(super) note: String,
 }
 
-impl Route {
-    pub(super) fn of(mode: Mode, host: Host, path: &str) -> Route {
+impl PyrusRoute {
+    pub(super) fn of(mode: PyrusMode, host: ApiHost, path: &str) -> PyrusRoute {
         let (api, rest) = match (path.strip_prefix("/api/v4/"), path.strip_prefix("/v4/")) {
             (Some(rest), _) => ("/api/v4/", rest),
             (None, Some(rest)) => ("/v4/", rest),
-            _ => return Route::Unknown,
+            _ => return PyrusRoute::Unknown,
         };
-        let cloud = mode == Mode::Cloud;
+        let cloud = mode == PyrusMode::Cloud;
         let here = match (cloud, rest) {
             (true, "auth" | "auth/") => match api {
-                "/api/v4/" => matches!(host, Host::Accounts | Host::One),
+                "/api/v4/" => matches!(host, ApiHost::Accounts | ApiHost::One),
                 // Where older clients log in.
-                _ => matches!(host, Host::Api | Host::One),
+                _ => matches!(host, ApiHost::Api | ApiHost::One),
             },
             (true, "files/upload") => match api {
-                "/v4/" => host != Host::Accounts,
-                _ => host == Host::One,
+                "/v4/" => host != ApiHost::Accounts,
+                _ => host == ApiHost::One,
             },
-            (true, _) => api == "/v4/" && matches!(host, Host::Api | Host::One),
-            (false, "files/upload") => matches!(host, Host::Accounts | Host::One),
-            (false, _) => api == "/api/v4/" && matches!(host, Host::Accounts | Host::One),
+            (true, _) => api == "/v4/" && matches!(host, ApiHost::Api | ApiHost::One),
+            (false, "files/upload") => matches!(host, ApiHost::Accounts | ApiHost::One),
+            (false, _) => api == "/api/v4/" && matches!(host, ApiHost::Accounts | ApiHost::One),
         };
         match rest {
-            _ if !here => Route::Unknown,
-            "auth" | "auth/" => Route::Auth,
-            "files/upload" => Route::Upload,
-            "integrations/call" if mode == Mode::LegacyOnprem => Route::NoTelephony(Endpoint::Call),
-            "integrations/attachcallrecord" if mode == Mode::LegacyOnprem => Route::NoTelephony(Endpoint::Attach),
-            "integrations/call" => Route::Call,
-            "integrations/attachcallrecord" => Route::Attach,
-            "calls" => Route::LegacyCalls(String::new()),
+            _ if !here => PyrusRoute::Unknown,
+            "auth" | "auth/" => PyrusRoute::Auth,
+            "files/upload" => PyrusRoute::Upload,
+            "integrations/call" if mode == PyrusMode::LegacyOnprem => PyrusRoute::NoTelephony(FakeEndpoint::Call),
+            "integrations/attachcallrecord" if mode == PyrusMode::LegacyOnprem => {
+                PyrusRoute::NoTelephony(FakeEndpoint::Attach)
+            }
+            "integrations/call" => PyrusRoute::Call,
+            "integrations/attachcallrecord" => PyrusRoute::Attach,
+            "calls" => PyrusRoute::LegacyCalls(String::new()),
             _ => match rest.strip_prefix("calls/") {
-                Some(tail) => Route::LegacyCalls(tail.to_owned()),
-                None => Route::Unknown,
+                Some(tail) => PyrusRoute::LegacyCalls(tail.to_owned()),
+                None => PyrusRoute::Unknown,
             },
         }
     }
 
-    pub(super) fn endpoint(&self) -> Endpoint {
+    pub(super) fn endpoint(&self) -> FakeEndpoint {
         match self {
-            Route::Auth => Endpoint::Auth,
-            Route::Upload => Endpoint::Upload,
-            Route::Call => Endpoint::Call,
-            Route::Attach => Endpoint::Attach,
-            Route::NoTelephony(endpoint) => *endpoint,
-            Route::LegacyCalls(_) | Route::Unknown => Endpoint::Other,
+            PyrusRoute::Auth => FakeEndpoint::Auth,
+            PyrusRoute::Upload => FakeEndpoint::Upload,
+            PyrusRoute::Call => FakeEndpoint::Call,
+            PyrusRoute::Attach => FakeEndpoint::Attach,
+            PyrusRoute::NoTelephony(endpoint) => *endpoint,
+            PyrusRoute::LegacyCalls(_) | PyrusRoute::Unknown => FakeEndpoint::Other,
         }
     }
 }
 
-impl World {
+impl FakeWorld {
     /// Does the work of a request and answers it.
-    pub(super) fn answer(&mut self, route: &Route, head: &Head, payload: Payload) -> Answer {
+    pub(super) fn answer(&mut self, route: &PyrusRoute, head: &RequestHead, payload: RequestPayload) -> RouteResult {
         let now = self.clock.now();
         self.store.sweep(self.options.orphan_ttl, now);
         match route {
-            Route::Auth if head.method == "POST" => return self.auth(payload, now),
-            Route::Unknown => return self.not_found(404, head),
-            Route::NoTelephony(_) => return self.not_found(202, head),
-            Route::LegacyCalls(_) if !self.options.legacy_calls => return self.not_found(404, head),
-            Route::LegacyCalls(_) => {}
+            PyrusRoute::Auth if head.method == "POST" => return self.auth(payload, now),
+            PyrusRoute::Unknown => return self.not_found(404, head),
+            PyrusRoute::NoTelephony(_) => return self.not_found(202, head),
+            PyrusRoute::LegacyCalls(_) if !self.options.legacy_calls => return self.not_found(404, head),
+            PyrusRoute::LegacyCalls(_) => {}
             _ if head.method != "POST" => return wrong_method(head),
             _ => {}
         }
@@ -132,11 +134,11 @@ impl World {
             self.error(429, "too_many_requests")
         } else {
             match route {
-                Route::Upload => self.upload(&login, payload, now),
-                Route::LegacyCalls(tail) => self.legacy_calls(tail, head, payload),
+                PyrusRoute::Upload => self.upload(&login, payload, now),
+                PyrusRoute::LegacyCalls(tail) => self.legacy_calls(tail, head, payload),
                 _ => match parse_object(payload) {
                     Err(code) => self.error(400, code),
-                    Ok(body) if *route == Route::Call => self.call(&body, now),
+                    Ok(body) if *route == PyrusRoute::Call => self.call(&body, now),
                     Ok(body) => self.attach(&login, &body, now),
                 },
             }
@@ -145,27 +147,27 @@ impl World {
         answer
     }
 
-    pub(super) fn error(&self, status: u16, code: &str) -> Answer {
-        let text = texts::text(code, self.options.error_lang);
-        Answer {
-            reply: Reply::json(status, &json!({"error": text, "error_code": code})),
+    pub(super) fn error(&self, status: u16, code: &str) -> RouteResult {
+        let text = error_texts::text(code, self.options.error_lang);
+        RouteResult {
+            reply: FakeReply::json(status, &json!({"error": text, "error_code": code})),
             code: Some(code.to_owned()),
             note: String::new(),
         }
     }
 
-    fn not_found(&self, status: u16, head: &Head) -> Answer {
-        Answer { reply: no_such_resource(status, head.path()), code: None, note: "no such path here".into() }
+    fn not_found(&self, status: u16, head: &RequestHead) -> RouteResult {
+        RouteResult { reply: no_such_resource(status, head.path()), code: None, note: "no such path here".into() }
     }
 
     /// A telephony error.
-    pub(super) fn refusal(&self, code: &str) -> Answer {
+    pub(super) fn refusal(&self, code: &str) -> RouteResult {
         self.error(self.options.logic_error_status, code)
     }
 
     // -- auth --
 
-    fn auth(&mut self, payload: Payload, now: Duration) -> Answer {
+    fn auth(&mut self, payload: RequestPayload, now: Duration) -> RouteResult {
         let body = match parse_object(payload) {
             Ok(body) => body,
             Err(code) => return self.error(400, code),
@@ -189,11 +191,11 @@ impl World {
         }
         let token = self.store.issue_token(login, &self.options, now);
         let mut reply = json!({"access_token": token});
-        if self.options.mode == Mode::Cloud {
+        if self.options.mode == PyrusMode::Cloud {
             reply["api_url"] = self.slashed(&self.urls.api).into();
             reply["files_url"] = self.slashed(&self.urls.files).into();
         }
-        Answer { reply: Reply::json(200, &reply), code: None, note: "token issued".into() }
+        RouteResult { reply: FakeReply::json(200, &reply), code: None, note: "token issued".into() }
     }
 
     fn slashed(&self, url: &str) -> String {
@@ -203,16 +205,16 @@ impl World {
         }
     }
 
-    fn check_token(&self, head: &Head, now: Duration) -> Result<String, &'static str> {
+    fn check_token(&self, head: &RequestHead, now: Duration) -> Result<String, &'static str> {
         let value = bearer(head).ok_or("token_not_specified")?;
         let token = self.store.token(value).ok_or("invalid_token")?;
         if self.options.users.iter().any(|u| u.login == token.login && u.blocked) {
             return Err("account_blocked");
         }
-        match Store::life(token, &self.options, now) {
-            Life::Active => Ok(token.login.clone()),
-            Life::Expired => Err("expired_token"),
-            Life::Revoked => Err("revoked_token"),
+        match FakeStore::life(token, &self.options, now) {
+            TokenValidity::Active => Ok(token.login.clone()),
+            TokenValidity::Expired => Err("expired_token"),
+            TokenValidity::Revoked => Err("revoked_token"),
         }
     }
 
@@ -239,11 +241,11 @@ impl World {
 
     // -- files --
 
-    fn upload(&mut self, login: &str, payload: Payload, now: Duration) -> Answer {
+    fn upload(&mut self, login: &str, payload: RequestPayload, now: Duration) -> RouteResult {
         let upload = match payload {
-            Payload::Upload(upload) => *upload,
-            Payload::TooLarge => return self.error(400, "too_large_request_length"),
-            Payload::Bytes(_) => return self.error(400, "bad_multipart_content"),
+            RequestPayload::Upload(upload) => *upload,
+            RequestPayload::TooLarge => return self.error(400, "too_large_request_length"),
+            RequestPayload::Bytes(_) => return self.error(400, "bad_multipart_content"),
         };
         if upload.malformed.is_some() {
             return self.error(400, "bad_multipart_content");
@@ -262,8 +264,8 @@ impl World {
             Md5Case::Lower => file.md5.clone(),
             Md5Case::Upper => file.md5.to_uppercase(),
         };
-        Answer {
-            reply: Reply::json(200, &json!({"guid": file.guid, "md5_hash": md5})),
+        RouteResult {
+            reply: FakeReply::json(200, &json!({"guid": file.guid, "md5_hash": md5})),
             code: None,
             note: format!("{} of {} bytes kept as {}", file.name, file.size, file.guid),
         }
@@ -271,25 +273,25 @@ impl World {
 }
 
 /// ASP.NET's answer to an unknown path: no error_code in it.
-pub(super) fn no_such_resource(status: u16, path: &str) -> Reply {
+pub(super) fn no_such_resource(status: u16, path: &str) -> FakeReply {
     let path: String = path.chars().take(200).collect();
-    Reply::json(
+    FakeReply::json(
         status,
         &json!({"Message": format!("No HTTP resource was found that matches the request URI '{path}'.")}),
     )
 }
 
 /// The token of a request.
-pub(super) fn bearer(head: &Head) -> Option<&str> {
+pub(super) fn bearer(head: &RequestHead) -> Option<&str> {
     head.header("authorization")?.strip_prefix("Bearer ").map(str::trim).filter(|t| !t.is_empty())
 }
 
 /// A JSON object, or the error code of what is none.
-pub(super) fn parse_object(payload: Payload) -> Result<Map<String, Value>, &'static str> {
+pub(super) fn parse_object(payload: RequestPayload) -> Result<Map<String, Value>, &'static str> {
     let bytes = match payload {
-        Payload::Bytes(bytes) => bytes,
-        Payload::TooLarge => return Err("too_large_request_length"),
-        Payload::Upload(_) => return Err("invalid_json"),
+        RequestPayload::Bytes(bytes) => bytes,
+        RequestPayload::TooLarge => return Err("too_large_request_length"),
+        RequestPayload::Upload(_) => return Err("invalid_json"),
     };
     if bytes.is_empty() {
         return Err("empty_body");
@@ -310,9 +312,9 @@ pub(super) fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
-pub(super) fn wrong_method(head: &Head) -> Answer {
+pub(super) fn wrong_method(head: &RequestHead) -> RouteResult {
     let text = format!("The requested resource does not support http method '{}'.", head.method);
-    Answer { reply: Reply::json(405, &json!({"Message": text})), code: None, note: "wrong method".into() }
+    RouteResult { reply: FakeReply::json(405, &json!({"Message": text})), code: None, note: "wrong method".into() }
 }
 
 /// The real limit is unknown; that of most file systems.

@@ -10,56 +10,59 @@ use tokio::sync::{Semaphore, watch};
 
 use super::clock::real_now;
 use super::control;
-use super::faults::Endpoint;
-use super::http::{Body, BodyError, Conn, Framing, Head, HeadError, Last, Sent, pause};
-use super::inject::{self, Early, STALL, Stop};
-use super::multipart::{self, Parser};
-use super::options::{Mode, TooLarge};
-use super::reply::{Manner, Reply};
-use super::routes::{Host, Payload, Route};
+use super::fault_effects::{self, BodyStop, EarlyAction, STALL};
+use super::faults::FakeEndpoint;
+use super::http::{
+    BodyError, BodyFraming, ConnectionReuse, HttpConnection, ReplyDelivery, RequestBody, RequestHead, RequestHeadError,
+    pause,
+};
+use super::multipart::{self, MultipartParser};
+use super::options::{PyrusMode, TooLargeReply};
+use super::reply::{FakeReply, ReplyMode};
+use super::routes::{ApiHost, PyrusRoute, RequestPayload};
 use super::state::{MAX_BYTES_KEPT, MAX_FILE_KEPT};
-use super::world::{LogEntry, Ticket, World};
+use super::world::{FakeWorld, RequestLogEntry, RequestTicket};
 
 /// What all connections share.
-pub(super) struct Shared {
-    world: Mutex<World>,
-    gates: Vec<(Host, watch::Sender<Duration>)>,
+pub(super) struct ServerShared {
+    world: Mutex<FakeWorld>,
+    gates: Vec<(ApiHost, watch::Sender<Duration>)>,
     connections: Semaphore,
     /// Bytes kept of uploads that have not ended.
     under_way: AtomicU64,
     /// How often a listener was closed.
     closings: AtomicU64,
     /// Hears of each request when it is over.
-    observer: Option<Observer>,
+    observer: Option<RequestObserver>,
 }
 
 /// Hears of each request when it is over.
-pub(super) type Observer = Box<dyn Fn(&LogEntry) + Send + Sync>;
+pub(super) type RequestObserver = Box<dyn Fn(&RequestLogEntry) + Send + Sync>;
 
 /// What a listener answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Face {
+pub(super) enum ListenerRole {
     /// The API of this host.
-    Api(Host),
+    Api(ApiHost),
     /// The control paths and the page.
     Control,
     /// Both.
-    Both(Host),
+    Both(ApiHost),
 }
 
-impl Face {
-    pub(super) fn host(self) -> Option<Host> {
+impl ListenerRole {
+    pub(super) fn host(self) -> Option<ApiHost> {
         match self {
-            Face::Api(host) | Face::Both(host) => Some(host),
-            Face::Control => None,
+            ListenerRole::Api(host) | ListenerRole::Both(host) => Some(host),
+            ListenerRole::Control => None,
         }
     }
 }
 
-impl Shared {
-    pub(super) fn new(world: World, faces: &[Face], observer: Option<Observer>) -> Shared {
+impl ServerShared {
+    pub(super) fn new(world: FakeWorld, faces: &[ListenerRole], observer: Option<RequestObserver>) -> ServerShared {
         let gate = |host| (host, watch::channel(Duration::ZERO).0);
-        Shared {
+        ServerShared {
             world: Mutex::new(world),
             gates: faces.iter().filter_map(|f| f.host()).map(gate).collect(),
             connections: Semaphore::new(MAX_CONNECTIONS),
@@ -70,7 +73,7 @@ impl Shared {
     }
 
     /// The world; a test that panicked while it held the lock has left it whole enough to look at.
-    pub(super) fn world(&self) -> MutexGuard<'_, World> {
+    pub(super) fn world(&self) -> MutexGuard<'_, FakeWorld> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -94,12 +97,12 @@ impl Shared {
         };
         for (endpoint, wait) in refusals {
             let host = match endpoint {
-                _ if mode != Mode::Cloud => Host::Accounts,
-                Endpoint::Auth => Host::Accounts,
-                Endpoint::Upload => Host::Files,
-                Endpoint::Call | Endpoint::Attach | Endpoint::Other => Host::Api,
+                _ if mode != PyrusMode::Cloud => ApiHost::Accounts,
+                FakeEndpoint::Auth => ApiHost::Accounts,
+                FakeEndpoint::Upload => ApiHost::Files,
+                FakeEndpoint::Call | FakeEndpoint::Attach | FakeEndpoint::Other => ApiHost::Api,
             };
-            let wanted = |h: Host| h == host || h == Host::One;
+            let wanted = |h: ApiHost| h == host || h == ApiHost::One;
             for (_, gate) in self.gates.iter().filter(|(host, _)| wanted(*host)) {
                 gate.send_replace(wait);
                 told += 1;
@@ -108,13 +111,13 @@ impl Shared {
         told
     }
 
-    fn gate(&self, face: Face) -> watch::Receiver<Duration> {
+    fn gate(&self, face: ListenerRole) -> watch::Receiver<Duration> {
         let gate = self.gates.iter().find(|(host, _)| Some(*host) == face.host());
         // The control listener has no gate: a channel whose sender is gone never changes.
         gate.map_or_else(|| watch::channel(Duration::ZERO).1, |(_, gate)| gate.subscribe())
     }
 
-    fn observe(&self, entry: &LogEntry) {
+    fn observe(&self, entry: &RequestLogEntry) {
         if let Some(observer) = &self.observer {
             observer(entry);
         }
@@ -127,7 +130,7 @@ pub(super) fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Accepts for ever.
-pub(super) async fn accept(shared: Arc<Shared>, mut listener: TcpListener, face: Face) {
+pub(super) async fn accept(shared: Arc<ServerShared>, mut listener: TcpListener, face: ListenerRole) {
     let mut gate = shared.gate(face);
     loop {
         tokio::select! {
@@ -150,7 +153,7 @@ async fn closed(gate: &mut watch::Receiver<Duration>) -> Duration {
 }
 
 /// A bound socket that does not listen refuses, and keeps the port ours.
-async fn reopen(shared: &Shared, listener: TcpListener, wait: Duration) -> TcpListener {
+async fn reopen(shared: &ServerShared, listener: TcpListener, wait: Duration) -> TcpListener {
     let at = listener.local_addr();
     drop(listener);
     shared.closings.fetch_add(1, Ordering::Release);
@@ -176,9 +179,14 @@ fn bind(at: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream, face: Face, mut gate: watch::Receiver<Duration>) {
+async fn connection(
+    shared: Arc<ServerShared>,
+    stream: TcpStream,
+    face: ListenerRole,
+    mut gate: watch::Receiver<Duration>,
+) {
     let Ok(_permit) = shared.connections.try_acquire() else { return };
-    let mut conn = Conn::new(stream);
+    let mut conn = HttpConnection::new(stream);
     loop {
         let head = tokio::select! {
             biased;
@@ -187,50 +195,63 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, face: Face, mut gate
         };
         let head = match head {
             Ok(head) => head,
-            Err(HeadError::Closed) => return,
-            Err(HeadError::Malformed(reason)) => {
+            Err(RequestHeadError::Closed) => return,
+            Err(RequestHeadError::Malformed(reason)) => {
                 if face.host().is_some() {
-                    shared.world().strict.add(0, format!("no HTTP request: {reason}"));
+                    shared.world().checker.add(0, format!("no HTTP request: {reason}"));
                 }
-                conn.send(&Reply::proxy_page(400), Manner::Normal, Last::Yes).await;
+                conn.send(&FakeReply::proxy_page(400), ReplyMode::Normal, ConnectionReuse::Close).await;
                 return;
             }
         };
         let goes_on = match face {
-            Face::Control => control::exchange(&shared, &mut conn, &head).await,
-            Face::Both(_) if control::is_control(head.path()) => control::exchange(&shared, &mut conn, &head).await,
-            Face::Api(host) | Face::Both(host) => exchange(&shared, &mut conn, &head, host).await,
+            ListenerRole::Control => control::exchange(&shared, &mut conn, &head).await,
+            ListenerRole::Both(_) if control::is_control(head.path()) => {
+                control::exchange(&shared, &mut conn, &head).await
+            }
+            ListenerRole::Api(host) | ListenerRole::Both(host) => exchange(&shared, &mut conn, &head, host).await,
         };
-        if goes_on == Last::Yes {
+        if goes_on == ConnectionReuse::Close {
             return;
         }
     }
 }
 
 /// One request to the API.
-async fn exchange(shared: &Shared, conn: &mut Conn, head: &Head, host: Host) -> Last {
+async fn exchange(
+    shared: &ServerShared,
+    conn: &mut HttpConnection,
+    head: &RequestHead,
+    host: ApiHost,
+) -> ConnectionReuse {
     let (mut ticket, lang, max_upload, too_large) = {
         let mut world = shared.world();
         let ticket = world.begin(host, head, real_now());
         (ticket, world.options.error_lang, world.options.max_upload, world.options.too_large)
     };
     shared.apply_refusals();
-    let early = inject::early(ticket.step.as_ref(), lang);
+    let early = fault_effects::early(ticket.step.as_ref(), lang);
     let framing = head.framing();
-    let over = ticket.route == Route::Upload
-        && too_large == TooLarge::HtmlEarly
-        && matches!(framing, Ok(Framing::Length(n)) if n > max_upload);
-    let mut body = Body::new(framing.unwrap_or(Framing::Length(0)));
-    let mut stop = Stop::Stall;
+    let over = ticket.route == PyrusRoute::Upload
+        && too_large == TooLargeReply::HtmlEarly
+        && matches!(framing, Ok(BodyFraming::Length(n)) if n > max_upload);
+    let mut body = RequestBody::new(framing.unwrap_or(BodyFraming::Length(0)));
+    let mut stop = BodyStop::Stall;
     match early {
-        Early::Reply(reply) => return finish(shared, conn, ticket, reply, Manner::Early, Last::Yes).await,
-        _ if over => return finish(shared, conn, ticket, Reply::proxy_page(413), Manner::Early, Last::Yes).await,
-        _ if framing.is_err() => {
-            return finish(shared, conn, ticket, Reply::proxy_page(400), Manner::Normal, Last::Yes).await;
+        EarlyAction::Reply(reply) => {
+            return finish(shared, conn, ticket, reply, ReplyMode::Early, ConnectionReuse::Close).await;
         }
-        Early::Pace(pace) => body.pace = Some(pace),
-        Early::Stop(after, what) => (body.stop_after, stop) = (Some(after), what),
-        Early::None => {}
+        _ if over => {
+            return finish(shared, conn, ticket, FakeReply::proxy_page(413), ReplyMode::Early, ConnectionReuse::Close)
+                .await;
+        }
+        _ if framing.is_err() => {
+            return finish(shared, conn, ticket, FakeReply::proxy_page(400), ReplyMode::Normal, ConnectionReuse::Close)
+                .await;
+        }
+        EarlyAction::Pace(pace) => body.pace = Some(pace),
+        EarlyAction::Stop(after, what) => (body.stop_after, stop) = (Some(after), what),
+        EarlyAction::None => {}
     }
     let _ = conn.encourage(head).await;
     let (reply, manner, last) = match read_payload(shared, conn, &mut body, &ticket.route, head).await {
@@ -238,76 +259,81 @@ async fn exchange(shared: &Shared, conn: &mut Conn, head: &Head, host: Host) -> 
             let (reply, manner) = shared.world().work(&mut ticket, head, payload);
             (reply, manner, head.last())
         }
-        Err(BodyError::Stopped) if stop == Stop::Stall => {
+        Err(BodyError::Stopped) if stop == BodyStop::Stall => {
             pause(STALL).await;
-            (Reply::default(), Manner::Close, Last::Yes)
+            (FakeReply::default(), ReplyMode::Close, ConnectionReuse::Close)
         }
-        Err(BodyError::Stopped) => (Reply::default(), Manner::Reset, Last::Yes),
+        Err(BodyError::Stopped) => (FakeReply::default(), ReplyMode::Reset, ConnectionReuse::Close),
         Err(error) => {
             let (reply, manner) = cut_short(&mut shared.world(), &mut ticket, &body, error);
-            (reply, manner, Last::Yes)
+            (reply, manner, ConnectionReuse::Close)
         }
     };
     finish(shared, conn, ticket, reply, manner, last).await
 }
 
 /// A body that did not come whole.
-fn cut_short(world: &mut World, ticket: &mut Ticket, body: &Body, error: BodyError) -> (Reply, Manner) {
+fn cut_short(
+    world: &mut FakeWorld,
+    ticket: &mut RequestTicket,
+    body: &RequestBody,
+    error: BodyError,
+) -> (FakeReply, ReplyMode) {
     let n = ticket.n();
     match error {
         BodyError::Idle => {
-            world.strict.add(n, format!("Content-Length mismatch: nothing more came after {} bytes", body.received));
+            world.checker.add(n, format!("Content-Length mismatch: nothing more came after {} bytes", body.received));
             world.note(ticket, "the body never ended");
-            (Reply::proxy_page(408), Manner::Normal)
+            (FakeReply::proxy_page(408), ReplyMode::Normal)
         }
         BodyError::Malformed => {
-            world.strict.add(n, "the chunks of the body are no chunks");
+            world.checker.add(n, "the chunks of the body are no chunks");
             world.note(ticket, "bad chunks");
-            (Reply::proxy_page(400), Manner::Normal)
+            (FakeReply::proxy_page(400), ReplyMode::Normal)
         }
         // No violation: a client may be killed in the middle of an upload.
         BodyError::Closed | BodyError::Stopped => {
             world.note(ticket, &format!("the client left after {} bytes of the body", body.received));
-            (Reply::default(), Manner::Close)
+            (FakeReply::default(), ReplyMode::Close)
         }
     }
 }
 
 /// Remembers and logs before the reply is written: a client that has read it may look at once.
 async fn finish(
-    shared: &Shared,
-    conn: &mut Conn,
-    mut ticket: Ticket,
-    reply: Reply,
-    manner: Manner,
-    last: Last,
-) -> Last {
+    shared: &ServerShared,
+    conn: &mut HttpConnection,
+    mut ticket: RequestTicket,
+    reply: FakeReply,
+    manner: ReplyMode,
+    last: ConnectionReuse,
+) -> ConnectionReuse {
     let replies = conn.before_reply(manner).await;
     let entry = shared.world().finish(&mut ticket, replies.then_some(&reply), manner);
     shared.observe(&entry);
     if !replies {
-        return Last::Yes;
+        return ConnectionReuse::Close;
     }
     let sent = conn.send(&reply, manner, last).await;
-    if sent == Sent::Broken {
+    if sent == ReplyDelivery::Broken {
         shared.world().unsent(&ticket);
     }
-    if sent == Sent::Whole { Last::No } else { Last::Yes }
+    if sent == ReplyDelivery::Whole { ConnectionReuse::KeepAlive } else { ConnectionReuse::Close }
 }
 
 /// Reads a body: an upload through the parser, anything else into memory, both bounded.
 async fn read_payload(
-    shared: &Shared,
-    conn: &mut Conn,
-    body: &mut Body,
-    route: &Route,
-    head: &Head,
-) -> Result<Payload, BodyError> {
-    if *route == Route::Upload {
+    shared: &ServerShared,
+    conn: &mut HttpConnection,
+    body: &mut RequestBody,
+    route: &PyrusRoute,
+    head: &RequestHead,
+) -> Result<RequestPayload, BodyError> {
+    if *route == PyrusRoute::Upload {
         let max_upload = shared.world().options.max_upload;
         let boundary = multipart::boundary(head.header("content-type").unwrap_or_default());
-        let mut parser = Parser::new(boundary, MAX_FILE_KEPT);
-        let mut share = Share { under_way: &shared.under_way, mine: 0 };
+        let mut parser = MultipartParser::new(boundary, MAX_FILE_KEPT);
+        let mut share = MemoryShare { under_way: &shared.under_way, mine: 0 };
         while let Some(piece) = conn.read_body(body).await? {
             if body.received <= max_upload {
                 parser.handle_bytes(&piece);
@@ -317,7 +343,7 @@ async fn read_payload(
             }
         }
         let over = body.received > max_upload;
-        return Ok(if over { Payload::TooLarge } else { Payload::Upload(Box::new(parser.finish())) });
+        return Ok(if over { RequestPayload::TooLarge } else { RequestPayload::Upload(Box::new(parser.finish())) });
     }
     let mut bytes = Vec::new();
     while let Some(piece) = conn.read_body(body).await? {
@@ -325,16 +351,16 @@ async fn read_payload(
             bytes.extend_from_slice(&piece);
         }
     }
-    Ok(if body.received > MAX_JSON { Payload::TooLarge } else { Payload::Bytes(bytes) })
+    Ok(if body.received > MAX_JSON { RequestPayload::TooLarge } else { RequestPayload::Bytes(bytes) })
 }
 
 /// What one upload under way holds of the memory for all.
-struct Share<'a> {
+struct MemoryShare<'a> {
     under_way: &'a AtomicU64,
     mine: u64,
 }
 
-impl Share<'_> {
+impl MemoryShare<'_> {
     /// Takes so much in all; false when that is too much for all together.
     fn set(&mut self, bytes: u64) -> bool {
         self.under_way.fetch_sub(self.mine, Ordering::Relaxed);
@@ -343,15 +369,15 @@ impl Share<'_> {
     }
 }
 
-impl Drop for Share<'_> {
+impl Drop for MemoryShare<'_> {
     fn drop(&mut self) {
         self.under_way.fetch_sub(self.mine, Ordering::Relaxed);
     }
 }
 
 /// The body of a request that is small by its nature.
-pub(super) async fn read_small(conn: &mut Conn, head: &Head) -> Option<Vec<u8>> {
-    let mut body = Body::new(head.framing().ok()?);
+pub(super) async fn read_small(conn: &mut HttpConnection, head: &RequestHead) -> Option<Vec<u8>> {
+    let mut body = RequestBody::new(head.framing().ok()?);
     let _ = conn.encourage(head).await;
     let mut bytes = Vec::new();
     while let Some(piece) = conn.read_body(&mut body).await.ok()? {

@@ -1,4 +1,4 @@
-//! What the fake knows: [`State`] for tests and people, and the `Store` behind it.
+//! What the fake knows: [`FakeState`] for tests and people, and the `FakeStore` behind it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,57 +7,57 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::clock;
-use super::faults::{Change, Endpoint};
-use super::multipart::Upload;
-use super::options::{Account, Options, Person, TaskPolicy};
+use super::faults::{FakeEndpoint, WorldChange};
+use super::multipart::ParsedUpload;
+use super::options::{FakeAccount, FakeOptions, FakePerson, TaskPolicy};
 
 /// A snapshot of everything. It holds no key and no token.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct State {
+pub struct FakeState {
     /// Virtual time of the snapshot.
     pub at: String,
     /// Who may log in.
-    pub users: Vec<UserState>,
+    pub users: Vec<UserSnapshot>,
     /// The tokens issued, oldest first.
-    pub tokens: Vec<TokenState>,
+    pub tokens: Vec<TokenSnapshot>,
     /// The connected extensions.
-    pub accounts: Vec<Account>,
+    pub accounts: Vec<FakeAccount>,
     /// Who has which work phone.
-    pub people: Vec<Person>,
+    pub people: Vec<FakePerson>,
     /// The tasks, by number.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<PyrusTask>,
     /// The registrations, in order.
-    pub calls: Vec<Call>,
+    pub calls: Vec<RegisteredCall>,
     /// The uploaded files that still exist, in order.
-    pub files: Vec<File>,
+    pub files: Vec<StoredFile>,
     /// Requests so far, also those that met a fault.
-    pub requests: BTreeMap<Endpoint, u64>,
+    pub requests: BTreeMap<FakeEndpoint, u64>,
     /// Calls registered twice (as a comment that people see) and files attached twice.
     pub duplicates: u64,
     /// Steps of the script that wait.
     pub steps_left: usize,
 }
 
-impl State {
+impl FakeState {
     /// Requests to an endpoint so far.
-    pub fn requests(&self, endpoint: Endpoint) -> u64 {
+    pub fn requests(&self, endpoint: FakeEndpoint) -> u64 {
         self.requests.get(&endpoint).copied().unwrap_or(0)
     }
 
     /// The task of this number.
-    pub fn task(&self, task_id: u64) -> Option<&Task> {
+    pub fn task(&self, task_id: u64) -> Option<&PyrusTask> {
         self.tasks.iter().find(|t| t.task_id == task_id)
     }
 
     /// The file of this guid.
-    pub fn file(&self, guid: &str) -> Option<&File> {
+    pub fn file(&self, guid: &str) -> Option<&StoredFile> {
         self.files.iter().find(|f| f.guid == guid)
     }
 }
 
 /// A user, without the key.
 #[derive(Clone, Debug, Serialize)]
-pub struct UserState {
+pub struct UserSnapshot {
     /// The login.
     pub login: String,
     /// The Pyrus accounts behind it.
@@ -68,19 +68,19 @@ pub struct UserState {
 
 /// A token, without its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct TokenState {
+pub struct TokenSnapshot {
     /// Whose.
     pub login: String,
     /// When, on the virtual clock.
     pub issued: String,
     /// Whether it is still good.
-    pub life: Life,
+    pub life: TokenValidity,
 }
 
 /// Whether a token is still good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Life {
+pub enum TokenValidity {
     /// It is.
     Active,
     /// `token_ttl` has passed.
@@ -91,7 +91,7 @@ pub enum Life {
 
 /// A task of the form.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Task {
+pub struct PyrusTask {
     /// Its number.
     pub task_id: u64,
     /// The extension's account that it came through.
@@ -107,16 +107,16 @@ pub struct Task {
     /// `user_id` of who is responsible.
     pub responsible: Option<u64>,
     /// What happened, in order.
-    pub comments: Vec<Comment>,
+    pub comments: Vec<TaskComment>,
     /// The recordings.
-    pub attachments: Vec<Attachment>,
+    pub attachments: Vec<TaskAttachment>,
     /// The form's fields, by code.
     pub fields: BTreeMap<String, String>,
 }
 
 /// A comment of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Comment {
+pub struct TaskComment {
     /// When, on the virtual clock.
     pub at: String,
     /// Why.
@@ -141,7 +141,7 @@ pub enum CommentKind {
 
 /// A recording at a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Attachment {
+pub struct TaskAttachment {
     /// The file.
     pub guid: String,
     /// Its name.
@@ -154,7 +154,7 @@ pub struct Attachment {
 
 /// A registered call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Call {
+pub struct RegisteredCall {
     /// The extension's account.
     pub account_id: String,
     /// The call's id in the external system.
@@ -173,7 +173,7 @@ pub struct Call {
 
 /// An uploaded file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct File {
+pub struct StoredFile {
     /// Its id.
     pub guid: String,
     /// The login that uploaded it.
@@ -197,7 +197,7 @@ pub struct File {
 
 /// A token with its value.
 #[derive(Debug)]
-pub(super) struct Token {
+pub(super) struct IssuedToken {
     pub(super) value: String,
     pub(super) login: String,
     issued: Duration,
@@ -206,25 +206,25 @@ pub(super) struct Token {
 
 /// The tables.
 #[derive(Debug)]
-pub(super) struct Store {
-    tokens: Vec<Token>,
-    tasks: BTreeMap<u64, Task>,
-    calls: Vec<Call>,
+pub(super) struct FakeStore {
+    tokens: Vec<IssuedToken>,
+    tasks: BTreeMap<u64, PyrusTask>,
+    calls: Vec<RegisteredCall>,
     by_external_id: HashMap<(String, String), usize>,
     /// By account and from_number.
     latest_task: HashMap<(String, String), u64>,
-    files: Vec<(Duration, File)>,
+    files: Vec<(Duration, StoredFile)>,
     file_index: HashMap<String, usize>,
     bytes_kept: u64,
-    pub(super) requests: BTreeMap<Endpoint, u64>,
+    pub(super) requests: BTreeMap<FakeEndpoint, u64>,
     pub(super) duplicates: u64,
     next_task: u64,
     rng: fastrand::Rng,
 }
 
-impl Store {
-    pub(super) fn new(options: &Options) -> Store {
-        Store {
+impl FakeStore {
+    pub(super) fn new(options: &FakeOptions) -> FakeStore {
+        FakeStore {
             tokens: Vec::new(),
             tasks: BTreeMap::new(),
             calls: Vec::new(),
@@ -242,7 +242,7 @@ impl Store {
 
     // -- tokens --
 
-    pub(super) fn issue_token(&mut self, login: &str, options: &Options, now: Duration) -> String {
+    pub(super) fn issue_token(&mut self, login: &str, options: &FakeOptions, now: Duration) -> String {
         let value = format!("gAAAAA{}", (0..40).map(|_| self.rng.alphanumeric()).collect::<String>());
         let mut active: Vec<usize> = self.active_tokens(login, options, now);
         while active.len() >= options.max_tokens_per_user.max(1) {
@@ -254,25 +254,25 @@ impl Store {
         if self.tokens.len() >= MAX_TOKENS {
             self.tokens.remove(0);
         }
-        self.tokens.push(Token { value: value.clone(), login: login.into(), issued: now, revoked: false });
+        self.tokens.push(IssuedToken { value: value.clone(), login: login.into(), issued: now, revoked: false });
         value
     }
 
-    pub(super) fn token(&self, value: &str) -> Option<&Token> {
+    pub(super) fn token(&self, value: &str) -> Option<&IssuedToken> {
         self.tokens.iter().rev().find(|t| t.value == value)
     }
 
-    pub(super) fn life(token: &Token, options: &Options, now: Duration) -> Life {
+    pub(super) fn life(token: &IssuedToken, options: &FakeOptions, now: Duration) -> TokenValidity {
         if token.revoked {
-            Life::Revoked
+            TokenValidity::Revoked
         } else if now.saturating_sub(token.issued) >= options.token_ttl {
-            Life::Expired
+            TokenValidity::Expired
         } else {
-            Life::Active
+            TokenValidity::Active
         }
     }
 
-    pub(super) fn has_active_token(&self, login: &str, options: &Options, now: Duration) -> bool {
+    pub(super) fn has_active_token(&self, login: &str, options: &FakeOptions, now: Duration) -> bool {
         !self.active_tokens(login, options, now).is_empty()
     }
 
@@ -287,14 +287,14 @@ impl Store {
         text.contains("gAAAAA") && self.tokens.iter().any(|t| text.contains(&t.value))
     }
 
-    fn active_tokens(&self, login: &str, options: &Options, now: Duration) -> Vec<usize> {
-        let active = |t: &Token| t.login == login && Store::life(t, options, now) == Life::Active;
+    fn active_tokens(&self, login: &str, options: &FakeOptions, now: Duration) -> Vec<usize> {
+        let active = |t: &IssuedToken| t.login == login && FakeStore::life(t, options, now) == TokenValidity::Active;
         self.tokens.iter().enumerate().filter(|(_, t)| active(t)).map(|(i, _)| i).collect()
     }
 
     // -- calls and tasks --
 
-    pub(super) fn find_call(&self, account_id: Option<&str>, external_id: &str) -> Option<Call> {
+    pub(super) fn find_call(&self, account_id: Option<&str>, external_id: &str) -> Option<RegisteredCall> {
         match account_id {
             Some(account) => {
                 let index = self.by_external_id.get(&(account.to_owned(), external_id.to_owned()))?;
@@ -305,16 +305,16 @@ impl Store {
     }
 
     /// The latest call between these numbers.
-    pub(super) fn find_numbers(&self, account_id: Option<&str>, from: &str, to: &str) -> Option<Call> {
-        let same = |c: &&Call| c.from == from && c.to == to && account_id.is_none_or(|a| a == c.account_id);
+    pub(super) fn find_numbers(&self, account_id: Option<&str>, from: &str, to: &str) -> Option<RegisteredCall> {
+        let same = |c: &&RegisteredCall| c.from == from && c.to == to && account_id.is_none_or(|a| a == c.account_id);
         self.calls.iter().rev().find(same).cloned()
     }
 
-    pub(super) fn task_mut(&mut self, task_id: u64) -> Option<&mut Task> {
+    pub(super) fn task_mut(&mut self, task_id: u64) -> Option<&mut PyrusTask> {
         self.tasks.get_mut(&task_id)
     }
 
-    pub(super) fn count_repeat(&mut self, call: &Call) {
+    pub(super) fn count_repeat(&mut self, call: &RegisteredCall) {
         if let Some(ext) = &call.external_id {
             let key = (call.account_id.clone(), ext.clone());
             if let Some(known) = self.by_external_id.get(&key).and_then(|i| self.calls.get_mut(*i)) {
@@ -324,7 +324,7 @@ impl Store {
     }
 
     /// The task that a new call belongs to, made if need be; true when it is new.
-    pub(super) fn task_for(&mut self, account: &Account, from: &str, to: &str, policy: TaskPolicy) -> (u64, bool) {
+    pub(super) fn task_for(&mut self, account: &FakeAccount, from: &str, to: &str, policy: TaskPolicy) -> (u64, bool) {
         let key = (account.account_id.clone(), from.to_owned());
         if policy == TaskPolicy::SameFromOpenTask
             && let Some(task) = self.latest_task.get(&key).and_then(|id| self.tasks.get(id)).filter(|t| t.open)
@@ -334,20 +334,20 @@ impl Store {
         let task_id = self.next_task;
         self.next_task += 1;
         self.latest_task.insert(key, task_id);
-        let task = Task {
+        let task = PyrusTask {
             task_id,
             account_id: account.account_id.clone(),
             form_id: account.form_id,
             from: from.into(),
             to: to.into(),
             open: true,
-            ..Task::default()
+            ..PyrusTask::default()
         };
         self.tasks.insert(task_id, task);
         (task_id, true)
     }
 
-    pub(super) fn add_call(&mut self, call: Call) {
+    pub(super) fn add_call(&mut self, call: RegisteredCall) {
         if let Some(ext) = &call.external_id {
             self.by_external_id.insert((call.account_id.clone(), ext.clone()), self.calls.len());
         }
@@ -356,11 +356,11 @@ impl Store {
 
     // -- files --
 
-    pub(super) fn add_file(&mut self, owner: &str, name: &str, upload: Upload, now: Duration) -> File {
+    pub(super) fn add_file(&mut self, owner: &str, name: &str, upload: ParsedUpload, now: Duration) -> StoredFile {
         let guid = self.guid();
         let keep = upload.bytes.filter(|b| self.bytes_kept + b.len() as u64 <= MAX_BYTES_KEPT);
         self.bytes_kept += keep.as_ref().map_or(0, |b| b.len() as u64);
-        let file = File {
+        let file = StoredFile {
             guid: guid.clone(),
             owner: owner.into(),
             name: name.into(),
@@ -376,7 +376,7 @@ impl Store {
         file
     }
 
-    pub(super) fn file(&self, guid: &str) -> Option<&File> {
+    pub(super) fn file(&self, guid: &str) -> Option<&StoredFile> {
         self.files.get(*self.file_index.get(guid)?).map(|(_, f)| f)
     }
 
@@ -396,21 +396,21 @@ impl Store {
     }
 
     /// A change that concerns the tables only; the others are the caller's.
-    pub(super) fn change(&mut self, change: &Change) {
+    pub(super) fn change(&mut self, change: &WorldChange) {
         match change {
-            Change::DropAllTokens => self.revoke(None),
-            Change::DeleteFile(Some(guid)) => self.remove_files(|_, f| f.guid == *guid),
-            Change::DeleteFile(None) => self.remove_files(|_, f| !f.referenced),
-            Change::CloseTask(task_id) => {
+            WorldChange::DropAllTokens => self.revoke(None),
+            WorldChange::DeleteFile(Some(guid)) => self.remove_files(|_, f| f.guid == *guid),
+            WorldChange::DeleteFile(None) => self.remove_files(|_, f| !f.referenced),
+            WorldChange::CloseTask(task_id) => {
                 if let Some(task) = self.tasks.get_mut(task_id) {
                     task.open = false;
                 }
             }
-            Change::DeleteTask(task_id) => {
+            WorldChange::DeleteTask(task_id) => {
                 self.tasks.remove(task_id);
                 self.forget_calls(|c| c.task_id == *task_id);
             }
-            Change::ForgetCall(ext) => self.forget_calls(|c| c.external_id.as_deref() == Some(ext)),
+            WorldChange::ForgetCall(ext) => self.forget_calls(|c| c.external_id.as_deref() == Some(ext)),
             _ => {}
         }
     }
@@ -424,18 +424,18 @@ impl Store {
         [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
     }
 
-    pub(super) fn snapshot(&self, options: &Options, now: Duration) -> State {
-        let user = |u: &super::options::User| UserState {
+    pub(super) fn snapshot(&self, options: &FakeOptions, now: Duration) -> FakeState {
+        let user = |u: &super::options::FakeUser| UserSnapshot {
             login: u.login.clone(),
             person_ids: u.person_ids.clone(),
             blocked: u.blocked,
         };
-        let token = |t: &Token| TokenState {
+        let token = |t: &IssuedToken| TokenSnapshot {
             login: t.login.clone(),
             issued: clock::text(t.issued),
-            life: Store::life(t, options, now),
+            life: FakeStore::life(t, options, now),
         };
-        State {
+        FakeState {
             at: clock::text(now),
             users: options.users.iter().map(user).collect(),
             tokens: self.tokens.iter().map(token).collect(),
@@ -450,13 +450,13 @@ impl Store {
         }
     }
 
-    fn remove_files(&mut self, gone: impl Fn(&Duration, &File) -> bool) {
+    fn remove_files(&mut self, gone: impl Fn(&Duration, &StoredFile) -> bool) {
         self.files.retain(|(created, f)| !gone(created, f));
         self.file_index = self.files.iter().enumerate().map(|(i, (_, f))| (f.guid.clone(), i)).collect();
         self.bytes_kept = self.files.iter().filter_map(|(_, f)| f.bytes.as_ref()).map(|b| b.len() as u64).sum();
     }
 
-    fn forget_calls(&mut self, gone: impl Fn(&Call) -> bool) {
+    fn forget_calls(&mut self, gone: impl Fn(&RegisteredCall) -> bool) {
         self.calls.retain(|c| !gone(c));
         self.by_external_id = self
             .calls

@@ -6,17 +6,17 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::clock;
-use super::http::Head;
-use super::options::{Account, AttachOkBody, IdStyle, RepeatCall, ResponsibleEmpty, UnknownTaskError};
-use super::reply::Reply;
-use super::routes::{Answer, Payload, number, parse_object, text_of, wrong_method};
-use super::state::{Attachment, Call, Comment, CommentKind};
-use super::world::World;
+use super::http::RequestHead;
+use super::options::{AttachOkBody, FakeAccount, IdStyle, RepeatCall, ResponsibleEmpty, UnknownTaskError};
+use super::reply::FakeReply;
+use super::routes::{RequestPayload, RouteResult, number, parse_object, text_of, wrong_method};
+use super::state::{CommentKind, RegisteredCall, TaskAttachment, TaskComment};
+use super::world::FakeWorld;
 
-impl World {
+impl FakeWorld {
     // -- integrations/call --
 
-    pub(super) fn call(&mut self, body: &Map<String, Value>, now: Duration) -> Answer {
+    pub(super) fn call(&mut self, body: &Map<String, Value>, now: Duration) -> RouteResult {
         let account = match self.account(text_of(body, "account_id").as_deref()) {
             Ok(account) => account,
             Err(code) => return self.refusal(code),
@@ -42,7 +42,7 @@ impl World {
             return self.refusal("too_many_comments");
         }
         if visible {
-            task.comments.push(Comment { at, kind, external_id: external_id.clone(), guid: None });
+            task.comments.push(TaskComment { at, kind, external_id: external_id.clone(), guid: None });
         }
         if let Some(person) = person {
             task.responsible = Some(person.user_id);
@@ -61,7 +61,15 @@ impl World {
             None => {
                 let account_id = account.account_id;
                 let internal = internal.clone();
-                self.store.add_call(Call { account_id, external_id, task_id, from, to, internal, registered: 1 });
+                self.store.add_call(RegisteredCall {
+                    account_id,
+                    external_id,
+                    task_id,
+                    from,
+                    to,
+                    internal,
+                    registered: 1,
+                });
             }
         }
         let mut reply = Map::new();
@@ -73,7 +81,7 @@ impl World {
         self.with_bad_codes(reply, &bad, format!("{what} task {task_id}"))
     }
 
-    fn account(&self, account_id: Option<&str>) -> Result<Account, &'static str> {
+    fn account(&self, account_id: Option<&str>) -> Result<FakeAccount, &'static str> {
         let account_id = account_id.ok_or("required_parameters_not_specified")?;
         let account = self.options.accounts.iter().find(|a| a.account_id == account_id);
         let account = account.ok_or("unrecognized_account_id")?;
@@ -105,9 +113,9 @@ impl World {
     }
 
     /// The reply of work that was done, with a word about the codes that were ignored.
-    fn with_bad_codes(&self, mut reply: Map<String, Value>, bad: &[String], note: String) -> Answer {
+    fn with_bad_codes(&self, mut reply: Map<String, Value>, bad: &[String], note: String) -> RouteResult {
         if bad.is_empty() {
-            return Answer { reply: Reply::json(200, &Value::Object(reply)), code: None, note };
+            return RouteResult { reply: FakeReply::json(200, &Value::Object(reply)), code: None, note };
         }
         if !self.options.mapping_error_task_id {
             reply.remove("task_id");
@@ -116,13 +124,13 @@ impl World {
         let text: String = format!("Unacceptable field codes: {}", bad.join(", ")).chars().take(MAX_ERROR).collect();
         reply.insert("error_code".into(), code.into());
         reply.insert("error".into(), text.into());
-        let reply = Reply::json(self.options.mapping_error_status, &Value::Object(reply));
-        Answer { reply, code: Some(code.into()), note }
+        let reply = FakeReply::json(self.options.mapping_error_status, &Value::Object(reply));
+        RouteResult { reply, code: Some(code.into()), note }
     }
 
     // -- integrations/attachcallrecord --
 
-    pub(super) fn attach(&mut self, login: &str, body: &Map<String, Value>, now: Duration) -> Answer {
+    pub(super) fn attach(&mut self, login: &str, body: &Map<String, Value>, now: Duration) -> RouteResult {
         let account_id = text_of(body, "account_id");
         let account = match (&account_id, self.options.attach_requires_account) {
             (None, false) => None,
@@ -161,20 +169,20 @@ impl World {
         }
         let at = clock::text(now);
         let again = task.attachments.iter().any(|a| a.guid == guid);
-        task.comments.push(Comment {
+        task.comments.push(TaskComment {
             at: at.clone(),
             kind: CommentKind::Recording,
             external_id: external_id.clone(),
             guid: Some(guid.clone()),
         });
-        task.attachments.push(Attachment { guid: guid.clone(), name: name.clone(), external_id, at });
+        task.attachments.push(TaskAttachment { guid: guid.clone(), name: name.clone(), external_id, at });
         self.store.duplicates += u64::from(again);
         self.store.reference(&guid);
         let note = format!("{name} attached to task {task_id}");
         self.attached(task_id, &bad, note)
     }
 
-    fn attached(&self, task_id: u64, bad: &[String], note: String) -> Answer {
+    fn attached(&self, task_id: u64, bad: &[String], note: String) -> RouteResult {
         let mut members = Map::new();
         if self.options.attach_ok_body == AttachOkBody::TaskId {
             members.insert("task_id".into(), self.id(task_id, IdStyle::String));
@@ -182,8 +190,8 @@ impl World {
         let mut answer = self.with_bad_codes(members, bad, note);
         if bad.is_empty() {
             match self.options.attach_ok_body {
-                AttachOkBody::Empty => answer.reply = Reply { status: 200, ..Reply::default() },
-                AttachOkBody::Null => answer.reply = Reply::json(200, &Value::Null),
+                AttachOkBody::Empty => answer.reply = FakeReply { status: 200, ..FakeReply::default() },
+                AttachOkBody::Null => answer.reply = FakeReply::json(200, &Value::Null),
                 AttachOkBody::Object | AttachOkBody::TaskId => {}
             }
         }
@@ -193,7 +201,7 @@ impl World {
     /// The task, and the call's external_id when it is known. The first identifier that is there decides.
     fn find_task(
         &mut self,
-        account: Option<&Account>,
+        account: Option<&FakeAccount>,
         body: &Map<String, Value>,
     ) -> Result<(u64, Option<String>), &'static str> {
         let account_id = account.map(|a| a.account_id.clone());
@@ -216,19 +224,19 @@ impl World {
         call.map(|c| (c.task_id, c.external_id)).ok_or("unrecognized_call_id")
     }
 
-    fn account_of(&mut self, task_id: u64) -> Option<Account> {
+    fn account_of(&mut self, task_id: u64) -> Option<FakeAccount> {
         let account_id = self.store.task_mut(task_id)?.account_id.clone();
         self.account(Some(&account_id)).ok()
     }
 
     // -- the API of before 2024 --
 
-    pub(super) fn legacy_calls(&mut self, tail: &str, head: &Head, payload: Payload) -> Answer {
+    pub(super) fn legacy_calls(&mut self, tail: &str, head: &RequestHead, payload: RequestPayload) -> RouteResult {
         let body = match parse_object(payload) {
             Ok(body) => body,
             Err(code) => return self.error(400, code),
         };
-        let ok = |value: Value, note: String| Answer { reply: Reply::json(200, &value), code: None, note };
+        let ok = |value: Value, note: String| RouteResult { reply: FakeReply::json(200, &value), code: None, note };
         if tail.is_empty() && head.method == "POST" {
             let integration = text_of(&body, "integration_guid").unwrap_or_default();
             let Some(account) = self.options.accounts.iter().find(|a| a.account_id == integration).cloned() else {
@@ -239,7 +247,7 @@ impl World {
             };
             let (task_id, _) = self.store.task_for(&account, &from, &to, self.options.task_policy);
             let guid = self.store.guid();
-            self.store.add_call(Call {
+            self.store.add_call(RegisteredCall {
                 account_id: account.account_id,
                 external_id: Some(guid.clone()),
                 task_id,

@@ -1,4 +1,4 @@
-//! Everything behind the one lock: options, clock, tables, script, strict rules, log. Nothing here waits.
+//! Everything behind the one lock: options, clock, tables, script, checker rules, log. Nothing here waits.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -6,28 +6,28 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::clock::{self, Clock};
-use super::faults::{Change, Endpoint, Script, Step, When};
-use super::http::{Framing, Head};
-use super::inject;
+use super::clock::{self, VirtualClock};
+use super::fault_effects;
+use super::faults::{FakeEndpoint, FaultScript, FaultStep, FaultTiming, WorldChange};
+use super::http::{BodyFraming, RequestHead};
 use super::multipart;
-use super::options::{Mode, Options};
-use super::reply::{Manner, Reply};
-use super::routes::{Answer, Host, Payload, Route, bearer, text_of};
-use super::state::{State, Store};
-use super::strict::{self, Came, Strict};
+use super::options::{FakeOptions, PyrusMode};
+use super::reply::{FakeReply, ReplyMode};
+use super::routes::{ApiHost, PyrusRoute, RequestPayload, RouteResult, bearer, text_of};
+use super::state::{FakeState, FakeStore};
+use super::violations::{self, ArrivalTime, StrictChecker};
 
 /// One request and what became of it. No token, no key.
 #[derive(Clone, Debug, Serialize)]
-pub struct LogEntry {
+pub struct RequestLogEntry {
     /// The request's number.
     pub n: u64,
     /// When it came, on the virtual clock.
     pub at: String,
     /// To which listener.
-    pub host: Host,
+    pub host: ApiHost,
     /// What it is for.
-    pub endpoint: Endpoint,
+    pub endpoint: FakeEndpoint,
     /// HTTP method.
     pub method: String,
     /// Path and query, without token and key.
@@ -39,7 +39,7 @@ pub struct LogEntry {
     /// Of an upload: name of the file and its bytes.
     pub upload: Option<(String, u64)>,
     /// The fault that met it.
-    pub fault: Option<Step>,
+    pub fault: Option<FaultStep>,
     /// HTTP status of the reply; absent when there was none.
     pub status: Option<u16>,
     /// The error code of the reply.
@@ -50,7 +50,7 @@ pub struct LogEntry {
 
 /// Where the listeners are, each with a slash at the end.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Urls {
+pub(super) struct ListenerUrls {
     pub(super) accounts: String,
     pub(super) api: String,
     pub(super) files: String,
@@ -59,25 +59,25 @@ pub(super) struct Urls {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct World {
-    pub(super) options: Options,
-    pub(super) clock: Clock,
-    pub(super) store: Store,
-    pub(super) script: Script,
-    pub(super) strict: Strict,
+pub(super) struct FakeWorld {
+    pub(super) options: FakeOptions,
+    pub(super) clock: VirtualClock,
+    pub(super) store: FakeStore,
+    pub(super) script: FaultScript,
+    pub(super) checker: StrictChecker,
     /// By login: begin of the window and requests in it.
     pub(super) rates: HashMap<String, (Duration, u32)>,
-    pub(super) urls: Urls,
-    log: VecDeque<LogEntry>,
+    pub(super) urls: ListenerUrls,
+    log: VecDeque<RequestLogEntry>,
     next: u64,
 }
 
 /// A request under way.
 #[derive(Debug)]
-pub(super) struct Ticket {
-    pub(super) route: Route,
-    pub(super) step: Option<Step>,
-    entry: LogEntry,
+pub(super) struct RequestTicket {
+    pub(super) route: PyrusRoute,
+    pub(super) step: Option<FaultStep>,
+    entry: RequestLogEntry,
     /// Whose token it carries.
     login: Option<String>,
     /// Whom an auth is for.
@@ -87,20 +87,20 @@ pub(super) struct Ticket {
     body: Option<serde_json::Map<String, Value>>,
 }
 
-impl Ticket {
+impl RequestTicket {
     pub(super) fn n(&self) -> u64 {
         self.entry.n
     }
 }
 
-impl World {
-    pub(super) fn new(options: Options, urls: Urls) -> World {
-        World {
-            clock: Clock::new(options.clock),
-            store: Store::new(&options),
+impl FakeWorld {
+    pub(super) fn new(options: FakeOptions, urls: ListenerUrls) -> FakeWorld {
+        FakeWorld {
+            clock: VirtualClock::new(options.clock),
+            store: FakeStore::new(&options),
             options,
-            script: Script::default(),
-            strict: Strict::default(),
+            script: FaultScript::default(),
+            checker: StrictChecker::default(),
             rates: HashMap::new(),
             urls,
             log: VecDeque::new(),
@@ -111,8 +111,8 @@ impl World {
     // -- a request's way --
 
     /// The head has come: counts, takes a step of the script, looks at the headers.
-    pub(super) fn begin(&mut self, host: Host, head: &Head, came: Instant) -> Ticket {
-        let route = Route::of(self.options.mode, host, head.path());
+    pub(super) fn begin(&mut self, host: ApiHost, head: &RequestHead, came: Instant) -> RequestTicket {
+        let route = PyrusRoute::of(self.options.mode, host, head.path());
         let endpoint = route.endpoint();
         *self.store.requests.entry(endpoint).or_default() += 1;
         let step = self.script.take(endpoint);
@@ -121,10 +121,10 @@ impl World {
         let login = bearer(head).and_then(|t| self.store.token(t)).map(|t| t.login.clone());
         self.check_head(n, host, &route, head);
         if let Some(login) = &login {
-            let came = Came { at: came, grace: self.options.rate_grace };
-            self.strict.check_silence(n, login, self.clock.now(), came);
+            let came = ArrivalTime { at: came, grace: self.options.rate_grace };
+            self.checker.check_silence(n, login, self.clock.now(), came);
         }
-        let entry = LogEntry {
+        let entry = RequestLogEntry {
             n,
             at: clock::text(self.clock.now()),
             host,
@@ -139,29 +139,39 @@ impl World {
             error_code: None,
             outcome: String::new(),
         };
-        Ticket { route, step, entry, login, auth_of: None, key: None, body: None }
+        RequestTicket { route, step, entry, login, auth_of: None, key: None, body: None }
     }
 
     /// The body has come: looks at it, does the work as far as the step lets, gives the reply.
-    pub(super) fn work(&mut self, ticket: &mut Ticket, head: &Head, payload: Payload) -> (Reply, Manner) {
+    pub(super) fn work(
+        &mut self,
+        ticket: &mut RequestTicket,
+        head: &RequestHead,
+        payload: RequestPayload,
+    ) -> (FakeReply, ReplyMode) {
         self.check_body(ticket, &payload);
         let step = ticket.step.clone();
-        if let Some(change) = inject::change(step.as_ref(), When::Before) {
+        if let Some(change) = fault_effects::change(step.as_ref(), FaultTiming::Before) {
             self.change(&change);
         }
-        let answer = inject::works(step.as_ref()).then(|| self.answer(&ticket.route, head, payload));
-        if let Some(change) = inject::change(step.as_ref(), When::After) {
+        let answer = fault_effects::works(step.as_ref()).then(|| self.answer(&ticket.route, head, payload));
+        if let Some(change) = fault_effects::change(step.as_ref(), FaultTiming::After) {
             self.change(&change);
         }
-        if let Some(Answer { code, note, .. }) = &answer {
+        if let Some(RouteResult { code, note, .. }) = &answer {
             ticket.entry.error_code = code.clone();
             ticket.entry.outcome = note.clone();
         }
-        inject::reply(step.as_ref(), answer.map(|a| a.reply), self.options.error_lang)
+        fault_effects::reply(step.as_ref(), answer.map(|a| a.reply), self.options.error_lang)
     }
 
     /// The reply goes now, or there is none: remembers what the client will know.
-    pub(super) fn finish(&mut self, ticket: &mut Ticket, reply: Option<&Reply>, manner: Manner) -> LogEntry {
+    pub(super) fn finish(
+        &mut self,
+        ticket: &mut RequestTicket,
+        reply: Option<&FakeReply>,
+        manner: ReplyMode,
+    ) -> RequestLogEntry {
         ticket.entry.status = reply.map(|r| r.status);
         let whole = reply.filter(|_| manner.is_whole());
         let body = whole.and_then(|r| serde_json::from_slice::<Value>(&r.body).ok());
@@ -172,31 +182,31 @@ impl World {
         }
         if let Some(login) = &ticket.auth_of {
             let gave_token = body.as_ref().is_some_and(|b| b.get("access_token").is_some());
-            self.strict.auth_ends(login, gave_token);
+            self.checker.auth_ends(login, gave_token);
         }
         self.log_entry(ticket.entry.clone())
     }
 
     /// The reply did not reach the client after all.
-    pub(super) fn unsent(&mut self, ticket: &Ticket) {
+    pub(super) fn unsent(&mut self, ticket: &RequestTicket) {
         if let Some(key) = &ticket.key {
-            self.strict.unsettle(key);
+            self.checker.unsettle(key);
         }
     }
 
     /// Something about a request that has no reply of its own.
-    pub(super) fn note(&mut self, ticket: &mut Ticket, what: &str) {
+    pub(super) fn note(&mut self, ticket: &mut RequestTicket, what: &str) {
         ticket.entry.outcome = what.to_owned();
     }
 
     // -- from outside --
 
-    pub(super) fn set_options(&mut self, new: Options) {
+    pub(super) fn set_options(&mut self, new: FakeOptions) {
         if new.clock != self.options.clock {
             self.clock.set_mode(new.clock);
         }
         for old in &self.options.users {
-            let same = |u: &&super::options::User| u.login == old.login && u.security_key == old.security_key;
+            let same = |u: &&super::options::FakeUser| u.login == old.login && u.security_key == old.security_key;
             if !new.users.iter().any(|u| same(&u)) {
                 self.store.revoke(Some(&old.login)); // "security_key changed": the tokens die with it
             }
@@ -204,57 +214,59 @@ impl World {
         self.options = new;
     }
 
-    pub(super) fn change(&mut self, change: &Change) {
+    pub(super) fn change(&mut self, change: &WorldChange) {
         let now = self.clock.now();
         match change {
-            Change::DisableWebhook => self.options.accounts.iter_mut().for_each(|a| a.webhook_enabled = false),
-            Change::EnableWebhook => self.options.accounts.iter_mut().for_each(|a| a.webhook_enabled = true),
-            Change::ClockAdvance(by) => self.clock.advance(*by),
-            Change::IssueToken(login) => _ = self.store.issue_token(login, &self.options, now),
-            Change::SecurityKey { login, key } => {
+            WorldChange::DisableWebhook => self.options.accounts.iter_mut().for_each(|a| a.webhook_enabled = false),
+            WorldChange::EnableWebhook => self.options.accounts.iter_mut().for_each(|a| a.webhook_enabled = true),
+            WorldChange::ClockAdvance(by) => self.clock.advance(*by),
+            WorldChange::IssueToken(login) => _ = self.store.issue_token(login, &self.options, now),
+            WorldChange::SecurityKey { login, key } => {
                 let mut options = self.options.clone();
                 options.users.iter_mut().filter(|u| u.login == *login).for_each(|u| u.security_key = key.clone());
                 self.set_options(options);
             }
-            Change::Block { login, blocked } => {
+            WorldChange::Block { login, blocked } => {
                 self.options.users.iter_mut().filter(|u| u.login == *login).for_each(|u| u.blocked = *blocked);
             }
             _ => self.store.change(change),
         }
     }
 
-    pub(super) fn state(&mut self) -> State {
+    pub(super) fn state(&mut self) -> FakeState {
         let now = self.clock.now();
         self.store.sweep(self.options.orphan_ttl, now);
-        State { steps_left: self.script.left(), ..self.store.snapshot(&self.options, now) }
+        FakeState { steps_left: self.script.left(), ..self.store.snapshot(&self.options, now) }
     }
 
-    pub(super) fn log(&self) -> Vec<LogEntry> {
+    pub(super) fn log(&self) -> Vec<RequestLogEntry> {
         self.log.iter().cloned().collect()
     }
 
     // -- strictness --
 
-    fn check_head(&mut self, n: u64, host: Host, route: &Route, head: &Head) {
+    fn check_head(&mut self, n: u64, host: ApiHost, route: &PyrusRoute, head: &RequestHead) {
         let mut found: Vec<String> = Vec::new();
         let kind = head.header("content-type").unwrap_or_default();
-        let known = !matches!(route, Route::Unknown | Route::LegacyCalls(_));
+        let known = !matches!(route, PyrusRoute::Unknown | PyrusRoute::LegacyCalls(_));
         if known && head.method != "POST" {
             found.push(format!("method {} instead of POST", head.method.escape_default()));
         }
         let right_kind = match route {
-            Route::Upload => multipart::boundary(kind).is_some(),
+            PyrusRoute::Upload => multipart::boundary(kind).is_some(),
             _ => kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json")),
         };
         if known && !right_kind {
             found.push(format!("Content-Type {kind:?}"));
         }
-        if *route == Route::Upload && head.framing() == Ok(Framing::Chunked) {
+        if *route == PyrusRoute::Upload && head.framing() == Ok(BodyFraming::Chunked) {
             found.push("chunked upload: Content-Length must be that of the whole body".into());
         }
         match (route, bearer(head)) {
-            (Route::Auth, _) if head.header("authorization").is_some() => found.push("Authorization on auth".into()),
-            (Route::Auth, _) => {}
+            (PyrusRoute::Auth, _) if head.header("authorization").is_some() => {
+                found.push("Authorization on auth".into())
+            }
+            (PyrusRoute::Auth, _) => {}
             (_, None) if known => found.push("no Authorization: Bearer".into()),
             (_, None) => {}
             (_, Some(token)) if self.store.token(token).is_none() => {
@@ -262,10 +274,10 @@ impl World {
             }
             _ => {}
         }
-        if bearer(head).is_some() && host == Host::Accounts && self.options.mode == Mode::Cloud {
+        if bearer(head).is_some() && host == ApiHost::Accounts && self.options.mode == PyrusMode::Cloud {
             found.push("bearer token sent to the accounts host".into());
         }
-        if *route == Route::Auth && host == Host::Api {
+        if *route == PyrusRoute::Auth && host == ApiHost::Api {
             found.push("login sent to the API host".into());
         }
         if self.redact(&head.target) != head.target {
@@ -275,40 +287,40 @@ impl World {
             found.push("// in the path".into());
         }
         for what in found {
-            self.strict.add(n, format!("{} {}: {what}", head.method.escape_default(), self.redact(head.path())));
+            self.checker.add(n, format!("{} {}: {what}", head.method.escape_default(), self.redact(head.path())));
         }
     }
 
-    fn check_body(&mut self, ticket: &mut Ticket, payload: &Payload) {
+    fn check_body(&mut self, ticket: &mut RequestTicket, payload: &RequestPayload) {
         let n = ticket.entry.n;
         let endpoint = ticket.entry.endpoint;
         match payload {
-            Payload::TooLarge => {}
-            Payload::Upload(upload) => {
+            RequestPayload::TooLarge => {}
+            RequestPayload::Upload(upload) => {
                 let name = upload.file().and_then(|p| p.filename.clone()).unwrap_or_default();
                 ticket.entry.upload = Some((name, upload.size));
-                for what in strict::upload_faults(upload) {
-                    self.strict.add(n, format!("upload: {what}"));
+                for what in violations::upload_faults(upload) {
+                    self.checker.add(n, format!("upload: {what}"));
                 }
             }
-            Payload::Bytes(bytes) => {
+            RequestPayload::Bytes(bytes) => {
                 let Ok(Value::Object(body)) = serde_json::from_slice(bytes) else {
-                    if !matches!(endpoint, Endpoint::Other) {
-                        self.strict.add(n, format!("{endpoint:?}: the body is no JSON object"));
+                    if !matches!(endpoint, FakeEndpoint::Other) {
+                        self.checker.add(n, format!("{endpoint:?}: the body is no JSON object"));
                     }
                     return;
                 };
-                for what in strict::json_faults(endpoint, &body) {
-                    self.strict.add(n, format!("{endpoint:?}: {what}"));
+                for what in violations::json_faults(endpoint, &body) {
+                    self.checker.add(n, format!("{endpoint:?}: {what}"));
                 }
                 ticket.key = repeat_key(endpoint, &body);
                 if let Some(key) = &ticket.key {
-                    self.strict.check_repeat(n, key);
+                    self.checker.check_repeat(n, key);
                 }
-                if endpoint == Endpoint::Auth {
+                if endpoint == FakeEndpoint::Auth {
                     let login = text_of(&body, "login").unwrap_or_default();
                     let good = self.store.has_active_token(&login, &self.options, self.clock.now());
-                    self.strict.auth_begins(n, &login, good);
+                    self.checker.auth_begins(n, &login, good);
                     ticket.auth_of = Some(login);
                 }
                 ticket.entry.body = Some(redact_body(&body));
@@ -317,17 +329,17 @@ impl World {
         }
     }
 
-    fn remember(&mut self, ticket: &Ticket, reply: &Reply, code: Option<&str>) {
+    fn remember(&mut self, ticket: &RequestTicket, reply: &FakeReply, code: Option<&str>) {
         if reply.status == 401 || code.is_some_and(|c| TOKEN_CODES.contains(&c)) {
-            self.strict.token_refused(ticket.auth_of.as_deref().or(ticket.login.as_deref()));
+            self.checker.token_refused(ticket.auth_of.as_deref().or(ticket.login.as_deref()));
         }
         if reply.status == 429
             && let Some(login) = &ticket.login
         {
             let until = self.clock.now() + asked_pause(reply);
-            self.strict.limited(login, until, clock::real_now());
+            self.checker.limited(login, until, clock::real_now());
         }
-        if !inject::is_honest(ticket.step.as_ref()) {
+        if !fault_effects::is_honest(ticket.step.as_ref()) {
             return;
         }
         let done = match code {
@@ -335,14 +347,14 @@ impl World {
             Some(code) => FINAL_CODES.contains(&code),
         };
         if let (true, Some(key)) = (done, &ticket.key) {
-            self.strict.settle(key.clone(), reply.status);
+            self.checker.settle(key.clone(), reply.status);
         }
         if matches!(code, Some("unrecognized_call_id" | "unrecognized_task_id"))
             && let Some(body) = &ticket.body
         {
             let account = text_of(body, "account_id").unwrap_or_default();
             let call = text_of(body, "external_id").unwrap_or_default();
-            self.strict.unsettle(&format!("call {account}/{call}"));
+            self.checker.unsettle(&format!("call {account}/{call}"));
         }
     }
 
@@ -357,7 +369,7 @@ impl World {
         text
     }
 
-    fn log_entry(&mut self, entry: LogEntry) -> LogEntry {
+    fn log_entry(&mut self, entry: RequestLogEntry) -> RequestLogEntry {
         if self.log.len() >= MAX_LOG {
             self.log.pop_front();
         }
@@ -367,19 +379,19 @@ impl World {
 }
 
 /// Under which the answer to a call or an attach is remembered.
-fn repeat_key(endpoint: Endpoint, body: &serde_json::Map<String, Value>) -> Option<String> {
+fn repeat_key(endpoint: FakeEndpoint, body: &serde_json::Map<String, Value>) -> Option<String> {
     let text = |name: &str| text_of(body, name).unwrap_or_default();
     match endpoint {
-        Endpoint::Call if body.contains_key("external_id") => {
+        FakeEndpoint::Call if body.contains_key("external_id") => {
             Some(format!("call {}/{}", text("account_id"), text("external_id")))
         }
-        Endpoint::Attach => Some(format!("attach {}/{}", text("account_id"), text("record_file"))),
+        FakeEndpoint::Attach => Some(format!("attach {}/{}", text("account_id"), text("record_file"))),
         _ => None,
     }
 }
 
 /// How long a 429 asks to be quiet: `Retry-After`, else the reset, within reason; else a minute.
-fn asked_pause(reply: &Reply) -> Duration {
+fn asked_pause(reply: &FakeReply) -> Duration {
     let header = |name: &str| reply.headers.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str());
     let seconds = header("retry-after").or_else(|| header("x-ratelimit-reset")).and_then(|v| v.parse::<i64>().ok());
     match seconds.and_then(|s| u64::try_from(s).ok()) {

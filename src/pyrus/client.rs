@@ -1,4 +1,4 @@
-//! One request at a time: action in, reply out.
+//! Sends single requests to Pyrus and returns their outcomes.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,24 +11,28 @@ use serde::Serialize;
 
 use super::Error;
 use super::config::{Config, UploadVia};
-use super::upload;
-use super::urls::{Entrance, Targets};
-use crate::delivery::{Action, Answer, Cut, Failure, RateHeaders, Reply, Request, TokenId};
+use super::upload::{UploadForm, UploadProgress};
+use super::urls::{AuthUrl, RequestUrls};
+use crate::delivery::{
+    DeliveryAction, PyrusRequest, PyrusResponse, RateLimitHeaders, RequestFailure, RequestOutcome, TokenId, WavSlice,
+};
 
-/// How long a request may take.
+/// Time limits of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// To a connection, TLS included.
+pub struct RequestTimeouts {
+    /// Limit for the connection, including TLS.
     pub connect: Duration,
-    /// A JSON request, reply included.
+    /// Limit for a JSON request with its response.
     pub json: Duration,
-    /// An upload in which nothing moves; longer than the 40 s of Pyrus's own proxy, so that its 504 is seen.
+    /// Longest time without progress of an upload. The proxy in front of Pyrus gives up after 40 s; its status 504 must
+    /// arrive
+    /// first.
     pub upload_idle: Duration,
-    /// An upload as a whole, at least.
+    /// Minimum limit for a whole upload. Large files get more time.
     pub upload_least: Duration,
 }
 
-impl Default for Timeouts {
+impl Default for RequestTimeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
@@ -39,25 +43,25 @@ impl Default for Timeouts {
     }
 }
 
-/// The client. It holds the key and the token and shows neither.
-pub struct Client {
+/// The HTTP client. It keeps the key and the token and never shows them.
+pub struct PyrusClient {
     http: reqwest::Client,
-    entrance: Entrance,
+    auth_url: AuthUrl,
     login: String,
     key: SecretString,
-    /// Where the key came from: read anew for each login, so that a new one needs no restart.
+    /// The file that contains the key, if any. It is read again at each login, so a new key needs no restart.
     key_file: Option<PathBuf>,
     person_id: Option<u64>,
     via: UploadVia,
-    timeouts: Timeouts,
-    session: Mutex<Option<Arc<Session>>>,
+    timeouts: RequestTimeouts,
+    session: Mutex<Option<Arc<TokenSession>>>,
 }
 
-/// A token and where it may go.
-struct Session {
+/// A token and the URLs that it may be sent to.
+struct TokenSession {
     id: TokenId,
     bearer: HeaderValue,
-    targets: Targets,
+    targets: RequestUrls,
 }
 
 #[derive(Serialize)]
@@ -68,19 +72,19 @@ struct AuthBody<'a> {
     person_id: Option<u64>,
 }
 
-impl std::fmt::Debug for Client {
+impl std::fmt::Debug for PyrusClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("entrance", &self.entrance).finish_non_exhaustive()
+        f.debug_struct("Client").field("auth_url", &self.auth_url).finish_non_exhaustive()
     }
 }
 
-impl Client {
-    /// Reads key and CA and sets up TLS; sends nothing.
+impl PyrusClient {
+    /// Creates the client: reads the key and the CA file and prepares TLS. Sends nothing.
     ///
     /// # Errors
-    /// See [`Error`].
-    pub fn new(config: &Config, timeouts: Timeouts) -> Result<Self, Error> {
-        let entrance = Entrance::new(&config.auth_url).map_err(Error::Config)?;
+    /// Returns an error if a setting is wrong or a file cannot be read.
+    pub fn new(config: &Config, timeouts: RequestTimeouts) -> Result<Self, Error> {
+        let auth_url = AuthUrl::new(&config.auth_url).map_err(Error::Config)?;
         for (name, value) in [("login", &config.login), ("account_id", &config.account_id)] {
             if value.trim().is_empty() {
                 return Err(Error::Config(format!("{name} is missing")));
@@ -89,8 +93,8 @@ impl Client {
         let key = key(config)?;
         let is_of_file = |path: &&PathBuf| read_key(path).is_some_and(|k| k.expose_secret() == key.expose_secret());
         Ok(Self {
-            http: http_client(config, &entrance, timeouts)?,
-            entrance,
+            http: http_client(config, &auth_url, timeouts)?,
+            auth_url,
             login: config.login.clone(),
             key_file: config.security_key_file.as_ref().filter(is_of_file).cloned(),
             key,
@@ -101,77 +105,97 @@ impl Client {
         })
     }
 
-    /// Sends one request. Never fails: what went wrong is the reply. The token is taken when this is called, not when
-    /// it is first polled: it may be renewed in between.
-    pub fn execute(self: Arc<Self>, action: Action) -> impl Future<Output = Reply> + Send {
+    /// Sends a request and returns its outcome; failures are outcomes too. The token is taken when this function is
+    /// called,
+    /// because it may be replaced before the future is polled.
+    pub fn execute(self: Arc<Self>, action: DeliveryAction) -> impl Future<Output = RequestOutcome> + Send {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let session = session.filter(|s| s.id == action.token);
         async move {
             match (action.request, session) {
-                (Request::Auth, _) => self.auth(action.token).await,
-                (Request::Register(body), Some(s)) => self.json(&s.targets.call, &s, &body).await,
-                (Request::Attach(body), Some(s)) => self.json(&s.targets.attach, &s, &body).await,
-                (Request::Upload { path, name, cut }, Some(s)) => self.upload(&s, (&path, cut), name).await,
-                (_, None) => Reply::Failed(Failure::NotSent(String::from("there is no such token any more"))),
+                (PyrusRequest::Auth, _) => self.auth(action.token).await,
+                (PyrusRequest::Register(body), Some(s)) => self.json(&s.targets.call, &s, &body).await,
+                (PyrusRequest::Attach(body), Some(s)) => self.json(&s.targets.attach, &s, &body).await,
+                (PyrusRequest::Upload { path, name, slice }, Some(s)) => {
+                    self.upload(&s, Path::new(&path), slice, name).await
+                }
+                (_, None) => RequestOutcome::Failed(RequestFailure::NotSent(String::from(
+                    "the token was replaced before the request was sent",
+                ))),
             }
         }
     }
 
-    async fn auth(&self, id: TokenId) -> Reply {
+    async fn auth(&self, id: TokenId) -> RequestOutcome {
         let renewed = self.key_file.as_deref().and_then(read_key);
         let key = renewed.as_ref().unwrap_or(&self.key);
         let body = AuthBody { login: &self.login, security_key: key.expose_secret(), person_id: self.person_id };
-        let reply = self.send_json(self.http.post(self.entrance.auth().clone()), &body).await;
-        let Reply::Answer(answer) = &reply else { return reply };
+        let outcome = self.send_json(self.http.post(self.auth_url.auth().clone()), &body).await;
+        let RequestOutcome::Response(answer) = &outcome else { return outcome };
         if !(200..300).contains(&answer.status) {
-            return reply;
+            return outcome;
         }
         match self.open_session(id, &answer.body) {
             Ok(session) => {
                 *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session.map(Arc::new);
-                reply
+                outcome
             }
-            Err(words) => Reply::Failed(Failure::Refused(words)),
+            Err(message) => RequestOutcome::Failed(RequestFailure::Refused(message)),
         }
     }
 
-    /// `None`: the reply has no token; the verdict on it says so.
-    fn open_session(&self, id: TokenId, body: &[u8]) -> Result<Option<Session>, String> {
+    /// Opens a session with the token in the body of an `auth` response. Returns `None` if the body contains no token.
+    fn open_session(&self, id: TokenId, body: &[u8]) -> Result<Option<TokenSession>, String> {
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else { return Ok(None) };
         let text = |key: &str| json.get(key).and_then(|v| v.as_str()).filter(|t| !t.trim().is_empty());
         let Some(token) = text("access_token") else { return Ok(None) };
-        let targets = self.entrance.targets(text("api_url"), text("files_url"), self.via)?;
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
-            .map_err(|_| String::from("the token that Pyrus gave cannot be sent in a header"))?;
+        let targets = self.auth_url.targets(text("api_url"), text("files_url"), self.via)?;
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
+            String::from("the token from Pyrus contains characters that HTTP forbids: check auth_url in [pyrus]")
+        })?;
         bearer.set_sensitive(true);
-        Ok(Some(Session { id, bearer, targets }))
+        Ok(Some(TokenSession { id, bearer, targets }))
     }
 
-    async fn json<T: Serialize + Sync>(&self, url: &reqwest::Url, session: &Session, body: &T) -> Reply {
+    async fn json<T: Serialize + Sync>(&self, url: &reqwest::Url, session: &TokenSession, body: &T) -> RequestOutcome {
         self.send_json(self.http.post(url.clone()).header(AUTHORIZATION, session.bearer.clone()), body).await
     }
 
-    async fn send_json<T: Serialize + Sync>(&self, request: RequestBuilder, body: &T) -> Reply {
+    async fn send_json<T: Serialize + Sync>(&self, request: RequestBuilder, body: &T) -> RequestOutcome {
         let body = match serde_json::to_vec(body) {
             Ok(body) => body,
-            Err(e) => return Reply::Failed(Failure::Refused(e.to_string())),
+            Err(e) => return RequestOutcome::Failed(RequestFailure::Refused(e.to_string())),
         };
         let exchange = async {
             match request.header(CONTENT_TYPE, "application/json").body(body).send().await {
-                Ok(response) => read(response).await,
-                Err(e) => Reply::Failed(failure(e)),
+                Ok(response) => read_response(response).await,
+                Err(e) => RequestOutcome::Failed(failure(e)),
             }
         };
         match tokio::time::timeout(self.timeouts.json, exchange).await {
-            Ok(reply) => reply,
-            Err(_) => Reply::Failed(Failure::Unanswered(format!("nothing within {:?}", self.timeouts.json))),
+            Ok(outcome) => outcome,
+            Err(_) => RequestOutcome::Failed(RequestFailure::Unanswered(format!(
+                "no response within {:?}",
+                self.timeouts.json
+            ))),
         }
     }
 
-    async fn upload(&self, session: &Session, (path, cut): (&str, Option<Cut>), name: String) -> Reply {
-        let (form, length, tally) = match upload::form(Path::new(path), cut, name).await {
+    async fn upload(
+        &self,
+        session: &TokenSession,
+        path: &Path,
+        slice: Option<WavSlice>,
+        name: String,
+    ) -> RequestOutcome {
+        let UploadForm { form, length, progress } = match UploadForm::open(path, slice, name).await {
             Ok(made) => made,
-            Err(e) => return Reply::Failed(Failure::NoFile(format!("the recording {path} cannot be read: {e}"))),
+            Err(e) => {
+                return RequestOutcome::Failed(RequestFailure::NoFile(format!(
+                    "the recording {} cannot be read ({e}): make the file readable, or restore it",
+                    path.display()
+                )));
+            }
         };
         let request = self
             .http
@@ -179,57 +203,61 @@ impl Client {
             .header(AUTHORIZATION, session.bearer.clone())
             .multipart(form);
         let exchange = async {
-            // hyper reads while it writes: an answer that comes early (401, 413) ends the transfer and is the answer.
+            // hyper reads while it writes: an early response (401, 413) ends the transfer and becomes the outcome.
             match request.send().await {
-                Ok(response) => read(response).await,
-                Err(e) => Reply::Failed(failure(e)),
+                Ok(response) => read_response(response).await,
+                Err(e) => RequestOutcome::Failed(failure(e)),
             }
         };
-        let patience = self.timeouts.upload_least.max(Duration::from_secs(length / SLOWEST_BYTES_PER_S));
-        let reply = tokio::select! {
-            reply = exchange => reply,
-            () = self.watch(&tally, length) => {
-                Reply::Failed(Failure::Unanswered(format!("nothing moved for {:?}", self.timeouts.upload_idle)))
+        let time_limit = self.timeouts.upload_least.max(Duration::from_secs(length / SLOWEST_BYTES_PER_S));
+        let outcome = tokio::select! {
+            outcome = exchange => outcome,
+            () = self.watch_for_stall(&progress, length) => {
+                RequestOutcome::Failed(RequestFailure::Unanswered(format!("the upload stalled for {:?}", self.timeouts.upload_idle)))
             }
-            () = sleep(patience) => Reply::Failed(Failure::Unanswered(format!("not done within {patience:?}"))),
+            () = sleep(time_limit) => RequestOutcome::Failed(RequestFailure::Unanswered(format!("the upload took longer than {time_limit:?}"))),
         };
-        match reply {
-            Reply::Answer(answer) => Reply::Answer(Answer { sent_md5: tally.md5(), ..answer }),
-            failed @ Reply::Failed(_) => failed,
+        match outcome {
+            RequestOutcome::Response(answer) => {
+                RequestOutcome::Response(PyrusResponse { sent_md5: progress.md5(), ..answer })
+            }
+            failed @ RequestOutcome::Failed(_) => failed,
         }
     }
 
-    /// Ends when the upload has stalled: nothing taken, or all taken and no answer for as long as a JSON request and what
-    /// the system may still have to send take.
-    async fn watch(&self, tally: &upload::Tally, length: u64) {
-        let look = self.timeouts.upload_idle / 10;
-        let most = self.timeouts.json + Duration::from_secs(length.min(SYSTEM_BUFFER_BYTES) / SLOWEST_BYTES_PER_S);
+    /// Returns when the upload has stalled: no byte was taken for `upload_idle`, or no response came after the last
+    /// byte. The
+    /// second limit includes the time in which the system sends its buffered bytes.
+    async fn watch_for_stall(&self, progress: &UploadProgress, length: u64) {
+        let interval = self.timeouts.upload_idle / 10;
+        let longest_wait =
+            self.timeouts.json + Duration::from_secs(length.min(SYSTEM_BUFFER_BYTES) / SLOWEST_BYTES_PER_S);
         let mut unanswered = Duration::ZERO;
         loop {
-            sleep(look).await;
-            match tally.stalled() {
+            sleep(interval).await;
+            match progress.stalled() {
                 Some(stalled) if stalled >= self.timeouts.upload_idle => return,
                 Some(_) => {}
-                None => unanswered += look,
+                None => unanswered += interval,
             }
-            if unanswered >= most {
+            if unanswered >= longest_wait {
                 return;
             }
         }
     }
 }
 
-fn http_client(config: &Config, entrance: &Entrance, timeouts: Timeouts) -> Result<reqwest::Client, Error> {
-    // Fails when one is installed already, which is as good.
+fn http_client(config: &Config, auth_url: &AuthUrl, timeouts: RequestTimeouts) -> Result<reqwest::Client, Error> {
+    // This fails if a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("callspan/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(timeouts.connect)
-        .http1_only() // one request a connection at a time: what was sent and what not is plain
+        .http1_only() // one request at a time per connection, so it is certain which requests were sent
         .pool_idle_timeout(POOL_IDLE)
         .referer(false);
-    if entrance.is_loopback() {
+    if auth_url.is_loopback() {
         builder = builder.no_proxy();
     }
     if let Some(path) = &config.ca_file {
@@ -237,7 +265,7 @@ fn http_client(config: &Config, entrance: &Entrance, timeouts: Timeouts) -> Resu
         let pem = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
         let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| bad(e.to_string()))?;
         if certificates.is_empty() {
-            return Err(bad(String::from("there is no certificate in it")));
+            return Err(bad(String::from("it contains no certificate")));
         }
         builder = builder.tls_certs_merge(certificates);
     }
@@ -255,61 +283,63 @@ fn key(config: &Config) -> Result<SecretString, Error> {
     };
     if key.expose_secret().is_empty() {
         return Err(Error::Config(String::from(
-            "security_key is missing: give security_key_file, or the environment variable CALLSPAN_PYRUS_SECURITY_KEY",
+            "security_key is missing: set security_key_file, or the environment variable CALLSPAN_PYRUS_SECURITY_KEY",
         )));
     }
     Ok(key)
 }
 
-/// The key in a file; `None` when it is not there just now, or holds no key.
+/// Reads the key from a file. Returns `None` if the file is missing or does not contain exactly one line.
 fn read_key(path: &Path) -> Option<SecretString> {
     let text = std::fs::read_to_string(path).ok()?;
     let key = text.trim();
     (!key.is_empty() && key.lines().count() == 1).then(|| SecretString::from(key.to_owned()))
 }
 
-/// Reads a reply, at most [`MAX_REPLY_BYTES`]; the rest is cut, which makes it no JSON.
-async fn read(mut response: Response) -> Reply {
+/// Reads a response of at most [`MAX_RESPONSE_BYTES`]. A longer body is cut and is then no valid JSON.
+async fn read_response(mut response: Response) -> RequestOutcome {
     let status = response.status().as_u16();
     let rate = rate_headers(response.headers());
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_REPLY_BYTES => {
-                body.extend_from_slice(chunk.get(..MAX_REPLY_BYTES - body.len()).unwrap_or_default());
+            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_RESPONSE_BYTES => {
+                body.extend_from_slice(chunk.get(..MAX_RESPONSE_BYTES - body.len()).unwrap_or_default());
                 break;
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => break,
-            // A good status without its body says nothing; a bad one is an answer with or without it.
-            Err(e) if (200..300).contains(&status) => return Reply::Failed(Failure::Unanswered(chain(&e))),
+            // A success status without its body proves nothing. An error status is a response even without its body.
+            Err(e) if (200..300).contains(&status) => {
+                return RequestOutcome::Failed(RequestFailure::Unanswered(chain(&e)));
+            }
             Err(_) => break,
         }
     }
     if body.starts_with(BYTE_ORDER_MARK) {
-        body.drain(..BYTE_ORDER_MARK.len()); // servers on .NET may write one
+        body.drain(..BYTE_ORDER_MARK.len()); // some .NET servers send one
     }
-    Reply::Answer(Answer { status, rate, body, sent_md5: None })
+    RequestOutcome::Response(PyrusResponse { status, rate, body, sent_md5: None })
 }
 
-fn rate_headers(headers: &HeaderMap) -> RateHeaders {
+fn rate_headers(headers: &HeaderMap) -> RateLimitHeaders {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(String::from);
-    RateHeaders {
+    RateLimitHeaders {
         remaining: text("x-ratelimit-remaining"),
         reset: text("x-ratelimit-reset"),
         retry_after: text("retry-after"),
     }
 }
 
-fn failure(e: reqwest::Error) -> Failure {
-    // Host and port only: the rest of an upload's address may be a key to it.
+fn failure(e: reqwest::Error) -> RequestFailure {
+    // Only host and port are logged: the rest of an upload URL may grant access to the file.
     let host = e.url().and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
     let e = e.without_url();
     if !e.is_connect() && !e.is_builder() {
-        return Failure::Unanswered(chain(&e));
+        return RequestFailure::Unanswered(chain(&e));
     }
     let host = host.unwrap_or_else(|| String::from("the address"));
-    Failure::NotSent(if is_refused(&e) {
+    RequestFailure::NotSent(if is_refused(&e) {
         format!("{host} refuses the connection")
     } else {
         format!("{host}: {}", chain(&e))
@@ -322,7 +352,7 @@ fn is_refused(e: &(dyn std::error::Error + 'static)) -> bool {
     causes.any(|cause| kind(cause) == Some(std::io::ErrorKind::ConnectionRefused))
 }
 
-/// An error with its causes: "error sending request" alone says nothing.
+/// Formats an error with all its causes. The outermost text alone is often only "error sending request".
 fn chain(e: &dyn std::error::Error) -> String {
     let mut text = e.to_string();
     let mut source = e.source();
@@ -334,24 +364,25 @@ fn chain(e: &dyn std::error::Error) -> String {
     text
 }
 
-#[expect(clippy::disallowed_methods, reason = "an IO room: the bounds of a request in time")]
+#[expect(clippy::disallowed_methods, reason = "an I/O module: requests have time limits")]
 async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// Before UTF-8 it means nothing, and no JSON reader takes it.
+/// UTF-8 byte order mark. JSON parsers reject it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Longest reply that is read; real ones have a few hundred bytes.
-const MAX_REPLY_BYTES: usize = 1024 * 1024;
+/// Longest response that is read. Real responses have a few hundred bytes.
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
-/// An upload slower than stereo G.711 in real time will not keep up with the calls.
+/// Slowest acceptable upload. A slower one cannot keep up with stereo G.711 in real time.
 const SLOWEST_BYTES_PER_S: u64 = 32_000;
 
-/// What the system takes of an upload before it has sent it: the most that Linux gives a TCP socket (`tcp_wmem`).
+/// Most bytes that Linux buffers for a TCP socket before it sends them (`tcp_wmem`).
 const SYSTEM_BUFFER_BYTES: u64 = 4 << 20;
 
-/// Less than what servers keep idle connections for: a request into a closing connection has an unknown outcome.
+/// Lifetime of idle connections, shorter than on most servers. A request into a closing connection has an unknown
+/// outcome.
 const POOL_IDLE: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
@@ -368,7 +399,7 @@ mod tests {
     }
 
     fn refusal(config: &Config) -> String {
-        Client::new(config, Timeouts::default()).expect_err("it is wrong").to_string()
+        PyrusClient::new(config, RequestTimeouts::default()).expect_err("it is wrong").to_string()
     }
 
     #[test]
@@ -385,13 +416,13 @@ mod tests {
         std::fs::write(&file, "\n").unwrap();
         assert!(refusal(&from_file).contains("security_key is missing"));
         std::fs::write(&file, "key-1c9f\n").unwrap();
-        assert!(Client::new(&from_file, Timeouts::default()).is_ok());
-        assert!(refusal(&Config { ca_file: Some(file), ..config() }).contains("no readable PEM certificate"));
+        assert!(PyrusClient::new(&from_file, RequestTimeouts::default()).is_ok());
+        assert!(refusal(&Config { ca_file: Some(file), ..config() }).contains("not a readable PEM certificate"));
     }
 
     #[test]
     fn the_client_can_be_shown_without_its_key() {
-        let client = Client::new(&config(), Timeouts::default()).unwrap();
+        let client = PyrusClient::new(&config(), RequestTimeouts::default()).unwrap();
         assert!(!format!("{client:?}").contains("key-1c9f"));
         assert!(!format!("{:?}", config()).contains("key-1c9f"));
     }

@@ -1,4 +1,4 @@
-//! The `[pyrus]` section.
+//! The `[pyrus]` section of the configuration.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,52 +8,52 @@ use secrecy::SecretString;
 use crate::call::record::Direction;
 pub use crate::delivery::policy::{DurationUnit, RegisterAt};
 
-/// Which host takes the upload.
+/// The host that receives uploads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UploadVia {
-    /// The files host when the auth reply names one, else the API host.
+    /// The files host if the `auth` response names one, else the API host.
     #[default]
     Auto,
-    /// The files host.
+    /// Always the files host.
     Files,
-    /// The API host.
+    /// Always the API host.
     Api,
 }
 
-/// How calls get into Pyrus.
+/// Settings of the delivery to Pyrus.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Whether anything is delivered.
+    /// Whether calls are delivered.
     pub enabled: bool,
-    /// The auth URL, whole.
+    /// Complete URL of `auth`.
     pub auth_url: String,
     /// Login of the bot.
     pub login: String,
-    /// Its key; `None` when it is to be read from `security_key_file`.
+    /// Key of the bot. `None` if it is read from `security_key_file`.
     pub security_key: Option<SecretString>,
-    /// A file that holds the key.
+    /// File that contains the key.
     pub security_key_file: Option<PathBuf>,
-    /// Needed only when the login has several Pyrus accounts.
+    /// Id of the person, required only if the login has several Pyrus accounts.
     pub person_id: Option<u64>,
-    /// Of the extension connected to the form.
+    /// `account_id` of the telephony extension that is connected to the form.
     pub account_id: String,
-    /// When a call is registered.
+    /// When calls are registered.
     pub register_at: RegisterAt,
-    /// Which calls are registered.
+    /// Directions of the calls to register.
     pub directions: Vec<Direction>,
     /// Whether unanswered calls are registered.
     pub unanswered: bool,
-    /// The field codes that are filled from the call.
+    /// Codes of the form fields to fill with call data.
     pub send_mappings: Vec<String>,
-    /// Further field codes, filled from the header of this name.
+    /// Codes of further form fields, each with the name of the SIP header field that fills it.
     pub mappings: BTreeMap<String, String>,
-    /// A private CA, PEM.
+    /// PEM file with a private CA.
     pub ca_file: Option<PathBuf>,
-    /// Which host takes the upload.
+    /// The host that receives uploads.
     pub upload_via: UploadVia,
-    /// Largest upload, MiB.
+    /// Largest upload in MiB.
     pub max_upload_mib: u32,
-    /// Unit of `CallDuration`.
+    /// Unit of the `CallDuration` field.
     pub call_duration_unit: DurationUnit,
 }
 

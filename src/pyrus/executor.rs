@@ -1,7 +1,9 @@
-//! The loop that drives [`Machine`]: calls and answers in, rows into the journal, requests out.
+//! The loop that drives [`DeliveryMachine`]: it takes calls and outcomes, stores rows in the journal, and sends
+//! requests.
 //!
-//! One thread with its own runtime. Journal writes happen on it (a commit is a fraction of a millisecond); requests
-//! are tasks beside it.
+//! The loop has one thread with its own async runtime. Journal writes block it for a fraction of a millisecond;
+//! requests
+//! run as concurrent tasks.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,92 +17,93 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Error;
-use super::client::{Client, Timeouts};
+use super::client::{PyrusClient, RequestTimeouts};
 use super::config::Config;
 use crate::delivery::row::DeliveryRow;
-use crate::delivery::{ActionId, CallUpdate, Failure, Machine, Next, Policy, Progress, Reply, Summary, Tuning};
+use crate::delivery::{
+    ActionId, CallProgress, CallUpdate, DeliveryMachine, DeliveryPolicy, DeliverySummary, DeliveryTuning, NextAction,
+    RequestFailure, RequestOutcome,
+};
 use crate::journal::Journal;
 use crate::time::Timestamp;
 
-/// What is not in the configuration file.
+/// Settings that are not in the configuration file.
 #[derive(Clone, Copy, Debug)]
-pub struct Setup {
-    /// Pauses and counts.
-    pub tuning: Tuning,
-    /// Bounds of a request in time.
-    pub timeouts: Timeouts,
-    /// Decides the jitter.
+pub struct DeliverySetup {
+    /// Pauses and limits.
+    pub tuning: DeliveryTuning,
+    /// Time limits of requests.
+    pub timeouts: RequestTimeouts,
+    /// Seed of the jitter.
     pub seed: u64,
 }
 
-impl Default for Setup {
+impl Default for DeliverySetup {
     fn default() -> Self {
-        Self { tuning: Tuning::default(), timeouts: Timeouts::default(), seed: fastrand::u64(..) }
+        Self { tuning: DeliveryTuning::default(), timeouts: RequestTimeouts::default(), seed: fastrand::u64(..) }
     }
 }
 
-/// Starts delivery.
+/// Running delivery. Dropping the handle stops delivery, as [`DeliveryHandle::shutdown`] does.
 #[derive(Debug)]
-pub struct Executor;
-
-/// Delivery that runs. Dropping it stops it as [`Handle::shutdown`] does.
-#[derive(Debug)]
-pub struct Handle {
+pub struct DeliveryHandle {
     updates: mpsc::Sender<CallUpdate>,
-    commands: mpsc::UnboundedSender<Command>,
-    /// The program ends: a journal that cannot be written is not waited for any more.
+    commands: mpsc::UnboundedSender<DeliveryCommand>,
+    /// True once the program is stopping. The loop then stops waiting for a journal that cannot be written.
     is_stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Asks how things stand, from any thread; see [`Handle::asker`].
+/// Asks for the state of delivery, from any thread. Created by [`DeliveryHandle::status_client`].
 #[derive(Clone, Debug)]
-pub struct Asker {
-    commands: mpsc::UnboundedSender<Command>,
+pub struct StatusClient {
+    commands: mpsc::UnboundedSender<DeliveryCommand>,
 }
 
-/// Whether somebody who waits for delivery waits on.
+/// Whether to continue waiting for delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Yes.
-    On,
-    /// Not a moment longer.
-    NoMore,
+pub enum WaitDecision {
+    /// Wait on.
+    Continue,
+    /// Stop waiting at once.
+    Stop,
 }
 
 #[derive(Debug)]
-enum Command {
-    Settle(Duration, Sender<Summary>),
-    Summary(Sender<Summary>),
+enum DeliveryCommand {
+    Settle(Duration, Sender<DeliverySummary>),
+    Summary(Sender<DeliverySummary>),
     Retry(String),
     Stop,
 }
 
-impl Executor {
-    /// Starts the delivery thread; it goes on at once with what the journal says is owed.
+impl DeliveryHandle {
+    /// Starts the delivery thread. It continues with the unfinished deliveries in the journal.
     ///
     /// # Errors
-    /// See [`Error`]. A login that Pyrus refuses is none: [`Summary::alarm`] says it.
-    pub fn spawn(config: &Config, journal: Journal) -> Result<Handle, Error> {
-        Self::spawn_with(config, journal, Setup::default())
+    /// Returns an error if the configuration, the journal or the thread fails. A login that Pyrus refuses is not an
+    /// error; it
+    /// appears in [`DeliverySummary::alarm`].
+    pub fn start(config: &Config, journal: Journal) -> Result<Self, Error> {
+        Self::start_with(config, journal, DeliverySetup::default())
     }
 
-    /// The same with other pauses.
+    /// Starts the delivery thread with other pauses and time limits.
     ///
     /// # Errors
-    /// See [`Error`].
-    pub fn spawn_with(config: &Config, journal: Journal, setup: Setup) -> Result<Handle, Error> {
-        let client = Arc::new(Client::new(config, setup.timeouts)?);
-        let clock = Clock::start();
-        let mut machine = Machine::new(policy(config), setup.tuning, setup.seed);
+    /// Returns the same errors as [`DeliveryHandle::start`].
+    pub fn start_with(config: &Config, journal: Journal, setup: DeliverySetup) -> Result<Self, Error> {
+        let client = Arc::new(PyrusClient::new(config, setup.timeouts)?);
+        let clock = DeliveryClock::start();
+        let mut machine = DeliveryMachine::new(policy(config), setup.tuning, setup.seed);
         machine.load_client(journal.dropped_codes()?, journal.alarm()?);
         if let Some(lost_at) = journal.lost_at()? {
-            machine.load_loss(lost_at);
+            machine.load_journal_loss(lost_at);
         }
         for row in machine.load(clock.now(), journal.load_jobs()?) {
-            tracing::error!(call = row.id, "the journal's row of this delivery cannot be read; it is left as it is");
+            tracing::error!(call = row.id, "the journal row of this delivery cannot be parsed; it stays unchanged");
         }
-        let (updates, updates_out) = mpsc::channel(UPDATES);
+        let (updates, updates_out) = mpsc::channel(UPDATE_QUEUE_LENGTH);
         let (commands, commands_out) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -108,119 +111,125 @@ impl Executor {
             .enable_all()
             .build()?;
         let is_stopping = Arc::new(AtomicBool::new(false));
-        let driver = Driver {
+        let driver = DeliveryDriver {
             machine,
             journal,
             client,
             clock,
             updates: updates_out,
-            flying: JoinSet::new(),
+            in_flight: JoinSet::new(),
             is_stopping: Arc::clone(&is_stopping),
         };
         let thread = std::thread::Builder::new().name(String::from("pyrus")).spawn(move || {
             runtime.block_on(driver.run(commands_out));
             runtime.shutdown_timeout(Duration::from_secs(1));
         })?;
-        Ok(Handle { updates, commands, is_stopping, thread: Some(thread) })
+        Ok(Self { updates, commands, is_stopping, thread: Some(thread) })
     }
-}
 
-impl Handle {
-    /// Tells of a call; waits while [`UPDATES`] are waiting already. Must not be called from an async task: use
-    /// [`Handle::sender`] there. What is lost because delivery has ended is in the journal of calls.
-    pub fn tell(&self, update: CallUpdate) {
+    /// Sends a new or changed call to delivery. Blocks while [`UPDATE_QUEUE_LENGTH`] updates are queued, so it must not
+    /// be
+    /// called in an async task. An update that is lost because delivery ended is sent again at the next start.
+    pub fn send_update(&self, update: CallUpdate) {
         if self.updates.blocking_send(update).is_err() {
-            tracing::error!("delivery has ended; the call is told again at the next start");
+            tracing::error!("delivery has ended; the call is delivered after the next start");
         }
     }
 
-    /// The way in for other threads.
+    /// Returns a sender of call updates for other threads.
     pub fn sender(&self) -> mpsc::Sender<CallUpdate> {
         self.updates.clone()
     }
 
-    /// Waits until nothing is owed that can still succeed without a person: done, parked, dead, or waiting for a call
-    /// that was told of as live. Gives up when for `patience` no request has succeeded and none is under way; what is
-    /// `owed` in the summary then stays in the journal for the next start. Everything told before is taken into account.
-    pub fn run_until_settled(&self, patience: Duration) -> Summary {
-        self.run_until_settled_or(patience, &mut |_| Wait::On)
+    /// Waits until every job is done, parked, dead, or waits for a live call. Gives up once no request has succeeded
+    /// for
+    /// `patience` and none is in flight. Unfinished jobs then remain in the journal. Updates sent before are included.
+    pub fn run_until_settled(&self, patience: Duration) -> DeliverySummary {
+        self.run_until_settled_or_stopped(patience, &mut |_| WaitDecision::Continue)
     }
 
-    /// The same; `look` is asked five times a second, with the time waited so far, whether to wait on.
-    #[expect(clippy::disallowed_methods, reason = "an IO room: how long somebody has waited")]
-    pub fn run_until_settled_or(&self, patience: Duration, look: &mut dyn FnMut(Duration) -> Wait) -> Summary {
+    /// Waits as [`DeliveryHandle::run_until_settled`] does. `look` is called five times a second with the time waited
+    /// so far
+    /// and decides whether to continue.
+    #[expect(clippy::disallowed_methods, reason = "an I/O module: measures how long a caller has waited")]
+    pub fn run_until_settled_or_stopped(
+        &self,
+        patience: Duration,
+        look: &mut dyn FnMut(Duration) -> WaitDecision,
+    ) -> DeliverySummary {
         let (answer, waiting) = crossbeam_channel::bounded(1);
-        let _ = self.commands.send(Command::Settle(patience, answer));
+        let _ = self.commands.send(DeliveryCommand::Settle(patience, answer));
         let begin = Instant::now();
         loop {
-            match waiting.recv_timeout(LOOK_WHILE_WAITING) {
+            match waiting.recv_timeout(STOP_CHECK_INTERVAL) {
                 Ok(summary) => return summary,
-                Err(crossbeam_channel::RecvTimeoutError::Disconnected) => return Summary::default(),
+                Err(crossbeam_channel::RecvTimeoutError::Disconnected) => return DeliverySummary::default(),
                 Err(crossbeam_channel::RecvTimeoutError::Timeout) => {}
             }
-            if look(begin.elapsed()) == Wait::NoMore {
-                return self.asker().summary_within(LAST_ANSWERS).unwrap_or_default();
+            if look(begin.elapsed()) == WaitDecision::Stop {
+                return self.status_client().summary_within(SHUTDOWN_GRACE).unwrap_or_default();
             }
         }
     }
 
-    /// How things stand.
-    pub fn summary(&self) -> Summary {
-        self.ask(Command::Summary)
+    /// Returns the present state of delivery.
+    pub fn summary(&self) -> DeliverySummary {
+        self.ask(DeliveryCommand::Summary)
     }
 
-    /// Whether delivery has ended by itself, which it never should.
+    /// Returns true if the delivery thread has ended, which indicates a bug.
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// For a thread that asks how things stand from time to time.
-    pub fn asker(&self) -> Asker {
-        Asker { commands: self.commands.clone() }
+    /// Returns a client that asks for the state of delivery.
+    pub fn status_client(&self) -> StatusClient {
+        StatusClient { commands: self.commands.clone() }
     }
 
-    /// Tries a parked or dead call again at once.
+    /// Retries a parked or dead call at once.
     pub fn retry(&self, id: &str) {
-        let _ = self.commands.send(Command::Retry(id.to_owned()));
+        let _ = self.commands.send(DeliveryCommand::Retry(id.to_owned()));
     }
 
-    /// Stops: begins nothing new, gives what is under way a few seconds. What is not answered by then is settled at the
-    /// next start.
-    pub fn shutdown(self) -> Summary {
-        let summary = self.asker().summary_within(LAST_ANSWERS).unwrap_or_default();
+    /// Stops delivery. Starts no further request and waits a few seconds for those in flight. Requests without an
+    /// outcome are
+    /// resolved at the next start.
+    pub fn shutdown(self) -> DeliverySummary {
+        let summary = self.status_client().summary_within(SHUTDOWN_GRACE).unwrap_or_default();
         drop(self);
         summary
     }
 
-    fn ask(&self, command: impl FnOnce(Sender<Summary>) -> Command) -> Summary {
+    fn ask(&self, command: impl FnOnce(Sender<DeliverySummary>) -> DeliveryCommand) -> DeliverySummary {
         let (answer, waiting) = crossbeam_channel::bounded(1);
         let _ = self.commands.send(command(answer));
         waiting.recv().unwrap_or_default()
     }
 }
 
-impl Asker {
-    /// How things stand. `None`: delivery does not answer, for it has ended or waits for the journal to be writable.
-    pub fn summary_within(&self, patience: Duration) -> Option<Summary> {
+impl StatusClient {
+    /// Returns the state of delivery. Returns `None` if delivery has ended or waits for the journal to be writable.
+    pub fn summary_within(&self, patience: Duration) -> Option<DeliverySummary> {
         let (answer, waiting) = crossbeam_channel::bounded(1);
-        self.commands.send(Command::Summary(answer)).ok()?;
+        self.commands.send(DeliveryCommand::Summary(answer)).ok()?;
         waiting.recv_timeout(patience).ok()
     }
 }
 
-impl Drop for Handle {
+impl Drop for DeliveryHandle {
     fn drop(&mut self) {
         self.is_stopping.store(true, Ordering::Relaxed);
-        let _ = self.commands.send(Command::Stop);
+        let _ = self.commands.send(DeliveryCommand::Stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-/// What delivery must know of the configuration.
-pub fn policy(config: &Config) -> Policy {
-    Policy {
+/// Extracts the delivery settings from the configuration.
+pub fn policy(config: &Config) -> DeliveryPolicy {
+    DeliveryPolicy {
         account_id: config.account_id.clone(),
         register_at: config.register_at,
         directions: config.directions.clone(),
@@ -232,160 +241,161 @@ pub fn policy(config: &Config) -> Policy {
     }
 }
 
-struct Driver {
-    machine: Machine,
+struct DeliveryDriver {
+    machine: DeliveryMachine,
     journal: Journal,
-    client: Arc<Client>,
-    clock: Clock,
+    client: Arc<PyrusClient>,
+    clock: DeliveryClock,
     updates: mpsc::Receiver<CallUpdate>,
-    flying: JoinSet<(ActionId, Reply)>,
+    in_flight: JoinSet<(ActionId, RequestOutcome)>,
     is_stopping: Arc<AtomicBool>,
 }
 
-/// Whether the rows are on the disk.
+/// Whether rows have been stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Written {
+enum RowDurability {
     Durable,
-    /// The journal refused them and the program ends: nothing may be sent any more.
+    /// The journal refused the rows and the program is stopping. No request may be sent any more.
     GivenUp,
 }
 
-/// Whether the machine knows of a call what the journal knows.
+/// Whether the job of a call has been loaded from the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Recalled {
-    Sure,
-    /// The journal cannot be read and the program ends.
+enum JobRecall {
+    Loaded,
+    /// The journal cannot be read and the program is stopping.
     Unknown,
 }
 
-/// Somebody waits for the end of the work.
-struct Waiting {
+/// A caller that waits for delivery to settle.
+struct SettleWaiter {
     patience: Duration,
-    /// Requests done, and the last moment when that was a new number or waiting was what Pyrus had asked for.
+    /// Number of successful requests, and the time when it last changed or a rate limit was in effect.
     progress: (u64, Timestamp),
     patience_is_over: bool,
-    answer: Sender<Summary>,
+    answer: Sender<DeliverySummary>,
 }
 
-impl Waiting {
-    fn look(&mut self, machine: &Machine, now: Timestamp) {
+impl SettleWaiter {
+    fn look(&mut self, machine: &DeliveryMachine, now: Timestamp) {
         let successes = machine.successes();
-        if self.progress.0 != successes || machine.is_paced(now) {
+        if self.progress.0 != successes || machine.is_rate_limited(now) {
             self.progress = (successes, now);
         }
         self.patience_is_over = now.since(self.progress.1) >= self.patience;
     }
 }
 
-impl Driver {
-    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
-        let mut waiting: Option<Waiting> = None;
-        self.take_retry_requests().await; // asked for while nobody was here
+impl DeliveryDriver {
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<DeliveryCommand>) {
+        let mut waiting: Option<SettleWaiter> = None;
+        self.take_retries().await; // requests from the time before this start
         loop {
             if let Some(waiting) = &mut waiting {
                 waiting.look(&self.machine, self.clock.now());
             }
-            // Who has lost patience waits for what is under way (a long upload), and for nothing new.
+            // A caller without patience waits only for requests in flight, e.g. a long upload. No further request is
+            // sent.
             let wake = match &waiting {
                 Some(waiting) if waiting.patience_is_over => None,
                 _ => self.send_what_is_due().await,
             };
             waiting = self.answer_waiting(waiting);
-            let until = wake.unwrap_or(LOOK).min(LOOK);
+            let until = wake.unwrap_or(RETRY_POLL_INTERVAL).min(RETRY_POLL_INTERVAL);
             tokio::select! {
                 biased;
                 command = commands.recv() => match command {
-                    None | Some(Command::Stop) => break,
+                    None | Some(DeliveryCommand::Stop) => break,
                     Some(command) => {
                         self.take_updates().await;
                         waiting = self.handle_command(command, waiting).await;
                     }
                 },
-                Some(landed) = self.flying.join_next(), if !self.flying.is_empty() => {
-                    self.handle_landed(landed);
+                Some(finished) = self.in_flight.join_next(), if !self.in_flight.is_empty() => {
+                    self.handle_finished_request(finished);
                 }
                 Some(update) = self.updates.recv() => self.handle_update(&update).await,
-                () = sleep(until) => self.take_retry_requests().await,
+                () = sleep(until) => self.take_retries().await,
             }
         }
         self.stop().await;
     }
 
-    /// Sends all that may be sent now. Returns how long nothing more will be due.
+    /// Sends all requests that are due. Returns the time until the next one.
     async fn send_what_is_due(&mut self) -> Option<Duration> {
         loop {
             let now = self.clock.now();
-            let next = self.machine.next(now);
-            // Before the request: the intent must be durable.
-            if self.persist().await == Written::GivenUp {
+            let next = self.machine.poll_action(now);
+            // The rows that announce the request must be durable before it is sent.
+            if self.persist().await == RowDurability::GivenUp {
                 return None;
             }
             match next {
-                Next::Action(action) => {
+                NextAction::Send(action) => {
                     let id = action.id;
                     let reply = Arc::clone(&self.client).execute(action);
-                    // A panic is a bug of ours; of what Pyrus got it says nothing. The job must not stay under way.
+                    // A panic is a bug here and leaves the outcome unknown. The job must not stay in flight for ever.
                     let reply = AssertUnwindSafe(reply).catch_unwind();
-                    self.flying.spawn(async move { (id, reply.await.unwrap_or_else(|_| panicked())) });
+                    self.in_flight.spawn(async move { (id, reply.await.unwrap_or_else(|_| panicked())) });
                 }
-                Next::WaitUntil(at) => return Some(at.since(now)),
-                Next::Idle => return None,
+                NextAction::WaitUntil(at) => return Some(at.since(now)),
+                NextAction::Idle => return None,
             }
         }
     }
 
-    /// Writes the rows; tries again until the journal takes them, for nothing may be sent before.
-    async fn persist(&mut self) -> Written {
+    /// Stores the changed rows. Repeats until the journal accepts them, because no request may be sent before.
+    async fn persist(&mut self) -> RowDurability {
         let mut rows = Vec::new();
         while let Some(row) = self.machine.poll_row() {
-            tell_log(&row);
+            log_row(&row);
             rows.push(row);
         }
         let mut failures = 0_u32;
         while let Err(e) = self.journal.save(&rows) {
-            if failures.is_multiple_of(JOURNAL_COMPLAINT_EVERY) {
+            if failures.is_multiple_of(JOURNAL_LOG_INTERVAL) {
                 tracing::error!(error = %e, "delivery waits: the journal cannot be written");
             }
             failures = failures.saturating_add(1);
             if self.is_stopping.load(Ordering::Relaxed) {
-                return Written::GivenUp;
+                return RowDurability::GivenUp;
             }
-            sleep(JOURNAL_AGAIN).await;
+            sleep(JOURNAL_RETRY_PAUSE).await;
         }
-        Written::Durable
+        RowDurability::Durable
     }
 
     async fn handle_update(&mut self, update: &CallUpdate) {
-        if self.recall(&update.record.id).await == Recalled::Unknown {
-            return; // as a new call it would be sent twice; it is told again at the next start
+        if self.recall(&update.record.id).await == JobRecall::Unknown {
+            return; // a new job would send the call twice; the update is sent again at the next start
         }
         self.machine.handle_call(update);
         let written = self.persist().await;
-        // Its rows are durable: from now on the next start goes on from them.
-        if written == Written::Durable
-            && update.progress == Progress::Complete
+        // The rows are durable, so the next start continues from them.
+        if written == RowDurability::Durable
+            && update.progress == CallProgress::Complete
             && let Err(e) = self.journal.mark_announced(&update.record.id)
         {
-            tracing::warn!(error = %e, "the call is told to delivery once more at the next start");
+            tracing::warn!(error = %e, "the call is handed to delivery again at the next start");
         }
     }
 
-    /// A call that was settled in an earlier life is in the journal only.
-    async fn recall(&mut self, id: &str) -> Recalled {
-        while !self.machine.knows(id) {
+    /// Loads the job of a call that was settled before this start.
+    async fn recall(&mut self, id: &str) -> JobRecall {
+        while !self.machine.contains(id) {
             match self.journal.job(id) {
                 Ok(row) => {
                     self.machine.load(self.clock.now(), row);
                     break;
                 }
-                Err(_) if self.is_stopping.load(Ordering::Relaxed) => return Recalled::Unknown,
+                Err(_) if self.is_stopping.load(Ordering::Relaxed) => return JobRecall::Unknown,
                 Err(e) => {
                     tracing::error!(error = %e, "delivery waits: the journal cannot be read");
-                    sleep(JOURNAL_AGAIN).await;
+                    sleep(JOURNAL_RETRY_PAUSE).await;
                 }
             }
         }
-        Recalled::Sure
+        JobRecall::Loaded
     }
 
     async fn take_updates(&mut self) {
@@ -394,7 +404,7 @@ impl Driver {
         }
     }
 
-    async fn take_retry_requests(&mut self) {
+    async fn take_retries(&mut self) {
         match self.journal.take_retry_requests() {
             Ok(ids) => {
                 for id in ids {
@@ -406,39 +416,43 @@ impl Driver {
     }
 
     async fn retry(&mut self, id: &str) {
-        if self.recall(id).await == Recalled::Sure {
+        if self.recall(id).await == JobRecall::Loaded {
             self.machine.handle_retry(id);
         }
     }
 
-    fn handle_landed(&mut self, landed: Result<(ActionId, Reply), tokio::task::JoinError>) {
-        match landed {
-            Ok((id, reply)) => self.machine.handle_answer(self.clock.now(), id, &reply),
-            // Only the end of the runtime ends a task: the next start counts its request as not answered.
+    fn handle_finished_request(&mut self, finished: Result<(ActionId, RequestOutcome), tokio::task::JoinError>) {
+        match finished {
+            Ok((id, reply)) => self.machine.handle_outcome(self.clock.now(), id, &reply),
+            // A task ends early only with the runtime. The next start treats its request as unanswered.
             Err(e) => tracing::debug!(error = %e, "a request was ended"),
         }
     }
 
-    async fn handle_command(&mut self, command: Command, waiting: Option<Waiting>) -> Option<Waiting> {
+    async fn handle_command(
+        &mut self,
+        command: DeliveryCommand,
+        waiting: Option<SettleWaiter>,
+    ) -> Option<SettleWaiter> {
         match command {
-            Command::Settle(patience, answer) => {
+            DeliveryCommand::Settle(patience, answer) => {
                 let progress = (self.machine.successes(), self.clock.now());
-                return Some(Waiting { patience, progress, patience_is_over: false, answer });
+                return Some(SettleWaiter { patience, progress, patience_is_over: false, answer });
             }
-            Command::Summary(answer) => {
+            DeliveryCommand::Summary(answer) => {
                 let _ = self.persist().await;
                 let _ = answer.send(self.machine.summary());
             }
-            Command::Retry(id) => self.retry(&id).await,
-            Command::Stop => {}
+            DeliveryCommand::Retry(id) => self.retry(&id).await,
+            DeliveryCommand::Stop => {}
         }
         waiting
     }
 
-    fn answer_waiting(&self, waiting: Option<Waiting>) -> Option<Waiting> {
+    fn answer_waiting(&self, waiting: Option<SettleWaiter>) -> Option<SettleWaiter> {
         let waiting = waiting?;
         let is_over = waiting.patience_is_over || (self.updates.is_empty() && self.machine.is_settled());
-        if is_over && self.flying.is_empty() {
+        if is_over && self.in_flight.is_empty() {
             let _ = waiting.answer.send(self.machine.summary());
             return None;
         }
@@ -447,9 +461,9 @@ impl Driver {
 
     async fn stop(mut self) {
         self.take_updates().await;
-        let end = tokio::time::timeout(LAST_ANSWERS, async {
-            while let Some(landed) = self.flying.join_next().await {
-                self.handle_landed(landed);
+        let end = tokio::time::timeout(SHUTDOWN_GRACE, async {
+            while let Some(finished) = self.in_flight.join_next().await {
+                self.handle_finished_request(finished);
             }
         });
         let _ = end.await;
@@ -457,38 +471,41 @@ impl Driver {
     }
 }
 
-fn panicked() -> Reply {
-    tracing::error!("a request to Pyrus ended in a panic");
-    Reply::Failed(Failure::Unanswered(String::from("callspan had an error of its own during the request")))
+fn panicked() -> RequestOutcome {
+    tracing::error!("a request to Pyrus panicked");
+    RequestOutcome::Failed(RequestFailure::Unanswered(String::from("an internal error of callspan ended the request")))
 }
 
-fn tell_log(row: &DeliveryRow) {
+fn log_row(row: &DeliveryRow) {
     match row {
         DeliveryRow::Job(job) => match job.stage.as_str() {
             "parked" => tracing::warn!(
                 call = job.id,
-                "not delivered to Pyrus, a person must act: `callspan calls show` says why"
+                "not delivered to Pyrus, the administrator must act: `callspan calls show` has the reason"
             ),
-            "dead" => tracing::error!(call = job.id, "will not be whole in Pyrus: `callspan calls show` says why"),
+            "dead" => tracing::error!(
+                call = job.id,
+                "the call or its recording will be missing in Pyrus: `callspan calls show` has the reason"
+            ),
             stage => tracing::debug!(call = job.id, stage, task = job.task_id, "delivery"),
         },
         DeliveryRow::Dropped(code) => {
-            tracing::warn!(code = code.code, "the form in Pyrus has no such field; it is left out from now on");
+            tracing::warn!(code = code.code, "the form in Pyrus lacks this field; later requests leave it out");
         }
         DeliveryRow::Alarm(Some(why)) => tracing::error!("{why}"),
-        DeliveryRow::Alarm(None) => tracing::info!("what kept calls from Pyrus is over"),
+        DeliveryRow::Alarm(None) => tracing::info!("calls can be delivered to Pyrus again"),
     }
 }
 
-/// Wall-clock time that never runs backwards: the moment of the start plus monotonic progress.
+/// Wall-clock time that never runs backwards: the time of the start plus monotonic progress.
 #[derive(Clone, Copy, Debug)]
-struct Clock {
+struct DeliveryClock {
     wall: Timestamp,
     start: Instant,
 }
 
-impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "an IO room: the executor's clock")]
+impl DeliveryClock {
+    #[expect(clippy::disallowed_methods, reason = "an I/O module: the executor's clock")]
     fn start() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { wall: Timestamp::EPOCH + wall, start: Instant::now() }
@@ -499,29 +516,30 @@ impl Clock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the executor waits")]
+#[expect(clippy::disallowed_methods, reason = "an I/O module: the executor waits")]
 async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// A patience for [`Handle::run_until_settled`]: a Pyrus that is not back by then is left to the next start. A request
-/// under way is waited for all the same.
+/// Default patience of [`DeliveryHandle::run_until_settled`]. If Pyrus stays away longer, its jobs wait for the next
+/// start.
+/// Requests in flight are still awaited.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Calls that may wait to be taken up; more hold up who tells of them.
-pub const UPDATES: usize = 1024;
+/// Length of the queue of call updates. A full queue blocks the sender.
+pub const UPDATE_QUEUE_LENGTH: usize = 1024;
 
-/// Who waits for delivery can end the waiting so soon.
-const LOOK_WHILE_WAITING: Duration = Duration::from_millis(200);
+/// Interval in which a waiting caller may end the wait.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often another process's request for a retry is looked for.
-const LOOK: Duration = Duration::from_secs(2);
+/// Interval in which retry requests from other processes are read.
+const RETRY_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Pause before the journal is tried again.
-const JOURNAL_AGAIN: Duration = Duration::from_secs(1);
+const JOURNAL_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// A line in the log each minute, not each second.
-const JOURNAL_COMPLAINT_EVERY: u32 = 60;
+/// Number of failed journal writes between two log lines: one line a minute.
+const JOURNAL_LOG_INTERVAL: u32 = 60;
 
-/// How long what is under way may still be answered when the program ends.
-const LAST_ANSWERS: Duration = Duration::from_secs(5);
+/// Time that requests in flight get when the program stops.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);

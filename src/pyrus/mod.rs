@@ -1,12 +1,12 @@
-//! The HTTP client that executes the actions of [`crate::delivery`] against the Pyrus API.
+//! The HTTP client that executes the actions of [`crate::delivery`] with the Pyrus API.
 //!
-//! What it holds to:
+//! Invariants:
 //!
-//! 1. The key and the token never leave it: not into a log, an error, the journal or a URL. The token lives in memory
-//!    only and is sent only to hosts that the configuration or the answer to `auth` named and [`urls`] accepted.
-//! 2. https only; http for loopback. No redirect is followed.
-//! 3. Every request is bounded in time, every reply in bytes; an upload of any size takes constant memory.
-//! 4. It decides nothing: what an answer means is [`crate::delivery::verdict`]'s business.
+//! 1. Key and token appear in no log, error, journal row or URL. The token stays in memory. It is sent only to hosts
+//!    that the configuration or the `auth` response names and that [`urls`] accepts.
+//! 2. Requests use https; http is allowed for loopback only. Redirects are not followed.
+//! 3. Every request has a time limit and every response a size limit. Uploads use constant memory.
+//! 4. The client decides nothing; [`crate::delivery::verdict`] interprets the responses.
 
 use std::path::PathBuf;
 
@@ -16,38 +16,38 @@ pub mod executor;
 mod upload;
 pub mod urls;
 
-pub use client::{Client, Timeouts};
-pub use executor::{Asker, Executor, Handle, Setup};
+pub use client::{PyrusClient, RequestTimeouts};
+pub use executor::{DeliveryHandle, DeliverySetup, StatusClient};
 
-/// Why delivery cannot begin. Trouble with single requests is no error: it is a [`crate::delivery::Reply`].
+/// Reasons why delivery cannot start. Failed requests are not errors but [`crate::delivery::RequestOutcome`]s.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting that is missing or wrong.
+    /// A setting is missing or wrong.
     #[error("[pyrus] {0}")]
     Config(String),
-    /// The key's file.
+    /// The key file cannot be read.
     #[error("[pyrus] security_key_file {path} cannot be read: {source}")]
     KeyFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// The private CA's file.
-    #[error("[pyrus] ca_file {path} is no readable PEM certificate: {reason}")]
+    /// The CA file cannot be used.
+    #[error("[pyrus] ca_file {path} is not a readable PEM certificate: {reason}")]
     CaFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the problem.
         reason: String,
     },
     /// TLS or the HTTP client cannot be set up.
-    #[error("the HTTPS client cannot be set up (is the package ca-certificates installed?): {0}")]
+    #[error("the HTTPS client cannot be set up: {0}; install the package ca-certificates if it is missing")]
     Http(String),
-    /// The thread or its runtime.
+    /// The thread or its runtime cannot be started.
     #[error("the delivery thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
-    /// The journal.
+    /// The journal failed.
     #[error(transparent)]
     Journal(#[from] crate::journal::Error),
 }

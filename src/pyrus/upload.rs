@@ -1,4 +1,4 @@
-//! The body of an upload: one file, streamed with its length, its MD5 taken on the way.
+//! The body of an upload: streams one file with a known length and computes its MD5.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,27 +10,35 @@ use reqwest::multipart::{Form, Part};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
-use crate::delivery::Cut;
+use crate::delivery::WavSlice;
 
-/// What has been sent so far.
+/// A multipart form with one recording.
+pub(super) struct UploadForm {
+    pub(super) form: Form,
+    /// Length of the file part in bytes.
+    pub(super) length: u64,
+    pub(super) progress: UploadProgress,
+}
+
+/// Progress of an upload, shared by the body stream and the watchdog.
 #[derive(Clone, Debug)]
-pub(super) struct Tally(Arc<Mutex<Inner>>);
+pub(super) struct UploadProgress(Arc<Mutex<UploadCounters>>);
 
 #[derive(Debug)]
-struct Inner {
+struct UploadCounters {
     md5: Md5,
     bytes: u64,
     length: u64,
     moved_at: Instant,
 }
 
-impl Tally {
-    #[expect(clippy::disallowed_methods, reason = "an IO room: a stalled transfer is seen by the monotonic clock")]
+impl UploadProgress {
+    #[expect(clippy::disallowed_methods, reason = "an I/O module: a stalled transfer is seen by the monotonic clock")]
     fn new(length: u64) -> Self {
-        Self(Arc::new(Mutex::new(Inner { md5: Md5::new(), bytes: 0, length, moved_at: Instant::now() })))
+        Self(Arc::new(Mutex::new(UploadCounters { md5: Md5::new(), bytes: 0, length, moved_at: Instant::now() })))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "an IO room: a stalled transfer is seen by the monotonic clock")]
+    #[expect(clippy::disallowed_methods, reason = "an I/O module: a stalled transfer is seen by the monotonic clock")]
     fn add(&self, bytes: &[u8]) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.md5.update(bytes);
@@ -38,13 +46,13 @@ impl Tally {
         inner.moved_at = Instant::now();
     }
 
-    /// How long nothing has been taken; `None` once all was.
+    /// Returns the time since the last byte was taken. Returns `None` once all bytes were taken.
     pub(super) fn stalled(&self) -> Option<Duration> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (inner.bytes < inner.length).then(|| inner.moved_at.elapsed())
     }
 
-    /// Lower-case hex, when all was sent.
+    /// Returns the MD5 in lower-case hex. Returns `None` before all bytes were sent.
     pub(super) fn md5(&self) -> Option<String> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (inner.bytes == inner.length).then(|| {
@@ -57,57 +65,61 @@ impl Tally {
     }
 }
 
-/// A form with the one part `file`, its length known (chunked transfer is not allowed: "Content-Length must be
-/// calculated for the entire body").
-///
-/// # Errors
-/// When the file cannot be opened, or is empty, or is not one of which a piece can be cut.
-pub(super) async fn form(path: &Path, cut: Option<Cut>, name: String) -> std::io::Result<(Form, u64, Tally)> {
-    let mut file = tokio::fs::File::open(path).await?;
-    let metadata = file.metadata().await?;
-    if !metadata.is_file() || metadata.len() == 0 {
-        return Err(std::io::Error::other("it is empty or no file"));
+impl UploadForm {
+    /// Opens the recording and creates a form with the single part `file`. The length is known in advance, because Pyrus
+    /// requires a Content-Length.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be opened or is empty, or if the slice cannot be cut from it.
+    pub(super) async fn open(path: &Path, slice: Option<WavSlice>, name: String) -> std::io::Result<Self> {
+        let mut file = tokio::fs::File::open(path).await?;
+        let metadata = file.metadata().await?;
+        if !metadata.is_file() || metadata.len() == 0 {
+            return Err(std::io::Error::other("it is empty or no regular file"));
+        }
+        let (header, samples) = match slice {
+            None => (Vec::new(), metadata.len()),
+            Some(slice) => slice_header(&mut file, slice, metadata.len()).await?,
+        };
+        let length = header.len() as u64 + samples;
+        let progress = UploadProgress::new(length);
+        let counted = progress.clone();
+        // `take` keeps a growing file within the announced length.
+        let body = std::io::Cursor::new(header).chain(file.take(samples));
+        let stream = ReaderStream::with_capacity(body, CHUNK_BYTES).inspect_ok(move |chunk| counted.add(chunk));
+        let part = Part::stream_with_length(reqwest::Body::wrap_stream(stream), length)
+            .file_name(name)
+            .mime_str("application/octet-stream")
+            .map_err(std::io::Error::other)?;
+        Ok(Self { form: Form::new().part("file", part), length, progress })
     }
-    let (head, samples) = match cut {
-        None => (Vec::new(), metadata.len()),
-        Some(cut) => cut_header(&mut file, cut, metadata.len()).await?,
-    };
-    let length = head.len() as u64 + samples;
-    let tally = Tally::new(length);
-    let counted = tally.clone();
-    // `take`: a file that grows meanwhile must not exceed the length that was announced.
-    let body = std::io::Cursor::new(head).chain(file.take(samples));
-    let stream = ReaderStream::with_capacity(body, CHUNK_BYTES).inspect_ok(move |chunk| counted.add(chunk));
-    let part = Part::stream_with_length(reqwest::Body::wrap_stream(stream), length)
-        .file_name(name)
-        .mime_str("application/octet-stream")
-        .map_err(std::io::Error::other)?;
-    Ok((Form::new().part("file", part), length, tally))
 }
 
-/// The header of a piece, made of that of the file, which is left standing at the piece's first sample; and the bytes
-/// of samples that there are for it.
-async fn cut_header(file: &mut tokio::fs::File, cut: Cut, file_bytes: u64) -> std::io::Result<(Vec<u8>, u64)> {
-    let unfit = || std::io::Error::other("it is no WAV of which such a piece can be cut");
-    let mut header = vec![0; LONGEST_HEADER.min(usize::try_from(file_bytes).unwrap_or(LONGEST_HEADER))];
+/// Makes the WAV header of a slice from the header of the file, and moves the file to the first sample of the slice.
+/// Returns
+/// the header and the number of sample bytes.
+async fn slice_header(file: &mut tokio::fs::File, slice: WavSlice, file_bytes: u64) -> std::io::Result<(Vec<u8>, u64)> {
+    let unfit = || std::io::Error::other("it is not a WAV file that can be sliced");
+    let mut header = vec![0; MAX_HEADER_BYTES.min(usize::try_from(file_bytes).unwrap_or(MAX_HEADER_BYTES))];
     file.read_exact(&mut header).await?;
     let data = memchr::memmem::find(&header, b"data").ok_or_else(unfit)? + 8;
     header.truncate(data);
     if header.len() < data || !header.starts_with(b"RIFF") || header.get(8..16) != Some(b"WAVEfmt ") {
         return Err(unfit());
     }
-    let from = data as u64 + cut.from;
-    let bytes = cut.bytes.min(file_bytes.saturating_sub(from));
+    let from = data as u64 + slice.offset_bytes;
+    let bytes = slice.bytes.min(file_bytes.saturating_sub(from));
     let size = u32::try_from(bytes).map_err(std::io::Error::other)?;
     let mut put = |at: usize, value: u32| {
         if let Some(field) = header.get_mut(at..at + 4) {
             field.copy_from_slice(&value.to_le_bytes());
         }
     };
-    // RIFF: its size is that of all that follows the size.
+    // The RIFF size counts all bytes after the size field.
     put(4, size + data as u32 - 8);
     put(data - 4, size);
-    // G.711 has a "fact" chunk with the samples of one channel; a frame has a byte of each of the two.
+    // G.711 files have a "fact" chunk with the number of samples per channel. Each frame has one byte for each of two
+    // channels.
     if let Some(fact) = memchr::memmem::find(&header, b"fact") {
         let at = fact + 8;
         if let Some(field) = header.get_mut(at..at + 4) {
@@ -118,8 +130,8 @@ async fn cut_header(file: &mut tokio::fs::File, cut: Cut, file_bytes: u64) -> st
     Ok((header, bytes))
 }
 
-/// Ours have 44 or 58 bytes before the samples.
-const LONGEST_HEADER: usize = 256;
+/// Longest header to search. Our headers have 44 or 58 bytes.
+const MAX_HEADER_BYTES: usize = 256;
 
-/// Measured: 300 MiB in 0.13 s with 256 KiB, 2.4 s with the 8 KiB of `Part::file`.
+/// Size of a read. 300 MiB took 0.13 s with 256 KiB, and 2.4 s with the 8 KiB of `Part::file`.
 const CHUNK_BYTES: usize = 256 * 1024;

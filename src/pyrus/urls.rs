@@ -1,32 +1,32 @@
-//! Which URL a request goes to, and whether a token may go there. Pure.
+//! Builds the URLs of requests and decides which hosts may receive the token. Pure.
 
 use reqwest::Url;
 
 use super::config::UploadVia;
 
-/// The configured way in.
+/// The configured `auth` URL and the API base derived from it.
 #[derive(Clone, Debug)]
-pub struct Entrance {
+pub struct AuthUrl {
     auth: Url,
     api: String,
 }
 
-/// Where requests go; known after the answer to `auth`.
+/// The URLs of requests, known after the `auth` response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Targets {
-    /// `integrations/call`.
+pub struct RequestUrls {
+    /// URL of `integrations/call`.
     pub call: Url,
-    /// `integrations/attachcallrecord`.
+    /// URL of `integrations/attachcallrecord`.
     pub attach: Url,
-    /// `files/upload`.
+    /// URL of `files/upload`.
     pub upload: Url,
 }
 
-impl Entrance {
-    /// Reads `auth_url`.
+impl AuthUrl {
+    /// Parses `auth_url`.
     ///
     /// # Errors
-    /// In words for an admin.
+    /// Returns a message for the administrator.
     pub fn new(auth_url: &str) -> Result<Self, String> {
         let trimmed = auth_url.trim().trim_end_matches('/');
         let auth = Url::parse(trimmed).map_err(|e| format!("auth_url is no URL: {e}"))?;
@@ -40,22 +40,28 @@ impl Entrance {
         Ok(Self { auth, api })
     }
 
-    /// The URL of `auth`.
+    /// Returns the URL of `auth`.
     pub const fn auth(&self) -> &Url {
         &self.auth
     }
 
-    /// Whether Pyrus is on this machine (a test, a demonstration).
+    /// Returns true if Pyrus runs on this machine, e.g. in a test or a demo.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.auth)
     }
 
-    /// Where to go with the token that came with these. The cloud names both; an own server may name neither: then all
-    /// is under the base of `auth_url`.
+    /// Builds the request URLs from an `auth` response. Cloud Pyrus names both bases. A server on premises may name
+    /// neither;
+    /// then the base of `auth_url` applies.
     ///
     /// # Errors
-    /// When a token must not go there, in words for an admin.
-    pub fn targets(&self, api_url: Option<&str>, files_url: Option<&str>, via: UploadVia) -> Result<Targets, String> {
+    /// Returns a message for the administrator if the token must not be sent to a named host.
+    pub fn targets(
+        &self,
+        api_url: Option<&str>,
+        files_url: Option<&str>,
+        via: UploadVia,
+    ) -> Result<RequestUrls, String> {
         let api = self.base(api_url.unwrap_or(&self.api), "api_url")?;
         let upload = match (via, files_url) {
             (UploadVia::Auto | UploadVia::Files, Some(files)) => {
@@ -64,7 +70,7 @@ impl Entrance {
             _ => join(&api, "files/upload"),
         };
         let bad = |e| format!("Pyrus named a base URL that is none: {e}");
-        Ok(Targets {
+        Ok(RequestUrls {
             call: Url::parse(&join(&api, "integrations/call")).map_err(bad)?,
             attach: Url::parse(&join(&api, "integrations/attachcallrecord")).map_err(bad)?,
             upload: Url::parse(&upload).map_err(bad)?,
@@ -88,8 +94,8 @@ impl Entrance {
         Ok(text.trim().trim_end_matches('/').to_owned())
     }
 
-    /// Whether a token of ours belongs there: the same host, a sister (`accounts.pyrus.com`, `api.pyrus.com`), or
-    /// loopback with loopback.
+    /// Returns true if the token may be sent to this host: the same host, a sibling such as `accounts.pyrus.com` and
+    /// `api.pyrus.com`, or loopback for loopback.
     fn is_kin(&self, url: &Url) -> bool {
         if self.is_loopback() {
             return is_loopback(url);
@@ -98,7 +104,7 @@ impl Entrance {
         if ours == theirs {
             return true;
         }
-        // The domain without its first label, if that still has two and is no IP address.
+        // The parent domain is the host without its first label. It must have two labels and be no IP address.
         let is_name = |host: &str| host.bytes().any(|b| b.is_ascii_alphabetic()) && !host.starts_with('[');
         let parent = |host: &str| host.split_once('.').map(|(_, rest)| rest.to_owned()).filter(|p| p.contains('.'));
         is_name(ours) && is_name(theirs) && parent(ours).is_some() && parent(ours) == parent(theirs)
@@ -124,7 +130,7 @@ mod tests {
     use super::*;
 
     fn targets(auth: &str, api: Option<&str>, files: Option<&str>) -> Result<[String; 3], String> {
-        let t = Entrance::new(auth)?.targets(api, files, UploadVia::Auto)?;
+        let t = AuthUrl::new(auth)?.targets(api, files, UploadVia::Auto)?;
         Ok([t.call, t.attach, t.upload].map(String::from))
     }
 
@@ -178,7 +184,7 @@ mod tests {
         assert!(targets(local, Some("http://127.0.0.1:9/v4/"), Some("http://localhost:7/")).is_ok());
         assert!(targets(local, Some("http://10.0.0.1/v4/"), None).is_err());
         assert!(targets(local, Some("https://api.pyrus.com/v4/"), None).is_err());
-        // Two hosts in one top-level domain, or two addresses in one network, are strangers.
+        // Hosts that share only a top-level domain, or addresses of one network, are foreign.
         assert!(targets("https://pyrus.example/api/v4/auth", Some("https://evil.example/v4"), None).is_err());
         assert!(targets("https://10.0.0.1/api/v4/auth", Some("https://11.0.0.1/v4"), None).is_err());
     }
@@ -188,7 +194,7 @@ mod tests {
         for url in
             ["", "pyrus", "http://pyrus.com/api/v4/auth", "https://pyrus.com/api/v4", "https://a:b@pyrus.com/auth"]
         {
-            assert!(Entrance::new(url).is_err(), "{url}");
+            assert!(AuthUrl::new(url).is_err(), "{url}");
         }
     }
 }

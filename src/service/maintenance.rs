@@ -12,7 +12,7 @@ use super::encrypt::{EncryptionProgress, Encryptor, clear_leftovers};
 use super::files;
 use super::rerender::rerender;
 use super::worker::CallWorker;
-use crate::delivery::Progress;
+use crate::delivery::CallProgress;
 use crate::journal::{self, CallStage, DeliveryNeed, Journal, RecordingRow};
 use crate::ops::alerts::AlarmKind;
 use crate::ops::config::Config;
@@ -96,7 +96,7 @@ impl Maintenance {
         if let Some((_, registration)) =
             self.worker.journal.calls_to_announce()?.into_iter().find(|(c, _)| c.record.id == id)
         {
-            self.worker.update_delivery(&record, Progress::Complete, registration);
+            self.worker.update_delivery(&record, CallProgress::Complete, registration);
         }
         Ok(())
     }

@@ -20,13 +20,13 @@ use super::{maintenance, record_sync};
 use crate::call::Engine;
 use crate::call::event::{CallEvent, DueParts, EndedCall, Registration};
 use crate::call::record::{Problem, Verdict};
-use crate::delivery::Progress;
+use crate::delivery::CallProgress;
 use crate::journal::{CallStage, Journal, LegRow, StoredCall};
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::Config;
 use crate::ops::thread::StoppableThread;
 use crate::pyrus::executor::policy;
-use crate::pyrus::{Asker, Executor, Handle};
+use crate::pyrus::{DeliveryHandle, StatusClient};
 use crate::recording::{FolderLayout, Recorder};
 use crate::spool::disk::DiskStore;
 
@@ -36,7 +36,7 @@ pub struct PostProcessor {
     threads: Vec<JoinHandle<()>>,
     record_sync: StoppableThread,
     maintenance: StoppableThread,
-    delivery: Option<Handle>,
+    delivery: Option<DeliveryHandle>,
 }
 
 /// Everything besides the configuration that a [`PostProcessor`] needs.
@@ -106,7 +106,7 @@ impl PostProcessor {
     pub fn start(config: &Config, tools: PostProcessTools, events: Receiver<CallEvent>) -> anyhow::Result<Self> {
         let PostProcessTools { journal, store, alerts, pauses } = tools;
         let delivery = match config.pyrus.enabled {
-            true => Some(Executor::spawn(&config.pyrus, journal.clone())?),
+            true => Some(DeliveryHandle::start(&config.pyrus, journal.clone())?),
             false => None,
         };
         let recorder = recorder(config);
@@ -118,7 +118,7 @@ impl PostProcessor {
             keep_pcap: config.recording.keep_pcap,
             alerts,
             policy: config.pyrus.enabled.then(|| policy(&config.pyrus)),
-            updates: delivery.as_ref().map(Handle::sender),
+            updates: delivery.as_ref().map(DeliveryHandle::sender),
             locks: Arc::default(),
         };
         worker.clear_completed()?;
@@ -160,7 +160,7 @@ impl PostProcessor {
         }
         for (StoredCall { stage, record }, registration) in untold {
             if stage == CallStage::Complete {
-                worker.update_delivery(&record, Progress::Complete, registration);
+                worker.update_delivery(&record, CallProgress::Complete, registration);
             }
         }
         Ok(())
@@ -172,8 +172,8 @@ impl PostProcessor {
     }
 
     /// Returns the client that asks delivery for its status, if calls are delivered.
-    pub fn delivery(&self) -> Option<Asker> {
-        self.delivery.as_ref().map(Handle::asker)
+    pub fn delivery(&self) -> Option<StatusClient> {
+        self.delivery.as_ref().map(DeliveryHandle::status_client)
     }
 
     /// Returns the name of a thread that has ended by itself, if any. Only a bug ends a thread, and its work is not done
@@ -185,7 +185,7 @@ impl PostProcessor {
         let ended = [
             (self.record_sync.is_finished(), "records"),
             (self.maintenance.is_finished(), "maintenance"),
-            (self.delivery.as_ref().is_some_and(Handle::is_finished), "delivery"),
+            (self.delivery.as_ref().is_some_and(DeliveryHandle::is_finished), "delivery"),
         ];
         ended.into_iter().find_map(|(is_finished, name)| is_finished.then_some(name))
     }
@@ -213,7 +213,7 @@ fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: &Send
         match event {
             CallEvent::Changed(call) => {
                 let record = worker.store_call(&call.record, CallStage::Live, call.registration);
-                worker.update_delivery(&record, Progress::Live, call.registration);
+                worker.update_delivery(&record, CallProgress::Live, call.registration);
             }
             CallEvent::PartDue(due) => {
                 let _ = tasks.send(CallTask::Segments(due)); // the pool lives as long as this thread
@@ -225,7 +225,7 @@ fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: &Send
             CallEvent::Ended(call) => {
                 worker.store_legs_or_alarm(&call);
                 let record = worker.store_call(&call.record, CallStage::Ended, call.registration);
-                worker.update_delivery(&record, Progress::Ended, call.registration);
+                worker.update_delivery(&record, CallProgress::Ended, call.registration);
                 let _ = tasks.send(CallTask::Publish(call)); // as above
             }
         }

@@ -9,7 +9,7 @@ use super::record_sync;
 use super::worker::CallWorker;
 use crate::call::event::{EndedCall, EndedLeg, LegId};
 use crate::call::record::{CallRecord, Problem, Verdict};
-use crate::delivery::Progress;
+use crate::delivery::CallProgress;
 use crate::journal::{CallStage, LegRow};
 use crate::ops::alerts::AlarmKind;
 use crate::spool::scrub::scrub;
@@ -38,7 +38,7 @@ impl CallWorker {
             }
             (None, _) => self.journal.put_call(&record, CallStage::Complete)?,
         }
-        self.update_delivery(&record, Progress::Complete, call.registration);
+        self.update_delivery(&record, CallProgress::Complete, call.registration);
         self.locks.forget(&record.id);
         if record.problems.iter().any(|p| p.kind == RENDER_ERROR) {
             self.set_spool_aside(&call);

@@ -9,16 +9,16 @@ use anyhow::Context;
 
 use crate::call::event::Registration;
 use crate::call::record::{CallRecord, DeliveryRecord, DeliveryState};
-use crate::delivery::{Consent, Policy, Progress};
+use crate::delivery::{CallProgress, DeliveryConsent, DeliveryPolicy};
 use crate::journal::{self, CallStage, Journal, StaleRecord, StoredCall};
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::recording::Recorder;
 
 /// Translates the engine's ruling on a call for delivery.
-pub const fn consent(registration: Registration) -> Consent {
+pub const fn consent(registration: Registration) -> DeliveryConsent {
     match registration {
-        Registration::Allowed => Consent::ByConfig,
-        Registration::Forbidden => Consent::Forbidden,
+        Registration::Allowed => DeliveryConsent::ByConfig,
+        Registration::Forbidden => DeliveryConsent::Forbidden,
     }
 }
 
@@ -32,13 +32,13 @@ pub const fn consent(registration: Registration) -> Consent {
 pub fn mark(
     record: &mut CallRecord,
     registration: Registration,
-    policy: Option<&Policy>,
+    policy: Option<&DeliveryPolicy>,
     journal: &Journal,
 ) -> journal::JournalResult<()> {
     record.held = journal.held(&record.id)?;
     if let Some(job) = journal.job(&record.id)? {
         record.delivery = job.to_record();
-    } else if policy.is_some_and(|p| p.is_due(record, Progress::Complete, consent(registration))) {
+    } else if policy.is_some_and(|p| p.is_due(record, CallProgress::Complete, consent(registration))) {
         record.delivery = DeliveryRecord { state: DeliveryState::Owed, ..DeliveryRecord::default() };
     }
     Ok(())

@@ -14,7 +14,7 @@ use anyhow::Context;
 
 use super::clock::wall_clock;
 use crate::call::record::{CallRecord, DeliveryState};
-use crate::delivery::Job;
+use crate::delivery::DeliveryJob;
 use crate::delivery::row::JobRow;
 use crate::journal::{self, Journal, config::Config};
 use crate::recording::digest;
@@ -95,7 +95,7 @@ fn rebuild(journal: &Journal, recordings: &Path) -> anyhow::Result<usize> {
         };
         count += 1;
         find_encrypted(journal, &mut record)?;
-        let job = Job::rebuilt(&record).map(|job| job.to_row());
+        let job = DeliveryJob::from_record(&record).map(|job| job.to_row());
         batch.push((record, job));
         if batch.len() >= BATCH {
             enter(journal, &mut batch)?;

@@ -20,7 +20,7 @@ use super::worker::CallWorker;
 use super::{files, record_sync};
 use crate::call::event::{DueParts, Registration};
 use crate::call::record::{CallRecord, Verdict};
-use crate::delivery::{Job, Progress};
+use crate::delivery::{CallProgress, DeliveryJob};
 use crate::journal::CallStage;
 
 impl CallWorker {
@@ -47,7 +47,7 @@ impl CallWorker {
         let to_tell = self.is_delivering().then_some(due.registration);
         let Some(mut record) = self.journal.put_segments(&record, to_tell)? else { return Ok(()) };
         tracing::info!(call = id, parts = record.recordings.len(), "parts of a live call are ready");
-        self.update_delivery(&record, Progress::Live, due.registration);
+        self.update_delivery(&record, CallProgress::Live, due.registration);
         self.write_live_record(&mut record, due.registration)
     }
 
@@ -58,7 +58,7 @@ impl CallWorker {
             return Ok(());
         }
         let Some(mut stored) = self.journal.call(id)? else { return Ok(()) };
-        self.update_delivery(&stored.record, Progress::Live, Registration::Allowed);
+        self.update_delivery(&stored.record, CallProgress::Live, Registration::Allowed);
         self.write_live_record(&mut stored.record, Registration::Allowed)
     }
 
@@ -72,7 +72,11 @@ impl CallWorker {
         if let Some(stored) = self.journal.call(&record.id)? {
             record.take_parts(&stored.record);
         }
-        let sent = self.journal.job(&record.id)?.and_then(|row| Job::from_row(&row).ok()).map_or(0, |j| j.attached());
+        let sent = self
+            .journal
+            .job(&record.id)?
+            .and_then(|row| DeliveryJob::from_row(&row).ok())
+            .map_or(0, |j| j.attached_count());
         if excluded && sent > 0 {
             let parts = if sent == 1 { String::from("One part") } else { format!("{sent} parts") };
             let reason = record.verdict_reason.take().unwrap_or_default();

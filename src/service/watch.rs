@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::delivery::{Blocked, Summary};
+use crate::delivery::{DeliveryBlocker, DeliverySummary};
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::Config;
 use crate::ops::disk::{DiskLevel, DiskWatch};
 use crate::ops::thread::{StopSignal, StoppableThread};
-use crate::pyrus::Asker;
+use crate::pyrus::StatusClient;
 
 /// Starts the thread. It checks at once and then every ten seconds.
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn start(config: &Config, alerts: Alerts, delivery: Option<Asker>) -> anyhow::Result<StoppableThread> {
+pub fn start(config: &Config, alerts: Alerts, delivery: Option<StatusClient>) -> anyhow::Result<StoppableThread> {
     let disks = disks(config);
     StoppableThread::start("watch", move |stop| run(disks, &alerts, delivery.as_ref(), stop))
         .context("cannot start the watch thread")
@@ -44,7 +44,7 @@ pub fn check_disks(disks: &mut DiskWatch, alerts: &Alerts) {
     }
 }
 
-fn run(mut disks: DiskWatch, alerts: &Alerts, delivery: Option<&Asker>, stop: &StopSignal) {
+fn run(mut disks: DiskWatch, alerts: &Alerts, delivery: Option<&StatusClient>, stop: &StopSignal) {
     let mut raised = DeliveryAlarms::default();
     loop {
         check_disks(&mut disks, alerts);
@@ -62,14 +62,14 @@ fn run(mut disks: DiskWatch, alerts: &Alerts, delivery: Option<&Asker>, stop: &S
 struct DeliveryAlarms {
     /// Ids of parked and dead calls.
     troubles: BTreeSet<String>,
-    blocked_by: Option<Blocked>,
+    blocked_by: Option<DeliveryBlocker>,
     /// True: delivery did not answer the last query.
     is_silent: bool,
 }
 
 impl DeliveryAlarms {
     /// Compares delivery's summary with the last summary, and raises an alarm for each new problem and for recovery.
-    fn raise_changes(&mut self, summary: Option<Summary>, alerts: &Alerts) {
+    fn raise_changes(&mut self, summary: Option<DeliverySummary>, alerts: &Alerts) {
         let Some(summary) = summary else {
             if !self.is_silent {
                 alerts.raise(AlarmKind::JournalDamaged, "delivery has stopped: the journal cannot be written");
@@ -81,8 +81,8 @@ impl DeliveryAlarms {
         if summary.blocked_by != self.blocked_by {
             let why = summary.alarm.as_deref().unwrap_or("Pyrus takes calls again");
             match summary.blocked_by {
-                Some(Blocked::Login | Blocked::Account) => alerts.raise(AlarmKind::LoginRefused, why),
-                Some(Blocked::Away) => alerts.raise(AlarmKind::PyrusAway, why),
+                Some(DeliveryBlocker::Login | DeliveryBlocker::Account) => alerts.raise(AlarmKind::LoginRefused, why),
+                Some(DeliveryBlocker::Unreachable) => alerts.raise(AlarmKind::PyrusAway, why),
                 None => alerts.raise(AlarmKind::PyrusRecovered, "Pyrus takes calls again"),
             }
             self.blocked_by = summary.blocked_by;
@@ -91,7 +91,7 @@ impl DeliveryAlarms {
         let parked = summary.parked.iter().map(|t| (AlarmKind::DeliveryParked, t));
         for (kind, trouble) in parked.chain(summary.dead.iter().map(|t| (AlarmKind::DeliveryDead, t))) {
             if !self.troubles.contains(&trouble.id) {
-                alerts.raise_for(kind, &trouble.id, &trouble.why);
+                alerts.raise_for(kind, &trouble.id, &trouble.reason);
             }
             troubles.insert(trouble.id.clone());
         }
@@ -108,10 +108,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::Trouble;
+    use crate::delivery::TroubledCall;
     use crate::ops::alerts;
 
-    fn kinds(summaries: Vec<Option<Summary>>) -> Vec<String> {
+    fn kinds(summaries: Vec<Option<DeliverySummary>>) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let command = Some(format!("cat >> {}", out.display()));
@@ -130,12 +130,16 @@ mod tests {
 
     #[test]
     fn delivery_problem_raises_one_alarm_and_one_at_recovery() {
-        let away = Summary { blocked_by: Some(Blocked::Away), alarm: Some("away".into()), ..Summary::default() };
-        let trouble = Trouble { id: "a".into(), why: "no user".into() };
-        let parked = Summary { parked: vec![trouble.clone()], ..Summary::default() };
-        let dead = Summary { dead: vec![trouble], ..Summary::default() };
+        let away = DeliverySummary {
+            blocked_by: Some(DeliveryBlocker::Unreachable),
+            alarm: Some("away".into()),
+            ..DeliverySummary::default()
+        };
+        let trouble = TroubledCall { id: "a".into(), reason: "no user".into() };
+        let parked = DeliverySummary { parked: vec![trouble.clone()], ..DeliverySummary::default() };
+        let dead = DeliverySummary { dead: vec![trouble], ..DeliverySummary::default() };
         let raised = kinds(vec![Some(away.clone()), Some(away), Some(parked.clone()), Some(parked), None, None]);
         assert_eq!(raised, ["pyrus_away", "pyrus_recovered", "delivery_parked", "journal_damaged"]);
-        assert_eq!(kinds(vec![Some(Summary::default()), Some(dead)]), ["delivery_dead"]);
+        assert_eq!(kinds(vec![Some(DeliverySummary::default()), Some(dead)]), ["delivery_dead"]);
     }
 }

@@ -6,7 +6,7 @@ use super::call_locks::CallLocks;
 use super::record_sync::consent;
 use crate::call::event::{EndedCall, Registration};
 use crate::call::record::CallRecord;
-use crate::delivery::{CallUpdate, Policy, Progress};
+use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy};
 use crate::journal::{self, CallStage, Journal, LegRow, LegSpoolState};
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::recording::Recorder;
@@ -22,7 +22,7 @@ pub(super) struct CallWorker {
     pub(super) keep_pcap: bool,
     pub(super) alerts: Alerts,
     /// Decides which calls are delivered; `None` when delivery is switched off.
-    pub(super) policy: Option<Policy>,
+    pub(super) policy: Option<DeliveryPolicy>,
     /// Way to the delivery thread; `None` when delivery is switched off.
     pub(super) updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
     pub(super) locks: Arc<CallLocks>,
@@ -56,7 +56,7 @@ impl CallWorker {
     }
 
     /// Sends a call's record to the delivery thread.
-    pub(super) fn update_delivery(&self, record: &CallRecord, progress: Progress, registration: Registration) {
+    pub(super) fn update_delivery(&self, record: &CallRecord, progress: CallProgress, registration: Registration) {
         let Some(updates) = &self.updates else { return };
         let update = CallUpdate { record: record.clone(), progress, consent: consent(registration) };
         if updates.blocking_send(update).is_err() {

@@ -15,7 +15,7 @@ use crate::support::packets;
 use crate::support::talk::Talk;
 use age::x25519::Identity;
 use callspan::call::record::{CallRecord, DeliveryState, Verdict};
-use callspan::fake_pyrus::{Fake, Options, TaskPolicy};
+use callspan::fake_pyrus::{FakeOptions, FakePyrus, TaskPolicy};
 use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 
 fn number(name: &str, default: u64) -> u64 {
@@ -49,12 +49,12 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn fake() -> Fake {
-    Fake::start(Options { task_policy: TaskPolicy::AlwaysNew, ..Options::default() }).expect("free ports")
+fn fake() -> FakePyrus {
+    FakePyrus::start(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() }).expect("free ports")
 }
 
-fn pyrus(fake: &Fake) -> String {
-    let options = Options::default();
+fn pyrus(fake: &FakePyrus) -> String {
+    let options = FakeOptions::default();
     format!(
         "[pyrus]\nenabled = true\nauth_url = \"{}\"\nlogin = \"{}\"\nsecurity_key = \"{}\"\naccount_id = \"{}\"\n",
         fake.auth_url(),
@@ -66,7 +66,7 @@ fn pyrus(fake: &Fake) -> String {
 
 /// Every call is in Pyrus exactly once, with its recording exactly once, unless a kill left an answer unheard; that
 /// must then be written down as a possible duplicate.
-fn assert_delivered((fake, identity): (&Fake, &Identity), journal: &Journal, calls: &[CallRecord]) {
+fn assert_delivered((fake, identity): (&FakePyrus, &Identity), journal: &Journal, calls: &[CallRecord]) {
     let state = fake.state();
     let mut possible = 0;
     for call in calls {

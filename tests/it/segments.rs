@@ -14,7 +14,7 @@ use callspan::call::config::{Rule, RuleAction};
 use callspan::call::event::CallEvent;
 use callspan::call::record::{CallRecord, DeliveryState, Side, Verdict};
 use callspan::decode::Datagram;
-use callspan::fake_pyrus::{Fake, Options};
+use callspan::fake_pyrus::{FakeOptions, FakePyrus};
 use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 use callspan::ops::alerts::{AlarmRunner, Alerts};
 use callspan::ops::config::Config;
@@ -37,15 +37,15 @@ const BYE_MS: f64 = 146_000.0;
 
 struct Place {
     dir: tempfile::TempDir,
-    fake: Fake,
+    fake: FakePyrus,
     config: Config,
 }
 
 impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let fake = Fake::start(Options::default()).unwrap();
-        let options = Options::default();
+        let fake = FakePyrus::start(FakeOptions::default()).unwrap();
+        let options = FakeOptions::default();
         let mut config = Config::default();
         config.spool.dir = dir.path().join("spool");
         config.journal.dir = dir.path().join("state");

@@ -1,210 +1,227 @@
-//! The machine: which request is next, and what its answer changes.
+//! The state machine of delivery: which request is next, and what its outcome changes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::job::{CallUpdate, Consent, Job, PartState, Progress, Registration, Standing, Step};
-use super::pace::{Go, Pace, Tuning};
-use super::policy::{AttachBody, CallBody, Policy};
-use super::split::{self, Cut};
-use super::verdict::{Endpoint, Reply, Verdict, judge};
+use super::job::{
+    CallProgress, CallUpdate, DeliveryConsent, DeliveryJob, DeliveryStep, JobStatus, PartState, PyrusRegistration,
+};
+use super::pace::{DeliveryTuning, RequestPacer, SendPermission};
+use super::policy::{AttachBody, CallBody, DeliveryPolicy};
+use super::split::{self, WavSlice};
+use super::verdict::{PyrusEndpoint, RequestOutcome, ResponseVerdict, assess};
 use crate::call::record::CallRecord;
 use crate::delivery::row::{DeliveryRow, DroppedCode, JobRow};
 use crate::time::Timestamp;
 
-mod answers;
+mod outcomes;
 mod report;
 
-use report::Finished;
-pub use report::{Blocked, MAX_DEAD_KEPT, Summary, Trouble};
+use report::FinishedCounts;
+pub use report::{DeliveryBlocker, DeliverySummary, MAX_DEAD_KEPT, TroubledCall};
 
-/// One request; never used twice in one life of the machine.
+/// Identifies a request. Ids are not reused while the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ActionId(u64);
 
-/// Which of the tokens that were fetched in turn. The machine never sees a token.
+/// Identifies a token by the order of fetching. The machine never sees the token itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId(u64);
 
-/// A request to be sent.
+/// A request to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Action {
-    /// To be named in its answer.
+pub struct DeliveryAction {
+    /// Id to report the outcome with.
     pub id: ActionId,
-    /// The token to send; for [`Request::Auth`] the name of the one that it will bring.
+    /// The token to send. For [`PyrusRequest::Auth`] it is the id of the token to be fetched.
     pub token: TokenId,
-    /// What to send.
-    pub request: Request,
+    /// The endpoint and the body.
+    pub request: PyrusRequest,
 }
 
-/// What to send.
+/// The endpoint and the body of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// `auth`: a new token.
+pub enum PyrusRequest {
+    /// `auth`: fetches a token.
     Auth,
-    /// `integrations/call`.
+    /// `integrations/call`: registers a call.
     Register(CallBody),
-    /// `files/upload`.
+    /// `files/upload`: uploads a recording.
     Upload {
-        /// The file.
+        /// Path of the recording.
         path: String,
-        /// Its name in Pyrus; ASCII, ends in `.wav` or `.ogg`.
+        /// File name in Pyrus: ASCII, with the extension `.wav` or `.ogg`.
         name: String,
-        /// Only these samples of it, as a WAV of their own.
-        cut: Option<Cut>,
+        /// The samples to send as a WAV file of their own; `None` means the whole file.
+        slice: Option<WavSlice>,
     },
-    /// `integrations/attachcallrecord`.
+    /// `integrations/attachcallrecord`: attaches an uploaded file to the call's task.
     Attach(AttachBody),
 }
 
-/// What the driver does next.
+/// What the executor must do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Send this, after all rows are durable.
-    Action(Action),
-    /// Nothing before this moment, unless a call or an answer comes.
+pub enum NextAction {
+    /// Send this request, after all rows are durable.
+    Send(DeliveryAction),
+    /// Wait until this time, or until a call changes or an outcome arrives.
     WaitUntil(Timestamp),
-    /// Nothing until a call or an answer comes.
+    /// Wait until a call changes or an outcome arrives.
     Idle,
 }
 
-/// What is owed to Pyrus, and in which order it is paid. Pure: see [`crate::delivery`].
+/// The state machine of delivery. It performs no I/O; [`crate::delivery`] has the rules for its driver.
 #[derive(Debug)]
-pub struct Machine {
-    policy: Policy,
-    pace: Pace,
-    jobs: BTreeMap<String, Entry>,
-    /// Jobs that have a next step, by when it may be done, then by urgency, then by age.
-    ready: BTreeSet<Ready>,
-    flights: BTreeMap<ActionId, Flight>,
+pub struct DeliveryMachine {
+    policy: DeliveryPolicy,
+    pacer: RequestPacer,
+    jobs: BTreeMap<String, JobEntry>,
+    /// Jobs with a next request, in the order in which they are served.
+    ready: BTreeSet<ReadyKey>,
+    in_flight: BTreeMap<ActionId, InFlightRequest>,
     last_action: u64,
-    token: Token,
-    dropped: BTreeMap<String, DroppedCode>,
-    dirty: BTreeSet<String>,
+    token: ClientToken,
+    dropped_codes: BTreeMap<String, DroppedCode>,
+    unsaved_jobs: BTreeSet<String>,
     rows: VecDeque<DeliveryRow>,
-    /// The account or its form is refused: every call would be.
-    account: Hold,
-    /// Why the newest request was not answered; gone with the next answer.
-    trouble: Option<String>,
-    /// Why Pyrus cannot be reached, once it could not several times in a row.
-    away: Option<String>,
+    /// Set while Pyrus refuses the account or its form, which affects every call.
+    account_hold: RefusalHold,
+    /// Message of the newest request without a response. The next response clears it.
+    last_failure: Option<String>,
+    /// The outage message, after several consecutive requests could not reach Pyrus.
+    outage: Option<String>,
     alarm: Option<String>,
-    /// The journal was lost at this moment: what Pyrus knows of a call that began before is not known.
-    blind_before: Timestamp,
-    /// No larger file is sent since the server refused one.
-    learnt_limit: Option<u64>,
-    finished: Finished,
+    /// When the journal was lost. Calls that began earlier may be registered in Pyrus already.
+    journal_lost_at: Timestamp,
+    /// Largest upload in bytes since the server refused a file as too large.
+    learned_limit: Option<u64>,
+    finished: FinishedCounts,
 }
 
-/// Something that concerns every call and that only a person can mend: one request at a time looks, slowly, whether
-/// it is mended.
+/// A refusal that affects every call and that only the administrator can fix. Until then single requests probe at long
+/// intervals.
 #[derive(Debug, Default)]
-struct Hold {
-    why: Option<String>,
-    /// How often it was found unmended, in a row.
+struct RefusalHold {
+    reason: Option<String>,
+    /// Number of consecutive refused requests.
     times: u32,
     until: Timestamp,
 }
 
 #[derive(Debug)]
-struct Entry {
-    job: Job,
-    queued: Option<Ready>,
-    origin: Origin,
+struct JobEntry {
+    job: DeliveryJob,
+    queued: Option<ReadyKey>,
+    origin: JobOrigin,
 }
 
-/// Whether anything was owed when this start first saw the job.
+/// Whether anything had to be delivered when this process first saw the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
+enum JobOrigin {
     Owed,
     Settled,
 }
 
-/// Due, urgency (0: somebody's telephone is ringing), id (begins with the time of the call).
-type Ready = (Timestamp, u8, String);
+/// Key of a job that has a next request. The order of the fields is the order in which jobs are served.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ReadyKey {
+    /// Earliest time of the request.
+    due: Timestamp,
+    urgency: RequestUrgency,
+    /// The call's id. It begins with the time of the call, so older calls come first.
+    id: String,
+}
 
-/// A request under way.
+/// Order of requests that are due at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum RequestUrgency {
+    /// Registration of a call in progress: the operator's telephone may be ringing.
+    Ringing,
+    Normal,
+}
+
+/// A request in flight.
 #[derive(Debug)]
-struct Flight {
+struct InFlightRequest {
     token: TokenId,
-    what: Purpose,
+    purpose: RequestPurpose,
 }
 
 #[derive(Debug)]
-enum Purpose {
+enum RequestPurpose {
     Auth,
-    Job { id: String, work: Work, codes: Vec<String> },
+    Job { id: String, kind: JobRequest, codes: Vec<String> },
 }
 
 #[derive(Clone, Debug)]
-enum Work {
-    /// With what was known of the registration before.
-    Register(Registration),
+enum JobRequest {
+    /// The registration, with its state before the request.
+    Register(PyrusRegistration),
     Upload(u32),
     Attach(u32),
 }
 
-/// The token of the client.
+/// The access token of the client.
 #[derive(Debug, Default)]
-struct Token {
-    state: TokenState,
+struct ClientToken {
+    state: ClientTokenState,
     last: u64,
-    /// Failures to get or use one, in a row.
+    /// Consecutive failures to fetch or use a token.
     failures: u32,
     not_before: Timestamp,
-    /// The login is refused.
-    hold: Hold,
+    /// Set while Pyrus refuses the login.
+    hold: RefusalHold,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-enum TokenState {
+enum ClientTokenState {
     #[default]
     None,
     Fetching,
-    Have(TokenId, Proof),
+    Have(TokenId, TokenProof),
 }
 
-/// Whether a token was accepted anywhere yet.
+/// Whether Pyrus has accepted the token in any request yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
+enum TokenProof {
     Fresh,
     Accepted,
 }
 
-impl Machine {
-    /// An empty machine; `seed` decides the jitter.
-    pub fn new(policy: Policy, tuning: Tuning, seed: u64) -> Self {
+impl DeliveryMachine {
+    /// Creates an empty machine. `seed` determines the jitter of pauses.
+    pub fn new(policy: DeliveryPolicy, tuning: DeliveryTuning, seed: u64) -> Self {
         Self {
             policy,
-            pace: Pace::new(tuning, seed),
+            pacer: RequestPacer::new(tuning, seed),
             jobs: BTreeMap::new(),
             ready: BTreeSet::new(),
-            flights: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             last_action: 0,
-            token: Token::default(),
-            dropped: BTreeMap::new(),
-            dirty: BTreeSet::new(),
+            token: ClientToken::default(),
+            dropped_codes: BTreeMap::new(),
+            unsaved_jobs: BTreeSet::new(),
             rows: VecDeque::new(),
-            account: Hold::default(),
-            trouble: None,
-            away: None,
+            account_hold: RefusalHold::default(),
+            last_failure: None,
+            outage: None,
             alarm: None,
-            blind_before: Timestamp::EPOCH,
-            learnt_limit: None,
-            finished: Finished::default(),
+            journal_lost_at: Timestamp::EPOCH,
+            learned_limit: None,
+            finished: FinishedCounts::default(),
         }
     }
 
-    /// Goes on where the journal's rows stand. A row that is no job is left alone and returned.
+    /// Loads jobs from the journal. Returns the rows that cannot be parsed; they are not changed.
     pub fn load(&mut self, now: Timestamp, rows: impl IntoIterator<Item = JobRow>) -> Vec<JobRow> {
         let mut unreadable = Vec::new();
         for row in rows {
-            match Job::from_row(&row) {
+            match DeliveryJob::from_row(&row) {
                 Ok(job) => {
                     let job = job.after_restart(now);
                     let id = job.id.clone();
-                    let origin = if job.is_settled() { Origin::Settled } else { Origin::Owed };
-                    self.jobs.entry(id.clone()).or_insert(Entry { job, queued: None, origin });
-                    self.changed(&id);
+                    let origin = if job.is_settled() { JobOrigin::Settled } else { JobOrigin::Owed };
+                    self.jobs.entry(id.clone()).or_insert(JobEntry { job, queued: None, origin });
+                    self.requeue(&id);
                 }
                 Err(_) => unreadable.push(row),
             }
@@ -212,121 +229,126 @@ impl Machine {
         unreadable
     }
 
-    /// Takes over what an earlier start knew of the client as a whole.
+    /// Loads the state that concerns the client as a whole.
     pub fn load_client(&mut self, dropped: impl IntoIterator<Item = DroppedCode>, alarm: Option<String>) {
-        self.dropped.extend(dropped.into_iter().map(|d| (d.code.clone(), d)));
+        self.dropped_codes.extend(dropped.into_iter().map(|d| (d.code.clone(), d)));
         self.alarm = alarm;
     }
 
-    /// The journal was lost at this moment and made anew. A call that began before and is not in it may have been
-    /// registered while it rang: it counts as [`Registration::Unsure`], so its recording is attached by external_id
-    /// alone, and the call is registered only if Pyrus says that it does not know it.
-    pub fn load_loss(&mut self, lost_at: Timestamp) {
-        self.blind_before = lost_at;
+    /// Records that the journal was lost at `lost_at` and rebuilt. A call that began earlier may have been registered
+    /// without
+    /// a surviving job. It counts as [`PyrusRegistration::Unsure`]: its recording is attached by `external_id` alone,
+    /// and the
+    /// call is registered only if Pyrus does not know it.
+    pub fn load_journal_loss(&mut self, lost_at: Timestamp) {
+        self.journal_lost_at = lost_at;
     }
 
-    /// A call has changed. The driver first loads the call's row if [`Machine::knows`] says no: a call that was
-    /// delivered long ago is no longer in memory.
+    /// Takes a new or changed call. The driver must first load the call's row if [`DeliveryMachine::contains`] returns
+    /// false,
+    /// because delivered calls are not kept in memory.
     pub fn handle_call(&mut self, update: &CallUpdate) {
         let CallUpdate { record, progress, consent } = update;
         match self.jobs.get_mut(&record.id) {
             Some(entry) => match consent {
-                Consent::ByConfig => {
+                DeliveryConsent::ByConfig => {
                     entry.job.update(record, *progress);
                     retain_mapped(&self.policy, &mut entry.job);
                 }
-                Consent::Forbidden => entry.job.forbid(*progress),
+                DeliveryConsent::Forbidden => entry.job.forbid(*progress),
             },
             None if self.policy.is_due(record, *progress, *consent) => {
-                let mut job = Job::new(record, *progress);
-                if begin(record).is_some_and(|at| at < self.blind_before) {
-                    job.registration = Registration::Unsure;
+                let mut job = DeliveryJob::new(record, *progress);
+                if start_time(record).is_some_and(|at| at < self.journal_lost_at) {
+                    job.registration = PyrusRegistration::Unsure;
                 }
                 retain_mapped(&self.policy, &mut job);
-                self.jobs.insert(record.id.clone(), Entry { job, queued: None, origin: Origin::Owed });
+                self.jobs.insert(record.id.clone(), JobEntry { job, queued: None, origin: JobOrigin::Owed });
             }
             None => return,
         }
-        self.changed(&record.id);
+        self.requeue(&record.id);
     }
 
-    /// A person asks to try this call again at once: one that is parked, or dead.
+    /// Retries a parked or dead job immediately, at the administrator's request.
     pub fn handle_retry(&mut self, id: &str) {
         let Some(entry) = self.jobs.get_mut(id).filter(|entry| !entry.job.is_forbidden) else { return };
         let job = &mut entry.job;
-        job.standing = Standing::Going { not_before: None };
-        job.tries = super::job::Tries::default();
+        job.status = JobStatus::Active { not_before: None };
+        job.retries = super::job::RetryCounts::default();
         for part in &mut job.parts {
             if matches!(part.state, PartState::Dead { .. }) {
                 part.state = PartState::Waiting;
             }
         }
         self.token.hold.until = Timestamp::EPOCH;
-        self.account.until = Timestamp::EPOCH;
-        self.changed(id);
+        self.account_hold.until = Timestamp::EPOCH;
+        self.requeue(id);
     }
 
-    /// What to do next.
-    pub fn next(&mut self, now: Timestamp) -> Next {
+    /// Returns the next action.
+    pub fn poll_action(&mut self, now: Timestamp) -> NextAction {
         loop {
-            let Some((due, urgency, id)) = self.ready.first().cloned() else { return Next::Idle };
+            let Some(ReadyKey { due, urgency, id }) = self.ready.first().cloned() else { return NextAction::Idle };
             if due > now {
-                return Next::WaitUntil(due);
+                return NextAction::WaitUntil(due);
             }
-            // A ringing telephone does not wait behind long uploads.
-            let room = self.pace.tuning().side_by_side + if urgency == 0 { URGENT_MORE } else { 0 };
-            if self.flights.len() >= room {
-                return Next::Idle;
+            // A ringing call must not wait behind long uploads.
+            let max_in_flight = self.pacer.tuning().max_in_flight
+                + if urgency == RequestUrgency::Ringing { MAX_EXTRA_URGENT } else { 0 };
+            if self.in_flight.len() >= max_in_flight {
+                return NextAction::Idle;
             }
-            if self.account.why.is_some() {
-                if now < self.account.until {
-                    return Next::WaitUntil(self.account.until);
+            if self.account_hold.reason.is_some() {
+                if now < self.account_hold.until {
+                    return NextAction::WaitUntil(self.account_hold.until);
                 }
-                if !self.flights.is_empty() {
-                    return Next::Idle; // one looks, for all
+                if !self.in_flight.is_empty() {
+                    return NextAction::Idle; // one request probes for all calls
                 }
             }
-            match self.pace.go(now, self.flights.len()) {
-                Go::Now => {}
-                Go::At(at) => return Next::WaitUntil(at),
-                Go::AfterAnswer => return Next::Idle,
+            match self.pacer.permission(now, self.in_flight.len()) {
+                SendPermission::Now => {}
+                SendPermission::At(at) => return NextAction::WaitUntil(at),
+                SendPermission::AfterAnswer => return NextAction::Idle,
             }
             match self.token.state {
-                TokenState::Have(token, _) => {
-                    if let Some(action) = self.begin(&id, token) {
-                        return Next::Action(action);
+                ClientTokenState::Have(token, _) => {
+                    if let Some(action) = self.start_job_request(&id, token) {
+                        return NextAction::Send(action);
                     }
                 }
-                TokenState::Fetching => return Next::Idle,
-                TokenState::None => return self.begin_auth(now),
+                ClientTokenState::Fetching => return NextAction::Idle,
+                ClientTokenState::None => return self.start_auth(now),
             }
         }
     }
 
-    /// What became of a request.
-    pub fn handle_answer(&mut self, now: Timestamp, action: ActionId, reply: &Reply) {
-        let Some(flight) = self.flights.remove(&action) else { return };
-        let endpoint = flight.what.endpoint();
-        let judged = judge(endpoint, reply);
-        self.pace_of(now, reply, &judged);
-        self.finished.successes += u64::from(matches!(judged.verdict, Verdict::Done(_)) && endpoint != Endpoint::Auth);
-        match flight.what {
-            Purpose::Auth => self.after_auth(now, flight.token, judged),
-            Purpose::Job { id, work, codes } => {
-                self.after_token(now, flight.token, &judged);
-                self.after_account(now, endpoint, &judged);
-                self.after_job(now, &id, &work, judged, &codes);
-                self.changed(&id);
+    /// Takes the outcome of a request.
+    pub fn handle_outcome(&mut self, now: Timestamp, action: ActionId, outcome: &RequestOutcome) {
+        let Some(flight) = self.in_flight.remove(&action) else { return };
+        let endpoint = flight.purpose.endpoint();
+        let assessment = assess(endpoint, outcome);
+        self.update_pacer(now, outcome, &assessment);
+        self.finished.successes +=
+            u64::from(matches!(assessment.verdict, ResponseVerdict::Done(_)) && endpoint != PyrusEndpoint::Auth);
+        match flight.purpose {
+            RequestPurpose::Auth => self.handle_auth_outcome(now, flight.token, assessment),
+            RequestPurpose::Job { id, kind, codes } => {
+                self.update_token(now, flight.token, &assessment);
+                self.update_account_hold(now, endpoint, &assessment);
+                self.handle_job_outcome(now, &id, &kind, assessment, &codes);
+                self.requeue(&id);
             }
         }
     }
 
-    /// What must be made durable. Polled until `None` before any action is executed.
+    /// Returns the next row to store. It must be polled until `None` before an action is executed.
     pub fn poll_row(&mut self) -> Option<DeliveryRow> {
         if let Some(row) = self.rows.pop_front() {
             return Some(row);
         }
-        let id = self.dirty.pop_first()?;
+        let id = self.unsaved_jobs.pop_first()?;
         let row = self.jobs.get(&id)?.job.to_row();
         if row.is_settled() {
             self.retire(&id);
@@ -334,45 +356,50 @@ impl Machine {
         Some(DeliveryRow::Job(row))
     }
 
-    /// Whether this call is in memory.
-    pub fn knows(&self, id: &str) -> bool {
+    /// Returns true if the job of this call is in memory.
+    pub fn contains(&self, id: &str) -> bool {
         self.jobs.contains_key(id)
     }
 
     // ---- requests
 
-    fn begin_auth(&mut self, now: Timestamp) -> Next {
+    fn start_auth(&mut self, now: Timestamp) -> NextAction {
         let not_before = self.token.not_before.max(self.token.hold.until);
         if not_before > now {
-            return Next::WaitUntil(not_before);
+            return NextAction::WaitUntil(not_before);
         }
-        if let Err(at) = self.pace.take_auth(now) {
-            return Next::WaitUntil(at);
+        if let Err(at) = self.pacer.take_auth(now) {
+            return NextAction::WaitUntil(at);
         }
-        self.token.state = TokenState::Fetching;
+        self.token.state = ClientTokenState::Fetching;
         self.token.last += 1;
         let token = TokenId(self.token.last);
-        Next::Action(self.fly(token, Request::Auth, Purpose::Auth))
+        NextAction::Send(self.start_request(token, PyrusRequest::Auth, RequestPurpose::Auth))
     }
 
-    /// The next request of a job, its intent among the rows. `None`: it needs none after all.
-    fn begin(&mut self, id: &str, token: TokenId) -> Option<Action> {
-        let dropped: BTreeSet<String> = self.dropped.keys().cloned().collect();
+    /// Starts the next request of a job; the changed row announces it. Returns `None` if no request is needed after
+    /// all.
+    fn start_job_request(&mut self, id: &str, token: TokenId) -> Option<DeliveryAction> {
+        let dropped: BTreeSet<String> = self.dropped_codes.keys().cloned().collect();
         let job = &mut self.jobs.get_mut(id).expect("what is ready is a job").job;
         let begun = match job.step() {
             None => None,
-            Some(Step::Register) => {
+            Some(DeliveryStep::Register) => {
                 let body = self.policy.call_body(job, &dropped);
                 let codes = body.mappings.iter().map(|m| m.code.clone()).collect();
                 if job.is_blind_repeat() {
-                    job.tries.blind_repeats += 1;
+                    job.retries.blind_repeats += 1;
                     job.possible_duplicates += 1;
                 }
-                let before = std::mem::replace(&mut job.registration, Registration::Sending);
-                Some((Request::Register(body), Work::Register(before), codes))
+                let before = std::mem::replace(&mut job.registration, PyrusRegistration::Sending);
+                let kind = JobRequest::Register(before);
+                Some(StartedRequest { request: PyrusRequest::Register(body), kind, codes })
             }
-            Some(Step::Upload(at)) => begin_upload((self.policy.max_upload_bytes, self.learnt_limit), job, at),
-            Some(Step::Attach(at)) => {
+            Some(DeliveryStep::Upload(at)) => {
+                let limits = UploadLimits { configured: self.policy.max_upload_bytes, learned: self.learned_limit };
+                start_upload(job, at, limits)
+            }
+            Some(DeliveryStep::Attach(at)) => {
                 let part = job.parts.get_mut(at).expect("a step names a part that is there");
                 let number = part.number;
                 let PartState::Uploaded(upload) = part.state.clone() else {
@@ -381,117 +408,138 @@ impl Machine {
                 part.state = PartState::Attaching(upload.clone());
                 let body = self.policy.attach_body(job, &upload.guid, &dropped);
                 let codes = body.mappings.iter().map(|m| m.code.clone()).collect();
-                Some((Request::Attach(body), Work::Attach(number), codes))
+                let kind = JobRequest::Attach(number);
+                Some(StartedRequest { request: PyrusRequest::Attach(body), kind, codes })
             }
         };
-        self.changed(id);
-        let (request, work, codes) = begun?;
-        Some(self.fly(token, request, Purpose::Job { id: id.to_owned(), work, codes }))
+        self.requeue(id);
+        let StartedRequest { request, kind, codes } = begun?;
+        Some(self.start_request(token, request, RequestPurpose::Job { id: id.to_owned(), kind, codes }))
     }
 
-    fn fly(&mut self, token: TokenId, request: Request, what: Purpose) -> Action {
+    fn start_request(&mut self, token: TokenId, request: PyrusRequest, purpose: RequestPurpose) -> DeliveryAction {
         self.last_action += 1;
         let id = ActionId(self.last_action);
-        self.flights.insert(id, Flight { token, what });
-        self.pace.handle_sent();
-        Action { id, token, request }
+        self.in_flight.insert(id, InFlightRequest { token, purpose });
+        self.pacer.handle_sent();
+        DeliveryAction { id, token, request }
     }
 
     // ---- bookkeeping
 
-    /// Puts a job where it belongs after any change of it.
-    fn changed(&mut self, id: &str) {
+    /// Puts a changed job into the ready queue or removes it, and marks its row as unsaved.
+    fn requeue(&mut self, id: &str) {
         let Some(entry) = self.jobs.get_mut(id) else { return };
-        give_up_blind(&mut entry.job);
+        give_up_unconfirmed(&mut entry.job);
         if !entry.job.is_settled() {
-            entry.origin = Origin::Owed;
+            entry.origin = JobOrigin::Owed;
         }
         if let Some(old) = entry.queued.take() {
             self.ready.remove(&old);
         }
-        let flies = self.flights.values().any(|f| matches!(&f.what, Purpose::Job { id: flying, .. } if flying == id));
-        if let (Some(step), false) = (entry.job.step(), flies) {
-            let is_ringing = step == Step::Register && entry.job.progress == Progress::Live;
+        let is_in_flight =
+            self.in_flight.values().any(|f| matches!(&f.purpose, RequestPurpose::Job { id: other, .. } if other == id));
+        if let (Some(step), false) = (entry.job.step(), is_in_flight) {
+            let urgency = match (step, entry.job.progress) {
+                (DeliveryStep::Register, CallProgress::Live) => RequestUrgency::Ringing,
+                _ => RequestUrgency::Normal,
+            };
             let due = entry.job.not_before().unwrap_or(Timestamp::EPOCH);
-            let ready = (due, u8::from(!is_ringing), id.to_owned());
+            let ready = ReadyKey { due, urgency, id: id.to_owned() };
             self.ready.insert(ready.clone());
             entry.queued = Some(ready);
         }
-        self.dirty.insert(id.to_owned());
+        self.unsaved_jobs.insert(id.to_owned());
     }
 }
 
-impl Token {
+impl ClientToken {
     fn is_idle(&self) -> bool {
-        self.state != TokenState::Fetching
+        self.state != ClientTokenState::Fetching
     }
 }
 
-impl Purpose {
-    const fn endpoint(&self) -> Endpoint {
+impl RequestPurpose {
+    const fn endpoint(&self) -> PyrusEndpoint {
         match self {
-            Self::Auth => Endpoint::Auth,
-            Self::Job { work: Work::Register(_), .. } => Endpoint::Call,
-            Self::Job { work: Work::Upload(_), .. } => Endpoint::Upload,
-            Self::Job { work: Work::Attach(_), .. } => Endpoint::Attach,
+            Self::Auth => PyrusEndpoint::Auth,
+            Self::Job { kind: JobRequest::Register(_), .. } => PyrusEndpoint::Call,
+            Self::Job { kind: JobRequest::Upload(_), .. } => PyrusEndpoint::Upload,
+            Self::Job { kind: JobRequest::Attach(_), .. } => PyrusEndpoint::Attach,
         }
     }
 }
 
-fn begin_upload(
-    (max_bytes, learnt_limit): (u64, Option<u64>),
-    job: &mut Job,
-    at: usize,
-) -> Option<(Request, Work, Vec<String>)> {
+/// A request of a job, ready to send.
+struct StartedRequest {
+    request: PyrusRequest,
+    kind: JobRequest,
+    /// Codes of the form fields in the request.
+    codes: Vec<String>,
+}
+
+/// Size limits of an upload, in bytes.
+#[derive(Clone, Copy)]
+struct UploadLimits {
+    /// Limit from the configuration. Larger files are never sent.
+    configured: u64,
+    /// Limit found after the server refused a file. Larger files are sent in slices.
+    learned: Option<u64>,
+}
+
+/// Starts the upload of the part at index `at`. Returns `None` if the part is too large: it is then split or given up.
+fn start_upload(job: &mut DeliveryJob, at: usize, limits: UploadLimits) -> Option<StartedRequest> {
     let part = job.parts.get(at).expect("a step names a part that is there");
-    let (number, path, cut) = (part.number, part.path.clone(), part.cut);
-    if let Some(limit) = learnt_limit.filter(|&limit| part.bytes > limit && split::can_be_split(part)) {
+    let (number, path, slice) = (part.number, part.path.clone(), part.slice);
+    if let Some(limit) = limits.learned.filter(|&limit| part.bytes > limit && split::can_be_split(part)) {
         split::split(job, number, limit);
         return None;
     }
     let ending = if path.ends_with(".ogg") { "ogg" } else { "wav" };
-    let name = match cut {
-        Some(cut) if cut.of == 1 => format!("{}-part{}.wav", job.id, split::ordinal(job, cut)),
-        Some(cut) => format!("{}-{}-part{}.wav", job.id, cut.of, split::ordinal(job, cut)),
+    let name = match slice {
+        Some(slice) if slice.part_number == 1 => format!("{}-part{}.wav", job.id, split::ordinal(job, slice)),
+        Some(slice) => format!("{}-{}-part{}.wav", job.id, slice.part_number, split::ordinal(job, slice)),
         None if number == 1 => format!("{}.{ending}", job.id),
         None => format!("{}-{number}.{ending}", job.id),
     };
     let part = job.parts.get_mut(at).expect("a step names a part that is there");
-    if part.bytes > max_bytes {
-        let why = format!(
-            "the recording has {} bytes, more than max_upload_mib in [pyrus] allows: it is kept here and not sent; a lower part_hours in [recording] makes smaller files",
+    if part.bytes > limits.configured {
+        let reason = format!(
+            "the recording has {} bytes, which is more than max_upload_mib in [pyrus] allows: it stays on this machine and is not sent; raise max_upload_mib if Pyrus accepts larger files, or lower part_hours in [recording]",
             part.bytes
         );
-        part.state = PartState::Dead { why };
+        part.state = PartState::Dead { reason };
         return None;
     }
     part.state = PartState::Uploading;
-    Some((Request::Upload { path, name, cut }, Work::Upload(number), Vec::new()))
+    let request = PyrusRequest::Upload { path, name, slice };
+    Some(StartedRequest { request, kind: JobRequest::Upload(number), codes: Vec::new() })
 }
 
-/// A call without a recording whose registration stayed unanswered twice: nobody but a person can tell.
-fn give_up_blind(job: &mut Job) {
-    let is_hopeless = job.registration == Registration::Unsure
-        && job.progress == Progress::Complete
-        && job.tries.blind_repeats > 0
+/// Gives up a call without a recording after the registration and its repeat stayed unconfirmed. Only a person can
+/// check.
+fn give_up_unconfirmed(job: &mut DeliveryJob) {
+    let is_hopeless = job.registration == PyrusRegistration::Unsure
+        && job.progress == CallProgress::Complete
+        && job.retries.blind_repeats > 0
         && job.step().is_none()
-        && !matches!(job.standing, Standing::Dead { .. });
+        && !matches!(job.status, JobStatus::Dead { .. });
     if is_hopeless && !job.parts.iter().any(|p| matches!(p.state, PartState::Uploading | PartState::Attaching(_))) {
-        let why = String::from(
-            "Pyrus did not answer two registrations of this call, which has no recording: look in the form whether it is there",
+        let reason = String::from(
+            "Pyrus did not confirm the registration of this call, and a repeat was not confirmed either: check in the form whether the call is there",
         );
-        job.standing = Standing::Dead { why };
+        job.status = JobStatus::Dead { reason };
     }
 }
 
-/// Of the headers of a record only those that fill form fields are kept, bounded.
-fn retain_mapped(policy: &Policy, job: &mut Job) {
+/// Drops the header fields that no form field needs.
+fn retain_mapped(policy: &DeliveryPolicy, job: &mut DeliveryJob) {
     job.facts.headers.retain(|name, _| policy.header_mappings.values().any(|wanted| wanted.eq_ignore_ascii_case(name)));
 }
 
-fn begin(record: &CallRecord) -> Option<Timestamp> {
+fn start_time(record: &CallRecord) -> Option<Timestamp> {
     record.invited_at.or(record.answered_at).or(record.ended_at)
 }
 
-/// So many more registrations than other requests may be under way while a telephone rings.
-const URGENT_MORE: usize = 2;
+/// Number of registrations of ringing calls that may exceed the limit of requests in flight.
+const MAX_EXTRA_URGENT: usize = 2;

@@ -1,153 +1,154 @@
-//! How things stand, for people.
+//! The state of delivery for people and for the program's other modules.
 
 use std::collections::VecDeque;
 
-use super::{Entry, Machine, Origin, Purpose};
-use crate::delivery::job::{Job, Standing};
+use super::{DeliveryMachine, JobEntry, JobOrigin, RequestPurpose};
+use crate::delivery::job::{DeliveryJob, JobStatus};
 use crate::time::Timestamp;
 
-/// How things stand, for people and for `replay --deliver`.
+/// The state of delivery.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Calls that were finished since the start.
+pub struct DeliverySummary {
+    /// Calls delivered since the process started.
     pub done: usize,
-    /// Calls that were told again and had been finished before.
+    /// Calls that were already delivered when the process started, and were reported again.
     pub already: usize,
     /// Calls that wait for their end or their recording.
     pub waiting: usize,
-    /// Calls that are still to be delivered and will be tried.
+    /// Calls with a request in flight or due.
     pub owed: usize,
-    /// Calls for which a person must act.
-    pub parked: Vec<Trouble>,
-    /// Calls that will never be whole in Pyrus (the last [`MAX_DEAD_KEPT`]).
-    pub dead: Vec<Trouble>,
-    /// Requests that may have been done twice, because Pyrus gave no definite answer.
+    /// Calls that need the administrator.
+    pub parked: Vec<TroubledCall>,
+    /// Calls that were given up: the call or a recording is missing in Pyrus. The newest [`MAX_DEAD_KEPT`] are listed.
+    pub dead: Vec<TroubledCall>,
+    /// Requests that Pyrus may have carried out twice, because it gave no definite response.
     pub possible_duplicates: u64,
-    /// What keeps everything from being delivered and needs a person: a refused login or account.
+    /// The reason why no call can be delivered, for the administrator.
     pub alarm: Option<String>,
-    /// Why the newest request was not answered, if it was not.
-    pub trouble: Option<String>,
-    /// Of which kind the alarm is, if there is one.
-    pub blocked_by: Option<Blocked>,
-    /// Field codes that Pyrus did not take.
+    /// Message of the newest request, if it got no response.
+    pub last_failure: Option<String>,
+    /// Kind of the alarm, if there is one.
+    pub blocked_by: Option<DeliveryBlocker>,
+    /// Codes of form fields that Pyrus refused.
     pub dropped_codes: Vec<String>,
 }
 
-/// What keeps everything from being delivered.
+/// Conditions that stop the delivery of all calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blocked {
-    /// Login or key are refused.
+pub enum DeliveryBlocker {
+    /// Pyrus refuses the login or its key.
     Login,
-    /// The account or its form is refused.
+    /// Pyrus refuses the account or its form.
     Account,
-    /// Pyrus cannot be reached; it is tried again.
-    Away,
+    /// Pyrus cannot be reached. Requests are retried.
+    Unreachable,
 }
 
-/// A call that is in trouble.
+/// A parked or dead call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// The call.
+pub struct TroubledCall {
+    /// The call's id.
     pub id: String,
-    /// For a person.
-    pub why: String,
+    /// The reason, for the administrator.
+    pub reason: String,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Finished {
+/// Results of jobs that left the memory.
+pub(super) struct FinishedCounts {
     pub(super) done: usize,
     pub(super) already: usize,
-    pub(super) dead: VecDeque<Trouble>,
+    pub(super) dead: VecDeque<TroubledCall>,
     pub(super) possible_duplicates: u64,
     pub(super) successes: u64,
 }
 
-impl Machine {
-    /// Nothing is owed that can succeed without a person, a call's end or a recording.
+impl DeliveryMachine {
+    /// Returns true if no request is in flight or can succeed without a person, the end of a call, or a recording.
     pub fn is_settled(&self) -> bool {
-        self.flights.is_empty()
-            && self.dirty.is_empty()
+        self.in_flight.is_empty()
+            && self.unsaved_jobs.is_empty()
             && self.rows.is_empty()
             && (self.is_refused()
                 || self.jobs.values().all(|e| {
-                    matches!(e.job.standing, Standing::Parked { .. } | Standing::Dead { .. }) || e.job.step().is_none()
+                    matches!(e.job.status, JobStatus::Parked { .. } | JobStatus::Dead { .. }) || e.job.step().is_none()
                 }))
     }
 
-    /// How things stand.
-    pub fn summary(&self) -> Summary {
-        let mut summary = Summary {
+    /// Returns the present state of delivery.
+    pub fn summary(&self) -> DeliverySummary {
+        let mut summary = DeliverySummary {
             done: self.finished.done,
             already: self.finished.already,
             dead: self.finished.dead.iter().cloned().collect(),
             possible_duplicates: self.finished.possible_duplicates,
             alarm: self.alarm.clone(),
-            trouble: self.trouble.clone(),
+            last_failure: self.last_failure.clone(),
             blocked_by: self.blocked_by(),
-            dropped_codes: self.dropped.keys().cloned().collect(),
-            ..Summary::default()
+            dropped_codes: self.dropped_codes.keys().cloned().collect(),
+            ..DeliverySummary::default()
         };
-        for Entry { job, .. } in self.jobs.values() {
+        for JobEntry { job, .. } in self.jobs.values() {
             summary.possible_duplicates += u64::from(job.possible_duplicates);
-            match &job.standing {
-                Standing::Parked { why, .. } => {
-                    summary.parked.push(Trouble { id: job.id.clone(), why: why.clone() });
+            match &job.status {
+                JobStatus::Parked { reason, .. } => {
+                    summary.parked.push(TroubledCall { id: job.id.clone(), reason: reason.clone() });
                 }
                 _ if job.is_settled() => {}
-                _ if job.step().is_none() && !self.is_under_way(&job.id) => summary.waiting += 1,
+                _ if job.step().is_none() && !self.is_in_flight(&job.id) => summary.waiting += 1,
                 _ => summary.owed += 1,
             }
         }
         summary
     }
 
-    /// Requests that were done since the start.
+    /// Returns the number of successful requests since the process started.
     pub const fn successes(&self) -> u64 {
         self.finished.successes
     }
 
-    /// Pyrus asked for a pause, or the rate is used up: waiting is right now the only thing to do.
-    pub fn is_paced(&self, now: Timestamp) -> bool {
-        self.pace.is_paced(now)
+    /// Returns true if a rate limit forbids requests now.
+    pub fn is_rate_limited(&self, now: Timestamp) -> bool {
+        self.pacer.is_rate_limited(now)
     }
 
-    /// The jobs that are not finished, for tests and people.
-    pub fn jobs(&self) -> impl Iterator<Item = &Job> {
+    /// Returns the unfinished jobs.
+    pub fn jobs(&self) -> impl Iterator<Item = &DeliveryJob> {
         self.jobs.values().map(|e| &e.job)
     }
 
-    /// In the order in which the alarm names them.
-    fn blocked_by(&self) -> Option<Blocked> {
-        if self.token.hold.why.is_some() {
-            Some(Blocked::Login)
-        } else if self.account.why.is_some() {
-            Some(Blocked::Account)
+    /// Returns the kind of the alarm. The order of the checks is that of the alarm's text.
+    fn blocked_by(&self) -> Option<DeliveryBlocker> {
+        if self.token.hold.reason.is_some() {
+            Some(DeliveryBlocker::Login)
+        } else if self.account_hold.reason.is_some() {
+            Some(DeliveryBlocker::Account)
         } else {
-            self.away.as_ref().map(|_| Blocked::Away)
+            self.outage.as_ref().map(|_| DeliveryBlocker::Unreachable)
         }
     }
 
     fn is_refused(&self) -> bool {
-        self.token.hold.why.is_some() || self.account.why.is_some()
+        self.token.hold.reason.is_some() || self.account_hold.reason.is_some()
     }
 
-    fn is_under_way(&self, id: &str) -> bool {
-        self.flights.values().any(|f| matches!(&f.what, Purpose::Job { id: flying, .. } if flying == id))
+    fn is_in_flight(&self, id: &str) -> bool {
+        self.in_flight.values().any(|f| matches!(&f.purpose, RequestPurpose::Job { id: other, .. } if other == id))
     }
 
-    /// A settled job leaves the memory; the journal has it.
+    /// Removes a settled job from memory. The journal keeps its row.
     pub(super) fn retire(&mut self, id: &str) {
-        let Some(Entry { job, queued, origin }) = self.jobs.remove(id) else { return };
+        let Some(JobEntry { job, queued, origin }) = self.jobs.remove(id) else { return };
         if let Some(queued) = queued {
             self.ready.remove(&queued);
         }
         self.finished.possible_duplicates += u64::from(job.possible_duplicates);
-        match job.death() {
-            None if origin == Origin::Settled => self.finished.already += 1,
+        match job.failure_reason() {
+            None if origin == JobOrigin::Settled => self.finished.already += 1,
             None => self.finished.done += 1,
-            Some(why) => {
+            Some(reason) => {
                 self.finished.dead.retain(|t| t.id != job.id);
-                self.finished.dead.push_back(Trouble { id: job.id.clone(), why: why.to_owned() });
+                self.finished.dead.push_back(TroubledCall { id: job.id.clone(), reason: reason.to_owned() });
                 if self.finished.dead.len() > MAX_DEAD_KEPT {
                     self.finished.dead.pop_front();
                 }
@@ -156,5 +157,5 @@ impl Machine {
     }
 }
 
-/// Dead calls that the summary names; all are in the journal.
+/// Number of dead calls in the summary. The journal has all.
 pub const MAX_DEAD_KEPT: usize = 1_000;

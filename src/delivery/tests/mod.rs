@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::job::{PartState, Registration, Standing};
+use super::job::{JobStatus, PartState, PyrusRegistration};
 use super::*;
 use crate::call::record::{CallRecord, Direction, Outcome, Recording};
 use crate::delivery::row::{DeliveryRow, JobRow};
 use crate::time::Timestamp;
 
-mod absence;
 mod model;
+mod outage;
 
-pub(super) fn policy() -> Policy {
-    Policy {
+pub(super) fn policy() -> DeliveryPolicy {
+    DeliveryPolicy {
         account_id: "account".into(),
         register_at: RegisterAt::Auto,
         directions: vec![Direction::Inbound, Direction::Outbound],
@@ -26,8 +26,8 @@ pub(super) fn policy() -> Policy {
     }
 }
 
-fn machine() -> Machine {
-    Machine::new(policy(), Tuning::default(), 1)
+fn machine() -> DeliveryMachine {
+    DeliveryMachine::new(policy(), DeliveryTuning::default(), 1)
 }
 
 /// The machine's clock in these tests, seconds.
@@ -35,7 +35,7 @@ fn at(s: i64) -> Timestamp {
     Timestamp::from_secs(1_000_000 + s)
 }
 
-pub(super) fn call(id: &str, progress: Progress, parts: u32) -> CallUpdate {
+pub(super) fn call(id: &str, progress: CallProgress, parts: u32) -> CallUpdate {
     let recordings = (1..=parts)
         .map(|part| Recording {
             part,
@@ -60,55 +60,60 @@ pub(super) fn call(id: &str, progress: Progress, parts: u32) -> CallUpdate {
         internal: Some("200".into()),
         invited_at: Some(Timestamp::from_secs(1_640_218_292)),
         answered_at: answered.then(|| Timestamp::from_secs(1_640_218_300)),
-        ended_at: (progress != Progress::Live).then(|| Timestamp::from_secs(1_640_218_360)),
-        duration_s: (answered && progress != Progress::Live).then_some(60.4),
+        ended_at: (progress != CallProgress::Live).then(|| Timestamp::from_secs(1_640_218_360)),
+        duration_s: (answered && progress != CallProgress::Live).then_some(60.4),
         outcome: if answered { Outcome::Answered } else { Outcome::NoAnswer },
         recordings,
         ..CallRecord::default()
     };
-    CallUpdate { record, progress, consent: Consent::ByConfig }
+    CallUpdate { record, progress, consent: DeliveryConsent::ByConfig }
 }
 
-pub(super) fn http(status: u16, body: &str) -> Reply {
-    Reply::Answer(Answer { status, rate: RateHeaders::default(), body: body.into(), sent_md5: Some("00".into()) })
+pub(super) fn http(status: u16, body: &str) -> RequestOutcome {
+    RequestOutcome::Response(PyrusResponse {
+        status,
+        rate: RateLimitHeaders::default(),
+        body: body.into(),
+        sent_md5: Some("00".into()),
+    })
 }
 
-pub(super) fn good(request: &Request) -> Reply {
+pub(super) fn good(request: &PyrusRequest) -> RequestOutcome {
     match request {
-        Request::Auth => http(200, r#"{"access_token":"t"}"#),
-        Request::Register(_) => http(200, r#"{"task_id":7}"#),
-        Request::Upload { .. } => http(200, r#"{"guid":"g","md5_hash":"00"}"#),
-        Request::Attach(_) => http(200, "{}"),
+        PyrusRequest::Auth => http(200, r#"{"access_token":"t"}"#),
+        PyrusRequest::Register(_) => http(200, r#"{"task_id":7}"#),
+        PyrusRequest::Upload { .. } => http(200, r#"{"guid":"g","md5_hash":"00"}"#),
+        PyrusRequest::Attach(_) => http(200, "{}"),
     }
 }
 
-fn action(machine: &mut Machine, now: Timestamp) -> Action {
-    match machine.next(now) {
-        Next::Action(action) => action,
+fn action(machine: &mut DeliveryMachine, now: Timestamp) -> DeliveryAction {
+    match machine.poll_action(now) {
+        NextAction::Send(action) => action,
         other => panic!("an action, not {other:?}"),
     }
 }
 
 /// Does what the machine wants, well, until it wants nothing at this moment. Returns the names of the requests.
-fn run(machine: &mut Machine, now: Timestamp) -> String {
+fn run(machine: &mut DeliveryMachine, now: Timestamp) -> String {
     let mut names = Vec::new();
-    while let Next::Action(action) = machine.next(now) {
+    while let NextAction::Send(action) = machine.poll_action(now) {
         names.push(name(&action.request));
-        machine.handle_answer(now, action.id, &good(&action.request));
+        machine.handle_outcome(now, action.id, &good(&action.request));
     }
     names.join(" ")
 }
 
-fn name(request: &Request) -> &'static str {
+fn name(request: &PyrusRequest) -> &'static str {
     match request {
-        Request::Auth => "auth",
-        Request::Register(_) => "call",
-        Request::Upload { .. } => "upload",
-        Request::Attach(_) => "attach",
+        PyrusRequest::Auth => "auth",
+        PyrusRequest::Register(_) => "call",
+        PyrusRequest::Upload { .. } => "upload",
+        PyrusRequest::Attach(_) => "attach",
     }
 }
 
-fn rows(machine: &mut Machine) -> Vec<JobRow> {
+fn rows(machine: &mut DeliveryMachine) -> Vec<JobRow> {
     let mut rows = Vec::new();
     while let Some(row) = machine.poll_row() {
         if let DeliveryRow::Job(job) = row {
@@ -118,14 +123,14 @@ fn rows(machine: &mut Machine) -> Vec<JobRow> {
     rows
 }
 
-fn job(machine: &Machine) -> &Job {
+fn job(machine: &DeliveryMachine) -> &DeliveryJob {
     machine.jobs().next().expect("a job")
 }
 
 /// The machine after its first login, so that the next action is of a call.
-fn logged_in() -> Machine {
+fn logged_in() -> DeliveryMachine {
     let mut m = machine();
-    m.handle_call(&call("z", Progress::Complete, 0));
+    m.handle_call(&call("z", CallProgress::Complete, 0));
     assert_eq!(run(&mut m, at(0)), "auth call");
     rows(&mut m);
     m
@@ -134,22 +139,22 @@ fn logged_in() -> Machine {
 #[test]
 fn requests_of_a_call_come_in_order_and_a_settled_call_leaves_the_memory() {
     let mut m = machine();
-    m.handle_call(&call("a", Progress::Complete, 2));
+    m.handle_call(&call("a", CallProgress::Complete, 2));
     assert_eq!(run(&mut m, at(0)), "auth call upload attach upload attach");
     assert_eq!(rows(&mut m).last().map(|r| r.stage.clone()).as_deref(), Some("done"));
-    assert!(!m.knows("a") && m.is_settled());
+    assert!(!m.contains("a") && m.is_settled());
     assert_eq!(m.summary().done, 1);
 }
 
 #[test]
 fn the_intent_is_among_the_rows_before_the_request_goes_out() {
     let mut m = logged_in();
-    m.handle_call(&call("a", Progress::Complete, 1));
+    m.handle_call(&call("a", CallProgress::Complete, 1));
     for (stage, request) in [("registering", "call"), ("uploading", "upload"), ("attaching", "attach")] {
         let next = action(&mut m, at(0));
         assert_eq!(name(&next.request), request);
         assert_eq!(rows(&mut m)[0].stage, stage);
-        m.handle_answer(at(0), next.id, &good(&next.request));
+        m.handle_outcome(at(0), next.id, &good(&next.request));
     }
     assert_eq!(rows(&mut m)[0].stage, "done");
 }
@@ -157,11 +162,11 @@ fn the_intent_is_among_the_rows_before_the_request_goes_out() {
 #[test]
 fn registration_waits_for_what_the_configuration_names() {
     let due = |register_at, change: fn(&mut CallRecord), progress| {
-        let mut update = call("a", Progress::Live, 0);
+        let mut update = call("a", CallProgress::Live, 0);
         update.record.internal = None;
         change(&mut update.record);
-        let policy = Policy { register_at, ..policy() };
-        policy.is_due(&update.record, progress, Consent::ByConfig)
+        let policy = DeliveryPolicy { register_at, ..policy() };
+        policy.is_due(&update.record, progress, DeliveryConsent::ByConfig)
     };
     let nothing: fn(&mut CallRecord) = |_| {};
     let extension: fn(&mut CallRecord) = |r| r.internal = Some("200".into());
@@ -173,7 +178,7 @@ fn registration_waits_for_what_the_configuration_names() {
         r.answered_at = Some(at(0));
         r.operator_answered_at = Some(at(0));
     };
-    use Progress::{Ended, Live};
+    use CallProgress::{Ended, Live};
     use RegisterAt::{Answer, Auto, End, Invite};
     for (register_at, change, progress, expected) in [
         (Auto, nothing, Live, false),
@@ -194,16 +199,16 @@ fn registration_waits_for_what_the_configuration_names() {
 
 #[test]
 fn only_calls_that_the_configuration_names_are_owed() {
-    let owed = |policy: Policy, change: fn(&mut CallUpdate)| {
-        let mut update = call("a", Progress::Complete, 1);
+    let owed = |policy: DeliveryPolicy, change: fn(&mut CallUpdate)| {
+        let mut update = call("a", CallProgress::Complete, 1);
         change(&mut update);
-        let mut m = Machine::new(policy, Tuning::default(), 1);
+        let mut m = DeliveryMachine::new(policy, DeliveryTuning::default(), 1);
         m.handle_call(&update);
-        m.knows("a")
+        m.contains("a")
     };
-    let one_way = Policy { directions: vec![Direction::Inbound], ..policy() };
-    let answered_only = Policy { unanswered: false, ..policy() };
-    let with_internal = Policy { directions: vec![Direction::Internal], ..policy() };
+    let one_way = DeliveryPolicy { directions: vec![Direction::Inbound], ..policy() };
+    let answered_only = DeliveryPolicy { unanswered: false, ..policy() };
+    let with_internal = DeliveryPolicy { directions: vec![Direction::Internal], ..policy() };
     assert!(owed(policy(), |_| {}));
     assert!(!owed(policy(), |u| u.record.direction = Direction::Internal));
     assert!(owed(with_internal, |u| u.record.direction = Direction::Internal));
@@ -212,16 +217,16 @@ fn only_calls_that_the_configuration_names_are_owed() {
     assert!(!owed(one_way, |u| u.record.direction = Direction::Outbound));
     assert!(!owed(answered_only.clone(), |u| u.record.answered_at = None));
     assert!(!owed(answered_only, |u| u.record.outcome = Outcome::Abandoned));
-    assert!(!owed(policy(), |u| u.consent = Consent::Forbidden));
+    assert!(!owed(policy(), |u| u.consent = DeliveryConsent::Forbidden));
 }
 
 #[test]
 fn the_body_of_a_call_has_times_in_whole_seconds_and_a_rounded_duration() {
     let body = |unit, change: fn(&mut CallUpdate)| {
-        let mut update = call("a", Progress::Complete, 1);
+        let mut update = call("a", CallProgress::Complete, 1);
         change(&mut update);
-        let policy = Policy { duration_unit: unit, ..policy() };
-        policy.call_body(&Job::new(&update.record, update.progress), &std::collections::BTreeSet::new())
+        let policy = DeliveryPolicy { duration_unit: unit, ..policy() };
+        policy.call_body(&DeliveryJob::new(&update.record, update.progress), &std::collections::BTreeSet::new())
     };
     let value = |body: &CallBody, code: &str| {
         body.mappings.iter().find(|m| m.code == code).map(|m| m.value.clone()).unwrap_or_default()
@@ -242,14 +247,14 @@ use super::policy::CallBody;
 #[test]
 fn numbers_that_were_sent_do_not_move_afterwards() {
     let mut m = logged_in();
-    m.handle_call(&call("a", Progress::Live, 0));
+    m.handle_call(&call("a", CallProgress::Live, 0));
     run(&mut m, at(0));
-    let mut later = call("a", Progress::Complete, 1);
+    let mut later = call("a", CallProgress::Complete, 1);
     later.record.from = Some("+1".into());
     m.handle_call(&later);
     let upload = action(&mut m, at(0));
-    m.handle_answer(at(0), upload.id, &good(&upload.request));
-    let Request::Attach(body) = action(&mut m, at(0)).request else { panic!("the attach") };
+    m.handle_outcome(at(0), upload.id, &good(&upload.request));
+    let PyrusRequest::Attach(body) = action(&mut m, at(0)).request else { panic!("the attach") };
     let from = body.mappings.iter().find(|f| f.code == "PhoneNumberFrom").unwrap();
     assert_eq!(from.value, "+79774221338");
     assert_eq!(body.task_id, Some(7));
@@ -259,23 +264,23 @@ fn numbers_that_were_sent_do_not_move_afterwards() {
 fn an_ambiguous_registration_is_settled_by_attaching_with_the_external_id_alone() {
     for known in [true, false] {
         let mut m = logged_in();
-        m.handle_call(&call("a", Progress::Live, 0));
+        m.handle_call(&call("a", CallProgress::Live, 0));
         let register = action(&mut m, at(0));
-        m.handle_answer(at(0), register.id, &http(500, r#"{"error_code":"server_error"}"#));
-        assert_eq!(m.next(at(1000)), Next::Idle, "not repeated while a recording may come");
+        m.handle_outcome(at(0), register.id, &http(500, r#"{"error_code":"server_error"}"#));
+        assert_eq!(m.poll_action(at(1000)), NextAction::Idle, "not repeated while a recording may come");
         assert_eq!(job(&m).stage(), "unsure");
-        m.handle_call(&call("a", Progress::Complete, 1));
+        m.handle_call(&call("a", CallProgress::Complete, 1));
         let upload = action(&mut m, at(1000));
         assert_eq!(name(&upload.request), "upload");
-        m.handle_answer(at(1000), upload.id, &good(&upload.request));
+        m.handle_outcome(at(1000), upload.id, &good(&upload.request));
         let attach = action(&mut m, at(1000));
-        let Request::Attach(body) = &attach.request else { panic!("the attach") };
+        let PyrusRequest::Attach(body) = &attach.request else { panic!("the attach") };
         assert_eq!((body.task_id, body.external_id.as_str()), (None, "a"));
         if known {
-            m.handle_answer(at(1000), attach.id, &http(200, ""));
+            m.handle_outcome(at(1000), attach.id, &http(200, ""));
             assert_eq!(run(&mut m, at(1000)), "");
         } else {
-            m.handle_answer(at(1000), attach.id, &http(400, r#"{"error_code":"unrecognized_call_id"}"#));
+            m.handle_outcome(at(1000), attach.id, &http(400, r#"{"error_code":"unrecognized_call_id"}"#));
             assert_eq!(run(&mut m, at(1000)), "call attach", "the same file, no second upload");
         }
         assert_eq!(rows(&mut m).last().unwrap().stage, "done");
@@ -286,15 +291,15 @@ fn an_ambiguous_registration_is_settled_by_attaching_with_the_external_id_alone(
 #[test]
 fn a_restart_in_the_middle_of_a_request_counts_as_no_answer() {
     let mut m = logged_in();
-    m.handle_call(&call("a", Progress::Complete, 1));
+    m.handle_call(&call("a", CallProgress::Complete, 1));
     let mut states = Vec::new();
-    while let Next::Action(next) = m.next(at(0)) {
+    while let NextAction::Send(next) = m.poll_action(at(0)) {
         let row = rows(&mut m).pop().unwrap();
-        states.push((row.stage.clone(), Job::from_row(&row).unwrap().after_restart(at(9))));
-        m.handle_answer(at(0), next.id, &good(&next.request));
+        states.push((row.stage.clone(), DeliveryJob::from_row(&row).unwrap().after_restart(at(9))));
+        m.handle_outcome(at(0), next.id, &good(&next.request));
     }
     let [registering, uploading, attaching] = &states[..] else { panic!("three requests") };
-    assert_eq!((registering.0.as_str(), &registering.1.registration), ("registering", &Registration::Unsure));
+    assert_eq!((registering.0.as_str(), &registering.1.registration), ("registering", &PyrusRegistration::Unsure));
     assert_eq!((uploading.0.as_str(), &uploading.1.parts[0].state), ("uploading", &PartState::Waiting));
     assert!(matches!(&attaching.1.parts[0].state, PartState::Uploaded(u) if u.guid == "g"));
     assert_eq!(attaching.1.possible_duplicates, 1);
@@ -303,15 +308,15 @@ fn a_restart_in_the_middle_of_a_request_counts_as_no_answer() {
 #[test]
 fn pauses_grow_to_five_minutes_with_full_jitter_and_never_end() {
     let mut m = logged_in();
-    m.handle_call(&call("a", Progress::Complete, 1));
+    m.handle_call(&call("a", CallProgress::Complete, 1));
     let register = action(&mut m, at(0));
-    m.handle_answer(at(0), register.id, &good(&register.request));
+    m.handle_outcome(at(0), register.id, &good(&register.request));
     let mut now = at(0);
     let mut longest = Duration::ZERO;
     for n in 0..200_u32 {
         let upload = action(&mut m, now);
-        m.handle_answer(now, upload.id, &http(500, ""));
-        let Next::WaitUntil(then) = m.next(now) else { panic!("a pause") };
+        m.handle_outcome(now, upload.id, &http(500, ""));
+        let NextAction::WaitUntil(then) = m.poll_action(now) else { panic!("a pause") };
         let pause = then.since(now);
         let top = Duration::from_secs(1u64 << n.min(9)).min(Duration::from_secs(300));
         assert!(pause <= top, "after {n} failures {pause:?}");
@@ -324,23 +329,23 @@ fn pauses_grow_to_five_minutes_with_full_jitter_and_never_end() {
 #[test]
 fn a_parked_call_is_tried_again_after_a_quarter_of_an_hour_then_each_hour() {
     let mut m = logged_in();
-    m.handle_call(&call("a", Progress::Complete, 0));
+    m.handle_call(&call("a", CallProgress::Complete, 0));
     let mut now = at(0);
     for minutes in [15, 30, 60, 60] {
         let register = action(&mut m, now);
-        m.handle_answer(now, register.id, &http(400, r#"{"error_code":"webhook_is_disabled"}"#));
+        m.handle_outcome(now, register.id, &http(400, r#"{"error_code":"webhook_is_disabled"}"#));
         assert_eq!(rows(&mut m).pop().unwrap().stage, "parked");
         assert!(m.is_settled(), "only a person can help");
         let then = now + Duration::from_secs(minutes * 60);
-        assert_eq!(m.next(now), Next::WaitUntil(then));
+        assert_eq!(m.poll_action(now), NextAction::WaitUntil(then));
         now = then;
     }
     assert_eq!(run(&mut m, now), "call");
     // At a restart a person may have mended it: at once.
     let mut m = logged_in();
-    m.handle_call(&call("b", Progress::Complete, 0));
+    m.handle_call(&call("b", CallProgress::Complete, 0));
     let register = action(&mut m, at(0));
-    m.handle_answer(at(0), register.id, &http(400, r#"{"error_code":"webhook_is_disabled"}"#));
+    m.handle_outcome(at(0), register.id, &http(400, r#"{"error_code":"webhook_is_disabled"}"#));
     let row = rows(&mut m).pop().unwrap();
     assert_eq!(row.stage, "parked");
     assert!(row.note.as_ref().is_some_and(|n| n.contains("switched off")));
@@ -353,23 +358,23 @@ fn a_parked_call_is_tried_again_after_a_quarter_of_an_hour_then_each_hour() {
 fn a_call_that_pyrus_keeps_forgetting_makes_no_task_each_hour() {
     for (code, registrations) in [("unrecognized_call_id", 3), ("unrecognized_task_id", 2)] {
         let mut m = logged_in();
-        m.handle_call(&call("a", Progress::Complete, 1));
+        m.handle_call(&call("a", CallProgress::Complete, 1));
         let (mut now, mut registered, mut attaches) = (at(0), 0, 0);
         while now < at(86_400) {
-            match m.next(now) {
-                Next::WaitUntil(then) => now = then,
-                Next::Idle => panic!("it is tried for ever"),
-                Next::Action(action) => {
-                    registered += u32::from(matches!(action.request, Request::Register(_)));
+            match m.poll_action(now) {
+                NextAction::WaitUntil(then) => now = then,
+                NextAction::Idle => panic!("it is tried for ever"),
+                NextAction::Send(action) => {
+                    registered += u32::from(matches!(action.request, PyrusRequest::Register(_)));
                     let reply = match &action.request {
-                        Request::Attach(body) => {
+                        PyrusRequest::Attach(body) => {
                             attaches += 1;
                             assert!(registered < registrations || attaches <= registrations || body.task_id.is_none());
                             http(400, &format!(r#"{{"error_code":"{code}"}}"#))
                         }
                         other => good(other),
                     };
-                    m.handle_answer(now, action.id, &reply);
+                    m.handle_outcome(now, action.id, &reply);
                     rows(&mut m);
                 }
             }
@@ -384,31 +389,31 @@ fn a_call_that_pyrus_keeps_forgetting_makes_no_task_each_hour() {
 
 #[test]
 fn a_rule_that_is_found_to_forbid_a_call_late_ends_its_delivery() {
-    let forbidden = |progress, parts| CallUpdate { consent: Consent::Forbidden, ..call("a", progress, parts) };
+    let forbidden = |progress, parts| CallUpdate { consent: DeliveryConsent::Forbidden, ..call("a", progress, parts) };
     // Registered while it rang: the task stays, the recording is not sent, and the call does not stay owed for ever.
     let mut m = logged_in();
-    m.handle_call(&call("a", Progress::Live, 0));
+    m.handle_call(&call("a", CallProgress::Live, 0));
     assert_eq!(run(&mut m, at(0)), "call");
-    m.handle_call(&forbidden(Progress::Ended, 0));
-    m.handle_call(&forbidden(Progress::Complete, 1));
-    assert_eq!(m.next(at(1)), Next::Idle);
+    m.handle_call(&forbidden(CallProgress::Ended, 0));
+    m.handle_call(&forbidden(CallProgress::Complete, 1));
+    assert_eq!(m.poll_action(at(1)), NextAction::Idle);
     let row = rows(&mut m).pop().unwrap();
     assert_eq!((row.stage.as_str(), m.jobs().count()), ("done", 0));
     // Rendered once more, and asked for: it stays forbidden.
     assert!(m.load(at(2), [row]).is_empty());
-    m.handle_call(&call("a", Progress::Complete, 1));
+    m.handle_call(&call("a", CallProgress::Complete, 1));
     m.handle_retry("a");
-    assert_eq!(m.next(at(2)), Next::Idle);
+    assert_eq!(m.poll_action(at(2)), NextAction::Idle);
     // Owed, and not sent yet: nothing is, and a person can see why.
     for is_unsure in [false, true] {
         let mut m = logged_in();
-        m.handle_call(&call("a", Progress::Live, 0));
+        m.handle_call(&call("a", CallProgress::Live, 0));
         if is_unsure {
             let register = action(&mut m, at(0));
-            m.handle_answer(at(0), register.id, &http(500, ""));
+            m.handle_outcome(at(0), register.id, &http(500, ""));
         }
-        m.handle_call(&forbidden(Progress::Complete, 1));
-        assert_eq!(m.next(at(600)), Next::Idle);
+        m.handle_call(&forbidden(CallProgress::Complete, 1));
+        assert_eq!(m.poll_action(at(600)), NextAction::Idle);
         let row = rows(&mut m).pop().unwrap();
         assert_eq!((row.stage.as_str(), m.summary().dead.len()), ("dead", 1));
         assert!(row.note.unwrap().contains("no_register"));
@@ -418,7 +423,7 @@ fn a_rule_that_is_found_to_forbid_a_call_late_ends_its_delivery() {
 #[test]
 fn a_recording_that_was_too_large_is_sent_as_it_was_rendered_since() {
     let mut m = logged_in();
-    let mut update = call("a", Progress::Complete, 1);
+    let mut update = call("a", CallProgress::Complete, 1);
     update.record.recordings[0].bytes = 2_000_000; // `policy` takes one million
     m.handle_call(&update);
     assert_eq!(run(&mut m, at(0)), "call");
@@ -431,16 +436,16 @@ fn a_recording_that_was_too_large_is_sent_as_it_was_rendered_since() {
     m.handle_call(&update);
     m.handle_retry("a");
     let upload = action(&mut m, at(1));
-    assert!(matches!(&upload.request, Request::Upload { path, .. } if path == "/r/a.ogg"), "{upload:?}");
+    assert!(matches!(&upload.request, PyrusRequest::Upload { path, .. } if path == "/r/a.ogg"), "{upload:?}");
 }
 
 #[test]
 fn what_a_person_asks_to_retry_is_tried_at_once_even_if_dead() {
     let mut m = logged_in();
-    m.handle_call(&call("a", Progress::Complete, 0));
+    m.handle_call(&call("a", CallProgress::Complete, 0));
     let register = action(&mut m, at(0));
-    m.handle_answer(at(0), register.id, &http(400, r#"{"error_code":"validation_error"}"#));
-    assert!(matches!(job(&m).standing, Standing::Dead { .. }));
+    m.handle_outcome(at(0), register.id, &http(400, r#"{"error_code":"validation_error"}"#));
+    assert!(matches!(job(&m).status, JobStatus::Dead { .. }));
     let row = rows(&mut m).pop().unwrap();
     assert_eq!((row.stage.as_str(), m.summary().dead.len()), ("dead", 1));
     m.load(at(1), [row]);
@@ -451,28 +456,28 @@ fn what_a_person_asks_to_retry_is_tried_at_once_even_if_dead() {
 #[test]
 fn too_many_requests_holds_up_every_call_and_the_login() {
     let mut m = logged_in();
-    m.handle_call(&call("a", Progress::Complete, 0));
-    m.handle_call(&call("b", Progress::Complete, 0));
+    m.handle_call(&call("a", CallProgress::Complete, 0));
+    m.handle_call(&call("b", CallProgress::Complete, 0));
     let register = action(&mut m, at(0));
-    let rate = RateHeaders { reset: Some("40".into()), ..RateHeaders::default() };
-    let answer = Answer { status: 429, rate, body: Vec::new(), sent_md5: None };
-    m.handle_answer(at(0), register.id, &Reply::Answer(answer));
-    let Next::WaitUntil(until) = m.next(at(0)) else { panic!("a wait") };
+    let rate = RateLimitHeaders { reset: Some("40".into()), ..RateLimitHeaders::default() };
+    let answer = PyrusResponse { status: 429, rate, body: Vec::new(), sent_md5: None };
+    m.handle_outcome(at(0), register.id, &RequestOutcome::Response(answer));
+    let NextAction::WaitUntil(until) = m.poll_action(at(0)) else { panic!("a wait") };
     assert!(until >= at(40) && until <= at(41), "40 s and up to one of jitter");
-    assert_eq!(m.next(at(39)), Next::WaitUntil(until));
-    assert!(m.is_paced(at(39)) && !m.is_settled());
+    assert_eq!(m.poll_action(at(39)), NextAction::WaitUntil(until));
+    assert!(m.is_rate_limited(at(39)) && !m.is_settled());
     assert_eq!(run(&mut m, until), "call call");
 }
 
 #[test]
 fn waits_without_a_time_double_from_one_minute_to_ten() {
     let mut m = logged_in();
-    m.handle_call(&call("a", Progress::Complete, 0));
+    m.handle_call(&call("a", CallProgress::Complete, 0));
     let mut now = at(0);
     for seconds in [60, 120, 240, 480, 600, 600] {
         let register = action(&mut m, now);
-        m.handle_answer(now, register.id, &http(429, ""));
-        let Next::WaitUntil(until) = m.next(now) else { panic!("a wait") };
+        m.handle_outcome(now, register.id, &http(429, ""));
+        let NextAction::WaitUntil(until) = m.poll_action(now) else { panic!("a wait") };
         assert_eq!(until.since(now).as_secs_f64().floor() as u64 / 2 * 2, seconds); // up to 1 s of jitter
         now = until;
     }
@@ -482,46 +487,51 @@ fn waits_without_a_time_double_from_one_minute_to_ten() {
 fn no_more_requests_go_out_than_the_window_has_left() {
     let mut m = logged_in();
     for n in 0..10 {
-        m.handle_call(&call(&format!("c{n}"), Progress::Complete, 0));
+        m.handle_call(&call(&format!("c{n}"), CallProgress::Complete, 0));
     }
-    let rate = |remaining: &str| RateHeaders {
+    let rate = |remaining: &str| RateLimitHeaders {
         remaining: Some(remaining.into()),
         reset: Some("100".into()),
         retry_after: None,
     };
     let with = |remaining: &str| {
-        Reply::Answer(Answer { status: 200, rate: rate(remaining), body: b"{\"task_id\":1}".to_vec(), sent_md5: None })
+        RequestOutcome::Response(PyrusResponse {
+            status: 200,
+            rate: rate(remaining),
+            body: b"{\"task_id\":1}".to_vec(),
+            sent_md5: None,
+        })
     };
     let first = action(&mut m, at(0));
-    m.handle_answer(at(0), first.id, &with("3"));
-    let flying: Vec<Action> = (0..3).map(|_| action(&mut m, at(0))).collect();
-    let Next::WaitUntil(until) = m.next(at(0)) else { panic!("the window is used up") };
+    m.handle_outcome(at(0), first.id, &with("3"));
+    let flying: Vec<DeliveryAction> = (0..3).map(|_| action(&mut m, at(0))).collect();
+    let NextAction::WaitUntil(until) = m.poll_action(at(0)) else { panic!("the window is used up") };
     assert_eq!(until, at(101)); // whole seconds in the header: one more
     // An answer that was overtaken by others says 2; that was before the last two went out.
-    m.handle_answer(at(1), flying[0].id, &with("2"));
-    assert_eq!(m.next(at(1)), Next::WaitUntil(until));
-    m.handle_answer(at(1), flying[1].id, &with("1"));
-    m.handle_answer(at(1), flying[2].id, &with("0"));
-    assert_eq!(m.next(at(100)), Next::WaitUntil(until));
-    assert!(matches!(m.next(until), Next::Action(_)));
+    m.handle_outcome(at(1), flying[0].id, &with("2"));
+    assert_eq!(m.poll_action(at(1)), NextAction::WaitUntil(until));
+    m.handle_outcome(at(1), flying[1].id, &with("1"));
+    m.handle_outcome(at(1), flying[2].id, &with("0"));
+    assert_eq!(m.poll_action(at(100)), NextAction::WaitUntil(until));
+    assert!(matches!(m.poll_action(until), NextAction::Send(_)));
 }
 
 #[test]
 fn when_pyrus_is_away_one_request_at_a_time_looks_whether_it_is_back() {
     let mut m = logged_in();
     for n in 0..10_000 {
-        m.handle_call(&call(&format!("c{n:05}"), Progress::Complete, 0));
+        m.handle_call(&call(&format!("c{n:05}"), CallProgress::Complete, 0));
     }
-    let away = Reply::Failed(Failure::NotSent("refused".into()));
+    let away = RequestOutcome::Failed(RequestFailure::NotSent("refused".into()));
     let mut now = at(0);
     let end = at(24 * 3600);
     let (mut tries, mut most) = (0, 0);
     while now < end {
         let mut flying = Vec::new();
         loop {
-            match m.next(now) {
-                Next::Action(action) => flying.push(action.id),
-                Next::WaitUntil(then) if flying.is_empty() => {
+            match m.poll_action(now) {
+                NextAction::Send(action) => flying.push(action.id),
+                NextAction::WaitUntil(then) if flying.is_empty() => {
                     now = then;
                     break;
                 }
@@ -533,7 +543,7 @@ fn when_pyrus_is_away_one_request_at_a_time_looks_whether_it_is_back() {
         }
         tries += flying.len();
         for id in flying {
-            m.handle_answer(now, id, &away);
+            m.handle_outcome(now, id, &away);
         }
     }
     assert_eq!(most, 1);
@@ -544,10 +554,10 @@ fn when_pyrus_is_away_one_request_at_a_time_looks_whether_it_is_back() {
     loop {
         run(&mut m, now);
         rows(&mut m);
-        match m.next(now) {
-            Next::WaitUntil(then) => now = then,
-            Next::Idle => break,
-            Next::Action(_) => panic!("all actions were taken"),
+        match m.poll_action(now) {
+            NextAction::WaitUntil(then) => now = then,
+            NextAction::Idle => break,
+            NextAction::Send(_) => panic!("all actions were taken"),
         }
     }
     assert_eq!(m.summary().done, 10_001);
@@ -558,26 +568,26 @@ fn when_pyrus_is_away_one_request_at_a_time_looks_whether_it_is_back() {
 fn a_refused_account_is_looked_at_by_one_request_for_all_calls() {
     let mut m = logged_in();
     for n in 0..1000 {
-        m.handle_call(&call(&format!("c{n:04}"), Progress::Complete, 0));
+        m.handle_call(&call(&format!("c{n:04}"), CallProgress::Complete, 0));
     }
     let refused = http(400, r#"{"error_code":"unrecognized_account_id"}"#);
     let mut tries = 0;
     let mut now = at(0);
     while now < at(24 * 3600) {
-        while let Next::Action(action) = m.next(now) {
+        while let NextAction::Send(action) = m.poll_action(now) {
             tries += 1;
-            m.handle_answer(now, action.id, &refused);
+            m.handle_outcome(now, action.id, &refused);
         }
         rows(&mut m);
         assert!(m.is_settled(), "only a person can help");
         assert!(m.summary().alarm.is_some_and(|a| a.contains("account_id")));
-        let Next::WaitUntil(then) = m.next(now) else { panic!("a pause") };
+        let NextAction::WaitUntil(then) = m.poll_action(now) else { panic!("a pause") };
         now = then;
     }
     // At 0, 15 and 45 minutes, then each hour: 3 + 23 in a day.
     assert_eq!(tries, 26);
     run(&mut m, now);
-    while let Next::WaitUntil(then) = m.next(now) {
+    while let NextAction::WaitUntil(then) = m.poll_action(now) {
         now = then; // those that were refused themselves come back in their own time
         run(&mut m, now);
     }
@@ -588,17 +598,17 @@ fn a_refused_account_is_looked_at_by_one_request_for_all_calls() {
 #[test]
 fn an_absence_is_an_alarm_with_its_first_reason_until_pyrus_answers() {
     let mut m = logged_in();
-    m.handle_call(&call("a", Progress::Complete, 0));
+    m.handle_call(&call("a", CallProgress::Complete, 0));
     let mut now = at(0);
     for n in 0..8 {
         let register = action(&mut m, now);
-        let failure = Failure::NotSent(format!("certificate expired, try {n}"));
-        m.handle_answer(now, register.id, &Reply::Failed(failure));
-        let Next::WaitUntil(then) = m.next(now) else { panic!("a pause") };
+        let failure = RequestFailure::NotSent(format!("certificate expired, try {n}"));
+        m.handle_outcome(now, register.id, &RequestOutcome::Failed(failure));
+        let NextAction::WaitUntil(then) = m.poll_action(now) else { panic!("a pause") };
         now = then;
     }
     let mut alarms = Vec::new();
-    let drain = |m: &mut Machine, alarms: &mut Vec<Option<String>>| {
+    let drain = |m: &mut DeliveryMachine, alarms: &mut Vec<Option<String>>| {
         while let Some(row) = m.poll_row() {
             if let DeliveryRow::Alarm(alarm) = row {
                 alarms.push(alarm);
@@ -616,10 +626,10 @@ fn an_absence_is_an_alarm_with_its_first_reason_until_pyrus_answers() {
 fn without_a_journal_the_records_say_enough_to_send_nothing_twice() {
     use crate::call::record::{DeliveryRecord, DeliveryState};
     let rebuilt = |state, task_id, parts| {
-        let mut update = call("a", Progress::Complete, parts);
+        let mut update = call("a", CallProgress::Complete, parts);
         update.record.delivery = DeliveryRecord { state, task_id, ..DeliveryRecord::default() };
         let mut m = logged_in();
-        let row = Job::rebuilt(&update.record).map(|job| job.to_row());
+        let row = DeliveryJob::from_record(&update.record).map(|job| job.to_row());
         m.load(at(0), row);
         run(&mut m, at(0))
     };
@@ -634,12 +644,12 @@ fn without_a_journal_the_records_say_enough_to_send_nothing_twice() {
 fn a_ringing_telephone_does_not_wait_behind_the_backlog() {
     let mut m = logged_in();
     for n in 0..10 {
-        m.handle_call(&call(&format!("a{n}"), Progress::Complete, 0));
+        m.handle_call(&call(&format!("a{n}"), CallProgress::Complete, 0));
     }
-    let backlog: Vec<Action> = (0..4).map(|_| action(&mut m, at(0))).collect();
-    assert_eq!(m.next(at(0)), Next::Idle, "four side by side");
-    m.handle_call(&call("zz", Progress::Live, 0));
-    let Request::Register(body) = action(&mut m, at(0)).request else { panic!("a registration") };
+    let backlog: Vec<DeliveryAction> = (0..4).map(|_| action(&mut m, at(0))).collect();
+    assert_eq!(m.poll_action(at(0)), NextAction::Idle, "four side by side");
+    m.handle_call(&call("zz", CallProgress::Live, 0));
+    let PyrusRequest::Register(body) = action(&mut m, at(0)).request else { panic!("a registration") };
     assert_eq!(body.external_id, "zz");
     drop(backlog);
 }
@@ -648,15 +658,15 @@ fn a_ringing_telephone_does_not_wait_behind_the_backlog() {
 fn one_token_is_fetched_for_all_and_a_refused_one_is_dropped_once() {
     let mut m = machine();
     for n in 0..4 {
-        m.handle_call(&call(&format!("c{n}"), Progress::Complete, 0));
+        m.handle_call(&call(&format!("c{n}"), CallProgress::Complete, 0));
     }
     let auth = action(&mut m, at(0));
-    assert_eq!((name(&auth.request), m.next(at(0))), ("auth", Next::Idle));
-    m.handle_answer(at(0), auth.id, &good(&auth.request));
-    let flying: Vec<Action> = (0..4).map(|_| action(&mut m, at(0))).collect();
-    m.handle_answer(at(0), flying[0].id, &good(&flying[0].request)); // the token was accepted
+    assert_eq!((name(&auth.request), m.poll_action(at(0))), ("auth", NextAction::Idle));
+    m.handle_outcome(at(0), auth.id, &good(&auth.request));
+    let flying: Vec<DeliveryAction> = (0..4).map(|_| action(&mut m, at(0))).collect();
+    m.handle_outcome(at(0), flying[0].id, &good(&flying[0].request)); // the token was accepted
     for late in &flying[1..] {
-        m.handle_answer(at(1), late.id, &http(401, r#"{"error_code":"revoked_token"}"#));
+        m.handle_outcome(at(1), late.id, &http(401, r#"{"error_code":"revoked_token"}"#));
     }
     assert_eq!(run(&mut m, at(1)), "auth call call call");
 }
@@ -665,7 +675,7 @@ fn one_token_is_fetched_for_all_and_a_refused_one_is_dropped_once() {
 fn a_row_that_is_no_job_is_given_back_and_stops_nothing() {
     let mut m = machine();
     let bad = JobRow { id: "x".into(), stage: "new".into(), body: "{".into(), ..JobRow::default() };
-    m.handle_call(&call("a", Progress::Complete, 0));
+    m.handle_call(&call("a", CallProgress::Complete, 0));
     let good = rows(&mut m).pop().unwrap();
     let mut m = machine();
     assert_eq!(m.load(at(0), [bad.clone(), good]), vec![bad]);
@@ -674,7 +684,7 @@ fn a_row_that_is_no_job_is_given_back_and_stops_nothing() {
 
 #[test]
 fn an_encrypted_recording_is_never_sent_and_a_person_is_told() {
-    let mut update = call("a", Progress::Complete, 1);
+    let mut update = call("a", CallProgress::Complete, 1);
     update.record.recordings[0].path.push_str(".age");
     update.record.recordings[0].plain_sha256 = Some("00".into());
     let mut machine = machine();

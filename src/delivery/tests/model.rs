@@ -7,7 +7,7 @@ use super::*;
 
 /// What Pyrus has.
 #[derive(Default)]
-struct Pyrus {
+struct PyrusModel {
     /// External id: how often registered.
     calls: BTreeMap<String, u32>,
     /// Guid: path.
@@ -22,24 +22,24 @@ struct Pyrus {
     unsure: BTreeMap<String, u32>,
 }
 
-impl Pyrus {
-    fn work(&mut self, request: &Request) -> Reply {
+impl PyrusModel {
+    fn work(&mut self, request: &PyrusRequest) -> RequestOutcome {
         self.made += 1;
         match request {
-            Request::Auth => {
+            PyrusRequest::Auth => {
                 self.token += 1;
                 good(request)
             }
-            Request::Register(body) => {
+            PyrusRequest::Register(body) => {
                 *self.calls.entry(body.external_id.clone()).or_default() += 1;
                 http(200, &format!(r#"{{"task_id":{}}}"#, 1000 + self.made))
             }
-            Request::Upload { path, .. } => {
+            PyrusRequest::Upload { path, .. } => {
                 let guid = format!("guid{}", self.made);
                 self.files.insert(guid.clone(), path.clone());
                 http(200, &format!(r#"{{"guid":"{guid}","md5_hash":"00"}}"#))
             }
-            Request::Attach(body) => {
+            PyrusRequest::Attach(body) => {
                 if !self.calls.contains_key(&body.external_id) {
                     return http(400, r#"{"error_code":"unrecognized_call_id"}"#);
                 }
@@ -53,37 +53,37 @@ impl Pyrus {
     }
 
     /// An attach is repeated with the same file for as long as Pyrus has it, never with a new upload.
-    fn check_file(&mut self, request: &Request) {
-        let Request::Attach(body) = request else { return };
+    fn check_file(&mut self, request: &PyrusRequest) {
+        let PyrusRequest::Attach(body) = request else { return };
         let Some(path) = self.files.get(&body.record_file) else { return };
         if let Some(before) = self.named.insert(path.clone(), body.record_file.clone()) {
             assert!(before == body.record_file || !self.files.contains_key(&before), "{path} was uploaded again");
         }
     }
 
-    fn note_unsure(&mut self, request: &Request) {
+    fn note_unsure(&mut self, request: &PyrusRequest) {
         let key = match request {
-            Request::Register(body) => body.external_id.clone(),
-            Request::Attach(body) => self.files.get(&body.record_file).cloned().unwrap_or_default(),
-            Request::Auth | Request::Upload { .. } => return,
+            PyrusRequest::Register(body) => body.external_id.clone(),
+            PyrusRequest::Attach(body) => self.files.get(&body.record_file).cloned().unwrap_or_default(),
+            PyrusRequest::Auth | PyrusRequest::Upload { .. } => return,
         };
         *self.unsure.entry(key).or_default() += 1;
     }
 }
 
 /// A process that may die at any moment, and what it has on its disk.
-struct Life {
-    machine: Machine,
+struct SimulatedProcess {
+    machine: DeliveryMachine,
     disk: BTreeMap<String, JobRow>,
     now: Timestamp,
     rng: fastrand::Rng,
     told: BTreeMap<String, CallUpdate>,
 }
 
-impl Life {
+impl SimulatedProcess {
     fn new(seed: u64) -> Self {
         Self {
-            machine: Machine::new(policy(), Tuning::default(), seed),
+            machine: DeliveryMachine::new(policy(), DeliveryTuning::default(), seed),
             disk: BTreeMap::new(),
             now: at(0),
             rng: fastrand::Rng::with_seed(seed),
@@ -102,7 +102,7 @@ impl Life {
     /// As the executor does.
     fn tell(&mut self, update: CallUpdate) {
         let id = update.record.id.clone();
-        if !self.machine.knows(&id) {
+        if !self.machine.contains(&id) {
             self.machine.load(self.now, self.disk.get(&id).cloned());
         }
         self.machine.handle_call(&update);
@@ -113,7 +113,7 @@ impl Life {
     /// The process dies and starts again with nothing but its disk. Whoever records calls tells again of all of them
     /// (also of those that were delivered).
     fn crash(&mut self) {
-        self.machine = Machine::new(policy(), Tuning::default(), self.rng.u64(..));
+        self.machine = DeliveryMachine::new(policy(), DeliveryTuning::default(), self.rng.u64(..));
         let owed: Vec<JobRow> = self.disk.values().filter(|r| !r.is_settled()).cloned().collect();
         assert!(self.machine.load(self.now, owed).is_empty());
         for update in self.told.clone().into_values() {
@@ -122,41 +122,41 @@ impl Life {
         self.persist();
     }
 
-    fn check_intent(&self, request: &Request) {
+    fn check_intent(&self, request: &PyrusRequest) {
         let (id, stage) = match request {
-            Request::Auth => return,
-            Request::Register(body) => (&body.external_id, "registering"),
-            Request::Attach(body) => (&body.external_id, "attaching"),
-            Request::Upload { path, .. } => {
+            PyrusRequest::Auth => return,
+            PyrusRequest::Register(body) => (&body.external_id, "registering"),
+            PyrusRequest::Attach(body) => (&body.external_id, "attaching"),
+            PyrusRequest::Upload { path, .. } => {
                 let owner = self.told.values().find(|u| u.record.recordings.iter().any(|r| r.path == *path));
                 (&owner.expect("a file of a call").record.id, "uploading")
             }
         };
         let row = self.disk.get(id).expect("a row before the request");
-        let job = Job::from_row(row).expect("a job");
-        let is_parked = matches!(job.standing, Standing::Parked { .. });
+        let job = DeliveryJob::from_row(row).expect("a job");
+        let is_parked = matches!(job.status, JobStatus::Parked { .. });
         assert!(row.stage == stage || is_parked, "{stage} is durable before the request, not {}", row.stage);
     }
 
     /// One request with whatever may happen to it. Returns whether there was one.
-    fn step(&mut self, pyrus: &mut Pyrus, faults: Faults) -> bool {
-        let next = self.machine.next(self.now);
-        if faults == Faults::Wild && self.rng.u8(..100) == 0 {
+    fn step(&mut self, pyrus: &mut PyrusModel, faults: FaultLevel) -> bool {
+        let next = self.machine.poll_action(self.now);
+        if faults == FaultLevel::Wild && self.rng.u8(..100) == 0 {
             self.crash(); // before the intent is durable: nothing was sent
             return true;
         }
         self.persist();
         let action = match next {
-            Next::Action(action) => action,
-            Next::WaitUntil(then) => {
+            NextAction::Send(action) => action,
+            NextAction::WaitUntil(then) => {
                 self.now = then;
                 return true;
             }
-            Next::Idle => return false,
+            NextAction::Idle => return false,
         };
         self.check_intent(&action.request);
         pyrus.check_file(&action.request);
-        let dice = if faults == Faults::Wild { self.rng.u8(..100) } else { 100 };
+        let dice = if faults == FaultLevel::Wild { self.rng.u8(..100) } else { 100 };
         let reply = match dice {
             0..8 => {
                 pyrus.note_unsure(&action.request);
@@ -165,13 +165,15 @@ impl Life {
             8..16 => {
                 pyrus.work(&action.request);
                 pyrus.note_unsure(&action.request);
-                Reply::Failed(Failure::Unanswered("reset".into()))
+                RequestOutcome::Failed(RequestFailure::Unanswered("reset".into()))
             }
-            16..20 => Reply::Failed(Failure::NotSent("refused".into())),
+            16..20 => RequestOutcome::Failed(RequestFailure::NotSent("refused".into())),
             20..23 => http(503, "<html>"),
             23..26 => http(401, r#"{"error_code":"revoked_token"}"#),
             26..29 => http(429, ""),
-            29..32 if !matches!(action.request, Request::Auth) => http(400, r#"{"error_code":"webhook_is_disabled"}"#),
+            29..32 if !matches!(action.request, PyrusRequest::Auth) => {
+                http(400, r#"{"error_code":"webhook_is_disabled"}"#)
+            }
             32..34 => {
                 pyrus.files.clear(); // orphans are removed
                 pyrus.work(&action.request)
@@ -189,8 +191,8 @@ impl Life {
             }
             _ => pyrus.work(&action.request),
         };
-        self.machine.handle_answer(self.now, action.id, &reply);
-        if faults == Faults::Wild && self.rng.u8(..50) == 0 {
+        self.machine.handle_outcome(self.now, action.id, &reply);
+        if faults == FaultLevel::Wild && self.rng.u8(..50) == 0 {
             // The answer was heard and not written down: for what is on the disk it is as if it never came.
             pyrus.note_unsure(&action.request);
             self.crash();
@@ -202,36 +204,36 @@ impl Life {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Faults {
+enum FaultLevel {
     Wild,
     None,
 }
 
 fn live_one(seed: u64) {
-    let mut life = Life::new(seed);
-    let mut pyrus = Pyrus::default();
-    let mut calls: Vec<(String, u32, Progress)> =
-        (0..life.rng.u32(1..6)).map(|n| (format!("call{n}"), life.rng.u32(0..3), Progress::Live)).collect();
+    let mut life = SimulatedProcess::new(seed);
+    let mut pyrus = PyrusModel::default();
+    let mut calls: Vec<(String, u32, CallProgress)> =
+        (0..life.rng.u32(1..6)).map(|n| (format!("call{n}"), life.rng.u32(0..3), CallProgress::Live)).collect();
     for _ in 0..life.rng.u32(20..120) {
         if life.rng.u8(..4) == 0 {
             let at = life.rng.usize(..calls.len());
             let (id, parts, progress) = &mut calls[at];
             let update = match progress {
-                Progress::Live => call(id, Progress::Live, 0),
-                Progress::Ended => call(id, Progress::Ended, 0),
-                Progress::Complete => call(id, Progress::Complete, *parts),
+                CallProgress::Live => call(id, CallProgress::Live, 0),
+                CallProgress::Ended => call(id, CallProgress::Ended, 0),
+                CallProgress::Complete => call(id, CallProgress::Complete, *parts),
             };
-            *progress = if *progress == Progress::Live { Progress::Ended } else { Progress::Complete };
+            *progress = if *progress == CallProgress::Live { CallProgress::Ended } else { CallProgress::Complete };
             life.tell(update);
         }
-        life.step(&mut pyrus, Faults::Wild);
+        life.step(&mut pyrus, FaultLevel::Wild);
     }
     for (id, parts, _) in &calls {
-        life.tell(call(id, Progress::Complete, *parts));
+        life.tell(call(id, CallProgress::Complete, *parts));
     }
     // From here all goes well. Parked calls are tried again by themselves.
     for _ in 0..10_000 {
-        if !life.step(&mut pyrus, Faults::None) {
+        if !life.step(&mut pyrus, FaultLevel::None) {
             break;
         }
     }
@@ -242,7 +244,7 @@ fn live_one(seed: u64) {
     assert_eq!(life.machine.jobs().count(), 0, "seed {seed}: what is settled is not kept in memory");
 }
 
-fn check(seed: u64, life: &Life, pyrus: &Pyrus, id: &str, parts: u32) {
+fn check(seed: u64, life: &SimulatedProcess, pyrus: &PyrusModel, id: &str, parts: u32) {
     let row = &life.disk[id];
     let unsure = |key: &str| pyrus.unsure.get(key).copied().unwrap_or(0);
     let registered = pyrus.calls.get(id).copied().unwrap_or(0);

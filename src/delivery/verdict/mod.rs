@@ -1,252 +1,287 @@
-//! What an answer of Pyrus means. Pure: status, error_code and body in, [`Verdict`] out.
+//! Decides what a response of Pyrus means. The functions are pure: status, `error_code` and body in,
+//! [`ResponseVerdict`]
+//! out.
 //!
-//! Pyrus "attempts to return the most appropriate HTTP status" and may answer 200 with an error, so the body decides
-//! first: `error_code`, then what else is in it, then the status. Texts change and may be Russian; nothing is decided
-//! by a text, with one exception: the field codes named in the text of `invalid_field_mapping_code`.
+//! Pyrus "attempts to return the most appropriate HTTP status", and may send status 200 with an error. So the decision
+//! looks at `error_code` first, then at the other members of the body, then at the status. Error texts change and may
+//! be
+//! in Russian. Only one text is read: that of `invalid_field_mapping_code`, which lists field codes.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-/// Which request was answered.
+/// The endpoint of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `auth`.
+pub enum PyrusEndpoint {
+    /// `auth`: login.
     Auth,
-    /// `integrations/call`.
+    /// `integrations/call`: registration of a call.
     Call,
-    /// `files/upload`.
+    /// `files/upload`: upload of a recording.
     Upload,
-    /// `integrations/attachcallrecord`.
+    /// `integrations/attachcallrecord`: attaching an uploaded file.
     Attach,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug)]
-pub enum Reply {
-    /// An HTTP answer came.
-    Answer(Answer),
-    /// None came.
-    Failed(Failure),
+pub enum RequestOutcome {
+    /// An HTTP response arrived.
+    Response(PyrusResponse),
+    /// No response arrived.
+    Failed(RequestFailure),
 }
 
-/// An HTTP answer.
+/// An HTTP response of Pyrus.
 #[derive(Clone)]
-pub struct Answer {
-    /// HTTP status.
+pub struct PyrusResponse {
+    /// HTTP status code.
     pub status: u16,
-    /// What it says of the rate.
-    pub rate: RateHeaders,
-    /// Its body. Of `auth` it holds the token: never log it.
+    /// Header fields about the rate limit.
+    pub rate: RateLimitHeaders,
+    /// The body. The body of an `auth` response contains the token and must never be logged.
     pub body: Vec<u8>,
-    /// Upload: MD5 of what was sent, lower-case hex; `None` when the answer came before all was.
+    /// MD5 of the uploaded bytes, lower-case hex. `None` if the response came before the whole file was sent, or for
+    /// other
+    /// endpoints.
     pub sent_md5: Option<String>,
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for PyrusResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Answer({}, {} bytes)", self.status, self.body.len())
     }
 }
 
-/// Headers about the rate, as sent.
+/// Header fields about the rate limit, as received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RateHeaders {
-    /// `X-RateLimit-Remaining`.
+pub struct RateLimitHeaders {
+    /// `X-RateLimit-Remaining`: requests left in the window.
     pub remaining: Option<String>,
-    /// `X-RateLimit-Reset`: seconds, not a moment.
+    /// `X-RateLimit-Reset`: seconds until the next window.
     pub reset: Option<String>,
-    /// `Retry-After`.
+    /// `Retry-After`, usually in seconds.
     pub retry_after: Option<String>,
 }
 
-/// Why no answer came.
+/// Reasons why a request got no response. Each has a message for the administrator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// Nothing was sent: no address, refused, TLS.
+pub enum RequestFailure {
+    /// Nothing was sent, e.g. because of DNS, a refused connection or TLS.
     NotSent(String),
-    /// The request, or some of it, was sent: Pyrus may have done it.
+    /// At least a part of the request was sent. Pyrus may have carried it out.
     Unanswered(String),
     /// The recording cannot be read.
     NoFile(String),
-    /// Sending it would break a rule of ours: a token for a host that it does not belong to.
+    /// The request would break a security rule, e.g. send the token to a foreign host.
     Refused(String),
 }
 
-/// What to do.
+/// How to go on after a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The work is done.
-    Done(Gain),
-    /// Get a new token and repeat once; if that token is refused too, do the other.
-    Reauth(Otherwise),
-    /// The rate is exceeded; `None`: it was not said for how long.
+pub enum ResponseVerdict {
+    /// The request succeeded.
+    Done(ResponseData),
+    /// Fetch a new token and repeat once. If the new token is refused too, use the fallback.
+    Reauth(VerdictFallback),
+    /// The rate limit was exceeded. Wait for this time; `None` if the response names no time.
     Wait(Option<Duration>),
     /// Repeat after a growing pause.
     Backoff {
-        /// Whether Pyrus may have done it.
-        sent: Sent,
-        /// After so many times do the other.
-        limit: Option<(u32, Otherwise)>,
+        /// Whether Pyrus may have carried out the request.
+        effect: RequestEffect,
+        /// Limit of the repeats; `None` means no limit.
+        limit: Option<RetryLimit>,
     },
-    /// The file is not there: send it again.
+    /// The uploaded file is gone: upload it again.
     Reupload,
-    /// The call is not there: register it again, at most so often.
+    /// The call is not registered: register it again, at most this number of times.
     Reregister(u32),
     /// Repeat once without form fields.
     WithoutFields,
-    /// A person must act.
+    /// The administrator must act.
     Park,
-    /// The file is too large: send it in pieces.
+    /// The file is too large: send it in slices.
     TooLarge,
-    /// It will never succeed as it is.
+    /// Give up: the request can never succeed.
     Dead,
 }
 
-/// Whether Pyrus may have done what it did not answer for.
+/// Limit of the repeats of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// It did nothing.
-    No,
-    /// It may have.
-    Perhaps,
+pub struct RetryLimit {
+    /// Number of repeats.
+    pub retries: u32,
+    /// The verdict after the last repeat.
+    pub fallback: VerdictFallback,
 }
 
-/// What to do when a repeat did not help.
+/// Whether Pyrus may have carried out a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Otherwise {
+pub enum RequestEffect {
+    /// Pyrus did nothing, or a repeat does no harm.
+    None,
+    /// Pyrus may have carried out the request, and a repeat may create a duplicate.
+    Possible,
+}
+
+/// The verdict when repeats did not help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerdictFallback {
     /// Repeat after a growing pause.
     Backoff,
-    /// A person must act.
+    /// The administrator must act.
     Park,
     /// Give up.
     Dead,
 }
 
-/// What a good answer brings.
+/// Data from a successful response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gain {
-    /// Of `integrations/call`.
+pub struct ResponseData {
+    /// Id of the task, from `integrations/call`.
     pub task_id: Option<u64>,
-    /// Of `files/upload`.
+    /// Id of the uploaded file, from `files/upload`.
     pub guid: Option<String>,
-    /// Of `files/upload`, lower-case hex.
+    /// MD5 of the uploaded file, lower-case hex, from `files/upload`.
     pub md5: Option<String>,
-    /// The whole text in which Pyrus names the form fields that it did not take.
+    /// Error text that lists the form fields which Pyrus refused.
     pub unacceptable_fields: Option<String>,
-    /// The work is done, and Pyrus has something to say about it.
+    /// True if the response contains an error although the request succeeded.
     pub has_warning: bool,
 }
 
-/// A verdict and its reason.
+/// A verdict with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
-    /// What to do.
-    pub verdict: Verdict,
-    /// For the log: status and code, nothing that came as free text.
+pub struct OutcomeAssessment {
+    /// How to go on.
+    pub verdict: ResponseVerdict,
+    /// HTTP status and error code for the log. It contains no free text.
     pub code: String,
-    /// For a person, in the journal: what Pyrus said and what to do.
-    pub why: String,
-    /// Whether it says that Pyrus cannot be reached.
-    pub away: bool,
-    /// Whom it concerns.
-    pub scope: Scope,
-    /// A server that is not well (503) may say for how long.
+    /// The reason for the administrator: the remedy and the response of Pyrus.
+    pub reason: String,
+    /// True if Pyrus could not be reached.
+    pub is_unreachable: bool,
+    /// Whether other calls would get the same response.
+    pub scope: VerdictScope,
+    /// Pause from `Retry-After`, for verdicts with a pause.
     pub retry_after: Option<Duration>,
 }
 
-/// Whom an answer concerns.
+/// The calls that a response concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// One call.
+pub enum VerdictScope {
+    /// Only the call of the request.
     Call,
-    /// Every call of this account: the next one would hear the same.
+    /// Every call of the account.
     Account,
 }
 
-/// Judges what became of a request.
-pub fn judge(endpoint: Endpoint, reply: &Reply) -> Judgement {
-    match reply {
-        Reply::Answer(answer) => judge_answer(endpoint, answer),
-        Reply::Failed(failure) => judge_failure(endpoint, failure),
+/// Assesses the outcome of a request.
+pub fn assess(endpoint: PyrusEndpoint, outcome: &RequestOutcome) -> OutcomeAssessment {
+    match outcome {
+        RequestOutcome::Response(response) => assess_response(endpoint, response),
+        RequestOutcome::Failed(failure) => assess_failure(endpoint, failure),
     }
 }
 
-fn judge_failure(endpoint: Endpoint, failure: &Failure) -> Judgement {
-    let (verdict, code, text, away) = match failure {
-        Failure::NotSent(text) => (Verdict::Backoff { sent: Sent::No, limit: None }, "not reached", text, true),
-        Failure::Unanswered(text) => (Verdict::Backoff { sent: perhaps(endpoint), limit: None }, NO_ANSWER, text, true),
-        Failure::NoFile(text) => (Verdict::Park, "file not readable", text, false),
-        Failure::Refused(text) => (Verdict::Park, "refused by us", text, false),
+fn assess_failure(endpoint: PyrusEndpoint, failure: &RequestFailure) -> OutcomeAssessment {
+    let backoff = |effect| ResponseVerdict::Backoff { effect, limit: None };
+    let (verdict, code, reason) = match failure {
+        RequestFailure::NotSent(text) => {
+            (backoff(RequestEffect::None), "no connection", format!("no connection ({text}); {REPEATED}"))
+        }
+        RequestFailure::Unanswered(text) => {
+            (backoff(possible_effect(endpoint)), NO_RESPONSE, format!("no response ({text}); {REPEATED}"))
+        }
+        RequestFailure::NoFile(text) => (ResponseVerdict::Park, "file not readable", text.clone()),
+        RequestFailure::Refused(text) => (ResponseVerdict::Park, "not sent for security", text.clone()),
     };
-    Judgement {
+    OutcomeAssessment {
         verdict,
         code: code.to_owned(),
-        why: bounded(&format!("{code}: {text}")),
-        away,
-        scope: Scope::Call,
+        reason: one_line(&reason),
+        is_unreachable: matches!(failure, RequestFailure::NotSent(_) | RequestFailure::Unanswered(_)),
+        scope: VerdictScope::Call,
         retry_after: None,
     }
 }
 
-fn judge_answer(endpoint: Endpoint, answer: &Answer) -> Judgement {
-    let body = Body::parse(&answer.body);
+fn assess_response(endpoint: PyrusEndpoint, response: &PyrusResponse) -> OutcomeAssessment {
+    let body = ResponseBody::parse(&response.body);
     let verdict = match body.code() {
-        Some(code) => fitting(endpoint, by_code(endpoint, answer, &body, code)),
-        None => fitting(endpoint, by_status(endpoint, answer, &body)),
+        Some(code) => restrict_to_endpoint(endpoint, verdict_by_code(endpoint, response, &body, code)),
+        None => restrict_to_endpoint(endpoint, verdict_by_status(endpoint, response, &body)),
     };
     let code = match body.code() {
-        Some(code) => format!("HTTP {} {}", answer.status, plain(code)),
-        None => format!("HTTP {}", answer.status),
+        Some(code) => format!("HTTP {} {}", response.status, loggable_code(code)),
+        None => format!("HTTP {}", response.status),
     };
-    let said = body.text("error").or_else(|| body.text("Message")).map(|t| format!(": {t}")).unwrap_or_default();
-    let remedy = remedy(body.code(), answer.status).map(|r| format!("{r} (Pyrus: {code}{said})"));
-    let why = bounded(&remedy.unwrap_or_else(|| format!("{code}{said}")));
-    let away = body.code().is_none() && matches!(answer.status, 502..=504);
+    let text = body.text("error").or_else(|| body.text("Message")).map(|t| format!(": {t}")).unwrap_or_default();
+    let remedy = remedy(body.code(), response.status).unwrap_or_else(|| default_remedy(&verdict));
+    let reason = one_line(&format!("{remedy} (Pyrus: {code}{text})"));
+    let is_unreachable = body.code().is_none() && matches!(response.status, 502..=504);
     let retry_after = match verdict {
-        Verdict::Backoff { .. } => answer.rate.retry_after.as_ref().and_then(|h| seconds(h)),
+        ResponseVerdict::Backoff { .. } => response.rate.retry_after.as_ref().and_then(|h| seconds(h)),
         _ => None,
     };
-    let scope = scope(body.code(), answer.status);
-    Judgement { verdict, code, why, away, scope, retry_after: retry_after.map(|s| s.clamp(MIN_WAIT, MAX_WAIT)) }
+    let scope = scope(body.code(), response.status);
+    OutcomeAssessment {
+        verdict,
+        code,
+        reason,
+        is_unreachable,
+        scope,
+        retry_after: retry_after.map(|s| s.clamp(MIN_WAIT, MAX_WAIT)),
+    }
 }
 
-/// PYRUS error codes. One line for each, in the order of the reference.
-fn by_code(endpoint: Endpoint, answer: &Answer, body: &Body, code: &str) -> Verdict {
-    use Otherwise as Or;
+/// Returns the verdict for an `error_code`. The codes are in the order of the Pyrus reference.
+fn verdict_by_code(
+    endpoint: PyrusEndpoint,
+    response: &PyrusResponse,
+    body: &ResponseBody,
+    code: &str,
+) -> ResponseVerdict {
+    use VerdictFallback as Fallback;
     match code {
-        "unrecognized_call_id" => Verdict::Reregister(2),
-        // "Request being processed": a repeat would make a second comment.
-        "invalid_field_mapping_code" => Verdict::Done(Gain {
+        "unrecognized_call_id" => ResponseVerdict::Reregister(2),
+        // Pyrus has processed the request. A repeat would add a second comment.
+        "invalid_field_mapping_code" => ResponseVerdict::Done(ResponseData {
             task_id: body.id("task_id"),
             unacceptable_fields: Some(body.text("error").unwrap_or_default().to_owned()),
             has_warning: true,
-            ..Gain::default()
+            ..ResponseData::default()
         }),
-        "unrecognized_attachment_id" => Verdict::Reupload,
-        "unsupported_record_file_format" => Verdict::Dead, // our names end in .wav or .ogg
-        "unrecognized_account_id" | "webhook_is_disabled" => Verdict::Park,
-        "required_parameters_not_specified" => Verdict::Dead,
-        "invalid_credentials" | "account_blocked" => Verdict::Park,
-        "authorization_error" | "invalid_application_id" => Verdict::Reauth(Or::Park),
-        "token_not_specified" => Verdict::Reauth(Or::Dead),
-        "expired_token" | "invalid_token" | "revoked_token" => Verdict::Reauth(Or::Backoff),
-        "form_is_deleted" | "task_migrated" | "option_is_not_supported" => Verdict::Park,
-        "conflict" => Verdict::Backoff { sent: Sent::No, limit: Some((3, Or::Park)) },
-        "unrecognized_task_id" | "form_has_no_task" => Verdict::Reregister(1),
+        "unrecognized_attachment_id" => ResponseVerdict::Reupload,
+        "unsupported_record_file_format" => ResponseVerdict::Dead, // our file names end in .wav or .ogg
+        "unrecognized_account_id" | "webhook_is_disabled" => ResponseVerdict::Park,
+        "required_parameters_not_specified" => ResponseVerdict::Dead,
+        "invalid_credentials" | "account_blocked" => ResponseVerdict::Park,
+        "authorization_error" | "invalid_application_id" => ResponseVerdict::Reauth(Fallback::Park),
+        "token_not_specified" => ResponseVerdict::Reauth(Fallback::Dead),
+        "expired_token" | "invalid_token" | "revoked_token" => ResponseVerdict::Reauth(Fallback::Backoff),
+        "form_is_deleted" | "task_migrated" | "option_is_not_supported" => ResponseVerdict::Park,
+        "conflict" => ResponseVerdict::Backoff {
+            effect: RequestEffect::None,
+            limit: Some(RetryLimit { retries: 3, fallback: Fallback::Park }),
+        },
+        "unrecognized_task_id" | "form_has_no_task" => ResponseVerdict::Reregister(1),
         "too_many_comments"
         | "too_many_attachments"
         | "file_limit_exceeded"
         | "limit_exceeded"
-        | "task_limit_exceeded" => Verdict::Park,
-        "too_large_request_length" | "attachment_too_big" => Verdict::TooLarge,
-        "empty_file" => Verdict::Dead,
-        // A transfer that broke can look like this once.
-        "no_file_in_request" | "bad_multipart_content" | "max_file_name_length_exceeded" => {
-            Verdict::Backoff { sent: Sent::No, limit: Some((1, Or::Dead)) }
-        }
-        "invalid_value_format" => Verdict::WithoutFields,
+        | "task_limit_exceeded" => ResponseVerdict::Park,
+        "too_large_request_length" | "attachment_too_big" => ResponseVerdict::TooLarge,
+        "empty_file" => ResponseVerdict::Dead,
+        // A broken transfer can cause this once.
+        "no_file_in_request" | "bad_multipart_content" | "max_file_name_length_exceeded" => ResponseVerdict::Backoff {
+            effect: RequestEffect::None,
+            limit: Some(RetryLimit { retries: 1, fallback: Fallback::Dead }),
+        },
+        "invalid_value_format" => ResponseVerdict::WithoutFields,
         "invalid_json"
         | "empty_body"
         | "invalid_request"
@@ -254,127 +289,158 @@ fn by_code(endpoint: Endpoint, answer: &Answer, body: &Body, code: &str) -> Verd
         | "required_parameter_missing"
         | "invalid_request_encoding"
         | "invalid_input"
-        | "value_is_too_long" => Verdict::Dead,
-        "too_many_requests" => wait(answer),
-        "server_error" => Verdict::Backoff { sent: perhaps(endpoint), limit: None },
-        _ if code.starts_with("access_denied") => Verdict::Park,
-        _ => by_unknown_code(endpoint, answer, body),
+        | "value_is_too_long" => ResponseVerdict::Dead,
+        "too_many_requests" => rate_limit_verdict(response),
+        "server_error" => ResponseVerdict::Backoff { effect: possible_effect(endpoint), limit: None },
+        _ if code.starts_with("access_denied") => ResponseVerdict::Park,
+        _ => verdict_by_unknown_code(endpoint, response, body),
     }
 }
 
-/// Codes are added over time.
-fn by_unknown_code(endpoint: Endpoint, answer: &Answer, body: &Body) -> Verdict {
-    match answer.status {
-        200..=299 if endpoint == Endpoint::Call && body.id("task_id").is_some() => {
-            Verdict::Done(Gain { task_id: body.id("task_id"), has_warning: true, ..Gain::default() })
+/// Returns the verdict for an `error_code` that is not in the table. Pyrus adds codes over time.
+fn verdict_by_unknown_code(endpoint: PyrusEndpoint, response: &PyrusResponse, body: &ResponseBody) -> ResponseVerdict {
+    match response.status {
+        200..=299 if endpoint == PyrusEndpoint::Call && body.id("task_id").is_some() => {
+            ResponseVerdict::Done(ResponseData {
+                task_id: body.id("task_id"),
+                has_warning: true,
+                ..ResponseData::default()
+            })
         }
-        401 => Verdict::Reauth(Otherwise::Park),
-        429 => wait(answer),
-        500..=599 => Verdict::Backoff { sent: perhaps(endpoint), limit: None },
-        _ => Verdict::Park,
+        401 => ResponseVerdict::Reauth(VerdictFallback::Park),
+        429 => rate_limit_verdict(response),
+        500..=599 => ResponseVerdict::Backoff { effect: possible_effect(endpoint), limit: None },
+        _ => ResponseVerdict::Park,
     }
 }
 
-/// Without an error_code.
-fn by_status(endpoint: Endpoint, answer: &Answer, body: &Body) -> Verdict {
-    match answer.status {
-        200..=299 => by_good_status(endpoint, answer, body),
-        300..=399 | 403 | 404 => Verdict::Park,
-        400 if !body.is_json() => Verdict::Backoff { sent: Sent::No, limit: Some((1, Otherwise::Dead)) },
-        401 => Verdict::Reauth(Otherwise::Backoff),
-        408 | 425 | 503 => Verdict::Backoff { sent: Sent::No, limit: None },
-        413 => Verdict::TooLarge,
-        429 => wait(answer),
-        400..=499 => Verdict::Park,
-        _ => Verdict::Backoff { sent: perhaps(endpoint), limit: None },
+/// Returns the verdict for a response without `error_code`.
+fn verdict_by_status(endpoint: PyrusEndpoint, response: &PyrusResponse, body: &ResponseBody) -> ResponseVerdict {
+    match response.status {
+        200..=299 => verdict_by_success_status(endpoint, response, body),
+        300..=399 | 403 | 404 => ResponseVerdict::Park,
+        400 if !body.is_json() => ResponseVerdict::Backoff {
+            effect: RequestEffect::None,
+            limit: Some(RetryLimit { retries: 1, fallback: VerdictFallback::Dead }),
+        },
+        401 => ResponseVerdict::Reauth(VerdictFallback::Backoff),
+        408 | 425 | 503 => ResponseVerdict::Backoff { effect: RequestEffect::None, limit: None },
+        413 => ResponseVerdict::TooLarge,
+        429 => rate_limit_verdict(response),
+        400..=499 => ResponseVerdict::Park,
+        _ => ResponseVerdict::Backoff { effect: possible_effect(endpoint), limit: None },
     }
 }
 
-fn by_good_status(endpoint: Endpoint, answer: &Answer, body: &Body) -> Verdict {
-    let Body::Object(_) = body else {
-        // CS takes 200 with nothing, or with `null`, as success of an attach.
+fn verdict_by_success_status(
+    endpoint: PyrusEndpoint,
+    response: &PyrusResponse,
+    body: &ResponseBody,
+) -> ResponseVerdict {
+    let ResponseBody::Object(_) = body else {
+        // The official C# client accepts status 200 with an empty body or `null` as success of an attach request.
         return match body {
-            Body::Empty => by_nothing(endpoint),
-            _ => Verdict::Backoff { sent: perhaps(endpoint), limit: Some((5, Otherwise::Park)) },
+            ResponseBody::Empty => verdict_without_result(endpoint),
+            _ => ResponseVerdict::Backoff {
+                effect: possible_effect(endpoint),
+                limit: Some(RetryLimit { retries: 5, fallback: VerdictFallback::Park }),
+            },
         };
     };
     match endpoint {
-        Endpoint::Call if body.id("task_id").is_some() => {
-            Verdict::Done(Gain { task_id: body.id("task_id"), ..Gain::default() })
+        PyrusEndpoint::Call if body.id("task_id").is_some() => {
+            ResponseVerdict::Done(ResponseData { task_id: body.id("task_id"), ..ResponseData::default() })
         }
-        Endpoint::Upload if body.text("guid").is_some() => by_guid(answer, body),
-        Endpoint::Auth if body.text("access_token").is_some() => Verdict::Done(Gain::default()),
-        _ if body.text("error").is_some() || body.text("Message").is_some() => Verdict::Park,
-        _ => by_nothing(endpoint),
+        PyrusEndpoint::Upload if body.text("guid").is_some() => verdict_on_upload(response, body),
+        PyrusEndpoint::Auth if body.text("access_token").is_some() => ResponseVerdict::Done(ResponseData::default()),
+        _ if body.text("error").is_some() || body.text("Message").is_some() => ResponseVerdict::Park,
+        _ => verdict_without_result(endpoint),
     }
 }
 
-/// A good status and no word about what was asked for.
-const fn by_nothing(endpoint: Endpoint) -> Verdict {
+/// Returns the verdict for a success status with a body that lacks the expected result.
+const fn verdict_without_result(endpoint: PyrusEndpoint) -> ResponseVerdict {
     match endpoint {
-        Endpoint::Attach | Endpoint::Call => {
-            Verdict::Done(Gain { task_id: None, guid: None, md5: None, unacceptable_fields: None, has_warning: false })
-        }
-        Endpoint::Upload => Verdict::Backoff { sent: Sent::No, limit: None },
-        Endpoint::Auth => Verdict::Backoff { sent: Sent::No, limit: Some((3, Otherwise::Park)) },
+        PyrusEndpoint::Attach | PyrusEndpoint::Call => ResponseVerdict::Done(ResponseData {
+            task_id: None,
+            guid: None,
+            md5: None,
+            unacceptable_fields: None,
+            has_warning: false,
+        }),
+        PyrusEndpoint::Upload => ResponseVerdict::Backoff { effect: RequestEffect::None, limit: None },
+        PyrusEndpoint::Auth => ResponseVerdict::Backoff {
+            effect: RequestEffect::None,
+            limit: Some(RetryLimit { retries: 3, fallback: VerdictFallback::Park }),
+        },
     }
 }
 
-/// The file is there if it is the one that was sent. Pyrus writes the sum in either case.
-fn by_guid(answer: &Answer, body: &Body) -> Verdict {
+/// Returns success if the MD5 in the response matches the sent bytes. Pyrus sends it in upper or lower case.
+fn verdict_on_upload(response: &PyrusResponse, body: &ResponseBody) -> ResponseVerdict {
     let theirs = body.text("md5_hash").map(str::to_ascii_lowercase);
-    match (&answer.sent_md5, theirs) {
-        (Some(ours), theirs) if theirs.as_ref().is_none_or(|t| t == ours) => Verdict::Done(Gain {
+    match (&response.sent_md5, theirs) {
+        (Some(ours), theirs) if theirs.as_ref().is_none_or(|t| t == ours) => ResponseVerdict::Done(ResponseData {
             guid: body.text("guid").map(String::from),
             md5: Some(ours.clone()),
-            ..Gain::default()
+            ..ResponseData::default()
         }),
-        _ => Verdict::Backoff { sent: Sent::No, limit: None },
+        _ => ResponseVerdict::Backoff { effect: RequestEffect::None, limit: None },
     }
 }
 
-/// Takes away what makes no sense for this request: it has no token, call or file to renew.
-fn fitting(endpoint: Endpoint, verdict: Verdict) -> Verdict {
-    let is_integration = matches!(endpoint, Endpoint::Call | Endpoint::Attach);
+/// Replaces verdicts that make no sense for the endpoint, e.g. a new token after a failed login.
+fn restrict_to_endpoint(endpoint: PyrusEndpoint, verdict: ResponseVerdict) -> ResponseVerdict {
+    let is_integration = matches!(endpoint, PyrusEndpoint::Call | PyrusEndpoint::Attach);
     match verdict {
-        // Neither a login nor a registration can be made smaller.
-        Verdict::TooLarge if !matches!(endpoint, Endpoint::Upload | Endpoint::Attach) => {
-            fitting(endpoint, Verdict::Dead)
+        // Logins and registrations cannot be split.
+        ResponseVerdict::TooLarge if !matches!(endpoint, PyrusEndpoint::Upload | PyrusEndpoint::Attach) => {
+            restrict_to_endpoint(endpoint, ResponseVerdict::Dead)
         }
-        Verdict::Reauth(Otherwise::Backoff) if endpoint == Endpoint::Auth => {
-            Verdict::Backoff { sent: Sent::No, limit: Some((3, Otherwise::Park)) }
+        ResponseVerdict::Reauth(VerdictFallback::Backoff) if endpoint == PyrusEndpoint::Auth => {
+            ResponseVerdict::Backoff {
+                effect: RequestEffect::None,
+                limit: Some(RetryLimit { retries: 3, fallback: VerdictFallback::Park }),
+            }
         }
-        Verdict::Reauth(_) | Verdict::Dead if endpoint == Endpoint::Auth => Verdict::Park,
-        Verdict::Backoff { sent, limit: Some((n, Otherwise::Dead)) } if endpoint == Endpoint::Auth => {
-            Verdict::Backoff { sent, limit: Some((n, Otherwise::Park)) }
+        ResponseVerdict::Reauth(_) | ResponseVerdict::Dead if endpoint == PyrusEndpoint::Auth => ResponseVerdict::Park,
+        ResponseVerdict::Backoff {
+            effect,
+            limit: Some(RetryLimit { retries: n, fallback: VerdictFallback::Dead }),
+        } if endpoint == PyrusEndpoint::Auth => {
+            ResponseVerdict::Backoff { effect, limit: Some(RetryLimit { retries: n, fallback: VerdictFallback::Park }) }
         }
-        Verdict::Reupload | Verdict::Reregister(_) if endpoint != Endpoint::Attach => Verdict::Park,
-        Verdict::Done(Gain { unacceptable_fields: Some(_), .. }) if !is_integration => Verdict::Park,
-        Verdict::WithoutFields if !is_integration => fitting(endpoint, Verdict::Dead),
+        ResponseVerdict::Reupload | ResponseVerdict::Reregister(_) if endpoint != PyrusEndpoint::Attach => {
+            ResponseVerdict::Park
+        }
+        ResponseVerdict::Done(ResponseData { unacceptable_fields: Some(_), .. }) if !is_integration => {
+            ResponseVerdict::Park
+        }
+        ResponseVerdict::WithoutFields if !is_integration => restrict_to_endpoint(endpoint, ResponseVerdict::Dead),
         fits => fits,
     }
 }
 
-/// How long to wait: `Retry-After`, else `X-RateLimit-Reset`; a number below zero or none at all says nothing.
-fn wait(answer: &Answer) -> Verdict {
-    let said = [&answer.rate.retry_after, &answer.rate.reset].into_iter().flatten().find_map(|h| seconds(h));
-    Verdict::Wait(said.map(|s| s.clamp(MIN_WAIT, MAX_WAIT)))
+/// Reads the pause from `Retry-After`, else from `X-RateLimit-Reset`. Negative and malformed values are ignored.
+fn rate_limit_verdict(response: &PyrusResponse) -> ResponseVerdict {
+    let said = [&response.rate.retry_after, &response.rate.reset].into_iter().flatten().find_map(|h| seconds(h));
+    ResponseVerdict::Wait(said.map(|s| s.clamp(MIN_WAIT, MAX_WAIT)))
 }
 
-/// Whole seconds in a header.
+/// Parses a header value of whole seconds.
 pub(super) fn seconds(header: &str) -> Option<Duration> {
     header.trim().parse::<u32>().ok().map(|s| Duration::from_secs(u64::from(s)))
 }
 
-/// A second upload harms nothing, a second call or attach does.
-const fn perhaps(endpoint: Endpoint) -> Sent {
+/// Returns whether a repeat may create a duplicate. A second upload does no harm; a second call or attach request does.
+const fn possible_effect(endpoint: PyrusEndpoint) -> RequestEffect {
     match endpoint {
-        Endpoint::Call | Endpoint::Attach => Sent::Perhaps,
-        Endpoint::Auth | Endpoint::Upload => Sent::No,
+        PyrusEndpoint::Call | PyrusEndpoint::Attach => RequestEffect::Possible,
+        PyrusEndpoint::Auth | PyrusEndpoint::Upload => RequestEffect::None,
     }
 }
 
-fn scope(code: Option<&str>, status: u16) -> Scope {
+fn scope(code: Option<&str>, status: u16) -> VerdictScope {
     match (code, status) {
         (
             Some(
@@ -386,60 +452,84 @@ fn scope(code: Option<&str>, status: u16) -> Scope {
             ),
             _,
         )
-        | (None, 202 | 300..=399 | 404) => Scope::Account,
-        _ => Scope::Call,
+        | (None, 202 | 300..=399 | 404) => VerdictScope::Account,
+        _ => VerdictScope::Call,
     }
 }
 
-/// What a person must do, for answers that a person can mend.
+/// Returns the explanation of a known error, with the remedy if the administrator can do anything.
 fn remedy(code: Option<&str>, status: u16) -> Option<&'static str> {
     Some(match code {
         Some("invalid_credentials") => {
-            "Pyrus refuses the login: check login and security_key in [pyrus] (the key stands in the bot's profile), and person_id if the login has several accounts; a new key in security_key_file is taken up by itself, all else by a restart"
+            "Pyrus refuses the login: check login and security_key in [pyrus] (the bot's profile in Pyrus shows the key), and set person_id if the login has several accounts; a new key in security_key_file takes effect at once, other changes after a restart"
         }
-        Some("account_blocked") => "the Pyrus account of the bot is blocked: ask the administrator of Pyrus",
+        Some("account_blocked") => "the Pyrus account of the bot is blocked: ask the Pyrus administrator to unblock it",
         Some("unrecognized_account_id") => {
-            "Pyrus does not know account_id: compare account_id in [pyrus] with the telephony extension connected to the form"
+            "Pyrus does not know the account_id in [pyrus]: copy it from the telephony extension that is connected to the form"
         }
         Some("webhook_is_disabled") => {
-            "calls are switched off in Pyrus: switch the telephony extension on in the settings of its form"
+            "calls are switched off in Pyrus: enable the telephony extension in the settings of its form"
         }
-        Some("form_is_deleted") => "the form in Pyrus is deleted: connect the telephony extension to another",
+        Some("form_is_deleted") => "the form in Pyrus is deleted: connect the telephony extension to another form",
         Some("too_many_comments" | "too_many_attachments") => {
-            "the task in Pyrus is full: close it, so that the next call gets a new one"
+            "the task in Pyrus is full: close the task, so that the next call gets a new one"
         }
         Some("file_limit_exceeded" | "limit_exceeded" | "task_limit_exceeded") => {
-            "a limit of the Pyrus licence is reached"
+            "a limit of the Pyrus licence is reached: free space in Pyrus or extend the licence"
         }
         Some("too_large_request_length" | "attachment_too_big") => {
-            "the recording is larger than Pyrus takes: lower max_upload_mib in [pyrus] or part_hours in [recording]"
+            "the recording is larger than Pyrus accepts: lower max_upload_mib in [pyrus] or part_hours in [recording]"
+        }
+        Some("invalid_field_mapping_code") => {
+            "the form in Pyrus lacks some of the fields: add them to the form, or remove their codes from send_mappings and mappings in [pyrus]"
         }
         Some(code) if code.starts_with("access_denied") => {
-            "the bot has no right to do this: give it access to the form in Pyrus"
+            "Pyrus denies the bot access: give the bot access to the form"
         }
         None if status == 413 => {
-            "the recording is larger than the server takes: lower max_upload_mib in [pyrus] or part_hours in [recording]"
+            "the recording is larger than the server accepts: lower max_upload_mib in [pyrus] or part_hours in [recording]"
         }
         None if matches!(status, 202 | 300..=399 | 404) => {
-            "this is not the Pyrus API, or one too old for calls: check auth_url in [pyrus]"
+            "the server is not the Pyrus API, or too old for calls: check auth_url in [pyrus]"
         }
-        None if status == 403 => "something before Pyrus (a firewall, a proxy) refuses the request",
+        None if status == 403 => {
+            "a firewall or proxy in front of Pyrus refuses the request: allow this machine to reach Pyrus"
+        }
         _ => return None,
     })
 }
 
-/// A reply body.
-enum Body {
-    /// Nothing, or `null`.
+/// Returns the explanation of an error without a known remedy.
+const fn default_remedy(verdict: &ResponseVerdict) -> &'static str {
+    match verdict {
+        ResponseVerdict::Done(_) => "the request succeeded with a warning",
+        ResponseVerdict::Wait(_) => "the rate limit of Pyrus is reached: the request is repeated automatically",
+        ResponseVerdict::Park => {
+            "Pyrus refuses the request: fix the cause in Pyrus or in [pyrus]; the request is then repeated automatically"
+        }
+        ResponseVerdict::Dead | ResponseVerdict::TooLarge => {
+            "Pyrus rejects the request and it is not repeated: after fixing the cause, use `callspan calls retry`"
+        }
+        ResponseVerdict::Reauth(_)
+        | ResponseVerdict::Backoff { .. }
+        | ResponseVerdict::Reupload
+        | ResponseVerdict::Reregister(_)
+        | ResponseVerdict::WithoutFields => "the request failed and is repeated automatically",
+    }
+}
+
+/// The parsed body of a response.
+enum ResponseBody {
+    /// Empty, or `null`.
     Empty,
     Object(Map<String, Value>),
-    /// Other JSON.
+    /// JSON that is neither an object nor `null`.
     Other,
-    /// HTML, a cut reply, anything.
+    /// Anything else, e.g. HTML or truncated JSON.
     NotJson,
 }
 
-impl Body {
+impl ResponseBody {
     fn parse(bytes: &[u8]) -> Self {
         if bytes.trim_ascii().is_empty() {
             return Self::Empty;
@@ -460,13 +550,13 @@ impl Body {
         self.text("error_code")
     }
 
-    /// A string that is not empty.
+    /// Returns a member that is a non-empty string.
     fn text(&self, key: &str) -> Option<&str> {
         let Self::Object(map) = self else { return None };
         map.get(key)?.as_str().filter(|t| !t.is_empty())
     }
 
-    /// An id: a number, or a string of one (older servers). 0 means none.
+    /// Returns a member that is an id: a number, or a string of digits as older servers send it. 0 means no id.
     fn id(&self, key: &str) -> Option<u64> {
         let Self::Object(map) = self else { return None };
         let id = match map.get(key)? {
@@ -478,27 +568,30 @@ impl Body {
     }
 }
 
-/// A code as it may stand in a log: it is a word, or it is not shown.
-fn plain(code: &str) -> &str {
+/// Returns an error code in a form that may be logged: a single word, or a placeholder.
+fn loggable_code(code: &str) -> &str {
     let is_word = code.len() <= 64 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if is_word { code } else { "(odd error_code)" }
 }
 
-/// One line, bounded: what others wrote is stored and shown.
-fn bounded(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_WHY_CHARS).collect()
+/// Makes text from Pyrus safe to store and display: one line, at most [`MAX_REASON_CHARS`].
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON_CHARS).collect()
 }
 
-/// [`Judgement::code`] of a request that was sent, at least in part, and not answered.
-pub(super) const NO_ANSWER: &str = "no answer";
+/// Value of [`OutcomeAssessment::code`] for a request that was sent, at least in part, and got no response.
+pub(super) const NO_RESPONSE: &str = "no response";
 
-/// Pyrus's own bound of an error text is 300; room for our words before it.
-const MAX_WHY_CHARS: usize = 600;
+/// End of the reasons of failures that need no person.
+const REPEATED: &str = "the request is repeated automatically";
 
-/// `Retry-After: 0` must not make a hot loop.
+/// Longest reason, in characters. Pyrus limits its error texts to 300; our remedy comes before them.
+const MAX_REASON_CHARS: usize = 600;
+
+/// Shortest wait. `Retry-After: 0` must not cause a busy loop.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 
-/// The window is 10 minutes; a longer wait is a mistake of the server's.
+/// Longest wait. The rate-limit window has 10 minutes, so a longer time is an error of the server.
 const MAX_WAIT: Duration = Duration::from_secs(900);
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use callspan::call::record::{CallRecord, DeliveryState};
-use callspan::fake_pyrus::{Endpoint, Fake, Options};
+use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FakePyrus};
 use callspan::journal::Journal;
 
 fn run(args: &[&str]) -> Output {
@@ -26,14 +26,14 @@ fn said(args: &[&str], code: i32) -> String {
 /// A folder in which a capture with one call was delivered to a fake Pyrus.
 struct Replayed {
     dir: tempfile::TempDir,
-    fake: Fake,
+    fake: FakePyrus,
 }
 
 impl Replayed {
     fn new(key: &str) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
-        let fake = Fake::start(Options::default()).expect("free ports");
-        let options = Options::default();
+        let fake = FakePyrus::start(FakeOptions::default()).expect("free ports");
+        let options = FakeOptions::default();
         let text = format!(
             "[numbers]\nextension_pattern = \"102\"\n[pyrus]\nauth_url = \"{}\"\nlogin = \"{}\"\n\
              security_key = \"{key}\"\naccount_id = \"{}\"\n",
@@ -46,7 +46,7 @@ impl Replayed {
     }
 
     fn delivered() -> Self {
-        let replayed = Self::new(&Options::default().users[0].security_key);
+        let replayed = Self::new(&FakeOptions::default().users[0].security_key);
         replayed.replay(0);
         replayed
     }
@@ -160,7 +160,7 @@ fn a_retry_is_taken_up_by_the_next_start() {
     assert!(said.starts_with("1 call to be delivered again"), "{said}");
     replayed.replay(0);
     assert_eq!(replayed.record().delivery.state, DeliveryState::Done);
-    assert_eq!(replayed.fake.state().requests(Endpoint::Attach), 2);
+    assert_eq!(replayed.fake.state().requests(FakeEndpoint::Attach), 2);
     let said = replayed.calls(&["retry", &id], 0);
     assert!(said.contains("is in Pyrus already (task ") && !said.contains("to be delivered again"), "{said}");
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use callspan::call::record::{CallRecord, EndedBy, Outcome, Verdict};
-use callspan::fake_pyrus::{Endpoint, Fake, Options};
+use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FakePyrus};
 
 fn callspan(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
@@ -178,8 +178,8 @@ fn a_reader_that_goes_away_costs_no_recording() {
 }
 
 /// A configuration for a fake Pyrus, in a folder of its own; 102 is ours, so the call is inbound.
-fn configuration(dir: &Path, fake: &Fake, key: &str) -> PathBuf {
-    let options = Options::default();
+fn configuration(dir: &Path, fake: &FakePyrus, key: &str) -> PathBuf {
+    let options = FakeOptions::default();
     let text = format!(
         "[numbers]\nextension_pattern = \"102\"\n[pyrus]\nauth_url = \"{}\"\nlogin = \"{}\"\nsecurity_key = \"{key}\"\n\
          account_id = \"{}\"\n",
@@ -195,15 +195,16 @@ fn configuration(dir: &Path, fake: &Fake, key: &str) -> PathBuf {
 #[test]
 fn delivery_makes_one_task_with_the_recording_and_a_second_run_sends_nothing() {
     let dir = folder();
-    let fake = Fake::start(Options::default()).expect("free ports");
-    let config = configuration(dir.path(), &fake, &Options::default().users[0].security_key);
+    let fake = FakePyrus::start(FakeOptions::default()).expect("free ports");
+    let config = configuration(dir.path(), &fake, &FakeOptions::default().users[0].security_key);
     let out = dir.path().join("calls");
     let args =
         ["replay", "-c", text(&config), "--deliver", "--json", "--out", text(&out), &*text(&capture()).to_owned()];
     let output = run(&args);
     expect_code(&output, 0);
     let state = fake.state();
-    let sent = [Endpoint::Auth, Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| state.requests(e));
+    let sent =
+        [FakeEndpoint::Auth, FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach].map(|e| state.requests(e));
     assert_eq!(sent, [1, 1, 1, 1]);
     assert_eq!(fake.violations(), [""; 0]);
     let wav = std::fs::read(&files(&out, "wav")[0]).expect("readable");
@@ -213,14 +214,14 @@ fn delivery_makes_one_task_with_the_recording_and_a_second_run_sends_nothing() {
     assert_eq!(record.delivery.task_id, Some(state.tasks[0].task_id));
     expect_code(&run(&args), 0);
     let again = fake.state();
-    let sent = [Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| again.requests(e));
+    let sent = [FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach].map(|e| again.requests(e));
     assert_eq!(sent, [1, 1, 1]);
 }
 
 #[test]
 fn a_login_that_pyrus_refuses_is_status_1_and_says_what_to_do() {
     let dir = folder();
-    let fake = Fake::start(Options::default()).expect("free ports");
+    let fake = FakePyrus::start(FakeOptions::default()).expect("free ports");
     let config = configuration(dir.path(), &fake, "wrong-key-7");
     let out = dir.path().join("calls");
     let output = run(&["replay", "-c", text(&config), "--deliver", "--out", text(&out), text(&capture())]);

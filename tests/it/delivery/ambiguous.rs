@@ -2,39 +2,39 @@
 
 use std::time::Duration;
 
-use callspan::fake_pyrus::{Endpoint, Fault, Options, Step, TaskPolicy};
+use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FaultStep, PyrusFault, TaskPolicy};
 
 use crate::delivery::world::{World, unanswered};
 
 fn world() -> World {
-    World::new(Options { task_policy: TaskPolicy::AlwaysNew, ..Options::default() })
+    World::new(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() })
 }
 
 /// Faults after which nobody can tell whether the request was done.
-fn ambiguous() -> Vec<Fault> {
+fn ambiguous() -> Vec<PyrusFault> {
     vec![
-        Fault::ServerError,
-        Fault::BadGateway,
-        Fault::GatewayTimeout,
-        Fault::CloseWithoutReply,
-        Fault::ResetAfterRequest,
-        Fault::TruncatedBody,
-        Fault::BadChunk,
-        Fault::InvalidJson,
-        Fault::InvalidUtf8,
-        Fault::HugeBody(3 * 1024 * 1024),
-        Fault::HangBeforeHeaders(Duration::from_secs(2)), // the time-out is 1.5 s here
-        Fault::HangAfterHeaders(Duration::from_secs(2)),
-        Fault::html(200),
+        PyrusFault::ServerError,
+        PyrusFault::BadGateway,
+        PyrusFault::GatewayTimeout,
+        PyrusFault::CloseWithoutReply,
+        PyrusFault::ResetAfterRequest,
+        PyrusFault::TruncatedBody,
+        PyrusFault::BadChunk,
+        PyrusFault::InvalidJson,
+        PyrusFault::InvalidUtf8,
+        PyrusFault::HugeBody(3 * 1024 * 1024),
+        PyrusFault::HangBeforeHeaders(Duration::from_secs(2)), // the time-out is 1.5 s here
+        PyrusFault::HangAfterHeaders(Duration::from_secs(2)),
+        PyrusFault::html(200),
     ]
 }
 
 #[test]
 fn a_recorded_call_whose_registration_was_not_answered_is_registered_and_attached_once() {
     for fault in ambiguous() {
-        for step in [Step::before(fault.clone()), Step::after(fault.clone())] {
+        for step in [FaultStep::before(fault.clone()), FaultStep::after(fault.clone())] {
             let world = world();
-            world.fake.script(Endpoint::Call, step.clone());
+            world.fake.script(FakeEndpoint::Call, step.clone());
             let summary = world.deliver([world.recorded("a")]);
             assert_eq!((summary.done, summary.possible_duplicates), (1, 0), "{step:?} {summary:?}");
             assert_eq!(world.fake.state().tasks.len(), 1, "{step:?}");
@@ -46,15 +46,15 @@ fn a_recorded_call_whose_registration_was_not_answered_is_registered_and_attache
 
 #[test]
 fn a_call_without_a_recording_is_repeated_once_and_counted() {
-    for step in [Step::before(Fault::ServerError), Step::after(Fault::ServerError)] {
+    for step in [FaultStep::before(PyrusFault::ServerError), FaultStep::after(PyrusFault::ServerError)] {
         let world = world();
-        world.fake.script(Endpoint::Call, step);
+        world.fake.script(FakeEndpoint::Call, step);
         let summary = world.deliver([unanswered("a")]);
         assert_eq!((summary.done, summary.possible_duplicates), (1, 1));
         assert_eq!(world.requests(), [1, 2, 0, 0]);
     }
     let world = world();
-    world.fake.script(Endpoint::Call, Step::after(Fault::ServerError).forever());
+    world.fake.script(FakeEndpoint::Call, FaultStep::after(PyrusFault::ServerError).forever());
     let summary = world.deliver([unanswered("a")]);
     assert_eq!((summary.dead.len(), summary.owed), (1, 0));
     assert_eq!(world.requests(), [1, 2, 0, 0]);
@@ -62,10 +62,10 @@ fn a_call_without_a_recording_is_repeated_once_and_counted() {
 
 #[test]
 fn an_attach_that_was_not_answered_is_repeated_with_the_same_file() {
-    for fault in [Fault::CloseWithoutReply, Fault::ServerError, Fault::GatewayTimeout] {
-        for step in [Step::before(fault.clone()), Step::after(fault.clone())] {
+    for fault in [PyrusFault::CloseWithoutReply, PyrusFault::ServerError, PyrusFault::GatewayTimeout] {
+        for step in [FaultStep::before(fault.clone()), FaultStep::after(fault.clone())] {
             let world = world();
-            world.fake.script(Endpoint::Attach, step);
+            world.fake.script(FakeEndpoint::Attach, step);
             assert_eq!(world.deliver([world.recorded("a")]).done, 1);
             assert_eq!(world.requests(), [1, 1, 1, 2]);
             let state = world.fake.state();
@@ -78,7 +78,7 @@ fn an_attach_that_was_not_answered_is_repeated_with_the_same_file() {
 #[test]
 fn a_registration_that_certainly_was_not_made_is_repeated_at_once() {
     let world = world();
-    world.fake.script(Endpoint::Call, Step::before(Fault::Unavailable));
+    world.fake.script(FakeEndpoint::Call, FaultStep::before(PyrusFault::Unavailable));
     assert_eq!(world.deliver([unanswered("a")]).done, 1);
     assert_eq!(world.requests(), [1, 2, 0, 0]);
     assert_eq!(world.fake.state().tasks.len(), 1);
@@ -87,8 +87,8 @@ fn a_registration_that_certainly_was_not_made_is_repeated_at_once() {
 #[test]
 fn a_pyrus_that_refuses_connections_for_a_while_gets_everything_afterwards() {
     let world = world();
-    for endpoint in [Endpoint::Auth, Endpoint::Call, Endpoint::Upload] {
-        world.fake.script(endpoint, Fault::RefuseConnections(Duration::from_millis(400)));
+    for endpoint in [FakeEndpoint::Auth, FakeEndpoint::Call, FakeEndpoint::Upload] {
+        world.fake.script(endpoint, PyrusFault::RefuseConnections(Duration::from_millis(400)));
     }
     let calls: Vec<_> = (0..8).map(|n| world.recorded(&format!("call{n}"))).collect();
     assert_eq!(world.deliver(calls).done, 8);
@@ -100,10 +100,10 @@ fn a_pyrus_that_refuses_connections_for_a_while_gets_everything_afterwards() {
 
 #[test]
 fn a_proxy_that_is_ill_at_any_step_is_outlived() {
-    for endpoint in [Endpoint::Auth, Endpoint::Call, Endpoint::Upload, Endpoint::Attach] {
-        for fault in [Fault::BadGateway, Fault::Unavailable, Fault::GatewayTimeout] {
+    for endpoint in [FakeEndpoint::Auth, FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach] {
+        for fault in [PyrusFault::BadGateway, PyrusFault::Unavailable, PyrusFault::GatewayTimeout] {
             let world = world();
-            world.fake.script(endpoint, Step::before(fault).times(7)); // the breaker opens after 5
+            world.fake.script(endpoint, FaultStep::before(fault).times(7)); // the breaker opens after 5
             assert_eq!(world.deliver([world.recorded("a")]).done, 1);
             world.assert_delivered_once("a");
         }
@@ -113,9 +113,9 @@ fn a_proxy_that_is_ill_at_any_step_is_outlived() {
 #[test]
 fn a_pyrus_that_never_comes_back_leaves_everything_owed_in_the_journal() {
     let world = world();
-    world.fake.script(Endpoint::Auth, Step::before(Fault::BadGateway).forever());
+    world.fake.script(FakeEndpoint::Auth, FaultStep::before(PyrusFault::BadGateway).forever());
     let handle = world.start();
-    handle.tell(world.recorded("a"));
+    handle.send_update(world.recorded("a"));
     let summary = handle.run_until_settled(Duration::from_millis(700));
     assert_eq!((summary.done, summary.owed, summary.parked.len()), (0, 1, 0));
     drop(handle);

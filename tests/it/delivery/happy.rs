@@ -1,9 +1,9 @@
 //! Delivery without faults, under each variant of undocumented Pyrus behaviour.
 
 use callspan::call::record::Direction;
-use callspan::delivery::{CallUpdate, Consent, Progress};
+use callspan::delivery::{CallProgress, CallUpdate, DeliveryConsent};
 use callspan::fake_pyrus::{
-    AttachOkBody, Endpoint, IdStyle, Md5Case, Mode, Options, ResponsibleEmpty, TaskPolicy, UrlSlash,
+    AttachOkBody, FakeEndpoint, FakeOptions, IdStyle, Md5Case, PyrusMode, ResponsibleEmpty, TaskPolicy, UrlSlash,
 };
 use callspan::pyrus::config::UploadVia;
 
@@ -11,7 +11,7 @@ use crate::delivery::world::{World, part, unanswered};
 
 #[test]
 fn a_recorded_call_takes_one_auth_one_call_one_upload_and_one_attach() {
-    let world = World::new(Options::default());
+    let world = World::new(FakeOptions::default());
     let summary = world.deliver([world.recorded("a")]);
     assert_eq!((summary.done, summary.owed), (1, 0), "{summary:?}");
     assert_eq!(world.requests(), [1, 1, 1, 1]);
@@ -28,7 +28,7 @@ fn a_recorded_call_takes_one_auth_one_call_one_upload_and_one_attach() {
 
 #[test]
 fn a_second_delivery_of_the_same_call_sends_nothing() {
-    let world = World::new(Options::default());
+    let world = World::new(FakeOptions::default());
     world.deliver([world.recorded("a"), unanswered("b")]);
     assert_eq!(world.requests(), [1, 2, 1, 1]);
     let summary = world.deliver([world.recorded("a"), unanswered("b")]);
@@ -39,7 +39,7 @@ fn a_second_delivery_of_the_same_call_sends_nothing() {
 
 #[test]
 fn an_unanswered_call_is_registered_and_owes_no_upload() {
-    let world = World::new(Options::default());
+    let world = World::new(FakeOptions::default());
     assert_eq!(world.deliver([unanswered("a")]).done, 1);
     assert_eq!(world.requests(), [1, 1, 0, 0]);
     let call = &world.fake.state().calls[0];
@@ -49,7 +49,7 @@ fn an_unanswered_call_is_registered_and_owes_no_upload() {
 
 #[test]
 fn twenty_calls_at_a_cold_start_share_one_token() {
-    let world = World::new(Options { task_policy: TaskPolicy::AlwaysNew, ..Options::default() });
+    let world = World::new(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() });
     let calls: Vec<CallUpdate> = (0..20).map(|n| world.recorded(&format!("call{n:02}"))).collect();
     assert_eq!(world.deliver(calls).done, 20);
     assert_eq!(world.requests(), [1, 20, 20, 20]);
@@ -61,20 +61,20 @@ fn twenty_calls_at_a_cold_start_share_one_token() {
 
 #[test]
 fn a_live_call_is_registered_while_it_rings_and_completed_at_its_end() {
-    let world = World::new(Options::default());
+    let world = World::new(FakeOptions::default());
     let whole = world.recorded("a");
     let mut live = whole.clone();
-    live.progress = Progress::Live;
+    live.progress = CallProgress::Live;
     live.record.recordings.clear();
     live.record.ended_at = None;
     live.record.duration_s = None;
     live.record.answered_at = None;
     let handle = world.start();
-    handle.tell(live);
-    world.wait_for(Endpoint::Call, 1);
+    handle.send_update(live);
+    world.wait_for(FakeEndpoint::Call, 1);
     assert_eq!(world.fake.state().tasks[0].fields.get("CallEndTime"), None);
-    handle.tell(CallUpdate { progress: Progress::Ended, ..live_without_sound(&whole) });
-    handle.tell(whole);
+    handle.send_update(CallUpdate { progress: CallProgress::Ended, ..live_without_sound(&whole) });
+    handle.send_update(whole);
     assert_eq!(handle.run_until_settled(crate::delivery::world::PATIENCE).done, 1);
     assert_eq!(world.requests(), [1, 1, 1, 1]);
     world.assert_delivered_once("a");
@@ -89,7 +89,7 @@ fn live_without_sound(whole: &CallUpdate) -> CallUpdate {
 
 #[test]
 fn every_part_of_a_long_call_is_attached_in_order_to_the_same_task() {
-    let world = World::new(Options::default());
+    let world = World::new(FakeOptions::default());
     let mut call = world.recorded("a");
     let second = world.wav("second", 50_000);
     call.record.recordings.push(part(2, &second));
@@ -104,12 +104,12 @@ fn every_part_of_a_long_call_is_attached_in_order_to_the_same_task() {
 
 #[test]
 fn calls_that_the_configuration_leaves_out_are_not_sent() {
-    let mut world = World::new(Options::default());
+    let mut world = World::new(FakeOptions::default());
     world.config.unanswered = false;
     let mut internal = world.recorded("internal");
     internal.record.direction = Direction::Internal;
     let mut forbidden = world.recorded("forbidden");
-    forbidden.consent = Consent::Forbidden;
+    forbidden.consent = DeliveryConsent::Forbidden;
     let summary = world.deliver([unanswered("missed"), internal, forbidden]);
     assert_eq!((summary.done, summary.owed), (0, 0));
     assert_eq!(world.requests(), [0, 0, 0, 0]);
@@ -117,7 +117,7 @@ fn calls_that_the_configuration_leaves_out_are_not_sent() {
 
 #[test]
 fn headers_fill_further_fields_and_a_withheld_caller_has_the_same_text_everywhere() {
-    let mut options = Options::default();
+    let mut options = FakeOptions::default();
     options.accounts[0].allowed_codes.push("Queue".into());
     let mut world = World::new(options);
     world.config.mappings = [(String::from("Queue"), String::from("X-Queue"))].into();
@@ -134,7 +134,7 @@ fn headers_fill_further_fields_and_a_withheld_caller_has_the_same_text_everywher
 
 #[test]
 fn an_outbound_call_keeps_its_direction_and_names_the_client_as_the_outside_party() {
-    let world = World::new(Options::default());
+    let world = World::new(FakeOptions::default());
     let mut call = world.recorded("a");
     call.record.direction = Direction::Outbound;
     (call.record.from, call.record.to) = (Some("200".into()), Some("+79774221338".into()));
@@ -147,20 +147,20 @@ fn an_outbound_call_keeps_its_direction_and_names_the_client_as_the_outside_part
 
 #[test]
 fn every_open_question_about_pyrus_may_be_answered_either_way() {
-    let base = || Options::default();
+    let base = || FakeOptions::default();
     let variants = [
-        Options { attach_ok_body: AttachOkBody::Empty, ..base() },
-        Options { attach_ok_body: AttachOkBody::Null, ..base() },
-        Options { attach_ok_body: AttachOkBody::TaskId, ..base() },
-        Options { id_style: IdStyle::String, ..base() },
-        Options { id_style: IdStyle::Mixed, ..base() },
-        Options { responsible_empty: ResponsibleEmpty::Null, people: Vec::new(), ..base() },
-        Options { responsible_empty: ResponsibleEmpty::Object, people: Vec::new(), ..base() },
-        Options { md5_case: Md5Case::Upper, ..base() },
-        Options { url_slash: UrlSlash::None, ..base() },
-        Options { split_hosts: false, ..base() },
-        Options { split_hosts: false, mode: Mode::Onprem, ..base() },
-        Options { attach_requires_account: false, ..base() },
+        FakeOptions { attach_ok_body: AttachOkBody::Empty, ..base() },
+        FakeOptions { attach_ok_body: AttachOkBody::Null, ..base() },
+        FakeOptions { attach_ok_body: AttachOkBody::TaskId, ..base() },
+        FakeOptions { id_style: IdStyle::String, ..base() },
+        FakeOptions { id_style: IdStyle::Mixed, ..base() },
+        FakeOptions { responsible_empty: ResponsibleEmpty::Null, people: Vec::new(), ..base() },
+        FakeOptions { responsible_empty: ResponsibleEmpty::Object, people: Vec::new(), ..base() },
+        FakeOptions { md5_case: Md5Case::Upper, ..base() },
+        FakeOptions { url_slash: UrlSlash::None, ..base() },
+        FakeOptions { split_hosts: false, ..base() },
+        FakeOptions { split_hosts: false, mode: PyrusMode::Onprem, ..base() },
+        FakeOptions { attach_requires_account: false, ..base() },
     ];
     for options in variants {
         let world = World::new(options.clone());
@@ -174,7 +174,7 @@ fn every_open_question_about_pyrus_may_be_answered_either_way() {
 #[test]
 fn the_upload_may_be_told_to_go_through_the_api_host() {
     for via in [UploadVia::Api, UploadVia::Files] {
-        let mut world = World::new(Options::default());
+        let mut world = World::new(FakeOptions::default());
         world.config.upload_via = via;
         assert_eq!(world.deliver([world.recorded("a")]).done, 1);
         world.assert_delivered_once("a");

@@ -2,27 +2,27 @@
 
 use std::time::Duration;
 
-use callspan::fake_pyrus::{Endpoint, Fault, Options, RateLimit, TaskPolicy};
+use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, PyrusFault, RateLimit, TaskPolicy};
 
 use crate::delivery::world::{World, unanswered};
 
 #[test]
 fn after_too_many_requests_the_whole_client_waits_as_long_as_was_said() {
-    let said = |reset: &str| Fault::RateLimited { reset: Some(reset.into()), retry_after: None };
+    let said = |reset: &str| PyrusFault::RateLimited { reset: Some(reset.into()), retry_after: None };
     let cases = [
         (said("2"), Duration::from_secs(2)),
         (said("0"), Duration::from_secs(1)), // at least one second
-        (Fault::RateLimited { reset: Some("7".into()), retry_after: Some(1) }, Duration::from_secs(1)),
+        (PyrusFault::RateLimited { reset: Some("7".into()), retry_after: Some(1) }, Duration::from_secs(1)),
         // Nothing usable: 600 ms in these tests, 60 s in the product.
         (said("-5"), Duration::from_millis(600)),
         (said("abc"), Duration::from_millis(600)),
-        (Fault::RateLimited { reset: None, retry_after: None }, Duration::from_millis(600)),
+        (PyrusFault::RateLimited { reset: None, retry_after: None }, Duration::from_millis(600)),
     ];
     for (fault, least) in cases {
         // 1 at a time, so that none is on its way when the window begins; the grace covers nothing.
-        let mut world = World::new(Options { task_policy: TaskPolicy::AlwaysNew, ..Options::default() });
-        world.setup.tuning.side_by_side = 1;
-        world.fake.script(Endpoint::Call, fault.clone());
+        let mut world = World::new(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() });
+        world.setup.tuning.max_in_flight = 1;
+        world.fake.script(FakeEndpoint::Call, fault.clone());
         let begun = world.fake.now();
         let summary = world.deliver([unanswered("a"), unanswered("b"), unanswered("c")]);
         let took = world.fake.now() - begun;
@@ -36,7 +36,7 @@ fn after_too_many_requests_the_whole_client_waits_as_long_as_was_said() {
 #[test]
 fn a_limit_that_the_headers_announce_is_never_met() {
     let rate_limit = RateLimit { requests: 6, window: Duration::from_secs(2) };
-    let world = World::new(Options { rate_limit, task_policy: TaskPolicy::AlwaysNew, ..Options::default() });
+    let world = World::new(FakeOptions { rate_limit, task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() });
     let calls: Vec<_> = (0..14).map(|n| unanswered(&format!("call{n:02}"))).collect();
     assert_eq!(world.deliver(calls).done, 14);
     assert_eq!(world.requests(), [1, 14, 0, 0], "no request was refused");

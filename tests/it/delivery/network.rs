@@ -5,8 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use callspan::delivery::{Blocked, Tuning};
-use callspan::fake_pyrus::Options;
+use callspan::delivery::{DeliveryBlocker, DeliveryTuning};
+use callspan::fake_pyrus::FakeOptions;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -14,13 +14,13 @@ use crate::delivery::world::{PATIENCE, World, unanswered};
 
 #[test]
 fn while_the_name_of_pyrus_cannot_be_resolved_all_stays_owed_and_is_sent_when_it_can() {
-    let mut world = World::new(Options::default());
+    let mut world = World::new(FakeOptions::default());
     let there = std::mem::replace(&mut world.config.auth_url, "https://pyrus.invalid/api/v4/auth".into());
     // RFC 2606: nobody has a name below .invalid.
     let handle = world.start();
-    handle.tell(world.recorded("a"));
-    handle.tell(unanswered("b"));
-    world.wait_until(|_| handle.summary().blocked_by == Some(Blocked::Away));
+    handle.send_update(world.recorded("a"));
+    handle.send_update(unanswered("b"));
+    world.wait_until(|_| handle.summary().blocked_by == Some(DeliveryBlocker::Unreachable));
     let summary = handle.summary();
     let alarm = summary.alarm.expect("an alarm");
     assert!(alarm.starts_with("Pyrus cannot be reached") && alarm.contains("pyrus.invalid"), "{alarm}");
@@ -41,19 +41,19 @@ fn behind_an_expired_certificate_nothing_is_sent_and_the_alarm_names_it() {
     // The same authority, key and name: only the years differ.
     for (certificate, is_expired) in [(EXPIRED, true), (VALID, false)] {
         let server = Server::start(certificate);
-        let mut world = World::new(Options::default());
+        let mut world = World::new(FakeOptions::default());
         let ca = world.dir.path().join("ca.pem");
         std::fs::write(&ca, CA).expect("written");
         world.config.ca_file = Some(ca);
         world.config.auth_url = format!("https://127.0.0.1:{}/api/v4/auth", server.port);
-        world.setup.tuning = Tuning { breaker: 3, ..world.setup.tuning };
+        world.setup.tuning = DeliveryTuning { breaker_failures: 3, ..world.setup.tuning };
         let handle = world.start();
-        handle.tell(world.recorded("a"));
+        handle.send_update(world.recorded("a"));
         if !is_expired {
             world.wait_until(|_| server.requests.load(Ordering::Relaxed) > 0);
             continue;
         }
-        world.wait_until(|_| handle.summary().blocked_by == Some(Blocked::Away));
+        world.wait_until(|_| handle.summary().blocked_by == Some(DeliveryBlocker::Unreachable));
         let summary = handle.summary();
         let alarm = summary.alarm.expect("an alarm");
         assert!(alarm.contains("certificate") && alarm.to_lowercase().contains("expired"), "{alarm}");

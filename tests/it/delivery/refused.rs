@@ -1,6 +1,6 @@
 //! Refusals by Pyrus and the reaction to each.
 
-use callspan::fake_pyrus::{Change, Endpoint, Fault, Options, Step};
+use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FaultStep, PyrusFault, WorldChange};
 
 use crate::delivery::world::{PATIENCE, World, each_error_status, unanswered};
 
@@ -36,12 +36,12 @@ fn a_field_that_the_form_loses_before_the_attach_is_dropped_there() {
         let handle = world.start();
         let whole = world.recorded("a");
         let mut ended = whole.clone();
-        ended.progress = callspan::delivery::Progress::Ended;
+        ended.progress = callspan::delivery::CallProgress::Ended;
         ended.record.recordings.clear();
-        handle.tell(ended);
-        world.wait_for(Endpoint::Call, 1);
+        handle.send_update(ended);
+        world.wait_for(FakeEndpoint::Call, 1);
         without_code(&world, "CallEndTime");
-        handle.tell(whole);
+        handle.send_update(whole);
         let summary = handle.run_until_settled(PATIENCE);
         assert_eq!((summary.done, summary.dropped_codes), (1, vec![String::from("CallEndTime")]));
         world.assert_delivered_once("a");
@@ -58,12 +58,17 @@ fn what_a_person_must_mend_parks_the_call_and_it_finishes_by_itself_afterwards()
             |w| w.fake.options(|o| o.accounts[0].account_id = "uniqueID12345".into()),
             "account_id",
         ),
-        (|w| w.fake.change(Change::DisableWebhook), |w| w.fake.change(Change::EnableWebhook), "switched off in Pyrus"),
+        (
+            |w| w.fake.change(WorldChange::DisableWebhook),
+            |w| w.fake.change(WorldChange::EnableWebhook),
+            "switched off in Pyrus",
+        ),
         (
             |w| {
                 let mut status = 0;
                 w.fake.options(|o| status = o.logic_error_status);
-                w.fake.script(Endpoint::Call, Step::new(Fault::error(status, "form_is_deleted")).forever());
+                w.fake
+                    .script(FakeEndpoint::Call, FaultStep::new(PyrusFault::error(status, "form_is_deleted")).forever());
             },
             |w| w.fake.clear_script(),
             "the form in Pyrus is deleted",
@@ -73,10 +78,10 @@ fn what_a_person_must_mend_parks_the_call_and_it_finishes_by_itself_afterwards()
         each_error_status(|world| {
             spoil(&world);
             let handle = world.start();
-            handle.tell(world.recorded("a"));
+            handle.send_update(world.recorded("a"));
             let summary = handle.run_until_settled(PATIENCE);
             assert_eq!((summary.parked.len(), summary.owed), (1, 0));
-            assert!(summary.parked[0].why.contains(words), "{}", summary.parked[0].why);
+            assert!(summary.parked[0].reason.contains(words), "{}", summary.parked[0].reason);
             assert_eq!(world.journal().job("a").unwrap().unwrap().stage, "parked");
             mend(&world);
             world.wait_until(|w| w.journal().job("a").unwrap().unwrap().stage == "done");
@@ -89,8 +94,8 @@ fn what_a_person_must_mend_parks_the_call_and_it_finishes_by_itself_afterwards()
 #[test]
 fn a_call_that_pyrus_forgot_is_registered_again_under_the_same_id() {
     for status in [400, 200] {
-        let world = World::new(Options { logic_error_status: status, ..Options::default() });
-        world.fake.script(Endpoint::Attach, Fault::error(status, "unrecognized_call_id"));
+        let world = World::new(FakeOptions { logic_error_status: status, ..FakeOptions::default() });
+        world.fake.script(FakeEndpoint::Attach, PyrusFault::error(status, "unrecognized_call_id"));
         assert_eq!(world.deliver([world.recorded("a")]).done, 1);
         assert_eq!(world.requests(), [1, 2, 1, 2]);
         let state = world.fake.state();
@@ -102,15 +107,17 @@ fn a_call_that_pyrus_forgot_is_registered_again_under_the_same_id() {
 #[test]
 fn a_call_that_pyrus_never_knows_is_registered_again_twice_and_then_left_to_a_person() {
     for status in [400, 200] {
-        let world = World::new(Options { logic_error_status: status, ..Options::default() });
-        world.fake.script(Endpoint::Attach, Step::new(Fault::error(status, "unrecognized_call_id")).forever());
+        let world = World::new(FakeOptions { logic_error_status: status, ..FakeOptions::default() });
+        world
+            .fake
+            .script(FakeEndpoint::Attach, FaultStep::new(PyrusFault::error(status, "unrecognized_call_id")).forever());
         let handle = world.start();
-        handle.tell(world.recorded("a"));
+        handle.send_update(world.recorded("a"));
         let summary = handle.run_until_settled(PATIENCE);
         assert_eq!(summary.parked.len(), 1);
         assert_eq!(world.requests(), [1, 3, 1, 3]);
         // Nobody comes: it is looked for again and again, and makes no more tasks.
-        world.wait_for(Endpoint::Attach, 6);
+        world.wait_for(FakeEndpoint::Attach, 6);
         assert_eq!(world.requests()[..3], [1, 3, 1]);
     }
 }
@@ -118,13 +125,16 @@ fn a_call_that_pyrus_never_knows_is_registered_again_twice_and_then_left_to_a_pe
 #[test]
 fn a_file_that_vanished_before_the_attach_is_uploaded_again_three_times_at_most() {
     for status in [400, 200] {
-        let world = World::new(Options::default());
-        world.fake.script(Endpoint::Attach, Fault::error(status, "unrecognized_attachment_id"));
+        let world = World::new(FakeOptions::default());
+        world.fake.script(FakeEndpoint::Attach, PyrusFault::error(status, "unrecognized_attachment_id"));
         assert_eq!(world.deliver([world.recorded("a")]).done, 1);
         assert_eq!(world.requests(), [1, 1, 2, 2]);
 
-        let world = World::new(Options::default());
-        world.fake.script(Endpoint::Attach, Step::new(Fault::error(status, "unrecognized_attachment_id")).forever());
+        let world = World::new(FakeOptions::default());
+        world.fake.script(
+            FakeEndpoint::Attach,
+            FaultStep::new(PyrusFault::error(status, "unrecognized_attachment_id")).forever(),
+        );
         let summary = world.deliver([world.recorded("a")]);
         assert_eq!(summary.parked.len(), 1, "{summary:?}");
         assert_eq!(world.requests(), [1, 1, 4, 4]);
@@ -134,16 +144,16 @@ fn a_file_that_vanished_before_the_attach_is_uploaded_again_three_times_at_most(
 #[test]
 fn what_can_never_succeed_is_dead_and_what_is_unheard_of_is_parked_without_a_loop() {
     for (code, endpoint, dead) in [
-        ("unsupported_record_file_format", Endpoint::Attach, true),
-        ("required_parameters_not_specified", Endpoint::Call, true),
-        ("required_parameters_not_specified", Endpoint::Attach, true),
-        ("brand_new_error", Endpoint::Call, false),
-        ("brand_new_error", Endpoint::Attach, false),
-        ("access_denied_form", Endpoint::Call, false),
+        ("unsupported_record_file_format", FakeEndpoint::Attach, true),
+        ("required_parameters_not_specified", FakeEndpoint::Call, true),
+        ("required_parameters_not_specified", FakeEndpoint::Attach, true),
+        ("brand_new_error", FakeEndpoint::Call, false),
+        ("brand_new_error", FakeEndpoint::Attach, false),
+        ("access_denied_form", FakeEndpoint::Call, false),
     ] {
         for status in [400, 200] {
-            let world = World::new(Options::default());
-            world.fake.script(endpoint, Step::new(Fault::error(status, code)).forever());
+            let world = World::new(FakeOptions::default());
+            world.fake.script(endpoint, FaultStep::new(PyrusFault::error(status, code)).forever());
             let summary = world.deliver([world.recorded("a")]);
             assert_eq!((summary.dead.len(), summary.parked.len()), (usize::from(dead), usize::from(!dead)), "{code}");
             assert_eq!(world.fake.state().requests(endpoint), 1, "{code} is not repeated");
@@ -154,15 +164,15 @@ fn what_can_never_succeed_is_dead_and_what_is_unheard_of_is_parked_without_a_loo
 
 #[test]
 fn values_that_pyrus_does_not_take_are_left_out_once() {
-    for endpoint in [Endpoint::Call, Endpoint::Attach] {
-        let world = World::new(Options::default());
-        world.fake.script(endpoint, Fault::error(400, "invalid_value_format"));
+    for endpoint in [FakeEndpoint::Call, FakeEndpoint::Attach] {
+        let world = World::new(FakeOptions::default());
+        world.fake.script(endpoint, PyrusFault::error(400, "invalid_value_format"));
         assert_eq!(world.deliver([world.recorded("a")]).done, 1);
         assert_eq!(world.fake.state().requests(endpoint), 2);
         world.assert_delivered_once("a");
 
-        let world = World::new(Options::default());
-        world.fake.script(endpoint, Step::new(Fault::error(400, "invalid_value_format")).forever());
+        let world = World::new(FakeOptions::default());
+        world.fake.script(endpoint, FaultStep::new(PyrusFault::error(400, "invalid_value_format")).forever());
         assert_eq!(world.deliver([world.recorded("a")]).dead.len(), 1);
         assert_eq!(world.fake.state().requests(endpoint), 2);
     }
@@ -170,10 +180,10 @@ fn values_that_pyrus_does_not_take_are_left_out_once() {
 
 #[test]
 fn a_dead_call_is_tried_again_when_somebody_asks_for_it_from_another_process() {
-    let world = World::new(Options::default());
-    world.fake.script(Endpoint::Call, Fault::error(400, "validation_error"));
+    let world = World::new(FakeOptions::default());
+    world.fake.script(FakeEndpoint::Call, PyrusFault::error(400, "validation_error"));
     let handle = world.start();
-    handle.tell(world.recorded("a"));
+    handle.send_update(world.recorded("a"));
     assert_eq!(handle.run_until_settled(PATIENCE).dead.len(), 1);
     world.journal().request_retry("a").unwrap();
     world.wait_until(|w| w.journal().job("a").unwrap().unwrap().stage == "done");
@@ -182,27 +192,27 @@ fn a_dead_call_is_tried_again_when_somebody_asks_for_it_from_another_process() {
 
 #[test]
 fn a_wrong_server_is_named_and_the_token_goes_nowhere_else() {
-    let elsewhere = World::new(Options::default());
+    let elsewhere = World::new(FakeOptions::default());
     for fault in [
-        Fault::Message202,
-        Fault::Redirect(format!("{}integrations/call", elsewhere.fake.api_url())),
-        Fault::json(404, serde_json::json!({"Message": "No HTTP resource was found"})),
-        Fault::html(404),
-        Fault::html(403),
+        PyrusFault::Message202,
+        PyrusFault::Redirect(format!("{}integrations/call", elsewhere.fake.api_url())),
+        PyrusFault::json(404, serde_json::json!({"Message": "No HTTP resource was found"})),
+        PyrusFault::html(404),
+        PyrusFault::html(403),
     ] {
-        let world = World::new(Options::default());
-        world.fake.script(Endpoint::Call, Step::new(fault.clone()).forever());
+        let world = World::new(FakeOptions::default());
+        world.fake.script(FakeEndpoint::Call, FaultStep::new(fault.clone()).forever());
         let summary = world.deliver([unanswered("a")]);
         assert_eq!(summary.parked.len(), 1, "{fault:?}: {summary:?}");
-        let why = &summary.parked[0].why;
+        let why = &summary.parked[0].reason;
         assert!(why.contains("check auth_url") || why.contains("firewall"), "{why}");
         assert_eq!(world.requests(), [1, 1, 0, 0]);
     }
     assert!(elsewhere.fake.log().is_empty(), "the redirect was not followed");
-    let legacy = World::new(Options {
-        mode: callspan::fake_pyrus::Mode::LegacyOnprem,
+    let legacy = World::new(FakeOptions {
+        mode: callspan::fake_pyrus::PyrusMode::LegacyOnprem,
         split_hosts: false,
-        ..Options::default()
+        ..FakeOptions::default()
     });
     assert_eq!(legacy.deliver([unanswered("a")]).parked.len(), 1);
 }
@@ -210,9 +220,9 @@ fn a_wrong_server_is_named_and_the_token_goes_nowhere_else() {
 #[test]
 fn an_auth_reply_that_names_plain_http_or_a_strange_host_is_refused() {
     for url in ["http://api.pyrus.example/v4/", "https://api.pyrus.com/v4/", "nonsense"] {
-        let world = World::new(Options::default());
-        let fault = Fault::HttpApiUrl { api_url: url.into(), files_url: None };
-        world.fake.script(Endpoint::Auth, Step::new(fault).forever());
+        let world = World::new(FakeOptions::default());
+        let fault = PyrusFault::HttpApiUrl { api_url: url.into(), files_url: None };
+        world.fake.script(FakeEndpoint::Auth, FaultStep::new(fault).forever());
         let summary = world.deliver([world.recorded("a")]);
         let alarm = summary.alarm.expect("an alarm");
         assert!(alarm.contains("api_url"), "{alarm}");

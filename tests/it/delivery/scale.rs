@@ -3,22 +3,22 @@
 
 use std::time::{Duration, Instant};
 
-use callspan::delivery::{CallUpdate, Machine, Next, Tuning};
-use callspan::fake_pyrus::{Endpoint, Fault, Options, RateLimit, TaskPolicy};
+use callspan::delivery::{CallUpdate, DeliveryMachine, DeliveryTuning, NextAction};
+use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, PyrusFault, RateLimit, TaskPolicy};
 use callspan::time::Timestamp;
 
 use crate::delivery::world::{PATIENCE, World, pause, unanswered};
 
 #[test]
 fn nothing_is_sent_while_the_journal_cannot_be_written() {
-    let world = World::new(Options::default());
+    let world = World::new(FakeOptions::default());
     let handle = world.start();
-    handle.tell(unanswered("a"));
-    world.wait_for(Endpoint::Call, 1);
+    handle.send_update(unanswered("a"));
+    world.wait_for(FakeEndpoint::Call, 1);
     let path = world.dir.path().join("state").join(callspan::journal::FILE_NAME);
     let other = rusqlite::Connection::open(path).expect("the journal");
     other.execute_batch("BEGIN IMMEDIATE").expect("its write lock");
-    handle.tell(unanswered("b"));
+    handle.send_update(unanswered("b"));
     pause(Duration::from_millis(300));
     assert_eq!(world.requests()[1], 1, "the intent is not durable");
     other.execute_batch("COMMIT").expect("it is given back");
@@ -28,13 +28,13 @@ fn nothing_is_sent_while_the_journal_cannot_be_written() {
 
 #[test]
 fn replies_that_drip_or_hang_are_bounded_in_time_at_every_request() {
-    for endpoint in [Endpoint::Auth, Endpoint::Call, Endpoint::Upload, Endpoint::Attach] {
+    for endpoint in [FakeEndpoint::Auth, FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach] {
         for fault in [
-            Fault::Drip(10), // a byte each 100 ms: longer than the 1.5 s of a request here
-            Fault::HangBeforeHeaders(Duration::from_secs(4)),
-            Fault::HangAfterHeaders(Duration::from_secs(4)),
+            PyrusFault::Drip(10), // a byte each 100 ms: longer than the 1.5 s of a request here
+            PyrusFault::HangBeforeHeaders(Duration::from_secs(4)),
+            PyrusFault::HangAfterHeaders(Duration::from_secs(4)),
         ] {
-            let world = World::new(Options::default());
+            let world = World::new(FakeOptions::default());
             world.fake.script(endpoint, fault);
             let begun = world.fake.now();
             assert_eq!(world.deliver([world.recorded("a")]).done, 1);
@@ -45,7 +45,7 @@ fn replies_that_drip_or_hang_are_bounded_in_time_at_every_request() {
 
 fn much() -> World {
     let rate_limit = RateLimit { requests: 1_000_000, window: Duration::from_secs(600) };
-    World::new(Options { rate_limit, task_policy: TaskPolicy::AlwaysNew, ..Options::default() })
+    World::new(FakeOptions { rate_limit, task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() })
 }
 
 fn rss_kib() -> u64 {
@@ -60,20 +60,20 @@ fn ten_thousand_owed_calls() {
     let world = much();
     let policy = callspan::pyrus::executor::policy(&world.config);
     let before = rss_kib();
-    let mut machine = Machine::new(policy, Tuning::default(), 1);
+    let mut machine = DeliveryMachine::new(policy, DeliveryTuning::default(), 1);
     let now = Timestamp::from_secs(1);
     let begun = now_real();
     for n in 0..10_000 {
         machine.handle_call(&unanswered(&format!("20261123T070854Z-{n:016}")));
     }
     while machine.poll_row().is_some() {}
-    assert!(matches!(machine.next(now), Next::Action(_)));
+    assert!(matches!(machine.poll_action(now), NextAction::Send(_)));
     eprintln!("10,000 owed calls: {} KiB, told in {:?}", rss_kib() - before, begun.elapsed());
     drop(machine);
     let handle = world.start();
     let begun = now_real();
     for n in 0..10_000 {
-        handle.tell(unanswered(&format!("call{n:05}")));
+        handle.send_update(unanswered(&format!("call{n:05}")));
     }
     let summary = handle.run_until_settled(Duration::from_secs(300));
     assert_eq!(summary.done, 10_000);
@@ -94,9 +94,9 @@ fn two_gigabytes_in_constant_memory() {
     let before = rss_kib();
     let handle = world.start();
     let begun = now_real();
-    handle.tell(call);
+    handle.send_update(call);
     let mut most = 0;
-    while world.fake.state().requests(Endpoint::Attach) == 0 {
+    while world.fake.state().requests(FakeEndpoint::Attach) == 0 {
         most = most.max(rss_kib());
         pause(Duration::from_millis(50));
     }

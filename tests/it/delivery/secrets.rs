@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use callspan::fake_pyrus::{Endpoint, Fault, Lang, Options};
+use callspan::fake_pyrus::{ErrorLanguage, FakeEndpoint, FakeOptions, PyrusFault};
 
 use crate::delivery::world::World;
 use crate::support::process::is_own_process;
@@ -31,16 +31,16 @@ fn neither_log_nor_journal_has_the_key_or_a_token_and_the_log_has_no_number() {
     let trace = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
     trace.init();
     let key = "key-7f3a9c51";
-    let mut options = Options { error_lang: Lang::Ru, ..Options::default() };
+    let mut options = FakeOptions { error_lang: ErrorLanguage::Ru, ..FakeOptions::default() };
     options.users[0].security_key = key.into();
     let mut world = World::new(options);
     world.config.security_key = Some(key.to_owned().into());
     for (endpoint, fault) in [
-        (Endpoint::Auth, Fault::ServerError),
-        (Endpoint::Call, Fault::unauthorized("revoked_token")),
-        (Endpoint::Upload, Fault::UnauthorizedEarly),
-        (Endpoint::Attach, Fault::CloseWithoutReply),
-        (Endpoint::Attach, Fault::error(400, "brand_new_error")),
+        (FakeEndpoint::Auth, PyrusFault::ServerError),
+        (FakeEndpoint::Call, PyrusFault::unauthorized("revoked_token")),
+        (FakeEndpoint::Upload, PyrusFault::UnauthorizedEarly),
+        (FakeEndpoint::Attach, PyrusFault::CloseWithoutReply),
+        (FakeEndpoint::Attach, PyrusFault::error(400, "brand_new_error")),
     ] {
         world.fake.script(endpoint, fault);
     }

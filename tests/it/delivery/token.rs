@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
-use callspan::fake_pyrus::{Change, Endpoint, Fault, Options, Step};
+use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FaultStep, PyrusFault, WorldChange};
 
 use crate::delivery::world::{PATIENCE, World, each_error_status, unanswered};
 
 #[test]
 fn a_token_that_expires_between_call_and_upload_is_renewed_once() {
-    let world = World::new(Options::default());
+    let world = World::new(FakeOptions::default());
     let handle = world.start();
     let whole = world.recorded("a");
     let mut ended = whole.clone();
     ended.record.recordings.clear();
-    ended.progress = callspan::delivery::Progress::Ended;
-    handle.tell(ended);
-    world.wait_for(Endpoint::Call, 1);
+    ended.progress = callspan::delivery::CallProgress::Ended;
+    handle.send_update(ended);
+    world.wait_for(FakeEndpoint::Call, 1);
     world.fake.advance(Duration::from_secs(3601)); // a token lives an hour here
-    handle.tell(whole);
+    handle.send_update(whole);
     assert_eq!(handle.run_until_settled(PATIENCE).done, 1);
     assert_eq!(world.requests(), [2, 1, 2, 1]);
     assert_eq!(world.fake.state().files.len(), 1);
@@ -27,8 +27,8 @@ fn a_token_that_expires_between_call_and_upload_is_renewed_once() {
 
 #[test]
 fn a_refusal_before_the_body_is_read_is_understood_in_the_middle_of_a_large_upload() {
-    let world = World::new(Options::default());
-    world.fake.script(Endpoint::Upload, Fault::UnauthorizedEarly);
+    let world = World::new(FakeOptions::default());
+    world.fake.script(FakeEndpoint::Upload, PyrusFault::UnauthorizedEarly);
     let mut call = world.recorded("a");
     let path = world.wav("a", 50 * 1024 * 1024);
     call.record.recordings[0].bytes = std::fs::metadata(path).unwrap().len();
@@ -43,9 +43,9 @@ fn a_refusal_before_the_body_is_read_is_understood_in_the_middle_of_a_large_uplo
 #[test]
 fn a_revoked_token_is_renewed_whatever_the_status_says() {
     for status in [401, 403, 200] {
-        for endpoint in [Endpoint::Call, Endpoint::Upload, Endpoint::Attach] {
-            let world = World::new(Options::default());
-            world.fake.script(endpoint, Fault::Unauthorized { code: "revoked_token".into(), status });
+        for endpoint in [FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach] {
+            let world = World::new(FakeOptions::default());
+            world.fake.script(endpoint, PyrusFault::Unauthorized { code: "revoked_token".into(), status });
             assert_eq!(world.deliver([world.recorded("a")]).done, 1, "{endpoint:?} {status}");
             assert_eq!(world.requests()[0], 2);
             world.assert_delivered_once("a");
@@ -55,11 +55,11 @@ fn a_revoked_token_is_renewed_whatever_the_status_says() {
 
 #[test]
 fn a_token_that_is_always_refused_makes_no_storm() {
-    let world = World::new(Options::default());
-    world.fake.script(Endpoint::Call, Step::new(Fault::unauthorized("invalid_token")).forever());
+    let world = World::new(FakeOptions::default());
+    world.fake.script(FakeEndpoint::Call, FaultStep::new(PyrusFault::unauthorized("invalid_token")).forever());
     let handle = world.start();
     for n in 0..10 {
-        handle.tell(unanswered(&format!("call{n}")));
+        handle.send_update(unanswered(&format!("call{n}")));
     }
     let summary = handle.run_until_settled(Duration::from_secs(2));
     assert_eq!((summary.done, summary.owed), (0, 10));
@@ -74,7 +74,7 @@ fn a_refused_login_is_one_sentence_and_delivery_goes_on_after_the_key_is_mended(
     each_error_status(|world| {
         world.fake.options(|o| o.users[0].security_key = "another".into());
         let handle = world.start();
-        handle.tell(world.recorded("a"));
+        handle.send_update(world.recorded("a"));
         let summary = handle.run_until_settled(PATIENCE);
         let alarm = summary.alarm.expect("an alarm");
         assert!(alarm.starts_with("Pyrus refuses the login: check login and security_key in [pyrus]"), "{alarm}");
@@ -96,11 +96,11 @@ fn a_key_that_is_revoked_in_mid_service_is_told_and_a_new_one_in_its_file_needs_
         // As the configuration gives it: the key, and the file that it was read from.
         world.config.security_key_file = Some(file.clone());
         let handle = world.start();
-        handle.tell(world.recorded("a"));
+        handle.send_update(world.recorded("a"));
         assert_eq!(handle.run_until_settled(PATIENCE).done, 1);
         // Somebody makes a new key in Pyrus: the old one and its tokens are worth nothing from now on.
-        world.fake.change(Change::SecurityKey { login: "bot@callspan".into(), key: "another".into() });
-        handle.tell(world.recorded("b"));
+        world.fake.change(WorldChange::SecurityKey { login: "bot@callspan".into(), key: "another".into() });
+        handle.send_update(world.recorded("b"));
         let summary = handle.run_until_settled(PATIENCE);
         assert!(summary.alarm.expect("an alarm").starts_with("Pyrus refuses the login"));
         assert_eq!((summary.done, summary.owed), (1, 1));
@@ -116,8 +116,8 @@ fn a_key_that_is_revoked_in_mid_service_is_told_and_a_new_one_in_its_file_needs_
 
 #[test]
 fn a_reply_without_a_token_is_no_login() {
-    let world = World::new(Options::default());
-    world.fake.script(Endpoint::Auth, Step::new(Fault::NoToken).times(2));
+    let world = World::new(FakeOptions::default());
+    world.fake.script(FakeEndpoint::Auth, FaultStep::new(PyrusFault::NoToken).times(2));
     assert_eq!(world.deliver([world.recorded("a")]).done, 1);
     assert_eq!(world.requests()[0], 3);
     world.assert_delivered_once("a");
@@ -125,13 +125,13 @@ fn a_reply_without_a_token_is_no_login() {
 
 #[test]
 fn a_second_client_that_steals_the_token_costs_no_storm() {
-    let world = World::new(Options { max_tokens_per_user: 1, ..Options::default() });
-    let mut thief = World::new(Options::default());
+    let world = World::new(FakeOptions { max_tokens_per_user: 1, ..FakeOptions::default() });
+    let mut thief = World::new(FakeOptions::default());
     thief.config.auth_url = world.fake.auth_url();
     let (ours, theirs) = (world.start(), thief.start());
     for n in 0..10 {
-        ours.tell(world.recorded(&format!("ours{n}")));
-        theirs.tell(thief.recorded(&format!("theirs{n}")));
+        ours.send_update(world.recorded(&format!("ours{n}")));
+        theirs.send_update(thief.recorded(&format!("theirs{n}")));
     }
     assert_eq!(ours.run_until_settled(PATIENCE).done, 10);
     assert_eq!(theirs.run_until_settled(PATIENCE).done, 10);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callspan::fake_pyrus::{Endpoint, Fault, Options, Step, TooLarge};
+use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FaultStep, PyrusFault, TooLargeReply};
 
 use crate::delivery::world::World;
 
@@ -16,21 +16,21 @@ fn large(world: &World, bytes: usize) -> callspan::delivery::CallUpdate {
 #[test]
 fn a_reply_that_does_not_confirm_the_file_makes_another_upload() {
     for fault in [
-        Fault::WrongMd5,
-        Fault::NoGuid,
-        Fault::empty(200),
-        Fault::json(200, serde_json::Value::Null),
-        Fault::InvalidJson,
-        Fault::InvalidUtf8,
-        Fault::HugeBody(3 * 1024 * 1024),
-        Fault::ServerError,
-        Fault::CloseWithoutReply,
-        Fault::ResetAfterRequest,
-        Fault::TruncatedBody,
-        Fault::ResetAfterUploadBytes(100_000),
+        PyrusFault::WrongMd5,
+        PyrusFault::NoGuid,
+        PyrusFault::empty(200),
+        PyrusFault::json(200, serde_json::Value::Null),
+        PyrusFault::InvalidJson,
+        PyrusFault::InvalidUtf8,
+        PyrusFault::HugeBody(3 * 1024 * 1024),
+        PyrusFault::ServerError,
+        PyrusFault::CloseWithoutReply,
+        PyrusFault::ResetAfterRequest,
+        PyrusFault::TruncatedBody,
+        PyrusFault::ResetAfterUploadBytes(100_000),
     ] {
-        let world = World::new(Options::default());
-        world.fake.script(Endpoint::Upload, fault.clone());
+        let world = World::new(FakeOptions::default());
+        world.fake.script(FakeEndpoint::Upload, fault.clone());
         assert_eq!(world.deliver([large(&world, 1_000_000)]).done, 1, "{fault:?}");
         assert_eq!(world.requests(), [1, 1, 2, 1], "{fault:?}");
         world.assert_delivered_once("a");
@@ -39,11 +39,11 @@ fn a_reply_that_does_not_confirm_the_file_makes_another_upload() {
 
 #[test]
 fn a_file_that_the_server_finds_too_large_is_dead_and_stays_here() {
-    for too_large in [TooLarge::Json, TooLarge::HtmlEarly] {
-        let world = World::new(Options { max_upload: 30_000, too_large, ..Options::default() });
+    for too_large in [TooLargeReply::Json, TooLargeReply::HtmlEarly] {
+        let world = World::new(FakeOptions { max_upload: 30_000, too_large, ..FakeOptions::default() });
         let summary = world.deliver([world.recorded("a")]);
         assert_eq!((summary.dead.len(), summary.owed), (1, 0), "{too_large:?}");
-        assert!(summary.dead[0].why.contains("max_upload_mib"), "{}", summary.dead[0].why);
+        assert!(summary.dead[0].reason.contains("max_upload_mib"), "{}", summary.dead[0].reason);
         assert_eq!(world.requests(), [1, 1, 1, 0]);
         assert!(world.dir.path().join("a.wav").exists());
     }
@@ -51,7 +51,7 @@ fn a_file_that_the_server_finds_too_large_is_dead_and_stays_here() {
 
 #[test]
 fn a_file_over_our_own_limit_is_not_sent_at_all() {
-    let mut world = World::new(Options::default());
+    let mut world = World::new(FakeOptions::default());
     world.config.max_upload_mib = 1;
     let summary = world.deliver([large(&world, 1024 * 1024 + 1)]);
     assert_eq!(summary.dead.len(), 1);
@@ -60,9 +60,9 @@ fn a_file_over_our_own_limit_is_not_sent_at_all() {
 
 #[test]
 fn a_slow_server_takes_as_long_as_it_needs() {
-    let world = World::new(Options::default());
+    let world = World::new(FakeOptions::default());
     // 4 MB/s: 10 MB take 2.5 s, more than the 1.5 s of a JSON request and the 1 s of standstill here.
-    world.fake.script(Endpoint::Upload, Fault::SlowRead(4_000_000));
+    world.fake.script(FakeEndpoint::Upload, PyrusFault::SlowRead(4_000_000));
     assert_eq!(world.deliver([large(&world, 10_000_000)]).done, 1);
     assert_eq!(world.requests(), [1, 1, 1, 1]);
     world.assert_delivered_once("a");
@@ -70,10 +70,10 @@ fn a_slow_server_takes_as_long_as_it_needs() {
 
 #[test]
 fn what_the_system_took_and_a_slow_link_has_still_to_carry_is_waited_for() {
-    let world = World::new(Options::default());
+    let world = World::new(FakeOptions::default());
     // A megabyte is in the buffers of the system at once, and at 300 kB/s on its way for longer than a JSON request may
     // take here (1.5 s).
-    world.fake.script(Endpoint::Upload, Fault::SlowRead(300_000));
+    world.fake.script(FakeEndpoint::Upload, PyrusFault::SlowRead(300_000));
     assert_eq!(world.deliver([large(&world, 1_000_000)]).done, 1);
     assert_eq!(world.requests(), [1, 1, 1, 1]);
     world.assert_delivered_once("a");
@@ -81,10 +81,10 @@ fn what_the_system_took_and_a_slow_link_has_still_to_carry_is_waited_for() {
 
 #[test]
 fn a_long_upload_is_waited_for_by_who_has_little_patience() {
-    let world = World::new(Options::default());
-    world.fake.script(Endpoint::Upload, Fault::SlowRead(4_000_000)); // 2.5 s
+    let world = World::new(FakeOptions::default());
+    world.fake.script(FakeEndpoint::Upload, PyrusFault::SlowRead(4_000_000)); // 2.5 s
     let handle = world.start();
-    handle.tell(large(&world, 10_000_000));
+    handle.send_update(large(&world, 10_000_000));
     let summary = handle.run_until_settled(Duration::from_secs(2));
     assert_eq!((summary.done, summary.owed), (1, 0));
     world.assert_delivered_once("a");
@@ -92,8 +92,8 @@ fn a_long_upload_is_waited_for_by_who_has_little_patience() {
 
 #[test]
 fn an_upload_that_stands_still_is_given_up_and_repeated() {
-    let world = World::new(Options::default());
-    world.fake.script(Endpoint::Upload, Fault::StallUploadAfter(100_000));
+    let world = World::new(FakeOptions::default());
+    world.fake.script(FakeEndpoint::Upload, PyrusFault::StallUploadAfter(100_000));
     assert_eq!(world.deliver([large(&world, 20_000_000)]).done, 1);
     assert_eq!(world.requests(), [1, 1, 2, 1]);
     world.assert_delivered_once("a");
@@ -101,8 +101,8 @@ fn an_upload_that_stands_still_is_given_up_and_repeated() {
 
 #[test]
 fn a_server_that_takes_the_file_and_says_nothing_is_given_up_after_the_time_of_a_request() {
-    let world = World::new(Options::default());
-    world.fake.script(Endpoint::Upload, Step::before(Fault::HangBeforeHeaders(Duration::from_secs(6))));
+    let world = World::new(FakeOptions::default());
+    world.fake.script(FakeEndpoint::Upload, FaultStep::before(PyrusFault::HangBeforeHeaders(Duration::from_secs(6))));
     let begun = world.fake.now();
     assert_eq!(world.deliver([world.recorded("a")]).done, 1);
     assert!(world.fake.now() - begun < Duration::from_secs(5));
@@ -110,11 +110,11 @@ fn a_server_that_takes_the_file_and_says_nothing_is_given_up_after_the_time_of_a
 
 #[test]
 fn a_recording_that_is_gone_parks_the_call_and_says_which() {
-    let world = World::new(Options::default());
+    let world = World::new(FakeOptions::default());
     let call = world.recorded("a");
     std::fs::remove_file(world.dir.path().join("a.wav")).unwrap();
     let summary = world.deliver([call]);
-    assert!(summary.parked[0].why.contains("a.wav"), "{summary:?}");
+    assert!(summary.parked[0].reason.contains("a.wav"), "{summary:?}");
     assert_eq!(world.requests(), [1, 1, 0, 0]);
     world.wav("a", 40_000);
     assert_eq!(world.deliver([]).done, 1);
@@ -141,8 +141,8 @@ fn counting_wav(world: &World, frames: u32) -> Vec<u8> {
 
 #[test]
 fn a_recording_that_is_too_large_for_the_server_is_attached_in_pieces_that_abut() {
-    for too_large in [TooLarge::Json, TooLarge::HtmlEarly] {
-        let world = World::new(Options { max_upload: 3_000_000, too_large, ..Options::default() });
+    for too_large in [TooLargeReply::Json, TooLargeReply::HtmlEarly] {
+        let world = World::new(FakeOptions { max_upload: 3_000_000, too_large, ..FakeOptions::default() });
         let mut call = world.recorded("a");
         let whole = counting_wav(&world, 2_500_000); // 10 MB: halved twice to 2.5 MB, so four pieces
         call.record.recordings[0].bytes = whole.len() as u64;

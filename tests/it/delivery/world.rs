@@ -4,24 +4,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use callspan::call::record::{CallRecord, Direction, Outcome, Recording, Verdict};
-use callspan::delivery::{CallUpdate, Consent, Progress, Summary, Tuning};
-use callspan::fake_pyrus::{Endpoint, Fake, Options, TaskPolicy};
+use callspan::delivery::{CallProgress, CallUpdate, DeliveryConsent, DeliverySummary, DeliveryTuning};
+use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FakePyrus, TaskPolicy};
 use callspan::journal::Journal;
 use callspan::pyrus::config::Config;
-use callspan::pyrus::{Executor, Handle, Setup, Timeouts};
+use callspan::pyrus::{DeliveryHandle, DeliverySetup, RequestTimeouts};
 use callspan::time::Timestamp;
 
 /// A fake Pyrus, a journal on disk and recordings.
 pub(crate) struct World {
-    pub(crate) fake: Fake,
+    pub(crate) fake: FakePyrus,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) config: Config,
-    pub(crate) setup: Setup,
+    pub(crate) setup: DeliverySetup,
 }
 
 impl World {
-    pub(crate) fn new(options: Options) -> Self {
-        let fake = Fake::start(options).expect("a fake on loopback");
+    pub(crate) fn new(options: FakeOptions) -> Self {
+        let fake = FakePyrus::start(options).expect("a fake on loopback");
         let config = Config {
             enabled: true,
             auth_url: fake.auth_url(),
@@ -37,16 +37,16 @@ impl World {
         Journal::open(&callspan::journal::config::Config { dir: self.dir.path().join("state") }).expect("a journal")
     }
 
-    pub(crate) fn start(&self) -> Handle {
+    pub(crate) fn start(&self) -> DeliveryHandle {
         self.fake.client_restarted();
-        Executor::spawn_with(&self.config, self.journal(), self.setup).expect("an executor")
+        DeliveryHandle::start_with(&self.config, self.journal(), self.setup).expect("an executor")
     }
 
     /// Tells of these calls and waits until all is settled.
-    pub(crate) fn deliver(&self, calls: impl IntoIterator<Item = CallUpdate>) -> Summary {
+    pub(crate) fn deliver(&self, calls: impl IntoIterator<Item = CallUpdate>) -> DeliverySummary {
         let handle = self.start();
         for call in calls {
-            handle.tell(call);
+            handle.send_update(call);
         }
         let summary = handle.run_until_settled(PATIENCE);
         drop(handle);
@@ -76,7 +76,7 @@ impl World {
     }
 
     /// Waits until the fake has seen so many requests at this endpoint.
-    pub(crate) fn wait_for(&self, endpoint: Endpoint, requests: u64) {
+    pub(crate) fn wait_for(&self, endpoint: FakeEndpoint, requests: u64) {
         self.wait_until(|w| w.fake.state().requests(endpoint) >= requests);
     }
 
@@ -92,7 +92,7 @@ impl World {
 
     pub(crate) fn requests(&self) -> [u64; 4] {
         let state = self.fake.state();
-        [Endpoint::Auth, Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| state.requests(e))
+        [FakeEndpoint::Auth, FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach].map(|e| state.requests(e))
     }
 
     /// The call is registered once and has its recording once, byte for byte.
@@ -118,11 +118,11 @@ impl World {
 /// The body of a test, once for each status in which Pyrus may send its own errors.
 pub(crate) fn each_error_status(test: impl Fn(World)) {
     for status in [400, 200] {
-        test(World::new(Options {
+        test(World::new(FakeOptions {
             logic_error_status: status,
             mapping_error_status: status,
             task_policy: TaskPolicy::AlwaysNew,
-            ..Options::default()
+            ..FakeOptions::default()
         }));
     }
 }
@@ -142,7 +142,7 @@ pub(crate) fn unanswered(id: &str) -> CallUpdate {
         verdict: Some(Verdict::NotAnswered),
         ..CallRecord::default()
     };
-    CallUpdate { record, progress: Progress::Complete, consent: Consent::ByConfig }
+    CallUpdate { record, progress: CallProgress::Complete, consent: DeliveryConsent::ByConfig }
 }
 
 pub(crate) fn part(number: u32, path: &std::path::Path) -> Recording {
@@ -162,20 +162,25 @@ pub(crate) fn part(number: u32, path: &std::path::Path) -> Recording {
 }
 
 /// The product's pauses, about a hundred times shorter.
-fn fast() -> Setup {
+fn fast() -> DeliverySetup {
     let ms = Duration::from_millis;
-    Setup {
-        tuning: Tuning {
+    DeliverySetup {
+        tuning: DeliveryTuning {
             backoff: ms(10),
             backoff_max: ms(200),
             park: ms(300),
             park_max: ms(300),
             wait: ms(600),
             wait_max: ms(2000),
-            auth_every: ms(100),
-            ..Tuning::default()
+            auth_interval: ms(100),
+            ..DeliveryTuning::default()
         },
-        timeouts: Timeouts { connect: ms(1000), json: ms(1500), upload_idle: ms(1000), upload_least: ms(60_000) },
+        timeouts: RequestTimeouts {
+            connect: ms(1000),
+            json: ms(1500),
+            upload_idle: ms(1000),
+            upload_least: ms(60_000),
+        },
         seed: 7,
     }
 }

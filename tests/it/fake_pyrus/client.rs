@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use callspan::fake_pyrus::Fake;
+use callspan::fake_pyrus::FakePyrus;
 use serde_json::{Value, json};
 
 pub const ACCOUNT: &str = "uniqueID12345";
@@ -128,12 +128,12 @@ pub fn multipart(name: &str, content: &[u8]) -> Vec<u8> {
 
 /// A well-behaved client with a token.
 pub struct Session<'a> {
-    pub fake: &'a Fake,
+    pub fake: &'a FakePyrus,
     pub token: String,
 }
 
 impl<'a> Session<'a> {
-    pub fn login(fake: &'a Fake) -> Session<'a> {
+    pub fn login(fake: &'a FakePyrus) -> Session<'a> {
         let reply = auth(fake).expect("a reply");
         let token = reply.json()["access_token"].as_str().expect("a token").to_owned();
         Session { fake, token }
@@ -183,7 +183,7 @@ impl<'a> Session<'a> {
     }
 }
 
-pub fn auth(fake: &Fake) -> std::io::Result<Reply> {
+pub fn auth(fake: &FakePyrus) -> std::io::Result<Reply> {
     post_json(&fake.auth_url(), None, &json!({"login": "bot@callspan", "security_key": "secret"}))
 }
 

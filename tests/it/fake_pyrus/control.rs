@@ -1,6 +1,6 @@
 //! The control paths and the status page.
 
-use callspan::fake_pyrus::{Endpoint, Fault, ScriptFile, Step};
+use callspan::fake_pyrus::{FakeEndpoint, FaultStep, PyrusFault, ScriptFile};
 use serde_json::{Value, json};
 
 use crate::fake_pyrus::client::{Reply, Session, get, post_json, request};
@@ -80,14 +80,14 @@ fn every_fault_survives_its_way_through_json() {
         "{\"forget_call\":\"x\"}",
     ];
     for name in names {
-        let fault: Fault = serde_json::from_str(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let fault: PyrusFault = serde_json::from_str(name).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(serde_json::to_string(&fault).expect("a fault is data"), name);
         assert!(name.contains(&fault.name()), "{name}");
     }
     let script = ScriptFile { steps: Vec::new(), ..ScriptFile::default() };
     let text = serde_json::to_string(&script).expect("a script is data");
     assert_eq!(serde_json::from_str::<ScriptFile>(&text).expect("and can be read"), script);
-    assert!(serde_json::from_str::<Step>("{\"fault\":\"server_error\",\"wen\":\"after\"}").is_err());
+    assert!(serde_json::from_str::<FaultStep>("{\"fault\":\"server_error\",\"wen\":\"after\"}").is_err());
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn switches_clock_and_changes_are_set_from_outside() {
     assert_eq!(post(&format!("{control}clock"), json!({"advance": -1})).status, 400);
     assert_eq!(post(&format!("{control}script"), json!([{"endpoint": "call", "fault": "no_such"}])).status, 400);
     assert_eq!(post(&format!("{control}nothing"), json!({})).status, 404);
-    assert_eq!(fake.state().requests(Endpoint::Other), 0, "control requests are not counted");
+    assert_eq!(fake.state().requests(FakeEndpoint::Other), 0, "control requests are not counted");
 }
 
 #[test]

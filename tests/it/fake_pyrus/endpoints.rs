@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use callspan::fake_pyrus::{Change, CommentKind, Endpoint, IdStyle, Lang, Life, Md5Case, User};
+use callspan::fake_pyrus::{
+    CommentKind, ErrorLanguage, FakeEndpoint, FakeUser, IdStyle, Md5Case, TokenValidity, WorldChange,
+};
 use serde_json::{Value, json};
 
 use crate::fake_pyrus::client::{
@@ -28,7 +30,7 @@ fn a_call_is_registered_its_recording_uploaded_and_attached_without_violation() 
     assert_eq!(kinds, [CommentKind::Call, CommentKind::Recording]);
     assert_eq!((task.attachments.len(), task.responsible), (1, Some(34231)));
     assert_eq!(task.fields["CallStartTime"], "2021-12-23T00:11:32Z");
-    for endpoint in [Endpoint::Auth, Endpoint::Call, Endpoint::Upload, Endpoint::Attach] {
+    for endpoint in [FakeEndpoint::Auth, FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach] {
         assert_eq!(state.requests(endpoint), 1, "{endpoint:?}");
     }
     assert_eq!(state.duplicates, 0);
@@ -51,8 +53,8 @@ fn an_auth_reply_is_the_golden_one() {
 #[test]
 fn bad_credentials_blocked_users_and_bad_bodies_get_no_token() {
     let fake = fake_with(|o| {
-        o.users.push(User { login: "two".into(), person_ids: vec![1, 2], ..User::default() });
-        o.users.push(User { login: "blocked".into(), blocked: true, ..User::default() });
+        o.users.push(FakeUser { login: "two".into(), person_ids: vec![1, 2], ..FakeUser::default() });
+        o.users.push(FakeUser { login: "blocked".into(), blocked: true, ..FakeUser::default() });
     });
     let url = fake.auth_url();
     let login = |body: Value| post_json(&url, None, &body).expect("a reply");
@@ -73,7 +75,7 @@ fn bad_credentials_blocked_users_and_bad_bodies_get_no_token() {
 
 #[test]
 fn each_state_of_a_token_has_its_golden_error() {
-    let fake = fake_with(|o| o.error_lang = Lang::Ru);
+    let fake = fake_with(|o| o.error_lang = ErrorLanguage::Ru);
     let url = format!("{}integrations/call", fake.api_url());
     let with_token = |token| post_json(&url, token, &call_body("x")).expect("a reply");
     let missing = with_token(None);
@@ -82,17 +84,17 @@ fn each_state_of_a_token_has_its_golden_error() {
     let unknown = with_token(Some("gAAAAnonsense"));
     let golden = json!({"error": "Неверный токен авторизации.", "error_code": "invalid_token"});
     assert_eq!((unknown.status, unknown.json()), (401, golden));
-    fake.options(|o| o.error_lang = Lang::En);
+    fake.options(|o| o.error_lang = ErrorLanguage::En);
     let session = Session::login(&fake);
-    fake.change(Change::DropAllTokens);
+    fake.change(WorldChange::DropAllTokens);
     let golden = json!({"error": "Authorization token has been revoked.", "error_code": "revoked_token"});
     assert_eq!((session.call("x").status, session.call("x").json()), (401, golden));
     let session = Session::login(&fake);
     fake.advance(Duration::from_secs(3600));
     assert_eq!((session.call("x").status, session.call("x").code().as_str()), (401, "expired_token"));
-    assert_eq!(fake.state().tokens.last().map(|t| t.life), Some(Life::Expired));
+    assert_eq!(fake.state().tokens.last().map(|t| t.life), Some(TokenValidity::Expired));
     let session = Session::login(&fake);
-    fake.change(Change::Block { login: "bot@callspan".into(), blocked: true });
+    fake.change(WorldChange::Block { login: "bot@callspan".into(), blocked: true });
     assert_eq!((session.call("x").status, session.call("x").code().as_str()), (401, "account_blocked"));
     assert!(fake.state().tasks.is_empty());
 }
@@ -101,11 +103,11 @@ fn each_state_of_a_token_has_its_golden_error() {
 fn one_token_too_many_or_a_new_key_revokes() {
     let fake = fake_with(|o| o.max_tokens_per_user = 1);
     let first = Session::login(&fake);
-    fake.change(Change::IssueToken("bot@callspan".into()));
+    fake.change(WorldChange::IssueToken("bot@callspan".into()));
     assert_eq!(first.call("x").code(), "revoked_token");
     let second = Session::login(&fake);
     assert_eq!(second.call("x").status, 200);
-    fake.change(Change::SecurityKey { login: "bot@callspan".into(), key: "other".into() });
+    fake.change(WorldChange::SecurityKey { login: "bot@callspan".into(), key: "other".into() });
     assert_eq!(second.call("x").code(), "revoked_token");
     assert_eq!(auth(&fake).expect("a reply").code(), "invalid_credentials");
 }
@@ -236,10 +238,10 @@ fn a_call_that_is_refused_changes_nothing() {
     assert_eq!(code(without(call_body("a"), "from_number")), refused("required_parameters_not_specified"));
     assert_eq!(code(without(call_body("a"), "to_number")), refused("required_parameters_not_specified"));
     assert_eq!(code(without(call_body("a"), "account_id")), refused("required_parameters_not_specified"));
-    fake.change(Change::DisableWebhook);
+    fake.change(WorldChange::DisableWebhook);
     assert_eq!(code(call_body("a")), refused("webhook_is_disabled"));
     assert!(fake.state().tasks.is_empty() && fake.state().calls.is_empty());
-    fake.change(Change::EnableWebhook);
+    fake.change(WorldChange::EnableWebhook);
     assert_eq!(session.call("a").status, 200);
 }
 
@@ -298,7 +300,7 @@ fn an_attach_finds_its_task_by_each_identifier() {
 
 #[test]
 fn an_attach_judges_the_file_by_its_owner_and_its_name() {
-    let fake = fake_with(|o| o.users.push(User { login: "other".into(), ..User::default() }));
+    let fake = fake_with(|o| o.users.push(FakeUser { login: "other".into(), ..FakeUser::default() }));
     let session = Session::login(&fake);
     session.call("ext-1");
     let attach = |guid: &str| {
@@ -317,7 +319,7 @@ fn an_attach_judges_the_file_by_its_owner_and_its_name() {
         assert_eq!(attach(&guid(name)), (200, String::new()), "{name}");
     }
     let gone = guid("b.wav");
-    fake.change(Change::DeleteFile(Some(gone.clone())));
+    fake.change(WorldChange::DeleteFile(Some(gone.clone())));
     assert_eq!(attach(&gone), refused("unrecognized_attachment_id"));
     assert_eq!(fake.state().tasks[0].attachments.len(), 5);
 }
@@ -371,7 +373,7 @@ fn callevent_and_other_paths_get_the_golden_404() {
     assert_eq!((reply.status, reply.json()), (404, golden));
     assert_eq!(get(&fake.files_url()).status, 404);
     assert_eq!(get(&format!("{}integrations/call", fake.api_url())).status, 405);
-    assert_eq!(fake.state().requests(Endpoint::Other), 2);
+    assert_eq!(fake.state().requests(FakeEndpoint::Other), 2);
 }
 
 #[test]
@@ -379,13 +381,13 @@ fn a_closed_deleted_or_forgotten_task_is_noticed() {
     let fake = fake();
     let session = Session::login(&fake);
     session.call("a");
-    fake.change(Change::CloseTask(458_732));
+    fake.change(WorldChange::CloseTask(458_732));
     let next = session.call("b").json();
     assert_eq!((next["task_id"].as_u64(), next["is_new_task"].as_bool()), (Some(458_733), Some(true)));
-    fake.change(Change::ForgetCall("a".into()));
+    fake.change(WorldChange::ForgetCall("a".into()));
     assert_eq!(session.attach("a", &session.guid()).code(), "unrecognized_call_id");
     assert_eq!(session.call("a").json()["task_id"].as_u64(), Some(458_733));
-    fake.change(Change::DeleteTask(458_733));
+    fake.change(WorldChange::DeleteTask(458_733));
     let by_task = with(attach_body("b", &session.guid()), "task_id", 458_733.into());
     assert_eq!(session.attach_with(&by_task).code(), "unrecognized_task_id");
     no_violation(&fake);

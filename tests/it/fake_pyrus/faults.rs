@@ -4,16 +4,16 @@ use std::io::{ErrorKind, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use callspan::fake_pyrus::{Body, Change, Endpoint, Fake, Fault, Step, When};
+use callspan::fake_pyrus::{FakeEndpoint, FakePyrus, FaultStep, FaultTiming, PyrusFault, ScriptedBody, WorldChange};
 use serde_json::json;
 
 use crate::fake_pyrus::client::{Reply, Session, auth, connect, get, host, multipart, path};
 use crate::fake_pyrus::{fake, no_violation};
 
 /// The reply to a call under a fault, and whether the call is known afterwards.
-fn call(fake: &Fake, session: &Session<'_>, step: impl Into<Step>) -> (std::io::Result<Reply>, bool) {
+fn call(fake: &FakePyrus, session: &Session<'_>, step: impl Into<FaultStep>) -> (std::io::Result<Reply>, bool) {
     let known = fake.state().calls.len();
-    fake.script(Endpoint::Call, step);
+    fake.script(FakeEndpoint::Call, step);
     let reply = session.try_call(&crate::fake_pyrus::client::call_body(&format!("call {known}")));
     (reply, fake.state().calls.len() > known)
 }
@@ -23,26 +23,26 @@ fn a_fault_before_does_no_work_and_a_fault_after_does() {
     let fake = fake();
     let session = Session::login(&fake);
     for (fault, status) in [
-        (Fault::ServerError, 500),
-        (Fault::BadGateway, 502),
-        (Fault::Unavailable, 503),
-        (Fault::GatewayTimeout, 504),
-        (Fault::unauthorized("revoked_token"), 401),
-        (Fault::Unauthorized { code: "revoked_token".into(), status: 403 }, 403),
-        (Fault::Unauthorized { code: "revoked_token".into(), status: 200 }, 200),
-        (Fault::error(400, "brand_new_error"), 400),
-        (Fault::empty(200), 200),
-        (Fault::Message202, 202),
-        (Fault::Redirect("http://127.0.0.1:9/".into()), 307),
-        (Fault::InvalidJson, 200),
-        (Fault::InvalidUtf8, 200),
-        (Fault::HugeBody(1000), 200),
+        (PyrusFault::ServerError, 500),
+        (PyrusFault::BadGateway, 502),
+        (PyrusFault::Unavailable, 503),
+        (PyrusFault::GatewayTimeout, 504),
+        (PyrusFault::unauthorized("revoked_token"), 401),
+        (PyrusFault::Unauthorized { code: "revoked_token".into(), status: 403 }, 403),
+        (PyrusFault::Unauthorized { code: "revoked_token".into(), status: 200 }, 200),
+        (PyrusFault::error(400, "brand_new_error"), 400),
+        (PyrusFault::empty(200), 200),
+        (PyrusFault::Message202, 202),
+        (PyrusFault::Redirect("http://127.0.0.1:9/".into()), 307),
+        (PyrusFault::InvalidJson, 200),
+        (PyrusFault::InvalidUtf8, 200),
+        (PyrusFault::HugeBody(1000), 200),
     ] {
-        for when in [When::Before, When::After] {
-            let step = Step { fault: fault.clone(), when: Some(when), times: 1 };
+        for when in [FaultTiming::Before, FaultTiming::After] {
+            let step = FaultStep { fault: fault.clone(), when: Some(when), times: 1 };
             let (reply, worked) = call(&fake, &session, step);
             let reply = reply.expect("a reply");
-            assert_eq!((reply.status, worked), (status, when == When::After), "{fault:?} {when:?}");
+            assert_eq!((reply.status, worked), (status, when == FaultTiming::After), "{fault:?} {when:?}");
         }
     }
     no_violation(&fake);
@@ -52,31 +52,34 @@ fn a_fault_before_does_no_work_and_a_fault_after_does() {
 fn scripted_replies_have_the_bodies_they_should() {
     let fake = fake();
     let session = Session::login(&fake);
-    let reply = |fault: Fault| call(&fake, &session, fault).0.expect("a reply");
-    let html = reply(Fault::BadGateway);
+    let reply = |fault: PyrusFault| call(&fake, &session, fault).0.expect("a reply");
+    let html = reply(PyrusFault::BadGateway);
     assert!(
         html.body.starts_with(b"<html>") && html.header("content-type").is_some_and(|t| t.starts_with("text/html"))
     );
-    assert_eq!(reply(Fault::ServerError).code(), "server_error");
-    assert_eq!(reply(Fault::unauthorized("expired_token")).code(), "expired_token");
-    assert_eq!(reply(Fault::empty(500)).body, b"");
-    assert_eq!(reply(Fault::json(200, json!(null))).body, b"null");
-    let raw =
-        Fault::Status { code: 418, body: Body::Raw("tea".into()), headers: vec![("X-A".into(), "b\r\nX-C: d".into())] };
+    assert_eq!(reply(PyrusFault::ServerError).code(), "server_error");
+    assert_eq!(reply(PyrusFault::unauthorized("expired_token")).code(), "expired_token");
+    assert_eq!(reply(PyrusFault::empty(500)).body, b"");
+    assert_eq!(reply(PyrusFault::json(200, json!(null))).body, b"null");
+    let raw = PyrusFault::Status {
+        code: 418,
+        body: ScriptedBody::Raw("tea".into()),
+        headers: vec![("X-A".into(), "b\r\nX-C: d".into())],
+    };
     let raw = reply(raw);
     assert_eq!(
         (raw.status, raw.body.as_slice(), raw.header("x-a"), raw.header("x-c")),
         (418, &b"tea"[..], Some("b  X-C: d"), None)
     );
-    assert_eq!(reply(Fault::Redirect("http://a/b".into())).header("location"), Some("http://a/b"));
-    assert!(serde_json::from_slice::<serde_json::Value>(&reply(Fault::InvalidJson).body).is_err());
-    assert!(std::str::from_utf8(&reply(Fault::InvalidUtf8).body).is_err());
-    let huge = reply(Fault::HugeBody(3_000_000));
+    assert_eq!(reply(PyrusFault::Redirect("http://a/b".into())).header("location"), Some("http://a/b"));
+    assert!(serde_json::from_slice::<serde_json::Value>(&reply(PyrusFault::InvalidJson).body).is_err());
+    assert!(std::str::from_utf8(&reply(PyrusFault::InvalidUtf8).body).is_err());
+    let huge = reply(PyrusFault::HugeBody(3_000_000));
     assert_eq!((huge.body.len(), huge.json().is_object()), (3_000_000, true));
-    let limited = reply(Fault::RateLimited { reset: Some("7".into()), retry_after: Some(3) });
+    let limited = reply(PyrusFault::RateLimited { reset: Some("7".into()), retry_after: Some(3) });
     assert_eq!((limited.header("x-ratelimit-reset"), limited.header("retry-after")), (Some("7"), Some("3")));
-    assert!(reply(Fault::Message202).json()["Message"].is_string());
-    let wrong = reply(Fault::WrongContentType);
+    assert!(reply(PyrusFault::Message202).json()["Message"].is_string());
+    let wrong = reply(PyrusFault::WrongContentType);
     assert_eq!((wrong.status, wrong.header("content-type")), (200, Some("text/html; charset=utf-8")));
     assert!(wrong.json()["task_id"].is_u64());
 }
@@ -85,17 +88,17 @@ fn scripted_replies_have_the_bodies_they_should() {
 fn connections_that_break_break_where_they_should() {
     let fake = fake();
     let session = Session::login(&fake);
-    for when in [When::Before, When::After] {
-        let step = |fault| Step { fault, when: Some(when), times: 1 };
-        let worked = when == When::After;
-        let (reply, did) = call(&fake, &session, step(Fault::ResetAfterRequest));
+    for when in [FaultTiming::Before, FaultTiming::After] {
+        let step = |fault| FaultStep { fault, when: Some(when), times: 1 };
+        let worked = when == FaultTiming::After;
+        let (reply, did) = call(&fake, &session, step(PyrusFault::ResetAfterRequest));
         assert_eq!((reply.expect_err("reset").kind(), did), (ErrorKind::ConnectionReset, worked));
-        let (reply, did) = call(&fake, &session, step(Fault::CloseWithoutReply));
+        let (reply, did) = call(&fake, &session, step(PyrusFault::CloseWithoutReply));
         assert_eq!((reply.expect_err("closed").kind(), did), (ErrorKind::UnexpectedEof, worked));
-        let (reply, did) = call(&fake, &session, step(Fault::TruncatedBody));
+        let (reply, did) = call(&fake, &session, step(PyrusFault::TruncatedBody));
         let reply = reply.expect("a head");
         assert!(reply.status == 200 && reply.short && did == worked && reply.json().is_null());
-        let (reply, did) = call(&fake, &session, step(Fault::BadChunk));
+        let (reply, did) = call(&fake, &session, step(PyrusFault::BadChunk));
         let reply = reply.expect("a head");
         assert_eq!((reply.header("transfer-encoding"), reply.header("content-length")), (Some("chunked"), None));
         assert!(String::from_utf8_lossy(&reply.body).contains("\r\nzz\r\n") && did == worked);
@@ -108,27 +111,27 @@ fn hangs_and_drips_take_their_time() {
     let fake = fake();
     let session = Session::login(&fake);
     let wait = Duration::from_millis(300);
-    let timed = |step: Step| {
+    let timed = |step: FaultStep| {
         let began = fake.now();
         let (reply, did) = call(&fake, &session, step);
         (reply, did, fake.now() - began)
     };
-    let (reply, did, took) = timed(Step::after(Fault::HangBeforeHeaders(wait)));
+    let (reply, did, took) = timed(FaultStep::after(PyrusFault::HangBeforeHeaders(wait)));
     assert!(reply.expect("a reply").status == 200 && did && took >= wait);
-    let (reply, did, took) = timed(Step::before(Fault::HangBeforeHeaders(wait)));
+    let (reply, did, took) = timed(FaultStep::before(PyrusFault::HangBeforeHeaders(wait)));
     assert!(reply.is_err() && !did && took >= wait);
-    let (reply, did, took) = timed(Step::after(Fault::HangAfterHeaders(wait)));
+    let (reply, did, took) = timed(FaultStep::after(PyrusFault::HangAfterHeaders(wait)));
     assert!(reply.expect("a reply").json()["task_id"].is_u64() && did && took >= wait);
-    let (reply, did, took) = timed(Step::before(Fault::HangAfterHeaders(wait)));
+    let (reply, did, took) = timed(FaultStep::before(PyrusFault::HangAfterHeaders(wait)));
     let reply = reply.expect("a head");
     assert!(reply.status == 200 && reply.body.is_empty() && reply.short && !did && took >= wait);
     // A call's reply has about 140 bytes.
-    let (reply, did, took) = timed(Step::new(Fault::Drip(400)));
+    let (reply, did, took) = timed(FaultStep::new(PyrusFault::Drip(400)));
     assert!(
         reply.expect("a reply").json()["task_id"].is_u64() && did && took >= Duration::from_millis(200),
         "{took:?}"
     );
-    let (reply, did, _) = timed(Step::before(Fault::Drip(10_000)));
+    let (reply, did, _) = timed(FaultStep::before(PyrusFault::Drip(10_000)));
     assert!(reply.expect("a reply").status == 500 && !did);
 }
 
@@ -136,14 +139,14 @@ fn hangs_and_drips_take_their_time() {
 fn an_upload_can_be_cut_stalled_or_read_slowly() {
     let fake = fake();
     let session = Session::login(&fake);
-    fake.script(Endpoint::Upload, Fault::ResetAfterUploadBytes(1000));
+    fake.script(FakeEndpoint::Upload, PyrusFault::ResetAfterUploadBytes(1000));
     assert!(session.try_upload("a.wav", &[1; 4_000_000]).is_err());
     assert!(fake.state().files.is_empty());
-    fake.script(Endpoint::Upload, Fault::SlowRead(100_000));
+    fake.script(FakeEndpoint::Upload, PyrusFault::SlowRead(100_000));
     let began = fake.now();
     assert_eq!(session.upload("a.wav", &[1; 40_000]).status, 200);
     assert!(fake.now() - began >= Duration::from_millis(380));
-    fake.script(Endpoint::Upload, Fault::StallUploadAfter(10));
+    fake.script(FakeEndpoint::Upload, PyrusFault::StallUploadAfter(10));
     let mut stream = start_upload(&session, 64 * 1024 * 1024);
     stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a time-out can be set");
     let piece = vec![0; 1 << 20];
@@ -176,8 +179,8 @@ fn start_upload(session: &Session<'_>, size: usize) -> TcpStream {
 fn early_refusals_come_before_the_body() {
     let fake = fake();
     let session = Session::login(&fake);
-    for (fault, status) in [(Fault::UnauthorizedEarly, 401), (Fault::TooLargeEarly, 413)] {
-        fake.script(Endpoint::Upload, fault);
+    for (fault, status) in [(PyrusFault::UnauthorizedEarly, 401), (PyrusFault::TooLargeEarly, 413)] {
+        fake.script(FakeEndpoint::Upload, fault);
         let mut stream = start_upload(&session, 50_000_000);
         let reply =
             crate::fake_pyrus::client::read_reply(&mut stream).expect("a reply although nothing of the body was sent");
@@ -193,22 +196,22 @@ fn early_refusals_come_before_the_body() {
 #[test]
 fn replies_of_upload_and_auth_lose_or_change_a_detail() {
     let fake = fake();
-    fake.script(Endpoint::Auth, Fault::NoToken);
+    fake.script(FakeEndpoint::Auth, PyrusFault::NoToken);
     assert!(auth(&fake).expect("a reply").json().get("access_token").is_none());
-    let foreign = Fault::HttpApiUrl { api_url: "http://pyrus.example/v4/".into(), files_url: None };
-    fake.script(Endpoint::Auth, foreign);
+    let foreign = PyrusFault::HttpApiUrl { api_url: "http://pyrus.example/v4/".into(), files_url: None };
+    fake.script(FakeEndpoint::Auth, foreign);
     let body = auth(&fake).expect("a reply").json();
     assert_eq!(
         (body["api_url"].as_str(), body["files_url"].as_str()),
         (Some("http://pyrus.example/v4/"), Some(fake.files_url().as_str()))
     );
-    fake.change(Change::DropAllTokens);
+    fake.change(WorldChange::DropAllTokens);
     fake.client_restarted();
     let session = Session::login(&fake);
-    fake.script(Endpoint::Upload, Fault::WrongMd5);
+    fake.script(FakeEndpoint::Upload, PyrusFault::WrongMd5);
     let wrong = session.upload("a.wav", b"abc").json();
     assert!(wrong["guid"].is_string() && wrong["md5_hash"] != "900150983cd24fb0d6963f7d28e17f72");
-    fake.script(Endpoint::Upload, Fault::NoGuid);
+    fake.script(FakeEndpoint::Upload, PyrusFault::NoGuid);
     let none = session.upload("a.wav", b"abc").json();
     assert!(none.get("guid").is_none() && none["md5_hash"] == "900150983cd24fb0d6963f7d28e17f72");
     assert_eq!(fake.state().files.len(), 2);
@@ -219,18 +222,18 @@ fn replies_of_upload_and_auth_lose_or_change_a_detail() {
 fn the_world_changes_before_or_after_a_request() {
     let fake = fake();
     let session = Session::login(&fake);
-    fake.script(Endpoint::Call, Step::after(Fault::Change(Change::DisableWebhook)));
+    fake.script(FakeEndpoint::Call, FaultStep::after(PyrusFault::Change(WorldChange::DisableWebhook)));
     assert_eq!(session.call("a").status, 200);
     assert_eq!(session.call("b").code(), "webhook_is_disabled");
-    fake.script(Endpoint::Call, Fault::Change(Change::EnableWebhook));
+    fake.script(FakeEndpoint::Call, PyrusFault::Change(WorldChange::EnableWebhook));
     assert_eq!(session.call("b").status, 200);
     let guid = session.guid();
-    fake.script(Endpoint::Attach, Fault::Change(Change::DeleteFile(None)));
+    fake.script(FakeEndpoint::Attach, PyrusFault::Change(WorldChange::DeleteFile(None)));
     assert_eq!(session.attach("a", &guid).code(), "unrecognized_attachment_id");
-    fake.script(Endpoint::Upload, Fault::Change(Change::ClockAdvance(Duration::from_secs(3600))));
+    fake.script(FakeEndpoint::Upload, PyrusFault::Change(WorldChange::ClockAdvance(Duration::from_secs(3600))));
     assert_eq!(session.upload("a.wav", b"x").code(), "expired_token");
     let session = Session::login(&fake);
-    fake.script(Endpoint::Call, Fault::Change(Change::DropAllTokens));
+    fake.script(FakeEndpoint::Call, PyrusFault::Change(WorldChange::DropAllTokens));
     assert_eq!(session.call("c").code(), "revoked_token");
     no_violation(&fake);
 }
@@ -239,16 +242,16 @@ fn the_world_changes_before_or_after_a_request() {
 fn steps_are_taken_in_order_each_by_its_endpoint_for_their_times() {
     let fake = fake();
     let session = Session::login(&fake);
-    fake.script(Endpoint::Call, Step::new(Fault::ServerError).times(2));
-    fake.script(Endpoint::Call, Fault::Unavailable);
+    fake.script(FakeEndpoint::Call, FaultStep::new(PyrusFault::ServerError).times(2));
+    fake.script(FakeEndpoint::Call, PyrusFault::Unavailable);
     session.guid();
     let statuses: Vec<u16> = (0..4).map(|_| session.call("a").status).collect();
     assert_eq!(statuses, [500, 500, 503, 200]);
-    fake.script(Endpoint::Upload, Step::new(Fault::BadGateway).forever());
+    fake.script(FakeEndpoint::Upload, FaultStep::new(PyrusFault::BadGateway).forever());
     assert!((0..20).all(|_| session.upload("a.wav", b"x").status == 502));
     fake.clear_script();
     assert_eq!(session.upload("a.wav", b"x").status, 200);
-    fake.script(Endpoint::Other, Fault::ServerError);
+    fake.script(FakeEndpoint::Other, PyrusFault::ServerError);
     assert_eq!(get(&fake.files_url()).status, 500);
 }
 
@@ -258,7 +261,7 @@ fn a_closed_listener_refuses_and_comes_back_on_its_port() {
     let session = Session::login(&fake);
     let mut idle = connect(&fake.api_url());
     let began = fake.now();
-    fake.script(Endpoint::Call, Fault::RefuseConnections(Duration::from_millis(1500)));
+    fake.script(FakeEndpoint::Call, PyrusFault::RefuseConnections(Duration::from_millis(1500)));
     assert!(crate::fake_pyrus::client::read_reply(&mut idle).is_err(), "kept-alive connections are closed too");
     let refused = TcpStream::connect(host(&fake.api_url())).expect_err("nobody listens");
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
@@ -269,16 +272,16 @@ fn a_closed_listener_refuses_and_comes_back_on_its_port() {
     }
     assert!(reply.is_some() && fake.now() - began >= Duration::from_millis(1500));
     assert_eq!(session.call("a").status, 200);
-    assert_eq!((fake.state().requests(Endpoint::Call), fake.state().steps_left), (1, 0));
+    assert_eq!((fake.state().requests(FakeEndpoint::Call), fake.state().steps_left), (1, 0));
 }
 
 #[test]
 fn a_dropped_fake_no_longer_listens_and_ends_what_hangs() {
     let fake = fake();
     let address = host(&fake.auth_url()).to_owned();
-    fake.script(Endpoint::Upload, Fault::StallUploadAfter(0));
+    fake.script(FakeEndpoint::Upload, PyrusFault::StallUploadAfter(0));
     let mut hanging = start_upload(&Session::login(&fake), 10);
-    while fake.state().requests(Endpoint::Upload) == 0 {
+    while fake.state().requests(FakeEndpoint::Upload) == 0 {
         std::thread::yield_now();
     }
     drop(fake);

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use callspan::fake_pyrus::Endpoint;
+use callspan::fake_pyrus::FakeEndpoint;
 
 use crate::fake_pyrus::client::{Session, call_body, connect, host, path, read_reply, request};
 use crate::fake_pyrus::{fake, fake_with, no_violation};
@@ -101,7 +101,7 @@ fn what_is_no_http_is_refused_and_bounded() {
     assert_eq!(answer(b"POST /api/v4/auth HTTP/1.1\r\nContent-Length: many\r\n\r\n"), 400);
     let endless = [b"GET / HTTP/1.1\r\n".as_slice(), &b"A: b\r\n".repeat(20_000)].concat();
     assert!(matches!(answer(&endless), 400 | 0));
-    assert_eq!(fake.state().requests(Endpoint::Auth), 1);
+    assert_eq!(fake.state().requests(FakeEndpoint::Auth), 1);
 }
 
 #[test]

@@ -10,18 +10,18 @@ mod strict;
 mod switches;
 mod with_reqwest;
 
-use callspan::fake_pyrus::{Fake, Options};
+use callspan::fake_pyrus::{FakeOptions, FakePyrus};
 
-fn fake() -> Fake {
-    Fake::start(Options::default()).expect("loopback ports are free")
+fn fake() -> FakePyrus {
+    FakePyrus::start(FakeOptions::default()).expect("loopback ports are free")
 }
 
-fn fake_with(change: impl FnOnce(&mut Options)) -> Fake {
-    let mut options = Options::default();
+fn fake_with(change: impl FnOnce(&mut FakeOptions)) -> FakePyrus {
+    let mut options = FakeOptions::default();
     change(&mut options);
-    Fake::start(options).expect("loopback ports are free")
+    FakePyrus::start(options).expect("loopback ports are free")
 }
 
-fn no_violation(fake: &Fake) {
+fn no_violation(fake: &FakePyrus) {
     assert_eq!(fake.violations(), Vec::<String>::new());
 }

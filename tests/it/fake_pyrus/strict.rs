@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use callspan::fake_pyrus::{Change, Endpoint, Fake, Fault, Step};
+use callspan::fake_pyrus::{FakeEndpoint, FakePyrus, FaultStep, PyrusFault, WorldChange};
 use serde_json::{Value, json};
 
 use crate::fake_pyrus::client::{
@@ -11,7 +11,7 @@ use crate::fake_pyrus::client::{
 use crate::fake_pyrus::{fake, no_violation};
 
 /// Exactly one violation, that says so; then none.
-fn caught(fake: &Fake, what: &str) {
+fn caught(fake: &FakePyrus, what: &str) {
     let found = fake.violations();
     assert!(found.len() == 1 && found[0].contains(what), "expected {what:?}, found {found:?}");
     fake.clear_violations();
@@ -167,11 +167,11 @@ fn an_auth_that_nobody_asked_for_is_caught_and_one_after_a_401_is_not() {
     Session::login(&fake);
     let session = Session::login(&fake);
     caught(&fake, "auth although the token is good");
-    fake.change(Change::DropAllTokens);
+    fake.change(WorldChange::DropAllTokens);
     assert_eq!(session.call("a").status, 401);
     Session::login(&fake);
     no_violation(&fake);
-    fake.script(Endpoint::Auth, Fault::NoToken);
+    fake.script(FakeEndpoint::Auth, PyrusFault::NoToken);
     fake.client_restarted();
     auth(&fake).expect("a reply");
     Session::login(&fake);
@@ -184,7 +184,10 @@ fn an_auth_that_nobody_asked_for_is_caught_and_one_after_a_401_is_not() {
 #[test]
 fn two_auths_at_once_are_caught() {
     let fake = fake();
-    fake.script(Endpoint::Auth, Step::after(Fault::HangBeforeHeaders(std::time::Duration::from_millis(400))).times(2));
+    fake.script(
+        FakeEndpoint::Auth,
+        FaultStep::after(PyrusFault::HangBeforeHeaders(std::time::Duration::from_millis(400))).times(2),
+    );
     std::thread::scope(|scope| {
         scope.spawn(|| auth(&fake));
         scope.spawn(|| auth(&fake));
@@ -195,7 +198,7 @@ fn two_auths_at_once_are_caught() {
 #[test]
 fn an_auth_that_its_client_gave_up_is_no_longer_under_way() {
     let fake = fake();
-    fake.script(Endpoint::Auth, Fault::HangBeforeHeaders(std::time::Duration::from_secs(60)));
+    fake.script(FakeEndpoint::Auth, PyrusFault::HangBeforeHeaders(std::time::Duration::from_secs(60)));
     let body = "{\"login\":\"bot@callspan\",\"security_key\":\"secret\"}";
     let url = fake.auth_url();
     let mut stream = connect(&url);
@@ -205,7 +208,7 @@ fn an_auth_that_its_client_gave_up_is_no_longer_under_way() {
         body.len()
     );
     stream.write_all(format!("{head}{body}").as_bytes()).expect("sent");
-    while fake.state().requests(Endpoint::Auth) == 0 {
+    while fake.state().requests(FakeEndpoint::Auth) == 0 {
         std::thread::yield_now();
     }
     drop(stream);
@@ -220,7 +223,7 @@ fn an_auth_that_its_client_gave_up_is_no_longer_under_way() {
 fn a_repeat_after_a_definite_answer_is_caught_and_after_an_ambiguous_one_is_not() {
     let fake = fake();
     let session = Session::login(&fake);
-    fake.script(Endpoint::Call, Step::after(Fault::ServerError));
+    fake.script(FakeEndpoint::Call, FaultStep::after(PyrusFault::ServerError));
     assert_eq!(session.call("a").status, 500);
     assert_eq!(session.call("a").status, 200);
     no_violation(&fake);
@@ -231,7 +234,7 @@ fn a_repeat_after_a_definite_answer_is_caught_and_after_an_ambiguous_one_is_not(
     session.attach("a", &bad);
     session.attach("a", &bad);
     caught(&fake, "repeat of attach");
-    fake.change(Change::DisableWebhook);
+    fake.change(WorldChange::DisableWebhook);
     session.call("b");
     session.call("b"); // parked work is tried again
     no_violation(&fake);
@@ -249,7 +252,7 @@ fn a_request_in_the_pause_that_a_scripted_429_asks_for_is_caught() {
     ] {
         let fake = crate::fake_pyrus::fake_with(|o| o.clock = callspan::fake_pyrus::ClockMode::Frozen);
         let session = Session::login(&fake);
-        fake.script(Endpoint::Call, Fault::RateLimited { reset: reset.map(str::to_owned), retry_after });
+        fake.script(FakeEndpoint::Call, PyrusFault::RateLimited { reset: reset.map(str::to_owned), retry_after });
         let reply = session.call("a");
         assert_eq!((reply.status, reply.header("x-ratelimit-reset")), (429, reset));
         fake.advance(std::time::Duration::from_millis(pause * 1000 - 1));

@@ -1,8 +1,8 @@
 //! Each switch has its effect.
 
 use callspan::fake_pyrus::{
-    AttachOkBody, ClockMode, IdStyle, Mode, RepeatCall, ResponsibleEmpty, TaskPolicy, TooLarge, UnknownTaskError,
-    UrlSlash,
+    AttachOkBody, ClockMode, IdStyle, PyrusMode, RepeatCall, ResponsibleEmpty, TaskPolicy, TooLargeReply,
+    UnknownTaskError, UrlSlash,
 };
 use serde_json::{Value, json};
 
@@ -11,14 +11,14 @@ use crate::fake_pyrus::{fake, fake_with, no_violation};
 
 #[test]
 fn on_premises_all_is_on_one_host_and_the_reply_names_no_url() {
-    for mode in [Mode::Onprem, Mode::LegacyOnprem] {
+    for mode in [PyrusMode::Onprem, PyrusMode::LegacyOnprem] {
         let fake = fake_with(|o| o.mode = mode);
         let reply = auth(&fake).expect("a reply").json();
         assert_eq!(reply.as_object().map(|o| o.keys().cloned().collect()), Some(vec!["access_token".to_owned()]));
         assert!(fake.api_url().ends_with("/api/v4/"));
         let session = Session::login(&fake);
         let call = session.call("a");
-        if mode == Mode::Onprem {
+        if mode == PyrusMode::Onprem {
             assert_eq!(call.status, 200);
             assert_eq!(session.attach("a", &session.guid()).status, 200);
         } else {
@@ -156,7 +156,7 @@ fn an_unknown_task_has_two_codes() {
 
 #[test]
 fn a_too_large_upload_is_refused_early_by_a_proxy() {
-    let fake = fake_with(|o| (o.max_upload, o.too_large) = (1000, TooLarge::HtmlEarly));
+    let fake = fake_with(|o| (o.max_upload, o.too_large) = (1000, TooLargeReply::HtmlEarly));
     let session = Session::login(&fake);
     let reply = session.upload("a.wav", &[0; 2000]);
     assert_eq!(reply.status, 413);

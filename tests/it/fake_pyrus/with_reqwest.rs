@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callspan::fake_pyrus::{Endpoint, Fake, Fault, Step};
+use callspan::fake_pyrus::{FakeEndpoint, FakePyrus, FaultStep, PyrusFault};
 use serde_json::{Value, json};
 
 use crate::fake_pyrus::{fake, no_violation};
@@ -12,14 +12,19 @@ fn client() -> reqwest::Client {
     reqwest::Client::builder().timeout(Duration::from_secs(180)).no_proxy().build().expect("a client")
 }
 
-async fn token(client: &reqwest::Client, fake: &Fake) -> String {
+async fn token(client: &reqwest::Client, fake: &FakePyrus) -> String {
     let login = json!({"login": "bot@callspan", "security_key": "secret"});
     let reply: Value =
         client.post(fake.auth_url()).json(&login).send().await.expect("a reply").json().await.expect("JSON");
     reply["access_token"].as_str().expect("a token").to_owned()
 }
 
-async fn upload(client: &reqwest::Client, fake: &Fake, token: &str, size: usize) -> reqwest::Result<reqwest::Response> {
+async fn upload(
+    client: &reqwest::Client,
+    fake: &FakePyrus,
+    token: &str,
+    size: usize,
+) -> reqwest::Result<reqwest::Response> {
     let part = reqwest::multipart::Part::bytes(vec![3; size]).file_name("call.wav").mime_str("audio/wav")?;
     let form = reqwest::multipart::Form::new().part("file", part);
     client.post(format!("{}v4/files/upload", fake.files_url())).bearer_auth(token).multipart(form).send().await
@@ -66,8 +71,8 @@ async fn early_replies_reach_a_client_that_is_still_writing() {
     let fake = fake();
     let client = client();
     let token = token(&client, &fake).await;
-    for (fault, status) in [(Fault::UnauthorizedEarly, 401), (Fault::TooLargeEarly, 413)] {
-        fake.script(Endpoint::Upload, fault);
+    for (fault, status) in [(PyrusFault::UnauthorizedEarly, 401), (PyrusFault::TooLargeEarly, 413)] {
+        fake.script(FakeEndpoint::Upload, fault);
         match upload(&client, &fake, &token, 50_000_000).await {
             Ok(reply) => assert_eq!(reply.status(), status),
             // The reset may overtake the reply: what a client must live with.
@@ -86,19 +91,19 @@ async fn broken_replies_are_errors_of_the_right_kind() {
     let url = fake.auth_url();
     let login = json!({"login": "bot@callspan", "security_key": "secret"});
     let send = || client.post(&url).json(&login).send();
-    for fault in [Fault::TruncatedBody, Fault::BadChunk] {
-        fake.script(Endpoint::Auth, fault.clone());
+    for fault in [PyrusFault::TruncatedBody, PyrusFault::BadChunk] {
+        fake.script(FakeEndpoint::Auth, fault.clone());
         let reply = send().await.expect("a head");
         assert!(reply.status() == 200 && reply.bytes().await.is_err(), "{fault:?}");
     }
-    for fault in [Fault::ResetAfterRequest, Fault::CloseWithoutReply] {
-        fake.script(Endpoint::Auth, fault.clone());
+    for fault in [PyrusFault::ResetAfterRequest, PyrusFault::CloseWithoutReply] {
+        fake.script(FakeEndpoint::Auth, fault.clone());
         assert!(send().await.is_err(), "{fault:?}");
     }
-    fake.script(Endpoint::Auth, Step::after(Fault::HangBeforeHeaders(Duration::from_secs(60))));
+    fake.script(FakeEndpoint::Auth, FaultStep::after(PyrusFault::HangBeforeHeaders(Duration::from_secs(60))));
     let error = client.post(&url).json(&login).timeout(Duration::from_millis(300)).send().await.expect_err("too late");
     assert!(error.is_timeout());
-    fake.script(Endpoint::Auth, Fault::RefuseConnections(Duration::from_millis(300)));
+    fake.script(FakeEndpoint::Auth, PyrusFault::RefuseConnections(Duration::from_millis(300)));
     assert!(send().await.expect_err("nobody listens").is_connect());
 }
 

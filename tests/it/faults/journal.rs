@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use callspan::call::config::{Rule, RuleAction};
 use callspan::call::record::{CallRecord, DeliveryState, Verdict};
-use callspan::fake_pyrus::{Endpoint, Fake, Options};
+use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FakePyrus};
 use callspan::journal::{CallStage, Journal};
 use callspan::recording::{FolderLayout, Recorder};
 use callspan::service::rerender::rerender;
@@ -198,8 +198,8 @@ fn a_call_that_ended_while_the_spool_was_read_back_is_not_also_taken_for_left_be
     station.stop();
 }
 
-fn replay(place: &Path, fake: &Fake, code: i32) -> Output {
-    let options = Options::default();
+fn replay(place: &Path, fake: &FakePyrus, code: i32) -> Output {
+    let options = FakeOptions::default();
     let text = format!(
         "[numbers]\nextension_pattern = \"102\"\n[pyrus]\nauth_url = \"{}\"\nlogin = \"{}\"\nsecurity_key = \"{}\"\n\
          account_id = \"{}\"\n",
@@ -221,9 +221,9 @@ fn replay(place: &Path, fake: &Fake, code: i32) -> Output {
 #[test]
 fn a_second_replay_with_a_damaged_or_removed_journal_sends_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
-    let fake = Fake::start(Options::default()).expect("free ports");
+    let fake = FakePyrus::start(FakeOptions::default()).expect("free ports");
     replay(dir.path(), &fake, 0);
-    let sent = || [Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| fake.state().requests(e));
+    let sent = || [FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach].map(|e| fake.state().requests(e));
     assert_eq!(sent(), [1, 1, 1]);
     let folder = dir.path().join("calls/.callspan");
     damage(&folder.join("journal.sqlite"));

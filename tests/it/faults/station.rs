@@ -8,7 +8,7 @@ use callspan::call::Engine;
 use callspan::call::event::CallEvent;
 use callspan::call::record::{CallRecord, DeliveryState};
 use callspan::capture::{Source, files};
-use callspan::fake_pyrus::{Endpoint, Fake, Options};
+use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FakePyrus};
 use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 use callspan::ops::alerts::{self, AlarmRunner, Alerts};
 use callspan::ops::config::Config;
@@ -22,15 +22,15 @@ use secrecy::SecretString;
 /// Folders, a fake Pyrus and a configuration that names them.
 pub(crate) struct Place {
     pub(crate) dir: tempfile::TempDir,
-    pub(crate) fake: Fake,
+    pub(crate) fake: FakePyrus,
     pub(crate) config: Config,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let fake = Fake::start(Options::default()).expect("free ports");
-        let options = Options::default();
+        let fake = FakePyrus::start(FakeOptions::default()).expect("free ports");
+        let options = FakeOptions::default();
         let mut config = Config::default();
         config.spool.dir = dir.path().join("spool");
         config.journal.dir = dir.path().join("state");
@@ -61,7 +61,7 @@ impl Place {
     /// Registrations, uploads and attachments that Pyrus was asked for.
     pub(crate) fn sent(&self) -> [u64; 3] {
         let state = self.fake.state();
-        [Endpoint::Call, Endpoint::Upload, Endpoint::Attach].map(|e| state.requests(e))
+        [FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach].map(|e| state.requests(e))
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use callspan::call::record::{CallRecord, DeliveryRecord, DeliveryState, Outcome, Recording, Verdict};
-use callspan::delivery::Job;
+use callspan::delivery::DeliveryJob;
 use callspan::journal::{self, CallFilter, Journal};
 use callspan::recording::config::Config;
 use callspan::recording::encrypt;
@@ -84,7 +84,7 @@ fn retention_with_a_hundred_thousand_calls() {
             let rows: Vec<_> = (0..500)
                 .map(|n| {
                     let record = record(batch * 500 + n, dir.path());
-                    let job = Job::rebuilt(&record).map(|job| job.to_row());
+                    let job = DeliveryJob::from_record(&record).map(|job| job.to_row());
                     (record, job)
                 })
                 .collect();

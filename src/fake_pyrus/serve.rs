@@ -1,6 +1,6 @@
 //! `callspan fake-pyrus`: the fake for people.
 //!
-//! A script file sets switches ([`Options`], by their names) and queues steps:
+//! A script file sets switches ([`FakeOptions`], by their names) and queues steps:
 //!
 //! ```json
 //! {
@@ -22,12 +22,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::control::{ScriptFile, overlay};
-use super::faults::Endpoint;
-use super::options::Options;
-use super::routes::Host;
-use super::server::Face;
-use super::world::LogEntry;
-use super::{Fake, FakeError};
+use super::faults::FakeEndpoint;
+use super::options::FakeOptions;
+use super::routes::ApiHost;
+use super::server::ListenerRole;
+use super::world::RequestLogEntry;
+use super::{FakeError, FakePyrus};
 
 /// Serves until SIGINT or SIGTERM, and tells `out` where, with what to log in, and one line for each request.
 ///
@@ -47,25 +47,25 @@ pub fn serve(listen: SocketAddr, script: Option<PathBuf>, out: impl Write + Send
     Ok(())
 }
 
-type Out<W> = Arc<Mutex<W>>;
+type SharedOutput<W> = Arc<Mutex<W>>;
 
 fn start<W: Write + Send + 'static>(
     listen: SocketAddr,
-    script: &(Options, ScriptFile),
-    out: &Out<W>,
-) -> Result<Fake, FakeError> {
+    script: &(FakeOptions, ScriptFile),
+    out: &SharedOutput<W>,
+) -> Result<FakePyrus, FakeError> {
     let (options, file) = script;
-    let one = [(Face::Both(Host::One), listen)];
+    let one = [(ListenerRole::Both(ApiHost::One), listen)];
     let fake = match split(listen).filter(|_| options.split_hosts) {
-        Some(places) => match Fake::start_at(options.clone(), &places, Some(observer(out))) {
+        Some(places) => match FakePyrus::start_at(options.clone(), &places, Some(observer(out))) {
             // The first port is the one asked for; only the two others may be given up.
             Err(FakeError::Listen { address, .. }) if address != listen => {
                 say(out, &format!("{address} is taken: all on {listen}\n"));
-                Fake::start_at(options.clone(), &one, Some(observer(out)))
+                FakePyrus::start_at(options.clone(), &one, Some(observer(out)))
             }
             other => other,
         },
-        None => Fake::start_at(options.clone(), &one, Some(observer(out))),
+        None => FakePyrus::start_at(options.clone(), &one, Some(observer(out))),
     }?;
     for step in &file.steps {
         fake.script(step.endpoint, step.step.clone());
@@ -74,34 +74,38 @@ fn start<W: Write + Send + 'static>(
 }
 
 /// Three ports in a row; with port 0 three of the system's choice.
-fn split(listen: SocketAddr) -> Option<[(Face, SocketAddr); 3]> {
+fn split(listen: SocketAddr) -> Option<[(ListenerRole, SocketAddr); 3]> {
     let next = |by: u16| match listen.port() {
         0 => Some(listen),
         port => Some(SocketAddr::new(listen.ip(), port.checked_add(by)?)),
     };
-    Some([(Face::Both(Host::Accounts), listen), (Face::Api(Host::Api), next(1)?), (Face::Api(Host::Files), next(2)?)])
+    Some([
+        (ListenerRole::Both(ApiHost::Accounts), listen),
+        (ListenerRole::Api(ApiHost::Api), next(1)?),
+        (ListenerRole::Api(ApiHost::Files), next(2)?),
+    ])
 }
 
-fn read_script(path: &Path) -> Result<(Options, ScriptFile), FakeError> {
+fn read_script(path: &Path) -> Result<(FakeOptions, ScriptFile), FakeError> {
     let bad = |reason: String| FakeError::BadScript { path: path.to_owned(), reason };
     let text = std::fs::read(path).map_err(|source| FakeError::ReadScript { path: path.to_owned(), source })?;
     let file: ScriptFile = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
-    let options = overlay(&Options::default(), &file.options).map_err(bad)?;
+    let options = overlay(&FakeOptions::default(), &file.options).map_err(bad)?;
     Ok((options, file))
 }
 
-fn observer<W: Write + Send + 'static>(out: &Out<W>) -> super::Observer {
+fn observer<W: Write + Send + 'static>(out: &SharedOutput<W>) -> super::RequestObserver {
     let out = Arc::clone(out);
     Box::new(move |entry| say(&out, &line(entry)))
 }
 
 /// A line that cannot be written (a closed pipe) must not stop the fake.
-fn say<W: Write>(out: &Out<W>, text: &str) {
+fn say<W: Write>(out: &SharedOutput<W>, text: &str) {
     let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-fn banner(fake: &Fake) -> String {
+fn banner(fake: &FakePyrus) -> String {
     let world = fake.shared.world();
     let user = world.options.users.first().cloned().unwrap_or_default();
     let account = world.options.accounts.first().cloned().unwrap_or_default();
@@ -122,14 +126,14 @@ fn banner(fake: &Fake) -> String {
 }
 
 /// One readable line; no number, no secret.
-fn line(entry: &LogEntry) -> String {
+fn line(entry: &RequestLogEntry) -> String {
     let time = entry.at.get(11..19).unwrap_or_default();
     let what = match entry.endpoint {
-        Endpoint::Auth => "auth",
-        Endpoint::Upload => "upload",
-        Endpoint::Call => "call",
-        Endpoint::Attach => "attach",
-        Endpoint::Other => "other",
+        FakeEndpoint::Auth => "auth",
+        FakeEndpoint::Upload => "upload",
+        FakeEndpoint::Call => "call",
+        FakeEndpoint::Attach => "attach",
+        FakeEndpoint::Other => "other",
     };
     let status = entry.status.map_or_else(|| "---".to_owned(), |s| s.to_string());
     let mut line = format!("{time}  {what:<7} {status}  {}", entry.outcome);
@@ -162,7 +166,10 @@ fn until_signal(when_ready: impl FnOnce()) -> Result<(), FakeError> {
 mod tests {
     use super::*;
 
-    fn started(listen: SocketAddr, script: &(Options, ScriptFile)) -> (Result<Fake, FakeError>, Out<Vec<u8>>) {
+    fn started(
+        listen: SocketAddr,
+        script: &(FakeOptions, ScriptFile),
+    ) -> (Result<FakePyrus, FakeError>, SharedOutput<Vec<u8>>) {
         let out = Arc::new(Mutex::new(Vec::new()));
         (start(listen, script, &out), out)
     }

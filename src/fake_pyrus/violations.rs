@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use super::faults::Endpoint;
-use super::multipart::Upload;
+use super::faults::FakeEndpoint;
+use super::multipart::ParsedUpload;
 
 /// The violations and what is remembered to find them.
 #[derive(Debug, Default)]
-pub(super) struct Strict {
+pub(super) struct StrictChecker {
     violations: Vec<String>,
     /// More than are kept.
     uncounted: u64,
@@ -24,7 +24,7 @@ pub(super) struct Strict {
     settled: HashMap<String, u16>,
 }
 
-impl Strict {
+impl StrictChecker {
     pub(super) fn add(&mut self, request: u64, what: impl AsRef<str>) {
         if self.violations.len() >= MAX_VIOLATIONS {
             self.uncounted += 1;
@@ -88,7 +88,7 @@ impl Strict {
         self.silence.insert(login.to_owned(), (until, told));
     }
 
-    pub(super) fn check_silence(&mut self, request: u64, login: &str, now: Duration, came: Came) {
+    pub(super) fn check_silence(&mut self, request: u64, login: &str, now: Duration, came: ArrivalTime) {
         let Some((until, told)) = self.silence.get(login) else { return };
         if now >= *until {
             self.silence.remove(login);
@@ -122,18 +122,18 @@ impl Strict {
 
 /// When a request came, in real time, and how much of that is forgiven.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Came {
+pub(super) struct ArrivalTime {
     pub(super) at: Instant,
     pub(super) grace: Duration,
 }
 
 /// What is wrong with a JSON body.
-pub(super) fn json_faults(endpoint: Endpoint, body: &Map<String, Value>) -> Vec<String> {
+pub(super) fn json_faults(endpoint: FakeEndpoint, body: &Map<String, Value>) -> Vec<String> {
     let mut found = Vec::new();
     let members = match endpoint {
-        Endpoint::Auth => AUTH_MEMBERS,
-        Endpoint::Call => CALL_MEMBERS,
-        Endpoint::Attach => ATTACH_MEMBERS,
+        FakeEndpoint::Auth => AUTH_MEMBERS,
+        FakeEndpoint::Call => CALL_MEMBERS,
+        FakeEndpoint::Attach => ATTACH_MEMBERS,
         _ => return found,
     };
     for (name, value) in body {
@@ -146,20 +146,20 @@ pub(super) fn json_faults(endpoint: Endpoint, body: &Map<String, Value>) -> Vec<
                 found.push(format!("member {name:?} is null"));
                 continue;
             }
-            Kind::Text => value.is_string(),
-            Kind::Id => value.is_u64(),
-            Kind::Mappings => value.is_array(),
+            MemberType::Text => value.is_string(),
+            MemberType::Id => value.is_u64(),
+            MemberType::Mappings => value.is_array(),
         };
         if !right {
             found.push(format!("member {name:?} has the wrong type"));
-        } else if *kind == Kind::Id && value.as_u64() == Some(0) {
+        } else if *kind == MemberType::Id && value.as_u64() == Some(0) {
             found.push(format!("member {name:?} is 0"));
         }
     }
     for mapping in body.get("mappings").and_then(Value::as_array).into_iter().flatten() {
         mapping_faults(mapping, &mut found);
     }
-    if endpoint == Endpoint::Attach {
+    if endpoint == FakeEndpoint::Attach {
         for name in ["account_id", "record_file"].into_iter().filter(|n| !body.contains_key(*n)) {
             found.push(format!("attach without {name:?}"));
         }
@@ -192,7 +192,7 @@ fn mapping_faults(mapping: &Value, found: &mut Vec<String>) {
 }
 
 /// What is wrong with an upload's parts.
-pub(super) fn upload_faults(upload: &Upload) -> Vec<String> {
+pub(super) fn upload_faults(upload: &ParsedUpload) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(reason) = upload.malformed {
         found.push(format!("malformed multipart body: {reason}"));
@@ -232,29 +232,30 @@ fn is_utc_second(value: &str) -> bool {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum MemberType {
     Text,
     Id,
     Mappings,
 }
 
-const AUTH_MEMBERS: &[(&str, Kind)] = &[("login", Kind::Text), ("security_key", Kind::Text), ("person_id", Kind::Id)];
-const CALL_MEMBERS: &[(&str, Kind)] = &[
-    ("account_id", Kind::Text),
-    ("from_number", Kind::Text),
-    ("to_number", Kind::Text),
-    ("internal_number", Kind::Text),
-    ("external_id", Kind::Text),
-    ("mappings", Kind::Mappings),
+const AUTH_MEMBERS: &[(&str, MemberType)] =
+    &[("login", MemberType::Text), ("security_key", MemberType::Text), ("person_id", MemberType::Id)];
+const CALL_MEMBERS: &[(&str, MemberType)] = &[
+    ("account_id", MemberType::Text),
+    ("from_number", MemberType::Text),
+    ("to_number", MemberType::Text),
+    ("internal_number", MemberType::Text),
+    ("external_id", MemberType::Text),
+    ("mappings", MemberType::Mappings),
 ];
-const ATTACH_MEMBERS: &[(&str, Kind)] = &[
-    ("account_id", Kind::Text),
-    ("record_file", Kind::Text),
-    ("from_number", Kind::Text),
-    ("to_number", Kind::Text),
-    ("external_id", Kind::Text),
-    ("task_id", Kind::Id),
-    ("mappings", Kind::Mappings),
+const ATTACH_MEMBERS: &[(&str, MemberType)] = &[
+    ("account_id", MemberType::Text),
+    ("record_file", MemberType::Text),
+    ("from_number", MemberType::Text),
+    ("to_number", MemberType::Text),
+    ("external_id", MemberType::Text),
+    ("task_id", MemberType::Id),
+    ("mappings", MemberType::Mappings),
 ];
 /// "300 symbols max."
 const MAX_VALUE: usize = 300;

@@ -6,21 +6,21 @@ use super::*;
 
 /// Pyrus with its limit of requests: 5,000 in windows of 600 s, told in the headers of each answer.
 #[derive(Default)]
-struct Limited {
+struct RateLimitedPyrus {
     window: i64,
     used: i64,
     refused: u32,
     requests: u32,
 }
 
-impl Limited {
-    fn answer(&mut self, request: &Request, s: i64) -> Reply {
+impl RateLimitedPyrus {
+    fn answer(&mut self, request: &PyrusRequest, s: i64) -> RequestOutcome {
         self.requests += 1;
         if self.window != s / WINDOW_S {
             (self.window, self.used) = (s / WINDOW_S, 0);
         }
         // `auth` has no token yet, and no limit.
-        if !matches!(request, Request::Auth) {
+        if !matches!(request, PyrusRequest::Auth) {
             self.used += 1;
         }
         let (status, body) = match good(request) {
@@ -28,15 +28,15 @@ impl Limited {
                 self.refused += 1;
                 (429, br#"{"error_code":"too_many_requests"}"#.to_vec())
             }
-            Reply::Answer(answer) => (answer.status, answer.body),
-            Reply::Failed(failure) => panic!("it is good: {failure:?}"),
+            RequestOutcome::Response(answer) => (answer.status, answer.body),
+            RequestOutcome::Failed(failure) => panic!("it is good: {failure:?}"),
         };
-        let rate = RateHeaders {
+        let rate = RateLimitHeaders {
             remaining: Some((LIMIT - self.used).max(0).to_string()),
             reset: Some((WINDOW_S - s % WINDOW_S).to_string()),
             retry_after: None,
         };
-        Reply::Answer(Answer { status, rate, body, sent_md5: Some("00".into()) })
+        RequestOutcome::Response(PyrusResponse { status, rate, body, sent_md5: Some("00".into()) })
     }
 }
 
@@ -49,16 +49,16 @@ fn after_a_day_without_pyrus_ten_thousand_calls_are_delivered_in_order_within_th
     let mut tries = 0;
     while told < CALLS {
         let due = at(i64::from(told) * DAY_S / i64::from(CALLS));
-        match m.next(now) {
-            Next::Action(action) => {
+        match m.poll_action(now) {
+            NextAction::Send(action) => {
                 tries += 1;
                 now = now + Duration::from_secs(1);
-                m.handle_answer(now, action.id, &Reply::Failed(Failure::NotSent("no route".into())));
+                m.handle_outcome(now, action.id, &RequestOutcome::Failed(RequestFailure::NotSent("no route".into())));
             }
-            Next::WaitUntil(then) if then < due => now = then,
-            Next::WaitUntil(_) | Next::Idle => {
+            NextAction::WaitUntil(then) if then < due => now = then,
+            NextAction::WaitUntil(_) | NextAction::Idle => {
                 now = now.max(due);
-                m.handle_call(&call(&format!("c{told:05}"), Progress::Complete, told % 2));
+                m.handle_call(&call(&format!("c{told:05}"), CallProgress::Complete, told % 2));
                 told += 1;
             }
         }
@@ -67,15 +67,15 @@ fn after_a_day_without_pyrus_ten_thousand_calls_are_delivered_in_order_within_th
     // 300 s at the most between two tries, 150 s on average, and the first few.
     assert!((288..1_200).contains(&tries), "{tries} tries in a day");
     let summary = m.summary();
-    assert_eq!((summary.owed, summary.blocked_by), (CALLS as usize, Some(Blocked::Away)));
+    assert_eq!((summary.owed, summary.blocked_by), (CALLS as usize, Some(DeliveryBlocker::Unreachable)));
     // It is back: each request takes 200 ms.
-    let mut pyrus = Limited::default();
-    let mut flying: VecDeque<Action> = VecDeque::new();
+    let mut pyrus = RateLimitedPyrus::default();
+    let mut flying: VecDeque<DeliveryAction> = VecDeque::new();
     let (begin, mut registered) = (now, Vec::new());
     while !m.is_settled() {
-        match m.next(now) {
-            Next::Action(action) => {
-                if let Request::Register(body) = &action.request {
+        match m.poll_action(now) {
+            NextAction::Send(action) => {
+                if let PyrusRequest::Register(body) = &action.request {
                     registered.push(body.external_id.clone());
                 }
                 flying.push_back(action);
@@ -84,9 +84,9 @@ fn after_a_day_without_pyrus_ten_thousand_calls_are_delivered_in_order_within_th
                 (Some(action), _) => {
                     now = now + Duration::from_millis(50); // four side by side
                     let reply = pyrus.answer(&action.request, now.as_micros() / 1_000_000);
-                    m.handle_answer(now, action.id, &reply);
+                    m.handle_outcome(now, action.id, &reply);
                 }
-                (None, Next::WaitUntil(then)) => now = then,
+                (None, NextAction::WaitUntil(then)) => now = then,
                 (None, other) => panic!("it stands still: {other:?}"),
             },
         }

@@ -1,14 +1,14 @@
 //! Error texts. The codes are Pyrus's; the texts of the telephony errors are ours (the real ones
 //! are not public), so that nothing may depend on them.
 
-use super::options::Lang;
+use super::options::ErrorLanguage;
 
 /// The text of an error code.
-pub(super) fn text(code: &str, lang: Lang) -> &'static str {
+pub(super) fn text(code: &str, lang: ErrorLanguage) -> &'static str {
     let (en, ru) = both(code);
     match lang {
-        Lang::En => en,
-        Lang::Ru => ru,
+        ErrorLanguage::En => en,
+        ErrorLanguage::Ru => ru,
     }
 }
 

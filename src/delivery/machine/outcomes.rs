@@ -1,0 +1,377 @@
+//! Handles the outcomes of requests.
+
+use std::collections::BTreeSet;
+
+use super::{ClientTokenState, DeliveryMachine, JobEntry, JobRequest, RefusalHold, TokenId, TokenProof, split};
+use crate::delivery::job::{
+    DeliveryJob, DeliveryPart, FormFieldMode, JobStatus, PartState, PyrusRegistration, UploadReceipt,
+};
+use crate::delivery::row::{DeliveryRow, DroppedCode};
+use crate::delivery::verdict::{
+    NO_RESPONSE, OutcomeAssessment, PyrusEndpoint, RequestEffect, RequestOutcome, ResponseData, ResponseVerdict,
+    VerdictFallback, VerdictScope,
+};
+use crate::time::Timestamp;
+
+impl DeliveryMachine {
+    /// Updates rate limits and the outage state, which concern all requests.
+    pub(super) fn update_pacer(&mut self, now: Timestamp, outcome: &RequestOutcome, assessment: &OutcomeAssessment) {
+        if let (RequestOutcome::Response(response), false) =
+            (outcome, matches!(assessment.verdict, ResponseVerdict::Wait(_)))
+        {
+            self.pacer.handle_rate_headers(now, &response.rate, self.in_flight.len());
+        }
+        match (&assessment.verdict, outcome) {
+            (ResponseVerdict::Wait(said), _) => {
+                self.pacer.handle_reached();
+                self.pacer.handle_rate_limited(now, *said);
+            }
+            _ if assessment.is_unreachable => self.pacer.handle_unreachable(now),
+            (_, RequestOutcome::Response(_)) => {
+                self.pacer.handle_reached();
+                self.pacer.handle_within_rate();
+            }
+            (_, RequestOutcome::Failed(_)) => {}
+        }
+        if assessment.is_unreachable {
+            self.last_failure = Some(assessment.reason.clone());
+            self.outage = self.pacer.is_unreachable().then(|| {
+                format!(
+                    "Pyrus cannot be reached: check auth_url in [pyrus] and the network; calls are kept and sent as soon as \
+                     Pyrus answers. The failure: {}",
+                    assessment.reason
+                )
+            });
+        } else if matches!(outcome, RequestOutcome::Response(_)) {
+            (self.last_failure, self.outage) = (None, None);
+        }
+        self.update_alarm();
+    }
+
+    /// Takes the outcome of an `auth` request.
+    pub(super) fn handle_auth_outcome(&mut self, now: Timestamp, token: TokenId, assessment: OutcomeAssessment) {
+        self.token.state = ClientTokenState::None;
+        match assessment.verdict {
+            ResponseVerdict::Done(_) => {
+                self.token.state = ClientTokenState::Have(token, TokenProof::Fresh);
+                self.token.hold = RefusalHold::default();
+                self.update_alarm();
+            }
+            ResponseVerdict::Wait(_) => {}
+            ResponseVerdict::Backoff { limit, .. } if limit.is_none_or(|l| self.token.failures < l.retries) => {
+                self.token.failures += 1;
+                self.token.not_before = now + self.pacer.backoff(self.token.failures);
+            }
+            _ => {
+                self.token.hold.extend(now + self.pacer.park_pause(self.token.hold.times), assessment.reason);
+                self.update_alarm();
+            }
+        }
+    }
+
+    /// Discards a refused token, once. If no request had accepted the token, the next one is fetched after a pause.
+    pub(super) fn update_token(&mut self, now: Timestamp, used: TokenId, assessment: &OutcomeAssessment) {
+        let ClientTokenState::Have(current, proof) = self.token.state else { return };
+        if current != used {
+            return;
+        }
+        match assessment.verdict {
+            ResponseVerdict::Reauth(_) => {
+                self.token.state = ClientTokenState::None;
+                if proof == TokenProof::Accepted {
+                    self.token.failures = 0;
+                } else {
+                    self.token.not_before = now + self.pacer.backoff(self.token.failures);
+                    self.token.failures += 1;
+                }
+            }
+            ResponseVerdict::Done(_) => {
+                self.token.state = ClientTokenState::Have(current, TokenProof::Accepted);
+                self.token.failures = 0;
+            }
+            _ => {}
+        }
+    }
+
+    /// Holds all calls if Pyrus refuses the account, and releases them after a success.
+    pub(super) fn update_account_hold(
+        &mut self,
+        now: Timestamp,
+        endpoint: PyrusEndpoint,
+        assessment: &OutcomeAssessment,
+    ) {
+        match (&assessment.verdict, assessment.scope) {
+            (ResponseVerdict::Park, VerdictScope::Account) => {
+                self.account_hold
+                    .extend(now + self.pacer.park_pause(self.account_hold.times), assessment.reason.clone());
+            }
+            (ResponseVerdict::Done(_), _) if endpoint != PyrusEndpoint::Upload => {
+                self.account_hold = RefusalHold::default()
+            }
+            _ => return,
+        }
+        self.update_alarm();
+    }
+
+    /// Takes the outcome of a job's request. `codes` are the form fields that the request contained.
+    pub(super) fn handle_job_outcome(
+        &mut self,
+        now: Timestamp,
+        id: &str,
+        kind: &JobRequest,
+        assessment: OutcomeAssessment,
+        codes: &[String],
+    ) {
+        let Some(entry) = self.jobs.get_mut(id) else { return };
+        let job = &mut entry.job;
+        let OutcomeAssessment { verdict, reason, code, retry_after, .. } = assessment;
+        if let ResponseVerdict::Done(data) = verdict {
+            let unacceptable = data.unacceptable_fields.clone();
+            job.note = data.has_warning.then(|| reason.clone());
+            apply_success(job, kind, data, now);
+            if let Some(text) = unacceptable {
+                self.drop_codes(now, &text, codes, &reason);
+            }
+            return;
+        }
+        revert_progress(job, kind, &verdict);
+        job.note = Some(reason.clone());
+        if verdict == ResponseVerdict::TooLarge && self.split(id, kind) {
+            return;
+        }
+        let job = &mut self.jobs.get_mut(id).expect("the job of a handled outcome is in memory").job;
+        let attempts = job.retries.attempts;
+        let consequence = failure_consequence(job, kind, &verdict);
+        if let (FailureConsequence::Later, Some(pause)) = (&consequence, retry_after) {
+            self.pacer.handle_rate_limited(now, Some(pause));
+        }
+        // A server may refuse a token (401) before it reads the body. The reset that follows can destroy that response.
+        // So every
+        // second upload that ends without a response gets a new token.
+        if matches!(kind, JobRequest::Upload(_)) && code == NO_RESPONSE && attempts % 2 == 1 && self.token.is_idle() {
+            self.token.state = ClientTokenState::None;
+        }
+        self.apply_consequence(now, id, kind, consequence, reason);
+    }
+
+    /// Splits a file that the server found too large. Returns false if the file cannot be made smaller.
+    fn split(&mut self, id: &str, kind: &JobRequest) -> bool {
+        let (JobRequest::Upload(number) | JobRequest::Attach(number)) = kind else { return false };
+        let Some(JobEntry { job, .. }) = self.jobs.get_mut(id) else { return false };
+        let Some(limit) =
+            find_part(job, *number).filter(|p| split::can_be_split(p)).and_then(|p| split::halved_limit(p.bytes))
+        else {
+            return false;
+        };
+        let limit = self.learned_limit.map_or(limit, |known| known.min(limit));
+        self.learned_limit = Some(limit);
+        split::split(job, *number, limit);
+        job.status = JobStatus::Active { not_before: None };
+        job.retries.attempts = 0;
+        true
+    }
+
+    /// Applies the consequence of a failed request to its job.
+    fn apply_consequence(
+        &mut self,
+        now: Timestamp,
+        id: &str,
+        kind: &JobRequest,
+        consequence: FailureConsequence,
+        reason: String,
+    ) {
+        let job = &mut self.jobs.get_mut(id).expect("the job of a handled outcome is in memory").job;
+        match consequence {
+            FailureConsequence::Again => job.status = JobStatus::Active { not_before: None },
+            FailureConsequence::Later => {
+                job.retries.attempts = job.retries.attempts.saturating_add(1);
+                let pause = self.pacer.backoff(job.retries.attempts - 1);
+                job.status = JobStatus::Active { not_before: Some(now + pause) };
+            }
+            FailureConsequence::Park => {
+                let times = if let JobStatus::Parked { times, .. } = job.status { times } else { 0 };
+                let retry_at = now + self.pacer.park_pause(times);
+                job.status = JobStatus::Parked { reason, retry_at, times: times.saturating_add(1) };
+            }
+            FailureConsequence::Dead => match kind {
+                JobRequest::Register(_) => job.status = JobStatus::Dead { reason },
+                JobRequest::Upload(number) | JobRequest::Attach(number) => {
+                    job.status = JobStatus::Active { not_before: None };
+                    if let Some(part) = find_part(job, *number) {
+                        part.state = PartState::Dead { reason };
+                    }
+                }
+            },
+        }
+    }
+
+    /// Stores the field codes that occur in `text` as unacceptable. Later requests leave them out.
+    fn drop_codes(&mut self, now: Timestamp, text: &str, sent: &[String], reason: &str) {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let named: BTreeSet<&str> = text.split(|c| !is_word(c)).collect();
+        for code in sent.iter().filter(|c| named.contains(c.as_str())) {
+            if !self.dropped_codes.contains_key(code) {
+                let dropped = DroppedCode { code: code.clone(), at: now, reason: reason.to_owned() };
+                self.rows.push_back(DeliveryRow::Dropped(dropped.clone()));
+                self.dropped_codes.insert(code.clone(), dropped);
+            }
+        }
+    }
+
+    fn update_alarm(&mut self) {
+        let alarm = self.token.hold.reason.as_ref().or(self.account_hold.reason.as_ref()).or(self.outage.as_ref());
+        // The first reason of an outage stays: later attempts may fail in other ways, and each change is an alarm.
+        if self.outage.is_some() && self.alarm.is_some() && alarm == self.outage.as_ref() {
+            return;
+        }
+        if self.alarm.as_ref() != alarm {
+            self.alarm = alarm.cloned();
+            self.rows.push_back(DeliveryRow::Alarm(self.alarm.clone()));
+        }
+    }
+}
+
+impl RefusalHold {
+    /// Starts the hold, or prolongs it after another refused request.
+    fn extend(&mut self, until: Timestamp, reason: String) {
+        self.until = until;
+        self.times = self.times.saturating_add(1);
+        self.reason = Some(reason);
+    }
+}
+
+/// The consequence of a failed request for its job.
+enum FailureConsequence {
+    /// Retry at once, or as soon as the whole client may send.
+    Again,
+    /// Retry after a growing pause.
+    Later,
+    Park,
+    Dead,
+}
+
+impl From<VerdictFallback> for FailureConsequence {
+    fn from(fallback: VerdictFallback) -> Self {
+        match fallback {
+            VerdictFallback::Backoff => Self::Later,
+            VerdictFallback::Park => Self::Park,
+            VerdictFallback::Dead => Self::Dead,
+        }
+    }
+}
+
+/// Records the success of a request in its job.
+fn apply_success(job: &mut DeliveryJob, kind: &JobRequest, data: ResponseData, now: Timestamp) {
+    job.status = JobStatus::Active { not_before: None };
+    job.retries.attempts = 0;
+    job.retries.limited = 0;
+    job.retries.reauthorised = 0;
+    match kind {
+        JobRequest::Register(_) => job.registration = PyrusRegistration::Known { task_id: data.task_id },
+        JobRequest::Upload(number) => {
+            let upload =
+                UploadReceipt { guid: data.guid.unwrap_or_default(), md5: data.md5.unwrap_or_default(), at: now };
+            if let Some(part) = find_part(job, *number) {
+                part.state = PartState::Uploaded(upload);
+            }
+        }
+        JobRequest::Attach(number) => {
+            job.retries.reregistered = 0;
+            job.retries.reuploaded = 0;
+            if let Some(part) = find_part(job, *number)
+                && let PartState::Attaching(upload) = part.state.clone()
+            {
+                part.state = PartState::Attached(upload);
+            }
+            // The request had only the `external_id`. Its success proves that the call is registered.
+            if job.registration == PyrusRegistration::Unsure {
+                job.registration = PyrusRegistration::Known { task_id: data.task_id };
+            }
+        }
+    }
+}
+
+/// Takes back the progress of a request that failed, or whose outcome is unknown.
+fn revert_progress(job: &mut DeliveryJob, kind: &JobRequest, verdict: &ResponseVerdict) {
+    let perhaps = matches!(verdict, ResponseVerdict::Backoff { effect: RequestEffect::Possible, .. });
+    match kind {
+        JobRequest::Register(_) if perhaps => job.registration = PyrusRegistration::Unsure,
+        JobRequest::Register(before) => {
+            if *before == PyrusRegistration::Unsure {
+                // The repeat had no effect, so it may be made again.
+                job.retries.blind_repeats = 0;
+                job.possible_duplicates = job.possible_duplicates.saturating_sub(1);
+            }
+            job.registration = before.clone();
+        }
+        JobRequest::Upload(number) => {
+            if let Some(part) = find_part(job, *number) {
+                part.state = PartState::Waiting;
+            }
+        }
+        JobRequest::Attach(number) => {
+            job.possible_duplicates += u32::from(perhaps);
+            if let Some(part) = find_part(job, *number)
+                && let PartState::Attaching(upload) = part.state.clone()
+            {
+                part.state = PartState::Uploaded(upload); // keep the same file: a new upload would become a second attachment
+            }
+        }
+    }
+}
+
+/// Decides the consequence of a failed request, and counts the failure.
+fn failure_consequence(job: &mut DeliveryJob, kind: &JobRequest, verdict: &ResponseVerdict) -> FailureConsequence {
+    match *verdict {
+        ResponseVerdict::Done(_) | ResponseVerdict::Wait(_) => FailureConsequence::Again,
+        ResponseVerdict::Reauth(fallback) => {
+            job.retries.reauthorised += 1;
+            if job.retries.reauthorised == 1 {
+                return FailureConsequence::Again;
+            }
+            job.retries.reauthorised = 0;
+            fallback.into()
+        }
+        ResponseVerdict::Backoff { limit: None, .. } => FailureConsequence::Later,
+        ResponseVerdict::Backoff { limit: Some(limit), .. } => {
+            job.retries.limited = job.retries.limited.saturating_add(1);
+            if job.retries.limited > limit.retries { limit.fallback.into() } else { FailureConsequence::Later }
+        }
+        ResponseVerdict::Reupload => {
+            job.retries.reuploaded = job.retries.reuploaded.saturating_add(1);
+            if let JobRequest::Attach(number) = kind
+                && let Some(part) = find_part(job, *number)
+            {
+                part.state = PartState::Waiting;
+            }
+            if job.retries.reuploaded > MAX_REUPLOADS { FailureConsequence::Park } else { FailureConsequence::Again }
+        }
+        ResponseVerdict::Reregister(most) => {
+            if job.registration != PyrusRegistration::Unsure {
+                job.retries.reregistered = job.retries.reregistered.saturating_add(1);
+            }
+            if job.retries.reregistered > most {
+                // From now on the job only looks the call up by `external_id`. A new registration in each retry would
+                // create a task
+                // every hour until the administrator acts.
+                job.registration = PyrusRegistration::Unsure;
+                return FailureConsequence::Park;
+            }
+            job.registration = PyrusRegistration::Owed;
+            FailureConsequence::Again
+        }
+        ResponseVerdict::WithoutFields if job.form_fields == FormFieldMode::Sent => {
+            job.form_fields = FormFieldMode::Omitted;
+            FailureConsequence::Again
+        }
+        ResponseVerdict::WithoutFields | ResponseVerdict::TooLarge | ResponseVerdict::Dead => FailureConsequence::Dead,
+        ResponseVerdict::Park => FailureConsequence::Park,
+    }
+}
+
+fn find_part(job: &mut DeliveryJob, number: u32) -> Option<&mut DeliveryPart> {
+    job.parts.iter_mut().find(|p| p.number == number)
+}
+
+/// Uploads repeated because Pyrus did not know the file. After these the job is parked.
+const MAX_REUPLOADS: u32 = 3;
