@@ -17,68 +17,68 @@ use crate::time::Timestamp;
 
 /// A conversation, i.e. one call with all its legs.
 #[derive(Debug)]
-pub struct Conversation {
+pub(crate) struct Conversation {
     /// Id of the call, stable over restarts (made by [`crate::call::id`]).
-    pub id: String,
+    pub(crate) id: String,
     /// Slots of its legs in the engine's table, oldest leg first.
-    pub legs: Vec<usize>,
+    pub(crate) legs: Vec<usize>,
     /// Capture time of the first message.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// Whether the configuration's `[[rules]]` allow to record and register the call.
-    pub policy: RecordingPolicy,
+    pub(crate) policy: RecordingPolicy,
     /// State of the call in the last [`CallEvent::Changed`](crate::call::event::CallEvent::Changed). `None` before the first
     /// of these events.
-    pub last_snapshot: Option<LiveSnapshot>,
+    pub(crate) last_snapshot: Option<LiveSnapshot>,
     /// Whether the time for its legs to be correlated is over.
-    pub settled: bool,
+    pub(crate) settled: bool,
     /// Whether the heuristic rules must leave the call alone: its cause is known, or it could belong to several calls.
-    pub closed_to_heuristics: bool,
+    pub(crate) closed_to_heuristics: bool,
     /// Whether recorded media was deleted because a rule turned out to exclude the call.
-    pub media_deleted: bool,
+    pub(crate) media_deleted: bool,
     /// Problems of the call as a whole. The legs add their own to the record.
-    pub problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
     /// Difference of wall clock minus capture timeline when the call began, in ns.
-    pub wall_offset_ns: i64,
+    pub(crate) wall_offset_ns: i64,
     /// Records of unanswered legs that the engine does not hold any more.
     compacted_legs: Vec<LegRecord>,
     /// Ids of related calls.
-    pub related: Vec<String>,
+    pub(crate) related: Vec<String>,
     /// The party that took the call although the call did not ring it, if any did.
-    pub answered_elsewhere: Option<AnsweredElsewhere>,
+    pub(crate) answered_elsewhere: Option<AnsweredElsewhere>,
     /// Id of the call that this call continues: that call ended by a media timeout and is heard again.
-    pub continues: Option<String>,
+    pub(crate) continues: Option<String>,
     /// Time at which the remaining legs are split off or ended. Set when the first leg and the anchor have ended.
-    pub partners_due_at: Option<Timestamp>,
+    pub(crate) partners_due_at: Option<Timestamp>,
     /// Times in which recording was paused.
-    pub pauses: Pauses,
+    pub(crate) pauses: Pauses,
     /// Whether the call was restored after a restart, with the legs that the earlier process had assigned.
-    pub restored: bool,
+    pub(crate) restored: bool,
     /// Number of recording segments announced so far.
-    pub segments: u32,
+    pub(crate) segments: u32,
     /// Time of the next check whether a recording segment is complete.
-    pub segment_due_at: Option<Timestamp>,
+    pub(crate) segment_due_at: Option<Timestamp>,
 }
 
 /// The party that took a call by a leg of another call: with a pickup code, or at an outside telephone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AnsweredElsewhere {
+pub(crate) struct AnsweredElsewhere {
     /// Time of the answer.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Extension that took the call; `None` for an outside telephone.
-    pub extension: Option<String>,
+    pub(crate) extension: Option<String>,
 }
 
 /// The fields of a live call whose change triggers a `CallEvent::Changed`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LiveSnapshot {
+pub(crate) struct LiveSnapshot {
     /// Caller's number, called number, extension.
-    pub numbers: [Option<String>; 3],
+    pub(crate) numbers: [Option<String>; 3],
     /// Time of the answer.
-    pub answered_at: Option<Timestamp>,
+    pub(crate) answered_at: Option<Timestamp>,
     /// Time when a person took the call.
-    pub operator_answered_at: Option<Timestamp>,
+    pub(crate) operator_answered_at: Option<Timestamp>,
     /// Whether a telephone has rung.
-    pub rings: bool,
+    pub(crate) rings: bool,
 }
 
 impl From<&CallRecord> for LiveSnapshot {
@@ -94,7 +94,7 @@ impl From<&CallRecord> for LiveSnapshot {
 
 /// Whether a call is recorded and registered, by the configuration's `[[rules]]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RecordingPolicy {
+pub(crate) enum RecordingPolicy {
     /// The call is recorded and registered.
     #[default]
     Record,
@@ -112,7 +112,7 @@ pub enum RecordingPolicy {
 
 impl RecordingPolicy {
     /// Returns whether the call may be registered. A call without media may, because registration stores no voice.
-    pub const fn registration(self) -> Registration {
+    pub(crate) const fn registration(self) -> Registration {
         match self {
             Self::Record | Self::Exclude { .. } => Registration::Allowed,
             Self::NoRegister { .. } => Registration::Forbidden,
@@ -122,18 +122,18 @@ impl RecordingPolicy {
 
 /// Inputs of a call record besides the legs.
 #[derive(Clone, Copy, Debug)]
-pub struct RecordContext<'a> {
+pub(crate) struct RecordContext<'a> {
     /// Configuration of the engine.
-    pub config: &'a Config,
+    pub(crate) config: &'a Config,
     /// Number plan, i.e. the rules that tell extensions from outside numbers.
-    pub plan: &'a NumberPlan,
+    pub(crate) plan: &'a NumberPlan,
     /// Names of the capture interface or of the capture files.
-    pub source: &'a str,
+    pub(crate) source: &'a str,
 }
 
 impl Conversation {
     /// Creates a conversation without legs.
-    pub const fn new(id: String, created_at: Timestamp, wall_offset_ns: i64) -> Self {
+    pub(crate) const fn new(id: String, created_at: Timestamp, wall_offset_ns: i64) -> Self {
         Self {
             id,
             legs: Vec::new(),
@@ -158,14 +158,14 @@ impl Conversation {
     }
 
     /// Something made the call less than whole; each kind is said once.
-    pub fn note_problem(&mut self, kind: &str) {
+    pub(crate) fn note_problem(&mut self, kind: &str) {
         if !self.problems.iter().any(|p| p.kind == kind) {
             self.problems.push(Problem { kind: kind.to_owned(), packets: None, ms: None });
         }
     }
 
     /// Records that a restart left a gap in the recording. The record says the longest gap of any leg.
-    pub fn note_restart(&mut self, gap: Duration) {
+    pub(crate) fn note_restart(&mut self, gap: Duration) {
         self.note_problem("restart_gap");
         let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
         if let Some(problem) = self.problems.iter_mut().find(|p| p.kind == "restart_gap") {
@@ -175,19 +175,19 @@ impl Conversation {
     }
 
     /// Returns whether a rule forbids to keep the call's media.
-    pub const fn is_excluded(&self) -> bool {
+    pub(crate) const fn is_excluded(&self) -> bool {
         matches!(self.policy, RecordingPolicy::Exclude { .. })
     }
 
     /// Keeps the record of an unanswered leg that the engine removes from its table.
-    pub fn add_compacted_leg(&mut self, leg: &Leg) {
+    pub(crate) fn add_compacted_leg(&mut self, leg: &Leg) {
         if self.compacted_legs.len() < MAX_COMPACTED_LEGS {
             self.compacted_legs.push(leg.record());
         }
     }
 
     /// Returns the call record as of now. `legs` are the legs of this call, oldest first.
-    pub fn record(&self, legs: &[&Leg], context: RecordContext<'_>) -> CallRecord {
+    pub(crate) fn record(&self, legs: &[&Leg], context: RecordContext<'_>) -> CallRecord {
         let mut record = CallRecord {
             schema: SCHEMA,
             id: self.id.clone(),

@@ -17,18 +17,18 @@ use crate::time::Timestamp;
 
 /// Headers of an INVITE that identify the call to which its leg belongs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CorrelationKeys {
+pub(crate) struct CorrelationKeys {
     /// Values of the configured correlation headers, each with the index of the header in the configuration.
     correlation: Vec<(usize, String)>,
     /// UUIDs of the Session-ID header, without the null UUID.
     sessions: Vec<String>,
     /// Call-ID of the dialog that the Replaces header names.
-    pub replaces: Option<String>,
+    pub(crate) replaces: Option<String>,
 }
 
 impl CorrelationKeys {
     /// Reads the keys from the message that began a leg, usually an INVITE.
-    pub fn read(message: &Message<'_>, config: &Config) -> Self {
+    pub(crate) fn read(message: &Message<'_>, config: &Config) -> Self {
         let value = |name: &str| message.header(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
         let names = config.correlation_headers.iter().take(MAX_HEADERS).enumerate();
         let session = message.header("Session-ID").and_then(|v| SessionId::parse(&v));
@@ -41,7 +41,7 @@ impl CorrelationKeys {
     }
 
     /// Returns whether two legs have the same value of a correlation header, or a Session-ID UUID in common.
-    pub fn agree(&self, other: &Self) -> bool {
+    pub(crate) fn agree(&self, other: &Self) -> bool {
         self.correlation.iter().any(|c| other.correlation.contains(c))
             || self.sessions.iter().any(|s| other.sessions.contains(s))
     }
@@ -50,27 +50,27 @@ impl CorrelationKeys {
 /// Addresses, time and numbers of a leg, as the heuristic rules compare them. The numbers are borrowed from the leg,
 /// because each new leg is compared with many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LegSignature<'a> {
+pub(crate) struct LegSignature<'a> {
     /// Sender and receiver of the first INVITE.
-    pub hop: (Endpoint, Endpoint),
+    pub(crate) hop: (Endpoint, Endpoint),
     /// Capture time of the first message.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Caller's number, normalised for comparison.
-    pub from: Option<&'a str>,
+    pub(crate) from: Option<&'a str>,
     /// Called number, normalised for comparison.
-    pub to: Option<&'a str>,
+    pub(crate) to: Option<&'a str>,
     /// Number that diverted the call to this leg (Diversion or History-Info header).
-    pub diverted: Option<&'a str>,
+    pub(crate) diverted: Option<&'a str>,
     /// Whether `from` is an extension of the PBX.
-    pub from_extension: bool,
+    pub(crate) from_extension: bool,
     /// Whether the INVITE names no caller: `from` is a word instead of a number, or it is the called number. A PBX sends
     /// such an INVITE as the first leg of a click-to-call.
-    pub nameless_caller: bool,
+    pub(crate) nameless_caller: bool,
 }
 
 /// How strongly the numbers of a new leg match those of an older leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum MatchStrength {
+pub(crate) enum MatchStrength {
     /// The legs do not match.
     None,
     /// The PBX that received the older leg sent the new one within [`PAIR_WINDOW`], and one number agrees.
@@ -82,7 +82,7 @@ pub enum MatchStrength {
 impl LegSignature<'_> {
     /// Returns how strongly this new leg matches an older leg that it may continue: the receiver of the older leg sends
     /// the new one.
-    pub fn onward_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
+    pub(crate) fn onward_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
         if self.at.since(older.at) > PAIR_WINDOW || older.at.since(self.at) > CLOCK_SKEW {
             return MatchStrength::None;
         }
@@ -109,7 +109,7 @@ impl LegSignature<'_> {
 
     /// Returns whether this new leg is the second half of a click-to-call. In the first half the same PBX called the
     /// extension. It calls the number now, in the name of the extension, or it named no caller in the first half.
-    pub fn is_click_to_call_after(&self, older: &LegSignature<'_>) -> bool {
+    pub(crate) fn is_click_to_call_after(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.0)
             && !self.hop.1.same_host(older.hop.1)
             && (same_number(older.from, self.to)
@@ -119,7 +119,7 @@ impl LegSignature<'_> {
 
     /// Returns whether the PBX sent this new leg for the caller of an older leg who already waits there (ringing, queue,
     /// voice menu). There is no time limit.
-    pub fn is_for_waiting_caller_of(&self, older: &LegSignature<'_>) -> bool {
+    pub(crate) fn is_for_waiting_caller_of(&self, older: &LegSignature<'_>) -> bool {
         let in_return = self.returns_to_sender(older) && same_number(self.to, older.from);
         let same_caller = same_number(self.from, older.from) || self.is_diverted_from(older);
         self.hop.0.same_host(older.hop.1) && !in_return && same_caller
@@ -138,13 +138,13 @@ impl LegSignature<'_> {
     }
 
     /// Returns whether the PBX sends this new leg to the number that the older leg called: it tries another trunk.
-    pub fn is_next_trunk_for(&self, older: &LegSignature<'_>) -> bool {
+    pub(crate) fn is_next_trunk_for(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.1) && !self.returns_to_sender(older) && same_number(self.to, older.to)
     }
 
     /// Returns whether this new leg is a second call by the extension that takes part in the older leg. Either the
     /// extension sends it or the PBX sends it in the extension's name.
-    pub fn is_second_call_of(&self, older: &LegSignature<'_>) -> bool {
+    pub(crate) fn is_second_call_of(&self, older: &LegSignature<'_>) -> bool {
         let (caller, callee) = older.hop;
         let sent_by = |phone: Endpoint, pbx: Endpoint| self.hop.0.same_host(phone) || self.hop.0.same_host(pbx);
         (same_number(self.from, older.from) && sent_by(caller, callee))
@@ -152,7 +152,7 @@ impl LegSignature<'_> {
     }
 
     /// Returns whether `host` sent the leg.
-    pub fn is_sent_by(&self, host: Endpoint) -> bool {
+    pub(crate) fn is_sent_by(&self, host: Endpoint) -> bool {
         self.hop.0.same_host(host)
     }
 
@@ -162,7 +162,7 @@ impl LegSignature<'_> {
 
     /// Returns the extensions whose ringing call this leg may pick up: each possible extension at the end of the dialled
     /// feature code, e.g. `200` in `*8200`.
-    pub fn pickup_extensions(&self) -> impl Iterator<Item = String> + '_ {
+    pub(crate) fn pickup_extensions(&self) -> impl Iterator<Item = String> + '_ {
         let code = self.to.and_then(|to| to.strip_prefix(['*', '#'])).unwrap_or("");
         let code = if code.len() > MAX_CODE_DIGITS { "" } else { code };
         let starts = 1..code.len().saturating_sub(MIN_EXTENSION_DIGITS - 1);
@@ -174,7 +174,7 @@ impl LegSignature<'_> {
 /// receiver of one leg sent the other, or one host sent both to different hosts.
 ///
 /// Of the many calls to one number, few pass this test, so the rules look at few legs.
-pub fn hosts_meet((from, to): (Endpoint, Endpoint), (caller, callee): (Endpoint, Endpoint)) -> bool {
+pub(crate) fn hosts_meet((from, to): (Endpoint, Endpoint), (caller, callee): (Endpoint, Endpoint)) -> bool {
     from.same_host(callee) || to.same_host(caller) || (from.same_host(caller) && !to.same_host(callee))
 }
 
@@ -188,7 +188,7 @@ fn match_numbers(from: (Option<&str>, Option<&str>), to: (Option<&str>, Option<&
 
 /// Returns whether two numbers are the same: their last six digits are equal, or all digits of a shorter number. Names
 /// without digits are compared without regard to case.
-pub fn same_number(a: Option<&str>, b: Option<&str>) -> bool {
+pub(crate) fn same_number(a: Option<&str>, b: Option<&str>) -> bool {
     let (Some(a), Some(b)) = (a, b) else { return false };
     match (last_digits(a).next(), last_digits(b).next()) {
         (Some(_), Some(_)) => last_digits(a).eq(last_digits(b)),
@@ -213,24 +213,24 @@ fn last_digits(number: &str) -> impl Iterator<Item = u8> + '_ {
 
 /// A REFER request (RFC 3515) that was seen. The next INVITE to its target belongs to the transferred call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Referral {
+pub(crate) struct Referral {
     /// Capture time of the REFER.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Number or name in the Refer-To header, to which the call is transferred.
-    pub target: Option<String>,
+    pub(crate) target: Option<String>,
     /// Call-ID of the dialog that the new INVITE shall replace (attended transfer).
-    pub replaces: Option<String>,
+    pub(crate) replaces: Option<String>,
     /// Receiver of the REFER, who is asked to send the INVITE.
-    pub asked: Endpoint,
+    pub(crate) asked: Endpoint,
     /// Slot of the call that the REFER's leg belongs to.
-    pub conversation: usize,
+    pub(crate) conversation: usize,
     /// Whether the REFER's leg is the anchor of its call. If so, the new leg becomes a call of its own, which is related.
-    pub on_anchor: bool,
+    pub(crate) on_anchor: bool,
 }
 
 impl Referral {
     /// Reads a REFER that was sent in a leg of the call in slot `conversation`.
-    pub fn read(message: &Message<'_>, datagram: &Datagram<'_>, conversation: usize) -> Option<Self> {
+    pub(crate) fn read(message: &Message<'_>, datagram: &Datagram<'_>, conversation: usize) -> Option<Self> {
         let refer_to = ReferTo::parse(&message.header("Refer-To")?)?;
         Some(Self {
             at: datagram.at,
@@ -243,7 +243,7 @@ impl Referral {
     }
 
     /// Returns whether a new leg is the INVITE that the REFER asked for.
-    pub fn causes(&self, signature: &LegSignature<'_>, keys: &CorrelationKeys) -> bool {
+    pub(crate) fn causes(&self, signature: &LegSignature<'_>, keys: &CorrelationKeys) -> bool {
         let in_time = signature.at.since(self.at) <= REFER_WINDOW;
         let replaced = self.replaces.is_some() && self.replaces == keys.replaces;
         in_time
@@ -253,7 +253,7 @@ impl Referral {
 
     /// Returns whether a new leg retrieves the call that the REFER parked: it calls the REFER's target at the PBX that
     /// was asked. There is no time limit.
-    pub fn is_retrieved_by(&self, signature: &LegSignature<'_>) -> bool {
+    pub(crate) fn is_retrieved_by(&self, signature: &LegSignature<'_>) -> bool {
         signature.hop.1.same_host(self.asked) && !self.on_anchor && same_number(self.target.as_deref(), signature.to)
     }
 }
@@ -261,14 +261,14 @@ impl Referral {
 /// Index of open legs by correlation header, Session-ID, and number at a host. It finds the legs that a new leg may
 /// belong to.
 #[derive(Debug, Default)]
-pub struct CorrelationIndex {
+pub(crate) struct CorrelationIndex {
     slots: HashMap<u64, Vec<usize>, foldhash::fast::RandomState>,
 }
 
 impl CorrelationIndex {
     /// Adds a leg. Returns its index keys: the caller keeps them for [`CorrelationIndex::remove`], because the leg's
     /// headers may change.
-    pub fn add(&mut self, slot: usize, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
+    pub(crate) fn add(&mut self, slot: usize, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
         let mut index_keys = index_keys(keys, signature);
         index_keys.extend(signature.nameless_caller.then(|| nameless_key(signature.hop.0)));
         for key in &index_keys {
@@ -283,7 +283,7 @@ impl CorrelationIndex {
     }
 
     /// Removes a leg, by the keys that [`CorrelationIndex::add`] returned.
-    pub fn remove(&mut self, slot: usize, index_keys: &[u64]) {
+    pub(crate) fn remove(&mut self, slot: usize, index_keys: &[u64]) {
         for key in index_keys {
             if let Some(slots) = self.slots.get_mut(key) {
                 slots.retain(|s| *s != slot);
@@ -295,7 +295,7 @@ impl CorrelationIndex {
     }
 
     /// Returns the legs that share an index key with a new leg, each once.
-    pub fn candidates(&self, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<usize> {
+    pub(crate) fn candidates(&self, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<usize> {
         let mut out: Vec<usize> =
             index_keys(keys, signature).iter().filter_map(|k| self.slots.get(k)).flatten().copied().collect();
         out.sort_unstable();
@@ -304,17 +304,17 @@ impl CorrelationIndex {
     }
 
     /// Returns the legs that have this number at this host.
-    pub fn legs_at(&self, host: Endpoint, number: &str) -> &[usize] {
+    pub(crate) fn legs_at(&self, host: Endpoint, number: &str) -> &[usize] {
         self.slots.get(&number_key(host, number)).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the legs that this host sent without naming a caller.
-    pub fn nameless_calls_of(&self, host: Endpoint) -> &[usize] {
+    pub(crate) fn nameless_calls_of(&self, host: Endpoint) -> &[usize] {
         self.slots.get(&nameless_key(host)).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the number of index keys.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 }
@@ -347,9 +347,9 @@ fn hash<T: Hash>(value: &T) -> u64 {
 }
 
 /// Largest difference between the clocks of two capture interfaces. By it, a leg may seem to come before its cause.
-pub const CLOCK_SKEW: Duration = Duration::from_millis(100);
+pub(crate) const CLOCK_SKEW: Duration = Duration::from_millis(100);
 /// Time within which a PBX sends the second leg of a call.
-pub const PAIR_WINDOW: Duration = Duration::from_secs(2);
+pub(crate) const PAIR_WINDOW: Duration = Duration::from_secs(2);
 /// Time within which the target of a REFER is called.
 const REFER_WINDOW: Duration = Duration::from_secs(30);
 /// Number of final digits that are compared. They tell two numbers of one site apart, whatever prefix a hop adds.

@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 
 /// RTP packets that belong to no known leg yet.
 #[derive(Debug)]
-pub struct EarlyMedia {
+pub(crate) struct EarlyMedia {
     bytes: VecDeque<u8>,
     headers: VecDeque<EarlyPacket>,
     /// For each hash bucket of addresses: the number of stored packets that come from or go to an address in it.
@@ -37,7 +37,7 @@ struct EarlyPacket {
 
 impl EarlyMedia {
     /// Returns an empty buffer for at most `capacity_bytes` of payload.
-    pub fn new(capacity_bytes: usize) -> Self {
+    pub(crate) fn new(capacity_bytes: usize) -> Self {
         Self {
             bytes: VecDeque::new(),
             headers: VecDeque::new(),
@@ -50,7 +50,7 @@ impl EarlyMedia {
 
     /// Stores a packet. At the bound, the oldest packets are removed. A packet larger than any voice packet is not
     /// stored.
-    pub fn handle_packet(&mut self, datagram: &Datagram<'_>) {
+    pub(crate) fn handle_packet(&mut self, datagram: &Datagram<'_>) {
         let len = datagram.payload.len();
         if len > MAX_PACKET_BYTES || len > self.capacity_bytes {
             self.dropped += 1;
@@ -79,13 +79,13 @@ impl EarlyMedia {
     }
 
     /// Returns whether a stored packet may come from or go to `endpoint`. False positives are possible.
-    pub fn may_hold(&self, endpoint: Endpoint) -> bool {
+    pub(crate) fn may_hold(&self, endpoint: Endpoint) -> bool {
         self.buckets[self.bucket(endpoint)] > 0
     }
 
     /// Calls `wants` with each stored packet that comes from or goes to one of `endpoints`, oldest first. A packet for
     /// which it returns true is taken: it is not offered again.
-    pub fn take_matching(
+    pub(crate) fn take_matching(
         &mut self,
         endpoints: &[Endpoint],
         now: Timestamp,
@@ -117,12 +117,12 @@ impl EarlyMedia {
     }
 
     /// Returns the number of packets lost to the bounds: removed before the window had passed, or too large to store.
-    pub const fn dropped(&self) -> u64 {
+    pub(crate) const fn dropped(&self) -> u64 {
         self.dropped
     }
 
     /// Returns the number of stored payload bytes.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
     }
 

@@ -7,17 +7,17 @@ use crate::net::Endpoint;
 
 /// A leg that announced a media address in its SDP, and the side of the leg that receives there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MediaReceiver {
+pub(crate) struct MediaReceiver {
     /// Slot of the leg in the engine's table of legs.
-    pub slot: usize,
+    pub(crate) slot: usize,
     /// Side that receives media at the address.
-    pub side: Side,
+    pub(crate) side: Side,
 }
 
 /// Media addresses announced by all live legs. The receivers of one address are ordered by their announcement, newest
 /// last.
 #[derive(Debug, Default)]
-pub struct MediaIndex {
+pub(crate) struct MediaIndex {
     by_endpoint: HashMap<Endpoint, Vec<MediaReceiver>, foldhash::fast::RandomState>,
 }
 
@@ -25,7 +25,7 @@ impl MediaIndex {
     /// Records that a leg announced an address.
     ///
     /// At the bound, the oldest announcement is removed: it most likely belongs to a call whose end was not seen.
-    pub fn add(&mut self, endpoint: Endpoint, receiver: MediaReceiver) {
+    pub(crate) fn add(&mut self, endpoint: Endpoint, receiver: MediaReceiver) {
         let receivers = self.by_endpoint.entry(endpoint).or_default();
         receivers.retain(|r| r.slot != receiver.slot);
         if receivers.len() >= MAX_RECEIVERS {
@@ -35,7 +35,7 @@ impl MediaIndex {
     }
 
     /// Removes a leg from the receivers of an address.
-    pub fn remove(&mut self, endpoint: Endpoint, slot: usize) {
+    pub(crate) fn remove(&mut self, endpoint: Endpoint, slot: usize) {
         if let Some(receivers) = self.by_endpoint.get_mut(&endpoint) {
             receivers.retain(|r| r.slot != slot);
             if receivers.is_empty() {
@@ -45,12 +45,12 @@ impl MediaIndex {
     }
 
     /// Returns all legs that receive media at an address, newest announcement last.
-    pub fn receivers_at(&self, endpoint: Endpoint) -> &[MediaReceiver] {
+    pub(crate) fn receivers_at(&self, endpoint: Endpoint) -> &[MediaReceiver] {
         self.by_endpoint.get(&endpoint).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the number of announced addresses.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_endpoint.len()
     }
 }

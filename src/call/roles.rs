@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 
 /// The end of a leg at which a party of the call is. The PBX is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PartyEnd {
+pub(crate) enum PartyEnd {
     /// The party calls the PBX.
     Caller,
     /// The PBX calls the party.
@@ -18,13 +18,13 @@ pub enum PartyEnd {
 
 /// Roles of the legs of one call.
 #[derive(Clone, Debug)]
-pub struct CallRoles<'a> {
+pub(crate) struct CallRoles<'a> {
     /// Anchor leg: the leg of the outside party, or of the caller in an internal call.
-    pub anchor: &'a Leg,
+    pub(crate) anchor: &'a Leg,
     /// First leg: the leg by which the call came in to the PBX.
-    pub first: &'a Leg,
+    pub(crate) first: &'a Leg,
     /// Leg of the extension that took the call, if any did.
-    pub operator: Option<&'a Leg>,
+    pub(crate) operator: Option<&'a Leg>,
     /// Legs by which the PBX rang extensions.
     rung: Vec<&'a Leg>,
     /// Legs by which the PBX called outside parties.
@@ -41,7 +41,7 @@ pub struct CallRoles<'a> {
 
 impl<'a> CallRoles<'a> {
     /// Assigns the roles to the legs of a call, which come oldest first. Returns `None` if there are none.
-    pub fn from_legs(legs: &[&'a Leg], plan: &NumberPlan) -> Option<Self> {
+    pub(crate) fn from_legs(legs: &[&'a Leg], plan: &NumberPlan) -> Option<Self> {
         // If the caller made several attempts (e.g. after a redirection), the answered one counts.
         let caller_legs = legs.iter().filter(|l| party_end(l, legs) == PartyEnd::Caller);
         let first = *caller_legs.min_by_key(|l| l.dialog.answered.is_none()).or_else(|| legs.first())?;
@@ -76,7 +76,7 @@ impl<'a> CallRoles<'a> {
     }
 
     /// Notes that further extensions were rung, by legs that are compacted already. None of them took the call.
-    pub const fn with_compacted_legs(mut self) -> Self {
+    pub(crate) const fn with_compacted_legs(mut self) -> Self {
         self.compacted_rung = true;
         self
     }
@@ -86,7 +86,7 @@ impl<'a> CallRoles<'a> {
     }
 
     /// Writes direction, numbers, extension, outcome and the time of the operator's answer into a record.
-    pub fn fill_record(&self, record: &mut CallRecord, plan: &NumberPlan) {
+    pub(crate) fn fill_record(&self, record: &mut CallRecord, plan: &NumberPlan) {
         self.first.parties.fill(record, plan);
         if record.direction == Direction::Unknown {
             record.direction = plan.direction_by_hosts(self.first.dialog.caller_addr, self.first.dialog.callee_addr);
@@ -146,18 +146,18 @@ impl<'a> CallRoles<'a> {
 
     /// Returns whether the caller of this leg is on the side of the call's caller. In the first leg of a click-to-call and
     /// in the leg of a pickup, the sides are swapped.
-    pub fn has_same_sides(&self, leg: &Leg) -> bool {
+    pub(crate) fn has_same_sides(&self, leg: &Leg) -> bool {
         !(self.click_to_call && leg.id == self.first.id || is_pickup(leg, self.first))
     }
 
     /// Returns whether extensions ring or rang and nobody has taken the call yet.
-    pub fn is_undecided(&self) -> bool {
+    pub(crate) fn is_undecided(&self) -> bool {
         let outside = |l: &&Leg| l.dialog.answered.is_some() || l.dialog.ended().is_none();
         self.has_rung() && self.operator.is_none() && !self.called_outside.iter().any(outside)
     }
 
     /// Returns the position of a leg in the order of rendering: anchor, first leg, operator's leg, others.
-    pub fn render_rank(&self, leg: LegId) -> usize {
+    pub(crate) fn render_rank(&self, leg: LegId) -> usize {
         let order = [Some(self.anchor.id), Some(self.first.id), self.operator.map(|l| l.id)];
         order.iter().position(|id| *id == Some(leg)).unwrap_or(order.len())
     }
@@ -284,7 +284,7 @@ fn choose_anchor<'a>(outside: &[&'a Leg], first: &'a Leg, click_to_call: bool) -
 
 /// Returns whether a Reason header (RFC 3326) says that another telephone took the call, perhaps one that the mirror port
 /// does not show.
-pub fn is_completed_elsewhere(reason: &str) -> bool {
+pub(crate) fn is_completed_elsewhere(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     reason.contains("elsewhere") || (reason.starts_with("sip") && reason.contains("cause=200"))
 }

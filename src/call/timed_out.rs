@@ -12,24 +12,24 @@ use crate::time::Timestamp;
 
 /// A dialog that ended by a media timeout.
 #[derive(Clone, Debug)]
-pub struct TimedOutDialog {
+pub(crate) struct TimedOutDialog {
     /// Signalling state, parties and correlation keys of the leg that ended.
-    pub draft: Draft,
+    pub(crate) draft: Draft,
     /// Id of the call that the leg belonged to.
-    pub conversation_id: String,
+    pub(crate) conversation_id: String,
     /// Whether the call was paused. If so, a continuation begins paused, until somebody resumes it.
-    pub paused: bool,
+    pub(crate) paused: bool,
     /// Media addresses that both sides had announced.
-    pub endpoints: Vec<Endpoint>,
+    pub(crate) endpoints: Vec<Endpoint>,
     /// Flows (source, destination) on which the leg had received media.
-    pub flows: Vec<(Endpoint, Endpoint)>,
+    pub(crate) flows: Vec<(Endpoint, Endpoint)>,
     /// End of the time for which the dialog is remembered.
-    pub until: Timestamp,
+    pub(crate) until: Timestamp,
 }
 
 /// All dialogs that ended by a media timeout, at most `MAX_TIMED_OUT`.
 #[derive(Debug, Default)]
-pub struct TimedOutDialogs {
+pub(crate) struct TimedOutDialogs {
     dialogs: HashMap<u64, (TimedOutDialog, ReturningMedia), foldhash::fast::RandomState>,
     by_endpoint: HashMap<Endpoint, u64, foldhash::fast::RandomState>,
     /// Keys of `dialogs`, oldest first. Some of these dialogs were removed already.
@@ -47,7 +47,7 @@ struct ReturningMedia {
 
 impl TimedOutDialogs {
     /// Remembers a dialog. At the bound, the oldest one is removed.
-    pub fn add(&mut self, dialog: TimedOutDialog) {
+    pub(crate) fn add(&mut self, dialog: TimedOutDialog) {
         while self.dialogs.len() >= MAX_TIMED_OUT {
             let Some(oldest) = self.order.pop_front() else { break };
             self.remove(oldest);
@@ -66,7 +66,11 @@ impl TimedOutDialogs {
     ///
     /// Once enough packets came back to a dialog, removes the dialog and returns it with the time of the first of these
     /// packets.
-    pub fn handle_packet(&mut self, flow: (Endpoint, Endpoint), at: Timestamp) -> Option<(TimedOutDialog, Timestamp)> {
+    pub(crate) fn handle_packet(
+        &mut self,
+        flow: (Endpoint, Endpoint),
+        at: Timestamp,
+    ) -> Option<(TimedOutDialog, Timestamp)> {
         if self.dialogs.is_empty() {
             return None;
         }
@@ -91,7 +95,7 @@ impl TimedOutDialogs {
 
     /// Removes and returns the dialog with a Call-ID. If several hops of the dialog are remembered, prefers the hop
     /// between these two hosts.
-    pub fn take_by_message(&mut self, call_id: &str, hop: (Endpoint, Endpoint)) -> Option<TimedOutDialog> {
+    pub(crate) fn take_by_message(&mut self, call_id: &str, hop: (Endpoint, Endpoint)) -> Option<TimedOutDialog> {
         let of_call = || self.order.iter().filter(|id| self.has_call_id(**id, call_id)).copied();
         let at_hop = of_call().find(|id| self.dialogs.get(id).is_some_and(|(d, _)| is_hop(&d.draft, hop)));
         let id = at_hop.or_else(|| of_call().next())?;
@@ -99,25 +103,25 @@ impl TimedOutDialogs {
     }
 
     /// Removes all dialogs with a Call-ID after a BYE. Returns whether there was any.
-    pub fn remove_by_call_id(&mut self, call_id: &str) -> bool {
+    pub(crate) fn remove_by_call_id(&mut self, call_id: &str) -> bool {
         let known: Vec<u64> = self.order.iter().filter(|id| self.has_call_id(**id, call_id)).copied().collect();
         known.iter().filter_map(|id| self.remove(*id)).count() > 0
     }
 
     /// Removes the dialog that used an address, because another call announces this address now.
-    pub fn release_address(&mut self, endpoint: Endpoint) {
+    pub(crate) fn release_address(&mut self, endpoint: Endpoint) {
         if let Some(id) = self.by_endpoint.get(&endpoint).copied() {
             self.remove(id);
         }
     }
 
     /// Returns the number of remembered dialogs.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.dialogs.len()
     }
 
     /// Returns whether no dialog is remembered.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.dialogs.is_empty()
     }
 
