@@ -9,8 +9,8 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::decision::Decision;
 use callspan::call::event::{Keep, LegId, LegSink};
-use callspan::capture::{Frame, LinkType};
-use callspan::decode::{Datagram, Decoder};
+use callspan::capture::{CapturedFrame, LinkType};
+use callspan::decode::{FrameDecoder, UdpDatagram};
 use callspan::spool;
 use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
@@ -21,7 +21,7 @@ struct Nowhere;
 
 impl LegSink for Nowhere {
     fn open(&mut self, _leg: LegId, _name: &str) {}
-    fn packet(&mut self, _leg: LegId, datagram: &Datagram<'_>, _keep: Keep) {
+    fn packet(&mut self, _leg: LegId, datagram: &UdpDatagram<'_>, _keep: Keep) {
         black_box(datagram.payload);
     }
     fn decide(&mut self, _leg: LegId, _at: Timestamp, _decision: &Decision) {}
@@ -44,7 +44,7 @@ struct World {
 impl World {
     fn new(calls: u32, engine: &mut Engine, sink: &mut dyn LegSink) -> Self {
         let mut at = Timestamp::from_secs(1_700_000_000);
-        let mut decoder = Decoder::new();
+        let mut decoder = FrameDecoder::new();
         let mut frames = Vec::new();
         for call in 0..calls {
             for frame in signalling(call) {
@@ -57,7 +57,7 @@ impl World {
         Self { frames, next: 0, at }
     }
 
-    fn step(&mut self, decoder: &mut Decoder, engine: &mut Engine, sink: &mut dyn LegSink) {
+    fn step(&mut self, decoder: &mut FrameDecoder, engine: &mut Engine, sink: &mut dyn LegSink) {
         let gap = 10_000_000 / self.frames.len().max(1) as i64;
         self.at = self.at.offset(gap.max(1));
         let count = self.frames.len();
@@ -71,9 +71,9 @@ impl World {
     }
 }
 
-fn feed(decoder: &mut Decoder, engine: &mut Engine, sink: &mut dyn LegSink, (bytes, at): (&[u8], Timestamp)) {
+fn feed(decoder: &mut FrameDecoder, engine: &mut Engine, sink: &mut dyn LegSink, (bytes, at): (&[u8], Timestamp)) {
     let orig_len = bytes.len() as u32;
-    let frame = Frame { at, link: LinkType::Ethernet, interface: 0, orig_len, data: bytes };
+    let frame = CapturedFrame { at, link: LinkType::Ethernet, interface: 0, orig_len, data: bytes };
     decoder.handle_frame(&frame, &mut |decoded| engine.handle_decoded(&decoded, sink));
 }
 
@@ -136,12 +136,12 @@ fn hot_path(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("decode", calls), |b| {
             let mut engine = Engine::new(endless(), "bench");
             let mut world = World::new(calls, &mut engine, &mut Nowhere);
-            let mut decoder = Decoder::new();
+            let mut decoder = FrameDecoder::new();
             let mut step = || {
                 world.at = world.at.offset(100);
                 let data = &world.frames[world.next];
                 world.next = if world.next + 1 == world.frames.len() { 0 } else { world.next + 1 };
-                let frame = Frame { at: world.at, link: LinkType::Ethernet, interface: 0, orig_len: 214, data };
+                let frame = CapturedFrame { at: world.at, link: LinkType::Ethernet, interface: 0, orig_len: 214, data };
                 decoder.handle_frame(&frame, &mut |decoded| {
                     black_box(&decoded);
                 });
@@ -151,7 +151,7 @@ fn hot_path(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("decode_lookup", calls), |b| {
             let mut engine = Engine::new(endless(), "bench");
             let mut world = World::new(calls, &mut engine, &mut Nowhere);
-            let mut decoder = Decoder::new();
+            let mut decoder = FrameDecoder::new();
             b.iter_custom(|packets| {
                 spent(|| (0..packets).for_each(|_| world.step(&mut decoder, &mut engine, &mut Nowhere)))
             });
@@ -164,7 +164,7 @@ fn hot_path(c: &mut Criterion) {
             let (mut spool, _events) = DiskSpool::start(&config).expect("spool");
             let mut engine = Engine::new(endless(), "bench");
             let mut world = World::new(calls, &mut engine, &mut spool);
-            let mut decoder = Decoder::new();
+            let mut decoder = FrameDecoder::new();
             b.iter_custom(|packets| {
                 let mut all = Duration::ZERO;
                 let mut left = packets;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
-use callspan::capture::{Frame, LinkType};
-use callspan::decode::Decoder;
+use callspan::capture::{CapturedFrame, LinkType};
+use callspan::decode::FrameDecoder;
 use callspan::spool;
 use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut spool, _events) = DiskSpool::start(&config)?;
     spool.start_rolling_file();
     let mut engine = Engine::new(Config::default(), "made up");
-    let mut decoder = Decoder::new();
+    let mut decoder = FrameDecoder::new();
     let mut seen = Seen::default();
     let mut due = Duration::ZERO;
     let result = trunk.play(&mut |after, data| {
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             return Err(io::ErrorKind::Other.into());
         }
         let at = Timestamp::from_secs(1_795_417_200) + after;
-        let frame = Frame { at, link: LinkType::Ethernet, interface: 0, orig_len: data.len() as u32, data };
+        let frame = CapturedFrame { at, link: LinkType::Ethernet, interface: 0, orig_len: data.len() as u32, data };
         decoder.handle_frame(&frame, &mut |decoded| engine.handle_decoded(&decoded, &mut spool));
         while let Some(event) = engine.poll_event() {
             spool.forward(event);

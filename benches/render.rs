@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use callspan::call::decision::{Decision, PayloadFormat};
 use callspan::call::event::{EndedLeg, Keep, LegId, LegSink as _};
 use callspan::call::record::{EndedBy, Side, SideRecord};
-use callspan::decode::Datagram;
+use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::render::{Options, plan, render};
 use callspan::spool::memory::MemorySpool;
@@ -38,7 +38,7 @@ fn call() -> LegSource {
             packet.extend((n * 160).to_be_bytes());
             packet.extend((side as u32).to_be_bytes());
             packet.extend((0..160_u32).map(|i| (i * 7 + n) as u8));
-            let datagram = Datagram {
+            let datagram = UdpDatagram {
                 at: at(i64::from(n) * 20 + side as i64),
                 src: ends[side],
                 dst: ends[1 - side],

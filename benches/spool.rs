@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use callspan::call::decision::Decision;
 use callspan::call::event::{Keep, LegId, LegSink as _};
-use callspan::decode::Datagram;
+use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::spool::config::Config;
 use callspan::spool::disk::DiskSpool;
@@ -46,7 +46,7 @@ fn timed(legs: u64, packets: u64) -> Duration {
         let begin = Instant::now();
         for n in 0..round {
             let at = Timestamp::from_micros(n as i64);
-            let datagram = Datagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 };
+            let datagram = UdpDatagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 };
             spool.packet(LegId(n % legs), &datagram, Keep::Whole);
         }
         spent += begin.elapsed();

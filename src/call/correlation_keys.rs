@@ -10,9 +10,9 @@ use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
 use crate::call::config::Config;
-use crate::decode::Datagram;
+use crate::decode::UdpDatagram;
 use crate::net::Endpoint;
-use crate::sip::{Message, ReferTo, Replaces, SessionId};
+use crate::sip::{ReferTo, Replaces, SessionId, SipMessage};
 use crate::time::Timestamp;
 
 /// Headers of an INVITE that identify the call to which its leg belongs.
@@ -28,7 +28,7 @@ pub(crate) struct CorrelationKeys {
 
 impl CorrelationKeys {
     /// Reads the keys from the message that began a leg, usually an INVITE.
-    pub(crate) fn read(message: &Message<'_>, config: &Config) -> Self {
+    pub(crate) fn read(message: &SipMessage<'_>, config: &Config) -> Self {
         let value = |name: &str| message.header(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
         let names = config.correlation_headers.iter().take(MAX_HEADERS).enumerate();
         let session = message.header("Session-ID").and_then(|v| SessionId::parse(&v));
@@ -230,7 +230,7 @@ pub(crate) struct Referral {
 
 impl Referral {
     /// Reads a REFER that was sent in a leg of the call in slot `conversation`.
-    pub(crate) fn read(message: &Message<'_>, datagram: &Datagram<'_>, conversation: usize) -> Option<Self> {
+    pub(crate) fn read(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>, conversation: usize) -> Option<Self> {
         let refer_to = ReferTo::parse(&message.header("Refer-To")?)?;
         Some(Self {
             at: datagram.at,

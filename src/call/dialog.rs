@@ -12,7 +12,7 @@ use crate::call::negotiation::{Agreed, Description, Negotiation};
 use crate::call::record::{EndedBy, EventRecord, Side};
 use crate::net::{Endpoint, Transport};
 use crate::sdp;
-use crate::sip::{Message, Method};
+use crate::sip::{SipMessage, SipMethod};
 use crate::time::Timestamp;
 
 /// Where a dialog stands.
@@ -114,7 +114,7 @@ pub struct Dialog {
 
 impl Dialog {
     /// A dialog whose first seen message came from `caller` (or goes to it, for a response).
-    pub fn new(message: &Message<'_>, addrs: (Endpoint, Endpoint), transport: Transport, at: Timestamp) -> Self {
+    pub fn new(message: &SipMessage<'_>, addrs: (Endpoint, Endpoint), transport: Transport, at: Timestamp) -> Self {
         let in_dialog = message.method().is_some() && tag_of_to(message).is_some();
         let response = message.status().is_some();
         let (caller_addr, callee_addr) = if response { (addrs.1, addrs.0) } else { addrs };
@@ -148,7 +148,7 @@ impl Dialog {
     }
 
     /// Takes in a message of this dialog.
-    pub fn handle_message(&mut self, at: Timestamp, message: &Message<'_>) {
+    pub fn handle_message(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         self.last_at = self.last_at.max(at);
         self.note_agent(message);
         match message.status() {
@@ -231,27 +231,27 @@ impl Dialog {
         matches!(self.phase, Phase::Established | Phase::Ended { .. })
     }
 
-    fn handle_request(&mut self, at: Timestamp, message: &Message<'_>) {
+    fn handle_request(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         let side = self.requester(message);
         let cseq = message.cseq().map_or(0, |c| c.number);
         self.note_request_tags(message, side);
         match message.method() {
-            Some(Method::Invite) => self.handle_invite(at, message, side, cseq),
-            Some(Method::Update | Method::Prack) => {
+            Some(SipMethod::Invite) => self.handle_invite(at, message, side, cseq),
+            Some(SipMethod::Update | SipMethod::Prack) => {
                 self.negotiation.begin(side, cseq);
                 self.announce(message, side, None);
             }
-            Some(Method::Ack) => self.handle_ack(at, message, (side, cseq)),
-            Some(Method::Cancel) => {
+            Some(SipMethod::Ack) => self.handle_ack(at, message, (side, cseq)),
+            Some(SipMethod::Cancel) => {
                 self.cancelled_at.get_or_insert(at);
                 self.note_reason(message);
             }
-            Some(Method::Bye) => self.handle_bye(at, message, side),
+            Some(SipMethod::Bye) => self.handle_bye(at, message, side),
             _ => {}
         }
     }
 
-    fn handle_invite(&mut self, at: Timestamp, message: &Message<'_>, side: Side, cseq: u32) {
+    fn handle_invite(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
         if tag_of_to(message).is_some() {
             // Inside a dialog: what it announces may be refused.
             self.negotiation.begin(side, cseq);
@@ -278,7 +278,7 @@ impl Dialog {
         refused && self.cancelled_at.is_none()
     }
 
-    fn handle_ack(&mut self, at: Timestamp, message: &Message<'_>, (side, cseq): (Side, u32)) {
+    fn handle_ack(&mut self, at: Timestamp, message: &SipMessage<'_>, (side, cseq): (Side, u32)) {
         if message.sdp().is_some() {
             // The answer to an offer that came in the 2xx.
             self.announce(message, side, None);
@@ -291,7 +291,7 @@ impl Dialog {
         }
     }
 
-    fn handle_bye(&mut self, at: Timestamp, message: &Message<'_>, side: Side) {
+    fn handle_bye(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side) {
         self.note_reason(message);
         if self.began == Began::Invite
             && self.answered.is_none()
@@ -315,22 +315,22 @@ impl Dialog {
         }
     }
 
-    fn handle_response(&mut self, at: Timestamp, message: &Message<'_>, status: u16) {
+    fn handle_response(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16) {
         let requester = self.requester(message);
         let Some(cseq) = message.cseq() else { return };
         match cseq.method {
-            Method::Invite if requester == Side::Caller && self.is_first_invite(cseq.number) => {
+            SipMethod::Invite if requester == Side::Caller && self.is_first_invite(cseq.number) => {
                 self.invite_cseq = self.invite_cseq.max(cseq.number);
                 if self.branches[0].is_none() {
                     self.note_branch(message);
                 }
                 self.handle_invite_response(at, message, status);
             }
-            Method::Invite | Method::Update | Method::Prack => {
+            SipMethod::Invite | SipMethod::Update | SipMethod::Prack => {
                 self.handle_inner_response(at, message, status, (requester, cseq.number));
             }
             // The BYE itself was not seen; its answer was.
-            Method::Bye if (200..300).contains(&status) => self.handle_bye(at, message, requester),
+            SipMethod::Bye if (200..300).contains(&status) => self.handle_bye(at, message, requester),
             _ => {}
         }
     }
@@ -342,7 +342,7 @@ impl Dialog {
         }
     }
 
-    fn handle_invite_response(&mut self, at: Timestamp, message: &Message<'_>, status: u16) {
+    fn handle_invite_response(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16) {
         let tag = tag_of_to(message);
         match status {
             ..=100 => self.tried = true,
@@ -363,7 +363,7 @@ impl Dialog {
         }
     }
 
-    fn handle_success(&mut self, at: Timestamp, message: &Message<'_>, tag: Option<String>) {
+    fn handle_success(&mut self, at: Timestamp, message: &SipMessage<'_>, tag: Option<String>) {
         if self.answered.is_some() && tag.is_some() && self.callee_tag.is_some() && self.callee_tag != tag {
             // Another branch of a fork answered too.
             self.note_early_tag(tag);
@@ -391,7 +391,7 @@ impl Dialog {
         }
     }
 
-    fn handle_refusal(&mut self, at: Timestamp, message: &Message<'_>, status: u16) {
+    fn handle_refusal(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16) {
         if self.answered.is_some() {
             return;
         }
@@ -403,11 +403,11 @@ impl Dialog {
     }
 
     /// The answer to a request inside the dialog: a re-INVITE, UPDATE or PRACK of either side.
-    fn handle_inner_response(&mut self, at: Timestamp, message: &Message<'_>, status: u16, of: (Side, u32)) {
+    fn handle_inner_response(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16, of: (Side, u32)) {
         match status {
             ..=199 => self.announce(message, of.0.other(), None),
             200..=299 => {
-                if message.transaction_method() != Some(&Method::Prack) {
+                if message.transaction_method() != Some(&SipMethod::Prack) {
                     self.note_session_timer(at, message);
                 }
                 self.announce(message, of.0.other(), None);
@@ -421,7 +421,7 @@ impl Dialog {
     }
 
     /// Hands a message's SDP on. `fork` is the To tag of a provisional answer.
-    fn announce(&mut self, message: &Message<'_>, by: Side, fork: Option<&str>) {
+    fn announce(&mut self, message: &SipMessage<'_>, by: Side, fork: Option<&str>) {
         let Some(body) = message.sdp() else { return };
         let Ok(session) = sdp::parse(&body) else { return };
         let description = Description::from_session(&session);

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use crate::call::event::EARLY_WINDOW;
-use crate::decode::Datagram;
+use crate::decode::UdpDatagram;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
@@ -50,7 +50,7 @@ impl EarlyMedia {
 
     /// Stores a packet. At the bound, the oldest packets are removed. A packet larger than any voice packet is not
     /// stored.
-    pub(crate) fn handle_packet(&mut self, datagram: &Datagram<'_>) {
+    pub(crate) fn handle_packet(&mut self, datagram: &UdpDatagram<'_>) {
         let len = datagram.payload.len();
         if len > MAX_PACKET_BYTES || len > self.capacity_bytes {
             self.dropped += 1;
@@ -89,7 +89,7 @@ impl EarlyMedia {
         &mut self,
         endpoints: &[Endpoint],
         now: Timestamp,
-        wants: &mut dyn FnMut(&Datagram<'_>) -> bool,
+        wants: &mut dyn FnMut(&UdpDatagram<'_>) -> bool,
     ) {
         self.expire_before(now - EARLY_WINDOW);
         let endpoints: Vec<Endpoint> = endpoints.iter().copied().filter(|e| self.may_hold(*e)).collect();
@@ -102,7 +102,7 @@ impl EarlyMedia {
         for header in &mut self.headers {
             let end = start + header.len as usize;
             if !header.taken && (endpoints.contains(&header.dst) || endpoints.contains(&header.src)) {
-                let datagram = Datagram {
+                let datagram = UdpDatagram {
                     at: header.at,
                     src: header.src,
                     dst: header.dst,
@@ -164,8 +164,8 @@ const MAX_PACKET_BYTES: usize = 2_048;
 mod tests {
     use super::*;
 
-    fn datagram(at_ms: i64, port: u16, payload: &[u8]) -> Datagram<'_> {
-        Datagram {
+    fn datagram(at_ms: i64, port: u16, payload: &[u8]) -> UdpDatagram<'_> {
+        UdpDatagram {
             at: Timestamp::from_micros(at_ms * 1_000),
             src: Endpoint::v4([10, 0, 0, 1], 4_000),
             dst: Endpoint::v4([10, 0, 0, 2], port),

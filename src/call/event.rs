@@ -2,7 +2,7 @@
 
 use crate::call::decision::Decision;
 use crate::call::record::CallRecord;
-use crate::decode::Datagram;
+use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
 /// A leg while it lives: never reused in one run of the engine.
@@ -24,7 +24,7 @@ pub trait LegSink {
     /// A leg begins. `name` is the stem of its file.
     fn open(&mut self, leg: LegId, name: &str);
     /// A packet of a leg, signalling or media.
-    fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep);
+    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: Keep);
     /// A decision about a leg, holding from `at`.
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision);
     /// Nothing more will come for this leg.

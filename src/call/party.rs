@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::call::config::{Config, NumberSource};
 use crate::call::numbers::{NumberPlan, is_code};
 use crate::call::record::{CallRecord, Direction, Side};
-use crate::sip::{Message, NameAddr};
+use crate::sip::{NameAddr, SipMessage};
 
 /// The parties of a leg, as its own messages name them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,7 +38,7 @@ pub struct Parties {
 
 impl Parties {
     /// Reads a message of the dialog whose request came from `requester`.
-    pub fn read(message: &Message<'_>, requester: Side, config: &Config, plan: &NumberPlan) -> Self {
+    pub fn read(message: &SipMessage<'_>, requester: Side, config: &Config, plan: &NumberPlan) -> Self {
         let (caller, callee) = match requester {
             Side::Caller => (message.from(), message.to()),
             Side::Callee => (message.to(), message.from()),
@@ -134,7 +134,7 @@ impl Parties {
 /// The number that stands at `source`, normalised.
 fn number_at(
     source: &NumberSource,
-    message: &Message<'_>,
+    message: &SipMessage<'_>,
     parties: (&Option<NameAddr>, &Option<NameAddr>),
     plan: &NumberPlan,
 ) -> Option<String> {
@@ -147,7 +147,7 @@ fn number_at(
     plan.normalise(&user).map(|n| text(&n))
 }
 
-fn number_in(message: &Message<'_>, header: &str, plan: &NumberPlan) -> Option<String> {
+fn number_in(message: &SipMessage<'_>, header: &str, plan: &NumberPlan) -> Option<String> {
     normal(message.addresses(header).first()?, plan)
 }
 
@@ -157,7 +157,7 @@ fn normal(party: &NameAddr, plan: &NumberPlan) -> Option<String> {
 
 /// The newest Diversion names who sent the call here; failing that, the oldest entry of History-Info who was called
 /// first. One that is alone is the call itself (RFC 7044 section 9.1).
-fn diverted_from(message: &Message<'_>, plan: &NumberPlan) -> Option<String> {
+fn diverted_from(message: &SipMessage<'_>, plan: &NumberPlan) -> Option<String> {
     number_in(message, "Diversion", plan).or_else(|| match message.addresses("History-Info").as_slice() {
         [first, _, ..] => normal(first, plan),
         _ => None,
@@ -171,7 +171,7 @@ fn header_user(value: &str) -> Option<String> {
 }
 
 /// RFC 3323 `Privacy: id|user|header`, or an anonymous From without an asserted identity.
-fn is_withheld(message: &Message<'_>, caller: Option<&NameAddr>) -> bool {
+fn is_withheld(message: &SipMessage<'_>, caller: Option<&NameAddr>) -> bool {
     let private = message.headers("Privacy").iter().any(|value| {
         value.split([';', ',']).any(|p| ["id", "user", "header"].iter().any(|w| p.trim().eq_ignore_ascii_case(w)))
     });
@@ -182,7 +182,7 @@ fn is_withheld(message: &Message<'_>, caller: Option<&NameAddr>) -> bool {
     private || (anonymous && message.header("P-Asserted-Identity").is_none())
 }
 
-fn kept_headers(message: &Message<'_>, config: &Config) -> BTreeMap<String, String> {
+fn kept_headers(message: &SipMessage<'_>, config: &Config) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     let of_rules = config.rules.iter().filter_map(|rule| rule.header.as_ref()).map(|(name, _)| name);
     for name in config.keep_headers.iter().chain(of_rules).take(MAX_KEPT_HEADERS) {

@@ -12,8 +12,8 @@
 use std::time::Duration;
 
 use crate::call::record::{EventRecord, Paused, Side};
-use crate::rtp::Packet;
-use crate::sip::{Message, Method};
+use crate::rtp::RtpPacket;
+use crate::sip::{SipMessage, SipMethod};
 use crate::time::Timestamp;
 
 /// What leads to a pause and out of it; everything is off unless it is given.
@@ -52,7 +52,7 @@ impl Order {
     }
 
     /// The order in a SIP message, if it holds one.
-    pub fn in_message(message: &Message<'_>, config: &Config) -> Option<Self> {
+    pub fn in_message(message: &SipMessage<'_>, config: &Config) -> Option<Self> {
         let by_header = || {
             let name = Some(config.header.as_str()).filter(|name| !name.is_empty())?;
             Self::parse(&message.header(name)?)
@@ -187,7 +187,7 @@ impl Keypad {
     pub fn handle_packet(
         &mut self,
         (side, at): (Side, Timestamp),
-        packet: &Packet<'_>,
+        packet: &RtpPacket<'_>,
         readable: bool,
         config: &Config,
     ) -> Press {
@@ -208,7 +208,12 @@ impl Keypad {
     }
 
     /// An INFO that carries a key (`application/dtmf-relay`, `application/dtmf`); nothing for any other message.
-    pub fn handle_message(&mut self, (side, at): (Side, Timestamp), message: &Message<'_>, config: &Config) -> Press {
+    pub fn handle_message(
+        &mut self,
+        (side, at): (Side, Timestamp),
+        message: &SipMessage<'_>,
+        config: &Config,
+    ) -> Press {
         if !RELAYS.iter().any(|relay| is_info_of(message, relay)) {
             return Press::default();
         }
@@ -248,8 +253,8 @@ impl Pressed {
     }
 }
 
-fn is_info_of(message: &Message<'_>, content_type: &str) -> bool {
-    message.method() == Some(&Method::Info)
+fn is_info_of(message: &SipMessage<'_>, content_type: &str) -> bool {
+    message.method() == Some(&SipMethod::Info)
         && message.header("Content-Type").is_some_and(|given| {
             given.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(content_type))
         })
@@ -288,8 +293,8 @@ const RELAYS: [&str; 2] = ["application/dtmf-relay", "application/dtmf"];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtp::Packet;
-    use crate::sip::Framing;
+    use crate::rtp::RtpPacket;
+    use crate::sip::SipFraming;
     use crate::time::RtpTime;
 
     fn at(ms: i64) -> Timestamp {
@@ -305,8 +310,8 @@ mod tests {
         }
     }
 
-    fn event<'a>(time: u32, payload: &'a [u8]) -> Packet<'a> {
-        Packet { ssrc: 7, sequence: 0, time: RtpTime(time), pt: 101, marker: false, header_len: 12, payload }
+    fn event<'a>(time: u32, payload: &'a [u8]) -> RtpPacket<'a> {
+        RtpPacket { ssrc: 7, sequence: 0, time: RtpTime(time), pt: 101, marker: false, header_len: 12, payload }
     }
 
     fn info(head: &str, body: &str) -> String {
@@ -318,7 +323,7 @@ mod tests {
     }
 
     fn order(text: &str) -> Option<Order> {
-        let message = Message::parse(text.as_bytes(), Framing::Datagram).expect("a message");
+        let message = SipMessage::parse(text.as_bytes(), SipFraming::Datagram).expect("a message");
         Order::in_message(&message, &config())
     }
 
@@ -364,12 +369,12 @@ mod tests {
     fn a_key_in_an_info_counts_and_a_retransmission_does_not() {
         let mut keypad = Keypad::default();
         let text = info("Content-Type: application/dtmf-relay\r\n", "Signal=*\r\nDuration=160\r\n");
-        let first = Message::parse(text.as_bytes(), Framing::Datagram).expect("a message");
-        let mut press = |message: &Message<'_>| keypad.handle_message((Side::Callee, at(0)), message, &config());
+        let first = SipMessage::parse(text.as_bytes(), SipFraming::Datagram).expect("a message");
+        let mut press = |message: &SipMessage<'_>| keypad.handle_message((Side::Callee, at(0)), message, &config());
         assert_eq!(press(&first), Press { fresh: true, order: None });
         assert_eq!(press(&first), Press::default());
         let text = info("Content-Type: application/dtmf\r\n", "1").replace("CSeq: 5", "CSeq: 6");
-        let second = Message::parse(text.as_bytes(), Framing::Datagram).expect("a message");
+        let second = SipMessage::parse(text.as_bytes(), SipFraming::Datagram).expect("a message");
         assert_eq!(press(&second).order, Some(Order::Pause));
     }
 

@@ -4,9 +4,9 @@ use crate::call::decision::PayloadFormat;
 use crate::call::negotiation::{Negotiation, Security};
 use crate::call::record::{Side, SideRecord, StreamRecord};
 use crate::net::Endpoint;
-use crate::rtp::Packet;
-use crate::rtp::red;
-use crate::rtp::stats::{Arrival, StreamStats};
+use crate::rtp::RtpPacket;
+use crate::rtp::redundancy;
+use crate::rtp::stats::{PacketArrival, StreamStats};
 use crate::time::Timestamp;
 
 /// One SSRC on one flow.
@@ -112,10 +112,10 @@ impl Stream {
     }
 
     /// Takes in a packet. Allocates only when a payload type is new or the negotiation has moved.
-    pub fn handle_packet(&mut self, at: Timestamp, packet: &Packet<'_>, negotiation: &Negotiation) -> Heard {
+    pub fn handle_packet(&mut self, at: Timestamp, packet: &RtpPacket<'_>, negotiation: &Negotiation) -> Heard {
         let clock_hz = self.clock_hz();
         let arrival = self.stats.handle(at, packet.sequence, packet.time, clock_hz);
-        if arrival == Arrival::Duplicate {
+        if arrival == PacketArrival::Duplicate {
             return Heard::Duplicate;
         }
         let news = self.note_payload(packet.pt, negotiation);
@@ -136,7 +136,7 @@ impl Stream {
     }
 
     /// Whether this packet was heard before.
-    pub fn has_heard(&self, packet: &Packet<'_>) -> bool {
+    pub fn has_heard(&self, packet: &RtpPacket<'_>) -> bool {
         self.stats.has_seen(packet.sequence, packet.time)
     }
 
@@ -237,7 +237,8 @@ impl Stream {
         let format = negotiation.payload_format(self.side, pt);
         let secret = is_event(format.as_ref());
         let redundant = format.as_ref().filter(|f| f.encoding == "RED").map_or("", |f| &f.fmtp);
-        let within = red::types(redundant).filter(|p| *p != pt).map(|p| (p, negotiation.payload_format(self.side, p)));
+        let within =
+            redundancy::types(redundant).filter(|p| *p != pt).map(|p| (p, negotiation.payload_format(self.side, p)));
         let within: Vec<_> = within.collect();
         match self.payloads.iter().position(|p| p.pt == pt) {
             Some(at) => {
@@ -274,7 +275,7 @@ impl PayloadUse {
     /// events in it are left out when it is played.
     fn holds_event(&self, payload: &[u8]) -> bool {
         let event = |pt: u8| self.within.iter().any(|(p, format)| *p == pt && is_event(format.as_ref()));
-        !self.within.is_empty() && red::blocks(payload).is_some_and(|blocks| blocks.iter().any(|b| event(b.pt)))
+        !self.within.is_empty() && redundancy::blocks(payload).is_some_and(|blocks| blocks.iter().any(|b| event(b.pt)))
     }
 }
 
@@ -339,7 +340,7 @@ const NOT_A_VOICE: [&str; 2] = ["TELEPHONE-EVENT", "CN"];
 mod tests {
     use super::*;
     use crate::call::negotiation::Description;
-    use crate::rtp::Packet;
+    use crate::rtp::RtpPacket;
     use crate::time::{RtpTime, Timestamp};
 
     /// The callee takes RED (121) of PCMU, with events (101), as it announced them.
@@ -355,7 +356,7 @@ mod tests {
 
     fn heard(stream: &mut Stream, negotiation: &Negotiation, sequence: u16, payload: &[u8]) -> Heard {
         let time = RtpTime(u32::from(sequence) * 160);
-        let packet = Packet { ssrc: 1, sequence, time, pt: 121, marker: false, header_len: 12, payload };
+        let packet = RtpPacket { ssrc: 1, sequence, time, pt: 121, marker: false, header_len: 12, payload };
         stream.handle_packet(Timestamp::from_nanos(i64::from(sequence) * 20_000_000), &packet, negotiation)
     }
 
@@ -386,7 +387,7 @@ mod tests {
         let flow = (Endpoint::v4([192, 0, 2, 2], 4000), Endpoint::v4([192, 0, 2, 1], 4000));
         let mut stream = Stream::new(flow, 1, Side::Callee);
         let mut told = |n: u16, negotiation: &Negotiation| {
-            let packet = Packet {
+            let packet = RtpPacket {
                 ssrc: 1,
                 sequence: n,
                 time: RtpTime(u32::from(n) * 160),

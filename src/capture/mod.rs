@@ -1,7 +1,7 @@
 //! Where frames come from: a live interface or capture files, behind one trait.
 //!
-//! Invariants: frames carry the capture timeline (see [`Event`]), a source never blocks its reader
-//! for longer than [`Event::Tick`] allows, and a damaged file ends early with a warning, never with a panic.
+//! Invariants: frames carry the capture timeline (see [`CaptureEvent`]), a source never blocks its reader
+//! for longer than [`CaptureEvent::Tick`] allows, and a damaged file ends early with a warning, never with a panic.
 
 use std::fmt;
 
@@ -48,7 +48,7 @@ impl LinkType {
 
 /// One frame as it was captured, borrowed from the source.
 #[derive(Clone, Copy, Debug)]
-pub struct Frame<'a> {
+pub struct CapturedFrame<'a> {
     /// When, on the capture timeline.
     pub at: Timestamp,
     /// What `data` begins with.
@@ -63,9 +63,9 @@ pub struct Frame<'a> {
 
 /// What a source has to say next.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub enum CaptureEvent<'a> {
     /// A frame.
-    Frame(Frame<'a>),
+    Frame(CapturedFrame<'a>),
     /// Nothing came, and it is this late now: lets timers fire on a silent wire. Live sources only.
     Tick(Timestamp),
     /// The wall clock was stepped against the monotonic one by this many nanoseconds. Frames keep to the
@@ -82,7 +82,7 @@ pub enum Event<'a> {
 
 /// What a source counted, for `problems` and for the operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SourceCounters {
+pub struct CaptureCounters {
     /// Frames handed out.
     pub frames: u64,
     /// Frames that the kernel or the interface had and we did not get.
@@ -94,26 +94,26 @@ pub struct SourceCounters {
 }
 
 /// A place where frames come from.
-pub trait Source {
-    /// The next event. After [`Event::End`] it is `End` for ever.
+pub trait CaptureSource {
+    /// The next event. After [`CaptureEvent::End`] it is `End` for ever.
     ///
     /// # Errors
     /// Only for what ends the capture for good (interface gone, file unreadable).
-    fn next_event(&mut self) -> Result<Event<'_>, CaptureError>;
+    fn next_event(&mut self) -> Result<CaptureEvent<'_>, CaptureError>;
 
     /// What was counted so far. Cheap enough to call once a second.
-    fn counters(&mut self) -> SourceCounters;
+    fn counters(&mut self) -> CaptureCounters;
 
     /// The name for `source` in the call record: interface names or file names.
     fn name(&self) -> &str;
 
     /// What an operator should be told (a file cut short, rubbish skipped, an interface down), once each.
-    fn take_warnings(&mut self) -> Vec<Warning>;
+    fn take_warnings(&mut self) -> Vec<CaptureWarning>;
 }
 
 /// What an operator should be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Warning {
+pub enum CaptureWarning {
     /// Something is wrong with what is read.
     Source(String),
     /// An interface is down, or its capture has stopped.
@@ -122,7 +122,7 @@ pub enum Warning {
     InterfaceUp(String),
 }
 
-impl fmt::Display for Warning {
+impl fmt::Display for CaptureWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Source(text) | Self::InterfaceDown(text) | Self::InterfaceUp(text) => f.write_str(text),

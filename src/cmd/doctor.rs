@@ -10,8 +10,8 @@ use anyhow::Context;
 
 use super::{DoctorArgs, EXIT_USAGE};
 use crate::call::Engine;
-use crate::capture::{CaptureError, Event, Source, files, live};
-use crate::decode::Decoder;
+use crate::capture::{CaptureError, CaptureEvent, CaptureSource, files, live};
+use crate::decode::FrameDecoder;
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::doctor::calls::CallTally;
 use crate::ops::doctor::host::{HostClock, HostInterface};
@@ -74,7 +74,7 @@ fn look_at_interfaces(config: &Config, length: Duration) -> anyhow::Result<Obser
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
     }
-    let mut source = live::open(&config.capture, live::Absent::Refuse)?;
+    let mut source = live::open(&config.capture, live::MissingInterfacePolicy::Refuse)?;
     let before: Vec<HostInterface> = config.capture.interfaces.iter().map(|name| HostInterface::ask(name)).collect();
     output::note(&format!(
         "callspan: looking at {} for {} s; Ctrl-C ends it earlier with what is known by then",
@@ -95,9 +95,9 @@ fn look_at_interfaces(config: &Config, length: Duration) -> anyhow::Result<Obser
     Ok(watch.finish(&mut source, subject))
 }
 
-/// Decoder, engine and the doctor's own counters around one source.
+/// FrameDecoder, engine and the doctor's own counters around one source.
 struct DoctorRun {
-    decoder: Decoder,
+    decoder: FrameDecoder,
     engine: Engine,
     traffic: TrafficMonitor,
     calls: CallTally,
@@ -109,7 +109,7 @@ struct DoctorRun {
 impl DoctorRun {
     fn new(config: &Config, source: &str) -> Self {
         Self {
-            decoder: Decoder::new(),
+            decoder: FrameDecoder::new(),
             engine: Engine::new(config.call.clone(), source),
             traffic: TrafficMonitor::default(),
             calls: CallTally::default(),
@@ -119,28 +119,28 @@ impl DoctorRun {
     }
 
     /// Takes one event of the source; false when it has ended.
-    fn step(&mut self, source: &mut dyn Source) -> Result<bool, CaptureError> {
+    fn step(&mut self, source: &mut dyn CaptureSource) -> Result<bool, CaptureError> {
         let event = source.next_event()?;
         let moment = match &event {
-            Event::Frame(frame) => frame.at,
-            Event::Tick(at) | Event::ClockStep { at, .. } => *at,
-            Event::End => return Ok(false),
+            CaptureEvent::Frame(frame) => frame.at,
+            CaptureEvent::Tick(at) | CaptureEvent::ClockStep { at, .. } => *at,
+            CaptureEvent::End => return Ok(false),
         };
         let (first, last) = self.span.unwrap_or((moment, moment));
         self.span = Some((first, last.max(moment)));
         let Self { decoder, engine, traffic, calls, .. } = self;
-        let mut sink = |decoded: crate::decode::Decoded<'_>| {
+        let mut sink = |decoded: crate::decode::DecodedItem<'_>| {
             traffic.handle_decoded(&decoded);
             engine.handle_decoded(&decoded, calls);
         };
         match event {
-            Event::Frame(frame) => decoder.handle_frame(&frame, &mut sink),
-            Event::Tick(now) => {
+            CaptureEvent::Frame(frame) => decoder.handle_frame(&frame, &mut sink),
+            CaptureEvent::Tick(now) => {
                 decoder.handle_timeout(now, &mut sink);
                 engine.handle_timeout(now, calls);
             }
-            Event::ClockStep { by_ns, .. } => engine.handle_clock_step(by_ns, calls),
-            Event::End => {}
+            CaptureEvent::ClockStep { by_ns, .. } => engine.handle_clock_step(by_ns, calls),
+            CaptureEvent::End => {}
         }
         self.take_events();
         Ok(true)
@@ -156,7 +156,7 @@ impl DoctorRun {
         self.span.map_or(Duration::ZERO, |(first, last)| last.since(first))
     }
 
-    fn finish(mut self, source: &mut dyn Source, subject: ObservedSource) -> Observation {
+    fn finish(mut self, source: &mut dyn CaptureSource, subject: ObservedSource) -> Observation {
         let seconds = self.looked().as_secs_f64();
         let Self { decoder, engine, traffic, calls, .. } = &mut self;
         decoder.handle_end(&mut |decoded| {

@@ -12,7 +12,7 @@ use super::{ReplayArgs, table};
 use crate::call::Engine;
 use crate::call::event::{CallEvent, EndedCall, Registration};
 use crate::call::record::{CallRecord, DeliveryState};
-use crate::capture::{Source, files};
+use crate::capture::{CaptureSource, files};
 use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy, DeliverySummary};
 use crate::journal::CallStage;
 use crate::journal::{self, Journal};
@@ -107,7 +107,7 @@ struct ReplayRun {
 }
 
 impl ReplayRun {
-    fn read(&mut self, source: &mut dyn Source) -> anyhow::Result<()> {
+    fn read(&mut self, source: &mut dyn CaptureSource) -> anyhow::Result<()> {
         loop {
             // A file that fails half-way gives what it gave so far: it was warned about when it was opened.
             match self.pipeline.step(source, &mut self.spool) {

@@ -13,7 +13,7 @@ use anyhow::Context;
 use super::RunArgs;
 use crate::call::Engine;
 use crate::call::event::CallEvent;
-use crate::capture::{Source, SourceCounters, Warning, live};
+use crate::capture::{CaptureCounters, CaptureSource, CaptureWarning, live};
 use crate::journal::{self, Journal};
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
@@ -67,10 +67,10 @@ fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, stop: &AtomicBool) ->
 }
 
 /// Under systemd nobody reads the terminal, and what is owed to Pyrus must not wait for a switch port.
-fn absent() -> live::Absent {
+fn absent() -> live::MissingInterfacePolicy {
     match std::env::var_os("NOTIFY_SOCKET") {
-        Some(_) => live::Absent::Await,
-        None => live::Absent::Refuse,
+        Some(_) => live::MissingInterfacePolicy::Await,
+        None => live::MissingInterfacePolicy::Refuse,
     }
 }
 
@@ -85,12 +85,12 @@ struct RunningService {
     console: Option<ConsoleServer>,
     _locks: [FolderLock; 2],
     reported_at: Timestamp,
-    reported: SourceCounters,
+    reported: CaptureCounters,
     drop_alarms: DropAlarms,
 }
 
 impl RunningService {
-    fn start(config: &Config, source: &dyn Source, alerts: Alerts) -> anyhow::Result<Self> {
+    fn start(config: &Config, source: &dyn CaptureSource, alerts: Alerts) -> anyhow::Result<Self> {
         raise_file_limit();
         // Two services in one spool would render each other's calls and deliver each twice.
         let locks = [lock::acquire(&config.spool.dir)?, lock::acquire(&config.journal.dir)?];
@@ -134,12 +134,12 @@ impl RunningService {
             console,
             _locks: locks,
             reported_at: Timestamp::EPOCH,
-            reported: SourceCounters::default(),
+            reported: CaptureCounters::default(),
             drop_alarms: DropAlarms::default(),
         })
     }
 
-    fn capture(&mut self, source: &mut dyn Source, stop: &AtomicBool) -> anyhow::Result<()> {
+    fn capture(&mut self, source: &mut dyn CaptureSource, stop: &AtomicBool) -> anyhow::Result<()> {
         while !stop.load(Ordering::Relaxed) {
             if self.step(source)? == PipelineStep::End {
                 anyhow::bail!("the capture has ended");
@@ -149,7 +149,7 @@ impl RunningService {
     }
 
     /// Goes on until no call is under way, for `patience` of capture time at the most.
-    fn drain(&mut self, source: &mut dyn Source, patience: Duration) -> anyhow::Result<()> {
+    fn drain(&mut self, source: &mut dyn CaptureSource, patience: Duration) -> anyhow::Result<()> {
         let until = self.pipeline.engine.now() + patience;
         while self.pipeline.engine.live_calls() > 0 && self.pipeline.engine.now() < until {
             if self.step(source)? == PipelineStep::End {
@@ -159,7 +159,7 @@ impl RunningService {
         Ok(())
     }
 
-    fn step(&mut self, source: &mut dyn Source) -> anyhow::Result<PipelineStep> {
+    fn step(&mut self, source: &mut dyn CaptureSource) -> anyhow::Result<PipelineStep> {
         let step = self.pipeline.step(source, &mut self.spool)?;
         while let Some(event) = self.pipeline.engine.poll_event() {
             self.spool.forward(event);
@@ -227,12 +227,12 @@ impl RunningService {
     }
 
     /// Says what was lost since the last time; silence means that nothing was.
-    fn report(&mut self, source: &mut dyn Source) {
+    fn report(&mut self, source: &mut dyn CaptureSource) {
         for warning in source.take_warnings() {
             match &warning {
-                Warning::InterfaceUp(text) => self.alerts.raise(AlarmKind::InterfaceUp, text),
-                Warning::InterfaceDown(text) => self.alerts.raise(AlarmKind::InterfaceDown, text),
-                Warning::Source(text) => tracing::warn!("{text}"),
+                CaptureWarning::InterfaceUp(text) => self.alerts.raise(AlarmKind::InterfaceUp, text),
+                CaptureWarning::InterfaceDown(text) => self.alerts.raise(AlarmKind::InterfaceDown, text),
+                CaptureWarning::Source(text) => tracing::warn!("{text}"),
             }
         }
         let counters = source.counters();
@@ -261,7 +261,7 @@ impl RunningService {
     }
 
     /// Writes what is left; calls under way stay in the spool for the next start.
-    fn stop(mut self, source: &mut dyn Source) {
+    fn stop(mut self, source: &mut dyn CaptureSource) {
         self.report(source);
         let counters = source.counters();
         let engine = self.pipeline.engine.counters();

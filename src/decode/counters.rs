@@ -2,7 +2,7 @@
 
 /// Counts since the start. Nothing here ever stops the decoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct DecodeCounters {
     /// Frames handed in.
     pub frames: u64,
     /// Of these, cut by the capture's snap length.
@@ -28,16 +28,16 @@ pub struct Counters {
     /// Copies of a packet (by the mirror), dropped. RTP copies are not among them.
     pub duplicates: u64,
     /// What came in tunnels.
-    pub tunnels: Tunnels,
+    pub tunnels: TunnelCounters,
     /// TCP connections.
-    pub streams: Streams,
+    pub streams: TcpStreamCounters,
     /// What could not be read.
-    pub dropped: Dropped,
+    pub dropped: DecodeDrops,
 }
 
 /// Tunnelled packets by the kind of the tunnel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tunnels {
+pub struct TunnelCounters {
     /// GRE with IP, Ethernet or MPLS in it (RFC 2784, 2890).
     pub gre: u64,
     /// ERSPAN without a header of its own (type I).
@@ -64,12 +64,12 @@ pub struct Tunnels {
 
 /// What became of TCP streams. A stream is one direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Streams {
-    /// Streams followed because they may carry SIP.
+pub struct TcpStreamCounters {
+    /// TcpStreamCounters followed because they may carry SIP.
     pub followed: u64,
-    /// Streams of which nothing is kept: their first bytes are no SIP.
+    /// TcpStreamCounters of which nothing is kept: their first bytes are no SIP.
     pub ignored: u64,
-    /// Streams that begin with a TLS handshake: signalling in them cannot be read.
+    /// TcpStreamCounters that begin with a TLS handshake: signalling in them cannot be read.
     pub tls: u64,
     /// Of these, on port 5061 or a neighbour of it: SIP over TLS by all appearances (RFC 3261 section 19.1.2).
     pub sips: u64,
@@ -79,13 +79,13 @@ pub struct Streams {
     pub retransmitted: u64,
     /// Segments that waited for an earlier one.
     pub out_of_order: u64,
-    /// Streams forgotten because the table was full.
+    /// TcpStreamCounters forgotten because the table was full.
     pub evicted: u64,
 }
 
 /// What was left aside, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dropped {
+pub struct DecodeDrops {
     /// The frame ends inside a link, tunnel or transport header.
     pub short: u64,
     /// A link type that we do not read.
@@ -94,7 +94,7 @@ pub struct Dropped {
     pub unknown_ethertype: u64,
     /// More VLAN tags, MPLS labels or extension headers than any network has.
     pub too_deep: u64,
-    /// Tunnels nested deeper than we follow.
+    /// TunnelCounters nested deeper than we follow.
     pub tunnel_depth: u64,
     /// An IP header that cannot be one.
     pub bad_ip_header: u64,

@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 
 /// An IP packet, trimmed to its length, and where its transport header begins (if this piece of it has one).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate<'a> {
+pub(super) struct DuplicateCandidate<'a> {
     pub(super) packet: &'a [u8],
     /// The protocol and the offset of its header in `packet`.
     pub(super) transport: Option<(u8, usize)>,
@@ -22,18 +22,18 @@ pub(super) struct Candidate<'a> {
 
 /// Whether a packet was seen before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum DuplicateCheck {
     First,
     Copy,
 }
 
 /// The packets of the last [`WINDOW`], in one ring of bytes that is allocated once.
 #[derive(Debug)]
-pub(super) struct Duplicates {
+pub(super) struct DuplicateFilter {
     ring: Vec<u8>,
     /// Where the next packet is written.
     head: usize,
-    entries: VecDeque<Entry>,
+    entries: VecDeque<RememberedPacket>,
     /// The number of the oldest entry; entries are numbered in the order in which they came.
     oldest: u64,
     /// From the hash of a packet to the number of the newest entry with that hash.
@@ -42,14 +42,14 @@ pub(super) struct Duplicates {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct RememberedPacket {
     at: Timestamp,
     hash: u64,
     start: usize,
     len: usize,
 }
 
-impl Duplicates {
+impl DuplicateFilter {
     pub(super) fn new() -> Self {
         Self {
             ring: Vec::new(),
@@ -62,10 +62,10 @@ impl Duplicates {
     }
 
     /// Looks whether an equal packet came within the window, and remembers this one if not.
-    pub(super) fn check(&mut self, at: Timestamp, candidate: Candidate<'_>) -> Seen {
+    pub(super) fn check(&mut self, at: Timestamp, candidate: DuplicateCandidate<'_>) -> DuplicateCheck {
         let len = candidate.packet.len();
         if len > MAX_PACKET_BYTES {
-            return Seen::First;
+            return DuplicateCheck::First;
         }
         self.forget_older_than(at);
         let start = self.place_for(len);
@@ -77,15 +77,15 @@ impl Duplicates {
             at.nanos_since(e.at).unsigned_abs() <= WINDOW.as_nanos() as u64
                 && self.ring[e.start..e.start + e.len] == self.ring[start..start + len]
         }) {
-            return Seen::Copy;
+            return DuplicateCheck::Copy;
         }
         self.by_hash.insert(hash, self.oldest + self.entries.len() as u64);
-        self.entries.push_back(Entry { at, hash, start, len });
+        self.entries.push_back(RememberedPacket { at, hash, start, len });
         self.head = start + len;
-        Seen::First
+        DuplicateCheck::First
     }
 
-    fn earlier(&self, hash: u64) -> Option<&Entry> {
+    fn earlier(&self, hash: u64) -> Option<&RememberedPacket> {
         let number = *self.by_hash.get(&hash)?;
         self.entries.get(usize::try_from(number.checked_sub(self.oldest)?).ok()?)
     }
@@ -176,40 +176,40 @@ mod tests {
         p
     }
 
-    fn check(d: &mut Duplicates, ms: i64, p: &[u8]) -> Seen {
-        d.check(Timestamp::from_micros(ms * 1000), Candidate { packet: p, transport: Some((17, 20)) })
+    fn check(d: &mut DuplicateFilter, ms: i64, p: &[u8]) -> DuplicateCheck {
+        d.check(Timestamp::from_micros(ms * 1000), DuplicateCandidate { packet: p, transport: Some((17, 20)) })
     }
 
     #[test]
     fn a_copy_with_another_ttl_and_checksums_within_50_ms_is_seen() {
-        let mut d = Duplicates::new();
-        assert_eq!(check(&mut d, 0, &packet(64, 1, b"x")), Seen::First);
-        assert_eq!(check(&mut d, 50, &packet(63, 1, b"x")), Seen::Copy);
+        let mut d = DuplicateFilter::new();
+        assert_eq!(check(&mut d, 0, &packet(64, 1, b"x")), DuplicateCheck::First);
+        assert_eq!(check(&mut d, 50, &packet(63, 1, b"x")), DuplicateCheck::Copy);
         // 51 ms after the first it is a new packet.
-        assert_eq!(check(&mut d, 51, &packet(63, 1, b"x")), Seen::First);
+        assert_eq!(check(&mut d, 51, &packet(63, 1, b"x")), DuplicateCheck::First);
     }
 
     #[test]
     fn another_ip_id_or_one_other_byte_is_another_packet() {
-        let mut d = Duplicates::new();
-        assert_eq!(check(&mut d, 0, &packet(64, 1, b"x")), Seen::First);
-        assert_eq!(check(&mut d, 1, &packet(64, 2, b"x")), Seen::First);
-        assert_eq!(check(&mut d, 2, &packet(64, 1, b"y")), Seen::First);
+        let mut d = DuplicateFilter::new();
+        assert_eq!(check(&mut d, 0, &packet(64, 1, b"x")), DuplicateCheck::First);
+        assert_eq!(check(&mut d, 1, &packet(64, 2, b"x")), DuplicateCheck::First);
+        assert_eq!(check(&mut d, 2, &packet(64, 1, b"y")), DuplicateCheck::First);
     }
 
     #[test]
     fn the_ring_wraps_many_times_and_still_knows_the_last_packets() {
-        let mut d = Duplicates::new();
+        let mut d = DuplicateFilter::new();
         let body = vec![3_u8; 60_000];
         for i in 0..1000_u16 {
-            assert_eq!(check(&mut d, 0, &packet(64, i, &body)), Seen::First, "{i}");
-            assert_eq!(check(&mut d, 0, &packet(63, i, &body)), Seen::Copy, "{i}");
+            assert_eq!(check(&mut d, 0, &packet(64, i, &body)), DuplicateCheck::First, "{i}");
+            assert_eq!(check(&mut d, 0, &packet(63, i, &body)), DuplicateCheck::Copy, "{i}");
             if i > 20 {
-                assert_eq!(check(&mut d, 0, &packet(63, i - 20, &body)), Seen::Copy, "{i}");
+                assert_eq!(check(&mut d, 0, &packet(63, i - 20, &body)), DuplicateCheck::Copy, "{i}");
             }
         }
         for i in 0..20_000_u16 {
-            assert_eq!(check(&mut d, 0, &packet(64, i, b"short")), Seen::First, "{i}");
+            assert_eq!(check(&mut d, 0, &packet(64, i, b"short")), DuplicateCheck::First, "{i}");
         }
         assert!(d.entries.len() <= MAX_ENTRIES && d.by_hash.len() <= MAX_ENTRIES);
     }

@@ -54,7 +54,7 @@ pub struct DropAlarms {
 
 impl DropCounters {
     /// Collects the counters of decoder and engine.
-    pub const fn of(decode: &decode::Counters, engine: &engine::EngineCounters) -> Self {
+    pub const fn of(decode: &decode::DecodeCounters, engine: &engine::EngineCounters) -> Self {
         let dropped = &decode.dropped;
         Self {
             calls_refused: engine.legs_refused,
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn drop_counters_include_every_bound_of_decoder_and_engine() {
-        let mut decode = decode::Counters::default();
+        let mut decode = decode::DecodeCounters::default();
         decode.dropped.fragment_limit = 1;
         decode.dropped.overlapping_fragments = 2;
         decode.dropped.bad_ip_header = 4;

@@ -13,7 +13,7 @@ use super::timeline::{Place, Track, TrackLine};
 use crate::call::decision::{Decided, Decision, PayloadFormat, SrtpContext};
 use crate::call::record::{EndedBy, Side, SideRecord};
 use crate::net::Endpoint;
-use crate::rtp::red;
+use crate::rtp::redundancy;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
@@ -373,7 +373,7 @@ fn widest(known: &KnownStream, format: &PayloadFormat) -> u32 {
     if format.encoding != RED {
         return rate(format);
     }
-    let within = red::types(&format.fmtp).filter_map(|pt| known.formats.get(&pt)?.as_deref());
+    let within = redundancy::types(&format.fmtp).filter_map(|pt| known.formats.get(&pt)?.as_deref());
     within.map(rate).max().unwrap_or(0)
 }
 

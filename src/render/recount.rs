@@ -10,7 +10,7 @@ use super::plan::{Known, KnownStream, walk};
 use super::report::RenderError;
 use crate::call::record::{Side, SideRecord};
 use crate::net::Endpoint;
-use crate::rtp::red;
+use crate::rtp::redundancy;
 use crate::rtp::stats::StreamStats;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::{RtpTime, Timestamp};
@@ -78,7 +78,7 @@ impl Recount {
         {
             payload.is_event = format.encoding == "TELEPHONE-EVENT";
             // Of a redundant packet, what is in it.
-            let within = if format.encoding == "RED" { red::types(&format.fmtp).next() } else { None };
+            let within = if format.encoding == "RED" { redundancy::types(&format.fmtp).next() } else { None };
             let within = within.and_then(|pt| known.formats.get(&pt)?.as_ref());
             payload.voice = Some(within.unwrap_or(format).encoding.clone());
         }

@@ -4,8 +4,8 @@
 //! Parsing succeeds on about a ninth of random bytes that begin right, so a packet is RTP because it
 //! came where a description said RTP would come, never because it parses.
 
-pub mod profile;
-pub mod red;
+pub mod redundancy;
+pub mod static_formats;
 pub mod stats;
 
 #[cfg(test)]
@@ -17,7 +17,7 @@ use crate::time::RtpTime;
 
 /// What kind of packet shares a media port (RFC 7983 section 7, RFC 5761 section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum MediaPacketKind {
     /// Sound, or SRTP.
     Rtp,
     /// Reports, or SRTCP.
@@ -33,23 +33,25 @@ pub enum Kind {
 }
 
 /// The kind of a packet by its first octets. Costs a few nanoseconds, allocates nothing.
-pub fn classify(payload: &[u8]) -> Kind {
-    let &[first, second, third, fourth, ..] = payload else { return Kind::Other };
+pub fn classify(payload: &[u8]) -> MediaPacketKind {
+    let &[first, second, third, fourth, ..] = payload else { return MediaPacketKind::Other };
     match first {
         // RFC 5761 section 4: payload types 64..=95 are not for RTP where RTCP may come.
-        128..=191 if (192..=223).contains(&second) => Kind::Rtcp,
-        128..=191 if payload.len() >= RtpReader::MIN_HEADER_LEN => Kind::Rtp,
+        128..=191 if (192..=223).contains(&second) => MediaPacketKind::Rtcp,
+        128..=191 if payload.len() >= RtpReader::MIN_HEADER_LEN => MediaPacketKind::Rtp,
         // The length tells STUN from T.38, whose packets begin with a sequence number.
-        0..=3 if usize::from(u16::from_be_bytes([third, fourth])) + STUN_HEADER_LEN == payload.len() => Kind::Stun,
-        16..=19 if payload.get(4..8) == Some(&ZRTP_COOKIE) => Kind::Zrtp,
-        20..=63 if payload.len() >= DTLS_HEADER_LEN && matches!(second, 0xfe | 0x01) => Kind::Dtls,
-        _ => Kind::Other,
+        0..=3 if usize::from(u16::from_be_bytes([third, fourth])) + STUN_HEADER_LEN == payload.len() => {
+            MediaPacketKind::Stun
+        }
+        16..=19 if payload.get(4..8) == Some(&ZRTP_COOKIE) => MediaPacketKind::Zrtp,
+        20..=63 if payload.len() >= DTLS_HEADER_LEN && matches!(second, 0xfe | 0x01) => MediaPacketKind::Dtls,
+        _ => MediaPacketKind::Other,
     }
 }
 
 /// Why bytes are no RTP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Reject {
+pub enum RtpParseError {
     /// Fewer than 12 bytes.
     #[error("too short for an RTP header")]
     TooShort,
@@ -66,7 +68,7 @@ pub enum Reject {
 
 /// One RTP packet, borrowed (RFC 3550 section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Packet<'a> {
+pub struct RtpPacket<'a> {
     /// Who sends.
     pub ssrc: u32,
     /// Grows by one with each packet, wraps.
@@ -83,13 +85,13 @@ pub struct Packet<'a> {
     pub payload: &'a [u8],
 }
 
-impl<'a> Packet<'a> {
+impl<'a> RtpPacket<'a> {
     /// Reads a whole packet.
     ///
     /// # Errors
-    /// [`Reject`], when it is none.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Reject> {
-        let reader = RtpReader::new(bytes).map_err(Reject::from)?;
+    /// [`RtpParseError`], when it is none.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, RtpParseError> {
+        let reader = RtpReader::new(bytes).map_err(RtpParseError::from)?;
         Ok(Self { payload: reader.payload(), ..Self::from_reader(&reader) })
     }
 
@@ -98,15 +100,15 @@ impl<'a> Packet<'a> {
     /// may be cut behind its first 12 bytes. `payload` is what is there.
     ///
     /// # Errors
-    /// [`Reject`], when there are no 12 bytes of version 2.
-    pub fn parse_cut(bytes: &'a [u8]) -> Result<Self, Reject> {
+    /// [`RtpParseError`], when there are no 12 bytes of version 2.
+    pub fn parse_cut(bytes: &'a [u8]) -> Result<Self, RtpParseError> {
         let Some((fixed, _)) = bytes.split_first_chunk::<{ RtpReader::MIN_HEADER_LEN }>() else {
-            return Err(Reject::TooShort);
+            return Err(RtpParseError::TooShort);
         };
         let mut plain = *fixed;
         // Without the padding, extension and source count bits the fixed header stands alone.
         plain[0] &= 0b1100_0000;
-        let reader = RtpReader::new(&plain).map_err(Reject::from)?;
+        let reader = RtpReader::new(&plain).map_err(RtpParseError::from)?;
         let header_len = header_len(bytes).unwrap_or(bytes.len());
         let packet = Self::from_reader(&reader);
         Ok(Self {
@@ -157,7 +159,7 @@ fn second_at(payload: &[u8]) -> Option<usize> {
         .find(|&length| (1_u16..).zip((length..payload.len()).step_by(length)).all(|(n, at)| is_number(at, n)))
 }
 
-impl From<RtpReaderError> for Reject {
+impl From<RtpReaderError> for RtpParseError {
     fn from(error: RtpReaderError) -> Self {
         match error {
             RtpReaderError::BufferTooShort(_) => Self::TooShort,

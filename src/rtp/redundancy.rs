@@ -2,7 +2,7 @@
 
 /// One block of a redundant packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Block<'a> {
+pub struct RedundantBlock<'a> {
     /// Payload type of what is inside.
     pub pt: u8,
     /// How much earlier than the packet's own RTP stamp it begins, in clock units; 0 for the primary.
@@ -12,14 +12,14 @@ pub struct Block<'a> {
 }
 
 /// The blocks of a payload, oldest first and the primary last. `None` if its headers do not add up.
-pub fn blocks(payload: &[u8]) -> Option<Vec<Block<'_>>> {
+pub fn blocks(payload: &[u8]) -> Option<Vec<RedundantBlock<'_>>> {
     let (mut blocks, mut lengths) = (Vec::new(), Vec::new());
     let mut rest = payload;
     loop {
         let (&first, after) = rest.split_first()?;
         if first & 0x80 == 0 {
             // The last header is one byte, and its block takes what is left.
-            blocks.push(Block { pt: first & 0x7F, earlier: 0, payload: &[] });
+            blocks.push(RedundantBlock { pt: first & 0x7F, earlier: 0, payload: &[] });
             rest = after;
             break;
         }
@@ -28,7 +28,7 @@ pub fn blocks(payload: &[u8]) -> Option<Vec<Block<'_>>> {
         if blocks.len() == MAX_BLOCKS {
             return None;
         }
-        blocks.push(Block { pt: first & 0x7F, earlier: (word >> 10 & 0x3FFF) as u16, payload: &[] });
+        blocks.push(RedundantBlock { pt: first & 0x7F, earlier: (word >> 10 & 0x3FFF) as u16, payload: &[] });
         lengths.push((word & 0x3FF) as usize);
         rest = after;
     }
@@ -40,7 +40,7 @@ pub fn blocks(payload: &[u8]) -> Option<Vec<Block<'_>>> {
 }
 
 /// The primary block alone: what the packet says itself.
-pub fn primary(payload: &[u8]) -> Option<Block<'_>> {
+pub fn primary(payload: &[u8]) -> Option<RedundantBlock<'_>> {
     blocks(payload)?.pop()
 }
 
@@ -61,16 +61,16 @@ mod tests {
 
     #[test]
     fn a_packet_with_one_repeat_has_two_blocks() {
-        let old = Block { pt: 7, earlier: 160, payload: b"lpc" };
-        let new = Block { pt: 5, earlier: 0, payload: b"dv" };
+        let old = RedundantBlock { pt: 7, earlier: 160, payload: b"lpc" };
+        let new = RedundantBlock { pt: 5, earlier: 0, payload: b"dv" };
         assert_eq!(blocks(&PACKET), Some(vec![old, new]));
         assert_eq!(primary(&PACKET), Some(new));
     }
 
     #[test]
     fn a_packet_may_have_the_primary_alone_even_empty() {
-        assert_eq!(primary(&[0x00, 1, 2]), Some(Block { pt: 0, earlier: 0, payload: &[1, 2] }));
-        assert_eq!(primary(&[0x08]), Some(Block { pt: 8, earlier: 0, payload: &[] }));
+        assert_eq!(primary(&[0x00, 1, 2]), Some(RedundantBlock { pt: 0, earlier: 0, payload: &[1, 2] }));
+        assert_eq!(primary(&[0x08]), Some(RedundantBlock { pt: 8, earlier: 0, payload: &[] }));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 /// What a static payload type means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StaticFormat {
+pub struct StaticPayloadFormat {
     /// The encoding's name, upper case, as in an rtpmap.
     pub encoding: &'static str,
     /// The RTP clock in Hz. For G.722 it is 8000 although the sound has 16000 (RFC 3551 section 4.5.2).
@@ -13,7 +13,7 @@ pub struct StaticFormat {
 }
 
 /// The meaning of a payload type that needs no rtpmap; nothing for dynamic, reserved and unassigned ones.
-pub const fn static_format(pt: u8) -> Option<StaticFormat> {
+pub const fn static_format(pt: u8) -> Option<StaticPayloadFormat> {
     Some(match pt {
         0 => mono("PCMU", 8_000),
         3 => mono("GSM", 8_000),
@@ -23,7 +23,7 @@ pub const fn static_format(pt: u8) -> Option<StaticFormat> {
         7 => mono("LPC", 8_000),
         8 => mono("PCMA", 8_000),
         9 => mono("G722", 8_000),
-        10 => StaticFormat { encoding: "L16", clock_hz: 44_100, channels: 2 },
+        10 => StaticPayloadFormat { encoding: "L16", clock_hz: 44_100, channels: 2 },
         11 => mono("L16", 44_100),
         12 => mono("QCELP", 8_000),
         13 => mono("CN", 8_000),
@@ -45,6 +45,6 @@ pub const fn static_format(pt: u8) -> Option<StaticFormat> {
     })
 }
 
-const fn mono(encoding: &'static str, clock_hz: u32) -> StaticFormat {
-    StaticFormat { encoding, clock_hz, channels: 1 }
+const fn mono(encoding: &'static str, clock_hz: u32) -> StaticPayloadFormat {
+    StaticPayloadFormat { encoding, clock_hz, channels: 1 }
 }

@@ -8,12 +8,12 @@ use crate::time::{RtpTime, Timestamp};
 
 /// How a packet arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Arrival {
+pub enum PacketArrival {
     /// Later than all before it; with or without a gap.
     InOrder,
     /// Earlier than the latest one, and new.
     Reordered,
-    /// Seen before: same sequence number and same RTP timestamp.
+    /// RecentPackets before: same sequence number and same RTP timestamp.
     Duplicate,
     /// Its sequence number is far from what was expected. Its sound is as good as any; only the
     /// counting waits for a second packet that agrees.
@@ -33,15 +33,15 @@ pub struct StreamStats {
     last_at: Timestamp,
     /// Lost in runs that are over.
     lost_before: u64,
-    run: Run,
+    run: SequenceRun,
     /// The newest packets that jumped and are of no run yet, newest first.
     jumped: [Option<(u16, RtpTime)>; JUMPS],
     /// The timestamp of the highest packet.
     highest_time: RtpTime,
     /// By how much the timestamp grew between the last two packets that followed each other.
     step: u32,
-    jitter: Jitter,
-    seen: Seen,
+    jitter: InterarrivalJitter,
+    seen: RecentPackets,
 }
 
 impl Default for StreamStats {
@@ -54,12 +54,12 @@ impl Default for StreamStats {
             first_at: Timestamp::EPOCH,
             last_at: Timestamp::EPOCH,
             lost_before: 0,
-            run: Run { base: 0, highest: 0, received: 0 },
+            run: SequenceRun { base: 0, highest: 0, received: 0 },
             jumped: [None; JUMPS],
             highest_time: RtpTime(0),
             step: 0,
-            jitter: Jitter::default(),
-            seen: Seen { present: [0; WINDOW / 64], marks: [0; WINDOW] },
+            jitter: InterarrivalJitter::default(),
+            seen: RecentPackets { present: [0; WINDOW / 64], marks: [0; WINDOW] },
         }
     }
 }
@@ -67,7 +67,7 @@ impl Default for StreamStats {
 impl StreamStats {
     /// Takes one packet of the stream: its capture time, sequence number, RTP timestamp and the clock
     /// of its payload type in Hz (0 when unknown: no jitter then).
-    pub fn handle(&mut self, at: Timestamp, sequence: u16, time: RtpTime, clock_hz: u32) -> Arrival {
+    pub fn handle(&mut self, at: Timestamp, sequence: u16, time: RtpTime, clock_hz: u32) -> PacketArrival {
         // Numbers of a run begin above 65535: this is the first packet, or the first after `forget_place`.
         if self.run.highest == 0 {
             let first = self.packets == 0;
@@ -76,21 +76,21 @@ impl StreamStats {
             self.begin_run(sequence, time);
             self.packets += 1;
             self.jitter.handle(at, time, clock_hz);
-            return Arrival::InOrder;
+            return PacketArrival::InOrder;
         }
         let arrival = self.place(at, sequence, time);
         match arrival {
-            Arrival::Duplicate => {
+            PacketArrival::Duplicate => {
                 self.duplicates += 1;
                 return arrival;
             }
-            Arrival::Reordered => self.reordered += 1,
-            Arrival::InOrder => self.jitter.handle(at, time, clock_hz),
-            Arrival::Restarted => {
+            PacketArrival::Reordered => self.reordered += 1,
+            PacketArrival::InOrder => self.jitter.handle(at, time, clock_hz),
+            PacketArrival::Restarted => {
                 self.jitter.forget();
                 self.jitter.handle(at, time, clock_hz);
             }
-            Arrival::Jumped => {}
+            PacketArrival::Jumped => {}
         }
         self.packets += 1;
         self.first_at = self.first_at.min(at);
@@ -101,7 +101,7 @@ impl StreamStats {
     /// Nothing is known of what lies between the packets so far and the next one: it is not counted as lost.
     pub fn forget_place(&mut self) {
         self.lost_before += self.run.lost();
-        self.run = Run { base: 0, highest: 0, received: 0 };
+        self.run = SequenceRun { base: 0, highest: 0, received: 0 };
         self.jitter.forget();
     }
 
@@ -169,7 +169,7 @@ impl StreamStats {
         self.run.highest.saturating_add_signed(step as i64)
     }
 
-    fn place(&mut self, at: Timestamp, sequence: u16, time: RtpTime) -> Arrival {
+    fn place(&mut self, at: Timestamp, sequence: u16, time: RtpTime) -> PacketArrival {
         // After a silence no copies are under way: a sender that begins its numbers and stamps anew after each hold, and
         // began with the same, says something else with them. The packet after the first one tells.
         let resumes = at.since(self.last_at) >= NO_MORE_COPIES
@@ -180,18 +180,18 @@ impl StreamStats {
                 self.step = time.0.wrapping_sub(self.highest_time.0);
             }
             self.advance(u64::from(ahead), time);
-            return Arrival::InOrder;
+            return PacketArrival::InOrder;
         }
         let behind = (self.run.highest as u16).wrapping_sub(sequence);
         if usize::from(behind) < WINDOW {
             let extended = self.run.highest - u64::from(behind);
             match self.seen.get(extended) {
-                Some(mark) if mark == fold(time) && !resumes => return Arrival::Duplicate,
+                Some(mark) if mark == fold(time) && !resumes => return PacketArrival::Duplicate,
                 None if behind < MAX_MISORDER => {
                     self.seen.set(extended, time);
                     self.run.base = self.run.base.min(extended);
                     self.run.received += 1;
-                    return Arrival::Reordered;
+                    return PacketArrival::Reordered;
                 }
                 _ => {}
             }
@@ -208,18 +208,18 @@ impl StreamStats {
         self.run.received += 1;
     }
 
-    fn jump(&mut self, sequence: u16, time: RtpTime) -> Arrival {
+    fn jump(&mut self, sequence: u16, time: RtpTime) -> PacketArrival {
         // The mirror was away for over a minute and the sender went on: its clock has gone on by just
         // as many packets. That is loss, which appendix A.1 alone would take for a restart.
         let ahead = sequence.wrapping_sub(self.run.highest as u16);
         let passed = time.0.wrapping_sub(self.highest_time.0);
         if self.step != 0 && passed == self.step.wrapping_mul(u32::from(ahead)) {
             self.advance(u64::from(ahead), time);
-            return Arrival::InOrder;
+            return PacketArrival::InOrder;
         }
         let jumped = self.jumped;
         if jumped.contains(&Some((sequence, time))) {
-            return Arrival::Duplicate;
+            return PacketArrival::Duplicate;
         }
         match jumped.iter().flatten().find(|(before, _)| before.wrapping_add(1) == sequence) {
             Some(&(before, at)) => {
@@ -237,12 +237,12 @@ impl StreamStats {
                         self.run.received += 1;
                     }
                 }
-                Arrival::Restarted
+                PacketArrival::Restarted
             }
             None => {
                 self.jumped.rotate_right(1);
                 self.jumped[0] = Some((sequence, time));
-                Arrival::Jumped
+                PacketArrival::Jumped
             }
         }
     }
@@ -251,7 +251,7 @@ impl StreamStats {
         let first = 0x1_0000 + u64::from(sequence);
         self.jumped = [None; JUMPS];
         self.highest_time = time;
-        self.run = Run { base: first, highest: first, received: 1 };
+        self.run = SequenceRun { base: first, highest: first, received: 1 };
         self.seen.present = [0; WINDOW / 64];
         self.seen.set(first, time);
     }
@@ -259,13 +259,13 @@ impl StreamStats {
 
 /// Packets without a jump between them.
 #[derive(Clone, Copy, Debug)]
-struct Run {
+struct SequenceRun {
     base: u64,
     highest: u64,
     received: u64,
 }
 
-impl Run {
+impl SequenceRun {
     const fn lost(&self) -> u64 {
         if self.received == 0 { 0 } else { (self.highest - self.base + 1).saturating_sub(self.received) }
     }
@@ -273,12 +273,12 @@ impl Run {
 
 /// Which of the last sequence numbers were seen, and with which timestamp.
 #[derive(Clone, Debug)]
-struct Seen {
+struct RecentPackets {
     present: [u64; WINDOW / 64],
     marks: [u16; WINDOW],
 }
 
-impl Seen {
+impl RecentPackets {
     fn get(&self, extended: u64) -> Option<u16> {
         let slot = slot(extended);
         (self.present[slot / 64] & (1 << (slot % 64)) != 0).then(|| self.marks[slot])
@@ -316,13 +316,13 @@ const fn fold(time: RtpTime) -> u16 {
 
 /// Interarrival jitter (RFC 3550 appendix A.8), in ms so that a change of clock needs no conversion.
 #[derive(Clone, Debug, Default)]
-struct Jitter {
+struct InterarrivalJitter {
     last: Option<(Timestamp, RtpTime, u32)>,
     now_ms: f64,
     max_ms: f64,
 }
 
-impl Jitter {
+impl InterarrivalJitter {
     fn forget(&mut self) {
         self.last = None;
     }

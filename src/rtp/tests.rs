@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::stats::{Arrival, StreamStats};
+use super::stats::{PacketArrival, StreamStats};
 use super::*;
 use crate::time::Timestamp;
 
@@ -14,7 +14,7 @@ const FULL: [u8; 36] = [
 
 #[test]
 fn sources_extension_and_padding_are_no_sound() {
-    let p = Packet::parse(&FULL).unwrap();
+    let p = RtpPacket::parse(&FULL).unwrap();
     assert_eq!((p.ssrc, p.sequence, p.time, p.pt, p.marker), (0x0102_0304, 0x1234, RtpTime(160), 8, true));
     assert_eq!((p.header_len, p.payload), (28, [9u8; 4].as_slice()));
 }
@@ -53,15 +53,15 @@ proptest! {
 #[test]
 fn a_cut_packet_keeps_its_header() {
     // Without the end the padding cannot be told.
-    assert_eq!(Packet::parse(&FULL[..30]).err(), Some(Reject::Padding));
-    let cut = Packet::parse_cut(&FULL[..30]).unwrap();
+    assert_eq!(RtpPacket::parse(&FULL[..30]).err(), Some(RtpParseError::Padding));
+    let cut = RtpPacket::parse_cut(&FULL[..30]).unwrap();
     assert_eq!((cut.ssrc, cut.sequence, cut.pt, cut.marker, cut.header_len), (0x0102_0304, 0x1234, 8, true, 28));
     assert_eq!(cut.payload, [9, 9]);
-    let bare = Packet::parse_cut(&FULL[..12]).unwrap();
+    let bare = RtpPacket::parse_cut(&FULL[..12]).unwrap();
     assert_eq!((bare.header_len, bare.payload.len()), (12, 0));
-    assert_eq!(Packet::parse(&FULL[..11]).err(), Some(Reject::TooShort));
-    assert_eq!(Packet::parse(&FULL[..27]).err(), Some(Reject::HeaderCut));
-    assert_eq!(Packet::parse_cut(&[0x40; 12]).err(), Some(Reject::Version));
+    assert_eq!(RtpPacket::parse(&FULL[..11]).err(), Some(RtpParseError::TooShort));
+    assert_eq!(RtpPacket::parse(&FULL[..27]).err(), Some(RtpParseError::HeaderCut));
+    assert_eq!(RtpPacket::parse_cut(&[0x40; 12]).err(), Some(RtpParseError::Version));
 }
 
 #[test]
@@ -72,18 +72,18 @@ fn kinds_of_packets_on_one_port_are_told_apart() {
     zrtp.extend(b"ZRTP\0\0\0\0");
     let dtls = [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
     for (bytes, kind) in [
-        (FULL.as_slice(), Kind::Rtp),
-        (&[0x81, 200, 0, 6, 0, 0, 0, 1], Kind::Rtcp),
-        (&[0x80, 223, 0, 0], Kind::Rtcp),
-        (&stun, Kind::Stun),
-        (&zrtp, Kind::Zrtp),
-        (&dtls, Kind::Dtls),
+        (FULL.as_slice(), MediaPacketKind::Rtp),
+        (&[0x81, 200, 0, 6, 0, 0, 0, 1], MediaPacketKind::Rtcp),
+        (&[0x80, 223, 0, 0], MediaPacketKind::Rtcp),
+        (&stun, MediaPacketKind::Stun),
+        (&zrtp, MediaPacketKind::Zrtp),
+        (&dtls, MediaPacketKind::Dtls),
         // T.38 begins with a sequence number.
-        (&[0, 1, 6, 0xc0, 1, 0x80, 0, 0, 0xff], Kind::Other),
-        (b"\r\n\r\n", Kind::Other),
-        (b"INVITE sip:a SIP/2.0", Kind::Other),
-        (b"", Kind::Other),
-        (&[0x80, 8, 0, 1], Kind::Other),
+        (&[0, 1, 6, 0xc0, 1, 0x80, 0, 0, 0xff], MediaPacketKind::Other),
+        (b"\r\n\r\n", MediaPacketKind::Other),
+        (b"INVITE sip:a SIP/2.0", MediaPacketKind::Other),
+        (b"", MediaPacketKind::Other),
+        (&[0x80, 8, 0, 1], MediaPacketKind::Other),
     ] {
         assert_eq!(classify(bytes), kind, "{bytes:x?}");
     }
@@ -91,7 +91,7 @@ fn kinds_of_packets_on_one_port_are_told_apart() {
 
 #[test]
 fn the_static_table_has_the_clocks_of_rfc_3551() {
-    let clock = |pt| profile::static_format(pt).map(|f| (f.encoding, f.clock_hz));
+    let clock = |pt| static_formats::static_format(pt).map(|f| (f.encoding, f.clock_hz));
     assert_eq!(clock(0), Some(("PCMU", 8_000)));
     assert_eq!(clock(8), Some(("PCMA", 8_000)));
     // 16 kHz sound on an 8 kHz clock.
@@ -101,7 +101,7 @@ fn the_static_table_has_the_clocks_of_rfc_3551() {
 }
 
 /// Packets of 20 ms: (sequence, index of 20 ms in time).
-fn feed(stats: &mut StreamStats, packets: impl IntoIterator<Item = (u16, u32)>) -> Vec<Arrival> {
+fn feed(stats: &mut StreamStats, packets: impl IntoIterator<Item = (u16, u32)>) -> Vec<PacketArrival> {
     packets
         .into_iter()
         .map(|(sequence, slot)| {
@@ -130,7 +130,7 @@ fn loss_disorder_and_copies_are_counted_apart() {
     let mut s = StreamStats::default();
     // 3 is lost; 6 comes before 5; 4 comes twice at once, 1 twice much later.
     let arrivals = feed(&mut s, [(1, 1), (2, 2), (4, 4), (4, 4), (6, 6), (5, 5), (7, 7), (1, 1)]);
-    use Arrival::{Duplicate, InOrder, Reordered};
+    use PacketArrival::{Duplicate, InOrder, Reordered};
     assert_eq!(arrivals, [InOrder, InOrder, InOrder, Duplicate, InOrder, Reordered, InOrder, Duplicate]);
     assert_eq!(counts(&s), (6, 1, 2, 1, 0));
     // Before the first one.
@@ -168,10 +168,13 @@ fn a_sender_that_begins_with_the_same_numbers_and_stamps_after_a_silence_is_no_c
 fn a_jump_needs_a_second_packet_that_agrees() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..10).map(|i| (i as u16, i)));
-    assert_eq!(feed(&mut s, [(40_000, 10), (10, 11), (11, 12)]), [Arrival::Jumped, Arrival::InOrder, Arrival::InOrder]);
+    assert_eq!(
+        feed(&mut s, [(40_000, 10), (10, 11), (11, 12)]),
+        [PacketArrival::Jumped, PacketArrival::InOrder, PacketArrival::InOrder]
+    );
     assert_eq!(counts(&s), (13, 0, 0, 0, 0));
     let arrivals = feed(&mut s, [(50_000, 13), (50_001, 14), (50_003, 16)]);
-    assert_eq!(arrivals, [Arrival::Jumped, Arrival::Restarted, Arrival::InOrder]);
+    assert_eq!(arrivals, [PacketArrival::Jumped, PacketArrival::Restarted, PacketArrival::InOrder]);
     // One lost within the new run, none between the runs.
     assert_eq!(counts(&s), (16, 1, 0, 0, 1));
 }
@@ -181,7 +184,7 @@ fn a_long_hole_in_the_mirror_is_loss_when_the_clock_went_on_too() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..10).map(|i| (i as u16, i)));
     // 100 s at 20 ms: beyond the 3000 packets of appendix A.1.
-    assert_eq!(feed(&mut s, [(5_010, 5_010), (5_011, 5_011)]), [Arrival::InOrder, Arrival::InOrder]);
+    assert_eq!(feed(&mut s, [(5_010, 5_010), (5_011, 5_011)]), [PacketArrival::InOrder, PacketArrival::InOrder]);
     assert_eq!(counts(&s), (12, 5_000, 0, 0, 0));
 }
 
@@ -191,7 +194,7 @@ fn the_same_number_at_another_time_is_no_copy() {
     feed(&mut s, (0..50).map(|i| (i as u16 + 100, i)));
     // The sender starts again a little further back.
     let arrivals = feed(&mut s, [(120, 5_000), (121, 5_001), (122, 5_002)]);
-    assert_eq!(arrivals, [Arrival::Jumped, Arrival::Restarted, Arrival::InOrder]);
+    assert_eq!(arrivals, [PacketArrival::Jumped, PacketArrival::Restarted, PacketArrival::InOrder]);
     assert_eq!(counts(&s), (53, 0, 0, 0, 1));
 }
 
@@ -226,12 +229,12 @@ proptest! {
     #[test]
     fn any_bytes_may_come(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         let _ = classify(&bytes);
-        if let Ok(p) = Packet::parse(&bytes) {
+        if let Ok(p) = RtpPacket::parse(&bytes) {
             prop_assert!(p.header_len + p.payload.len() <= bytes.len());
-            let cut = Packet::parse_cut(&bytes).unwrap();
+            let cut = RtpPacket::parse_cut(&bytes).unwrap();
             prop_assert_eq!((cut.ssrc, cut.sequence, cut.time, cut.pt, cut.header_len), (p.ssrc, p.sequence, p.time, p.pt, p.header_len));
         }
-        let _ = Packet::parse_cut(&bytes);
+        let _ = RtpPacket::parse_cut(&bytes);
     }
 
     #[test]

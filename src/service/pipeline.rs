@@ -2,14 +2,14 @@
 
 use crate::call::Engine;
 use crate::call::event::LegSink;
-use crate::capture::{CaptureError, Event, Frame, Source};
-use crate::decode::Decoder;
+use crate::capture::{CaptureError, CaptureEvent, CaptureSource, CapturedFrame};
+use crate::decode::FrameDecoder;
 use crate::ops::drops::DropCounters;
 
-/// Decoder and engine, driven by the events of a source.
+/// FrameDecoder and engine, driven by the events of a source.
 pub struct Pipeline {
     /// Turns frames into datagrams.
-    pub decoder: Decoder,
+    pub decoder: FrameDecoder,
     /// Turns datagrams into calls.
     pub engine: Engine,
     /// Nanoseconds by which the source's timeline is ahead of the engine's timeline. The engine continues the timeline of
@@ -29,27 +29,31 @@ pub enum PipelineStep {
 impl Pipeline {
     /// Creates a pipeline around an engine. The engine may already know calls of an earlier process.
     pub fn new(engine: Engine) -> Self {
-        Self { decoder: Decoder::new(), ahead_ns: engine.wall_offset_ns(), engine }
+        Self { decoder: FrameDecoder::new(), ahead_ns: engine.wall_offset_ns(), engine }
     }
 
     /// Passes the next event of the source through decoder and engine into the sink.
     ///
     /// # Errors
     /// When the source fails for good.
-    pub fn step(&mut self, source: &mut dyn Source, sink: &mut dyn LegSink) -> Result<PipelineStep, CaptureError> {
+    pub fn step(
+        &mut self,
+        source: &mut dyn CaptureSource,
+        sink: &mut dyn LegSink,
+    ) -> Result<PipelineStep, CaptureError> {
         let Self { decoder, engine, ahead_ns } = self;
         match source.next_event()? {
-            Event::Frame(frame) => {
-                let frame = Frame { at: frame.at.offset(ahead_ns.saturating_neg()), ..frame };
+            CaptureEvent::Frame(frame) => {
+                let frame = CapturedFrame { at: frame.at.offset(ahead_ns.saturating_neg()), ..frame };
                 decoder.handle_frame(&frame, &mut |decoded| engine.handle_decoded(&decoded, sink));
             }
-            Event::Tick(now) => {
+            CaptureEvent::Tick(now) => {
                 let now = now.offset(ahead_ns.saturating_neg());
                 decoder.handle_timeout(now, &mut |decoded| engine.handle_decoded(&decoded, sink));
                 engine.handle_timeout(now, sink);
             }
-            Event::ClockStep { by_ns, .. } => engine.handle_clock_step(by_ns, sink),
-            Event::End => return Ok(PipelineStep::End),
+            CaptureEvent::ClockStep { by_ns, .. } => engine.handle_clock_step(by_ns, sink),
+            CaptureEvent::End => return Ok(PipelineStep::End),
         }
         Ok(PipelineStep::More)
     }

@@ -13,8 +13,8 @@ use crate::call::Engine;
 use crate::call::decision::Decision;
 use crate::call::engine::RestoredLeg;
 use crate::call::event::{Keep, LegId, LegSink};
-use crate::decode::Datagram;
-use crate::sip::{Framing, Message};
+use crate::decode::UdpDatagram;
+use crate::sip::{SipFraming, SipMessage};
 use crate::spool::SpoolError;
 use crate::spool::disk::DiskSpool;
 use crate::spool::restore::{self, RestorableLeg, RestoreItem, RestoreSequence};
@@ -85,7 +85,7 @@ fn find_legs(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<Re
 fn recall_leg(engine: &mut Engine, leg: &RestorableLeg) {
     let Some(packet) = leg.message.as_ref().filter(|_| !leg.name.is_empty()) else { return };
     let datagram = packet.datagram();
-    let Ok(message) = Message::parse(datagram.payload, Framing::Datagram) else { return };
+    let Ok(message) = SipMessage::parse(datagram.payload, SipFraming::Datagram) else { return };
     engine.handle_restored_leg(RestoredLeg {
         name: leg.name.clone(),
         conversation: leg.conversation.clone(),
@@ -158,7 +158,7 @@ impl LegSink for ResumeSink<'_> {
         }
     }
 
-    fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
+    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: Keep) {
         if !self.filed.contains_key(&leg) {
             self.spool.packet(leg, datagram, keep);
         }

@@ -6,7 +6,7 @@ use super::header::{find_outside, split_outside, unquote};
 
 /// What kind of address a URI is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scheme {
+pub enum UriScheme {
     /// `sip:`, or a bare `user@host`.
     Sip,
     /// `sips:`.
@@ -19,11 +19,11 @@ pub enum Scheme {
 
 /// A URI, taken apart as far as it is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Uri {
+pub struct SipUri {
     /// As it stood.
     pub text: String,
     /// Its kind.
-    pub scheme: Scheme,
+    pub scheme: UriScheme,
     /// The user part, or the number of a `tel:`, percent-decoded and without password. Parameters
     /// after a telephone number (`;npdi;rn=`, `;phone-context=`: RFC 4694, RFC 3966) are in `params`;
     /// after any other user they belong to the user (RFC 4475 section 3.1.1.9).
@@ -33,20 +33,20 @@ pub struct Uri {
     /// The port, if one is written.
     pub port: Option<u16>,
     /// URI parameters, those of a telephone number in the user part first.
-    pub params: Params,
+    pub params: SipParams,
     /// The header part after `?`, as it stands.
     pub headers: Option<String>,
 }
 
-impl Uri {
-    /// Reads a URI. Never fails: what fits no rule is a host of scheme [`Scheme::Other`].
+impl SipUri {
+    /// Reads a URI. Never fails: what fits no rule is a host of scheme [`UriScheme::Other`].
     pub fn parse(text: &str) -> Self {
         let text = text.trim();
         let (scheme, rest) = split_scheme(text);
         match scheme {
-            Scheme::Sip | Scheme::Sips => Self::parse_sip(text, scheme, rest),
-            Scheme::Tel => Self::parse_tel(text, rest),
-            Scheme::Other => Self::bare(text, Scheme::Other, rest),
+            UriScheme::Sip | UriScheme::Sips => Self::parse_sip(text, scheme, rest),
+            UriScheme::Tel => Self::parse_tel(text, rest),
+            UriScheme::Other => Self::bare(text, UriScheme::Other, rest),
         }
     }
 
@@ -63,14 +63,14 @@ impl Uri {
         })
     }
 
-    fn bare(text: &str, scheme: Scheme, host: &str) -> Self {
+    fn bare(text: &str, scheme: UriScheme, host: &str) -> Self {
         Self {
             text: text.to_owned(),
             scheme,
             user: None,
             host: host.to_owned(),
             port: None,
-            params: Params::default(),
+            params: SipParams::default(),
             headers: None,
         }
     }
@@ -80,20 +80,20 @@ impl Uri {
         let number = percent_decode(number.trim());
         Self {
             user: Some(number).filter(|n| !n.is_empty()),
-            params: Params::parse(params),
-            ..Self::bare(text, Scheme::Tel, "")
+            params: SipParams::parse(params),
+            ..Self::bare(text, UriScheme::Tel, "")
         }
     }
 
-    fn parse_sip(text: &str, scheme: Scheme, rest: &str) -> Self {
+    fn parse_sip(text: &str, scheme: UriScheme, rest: &str) -> Self {
         let (userinfo, rest) = split_userinfo(rest);
-        let (user, mut params) = userinfo.map_or((None, Params::default()), split_user);
+        let (user, mut params) = userinfo.map_or((None, SipParams::default()), split_user);
         let (rest, headers) = match rest.split_once('?') {
             Some((rest, headers)) => (rest, Some(headers.to_owned())),
             None => (rest, None),
         };
         let (hostport, uri_params) = rest.split_once(';').unwrap_or((rest, ""));
-        params.append(Params::parse(uri_params));
+        params.append(SipParams::parse(uri_params));
         let (host, port) = split_host(hostport.trim());
         // `sip:112` of old gateways: a number is no host.
         let (user, host) = if user.is_none() && is_number(host) { (Some(host.to_owned()), "") } else { (user, host) };
@@ -107,9 +107,9 @@ pub struct NameAddr {
     /// The display name without quotes and escapes; never empty.
     pub display: Option<String>,
     /// The address.
-    pub uri: Uri,
+    pub uri: SipUri,
     /// Parameters of the header, such as `tag`.
-    pub params: Params,
+    pub params: SipParams,
 }
 
 impl NameAddr {
@@ -134,7 +134,7 @@ impl NameAddr {
             return None;
         }
         let display = Some(unquote(display)).filter(|d| !d.trim().is_empty());
-        Some(Self { display, uri: Uri::parse(uri), params: Params::parse(params) })
+        Some(Self { display, uri: SipUri::parse(uri), params: SipParams::parse(params) })
     }
 
     /// The tag: one half of the dialog's name; never empty.
@@ -145,9 +145,9 @@ impl NameAddr {
 
 /// Parameters `;name=value`, names compared without case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Params(Vec<(String, Option<String>)>);
+pub struct SipParams(Vec<(String, Option<String>)>);
 
-impl Params {
+impl SipParams {
     /// Reads `name=value;name;name="quoted"`; at most 64, the rest is left out.
     pub fn parse(text: &str) -> Self {
         let parse = |param: &str| match find_outside(param, b'=') {
@@ -204,20 +204,20 @@ pub(super) fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn split_scheme(text: &str) -> (Scheme, &str) {
+fn split_scheme(text: &str) -> (UriScheme, &str) {
     if is_number(text.split(';').next().unwrap_or(text)) {
-        return (Scheme::Tel, text);
+        return (UriScheme::Tel, text);
     }
     let Some((scheme, rest)) = text.split_once(':') else {
-        return (if text.contains('@') { Scheme::Sip } else { Scheme::Other }, text);
+        return (if text.contains('@') { UriScheme::Sip } else { UriScheme::Other }, text);
     };
     match scheme.trim().to_ascii_lowercase().as_str() {
-        "sip" => (Scheme::Sip, rest),
-        "sips" => (Scheme::Sips, rest),
-        "tel" => (Scheme::Tel, rest),
+        "sip" => (UriScheme::Sip, rest),
+        "sips" => (UriScheme::Sips, rest),
+        "tel" => (UriScheme::Tel, rest),
         // `user@host:port` without a scheme, seen in From of old gateways.
-        other if other.contains('@') => (Scheme::Sip, text),
-        _ => (Scheme::Other, text),
+        other if other.contains('@') => (UriScheme::Sip, text),
+        _ => (UriScheme::Other, text),
     }
 }
 
@@ -242,11 +242,11 @@ fn split_userinfo(rest: &str) -> (Option<&str>, &str) {
     (rest.get(..last), rest.get(last + 1..).unwrap_or_default())
 }
 
-fn split_user(userinfo: &str) -> (Option<String>, Params) {
+fn split_user(userinfo: &str) -> (Option<String>, SipParams) {
     let user = userinfo.split(':').next().unwrap_or(userinfo).trim();
     let (user, params) = match user.split_once(';') {
-        Some((number, params)) if is_number(number) => (number, Params::parse(params)),
-        _ => (user, Params::default()),
+        Some((number, params)) if is_number(number) => (number, SipParams::parse(params)),
+        _ => (user, SipParams::default()),
     };
     (Some(percent_decode(user)).filter(|u| !u.is_empty()), params)
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::address::Params;
+use super::address::SipParams;
 use super::header::{skip_line_ends, take_line, text, trim};
 
 /// The session description in `body`, whose Content-Type is `content_type`.
@@ -17,7 +17,7 @@ pub(super) fn sdp<'a>(content_type: Option<&str>, body: &'a [u8]) -> Option<Cow<
         return (!body.is_empty()).then_some(Cow::Borrowed(body));
     }
     if kind.starts_with("multipart/") {
-        return in_multipart(Params::parse(params).get("boundary"), body);
+        return in_multipart(SipParams::parse(params).get("boundary"), body);
     }
     None
 }

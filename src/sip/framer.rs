@@ -10,69 +10,69 @@
 //! buffer stays under [`MAX_STREAM_BUFFER`] plus one piece; the work is linear in the bytes.
 
 use super::header::is_token;
-use super::message::{Framing, MAX_BODY_BYTES, MAX_HEADER_BYTES, announced_length};
-use super::start::{MAX_START_LINE, looks_like_sip};
-use super::websocket::{self, Decoder};
+use super::message::{MAX_BODY_BYTES, MAX_HEADER_BYTES, SipFraming, announced_length};
+use super::start_line::{MAX_START_LINE, looks_like_sip};
+use super::websocket::{self, WebSocketDecoder};
 use crate::net::Transport;
 
 /// One direction of one connection.
 #[derive(Default)]
-pub struct Framer {
+pub struct SipFramer {
     buffer: Vec<u8>,
     /// Where in the buffer the unread bytes begin.
     at: usize,
     /// How far after `at` the end of the header section has been looked for.
     searched: usize,
-    state: State,
+    state: FramerState,
     /// Bytes that belong to no message, since the last message.
     lost_for: usize,
     skipped: u64,
 }
 
 #[derive(Default)]
-enum State {
+enum FramerState {
     /// Nothing read yet: SIP or an HTTP upgrade.
     #[default]
     Start,
     /// At a message.
     Sip,
     /// Looking for the next message.
-    Resync(Line),
+    Resync(LinePosition),
     /// In a body that is too long to be kept; so much of it is to come.
     Skip(usize),
     /// In the head of an HTTP request or response.
     Http,
     /// In WebSocket frames.
-    WebSocket(Box<Decoder>),
+    WebSocket(Box<WebSocketDecoder>),
     /// No SIP here.
     GivenUp,
 }
 
 /// Where in a line the unread bytes begin.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum LinePosition {
     Begin,
     Middle,
 }
 
 /// Whether a step needs more bytes.
 #[derive(PartialEq, Eq)]
-enum Step {
+enum FramerStep {
     Again,
     Wait,
 }
 
-impl Framer {
+impl SipFramer {
     /// Takes the next bytes of the stream and gives each message that they complete to `out`.
     pub fn push(&mut self, data: &[u8], out: &mut dyn FnMut(&[u8])) {
         for piece in data.chunks(MAX_PIECE) {
-            if matches!(self.state, State::Resync(_)) && websocket::begins_frame(piece) == Some(true) {
+            if matches!(self.state, FramerState::Resync(_)) && websocket::begins_frame(piece) == Some(true) {
                 self.skip(self.unread().len());
-                self.state = State::WebSocket(Box::default());
+                self.state = FramerState::WebSocket(Box::default());
             }
             match &mut self.state {
-                State::WebSocket(decoder) => decoder.push(piece, out),
-                State::GivenUp => self.skipped += piece.len() as u64,
+                FramerState::WebSocket(decoder) => decoder.push(piece, out),
+                FramerState::GivenUp => self.skipped += piece.len() as u64,
                 _ => {
                     self.buffer.extend_from_slice(piece);
                     self.run(out);
@@ -86,9 +86,9 @@ impl Framer {
     pub fn gap(&mut self, out: &mut dyn FnMut(&[u8])) {
         self.flush(out);
         match &mut self.state {
-            State::WebSocket(decoder) => decoder.gap(),
-            State::GivenUp => {}
-            state => *state = State::Resync(Line::Begin),
+            FramerState::WebSocket(decoder) => decoder.gap(),
+            FramerState::GivenUp => {}
+            state => *state = FramerState::Resync(LinePosition::Begin),
         }
     }
 
@@ -100,42 +100,42 @@ impl Framer {
 
     /// How the messages travel: WebSocket once an upgrade or a frame was seen.
     pub fn transport(&self) -> Transport {
-        if matches!(self.state, State::WebSocket(_)) { Transport::Ws } else { Transport::Tcp }
+        if matches!(self.state, FramerState::WebSocket(_)) { Transport::Ws } else { Transport::Tcp }
     }
 
     /// How to parse the messages: in a WebSocket each message is framed by itself, and
     /// Content-Length may be missing (RFC 7118 section 5.2).
-    pub fn framing(&self) -> Framing {
+    pub fn framing(&self) -> SipFraming {
         match self.transport() {
-            Transport::Ws => Framing::Datagram,
-            Transport::Udp | Transport::Tcp => Framing::Stream,
+            Transport::Ws => SipFraming::Datagram,
+            Transport::Udp | Transport::Tcp => SipFraming::Stream,
         }
     }
 
     /// Bytes that belonged to no message; keep-alives are not among them.
     pub fn skipped(&self) -> u64 {
         match &self.state {
-            State::WebSocket(decoder) => self.skipped + decoder.skipped(),
+            FramerState::WebSocket(decoder) => self.skipped + decoder.skipped(),
             _ => self.skipped,
         }
     }
 
     /// Whether this stream holds no SIP as far as it was read: what follows is not looked at.
     pub fn given_up(&self) -> bool {
-        matches!(self.state, State::GivenUp)
+        matches!(self.state, FramerState::GivenUp)
     }
 
     fn run(&mut self, out: &mut dyn FnMut(&[u8])) {
         loop {
             let step = match self.state {
-                State::Start => self.start(out),
-                State::Sip => self.message(out),
-                State::Resync(line) => self.resync(line),
-                State::Skip(left) => self.skip_body(left),
-                State::Http => self.http(out),
-                State::WebSocket(_) | State::GivenUp => Step::Wait,
+                FramerState::Start => self.start(out),
+                FramerState::Sip => self.message(out),
+                FramerState::Resync(line) => self.resync(line),
+                FramerState::Skip(left) => self.skip_body(left),
+                FramerState::Http => self.http(out),
+                FramerState::WebSocket(_) | FramerState::GivenUp => FramerStep::Wait,
             };
-            if step == Step::Wait {
+            if step == FramerStep::Wait {
                 break;
             }
         }
@@ -146,30 +146,30 @@ impl Framer {
         }
     }
 
-    fn start(&mut self, out: &mut dyn FnMut(&[u8])) -> Step {
+    fn start(&mut self, out: &mut dyn FnMut(&[u8])) -> FramerStep {
         self.skip_line_ends();
         let unread = self.unread();
         match websocket::begins_frame(unread) {
-            None => return Step::Wait,
+            None => return FramerStep::Wait,
             Some(true) => return self.begin_websocket(0, out),
             Some(false) => {}
         }
         let http = |word: &[u8]| unread.iter().zip(word).all(|(a, b)| a == b);
         let undecided = |word: &[u8]| unread.len() < word.len() && http(word);
         if undecided(b"GET ") || undecided(b"HTTP/") {
-            return Step::Wait;
+            return FramerStep::Wait;
         }
-        self.state = if http(b"GET ") || http(b"HTTP/") { State::Http } else { State::Sip };
-        Step::Again
+        self.state = if http(b"GET ") || http(b"HTTP/") { FramerState::Http } else { FramerState::Sip };
+        FramerStep::Again
     }
 
-    fn message(&mut self, out: &mut dyn FnMut(&[u8])) -> Step {
+    fn message(&mut self, out: &mut dyn FnMut(&[u8])) -> FramerStep {
         self.skip_line_ends();
         let unread = self.unread();
-        let Some(&first) = unread.first() else { return Step::Wait };
+        let Some(&first) = unread.first() else { return FramerStep::Wait };
         let Some(line) = line_length(unread) else {
             if is_token(first) && unread.len() < MAX_START_LINE {
-                return Step::Wait;
+                return FramerStep::Wait;
             }
             return self.lose();
         };
@@ -177,19 +177,19 @@ impl Framer {
             return self.lose();
         }
         let Some(head) = self.head_length() else {
-            return if self.unread().len() > MAX_HEADER_BYTES { self.lose() } else { Step::Wait };
+            return if self.unread().len() > MAX_HEADER_BYTES { self.lose() } else { FramerStep::Wait };
         };
         self.whole(head, out)
     }
 
     /// A message whose header section of `head` bytes is complete.
-    fn whole(&mut self, head: usize, out: &mut dyn FnMut(&[u8])) -> Step {
+    fn whole(&mut self, head: usize, out: &mut dyn FnMut(&[u8])) -> FramerStep {
         let unread = self.unread();
         let head_bytes = unread.get(..head).unwrap_or(unread);
         let body = announced_length(head_bytes).ok().map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         match body {
             Some(body) if head.saturating_add(body) <= MAX_STREAM_BUFFER => {
-                let Some(message) = unread.get(..head + body) else { return Step::Wait };
+                let Some(message) = unread.get(..head + body) else { return FramerStep::Wait };
                 out(message);
                 self.consume(head + body);
             }
@@ -197,85 +197,85 @@ impl Framer {
             Some(body) if body <= MAX_BODY_BYTES => {
                 out(head_bytes);
                 self.consume(head);
-                self.state = State::Skip(body);
+                self.state = FramerState::Skip(body);
             }
             // Contradicting, negative or absurd lengths: the parser says so, and where the next
             // message begins is found by looking.
             _ => {
                 out(head_bytes);
                 self.consume(head);
-                self.state = State::Resync(Line::Begin);
+                self.state = FramerState::Resync(LinePosition::Begin);
             }
         }
         self.lost_for = 0;
-        Step::Again
+        FramerStep::Again
     }
 
-    fn resync(&mut self, place: Line) -> Step {
+    fn resync(&mut self, place: LinePosition) -> FramerStep {
         if self.lost_for > GIVE_UP_AFTER {
             self.skip(self.unread().len());
-            self.state = State::GivenUp;
-            return Step::Wait;
+            self.state = FramerState::GivenUp;
+            return FramerStep::Wait;
         }
         let unread = self.unread();
         let Some(line) = line_length(unread) else {
             if unread.len() >= MAX_START_LINE {
                 self.skip(unread.len());
-                self.state = State::Resync(Line::Middle);
+                self.state = FramerState::Resync(LinePosition::Middle);
             }
-            return Step::Wait;
+            return FramerStep::Wait;
         };
-        if place == Line::Begin && unread.get(..line).is_some_and(looks_like_sip) {
+        if place == LinePosition::Begin && unread.get(..line).is_some_and(looks_like_sip) {
             let after = unread.get(line..).unwrap_or_default();
             if is_header(after) {
-                self.state = State::Sip;
-                return Step::Again;
+                self.state = FramerState::Sip;
+                return FramerStep::Again;
             }
             if line_length(after).is_none() && after.len() < MAX_START_LINE {
-                return Step::Wait;
+                return FramerStep::Wait;
             }
         }
         self.skip(line);
-        self.state = State::Resync(Line::Begin);
-        Step::Again
+        self.state = FramerState::Resync(LinePosition::Begin);
+        FramerStep::Again
     }
 
-    fn skip_body(&mut self, left: usize) -> Step {
+    fn skip_body(&mut self, left: usize) -> FramerStep {
         let step = left.min(self.unread().len());
         self.consume(step);
-        self.state = if step == left { State::Sip } else { State::Skip(left - step) };
-        if step == left { Step::Again } else { Step::Wait }
+        self.state = if step == left { FramerState::Sip } else { FramerState::Skip(left - step) };
+        if step == left { FramerStep::Again } else { FramerStep::Wait }
     }
 
-    fn http(&mut self, out: &mut dyn FnMut(&[u8])) -> Step {
+    fn http(&mut self, out: &mut dyn FnMut(&[u8])) -> FramerStep {
         let Some(head) = self.head_length() else {
             if self.unread().len() > MAX_HEADER_BYTES {
                 self.skip(self.unread().len());
-                self.state = State::GivenUp;
+                self.state = FramerState::GivenUp;
             }
-            return Step::Wait;
+            return FramerStep::Wait;
         };
         let unread = self.unread();
         if !websocket::is_upgrade(unread.get(..head).unwrap_or_default()) {
             self.skip(unread.len());
-            self.state = State::GivenUp;
-            return Step::Wait;
+            self.state = FramerState::GivenUp;
+            return FramerStep::Wait;
         }
         self.begin_websocket(head, out)
     }
 
     /// Its frames begin after so many of the unread bytes.
-    fn begin_websocket(&mut self, after: usize, out: &mut dyn FnMut(&[u8])) -> Step {
-        let mut decoder = Box::<Decoder>::default();
+    fn begin_websocket(&mut self, after: usize, out: &mut dyn FnMut(&[u8])) -> FramerStep {
+        let mut decoder = Box::<WebSocketDecoder>::default();
         decoder.push(self.unread().get(after..).unwrap_or_default(), out);
         self.consume(self.unread().len());
-        self.state = State::WebSocket(decoder);
-        Step::Wait
+        self.state = FramerState::WebSocket(decoder);
+        FramerStep::Wait
     }
 
     /// Gives a message whose headers are complete but whose body is not, and forgets the rest.
     fn flush(&mut self, out: &mut dyn FnMut(&[u8])) {
-        if matches!(self.state, State::Sip)
+        if matches!(self.state, FramerState::Sip)
             && let Some(head) = self.head_length()
             && announced_length(self.unread().get(..head).unwrap_or_default()).is_ok()
             && looks_like_sip(self.unread())
@@ -289,11 +289,11 @@ impl Framer {
     }
 
     /// Here is no message: on to the next line.
-    fn lose(&mut self) -> Step {
+    fn lose(&mut self) -> FramerStep {
         let line = line_length(self.unread());
         self.skip(line.unwrap_or(self.unread().len()));
-        self.state = State::Resync(if line.is_some() { Line::Begin } else { Line::Middle });
-        Step::Again
+        self.state = FramerState::Resync(if line.is_some() { LinePosition::Begin } else { LinePosition::Middle });
+        FramerStep::Again
     }
 
     fn unread(&self) -> &[u8] {

@@ -3,24 +3,24 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::address::{NameAddr, Params, Uri};
+use super::address::{NameAddr, SipParams, SipUri};
 use super::header::{both_names, decimal, find_outside, skip_line_ends, split_outside, take_line, text, trim};
-use super::start::{Method, StartLine, parse_start};
+use super::start_line::{SipMethod, StartLine, parse_start};
 
 /// Whether `bytes` is exactly the bytes of one message or the head of a longer stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub enum SipFraming {
     /// One datagram: without a Content-Length the body is the rest, octets after it are ignored
     /// (RFC 3261 section 18.3).
     Datagram,
-    /// A message that [`super::stream::Framer`] cut from a stream: without a Content-Length there is
+    /// A message that [`super::framer::Framer`] cut from a stream: without a Content-Length there is
     /// no body (RFC 3261 section 20.14).
     Stream,
 }
 
 /// Why bytes are no message that could be keyed to a dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Reject {
+pub enum SipParseError {
     /// Neither a request line nor a status line.
     #[error("no SIP start line")]
     StartLine,
@@ -60,22 +60,22 @@ pub struct CSeq {
     /// Grows with each new request of one side.
     pub number: u32,
     /// The request's method, also in its responses.
-    pub method: Method,
+    pub method: SipMethod,
 }
 
 /// A parsed message that borrows its bytes. Header values are unfolded and decoded when asked for.
 #[derive(Clone)]
-pub struct Message<'a> {
+pub struct SipMessage<'a> {
     start: StartLine<'a>,
     head: &'a [u8],
-    fields: Vec<Field>,
+    fields: Vec<HeaderSpan>,
     call_id: Cow<'a, str>,
     cseq: Option<CSeq>,
     body: &'a [u8],
     body_cut: bool,
 }
 
-impl<'a> Message<'a> {
+impl<'a> SipMessage<'a> {
     /// Reads one message.
     ///
     /// Tolerated: leading CRLF, bare LF, folding, blanks round the colon, lines that are no header,
@@ -83,8 +83,8 @@ impl<'a> Message<'a> {
     /// end (a cut datagram), a body shorter than announced ([`Self::body_cut`]).
     ///
     /// # Errors
-    /// [`Reject`], when the bytes are no SIP/2.0 message or cannot be keyed to a dialog.
-    pub fn parse(bytes: &'a [u8], framing: Framing) -> Result<Self, Reject> {
+    /// [`SipParseError`], when the bytes are no SIP/2.0 message or cannot be keyed to a dialog.
+    pub fn parse(bytes: &'a [u8], framing: SipFraming) -> Result<Self, SipParseError> {
         let bytes = skip_line_ends(bytes);
         let (first, rest) = take_line(bytes);
         let start = parse_start(first)?;
@@ -92,7 +92,7 @@ impl<'a> Message<'a> {
         let (head, after) = rest.split_at_checked(head_len).unwrap_or((rest, &[]));
         let mut message =
             Self { start, head, fields, call_id: Cow::Borrowed(""), cseq: None, body: &[], body_cut: false };
-        message.call_id = message.one_value("Call-ID")?.filter(|id| !id.is_empty()).ok_or(Reject::NoCallId)?;
+        message.call_id = message.one_value("Call-ID")?.filter(|id| !id.is_empty()).ok_or(SipParseError::NoCallId)?;
         message.cseq = message.checked_cseq()?;
         message.take_body(after, framing)?;
         Ok(message)
@@ -104,7 +104,7 @@ impl<'a> Message<'a> {
     }
 
     /// The method of a request; nothing for a response (whose method is in [`Self::cseq`]).
-    pub fn method(&self) -> Option<&Method> {
+    pub fn method(&self) -> Option<&SipMethod> {
         match &self.start {
             StartLine::Request { method, .. } => Some(method),
             StartLine::Response { .. } => None,
@@ -120,10 +120,10 @@ impl<'a> Message<'a> {
     }
 
     /// The Request-URI; `<>` round it are taken off (RFC 4475 section 3.1.2.7).
-    pub fn request_uri(&self) -> Option<Uri> {
+    pub fn request_uri(&self) -> Option<SipUri> {
         match &self.start {
             StartLine::Request { uri, .. } => {
-                Some(Uri::parse(uri.trim_start_matches('<').trim_end_matches('>').trim()))
+                Some(SipUri::parse(uri.trim_start_matches('<').trim_end_matches('>').trim()))
             }
             StartLine::Response { .. } => None,
         }
@@ -140,7 +140,7 @@ impl<'a> Message<'a> {
     }
 
     /// The method that this message is about: its own, or of a response the CSeq's.
-    pub fn transaction_method(&self) -> Option<&Method> {
+    pub fn transaction_method(&self) -> Option<&SipMethod> {
         self.method().or(self.cseq.as_ref().map(|cseq| &cseq.method))
     }
 
@@ -180,7 +180,7 @@ impl<'a> Message<'a> {
     }
 
     /// The values of a list of addresses: P-Asserted-Identity, Contact, Diversion (RFC 5806),
-    /// History-Info (RFC 7044: its `index` is a parameter, its Reason stands in [`Uri::header`]).
+    /// History-Info (RFC 7044: its `index` is a parameter, its ReasonHeader stands in [`SipUri::header`]).
     pub fn addresses(&self, name: &str) -> Vec<NameAddr> {
         self.values(name).iter().filter_map(|value| NameAddr::parse(value)).collect()
     }
@@ -195,7 +195,7 @@ impl<'a> Message<'a> {
     pub fn via_branch(&self) -> Option<Cow<'a, str>> {
         let via = self.header("Via")?;
         let top = split_outside(&via, b',').next()?;
-        let params = Params::parse(top.get(find_outside(top, b';')? + 1..)?);
+        let params = SipParams::parse(top.get(find_outside(top, b';')? + 1..)?);
         params.get("branch").filter(|b| !b.is_empty()).map(|b| Cow::Owned(b.to_owned()))
     }
 
@@ -228,49 +228,49 @@ impl<'a> Message<'a> {
     }
 
     /// The value of a header that may stand only once. Repeated with the same text it is taken.
-    fn one_value(&self, name: &str) -> Result<Option<Cow<'a, str>>, Reject> {
+    fn one_value(&self, name: &str) -> Result<Option<Cow<'a, str>>, SipParseError> {
         let mut all = self.raw_values(name).map(text);
         let first = all.next();
         match &first {
-            Some(first) if all.any(|other| other != *first) => Err(Reject::Contradiction),
+            Some(first) if all.any(|other| other != *first) => Err(SipParseError::Contradiction),
             _ => Ok(first),
         }
     }
 
-    fn checked_cseq(&self) -> Result<Option<CSeq>, Reject> {
+    fn checked_cseq(&self) -> Result<Option<CSeq>, SipParseError> {
         let Some(value) = self.one_value("CSeq")? else { return Ok(None) };
         let mut words = value.split_ascii_whitespace();
         let (number, method) = (words.next().unwrap_or_default(), words.next());
-        let Some(method) = method.map(Method::from_name) else { return Ok(None) };
+        let Some(method) = method.map(SipMethod::from_name) else { return Ok(None) };
         if self.method().is_some_and(|own| *own != method) {
-            return Err(Reject::MethodMismatch);
+            return Err(SipParseError::MethodMismatch);
         }
         // RFC 4475 sections 3.1.2.4 and 3.1.2.5: a number beyond 32 bits is no number.
         Ok(number.parse().ok().map(|number| CSeq { number, method }))
     }
 
-    fn take_body(&mut self, after: &'a [u8], framing: Framing) -> Result<(), Reject> {
+    fn take_body(&mut self, after: &'a [u8], framing: SipFraming) -> Result<(), SipParseError> {
         let announced = match (self.content_length()?, framing) {
             (Some(length), _) => length,
-            (None, Framing::Datagram) => after.len() as u64,
-            (None, Framing::Stream) => 0,
+            (None, SipFraming::Datagram) => after.len() as u64,
+            (None, SipFraming::Stream) => 0,
         };
         let length = usize::try_from(announced).unwrap_or(usize::MAX).min(after.len());
         if length > MAX_BODY_BYTES {
-            return Err(Reject::BodyTooLong);
+            return Err(SipParseError::BodyTooLong);
         }
         self.body_cut = announced > length as u64;
         self.body = after.get(..length).unwrap_or(after);
         Ok(())
     }
 
-    fn content_length(&self) -> Result<Option<u64>, Reject> {
+    fn content_length(&self) -> Result<Option<u64>, SipParseError> {
         let mut found = None;
         for value in self.raw_values("Content-Length") {
             for part in value.split(|&b| b == b',').map(trim).filter(|part| !part.is_empty()) {
-                let length = decimal(part).ok_or(Reject::ContentLength)?;
+                let length = decimal(part).ok_or(SipParseError::ContentLength)?;
                 if found.is_some_and(|before| before != length) {
-                    return Err(Reject::ContentLength);
+                    return Err(SipParseError::ContentLength);
                 }
                 found = Some(length);
             }
@@ -279,7 +279,7 @@ impl<'a> Message<'a> {
     }
 }
 
-impl fmt::Debug for Message<'_> {
+impl fmt::Debug for SipMessage<'_> {
     /// Only the kind of message: headers hold numbers.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.start {
@@ -292,24 +292,24 @@ impl fmt::Debug for Message<'_> {
 /// The Content-Length that a complete head (start line and headers) announces, 0 without one.
 ///
 /// # Errors
-/// As [`Message::parse`] for headers and lengths.
-pub(super) fn announced_length(head: &[u8]) -> Result<u64, Reject> {
+/// As [`SipMessage::parse`] for headers and lengths.
+pub(super) fn announced_length(head: &[u8]) -> Result<u64, SipParseError> {
     let (_, headers) = take_line(skip_line_ends(head));
     let (fields, _) = scan_headers(headers)?;
     let start = StartLine::Response { status: 100, reason: Cow::Borrowed("") };
     let call_id = Cow::Borrowed("");
-    let message = Message { start, head: headers, fields, call_id, cseq: None, body: &[], body_cut: false };
+    let message = SipMessage { start, head: headers, fields, call_id, cseq: None, body: &[], body_cut: false };
     Ok(message.content_length()?.unwrap_or(0))
 }
 
 /// Where a header stands within the header section.
 #[derive(Clone, Copy, Debug)]
-struct Field {
+struct HeaderSpan {
     name: (u32, u32),
     value: (u32, u32),
 }
 
-impl Field {
+impl HeaderSpan {
     fn name<'h>(&self, head: &'h [u8]) -> &'h [u8] {
         head.get(self.name.0 as usize..self.name.1 as usize).unwrap_or_default()
     }
@@ -320,14 +320,14 @@ impl Field {
 }
 
 /// The table of headers, and the length of the section with its empty line.
-fn scan_headers(section: &[u8]) -> Result<(Vec<Field>, usize), Reject> {
-    let mut fields: Vec<Field> = Vec::with_capacity(24);
+fn scan_headers(section: &[u8]) -> Result<(Vec<HeaderSpan>, usize), SipParseError> {
+    let mut fields: Vec<HeaderSpan> = Vec::with_capacity(24);
     // Whether the line before was a header, so that a fold continues it; folds of other lines go with them.
     let mut foldable = false;
     let mut at = 0;
     while let Some(rest) = section.get(at..).filter(|rest| !rest.is_empty()) {
         if at > MAX_HEADER_BYTES {
-            return Err(Reject::HeadersTooLong);
+            return Err(SipParseError::HeadersTooLong);
         }
         let (line, after) = take_line(rest);
         let next = section.len() - after.len();
@@ -350,10 +350,10 @@ fn scan_headers(section: &[u8]) -> Result<(Vec<Field>, usize), Reject> {
                 let name = line.get(..colon).unwrap_or_default().trim_ascii_end();
                 if !name.is_empty() && name.iter().all(|b| !b.is_ascii_whitespace()) {
                     if fields.len() == MAX_HEADERS {
-                        return Err(Reject::TooManyHeaders);
+                        return Err(SipParseError::TooManyHeaders);
                     }
                     let name_end = at + name.len();
-                    fields.push(Field {
+                    fields.push(HeaderSpan {
                         name: (at as u32, name_end as u32),
                         value: ((at + colon + 1) as u32, end as u32),
                     });
@@ -363,7 +363,7 @@ fn scan_headers(section: &[u8]) -> Result<(Vec<Field>, usize), Reject> {
         }
         at = next;
     }
-    if at > MAX_HEADER_BYTES { Err(Reject::HeadersTooLong) } else { Ok((fields, at)) }
+    if at > MAX_HEADER_BYTES { Err(SipParseError::HeadersTooLong) } else { Ok((fields, at)) }
 }
 
 /// Bytes of header section that are read. A datagram cannot be longer; the longest message of the

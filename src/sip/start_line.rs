@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::header::{decimal, is_token, skip_line_ends, trim};
-use super::message::Reject;
+use super::message::SipParseError;
 
 /// Whether these bytes begin as a SIP message: a status line `SIP/x.y` or a request line that ends in
 /// `SIP/x.y`, after CRLF keep-alives. Any version passes, so that [`super::Message::parse`] can say why it
@@ -28,7 +28,7 @@ pub fn looks_like_sip(bytes: &[u8]) -> bool {
 
 /// A method (RFC 3261 and its extensions).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
+pub enum SipMethod {
     /// Opens or changes a session.
     Invite,
     /// Confirms the final answer to an INVITE.
@@ -61,7 +61,7 @@ pub enum Method {
     Other(String),
 }
 
-impl Method {
+impl SipMethod {
     /// The method of this name. Names are compared without case, although RFC 3261 section 7.1 makes
     /// them case-sensitive: a recorder loses a call by being right here.
     pub fn from_name(name: &str) -> Self {
@@ -80,7 +80,7 @@ impl Method {
     }
 }
 
-impl fmt::Display for Method {
+impl fmt::Display for SipMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -92,7 +92,7 @@ pub enum StartLine<'a> {
     /// A request.
     Request {
         /// What is asked.
-        method: Method,
+        method: SipMethod,
         /// Of whom; as it stands, which need not be a well-formed URI.
         uri: Cow<'a, str>,
     },
@@ -106,39 +106,39 @@ pub enum StartLine<'a> {
 }
 
 /// Reads a start line.
-pub(super) fn parse_start(line: &[u8]) -> Result<StartLine<'_>, Reject> {
+pub(super) fn parse_start(line: &[u8]) -> Result<StartLine<'_>, SipParseError> {
     let line = trim(line.get(..MAX_START_LINE).unwrap_or(line));
     if starts_with_ignore_case(line, b"SIP/") {
         return parse_status(line);
     }
     let version = last_word(line);
     if !is_version(version) {
-        return Err(Reject::StartLine);
+        return Err(SipParseError::StartLine);
     }
     if !version.eq_ignore_ascii_case(b"SIP/2.0") {
-        return Err(Reject::Version);
+        return Err(SipParseError::Version);
     }
     let rest = line.get(..line.len() - version.len()).unwrap_or_default();
     let method = rest.iter().position(|&b| !is_token(b)).unwrap_or(rest.len());
     let (method, uri) = rest.split_at_checked(method).unwrap_or((rest, &[]));
     if method.is_empty() || method.len() > MAX_METHOD || !matches!(uri.first(), Some(b' ' | b'\t')) {
-        return Err(Reject::StartLine);
+        return Err(SipParseError::StartLine);
     }
     let uri = trim(uri);
     if uri.is_empty() {
-        return Err(Reject::StartLine);
+        return Err(SipParseError::StartLine);
     }
     Ok(StartLine::Request {
-        method: Method::from_name(&String::from_utf8_lossy(method)),
+        method: SipMethod::from_name(&String::from_utf8_lossy(method)),
         uri: String::from_utf8_lossy(uri),
     })
 }
 
-fn parse_status(line: &[u8]) -> Result<StartLine<'_>, Reject> {
+fn parse_status(line: &[u8]) -> Result<StartLine<'_>, SipParseError> {
     let end = line.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(line.len());
     let (version, rest) = line.split_at_checked(end).unwrap_or((line, &[]));
     if !version.eq_ignore_ascii_case(b"SIP/2.0") {
-        return Err(if is_version(version) { Reject::Version } else { Reject::StartLine });
+        return Err(if is_version(version) { SipParseError::Version } else { SipParseError::StartLine });
     }
     let rest = trim(rest);
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
@@ -146,7 +146,7 @@ fn parse_status(line: &[u8]) -> Result<StartLine<'_>, Reject> {
     // RFC 4475 section 3.1.2.19: a code beyond 699 must not be folded into one that is valid.
     let status = match decimal(code) {
         Some(code @ 100..=699) => code as u16,
-        _ => return Err(Reject::Status),
+        _ => return Err(SipParseError::Status),
     };
     Ok(StartLine::Response { status, reason: String::from_utf8_lossy(trim(reason)) })
 }
@@ -173,19 +173,19 @@ pub(super) const MAX_START_LINE: usize = 8 * 1024;
 /// Bytes of a method name; the longest of the RFC 4475 set has 41.
 pub(super) const MAX_METHOD: usize = 64;
 
-const NAMES: [(&str, Method); 14] = [
-    ("INVITE", Method::Invite),
-    ("ACK", Method::Ack),
-    ("BYE", Method::Bye),
-    ("CANCEL", Method::Cancel),
-    ("UPDATE", Method::Update),
-    ("PRACK", Method::Prack),
-    ("REFER", Method::Refer),
-    ("INFO", Method::Info),
-    ("REGISTER", Method::Register),
-    ("NOTIFY", Method::Notify),
-    ("SUBSCRIBE", Method::Subscribe),
-    ("OPTIONS", Method::Options),
-    ("MESSAGE", Method::Message),
-    ("PUBLISH", Method::Publish),
+const NAMES: [(&str, SipMethod); 14] = [
+    ("INVITE", SipMethod::Invite),
+    ("ACK", SipMethod::Ack),
+    ("BYE", SipMethod::Bye),
+    ("CANCEL", SipMethod::Cancel),
+    ("UPDATE", SipMethod::Update),
+    ("PRACK", SipMethod::Prack),
+    ("REFER", SipMethod::Refer),
+    ("INFO", SipMethod::Info),
+    ("REGISTER", SipMethod::Register),
+    ("NOTIFY", SipMethod::Notify),
+    ("SUBSCRIBE", SipMethod::Subscribe),
+    ("OPTIONS", SipMethod::Options),
+    ("MESSAGE", SipMethod::Message),
+    ("PUBLISH", SipMethod::Publish),
 ];

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::stream::{Framer, MAX_STREAM_BUFFER};
+use super::framer::{MAX_STREAM_BUFFER, SipFramer};
 use super::*;
 use crate::net::Transport;
 
@@ -26,18 +26,18 @@ const SAME: [(&str, &[u8]); 12] = [
     fixture!("multipart"),
 ];
 
-const REFUSED: [((&str, &[u8]), Reject); 7] = [
-    (fixture!("negative_content_length"), Reject::ContentLength),
-    (fixture!("content_length_contradicts"), Reject::ContentLength),
-    (fixture!("version_7"), Reject::Version),
-    (fixture!("method_mismatch"), Reject::MethodMismatch),
-    (fixture!("no_call_id"), Reject::NoCallId),
-    (fixture!("two_call_ids"), Reject::Contradiction),
-    (fixture!("status_beyond_699"), Reject::Status),
+const REFUSED: [((&str, &[u8]), SipParseError); 7] = [
+    (fixture!("negative_content_length"), SipParseError::ContentLength),
+    (fixture!("content_length_contradicts"), SipParseError::ContentLength),
+    (fixture!("version_7"), SipParseError::Version),
+    (fixture!("method_mismatch"), SipParseError::MethodMismatch),
+    (fixture!("no_call_id"), SipParseError::NoCallId),
+    (fixture!("two_call_ids"), SipParseError::Contradiction),
+    (fixture!("status_beyond_699"), SipParseError::Status),
 ];
 
-fn parse(bytes: &[u8]) -> Message<'_> {
-    Message::parse(bytes, Framing::Datagram).unwrap()
+fn parse(bytes: &[u8]) -> SipMessage<'_> {
+    SipMessage::parse(bytes, SipFraming::Datagram).unwrap()
 }
 
 #[test]
@@ -45,9 +45,9 @@ fn a_message_means_the_same_in_every_style() {
     for (name, bytes) in SAME {
         assert!(looks_like_sip(bytes), "{name}");
         let m = parse(bytes);
-        assert_eq!(m.method(), Some(&Method::Invite), "{name}");
+        assert_eq!(m.method(), Some(&SipMethod::Invite), "{name}");
         assert_eq!(m.call_id(), "fixture@192.0.2.10", "{name}");
-        assert_eq!(m.cseq(), Some(CSeq { number: 7, method: Method::Invite }), "{name}");
+        assert_eq!(m.cseq(), Some(CSeq { number: 7, method: SipMethod::Invite }), "{name}");
         let (from, to) = (m.from().unwrap(), m.to().unwrap());
         assert_eq!(from.display.as_deref(), Some("Alice"), "{name}");
         assert_eq!((from.uri.user.as_deref(), from.tag()), (Some("+79990000001"), Some("a-tag")), "{name}");
@@ -67,20 +67,20 @@ fn a_message_means_the_same_in_every_style() {
 #[test]
 fn a_message_that_cannot_be_keyed_without_doubt_is_refused_by_reason() {
     for ((name, bytes), reason) in REFUSED {
-        assert_eq!(Message::parse(bytes, Framing::Datagram).err(), Some(reason), "{name}");
+        assert_eq!(SipMessage::parse(bytes, SipFraming::Datagram).err(), Some(reason), "{name}");
     }
     for (bytes, reason) in [
-        (b"".as_slice(), Reject::StartLine),
-        (b"\r\n\r\n", Reject::StartLine),
-        (b"GET / HTTP/1.1\r\n\r\n", Reject::StartLine),
-        (b"INVITE SIP/2.0\r\nCall-ID: x\r\n\r\n", Reject::StartLine),
-        (b"SIP/2.0 099 no\r\nCall-ID: x\r\n\r\n", Reject::Status),
-        (b"SIP/3.0 200 OK\r\nCall-ID: x\r\n\r\n", Reject::Version),
-        (b"SIP/2.0 200 OK\r\nCall-ID:  \r\n\r\n", Reject::NoCallId),
-        (b"SIP/2.0 200 OK\r\nCall-ID: x\r\nContent-Length: 1e3\r\n\r\n", Reject::ContentLength),
-        (b"SIP/2.0 200 OK\r\nCall-ID: x\r\nCSeq: 1 BYE\r\nCSeq: 2 BYE\r\n\r\n", Reject::Contradiction),
+        (b"".as_slice(), SipParseError::StartLine),
+        (b"\r\n\r\n", SipParseError::StartLine),
+        (b"GET / HTTP/1.1\r\n\r\n", SipParseError::StartLine),
+        (b"INVITE SIP/2.0\r\nCall-ID: x\r\n\r\n", SipParseError::StartLine),
+        (b"SIP/2.0 099 no\r\nCall-ID: x\r\n\r\n", SipParseError::Status),
+        (b"SIP/3.0 200 OK\r\nCall-ID: x\r\n\r\n", SipParseError::Version),
+        (b"SIP/2.0 200 OK\r\nCall-ID:  \r\n\r\n", SipParseError::NoCallId),
+        (b"SIP/2.0 200 OK\r\nCall-ID: x\r\nContent-Length: 1e3\r\n\r\n", SipParseError::ContentLength),
+        (b"SIP/2.0 200 OK\r\nCall-ID: x\r\nCSeq: 1 BYE\r\nCSeq: 2 BYE\r\n\r\n", SipParseError::Contradiction),
     ] {
-        assert_eq!(Message::parse(bytes, Framing::Datagram).err(), Some(reason), "{:?}", bytes.escape_ascii());
+        assert_eq!(SipMessage::parse(bytes, SipFraming::Datagram).err(), Some(reason), "{:?}", bytes.escape_ascii());
     }
 }
 
@@ -88,7 +88,7 @@ fn a_message_that_cannot_be_keyed_without_doubt_is_refused_by_reason() {
 fn a_status_line_needs_no_reason_and_a_display_name_no_utf8() {
     let m = parse(include_bytes!("../../fixtures/sip/status_without_reason.sip"));
     assert_eq!((m.status(), m.method()), (Some(180), None));
-    assert_eq!(m.transaction_method(), Some(&Method::Invite));
+    assert_eq!(m.transaction_method(), Some(&SipMethod::Invite));
     let m = parse(include_bytes!("../../fixtures/sip/windows_1251.sip"));
     let from = m.from().unwrap();
     // Four octets that are no UTF-8.
@@ -131,7 +131,7 @@ fn every_compact_form_finds_its_long_name_and_the_other_way_round() {
 #[test]
 fn a_header_that_the_snap_length_cut_in_two_is_not_believed() {
     let whole = b"SIP/2.0 200 OK\r\nCSeq: 1 INVITE\r\nCall-ID: long-name@host";
-    assert_eq!(Message::parse(whole, Framing::Datagram).err(), Some(Reject::NoCallId));
+    assert_eq!(SipMessage::parse(whole, SipFraming::Datagram).err(), Some(SipParseError::NoCallId));
     let m = b"SIP/2.0 200 OK\r\nCall-ID: x\r\nTo: <sip:a@b>;tag=cu";
     assert!(parse(m).to().is_none() && parse(m).body().is_empty());
 }
@@ -150,9 +150,9 @@ fn a_list_is_split_outside_quotes_and_brackets() {
 #[test]
 fn addresses_are_taken_apart() {
     // value, display, user, host, port, tag
-    type Case =
+    type TortureCase =
         (&'static str, Option<&'static str>, Option<&'static str>, &'static str, Option<u16>, Option<&'static str>);
-    let cases: [Case; 20] = [
+    let cases: [TortureCase; 20] = [
         ("<sip:a@b>;tag=1", None, Some("a"), "b", None, Some("1")),
         ("sip:a@b:5070;tag=1", None, Some("a"), "b", Some(5070), Some("1")),
         ("sip:a@b;tag=\"q;1\"", None, Some("a"), "b", None, Some("q;1")),
@@ -192,14 +192,14 @@ fn addresses_are_taken_apart() {
     }
     assert_eq!(NameAddr::parse("  "), None);
     assert_eq!(NameAddr::parse("\"only a name\""), None);
-    let number = Uri::parse("sip:+7999;npdi;rn=+7888@b;user=phone");
+    let number = SipUri::parse("sip:+7999;npdi;rn=+7888@b;user=phone");
     assert_eq!(
         (number.params.get("rn"), number.params.get("USER"), number.params.has("npdi")),
         (Some("+7888"), Some("phone"), true)
     );
-    assert_eq!(Uri::parse("SIPS:a@b").scheme, Scheme::Sips);
-    assert_eq!(Uri::parse("urn:service:sos").scheme, Scheme::Other);
-    assert_eq!(Uri::parse("sip:%61%zz%4@b").user.as_deref(), Some("a%zz%4"));
+    assert_eq!(SipUri::parse("SIPS:a@b").scheme, UriScheme::Sips);
+    assert_eq!(SipUri::parse("urn:service:sos").scheme, UriScheme::Other);
+    assert_eq!(SipUri::parse("sip:%61%zz%4@b").user.as_deref(), Some("a%zz%4"));
 }
 
 #[test]
@@ -221,17 +221,18 @@ fn headers_that_move_calls_are_typed() {
     }
     assert_eq!(ReferTo::parse("<sip:pbx?Replaces=abc@h>").unwrap().target.uri.host, "pbx");
     assert_eq!(
-        SessionExpires::parse("1800 ; Refresher=UAC"),
-        Some(SessionExpires { delta_s: 1800, refresher: Some(Refresher::Uac) })
+        SessionExpires::parse("1800 ; SessionRefresher=UAC"),
+        Some(SessionExpires { delta_s: 1800, refresher: Some(SessionRefresher::Uac) })
     );
     assert_eq!(SessionExpires::parse("soon"), None);
-    let reasons = Reason::parse_all("Q.850;cause=16;text=\"a, b\", SIP ;cause=200 ;text=\"Call completed elsewhere\"");
+    let reasons =
+        ReasonHeader::parse_all("Q.850;cause=16;text=\"a, b\", SIP ;cause=200 ;text=\"Call completed elsewhere\"");
     assert_eq!(reasons.len(), 2);
     assert_eq!(
         (reasons[0].protocol.as_str(), reasons[0].cause, reasons[0].text.as_deref()),
         ("Q.850", Some(16), Some("a, b"))
     );
-    assert_eq!(RAck::parse("776656 1 INVITE"), Some(RAck { rseq: 776_656, cseq: 1, method: Method::Invite }));
+    assert_eq!(RAck::parse("776656 1 INVITE"), Some(RAck { rseq: 776_656, cseq: 1, method: SipMethod::Invite }));
     let id = SessionId::parse("AB30317f1a784dc48ff824d0d3715d86;remote=00000000000000000000000000000000").unwrap();
     assert_eq!((id.local.as_str(), id.remote), ("ab30317f1a784dc48ff824d0d3715d86", None));
 }
@@ -240,14 +241,14 @@ fn headers_that_move_calls_are_typed() {
 fn lists_of_addresses_are_typed() {
     let m = parse(
         b"SIP/2.0 200 OK\r\ni: x\r\nP-Asserted-Identity: \"A, B\" <sip:1@x>, <tel:+7999>\r\n\
-        History-Info: <sip:200@x?Reason=SIP%3Bcause%3D302>;index=1.1\r\n\
+        History-Info: <sip:200@x?ReasonHeader=SIP%3Bcause%3D302>;index=1.1\r\n\
         Diversion: <sip:300@x>;reason=no-answer;counter=1\r\n\r\n",
     );
     let identities = m.addresses("p-asserted-identity");
     assert_eq!(identities.iter().map(|a| a.uri.user.as_deref().unwrap()).collect::<Vec<_>>(), ["1", "+7999"]);
     let history = &m.addresses("History-Info")[0];
     assert_eq!(history.params.get("index"), Some("1.1"));
-    assert_eq!(Reason::parse(&history.uri.header("Reason").unwrap()).unwrap().cause, Some(302));
+    assert_eq!(ReasonHeader::parse(&history.uri.header("Reason").unwrap()).unwrap().cause, Some(302));
     assert_eq!(m.addresses("Diversion")[0].params.get("reason"), Some("no-answer"));
 }
 
@@ -274,11 +275,11 @@ fn what_is_not_sip_does_not_look_like_it() {
 fn bounds_are_kept() {
     let mut text = String::from("SIP/2.0 200 OK\r\ni: x\r\n");
     text.extend(std::iter::repeat_n("X: y\r\n", MAX_HEADERS));
-    assert_eq!(Message::parse(text.as_bytes(), Framing::Datagram).err(), Some(Reject::TooManyHeaders));
+    assert_eq!(SipMessage::parse(text.as_bytes(), SipFraming::Datagram).err(), Some(SipParseError::TooManyHeaders));
     let long = format!("SIP/2.0 200 OK\r\ni: x\r\nX: {}\r\n\r\n", "y".repeat(MAX_HEADER_BYTES));
-    assert_eq!(Message::parse(long.as_bytes(), Framing::Datagram).err(), Some(Reject::HeadersTooLong));
+    assert_eq!(SipMessage::parse(long.as_bytes(), SipFraming::Datagram).err(), Some(SipParseError::HeadersTooLong));
     let body = format!("SIP/2.0 200 OK\r\ni: x\r\n\r\n{}", "y".repeat(MAX_BODY_BYTES + 1));
-    assert_eq!(Message::parse(body.as_bytes(), Framing::Datagram).err(), Some(Reject::BodyTooLong));
+    assert_eq!(SipMessage::parse(body.as_bytes(), SipFraming::Datagram).err(), Some(SipParseError::BodyTooLong));
 }
 
 /// One message of each kind that a trunk carries, with keep-alives between.
@@ -295,7 +296,7 @@ fn trunk() -> Vec<u8> {
     bytes
 }
 
-fn framed(framer: &mut Framer, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
+fn framed(framer: &mut SipFramer, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     for piece in pieces {
         framer.push(piece, &mut |m| found.push(m.to_vec()));
@@ -306,23 +307,23 @@ fn framed(framer: &mut Framer, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
 #[test]
 fn a_stream_cut_at_any_byte_gives_the_same_messages() {
     let bytes = trunk();
-    let whole = framed(&mut Framer::default(), &[&bytes]);
+    let whole = framed(&mut SipFramer::default(), &[&bytes]);
     // 10 fixtures, the BYE behind trailing_octets, and the last one.
     assert_eq!(whole.len(), 12);
     for cut in 0..bytes.len() {
         let (a, b) = bytes.split_at(cut);
-        assert_eq!(framed(&mut Framer::default(), &[a, b]), whole, "cut at {cut}");
+        assert_eq!(framed(&mut SipFramer::default(), &[a, b]), whole, "cut at {cut}");
     }
     let single: Vec<&[u8]> = bytes.chunks(1).collect();
-    assert_eq!(framed(&mut Framer::default(), &single), whole);
+    assert_eq!(framed(&mut SipFramer::default(), &single), whole);
 }
 
 #[test]
 fn a_stream_that_was_open_before_is_read_from_its_next_message() {
     let bytes = trunk();
-    let whole = framed(&mut Framer::default(), &[&bytes]);
+    let whole = framed(&mut SipFramer::default(), &[&bytes]);
     for begin in 5..bytes.len() {
-        let mut framer = Framer::default();
+        let mut framer = SipFramer::default();
         framer.gap(&mut |_| panic!("nothing was heard yet"));
         let found = framed(&mut framer, &[&bytes[begin..]]);
         // All messages that begin after the cut, and nothing that ends differently.
@@ -352,23 +353,23 @@ fn a_start_line_within_a_body_is_no_message_after_a_gap() {
     // A NOTIFY of a transfer has a status line in its body (RFC 3515 section 2.4.5).
     let bytes =
         b"lost\r\nContent-Length: 16\r\n\r\nSIP/2.0 200 OK\r\nBYE sip:a@b SIP/2.0\r\ni: y\r\nCSeq: 2 BYE\r\n\r\n";
-    let mut framer = Framer::default();
+    let mut framer = SipFramer::default();
     framer.gap(&mut |_| {});
     let found = framed(&mut framer, &[bytes]);
     assert_eq!(found.len(), 1);
-    assert_eq!(Message::parse(&found[0], Framing::Stream).unwrap().method(), Some(&Method::Bye));
+    assert_eq!(SipMessage::parse(&found[0], SipFraming::Stream).unwrap().method(), Some(&SipMethod::Bye));
 }
 
 #[test]
 fn lost_bytes_cost_only_the_messages_that_they_touch() {
     let (_, plain) = SAME[0];
-    let mut framer = Framer::default();
+    let mut framer = SipFramer::default();
     let mut found = Vec::new();
     framer.push(&plain[..plain.len() - 20], &mut |m| found.push(m.to_vec()));
     assert!(found.is_empty());
     // The headers are complete: the call is known, the body is cut.
     framer.gap(&mut |m| found.push(m.to_vec()));
-    assert!(Message::parse(&found[0], Framing::Stream).unwrap().body_cut());
+    assert!(SipMessage::parse(&found[0], SipFraming::Stream).unwrap().body_cut());
     framer.push(plain, &mut |m| found.push(m.to_vec()));
     assert_eq!(found[1], plain);
 }
@@ -376,22 +377,22 @@ fn lost_bytes_cost_only_the_messages_that_they_touch() {
 #[test]
 fn a_length_that_lies_does_not_hold_the_stream() {
     let absurd = b"SIP/2.0 200 OK\r\ni: x\r\nl: 99999999999999999999999\r\n\r\nBYE sip:a SIP/2.0\r\ni: y\r\n\r\n";
-    assert_eq!(framed(&mut Framer::default(), &[absurd]).len(), 2);
+    assert_eq!(framed(&mut SipFramer::default(), &[absurd]).len(), 2);
     let negative = b"SIP/2.0 200 OK\r\ni: x\r\nl: -1\r\n\r\nBYE sip:a SIP/2.0\r\ni: y\r\n\r\n";
-    assert_eq!(framed(&mut Framer::default(), &[negative]).len(), 2);
+    assert_eq!(framed(&mut SipFramer::default(), &[negative]).len(), 2);
     // Long but possible: given without its body, which is then passed by exactly.
     let long = MAX_STREAM_BUFFER;
     let mut bytes = format!("SIP/2.0 200 OK\r\ni: x\r\nl: {long}\r\n\r\n").into_bytes();
     bytes.extend(std::iter::repeat_n(b'\n', long));
     bytes.extend_from_slice(b"BYE sip:a SIP/2.0\r\ni: y\r\n\r\n");
-    let mut framer = Framer::default();
+    let mut framer = SipFramer::default();
     assert_eq!(framed(&mut framer, &[&bytes]).len(), 2);
     assert_eq!(framer.skipped(), 0);
 }
 
 #[test]
 fn a_stream_that_is_not_sip_is_given_up() {
-    let mut framer = Framer::default();
+    let mut framer = SipFramer::default();
     let noise: Vec<u8> = (0..2_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     assert!(framed(&mut framer, &[&noise]).is_empty());
     assert!(framer.given_up());
@@ -444,19 +445,19 @@ fn sip_over_websocket_is_recognised_and_unmasked() {
     let (plain, bare) = (SAME[0].1.to_vec(), SAME[6].1.to_vec());
     for cut in 0..bytes.len() {
         let (a, b) = bytes.split_at(cut);
-        let mut framer = Framer::default();
+        let mut framer = SipFramer::default();
         assert_eq!(framed(&mut framer, &[a, b]), [plain.clone(), plain.clone(), bare.clone()], "cut at {cut}");
-        assert_eq!((framer.transport(), framer.framing(), framer.skipped()), (Transport::Ws, Framing::Datagram, 0));
+        assert_eq!((framer.transport(), framer.framing(), framer.skipped()), (Transport::Ws, SipFraming::Datagram, 0));
     }
     let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
-    let mut framer = Framer::default();
+    let mut framer = SipFramer::default();
     assert_eq!(framed(&mut framer, &[answer, &frame(0x81, None, &plain)]), [plain]);
 }
 
 #[test]
 fn a_websocket_that_was_open_before_is_read_from_a_piece_that_begins_with_a_frame() {
     let (plain, masked) = (SAME[0].1.to_vec(), frame(0x82, KEY, SAME[0].1));
-    let mut framer = Framer::default();
+    let mut framer = SipFramer::default();
     assert_eq!(framed(&mut framer, &[&masked]), std::slice::from_ref(&plain));
     let mut found = framed(&mut framer, &[&masked[..50]]);
     framer.gap(&mut |m| found.push(m.to_vec()));
@@ -468,12 +469,12 @@ fn a_websocket_that_was_open_before_is_read_from_a_piece_that_begins_with_a_fram
 fn a_websocket_whose_first_frame_is_cut_anywhere_is_one() {
     let (plain, masked) = (SAME[0].1.to_vec(), frame(0x82, KEY, SAME[0].1));
     for cut in 1..masked.len() {
-        let mut framer = Framer::default();
+        let mut framer = SipFramer::default();
         let found = framed(&mut framer, &[&masked[..cut], &masked[cut..]]);
         assert_eq!((found, framer.transport()), (vec![plain.clone()], Transport::Ws), "cut at {cut}");
     }
     // What only begins like a frame is no more waited for than a start line is.
-    let mut framer = Framer::default();
+    let mut framer = SipFramer::default();
     let noise = [&[0x82, 0x7e, 0x10, 0x00][..], &[b'x'; 2_048]].concat();
     assert_eq!(framed(&mut framer, &[&noise, b"\r\n", SAME[0].1]), [plain]);
     assert_eq!(framer.transport(), Transport::Tcp);
@@ -481,7 +482,7 @@ fn a_websocket_whose_first_frame_is_cut_anywhere_is_one() {
 
 #[test]
 fn frames_that_break_the_rules_are_skipped() {
-    let mut framer = Framer::default();
+    let mut framer = SipFramer::default();
     let head = b"HTTP/1.1 101 x\r\nupgrade: websocket\r\n\r\n";
     // A reserved opcode; then a piece that begins well.
     let found = framed(&mut framer, &[head, &[0x83, 0x01, 0x00], &frame(0x81, None, SAME[0].1)]);
@@ -493,7 +494,7 @@ fn frames_that_break_the_rules_are_skipped() {
 
 #[test]
 fn plain_http_is_given_up() {
-    let mut framer = Framer::default();
+    let mut framer = SipFramer::default();
     assert!(framed(&mut framer, &[b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]).is_empty());
     assert!(framer.given_up());
 }
@@ -501,8 +502,8 @@ fn plain_http_is_given_up() {
 /// Asks everything of whatever parses.
 fn exercise(bytes: &[u8]) {
     let _ = looks_like_sip(bytes);
-    for framing in [Framing::Datagram, Framing::Stream] {
-        let Ok(m) = Message::parse(bytes, framing) else { continue };
+    for framing in [SipFraming::Datagram, SipFraming::Stream] {
+        let Ok(m) = SipMessage::parse(bytes, framing) else { continue };
         assert!(!m.call_id().is_empty());
         let _ = (m.from(), m.to(), m.contact(), m.via_branch(), m.sdp(), m.request_uri(), m.cseq());
         for (name, value) in m.all_headers() {
@@ -515,7 +516,8 @@ fn exercise(bytes: &[u8]) {
 fn typed(value: &str) {
     let _ = NameAddr::parse(value).map(|a| a.tag().map(str::len));
     let _ = (Replaces::parse(value), ReferTo::parse(value), SessionExpires::parse(value));
-    let _ = (Reason::parse_all(value), RAck::parse(value), SessionId::parse(value), Uri::parse(value).host_ip());
+    let _ =
+        (ReasonHeader::parse_all(value), RAck::parse(value), SessionId::parse(value), SipUri::parse(value).host_ip());
 }
 
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
@@ -585,8 +587,8 @@ proptest! {
     ) {
         let bytes = messages.concat();
         // A piece that begins with a frame changes the reading by design; these bytes hold none.
-        let whole = framed(&mut Framer::default(), &[&bytes]);
-        let mut framer = Framer::default();
+        let whole = framed(&mut SipFramer::default(), &[&bytes]);
+        let mut framer = SipFramer::default();
         let (mut found, mut rest) = (Vec::new(), bytes.as_slice());
         for cut in cuts {
             let (piece, after) = rest.split_at(cut.min(rest.len()));
@@ -602,7 +604,7 @@ proptest! {
     fn any_bytes_may_come_in_a_websocket(bytes in prop::collection::vec(any::<u8>(), 0..300), cut in 0..300usize) {
         let mut stream = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n".to_vec();
         stream.extend_from_slice(&bytes);
-        let mut framer = Framer::default();
+        let mut framer = SipFramer::default();
         let (a, b) = stream.split_at(cut.min(stream.len()));
         framed(&mut framer, &[a, b]);
         framer.gap(&mut |_| {});

@@ -1,8 +1,8 @@
 //! Headers that join, move and end calls, as values.
 
-use super::address::{NameAddr, Params};
+use super::address::{NameAddr, SipParams};
 use super::header::{decimal, split_outside};
-use super::start::Method;
+use super::start_line::SipMethod;
 
 /// The Replaces header (RFC 3891): the new call takes the place of this dialog. Tags are as the
 /// *recipient* of the message sees them.
@@ -22,7 +22,7 @@ impl Replaces {
     /// Reads the value, also of a Join header (RFC 3911), which has the same form.
     pub fn parse(value: &str) -> Option<Self> {
         let (call_id, params) = value.split_once(';').unwrap_or((value, ""));
-        let params = Params::parse(params);
+        let params = SipParams::parse(params);
         let call_id = call_id.trim();
         (!call_id.is_empty()).then(|| Self {
             call_id: call_id.to_owned(),
@@ -54,7 +54,7 @@ impl ReferTo {
 
 /// Who keeps a session alive (RFC 4028).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refresher {
+pub enum SessionRefresher {
     /// The side that sent the request.
     Uac,
     /// The side that answered it.
@@ -67,16 +67,16 @@ pub struct SessionExpires {
     /// Seconds after the last refresh at which the session is dead.
     pub delta_s: u32,
     /// Who refreshes, if agreed.
-    pub refresher: Option<Refresher>,
+    pub refresher: Option<SessionRefresher>,
 }
 
 impl SessionExpires {
     /// Reads the value.
     pub fn parse(value: &str) -> Option<Self> {
         let (delta, params) = value.split_once(';').unwrap_or((value, ""));
-        let refresher = match Params::parse(params).get("refresher").map(str::to_ascii_lowercase).as_deref() {
-            Some("uac") => Some(Refresher::Uac),
-            Some("uas") => Some(Refresher::Uas),
+        let refresher = match SipParams::parse(params).get("refresher").map(str::to_ascii_lowercase).as_deref() {
+            Some("uac") => Some(SessionRefresher::Uac),
+            Some("uas") => Some(SessionRefresher::Uas),
             _ => None,
         };
         let delta = decimal(delta.trim().as_bytes())?;
@@ -84,9 +84,9 @@ impl SessionExpires {
     }
 }
 
-/// One value of the Reason header (RFC 3326): why a request was sent.
+/// One value of the ReasonHeader header (RFC 3326): why a request was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reason {
+pub struct ReasonHeader {
     /// `SIP`, `Q.850`, ...
     pub protocol: String,
     /// A SIP status or an ISDN cause (16 normal clearing, 17 busy, 26 answered elsewhere ...).
@@ -95,7 +95,7 @@ pub struct Reason {
     pub text: Option<String>,
 }
 
-impl Reason {
+impl ReasonHeader {
     /// Reads all values of one header line.
     pub fn parse_all(value: &str) -> Vec<Self> {
         split_outside(value, b',').filter_map(Self::parse).collect()
@@ -104,7 +104,7 @@ impl Reason {
     /// Reads one value.
     pub fn parse(value: &str) -> Option<Self> {
         let (protocol, params) = value.split_once(';').unwrap_or((value, ""));
-        let params = Params::parse(params);
+        let params = SipParams::parse(params);
         let protocol = protocol.trim();
         (!protocol.is_empty()).then(|| Self {
             protocol: protocol.to_owned(),
@@ -122,7 +122,7 @@ pub struct RAck {
     /// The CSeq number of the request.
     pub cseq: u32,
     /// The method of the request.
-    pub method: Method,
+    pub method: SipMethod,
 }
 
 impl RAck {
@@ -131,7 +131,7 @@ impl RAck {
         let mut words = value.split_ascii_whitespace();
         let rseq = words.next()?.parse().ok()?;
         let cseq = words.next()?.parse().ok()?;
-        Some(Self { rseq, cseq, method: Method::from_name(words.next()?) })
+        Some(Self { rseq, cseq, method: SipMethod::from_name(words.next()?) })
     }
 }
 
@@ -152,7 +152,7 @@ impl SessionId {
             let id = id.trim().to_ascii_lowercase();
             Some(id).filter(|id| id.bytes().any(|b| b != b'0' && b != b'-'))
         };
-        let remote = Params::parse(params).get("remote").and_then(known);
+        let remote = SipParams::parse(params).get("remote").and_then(known);
         Some(Self { local: known(local)?, remote })
     }
 }

@@ -2,9 +2,9 @@
 //! message. Compressed frames (RSV1) cannot be read and are skipped; no SIP endpoint is known to
 //! negotiate them.
 
+use super::framer::MAX_STREAM_BUFFER;
 use super::header::skip_line_ends;
-use super::start::looks_like_sip;
-use super::stream::MAX_STREAM_BUFFER;
+use super::start_line::looks_like_sip;
 
 /// Whether an HTTP head asks for or grants a WebSocket (RFC 6455 sections 4.1 and 4.2.2).
 pub(super) fn is_upgrade(head: &[u8]) -> bool {
@@ -24,7 +24,7 @@ pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
     if !matches!(bytes.first()?, 0x81 | 0x82 | 0x01 | 0x02) {
         return Some(false);
     }
-    let Ok(header) = Header::parse(bytes)? else { return Some(false) };
+    let Ok(header) = WebSocketHeader::parse(bytes)? else { return Some(false) };
     let payload = bytes.get(header.length..).unwrap_or_default();
     let wanted = usize::try_from(header.payload).unwrap_or(usize::MAX).min(PROBE);
     let mut probe = payload.get(..wanted).unwrap_or(payload).to_vec();
@@ -37,10 +37,10 @@ pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
 
 /// One direction of a WebSocket.
 #[derive(Default)]
-pub(super) struct Decoder {
+pub(super) struct WebSocketDecoder {
     /// The beginning of a frame whose header is not complete.
     header: Vec<u8>,
-    frame: Option<Frame>,
+    frame: Option<WebSocketFrame>,
     /// The data of the message so far.
     message: Vec<u8>,
     /// Whether the message is too long, compressed, or began before we heard it.
@@ -50,7 +50,7 @@ pub(super) struct Decoder {
     skipped: u64,
 }
 
-impl Decoder {
+impl WebSocketDecoder {
     /// Takes the next bytes and gives each message that they complete to `out`.
     pub(super) fn push(&mut self, mut data: &[u8], out: &mut dyn FnMut(&[u8])) {
         if self.lost && begins_frame(data) == Some(true) {
@@ -81,7 +81,7 @@ impl Decoder {
     fn frame_header<'d>(&mut self, data: &'d [u8], out: &mut dyn FnMut(&[u8])) -> &'d [u8] {
         let Some((&next, rest)) = data.split_first() else { return data };
         self.header.push(next);
-        match Header::parse(&self.header) {
+        match WebSocketHeader::parse(&self.header) {
             None => {}
             Some(Err(())) => {
                 self.skipped += self.header.len() as u64;
@@ -95,12 +95,13 @@ impl Decoder {
         rest
     }
 
-    fn begin(&mut self, header: &Header, out: &mut dyn FnMut(&[u8])) {
-        if header.kind == Kind::Data {
+    fn begin(&mut self, header: &WebSocketHeader, out: &mut dyn FnMut(&[u8])) {
+        if header.kind == WebSocketFrameKind::Data {
             self.message.clear();
             self.unusable = header.compressed;
         }
-        let frame = Frame { left: header.payload, mask: header.mask, offset: 0, kind: header.kind, last: header.last };
+        let frame =
+            WebSocketFrame { left: header.payload, mask: header.mask, offset: 0, kind: header.kind, last: header.last };
         if frame.left == 0 {
             self.finish(&frame, out);
         } else {
@@ -108,10 +109,10 @@ impl Decoder {
         }
     }
 
-    fn payload<'d>(&mut self, mut frame: Frame, data: &'d [u8], out: &mut dyn FnMut(&[u8])) -> &'d [u8] {
+    fn payload<'d>(&mut self, mut frame: WebSocketFrame, data: &'d [u8], out: &mut dyn FnMut(&[u8])) -> &'d [u8] {
         let length = usize::try_from(frame.left).unwrap_or(usize::MAX).min(data.len());
         let (piece, rest) = data.split_at_checked(length).unwrap_or((data, &[]));
-        if frame.kind != Kind::Control {
+        if frame.kind != WebSocketFrameKind::Control {
             self.unusable |= self.message.len() + piece.len() > MAX_STREAM_BUFFER;
             if self.unusable {
                 self.skipped += piece.len() as u64;
@@ -132,8 +133,8 @@ impl Decoder {
         rest
     }
 
-    fn finish(&mut self, frame: &Frame, out: &mut dyn FnMut(&[u8])) {
-        if frame.kind == Kind::Control || !frame.last {
+    fn finish(&mut self, frame: &WebSocketFrame, out: &mut dyn FnMut(&[u8])) {
+        if frame.kind == WebSocketFrameKind::Control || !frame.last {
             return;
         }
         if !self.unusable && looks_like_sip(&self.message) {
@@ -148,16 +149,16 @@ impl Decoder {
 }
 
 /// A frame whose payload is being read.
-struct Frame {
+struct WebSocketFrame {
     left: u64,
     mask: [u8; 4],
     offset: usize,
-    kind: Kind,
+    kind: WebSocketFrameKind,
     last: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum WebSocketFrameKind {
     /// Text or binary: begins a message.
     Data,
     /// Goes on with it.
@@ -166,8 +167,8 @@ enum Kind {
     Control,
 }
 
-struct Header {
-    kind: Kind,
+struct WebSocketHeader {
+    kind: WebSocketFrameKind,
     last: bool,
     compressed: bool,
     payload: u64,
@@ -177,16 +178,16 @@ struct Header {
     length: usize,
 }
 
-impl Header {
+impl WebSocketHeader {
     /// The header at the beginning of `bytes`: nothing while it is not complete, an error when it
     /// breaks the rules (RFC 6455 section 5.2).
     fn parse(bytes: &[u8]) -> Option<Result<Self, ()>> {
         let &[first, second, ref rest @ ..] = bytes else { return None };
         let (last, compressed) = (first & 0x80 != 0, first & 0x40 != 0);
         let kind = match first & 0x0f {
-            0 => Kind::Continuation,
-            1 | 2 => Kind::Data,
-            8..=10 if last && second & 0x7f < 126 => Kind::Control,
+            0 => WebSocketFrameKind::Continuation,
+            1 | 2 => WebSocketFrameKind::Data,
+            8..=10 if last && second & 0x7f < 126 => WebSocketFrameKind::Control,
             _ => return Some(Err(())),
         };
         if first & 0x30 != 0 {

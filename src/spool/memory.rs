@@ -13,7 +13,7 @@ use super::pending_leg::{PendingLeg, is_media};
 use super::{LegSource, LegStore, file_name};
 use crate::call::decision::{Decided, Decision};
 use crate::call::event::{EndedLeg, Keep, LegId, LegSink};
-use crate::decode::Datagram;
+use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
 /// Spools of legs in memory or, above a limit, in files.
@@ -161,7 +161,7 @@ impl LegSink for MemorySpool {
             .insert(leg, MemoryLeg { name: name.to_owned(), stage: MemoryLegStage::Pending(PendingLeg::default()) });
     }
 
-    fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
+    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: Keep) {
         let packet = packet_to_keep(datagram, keep);
         let starts_file = if is_media(packet.payload) { StartsFile::Yes } else { StartsFile::No };
         self.append(leg, starts_file, &mut |target| match target {
@@ -247,7 +247,7 @@ impl StartsFile {
 }
 
 /// Returns the packet that may be kept of a datagram.
-pub(super) fn packet_to_keep<'a>(datagram: &Datagram<'a>, keep: Keep) -> SpoolPacket<'a> {
+pub(super) fn packet_to_keep<'a>(datagram: &UdpDatagram<'a>, keep: Keep) -> SpoolPacket<'a> {
     let payload = match keep {
         Keep::Whole => datagram.payload,
         Keep::Header(bytes) => &datagram.payload[..datagram.payload.len().min(usize::from(bytes))],
@@ -287,7 +287,7 @@ mod tests {
             let at = at_ms(ms);
             spool.packet(
                 LegId(leg),
-                &Datagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 },
+                &UdpDatagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 },
                 Keep::Whole,
             );
         };

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use crate::support::packets::{self, Packet};
-use callspan::capture::{Event, Source, files};
-use callspan::decode::{Counters, Decoded, Decoder, StreamEvent};
+use callspan::capture::{CaptureEvent, CaptureSource, files};
+use callspan::decode::{DecodeCounters, DecodedItem, FrameDecoder, TcpStreamEvent};
 
 const ALICE: [u8; 4] = [10, 9, 0, 11];
 const BOB: [u8; 4] = [10, 9, 0, 12];
@@ -48,17 +48,17 @@ struct Heard {
     streams: BTreeMap<(String, String), Vec<u8>>,
 }
 
-fn hear_file(bytes: &[u8]) -> (Heard, Counters) {
+fn hear_file(bytes: &[u8]) -> (Heard, DecodeCounters) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("capture.pcap");
     std::fs::write(&path, bytes).unwrap();
     let mut source = files::open(&[path]).unwrap();
-    let mut decoder = Decoder::new();
+    let mut decoder = FrameDecoder::new();
     let mut heard = Heard::default();
     loop {
         match source.next_event().unwrap() {
-            Event::Frame(frame) => decoder.handle_frame(&frame, &mut |d| heard.take(d)),
-            Event::End => break,
+            CaptureEvent::Frame(frame) => decoder.handle_frame(&frame, &mut |d| heard.take(d)),
+            CaptureEvent::End => break,
             other => panic!("a clean file gives {other:?}"),
         }
     }
@@ -78,30 +78,30 @@ impl Heard {
         assert_eq!(self.streams, expected.streams, "{name}");
     }
 
-    fn take(&mut self, decoded: Decoded<'_>) {
+    fn take(&mut self, decoded: DecodedItem<'_>) {
         match decoded {
-            Decoded::Datagram(d) => {
+            DecodedItem::Datagram(d) => {
                 assert_eq!(d.wire_len as usize, d.payload.len());
                 self.datagrams.push((d.at.as_micros(), d.src.to_string(), d.dst.to_string(), d.payload.to_vec()));
             }
-            Decoded::Stream(s) => {
+            DecodedItem::Stream(s) => {
                 let bytes = self.streams.entry((s.src.to_string(), s.dst.to_string())).or_default();
                 match s.event {
-                    StreamEvent::Data(data) => bytes.extend_from_slice(data),
-                    StreamEvent::Gap => bytes.extend_from_slice(b"<gap>"),
-                    StreamEvent::End => bytes.extend_from_slice(b"<end>"),
+                    TcpStreamEvent::Data(data) => bytes.extend_from_slice(data),
+                    TcpStreamEvent::Gap => bytes.extend_from_slice(b"<gap>"),
+                    TcpStreamEvent::End => bytes.extend_from_slice(b"<end>"),
                 }
             }
         }
     }
 }
 
-fn hear(packets: &[Packet]) -> (Heard, Counters) {
+fn hear(packets: &[Packet]) -> (Heard, DecodeCounters) {
     hear_file(&packets::write_pcap(packets::ETHERNET, packets))
 }
 
 /// Each frame through `f`, written with this link type, has to decode like the clean call.
-fn check(name: &str, link: u16, f: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> Counters {
+fn check(name: &str, link: u16, f: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> DecodeCounters {
     let clean = clean_call();
     let (expected, _) = hear(&clean);
     assert_eq!(expected.datagrams.len(), clean.len());

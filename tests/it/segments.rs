@@ -13,7 +13,7 @@ use callspan::call::Engine;
 use callspan::call::config::{Rule, RuleAction};
 use callspan::call::event::CallEvent;
 use callspan::call::record::{CallRecord, DeliveryState, Side, Verdict};
-use callspan::decode::Datagram;
+use callspan::decode::UdpDatagram;
 use callspan::fake_pyrus::{FakeOptions, FakePyrus};
 use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 use callspan::ops::alerts::{AlarmRunner, Alerts};
@@ -102,7 +102,7 @@ impl Station {
         Self { journal, restarted: !revived.is_empty(), engine, spool, finisher, alerts, runner }
     }
 
-    fn hear<'a>(&mut self, datagrams: impl IntoIterator<Item = Datagram<'a>>) {
+    fn hear<'a>(&mut self, datagrams: impl IntoIterator<Item = UdpDatagram<'a>>) {
         for datagram in datagrams {
             self.engine.handle_datagram(&datagram, &mut self.spool);
             self.forward();
@@ -160,8 +160,8 @@ impl Station {
     }
 }
 
-fn datagram(packet: &Sent) -> Datagram<'_> {
-    Datagram {
+fn datagram(packet: &Sent) -> UdpDatagram<'_> {
+    UdpDatagram {
         at: packet.at,
         src: packet.src,
         dst: packet.dst,

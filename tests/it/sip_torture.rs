@@ -11,10 +11,10 @@ use callspan::call::config::Config;
 use callspan::call::decision::Decision;
 use callspan::call::event::{CallEvent, EndedCall, Keep, LegId, LegSink};
 use callspan::call::record::Verdict as Heard;
-use callspan::decode::Datagram;
+use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
-use callspan::sip::stream::Framer;
-use callspan::sip::{Framing, Message, Method, Reject};
+use callspan::sip::framer::SipFramer;
+use callspan::sip::{SipFraming, SipMessage, SipMethod, SipParseError};
 use callspan::time::Timestamp;
 
 /// What a passive recorder owes each message.
@@ -23,9 +23,9 @@ enum Verdict {
     /// Must be taken.
     Parse,
     /// Must be refused for this reason.
-    Refuse(Reject),
+    Refuse(SipParseError),
     /// May be either by the catalogue; this is what we do, so that a change is seen.
-    Lenient(Option<Reject>),
+    Lenient(Option<SipParseError>),
 }
 use Verdict::{Lenient, Parse, Refuse};
 
@@ -45,7 +45,7 @@ const RFC4475: [(&str, Verdict); 51] = [
     ("noreason", Parse),
     ("badinv01", Lenient(None)),
     ("clerr", Lenient(None)),
-    ("ncl", Refuse(Reject::ContentLength)),
+    ("ncl", Refuse(SipParseError::ContentLength)),
     ("scalar02", Lenient(None)),
     ("scalarlg", Lenient(None)),
     ("quotbal", Lenient(None)),
@@ -59,20 +59,20 @@ const RFC4475: [(&str, Verdict); 51] = [
     ("badaspec", Lenient(None)),
     ("baddn", Lenient(None)),
     ("baddn_terminated", Lenient(None)),
-    ("badvers", Refuse(Reject::Version)),
-    ("mismatch01", Refuse(Reject::MethodMismatch)),
-    ("mismatch02", Refuse(Reject::MethodMismatch)),
-    ("bigcode", Refuse(Reject::Status)),
+    ("badvers", Refuse(SipParseError::Version)),
+    ("mismatch01", Refuse(SipParseError::MethodMismatch)),
+    ("mismatch02", Refuse(SipParseError::MethodMismatch)),
+    ("bigcode", Refuse(SipParseError::Status)),
     ("badbranch", Parse),
-    ("insuf", Refuse(Reject::NoCallId)),
+    ("insuf", Refuse(SipParseError::NoCallId)),
     ("unkscm", Parse),
     ("novelsc", Parse),
     ("unksm2", Parse),
     ("bext01", Parse),
     ("invut", Parse),
     ("regaut01", Parse),
-    ("multi01", Refuse(Reject::Contradiction)),
-    ("mcl01", Refuse(Reject::ContentLength)),
+    ("multi01", Refuse(SipParseError::Contradiction)),
+    ("mcl01", Refuse(SipParseError::ContentLength)),
     ("bcast", Parse),
     ("zeromf", Parse),
     ("cparam01", Parse),
@@ -80,7 +80,7 @@ const RFC4475: [(&str, Verdict); 51] = [
     ("regescrt", Parse),
     ("sdp01", Parse),
     ("inv2543", Parse),
-    ("test", Refuse(Reject::StartLine)),
+    ("test", Refuse(SipParseError::StartLine)),
 ];
 
 const RFC5118: [&str; 12] = [
@@ -117,15 +117,15 @@ const OURS: [(&str, Verdict); 27] = [
     ("open_quote", Lenient(None)),
     ("address_in_angle_brackets", Lenient(None)),
     ("spaces_in_the_address", Lenient(None)),
-    ("start_line_alone", Refuse(Reject::NoCallId)),
-    ("other_version", Refuse(Reject::Version)),
-    ("another_method_in_cseq", Refuse(Reject::MethodMismatch)),
-    ("status_of_ten_digits", Refuse(Reject::Status)),
-    ("two_of_everything", Refuse(Reject::Contradiction)),
+    ("start_line_alone", Refuse(SipParseError::NoCallId)),
+    ("other_version", Refuse(SipParseError::Version)),
+    ("another_method_in_cseq", Refuse(SipParseError::MethodMismatch)),
+    ("status_of_ten_digits", Refuse(SipParseError::Status)),
+    ("two_of_everything", Refuse(SipParseError::Contradiction)),
     ("before_2002", Parse),
     ("ipv6", Parse),
     ("ipv6_without_brackets", Lenient(None)),
-    ("noise", Refuse(Reject::NoCallId)),
+    ("noise", Refuse(SipParseError::NoCallId)),
     ("../plain", Parse),
 ];
 
@@ -191,7 +191,7 @@ struct Nothing;
 
 impl LegSink for Nothing {
     fn open(&mut self, _: LegId, _: &str) {}
-    fn packet(&mut self, _: LegId, _: &Datagram<'_>, _: Keep) {}
+    fn packet(&mut self, _: LegId, _: &UdpDatagram<'_>, _: Keep) {}
     fn decide(&mut self, _: LegId, _: Timestamp, _: &Decision) {}
     fn close(&mut self, _: LegId) {}
     fn discard(&mut self, _: LegId) {}
@@ -204,7 +204,7 @@ fn through_the_engine(messages: &[Vec<u8>]) -> Became {
         let (src, dst) = if payload.starts_with(b"SIP/") { (b, a) } else { (a, b) };
         let wire_len = u32::try_from(payload.len()).expect("a datagram");
         let at = Timestamp::from_secs(second);
-        engine.handle_datagram(&Datagram { at, src, dst, payload, wire_len, interface: 0 }, &mut sink);
+        engine.handle_datagram(&UdpDatagram { at, src, dst, payload, wire_len, interface: 0 }, &mut sink);
     }
     engine.handle_end_of_capture(&mut sink);
     assert_eq!((engine.live_calls(), engine.live_legs()), (0, 0));
@@ -227,7 +227,7 @@ fn assert_no_ghost(name: &str, bytes: &[u8], verdict: Verdict) {
     assert!(became.calls.len() <= 1, "{name}: {:#?}", became.calls);
     let m = message(bytes);
     // Only an INVITE and what answers one are calls, and only a 2xx begins one that may have sound.
-    let is_invite = m.cseq().is_some_and(|c| c.method == Method::Invite);
+    let is_invite = m.cseq().is_some_and(|c| c.method == SipMethod::Invite);
     assert!(is_invite || became.calls.is_empty(), "{name}: {:#?}", became.calls);
     let is_answer = bytes.starts_with(b"SIP/2.0 2");
     assert!(is_answer || became.spools == 0, "{name}: {} spools", became.spools);
@@ -264,7 +264,7 @@ fn assert_verdicts(messages: &[(&str, Verdict)], bytes_of: impl Fn(&str) -> Vec<
     let mut wrong = Vec::new();
     for (name, verdict) in messages {
         let bytes = bytes_of(name);
-        let got = Message::parse(&bytes, Framing::Datagram).err();
+        let got = SipMessage::parse(&bytes, SipFraming::Datagram).err();
         let expected = match *verdict {
             Parse => None,
             Refuse(reason) => Some(reason),
@@ -286,7 +286,7 @@ fn the_valid_rfc4475_messages_mean_what_the_rfc_says() {
     let m = message(&bytes);
     assert_eq!(m.call_id(), "wsinv.ndaksdj@192.0.2.1");
     let cseq = m.cseq().unwrap();
-    assert_eq!((cseq.number, cseq.method), (9, Method::Invite));
+    assert_eq!((cseq.number, cseq.method), (9, SipMethod::Invite));
     let (from, to) = (m.from().unwrap(), m.to().unwrap());
     assert_eq!((from.display.as_deref(), from.tag()), (Some("J Rosenberg \\\""), Some("98asjd8")));
     assert_eq!((to.uri.user.as_deref(), to.tag()), (Some("vivekg"), Some("1918181833n")));
@@ -343,13 +343,13 @@ fn the_valid_rfc4475_messages_mean_what_the_rfc_says() {
 fn trailing_octets_are_ignored_in_a_datagram_and_a_second_message_in_a_stream() {
     let folder = folder("rfc4475");
     let bytes = read(&folder, "dblreq");
-    assert_eq!(message(&bytes).method(), Some(&Method::Register));
+    assert_eq!(message(&bytes).method(), Some(&SipMethod::Register));
     assert!(message(&bytes).body().is_empty());
 
     let mut methods = Vec::new();
-    Framer::default()
-        .push(&bytes, &mut |m| methods.push(Message::parse(m, Framing::Stream).unwrap().method().cloned()));
-    assert_eq!(methods, [Some(Method::Register), Some(Method::Invite)]);
+    SipFramer::default()
+        .push(&bytes, &mut |m| methods.push(SipMessage::parse(m, SipFraming::Stream).unwrap().method().cloned()));
+    assert_eq!(methods, [Some(SipMethod::Register), Some(SipMethod::Invite)]);
 }
 
 #[test]
@@ -360,14 +360,14 @@ fn the_stream_fixtures_give_the_same_messages_however_they_are_cut() {
     for (name, count) in [("generic.txt", 227), ("lioneagle-sipparser.txt", 26)] {
         let bytes = fs::read(folder.join(name)).unwrap();
         let messages = |piece: usize| {
-            let mut framer = Framer::default();
+            let mut framer = SipFramer::default();
             let mut found = Vec::new();
             bytes.chunks(piece).for_each(|piece| framer.push(piece, &mut |m| found.push(m.to_vec())));
             framer.end(&mut |m| found.push(m.to_vec()));
             (found, framer.skipped())
         };
         let (whole, skipped) = messages(bytes.len());
-        let parsed = whole.iter().filter(|m| Message::parse(m, Framing::Stream).is_ok()).count();
+        let parsed = whole.iter().filter(|m| SipMessage::parse(m, SipFraming::Stream).is_ok()).count();
         assert_eq!((whole.len(), parsed, skipped), (count, count, 0), "{name}");
         for piece in [1, 2, 3, 7, 100, 1460] {
             assert_eq!(messages(piece), (whole.clone(), skipped), "{name} in pieces of {piece}");
@@ -425,8 +425,8 @@ fn messages_of_real_devices_are_taken_with_their_descriptions() {
     }
 }
 
-fn message(bytes: &[u8]) -> Message<'_> {
-    Message::parse(bytes, Framing::Datagram).expect("a message that must be taken")
+fn message(bytes: &[u8]) -> SipMessage<'_> {
+    SipMessage::parse(bytes, SipFraming::Datagram).expect("a message that must be taken")
 }
 
 fn ours(name: &str) -> Vec<u8> {

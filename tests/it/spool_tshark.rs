@@ -4,7 +4,7 @@ use std::process::Command;
 
 use callspan::call::decision::{Decision, FORMAT};
 use callspan::call::event::{Keep, LegId, LegSink as _};
-use callspan::decode::Datagram;
+use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::spool::config::Config;
 use callspan::spool::disk::DiskSpool;
@@ -38,7 +38,7 @@ fn tshark_reads_a_spool_without_complaint() {
     for (ms, [src, dst], payload, keep) in packets {
         let (src, dst): (Endpoint, Endpoint) = (src.parse().unwrap(), dst.parse().unwrap());
         let wire_len = payload.len() as u32;
-        spool.packet(leg, &Datagram { at: at(ms), src, dst, payload, wire_len, interface: 0 }, keep);
+        spool.packet(leg, &UdpDatagram { at: at(ms), src, dst, payload, wire_len, interface: 0 }, keep);
     }
     spool.close(leg);
     let path = spool.store().path("leg");

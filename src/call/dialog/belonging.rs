@@ -4,12 +4,12 @@ use std::hash::BuildHasher;
 
 use crate::call::dialog::{AnsweredBy, Began, Dialog};
 use crate::call::record::Side;
-use crate::sip::Message;
+use crate::sip::SipMessage;
 
 impl Dialog {
     /// Whether a message belongs to this dialog by its tags: one of them is the caller's, the other is the callee's,
     /// an early branch's, or not there yet. Dialogs without tags (RFC 2543) go by their Call-ID alone.
-    pub fn has_tags_of(&self, message: &Message<'_>) -> bool {
+    pub fn has_tags_of(&self, message: &SipMessage<'_>) -> bool {
         let Some(own) = self.caller_tag.as_deref() else { return true };
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
@@ -30,7 +30,7 @@ impl Dialog {
 
     /// Whether a request goes to (or comes from) a branch of a fork that answered too and lost: the caller hangs it up
     /// at once (RFC 3261 section 13.2.2.4), and the call that was taken goes on.
-    pub(super) fn is_of_lost_fork(&self, message: &Message<'_>) -> bool {
+    pub(super) fn is_of_lost_fork(&self, message: &SipMessage<'_>) -> bool {
         let (Some(chosen), Some((_, AnsweredBy::Success))) = (self.callee_tag.as_deref(), self.answered) else {
             return false;
         };
@@ -43,7 +43,7 @@ impl Dialog {
 
     /// Whether an answer to an INVITE outside a dialog is that of another INVITE than was sent at this hop, by its branch
     /// (RFC 3261 sections 8.1.1.7 and 16.6): a proxy that forks sends the same INVITE along several ways.
-    pub fn is_of_other_invite(&self, message: &Message<'_>) -> bool {
+    pub fn is_of_other_invite(&self, message: &SipMessage<'_>) -> bool {
         let first = message.cseq().is_some_and(|cseq| cseq.number <= self.invite_cseq);
         let branch = branch_of(message);
         first
@@ -53,7 +53,7 @@ impl Dialog {
             && !self.branches.contains(&branch)
     }
 
-    pub(super) fn note_branch(&mut self, message: &Message<'_>) {
+    pub(super) fn note_branch(&mut self, message: &SipMessage<'_>) {
         let branch = branch_of(message);
         if branch.is_some() && !self.branches.contains(&branch) {
             self.branches = [branch, self.branches[0]];
@@ -61,7 +61,7 @@ impl Dialog {
     }
 
     /// Who sent the request, of which a response is the answer.
-    pub fn requester(&self, message: &Message<'_>) -> Side {
+    pub fn requester(&self, message: &SipMessage<'_>) -> Side {
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
         match (from, self.caller_tag.as_deref()) {
@@ -70,7 +70,7 @@ impl Dialog {
         }
     }
 
-    pub(super) fn note_request_tags(&mut self, message: &Message<'_>, side: Side) {
+    pub(super) fn note_request_tags(&mut self, message: &SipMessage<'_>, side: Side) {
         let tag = match side {
             Side::Caller => tag_of_to(message),
             Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
@@ -91,12 +91,12 @@ impl Dialog {
 }
 
 /// Only branches that begin so name one transaction and no other (RFC 3261 section 8.1.1.7).
-fn branch_of(message: &Message<'_>) -> Option<u64> {
+fn branch_of(message: &SipMessage<'_>) -> Option<u64> {
     let branch = message.via_branch().filter(|branch| branch.starts_with("z9hG4bK"))?;
     Some(foldhash::fast::FixedState::with_seed(3).hash_one(branch.as_ref()))
 }
 
-pub(super) fn tag_of_to(message: &Message<'_>) -> Option<String> {
+pub(super) fn tag_of_to(message: &SipMessage<'_>) -> Option<String> {
     message.to().and_then(|t| t.tag().map(str::to_owned))
 }
 

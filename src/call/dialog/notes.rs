@@ -2,12 +2,12 @@
 
 use super::Dialog;
 use crate::call::record::{EventRecord, Side};
-use crate::sip::{Message, SessionExpires};
+use crate::sip::{SessionExpires, SipMessage};
 use crate::time::Timestamp;
 
 impl Dialog {
     /// A REFER was seen in it.
-    pub fn note_transfer(&mut self, at: Timestamp, message: &Message<'_>) {
+    pub fn note_transfer(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         let side = self.requester(message);
         self.note_event(at, "transfer", Some(side));
     }
@@ -24,7 +24,7 @@ impl Dialog {
         }
     }
 
-    pub(super) fn note_agent(&mut self, message: &Message<'_>) {
+    pub(super) fn note_agent(&mut self, message: &SipMessage<'_>) {
         for name in ["User-Agent", "Server"] {
             if let Some(agent) = message.header(name)
                 && self.user_agents.len() < MAX_AGENTS
@@ -36,7 +36,7 @@ impl Dialog {
         }
     }
 
-    pub(super) fn note_reason(&mut self, message: &Message<'_>) {
+    pub(super) fn note_reason(&mut self, message: &SipMessage<'_>) {
         if let Some(reason) = message.header("Reason")
             && !reason.trim().is_empty()
         {
@@ -45,7 +45,7 @@ impl Dialog {
     }
 
     /// The session timer that a 2xx agrees on; a 2xx without one says that there is none (RFC 4028 section 7.2).
-    pub(super) fn note_session_timer(&mut self, at: Timestamp, message: &Message<'_>) {
+    pub(super) fn note_session_timer(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         let expires = message.header("Session-Expires").and_then(|value| SessionExpires::parse(&value));
         self.session_timer = expires.map(|expires| (expires.delta_s, at));
     }

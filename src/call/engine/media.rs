@@ -12,9 +12,9 @@ use crate::call::media_index::MediaReceiver;
 use crate::call::record::Side;
 use crate::call::roles::CallRoles;
 use crate::call::streams::{Heard, Stream, Voice};
-use crate::decode::Datagram;
+use crate::decode::UdpDatagram;
 use crate::net::Endpoint;
-use crate::rtp::{Packet, Reject};
+use crate::rtp::{RtpPacket, RtpParseError};
 use crate::time::Timestamp;
 
 /// Priority of a leg as the receiver of a flow. Fields come in order of their weight, and the greatest value wins.
@@ -34,7 +34,7 @@ struct RoutePriority {
 
 impl Engine {
     /// Handles an RTP packet: passes it to its leg, or stores it as early media.
-    pub(super) fn handle_rtp(&mut self, datagram: &Datagram<'_>, sink: &mut dyn LegSink) {
+    pub(super) fn handle_rtp(&mut self, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) {
         let Ok(packet) = read_packet(datagram) else {
             self.counters.rtp_broken += 1;
             return;
@@ -62,7 +62,7 @@ impl Engine {
     fn resolve_resumed(
         &mut self,
         flow: (Endpoint, Endpoint),
-        datagram: &Datagram<'_>,
+        datagram: &UdpDatagram<'_>,
         ssrc: u32,
         sink: &mut dyn LegSink,
     ) -> Option<FlowRoute> {
@@ -71,7 +71,7 @@ impl Engine {
 
     /// Handles a ZRTP message. After the Confirm messages both ends have keys (RFC 6189 section 3.1), so the packets that
     /// follow are SRTP, with the same SSRCs and payload types.
-    pub(super) fn handle_zrtp(&mut self, datagram: &Datagram<'_>) {
+    pub(super) fn handle_zrtp(&mut self, datagram: &UdpDatagram<'_>) {
         let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.contains(&kind));
         let flow = (datagram.src, datagram.dst);
         let route = self.flows.get(&flow).copied().or_else(|| self.resolve_route(flow, 0));
@@ -195,8 +195,8 @@ impl Engine {
     fn deliver_packet(
         &mut self,
         route: FlowRoute,
-        datagram: &Datagram<'_>,
-        packet: &Packet<'_>,
+        datagram: &UdpDatagram<'_>,
+        packet: &RtpPacket<'_>,
         sink: &mut dyn LegSink,
     ) {
         let Some(leg) = self.legs.get_mut(route.slot) else { return };
@@ -280,7 +280,7 @@ impl Engine {
     }
 
     /// Returns whether the previous receiver of a stream already has this packet.
-    fn is_duplicate_of_previous(&self, slot: usize, flow: (Endpoint, Endpoint), packet: &Packet<'_>) -> bool {
+    fn is_duplicate_of_previous(&self, slot: usize, flow: (Endpoint, Endpoint), packet: &RtpPacket<'_>) -> bool {
         let stream = self.legs.get(slot).and_then(|leg| leg.streams.iter().find(|s| s.is_of(flow, packet.ssrc)));
         stream.is_some_and(|stream| stream.has_heard(packet))
     }
@@ -333,11 +333,11 @@ impl Engine {
 }
 
 /// Parses an RTP packet, even if the capture cut it or the spool stored its header only.
-fn read_packet<'a>(datagram: &Datagram<'a>) -> Result<Packet<'a>, Reject> {
+fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a>, RtpParseError> {
     if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
-        return Packet::parse_cut(datagram.payload);
+        return RtpPacket::parse_cut(datagram.payload);
     }
-    Packet::parse(datagram.payload)
+    RtpPacket::parse(datagram.payload)
 }
 
 /// Updates the codec of the stream's side, and records an event if it differs from the last one.
@@ -357,7 +357,7 @@ fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> Voice {
 
 /// Returns the length of the RTP header in bytes, CSRCs and extension included. Nothing else is stored of a packet with a
 /// secret payload.
-fn header_bytes(packet: &Packet<'_>) -> u16 {
+fn header_bytes(packet: &RtpPacket<'_>) -> u16 {
     u16::try_from(packet.header_len).unwrap_or(u16::MAX)
 }
 

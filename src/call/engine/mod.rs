@@ -38,7 +38,7 @@ use crate::call::numbers::NumberPlan;
 use crate::call::record::{CallRecord, Side};
 use crate::call::rules::Rules;
 use crate::call::timed_out::TimedOutDialogs;
-use crate::decode::{Datagram, Decoded, StreamChunk, StreamEvent};
+use crate::decode::{DecodedItem, TcpStreamChunk, TcpStreamEvent, UdpDatagram};
 use crate::net::{Endpoint, Transport};
 use crate::rtp;
 use crate::sip;
@@ -64,7 +64,7 @@ pub struct Engine {
     early_media: EarlyMedia,
     /// Number of RTP streams of all legs.
     stream_count: usize,
-    framers: HashMap<(Endpoint, Endpoint), sip::stream::Framer, foldhash::fast::RandomState>,
+    framers: HashMap<(Endpoint, Endpoint), sip::framer::SipFramer, foldhash::fast::RandomState>,
     timers: BTreeSet<(Timestamp, EngineTimer)>,
     /// Legs in order of arrival, for eviction. Legs that got a response since are skipped.
     unanswered_legs: VecDeque<(usize, LegId)>,
@@ -143,44 +143,44 @@ impl Engine {
     }
 
     /// Handles a decoded datagram or piece of a TCP stream.
-    pub fn handle_decoded(&mut self, decoded: &Decoded<'_>, sink: &mut dyn LegSink) {
+    pub fn handle_decoded(&mut self, decoded: &DecodedItem<'_>, sink: &mut dyn LegSink) {
         match decoded {
-            Decoded::Datagram(datagram) => self.handle_datagram(datagram, sink),
-            Decoded::Stream(chunk) => self.handle_stream(chunk, sink),
+            DecodedItem::Datagram(datagram) => self.handle_datagram(datagram, sink),
+            DecodedItem::Stream(chunk) => self.handle_stream(chunk, sink),
         }
     }
 
     /// Handles a UDP datagram: media or signalling.
-    pub fn handle_datagram(&mut self, datagram: &Datagram<'_>, sink: &mut dyn LegSink) {
+    pub fn handle_datagram(&mut self, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) {
         self.handle_timeout(datagram.at, sink);
         match rtp::classify(datagram.payload) {
-            rtp::Kind::Rtp => self.handle_rtp(datagram, sink),
-            rtp::Kind::Zrtp => self.handle_zrtp(datagram),
-            rtp::Kind::Other if sip::looks_like_sip(datagram.payload) => {
+            rtp::MediaPacketKind::Rtp => self.handle_rtp(datagram, sink),
+            rtp::MediaPacketKind::Zrtp => self.handle_zrtp(datagram),
+            rtp::MediaPacketKind::Other if sip::looks_like_sip(datagram.payload) => {
                 self.handle_sip(datagram, Transport::Udp, sink);
             }
-            rtp::Kind::Other if self.is_sip_port(datagram) => self.handle_padded_sip(datagram, sink),
+            rtp::MediaPacketKind::Other if self.is_sip_port(datagram) => self.handle_padded_sip(datagram, sink),
             _ => self.counters.other += 1,
         }
     }
 
-    fn is_sip_port(&self, datagram: &Datagram<'_>) -> bool {
+    fn is_sip_port(&self, datagram: &UdpDatagram<'_>) -> bool {
         let ports = &self.config.sip_ports;
         ports.contains(&datagram.dst.port()) || ports.contains(&datagram.src.port())
     }
 
     /// Handles a datagram at a SIP port that does not look like SIP: skips leading whitespace and NUL bytes. A datagram
     /// without anything else is a keep-alive.
-    fn handle_padded_sip(&mut self, datagram: &Datagram<'_>, sink: &mut dyn LegSink) {
+    fn handle_padded_sip(&mut self, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) {
         let start = datagram.payload.iter().position(|b| !b.is_ascii_whitespace() && *b != 0);
         match start.and_then(|at| datagram.payload.get(at..)) {
-            Some(payload) => self.handle_sip(&Datagram { payload, ..*datagram }, Transport::Udp, sink),
+            Some(payload) => self.handle_sip(&UdpDatagram { payload, ..*datagram }, Transport::Udp, sink),
             None => self.counters.other += 1,
         }
     }
 
     /// Handles a piece of a TCP stream that carries SIP over TCP or WebSocket.
-    pub fn handle_stream(&mut self, chunk: &StreamChunk<'_>, sink: &mut dyn LegSink) {
+    pub fn handle_stream(&mut self, chunk: &TcpStreamChunk<'_>, sink: &mut dyn LegSink) {
         self.handle_timeout(chunk.at, sink);
         let key = (chunk.src, chunk.dst);
         if !self.framers.contains_key(&key) && self.framers.len() >= self.limits.streams {
@@ -192,13 +192,13 @@ impl Engine {
         let mut messages: Vec<Vec<u8>> = Vec::new();
         let mut take = |message: &[u8]| messages.push(message.to_vec());
         match chunk.event {
-            StreamEvent::Data(data) => framer.push(data, &mut take),
-            StreamEvent::Gap => framer.gap(&mut take),
-            StreamEvent::End => framer.end(&mut take),
+            TcpStreamEvent::Data(data) => framer.push(data, &mut take),
+            TcpStreamEvent::Gap => framer.gap(&mut take),
+            TcpStreamEvent::End => framer.end(&mut take),
         }
         let transport = framer.transport();
         for message in &messages {
-            let datagram = Datagram {
+            let datagram = UdpDatagram {
                 at: chunk.at,
                 src: chunk.src,
                 dst: chunk.dst,
@@ -208,7 +208,7 @@ impl Engine {
             };
             self.handle_sip(&datagram, transport, sink);
         }
-        if chunk.event != StreamEvent::End {
+        if chunk.event != TcpStreamEvent::End {
             self.framers.insert(key, framer);
         }
     }

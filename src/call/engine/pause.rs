@@ -7,8 +7,8 @@ use crate::call::event::LegSink;
 use crate::call::leg::SpoolStage;
 use crate::call::pause::{Order, Press};
 use crate::call::record::Side;
-use crate::rtp::Packet;
-use crate::sip::Message;
+use crate::rtp::RtpPacket;
+use crate::sip::SipMessage;
 use crate::time::Timestamp;
 
 impl Engine {
@@ -44,7 +44,7 @@ impl Engine {
     pub(super) fn handle_pause_signals(
         &mut self,
         slot: usize,
-        message: &Message<'_>,
+        message: &SipMessage<'_>,
         at: Timestamp,
         sink: &mut dyn LegSink,
     ) {
@@ -62,7 +62,7 @@ impl Engine {
     pub(super) fn handle_key_packet(
         &mut self,
         (slot, stream): (usize, usize),
-        packet: &Packet<'_>,
+        packet: &RtpPacket<'_>,
         at: Timestamp,
         sink: &mut dyn LegSink,
     ) {

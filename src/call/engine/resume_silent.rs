@@ -11,8 +11,8 @@ use crate::call::id::conversation_id;
 use crate::call::pause::Order;
 use crate::call::record::EndedBy;
 use crate::call::timed_out::TimedOutDialog;
-use crate::decode::Datagram;
-use crate::sip::{Message, Method};
+use crate::decode::UdpDatagram;
+use crate::sip::{SipMessage, SipMethod};
 use crate::time::Timestamp;
 
 impl Engine {
@@ -35,7 +35,7 @@ impl Engine {
     }
 
     /// Handles an RTP packet that belongs to no live leg. Returns whether it made a timed-out dialog a leg again.
-    pub(super) fn resume_by_media(&mut self, datagram: &Datagram<'_>, sink: &mut dyn LegSink) -> bool {
+    pub(super) fn resume_by_media(&mut self, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) -> bool {
         let resumed = self.timed_out.handle_packet((datagram.src, datagram.dst), datagram.at);
         resumed.is_some_and(|(dialog, since)| self.resume_dialog(dialog, since, sink).is_some())
     }
@@ -44,14 +44,14 @@ impl Engine {
     /// again, whose slot is returned.
     pub(super) fn resume_by_message(
         &mut self,
-        message: &Message<'_>,
-        datagram: &Datagram<'_>,
+        message: &SipMessage<'_>,
+        datagram: &UdpDatagram<'_>,
         sink: &mut dyn LegSink,
     ) -> Option<usize> {
         if self.timed_out.is_empty() {
             return None;
         }
-        if message.method() == Some(&Method::Bye) {
+        if message.method() == Some(&SipMethod::Bye) {
             if self.timed_out.remove_by_call_id(message.call_id()) {
                 let (from, to) = (message.from(), message.to());
                 let tags = [from.as_ref().and_then(|f| f.tag()), to.as_ref().and_then(|t| t.tag())];
@@ -59,7 +59,8 @@ impl Engine {
             }
             return None;
         }
-        let is_offer = matches!(message.method(), Some(Method::Invite | Method::Update)) && message.sdp().is_some();
+        let is_offer =
+            matches!(message.method(), Some(SipMethod::Invite | SipMethod::Update)) && message.sdp().is_some();
         let is_in_dialog = message.to().is_some_and(|to| to.tag().is_some());
         if !is_offer || !is_in_dialog {
             return None;

@@ -13,15 +13,15 @@ use crate::call::leg::{Draft, Leg, SpoolStage};
 use crate::call::media_index::MediaReceiver;
 use crate::call::party::Parties;
 use crate::call::record::Side;
-use crate::decode::Datagram;
+use crate::decode::UdpDatagram;
 use crate::net::Transport;
-use crate::sip::{Framing, Message, Method};
+use crate::sip::{SipFraming, SipMessage, SipMethod};
 
 impl Engine {
-    pub(super) fn handle_sip(&mut self, datagram: &Datagram<'_>, transport: Transport, sink: &mut dyn LegSink) {
+    pub(super) fn handle_sip(&mut self, datagram: &UdpDatagram<'_>, transport: Transport, sink: &mut dyn LegSink) {
         // A WebSocket message is framed by itself, as a datagram is (RFC 7118 section 5.2).
-        let framing = if transport == Transport::Tcp { Framing::Stream } else { Framing::Datagram };
-        let Ok(message) = Message::parse(datagram.payload, framing) else {
+        let framing = if transport == Transport::Tcp { SipFraming::Stream } else { SipFraming::Datagram };
+        let Ok(message) = SipMessage::parse(datagram.payload, framing) else {
             self.counters.sip_rejected += 1;
             return;
         };
@@ -44,8 +44,8 @@ impl Engine {
     fn deliver_message(
         &mut self,
         slot: usize,
-        message: &Message<'_>,
-        datagram: &Datagram<'_>,
+        message: &SipMessage<'_>,
+        datagram: &UdpDatagram<'_>,
         (keep, sink): (bool, &mut dyn LegSink),
     ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -59,7 +59,7 @@ impl Engine {
             let traces = CorrelationKeys::read(message, &self.config);
             self.update_correlation_keys(slot, traces);
         }
-        if message.method() == Some(&Method::Refer) {
+        if message.method() == Some(&SipMethod::Refer) {
             self.handle_refer(slot, message, datagram, sink);
         }
         self.handle_pause_signals(slot, message, datagram.at, sink);
@@ -67,7 +67,7 @@ impl Engine {
     }
 
     /// Returns the legs to which a message belongs: the leg at the message's hop, or else every leg of the dialog.
-    fn legs_for(&self, message: &Message<'_>, datagram: &Datagram<'_>) -> Vec<usize> {
+    fn legs_for(&self, message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> Vec<usize> {
         let Some(slots) = self.by_call_id.get(message.call_id()) else { return Vec::new() };
         let of_dialog = || {
             let fits = |slot: &&usize| self.legs.get(**slot).is_some_and(|l| l.dialog.has_tags_of(message));
@@ -87,15 +87,15 @@ impl Engine {
         }
     }
 
-    fn is_of_other_invite(&self, slot: usize, message: &Message<'_>) -> bool {
+    fn is_of_other_invite(&self, slot: usize, message: &SipMessage<'_>) -> bool {
         self.legs.get(slot).is_some_and(|leg| leg.dialog.is_of_other_invite(message))
     }
 
     /// Begins a leg, or resumes a timed-out dialog, if the message can do so. Returns the slot of the leg.
     fn begin_leg(
         &mut self,
-        message: &Message<'_>,
-        datagram: &Datagram<'_>,
+        message: &SipMessage<'_>,
+        datagram: &UdpDatagram<'_>,
         transport: Transport,
         sink: &mut dyn LegSink,
     ) -> Option<usize> {
@@ -292,7 +292,7 @@ impl Engine {
     ///
     /// A new attempt with the same Call-ID, e.g. after a redirection, has a higher CSeq (RFC 3261 section 8.1.3.5). A new
     /// call by a sender that reuses a Call-ID has another From tag.
-    fn is_late_message(&mut self, message: &Message<'_>) -> bool {
+    fn is_late_message(&mut self, message: &SipMessage<'_>) -> bool {
         let Some(tombstone) = self.tombstones.get(hash(message.call_id()), self.now) else { return false };
         if !is_first_invite(message) {
             return true;
@@ -303,10 +303,10 @@ impl Engine {
     }
 
     /// Learns an extension from the 2xx response to a REGISTER.
-    fn learn_from_message(&mut self, message: &Message<'_>, datagram: &Datagram<'_>) {
+    fn learn_from_message(&mut self, message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) {
         let accepted = message.status().is_some_and(|s| (200..300).contains(&s));
         if accepted
-            && message.cseq().is_some_and(|c| c.method == Method::Register)
+            && message.cseq().is_some_and(|c| c.method == SipMethod::Register)
             && let Some(user) = message.to().and_then(|to| to.uri.user)
             && let Some(user) = self.number_plan.normalise(&user)
         {
@@ -332,10 +332,10 @@ impl Engine {
 
 /// Returns how much of a message may be stored. The body of an INFO may hold a dialled digit, so only the header is
 /// stored.
-fn kept_part(message: &Message<'_>, datagram: &Datagram<'_>) -> Keep {
+fn kept_part(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> Keep {
     match message.cseq().map(|c| c.method) {
         // The body of a NOTIFY may hold dialled digits, too (RFC 4730).
-        Some(Method::Info | Method::Notify) => {
+        Some(SipMethod::Info | SipMethod::Notify) => {
             let head = datagram.payload.len().saturating_sub(message.body().len());
             Keep::Header(u16::try_from(head).unwrap_or(u16::MAX))
         }
@@ -345,24 +345,24 @@ fn kept_part(message: &Message<'_>, datagram: &Datagram<'_>) -> Keep {
 
 /// Returns whether a message can begin an unknown call: an INVITE, a response to an INVITE, or a request that shows an
 /// established dialog. A response to another request cannot, nor can the ACK to a failure.
-fn can_begin(message: &Message<'_>) -> bool {
+fn can_begin(message: &SipMessage<'_>) -> bool {
     match (message.method(), message.status()) {
-        (Some(Method::Invite | Method::Bye), _) => true,
-        (Some(Method::Update | Method::Ack), _) => message.sdp().is_some(),
+        (Some(SipMethod::Invite | SipMethod::Bye), _) => true,
+        (Some(SipMethod::Update | SipMethod::Ack), _) => message.sdp().is_some(),
         (None, Some(status)) => is_invite_response(message) && status > 100 && status != 487,
         _ => false,
     }
 }
 
-fn is_first_invite(message: &Message<'_>) -> bool {
-    message.method() == Some(&Method::Invite) && to_tag(message).is_none()
+fn is_first_invite(message: &SipMessage<'_>) -> bool {
+    message.method() == Some(&SipMethod::Invite) && to_tag(message).is_none()
 }
 
-fn is_invite_response(message: &Message<'_>) -> bool {
-    message.status().is_some() && message.cseq().is_some_and(|c| c.method == Method::Invite)
+fn is_invite_response(message: &SipMessage<'_>) -> bool {
+    message.status().is_some() && message.cseq().is_some_and(|c| c.method == SipMethod::Invite)
 }
 
-fn to_tag(message: &Message<'_>) -> Option<String> {
+fn to_tag(message: &SipMessage<'_>) -> Option<String> {
     message.to().and_then(|t| t.tag().map(str::to_owned))
 }
 

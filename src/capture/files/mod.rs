@@ -8,14 +8,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::{Path, PathBuf};
 
-use super::{CaptureError, Event, Frame, Source, SourceCounters, Warning};
+use super::{CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame};
 use crate::time::Timestamp;
-use reader::{FrameHead, FrameReader};
-use steps::{Stepped, Steps};
+use clock_steps::{ClockSteps, TimelinePosition};
+use reader::{CaptureFileReader, FileFrameHeader};
 
-mod hint;
+mod clock_steps;
 mod reader;
-mod steps;
+mod unreadable_hint;
 
 /// Opens capture files as one source; `-` is standard input. Every file's header is checked at once.
 ///
@@ -28,18 +28,22 @@ pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
         heads: BinaryHeap::with_capacity(paths.len()),
         handed_out: None,
         held_back: None,
-        steps: Steps::default(),
-        counters: SourceCounters::default(),
+        steps: ClockSteps::default(),
+        counters: CaptureCounters::default(),
         warnings: Vec::new(),
     };
     for path in paths {
-        let mut reader = FrameReader::open(path)?;
+        let mut reader = CaptureFileReader::open(path)?;
         let first = reader.next_frame()?;
         source.take_reader_warning(&mut reader, path);
         let Some(first) = first else { continue };
         source.heads.push(Reverse((first.stamp, source.files.len())));
-        let state = if is_regular(path) { State::Waiting } else { State::Reading(Box::new(reader), first) };
-        source.files.push(OneFile { path: path.clone(), state });
+        let state = if is_regular(path) {
+            CaptureFileState::Waiting
+        } else {
+            CaptureFileState::Reading(Box::new(reader), first)
+        };
+        source.files.push(CaptureFile { path: path.clone(), state });
     }
     Ok(source)
 }
@@ -48,35 +52,35 @@ pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
 #[derive(Debug)]
 pub struct FileSource {
     name: String,
-    files: Vec<OneFile>,
+    files: Vec<CaptureFile>,
     /// The stamp of the next frame of each file that still has one; equal stamps in the order of the files.
     heads: BinaryHeap<Reverse<(Timestamp, usize)>>,
     /// The file whose frame the caller has; it is advanced by the next call.
     handed_out: Option<usize>,
     /// A frame that waits behind the clock step that it brought.
     held_back: Option<(usize, Timestamp)>,
-    steps: Steps,
-    counters: SourceCounters,
+    steps: ClockSteps,
+    counters: CaptureCounters,
     warnings: Vec<String>,
 }
 
 #[derive(Debug)]
-struct OneFile {
+struct CaptureFile {
     path: PathBuf,
-    state: State,
+    state: CaptureFileState,
 }
 
 #[derive(Debug)]
-enum State {
+enum CaptureFileState {
     /// A regular file whose first stamp is known; it is opened again when the merge gets there.
     Waiting,
     /// Being read, and what its next frame is.
-    Reading(Box<FrameReader>, FrameHead),
+    Reading(Box<CaptureFileReader>, FileFrameHeader),
     Done,
 }
 
-impl Source for FileSource {
-    fn next_event(&mut self) -> Result<Event<'_>, CaptureError> {
+impl CaptureSource for FileSource {
+    fn next_event(&mut self) -> Result<CaptureEvent<'_>, CaptureError> {
         if let Some((index, at)) = self.held_back.take() {
             return Ok(self.hand_out(index, at));
         }
@@ -86,16 +90,16 @@ impl Source for FileSource {
         while let Some(Reverse((_, index))) = self.heads.pop() {
             self.start_reading(index)?;
             // A file that was cut since it was opened has no frame any more.
-            let State::Reading(_, head) = &self.files[index].state else { continue };
-            let Stepped { at, told_ns } = self.steps.place(index, head);
+            let CaptureFileState::Reading(_, head) = &self.files[index].state else { continue };
+            let TimelinePosition { at, told_ns } = self.steps.place(index, head);
             let Some(by_ns) = told_ns else { return Ok(self.hand_out(index, at)) };
             self.held_back = Some((index, at));
-            return Ok(Event::ClockStep { at, by_ns });
+            return Ok(CaptureEvent::ClockStep { at, by_ns });
         }
-        Ok(Event::End)
+        Ok(CaptureEvent::End)
     }
 
-    fn counters(&mut self) -> SourceCounters {
+    fn counters(&mut self) -> CaptureCounters {
         self.counters
     }
 
@@ -103,33 +107,36 @@ impl Source for FileSource {
         &self.name
     }
 
-    fn take_warnings(&mut self) -> Vec<Warning> {
-        std::mem::take(&mut self.warnings).into_iter().map(Warning::Source).collect()
+    fn take_warnings(&mut self) -> Vec<CaptureWarning> {
+        std::mem::take(&mut self.warnings).into_iter().map(CaptureWarning::Source).collect()
     }
 }
 
 impl FileSource {
-    fn hand_out(&mut self, index: usize, at: Timestamp) -> Event<'_> {
+    fn hand_out(&mut self, index: usize, at: Timestamp) -> CaptureEvent<'_> {
         self.handed_out = Some(index);
-        let State::Reading(reader, head) = &self.files[index].state else { return Event::End };
+        let CaptureFileState::Reading(reader, head) = &self.files[index].state else { return CaptureEvent::End };
         let data = reader.data(head);
         self.counters.frames += 1;
         self.counters.cut += u64::from(head.orig_len as usize > data.len());
         let interface = self.steps.interface(index, head);
-        Event::Frame(Frame { at, link: head.link, interface, orig_len: head.orig_len, data })
+        CaptureEvent::Frame(CapturedFrame { at, link: head.link, interface, orig_len: head.orig_len, data })
     }
 
     /// Reads the file's next frame and puts its stamp into the merge.
     fn advance(&mut self, index: usize) -> Result<(), CaptureError> {
         let file = &mut self.files[index];
-        let State::Reading(mut reader, _) = std::mem::replace(&mut file.state, State::Done) else { return Ok(()) };
+        let CaptureFileState::Reading(mut reader, _) = std::mem::replace(&mut file.state, CaptureFileState::Done)
+        else {
+            return Ok(());
+        };
         let next = reader.next_frame()?;
         if let Some(warning) = reader.take_warning() {
             self.warnings.push(format!("{}: {warning}", file.path.display()));
         }
         if let Some(head) = next {
             self.heads.push(Reverse((self.steps.merge_key(index, &head), index)));
-            file.state = State::Reading(reader, head);
+            file.state = CaptureFileState::Reading(reader, head);
         }
         Ok(())
     }
@@ -137,14 +144,15 @@ impl FileSource {
     /// Opens a waiting file and reads its first frame.
     fn start_reading(&mut self, index: usize) -> Result<(), CaptureError> {
         let file = &mut self.files[index];
-        if matches!(file.state, State::Waiting) {
-            let mut reader = Box::new(FrameReader::open(&file.path)?);
-            file.state = reader.next_frame()?.map_or(State::Done, |head| State::Reading(reader, head));
+        if matches!(file.state, CaptureFileState::Waiting) {
+            let mut reader = Box::new(CaptureFileReader::open(&file.path)?);
+            file.state =
+                reader.next_frame()?.map_or(CaptureFileState::Done, |head| CaptureFileState::Reading(reader, head));
         }
         Ok(())
     }
 
-    fn take_reader_warning(&mut self, reader: &mut FrameReader, path: &Path) {
+    fn take_reader_warning(&mut self, reader: &mut CaptureFileReader, path: &Path) {
         if let Some(warning) = reader.take_warning() {
             self.warnings.push(format!("{}: {warning}", path.display()));
         }

@@ -75,10 +75,10 @@ fn read_all(files: &[Vec<u8>]) -> (Vec<Seen>, Vec<(i64, i64)>, Vec<String>) {
     let (mut frames, mut steps) = (Vec::new(), Vec::new());
     loop {
         match source.next_event().unwrap() {
-            Event::Frame(f) => frames.push((f.at.as_nanos(), f.link, f.interface, f.orig_len, f.data.to_vec())),
-            Event::ClockStep { at, by_ns } => steps.push((at.as_nanos(), by_ns)),
-            Event::Tick(_) => panic!("a file never ticks"),
-            Event::End => break,
+            CaptureEvent::Frame(f) => frames.push((f.at.as_nanos(), f.link, f.interface, f.orig_len, f.data.to_vec())),
+            CaptureEvent::ClockStep { at, by_ns } => steps.push((at.as_nanos(), by_ns)),
+            CaptureEvent::Tick(_) => panic!("a file never ticks"),
+            CaptureEvent::End => break,
         }
     }
     assert_eq!(source.counters().frames as usize, frames.len());
@@ -320,7 +320,7 @@ proptest! {
         let path = dir.path().join("x.pcap");
         std::fs::write(&path, &file).unwrap();
         if let Ok(mut source) = open(&[path]) {
-            while !matches!(source.next_event(), Ok(Event::End) | Err(_)) {}
+            while !matches!(source.next_event(), Ok(CaptureEvent::End) | Err(_)) {}
         }
     }
 }

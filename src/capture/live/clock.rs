@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 
 /// Both clocks, read at one moment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reading {
+pub(super) struct ClockReading {
     pub(super) wall: Timestamp,
     /// Nanoseconds of the monotonic clock.
     pub(super) mono_ns: i64,
@@ -16,7 +16,7 @@ pub(super) struct Reading {
 
 /// The mapping from stamps to the timeline.
 #[derive(Debug)]
-pub(super) struct Timeline {
+pub(super) struct CaptureTimeline {
     /// Wall less monotonic clock, when they were last read.
     base_ns: i64,
     /// The sum of the steps; `stamp - steps_ns` is on the timeline.
@@ -26,13 +26,13 @@ pub(super) struct Timeline {
     last: Timestamp,
 }
 
-impl Timeline {
-    pub(super) fn starting(at: Reading) -> Self {
+impl CaptureTimeline {
+    pub(super) fn starting(at: ClockReading) -> Self {
         Self { base_ns: difference(at), steps_ns: 0, steps_before_ns: 0, last: at.wall }
     }
 
     /// Compares the clocks: the size of the step since the last comparison, if there was one.
-    pub(super) fn compare(&mut self, at: Reading) -> Option<i64> {
+    pub(super) fn compare(&mut self, at: ClockReading) -> Option<i64> {
         let moved_ns = difference(at).saturating_sub(self.base_ns);
         self.base_ns = difference(at);
         if moved_ns.abs() < STEP_NS {
@@ -44,7 +44,7 @@ impl Timeline {
     }
 
     /// The moment of this reading on the timeline. Never goes back.
-    pub(super) fn now(&mut self, at: Reading) -> Timestamp {
+    pub(super) fn now(&mut self, at: ClockReading) -> Timestamp {
         self.last = self.last.max(at.wall.offset(-self.steps_ns));
         self.last
     }
@@ -60,7 +60,7 @@ impl Timeline {
     }
 
     /// A stamp's place after [`Self::compare`], by whichever mapping brings it nearer to now.
-    pub(super) fn place(&mut self, stamp: Timestamp, at: Reading) -> Timestamp {
+    pub(super) fn place(&mut self, stamp: Timestamp, at: ClockReading) -> Timestamp {
         let now = self.now(at);
         let distance = |t: &Timestamp| t.nanos_since(now).unsigned_abs();
         let (new, old) = (stamp.offset(-self.steps_ns), stamp.offset(-self.steps_before_ns));
@@ -68,7 +68,7 @@ impl Timeline {
     }
 }
 
-fn difference(at: Reading) -> i64 {
+fn difference(at: ClockReading) -> i64 {
     at.wall.as_nanos().saturating_sub(at.mono_ns)
 }
 
@@ -81,14 +81,14 @@ mod tests {
 
     const SEC: i64 = 1_000_000_000;
 
-    fn reading(wall_s: i64, mono_s: i64) -> Reading {
-        Reading { wall: Timestamp::from_secs(wall_s), mono_ns: mono_s * SEC }
+    fn reading(wall_s: i64, mono_s: i64) -> ClockReading {
+        ClockReading { wall: Timestamp::from_secs(wall_s), mono_ns: mono_s * SEC }
     }
 
     #[test]
     fn a_step_of_the_wall_clock_leaves_the_timeline_where_it_was() {
         for step in [3600, -3600] {
-            let mut t = Timeline::starting(reading(1000, 10));
+            let mut t = CaptureTimeline::starting(reading(1000, 10));
             assert_eq!(
                 t.near(Timestamp::from_nanos(1000 * SEC + SEC / 10)),
                 Some(Timestamp::from_nanos(1000 * SEC + SEC / 10))
@@ -103,19 +103,19 @@ mod tests {
 
     #[test]
     fn a_frame_stamped_before_the_step_and_read_after_it_keeps_its_place() {
-        let mut t = Timeline::starting(reading(1000, 10));
+        let mut t = CaptureTimeline::starting(reading(1000, 10));
         assert!(t.compare(reading(4601, 11)).is_some());
         assert_eq!(t.place(Timestamp::from_secs(1000), reading(4601, 11)), Timestamp::from_secs(1000));
     }
 
     #[test]
     fn slewing_is_no_step_and_a_silent_second_is_none_either() {
-        let mut t = Timeline::starting(reading(1000, 10));
+        let mut t = CaptureTimeline::starting(reading(1000, 10));
         for i in 1..100 {
             // The wall clock gains 10 ms a second.
             let wall = Timestamp::from_secs(1000 + i).offset(i * SEC / 100);
-            assert_eq!(t.compare(Reading { wall, mono_ns: (10 + i) * SEC }), None);
-            assert_eq!(t.now(Reading { wall, mono_ns: (10 + i) * SEC }), wall);
+            assert_eq!(t.compare(ClockReading { wall, mono_ns: (10 + i) * SEC }), None);
+            assert_eq!(t.now(ClockReading { wall, mono_ns: (10 + i) * SEC }), wall);
         }
     }
 }

@@ -12,19 +12,19 @@ use std::time::{Duration, Instant, SystemTime};
 use pcap::{Active, Capture, Precision};
 
 use super::config::Config;
-use super::{CaptureError, Event, Frame, LinkType, Source, SourceCounters, Warning};
+use super::{CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame, LinkType};
 use crate::time::Timestamp;
-use clock::{Reading, Timeline};
+use clock::{CaptureTimeline, ClockReading};
 
 mod clock;
-mod explain;
+mod open_errors;
 
 /// What becomes of an interface that is down or not there when capture begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absent {
+pub enum MissingInterfacePolicy {
     /// Nothing begins: somebody sits there and reads why.
     Refuse,
-    /// It is told in a [`Warning`] and tried again each second; the others are heard meanwhile.
+    /// It is told in a [`CaptureWarning`] and tried again each second; the others are heard meanwhile.
     Await,
 }
 
@@ -32,29 +32,30 @@ pub enum Absent {
 ///
 /// # Errors
 /// When one of them cannot be opened and is not awaited; the text says what to do.
-pub fn open(config: &Config, absent: Absent) -> Result<LiveSource, CaptureError> {
+pub fn open(config: &Config, absent: MissingInterfacePolicy) -> Result<LiveSource, CaptureError> {
     if config.interfaces.is_empty() {
-        return Err(CaptureError::Interface(explain::none_configured()));
+        return Err(CaptureError::Interface(open_errors::none_configured()));
     }
     let started = now();
-    let mut clock = Clock { started, timeline: Timeline::starting(Reading { wall: wall(), mono_ns: 0 }) };
+    let mut clock =
+        LiveClock { started, timeline: CaptureTimeline::starting(ClockReading { wall: wall(), mono_ns: 0 }) };
     let mut interfaces = Vec::with_capacity(config.interfaces.len());
     let mut warnings = Vec::new();
     for name in &config.interfaces {
-        let state = match Handle::open(name, config.buffer_mib) {
-            Ok(handle) => State::Up(handle),
-            Err(error) if absent == Absent::Await && explain::may_come(name, &error) => {
-                let why = explain::cannot_open(name, &error);
-                warnings.push(Warning::InterfaceDown(format!("{why}; it is tried again each second")));
-                State::Down { retry_at: Timestamp::EPOCH }
+        let state = match CaptureHandle::open(name, config.buffer_mib) {
+            Ok(handle) => InterfaceState::Up(handle),
+            Err(error) if absent == MissingInterfacePolicy::Await && open_errors::may_come(name, &error) => {
+                let why = open_errors::cannot_open(name, &error);
+                warnings.push(CaptureWarning::InterfaceDown(format!("{why}; it is tried again each second")));
+                InterfaceState::Down { retry_at: Timestamp::EPOCH }
             }
-            Err(error) => return Err(CaptureError::Interface(explain::cannot_open(name, &error))),
+            Err(error) => return Err(CaptureError::Interface(open_errors::cannot_open(name, &error))),
         };
-        interfaces.push(Interface {
+        interfaces.push(LiveInterface {
             name: name.clone(),
             state,
-            before: SourceCounters::default(),
-            seen: Kernel::default(),
+            before: CaptureCounters::default(),
+            seen: PcapDropCounters::default(),
         });
     }
     let _ = clock.compare();
@@ -78,41 +79,41 @@ pub fn open(config: &Config, absent: Absent) -> Result<LiveSource, CaptureError>
 /// Live interfaces as one source.
 pub struct LiveSource {
     name: String,
-    interfaces: Vec<Interface>,
+    interfaces: Vec<LiveInterface>,
     buffer_mib: u32,
     /// The interface that is read next, and how many frames it has given in a row.
     turn: usize,
     in_turn: u32,
     frame: Vec<u8>,
     /// A frame that waits behind the clock step that it brought.
-    held_back: Option<Head>,
-    clock: Clock,
+    held_back: Option<LiveFrameHeader>,
+    clock: LiveClock,
     is_any_down: bool,
     /// When to look again whether a silent interface is up.
     next_look: Timestamp,
     frames: u64,
     cut: u64,
-    warnings: Vec<Warning>,
+    warnings: Vec<CaptureWarning>,
 }
 
-struct Interface {
+struct LiveInterface {
     name: String,
-    state: State,
+    state: InterfaceState,
     /// What was counted so far, handles that are closed included.
-    before: SourceCounters,
+    before: CaptureCounters,
     /// What the open handle's counters said when they were last read.
-    seen: Kernel,
+    seen: PcapDropCounters,
 }
 
-enum State {
-    Up(Handle),
+enum InterfaceState {
+    Up(CaptureHandle),
     /// Tried again at this moment of the timeline.
     Down {
         retry_at: Timestamp,
     },
 }
 
-struct Handle {
+struct CaptureHandle {
     capture: Capture<Active>,
     link: LinkType,
     is_set_up: bool,
@@ -120,34 +121,34 @@ struct Handle {
 
 /// libpcap's 32-bit counters; they wrap.
 #[derive(Clone, Copy, Default)]
-struct Kernel {
+struct PcapDropCounters {
     dropped: u32,
     if_dropped: u32,
 }
 
 /// What is known about the frame in the buffer.
 #[derive(Clone, Copy, Debug)]
-struct Head {
+struct LiveFrameHeader {
     at: Timestamp,
     link: LinkType,
     interface: u32,
     orig_len: u32,
 }
 
-enum Read {
+enum FrameReadOutcome {
     /// A frame is in the buffer; its stamp by the kernel's clock.
     Frame(Timestamp, LinkType, u32),
     Empty,
 }
 
 /// The two clocks, and the timeline made of them.
-struct Clock {
+struct LiveClock {
     started: Instant,
-    timeline: Timeline,
+    timeline: CaptureTimeline,
 }
 
-impl Source for LiveSource {
-    fn next_event(&mut self) -> Result<Event<'_>, CaptureError> {
+impl CaptureSource for LiveSource {
+    fn next_event(&mut self) -> Result<CaptureEvent<'_>, CaptureError> {
         if let Some(head) = self.held_back.take() {
             return Ok(self.hand_out(head));
         }
@@ -157,8 +158,10 @@ impl Source for LiveSource {
             }
             for _ in 0..self.interfaces.len() {
                 let index = self.take_turn();
-                if let Read::Frame(stamp, link, orig_len) = self.read(index) {
-                    return Ok(self.place(stamp, Head { at: stamp, link, interface: index as u32, orig_len }));
+                if let FrameReadOutcome::Frame(stamp, link, orig_len) = self.read(index) {
+                    return Ok(
+                        self.place(stamp, LiveFrameHeader { at: stamp, link, interface: index as u32, orig_len })
+                    );
                 }
                 self.in_turn = FRAMES_IN_A_TURN;
             }
@@ -166,8 +169,8 @@ impl Source for LiveSource {
         Ok(self.tick())
     }
 
-    fn counters(&mut self) -> SourceCounters {
-        let mut sum = SourceCounters { frames: self.frames, cut: self.cut, ..SourceCounters::default() };
+    fn counters(&mut self) -> CaptureCounters {
+        let mut sum = CaptureCounters { frames: self.frames, cut: self.cut, ..CaptureCounters::default() };
         for interface in &mut self.interfaces {
             interface.read_counters();
             sum.dropped_by_kernel += interface.before.dropped_by_kernel;
@@ -180,7 +183,7 @@ impl Source for LiveSource {
         &self.name
     }
 
-    fn take_warnings(&mut self) -> Vec<Warning> {
+    fn take_warnings(&mut self) -> Vec<CaptureWarning> {
         std::mem::take(&mut self.warnings)
     }
 }
@@ -188,7 +191,7 @@ impl Source for LiveSource {
 impl LiveSource {
     /// Whether at least one interface is heard.
     pub fn is_capturing(&self) -> bool {
-        self.interfaces.iter().any(|i| matches!(i.state, State::Up(_)))
+        self.interfaces.iter().any(|i| matches!(i.state, InterfaceState::Up(_)))
     }
 
     /// The interface to read now: each gives at most a burst before the others are asked.
@@ -201,9 +204,9 @@ impl LiveSource {
         self.turn
     }
 
-    fn read(&mut self, index: usize) -> Read {
-        let Some(Interface { state: State::Up(handle), .. }) = self.interfaces.get_mut(index) else {
-            return Read::Empty;
+    fn read(&mut self, index: usize) -> FrameReadOutcome {
+        let Some(LiveInterface { state: InterfaceState::Up(handle), .. }) = self.interfaces.get_mut(index) else {
+            return FrameReadOutcome::Empty;
         };
         match handle.capture.next_packet() {
             Ok(packet) => {
@@ -212,41 +215,41 @@ impl LiveSource {
                 // The precision asked for is ns, so this field holds them (pcap_set_tstamp_precision(3)).
                 #[allow(clippy::useless_conversion, reason = "the fields of timeval differ between platforms")]
                 let (secs, nanos) = (i64::from(packet.header.ts.tv_sec), i64::from(packet.header.ts.tv_usec));
-                Read::Frame(Timestamp::from_secs(secs).offset(nanos), handle.link, packet.header.len)
+                FrameReadOutcome::Frame(Timestamp::from_secs(secs).offset(nanos), handle.link, packet.header.len)
             }
             // On a live handle "no more packets" is only an interrupted read.
-            Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => Read::Empty,
+            Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => FrameReadOutcome::Empty,
             Err(error) => {
                 self.went_down(index, &error);
-                Read::Empty
+                FrameReadOutcome::Empty
             }
         }
     }
 
-    fn place(&mut self, stamp: Timestamp, head: Head) -> Event<'_> {
+    fn place(&mut self, stamp: Timestamp, head: LiveFrameHeader) -> CaptureEvent<'_> {
         if let Some(at) = self.clock.timeline.near(stamp) {
             if self.is_any_down {
                 self.reopen_what_is_back(at);
             }
-            return self.hand_out(Head { at, ..head });
+            return self.hand_out(LiveFrameHeader { at, ..head });
         }
         let step = self.clock.compare();
         let at = self.clock.place(stamp);
-        let head = Head { at, ..head };
+        let head = LiveFrameHeader { at, ..head };
         let Some(by_ns) = step else { return self.hand_out(head) };
         self.held_back = Some(head);
-        Event::ClockStep { at: self.clock.now(), by_ns }
+        CaptureEvent::ClockStep { at: self.clock.now(), by_ns }
     }
 
-    fn hand_out(&mut self, head: Head) -> Event<'_> {
+    fn hand_out(&mut self, head: LiveFrameHeader) -> CaptureEvent<'_> {
         self.frames += 1;
         self.cut += u64::from(head.orig_len as usize > self.frame.len());
-        let Head { at, link, interface, orig_len } = head;
-        Event::Frame(Frame { at, link, interface, orig_len, data: &self.frame })
+        let LiveFrameHeader { at, link, interface, orig_len } = head;
+        CaptureEvent::Frame(CapturedFrame { at, link, interface, orig_len, data: &self.frame })
     }
 
     /// Nothing came for as long as we wait.
-    fn tick(&mut self) -> Event<'_> {
+    fn tick(&mut self) -> CaptureEvent<'_> {
         let step = self.clock.compare();
         let at = self.clock.now();
         self.reopen_what_is_back(at);
@@ -254,14 +257,14 @@ impl LiveSource {
             self.next_look = at + RETRY;
             self.look_whether_up();
         }
-        step.map_or(Event::Tick(at), |by_ns| Event::ClockStep { at, by_ns })
+        step.map_or(CaptureEvent::Tick(at), |by_ns| CaptureEvent::ClockStep { at, by_ns })
     }
 
     /// Waits until an interface has frames, [`TICK`] is over, or a signal came.
     fn wait(&self) {
         let up = self.interfaces.iter().filter_map(|i| match &i.state {
-            State::Up(handle) => Some(handle.capture.as_raw_fd()),
-            State::Down { .. } => None,
+            InterfaceState::Up(handle) => Some(handle.capture.as_raw_fd()),
+            InterfaceState::Down { .. } => None,
         });
         let mut fds: Vec<libc::pollfd> = up.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
         poll(&mut fds);
@@ -270,13 +273,13 @@ impl LiveSource {
     /// libpcap outlives an interface that is set down and up again, and says nothing: silence has to be explained.
     fn look_whether_up(&mut self) {
         for interface in &mut self.interfaces {
-            let State::Up(handle) = &mut interface.state else { continue };
-            let is_set_up = explain::is_set_up(&interface.name);
+            let InterfaceState::Up(handle) = &mut interface.state else { continue };
+            let is_set_up = open_errors::is_set_up(&interface.name);
             if handle.is_set_up && !is_set_up {
-                self.warnings.push(Warning::InterfaceDown(explain::is_down(&interface.name)));
+                self.warnings.push(CaptureWarning::InterfaceDown(open_errors::is_down(&interface.name)));
             } else if is_set_up && !handle.is_set_up {
                 let text = format!("{}: the interface is up again", interface.name);
-                self.warnings.push(Warning::InterfaceUp(text));
+                self.warnings.push(CaptureWarning::InterfaceUp(text));
             }
             handle.is_set_up = is_set_up;
         }
@@ -287,48 +290,48 @@ impl LiveSource {
         self.is_any_down = true;
         let Some(interface) = self.interfaces.get_mut(index) else { return };
         interface.read_counters();
-        interface.state = State::Down { retry_at };
+        interface.state = InterfaceState::Down { retry_at };
         let name = &interface.name;
         let text = format!("{name}: capture stopped ({error}); it is tried again each second");
-        self.warnings.push(Warning::InterfaceDown(text));
+        self.warnings.push(CaptureWarning::InterfaceDown(text));
     }
 
     fn reopen_what_is_back(&mut self, at: Timestamp) {
         self.is_any_down = false;
         for interface in &mut self.interfaces {
-            let State::Down { retry_at } = interface.state else { continue };
+            let InterfaceState::Down { retry_at } = interface.state else { continue };
             if at < retry_at {
                 self.is_any_down = true;
                 continue;
             }
-            interface.state = match Handle::open(&interface.name, self.buffer_mib) {
+            interface.state = match CaptureHandle::open(&interface.name, self.buffer_mib) {
                 Ok(handle) => {
-                    self.warnings.push(Warning::InterfaceUp(format!("{}: capturing again", interface.name)));
-                    interface.seen = Kernel::default();
-                    State::Up(handle)
+                    self.warnings.push(CaptureWarning::InterfaceUp(format!("{}: capturing again", interface.name)));
+                    interface.seen = PcapDropCounters::default();
+                    InterfaceState::Up(handle)
                 }
                 Err(_) => {
                     self.is_any_down = true;
-                    State::Down { retry_at: at + RETRY }
+                    InterfaceState::Down { retry_at: at + RETRY }
                 }
             };
         }
     }
 }
 
-impl Interface {
+impl LiveInterface {
     /// Adds what the kernel dropped since the last time.
     fn read_counters(&mut self) {
-        let State::Up(handle) = &mut self.state else { return };
+        let InterfaceState::Up(handle) = &mut self.state else { return };
         let Ok(stat) = handle.capture.stats() else { return };
-        let new = Kernel { dropped: stat.dropped, if_dropped: stat.if_dropped };
+        let new = PcapDropCounters { dropped: stat.dropped, if_dropped: stat.if_dropped };
         self.before.dropped_by_kernel += u64::from(new.dropped.wrapping_sub(self.seen.dropped));
         self.before.dropped_by_interface += u64::from(new.if_dropped.wrapping_sub(self.seen.if_dropped));
         self.seen = new;
     }
 }
 
-impl Handle {
+impl CaptureHandle {
     fn open(name: &str, buffer_mib: u32) -> Result<Self, pcap::Error> {
         let buffer_bytes = i32::try_from(u64::from(buffer_mib.max(1)) << 20).unwrap_or(MAX_BUFFER_BYTES);
         let capture = Capture::from_device(name)?
@@ -344,10 +347,10 @@ impl Handle {
     }
 }
 
-impl Clock {
-    fn reading(&self) -> Reading {
+impl LiveClock {
+    fn reading(&self) -> ClockReading {
         let mono = now().duration_since(self.started);
-        Reading { wall: wall(), mono_ns: i64::try_from(mono.as_nanos()).unwrap_or(i64::MAX) }
+        ClockReading { wall: wall(), mono_ns: i64::try_from(mono.as_nanos()).unwrap_or(i64::MAX) }
     }
 
     fn compare(&mut self) -> Option<i64> {

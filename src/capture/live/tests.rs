@@ -1,24 +1,24 @@
 use super::*;
 
 fn open_one(name: &str) -> Result<LiveSource, CaptureError> {
-    open(&Config { interfaces: vec![name.into()], buffer_mib: 2 }, Absent::Refuse)
+    open(&Config { interfaces: vec![name.into()], buffer_mib: 2 }, MissingInterfacePolicy::Refuse)
 }
 
 #[test]
 fn a_missing_interface_is_named_with_those_that_exist() {
     let text = open_one("no-such-if0").unwrap_err().to_string();
     assert!(text.contains("there is no interface no-such-if0") && text.contains("lo"), "{text}");
-    let text = open(&Config::default(), Absent::Await).unwrap_err().to_string();
+    let text = open(&Config::default(), MissingInterfacePolicy::Await).unwrap_err().to_string();
     assert!(text.contains("set `interface` in [capture]"), "{text}");
 }
 
 #[test]
 fn a_lack_of_privilege_says_the_setcap_line() {
     let error = pcap::Error::PcapError("socket: Operation not permitted".into());
-    let text = explain::cannot_open("lo", &error);
+    let text = open_errors::cannot_open("lo", &error);
     assert!(text.contains("sudo setcap cap_net_raw,cap_net_admin=eip /"), "{text}");
     let error = pcap::Error::PcapError("x: That device is not up".into());
-    assert_eq!(explain::cannot_open("lo", &error), "interface lo is down: sudo ip link set dev lo up");
+    assert_eq!(open_errors::cannot_open("lo", &error), "interface lo is down: sudo ip link set dev lo up");
 }
 
 /// Needs the privilege to capture; without it the open error is what is checked.
@@ -37,11 +37,11 @@ fn frames_of_the_loopback_interface_come_and_a_silent_wire_ticks() {
     let mut found = None;
     for _ in 0..1000 {
         match source.next_event().unwrap() {
-            Event::Frame(f) if f.data.ends_with(b"callspan live test") => {
+            CaptureEvent::Frame(f) if f.data.ends_with(b"callspan live test") => {
                 found = Some((f.at, f.link, f.orig_len as usize == f.data.len()));
                 break;
             }
-            Event::End => panic!("a live source does not end"),
+            CaptureEvent::End => panic!("a live source does not end"),
             _ => {}
         }
     }
@@ -49,7 +49,7 @@ fn frames_of_the_loopback_interface_come_and_a_silent_wire_ticks() {
     assert!((link, whole) == (LinkType::Ethernet, true));
     // The kernel's stamp and our clock are one clock: the test takes less than a minute.
     assert!(wall().since(at) < Duration::from_secs(60));
-    let ticked = (0..1000).any(|_| matches!(source.next_event(), Ok(Event::Tick(_))));
+    let ticked = (0..1000).any(|_| matches!(source.next_event(), Ok(CaptureEvent::Tick(_))));
     assert!(ticked);
     assert_eq!(source.counters().dropped_by_kernel, 0);
 }

@@ -4,23 +4,24 @@
 
 use std::time::Duration;
 
-use super::counters::Counters;
-use super::duplicates::{Candidate, Duplicates, Seen};
-use super::fragments::{self, Family, Fragment, Fragments, Whole};
-use super::link::Cooked;
-use super::tcp::{self, Flow, Segment, Tcp};
-use super::tunnels::{self, Inner, Kind};
-use super::{Datagram, Decoded};
-use crate::capture::{Frame, LinkType};
+use super::counters::DecodeCounters;
+use super::duplicates::{DuplicateCandidate, DuplicateCheck, DuplicateFilter};
+use super::fragments::{
+    FragmentFamily, FragmentKey, FragmentLimits, FragmentReassembler, IpFragment, ReassembledPayload,
+};
+use super::output::{DecodedItem, DecodedSink, UdpDatagram};
+use super::tcp::{self, TcpFlow, TcpLimits, TcpReassembler, TcpSegment};
+use super::tunnels::{self, DetectedTunnel, TunnelKind, TunnelPayload};
+use crate::capture::{CapturedFrame, LinkType};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
+use link::CookedVersion;
 
-/// Where decoded pieces go.
-pub type Sink<'s> = dyn FnMut(Decoded<'_>) + 's;
+mod link;
 
-/// Bounds of what the decoder keeps. The defaults suit a mirror of a few thousand calls.
+/// XBounds of what the decoder keeps. The defaults suit a mirror of a few thousand calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct DecoderLimits {
     /// Bytes of fragments that wait for others: some 500 datagrams of 30 KiB.
     pub fragment_bytes: usize,
     /// Datagrams that wait for fragments.
@@ -34,7 +35,7 @@ pub struct Limits {
     pub tcp_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for DecoderLimits {
     fn default() -> Self {
         Self {
             fragment_bytes: 16 << 20,
@@ -48,26 +49,26 @@ impl Default for Limits {
 
 /// Turns frames into datagrams and byte streams.
 #[derive(Debug)]
-pub struct Decoder {
-    pub(super) counters: Counters,
-    fragments: Fragments,
-    duplicates: Duplicates,
-    tcp: Tcp,
+pub struct FrameDecoder {
+    counters: DecodeCounters,
+    fragments: FragmentReassembler,
+    duplicates: DuplicateFilter,
+    tcp: TcpReassembler,
     next_expiry: Timestamp,
 }
 
 /// What is known about the packet that is being walked.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Context {
-    pub(super) at: Timestamp,
-    pub(super) interface: u32,
+struct PacketContext {
+    at: Timestamp,
+    interface: u32,
     /// Bytes at the end that were on the wire and not captured.
-    pub(super) missing: usize,
+    missing: usize,
     /// How many tunnels we are in.
-    pub(super) depth: u8,
+    depth: u8,
 }
 
-impl Context {
+impl PacketContext {
     /// The context of what this payload carries: what is missing at the end of the payload is missing there.
     fn inside(self, payload: &IpPayload<'_>) -> Self {
         Self { missing: payload.wire_len.saturating_sub(payload.bytes.len()), ..self }
@@ -76,48 +77,48 @@ impl Context {
 
 /// The payload of an IP packet.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct IpPayload<'a> {
+struct IpPayload<'a> {
     /// Addresses with port 0.
-    pub(super) src: Endpoint,
-    pub(super) dst: Endpoint,
-    pub(super) protocol: u8,
-    pub(super) bytes: &'a [u8],
+    src: Endpoint,
+    dst: Endpoint,
+    protocol: u8,
+    bytes: &'a [u8],
     /// How long the payload was on the wire.
-    pub(super) wire_len: usize,
+    wire_len: usize,
     /// The packet that it came in; empty when it was put together from fragments (their copies fell before).
-    pub(super) packet: &'a [u8],
+    packet: &'a [u8],
 }
 
-impl Default for Decoder {
+impl Default for FrameDecoder {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Decoder {
+impl FrameDecoder {
     /// A decoder with the default bounds.
     pub fn new() -> Self {
-        Self::with_limits(Limits::default())
+        Self::with_limits(DecoderLimits::default())
     }
 
     /// A decoder with these bounds.
-    pub fn with_limits(limits: Limits) -> Self {
-        let bounds = fragments::Bounds {
+    pub fn with_limits(limits: DecoderLimits) -> Self {
+        let bounds = FragmentLimits {
             bytes: limits.fragment_bytes,
             datagrams: limits.fragment_datagrams.max(1),
             age: limits.fragment_age,
         };
         Self {
-            counters: Counters::default(),
-            fragments: Fragments::new(bounds),
-            duplicates: Duplicates::new(),
-            tcp: Tcp::new(tcp::Bounds { streams: limits.tcp_streams.max(2), bytes: limits.tcp_bytes }),
+            counters: DecodeCounters::default(),
+            fragments: FragmentReassembler::new(bounds),
+            duplicates: DuplicateFilter::new(),
+            tcp: TcpReassembler::new(TcpLimits { streams: limits.tcp_streams.max(2), bytes: limits.tcp_bytes }),
             next_expiry: Timestamp::EPOCH,
         }
     }
 
     /// Takes a frame; what it holds or completes goes to `sink` at once.
-    pub fn handle_frame(&mut self, frame: &Frame<'_>, sink: &mut Sink<'_>) {
+    pub fn handle_frame(&mut self, frame: &CapturedFrame<'_>, sink: &mut DecodedSink<'_>) {
         let missing = (frame.orig_len as usize).saturating_sub(frame.data.len());
         self.counters.frames += 1;
         self.counters.cut_frames += u64::from(missing > 0);
@@ -127,11 +128,11 @@ impl Decoder {
         if until_expiry <= 0 || until_expiry > MAX_EXPIRY_AHEAD.as_nanos() as i64 {
             self.handle_timeout(frame.at, sink);
         }
-        let context = Context { at: frame.at, interface: frame.interface, missing, depth: 0 };
+        let context = PacketContext { at: frame.at, interface: frame.interface, missing, depth: 0 };
         match frame.link {
             LinkType::Ethernet => self.ethernet(context, frame.data, sink),
-            LinkType::LinuxSll => self.cooked(context, frame.data, Cooked::V1, sink),
-            LinkType::LinuxSll2 => self.cooked(context, frame.data, Cooked::V2, sink),
+            LinkType::LinuxSll => self.cooked(context, frame.data, CookedVersion::V1, sink),
+            LinkType::LinuxSll2 => self.cooked(context, frame.data, CookedVersion::V2, sink),
             LinkType::RawIp => self.ip(context, frame.data, sink),
             LinkType::Null | LinkType::Loop => self.loopback(context, frame.data, sink),
             LinkType::Other(_) => self.counters.dropped.unknown_link += 1,
@@ -139,23 +140,23 @@ impl Decoder {
     }
 
     /// Forgets what waited too long. Frames do it by themselves; on a silent wire a tick has to.
-    pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut Sink<'_>) {
+    pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut DecodedSink<'_>) {
         self.next_expiry = now + EXPIRY_INTERVAL;
         self.tcp.expire(now, &mut self.counters, sink);
         self.fragments.expire(now, &mut self.counters);
     }
 
     /// The capture ended: bytes of TCP that still wait behind a hole go out, because nothing will fill it.
-    pub fn handle_end(&mut self, sink: &mut Sink<'_>) {
+    pub fn handle_end(&mut self, sink: &mut DecodedSink<'_>) {
         self.tcp.give_up_all_holes(&mut self.counters, sink);
     }
 
     /// What was counted so far.
-    pub const fn counters(&self) -> &Counters {
+    pub const fn counters(&self) -> &DecodeCounters {
         &self.counters
     }
 
-    pub(super) fn ip(&mut self, context: Context, data: &[u8], sink: &mut Sink<'_>) {
+    fn ip(&mut self, context: PacketContext, data: &[u8], sink: &mut DecodedSink<'_>) {
         match data.first().map(|b| b >> 4) {
             Some(4) => self.ipv4(context, data, sink),
             Some(6) => self.ipv6(context, data, sink),
@@ -165,7 +166,7 @@ impl Decoder {
     }
 
     /// RFC 791 section 3.1. The header checksum is not looked at: a sender with offload leaves it to the card.
-    fn ipv4(&mut self, context: Context, data: &[u8], sink: &mut Sink<'_>) {
+    fn ipv4(&mut self, context: PacketContext, data: &[u8], sink: &mut DecodedSink<'_>) {
         self.counters.ipv4 += 1;
         let Some(header) = data.first_chunk::<20>() else {
             self.counters.dropped.short += 1;
@@ -204,12 +205,12 @@ impl Decoder {
         }
         let id = u32::from(u16::from_be_bytes([header[4], header[5]]));
         let fragment =
-            Fragment { offset: u32::from(flags & 0x1fff) * 8, more: flags & 0x2000 != 0, protocol: header[9], bytes };
-        self.fragment(context, &payload, (id, Family::V4 { protocol: header[9] }), fragment, sink);
+            IpFragment { offset: u32::from(flags & 0x1fff) * 8, more: flags & 0x2000 != 0, protocol: header[9], bytes };
+        self.fragment(context, &payload, (id, FragmentFamily::V4 { protocol: header[9] }), fragment, sink);
     }
 
     /// RFC 8200 section 3.
-    fn ipv6(&mut self, context: Context, data: &[u8], sink: &mut Sink<'_>) {
+    fn ipv6(&mut self, context: PacketContext, data: &[u8], sink: &mut DecodedSink<'_>) {
         self.counters.ipv6 += 1;
         let Some((header, rest)) = data.split_first_chunk::<40>() else {
             self.counters.dropped.short += 1;
@@ -236,7 +237,7 @@ impl Decoder {
     }
 
     /// Walks the extension headers of IPv6 (RFC 8200 section 4) to the transport header or a fragment.
-    fn extensions(&mut self, context: Context, mut payload: IpPayload<'_>, sink: &mut Sink<'_>) {
+    fn extensions(&mut self, context: PacketContext, mut payload: IpPayload<'_>, sink: &mut DecodedSink<'_>) {
         for _ in 0..MAX_EXTENSIONS {
             let bytes = payload.bytes;
             let length = match payload.protocol {
@@ -259,7 +260,7 @@ impl Decoder {
     }
 
     /// RFC 8200 section 4.5.
-    fn ipv6_fragment(&mut self, context: Context, payload: &IpPayload<'_>, sink: &mut Sink<'_>) {
+    fn ipv6_fragment(&mut self, context: PacketContext, payload: &IpPayload<'_>, sink: &mut DecodedSink<'_>) {
         let Some((header, rest)) = payload.bytes.split_first_chunk::<8>() else {
             self.counters.dropped.short += 1;
             return;
@@ -273,18 +274,18 @@ impl Decoder {
         }
         let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
         let fragment =
-            Fragment { offset: u32::from(flags & 0xfff8), more: flags & 1 != 0, protocol: header[0], bytes: rest };
+            IpFragment { offset: u32::from(flags & 0xfff8), more: flags & 1 != 0, protocol: header[0], bytes: rest };
         payload.bytes = rest;
-        self.fragment(context, &payload, (id, Family::V6), fragment, sink);
+        self.fragment(context, &payload, (id, FragmentFamily::V6), fragment, sink);
     }
 
     fn fragment(
         &mut self,
-        context: Context,
+        context: PacketContext,
         payload: &IpPayload<'_>,
-        (id, family): (u32, Family),
-        fragment: Fragment<'_>,
-        sink: &mut Sink<'_>,
+        (id, family): (u32, FragmentFamily),
+        fragment: IpFragment<'_>,
+        sink: &mut DecodedSink<'_>,
     ) {
         self.counters.fragments += 1;
         if fragment.bytes.len() < payload.wire_len {
@@ -296,13 +297,19 @@ impl Decoder {
         if self.is_copy(context, payload.packet, transport) {
             return;
         }
-        let key = fragments::Key { src: payload.src, dst: payload.dst, id, family };
+        let key = FragmentKey { src: payload.src, dst: payload.dst, id, family };
         let Some(whole) = self.fragments.insert(context.at, key, fragment, &mut self.counters) else { return };
         self.reassembled(context, payload, &whole, sink);
         self.fragments.recycle(whole);
     }
 
-    fn reassembled(&mut self, context: Context, last: &IpPayload<'_>, whole: &Whole, sink: &mut Sink<'_>) {
+    fn reassembled(
+        &mut self,
+        context: PacketContext,
+        last: &IpPayload<'_>,
+        whole: &ReassembledPayload,
+        sink: &mut DecodedSink<'_>,
+    ) {
         let payload = IpPayload {
             protocol: whole.protocol,
             bytes: &whole.bytes,
@@ -310,21 +317,25 @@ impl Decoder {
             packet: &[],
             ..*last
         };
-        self.extensions(Context { missing: 0, ..context }, payload, sink);
+        self.extensions(PacketContext { missing: 0, ..context }, payload, sink);
     }
 
-    fn transport(&mut self, context: Context, payload: &IpPayload<'_>, sink: &mut Sink<'_>) {
+    fn transport(&mut self, context: PacketContext, payload: &IpPayload<'_>, sink: &mut DecodedSink<'_>) {
         match payload.protocol {
             17 => self.udp(context, payload, sink),
             6 => self.tcp(context, payload, sink),
-            4 | 41 => self.enter(context.inside(payload), (Kind::IpInIp, Inner::Ip(payload.bytes)), sink),
+            4 | 41 => self.enter_tunnel(
+                context.inside(payload),
+                DetectedTunnel::new(TunnelKind::IpInIp, TunnelPayload::Ip(payload.bytes)),
+                sink,
+            ),
             47 => match tunnels::gre(payload.bytes) {
-                Some(found) => self.enter(context.inside(payload), found, sink),
+                Some(found) => self.enter_tunnel(context.inside(payload), found, sink),
                 None => self.counters.dropped.unknown_tunnel += 1,
             },
             // RFC 4023: a label stack directly in IP.
             137 => match tunnels::mpls(payload.bytes) {
-                Some(found) => self.enter(context.inside(payload), found, sink),
+                Some(found) => self.enter_tunnel(context.inside(payload), found, sink),
                 None => self.counters.dropped.unknown_tunnel += 1,
             },
             50 => self.counters.dropped.esp += 1,
@@ -332,8 +343,23 @@ impl Decoder {
         }
     }
 
+    /// Decodes the packet inside a tunnel.
+    fn enter_tunnel(&mut self, context: PacketContext, tunnel: DetectedTunnel<'_>, sink: &mut DecodedSink<'_>) {
+        *tunnel.kind.counter(&mut self.counters) += 1;
+        if context.depth >= MAX_TUNNEL_DEPTH {
+            self.counters.dropped.tunnel_depth += 1;
+            return;
+        }
+        let context = PacketContext { depth: context.depth + 1, ..context };
+        match tunnel.payload {
+            TunnelPayload::Ethernet(data) => self.ethernet(context, data, sink),
+            TunnelPayload::EtherType(ethertype, data) => self.ethertype(context, ethertype, data, sink),
+            TunnelPayload::Ip(data) => self.ip(context, data, sink),
+        }
+    }
+
     /// RFC 768. The checksum is not looked at: a mirror shows packets from before the card filled it in.
-    fn udp(&mut self, context: Context, payload: &IpPayload<'_>, sink: &mut Sink<'_>) {
+    fn udp(&mut self, context: PacketContext, payload: &IpPayload<'_>, sink: &mut DecodedSink<'_>) {
         let Some((header, rest)) = payload.bytes.split_first_chunk::<8>() else {
             self.counters.dropped.short += 1;
             return;
@@ -350,8 +376,8 @@ impl Decoder {
         };
         let body = &rest[..wire_len.min(rest.len())];
         if let Some(found) = tunnels::over_udp(port(2), body) {
-            let context = Context { missing: wire_len - body.len(), ..context };
-            return self.enter(context, found, sink);
+            let context = PacketContext { missing: wire_len - body.len(), ..context };
+            return self.enter_tunnel(context, found, sink);
         }
         self.counters.udp += 1;
         if !looks_like_rtp(body)
@@ -363,7 +389,7 @@ impl Decoder {
         {
             return;
         }
-        sink(Decoded::Datagram(Datagram {
+        sink(DecodedItem::Datagram(UdpDatagram {
             at: context.at,
             src: payload.src.with_port(port(0)),
             dst: payload.dst.with_port(port(2)),
@@ -374,7 +400,7 @@ impl Decoder {
     }
 
     /// RFC 9293 section 3.1.
-    fn tcp(&mut self, context: Context, payload: &IpPayload<'_>, sink: &mut Sink<'_>) {
+    fn tcp(&mut self, context: PacketContext, payload: &IpPayload<'_>, sink: &mut DecodedSink<'_>) {
         self.counters.tcp += 1;
         let Some(header) = payload.bytes.first_chunk::<20>() else {
             self.counters.dropped.short += 1;
@@ -390,10 +416,10 @@ impl Decoder {
             return;
         };
         let [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, _, flags, ..] = *header;
-        let segment = Segment {
+        let segment = TcpSegment {
             at: context.at,
             interface: context.interface,
-            flow: Flow {
+            flow: TcpFlow {
                 src: payload.src.with_port(u16::from_be_bytes([p0, p1])),
                 dst: payload.dst.with_port(u16::from_be_bytes([p2, p3])),
             },
@@ -411,9 +437,9 @@ impl Decoder {
     }
 
     /// Whether this packet is a copy of one that came a moment ago. A packet without bytes (reassembled) never is.
-    pub(super) fn is_copy(&mut self, context: Context, packet: &[u8], transport: Option<(u8, usize)>) -> bool {
-        let copy =
-            !packet.is_empty() && self.duplicates.check(context.at, Candidate { packet, transport }) == Seen::Copy;
+    fn is_copy(&mut self, context: PacketContext, packet: &[u8], transport: Option<(u8, usize)>) -> bool {
+        let copy = !packet.is_empty()
+            && self.duplicates.check(context.at, DuplicateCandidate { packet, transport }) == DuplicateCheck::Copy;
         self.counters.duplicates += u64::from(copy);
         copy
     }
@@ -428,6 +454,8 @@ fn looks_like_rtp(payload: &[u8]) -> bool {
 const MAX_EXTENSIONS: usize = 8;
 /// Further ahead the next expiry cannot be by the disorder of interfaces: a stamp was wild.
 const MAX_EXPIRY_AHEAD: Duration = Duration::from_secs(10);
+/// A remote mirror over an overlay over an access tunnel has depth 3.
+const MAX_TUNNEL_DEPTH: u8 = 8;
 /// How often what is too old is looked for: as often as a silent wire ticks.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::testing::{Seen, decode, decode_link};
+use super::super::testing::{DecodedRecord, decode, decode_link};
 use super::super::wire;
 use super::*;
 
@@ -11,8 +11,8 @@ fn sip_frame(body: &[u8]) -> Vec<u8> {
     wire::ethernet(0x0800, &wire::ipv4(A, B, 17, 1, &wire::udp(5060, 5062, body)))
 }
 
-fn one(body: &[u8]) -> Vec<Seen> {
-    vec![Seen::datagram("10.0.0.1:5060", "10.0.0.2:5062", body)]
+fn one(body: &[u8]) -> Vec<DecodedRecord> {
+    vec![DecodedRecord::datagram("10.0.0.1:5060", "10.0.0.2:5062", body)]
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn what_etherparse_builds_we_read() {
     builder.write(&mut frame, b"payload").unwrap();
     let (seen, _) = decode(&[frame]);
     let src = "[fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd]:5060";
-    assert_eq!(seen, [Seen::datagram(src, "[fefe:fefe:fefe:fefe:fefe:fefe:fefe:fefe]:5061", b"payload")]);
+    assert_eq!(seen, [DecodedRecord::datagram(src, "[fefe:fefe:fefe:fefe:fefe:fefe:fefe:fefe]:5061", b"payload")]);
 }
 
 #[test]
@@ -64,23 +64,23 @@ fn ipv4_options_and_ipv6_extension_headers_are_skipped() {
     // Hop-by-hop of 8 bytes, destination options of 16 bytes, UDP.
     let chain = [&[60, 0, 1, 4, 0, 0, 0, 0][..], &[17, 1, 1, 12], &[0; 12], &wire::udp(1, 2, b"y")].concat();
     let (seen, _) = decode(&[wire::ethernet(0x86dd, &wire::ipv6(1, 2, 0, &chain))]);
-    assert_eq!(seen, [Seen::datagram("[fd09::1]:1", "[fd09::2]:2", b"y")]);
+    assert_eq!(seen, [DecodedRecord::datagram("[fd09::1]:1", "[fd09::2]:2", b"y")]);
 }
 
 #[test]
 fn a_cut_datagram_says_how_long_it_was() {
     let frame = sip_frame(&[b'x'; 1000]);
-    let cut = Frame {
+    let cut = CapturedFrame {
         at: Timestamp::EPOCH,
         link: LinkType::Ethernet,
         interface: 3,
         orig_len: frame.len() as u32,
         data: &frame[..142],
     };
-    let mut d = Decoder::new();
+    let mut d = FrameDecoder::new();
     let mut got = Vec::new();
     d.handle_frame(&cut, &mut |x| {
-        if let Decoded::Datagram(d) = x {
+        if let DecodedItem::Datagram(d) = x {
             got.push((d.payload.len(), d.wire_len, d.interface));
         }
     });
@@ -165,7 +165,7 @@ proptest! {
         fastrand::Rng::with_seed(seed).shuffle(&mut frames);
         let (seen, c) = decode(&frames);
         let (src, dst) = if v6 { ("[fd09::1]:5060", "[fd09::2]:5062") } else { ("10.0.0.1:5060", "10.0.0.2:5062") };
-        prop_assert_eq!(seen, [Seen::datagram(src, dst, &body)]);
+        prop_assert_eq!(seen, [DecodedRecord::datagram(src, dst, &body)]);
         prop_assert!(c.reassembled <= 1);
     }
 }

@@ -9,29 +9,29 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-use super::counters::Counters;
+use super::counters::DecodeCounters;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
 /// Which datagram a fragment belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct FragmentKey {
     pub(super) src: Endpoint,
     pub(super) dst: Endpoint,
     pub(super) id: u32,
-    pub(super) family: Family,
+    pub(super) family: FragmentFamily,
 }
 
 /// IPv4 tells datagrams of different protocols apart, IPv6 does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Family {
+pub(super) enum FragmentFamily {
     V4 { protocol: u8 },
     V6,
 }
 
 /// One fragment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fragment<'a> {
+pub(super) struct IpFragment<'a> {
     /// Where its bytes belong in the datagram.
     pub(super) offset: u32,
     /// Whether others follow it.
@@ -41,16 +41,16 @@ pub(super) struct Fragment<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// A datagram that is whole now. Its buffer goes back with [`Fragments::recycle`].
+/// A datagram that is whole now. Its buffer goes back with [`FragmentReassembler::recycle`].
 #[derive(Debug)]
-pub(super) struct Whole {
+pub(super) struct ReassembledPayload {
     pub(super) protocol: u8,
     pub(super) bytes: Vec<u8>,
 }
 
 /// How much may be kept.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct FragmentLimits {
     pub(super) bytes: usize,
     pub(super) datagrams: usize,
     pub(super) age: Duration,
@@ -58,25 +58,25 @@ pub(super) struct Bounds {
 
 /// All datagrams that are not whole yet.
 #[derive(Debug)]
-pub(super) struct Fragments {
-    bounds: Bounds,
-    datagrams: HashMap<Key, Datagram, RandomState>,
+pub(super) struct FragmentReassembler {
+    bounds: FragmentLimits,
+    datagrams: HashMap<FragmentKey, PartialDatagram, RandomState>,
     /// In the order in which they began; keys of datagrams that are gone are skipped.
-    order: VecDeque<(Timestamp, Key)>,
+    order: VecDeque<(Timestamp, FragmentKey)>,
     bytes: usize,
     spare: Vec<u8>,
 }
 
 #[derive(Debug)]
-struct Datagram {
+struct PartialDatagram {
     began: Timestamp,
-    state: State,
+    state: ReassemblyState,
 }
 
 #[derive(Debug)]
-enum State {
+enum ReassemblyState {
     Open {
-        pieces: Vec<Piece>,
+        pieces: Vec<FragmentPiece>,
         end: Option<u32>,
         protocol: u8,
     },
@@ -87,19 +87,19 @@ enum State {
 }
 
 #[derive(Debug)]
-struct Piece {
+struct FragmentPiece {
     start: u32,
     bytes: Vec<u8>,
 }
 
-impl Piece {
+impl FragmentPiece {
     fn end(&self) -> u32 {
         self.start + self.bytes.len() as u32
     }
 }
 
-impl Fragments {
-    pub(super) fn new(bounds: Bounds) -> Self {
+impl FragmentReassembler {
+    pub(super) fn new(bounds: FragmentLimits) -> Self {
         Self { bounds, datagrams: HashMap::default(), order: VecDeque::new(), bytes: 0, spare: Vec::new() }
     }
 
@@ -107,10 +107,10 @@ impl Fragments {
     pub(super) fn insert(
         &mut self,
         at: Timestamp,
-        key: Key,
-        fragment: Fragment<'_>,
-        c: &mut Counters,
-    ) -> Option<Whole> {
+        key: FragmentKey,
+        fragment: IpFragment<'_>,
+        c: &mut DecodeCounters,
+    ) -> Option<ReassembledPayload> {
         let end = fragment.offset as usize + fragment.bytes.len();
         let ragged = fragment.more && !fragment.bytes.len().is_multiple_of(8);
         if fragment.bytes.is_empty() || ragged || end > MAX_DATAGRAM_BYTES {
@@ -122,7 +122,7 @@ impl Fragments {
             self.begin(at, key, c);
         }
         let datagram = self.datagrams.get_mut(&key)?;
-        let State::Open { pieces, end: known_end, protocol } = &mut datagram.state else { return None };
+        let ReassemblyState::Open { pieces, end: known_end, protocol } = &mut datagram.state else { return None };
         if fragment.offset == 0 {
             *protocol = fragment.protocol;
         }
@@ -133,9 +133,9 @@ impl Fragments {
         let added = add_piece(pieces, &fragment);
         let after: usize = pieces.iter().map(|p| p.bytes.len() + PIECE_OVERHEAD).sum();
         self.bytes += after - before;
-        if added == Added::Overlapped && key.family == Family::V6 {
+        if added == FragmentInsertion::Overlapped && key.family == FragmentFamily::V6 {
             self.bytes -= after;
-            datagram.state = State::Poisoned;
+            datagram.state = ReassemblyState::Poisoned;
             c.dropped.overlapping_fragments += 1;
             return None;
         }
@@ -154,27 +154,27 @@ impl Fragments {
         bytes.truncate(whole_end);
         let protocol = *protocol;
         self.bytes -= after;
-        datagram.state = State::Done(at);
+        datagram.state = ReassemblyState::Done(at);
         c.reassembled += 1;
-        Some(Whole { protocol, bytes })
+        Some(ReassembledPayload { protocol, bytes })
     }
 
     /// Gives a buffer back, so that the next datagram needs no allocation.
-    pub(super) fn recycle(&mut self, whole: Whole) {
+    pub(super) fn recycle(&mut self, whole: ReassembledPayload) {
         if self.spare.capacity() < whole.bytes.capacity() {
             self.spare = whole.bytes;
         }
     }
 
     /// Forgets what is too old at this moment.
-    pub(super) fn expire(&mut self, now: Timestamp, c: &mut Counters) {
+    pub(super) fn expire(&mut self, now: Timestamp, c: &mut DecodeCounters) {
         while let Some((began, key)) = self.order.front().copied() {
             if now.since(began) < self.bounds.age {
                 break;
             }
             self.order.pop_front();
             if self.datagrams.get(&key).is_some_and(|d| d.began == began)
-                && matches!(self.remove(key), Some(State::Open { .. }))
+                && matches!(self.remove(key), Some(ReassemblyState::Open { .. }))
             {
                 c.dropped.fragment_timeout += 1;
             }
@@ -182,44 +182,44 @@ impl Fragments {
     }
 
     /// After a whole datagram the same id may come again: as a copy within the mirror's delay, as a new datagram after it.
-    fn start_anew_if_id_was_reused(&mut self, at: Timestamp, key: Key, c: &mut Counters) {
+    fn start_anew_if_id_was_reused(&mut self, at: Timestamp, key: FragmentKey, c: &mut DecodeCounters) {
         let Some(datagram) = self.datagrams.get(&key) else { return };
         let reused = match datagram.state {
-            State::Done(done) => at.since(done) > super::duplicates::WINDOW,
+            ReassemblyState::Done(done) => at.since(done) > super::duplicates::WINDOW,
             _ => at.since(datagram.began) >= self.bounds.age,
         };
-        if reused && matches!(self.remove(key), Some(State::Open { .. })) {
+        if reused && matches!(self.remove(key), Some(ReassemblyState::Open { .. })) {
             c.dropped.fragment_timeout += 1;
         }
     }
 
-    fn begin(&mut self, at: Timestamp, key: Key, c: &mut Counters) {
+    fn begin(&mut self, at: Timestamp, key: FragmentKey, c: &mut DecodeCounters) {
         while self.order.len() >= self.bounds.datagrams {
             self.drop_oldest(c);
         }
         self.order.push_back((at, key));
-        let state = State::Open { pieces: Vec::new(), end: None, protocol: 0 };
-        self.datagrams.insert(key, Datagram { began: at, state });
+        let state = ReassemblyState::Open { pieces: Vec::new(), end: None, protocol: 0 };
+        self.datagrams.insert(key, PartialDatagram { began: at, state });
     }
 
-    fn make_room(&mut self, c: &mut Counters) {
+    fn make_room(&mut self, c: &mut DecodeCounters) {
         while self.bytes > self.bounds.bytes && !self.order.is_empty() {
             self.drop_oldest(c);
         }
     }
 
-    fn drop_oldest(&mut self, c: &mut Counters) {
+    fn drop_oldest(&mut self, c: &mut DecodeCounters) {
         let Some((began, key)) = self.order.pop_front() else { return };
         if self.datagrams.get(&key).is_some_and(|d| d.began == began)
-            && matches!(self.remove(key), Some(State::Open { .. }))
+            && matches!(self.remove(key), Some(ReassemblyState::Open { .. }))
         {
             c.dropped.fragment_limit += 1;
         }
     }
 
-    fn remove(&mut self, key: Key) -> Option<State> {
+    fn remove(&mut self, key: FragmentKey) -> Option<ReassemblyState> {
         let state = self.datagrams.remove(&key)?.state;
-        if let State::Open { pieces, .. } = &state {
+        if let ReassemblyState::Open { pieces, .. } = &state {
             self.bytes -= pieces.iter().map(|p| p.bytes.len() + PIECE_OVERHEAD).sum::<usize>();
         }
         Some(state)
@@ -227,24 +227,24 @@ impl Fragments {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Added {
+enum FragmentInsertion {
     New,
     Copy,
     Overlapped,
 }
 
 /// Puts in what is not covered yet.
-fn add_piece(pieces: &mut Vec<Piece>, fragment: &Fragment<'_>) -> Added {
+fn add_piece(pieces: &mut Vec<FragmentPiece>, fragment: &IpFragment<'_>) -> FragmentInsertion {
     let (start, end) = (fragment.offset, fragment.offset + fragment.bytes.len() as u32);
     let first = pieces.partition_point(|p| p.end() <= start);
     let touched = pieces[first..].iter().take_while(|p| p.start < end).count();
     if touched == 0 {
-        pieces.insert(first, Piece { start, bytes: fragment.bytes.to_vec() });
-        return Added::New;
+        pieces.insert(first, FragmentPiece { start, bytes: fragment.bytes.to_vec() });
+        return FragmentInsertion::New;
     }
     let same = &pieces[first];
     if same.start == start && same.bytes == fragment.bytes {
-        return Added::Copy;
+        return FragmentInsertion::Copy;
     }
     // The first wins: only the parts between the pieces that are here are new.
     let mut fresh = Vec::new();
@@ -260,13 +260,13 @@ fn add_piece(pieces: &mut Vec<Piece>, fragment: &Fragment<'_>) -> Added {
     }
     for (from, to) in fresh {
         let bytes = fragment.bytes[(from - start) as usize..(to - start) as usize].to_vec();
-        pieces.push(Piece { start: from, bytes });
+        pieces.push(FragmentPiece { start: from, bytes });
     }
     pieces.sort_unstable_by_key(|p| p.start);
-    Added::Overlapped
+    FragmentInsertion::Overlapped
 }
 
-fn is_whole(pieces: &[Piece], end: Option<u32>) -> bool {
+fn is_whole(pieces: &[FragmentPiece], end: Option<u32>) -> bool {
     let Some(end) = end else { return false };
     let mut covered = 0;
     for piece in pieces {

@@ -1,24 +1,30 @@
 use super::*;
 
-const BOUNDS: Bounds = Bounds { bytes: 100_000, datagrams: 16, age: Duration::from_secs(5) };
+const BOUNDS: FragmentLimits = FragmentLimits { bytes: 100_000, datagrams: 16, age: Duration::from_secs(5) };
 
-fn key(id: u32, family: Family) -> Key {
-    Key { src: Endpoint::v4([1, 1, 1, 1], 0), dst: Endpoint::v4([2, 2, 2, 2], 0), id, family }
+fn key(id: u32, family: FragmentFamily) -> FragmentKey {
+    FragmentKey { src: Endpoint::v4([1, 1, 1, 1], 0), dst: Endpoint::v4([2, 2, 2, 2], 0), id, family }
 }
 
-fn piece(offset: u32, more: bool, bytes: &[u8]) -> Fragment<'_> {
-    Fragment { offset, more, protocol: 17, bytes }
+fn piece(offset: u32, more: bool, bytes: &[u8]) -> IpFragment<'_> {
+    IpFragment { offset, more, protocol: 17, bytes }
 }
 
-const V4: Family = Family::V4 { protocol: 17 };
+const V4: FragmentFamily = FragmentFamily::V4 { protocol: 17 };
 
-fn insert(f: &mut Fragments, c: &mut Counters, ms: i64, key: Key, p: Fragment<'_>) -> Option<Vec<u8>> {
+fn insert(
+    f: &mut FragmentReassembler,
+    c: &mut DecodeCounters,
+    ms: i64,
+    key: FragmentKey,
+    p: IpFragment<'_>,
+) -> Option<Vec<u8>> {
     f.insert(Timestamp::from_micros(ms * 1000), key, p, c).map(|w| w.bytes)
 }
 
 #[test]
 fn in_ipv4_the_first_of_overlapping_fragments_wins() {
-    let (mut f, mut c) = (Fragments::new(BOUNDS), Counters::default());
+    let (mut f, mut c) = (FragmentReassembler::new(BOUNDS), DecodeCounters::default());
     assert_eq!(insert(&mut f, &mut c, 0, key(1, V4), piece(8, true, b"BBBBBBBB")), None);
     assert_eq!(insert(&mut f, &mut c, 0, key(1, V4), piece(0, true, b"aaaaaaaabbbbbbbbcccccccc")), None);
     assert_eq!(insert(&mut f, &mut c, 0, key(1, V4), piece(24, false, b"dd")).unwrap(), b"aaaaaaaaBBBBBBBBccccccccdd");
@@ -26,12 +32,12 @@ fn in_ipv4_the_first_of_overlapping_fragments_wins() {
 
 #[test]
 fn in_ipv6_overlapping_fragments_drop_the_datagram_and_copies_do_not() {
-    let (mut f, mut c) = (Fragments::new(BOUNDS), Counters::default());
-    let k = key(1, Family::V6);
+    let (mut f, mut c) = (FragmentReassembler::new(BOUNDS), DecodeCounters::default());
+    let k = key(1, FragmentFamily::V6);
     insert(&mut f, &mut c, 0, k, piece(0, true, b"aaaaaaaa"));
     insert(&mut f, &mut c, 0, k, piece(0, true, b"aaaaaaaa"));
     assert_eq!(insert(&mut f, &mut c, 0, k, piece(8, false, b"bb")).unwrap(), b"aaaaaaaabb");
-    let k = key(2, Family::V6);
+    let k = key(2, FragmentFamily::V6);
     insert(&mut f, &mut c, 0, k, piece(0, true, b"aaaaaaaa"));
     insert(&mut f, &mut c, 0, k, piece(0, true, b"xxxxxxxx"));
     assert_eq!(insert(&mut f, &mut c, 0, k, piece(8, false, b"bb")), None);
@@ -40,7 +46,7 @@ fn in_ipv6_overlapping_fragments_drop_the_datagram_and_copies_do_not() {
 
 #[test]
 fn a_lost_fragment_times_out_and_holds_up_nothing_else() {
-    let (mut f, mut c) = (Fragments::new(BOUNDS), Counters::default());
+    let (mut f, mut c) = (FragmentReassembler::new(BOUNDS), DecodeCounters::default());
     insert(&mut f, &mut c, 0, key(1, V4), piece(0, true, b"aaaaaaaa"));
     insert(&mut f, &mut c, 1, key(2, V4), piece(0, true, b"bbbbbbbb"));
     assert!(insert(&mut f, &mut c, 2, key(2, V4), piece(8, false, b"c")).is_some());
@@ -50,7 +56,7 @@ fn a_lost_fragment_times_out_and_holds_up_nothing_else() {
 
 #[test]
 fn a_reused_id_does_not_join_what_an_old_datagram_left() {
-    let (mut f, mut c) = (Fragments::new(BOUNDS), Counters::default());
+    let (mut f, mut c) = (FragmentReassembler::new(BOUNDS), DecodeCounters::default());
     insert(&mut f, &mut c, 0, key(1, V4), piece(0, true, b"oldoldol"));
     insert(&mut f, &mut c, 5000, key(1, V4), piece(0, true, b"newnewne"));
     assert_eq!(insert(&mut f, &mut c, 5000, key(1, V4), piece(8, false, b"w")).unwrap(), b"newnewnew");
@@ -63,7 +69,7 @@ fn a_reused_id_does_not_join_what_an_old_datagram_left() {
 
 #[test]
 fn memory_is_bounded_by_bytes_and_by_datagrams_and_what_is_given_up_is_counted() {
-    let (mut f, mut c) = (Fragments::new(BOUNDS), Counters::default());
+    let (mut f, mut c) = (FragmentReassembler::new(BOUNDS), DecodeCounters::default());
     for id in 0..1000 {
         insert(&mut f, &mut c, 0, key(id, V4), piece(0, true, &[7; 32_000]));
         assert!(f.bytes <= BOUNDS.bytes && f.datagrams.len() <= BOUNDS.datagrams);
@@ -78,7 +84,7 @@ fn memory_is_bounded_by_bytes_and_by_datagrams_and_what_is_given_up_is_counted()
 
 #[test]
 fn impossible_fragments_are_counted() {
-    let (mut f, mut c) = (Fragments::new(BOUNDS), Counters::default());
+    let (mut f, mut c) = (FragmentReassembler::new(BOUNDS), DecodeCounters::default());
     insert(&mut f, &mut c, 0, key(1, V4), piece(65_528, false, &[0; 100]));
     insert(&mut f, &mut c, 0, key(1, V4), piece(0, true, &[0; 7]));
     insert(&mut f, &mut c, 0, key(1, V4), piece(0, true, &[]));

@@ -9,7 +9,7 @@ use memchr::memmem;
 
 /// What the first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Judgement {
+pub(super) enum StreamClass {
     Sip,
     /// TLS: whatever is in it cannot be read.
     Tls,
@@ -19,45 +19,45 @@ pub(super) enum Judgement {
 }
 
 /// The first bytes of a stream, from its SYN on.
-pub(super) fn of_start(data: &[u8]) -> Judgement {
+pub(super) fn of_start(data: &[u8]) -> StreamClass {
     let data = skip_keep_alives(data);
-    let Some(first) = data.first() else { return Judgement::Undecided };
+    let Some(first) = data.first() else { return StreamClass::Undecided };
     if is_tls_record(data) {
-        return Judgement::Tls;
+        return StreamClass::Tls;
     }
     if !first.is_ascii_alphabetic() {
-        return Judgement::Other;
+        return StreamClass::Other;
     }
     let line = memchr::memchr(b'\n', data).map(|end| data[..end].trim_ascii_end());
     match line {
-        Some(line) if is_start_line(line) => Judgement::Sip,
+        Some(line) if is_start_line(line) => StreamClass::Sip,
         Some(line) if line.starts_with(b"GET ") || line.starts_with(b"HTTP/1.1 101") => of_handshake(data),
-        Some(_) => Judgement::Other,
+        Some(_) => StreamClass::Other,
         // The segment may end between CR and LF.
         None if data.len() > MAX_START_LINE || data.iter().any(|b| b.is_ascii_control() && *b != b'\r') => {
-            Judgement::Other
+            StreamClass::Other
         }
-        None => Judgement::Undecided,
+        None => StreamClass::Undecided,
     }
 }
 
 /// Bytes from the middle of a stream; `from` is how many of them were judged before.
-pub(super) fn of_middle(data: &[u8], from: usize) -> Judgement {
+pub(super) fn of_middle(data: &[u8], from: usize) -> StreamClass {
     let overlap = from.saturating_sub(VERSION.len() - 1);
     if memmem::find(&data[overlap.min(data.len())..], VERSION).is_some() {
-        return Judgement::Sip;
+        return StreamClass::Sip;
     }
     if is_tls_record(data) {
-        return Judgement::Tls;
+        return StreamClass::Tls;
     }
     if skip_keep_alives(data).is_empty() {
-        return Judgement::Undecided;
+        return StreamClass::Undecided;
     }
     let is_control = |b: &u8| b.is_ascii_control() && !b.is_ascii_whitespace();
     if data.len() > MAX_UNDECIDED_BYTES || data[from.min(data.len())..].iter().take(BINARY_BYTES).any(is_control) {
-        return Judgement::Other;
+        return StreamClass::Other;
     }
-    Judgement::Undecided
+    StreamClass::Undecided
 }
 
 /// Whether a segment begins with a SIP message, in a WebSocket frame of a server or bare: worth following again.
@@ -84,16 +84,16 @@ fn is_start_line(line: &[u8]) -> bool {
 }
 
 /// An HTTP head that asks for or grants the WebSocket sub-protocol `sip`.
-fn of_handshake(data: &[u8]) -> Judgement {
+fn of_handshake(data: &[u8]) -> StreamClass {
     let Some(end) = memmem::find(data, b"\r\n\r\n") else {
-        return if data.len() > MAX_UNDECIDED_BYTES { Judgement::Other } else { Judgement::Undecided };
+        return if data.len() > MAX_UNDECIDED_BYTES { StreamClass::Other } else { StreamClass::Undecided };
     };
     let names_sip = data[..end].split(|b| *b == b'\n').any(|line| {
         let Some(colon) = memchr::memchr(b':', line) else { return false };
         line[..colon].eq_ignore_ascii_case(b"sec-websocket-protocol")
             && line[colon + 1..].split(|b| *b == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(b"sip"))
     });
-    if names_sip { Judgement::Sip } else { Judgement::Other }
+    if names_sip { StreamClass::Sip } else { StreamClass::Other }
 }
 
 fn skip_keep_alives(data: &[u8]) -> &[u8] {
@@ -122,33 +122,33 @@ mod tests {
     fn sip_and_its_handshake_are_told_from_what_else_runs_over_tcp() {
         let ws = b"GET /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Protocol: chat, SIP\r\n\r\n";
         for (data, expected) in [
-            (&b"INVITE sip:a@b SIP/2.0\r\nVia: x"[..], Judgement::Sip),
-            (b"\r\n\r\nSIP/2.0 200 OK\r\n", Judgement::Sip),
-            (b"sip/2.0 200 OK\n", Judgement::Sip),
-            (ws, Judgement::Sip),
-            (b"HTTP/1.1 101 Switching\r\nsec-websocket-protocol: sip\r\n\r\n", Judgement::Sip),
-            (b"INVITE sip:a", Judgement::Undecided),
-            (b"\r\n\r\n", Judgement::Undecided),
-            (&ws[..40], Judgement::Undecided),
-            (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Judgement::Other),
-            (b"POST / HTTP/1.1\r\n", Judgement::Other),
-            (b"SSH-2.0-OpenSSH\r\n", Judgement::Other),
-            (&[0x16, 3, 1, 2, 0, 1], Judgement::Tls),
-            (&[0, 1, 2, 3], Judgement::Other),
+            (&b"INVITE sip:a@b SIP/2.0\r\nVia: x"[..], StreamClass::Sip),
+            (b"\r\n\r\nSIP/2.0 200 OK\r\n", StreamClass::Sip),
+            (b"sip/2.0 200 OK\n", StreamClass::Sip),
+            (ws, StreamClass::Sip),
+            (b"HTTP/1.1 101 Switching\r\nsec-websocket-protocol: sip\r\n\r\n", StreamClass::Sip),
+            (b"INVITE sip:a", StreamClass::Undecided),
+            (b"\r\n\r\n", StreamClass::Undecided),
+            (&ws[..40], StreamClass::Undecided),
+            (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", StreamClass::Other),
+            (b"POST / HTTP/1.1\r\n", StreamClass::Other),
+            (b"SSH-2.0-OpenSSH\r\n", StreamClass::Other),
+            (&[0x16, 3, 1, 2, 0, 1], StreamClass::Tls),
+            (&[0, 1, 2, 3], StreamClass::Other),
         ] {
             assert_eq!(of_start(data), expected, "{:?}", String::from_utf8_lossy(data));
         }
-        assert_eq!(of_start(&[b'A'; 3000]), Judgement::Other);
+        assert_eq!(of_start(&[b'A'; 3000]), StreamClass::Other);
     }
 
     #[test]
     fn a_stream_joined_in_the_middle_is_sip_when_it_says_so() {
-        assert_eq!(of_middle(b"alue\r\n\r\nBYE sip:a SIP/2.0\r\n", 0), Judgement::Sip);
-        assert_eq!(of_middle(b"a=rtpmap:8 PCMA/8000\r\n", 0), Judgement::Undecided);
-        assert_eq!(of_middle(b"xx SIP/2.0", 7), Judgement::Sip);
-        assert_eq!(of_middle(&[7, 8, 9, 1, 2], 0), Judgement::Other);
-        assert_eq!(of_middle(&[0x17, 3, 3, 0, 40, 9], 0), Judgement::Tls);
-        assert_eq!(of_middle(&[b'a'; 9000], 0), Judgement::Other);
+        assert_eq!(of_middle(b"alue\r\n\r\nBYE sip:a SIP/2.0\r\n", 0), StreamClass::Sip);
+        assert_eq!(of_middle(b"a=rtpmap:8 PCMA/8000\r\n", 0), StreamClass::Undecided);
+        assert_eq!(of_middle(b"xx SIP/2.0", 7), StreamClass::Sip);
+        assert_eq!(of_middle(&[7, 8, 9, 1, 2], 0), StreamClass::Other);
+        assert_eq!(of_middle(&[0x17, 3, 3, 0, 40, 9], 0), StreamClass::Tls);
+        assert_eq!(of_middle(&[b'a'; 9000], 0), StreamClass::Other);
     }
 
     #[test]

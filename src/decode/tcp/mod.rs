@@ -9,66 +9,65 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-use super::counters::Counters;
-use super::decoder::Sink;
-use super::{Decoded, StreamChunk, StreamEvent};
+use super::counters::DecodeCounters;
+use super::output::{DecodedItem, DecodedSink, TcpStreamChunk, TcpStreamEvent};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
-use judge::Judgement;
-use order::{Bytes, Order, Piece};
+use classify::StreamClass;
+use reorder::{OrderedPiece, SegmentBytes, SegmentReorderer};
 
-mod judge;
-mod order;
+mod classify;
+mod reorder;
 
 /// A direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Flow {
+pub(super) struct TcpFlow {
     pub(super) src: Endpoint,
     pub(super) dst: Endpoint,
 }
 
 /// A segment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Segment<'a> {
+pub(super) struct TcpSegment<'a> {
     pub(super) at: Timestamp,
     pub(super) interface: u32,
-    pub(super) flow: Flow,
+    pub(super) flow: TcpFlow,
     pub(super) seq: u32,
     /// The acknowledgment number, if the segment has one.
     pub(super) ack: Option<u32>,
     pub(super) flags: u8,
     pub(super) payload: &'a [u8],
-    /// Bytes at the end that were on the wire and not captured.
+    /// SegmentBytes at the end that were on the wire and not captured.
     pub(super) missing: usize,
 }
 
 /// How much may be kept.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct TcpLimits {
     pub(super) streams: usize,
     pub(super) bytes: usize,
 }
 
 /// All streams.
 #[derive(Debug)]
-pub(super) struct Tcp {
-    bounds: Bounds,
-    streams: HashMap<Flow, Stream, RandomState>,
+pub(super) struct TcpReassembler {
+    bounds: TcpLimits,
+    streams: HashMap<TcpFlow, TcpDirection, RandomState>,
     /// Every stream once, by flow and number; those at the front are looked at first when room is needed.
-    turns: VecDeque<(Flow, u64)>,
-    /// Streams that have a hole. May name one twice or one whose hole is closed.
-    holes: Vec<Flow>,
+    turns: VecDeque<(TcpFlow, u64)>,
+    /// ClassificationCounts that have a hole. May name one twice or one whose hole is closed.
+    holes: Vec<TcpFlow>,
     created: u64,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Stream {
+struct TcpDirection {
     number: u64,
     last: Timestamp,
     interface: u32,
-    order: Order,
-    phase: Phase,
+    order: SegmentReorderer,
+    phase: TcpStreamPhase,
     /// The number behind the last byte, once a FIN told it.
     fin: Option<u32>,
     /// When the receiver confirmed bytes that we miss.
@@ -76,9 +75,9 @@ struct Stream {
 }
 
 #[derive(Debug)]
-enum Phase {
+enum TcpStreamPhase {
     /// It is not known yet what it carries.
-    Judging { held: Vec<u8>, start: Start },
+    Judging { held: Vec<u8>, start: TcpStreamStart },
     /// SIP: bytes go out.
     Followed,
     /// Anything else.
@@ -89,30 +88,33 @@ enum Phase {
 
 /// Where we came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
+enum TcpStreamStart {
     Syn,
     Middle,
 }
 
-impl Flow {
+impl TcpFlow {
     fn reversed(self) -> Self {
         Self { src: self.dst, dst: self.src }
     }
 }
 
-impl Tcp {
-    pub(super) fn new(bounds: Bounds) -> Self {
+impl TcpReassembler {
+    pub(super) fn new(bounds: TcpLimits) -> Self {
         Self { bounds, streams: HashMap::default(), turns: VecDeque::new(), holes: Vec::new(), created: 0, bytes: 0 }
     }
 
     /// Whether the bytes of this segment can matter: copies of others need not be looked for.
-    pub(super) fn is_of_interest(&self, segment: &Segment<'_>) -> bool {
+    pub(super) fn is_of_interest(&self, segment: &TcpSegment<'_>) -> bool {
         !segment.payload.is_empty()
-            && self.streams.get(&segment.flow).is_none_or(|s| !matches!(s.phase, Phase::Ignored | Phase::Closed))
+            && self
+                .streams
+                .get(&segment.flow)
+                .is_none_or(|s| !matches!(s.phase, TcpStreamPhase::Ignored | TcpStreamPhase::Closed))
     }
 
     /// Takes a segment.
-    pub(super) fn handle(&mut self, segment: &Segment<'_>, c: &mut Counters, sink: &mut Sink<'_>) {
+    pub(super) fn handle(&mut self, segment: &TcpSegment<'_>, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         if segment.flags & RST != 0 {
             return self.reset(segment, sink);
         }
@@ -126,30 +128,30 @@ impl Tcp {
             stream.interface = segment.interface;
         }
         let before = stream.bytes();
-        if matches!(stream.phase, Phase::Ignored) && judge::begins_message(segment.payload) {
-            stream.order = Order::starting_at(segment.seq);
-            stream.phase = Phase::Judging { held: Vec::new(), start: Start::Middle };
+        if matches!(stream.phase, TcpStreamPhase::Ignored) && classify::begins_message(segment.payload) {
+            stream.order = SegmentReorderer::starting_at(segment.seq);
+            stream.phase = TcpStreamPhase::Judging { held: Vec::new(), start: TcpStreamStart::Middle };
         }
         let had_hole = stream.order.hole_since().is_some();
-        let was_followed = matches!(stream.phase, Phase::Followed);
+        let was_followed = matches!(stream.phase, TcpStreamPhase::Followed);
         stream.take(segment, c, sink);
         if self.bytes + stream.bytes() - before > self.bounds.bytes {
             stream.free_memory(segment.flow, c, sink);
         }
-        if matches!(stream.phase, Phase::Ignored) {
+        if matches!(stream.phase, TcpStreamPhase::Ignored) {
             stream.order.drop_waiting();
         }
         self.bytes = self.bytes + stream.bytes() - before;
         if !had_hole && stream.order.hole_since().is_some() {
             self.holes.push(segment.flow);
         }
-        if !was_followed && matches!(stream.phase, Phase::Followed) {
+        if !was_followed && matches!(stream.phase, TcpStreamPhase::Followed) {
             self.follow(segment.flow.reversed(), segment.at, c, sink);
         }
     }
 
     /// Gives up holes and forgets streams that are silent for too long.
-    pub(super) fn expire(&mut self, now: Timestamp, c: &mut Counters, sink: &mut Sink<'_>) {
+    pub(super) fn expire(&mut self, now: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         self.holes.retain(|flow| {
             let Some(stream) = self.streams.get_mut(flow) else { return false };
             let Some(since) = stream.order.hole_since() else { return false };
@@ -175,7 +177,7 @@ impl Tcp {
     }
 
     /// Nothing will come any more: what waits goes out.
-    pub(super) fn give_up_all_holes(&mut self, c: &mut Counters, sink: &mut Sink<'_>) {
+    pub(super) fn give_up_all_holes(&mut self, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         for flow in std::mem::take(&mut self.holes) {
             let Some(stream) = self.streams.get_mut(&flow) else { continue };
             let before = stream.bytes();
@@ -187,7 +189,7 @@ impl Tcp {
     }
 
     /// A stream begins with its SYN, or with its first bytes when we came later.
-    fn begin_if_new(&mut self, segment: &Segment<'_>, c: &mut Counters, sink: &mut Sink<'_>) -> bool {
+    fn begin_if_new(&mut self, segment: &TcpSegment<'_>, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) -> bool {
         let syn = segment.flags & SYN != 0;
         let first = if syn { segment.seq.wrapping_add(1) } else { segment.seq };
         if let Some(stream) = self.streams.get(&segment.flow) {
@@ -201,11 +203,11 @@ impl Tcp {
             return false;
         }
         self.make_room(segment.at, c, sink);
-        let start = if syn { Start::Syn } else { Start::Middle };
+        let start = if syn { TcpStreamStart::Syn } else { TcpStreamStart::Middle };
         let number = self.created;
         self.created += 1;
         self.turns.push_back((segment.flow, number));
-        // Streams that were reset leave their turn behind: a scan must not make the queue long.
+        // ClassificationCounts that were reset leave their turn behind: a scan must not make the queue long.
         if self.turns.len() > 2 * self.streams.len() + TURNS_AT_ONCE {
             let streams = &self.streams;
             self.turns.retain(|(flow, number)| {
@@ -213,30 +215,37 @@ impl Tcp {
             });
         }
         let peer_is_sip =
-            self.streams.get(&segment.flow.reversed()).is_some_and(|s| matches!(s.phase, Phase::Followed));
+            self.streams.get(&segment.flow.reversed()).is_some_and(|s| matches!(s.phase, TcpStreamPhase::Followed));
         let phase = if peer_is_sip {
             c.streams.followed += 1;
-            Phase::Followed
+            TcpStreamPhase::Followed
         } else {
-            Phase::Judging { held: Vec::new(), start }
+            TcpStreamPhase::Judging { held: Vec::new(), start }
         };
-        let order = Order::starting_at(first);
-        let stream =
-            Stream { number, last: segment.at, interface: segment.interface, order, phase, fin: None, confirmed: None };
-        if peer_is_sip && start == Start::Middle {
-            stream.emit(segment.flow, segment.at, StreamEvent::Gap, sink);
+        let order = SegmentReorderer::starting_at(first);
+        let stream = TcpDirection {
+            number,
+            last: segment.at,
+            interface: segment.interface,
+            order,
+            phase,
+            fin: None,
+            confirmed: None,
+        };
+        if peer_is_sip && start == TcpStreamStart::Middle {
+            stream.emit(segment.flow, segment.at, TcpStreamEvent::Gap, sink);
         }
         self.streams.insert(segment.flow, stream);
         true
     }
 
     /// Forgets streams until one more has room: those at the front that are no SIP, or the front itself.
-    fn make_room(&mut self, now: Timestamp, c: &mut Counters, sink: &mut Sink<'_>) {
+    fn make_room(&mut self, now: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         let mut spared = 0;
         while self.streams.len() >= self.bounds.streams {
             let Some((flow, number)) = self.turns.pop_front() else { return };
             let Some(stream) = self.streams.get(&flow).filter(|s| s.number == number) else { continue };
-            if matches!(stream.phase, Phase::Followed) && spared < MAX_SPARED {
+            if matches!(stream.phase, TcpStreamPhase::Followed) && spared < MAX_SPARED {
                 spared += 1;
                 self.turns.push_back((flow, number));
                 continue;
@@ -247,22 +256,22 @@ impl Tcp {
     }
 
     /// The other direction turned out to be SIP: so is this one, whatever it looked like.
-    fn follow(&mut self, flow: Flow, at: Timestamp, c: &mut Counters, sink: &mut Sink<'_>) {
+    fn follow(&mut self, flow: TcpFlow, at: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         let Some(stream) = self.streams.get_mut(&flow) else { return };
         let before = stream.bytes();
-        match std::mem::replace(&mut stream.phase, Phase::Followed) {
-            Phase::Judging { held, start } => {
-                if start == Start::Middle {
-                    stream.emit(flow, at, StreamEvent::Gap, sink);
+        match std::mem::replace(&mut stream.phase, TcpStreamPhase::Followed) {
+            TcpStreamPhase::Judging { held, start } => {
+                if start == TcpStreamStart::Middle {
+                    stream.emit(flow, at, TcpStreamEvent::Gap, sink);
                 }
                 if !held.is_empty() {
-                    stream.emit(flow, at, StreamEvent::Data(&held), sink);
+                    stream.emit(flow, at, TcpStreamEvent::Data(&held), sink);
                 }
                 c.streams.followed += 1;
             }
             // Its numbers were not followed: the next segment lies where it lies, behind a gap.
-            Phase::Ignored => {
-                stream.phase = Phase::Judging { held: Vec::new(), start: Start::Middle };
+            TcpStreamPhase::Ignored => {
+                stream.phase = TcpStreamPhase::Judging { held: Vec::new(), start: TcpStreamStart::Middle };
                 self.bytes = self.bytes + self.streams[&flow].bytes() - before;
                 self.forget(flow, at, sink);
                 return;
@@ -272,7 +281,7 @@ impl Tcp {
         self.bytes = self.bytes + stream.bytes() - before;
     }
 
-    fn confirm(&mut self, flow: Flow, ack: u32, at: Timestamp) {
+    fn confirm(&mut self, flow: TcpFlow, ack: u32, at: Timestamp) {
         let Some(stream) = self.streams.get_mut(&flow) else { return };
         if stream.order.hole_since().is_some() && stream.order.is_confirmed_beyond(ack) {
             stream.confirmed.get_or_insert(at);
@@ -280,7 +289,7 @@ impl Tcp {
     }
 
     /// RFC 9293 section 3.5.2: a reset ends both directions, if its number can be one of the connection.
-    fn reset(&mut self, segment: &Segment<'_>, sink: &mut Sink<'_>) {
+    fn reset(&mut self, segment: &TcpSegment<'_>, sink: &mut DecodedSink<'_>) {
         let is_valid = self.streams.get(&segment.flow).is_none_or(|s| s.order.is_near(segment.seq));
         if is_valid {
             self.forget(segment.flow, segment.at, sink);
@@ -288,19 +297,19 @@ impl Tcp {
         }
     }
 
-    fn forget(&mut self, flow: Flow, at: Timestamp, sink: &mut Sink<'_>) {
+    fn forget(&mut self, flow: TcpFlow, at: Timestamp, sink: &mut DecodedSink<'_>) {
         let Some(stream) = self.streams.remove(&flow) else { return };
         self.bytes -= stream.bytes();
-        if matches!(stream.phase, Phase::Followed) {
-            stream.emit(flow, at, StreamEvent::End, sink);
+        if matches!(stream.phase, TcpStreamPhase::Followed) {
+            stream.emit(flow, at, TcpStreamEvent::End, sink);
         }
     }
 }
 
-impl Stream {
+impl TcpDirection {
     /// Puts the segment in its place; what is in order goes out or is judged.
-    fn take(&mut self, segment: &Segment<'_>, c: &mut Counters, sink: &mut Sink<'_>) {
-        if matches!(self.phase, Phase::Ignored | Phase::Closed) {
+    fn take(&mut self, segment: &TcpSegment<'_>, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
+        if matches!(self.phase, TcpStreamPhase::Ignored | TcpStreamPhase::Closed) {
             return;
         }
         let syn = u32::from(segment.flags & SYN != 0);
@@ -309,10 +318,10 @@ impl Stream {
             self.fin = Some(seq.wrapping_add((segment.payload.len() + segment.missing) as u32));
         }
         if !segment.payload.is_empty() || segment.missing > 0 {
-            let bytes = Bytes { at: segment.at, seq, bytes: segment.payload, missing: segment.missing };
+            let bytes = SegmentBytes { at: segment.at, seq, bytes: segment.payload, missing: segment.missing };
             let Self { order, phase, interface, .. } = self;
-            let Counters { streams, .. } = c;
-            let mut verdicts = Streams::default();
+            let DecodeCounters { streams, .. } = c;
+            let mut verdicts = ClassificationCounts::default();
             order.push(bytes, streams, &mut |piece| {
                 phase.take(piece, (segment.flow, *interface), &mut verdicts, sink);
             });
@@ -321,64 +330,64 @@ impl Stream {
         self.end_if_finished(segment, sink);
     }
 
-    fn end_if_finished(&mut self, segment: &Segment<'_>, sink: &mut Sink<'_>) {
+    fn end_if_finished(&mut self, segment: &TcpSegment<'_>, sink: &mut DecodedSink<'_>) {
         if !self.fin.is_some_and(|fin| self.order.is_next(fin)) {
             return;
         }
-        if matches!(self.phase, Phase::Followed) {
-            self.emit(segment.flow, segment.at, StreamEvent::End, sink);
+        if matches!(self.phase, TcpStreamPhase::Followed) {
+            self.emit(segment.flow, segment.at, TcpStreamEvent::End, sink);
         }
-        self.phase = Phase::Closed;
+        self.phase = TcpStreamPhase::Closed;
         self.order.drop_waiting();
     }
 
-    fn give_up_hole(&mut self, flow: Flow, c: &mut Counters, sink: &mut Sink<'_>) {
+    fn give_up_hole(&mut self, flow: TcpFlow, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         let Self { order, phase, interface, .. } = self;
-        let mut verdicts = Streams::default();
+        let mut verdicts = ClassificationCounts::default();
         order.give_up_hole(&mut c.streams, &mut |piece| phase.take(piece, (flow, *interface), &mut verdicts, sink));
         verdicts.add_to(c);
     }
 
     /// There is no memory for what waits here.
-    fn free_memory(&mut self, flow: Flow, c: &mut Counters, sink: &mut Sink<'_>) {
+    fn free_memory(&mut self, flow: TcpFlow, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         while self.order.hole_since().is_some() {
             self.give_up_hole(flow, c, sink);
         }
-        if matches!(&self.phase, Phase::Judging { held, .. } if !held.is_empty()) {
-            self.phase = Phase::Ignored;
+        if matches!(&self.phase, TcpStreamPhase::Judging { held, .. } if !held.is_empty()) {
+            self.phase = TcpStreamPhase::Ignored;
             c.streams.ignored += 1;
         }
     }
 
-    fn emit(&self, flow: Flow, at: Timestamp, event: StreamEvent<'_>, sink: &mut Sink<'_>) {
+    fn emit(&self, flow: TcpFlow, at: Timestamp, event: TcpStreamEvent<'_>, sink: &mut DecodedSink<'_>) {
         emit((flow, self.interface), at, event, sink);
     }
 
     fn bytes(&self) -> usize {
-        let held = if let Phase::Judging { held, .. } = &self.phase { held.capacity() } else { 0 };
+        let held = if let TcpStreamPhase::Judging { held, .. } = &self.phase { held.capacity() } else { 0 };
         held + self.order.waiting_bytes()
     }
 
     fn is_over(&self) -> bool {
-        self.fin.is_some() || matches!(self.phase, Phase::Closed | Phase::Ignored)
+        self.fin.is_some() || matches!(self.phase, TcpStreamPhase::Closed | TcpStreamPhase::Ignored)
     }
 
     fn max_silence(&self) -> Duration {
-        if matches!(self.phase, Phase::Followed) { FOLLOWED_SILENCE } else { OTHER_SILENCE }
+        if matches!(self.phase, TcpStreamPhase::Followed) { FOLLOWED_SILENCE } else { OTHER_SILENCE }
     }
 }
 
 /// Verdicts of one segment, counted after it.
 #[derive(Debug, Default)]
-struct Streams {
+struct ClassificationCounts {
     followed: u64,
     ignored: u64,
     tls: u64,
     sips: u64,
 }
 
-impl Streams {
-    fn add_to(&self, c: &mut Counters) {
+impl ClassificationCounts {
+    fn add_to(&self, c: &mut DecodeCounters) {
         c.streams.followed += self.followed;
         c.streams.ignored += self.ignored;
         c.streams.tls += self.tls;
@@ -386,17 +395,23 @@ impl Streams {
     }
 }
 
-impl Phase {
-    /// Bytes in order: to the sink, or to the judge first.
-    fn take(&mut self, piece: Piece<'_>, to: (Flow, u32), verdicts: &mut Streams, sink: &mut Sink<'_>) {
+impl TcpStreamPhase {
+    /// SegmentBytes in order: to the sink, or to the judge first.
+    fn take(
+        &mut self,
+        piece: OrderedPiece<'_>,
+        to: (TcpFlow, u32),
+        verdicts: &mut ClassificationCounts,
+        sink: &mut DecodedSink<'_>,
+    ) {
         match (&mut *self, piece) {
-            (Self::Followed, Piece::Data(at, bytes)) => emit(to, at, StreamEvent::Data(bytes), sink),
-            (Self::Followed, Piece::Gap(at)) => emit(to, at, StreamEvent::Gap, sink),
-            (Self::Judging { held, start }, Piece::Gap(_)) => {
+            (Self::Followed, OrderedPiece::Data(at, bytes)) => emit(to, at, TcpStreamEvent::Data(bytes), sink),
+            (Self::Followed, OrderedPiece::Gap(at)) => emit(to, at, TcpStreamEvent::Gap, sink),
+            (Self::Judging { held, start }, OrderedPiece::Gap(_)) => {
                 held.clear();
-                *start = Start::Middle;
+                *start = TcpStreamStart::Middle;
             }
-            (Self::Judging { held, start }, Piece::Data(at, bytes)) => {
+            (Self::Judging { held, start }, OrderedPiece::Data(at, bytes)) => {
                 let start = *start;
                 let from = held.len();
                 if from > 0 {
@@ -404,25 +419,25 @@ impl Phase {
                 }
                 let data = if from > 0 { &held[..] } else { bytes };
                 let judgement = match start {
-                    Start::Syn => judge::of_start(data),
-                    Start::Middle => judge::of_middle(data, from),
+                    TcpStreamStart::Syn => classify::of_start(data),
+                    TcpStreamStart::Middle => classify::of_middle(data, from),
                 };
                 match judgement {
-                    Judgement::Sip => {
-                        if start == Start::Middle {
-                            emit(to, at, StreamEvent::Gap, sink);
+                    StreamClass::Sip => {
+                        if start == TcpStreamStart::Middle {
+                            emit(to, at, TcpStreamEvent::Gap, sink);
                         }
-                        emit(to, at, StreamEvent::Data(data), sink);
+                        emit(to, at, TcpStreamEvent::Data(data), sink);
                         verdicts.followed += 1;
                         *self = Self::Followed;
                     }
-                    Judgement::Undecided if data.len() <= judge::MAX_UNDECIDED_BYTES => {
+                    StreamClass::Undecided if data.len() <= classify::MAX_UNDECIDED_BYTES => {
                         if from == 0 {
                             held.extend_from_slice(bytes);
                         }
                     }
                     other => {
-                        let is_tls = other == Judgement::Tls;
+                        let is_tls = other == StreamClass::Tls;
                         let sips = to.0.src.port() == SIPS_PORT || to.0.dst.port() == SIPS_PORT;
                         verdicts.ignored += 1;
                         verdicts.tls += u64::from(is_tls);
@@ -436,8 +451,8 @@ impl Phase {
     }
 }
 
-fn emit((flow, interface): (Flow, u32), at: Timestamp, event: StreamEvent<'_>, sink: &mut Sink<'_>) {
-    sink(Decoded::Stream(StreamChunk { at, src: flow.src, dst: flow.dst, event, interface }));
+fn emit((flow, interface): (TcpFlow, u32), at: Timestamp, event: TcpStreamEvent<'_>, sink: &mut DecodedSink<'_>) {
+    sink(DecodedItem::Stream(TcpStreamChunk { at, src: flow.src, dst: flow.dst, event, interface }));
 }
 
 const FIN: u8 = 1;
@@ -454,9 +469,9 @@ const HOLE_AGE: Duration = Duration::from_secs(3);
 const FOLLOWED_SILENCE: Duration = Duration::from_secs(3600);
 /// A stream that is no SIP is judged again when it is heard again after this.
 const OTHER_SILENCE: Duration = Duration::from_secs(60);
-/// Streams looked at for their age at each expiry: ten times a second, so that a full table takes under a minute.
+/// ClassificationCounts looked at for their age at each expiry: ten times a second, so that a full table takes under a minute.
 const TURNS_AT_ONCE: usize = 256;
-/// Streams of SIP that are passed over when room is needed, before one of them has to go.
+/// ClassificationCounts of SIP that are passed over when room is needed, before one of them has to go.
 const MAX_SPARED: usize = 64;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 
-use super::super::testing::{Seen, What, decode_at};
-use super::super::{Counters, Decoder, Limits, wire};
-use super::{Bounds, Flow, Segment, Tcp};
-use crate::capture::{Frame, LinkType};
+use super::super::testing::{DecodedContent, DecodedRecord, decode_at};
+use super::super::{DecodeCounters, DecoderLimits, FrameDecoder, wire};
+use super::{TcpFlow, TcpLimits, TcpReassembler, TcpSegment};
+use crate::capture::{CapturedFrame, LinkType};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
@@ -26,15 +26,15 @@ fn a(seq: u32, payload: &[u8]) -> Vec<u8> {
     frame(true, seq, 0x18, payload)
 }
 
-/// What one direction gave: data joined, gaps and ends as marks.
-fn text(seen: &[Seen], src: &str) -> String {
+/// DecodedContent one direction gave: data joined, gaps and ends as marks.
+fn text(seen: &[DecodedRecord], src: &str) -> String {
     let mut out = String::new();
     for s in seen.iter().filter(|s| s.src == src) {
         match &s.what {
-            What::Data(bytes) => out.push_str(&String::from_utf8_lossy(bytes)),
-            What::Gap => out.push_str("<gap>"),
-            What::End => out.push_str("<end>"),
-            What::Datagram(_) => out.push_str("<datagram>"),
+            DecodedContent::Data(bytes) => out.push_str(&String::from_utf8_lossy(bytes)),
+            DecodedContent::Gap => out.push_str("<gap>"),
+            DecodedContent::End => out.push_str("<end>"),
+            DecodedContent::Datagram(_) => out.push_str("<datagram>"),
         }
     }
     out
@@ -100,14 +100,15 @@ fn a_hole_that_the_receiver_confirmed_is_given_up_after_100_ms_and_any_other_aft
 
 #[test]
 fn what_waits_behind_a_hole_comes_out_at_the_end_of_the_capture() {
-    let mut decoder = Decoder::new();
+    let mut decoder = FrameDecoder::new();
     let mut heard = Vec::new();
     for data in [frame(true, 99, SYN, b""), a(100, INVITE), a(400, OK), a(900, OK)] {
         let at = Timestamp::from_secs(1);
-        let frame = Frame { at, link: LinkType::Ethernet, interface: 0, orig_len: data.len() as u32, data: &data };
-        decoder.handle_frame(&frame, &mut |d| heard.push(Seen::from(d)));
+        let frame =
+            CapturedFrame { at, link: LinkType::Ethernet, interface: 0, orig_len: data.len() as u32, data: &data };
+        decoder.handle_frame(&frame, &mut |d| heard.push(DecodedRecord::from(d)));
     }
-    decoder.handle_end(&mut |d| heard.push(Seen::from(d)));
+    decoder.handle_end(&mut |d| heard.push(DecodedRecord::from(d)));
     assert_eq!(text(&heard, "10.0.0.1:40000"), format!("{}<gap>{ok}<gap>{ok}", s(INVITE), ok = s(OK)));
 }
 
@@ -171,10 +172,11 @@ fn copies_of_segments_are_copies_and_repetitions_are_repetitions() {
 
 #[test]
 fn streams_and_their_bytes_are_bounded_and_a_sip_stream_is_kept_the_longest() {
-    let mut decoder = Decoder::with_limits(Limits { tcp_streams: 100, tcp_bytes: 50_000, ..Limits::default() });
+    let mut decoder =
+        FrameDecoder::with_limits(DecoderLimits { tcp_streams: 100, tcp_bytes: 50_000, ..DecoderLimits::default() });
     let mut heard = 0;
     let mut handle = |data: &[u8]| {
-        let frame = Frame {
+        let frame = CapturedFrame {
             at: Timestamp::from_secs(1),
             link: LinkType::Ethernet,
             interface: 0,
@@ -233,7 +235,7 @@ proptest! {
     }
 }
 
-/// What a segment of the next test carries, by a small number.
+/// DecodedContent a segment of the next test carries, by a small number.
 fn some_text(kind: u8) -> &'static [u8] {
     match kind % 7 {
         0 => b"",
@@ -251,14 +253,14 @@ proptest! {
     fn the_bytes_that_are_kept_are_counted_right_and_bounded(
         segments in prop::collection::vec((0_u16..3, any::<bool>(), 0_u32..300, any::<u8>(), any::<u8>(), 0_usize..3), 0..200),
     ) {
-        let mut tcp = Tcp::new(Bounds { streams: 4, bytes: 2000 });
-        let mut c = Counters::default();
+        let mut tcp = TcpReassembler::new(TcpLimits { streams: 4, bytes: 2000 });
+        let mut c = DecodeCounters::default();
         for (i, (port, forth, seq, flags, kind, missing)) in segments.into_iter().enumerate() {
             let (x, y) = (Endpoint::v4(ALICE, port), Endpoint::v4(PBX, 5060));
-            let segment = Segment {
+            let segment = TcpSegment {
                 at: Timestamp::from_micros(i as i64 * 200_000),
                 interface: 0,
-                flow: if forth { Flow { src: x, dst: y } } else { Flow { src: y, dst: x } },
+                flow: if forth { TcpFlow { src: x, dst: y } } else { TcpFlow { src: y, dst: x } },
                 seq,
                 ack: (flags & 16 != 0).then_some(seq + 50),
                 // Resets and ends are rare, or nothing would grow.

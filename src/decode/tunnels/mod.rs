@@ -5,15 +5,14 @@
 //! else the datagram is a plain one.
 
 use super::bytes::{be16, be32};
-use super::counters::Counters;
-use super::decoder::{Context, Decoder, Sink};
-use super::link::{
+use super::counters::DecodeCounters;
+use super::ethertype::{
     ARP, IPV4, IPV6, LLDP, MPLS, MPLS_UPSTREAM, PPPOE, PPPOE_DISCOVERY, VLAN, VLAN_OLD_QINQ, VLAN_SERVICE,
 };
 
 /// What a tunnel carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Inner<'a> {
+pub(super) enum TunnelPayload<'a> {
     Ethernet(&'a [u8]),
     /// What follows an Ethernet header of this type.
     EtherType(u16, &'a [u8]),
@@ -22,7 +21,7 @@ pub(super) enum Inner<'a> {
 
 /// The kind of a tunnel, for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TunnelKind {
     Gre,
     Erspan1,
     Erspan2,
@@ -36,28 +35,21 @@ pub(super) enum Kind {
     GtpU,
 }
 
-/// A tunnel and what is in it.
-pub(super) type Found<'a> = (Kind, Inner<'a>);
+/// A recognized tunnel header and the packet behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DetectedTunnel<'a> {
+    pub(super) kind: TunnelKind,
+    pub(super) payload: TunnelPayload<'a>,
+}
 
-impl Decoder {
-    /// Goes on inside a tunnel.
-    pub(super) fn enter(&mut self, context: Context, (kind, inner): Found<'_>, sink: &mut Sink<'_>) {
-        *kind.counter(&mut self.counters) += 1;
-        if context.depth >= MAX_DEPTH {
-            self.counters.dropped.tunnel_depth += 1;
-            return;
-        }
-        let context = Context { depth: context.depth + 1, ..context };
-        match inner {
-            Inner::Ethernet(data) => self.ethernet(context, data, sink),
-            Inner::EtherType(ethertype, data) => self.ethertype(context, ethertype, data, sink),
-            Inner::Ip(data) => self.ip(context, data, sink),
-        }
+impl<'a> DetectedTunnel<'a> {
+    pub(super) const fn new(kind: TunnelKind, payload: TunnelPayload<'a>) -> Self {
+        Self { kind, payload }
     }
 }
 
-impl Kind {
-    fn counter(self, counters: &mut Counters) -> &mut u64 {
+impl TunnelKind {
+    pub(super) fn counter(self, counters: &mut DecodeCounters) -> &mut u64 {
         let t = &mut counters.tunnels;
         match self {
             Self::Gre => &mut t.gre,
@@ -76,7 +68,7 @@ impl Kind {
 }
 
 /// GRE (RFC 2784, RFC 2890) and what Cisco puts into it (draft-foschiano-erspan-03).
-pub(super) fn gre(data: &[u8]) -> Option<Found<'_>> {
+pub(super) fn gre(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (flags, protocol) = (be16(data, 0)?, be16(data, 2)?);
     // Version 0, and no source route (RFC 1701), which nobody sends.
     if flags & (GRE_ROUTING | GRE_VERSION) != 0 {
@@ -85,30 +77,34 @@ pub(super) fn gre(data: &[u8]) -> Option<Found<'_>> {
     let options = [GRE_CHECKSUM, GRE_KEY, GRE_SEQUENCE].iter().filter(|bit| flags & **bit != 0).count();
     let payload = data.get(4 + 4 * options..)?;
     match protocol {
-        ETHERNET_BRIDGED => Some((Kind::Gre, Inner::Ethernet(payload))),
-        ERSPAN_1_2 if flags & GRE_SEQUENCE == 0 => Some((Kind::Erspan1, Inner::Ethernet(payload))),
-        ERSPAN_1_2 => Some((Kind::Erspan2, Inner::Ethernet(payload.get(8..)?))),
+        ETHERNET_BRIDGED => Some(DetectedTunnel::new(TunnelKind::Gre, TunnelPayload::Ethernet(payload))),
+        ERSPAN_1_2 if flags & GRE_SEQUENCE == 0 => {
+            Some(DetectedTunnel::new(TunnelKind::Erspan1, TunnelPayload::Ethernet(payload)))
+        }
+        ERSPAN_1_2 => Some(DetectedTunnel::new(TunnelKind::Erspan2, TunnelPayload::Ethernet(payload.get(8..)?))),
         ERSPAN_3 => erspan3(payload),
-        IPV4 | IPV6 => Some((Kind::Gre, Inner::Ip(payload))),
-        VLAN | VLAN_SERVICE | MPLS | MPLS_UPSTREAM => Some((Kind::Gre, Inner::EtherType(protocol, payload))),
+        IPV4 | IPV6 => Some(DetectedTunnel::new(TunnelKind::Gre, TunnelPayload::Ip(payload))),
+        VLAN | VLAN_SERVICE | MPLS | MPLS_UPSTREAM => {
+            Some(DetectedTunnel::new(TunnelKind::Gre, TunnelPayload::EtherType(protocol, payload)))
+        }
         _ => None,
     }
 }
 
 /// Twelve bytes, then eight more if the last bit says so; the frame is Ethernet (0) or IP (2).
-fn erspan3(data: &[u8]) -> Option<Found<'_>> {
+fn erspan3(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let word = be16(data, 10)?;
     let header = if word & 1 != 0 { 20 } else { 12 };
     let frame = data.get(header..)?;
     match word >> 10 & 0x1f {
-        0 => Some((Kind::Erspan3, Inner::Ethernet(frame))),
-        2 => Some((Kind::Erspan3, Inner::Ip(frame))),
+        0 => Some(DetectedTunnel::new(TunnelKind::Erspan3, TunnelPayload::Ethernet(frame))),
+        2 => Some(DetectedTunnel::new(TunnelKind::Erspan3, TunnelPayload::Ip(frame))),
         _ => None,
     }
 }
 
 /// A tunnel over UDP, by its destination port.
-pub(super) fn over_udp(port: u16, payload: &[u8]) -> Option<Found<'_>> {
+pub(super) fn over_udp(port: u16, payload: &[u8]) -> Option<DetectedTunnel<'_>> {
     match port {
         4789 | 8472 => vxlan(payload),
         6081 => geneve(payload),
@@ -120,18 +116,18 @@ pub(super) fn over_udp(port: u16, payload: &[u8]) -> Option<Found<'_>> {
 
 /// RFC 7348 section 5: the I flag, all other bits reserved; or with a group policy
 /// (draft-smith-vxlan-group-policy) the G flag, two more flags and the group. Linux on 8472 sends the same header.
-fn vxlan(data: &[u8]) -> Option<Found<'_>> {
+fn vxlan(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, frame) = data.split_first_chunk::<8>()?;
     let is_header = match head {
         [0x08, 0, 0, 0, .., 0] => true,
         [0x88, flags, .., 0] => flags & !0x48 == 0,
         _ => false,
     };
-    (is_header && is_ethernet(frame)).then_some((Kind::Vxlan, Inner::Ethernet(frame)))
+    (is_header && is_ethernet(frame)).then_some(DetectedTunnel::new(TunnelKind::Vxlan, TunnelPayload::Ethernet(frame)))
 }
 
 /// RFC 8926 section 3.4.
-fn geneve(data: &[u8]) -> Option<Found<'_>> {
+fn geneve(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, _) = data.split_first_chunk::<8>()?;
     // Version 0; six reserved bits after "control" and "critical"; the last byte is reserved.
     if head[0] >> 6 != 0 || head[1] & 0x3f != 0 || head[7] != 0 {
@@ -139,20 +135,25 @@ fn geneve(data: &[u8]) -> Option<Found<'_>> {
     }
     let payload = data.get(8 + 4 * usize::from(head[0] & 0x3f)..)?;
     match be16(head, 2)? {
-        ETHERNET_BRIDGED if is_ethernet(payload) => Some((Kind::Geneve, Inner::Ethernet(payload))),
-        IPV4 | IPV6 if is_ip(payload) => Some((Kind::Geneve, Inner::Ip(payload))),
+        ETHERNET_BRIDGED if is_ethernet(payload) => {
+            Some(DetectedTunnel::new(TunnelKind::Geneve, TunnelPayload::Ethernet(payload)))
+        }
+        IPV4 | IPV6 if is_ip(payload) => Some(DetectedTunnel::new(TunnelKind::Geneve, TunnelPayload::Ip(payload))),
         _ => None,
     }
 }
 
 /// TaZmen Sniffer Protocol: version 1, a packet (0 received, 1 to transmit), its protocol (1: Ethernet), tags.
-fn tzsp(data: &[u8]) -> Option<Found<'_>> {
+fn tzsp(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let [1, 0 | 1, 0, 1, tags @ ..] = data else { return None };
     let mut tags = tags;
     loop {
         tags = match tags {
             [TZSP_PADDING, rest @ ..] => rest,
-            [TZSP_END, frame @ ..] => return is_ethernet(frame).then_some((Kind::Tzsp, Inner::Ethernet(frame))),
+            [TZSP_END, frame @ ..] => {
+                return is_ethernet(frame)
+                    .then_some(DetectedTunnel::new(TunnelKind::Tzsp, TunnelPayload::Ethernet(frame)));
+            }
             [_, length, rest @ ..] => rest.get(usize::from(*length)..)?,
             _ => return None,
         };
@@ -160,7 +161,7 @@ fn tzsp(data: &[u8]) -> Option<Found<'_>> {
 }
 
 /// 3GPP TS 29.281 section 5: version 1, GTP (not GTP'), a G-PDU, a length that agrees.
-fn gtp_u(data: &[u8]) -> Option<Found<'_>> {
+fn gtp_u(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, rest) = data.split_first_chunk::<8>()?;
     let length = usize::from(be16(head, 2)?);
     if head[0] & 0xf8 != 0x30 || head[1] != 0xff || length < rest.len() {
@@ -180,35 +181,35 @@ fn gtp_u(data: &[u8]) -> Option<Found<'_>> {
             payload = payload.get(size..)?;
         }
     }
-    is_ip(payload).then_some((Kind::GtpU, Inner::Ip(payload)))
+    is_ip(payload).then_some(DetectedTunnel::new(TunnelKind::GtpU, TunnelPayload::Ip(payload)))
 }
 
 /// A PPPoE session (RFC 2516 section 4): version and type 1, code 0, the PPP protocol of IP or MPLS.
-pub(super) fn pppoe(data: &[u8]) -> Option<Found<'_>> {
+pub(super) fn pppoe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let [0x11, 0, _, _, _, _, rest @ ..] = data else { return None };
     let inner = match rest {
         // A compressed protocol field (RFC 1661 section 6.5) drops its leading zero.
-        [0, 0x21 | 0x57, ip @ ..] | [0x21 | 0x57, ip @ ..] => Inner::Ip(ip),
-        [0x02, 0x81, mpls @ ..] => Inner::EtherType(MPLS, mpls),
+        [0, 0x21 | 0x57, ip @ ..] | [0x21 | 0x57, ip @ ..] => TunnelPayload::Ip(ip),
+        [0x02, 0x81, mpls @ ..] => TunnelPayload::EtherType(MPLS, mpls),
         _ => return None,
     };
-    Some((Kind::Pppoe, inner))
+    Some(DetectedTunnel::new(TunnelKind::Pppoe, inner))
 }
 
 /// An MPLS label stack (RFC 3032). What it carries is not said: IP by its first nibble (RFC 4928), an Ethernet
 /// pseudowire with or without control word (RFC 4448) otherwise.
-pub(super) fn mpls(data: &[u8]) -> Option<Found<'_>> {
+pub(super) fn mpls(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let bottom = (0..MAX_LABELS).find(|i| be32(data, i * 4).is_none_or(|label| label & 0x100 != 0))?;
     let payload = data.get((bottom + 1) * 4..)?;
     let inner = match payload.first()? >> 4 {
-        4 if is_ip(payload) && has_valid_checksum(payload) => Inner::Ip(payload),
-        6 if is_ip(payload) && !is_ethernet(payload) => Inner::Ip(payload),
-        0 if payload.get(4..).is_some_and(is_ethernet) => Inner::Ethernet(payload.get(4..)?),
-        _ if is_ethernet(payload) => Inner::Ethernet(payload),
-        4 if is_ip(payload) => Inner::Ip(payload),
+        4 if is_ip(payload) && has_valid_checksum(payload) => TunnelPayload::Ip(payload),
+        6 if is_ip(payload) && !is_ethernet(payload) => TunnelPayload::Ip(payload),
+        0 if payload.get(4..).is_some_and(is_ethernet) => TunnelPayload::Ethernet(payload.get(4..)?),
+        _ if is_ethernet(payload) => TunnelPayload::Ethernet(payload),
+        4 if is_ip(payload) => TunnelPayload::Ip(payload),
         _ => return None,
     };
-    Some((Kind::Mpls, inner))
+    Some(DetectedTunnel::new(TunnelKind::Mpls, inner))
 }
 
 /// Whether this can be an Ethernet frame: a type that we know, and an IP header where it says so.
@@ -254,8 +255,6 @@ const ERSPAN_1_2: u16 = 0x88be;
 const ERSPAN_3: u16 = 0x22eb;
 const TZSP_PADDING: u8 = 0;
 const TZSP_END: u8 = 1;
-/// A remote mirror over an overlay over an access tunnel is three.
-const MAX_DEPTH: u8 = 8;
 /// Routers push up to a handful.
 const MAX_LABELS: usize = 16;
 

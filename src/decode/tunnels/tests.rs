@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::testing::{Seen, decode, decode_at};
+use super::super::testing::{DecodedRecord, decode, decode_at};
 use super::super::wire;
 use super::*;
 use crate::capture::LinkType;
@@ -14,33 +14,33 @@ fn frame_v6() -> Vec<u8> {
 }
 
 /// A name and a builder of each tunnel, and the counter that has to move.
-type Tunnel = (&'static str, fn(&[u8]) -> Vec<Vec<u8>>, Kind);
+type TunnelCase = (&'static str, fn(&[u8]) -> Vec<Vec<u8>>, TunnelKind);
 
-const TUNNELS: &[Tunnel] = &[
-    ("GRE", |f| wire::gre_ip(f, false), Kind::Gre),
-    ("GRE with checksum, key and sequence", |f| wire::gre_ip(f, true), Kind::Gre),
-    ("GRE with Ethernet", |f| vec![wire::gre_teb(f)], Kind::Gre),
-    ("ERSPAN I", |f| vec![wire::erspan1(f)], Kind::Erspan1),
-    ("ERSPAN II", |f| vec![wire::erspan2(f)], Kind::Erspan2),
-    ("ERSPAN III", |f| vec![wire::erspan3(f, false)], Kind::Erspan3),
-    ("ERSPAN III with sub-header", |f| vec![wire::erspan3(f, true)], Kind::Erspan3),
-    ("VXLAN", |f| vec![wire::vxlan(f, 4789)], Kind::Vxlan),
-    ("VXLAN of Linux", |f| vec![wire::vxlan(f, 8472)], Kind::Vxlan),
-    ("GENEVE", |f| vec![wire::geneve(f)], Kind::Geneve),
-    ("TZSP", |f| vec![wire::tzsp(f)], Kind::Tzsp),
-    ("IP in IP", wire::ip_in_ip, Kind::IpInIp),
-    ("PPPoE", wire::pppoe, Kind::Pppoe),
-    ("MPLS with IP", wire::mpls_ip, Kind::Mpls),
-    ("pseudowire with control word", |f| vec![wire::mpls_ethernet(f, true)], Kind::Mpls),
-    ("pseudowire without", |f| vec![wire::mpls_ethernet(f, false)], Kind::Mpls),
-    ("GTP-U", |f| wire::gtp_u(f, false), Kind::GtpU),
-    ("GTP-U with extension header", |f| wire::gtp_u(f, true), Kind::GtpU),
+const TUNNELS: &[TunnelCase] = &[
+    ("GRE", |f| wire::gre_ip(f, false), TunnelKind::Gre),
+    ("GRE with checksum, key and sequence", |f| wire::gre_ip(f, true), TunnelKind::Gre),
+    ("GRE with Ethernet", |f| vec![wire::gre_teb(f)], TunnelKind::Gre),
+    ("ERSPAN I", |f| vec![wire::erspan1(f)], TunnelKind::Erspan1),
+    ("ERSPAN II", |f| vec![wire::erspan2(f)], TunnelKind::Erspan2),
+    ("ERSPAN III", |f| vec![wire::erspan3(f, false)], TunnelKind::Erspan3),
+    ("ERSPAN III with sub-header", |f| vec![wire::erspan3(f, true)], TunnelKind::Erspan3),
+    ("VXLAN", |f| vec![wire::vxlan(f, 4789)], TunnelKind::Vxlan),
+    ("VXLAN of Linux", |f| vec![wire::vxlan(f, 8472)], TunnelKind::Vxlan),
+    ("GENEVE", |f| vec![wire::geneve(f)], TunnelKind::Geneve),
+    ("TZSP", |f| vec![wire::tzsp(f)], TunnelKind::Tzsp),
+    ("IP in IP", wire::ip_in_ip, TunnelKind::IpInIp),
+    ("PPPoE", wire::pppoe, TunnelKind::Pppoe),
+    ("MPLS with IP", wire::mpls_ip, TunnelKind::Mpls),
+    ("pseudowire with control word", |f| vec![wire::mpls_ethernet(f, true)], TunnelKind::Mpls),
+    ("pseudowire without", |f| vec![wire::mpls_ethernet(f, false)], TunnelKind::Mpls),
+    ("GTP-U", |f| wire::gtp_u(f, false), TunnelKind::GtpU),
+    ("GTP-U with extension header", |f| wire::gtp_u(f, true), TunnelKind::GtpU),
 ];
 
 #[test]
 fn each_tunnel_gives_the_datagram_in_it_and_is_counted_by_its_kind() {
-    let v4 = [Seen::datagram("10.0.0.1:5060", "10.0.0.2:5062", b"OPTIONS")];
-    let v6 = [Seen::datagram("[fd09::1]:5060", "[fd09::2]:5062", b"OPTIONS")];
+    let v4 = [DecodedRecord::datagram("10.0.0.1:5060", "10.0.0.2:5062", b"OPTIONS")];
+    let v6 = [DecodedRecord::datagram("[fd09::1]:5060", "[fd09::2]:5062", b"OPTIONS")];
     for (name, build, kind) in TUNNELS {
         for (inner, expected) in [(frame(), &v4), (frame_v6(), &v6)] {
             let (seen, mut counters) = decode(&build(&inner));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::call::decision::{Decision, PayloadFormat, Unreadable};
 use crate::call::event::{CallEvent, EndedCall, Keep, LegId, LegSink};
 use crate::call::record::Side;
-use crate::decode::Datagram;
+use crate::decode::UdpDatagram;
 use crate::net::Endpoint;
 use crate::render::codec::decoder_for;
 use crate::rtp;
@@ -130,13 +130,13 @@ impl CallTally {
 
 impl LegSink for CallTally {
     fn open(&mut self, _leg: LegId, _name: &str) {}
-    fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, _keep: Keep) {
+    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, _keep: Keep) {
         let is_whole = datagram.payload.len() as u64 >= u64::from(datagram.wire_len);
         let Some(streams) = self.legs.get_mut(&leg).filter(|_| is_whole) else { return };
-        if rtp::classify(datagram.payload) != rtp::Kind::Rtp {
+        if rtp::classify(datagram.payload) != rtp::MediaPacketKind::Rtp {
             return;
         }
-        let Ok(packet) = rtp::Packet::parse_cut(datagram.payload) else { return };
+        let Ok(packet) = rtp::RtpPacket::parse_cut(datagram.payload) else { return };
         let flow = (datagram.src, datagram.dst, packet.ssrc);
         if let Some(stream) = streams.iter_mut().rev().find(|s| s.flow == flow) {
             let is_sound = stream.sound & (1 << (packet.pt & 0x7f)) != 0;

@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use crate::call::engine;
-use crate::capture::SourceCounters;
+use crate::capture::CaptureCounters;
 use crate::decode;
 use crate::time::Timestamp;
 
@@ -74,9 +74,9 @@ pub struct Observation {
     /// From the first to the last moment seen.
     pub seconds: f64,
     /// What the source counted.
-    pub capture: SourceCounters,
+    pub capture: CaptureCounters,
     /// What the decoder counted.
-    pub decode: decode::Counters,
+    pub decode: decode::DecodeCounters,
     /// What the engine counted.
     pub engine: engine::EngineCounters,
     /// What the datagrams showed.

@@ -10,8 +10,8 @@ fn healthy() -> Observation {
         source: String::from("trunk.pcap"),
         first_at: Some(Timestamp::from_secs(1_795_417_200)),
         seconds: 30.0,
-        capture: SourceCounters { frames: 1000, ..SourceCounters::default() },
-        decode: decode::Counters { frames: 1000, longest_frame: 900, ..decode::Counters::default() },
+        capture: CaptureCounters { frames: 1000, ..CaptureCounters::default() },
+        decode: decode::DecodeCounters { frames: 1000, longest_frame: 900, ..decode::DecodeCounters::default() },
         engine: engine::EngineCounters {
             sip_messages: 7,
             rtp_packets: 990,
@@ -175,7 +175,7 @@ fn the_clock_is_looked_at_in_both_ways() {
 #[test]
 fn silence_is_told_with_what_the_cable_says_and_nothing_else() {
     let mut look = live(HostInterface { has_carrier: Some(false), ..eth7() });
-    look.decode = decode::Counters::default();
+    look.decode = decode::DecodeCounters::default();
     (look.traffic, look.calls) = Default::default();
     assert_eq!(kinds(&look), ["no_frames", "no_link"]);
     look.decode.frames = 5;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::decode::{Datagram, Decoded, StreamEvent};
+use crate::decode::{DecodedItem, TcpStreamEvent, UdpDatagram};
 use crate::net::Endpoint;
 use crate::time::{RtpTime, Timestamp};
 use crate::{rtp, sip};
@@ -97,15 +97,15 @@ struct RtpFlow {
 
 impl TrafficMonitor {
     /// Takes in what decoding gave.
-    pub fn handle_decoded(&mut self, decoded: &Decoded<'_>) {
+    pub fn handle_decoded(&mut self, decoded: &DecodedItem<'_>) {
         match decoded {
-            Decoded::Datagram(datagram) => self.handle_datagram(datagram),
+            DecodedItem::Datagram(datagram) => self.handle_datagram(datagram),
             // The decoder follows only what is SIP.
-            Decoded::Stream(chunk) if matches!(chunk.event, StreamEvent::Data(_)) => {
+            DecodedItem::Stream(chunk) if matches!(chunk.event, TcpStreamEvent::Data(_)) => {
                 self.plain.sip += 1;
                 self.note_signalling(chunk.src, chunk.dst);
             }
-            Decoded::Stream(_) => {}
+            DecodedItem::Stream(_) => {}
         }
     }
 
@@ -130,20 +130,20 @@ impl TrafficMonitor {
         seen
     }
 
-    fn handle_datagram(&mut self, datagram: &Datagram<'_>) {
+    fn handle_datagram(&mut self, datagram: &UdpDatagram<'_>) {
         self.plain.datagrams += 1;
         self.note_silence(datagram.at);
         let cut = (datagram.payload.len() as u64) < u64::from(datagram.wire_len);
         self.plain.cut += u64::from(cut);
         match rtp::classify(datagram.payload) {
-            rtp::Kind::Rtp => {
+            rtp::MediaPacketKind::Rtp => {
                 self.plain.rtp_joined += u64::from(rtp::joined(datagram.payload).nth(1).is_some());
                 rtp::joined(datagram.payload).for_each(|packet| self.note_rtp(datagram, packet));
             }
-            rtp::Kind::Rtcp => self.plain.rtcp += 1,
-            rtp::Kind::Dtls => self.plain.dtls += 1,
-            rtp::Kind::Zrtp => self.plain.zrtp += 1,
-            rtp::Kind::Other if sip::looks_like_sip(datagram.payload) => {
+            rtp::MediaPacketKind::Rtcp => self.plain.rtcp += 1,
+            rtp::MediaPacketKind::Dtls => self.plain.dtls += 1,
+            rtp::MediaPacketKind::Zrtp => self.plain.zrtp += 1,
+            rtp::MediaPacketKind::Other if sip::looks_like_sip(datagram.payload) => {
                 self.plain.sip += 1;
                 self.plain.sip_cut += u64::from(cut);
                 self.note_signalling(datagram.src, datagram.dst);
@@ -161,8 +161,8 @@ impl TrafficMonitor {
         self.signalling.entry(pair).or_default()[way] += 1;
     }
 
-    fn note_rtp(&mut self, datagram: &Datagram<'_>, payload: &[u8]) {
-        let Ok(packet) = rtp::Packet::parse_cut(payload) else { return };
+    fn note_rtp(&mut self, datagram: &UdpDatagram<'_>, payload: &[u8]) {
+        let Ok(packet) = rtp::RtpPacket::parse_cut(payload) else { return };
         let key = (datagram.src, datagram.dst, packet.ssrc);
         if let Some(stream) = self.streams.get_mut(&key) {
             if let Some((_, length)) = self.silence.filter(|(began, _)| stream.newest_at <= *began)
@@ -204,7 +204,7 @@ impl RtpFlow {
 
     /// Whether a packet after a silence is the next one for its sender, or one soon after: neither its number nor its
     /// time knows of the silence. A sender that was on hold has at least let its time go on.
-    fn goes_on_with(&self, packet: &rtp::Packet<'_>) -> bool {
+    fn goes_on_with(&self, packet: &rtp::RtpPacket<'_>) -> bool {
         let ahead = packet.sequence.wrapping_sub(self.newest);
         let time_ahead = packet.time.0.wrapping_sub(self.newest_time.0);
         self.is_rtp() && (1..=GOES_ON).contains(&ahead) && time_ahead < GOES_ON_TIME

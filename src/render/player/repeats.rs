@@ -3,7 +3,7 @@
 use super::{After, Content, Item, Played, Player, SAME_MOMENT_NS, Silent, Stage, Unheard};
 use crate::call::decision::PayloadFormat;
 use crate::render::plan::{Heard, KnownStream, is_placed};
-use crate::rtp::red;
+use crate::rtp::redundancy;
 
 /// What a packet repeats of an earlier one.
 pub(super) struct Repeat {
@@ -28,7 +28,7 @@ impl Player {
         (known, outer): (&KnownStream, &PayloadFormat),
         sample_rate: u32,
     ) -> Result<Opened, Unheard> {
-        let mut blocks = red::blocks(payload).ok_or(Silent::Damaged)?;
+        let mut blocks = redundancy::blocks(payload).ok_or(Silent::Damaged)?;
         let primary = blocks.pop().ok_or(Silent::Damaged)?;
         let mut repeats = Vec::new();
         for block in blocks {

@@ -24,7 +24,7 @@ use super::{LegSource, LegStore, SpoolError, file_name};
 use crate::call::decision::{Decided, Decision};
 use crate::call::event::{CallEvent, EndedLeg, Keep, LegId, LegSink};
 use crate::call::record::Problem;
-use crate::decode::Datagram;
+use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
 /// The spool as the capture thread sees it. Dropping it writes all that is left and waits for the writer thread.
@@ -339,7 +339,7 @@ impl LegSink for DiskSpool {
         self.legs.insert(leg, DiskLeg { name: name.to_owned(), stage, lost: 0, tracker });
     }
 
-    fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
+    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: Keep) {
         let packet: SpoolPacket<'_> = packet_to_keep(datagram, keep);
         let kind = match is_media(packet.payload) {
             false => BlockKind::Signalling,

@@ -11,9 +11,9 @@ fn config(dir: &Path) -> Config {
     Config { dir: dir.join("spool"), buffer_mib: 1, sync_seconds: 1, memory_mib: 1 }
 }
 
-fn datagram(ms: f64, payload: &[u8]) -> Datagram<'_> {
+fn datagram(ms: f64, payload: &[u8]) -> UdpDatagram<'_> {
     let (src, dst) = SpoolBuilder::flow(Side::Caller);
-    Datagram { at: at_ms(ms), src, dst, payload, wire_len: payload.len() as u32, interface: 0 }
+    UdpDatagram { at: at_ms(ms), src, dst, payload, wire_len: payload.len() as u32, interface: 0 }
 }
 
 fn begin(leg: &str) -> Decision {

@@ -20,7 +20,7 @@ use super::reader;
 use super::rolling;
 use crate::call::decision::{Decided, Decision};
 use crate::call::event::{EARLY_WINDOW, LegId};
-use crate::decode::Datagram;
+use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Transport};
 use crate::time::Timestamp;
 
@@ -64,9 +64,9 @@ pub struct RestoredPacket {
 
 impl RestoredPacket {
     /// Returns the packet as the decoder returned it.
-    pub fn datagram(&self) -> Datagram<'_> {
+    pub fn datagram(&self) -> UdpDatagram<'_> {
         let Self { at, src, dst, payload, wire_len } = self;
-        Datagram { at: *at, src: *src, dst: *dst, payload, wire_len: *wire_len, interface: 0 }
+        UdpDatagram { at: *at, src: *src, dst: *dst, payload, wire_len: *wire_len, interface: 0 }
     }
 }
 

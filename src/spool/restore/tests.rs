@@ -29,7 +29,7 @@ fn begin() -> Decision {
 fn put(spool: &mut DiskSpool, ms: f64, payload: &[u8], keep: Keep) {
     let (src, dst) = SpoolBuilder::flow(Side::Caller);
     let wire_len = payload.len() as u32;
-    spool.packet(LEG, &Datagram { at: at_ms(ms), src, dst, payload, wire_len, interface: 0 }, keep);
+    spool.packet(LEG, &UdpDatagram { at: at_ms(ms), src, dst, payload, wire_len, interface: 0 }, keep);
 }
 
 fn rtp(n: u32) -> Vec<u8> {
@@ -211,7 +211,7 @@ fn resumed_leg_keeps_its_index() {
             let (at, payload) = (at_ms(f64::from(round * 100_000 + n * 20)), rtp(n as u32));
             spool.packet(
                 LegId(7),
-                &Datagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 },
+                &UdpDatagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 },
                 Keep::Whole,
             );
         }

@@ -11,16 +11,16 @@ use callspan::call::decision::{Decision, PayloadFormat};
 use callspan::call::engine::{Engine, EngineLimits};
 use callspan::call::event::{CallEvent, Keep, LegId, LegSink};
 use callspan::call::negotiation::Description;
-use callspan::capture::{Event, Frame, LinkType, Source, files};
-use callspan::decode::{self, Datagram, Decoded, Decoder, StreamChunk, StreamEvent};
+use callspan::capture::{CaptureEvent, CaptureSource, CapturedFrame, LinkType, files};
+use callspan::decode::{self, DecodedItem, FrameDecoder, TcpStreamChunk, TcpStreamEvent, UdpDatagram};
 use callspan::net::{Endpoint, Transport};
 use callspan::render;
 use callspan::render::codec::decoder_for;
 use callspan::rtp;
-use callspan::rtp::red;
+use callspan::rtp::redundancy;
 use callspan::sdp;
-use callspan::sip::stream::Framer;
-use callspan::sip::{self, Framing, Message};
+use callspan::sip::framer::SipFramer;
+use callspan::sip::{self, SipFraming, SipMessage};
 use callspan::spool::reader::{LegSource, SpoolEntry};
 use callspan::time::Timestamp;
 
@@ -73,7 +73,7 @@ pub(crate) fn joined(pieces: &[Vec<u8>]) -> Vec<u8> {
 
 /// Whole frames of any link type through the decoder. The first byte of a piece is the link type, the second ms.
 fn frames(input: &[u8]) {
-    let mut decoder = Decoder::with_limits(SMALL);
+    let mut decoder = FrameDecoder::with_limits(SMALL);
     let mut at = T0;
     for piece in Pieces(input) {
         let [link, pause, data @ ..] = piece else { continue };
@@ -85,14 +85,14 @@ fn frames(input: &[u8]) {
 
 /// Fragments of IPv4 and IPv6, always well-formed in all but offsets, lengths and order: reassembly.
 fn fragments(input: &[u8]) {
-    let mut decoder = Decoder::with_limits(SMALL);
+    let mut decoder = FrameDecoder::with_limits(SMALL);
     let mut at = T0;
     for piece in Pieces(input) {
         let [how, id, high, low, payload @ ..] = piece else { continue };
         at = at + Duration::from_millis(u64::from(how >> 4) * 50);
         let packet = fragment(*how, *id, u16::from_be_bytes([*high, *low]), payload);
         feed(&mut decoder, at, LinkType::RawIp, &packet, &mut |decoded| {
-            if let Decoded::Datagram(datagram) = decoded {
+            if let DecodedItem::Datagram(datagram) = decoded {
                 assert!(datagram.payload.len() <= 65_535, "no IP packet is longer");
             }
         });
@@ -102,8 +102,8 @@ fn fragments(input: &[u8]) {
 
 /// Segments of two directions of TCP, in any order and overlap, into SIP messages.
 fn tcp(input: &[u8]) {
-    let mut decoder = Decoder::with_limits(SMALL);
-    let mut framers = [Framer::default(), Framer::default()];
+    let mut decoder = FrameDecoder::with_limits(SMALL);
+    let mut framers = [SipFramer::default(), SipFramer::default()];
     let mut at = T0;
     for piece in Pieces(input) {
         let [how, sequence, flags, payload @ ..] = piece else { continue };
@@ -113,12 +113,12 @@ fn tcp(input: &[u8]) {
         let sequence = 0xffff_fc00_u32.wrapping_add(u32::from(*sequence) * 16);
         let packet = segment(backward, sequence, *flags, payload);
         feed(&mut decoder, at, LinkType::RawIp, &packet, &mut |decoded| {
-            if let Decoded::Stream(chunk) = decoded {
+            if let DecodedItem::Stream(chunk) = decoded {
                 let framer = &mut framers[usize::from(chunk.src.port() == 5060)];
                 match chunk.event {
-                    StreamEvent::Data(data) => framer.push(data, &mut message),
-                    StreamEvent::Gap => framer.gap(&mut message),
-                    StreamEvent::End => framer.end(&mut message),
+                    TcpStreamEvent::Data(data) => framer.push(data, &mut message),
+                    TcpStreamEvent::Gap => framer.gap(&mut message),
+                    TcpStreamEvent::End => framer.end(&mut message),
                 }
             }
         });
@@ -131,7 +131,7 @@ fn framing(input: &[u8]) {
     let mut pieces = Pieces(input);
     let (Some(cuts), stream) = (pieces.next(), pieces.0) else { return };
     let collect = |chunks: &mut dyn Iterator<Item = &[u8]>| {
-        let (mut framer, mut messages) = (Framer::default(), Vec::new());
+        let (mut framer, mut messages) = (SipFramer::default(), Vec::new());
         for chunk in chunks {
             framer.push(chunk, &mut |m| messages.push(m.to_vec()));
         }
@@ -187,7 +187,7 @@ fn codecs(input: &[u8]) {
         }
         // Eight frames of silence descriptors of 20 ms from each byte would still be within this.
         assert!(out.len() <= 1 + (payload.len() + 1) * 8 * 960, "{encoding}: {} of {}", out.len(), payload.len());
-        let _ = red::blocks(payload);
+        let _ = redundancy::blocks(payload);
         out.clear();
         decoder.conceal(160, Some(payload), &mut out);
     }
@@ -229,8 +229,8 @@ fn capture(input: &[u8]) {
     if let Ok(mut source) = files::open(std::slice::from_ref(&path)) {
         for _ in 0..MAX_EVENTS {
             match source.next_event() {
-                Ok(Event::End) | Err(_) => break,
-                Ok(Event::Frame(frame)) => assert!(frame.data.len() <= MAX_FRAME),
+                Ok(CaptureEvent::End) | Err(_) => break,
+                Ok(CaptureEvent::Frame(frame)) => assert!(frame.data.len() <= MAX_FRAME),
                 Ok(_) => {}
             }
         }
@@ -254,11 +254,11 @@ fn engine(input: &[u8]) {
             0..=3 => {
                 let missing = u32::from(how >> 4);
                 let wire_len = payload.len() as u32 + missing;
-                engine.handle_datagram(&Datagram { at, src, dst, payload, wire_len, interface: 0 }, &mut sink);
+                engine.handle_datagram(&UdpDatagram { at, src, dst, payload, wire_len, interface: 0 }, &mut sink);
             }
-            4 => engine.handle_stream(&chunk((at, src, dst), StreamEvent::Data(payload)), &mut sink),
-            5 if how & 8 == 0 => engine.handle_stream(&chunk((at, src, dst), StreamEvent::Gap), &mut sink),
-            5 => engine.handle_stream(&chunk((at, src, dst), StreamEvent::End), &mut sink),
+            4 => engine.handle_stream(&chunk((at, src, dst), TcpStreamEvent::Data(payload)), &mut sink),
+            5 if how & 8 == 0 => engine.handle_stream(&chunk((at, src, dst), TcpStreamEvent::Gap), &mut sink),
+            5 => engine.handle_stream(&chunk((at, src, dst), TcpStreamEvent::End), &mut sink),
             6 => engine.handle_timeout(at, &mut sink),
             _ if how & 8 == 0 => {
                 engine.handle_clock_step(i64::from(*ends) * 10_000_000_000 - 1_000_000_000_000, &mut sink);
@@ -294,13 +294,13 @@ fn take_events(engine: &mut Engine) -> u64 {
 
 fn message(bytes: &[u8]) {
     let _ = sip::looks_like_sip(bytes);
-    for framing in [Framing::Datagram, Framing::Stream] {
-        let Ok(message) = Message::parse(bytes, framing) else { continue };
+    for framing in [SipFraming::Datagram, SipFraming::Stream] {
+        let Ok(message) = SipMessage::parse(bytes, framing) else { continue };
         let _ = (message.start(), message.cseq(), message.via_branch(), message.request_uri(), message.body_cut());
         let _ = (message.from(), message.to(), message.contact(), message.transaction_method());
         for (name, value) in message.all_headers() {
             let _ = (message.headers(&name), message.values(&name), message.addresses(&name));
-            let _ = sip::Uri::parse(&value);
+            let _ = sip::SipUri::parse(&value);
         }
         assert!(message.body().len() <= bytes.len());
         if let Some(description) = message.sdp() {
@@ -309,20 +309,20 @@ fn message(bytes: &[u8]) {
     }
 }
 
-fn feed(decoder: &mut Decoder, at: Timestamp, link: LinkType, data: &[u8], sink: &mut dyn FnMut(Decoded<'_>)) {
-    let frame = Frame { at, link, interface: 0, orig_len: data.len() as u32, data };
+fn feed(decoder: &mut FrameDecoder, at: Timestamp, link: LinkType, data: &[u8], sink: &mut dyn FnMut(DecodedItem<'_>)) {
+    let frame = CapturedFrame { at, link, interface: 0, orig_len: data.len() as u32, data };
     decoder.handle_frame(&frame, &mut |decoded| {
-        if let Decoded::Datagram(datagram) = decoded {
+        if let DecodedItem::Datagram(datagram) = decoded {
             assert!(datagram.payload.len() <= datagram.wire_len as usize, "no more is captured than there was");
-            if rtp::classify(datagram.payload) == rtp::Kind::Rtp {
-                let _ = (rtp::Packet::parse(datagram.payload), rtp::Packet::parse_cut(datagram.payload));
+            if rtp::classify(datagram.payload) == rtp::MediaPacketKind::Rtp {
+                let _ = (rtp::RtpPacket::parse(datagram.payload), rtp::RtpPacket::parse_cut(datagram.payload));
             }
         }
         sink(decoded);
     });
 }
 
-fn end(decoder: &mut Decoder, at: Timestamp) {
+fn end(decoder: &mut FrameDecoder, at: Timestamp) {
     decoder.handle_timeout(at + Duration::from_secs(60), &mut |_| {});
     decoder.handle_end(&mut |_| {});
 }
@@ -363,8 +363,8 @@ fn segment(backward: bool, sequence: u32, flags: u8, payload: &[u8]) -> Vec<u8> 
     out
 }
 
-fn chunk<'a>((at, src, dst): (Timestamp, Endpoint, Endpoint), event: StreamEvent<'a>) -> StreamChunk<'a> {
-    StreamChunk { at, src, dst, event, interface: 0 }
+fn chunk<'a>((at, src, dst): (Timestamp, Endpoint, Endpoint), event: TcpStreamEvent<'a>) -> TcpStreamChunk<'a> {
+    TcpStreamChunk { at, src, dst, event, interface: 0 }
 }
 
 /// The addresses of the shipped call, its signalling and its media, and as many of strangers.
@@ -383,7 +383,7 @@ impl LegSink for Sink {
     fn open(&mut self, leg: LegId, _name: &str) {
         assert!(self.open.insert(leg), "a leg is opened once");
     }
-    fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
+    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: Keep) {
         assert!(self.open.contains(&leg), "packets only between opening and closing");
         if let Keep::Header(bytes) = keep {
             assert!(usize::from(bytes) <= datagram.payload.len(), "a header is no longer than its packet");
@@ -426,7 +426,7 @@ pub(crate) const FORMATS: [(&str, u32, u8, &str); 20] = [
 
 /// 2026-11-23T07:00:00Z.
 const T0: Timestamp = Timestamp::from_secs(1_795_417_200);
-const SMALL: decode::Limits = decode::Limits {
+const SMALL: decode::DecoderLimits = decode::DecoderLimits {
     fragment_bytes: 1 << 18,
     fragment_datagrams: 16,
     fragment_age: Duration::from_secs(5),

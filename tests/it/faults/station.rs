@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use callspan::call::Engine;
 use callspan::call::event::CallEvent;
 use callspan::call::record::{CallRecord, DeliveryState};
-use callspan::capture::{Source, files};
+use callspan::capture::{CaptureSource, files};
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FakePyrus};
 use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 use callspan::ops::alerts::{self, AlarmRunner, Alerts};
@@ -73,7 +73,7 @@ pub(crate) struct Station {
     runner: AlarmRunner,
     spool: DiskSpool,
     pipeline: Pipeline,
-    source: Box<dyn Source>,
+    source: Box<dyn CaptureSource>,
     finisher: PostProcessor,
 }
 

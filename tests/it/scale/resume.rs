@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
-use callspan::decode::Datagram;
+use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::service::resume::resume;
 use callspan::spool::disk::DiskSpool;
@@ -78,7 +78,7 @@ fn leave(folder: &Path, legs: u32, seconds: u32) -> Vec<String> {
     spool.start_rolling_file();
     let mut feed = |at: Timestamp, (src, dst): (Endpoint, Endpoint), payload: &[u8], spool: &mut DiskSpool| {
         let wire_len = payload.len() as u32;
-        engine.handle_datagram(&Datagram { at, src, dst, payload, wire_len, interface: 0 }, spool);
+        engine.handle_datagram(&UdpDatagram { at, src, dst, payload, wire_len, interface: 0 }, spool);
         while engine.poll_event().is_some() {}
     };
     for leg in 0..legs {

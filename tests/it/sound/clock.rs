@@ -5,7 +5,9 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::event::EndedCall;
 use callspan::call::record::{CallRecord, Side};
-use callspan::capture::{CaptureError, Event, Frame, LinkType, Source, SourceCounters, Warning};
+use callspan::capture::{
+    CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame, LinkType,
+};
 use callspan::service::pipeline::{Pipeline, PipelineStep};
 use callspan::service::resume::resume;
 use callspan::time::Timestamp;
@@ -113,14 +115,14 @@ struct Mirror<'a> {
     frame: Vec<u8>,
 }
 
-impl Source for Mirror<'_> {
-    fn next_event(&mut self) -> Result<Event<'_>, CaptureError> {
+impl CaptureSource for Mirror<'_> {
+    fn next_event(&mut self) -> Result<CaptureEvent<'_>, CaptureError> {
         if let Some((_, by_ns)) = self.step.take_if(|(at, _)| *at == self.next) {
             self.wall_ns += by_ns;
             self.steps_ns += by_ns;
-            return Ok(Event::ClockStep { at: Timestamp::EPOCH, by_ns });
+            return Ok(CaptureEvent::ClockStep { at: Timestamp::EPOCH, by_ns });
         }
-        let Some(packet) = self.packets.get(self.next) else { return Ok(Event::End) };
+        let Some(packet) = self.packets.get(self.next) else { return Ok(CaptureEvent::End) };
         self.next += 1;
         let [src, dst] = [packet.src, packet.dst].map(|end| match end.ip() {
             std::net::IpAddr::V4(ip) => (ip.octets(), end.port()),
@@ -130,18 +132,24 @@ impl Source for Mirror<'_> {
         self.frame = ethernet(0x0800, &ipv4(src.0, dst.0, 17, self.next as u16, &datagram));
         let at = packet.at.offset(self.wall_ns - self.steps_ns);
         let orig_len = self.frame.len() as u32;
-        Ok(Event::Frame(Frame { at, link: LinkType::Ethernet, interface: 0, orig_len, data: &self.frame }))
+        Ok(CaptureEvent::Frame(CapturedFrame {
+            at,
+            link: LinkType::Ethernet,
+            interface: 0,
+            orig_len,
+            data: &self.frame,
+        }))
     }
 
-    fn counters(&mut self) -> SourceCounters {
-        SourceCounters::default()
+    fn counters(&mut self) -> CaptureCounters {
+        CaptureCounters::default()
     }
 
     fn name(&self) -> &str {
         "made up"
     }
 
-    fn take_warnings(&mut self) -> Vec<Warning> {
+    fn take_warnings(&mut self) -> Vec<CaptureWarning> {
         Vec::new()
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::record::{CallRecord, Side, Verdict};
-use callspan::decode::{StreamChunk, StreamEvent};
+use callspan::decode::{TcpStreamChunk, TcpStreamEvent};
 use callspan::journal::{CallStage, Journal, LegRow, LegSpoolState};
 use callspan::net::Transport;
 use callspan::recording::{FolderLayout, Recorder};
@@ -226,8 +226,8 @@ fn a_call_whose_signalling_travels_over_tcp_still_does_after_a_restart() {
                 continue;
             }
             let (at, src, dst) = (packet.at, packet.src, packet.dst);
-            let event = StreamEvent::Data(&packet.payload);
-            engine.handle_stream(&StreamChunk { at, src, dst, event, interface: 0 }, spool);
+            let event = TcpStreamEvent::Data(&packet.payload);
+            engine.handle_stream(&TcpStreamChunk { at, src, dst, event, interface: 0 }, spool);
         }
     }
     let packets = talking(5_000.0).sorted();

@@ -11,7 +11,7 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::event::{CallEvent, EndedCall, LegSink};
 use callspan::call::record::{CallRecord, Side};
-use callspan::decode::Datagram;
+use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::recording::{FolderLayout, Recorder, config::Config as RecordingConfig};
 use callspan::spool::memory::MemorySpool;
@@ -345,7 +345,7 @@ impl Stage {
 
 pub fn feed(engine: &mut Engine, packets: &[Sent], sink: &mut dyn LegSink) {
     for packet in packets {
-        let datagram = Datagram {
+        let datagram = UdpDatagram {
             at: packet.at,
             src: packet.src,
             dst: packet.dst,

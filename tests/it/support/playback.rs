@@ -11,7 +11,7 @@ use callspan::call::decision::Decision;
 use callspan::call::engine::EngineCounters;
 use callspan::call::event::{CallEvent, EndedCall, Keep, LegId, LegSink, LiveCall};
 use callspan::call::record::CallRecord;
-use callspan::decode::Datagram;
+use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::recording::{FolderLayout, Recorder};
 use callspan::spool::memory::MemorySpool;
@@ -38,7 +38,7 @@ impl<S: LegSink> LegSink for Watched<S> {
     fn open(&mut self, leg: LegId, name: &str) {
         self.inner.open(leg, name);
     }
-    fn packet(&mut self, leg: LegId, datagram: &Datagram<'_>, keep: Keep) {
+    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: Keep) {
         if datagram.payload.first() == Some(&0x80) {
             // Flow and RTP header tell one packet from another.
             let header = datagram.payload[..12].try_into().unwrap();
@@ -63,7 +63,7 @@ pub struct Nothing;
 
 impl LegSink for Nothing {
     fn open(&mut self, _: LegId, _: &str) {}
-    fn packet(&mut self, _: LegId, _: &Datagram<'_>, _: Keep) {}
+    fn packet(&mut self, _: LegId, _: &UdpDatagram<'_>, _: Keep) {}
     fn decide(&mut self, _: LegId, _: Timestamp, _: &Decision) {}
     fn close(&mut self, _: LegId) {}
     fn discard(&mut self, _: LegId) {}

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use callspan::call::record::Side;
-use callspan::decode::Datagram;
+use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::time::Timestamp;
 
@@ -33,9 +33,9 @@ pub struct Packet {
 }
 
 impl Packet {
-    pub fn datagram(&self) -> Datagram<'_> {
+    pub fn datagram(&self) -> UdpDatagram<'_> {
         let wire_len = self.payload.len() as u32;
-        Datagram { at: self.at, src: self.src, dst: self.dst, payload: &self.payload, wire_len, interface: 0 }
+        UdpDatagram { at: self.at, src: self.src, dst: self.dst, payload: &self.payload, wire_len, interface: 0 }
     }
 }
 

@@ -5,8 +5,8 @@ use crate::call::engine::Engine;
 use crate::call::event::LegSink;
 use crate::call::leg::{Draft, Leg};
 use crate::call::roles::CallRoles;
-use crate::decode::Datagram;
-use crate::sip::Message;
+use crate::decode::UdpDatagram;
+use crate::sip::SipMessage;
 
 /// Match of a new leg with a transfer. Calls are given by their slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +23,8 @@ impl Engine {
     pub(in crate::call::engine) fn handle_refer(
         &mut self,
         slot: usize,
-        message: &Message<'_>,
-        datagram: &Datagram<'_>,
+        message: &SipMessage<'_>,
+        datagram: &UdpDatagram<'_>,
         sink: &mut dyn LegSink,
     ) {
         let Some(leg) = self.legs.get(slot) else { return };

@@ -12,18 +12,18 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use pcap_parser::{PcapHeader, parse_pcap_header, parse_sectionheaderblock};
 
-use super::hint;
+use super::unreadable_hint;
 use crate::capture::{CaptureError, LinkType};
 use crate::time::Timestamp;
-use buffer::{Buffer, Filled};
-use ng::Section;
+use pcapng::PcapngSection;
+use read_buffer::{FillOutcome, ReadBuffer};
 
-mod buffer;
-mod ng;
+mod pcapng;
+mod read_buffer;
 
 /// One frame of a file: what was written about it, and where its bytes lie in the reader's buffer.
 #[derive(Clone, Debug)]
-pub(super) struct FrameHead {
+pub(super) struct FileFrameHeader {
     pub(super) stamp: Timestamp,
     pub(super) link: LinkType,
     /// Number of the interface within the file (and section).
@@ -34,23 +34,23 @@ pub(super) struct FrameHead {
 
 /// An open capture file.
 #[derive(Debug)]
-pub(super) struct FrameReader {
+pub(super) struct CaptureFileReader {
     path: String,
-    buffer: Buffer,
-    format: Format,
+    buffer: ReadBuffer,
+    format: CaptureFileFormat,
     warning: Option<String>,
     ended: bool,
 }
 
 #[derive(Debug)]
-enum Format {
-    Classic(Classic),
-    Ng(Section),
+enum CaptureFileFormat {
+    Pcap(PcapLayout),
+    Pcapng(PcapngSection),
 }
 
-/// What the header of a classic pcap file says about its records.
+/// What the header of a pcap pcap file says about its records.
 #[derive(Clone, Copy, Debug)]
-struct Classic {
+struct PcapLayout {
     order: ByteOrder,
     nanoseconds: bool,
     record_header: usize,
@@ -65,15 +65,15 @@ enum ByteOrder {
 }
 
 /// How reading one record or block ended.
-enum Step {
-    Frame(FrameHead),
+enum RecordOutcome {
+    Frame(FileFrameHeader),
     /// A block that holds no frame.
     Nothing,
     /// The file ends here; the text says why when it should not.
     End(Option<String>),
 }
 
-impl FrameReader {
+impl CaptureFileReader {
     /// Opens a file (`-`: standard input), unpacks gzip by itself, reads its header.
     pub(super) fn open(path: &Path) -> Result<Self, CaptureError> {
         let shown = if path == Path::new("-") { String::from("standard input") } else { path.display().to_string() };
@@ -88,33 +88,33 @@ impl FrameReader {
 
     fn from_input(input: Box<dyn Read + Send>, shown: &str) -> Result<Self, CaptureError> {
         let fail = |source| CaptureError::File { path: shown.to_owned(), source };
-        let mut buffer = Buffer::new(input);
+        let mut buffer = ReadBuffer::new(input);
         buffer.fill(HINT_BYTES).map_err(fail)?;
         if buffer.data().starts_with(&GZIP_MAGIC) {
             let (head, rest) = buffer.into_parts();
             let unpacked = MultiGzDecoder::new(BufReader::new(std::io::Cursor::new(head).chain(rest)));
-            buffer = Buffer::new(Box::new(unpacked));
+            buffer = ReadBuffer::new(Box::new(unpacked));
             // An error here is rubbish inside the gzip; what was unpacked decides.
             let _ = buffer.fill(HINT_BYTES);
         }
         let Some(format) = read_header(&mut buffer) else {
-            let hint = hint::looks_like(buffer.data());
+            let hint = unreadable_hint::looks_like(buffer.data());
             return Err(CaptureError::NotACapture { path: shown.to_owned(), hint });
         };
         Ok(Self { path: shown.to_owned(), buffer, format, warning: None, ended: false })
     }
 
     /// The next frame, or `None` at the end. The bytes of the frame before are gone then.
-    pub(super) fn next_frame(&mut self) -> Result<Option<FrameHead>, CaptureError> {
+    pub(super) fn next_frame(&mut self) -> Result<Option<FileFrameHeader>, CaptureError> {
         while !self.ended {
             let step = match &mut self.format {
-                Format::Classic(classic) => classic.next(&mut self.buffer),
-                Format::Ng(section) => section.next(&mut self.buffer),
+                CaptureFileFormat::Pcap(pcap) => pcap.next(&mut self.buffer),
+                CaptureFileFormat::Pcapng(section) => section.next(&mut self.buffer),
             };
             match step {
-                Ok(Step::Frame(head)) => return Ok(Some(head)),
-                Ok(Step::Nothing) => {}
-                Ok(Step::End(why)) => self.end(why),
+                Ok(RecordOutcome::Frame(head)) => return Ok(Some(head)),
+                Ok(RecordOutcome::Nothing) => {}
+                Ok(RecordOutcome::End(why)) => self.end(why),
                 Err(e) if is_damage(&e) => self.end(Some(format!("the gzip data is damaged or cut short ({e})"))),
                 Err(source) => return Err(CaptureError::File { path: self.path.clone(), source }),
             }
@@ -123,7 +123,7 @@ impl FrameReader {
     }
 
     /// The bytes of the frame that was returned last.
-    pub(super) fn data(&self, head: &FrameHead) -> &[u8] {
+    pub(super) fn data(&self, head: &FileFrameHeader) -> &[u8] {
         self.buffer.at(&head.range)
     }
 
@@ -138,26 +138,26 @@ impl FrameReader {
     }
 }
 
-impl Classic {
-    fn next(&self, buffer: &mut Buffer) -> std::io::Result<Step> {
+impl PcapLayout {
+    fn next(&self, buffer: &mut ReadBuffer) -> std::io::Result<RecordOutcome> {
         match buffer.fill(self.record_header)? {
-            Filled::Enough => {}
-            Filled::Nothing => return Ok(Step::End(None)),
-            Filled::Cut => return Ok(Step::End(Some(CUT.into()))),
+            FillOutcome::Enough => {}
+            FillOutcome::Nothing => return Ok(RecordOutcome::End(None)),
+            FillOutcome::Cut => return Ok(RecordOutcome::End(Some(CUT.into()))),
         }
         let header = buffer.data();
         let captured = self.order.u32(header, 8) as usize;
         if captured > MAX_FRAME_BYTES {
-            return Ok(Step::End(Some(rubbish(buffer.position()))));
+            return Ok(RecordOutcome::End(Some(rubbish(buffer.position()))));
         }
         let stamp = classic_stamp(self.order.u32(header, 0), self.order.u32(header, 4), self.nanoseconds);
         let orig_len = self.order.u32(header, 12).max(captured as u32);
-        if buffer.fill(self.record_header + captured)? != Filled::Enough {
-            return Ok(Step::End(Some(CUT.into())));
+        if buffer.fill(self.record_header + captured)? != FillOutcome::Enough {
+            return Ok(RecordOutcome::End(Some(CUT.into())));
         }
         let range = buffer.take(self.record_header + captured);
         let range = range.start + self.record_header..range.end;
-        Ok(Step::Frame(FrameHead { stamp, link: self.link, interface: 0, orig_len, range }))
+        Ok(RecordOutcome::Frame(FileFrameHeader { stamp, link: self.link, interface: 0, orig_len, range }))
     }
 }
 
@@ -180,14 +180,14 @@ impl ByteOrder {
 }
 
 /// Reads the file header of either format. `None`: this is no capture.
-fn read_header(buffer: &mut Buffer) -> Option<Format> {
+fn read_header(buffer: &mut ReadBuffer) -> Option<CaptureFileFormat> {
     let head = buffer.data();
-    if head.starts_with(&ng::SECTION_TYPE) {
-        let section = ng::read_section_length(head)?;
+    if head.starts_with(&pcapng::SECTION_TYPE) {
+        let section = pcapng::read_section_length(head)?;
         // Options of a section header may be longer than what was read for the hint.
-        (section <= ng::MAX_BLOCK_BYTES && buffer.fill(section).ok()? == Filled::Enough).then_some(())?;
+        (section <= pcapng::MAX_BLOCK_BYTES && buffer.fill(section).ok()? == FillOutcome::Enough).then_some(())?;
         parse_sectionheaderblock(buffer.data()).ok()?;
-        return Some(Format::Ng(Section::default()));
+        return Some(CaptureFileFormat::Pcapng(PcapngSection::default()));
     }
     let magic = u32::from_le_bytes(*head.first_chunk()?);
     let (order, nanoseconds, record_header) = match magic {
@@ -209,7 +209,7 @@ fn read_header(buffer: &mut Buffer) -> Option<Format> {
     buffer.take(CLASSIC_HEADER);
     // The upper half may tell of a frame check sequence (draft-ietf-opsawg-pcap section 4).
     let link = LinkType::from_dlt(network as u16);
-    Some(Format::Classic(Classic { order, nanoseconds, record_header, link }))
+    Some(CaptureFileFormat::Pcap(PcapLayout { order, nanoseconds, record_header, link }))
 }
 
 fn classic_stamp(seconds: u32, fraction: u32, nanoseconds: bool) -> Timestamp {

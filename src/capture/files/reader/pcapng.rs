@@ -2,93 +2,93 @@
 
 use pcap_parser::{parse_interfacedescriptionblock_be, parse_interfacedescriptionblock_le};
 
-use super::buffer::{Buffer, Filled};
-use super::{ByteOrder, CUT, FrameHead, MAX_FRAME_BYTES, Step, rubbish};
+use super::read_buffer::{FillOutcome, ReadBuffer};
+use super::{ByteOrder, CUT, FileFrameHeader, MAX_FRAME_BYTES, RecordOutcome, rubbish};
 use crate::capture::LinkType;
 use crate::time::Timestamp;
 
 /// What the current section told so far.
 #[derive(Debug)]
-pub(super) struct Section {
+pub(super) struct PcapngSection {
     order: ByteOrder,
-    interfaces: Vec<Interface>,
+    interfaces: Vec<PcapngInterface>,
     /// A simple packet block has no stamp: it gets that of the packet before.
     last_stamp: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Interface {
+struct PcapngInterface {
     link: LinkType,
     snap_len: u32,
-    resolution: Resolution,
+    resolution: TimestampResolution,
     offset_secs: i64,
 }
 
 /// The unit of an interface's stamps (option if_tsresol).
 #[derive(Clone, Copy, Debug)]
-enum Resolution {
+enum TimestampResolution {
     /// Units in a second: a power of ten.
     Decimal(u64),
     /// A second is 2^n units.
     Binary(u32),
 }
 
-impl Default for Section {
+impl Default for PcapngSection {
     fn default() -> Self {
         Self { order: ByteOrder::Little, interfaces: Vec::new(), last_stamp: Timestamp::EPOCH }
     }
 }
 
-impl Section {
-    pub(super) fn next(&mut self, buffer: &mut Buffer) -> std::io::Result<Step> {
+impl PcapngSection {
+    pub(super) fn next(&mut self, buffer: &mut ReadBuffer) -> std::io::Result<RecordOutcome> {
         match buffer.fill(BLOCK_HEADER)? {
-            Filled::Enough => {}
-            Filled::Nothing => return Ok(Step::End(None)),
-            Filled::Cut => return Ok(Step::End(Some(CUT.into()))),
+            FillOutcome::Enough => {}
+            FillOutcome::Nothing => return Ok(RecordOutcome::End(None)),
+            FillOutcome::Cut => return Ok(RecordOutcome::End(Some(CUT.into()))),
         }
         if buffer.data().starts_with(&SECTION_TYPE) && !self.begin(buffer)? {
-            return Ok(Step::End(Some(rubbish(buffer.position()))));
+            return Ok(RecordOutcome::End(Some(rubbish(buffer.position()))));
         }
         let kind = self.order.u32(buffer.data(), 0);
         let length = self.order.u32(buffer.data(), 4) as usize;
         // The length counts itself twice and the type; writers that forget to pad to 32 bits exist.
         if length < BLOCK_HEADER + 4 || kind & 0x7fff_ffff == 0 {
-            return Ok(Step::End(Some(rubbish(buffer.position()))));
+            return Ok(RecordOutcome::End(Some(rubbish(buffer.position()))));
         }
         if length > MAX_BLOCK_BYTES {
             return Self::step_over(kind, length, buffer);
         }
-        if buffer.fill(length)? != Filled::Enough {
-            return Ok(Step::End(Some(CUT.into())));
+        if buffer.fill(length)? != FillOutcome::Enough {
+            return Ok(RecordOutcome::End(Some(CUT.into())));
         }
         let range = buffer.take(length);
         let block = buffer.at(&range);
         match kind {
             INTERFACE => self.add_interface(block),
             ENHANCED | OBSOLETE | SIMPLE => {
-                let Some(mut head) = self.packet(kind, block) else { return Ok(Step::Nothing) };
+                let Some(mut head) = self.packet(kind, block) else { return Ok(RecordOutcome::Nothing) };
                 head.range = range.start + head.range.start..range.start + head.range.end;
-                return Ok(Step::Frame(head));
+                return Ok(RecordOutcome::Frame(head));
             }
             _ => {}
         }
-        Ok(Step::Nothing)
+        Ok(RecordOutcome::Nothing)
     }
 
     /// A block too large to be a packet: secrets, names and custom blocks may be; a packet may not.
-    fn step_over(kind: u32, length: usize, buffer: &mut Buffer) -> std::io::Result<Step> {
+    fn step_over(kind: u32, length: usize, buffer: &mut ReadBuffer) -> std::io::Result<RecordOutcome> {
         if matches!(kind, INTERFACE | ENHANCED | OBSOLETE | SIMPLE) || length > MAX_SKIPPED_BYTES {
-            return Ok(Step::End(Some(rubbish(buffer.position()))));
+            return Ok(RecordOutcome::End(Some(rubbish(buffer.position()))));
         }
         match buffer.skip(length as u64)? {
-            Filled::Enough => Ok(Step::Nothing),
-            _ => Ok(Step::End(Some(CUT.into()))),
+            FillOutcome::Enough => Ok(RecordOutcome::Nothing),
+            _ => Ok(RecordOutcome::End(Some(CUT.into()))),
         }
     }
 
     /// A section begins: its own byte order, its own interfaces. False when it is none.
-    fn begin(&mut self, buffer: &mut Buffer) -> std::io::Result<bool> {
-        if buffer.fill(BLOCK_HEADER + 4)? != Filled::Enough {
+    fn begin(&mut self, buffer: &mut ReadBuffer) -> std::io::Result<bool> {
+        if buffer.fill(BLOCK_HEADER + 4)? != FillOutcome::Enough {
             return Ok(false);
         }
         let Some(order) = section_order(buffer.data()) else { return Ok(false) };
@@ -106,14 +106,14 @@ impl Section {
             ByteOrder::Big => parse_interfacedescriptionblock_be(block),
         };
         // A block with bad options still takes its number, else all later packets would have the wrong interface.
-        let mut interface = Interface {
+        let mut interface = PcapngInterface {
             link: LinkType::from_dlt(self.order.u16(block, 8)),
             snap_len: self.order.u32(block, 12),
-            resolution: Resolution::Decimal(1_000_000),
+            resolution: TimestampResolution::Decimal(1_000_000),
             offset_secs: 0,
         };
         if let Ok((_, idb)) = parsed {
-            interface.resolution = Resolution::from_option(idb.if_tsresol);
+            interface.resolution = TimestampResolution::from_option(idb.if_tsresol);
             // pcap-parser 0.17 reads the offset as little-endian in every section.
             interface.offset_secs = match self.order {
                 ByteOrder::Little => idb.if_tsoffset,
@@ -124,7 +124,7 @@ impl Section {
     }
 
     /// The packet in a block whose lengths agree; its range is relative to the block.
-    fn packet(&mut self, kind: u32, block: &[u8]) -> Option<FrameHead> {
+    fn packet(&mut self, kind: u32, block: &[u8]) -> Option<FileFrameHeader> {
         let order = self.order;
         let (number, header) = match kind {
             SIMPLE => (0, 12),
@@ -147,7 +147,7 @@ impl Section {
             let units = u64::from(order.u32(block, 12)) << 32 | u64::from(order.u32(block, 16));
             self.last_stamp = interface.stamp(units);
         }
-        Some(FrameHead {
+        Some(FileFrameHeader {
             stamp: self.last_stamp,
             link: interface.link,
             interface: number,
@@ -157,18 +157,18 @@ impl Section {
     }
 }
 
-impl Interface {
+impl PcapngInterface {
     fn stamp(&self, units: u64) -> Timestamp {
         let nanos = match self.resolution {
-            Resolution::Decimal(per_second) => u128::from(units) * 1_000_000_000 / u128::from(per_second),
-            Resolution::Binary(bits) => (u128::from(units) * 1_000_000_000) >> bits,
+            TimestampResolution::Decimal(per_second) => u128::from(units) * 1_000_000_000 / u128::from(per_second),
+            TimestampResolution::Binary(bits) => (u128::from(units) * 1_000_000_000) >> bits,
         };
         let stamp = Timestamp::from_secs(self.offset_secs).offset(i64::try_from(nanos).unwrap_or(i64::MAX));
         stamp.clamp(Timestamp::EPOCH, LATEST)
     }
 }
 
-impl Resolution {
+impl TimestampResolution {
     /// The value of if_tsresol: the top bit chooses the base. pcap-parser's own conversion refuses every binary one.
     fn from_option(value: u8) -> Self {
         match value {

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::ops::Range;
 
 /// Bytes read from a file and not yet taken.
-pub(super) struct Buffer {
+pub(super) struct ReadBuffer {
     input: Box<dyn Read + Send>,
     bytes: Vec<u8>,
     /// What was read and not taken lies here.
@@ -16,7 +16,7 @@ pub(super) struct Buffer {
 
 /// Whether as much could be read as was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Filled {
+pub(super) enum FillOutcome {
     Enough,
     /// The input ended in the middle.
     Cut,
@@ -24,24 +24,24 @@ pub(super) enum Filled {
     Nothing,
 }
 
-impl Buffer {
+impl ReadBuffer {
     pub(super) fn new(input: Box<dyn Read + Send>) -> Self {
         Self { input, bytes: Vec::new(), unread: 0..0, taken: 0 }
     }
 
     /// Reads until `wanted` bytes are here or the input ends. The caller bounds `wanted`.
-    pub(super) fn fill(&mut self, wanted: usize) -> std::io::Result<Filled> {
+    pub(super) fn fill(&mut self, wanted: usize) -> std::io::Result<FillOutcome> {
         while self.unread.len() < wanted {
             self.make_room(wanted);
             match self.input.read(&mut self.bytes[self.unread.end..]) {
-                Ok(0) if self.unread.is_empty() => return Ok(Filled::Nothing),
-                Ok(0) => return Ok(Filled::Cut),
+                Ok(0) if self.unread.is_empty() => return Ok(FillOutcome::Nothing),
+                Ok(0) => return Ok(FillOutcome::Cut),
                 Ok(n) => self.unread.end += n,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
-        Ok(Filled::Enough)
+        Ok(FillOutcome::Enough)
     }
 
     /// What was read and not taken.
@@ -58,15 +58,15 @@ impl Buffer {
     }
 
     /// Skips `n` bytes without keeping them, however many they are.
-    pub(super) fn skip(&mut self, mut n: u64) -> std::io::Result<Filled> {
+    pub(super) fn skip(&mut self, mut n: u64) -> std::io::Result<FillOutcome> {
         while n > 0 {
             match self.fill(1)? {
-                Filled::Enough => {}
+                FillOutcome::Enough => {}
                 ended => return Ok(ended),
             }
             n -= self.take(usize::try_from(n).unwrap_or(usize::MAX).min(self.unread.len())).len() as u64;
         }
-        Ok(Filled::Enough)
+        Ok(FillOutcome::Enough)
     }
 
     pub(super) fn at(&self, range: &Range<usize>) -> &[u8] {
@@ -95,7 +95,7 @@ impl Buffer {
     }
 }
 
-impl fmt::Debug for Buffer {
+impl fmt::Debug for ReadBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Buffer").field("unread", &self.unread.len()).field("taken", &self.taken).finish()
     }

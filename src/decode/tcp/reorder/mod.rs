@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::decode::counters::Streams;
+use crate::decode::counters::TcpStreamCounters;
 use crate::time::Timestamp;
 
 /// A segment's bytes and where they belong.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bytes<'a> {
+pub(super) struct SegmentBytes<'a> {
     pub(super) at: Timestamp,
     pub(super) seq: u32,
     pub(super) bytes: &'a [u8],
@@ -21,29 +21,29 @@ pub(super) struct Bytes<'a> {
 
 /// What comes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub(super) enum OrderedPiece<'a> {
     /// The next bytes, and when their segment was captured.
     Data(Timestamp, &'a [u8]),
-    /// Bytes are missing for good.
+    /// SegmentBytes are missing for good.
     Gap(Timestamp),
 }
 
 /// The order of one direction.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct SegmentReorderer {
     next: u64,
-    waiting: BTreeMap<u64, Waiting>,
+    waiting: BTreeMap<u64, WaitingSegment>,
     waiting_bytes: usize,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct WaitingSegment {
     at: Timestamp,
     bytes: Vec<u8>,
     missing: usize,
 }
 
-impl Order {
+impl SegmentReorderer {
     /// The next byte expected is this one.
     pub(super) fn starting_at(seq: u32) -> Self {
         // One whole turn of the numbers is below, for segments from before.
@@ -51,7 +51,12 @@ impl Order {
     }
 
     /// Takes a segment; what is in order now goes out.
-    pub(super) fn push(&mut self, segment: Bytes<'_>, c: &mut Streams, out: &mut dyn FnMut(Piece<'_>)) {
+    pub(super) fn push(
+        &mut self,
+        segment: SegmentBytes<'_>,
+        c: &mut TcpStreamCounters,
+        out: &mut dyn FnMut(OrderedPiece<'_>),
+    ) {
         let start = self.extend(segment.seq);
         let end = start + segment.bytes.len() as u64;
         if start.abs_diff(self.next) > MAX_WINDOW {
@@ -59,7 +64,7 @@ impl Order {
             c.gaps += 1;
             self.drop_waiting();
             self.next = start;
-            out(Piece::Gap(segment.at));
+            out(OrderedPiece::Gap(segment.at));
         }
         c.retransmitted += u64::from(start < self.next);
         if start > self.next {
@@ -77,10 +82,10 @@ impl Order {
     }
 
     /// The bytes before the next that wait are lost: goes on behind them.
-    pub(super) fn give_up_hole(&mut self, c: &mut Streams, out: &mut dyn FnMut(Piece<'_>)) {
+    pub(super) fn give_up_hole(&mut self, c: &mut TcpStreamCounters, out: &mut dyn FnMut(OrderedPiece<'_>)) {
         let Some((start, first)) = self.waiting.first_key_value() else { return };
         c.gaps += 1;
-        out(Piece::Gap(first.at));
+        out(OrderedPiece::Gap(first.at));
         self.next = *start;
         self.drain(c, out);
     }
@@ -122,10 +127,10 @@ impl Order {
         self.next.saturating_add_signed(i64::from(distance))
     }
 
-    fn hand_out(&mut self, at: Timestamp, bytes: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
+    fn hand_out(&mut self, at: Timestamp, bytes: &[u8], out: &mut dyn FnMut(OrderedPiece<'_>)) {
         if !bytes.is_empty() {
             self.next += bytes.len() as u64;
-            out(Piece::Data(at, bytes));
+            out(OrderedPiece::Data(at, bytes));
         }
     }
 
@@ -135,16 +140,16 @@ impl Order {
         end: u64,
         missing: usize,
         at: Timestamp,
-        (c, out): (&mut Streams, &mut dyn FnMut(Piece<'_>)),
+        (c, out): (&mut TcpStreamCounters, &mut dyn FnMut(OrderedPiece<'_>)),
     ) {
         if missing > 0 && self.next <= end {
             self.next = end + missing as u64;
             c.gaps += 1;
-            out(Piece::Gap(at));
+            out(OrderedPiece::Gap(at));
         }
     }
 
-    fn drain(&mut self, c: &mut Streams, out: &mut dyn FnMut(Piece<'_>)) {
+    fn drain(&mut self, c: &mut TcpStreamCounters, out: &mut dyn FnMut(OrderedPiece<'_>)) {
         while let Some(entry) = self.waiting.first_entry() {
             if *entry.key() > self.next {
                 return;
@@ -158,7 +163,7 @@ impl Order {
     }
 
     /// Keeps those bytes of the segment that nothing that waits has already.
-    fn keep(&mut self, mut start: u64, segment: &Bytes<'_>) {
+    fn keep(&mut self, mut start: u64, segment: &SegmentBytes<'_>) {
         let mut bytes = segment.bytes;
         if let Some((before, waiting)) = self.waiting.range(..=start).next_back() {
             let covered = (before + waiting.bytes.len() as u64).saturating_sub(start) as usize;
@@ -172,7 +177,7 @@ impl Order {
                 let is_last = free == bytes.len();
                 let missing = if is_last { segment.missing } else { 0 };
                 self.waiting_bytes += free + ENTRY_OVERHEAD;
-                self.waiting.insert(start, Waiting { at: segment.at, bytes: bytes[..free].to_vec(), missing });
+                self.waiting.insert(start, WaitingSegment { at: segment.at, bytes: bytes[..free].to_vec(), missing });
             }
             let covered = free + next.map_or(0, |(_, len)| len);
             bytes = bytes.get(covered..).unwrap_or_default();

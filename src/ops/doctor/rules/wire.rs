@@ -1,7 +1,7 @@
 //! Frames, tunnels, fragments, copies, cuts: what the mirror does to packets.
 
 use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, count, percent};
-use crate::decode::counters::Tunnels;
+use crate::decode::counters::TunnelCounters;
 use crate::ops::doctor::traffic::HostPairs;
 use crate::ops::drops::DropCounters;
 
@@ -253,7 +253,7 @@ fn tunnels(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// The kinds of tunnels seen, by the names that people use.
-fn tunnel_kinds(tunnels: &Tunnels) -> Vec<(&'static str, u64)> {
+fn tunnel_kinds(tunnels: &TunnelCounters) -> Vec<(&'static str, u64)> {
     let all = [
         ("GRE", tunnels.gre),
         ("ERSPAN type I", tunnels.erspan1),

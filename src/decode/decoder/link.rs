@@ -1,28 +1,36 @@
 //! Link headers: Ethernet, cooked, loopback, and the tags behind them.
 
-use super::bytes::{be16, be32};
-use super::decoder::{Context, Decoder, Sink};
-use super::tunnels;
+use super::{FrameDecoder, PacketContext};
+use crate::decode::DecodedSink;
+use crate::decode::bytes::{be16, be32};
+use crate::decode::ethertype::{IPV4, IPV6, MPLS, MPLS_UPSTREAM, PPPOE, VLAN, VLAN_OLD_QINQ, VLAN_SERVICE};
+use crate::decode::tunnels;
 
 /// The two forms of Linux's cooked header.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Cooked {
+pub(super) enum CookedVersion {
     V1,
     V2,
 }
 
-impl Decoder {
-    pub(super) fn ethernet(&mut self, context: Context, data: &[u8], sink: &mut Sink<'_>) {
+impl FrameDecoder {
+    pub(super) fn ethernet(&mut self, context: PacketContext, data: &[u8], sink: &mut DecodedSink<'_>) {
         match be16(data, 12) {
             Some(ethertype) => self.ethertype(context, ethertype, &data[14..], sink),
             None => self.counters.dropped.short += 1,
         }
     }
 
-    pub(super) fn cooked(&mut self, context: Context, data: &[u8], version: Cooked, sink: &mut Sink<'_>) {
+    pub(super) fn cooked(
+        &mut self,
+        context: PacketContext,
+        data: &[u8],
+        version: CookedVersion,
+        sink: &mut DecodedSink<'_>,
+    ) {
         let (protocol, header) = match version {
-            Cooked::V1 => (be16(data, 14), 16),
-            Cooked::V2 => (be16(data, 0), 20),
+            CookedVersion::V1 => (be16(data, 14), 16),
+            CookedVersion::V2 => (be16(data, 0), 20),
         };
         match (protocol, data.get(header..)) {
             (Some(protocol), Some(rest)) => self.ethertype(context, protocol, rest, sink),
@@ -31,7 +39,7 @@ impl Decoder {
     }
 
     /// An address family in either byte order; the values of IPv6 differ between systems, the version of IP does not.
-    pub(super) fn loopback(&mut self, context: Context, data: &[u8], sink: &mut Sink<'_>) {
+    pub(super) fn loopback(&mut self, context: PacketContext, data: &[u8], sink: &mut DecodedSink<'_>) {
         match (be32(data, 0), data.get(4..)) {
             (Some(family), Some(rest)) if family.min(family.swap_bytes()) <= MAX_ADDRESS_FAMILY => {
                 self.ip(context, rest, sink);
@@ -42,7 +50,13 @@ impl Decoder {
     }
 
     /// What follows a link header: VLAN tags (IEEE 802.1Q), then IP or a tunnel of the link layer.
-    pub(super) fn ethertype(&mut self, context: Context, mut kind: u16, mut data: &[u8], sink: &mut Sink<'_>) {
+    pub(super) fn ethertype(
+        &mut self,
+        context: PacketContext,
+        mut kind: u16,
+        mut data: &[u8],
+        sink: &mut DecodedSink<'_>,
+    ) {
         let mut tags = 0;
         while matches!(kind, VLAN | VLAN_SERVICE | VLAN_OLD_QINQ) {
             let (Some(next), Some(rest)) = (be16(data, 2), data.get(4..)) else {
@@ -70,24 +84,13 @@ impl Decoder {
             _ => None,
         };
         match (found, kind) {
-            (Some(found), _) => self.enter(context, found, sink),
+            (Some(found), _) => self.enter_tunnel(context, found, sink),
             (None, PPPOE | MPLS | MPLS_UPSTREAM) => self.counters.dropped.unknown_tunnel += 1,
             (None, _) => self.counters.dropped.unknown_ethertype += 1,
         }
     }
 }
 
-pub(super) const IPV4: u16 = 0x0800;
-pub(super) const ARP: u16 = 0x0806;
-pub(super) const VLAN: u16 = 0x8100;
-pub(super) const IPV6: u16 = 0x86dd;
-pub(super) const MPLS: u16 = 0x8847;
-pub(super) const MPLS_UPSTREAM: u16 = 0x8848;
-pub(super) const PPPOE_DISCOVERY: u16 = 0x8863;
-pub(super) const PPPOE: u16 = 0x8864;
-pub(super) const VLAN_SERVICE: u16 = 0x88a8;
-pub(super) const LLDP: u16 = 0x88cc;
-pub(super) const VLAN_OLD_QINQ: u16 = 0x9100;
 /// Two tags are usual, four are seen in carrier mirrors.
 const MAX_VLAN_TAGS: usize = 8;
 /// The highest address family of any system is below this.
