@@ -65,6 +65,7 @@ pub mod recording;
 pub mod render;
 pub mod rtp;
 pub mod sdp;
+#[cfg(feature = "service")]
 pub mod service;
 pub mod sip;
 pub mod spool;

@@ -406,7 +406,7 @@ fn find(channel: &[f64], sound: &[u8], (near, far): (i64, i64)) -> Option<i64> {
 
 #[test]
 #[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds a pair of network interfaces")]
-fn a_call_goes_on_over_a_kill_where_it_was_heard_and_one_that_rings_keeps_its_id() {
+fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
     let wire = Wire::new("cg");
     let dir = tempfile::tempdir().expect("temporary folder");
     let folder = |name: &str| dir.path().join(name).display().to_string();
@@ -499,7 +499,7 @@ fn a_call_goes_on_over_a_kill_where_it_was_heard_and_one_that_rings_keeps_its_id
 /// In `.ci/long` only: it takes as long as the call.
 #[test]
 #[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds a pair of network interfaces")]
-fn a_long_call_killed_at_random_moments_has_each_of_its_parts_once() {
+fn a_long_call_killed_at_random_has_each_segment_once() {
     if number("CALLSPAN_CRASHES", 20) <= 20 {
         return;
     }

@@ -208,7 +208,7 @@ fn a_call_on_the_wire_becomes_its_record_and_recording() {
 
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
-fn frames_that_the_kernel_dropped_were_lost_by_us_and_not_by_the_network() {
+fn frames_dropped_by_the_kernel_are_lost_by_us() {
     let namespace = Namespace::new("drops");
     let dir = tempfile::tempdir().unwrap();
     let config = configuration(dir.path(), "mirror0");
@@ -271,7 +271,7 @@ fn check_sound(record: &CallRecord, wav: &Path, log: &Path) {
 
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
-fn an_interface_that_goes_down_and_comes_back_is_told_and_heard_again() {
+fn an_interface_that_goes_down_is_reported_and_captured_again() {
     let namespace = Namespace::new("updown");
     let dir = tempfile::tempdir().unwrap();
     let config = configuration(dir.path(), "mirror0");
@@ -335,7 +335,7 @@ fn under_systemd_a_start_without_its_interfaces_waits_for_them() {
 
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
-fn an_interface_that_is_not_there_is_one_sentence_with_what_there_is() {
+fn a_missing_interface_is_one_sentence_with_the_available_ones() {
     let namespace = Namespace::new("missing");
     let dir = tempfile::tempdir().unwrap();
     let mut run = namespace.command(&program());

@@ -154,7 +154,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
-fn a_disk_that_runs_full_costs_what_pyrus_has_and_neither_what_is_owed_nor_what_is_held() {
+fn a_full_disk_removes_only_delivered_calls_without_a_hold() {
     // More than any disk has free, so every disk counts as nearly full.
     let place = Place::on_a_disk(FULL, "");
     let delivered = place.call("20261123T000001Z-a", Some("done"));
@@ -187,7 +187,7 @@ fn undelivered_recordings_go_only_by_the_explicit_setting() {
 
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
-fn a_spool_that_was_made_and_never_written_is_removed_at_the_start() {
+fn an_empty_spool_file_is_removed_at_the_start() {
     let place = Place::new("");
     let spool = place.dir.path().join("spool");
     std::fs::create_dir(&spool).expect("made");
@@ -200,7 +200,7 @@ fn a_spool_that_was_made_and_never_written_is_removed_at_the_start() {
 
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
-fn a_second_service_in_the_same_spool_is_refused_with_a_clear_word() {
+fn a_second_service_on_the_same_spool_is_refused() {
     let place = Place::new("");
     let _first = place.start();
     let second = Command::new(env!("CARGO_BIN_EXE_callspan")).args(["run", "-c"]).arg(place.config()).output();
@@ -212,7 +212,7 @@ fn a_second_service_in_the_same_spool_is_refused_with_a_clear_word() {
 
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
-fn a_service_that_cannot_start_raises_one_alarm_however_often_it_is_started_again() {
+fn a_service_that_cannot_start_raises_one_alarm_over_many_restarts() {
     let place = Place::new("");
     let told = place.dir.path().join("alarms");
     let config = std::fs::read_to_string(place.config()).expect("written");
@@ -241,7 +241,7 @@ fn a_service_that_cannot_start_raises_one_alarm_however_often_it_is_started_agai
 #[test]
 #[cfg_attr(not(all(may_capture, may_mount)), ignore = "needs root: mounts a file system and captures")]
 #[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
-fn a_service_that_starts_on_a_full_disk_says_so_and_starts_when_there_is_room() {
+fn a_service_on_a_full_disk_alarms_and_starts_when_space_returns() {
     let place = Place::new("");
     let state = place.dir.path().join("state");
     std::fs::create_dir(&state).expect("made");
@@ -310,7 +310,7 @@ fn wait_for_end(service: &mut Service, mut disturb: impl FnMut()) -> Option<i32>
 
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
-fn a_journal_that_is_damaged_while_the_service_works_ends_it_and_the_next_start_makes_a_new_one() {
+fn a_journal_damaged_in_service_is_rebuilt_by_the_next_start() {
     let place = Place::new("[alerts]\ncommand = \"cat >> alarms\"");
     let kept = place.call("20261123T000001Z-a", Some("done"));
     let held = place.call("20261123T000002Z-b", None);

@@ -229,7 +229,7 @@ fn assert_no_strangers(place: &Place, record: &CallRecord) {
 }
 
 #[test]
-fn parts_are_delivered_while_the_call_lasts_and_are_what_one_file_would_be() {
+fn segments_delivered_during_the_call_equal_one_file() {
     let place = Place::new();
     let mut station = Station::start(&place);
     let packets = long_call().sorted();
@@ -324,7 +324,7 @@ fn a_restart_between_parts_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_part_that_a_crash_left_without_its_row_is_entered_by_the_next_start() {
+fn a_segment_without_a_row_is_entered_by_the_next_start() {
     let mut place = Place::new();
     place.config.pyrus.directions.clear(); // nothing is delivered, so the journal may be turned back
     let packets = long_call().sorted();
@@ -358,7 +358,7 @@ fn a_part_that_a_crash_left_without_its_row_is_entered_by_the_next_start() {
 }
 
 #[test]
-fn a_journal_that_is_lost_in_mid_call_costs_no_part_and_doubles_none() {
+fn a_journal_lost_during_a_call_neither_loses_nor_repeats_segments() {
     let place = Place::new();
     let packets = long_call().sorted();
     let mut station = Station::start(&place);

@@ -340,7 +340,7 @@ fn the_valid_rfc4475_messages_mean_what_the_rfc_says() {
 
 #[test]
 #[cfg_attr(not(has_corpus_torture), ignore = "needs CALLSPAN_CORPUS with torture")]
-fn trailing_octets_are_ignored_in_a_datagram_and_a_second_message_in_a_stream() {
+fn trailing_bytes_are_ignored_in_datagrams_but_parsed_in_streams() {
     let folder = folder("rfc4475");
     let bytes = read(&folder, "dblreq");
     assert_eq!(message(&bytes).method(), Some(&SipMethod::Register));

@@ -147,7 +147,7 @@ fn names(codecs: &[String], codec: &str) -> bool {
 
 #[test]
 #[cfg_attr(not(has_corpus_pcaps), ignore = "needs CALLSPAN_CORPUS with pcaps")]
-fn no_capture_by_others_makes_us_panic_and_what_is_none_is_refused_in_words() {
+fn no_capture_by_others_panics_and_other_files_are_refused() {
     let folder = corpus();
     let mut files = Vec::new();
     walk(&folder, &mut files);

@@ -131,7 +131,7 @@ fn a_call_is_shown_with_its_file_its_task_and_its_verdict() {
 }
 
 #[test]
-fn what_is_owed_behind_a_refused_login_says_what_a_person_must_do() {
+fn calls_behind_a_refused_login_name_the_remedy() {
     let replayed = Replayed::new("wrong-key-7");
     replayed.replay(1);
     let said = replayed.calls(&["list"], 0);
@@ -201,7 +201,7 @@ fn verify_gives_the_peaks_for_a_waveform() {
 }
 
 #[test]
-fn verify_finds_a_file_that_was_changed_one_that_is_gone_and_one_that_nobody_knows() {
+fn verify_finds_changed_missing_and_unknown_files() {
     let replayed = Replayed::delivered();
     let wav = replayed.wav();
     let said = replayed.calls(&["verify"], 0);
@@ -220,7 +220,7 @@ fn verify_finds_a_file_that_was_changed_one_that_is_gone_and_one_that_nobody_kno
 }
 
 #[test]
-fn without_its_packets_a_call_cannot_be_rendered_again_and_that_is_said() {
+fn rendering_again_without_packets_is_refused_with_a_reason() {
     let replayed = Replayed::delivered();
     let said = replayed.calls(&["render", &replayed.record().id], 1);
     assert!(said.contains("recording.keep_pcap"), "{said}");

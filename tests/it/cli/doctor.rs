@@ -76,7 +76,7 @@ fn a_healthy_capture_is_one_line_and_status_0() {
 }
 
 #[test]
-fn one_direction_of_the_port_is_a_problem_with_the_command_of_the_switch() {
+fn a_one_way_mirror_is_a_problem_with_the_switch_command() {
     let packets = call();
     let first = source(&packets[0].data).to_vec();
     let report = look_at(&only(&packets, |f| source(f) == first));
@@ -87,7 +87,7 @@ fn one_direction_of_the_port_is_a_problem_with_the_command_of_the_switch() {
 }
 
 #[test]
-fn media_of_one_side_with_whole_signalling_is_another_way_of_the_media() {
+fn one_sided_media_with_whole_signalling_means_media_takes_another_path() {
     let packets = call();
     let caller = source(&packets[0].data).to_vec();
     let report = look_at(&only(&packets, |f| is_sip(f) || source(f) == caller));
@@ -184,7 +184,7 @@ fn tunnels_and_vlans_are_named_and_are_nothing_to_mend() {
 }
 
 #[test]
-fn fragments_are_a_note_when_whole_and_a_warning_when_one_is_missing() {
+fn whole_fragments_are_a_note_and_missing_ones_a_warning() {
     let whole = packets::each(&call(), |f| if is_sip(f) { packets::fragmented(f, 256) } else { vec![f.to_vec()] });
     assert_finds(&look_at(&whole), &[("fragments", "note")]);
     let without_last = packets::each(&call(), |f| {
@@ -226,7 +226,7 @@ fn joined(packets: &[Packet], count: usize) -> Vec<Packet> {
 }
 
 #[test]
-fn rtp_that_the_machine_joined_is_told_and_is_no_loss_of_the_network() {
+fn rtp_joined_by_gro_is_reported_and_is_no_network_loss() {
     for count in [2, 3, 7] {
         let report = look_at(&joined(&call(), count));
         assert_finds(&report, &[("joined_rtp", "warning")]);
@@ -270,7 +270,7 @@ fn a_clock_that_was_set_back_in_a_capture_is_told() {
 }
 
 #[test]
-fn a_clock_that_was_set_ahead_in_mid_call_is_told_and_a_hold_is_not() {
+fn a_clock_set_ahead_is_reported_and_a_hold_is_not() {
     let mut packets = call();
     let half = packets.len() / 2;
     for p in &mut packets[half..] {
@@ -306,7 +306,7 @@ fn stamps_of_a_clock_that_was_never_set_are_told() {
 }
 
 #[test]
-fn a_call_heard_on_one_side_is_found_even_where_the_hosts_talk_both_ways() {
+fn a_one_sided_call_is_found_between_hosts_that_talk_both_ways() {
     // The callee's sound goes elsewhere: other ports, as of another call between the same hosts.
     let packets = packets::each(&call(), |f| {
         let mut f = f.to_vec();
@@ -346,7 +346,7 @@ fn sound_that_is_cut_or_has_no_decoder_is_not_heard() {
 }
 
 #[test]
-fn what_cannot_be_looked_at_is_status_1_and_a_wrong_command_line_2() {
+fn an_unreadable_capture_is_status_1_and_a_wrong_command_line_2() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let path = dir.path().join("x.txt");
     std::fs::write(&path, "this is no capture").expect("written");
@@ -360,7 +360,7 @@ fn what_cannot_be_looked_at_is_status_1_and_a_wrong_command_line_2() {
 }
 
 #[test]
-fn a_capture_that_ends_in_the_middle_of_a_frame_is_looked_at_as_far_as_it_goes() {
+fn a_capture_cut_inside_a_frame_is_analysed_up_to_there() {
     let whole = packets::write_pcap(packets::ETHERNET, &call());
     let report = look(&whole[..whole.len() / 2]);
     let all = kinds(&report);

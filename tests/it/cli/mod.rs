@@ -60,7 +60,7 @@ fn help_names_every_command_and_is_a_result() {
 }
 
 #[test]
-fn a_wrong_command_line_is_status_2_and_says_so_on_standard_error() {
+fn a_wrong_command_line_is_status_2_with_a_message_on_stderr() {
     for args in
         [&[][..], &["record"], &["replay"], &["replay", "--jsn", "x"], &["check-config"], &["--log", "a=b=c", "demo"]]
     {
@@ -84,7 +84,7 @@ fn check_config_says_every_mistake_with_its_line_and_ends_with_2() {
 }
 
 #[test]
-fn check_config_of_a_good_file_is_0_and_its_warnings_are_results() {
+fn check_config_of_a_good_file_is_0_and_prints_its_warnings() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let base = dir.path().display();
     let good = format!(

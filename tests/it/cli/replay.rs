@@ -129,7 +129,7 @@ fn a_file_that_is_not_there_is_status_1_and_one_sentence() {
 }
 
 #[test]
-fn a_file_that_is_no_capture_is_status_1_and_names_the_reason() {
+fn a_file_that_is_no_capture_is_status_1_with_the_reason() {
     let out = folder();
     let file = out.path().join("notes.txt");
     std::fs::write(&file, "this is not a capture, these are notes\n").expect("written");
@@ -139,7 +139,7 @@ fn a_file_that_is_no_capture_is_status_1_and_names_the_reason() {
 }
 
 #[test]
-fn a_file_that_is_cut_short_is_processed_as_far_as_it_goes() {
+fn a_truncated_file_is_processed_up_to_its_end() {
     let out = folder();
     let bytes = std::fs::read(capture()).expect("fixture");
     let file = out.path().join("cut.pcap");
@@ -193,7 +193,7 @@ fn configuration(dir: &Path, fake: &FakePyrus, key: &str) -> PathBuf {
 }
 
 #[test]
-fn delivery_makes_one_task_with_the_recording_and_a_second_run_sends_nothing() {
+fn delivery_makes_one_task_and_a_second_run_sends_nothing() {
     let dir = folder();
     let fake = FakePyrus::start(FakeOptions::default()).expect("free ports");
     let config = configuration(dir.path(), &fake, &FakeOptions::default().users[0].security_key);
@@ -219,7 +219,7 @@ fn delivery_makes_one_task_with_the_recording_and_a_second_run_sends_nothing() {
 }
 
 #[test]
-fn a_login_that_pyrus_refuses_is_status_1_and_says_what_to_do() {
+fn a_login_refused_by_pyrus_is_status_1_with_the_remedy() {
     let dir = folder();
     let fake = FakePyrus::start(FakeOptions::default()).expect("free ports");
     let config = configuration(dir.path(), &fake, "wrong-key-7");
@@ -299,7 +299,7 @@ fn with_whole_sip(whole: &[u8], cut: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_pyrus_that_is_not_there_is_named_and_ctrl_c_ends_the_waiting_with_the_table() {
+fn an_unreachable_pyrus_is_named_and_ctrl_c_prints_the_table() {
     let dir = folder();
     // A port on which nobody listens: bound once and given back.
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();

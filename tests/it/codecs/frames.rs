@@ -67,7 +67,7 @@ fn check_sum(octets: &[u8], bits: usize) -> u8 {
 }
 
 #[test]
-fn amr_with_many_frames_a_packet_with_check_sums_and_sorted_is_the_same_sound() {
+fn amr_with_many_interleaved_frames_and_checksums_decodes_the_same() {
     let narrow = ("AMR", 8_000, &CLASS_A[..], &OCTETS[..]);
     let wide = ("AMR-WB", 16_000, &CLASS_A_WB[..], &OCTETS_WB[..]);
     for (name, (encoding, hz, class_a, octets)) in
@@ -98,7 +98,7 @@ fn amr_with_many_frames_a_packet_with_check_sums_and_sorted_is_the_same_sound() 
 }
 
 #[test]
-fn an_amr_frame_whose_check_sum_is_wrong_is_concealed_and_the_next_is_heard() {
+fn an_amr_frame_with_a_wrong_checksum_is_concealed() {
     let frames = frames("amr_octets", &OCTETS);
     let packing = Packing { with_crc: true, sorted: false };
     let mut payloads: Vec<_> = frames.chunks(1).map(|some| packed(some, &CLASS_A, packing)).collect();
@@ -111,7 +111,7 @@ fn an_amr_frame_whose_check_sum_is_wrong_is_concealed_and_the_next_is_heard() {
 }
 
 #[test]
-fn g729_with_ten_frames_a_packet_and_a_descriptor_at_its_end_is_the_same_sound() {
+fn g729_with_ten_frames_and_a_final_descriptor_decodes_the_same() {
     let (payloads, _) = fixture("g729");
     let frames: Vec<u8> = payloads.concat();
     let decode = |packets: &mut dyn Iterator<Item = &[u8]>| {

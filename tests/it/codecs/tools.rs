@@ -78,7 +78,7 @@ fn g729_of_a_call_is_within_30_db_of_bcg729() {
 
 #[test]
 #[cfg_attr(not(has_bcg729), ignore = "needs libbcg729-dev and a C compiler")]
-fn g729_with_silence_descriptors_of_a_call_is_within_30_db_of_bcg729() {
+fn g729_annex_b_of_a_call_is_within_30_db_of_bcg729() {
     for host in [11, 12] {
         let side = side("g729_annexb_sid_direct", host, 18);
         let (mut frames, mut next): (Vec<&[u8]>, _) = (Vec::new(), side[0].0);

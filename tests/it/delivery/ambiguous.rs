@@ -30,7 +30,7 @@ fn ambiguous() -> Vec<PyrusFault> {
 }
 
 #[test]
-fn a_recorded_call_whose_registration_was_not_answered_is_registered_and_attached_once() {
+fn an_unanswered_registration_leads_to_one_task_with_one_attachment() {
     for fault in ambiguous() {
         for step in [FaultStep::before(fault.clone()), FaultStep::after(fault.clone())] {
             let world = world();

@@ -10,7 +10,7 @@ use callspan::pyrus::config::UploadVia;
 use crate::delivery::world::{World, part, unanswered};
 
 #[test]
-fn a_recorded_call_takes_one_auth_one_call_one_upload_and_one_attach() {
+fn a_recorded_call_takes_one_request_of_each_kind() {
     let world = World::new(FakeOptions::default());
     let summary = world.deliver([world.recorded("a")]);
     assert_eq!((summary.done, summary.owed), (1, 0), "{summary:?}");
@@ -60,7 +60,7 @@ fn twenty_calls_at_a_cold_start_share_one_token() {
 }
 
 #[test]
-fn a_live_call_is_registered_while_it_rings_and_completed_at_its_end() {
+fn a_live_call_is_registered_while_ringing_and_completed_at_its_end() {
     let world = World::new(FakeOptions::default());
     let whole = world.recorded("a");
     let mut live = whole.clone();
@@ -88,7 +88,7 @@ fn live_without_sound(whole: &CallUpdate) -> CallUpdate {
 }
 
 #[test]
-fn every_part_of_a_long_call_is_attached_in_order_to_the_same_task() {
+fn all_segments_of_a_call_are_attached_in_order_to_one_task() {
     let world = World::new(FakeOptions::default());
     let mut call = world.recorded("a");
     let second = world.wav("second", 50_000);
@@ -116,7 +116,7 @@ fn calls_that_the_configuration_leaves_out_are_not_sent() {
 }
 
 #[test]
-fn headers_fill_further_fields_and_a_withheld_caller_has_the_same_text_everywhere() {
+fn headers_fill_fields_and_a_withheld_caller_has_one_text() {
     let mut options = FakeOptions::default();
     options.accounts[0].allowed_codes.push("Queue".into());
     let mut world = World::new(options);
@@ -133,7 +133,7 @@ fn headers_fill_further_fields_and_a_withheld_caller_has_the_same_text_everywher
 }
 
 #[test]
-fn an_outbound_call_keeps_its_direction_and_names_the_client_as_the_outside_party() {
+fn an_outbound_call_keeps_its_direction_and_names_the_outside_party() {
     let world = World::new(FakeOptions::default());
     let mut call = world.recorded("a");
     call.record.direction = Direction::Outbound;

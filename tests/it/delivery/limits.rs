@@ -7,7 +7,7 @@ use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, PyrusFault, RateLimit, Tas
 use crate::delivery::world::{World, unanswered};
 
 #[test]
-fn after_too_many_requests_the_whole_client_waits_as_long_as_was_said() {
+fn after_429_the_client_waits_for_the_requested_time() {
     let said = |reset: &str| PyrusFault::RateLimited { reset: Some(reset.into()), retry_after: None };
     let cases = [
         (said("2"), Duration::from_secs(2)),

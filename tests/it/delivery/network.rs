@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::delivery::world::{PATIENCE, World, unanswered};
 
 #[test]
-fn while_the_name_of_pyrus_cannot_be_resolved_all_stays_owed_and_is_sent_when_it_can() {
+fn calls_wait_while_the_host_name_cannot_be_resolved() {
     let mut world = World::new(FakeOptions::default());
     let there = std::mem::replace(&mut world.config.auth_url, "https://pyrus.invalid/api/v4/auth".into());
     // RFC 2606: nobody has a name below .invalid.

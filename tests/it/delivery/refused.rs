@@ -9,7 +9,7 @@ fn without_code(world: &World, code: &str) {
 }
 
 #[test]
-fn a_field_that_the_form_lacks_costs_no_repeat_and_is_left_out_from_then_on() {
+fn a_field_missing_in_the_form_is_left_out_without_a_retry() {
     for with_task in [true, false] {
         each_error_status(|world| {
             world.fake.options(|o| o.mapping_error_task_id = with_task);
@@ -50,7 +50,7 @@ fn a_field_that_the_form_loses_before_the_attach_is_dropped_there() {
 }
 
 #[test]
-fn what_a_person_must_mend_parks_the_call_and_it_finishes_by_itself_afterwards() {
+fn a_refusal_for_a_person_parks_the_call_until_it_is_solved() {
     type Break = fn(&World);
     let cases: [(Break, Break, &str); 3] = [
         (
@@ -105,7 +105,7 @@ fn a_call_that_pyrus_forgot_is_registered_again_under_the_same_id() {
 }
 
 #[test]
-fn a_call_that_pyrus_never_knows_is_registered_again_twice_and_then_left_to_a_person() {
+fn a_call_unknown_to_pyrus_is_registered_twice_more_then_parked() {
     for status in [400, 200] {
         let world = World::new(FakeOptions { logic_error_status: status, ..FakeOptions::default() });
         world
@@ -123,7 +123,7 @@ fn a_call_that_pyrus_never_knows_is_registered_again_twice_and_then_left_to_a_pe
 }
 
 #[test]
-fn a_file_that_vanished_before_the_attach_is_uploaded_again_three_times_at_most() {
+fn a_file_that_vanished_is_uploaded_three_more_times_at_most() {
     for status in [400, 200] {
         let world = World::new(FakeOptions::default());
         world.fake.script(FakeEndpoint::Attach, PyrusFault::error(status, "unrecognized_attachment_id"));
@@ -142,7 +142,7 @@ fn a_file_that_vanished_before_the_attach_is_uploaded_again_three_times_at_most(
 }
 
 #[test]
-fn what_can_never_succeed_is_dead_and_what_is_unheard_of_is_parked_without_a_loop() {
+fn permanent_refusals_are_dead_and_unknown_ones_are_parked() {
     for (code, endpoint, dead) in [
         ("unsupported_record_file_format", FakeEndpoint::Attach, true),
         ("required_parameters_not_specified", FakeEndpoint::Call, true),
@@ -179,7 +179,7 @@ fn values_that_pyrus_does_not_take_are_left_out_once() {
 }
 
 #[test]
-fn a_dead_call_is_tried_again_when_somebody_asks_for_it_from_another_process() {
+fn a_dead_call_is_retried_when_another_process_requests_it() {
     let world = World::new(FakeOptions::default());
     world.fake.script(FakeEndpoint::Call, PyrusFault::error(400, "validation_error"));
     let handle = world.start();
@@ -218,7 +218,7 @@ fn a_wrong_server_is_named_and_the_token_goes_nowhere_else() {
 }
 
 #[test]
-fn an_auth_reply_that_names_plain_http_or_a_strange_host_is_refused() {
+fn an_auth_reply_with_plain_http_or_a_foreign_host_is_refused() {
     for url in ["http://api.pyrus.example/v4/", "https://api.pyrus.com/v4/", "nonsense"] {
         let world = World::new(FakeOptions::default());
         let fault = PyrusFault::HttpApiUrl { api_url: url.into(), files_url: None };

@@ -22,8 +22,8 @@ impl Write for Lines {
 }
 
 #[test]
-fn neither_log_nor_journal_has_the_key_or_a_token_and_the_log_has_no_number() {
-    if !is_own_process("delivery::secrets::neither_log_nor_journal_has_the_key_or_a_token_and_the_log_has_no_number") {
+fn log_and_journal_have_no_key_no_token_and_no_number() {
+    if !is_own_process("delivery::secrets::log_and_journal_have_no_key_no_token_and_no_number") {
         return;
     }
     let lines = Lines::default();

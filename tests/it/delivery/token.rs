@@ -26,7 +26,7 @@ fn a_token_that_expires_between_call_and_upload_is_renewed_once() {
 }
 
 #[test]
-fn a_refusal_before_the_body_is_read_is_understood_in_the_middle_of_a_large_upload() {
+fn an_early_refusal_is_read_during_a_large_upload() {
     let world = World::new(FakeOptions::default());
     world.fake.script(FakeEndpoint::Upload, PyrusFault::UnauthorizedEarly);
     let mut call = world.recorded("a");
@@ -70,7 +70,7 @@ fn a_token_that_is_always_refused_makes_no_storm() {
 }
 
 #[test]
-fn a_refused_login_is_one_sentence_and_delivery_goes_on_after_the_key_is_mended() {
+fn a_refused_login_is_one_sentence_and_a_new_key_resumes_delivery() {
     each_error_status(|world| {
         world.fake.options(|o| o.users[0].security_key = "another".into());
         let handle = world.start();
@@ -89,7 +89,7 @@ fn a_refused_login_is_one_sentence_and_delivery_goes_on_after_the_key_is_mended(
 }
 
 #[test]
-fn a_key_that_is_revoked_in_mid_service_is_told_and_a_new_one_in_its_file_needs_no_restart() {
+fn a_revoked_key_is_reported_and_a_new_one_needs_no_restart() {
     each_error_status(|mut world| {
         let file = world.dir.path().join("key");
         std::fs::write(&file, "secret\n").expect("written");

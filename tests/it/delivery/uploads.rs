@@ -38,7 +38,7 @@ fn a_reply_that_does_not_confirm_the_file_makes_another_upload() {
 }
 
 #[test]
-fn a_file_that_the_server_finds_too_large_is_dead_and_stays_here() {
+fn a_file_too_large_for_the_server_is_dead_and_kept() {
     for too_large in [TooLargeReply::Json, TooLargeReply::HtmlEarly] {
         let world = World::new(FakeOptions { max_upload: 30_000, too_large, ..FakeOptions::default() });
         let summary = world.deliver([world.recorded("a")]);
@@ -69,7 +69,7 @@ fn a_slow_server_takes_as_long_as_it_needs() {
 }
 
 #[test]
-fn what_the_system_took_and_a_slow_link_has_still_to_carry_is_waited_for() {
+fn an_upload_waits_for_bytes_still_in_the_socket_buffer() {
     let world = World::new(FakeOptions::default());
     // A megabyte is in the buffers of the system at once, and at 300 kB/s on its way for longer than a JSON request may
     // take here (1.5 s).
@@ -100,7 +100,7 @@ fn an_upload_that_stands_still_is_given_up_and_repeated() {
 }
 
 #[test]
-fn a_server_that_takes_the_file_and_says_nothing_is_given_up_after_the_time_of_a_request() {
+fn a_silent_server_after_an_upload_times_out() {
     let world = World::new(FakeOptions::default());
     world.fake.script(FakeEndpoint::Upload, FaultStep::before(PyrusFault::HangBeforeHeaders(Duration::from_secs(6))));
     let begun = world.fake.now();
@@ -140,7 +140,7 @@ fn counting_wav(world: &World, frames: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_recording_that_is_too_large_for_the_server_is_attached_in_pieces_that_abut() {
+fn a_recording_too_large_for_the_server_is_attached_in_pieces() {
     for too_large in [TooLargeReply::Json, TooLargeReply::HtmlEarly] {
         let world = World::new(FakeOptions { max_upload: 3_000_000, too_large, ..FakeOptions::default() });
         let mut call = world.recorded("a");

@@ -113,7 +113,7 @@ fn one_token_too_many_or_a_new_key_revokes() {
 }
 
 #[test]
-fn the_rate_limit_has_headers_a_golden_429_and_ends_with_its_window() {
+fn the_rate_limit_answers_429_until_its_window_ends() {
     let fake = fake_with(|o| {
         o.rate_limit.requests = 2;
         o.clock = callspan::fake_pyrus::ClockMode::Frozen;

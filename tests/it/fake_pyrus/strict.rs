@@ -162,7 +162,7 @@ fn bytes_after_the_body_are_caught() {
 }
 
 #[test]
-fn an_auth_that_nobody_asked_for_is_caught_and_one_after_a_401_is_not() {
+fn an_auth_without_a_401_before_is_a_violation() {
     let fake = fake();
     Session::login(&fake);
     let session = Session::login(&fake);
@@ -220,7 +220,7 @@ fn an_auth_that_its_client_gave_up_is_no_longer_under_way() {
 }
 
 #[test]
-fn a_repeat_after_a_definite_answer_is_caught_and_after_an_ambiguous_one_is_not() {
+fn only_a_repeat_after_a_definite_answer_is_a_violation() {
     let fake = fake();
     let session = Session::login(&fake);
     fake.script(FakeEndpoint::Call, FaultStep::after(PyrusFault::ServerError));
@@ -241,7 +241,7 @@ fn a_repeat_after_a_definite_answer_is_caught_and_after_an_ambiguous_one_is_not(
 }
 
 #[test]
-fn a_request_in_the_pause_that_a_scripted_429_asks_for_is_caught() {
+fn a_request_during_the_pause_after_429_is_a_violation() {
     for (reset, retry_after, pause) in [
         (Some("7"), None, 7),
         (None, None, 60),

@@ -10,7 +10,7 @@ use crate::fake_pyrus::client::{Session, attach_body, auth, call_body, post_json
 use crate::fake_pyrus::{fake, fake_with, no_violation};
 
 #[test]
-fn on_premises_all_is_on_one_host_and_the_reply_names_no_url() {
+fn on_premises_all_is_on_one_host_without_urls_in_replies() {
     for mode in [PyrusMode::Onprem, PyrusMode::LegacyOnprem] {
         let fake = fake_with(|o| o.mode = mode);
         let reply = auth(&fake).expect("a reply").json();

@@ -25,7 +25,7 @@ fn expect_whole(place: &Place, station: &Station) {
 
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
-fn a_recording_folder_that_is_full_makes_the_call_wait_until_there_is_room() {
+fn a_full_recording_folder_makes_the_call_wait() {
     let place = Place::new();
     // The record fits, the sound does not.
     let mount = Mount::new(&place.config.recording.dir, 100);
@@ -44,7 +44,7 @@ fn a_recording_folder_that_is_full_makes_the_call_wait_until_there_is_room() {
 
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
-fn a_recording_folder_that_is_read_only_makes_the_call_wait_over_a_restart() {
+fn a_read_only_recording_folder_makes_the_call_wait_across_a_restart() {
     let place = Place::new();
     let mount = Mount::new(&place.config.recording.dir, 8_192);
     mount.remount("ro");
@@ -63,7 +63,7 @@ fn a_recording_folder_that_is_read_only_makes_the_call_wait_over_a_restart() {
 
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
-fn a_spool_that_is_full_when_the_call_begins_loses_nothing_while_memory_lasts() {
+fn a_full_spool_loses_nothing_while_memory_lasts() {
     let place = Place::new();
     let mount = Mount::new(&place.config.spool.dir, 4_096);
     let mut station = Station::start(&place);
@@ -80,7 +80,7 @@ fn a_spool_that_is_full_when_the_call_begins_loses_nothing_while_memory_lasts() 
 
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
-fn a_spool_that_is_read_only_for_a_while_loses_nothing_while_memory_lasts() {
+fn a_read_only_spool_loses_nothing_while_memory_lasts() {
     let place = Place::new();
     let mount = Mount::new(&place.config.spool.dir, 4_096);
     let mut station = Station::start(&place);
@@ -93,7 +93,7 @@ fn a_spool_that_is_read_only_for_a_while_loses_nothing_while_memory_lasts() {
 
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
-fn a_spool_that_is_full_when_the_program_ends_keeps_what_it_had_and_does_not_hang() {
+fn a_full_spool_at_the_end_keeps_its_data_without_hanging() {
     let place = Place::new();
     let mount = Mount::new(&place.config.spool.dir, 4_096);
     let mut station = Station::start(&place);
@@ -111,7 +111,7 @@ fn a_spool_that_is_full_when_the_program_ends_keeps_what_it_had_and_does_not_han
 
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
-fn a_journal_on_a_full_disk_makes_everything_wait_and_nothing_is_sent_twice() {
+fn a_journal_on_a_full_disk_waits_and_sends_nothing_twice() {
     let place = Place::new();
     let mount = Mount::new(&place.config.journal.dir, 2_048);
     let mut station = Station::start(&place);

@@ -194,7 +194,7 @@ enum Killed {
 }
 
 #[test]
-fn a_crash_at_any_step_leaves_no_file_without_a_row_and_no_row_without_a_file() {
+fn a_crash_at_any_step_keeps_files_and_rows_paired() {
     for killed in
         [Killed::WhileWriting, Killed::BeforeTheRow, Killed::BeforeTheRemoval, Killed::BeforeItsNameWasForgotten]
     {
@@ -253,7 +253,7 @@ fn half_way(journal: &Journal, record: &CallRecord, (recipients, killed): (&[Age
 }
 
 #[test]
-fn a_journal_that_is_made_anew_knows_encrypted_recordings_even_by_an_older_record() {
+fn a_rebuilt_journal_finds_encrypted_recordings_of_older_records() {
     let (place, identity) = place(false);
     let mut station = Station::start(&place);
     station.hear(ALL);
@@ -295,7 +295,7 @@ fn a_journal_that_is_made_anew_knows_encrypted_recordings_even_by_an_older_recor
 }
 
 #[test]
-fn a_file_that_was_changed_is_told_and_not_hidden_by_encrypting_it() {
+fn a_changed_file_is_reported_instead_of_encrypted() {
     let (mut place, _) = place(false);
     let keys = std::mem::take(&mut place.config.recording.encrypt_to);
     let mut station = Station::start(&place);

@@ -27,7 +27,7 @@ fn damage(file: &Path) {
 }
 
 #[test]
-fn a_damaged_journal_is_kept_aside_and_a_delivered_call_is_not_sent_again() {
+fn a_damaged_journal_is_kept_and_delivered_calls_are_not_resent() {
     let place = Place::new();
     let mut station = Station::start(&place);
     station.hear(ALL);
@@ -55,7 +55,7 @@ fn a_damaged_journal_is_kept_aside_and_a_delivered_call_is_not_sent_again() {
 }
 
 #[test]
-fn a_call_of_a_healed_journal_can_be_rendered_again_from_its_kept_packets() {
+fn a_call_of_a_rebuilt_journal_can_be_rendered_again() {
     let mut place = Place::new();
     place.config.recording.keep_pcap = true;
     let mut station = Station::start(&place);
@@ -78,7 +78,7 @@ fn a_call_of_a_healed_journal_can_be_rendered_again_from_its_kept_packets() {
 }
 
 #[test]
-fn a_call_that_a_rule_keeps_from_pyrus_is_not_told_when_it_is_rendered_again() {
+fn a_call_excluded_from_pyrus_stays_excluded_when_rendered_again() {
     let mut place = Place::new();
     place.config.recording.keep_pcap = true;
     place.config.call.rules =
@@ -102,7 +102,7 @@ fn a_call_that_a_rule_keeps_from_pyrus_is_not_told_when_it_is_rendered_again() {
 }
 
 #[test]
-fn a_journal_that_is_gone_is_made_anew_also_where_nothing_is_delivered() {
+fn a_missing_journal_is_rebuilt_without_delivery_too() {
     for is_empty in [false, true] {
         let mut place = Place::new();
         place.config.pyrus.enabled = false;
@@ -127,7 +127,7 @@ fn a_journal_that_is_gone_is_made_anew_also_where_nothing_is_delivered() {
 }
 
 #[test]
-fn a_journal_that_is_lost_in_mid_call_costs_no_call_and_no_second_task() {
+fn a_journal_lost_during_a_call_costs_no_call_or_task() {
     let place = Place::new();
     let mut station = Station::start(&place);
     // Ringing and answered: registered, and nothing but the journal knows it.
@@ -149,7 +149,7 @@ fn a_journal_that_is_lost_in_mid_call_costs_no_call_and_no_second_task() {
 
 /// What `run` does when it finds the journal damaged: it condemns it, ends, and is started again.
 #[test]
-fn a_journal_that_is_damaged_in_mid_call_under_a_working_service_costs_no_call_and_no_second_task() {
+fn a_journal_damaged_during_a_call_costs_no_call_or_task() {
     let place = Place::new();
     let mut station = Station::start(&place);
     station.hear(500);
@@ -185,7 +185,7 @@ fn a_journal_that_is_damaged_in_mid_call_under_a_working_service_costs_no_call_a
 }
 
 #[test]
-fn a_call_that_ended_while_the_spool_was_read_back_is_not_also_taken_for_left_behind() {
+fn a_call_that_ends_during_recovery_is_recorded_once() {
     let place = Place::new();
     let station = Station::start(&place);
     let record = CallRecord { id: String::from("20261123T070854Z-a"), ..CallRecord::default() };

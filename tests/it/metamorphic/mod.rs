@@ -273,7 +273,7 @@ fn sip_in_any_style_is_the_same_call() {
 }
 
 #[test]
-fn sip_over_tcp_and_websocket_is_the_same_call_wherever_it_is_cut() {
+fn sip_over_tcp_and_websocket_gives_the_same_call_at_any_split() {
     let name = "g711a_direct";
     let (packets, clean) = (frames(name), Essence::clean(name));
     for cut in [1, 2, 3, 17, 100, 419, 1460, 60_000] {
@@ -377,7 +377,7 @@ fn tcp_with_all_that_happens_to_it_is_the_same_call() {
 }
 
 #[test]
-fn a_tcp_stream_that_was_open_before_the_capture_is_read_from_its_next_message_on() {
+fn a_tcp_stream_opened_before_the_capture_is_read_midway() {
     let name = "g711a_direct";
     let clean = Essence::clean(name);
     for cut in [100, 1460] {
@@ -456,7 +456,7 @@ fn the_answer_before_the_invite_is_an_answer() {
 }
 
 #[test]
-fn of_a_call_of_which_only_responses_are_mirrored_all_that_they_say_is_known() {
+fn a_call_with_only_responses_keeps_what_they_contain() {
     for name in ["g711a_direct", "early_media_183_direct"] {
         let clean = Essence::clean(name);
         let shown = replay_packets(&rewrite::only(&frames(name), |p| !is_sip(p) || is_response(p)));
@@ -472,7 +472,7 @@ fn of_a_call_of_which_only_responses_are_mirrored_all_that_they_say_is_known() {
 }
 
 #[test]
-fn of_a_call_of_which_one_direction_is_mirrored_one_voice_is_heard_at_its_place() {
+fn a_call_mirrored_in_one_direction_has_one_voice_in_place() {
     let name = "g711a_direct";
     let clean = Essence::clean(name);
     for (address, verdict, channel) in

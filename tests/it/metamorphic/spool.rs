@@ -50,7 +50,7 @@ fn the_engine_over_a_legs_spool_gives_the_same_call() {
 }
 
 #[test]
-fn the_anchor_leg_of_a_call_through_a_pbx_gives_the_same_sound_alone() {
+fn the_anchor_leg_alone_gives_the_same_sound() {
     for name in ["pbx_b2bua_both_legs_ulaw", "tcp_signalling", "ring_group_fork_pbx"] {
         let clean = Essence::of(&replay_packets(&frames(name)));
         let anchor = spools(name).into_iter().find(|(first, _)| *first).unwrap().1;

@@ -150,8 +150,8 @@ fn bytes_read() -> u64 {
 }
 
 #[test]
-fn what_a_start_reads_does_not_grow_with_the_length_of_the_calls() {
-    if !is_own_process("scale::resume::what_a_start_reads_does_not_grow_with_the_length_of_the_calls") {
+fn a_restart_reads_no_more_for_longer_calls() {
+    if !is_own_process("scale::resume::a_restart_reads_no_more_for_longer_calls") {
         return;
     }
     let legs = 2 * number("CALLSPAN_RESUME_CALLS", 100);

@@ -10,7 +10,7 @@ use crate::support::scenario::Heard::Voice;
 use crate::support::scenario::{Phone, Scene, With, at, ip, sdp};
 
 #[test]
-fn every_refusal_has_its_outcome_its_status_and_a_reason_that_an_admin_understands() {
+fn every_refusal_has_its_outcome_status_and_reason() {
     for (status, outcome, word) in [
         (486, Outcome::Busy, "busy"),
         (600, Outcome::Busy, "busy"),
@@ -64,7 +64,7 @@ fn a_cancelled_call_was_ended_by_signalling_and_keeps_its_reason() {
 }
 
 #[test]
-fn a_cancel_that_crosses_the_answer_is_an_answered_call_of_a_moment() {
+fn a_cancel_that_crosses_the_answer_leaves_an_answered_call() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.invite(call);
@@ -88,7 +88,7 @@ fn a_cancel_that_crosses_the_answer_is_an_answered_call_of_a_moment() {
 }
 
 #[test]
-fn a_late_200_after_the_487_of_a_cancel_is_the_same_call() {
+fn a_200_after_the_487_of_a_cancel_is_the_same_call() {
     // A fork: one branch says 487, another had already answered.
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
@@ -137,7 +137,7 @@ fn a_challenge_is_no_refusal() {
 }
 
 #[test]
-fn a_redirected_caller_who_tries_the_new_target_makes_one_call_of_it() {
+fn a_redirected_caller_and_the_new_target_are_one_call() {
     // RFC 3261 section 8.1.3.4: the same Call-ID, From and To, a higher CSeq; here to another host.
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
@@ -198,7 +198,7 @@ fn forked() -> (Scene, i64, i64, i64) {
 }
 
 #[test]
-fn of_two_forks_with_early_media_the_one_that_answers_is_the_callee() {
+fn the_answering_fork_is_the_callee_despite_early_media_of_both() {
     let (scene, _, talks, ended) = forked();
     let played = play(&scene);
     let record = &played.only().record;
@@ -207,7 +207,7 @@ fn of_two_forks_with_early_media_the_one_that_answers_is_the_callee() {
 }
 
 #[test]
-fn early_media_of_both_forks_is_heard_when_the_recording_starts_with_media() {
+fn early_media_of_both_forks_is_recorded_when_configured() {
     let (scene, early, talks, _) = forked();
     let played = play_with(&scene, Config { start: Start::Media, ..Config::default() });
     let [_, right] = played.only().sound.as_ref().expect("a recording");
@@ -237,7 +237,7 @@ fn a_second_fork_that_answers_too_is_hung_up_and_changes_nothing() {
 }
 
 #[test]
-fn what_does_not_look_like_sip_is_read_as_sip_on_a_port_of_sip() {
+fn an_unknown_method_is_read_as_sip_on_a_sip_port() {
     let (mut scene, call, answered) = direct();
     scene.talk(call, 1_000);
     scene.bye(call, Side::Caller);
@@ -271,7 +271,7 @@ fn early_media_and_then_a_cancel_leaves_no_recording() {
 }
 
 #[test]
-fn a_caller_who_gives_up_with_a_bye_ended_it_by_signalling_as_with_a_cancel() {
+fn a_bye_before_the_answer_counts_as_a_cancel() {
     // RFC 3261 section 15: a BYE may end an early dialog.
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);

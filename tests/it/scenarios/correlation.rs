@@ -9,7 +9,7 @@ use crate::support::playback::{play, play_packets, play_with};
 use crate::support::scenario::{D, Packet, Phone, Scene, With, at};
 
 #[test]
-fn both_legs_of_a_pbx_are_one_call_with_the_outside_partys_sound() {
+fn both_legs_of_a_pbx_are_one_call() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     let scene = &mut office.scene;
@@ -62,7 +62,7 @@ fn an_outbound_call_has_our_side_on_the_left() {
 }
 
 #[test]
-fn where_the_anchor_cannot_be_heard_the_next_leg_is_rendered_and_the_record_shows_it() {
+fn another_leg_is_rendered_when_the_anchor_has_no_media() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     let scene = &mut office.scene;
@@ -241,7 +241,7 @@ fn parallel(interleaved: bool) -> Vec<(Vec<String>, Option<String>)> {
 }
 
 #[test]
-fn two_calls_between_the_same_numbers_at_the_same_time_are_never_merged() {
+fn simultaneous_calls_between_the_same_numbers_are_never_merged() {
     // Call-IDs in the order of creation: a1 0, a2 1, b1 2, b2 3.
     let calls = parallel(false);
     let legs: Vec<Vec<&str>> = calls.iter().map(|(legs, _)| legs.iter().map(String::as_str).collect()).collect();
@@ -254,7 +254,7 @@ fn two_calls_between_the_same_numbers_at_the_same_time_are_never_merged() {
 }
 
 #[test]
-fn a_pbx_that_changes_both_numbers_is_joined_by_a_correlation_header_or_session_id_only() {
+fn changed_numbers_need_a_correlation_header_or_session_id() {
     for (header, config) in [
         ("X-Call-Key: abc-1", Config { correlation_headers: vec!["X-Call-Key".to_owned()], ..Config::default() }),
         ("Session-ID: ab30317f1a784dc48ff824d0d3715d86;remote=00000000000000000000000000000000", Config::default()),
@@ -289,7 +289,7 @@ fn a_pbx_that_changes_both_numbers_is_joined_by_a_correlation_header_or_session_
 }
 
 #[test]
-fn a_pbx_that_leaves_the_media_alone_is_joined_by_it_whatever_the_numbers() {
+fn unchanged_media_correlates_legs_whatever_the_numbers() {
     let mut office = Office::new();
     let a = office.inbound();
     let b = office.scene.leg(&mut office.pbx, &mut office.e200, ["5551234", "200"]);
@@ -373,7 +373,7 @@ fn a_directed_pick_up_names_the_extension_that_took_the_call() {
 }
 
 #[test]
-fn a_leg_that_comes_after_both_calls_were_told_is_related_and_never_merged() {
+fn a_leg_after_both_calls_were_announced_is_only_related() {
     let mut office = Office::new();
     let Office { scene, outside, pbx, e200, e201 } = &mut office;
     let a = scene.leg(outside, pbx, [OUTSIDE, DID]);
@@ -422,7 +422,7 @@ fn with_late_invite(scene: &Scene, leg: D, late_ms: i64) -> Vec<Packet> {
 }
 
 #[test]
-fn a_trunk_that_has_refused_before_the_call_was_seen_that_it_was_tried_for_is_of_that_call() {
+fn a_refused_trunk_leg_seen_before_its_call_belongs_to_it() {
     let mut office = Office::new();
     let [a, first] = office.outbound();
     let mut other = Phone::new(OUTSIDE, 6);
@@ -445,7 +445,7 @@ fn a_trunk_that_has_refused_before_the_call_was_seen_that_it_was_tried_for_is_of
 }
 
 #[test]
-fn a_telephone_whose_invite_is_seen_after_another_has_taken_the_call_is_of_that_call() {
+fn an_invite_seen_after_the_answer_elsewhere_belongs_to_the_call() {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
     let scene = &mut office.scene;
@@ -470,7 +470,7 @@ fn a_telephone_whose_invite_is_seen_after_another_has_taken_the_call_is_of_that_
 }
 
 #[test]
-fn an_answer_that_is_seen_before_its_invite_is_not_that_of_the_proxys_other_telephone() {
+fn an_answer_before_its_invite_is_not_another_forks_answer() {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
     let scene = &mut office.scene;

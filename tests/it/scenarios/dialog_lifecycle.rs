@@ -27,7 +27,7 @@ pub(crate) fn hears(call: &Call, (left, right): (u8, u8), from_ms: i64, to_ms: i
 }
 
 #[test]
-fn a_plain_call_is_heard_on_both_sides_for_as_long_as_it_lasted() {
+fn a_plain_call_is_recorded_on_both_sides_in_full() {
     let (mut scene, call, answered) = direct();
     let talks = scene.now();
     scene.talk(call, 5_000);
@@ -47,7 +47,7 @@ fn a_plain_call_is_heard_on_both_sides_for_as_long_as_it_lasted() {
 }
 
 #[test]
-fn a_renegotiation_from_either_side_by_either_method_never_flips_left_and_right() {
+fn renegotiation_never_swaps_the_channels() {
     for side in [Side::Caller, Side::Callee] {
         for method in ["INVITE", "UPDATE"] {
             let (mut scene, call, _) = direct();
@@ -82,7 +82,7 @@ fn a_side_may_move_to_another_host() {
 }
 
 #[test]
-fn a_codec_may_change_its_number_and_the_old_number_may_come_to_mean_something_else() {
+fn payload_types_may_be_reassigned_during_a_call() {
     let (mut scene, call, _) = direct();
     scene.talk(call, 1_000);
     // From now on A-law is 96, and 8 is not announced any more.
@@ -369,7 +369,7 @@ fn a_call_under_way_at_the_end_of_the_capture_ends_there() {
 }
 
 #[test]
-fn a_call_that_the_capture_joined_in_the_middle_is_recorded_from_the_next_offer_on() {
+fn a_call_captured_midway_is_recorded_from_the_next_offer() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.at(call).confirmed = true;
@@ -390,7 +390,7 @@ fn a_call_that_the_capture_joined_in_the_middle_is_recorded_from_the_next_offer_
 }
 
 #[test]
-fn nothing_but_a_bye_is_a_record_that_says_that_the_call_began_before() {
+fn a_lone_bye_gives_a_record_of_an_earlier_call() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.at(call).confirmed = true;
@@ -493,7 +493,7 @@ fn early_media_is_part_of_the_recording_when_it_starts_with_media() {
 }
 
 #[test]
-fn a_call_that_is_joined_by_a_re_invite_of_whoever_does_not_say_who_called_whom() {
+fn a_call_captured_from_a_reinvite_has_unknown_direction() {
     // The callee's hold is the first message that is seen: the call itself was inbound.
     for side in [Side::Caller, Side::Callee] {
         let (mut scene, mut outside, mut ours) = outside_and_200();
@@ -525,7 +525,7 @@ fn a_call_between_extensions_that_is_joined_under_way_is_internal() {
 }
 
 #[test]
-fn a_call_whose_bye_was_lost_is_replaced_by_the_next_even_if_the_capture_ends_at_once() {
+fn the_next_call_replaces_one_with_a_lost_bye() {
     let (mut scene, call, _) = direct();
     scene.talk(call, 2_000);
     // The last packet was sent 20 ms before.
@@ -582,7 +582,7 @@ fn silent_for(ms: i64) {
 }
 
 #[test]
-fn a_call_that_was_taken_for_over_because_nobody_spoke_goes_on_as_a_related_one() {
+fn a_call_ended_by_silence_continues_as_a_related_call() {
     silent_for(310_000);
     silent_for(20 * 60_000);
 }

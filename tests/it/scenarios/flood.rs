@@ -25,7 +25,7 @@ fn scan_of(n: u32, number: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_flood_of_invites_and_noise_fills_no_table_and_costs_the_real_call_nothing() {
+fn a_flood_fills_no_table_and_costs_the_call_nothing() {
     // `CALLSPAN_FLOOD=100000` floods for 12.5 s; the normal run for 2.5 s.
     let scans: u32 = std::env::var("CALLSPAN_FLOOD").ok().and_then(|v| v.parse().ok()).unwrap_or(20_000);
     let limits = EngineLimits { legs: 2_000, early_bytes: 1 << 20, ..EngineLimits::default() };
@@ -101,7 +101,7 @@ fn a_flood_of_invites_and_noise_fills_no_table_and_costs_the_real_call_nothing()
 }
 
 #[test]
-fn a_flood_at_the_number_of_a_real_call_joins_nothing_to_it() {
+fn a_flood_to_the_same_number_joins_nothing_to_the_call() {
     // `CALLSPAN_FLOOD=100000` as above.
     let scans: u32 = std::env::var("CALLSPAN_FLOOD").ok().and_then(|v| v.parse().ok()).unwrap_or(5_000);
     let (mut scene, call, answered) = direct();
@@ -133,7 +133,7 @@ fn a_flood_at_the_number_of_a_real_call_joins_nothing_to_it() {
 }
 
 #[test]
-fn where_every_leg_is_under_way_a_new_one_is_refused_and_counted() {
+fn a_new_leg_beyond_the_limit_is_refused_and_counted() {
     let limits = EngineLimits { legs: 1, ..EngineLimits::default() };
     let (mut scene, call, _) = direct();
     scene.talk(call, 400);

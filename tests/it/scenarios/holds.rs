@@ -51,7 +51,7 @@ fn the_callee_may_hold_and_inactive_is_a_hold_too() {
 }
 
 #[test]
-fn the_old_hold_by_an_unspecified_address_is_a_hold_and_the_sound_comes_back() {
+fn hold_by_the_address_0_0_0_0_ends_with_sound() {
     for by in [Side::Caller, Side::Callee] {
         let (mut scene, call, _) = direct();
         scene.talk(call, 1_000);
@@ -92,7 +92,7 @@ fn a_silent_hold_of_twenty_minutes_does_not_end_the_call() {
 }
 
 #[test]
-fn both_sides_may_hold_at_once_and_each_takes_its_own_hold_back() {
+fn both_sides_may_hold_and_each_resumes_its_own() {
     let (mut scene, call, _) = direct();
     scene.talk(call, 1_000);
     scene.hold(call, Side::Caller);

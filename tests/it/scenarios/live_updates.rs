@@ -23,7 +23,7 @@ fn told(played: &Played) -> Vec<(i64, Option<&str>, bool, bool)> {
 }
 
 #[test]
-fn a_call_is_told_when_its_legs_have_had_500_ms_to_come_together() {
+fn a_call_is_announced_after_500_ms_for_correlation() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.invite(call);
@@ -37,7 +37,7 @@ fn a_call_is_told_when_its_legs_have_had_500_ms_to_come_together() {
 }
 
 #[test]
-fn through_a_pbx_the_extension_is_there_at_the_first_telling_and_the_person_at_the_answer() {
+fn the_extension_is_in_the_first_update_and_the_person_later() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     office.scene.bridge(a, b, 400);
@@ -50,7 +50,7 @@ fn through_a_pbx_the_extension_is_there_at_the_first_telling_and_the_person_at_t
 }
 
 #[test]
-fn while_a_group_rings_there_is_no_extension_and_then_that_of_the_person() {
+fn a_ringing_group_has_no_extension_until_a_person_answers() {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
     let scene = &mut office.scene;
@@ -99,7 +99,7 @@ fn a_queue_tells_each_extension_as_it_rings() {
 }
 
 #[test]
-fn a_call_that_is_over_within_the_settle_time_is_told_once_as_ended() {
+fn a_call_shorter_than_the_settle_time_is_announced_once_as_ended() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.invite(call);

@@ -53,7 +53,7 @@ fn holes_with_nothing_lost_here_are_lost_before_us() {
 }
 
 #[test]
-fn the_same_holes_are_ours_when_this_machine_lost_frames_during_the_call() {
+fn gaps_are_ours_when_this_machine_lost_frames() {
     let (packets, _) = with_a_hole();
     let record = told_in_the_middle(&packets, Engine::handle_local_loss);
     assert_eq!(problems(&record), [("lost_by_us", Some(10))]);
@@ -66,7 +66,7 @@ fn the_same_holes_are_ours_when_this_machine_lost_frames_during_the_call() {
 }
 
 #[test]
-fn a_call_during_which_nothing_was_lost_has_no_problem_and_one_of_before_none_of_ours() {
+fn losses_before_a_call_are_no_problem_of_the_call() {
     let (mut scene, call, _) = direct();
     scene.talk(call, 1_000);
     let ended = scene.bye(call, Side::Caller);
@@ -87,7 +87,7 @@ fn a_call_during_which_nothing_was_lost_has_no_problem_and_one_of_before_none_of
 }
 
 #[test]
-fn a_step_of_the_clock_is_a_problem_of_the_call_and_moves_none_of_its_times() {
+fn a_clock_step_is_a_problem_and_moves_no_times() {
     let (packets, ended) = with_a_hole();
     let record = told_in_the_middle(&packets, |engine| engine.handle_clock_step(3_600_000_000_000, &mut Nothing));
     assert_eq!(problems(&record), [("clock_step", None), ("lost_before_us", Some(10))]);
@@ -98,7 +98,7 @@ fn a_step_of_the_clock_is_a_problem_of_the_call_and_moves_none_of_its_times() {
 
 /// What a restart of the recorder leaves of a call: it was away when the answer came, and again at the end.
 #[test]
-fn a_call_of_which_neither_answer_nor_end_was_seen_but_both_voices_were_is_no_unanswered_one() {
+fn a_call_with_both_voices_is_answered_without_a_200() {
     let (mut scene, call, _) = direct();
     let talks = scene.now();
     scene.talk(call, 4_000);

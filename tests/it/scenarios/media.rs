@@ -60,7 +60,7 @@ fn a_jump_during_a_pause_moves_nothing() {
 }
 
 #[test]
-fn two_ssrcs_at_once_on_one_port_are_two_streams_of_one_side() {
+fn two_ssrcs_on_one_port_are_two_streams_of_one_side() {
     let (mut scene, call, _) = direct();
     scene.talk(call, 1_000);
     let now = scene.now();
@@ -152,7 +152,7 @@ fn ports_reused_by_the_very_next_call_belong_to_it() {
 }
 
 #[test]
-fn ports_reused_after_a_bye_that_was_not_seen_end_the_old_call() {
+fn reused_ports_end_an_old_call_with_a_lost_bye() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let first = scene.dialog(&mut outside, &mut ours);
     let second = scene.dialog(&mut outside, &mut ours);
@@ -248,7 +248,7 @@ fn outbound() -> (Scene, D, D) {
 }
 
 #[test]
-fn what_the_ends_say_past_the_pbx_is_in_the_sound_of_the_outbound_call() {
+fn direct_media_is_in_the_recording_of_an_outbound_call() {
     let (mut scene, a, b) = outbound();
     scene.invite(a);
     scene.invite(b);
@@ -275,7 +275,7 @@ fn what_the_ends_say_past_the_pbx_is_in_the_sound_of_the_outbound_call() {
 }
 
 #[test]
-fn a_pbx_that_only_signals_has_its_call_s_sound_on_the_outside_leg() {
+fn the_outside_leg_has_the_sound_when_media_bypass_the_pbx() {
     let (mut scene, a, b) = outbound();
     let (phone, trunk) = (scene.get(a).media[0], scene.get(b).media[1]);
     scene.at(a).media = [phone, trunk];

@@ -49,7 +49,7 @@ fn follow_me_by_the_trunk_under_the_callers_number_is_one_call() {
 }
 
 #[test]
-fn follow_me_by_the_trunk_under_the_offices_own_number_is_related_and_a_person_took_the_call() {
+fn follow_me_by_the_trunk_is_related_and_answered_by_a_person() {
     let (played, [taken, talks, ended]) = follow_me(DID);
     let [one, two] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
     assert_eq!(
@@ -66,7 +66,7 @@ fn follow_me_by_the_trunk_under_the_offices_own_number_is_related_and_a_person_t
 }
 
 #[test]
-fn a_call_out_that_is_answered_while_another_comes_in_has_nothing_to_do_with_it() {
+fn an_outbound_answer_during_an_inbound_call_is_unrelated() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, .. } = &mut office;
@@ -92,7 +92,7 @@ fn a_call_out_that_is_answered_while_another_comes_in_has_nothing_to_do_with_it(
 }
 
 #[test]
-fn where_the_mirror_shows_the_trunk_only_calls_that_are_answered_at_once_have_nothing_to_do_with_each_other() {
+fn trunk_only_calls_answered_together_are_unrelated() {
     let mut office = Office::new();
     let a = office.inbound();
     let Office { scene, pbx, .. } = &mut office;
@@ -153,7 +153,7 @@ fn a_queue_that_rings_all_again_and_again_is_one_call() {
 }
 
 #[test]
-fn a_border_controller_before_the_pbx_makes_one_call_of_three_legs_both_ways() {
+fn a_border_controller_and_a_pbx_make_one_three_leg_call() {
     for inbound in [true, false] {
         let mut office = Office::new();
         let Office { scene, outside, pbx, e200, .. } = &mut office;
@@ -276,7 +276,7 @@ fn those_who_dial_in_to_a_conference_are_calls_of_their_own() {
 }
 
 #[test]
-fn an_extension_that_consults_two_others_in_turn_leaves_three_calls_that_know_each_other() {
+fn two_consultations_in_turn_leave_three_related_calls() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     let Office { scene, pbx, e200, e201, .. } = &mut office;
@@ -319,7 +319,7 @@ fn an_extension_that_consults_two_others_in_turn_leaves_three_calls_that_know_ea
 }
 
 #[test]
-fn a_second_call_that_waits_in_a_telephone_is_a_call_of_its_own_with_its_own_extension() {
+fn call_waiting_is_a_separate_call_with_its_own_extension() {
     let mut office = Office::new();
     let (a1, b1) = office.connected();
     let Office { scene, pbx, e200, .. } = &mut office;
@@ -351,7 +351,7 @@ fn a_second_call_that_waits_in_a_telephone_is_a_call_of_its_own_with_its_own_ext
 }
 
 #[test]
-fn a_caller_whom_the_group_sends_to_a_mailbox_while_somebody_dials_a_code_was_taken_by_nobody() {
+fn a_caller_sent_to_voice_mail_was_answered_by_nobody() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, e201, .. } = &mut office;

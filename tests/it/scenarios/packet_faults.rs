@@ -157,7 +157,7 @@ fn passed_on(office: &mut Office, a: D, b: D) {
 }
 
 #[test]
-fn the_same_rtp_inside_and_outside_of_a_border_controller_is_no_copy() {
+fn rtp_on_both_sides_of_a_border_controller_is_no_duplicate() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     passed_on(&mut office, a, b);
@@ -215,7 +215,7 @@ fn a_ring_group_that_gets_the_same_early_media_is_heard_once() {
 }
 
 #[test]
-fn rtcp_stun_and_dtls_on_the_media_ports_are_no_sound_and_no_loss() {
+fn rtcp_stun_and_dtls_on_media_ports_are_ignored() {
     let (mut scene, call, _) = direct();
     let talks = scene.now();
     scene.talk(call, 4_000);

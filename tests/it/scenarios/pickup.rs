@@ -21,7 +21,7 @@ fn related(a: &CallRecord, b: &CallRecord) -> bool {
 }
 
 #[test]
-fn a_transfer_by_feature_code_goes_on_in_the_same_call_whichever_message_comes_first() {
+fn a_feature_code_transfer_stays_one_call_in_either_order() {
     for invite_first in [false, true] {
         let mut office = Office::new();
         let (a, b) = office.connected();
@@ -54,7 +54,7 @@ fn a_transfer_by_feature_code_goes_on_in_the_same_call_whichever_message_comes_f
 }
 
 #[test]
-fn a_leg_for_a_caller_who_still_talks_is_a_call_of_its_own_and_related() {
+fn a_leg_for_a_caller_still_talking_is_a_related_call() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     let c = office.rings_201();
@@ -76,7 +76,7 @@ fn a_leg_for_a_caller_who_still_talks_is_a_call_of_its_own_and_related() {
 }
 
 #[test]
-fn a_consultation_by_feature_code_is_related_to_the_call_that_it_is_about() {
+fn a_consultation_by_feature_code_is_related_to_its_call() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     let Office { scene, pbx, e201, .. } = &mut office;
@@ -104,7 +104,7 @@ fn a_consultation_by_feature_code_is_related_to_the_call_that_it_is_about() {
 }
 
 #[test]
-fn a_transfer_by_re_invite_inside_the_pbx_is_one_call_and_a_related_consultation() {
+fn a_transfer_by_reinvite_is_one_call_and_a_consultation() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     let Office { scene, pbx, e200, e201, .. } = &mut office;
@@ -159,7 +159,7 @@ fn a_transfer_by_re_invite_inside_the_pbx_is_one_call_and_a_related_consultation
 }
 
 #[test]
-fn an_inbound_call_whose_media_the_pbx_lets_go_direct_is_heard_to_its_end() {
+fn an_inbound_call_with_direct_media_is_recorded_to_its_end() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     let scene = &mut office.scene;
@@ -182,7 +182,7 @@ fn an_inbound_call_whose_media_the_pbx_lets_go_direct_is_heard_to_its_end() {
 }
 
 #[test]
-fn a_pick_up_by_a_code_names_who_took_the_call_and_is_related() {
+fn a_directed_pickup_names_the_answering_extension_and_is_related() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, e201, .. } = &mut office;
@@ -269,7 +269,7 @@ fn code_while_it_rings(code: &str, after: fn(&mut Scene, [D; 3])) -> (Scene, [D;
 }
 
 #[test]
-fn a_pick_up_by_a_bare_code_is_related_to_the_call_that_is_answered_with_it() {
+fn a_group_pickup_is_related_to_the_call_it_answers() {
     let (scene, [a, _, c], talks) = code_while_it_rings("*8", |scene, [a, b, _]| {
         scene.answer(a);
         scene.cancel(b);
@@ -287,7 +287,7 @@ fn a_pick_up_by_a_bare_code_is_related_to_the_call_that_is_answered_with_it() {
 }
 
 #[test]
-fn a_pick_up_by_a_bare_code_is_related_to_a_queued_call_that_the_pbx_says_was_taken_elsewhere() {
+fn a_group_pickup_is_related_to_a_queued_call_completed_elsewhere() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, e201, .. } = &mut office;
@@ -312,7 +312,7 @@ fn a_pick_up_by_a_bare_code_is_related_to_a_queued_call_that_the_pbx_says_was_ta
 }
 
 #[test]
-fn a_code_is_related_to_no_call_that_goes_on_ringing_or_is_taken_by_its_own_telephone() {
+fn a_pickup_code_is_unrelated_to_calls_it_does_not_answer() {
     // The code of the mailbox, or of a pick-up that came too late.
     let cases: [fn(&mut Scene, [D; 3]); 2] = [
         |scene, [a, b, _]| {
@@ -335,7 +335,7 @@ fn a_code_is_related_to_no_call_that_goes_on_ringing_or_is_taken_by_its_own_tele
 }
 
 #[test]
-fn of_two_ringing_calls_a_bare_code_is_related_to_the_one_that_is_answered_with_it() {
+fn a_group_pickup_takes_the_answered_one_of_two_calls() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, e201, .. } = &mut office;
@@ -366,7 +366,7 @@ fn of_two_ringing_calls_a_bare_code_is_related_to_the_one_that_is_answered_with_
 }
 
 #[test]
-fn a_transfer_by_feature_code_that_takes_its_time_is_related_and_the_first_call_has_all_of_it() {
+fn a_slow_feature_code_transfer_is_related_to_the_first_call() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     let c = office.rings_201();
@@ -503,7 +503,7 @@ fn an_anonymous_caller_is_no_click_to_call() {
 }
 
 #[test]
-fn while_another_extension_waits_to_get_out_a_call_of_the_pbx_is_not_guessed_to_be_click_to_call() {
+fn an_ambiguous_pbx_call_is_not_taken_for_click_to_call() {
     let mut office = Office::new();
     let Office { scene, outside, pbx, e200, e201 } = &mut office;
     // 201 dials a short code for the number: its leg and the trunk's share no number.

@@ -45,7 +45,7 @@ fn extensions_that_are_rung_one_after_the_other_are_one_call() {
 }
 
 #[test]
-fn a_rule_that_excludes_the_extension_that_is_rung_second_keeps_nothing_of_it() {
+fn excluding_the_second_extension_keeps_nothing_of_its_leg() {
     let of_201 = Rule {
         direction: None,
         number: None,
@@ -107,7 +107,7 @@ fn a_pbx_may_think_for_seconds_before_it_rings_anybody() {
 }
 
 #[test]
-fn where_two_calls_of_one_number_wait_a_new_leg_is_guessed_to_neither_and_related_to_both() {
+fn an_ambiguous_leg_is_related_to_both_waiting_calls() {
     let mut office = Office::new();
     let (a, x, b) = (office.inbound(), office.inbound(), office.rings_200());
     let scene = &mut office.scene;
@@ -141,7 +141,7 @@ fn ids(scene: &Scene, dialogs: &[D]) -> Vec<String> {
 }
 
 #[test]
-fn two_calls_of_one_number_a_second_apart_each_keep_their_own_extension() {
+fn two_calls_from_one_number_keep_their_own_extensions() {
     for caller in [OUTSIDE, "anonymous"] {
         let mut office = Office::new();
         let mut outside = Phone::new(caller, 1);
@@ -177,7 +177,7 @@ fn two_calls_of_one_number_a_second_apart_each_keep_their_own_extension() {
 }
 
 #[test]
-fn a_call_that_hunts_and_a_second_one_of_the_same_number_keep_their_own_extensions_or_none() {
+fn hunting_and_a_second_call_from_one_number_stay_separate() {
     let mut office = Office::new();
     let (a1, b1, c1) = (office.inbound(), office.rings_200(), office.rings_201());
     let (a2, mut e202) = (office.inbound(), Phone::new("202", 6));
@@ -209,7 +209,7 @@ fn a_call_that_hunts_and_a_second_one_of_the_same_number_keep_their_own_extensio
 }
 
 #[test]
-fn a_leg_that_may_be_for_one_who_waits_in_the_queue_is_not_given_to_another_of_the_same_number() {
+fn an_ambiguous_leg_is_not_assigned_to_a_newer_call() {
     let mut office = Office::new();
     let (a1, a2, b) = (office.inbound(), office.inbound(), office.rings_200());
     let scene = &mut office.scene;
@@ -231,7 +231,7 @@ fn a_leg_that_may_be_for_one_who_waits_in_the_queue_is_not_given_to_another_of_t
 /// A second call of the same number comes while a ring group of the first one is being rung, and its own extension
 /// 10 ms after it: whose the third leg is cannot be told.
 #[test]
-fn a_leg_in_the_middle_of_a_burst_of_ringing_is_not_given_to_the_call_that_has_just_come() {
+fn a_leg_within_a_ringing_burst_is_not_the_new_calls() {
     let mut office = Office::new();
     let (a1, b1, a2, c) = (office.inbound(), office.rings_200(), office.inbound(), office.rings_201());
     let scene = &mut office.scene;
@@ -288,7 +288,7 @@ fn a_ring_group_of_sixty_is_one_call() {
 }
 
 #[test]
-fn a_caller_who_hangs_up_in_the_announcement_is_abandoned_where_the_pbx_is_known() {
+fn hanging_up_during_the_announcement_is_abandoned_with_a_known_pbx() {
     let mut office = Office::new();
     // An ordinary call shows which host is the PBX, and that the mirror shows whom it rings.
     let (a, b) = office.connected();
@@ -312,7 +312,7 @@ fn a_caller_who_hangs_up_in_the_announcement_is_abandoned_where_the_pbx_is_known
 }
 
 #[test]
-fn a_menu_and_then_an_extension_is_one_call_that_a_person_took() {
+fn a_menu_then_an_extension_is_one_call_with_a_person() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let scene = &mut office.scene;
@@ -336,7 +336,7 @@ fn a_menu_and_then_an_extension_is_one_call_that_a_person_took() {
 }
 
 #[test]
-fn a_trunks_leg_of_which_nothing_else_is_known_says_nothing_of_a_person() {
+fn a_lone_trunk_leg_does_not_show_who_answered() {
     // Only the trunk is mirrored: whether a machine or a person took the call cannot be known.
     let mut scene = Scene::new();
     let (mut provider, mut pbx) = (Phone::new(OUTSIDE, 1), Phone::new(DID, 9));
@@ -352,7 +352,7 @@ fn a_trunks_leg_of_which_nothing_else_is_known_says_nothing_of_a_person() {
 }
 
 #[test]
-fn a_mailbox_after_ringing_in_vain_is_abandoned_and_names_whom_it_was_for() {
+fn voice_mail_after_ringing_is_abandoned_and_names_the_extension() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let scene = &mut office.scene;
@@ -371,7 +371,7 @@ fn a_mailbox_after_ringing_in_vain_is_abandoned_and_names_whom_it_was_for() {
 }
 
 #[test]
-fn an_announcement_after_the_trunk_refused_is_recorded_and_nobody_took_the_call() {
+fn an_announcement_after_a_refused_trunk_is_recorded_as_unanswered() {
     let mut office = Office::new();
     let [a, b] = office.outbound();
     let scene = &mut office.scene;
@@ -414,7 +414,7 @@ fn a_mailbox_after_a_mobile_that_nobody_answered_is_recorded() {
 }
 
 #[test]
-fn an_outbound_call_whose_first_trunk_fails_is_one_call_of_the_second() {
+fn an_outbound_call_over_a_second_trunk_is_one_call() {
     // At once, and after longer than the 2 s in which legs are joined by their times alone.
     for fails_after_ms in [500, 4_000] {
         let mut office = Office::new();
@@ -486,7 +486,7 @@ fn a_proxy_that_forks_names_the_extension_by_its_request_uri() {
 }
 
 #[test]
-fn a_call_that_a_telephone_sends_to_a_mobile_names_no_extension_that_never_answered() {
+fn a_call_forwarded_to_a_mobile_names_no_extension() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let mut mobile = Phone::new("+79161234567", 4);
@@ -537,7 +537,7 @@ fn sent_back(from: &str, after_ms: i64) -> (Played, i64, i64) {
 }
 
 #[test]
-fn a_call_that_is_sent_on_to_a_mobile_by_the_same_trunk_is_one_call() {
+fn a_call_forwarded_over_the_same_trunk_is_one_call() {
     // With the caller's number, or with the office's own and a Diversion; at once, or after ringing somewhere.
     for (from, after_ms) in [(OUTSIDE, 0), (DID, 0), (OUTSIDE, 15_000)] {
         let (played, talks, ended) = sent_back(from, after_ms);
@@ -566,7 +566,7 @@ fn a_call_in_return_is_no_forwarded_one() {
 }
 
 #[test]
-fn the_same_call_tried_again_with_a_new_tag_is_an_outbound_call() {
+fn a_retry_with_a_new_tag_stays_an_outbound_call() {
     let mut scene = Scene::new();
     let (mut ours, mut outside) = (Phone::new("200", 2), Phone::new(OUTSIDE, 1));
     let call = scene.dialog(&mut ours, &mut outside);
@@ -662,7 +662,7 @@ fn a_call_id_used_again_is_another_call() {
 }
 
 #[test]
-fn a_second_call_that_comes_while_a_telephone_rings_for_the_first_is_no_part_of_it() {
+fn a_second_call_during_ringing_is_separate() {
     let mut office = Office::new();
     let (a1, b1, a2) = (office.inbound(), office.rings_200(), office.inbound());
     let scene = &mut office.scene;
@@ -684,7 +684,7 @@ fn a_second_call_that_comes_while_a_telephone_rings_for_the_first_is_no_part_of_
 }
 
 #[test]
-fn two_outside_parties_who_call_one_number_through_a_proxy_are_two_calls() {
+fn two_callers_through_a_proxy_to_one_number_are_two_calls() {
     // The proxy keeps the dialled number in To; the leg that it sends on is seen before the one that it got.
     let mut office = Office::new();
     let (x, a, b) = (office.inbound(), office.inbound(), office.rings_200());
@@ -754,7 +754,7 @@ fn two_rung_at_once(taken: usize) -> (Scene, [D; 5], i64) {
 }
 
 #[test]
-fn a_telephone_that_joins_the_ringing_as_a_second_call_comes_is_of_the_call_that_it_takes() {
+fn a_late_telephone_belongs_to_the_call_it_answers() {
     let (scene, [a1, a2, b1, c, b2], talks) = two_rung_at_once(1);
     let played = play(&scene);
     let legs = legs(&played);
@@ -766,7 +766,7 @@ fn a_telephone_that_joins_the_ringing_as_a_second_call_comes_is_of_the_call_that
 }
 
 #[test]
-fn a_telephone_that_joined_the_ringing_as_a_second_call_came_and_is_let_go_with_the_first_is_of_neither() {
+fn a_late_telephone_that_never_answers_belongs_to_neither_call() {
     let (scene, [a1, a2, b1, c, _], talks) = two_rung_at_once(0);
     let played = play(&scene);
     let legs = legs(&played);
@@ -781,7 +781,7 @@ fn a_telephone_that_joined_the_ringing_as_a_second_call_came_and_is_let_go_with_
 }
 
 #[test]
-fn a_second_call_of_one_number_keeps_a_telephone_that_it_shares_with_none() {
+fn a_second_call_keeps_the_telephone_that_only_it_rings() {
     let (scene, [_, a2, _, _, b2], _) = two_rung_at_once(2);
     let played = play(&scene);
     let answered: Vec<_> = played.calls.iter().filter(|c| c.record.outcome == Outcome::Answered).collect();

@@ -98,7 +98,7 @@ fn through_pbx(rules: Vec<Rule>) -> (Played, [D; 3]) {
 }
 
 #[test]
-fn an_exclusion_that_is_known_only_when_a_person_answers_deletes_what_there_was() {
+fn an_exclusion_known_at_the_answer_deletes_earlier_sound() {
     let of_201 = Rule { extension: Some("201".to_owned()), ..rule(RuleAction::Exclude) };
     let (played, _) = through_pbx(vec![of_201]);
     let call = played.only();
@@ -120,7 +120,7 @@ fn an_extension_that_only_rang_excludes_nothing() {
 }
 
 #[test]
-fn a_rule_on_the_extension_forbids_registration_of_a_call_through_the_pbx() {
+fn a_rule_on_the_extension_forbids_registration_through_a_pbx() {
     let of_201 = Rule { extension: Some("201".to_owned()), ..rule(RuleAction::NoRegister) };
     let (played, _) = through_pbx(vec![of_201]);
     let call = played.only();

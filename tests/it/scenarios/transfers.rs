@@ -95,7 +95,7 @@ fn an_attended_transfer_between_phones_is_three_related_calls() {
 }
 
 #[test]
-fn an_attended_transfer_inside_a_pbx_is_one_call_and_a_related_consultation() {
+fn an_attended_transfer_in_a_pbx_is_one_call_and_a_consultation() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     let Office { scene, pbx, e200, e201, .. } = &mut office;
@@ -171,7 +171,7 @@ fn a_blind_transfer_inside_a_pbx_goes_on_in_the_same_call() {
 }
 
 #[test]
-fn a_parked_call_goes_on_and_the_leg_that_picks_it_up_is_related() {
+fn a_parked_call_continues_and_its_pickup_leg_is_related() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     let Office { scene, pbx, e201, .. } = &mut office;
@@ -217,7 +217,7 @@ fn a_transfer_that_nobody_takes_ends_like_any_other_call() {
 }
 
 #[test]
-fn a_transfer_whose_trunk_leg_is_not_mirrored_keeps_the_talk_that_follows() {
+fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
     let mut office = Office::new();
     // The mirror shows the office only: 200 talks to the outside, asks 201, and connects the two.
     let b = office.rings_200();

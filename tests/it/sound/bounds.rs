@@ -47,7 +47,7 @@ fn on_a_clean_network_both_sides_are_within_2_ms() {
 }
 
 #[test]
-fn with_loss_of_1_percent_reordering_and_duplicates_both_sides_are_within_10_ms() {
+fn loss_of_1_percent_and_reordering_stay_within_10_ms() {
     let (mut wire, mut talks) = (Wire::answered(), both());
     let mut random = fastrand::Rng::with_seed(1);
     for talk in &mut talks {
@@ -63,7 +63,7 @@ fn with_loss_of_1_percent_reordering_and_duplicates_both_sides_are_within_10_ms(
 }
 
 #[test]
-fn with_loss_of_5_percent_and_jitter_of_60_ms_both_sides_are_within_20_ms() {
+fn loss_of_5_percent_and_60_ms_jitter_stay_within_20_ms() {
     let (mut wire, mut talks) = (Wire::answered(), both());
     let mut random = fastrand::Rng::with_seed(2);
     for talk in &mut talks {
@@ -78,7 +78,7 @@ fn with_loss_of_5_percent_and_jitter_of_60_ms_both_sides_are_within_20_ms() {
 }
 
 #[test]
-fn after_a_pause_of_any_length_on_one_side_or_both_all_stands_where_it_was_heard() {
+fn speech_keeps_its_place_after_pauses_of_any_length() {
     for pause_ms in [80.0, 2_500.0, 31_000.0, 121_000.0, 1_200_000.0] {
         for (sides, stamps_run_on) in [(1, true), (1, false), (2, true), (2, false)] {
             let (mut wire, mut talks) = (Wire::answered(), both());
@@ -237,7 +237,7 @@ fn what_was_late_lost_in_a_row_and_clipped_is_counted() {
 }
 
 #[test]
-fn a_telephone_that_begins_its_numbers_again_at_each_hold_is_heard_throughout() {
+fn sequence_numbers_that_restart_at_each_hold_lose_nothing() {
     // Once within the 10 s in which copies are known again, once after; the stamps go on, or begin again too.
     for (first_ms, stamps_too) in [(6_000.0, false), (6_000.0, true), (24_000.0, false), (24_000.0, true)] {
         let (mut wire, mut talks) = (Wire::answered(), both());
@@ -265,7 +265,7 @@ fn a_telephone_that_begins_its_numbers_again_at_each_hold_is_heard_throughout() 
 }
 
 #[test]
-fn broken_stamps_are_a_problem_of_the_record_and_not_of_the_sound() {
+fn broken_timestamps_are_a_problem_but_leave_the_sound_intact() {
     let (mut wire, mut talks) = (Wire::answered(), both());
     for (talk, stamp) in talks.iter_mut().zip([None, Some(0)]) {
         for n in 0..1_000 {

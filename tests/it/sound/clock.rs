@@ -75,7 +75,7 @@ fn without_the_step(record: &CallRecord) -> serde_json::Value {
 }
 
 #[test]
-fn a_step_in_mid_call_moves_neither_sound_nor_times_and_the_next_call_goes_by_the_new_clock() {
+fn a_clock_step_changes_only_the_next_call() {
     let packets = two_calls();
     let (stage, calls) = played(&packets, &[]);
     let plain: Vec<_> = calls.iter().map(|call| recorded(call, &stage.spool, Default::default())).collect();

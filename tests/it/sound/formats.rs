@@ -84,7 +84,7 @@ fn every_format_has_the_same_samples_at_the_same_places() {
 }
 
 #[test]
-fn the_same_call_gives_the_same_bytes_and_other_bytes_are_found_out() {
+fn rendering_is_deterministic_and_verify_finds_changed_bytes() {
     let (stage, call) = call();
     for format in RecordingFormat::ALL {
         let (one, two) = (recorded_as(&stage, &call, format), recorded_as(&stage, &call, format));

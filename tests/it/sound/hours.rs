@@ -141,7 +141,7 @@ fn judge(file: &Path, talk: &Talk) -> Score {
 }
 
 #[test]
-fn the_parts_of_a_call_of_four_hours_abut_to_the_sample_and_are_what_one_file_would_be() {
+fn segments_of_a_four_hour_call_abut_to_the_sample() {
     let (wire, talks) = wire();
     let packets = wire.sorted();
     let folder = tempfile::tempdir().unwrap();

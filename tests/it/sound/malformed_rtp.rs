@@ -133,7 +133,7 @@ fn header_extensions_contributing_sources_and_padding_are_no_sound() {
 }
 
 #[test]
-fn of_two_streams_at_once_the_newer_is_heard_and_the_older_again_after_it() {
+fn the_newer_of_two_streams_is_heard_until_it_ends() {
     let (mut wire, mut talks) = (Wire::answered(), both());
     talks[0].run(&mut wire, (1_020.0, 15_000.0), 0.0, |_| Fate::default());
     talks[1].run(&mut wire, (1_020.0, 15_000.0), 0.0, |_| Fate::default());
@@ -151,7 +151,7 @@ fn of_two_streams_at_once_the_newer_is_heard_and_the_older_again_after_it() {
 }
 
 #[test]
-fn a_payload_type_that_means_another_codec_after_a_reinvite_is_decoded_as_such() {
+fn a_payload_type_reassigned_by_a_reinvite_decodes_with_its_new_codec() {
     let lines = |side, codec: &str| describe(side, &format!("RTP/AVP 96\r\na=rtpmap:96 {codec}/8000"));
     let (mut wire, mut talks) = (Wire::default(), both());
     wire.offer(0.0, &lines(Side::Caller, "PCMU"));
@@ -224,7 +224,7 @@ fn packets_that_a_card_joined_are_each_heard_in_place() {
 }
 
 #[test]
-fn media_of_no_call_that_is_too_much_to_keep_is_counted_and_hurts_no_call_under_way() {
+fn excess_media_without_a_call_is_counted_and_harmless() {
     let (wire, talks) = talked(|_| {});
     let mut packets = wire.sorted();
     // 60,000 packets in a second from hosts that no SIP names; 50,000 are kept.

@@ -39,7 +39,7 @@ fn likeness(frames: &[[i16; 2]], place: i64, sent: &[f64]) -> f64 {
 }
 
 #[test]
-fn opus_of_2_5_to_120_ms_a_packet_mono_and_stereo_is_in_place() {
+fn opus_packets_of_2_5_to_120_ms_keep_their_place() {
     let tones = tones(150);
     let both = [(Channels::Mono, 1), (Channels::Stereo, 2)];
     for (frame_us, (channels, count)) in [2_500_u32, 5_000, 10_000, 20_000, 40_000, 60_000, 80_000, 100_000, 120_000]

@@ -96,7 +96,7 @@ fn lag(frames: &[[i16; 2]], side: Side, from: usize) -> i64 {
 }
 
 #[test]
-fn after_a_restart_both_sides_stand_where_they_were_heard_with_silence_between() {
+fn both_sides_keep_their_place_across_a_restart() {
     let packets = talking(21_000.0).sorted();
     for left in [Left::InOrder, Left::Killed] {
         let (before, rest) = split(&packets, 9_000.0);
@@ -170,7 +170,7 @@ fn comparable(mut record: CallRecord) -> serde_json::Value {
 }
 
 #[test]
-fn a_call_that_is_interrupted_anywhere_and_misses_nothing_has_the_record_of_one_that_was_not() {
+fn a_restart_without_lost_packets_leaves_the_same_record() {
     let packets = eventful().sorted();
     let mut stage = phones::Stage::new(Config::default());
     stage.play(&packets);
@@ -192,7 +192,7 @@ fn a_call_that_is_interrupted_anywhere_and_misses_nothing_has_the_record_of_one_
 }
 
 #[test]
-fn a_call_is_known_again_by_its_first_message_however_much_followed_it() {
+fn a_call_is_recognised_after_a_restart_by_its_first_message() {
     let mut wire = Wire::default();
     wire.invite(0.0, "");
     // A telephone that is asked again and again: 40 KiB.
@@ -245,7 +245,7 @@ fn a_call_whose_signalling_travels_over_tcp_still_does_after_a_restart() {
 }
 
 #[test]
-fn a_call_that_was_away_for_longer_than_silence_is_patient_outlives_a_second_restart() {
+fn a_call_interrupted_beyond_the_silence_limit_survives_two_restarts() {
     // The first hole is ten minutes long: twice what a silent call has.
     let mut wire = Wire::answered();
     for side in [Side::Caller, Side::Callee] {
@@ -294,7 +294,7 @@ fn a_call_that_ended_while_it_rang_does_not_come_back() {
 }
 
 #[test]
-fn a_call_after_a_step_of_the_clock_has_the_same_times_when_it_is_rendered_again() {
+fn rendering_again_keeps_the_times_after_a_clock_step() {
     let packets = talking(4_000.0).sorted();
     let folder = tempfile::tempdir().expect("a folder");
     let (mut spool, _events) = start(&folder.path().join("spool"));

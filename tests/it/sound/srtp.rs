@@ -151,7 +151,7 @@ fn patient(wire: Wire) -> Recorded {
 }
 
 #[test]
-fn a_call_whose_sequence_wraps_twice_and_of_which_ten_minutes_are_missing_is_heard_throughout() {
+fn srtp_survives_two_sequence_wraps_and_ten_missing_minutes() {
     let (mut wire, mut talks) = (Wire::default(), both());
     let keys = [Key::new(1), Key { tag_bytes: 10, ..Key::new(2) }];
     wire.offer(0.0, &savp(Side::Caller, &[keys[0]]));
@@ -183,7 +183,7 @@ fn a_call_whose_sequence_wraps_twice_and_of_which_ten_minutes_are_missing_is_hea
 }
 
 #[test]
-fn a_call_that_is_joined_at_roll_over_3_is_heard_from_there_on() {
+fn srtp_captured_midway_finds_its_roll_over_counter() {
     for tag_bytes in [10, 4] {
         let (mut wire, mut talks) = (Wire::under_way(), both());
         let keys = [Key { tag_bytes, ..Key::new(3) }, Key { tag_bytes, ..Key::new(4) }];
@@ -202,7 +202,7 @@ fn a_call_that_is_joined_at_roll_over_3_is_heard_from_there_on() {
 }
 
 #[test]
-fn new_keys_by_a_reinvite_take_effect_when_each_side_takes_them_up() {
+fn new_srtp_keys_take_effect_when_each_side_uses_them() {
     // A side that keeps its roll-over count under the new key (RFC 3711 section 3.3.1), and one that begins again.
     for begins_again in [false, true] {
         let (mut wire, mut talks) = (Wire::default(), both());
@@ -266,7 +266,7 @@ fn of_several_keys_the_mki_of_each_packet_names_the_one() {
 }
 
 #[test]
-fn a_restart_after_a_wrap_goes_on_at_the_same_roll_over_count() {
+fn a_restart_after_a_wrap_keeps_the_roll_over_counter() {
     for left in [Left::InOrder, Left::Killed] {
         let (mut wire, mut talks) = (Wire::default(), both());
         let keys = [Key::new(1), Key::new(2)];

@@ -109,7 +109,7 @@ fn g722_and_g711(side: Side, first: u8) -> String {
 const TURNS: [(u8, u32); 6] = [(9, 20), (0, 40), (9, 10), (8, 20), (9, 40), (0, 10)];
 
 #[test]
-fn a_side_that_changes_between_g722_and_g711_stays_in_step_and_loses_nothing() {
+fn changes_between_g722_and_g711_stay_aligned() {
     for (jitter_ms, asked) in [(0.0, false), (0.0, true), (15.0, false)] {
         let mut wire = Wire::default();
         wire.offer(0.0, &g722_and_g711(Side::Caller, 9));
@@ -131,7 +131,7 @@ fn a_side_that_changes_between_g722_and_g711_stays_in_step_and_loses_nothing() {
 }
 
 #[test]
-fn g722_whose_stamps_or_announcement_count_16000_a_second_and_g711_in_milliseconds_are_in_place() {
+fn g722_and_g711_with_wrong_clocks_keep_their_place() {
     // RFC 3551 section 4.5.2 has 8000 in both for G.722; senders have 16000 in one, the other or both.
     for (announced, ticks) in [(8_000, 16), (16_000, 16), (16_000, 8), (8_000, 8)] {
         let sdp = |side| {
