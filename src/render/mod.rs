@@ -16,22 +16,22 @@ pub mod codec;
 pub mod resample;
 pub mod srtp;
 
-mod canvas;
-mod clock;
-mod follow;
-mod outlet;
+mod clock_rate;
+mod mix_buffer;
 mod packet;
 mod plan;
-mod play;
 mod player;
-mod recount;
 mod report;
+mod resample_stage;
+mod rtp_clock;
+mod second_pass;
+mod stats_from_spool;
 mod timeline;
 
-pub use canvas::Output;
+pub use mix_buffer::Output;
 pub use plan::{Ended, Options, Plan, plan, samples_between};
-pub use play::render;
 pub use report::{Encrypted, RenderError, Report, SideReport, Silent};
+pub use second_pass::render;
 
 #[cfg(test)]
 mod tests;

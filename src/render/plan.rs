@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::clock::{ClockFinder, Pace, Sign, length_ns};
+use super::clock_rate::{ClockFinder, Pace, Sign, length_ns};
 use super::codec;
-use super::follow::{Followed, Follower, Scale, Stamp};
 use super::packet::{self, Head};
-use super::recount::Recount;
 use super::report::{Encrypted, RenderError};
+use super::rtp_clock::{Followed, Follower, Scale, Stamp};
+use super::stats_from_spool::Recount;
 use super::timeline::{Place, Track, TrackLine};
 use crate::call::decision::{Decided, Decision, PayloadFormat, SrtpContext};
 use crate::call::record::{EndedBy, Side, SideRecord};

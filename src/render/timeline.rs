@@ -1,7 +1,7 @@
 //! Where each packet of a stream was heard.
 //!
 //! The network can only delay a packet. So over a window of [`WINDOW_NS`] each way the smallest lag is the stream's
-//! true place, and what is above it is jitter, which the recording leaves out. Per track (see [`super::follow`]):
+//! true place, and what is above it is jitter, which the recording leaves out. Per track (see [`super::rtp_clock`]):
 //!
 //! 1. Packets are gathered into bins of half a second, each with its smallest lag. A bin also ends where the lag
 //!    jumps, so that a step is known to the packet.
@@ -11,7 +11,7 @@
 //! 3. In a piece the envelope (smallest lag in the window) is averaged over the window: a line through knots, which
 //!    follows the drift of the sender's clock without a step. Its slope is at most [`STEP_NS`] in two windows, 0.5 %.
 
-use super::follow::{Followed, scaled};
+use super::rtp_clock::{Followed, scaled};
 
 /// Half a second of packets.
 #[derive(Clone, Copy, Debug)]

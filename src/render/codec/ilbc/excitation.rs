@@ -2,7 +2,7 @@
 //! sections 3.5, 3.6, 4.2 to 4.4).
 
 use super::frame::{End, Frame, Shape};
-use super::spectrum::Filter;
+use super::lsf::Filter;
 use super::tables::{CODEBOOK_FILTER, GAINS_3, STATE_LEVELS, STATE_PEAK};
 use super::{ORDER, SUBFRAME};
 

@@ -1,21 +1,21 @@
 //! Plays one stream: packets in order of sequence through their decoders onto the canvas.
 
-mod order;
-mod repeats;
+mod redundancy;
+mod sequence_order;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use order::{Mark, Order};
-use repeats::{Opened, Repeat};
+use redundancy::{Opened, Repeat};
+use sequence_order::{Mark, Order};
 
-use super::canvas::Canvas;
 use super::codec::{self, Decoder};
-use super::follow::{Follower, scaled};
-use super::outlet::{Outlet, Painter};
+use super::mix_buffer::Canvas;
 use super::packet::{self, Body};
 use super::plan::{Arrival, Heard, KnownStream, Plan, Protection, RED, StreamPlan, is_placed};
 use super::report::{Encrypted, SideReport, Silent};
+use super::resample_stage::{Outlet, Painter};
+use super::rtp_clock::{Follower, scaled};
 use super::srtp::SrtpStream;
 use crate::call::decision::PayloadFormat;
 use crate::spool::reader::PacketEntry;

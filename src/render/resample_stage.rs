@@ -1,6 +1,6 @@
 //! Between a decoder and the canvas: sound at the decoder's rate goes to its place at the recording's rate.
 
-use super::canvas::Canvas;
+use super::mix_buffer::Canvas;
 use super::resample::Resampler;
 
 /// Whose sound it is.

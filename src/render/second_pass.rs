@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::canvas::{Canvas, Output};
+use super::mix_buffer::{Canvas, Output};
 use super::packet;
 use super::plan::{Arrival, Known, Plan};
 use super::player::{Player, Stage};

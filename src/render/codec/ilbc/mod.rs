@@ -8,19 +8,19 @@
 //! of 5 or 10 ms. A decoder without it (ffmpeg's) gives other samples of the same frames: the voice is as clear, a few
 //! tenths of a dB fainter, and the noise between the harmonics stays.
 
-mod enhance;
+mod enhancer;
 mod excitation;
 mod frame;
-mod loss;
-mod spectrum;
+mod lsf;
+mod packet_loss;
 mod tables;
 
 use super::conceal::MadeUp;
 use super::{Decoder, Undecodable, fmtp};
-use enhance::Enhancer;
+use enhancer::Enhancer;
 use frame::{Frame, Layout};
-use loss::Loss;
-use spectrum::{Filter, Lines};
+use lsf::{Filter, Lines};
+use packet_loss::Loss;
 
 /// Length of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl Voice {
     fn new(mode: Mode) -> Self {
         Self {
             mode,
-            lines: spectrum::mean(),
+            lines: lsf::mean(),
             filters: vec![[0.0; ORDER]; mode.subframes()],
             loss: Loss::new(mode.samples()),
             enhancer: Some(Enhancer::new(mode)),
@@ -148,7 +148,7 @@ impl Voice {
     }
 
     fn speak(&mut self, frame: &Frame, out: &mut Vec<i16>) {
-        let filters = spectrum::filters(self.mode, &frame.spectra, &mut self.lines);
+        let filters = lsf::filters(self.mode, &frame.spectra, &mut self.lines);
         let residual = excitation::residual(frame, &filters);
         self.loss.heard(&residual);
         self.say(residual, Source::Heard, filters, out);
