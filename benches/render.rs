@@ -9,7 +9,7 @@ use callspan::call::event::{EndedLeg, Keep, LegId, LegSink as _};
 use callspan::call::record::{EndedBy, Side, SideRecord};
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
-use callspan::render::{Options, plan, render};
+use callspan::render::{RenderOptions, plan, render};
 use callspan::spool::memory::MemorySpool;
 use callspan::spool::{LegSource, LegStore as _};
 use callspan::time::Timestamp;
@@ -62,7 +62,7 @@ fn g711(c: &mut Criterion) {
     group.throughput(Throughput::Elements(SECONDS)).sample_size(20);
     group.bench_function("g711_call_seconds", |b| {
         b.iter(|| {
-            let plan = plan(&source, &Options::default()).expect("the spool is whole");
+            let plan = plan(&source, &RenderOptions::default()).expect("the spool is whole");
             let report = render(&plan, &source, &mut |frames| {
                 black_box(frames);
                 Ok(())

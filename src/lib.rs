@@ -20,6 +20,8 @@
 //!   cmd       [IO]  the commands
 //! ```
 //!
+//! `codec`, `net` and `time` are the base that every module may name: codec facts, addresses, moments.
+//!
 //! A room knows only those above it; `sip`, `sdp` and `rtp` never see each other and meet in
 //! `call`; `call` knows no file, SQL or HTTP; `pyrus` does not know how calls are captured.
 //! Effects (clock, file, socket, thread) exist only in rooms marked \[IO\]. `tests/it/architecture`
@@ -48,6 +50,7 @@ pub mod call;
 pub mod capture;
 #[cfg(feature = "service")]
 pub mod cmd;
+pub mod codec;
 pub mod decode;
 #[cfg(feature = "service")]
 pub mod delivery;

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::call::record::{EndedBy, Side, SideRecord};
+use crate::codec::Codec;
 use crate::net::{Endpoint, Transport};
 use crate::time::Timestamp;
 
@@ -25,6 +26,18 @@ pub struct PayloadFormat {
     /// The `fmtp` parameters as written; empty when none.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub fmtp: String,
+}
+
+impl PayloadFormat {
+    /// Returns the codec that the encoding names, or `None` for an unknown encoding.
+    pub fn codec(&self) -> Option<Codec> {
+        Codec::from_name(&self.encoding)
+    }
+
+    /// Returns whether the encoding names this codec. Cheaper than [`PayloadFormat::codec`].
+    pub fn is(&self, codec: Codec) -> bool {
+        codec.is_named(&self.encoding)
+    }
 }
 
 /// SRTP keys of one stream (RFC 4568). Never logged: `Debug` hides the key.

@@ -6,8 +6,8 @@
 
 use crate::call::decision::{Decision, PayloadFormat, SrtpContext, SrtpKey, Unreadable};
 use crate::call::record::Side;
+use crate::codec;
 use crate::net::Endpoint;
-use crate::rtp::static_formats;
 use crate::sdp::{self, Direction, Kind, Protocol};
 
 /// What one side announced.
@@ -365,8 +365,8 @@ impl Negotiation {
 
 /// The static table of RFC 3551, as a format.
 fn static_format(pt: u8) -> Option<PayloadFormat> {
-    static_formats::static_format(pt).map(|f| PayloadFormat {
-        encoding: f.encoding.to_owned(),
+    codec::static_format(pt).map(|f| PayloadFormat {
+        encoding: f.codec.name().to_owned(),
         clock_hz: f.clock_hz,
         channels: f.channels,
         fmtp: String::new(),

@@ -3,6 +3,7 @@
 use crate::call::decision::PayloadFormat;
 use crate::call::negotiation::{Negotiation, Security};
 use crate::call::record::{Side, SideRecord, StreamRecord};
+use crate::codec::Codec;
 use crate::net::Endpoint;
 use crate::rtp::RtpPacket;
 use crate::rtp::redundancy;
@@ -143,7 +144,7 @@ impl Stream {
     /// The voice codec of the newest packet.
     pub fn voice(&self) -> Option<&str> {
         let encoding = self.payloads.get(self.current)?.voice()?.encoding.as_str();
-        (!NOT_A_VOICE.contains(&encoding)).then_some(encoding)
+        is_speech(encoding).then_some(encoding)
     }
 
     /// Packets between the last one and the next are missing here and stand in the spool: whoever counts, counts there.
@@ -218,7 +219,7 @@ impl Stream {
     /// Voice codecs in the order of their first packet.
     pub fn codecs(&self) -> impl Iterator<Item = &str> {
         let now = self.payloads.iter().filter_map(PayloadUse::voice).map(|f| f.encoding.as_str());
-        self.former.iter().map(String::as_str).chain(now).filter(|e| !NOT_A_VOICE.contains(e))
+        self.former.iter().map(String::as_str).chain(now).filter(|e| is_speech(e))
     }
 
     fn clock_hz(&self) -> u32 {
@@ -236,9 +237,8 @@ impl Stream {
         }
         let format = negotiation.payload_format(self.side, pt);
         let secret = is_event(format.as_ref());
-        let redundant = format.as_ref().filter(|f| f.encoding == "RED").map_or("", |f| &f.fmtp);
-        let within =
-            redundancy::types(redundant).filter(|p| *p != pt).map(|p| (p, negotiation.payload_format(self.side, p)));
+        let redundant = format.as_ref().filter(|f| f.is(Codec::Red)).map_or("", |f| &f.fmtp);
+        let within = redundancy::types(redundant).filter(|p| *p != pt).map(|p| (p, negotiation.payload_format(self.side, p)));
         let within: Vec<_> = within.collect();
         match self.payloads.iter().position(|p| p.pt == pt) {
             Some(at) => {
@@ -279,8 +279,13 @@ impl PayloadUse {
     }
 }
 
+/// Returns whether an encoding is a speech codec, known or unknown.
+fn is_speech(encoding: &str) -> bool {
+    !Codec::from_name(encoding).is_some_and(Codec::accompanies_speech)
+}
+
 fn is_event(format: Option<&PayloadFormat>) -> bool {
-    format.is_some_and(|f| f.encoding == "TELEPHONE-EVENT")
+    format.is_some_and(|f| f.is(Codec::TelephoneEvent))
 }
 
 impl Spacing {
@@ -333,8 +338,6 @@ pub fn side_record(streams: &[Stream], side: Side) -> SideRecord {
 const MAX_PAYLOADS: usize = 16;
 /// Packets further apart than this in RTP units (4 s at 48 kHz) are no spacing.
 const MAX_SPACING: u32 = 192_000;
-/// What rides along with a voice but is none.
-const NOT_A_VOICE: [&str; 2] = ["TELEPHONE-EVENT", "CN"];
 
 #[cfg(test)]
 mod tests {

@@ -3,49 +3,42 @@
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-/// Companding law of G.711.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WavG711Law {
-    A,
-    Mu,
+use crate::codec::CompandingLaw;
+
+/// Encodes a sample: sign, exponent and mantissa of its magnitude (G.711 tables 1a and 2a).
+pub(super) fn encode(law: CompandingLaw, sample: i16) -> u8 {
+    match law {
+        CompandingLaw::A => a_law(sample),
+        CompandingLaw::Mu => mu_law(sample),
+    }
 }
 
-impl WavG711Law {
-    /// Encodes a sample: sign, exponent and mantissa of its magnitude (G.711 tables 1a and 2a).
-    pub(super) fn encode(self, sample: i16) -> u8 {
-        match self {
-            Self::A => a_law(sample),
-            Self::Mu => mu_law(sample),
-        }
-    }
-
-    /// Returns the WAV format tag.
-    const fn tag(self) -> u16 {
-        match self {
-            Self::A => 6,
-            Self::Mu => 7,
-        }
+/// Returns the WAV format tag.
+const fn wave_format_tag(law: CompandingLaw) -> u16 {
+    match law {
+        CompandingLaw::A => 6,
+        CompandingLaw::Mu => 7,
     }
 }
 
 /// Writes a file. The header is written again at the end, when the length is known.
 pub(super) struct G711Writer<W: Write + Seek> {
     out: W,
-    law: WavG711Law,
+    law: CompandingLaw,
     sample_rate: u32,
     samples: u64,
     bytes: Vec<u8>,
 }
 
 impl<W: Write + Seek> G711Writer<W> {
-    pub(super) fn new(mut out: W, law: WavG711Law, sample_rate: u32) -> io::Result<Self> {
+    pub(super) fn new(mut out: W, law: CompandingLaw, sample_rate: u32) -> io::Result<Self> {
         out.write_all(&header(law, sample_rate, 0))?;
         Ok(Self { out, law, sample_rate, samples: 0, bytes: Vec::new() })
     }
 
     pub(super) fn write(&mut self, frames: &[[i16; 2]]) -> io::Result<()> {
         self.bytes.clear();
-        self.bytes.extend(frames.as_flattened().iter().map(|&sample| self.law.encode(sample)));
+        self.bytes.extend(frames.as_flattened().iter().map(|&sample| encode(self.law, sample)));
         self.samples += frames.len() as u64;
         self.out.write_all(&self.bytes)
     }
@@ -59,14 +52,14 @@ impl<W: Write + Seek> G711Writer<W> {
 }
 
 /// Returns the header of a file with this many samples per channel.
-pub(super) fn header(law: WavG711Law, sample_rate: u32, samples: u32) -> Vec<u8> {
+pub(super) fn header(law: CompandingLaw, sample_rate: u32, samples: u32) -> Vec<u8> {
     let data = samples.saturating_mul(CHANNELS.into());
     let mut out = Vec::with_capacity(HEADER_BYTES);
     out.extend(b"RIFF");
     out.extend(data.saturating_add(HEADER_BYTES as u32 - 8).to_le_bytes());
     out.extend(b"WAVEfmt ");
     out.extend(18_u32.to_le_bytes());
-    out.extend(law.tag().to_le_bytes());
+    out.extend(wave_format_tag(law).to_le_bytes());
     out.extend(CHANNELS.to_le_bytes());
     out.extend(sample_rate.to_le_bytes());
     out.extend((sample_rate * u32::from(CHANNELS)).to_le_bytes());
@@ -123,14 +116,14 @@ mod tests {
 
     #[test]
     fn every_code_word_survives_and_every_sample_gets_the_nearest_step() {
-        for (law, encoding) in [(WavG711Law::A, "PCMA"), (WavG711Law::Mu, "PCMU")] {
+        for (law, encoding) in [(CompandingLaw::A, "PCMA"), (CompandingLaw::Mu, "PCMU")] {
             let values = values(encoding);
             for (code, &value) in values.iter().enumerate() {
-                let again = values[usize::from(law.encode(value))];
+                let again = values[usize::from(encode(law, value))];
                 assert_eq!(again, value, "{encoding} {code:#x}");
             }
             for sample in i16::MIN..=i16::MAX {
-                let value = values[usize::from(law.encode(sample))];
+                let value = values[usize::from(encode(law, sample))];
                 let error = (i32::from(value) - i32::from(sample)).abs();
                 // Each segment, from one power of two to the next, has 16 steps. So the error is at most a 32nd of the value, and
                 // 16 in the first segment.

@@ -5,7 +5,8 @@
 //! [`ASSUMED_DELAY_MS`] is used. Wideband codecs use another scale (G.107.1) and get no estimate.
 
 use crate::call::record::{Problem, Side, SideRecord};
-use crate::render::{Report, SideReport};
+use crate::codec::{Codec, EquipmentImpairment};
+use crate::render::{RenderReport, SideReport};
 
 /// Writes the measurements of rendering into the record of a side.
 pub(super) fn apply_quality(side: &mut SideRecord, report: &SideReport) {
@@ -22,7 +23,7 @@ pub(super) fn apply_quality(side: &mut SideRecord, report: &SideReport) {
 
 /// Finds a side that sent packets without any speech while the other side talked. Returns the side and the problem to
 /// report.
-pub(super) fn find_one_way_audio(report: &Report, sample_rate: u32) -> Option<(Side, Problem)> {
+pub(super) fn find_one_way_audio(report: &RenderReport, sample_rate: u32) -> Option<(Side, Problem)> {
     let length_s = report.samples as f64 / f64::from(sample_rate.max(1));
     // In a short call a silent side is normal.
     if length_s < SHORT_S {
@@ -40,18 +41,10 @@ pub(super) fn find_one_way_audio(report: &Report, sample_rate: u32) -> Option<(S
 /// Estimates the conversational MOS (G.107 appendix B) for a codec and a loss ratio, 0 to 1. Returns `None` for codecs
 /// without values in the table.
 fn mos(codec: &str, loss: f64) -> Option<f64> {
-    let (impairment, robustness) = match codec {
-        // G.113 tables I.2 and I.3: G.711 with concealment, G.729A with VAD, GSM-EFR (the same as AMR at 12.2 kbit/s).
-        "PCMU" | "PCMA" => (0.0, 25.1),
-        "G729" => (11.0, 19.0),
-        "AMR" => (5.0, 10.0),
-        // G.113 has no loss robustness for GSM-FR; the value of GSM-EFR is used.
-        "GSM" => (20.0, 10.0),
-        _ => return None,
-    };
+    let EquipmentImpairment { ie, bpl } = Codec::from_name(codec)?.impairment()?;
     let percent = 100.0 * loss;
     // G.107 equation 7-29 with BurstR = 1.
-    let effective = impairment + (95.0 - impairment) * percent / (percent + robustness);
+    let effective = ie + (95.0 - ie) * percent / (percent + bpl);
     // The usual approximation of the delay impairment: 0.024 per ms below 177 ms.
     let rating = (DEFAULT_RATING - 0.024 * ASSUMED_DELAY_MS - effective).clamp(0.0, 100.0);
     let mos = 1.0 + 0.035 * rating + rating * (rating - 60.0) * (100.0 - rating) * 7e-6;
@@ -89,6 +82,7 @@ mod tests {
         assert_eq!(mos("PCMA", 0.0), Some(4.33));
         // G.729: R = 78.6, MOS 3.97.
         assert_eq!(mos("G729", 0.0), Some(3.97));
+        assert_eq!(mos("G729A", 0.0), Some(3.97), "an alias is the same codec");
         // G.711 with 5 %: Ie = 95 * 5 / 30.1 = 15.78, R = 73.8, MOS 1 + 2.584 + 0.187.
         assert_eq!(mos("PCMU", 0.05), Some(3.77));
         assert!(mos("PCMU", 1.0).is_some_and(|mos| (1.0..1.5).contains(&mos)));
@@ -99,7 +93,7 @@ mod tests {
     fn silent_side_with_packets_is_one_way_audio() {
         let talking = SideReport { decoded: 500, talk_s: 4.0, ..SideReport::default() };
         let mute = SideReport { decoded: 500, ..SideReport::default() };
-        let report = |samples, sides| Report { samples, sides, torn_tail: false };
+        let report = |samples, sides| RenderReport { samples, sides, torn_tail: false };
         let found =
             find_one_way_audio(&report(80_000, [talking.clone(), mute.clone()]), 8_000).map(|(side, p)| (side, p.kind));
         assert_eq!(found, Some((Side::Callee, String::from("one_way_audio"))));

@@ -19,7 +19,7 @@ use super::config::RecordingFormat;
 use super::segments::{ChannelOrder, SegmentSpec, SegmentWriter, WrittenSegment};
 use super::verdict::SideFacts;
 use crate::call::event::PART_SETTLE;
-use crate::render::{self, Options, Plan, RenderError, Report};
+use crate::render::{self, RenderError, RenderOptions, RenderPlan, RenderReport};
 use crate::spool::LegSource;
 use crate::time::Timestamp;
 
@@ -57,9 +57,9 @@ pub(super) enum RenderUpTo {
 #[derive(Debug)]
 pub(super) struct RenderedLeg {
     /// Plan up to the end of the call or of the last segment.
-    pub(super) plan: Plan,
+    pub(super) plan: RenderPlan,
     /// Report from the beginning of the call.
-    pub(super) report: Report,
+    pub(super) report: RenderReport,
     /// Whether any side can be heard.
     pub(super) is_heard: bool,
     /// New segments; empty if nothing can be heard.
@@ -113,7 +113,7 @@ impl Segmenter<'_> {
         source: &LegSource,
         finished: FinishedSegments,
         up_to: RenderUpTo,
-    ) -> Result<Report, RenderError> {
+    ) -> Result<RenderReport, RenderError> {
         let (plan, _) = self.last_segment_plan(source, finished, up_to)?;
         render::render(&plan, source, &mut |_| Ok(()))
     }
@@ -124,11 +124,11 @@ impl Segmenter<'_> {
         source: &LegSource,
         finished: FinishedSegments,
         up_to: RenderUpTo,
-    ) -> Result<(Plan, u32), RenderError> {
+    ) -> Result<(RenderPlan, u32), RenderError> {
         if let (RenderUpTo::Segment(number), Some(starts_at)) = (up_to, finished.starts_at) {
             return Ok((self.segment_plan(source, starts_at, number)?, number));
         }
-        let mut plan = render::plan(source, &Options { sample_rate: self.sample_rate, until: None })?;
+        let mut plan = render::plan(source, &RenderOptions { sample_rate: self.sample_rate, until: None })?;
         let starts_at = finished.starts_at.unwrap_or(plan.starts_at);
         if let RenderUpTo::Segment(number) = up_to {
             return Ok((self.segment_plan(source, starts_at, number)?, number));
@@ -140,9 +140,9 @@ impl Segmenter<'_> {
     }
 
     /// Returns the plan of a segment before the last, from the beginning of the call to the segment's end.
-    fn segment_plan(&self, source: &LegSource, starts_at: Timestamp, number: u32) -> Result<Plan, RenderError> {
+    fn segment_plan(&self, source: &LegSource, starts_at: Timestamp, number: u32) -> Result<RenderPlan, RenderError> {
         let ends_at = self.segment_start(starts_at, number.saturating_add(1));
-        let options = Options { sample_rate: self.sample_rate, until: Some(ends_at + PART_SETTLE) };
+        let options = RenderOptions { sample_rate: self.sample_rate, until: Some(ends_at + PART_SETTLE) };
         let mut plan = render::plan(source, &options)?;
         plan.set_span(starts_at, ends_at);
         Ok(plan)
@@ -154,7 +154,12 @@ impl Segmenter<'_> {
     }
 
     /// Renders a plan and writes its last segment.
-    fn write(&self, plan: &Plan, source: &LegSource, number: u32) -> Result<(NewSegment, Report), RenderError> {
+    fn write(
+        &self,
+        plan: &RenderPlan,
+        source: &LegSource,
+        number: u32,
+    ) -> Result<(NewSegment, RenderReport), RenderError> {
         let sample_rate = plan.sample_rate;
         let before = u64::from(number - 1) * self.segment_s * u64::from(sample_rate);
         let samples = plan.samples.saturating_sub(before);

@@ -5,11 +5,12 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use super::config::RecordingFormat;
-use super::g711::{self, G711Writer, WavG711Law};
+use super::g711::{self, G711Writer};
 use super::hashed::{FileHash, HashedFile};
 use super::ogg_opus::{self, OggOpusWriter};
 use super::pcm::{self, PcmWriter};
 use super::publish::{digest, publish, temporary_path};
+use crate::codec::CompandingLaw;
 
 /// Whether to swap the channels, because the leg's caller is the call's callee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +112,8 @@ impl SegmentSpec {
         let laws = |law| u32::try_from(self.samples).map(|samples| g711::header(law, self.sample_rate, samples));
         match self.format {
             RecordingFormat::Wav => pcm::header(self.sample_rate, self.samples).unwrap_or_default(),
-            RecordingFormat::WavAlaw => laws(WavG711Law::A).unwrap_or_default(),
-            RecordingFormat::WavUlaw => laws(WavG711Law::Mu).unwrap_or_default(),
+            RecordingFormat::WavAlaw => laws(CompandingLaw::A).unwrap_or_default(),
+            RecordingFormat::WavUlaw => laws(CompandingLaw::Mu).unwrap_or_default(),
             RecordingFormat::OggOpus => Vec::new(),
         }
     }
@@ -123,8 +124,8 @@ impl SegmentFile {
         let SegmentSpec { format, sample_rate, .. } = spec;
         Ok(match format {
             RecordingFormat::Wav => Self::Pcm(PcmWriter::new(file, sample_rate, spec.samples)?),
-            RecordingFormat::WavAlaw => Self::G711(G711Writer::new(file, WavG711Law::A, sample_rate)?),
-            RecordingFormat::WavUlaw => Self::G711(G711Writer::new(file, WavG711Law::Mu, sample_rate)?),
+            RecordingFormat::WavAlaw => Self::G711(G711Writer::new(file, CompandingLaw::A, sample_rate)?),
+            RecordingFormat::WavUlaw => Self::G711(G711Writer::new(file, CompandingLaw::Mu, sample_rate)?),
             RecordingFormat::OggOpus => Self::Opus(Box::new(OggOpusWriter::new(file, sample_rate, name)?)),
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::call::record::{Side, Verdict};
-use crate::render::{Encrypted, SideReport, Silent};
+use crate::render::{SideReport, UndecodableReason, UndecryptableReason};
 
 /// Facts from which the verdict of a call is derived.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,7 +40,7 @@ pub struct SideFacts {
     /// Whether any packet could be decoded.
     pub heard: bool,
     /// Reasons why packets could not be decoded.
-    pub silent: BTreeSet<Silent>,
+    pub silent: BTreeSet<UndecodableReason>,
     /// Whether packets were deliberately not kept, e.g. during a pause.
     pub withheld: bool,
 }
@@ -74,7 +74,8 @@ pub fn verdict(facts: &VerdictFacts) -> (Verdict, String) {
         return (Verdict::NotAnswered, "Nobody answered the call, so there is nothing to record.".to_owned());
     }
     let reasons = || facts.caller.silent.iter().chain(&facts.callee.silent);
-    if let Some(why) = reasons().find_map(|reason| if let Silent::Encrypted(why) = reason { Some(*why) } else { None })
+    if let Some(why) =
+        reasons().find_map(|reason| if let UndecodableReason::Encrypted(why) = reason { Some(*why) } else { None })
     {
         return (Verdict::Encrypted, format!("The media is encrypted: {}.", encryption_reason(why)));
     }
@@ -99,10 +100,10 @@ fn both_sides_reason(mute: Option<Side>) -> String {
 }
 
 fn no_media_reason(facts: &VerdictFacts) -> String {
-    let has = |reason: &Silent| facts.caller.silent.contains(reason) || facts.callee.silent.contains(reason);
-    if has(&Silent::Cut) {
+    let has = |reason: &UndecodableReason| facts.caller.silent.contains(reason) || facts.callee.silent.contains(reason);
+    if has(&UndecodableReason::Cut) {
         "Every media packet was cut short by the capture: raise its snap length.".to_owned()
-    } else if has(&Silent::Damaged) {
+    } else if has(&UndecodableReason::Damaged) {
         "No media packet could be decoded: their contents do not fit the codec that was agreed.".to_owned()
     } else if facts.caller.withheld || facts.callee.withheld {
         "All media of the call was deliberately not kept (recording was paused).".to_owned()
@@ -120,9 +121,13 @@ fn silence_reason(side: &str, facts: &SideFacts) -> String {
     match facts.silent.iter().next() {
         None if facts.withheld => format!("media of the {side} was deliberately not kept"),
         None => format!("the mirror showed no media of the {side} in the recorded part of the call"),
-        Some(Silent::Encrypted(why)) => format!("the {side}'s media is encrypted, {}", encryption_reason(*why)),
-        Some(Silent::Cut) => format!("the capture cut the {side}'s packets short"),
-        Some(Silent::Damaged) => format!("the contents of the {side}'s packets do not fit the codec that was agreed"),
+        Some(UndecodableReason::Encrypted(why)) => {
+            format!("the {side}'s media is encrypted, {}", encryption_reason(*why))
+        }
+        Some(UndecodableReason::Cut) => format!("the capture cut the {side}'s packets short"),
+        Some(UndecodableReason::Damaged) => {
+            format!("the contents of the {side}'s packets do not fit the codec that was agreed")
+        }
         Some(other) => match unknown_codec_name(other) {
             Some(name) => format!("there is no decoder for the {side}'s {name}"),
             None => format!("the {side}'s media cannot be decoded"),
@@ -130,21 +135,21 @@ fn silence_reason(side: &str, facts: &SideFacts) -> String {
     }
 }
 
-fn unknown_codec_name(reason: &Silent) -> Option<String> {
+fn unknown_codec_name(reason: &UndecodableReason) -> Option<String> {
     match reason {
-        Silent::UnknownCodec(name) => Some(format!("codec {name}")),
-        Silent::UnknownPayloadType(pt) => Some(format!("payload type {pt}, which no SDP announced")),
+        UndecodableReason::UnknownCodec(name) => Some(format!("codec {name}")),
+        UndecodableReason::UnknownPayloadType(pt) => Some(format!("payload type {pt}, which no SDP announced")),
         _ => None,
     }
 }
 
-const fn encryption_reason(why: Encrypted) -> &'static str {
+const fn encryption_reason(why: UndecryptableReason) -> &'static str {
     match why {
-        Encrypted::DtlsSrtp => "its keys were agreed by DTLS-SRTP and never cross the wire in clear",
-        Encrypted::Zrtp => "its keys were agreed by ZRTP and never cross the wire in clear",
-        Encrypted::NoKeys => "its SRTP keys are not in the signalling that the mirror showed",
-        Encrypted::WrongKeys => "the SRTP keys in the signalling do not open it",
-        Encrypted::Unsupported => "its SRTP suite or keys cannot be used",
+        UndecryptableReason::DtlsSrtp => "its keys were agreed by DTLS-SRTP and never cross the wire in clear",
+        UndecryptableReason::Zrtp => "its keys were agreed by ZRTP and never cross the wire in clear",
+        UndecryptableReason::NoKeys => "its SRTP keys are not in the signalling that the mirror showed",
+        UndecryptableReason::WrongKeys => "the SRTP keys in the signalling do not open it",
+        UndecryptableReason::Unsupported => "its SRTP suite or keys cannot be used",
     }
 }
 
@@ -152,13 +157,16 @@ const fn encryption_reason(why: Encrypted) -> &'static str {
 mod tests {
     use super::*;
 
-    fn side(heard: bool, silent: &[Silent]) -> SideFacts {
+    fn side(heard: bool, silent: &[UndecodableReason]) -> SideFacts {
         SideFacts { heard, silent: silent.iter().cloned().collect(), withheld: false }
     }
 
     #[test]
     fn first_verdict_that_applies_is_returned() {
-        let opaque = [Silent::UnknownCodec("G723".to_owned()), Silent::Encrypted(Encrypted::Zrtp)];
+        let opaque = [
+            UndecodableReason::UnknownCodec("G723".to_owned()),
+            UndecodableReason::Encrypted(UndecryptableReason::Zrtp),
+        ];
         let mut facts = VerdictFacts {
             caller: side(true, &[]),
             callee: side(true, &opaque),
@@ -186,7 +194,7 @@ mod tests {
     fn reason_explains_the_silent_side() {
         let facts = VerdictFacts {
             callee: side(true, &[]),
-            caller: side(false, &[Silent::UnknownCodec("G723".to_owned())]),
+            caller: side(false, &[UndecodableReason::UnknownCodec("G723".to_owned())]),
             packets: 9,
             ..VerdictFacts::default()
         };

@@ -8,26 +8,26 @@ use std::io;
 use super::report::SideReport;
 
 /// Takes the finished samples, in order: left (the leg's caller) and right.
-pub type Output<'a> = dyn FnMut(&[[i16; 2]]) -> io::Result<()> + 'a;
+pub type SampleSink<'a> = dyn FnMut(&[[i16; 2]]) -> io::Result<()> + 'a;
 
 /// Two channels, from `base` on.
 #[derive(Debug)]
-pub(super) struct Canvas {
+pub(super) struct MixBuffer {
     rate_hz: u32,
     /// Position of the first sample that was not given out.
     base: i64,
     /// Samples of the whole recording.
     total: i64,
-    lanes: [Lane; 2],
+    lanes: [ChannelWindow; 2],
     /// Positions that stay silent.
     muted: Vec<(i64, i64)>,
     frames: Vec<[i16; 2]>,
-    meters: [Meter; 2],
+    meters: [LevelMeter; 2],
 }
 
 /// One channel of the window.
 #[derive(Clone, Debug, Default)]
-struct Lane {
+struct ChannelWindow {
     samples: Vec<i16>,
     /// Who painted a sample: 0 nobody, else a stream's rank.
     painters: Vec<u16>,
@@ -36,7 +36,7 @@ struct Lane {
     gone: usize,
 }
 
-impl Lane {
+impl ChannelWindow {
     /// The window up to its sample `end`.
     fn reach(&mut self, end: usize) -> (&mut [i16], &mut [u16]) {
         let end = self.gone + end;
@@ -58,17 +58,17 @@ impl Lane {
     }
 }
 
-impl Canvas {
+impl MixBuffer {
     /// A recording of so many samples.
     pub(super) fn new(rate_hz: u32, total: u64, muted: Vec<(i64, i64)>) -> Self {
         Self {
             rate_hz,
             base: 0,
             total: i64::try_from(total).unwrap_or(i64::MAX),
-            lanes: [Lane::default(), Lane::default()],
+            lanes: [ChannelWindow::default(), ChannelWindow::default()],
             muted,
             frames: Vec::new(),
-            meters: [Meter::new(rate_hz), Meter::new(rate_hz)],
+            meters: [LevelMeter::new(rate_hz), LevelMeter::new(rate_hz)],
         }
     }
 
@@ -104,7 +104,7 @@ impl Canvas {
     ///
     /// # Errors
     /// When whoever takes the samples fails.
-    pub(super) fn give_until(&mut self, position: i64, out: &mut Output<'_>) -> io::Result<()> {
+    pub(super) fn give_until(&mut self, position: i64, out: &mut SampleSink<'_>) -> io::Result<()> {
         let position = position.min(self.total);
         while self.base < position {
             let count = (position - self.base).min(i64::from(self.rate_hz)) as usize;
@@ -144,7 +144,7 @@ impl Canvas {
 
 /// Levels of one channel.
 #[derive(Clone, Debug)]
-struct Meter {
+struct LevelMeter {
     rate_hz: u32,
     peak: u32,
     clipped: u64,
@@ -156,7 +156,7 @@ struct Meter {
     talk_samples: u64,
 }
 
-impl Meter {
+impl LevelMeter {
     fn new(rate_hz: u32) -> Self {
         Self { rate_hz, peak: 0, clipped: 0, samples: 0, energy: 0, count: 0, talk_energy: 0, talk_samples: 0 }
     }

@@ -1,15 +1,15 @@
-//! From a leg's spool to two timelines and stereo samples.
+//! Renders a leg's spool: two timelines, mixed into stereo samples.
 //!
-//! Two streaming passes over the same spool. [`plan()`] reads decisions and RTP headers and finds where each packet was
-//! heard; [`render()`] decodes and paints each packet there. Memory is a window of some seconds, whatever the call's
-//! length (and in the plan about 100 bytes for a second of a side).
+//! Two streaming passes read the same spool. [`plan()`] reads decisions and RTP headers and computes the playout time
+//! of each packet. [`render()`] decodes each packet and writes its sound at that time. The second pass keeps a window
+//! of some seconds in memory. The plan takes about 100 bytes for each second of a side.
 //!
 //! # Invariants
-//! - Sample n is the moment `starts_at + n / sample_rate` of the capture clock, in both channels. There are exactly
-//!   `round((ends_at - starts_at) * sample_rate)` of them.
-//! - A packet's sound lies where the network was fastest (the module `timeline` says how); loss, silence, hold, a changed SSRC,
-//!   format or stamp never move what comes after.
-//! - Decisions in the spool are obeyed; nothing is decided here.
+//! - Sample n is the moment `starts_at + n / sample_rate` of the capture clock, in both channels. A channel has exactly
+//!   `round((ends_at - starts_at) * sample_rate)` samples.
+//! - A packet's playout time is its arrival without network jitter; the module `timeline` has the method. Loss,
+//!   silence, hold, a new SSRC, a new format or an RTP timestamp never move the sound that follows.
+//! - Rendering obeys the decisions in the spool and makes none of its own.
 //! - The same spool gives the same samples.
 
 pub mod codec;
@@ -28,9 +28,9 @@ mod second_pass;
 mod stats_from_spool;
 mod timeline;
 
-pub use mix_buffer::Output;
-pub use plan::{Ended, Options, Plan, plan, samples_between};
-pub use report::{Encrypted, RenderError, Report, SideReport, Silent};
+pub use mix_buffer::SampleSink;
+pub use plan::{RenderOptions, RenderPlan, SpooledEnd, plan, samples_between};
+pub use report::{RenderError, RenderReport, SideReport, UndecodableReason, UndecryptableReason};
 pub use second_pass::render;
 
 #[cfg(test)]

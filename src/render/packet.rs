@@ -1,41 +1,41 @@
-//! What rendering reads of an RTP packet (RFC 3550 section 5.1), whole or cut after its header.
+//! Reads RTP packets from the spool (RFC 3550 section 5.1), whole or cut after the header.
 
 use crate::rtp;
 use crate::spool::reader::PacketEntry;
 
-/// The header fields that place a packet.
+/// The header fields that decide the playout time of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    /// Payload type.
+pub(super) struct RtpHeaderFields {
+    /// Payload type, 0 to 127.
     pub(super) pt: u8,
     /// Sequence number.
     pub(super) sequence: u16,
-    /// RTP time.
+    /// RTP timestamp, in ticks of the payload type's clock.
     pub(super) time: u32,
-    /// SSRC.
+    /// Synchronization source.
     pub(super) ssrc: u32,
 }
 
-/// What there is of the payload.
+/// The payload, as far as the spool has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body<'a> {
-    /// All of it, padding taken off.
+pub(super) enum CapturedPayload<'a> {
+    /// The whole payload without padding.
     Whole(&'a [u8]),
-    /// Nothing: it was deliberately not kept.
+    /// No payload: the engine did not keep it, e.g. during a pause.
     Withheld,
-    /// Not all: the capture cut it, or header and length disagree.
+    /// Part of the payload: the capture cut it, or header and length contradict each other.
     Damaged,
 }
 
-/// The RTP packets of a datagram: mostly itself. The engine takes joined ones (see [`rtp::joined`]) for one, for a search
-/// in each would cost the hot path more than they are worth.
-pub(super) fn each<'a>(packet: &PacketEntry<'a>) -> impl Iterator<Item = PacketEntry<'a>> {
+/// Splits a datagram into its RTP packets, nearly always one. A network card can join several into one datagram (see
+/// [`rtp::joined`]). The engine counts such a datagram as one packet, because a search in each would slow the hot path.
+pub(super) fn split_joined<'a>(packet: &PacketEntry<'a>) -> impl Iterator<Item = PacketEntry<'a>> {
     let packet = *packet;
     let mut rest = packet.wire_len;
     let mut parts = rtp::joined(packet.payload).peekable();
     std::iter::from_fn(move || {
         let payload = parts.next()?;
-        // What the capture cut is missing of the last.
+        // Bytes that the capture cut are missing from the last packet.
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let wire_len = if parts.peek().is_some() { length.min(rest) } else { rest };
         rest -= wire_len;
@@ -43,15 +43,15 @@ pub(super) fn each<'a>(packet: &PacketEntry<'a>) -> impl Iterator<Item = PacketE
     })
 }
 
-/// Reads the fixed header; `None` for what is no RTP.
-pub(super) fn head(packet: &PacketEntry<'_>) -> Option<Head> {
+/// Parses the fixed header. Returns `None` for bytes that are not RTP.
+pub(super) fn read_header(packet: &PacketEntry<'_>) -> Option<RtpHeaderFields> {
     let (fixed, _) = packet.payload.split_first_chunk::<12>()?;
     let pt = fixed[1] & 0x7F;
-    // RFC 5761 section 4: 64 to 95 are RTCP on the same port.
+    // RFC 5761 section 4: payload types 64 to 95 are RTCP on the same port.
     if fixed[0] >> 6 != 2 || (64..=95).contains(&pt) {
         return None;
     }
-    Some(Head {
+    Some(RtpHeaderFields {
         pt,
         sequence: u16::from_be_bytes([fixed[2], fixed[3]]),
         time: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
@@ -59,35 +59,36 @@ pub(super) fn head(packet: &PacketEntry<'_>) -> Option<Head> {
     })
 }
 
-/// The payload of a packet that has a [`head`].
-pub(super) fn body<'a>(packet: &PacketEntry<'a>) -> Body<'a> {
+/// Returns the payload of a packet for which [`read_header`] found a header.
+pub(super) fn read_payload<'a>(packet: &PacketEntry<'a>) -> CapturedPayload<'a> {
     let cut = (packet.payload.len() as u64) < u64::from(packet.wire_len);
     match (cut, rtp_rs::RtpReader::new(packet.payload)) {
-        (false, Ok(reader)) => Body::Whole(reader.payload()),
-        (true, Ok(reader)) if reader.payload().is_empty() => Body::Withheld,
-        // Padding cannot be told without the last byte: the header alone is what was kept on purpose.
-        (true, Err(_)) if header_only(packet.payload) => Body::Withheld,
-        _ => Body::Damaged,
+        (false, Ok(reader)) => CapturedPayload::Whole(reader.payload()),
+        (true, Ok(reader)) if reader.payload().is_empty() => CapturedPayload::Withheld,
+        // The padding length is in the last byte, which was cut. A header alone means that the engine withheld the
+        // payload.
+        (true, Err(_)) if header_only(packet.payload) => CapturedPayload::Withheld,
+        _ => CapturedPayload::Damaged,
     }
 }
 
-/// Bytes of the payload as it was on the wire, padding and all; `None` where not even the header is whole.
+/// Returns the bytes of the payload on the wire, padding included; `None` when the header itself was cut.
 pub(super) fn payload_bytes(packet: &PacketEntry<'_>) -> Option<u32> {
     let header = u32::try_from(header_bytes(packet.payload)?).ok()?;
     packet.wire_len.checked_sub(header)
 }
 
-/// Whether nothing follows header, CSRCs and extension.
+/// Returns whether the packet ends with its header, CSRCs and extension.
 fn header_only(bytes: &[u8]) -> bool {
     match (bytes.first(), header_bytes(bytes)) {
         (None, _) => false,
         (_, Some(length)) => bytes.len() <= length,
-        // Cut within the header itself: before the extension or in its first word.
+        // The cut is inside the header: before the extension or in the extension's first word.
         (Some(first), None) => bytes.len() <= 12 + 4 * usize::from(first & 15),
     }
 }
 
-/// Bytes of header, CSRCs and extension; `None` where the extension's length was cut off.
+/// Returns the bytes of header, CSRCs and extension; `None` when the extension's length was cut off.
 fn header_bytes(bytes: &[u8]) -> Option<usize> {
     let first = bytes.first()?;
     let fixed = 12 + 4 * usize::from(first & 15);

@@ -1,198 +1,211 @@
-//! The first pass: decisions and RTP headers become a [`Plan`], which says where everything goes.
+//! The first rendering pass: turns decisions and RTP headers into a [`RenderPlan`] with the playout time of each
+//! packet.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::clock_rate::{ClockFinder, Pace, Sign, length_ns};
+use super::clock_rate::{ClockObservation, ClockRateDetector, MediaClock};
 use super::codec;
-use super::packet::{self, Head};
-use super::report::{Encrypted, RenderError};
-use super::rtp_clock::{Followed, Follower, Scale, Stamp};
-use super::stats_from_spool::Recount;
-use super::timeline::{Place, Track, TrackLine};
+use super::packet::{self, RtpHeaderFields};
+use super::report::{RenderError, UndecryptableReason};
+use super::rtp_clock::{MediaPosition, PacketTiming, TimestampUnwrapper, TimingUnit};
+use super::stats_from_spool::SpoolStats;
+use super::timeline::{LagTimeline, LagTrack, PlayoutOffset};
 use crate::call::decision::{Decided, Decision, PayloadFormat, SrtpContext};
 use crate::call::record::{EndedBy, Side, SideRecord};
+use crate::codec::Codec;
 use crate::net::Endpoint;
 use crate::rtp::redundancy;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
-/// How to render.
+/// Parameters of rendering.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Samples a second; `None`: 8000, or 16000 when a side has a wideband codec.
+pub struct RenderOptions {
+    /// Samples per second; `None`: 8000, or 16000 when a side has a wideband codec.
     pub sample_rate: Option<u32>,
-    /// As if nothing after this moment had been spooled; `None`: all of it.
+    /// Ignores everything spooled after this moment; `None`: renders all of it.
     pub until: Option<Timestamp>,
 }
 
-/// Where everything of a leg goes. Its size grows with the call: about 100 bytes for a second of a side.
+/// The playout times of all packets of a leg. It grows with the call: about 100 bytes for each second of a side.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// Moment of sample 0, whole microseconds.
+pub struct RenderPlan {
+    /// Moment of sample 0, in whole microseconds.
     pub starts_at: Timestamp,
-    /// Moment after the last sample, whole microseconds.
+    /// Moment after the last sample, in whole microseconds.
     pub ends_at: Timestamp,
-    /// Samples a second.
+    /// Samples per second.
     pub sample_rate: u32,
     /// Samples of each channel; 0 when no part of the leg is to be recorded.
     pub samples: u64,
-    /// What the engine counted, where the leg has its end.
-    pub ended: Option<Ended>,
-    /// The streams by their number.
+    /// The engine's counts; `None` when the spool has no end of the leg.
+    pub ended: Option<SpooledEnd>,
+    /// The streams by the number that the spool gives them.
     pub(super) streams: BTreeMap<u32, StreamPlan>,
-    /// Times that are silent, in order.
+    /// Spans that stay silent, in order of time: from, to.
     pub(super) pauses: Vec<(Timestamp, Timestamp)>,
-    /// The spool ended in the middle of a block.
+    /// True if the spool ended in the middle of a block.
     pub torn_tail: bool,
-    /// Whether there is a packet for which we have a decoder.
+    /// True if at least one packet has a format with a decoder.
     pub has_sound: bool,
-    /// The counts in `ended` are those of the spool: the engine was restarted during the call.
+    /// True if the counts in `ended` were taken from the spool, because the engine was restarted during the call.
     pub recounted: bool,
 }
 
-/// The engine's last word about a leg.
+/// The end of a leg as the engine spooled it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ended {
-    /// What ended it.
+pub struct SpooledEnd {
+    /// The reason for the end.
     pub by: EndedBy,
-    /// What it counted of both sides, caller first.
+    /// The engine's counts of both sides, caller first.
     pub sides: [SideRecord; 2],
 }
 
-/// What tells how far apart packets are, by payload type and announced clock.
-type Paces = HashMap<(u8, u32), Pace, foldhash::fast::FixedState>;
+/// The clock to be used for each pair of payload type and announced clock (Hz).
+type MediaClocks = HashMap<(u8, u32), MediaClock, foldhash::fast::FixedState>;
 
-/// Where the packets of one stream go.
+/// The playout times of one stream.
 #[derive(Clone, Debug)]
 pub(super) struct StreamPlan {
     pub(super) side: Side,
     pub(super) ssrc: u32,
-    /// Arrival of the first packet that was placed.
+    /// Arrival of the first packet that has a playout time.
     first_at: Timestamp,
-    paces: Paces,
-    tracks: Vec<TrackLine>,
-    /// Tracks of a few late packets: the track to which they belong.
+    clocks: MediaClocks,
+    tracks: Vec<LagTimeline>,
+    /// Maps a track of a few late packets to the track they belong to.
     aliases: HashMap<usize, usize>,
     pub(super) drift_ppm: Option<f64>,
 }
 
-impl Plan {
-    /// Lets the recorded part be this span, in whole microseconds, whatever the decisions say.
+impl RenderPlan {
+    /// Sets the recorded span, in whole microseconds, in place of the one in the decisions.
     pub fn set_span(&mut self, starts_at: Timestamp, ends_at: Timestamp) {
         self.starts_at = starts_at;
         self.ends_at = ends_at.max(starts_at);
         self.samples = samples_between(self.starts_at, self.ends_at, self.sample_rate);
     }
 
-    /// Position of a moment, in samples from the beginning; may lie outside.
+    /// Returns the position of a moment in samples from the start. It may lie outside the recording.
     pub(super) fn position(&self, at: Timestamp) -> f64 {
         at.nanos_since(self.starts_at) as f64 * f64::from(self.sample_rate) / 1e9
     }
 }
 
 impl StreamPlan {
-    /// Where a packet was heard. To be called for each packet that [`is_placed`], in the reader's order.
-    pub(super) fn place(&self, follower: &mut Follower, packet: Arrival, format: &PayloadFormat) -> Option<Heard> {
-        let pace = self.pace(packet.head.pt, format);
+    /// Returns the playout time of a packet. Both passes call this for the same packets in the same order: those for
+    /// which [`is_on_timeline`] holds.
+    pub(super) fn playout_time(
+        &self,
+        unwrapper: &mut TimestampUnwrapper,
+        packet: ArrivedPacket,
+        format: &PayloadFormat,
+    ) -> Option<PlayoutTime> {
+        let clock = self.clock(packet.head.pt, format);
         let at_ns = packet.at.nanos_since(self.first_at);
-        let followed = follower.handle_packet(at_ns, packet.stamp(pace, packet.length_ns(format)));
-        let (track, followed) = match self.aliases.get(&followed.track) {
-            // It stands in the piece in which that track is now.
-            Some(&track) => (track, Followed { track, index: follower.newest(track), ..followed }),
-            None => (followed.track, followed),
+        let position = unwrapper.handle_packet(at_ns, packet.timing(clock, packet.length_ns(format)));
+        let (track, position) = match self.aliases.get(&position.track) {
+            // The packet takes the current segment of the track it belongs to.
+            Some(&track) => (track, MediaPosition { track, index: unwrapper.newest_index(track), ..position }),
+            None => (position.track, position),
         };
-        let Place { heard_ns, piece } = self.tracks.get(track)?.place(&followed);
-        Some(Heard { at: self.first_at.offset(heard_ns), media_ns: followed.media_ns, piece: (track, piece) })
+        let PlayoutOffset { playout_ns, segment } = self.tracks.get(track)?.playout(&position);
+        Some(PlayoutTime {
+            at: self.first_at.offset(playout_ns),
+            media_ns: position.media_ns,
+            segment: (track, segment),
+        })
     }
 
-    /// Whether the stamps of a format mean nothing.
+    /// Returns whether packets of this format are placed by sequence number, because their RTP timestamps are useless.
     pub(super) fn is_counted(&self, pt: u8, format: &PayloadFormat) -> bool {
-        matches!(self.pace(pt, format), Pace::Counted { .. })
+        matches!(self.clock(pt, format), MediaClock::Counted { .. })
     }
 
-    fn pace(&self, pt: u8, format: &PayloadFormat) -> Pace {
-        self.paces.get(&(pt, format.clock_hz)).copied().unwrap_or(Pace::Clock(format.clock_hz))
+    fn clock(&self, pt: u8, format: &PayloadFormat) -> MediaClock {
+        self.clocks.get(&(pt, format.clock_hz)).copied().unwrap_or(MediaClock::Clock(format.clock_hz))
     }
 }
 
-/// A packet's arrival and header.
+/// Arrival time and header of an RTP packet.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival {
+pub(super) struct ArrivedPacket {
     pub(super) at: Timestamp,
-    pub(super) head: Head,
-    /// Bytes of its payload; `None` where what is added to it (SRTP) cannot be told from it.
+    pub(super) head: RtpHeaderFields,
+    /// Bytes of the payload; `None` when SRTP adds an unknown number of bytes.
     payload_bytes: Option<u32>,
 }
 
-impl Arrival {
-    /// Of a packet of a known stream.
-    pub(super) fn new(packet: &PacketEntry<'_>, head: Head, known: &KnownStream) -> Self {
-        let plain = matches!(known.protection, Protection::Plain);
+impl ArrivedPacket {
+    /// Returns the arrival of a packet of a known stream.
+    pub(super) fn new(packet: &PacketEntry<'_>, head: RtpHeaderFields, known: &DecidedStream) -> Self {
+        let plain = matches!(known.protection, StreamProtection::Plain);
         Self { at: packet.at, head, payload_bytes: plain.then(|| packet::payload_bytes(packet)).flatten() }
     }
 
     fn length_ns(&self, format: &PayloadFormat) -> Option<i64> {
-        length_ns(format, self.payload_bytes?).filter(|length_ns| *length_ns > 0)
+        let length_ns = format.codec()?.duration_ns(self.payload_bytes?, format.clock_hz, format.channels)?;
+        (length_ns > 0).then_some(length_ns)
     }
 
-    fn stamp(&self, pace: Pace, length_ns: Option<i64>) -> Stamp {
-        let scale = match pace {
-            Pace::Clock(hz) => Scale::Time(hz),
-            Pace::Counted { packet_ns } => Scale::Number(length_ns.unwrap_or(packet_ns)),
+    fn timing(&self, clock: MediaClock, length_ns: Option<i64>) -> PacketTiming {
+        let unit = match clock {
+            MediaClock::Clock(hz) => TimingUnit::Ticks(hz),
+            MediaClock::Counted { packet_ns } => TimingUnit::Packets(length_ns.unwrap_or(packet_ns)),
         };
-        Stamp { time: self.head.time, sequence: self.head.sequence, scale }
+        PacketTiming { time: self.head.time, sequence: self.head.sequence, unit }
     }
 }
 
-/// When a packet's sound was heard.
+/// The moment at which a packet's sound was heard.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Heard {
+pub(super) struct PlayoutTime {
     pub(super) at: Timestamp,
     pub(super) media_ns: i64,
-    /// Track and piece: within one, sound goes on without a step.
-    pub(super) piece: (usize, usize),
+    /// Track and segment. Within a segment, sound continues without a gap or overlap.
+    pub(super) segment: (usize, usize),
 }
 
-/// The streams and payload maps as decided so far: both passes keep one.
+/// The streams and payload types decided so far. Each pass keeps its own.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Known {
+pub(super) struct DecidedStreams {
     by_flow: HashMap<(Endpoint, Endpoint, u32), u32, foldhash::fast::FixedState>,
-    pub(super) streams: HashMap<u32, KnownStream, foldhash::fast::FixedState>,
+    pub(super) streams: HashMap<u32, DecidedStream, foldhash::fast::FixedState>,
     keys: u32,
 }
 
-/// What was decided about a stream.
+/// The decisions about one stream.
 #[derive(Clone, Debug)]
-pub(super) struct KnownStream {
+pub(super) struct DecidedStream {
     pub(super) side: Side,
     pub(super) ssrc: u32,
     pub(super) formats: HashMap<u8, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
-    pub(super) protection: Protection,
+    pub(super) protection: StreamProtection,
 }
 
-/// How a stream is protected.
+/// The encryption of a stream.
 #[derive(Clone, Debug)]
-pub(super) enum Protection {
-    /// Not at all.
+pub(super) enum StreamProtection {
+    /// No encryption.
     Plain,
-    /// With keys that the signalling showed; the number of the decision that said so.
+    /// SRTP with keys from the signalling, and the number of the decision that had them.
     Keys(SrtpContext, u32),
-    /// In a way that cannot be undone.
-    Closed(Encrypted),
+    /// Encryption that callspan cannot undo.
+    Closed(UndecryptableReason),
 }
 
-impl Known {
-    /// Takes in a decision about streams.
-    pub(super) fn handle(&mut self, decision: &Decision) {
+impl DecidedStreams {
+    /// Applies a decision about streams.
+    pub(super) fn handle_decision(&mut self, decision: &Decision) {
         match decision {
             Decision::Stream { stream, src, dst, ssrc, side } => {
                 self.by_flow.insert((*src, *dst, *ssrc), *stream);
-                let known = self.streams.entry(*stream).or_insert_with(|| KnownStream {
+                let known = self.streams.entry(*stream).or_insert_with(|| DecidedStream {
                     side: *side,
                     ssrc: *ssrc,
                     formats: HashMap::default(),
-                    protection: Protection::Plain,
+                    protection: StreamProtection::Plain,
                 });
                 known.side = *side;
             }
@@ -204,55 +217,55 @@ impl Known {
             Decision::Srtp { stream, context } => {
                 self.keys += 1;
                 if let Some(known) = self.streams.get_mut(stream) {
-                    known.protection = Protection::Keys(context.clone(), self.keys);
+                    known.protection = StreamProtection::Keys(context.clone(), self.keys);
                 }
             }
             Decision::Plain { stream } => {
                 if let Some(known) = self.streams.get_mut(stream) {
-                    known.protection = Protection::Plain;
+                    known.protection = StreamProtection::Plain;
                 }
             }
             Decision::Encrypted { stream, why } => {
                 if let Some(known) = self.streams.get_mut(stream) {
-                    known.protection = Protection::Closed((*why).into());
+                    known.protection = StreamProtection::Closed((*why).into());
                 }
             }
             _ => {}
         }
     }
 
-    /// The stream that a packet belongs to.
-    pub(super) fn stream_of(&self, packet: &PacketEntry<'_>, head: &Head) -> Option<u32> {
+    /// Returns the number of the stream that a packet belongs to.
+    pub(super) fn stream_of(&self, packet: &PacketEntry<'_>, head: &RtpHeaderFields) -> Option<u32> {
         self.by_flow.get(&(packet.src, packet.dst, head.ssrc)).copied()
     }
 }
 
-/// Whether packets of a format have a place of their own. A telephone-event bears the time of the event's beginning
+/// Returns whether packets of a format get a playout time. A telephone-event repeats the timestamp of the event's start
 /// (RFC 4733 section 2.2.2) and would pull the timeline back.
-pub(super) fn is_placed(format: &PayloadFormat) -> bool {
-    format.encoding != "TELEPHONE-EVENT" && format.clock_hz > 0
+pub(super) fn is_on_timeline(format: &PayloadFormat) -> bool {
+    !format.is(Codec::TelephoneEvent) && format.clock_hz > 0
 }
 
-/// Reads a spool once and says where everything goes.
+/// Reads a spool once and computes the playout time of every packet.
 ///
 /// # Errors
 /// When the spool cannot be read.
-pub fn plan(source: &LegSource, options: &Options) -> Result<Plan, RenderError> {
-    let mut pass = Pass::default();
-    let torn_tail = walk(source, options.until, &mut |entry| match entry {
+pub fn plan(source: &LegSource, options: &RenderOptions) -> Result<RenderPlan, RenderError> {
+    let mut pass = PlanPass::default();
+    let torn_tail = read_until(source, options.until, &mut |entry| match entry {
         SpoolEntry::Decided(decided) => pass.handle_decided(decided),
         SpoolEntry::Packet(datagram) => pass.handle_datagram(&datagram),
     })?;
     if pass.is_miscounted
         && let Some(ended) = &mut pass.ended
     {
-        Recount::of(source, options.until)?.correct(&mut ended.sides);
+        SpoolStats::of(source, options.until)?.replace_counts(&mut ended.sides);
     }
     Ok(pass.finish(options, torn_tail))
 }
 
-/// Reads what lies before a moment; gives whether the spool ended in the middle of a block.
-pub(super) fn walk(
+/// Reads all entries up to a moment. Returns true if the spool ended in the middle of a block.
+pub(super) fn read_until(
     source: &LegSource,
     until: Option<Timestamp>,
     each: &mut dyn FnMut(SpoolEntry<'_>),
@@ -264,37 +277,37 @@ pub(super) fn walk(
             SpoolEntry::Decided(decided) if decided.at() <= until => each(entry),
             SpoolEntry::Packet(packet) if packet.at <= until => each(entry),
             SpoolEntry::Decided(Decided { decision: Decision::Begin { .. }, .. }) => {}
-            // They come in order of time: nothing earlier follows.
+            // Entries are in order of time: nothing earlier follows.
             SpoolEntry::Decided(_) | SpoolEntry::Packet(_) => break,
         }
     }
     Ok(reader.torn_tail())
 }
 
-/// The first pass under way.
+/// The state of the first pass.
 #[derive(Debug, Default)]
-struct Pass {
-    known: Known,
-    streams: BTreeMap<u32, Gathered>,
+struct PlanPass {
+    known: DecidedStreams,
+    streams: BTreeMap<u32, StreamCollector>,
     starts_at: Option<Timestamp>,
     ends_at: Option<Timestamp>,
-    ended: Option<Ended>,
+    ended: Option<SpooledEnd>,
     pauses: Vec<(Timestamp, Timestamp)>,
     last_packet_at: Option<Timestamp>,
     widest_hz: u32,
-    /// The engine's counts are not to be trusted.
+    /// True if the engine's counts are wrong.
     is_miscounted: bool,
 }
 
-impl Pass {
+impl PlanPass {
     fn handle_decided(&mut self, decided: &Decided) {
         let at = decided.at();
-        self.known.handle(&decided.decision);
+        self.known.handle_decision(&decided.decision);
         match &decided.decision {
             Decision::Start => self.starts_at = Some(self.starts_at.map_or(at, |start| start.min(at))),
             Decision::End { ended_by, caller, callee } => {
                 self.ends_at = Some(at);
-                self.ended = Some(Ended { by: *ended_by, sides: [caller.clone(), callee.clone()] });
+                self.ended = Some(SpooledEnd { by: *ended_by, sides: [caller.clone(), callee.clone()] });
             }
             Decision::Restart { .. } => self.is_miscounted = true,
             Decision::Pause if self.pauses.last().is_none_or(|&(_, to)| to != Timestamp::MAX) => {
@@ -312,33 +325,34 @@ impl Pass {
 
     fn handle_datagram(&mut self, datagram: &PacketEntry<'_>) {
         self.last_packet_at = Some(self.last_packet_at.map_or(datagram.at, |last| last.max(datagram.at)));
-        for (n, packet) in packet::each(datagram).enumerate() {
+        for (n, packet) in packet::split_joined(datagram).enumerate() {
             self.handle_packet(&packet);
             if n > 0 {
-                // The engine took the others of it for lost.
+                // The engine counted the other packets of the datagram as lost.
                 self.is_miscounted = true;
             }
         }
     }
 
     fn handle_packet(&mut self, packet: &PacketEntry<'_>) {
-        let Some(head) = packet::head(packet) else { return };
+        let Some(head) = packet::read_header(packet) else { return };
         let Some(number) = self.known.stream_of(packet, &head) else { return };
         let Some(known) = self.known.streams.get(&number) else { return };
         let Some(Some(format)) = known.formats.get(&head.pt) else { return };
-        if !is_placed(format) {
+        if !is_on_timeline(format) {
             return;
         }
-        let gathered = self.streams.entry(number).or_insert_with(|| Gathered::new(known.side, known.ssrc, packet.at));
-        if !matches!(known.protection, Protection::Closed(_)) && gathered.is_new(format) {
-            // The recording is wideband if any codec of it is; comfort noise has no band of its own.
-            self.widest_hz = self.widest_hz.max(widest(known, format));
+        let collector =
+            self.streams.entry(number).or_insert_with(|| StreamCollector::new(known.side, known.ssrc, packet.at));
+        if !matches!(known.protection, StreamProtection::Closed(_)) && collector.is_new(format) {
+            // One wideband codec makes the recording wideband. Comfort noise has no bandwidth of its own.
+            self.widest_hz = self.widest_hz.max(sampling_rate_hz(known, format));
         }
-        gathered.handle_packet(Arrival::new(packet, head, known), format);
+        collector.handle_packet(ArrivedPacket::new(packet, head, known), format);
     }
 
-    fn finish(self, options: &Options, torn_tail: bool) -> Plan {
-        // Without an end (a crash, a torn tail) the last packet is the end.
+    fn finish(self, options: &RenderOptions, torn_tail: bool) -> RenderPlan {
+        // After a crash or with a torn tail, the last packet is the end.
         let ends_at = self.ends_at.or(self.last_packet_at);
         let (starts_at, ends_at) = match (self.starts_at, ends_at) {
             (Some(start), Some(end)) => (start.floor_micros(), end.floor_micros().max(start.floor_micros())),
@@ -348,11 +362,11 @@ impl Pass {
                 (at, at)
             }
         };
-        let ends_at = ends_at.min(starts_at + LONGEST);
+        let ends_at = ends_at.min(starts_at + MAX_DURATION);
         let wide = if self.widest_hz > NARROW_HZ { WIDE_HZ } else { NARROW_HZ };
         let sample_rate = options.sample_rate.unwrap_or(wide).max(1);
-        let streams = self.streams.into_iter().map(|(number, gathered)| (number, gathered.finish())).collect();
-        Plan {
+        let streams = self.streams.into_iter().map(|(number, collector)| (number, collector.finish())).collect();
+        RenderPlan {
             starts_at,
             ends_at,
             sample_rate,
@@ -367,72 +381,72 @@ impl Pass {
     }
 }
 
-/// The sampling rate of what a format's packets hold; 0 where nothing can be decoded.
-fn widest(known: &KnownStream, format: &PayloadFormat) -> u32 {
+/// Returns the sampling rate of the sound in packets of a format, in Hz; 0 when there is no decoder.
+fn sampling_rate_hz(known: &DecidedStream, format: &PayloadFormat) -> u32 {
     let rate = |format: &PayloadFormat| codec::decoder_for(format).map_or(0, |decoder| decoder.sample_rate_hz());
-    if format.encoding != RED {
+    if !format.is(Codec::Red) {
         return rate(format);
     }
     let within = redundancy::types(&format.fmtp).filter_map(|pt| known.formats.get(&pt)?.as_deref());
     within.map(rate).max().unwrap_or(0)
 }
 
-/// Samples of a channel between two moments: `round((to - from) * rate)`.
+/// Returns the number of samples of a channel between two moments: `round((to - from) * rate)`.
 pub fn samples_between(from: Timestamp, to: Timestamp, sample_rate: u32) -> u64 {
     let ns = i128::from(to.nanos_since(from).max(0));
     u64::try_from((ns * i128::from(sample_rate) + 500_000_000) / 1_000_000_000).unwrap_or(0)
 }
 
-/// What the first pass gathers of a stream.
+/// What the first pass collects about one stream.
 #[derive(Debug)]
-struct Gathered {
+struct StreamCollector {
     side: Side,
     ssrc: u32,
     first_at: Timestamp,
-    /// Packets that wait until the pace of the format before them is known.
-    waiting: VecDeque<Waiting>,
-    finders: HashMap<(u8, u32), ClockFinder>,
-    paces: Paces,
+    /// Packets that wait until the clock of the oldest packet's format is known.
+    pending: VecDeque<PendingPacket>,
+    finders: HashMap<(u8, u32), ClockRateDetector>,
+    clocks: MediaClocks,
     formats_seen: HashSet<Arc<PayloadFormat>>,
-    /// That of the last packet.
+    /// Format of the last packet.
     format: Option<Arc<PayloadFormat>>,
-    follower: Follower,
-    tracks: Vec<Track>,
+    unwrapper: TimestampUnwrapper,
+    tracks: Vec<LagTrack>,
 }
 
-/// A packet that waits, with its format's clock and the length of its sound.
+/// A packet that waits, with its format's clock and the duration of its sound.
 #[derive(Clone, Copy, Debug)]
-struct Waiting {
-    packet: Arrival,
+struct PendingPacket {
+    packet: ArrivedPacket,
     clock_hz: u32,
     length_ns: Option<i64>,
 }
 
-impl Waiting {
+impl PendingPacket {
     fn key(&self) -> (u8, u32) {
         (self.packet.head.pt, self.clock_hz)
     }
 }
 
-impl Gathered {
+impl StreamCollector {
     fn new(side: Side, ssrc: u32, first_at: Timestamp) -> Self {
         Self {
             side,
             ssrc,
             first_at,
-            waiting: VecDeque::new(),
+            pending: VecDeque::new(),
             finders: HashMap::new(),
-            paces: HashMap::default(),
+            clocks: HashMap::default(),
             formats_seen: HashSet::new(),
             format: None,
-            follower: Follower::default(),
+            unwrapper: TimestampUnwrapper::default(),
             tracks: Vec::new(),
         }
     }
 
-    /// Whether a packet is the first of its format.
+    /// Returns whether a packet is the first of its format.
     fn is_new(&mut self, format: &Arc<PayloadFormat>) -> bool {
-        // Nearly always that of the packet before, told by its pointer.
+        // Nearly always the format of the previous packet: comparing pointers is enough.
         if self.format.as_ref() == Some(format) {
             return false;
         }
@@ -440,75 +454,80 @@ impl Gathered {
         self.formats_seen.insert(Arc::clone(format))
     }
 
-    fn handle_packet(&mut self, packet: Arrival, format: &PayloadFormat) {
-        let now = Waiting { packet, clock_hz: format.clock_hz, length_ns: packet.length_ns(format) };
-        let pace = self.paces.get(&now.key()).copied();
-        if self.waiting.is_empty()
-            && let Some(pace) = pace
+    fn handle_packet(&mut self, packet: ArrivedPacket, format: &PayloadFormat) {
+        let now = PendingPacket { packet, clock_hz: format.clock_hz, length_ns: packet.length_ns(format) };
+        let clock = self.clocks.get(&now.key()).copied();
+        if self.pending.is_empty()
+            && let Some(clock) = clock
         {
-            return self.follow(now, pace);
+            return self.place_on_track(now, clock);
         }
-        if pace.is_none() {
-            let finder = self.finders.entry(now.key()).or_insert_with(|| ClockFinder::new(format));
+        if clock.is_none() {
+            let finder = self.finders.entry(now.key()).or_insert_with(|| ClockRateDetector::new(format));
             let (at_ns, head) = (packet.at.as_nanos(), packet.head);
-            finder.handle_packet(Sign { at_ns, sequence: head.sequence, time: head.time, length_ns: now.length_ns });
-            if finder.is_sure() {
-                self.settle(now.key());
+            finder.handle_packet(ClockObservation {
+                at_ns,
+                sequence: head.sequence,
+                time: head.time,
+                length_ns: now.length_ns,
+            });
+            if finder.has_enough() {
+                self.fix_clock(now.key());
             }
         }
-        self.waiting.push_back(now);
-        while let Some(&first) = self.waiting.front() {
-            let pace = match self.paces.get(&first.key()) {
-                Some(pace) => *pace,
-                None if self.waiting.len() < MAX_WAITING => break,
-                None => self.settle(first.key()),
+        self.pending.push_back(now);
+        while let Some(&first) = self.pending.front() {
+            let clock = match self.clocks.get(&first.key()) {
+                Some(clock) => *clock,
+                None if self.pending.len() < MAX_PENDING => break,
+                None => self.fix_clock(first.key()),
             };
-            self.waiting.pop_front();
-            self.follow(first, pace);
+            self.pending.pop_front();
+            self.place_on_track(first, clock);
         }
     }
 
-    /// Takes the pace as far as it is known.
-    fn settle(&mut self, key: (u8, u32)) -> Pace {
-        let pace = self.finders.get(&key).map_or(Pace::Clock(key.1), ClockFinder::pace);
-        self.paces.insert(key, pace);
-        pace
+    /// Decides the clock of a format from the packets so far.
+    fn fix_clock(&mut self, key: (u8, u32)) -> MediaClock {
+        let clock = self.finders.get(&key).map_or(MediaClock::Clock(key.1), ClockRateDetector::media_clock);
+        self.clocks.insert(key, clock);
+        clock
     }
 
-    fn follow(&mut self, Waiting { packet, length_ns, .. }: Waiting, pace: Pace) {
+    fn place_on_track(&mut self, PendingPacket { packet, length_ns, .. }: PendingPacket, clock: MediaClock) {
         let at_ns = packet.at.nanos_since(self.first_at);
-        let followed = self.follower.handle_packet(at_ns, packet.stamp(pace, length_ns));
-        if followed.track >= self.tracks.len() {
-            self.tracks.resize_with(followed.track + 1, Track::default);
+        let position = self.unwrapper.handle_packet(at_ns, packet.timing(clock, length_ns));
+        if position.track >= self.tracks.len() {
+            self.tracks.resize_with(position.track + 1, LagTrack::default);
         }
-        self.tracks[followed.track].handle_packet(at_ns, &followed);
+        self.tracks[position.track].handle_packet(at_ns, &position);
     }
 
     fn finish(mut self) -> StreamPlan {
-        while let Some(first) = self.waiting.pop_front() {
-            let pace = self.paces.get(&first.key()).copied();
-            let pace = pace.unwrap_or_else(|| self.settle(first.key()));
-            self.follow(first, pace);
+        while let Some(first) = self.pending.pop_front() {
+            let clock = self.clocks.get(&first.key()).copied();
+            let clock = clock.unwrap_or_else(|| self.fix_clock(first.key()));
+            self.place_on_track(first, clock);
         }
-        let lines: Vec<TrackLine> = self.tracks.iter().map(Track::line).collect();
+        let timelines: Vec<LagTimeline> = self.tracks.iter().map(LagTrack::timeline).collect();
         StreamPlan {
             side: self.side,
             ssrc: self.ssrc,
             first_at: self.first_at,
             aliases: aliases(&self.tracks),
-            drift_ppm: lines.iter().filter_map(TrackLine::longest).filter_map(drift).next_back(),
-            paces: self.paces,
-            tracks: lines,
+            drift_ppm: timelines.iter().filter_map(LagTimeline::longest_knots).filter_map(drift).next_back(),
+            clocks: self.clocks,
+            tracks: timelines,
         }
     }
 }
 
 impl StreamPlan {
-    /// Formats whose stamps run on another clock than announced: announced and true.
+    /// Returns the formats whose timestamps run on another clock than announced: announced and true clock, Hz.
     pub(super) fn wrong_clocks(&self) -> Vec<(u32, u32)> {
-        let clocks = self.paces.iter().filter_map(|(&(_, announced), pace)| match pace {
-            Pace::Clock(hz) => Some((announced, *hz)),
-            Pace::Counted { .. } => None,
+        let clocks = self.clocks.iter().filter_map(|(&(_, announced), clock)| match clock {
+            MediaClock::Clock(hz) => Some((announced, *hz)),
+            MediaClock::Counted { .. } => None,
         });
         let mut wrong: Vec<(u32, u32)> = clocks.filter(|(announced, hz)| announced != hz).collect();
         wrong.sort_unstable();
@@ -516,17 +535,18 @@ impl StreamPlan {
     }
 }
 
-/// Tracks of one or two packets that came very late while another track went on around them: they belong to that one.
-fn aliases(tracks: &[Track]) -> HashMap<usize, usize> {
+/// Finds tracks of one or two packets that came very late while another track continued around them. Maps each to that
+/// track.
+fn aliases(tracks: &[LagTrack]) -> HashMap<usize, usize> {
     let mut aliases = HashMap::new();
-    for (number, track) in tracks.iter().enumerate().filter(|(_, track)| track.packets() < FEW) {
+    for (number, track) in tracks.iter().enumerate().filter(|(_, track)| track.packets() < MIN_TRACK_PACKETS) {
         let (Some((from, to)), Some(lag)) = (track.span(), track.min_lag()) else { continue };
         let around = tracks.iter().enumerate().skip(number.saturating_sub(NEIGHBOURS)).take(2 * NEIGHBOURS + 1);
         let around = around.filter(|(other, main)| {
             *other != number
-                && main.packets() >= FEW
+                && main.packets() >= MIN_TRACK_PACKETS
                 && main.span().is_some_and(|(begins, ends)| begins < from && to < ends)
-                && main.min_lag().is_some_and(|main_lag| main_lag < lag && lag - main_lag < LATEST_NS)
+                && main.min_lag().is_some_and(|main_lag| main_lag < lag && lag - main_lag < MAX_LATENESS_NS)
         });
         if let Some((main, _)) = around.max_by_key(|(_, main)| main.packets()) {
             aliases.insert(number, main);
@@ -535,10 +555,10 @@ fn aliases(tracks: &[Track]) -> HashMap<usize, usize> {
     aliases
 }
 
-/// The sender's clock against the capture clock in ppm: the slope of the lag, by least squares.
+/// Returns the drift of the sender's clock against the capture clock in ppm: the slope of the lag, by least squares.
 fn drift(knots: &[(i64, i64)]) -> Option<f64> {
     let (&(first, lag), &(last, _)) = (knots.first()?, knots.last()?);
-    if last - first < LONG_ENOUGH_NS {
+    if last - first < MIN_DRIFT_SPAN_NS {
         return None;
     }
     let points = || knots.iter().map(|&(x, y)| ((x - first) as f64 / 1e9, (y - lag) as f64 / 1e9));
@@ -547,25 +567,23 @@ fn drift(knots: &[(i64, i64)]) -> Option<f64> {
     let (mx, my) = (sx / n, sy / n);
     let (sxy, sxx) =
         points().fold((0.0, 0.0), |(sxy, sxx), (x, y)| (sxy + (x - mx) * (y - my), sxx + (x - mx) * (x - mx)));
-    // A fast sender's media time outruns arrival, so its lag shrinks.
+    // The media time of a fast sender outruns arrival, so its lag shrinks.
     (sxx > 0.0).then(|| (-sxy / sxx * 1e7).round() / 10.0)
 }
 
-/// A week: longer than any call may be (`calls.max_hours`); a damaged stamp must not make a file of centuries.
-const LONGEST: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3_600);
-/// Redundant audio: a packet of packets (RFC 2198).
-pub(super) const RED: &str = "RED";
-/// Telephone band.
+/// A week, longer than `calls.max_hours` allows. A damaged capture time must not make a file of centuries.
+const MAX_DURATION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3_600);
+/// Sampling rate of telephone speech.
 const NARROW_HZ: u32 = 8_000;
-/// Wideband.
+/// Sampling rate of wideband speech.
 const WIDE_HZ: u32 = 16_000;
-/// Packets that wait for a clock: twice what finds it.
-const MAX_WAITING: usize = 100;
-/// A track of fewer packets is a late packet rather than a talk spurt.
-const FEW: u32 = 3;
-/// How far away in number of tracks the one around it is looked for.
+/// Twice the packets that detect a clock.
+const MAX_PENDING: usize = 100;
+/// A track of fewer packets is a late packet and not a talk spurt.
+const MIN_TRACK_PACKETS: u32 = 3;
+/// Number of neighbouring tracks, each way, among which the surrounding track is searched.
 const NEIGHBOURS: usize = 4;
-/// So late a packet still belongs to what goes on around it: what a reader can sort.
-const LATEST_NS: i64 = 5_000_000_000;
-/// Over less than half a minute, a change of 1 ms in the network looks like 30 ppm.
-const LONG_ENOUGH_NS: i64 = 30_000_000_000;
+/// A packet that is later than this does not belong to the sound around it. The spool reader sorts packets this late.
+const MAX_LATENESS_NS: i64 = 5_000_000_000;
+/// Over less than half a minute, a change of 1 ms in the network looks like a drift of 30 ppm.
+const MIN_DRIFT_SPAN_NS: i64 = 30_000_000_000;

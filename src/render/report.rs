@@ -7,13 +7,13 @@ use crate::spool::SpoolError;
 
 /// Why packets gave no sound.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Silent {
+pub enum UndecodableReason {
     /// There is no decoder for this encoding.
     UnknownCodec(String),
     /// Nothing announced what this payload type means.
     UnknownPayloadType(u8),
     /// The stream cannot be decrypted.
-    Encrypted(Encrypted),
+    Encrypted(UndecryptableReason),
     /// The capture cut the packet, or its header contradicts its length.
     Cut,
     /// The decoder refused the payload.
@@ -22,7 +22,7 @@ pub enum Silent {
 
 /// Why a stream cannot be decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Encrypted {
+pub enum UndecryptableReason {
     /// DTLS-SRTP: keys never cross the wire in clear.
     DtlsSrtp,
     /// ZRTP: likewise.
@@ -35,7 +35,7 @@ pub enum Encrypted {
     Unsupported,
 }
 
-impl From<Unreadable> for Encrypted {
+impl From<Unreadable> for UndecryptableReason {
     fn from(why: Unreadable) -> Self {
         match why {
             Unreadable::DtlsSrtp => Self::DtlsSrtp,
@@ -51,7 +51,7 @@ pub struct SideReport {
     /// Packets that gave sound.
     pub decoded: u64,
     /// Packets that gave none, by reason.
-    pub silent: BTreeMap<Silent, u64>,
+    pub silent: BTreeMap<UndecodableReason, u64>,
     /// Lost packets whose sound a later packet repeated (RFC 2198).
     pub repaired: u64,
     /// Packets whose payload was deliberately not kept, telephone-events among them.
@@ -93,7 +93,7 @@ impl SideReport {
 
 /// What rendering a leg gave.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
+pub struct RenderReport {
     /// Samples of each channel.
     pub samples: u64,
     /// Left and right: the leg's caller and callee.

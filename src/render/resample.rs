@@ -11,13 +11,13 @@ pub struct Resampler {
     from_hz: u32,
     to_hz: u32,
     /// `None`: both rates are the same.
-    converter: Option<Converter>,
+    converter: Option<FftConverter>,
     /// Samples taken and given so far.
     taken: u64,
     given: u64,
 }
 
-struct Converter {
+struct FftConverter {
     fft: Fft<f32>,
     /// Input that does not fill a block yet.
     pending: Vec<f32>,
@@ -32,7 +32,7 @@ impl Resampler {
         if from_hz == 0 || to_hz == 0 {
             return None;
         }
-        let converter = if from_hz == to_hz { None } else { Some(Converter::new(from_hz, to_hz)?) };
+        let converter = if from_hz == to_hz { None } else { Some(FftConverter::new(from_hz, to_hz)?) };
         Some(Self { from_hz, to_hz, converter, taken: 0, given: 0 })
     }
 
@@ -73,7 +73,7 @@ impl Resampler {
     }
 }
 
-impl Converter {
+impl FftConverter {
     fn new(from_hz: u32, to_hz: u32) -> Option<Self> {
         // Blocks are multiples of the smallest whole ratio; an even multiple, or the delay is half a sample off.
         let smallest = 2 * (from_hz / gcd(from_hz, to_hz)) as usize;

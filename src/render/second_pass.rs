@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::mix_buffer::{Canvas, Output};
+use super::mix_buffer::{MixBuffer, SampleSink};
 use super::packet;
-use super::plan::{Arrival, Known, Plan};
-use super::player::{Player, Stage};
-use super::report::{RenderError, Report};
+use super::plan::{ArrivedPacket, DecidedStreams, RenderPlan};
+use super::player::{PlayContext, StreamPlayer};
+use super::report::{RenderError, RenderReport};
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
@@ -15,13 +15,13 @@ use crate::time::Timestamp;
 ///
 /// # Errors
 /// When the spool cannot be read or `out` fails.
-pub fn render(plan: &Plan, source: &LegSource, out: &mut Output<'_>) -> Result<Report, RenderError> {
-    let mut pass = Pass::new(plan);
+pub fn render(plan: &RenderPlan, source: &LegSource, out: &mut SampleSink<'_>) -> Result<RenderReport, RenderError> {
+    let mut pass = RenderPass::new(plan);
     if plan.samples > 0 {
         let mut reader = source.open()?;
         while let Some(entry) = reader.next_entry()? {
             match entry {
-                SpoolEntry::Decided(decided) => pass.known.handle(&decided.decision),
+                SpoolEntry::Decided(decided) => pass.known.handle_decision(&decided.decision),
                 SpoolEntry::Packet(packet) => {
                     if packet.at > plan.ends_at + MARGIN {
                         break;
@@ -30,7 +30,7 @@ pub fn render(plan: &Plan, source: &LegSource, out: &mut Output<'_>) -> Result<R
                     if packet.at >= pass.next_step {
                         pass.step(packet.at, out)?;
                     }
-                    packet::each(&packet).for_each(|packet| pass.handle_packet(&packet));
+                    packet::split_joined(&packet).for_each(|packet| pass.handle_packet(&packet));
                 }
             }
         }
@@ -39,61 +39,62 @@ pub fn render(plan: &Plan, source: &LegSource, out: &mut Output<'_>) -> Result<R
 }
 
 /// The second pass under way.
-struct Pass<'a> {
-    plan: &'a Plan,
-    known: Known,
-    players: BTreeMap<u32, Player>,
-    canvas: Canvas,
-    report: Report,
+struct RenderPass<'a> {
+    plan: &'a RenderPlan,
+    known: DecidedStreams,
+    players: BTreeMap<u32, StreamPlayer>,
+    canvas: MixBuffer,
+    report: RenderReport,
     next_step: Timestamp,
 }
 
-impl<'a> Pass<'a> {
-    fn new(plan: &'a Plan) -> Self {
+impl<'a> RenderPass<'a> {
+    fn new(plan: &'a RenderPlan) -> Self {
         let position = |at: Timestamp| plan.position(at).clamp(-1e15, 1e15) as i64;
         let muted = plan.pauses.iter().map(|&(from, to)| (position(from), position(to))).collect();
         Self {
             plan,
-            known: Known::default(),
+            known: DecidedStreams::default(),
             players: BTreeMap::new(),
-            canvas: Canvas::new(plan.sample_rate, plan.samples, muted),
-            report: Report { samples: plan.samples, torn_tail: plan.torn_tail, ..Report::default() },
+            canvas: MixBuffer::new(plan.sample_rate, plan.samples, muted),
+            report: RenderReport { samples: plan.samples, torn_tail: plan.torn_tail, ..RenderReport::default() },
             next_step: Timestamp::from_nanos(i64::MIN),
         }
     }
 
     fn handle_packet(&mut self, packet: &PacketEntry<'_>) {
-        let Some(head) = packet::head(packet) else { return };
+        let Some(head) = packet::read_header(packet) else { return };
         let Some(number) = self.known.stream_of(packet, &head) else { return };
         let Some(known) = self.known.streams.get(&number) else { return };
         let channel = known.side.channel();
         let rank = u16::try_from(self.players.len() + 1).unwrap_or(u16::MAX);
-        let player = self.players.entry(number).or_insert_with(|| Player::new(channel, rank));
-        let mut stage = Stage { plan: self.plan, canvas: &mut self.canvas, report: &mut self.report.sides[channel] };
-        let arrival = Arrival::new(packet, head, known);
+        let player = self.players.entry(number).or_insert_with(|| StreamPlayer::new(channel, rank));
+        let mut stage =
+            PlayContext { plan: self.plan, canvas: &mut self.canvas, report: &mut self.report.sides[channel] };
+        let arrival = ArrivedPacket::new(packet, head, known);
         player.handle_packet(packet, arrival, (known, self.plan.streams.get(&number)), &mut stage);
     }
 
     /// Brings everyone up to now and gives out what is finished.
-    fn step(&mut self, now: Timestamp, out: &mut Output<'_>) -> Result<(), RenderError> {
+    fn step(&mut self, now: Timestamp, out: &mut SampleSink<'_>) -> Result<(), RenderError> {
         self.next_step = now + STEP;
         let finished = self.plan.position(now - MARGIN) as i64;
         let resting = self.plan.position(now - RESTING) as i64;
         for (number, player) in &mut self.players {
             let Some(known) = self.known.streams.get(number) else { continue };
             let report = &mut self.report.sides[known.side.channel()];
-            let mut stage = Stage { plan: self.plan, canvas: &mut self.canvas, report };
+            let mut stage = PlayContext { plan: self.plan, canvas: &mut self.canvas, report };
             player.handle_timeout(now, resting, &mut stage);
         }
         self.canvas.give_until(finished, out)?;
         Ok(())
     }
 
-    fn finish(mut self, out: &mut Output<'_>) -> Result<Report, RenderError> {
+    fn finish(mut self, out: &mut SampleSink<'_>) -> Result<RenderReport, RenderError> {
         for (number, player) in &mut self.players {
             let Some(known) = self.known.streams.get(number) else { continue };
             let report = &mut self.report.sides[known.side.channel()];
-            let mut stage = Stage { plan: self.plan, canvas: &mut self.canvas, report };
+            let mut stage = PlayContext { plan: self.plan, canvas: &mut self.canvas, report };
             player.handle_timeout(self.plan.ends_at, stage.canvas.total(), &mut stage);
             player.finish(&mut stage);
         }

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use super::packet::{self, Head};
-use super::plan::{Known, KnownStream, walk};
+use super::packet::{self, RtpHeaderFields};
+use super::plan::{DecidedStream, DecidedStreams, read_until};
 use super::report::RenderError;
 use crate::call::record::{Side, SideRecord};
+use crate::codec::Codec;
 use crate::net::Endpoint;
 use crate::rtp::redundancy;
 use crate::rtp::stats::StreamStats;
@@ -17,51 +18,56 @@ use crate::time::{RtpTime, Timestamp};
 
 /// The counts so far.
 #[derive(Debug, Default)]
-pub(super) struct Recount {
-    streams: BTreeMap<u32, Counted>,
+pub(super) struct SpoolStats {
+    streams: BTreeMap<u32, StreamTally>,
 }
 
 #[derive(Debug)]
-struct Counted {
+struct StreamTally {
     flow: (Endpoint, Endpoint),
     ssrc: u32,
     side: Side,
     stats: StreamStats,
-    payloads: BTreeMap<u8, Payload>,
+    payloads: BTreeMap<u8, PayloadTypeTally>,
 }
 
 #[derive(Debug, Default)]
-struct Payload {
+struct PayloadTypeTally {
     packets: u64,
-    voice: Option<String>,
+    codec_name: Option<String>,
     is_event: bool,
 }
 
-impl Recount {
+impl SpoolStats {
     /// Counts what a spool has before a moment: a pass of its own, for few calls need it.
     ///
     /// # Errors
     /// When the spool cannot be read.
     pub(super) fn of(source: &LegSource, until: Option<Timestamp>) -> Result<Self, RenderError> {
-        let (mut known, mut recount) = (Known::default(), Self::default());
-        walk(source, until, &mut |entry| match entry {
-            SpoolEntry::Decided(decided) => known.handle(&decided.decision),
+        let (mut known, mut stats) = (DecidedStreams::default(), Self::default());
+        read_until(source, until, &mut |entry| match entry {
+            SpoolEntry::Decided(decided) => known.handle_decision(&decided.decision),
             SpoolEntry::Packet(datagram) => {
-                for packet in packet::each(&datagram) {
-                    let Some(head) = packet::head(&packet) else { continue };
+                for packet in packet::split_joined(&datagram) {
+                    let Some(head) = packet::read_header(&packet) else { continue };
                     let Some(number) = known.stream_of(&packet, &head) else { continue };
                     if let Some(stream) = known.streams.get(&number) {
-                        recount.handle_packet(number, stream, (&packet, &head));
+                        stats.handle_packet(number, stream, (&packet, &head));
                     }
                 }
             }
         })?;
-        Ok(recount)
+        Ok(stats)
     }
 
     /// Takes in a packet of a known stream.
-    fn handle_packet(&mut self, number: u32, known: &KnownStream, (packet, head): (&PacketEntry<'_>, &Head)) {
-        let counted = self.streams.entry(number).or_insert_with(|| Counted {
+    fn handle_packet(
+        &mut self,
+        number: u32,
+        known: &DecidedStream,
+        (packet, head): (&PacketEntry<'_>, &RtpHeaderFields),
+    ) {
+        let tally = self.streams.entry(number).or_insert_with(|| StreamTally {
             flow: (packet.src, packet.dst),
             ssrc: head.ssrc,
             side: known.side,
@@ -70,22 +76,22 @@ impl Recount {
         });
         let format = known.formats.get(&head.pt).and_then(Option::as_ref);
         let clock_hz = format.map_or(8_000, |f| f.clock_hz);
-        counted.stats.handle(packet.at, head.sequence, RtpTime(head.time), clock_hz);
-        let payload = counted.payloads.entry(head.pt).or_default();
+        tally.stats.handle(packet.at, head.sequence, RtpTime(head.time), clock_hz);
+        let payload = tally.payloads.entry(head.pt).or_default();
         payload.packets += 1;
-        if payload.voice.is_none()
+        if payload.codec_name.is_none()
             && let Some(format) = format
         {
-            payload.is_event = format.encoding == "TELEPHONE-EVENT";
+            payload.is_event = format.is(Codec::TelephoneEvent);
             // Of a redundant packet, what is in it.
-            let within = if format.encoding == "RED" { redundancy::types(&format.fmtp).next() } else { None };
+            let within = if format.is(Codec::Red) { redundancy::types(&format.fmtp).next() } else { None };
             let within = within.and_then(|pt| known.formats.get(&pt)?.as_ref());
-            payload.voice = Some(within.unwrap_or(format).encoding.clone());
+            payload.codec_name = Some(within.unwrap_or(format).encoding.clone());
         }
     }
 
     /// Puts the counts in the place of the engine's.
-    pub(super) fn correct(&self, sides: &mut [SideRecord; 2]) {
+    pub(super) fn replace_counts(&self, sides: &mut [SideRecord; 2]) {
         for side in [Side::Caller, Side::Callee] {
             let record = &mut sides[side.channel()];
             let of_side = || self.streams.values().filter(|s| s.side == side);
@@ -96,14 +102,14 @@ impl Recount {
             record.max_jitter_ms = (record.packets > 0).then(|| (jitter * 1_000.0).round() / 1_000.0);
             for stream in &mut record.streams {
                 let is_it =
-                    |s: &&Counted| s.flow == (stream.src, stream.dst) && stream.ssrc == format!("{:#010x}", s.ssrc);
-                let Some(counted) = of_side().find(is_it) else { continue };
-                (stream.packets, stream.lost) = (counted.stats.packets(), counted.stats.lost());
-                stream.first_at = counted.stats.first_at().unwrap_or(stream.first_at);
-                stream.last_at = counted.stats.last_at().unwrap_or(stream.last_at);
-                let main = counted.payloads.iter().max_by_key(|(_, payload)| (!payload.is_event, payload.packets));
+                    |s: &&StreamTally| s.flow == (stream.src, stream.dst) && stream.ssrc == format!("{:#010x}", s.ssrc);
+                let Some(tally) = of_side().find(is_it) else { continue };
+                (stream.packets, stream.lost) = (tally.stats.packets(), tally.stats.lost());
+                stream.first_at = tally.stats.first_at().unwrap_or(stream.first_at);
+                stream.last_at = tally.stats.last_at().unwrap_or(stream.last_at);
+                let main = tally.payloads.iter().max_by_key(|(_, payload)| (!payload.is_event, payload.packets));
                 if let Some((pt, payload)) = main {
-                    (stream.pt, stream.codec) = (*pt, payload.voice.clone());
+                    (stream.pt, stream.codec) = (*pt, payload.codec_name.clone());
                 }
             }
         }

@@ -6,7 +6,7 @@ use crate::spool::testkit::{SpoolBuilder, TestRtp, at_ms, format_of};
 use crate::time::Timestamp;
 
 /// A sender of mu-law whose sound at each sample is a code of its media time.
-struct Sender {
+struct TestSender {
     stream: u32,
     side: Side,
     sequence: u16,
@@ -16,7 +16,7 @@ struct Sender {
     sent: u32,
 }
 
-impl Sender {
+impl TestSender {
     fn new(spool: &mut SpoolBuilder, side: Side) -> Self {
         let stream = spool.stream(at_ms(0.0), side);
         Self { stream, side, sequence: 65_500, time: u32::MAX - 8_000, ptime_ms: 20, pt: 0, sent: 0 }
@@ -76,9 +76,9 @@ fn ended(mut spool: SpoolBuilder, ms: f64) -> SpoolBuilder {
     spool
 }
 
-fn rendered(spool: &SpoolBuilder) -> (Plan, Report, Vec<[i16; 2]>) {
+fn rendered(spool: &SpoolBuilder) -> (RenderPlan, RenderReport, Vec<[i16; 2]>) {
     let source = spool.source();
-    let plan = plan(&source, &Options::default()).unwrap();
+    let plan = plan(&source, &RenderOptions::default()).unwrap();
     let mut frames = Vec::new();
     let report = render(&plan, &source, &mut |some| {
         frames.extend_from_slice(some);
@@ -109,8 +109,8 @@ fn every(from: f64, step: f64, count: usize) -> Vec<f64> {
 #[test]
 fn both_sides_stand_where_they_were_heard_and_sequence_and_stamps_wrap() {
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
-    let mut callee = Sender::new(&mut spool, Side::Callee);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
+    let mut callee = TestSender::new(&mut spool, Side::Callee);
     // 100 packets: the sequence wraps after 36, the stamps after 50.
     for n in 0..100 {
         caller.send(&mut spool, at_ms(100.0 + 20.0 * f64::from(n)));
@@ -129,7 +129,7 @@ fn a_pause_of_any_length_keeps_its_place_whether_the_stamps_count_it_or_not() {
     for pause_ms in [80.0, 2_500.0, 31_000.0, 121_000.0, 1_200_000.0] {
         for stamps_run_on in [true, false] {
             let mut spool = started();
-            let mut caller = Sender::new(&mut spool, Side::Caller);
+            let mut caller = TestSender::new(&mut spool, Side::Caller);
             let end = caller.talk(&mut spool, 50.0, 60);
             if stamps_run_on {
                 caller.time = caller.time.wrapping_add((pause_ms * 8.0) as u32);
@@ -150,7 +150,7 @@ fn a_pause_of_any_length_keeps_its_place_whether_the_stamps_count_it_or_not() {
 #[test]
 fn jitter_and_a_late_first_packet_do_not_move_a_spurt() {
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
     // Up to 60 ms of jitter; every seventh packet is on time. The first packet is 55 ms late.
     for n in 0..200_u32 {
         let jitter = if n == 0 { 55 } else { (n * 37 % 7) * 10 };
@@ -165,7 +165,7 @@ fn jitter_and_a_late_first_packet_do_not_move_a_spurt() {
 fn a_drift_of_500_ppm_is_followed_for_an_hour_without_a_step() {
     for ppm in [500.0, -500.0] {
         let mut spool = started();
-        let mut caller = Sender::new(&mut spool, Side::Caller);
+        let mut caller = TestSender::new(&mut spool, Side::Caller);
         caller.ptime_ms = 120;
         // 30,000 packets of 120 ms are an hour.
         let step = 120.0 * (1.0 - ppm / 1e6);
@@ -190,7 +190,7 @@ fn a_drift_of_500_ppm_is_followed_for_an_hour_without_a_step() {
 fn lost_packets_are_concealed_for_60_ms_and_what_follows_keeps_its_place() {
     for lost in [1_u32, 3, 50] {
         let mut spool = started();
-        let mut caller = Sender::new(&mut spool, Side::Caller);
+        let mut caller = TestSender::new(&mut spool, Side::Caller);
         let gap = caller.talk(&mut spool, 100.0, 100);
         for _ in 0..lost {
             caller.skip();
@@ -216,7 +216,7 @@ fn lost_packets_are_concealed_for_60_ms_and_what_follows_keeps_its_place() {
 #[test]
 fn reordered_and_repeated_packets_are_put_in_order_once() {
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
     let stream = (caller.stream, caller.side);
     let mut packets = Vec::new();
     for n in 0..100_u32 {
@@ -248,7 +248,7 @@ fn reordered_and_repeated_packets_are_put_in_order_once() {
 #[test]
 fn a_changed_packet_time_keeps_its_place() {
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
     let mut expected = Vec::new();
     let mut now = 30.0;
     for ptime in [20, 10, 60, 120, 30] {
@@ -264,8 +264,8 @@ fn a_changed_packet_time_keeps_its_place() {
 #[test]
 fn a_new_ssrc_takes_over_and_a_second_voice_at_once_wins_without_making_anything_longer() {
     let mut spool = started();
-    let mut first = Sender::new(&mut spool, Side::Callee);
-    let mut second = Sender::new(&mut spool, Side::Callee);
+    let mut first = TestSender::new(&mut spool, Side::Callee);
+    let mut second = TestSender::new(&mut spool, Side::Callee);
     for n in 0..100 {
         first.send(&mut spool, at_ms(100.0 + 20.0 * f64::from(n)));
         if n >= 50 {
@@ -281,7 +281,7 @@ fn a_new_ssrc_takes_over_and_a_second_voice_at_once_wins_without_making_anything
 #[test]
 fn jumping_stamps_and_a_restarted_sequence_keep_the_sound_where_it_was_heard() {
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
     let mut now = 100.0;
     for jump in [0, 0x4000_0000, 123, 0x9000_0000] {
         caller.time = caller.time.wrapping_add(jump);
@@ -302,7 +302,7 @@ fn a_sequence_that_begins_again_a_little_lower_loses_nothing() {
     for back in [60_u16, 400, 2_500] {
         for (pause_ms, stamps_jump) in [(0.0, 0), (0.0, 123_456_789), (31_000.0, 0), (31_000.0, 0x9000_0000)] {
             let mut spool = started();
-            let mut caller = Sender::new(&mut spool, Side::Caller);
+            let mut caller = TestSender::new(&mut spool, Side::Caller);
             let before = u32::from(back) + 50;
             let end = caller.talk(&mut spool, 100.0, before);
             caller.sequence = caller.sequence.wrapping_sub(back);
@@ -325,7 +325,7 @@ fn a_sequence_that_begins_again_a_little_lower_loses_nothing() {
 #[test]
 fn a_packet_that_comes_after_its_turn_is_late_and_moves_nothing() {
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
     caller.talk(&mut spool, 100.0, 100);
     let (sequence, time, payload) = (caller.sequence, caller.time, caller.payload());
     caller.skip();
@@ -345,7 +345,7 @@ fn a_packet_that_comes_after_its_turn_is_late_and_moves_nothing() {
 #[test]
 fn the_longest_run_of_lost_packets_is_told_and_a_restart_is_none() {
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
     let mut now = caller.talk(&mut spool, 100.0, 100);
     for lost in [2, 7, 4] {
         (0..lost).for_each(|_| caller.skip());
@@ -369,7 +369,7 @@ fn the_longest_run_of_lost_packets_is_told_and_a_restart_is_none() {
 #[test]
 fn stamps_in_milliseconds_are_found_out_and_obeyed() {
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
     let mut now = 100.0;
     for _ in 0..100 {
         let time = caller.time;
@@ -385,8 +385,8 @@ fn stamps_in_milliseconds_are_found_out_and_obeyed() {
 #[test]
 fn stamps_that_mean_nothing_are_not_believed_and_the_packets_lengths_are_counted() {
     // What a broken sender writes: always the same, one a packet, 20 ms for packets of 30 ms, another clock.
-    type Stamp = fn(u32) -> u32;
-    let broken: [(&str, u32, Stamp); 4] = [
+    type TestStamp = fn(u32) -> u32;
+    let broken: [(&str, u32, TestStamp); 4] = [
         ("constant", 20, |_| 77),
         ("one a packet", 20, |n| n),
         ("160 for each 30 ms", 30, |n| n * 160),
@@ -394,7 +394,7 @@ fn stamps_that_mean_nothing_are_not_believed_and_the_packets_lengths_are_counted
     ];
     for (name, ptime_ms, stamp) in broken {
         let mut spool = started();
-        let mut caller = Sender::new(&mut spool, Side::Caller);
+        let mut caller = TestSender::new(&mut spool, Side::Caller);
         caller.ptime_ms = ptime_ms;
         let step = f64::from(ptime_ms);
         let mut expected = Vec::new();
@@ -418,7 +418,7 @@ fn stamps_that_mean_nothing_are_not_believed_and_the_packets_lengths_are_counted
 #[test]
 fn with_stamps_that_mean_nothing_what_is_lost_is_still_missing_and_the_rest_in_its_place() {
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
     let mut expected = Vec::new();
     for n in 0..300_u32 {
         caller.time = 0;
@@ -443,7 +443,7 @@ fn with_stamps_that_mean_nothing_what_is_lost_is_still_missing_and_the_rest_in_i
 #[test]
 fn telephone_events_and_withheld_payload_are_silent_and_move_nothing() {
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
     spool.payload(at_ms(0.0), caller.stream, 101, Some(format_of("TELEPHONE-EVENT", 8_000)));
     caller.talk(&mut spool, 100.0, 50);
     // 200 ms of an event: ten packets with one stamp; the sequence goes on, the sound's stamps do too.
@@ -475,7 +475,7 @@ fn telephone_events_and_withheld_payload_are_silent_and_move_nothing() {
 #[test]
 fn comfort_noise_lasts_until_the_next_speech() {
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
     spool.payload(at_ms(0.0), caller.stream, 13, Some(format_of("CN", 8_000)));
     caller.talk(&mut spool, 100.0, 50);
     caller.pt = 13;
@@ -496,9 +496,28 @@ fn comfort_noise_lasts_until_the_next_speech() {
 }
 
 #[test]
+fn a_pause_without_loss_is_silent_with_every_codec_without_descriptors() {
+    for (encoding, bytes) in [("PCMA", 160), ("L8", 160), ("L16", 320), ("G721", 80), ("G726-32", 80), ("GSM", 33)] {
+        let mut spool = started();
+        let mut caller = TestSender::new(&mut spool, Side::Caller);
+        spool.payload(at_ms(0.0), caller.stream, 97, Some(format_of(encoding, 8_000)));
+        caller.pt = 97;
+        // Loud sound for 200 ms; then the stamps advance by 400 ms and no packet is missing.
+        let payload: Vec<u8> = (0..bytes).map(|n| if n % 20 < 10 { 0xD4 } else { 0x2B }).collect();
+        (0..10).for_each(|n| caller.send_as(&mut spool, at_ms(100.0 + 20.0 * f64::from(n)), &payload));
+        caller.time = caller.time.wrapping_add(400 * 8);
+        (0..10).for_each(|n| caller.send_as(&mut spool, at_ms(700.0 + 20.0 * f64::from(n)), &payload));
+        let (_, report, frames) = rendered(&ended(spool, 1_000.0));
+        assert_eq!((report.sides[0].decoded, report.sides[0].concealed_us), (20, 0), "{encoding}");
+        let pause = &frames[301 * 8..699 * 8];
+        assert!(pause.iter().all(|frame| frame[0] == 0), "{encoding}: sound in a pause");
+    }
+}
+
+#[test]
 fn what_lies_outside_the_recorded_part_is_cut_to_the_sample() {
     let mut spool = SpoolBuilder::new();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
     // From 0 to 2,000 ms; recorded from 1,005 to 1,495 ms.
     spool.decide(at_ms(1_005.0), crate::call::decision::Decision::Start);
     caller.talk(&mut spool, 0.0, 100);
@@ -514,8 +533,8 @@ fn what_lies_outside_the_recorded_part_is_cut_to_the_sample() {
 #[test]
 fn early_media_written_late_is_sorted_and_a_call_without_an_end_ends_with_its_last_packet() {
     let mut spool = SpoolBuilder::new();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
-    let mut callee = Sender::new(&mut spool, Side::Callee);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
+    let mut callee = TestSender::new(&mut spool, Side::Callee);
     spool.decide(at_ms(0.0), crate::call::decision::Decision::Start);
     caller.talk(&mut spool, 2_000.0, 50);
     callee.talk(&mut spool, 100.0, 145);
@@ -529,8 +548,8 @@ fn early_media_written_late_is_sorted_and_a_call_without_an_end_ends_with_its_la
 fn what_cannot_be_decoded_is_silent_and_counted_by_reason() {
     use crate::call::decision::{Decision, Unreadable};
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
-    let mut callee = Sender::new(&mut spool, Side::Callee);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
+    let mut callee = TestSender::new(&mut spool, Side::Callee);
     spool.payload(at_ms(0.0), caller.stream, 97, Some(format_of("WHATEVER", 8_000)));
     caller.pt = 97;
     caller.talk(&mut spool, 100.0, 10);
@@ -541,16 +560,19 @@ fn what_cannot_be_decoded_is_silent_and_counted_by_reason() {
     let (plan, report, frames) = rendered(&ended(spool, 1_000.0));
     assert!(!plan.has_sound);
     assert!(frames.iter().all(|frame| *frame == [0, 0]));
-    let caller: Vec<(Silent, u64)> = report.sides[0].silent.clone().into_iter().collect();
-    assert_eq!(caller, [(Silent::UnknownCodec("WHATEVER".to_owned()), 10), (Silent::UnknownPayloadType(99), 5)]);
-    assert_eq!(report.sides[1].silent.get(&Silent::Encrypted(Encrypted::DtlsSrtp)), Some(&7));
+    let caller: Vec<(UndecodableReason, u64)> = report.sides[0].silent.clone().into_iter().collect();
+    assert_eq!(
+        caller,
+        [(UndecodableReason::UnknownCodec("WHATEVER".to_owned()), 10), (UndecodableReason::UnknownPayloadType(99), 5)]
+    );
+    assert_eq!(report.sides[1].silent.get(&UndecodableReason::Encrypted(UndecryptableReason::DtlsSrtp)), Some(&7));
 }
 
 #[test]
 fn a_wideband_side_makes_the_recording_wideband_and_the_narrow_side_keeps_its_place() {
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
-    let callee = Sender::new(&mut spool, Side::Callee);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
+    let callee = TestSender::new(&mut spool, Side::Callee);
     spool.payload(at_ms(0.0), callee.stream, 9, Some(format_of("G722", 8_000)));
     // One click in 100 ms of silence: linear interpolation is no matter there.
     for n in 0..50_u32 {
@@ -576,7 +598,7 @@ fn a_wideband_side_makes_the_recording_wideband_and_the_narrow_side_keeps_its_pl
 #[test]
 fn the_same_spool_gives_the_same_samples() {
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
     caller.talk(&mut spool, 100.0, 50);
     caller.skip();
     caller.talk(&mut spool, 1_130.0, 50);
@@ -589,7 +611,7 @@ fn the_same_spool_gives_the_same_samples() {
 fn a_paused_time_is_silent() {
     use crate::call::decision::Decision;
     let mut spool = started();
-    let mut caller = Sender::new(&mut spool, Side::Caller);
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
     caller.talk(&mut spool, 100.0, 20);
     spool.decide(at_ms(500.0), Decision::Pause);
     // Even if payload was kept by mistake, it is not heard.
@@ -606,7 +628,7 @@ fn whatever_the_stamps_say_the_recording_has_its_length_and_nothing_panics() {
     for seed in 0..40 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut spool = started();
-        let streams = [Sender::new(&mut spool, Side::Caller), Sender::new(&mut spool, Side::Callee)];
+        let streams = [TestSender::new(&mut spool, Side::Caller), TestSender::new(&mut spool, Side::Callee)];
         for (pt, encoding, clock) in [(13, "CN", 8_000), (96, "OPUS", 48_000), (97, "PCMA", 1), (18, "G729", 8_000)] {
             for sender in &streams {
                 spool.payload(at_ms(0.0), sender.stream, pt, Some(format_of(encoding, clock)));
@@ -634,19 +656,19 @@ fn whatever_the_stamps_say_the_recording_has_its_length_and_nothing_panics() {
 fn a_damaged_stamp_does_not_make_a_file_of_centuries() {
     let mut spool = started();
     spool.end(Timestamp::from_nanos(i64::MAX));
-    let plan = plan(&spool.source(), &Options::default()).unwrap();
+    let plan = plan(&spool.source(), &RenderOptions::default()).unwrap();
     assert_eq!(plan.samples, 7 * 24 * 3_600 * 8_000);
 }
 
 /// Sends each packet as RED (payload type 121) with the one before it repeated.
-struct Redundant {
-    sender: Sender,
+struct RedundantSender {
+    sender: TestSender,
     before: Vec<u8>,
 }
 
-impl Redundant {
+impl RedundantSender {
     fn new(spool: &mut SpoolBuilder, fmtp: &str) -> Self {
-        let mut sender = Sender::new(spool, Side::Caller);
+        let mut sender = TestSender::new(spool, Side::Caller);
         let format = crate::call::decision::PayloadFormat { fmtp: fmtp.to_owned(), ..format_of("RED", 8_000) };
         spool.payload(at_ms(0.0), sender.stream, 121, Some(format));
         sender.pt = 121;
@@ -673,7 +695,7 @@ impl Redundant {
 #[test]
 fn of_redundant_audio_every_tenth_packet_may_be_lost_and_nothing_is_made_up() {
     let mut spool = started();
-    let mut caller = Redundant::new(&mut spool, "0/0");
+    let mut caller = RedundantSender::new(&mut spool, "0/0");
     for n in 0..200_u32 {
         caller.send(&mut spool, 100.0 + 20.0 * f64::from(n), n % 10 != 7);
     }
@@ -698,7 +720,7 @@ fn of_redundant_audio_every_tenth_packet_may_be_lost_and_nothing_is_made_up() {
 #[test]
 fn of_more_loss_than_redundancy_the_rest_is_concealed() {
     let mut spool = started();
-    let mut caller = Redundant::new(&mut spool, "0/0");
+    let mut caller = RedundantSender::new(&mut spool, "0/0");
     for n in 0..100_u32 {
         caller.send(&mut spool, 100.0 + 20.0 * f64::from(n), !(50..53).contains(&n));
     }
@@ -714,7 +736,7 @@ fn of_more_loss_than_redundancy_the_rest_is_concealed() {
 #[test]
 fn redundant_audio_of_an_unknown_codec_is_named_and_rubbish_in_it_is_counted() {
     let mut spool = started();
-    let mut caller = Redundant::new(&mut spool, "97/97");
+    let mut caller = RedundantSender::new(&mut spool, "97/97");
     spool.payload(at_ms(0.0), caller.sender.stream, 97, Some(format_of("G723", 8_000)));
     caller.sender.send_as(&mut spool, at_ms(100.0), &[97, 1, 2, 3]);
     caller.sender.send_as(&mut spool, at_ms(120.0), &[98, 1, 2, 3]);
@@ -723,7 +745,7 @@ fn redundant_audio_of_an_unknown_codec_is_named_and_rubbish_in_it_is_counted() {
     let (plan, report, _) = rendered(&ended(spool, 500.0));
     assert!(!plan.has_sound);
     let silent = &report.sides[0].silent;
-    assert_eq!(silent.get(&Silent::UnknownCodec("G723".to_owned())), Some(&1));
-    assert_eq!(silent.get(&Silent::UnknownPayloadType(98)), Some(&1));
-    assert_eq!(silent.get(&Silent::Damaged), Some(&2));
+    assert_eq!(silent.get(&UndecodableReason::UnknownCodec("G723".to_owned())), Some(&1));
+    assert_eq!(silent.get(&UndecodableReason::UnknownPayloadType(98)), Some(&1));
+    assert_eq!(silent.get(&UndecodableReason::Damaged), Some(&2));
 }

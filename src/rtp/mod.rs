@@ -5,7 +5,6 @@
 //! came where a description said RTP would come, never because it parses.
 
 pub mod redundancy;
-pub mod static_formats;
 pub mod stats;
 
 #[cfg(test)]

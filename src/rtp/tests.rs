@@ -89,17 +89,6 @@ fn kinds_of_packets_on_one_port_are_told_apart() {
     }
 }
 
-#[test]
-fn the_static_table_has_the_clocks_of_rfc_3551() {
-    let clock = |pt| static_formats::static_format(pt).map(|f| (f.encoding, f.clock_hz));
-    assert_eq!(clock(0), Some(("PCMU", 8_000)));
-    assert_eq!(clock(8), Some(("PCMA", 8_000)));
-    // 16 kHz sound on an 8 kHz clock.
-    assert_eq!(clock(9), Some(("G722", 8_000)));
-    assert_eq!(clock(18), Some(("G729", 8_000)));
-    assert_eq!((clock(1), clock(96), clock(72), clock(255)), (None, None, None, None));
-}
-
 /// Packets of 20 ms: (sequence, index of 20 ms in time).
 fn feed(stats: &mut StreamStats, packets: impl IntoIterator<Item = (u16, u32)>) -> Vec<PacketArrival> {
     packets

@@ -72,7 +72,7 @@ smoke!(frames fragments tcp framing sip sdp codecs spool capture engine);
 fn the_seed_of_a_spool_has_sound_in_it() {
     let seed = seeds::seeds("spool", Path::new(env!("CARGO_MANIFEST_DIR"))).remove(0);
     let source = callspan::spool::LegSource::Memory(std::sync::Arc::new(seed.into()));
-    let options = callspan::render::Options::default();
+    let options = callspan::render::RenderOptions::default();
     let plan = callspan::render::plan(&source, &options).expect("it can be read");
     assert!(plan.has_sound && plan.samples > 0, "{plan:?}");
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::call::decision::{Decision, PayloadFormat, Unreadable};
 use crate::call::event::{CallEvent, EndedCall, Keep, LegId, LegSink};
 use crate::call::record::Side;
+use crate::codec::Codec;
 use crate::decode::UdpDatagram;
 use crate::net::Endpoint;
 use crate::render::codec::decoder_for;
@@ -120,7 +121,7 @@ impl CallTally {
     fn note_format(&mut self, format: &PayloadFormat) {
         let name: String = format.encoding.chars().filter(char::is_ascii_graphic).take(MAX_NAME).collect();
         // Events are no sound, and redundancy holds a payload of another type.
-        let has_sound = !matches!(name.as_str(), "TELEPHONE-EVENT" | "RED");
+        let has_sound = !matches!(format.codec(), Some(Codec::TelephoneEvent | Codec::Red));
         let has_room = self.unknown_codecs.len() < MAX_CODECS || self.unknown_codecs.contains_key(&name);
         if has_sound && has_room && decoder_for(format).is_none() {
             *self.unknown_codecs.entry(name).or_default() += 1;
@@ -172,9 +173,9 @@ impl LegSink for CallTally {
 
 /// Whether sound of this format can be heard: digits and comfort noise are none, redundancy holds it.
 fn is_sound(format: &PayloadFormat) -> bool {
-    match format.encoding.as_str() {
-        "TELEPHONE-EVENT" | "CN" => false,
-        "RED" => true,
+    match format.codec() {
+        Some(codec) if codec.accompanies_speech() => false,
+        Some(Codec::Red) => true,
         _ => decoder_for(format).is_some(),
     }
 }

@@ -14,7 +14,7 @@ use super::segments::{self, ChannelOrder};
 use super::verdict::{AnswerState, VerdictFacts, verdict};
 use crate::call::event::{DueParts, EndedCall, EndedLeg};
 use crate::call::record::{CallRecord, Outcome, Problem, Recording, Side, Sides};
-use crate::render::{RenderError, Report, SideReport, Silent};
+use crate::render::{RenderError, RenderReport, SideReport, UndecodableReason};
 use crate::spool::{LegSource, LegStore, SpoolError};
 use crate::time::Timestamp;
 
@@ -354,7 +354,7 @@ struct HeardTime {
     sum_us: u64,
 }
 
-fn heard_time(report: &Report) -> HeardTime {
+fn heard_time(report: &RenderReport) -> HeardTime {
     let [caller, callee] = &report.sides;
     HeardTime { less_us: caller.heard_us.min(callee.heard_us), sum_us: caller.heard_us + callee.heard_us }
 }
@@ -424,15 +424,16 @@ fn shift_streams(sides: &mut Sides, by_ns: i64) {
     }
 }
 
-fn add_problems(report: &Report, record: &mut CallRecord) {
+fn add_problems(report: &RenderReport, record: &mut CallRecord) {
     if report.torn_tail {
         record.problems.push(problem("torn_tail", None));
     }
-    let count = |reason: &Silent| report.sides.iter().filter_map(|side| side.silent.get(reason)).sum::<u64>();
+    let count =
+        |reason: &UndecodableReason| report.sides.iter().filter_map(|side| side.silent.get(reason)).sum::<u64>();
     let sum = |of: fn(&SideReport) -> u64| report.sides.iter().map(of).sum::<u64>();
     for (kind, packets) in [
-        ("cut_by_snaplen", count(&Silent::Cut)),
-        ("undecodable", count(&Silent::Damaged)),
+        ("cut_by_snaplen", count(&UndecodableReason::Cut)),
+        ("undecodable", count(&UndecodableReason::Damaged)),
         ("late", sum(|side| side.late)),
         ("broken_stamps", sum(|side| side.broken_stamps)),
     ] {

@@ -3,44 +3,28 @@
 use codec_core::codecs::amr::{AmrCodec, AmrFrameType, AmrPayloadCodec, AmrPayloadConfig, AmrPayloadFrame, AmrVariant};
 use codec_core::types::{CodecConfig, CodedFrame, FrameKind, VariableRateCodec};
 
-use super::conceal::MadeUp;
-use super::{Decoder, Undecodable, fmtp};
-
-/// Which of the two codecs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Band {
-    /// AMR: 8 kHz.
-    Narrow,
-    /// AMR-WB: 16 kHz.
-    Wide,
-}
+use super::conceal::{DtxState, FrameConcealer};
+use super::{DecodeError, SpeechDecoder, fmtp};
+use crate::codec::AmrBand;
 
 /// Decoder of one AMR or AMR-WB stream.
-pub struct Amr {
+pub struct AmrDecoder {
     codec: AmrCodec,
     payloads: AmrPayloadCodec,
     variant: AmrVariant,
     /// The last speech mode: a lost frame has none of its own.
     mode: u8,
-    pause: Pause,
-    made_up: MadeUp,
+    dtx: DtxState,
+    made_up: FrameConcealer,
 }
 
-/// Whether the sender is between talk spurts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pause {
-    Talking,
-    /// A silence descriptor or "no data" was the last frame.
-    Silent,
-}
-
-impl Amr {
+impl AmrDecoder {
     /// A decoder for what the `fmtp` line says (RFC 4867 section 8.1). `None` for interleaving, which spreads frames over
     /// packets and which no SIP device is known to use.
-    pub fn new(band: Band, parameters: &str) -> Option<Self> {
+    pub fn new(band: AmrBand, parameters: &str) -> Option<Self> {
         let (variant, config) = match band {
-            Band::Narrow => (AmrVariant::NarrowBand, CodecConfig::amr_nb()),
-            Band::Wide => (AmrVariant::WideBand, CodecConfig::amr_wb()),
+            AmrBand::Narrow => (AmrVariant::NarrowBand, CodecConfig::amr_nb()),
+            AmrBand::Wide => (AmrVariant::WideBand, CodecConfig::amr_wb()),
         };
         let on = |name| fmtp(parameters, name).is_some_and(|value| value != "0");
         if fmtp(parameters, "interleaving").is_some() {
@@ -58,17 +42,17 @@ impl Amr {
             payloads: AmrPayloadCodec::new(payload).ok()?,
             variant,
             mode: 0,
-            pause: Pause::Talking,
-            made_up: MadeUp::new(variant.sample_rate()),
+            dtx: DtxState::Talking,
+            made_up: FrameConcealer::new(variant.sample_rate()),
         })
     }
 
     /// One frame of a payload. One that cannot be decoded is made up: its neighbours are good.
     fn frame(&mut self, frame: AmrPayloadFrame, out: &mut Vec<i16>) {
-        self.pause = match frame.frame_type {
-            AmrFrameType::Speech(_) => Pause::Talking,
-            AmrFrameType::Sid(_) => Pause::Silent,
-            AmrFrameType::NoData | AmrFrameType::SpeechLost => self.pause,
+        self.dtx = match frame.frame_type {
+            AmrFrameType::Speech(_) => DtxState::Talking,
+            AmrFrameType::Sid(_) => DtxState::Paused,
+            AmrFrameType::NoData | AmrFrameType::SpeechLost => self.dtx,
         };
         if let AmrFrameType::Speech(mode) = frame.frame_type {
             self.mode = mode.index();
@@ -93,16 +77,16 @@ impl Amr {
     }
 }
 
-impl Decoder for Amr {
+impl SpeechDecoder for AmrDecoder {
     fn sample_rate_hz(&self) -> u32 {
         self.variant.sample_rate()
     }
 
-    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
         if payload.len() < 2 {
-            return Err(Undecodable::Length); // request and table of contents take 10 bits
+            return Err(DecodeError::Length); // request and table of contents take 10 bits
         }
-        let packet = self.payloads.unpack(payload).map_err(|_| Undecodable::Content)?;
+        let packet = self.payloads.unpack(payload).map_err(|_| DecodeError::Content)?;
         for frame in packet.frames {
             self.frame(frame, out);
         }
@@ -111,11 +95,12 @@ impl Decoder for Amr {
     }
 
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
-        let silent = self.pause == Pause::Silent;
+        let silent = self.dtx == DtxState::Paused;
         let kind = if silent { FrameKind::NoData } else { FrameKind::Lost };
         let coded = CodedFrame { kind, mode: self.mode, quality_ok: silent, data: Vec::new() };
-        let mut made_up = std::mem::replace(&mut self.made_up, MadeUp::new(self.variant.sample_rate()));
-        made_up.fill(samples, silent.into(), out, |out| self.play(&coded, out));
+        let mut made_up = std::mem::replace(&mut self.made_up, FrameConcealer::new(self.variant.sample_rate()));
+        let dtx = self.dtx;
+        made_up.fill(samples, dtx, out, |out| self.play(&coded, out));
         self.made_up = made_up;
     }
 }

@@ -1,32 +1,32 @@
 //! Comfort noise (RFC 3389): a level, and nothing to hear until the next talk spurt.
 
-use super::{Decoder, Undecodable};
+use super::{DecodeError, SpeechDecoder};
 
 /// Makes the noise that a comfort noise packet describes. Only its level is used: the spectral shape (reflection
 /// coefficients) is left out, because at the levels of a quiet line it cannot be told from white noise.
 ///
-/// A packet has no duration (the pause lasts until the next packet), so [`Decoder::decode`] gives no samples and sets
-/// the level of what [`Decoder::conceal`] gives.
+/// A packet has no duration (the pause lasts until the next packet), so [`SpeechDecoder::decode`] gives no samples and sets
+/// the level of what [`SpeechDecoder::conceal`] gives.
 #[derive(Clone, Debug)]
-pub struct ComfortNoise {
+pub struct ComfortNoiseDecoder {
     rate_hz: u32,
-    noise: Noise,
+    noise: NoiseGenerator,
 }
 
-impl ComfortNoise {
+impl ComfortNoiseDecoder {
     /// Silence until the first packet.
     pub fn new(rate_hz: u32) -> Self {
-        Self { rate_hz, noise: Noise::new() }
+        Self { rate_hz, noise: NoiseGenerator::new() }
     }
 }
 
-impl Decoder for ComfortNoise {
+impl SpeechDecoder for ComfortNoiseDecoder {
     fn sample_rate_hz(&self) -> u32 {
         self.rate_hz
     }
 
-    fn decode(&mut self, payload: &[u8], _out: &mut Vec<i16>) -> Result<(), Undecodable> {
-        let &level = payload.first().ok_or(Undecodable::Length)?;
+    fn decode(&mut self, payload: &[u8], _out: &mut Vec<i16>) -> Result<(), DecodeError> {
+        let &level = payload.first().ok_or(DecodeError::Length)?;
         self.noise.set_level(level & 0x7F); // RFC 3389 section 3.1: the first bit is 0
         Ok(())
     }
@@ -38,13 +38,13 @@ impl Decoder for ComfortNoise {
 
 /// White noise of a level, the same in every run.
 #[derive(Clone, Debug)]
-pub struct Noise {
+pub struct NoiseGenerator {
     /// Largest value; 0 is silence.
     peak: i32,
     state: u32,
 }
 
-impl Noise {
+impl NoiseGenerator {
     /// Silence until a level is set.
     pub const fn new() -> Self {
         Self { peak: 0, state: 1 }
@@ -77,7 +77,7 @@ impl Noise {
     }
 }
 
-impl Default for Noise {
+impl Default for NoiseGenerator {
     fn default() -> Self {
         Self::new()
     }
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn noise_has_the_level_that_the_packet_says() {
-        let mut decoder = ComfortNoise::new(8000);
+        let mut decoder = ComfortNoiseDecoder::new(8000);
         let mut out = Vec::new();
         for level in [40, 50, 60] {
             out.clear();
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn before_the_first_packet_and_at_level_127_it_is_silent() {
-        let mut decoder = ComfortNoise::new(8000);
+        let mut decoder = ComfortNoiseDecoder::new(8000);
         let mut out = Vec::new();
         decoder.conceal(100, None, &mut out);
         decoder.decode(&[127], &mut out).unwrap();
@@ -128,11 +128,11 @@ mod tests {
 
     #[test]
     fn a_level_of_full_scale_is_held_down_and_an_empty_packet_refused() {
-        let mut decoder = ComfortNoise::new(8000);
+        let mut decoder = ComfortNoiseDecoder::new(8000);
         let mut out = Vec::new();
         decoder.decode(&[0], &mut out).unwrap();
         decoder.conceal(8000, None, &mut out);
         assert!((rms_dbov(&out) + 30.0).abs() < 1.0);
-        assert_eq!(decoder.decode(&[], &mut out), Err(Undecodable::Length));
+        assert_eq!(decoder.decode(&[], &mut out), Err(DecodeError::Length));
     }
 }

@@ -18,12 +18,12 @@ pub struct Concealer {
     rate_hz: u32,
     /// The last [`HISTORY_MS`] of sound.
     history: Vec<i16>,
-    gap: Option<Gap>,
+    gap: Option<ConcealedGap>,
 }
 
 /// A gap under way.
 #[derive(Clone, Debug)]
-struct Gap {
+struct ConcealedGap {
     /// Samples made up so far.
     made: usize,
     pitch: usize,
@@ -76,12 +76,12 @@ impl Concealer {
         self.history[keep..].copy_from_slice(&samples[samples.len() - shift..]);
     }
 
-    fn begin(&self) -> Gap {
+    fn begin(&self) -> ConcealedGap {
         let pitch = self.pitch();
         let end = self.history.len();
         let step = f32::from(self.history[end - 1]) - f32::from(self.history[end - 1 - pitch]);
         let cycles = [1, 2, 3].map(|periods| self.cycle(pitch, periods));
-        Gap { made: 0, pitch, step, cycles }
+        ConcealedGap { made: 0, pitch, step, cycles }
     }
 
     /// The last `periods` pitch periods, so blended at the end that they can be repeated without a step.
@@ -100,7 +100,7 @@ impl Concealer {
     }
 
     /// The made-up sample `at` samples into the gap.
-    fn made_up(&self, gap: &Gap, at: usize) -> f32 {
+    fn made_up(&self, gap: &ConcealedGap, at: usize) -> f32 {
         let step_length = (gap.pitch / 4).max(1);
         let step = if at < step_length { gap.step * (1.0 - at as f32 / step_length as f32) } else { 0.0 };
         let ten_ms = ms(self.rate_hz, 10);
@@ -126,7 +126,7 @@ impl Concealer {
     }
 
     /// Length of the blend after a gap: a quarter period, and 4 ms more for each 10 ms of gap, up to 10 ms.
-    fn overlap(&self, gap: &Gap) -> usize {
+    fn overlap(&self, gap: &ConcealedGap) -> usize {
         let longer = ms(self.rate_hz, 4) * (gap.made / ms(self.rate_hz, 10)).saturating_sub(1);
         (gap.pitch / 4 + longer).min(ms(self.rate_hz, 10))
     }
@@ -157,30 +157,23 @@ impl Concealer {
 /// What a codec's own concealment has made up in a row: cut to whole samples asked for, faded to silence by
 /// [`FADE_MS`], or bounded comfort noise.
 #[derive(Clone, Debug)]
-pub struct MadeUp {
+pub struct FrameConcealer {
     rate_hz: u32,
     made: usize,
     /// Samples of a whole frame that were not asked for yet.
     rest: Vec<i16>,
 }
 
-/// What a gap is filled with.
+/// Whether a sender is between talk spurts (discontinuous transmission), and so what fills a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filling {
-    /// Sound that dies away.
-    Speech,
-    /// The noise of a pause, for up to [`COMFORT_S`].
-    Noise,
+pub enum DtxState {
+    /// The sender transmits speech: a gap is filled with concealment that fades.
+    Talking,
+    /// The last frame was a silence descriptor: a gap is filled with comfort noise for up to [`COMFORT_S`].
+    Paused,
 }
 
-impl From<bool> for Filling {
-    /// Whether the stream pauses.
-    fn from(pausing: bool) -> Self {
-        if pausing { Self::Noise } else { Self::Speech }
-    }
-}
-
-impl MadeUp {
+impl FrameConcealer {
     /// Nothing made up yet.
     pub const fn new(rate_hz: u32) -> Self {
         Self { rate_hz, made: 0, rest: Vec::new() }
@@ -193,11 +186,11 @@ impl MadeUp {
     }
 
     /// Appends `samples` samples, of frames that `frame` appends to what it is given.
-    pub fn fill(&mut self, samples: usize, filling: Filling, out: &mut Vec<i16>, mut frame: impl FnMut(&mut Vec<i16>)) {
+    pub fn fill(&mut self, samples: usize, dtx: DtxState, out: &mut Vec<i16>, mut frame: impl FnMut(&mut Vec<i16>)) {
         let end = out.len() + samples;
-        let longest = match filling {
-            Filling::Speech => ms(self.rate_hz, FADE_MS),
-            Filling::Noise => self.rate_hz as usize * COMFORT_S,
+        let longest = match dtx {
+            DtxState::Talking => ms(self.rate_hz, FADE_MS),
+            DtxState::Paused => self.rate_hz as usize * COMFORT_S,
         };
         let mut wanted = longest.saturating_sub(self.made).min(samples);
         while wanted > 0 {
@@ -208,9 +201,9 @@ impl MadeUp {
             if take == 0 {
                 break;
             }
-            out.extend(self.rest.drain(..take).enumerate().map(|(i, sample)| match filling {
-                Filling::Speech => fade(sample, self.made + i, self.rate_hz),
-                Filling::Noise => sample,
+            out.extend(self.rest.drain(..take).enumerate().map(|(i, sample)| match dtx {
+                DtxState::Talking => fade(sample, self.made + i, self.rate_hz),
+                DtxState::Paused => sample,
             }));
             self.made += take;
             wanted -= take;

@@ -1,33 +1,33 @@
 //! DVI4: IMA ADPCM of 4 bits a sample; each packet begins with the state of the coder (RFC 3551 section 4.5.1).
 
 use super::conceal::Concealer;
-use super::{Decoder, Undecodable};
+use super::{DecodeError, SpeechDecoder};
 
 /// Decoder of one DVI4 stream. A packet needs nothing from those before it.
 #[derive(Clone, Debug)]
-pub struct Dvi4 {
+pub struct Dvi4Decoder {
     rate_hz: u32,
     concealer: Concealer,
 }
 
-impl Dvi4 {
+impl Dvi4Decoder {
     /// A decoder at a rate.
     pub fn new(rate_hz: u32) -> Self {
         Self { rate_hz, concealer: Concealer::new(rate_hz) }
     }
 }
 
-impl Decoder for Dvi4 {
+impl SpeechDecoder for Dvi4Decoder {
     fn sample_rate_hz(&self) -> u32 {
         self.rate_hz
     }
 
-    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
-        let (&[high, low, index, _reserved], codes) = payload.split_first_chunk().ok_or(Undecodable::Length)?;
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
+        let (&[high, low, index, _reserved], codes) = payload.split_first_chunk().ok_or(DecodeError::Length)?;
         if usize::from(index) >= STEPS.len() {
-            return Err(Undecodable::Content);
+            return Err(DecodeError::Content);
         }
-        let mut state = State { predicted: i16::from_be_bytes([high, low]), index: index.into() };
+        let mut state = AdpcmState { predicted: i16::from_be_bytes([high, low]), index: index.into() };
         let at = out.len();
         // The first sample is in the upper half of the octet, unlike in a WAV file.
         out.extend(codes.iter().flat_map(|&octet| [octet >> 4, octet & 15]).map(|code| state.next(code)));
@@ -41,12 +41,12 @@ impl Decoder for Dvi4 {
 }
 
 /// Predicted value and place in the table of steps.
-struct State {
+struct AdpcmState {
     predicted: i16,
     index: i32,
 }
 
-impl State {
+impl AdpcmState {
     /// IMA ADPCM decoding of one code (IMA recommended practices 3.00, section 6).
     fn next(&mut self, code: u8) -> i16 {
         let step = STEPS[self.index as usize];
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_packet_begins_from_the_state_in_its_header() {
         let mut out = Vec::new();
-        Dvi4::new(8_000).decode(&[0x03, 0xE8, 10, 0, 0x4C], &mut out).unwrap();
+        Dvi4Decoder::new(8_000).decode(&[0x03, 0xE8, 10, 0, 0x4C], &mut out).unwrap();
         // Index 10 is step 19: code 4 adds 19 + 19/8 = 21; the index moves to 12, step 23: code 12 takes 23 + 23/8 = 25.
         assert_eq!(out, [1021, 996]);
     }
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_header_outside_the_table_or_cut_short_is_refused() {
         let mut out = Vec::new();
-        assert_eq!(Dvi4::new(8_000).decode(&[0, 0, 89, 0, 1], &mut out), Err(Undecodable::Content));
-        assert_eq!(Dvi4::new(8_000).decode(&[0, 0, 1], &mut out), Err(Undecodable::Length));
+        assert_eq!(Dvi4Decoder::new(8_000).decode(&[0, 0, 89, 0, 1], &mut out), Err(DecodeError::Content));
+        assert_eq!(Dvi4Decoder::new(8_000).decode(&[0, 0, 1], &mut out), Err(DecodeError::Length));
     }
 }

@@ -1,51 +1,41 @@
 //! G.711: A-law and mu-law, one byte a sample (ITU-T G.711; RFC 3551 section 4.5.14).
 
 use super::conceal::Concealer;
-use super::{Decoder, Undecodable, mix};
+use super::{DecodeError, SpeechDecoder, mix};
+use crate::codec::CompandingLaw;
 
-/// Which of the two companding laws.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Law {
-    /// PCMA.
-    A,
-    /// PCMU.
-    Mu,
-}
-
-impl Law {
-    /// The linear value of each code word, scaled to 16 bits as the reference software does.
-    pub const fn table(self) -> &'static [i16; 256] {
-        match self {
-            Self::A => &A_LAW,
-            Self::Mu => &MU_LAW,
-        }
+/// Returns the linear value of each code word, scaled to 16 bits as the G.191 reference software does.
+pub const fn linear_values(law: CompandingLaw) -> &'static [i16; 256] {
+    match law {
+        CompandingLaw::A => &A_LAW,
+        CompandingLaw::Mu => &MU_LAW,
     }
 }
 
 /// Decoder of one G.711 stream.
 #[derive(Clone, Debug)]
-pub struct G711 {
+pub struct G711Decoder {
     table: &'static [i16; 256],
     rate_hz: u32,
     channels: usize,
     concealer: Concealer,
 }
 
-impl G711 {
+impl G711Decoder {
     /// A decoder at a rate; of two interleaved channels the mean is taken.
-    pub fn new(law: Law, rate_hz: u32, channels: usize) -> Self {
-        Self { table: law.table(), rate_hz, channels, concealer: Concealer::new(rate_hz) }
+    pub fn new(law: CompandingLaw, rate_hz: u32, channels: usize) -> Self {
+        Self { table: linear_values(law), rate_hz, channels, concealer: Concealer::new(rate_hz) }
     }
 }
 
-impl Decoder for G711 {
+impl SpeechDecoder for G711Decoder {
     fn sample_rate_hz(&self) -> u32 {
         self.rate_hz
     }
 
-    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
         if payload.len() < self.channels {
-            return Err(Undecodable::Length);
+            return Err(DecodeError::Length);
         }
         let at = out.len();
         let table = self.table;
@@ -79,21 +69,21 @@ const fn mu_law(code: u8) -> i16 {
     if code & 0x80 == 0 { magnitude - 0x84 } else { 0x84 - magnitude }
 }
 
-const fn tabulate(law: Law) -> [i16; 256] {
+const fn tabulate(law: CompandingLaw) -> [i16; 256] {
     let mut table = [0; 256];
     let mut code = 0;
     while code < 256 {
         table[code] = match law {
-            Law::A => a_law(code as u8),
-            Law::Mu => mu_law(code as u8),
+            CompandingLaw::A => a_law(code as u8),
+            CompandingLaw::Mu => mu_law(code as u8),
         };
         code += 1;
     }
     table
 }
 
-static A_LAW: [i16; 256] = tabulate(Law::A);
-static MU_LAW: [i16; 256] = tabulate(Law::Mu);
+static A_LAW: [i16; 256] = tabulate(CompandingLaw::A);
+static MU_LAW: [i16; 256] = tabulate(CompandingLaw::Mu);
 
 #[cfg(test)]
 mod tests {
@@ -113,7 +103,7 @@ mod tests {
 
     #[test]
     fn two_channels_become_their_mean() {
-        let mut decoder = G711::new(Law::A, 8000, 2);
+        let mut decoder = G711Decoder::new(CompandingLaw::A, 8000, 2);
         let mut out = Vec::new();
         decoder.decode(&[0xAA, 0x2A, 0xAA, 0xAA], &mut out).unwrap();
         assert_eq!(out, [0, 4032 * 8]);
@@ -121,6 +111,6 @@ mod tests {
 
     #[test]
     fn an_empty_payload_is_refused() {
-        assert_eq!(G711::new(Law::Mu, 8000, 1).decode(&[], &mut Vec::new()), Err(Undecodable::Length));
+        assert_eq!(G711Decoder::new(CompandingLaw::Mu, 8000, 1).decode(&[], &mut Vec::new()), Err(DecodeError::Length));
     }
 }

@@ -5,24 +5,24 @@
 //! section 4.5.2: an error of history that must be kept).
 
 use super::conceal::Concealer;
-use super::{Decoder, Undecodable};
+use super::{DecodeError, SpeechDecoder};
 
 /// Decoder of one G.722 stream: mode 1, six bits for the lower band and two for the higher.
 #[derive(Clone, Debug)]
-pub struct G722 {
-    low: Band,
-    high: Band,
+pub struct G722Decoder {
+    low: SubBandDecoder,
+    high: SubBandDecoder,
     /// The receive QMF's delay line.
     qmf: [i32; 24],
     concealer: Concealer,
 }
 
-impl G722 {
+impl G722Decoder {
     /// The state after a reset (clause 6.2).
     pub fn new() -> Self {
         Self {
-            low: Band { scale: 32, ..Band::default() },
-            high: Band { scale: 8, ..Band::default() },
+            low: SubBandDecoder { scale: 32, ..SubBandDecoder::default() },
+            high: SubBandDecoder { scale: 8, ..SubBandDecoder::default() },
             qmf: [0; 24],
             concealer: Concealer::new(RATE_HZ),
         }
@@ -49,20 +49,20 @@ impl G722 {
     }
 }
 
-impl Default for G722 {
+impl Default for G722Decoder {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Decoder for G722 {
+impl SpeechDecoder for G722Decoder {
     fn sample_rate_hz(&self) -> u32 {
         RATE_HZ
     }
 
-    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
         if payload.is_empty() {
-            return Err(Undecodable::Length);
+            return Err(DecodeError::Length);
         }
         let at = out.len();
         out.reserve(payload.len() * 2);
@@ -80,7 +80,7 @@ impl Decoder for G722 {
 
 /// The adaptive predictor and quantizer of one sub-band.
 #[derive(Clone, Debug, Default)]
-struct Band {
+struct SubBandDecoder {
     /// NBL, NBH: logarithmic scale factor.
     log_scale: i32,
     /// DETL, DETH: quantizer scale factor.
@@ -98,7 +98,7 @@ struct Band {
     diff: [i32; 6],
 }
 
-impl Band {
+impl SubBandDecoder {
     /// INVQBL, RECONS, LIMIT, INVQAL, LOGSCL, SCALEL: the lower band's signal for a six-bit code.
     fn decode_low(&mut self, code: usize) -> i32 {
         let signal = limit(self.predicted + ((self.scale * QM6[code]) >> 15));

@@ -5,22 +5,22 @@
 use codec_core::codecs::g729::G729Codec;
 use codec_core::types::{AudioCodecExt, CodecConfig};
 
-use super::conceal::MadeUp;
-use super::{Decoder, Undecodable};
+use super::conceal::{DtxState, FrameConcealer};
+use super::{DecodeError, SpeechDecoder};
 
 /// Decoder of one G.729 stream.
-pub struct G729 {
+pub struct G729Decoder {
     codec: G729Codec,
     /// The silence descriptor of the pause under way.
     sid: Option<[u8; SID_BYTES]>,
-    made_up: MadeUp,
+    made_up: FrameConcealer,
 }
 
-impl G729 {
+impl G729Decoder {
     /// `None` only if the codec library refuses its own default configuration.
     pub fn new() -> Option<Self> {
         let codec = G729Codec::new(CodecConfig::g729ba()).ok()?;
-        Some(Self { codec, sid: None, made_up: MadeUp::new(8_000) })
+        Some(Self { codec, sid: None, made_up: FrameConcealer::new(8_000) })
     }
 
     /// One frame: speech (10 bytes), silence descriptor (2) or nothing heard (0).
@@ -34,16 +34,16 @@ impl G729 {
     }
 }
 
-impl Decoder for G729 {
+impl SpeechDecoder for G729Decoder {
     fn sample_rate_hz(&self) -> u32 {
         8_000
     }
 
-    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
         let (frames, rest) = payload.as_chunks::<SPEECH_BYTES>();
         let sid = rest.first_chunk::<SID_BYTES>().copied();
         if payload.is_empty() || (!rest.is_empty() && rest.len() != SID_BYTES) {
-            return Err(Undecodable::Length);
+            return Err(DecodeError::Length);
         }
         for frame in frames {
             self.frame(frame, out);
@@ -57,9 +57,10 @@ impl Decoder for G729 {
     }
 
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
-        let mut made_up = std::mem::replace(&mut self.made_up, MadeUp::new(8_000));
+        let mut made_up = std::mem::replace(&mut self.made_up, FrameConcealer::new(8_000));
         let mut frames = 0u32;
-        made_up.fill(samples, self.sid.is_some().into(), out, |out| {
+        let dtx = if self.sid.is_some() { DtxState::Paused } else { DtxState::Talking };
+        made_up.fill(samples, dtx, out, |out| {
             frames += 1;
             // The library falls silent after 10 frames of nothing; the descriptor once more keeps its noise going.
             let sid = self.sid;

@@ -4,11 +4,11 @@
 //! samples. The names in comments are those of its clause 5.3.
 
 use super::conceal::Concealer;
-use super::{Decoder, Undecodable};
+use super::{DecodeError, SpeechDecoder};
 
 /// Decoder of one GSM stream.
 #[derive(Clone, Debug)]
-pub struct Gsm {
+pub struct GsmDecoder {
     /// drp: the reconstructed residual, 120 past samples and the 40 of this subframe.
     residual: [i16; HISTORY + SUBFRAME],
     /// nrp: the last valid lag.
@@ -22,7 +22,7 @@ pub struct Gsm {
     concealer: Concealer,
 }
 
-impl Gsm {
+impl GsmDecoder {
     /// The state of clause 4.5 (home state).
     pub fn new() -> Self {
         Self {
@@ -36,7 +36,7 @@ impl Gsm {
     }
 
     fn frame(&mut self, frame: &[u8; FRAME_BYTES], out: &mut Vec<i16>) {
-        let mut bits = Bits { bytes: frame, at: 4 };
+        let mut bits = GsmBitReader { bytes: frame, at: 4 };
         let codes = LAR_BITS.map(|width| bits.take(width));
         let mut residual = [0; FRAME];
         for subframe in residual.as_chunks_mut::<SUBFRAME>().0 {
@@ -46,7 +46,7 @@ impl Gsm {
     }
 
     /// Clauses 5.3.1 and 5.3.2: the excitation of one subframe and its long-term synthesis.
-    fn excite(&mut self, bits: &mut Bits<'_>, out: &mut [i16; SUBFRAME]) {
+    fn excite(&mut self, bits: &mut GsmBitReader<'_>, out: &mut [i16; SUBFRAME]) {
         let (lag, gain, grid, peak) = (bits.take(7), bits.take(2), bits.take(2), bits.take(6));
         let mut pulses = [0; SUBFRAME];
         let (factor, shift) = block_amplitude(peak);
@@ -93,25 +93,25 @@ impl Gsm {
     }
 }
 
-impl Default for Gsm {
+impl Default for GsmDecoder {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Decoder for Gsm {
+impl SpeechDecoder for GsmDecoder {
     fn sample_rate_hz(&self) -> u32 {
         8_000
     }
 
-    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
         let (frames, rest) = payload.as_chunks::<FRAME_BYTES>();
         if frames.is_empty() || !rest.is_empty() {
-            return Err(Undecodable::Length);
+            return Err(DecodeError::Length);
         }
         // RFC 3551 section 4.5.8.1: every frame begins with the signature 0xD.
         if frames.iter().any(|frame| frame[0] >> 4 != SIGNATURE) {
-            return Err(Undecodable::Content);
+            return Err(DecodeError::Content);
         }
         let at = out.len();
         for frame in frames {
@@ -127,12 +127,12 @@ impl Decoder for Gsm {
 }
 
 /// Reads bit fields, most significant bit first (RFC 3551 table 3). A frame has exactly the bits that are asked for.
-struct Bits<'a> {
+struct GsmBitReader<'a> {
     bytes: &'a [u8; FRAME_BYTES],
     at: usize,
 }
 
-impl Bits<'_> {
+impl GsmBitReader<'_> {
     fn take(&mut self, width: usize) -> i16 {
         let mut value = 0;
         for at in self.at..self.at + width {
@@ -223,10 +223,10 @@ const GAINS: [i16; 4] = [3277, 11_469, 21_299, 32_767];
 const FACTORS: [i16; 8] = [18_431, 20_479, 22_527, 24_575, 26_623, 28_671, 30_719, 32_767];
 
 /// How the ratios of the last frame (first) and of this one are blended.
-type Blend = fn(i16, i16) -> i16;
+type LarBlend = fn(i16, i16) -> i16;
 
 /// Clause 5.2.9.1: which samples take which blend.
-const SEGMENTS: [((usize, usize), Blend); 4] = [
+const SEGMENTS: [((usize, usize), LarBlend); 4] = [
     ((0, 13), |last, now| (last >> 2).saturating_add(now >> 2).saturating_add(last >> 1)),
     ((13, 27), |last, now| (last >> 1).saturating_add(now >> 1)),
     ((27, 40), |last, now| (last >> 2).saturating_add(now >> 2).saturating_add(now >> 1)),
@@ -239,11 +239,11 @@ mod tests {
 
     #[test]
     fn a_payload_that_is_no_whole_number_of_frames_or_unsigned_is_refused() {
-        let mut decoder = Gsm::new();
+        let mut decoder = GsmDecoder::new();
         let mut out = Vec::new();
-        assert_eq!(decoder.decode(&[], &mut out), Err(Undecodable::Length));
-        assert_eq!(decoder.decode(&[0xD0; 34], &mut out), Err(Undecodable::Length));
-        assert_eq!(decoder.decode(&[0x50; 33], &mut out), Err(Undecodable::Content));
+        assert_eq!(decoder.decode(&[], &mut out), Err(DecodeError::Length));
+        assert_eq!(decoder.decode(&[0xD0; 34], &mut out), Err(DecodeError::Length));
+        assert_eq!(decoder.decode(&[0x50; 33], &mut out), Err(DecodeError::Content));
         assert!(out.is_empty());
     }
 
@@ -251,8 +251,8 @@ mod tests {
     fn several_frames_in_a_packet_sound_as_they_do_alone() {
         let frames: Vec<u8> = (0..99u8).map(|i| if i % 33 == 0 { 0xD7 } else { i.wrapping_mul(73) }).collect();
         let (mut together, mut apart) = (Vec::new(), Vec::new());
-        Gsm::new().decode(&frames, &mut together).unwrap();
-        let mut decoder = Gsm::new();
+        GsmDecoder::new().decode(&frames, &mut together).unwrap();
+        let mut decoder = GsmDecoder::new();
         for frame in frames.chunks(33) {
             decoder.decode(frame, &mut apart).unwrap();
         }

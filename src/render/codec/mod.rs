@@ -1,8 +1,8 @@
 //! Decoders of RTP payloads. Each is pure: payload in, samples out, no clock.
 //!
 //! # What every decoder holds to
-//! - Any bytes may be a payload: the answer is sound or an [`Undecodable`], after work bounded by the payload's length.
-//! - Concealment of lost packets dies away: [`Decoder::conceal`] is silent once [`conceal::FADE_MS`] ms have been
+//! - Any bytes may be a payload: the answer is sound or an [`DecodeError`], after work bounded by the payload's length.
+//! - Concealment of lost packets dies away: [`SpeechDecoder::conceal`] is silent once [`conceal::FADE_MS`] ms have been
 //!   made up in a row. The exception is the pause after a silence descriptor (comfort noise, RFC 3389; G.729 annex
 //!   B; AMR SID), which `conceal` fills with comfort noise
 //!   (for at most [`conceal::COMFORT_S`] seconds where a codec's decoder has to make it).
@@ -28,10 +28,11 @@ pub mod pcm;
 pub mod speex;
 
 use crate::call::decision::PayloadFormat;
+use crate::codec::{Codec, DecoderKind};
 
 /// Why a payload gave no sound. Counted, never fatal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Undecodable {
+pub enum DecodeError {
     /// Its length fits no frame of the codec.
     #[error("the payload's length fits no frame of the codec")]
     Length,
@@ -40,18 +41,18 @@ pub enum Undecodable {
     Content,
 }
 
-/// One stream's decoder. Output is mono, 16 bit, at [`Decoder::sample_rate_hz`].
-pub trait Decoder: Send {
+/// One stream's decoder. Output is mono, 16 bit, at [`SpeechDecoder::sample_rate_hz`].
+pub trait SpeechDecoder: Send {
     /// Samples a second of what `decode` gives.
     fn sample_rate_hz(&self) -> u32;
 
     /// Appends the sound of one RTP payload to `out`. A payload may hold several frames, or a silence descriptor
     /// (G.729 annex B, AMR SID), which gives the comfort noise of its own frame. RFC 3389 comfort noise has no frame
-    /// and gives no samples by itself: it sets what [`Decoder::conceal`] gives.
+    /// and gives no samples by itself: it sets what [`SpeechDecoder::conceal`] gives.
     ///
     /// # Errors
     /// When the payload cannot be decoded; `out` is unchanged then.
-    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable>;
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError>;
 
     /// Appends `samples` samples of made-up sound in place of lost packets. `next` is the payload that follows the
     /// gap where it is known: forward error correction may read the lost sound from it. After a silence descriptor
@@ -59,53 +60,34 @@ pub trait Decoder: Send {
     fn conceal(&mut self, samples: usize, next: Option<&[u8]>, out: &mut Vec<i16>);
 }
 
-/// A decoder for a format, or `None` where we have none. The encoding is compared in upper case (RFC 8866 section
-/// 6.6: encoding names do not depend on case).
-pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn Decoder>> {
-    let encoding = format.encoding.to_ascii_uppercase();
-    match encoding.as_str() {
-        "PCMA" => Some(Box::new(g711::G711::new(g711::Law::A, pcm_rate(format)?, channels(format)?))),
-        "PCMU" => Some(Box::new(g711::G711::new(g711::Law::Mu, pcm_rate(format)?, channels(format)?))),
-        "G722" if mono(format) => Some(Box::new(g722::G722::new())),
-        "GSM" if mono(format) => Some(Box::new(gsm::Gsm::new())),
-        "ILBC" if mono(format) => Some(Box::new(ilbc::Ilbc::new(&format.fmtp))),
-        "G729" | "G729A" | "G729B" | "G729AB" if mono(format) => Some(Box::new(g729::G729::new()?)),
-        "OPUS" => Some(Box::new(opus::Opus::new()?)),
-        "AMR" if mono(format) => Some(Box::new(amr::Amr::new(amr::Band::Narrow, &format.fmtp)?)),
-        "AMR-WB" if mono(format) => Some(Box::new(amr::Amr::new(amr::Band::Wide, &format.fmtp)?)),
-        "L16" => Some(Box::new(pcm::Pcm::new(pcm::Width::Sixteen, pcm_rate(format)?, channels(format)?))),
-        "L8" => Some(Box::new(pcm::Pcm::new(pcm::Width::Eight, pcm_rate(format)?, channels(format)?))),
-        "DVI4" if mono(format) => Some(Box::new(dvi4::Dvi4::new(pcm_rate(format)?))),
-        // G721 is G726-32 under the name that payload type 2 had (RFC 1890).
-        "G721" | "G726-32" | "G726-16" | "G726-24" | "G726-40" | "AAL2-G726-16" | "AAL2-G726-24" | "AAL2-G726-32"
-        | "AAL2-G726-40"
-            if mono(format) =>
-        {
-            Some(Box::new(g726(&encoding)))
-        }
+/// Returns a decoder for a format, or `None` where callspan has none. Encoding names do not depend on case (RFC 4855).
+pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn SpeechDecoder>> {
+    let codec = format.codec()?;
+    let rate_hz = || sampling_rate_hz(codec, format);
+    Some(match codec.decoder()? {
+        DecoderKind::G711(law) => Box::new(g711::G711Decoder::new(law, rate_hz()?, channels(format)?)),
+        DecoderKind::LinearPcm(width) => Box::new(pcm::PcmDecoder::new(width, rate_hz()?, channels(format)?)),
+        DecoderKind::ComfortNoise => Box::new(cn::ComfortNoiseDecoder::new(rate_hz()?)),
+        DecoderKind::Opus => Box::new(opus::OpusDecoder::new()?),
+        _ if format.channels > 1 => return None,
+        DecoderKind::G722 => Box::new(g722::G722Decoder::new()),
+        DecoderKind::Gsm => Box::new(gsm::GsmDecoder::new()),
+        DecoderKind::Ilbc => Box::new(ilbc::IlbcDecoder::new(&format.fmtp)),
+        DecoderKind::G729 => Box::new(g729::G729Decoder::new()?),
+        DecoderKind::Amr(band) => Box::new(amr::AmrDecoder::new(band, &format.fmtp)?),
+        DecoderKind::Dvi4 => Box::new(dvi4::Dvi4Decoder::new(rate_hz()?)),
+        DecoderKind::G726(rate, packing) => Box::new(g726::G726Decoder::new(rate, packing)),
         #[cfg(feature = "speex")]
-        "SPEEX" if mono(format) => Some(Box::new(speex::Speex::new(format.clock_hz)?)),
-        "CN" => Some(Box::new(cn::ComfortNoise::new(pcm_rate(format)?))),
-        _ => None,
-    }
+        DecoderKind::Speex => Box::new(speex::SpeexDecoder::new(format.clock_hz)?),
+        #[cfg(not(feature = "speex"))]
+        DecoderKind::Speex => return None,
+    })
 }
 
-/// G.726 by its name: `G726-32`, `AAL2-G726-32`.
-fn g726(encoding: &str) -> g726::G726 {
-    let packing = if encoding.starts_with("AAL2") { g726::Packing::Aal2 } else { g726::Packing::Rfc3551 };
-    let rate = match encoding.rsplit('-').next() {
-        Some("16") => g726::Rate::Two,
-        Some("24") => g726::Rate::Three,
-        Some("40") => g726::Rate::Five,
-        _ => g726::Rate::Four,
-    };
-    g726::G726::new(rate, packing)
-}
-
-/// The clock of a format whose clock is its sampling rate, where that is a rate in use. An absent clock means 8000.
-fn pcm_rate(format: &PayloadFormat) -> Option<u32> {
+/// Returns the RTP clock of a codec that samples at its clock, in Hz; `None` for a rate that no device uses.
+fn sampling_rate_hz(codec: Codec, format: &PayloadFormat) -> Option<u32> {
     match format.clock_hz {
-        0 => Some(8_000),
+        0 => Some(codec.default_clock_hz()),
         hz if PCM_RATES_HZ.contains(&hz) => Some(hz),
         _ => None,
     }
@@ -118,10 +100,6 @@ fn channels(format: &PayloadFormat) -> Option<usize> {
         2 => Some(2),
         _ => None,
     }
-}
-
-fn mono(format: &PayloadFormat) -> bool {
-    format.channels <= 1
 }
 
 /// The value of a parameter of a `fmtp` line: `name=value;name=value`, names in any case, a bare name having the

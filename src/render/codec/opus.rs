@@ -4,28 +4,21 @@
 
 use opus::{Channels, packet};
 
-use super::conceal::MadeUp;
-use super::{Decoder, Undecodable};
+use super::conceal::{DtxState, FrameConcealer};
+use super::{DecodeError, SpeechDecoder};
 
 /// Decoder of one Opus stream.
-pub struct Opus {
+pub struct OpusDecoder {
     decoder: ::opus::Decoder,
-    pause: Pause,
-    made_up: MadeUp,
+    dtx: DtxState,
+    made_up: FrameConcealer,
 }
 
-/// Whether the sender is between talk spurts (discontinuous transmission).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pause {
-    Talking,
-    Silent,
-}
-
-impl Opus {
+impl OpusDecoder {
     /// `None` only when libopus has no memory.
     pub fn new() -> Option<Self> {
         let decoder = ::opus::Decoder::new(RATE_HZ, Channels::Mono).ok()?;
-        Some(Self { decoder, pause: Pause::Talking, made_up: MadeUp::new(RATE_HZ) })
+        Some(Self { decoder, dtx: DtxState::Talking, made_up: FrameConcealer::new(RATE_HZ) })
     }
 
     /// Samples that the packet after a gap tells about its end (forward error correction).
@@ -41,15 +34,15 @@ impl Opus {
     }
 }
 
-impl Decoder for Opus {
+impl SpeechDecoder for OpusDecoder {
     fn sample_rate_hz(&self) -> u32 {
         RATE_HZ
     }
 
-    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
-        let length = packet::get_nb_samples(payload, RATE_HZ).map_err(|_| Undecodable::Length)?;
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
+        let length = packet::get_nb_samples(payload, RATE_HZ).map_err(|_| DecodeError::Length)?;
         if length > LONGEST {
-            return Err(Undecodable::Content);
+            return Err(DecodeError::Content);
         }
         let at = out.len();
         out.resize(at + length, 0);
@@ -57,10 +50,10 @@ impl Decoder for Opus {
             Ok(decoded) => out.truncate(at + decoded),
             Err(_) => {
                 out.truncate(at);
-                return Err(Undecodable::Content);
+                return Err(DecodeError::Content);
             }
         }
-        self.pause = if payload.len() <= DTX_BYTES { Pause::Silent } else { Pause::Talking };
+        self.dtx = if payload.len() <= DTX_BYTES { DtxState::Paused } else { DtxState::Talking };
         self.made_up.end();
         Ok(())
     }
@@ -68,17 +61,16 @@ impl Decoder for Opus {
     fn conceal(&mut self, samples: usize, next: Option<&[u8]>, out: &mut Vec<i16>) {
         let told = next.and_then(|next| packet::get_nb_samples(next, RATE_HZ).ok()).unwrap_or(0);
         let gap = told.min(samples).min(LONGEST) / STEP * STEP;
-        let mut made_up = std::mem::replace(&mut self.made_up, MadeUp::new(RATE_HZ));
+        let mut made_up = std::mem::replace(&mut self.made_up, FrameConcealer::new(RATE_HZ));
         let made_up_by_us = samples - if next.is_some_and(has_redundancy) { gap } else { 0 };
-        let silent = self.pause == Pause::Silent;
-        made_up.fill(made_up_by_us, silent.into(), out, |out| {
+        made_up.fill(made_up_by_us, self.dtx, out, |out| {
             let at = out.len();
             out.resize(at + FRAME, 0);
             let _silent_when_refused = self.decoder.decode(&[], &mut out[at..], false);
         });
         let rest = samples - made_up_by_us;
         if rest > 0 && !self.corrected(rest, next, out) {
-            made_up.fill(rest, silent.into(), out, |out| out.resize(out.len() + FRAME, 0));
+            made_up.fill(rest, self.dtx, out, |out| out.resize(out.len() + FRAME, 0));
         }
         self.made_up = made_up;
     }

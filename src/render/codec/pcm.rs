@@ -1,29 +1,21 @@
 //! Uncompressed samples: L16 and L8 (RFC 3551 sections 4.5.10 and 4.5.11).
 
 use super::conceal::Concealer;
-use super::{Decoder, Undecodable, mix};
-
-/// What a sample is on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Width {
-    /// Two bytes, big-endian, signed.
-    Sixteen,
-    /// One byte, 128 is zero.
-    Eight,
-}
+use super::{DecodeError, SpeechDecoder, mix};
+use crate::codec::PcmWidth;
 
 /// Decoder of one stream of uncompressed samples.
 #[derive(Clone, Debug)]
-pub struct Pcm {
-    width: Width,
+pub struct PcmDecoder {
+    width: PcmWidth,
     rate_hz: u32,
     channels: usize,
     concealer: Concealer,
 }
 
-impl Pcm {
+impl PcmDecoder {
     /// A decoder at a rate; of two interleaved channels the mean is taken.
-    pub fn new(width: Width, rate_hz: u32, channels: usize) -> Self {
+    pub fn new(width: PcmWidth, rate_hz: u32, channels: usize) -> Self {
         Self { width, rate_hz, channels, concealer: Concealer::new(rate_hz) }
     }
 
@@ -37,20 +29,20 @@ impl Pcm {
     }
 }
 
-impl Decoder for Pcm {
+impl SpeechDecoder for PcmDecoder {
     fn sample_rate_hz(&self) -> u32 {
         self.rate_hz
     }
 
-    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
-        let size = self.channels * if self.width == Width::Sixteen { 2 } else { 1 };
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
+        let size = self.channels * if self.width == PcmWidth::Sixteen { 2 } else { 1 };
         if payload.is_empty() || !payload.len().is_multiple_of(size) {
-            return Err(Undecodable::Length);
+            return Err(DecodeError::Length);
         }
         let at = out.len();
         match self.width {
-            Width::Sixteen => self.extend(payload.as_chunks().0.iter().map(|&pair| i16::from_be_bytes(pair)), out),
-            Width::Eight => self.extend(payload.iter().map(|&byte| (i16::from(byte) - 128) << 8), out),
+            PcmWidth::Sixteen => self.extend(payload.as_chunks().0.iter().map(|&pair| i16::from_be_bytes(pair)), out),
+            PcmWidth::Eight => self.extend(payload.iter().map(|&byte| (i16::from(byte) - 128) << 8), out),
         }
         self.concealer.heard(&mut out[at..]);
         Ok(())
@@ -68,18 +60,24 @@ mod tests {
     #[test]
     fn samples_are_big_endian_and_two_channels_become_their_mean() {
         let mut out = Vec::new();
-        Pcm::new(Width::Sixteen, 44_100, 2)
+        PcmDecoder::new(PcmWidth::Sixteen, 44_100, 2)
             .decode(&[0x01, 0x00, 0x02, 0x00, 0xFF, 0xFE, 0x00, 0x00], &mut out)
             .unwrap();
         assert_eq!(out, [0x180, -1]);
         out.clear();
-        Pcm::new(Width::Eight, 8_000, 1).decode(&[0, 128, 255], &mut out).unwrap();
+        PcmDecoder::new(PcmWidth::Eight, 8_000, 1).decode(&[0, 128, 255], &mut out).unwrap();
         assert_eq!(out, [-32_768, 0, 32_512]);
     }
 
     #[test]
     fn half_a_sample_is_refused() {
-        assert_eq!(Pcm::new(Width::Sixteen, 8_000, 1).decode(&[1, 2, 3], &mut Vec::new()), Err(Undecodable::Length));
-        assert_eq!(Pcm::new(Width::Sixteen, 8_000, 2).decode(&[1, 2], &mut Vec::new()), Err(Undecodable::Length));
+        assert_eq!(
+            PcmDecoder::new(PcmWidth::Sixteen, 8_000, 1).decode(&[1, 2, 3], &mut Vec::new()),
+            Err(DecodeError::Length)
+        );
+        assert_eq!(
+            PcmDecoder::new(PcmWidth::Sixteen, 8_000, 2).decode(&[1, 2], &mut Vec::new()),
+            Err(DecodeError::Length)
+        );
     }
 }

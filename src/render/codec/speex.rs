@@ -8,57 +8,49 @@ use std::ffi::{c_char, c_int, c_void};
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use super::conceal::MadeUp;
-use super::{Decoder, Undecodable};
+use super::conceal::{DtxState, FrameConcealer};
+use super::{DecodeError, SpeechDecoder};
 
 /// Decoder of one Speex stream.
-pub struct Speex {
-    library: Library,
-    band: Band,
-    pause: Pause,
-    made_up: MadeUp,
+pub struct SpeexDecoder {
+    library: LibspeexDecoder,
+    band: SpeexBand,
+    dtx: DtxState,
+    made_up: FrameConcealer,
 }
 
 /// What is decoded; higher layers are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Band {
+enum SpeexBand {
     Narrow,
     Wide,
 }
 
-/// Whether the sender is between talk spurts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pause {
-    Talking,
-    /// The last frame was noise and said that no others follow until something changes.
-    Silent,
-}
-
-impl Speex {
+impl SpeexDecoder {
     /// A decoder at the clock rate: 8000, 16000, or 32000, whose highest layer (8 to 16 kHz) is left out.
     pub fn new(clock_hz: u32) -> Option<Self> {
         let band = match clock_hz {
-            0 | NARROW_HZ => Band::Narrow,
-            WIDE_HZ | ULTRA_WIDE_HZ => Band::Wide,
+            0 | NARROW_HZ => SpeexBand::Narrow,
+            WIDE_HZ | ULTRA_WIDE_HZ => SpeexBand::Wide,
             _ => return None,
         };
-        let made_up = MadeUp::new(band.rate_hz());
-        Some(Self { library: Library::new(band)?, band, pause: Pause::Talking, made_up })
+        let made_up = FrameConcealer::new(band.rate_hz());
+        Some(Self { library: LibspeexDecoder::new(band)?, band, dtx: DtxState::Talking, made_up })
     }
 }
 
-impl Decoder for Speex {
+impl SpeechDecoder for SpeexDecoder {
     fn sample_rate_hz(&self) -> u32 {
         self.band.rate_hz()
     }
 
-    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
-        let (at, mut bits) = (out.len(), Bits { bytes: payload, at: 0 });
-        let mut end = End::Regular;
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
+        let (at, mut bits) = (out.len(), SpeexBitReader { bytes: payload, at: 0 });
+        let mut end = SpeexStop::Regular;
         for _ in 0..MAX_FRAMES {
             match bits.frame(self.band) {
                 Ok(frame) => {
-                    self.pause = frame.pause;
+                    self.dtx = frame.dtx;
                     self.library.decode(&bits.cut(frame.bits), out);
                 }
                 Err(why) => {
@@ -70,19 +62,18 @@ impl Decoder for Speex {
         // What was good before a fault is kept.
         match (out.len() > at, end) {
             (true, _) => self.made_up.end(),
-            (false, End::Regular) => return Err(Undecodable::Length),
-            (false, End::Broken) => return Err(Undecodable::Content),
+            (false, SpeexStop::Regular) => return Err(DecodeError::Length),
+            (false, SpeexStop::Broken) => return Err(DecodeError::Content),
         }
         Ok(())
     }
 
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
-        let silent = self.pause == Pause::Silent;
-        self.made_up.fill(samples, silent.into(), out, |out| self.library.conceal(out));
+        self.made_up.fill(samples, self.dtx, out, |out| self.library.conceal(out));
     }
 }
 
-impl Band {
+impl SpeexBand {
     const fn rate_hz(self) -> u32 {
         match self {
             Self::Narrow => NARROW_HZ,
@@ -98,7 +89,7 @@ impl Band {
 
 /// Why no further frame came of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum SpeexStop {
     /// The bits are used up, or the terminator was read.
     Regular,
     /// An unknown mode, or a frame cut short.
@@ -107,30 +98,30 @@ enum End {
 
 /// A frame in a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Frame {
+struct SpeexFrame {
     /// What the decoder of the band needs of it.
     bits: Range<usize>,
     /// Whether a pause begins with it.
-    pause: Pause,
+    dtx: DtxState,
 }
 
 /// Walks over a payload's bit fields, most significant bit first.
-struct Bits<'a> {
+struct SpeexBitReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Bits<'_> {
+impl SpeexBitReader<'_> {
     /// Passes one frame with all its layers and what stands before it.
-    fn frame(&mut self, band: Band) -> Result<Frame, End> {
+    fn frame(&mut self, band: SpeexBand) -> Result<SpeexFrame, SpeexStop> {
         self.layers()?; // of no frame
         loop {
             let from = self.at;
             if self.left() < MODE_BITS {
-                return Err(End::Regular);
+                return Err(SpeexStop::Regular);
             }
             match self.take(MODE_BITS)? {
-                TERMINATOR => return Err(End::Regular),
+                TERMINATOR => return Err(SpeexStop::Regular),
                 MESSAGE => {
                     let kind = self.take(4)?;
                     self.skip(MESSAGE_BITS[kind / 2])?;
@@ -140,10 +131,10 @@ impl Bits<'_> {
                     self.skip(5 + 8 * bytes)?;
                 }
                 mode => {
-                    let pause = self.narrow(mode)?;
+                    let dtx = self.narrow(mode)?;
                     let (narrow, wide) = (self.at, self.layers()?);
-                    let end = if band == Band::Wide { wide } else { narrow };
-                    return Ok(Frame { bits: from..end, pause });
+                    let end = if band == SpeexBand::Wide { wide } else { narrow };
+                    return Ok(SpeexFrame { bits: from..end, dtx });
                 }
             }
             self.layers()?;
@@ -151,27 +142,27 @@ impl Bits<'_> {
     }
 
     /// The rest of a narrow frame.
-    fn narrow(&mut self, mode: usize) -> Result<Pause, End> {
-        let length = NARROW_BITS.get(mode).ok_or(End::Broken)? - MODE_BITS;
+    fn narrow(&mut self, mode: usize) -> Result<DtxState, SpeexStop> {
+        let length = NARROW_BITS.get(mode).ok_or(SpeexStop::Broken)? - MODE_BITS;
         if mode != NOISE_MODE {
             self.skip(length)?;
-            return Ok(Pause::Talking);
+            return Ok(DtxState::Talking);
         }
         // The last field of the noise mode: all ones announce that frames are left out.
         self.skip(length - 4)?;
-        Ok(if self.take(4)? == 15 { Pause::Silent } else { Pause::Talking })
+        Ok(if self.take(4)? == 15 { DtxState::Paused } else { DtxState::Talking })
     }
 
     /// Passes the wide and the ultra-wide layer, where they are; the end of the first. A tail too short for one is
     /// padding.
-    fn layers(&mut self) -> Result<usize, End> {
+    fn layers(&mut self) -> Result<usize, SpeexStop> {
         let mut first = self.at;
         for layer in 0.. {
             if self.left() < LAYER_BITS[0] || self.bit(self.at) == 0 {
                 break;
             }
             let mode = self.take(LAYER_BITS[0])? & 7;
-            let length = LAYER_BITS.get(mode).filter(|_| layer < 2).ok_or(End::Broken)?;
+            let length = LAYER_BITS.get(mode).filter(|_| layer < 2).ok_or(SpeexStop::Broken)?;
             self.skip(length - LAYER_BITS[0])?;
             if layer == 0 {
                 first = self.at;
@@ -188,15 +179,15 @@ impl Bits<'_> {
         bits.clone().step_by(8).map(octet).collect()
     }
 
-    fn take(&mut self, width: usize) -> Result<usize, End> {
+    fn take(&mut self, width: usize) -> Result<usize, SpeexStop> {
         let from = self.at;
         self.skip(width)?;
         Ok((from..self.at).fold(0, |value, at| value << 1 | self.bit(at)))
     }
 
-    fn skip(&mut self, width: usize) -> Result<(), End> {
+    fn skip(&mut self, width: usize) -> Result<(), SpeexStop> {
         if self.left() < width {
-            return Err(End::Broken);
+            return Err(SpeexStop::Broken);
         }
         self.at += width;
         Ok(())
@@ -212,10 +203,10 @@ impl Bits<'_> {
 }
 
 /// A decoder of libspeex and the packet that it reads.
-struct Library {
+struct LibspeexDecoder {
     state: NonNull<c_void>,
     packet: SpeexBits,
-    band: Band,
+    band: SpeexBand,
 }
 
 #[expect(unsafe_code, reason = "libspeex is C: each call here is within what its header asks for")]
@@ -223,14 +214,14 @@ mod library {
     use super::*;
 
     // SAFETY: the state and the buffer belong to this value alone, and libspeex keeps nothing of a thread.
-    unsafe impl Send for Library {}
+    unsafe impl Send for LibspeexDecoder {}
 
-    impl Library {
+    impl LibspeexDecoder {
         /// `None` when there is no memory for it.
-        pub(super) fn new(band: Band) -> Option<Self> {
+        pub(super) fn new(band: SpeexBand) -> Option<Self> {
             let mode = match band {
-                Band::Narrow => 0,
-                Band::Wide => 1,
+                SpeexBand::Narrow => 0,
+                SpeexBand::Wide => 1,
             };
             // SAFETY: the modes 0 to 2 exist in every libspeex; init takes what get_mode gives.
             let state = NonNull::new(unsafe { speex_decoder_init(speex_lib_get_mode(mode)) })?;
@@ -268,7 +259,7 @@ mod library {
         }
     }
 
-    impl Drop for Library {
+    impl Drop for LibspeexDecoder {
         fn drop(&mut self) {
             // SAFETY: both were initialised, and nothing uses them afterwards.
             unsafe {
@@ -353,9 +344,9 @@ mod tests {
         bits.chunks(8).map(|bits| bits.iter().enumerate().fold(0, |byte, (at, bit)| byte | bit << (7 - at))).collect()
     }
 
-    fn samples(clock_hz: u32, fields: &[(u64, usize)]) -> Result<usize, Undecodable> {
+    fn samples(clock_hz: u32, fields: &[(u64, usize)]) -> Result<usize, DecodeError> {
         let mut out = Vec::new();
-        Speex::new(clock_hz).unwrap().decode(&packed(fields), &mut out).map(|()| out.len())
+        SpeexDecoder::new(clock_hz).unwrap().decode(&packed(fields), &mut out).map(|()| out.len())
     }
 
     /// Narrow frames: the smallest of speech (79 bits), and none at all.
@@ -394,19 +385,22 @@ mod tests {
 
     #[test]
     fn what_is_good_before_a_fault_is_kept_and_a_fault_alone_is_refused() {
-        assert_eq!(samples(8_000, &[(9, 5), (0, 40)]), Err(Undecodable::Content), "there is no mode 9");
-        assert_eq!(samples(8_000, &[SPEECH[0], SPEECH[1]]), Err(Undecodable::Content), "cut short");
+        assert_eq!(samples(8_000, &[(9, 5), (0, 40)]), Err(DecodeError::Content), "there is no mode 9");
+        assert_eq!(samples(8_000, &[SPEECH[0], SPEECH[1]]), Err(DecodeError::Content), "cut short");
         assert_eq!(samples(8_000, &[NOTHING, SPEECH[0], SPEECH[1]]), Ok(160));
-        assert_eq!(samples(16_000, &[NOTHING, (0b1101, 4), (0, 32)]), Err(Undecodable::Content), "no layer mode 5");
-        assert_eq!(samples(8_000, &[END]), Err(Undecodable::Length));
-        assert_eq!(samples(8_000, &[]), Err(Undecodable::Length));
+        assert_eq!(samples(16_000, &[NOTHING, (0b1101, 4), (0, 32)]), Err(DecodeError::Content), "no layer mode 5");
+        assert_eq!(samples(8_000, &[END]), Err(DecodeError::Length));
+        assert_eq!(samples(8_000, &[]), Err(DecodeError::Length));
     }
 
     #[test]
     fn the_noise_mode_says_whether_a_pause_begins() {
         let frame = |last| packed(&[(1, 5), (0x2A, 34), (last, 4)]);
-        for (last, pause) in [(15, Pause::Silent), (14, Pause::Talking)] {
-            assert_eq!(Bits { bytes: &frame(last), at: 0 }.frame(Band::Narrow), Ok(Frame { bits: 0..43, pause }));
+        for (last, dtx) in [(15, DtxState::Paused), (14, DtxState::Talking)] {
+            assert_eq!(
+                SpeexBitReader { bytes: &frame(last), at: 0 }.frame(SpeexBand::Narrow),
+                Ok(SpeexFrame { bits: 0..43, dtx })
+            );
         }
     }
 
@@ -424,11 +418,11 @@ mod tests {
     proptest! {
         #[test]
         fn libspeex_decodes_whatever_passes_for_a_frame(packets in prop::collection::vec(fields(), 1..6)) {
-            for band in [Band::Narrow, Band::Wide] {
-                let mut library = Library::new(band).unwrap();
+            for band in [SpeexBand::Narrow, SpeexBand::Wide] {
+                let mut library = LibspeexDecoder::new(band).unwrap();
                 for fields in &packets {
                     let payload = packed(fields);
-                    let mut bits = Bits { bytes: &payload, at: 0 };
+                    let mut bits = SpeexBitReader { bytes: &payload, at: 0 };
                     while let Ok(frame) = bits.frame(band) {
                         let mut out = Vec::new();
                         library.decode(&bits.cut(frame.bits), &mut out); // asserts that libspeex takes it

@@ -48,7 +48,7 @@ fn format(encoding: &str, clock_hz: u32, channels: u8, fmtp: &str) -> PayloadFor
     PayloadFormat { encoding: encoding.into(), clock_hz, channels, fmtp: fmtp.into() }
 }
 
-fn every_decoder() -> impl Iterator<Item = (&'static str, Box<dyn Decoder>)> {
+fn every_decoder() -> impl Iterator<Item = (&'static str, Box<dyn SpeechDecoder>)> {
     FORMATS.iter().map(|&(encoding, clock, channels, fmtp)| {
         let decoder = decoder_for(&format(encoding, clock, channels, fmtp));
         (encoding, decoder.unwrap_or_else(|| panic!("{encoding} {fmtp}")))
@@ -57,12 +57,12 @@ fn every_decoder() -> impl Iterator<Item = (&'static str, Box<dyn Decoder>)> {
 
 /// One thing that the timeline does with a decoder.
 #[derive(Clone, Debug)]
-enum Step {
+enum DecoderCall {
     Decode(Vec<u8>),
     Conceal(usize, Option<Vec<u8>>),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = DecoderCall> {
     // Lengths and beginnings that decoders accept are rare among random bytes, so they are offered too.
     let lengths = prop::sample::select(vec![0, 1, 2, 5, 10, 12, 20, 32, 33, 38, 50, 62, 66, 80, 160, 320, 1_400]);
     let any_length = prop_oneof![lengths, 0..200usize];
@@ -76,8 +76,8 @@ fn step() -> impl Strategy<Value = Step> {
         })
     });
     prop_oneof![
-        3 => payload.clone().prop_map(Step::Decode),
-        1 => (0..2_000usize, prop::option::of(payload)).prop_map(|(samples, next)| Step::Conceal(samples, next)),
+        3 => payload.clone().prop_map(DecoderCall::Decode),
+        1 => (0..2_000usize, prop::option::of(payload)).prop_map(|(samples, next)| DecoderCall::Conceal(samples, next)),
     ]
 }
 
@@ -90,7 +90,7 @@ proptest! {
             for step in &steps {
                 let mut out = vec![7; 3];
                 match step {
-                    Step::Decode(payload) => {
+                    DecoderCall::Decode(payload) => {
                         if decoder.decode(payload, &mut out).is_err() {
                             prop_assert_eq!(out.len(), 3, "{} left something behind", name);
                         }
@@ -98,7 +98,7 @@ proptest! {
                         let most = 3 + 320 * 32 + 8 * payload.len();
                         prop_assert!(out.len() <= most, "{}: {} samples of {} bytes", name, out.len(), payload.len());
                     }
-                    Step::Conceal(samples, next) => {
+                    DecoderCall::Conceal(samples, next) => {
                         decoder.conceal(*samples, next.as_deref(), &mut out);
                         prop_assert_eq!(out.len(), 3 + samples, "{}", name);
                     }

@@ -6,30 +6,33 @@ mod sequence_order;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use redundancy::{Opened, Repeat};
-use sequence_order::{Mark, Order};
+use redundancy::{RedundantBlock, UnpackedPayload};
+use sequence_order::{SequenceMark, SequenceOrder};
 
-use super::codec::{self, Decoder};
-use super::mix_buffer::Canvas;
-use super::packet::{self, Body};
-use super::plan::{Arrival, Heard, KnownStream, Plan, Protection, RED, StreamPlan, is_placed};
-use super::report::{Encrypted, SideReport, Silent};
-use super::resample_stage::{Outlet, Painter};
-use super::rtp_clock::{Follower, scaled};
+use super::codec::{self, SpeechDecoder};
+use super::mix_buffer::MixBuffer;
+use super::packet::{self, CapturedPayload};
+use super::plan::{
+    ArrivedPacket, DecidedStream, PlayoutTime, RenderPlan, StreamPlan, StreamProtection, is_on_timeline,
+};
+use super::report::{SideReport, UndecodableReason, UndecryptableReason};
+use super::resample_stage::{MixTarget, ResampleStage};
+use super::rtp_clock::{TimestampUnwrapper, scaled};
 use super::srtp::SrtpStream;
 use crate::call::decision::PayloadFormat;
+use crate::codec::{Codec, SilenceBehavior};
 use crate::spool::reader::PacketEntry;
 use crate::time::Timestamp;
 
 /// A stream being played.
-pub(super) struct Player {
-    painter: Painter,
-    follower: Follower,
-    voices: Vec<Voice>,
-    order: Order,
-    queue: BTreeMap<u64, Item>,
-    cursor: Option<Cursor>,
-    srtp: Option<Srtp>,
+pub(super) struct StreamPlayer {
+    painter: MixTarget,
+    unwrapper: TimestampUnwrapper,
+    voices: Vec<FormatDecoder>,
+    order: SequenceOrder,
+    queue: BTreeMap<u64, QueuedPacket>,
+    cursor: Option<PlayoutCursor>,
+    srtp: Option<SrtpState>,
     /// Payload buffers to be used again.
     spare: Vec<Vec<u8>>,
     /// An unprotected packet.
@@ -38,49 +41,38 @@ pub(super) struct Player {
 }
 
 /// One meaning of one payload type.
-struct Voice {
+struct FormatDecoder {
     pt: u8,
     format: Arc<PayloadFormat>,
-    decoder: Option<Box<dyn Decoder>>,
-    kind: VoiceKind,
-    outlet: Outlet,
-}
-
-/// What a gap in a voice means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum VoiceKind {
-    /// The sender sends always: a gap without lost packets is silence.
-    Plain,
-    /// The codec has its own silence descriptors: its decoder knows what fills a gap.
-    OwnSilence,
-    /// RFC 3389: noise until the next packet.
-    Comfort,
+    decoder: Option<Box<dyn SpeechDecoder>>,
+    silence: SilenceBehavior,
+    outlet: ResampleStage,
 }
 
 /// A packet that waits for its turn.
-struct Item {
+struct QueuedPacket {
     at: Timestamp,
-    heard: Option<Heard>,
-    content: Content,
-    repeats: Vec<Repeat>,
+    heard: Option<PlayoutTime>,
+    content: PacketContent,
+    repeats: Vec<RedundantBlock>,
 }
 
 /// Why a packet has nothing to be heard.
-enum Unheard {
+enum NoSound {
     /// It was deliberately not kept, or is no sound.
     Withheld,
-    Silent(Silent),
+    Silent(UndecodableReason),
 }
 
-impl From<Silent> for Unheard {
-    fn from(why: Silent) -> Self {
+impl From<UndecodableReason> for NoSound {
+    fn from(why: UndecodableReason) -> Self {
         Self::Silent(why)
     }
 }
 
 /// What came of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Played {
+enum PlayOutcome {
     /// It lies outside of what is recorded.
     Outside,
     Sound,
@@ -89,7 +81,7 @@ enum Played {
     Refused,
 }
 
-enum Content {
+enum PacketContent {
     /// A payload for a voice.
     Sound { voice: usize, payload: Vec<u8> },
     /// It takes part in the sequence and gives no sound.
@@ -98,18 +90,18 @@ enum Content {
 
 /// Where the stream's sound has come to.
 #[derive(Clone, Copy, Debug)]
-struct Cursor {
+struct PlayoutCursor {
     voice: usize,
     /// The next sample, at the voice's rate.
     at: i64,
     media_end_ns: i64,
-    piece: (usize, usize),
-    after: After,
+    segment: (usize, usize),
+    after: GapFill,
 }
 
 /// What the last packet means for a gap after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
+enum GapFill {
     Sound,
     /// Noise, so many samples of it so far.
     Comfort {
@@ -119,27 +111,27 @@ enum After {
     Nothing,
 }
 
-struct Srtp {
+struct SrtpState {
     /// The decision that its keys come from.
     decision: u32,
     stream: Option<SrtpStream>,
 }
 
 /// What a player works with.
-pub(super) struct Stage<'a> {
-    pub(super) plan: &'a Plan,
-    pub(super) canvas: &'a mut Canvas,
+pub(super) struct PlayContext<'a> {
+    pub(super) plan: &'a RenderPlan,
+    pub(super) canvas: &'a mut MixBuffer,
     pub(super) report: &'a mut SideReport,
 }
 
-impl Player {
+impl StreamPlayer {
     /// A stream of a channel; of two that sound at once, the higher rank is heard.
     pub(super) fn new(channel: usize, rank: u16) -> Self {
         Self {
-            painter: Painter { channel, rank },
-            follower: Follower::default(),
+            painter: MixTarget { channel, rank },
+            unwrapper: TimestampUnwrapper::default(),
             voices: Vec::new(),
-            order: Order::default(),
+            order: SequenceOrder::default(),
             queue: BTreeMap::new(),
             cursor: None,
             srtp: None,
@@ -153,20 +145,23 @@ impl Player {
     pub(super) fn handle_packet(
         &mut self,
         packet: &PacketEntry<'_>,
-        arrival: Arrival,
-        (known, plan): (&KnownStream, Option<&StreamPlan>),
-        stage: &mut Stage<'_>,
+        arrival: ArrivedPacket,
+        (known, plan): (&DecidedStream, Option<&StreamPlan>),
+        stage: &mut PlayContext<'_>,
     ) {
         let format = known.formats.get(&arrival.head.pt).and_then(Option::as_ref);
         let heard = match (format, plan) {
             // Followed even where it is late or cannot be decoded: the first pass did so too.
-            (Some(format), Some(plan)) if is_placed(format) => plan.place(&mut self.follower, arrival, format),
+            (Some(format), Some(plan)) if is_on_timeline(format) => {
+                plan.playout_time(&mut self.unwrapper, arrival, format)
+            }
             _ => None,
         };
         let inside = stage.is_inside(heard.map_or(arrival.at, |heard| heard.at));
         let counted = matches!((format, plan), (Some(format), Some(plan)) if plan.is_counted(arrival.head.pt, format));
         stage.report.broken_stamps += u64::from(inside && counted && heard.is_some());
-        let Some(sequence) = self.order.extend(arrival.head.sequence, heard.map(|heard| Mark::new(arrival.at, heard)))
+        let Some(sequence) =
+            self.order.extend(arrival.head.sequence, heard.map(|heard| SequenceMark::new(arrival.at, heard)))
         else {
             // A telephone-event that comes late has no sound that could be missed.
             stage.report.late += u64::from(inside && heard.is_some());
@@ -176,15 +171,15 @@ impl Player {
             return;
         }
         let opened = self.content(packet, arrival.head.pt, (known, format), stage.plan.sample_rate);
-        let Opened { content, repeats } = opened.unwrap_or_else(|why| {
+        let UnpackedPayload { content, repeats } = opened.unwrap_or_else(|why| {
             match why {
                 _ if !inside => {}
-                Unheard::Withheld => stage.report.withheld += 1,
-                Unheard::Silent(why) => *stage.report.silent.entry(why).or_default() += 1,
+                NoSound::Withheld => stage.report.withheld += 1,
+                NoSound::Silent(why) => *stage.report.silent.entry(why).or_default() += 1,
             }
-            Opened { content: Content::Nothing, repeats: Vec::new() }
+            UnpackedPayload { content: PacketContent::Nothing, repeats: Vec::new() }
         });
-        let item = Item { at: arrival.at, heard, content, repeats };
+        let item = QueuedPacket { at: arrival.at, heard, content, repeats };
         if self.order.is_next(sequence) && self.queue.is_empty() {
             self.play(sequence, item, stage);
         } else {
@@ -195,18 +190,18 @@ impl Player {
 
     /// Plays what need not wait any longer, and goes on with comfort noise up to `finished`, a position of the recording
     /// before which nothing else will come.
-    pub(super) fn handle_timeout(&mut self, now: Timestamp, finished: i64, stage: &mut Stage<'_>) {
+    pub(super) fn handle_timeout(&mut self, now: Timestamp, finished: i64, stage: &mut PlayContext<'_>) {
         self.release(now, stage);
         if let Some(cursor) = self.cursor
-            && let After::Comfort { made } = cursor.after
+            && let GapFill::Comfort { made } = cursor.after
         {
             let rate = self.voices[cursor.voice].outlet.input_hz();
             let until = (i128::from(finished) * i128::from(rate) / i128::from(stage.plan.sample_rate)) as i64;
             let count = (until - cursor.at).min(i64::from(rate) * MAX_COMFORT_S - made);
             if count > 0 {
                 self.fill(cursor.voice, cursor.at, (count as usize, None), stage);
-                let after = After::Comfort { made: made + count };
-                self.cursor = Some(Cursor { at: cursor.at + count, after, ..cursor });
+                let after = GapFill::Comfort { made: made + count };
+                self.cursor = Some(PlayoutCursor { at: cursor.at + count, after, ..cursor });
             }
         }
         for voice in &mut self.voices {
@@ -215,14 +210,14 @@ impl Player {
     }
 
     /// Plays all that is left.
-    pub(super) fn finish(&mut self, stage: &mut Stage<'_>) {
+    pub(super) fn finish(&mut self, stage: &mut PlayContext<'_>) {
         self.release(Timestamp::MAX, stage);
         for voice in &mut self.voices {
             voice.outlet.finish(stage.canvas);
         }
     }
 
-    fn release(&mut self, now: Timestamp, stage: &mut Stage<'_>) {
+    fn release(&mut self, now: Timestamp, stage: &mut PlayContext<'_>) {
         while let Some(entry) = self.queue.first_entry() {
             let sequence = *entry.key();
             let waited = now.since(entry.get().at) >= REORDER;
@@ -240,62 +235,69 @@ impl Player {
         &mut self,
         packet: &PacketEntry<'_>,
         pt: u8,
-        (known, format): (&KnownStream, Option<&Arc<PayloadFormat>>),
+        (known, format): (&DecidedStream, Option<&Arc<PayloadFormat>>),
         sample_rate: u32,
-    ) -> Result<Opened, Unheard> {
-        if let Protection::Closed(why) = known.protection {
-            return Err(Silent::Encrypted(why).into());
+    ) -> Result<UnpackedPayload, NoSound> {
+        if let StreamProtection::Closed(why) = known.protection {
+            return Err(UndecodableReason::Encrypted(why).into());
         }
         let mut payload = self.spare.pop().unwrap_or_default();
-        let body = match (packet::body(packet), &known.protection) {
-            (Body::Withheld, _) => return Err(Unheard::Withheld),
-            (Body::Damaged, Protection::Plain) => return Err(Silent::Cut.into()),
-            (Body::Whole(body), Protection::Plain) => body,
-            (_, Protection::Keys(..)) if (packet.payload.len() as u64) < u64::from(packet.wire_len) => {
-                return Err(Silent::Cut.into());
+        let body = match (packet::read_payload(packet), &known.protection) {
+            (CapturedPayload::Withheld, _) => return Err(NoSound::Withheld),
+            (CapturedPayload::Damaged, StreamProtection::Plain) => return Err(UndecodableReason::Cut.into()),
+            (CapturedPayload::Whole(body), StreamProtection::Plain) => body,
+            (_, StreamProtection::Keys(..)) if (packet.payload.len() as u64) < u64::from(packet.wire_len) => {
+                return Err(UndecodableReason::Cut.into());
             }
-            (_, Protection::Keys(..)) => {
-                self.unprotect(packet, known).map_err(Silent::Encrypted)?;
-                rtp_rs::RtpReader::new(&self.plain).map_err(|_| Silent::Damaged)?.payload()
+            (_, StreamProtection::Keys(..)) => {
+                self.unprotect(packet, known).map_err(UndecodableReason::Encrypted)?;
+                rtp_rs::RtpReader::new(&self.plain).map_err(|_| UndecodableReason::Damaged)?.payload()
             }
-            (_, Protection::Closed(why)) => return Err(Silent::Encrypted(*why).into()),
+            (_, StreamProtection::Closed(why)) => return Err(UndecodableReason::Encrypted(*why).into()),
         };
         payload.clear();
         payload.extend_from_slice(body);
-        let format = format.ok_or(Silent::UnknownPayloadType(pt))?;
-        if !is_placed(format) {
-            return Err(Unheard::Withheld);
+        let format = format.ok_or(UndecodableReason::UnknownPayloadType(pt))?;
+        if !is_on_timeline(format) {
+            return Err(NoSound::Withheld);
         }
-        if format.encoding == RED {
+        if format.is(Codec::Red) {
             return self.open_red(&payload, (known, format), sample_rate);
         }
         let voice = self.audible_voice(pt, format, sample_rate)?;
-        Ok(Opened { content: Content::Sound { voice, payload }, repeats: Vec::new() })
+        Ok(UnpackedPayload { content: PacketContent::Sound { voice, payload }, repeats: Vec::new() })
     }
 
     /// Decrypts a packet into `plain`.
-    fn unprotect(&mut self, packet: &PacketEntry<'_>, known: &KnownStream) -> Result<(), Encrypted> {
-        let Protection::Keys(context, decision) = &known.protection else { return Err(Encrypted::NoKeys) };
+    fn unprotect(&mut self, packet: &PacketEntry<'_>, known: &DecidedStream) -> Result<(), UndecryptableReason> {
+        let StreamProtection::Keys(context, decision) = &known.protection else {
+            return Err(UndecryptableReason::NoKeys);
+        };
         let srtp = match &mut self.srtp {
             Some(srtp) if srtp.decision == *decision => srtp,
-            Some(Srtp { decision: last, stream: Some(stream) }) => {
+            Some(SrtpState { decision: last, stream: Some(stream) }) => {
                 // Keys that make no sense leave the old ones in force: packets under way still have them.
                 let _ = stream.rekey(context);
                 *last = *decision;
-                self.srtp.as_mut().ok_or(Encrypted::Unsupported)?
+                self.srtp.as_mut().ok_or(UndecryptableReason::Unsupported)?
             }
-            _ => self.srtp.insert(Srtp { decision: *decision, stream: SrtpStream::new(context).ok() }),
+            _ => self.srtp.insert(SrtpState { decision: *decision, stream: SrtpStream::new(context).ok() }),
         };
-        let stream = srtp.stream.as_mut().ok_or(Encrypted::Unsupported)?;
-        stream.unprotect(packet.payload, &mut self.plain).map_err(|_| Encrypted::WrongKeys)
+        let stream = srtp.stream.as_mut().ok_or(UndecryptableReason::Unsupported)?;
+        stream.unprotect(packet.payload, &mut self.plain).map_err(|_| UndecryptableReason::WrongKeys)
     }
 
     /// The voice of a format that we can decode.
-    fn audible_voice(&mut self, pt: u8, format: &Arc<PayloadFormat>, sample_rate: u32) -> Result<usize, Silent> {
+    fn audible_voice(
+        &mut self,
+        pt: u8,
+        format: &Arc<PayloadFormat>,
+        sample_rate: u32,
+    ) -> Result<usize, UndecodableReason> {
         let voice = self.voice(pt, format, sample_rate);
         match &self.voices[voice].decoder {
             Some(_) => Ok(voice),
-            None => Err(Silent::UnknownCodec(format.encoding.clone())),
+            None => Err(UndecodableReason::UnknownCodec(format.encoding.clone())),
         }
     }
 
@@ -305,37 +307,33 @@ impl Player {
         }
         let decoder = if self.voices.len() < MAX_VOICES { codec::decoder_for(format) } else { None };
         let rate = decoder.as_ref().map_or(sample_rate, |decoder| decoder.sample_rate_hz());
-        let kind = match format.encoding.as_str() {
-            "CN" => VoiceKind::Comfort,
-            "PCMA" | "PCMU" | "G722" | "GSM" | "ILBC" | "L16" | "DVI4" => VoiceKind::Plain,
-            name if name.starts_with("G726") || name.starts_with("AAL2-G726") => VoiceKind::Plain,
-            _ => VoiceKind::OwnSilence,
-        };
-        let outlet = Outlet::new(rate, sample_rate, self.painter);
-        self.voices.push(Voice { pt, format: Arc::clone(format), decoder, kind, outlet });
+        let silence = format.codec().map_or(SilenceBehavior::NoDescriptor, Codec::silence);
+        let outlet = ResampleStage::new(rate, sample_rate, self.painter);
+        self.voices.push(FormatDecoder { pt, format: Arc::clone(format), decoder, silence, outlet });
         self.voices.len() - 1
     }
 
     /// Plays a packet whose turn it is.
-    fn play(&mut self, sequence: u64, mut item: Item, stage: &mut Stage<'_>) {
+    fn play(&mut self, sequence: u64, mut item: QueuedPacket, stage: &mut PlayContext<'_>) {
         let lost = self.order.advance(sequence);
         if stage.is_inside(item.at) {
             stage.report.burst_loss = stage.report.burst_loss.max(lost);
         }
-        let content = std::mem::replace(&mut item.content, Content::Nothing);
-        let (Content::Sound { voice, payload }, Some(heard)) = (content, item.heard) else {
+        let content = std::mem::replace(&mut item.content, PacketContent::Nothing);
+        let (PacketContent::Sound { voice, payload }, Some(heard)) = (content, item.heard) else {
             if let Some(cursor) = &mut self.cursor {
-                cursor.after = After::Nothing;
+                cursor.after = GapFill::Nothing;
             }
             return;
         };
         let lost = self.play_repeats(&item, (heard, lost), stage);
         match self.play_sound(voice, &payload, (heard, lost), stage) {
-            Played::Outside => {}
-            Played::Sound => stage.report.decoded += 1,
-            Played::Comfort => stage.report.comfort += 1,
-            Played::Refused => {
-                *stage.report.silent.entry(Silent::Damaged).or_default() += u64::from(stage.is_inside(heard.at));
+            PlayOutcome::Outside => {}
+            PlayOutcome::Sound => stage.report.decoded += 1,
+            PlayOutcome::Comfort => stage.report.comfort += 1,
+            PlayOutcome::Refused => {
+                *stage.report.silent.entry(UndecodableReason::Damaged).or_default() +=
+                    u64::from(stage.is_inside(heard.at));
                 // As good as lost: the next packet conceals it.
                 self.order.spoil();
             }
@@ -350,18 +348,18 @@ impl Player {
         &mut self,
         voice: usize,
         payload: &[u8],
-        (heard, lost): (Heard, u64),
-        stage: &mut Stage<'_>,
-    ) -> Played {
+        (heard, lost): (PlayoutTime, u64),
+        stage: &mut PlayContext<'_>,
+    ) -> PlayOutcome {
         let rate = self.voices[voice].outlet.input_hz();
         // The codec's own delay (look-ahead, filters) stays in: a listener at the mirror hears it too, and the other
         // side answered to what it heard.
         let ideal = stage.position(heard.at, rate);
         let goes_on = self.cursor.filter(|cursor| {
             cursor.voice == voice
-                && cursor.piece == heard.piece
+                && cursor.segment == heard.segment
                 && lost == 0
-                && cursor.after == After::Sound
+                && cursor.after == GapFill::Sound
                 && (heard.media_ns - cursor.media_end_ns).abs() < SAME_MOMENT_NS
                 && (ideal - cursor.at as f64).abs() < MAX_SLIP
         });
@@ -372,7 +370,7 @@ impl Player {
         let voice_now = &mut self.voices[voice];
         let decoded = voice_now.decoder.as_mut().map(|decoder| decoder.decode(payload, &mut self.sound));
         if !matches!(decoded, Some(Ok(()))) {
-            return Played::Refused;
+            return PlayOutcome::Refused;
         }
         let length_ns = self.sound.len() as i64 * 1_000_000_000 / i64::from(rate.max(1));
         let at = goes_on.map_or(ideal.round() as i64, |cursor| cursor.at);
@@ -381,32 +379,42 @@ impl Player {
         }
         let end = at + self.sound.len() as i64;
         let inside = stage.is_inside(heard.at) || (at < 0 && end > 0 && stage.plan.samples > 0);
-        let comfort = voice_now.kind == VoiceKind::Comfort;
+        let comfort = voice_now.silence == SilenceBehavior::ComfortNoise;
         stage.heard(at, self.sound.len(), rate);
         voice_now.outlet.write(at, &self.sound, stage.canvas);
-        let after = if comfort { After::Comfort { made: 0 } } else { After::Sound };
-        self.cursor =
-            Some(Cursor { voice, at: end, media_end_ns: heard.media_ns + length_ns, piece: heard.piece, after });
+        let after = if comfort { GapFill::Comfort { made: 0 } } else { GapFill::Sound };
+        self.cursor = Some(PlayoutCursor {
+            voice,
+            at: end,
+            media_end_ns: heard.media_ns + length_ns,
+            segment: heard.segment,
+            after,
+        });
         match (inside, comfort) {
-            (false, _) => Played::Outside,
-            (true, false) => Played::Sound,
-            (true, true) => Played::Comfort,
+            (false, _) => PlayOutcome::Outside,
+            (true, false) => PlayOutcome::Sound,
+            (true, true) => PlayOutcome::Comfort,
         }
     }
 
     /// Fills what lies between the last sound and the packet `heard` next.
-    fn fill_gap(&mut self, heard: Heard, (voice, payload, lost): (usize, &[u8], u64), stage: &mut Stage<'_>) {
+    fn fill_gap(
+        &mut self,
+        heard: PlayoutTime,
+        (voice, payload, lost): (usize, &[u8], u64),
+        stage: &mut PlayContext<'_>,
+    ) {
         let Some(cursor) = self.cursor else { return };
         let last = &self.voices[cursor.voice];
         let rate = i64::from(last.outlet.input_hz());
         let gap = stage.position(heard.at, last.outlet.input_hz()).round() as i64 - cursor.at;
-        if gap <= 0 || cursor.after == After::Nothing {
+        if gap <= 0 || cursor.after == GapFill::Nothing {
             return;
         }
         let longest = rate * CONCEAL_MS / 1_000;
-        let (count, next) = match (cursor.after, last.kind) {
-            (After::Comfort { made }, _) => (gap.min(rate * MAX_COMFORT_S - made), None),
-            (_, VoiceKind::OwnSilence) if lost == 0 => (gap.min(rate * MAX_COMFORT_S), None),
+        let (count, next) = match (cursor.after, last.silence) {
+            (GapFill::Comfort { made }, _) => (gap.min(rate * MAX_COMFORT_S - made), None),
+            (_, SilenceBehavior::OwnDescriptor) if lost == 0 => (gap.min(rate * MAX_COMFORT_S), None),
             // Error correction in the next packet speaks of the sound just before it.
             _ if lost > 0 && voice == cursor.voice && gap <= longest => (gap, Some(payload)),
             _ if lost > 0 => (gap.min(longest), None),
@@ -416,13 +424,13 @@ impl Player {
             return;
         }
         self.fill(cursor.voice, cursor.at, (count as usize, next), stage);
-        if lost > 0 && cursor.after == After::Sound {
+        if lost > 0 && cursor.after == GapFill::Sound {
             stage.report.concealed_us += stage.inside_us(cursor.at, count as usize, rate as u32);
         }
     }
 
     /// Lets a voice make up sound, in pieces of bounded size.
-    fn fill(&mut self, voice: usize, at: i64, (count, next): (usize, Option<&[u8]>), stage: &mut Stage<'_>) {
+    fn fill(&mut self, voice: usize, at: i64, (count, next): (usize, Option<&[u8]>), stage: &mut PlayContext<'_>) {
         let voice = &mut self.voices[voice];
         let Some(decoder) = &mut voice.decoder else { return };
         self.sound.clear();
@@ -433,7 +441,7 @@ impl Player {
     }
 }
 
-impl Stage<'_> {
+impl PlayContext<'_> {
     /// Position of a moment in samples of a rate.
     fn position(&self, at: Timestamp, rate_hz: u32) -> f64 {
         let samples = at.nanos_since(self.plan.starts_at) as f64 * f64::from(rate_hz) / 1e9;

@@ -5,15 +5,15 @@
 
 use std::time::Duration;
 
-use crate::render::plan::Heard;
+use crate::render::plan::PlayoutTime;
 use crate::time::Timestamp;
 
 /// Puts packets in order.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Order {
+pub(super) struct SequenceOrder {
     newest: Option<u64>,
     /// What the newest packet that had a place says.
-    mark: Option<Mark>,
+    mark: Option<SequenceMark>,
     next: Option<u64>,
     /// The newest number before the sequence began anew, and up to which number of the new run it is remembered.
     before: Option<(u64, u64)>,
@@ -23,17 +23,17 @@ pub(super) struct Order {
 
 /// What a packet's stamp says.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mark {
+pub(super) struct SequenceMark {
     media_ns: i64,
     /// Arrival.
     at: Timestamp,
     track: usize,
 }
 
-impl Mark {
+impl SequenceMark {
     /// Of a packet and its place.
-    pub(super) fn new(at: Timestamp, heard: Heard) -> Self {
-        Self { media_ns: heard.media_ns, at, track: heard.piece.0 }
+    pub(super) fn new(at: Timestamp, heard: PlayoutTime) -> Self {
+        Self { media_ns: heard.media_ns, at, track: heard.segment.0 }
     }
 
     /// Whether a packet so far back in the sequence was sent before the newest one: its stamp is no later, and it is
@@ -45,9 +45,9 @@ impl Mark {
     }
 }
 
-impl Order {
+impl SequenceOrder {
     /// The extended number; `None` when its turn is over. `mark` is that of a packet that has a place.
-    pub(super) fn extend(&mut self, sequence: u16, mark: Option<Mark>) -> Option<u64> {
+    pub(super) fn extend(&mut self, sequence: u16, mark: Option<SequenceMark>) -> Option<u64> {
         let Some(newest) = self.newest else {
             return Some(self.begin(FIRST_CYCLE + u64::from(sequence), mark));
         };
@@ -86,13 +86,13 @@ impl Order {
         self.spoiled += 1;
     }
 
-    fn begin(&mut self, extended: u64, mark: Option<Mark>) -> u64 {
+    fn begin(&mut self, extended: u64, mark: Option<SequenceMark>) -> u64 {
         self.newest = Some(extended);
         self.mark = mark.or(self.mark);
         extended
     }
 
-    fn begins_anew(&self, step: i64, mark: Option<Mark>) -> bool {
+    fn begins_anew(&self, step: i64, mark: Option<SequenceMark>) -> bool {
         match (mark, self.mark) {
             (Some(mark), Some(newest)) => !mark.was_sent_before(newest, step),
             _ => step <= -MAX_MISORDER,

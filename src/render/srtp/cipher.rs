@@ -8,29 +8,29 @@ use ctr::{Ctr128BE, CtrCore};
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 
-use super::Header;
+use super::SrtpHeader;
 
 /// A crypto suite (RFC 4568 section 6.2, RFC 6188 section 4, RFC 7714 section 14.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Suite {
+pub(super) struct SrtpSuite {
     key_bytes: usize,
-    mode: Mode,
+    mode: SrtpTransform,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+enum SrtpTransform {
     /// AES in counter mode and HMAC-SHA1, with a tag of so many bytes.
     Counter { tag_bytes: usize },
     /// AES-GCM.
     Gcm,
 }
 
-impl Suite {
+impl SrtpSuite {
     /// By the name in SDP. `AES_CM_256_…` is what drafts of RFC 6188 had, and devices still send.
     pub(super) fn named(name: &str) -> Option<Self> {
         let (cipher, tag) = match name.trim().to_ascii_uppercase().as_str() {
-            "AEAD_AES_128_GCM" => return Some(Self { key_bytes: 16, mode: Mode::Gcm }),
-            "AEAD_AES_256_GCM" => return Some(Self { key_bytes: 32, mode: Mode::Gcm }),
+            "AEAD_AES_128_GCM" => return Some(Self { key_bytes: 16, mode: SrtpTransform::Gcm }),
+            "AEAD_AES_256_GCM" => return Some(Self { key_bytes: 32, mode: SrtpTransform::Gcm }),
             other => {
                 let (cipher, tag) = other.split_once("_HMAC_SHA1_")?;
                 (cipher.to_owned(), tag.to_owned())
@@ -47,32 +47,32 @@ impl Suite {
             "32" => 4,
             _ => return None,
         };
-        Some(Self { key_bytes, mode: Mode::Counter { tag_bytes } })
+        Some(Self { key_bytes, mode: SrtpTransform::Counter { tag_bytes } })
     }
 
     const fn salt_bytes(self) -> usize {
         match self.mode {
-            Mode::Counter { .. } => 14,
-            Mode::Gcm => 12,
+            SrtpTransform::Counter { .. } => 14,
+            SrtpTransform::Gcm => 12,
         }
     }
 }
 
 /// Session keys of one master key.
-pub(super) enum Session {
-    Counter { cipher: Aes, salt: [u8; 14], authenticator: Hmac<Sha1>, tag_bytes: usize },
-    Gcm { cipher: Gcm, salt: [u8; 12] },
+pub(super) enum SessionKeys {
+    Counter { cipher: AesCipher, salt: [u8; 14], authenticator: Hmac<Sha1>, tag_bytes: usize },
+    Gcm { cipher: GcmCipher, salt: [u8; 12] },
 }
 
-impl Session {
+impl SessionKeys {
     /// Derives session keys from master key and salt (RFC 3711 section 4.3, derivation rate 0). `None` if their
     /// length is not the suite's.
-    pub(super) fn derive(suite: Suite, master: &[u8]) -> Option<Self> {
+    pub(super) fn derive(suite: SrtpSuite, master: &[u8]) -> Option<Self> {
         if master.len() != suite.key_bytes + suite.salt_bytes() {
             return None;
         }
         let (key, salt) = master.split_at(suite.key_bytes);
-        let master = Aes::new(key)?;
+        let master = AesCipher::new(key)?;
         // The 96 bits of a GCM salt stand at the left (RFC 7714 section 11).
         let mut master_salt = [0; 14];
         master_salt[..salt.len()].copy_from_slice(salt);
@@ -88,15 +88,15 @@ impl Session {
     }
 
     /// The session with keys that are derived already.
-    pub(super) fn from_session_keys(suite: Suite, key: &[u8], authentication: &[u8], salt: &[u8]) -> Option<Self> {
+    pub(super) fn from_session_keys(suite: SrtpSuite, key: &[u8], authentication: &[u8], salt: &[u8]) -> Option<Self> {
         Some(match suite.mode {
-            Mode::Counter { tag_bytes } => Self::Counter {
-                cipher: Aes::new(key)?,
+            SrtpTransform::Counter { tag_bytes } => Self::Counter {
+                cipher: AesCipher::new(key)?,
                 salt: *salt.first_chunk()?,
                 authenticator: <Hmac<Sha1> as Mac>::new_from_slice(authentication).ok()?,
                 tag_bytes,
             },
-            Mode::Gcm => Self::Gcm { cipher: Gcm::new(key)?, salt: *salt.first_chunk()? },
+            SrtpTransform::Gcm => Self::Gcm { cipher: GcmCipher::new(key)?, salt: *salt.first_chunk()? },
         })
     }
 
@@ -104,7 +104,7 @@ impl Session {
     pub(super) fn open(
         &self,
         packet: &[u8],
-        header: Header,
+        header: SrtpHeader,
         mki: &[u8],
         mut roll_overs: impl Iterator<Item = u32>,
         out: &mut Vec<u8>,
@@ -147,7 +147,7 @@ fn split_end(bytes: &[u8], length: usize) -> Option<(&[u8], &[u8])> {
 }
 
 /// RFC 3711 section 4.1.1: salt, SSRC and packet index, each in its place.
-fn counter_iv(salt: [u8; 14], header: Header, roll_over: u32) -> [u8; 16] {
+fn counter_iv(salt: [u8; 14], header: SrtpHeader, roll_over: u32) -> [u8; 16] {
     let mut iv = [0; 16];
     iv[..14].copy_from_slice(&salt);
     xor(&mut iv[4..8], &header.ssrc.to_be_bytes());
@@ -157,7 +157,7 @@ fn counter_iv(salt: [u8; 14], header: Header, roll_over: u32) -> [u8; 16] {
 }
 
 /// RFC 7714 section 8.1.
-fn gcm_iv(salt: [u8; 12], header: Header, roll_over: u32) -> [u8; 12] {
+fn gcm_iv(salt: [u8; 12], header: SrtpHeader, roll_over: u32) -> [u8; 12] {
     let mut iv = salt;
     xor(&mut iv[2..6], &header.ssrc.to_be_bytes());
     xor(&mut iv[6..10], &roll_over.to_be_bytes());
@@ -172,13 +172,13 @@ fn xor(bytes: &mut [u8], other: &[u8]) {
 }
 
 /// AES of any key length, its key schedule done.
-pub(super) enum Aes {
+pub(super) enum AesCipher {
     Short(Box<Aes128>),
     Middle(Box<Aes192>),
     Long(Box<Aes256>),
 }
 
-impl Aes {
+impl AesCipher {
     fn new(key: &[u8]) -> Option<Self> {
         Some(match key.len() {
             16 => Self::Short(Box::new(Aes128::new_from_slice(key).ok()?)),
@@ -207,12 +207,12 @@ where
 }
 
 /// AES-GCM of either key length.
-pub(super) enum Gcm {
+pub(super) enum GcmCipher {
     Short(Box<Aes128Gcm>),
     Long(Box<Aes256Gcm>),
 }
 
-impl Gcm {
+impl GcmCipher {
     fn new(key: &[u8]) -> Option<Self> {
         Some(match key.len() {
             16 => Self::Short(Box::new(Aes128Gcm::new_from_slice(key).ok()?)),
@@ -234,10 +234,10 @@ impl Gcm {
 const GCM_TAG: usize = 16;
 
 #[cfg(test)]
-impl Session {
+impl SessionKeys {
     /// Encrypts an RTP packet, for tests.
     pub(super) fn seal(&self, packet: &[u8], roll_over: u32, mki: &[u8]) -> Vec<u8> {
-        let header = Header::read(packet).expect("a test packet is RTP");
+        let header = SrtpHeader::read(packet).expect("a test packet is RTP");
         let mut sealed = packet.to_vec();
         match self {
             Self::Counter { cipher, salt, authenticator, tag_bytes } => {
@@ -252,8 +252,8 @@ impl Session {
                 let iv = gcm_iv(*salt, header, roll_over);
                 let (aad, data) = sealed.split_at_mut(header.length);
                 let tag = match cipher {
-                    Gcm::Short(gcm) => gcm.encrypt_in_place_detached(Nonce::from_slice(&iv), aad, data),
-                    Gcm::Long(gcm) => gcm.encrypt_in_place_detached(Nonce::from_slice(&iv), aad, data),
+                    GcmCipher::Short(gcm) => gcm.encrypt_in_place_detached(Nonce::from_slice(&iv), aad, data),
+                    GcmCipher::Long(gcm) => gcm.encrypt_in_place_detached(Nonce::from_slice(&iv), aad, data),
                 };
                 sealed.extend(tag.expect("a test packet is short"));
                 sealed.extend(mki);

@@ -9,11 +9,11 @@
 mod cipher;
 
 use crate::call::decision::{SrtpContext, SrtpKey};
-use cipher::{Session, Suite};
+use cipher::{SessionKeys, SrtpSuite};
 
 /// Why keys cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadContext {
+pub enum BadSrtpContext {
     /// A suite that we do not have.
     #[error("the SRTP suite is not known")]
     Suite,
@@ -27,7 +27,7 @@ pub enum BadContext {
 
 /// Why a packet was not decrypted. Counted, never fatal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum SrtpError {
     /// No RTP packet, or one that has no room for its tag.
     #[error("this is no SRTP packet")]
     Malformed,
@@ -39,23 +39,23 @@ pub enum Refused {
 /// Decrypts the packets of one sender.
 pub struct SrtpStream {
     /// The newest context's keys first.
-    keys: Vec<Key>,
+    keys: Vec<MasterKeySession>,
     /// How far each SSRC has come.
-    sources: Vec<Source>,
+    sources: Vec<SsrcIndex>,
     /// Packets in a row that nothing opened.
     refused: u32,
 }
 
 /// One master key's session.
-struct Key {
-    session: Session,
+struct MasterKeySession {
+    session: SessionKeys,
     /// The MKI as it stands in a packet; empty when none is used.
     mki: Vec<u8>,
 }
 
 /// The packet index of one SSRC (RFC 3711 section 3.3.1).
 #[derive(Clone, Copy, Debug)]
-struct Source {
+struct SsrcIndex {
     ssrc: u32,
     roll_over: u32,
     highest: u16,
@@ -66,7 +66,7 @@ impl SrtpStream {
     ///
     /// # Errors
     /// When the suite is unknown or a key does not fit it.
-    pub fn new(context: &SrtpContext) -> Result<Self, BadContext> {
+    pub fn new(context: &SrtpContext) -> Result<Self, BadSrtpContext> {
         Ok(Self { keys: keys(context)?, sources: Vec::new(), refused: 0 })
     }
 
@@ -75,7 +75,7 @@ impl SrtpStream {
     ///
     /// # Errors
     /// When the suite is unknown or a key does not fit it; the stream is unchanged then.
-    pub fn rekey(&mut self, context: &SrtpContext) -> Result<(), BadContext> {
+    pub fn rekey(&mut self, context: &SrtpContext) -> Result<(), BadSrtpContext> {
         let mut keys = keys(context)?;
         keys.append(&mut self.keys);
         keys.truncate(MAX_KEYS);
@@ -87,14 +87,14 @@ impl SrtpStream {
     ///
     /// # Errors
     /// When the packet is malformed or no key opens it; `out` is of no use then.
-    pub fn unprotect(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), Refused> {
-        let header = Header::read(packet).ok_or(Refused::Malformed)?;
+    pub fn unprotect(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), SrtpError> {
+        let header = SrtpHeader::read(packet).ok_or(SrtpError::Malformed)?;
         let known = self.sources.iter().position(|source| source.ssrc == header.ssrc);
         // With a wrong key each guess is in vain: after a while only every so many packets pay for all of them.
         let most = if self.refused < PATIENCE || self.refused.is_multiple_of(PATIENCE) { MAX_GUESS } else { FEW };
-        let guesses = Guesses::new(known.map(|at| self.sources[at]), header.sequence, most);
+        let guesses = RolloverGuesses::new(known.map(|at| self.sources[at]), header.sequence, most);
         self.refused = self.refused.saturating_add(1);
-        let (at, roll_over) = self.open(packet, header, &guesses, out).ok_or(Refused::Authentication)?;
+        let (at, roll_over) = self.open(packet, header, &guesses, out).ok_or(SrtpError::Authentication)?;
         self.refused = 0;
         self.keys[..=at].rotate_right(1); // the next packet has most likely the same key
         self.advance(known, header, roll_over);
@@ -102,7 +102,13 @@ impl SrtpStream {
     }
 
     /// Tries each key with each guess; gives the place of the key and the roll-over count that fit.
-    fn open(&self, packet: &[u8], header: Header, guesses: &Guesses, out: &mut Vec<u8>) -> Option<(usize, u32)> {
+    fn open(
+        &self,
+        packet: &[u8],
+        header: SrtpHeader,
+        guesses: &RolloverGuesses,
+        out: &mut Vec<u8>,
+    ) -> Option<(usize, u32)> {
         self.keys.iter().enumerate().find_map(|(at, key)| {
             // A sender that never agreed to the MKI leaves it out.
             let with_mki = key.session.open(packet, header, &key.mki, guesses.iter(), out);
@@ -114,12 +120,12 @@ impl SrtpStream {
         })
     }
 
-    fn advance(&mut self, known: Option<usize>, header: Header, roll_over: u32) {
+    fn advance(&mut self, known: Option<usize>, header: SrtpHeader, roll_over: u32) {
         let Some(at) = known else {
             if self.sources.len() == MAX_SOURCES {
                 self.sources.remove(0);
             }
-            self.sources.push(Source { ssrc: header.ssrc, roll_over, highest: header.sequence });
+            self.sources.push(SsrcIndex { ssrc: header.ssrc, roll_over, highest: header.sequence });
             return;
         };
         let source = &mut self.sources[at];
@@ -135,14 +141,14 @@ impl SrtpStream {
 
 /// What is read of an RTP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Header {
+struct SrtpHeader {
     ssrc: u32,
     sequence: u16,
     /// Length with contributing sources and extension: what is authenticated but not encrypted.
     length: usize,
 }
 
-impl Header {
+impl SrtpHeader {
     /// RFC 3550 section 5.1 and 5.3.1.
     fn read(packet: &[u8]) -> Option<Self> {
         let fixed: &[u8; 12] = packet.first_chunk()?;
@@ -161,15 +167,15 @@ impl Header {
 }
 
 /// Roll-over counts worth trying, likeliest first.
-struct Guesses {
+struct RolloverGuesses {
     first: u32,
     near: [Option<u32>; 3],
     most: u32,
 }
 
-impl Guesses {
+impl RolloverGuesses {
     /// RFC 3711 section 3.3.1 where the sender is known; from 0 up where it is not.
-    fn new(source: Option<Source>, sequence: u16, most: u32) -> Self {
+    fn new(source: Option<SsrcIndex>, sequence: u16, most: u32) -> Self {
         let Some(source) = source else { return Self { first: 0, near: [None; 3], most } };
         let ahead = sequence.wrapping_sub(source.highest) < 0x8000;
         let first = match ahead {
@@ -185,18 +191,18 @@ impl Guesses {
     }
 }
 
-fn keys(context: &SrtpContext) -> Result<Vec<Key>, BadContext> {
-    let suite = Suite::named(&context.suite).ok_or(BadContext::Suite)?;
+fn keys(context: &SrtpContext) -> Result<Vec<MasterKeySession>, BadSrtpContext> {
+    let suite = SrtpSuite::named(&context.suite).ok_or(BadSrtpContext::Suite)?;
     if context.keys.is_empty() {
-        return Err(BadContext::NoKey);
+        return Err(BadSrtpContext::NoKey);
     }
     context.keys.iter().take(MAX_KEYS).map(|key| read_key(suite, key)).collect()
 }
 
-fn read_key(suite: Suite, key: &SrtpKey) -> Result<Key, BadContext> {
+fn read_key(suite: SrtpSuite, key: &SrtpKey) -> Result<MasterKeySession, BadSrtpContext> {
     let inline = key.inline.trim().trim_start_matches("inline:");
-    let bytes = base64(inline.split('|').next().unwrap_or_default()).ok_or(BadContext::Key)?;
-    let session = Session::derive(suite, &bytes).ok_or(BadContext::Key)?;
+    let bytes = base64(inline.split('|').next().unwrap_or_default()).ok_or(BadSrtpContext::Key)?;
+    let session = SessionKeys::derive(suite, &bytes).ok_or(BadSrtpContext::Key)?;
     let mki = match key.mki {
         Some((value, length)) if usize::from(length) <= MAX_MKI => {
             let mut mki = vec![0; usize::from(length).saturating_sub(8)];
@@ -204,10 +210,10 @@ fn read_key(suite: Suite, key: &SrtpKey) -> Result<Key, BadContext> {
             mki.extend(&value[8 - usize::from(length).min(8)..]);
             mki
         }
-        Some(_) => return Err(BadContext::Key),
+        Some(_) => return Err(BadSrtpContext::Key),
         None => Vec::new(),
     };
-    Ok(Key { session, mki })
+    Ok(MasterKeySession { session, mki })
 }
 
 /// Base64 (RFC 4648 section 4), padding optional. `None` for any other character.

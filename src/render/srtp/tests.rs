@@ -1,6 +1,6 @@
 //! SRTP against the RFCs' vectors, and what a recorder meets.
 
-use super::cipher::{Session, Suite};
+use super::cipher::{SessionKeys, SrtpSuite};
 use super::*;
 
 fn hex(text: &str) -> Vec<u8> {
@@ -20,14 +20,14 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Master key with salt, and the MKI.
-type TestKey<'a> = (&'a [u8], Option<(u64, u8)>);
+type TestMasterKey<'a> = (&'a [u8], Option<(u64, u8)>);
 
-fn context(suite: &str, keys: &[TestKey<'_>]) -> SrtpContext {
+fn context(suite: &str, keys: &[TestMasterKey<'_>]) -> SrtpContext {
     let keys = keys.iter().map(|&(bytes, mki)| SrtpKey { inline: text(bytes), mki }).collect();
     SrtpContext { suite: suite.into(), keys }
 }
 
-fn unprotected(stream: &mut SrtpStream, packet: &[u8]) -> Result<Vec<u8>, Refused> {
+fn unprotected(stream: &mut SrtpStream, packet: &[u8]) -> Result<Vec<u8>, SrtpError> {
     let mut out = Vec::new();
     stream.unprotect(packet, &mut out).map(|()| out)
 }
@@ -46,16 +46,16 @@ const MASTER: [u8; 30] = [7; 30];
 const SUITE: &str = "AES_CM_128_HMAC_SHA1_80";
 
 fn sealed(master: &[u8], packet: &[u8], roll_over: u32, mki: &[u8]) -> Vec<u8> {
-    let session = Session::derive(Suite::named(SUITE).unwrap(), master).unwrap();
+    let session = SessionKeys::derive(SrtpSuite::named(SUITE).unwrap(), master).unwrap();
     session.seal(packet, roll_over, mki)
 }
 
 #[test]
 fn keys_are_derived_as_in_rfc_3711_b_3() {
     let master = hex("E1F97A0D3E018BE0D64FA32C06DE4139 0EC675AD498AFEEBB6960B3AABE6");
-    let derived = Session::derive(Suite::named(SUITE).unwrap(), &master).unwrap();
-    let expected = Session::from_session_keys(
-        Suite::named(SUITE).unwrap(),
+    let derived = SessionKeys::derive(SrtpSuite::named(SUITE).unwrap(), &master).unwrap();
+    let expected = SessionKeys::from_session_keys(
+        SrtpSuite::named(SUITE).unwrap(),
         &hex("C61E7A93744F39EE10734AFE3FF7A087"),
         &hex("CEBE321F6FF7716B6FD4AB49AF256A156D38BAA4"),
         &hex("30CBBC08863D8C85D49DB34A9AE1"),
@@ -65,15 +65,15 @@ fn keys_are_derived_as_in_rfc_3711_b_3() {
 
 #[test]
 fn keys_of_256_bits_are_derived_as_in_rfc_6188_7_2() {
-    let suite = Suite::named("AES_256_CM_HMAC_SHA1_80").unwrap();
+    let suite = SrtpSuite::named("AES_256_CM_HMAC_SHA1_80").unwrap();
     let master = hex("F0F04914B513F2763A1B1FA130F10E29 98F6F6E43E4309D1E622A0E332B9F1B6 3B04803DE51EE7C96423AB5B78D2");
-    let expected = Session::from_session_keys(
+    let expected = SessionKeys::from_session_keys(
         suite,
         &hex("5BA1064E30EC51613CAD926C5A28EF73 1EC7FB397F70A960653CAF06554CD8C4"),
         &hex("FD9C32D39ED5FBB5A9DC96B30818454D1313DC05"),
         &hex("FA31791685CA444A9E07C6C64E93"),
     );
-    let derived = Session::derive(suite, &master).unwrap();
+    let derived = SessionKeys::derive(suite, &master).unwrap();
     assert_eq!(derived.seal(&rtp(9, 9), 5, &[]), expected.unwrap().seal(&rtp(9, 9), 5, &[]));
 }
 
@@ -116,10 +116,10 @@ fn gcm_packets_of_rfc_7714_section_16_are_opened() {
     ];
     for (name, key_bytes, ciphertext) in vectors {
         let key: Vec<u8> = (0..key_bytes).collect();
-        let session = Session::from_session_keys(Suite::named(name).unwrap(), &key, &[], &salt).unwrap();
+        let session = SessionKeys::from_session_keys(SrtpSuite::named(name).unwrap(), &key, &[], &salt).unwrap();
         let packet = [header.clone(), hex(ciphertext)].concat();
         let mut out = Vec::new();
-        let read = Header::read(&packet).unwrap();
+        let read = SrtpHeader::read(&packet).unwrap();
         assert_eq!(session.open(&packet, read, &[], std::iter::once(0), &mut out), Some(0), "{name}");
         assert_eq!(out, plain, "{name}");
     }
@@ -138,7 +138,7 @@ fn every_suite_opens_what_it_sealed_and_refuses_a_changed_bit() {
         ("AEAD_AES_256_GCM", 44),
     ] {
         let master: Vec<u8> = (0..bytes).map(|i| i as u8 ^ 0x5A).collect();
-        let session = Session::derive(Suite::named(name).unwrap(), &master).unwrap();
+        let session = SessionKeys::derive(SrtpSuite::named(name).unwrap(), &master).unwrap();
         let mut stream = SrtpStream::new(&context(name, &[(&master, None)])).unwrap();
         let packet = session.seal(&rtp(1, 1), 0, &[]);
         assert_eq!(unprotected(&mut stream, &packet), Ok(rtp(1, 1)), "{name}");
@@ -198,7 +198,7 @@ fn after_a_new_key_both_keys_open_packets() {
     let other = [9; 30];
     let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
     assert!(unprotected(&mut stream, &sealed(&MASTER, &rtp(1, 1), 1, &[])).is_ok());
-    assert_eq!(unprotected(&mut stream, &sealed(&other, &rtp(2, 1), 1, &[])), Err(Refused::Authentication));
+    assert_eq!(unprotected(&mut stream, &sealed(&other, &rtp(2, 1), 1, &[])), Err(SrtpError::Authentication));
     stream.rekey(&context(SUITE, &[(&other, None)])).unwrap();
     for (master, sequence, roll_over) in [(&other, 2, 1), (&MASTER, 3, 1), (&other, 4, 1), (&other, 5, 0)] {
         assert!(unprotected(&mut stream, &sealed(master, &rtp(sequence, 1), roll_over, &[])).is_ok(), "{sequence}");
@@ -219,13 +219,16 @@ fn header_extension_and_contributing_sources_stay_readable() {
 
 #[test]
 fn bad_contexts_are_told_apart() {
-    let new = |suite: &str, keys: &[TestKey<'_>]| SrtpStream::new(&context(suite, keys)).err();
-    assert_eq!(new("F8_128_HMAC_SHA1_80", &[(&MASTER, None)]), Some(BadContext::Suite));
-    assert_eq!(new(SUITE, &[(&MASTER[..29], None)]), Some(BadContext::Key));
-    assert_eq!(new(SUITE, &[]), Some(BadContext::NoKey));
-    assert_eq!(new(SUITE, &[(&MASTER, Some((1, 129)))]), Some(BadContext::Key));
+    let new = |suite: &str, keys: &[TestMasterKey<'_>]| SrtpStream::new(&context(suite, keys)).err();
+    assert_eq!(new("F8_128_HMAC_SHA1_80", &[(&MASTER, None)]), Some(BadSrtpContext::Suite));
+    assert_eq!(new(SUITE, &[(&MASTER[..29], None)]), Some(BadSrtpContext::Key));
+    assert_eq!(new(SUITE, &[]), Some(BadSrtpContext::NoKey));
+    assert_eq!(new(SUITE, &[(&MASTER, Some((1, 129)))]), Some(BadSrtpContext::Key));
     let inline = SrtpKey { inline: "not base64!".into(), mki: None };
-    assert_eq!(SrtpStream::new(&SrtpContext { suite: SUITE.into(), keys: vec![inline] }).err(), Some(BadContext::Key));
+    assert_eq!(
+        SrtpStream::new(&SrtpContext { suite: SUITE.into(), keys: vec![inline] }).err(),
+        Some(BadSrtpContext::Key)
+    );
 }
 
 proptest::proptest! {

@@ -206,7 +206,7 @@ fn spool(input: &[u8]) {
     }
     assert!(entries <= input.len(), "every entry takes bytes");
     assert!(reader.valid_bytes() <= input.len() as u64);
-    let Ok(plan) = render::plan(&source, &render::Options::default()) else { return };
+    let Ok(plan) = render::plan(&source, &render::RenderOptions::default()) else { return };
     if plan.samples > MAX_SAMPLES {
         return;
     }

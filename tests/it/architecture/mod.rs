@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and the modules that it may use, besides itself and [`BASE`]. Every module must be listed.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("codec", &[]),
     ("net", &[]),
     ("time", &[]),
     ("capture", &[]),
@@ -88,7 +89,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that every module may use.
-const BASE: &[&str] = &["net", "time"];
+const BASE: &[&str] = &["codec", "net", "time"];
 
 /// Modules with effects (clock, file, socket, thread).
 const IO: &[&str] = &["capture", "spool", "recording", "journal", "pyrus", "fake_pyrus", "ops", "service", "cmd"];

@@ -13,9 +13,9 @@ mod tools;
 use std::path::PathBuf;
 
 use callspan::call::decision::PayloadFormat;
-use callspan::render::codec::{Decoder, decoder_for};
+use callspan::render::codec::{SpeechDecoder, decoder_for};
 
-fn decoder(encoding: &str, clock_hz: u32, fmtp: &str) -> Box<dyn Decoder> {
+fn decoder(encoding: &str, clock_hz: u32, fmtp: &str) -> Box<dyn SpeechDecoder> {
     let format = PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: fmtp.into() };
     decoder_for(&format).expect("a codec that we claim")
 }
@@ -31,7 +31,7 @@ fn words(bytes: &[u8]) -> Vec<i16> {
 }
 
 /// Decodes in packets of `size` bytes.
-fn decode(decoder: &mut dyn Decoder, payload: &[u8], size: usize) -> Vec<i16> {
+fn decode(decoder: &mut dyn SpeechDecoder, payload: &[u8], size: usize) -> Vec<i16> {
     let mut out = Vec::new();
     for packet in payload.chunks(size) {
         decoder.decode(packet, &mut out).unwrap();
@@ -75,7 +75,7 @@ fn fixture(name: &str) -> (Vec<Vec<u8>>, Vec<i16>) {
     (payloads, words(&read("s16")))
 }
 
-fn decode_fixture(name: &str, decoder: &mut dyn Decoder) -> (Vec<i16>, Vec<i16>) {
+fn decode_fixture(name: &str, decoder: &mut dyn SpeechDecoder) -> (Vec<i16>, Vec<i16>) {
     let (payloads, expected) = fixture(name);
     let mut out = Vec::new();
     for payload in &payloads {
@@ -125,7 +125,7 @@ fn codecs_with_normative_arithmetic_are_bit_exact_with_independent_decoders() {
 }
 
 /// As [`decode_fixture`], but an empty payload is a moment when nothing was sent.
-fn decode_with_pauses(name: &str, decoder: &mut dyn Decoder, frame: usize) -> (Vec<i16>, Vec<i16>) {
+fn decode_with_pauses(name: &str, decoder: &mut dyn SpeechDecoder, frame: usize) -> (Vec<i16>, Vec<i16>) {
     let (payloads, expected) = fixture(name);
     let mut out = Vec::new();
     for payload in &payloads {

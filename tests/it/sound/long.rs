@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use callspan::call::config::Config;
 use callspan::call::record::Side;
-use callspan::render::{Options, Report, plan, render};
+use callspan::render::{RenderOptions, RenderReport, plan, render};
 use callspan::spool::LegStore;
 use callspan::spool::memory::MemorySpool;
 
@@ -93,7 +93,7 @@ impl Ear {
 const KEPT: usize = 32_000;
 
 /// A call of so many hours between two clocks.
-fn long_call(hours: f64, ppm: [f64; 2]) -> (Report, [Sender; 2]) {
+fn long_call(hours: f64, ppm: [f64; 2]) -> (RenderReport, [Sender; 2]) {
     let mut senders = [Sender::new(Side::Caller, ppm[0]), Sender::new(Side::Callee, ppm[1])];
     let folder = tempfile::tempdir().unwrap();
     // What is more goes into a file.
@@ -115,7 +115,7 @@ fn long_call(hours: f64, ppm: [f64; 2]) -> (Report, [Sender; 2]) {
     stage.engine.handle_end_of_capture(&mut stage.spool);
     stage.ended.extend(ended(&mut stage.engine));
     let source = stage.spool.source(&stage.ended[0].legs[0]).unwrap();
-    let plan = plan(&source, &Options::default()).unwrap();
+    let plan = plan(&source, &RenderOptions::default()).unwrap();
     let mut ear = Ear::default();
     let report = render(&plan, &source, &mut |frames| {
         ear.listen(frames, &mut senders);

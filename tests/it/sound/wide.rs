@@ -3,7 +3,7 @@
 
 use callspan::call::decision::PayloadFormat;
 use callspan::call::record::{Side, Verdict};
-use callspan::render::codec::{Decoder, decoder_for};
+use callspan::render::codec::{SpeechDecoder, decoder_for};
 
 use crate::support::phones::{Phone, Recorded, Rtp, Wire, at_ms, describe, record};
 
@@ -18,7 +18,7 @@ struct Spoken {
 struct Speaker {
     phone: Phone,
     /// What a listener's decoder makes of its G.722: it goes on where the last spell of it ended.
-    listener: Box<dyn Decoder>,
+    listener: Box<dyn SpeechDecoder>,
     random: fastrand::Rng,
     /// By how much its stamps grow in a millisecond.
     ticks: u32,

@@ -5,72 +5,50 @@
 //! synchronous coding adjustment, which serves only a chain of G.711 and G.726, is left out.
 
 use super::conceal::Concealer;
-use super::{Decoder, Undecodable};
+use super::{DecodeError, SpeechDecoder};
+use crate::codec::{G726Packing, G726Rate};
 
-/// Bits a code word: the rate over 8 kHz.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rate {
-    /// 16 kbit/s.
-    Two,
-    /// 24 kbit/s.
-    Three,
-    /// 32 kbit/s.
-    Four,
-    /// 40 kbit/s.
-    Five,
-}
-
-impl Rate {
-    const fn bits(self) -> u32 {
-        match self {
-            Self::Two => 2,
-            Self::Three => 3,
-            Self::Four => 4,
-            Self::Five => 5,
-        }
-    }
-
-    /// Quantizer output, scale factor multiplier and speed for the magnitude of a code.
-    const fn tables(self) -> &'static [Level] {
-        match self {
-            Self::Two => &LEVELS_2,
-            Self::Three => &LEVELS_3,
-            Self::Four => &LEVELS_4,
-            Self::Five => &LEVELS_5,
-        }
+/// Returns the bits of a code word, 2 to 5.
+const fn code_bits(rate: G726Rate) -> u32 {
+    match rate {
+        G726Rate::Two => 2,
+        G726Rate::Three => 3,
+        G726Rate::Four => 4,
+        G726Rate::Five => 5,
     }
 }
 
-/// How code words stand in an octet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packing {
-    /// The first code word in the least significant bits: `G726-32` (RFC 3551 section 4.5.4).
-    Rfc3551,
-    /// The first code word in the most significant bits: `AAL2-G726-32` (I.366.2 annex E).
-    Aal2,
+/// Returns quantizer output, scale factor multiplier and speed for each magnitude of a code word.
+const fn quantizer_levels(rate: G726Rate) -> &'static [QuantizerLevel] {
+    match rate {
+        G726Rate::Two => &LEVELS_2,
+        G726Rate::Three => &LEVELS_3,
+        G726Rate::Four => &LEVELS_4,
+        G726Rate::Five => &LEVELS_5,
+    }
 }
 
 /// Decoder of one G.726 stream.
 #[derive(Clone, Debug)]
-pub struct G726 {
-    rate: Rate,
-    packing: Packing,
-    scale: Scale,
-    speed: Speed,
-    predictor: Predictor,
+pub struct G726Decoder {
+    rate: G726Rate,
+    packing: G726Packing,
+    scale: ScaleFactor,
+    speed: SpeedControl,
+    predictor: AdaptivePredictor,
     concealer: Concealer,
 }
 
-impl G726 {
+impl G726Decoder {
     /// The state after a reset.
-    pub fn new(rate: Rate, packing: Packing) -> Self {
-        let (scale, speed, predictor) = (Scale::RESET, Speed::default(), Predictor::default());
+    pub fn new(rate: G726Rate, packing: G726Packing) -> Self {
+        let (scale, speed, predictor) = (ScaleFactor::RESET, SpeedControl::default(), AdaptivePredictor::default());
         Self { rate, packing, scale, speed, predictor, concealer: Concealer::new(8_000) }
     }
 
     /// One code word to one sample of 14 bits (SR).
     fn sample(&mut self, code: usize) -> i16 {
-        let levels = self.rate.tables();
+        let levels = quantizer_levels(self.rate);
         // A negative code is the complement of its magnitude's.
         let negative = code >= levels.len();
         let level = levels[if negative { 2 * levels.len() - 1 - code } else { code }];
@@ -78,26 +56,26 @@ impl G726 {
         let magnitude = antilog(level.log + (scale >> 2));
         let breaks = self.predictor.tone && magnitude > self.scale.threshold();
         self.scale.adapt(scale, level.multiplier);
-        let signal = self.predictor.take(Difference { negative, magnitude }, self.rate, breaks);
+        let signal = self.predictor.take(QuantizedDifference { negative, magnitude }, self.rate, breaks);
         self.speed.adapt(level.speed, scale, (self.predictor.tone, breaks));
         signal
     }
 
     /// Decodes eight code words, which fill as many octets as a code word has bits, or the fewer that `octets` hold.
     fn group(&mut self, octets: &[u8], out: &mut Vec<i16>) {
-        let bits = self.rate.bits();
+        let bits = code_bits(self.rate);
         let held = octets.len() as u32 * 8 / bits;
         let mut word = 0u64;
         for (i, &octet) in octets.iter().enumerate() {
             word |= match self.packing {
-                Packing::Rfc3551 => u64::from(octet) << (8 * i),
-                Packing::Aal2 => u64::from(octet) << (56 - 8 * i),
+                G726Packing::Rfc3551 => u64::from(octet) << (8 * i),
+                G726Packing::Aal2 => u64::from(octet) << (56 - 8 * i),
             };
         }
         for i in 0..held {
             let code = match self.packing {
-                Packing::Rfc3551 => word >> (bits * i),
-                Packing::Aal2 => word >> (64 - bits * (i + 1)),
+                G726Packing::Rfc3551 => word >> (bits * i),
+                G726Packing::Aal2 => word >> (64 - bits * (i + 1)),
             };
             let code = code as usize & ((1 << bits) - 1);
             let sample = i32::from(self.sample(code)) << 2;
@@ -106,17 +84,17 @@ impl G726 {
     }
 }
 
-impl Decoder for G726 {
+impl SpeechDecoder for G726Decoder {
     fn sample_rate_hz(&self) -> u32 {
         8_000
     }
 
-    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
         if payload.is_empty() {
-            return Err(Undecodable::Length);
+            return Err(DecodeError::Length);
         }
         let at = out.len();
-        for octets in payload.chunks(self.rate.bits() as usize) {
+        for octets in payload.chunks(code_bits(self.rate) as usize) {
             self.group(octets, out);
         }
         self.concealer.heard(&mut out[at..]);
@@ -130,19 +108,19 @@ impl Decoder for G726 {
 
 /// The quantizer's scale factor as logarithms. Names in brackets are the Recommendation's.
 #[derive(Clone, Copy, Debug)]
-struct Scale {
+struct ScaleFactor {
     /// For speech (YU): follows at once. 9 fractional bits, as of the mixture (Y).
     fast: i32,
     /// For data (YL): follows slowly. 15 fractional bits.
     slow: i32,
 }
 
-impl Scale {
+impl ScaleFactor {
     /// The lowest value of both.
     const RESET: Self = Self { fast: 544, slow: 544 << 6 };
 
     /// LIMA, MIX: between the slow and the fast one as the speed says (Y). A product is cut towards zero.
-    fn mixed(self, speed: &Speed) -> i32 {
+    fn mixed(self, speed: &SpeedControl) -> i32 {
         let slow = self.slow >> 6;
         slow + (self.fast - slow) * (speed.control >> 2).min(64) / 64
     }
@@ -165,13 +143,13 @@ impl Scale {
 /// How fast the scale factor follows: 0 for data, 256 and more for speech (AP), and the short and the long average of
 /// the quantizer's output from which that is seen (DMS, DML).
 #[derive(Clone, Copy, Debug, Default)]
-struct Speed {
+struct SpeedControl {
     control: i32,
     short: i32,
     long: i32,
 }
 
-impl Speed {
+impl SpeedControl {
     /// FILTA, FILTB, SUBTC, FILTC, TRIGA.
     fn adapt(&mut self, output: i32, scale: i32, (tone, breaks): (bool, bool)) {
         self.short += ((output << 9) - self.short) >> 5;
@@ -185,27 +163,27 @@ impl Speed {
 
 /// A quantized difference signal (DQ).
 #[derive(Clone, Copy, Debug)]
-struct Difference {
+struct QuantizedDifference {
     negative: bool,
     magnitude: i32,
 }
 
 /// Two poles and six zeros. Of each pair or row, the newest comes first.
 #[derive(Clone, Copy, Debug, Default)]
-struct Predictor {
+struct AdaptivePredictor {
     /// A1 and A2 of 14 fractional bits, and the signals that they weigh (SR).
     poles: [i32; 2],
-    signals: [Float; 2],
+    signals: [ShortFloat; 2],
     /// B1 to B6 likewise, and the differences (DQ).
     zeros: [i32; 6],
-    differences: [Float; 6],
+    differences: [ShortFloat; 6],
     /// Whether the last two sums of a difference and the zeros' prediction were negative (PK).
     below: [bool; 2],
     /// The signal may be that of a modem (TD).
     tone: bool,
 }
 
-impl Predictor {
+impl AdaptivePredictor {
     /// FMULT, ACCUM: the next signal (SE), and what the zeros have in it (SEZ).
     fn predict(&self) -> (i32, i32) {
         let zeros = weighed(&self.zeros, &self.differences);
@@ -216,7 +194,7 @@ impl Predictor {
 
     /// ADDB, ADDC: the signal that a difference makes (SR); then learns from it. Whether the difference `breaks` a tone
     /// is known before.
-    fn take(&mut self, difference: Difference, rate: Rate, breaks: bool) -> i16 {
+    fn take(&mut self, difference: QuantizedDifference, rate: G726Rate, breaks: bool) -> i16 {
         let (whole, zeros) = self.predict();
         let value = if difference.negative { -difference.magnitude } else { difference.magnitude };
         let signal = (value + whole) as i16;
@@ -229,9 +207,9 @@ impl Predictor {
         }
         self.tone = self.poles[1] < -11_776; // TONE
         self.below = [partial < 0, self.below[0]];
-        self.signals = [Float::new(signal < 0, i32::from(signal).abs() & 0x7FFF), self.signals[0]];
+        self.signals = [ShortFloat::new(signal < 0, i32::from(signal).abs() & 0x7FFF), self.signals[0]];
         self.differences.rotate_right(1);
-        self.differences[0] = Float::new(difference.negative, difference.magnitude);
+        self.differences[0] = ShortFloat::new(difference.negative, difference.magnitude);
         signal
     }
 
@@ -251,8 +229,8 @@ impl Predictor {
     }
 
     /// XOR, UPB. A coefficient of 16 bits wraps: a code repeated for a second gets there.
-    fn adapt_zeros(&mut self, difference: Difference, rate: Rate) {
-        let leak = if rate == Rate::Five { 9 } else { 8 };
+    fn adapt_zeros(&mut self, difference: QuantizedDifference, rate: G726Rate) {
+        let leak = if rate == G726Rate::Five { 9 } else { 8 };
         let gain = if difference.magnitude == 0 { 0 } else { 128 };
         for (coefficient, past) in self.zeros.iter_mut().zip(&self.differences) {
             let step = if past.negative == difference.negative { gain } else { -gain };
@@ -262,25 +240,25 @@ impl Predictor {
 }
 
 /// The sum of signals times their coefficients.
-fn weighed(coefficients: &[i32], signals: &[Float]) -> i32 {
+fn weighed(coefficients: &[i32], signals: &[ShortFloat]) -> i32 {
     coefficients.iter().zip(signals).map(|(&coefficient, signal)| signal.times(coefficient)).sum()
 }
 
 /// The Recommendation's short floating point: sign, 4 bits of exponent, 6 of mantissa.
 #[derive(Clone, Copy, Debug)]
-struct Float {
+struct ShortFloat {
     negative: bool,
     exponent: i32,
     mantissa: i32,
 }
 
-impl Default for Float {
+impl Default for ShortFloat {
     fn default() -> Self {
         Self::new(false, 0)
     }
 }
 
-impl Float {
+impl ShortFloat {
     /// FLOATA, FLOATB.
     fn new(negative: bool, magnitude: i32) -> Self {
         let exponent = length(magnitude);
@@ -318,7 +296,7 @@ const fn antilog(log: i32) -> i32 {
 
 /// What a code's magnitude means.
 #[derive(Clone, Copy, Debug)]
-struct Level {
+struct QuantizerLevel {
     /// Logarithm of the quantized difference (DQLN), 7 fractional bits.
     log: i32,
     /// Scale factor multiplier (W).
@@ -327,21 +305,21 @@ struct Level {
     speed: i32,
 }
 
-const fn levels<const N: usize>(rows: [(i32, i32, i32); N]) -> [Level; N] {
-    let mut levels = [Level { log: 0, multiplier: 0, speed: 0 }; N];
+const fn levels<const N: usize>(rows: [(i32, i32, i32); N]) -> [QuantizerLevel; N] {
+    let mut levels = [QuantizerLevel { log: 0, multiplier: 0, speed: 0 }; N];
     let mut i = 0;
     while i < N {
         let (log, multiplier, speed) = rows[i];
-        levels[i] = Level { log, multiplier, speed };
+        levels[i] = QuantizerLevel { log, multiplier, speed };
         i += 1;
     }
     levels
 }
 
 /// Tables 7 to 10 (quantizer), 11 (W) and 12 (F) of the Recommendation, by magnitude.
-static LEVELS_2: [Level; 2] = levels([(116, -22, 0), (365, 439, 7)]);
-static LEVELS_3: [Level; 4] = levels([(-2048, -4, 0), (135, 30, 1), (273, 137, 2), (373, 582, 7)]);
-static LEVELS_4: [Level; 8] = levels([
+static LEVELS_2: [QuantizerLevel; 2] = levels([(116, -22, 0), (365, 439, 7)]);
+static LEVELS_3: [QuantizerLevel; 4] = levels([(-2048, -4, 0), (135, 30, 1), (273, 137, 2), (373, 582, 7)]);
+static LEVELS_4: [QuantizerLevel; 8] = levels([
     (-2048, -12, 0),
     (4, 18, 0),
     (135, 41, 0),
@@ -351,7 +329,7 @@ static LEVELS_4: [Level; 8] = levels([
     (373, 355, 3),
     (425, 1122, 7),
 ]);
-static LEVELS_5: [Level; 16] = levels([
+static LEVELS_5: [QuantizerLevel; 16] = levels([
     (-2048, 14, 0),
     (-66, 14, 0),
     (28, 24, 0),

@@ -1,12 +1,13 @@
 //! G.726 against the ITU's sequences, and its packings.
 
-use super::super::g711::Law;
+use super::super::g711::linear_values;
 use super::*;
+use crate::codec::CompandingLaw;
 
 #[test]
 fn a_group_of_code_words_reads_the_same_in_both_packings() {
-    for rate in [Rate::Two, Rate::Three, Rate::Four, Rate::Five] {
-        let bits = rate.bits();
+    for rate in [G726Rate::Two, G726Rate::Three, G726Rate::Four, G726Rate::Five] {
+        let bits = code_bits(rate);
         let codes: Vec<u64> = (0..8u64).map(|i| (i * 5 + 1) & ((1 << bits) - 1)).collect();
         let (mut little, mut big) = (0u64, 0u64);
         for (i, code) in codes.iter().enumerate() {
@@ -15,9 +16,9 @@ fn a_group_of_code_words_reads_the_same_in_both_packings() {
         }
         let octets = bits as usize;
         let (mut left, mut right, mut one_by_one) = (Vec::new(), Vec::new(), Vec::new());
-        G726::new(rate, Packing::Rfc3551).decode(&little.to_le_bytes()[..octets], &mut left).unwrap();
-        G726::new(rate, Packing::Aal2).decode(&big.to_be_bytes()[..octets], &mut right).unwrap();
-        let mut decoder = G726::new(rate, Packing::Aal2);
+        G726Decoder::new(rate, G726Packing::Rfc3551).decode(&little.to_le_bytes()[..octets], &mut left).unwrap();
+        G726Decoder::new(rate, G726Packing::Aal2).decode(&big.to_be_bytes()[..octets], &mut right).unwrap();
+        let mut decoder = G726Decoder::new(rate, G726Packing::Aal2);
         for &code in &codes {
             one_by_one.push(decoder.sample(code as usize) << 2);
         }
@@ -38,19 +39,22 @@ fn every_itu_sequence_gives_the_recommended_output() {
         bytes.as_chunks::<2>().0.iter().map(|word| word[0]).collect()
     };
     let mut compared = 0;
-    for (rate, kbit) in [(Rate::Two, 16), (Rate::Three, 24), (Rate::Four, 32), (Rate::Five, 40)] {
+    for (rate, kbit) in [(G726Rate::Two, 16), (G726Rate::Three, 24), (G726Rate::Four, 32), (G726Rate::Five, 40)] {
         // Normal and overload sequences from A-law (a) and mu-law (m), to the same law and to the other (x, c).
         for kind in ["rn", "rv"] {
-            for (input, output, law) in
-                [("fa", "fa", Law::A), ("fa", "fx", Law::Mu), ("fm", "fm", Law::Mu), ("fm", "fc", Law::A)]
-            {
+            for (input, output, law) in [
+                ("fa", "fa", CompandingLaw::A),
+                ("fa", "fx", CompandingLaw::Mu),
+                ("fm", "fm", CompandingLaw::Mu),
+                ("fm", "fc", CompandingLaw::A),
+            ] {
                 let codes = read(&format!("{kind}{kbit}{input}.i"));
                 let expected = read(&format!("{kind}{kbit}{output}.o"));
                 compare(rate, law, &codes, &expected, &format!("{kind}{kbit}{output}"));
                 compared += 1;
             }
         }
-        for (output, law) in [("fa", Law::A), ("fm", Law::Mu)] {
+        for (output, law) in [("fa", CompandingLaw::A), ("fm", CompandingLaw::Mu)] {
             let expected = read(&format!("ri{kbit}{output}.o"));
             compare(rate, law, &read(&format!("i{kbit}")), &expected, &format!("ri{kbit}{output}"));
             compared += 1;
@@ -59,8 +63,8 @@ fn every_itu_sequence_gives_the_recommended_output() {
     assert_eq!(compared, 40);
 }
 
-fn compare(rate: Rate, law: Law, codes: &[u8], expected: &[u8], name: &str) {
-    let mut decoder = G726::new(rate, Packing::Aal2);
+fn compare(rate: G726Rate, law: CompandingLaw, codes: &[u8], expected: &[u8], name: &str) {
+    let mut decoder = G726Decoder::new(rate, G726Packing::Aal2);
     let got: Vec<u8> = codes.iter().map(|&code| decode_to_law(&mut decoder, law, usize::from(code))).collect();
     assert_eq!(got.len(), expected.len(), "{name}");
     let wrong = got.iter().zip(expected).filter(|(a, b)| a != b).count();
@@ -68,14 +72,14 @@ fn compare(rate: Rate, law: Law, codes: &[u8], expected: &[u8], name: &str) {
 }
 
 /// COMPRESS, EXPAND, SUBTA, LOG, SUBTB and SYNC (clause 4.2.8).
-fn decode_to_law(decoder: &mut G726, law: Law, code: usize) -> u8 {
+fn decode_to_law(decoder: &mut G726Decoder, law: CompandingLaw, code: usize) -> u8 {
     let (rate, scale) = (decoder.rate, decoder.scale.mixed(&decoder.speed));
     let (predicted, _) = decoder.predictor.predict();
     let signal = decoder.sample(code);
     let compressed = compress(law, signal);
-    let expanded = i32::from(law.table()[usize::from(compressed)]) >> 2;
+    let expanded = i32::from(linear_values(law)[usize::from(compressed)]) >> 2;
     let again = quantize(rate, expanded - predicted, scale);
-    let order = |code: usize| code ^ (1 << (rate.bits() - 1));
+    let order = |code: usize| code ^ (1 << (code_bits(rate) - 1));
     match order(again).cmp(&order(code)) {
         std::cmp::Ordering::Equal => compressed,
         std::cmp::Ordering::Greater => neighbour(law, compressed, -1),
@@ -84,15 +88,15 @@ fn decode_to_law(decoder: &mut G726, law: Law, code: usize) -> u8 {
 }
 
 /// The code word whose value is nearest, of two the smaller in magnitude as G.711's decision values have it.
-fn compress(law: Law, signal: i16) -> u8 {
+fn compress(law: CompandingLaw, signal: i16) -> u8 {
     // COMPRESS takes the magnitude in 15 bits, in which that of -32768 is 0.
     let signal = match (signal, law) {
-        (i16::MIN, Law::A) => -1,
-        (i16::MIN, Law::Mu) => 0,
+        (i16::MIN, CompandingLaw::A) => -1,
+        (i16::MIN, CompandingLaw::Mu) => 0,
         _ => signal,
     };
     match law {
-        Law::A => {
+        CompandingLaw::A => {
             // COMPRESS: the A-law's 13 bits; a negative signal is one step nearer to zero.
             let value = i32::from(signal) >> 1;
             let (sign, magnitude) = if value >= 0 { (0x80, value) } else { (0, -value - 1) };
@@ -101,7 +105,7 @@ fn compress(law: Law, signal: i16) -> u8 {
             let interval = if segment < 2 { magnitude >> 1 } else { magnitude >> segment } & 15;
             (sign | segment << 4 | interval) as u8 ^ 0x55
         }
-        Law::Mu => {
+        CompandingLaw::Mu => {
             let value = i32::from(signal);
             let (sign, magnitude) = if value >= 0 { (0x80, value) } else { (0, -value) };
             let magnitude = magnitude.min(8_158) + 33;
@@ -113,8 +117,8 @@ fn compress(law: Law, signal: i16) -> u8 {
 }
 
 /// The next code word up or down in value; mu-law's two zeros are one step, and it leads past both.
-fn neighbour(law: Law, code: u8, step: i32) -> u8 {
-    let table = law.table();
+fn neighbour(law: CompandingLaw, code: u8, step: i32) -> u8 {
+    let table = linear_values(law);
     let mut order: Vec<u8> = (0..=255).collect();
     order.sort_by_key(|&code| table[usize::from(code)]);
     order.dedup_by_key(|code| table[usize::from(*code)]);
@@ -125,22 +129,22 @@ fn neighbour(law: Law, code: u8, step: i32) -> u8 {
     if table[usize::from(next)] == 0 { code & 0x80 | 0x7F } else { next }
 }
 
-fn quantize(rate: Rate, difference: i32, scale: i32) -> usize {
+fn quantize(rate: G726Rate, difference: i32, scale: i32) -> usize {
     let magnitude = difference.abs();
     let exponent = length(magnitude >> 1);
     let log = (exponent << 7) + (((magnitude << 7) >> exponent) & 127) - (scale >> 2);
     let decisions: &[i32] = match rate {
-        Rate::Two => &[261],
-        Rate::Three => &[8, 218, 331],
-        Rate::Four => &[-124, 80, 178, 246, 300, 349, 400],
-        Rate::Five => &[-122, -16, 68, 139, 198, 250, 298, 339, 378, 413, 445, 475, 502, 528, 553],
+        G726Rate::Two => &[261],
+        G726Rate::Three => &[8, 218, 331],
+        G726Rate::Four => &[-124, 80, 178, 246, 300, 349, 400],
+        G726Rate::Five => &[-122, -16, 68, 139, 198, 250, 298, 339, 378, 413, 445, 475, 502, 528, 553],
     };
     let level = decisions.iter().filter(|&&decision| log >= decision).count();
-    let all = (1 << rate.bits()) - 1;
+    let all = (1 << code_bits(rate)) - 1;
     // But for 16 kbit/s the code 0 is not sent: a small positive difference is all ones.
     match (difference < 0, level) {
         (true, _) => all - level,
-        (false, 0) if rate != Rate::Two => all,
+        (false, 0) if rate != G726Rate::Two => all,
         _ => level,
     }
 }

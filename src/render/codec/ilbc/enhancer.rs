@@ -1,28 +1,28 @@
 //! The enhancer (RFC 3951 section 4.6): voiced residual is made more periodic by a mean of neighbouring pitch periods,
-//! as far as a bound on the change allows. It looks ahead, so sound comes out later by [`Mode::delay`].
+//! as far as a bound on the change allows. It looks ahead, so sound comes out later by [`IlbcMode::delay`].
 
 use super::tables::{HALF_BAND, QUARTERS};
-use super::{Mode, Source};
+use super::{IlbcMode, ResidualSource};
 
 /// The enhancer of one stream.
 #[derive(Clone, Debug)]
 pub(super) struct Enhancer {
-    mode: Mode,
+    mode: IlbcMode,
     /// The last residual; its end is the end of what was decoded.
     past: Vec<f32>,
     /// The pitch period of each [`BLOCK`] of it.
     periods: [usize; BLOCKS],
     /// Of the last frame.
-    source: Source,
+    source: ResidualSource,
 }
 
 impl Enhancer {
-    pub(super) fn new(mode: Mode) -> Self {
-        Self { mode, past: vec![0.0; PAST], periods: [FIRST_PERIOD; BLOCKS], source: Source::Heard }
+    pub(super) fn new(mode: IlbcMode) -> Self {
+        Self { mode, past: vec![0.0; PAST], periods: [FIRST_PERIOD; BLOCKS], source: ResidualSource::Decoded }
     }
 
     /// Takes the residual of a frame, and gives that of as many samples, later by the delay.
-    pub(super) fn enhance(&mut self, residual: &[f32], source: Source) -> Vec<f32> {
+    pub(super) fn enhance(&mut self, residual: &[f32], source: ResidualSource) -> Vec<f32> {
         let new = residual.len() / BLOCK;
         self.past.drain(..residual.len());
         self.past.extend_from_slice(residual);
@@ -31,7 +31,8 @@ impl Enhancer {
         for block in BLOCKS - new..BLOCKS {
             self.periods[block] = 2 * lag(&halved, block * BLOCK / 2);
         }
-        if std::mem::replace(&mut self.source, source) == Source::MadeUp && source == Source::Heard {
+        if std::mem::replace(&mut self.source, source) == ResidualSource::Concealed && source == ResidualSource::Decoded
+        {
             self.join(residual);
         }
         let first = PAST - residual.len() - self.mode.delay();
@@ -51,21 +52,21 @@ impl Enhancer {
     fn block(&self, start: usize) -> [f32; BLOCK] {
         let centre: [f32; BLOCK] = std::array::from_fn(|i| self.past[start + i]);
         let mut around = [0.0; BLOCK];
-        for direction in [Direction::Back, Direction::Onward] {
+        for direction in [SearchDirection::Back, SearchDirection::Onward] {
             self.gather(start, &centre, direction, &mut around);
         }
         mix(&centre, &around)
     }
 
     /// Adds up to three pitch periods before or after a block, each weighted less than the nearer one.
-    fn gather(&self, start: usize, centre: &[f32; BLOCK], direction: Direction, around: &mut [f32; BLOCK]) {
+    fn gather(&self, start: usize, centre: &[f32; BLOCK], direction: SearchDirection, around: &mut [f32; BLOCK]) {
         let mut from = start as f32;
         // The block whose pitch the next step takes.
         let mut block = nearest(from + (BLOCK - 1) as f32 / 2.0, middle);
         for weight in WEIGHTS {
             let expected = match direction {
-                Direction::Back => from - self.periods[block] as f32,
-                Direction::Onward => {
+                SearchDirection::Back => from - self.periods[block] as f32,
+                SearchDirection::Onward => {
                     block = nearest(from + HALF_BLOCK, |i| middle(i) - self.periods[i] as f32);
                     from + self.periods[block] as f32
                 }
@@ -73,7 +74,7 @@ impl Enhancer {
             if expected < OVERHANG || expected + BLOCK as f32 + OVERHANG >= PAST as f32 {
                 return;
             }
-            if direction == Direction::Back {
+            if direction == SearchDirection::Back {
                 block = nearest(expected + HALF_BLOCK - self.periods[block] as f32, middle);
             }
             let (found, segment) = self.refine(centre, expected);
@@ -140,7 +141,7 @@ impl Enhancer {
 
 /// Where a pitch period is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
+enum SearchDirection {
     Back,
     Onward,
 }
@@ -243,11 +244,11 @@ mod tests {
 
     #[test]
     fn what_is_periodic_already_stays_and_comes_out_later_by_the_delay() {
-        for (mode, frame) in [(Mode::Twenty, 160), (Mode::Thirty, 240)] {
+        for (mode, frame) in [(IlbcMode::Twenty, 160), (IlbcMode::Thirty, 240)] {
             let mut enhancer = Enhancer::new(mode);
             let input = pulses(56, 12 * frame);
             let output: Vec<f32> =
-                input.chunks(frame).flat_map(|frame| enhancer.enhance(frame, Source::Heard)).collect();
+                input.chunks(frame).flat_map(|frame| enhancer.enhance(frame, ResidualSource::Decoded)).collect();
             let settled = 1_000;
             let error: f32 = (settled..output.len()).map(|n| (output[n] - input[n - mode.delay()]).powi(2)).sum();
             let energy: f32 = output[settled..].iter().map(|s| s * s).sum();
@@ -259,8 +260,9 @@ mod tests {
     fn noise_changes_by_no_more_than_the_bound() {
         let mut random = fastrand::Rng::with_seed(7);
         let input: Vec<f32> = (0..4_800).map(|_| random.f32() * 2_000.0 - 1_000.0).collect();
-        let mut enhancer = Enhancer::new(Mode::Twenty);
-        let output: Vec<f32> = input.chunks(160).flat_map(|frame| enhancer.enhance(frame, Source::Heard)).collect();
+        let mut enhancer = Enhancer::new(IlbcMode::Twenty);
+        let output: Vec<f32> =
+            input.chunks(160).flat_map(|frame| enhancer.enhance(frame, ResidualSource::Decoded)).collect();
         let error: f32 = (1_000..output.len()).map(|n| (output[n] - input[n - 40]).powi(2)).sum();
         let energy: f32 = input[960..].iter().map(|s| s * s).sum();
         // The change is CHANGE of the energy where the bound is reached.

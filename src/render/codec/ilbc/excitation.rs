@@ -1,56 +1,57 @@
 //! The residual of a frame: the start state, and the rest of the frame grown from it in both directions (RFC 3951
 //! sections 3.5, 3.6, 4.2 to 4.4).
 
-use super::frame::{End, Frame, Shape};
-use super::lsf::Filter;
+use super::frame::{CodebookVector, IlbcFrame, StartStateEnd};
+use super::lsf::LpcCoefficients;
 use super::tables::{CODEBOOK_FILTER, GAINS_3, STATE_LEVELS, STATE_PEAK};
 use super::{ORDER, SUBFRAME};
 
 /// The residual that a frame describes, by the filters of its subframes.
-pub(super) fn residual(frame: &Frame, filters: &[Filter]) -> Vec<f32> {
+pub(super) fn residual(frame: &IlbcFrame, filters: &[LpcCoefficients]) -> Vec<f32> {
     let mut residual = vec![0.0; filters.len() * SUBFRAME];
     let state = start_state(frame, &filters[frame.start.subframe]);
     let first = frame.start.subframe * SUBFRAME;
     let (mut from, mut to) = match frame.start.end {
-        End::First => (first, first + state.len()),
-        End::Last => (first + 2 * SUBFRAME - state.len(), first + 2 * SUBFRAME),
+        StartStateEnd::First => (first, first + state.len()),
+        StartStateEnd::Last => (first + 2 * SUBFRAME - state.len(), first + 2 * SUBFRAME),
     };
     residual[from..to].copy_from_slice(&state);
     let missing = 2 * SUBFRAME - state.len();
-    let mut grow = |shape: &Shape, direction: Direction, memory: usize, length: usize| match direction {
-        Direction::Onward => {
-            let known = Memory::of(residual[from..to].iter().rev(), memory);
+    let mut grow = |shape: &CodebookVector, direction: GrowthDirection, memory: usize, length: usize| match direction {
+        GrowthDirection::Onward => {
+            let known = CodebookMemory::of(residual[from..to].iter().rev(), memory);
             known.vector(shape, &mut residual[to..to + length]);
             to += length;
         }
-        Direction::Back => {
+        GrowthDirection::Back => {
             // The same with time turned round.
-            let known = Memory::of(residual[from..to].iter(), memory);
+            let known = CodebookMemory::of(residual[from..to].iter(), memory);
             let before = &mut residual[from - length..from];
             known.vector(shape, before);
             before.reverse();
             from -= length;
         }
     };
-    let completing = if frame.start.end == End::First { Direction::Onward } else { Direction::Back };
+    let completing =
+        if frame.start.end == StartStateEnd::First { GrowthDirection::Onward } else { GrowthDirection::Back };
     grow(&frame.rest, completing, SHORT_MEMORY, missing);
     let onward = filters.len() - 2 - frame.start.subframe;
     for (i, shape) in frame.subframes.iter().enumerate() {
-        grow(shape, if i < onward { Direction::Onward } else { Direction::Back }, MEMORY, SUBFRAME);
+        grow(shape, if i < onward { GrowthDirection::Onward } else { GrowthDirection::Back }, MEMORY, SUBFRAME);
     }
     residual
 }
 
 /// In which direction the known part of the residual grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
+enum GrowthDirection {
     Onward,
     Back,
 }
 
 /// The start state: quantized samples, their phases spread by an all-pass filter that has the shape of the spectrum,
 /// in a circle (section 4.2).
-fn start_state(frame: &Frame, filter: &Filter) -> Vec<f32> {
+fn start_state(frame: &IlbcFrame, filter: &LpcCoefficients) -> Vec<f32> {
     let length = frame.levels.len();
     let peak = 10.0f32.powf(STATE_PEAK[frame.peak % STATE_PEAK.len()]) / 4.5;
     // Time runs backwards through the filter; what rings on after the state's length is laid over its beginning.
@@ -69,9 +70,9 @@ fn start_state(frame: &Frame, filter: &Filter) -> Vec<f32> {
 }
 
 /// What is known of the residual, the sample next to the unknown last; silence where nothing is known.
-struct Memory(Vec<f32>);
+struct CodebookMemory(Vec<f32>);
 
-impl Memory {
+impl CodebookMemory {
     /// From the nearest sample on.
     fn of<'a>(nearest_first: impl Iterator<Item = &'a f32>, length: usize) -> Self {
         let mut samples: Vec<f32> = nearest_first.copied().chain(std::iter::repeat(0.0)).take(length).collect();
@@ -80,7 +81,7 @@ impl Memory {
     }
 
     /// The sum of the three stages (section 4.4).
-    fn vector(&self, shape: &Shape, out: &mut [f32]) {
+    fn vector(&self, shape: &CodebookVector, out: &mut [f32]) {
         out.fill(0.0);
         for (vector, gain) in shape.vectors.into_iter().zip(gains(shape.gains)) {
             let vector = self.entry(vector, out.len());
@@ -144,12 +145,12 @@ mod tests {
     fn every_index_of_a_code_book_names_a_vector() {
         let ramp: Vec<f32> = (0..240).map(|n| n as f32).collect();
         for (memory, length, indices) in [(MEMORY, 40, 256), (SHORT_MEMORY, 22, 128), (SHORT_MEMORY, 23, 128)] {
-            let memory = Memory::of(ramp.iter().rev(), memory);
+            let memory = CodebookMemory::of(ramp.iter().rev(), memory);
             for index in 0..indices {
                 assert_eq!(memory.entry(index, length).len(), length, "{index}");
             }
         }
-        let memory = Memory::of(ramp.iter().rev(), MEMORY);
+        let memory = CodebookMemory::of(ramp.iter().rev(), MEMORY);
         assert_eq!(memory.entry(0, 40), ramp[200..]);
         assert_eq!(memory.entry(107, 40), ramp[93..133]);
         // The last 20 samples twice, the last five of the first time blended into those before.

@@ -1,54 +1,54 @@
 //! The bits of a frame (RFC 3951 section 3.8): each parameter is cut into three classes by how much its loss would
 //! harm, and the classes follow one another.
 
-use super::Mode;
+use super::IlbcMode;
 
 /// What a frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(super) struct IlbcFrame {
     /// Code book indices of one or two sets of line spectral frequencies.
     pub(super) spectra: Vec<[usize; 3]>,
     /// Where the start state lies.
-    pub(super) start: Start,
+    pub(super) start: StartStatePosition,
     /// Its largest sample, an index of 6 bits.
     pub(super) peak: usize,
     /// Its samples, 3 bits each.
     pub(super) levels: Vec<usize>,
     /// What completes the two subframes of the start state.
-    pub(super) rest: Shape,
+    pub(super) rest: CodebookVector,
     /// The other subframes: those after the start state in time, then those before it.
-    pub(super) subframes: Vec<Shape>,
+    pub(super) subframes: Vec<CodebookVector>,
 }
 
 /// Where the start state lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Start {
+pub(super) struct StartStatePosition {
     /// Number of subframes before the two that it lies in.
     pub(super) subframe: usize,
-    pub(super) end: End,
+    pub(super) end: StartStateEnd,
 }
 
 /// Which end of two subframes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum StartStateEnd {
     First,
     Last,
 }
 
 /// A vector of three code book stages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct CodebookVector {
     pub(super) vectors: [usize; 3],
     pub(super) gains: [usize; 3],
 }
 
-impl Frame {
+impl IlbcFrame {
     /// Takes a frame apart. `None` for one that its sender or a gateway marked as lost (the last bit), or whose start
     /// state would lie outside it.
-    pub(super) fn parse(mode: Mode, bytes: &[u8]) -> Option<Self> {
+    pub(super) fn parse(mode: IlbcMode, bytes: &[u8]) -> Option<Self> {
         let layout = mode.layout();
         let mut values = [0; MAX_FIELDS];
-        let mut bits = Bits { bytes, at: 0 };
+        let mut bits = IlbcBitReader { bytes, at: 0 };
         for class in 0..3 {
             for (value, widths) in values.iter_mut().zip(layout.fields()) {
                 *value = *value << widths[class] | bits.take(widths[class]);
@@ -61,12 +61,12 @@ impl Frame {
         let mut next = || values.next().unwrap_or_default();
         let spectra = (0..layout.spectra.len() / 3).map(|_| [next(), next(), next()]).collect();
         let position = next();
-        let end = if next() == 1 { End::First } else { End::Last };
+        let end = if next() == 1 { StartStateEnd::First } else { StartStateEnd::Last };
         let peak = next();
         let levels = (0..layout.levels).map(|_| next()).collect();
-        let mut rest = Shape { vectors: [next(), next(), next()], gains: [0; 3] };
+        let mut rest = CodebookVector { vectors: [next(), next(), next()], gains: [0; 3] };
         rest.gains = [next(), next(), next()];
-        let mut subframes = vec![Shape::default(); layout.gains.len() / 3];
+        let mut subframes = vec![CodebookVector::default(); layout.gains.len() / 3];
         subframes.iter_mut().for_each(|shape| shape.vectors = [next(), next(), next()]);
         subframes.iter_mut().for_each(|shape| shape.gains = [next(), next(), next()]);
         if let Some(first) = subframes.first_mut() {
@@ -75,7 +75,7 @@ impl Frame {
         if position == 0 || position > mode.subframes() - 1 {
             return None;
         }
-        Some(Self { spectra, start: Start { subframe: position - 1, end }, peak, levels, rest, subframes })
+        Some(Self { spectra, start: StartStatePosition { subframe: position - 1, end }, peak, levels, rest, subframes })
     }
 }
 
@@ -90,24 +90,24 @@ fn widen(index: usize) -> usize {
 }
 
 /// Bits of a parameter in each of the three classes.
-type Widths = [u8; 3];
+type ClassBits = [u8; 3];
 
 /// The parameters of a frame, in order (RFC 3951 table 3.2).
 #[derive(Debug)]
-pub(super) struct Layout {
-    spectra: &'static [Widths],
+pub(super) struct FrameLayout {
+    spectra: &'static [ClassBits],
     /// Position, end and peak of the start state.
-    start: [Widths; 3],
+    start: [ClassBits; 3],
     /// Samples of the start state.
     levels: usize,
     /// Vectors and gains of what completes the start state.
-    rest: [Widths; 6],
-    vectors: &'static [Widths],
-    gains: &'static [Widths],
+    rest: [ClassBits; 6],
+    vectors: &'static [ClassBits],
+    gains: &'static [ClassBits],
 }
 
-impl Layout {
-    fn fields(&self) -> impl Iterator<Item = Widths> {
+impl FrameLayout {
+    fn fields(&self) -> impl Iterator<Item = ClassBits> {
         let level = std::iter::repeat_n(LEVEL, self.levels);
         let before = self.spectra.iter().chain(&self.start).copied();
         before.chain(level).chain(self.rest).chain(self.vectors.iter().chain(self.gains).copied())
@@ -115,12 +115,12 @@ impl Layout {
 }
 
 /// Reads bit fields, most significant bit first. What lies beyond the end is 0.
-struct Bits<'a> {
+struct IlbcBitReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Bits<'_> {
+impl IlbcBitReader<'_> {
     fn take(&mut self, width: u8) -> usize {
         let mut value = 0;
         for _ in 0..width {
@@ -135,9 +135,9 @@ impl Bits<'_> {
 /// As many parameters as a frame of 30 ms has: 6 of the spectra, 3 and 58 of the start state, 6 of its rest, 4 times 6.
 const MAX_FIELDS: usize = 97;
 
-const LEVEL: Widths = [0, 1, 2];
+const LEVEL: ClassBits = [0, 1, 2];
 
-pub(super) const LAYOUT_20_MS: Layout = Layout {
+pub(super) const LAYOUT_20_MS: FrameLayout = FrameLayout {
     spectra: &[[6, 0, 0], [7, 0, 0], [7, 0, 0]],
     start: [[2, 0, 0], [1, 0, 0], [6, 0, 0]],
     levels: 57,
@@ -146,7 +146,7 @@ pub(super) const LAYOUT_20_MS: Layout = Layout {
     gains: &[[1, 2, 2], [1, 1, 2], [0, 0, 3], [1, 1, 3], [0, 2, 2], [0, 0, 3]],
 };
 
-pub(super) const LAYOUT_30_MS: Layout = Layout {
+pub(super) const LAYOUT_30_MS: FrameLayout = FrameLayout {
     spectra: &[[6, 0, 0], [7, 0, 0], [7, 0, 0], [6, 0, 0], [7, 0, 0], [7, 0, 0]],
     start: [[3, 0, 0], [1, 0, 0], [6, 0, 0]],
     levels: 58,
@@ -187,10 +187,10 @@ mod tests {
 
     #[test]
     fn a_layout_fills_its_frame_but_for_the_bit_that_marks_a_loss() {
-        for mode in [Mode::Twenty, Mode::Thirty] {
+        for mode in [IlbcMode::Twenty, IlbcMode::Thirty] {
             let bits = |class: usize| mode.layout().fields().map(|widths| usize::from(widths[class])).sum::<usize>();
             // RFC 3951 table 3.2: 48, 64 and 191 bits of 304; 64, 96 and 239 of 400.
-            let expected = if mode == Mode::Twenty { [48, 64, 191] } else { [64, 96, 239] };
+            let expected = if mode == IlbcMode::Twenty { [48, 64, 191] } else { [64, 96, 239] };
             assert_eq!([bits(0), bits(1), bits(2)], expected);
             assert_eq!(expected.iter().sum::<usize>() + 1, mode.bytes() * 8);
             assert!(mode.layout().fields().count() <= MAX_FIELDS);
@@ -201,12 +201,12 @@ mod tests {
     fn a_frame_marked_as_lost_or_with_its_start_outside_is_none() {
         let mut bytes = [0x55; 38];
         bytes[37] = 0;
-        assert!(Frame::parse(Mode::Twenty, &bytes).is_some(), "the start is at the bits 20 and 21: 01");
+        assert!(IlbcFrame::parse(IlbcMode::Twenty, &bytes).is_some(), "the start is at the bits 20 and 21: 01");
         bytes[37] = 1;
-        assert!(Frame::parse(Mode::Twenty, &bytes).is_none());
-        assert!(Frame::parse(Mode::Twenty, &[0; 38]).is_none(), "the first position is 1");
+        assert!(IlbcFrame::parse(IlbcMode::Twenty, &bytes).is_none());
+        assert!(IlbcFrame::parse(IlbcMode::Twenty, &[0; 38]).is_none(), "the first position is 1");
         let mut bytes = [0xFF; 50];
         bytes[49] = 0xFE;
-        assert!(Frame::parse(Mode::Thirty, &bytes).is_none(), "position 7 of 5");
+        assert!(IlbcFrame::parse(IlbcMode::Thirty, &bytes).is_none(), "position 7 of 5");
     }
 }

@@ -2,28 +2,28 @@
 //! and 4.1).
 
 use super::tables::{LSF_HIGH, LSF_LOW, LSF_MEAN, LSF_MIDDLE, LSF_UNIT};
-use super::{Mode, ORDER};
+use super::{IlbcMode, ORDER};
 
 /// Line spectral frequencies in radians, rising.
-pub(super) type Lines = [f32; ORDER];
+pub(super) type LsfVector = [f32; ORDER];
 
 /// The coefficients 1 to 10 of a prediction filter; that of the sample itself is 1.
-pub(super) type Filter = [f32; ORDER];
+pub(super) type LpcCoefficients = [f32; ORDER];
 
 /// Where interpolation begins before the first frame.
-pub(super) fn mean() -> Lines {
+pub(super) fn mean() -> LsfVector {
     LSF_MEAN.map(radians)
 }
 
 /// The filters of the subframes of a frame, from the last frame's lines to this one's; the last lines are replaced.
-pub(super) fn filters(mode: Mode, spectra: &[[usize; 3]], last: &mut Lines) -> Vec<Filter> {
-    let lines: Vec<Lines> = spectra.iter().map(|&indices| settled(look_up(indices))).collect();
-    let filter = |(from, to, weight): (&Lines, &Lines, f32)| {
+pub(super) fn filters(mode: IlbcMode, spectra: &[[usize; 3]], last: &mut LsfVector) -> Vec<LpcCoefficients> {
+    let lines: Vec<LsfVector> = spectra.iter().map(|&indices| settled(look_up(indices))).collect();
+    let filter = |(from, to, weight): (&LsfVector, &LsfVector, f32)| {
         to_filter(&std::array::from_fn(|i| weight * from[i] + (1.0 - weight) * to[i]))
     };
     let filters = match (mode, lines.as_slice()) {
-        (Mode::Twenty, [now]) => [0.75, 0.5, 0.25, 0.0].map(|weight| filter((last, now, weight))).into(),
-        (Mode::Thirty, [first, second]) => {
+        (IlbcMode::Twenty, [now]) => [0.75, 0.5, 0.25, 0.0].map(|weight| filter((last, now, weight))).into(),
+        (IlbcMode::Thirty, [first, second]) => {
             let later = [1.0, 2.0 / 3.0, 1.0 / 3.0, 0.0, 0.0].map(|weight| filter((first, second, weight)));
             std::iter::once(filter((last, first, 0.5))).chain(later).collect()
         }
@@ -36,7 +36,7 @@ pub(super) fn filters(mode: Mode, spectra: &[[usize; 3]], last: &mut Lines) -> V
 }
 
 /// The lines of three code book indices; an index beyond a book, which has no bits, is its last.
-fn look_up([low, middle, high]: [usize; 3]) -> Lines {
+fn look_up([low, middle, high]: [usize; 3]) -> LsfVector {
     let (low, middle) = (LSF_LOW[low.min(LSF_LOW.len() - 1)], LSF_MIDDLE[middle.min(LSF_MIDDLE.len() - 1)]);
     let high = LSF_HIGH[high.min(LSF_HIGH.len() - 1)];
     let mut lines = [0.0; ORDER];
@@ -50,7 +50,7 @@ fn radians(code: i16) -> f32 {
 
 /// Lines that stand too near each other, or cross, are put apart by 50 Hz, so that the filter is stable (section
 /// 3.2.5). Two rounds, as the encoder does.
-fn settled(mut lines: Lines) -> Lines {
+fn settled(mut lines: LsfVector) -> LsfVector {
     for _ in 0..2 {
         for i in 0..ORDER - 1 {
             let (low, high) = (lines[i], lines[i + 1]);
@@ -67,7 +67,7 @@ fn settled(mut lines: Lines) -> Lines {
 
 /// The prediction filter whose line spectral frequencies these are: half the sum of the polynomials of the odd and of
 /// the even lines.
-fn to_filter(lines: &Lines) -> Filter {
+fn to_filter(lines: &LsfVector) -> LpcCoefficients {
     let (mut sum, mut difference) = ([0.0; ORDER / 2 + 1], [0.0; ORDER / 2 + 1]);
     for (polynomial, first) in [(&mut sum, 0), (&mut difference, 1)] {
         let mut whole = [0.0; ORDER + 1];

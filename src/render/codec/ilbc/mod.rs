@@ -15,23 +15,23 @@ mod lsf;
 mod packet_loss;
 mod tables;
 
-use super::conceal::MadeUp;
-use super::{Decoder, Undecodable, fmtp};
+use super::conceal::{DtxState, FrameConcealer};
+use super::{DecodeError, SpeechDecoder, fmtp};
 use enhancer::Enhancer;
-use frame::{Frame, Layout};
-use lsf::{Filter, Lines};
-use packet_loss::Loss;
+use frame::{FrameLayout, IlbcFrame};
+use lsf::{LpcCoefficients, LsfVector};
+use packet_loss::LossConcealment;
 
 /// Length of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum IlbcMode {
     /// 20 ms in 38 bytes.
     Twenty,
     /// 30 ms in 50 bytes.
     Thirty,
 }
 
-impl Mode {
+impl IlbcMode {
     /// What the `fmtp` line says; 30 ms where it says nothing (RFC 3952 section 4.2).
     pub fn of(parameters: &str) -> Self {
         if fmtp(parameters, "mode") == Some("20") { Self::Twenty } else { Self::Thirty }
@@ -70,7 +70,7 @@ impl Mode {
         }
     }
 
-    const fn layout(self) -> &'static Layout {
+    const fn layout(self) -> &'static FrameLayout {
         match self {
             Self::Twenty => &frame::LAYOUT_20_MS,
             Self::Thirty => &frame::LAYOUT_30_MS,
@@ -80,32 +80,32 @@ impl Mode {
 
 /// Decoder of one iLBC stream.
 #[derive(Clone, Debug)]
-pub struct Ilbc {
-    announced: Mode,
-    voice: Voice,
-    made_up: MadeUp,
+pub struct IlbcDecoder {
+    announced: IlbcMode,
+    voice: IlbcState,
+    made_up: FrameConcealer,
 }
 
-impl Ilbc {
+impl IlbcDecoder {
     /// A decoder for what the `fmtp` line says.
     pub fn new(parameters: &str) -> Self {
-        let announced = Mode::of(parameters);
-        Self { announced, voice: Voice::new(announced), made_up: MadeUp::new(8_000) }
+        let announced = IlbcMode::of(parameters);
+        Self { announced, voice: IlbcState::new(announced), made_up: FrameConcealer::new(8_000) }
     }
 }
 
-impl Decoder for Ilbc {
+impl SpeechDecoder for IlbcDecoder {
     fn sample_rate_hz(&self) -> u32 {
         8_000
     }
 
-    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Undecodable> {
-        let mode = self.announced.of_payload(payload.len()).ok_or(Undecodable::Length)?;
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
+        let mode = self.announced.of_payload(payload.len()).ok_or(DecodeError::Length)?;
         if mode != self.voice.mode {
-            self.voice = Voice::new(mode);
+            self.voice = IlbcState::new(mode);
         }
         for bytes in payload.chunks_exact(mode.bytes()) {
-            match Frame::parse(mode, bytes) {
+            match IlbcFrame::parse(mode, bytes) {
                 Some(frame) => self.voice.speak(&frame, out),
                 None => self.voice.make_up(out),
             }
@@ -115,53 +115,53 @@ impl Decoder for Ilbc {
     }
 
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
-        self.made_up.fill(samples, false.into(), out, |out| self.voice.make_up(out));
+        self.made_up.fill(samples, DtxState::Talking, out, |out| self.voice.make_up(out));
     }
 }
 
 /// What goes on from frame to frame.
 #[derive(Clone, Debug)]
-struct Voice {
-    mode: Mode,
-    lines: Lines,
+struct IlbcState {
+    mode: IlbcMode,
+    lines: LsfVector,
     /// The filters of the last frame, of which the enhancer's delay leaves some to be used.
-    filters: Vec<Filter>,
-    loss: Loss,
+    filters: Vec<LpcCoefficients>,
+    loss: LossConcealment,
     /// `None` only to be compared with decoders that have none.
     enhancer: Option<Enhancer>,
     /// The last samples of the synthesis filter, the newest first.
     spoken: [f32; ORDER],
-    output: HighPass,
+    output: HighPassFilter,
 }
 
-impl Voice {
-    fn new(mode: Mode) -> Self {
+impl IlbcState {
+    fn new(mode: IlbcMode) -> Self {
         Self {
             mode,
             lines: lsf::mean(),
             filters: vec![[0.0; ORDER]; mode.subframes()],
-            loss: Loss::new(mode.samples()),
+            loss: LossConcealment::new(mode.samples()),
             enhancer: Some(Enhancer::new(mode)),
             spoken: [0.0; ORDER],
-            output: HighPass::default(),
+            output: HighPassFilter::default(),
         }
     }
 
-    fn speak(&mut self, frame: &Frame, out: &mut Vec<i16>) {
+    fn speak(&mut self, frame: &IlbcFrame, out: &mut Vec<i16>) {
         let filters = lsf::filters(self.mode, &frame.spectra, &mut self.lines);
         let residual = excitation::residual(frame, &filters);
         self.loss.heard(&residual);
-        self.say(residual, Source::Heard, filters, out);
+        self.say(residual, ResidualSource::Decoded, filters, out);
     }
 
     fn make_up(&mut self, out: &mut Vec<i16>) {
         let residual = self.loss.make_up();
         // The spectrum of the last subframe goes on.
         let last = self.filters.last().copied().unwrap_or_default();
-        self.say(residual, Source::MadeUp, vec![last; self.mode.subframes()], out);
+        self.say(residual, ResidualSource::Concealed, vec![last; self.mode.subframes()], out);
     }
 
-    fn say(&mut self, residual: Vec<f32>, source: Source, filters: Vec<Filter>, out: &mut Vec<i16>) {
+    fn say(&mut self, residual: Vec<f32>, source: ResidualSource, filters: Vec<LpcCoefficients>, out: &mut Vec<i16>) {
         match &mut self.enhancer {
             Some(enhancer) => {
                 let enhanced = enhancer.enhance(&residual, source);
@@ -172,7 +172,7 @@ impl Voice {
     }
 
     /// The residual is that of the last `late` subframes of the last frame, then of this one's.
-    fn synthesize(&mut self, residual: &[f32], late: usize, filters: Vec<Filter>, out: &mut Vec<i16>) {
+    fn synthesize(&mut self, residual: &[f32], late: usize, filters: Vec<LpcCoefficients>, out: &mut Vec<i16>) {
         let last = std::mem::replace(&mut self.filters, filters);
         let filters = last[last.len() - late..].iter().chain(&self.filters);
         for (subframe, filter) in residual.chunks_exact(SUBFRAME).zip(filters) {
@@ -192,19 +192,19 @@ impl Voice {
 
 /// Where a residual comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    Heard,
-    MadeUp,
+enum ResidualSource {
+    Decoded,
+    Concealed,
 }
 
 /// The high pass at the output (section 4.8): hum below 65 Hz is taken out.
 #[derive(Clone, Debug, Default)]
-struct HighPass {
+struct HighPassFilter {
     input: [f32; 2],
     output: [f32; 2],
 }
 
-impl HighPass {
+impl HighPassFilter {
     fn filter(&mut self, sample: f32) -> f32 {
         let zeros =
             HIGH_PASS_ZEROS[0] * sample + HIGH_PASS_ZEROS[1] * self.input[0] + HIGH_PASS_ZEROS[2] * self.input[1];

@@ -3,26 +3,26 @@
 
 /// Remembers what was last decoded.
 #[derive(Clone, Debug)]
-pub(super) struct Loss {
+pub(super) struct LossConcealment {
     /// The residual of the last frame, real or made up.
     last: Vec<f32>,
     /// Frames made up in a row.
     frames: u32,
-    pitch: Pitch,
+    pitch: PitchEstimate,
     random: u32,
 }
 
 /// How the speech before a loss repeats itself.
 #[derive(Clone, Copy, Debug)]
-struct Pitch {
+struct PitchEstimate {
     lag: usize,
     /// 0 to 1: what is heard of the period, the rest being noise.
     voiced: f32,
 }
 
-impl Loss {
+impl LossConcealment {
     pub(super) fn new(samples: usize) -> Self {
-        Self { last: vec![0.0; samples], frames: 0, pitch: Pitch { lag: LAGS.1, voiced: 0.0 }, random: 777 }
+        Self { last: vec![0.0; samples], frames: 0, pitch: PitchEstimate { lag: LAGS.1, voiced: 0.0 }, random: 777 }
     }
 
     /// A frame was decoded.
@@ -70,7 +70,7 @@ impl Loss {
 }
 
 /// The lag at which the end of a residual is most like what came before, and how much.
-fn pitch(residual: &[f32]) -> Pitch {
+fn pitch(residual: &[f32]) -> PitchEstimate {
     let end = residual.len() - WINDOW;
     let now = &residual[end..];
     let mut best = (LAGS.1, 0.0, 0.0);
@@ -84,7 +84,7 @@ fn pitch(residual: &[f32]) -> Pitch {
         }
     }
     // Clearly voiced from a correlation of 0.49 on, clearly not below 0.16.
-    Pitch { lag: best.0, voiced: ((best.2.max(0.0).sqrt() - 0.4) / 0.3).clamp(0.0, 1.0) }
+    PitchEstimate { lag: best.0, voiced: ((best.2.max(0.0).sqrt() - 0.4) / 0.3).clamp(0.0, 1.0) }
 }
 
 /// How strong a frame is that ends `samples` after the last real one.
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_voice_goes_on_with_its_pitch_and_dies_away() {
-        let mut loss = Loss::new(160);
+        let mut loss = LossConcealment::new(160);
         let residual: Vec<f32> = (0..160).map(|n| if n % 80 == 30 { 5_000.0 } else { 0.0 }).collect();
         loss.heard(&residual);
         let first = loss.make_up();
@@ -134,7 +134,7 @@ mod tests {
     fn what_has_no_pitch_becomes_noise_of_its_strength() {
         let mut random = fastrand::Rng::with_seed(3);
         let residual: Vec<f32> = (0..240).map(|_| random.f32() * 2_000.0 - 1_000.0).collect();
-        let mut loss = Loss::new(240);
+        let mut loss = LossConcealment::new(240);
         loss.heard(&residual);
         let made_up = loss.make_up();
         let ratio = energy(&made_up) / energy(&residual);

@@ -25,7 +25,7 @@ fn without_the_enhancer_it_is_that_of_ffmpeg() {
     // ffmpeg computes in fixed point: it is 37 to 38 dB from the RFC's own floating-point decoder, and so are we.
     for (name, announced) in [("ilbc_20", "mode=20"), ("ilbc_30", "mode=30")] {
         let (payloads, expected) = fixture(name, &format!("{name}_plain"));
-        let mut decoder = Ilbc::new(announced);
+        let mut decoder = IlbcDecoder::new(announced);
         decoder.voice.enhancer = None;
         let mut out = Vec::new();
         payloads.iter().for_each(|payload| decoder.decode(payload, &mut out).unwrap());
@@ -40,16 +40,16 @@ fn the_mode_is_that_of_the_payload_and_many_frames_sound_as_they_do_alone() {
     for (name, wrong) in [("ilbc_20", "mode=30"), ("ilbc_30", "mode=20")] {
         let (payloads, expected) = fixture(name, name);
         let (mut together, mut apart) = (Vec::new(), Vec::new());
-        let mut decoder = Ilbc::new(wrong);
+        let mut decoder = IlbcDecoder::new(wrong);
         payloads.chunks(3).for_each(|frames| decoder.decode(&frames.concat(), &mut together).unwrap());
-        let mut decoder = Ilbc::new("");
+        let mut decoder = IlbcDecoder::new("");
         payloads.iter().for_each(|payload| decoder.decode(payload, &mut apart).unwrap());
         assert_eq!(together, apart, "{name}");
         assert_eq!(together.len(), expected.len());
     }
     let mut out = Vec::new();
     for length in [0, 1, 37, 39, 49, 51, 88] {
-        assert_eq!(Ilbc::new("").decode(&vec![0; length], &mut out), Err(Undecodable::Length), "{length}");
+        assert_eq!(IlbcDecoder::new("").decode(&vec![0; length], &mut out), Err(DecodeError::Length), "{length}");
     }
     assert!(out.is_empty());
 }
@@ -58,9 +58,9 @@ fn the_mode_is_that_of_the_payload_and_many_frames_sound_as_they_do_alone() {
 fn a_lost_frame_is_made_up_about_as_well_as_the_rfcs_decoder_does() {
     // Every tenth frame is lost. Made-up sound is judged by what was said; the RFC's decoder stands 13.8 and 12.1 dB
     // from it over six seconds of the same speech, ours 13.5 and 11.9.
-    for (name, mode, least) in [("ilbc_20", Mode::Twenty, 8.0), ("ilbc_30", Mode::Thirty, 8.0)] {
+    for (name, mode, least) in [("ilbc_20", IlbcMode::Twenty, 8.0), ("ilbc_30", IlbcMode::Thirty, 8.0)] {
         let (payloads, expected) = fixture(name, name);
-        let (mut decoder, mut silent) = (Ilbc::new(""), expected.clone());
+        let (mut decoder, mut silent) = (IlbcDecoder::new(""), expected.clone());
         let mut out = Vec::new();
         for (i, payload) in payloads.iter().enumerate() {
             if i % 10 == 5 {
@@ -80,7 +80,7 @@ fn a_lost_frame_is_made_up_about_as_well_as_the_rfcs_decoder_does() {
 #[test]
 fn a_frame_marked_as_lost_is_made_up() {
     let (payloads, _) = fixture("ilbc_20", "ilbc_20");
-    let (mut marked, mut told) = (Ilbc::new(""), Ilbc::new(""));
+    let (mut marked, mut told) = (IlbcDecoder::new(""), IlbcDecoder::new(""));
     let (mut a, mut b) = (Vec::new(), Vec::new());
     for payload in &payloads[..20] {
         marked.decode(payload, &mut a).unwrap();
@@ -95,7 +95,7 @@ fn a_frame_marked_as_lost_is_made_up() {
 fn spectra_that_no_encoder_makes_leave_the_decoder_sound() {
     let mut random = fastrand::Rng::with_seed(11);
     let (payloads, expected) = fixture("ilbc_20", "ilbc_20");
-    let mut decoder = Ilbc::new("mode=20");
+    let mut decoder = IlbcDecoder::new("mode=20");
     for _ in 0..3_000 {
         let mut frame: Vec<u8> = (0..38).map(|_| random.u8(..)).collect();
         frame[37] &= 0xFE;

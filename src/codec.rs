@@ -1,0 +1,545 @@
+//! Facts about the codecs of calls: one table for every module (RFC 3551, RFC 4855; ITU-T G.113 for speech quality).
+//!
+//! # Invariants
+//! - Every [`Codec`] has exactly one row in [`CODECS`], at the index of its variant.
+//! - No two rows share a name, an alias or a static payload type.
+//! - SDP, spools and call records keep encoding names as text, because a sender may announce any name.
+
+/// An encoding that RTP can carry and that callspan knows by name. The most common ones come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// G.711 A-law.
+    Pcma,
+    /// G.711 mu-law.
+    Pcmu,
+    /// Telephone events, e.g. DTMF digits (RFC 4733).
+    TelephoneEvent,
+    /// G.722, wideband at 64 kbit/s.
+    G722,
+    /// G.729 with or without annexes A and B.
+    G729,
+    /// Opus (RFC 7587).
+    Opus,
+    /// Comfort noise (RFC 3389).
+    ComfortNoise,
+    /// Redundant audio: a packet of packets (RFC 2198).
+    Red,
+    /// GSM full rate.
+    Gsm,
+    /// Internet Low Bit Rate Codec (RFC 3952).
+    Ilbc,
+    /// Adaptive Multi-Rate, narrowband (RFC 4867).
+    Amr,
+    /// Adaptive Multi-Rate, wideband (RFC 4867).
+    AmrWb,
+    /// Uncompressed 16 bit.
+    L16,
+    /// Uncompressed 8 bit.
+    L8,
+    /// IMA ADPCM (RFC 3551 section 4.5.1).
+    Dvi4,
+    /// G.726 at 32 kbit/s.
+    G726At32,
+    /// G.726 at 16 kbit/s.
+    G726At16,
+    /// G.726 at 24 kbit/s.
+    G726At24,
+    /// G.726 at 40 kbit/s.
+    G726At40,
+    /// G.726 at 32 kbit/s, packed as in ATM (I.366.2 annex E).
+    Aal2G726At32,
+    /// G.726 at 16 kbit/s, packed as in ATM.
+    Aal2G726At16,
+    /// G.726 at 24 kbit/s, packed as in ATM.
+    Aal2G726At24,
+    /// G.726 at 40 kbit/s, packed as in ATM.
+    Aal2G726At40,
+    /// Speex (RFC 5574).
+    Speex,
+    /// G.723.1.
+    G723,
+    /// LPC, an experimental 1990s codec.
+    Lpc,
+    /// Qualcomm code-excited linear prediction.
+    Qcelp,
+    /// MPEG audio.
+    Mpa,
+    /// G.728.
+    G728,
+    /// CellB video.
+    CelB,
+    /// JPEG video.
+    Jpeg,
+    /// nv video.
+    Nv,
+    /// H.261 video.
+    H261,
+    /// MPEG video.
+    Mpv,
+    /// MPEG-2 transport stream.
+    Mp2t,
+    /// H.263 video.
+    H263,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+struct CodecFacts {
+    codec: Codec,
+    /// Encoding name of an rtpmap, upper case.
+    name: &'static str,
+    /// Other encoding names of the same bit stream, upper case.
+    aliases: &'static [&'static str],
+    /// RTP clock that a format has when nothing else is announced, Hz.
+    clock_hz: u32,
+    static_payload_types: &'static [StaticPayloadType],
+    payload_length: PayloadLength,
+    silence: SilenceBehavior,
+    /// Equipment impairment for the E-model; `None` where G.113 has no narrowband value.
+    impairment: Option<EquipmentImpairment>,
+    /// `None` where callspan has no decoder.
+    decoder: Option<DecoderKind>,
+}
+
+/// A payload type that needs no rtpmap (RFC 3551 section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct StaticPayloadType {
+    /// Payload type, 0 to 34.
+    pt: u8,
+    /// RTP clock, Hz.
+    clock_hz: u32,
+    /// Number of channels, 1 or 2.
+    channels: u8,
+}
+
+/// The format of a static payload type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaticFormat {
+    /// The codec.
+    pub codec: Codec,
+    /// RTP clock, Hz. For G.722 it is 8000 although the sound has 16000 (RFC 3551 section 4.5.2).
+    pub clock_hz: u32,
+    /// Number of channels, 1 or 2.
+    pub channels: u8,
+}
+
+/// How the length of a payload in bytes gives the duration of its sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PayloadLength {
+    /// The length says nothing: the bit rate varies, or the payload is no sound.
+    Variable,
+    /// Each sample of each channel has this number of bytes; samples run at the RTP clock.
+    BytesPerSample(u8),
+    /// A constant bit rate in kbit/s.
+    BitRate(u8),
+    /// Frames of one size.
+    Frames { bytes: u8, frame_ms: u8 },
+    /// Frames of 10 bytes; the last frame may be a silence descriptor of 2 bytes (annex B).
+    G729,
+    /// Frames of 38 bytes (20 ms) or of 50 bytes (30 ms).
+    Ilbc,
+    /// Four bytes of predictor state, then two samples a byte (RFC 3551 section 4.5.1).
+    Dvi4,
+}
+
+/// What a sender does while nobody speaks, and so what a gap without lost packets means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SilenceBehavior {
+    /// It sends always, or stops without a word: a gap is silence.
+    NoDescriptor,
+    /// The codec has its own silence descriptors (or DTX): its decoder knows what fills a gap.
+    OwnDescriptor,
+    /// The payload is itself a description of noise, which lasts until the next packet (RFC 3389).
+    ComfortNoise,
+}
+
+/// Equipment impairment of a codec for the E-model (ITU-T G.107, G.113 appendix I).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EquipmentImpairment {
+    /// Ie: impairment without packet loss, 0 to 95.
+    pub ie: f64,
+    /// Bpl: robustness against packet loss, 1 and more.
+    pub bpl: f64,
+}
+
+/// The decoder of a codec and its parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecoderKind {
+    /// G.711.
+    G711(CompandingLaw),
+    /// G.722.
+    G722,
+    /// GSM full rate.
+    Gsm,
+    /// iLBC.
+    Ilbc,
+    /// G.729.
+    G729,
+    /// Opus.
+    Opus,
+    /// AMR or AMR-WB.
+    Amr(AmrBand),
+    /// Uncompressed samples.
+    LinearPcm(PcmWidth),
+    /// IMA ADPCM.
+    Dvi4,
+    /// G.726.
+    G726(G726Rate, G726Packing),
+    /// Speex. A build without the feature `speex` has no such decoder.
+    Speex,
+    /// Comfort noise.
+    ComfortNoise,
+}
+
+/// Companding law of G.711.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompandingLaw {
+    /// A-law: PCMA.
+    A,
+    /// Mu-law: PCMU.
+    Mu,
+}
+
+/// Bandwidth of AMR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AmrBand {
+    /// AMR: 8 kHz.
+    Narrow,
+    /// AMR-WB: 16 kHz.
+    Wide,
+}
+
+/// Size of an uncompressed sample on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PcmWidth {
+    /// Two bytes, big-endian, signed.
+    Sixteen,
+    /// One byte; 128 is zero.
+    Eight,
+}
+
+/// Bit rate of G.726, named by the bits of a code word at 8000 code words a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum G726Rate {
+    /// 16 kbit/s.
+    Two,
+    /// 24 kbit/s.
+    Three,
+    /// 32 kbit/s.
+    Four,
+    /// 40 kbit/s.
+    Five,
+}
+
+/// Order of G.726 code words in an octet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum G726Packing {
+    /// The first code word in the least significant bits: `G726-32` (RFC 3551 section 4.5.4).
+    Rfc3551,
+    /// The first code word in the most significant bits: `AAL2-G726-32` (I.366.2 annex E).
+    Aal2,
+}
+
+impl Codec {
+    /// Returns the codec with an encoding name or alias, in upper or lower case (RFC 4855 section 3).
+    pub fn from_name(encoding: &str) -> Option<Self> {
+        CODECS.iter().find(|facts| facts.is_named(encoding)).map(|facts| facts.codec)
+    }
+
+    /// Returns whether an encoding name or alias is that of this codec. Cheaper than [`Codec::from_name`].
+    pub fn is_named(self, encoding: &str) -> bool {
+        self.facts().is_named(encoding)
+    }
+
+    /// Returns the encoding name as in an rtpmap, upper case.
+    pub fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// Returns the RTP clock in Hz that a format has when nothing else is announced.
+    pub fn default_clock_hz(self) -> u32 {
+        self.facts().clock_hz
+    }
+
+    /// Returns what the sender does while nobody speaks.
+    pub fn silence(self) -> SilenceBehavior {
+        self.facts().silence
+    }
+
+    /// Returns the codec's impairment for the E-model, or `None` where G.113 has no narrowband value.
+    pub fn impairment(self) -> Option<EquipmentImpairment> {
+        self.facts().impairment
+    }
+
+    /// Returns the decoder of the codec, or `None` where callspan has none.
+    pub fn decoder(self) -> Option<DecoderKind> {
+        self.facts().decoder
+    }
+
+    /// Returns whether the encoding only accompanies a speech codec: events and comfort noise.
+    pub fn accompanies_speech(self) -> bool {
+        matches!(self, Self::TelephoneEvent | Self::ComfortNoise)
+    }
+
+    /// Returns the duration in ns of the sound in a payload of `bytes` bytes, or `None` where its length does not give it.
+    pub fn duration_ns(self, bytes: u32, clock_hz: u32, channels: u8) -> Option<i64> {
+        let bytes = i64::from(bytes);
+        let samples_ns = |count: i64| Some(count * 1_000_000_000 / i64::from(clock_hz.max(1)));
+        match self.facts().payload_length {
+            PayloadLength::Variable => None,
+            PayloadLength::BytesPerSample(size) => samples_ns(bytes / i64::from(size) / i64::from(channels.max(1))),
+            PayloadLength::BitRate(kbits) => Some(bytes * 8 * 1_000_000 / i64::from(kbits)),
+            PayloadLength::Frames { bytes: frame, frame_ms } => {
+                Some(bytes / i64::from(frame) * i64::from(frame_ms) * 1_000_000)
+            }
+            PayloadLength::G729 => Some((bytes / 10 + i64::from(bytes % 10 == 2)) * 10_000_000),
+            PayloadLength::Ilbc if bytes % 38 == 0 => Some(bytes / 38 * 20_000_000),
+            PayloadLength::Ilbc if bytes % 50 == 0 => Some(bytes / 50 * 30_000_000),
+            PayloadLength::Ilbc => None,
+            PayloadLength::Dvi4 => samples_ns(2 * (bytes - 4).max(0)),
+        }
+    }
+
+    fn facts(self) -> &'static CodecFacts {
+        &CODECS[self as usize]
+    }
+}
+
+/// Returns the format of a payload type that needs no rtpmap; `None` for dynamic, reserved and unassigned types.
+pub fn static_format(pt: u8) -> Option<StaticFormat> {
+    CODECS.iter().find_map(|facts| {
+        let found = facts.static_payload_types.iter().find(|known| known.pt == pt)?;
+        Some(StaticFormat { codec: facts.codec, clock_hz: found.clock_hz, channels: found.channels })
+    })
+}
+
+impl CodecFacts {
+    /// Returns a row without any fact but the name and the clock.
+    const fn new(codec: Codec, name: &'static str, clock_hz: u32) -> Self {
+        Self {
+            codec,
+            name,
+            aliases: &[],
+            clock_hz,
+            static_payload_types: &[],
+            payload_length: PayloadLength::Variable,
+            silence: SilenceBehavior::NoDescriptor,
+            impairment: None,
+            decoder: None,
+        }
+    }
+
+    const fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    const fn static_types(mut self, types: &'static [StaticPayloadType]) -> Self {
+        self.static_payload_types = types;
+        self
+    }
+
+    const fn length(mut self, payload_length: PayloadLength) -> Self {
+        self.payload_length = payload_length;
+        self
+    }
+
+    const fn silence(mut self, silence: SilenceBehavior) -> Self {
+        self.silence = silence;
+        self
+    }
+
+    const fn impairment(mut self, ie: f64, bpl: f64) -> Self {
+        self.impairment = Some(EquipmentImpairment { ie, bpl });
+        self
+    }
+
+    const fn decoder(mut self, decoder: DecoderKind) -> Self {
+        self.decoder = Some(decoder);
+        self
+    }
+
+    /// Returns a row of G.726.
+    const fn g726(codec: Codec, name: &'static str, rate: G726Rate, packing: G726Packing) -> Self {
+        let kbits = match rate {
+            G726Rate::Two => 16,
+            G726Rate::Three => 24,
+            G726Rate::Four => 32,
+            G726Rate::Five => 40,
+        };
+        let row = Self::new(codec, name, 8_000).length(PayloadLength::BitRate(kbits));
+        row.decoder(DecoderKind::G726(rate, packing))
+    }
+
+    fn is_named(&self, encoding: &str) -> bool {
+        self.name.eq_ignore_ascii_case(encoding)
+            || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(encoding))
+    }
+}
+
+/// Returns a static payload type of one channel.
+const fn mono(pt: u8, clock_hz: u32) -> StaticPayloadType {
+    StaticPayloadType { pt, clock_hz, channels: 1 }
+}
+
+/// The table. Values of Ie and Bpl are those of G.113 tables I.2 and I.3.
+static CODECS: [CodecFacts; 36] = [
+    // G.711 with concealment.
+    CodecFacts::new(Codec::Pcma, "PCMA", 8_000)
+        .static_types(&[mono(8, 8_000)])
+        .length(PayloadLength::BytesPerSample(1))
+        .impairment(0.0, 25.1)
+        .decoder(DecoderKind::G711(CompandingLaw::A)),
+    CodecFacts::new(Codec::Pcmu, "PCMU", 8_000)
+        .static_types(&[mono(0, 8_000)])
+        .length(PayloadLength::BytesPerSample(1))
+        .impairment(0.0, 25.1)
+        .decoder(DecoderKind::G711(CompandingLaw::Mu)),
+    CodecFacts::new(Codec::TelephoneEvent, "TELEPHONE-EVENT", 8_000),
+    CodecFacts::new(Codec::G722, "G722", 8_000)
+        .static_types(&[mono(9, 8_000)])
+        .length(PayloadLength::BitRate(64))
+        .decoder(DecoderKind::G722),
+    // G.729A with voice activity detection. The bit stream of annex A is that of the full codec.
+    CodecFacts::new(Codec::G729, "G729", 8_000)
+        .aliases(&["G729A", "G729B", "G729AB"])
+        .static_types(&[mono(18, 8_000)])
+        .length(PayloadLength::G729)
+        .silence(SilenceBehavior::OwnDescriptor)
+        .impairment(11.0, 19.0)
+        .decoder(DecoderKind::G729),
+    CodecFacts::new(Codec::Opus, "OPUS", 48_000).silence(SilenceBehavior::OwnDescriptor).decoder(DecoderKind::Opus),
+    // Type 19 is reserved, but devices older than RFC 3389 send comfort noise with it.
+    CodecFacts::new(Codec::ComfortNoise, "CN", 8_000)
+        .static_types(&[mono(13, 8_000), mono(19, 8_000)])
+        .silence(SilenceBehavior::ComfortNoise)
+        .decoder(DecoderKind::ComfortNoise),
+    CodecFacts::new(Codec::Red, "RED", 8_000),
+    // GSM full rate has no Bpl in G.113; that of GSM enhanced full rate is taken.
+    CodecFacts::new(Codec::Gsm, "GSM", 8_000)
+        .static_types(&[mono(3, 8_000)])
+        .length(PayloadLength::Frames { bytes: 33, frame_ms: 20 })
+        .impairment(20.0, 10.0)
+        .decoder(DecoderKind::Gsm),
+    CodecFacts::new(Codec::Ilbc, "ILBC", 8_000).length(PayloadLength::Ilbc).decoder(DecoderKind::Ilbc),
+    // GSM enhanced full rate is AMR at 12.2 kbit/s.
+    CodecFacts::new(Codec::Amr, "AMR", 8_000)
+        .silence(SilenceBehavior::OwnDescriptor)
+        .impairment(5.0, 10.0)
+        .decoder(DecoderKind::Amr(AmrBand::Narrow)),
+    CodecFacts::new(Codec::AmrWb, "AMR-WB", 16_000)
+        .silence(SilenceBehavior::OwnDescriptor)
+        .decoder(DecoderKind::Amr(AmrBand::Wide)),
+    CodecFacts::new(Codec::L16, "L16", 8_000)
+        .static_types(&[StaticPayloadType { pt: 10, clock_hz: 44_100, channels: 2 }, mono(11, 44_100)])
+        .length(PayloadLength::BytesPerSample(2))
+        .decoder(DecoderKind::LinearPcm(PcmWidth::Sixteen)),
+    CodecFacts::new(Codec::L8, "L8", 8_000)
+        .length(PayloadLength::BytesPerSample(1))
+        .decoder(DecoderKind::LinearPcm(PcmWidth::Eight)),
+    CodecFacts::new(Codec::Dvi4, "DVI4", 8_000)
+        .static_types(&[mono(5, 8_000), mono(6, 16_000), mono(16, 11_025), mono(17, 22_050)])
+        .length(PayloadLength::Dvi4)
+        .decoder(DecoderKind::Dvi4),
+    // Payload type 2 was named G721 (RFC 1890).
+    CodecFacts::g726(Codec::G726At32, "G726-32", G726Rate::Four, G726Packing::Rfc3551).aliases(&["G721"]),
+    CodecFacts::g726(Codec::G726At16, "G726-16", G726Rate::Two, G726Packing::Rfc3551),
+    CodecFacts::g726(Codec::G726At24, "G726-24", G726Rate::Three, G726Packing::Rfc3551),
+    CodecFacts::g726(Codec::G726At40, "G726-40", G726Rate::Five, G726Packing::Rfc3551),
+    CodecFacts::g726(Codec::Aal2G726At32, "AAL2-G726-32", G726Rate::Four, G726Packing::Aal2),
+    CodecFacts::g726(Codec::Aal2G726At16, "AAL2-G726-16", G726Rate::Two, G726Packing::Aal2),
+    CodecFacts::g726(Codec::Aal2G726At24, "AAL2-G726-24", G726Rate::Three, G726Packing::Aal2),
+    CodecFacts::g726(Codec::Aal2G726At40, "AAL2-G726-40", G726Rate::Five, G726Packing::Aal2),
+    CodecFacts::new(Codec::Speex, "SPEEX", 8_000).silence(SilenceBehavior::OwnDescriptor).decoder(DecoderKind::Speex),
+    CodecFacts::new(Codec::G723, "G723", 8_000).static_types(&[mono(4, 8_000)]),
+    CodecFacts::new(Codec::Lpc, "LPC", 8_000).static_types(&[mono(7, 8_000)]),
+    CodecFacts::new(Codec::Qcelp, "QCELP", 8_000).static_types(&[mono(12, 8_000)]),
+    CodecFacts::new(Codec::Mpa, "MPA", 90_000).static_types(&[mono(14, 90_000)]),
+    CodecFacts::new(Codec::G728, "G728", 8_000).static_types(&[mono(15, 8_000)]),
+    CodecFacts::new(Codec::CelB, "CELB", 90_000).static_types(&[mono(25, 90_000)]),
+    CodecFacts::new(Codec::Jpeg, "JPEG", 90_000).static_types(&[mono(26, 90_000)]),
+    CodecFacts::new(Codec::Nv, "NV", 90_000).static_types(&[mono(28, 90_000)]),
+    CodecFacts::new(Codec::H261, "H261", 90_000).static_types(&[mono(31, 90_000)]),
+    CodecFacts::new(Codec::Mpv, "MPV", 90_000).static_types(&[mono(32, 90_000)]),
+    CodecFacts::new(Codec::Mp2t, "MP2T", 90_000).static_types(&[mono(33, 90_000)]),
+    CodecFacts::new(Codec::H263, "H263", 90_000).static_types(&[mono(34, 90_000)]),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_codec_has_the_row_of_its_own_index() {
+        for (index, facts) in CODECS.iter().enumerate() {
+            assert_eq!(facts.codec as usize, index, "{}", facts.name);
+        }
+        assert_eq!(Codec::H263 as usize + 1, CODECS.len(), "the last variant has the last row");
+    }
+
+    #[test]
+    fn names_aliases_and_static_payload_types_are_unique() {
+        let names: Vec<&str> = CODECS.iter().flat_map(|f| f.aliases.iter().copied().chain([f.name])).collect();
+        let types: Vec<u8> = CODECS.iter().flat_map(|f| f.static_payload_types).map(|known| known.pt).collect();
+        for (n, name) in names.iter().enumerate() {
+            assert!(!names[..n].contains(name), "{name}");
+            assert_eq!(*name, name.to_ascii_uppercase());
+        }
+        for (n, pt) in types.iter().enumerate() {
+            assert!(!types[..n].contains(pt), "{pt}");
+        }
+    }
+
+    #[test]
+    fn a_name_in_any_case_and_an_alias_find_their_codec() {
+        assert_eq!(Codec::from_name("pcma"), Some(Codec::Pcma));
+        assert_eq!(Codec::from_name("iLBC"), Some(Codec::Ilbc));
+        assert_eq!(Codec::from_name("G729A"), Some(Codec::G729));
+        assert_eq!(Codec::from_name("G721"), Some(Codec::G726At32));
+        // Another codec than G.729 (annex D), and no name at all.
+        assert_eq!((Codec::from_name("G729D"), Codec::from_name("")), (None, None));
+        assert!(Codec::TelephoneEvent.is_named("telephone-event") && !Codec::TelephoneEvent.is_named("CN"));
+    }
+
+    #[test]
+    fn static_payload_types_are_those_of_rfc_3551() {
+        let format = |pt| static_format(pt).map(|f| (f.codec.name(), f.clock_hz, f.channels));
+        assert_eq!(format(0), Some(("PCMU", 8_000, 1)));
+        assert_eq!(format(8), Some(("PCMA", 8_000, 1)));
+        // 16 kHz of sound, but the clock is 8 kHz (section 4.5.2).
+        assert_eq!(format(9), Some(("G722", 8_000, 1)));
+        assert_eq!(format(10), Some(("L16", 44_100, 2)));
+        assert_eq!(format(17), Some(("DVI4", 22_050, 1)));
+        assert_eq!(format(18), Some(("G729", 8_000, 1)));
+        // Reserved, unassigned, dynamic.
+        assert_eq!((format(2), format(35), format(96)), (None, None, None));
+    }
+
+    #[test]
+    fn a_constant_bit_rate_gives_the_duration_of_a_payload() {
+        let duration_ms = |name: &str, clock_hz, channels, bytes| {
+            Codec::from_name(name)
+                .and_then(|codec| codec.duration_ns(bytes, clock_hz, channels))
+                .map(|ns| ns / 1_000_000)
+        };
+        for (name, bytes) in [
+            ("PCMA", 160),
+            ("G722", 160),
+            ("GSM", 33),
+            ("G729", 20),
+            ("G729", 12),
+            ("G726-16", 40),
+            ("G726-24", 60),
+            ("AAL2-G726-32", 80),
+            ("G726-40", 100),
+            ("DVI4", 84),
+            ("L16", 320),
+            ("ILBC", 38),
+        ] {
+            assert_eq!(duration_ms(name, 8_000, 1, bytes), Some(20), "{name}");
+        }
+        assert_eq!(duration_ms("ILBC", 8_000, 1, 50), Some(30));
+        assert_eq!(duration_ms("L16", 44_100, 2, 1_764), Some(10));
+        assert_eq!(duration_ms("OPUS", 48_000, 2, 60), None);
+    }
+}
