@@ -1,62 +1,63 @@
-//! The rows in which the state of all deliveries is kept: plain values; the journal stores them in SQL.
+//! The rows that hold the state of all deliveries. They are plain values; the journal stores them in SQL.
 
 use serde::Deserialize;
 
 use crate::call::record::{DeliveryRecord, DeliveryState};
 use crate::time::Timestamp;
 
-/// Something that must be durable before the next request is sent.
+/// A row that must be durable before the next request is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryRow {
     /// The state of one delivery.
     Job(JobRow),
-    /// A form field that Pyrus does not take.
+    /// A form field that Pyrus refuses.
     Dropped(DroppedCode),
-    /// What keeps everything from being delivered and needs a person; `None` when it is over.
+    /// The reason why no call can be delivered, for the administrator. `None` ends the alarm.
     Alarm(Option<String>),
 }
 
-/// One delivery: columns for people and queries, and the whole job as `body`.
+/// The state of one delivery: columns for people and queries, and the whole job as `body`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobRow {
-    /// The call's id, external_id in Pyrus.
+    /// The call's id, which is `external_id` in Pyrus.
     pub id: String,
-    /// `new`, `registering`, `unsure`, `registered`, `uploading`, `uploaded`, `attaching`, `done`, `parked`, `dead`.
+    /// One of `new`, `registering`, `unsure`, `registered`, `uploading`, `uploaded`, `attaching`, `done`, `parked`,
+    /// `dead`.
     pub stage: String,
-    /// The Pyrus task.
+    /// Id of the task in Pyrus.
     pub task_id: Option<u64>,
     /// Pyrus's id of the last upload.
     pub guid: Option<String>,
-    /// Of the last upload, lower-case hex.
+    /// MD5 of the last upload, lower-case hex.
     pub md5: Option<String>,
-    /// Failed attempts of the present step.
+    /// Consecutive failures of the present step.
     pub attempts: u32,
-    /// Not before this moment.
+    /// Earliest time of the next request.
     pub next_at: Option<Timestamp>,
-    /// For a person: the last trouble, or what they must do.
+    /// The last failure or warning and its remedy, for the administrator.
     pub note: Option<String>,
-    /// JSON.
+    /// The job as JSON.
     pub body: String,
 }
 
-/// A field code that Pyrus named as unacceptable: it is left out from then on.
+/// A field code that Pyrus refused. Later requests leave it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppedCode {
-    /// `CallDuration`, …
+    /// The code, e.g. `CallDuration`.
     pub code: String,
-    /// When.
+    /// When Pyrus refused the code.
     pub at: Timestamp,
-    /// What Pyrus said.
+    /// The warning for the administrator.
     pub reason: String,
 }
 
 impl JobRow {
-    /// Nothing is owed any more.
+    /// Returns true if nothing remains to be delivered.
     pub fn is_settled(&self) -> bool {
         matches!(self.stage.as_str(), "done" | "dead")
     }
 
-    /// As the call record tells it.
+    /// Converts the row to the `delivery` member of a call record.
     pub fn to_record(&self) -> DeliveryRecord {
         let state = match self.stage.as_str() {
             "done" => DeliveryState::Done,
@@ -68,23 +69,23 @@ impl JobRow {
         DeliveryRecord { state, task_id: self.task_id, attached, detail: self.note.clone() }
     }
 
-    /// The parts of the recording that Pyrus has whole.
+    /// Returns the numbers of the recordings that are completely attached.
     pub fn attached(&self) -> Vec<u32> {
-        /// What of a job matters here.
+        /// The members of a stored job that are needed here.
         #[derive(Deserialize)]
-        struct Body {
-            parts: Vec<Part>,
+        struct StoredJob {
+            parts: Vec<StoredPart>,
         }
         #[derive(Deserialize)]
-        struct Part {
+        struct StoredPart {
             number: u32,
-            state: State,
+            state: StoredPartState,
         }
         #[derive(Deserialize)]
-        struct State {
+        struct StoredPartState {
             is: String,
         }
-        let parts = serde_json::from_str::<Body>(&self.body).map(|body| body.parts).unwrap_or_default();
+        let parts = serde_json::from_str::<StoredJob>(&self.body).map(|body| body.parts).unwrap_or_default();
         parts.into_iter().filter(|p| p.state.is == "attached").map(|p| p.number).collect()
     }
 }

@@ -1,13 +1,13 @@
-//! The fake's virtual clock: token life, rate windows, orphaned files and stamps follow it.
+//! The virtual clock of the fake. Token lifetimes, rate windows, orphaned files and time stamps follow it.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::options::ClockMode;
 
-/// Real time at the start plus advances, plus (when running) real progress.
+/// A clock that begins at the real time. It can be advanced, and runs on with real time unless it is frozen.
 #[derive(Debug)]
 pub(super) struct VirtualClock {
-    /// Since the Unix epoch, at `since`.
+    /// Virtual time at the moment `since`, as time since the Unix epoch.
     base: Duration,
     since: Instant,
     mode: ClockMode,
@@ -30,7 +30,7 @@ impl VirtualClock {
         self.base = self.base.saturating_add(by);
     }
 
-    /// Since the Unix epoch.
+    /// Returns the virtual time since the Unix epoch.
     pub(super) fn now(&self) -> Duration {
         match self.mode {
             ClockMode::Frozen => self.base,
@@ -39,7 +39,7 @@ impl VirtualClock {
     }
 }
 
-/// A virtual moment as RFC 3339 text with milliseconds.
+/// Formats a virtual time as RFC 3339 text with milliseconds.
 pub(super) fn text(at: Duration) -> String {
     let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
     match jiff::Timestamp::from_millisecond(millis) {
@@ -48,7 +48,7 @@ pub(super) fn text(at: Duration) -> String {
     }
 }
 
-/// Real time, for waits and for telling what crossed on the wire.
+/// Returns the real time. It serves for waits, and to find requests that crossed a reply on the network.
 #[expect(clippy::disallowed_methods, reason = "the fake server is outside of the core and waits in real time")]
 pub(super) fn real_now() -> Instant {
     Instant::now()

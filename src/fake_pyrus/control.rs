@@ -1,4 +1,4 @@
-//! The control paths: what `fake` methods do in-process, a shell does by `curl`.
+//! The control paths: HTTP counterparts of the methods of the fake, e.g. for `curl`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -10,22 +10,22 @@ use super::page;
 use super::reply::{FakeReply, ReplyMode};
 use super::server::{ServerShared, read_small};
 
-/// What a script file holds, and what `POST /__fake/script` takes (there also a bare list of steps).
+/// Content of a script file, and body of `POST /__fake/script`. The request also accepts a bare list of steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScriptFile {
-    /// Switches that differ from the defaults (from the present ones at the control path).
+    /// Options to change: from the defaults in a script file, from the present values in a request.
     pub options: serde_json::Map<String, Value>,
-    /// Drop what waits first.
+    /// Whether queued steps are removed first.
     pub clear: bool,
-    /// Added to the queues in order.
+    /// Steps to append to the queues, in order.
     pub steps: Vec<ScriptStep>,
 }
 
-/// A step with its queue.
+/// A fault step and the endpoint that it belongs to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScriptStep {
-    /// Which requests take it.
+    /// The requests that the step applies to.
     pub endpoint: FakeEndpoint,
     /// The step.
     #[serde(flatten)]
@@ -36,7 +36,7 @@ pub(super) fn is_control(path: &str) -> bool {
     path == "/" || path.starts_with("/__fake/")
 }
 
-/// One request to the control paths.
+/// Handles a request to a control path.
 pub(super) async fn exchange(shared: &ServerShared, conn: &mut HttpConnection, head: &RequestHead) -> ConnectionReuse {
     let Some(body) = read_small(conn, head).await else { return ConnectionReuse::Close };
     let reply = answer(shared, head, &body);
@@ -45,7 +45,7 @@ pub(super) async fn exchange(shared: &ServerShared, conn: &mut HttpConnection, h
     head.last()
 }
 
-/// Options with some members of JSON laid over them.
+/// Returns the options with some JSON members replaced.
 pub(super) fn overlay(options: &FakeOptions, over: &serde_json::Map<String, Value>) -> Result<FakeOptions, String> {
     let Ok(Value::Object(mut all)) = serde_json::to_value(options) else {
         return Err("the options are no object".into());
@@ -107,11 +107,11 @@ fn script(shared: &ServerShared, body: &[u8]) -> Result<Value, String> {
 fn clock(shared: &ServerShared, body: &[u8]) -> Result<Value, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Advance {
+    struct ClockAdvance {
         #[serde(with = "super::options::seconds")]
         advance: std::time::Duration,
     }
-    let Advance { advance } = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+    let ClockAdvance { advance } = serde_json::from_slice(body).map_err(|e| e.to_string())?;
     let mut world = shared.world();
     world.clock.advance(advance);
     Ok(json!({"now": super::clock::text(world.clock.now())}))
@@ -131,7 +131,7 @@ fn change(shared: &ServerShared, body: &[u8]) -> Result<Value, String> {
     Ok(json!({}))
 }
 
-/// A recording; with a range, because players ask for one when they seek (RFC 9110 section 14).
+/// Returns a recording or a range of it. Media players request ranges when they seek (RFC 9110 section 14).
 fn file(shared: &ServerShared, guid: &str, head: &RequestHead) -> FakeReply {
     let found = shared.world().store.file(guid).cloned();
     let Some((file, bytes)) = found.and_then(|f| f.bytes.clone().map(|b| (f, b))) else {
@@ -152,7 +152,7 @@ fn file(shared: &ServerShared, guid: &str, head: &RequestHead) -> FakeReply {
     FakeReply { status: 206, body, ..reply }.with_header("Content-Range", stands)
 }
 
-/// `bytes=A-` and `bytes=A-B` as a half-open range that is not empty.
+/// Parses `bytes=A-` or `bytes=A-B` into a non-empty half-open range.
 fn range(header: &str, size: usize) -> Option<(usize, usize)> {
     let (from, to) = header.strip_prefix("bytes=")?.split_once('-')?;
     let from: usize = from.parse().ok()?;

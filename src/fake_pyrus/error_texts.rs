@@ -1,9 +1,10 @@
-//! Error texts. The codes are Pyrus's; the texts of the telephony errors are ours (the real ones
-//! are not public), so that nothing may depend on them.
+//! Error texts. The codes are those of Pyrus. The real texts of telephony errors are not public, so these are invented
+//! and
+//! nothing may depend on them.
 
 use super::options::ErrorLanguage;
 
-/// The text of an error code.
+/// Returns the text of an error code.
 pub(super) fn text(code: &str, lang: ErrorLanguage) -> &'static str {
     let (en, ru) = both(code);
     match lang {

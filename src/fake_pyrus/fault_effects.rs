@@ -1,4 +1,4 @@
-//! What a [`FaultStep`] does to one request: whether its work is done, what is answered, and how.
+//! Applies a [`FaultStep`] to a request: whether the request takes effect, the reply, and how the reply is sent.
 
 use std::time::Duration;
 
@@ -10,24 +10,24 @@ use super::options::ErrorLanguage;
 use super::reply::{FakeReply, ReplyMode};
 use super::routes::no_such_resource;
 
-/// What comes before the body is read.
+/// The effect of a fault before the body is read.
 pub(super) enum EarlyAction {
-    /// Nothing.
+    /// No effect.
     None,
-    /// This reply, then the connection ends.
+    /// Send this reply and close the connection.
     Reply(FakeReply),
-    /// Read the body so slowly, bytes a second.
+    /// Read the body at this rate, in bytes per second.
     Pace(u32),
-    /// After so many bytes of the body do this.
+    /// Stop reading after this number of bytes.
     Stop(u64, BodyStop),
 }
 
-/// What happens in the middle of a body.
+/// How reading of a body stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyStop {
-    /// Nothing, for a long time.
+    /// The fake stays silent for [`STALL`].
     Stall,
-    /// RST.
+    /// The connection is reset (TCP RST).
     Reset,
 }
 
@@ -42,14 +42,14 @@ pub(super) fn early(step: Option<&FaultStep>, lang: ErrorLanguage) -> EarlyActio
     }
 }
 
-/// Whether the request's own work is done under this step.
+/// Returns true if the request takes effect in spite of the step.
 pub(super) fn works(step: Option<&FaultStep>) -> bool {
     step.is_none_or(|s| {
         s.when() == FaultTiming::After || matches!(s.fault, PyrusFault::Change(_) | PyrusFault::SlowRead(_))
     })
 }
 
-/// The change of the world that a step brings at this moment.
+/// Returns the change of state that the step brings before or after the request's effect.
 pub(super) fn change(step: Option<&FaultStep>, moment: FaultTiming) -> Option<WorldChange> {
     match step {
         Some(FaultStep { fault: PyrusFault::Change(change), .. }) if step.map(FaultStep::when) == Some(moment) => {
@@ -59,12 +59,12 @@ pub(super) fn change(step: Option<&FaultStep>, moment: FaultTiming) -> Option<Wo
     }
 }
 
-/// Whether the client gets the reply that its request earned.
+/// Returns true if the client receives the genuine reply.
 pub(super) fn is_honest(step: Option<&FaultStep>) -> bool {
     step.is_none_or(|s| matches!(s.fault, PyrusFault::Change(_) | PyrusFault::SlowRead(_)))
 }
 
-/// The reply and how it is sent. `earned`: what the request's work gave, if it was done.
+/// Returns the reply and how to send it. `earned` is the genuine reply if the request took effect.
 pub(super) fn reply(
     step: Option<&FaultStep>,
     earned: Option<FakeReply>,
@@ -88,16 +88,16 @@ pub(super) fn reply(
         PyrusFault::HugeBody(size) => (FakeReply::json(200, &Value::Null), ReplyMode::Huge(*size)),
         PyrusFault::ResetAfterRequest => (FakeReply::default(), ReplyMode::Reset),
         PyrusFault::CloseWithoutReply | PyrusFault::RefuseConnections(_) => (FakeReply::default(), ReplyMode::Close),
-        // What follows is a whole reply: without the work it must not claim success.
+        // The following replies are complete. Without an effect they must not report success.
         PyrusFault::Drip(pace) => (earned.unwrap_or_else(|| error(500, "server_error", lang)), ReplyMode::Drip(*pace)),
         spoiled => (spoil(spoiled, earned.unwrap_or_else(|| error(500, "server_error", lang))), ReplyMode::Normal),
     }
 }
 
-/// How long a stalled upload stays stalled: longer than any client's patience.
+/// Duration of a stalled upload, longer than the time-outs of all clients.
 pub(super) const STALL: Duration = Duration::from_secs(600);
 
-/// A fault that is a reply of its own.
+/// Returns the reply of a fault that replaces the genuine reply.
 fn replacement(fault: &PyrusFault, lang: ErrorLanguage) -> Option<FakeReply> {
     Some(match fault {
         PyrusFault::Status { code, body, headers } => {
@@ -135,7 +135,7 @@ fn replacement(fault: &PyrusFault, lang: ErrorLanguage) -> Option<FakeReply> {
     })
 }
 
-/// A fault that spoils one detail of the right reply.
+/// Spoils one detail of the genuine reply.
 fn spoil(fault: &PyrusFault, reply: FakeReply) -> FakeReply {
     if *fault == PyrusFault::WrongContentType {
         return FakeReply { content_type: Some("text/html; charset=utf-8"), ..reply };
@@ -145,7 +145,7 @@ fn spoil(fault: &PyrusFault, reply: FakeReply) -> FakeReply {
     };
     match fault {
         PyrusFault::WrongMd5 if members.contains_key("md5_hash") => {
-            // The MD5 of no bytes: nobody may upload those.
+            // MD5 of an empty file. Empty uploads are refused, so it never matches.
             members.insert("md5_hash".into(), "d41d8cd98f00b204e9800998ecf8427e".into());
         }
         PyrusFault::NoGuid => {

@@ -1,6 +1,6 @@
-//! The fault script: for each endpoint a queue of [`FaultStep`]s; a request takes one, an empty queue
-//! means normal behaviour. A step says whether the request's own work is done: that is what makes
-//! an ambiguous answer testable.
+//! The fault script: a queue of [`FaultStep`]s for each endpoint. Each request takes one step; with an empty queue it
+//! is
+//! served normally. A step says whether the request still takes effect, so tests can produce ambiguous outcomes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -10,76 +10,76 @@ use serde_json::Value;
 
 use super::options::seconds;
 
-/// What a request is for. A step of [`FakeEndpoint::Other`] meets any other path.
+/// The endpoint of a request. Steps for [`FakeEndpoint::Other`] apply to all other paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FakeEndpoint {
-    /// `POST …/auth`
+    /// `POST …/auth`: login.
     Auth,
-    /// `POST …/files/upload`
+    /// `POST …/files/upload`: upload of a recording.
     Upload,
-    /// `POST …/integrations/call`
+    /// `POST …/integrations/call`: registration of a call.
     Call,
-    /// `POST …/integrations/attachcallrecord`
+    /// `POST …/integrations/attachcallrecord`: attaching an uploaded file.
     Attach,
-    /// Everything else.
+    /// Any other path.
     Other,
 }
 
-/// Whether the request's own work is done.
+/// Whether the fault comes before or after the request's effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultTiming {
-    /// The fault comes before the work: nothing is done. A [`WorldChange`] comes before normal work.
+    /// The fault replaces the effect of the request. A [`WorldChange`] happens before the request is served normally.
     Before,
-    /// The work is done, then comes the fault: the client cannot know. A [`WorldChange`] comes after normal work.
+    /// The request takes effect, then the fault hides that from the client. A [`WorldChange`] happens after the
+    /// request.
     After,
 }
 
-/// One step of the script.
+/// A step of the script.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultStep {
-    /// What goes wrong.
+    /// The fault.
     pub fault: PyrusFault,
-    /// Whether the work is done; absent: the natural one of the fault ([`FaultStep::new`]).
+    /// When the fault comes. If absent, the default of the fault applies ([`FaultStep::new`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<FaultTiming>,
-    /// For how many requests; `u32::MAX` is for ever.
+    /// Number of requests that the step applies to. `u32::MAX` means no limit.
     #[serde(default = "once")]
     pub times: u32,
 }
 
 impl FaultStep {
-    /// A fault at its natural moment: what spoils the manner or a detail of a good reply comes
-    /// after the work, everything else before it.
+    /// Creates a step with the default timing of its fault: after the effect if it spoils a good reply, else before it.
     pub fn new(fault: PyrusFault) -> FaultStep {
         FaultStep { fault, when: None, times: 1 }
     }
 
-    /// The fault comes instead of the work.
+    /// Creates a step whose fault replaces the request's effect.
     pub fn before(fault: PyrusFault) -> FaultStep {
         FaultStep { fault, when: Some(FaultTiming::Before), times: 1 }
     }
 
-    /// The work is done, and then comes the fault.
+    /// Creates a step whose fault comes after the request's effect.
     pub fn after(fault: PyrusFault) -> FaultStep {
         FaultStep { fault, when: Some(FaultTiming::After), times: 1 }
     }
 
-    /// The same for so many requests.
+    /// Returns the step for this number of requests.
     #[must_use]
     pub fn times(self, times: u32) -> FaultStep {
         FaultStep { times, ..self }
     }
 
-    /// The same for every further request.
+    /// Returns the step for all further requests.
     #[must_use]
     pub fn forever(self) -> FaultStep {
         self.times(u32::MAX)
     }
 
-    /// When the fault comes.
+    /// Returns when the fault comes.
     pub fn when(&self) -> FaultTiming {
         self.when.unwrap_or_else(|| self.fault.natural_when())
     }
@@ -91,113 +91,116 @@ impl From<PyrusFault> for FaultStep {
     }
 }
 
-/// What goes wrong. In JSON: `"server_error"`, `{"drip":100}`, `{"unauthorized":{"code":"revoked_token"}}`.
-/// Waits are real time (a client's time-out is), given in seconds.
+/// A fault. JSON examples: `"server_error"`, `{"drip":100}`, `{"unauthorized":{"code":"revoked_token"}}`. Waits are in
+/// seconds of real time, because the client's time-outs use real time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PyrusFault {
-    /// This reply and no other.
+    /// A fixed reply.
     Status {
         /// HTTP status.
         code: u16,
-        /// The body.
+        /// Body of the reply.
         #[serde(default)]
         body: ScriptedBody,
-        /// Further headers.
+        /// Additional header fields.
         #[serde(default)]
         headers: Vec<(String, String)>,
     },
     /// An error about the token.
     Unauthorized {
-        /// `revoked_token`, `expired_token`, …
+        /// Error code, e.g. `revoked_token`.
         code: String,
-        /// HTTP status; 401 unless told.
+        /// HTTP status, 401 by default.
         #[serde(default = "unauthorized")]
         status: u16,
     },
-    /// 401 before the upload's body is read; the connection is closed while the client writes.
+    /// Status 401 before the body of the upload is read. The connection is closed while the client still writes.
     UnauthorizedEarly,
-    /// 413 and HTML before the upload's body is read; the connection is closed while the client writes.
+    /// Status 413 with HTML before the body of the upload is read. The connection is closed while the client still
+    /// writes.
     TooLargeEarly,
-    /// 429 `too_many_requests`.
+    /// Status 429 with the code `too_many_requests`.
     RateLimited {
-        /// `X-RateLimit-Reset` as it stands, also `"0"`, `"-5"`, `"abc"`; absent: no such header.
+        /// Value of `X-RateLimit-Reset`, which may be malformed (`"0"`, `"-5"`, `"abc"`). If absent, the header is not
+        /// sent.
         #[serde(default, deserialize_with = "text_or_number")]
         reset: Option<String>,
-        /// `Retry-After`, seconds.
+        /// Value of `Retry-After` in seconds.
         #[serde(default)]
         retry_after: Option<u32>,
     },
-    /// 500 `server_error`.
+    /// Status 500 with the code `server_error`.
     ServerError,
-    /// 502 and HTML.
+    /// Status 502 with HTML.
     BadGateway,
-    /// 503 and HTML.
+    /// Status 503 with HTML.
     Unavailable,
-    /// 504 and HTML.
+    /// Status 504 with HTML.
     GatewayTimeout,
-    /// Nothing for so long; then the reply (after) or the end of the connection (before).
+    /// Silence for this time, then the reply (timing "after") or a closed connection ("before").
     HangBeforeHeaders(#[serde(with = "seconds")] Duration),
-    /// The head of a reply, then nothing for so long; then its body (after) or the end (before).
+    /// The head of the reply, silence for this time, then the body (timing "after") or a closed connection ("before").
     HangAfterHeaders(#[serde(with = "seconds")] Duration),
-    /// The reply's body at so many bytes a second.
+    /// The body of the reply is sent at this rate, in bytes per second.
     Drip(u32),
-    /// The request's body is read at so many bytes a second.
+    /// The body of the request is read at this rate, in bytes per second.
     SlowRead(u32),
-    /// The upload's body is not read any further after so many bytes.
+    /// Reading of the upload stops after this number of bytes.
     StallUploadAfter(u64),
-    /// The request is read whole, then the connection is reset (RST).
+    /// The connection is reset (TCP RST) after the whole request was read.
     ResetAfterRequest,
-    /// The connection is reset (RST) after so many bytes of the upload's body.
+    /// The connection is reset (TCP RST) after this number of bytes of the upload.
     ResetAfterUploadBytes(u64),
-    /// The request is read whole, then the connection is closed (FIN).
+    /// The connection is closed (TCP FIN) after the whole request was read.
     CloseWithoutReply,
-    /// `Content-Length` says more than comes.
+    /// The body is shorter than its `Content-Length`.
     TruncatedBody,
-    /// A chunked reply whose second chunk size is no number.
+    /// A chunked reply whose second chunk has a malformed size.
     BadChunk,
-    /// 200 and half a JSON object.
+    /// Status 200 with a truncated JSON object.
     InvalidJson,
-    /// 200 and JSON with a byte that is no UTF-8.
+    /// Status 200 with JSON that is not valid UTF-8.
     InvalidUtf8,
-    /// 200 and a JSON object of so many bytes.
+    /// Status 200 with a JSON object of this number of bytes.
     HugeBody(u64),
-    /// The right reply as `text/html`.
+    /// The genuine reply with the content type `text/html`.
     WrongContentType,
-    /// 307 to another place.
+    /// Status 307 with this location.
     Redirect(String),
-    /// Upload: an `md5_hash` of other bytes.
+    /// Upload: the reply has the MD5 of other bytes.
     WrongMd5,
-    /// Upload: no `guid` in the reply.
+    /// Upload: the reply has no `guid`.
     NoGuid,
-    /// Auth: no `access_token` in the reply.
+    /// Auth: the reply has no `access_token`.
     NoToken,
-    /// 202 and `{"Message":…}`, as an old on-premises server says it.
+    /// Status 202 with `{"Message":…}`, as old servers on premises reply to unknown paths.
     #[serde(rename = "message_202")]
     Message202,
-    /// The listener of the endpoint (of `upload`: the files host) refuses connections for so long. A refused connection is no
-    /// request, so this takes effect as soon as it stands at the head of the queue.
+    /// The listener of the endpoint refuses connections for this time; for `upload` it is the files host. The fault
+    /// takes
+    /// effect when it reaches the head of the queue, because a refused connection is no request.
     RefuseConnections(#[serde(with = "seconds")] Duration),
-    /// Auth: the reply names these hosts instead of ours.
+    /// Auth: the reply names these URLs.
     HttpApiUrl {
-        /// `api_url`
+        /// Value of `api_url`.
         api_url: String,
-        /// `files_url`; ours when absent.
+        /// Value of `files_url`; the genuine one if absent.
         #[serde(default)]
         files_url: Option<String>,
     },
-    /// The world changes; the request itself is treated normally.
+    /// The state of the fake changes. The request itself is served normally.
     #[serde(untagged)]
     Change(WorldChange),
 }
 
 impl PyrusFault {
-    /// A reply with a JSON body.
+    /// Creates a fault that replies with a JSON body.
     pub fn json(code: u16, body: Value) -> PyrusFault {
         PyrusFault::Status { code, body: ScriptedBody::Json(body), headers: Vec::new() }
     }
 
-    /// An error reply as Pyrus makes them.
+    /// Creates a fault that replies with an error in the format of Pyrus.
     pub fn error(code: u16, error_code: &str) -> PyrusFault {
         PyrusFault::json(
             code,
@@ -205,22 +208,22 @@ impl PyrusFault {
         )
     }
 
-    /// A reply with nothing in it.
+    /// Creates a fault that replies with an empty body.
     pub fn empty(code: u16) -> PyrusFault {
         PyrusFault::Status { code, body: ScriptedBody::Empty, headers: Vec::new() }
     }
 
-    /// A reply with an HTML page.
+    /// Creates a fault that replies with an HTML page.
     pub fn html(code: u16) -> PyrusFault {
         PyrusFault::Status { code, body: ScriptedBody::Html(None), headers: Vec::new() }
     }
 
-    /// An error about the token with status 401.
+    /// Creates a fault that replies with status 401 and an error about the token.
     pub fn unauthorized(code: &str) -> PyrusFault {
         PyrusFault::Unauthorized { code: code.into(), status: unauthorized() }
     }
 
-    /// The fault's name in the script.
+    /// Returns the name of the fault in a script.
     pub fn name(&self) -> String {
         match serde_json::to_value(self) {
             Ok(Value::String(name)) => name,
@@ -252,61 +255,61 @@ impl PyrusFault {
 pub enum ScriptedBody {
     /// JSON.
     Json(Value),
-    /// HTML; absent: the page of a proxy for that status.
+    /// HTML. If absent, the page of a proxy for the status.
     Html(Option<String>),
-    /// Nothing.
+    /// An empty body.
     #[default]
     Empty,
-    /// This text, as `text/plain`.
+    /// Text with the content type `text/plain`.
     Raw(String),
 }
 
-/// A change of the world that the client did not cause.
+/// A change of the fake's state that the client did not cause.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorldChange {
     /// All tokens are revoked.
     DropAllTokens,
-    /// This file, or with `null` every file that no task references, is removed.
+    /// The file with this guid is removed. `null` removes all files that no task references.
     DeleteFile(Option<String>),
-    /// The accounts' owners switch the intake off.
+    /// The owners of all accounts disable calls.
     DisableWebhook,
-    /// And on again.
+    /// The owners of all accounts enable calls.
     EnableWebhook,
-    /// Virtual time goes on.
+    /// The virtual clock advances by this time.
     ClockAdvance(#[serde(with = "seconds")] Duration),
-    /// Another client of the same login takes a token (which may revoke the oldest).
+    /// Another client of this login fetches a token, which may revoke the oldest one.
     IssueToken(String),
-    /// The user gets another key; their tokens are revoked.
+    /// The key of a user changes. The user's tokens are revoked.
     SecurityKey {
-        /// Whose.
+        /// Login of the user.
         login: String,
-        /// The new one.
+        /// The new key.
         key: String,
     },
-    /// An administrator blocks or unblocks the user.
+    /// An administrator blocks or unblocks a user.
     Block {
-        /// Whom.
+        /// Login of the user.
         login: String,
-        /// Blocked from now on.
+        /// Whether the user is blocked.
         blocked: bool,
     },
-    /// A person closes the task: the next call from that number gets a new one.
+    /// A person closes the task. The next call from the same number gets a new task.
     CloseTask(u64),
-    /// The task is deleted, its calls are forgotten.
+    /// The task is deleted together with its calls.
     DeleteTask(u64),
-    /// The registration of this external_id is forgotten (`unrecognized_call_id`).
+    /// The call with this `external_id` is forgotten. Attaching to it fails with `unrecognized_call_id`.
     ForgetCall(String),
 }
 
-/// The queues.
+/// The queues of all endpoints.
 #[derive(Debug, Default)]
 pub(super) struct FaultScript {
     queues: BTreeMap<FakeEndpoint, VecDeque<FaultStep>>,
 }
 
 impl FaultScript {
-    /// Refused when the queue is full.
+    /// Appends a step. Returns false if the queue is full.
     pub(super) fn push(&mut self, endpoint: FakeEndpoint, step: FaultStep) -> bool {
         let queue = self.queues.entry(endpoint).or_default();
         if queue.len() >= MAX_STEPS {
@@ -333,7 +336,7 @@ impl FaultScript {
         Some(step)
     }
 
-    /// Steps that need no request: listeners to be closed, and for how long.
+    /// Removes the steps at the head of the queues that close listeners. Returns their endpoints and durations.
     pub(super) fn take_refusals(&mut self) -> Vec<(FakeEndpoint, Duration)> {
         let mut found = Vec::new();
         for (endpoint, queue) in &mut self.queues {
@@ -354,7 +357,7 @@ fn once() -> u32 {
     1
 }
 
-/// A person writes `"reset": 7`.
+/// Accepts `"reset": 7` as well as `"reset": "7"`.
 fn text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(from)? {
         Value::Null => None,
@@ -367,5 +370,5 @@ fn unauthorized() -> u16 {
     401
 }
 
-/// Steps in one queue: a script is written by a person or a test, 100,000 is a mistake.
+/// Longest queue. A longer script is a mistake.
 const MAX_STEPS: usize = 100_000;

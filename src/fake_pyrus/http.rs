@@ -1,6 +1,8 @@
-//! HTTP/1.1 over a TCP stream (RFC 9112), byte for byte in our hands: a fault is a thing of bytes
-//! (a reset after n of them, a length that lies, a chunk size that is no number), and whether a
-//! client sends `Content-Length` or chunks must be visible. Only what a fake needs: no TLS, no upgrade.
+//! HTTP/1.1 over a TCP stream (RFC 9112). The fake reads and writes the bytes itself, because faults need it: a reset
+//! after
+//! n bytes, a wrong length, a malformed chunk size. It also must see whether a client sends `Content-Length` or chunks.
+//! TLS
+//! and upgrades are not supported.
 
 use std::io;
 use std::time::Duration;
@@ -11,19 +13,19 @@ use tokio::time::timeout;
 
 use super::reply::{FakeReply, PAD_HEAD, PAD_TAIL, ReplyMode, head_bytes};
 
-/// One accepted connection and what was read of it but not used yet.
+/// An accepted connection with the bytes that were read and not used yet.
 #[derive(Debug)]
 pub(super) struct HttpConnection {
     stream: TcpStream,
     buf: Vec<u8>,
 }
 
-/// Why there is no request.
+/// Reasons why no request could be read.
 #[derive(Debug)]
 pub(super) enum RequestHeadError {
-    /// The client has closed, or was silent for too long.
+    /// The client closed the connection or was silent for too long.
     Closed,
-    /// It is no HTTP; the reason in words.
+    /// The bytes are not an HTTP request; the reason as text.
     Malformed(&'static str),
 }
 
@@ -31,72 +33,72 @@ pub(super) enum RequestHeadError {
 #[derive(Clone, Debug)]
 pub(super) struct RequestHead {
     pub(super) method: String,
-    /// Path and query, as sent.
+    /// Path and query as sent.
     pub(super) target: String,
     pub(super) headers: Vec<(String, String)>,
     minor: u8,
 }
 
-/// Where a request's body ends.
+/// How the end of a request's body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyFraming {
-    /// `Content-Length`, or 0 without any.
+    /// `Content-Length` in bytes, or 0 without this header.
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
 }
 
-/// A request's body while it is read.
+/// The state of reading a request's body.
 #[derive(Debug)]
 pub(super) struct RequestBody {
     framing: BodyFraming,
-    /// Of the whole body, or of the current chunk.
+    /// Bytes left of the body, or of the present chunk.
     left: u64,
-    /// Bytes of content so far.
+    /// Bytes of content read so far.
     pub(super) received: u64,
-    /// Bytes a second.
+    /// Reading rate in bytes per second; `None` means unlimited.
     pub(super) pace: Option<u32>,
-    /// Stop reading after so many bytes.
+    /// Number of bytes after which reading stops.
     pub(super) stop_after: Option<u64>,
     ended: bool,
 }
 
-/// Why a body does not go on.
+/// Reasons why a body cannot be read further.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
-    /// The client left in the middle.
+    /// The client closed the connection.
     Closed,
-    /// Nothing came for [`BODY_IDLE`].
+    /// No byte came for [`BODY_IDLE`].
     Idle,
-    /// The chunks are no chunks.
+    /// The chunked encoding is malformed.
     Malformed,
-    /// `stop_after` bytes are read.
+    /// `stop_after` bytes were read.
     Stopped,
 }
 
-/// What became of the reply.
+/// How far a reply was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReplyDelivery {
-    /// Whole, the connection can go on.
+    /// The reply was sent and the connection stays open.
     Whole,
-    /// Whole, the connection is closed.
+    /// The reply was sent and the connection closes.
     Last,
-    /// Spoiled on purpose, or the client left.
+    /// The reply was spoiled on purpose, or the client closed the connection.
     Broken,
 }
 
 impl HttpConnection {
     pub(super) fn new(stream: TcpStream) -> HttpConnection {
-        // Replies are small and must not wait for the client's delayed ACK.
+        // Small replies must not wait for the client's delayed ACK.
         let _ = stream.set_nodelay(true);
         HttpConnection { stream, buf: Vec::new() }
     }
 
-    /// Reads the head of the next request. Safe to drop and call again: what was read is kept.
+    /// Reads the head of the next request. The future may be dropped and the method called again; no bytes are lost.
     pub(super) async fn read_head(&mut self) -> Result<RequestHead, RequestHeadError> {
         loop {
             let skip = self.buf.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-            self.buf.drain(..skip); // RFC 9112 section 2.2: empty lines before a request line are ignored
+            self.buf.drain(..skip); // RFC 9112 section 2.2: ignore empty lines before a request line
             if let Some(end) = memchr::memmem::find(&self.buf, b"\r\n\r\n") {
                 let head = parse_head(self.buf.get(..end).unwrap_or_default());
                 self.buf.drain(..end + 4);
@@ -113,7 +115,7 @@ impl HttpConnection {
         }
     }
 
-    /// Tells the client to send its body, when it waits for that (RFC 9110 section 10.1.1).
+    /// Sends "100 Continue" if the client waits for it (RFC 9110 section 10.1.1).
     pub(super) async fn encourage(&mut self, head: &RequestHead) -> io::Result<()> {
         let waits = head.header("expect").is_some_and(|v| v.eq_ignore_ascii_case("100-continue"));
         if waits && self.buf.is_empty() {
@@ -122,7 +124,7 @@ impl HttpConnection {
         Ok(())
     }
 
-    /// The next piece of the body, at most 64 KiB; `None` at its end.
+    /// Reads the next piece of the body, at most 64 KiB. Returns `None` at the end.
     pub(super) async fn read_body(&mut self, body: &mut RequestBody) -> Result<Option<Vec<u8>>, BodyError> {
         if body.left == 0 && !body.ended {
             match body.framing {
@@ -159,7 +161,7 @@ impl HttpConnection {
         Ok(Some(piece))
     }
 
-    /// What comes before a reply: a wait; false when no reply follows.
+    /// Performs the wait before a reply. Returns false if no reply follows.
     pub(super) async fn before_reply(&mut self, manner: ReplyMode) -> bool {
         match manner {
             ReplyMode::HangBefore(wait) => self.hang(wait).await.is_ok(),
@@ -176,7 +178,7 @@ impl HttpConnection {
         }
     }
 
-    /// Sends a reply, after [`HttpConnection::before_reply`]. `last`: the connection closes after it.
+    /// Sends a reply, after [`HttpConnection::before_reply`]. `last` says whether the connection closes after it.
     pub(super) async fn send(&mut self, reply: &FakeReply, manner: ReplyMode, last: ConnectionReuse) -> ReplyDelivery {
         match self.try_send(reply, manner, last).await {
             Ok(sent) => sent,
@@ -184,7 +186,7 @@ impl HttpConnection {
         }
     }
 
-    /// Ends the connection with a reset instead of a FIN.
+    /// Makes the connection end with TCP RST instead of FIN.
     fn reset_on_drop(&self) {
         let _ = self.stream.set_zero_linger();
     }
@@ -231,7 +233,7 @@ impl HttpConnection {
         Ok(if matches!(close, ConnectionReuse::Close) { ReplyDelivery::Last } else { ReplyDelivery::Whole })
     }
 
-    /// Waits, but not for a client that has left.
+    /// Waits for this time. Returns an error early if the client closes the connection.
     async fn hang(&mut self, wait: Duration) -> io::Result<()> {
         let waiting = pause(wait);
         tokio::pin!(waiting);
@@ -246,8 +248,9 @@ impl HttpConnection {
         Ok(())
     }
 
-    /// As nginx does it, only shorter: FIN, then a moment so that the reply is not lost with the reset
-    /// that follows. Only a little is read, so that whoever has more to write is still writing then.
+    /// Closes the connection as nginx does: FIN, then a short wait, so that the reset that follows does not destroy the
+    /// reply.
+    /// Little is read meanwhile, so that a client with more data is still writing.
     async fn close_early(&mut self) {
         let _ = self.stream.shutdown().await;
         let mut bin = vec![0; READ_SIZE];
@@ -289,14 +292,14 @@ impl HttpConnection {
 
     async fn next_chunk(&mut self, body: &mut RequestBody) -> Result<(), BodyError> {
         if body.received > 0 {
-            self.read_line().await?; // the CRLF after a chunk's data
+            self.read_line().await?; // the CRLF after the chunk data
         }
         let line = self.read_line().await?;
         let digits = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
         let size = std::str::from_utf8(digits).ok().and_then(|d| u64::from_str_radix(d, 16).ok());
         body.left = size.ok_or(BodyError::Malformed)?;
         if body.left == 0 {
-            while !self.read_line().await?.is_empty() {} // trailers
+            while !self.read_line().await?.is_empty() {} // trailer fields
             body.ended = true;
         }
         Ok(())
@@ -330,12 +333,12 @@ impl HttpConnection {
     }
 }
 
-/// Whether the connection closes after a reply.
+/// Whether the connection stays open after a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionReuse {
-    /// It does.
+    /// The connection closes.
     Close,
-    /// It waits for the next request.
+    /// The connection waits for the next request.
     KeepAlive,
 }
 
@@ -409,16 +412,16 @@ fn half(body: &[u8]) -> &[u8] {
     body.get(..body.len() / 2).unwrap_or_default()
 }
 
-/// nginx allows 32 KiB of headers; no honest request has more than 2.
+/// Largest request head. nginx allows 32 KiB; real requests have less than 2 KiB.
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
-/// A chunk-size line with extensions.
+/// Longest line with a chunk size and extensions.
 const MAX_LINE: usize = 4096;
 const READ_SIZE: usize = 64 * 1024;
-/// nginx's `keepalive_timeout`.
+/// Time-out for the next request, as in nginx (`keepalive_timeout`).
 const HEAD_IDLE: Duration = Duration::from_secs(75);
-/// nginx's `client_body_timeout`.
+/// Time-out for the body, as in nginx (`client_body_timeout`).
 pub(super) const BODY_IDLE: Duration = Duration::from_secs(60);
 const EARLY_DISCARD: usize = 256 * 1024;
-/// Long enough for a client to see the early reply.
+/// Wait after an early reply, long enough for the client to read it.
 const EARLY_LINGER: Duration = Duration::from_millis(100);

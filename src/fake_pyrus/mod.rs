@@ -1,16 +1,18 @@
-//! A faithful fake of the part of the Pyrus API (v4) that a telephone needs: auth, upload,
-//! `integrations/call`, `integrations/attachcallrecord`. It runs in-process on random loopback
-//! ports ([`FakePyrus`]) or from the shell ([`serve`]).
+//! A faithful fake of the Pyrus API (v4) for calls: `auth`, `files/upload`, `integrations/call` and
+//! `integrations/attachcallrecord`. It runs in the test process on random loopback ports ([`FakePyrus`]) or from the
+//! shell
+//! ([`serve`]).
 //!
-//! - Where the real behaviour is not documented it is a switch ([`FakeOptions`]); tests run with every value.
-//! - What goes wrong is scripted for each endpoint, before or after the work ([`FaultStep`]).
-//! - What a client does wrong is a *violation*, recorded without changing the reply ([`FakePyrus::violations`]).
-//! - Token life, rate windows and orphaned files follow a virtual clock ([`FakePyrus::advance`]); waits
-//!   of faults are real time, since the time-outs they meet are.
-//! - Memory is bounded: of a file at most 64 MiB are kept, of all 512 MiB; the rest is only hashed.
+//! - Behaviour that Pyrus does not document is an option ([`FakeOptions`]). Tests run with every value.
+//! - Faults are scripted for each endpoint, before or after the request's effect ([`FaultStep`]).
+//! - Mistakes of the client are *violations*. They are recorded and do not change the reply
+//! ([`FakePyrus::violations`]).
+//! - Token lifetimes, rate windows and orphaned files follow a virtual clock ([`FakePyrus::advance`]). Waits of faults
+//!   use real time, because the client's time-outs do.
+//! - Memory is bounded: at most 64 MiB of a file and 512 MiB in total are kept; the rest is only hashed.
 //!
-//! It proves nothing about what real Pyrus leaves open: statuses of telephony errors, what a
-//! repeated call or attach does, order of checks, life of tokens and of orphaned files.
+//! The fake proves nothing about undocumented behaviour: status codes of telephony errors, repeated call and attach
+//! requests, the order of checks, and the lifetimes of tokens and orphaned files.
 
 mod clock;
 mod control;
@@ -55,39 +57,39 @@ pub use world::RequestLogEntry;
 use server::{ListenerRole, RequestObserver, ServerShared};
 use world::{FakeWorld, ListenerUrls};
 
-/// Why the fake does not run.
+/// Reasons why the fake cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum FakeError {
-    /// No listener there.
+    /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}{}", remedy(.source))]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// No runtime or thread.
+    /// The runtime or the thread cannot be started.
     #[error("cannot start the fake Pyrus: {0}")]
     Start(#[source] std::io::Error),
     /// The script file cannot be read.
     #[error("cannot read the script {path}: {source}")]
     ReadScript {
-        /// The file.
+        /// Path of the file.
         path: std::path::PathBuf,
-        /// Why not.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// The script file is not what it should be.
+    /// The script file is not valid.
     #[error("the script {path} is wrong: {reason}")]
     BadScript {
-        /// The file.
+        /// Path of the file.
         path: std::path::PathBuf,
-        /// Where and what.
+        /// Description of the problem, with its position.
         reason: String,
     },
 }
 
-/// A running fake Pyrus. It stops when it is dropped.
+/// A running fake Pyrus. Dropping it stops it.
 pub struct FakePyrus {
     shared: Arc<ServerShared>,
     urls: ListenerUrls,
@@ -96,7 +98,7 @@ pub struct FakePyrus {
 }
 
 impl FakePyrus {
-    /// Starts on random loopback ports.
+    /// Starts the fake on random loopback ports.
     pub fn start(options: FakeOptions) -> Result<FakePyrus, FakeError> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let faces = if options.split_hosts {
@@ -113,7 +115,7 @@ impl FakePyrus {
         FakePyrus::start_at(options, &places, None)
     }
 
-    /// Changes switches while it runs.
+    /// Changes options while the fake runs.
     pub fn options(&self, change: impl FnOnce(&mut FakeOptions)) {
         let mut world = self.shared.world();
         let mut options = world.options.clone();
@@ -121,63 +123,63 @@ impl FakePyrus {
         world.set_options(options);
     }
 
-    /// Puts a step at the end of an endpoint's queue.
+    /// Appends a step to the queue of an endpoint.
     pub fn script(&self, endpoint: FakeEndpoint, step: impl Into<FaultStep>) {
         self.shared.world().script.push(endpoint, step.into());
         self.shared.apply_refusals_and_wait();
     }
 
-    /// Drops all steps that wait.
+    /// Removes all queued steps.
     pub fn clear_script(&self) {
         self.shared.world().script.clear();
     }
 
-    /// Changes the world as if a person or another client had.
+    /// Changes the state of the fake, as a person or another client could.
     pub fn change(&self, change: WorldChange) {
         self.shared.world().change(&change);
     }
 
-    /// Virtual time goes on.
+    /// Advances the virtual clock.
     pub fn advance(&self, by: Duration) {
         self.shared.world().clock.advance(by);
     }
 
-    /// Virtual time, since the Unix epoch.
+    /// Returns the virtual time since the Unix epoch.
     pub fn now(&self) -> Duration {
         self.shared.world().clock.now()
     }
 
-    /// The client under test is a new process: another auth is no waste.
+    /// Announces that the client under test was restarted, so another `auth` request is no violation.
     pub fn client_restarted(&self) {
         self.shared.world().checker.client_restarted();
     }
 
-    /// Everything as it stands.
+    /// Returns a snapshot of the state.
     pub fn state(&self) -> FakeState {
         self.shared.world().state()
     }
 
-    /// What the client did wrong so far.
+    /// Returns the violations so far.
     pub fn violations(&self) -> Vec<String> {
         self.shared.world().checker.violations()
     }
 
-    /// Forgets them, after expected ones.
+    /// Removes all violations, e.g. after expected ones.
     pub fn clear_violations(&self) {
         self.shared.world().checker.clear();
     }
 
-    /// The requests that are over, in the order of their ends; the last 50,000.
+    /// Returns the finished requests in the order of their ends, at most the last 50,000.
     pub fn log(&self) -> Vec<RequestLogEntry> {
         self.shared.world().log()
     }
 
-    /// Where a client logs in: the whole URL.
+    /// Returns the complete URL of `auth`.
     pub fn auth_url(&self) -> String {
         format!("{}api/v4/auth", self.urls.accounts)
     }
 
-    /// Base of the API, as the auth reply of the cloud names it; on premises `…/api/v4/`.
+    /// Returns the base URL of the API: as named in the cloud's `auth` reply, or `…/api/v4/` on premises.
     pub fn api_url(&self) -> String {
         match self.shared.world().options.mode {
             PyrusMode::Cloud => self.urls.api.clone(),
@@ -185,7 +187,7 @@ impl FakePyrus {
         }
     }
 
-    /// Base of the uploads.
+    /// Returns the base URL of uploads.
     pub fn files_url(&self) -> String {
         match self.shared.world().options.mode {
             PyrusMode::Cloud => self.urls.files.clone(),
@@ -193,7 +195,7 @@ impl FakePyrus {
         }
     }
 
-    /// Base of the control paths and of the page for people.
+    /// Returns the base URL of the control paths and of the web page.
     pub fn control_url(&self) -> String {
         self.urls.control.clone()
     }
@@ -211,7 +213,7 @@ impl FakePyrus {
         let listeners = match bound {
             Ok(listeners) => listeners,
             Err(error) => {
-                runtime.shutdown_background(); // may be called within another runtime, where a plain drop panics
+                runtime.shutdown_background(); // a plain drop would panic inside another runtime
                 return Err(error);
             }
         };
@@ -269,7 +271,7 @@ fn urls(listeners: &[(ListenerRole, SocketAddr, TcpListener)]) -> ListenerUrls {
     }
 }
 
-/// "All addresses" is no address to connect to.
+/// Replaces an unspecified address by loopback, because clients cannot connect to it.
 fn reachable(at: SocketAddr) -> SocketAddr {
     match at.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, at.port()).into(),

@@ -1,24 +1,25 @@
-//! `multipart/form-data` (RFC 7578) in a stream: constant memory but for what is kept of the file.
+//! A streaming parser of `multipart/form-data` (RFC 7578). Apart from the kept content of the file it needs constant
+//! memory.
 
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
-/// What an upload's body held, as far as it is kept.
+/// The content of an upload's body.
 #[derive(Debug, Default)]
 pub(super) struct ParsedUpload {
-    /// The parts' names, file names and content types, in order.
+    /// Headers of the parts, in order.
     pub(super) parts: Vec<PartHeader>,
-    /// Of the first part that has a file name.
+    /// Size in bytes of the first part that has a file name.
     pub(super) size: u64,
     pub(super) md5: String,
     pub(super) sha256: String,
-    /// The file's bytes; `None` when there were more than the limit.
+    /// Content of the file. `None` if it is larger than the limit.
     pub(super) bytes: Option<Vec<u8>>,
-    /// The closing boundary was seen.
+    /// True if the closing boundary was found.
     pub(super) complete: bool,
-    /// Bytes after the closing boundary, but for one CRLF.
+    /// Number of bytes after the closing boundary, without one CRLF.
     pub(super) epilogue: u64,
-    /// It is no multipart body; the reason in words.
+    /// The reason why the body is not valid, if it is not.
     pub(super) malformed: Option<&'static str>,
 }
 
@@ -30,10 +31,10 @@ pub(super) struct PartHeader {
     pub(super) content_type: Option<String>,
 }
 
-/// The parser.
+/// The parser state.
 #[derive(Debug)]
 pub(super) struct MultipartParser {
-    /// CRLF, two hyphens, boundary.
+    /// CRLF, two hyphens, and the boundary.
     delimiter: Vec<u8>,
     buf: Vec<u8>,
     state: MultipartState,
@@ -46,12 +47,12 @@ pub(super) struct MultipartParser {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MultipartState {
     Preamble,
-    /// After a delimiter: either `--` or a new part.
+    /// After a delimiter: either `--` or a new part follows.
     Boundary,
     Header,
-    /// In the part that is the file.
+    /// In the content of the file.
     File,
-    /// In another part.
+    /// In the content of another part.
     Skip,
     /// After the closing delimiter, before the CRLF of its line.
     Closing,
@@ -60,11 +61,11 @@ enum MultipartState {
 }
 
 impl MultipartParser {
-    /// `keep`: how many bytes of the file are kept.
+    /// Creates a parser that keeps at most `keep` bytes of the file.
     pub(super) fn new(boundary: Option<&str>, keep: usize) -> MultipartParser {
         let mut parser = MultipartParser {
             delimiter: format!("\r\n--{}", boundary.unwrap_or_default()).into_bytes(),
-            buf: b"\r\n".to_vec(), // so that a boundary at the very start is found like any other
+            buf: b"\r\n".to_vec(), // so that a boundary at the start is preceded by CRLF like any other
             state: MultipartState::Preamble,
             upload: ParsedUpload { bytes: Some(Vec::new()), ..ParsedUpload::default() },
             md5: Md5::new(),
@@ -85,12 +86,12 @@ impl MultipartParser {
         while self.step() {}
     }
 
-    /// Bytes of the file that are kept now.
+    /// Returns the number of kept bytes of the file.
     pub(super) fn kept(&self) -> u64 {
         self.upload.bytes.as_ref().map_or(0, |b| b.len() as u64)
     }
 
-    /// From now on the file is only hashed.
+    /// Drops the kept content. From now on the file is only hashed.
     pub(super) fn stop_keeping(&mut self) {
         self.upload.bytes = None;
     }
@@ -105,7 +106,7 @@ impl MultipartParser {
         self.upload
     }
 
-    /// Goes on by one step; false when more bytes are needed.
+    /// Parses one element. Returns false if more bytes are needed.
     fn step(&mut self) -> bool {
         match self.state {
             MultipartState::Preamble | MultipartState::File | MultipartState::Skip => self.content(),
@@ -113,7 +114,7 @@ impl MultipartParser {
             MultipartState::Header => self.header(),
             MultipartState::Closing => {
                 if self.buf.starts_with(b"\r\n") {
-                    self.buf.drain(..2); // ends the closing line, belongs to it
+                    self.buf.drain(..2); // belongs to the closing line
                 }
                 let goes_on = self.buf.len() >= 2;
                 if goes_on {
@@ -133,7 +134,7 @@ impl MultipartParser {
     fn content(&mut self) -> bool {
         let (end, found) = match memchr::memmem::find(&self.buf, &self.delimiter) {
             Some(at) => (at, true),
-            // A delimiter may have begun at the end of what is here.
+            // A delimiter may begin at the end of the buffer.
             None => (self.buf.len().saturating_sub(self.delimiter.len() - 1), false),
         };
         if self.state == MultipartState::File {
@@ -164,7 +165,7 @@ impl MultipartParser {
                 true
             }
             Some(b"\r\n") => {
-                // The CRLF stays: it makes an empty header end in CRLF CRLF too.
+                // The CRLF stays in the buffer, so that an empty header also ends in CRLF CRLF.
                 self.state = MultipartState::Header;
                 true
             }
@@ -196,13 +197,13 @@ impl MultipartParser {
 }
 
 impl ParsedUpload {
-    /// The part that is the file.
+    /// Returns the header of the first part that has a file name.
     pub(super) fn file(&self) -> Option<&PartHeader> {
         self.parts.iter().find(|p| p.filename.is_some())
     }
 }
 
-/// The `boundary` parameter of a `multipart/form-data` content type.
+/// Returns the `boundary` parameter of a `multipart/form-data` content type.
 pub(super) fn boundary(content_type: &str) -> Option<&str> {
     let (kind, params) = content_type.split_once(';')?;
     if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
@@ -230,7 +231,7 @@ fn parse_part(header: &[u8]) -> PartHeader {
     part
 }
 
-/// A parameter of Content-Disposition; a quoted value may hold semicolons.
+/// Returns a parameter of Content-Disposition. A quoted value may contain semicolons.
 fn parameter(value: &str, wanted: &str) -> Option<String> {
     let mut rest = value;
     while let Some(at) = rest.find(';') {
@@ -252,10 +253,10 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// RFC 2046 section 5.1.1: at most 70 characters.
+/// Longest boundary (RFC 2046 section 5.1.1).
 const MAX_BOUNDARY: usize = 70;
 const MAX_PART_HEADER: usize = 16 * 1024;
-/// One is right; a few are shown in the violation.
+/// Largest number of parts. One part is correct; a few more are named in the violation.
 const MAX_PARTS: usize = 16;
 
 #[cfg(test)]
@@ -274,7 +275,7 @@ mod tests {
         Content-Type: audio/wav\r\n\r\nabc\r\n--xy not the end\r\n--xyz--\r\n";
 
     #[test]
-    fn a_body_gives_the_same_file_however_it_is_split() {
+    fn file_is_the_same_however_the_body_is_split() {
         for piece in 1..BODY.len() {
             let upload = parse(BODY, piece);
             assert_eq!(upload.bytes.as_deref(), Some(&b"abc\r\n--xy not the end"[..]), "piece {piece}");
@@ -286,18 +287,18 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_and_a_second_part_are_seen() {
+    fn empty_file_and_second_part_are_parsed() {
         let body = b"--xyz\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n\r\n--xyz\r\n\
             Content-Disposition: form-data; name=\"x\"\r\n\r\ny\r\n--xyz--tail";
         for piece in 1..body.len() {
             let upload = parse(body, piece);
             assert_eq!((upload.size, upload.parts.len(), upload.epilogue), (0, 2, 4), "piece {piece}");
-            assert_eq!(upload.md5, "d41d8cd98f00b204e9800998ecf8427e"); // of no bytes, RFC 1321 A.5
+            assert_eq!(upload.md5, "d41d8cd98f00b204e9800998ecf8427e"); // MD5 of an empty file, RFC 1321 A.5
         }
     }
 
     #[test]
-    fn a_cut_or_foreign_body_is_malformed() {
+    fn truncated_and_foreign_bodies_are_malformed() {
         assert_eq!(parse(&BODY[..BODY.len() - 8], 7).malformed, Some("no closing boundary"));
         assert_eq!(parse(b"--xyzzy\r\n", 3).malformed, Some("rubbish after a boundary"));
         assert_eq!(MultipartParser::new(None, 0).finish().malformed, Some("no boundary in Content-Type"));

@@ -1,81 +1,83 @@
-//! The switches: where the documentation of Pyrus leaves the real behaviour open, the fake takes
-//! it as an option, and tests run with every value. Defaults are the likeliest behaviour.
+//! The options of the fake. Where the documentation of Pyrus leaves the behaviour open, the fake has an option, and
+//! tests
+//! run with every value. The default is the most likely behaviour.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// All switches of the fake. As JSON every member is optional; durations are seconds.
+/// All options of the fake. In JSON every member is optional and durations are in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FakeOptions {
-    /// Which Pyrus is played.
+    /// The kind of Pyrus installation.
     pub mode: PyrusMode,
-    /// Three listeners (accounts, api, files), so that a client that hardcodes a host fails. Read at the start only.
+    /// Whether accounts, API and files have listeners of their own. A client that assumes a single host then fails. It
+    /// is read
+    /// only at the start.
     pub split_hosts: bool,
-    /// Whether `api_url` and `files_url` of the auth reply end with a slash.
+    /// Whether the URLs in the `auth` reply end with a slash.
     pub url_slash: UrlSlash,
-    /// HTTP status of the telephony errors: 400 or 200.
+    /// HTTP status of telephony errors: 400 or 200.
     pub logic_error_status: u16,
     /// HTTP status of `invalid_field_mapping_code`: 200 or 400.
     pub mapping_error_status: u16,
-    /// Whether that reply to a call still has its `task_id`.
+    /// Whether a reply to a call with `invalid_field_mapping_code` contains `task_id`.
     pub mapping_error_task_id: bool,
-    /// What a successful attach answers.
+    /// Body of the reply to a successful attach request.
     pub attach_ok_body: AttachOkBody,
     /// JSON type of `task_id` and `user_id`.
     pub id_style: IdStyle,
     /// Case of `md5_hash`.
     pub md5_case: Md5Case,
-    /// What the same (account, external_id) does when it is registered again.
+    /// Effect of registering the same `account_id` and `external_id` again.
     pub repeat_call: RepeatCall,
-    /// Whether attach needs `account_id`.
+    /// Whether attach requests need `account_id`.
     pub attach_requires_account: bool,
     /// When a call gets a task of its own.
     pub task_policy: TaskPolicy,
-    /// What `responsible_person` is when no work phone matches.
+    /// Value of `responsible_person` if no work phone matches.
     pub responsible_empty: ResponsibleEmpty,
-    /// Error code of an attach to an unknown `task_id`.
+    /// Error code for an attach request with an unknown `task_id`.
     pub unknown_task_error: UnknownTaskError,
-    /// Largest upload, bytes.
+    /// Largest upload in bytes.
     pub max_upload: u64,
-    /// How a larger one is refused.
+    /// How a larger upload is refused.
     pub too_large: TooLargeReply,
-    /// Life of a token, on the virtual clock.
+    /// Lifetime of a token, by the virtual clock.
     #[serde(with = "seconds")]
     pub token_ttl: Duration,
-    /// One more token than this revokes the user's oldest.
+    /// Maximum number of valid tokens of a user. A further token revokes the oldest.
     pub max_tokens_per_user: usize,
-    /// Requests of a user in a fixed window.
+    /// Rate limit of a user.
     pub rate_limit: RateLimit,
-    /// A request that follows a 429 within this real time is not yet a violation (for clients
-    /// with requests side by side, which cross on the wire).
+    /// Real time after a 429 in which further requests are no violation: concurrent requests may cross the reply.
     #[serde(with = "seconds")]
     pub rate_grace: Duration,
-    /// After this a file that no task references is removed, on the virtual clock.
+    /// Lifetime of a file that no task references, by the virtual clock.
     #[serde(with = "seconds")]
     pub orphan_ttl: Duration,
-    /// Whether an attach refused for its file's format still fills the form's fields.
+    /// Whether an attach request that is refused for its file format still fills the form fields.
     pub bad_format_applies_mappings: bool,
-    /// Most attachments of a task (`too_many_attachments`).
+    /// Maximum number of attachments of a task (`too_many_attachments`).
     pub max_attachments: usize,
-    /// Most comments of a task (`too_many_comments`).
+    /// Maximum number of comments of a task (`too_many_comments`).
     pub max_comments: usize,
     /// Language of error texts.
     pub error_lang: ErrorLanguage,
-    /// Whether virtual time runs by itself.
+    /// Whether the virtual clock runs by itself.
     pub clock: ClockMode,
-    /// Whether the telephony API that Pyrus removed in 2024 answers (`/v4/calls`).
+    /// Whether the old telephony API (`/v4/calls`, removed by Pyrus in 2024) is served.
     pub legacy_calls: bool,
-    /// Number of the first task.
+    /// Id of the first task.
     pub first_task_id: u64,
-    /// Makes guids and tokens repeatable.
+    /// Seed of guids and tokens, for repeatable runs.
     pub seed: Option<u64>,
-    /// Who may log in.
+    /// The users.
     pub users: Vec<FakeUser>,
-    /// The connected extensions.
+    /// The connected telephony extensions.
     pub accounts: Vec<FakeAccount>,
-    /// Who has which work phone.
+    /// The people with their work phones.
     pub people: Vec<FakePerson>,
 }
 
@@ -118,42 +120,42 @@ impl Default for FakeOptions {
     }
 }
 
-/// Which Pyrus is played.
+/// The kind of Pyrus installation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PyrusMode {
-    /// Auth at the accounts host; its reply names the other two.
+    /// The cloud: `auth` is on the accounts host, and its reply names the other two hosts.
     #[default]
     Cloud,
-    /// All under `/api/v4` of one host; the auth reply names no URL.
+    /// On premises: everything is under `/api/v4` of one host, and the `auth` reply names no URLs.
     Onprem,
-    /// As `Onprem`, of a version that has no telephony: those routes answer 202 and `{"Message":…}`.
+    /// On premises in a version without telephony: those paths reply 202 with `{"Message":…}`.
     LegacyOnprem,
 }
 
-/// Whether URLs of the auth reply end with a slash.
+/// Whether the URLs in the `auth` reply end with a slash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UrlSlash {
-    /// They do.
+    /// With a slash.
     #[default]
     Trailing,
-    /// They do not.
+    /// Without a slash.
     None,
 }
 
-/// Body of a successful attach.
+/// Body of the reply to a successful attach request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttachOkBody {
-    /// `{}`
+    /// The empty object `{}`.
     #[default]
     Object,
-    /// Nothing at all.
+    /// No body.
     Empty,
-    /// `null`
+    /// The literal `null`.
     Null,
-    /// `{"task_id":N}`
+    /// The object `{"task_id":N}`.
     TaskId,
 }
 
@@ -161,12 +163,12 @@ pub enum AttachOkBody {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IdStyle {
-    /// Both numbers.
+    /// Both are numbers.
     #[default]
     Number,
-    /// Both strings.
+    /// Both are strings.
     String,
-    /// As in the example of the documentation: `task_id` a number, `user_id` a string.
+    /// `task_id` is a number and `user_id` a string, as in the example of the documentation.
     Mixed,
 }
 
@@ -174,21 +176,21 @@ pub enum IdStyle {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Md5Case {
-    /// `bb36…`
+    /// Lower case, e.g. `bb36…`.
     #[default]
     Lower,
-    /// `BB36…`
+    /// Upper case, e.g. `BB36…`.
     Upper,
 }
 
-/// What a second registration of the same call does.
+/// Effect of registering the same call again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RepeatCall {
-    /// Adds a comment: a duplicate that people see, and that is counted.
+    /// A further comment in the task. It counts as a duplicate.
     #[default]
     Comment,
-    /// Updates silently.
+    /// A silent update.
     Update,
 }
 
@@ -196,92 +198,92 @@ pub enum RepeatCall {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskPolicy {
-    /// A call from a number with an open task becomes a comment there.
+    /// A call from a number that has an open task becomes a comment of this task.
     #[default]
     SameFromOpenTask,
-    /// Always.
+    /// Every call gets a new task.
     AlwaysNew,
 }
 
-/// `responsible_person` when nobody was found.
+/// Value of `responsible_person` if nobody was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponsibleEmpty {
     /// The member is absent.
     #[default]
     Absent,
-    /// `null`
+    /// The literal `null`.
     Null,
-    /// `{}`
+    /// The empty object `{}`.
     Object,
 }
 
-/// Error code of an attach to an unknown `task_id`.
+/// Error code for an attach request with an unknown `task_id`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownTaskError {
-    /// `unrecognized_task_id`
+    /// The code `unrecognized_task_id`.
     #[default]
     Task,
-    /// `unrecognized_call_id`
+    /// The code `unrecognized_call_id`.
     Call,
 }
 
-/// How a too large upload is refused.
+/// How an upload that is too large is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TooLargeReply {
-    /// 400 and `too_large_request_length`, after the body was read.
+    /// Status 400 with `too_large_request_length`, after the body was read.
     #[default]
     Json,
-    /// 413 and HTML from the proxy, before the body was read, and the connection closed.
+    /// Status 413 with HTML from a proxy before the body is read. The connection closes.
     HtmlEarly,
 }
 
-/// Language of error texts. Codes are the same in all.
+/// Language of error texts. The error codes do not depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorLanguage {
     /// English.
     #[default]
     En,
-    /// Russian (UTF-8 Cyrillic).
+    /// Russian, in Cyrillic as UTF-8.
     Ru,
 }
 
-/// Whether virtual time runs by itself.
+/// Whether the virtual clock runs by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockMode {
-    /// With real time, plus what it is advanced by.
+    /// It runs with real time and can be advanced.
     #[default]
     Running,
-    /// Only when it is advanced.
+    /// It moves only when it is advanced.
     Frozen,
 }
 
-/// Requests of a user in a fixed window of virtual time.
+/// Rate limit of a user in a fixed window of virtual time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    /// So many requests.
+    /// Number of requests in a window.
     pub requests: u32,
-    /// In so long.
+    /// Length of the window.
     #[serde(with = "seconds")]
     pub window: Duration,
 }
 
-/// Somebody who may log in.
+/// A user who can log in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FakeUser {
-    /// The login of a person or a bot.
+    /// Login of a person or a bot.
     pub login: String,
-    /// The API key. It is in no snapshot, log or reply.
+    /// The API key. It appears in no snapshot, log or reply.
     pub security_key: String,
-    /// The Pyrus accounts behind this login; with more than one, auth needs `person_id`.
+    /// Ids of the Pyrus accounts behind this login. With several, `auth` needs `person_id`.
     pub person_ids: Vec<u64>,
-    /// Blocked by an administrator.
+    /// Whether an administrator has blocked the user.
     pub blocked: bool,
 }
 
@@ -300,13 +302,13 @@ impl Default for FakeUser {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FakeAccount {
-    /// Its id in the external system.
+    /// Id of the account in the external system.
     pub account_id: String,
-    /// The form that takes its calls.
+    /// Id of the form that receives the calls.
     pub form_id: u64,
-    /// Whether the form's owner lets calls in (`webhook_is_disabled`).
+    /// Whether the owner of the form accepts calls. If not, the error is `webhook_is_disabled`.
     pub webhook_enabled: bool,
-    /// The field codes that the form has.
+    /// Codes of the form's fields.
     pub allowed_codes: Vec<String>,
 }
 
@@ -325,13 +327,13 @@ impl Default for FakeAccount {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FakePerson {
-    /// Their id.
+    /// Id of the user.
     pub user_id: u64,
     /// First name.
     pub first_name: String,
     /// Last name.
     pub last_name: String,
-    /// Numbers of the "Work phone" field; the first is the one in replies.
+    /// Numbers of the "Work phone" field. Replies contain the first.
     pub work_phones: Vec<String>,
 }
 
@@ -350,7 +352,7 @@ fn default_people() -> Vec<FakePerson> {
     ]
 }
 
-/// Durations as seconds, with fractions, in JSON.
+/// Serializes durations as seconds with fractions.
 pub(super) mod seconds {
     use std::time::Duration;
 
@@ -365,7 +367,7 @@ pub(super) mod seconds {
     }
 }
 
-/// The ready-made codes of a telephony form.
+/// Codes that a telephony form has by default.
 const FIELD_CODES: [&str; 8] = [
     "CallDuration",
     "CallEndTime",

@@ -1,10 +1,10 @@
-//! The page for people: the tasks, what happened in them, and their recordings to listen to.
+//! The web page of the fake: tasks, their history, and recordings to play.
 
 use std::fmt::Write as _;
 
 use super::state::{CommentKind, FakeState, PyrusTask};
 
-/// The whole page. It needs nothing from elsewhere.
+/// Renders the page. It needs no other resources.
 pub(super) fn render(state: &FakeState) -> String {
     let mut page = String::from(HEAD);
     let requests: u64 = state.requests.values().sum();
@@ -29,7 +29,7 @@ pub(super) fn render(state: &FakeState) -> String {
     page
 }
 
-/// For a player.
+/// Returns the content type of a recording by its file name.
 pub(super) fn content_type(name: &str) -> &'static str {
     let name = name.to_ascii_lowercase();
     match name.rsplit('.').next() {
@@ -96,7 +96,7 @@ fn escape(text: &str) -> String {
     })
 }
 
-/// Of tasks, comments and recordings: a page for people.
+/// Largest number of tasks on the page, and of comments and recordings of a task.
 const MAX_SHOWN: usize = 200;
 const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>FakePyrus Pyrus</title>\
 <style>body{font:15px/1.5 system-ui,sans-serif;max-width:50em;margin:2em auto;padding:0 1em;color:#222}\
@@ -109,7 +109,7 @@ mod tests {
     use crate::fake_pyrus::state::TaskAttachment;
 
     #[test]
-    fn a_number_with_markup_in_it_is_shown_as_text() {
+    fn markup_in_a_number_is_escaped() {
         let attachment =
             TaskAttachment { guid: "g".into(), name: "<b>.wav".into(), external_id: None, at: String::new() };
         let task =

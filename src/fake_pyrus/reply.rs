@@ -1,10 +1,10 @@
-//! A reply, and the manner in which it is sent.
+//! A reply of the fake, and the mode of sending it.
 
 use std::time::Duration;
 
 use super::http::ConnectionReuse;
 
-/// A reply.
+/// An HTTP reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FakeReply {
     pub(super) status: u16,
@@ -16,34 +16,34 @@ pub(super) struct FakeReply {
 /// How a reply is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ReplyMode {
-    /// As it should be.
+    /// Normally.
     Normal,
-    /// Wait, then normally.
+    /// Silence, then the reply.
     HangBefore(Duration),
-    /// Wait, then close.
+    /// Silence, then the connection closes.
     HangThenClose(Duration),
-    /// Head, wait, body.
+    /// Head, silence, body.
     HangAfter(Duration),
-    /// Head, wait, close.
+    /// Head, silence, then the connection closes.
     HangAfterThenClose(Duration),
-    /// The body at so many bytes a second.
+    /// The body at this rate, in bytes per second.
     Drip(u32),
-    /// Half of what `Content-Length` says.
+    /// Half of the body that `Content-Length` announces.
     Truncated,
-    /// The second chunk has no size.
+    /// A chunked body whose second chunk has no valid size.
     BadChunk,
-    /// `{"pad":"xxx…"}` of so many bytes.
+    /// A body `{"pad":"xxx…"}` of this number of bytes.
     Huge(u64),
-    /// FIN.
+    /// No reply; the connection is closed (TCP FIN).
     Close,
-    /// RST.
+    /// No reply; the connection is reset (TCP RST).
     Reset,
-    /// The reply now, although the body is not read; then the connection closes while the client writes.
+    /// The reply before the body is read; the connection closes while the client still writes.
     Early,
 }
 
 impl ReplyMode {
-    /// Whether the client gets the reply whole, if it waits.
+    /// Returns true if a patient client receives the complete reply.
     pub(super) fn is_whole(self) -> bool {
         !matches!(
             self,
@@ -66,7 +66,7 @@ impl FakeReply {
         FakeReply { status, content_type: Some(HTML), headers: Vec::new(), body: page.into().into_bytes() }
     }
 
-    /// The page that nginx makes for a status.
+    /// Creates the error page of nginx for a status.
     pub(super) fn proxy_page(status: u16) -> FakeReply {
         let title = format!("{status} {}", reason(status));
         FakeReply::html(
@@ -84,7 +84,7 @@ impl FakeReply {
     }
 }
 
-/// Status line and headers as the manner wants them.
+/// Formats the status line and the header fields.
 pub(super) fn head_bytes(reply: &FakeReply, manner: ReplyMode, close: ConnectionReuse) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {} {}\r\n", reply.status, reason(reply.status));
     if let Some(content_type) = reply.content_type {
@@ -99,7 +99,7 @@ pub(super) fn head_bytes(reply: &FakeReply, manner: ReplyMode, close: Connection
             let size = size.max(PAD_HEAD.len() as u64 + PAD_TAIL.len() as u64);
             head.push_str(&format!("Content-Length: {size}\r\n"));
         }
-        // Also an empty body has to be cut short.
+        // An empty body must be truncated too.
         ReplyMode::Truncated => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len().max(2))),
         ReplyMode::HangAfterThenClose(_) => head.push_str("Content-Length: 64\r\n"),
         _ => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len())),
@@ -112,7 +112,7 @@ pub(super) fn head_bytes(reply: &FakeReply, manner: ReplyMode, close: Connection
     head.into_bytes()
 }
 
-/// A scripted header must not make a second one.
+/// Removes line breaks, so that a scripted value cannot add another header.
 fn one_line(text: &str) -> String {
     text.replace(['\r', '\n'], " ")
 }

@@ -1,5 +1,7 @@
-//! The endpoints: what Pyrus does and answers; those of telephony are in the module `telephony`. The order of checks everywhere is: route, token,
-//! rate limit, body, account, webhook, required parameters, lookup, file, mappings.
+//! The endpoints except those of telephony, which are in the module `telephony`.
+//!
+//! The order of checks is everywhere: route, token, rate limit, body, account, webhook, required parameters, lookup,
+//! file, mappings.
 
 use std::time::Duration;
 
@@ -14,35 +16,35 @@ use super::reply::FakeReply;
 use super::state::{FakeStore, TokenValidity};
 use super::world::FakeWorld;
 
-/// Which listener a request came to.
+/// The listener that received a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiHost {
-    /// Auth; everything on premises.
+    /// The accounts host: `auth`; on premises everything.
     Accounts,
-    /// The API.
+    /// The API host.
     Api,
-    /// Uploads.
+    /// The files host, for uploads.
     Files,
-    /// All of them on one listener.
+    /// A single host for everything.
     One,
 }
 
-/// Where a path leads.
+/// The endpoint that a path belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PyrusRoute {
     Auth,
     Upload,
     Call,
     Attach,
-    /// A telephony path of a server that has no telephony.
+    /// A telephony path on a server without telephony.
     NoTelephony(FakeEndpoint),
-    /// `/v4/calls…` with what follows.
+    /// A path under `/v4/calls`, with the rest of the path.
     LegacyCalls(String),
     Unknown,
 }
 
-/// A request's body, read.
+/// The body of a request.
 #[derive(Debug)]
 pub(super) enum RequestPayload {
     Bytes(Vec<u8>),
@@ -50,12 +52,12 @@ pub(super) enum RequestPayload {
     TooLarge,
 }
 
-/// A reply with what the log and the strict rules want to know.
+/// A reply, with data for the log and for the violation checks.
 #[derive(Debug)]
 pub(super) struct RouteResult {
     pub(super) reply: FakeReply,
     pub(super) code: Option<String>,
-    /// For a person: what happened.
+    /// Summary for people.
     pub(super) note: String,
 }
 
@@ -70,7 +72,7 @@ impl PyrusRoute {
         let here = match (cloud, rest) {
             (true, "auth" | "auth/") => match api {
                 "/api/v4/" => matches!(host, ApiHost::Accounts | ApiHost::One),
-                // Where older clients log in.
+                // Older clients log in here.
                 _ => matches!(host, ApiHost::Api | ApiHost::One),
             },
             (true, "files/upload") => match api {
@@ -112,7 +114,7 @@ impl PyrusRoute {
 }
 
 impl FakeWorld {
-    /// Does the work of a request and answers it.
+    /// Carries out a request and returns its reply.
     pub(super) fn answer(&mut self, route: &PyrusRoute, head: &RequestHead, payload: RequestPayload) -> RouteResult {
         let now = self.clock.now();
         self.store.sweep(self.options.orphan_ttl, now);
@@ -160,7 +162,7 @@ impl FakeWorld {
         RouteResult { reply: no_such_resource(status, head.path()), code: None, note: "no such path here".into() }
     }
 
-    /// A telephony error.
+    /// Replies with a telephony error.
     pub(super) fn refusal(&self, code: &str) -> RouteResult {
         self.error(self.options.logic_error_status, code)
     }
@@ -218,7 +220,7 @@ impl FakeWorld {
         }
     }
 
-    /// Counts a request in its user's window; gives the headers, and whether it is too much.
+    /// Counts a request in the rate window of its user. Returns the rate headers and whether the limit is exceeded.
     fn count_rate(&mut self, login: &str, now: Duration) -> (Vec<(String, String)>, bool) {
         let limit = self.options.rate_limit;
         let (began, used) = self.rates.entry(login.to_owned()).or_insert((now, 0));
@@ -272,7 +274,7 @@ impl FakeWorld {
     }
 }
 
-/// ASP.NET's answer to an unknown path: no error_code in it.
+/// Makes the reply of ASP.NET to an unknown path. It has no `error_code`.
 pub(super) fn no_such_resource(status: u16, path: &str) -> FakeReply {
     let path: String = path.chars().take(200).collect();
     FakeReply::json(
@@ -281,12 +283,12 @@ pub(super) fn no_such_resource(status: u16, path: &str) -> FakeReply {
     )
 }
 
-/// The token of a request.
+/// Returns the bearer token of a request.
 pub(super) fn bearer(head: &RequestHead) -> Option<&str> {
     head.header("authorization")?.strip_prefix("Bearer ").map(str::trim).filter(|t| !t.is_empty())
 }
 
-/// A JSON object, or the error code of what is none.
+/// Parses a JSON object. Returns the error code if the body is none.
 pub(super) fn parse_object(payload: RequestPayload) -> Result<Map<String, Value>, &'static str> {
     let bytes = match payload {
         RequestPayload::Bytes(bytes) => bytes,
@@ -299,7 +301,7 @@ pub(super) fn parse_object(payload: RequestPayload) -> Result<Map<String, Value>
     serde_json::from_slice(&bytes).map_err(|_| "invalid_json")
 }
 
-/// A member as text; a number too, empty as absent.
+/// Returns a member as text. Numbers are converted; an empty string counts as absent.
 pub(super) fn text_of(body: &Map<String, Value>, name: &str) -> Option<String> {
     match body.get(name)? {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
@@ -317,5 +319,5 @@ pub(super) fn wrong_method(head: &RequestHead) -> RouteResult {
     RouteResult { reply: FakeReply::json(405, &json!({"Message": text})), code: None, note: "wrong method".into() }
 }
 
-/// The real limit is unknown; that of most file systems.
+/// Longest file name. The real limit is unknown; this is the limit of most file systems.
 const MAX_FILE_NAME: usize = 255;

@@ -1,6 +1,6 @@
-//! `callspan fake-pyrus`: the fake for people.
+//! The command `callspan fake-pyrus`: the fake as a server for trying out.
 //!
-//! A script file sets switches ([`FakeOptions`], by their names) and queues steps:
+//! A script file sets options ([`FakeOptions`], by their names) and queues steps:
 //!
 //! ```json
 //! {
@@ -13,8 +13,8 @@
 //! }
 //! ```
 //!
-//! The same goes to a running fake: `curl -d @script.json http://ADDR/__fake/script`; single switches to
-//! `/__fake/config`, `{"advance": SECONDS}` to `/__fake/clock`, a change of the world to `/__fake/change`.
+//! A running fake accepts the same file: `curl -d @script.json http://ADDR/__fake/script`. Single options go to
+//! `/__fake/config`, `{"advance": SECONDS}` to `/__fake/clock`, and changes of the state to `/__fake/change`.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -29,21 +29,22 @@ use super::server::ListenerRole;
 use super::world::RequestLogEntry;
 use super::{FakeError, FakePyrus};
 
-/// Serves until SIGINT or SIGTERM, and tells `out` where, with what to log in, and one line for each request.
+/// Runs the fake until SIGINT or SIGTERM. Writes its addresses, a configuration and one line for each request to `out`.
 ///
-/// `listen` has the accounts host, the page for people and the control paths; the API has the next
-/// port and the uploads the one after that, so that a client that assumes one host is found out.
-/// When one of these two is taken, all is on `listen`; so it is too with `"split_hosts": false` in the script.
+/// The accounts host, the web page and the control paths are on `listen`. The API has the next port, and uploads the
+/// port
+/// after that, so a client that assumes a single host fails. If one of these ports is taken, everything is on `listen`;
+/// the option `"split_hosts": false` has the same effect.
 ///
 /// # Errors
-/// The address is taken, or the script cannot be read.
+/// Returns an error if `listen` is taken or the script cannot be read.
 pub fn serve(listen: SocketAddr, script: Option<PathBuf>, out: impl Write + Send + 'static) -> Result<(), FakeError> {
     let script = script.as_deref().map(read_script).transpose()?.unwrap_or_default();
     let out = Arc::new(Mutex::new(out));
     let fake = start(listen, &script, &out)?;
-    // Who reads the banner may send the signal at once.
-    until_signal(|| say(&out, &banner(&fake)))?;
-    say(&out, "stopped\n");
+    // The reader of the banner may send the signal at once.
+    wait_for_signal(|| write_line(&out, &banner(&fake)))?;
+    write_line(&out, "stopped\n");
     Ok(())
 }
 
@@ -58,9 +59,9 @@ fn start<W: Write + Send + 'static>(
     let one = [(ListenerRole::Both(ApiHost::One), listen)];
     let fake = match split(listen).filter(|_| options.split_hosts) {
         Some(places) => match FakePyrus::start_at(options.clone(), &places, Some(observer(out))) {
-            // The first port is the one asked for; only the two others may be given up.
+            // The first port was requested and is required; the other two may be missing.
             Err(FakeError::Listen { address, .. }) if address != listen => {
-                say(out, &format!("{address} is taken: all on {listen}\n"));
+                write_line(out, &format!("{address} is taken: all on {listen}\n"));
                 FakePyrus::start_at(options.clone(), &one, Some(observer(out)))
             }
             other => other,
@@ -73,7 +74,7 @@ fn start<W: Write + Send + 'static>(
     Ok(fake)
 }
 
-/// Three ports in a row; with port 0 three of the system's choice.
+/// Returns three consecutive ports. With port 0 the system chooses all three.
 fn split(listen: SocketAddr) -> Option<[(ListenerRole, SocketAddr); 3]> {
     let next = |by: u16| match listen.port() {
         0 => Some(listen),
@@ -96,11 +97,11 @@ fn read_script(path: &Path) -> Result<(FakeOptions, ScriptFile), FakeError> {
 
 fn observer<W: Write + Send + 'static>(out: &SharedOutput<W>) -> super::RequestObserver {
     let out = Arc::clone(out);
-    Box::new(move |entry| say(&out, &line(entry)))
+    Box::new(move |entry| write_line(&out, &format_request(entry)))
 }
 
-/// A line that cannot be written (a closed pipe) must not stop the fake.
-fn say<W: Write>(out: &SharedOutput<W>, text: &str) {
+/// Writes a line. A failed write, e.g. to a closed pipe, must not stop the fake.
+fn write_line<W: Write>(out: &SharedOutput<W>, text: &str) {
     let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
@@ -125,8 +126,8 @@ fn banner(fake: &FakePyrus) -> String {
     )
 }
 
-/// One readable line; no number, no secret.
-fn line(entry: &RequestLogEntry) -> String {
+/// Formats a request as one line without telephone numbers or secrets.
+fn format_request(entry: &RequestLogEntry) -> String {
     let time = entry.at.get(11..19).unwrap_or_default();
     let what = match entry.endpoint {
         FakeEndpoint::Auth => "auth",
@@ -147,7 +148,7 @@ fn line(entry: &RequestLogEntry) -> String {
     format!("{}\n", line.trim_end())
 }
 
-fn until_signal(when_ready: impl FnOnce()) -> Result<(), FakeError> {
+fn wait_for_signal(when_ready: impl FnOnce()) -> Result<(), FakeError> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(FakeError::Start)?;
     runtime.block_on(async {
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_banner_is_a_configuration_and_each_request_a_line() {
+    fn banner_is_a_configuration_and_requests_are_logged() {
         let (fake, out) = started(any(), &Default::default());
         let fake = fake.expect("ports are free");
         let text = banner(&fake);
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_address_is_said_with_what_to_do() {
+    fn error_of_a_taken_address_names_the_remedy() {
         let taken = std::net::TcpListener::bind(any()).expect("a port");
         let address = taken.local_addr().expect("bound");
         let error = started(address, &Default::default()).0.expect_err("taken").to_string();
@@ -212,8 +213,8 @@ mod tests {
     }
 
     #[test]
-    fn when_the_next_port_is_taken_all_is_on_one() {
-        // Two ports in a row, the second of them taken.
+    fn a_taken_next_port_puts_everything_on_one() {
+        // Finds two consecutive ports and occupies the second.
         let (free, taken) = (0..200)
             .find_map(|_| {
                 let first = std::net::TcpListener::bind(any()).ok()?;
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_file_sets_switches_and_steps_and_its_mistakes_are_named() {
+    fn script_file_sets_options_and_steps_and_errors_are_named() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("script.json");
         let text = r#"{"options": {"split_hosts": false, "max_upload": 10},

@@ -1,4 +1,4 @@
-//! The listeners and the way of one request from its bytes to its reply.
+//! The listeners, and the path of a request from its bytes to its reply.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,30 +23,30 @@ use super::routes::{ApiHost, PyrusRoute, RequestPayload};
 use super::state::{MAX_BYTES_KEPT, MAX_FILE_KEPT};
 use super::world::{FakeWorld, RequestLogEntry, RequestTicket};
 
-/// What all connections share.
+/// State shared by all connections.
 pub(super) struct ServerShared {
     world: Mutex<FakeWorld>,
     gates: Vec<(ApiHost, watch::Sender<Duration>)>,
     connections: Semaphore,
-    /// Bytes kept of uploads that have not ended.
+    /// Bytes kept of unfinished uploads.
     under_way: AtomicU64,
-    /// How often a listener was closed.
+    /// Number of times that a listener was closed.
     closings: AtomicU64,
-    /// Hears of each request when it is over.
+    /// Called for each finished request.
     observer: Option<RequestObserver>,
 }
 
-/// Hears of each request when it is over.
+/// A callback for finished requests.
 pub(super) type RequestObserver = Box<dyn Fn(&RequestLogEntry) + Send + Sync>;
 
-/// What a listener answers.
+/// The paths that a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ListenerRole {
-    /// The API of this host.
+    /// The API paths of this host.
     Api(ApiHost),
-    /// The control paths and the page.
+    /// The control paths and the web page.
     Control,
-    /// Both.
+    /// API paths, control paths and the web page.
     Both(ApiHost),
 }
 
@@ -72,23 +72,24 @@ impl ServerShared {
         }
     }
 
-    /// The world; a test that panicked while it held the lock has left it whole enough to look at.
+    /// Locks the state. A test that panicked while it held the lock leaves it consistent enough to inspect.
     pub(super) fn world(&self) -> MutexGuard<'_, FakeWorld> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the listeners whose turn it is, and waits until they are. Not from the server's own thread.
+    /// Closes the listeners that the script closes now, and waits until they are closed. Must not run on the server's
+    /// thread.
     pub(super) fn apply_refusals_and_wait(&self) {
         let before = self.closings.load(Ordering::Acquire);
         let signalled = self.apply_refusals();
         let until = real_now() + CLOSING;
-        // One that is closed already hears of it when it opens again, hence the limit.
+        // A listener that is closed already gets the signal only when it opens again. Hence the time limit.
         while self.closings.load(Ordering::Acquire) < before + signalled && real_now() < until {
             std::thread::yield_now();
         }
     }
 
-    /// Closes the listeners whose turn it is; how many are told.
+    /// Closes the listeners that the script closes now. Returns their number.
     pub(super) fn apply_refusals(&self) -> u64 {
         let mut told = 0;
         let (refusals, mode) = {
@@ -113,7 +114,7 @@ impl ServerShared {
 
     fn gate(&self, face: ListenerRole) -> watch::Receiver<Duration> {
         let gate = self.gates.iter().find(|(host, _)| Some(*host) == face.host());
-        // The control listener has no gate: a channel whose sender is gone never changes.
+        // The control listener has no gate. A channel without a sender never changes.
         gate.map_or_else(|| watch::channel(Duration::ZERO).1, |(_, gate)| gate.subscribe())
     }
 
@@ -124,12 +125,12 @@ impl ServerShared {
     }
 }
 
-/// Binds and listens. Must be called in a runtime's context.
+/// Binds an address and listens. Must be called within a runtime.
 pub(super) fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
     bind(at)?.listen(BACKLOG)
 }
 
-/// Accepts for ever.
+/// Accepts connections for ever.
 pub(super) async fn accept(shared: Arc<ServerShared>, mut listener: TcpListener, face: ListenerRole) {
     let mut gate = shared.gate(face);
     loop {
@@ -137,9 +138,10 @@ pub(super) async fn accept(shared: Arc<ServerShared>, mut listener: TcpListener,
             biased;
             wait = closed(&mut gate) => listener = reopen(&shared, listener, wait).await,
             accepted = listener.accept() => match accepted {
-                // The clone has seen what this loop has: a closing in between reaches the connection too.
+                // The clone has seen the same changes as this loop, so a closing in between also ends the new
+                // connection.
                 Ok((stream, _)) => _ = tokio::spawn(connection(Arc::clone(&shared), stream, face, gate.clone())),
-                Err(_) => pause(Duration::from_millis(20)).await, // out of file handles: wait for some
+                Err(_) => pause(Duration::from_millis(20)).await, // out of file descriptors: wait until some are free
             },
         }
     }
@@ -152,7 +154,7 @@ async fn closed(gate: &mut watch::Receiver<Duration>) -> Duration {
     }
 }
 
-/// A bound socket that does not listen refuses, and keeps the port ours.
+/// Closes the listener for this time. A bound socket that does not listen keeps the port and refuses connections.
 async fn reopen(shared: &ServerShared, listener: TcpListener, wait: Duration) -> TcpListener {
     let at = listener.local_addr();
     drop(listener);
@@ -173,7 +175,7 @@ async fn reopen(shared: &ServerShared, listener: TcpListener, wait: Duration) ->
 fn bind(at: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    // Small enough that a slow reader is felt by who writes an upload.
+    // A small buffer lets a writer of an upload notice slow reading.
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.bind(at)?;
     Ok(socket)
@@ -217,7 +219,7 @@ async fn connection(
     }
 }
 
-/// One request to the API.
+/// Handles a request to the API.
 async fn exchange(
     shared: &ServerShared,
     conn: &mut HttpConnection,
@@ -272,7 +274,7 @@ async fn exchange(
     finish(shared, conn, ticket, reply, manner, last).await
 }
 
-/// A body that did not come whole.
+/// Handles a body that ended early.
 fn cut_short(
     world: &mut FakeWorld,
     ticket: &mut RequestTicket,
@@ -291,7 +293,7 @@ fn cut_short(
             world.note(ticket, "bad chunks");
             (FakeReply::proxy_page(400), ReplyMode::Normal)
         }
-        // No violation: a client may be killed in the middle of an upload.
+        // This is no violation: a client may be killed during an upload.
         BodyError::Closed | BodyError::Stopped => {
             world.note(ticket, &format!("the client left after {} bytes of the body", body.received));
             (FakeReply::default(), ReplyMode::Close)
@@ -299,7 +301,8 @@ fn cut_short(
     }
 }
 
-/// Remembers and logs before the reply is written: a client that has read it may look at once.
+/// Finishes a request. State and log are updated before the reply is written, because a client may inspect them at
+/// once.
 async fn finish(
     shared: &ServerShared,
     conn: &mut HttpConnection,
@@ -321,7 +324,7 @@ async fn finish(
     if sent == ReplyDelivery::Whole { ConnectionReuse::KeepAlive } else { ConnectionReuse::Close }
 }
 
-/// Reads a body: an upload through the parser, anything else into memory, both bounded.
+/// Reads a body: uploads through the parser, other bodies into memory. Both are bounded.
 async fn read_payload(
     shared: &ServerShared,
     conn: &mut HttpConnection,
@@ -354,14 +357,14 @@ async fn read_payload(
     Ok(if body.received > MAX_JSON { RequestPayload::TooLarge } else { RequestPayload::Bytes(bytes) })
 }
 
-/// What one upload under way holds of the memory for all.
+/// The share of one unfinished upload in the memory limit.
 struct MemoryShare<'a> {
     under_way: &'a AtomicU64,
     mine: u64,
 }
 
 impl MemoryShare<'_> {
-    /// Takes so much in all; false when that is too much for all together.
+    /// Sets the share to `bytes`. Returns false if all uploads together exceed the limit.
     fn set(&mut self, bytes: u64) -> bool {
         self.under_way.fetch_sub(self.mine, Ordering::Relaxed);
         self.mine = bytes;
@@ -375,7 +378,7 @@ impl Drop for MemoryShare<'_> {
     }
 }
 
-/// The body of a request that is small by its nature.
+/// Reads the body of a control request. Returns `None` if it is too large or broken.
 pub(super) async fn read_small(conn: &mut HttpConnection, head: &RequestHead) -> Option<Vec<u8>> {
     let mut body = RequestBody::new(head.framing().ok()?);
     let _ = conn.encourage(head).await;
@@ -389,11 +392,11 @@ pub(super) async fn read_small(conn: &mut HttpConnection, head: &RequestHead) ->
     Some(bytes)
 }
 
-/// A thousand calls side by side, and no more file handles than a plain process has.
+/// Maximum number of connections. A plain process has 1,024 file descriptors.
 const MAX_CONNECTIONS: usize = 900;
-/// A listener closes at once; longer means that it is closed already.
+/// Time limit for closing a listener. A longer wait means that it is closed already.
 const CLOSING: Duration = Duration::from_secs(3);
 const BACKLOG: u32 = 1024;
 const RECEIVE_BUFFER: u32 = 128 * 1024;
-/// The largest honest JSON body (eight mappings of 300 characters) has 10 KiB.
+/// Largest JSON body. Real bodies (eight mappings of 300 characters) have 10 KiB.
 const MAX_JSON: u64 = 1024 * 1024;

@@ -1,4 +1,4 @@
-//! What the fake knows: [`FakeState`] for tests and people, and the `FakeStore` behind it.
+//! The state of the fake: [`FakeState`] is a snapshot for tests and people, `FakeStore` has the tables.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,123 +11,123 @@ use super::faults::{FakeEndpoint, WorldChange};
 use super::multipart::ParsedUpload;
 use super::options::{FakeAccount, FakeOptions, FakePerson, TaskPolicy};
 
-/// A snapshot of everything. It holds no key and no token.
+/// A snapshot of the state, without keys and tokens.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct FakeState {
     /// Virtual time of the snapshot.
     pub at: String,
-    /// Who may log in.
+    /// The users.
     pub users: Vec<UserSnapshot>,
-    /// The tokens issued, oldest first.
+    /// The issued tokens, oldest first.
     pub tokens: Vec<TokenSnapshot>,
-    /// The connected extensions.
+    /// The connected telephony extensions.
     pub accounts: Vec<FakeAccount>,
-    /// Who has which work phone.
+    /// The people with their work phones.
     pub people: Vec<FakePerson>,
-    /// The tasks, by number.
+    /// The tasks, by id.
     pub tasks: Vec<PyrusTask>,
-    /// The registrations, in order.
+    /// The registered calls, in order.
     pub calls: Vec<RegisteredCall>,
-    /// The uploaded files that still exist, in order.
+    /// The existing uploaded files, in order.
     pub files: Vec<StoredFile>,
-    /// Requests so far, also those that met a fault.
+    /// Number of requests by endpoint, including requests with a fault.
     pub requests: BTreeMap<FakeEndpoint, u64>,
-    /// Calls registered twice (as a comment that people see) and files attached twice.
+    /// Number of calls registered twice with a visible comment, and of files attached twice.
     pub duplicates: u64,
-    /// Steps of the script that wait.
+    /// Number of queued script steps.
     pub steps_left: usize,
 }
 
 impl FakeState {
-    /// Requests to an endpoint so far.
+    /// Returns the number of requests to an endpoint.
     pub fn requests(&self, endpoint: FakeEndpoint) -> u64 {
         self.requests.get(&endpoint).copied().unwrap_or(0)
     }
 
-    /// The task of this number.
+    /// Returns the task with this id.
     pub fn task(&self, task_id: u64) -> Option<&PyrusTask> {
         self.tasks.iter().find(|t| t.task_id == task_id)
     }
 
-    /// The file of this guid.
+    /// Returns the file with this guid.
     pub fn file(&self, guid: &str) -> Option<&StoredFile> {
         self.files.iter().find(|f| f.guid == guid)
     }
 }
 
-/// A user, without the key.
+/// A user without the key.
 #[derive(Clone, Debug, Serialize)]
 pub struct UserSnapshot {
-    /// The login.
+    /// Login of the user.
     pub login: String,
-    /// The Pyrus accounts behind it.
+    /// Ids of the Pyrus accounts behind the login.
     pub person_ids: Vec<u64>,
-    /// Blocked by an administrator.
+    /// Whether an administrator has blocked the user.
     pub blocked: bool,
 }
 
-/// A token, without its value.
+/// A token without its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TokenSnapshot {
-    /// Whose.
+    /// Login of the token's user.
     pub login: String,
-    /// When, on the virtual clock.
+    /// Virtual time of the issue.
     pub issued: String,
-    /// Whether it is still good.
+    /// Whether the token is valid.
     pub life: TokenValidity,
 }
 
-/// Whether a token is still good.
+/// Whether a token is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenValidity {
-    /// It is.
+    /// Valid.
     Active,
-    /// `token_ttl` has passed.
+    /// Expired: `token_ttl` has passed.
     Expired,
-    /// A newer one, a new key or the script ended it.
+    /// Revoked by a newer token, a new key or the script.
     Revoked,
 }
 
 /// A task of the form.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PyrusTask {
-    /// Its number.
+    /// Id of the task.
     pub task_id: u64,
-    /// The extension's account that it came through.
+    /// `account_id` of the telephony extension.
     pub account_id: String,
-    /// The form.
+    /// Id of the form.
     pub form_id: u64,
     /// `from_number` of the first call.
     pub from: String,
     /// `to_number` of the first call.
     pub to: String,
-    /// Not closed by a person.
+    /// Whether the task is open.
     pub open: bool,
-    /// `user_id` of who is responsible.
+    /// `user_id` of the responsible person.
     pub responsible: Option<u64>,
-    /// What happened, in order.
+    /// The comments, in order.
     pub comments: Vec<TaskComment>,
-    /// The recordings.
+    /// The attached recordings.
     pub attachments: Vec<TaskAttachment>,
-    /// The form's fields, by code.
+    /// Values of the form fields, by code.
     pub fields: BTreeMap<String, String>,
 }
 
 /// A comment of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TaskComment {
-    /// When, on the virtual clock.
+    /// Virtual time of the comment.
     pub at: String,
-    /// Why.
+    /// The reason for the comment.
     pub kind: CommentKind,
-    /// The call's external_id, when it has one.
+    /// `external_id` of the call, if known.
     pub external_id: Option<String>,
-    /// The file, when there is one.
+    /// Guid of the file, if there is one.
     pub guid: Option<String>,
 }
 
-/// Why there is a comment.
+/// The reason for a comment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommentKind {
@@ -135,62 +135,62 @@ pub enum CommentKind {
     Call,
     /// The same call was registered again.
     RepeatedCall,
-    /// A recording was attached, or the call's data were completed.
+    /// A recording was attached, or the form fields of the call were completed.
     Recording,
 }
 
-/// A recording at a task.
+/// A recording that is attached to a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TaskAttachment {
-    /// The file.
+    /// Guid of the file.
     pub guid: String,
-    /// Its name.
+    /// Name of the file.
     pub name: String,
-    /// Of which call, when that is known.
+    /// `external_id` of the call, if known.
     pub external_id: Option<String>,
-    /// When, on the virtual clock.
+    /// Virtual time of the attach request.
     pub at: String,
 }
 
 /// A registered call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RegisteredCall {
-    /// The extension's account.
+    /// `account_id` of the telephony extension.
     pub account_id: String,
     /// The call's id in the external system.
     pub external_id: Option<String>,
-    /// Where it went.
+    /// Id of the call's task.
     pub task_id: u64,
-    /// `from_number`
+    /// Number of the caller.
     pub from: String,
-    /// `to_number`
+    /// Number of the callee.
     pub to: String,
-    /// `internal_number`
+    /// Extension that took part in the call.
     pub internal: Option<String>,
-    /// How often it was registered.
+    /// Number of registrations.
     pub registered: u32,
 }
 
 /// An uploaded file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StoredFile {
-    /// Its id.
+    /// Id of the file.
     pub guid: String,
-    /// The login that uploaded it.
+    /// Login that uploaded the file.
     pub owner: String,
     /// File name as sent.
     pub name: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Lower-case hex.
+    /// MD5, lower-case hex.
     pub md5: String,
-    /// Lower-case hex.
+    /// SHA-256, lower-case hex.
     pub sha256: String,
-    /// When, on the virtual clock.
+    /// Virtual time of the upload.
     pub created: String,
-    /// Some task has it.
+    /// Whether a task references the file.
     pub referenced: bool,
-    /// The content; `None` for a file over 64 MiB, or when 512 MiB are kept already.
+    /// Content. `None` for a file over 64 MiB, or once 512 MiB are kept.
     #[serde(skip)]
     pub bytes: Option<Arc<Vec<u8>>>,
 }
@@ -204,14 +204,14 @@ pub(super) struct IssuedToken {
     revoked: bool,
 }
 
-/// The tables.
+/// The tables of the fake.
 #[derive(Debug)]
 pub(super) struct FakeStore {
     tokens: Vec<IssuedToken>,
     tasks: BTreeMap<u64, PyrusTask>,
     calls: Vec<RegisteredCall>,
     by_external_id: HashMap<(String, String), usize>,
-    /// By account and from_number.
+    /// The newest task, by `account_id` and `from_number`.
     latest_task: HashMap<(String, String), u64>,
     files: Vec<(Duration, StoredFile)>,
     file_index: HashMap<String, usize>,
@@ -282,7 +282,7 @@ impl FakeStore {
         }
     }
 
-    /// Whether a text (a URL) holds a token of ours.
+    /// Returns true if a text, e.g. a URL, contains an issued token.
     pub(super) fn holds_token(&self, text: &str) -> bool {
         text.contains("gAAAAA") && self.tokens.iter().any(|t| text.contains(&t.value))
     }
@@ -304,7 +304,7 @@ impl FakeStore {
         }
     }
 
-    /// The latest call between these numbers.
+    /// Returns the newest call between these numbers.
     pub(super) fn find_numbers(&self, account_id: Option<&str>, from: &str, to: &str) -> Option<RegisteredCall> {
         let same = |c: &&RegisteredCall| c.from == from && c.to == to && account_id.is_none_or(|a| a == c.account_id);
         self.calls.iter().rev().find(same).cloned()
@@ -323,7 +323,7 @@ impl FakeStore {
         }
     }
 
-    /// The task that a new call belongs to, made if need be; true when it is new.
+    /// Returns the task for a new call, and creates it if necessary. The flag is true for a new task.
     pub(super) fn task_for(&mut self, account: &FakeAccount, from: &str, to: &str, policy: TaskPolicy) -> (u64, bool) {
         let key = (account.account_id.clone(), from.to_owned());
         if policy == TaskPolicy::SameFromOpenTask
@@ -386,16 +386,16 @@ impl FakeStore {
         }
     }
 
-    /// Removes the files that no task references and that are old enough.
+    /// Removes files that no task references and that have reached the lifetime `ttl`.
     pub(super) fn sweep(&mut self, ttl: Duration, now: Duration) {
         let old = |created: &Duration| now.saturating_sub(*created) >= ttl;
-        // They stand in the order of their creation: the young ones need no look.
+        // The files are in the order of their creation, so recent files need no check.
         if self.files.iter().take_while(|(created, _)| old(created)).any(|(_, f)| !f.referenced) {
             self.remove_files(|created, f| !f.referenced && old(created));
         }
     }
 
-    /// A change that concerns the tables only; the others are the caller's.
+    /// Applies a change that concerns only the tables. The caller handles the others.
     pub(super) fn change(&mut self, change: &WorldChange) {
         match change {
             WorldChange::DropAllTokens => self.revoke(None),
@@ -417,7 +417,7 @@ impl FakeStore {
 
     pub(super) fn guid(&mut self) -> String {
         let r = self.rng.u128(..);
-        // RFC 9562 version 4, variant 10.
+        // RFC 9562: version 4, variant 10.
         let r = (r & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
         let hex = format!("{r:032x}");
         let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();
@@ -467,9 +467,9 @@ impl FakeStore {
     }
 }
 
-/// Content kept of one file, so that a test can compare it.
+/// Most bytes kept of one file, for comparison in tests.
 pub(super) const MAX_FILE_KEPT: usize = 64 * 1024 * 1024;
-/// Content kept of all files, and of all uploads under way.
+/// Most bytes kept of all files, and of all unfinished uploads.
 pub(super) const MAX_BYTES_KEPT: u64 = 512 * 1024 * 1024;
-/// A storm of auth requests must not fill the memory.
+/// Maximum number of tokens in memory.
 const MAX_TOKENS: usize = 10_000;

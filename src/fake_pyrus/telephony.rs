@@ -1,4 +1,4 @@
-//! `integrations/call` and `integrations/attachcallrecord`, and the API that they replaced.
+//! The endpoints `integrations/call` and `integrations/attachcallrecord`, and the API that they replaced.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -103,7 +103,7 @@ impl FakeWorld {
         }
     }
 
-    /// An id as a string when the style is `String`, or is this one.
+    /// Formats an id as a string if the option is `String` or `also`, else as a number.
     fn id(&self, id: u64, also: IdStyle) -> Value {
         if self.options.id_style == IdStyle::String || self.options.id_style == also {
             id.to_string().into()
@@ -112,7 +112,7 @@ impl FakeWorld {
         }
     }
 
-    /// The reply of work that was done, with a word about the codes that were ignored.
+    /// Builds the reply of a successful request, with a warning about refused field codes.
     fn with_bad_codes(&self, mut reply: Map<String, Value>, bad: &[String], note: String) -> RouteResult {
         if bad.is_empty() {
             return RouteResult { reply: FakeReply::json(200, &Value::Object(reply)), code: None, note };
@@ -198,7 +198,7 @@ impl FakeWorld {
         answer
     }
 
-    /// The task, and the call's external_id when it is known. The first identifier that is there decides.
+    /// Finds the task, and the `external_id` of the call if known. The first identifier in the body decides.
     fn find_task(
         &mut self,
         account: Option<&FakeAccount>,
@@ -206,7 +206,7 @@ impl FakeWorld {
     ) -> Result<(u64, Option<String>), &'static str> {
         let account_id = account.map(|a| a.account_id.clone());
         let external_id = text_of(body, "external_id");
-        // Official clients send 0 for "none".
+        // Official clients send 0 for "no task".
         if let Some(task_id) = body.get("task_id").and_then(number).filter(|id| *id != 0) {
             let known =
                 self.store.task_mut(task_id).is_some_and(|t| account.is_none_or(|a| a.account_id == t.account_id));
@@ -279,7 +279,7 @@ impl FakeWorld {
     }
 }
 
-/// Fills the form's fields; gives the codes that it has not.
+/// Fills the form fields. Returns the codes that the form lacks.
 fn fill(fields: &mut BTreeMap<String, String>, body: &Map<String, Value>, allowed: &[String]) -> Vec<String> {
     let mut bad = Vec::new();
     for mapping in body.get("mappings").and_then(Value::as_array).into_iter().flatten() {
@@ -295,7 +295,7 @@ fn fill(fields: &mut BTreeMap<String, String>, body: &Map<String, Value>, allowe
     bad
 }
 
-/// What attachcallrecord takes, by the file's name.
+/// File extensions that attach requests accept.
 const RECORD_FORMATS: [&str; 5] = [".ac3", ".mp3", ".ogg", ".wav", ".wma"];
-/// "Error notification. 300 symbols max."
+/// Longest error text in characters ("300 symbols max").
 const MAX_ERROR: usize = 300;

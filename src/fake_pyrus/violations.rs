@@ -1,4 +1,4 @@
-//! What a client does wrong although the reply stays as the real one would be: a *violation*.
+//! Finds *violations*: mistakes of the client that do not change the reply.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -8,19 +8,19 @@ use serde_json::{Map, Value};
 use super::faults::FakeEndpoint;
 use super::multipart::ParsedUpload;
 
-/// The violations and what is remembered to find them.
+/// The violations, and the memory that is needed to find them.
 #[derive(Debug, Default)]
 pub(super) struct StrictChecker {
     violations: Vec<String>,
-    /// More than are kept.
+    /// Number of violations beyond the limit.
     uncounted: u64,
-    /// Logins whose last auth gave a token that nobody has complained of since.
+    /// Logins with a token that no reply has refused yet.
     content: HashSet<String>,
-    /// Auth requests under way, by login.
+    /// Number of `auth` requests in flight, by login.
     auth_under_way: HashMap<String, u32>,
-    /// By login: no request before this virtual moment, when told by a 429 at this real moment.
+    /// End of the pause that a 429 imposed (virtual time), and when the 429 was sent (real time), by login.
     silence: HashMap<String, (Duration, Instant)>,
-    /// Calls and attaches that have their final answer.
+    /// Call and attach requests that got their final reply, with its status.
     settled: HashMap<String, u16>,
 }
 
@@ -46,7 +46,7 @@ impl StrictChecker {
         self.uncounted = 0;
     }
 
-    /// The client's process is a new one: it may log in again.
+    /// Records that the client was restarted, so it may log in again.
     pub(super) fn client_restarted(&mut self) {
         self.content.clear();
         self.silence.clear();
@@ -74,7 +74,7 @@ impl StrictChecker {
         }
     }
 
-    /// A reply complained of the token.
+    /// Records that a reply refused the token.
     pub(super) fn token_refused(&mut self, login: Option<&str>) {
         match login {
             Some(login) => _ = self.content.remove(login),
@@ -114,20 +114,20 @@ impl StrictChecker {
         self.settled.insert(key, status);
     }
 
-    /// A call that Pyrus denies to know may be registered again.
+    /// Forgets final replies, e.g. of a call that Pyrus no longer knows: it may be registered again.
     pub(super) fn unsettle(&mut self, prefix: &str) {
         self.settled.retain(|key, _| !key.starts_with(prefix));
     }
 }
 
-/// When a request came, in real time, and how much of that is forgiven.
+/// When a request arrived (real time), and the tolerated delay after a 429.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ArrivalTime {
     pub(super) at: Instant,
     pub(super) grace: Duration,
 }
 
-/// What is wrong with a JSON body.
+/// Returns the mistakes in a JSON body.
 pub(super) fn json_faults(endpoint: FakeEndpoint, body: &Map<String, Value>) -> Vec<String> {
     let mut found = Vec::new();
     let members = match endpoint {
@@ -191,7 +191,7 @@ fn mapping_faults(mapping: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// What is wrong with an upload's parts.
+/// Returns the mistakes in an upload.
 pub(super) fn upload_faults(upload: &ParsedUpload) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(reason) = upload.malformed {
@@ -224,7 +224,7 @@ pub(super) fn upload_faults(upload: &ParsedUpload) -> Vec<String> {
     found
 }
 
-/// `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$`
+/// Returns true if the value matches `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$`.
 fn is_utc_second(value: &str) -> bool {
     let shape = b"0000-00-00T00:00:00Z";
     value.len() == shape.len()
@@ -257,8 +257,8 @@ const ATTACH_MEMBERS: &[(&str, MemberType)] = &[
     ("task_id", MemberType::Id),
     ("mappings", MemberType::Mappings),
 ];
-/// "300 symbols max."
+/// Longest value of a form field in characters ("300 symbols max").
 const MAX_VALUE: usize = 300;
-/// A client in a loop must not fill the memory.
+/// Maximum number of violations in memory.
 const MAX_VIOLATIONS: usize = 10_000;
 const MAX_SETTLED: usize = 200_000;

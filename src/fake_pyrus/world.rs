@@ -1,4 +1,4 @@
-//! Everything behind the one lock: options, clock, tables, script, checker rules, log. Nothing here waits.
+//! The state behind the server's lock: options, clock, tables, script, violations, log. No method waits.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -17,38 +17,38 @@ use super::routes::{ApiHost, PyrusRoute, RequestPayload, RouteResult, bearer, te
 use super::state::{FakeState, FakeStore};
 use super::violations::{self, ArrivalTime, StrictChecker};
 
-/// One request and what became of it. No token, no key.
+/// A finished request. It contains no token and no key.
 #[derive(Clone, Debug, Serialize)]
 pub struct RequestLogEntry {
-    /// The request's number.
+    /// Number of the request.
     pub n: u64,
-    /// When it came, on the virtual clock.
+    /// Virtual time of arrival.
     pub at: String,
-    /// To which listener.
+    /// The listener that received the request.
     pub host: ApiHost,
-    /// What it is for.
+    /// The endpoint.
     pub endpoint: FakeEndpoint,
     /// HTTP method.
     pub method: String,
-    /// Path and query, without token and key.
+    /// Path and query without token and key.
     pub target: String,
-    /// As sent; `Authorization` is blanked.
+    /// Header fields as sent, but `Authorization` is redacted.
     pub headers: Vec<(String, String)>,
-    /// The JSON body; `security_key` is blanked.
+    /// The JSON body, but `security_key` is redacted.
     pub body: Option<Value>,
-    /// Of an upload: name of the file and its bytes.
+    /// Name and size in bytes of an uploaded file.
     pub upload: Option<(String, u64)>,
-    /// The fault that met it.
+    /// The fault step that applied to the request.
     pub fault: Option<FaultStep>,
-    /// HTTP status of the reply; absent when there was none.
+    /// HTTP status of the reply; absent if none was sent.
     pub status: Option<u16>,
-    /// The error code of the reply.
+    /// Error code of the reply.
     pub error_code: Option<String>,
-    /// For a person: what happened.
+    /// Summary for people.
     pub outcome: String,
 }
 
-/// Where the listeners are, each with a slash at the end.
+/// Base URLs of the listeners, each with a final slash.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ListenerUrls {
     pub(super) accounts: String,
@@ -57,7 +57,7 @@ pub(super) struct ListenerUrls {
     pub(super) control: String,
 }
 
-/// See the module.
+/// The whole state of the fake.
 #[derive(Debug)]
 pub(super) struct FakeWorld {
     pub(super) options: FakeOptions,
@@ -65,24 +65,24 @@ pub(super) struct FakeWorld {
     pub(super) store: FakeStore,
     pub(super) script: FaultScript,
     pub(super) checker: StrictChecker,
-    /// By login: begin of the window and requests in it.
+    /// Start of the rate window and number of requests in it, by login.
     pub(super) rates: HashMap<String, (Duration, u32)>,
     pub(super) urls: ListenerUrls,
     log: VecDeque<RequestLogEntry>,
     next: u64,
 }
 
-/// A request under way.
+/// A request in progress.
 #[derive(Debug)]
 pub(super) struct RequestTicket {
     pub(super) route: PyrusRoute,
     pub(super) step: Option<FaultStep>,
     entry: RequestLogEntry,
-    /// Whose token it carries.
+    /// Login of the request's token.
     login: Option<String>,
-    /// Whom an auth is for.
+    /// Login in an `auth` request.
     auth_of: Option<String>,
-    /// Under which its answer is remembered.
+    /// Key under which the final reply is remembered.
     key: Option<String>,
     body: Option<serde_json::Map<String, Value>>,
 }
@@ -110,7 +110,7 @@ impl FakeWorld {
 
     // -- a request's way --
 
-    /// The head has come: counts, takes a step of the script, looks at the headers.
+    /// Begins a request after its head was read: counts it, takes a script step, checks the header fields.
     pub(super) fn begin(&mut self, host: ApiHost, head: &RequestHead, came: Instant) -> RequestTicket {
         let route = PyrusRoute::of(self.options.mode, host, head.path());
         let endpoint = route.endpoint();
@@ -142,7 +142,7 @@ impl FakeWorld {
         RequestTicket { route, step, entry, login, auth_of: None, key: None, body: None }
     }
 
-    /// The body has come: looks at it, does the work as far as the step lets, gives the reply.
+    /// Processes a request after its body was read. It takes effect unless the script prevents that. Returns the reply.
     pub(super) fn work(
         &mut self,
         ticket: &mut RequestTicket,
@@ -165,7 +165,7 @@ impl FakeWorld {
         fault_effects::reply(step.as_ref(), answer.map(|a| a.reply), self.options.error_lang)
     }
 
-    /// The reply goes now, or there is none: remembers what the client will know.
+    /// Ends a request just before its reply is sent, and remembers what the client learns from it.
     pub(super) fn finish(
         &mut self,
         ticket: &mut RequestTicket,
@@ -187,14 +187,14 @@ impl FakeWorld {
         self.log_entry(ticket.entry.clone())
     }
 
-    /// The reply did not reach the client after all.
+    /// Records that a reply did not reach the client.
     pub(super) fn unsent(&mut self, ticket: &RequestTicket) {
         if let Some(key) = &ticket.key {
             self.checker.unsettle(key);
         }
     }
 
-    /// Something about a request that has no reply of its own.
+    /// Sets the summary of a request without a reply of its own.
     pub(super) fn note(&mut self, ticket: &mut RequestTicket, what: &str) {
         ticket.entry.outcome = what.to_owned();
     }
@@ -208,7 +208,7 @@ impl FakeWorld {
         for old in &self.options.users {
             let same = |u: &&super::options::FakeUser| u.login == old.login && u.security_key == old.security_key;
             if !new.users.iter().any(|u| same(&u)) {
-                self.store.revoke(Some(&old.login)); // "security_key changed": the tokens die with it
+                self.store.revoke(Some(&old.login)); // a changed key revokes the user's tokens
             }
         }
         self.options = new;
@@ -378,7 +378,7 @@ impl FakeWorld {
     }
 }
 
-/// Under which the answer to a call or an attach is remembered.
+/// Returns the key under which the final reply to a call or attach request is remembered.
 fn repeat_key(endpoint: FakeEndpoint, body: &serde_json::Map<String, Value>) -> Option<String> {
     let text = |name: &str| text_of(body, name).unwrap_or_default();
     match endpoint {
@@ -390,7 +390,7 @@ fn repeat_key(endpoint: FakeEndpoint, body: &serde_json::Map<String, Value>) -> 
     }
 }
 
-/// How long a 429 asks to be quiet: `Retry-After`, else the reset, within reason; else a minute.
+/// Returns the pause that a 429 imposes: `Retry-After`, else the reset time within limits, else one minute.
 fn asked_pause(reply: &FakeReply) -> Duration {
     let header = |name: &str| reply.headers.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str());
     let seconds = header("retry-after").or_else(|| header("x-ratelimit-reset")).and_then(|v| v.parse::<i64>().ok());
@@ -418,7 +418,7 @@ fn redact_body(body: &serde_json::Map<String, Value>) -> Value {
     Value::Object(body)
 }
 
-/// After these a new token is in order.
+/// Error codes after which a new token is legitimate.
 const TOKEN_CODES: [&str; 6] = [
     "token_not_specified",
     "invalid_token",
@@ -427,7 +427,7 @@ const TOKEN_CODES: [&str; 6] = [
     "authorization_error",
     "invalid_application_id",
 ];
-/// After these the same request can never succeed, or has.
+/// Error codes after which a repeat of the same request is useless.
 const FINAL_CODES: [&str; 5] = [
     "invalid_field_mapping_code",
     "unsupported_record_file_format",
@@ -435,7 +435,7 @@ const FINAL_CODES: [&str; 5] = [
     "invalid_json",
     "empty_body",
 ];
-/// Shorter keys would be found everywhere.
+/// Shortest key that is searched for in texts. Shorter keys would match by chance.
 const MIN_SECRET: usize = 4;
-/// About 1 KiB each.
+/// Longest log. An entry has about 1 KiB.
 const MAX_LOG: usize = 50_000;

@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_the_configuration_is_one_sentence() {
+    fn configuration_errors_are_single_sentences() {
         let plain = Config { auth_url: String::from("http://pyrus.example/api/v4/auth"), ..config() };
         assert!(refusal(&plain).contains("must begin with https://"));
         assert!(refusal(&Config { login: String::new(), ..config() }).contains("login is missing"));
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_can_be_shown_without_its_key() {
+    fn debug_output_contains_no_key() {
         let client = PyrusClient::new(&config(), RequestTimeouts::default()).unwrap();
         assert!(!format!("{client:?}").contains("key-1c9f"));
         assert!(!format!("{:?}", config()).contains("key-1c9f"));

@@ -29,9 +29,9 @@ impl AuthUrl {
     /// Returns a message for the administrator.
     pub fn new(auth_url: &str) -> Result<Self, String> {
         let trimmed = auth_url.trim().trim_end_matches('/');
-        let auth = Url::parse(trimmed).map_err(|e| format!("auth_url is no URL: {e}"))?;
+        let auth = Url::parse(trimmed).map_err(|e| format!("auth_url is not a valid URL: {e}"))?;
         if !is_safe(&auth) {
-            return Err(String::from("auth_url must begin with https:// (http:// only for this machine itself)"));
+            return Err(String::from("auth_url must begin with https:// (http:// is allowed only for this machine)"));
         }
         if !auth.username().is_empty() || auth.password().is_some() || auth.query().is_some() {
             return Err(String::from("auth_url must have no user, password or query"));
@@ -69,7 +69,7 @@ impl AuthUrl {
             }
             _ => join(&api, "files/upload"),
         };
-        let bad = |e| format!("Pyrus named a base URL that is none: {e}");
+        let bad = |e| format!("Pyrus returned an invalid base URL ({e}): check auth_url");
         Ok(RequestUrls {
             call: Url::parse(&join(&api, "integrations/call")).map_err(bad)?,
             attach: Url::parse(&join(&api, "integrations/attachcallrecord")).map_err(bad)?,
@@ -78,17 +78,22 @@ impl AuthUrl {
     }
 
     fn base(&self, text: &str, name: &str) -> Result<String, String> {
-        let url = Url::parse(text.trim()).map_err(|e| format!("the {name} that Pyrus named is no URL: {e}"))?;
+        let url = Url::parse(text.trim())
+            .map_err(|e| format!("the {name} from Pyrus is not a valid URL ({e}): check auth_url"))?;
         if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
-            return Err(format!("the {name} that Pyrus named has a user, query or fragment"));
+            return Err(format!(
+                "the {name} from Pyrus has a user, query or fragment: the token is not sent there; check auth_url"
+            ));
         }
         if !is_safe(&url) || (is_loopback(&url) && !self.is_loopback()) {
-            return Err(format!("the {name} that Pyrus named is not https: the token is not sent there"));
+            return Err(format!(
+                "the {name} from Pyrus does not use https: the token is not sent there; check auth_url"
+            ));
         }
-        if !self.is_kin(&url) {
+        if !self.is_same_site(&url) {
             let host = url.host_str().unwrap_or_default();
             return Err(format!(
-                "the {name} that Pyrus named is on the foreign host {host}: the token is not sent there; check auth_url"
+                "the {name} from Pyrus is on the foreign host {host}: the token is not sent there; check auth_url"
             ));
         }
         Ok(text.trim().trim_end_matches('/').to_owned())
@@ -96,7 +101,7 @@ impl AuthUrl {
 
     /// Returns true if the token may be sent to this host: the same host, a sibling such as `accounts.pyrus.com` and
     /// `api.pyrus.com`, or loopback for loopback.
-    fn is_kin(&self, url: &Url) -> bool {
+    fn is_same_site(&self, url: &Url) -> bool {
         if self.is_loopback() {
             return is_loopback(url);
         }
@@ -135,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cloud_names_its_hosts_with_or_without_a_slash() {
+    fn cloud_hosts_are_accepted_with_and_without_a_slash() {
         for (api, files) in [
             ("https://api.pyrus.com/v4/", "https://files.pyrus.com/"),
             ("https://api.pyrus.com/v4", "https://files.pyrus.com"),
@@ -153,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_own_server_that_names_nothing_is_used_under_the_configured_base() {
+    fn server_on_premises_is_used_under_the_configured_base() {
         assert_eq!(
             targets("https://pyrus.firma.example/api/v4/auth", None, None).unwrap(),
             [
@@ -165,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_goes_neither_to_plain_http_nor_to_strangers() {
+    fn token_goes_neither_to_plain_http_nor_to_foreign_hosts() {
         let cloud = "https://accounts.pyrus.com/api/v4/auth";
         for api in [
             "http://api.pyrus.com/v4/",
@@ -190,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_auth_url_is_told_in_words() {
+    fn wrong_auth_url_is_an_error() {
         for url in
             ["", "pyrus", "http://pyrus.com/api/v4/auth", "https://pyrus.com/api/v4", "https://a:b@pyrus.com/auth"]
         {

@@ -1,4 +1,4 @@
-//! The machine with a virtual clock.
+//! Tests of the delivery machine with a virtual clock.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn machine() -> DeliveryMachine {
     DeliveryMachine::new(policy(), DeliveryTuning::default(), 1)
 }
 
-/// The machine's clock in these tests, seconds.
+/// Returns a time of the delivery clock, `s` seconds after the start of the test.
 fn at(s: i64) -> Timestamp {
     Timestamp::from_secs(1_000_000 + s)
 }
@@ -94,7 +94,7 @@ fn action(machine: &mut DeliveryMachine, now: Timestamp) -> DeliveryAction {
     }
 }
 
-/// Does what the machine wants, well, until it wants nothing at this moment. Returns the names of the requests.
+/// Executes all requests that are due, successfully. Returns the names of their endpoints.
 fn run(machine: &mut DeliveryMachine, now: Timestamp) -> String {
     let mut names = Vec::new();
     while let NextAction::Send(action) = machine.poll_action(now) {
@@ -127,7 +127,7 @@ fn job(machine: &DeliveryMachine) -> &DeliveryJob {
     machine.jobs().next().expect("a job")
 }
 
-/// The machine after its first login, so that the next action is of a call.
+/// Creates a machine that has a token already, so the next action is the request of a call.
 fn logged_in() -> DeliveryMachine {
     let mut m = machine();
     m.handle_call(&call("z", CallProgress::Complete, 0));
@@ -137,7 +137,7 @@ fn logged_in() -> DeliveryMachine {
 }
 
 #[test]
-fn requests_of_a_call_come_in_order_and_a_settled_call_leaves_the_memory() {
+fn requests_come_in_order_and_a_settled_call_leaves_memory() {
     let mut m = machine();
     m.handle_call(&call("a", CallProgress::Complete, 2));
     assert_eq!(run(&mut m, at(0)), "auth call upload attach upload attach");
@@ -147,7 +147,7 @@ fn requests_of_a_call_come_in_order_and_a_settled_call_leaves_the_memory() {
 }
 
 #[test]
-fn the_intent_is_among_the_rows_before_the_request_goes_out() {
+fn the_row_announces_a_request_before_it_is_sent() {
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Complete, 1));
     for (stage, request) in [("registering", "call"), ("uploading", "upload"), ("attaching", "attach")] {
@@ -160,7 +160,7 @@ fn the_intent_is_among_the_rows_before_the_request_goes_out() {
 }
 
 #[test]
-fn registration_waits_for_what_the_configuration_names() {
+fn registration_waits_for_the_configured_event() {
     let due = |register_at, change: fn(&mut CallRecord), progress| {
         let mut update = call("a", CallProgress::Live, 0);
         update.record.internal = None;
@@ -183,7 +183,7 @@ fn registration_waits_for_what_the_configuration_names() {
     for (register_at, change, progress, expected) in [
         (Auto, nothing, Live, false),
         (Auto, extension, Live, true),
-        (Auto, answered, Live, false), // the PBX answered; who of ours takes it is not known yet
+        (Auto, answered, Live, false), // the PBX answered; the extension is not known yet
         (Auto, by_person, Live, true),
         (Auto, nothing, Ended, true),
         (Invite, nothing, Live, true),
@@ -198,7 +198,7 @@ fn registration_waits_for_what_the_configuration_names() {
 }
 
 #[test]
-fn only_calls_that_the_configuration_names_are_owed() {
+fn only_configured_directions_and_outcomes_are_delivered() {
     let owed = |policy: DeliveryPolicy, change: fn(&mut CallUpdate)| {
         let mut update = call("a", CallProgress::Complete, 1);
         change(&mut update);
@@ -221,7 +221,7 @@ fn only_calls_that_the_configuration_names_are_owed() {
 }
 
 #[test]
-fn the_body_of_a_call_has_times_in_whole_seconds_and_a_rounded_duration() {
+fn call_body_has_whole_second_times_and_rounded_duration() {
     let body = |unit, change: fn(&mut CallUpdate)| {
         let mut update = call("a", CallProgress::Complete, 1);
         change(&mut update);
@@ -235,7 +235,7 @@ fn the_body_of_a_call_has_times_in_whole_seconds_and_a_rounded_duration() {
     assert_eq!(value(&inbound, "CallStartTime"), "2021-12-23T00:11:32Z");
     assert_eq!(value(&inbound, "CallEndTime"), "2021-12-23T00:12:40Z"); // 1640218360
     assert_eq!(value(&inbound, "CallDuration"), "60"); // 60.4 s
-    assert_eq!(value(&body(DurationUnit::Minutes, |_| {}), "CallDuration"), "2"); // begun minutes count
+    assert_eq!(value(&body(DurationUnit::Minutes, |_| {}), "CallDuration"), "2"); // started minutes count
     let nobody = body(DurationUnit::Seconds, |u| (u.record.from, u.record.to) = (None, None));
     assert_eq!((nobody.from_number.as_str(), nobody.to_number.as_str()), ("unknown", "unknown"));
     assert_eq!(value(&nobody, "PhoneNumberFrom"), "");
@@ -245,7 +245,7 @@ fn the_body_of_a_call_has_times_in_whole_seconds_and_a_rounded_duration() {
 use super::policy::CallBody;
 
 #[test]
-fn numbers_that_were_sent_do_not_move_afterwards() {
+fn numbers_stay_the_same_after_registration() {
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Live, 0));
     run(&mut m, at(0));
@@ -261,7 +261,7 @@ fn numbers_that_were_sent_do_not_move_afterwards() {
 }
 
 #[test]
-fn an_ambiguous_registration_is_settled_by_attaching_with_the_external_id_alone() {
+fn attach_by_external_id_resolves_an_ambiguous_registration() {
     for known in [true, false] {
         let mut m = logged_in();
         m.handle_call(&call("a", CallProgress::Live, 0));
@@ -289,7 +289,7 @@ fn an_ambiguous_registration_is_settled_by_attaching_with_the_external_id_alone(
 }
 
 #[test]
-fn a_restart_in_the_middle_of_a_request_counts_as_no_answer() {
+fn restart_during_a_request_counts_as_no_response() {
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Complete, 1));
     let mut states = Vec::new();
@@ -306,7 +306,7 @@ fn a_restart_in_the_middle_of_a_request_counts_as_no_answer() {
 }
 
 #[test]
-fn pauses_grow_to_five_minutes_with_full_jitter_and_never_end() {
+fn pauses_grow_to_five_minutes_with_full_jitter() {
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Complete, 1));
     let register = action(&mut m, at(0));
@@ -327,7 +327,7 @@ fn pauses_grow_to_five_minutes_with_full_jitter_and_never_end() {
 }
 
 #[test]
-fn a_parked_call_is_tried_again_after_a_quarter_of_an_hour_then_each_hour() {
+fn parked_call_is_retried_after_15_30_then_every_60_minutes() {
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Complete, 0));
     let mut now = at(0);
@@ -341,7 +341,7 @@ fn a_parked_call_is_tried_again_after_a_quarter_of_an_hour_then_each_hour() {
         now = then;
     }
     assert_eq!(run(&mut m, now), "call");
-    // At a restart a person may have mended it: at once.
+    // A restart retries at once, because the administrator may have fixed the problem.
     let mut m = logged_in();
     m.handle_call(&call("b", CallProgress::Complete, 0));
     let register = action(&mut m, at(0));
@@ -355,7 +355,7 @@ fn a_parked_call_is_tried_again_after_a_quarter_of_an_hour_then_each_hour() {
 }
 
 #[test]
-fn a_call_that_pyrus_keeps_forgetting_makes_no_task_each_hour() {
+fn call_that_pyrus_keeps_forgetting_creates_few_tasks() {
     for (code, registrations) in [("unrecognized_call_id", 3), ("unrecognized_task_id", 2)] {
         let mut m = logged_in();
         m.handle_call(&call("a", CallProgress::Complete, 1));
@@ -381,16 +381,16 @@ fn a_call_that_pyrus_keeps_forgetting_makes_no_task_each_hour() {
         }
         assert_eq!(registered, registrations, "{code}");
         assert!((24..40).contains(&attaches), "it is looked for each hour: {attaches}");
-        // A person has mended it and says so.
+        // The administrator has fixed the problem and asks for a retry.
         m.handle_retry("a");
         assert_eq!(m.summary().parked.len(), 0);
     }
 }
 
 #[test]
-fn a_rule_that_is_found_to_forbid_a_call_late_ends_its_delivery() {
+fn a_late_no_register_rule_ends_the_delivery() {
     let forbidden = |progress, parts| CallUpdate { consent: DeliveryConsent::Forbidden, ..call("a", progress, parts) };
-    // Registered while it rang: the task stays, the recording is not sent, and the call does not stay owed for ever.
+    // The call was registered while it rang. The task stays, the recording is not sent, and the job ends.
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Live, 0));
     assert_eq!(run(&mut m, at(0)), "call");
@@ -399,12 +399,12 @@ fn a_rule_that_is_found_to_forbid_a_call_late_ends_its_delivery() {
     assert_eq!(m.poll_action(at(1)), NextAction::Idle);
     let row = rows(&mut m).pop().unwrap();
     assert_eq!((row.stage.as_str(), m.jobs().count()), ("done", 0));
-    // Rendered once more, and asked for: it stays forbidden.
+    // A new rendering or a manual retry changes nothing.
     assert!(m.load(at(2), [row]).is_empty());
     m.handle_call(&call("a", CallProgress::Complete, 1));
     m.handle_retry("a");
     assert_eq!(m.poll_action(at(2)), NextAction::Idle);
-    // Owed, and not sent yet: nothing is, and a person can see why.
+    // The call was not registered yet. Nothing is sent, and the reason is stored.
     for is_unsure in [false, true] {
         let mut m = logged_in();
         m.handle_call(&call("a", CallProgress::Live, 0));
@@ -421,15 +421,15 @@ fn a_rule_that_is_found_to_forbid_a_call_late_ends_its_delivery() {
 }
 
 #[test]
-fn a_recording_that_was_too_large_is_sent_as_it_was_rendered_since() {
+fn recording_that_was_too_large_is_sent_after_a_smaller_rendering() {
     let mut m = logged_in();
     let mut update = call("a", CallProgress::Complete, 1);
-    update.record.recordings[0].bytes = 2_000_000; // `policy` takes one million
+    update.record.recordings[0].bytes = 2_000_000; // the limit of `policy` is one million
     m.handle_call(&update);
     assert_eq!(run(&mut m, at(0)), "call");
     let dead = rows(&mut m).pop().unwrap();
     assert_eq!(dead.stage, "dead");
-    // Somebody sets another format and has it rendered again: another name, and small enough.
+    // The recording is rendered again in another format: another name, and small enough.
     assert!(m.load(at(1), [dead]).is_empty());
     update.record.recordings[0].path = "/r/a.ogg".into();
     update.record.recordings[0].bytes = 100_000;
@@ -440,7 +440,7 @@ fn a_recording_that_was_too_large_is_sent_as_it_was_rendered_since() {
 }
 
 #[test]
-fn what_a_person_asks_to_retry_is_tried_at_once_even_if_dead() {
+fn manual_retry_sends_a_dead_call_at_once() {
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Complete, 0));
     let register = action(&mut m, at(0));
@@ -454,7 +454,7 @@ fn what_a_person_asks_to_retry_is_tried_at_once_even_if_dead() {
 }
 
 #[test]
-fn too_many_requests_holds_up_every_call_and_the_login() {
+fn too_many_requests_pauses_every_call() {
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Complete, 0));
     m.handle_call(&call("b", CallProgress::Complete, 0));
@@ -470,7 +470,7 @@ fn too_many_requests_holds_up_every_call_and_the_login() {
 }
 
 #[test]
-fn waits_without_a_time_double_from_one_minute_to_ten() {
+fn rate_limit_waits_without_a_time_double_up_to_ten_minutes() {
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Complete, 0));
     let mut now = at(0);
@@ -484,7 +484,7 @@ fn waits_without_a_time_double_from_one_minute_to_ten() {
 }
 
 #[test]
-fn no_more_requests_go_out_than_the_window_has_left() {
+fn requests_do_not_exceed_the_rest_of_the_window() {
     let mut m = logged_in();
     for n in 0..10 {
         m.handle_call(&call(&format!("c{n}"), CallProgress::Complete, 0));
@@ -507,7 +507,7 @@ fn no_more_requests_go_out_than_the_window_has_left() {
     let flying: Vec<DeliveryAction> = (0..3).map(|_| action(&mut m, at(0))).collect();
     let NextAction::WaitUntil(until) = m.poll_action(at(0)) else { panic!("the window is used up") };
     assert_eq!(until, at(101)); // whole seconds in the header: one more
-    // An answer that was overtaken by others says 2; that was before the last two went out.
+    // A response that was overtaken says 2. It was sent before the last two requests.
     m.handle_outcome(at(1), flying[0].id, &with("2"));
     assert_eq!(m.poll_action(at(1)), NextAction::WaitUntil(until));
     m.handle_outcome(at(1), flying[1].id, &with("1"));
@@ -517,7 +517,7 @@ fn no_more_requests_go_out_than_the_window_has_left() {
 }
 
 #[test]
-fn when_pyrus_is_away_one_request_at_a_time_looks_whether_it_is_back() {
+fn during_an_outage_one_request_at_a_time_probes() {
     let mut m = logged_in();
     for n in 0..10_000 {
         m.handle_call(&call(&format!("c{n:05}"), CallProgress::Complete, 0));
@@ -547,9 +547,9 @@ fn when_pyrus_is_away_one_request_at_a_time_looks_whether_it_is_back() {
         }
     }
     assert_eq!(most, 1);
-    // Full jitter up to 300 s: 150 s on average, 576 tries in a day.
+    // Full jitter up to 300 s gives 150 s on average: 576 attempts in a day.
     assert!((400..900).contains(&tries), "{tries} tries in a day");
-    // Back again: all is delivered, oldest first where nothing was tried.
+    // Pyrus is back: all calls are delivered.
     let back = now;
     loop {
         run(&mut m, now);
@@ -565,7 +565,7 @@ fn when_pyrus_is_away_one_request_at_a_time_looks_whether_it_is_back() {
 }
 
 #[test]
-fn a_refused_account_is_looked_at_by_one_request_for_all_calls() {
+fn refused_account_is_probed_by_one_request_for_all_calls() {
     let mut m = logged_in();
     for n in 0..1000 {
         m.handle_call(&call(&format!("c{n:04}"), CallProgress::Complete, 0));
@@ -584,11 +584,11 @@ fn a_refused_account_is_looked_at_by_one_request_for_all_calls() {
         let NextAction::WaitUntil(then) = m.poll_action(now) else { panic!("a pause") };
         now = then;
     }
-    // At 0, 15 and 45 minutes, then each hour: 3 + 23 in a day.
+    // Attempts at 0, 15 and 45 minutes, then each hour: 3 + 23 in a day.
     assert_eq!(tries, 26);
     run(&mut m, now);
     while let NextAction::WaitUntil(then) = m.poll_action(now) {
-        now = then; // those that were refused themselves come back in their own time
+        now = then; // jobs that were refused themselves have pauses of their own
         run(&mut m, now);
     }
     rows(&mut m);
@@ -596,7 +596,7 @@ fn a_refused_account_is_looked_at_by_one_request_for_all_calls() {
 }
 
 #[test]
-fn an_absence_is_an_alarm_with_its_first_reason_until_pyrus_answers() {
+fn outage_raises_one_alarm_with_its_first_reason() {
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Complete, 0));
     let mut now = at(0);
@@ -623,7 +623,7 @@ fn an_absence_is_an_alarm_with_its_first_reason_until_pyrus_answers() {
 }
 
 #[test]
-fn without_a_journal_the_records_say_enough_to_send_nothing_twice() {
+fn call_records_alone_prevent_duplicate_deliveries() {
     use crate::call::record::{DeliveryRecord, DeliveryState};
     let rebuilt = |state, task_id, parts| {
         let mut update = call("a", CallProgress::Complete, parts);
@@ -641,7 +641,7 @@ fn without_a_journal_the_records_say_enough_to_send_nothing_twice() {
 }
 
 #[test]
-fn a_ringing_telephone_does_not_wait_behind_the_backlog() {
+fn ringing_call_does_not_wait_behind_the_backlog() {
     let mut m = logged_in();
     for n in 0..10 {
         m.handle_call(&call(&format!("a{n}"), CallProgress::Complete, 0));
@@ -655,7 +655,7 @@ fn a_ringing_telephone_does_not_wait_behind_the_backlog() {
 }
 
 #[test]
-fn one_token_is_fetched_for_all_and_a_refused_one_is_dropped_once() {
+fn all_calls_share_one_token_and_replace_it_once() {
     let mut m = machine();
     for n in 0..4 {
         m.handle_call(&call(&format!("c{n}"), CallProgress::Complete, 0));
@@ -672,7 +672,7 @@ fn one_token_is_fetched_for_all_and_a_refused_one_is_dropped_once() {
 }
 
 #[test]
-fn a_row_that_is_no_job_is_given_back_and_stops_nothing() {
+fn unreadable_row_is_returned_and_others_are_loaded() {
     let mut m = machine();
     let bad = JobRow { id: "x".into(), stage: "new".into(), body: "{".into(), ..JobRow::default() };
     m.handle_call(&call("a", CallProgress::Complete, 0));
@@ -683,7 +683,7 @@ fn a_row_that_is_no_job_is_given_back_and_stops_nothing() {
 }
 
 #[test]
-fn an_encrypted_recording_is_never_sent_and_a_person_is_told() {
+fn encrypted_recording_is_not_sent_and_the_reason_is_stored() {
     let mut update = call("a", CallProgress::Complete, 1);
     update.record.recordings[0].path.push_str(".age");
     update.record.recordings[0].plain_sha256 = Some("00".into());

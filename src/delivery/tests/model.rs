@@ -1,24 +1,24 @@
-//! Random calls, faults, crashes and restarts against a small Pyrus in memory: at the end each call is there exactly
-//! once wherever the answers were definite.
+//! Runs random calls with faults, crashes and restarts against a model of Pyrus in memory. At the end each call must be
+//! registered and attached exactly once where the outcomes were definite.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// What Pyrus has.
+/// The state of the modelled Pyrus.
 #[derive(Default)]
 struct PyrusModel {
-    /// External id: how often registered.
+    /// Number of registrations by `external_id`.
     calls: BTreeMap<String, u32>,
-    /// Guid: path.
+    /// Path of each uploaded file by guid.
     files: BTreeMap<String, String>,
-    /// Path: how often attached.
+    /// Number of attachments by path.
     attached: BTreeMap<String, u32>,
     token: u64,
     made: u64,
-    /// Path: the file that was named when it was last to be attached.
+    /// Guid that the last attach request named, by path.
     named: BTreeMap<String, String>,
-    /// Id or path: requests whose outcome the client could not know.
+    /// Number of requests with an uncertain outcome, by call id or path.
     unsure: BTreeMap<String, u32>,
 }
 
@@ -52,7 +52,7 @@ impl PyrusModel {
         }
     }
 
-    /// An attach is repeated with the same file for as long as Pyrus has it, never with a new upload.
+    /// Checks that an attach request is repeated with the same file for as long as Pyrus has it.
     fn check_file(&mut self, request: &PyrusRequest) {
         let PyrusRequest::Attach(body) = request else { return };
         let Some(path) = self.files.get(&body.record_file) else { return };
@@ -71,7 +71,7 @@ impl PyrusModel {
     }
 }
 
-/// A process that may die at any moment, and what it has on its disk.
+/// A process that may crash at any time, with the rows that it stored.
 struct SimulatedProcess {
     machine: DeliveryMachine,
     disk: BTreeMap<String, JobRow>,
@@ -99,8 +99,8 @@ impl SimulatedProcess {
         }
     }
 
-    /// As the executor does.
-    fn tell(&mut self, update: CallUpdate) {
+    /// Hands over a call as the executor does.
+    fn hand_over(&mut self, update: CallUpdate) {
         let id = update.record.id.clone();
         if !self.machine.contains(&id) {
             self.machine.load(self.now, self.disk.get(&id).cloned());
@@ -110,14 +110,13 @@ impl SimulatedProcess {
         self.persist();
     }
 
-    /// The process dies and starts again with nothing but its disk. Whoever records calls tells again of all of them
-    /// (also of those that were delivered).
+    /// Crashes the process and restarts it from its stored rows. All calls are handed over again, delivered calls too.
     fn crash(&mut self) {
         self.machine = DeliveryMachine::new(policy(), DeliveryTuning::default(), self.rng.u64(..));
         let owed: Vec<JobRow> = self.disk.values().filter(|r| !r.is_settled()).cloned().collect();
         assert!(self.machine.load(self.now, owed).is_empty());
         for update in self.told.clone().into_values() {
-            self.tell(update);
+            self.hand_over(update);
         }
         self.persist();
     }
@@ -138,11 +137,11 @@ impl SimulatedProcess {
         assert!(row.stage == stage || is_parked, "{stage} is durable before the request, not {}", row.stage);
     }
 
-    /// One request with whatever may happen to it. Returns whether there was one.
+    /// Executes one request, possibly with a fault. Returns false if there was no request.
     fn step(&mut self, pyrus: &mut PyrusModel, faults: FaultLevel) -> bool {
         let next = self.machine.poll_action(self.now);
         if faults == FaultLevel::Wild && self.rng.u8(..100) == 0 {
-            self.crash(); // before the intent is durable: nothing was sent
+            self.crash(); // before the rows are durable: nothing was sent
             return true;
         }
         self.persist();
@@ -175,7 +174,7 @@ impl SimulatedProcess {
                 http(400, r#"{"error_code":"webhook_is_disabled"}"#)
             }
             32..34 => {
-                pyrus.files.clear(); // orphans are removed
+                pyrus.files.clear(); // orphaned files are removed
                 pyrus.work(&action.request)
             }
             34..37 => {
@@ -186,14 +185,14 @@ impl SimulatedProcess {
             37..40 => {
                 pyrus.work(&action.request);
                 pyrus.note_unsure(&action.request);
-                self.crash(); // its answer was never heard
+                self.crash(); // the response was lost
                 return true;
             }
             _ => pyrus.work(&action.request),
         };
         self.machine.handle_outcome(self.now, action.id, &reply);
         if faults == FaultLevel::Wild && self.rng.u8(..50) == 0 {
-            // The answer was heard and not written down: for what is on the disk it is as if it never came.
+            // The outcome was handled but not stored. For the next process it never arrived.
             pyrus.note_unsure(&action.request);
             self.crash();
         } else {
@@ -209,7 +208,7 @@ enum FaultLevel {
     None,
 }
 
-fn live_one(seed: u64) {
+fn run_seed(seed: u64) {
     let mut life = SimulatedProcess::new(seed);
     let mut pyrus = PyrusModel::default();
     let mut calls: Vec<(String, u32, CallProgress)> =
@@ -224,14 +223,14 @@ fn live_one(seed: u64) {
                 CallProgress::Complete => call(id, CallProgress::Complete, *parts),
             };
             *progress = if *progress == CallProgress::Live { CallProgress::Ended } else { CallProgress::Complete };
-            life.tell(update);
+            life.hand_over(update);
         }
         life.step(&mut pyrus, FaultLevel::Wild);
     }
     for (id, parts, _) in &calls {
-        life.tell(call(id, CallProgress::Complete, *parts));
+        life.hand_over(call(id, CallProgress::Complete, *parts));
     }
-    // From here all goes well. Parked calls are tried again by themselves.
+    // From here nothing fails. Parked calls are retried automatically.
     for _ in 0..10_000 {
         if !life.step(&mut pyrus, FaultLevel::None) {
             break;
@@ -266,12 +265,12 @@ fn check(seed: u64, life: &SimulatedProcess, pyrus: &PyrusModel, id: &str, parts
 }
 
 #[test]
-fn every_call_is_there_exactly_once_where_the_answers_were_definite() {
+fn definite_outcomes_deliver_every_call_exactly_once() {
     let seeds = std::env::var("CALLSPAN_MODEL_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(SEEDS);
     for seed in 0..seeds {
-        live_one(seed);
+        run_seed(seed);
     }
 }
 
-/// About 10 s unoptimised; `CALLSPAN_MODEL_SEEDS` asks for more.
+/// Number of random runs: about 10 s without optimisation. `CALLSPAN_MODEL_SEEDS` overrides it.
 const SEEDS: u64 = 2_000;

@@ -1,10 +1,10 @@
-//! Pyrus is away for a day, and comes back to ten thousand calls.
+//! Pyrus is unreachable for a day and then gets ten thousand calls.
 
 use std::collections::VecDeque;
 
 use super::*;
 
-/// Pyrus with its limit of requests: 5,000 in windows of 600 s, told in the headers of each answer.
+/// Pyrus with its rate limit of 5,000 requests in windows of 600 s. Each response has the rate headers.
 #[derive(Default)]
 struct RateLimitedPyrus {
     window: i64,
@@ -19,7 +19,7 @@ impl RateLimitedPyrus {
         if self.window != s / WINDOW_S {
             (self.window, self.used) = (s / WINDOW_S, 0);
         }
-        // `auth` has no token yet, and no limit.
+        // `auth` requests have no token and no rate limit.
         if !matches!(request, PyrusRequest::Auth) {
             self.used += 1;
         }
@@ -41,11 +41,11 @@ impl RateLimitedPyrus {
 }
 
 #[test]
-fn after_a_day_without_pyrus_ten_thousand_calls_are_delivered_in_order_within_the_rate() {
+fn backlog_of_a_day_is_delivered_in_order_within_the_rate() {
     let mut m = machine();
     let mut told = 0;
     let mut now = at(0);
-    // A call each 8.64 s; every second one has a recording. Each try finds nobody, after a second.
+    // One call every 8.64 s; every second call has a recording. Each attempt fails after a second.
     let mut tries = 0;
     while told < CALLS {
         let due = at(i64::from(told) * DAY_S / i64::from(CALLS));
@@ -64,11 +64,11 @@ fn after_a_day_without_pyrus_ten_thousand_calls_are_delivered_in_order_within_th
         }
         rows(&mut m);
     }
-    // 300 s at the most between two tries, 150 s on average, and the first few.
+    // At most 300 s between two attempts, 150 s on average, plus the first short pauses.
     assert!((288..1_200).contains(&tries), "{tries} tries in a day");
     let summary = m.summary();
     assert_eq!((summary.owed, summary.blocked_by), (CALLS as usize, Some(DeliveryBlocker::Unreachable)));
-    // It is back: each request takes 200 ms.
+    // Pyrus is back. Each request takes 200 ms.
     let mut pyrus = RateLimitedPyrus::default();
     let mut flying: VecDeque<DeliveryAction> = VecDeque::new();
     let (begin, mut registered) = (now, Vec::new());
@@ -82,7 +82,7 @@ fn after_a_day_without_pyrus_ten_thousand_calls_are_delivered_in_order_within_th
             }
             other => match (flying.pop_front(), other) {
                 (Some(action), _) => {
-                    now = now + Duration::from_millis(50); // four side by side
+                    now = now + Duration::from_millis(50); // four requests in parallel
                     let reply = pyrus.answer(&action.request, now.as_micros() / 1_000_000);
                     m.handle_outcome(now, action.id, &reply);
                 }
@@ -95,7 +95,7 @@ fn after_a_day_without_pyrus_ten_thousand_calls_are_delivered_in_order_within_th
     assert_eq!((m.summary().done, pyrus.refused), (CALLS as usize, 0));
     assert!(registered.is_sorted(), "the oldest call first");
     assert_eq!(registered.len(), CALLS as usize, "each once");
-    // 20,001 requests with the login: four whole windows and the begun ones around them.
+    // 20,001 requests with the login fill four windows, plus the partial windows around them.
     assert_eq!(pyrus.requests, 2 * CALLS + 1);
     let took = now.since(begin).as_secs();
     assert!((4 * 600 - 600..=6 * 600).contains(&took), "{took} s");

@@ -23,7 +23,7 @@ fn done() -> ResponseVerdict {
     ResponseVerdict::Done(ResponseData::default())
 }
 
-/// Each code of the table, at the request where it can come. `None`: at every request but auth.
+/// Each code of the table with the endpoints where it can occur. `None` means all endpoints except `auth`.
 fn table() -> Vec<(&'static str, u16, Option<PyrusEndpoint>, ResponseVerdict)> {
     use VerdictFallback as Fallback;
     vec![
@@ -76,7 +76,7 @@ fn table() -> Vec<(&'static str, u16, Option<PyrusEndpoint>, ResponseVerdict)> {
         ("invalid_request_encoding", 400, None, ResponseVerdict::Dead),
         ("invalid_input", 400, None, ResponseVerdict::Dead),
         ("value_is_too_long", 400, None, ResponseVerdict::Dead),
-        ("invalid_json", 400, Some(Auth), ResponseVerdict::Park), // the client cannot work at all: a person must look
+        ("invalid_json", 400, Some(Auth), ResponseVerdict::Park), // the client cannot work at all, so the administrator must look
         ("invalid_value_format", 400, Some(Call), ResponseVerdict::WithoutFields),
         ("invalid_value_format", 400, Some(Attach), ResponseVerdict::WithoutFields),
         ("invalid_value_format", 400, Some(Upload), ResponseVerdict::Dead),
@@ -90,11 +90,11 @@ fn table() -> Vec<(&'static str, u16, Option<PyrusEndpoint>, ResponseVerdict)> {
 }
 
 #[test]
-fn each_error_code_has_its_verdict_whatever_the_http_status_says() {
+fn error_code_decides_the_verdict_whatever_the_status() {
     for (code, status, endpoint, expected) in table() {
         let endpoints = endpoint.map_or(vec![Call, Upload, Attach], |e| vec![e]);
         for endpoint in endpoints {
-            // "attempts to return the most appropriate status": the code decides.
+            // Pyrus only "attempts to return the most appropriate status", so the code decides.
             for status in [status, 200, 400] {
                 let body = format!(r#"{{"error":"Ошибка","error_code":"{code}"}}"#);
                 assert_eq!(verdict(endpoint, status, &body), expected, "{code} at {endpoint:?} as {status}");
@@ -104,7 +104,7 @@ fn each_error_code_has_its_verdict_whatever_the_http_status_says() {
 }
 
 #[test]
-fn unacceptable_field_codes_are_success_with_or_without_a_task() {
+fn refused_field_codes_count_as_success() {
     let with =
         r#"{"task_id":7,"error_code":"invalid_field_mapping_code","error":"Unacceptable field codes: Foo, Bar"}"#;
     let without = r#"{"error_code":"invalid_field_mapping_code","error":"Unacceptable field codes: Foo, Bar"}"#;
@@ -125,7 +125,7 @@ fn unacceptable_field_codes_are_success_with_or_without_a_task() {
 }
 
 #[test]
-fn an_unknown_code_parks_unless_the_work_is_done_or_the_server_is_ill() {
+fn unknown_code_parks_except_with_a_task_or_server_error() {
     let body = r#"{"error_code":"brand_new_error","error":"?"}"#;
     for endpoint in [Call, Upload, Attach] {
         assert_eq!(verdict(endpoint, 400, body), ResponseVerdict::Park);
@@ -143,7 +143,7 @@ fn an_unknown_code_parks_unless_the_work_is_done_or_the_server_is_ill() {
 }
 
 #[test]
-fn a_good_status_without_a_code_is_assessment_by_what_is_in_the_body() {
+fn success_status_without_code_is_assessed_by_its_body() {
     for empty in ["", "  \n", "null", "{}"] {
         assert_eq!(verdict(Attach, 200, empty), done(), "{empty:?}");
         assert_eq!(verdict(Call, 200, empty), done(), "{empty:?}: go on by external_id");
@@ -171,7 +171,7 @@ fn a_good_status_without_a_code_is_assessment_by_what_is_in_the_body() {
 }
 
 #[test]
-fn what_is_no_json_is_repeated_five_times_and_may_have_been_done() {
+fn invalid_json_is_repeated_five_times_as_ambiguous() {
     for body in ["<html>", "{\"task_id\":", "[1]", "\"x\""] {
         let expected = |effect| ResponseVerdict::Backoff {
             effect,
@@ -186,7 +186,7 @@ fn what_is_no_json_is_repeated_five_times_and_may_have_been_done() {
 }
 
 #[test]
-fn a_status_without_a_code_has_its_verdict() {
+fn status_without_code_has_its_verdict() {
     for (status, body, expected) in [
         (301, "", ResponseVerdict::Park),
         (302, "<html>", ResponseVerdict::Park),
@@ -210,7 +210,7 @@ fn a_status_without_a_code_has_its_verdict() {
     ] {
         assert_eq!(verdict(Call, status, body), expected, "call {status} {body}");
         assert_eq!(verdict(Attach, status, body), expected, "attach {status} {body}");
-        let upload = if expected == AMBIGUOUS { BACKOFF } else { expected }; // an orphan file at most
+        let upload = if expected == AMBIGUOUS { BACKOFF } else { expected }; // an orphaned file at most
         assert_eq!(verdict(Upload, status, body), upload, "upload {status} {body}");
     }
     for (endpoint, expected) in
@@ -223,7 +223,7 @@ fn a_status_without_a_code_has_its_verdict() {
 }
 
 #[test]
-fn without_an_answer_only_a_request_that_was_sent_is_ambiguous() {
+fn without_a_response_only_a_sent_request_is_ambiguous() {
     let failed = |endpoint, failure: RequestFailure| assess(endpoint, &RequestOutcome::Failed(failure));
     let words = || String::from("words");
     for endpoint in [Auth, Call, Upload, Attach] {
@@ -238,7 +238,7 @@ fn without_an_answer_only_a_request_that_was_sent_is_ambiguous() {
 }
 
 #[test]
-fn an_upload_is_done_only_with_the_sum_of_what_was_sent() {
+fn upload_succeeds_only_with_the_md5_of_the_sent_bytes() {
     let assessment = |body: &str, sent: Option<&str>| {
         assess(
             Upload,
@@ -251,7 +251,7 @@ fn an_upload_is_done_only_with_the_sum_of_what_was_sent() {
         md5: Some("bb36f9".into()),
         ..ResponseData::default()
     });
-    assert_eq!(assessment(r#"{"guid":"g","md5_hash":"BB36F9"}"#, Some("bb36f9")), gain); // upper case is seen in the wild
+    assert_eq!(assessment(r#"{"guid":"g","md5_hash":"BB36F9"}"#, Some("bb36f9")), gain); // upper case occurs in practice
     assert_eq!(assessment(r#"{"guid":"g"}"#, Some("bb36f9")), gain);
     assert_eq!(assessment(r#"{"guid":"g","md5_hash":"aaaa"}"#, Some("bb36f9")), BACKOFF);
     assert_eq!(assessment(r#"{"guid":"g","md5_hash":"bb36f9"}"#, None), BACKOFF, "answered before all was sent");
@@ -259,7 +259,7 @@ fn an_upload_is_done_only_with_the_sum_of_what_was_sent() {
 }
 
 #[test]
-fn a_wait_is_what_retry_after_or_the_reset_says_if_it_says_anything() {
+fn wait_comes_from_retry_after_or_the_reset_header() {
     let waited = |reset: Option<&str>, retry: Option<&str>| {
         let rate =
             RateLimitHeaders { remaining: None, reset: reset.map(String::from), retry_after: retry.map(String::from) };
@@ -268,8 +268,8 @@ fn a_wait_is_what_retry_after_or_the_reset_says_if_it_says_anything() {
     let secs = |s| ResponseVerdict::Wait(Some(Duration::from_secs(s)));
     assert_eq!(waited(Some("7"), None), secs(7));
     assert_eq!(waited(Some("7"), Some("3")), secs(3));
-    assert_eq!(waited(Some("7"), Some("Mon, 23 Nov 2026 07:00:00 GMT")), secs(7)); // a date is not read
-    assert_eq!(waited(Some("0"), None), secs(1)); // no hot loop
+    assert_eq!(waited(Some("7"), Some("Mon, 23 Nov 2026 07:00:00 GMT")), secs(7)); // dates are not parsed
+    assert_eq!(waited(Some("0"), None), secs(1)); // no busy loop
     assert_eq!(waited(Some("100000"), None), secs(900)); // the window is 10 minutes
     for nothing in [None, Some("-5"), Some("abc"), Some("")] {
         assert_eq!(waited(nothing, None), ResponseVerdict::Wait(None));
@@ -277,7 +277,7 @@ fn a_wait_is_what_retry_after_or_the_reset_says_if_it_says_anything() {
 }
 
 #[test]
-fn the_reason_names_the_remedy_and_the_log_word_holds_no_free_text() {
+fn reason_names_the_remedy_and_log_code_has_no_free_text() {
     let body = r#"{"error":"number +79774221338\u0000\n is bad","error_code":"invalid_credentials"}"#;
     let assessment = assess(Auth, &RequestOutcome::Response(response(401, body)));
     assert_eq!(assessment.code, "HTTP 401 invalid_credentials");
@@ -294,7 +294,7 @@ fn the_reason_names_the_remedy_and_the_log_word_holds_no_free_text() {
 }
 
 #[test]
-fn no_answer_of_any_shape_panics_or_counts_as_an_upload() {
+fn random_responses_neither_panic_nor_count_as_an_upload() {
     let mut rng = fastrand::Rng::with_seed(1);
     let words = [
         "{",
