@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::call_frames::CallFrames;
 use crate::support::packets;
-use crate::support::talk::Talk;
 use age::x25519::Identity;
 use callspan::call::record::{CallRecord, DeliveryState, Verdict};
 use callspan::fake_pyrus::{FakeOptions, FakePyrus, TaskPolicy};
@@ -117,9 +117,9 @@ fn capture(dir: &Path) -> (PathBuf, usize) {
     let mut packets = Vec::new();
     for n in 0..CALLS {
         let begin = 1_795_409_819_000_000_000 + i64::from(n) * 300_000_000;
-        for (at, data) in (Talk { number: n, length: Duration::from_secs(2) }).frames() {
+        for (at, data) in (CallFrames { number: n, length: Duration::from_secs(2) }).frames() {
             let at_ns = begin + i64::try_from(at.as_nanos()).expect("short");
-            packets.push(packets::Packet { at_ns, data });
+            packets.push(packets::CapturedFrame { at_ns, data });
         }
     }
     packets.sort_by_key(|p| p.at_ns);
@@ -189,12 +189,12 @@ fn complete(journal: &Journal) -> Vec<CallRecord> {
 // ---- run
 
 /// Two ends of a wire, gone with this.
-struct Wire {
+struct VethPair {
     recorder: String,
     talkers: String,
 }
 
-impl Wire {
+impl VethPair {
     fn new(name: &str) -> Self {
         let id = std::process::id() % 100_000;
         let wire = Self { recorder: format!("{name}r{id}"), talkers: format!("{name}t{id}") };
@@ -209,7 +209,7 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for VethPair {
     fn drop(&mut self) {
         self.ip(&["link", "del", "dev", &self.recorder]);
     }
@@ -217,13 +217,13 @@ impl Drop for Wire {
 
 /// When a call began and ended on the wire.
 #[derive(Clone, Copy, Debug)]
-struct Sent {
+struct SentCall {
     begun: Instant,
     ended: Instant,
 }
 
 /// Calls on the wire, one after the other and overlapping, until told to stop.
-fn talk(wire: &str, stop: &AtomicBool) -> BTreeMap<u32, Sent> {
+fn talk(wire: &str, stop: &AtomicBool) -> BTreeMap<u32, SentCall> {
     let device = pcap::Capture::from_device(wire).expect("ours").open().expect("root");
     let mut device = device;
     let mut sent = BTreeMap::new();
@@ -233,10 +233,10 @@ fn talk(wire: &str, stop: &AtomicBool) -> BTreeMap<u32, Sent> {
     loop {
         let at = now();
         if at >= next_call && !stop.load(Ordering::Relaxed) {
-            let talk = Talk { number, length: LENGTH };
+            let talk = CallFrames { number, length: LENGTH };
             let frames = talk.frames();
             let last = frames.last().expect("a call has frames").0;
-            sent.insert(number, Sent { begun: at, ended: at + last });
+            sent.insert(number, SentCall { begun: at, ended: at + last });
             due.extend(frames.into_iter().map(|(after, bytes)| (at + after, bytes)));
             due.sort_by_key(|(at, _)| *at);
             number += 1;
@@ -281,7 +281,7 @@ fn start(config: &Path) -> (Child, Arc<Mutex<String>>) {
 #[test]
 #[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds a pair of network interfaces")]
 fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
-    let wire = Wire::new("cs");
+    let wire = VethPair::new("cs");
     let kills = number("CALLSPAN_CRASHES", 20);
     let seed = number("CALLSPAN_SEED", 1);
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -348,7 +348,7 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
         if !begun_in {
             continue;
         }
-        let call_id = Talk { number: *number, length: LENGTH }.call_id();
+        let call_id = CallFrames { number: *number, length: LENGTH }.call_id();
         let of_it: Vec<_> = records.iter().filter(|r| r.legs.iter().any(|l| l.sip_call_id == call_id)).collect();
         let [record] = of_it.as_slice() else {
             panic!("seed {seed}: {call_id} was heard for {heard:?} and has {} records", of_it.len());
@@ -407,7 +407,7 @@ fn find(channel: &[f64], sound: &[u8], (near, far): (i64, i64)) -> Option<i64> {
 #[test]
 #[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds a pair of network interfaces")]
 fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
-    let wire = Wire::new("cg");
+    let wire = VethPair::new("cg");
     let dir = tempfile::tempdir().expect("temporary folder");
     let folder = |name: &str| dir.path().join(name).display().to_string();
     let config = dir.path().join("callspan.toml");
@@ -420,8 +420,8 @@ fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
         folder("recordings"),
     );
     std::fs::write(&config, toml).expect("written");
-    let talks = Talk { number: 1, length: Duration::from_secs(11) };
-    let rings = Talk { number: 2, length: Duration::from_secs(2) };
+    let talks = CallFrames { number: 1, length: Duration::from_secs(11) };
+    let rings = CallFrames { number: 2, length: Duration::from_secs(2) };
     let mut frames = talks.frames();
     // The second call is answered when the recorder is there again.
     let answer_later = |(at, frame): (Duration, Vec<u8>)| {
@@ -503,7 +503,7 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
     if number("CALLSPAN_CRASHES", 20) <= 20 {
         return;
     }
-    let wire = Wire::new("cl");
+    let wire = VethPair::new("cl");
     let seed = number("CALLSPAN_SEED", 1);
     let mut rng = fastrand::Rng::with_seed(seed);
     let (fake, identity) = (fake(), Identity::generate());
@@ -523,7 +523,7 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
         pyrus(&fake),
     );
     std::fs::write(&config, toml).expect("written");
-    let talk = Talk { number: 1, length: LONG };
+    let talk = CallFrames { number: 1, length: LONG };
     let talker = std::thread::spawn({
         let end = wire.talkers.clone();
         move || {
@@ -635,7 +635,7 @@ fn spools(dir: &Path) -> usize {
     entries.filter(|e| e.path().extension().is_some_and(|e| e == "pcapng")).count()
 }
 
-fn overlap((from, to): (Instant, Instant), sent: Sent) -> Duration {
+fn overlap((from, to): (Instant, Instant), sent: SentCall) -> Duration {
     to.min(sent.ended).saturating_duration_since(from.max(sent.begun))
 }
 

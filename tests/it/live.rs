@@ -11,17 +11,17 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::captures::{frames, streams};
-use crate::support::packets::Packet;
-use crate::support::score::{Track, judge};
+use crate::support::packets::CapturedFrame;
+use crate::support::score::{ExpectedTrack, judge};
 use callspan::call::record::{CallRecord, EndedBy, Outcome, Verdict};
 
 const CALL: &str = "g711a_direct";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A network namespace with a pair of interfaces, `tap0` and `mirror0`; gone when dropped.
-struct Namespace(String);
+struct NetworkNamespace(String);
 
-impl Namespace {
+impl NetworkNamespace {
     fn new(what: &str) -> Self {
         let namespace = Self(format!("callspan-{what}-{}", std::process::id()));
         let added = ip(&["netns", "add", &namespace.0]);
@@ -43,7 +43,7 @@ impl Namespace {
     }
 }
 
-impl Drop for Namespace {
+impl Drop for NetworkNamespace {
     fn drop(&mut self) {
         let _ = ip(&["netns", "del", &self.0]); // at worst it stays until the next boot
     }
@@ -72,13 +72,13 @@ fn configuration(dir: &Path, interface: &str) -> PathBuf {
 }
 
 /// A service under way, with the lines of its standard error as they come. Killed when dropped.
-struct Service {
+struct LiveService {
     child: Child,
     lines: Receiver<String>,
     said: Vec<String>,
 }
 
-impl Service {
+impl LiveService {
     fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -106,7 +106,7 @@ impl Service {
     }
 }
 
-impl Drop for Service {
+impl Drop for LiveService {
     fn drop(&mut self) {
         let _ = self.child.kill(); // it may be over
         let _ = self.child.wait();
@@ -172,11 +172,11 @@ fn files_with(dir: &Path, extension: &str) -> Vec<PathBuf> {
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
 fn a_call_on_the_wire_becomes_its_record_and_recording() {
-    let namespace = Namespace::new("call");
+    let namespace = NetworkNamespace::new("call");
     let dir = tempfile::tempdir().unwrap();
     let mut run = namespace.command(&program());
     run.args(["run", "-c"]).arg(configuration(dir.path(), "mirror0"));
-    let mut service = Service::start(run);
+    let mut service = LiveService::start(run);
     service.wait_for("capturing on mirror0");
 
     let mut send = namespace.command(&std::env::current_exe().unwrap());
@@ -209,7 +209,7 @@ fn a_call_on_the_wire_becomes_its_record_and_recording() {
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
 fn frames_dropped_by_the_kernel_are_lost_by_us() {
-    let namespace = Namespace::new("drops");
+    let namespace = NetworkNamespace::new("drops");
     let dir = tempfile::tempdir().unwrap();
     let config = configuration(dir.path(), "mirror0");
     let text = std::fs::read_to_string(&config).unwrap().replace("[spool]", "buffer_mib = 1\n[spool]");
@@ -218,7 +218,7 @@ fn frames_dropped_by_the_kernel_are_lost_by_us() {
     // `ip netns exec` becomes the program: its process is the service's.
     let mut run = namespace.command(&program());
     run.args(["run", "-c"]).arg(&config);
-    let mut service = Service::start(run);
+    let mut service = LiveService::start(run);
     service.wait_for("capturing on mirror0");
     let mut send = namespace.command(&std::env::current_exe().unwrap());
     send.env(SENT, dir.path().join("sent")).env(STOPPED, service.child.id().to_string());
@@ -249,12 +249,12 @@ fn frames_dropped_by_the_kernel_are_lost_by_us() {
 fn check_sound(record: &CallRecord, wav: &Path, log: &Path) {
     let log = std::fs::read_to_string(log).unwrap();
     let stamps = log.lines().map(|line| line.parse().unwrap());
-    let packets: Vec<Packet> =
-        frames(CALL).into_iter().zip(stamps).map(|(p, at_ns)| Packet { at_ns, data: p.data }).collect();
+    let packets: Vec<CapturedFrame> =
+        frames(CALL).into_iter().zip(stamps).map(|(p, at_ns)| CapturedFrame { at_ns, data: p.data }).collect();
     let samples: Vec<i16> = hound::WavReader::open(wav).unwrap().samples().map(Result::unwrap).collect();
     let heard = streams(&packets);
     let tracks = ["10.9.0.11:20000", "10.9.0.12:20000"].map(|sender| {
-        let mut track = Track::silence(samples.len() / 2);
+        let mut track = ExpectedTrack::silence(samples.len() / 2);
         let (_, rtp) = heard.iter().find(|((src, _, _), _)| src == sender).unwrap();
         track.lay_g711(rtp, record.recordings[0].starts_at.as_nanos());
         track
@@ -272,7 +272,7 @@ fn check_sound(record: &CallRecord, wav: &Path, log: &Path) {
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
 fn an_interface_that_goes_down_is_reported_and_captured_again() {
-    let namespace = Namespace::new("updown");
+    let namespace = NetworkNamespace::new("updown");
     let dir = tempfile::tempdir().unwrap();
     let config = configuration(dir.path(), "mirror0");
     let alarms = dir.path().join("alarms");
@@ -281,7 +281,7 @@ fn an_interface_that_goes_down_is_reported_and_captured_again() {
     std::fs::write(&config, text).unwrap();
     let mut run = namespace.command(&program());
     run.args(["run", "-c"]).arg(&config);
-    let mut service = Service::start(run);
+    let mut service = LiveService::start(run);
     service.wait_for("capturing on mirror0");
     let set = |to: &str| assert!(ip(&["-n", &namespace.0, "link", "set", "mirror0", to]).unwrap().status.success());
     set("down");
@@ -305,7 +305,7 @@ fn an_interface_that_goes_down_is_reported_and_captured_again() {
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
 fn under_systemd_a_start_without_its_interfaces_waits_for_them() {
-    let namespace = Namespace::new("absent");
+    let namespace = NetworkNamespace::new("absent");
     let dir = tempfile::tempdir().unwrap();
     let link = |args: &[&str]| assert!(ip(&[&["-n", &namespace.0, "link"], args].concat()).unwrap().status.success());
     link(&["set", "mirror0", "down"]);
@@ -315,7 +315,7 @@ fn under_systemd_a_start_without_its_interfaces_waits_for_them() {
     let mut run = namespace.command(&program());
     // systemd's socket, which nobody listens on here.
     run.env("NOTIFY_SOCKET", dir.path().join("notify")).args(["run", "-c"]).arg(&config);
-    let mut service = Service::start(run);
+    let mut service = LiveService::start(run);
     service.wait_for("waiting for mirror0, usb0");
     service.wait_for("interface mirror0 is down: sudo ip link set dev mirror0 up");
     service.wait_for("there is no interface usb0");
@@ -336,7 +336,7 @@ fn under_systemd_a_start_without_its_interfaces_waits_for_them() {
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
 fn a_missing_interface_is_one_sentence_with_the_available_ones() {
-    let namespace = Namespace::new("missing");
+    let namespace = NetworkNamespace::new("missing");
     let dir = tempfile::tempdir().unwrap();
     let mut run = namespace.command(&program());
     let output = run.args(["run", "-c"]).arg(configuration(dir.path(), "nosuch0")).output().unwrap();
@@ -349,7 +349,7 @@ fn a_missing_interface_is_one_sentence_with_the_available_ones() {
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
 fn without_privilege_the_capability_and_the_command_are_named() {
-    let namespace = Namespace::new("bare");
+    let namespace = NetworkNamespace::new("bare");
     let dir = tempfile::tempdir().unwrap();
     let mut run = namespace.command(Path::new("setpriv"));
     run.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(program()).args(["run", "-c"]);

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::packets::{self, Packet};
+use crate::support::packets::{self, CapturedFrame};
 use callspan::capture::{CaptureEvent, CaptureSource, files};
 use callspan::decode::{DecodeCounters, DecodedItem, FrameDecoder, TcpStreamEvent};
 
@@ -14,14 +14,15 @@ const BOB: [u8; 4] = [10, 9, 0, 12];
 const MS: i64 = 1_000_000;
 
 /// A call as Ethernet frames: an INVITE longer than the MTU, its answer, 50 RTP packets each way, RTCP, BYE.
-fn clean_call() -> Vec<Packet> {
+fn clean_call() -> Vec<CapturedFrame> {
     let mut packets = Vec::new();
     let mut id = 0_u16;
     let mut send = |ms: i64, from_alice: bool, port: u16, body: &[u8]| {
         id += 1;
         let (src, dst) = if from_alice { (ALICE, BOB) } else { (BOB, ALICE) };
         let ip = packets::ipv4(src, dst, 17, id, &packets::udp(port, port, body));
-        packets.push(Packet { at_ns: 1_790_000_000_000_000_000 + ms * MS, data: packets::ethernet(0x0800, &ip) });
+        packets
+            .push(CapturedFrame { at_ns: 1_790_000_000_000_000_000 + ms * MS, data: packets::ethernet(0x0800, &ip) });
     };
     let long = format!("INVITE sip:102@x SIP/2.0\r\nX-Long: {}\r\nContent-Length: 0\r\n\r\n", "y".repeat(2900));
     send(0, true, 5060, long.as_bytes());
@@ -43,18 +44,18 @@ fn clean_call() -> Vec<Packet> {
 
 /// What a capture gives: datagrams in order, and the bytes of each TCP stream with gaps and ends as marks.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Heard {
+struct DecodedTraffic {
     datagrams: Vec<(i64, String, String, Vec<u8>)>,
     streams: BTreeMap<(String, String), Vec<u8>>,
 }
 
-fn hear_file(bytes: &[u8]) -> (Heard, DecodeCounters) {
+fn hear_file(bytes: &[u8]) -> (DecodedTraffic, DecodeCounters) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("capture.pcap");
     std::fs::write(&path, bytes).unwrap();
     let mut source = files::open(&[path]).unwrap();
     let mut decoder = FrameDecoder::new();
-    let mut heard = Heard::default();
+    let mut heard = DecodedTraffic::default();
     loop {
         match source.next_event().unwrap() {
             CaptureEvent::Frame(frame) => decoder.handle_frame(&frame, &mut |d| heard.take(d)),
@@ -66,7 +67,7 @@ fn hear_file(bytes: &[u8]) -> (Heard, DecodeCounters) {
     (heard, *decoder.counters())
 }
 
-impl Heard {
+impl DecodedTraffic {
     /// Equality, with a message that can be read.
     fn assert_same(&self, expected: &Self, name: &str) {
         let key = |d: &(i64, String, String, Vec<u8>)| format!("{} {} -> {} {} bytes", d.0, d.1, d.2, d.3.len());
@@ -96,7 +97,7 @@ impl Heard {
     }
 }
 
-fn hear(packets: &[Packet]) -> (Heard, DecodeCounters) {
+fn hear(packets: &[CapturedFrame]) -> (DecodedTraffic, DecodeCounters) {
     hear_file(&packets::write_pcap(packets::ETHERNET, packets))
 }
 
@@ -173,7 +174,7 @@ fn is_not_rtp_copy() -> impl FnMut(&Vec<u8>) -> bool {
 }
 
 /// The beginning of each call of the fixtures: signalling, its answer and some media.
-fn fixtures() -> Vec<(String, Vec<Packet>)> {
+fn fixtures() -> Vec<(String, Vec<CapturedFrame>)> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls");
     let files = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path().join("capture.pcap"));
     let read = |path: std::path::PathBuf| {
@@ -185,11 +186,11 @@ fn fixtures() -> Vec<(String, Vec<Packet>)> {
 }
 
 /// A name, the link type, and what becomes of a frame.
-type Disguise = (&'static str, u16, fn(&[u8]) -> Vec<Vec<u8>>);
+type MirrorKind = (&'static str, u16, fn(&[u8]) -> Vec<Vec<u8>>);
 
 #[test]
 fn real_calls_decode_the_same_under_tags_tunnels_and_fragments() {
-    let disguises: [Disguise; 9] = [
+    let disguises: [MirrorKind; 9] = [
         ("QinQ", packets::ETHERNET, |f| vec![packets::tagged(f, &[(0x88a8, 10), (0x8100, 20)])]),
         ("cooked", packets::SLL, |f| vec![packets::cooked(f)]),
         ("cooked v2", packets::SLL2, |f| vec![packets::cooked2(f)]),
@@ -213,7 +214,7 @@ fn real_calls_decode_the_same_under_tags_tunnels_and_fragments() {
 }
 
 /// A name, how much later the copy comes (ns), and what the mirror changed in it.
-type Way = (&'static str, i64, fn(&[u8]) -> Vec<u8>);
+type DuplicateKind = (&'static str, i64, fn(&[u8]) -> Vec<u8>);
 
 #[test]
 fn copies_fall_but_for_rtp_whatever_the_mirror_changed_in_them() {
@@ -221,7 +222,7 @@ fn copies_fall_but_for_rtp_whatever_the_mirror_changed_in_them() {
     let (expected, _) = hear(&clean);
     let is_rtp = |payload: &[u8]| payload[0] == 0x80 && payload[1] == 8;
     let rtp = expected.datagrams.iter().filter(|d| is_rtp(&d.3)).count();
-    let ways: [Way; 4] = [
+    let ways: [DuplicateKind; 4] = [
         ("identical", 0, <[u8]>::to_vec),
         ("routed", 100_000, packets::routed),
         ("tagged", MS, |f| packets::tagged(f, &[(0x8100, 9)])),
@@ -229,7 +230,7 @@ fn copies_fall_but_for_rtp_whatever_the_mirror_changed_in_them() {
     ];
     for (name, later, f) in ways {
         let (heard, counters) = hear(&packets::doubled(&clean, later, f));
-        let others = |h: &Heard| h.datagrams.iter().filter(|d| !is_rtp(&d.3)).cloned().collect::<Vec<_>>();
+        let others = |h: &DecodedTraffic| h.datagrams.iter().filter(|d| !is_rtp(&d.3)).cloned().collect::<Vec<_>>();
         assert!(others(&heard) == others(&expected), "{name}");
         assert_eq!(heard.datagrams.len() - others(&heard).len(), 2 * rtp, "{name}");
         assert_eq!(counters.duplicates as usize, clean.len() - rtp, "{name}");

@@ -14,11 +14,11 @@ use callspan::time::Timestamp;
 const FULL: u32 = 1_048_576;
 
 /// Folders of a service on the loopback interface, which nobody calls on.
-struct Place {
+struct RetentionSetup {
     dir: tempfile::TempDir,
 }
 
-impl Place {
+impl RetentionSetup {
     /// What retention does may not depend on how full the disk of the tests is.
     fn new(more: &str) -> Self {
         Self::on_a_disk(0, more)
@@ -98,7 +98,7 @@ impl Place {
         path
     }
 
-    fn start(&self) -> Service {
+    fn start(&self) -> RunningService {
         let mut child = Command::new(env!("CARGO_BIN_EXE_callspan"))
             .args(["run", "-c"])
             .arg(self.config())
@@ -116,7 +116,7 @@ impl Place {
                     let mut rest = Vec::new();
                     let _ = lines.read_to_end(&mut rest); // a full pipe would stop the service
                 });
-                return Service { child };
+                return RunningService { child };
             }
             line.clear();
         }
@@ -125,11 +125,11 @@ impl Place {
     }
 }
 
-struct Service {
+struct RunningService {
     child: Child,
 }
 
-impl Drop for Service {
+impl Drop for RunningService {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return; // its number may be somebody else's by now
@@ -156,7 +156,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_full_disk_removes_only_delivered_calls_without_a_hold() {
     // More than any disk has free, so every disk counts as nearly full.
-    let place = Place::on_a_disk(FULL, "");
+    let place = RetentionSetup::on_a_disk(FULL, "");
     let delivered = place.call("20261123T000001Z-a", Some("done"));
     let kept: Vec<PathBuf> = vec![
         place.call("20261123T000002Z-b", Some("parked")),
@@ -176,7 +176,7 @@ fn a_full_disk_removes_only_delivered_calls_without_a_hold() {
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn undelivered_recordings_go_only_by_the_explicit_setting() {
-    let place = Place::on_a_disk(FULL, "remove_undelivered = true");
+    let place = RetentionSetup::on_a_disk(FULL, "remove_undelivered = true");
     let owed = place.call("20261123T000001Z-a", Some("parked"));
     let held = place.call("20261123T000002Z-b", Some("parked"));
     place.journal().hold("20261123T000002Z-b", Timestamp::from_secs(1), None).expect("written");
@@ -188,7 +188,7 @@ fn undelivered_recordings_go_only_by_the_explicit_setting() {
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn an_empty_spool_file_is_removed_at_the_start() {
-    let place = Place::new("");
+    let place = RetentionSetup::new("");
     let spool = place.dir.path().join("spool");
     std::fs::create_dir(&spool).expect("made");
     // As a kill between its making and its first bytes leaves it.
@@ -201,7 +201,7 @@ fn an_empty_spool_file_is_removed_at_the_start() {
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_second_service_on_the_same_spool_is_refused() {
-    let place = Place::new("");
+    let place = RetentionSetup::new("");
     let _first = place.start();
     let second = Command::new(env!("CARGO_BIN_EXE_callspan")).args(["run", "-c"]).arg(place.config()).output();
     let second = second.expect("the binary runs");
@@ -213,7 +213,7 @@ fn a_second_service_on_the_same_spool_is_refused() {
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_service_that_cannot_start_raises_one_alarm_over_many_restarts() {
-    let place = Place::new("");
+    let place = RetentionSetup::new("");
     let told = place.dir.path().join("alarms");
     let config = std::fs::read_to_string(place.config()).expect("written");
     let config =
@@ -242,12 +242,12 @@ fn a_service_that_cannot_start_raises_one_alarm_over_many_restarts() {
 #[cfg_attr(not(all(may_capture, may_mount)), ignore = "needs root: mounts a file system and captures")]
 #[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
 fn a_service_on_a_full_disk_alarms_and_starts_when_space_returns() {
-    let place = Place::new("");
+    let place = RetentionSetup::new("");
     let state = place.dir.path().join("state");
     std::fs::create_dir(&state).expect("made");
     let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "callspan-test"]).arg(&state).output();
     assert!(mount.as_ref().is_ok_and(|m| m.status.success()), "{mount:?}");
-    let _unmount = Unmount(&state);
+    let _unmount = UnmountGuard(&state);
     std::fs::write(state.join("filler"), vec![0; 1 << 20]).expect_err("it is full");
     let told = place.dir.path().join("alarms");
     let mut config = std::fs::read_to_string(place.config()).expect("written");
@@ -272,9 +272,9 @@ fn a_service_on_a_full_disk_alarms_and_starts_when_space_returns() {
     place.start(); // there is room again
 }
 
-struct Unmount<'a>(&'a Path);
+struct UnmountGuard<'a>(&'a Path);
 
-impl Drop for Unmount<'_> {
+impl Drop for UnmountGuard<'_> {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.0).output();
     }
@@ -283,7 +283,7 @@ impl Drop for Unmount<'_> {
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn encrypted_recordings_and_their_packets_are_counted_and_removed_like_all_others() {
-    let place = Place::on_a_disk(FULL, "");
+    let place = RetentionSetup::on_a_disk(FULL, "");
     let sealed = place.call_in("20261123T000001Z-a.wav.age", Some("done"));
     let packets = sealed.with_file_name("20261123T000001Z-a.1.pcapng.age");
     std::fs::write(&packets, "x").expect("written");
@@ -296,7 +296,7 @@ fn encrypted_recordings_and_their_packets_are_counted_and_removed_like_all_other
 
 /// Whoever writes makes the service read again what is in the file.
 #[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
-fn wait_for_end(service: &mut Service, mut disturb: impl FnMut()) -> Option<i32> {
+fn wait_for_end(service: &mut RunningService, mut disturb: impl FnMut()) -> Option<i32> {
     let end = Instant::now() + Duration::from_secs(60);
     while Instant::now() < end {
         if let Some(status) = service.child.try_wait().expect("ours") {
@@ -311,7 +311,7 @@ fn wait_for_end(service: &mut Service, mut disturb: impl FnMut()) -> Option<i32>
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_journal_damaged_in_service_is_rebuilt_by_the_next_start() {
-    let place = Place::new("[alerts]\ncommand = \"cat >> alarms\"");
+    let place = RetentionSetup::new("[alerts]\ncommand = \"cat >> alarms\"");
     let kept = place.call("20261123T000001Z-a", Some("done"));
     let held = place.call("20261123T000002Z-b", None);
     place.journal().hold("20261123T000002Z-b", Timestamp::from_secs(1), Some("case 17")).expect("written");

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::support::phones::{self, Phone, Sent, Wire, at_ms, wav};
+use crate::support::phones::{self, MirroredTraffic, RtpPhone, SentDatagram, at_ms, wav};
 use callspan::call::Engine;
 use callspan::call::config::{Rule, RuleAction};
 use callspan::call::event::CallEvent;
@@ -35,13 +35,13 @@ const SETTLE_MS: f64 = 30_000.0;
 /// The BYE: four full parts and one of 17 s.
 const BYE_MS: f64 = 146_000.0;
 
-struct Place {
+struct SegmentSetup {
     dir: tempfile::TempDir,
     fake: FakePyrus,
     config: Config,
 }
 
-impl Place {
+impl SegmentSetup {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let fake = FakePyrus::start(FakeOptions::default()).unwrap();
@@ -74,7 +74,7 @@ impl Place {
 }
 
 /// A recorder at work.
-struct Station {
+struct LongCallRecorder {
     journal: Journal,
     engine: Engine,
     restarted: bool,
@@ -84,8 +84,8 @@ struct Station {
     runner: AlarmRunner,
 }
 
-impl Station {
-    fn start(place: &Place) -> Self {
+impl LongCallRecorder {
+    fn start(place: &SegmentSetup) -> Self {
         let config = &place.config;
         let journal = recovery::open(&config.journal, &config.recording.dir).unwrap().journal;
         let (alerts, runner) = Alerts::start(&config.alerts).unwrap();
@@ -110,7 +110,7 @@ impl Station {
     }
 
     /// What the wire shows from one moment on and before another.
-    fn hear_between(&mut self, packets: &[Sent], from_ms: f64, to_ms: f64) {
+    fn hear_between(&mut self, packets: &[SentDatagram], from_ms: f64, to_ms: f64) {
         let heard = packets.iter().filter(|p| p.at >= at_ms(from_ms) && p.at < at_ms(to_ms));
         self.hear(heard.map(datagram));
     }
@@ -160,7 +160,7 @@ impl Station {
     }
 }
 
-fn datagram(packet: &Sent) -> UdpDatagram<'_> {
+fn datagram(packet: &SentDatagram) -> UdpDatagram<'_> {
     UdpDatagram {
         at: packet.at,
         src: packet.src,
@@ -173,10 +173,10 @@ fn datagram(packet: &Sent) -> UdpDatagram<'_> {
 
 /// Two people on a network with 30 ms of jitter and 1 % of loss; the caller's clock is fast by 150 ppm, the callee is
 /// silent for three seconds across the end of the first part.
-fn long_call() -> Wire {
-    let mut wire = Wire::answered();
+fn long_call() -> MirroredTraffic {
+    let mut wire = MirroredTraffic::answered();
     let mut rng = fastrand::Rng::with_seed(7);
-    let mut phones = [Phone::new(Side::Caller), Phone::new(Side::Callee)];
+    let mut phones = [RtpPhone::new(Side::Caller), RtpPhone::new(Side::Callee)];
     for phone in &mut phones {
         let step = if phone.side == Side::Caller { 20.0 * (1.0 - 150e-6) } else { 20.0 };
         let mut now = ANSWER_MS;
@@ -200,7 +200,7 @@ fn due_ms(part: u32) -> f64 {
 }
 
 /// All that is said of a call's files is true, they abut, and together they are the call as one file would be.
-fn assert_whole(record: &CallRecord, wire: Wire) {
+fn assert_whole(record: &CallRecord, wire: MirroredTraffic) {
     let whole = phones::record(wire);
     let parts: Vec<_> = record.recordings.iter().map(|r| r.part).collect();
     assert_eq!(parts, [1, 2, 3, 4, 5]);
@@ -221,7 +221,7 @@ fn assert_whole(record: &CallRecord, wire: Wire) {
 }
 
 /// Every file of the folder is in the record, or is the record.
-fn assert_no_strangers(place: &Place, record: &CallRecord) {
+fn assert_no_strangers(place: &SegmentSetup, record: &CallRecord) {
     let mut known: Vec<PathBuf> = record.recordings.iter().map(|r| PathBuf::from(&r.path)).collect();
     known.push(PathBuf::from(&record.recordings[0].path).with_extension("json"));
     known.sort();
@@ -230,8 +230,8 @@ fn assert_no_strangers(place: &Place, record: &CallRecord) {
 
 #[test]
 fn segments_delivered_during_the_call_equal_one_file() {
-    let place = Place::new();
-    let mut station = Station::start(&place);
+    let place = SegmentSetup::new();
+    let mut station = LongCallRecorder::start(&place);
     let packets = long_call().sorted();
 
     station.hear_between(&packets, 0.0, due_ms(1) - 1_000.0);
@@ -269,15 +269,15 @@ fn segments_delivered_during_the_call_equal_one_file() {
 
 #[test]
 fn a_replay_of_the_same_call_gives_parts_of_the_same_bytes() {
-    let place = Place::new();
-    let mut station = Station::start(&place);
+    let place = SegmentSetup::new();
+    let mut station = LongCallRecorder::start(&place);
     station.hear_between(&long_call().sorted(), 0.0, BYE_MS + 1.0);
     station.until_parts(3);
     station.wait();
     let live = station.until_complete();
     station.stop();
 
-    let mut stage = phones::Stage::new(place.config.call.clone());
+    let mut stage = phones::EngineWithSpool::new(place.config.call.clone());
     stage.play(&long_call().sorted());
     stage.engine.handle_end_of_capture(&mut stage.spool);
     stage.ended.extend(phones::ended(&mut stage.engine));
@@ -292,13 +292,13 @@ fn a_replay_of_the_same_call_gives_parts_of_the_same_bytes() {
 
 #[test]
 fn a_restart_between_parts_loses_and_doubles_nothing() {
-    let place = Place::new();
+    let place = SegmentSetup::new();
     let packets = long_call().sorted();
     // Stopped after the first part, in the middle of the second, and when the third is full but not due.
     let stops = [0.0, due_ms(1), due_ms(1) + 7_000.0, due_ms(3) - 5_000.0, BYE_MS + 1.0];
     let parts = [1, 1, 2];
     for (n, span) in stops.windows(2).enumerate() {
-        let mut station = Station::start(&place);
+        let mut station = LongCallRecorder::start(&place);
         station.hear_between(&packets, span[0], span[1]);
         if let Some(&count) = parts.get(n) {
             station.until_parts(count);
@@ -325,17 +325,17 @@ fn a_restart_between_parts_loses_and_doubles_nothing() {
 
 #[test]
 fn a_segment_without_a_row_is_entered_by_the_next_start() {
-    let mut place = Place::new();
+    let mut place = SegmentSetup::new();
     place.config.pyrus.directions.clear(); // nothing is delivered, so the journal may be turned back
     let packets = long_call().sorted();
-    let mut station = Station::start(&place);
+    let mut station = LongCallRecorder::start(&place);
     station.hear_between(&packets, 0.0, due_ms(1));
     station.until_parts(1);
     station.stop();
     let before = place.dir.path().join("before");
     copy(&place.config.journal.dir, &before);
 
-    let mut station = Station::start(&place);
+    let mut station = LongCallRecorder::start(&place);
     station.hear_between(&packets, due_ms(1), due_ms(2));
     let second = PathBuf::from(&station.until_parts(2).recordings[1].path);
     station.stop();
@@ -346,7 +346,7 @@ fn a_segment_without_a_row_is_entered_by_the_next_start() {
     let half = second.with_file_name(second.file_name().unwrap().to_str().unwrap().replace(".2.", ".3.") + ".part");
     std::fs::write(&half, "half").unwrap();
 
-    let mut station = Station::start(&place);
+    let mut station = LongCallRecorder::start(&place);
     station.until_parts(2);
     until("the half is gone", || !half.exists());
     station.hear_between(&packets, due_ms(2), BYE_MS + 1.0);
@@ -359,9 +359,9 @@ fn a_segment_without_a_row_is_entered_by_the_next_start() {
 
 #[test]
 fn a_journal_lost_during_a_call_neither_loses_nor_repeats_segments() {
-    let place = Place::new();
+    let place = SegmentSetup::new();
     let packets = long_call().sorted();
-    let mut station = Station::start(&place);
+    let mut station = LongCallRecorder::start(&place);
     station.hear_between(&packets, 0.0, due_ms(2));
     let file = PathBuf::from(&station.until_parts(2).recordings[0].path);
     let beside = || serde_json::from_slice::<CallRecord>(&std::fs::read(file.with_extension("json")).ok()?).ok();
@@ -370,7 +370,7 @@ fn a_journal_lost_during_a_call_neither_loses_nor_repeats_segments() {
     std::fs::remove_dir_all(&place.config.journal.dir).unwrap();
     place.fake.client_restarted();
 
-    let mut station = Station::start(&place);
+    let mut station = LongCallRecorder::start(&place);
     station.hear_between(&packets, due_ms(2), BYE_MS + 1.0);
     station.wait();
     until("all is delivered", || {
@@ -387,10 +387,10 @@ fn a_journal_lost_during_a_call_neither_loses_nor_repeats_segments() {
 fn a_call_that_has_fallen_silent_waits_for_it_may_be_over() {
     let mut config = callspan::call::config::Config { part_s: 32, ..Default::default() };
     config.silence_s = 120;
-    let mut stage = phones::Stage::new(config);
-    let mut wire = Wire::answered();
+    let mut stage = phones::EngineWithSpool::new(config);
+    let mut wire = MirroredTraffic::answered();
     for side in [Side::Caller, Side::Callee] {
-        Phone::new(side).talk(&mut wire, ANSWER_MS, 40_000.0);
+        RtpPhone::new(side).talk(&mut wire, ANSWER_MS, 40_000.0);
     }
     phones::feed(&mut stage.engine, &wire.sorted(), &mut stage.spool);
     stage.engine.handle_timeout(at_ms(200_000.0), &mut stage.spool);
@@ -403,13 +403,13 @@ fn a_call_that_has_fallen_silent_waits_for_it_may_be_over() {
 
 #[test]
 fn a_rule_that_forbids_the_call_later_takes_its_parts_away() {
-    use crate::support::scenario::{self, Phone, Scene};
-    let mut place = Place::new();
+    use crate::support::scenario::{self, Scene, ScenePhone};
+    let mut place = SegmentSetup::new();
     let extension = Some(String::from("201"));
     let rule = Rule { direction: None, number: None, extension, header: None, action: RuleAction::Exclude };
     place.config.call.rules.push(rule);
-    let (mut outside, mut operator) = (Phone::new("+79990000001", 1), Phone::new("201", 3));
-    let mut pbx = Phone { voice: 5, ..Phone::new("+74953009080", 9) };
+    let (mut outside, mut operator) = (ScenePhone::new("+79990000001", 1), ScenePhone::new("201", 3));
+    let mut pbx = ScenePhone { voice: 5, ..ScenePhone::new("+74953009080", 9) };
     let mut scene = Scene::new();
     let trunk = scene.leg(&mut outside, &mut pbx, ["+79990000001", "+74953009080"]);
     let rings = scene.leg(&mut pbx, &mut operator, ["+79990000001", "201"]);
@@ -425,11 +425,11 @@ fn a_rule_that_forbids_the_call_later_takes_its_parts_away() {
     scene.bye(rings, Side::Caller);
     let packets = scene.packets();
 
-    let mut station = Station::start(&place);
-    station.hear(packets.iter().filter(|p| p.at < scenario::at(music_ends)).map(scenario::Packet::datagram));
+    let mut station = LongCallRecorder::start(&place);
+    station.hear(packets.iter().filter(|p| p.at < scenario::at(music_ends)).map(scenario::ScenePacket::datagram));
     let file = PathBuf::from(&station.until_parts(1).recordings[0].path);
     until("the record lies beside it", || file.with_extension("json").is_file());
-    station.hear(packets.iter().filter(|p| p.at >= scenario::at(music_ends)).map(scenario::Packet::datagram));
+    station.hear(packets.iter().filter(|p| p.at >= scenario::at(music_ends)).map(scenario::ScenePacket::datagram));
     until("the part is taken away", || !file.exists());
     station.wait();
     let record = station.until_complete();
@@ -445,9 +445,9 @@ fn a_rule_that_forbids_the_call_later_takes_its_parts_away() {
 
 #[test]
 fn the_parts_of_a_live_call_are_held() {
-    let mut place = Place::new();
+    let mut place = SegmentSetup::new();
     place.config.pyrus.directions.clear();
-    let mut station = Station::start(&place);
+    let mut station = LongCallRecorder::start(&place);
     let packets = long_call().sorted();
     station.hear_between(&packets, 0.0, due_ms(1));
     station.until_parts(1);

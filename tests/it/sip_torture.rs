@@ -10,7 +10,7 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::decision::Decision;
 use callspan::call::event::{CallEvent, EndedCall, Keep, LegId, LegSink};
-use callspan::call::record::Verdict as Heard;
+use callspan::call::record::Verdict;
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::sip::framer::SipFramer;
@@ -19,7 +19,7 @@ use callspan::time::Timestamp;
 
 /// What a passive recorder owes each message.
 #[derive(Clone, Copy, Debug)]
-enum Verdict {
+enum TortureExpectation {
     /// Must be taken.
     Parse,
     /// Must be refused for this reason.
@@ -27,9 +27,9 @@ enum Verdict {
     /// May be either by the catalogue; this is what we do, so that a change is seen.
     Lenient(Option<SipParseError>),
 }
-use Verdict::{Lenient, Parse, Refuse};
+use TortureExpectation::{Lenient, Parse, Refuse};
 
-const RFC4475: [(&str, Verdict); 51] = [
+const RFC4475: [(&str, TortureExpectation); 51] = [
     ("wsinv", Parse),
     ("intmeth", Parse),
     ("esc01", Parse),
@@ -99,7 +99,7 @@ const RFC5118: [&str; 12] = [
 ];
 
 /// Our own.
-const OURS: [(&str, Verdict); 27] = [
+const OURS: [(&str, TortureExpectation); 27] = [
     ("wild_spaces", Parse),
     ("odd_method", Parse),
     ("escaped_names", Parse),
@@ -179,7 +179,7 @@ fn no_message_of_the_rfcs_opens_a_ghost_recording() {
 }
 
 /// What became of messages that came from one host to another and back, a second apart.
-struct Became {
+struct TortureOutcome {
     calls: Vec<EndedCall>,
     /// Legs whose spool would be rendered.
     spools: usize,
@@ -197,7 +197,7 @@ impl LegSink for Nothing {
     fn discard(&mut self, _: LegId) {}
 }
 
-fn through_the_engine(messages: &[Vec<u8>]) -> Became {
+fn through_the_engine(messages: &[Vec<u8>]) -> TortureOutcome {
     let (mut engine, mut sink) = (Engine::new(Config::default(), "torture"), Nothing);
     let [a, b] = [21, 22].map(|host| Endpoint::v4([192, 0, 2, host], 5060));
     for (second, payload) in (1_795_417_200..).zip(messages) {
@@ -213,12 +213,12 @@ fn through_the_engine(messages: &[Vec<u8>]) -> Became {
         _ => None,
     });
     let calls: Vec<EndedCall> = ended.collect();
-    Became { spools: calls.iter().map(|c| c.legs.len()).sum(), calls, read: engine.counters().sip_messages }
+    TortureOutcome { spools: calls.iter().map(|c| c.legs.len()).sum(), calls, read: engine.counters().sip_messages }
 }
 
 /// A refused message leaves nothing; a taken one at most one call, of which nobody heard anything.
 #[track_caller]
-fn assert_no_ghost(name: &str, bytes: &[u8], verdict: Verdict) {
+fn assert_no_ghost(name: &str, bytes: &[u8], verdict: TortureExpectation) {
     let became = through_the_engine(&[bytes.to_vec()]);
     if matches!(verdict, Refuse(_) | Lenient(Some(_))) {
         assert_eq!((became.calls.len(), became.spools, became.read), (0, 0, 0), "{name}");
@@ -247,7 +247,7 @@ fn assert_unheard(name: &str, calls: &[EndedCall]) {
     for call in calls {
         let record = &call.record;
         assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (0, 0), "{name}: {record:#?}");
-        let heard = matches!(record.verdict, Some(Heard::BothSides | Heard::CallerOnly | Heard::CalleeOnly));
+        let heard = matches!(record.verdict, Some(Verdict::BothSides | Verdict::CallerOnly | Verdict::CalleeOnly));
         assert!(!heard && record.recordings.is_empty(), "{name}: {record:#?}");
     }
 }
@@ -260,7 +260,7 @@ fn each_rfc4475_message_gets_the_verdict_of_the_catalogue() {
 }
 
 #[track_caller]
-fn assert_verdicts(messages: &[(&str, Verdict)], bytes_of: impl Fn(&str) -> Vec<u8>) {
+fn assert_verdicts(messages: &[(&str, TortureExpectation)], bytes_of: impl Fn(&str) -> Vec<u8>) {
     let mut wrong = Vec::new();
     for (name, verdict) in messages {
         let bytes = bytes_of(name);

@@ -220,14 +220,14 @@ fn imported_modules_and_super_are_resolved() {
     assert!(found.contains("std::fs") && found.contains("crate::spool::x"), "{found:?}");
 }
 
-struct Source {
+struct SourceFile {
     /// Path below `src/`.
     name: String,
     module: String,
     paths: BTreeSet<String>,
 }
 
-fn sources() -> Vec<Source> {
+fn sources() -> Vec<SourceFile> {
     let src = root().join("src");
     let mut files = Vec::new();
     walk(&src, &mut files);
@@ -241,7 +241,7 @@ fn sources() -> Vec<Source> {
         }
         let modules: Vec<&str> = rest.iter().copied().filter(|m| *m != "mod").collect();
         let paths = paths(&read(file), module, &modules);
-        Some(Source { module: (*module).to_owned(), paths, name: name.clone() })
+        Some(SourceFile { module: (*module).to_owned(), paths, name: name.clone() })
     };
     files.iter().filter_map(source_of).collect()
 }

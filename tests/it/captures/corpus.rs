@@ -12,10 +12,10 @@ use serde::Deserialize;
 use crate::support::captures::{replay_files, try_replay_files};
 
 /// (file, stream, what is different, why).
-type Exception = (&'static str, &'static str, &'static str, &'static str);
+type OracleException = (&'static str, &'static str, &'static str, &'static str);
 
 /// We are right in each of them, by a count of the packets on those ports in the capture.
-const EXCEPTIONS: &[Exception] = &[
+const EXCEPTIONS: &[OracleException] = &[
     (
         "kuko6+mtaa-sip-proxy/hovor_rtp.pcapng",
         "192.168.1.194:7078 192.168.1.156:7242 0x7a93c2e7",
@@ -59,15 +59,15 @@ const AFTER_BYE: u64 = 12;
 
 /// A call as tshark sees it; without a Call-ID: RTP that it could tie to none.
 #[derive(Debug, Deserialize)]
-struct Opinion {
+struct OracleCall {
     call_id: Option<String>,
     bye_t: Option<f64>,
     #[serde(default)]
-    rtp: Vec<OpinionStream>,
+    rtp: Vec<OracleStream>,
 }
 
 #[derive(Debug, Deserialize)]
-struct OpinionStream {
+struct OracleStream {
     src: String,
     dst: String,
     ssrc: String,
@@ -82,7 +82,7 @@ struct OpinionStream {
 fn captures_by_others_give_the_calls_codecs_and_packets_of_the_oracle() {
     let folder = corpus();
     let text = std::fs::read_to_string(folder.join("oracle.json")).unwrap();
-    let oracle: BTreeMap<String, Vec<Opinion>> = serde_json::from_str(&text).unwrap();
+    let oracle: BTreeMap<String, Vec<OracleCall>> = serde_json::from_str(&text).unwrap();
     assert!(oracle.len() >= 30, "{} captures with an opinion", oracle.len());
     let mut differences = BTreeSet::new();
     for (name, opinions) in &oracle {
@@ -98,14 +98,14 @@ fn captures_by_others_give_the_calls_codecs_and_packets_of_the_oracle() {
 }
 
 /// Every Call-ID of an INVITE is in a record, and no other.
-fn calls(opinions: &[Opinion], records: &[CallRecord]) -> Vec<(String, String)> {
+fn calls(opinions: &[OracleCall], records: &[CallRecord]) -> Vec<(String, String)> {
     let ours: BTreeSet<&str> = records.iter().flat_map(|r| &r.legs).map(|l| l.sip_call_id.as_str()).collect();
     let theirs: BTreeSet<&str> = opinions.iter().filter_map(|o| o.call_id.as_deref()).collect();
     ours.symmetric_difference(&theirs).map(|id| (id.to_string(), String::from("call of one opinion only"))).collect()
 }
 
 /// A record has the streams of its anchor leg: those of the other legs have no counterpart here.
-fn streams(opinions: &[Opinion], records: &[CallRecord]) -> Vec<(String, String)> {
+fn streams(opinions: &[OracleCall], records: &[CallRecord]) -> Vec<(String, String)> {
     let mut ours = BTreeMap::new();
     for s in
         records.iter().flat_map(|r| [Side::Caller, Side::Callee].map(|side| r.sides.get(side))).flat_map(|s| &s.streams)

@@ -8,14 +8,14 @@ use crate::support::captures::fixture;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    calls: Vec<Call>,
+struct ExpectFile {
+    calls: Vec<ExpectedCall>,
 }
 
 /// A call. Times are right to a millisecond.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Call {
+pub(crate) struct ExpectedCall {
     from: String,
     to: String,
     internal: String,
@@ -36,42 +36,42 @@ pub(crate) struct Call {
     sample_rate: Option<u32>,
     /// Of the rendered leg.
     #[serde(default)]
-    pub(crate) streams: Vec<Stream>,
+    pub(crate) streams: Vec<ExpectedStream>,
 }
 
 /// A stream of the rendered leg.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Stream {
+pub(crate) struct ExpectedStream {
     pub(crate) side: Side,
     pub(crate) src: String,
     pub(crate) dst: String,
     ssrc: String,
     packets: u64,
     /// What was said, where the capture itself cannot tell.
-    pub(crate) played: Option<Played>,
+    pub(crate) played: Option<PlayedFile>,
 }
 
 /// A file of fixtures/truth, and when its first sample was heard.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Played {
+pub(crate) struct PlayedFile {
     pub(crate) wav: String,
     pub(crate) from: Timestamp,
 }
 
-pub(crate) fn read(name: &str) -> Vec<Call> {
+pub(crate) fn read(name: &str) -> Vec<ExpectedCall> {
     let text = std::fs::read_to_string(fixture(&format!("calls/{name}/expect.json"))).unwrap();
-    serde_json::from_str::<File>(&text).unwrap().calls
+    serde_json::from_str::<ExpectFile>(&text).unwrap().calls
 }
 
-impl Stream {
+impl ExpectedStream {
     pub(crate) fn ssrc(&self) -> u32 {
         u32::from_str_radix(self.ssrc.trim_start_matches("0x"), 16).unwrap()
     }
 }
 
-impl Call {
+impl ExpectedCall {
     pub(crate) fn check(&self, record: &CallRecord) {
         let who = |r: &CallRecord| [r.from.clone(), r.to.clone(), r.internal.clone()].map(Option::unwrap_or_default);
         assert_eq!(who(record), [self.from.clone(), self.to.clone(), self.internal.clone()]);

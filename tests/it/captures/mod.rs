@@ -4,9 +4,9 @@
 #![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
-use crate::support::captures::{Replayed, fixture, frames, replay_files, streams};
-use crate::support::score::{Score, Track, halved, judge};
-use expect::{Call, Stream};
+use crate::support::captures::{ReplayResult, fixture, frames, replay_files, streams};
+use crate::support::score::{ChannelScore, ExpectedTrack, halved, judge};
+use expect::{ExpectedCall, ExpectedStream};
 
 use callspan::call::record::{CallRecord, Recording, Side};
 
@@ -75,7 +75,7 @@ fn check(name: &str) {
 }
 
 /// The record lies beside the recording, and says of it what is true.
-fn check_files(replayed: &Replayed, record: &CallRecord) {
+fn check_files(replayed: &ReplayResult, record: &CallRecord) {
     let json = std::fs::read_to_string(replayed.out.path().join(format!("{}.json", record.id))).unwrap();
     assert_eq!(&serde_json::from_str::<CallRecord>(&json).unwrap(), record);
     for recording in &record.recordings {
@@ -86,7 +86,7 @@ fn check_files(replayed: &Replayed, record: &CallRecord) {
 }
 
 /// What a voice may differ by from where it was heard.
-struct Bounds {
+struct SoundBounds {
     lag_ms: f64,
     spread_ms: f64,
     corr: f64,
@@ -106,15 +106,15 @@ struct Bounds {
 /// | ilbc_direct | 0.846, 0.868 | the RFC's own 0.846, 0.868; ffmpeg (no enhancer) 0.855, 0.867 |
 ///
 /// How near ours is to those decoders is measured in `tests/it/codecs`: 33 dB, the same to the bit, 75 dB.
-fn bounds(codec: &str) -> Bounds {
+fn bounds(codec: &str) -> SoundBounds {
     match codec {
-        "PCMU" | "PCMA" => Bounds { lag_ms: 3.0, spread_ms: 3.0, corr: 0.98 },
-        "AMR" | "G729" | "ILBC" => Bounds { lag_ms: 15.0, spread_ms: 15.0, corr: 0.78 },
-        _ => Bounds { lag_ms: 15.0, spread_ms: 15.0, corr: 0.9 },
+        "PCMU" | "PCMA" => SoundBounds { lag_ms: 3.0, spread_ms: 3.0, corr: 0.98 },
+        "AMR" | "G729" | "ILBC" => SoundBounds { lag_ms: 15.0, spread_ms: 15.0, corr: 0.78 },
+        _ => SoundBounds { lag_ms: 15.0, spread_ms: 15.0, corr: 0.9 },
     }
 }
 
-fn check_sound(name: &str, record: &CallRecord, recording: &Recording, wanted: &Call) {
+fn check_sound(name: &str, record: &CallRecord, recording: &Recording, wanted: &ExpectedCall) {
     let mut wav = hound::WavReader::open(&recording.path).unwrap();
     let spec = wav.spec();
     assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (2, recording.sample_rate, 16));
@@ -129,7 +129,7 @@ fn check_sound(name: &str, record: &CallRecord, recording: &Recording, wanted: &
         if spec.sample_rate == 16_000 { halved(&one) } else { one }
     };
     let tracks = [Side::Caller, Side::Callee].map(|side| {
-        let mut track = Track::silence(channel(side).len());
+        let mut track = ExpectedTrack::silence(channel(side).len());
         for stream in wanted.streams.iter().filter(|s| s.side == side) {
             lay(&mut track, stream, &packets, recording.starts_at.as_nanos());
         }
@@ -144,7 +144,12 @@ fn check_sound(name: &str, record: &CallRecord, recording: &Recording, wanted: &
     }
 }
 
-fn lay(track: &mut Track, stream: &Stream, packets: &[crate::support::packets::Packet], start_ns: i64) {
+fn lay(
+    track: &mut ExpectedTrack,
+    stream: &ExpectedStream,
+    packets: &[crate::support::packets::CapturedFrame],
+    start_ns: i64,
+) {
     let key = (stream.src.clone(), stream.dst.clone(), stream.ssrc());
     let heard = streams(packets).remove(&key).unwrap_or_else(|| panic!("{key:?} is in the capture"));
     match &stream.played {
@@ -163,7 +168,7 @@ fn speech(wav: &str) -> Vec<i16> {
     if wav.spec().sample_rate == 16_000 { halved(&samples) } else { samples }
 }
 
-fn assert_sound(score: &Score, bounds: &Bounds, what: &str) {
+fn assert_sound(score: &ChannelScore, bounds: &SoundBounds, what: &str) {
     assert!(score.windows >= 3, "there is speech to be compared: {what}");
     assert_eq!((score.lost, score.missing_ms), (0, 0), "{what}");
     assert!(score.lag_ms.abs() <= bounds.lag_ms, "{what}");

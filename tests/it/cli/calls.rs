@@ -24,12 +24,12 @@ fn said(args: &[&str], code: i32) -> String {
 }
 
 /// A folder in which a capture with one call was delivered to a fake Pyrus.
-struct Replayed {
+struct DeliveredCapture {
     dir: tempfile::TempDir,
     fake: FakePyrus,
 }
 
-impl Replayed {
+impl DeliveredCapture {
     fn new(key: &str) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let fake = FakePyrus::start(FakeOptions::default()).expect("free ports");
@@ -89,7 +89,7 @@ fn text(path: &Path) -> &str {
 
 #[test]
 fn the_list_ends_with_what_became_of_all_calls() {
-    let replayed = Replayed::delivered();
+    let replayed = DeliveredCapture::delivered();
     let said = replayed.calls(&["list"], 0);
     assert!(said.starts_with("TIME (UTC)"), "{said}");
     assert!(said.ends_with("1 call: 1 both sides; delivery: 1 done\n"), "{said}");
@@ -98,7 +98,7 @@ fn the_list_ends_with_what_became_of_all_calls() {
 
 #[test]
 fn filters_leave_out_what_they_do_not_name() {
-    let replayed = Replayed::delivered();
+    let replayed = DeliveredCapture::delivered();
     let day = replayed.record().invited_at.expect("invited").to_rfc3339()[..10].to_owned();
     for (filters, calls) in [
         (vec!["--number", "101"], 1),
@@ -119,7 +119,7 @@ fn filters_leave_out_what_they_do_not_name() {
 
 #[test]
 fn a_call_is_shown_with_its_file_its_task_and_its_verdict() {
-    let replayed = Replayed::delivered();
+    let replayed = DeliveredCapture::delivered();
     let record = replayed.record();
     let said = replayed.calls(&["show", &record.id], 0);
     let task = format!("done, task {}", record.delivery.task_id.expect("registered"));
@@ -132,7 +132,7 @@ fn a_call_is_shown_with_its_file_its_task_and_its_verdict() {
 
 #[test]
 fn calls_behind_a_refused_login_name_the_remedy() {
-    let replayed = Replayed::new("wrong-key-7");
+    let replayed = DeliveredCapture::new("wrong-key-7");
     replayed.replay(1);
     let said = replayed.calls(&["list"], 0);
     assert!(said.contains("Nothing can be delivered") && said.contains("security_key"), "{said}");
@@ -141,7 +141,7 @@ fn calls_behind_a_refused_login_name_the_remedy() {
 
 #[test]
 fn a_retry_is_taken_up_by_the_next_start() {
-    let replayed = Replayed::delivered();
+    let replayed = DeliveredCapture::delivered();
     let id = replayed.record().id;
     // As if Pyrus had refused the recording for good.
     let journal = replayed.journal();
@@ -167,7 +167,7 @@ fn a_retry_is_taken_up_by_the_next_start() {
 
 #[test]
 fn verify_gives_the_peaks_for_a_waveform() {
-    let replayed = Replayed::delivered();
+    let replayed = DeliveredCapture::delivered();
     let record = replayed.record();
     let (id, file) = (record.id.as_str(), &record.recordings[0]);
     assert!(replayed.calls(&["verify", "--peaks", "40"], 1).contains("--json"));
@@ -202,7 +202,7 @@ fn verify_gives_the_peaks_for_a_waveform() {
 
 #[test]
 fn verify_finds_changed_missing_and_unknown_files() {
-    let replayed = Replayed::delivered();
+    let replayed = DeliveredCapture::delivered();
     let wav = replayed.wav();
     let said = replayed.calls(&["verify"], 0);
     assert_eq!(said, "1 files of 1 calls: 1 whole, 0 missing or changed\n");
@@ -221,14 +221,14 @@ fn verify_finds_changed_missing_and_unknown_files() {
 
 #[test]
 fn rendering_again_without_packets_is_refused_with_a_reason() {
-    let replayed = Replayed::delivered();
+    let replayed = DeliveredCapture::delivered();
     let said = replayed.calls(&["render", &replayed.record().id], 1);
     assert!(said.contains("recording.keep_pcap"), "{said}");
 }
 
 #[test]
 fn a_hold_is_shown_until_it_is_released() {
-    let replayed = Replayed::delivered();
+    let replayed = DeliveredCapture::delivered();
     let id = replayed.record().id;
     replayed.calls(&["hold", &id, "--why", "case 17"], 0);
     assert!(replayed.calls(&["show", &id], 0).contains("case 17"));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::packets::{self, Packet};
+use crate::support::packets::{self, CapturedFrame};
 
 fn doctor(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
@@ -12,7 +12,7 @@ fn doctor(args: &[&str]) -> Output {
 }
 
 /// The clean call of the fixtures: 838 frames, SIP and G.711 both ways between 10.9.0.11 and 10.9.0.12.
-fn call() -> Vec<Packet> {
+fn call() -> Vec<CapturedFrame> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap");
     packets::read_pcap(&std::fs::read(path).expect("shipped"))
 }
@@ -27,7 +27,7 @@ fn look(pcap: &[u8]) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).expect("one JSON object")
 }
 
-fn look_at(packets: &[Packet]) -> serde_json::Value {
+fn look_at(packets: &[CapturedFrame]) -> serde_json::Value {
     look(&packets::write_pcap(packets::ETHERNET, packets))
 }
 
@@ -60,7 +60,7 @@ fn is_sip(frame: &[u8]) -> bool {
     is_ipv4_udp(frame) && (port(frame, 34) == 5060 || port(frame, 36) == 5060)
 }
 
-fn only(packets: &[Packet], keep: impl Fn(&[u8]) -> bool) -> Vec<Packet> {
+fn only(packets: &[CapturedFrame], keep: impl Fn(&[u8]) -> bool) -> Vec<CapturedFrame> {
     packets.iter().filter(|p| keep(&p.data)).cloned().collect()
 }
 
@@ -160,10 +160,10 @@ fn signalling_in_tls_is_named_as_the_reason() {
     ];
     let media = only(&call(), |f| is_ipv4_udp(f) && !is_sip(f));
     let at_ns = media[0].at_ns;
-    let mut packets: Vec<Packet> = Vec::new();
+    let mut packets: Vec<CapturedFrame> = Vec::new();
     for (n, (src, dst, segment)) in segments.into_iter().enumerate() {
         let data = packets::ethernet(0x0800, &packets::ipv4(src, dst, 6, n as u16, &segment));
-        packets.push(Packet { at_ns: at_ns - 1_000_000 + n as i64, data });
+        packets.push(CapturedFrame { at_ns: at_ns - 1_000_000 + n as i64, data });
     }
     packets.extend(media);
     let report = look_at(&packets);
@@ -201,14 +201,14 @@ fn whole_fragments_are_a_note_and_missing_ones_a_warning() {
 #[test]
 fn gaps_in_the_media_are_lost_before_us() {
     let packets = call();
-    let kept: Vec<Packet> =
+    let kept: Vec<CapturedFrame> =
         packets.iter().enumerate().filter(|(n, p)| is_sip(&p.data) || n % 10 != 0).map(|(_, p)| p.clone()).collect();
     let report = look_at(&kept);
     assert_finds(&report, &[("lost_before_us", "warning")]);
 }
 
 /// Packets of one stream that follow each other, as a card or kernel that joins UDP hands them on: `count` in one frame.
-fn joined(packets: &[Packet], count: usize) -> Vec<Packet> {
+fn joined(packets: &[CapturedFrame], count: usize) -> Vec<CapturedFrame> {
     let mut out = only(packets, is_sip);
     for host in [11, 12] {
         let rtp = |f: &[u8]| is_ipv4_udp(f) && !is_sip(f) && f[29] == host && port(f, 34).is_multiple_of(2);
@@ -218,7 +218,7 @@ fn joined(packets: &[Packet], count: usize) -> Vec<Packet> {
             let datagram = packets::udp(port(first, 34), port(first, 36), &payload);
             let [src, dst] = [26, 30].map(|at| first[at..at + 4].try_into().expect("four"));
             let data = packets::ethernet(0x0800, &packets::ipv4(src, dst, 17, 1, &datagram));
-            out.push(Packet { at_ns: group[group.len() - 1].at_ns, data });
+            out.push(CapturedFrame { at_ns: group[group.len() - 1].at_ns, data });
         }
     }
     out.sort_by_key(|p| p.at_ns);

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use crate::support::process::is_own_process;
 
 #[derive(Clone, Default)]
-struct Out(Arc<Mutex<Vec<u8>>>);
+struct SharedOutput(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Out {
+impl Write for SharedOutput {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().expect("whole").extend_from_slice(bytes);
         Ok(bytes.len())
@@ -21,7 +21,7 @@ impl Write for Out {
     }
 }
 
-impl Out {
+impl SharedOutput {
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().expect("whole")).into_owned()
     }
@@ -33,7 +33,7 @@ fn it_says_where_it_listens_and_ends_by_sigterm() {
         return;
     }
     let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
-    let out = Out::default();
+    let out = SharedOutput::default();
     let to = out.clone();
     let serving = std::thread::spawn(move || callspan::fake_pyrus::serve(address, None, to));
     while !out.text().contains("control") {

@@ -169,7 +169,7 @@ fn a_full_disk_under_standard_output_is_an_error_in_words() {
 
 #[test]
 fn fake_pyrus_says_where_it_listens_and_ends_well_on_sigterm() {
-    let mut fake = Serving::start(&["fake-pyrus", "--listen", "127.0.0.1:0"]);
+    let mut fake = RunningCommand::start(&["fake-pyrus", "--listen", "127.0.0.1:0"]);
     let line = fake.line_with("auth_url");
     assert!(line.contains("http://127.0.0.1:"), "{line}");
     fake.terminate();
@@ -191,7 +191,7 @@ fn no_crash_writes_the_memory_of_the_process_to_a_disk() {
     if is_root {
         command.uid(NOBODY).gid(NOBODY);
     }
-    let mut fake = Serving::spawn(&mut command);
+    let mut fake = RunningCommand::spawn(&mut command);
     fake.line_with("auth_url");
     let owner = std::fs::metadata(format!("/proc/{}/maps", fake.child.id())).expect("it runs").uid();
     assert_eq!(owner, 0, "its memory belongs to it and may be dumped");
@@ -199,7 +199,7 @@ fn no_crash_writes_the_memory_of_the_process_to_a_disk() {
 
 #[test]
 fn what_fake_pyrus_prints_is_a_configuration_that_can_be_used() {
-    let mut fake = Serving::start(&["fake-pyrus", "--listen", "127.0.0.1:0"]);
+    let mut fake = RunningCommand::start(&["fake-pyrus", "--listen", "127.0.0.1:0"]);
     let mut config = String::from("[pyrus]\n");
     for key in ["enabled", "auth_url", "login", "security_key", "account_id"] {
         config.push_str(&fake.line_with(key));
@@ -229,12 +229,12 @@ fn a_script_with_a_mistake_is_told_with_its_place() {
 }
 
 /// A command that runs until it is told to stop; stopped when the test ends.
-struct Serving {
+struct RunningCommand {
     child: Child,
     lines: BufReader<Box<dyn Read>>,
 }
 
-impl Serving {
+impl RunningCommand {
     fn start(args: &[&str]) -> Self {
         Self::spawn(&mut callspan(args))
     }
@@ -263,7 +263,7 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for RunningCommand {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();

@@ -7,10 +7,10 @@ use callspan::render::srtp::SrtpStream;
 use super::{corpus, decoder, words};
 
 /// An RTP packet of a capture: sender's last address byte, and the packet.
-type Rtp = (u8, Vec<u8>);
+type SentRtp = (u8, Vec<u8>);
 
 /// RTP on UDP port 20000 of a classic little-endian pcap of Ethernet and IPv4, which is what these captures are.
-pub(super) fn rtp_of(pcap: &[u8]) -> Vec<Rtp> {
+pub(super) fn rtp_of(pcap: &[u8]) -> Vec<SentRtp> {
     let (mut packets, mut at) = (Vec::new(), 24);
     while let Some(header) = pcap.get(at..at + 16) {
         let length = u32::from_le_bytes(header[8..12].try_into().unwrap()) as usize;

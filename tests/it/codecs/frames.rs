@@ -7,11 +7,11 @@ const CLASS_A: [usize; 9] = [42, 49, 55, 58, 61, 75, 65, 81, 39];
 const CLASS_A_WB: [usize; 10] = [54, 64, 72, 72, 72, 72, 72, 72, 72, 40];
 
 /// A frame of an octet-aligned packet: its entry in the table of contents, and its octets.
-type Frame = (u8, Vec<u8>);
+type AmrFrame = (u8, Vec<u8>);
 
 /// How frames stand in a packet (RFC 4867 section 4.4).
 #[derive(Clone, Copy)]
-struct Packing {
+struct AmrPacking {
     with_crc: bool,
     sorted: bool,
 }
@@ -20,7 +20,7 @@ struct Packing {
 const OCTETS: [usize; 9] = [12, 13, 15, 17, 19, 20, 26, 31, 5];
 const OCTETS_WB: [usize; 10] = [17, 23, 32, 36, 40, 46, 50, 58, 60, 5];
 
-fn frames(name: &str, octets: &[usize]) -> Vec<Frame> {
+fn frames(name: &str, octets: &[usize]) -> Vec<AmrFrame> {
     let (payloads, _) = fixture(name);
     let mut frames = Vec::new();
     for payload in &payloads {
@@ -35,7 +35,7 @@ fn frames(name: &str, octets: &[usize]) -> Vec<Frame> {
     frames
 }
 
-fn packed(frames: &[Frame], class_a: &[usize], Packing { with_crc, sorted }: Packing) -> Vec<u8> {
+fn packed(frames: &[AmrFrame], class_a: &[usize], AmrPacking { with_crc, sorted }: AmrPacking) -> Vec<u8> {
     let mut out = vec![0xF0];
     let last = frames.len() - 1;
     out.extend(frames.iter().enumerate().map(|(n, (toc, _))| toc & 0x7C | u8::from(n < last) << 7));
@@ -79,16 +79,16 @@ fn amr_with_many_interleaved_frames_and_checksums_decodes_the_same() {
             payloads.iter().for_each(|payload| decoder.decode(payload, &mut out).unwrap());
             out
         };
-        let plain = Packing { with_crc: false, sorted: false };
+        let plain = AmrPacking { with_crc: false, sorted: false };
         let one: Vec<_> = frames.chunks(1).map(|some| packed(some, class_a, plain)).collect();
         let expected = decode(&one, "octet-align=1");
         assert!(expected == decode(&fixture(name).0, "octet-align=1"), "{name}: as the fixture has them");
         for many in [1, 2, 3, 12] {
             for (packing, fmtp) in [
                 (plain, "octet-align=1"),
-                (Packing { with_crc: true, ..plain }, "crc=1"),
-                (Packing { sorted: true, ..plain }, "octet-align=1;robust-sorting=1"),
-                (Packing { with_crc: true, sorted: true }, "robust-sorting=1; crc=1"),
+                (AmrPacking { with_crc: true, ..plain }, "crc=1"),
+                (AmrPacking { sorted: true, ..plain }, "octet-align=1;robust-sorting=1"),
+                (AmrPacking { with_crc: true, sorted: true }, "robust-sorting=1; crc=1"),
             ] {
                 let payloads: Vec<_> = frames.chunks(many).map(|some| packed(some, class_a, packing)).collect();
                 assert!(decode(&payloads, fmtp) == expected, "{name}: {many} frames a packet, {fmtp}");
@@ -100,7 +100,7 @@ fn amr_with_many_interleaved_frames_and_checksums_decodes_the_same() {
 #[test]
 fn an_amr_frame_with_a_wrong_checksum_is_concealed() {
     let frames = frames("amr_octets", &OCTETS);
-    let packing = Packing { with_crc: true, sorted: false };
+    let packing = AmrPacking { with_crc: true, sorted: false };
     let mut payloads: Vec<_> = frames.chunks(1).map(|some| packed(some, &CLASS_A, packing)).collect();
     payloads[20][3] ^= 0x80; // the first bit of class A
     let (mut decoder, mut out) = (decoder("AMR", 8_000, "crc=1"), Vec::new());

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FaultStep, PyrusFault, TaskPolicy};
 
-use crate::delivery::world::{World, unanswered};
+use crate::delivery::world::{DeliveryFixture, unanswered};
 
-fn world() -> World {
-    World::new(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() })
+fn world() -> DeliveryFixture {
+    DeliveryFixture::new(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() })
 }
 
 /// Faults after which nobody can tell whether the request was done.

@@ -7,11 +7,11 @@ use callspan::fake_pyrus::{
 };
 use callspan::pyrus::config::UploadVia;
 
-use crate::delivery::world::{World, part, unanswered};
+use crate::delivery::world::{DeliveryFixture, part, unanswered};
 
 #[test]
 fn a_recorded_call_takes_one_request_of_each_kind() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     let summary = world.deliver([world.recorded("a")]);
     assert_eq!((summary.done, summary.owed), (1, 0), "{summary:?}");
     assert_eq!(world.requests(), [1, 1, 1, 1]);
@@ -28,7 +28,7 @@ fn a_recorded_call_takes_one_request_of_each_kind() {
 
 #[test]
 fn a_second_delivery_of_the_same_call_sends_nothing() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     world.deliver([world.recorded("a"), unanswered("b")]);
     assert_eq!(world.requests(), [1, 2, 1, 1]);
     let summary = world.deliver([world.recorded("a"), unanswered("b")]);
@@ -39,7 +39,7 @@ fn a_second_delivery_of_the_same_call_sends_nothing() {
 
 #[test]
 fn an_unanswered_call_is_registered_and_owes_no_upload() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     assert_eq!(world.deliver([unanswered("a")]).done, 1);
     assert_eq!(world.requests(), [1, 1, 0, 0]);
     let call = &world.fake.state().calls[0];
@@ -49,7 +49,7 @@ fn an_unanswered_call_is_registered_and_owes_no_upload() {
 
 #[test]
 fn twenty_calls_at_a_cold_start_share_one_token() {
-    let world = World::new(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() });
+    let world = DeliveryFixture::new(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() });
     let calls: Vec<CallUpdate> = (0..20).map(|n| world.recorded(&format!("call{n:02}"))).collect();
     assert_eq!(world.deliver(calls).done, 20);
     assert_eq!(world.requests(), [1, 20, 20, 20]);
@@ -61,7 +61,7 @@ fn twenty_calls_at_a_cold_start_share_one_token() {
 
 #[test]
 fn a_live_call_is_registered_while_ringing_and_completed_at_its_end() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     let whole = world.recorded("a");
     let mut live = whole.clone();
     live.progress = CallProgress::Live;
@@ -89,7 +89,7 @@ fn live_without_sound(whole: &CallUpdate) -> CallUpdate {
 
 #[test]
 fn all_segments_of_a_call_are_attached_in_order_to_one_task() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     let mut call = world.recorded("a");
     let second = world.wav("second", 50_000);
     call.record.recordings.push(part(2, &second));
@@ -104,7 +104,7 @@ fn all_segments_of_a_call_are_attached_in_order_to_one_task() {
 
 #[test]
 fn calls_that_the_configuration_leaves_out_are_not_sent() {
-    let mut world = World::new(FakeOptions::default());
+    let mut world = DeliveryFixture::new(FakeOptions::default());
     world.config.unanswered = false;
     let mut internal = world.recorded("internal");
     internal.record.direction = Direction::Internal;
@@ -119,7 +119,7 @@ fn calls_that_the_configuration_leaves_out_are_not_sent() {
 fn headers_fill_fields_and_a_withheld_caller_has_one_text() {
     let mut options = FakeOptions::default();
     options.accounts[0].allowed_codes.push("Queue".into());
-    let mut world = World::new(options);
+    let mut world = DeliveryFixture::new(options);
     world.config.mappings = [(String::from("Queue"), String::from("X-Queue"))].into();
     let mut call = world.recorded("a");
     call.record.from = Some("anonymous".into());
@@ -134,7 +134,7 @@ fn headers_fill_fields_and_a_withheld_caller_has_one_text() {
 
 #[test]
 fn an_outbound_call_keeps_its_direction_and_names_the_outside_party() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     let mut call = world.recorded("a");
     call.record.direction = Direction::Outbound;
     (call.record.from, call.record.to) = (Some("200".into()), Some("+79774221338".into()));
@@ -163,7 +163,7 @@ fn every_open_question_about_pyrus_may_be_answered_either_way() {
         FakeOptions { attach_requires_account: false, ..base() },
     ];
     for options in variants {
-        let world = World::new(options.clone());
+        let world = DeliveryFixture::new(options.clone());
         assert_eq!(world.deliver([world.recorded("a")]).done, 1, "{options:?}");
         assert_eq!(world.requests(), [1, 1, 1, 1], "{options:?}");
         world.assert_delivered_once("a");
@@ -174,7 +174,7 @@ fn every_open_question_about_pyrus_may_be_answered_either_way() {
 #[test]
 fn the_upload_may_be_told_to_go_through_the_api_host() {
     for via in [UploadVia::Api, UploadVia::Files] {
-        let mut world = World::new(FakeOptions::default());
+        let mut world = DeliveryFixture::new(FakeOptions::default());
         world.config.upload_via = via;
         assert_eq!(world.deliver([world.recorded("a")]).done, 1);
         world.assert_delivered_once("a");

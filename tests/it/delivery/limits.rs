@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, PyrusFault, RateLimit, TaskPolicy};
 
-use crate::delivery::world::{World, unanswered};
+use crate::delivery::world::{DeliveryFixture, unanswered};
 
 #[test]
 fn after_429_the_client_waits_for_the_requested_time() {
@@ -20,7 +20,8 @@ fn after_429_the_client_waits_for_the_requested_time() {
     ];
     for (fault, least) in cases {
         // 1 at a time, so that none is on its way when the window begins; the grace covers nothing.
-        let mut world = World::new(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() });
+        let mut world =
+            DeliveryFixture::new(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() });
         world.setup.tuning.max_in_flight = 1;
         world.fake.script(FakeEndpoint::Call, fault.clone());
         let begun = world.fake.now();
@@ -36,7 +37,8 @@ fn after_429_the_client_waits_for_the_requested_time() {
 #[test]
 fn a_limit_that_the_headers_announce_is_never_met() {
     let rate_limit = RateLimit { requests: 6, window: Duration::from_secs(2) };
-    let world = World::new(FakeOptions { rate_limit, task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() });
+    let world =
+        DeliveryFixture::new(FakeOptions { rate_limit, task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() });
     let calls: Vec<_> = (0..14).map(|n| unanswered(&format!("call{n:02}"))).collect();
     assert_eq!(world.deliver(calls).done, 14);
     assert_eq!(world.requests(), [1, 14, 0, 0], "no request was refused");

@@ -10,11 +10,11 @@ use callspan::fake_pyrus::FakeOptions;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::delivery::world::{PATIENCE, World, unanswered};
+use crate::delivery::world::{DeliveryFixture, PATIENCE, unanswered};
 
 #[test]
 fn calls_wait_while_the_host_name_cannot_be_resolved() {
-    let mut world = World::new(FakeOptions::default());
+    let mut world = DeliveryFixture::new(FakeOptions::default());
     let there = std::mem::replace(&mut world.config.auth_url, "https://pyrus.invalid/api/v4/auth".into());
     // RFC 2606: nobody has a name below .invalid.
     let handle = world.start();
@@ -40,8 +40,8 @@ fn calls_wait_while_the_host_name_cannot_be_resolved() {
 fn behind_an_expired_certificate_nothing_is_sent_and_the_alarm_names_it() {
     // The same authority, key and name: only the years differ.
     for (certificate, is_expired) in [(EXPIRED, true), (VALID, false)] {
-        let server = Server::start(certificate);
-        let mut world = World::new(FakeOptions::default());
+        let server = FailingTlsServer::start(certificate);
+        let mut world = DeliveryFixture::new(FakeOptions::default());
         let ca = world.dir.path().join("ca.pem");
         std::fs::write(&ca, CA).expect("written");
         world.config.ca_file = Some(ca);
@@ -64,13 +64,13 @@ fn behind_an_expired_certificate_nothing_is_sent_and_the_alarm_names_it() {
 }
 
 /// Speaks TLS and answers every request with a server error.
-struct Server {
+struct FailingTlsServer {
     port: u16,
     /// Requests that came through.
     requests: Arc<AtomicU64>,
 }
 
-impl Server {
+impl FailingTlsServer {
     fn start(certificate: &str) -> Self {
         let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM")];
         let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).expect("PEM");

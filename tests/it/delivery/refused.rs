@@ -2,9 +2,9 @@
 
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FaultStep, PyrusFault, WorldChange};
 
-use crate::delivery::world::{PATIENCE, World, each_error_status, unanswered};
+use crate::delivery::world::{DeliveryFixture, PATIENCE, each_error_status, unanswered};
 
-fn without_code(world: &World, code: &str) {
+fn without_code(world: &DeliveryFixture, code: &str) {
     world.fake.options(|o| o.accounts[0].allowed_codes.retain(|c| c != code));
 }
 
@@ -51,7 +51,7 @@ fn a_field_that_the_form_loses_before_the_attach_is_dropped_there() {
 
 #[test]
 fn a_refusal_for_a_person_parks_the_call_until_it_is_solved() {
-    type Break = fn(&World);
+    type Break = fn(&DeliveryFixture);
     let cases: [(Break, Break, &str); 3] = [
         (
             |w| w.fake.options(|o| o.accounts[0].account_id = "other".into()),
@@ -94,7 +94,7 @@ fn a_refusal_for_a_person_parks_the_call_until_it_is_solved() {
 #[test]
 fn a_call_that_pyrus_forgot_is_registered_again_under_the_same_id() {
     for status in [400, 200] {
-        let world = World::new(FakeOptions { logic_error_status: status, ..FakeOptions::default() });
+        let world = DeliveryFixture::new(FakeOptions { logic_error_status: status, ..FakeOptions::default() });
         world.fake.script(FakeEndpoint::Attach, PyrusFault::error(status, "unrecognized_call_id"));
         assert_eq!(world.deliver([world.recorded("a")]).done, 1);
         assert_eq!(world.requests(), [1, 2, 1, 2]);
@@ -107,7 +107,7 @@ fn a_call_that_pyrus_forgot_is_registered_again_under_the_same_id() {
 #[test]
 fn a_call_unknown_to_pyrus_is_registered_twice_more_then_parked() {
     for status in [400, 200] {
-        let world = World::new(FakeOptions { logic_error_status: status, ..FakeOptions::default() });
+        let world = DeliveryFixture::new(FakeOptions { logic_error_status: status, ..FakeOptions::default() });
         world
             .fake
             .script(FakeEndpoint::Attach, FaultStep::new(PyrusFault::error(status, "unrecognized_call_id")).forever());
@@ -125,12 +125,12 @@ fn a_call_unknown_to_pyrus_is_registered_twice_more_then_parked() {
 #[test]
 fn a_file_that_vanished_is_uploaded_three_more_times_at_most() {
     for status in [400, 200] {
-        let world = World::new(FakeOptions::default());
+        let world = DeliveryFixture::new(FakeOptions::default());
         world.fake.script(FakeEndpoint::Attach, PyrusFault::error(status, "unrecognized_attachment_id"));
         assert_eq!(world.deliver([world.recorded("a")]).done, 1);
         assert_eq!(world.requests(), [1, 1, 2, 2]);
 
-        let world = World::new(FakeOptions::default());
+        let world = DeliveryFixture::new(FakeOptions::default());
         world.fake.script(
             FakeEndpoint::Attach,
             FaultStep::new(PyrusFault::error(status, "unrecognized_attachment_id")).forever(),
@@ -152,7 +152,7 @@ fn permanent_refusals_are_dead_and_unknown_ones_are_parked() {
         ("access_denied_form", FakeEndpoint::Call, false),
     ] {
         for status in [400, 200] {
-            let world = World::new(FakeOptions::default());
+            let world = DeliveryFixture::new(FakeOptions::default());
             world.fake.script(endpoint, FaultStep::new(PyrusFault::error(status, code)).forever());
             let summary = world.deliver([world.recorded("a")]);
             assert_eq!((summary.dead.len(), summary.parked.len()), (usize::from(dead), usize::from(!dead)), "{code}");
@@ -165,13 +165,13 @@ fn permanent_refusals_are_dead_and_unknown_ones_are_parked() {
 #[test]
 fn values_that_pyrus_does_not_take_are_left_out_once() {
     for endpoint in [FakeEndpoint::Call, FakeEndpoint::Attach] {
-        let world = World::new(FakeOptions::default());
+        let world = DeliveryFixture::new(FakeOptions::default());
         world.fake.script(endpoint, PyrusFault::error(400, "invalid_value_format"));
         assert_eq!(world.deliver([world.recorded("a")]).done, 1);
         assert_eq!(world.fake.state().requests(endpoint), 2);
         world.assert_delivered_once("a");
 
-        let world = World::new(FakeOptions::default());
+        let world = DeliveryFixture::new(FakeOptions::default());
         world.fake.script(endpoint, FaultStep::new(PyrusFault::error(400, "invalid_value_format")).forever());
         assert_eq!(world.deliver([world.recorded("a")]).dead.len(), 1);
         assert_eq!(world.fake.state().requests(endpoint), 2);
@@ -180,7 +180,7 @@ fn values_that_pyrus_does_not_take_are_left_out_once() {
 
 #[test]
 fn a_dead_call_is_retried_when_another_process_requests_it() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     world.fake.script(FakeEndpoint::Call, PyrusFault::error(400, "validation_error"));
     let handle = world.start();
     handle.send_update(world.recorded("a"));
@@ -192,7 +192,7 @@ fn a_dead_call_is_retried_when_another_process_requests_it() {
 
 #[test]
 fn a_wrong_server_is_named_and_the_token_goes_nowhere_else() {
-    let elsewhere = World::new(FakeOptions::default());
+    let elsewhere = DeliveryFixture::new(FakeOptions::default());
     for fault in [
         PyrusFault::Message202,
         PyrusFault::Redirect(format!("{}integrations/call", elsewhere.fake.api_url())),
@@ -200,7 +200,7 @@ fn a_wrong_server_is_named_and_the_token_goes_nowhere_else() {
         PyrusFault::html(404),
         PyrusFault::html(403),
     ] {
-        let world = World::new(FakeOptions::default());
+        let world = DeliveryFixture::new(FakeOptions::default());
         world.fake.script(FakeEndpoint::Call, FaultStep::new(fault.clone()).forever());
         let summary = world.deliver([unanswered("a")]);
         assert_eq!(summary.parked.len(), 1, "{fault:?}: {summary:?}");
@@ -209,7 +209,7 @@ fn a_wrong_server_is_named_and_the_token_goes_nowhere_else() {
         assert_eq!(world.requests(), [1, 1, 0, 0]);
     }
     assert!(elsewhere.fake.log().is_empty(), "the redirect was not followed");
-    let legacy = World::new(FakeOptions {
+    let legacy = DeliveryFixture::new(FakeOptions {
         mode: callspan::fake_pyrus::PyrusMode::LegacyOnprem,
         split_hosts: false,
         ..FakeOptions::default()
@@ -220,7 +220,7 @@ fn a_wrong_server_is_named_and_the_token_goes_nowhere_else() {
 #[test]
 fn an_auth_reply_with_plain_http_or_a_foreign_host_is_refused() {
     for url in ["http://api.pyrus.example/v4/", "https://api.pyrus.com/v4/", "nonsense"] {
-        let world = World::new(FakeOptions::default());
+        let world = DeliveryFixture::new(FakeOptions::default());
         let fault = PyrusFault::HttpApiUrl { api_url: url.into(), files_url: None };
         world.fake.script(FakeEndpoint::Auth, FaultStep::new(fault).forever());
         let summary = world.deliver([world.recorded("a")]);

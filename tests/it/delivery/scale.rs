@@ -7,11 +7,11 @@ use callspan::delivery::{CallUpdate, DeliveryMachine, DeliveryTuning, NextAction
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, PyrusFault, RateLimit, TaskPolicy};
 use callspan::time::Timestamp;
 
-use crate::delivery::world::{PATIENCE, World, pause, unanswered};
+use crate::delivery::world::{DeliveryFixture, PATIENCE, pause, unanswered};
 
 #[test]
 fn nothing_is_sent_while_the_journal_cannot_be_written() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     let handle = world.start();
     handle.send_update(unanswered("a"));
     world.wait_for(FakeEndpoint::Call, 1);
@@ -34,7 +34,7 @@ fn replies_that_drip_or_hang_are_bounded_in_time_at_every_request() {
             PyrusFault::HangBeforeHeaders(Duration::from_secs(4)),
             PyrusFault::HangAfterHeaders(Duration::from_secs(4)),
         ] {
-            let world = World::new(FakeOptions::default());
+            let world = DeliveryFixture::new(FakeOptions::default());
             world.fake.script(endpoint, fault);
             let begun = world.fake.now();
             assert_eq!(world.deliver([world.recorded("a")]).done, 1);
@@ -43,9 +43,9 @@ fn replies_that_drip_or_hang_are_bounded_in_time_at_every_request() {
     }
 }
 
-fn much() -> World {
+fn much() -> DeliveryFixture {
     let rate_limit = RateLimit { requests: 1_000_000, window: Duration::from_secs(600) };
-    World::new(FakeOptions { rate_limit, task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() })
+    DeliveryFixture::new(FakeOptions { rate_limit, task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() })
 }
 
 fn rss_kib() -> u64 {

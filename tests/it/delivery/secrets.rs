@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use callspan::fake_pyrus::{ErrorLanguage, FakeEndpoint, FakeOptions, PyrusFault};
 
-use crate::delivery::world::World;
+use crate::delivery::world::DeliveryFixture;
 use crate::support::process::is_own_process;
 
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+struct LogLines(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Lines {
+impl Write for LogLines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().expect("no test panics with it").extend_from_slice(bytes);
         Ok(bytes.len())
@@ -26,14 +26,14 @@ fn log_and_journal_have_no_key_no_token_and_no_number() {
     if !is_own_process("delivery::secrets::log_and_journal_have_no_key_no_token_and_no_number") {
         return;
     }
-    let lines = Lines::default();
+    let lines = LogLines::default();
     let writer = lines.clone();
     let trace = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
     trace.init();
     let key = "key-7f3a9c51";
     let mut options = FakeOptions { error_lang: ErrorLanguage::Ru, ..FakeOptions::default() };
     options.users[0].security_key = key.into();
-    let mut world = World::new(options);
+    let mut world = DeliveryFixture::new(options);
     world.config.security_key = Some(key.to_owned().into());
     for (endpoint, fault) in [
         (FakeEndpoint::Auth, PyrusFault::ServerError),

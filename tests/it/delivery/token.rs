@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FaultStep, PyrusFault, WorldChange};
 
-use crate::delivery::world::{PATIENCE, World, each_error_status, unanswered};
+use crate::delivery::world::{DeliveryFixture, PATIENCE, each_error_status, unanswered};
 
 #[test]
 fn a_token_that_expires_between_call_and_upload_is_renewed_once() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     let handle = world.start();
     let whole = world.recorded("a");
     let mut ended = whole.clone();
@@ -27,7 +27,7 @@ fn a_token_that_expires_between_call_and_upload_is_renewed_once() {
 
 #[test]
 fn an_early_refusal_is_read_during_a_large_upload() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     world.fake.script(FakeEndpoint::Upload, PyrusFault::UnauthorizedEarly);
     let mut call = world.recorded("a");
     let path = world.wav("a", 50 * 1024 * 1024);
@@ -44,7 +44,7 @@ fn an_early_refusal_is_read_during_a_large_upload() {
 fn a_revoked_token_is_renewed_whatever_the_status_says() {
     for status in [401, 403, 200] {
         for endpoint in [FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach] {
-            let world = World::new(FakeOptions::default());
+            let world = DeliveryFixture::new(FakeOptions::default());
             world.fake.script(endpoint, PyrusFault::Unauthorized { code: "revoked_token".into(), status });
             assert_eq!(world.deliver([world.recorded("a")]).done, 1, "{endpoint:?} {status}");
             assert_eq!(world.requests()[0], 2);
@@ -55,7 +55,7 @@ fn a_revoked_token_is_renewed_whatever_the_status_says() {
 
 #[test]
 fn a_token_that_is_always_refused_makes_no_storm() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     world.fake.script(FakeEndpoint::Call, FaultStep::new(PyrusFault::unauthorized("invalid_token")).forever());
     let handle = world.start();
     for n in 0..10 {
@@ -116,7 +116,7 @@ fn a_revoked_key_is_reported_and_a_new_one_needs_no_restart() {
 
 #[test]
 fn a_reply_without_a_token_is_no_login() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     world.fake.script(FakeEndpoint::Auth, FaultStep::new(PyrusFault::NoToken).times(2));
     assert_eq!(world.deliver([world.recorded("a")]).done, 1);
     assert_eq!(world.requests()[0], 3);
@@ -125,8 +125,8 @@ fn a_reply_without_a_token_is_no_login() {
 
 #[test]
 fn a_second_client_that_steals_the_token_costs_no_storm() {
-    let world = World::new(FakeOptions { max_tokens_per_user: 1, ..FakeOptions::default() });
-    let mut thief = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions { max_tokens_per_user: 1, ..FakeOptions::default() });
+    let mut thief = DeliveryFixture::new(FakeOptions::default());
     thief.config.auth_url = world.fake.auth_url();
     let (ours, theirs) = (world.start(), thief.start());
     for n in 0..10 {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FaultStep, PyrusFault, TooLargeReply};
 
-use crate::delivery::world::World;
+use crate::delivery::world::DeliveryFixture;
 
-fn large(world: &World, bytes: usize) -> callspan::delivery::CallUpdate {
+fn large(world: &DeliveryFixture, bytes: usize) -> callspan::delivery::CallUpdate {
     let mut call = world.recorded("a");
     world.wav("a", bytes);
     call.record.recordings[0].bytes = bytes as u64;
@@ -29,7 +29,7 @@ fn a_reply_that_does_not_confirm_the_file_makes_another_upload() {
         PyrusFault::TruncatedBody,
         PyrusFault::ResetAfterUploadBytes(100_000),
     ] {
-        let world = World::new(FakeOptions::default());
+        let world = DeliveryFixture::new(FakeOptions::default());
         world.fake.script(FakeEndpoint::Upload, fault.clone());
         assert_eq!(world.deliver([large(&world, 1_000_000)]).done, 1, "{fault:?}");
         assert_eq!(world.requests(), [1, 1, 2, 1], "{fault:?}");
@@ -40,7 +40,7 @@ fn a_reply_that_does_not_confirm_the_file_makes_another_upload() {
 #[test]
 fn a_file_too_large_for_the_server_is_dead_and_kept() {
     for too_large in [TooLargeReply::Json, TooLargeReply::HtmlEarly] {
-        let world = World::new(FakeOptions { max_upload: 30_000, too_large, ..FakeOptions::default() });
+        let world = DeliveryFixture::new(FakeOptions { max_upload: 30_000, too_large, ..FakeOptions::default() });
         let summary = world.deliver([world.recorded("a")]);
         assert_eq!((summary.dead.len(), summary.owed), (1, 0), "{too_large:?}");
         assert!(summary.dead[0].reason.contains("max_upload_mib"), "{}", summary.dead[0].reason);
@@ -51,7 +51,7 @@ fn a_file_too_large_for_the_server_is_dead_and_kept() {
 
 #[test]
 fn a_file_over_our_own_limit_is_not_sent_at_all() {
-    let mut world = World::new(FakeOptions::default());
+    let mut world = DeliveryFixture::new(FakeOptions::default());
     world.config.max_upload_mib = 1;
     let summary = world.deliver([large(&world, 1024 * 1024 + 1)]);
     assert_eq!(summary.dead.len(), 1);
@@ -60,7 +60,7 @@ fn a_file_over_our_own_limit_is_not_sent_at_all() {
 
 #[test]
 fn a_slow_server_takes_as_long_as_it_needs() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     // 4 MB/s: 10 MB take 2.5 s, more than the 1.5 s of a JSON request and the 1 s of standstill here.
     world.fake.script(FakeEndpoint::Upload, PyrusFault::SlowRead(4_000_000));
     assert_eq!(world.deliver([large(&world, 10_000_000)]).done, 1);
@@ -70,7 +70,7 @@ fn a_slow_server_takes_as_long_as_it_needs() {
 
 #[test]
 fn an_upload_waits_for_bytes_still_in_the_socket_buffer() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     // A megabyte is in the buffers of the system at once, and at 300 kB/s on its way for longer than a JSON request may
     // take here (1.5 s).
     world.fake.script(FakeEndpoint::Upload, PyrusFault::SlowRead(300_000));
@@ -81,7 +81,7 @@ fn an_upload_waits_for_bytes_still_in_the_socket_buffer() {
 
 #[test]
 fn a_long_upload_is_waited_for_by_who_has_little_patience() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     world.fake.script(FakeEndpoint::Upload, PyrusFault::SlowRead(4_000_000)); // 2.5 s
     let handle = world.start();
     handle.send_update(large(&world, 10_000_000));
@@ -92,7 +92,7 @@ fn a_long_upload_is_waited_for_by_who_has_little_patience() {
 
 #[test]
 fn an_upload_that_stands_still_is_given_up_and_repeated() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     world.fake.script(FakeEndpoint::Upload, PyrusFault::StallUploadAfter(100_000));
     assert_eq!(world.deliver([large(&world, 20_000_000)]).done, 1);
     assert_eq!(world.requests(), [1, 1, 2, 1]);
@@ -101,7 +101,7 @@ fn an_upload_that_stands_still_is_given_up_and_repeated() {
 
 #[test]
 fn a_silent_server_after_an_upload_times_out() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     world.fake.script(FakeEndpoint::Upload, FaultStep::before(PyrusFault::HangBeforeHeaders(Duration::from_secs(6))));
     let begun = world.fake.now();
     assert_eq!(world.deliver([world.recorded("a")]).done, 1);
@@ -110,7 +110,7 @@ fn a_silent_server_after_an_upload_times_out() {
 
 #[test]
 fn a_recording_that_is_gone_parks_the_call_and_says_which() {
-    let world = World::new(FakeOptions::default());
+    let world = DeliveryFixture::new(FakeOptions::default());
     let call = world.recorded("a");
     std::fs::remove_file(world.dir.path().join("a.wav")).unwrap();
     let summary = world.deliver([call]);
@@ -122,7 +122,7 @@ fn a_recording_that_is_gone_parks_the_call_and_says_which() {
 }
 
 /// A WAV as callspan writes it, whose samples count, so that no byte can be lost, doubled or moved unseen.
-fn counting_wav(world: &World, frames: u32) -> Vec<u8> {
+fn counting_wav(world: &DeliveryFixture, frames: u32) -> Vec<u8> {
     let path = world.dir.path().join("a.wav");
     let spec = hound::WavSpec {
         channels: 2,
@@ -142,7 +142,7 @@ fn counting_wav(world: &World, frames: u32) -> Vec<u8> {
 #[test]
 fn a_recording_too_large_for_the_server_is_attached_in_pieces() {
     for too_large in [TooLargeReply::Json, TooLargeReply::HtmlEarly] {
-        let world = World::new(FakeOptions { max_upload: 3_000_000, too_large, ..FakeOptions::default() });
+        let world = DeliveryFixture::new(FakeOptions { max_upload: 3_000_000, too_large, ..FakeOptions::default() });
         let mut call = world.recorded("a");
         let whole = counting_wav(&world, 2_500_000); // 10 MB: halved twice to 2.5 MB, so four pieces
         call.record.recordings[0].bytes = whole.len() as u64;

@@ -12,14 +12,14 @@ use callspan::pyrus::{DeliveryHandle, DeliverySetup, RequestTimeouts};
 use callspan::time::Timestamp;
 
 /// A fake Pyrus, a journal on disk and recordings.
-pub(crate) struct World {
+pub(crate) struct DeliveryFixture {
     pub(crate) fake: FakePyrus,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) config: Config,
     pub(crate) setup: DeliverySetup,
 }
 
-impl World {
+impl DeliveryFixture {
     pub(crate) fn new(options: FakeOptions) -> Self {
         let fake = FakePyrus::start(options).expect("a fake on loopback");
         let config = Config {
@@ -116,9 +116,9 @@ impl World {
 }
 
 /// The body of a test, once for each status in which Pyrus may send its own errors.
-pub(crate) fn each_error_status(test: impl Fn(World)) {
+pub(crate) fn each_error_status(test: impl Fn(DeliveryFixture)) {
     for status in [400, 200] {
-        test(World::new(FakeOptions {
+        test(DeliveryFixture::new(FakeOptions {
             logic_error_status: status,
             mapping_error_status: status,
             task_policy: TaskPolicy::AlwaysNew,

@@ -13,7 +13,7 @@ pub const ACCOUNT: &str = "uniqueID12345";
 
 /// A reply as far as it came.
 #[derive(Clone, Debug, Default)]
-pub struct Reply {
+pub struct HttpReply {
     pub status: u16,
     pub head: String,
     pub body: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct Reply {
     pub short: bool,
 }
 
-impl Reply {
+impl HttpReply {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
@@ -53,7 +53,7 @@ pub fn path(url: &str) -> &str {
 }
 
 /// Reads one reply; an error when the connection ends before its head is whole.
-pub fn read_reply(stream: &mut TcpStream) -> std::io::Result<Reply> {
+pub fn read_reply(stream: &mut TcpStream) -> std::io::Result<HttpReply> {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     loop {
@@ -61,7 +61,7 @@ pub fn read_reply(stream: &mut TcpStream) -> std::io::Result<Reply> {
         if let Some(at) = split {
             let head = String::from_utf8_lossy(&bytes[..at]).into_owned();
             let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
-            let mut reply = Reply { status, head, body: bytes[at + 4..].to_vec(), short: false };
+            let mut reply = HttpReply { status, head, body: bytes[at + 4..].to_vec(), short: false };
             let length = reply.header("content-length").and_then(|l| l.parse::<usize>().ok());
             while length.is_none_or(|l| reply.body.len() < l) {
                 match stream.read(&mut piece) {
@@ -87,7 +87,7 @@ pub fn read_reply(stream: &mut TcpStream) -> std::io::Result<Reply> {
 }
 
 /// One request on a connection of its own.
-pub fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<Reply> {
+pub fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<HttpReply> {
     let mut stream = connect(url);
     let mut head = format!("{method} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", path(url), host(url));
     for (name, value) in headers {
@@ -102,11 +102,11 @@ pub fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -
     read_reply(&mut stream)
 }
 
-pub fn get(url: &str) -> Reply {
+pub fn get(url: &str) -> HttpReply {
     request("GET", url, &[], b"").expect("a reply")
 }
 
-pub fn post_json(url: &str, token: Option<&str>, body: &Value) -> std::io::Result<Reply> {
+pub fn post_json(url: &str, token: Option<&str>, body: &Value) -> std::io::Result<HttpReply> {
     let bearer = format!("Bearer {}", token.unwrap_or_default());
     let mut headers = vec![("Content-Type", "application/json")];
     if token.is_some() {
@@ -127,37 +127,37 @@ pub fn multipart(name: &str, content: &[u8]) -> Vec<u8> {
 }
 
 /// A well-behaved client with a token.
-pub struct Session<'a> {
+pub struct PyrusSession<'a> {
     pub fake: &'a FakePyrus,
     pub token: String,
 }
 
-impl<'a> Session<'a> {
-    pub fn login(fake: &'a FakePyrus) -> Session<'a> {
+impl<'a> PyrusSession<'a> {
+    pub fn login(fake: &'a FakePyrus) -> PyrusSession<'a> {
         let reply = auth(fake).expect("a reply");
         let token = reply.json()["access_token"].as_str().expect("a token").to_owned();
-        Session { fake, token }
+        PyrusSession { fake, token }
     }
 
-    pub fn call_with(&self, body: &Value) -> Reply {
+    pub fn call_with(&self, body: &Value) -> HttpReply {
         self.try_call(body).expect("a reply")
     }
 
-    pub fn try_call(&self, body: &Value) -> std::io::Result<Reply> {
+    pub fn try_call(&self, body: &Value) -> std::io::Result<HttpReply> {
         post_json(&format!("{}integrations/call", self.fake.api_url()), Some(&self.token), body)
     }
 
-    pub fn call(&self, external_id: &str) -> Reply {
+    pub fn call(&self, external_id: &str) -> HttpReply {
         self.call_with(&call_body(external_id))
     }
 
-    pub fn try_upload(&self, name: &str, content: &[u8]) -> std::io::Result<Reply> {
+    pub fn try_upload(&self, name: &str, content: &[u8]) -> std::io::Result<HttpReply> {
         let bearer = format!("Bearer {}", self.token);
         let headers = [("Authorization", bearer.as_str()), ("Content-Type", "multipart/form-data; boundary=xYzZy")];
         request("POST", &self.upload_url(), &headers, &multipart(name, content))
     }
 
-    pub fn upload(&self, name: &str, content: &[u8]) -> Reply {
+    pub fn upload(&self, name: &str, content: &[u8]) -> HttpReply {
         self.try_upload(name, content).expect("a reply")
     }
 
@@ -170,20 +170,20 @@ impl<'a> Session<'a> {
         self.upload("call.wav", b"RIFF").json()["guid"].as_str().expect("a guid").to_owned()
     }
 
-    pub fn attach_with(&self, body: &Value) -> Reply {
+    pub fn attach_with(&self, body: &Value) -> HttpReply {
         self.try_attach(body).expect("a reply")
     }
 
-    pub fn try_attach(&self, body: &Value) -> std::io::Result<Reply> {
+    pub fn try_attach(&self, body: &Value) -> std::io::Result<HttpReply> {
         post_json(&format!("{}integrations/attachcallrecord", self.fake.api_url()), Some(&self.token), body)
     }
 
-    pub fn attach(&self, external_id: &str, guid: &str) -> Reply {
+    pub fn attach(&self, external_id: &str, guid: &str) -> HttpReply {
         self.attach_with(&attach_body(external_id, guid))
     }
 }
 
-pub fn auth(fake: &FakePyrus) -> std::io::Result<Reply> {
+pub fn auth(fake: &FakePyrus) -> std::io::Result<HttpReply> {
     post_json(&fake.auth_url(), None, &json!({"login": "bot@callspan", "security_key": "secret"}))
 }
 

@@ -3,17 +3,17 @@
 use callspan::fake_pyrus::{FakeEndpoint, FaultStep, PyrusFault, ScriptFile};
 use serde_json::{Value, json};
 
-use crate::fake_pyrus::client::{Reply, Session, get, post_json, request};
+use crate::fake_pyrus::client::{HttpReply, PyrusSession, get, post_json, request};
 use crate::fake_pyrus::fake;
 
-fn post(url: &str, body: Value) -> Reply {
+fn post(url: &str, body: Value) -> HttpReply {
     post_json(url, None, &body).expect("a reply")
 }
 
 #[test]
 fn a_script_in_json_does_what_the_builder_does() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let control = format!("{}__fake/", fake.control_url());
     let steps = json!([
         {"endpoint": "call", "fault": "server_error", "when": "after"},
@@ -93,7 +93,7 @@ fn every_fault_survives_its_way_through_json() {
 #[test]
 fn switches_clock_and_changes_are_set_from_outside() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let control = format!("{}__fake/", fake.control_url());
     assert_eq!(post(&format!("{control}config"), json!({"logic_error_status": 200, "id_style": "string"})).status, 200);
     assert_eq!(session.call("a").json()["task_id"], "458732");
@@ -113,7 +113,7 @@ fn switches_clock_and_changes_are_set_from_outside() {
 #[test]
 fn the_page_lists_tasks_and_their_recordings_can_be_played() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     session.call("ext-1");
     let guid = session.upload("ext-1.wav", b"0123456789").json()["guid"].as_str().expect("a guid").to_owned();
     session.attach("ext-1", &guid);

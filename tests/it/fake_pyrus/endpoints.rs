@@ -8,14 +8,14 @@ use callspan::fake_pyrus::{
 use serde_json::{Value, json};
 
 use crate::fake_pyrus::client::{
-    ACCOUNT, Session, attach_body, auth, call_body, get, post_json, request, with, without,
+    ACCOUNT, PyrusSession, attach_body, auth, call_body, get, post_json, request, with, without,
 };
 use crate::fake_pyrus::{fake, fake_with, no_violation};
 
 #[test]
 fn a_call_is_registered_its_recording_uploaded_and_attached_without_violation() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let call = session.call("ext-1");
     assert_eq!((call.status, call.json()["task_id"].as_u64()), (200, Some(458_732)));
     let wav = vec![7; 100_000];
@@ -85,15 +85,15 @@ fn each_state_of_a_token_has_its_golden_error() {
     let golden = json!({"error": "Неверный токен авторизации.", "error_code": "invalid_token"});
     assert_eq!((unknown.status, unknown.json()), (401, golden));
     fake.options(|o| o.error_lang = ErrorLanguage::En);
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     fake.change(WorldChange::DropAllTokens);
     let golden = json!({"error": "Authorization token has been revoked.", "error_code": "revoked_token"});
     assert_eq!((session.call("x").status, session.call("x").json()), (401, golden));
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     fake.advance(Duration::from_secs(3600));
     assert_eq!((session.call("x").status, session.call("x").code().as_str()), (401, "expired_token"));
     assert_eq!(fake.state().tokens.last().map(|t| t.life), Some(TokenValidity::Expired));
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     fake.change(WorldChange::Block { login: "bot@callspan".into(), blocked: true });
     assert_eq!((session.call("x").status, session.call("x").code().as_str()), (401, "account_blocked"));
     assert!(fake.state().tasks.is_empty());
@@ -102,10 +102,10 @@ fn each_state_of_a_token_has_its_golden_error() {
 #[test]
 fn one_token_too_many_or_a_new_key_revokes() {
     let fake = fake_with(|o| o.max_tokens_per_user = 1);
-    let first = Session::login(&fake);
+    let first = PyrusSession::login(&fake);
     fake.change(WorldChange::IssueToken("bot@callspan".into()));
     assert_eq!(first.call("x").code(), "revoked_token");
-    let second = Session::login(&fake);
+    let second = PyrusSession::login(&fake);
     assert_eq!(second.call("x").status, 200);
     fake.change(WorldChange::SecurityKey { login: "bot@callspan".into(), key: "other".into() });
     assert_eq!(second.call("x").code(), "revoked_token");
@@ -118,7 +118,7 @@ fn the_rate_limit_answers_429_until_its_window_ends() {
         o.rate_limit.requests = 2;
         o.clock = callspan::fake_pyrus::ClockMode::Frozen;
     });
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let first = session.call("a");
     assert_eq!(first.header("x-ratelimit-limit"), Some("2"));
     assert_eq!(first.header("x-ratelimit-remaining"), Some("1"));
@@ -141,7 +141,7 @@ fn the_rate_limit_answers_429_until_its_window_ends() {
 #[test]
 fn an_upload_gives_guid_and_md5_and_keeps_the_bytes() {
     let fake = fake_with(|o| o.md5_case = Md5Case::Upper);
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let reply = session.upload("call.wav", b"abc");
     let body = reply.json();
     assert_eq!(body["md5_hash"], "900150983CD24FB0D6963F7D28E17F72"); // of "abc", RFC 1321 A.5
@@ -157,7 +157,7 @@ fn an_upload_gives_guid_and_md5_and_keeps_the_bytes() {
 #[test]
 fn bad_uploads_are_refused_each_by_its_code() {
     let fake = fake_with(|o| o.max_upload = 1000);
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let bearer = format!("Bearer {}", session.token);
     let kind = "multipart/form-data; boundary=xYzZy";
     let raw = |kind: &str, body: &[u8]| {
@@ -181,7 +181,7 @@ fn bad_uploads_are_refused_each_by_its_code() {
 #[test]
 fn all_three_upload_paths_work_and_other_hosts_do_not() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let bearer = format!("Bearer {}", session.token);
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "multipart/form-data; boundary=xYzZy")];
     let body = crate::fake_pyrus::client::multipart("a.wav", b"abc");
@@ -192,7 +192,7 @@ fn all_three_upload_paths_work_and_other_hosts_do_not() {
     assert_eq!(at(fake.auth_url().replace("auth", "files/upload")), 404);
     assert!(fake.violations()[0].contains("accounts host"));
     let one = fake_with(|o| o.split_hosts = false);
-    let session = Session::login(&one);
+    let session = PyrusSession::login(&one);
     let bearer = format!("Bearer {}", session.token);
     let headers = [("Authorization", bearer.as_str()), headers[1]];
     let url = one.auth_url().replace("auth", "files/upload");
@@ -203,7 +203,7 @@ fn all_three_upload_paths_work_and_other_hosts_do_not() {
 #[test]
 fn a_call_reply_is_the_golden_one() {
     let fake = fake_with(|o| o.id_style = IdStyle::Mixed);
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     session.call("first");
     let golden = json!({"task_id": 458_732, "is_new_task": false, "responsible_person": {
         "user_id": "34231", "first_name": "Ilya", "last_name": "Laserson", "work_phone": "+79338762030"}});
@@ -214,7 +214,7 @@ fn a_call_reply_is_the_golden_one() {
 #[test]
 fn each_work_phone_finds_its_person_and_an_unknown_one_nobody() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     for (phone, user) in [("101", 34228), ("102", 34229), ("103", 34230), ("200", 34231)] {
         let reply = session.call_with(&with(call_body(phone), "internal_number", phone.into()));
         assert_eq!(reply.json()["responsible_person"]["user_id"], user);
@@ -228,7 +228,7 @@ fn each_work_phone_finds_its_person_and_an_unknown_one_nobody() {
 #[test]
 fn a_call_that_is_refused_changes_nothing() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let code = |body: Value| {
         let reply = session.call_with(&body);
         (reply.status, reply.code())
@@ -248,7 +248,7 @@ fn a_call_that_is_refused_changes_nothing() {
 #[test]
 fn unknown_mapping_codes_are_named_and_the_work_is_done() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let mappings = json!([
         {"code": "Foo", "value": "1"}, {"code": "CallDuration", "value": "12"}, {"code": "Bar", "value": "2"}]);
     let reply = session.call_with(&with(call_body("a"), "mappings", mappings.clone()));
@@ -272,7 +272,7 @@ fn unknown_mapping_codes_are_named_and_the_work_is_done() {
 #[test]
 fn an_attach_finds_its_task_by_each_identifier() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     session.call("ext-1");
     let (from, to) = ("+79774221338", "+74953009080");
     let base = |guid: &str| json!({"account_id": ACCOUNT, "record_file": guid});
@@ -301,7 +301,7 @@ fn an_attach_finds_its_task_by_each_identifier() {
 #[test]
 fn an_attach_judges_the_file_by_its_owner_and_its_name() {
     let fake = fake_with(|o| o.users.push(FakeUser { login: "other".into(), ..FakeUser::default() }));
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     session.call("ext-1");
     let attach = |guid: &str| {
         let reply = session.attach("ext-1", guid);
@@ -311,7 +311,7 @@ fn an_attach_judges_the_file_by_its_owner_and_its_name() {
     assert_eq!(attach("no-such-guid"), refused("unrecognized_attachment_id"));
     let other = post_json(&fake.auth_url(), None, &json!({"login": "other", "security_key": "secret"}));
     let token = other.expect("a reply").json()["access_token"].as_str().expect("a token").to_owned();
-    let foreign = Session { fake: &fake, token }.guid();
+    let foreign = PyrusSession { fake: &fake, token }.guid();
     assert_eq!(attach(&foreign), refused("unrecognized_attachment_id"));
     let guid = |name: &str| session.upload(name, b"x").json()["guid"].as_str().expect("a guid").to_owned();
     assert_eq!(attach(&guid("a.txt")), refused("unsupported_record_file_format"));
@@ -327,12 +327,12 @@ fn an_attach_judges_the_file_by_its_owner_and_its_name() {
 #[test]
 fn a_file_that_no_task_has_disappears_and_an_attached_one_stays() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     session.call("ext-1");
     let (kept, lost) = (session.guid(), session.guid());
     assert_eq!(session.attach("ext-1", &kept).status, 200);
     fake.advance(Duration::from_secs(24 * 3600));
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     assert_eq!(session.attach("ext-1", &lost).code(), "unrecognized_attachment_id");
     let state = fake.state();
     assert_eq!(state.files.iter().map(|f| f.guid.as_str()).collect::<Vec<_>>(), [kept.as_str()]);
@@ -341,7 +341,7 @@ fn a_file_that_no_task_has_disappears_and_an_attached_one_stays() {
 #[test]
 fn a_file_attached_twice_is_a_second_comment_and_a_duplicate() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     session.call("ext-1");
     let guid = session.guid();
     session.attach("ext-1", &guid);
@@ -354,7 +354,7 @@ fn a_file_attached_twice_is_a_second_comment_and_a_duplicate() {
 #[test]
 fn limits_of_a_task_are_reported() {
     let fake = fake_with(|o| (o.max_attachments, o.max_comments) = (1, 3));
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     session.call("a");
     assert_eq!(session.attach("a", &session.guid()).status, 200);
     assert_eq!(session.attach("a", &session.guid()).code(), "too_many_attachments");
@@ -365,7 +365,7 @@ fn limits_of_a_task_are_reported() {
 #[test]
 fn callevent_and_other_paths_get_the_golden_404() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let url = format!("{}integrations/callevent", fake.api_url());
     let reply = post_json(&url, Some(&session.token), &json!({})).expect("a reply");
     let golden =
@@ -379,7 +379,7 @@ fn callevent_and_other_paths_get_the_golden_404() {
 #[test]
 fn a_closed_deleted_or_forgotten_task_is_noticed() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     session.call("a");
     fake.change(WorldChange::CloseTask(458_732));
     let next = session.call("b").json();
@@ -397,7 +397,7 @@ fn a_closed_deleted_or_forgotten_task_is_noticed() {
 fn the_same_seed_gives_the_same_guids() {
     let guid = || {
         let fake = fake_with(|o| o.seed = Some(7));
-        Session::login(&fake).guid()
+        PyrusSession::login(&fake).guid()
     };
     assert_eq!(guid(), guid());
 }

@@ -7,11 +7,15 @@ use std::time::Duration;
 use callspan::fake_pyrus::{FakeEndpoint, FakePyrus, FaultStep, FaultTiming, PyrusFault, ScriptedBody, WorldChange};
 use serde_json::json;
 
-use crate::fake_pyrus::client::{Reply, Session, auth, connect, get, host, multipart, path};
+use crate::fake_pyrus::client::{HttpReply, PyrusSession, auth, connect, get, host, multipart, path};
 use crate::fake_pyrus::{fake, no_violation};
 
 /// The reply to a call under a fault, and whether the call is known afterwards.
-fn call(fake: &FakePyrus, session: &Session<'_>, step: impl Into<FaultStep>) -> (std::io::Result<Reply>, bool) {
+fn call(
+    fake: &FakePyrus,
+    session: &PyrusSession<'_>,
+    step: impl Into<FaultStep>,
+) -> (std::io::Result<HttpReply>, bool) {
     let known = fake.state().calls.len();
     fake.script(FakeEndpoint::Call, step);
     let reply = session.try_call(&crate::fake_pyrus::client::call_body(&format!("call {known}")));
@@ -21,7 +25,7 @@ fn call(fake: &FakePyrus, session: &Session<'_>, step: impl Into<FaultStep>) -> 
 #[test]
 fn a_fault_before_does_no_work_and_a_fault_after_does() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     for (fault, status) in [
         (PyrusFault::ServerError, 500),
         (PyrusFault::BadGateway, 502),
@@ -51,7 +55,7 @@ fn a_fault_before_does_no_work_and_a_fault_after_does() {
 #[test]
 fn scripted_replies_have_the_bodies_they_should() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let reply = |fault: PyrusFault| call(&fake, &session, fault).0.expect("a reply");
     let html = reply(PyrusFault::BadGateway);
     assert!(
@@ -87,7 +91,7 @@ fn scripted_replies_have_the_bodies_they_should() {
 #[test]
 fn connections_that_break_break_where_they_should() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     for when in [FaultTiming::Before, FaultTiming::After] {
         let step = |fault| FaultStep { fault, when: Some(when), times: 1 };
         let worked = when == FaultTiming::After;
@@ -109,7 +113,7 @@ fn connections_that_break_break_where_they_should() {
 #[test]
 fn hangs_and_drips_take_their_time() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let wait = Duration::from_millis(300);
     let timed = |step: FaultStep| {
         let began = fake.now();
@@ -138,7 +142,7 @@ fn hangs_and_drips_take_their_time() {
 #[test]
 fn an_upload_can_be_cut_stalled_or_read_slowly() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     fake.script(FakeEndpoint::Upload, PyrusFault::ResetAfterUploadBytes(1000));
     assert!(session.try_upload("a.wav", &[1; 4_000_000]).is_err());
     assert!(fake.state().files.is_empty());
@@ -157,7 +161,7 @@ fn an_upload_can_be_cut_stalled_or_read_slowly() {
 }
 
 /// The head and the first part's header of an upload of so many bytes.
-fn start_upload(session: &Session<'_>, size: usize) -> TcpStream {
+fn start_upload(session: &PyrusSession<'_>, size: usize) -> TcpStream {
     let url = session.upload_url();
     let mut stream = connect(&url);
     let frame = multipart("a.wav", b"");
@@ -178,7 +182,7 @@ fn start_upload(session: &Session<'_>, size: usize) -> TcpStream {
 #[test]
 fn early_refusals_come_before_the_body() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     for (fault, status) in [(PyrusFault::UnauthorizedEarly, 401), (PyrusFault::TooLargeEarly, 413)] {
         fake.script(FakeEndpoint::Upload, fault);
         let mut stream = start_upload(&session, 50_000_000);
@@ -207,7 +211,7 @@ fn replies_of_upload_and_auth_lose_or_change_a_detail() {
     );
     fake.change(WorldChange::DropAllTokens);
     fake.client_restarted();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     fake.script(FakeEndpoint::Upload, PyrusFault::WrongMd5);
     let wrong = session.upload("a.wav", b"abc").json();
     assert!(wrong["guid"].is_string() && wrong["md5_hash"] != "900150983cd24fb0d6963f7d28e17f72");
@@ -221,7 +225,7 @@ fn replies_of_upload_and_auth_lose_or_change_a_detail() {
 #[test]
 fn the_world_changes_before_or_after_a_request() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     fake.script(FakeEndpoint::Call, FaultStep::after(PyrusFault::Change(WorldChange::DisableWebhook)));
     assert_eq!(session.call("a").status, 200);
     assert_eq!(session.call("b").code(), "webhook_is_disabled");
@@ -232,7 +236,7 @@ fn the_world_changes_before_or_after_a_request() {
     assert_eq!(session.attach("a", &guid).code(), "unrecognized_attachment_id");
     fake.script(FakeEndpoint::Upload, PyrusFault::Change(WorldChange::ClockAdvance(Duration::from_secs(3600))));
     assert_eq!(session.upload("a.wav", b"x").code(), "expired_token");
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     fake.script(FakeEndpoint::Call, PyrusFault::Change(WorldChange::DropAllTokens));
     assert_eq!(session.call("c").code(), "revoked_token");
     no_violation(&fake);
@@ -241,7 +245,7 @@ fn the_world_changes_before_or_after_a_request() {
 #[test]
 fn steps_are_taken_in_order_each_by_its_endpoint_for_their_times() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     fake.script(FakeEndpoint::Call, FaultStep::new(PyrusFault::ServerError).times(2));
     fake.script(FakeEndpoint::Call, PyrusFault::Unavailable);
     session.guid();
@@ -258,7 +262,7 @@ fn steps_are_taken_in_order_each_by_its_endpoint_for_their_times() {
 #[test]
 fn a_closed_listener_refuses_and_comes_back_on_its_port() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let mut idle = connect(&fake.api_url());
     let began = fake.now();
     fake.script(FakeEndpoint::Call, PyrusFault::RefuseConnections(Duration::from_millis(1500)));
@@ -280,7 +284,7 @@ fn a_dropped_fake_no_longer_listens_and_ends_what_hangs() {
     let fake = fake();
     let address = host(&fake.auth_url()).to_owned();
     fake.script(FakeEndpoint::Upload, PyrusFault::StallUploadAfter(0));
-    let mut hanging = start_upload(&Session::login(&fake), 10);
+    let mut hanging = start_upload(&PyrusSession::login(&fake), 10);
     while fake.state().requests(FakeEndpoint::Upload) == 0 {
         std::thread::yield_now();
     }

@@ -4,13 +4,13 @@ use std::io::{Read as _, Write as _};
 
 use callspan::fake_pyrus::FakeEndpoint;
 
-use crate::fake_pyrus::client::{Session, call_body, connect, host, path, read_reply, request};
+use crate::fake_pyrus::client::{PyrusSession, call_body, connect, host, path, read_reply, request};
 use crate::fake_pyrus::{fake, fake_with, no_violation};
 
 #[test]
 fn requests_can_follow_each_other_on_one_connection_even_unasked() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let url = format!("{}integrations/call", fake.api_url());
     let mut all = String::new();
     for (n, connection) in [(1, "keep-alive"), (2, "close")] {
@@ -35,7 +35,7 @@ fn requests_can_follow_each_other_on_one_connection_even_unasked() {
 #[test]
 fn a_request_split_at_every_byte_is_the_same_request() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let url = format!("{}integrations/call", fake.api_url());
     let body = call_body("a").to_string();
     let head = format!(
@@ -107,7 +107,7 @@ fn what_is_no_http_is_refused_and_bounded() {
 #[test]
 fn a_json_body_over_1_mib_is_refused_and_not_kept() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let mut body = call_body("a");
     body["from_number"] = "7".repeat(1_100_000).into();
     let reply = session.call_with(&body);
@@ -118,7 +118,7 @@ fn a_json_body_over_1_mib_is_refused_and_not_kept() {
 #[test]
 fn an_upload_that_its_client_abandons_is_no_file_and_no_violation() {
     let fake = fake_with(|o| o.max_upload = 1 << 30);
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let url = session.upload_url();
     let mut stream = connect(&url);
     let head = format!(

@@ -6,7 +6,7 @@ use callspan::fake_pyrus::{FakeEndpoint, FakePyrus, FaultStep, PyrusFault, World
 use serde_json::{Value, json};
 
 use crate::fake_pyrus::client::{
-    Session, attach_body, auth, call_body, connect, host, multipart, path, post_json, request, with, without,
+    PyrusSession, attach_body, auth, call_body, connect, host, multipart, path, post_json, request, with, without,
 };
 use crate::fake_pyrus::{fake, no_violation};
 
@@ -20,7 +20,7 @@ fn caught(fake: &FakePyrus, what: &str) {
 #[test]
 fn wrong_json_members_are_caught() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let cases: [(Value, &str); 8] = [
         (with(call_body("1"), "from", "x".into()), "unknown member \"from\""),
         (with(call_body("2"), "internal_number", Value::Null), "\"internal_number\" is null"),
@@ -46,7 +46,7 @@ fn wrong_json_members_are_caught() {
 #[test]
 fn wrong_attach_members_are_caught() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     session.call("a");
     session.attach_with(&with(attach_body("a", &session.guid()), "task_id", 0.into()));
     caught(&fake, "\"task_id\" is 0");
@@ -59,7 +59,7 @@ fn wrong_attach_members_are_caught() {
 #[test]
 fn wrong_methods_and_headers_are_caught() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let url = format!("{}integrations/call", fake.api_url());
     let bearer = format!("Bearer {}", session.token);
     let sent = std::cell::Cell::new(0);
@@ -84,7 +84,7 @@ fn wrong_methods_and_headers_are_caught() {
 #[test]
 fn secrets_in_the_wrong_place_are_caught_and_not_logged() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let url = format!("{}integrations/call?access_token={}", fake.api_url(), session.token);
     assert_eq!(post_json(&url, Some(&session.token), &call_body("a")).expect("a reply").status, 200);
     caught(&fake, "in the URL");
@@ -103,7 +103,7 @@ fn secrets_in_the_wrong_place_are_caught_and_not_logged() {
 #[test]
 fn a_doubled_slash_is_caught() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let url = format!("{}/integrations/call", fake.api_url());
     assert_eq!(post_json(&url, Some(&session.token), &call_body("a")).expect("a reply").status, 404);
     caught(&fake, "// in the path");
@@ -112,7 +112,7 @@ fn a_doubled_slash_is_caught() {
 #[test]
 fn wrong_uploads_are_caught() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let bearer = format!("Bearer {}", session.token);
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "multipart/form-data; boundary=xYzZy")];
     let send = |body: &str| request("POST", &session.upload_url(), &headers, body.as_bytes()).expect("a reply").status;
@@ -142,7 +142,7 @@ fn wrong_uploads_are_caught() {
 #[test]
 fn bytes_after_the_body_are_caught() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let body = call_body("a").to_string();
     let url = format!("{}integrations/call", fake.api_url());
     let mut stream = connect(&url);
@@ -164,20 +164,20 @@ fn bytes_after_the_body_are_caught() {
 #[test]
 fn an_auth_without_a_401_before_is_a_violation() {
     let fake = fake();
-    Session::login(&fake);
-    let session = Session::login(&fake);
+    PyrusSession::login(&fake);
+    let session = PyrusSession::login(&fake);
     caught(&fake, "auth although the token is good");
     fake.change(WorldChange::DropAllTokens);
     assert_eq!(session.call("a").status, 401);
-    Session::login(&fake);
+    PyrusSession::login(&fake);
     no_violation(&fake);
     fake.script(FakeEndpoint::Auth, PyrusFault::NoToken);
     fake.client_restarted();
     auth(&fake).expect("a reply");
-    Session::login(&fake);
+    PyrusSession::login(&fake);
     no_violation(&fake); // a reply without a token is a reason to ask again
     fake.client_restarted();
-    Session::login(&fake);
+    PyrusSession::login(&fake);
     no_violation(&fake);
 }
 
@@ -215,14 +215,14 @@ fn an_auth_that_its_client_gave_up_is_no_longer_under_way() {
     while fake.log().is_empty() {
         std::thread::yield_now();
     }
-    Session::login(&fake);
+    PyrusSession::login(&fake);
     no_violation(&fake);
 }
 
 #[test]
 fn only_a_repeat_after_a_definite_answer_is_a_violation() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     fake.script(FakeEndpoint::Call, FaultStep::after(PyrusFault::ServerError));
     assert_eq!(session.call("a").status, 500);
     assert_eq!(session.call("a").status, 200);
@@ -251,7 +251,7 @@ fn a_request_during_the_pause_after_429_is_a_violation() {
         (Some("9"), Some(3), 3),
     ] {
         let fake = crate::fake_pyrus::fake_with(|o| o.clock = callspan::fake_pyrus::ClockMode::Frozen);
-        let session = Session::login(&fake);
+        let session = PyrusSession::login(&fake);
         fake.script(FakeEndpoint::Call, PyrusFault::RateLimited { reset: reset.map(str::to_owned), retry_after });
         let reply = session.call("a");
         assert_eq!((reply.status, reply.header("x-ratelimit-reset")), (429, reset));

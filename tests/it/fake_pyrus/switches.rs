@@ -6,7 +6,7 @@ use callspan::fake_pyrus::{
 };
 use serde_json::{Value, json};
 
-use crate::fake_pyrus::client::{Session, attach_body, auth, call_body, post_json, request, with, without};
+use crate::fake_pyrus::client::{PyrusSession, attach_body, auth, call_body, post_json, request, with, without};
 use crate::fake_pyrus::{fake, fake_with, no_violation};
 
 #[test]
@@ -16,7 +16,7 @@ fn on_premises_all_is_on_one_host_without_urls_in_replies() {
         let reply = auth(&fake).expect("a reply").json();
         assert_eq!(reply.as_object().map(|o| o.keys().cloned().collect()), Some(vec!["access_token".to_owned()]));
         assert!(fake.api_url().ends_with("/api/v4/"));
-        let session = Session::login(&fake);
+        let session = PyrusSession::login(&fake);
         let call = session.call("a");
         if mode == PyrusMode::Onprem {
             assert_eq!(call.status, 200);
@@ -33,7 +33,7 @@ fn on_premises_all_is_on_one_host_without_urls_in_replies() {
 #[test]
 fn one_listener_serves_all_when_hosts_are_not_split() {
     let fake = fake_with(|o| o.split_hosts = false);
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     session.call("a");
     assert_eq!(session.attach("a", &session.guid()).status, 200);
     assert_eq!(fake.api_url(), format!("{}v4/", fake.files_url()));
@@ -52,7 +52,7 @@ fn urls_come_without_a_slash_too() {
 fn telephony_errors_have_the_status_of_their_switches() {
     for status in [200, 400] {
         let fake = fake_with(|o| (o.logic_error_status, o.mapping_error_status) = (status, status));
-        let session = Session::login(&fake);
+        let session = PyrusSession::login(&fake);
         let reply = session.call_with(&with(call_body("a"), "account_id", "other".into()));
         assert_eq!((reply.status, reply.code().as_str()), (status, "unrecognized_account_id"));
         let bad = with(call_body("a"), "mappings", json!([{"code": "Foo", "value": "1"}]));
@@ -74,7 +74,7 @@ fn a_successful_attach_answers_in_four_ways() {
     ];
     for (body, expected) in bodies {
         let fake = fake_with(|o| o.attach_ok_body = body);
-        let session = Session::login(&fake);
+        let session = PyrusSession::login(&fake);
         session.call("a");
         let reply = session.attach("a", &session.guid());
         assert_eq!((reply.status, String::from_utf8_lossy(&reply.body).as_ref()), (200, expected));
@@ -89,7 +89,7 @@ fn ids_are_numbers_or_strings() {
         (IdStyle::Mixed, json!(458_732), json!("34231")),
     ] {
         let fake = fake_with(|o| o.id_style = style);
-        let body = Session::login(&fake).call("a").json();
+        let body = PyrusSession::login(&fake).call("a").json();
         assert_eq!((&body["task_id"], &body["responsible_person"]["user_id"]), (&task, &user));
     }
 }
@@ -98,7 +98,7 @@ fn ids_are_numbers_or_strings() {
 fn the_same_call_again_comments_or_updates() {
     for (repeat, comments, duplicates) in [(RepeatCall::Comment, 2, 1), (RepeatCall::Update, 1, 0)] {
         let fake = fake_with(|o| o.repeat_call = repeat);
-        let session = Session::login(&fake);
+        let session = PyrusSession::login(&fake);
         session.call("a");
         let again =
             session.call_with(&with(call_body("a"), "mappings", json!([{"code": "CallDuration", "value": "9"}])));
@@ -113,7 +113,7 @@ fn the_same_call_again_comments_or_updates() {
 #[test]
 fn account_id_of_an_attach_can_be_optional() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     session.call("a");
     let body = without(attach_body("a", &session.guid()), "account_id");
     assert_eq!(session.attach_with(&body).code(), "required_parameters_not_specified");
@@ -126,7 +126,7 @@ fn account_id_of_an_attach_can_be_optional() {
 fn a_caller_with_an_open_task_gets_it_again_unless_told() {
     for (policy, tasks) in [(TaskPolicy::SameFromOpenTask, 1), (TaskPolicy::AlwaysNew, 2)] {
         let fake = fake_with(|o| o.task_policy = policy);
-        let session = Session::login(&fake);
+        let session = PyrusSession::login(&fake);
         session.call("a");
         assert_eq!(session.call("b").json()["is_new_task"], json!(tasks == 2));
         assert_eq!(fake.state().tasks.len(), tasks);
@@ -141,7 +141,7 @@ fn nobody_responsible_is_said_in_three_ways() {
         (ResponsibleEmpty::Object, Some(json!({}))),
     ] {
         let fake = fake_with(|o| o.responsible_empty = empty);
-        let reply = Session::login(&fake).call_with(&without(call_body("a"), "internal_number"));
+        let reply = PyrusSession::login(&fake).call_with(&without(call_body("a"), "internal_number"));
         assert_eq!(reply.json().get("responsible_person").cloned(), expected);
     }
 }
@@ -149,7 +149,7 @@ fn nobody_responsible_is_said_in_three_ways() {
 #[test]
 fn an_unknown_task_has_two_codes() {
     let fake = fake_with(|o| o.unknown_task_error = UnknownTaskError::Call);
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let body = with(attach_body("a", "g"), "task_id", 5.into());
     assert_eq!(session.attach_with(&body).code(), "unrecognized_call_id");
 }
@@ -157,7 +157,7 @@ fn an_unknown_task_has_two_codes() {
 #[test]
 fn a_too_large_upload_is_refused_early_by_a_proxy() {
     let fake = fake_with(|o| (o.max_upload, o.too_large) = (1000, TooLargeReply::HtmlEarly));
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let reply = session.upload("a.wav", &[0; 2000]);
     assert_eq!(reply.status, 413);
     assert!(reply.body.starts_with(b"<html>"));
@@ -168,7 +168,7 @@ fn a_too_large_upload_is_refused_early_by_a_proxy() {
 fn a_file_of_a_bad_format_may_still_fill_fields() {
     for applies in [false, true] {
         let fake = fake_with(|o| o.bad_format_applies_mappings = applies);
-        let session = Session::login(&fake);
+        let session = PyrusSession::login(&fake);
         session.call("a");
         let guid = session.upload("a.txt", b"x").json()["guid"].as_str().expect("a guid").to_owned();
         let body = with(attach_body("a", &guid), "mappings", json!([{"code": "CallDuration", "value": "9"}]));
@@ -196,7 +196,7 @@ fn the_clock_runs_or_stands() {
 #[test]
 fn the_old_telephony_api_answers_only_when_asked_for() {
     let fake = fake();
-    let session = Session::login(&fake);
+    let session = PyrusSession::login(&fake);
     let url = format!("{}calls", fake.api_url());
     let new = json!({"from": "1", "to": "2", "extension": "200", "integration_guid": "uniqueID12345"});
     let post = |url: &str, body: &Value| post_json(url, Some(&session.token), body).expect("a reply");

@@ -4,12 +4,12 @@ use callspan::journal::CallStage;
 use callspan::ops::disk::{DiskLevel, DiskWatch};
 use callspan::service::watch;
 
-use crate::faults::station::{ALL, Mount, Place, Station, below, call, delivered, until};
+use crate::faults::station::{ALL, FaultSetup, TestRecorder, TmpfsMount, below, call, delivered, until};
 
 /// The recording of the shipped call: 8.1 s of 8000 Hz, two channels of 16 bits.
 const WAV_BYTES: u64 = 200_000;
 
-fn expect_whole(place: &Place, station: &Station) {
+fn expect_whole(place: &FaultSetup, station: &TestRecorder) {
     let record = delivered(place, &station.journal);
     assert!(record.problems.is_empty(), "{:?}", record.problems);
     let [file] = record.recordings.as_slice() else { panic!("one recording: {:?}", record.recordings) };
@@ -26,10 +26,10 @@ fn expect_whole(place: &Place, station: &Station) {
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn a_full_recording_folder_makes_the_call_wait() {
-    let place = Place::new();
+    let place = FaultSetup::new();
     // The record fits, the sound does not.
-    let mount = Mount::new(&place.config.recording.dir, 100);
-    let mut station = Station::start(&place);
+    let mount = TmpfsMount::new(&place.config.recording.dir, 100);
+    let mut station = TestRecorder::start(&place);
     station.hear(ALL);
     until("an alarm says it", || place.alarms().contains(&String::from("recording_failed")));
     let stored = call(&station.journal).expect("it is in the journal");
@@ -45,17 +45,17 @@ fn a_full_recording_folder_makes_the_call_wait() {
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn a_read_only_recording_folder_makes_the_call_wait_across_a_restart() {
-    let place = Place::new();
-    let mount = Mount::new(&place.config.recording.dir, 8_192);
+    let place = FaultSetup::new();
+    let mount = TmpfsMount::new(&place.config.recording.dir, 8_192);
     mount.remount("ro");
     let mut disks = watch::disks(&place.config);
     assert!(disks.check().iter().any(|c| c.section == "recording" && c.level == DiskLevel::ReadOnly));
-    let mut station = Station::start(&place);
+    let mut station = TestRecorder::start(&place);
     station.hear(ALL);
     until("an alarm says it", || place.alarms().contains(&String::from("recording_failed")));
     station.stop();
     mount.remount("rw");
-    let mut station = Station::start(&place);
+    let mut station = TestRecorder::start(&place);
     station.hear_nothing();
     expect_whole(&place, &station);
     station.stop();
@@ -64,9 +64,9 @@ fn a_read_only_recording_folder_makes_the_call_wait_across_a_restart() {
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn a_full_spool_loses_nothing_while_memory_lasts() {
-    let place = Place::new();
-    let mount = Mount::new(&place.config.spool.dir, 4_096);
-    let mut station = Station::start(&place);
+    let place = FaultSetup::new();
+    let mount = TmpfsMount::new(&place.config.spool.dir, 4_096);
+    let mut station = TestRecorder::start(&place);
     let filler = mount.fill();
     let mut disks = DiskWatch::new([("spool", place.config.spool.dir.clone())]);
     assert_eq!(disks.check().first().map(|c| c.level), Some(DiskLevel::Critical));
@@ -81,9 +81,9 @@ fn a_full_spool_loses_nothing_while_memory_lasts() {
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn a_read_only_spool_loses_nothing_while_memory_lasts() {
-    let place = Place::new();
-    let mount = Mount::new(&place.config.spool.dir, 4_096);
-    let mut station = Station::start(&place);
+    let place = FaultSetup::new();
+    let mount = TmpfsMount::new(&place.config.spool.dir, 4_096);
+    let mut station = TestRecorder::start(&place);
     mount.remount("ro");
     station.hear(ALL);
     mount.remount("rw");
@@ -94,16 +94,16 @@ fn a_read_only_spool_loses_nothing_while_memory_lasts() {
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn a_full_spool_at_the_end_keeps_its_data_without_hanging() {
-    let place = Place::new();
-    let mount = Mount::new(&place.config.spool.dir, 4_096);
-    let mut station = Station::start(&place);
+    let place = FaultSetup::new();
+    let mount = TmpfsMount::new(&place.config.spool.dir, 4_096);
+    let mut station = TestRecorder::start(&place);
     station.hear(400);
     until("something is on the disk", || !below(&place.config.spool.dir).is_empty());
     let filler = mount.fill();
     station.hear(300);
     station.stop();
     std::fs::remove_file(filler).expect("removed");
-    let station = Station::start(&place);
+    let station = TestRecorder::start(&place);
     // The rest of the call was not heard: it goes on under the same id when its packets come again, or ends in silence.
     until("the call is known", || call(&station.journal).is_some());
     station.stop();
@@ -112,9 +112,9 @@ fn a_full_spool_at_the_end_keeps_its_data_without_hanging() {
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn a_journal_on_a_full_disk_waits_and_sends_nothing_twice() {
-    let place = Place::new();
-    let mount = Mount::new(&place.config.journal.dir, 2_048);
-    let mut station = Station::start(&place);
+    let place = FaultSetup::new();
+    let mount = TmpfsMount::new(&place.config.journal.dir, 2_048);
+    let mut station = TestRecorder::start(&place);
     let filler = mount.fill();
     station.hear(ALL);
     until("an alarm says it", || {

@@ -11,11 +11,11 @@ use callspan::journal::{EncryptedRecording, Journal};
 use callspan::recording::encrypt::{EncryptedFile, encrypt_file, encrypted_path};
 use callspan::recording::{digest, encrypt::AgeRecipient};
 
-use crate::faults::station::{ALL, Place, Station, below, beside, call, delivered, until};
+use crate::faults::station::{ALL, FaultSetup, TestRecorder, below, beside, call, delivered, until};
 
 /// A place whose recordings only this identity can read.
-fn place(keep_pcap: bool) -> (Place, Identity) {
-    let (mut place, identity) = (Place::new(), Identity::generate());
+fn place(keep_pcap: bool) -> (FaultSetup, Identity) {
+    let (mut place, identity) = (FaultSetup::new(), Identity::generate());
     place.config.recording.encrypt_to = vec![recipient(&identity)];
     place.config.recording.keep_pcap = keep_pcap;
     (place, identity)
@@ -37,7 +37,7 @@ fn decrypt(path: &Path, identity: &Identity) -> Vec<u8> {
 }
 
 /// Waits until the one call is encrypted and the record beside it says so; nothing may be left over then.
-fn encrypted(place: &Place, journal: &Journal) -> CallRecord {
+fn encrypted(place: &FaultSetup, journal: &Journal) -> CallRecord {
     let mut record = None;
     until("the recording is encrypted and its record says so", || {
         let Some(stored) = call(journal) else { return false };
@@ -59,7 +59,7 @@ fn encrypted(place: &Place, journal: &Journal) -> CallRecord {
 }
 
 /// The endings of the files of the one call, without its id.
-fn names(place: &Place, id: &str) -> Vec<String> {
+fn names(place: &FaultSetup, id: &str) -> Vec<String> {
     let ending = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).expect("a plain name");
         name.strip_prefix(id).expect("its own files only").to_owned()
@@ -68,7 +68,7 @@ fn names(place: &Place, id: &str) -> Vec<String> {
 }
 
 /// `callspan calls …` with the folders of the place.
-fn calls(place: &Place, args: &[&str]) -> Output {
+fn calls(place: &FaultSetup, args: &[&str]) -> Output {
     let config = place.dir.path().join("callspan.toml");
     let toml = format!(
         "[spool]\ndir = {:?}\n[state]\ndir = {:?}\n[recording]\ndir = {:?}\nmin_free_gib = 0\n",
@@ -87,7 +87,7 @@ fn said(output: &Output) -> String {
 #[test]
 fn a_delivered_recording_is_encrypted_and_its_key_gives_back_every_byte() {
     let (place, identity) = place(true);
-    let mut station = Station::start(&place);
+    let mut station = TestRecorder::start(&place);
     station.hear(ALL);
     let record = encrypted(&place, &station.journal);
     station.stop();
@@ -108,7 +108,7 @@ fn a_delivered_recording_is_encrypted_and_its_key_gives_back_every_byte() {
     rendered_again(&place, &record, (&packets, &identity), &plain);
 }
 
-fn verified(place: &Place, record: &CallRecord, identity: &Identity) {
+fn verified(place: &FaultSetup, record: &CallRecord, identity: &Identity) {
     let output = calls(place, &["verify"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(said(&output).contains("1 whole, 0 missing") && said(&output).contains("cannot be decoded without"));
@@ -132,7 +132,7 @@ fn verified(place: &Place, record: &CallRecord, identity: &Identity) {
 }
 
 /// Only with decrypted packets; the recording is plain then, and the encrypted one is not left lying about.
-fn rendered_again(place: &Place, record: &CallRecord, (packets, identity): (&Path, &Identity), plain: &[u8]) {
+fn rendered_again(place: &FaultSetup, record: &CallRecord, (packets, identity): (&Path, &Identity), plain: &[u8]) {
     let output = calls(place, &["render", &record.id]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(said(&output).contains("age -d -i KEYFILE"), "{}", said(&output));
@@ -143,7 +143,7 @@ fn rendered_again(place: &Place, record: &CallRecord, (packets, identity): (&Pat
     let wav = Path::new(&record.recordings[0].path).with_extension("");
     assert!(std::fs::read(wav).expect("there") == plain, "the same sound");
     // The service encrypts it again, and the packets with it; Pyrus keeps what it has.
-    let station = Station::start(place);
+    let station = TestRecorder::start(place);
     assert_eq!(encrypted(place, &station.journal).id, record.id);
     until("the packets are encrypted, too", || names(place, &record.id) == [".1.pcapng.age", ".json", ".wav.age"]);
     station.stop();
@@ -154,7 +154,7 @@ fn rendered_again(place: &Place, record: &CallRecord, (packets, identity): (&Pat
 fn without_pyrus_a_recording_is_encrypted_as_soon_as_it_is_complete() {
     let (mut place, identity) = place(false);
     place.config.pyrus.enabled = false;
-    let mut station = Station::start(&place);
+    let mut station = TestRecorder::start(&place);
     station.hear(ALL);
     let record = encrypted(&place, &station.journal);
     station.stop();
@@ -166,7 +166,7 @@ fn without_pyrus_a_recording_is_encrypted_as_soon_as_it_is_complete() {
 fn what_is_owed_stays_plain_until_pyrus_has_it() {
     let (mut place, _) = place(false);
     place.config.pyrus.auth_url = String::from("http://127.0.0.1:9/api/v4/auth"); // nobody is there
-    let mut station = Station::start(&place);
+    let mut station = TestRecorder::start(&place);
     station.hear(ALL);
     until("the call is complete", || call(&station.journal).is_some_and(|c| !c.record.recordings.is_empty()));
     let stored = call(&station.journal).expect("just seen");
@@ -174,7 +174,7 @@ fn what_is_owed_stays_plain_until_pyrus_has_it() {
     assert_eq!(station.journal.calls_to_encrypt("", 10).expect("readable"), [""; 0]);
     station.stop();
     place.config.pyrus.auth_url = place.fake.auth_url();
-    let station = Station::start(&place);
+    let station = TestRecorder::start(&place);
     encrypted(&place, &station.journal);
     station.stop();
     assert_eq!(place.sent(), [1, 1, 1]);
@@ -182,7 +182,7 @@ fn what_is_owed_stays_plain_until_pyrus_has_it() {
 
 /// How far an earlier process had come with the recording when it was killed.
 #[derive(Clone, Copy, Debug)]
-enum Killed {
+enum EncryptionCrash {
     /// Half of the encrypted file is there, under its name or not.
     WhileWriting,
     /// All of it is there; the row says the plain one.
@@ -195,13 +195,16 @@ enum Killed {
 
 #[test]
 fn a_crash_at_any_step_keeps_files_and_rows_paired() {
-    for killed in
-        [Killed::WhileWriting, Killed::BeforeTheRow, Killed::BeforeTheRemoval, Killed::BeforeItsNameWasForgotten]
-    {
+    for killed in [
+        EncryptionCrash::WhileWriting,
+        EncryptionCrash::BeforeTheRow,
+        EncryptionCrash::BeforeTheRemoval,
+        EncryptionCrash::BeforeItsNameWasForgotten,
+    ] {
         eprintln!("{killed:?}");
         let (mut place, identity) = place(false);
         let recipients = std::mem::take(&mut place.config.recording.encrypt_to);
-        let mut station = Station::start(&place);
+        let mut station = TestRecorder::start(&place);
         station.hear(ALL);
         let record = delivered(&place, &station.journal);
         let journal = station.journal.clone();
@@ -210,7 +213,7 @@ fn a_crash_at_any_step_keeps_files_and_rows_paired() {
         half_way(&journal, &record, (&recipients, killed));
         drop(journal);
         // Also where encryption was turned off meanwhile, nothing stays that no row knows.
-        let station = Station::start(&place);
+        let station = TestRecorder::start(&place);
         until("what was left over is gone", || station.journal.leftovers(1).expect("readable").is_empty());
         let rows = station.journal.recordings().expect("readable");
         let kept = below(&place.config.recording.dir);
@@ -218,7 +221,7 @@ fn a_crash_at_any_step_keeps_files_and_rows_paired() {
         assert_eq!(sound, [Path::new(&rows[0].path)], "{killed:?}");
         station.stop();
         place.config.recording.encrypt_to = recipients;
-        let station = Station::start(&place);
+        let station = TestRecorder::start(&place);
         let record = encrypted(&place, &station.journal);
         station.stop();
         assert_eq!(names(&place, &record.id), [".json", ".wav.age"], "{killed:?}");
@@ -228,26 +231,26 @@ fn a_crash_at_any_step_keeps_files_and_rows_paired() {
 }
 
 /// Does what the service does, up to a point.
-fn half_way(journal: &Journal, record: &CallRecord, (recipients, killed): (&[AgeRecipient], Killed)) {
+fn half_way(journal: &Journal, record: &CallRecord, (recipients, killed): (&[AgeRecipient], EncryptionCrash)) {
     let recording = &record.recordings[0];
     let plain = Path::new(&recording.path);
     let path = encrypted_path(plain);
     let name = path.display().to_string();
     journal.add_leftovers(std::slice::from_ref(&name)).expect("written");
-    if matches!(killed, Killed::WhileWriting) {
+    if matches!(killed, EncryptionCrash::WhileWriting) {
         std::fs::write(&path, b"age-encryption.org/v1\n").expect("written");
         return;
     }
     let EncryptedFile { bytes, sha256, plain_sha256 } = encrypt_file(&plain, &path, recipients).expect("encrypted");
     assert_eq!(plain_sha256, recording.sha256);
-    if matches!(killed, Killed::BeforeTheRow) {
+    if matches!(killed, EncryptionCrash::BeforeTheRow) {
         return;
     }
     let file =
         EncryptedRecording { part: 1, plain_path: recording.path.clone(), plain_sha256, path: name, bytes, sha256 };
     assert!(journal.replace_with_encrypted(&record.id, &file).expect("written"));
     assert!(!journal.replace_with_encrypted(&record.id, &file).expect("readable"), "the row names another file by now");
-    if matches!(killed, Killed::BeforeItsNameWasForgotten) {
+    if matches!(killed, EncryptionCrash::BeforeItsNameWasForgotten) {
         std::fs::remove_file(plain).expect("there");
     }
 }
@@ -255,7 +258,7 @@ fn half_way(journal: &Journal, record: &CallRecord, (recipients, killed): (&[Age
 #[test]
 fn a_rebuilt_journal_finds_encrypted_recordings_of_older_records() {
     let (place, identity) = place(false);
-    let mut station = Station::start(&place);
+    let mut station = TestRecorder::start(&place);
     station.hear(ALL);
     let record = encrypted(&place, &station.journal);
     station.stop();
@@ -268,14 +271,14 @@ fn a_rebuilt_journal_finds_encrypted_recordings_of_older_records() {
     let lose = || std::fs::write(place.config.journal.dir.join("journal.sqlite"), [0xA5; 8_192]).expect("written");
     // As it is.
     lose();
-    let station = Station::start(&place);
+    let station = TestRecorder::start(&place);
     assert!(station.alarm.is_some());
     assert_eq!(encrypted(&place, &station.journal), record);
     station.stop();
     // The plain file came back after a power cut.
     lose();
     std::fs::write(&plain, b"RIFF").expect("written");
-    let station = Station::start(&place);
+    let station = TestRecorder::start(&place);
     until("the plain file is gone", || !plain.exists());
     assert_eq!(encrypted(&place, &station.journal), record);
     station.stop();
@@ -286,7 +289,7 @@ fn a_rebuilt_journal_finds_encrypted_recordings_of_older_records() {
     before.recordings[0].sha256 = file.plain_sha256.clone().expect("known");
     before.recordings[0].plain_sha256 = None;
     std::fs::write(&json, serde_json::to_vec(&before).expect("JSON")).expect("written");
-    let station = Station::start(&place);
+    let station = TestRecorder::start(&place);
     assert_eq!(encrypted(&place, &station.journal), record);
     station.stop();
     assert_eq!(names(&place, &record.id), [".json", ".wav.age"]);
@@ -298,14 +301,14 @@ fn a_rebuilt_journal_finds_encrypted_recordings_of_older_records() {
 fn a_changed_file_is_reported_instead_of_encrypted() {
     let (mut place, _) = place(false);
     let keys = std::mem::take(&mut place.config.recording.encrypt_to);
-    let mut station = Station::start(&place);
+    let mut station = TestRecorder::start(&place);
     station.hear(ALL);
     let record = delivered(&place, &station.journal);
     station.stop();
     let path = Path::new(&record.recordings[0].path);
     std::fs::write(path, b"RIFF, and something else").expect("written");
     place.config.recording.encrypt_to = keys;
-    let station = Station::start(&place);
+    let station = TestRecorder::start(&place);
     until("an alarm", || place.alarms().contains(&String::from("encryption_failed")));
     until("the half is gone", || station.journal.leftovers(1).expect("readable").is_empty());
     station.stop();

@@ -12,7 +12,7 @@ use callspan::recording::{FolderLayout, Recorder};
 use callspan::service::rerender::rerender;
 use callspan::time::Timestamp;
 
-use crate::faults::station::{ALL, Place, Station, beside, call, capture, delivered};
+use crate::faults::station::{ALL, FaultSetup, TestRecorder, beside, call, capture, delivered};
 
 /// Overwrites the pages behind the header, as a dying disk would.
 fn damage(file: &Path) {
@@ -28,8 +28,8 @@ fn damage(file: &Path) {
 
 #[test]
 fn a_damaged_journal_is_kept_and_delivered_calls_are_not_resent() {
-    let place = Place::new();
-    let mut station = Station::start(&place);
+    let place = FaultSetup::new();
+    let mut station = TestRecorder::start(&place);
     station.hear(ALL);
     let before = delivered(&place, &station.journal);
     station.stop();
@@ -37,7 +37,7 @@ fn a_damaged_journal_is_kept_and_delivered_calls_are_not_resent() {
     let file = place.config.journal.dir.join("journal.sqlite");
     damage(&file);
     // The same packets once more: the call comes back under the same id, as after a crash before its spool was removed.
-    let mut station = Station::start(&place);
+    let mut station = TestRecorder::start(&place);
     let alarm = station.alarm.clone().expect("an admin is told");
     assert!(alarm.contains("damaged") && alarm.contains("1 calls"), "{alarm}");
     assert!(place.config.journal.dir.join("journal.sqlite.damaged-1").exists());
@@ -56,15 +56,15 @@ fn a_damaged_journal_is_kept_and_delivered_calls_are_not_resent() {
 
 #[test]
 fn a_call_of_a_rebuilt_journal_can_be_rendered_again() {
-    let mut place = Place::new();
+    let mut place = FaultSetup::new();
     place.config.recording.keep_pcap = true;
-    let mut station = Station::start(&place);
+    let mut station = TestRecorder::start(&place);
     station.hear(ALL);
     let before = delivered(&place, &station.journal);
     let legs = station.journal.legs(&before.id).expect("readable");
     station.stop();
     damage(&place.config.journal.dir.join("journal.sqlite"));
-    let station = Station::start(&place);
+    let station = TestRecorder::start(&place);
     assert_eq!(station.journal.legs(&before.id).expect("readable"), legs, "the record told of them");
     let path = &before.recordings[0].path;
     let sound = std::fs::read(path).expect("the recording");
@@ -79,11 +79,11 @@ fn a_call_of_a_rebuilt_journal_can_be_rendered_again() {
 
 #[test]
 fn a_call_excluded_from_pyrus_stays_excluded_when_rendered_again() {
-    let mut place = Place::new();
+    let mut place = FaultSetup::new();
     place.config.recording.keep_pcap = true;
     place.config.call.rules =
         vec![Rule { direction: None, number: None, extension: None, header: None, action: RuleAction::NoRegister }];
-    let mut station = Station::start(&place);
+    let mut station = TestRecorder::start(&place);
     station.hear(ALL);
     let complete = || call(&station.journal).filter(|c| c.stage == CallStage::Complete);
     crate::faults::station::until("it is rendered and delivery has made up its mind", || {
@@ -104,9 +104,9 @@ fn a_call_excluded_from_pyrus_stays_excluded_when_rendered_again() {
 #[test]
 fn a_missing_journal_is_rebuilt_without_delivery_too() {
     for is_empty in [false, true] {
-        let mut place = Place::new();
+        let mut place = FaultSetup::new();
         place.config.pyrus.enabled = false;
-        let mut station = Station::start(&place);
+        let mut station = TestRecorder::start(&place);
         assert!(station.alarm.is_none(), "the first start of all");
         station.hear(ALL);
         let is_complete = |journal: &Journal| call(journal).is_some_and(|c| c.stage == CallStage::Complete);
@@ -118,7 +118,7 @@ fn a_missing_journal_is_rebuilt_without_delivery_too() {
             std::fs::create_dir(&place.config.journal.dir).expect("made");
             std::fs::write(place.config.journal.dir.join("journal.sqlite"), "").expect("a file system lost it");
         }
-        let station = Station::start(&place);
+        let station = TestRecorder::start(&place);
         assert!(station.alarm.as_ref().is_some_and(|alarm| alarm.contains("gone")), "{:?}", station.alarm);
         assert_eq!(call(&station.journal).expect("it is there again").record, before);
         assert_eq!(station.journal.recordings().expect("readable").len(), 1, "retention counts it");
@@ -128,8 +128,8 @@ fn a_missing_journal_is_rebuilt_without_delivery_too() {
 
 #[test]
 fn a_journal_lost_during_a_call_costs_no_call_or_task() {
-    let place = Place::new();
-    let mut station = Station::start(&place);
+    let place = FaultSetup::new();
+    let mut station = TestRecorder::start(&place);
     // Ringing and answered: registered, and nothing but the journal knows it.
     station.hear(500);
     crate::faults::station::until("it is registered", || place.sent()[0] == 1);
@@ -138,7 +138,7 @@ fn a_journal_lost_during_a_call_costs_no_call_or_task() {
     // Somebody's copy of an older journal would do the same; here a damaged one is what was left.
     std::fs::create_dir(&place.config.journal.dir).expect("made");
     std::fs::write(place.config.journal.dir.join("journal.sqlite"), [0xA5; 8_192]).expect("written");
-    let mut station = Station::start(&place);
+    let mut station = TestRecorder::start(&place);
     assert!(station.alarm.is_some());
     station.hear(ALL);
     delivered(&place, &station.journal);
@@ -150,8 +150,8 @@ fn a_journal_lost_during_a_call_costs_no_call_or_task() {
 /// What `run` does when it finds the journal damaged: it condemns it, ends, and is started again.
 #[test]
 fn a_journal_damaged_during_a_call_costs_no_call_or_task() {
-    let place = Place::new();
-    let mut station = Station::start(&place);
+    let place = FaultSetup::new();
+    let mut station = TestRecorder::start(&place);
     station.hear(500);
     crate::faults::station::until("it is registered", || place.sent()[0] == 1);
     let file = place.config.journal.dir.join("journal.sqlite");
@@ -174,7 +174,7 @@ fn a_journal_damaged_during_a_call_costs_no_call_or_task() {
     Journal::mark_damaged(&place.config.journal, station.journal.damage().expect("just seen")).expect("written");
     station.stop();
     drop(beside);
-    let mut station = Station::start(&place);
+    let mut station = TestRecorder::start(&place);
     assert!(station.alarm.as_ref().is_some_and(|alarm| alarm.contains("damaged")), "{:?}", station.alarm);
     station.hear_nothing();
     let record = delivered(&place, &station.journal);
@@ -186,8 +186,8 @@ fn a_journal_damaged_during_a_call_costs_no_call_or_task() {
 
 #[test]
 fn a_call_that_ends_during_recovery_is_recorded_once() {
-    let place = Place::new();
-    let station = Station::start(&place);
+    let place = FaultSetup::new();
+    let station = TestRecorder::start(&place);
     let record = CallRecord { id: String::from("20261123T070854Z-a"), ..CallRecord::default() };
     station.journal.put_call(&record, CallStage::Live).expect("written");
     station.adopt(&[&record.id]);

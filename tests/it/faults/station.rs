@@ -20,13 +20,13 @@ use callspan::spool::disk::DiskSpool;
 use secrecy::SecretString;
 
 /// Folders, a fake Pyrus and a configuration that names them.
-pub(crate) struct Place {
+pub(crate) struct FaultSetup {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) fake: FakePyrus,
     pub(crate) config: Config,
 }
 
-impl Place {
+impl FaultSetup {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let fake = FakePyrus::start(FakeOptions::default()).expect("free ports");
@@ -66,7 +66,7 @@ impl Place {
 }
 
 /// A recorder at work.
-pub(crate) struct Station {
+pub(crate) struct TestRecorder {
     pub(crate) journal: Journal,
     pub(crate) alarm: Option<String>,
     pub(crate) alerts: Alerts,
@@ -77,9 +77,9 @@ pub(crate) struct Station {
     finisher: PostProcessor,
 }
 
-impl Station {
+impl TestRecorder {
     /// Starts as `run` does.
-    pub(crate) fn start(place: &Place) -> Self {
+    pub(crate) fn start(place: &FaultSetup) -> Self {
         let config = &place.config;
         let opened = recovery::open(&config.journal, &config.recording.dir).expect("a journal");
         let (alerts, runner) = Alerts::start(&alerts::Config { ..config.alerts.clone() }).expect("a thread");
@@ -178,7 +178,7 @@ pub(crate) fn call(journal: &Journal) -> Option<StoredCall> {
 }
 
 /// Waits until the call is complete and delivered, and gives the record that lies beside its recording.
-pub(crate) fn delivered(place: &Place, journal: &Journal) -> CallRecord {
+pub(crate) fn delivered(place: &FaultSetup, journal: &Journal) -> CallRecord {
     let mut record = None;
     until("the call is delivered and its record says so", || {
         let Some(stored) = call(journal).filter(|c| c.stage == CallStage::Complete) else { return false };
@@ -217,11 +217,11 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// A small file system in memory, unmounted when dropped.
-pub(crate) struct Mount {
+pub(crate) struct TmpfsMount {
     at: PathBuf,
 }
 
-impl Mount {
+impl TmpfsMount {
     pub(crate) fn new(at: &Path, kib: u32) -> Self {
         let options = format!("size={kib}k,mode=0700");
         let output = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "callspan-test"]).arg(at).output();
@@ -247,7 +247,7 @@ impl Mount {
     }
 }
 
-impl Drop for Mount {
+impl Drop for TmpfsMount {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.at).output();
     }

@@ -4,8 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
-use crate::support::captures::{Replayed, frames, replay_bytes, replay_packets};
-use crate::support::packets::{self, OverIpv6, Packet};
+use crate::support::captures::{ReplayResult, frames, replay_bytes, replay_packets};
+use crate::support::packets::{self, CapturedFrame, OverIpv6};
 use crate::support::rewrite::{self, begins, carries_rtp, is_response, is_sip, sent_by};
 
 use callspan::call::record::{CallRecord, Outcome, Verdict};
@@ -36,13 +36,13 @@ const UDP_CALLS: [&str; 3] = ["g711a_direct", "hold_resume_direct", "blind_trans
 
 /// What of a record has to be the same, and the sound.
 #[derive(Debug, PartialEq)]
-struct Essence {
+struct ComparableCall {
     records: Vec<CallRecord>,
     sound: Vec<Vec<u8>>,
 }
 
-impl Essence {
-    fn of(replayed: &Replayed) -> Self {
+impl ComparableCall {
+    fn of(replayed: &ReplayResult) -> Self {
         let sound = |r: &CallRecord| r.recordings.iter().map(|f| std::fs::read(&f.path).unwrap()).collect::<Vec<_>>();
         Self {
             sound: replayed.records.iter().flat_map(sound).collect(),
@@ -70,7 +70,7 @@ impl Essence {
 }
 
 /// RFC 3550 counts jitter, and what comes out of order, in the order of arrival.
-fn whatever_the_order(mut essence: Essence) -> Essence {
+fn whatever_the_order(mut essence: ComparableCall) -> ComparableCall {
     for record in &mut essence.records {
         for side in [&mut record.sides.caller, &mut record.sides.callee] {
             (side.reordered, side.max_jitter_ms) = (0, None);
@@ -107,20 +107,20 @@ fn without_addresses(mut record: CallRecord) -> CallRecord {
 }
 
 /// A name, and what becomes of a capture.
-type Disguise = (&'static str, fn(&[Packet]) -> Vec<u8>);
+type CaptureRewrite = (&'static str, fn(&[CapturedFrame]) -> Vec<u8>);
 
-fn check(calls: &[&str], disguises: &[Disguise]) {
+fn check(calls: &[&str], disguises: &[CaptureRewrite]) {
     for name in calls {
-        let (packets, clean) = (frames(name), Essence::clean(name));
+        let (packets, clean) = (frames(name), ComparableCall::clean(name));
         for (disguise, dress) in disguises {
             let shown = replay_bytes(&[dress(&packets)]);
             assert_eq!(shown.warnings, Vec::<String>::new(), "{name}, {disguise}");
-            Essence::of(&shown).assert_same(&clean, &format!("{name}, {disguise}"));
+            ComparableCall::of(&shown).assert_same(&clean, &format!("{name}, {disguise}"));
         }
     }
 }
 
-fn ethernet(packets: &[Packet]) -> Vec<u8> {
+fn ethernet(packets: &[CapturedFrame]) -> Vec<u8> {
     packets::write_pcap(packets::ETHERNET, packets)
 }
 
@@ -237,8 +237,8 @@ fn the_worst_mirror_shows_every_call() {
         let doubled = packets::doubled(&frames(name), 2 * MS, |f| packets::vxlan(&packets::routed(f), 4789));
         let tagged = packets::each(&doubled, |f| vec![packets::tagged(f, &[(0x88a8, 10), (0x8100, 20)])]);
         // Less than the copies are late: an original that came after its copy would be heard at the copy's time.
-        let shown = Essence::of(&replay_packets(&rewrite::disordered(&tagged, 1_900_000)));
-        whatever_the_order(shown).assert_same(&whatever_the_order(Essence::clean(name)), name);
+        let shown = ComparableCall::of(&replay_packets(&rewrite::disordered(&tagged, 1_900_000)));
+        whatever_the_order(shown).assert_same(&whatever_the_order(ComparableCall::clean(name)), name);
     }
 }
 
@@ -250,9 +250,10 @@ fn noise_on_other_ports_changes_nothing() {
 #[test]
 fn disorder_between_two_interfaces_changes_nothing_but_the_count_of_it() {
     for name in ["g711a_direct", "early_media_183_direct", "hold_resume_direct", "pbx_b2bua_both_legs_ulaw"] {
-        let clean = whatever_the_order(Essence::clean(name));
+        let clean = whatever_the_order(ComparableCall::clean(name));
         for late_ns in [1_000_000, 20_000_000, 100_000_000] {
-            let shown = whatever_the_order(Essence::of(&replay_packets(&rewrite::disordered(&frames(name), late_ns))));
+            let shown =
+                whatever_the_order(ComparableCall::of(&replay_packets(&rewrite::disordered(&frames(name), late_ns))));
             shown.assert_same(&clean, &format!("{name}, {late_ns} ns"));
         }
     }
@@ -275,28 +276,30 @@ fn sip_in_any_style_is_the_same_call() {
 #[test]
 fn sip_over_tcp_and_websocket_gives_the_same_call_at_any_split() {
     let name = "g711a_direct";
-    let (packets, clean) = (frames(name), Essence::clean(name));
+    let (packets, clean) = (frames(name), ComparableCall::clean(name));
     for cut in [1, 2, 3, 17, 100, 419, 1460, 60_000] {
         let shown = replay_packets(&packets::sip_over_tcp(&packets, 5060, cut));
         assert_eq!(shown.only().legs[0].transport, Transport::Tcp);
-        Essence::of(&shown).assert_same(&clean, &format!("TCP in pieces of {cut}"));
+        ComparableCall::of(&shown).assert_same(&clean, &format!("TCP in pieces of {cut}"));
         let shown = replay_packets(&rewrite::sip_over_websocket(&packets, cut));
         assert_eq!(shown.only().legs[0].transport, Transport::Ws, "pieces of {cut}");
-        Essence::of(&shown).assert_same(&clean, &format!("WebSocket in pieces of {cut}"));
+        ComparableCall::of(&shown).assert_same(&clean, &format!("WebSocket in pieces of {cut}"));
     }
     for name in &UDP_CALLS[1..] {
         let shown = replay_packets(&packets::sip_over_tcp(&frames(name), 5060, 211));
-        Essence::of(&shown).assert_same(&Essence::clean(name), name);
+        ComparableCall::of(&shown).assert_same(&ComparableCall::clean(name), name);
     }
 }
 
 #[test]
 fn a_call_over_ipv6_is_the_same_call() {
     for name in ["g711a_direct", "hold_resume_direct", "early_media_183_direct", "proxy_kamailio_same_callid_twice"] {
-        let shown = Essence::of(&replay_packets(&rewrite::ipv6(&frames(name))));
-        let clean = Essence::clean(name);
-        let bare =
-            |e: Essence| Essence { records: e.records.into_iter().map(without_addresses).collect(), sound: e.sound };
+        let shown = ComparableCall::of(&replay_packets(&rewrite::ipv6(&frames(name))));
+        let clean = ComparableCall::clean(name);
+        let bare = |e: ComparableCall| ComparableCall {
+            records: e.records.into_iter().map(without_addresses).collect(),
+            sound: e.sound,
+        };
         bare(shown).assert_same(&bare(clean), name);
     }
 }
@@ -305,16 +308,19 @@ fn a_call_over_ipv6_is_the_same_call() {
 fn overlapping_fragments_and_those_of_ipv6_show_the_same_call() {
     let name = "g711a_direct";
     check(&[name], &[("overlapping", |p| ethernet(&rewrite::overlapping(p, 64)))]);
-    let bare = |e: Essence| Essence { records: e.records.into_iter().map(without_addresses).collect(), sound: e.sound };
+    let bare = |e: ComparableCall| ComparableCall {
+        records: e.records.into_iter().map(without_addresses).collect(),
+        sound: e.sound,
+    };
     let whole = rewrite::ipv6(&frames(name));
-    let shown = Essence::of(&replay_packets(&rewrite::fragmented_v6(&whole, 64)));
-    bare(shown).assert_same(&bare(Essence::of(&replay_packets(&whole))), "IPv6 fragments, the last one first");
+    let shown = ComparableCall::of(&replay_packets(&rewrite::fragmented_v6(&whole, 64)));
+    bare(shown).assert_same(&bare(ComparableCall::of(&replay_packets(&whole))), "IPv6 fragments, the last one first");
 }
 
 #[test]
 fn a_fragment_that_is_lost_costs_its_own_packet_and_nothing_else() {
     let name = "g711a_direct";
-    let (packets, clean) = (frames(name), Essence::clean(name));
+    let (packets, clean) = (frames(name), ComparableCall::clean(name));
     let (mut rtp, mut out) = (0, Vec::new());
     for p in &packets {
         let mut pieces = packets::fragmented(&p.data, 64);
@@ -323,7 +329,7 @@ fn a_fragment_that_is_lost_costs_its_own_packet_and_nothing_else() {
         if carries_rtp(p) && rtp == 100 {
             pieces.remove(1);
         }
-        out.extend(pieces.into_iter().map(|data| Packet { at_ns: p.at_ns, data }));
+        out.extend(pieces.into_iter().map(|data| CapturedFrame { at_ns: p.at_ns, data }));
     }
     let shown = replay_packets(&out);
     let (record, wanted) = (shown.only(), &clean.records[0]);
@@ -343,7 +349,7 @@ fn sip_on_another_port_is_found_by_its_start_line() {
     for name in ["g711a_direct", "hold_resume_direct"] {
         for port in [5099, 40_000] {
             let shown = replay_packets(&rewrite::moved_port(&frames(name), 5060, port));
-            assert_same_call(&shown, &Essence::clean(name), &format!("{name}, port {port}"));
+            assert_same_call(&shown, &ComparableCall::clean(name), &format!("{name}, port {port}"));
             assert_eq!(shown.only().legs[0].caller_addr.map(|a| a.port()), Some(port));
         }
     }
@@ -352,7 +358,7 @@ fn sip_on_another_port_is_found_by_its_start_line() {
 #[test]
 fn tcp_with_all_that_happens_to_it_is_the_same_call() {
     let name = "g711a_direct";
-    let (packets, clean) = (frames(name), Essence::clean(name));
+    let (packets, clean) = (frames(name), ComparableCall::clean(name));
     let segments = rewrite::with_syns(&packets::sip_over_tcp(&packets, 5060, 100));
     let with_keep_alives = rewrite::sip(&packets, |_, m| [b"\r\n\r\n", m, b"\r\n"].concat());
     // Three other messages, the middle one of 20 KB, in one frame with each of the call's: far above any MTU.
@@ -372,14 +378,14 @@ fn tcp_with_all_that_happens_to_it_is_the_same_call() {
     ] {
         let shown = replay_packets(&shown);
         assert_eq!(shown.only().legs[0].transport, Transport::Tcp, "{what}");
-        Essence::of(&shown).assert_same(&clean, what);
+        ComparableCall::of(&shown).assert_same(&clean, what);
     }
 }
 
 #[test]
 fn a_tcp_stream_opened_before_the_capture_is_read_midway() {
     let name = "g711a_direct";
-    let clean = Essence::clean(name);
+    let clean = ComparableCall::clean(name);
     for cut in [100, 1460] {
         // The end of an older message stands before the first one of each direction.
         let mut seen = std::collections::HashSet::new();
@@ -388,23 +394,23 @@ fn a_tcp_stream_opened_before_the_capture_is_read_midway() {
             false => m.to_vec(),
         });
         let shown = replay_packets(&packets::sip_over_tcp(&under_way, 5060, cut));
-        Essence::of(&shown).assert_same(&clean, &format!("pieces of {cut}"));
+        ComparableCall::of(&shown).assert_same(&clean, &format!("pieces of {cut}"));
     }
 }
 
 #[test]
 fn several_files_are_one_capture() {
     for name in CALLS {
-        let (packets, clean) = (frames(name), Essence::clean(name));
+        let (packets, clean) = (frames(name), ComparableCall::clean(name));
         let every_third = |n: usize| -> Vec<u8> {
-            let mine: Vec<Packet> = packets.iter().skip(n).step_by(3).cloned().collect();
+            let mine: Vec<CapturedFrame> = packets.iter().skip(n).step_by(3).cloned().collect();
             ethernet(&mine)
         };
         let mixed = replay_bytes(&[every_third(2), every_third(0), every_third(1)]);
-        Essence::of(&mixed).assert_same(&clean, &format!("{name}, mixed"));
+        ComparableCall::of(&mixed).assert_same(&clean, &format!("{name}, mixed"));
         let (head, tail) = packets.split_at(packets.len() / 2);
         let cut = replay_bytes(&[ethernet(tail), ethernet(head)]);
-        Essence::of(&cut).assert_same(&clean, &format!("{name}, cut in half"));
+        ComparableCall::of(&cut).assert_same(&clean, &format!("{name}, cut in half"));
     }
 }
 
@@ -415,16 +421,16 @@ fn the_same_capture_twice_gives_the_same_bytes() {
         let [one, two] = [(); 2].map(|()| replay_bytes(std::slice::from_ref(&bytes)));
         for (a, b) in one.records.iter().zip(&two.records) {
             let json =
-                |r: &Replayed, id: &str| std::fs::read_to_string(r.out.path().join(format!("{id}.json"))).unwrap();
-            let pathless = |r: &Replayed, id: &str| json(r, id).replace(r.out.path().to_str().unwrap(), "");
+                |r: &ReplayResult, id: &str| std::fs::read_to_string(r.out.path().join(format!("{id}.json"))).unwrap();
+            let pathless = |r: &ReplayResult, id: &str| json(r, id).replace(r.out.path().to_str().unwrap(), "");
             assert_eq!(pathless(&one, &a.id), pathless(&two, &b.id), "{name}");
         }
-        Essence::of(&one).assert_same(&Essence::of(&two), name);
+        ComparableCall::of(&one).assert_same(&ComparableCall::of(&two), name);
     }
 }
 
 /// What is left of a record when the call's first message is not the same.
-fn assert_same_call(shown: &Replayed, clean: &Essence, what: &str) {
+fn assert_same_call(shown: &ReplayResult, clean: &ComparableCall, what: &str) {
     let (record, wanted) = (shown.only(), &clean.records[0]);
     let core = |r: &CallRecord| (r.from.clone(), r.to.clone(), r.internal.clone(), r.outcome, r.verdict, r.ended_by);
     assert_eq!(core(record), core(wanted), "{what}");
@@ -437,10 +443,10 @@ fn assert_same_call(shown: &Replayed, clean: &Essence, what: &str) {
 #[test]
 fn media_before_the_invite_is_of_the_call() {
     let name = "early_media_183_direct";
-    let clean = Essence::clean(name);
+    let clean = ComparableCall::clean(name);
     for late in [10 * MS, 100 * MS, 2_000 * MS] {
         // The offer and the 183 come after the first packets of both sides (at 2 and 5 ms).
-        let late_sip = |p: &Packet| is_sip(p) && (begins(p, "INVITE") || begins(p, "SIP/2.0 1"));
+        let late_sip = |p: &CapturedFrame| is_sip(p) && (begins(p, "INVITE") || begins(p, "SIP/2.0 1"));
         let shown = replay_packets(&rewrite::delayed(&frames(name), late, late_sip));
         assert_same_call(&shown, &clean, &format!("INVITE {} ms late", late / MS));
     }
@@ -450,15 +456,15 @@ fn media_before_the_invite_is_of_the_call() {
 fn the_answer_before_the_invite_is_an_answer() {
     let name = "g711a_direct";
     // The 200 came 1.210 s after the INVITE; both keep their own stamps but swap places, or the INVITE is 5 ms late.
-    let late = |p: &Packet| begins(p, "INVITE") || begins(p, "SIP/2.0 1");
+    let late = |p: &CapturedFrame| begins(p, "INVITE") || begins(p, "SIP/2.0 1");
     let shown = replay_packets(&rewrite::delayed(&frames(name), 1_215 * MS, late));
-    assert_same_call(&shown, &Essence::clean(name), name);
+    assert_same_call(&shown, &ComparableCall::clean(name), name);
 }
 
 #[test]
 fn a_call_with_only_responses_keeps_what_they_contain() {
     for name in ["g711a_direct", "early_media_183_direct"] {
-        let clean = Essence::clean(name);
+        let clean = ComparableCall::clean(name);
         let shown = replay_packets(&rewrite::only(&frames(name), |p| !is_sip(p) || is_response(p)));
         let (record, wanted) = (shown.only(), &clean.records[0]);
         assert_eq!((&record.from, &record.to), (&wanted.from, &wanted.to), "{name}");
@@ -474,7 +480,7 @@ fn a_call_with_only_responses_keeps_what_they_contain() {
 #[test]
 fn a_call_mirrored_in_one_direction_has_one_voice_in_place() {
     let name = "g711a_direct";
-    let clean = Essence::clean(name);
+    let clean = ComparableCall::clean(name);
     for (address, verdict, channel) in
         [("10.9.0.11", Verdict::CallerOnly, 0_usize), ("10.9.0.12", Verdict::CalleeOnly, 1)]
     {

@@ -7,7 +7,7 @@ use callspan::service::pipeline::{Pipeline, PipelineStep};
 use callspan::spool::memory::MemorySpool;
 use callspan::spool::{LegSource, LegStore as _};
 
-use super::{CallRecord, Essence};
+use super::{CallRecord, ComparableCall};
 use crate::support::captures::{fixture, frames, replay_bytes, replay_packets};
 
 /// The spools of a capture's legs with media, in the order of the calls: (Call-ID of the leg, file).
@@ -41,10 +41,10 @@ fn the_engine_over_a_legs_spool_gives_the_same_call() {
         "dtmf_rfc4733_direct",
         "late_offer_compact_hdrs_cn_pt13_sipp",
     ] {
-        let clean = Essence::of(&replay_packets(&frames(name)));
+        let clean = ComparableCall::of(&replay_packets(&frames(name)));
         let spools = spools(name);
         assert_eq!(spools.len(), 1, "{name} has one leg");
-        let again = Essence::of(&replay_bytes(&[spools[0].1.clone()]));
+        let again = ComparableCall::of(&replay_bytes(&[spools[0].1.clone()]));
         again.assert_same(&clean, name);
     }
 }
@@ -52,9 +52,9 @@ fn the_engine_over_a_legs_spool_gives_the_same_call() {
 #[test]
 fn the_anchor_leg_alone_gives_the_same_sound() {
     for name in ["pbx_b2bua_both_legs_ulaw", "tcp_signalling", "ring_group_fork_pbx"] {
-        let clean = Essence::of(&replay_packets(&frames(name)));
+        let clean = ComparableCall::of(&replay_packets(&frames(name)));
         let anchor = spools(name).into_iter().find(|(first, _)| *first).unwrap().1;
-        let again = Essence::of(&replay_bytes(&[anchor]));
+        let again = ComparableCall::of(&replay_bytes(&[anchor]));
         let core =
             |r: &CallRecord| (r.id.clone(), r.from.clone(), r.to.clone(), r.answered_at, r.ended_at, r.sides.clone());
         assert_eq!(core(&again.records[0]), core(&clean.records[0]), "{name}");

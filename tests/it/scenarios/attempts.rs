@@ -6,8 +6,8 @@ use callspan::call::record::{EndedBy, Outcome, Side, Verdict};
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{direct, outside_and_200};
 use crate::support::playback::{play, play_packets, play_with};
-use crate::support::scenario::Heard::Voice;
-use crate::support::scenario::{Phone, Scene, With, at, ip, sdp};
+use crate::support::scenario::ExpectedSound::Voice;
+use crate::support::scenario::{MessageChange, Scene, ScenePhone, at, ip, sdp};
 
 #[test]
 fn every_refusal_has_its_outcome_status_and_reason() {
@@ -27,7 +27,7 @@ fn every_refusal_has_its_outcome_status_and_reason() {
         scene.ring(call);
         scene.wait(1_000);
         let refused = scene.now();
-        scene.refuse(call, status, &[With::Header("Reason: Q.850;cause=17;text=\"User busy\"")]);
+        scene.refuse(call, status, &[MessageChange::Header("Reason: Q.850;cause=17;text=\"User busy\"")]);
         let played = play(&scene);
         let record = &played.only().record;
         assert_eq!((record.outcome, record.sip_status), (outcome, Some(status)), "{status}");
@@ -51,7 +51,7 @@ fn a_cancelled_call_was_ended_by_signalling_and_keeps_its_reason() {
         call,
         Side::Caller,
         "CANCEL",
-        &[With::Header("Reason: SIP;cause=200;text=\"Call completed elsewhere\"")],
+        &[MessageChange::Header("Reason: SIP;cause=200;text=\"Call completed elsewhere\"")],
     );
     scene.response(call, Side::Callee, (200, "CANCEL"), &[]);
     let refused = scene.now();
@@ -73,7 +73,7 @@ fn a_cancel_that_crosses_the_answer_leaves_an_answered_call() {
     scene.request(call, Side::Caller, "CANCEL", &[]);
     let answered = scene.now();
     let answer = scene.sdp(call, Side::Callee, &[]);
-    scene.response(call, Side::Callee, (200, "INVITE"), &[With::Sdp(answer)]);
+    scene.response(call, Side::Callee, (200, "INVITE"), &[MessageChange::Sdp(answer)]);
     scene.response(call, Side::Callee, (481, "CANCEL"), &[]);
     scene.at(call).confirmed = true;
     scene.request(call, Side::Caller, "ACK", &[]);
@@ -125,7 +125,7 @@ fn a_challenge_is_no_refusal() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.invite(call);
-    scene.refuse(call, 407, &[With::Header("Proxy-Authenticate: Digest realm=\"x\", nonce=\"y\"")]);
+    scene.refuse(call, 407, &[MessageChange::Header("Proxy-Authenticate: Digest realm=\"x\", nonce=\"y\"")]);
     scene.connect(call);
     let talks = scene.now();
     scene.talk(call, 1_000);
@@ -142,7 +142,7 @@ fn a_redirected_caller_and_the_new_target_are_one_call() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.invite(call);
-    scene.refuse(call, 302, &[With::Header("Contact: <sip:201@10.0.0.3>")]);
+    scene.refuse(call, 302, &[MessageChange::Header("Contact: <sip:201@10.0.0.3>")]);
     scene.at(call).sip[1] = ip(3, 5060);
     scene.at(call).media[1] = ip(3, 10_000);
     scene.at(call).voices[1] = 3;
@@ -163,7 +163,7 @@ fn an_invite_that_nothing_answers_ends_with_a_verdict() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     let offer = scene.sdp(call, Side::Caller, &[]);
-    scene.request(call, Side::Caller, "INVITE", &[With::Sdp(offer)]);
+    scene.request(call, Side::Caller, "INVITE", &[MessageChange::Sdp(offer)]);
     // Longer than any proxy waits: 200 s without a word.
     scene.wait(210_000);
     let played = play(&scene);
@@ -175,14 +175,14 @@ fn an_invite_that_nothing_answers_ends_with_a_verdict() {
 /// Two phones ring; each sends early media of its own (voices 2 and 3); the second one answers.
 fn forked() -> (Scene, i64, i64, i64) {
     let mut scene = Scene::new();
-    let mut caller = Phone::new("+79990000001", 1);
-    let mut proxy = Phone::new("200", 9);
+    let mut caller = ScenePhone::new("+79990000001", 1);
+    let mut proxy = ScenePhone::new("200", 9);
     let call = scene.dialog(&mut caller, &mut proxy);
     let [one, two] = [ip(2, 10_000), ip(3, 10_000)];
     let body = |e| sdp(e, 1, "8 101", &[]);
     scene.invite(call);
-    scene.response(call, Side::Callee, (183, "INVITE"), &[With::Branch("one"), With::Sdp(body(one))]);
-    scene.response(call, Side::Callee, (183, "INVITE"), &[With::Branch("two"), With::Sdp(body(two))]);
+    scene.response(call, Side::Callee, (183, "INVITE"), &[MessageChange::Branch("one"), MessageChange::Sdp(body(one))]);
+    scene.response(call, Side::Callee, (183, "INVITE"), &[MessageChange::Branch("two"), MessageChange::Sdp(body(two))]);
     let caller_media = scene.get(call).media[0];
     let early = scene.now();
     scene.rtp(&[(2, (one, caller_media))], 1_000);
@@ -223,10 +223,15 @@ fn a_second_fork_that_answers_too_is_hung_up_and_changes_nothing() {
     // Branch "late" answers as well; the caller acknowledges and hangs it up (RFC 3261 section 13.2.2.4).
     let late = sdp(ip(3, 10_000), 1, "8 101", &[]);
     let cseq = scene.get(call).invite_cseq[0];
-    scene.response(call, Side::Callee, (200, "INVITE"), &[With::Branch("late"), With::Sdp(late), With::CSeq(cseq)]);
-    scene.request(call, Side::Caller, "ACK", &[With::Branch("late"), With::CSeq(cseq)]);
-    scene.request(call, Side::Caller, "BYE", &[With::Branch("late"), With::CSeq(cseq + 1)]);
-    scene.response(call, Side::Callee, (200, "BYE"), &[With::Branch("late"), With::CSeq(cseq + 1)]);
+    scene.response(
+        call,
+        Side::Callee,
+        (200, "INVITE"),
+        &[MessageChange::Branch("late"), MessageChange::Sdp(late), MessageChange::CSeq(cseq)],
+    );
+    scene.request(call, Side::Caller, "ACK", &[MessageChange::Branch("late"), MessageChange::CSeq(cseq)]);
+    scene.request(call, Side::Caller, "BYE", &[MessageChange::Branch("late"), MessageChange::CSeq(cseq + 1)]);
+    scene.response(call, Side::Callee, (200, "BYE"), &[MessageChange::Branch("late"), MessageChange::CSeq(cseq + 1)]);
     let talks = scene.now();
     scene.talk(call, 3_000);
     let ended = scene.bye(call, Side::Callee);

@@ -6,7 +6,7 @@ use callspan::call::record::{Direction, EndedBy, Outcome, Side, Verdict};
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
 use crate::support::playback::{play, play_packets, play_with};
-use crate::support::scenario::{D, Packet, Phone, Scene, With, at};
+use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePacket, ScenePhone, at};
 
 #[test]
 fn both_legs_of_a_pbx_are_one_call() {
@@ -156,7 +156,7 @@ fn a_caller_who_gives_up_while_the_queue_rings_is_abandoned() {
 #[test]
 fn two_callers_who_wait_in_one_queue_get_their_own_operators() {
     let mut office = Office::new();
-    let mut second = Phone::new("+79990000777", 4);
+    let mut second = ScenePhone::new("+79990000777", 4);
     let (a, b) = (office.inbound(), office.rings_200());
     let scene = &mut office.scene;
     let x = scene.leg(&mut second, &mut office.pbx, ["+79990000777", DID]);
@@ -234,7 +234,7 @@ fn parallel(interleaved: bool) -> Vec<(Vec<String>, Option<String>)> {
         scene.bye(leg, Side::Caller);
     }
     let played = play(scene);
-    let of = |c: &crate::support::playback::Call| {
+    let of = |c: &crate::support::playback::PlayedCall| {
         (c.record.legs.iter().map(|l| l.sip_call_id.clone()).collect(), c.record.internal.clone())
     };
     played.calls.iter().map(of).collect()
@@ -314,9 +314,9 @@ fn unchanged_media_correlates_legs_whatever_the_numbers() {
 #[test]
 fn a_message_seen_at_both_sides_of_a_proxy_is_one_call() {
     let mut scene = Scene::new();
-    let (mut a, mut b) = (Phone::new("100", 1), Phone::new("200", 2));
+    let (mut a, mut b) = (ScenePhone::new("100", 1), ScenePhone::new("200", 2));
     let call = scene.dialog(&mut a, &mut b);
-    let proxy = Phone::new("", 9).sip;
+    let proxy = ScenePhone::new("", 9).sip;
     // The same dialog at its second hop, 5 ms later.
     scene.connect(call);
     let talks = scene.now();
@@ -401,19 +401,19 @@ fn a_leg_after_both_calls_were_announced_is_only_related() {
 fn with_header_is_a_message_of_its_own() {
     // The builder's own check: a header given to one message stays with it.
     let mut scene = Scene::new();
-    let (mut a, mut b) = (Phone::new("100", 1), Phone::new("200", 2));
+    let (mut a, mut b) = (ScenePhone::new("100", 1), ScenePhone::new("200", 2));
     let call = scene.dialog(&mut a, &mut b);
-    scene.request(call, Side::Caller, "INVITE", &[With::Header("X-Once: 1")]);
+    scene.request(call, Side::Caller, "INVITE", &[MessageChange::Header("X-Once: 1")]);
     scene.ring(call);
     let texts: Vec<String> = scene.packets().iter().map(|p| String::from_utf8_lossy(&p.payload).into_owned()).collect();
     assert!(texts[0].contains("X-Once: 1\r\n") && !texts[1].contains("X-Once"));
 }
 
 /// What the mirror shows where the INVITE of this leg comes last of all that happened within 100 ms of it.
-fn with_late_invite(scene: &Scene, leg: D, late_ms: i64) -> Vec<Packet> {
+fn with_late_invite(scene: &Scene, leg: DialogId, late_ms: i64) -> Vec<ScenePacket> {
     let call_id = format!("Call-ID: {}\r\n", scene.get(leg).call_id);
     let (there, mut packets) = (scene.get(leg).sip[1], scene.packets());
-    let is_it = |p: &Packet| {
+    let is_it = |p: &ScenePacket| {
         p.payload.starts_with(b"INVITE ") && p.dst == there && String::from_utf8_lossy(&p.payload).contains(&call_id)
     };
     // Stable: all else stays in order, and every packet keeps its stamp.
@@ -425,7 +425,7 @@ fn with_late_invite(scene: &Scene, leg: D, late_ms: i64) -> Vec<Packet> {
 fn a_refused_trunk_leg_seen_before_its_call_belongs_to_it() {
     let mut office = Office::new();
     let [a, first] = office.outbound();
-    let mut other = Phone::new(OUTSIDE, 6);
+    let mut other = ScenePhone::new(OUTSIDE, 6);
     let second = office.scene.leg(&mut office.pbx, &mut other, [DID, OUTSIDE]);
     let scene = &mut office.scene;
     scene.invite(a);

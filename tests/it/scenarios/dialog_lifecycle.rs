@@ -4,16 +4,16 @@ use callspan::call::config::Config;
 use callspan::call::record::{CallRecord, Direction, EndedBy, Outcome, Side, Verdict};
 
 use crate::scenarios::{direct, outside_and_200};
-use crate::support::playback::{Call, Played, play, play_with};
-use crate::support::scenario::Heard::{Silence, Voice};
-use crate::support::scenario::{Phone, STEP_MS, Scene, With, at, ip, sdp};
+use crate::support::playback::{PlayedCall, PlayedScene, play, play_with};
+use crate::support::scenario::ExpectedSound::{Silence, Voice};
+use crate::support::scenario::{MessageChange, STEP_MS, Scene, ScenePhone, at, ip, sdp};
 
 fn kinds(record: &CallRecord) -> Vec<&str> {
     record.events.iter().map(|e| e.kind.as_str()).collect()
 }
 
 #[track_caller]
-pub(crate) fn hears(call: &Call, (left, right): (u8, u8), from_ms: i64, to_ms: i64) {
+pub(crate) fn hears(call: &PlayedCall, (left, right): (u8, u8), from_ms: i64, to_ms: i64) {
     let sound = call.sound.as_ref().expect("a recording");
     for (channel, voice, name) in [(&sound[0], left, "left"), (&sound[1], right, "right")] {
         let share = channel.share(Voice(voice), from_ms, to_ms);
@@ -90,8 +90,8 @@ fn payload_types_may_be_reassigned_during_a_call() {
         let media = scene.get(call).media[side.channel()];
         let body = sdp(media, 9, "96 101", &["a=rtpmap:96 PCMA/8000"]);
         match side {
-            Side::Caller => scene.request(call, side, "INVITE", &[With::Sdp(body)]),
-            Side::Callee => scene.response(call, side, (200, "INVITE"), &[With::Sdp(body)]),
+            Side::Caller => scene.request(call, side, "INVITE", &[MessageChange::Sdp(body)]),
+            Side::Callee => scene.response(call, side, (200, "INVITE"), &[MessageChange::Sdp(body)]),
         }
         let flow = scene.flow(call, side);
         scene.sender(flow).pt = 96;
@@ -112,8 +112,8 @@ fn a_codec_change_is_told_in_the_record() {
         scene.sender(flow).pt = 0;
     }
     let media = scene.get(call).media;
-    scene.request(call, Side::Caller, "INVITE", &[With::Sdp(sdp(media[0], 9, "0 101", &[]))]);
-    scene.response(call, Side::Callee, (200, "INVITE"), &[With::Sdp(sdp(media[1], 9, "0 101", &[]))]);
+    scene.request(call, Side::Caller, "INVITE", &[MessageChange::Sdp(sdp(media[0], 9, "0 101", &[]))]);
+    scene.response(call, Side::Callee, (200, "INVITE"), &[MessageChange::Sdp(sdp(media[1], 9, "0 101", &[]))]);
     scene.request(call, Side::Caller, "ACK", &[]);
     scene.talk(call, 1_000);
     scene.bye(call, Side::Caller);
@@ -131,7 +131,7 @@ fn a_refused_offer_leaves_the_old_session() {
     let old = scene.get(call).media[0];
     scene.at(call).media[0] = old.with_port(31_000);
     let offer = scene.sdp(call, Side::Caller, &[]);
-    scene.request(call, Side::Caller, "INVITE", &[With::Sdp(offer)]);
+    scene.request(call, Side::Caller, "INVITE", &[MessageChange::Sdp(offer)]);
     scene.response(call, Side::Callee, (488, "INVITE"), &[]);
     scene.request(call, Side::Caller, "ACK", &[]);
     scene.at(call).media[0] = old;
@@ -154,8 +154,8 @@ fn glare_491_refuses_both_offers_and_a_later_one_holds() {
     let old = scene.get(call).media;
     let offers = [31_000, 32_000].map(|port| sdp(old[0].with_port(port), 8, "8 101", &[]));
     let callee_offer = sdp(old[1].with_port(32_000), 8, "8 101", &[]);
-    scene.request(call, Side::Caller, "INVITE", &[With::Sdp(offers[0].clone())]);
-    scene.request(call, Side::Callee, "INVITE", &[With::Sdp(callee_offer)]);
+    scene.request(call, Side::Caller, "INVITE", &[MessageChange::Sdp(offers[0].clone())]);
+    scene.request(call, Side::Callee, "INVITE", &[MessageChange::Sdp(callee_offer)]);
     for side in [Side::Callee, Side::Caller] {
         scene.response(call, side, (491, "INVITE"), &[]);
         scene.request(call, side.other(), "ACK", &[]);
@@ -185,10 +185,10 @@ fn a_late_offer_in_the_200_is_answered_in_the_ack() {
     scene.ring(call);
     scene.wait(500);
     let offer = scene.sdp(call, Side::Callee, &[]);
-    scene.response(call, Side::Callee, (200, "INVITE"), &[With::Sdp(offer)]);
+    scene.response(call, Side::Callee, (200, "INVITE"), &[MessageChange::Sdp(offer)]);
     scene.at(call).confirmed = true;
     let answer = scene.sdp(call, Side::Caller, &[]);
-    scene.request(call, Side::Caller, "ACK", &[With::Sdp(answer)]);
+    scene.request(call, Side::Caller, "ACK", &[MessageChange::Sdp(answer)]);
     let talks = scene.now();
     scene.talk(call, 2_000);
     let ended = scene.bye(call, Side::Caller);
@@ -200,11 +200,11 @@ fn a_late_offer_in_a_reliable_183_is_answered_in_the_prack() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     let tag = scene.get(call).tags[1].clone();
-    scene.request(call, Side::Caller, "INVITE", &[With::Header("Require: 100rel")]);
+    scene.request(call, Side::Caller, "INVITE", &[MessageChange::Header("Require: 100rel")]);
     let offer = scene.sdp(call, Side::Callee, &[]);
-    scene.response(call, Side::Callee, (183, "INVITE"), &[With::Sdp(offer), With::Header("RSeq: 1")]);
+    scene.response(call, Side::Callee, (183, "INVITE"), &[MessageChange::Sdp(offer), MessageChange::Header("RSeq: 1")]);
     let answer = scene.sdp(call, Side::Caller, &[]);
-    let prack = [With::Sdp(answer), With::Branch(&tag), With::Header("RAck: 1 101 INVITE")];
+    let prack = [MessageChange::Sdp(answer), MessageChange::Branch(&tag), MessageChange::Header("RAck: 1 101 INVITE")];
     scene.request(call, Side::Caller, "PRACK", &prack);
     scene.response(call, Side::Callee, (200, "PRACK"), &[]);
     scene.wait(500);
@@ -223,7 +223,7 @@ fn a_session_that_nobody_refreshes_ends_when_its_timer_has_run_out() {
     let call = scene.dialog(&mut outside, &mut ours);
     scene.invite(call);
     let answer = scene.sdp(call, Side::Callee, &[]);
-    let timer = [With::Sdp(answer), With::Header("Session-Expires: 90;refresher=uac")];
+    let timer = [MessageChange::Sdp(answer), MessageChange::Header("Session-Expires: 90;refresher=uac")];
     scene.response(call, Side::Callee, (200, "INVITE"), &timer);
     scene.at(call).confirmed = true;
     scene.request(call, Side::Caller, "ACK", &[]);
@@ -243,8 +243,8 @@ fn a_session_that_is_refreshed_by_update_goes_on() {
     let call = scene.dialog(&mut outside, &mut ours);
     scene.invite(call);
     let answer = scene.sdp(call, Side::Callee, &[]);
-    let timer = With::Header("Session-Expires: 90;refresher=uac");
-    scene.response(call, Side::Callee, (200, "INVITE"), &[With::Sdp(answer), timer.clone()]);
+    let timer = MessageChange::Header("Session-Expires: 90;refresher=uac");
+    scene.response(call, Side::Callee, (200, "INVITE"), &[MessageChange::Sdp(answer), timer.clone()]);
     scene.at(call).confirmed = true;
     scene.request(call, Side::Caller, "ACK", &[]);
     scene.talk(call, 1_000);
@@ -262,15 +262,15 @@ fn a_session_that_is_refreshed_by_update_goes_on() {
     hears(played.only(), (1, 2), talks, ended);
 }
 
-fn fax(scene: &mut Scene, call: crate::support::scenario::D, accepted: bool) {
+fn fax(scene: &mut Scene, call: crate::support::scenario::DialogId, accepted: bool) {
     let [a, b] = scene.get(call).media;
     let image = |e: callspan::net::Endpoint, port: u16| {
         let ip = e.ip();
         format!("v=0\r\no=- 1 9 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=image {port} udptl t38\r\n")
     };
-    scene.request(call, Side::Callee, "INVITE", &[With::Sdp(image(b, b.port()))]);
+    scene.request(call, Side::Callee, "INVITE", &[MessageChange::Sdp(image(b, b.port()))]);
     if accepted {
-        scene.response(call, Side::Caller, (200, "INVITE"), &[With::Sdp(image(a, a.port()))]);
+        scene.response(call, Side::Caller, (200, "INVITE"), &[MessageChange::Sdp(image(a, a.port()))]);
     } else {
         scene.response(call, Side::Caller, (488, "INVITE"), &[]);
     }
@@ -319,9 +319,9 @@ fn video_is_no_sound_of_the_call() {
     let call = scene.dialog(&mut outside, &mut ours);
     let video = ["m=video 40000 RTP/AVP 8", "a=rtpmap:99 H264/90000"];
     let offer = scene.sdp(call, Side::Caller, &video);
-    scene.request(call, Side::Caller, "INVITE", &[With::Sdp(offer)]);
+    scene.request(call, Side::Caller, "INVITE", &[MessageChange::Sdp(offer)]);
     let answer = scene.sdp(call, Side::Callee, &video);
-    scene.response(call, Side::Callee, (200, "INVITE"), &[With::Sdp(answer)]);
+    scene.response(call, Side::Callee, (200, "INVITE"), &[MessageChange::Sdp(answer)]);
     scene.at(call).confirmed = true;
     scene.request(call, Side::Caller, "ACK", &[]);
     let talks = scene.now();
@@ -423,8 +423,8 @@ fn the_answer_may_be_missing_and_the_ack_tells_its_time() {
 #[test]
 fn both_ends_may_be_on_one_address() {
     let mut scene = Scene::new();
-    let mut a = Phone::new("100", 1);
-    let mut b = Phone { user: "200".to_owned(), sip: ip(1, 5_070), voice: 2, ..Phone::new("200", 1) };
+    let mut a = ScenePhone::new("100", 1);
+    let mut b = ScenePhone { user: "200".to_owned(), sip: ip(1, 5_070), voice: 2, ..ScenePhone::new("200", 1) };
     // Two programs on one host: media ports apart, or they would be one.
     for _ in 0..50 {
         b.media();
@@ -455,7 +455,7 @@ fn a_call_of_more_than_a_day_is_cut_at_the_limit() {
         scene.wait(59_980);
     }
     let mut engine = Engine::new(Config::default(), "scene");
-    let mut sink = crate::support::playback::Nothing;
+    let mut sink = crate::support::playback::NullSink;
     for packet in scene.packets() {
         engine.handle_datagram(&packet.datagram(), &mut sink);
     }
@@ -515,7 +515,7 @@ fn a_call_captured_from_a_reinvite_has_unknown_direction() {
 #[test]
 fn a_call_between_extensions_that_is_joined_under_way_is_internal() {
     let (mut scene, _, mut ours) = outside_and_200();
-    let call = scene.dialog(&mut Phone::new("201", 3), &mut ours);
+    let call = scene.dialog(&mut ScenePhone::new("201", 3), &mut ours);
     scene.at(call).confirmed = true;
     scene.hold(call, Side::Callee);
     scene.resume(call, Side::Callee);
@@ -546,7 +546,7 @@ fn the_next_call_replaces_one_with_a_lost_bye() {
 }
 
 /// A call and its continuation.
-fn told_apart(played: &Played) -> [&Call; 2] {
+fn told_apart(played: &PlayedScene) -> [&PlayedCall; 2] {
     assert_eq!(played.calls.len(), 2);
     let (second, first): (Vec<_>, Vec<_>) =
         played.calls.iter().partition(|c| c.record.problems.iter().any(|p| p.kind == "continues_after_silence"));

@@ -7,8 +7,8 @@ use callspan::call::event::{CallEvent, EndedCall};
 use callspan::call::record::{EndedBy, Side};
 
 use crate::scenarios::direct;
-use crate::support::playback::{Nothing, Watched, scene_ms};
-use crate::support::scenario::{Packet, STEP_MS, at, ip};
+use crate::support::playback::{NullSink, WatchedSink, scene_ms};
+use crate::support::scenario::{STEP_MS, ScenePacket, at, ip};
 
 /// One INVITE of a scanner: a Call-ID, tag and number of its own.
 fn scan(n: u32) -> Vec<u8> {
@@ -38,10 +38,10 @@ fn a_flood_fills_no_table_and_costs_the_call_nothing() {
     for n in 0..scans {
         let when = at(answered + 2 * STEP_MS + i64::from(n / 8));
         let src = callspan::net::Endpoint::v4([203, 0, 113, 5], 5060);
-        packets.push(Packet { at: when, src, dst: ip(9, 5060), payload: scan(n) });
+        packets.push(ScenePacket { at: when, src, dst: ip(9, 5060), payload: scan(n) });
         let mut noise = vec![0x80, 8];
         noise.extend((0..170).map(|_| rng.u8(..)));
-        packets.push(Packet {
+        packets.push(ScenePacket {
             at: when,
             src: src.with_port(rng.u16(1_024..)),
             dst: ip(rng.u8(1..9), rng.u16(20_000..)),
@@ -50,7 +50,7 @@ fn a_flood_fills_no_table_and_costs_the_call_nothing() {
     }
     packets.sort_by_key(|p| p.at);
     let mut engine = Engine::with_limits(Config::default(), "flood", limits);
-    let mut sink = Watched::new(Nothing);
+    let mut sink = WatchedSink::new(NullSink);
     let (mut told, mut calls): (u64, Vec<EndedCall>) = (0, Vec::new());
     let mut most = (0, 0, 0, 0);
     for packet in &packets {
@@ -113,12 +113,12 @@ fn a_flood_to_the_same_number_joins_nothing_to_the_call() {
     let (src, dst) = (packets[0].src, packets[0].dst);
     packets.extend((0..scans).map(|n| {
         let when = at(answered - 2 * STEP_MS + i64::from(n / 8));
-        Packet { at: when, src: src.with_port(5_062), dst, payload: scan_of(n, number) }
+        ScenePacket { at: when, src: src.with_port(5_062), dst, payload: scan_of(n, number) }
     }));
     packets.sort_by_key(|p| p.at);
     let mut engine =
         Engine::with_limits(Config::default(), "flood", EngineLimits { legs: 2_000, ..EngineLimits::default() });
-    let mut sink = Watched::new(Nothing);
+    let mut sink = WatchedSink::new(NullSink);
     for packet in &packets {
         engine.handle_datagram(&packet.datagram(), &mut sink);
     }
@@ -138,10 +138,10 @@ fn a_new_leg_beyond_the_limit_is_refused_and_counted() {
     let (mut scene, call, _) = direct();
     scene.talk(call, 400);
     let mut packets = scene.packets();
-    packets.push(Packet { at: at(scene.now()), src: ip(66, 5060), dst: ip(9, 5060), payload: scan(1) });
+    packets.push(ScenePacket { at: at(scene.now()), src: ip(66, 5060), dst: ip(9, 5060), payload: scan(1) });
     let mut engine = Engine::with_limits(Config::default(), "flood", limits);
     for packet in &packets {
-        engine.handle_datagram(&packet.datagram(), &mut Nothing);
+        engine.handle_datagram(&packet.datagram(), &mut NullSink);
     }
     assert_eq!((engine.live_legs(), engine.counters().legs_refused, engine.counters().legs_evicted), (1, 1, 0));
 }

@@ -4,8 +4,8 @@ use callspan::call::record::{CallRecord, EndedBy, Side};
 
 use crate::scenarios::direct;
 use crate::support::playback::play;
-use crate::support::scenario::Heard::{Silence, Voice};
-use crate::support::scenario::{With, sdp};
+use crate::support::scenario::ExpectedSound::{Silence, Voice};
+use crate::support::scenario::{MessageChange, sdp};
 
 fn events(record: &CallRecord) -> Vec<(&str, Option<Side>)> {
     record.events.iter().map(|e| (e.kind.as_str(), e.side)).collect()
@@ -56,9 +56,9 @@ fn hold_by_the_address_0_0_0_0_ends_with_sound() {
         let (mut scene, call, _) = direct();
         scene.talk(call, 1_000);
         let nowhere = sdp(callspan::net::Endpoint::v4([0, 0, 0, 0], 10_000), 7, "8 101", &[]);
-        scene.request(call, by, "INVITE", &[With::Sdp(nowhere)]);
+        scene.request(call, by, "INVITE", &[MessageChange::Sdp(nowhere)]);
         let answer = scene.sdp(call, by.other(), &[]);
-        scene.response(call, by.other(), (200, "INVITE"), &[With::Sdp(answer)]);
+        scene.response(call, by.other(), (200, "INVITE"), &[MessageChange::Sdp(answer)]);
         scene.request(call, by, "ACK", &[]);
         scene.wait(3_000);
         scene.resume(call, by);
@@ -117,7 +117,7 @@ fn a_hold_that_was_refused_never_was() {
     let (mut scene, call, _) = direct();
     scene.talk(call, 1_000);
     let offer = scene.sdp(call, Side::Caller, &["a=sendonly"]);
-    scene.request(call, Side::Caller, "INVITE", &[With::Sdp(offer)]);
+    scene.request(call, Side::Caller, "INVITE", &[MessageChange::Sdp(offer)]);
     scene.response(call, Side::Callee, (488, "INVITE"), &[]);
     scene.request(call, Side::Caller, "ACK", &[]);
     scene.talk(call, 1_000);

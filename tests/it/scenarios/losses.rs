@@ -6,11 +6,11 @@ use callspan::call::event::CallEvent;
 use callspan::call::record::{CallRecord, EndedBy, Side, Verdict};
 
 use crate::scenarios::direct;
-use crate::support::playback::{Nothing, play_packets};
-use crate::support::scenario::{Packet, STEP_MS, at};
+use crate::support::playback::{NullSink, play_packets};
+use crate::support::scenario::{STEP_MS, ScenePacket, at};
 
 /// A call of 4 s of which ten packets of the callee's sound, half a second into it, never came; the ms of its end.
-fn with_a_hole() -> (Vec<Packet>, i64) {
+fn with_a_hole() -> (Vec<ScenePacket>, i64) {
     let (mut scene, call, _) = direct();
     let talks = scene.now();
     scene.talk(call, 4_000);
@@ -27,13 +27,13 @@ fn problems(record: &CallRecord) -> Vec<(&str, Option<u64>)> {
 }
 
 /// The record of the one call, when something is told to the engine in the middle of it.
-fn told_in_the_middle(packets: &[Packet], tell: impl Fn(&mut Engine)) -> CallRecord {
+fn told_in_the_middle(packets: &[ScenePacket], tell: impl Fn(&mut Engine)) -> CallRecord {
     let mut engine = Engine::new(Config::default(), "losses");
     let (before, after) = packets.split_at(packets.len() / 2);
-    before.iter().for_each(|p| engine.handle_datagram(&p.datagram(), &mut Nothing));
+    before.iter().for_each(|p| engine.handle_datagram(&p.datagram(), &mut NullSink));
     tell(&mut engine);
-    after.iter().for_each(|p| engine.handle_datagram(&p.datagram(), &mut Nothing));
-    engine.handle_end_of_capture(&mut Nothing);
+    after.iter().for_each(|p| engine.handle_datagram(&p.datagram(), &mut NullSink));
+    engine.handle_end_of_capture(&mut NullSink);
     let mut ended = std::iter::from_fn(|| engine.poll_event()).filter_map(|event| match event {
         CallEvent::Ended(ended) => Some(ended.record),
         _ => None,
@@ -75,8 +75,8 @@ fn losses_before_a_call_are_no_problem_of_the_call() {
     // Lost when no call was under way: none of this call.
     let mut engine = Engine::new(Config::default(), "losses");
     engine.handle_local_loss();
-    scene.packets().iter().for_each(|p| engine.handle_datagram(&p.datagram(), &mut Nothing));
-    engine.handle_end_of_capture(&mut Nothing);
+    scene.packets().iter().for_each(|p| engine.handle_datagram(&p.datagram(), &mut NullSink));
+    engine.handle_end_of_capture(&mut NullSink);
     let records: Vec<CallRecord> = std::iter::from_fn(|| engine.poll_event())
         .filter_map(|event| match event {
             CallEvent::Ended(ended) => Some(ended.record),
@@ -89,7 +89,7 @@ fn losses_before_a_call_are_no_problem_of_the_call() {
 #[test]
 fn a_clock_step_is_a_problem_and_moves_no_times() {
     let (packets, ended) = with_a_hole();
-    let record = told_in_the_middle(&packets, |engine| engine.handle_clock_step(3_600_000_000_000, &mut Nothing));
+    let record = told_in_the_middle(&packets, |engine| engine.handle_clock_step(3_600_000_000_000, &mut NullSink));
     assert_eq!(problems(&record), [("clock_step", None), ("lost_before_us", Some(10))]);
     // The BYE's exchange is two steps: the request is the end.
     let end = record.ended_at.expect("ended");
@@ -104,7 +104,7 @@ fn a_call_with_both_voices_is_answered_without_a_200() {
     scene.talk(call, 4_000);
     let ended = scene.bye(call, Side::Caller);
     let mut packets = scene.packets();
-    let is_text = |p: &Packet, words: &[u8]| p.payload.starts_with(words);
+    let is_text = |p: &ScenePacket, words: &[u8]| p.payload.starts_with(words);
     packets.retain(|p| p.payload[0] & 0xC0 == 0x80 || is_text(p, b"INVITE") || is_text(p, b"SIP/2.0 1"));
     assert!(packets.iter().any(|p| is_text(p, b"SIP/2.0 180")), "it rang");
     // Before, it was under way for an hour, and then not answered.

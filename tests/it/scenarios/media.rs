@@ -5,11 +5,11 @@ use callspan::call::record::{EndedBy, Side, Verdict};
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, OUTSIDE, Office, direct, outside_and_200};
 use crate::support::playback::play;
-use crate::support::scenario::Heard::{Outside, Silence, Voice};
-use crate::support::scenario::{D, Scene, ip};
+use crate::support::scenario::ExpectedSound::{Outside, Silence, Voice};
+use crate::support::scenario::{DialogId, Scene, ip};
 
 /// A call of 2 s + 2 s, with something happening to the callee's sender in between.
-fn disturbed(disturb: impl Fn(&mut Scene, crate::support::scenario::D)) {
+fn disturbed(disturb: impl Fn(&mut Scene, crate::support::scenario::DialogId)) {
     let (mut scene, call, _) = direct();
     let talks = scene.now();
     scene.talk(call, 2_000);
@@ -66,7 +66,7 @@ fn two_ssrcs_on_one_port_are_two_streams_of_one_side() {
     let now = scene.now();
     let flow = scene.flow(call, Side::Callee);
     let voice = *scene.sender(flow);
-    *scene.sender(flow) = crate::support::scenario::Sender { ssrc: 0x0bad_cafe, sequence: 9, time: 5, pt: 8 };
+    *scene.sender(flow) = crate::support::scenario::RtpSender { ssrc: 0x0bad_cafe, sequence: 9, time: 5, pt: 8 };
     scene.rtp(&[(6, flow)], 1_000);
     *scene.sender(flow) = voice;
     scene.set_now(now);
@@ -240,7 +240,7 @@ fn a_dtmf_digit_is_an_event_and_never_a_byte() {
 }
 
 /// An outbound call of 200 (voice 2) through the PBX to the outside (voice 1): its leg, then the trunk's.
-fn outbound() -> (Scene, D, D) {
+fn outbound() -> (Scene, DialogId, DialogId) {
     let mut office = Office::new();
     let a = office.scene.leg(&mut office.e200, &mut office.pbx, ["200", OUTSIDE]);
     let b = office.scene.leg(&mut office.pbx, &mut office.outside, [DID, OUTSIDE]);

@@ -17,15 +17,15 @@ mod roles;
 mod rules;
 mod transfers;
 
-use crate::support::scenario::{D, Phone, Scene};
+use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
 /// An outside caller (voice 1), an extension (voice 2), and a scene.
-fn outside_and_200() -> (Scene, Phone, Phone) {
-    (Scene::new(), Phone::new("+79990000001", 1), Phone::new("200", 2))
+fn outside_and_200() -> (Scene, ScenePhone, ScenePhone) {
+    (Scene::new(), ScenePhone::new("+79990000001", 1), ScenePhone::new("200", 2))
 }
 
 /// A direct call of the two, answered: (scene, dialog, ms of the answer).
-fn direct() -> (Scene, D, i64) {
+fn direct() -> (Scene, DialogId, i64) {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     let answered = scene.connect(call);
@@ -35,10 +35,10 @@ fn direct() -> (Scene, D, i64) {
 /// An outside caller (voice 1), a PBX on host 9 (its own voice 5: music and prompts), extensions 200 (2) and 201 (3).
 struct Office {
     scene: Scene,
-    outside: Phone,
-    pbx: Phone,
-    e200: Phone,
-    e201: Phone,
+    outside: ScenePhone,
+    pbx: ScenePhone,
+    e200: ScenePhone,
+    e201: ScenePhone,
 }
 
 const OUTSIDE: &str = "+79990000001";
@@ -50,36 +50,36 @@ impl Office {
     fn new() -> Self {
         Self {
             scene: Scene::new(),
-            outside: Phone::new(OUTSIDE, 1),
-            pbx: Phone { voice: MUSIC, ..Phone::new(DID, 9) },
-            e200: Phone::new("200", 2),
-            e201: Phone::new("201", 3),
+            outside: ScenePhone::new(OUTSIDE, 1),
+            pbx: ScenePhone { voice: MUSIC, ..ScenePhone::new(DID, 9) },
+            e200: ScenePhone::new("200", 2),
+            e201: ScenePhone::new("201", 3),
         }
     }
 
     /// The trunk's leg of an inbound call.
-    fn inbound(&mut self) -> D {
+    fn inbound(&mut self) -> DialogId {
         self.scene.leg(&mut self.outside, &mut self.pbx, [OUTSIDE, DID])
     }
 
     /// The leg by which the PBX rings an extension for the outside caller.
-    fn rings_200(&mut self) -> D {
+    fn rings_200(&mut self) -> DialogId {
         self.scene.leg(&mut self.pbx, &mut self.e200, [OUTSIDE, "200"])
     }
 
     /// See [`Office::rings_200`].
-    fn rings_201(&mut self) -> D {
+    fn rings_201(&mut self) -> DialogId {
         self.scene.leg(&mut self.pbx, &mut self.e201, [OUTSIDE, "201"])
     }
 
     /// An outbound call: the leg of 200 and the trunk's, with the office's number on it.
-    fn outbound(&mut self) -> [D; 2] {
+    fn outbound(&mut self) -> [DialogId; 2] {
         let a = self.scene.leg(&mut self.e200, &mut self.pbx, ["200", OUTSIDE]);
         [a, self.scene.leg(&mut self.pbx, &mut self.outside, [DID, OUTSIDE])]
     }
 
     /// An inbound call through the PBX that 200 has taken: both legs.
-    fn connected(&mut self) -> (D, D) {
+    fn connected(&mut self) -> (DialogId, DialogId) {
         let (a, b) = (self.inbound(), self.rings_200());
         self.scene.invite(a);
         self.scene.invite(b);

@@ -5,13 +5,13 @@ use callspan::call::record::{Direction, EndedBy, Outcome, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
-use crate::support::playback::{Played, play};
-use crate::support::scenario::{D, Phone, at};
+use crate::support::playback::{PlayedScene, play};
+use crate::support::scenario::{DialogId, ScenePhone, at};
 
 const MOBILE: &str = "+79161234567";
 
 /// A call rings 200 and, by the trunk that brought it, 200's mobile, under the name `from`; the mobile takes it.
-fn follow_me(from: &str) -> (Played, [i64; 3]) {
+fn follow_me(from: &str) -> (PlayedScene, [i64; 3]) {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, outside, pbx, .. } = &mut office;
@@ -70,7 +70,7 @@ fn an_outbound_answer_during_an_inbound_call_is_unrelated() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, .. } = &mut office;
-    let mut customer = Phone::new("+79990000777", 4);
+    let mut customer = ScenePhone::new("+79990000777", 4);
     // Somebody whose telephone the mirror does not show calls out.
     let x = scene.leg(pbx, &mut customer, [DID, "+79990000777"]);
     for leg in [a, b, x] {
@@ -96,7 +96,7 @@ fn trunk_only_calls_answered_together_are_unrelated() {
     let mut office = Office::new();
     let a = office.inbound();
     let Office { scene, pbx, .. } = &mut office;
-    let mut customer = Phone::new("+79990000777", 4);
+    let mut customer = ScenePhone::new("+79990000777", 4);
     let x = scene.leg(pbx, &mut customer, [DID, "+79990000777"]);
     for leg in [a, x] {
         scene.invite(leg);
@@ -118,7 +118,7 @@ fn trunk_only_calls_answered_together_are_unrelated() {
 fn a_queue_that_rings_all_again_and_again_is_one_call() {
     let mut office = Office::new();
     let a = office.inbound();
-    let rounds: Vec<[D; 2]> = (0..3).map(|_| [office.rings_200(), office.rings_201()]).collect();
+    let rounds: Vec<[DialogId; 2]> = (0..3).map(|_| [office.rings_200(), office.rings_201()]).collect();
     let scene = &mut office.scene;
     scene.connect(a);
     for round in &rounds {
@@ -157,7 +157,7 @@ fn a_border_controller_and_a_pbx_make_one_three_leg_call() {
     for inbound in [true, false] {
         let mut office = Office::new();
         let Office { scene, outside, pbx, e200, .. } = &mut office;
-        let mut border = Phone::new(DID, 7);
+        let mut border = ScenePhone::new(DID, 7);
         // It takes the plus away.
         let [theirs, did] = [OUTSIDE, DID].map(|n| &n[1..]);
         let legs = if inbound {
@@ -259,7 +259,7 @@ fn those_who_dial_in_to_a_conference_are_calls_of_their_own() {
         scene.leg(e200, pbx, ["200", "800"]),
         scene.leg(e201, pbx, ["201", "800"]),
         // The fourth is called by the conference.
-        scene.leg(pbx, &mut Phone::new("202", 6), ["800", "202"]),
+        scene.leg(pbx, &mut ScenePhone::new("202", 6), ["800", "202"]),
     ];
     for leg in legs {
         scene.invite(leg);
@@ -280,7 +280,7 @@ fn two_consultations_in_turn_leave_three_related_calls() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     let Office { scene, pbx, e200, e201, .. } = &mut office;
-    let mut e202 = Phone::new("202", 6);
+    let mut e202 = ScenePhone::new("202", 6);
     scene.bridge(a, b, 1_000);
     scene.hold(b, Side::Callee);
     let mut asked = Vec::new();
@@ -323,7 +323,7 @@ fn call_waiting_is_a_separate_call_with_its_own_extension() {
     let mut office = Office::new();
     let (a1, b1) = office.connected();
     let Office { scene, pbx, e200, .. } = &mut office;
-    let mut second = Phone::new("+79990000777", 4);
+    let mut second = ScenePhone::new("+79990000777", 4);
     let a2 = scene.leg(&mut second, pbx, ["+79990000777", DID]);
     let b2 = scene.leg(pbx, e200, ["+79990000777", "200"]);
     scene.bridge(a1, b1, 1_000);

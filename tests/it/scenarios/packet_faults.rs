@@ -9,12 +9,12 @@ use callspan::net::Endpoint;
 use crate::scenarios::Office;
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::direct;
-use crate::support::playback::{Nothing, Played, play, play_packets};
-use crate::support::scenario::{D, Packet, Phone, Scene};
+use crate::support::playback::{NullSink, PlayedScene, play, play_packets};
+use crate::support::scenario::{DialogId, Scene, ScenePacket, ScenePhone};
 
 /// A call of 4 s whose packets are changed on their way; it must be heard all the same.
 #[track_caller]
-fn heard_through(change: impl Fn(&mut Packet)) -> Played {
+fn heard_through(change: impl Fn(&mut ScenePacket)) -> PlayedScene {
     let (mut scene, call, _) = direct();
     let talks = scene.now();
     scene.talk(call, 4_000);
@@ -26,7 +26,7 @@ fn heard_through(change: impl Fn(&mut Packet)) -> Played {
     played
 }
 
-fn is_rtp(packet: &Packet) -> bool {
+fn is_rtp(packet: &ScenePacket) -> bool {
     packet.payload.first() == Some(&0x80)
 }
 
@@ -39,7 +39,7 @@ fn a_marker_on_every_packet_marks_nothing() {
     });
     // Two sides of 4 s: the same number of samples as without markers.
     let plain = heard_through(|_| {});
-    let length = |played: &Played| played.only().sound.as_ref().map(|s| s[0].samples.len());
+    let length = |played: &PlayedScene| played.only().sound.as_ref().map(|s| s[0].samples.len());
     assert_eq!(length(&played), length(&plain));
     assert_eq!(
         played.only().sound.as_ref().map(|s| &s[1].samples),
@@ -107,11 +107,11 @@ fn a_call_id_of_two_hundred_characters_is_a_call_id() {
 #[test]
 fn both_ends_may_be_on_this_machines_own_address() {
     let mut scene = Scene::new();
-    let phone = |user: &str, voice, sip, media| Phone {
+    let phone = |user: &str, voice, sip, media| ScenePhone {
         sip: Endpoint::v4([127, 0, 0, 1], sip),
         voice,
         next_port: media,
-        ..Phone::new(user, voice)
+        ..ScenePhone::new(user, voice)
     };
     let (mut a, mut b) = (phone("101", 1, 5060, 10_000), phone("102", 2, 5070, 20_000));
     let call = scene.dialog(&mut a, &mut b);
@@ -147,7 +147,7 @@ fn the_same_ssrc_on_both_sides_is_two_voices() {
 }
 
 /// Both legs of a PBX that passes RTP on as it is: same SSRC, numbers and times.
-fn passed_on(office: &mut Office, a: D, b: D) {
+fn passed_on(office: &mut Office, a: DialogId, b: DialogId) {
     for (from, to) in [(a, b), (b, a)] {
         let (source, copy) = if from == a { (Side::Caller, Side::Caller) } else { (Side::Callee, Side::Callee) };
         let (heard, sent) = (office.scene.flow(from, source), office.scene.flow(to, copy));
@@ -228,7 +228,7 @@ fn rtcp_stun_and_dtls_on_media_ports_are_ignored() {
     for side in [Side::Caller, Side::Callee] {
         let (src, dst) = scene.flow(call, side);
         for (n, payload) in (0..).zip([&report, &binding, &hello].into_iter().cycle().take(30)) {
-            packets.push(Packet {
+            packets.push(ScenePacket {
                 at: crate::support::scenario::at(talks + 5 + n * 100),
                 src,
                 dst,
@@ -253,7 +253,7 @@ fn a_bye_that_nobody_answers_ends_the_call() {
     // Sent again as RFC 3261 asks, for the other side is gone.
     for pause in [0, 500, 1_000, 2_000] {
         scene.wait(pause);
-        scene.request(call, Side::Callee, "BYE", &[crate::support::scenario::With::CSeq(501)]);
+        scene.request(call, Side::Callee, "BYE", &[crate::support::scenario::MessageChange::CSeq(501)]);
     }
     let played = play(&scene);
     let record = &played.only().record;
@@ -282,7 +282,7 @@ fn thousands_of_short_calls_leave_nothing_behind() {
         scene.set_now(i64::from(n) * 1_500);
         // Ports come again every hundred calls, as a PBX uses them.
         let port = 10_000 + (n % 100) as u16 * 4;
-        let (mut a, mut b) = (Phone::new("101", 1), Phone::new("102", 2));
+        let (mut a, mut b) = (ScenePhone::new("101", 1), ScenePhone::new("102", 2));
         (a.next_port, b.next_port) = (port, port);
         let call = scene.dialog(&mut a, &mut b);
         scene.at(call).call_id = format!("short-{n}@scene");
@@ -290,13 +290,13 @@ fn thousands_of_short_calls_leave_nothing_behind() {
         scene.talk(call, 60);
         scene.bye(call, Side::Caller);
         for packet in scene.packets() {
-            engine.handle_datagram(&packet.datagram(), &mut Nothing);
+            engine.handle_datagram(&packet.datagram(), &mut NullSink);
             count(&mut engine);
         }
         let tables = engine.tables();
         most = (most.0.max(tables.legs), most.1.max(tables.flows), most.2.max(tables.timers));
     }
-    engine.handle_end_of_capture(&mut Nothing);
+    engine.handle_end_of_capture(&mut NullSink);
     count(&mut engine);
     assert_eq!((ended, heard), (calls, calls));
     // A leg outlives its BYE by some seconds: a handful of 1.5 s calls is in the tables at once, never more.

@@ -5,12 +5,12 @@ use callspan::call::record::{CallRecord, Direction, EndedBy, Outcome, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
-use crate::support::playback::{Call, Played, play};
-use crate::support::scenario::{D, Phone, Scene, With, at};
+use crate::support::playback::{PlayedCall, PlayedScene, play};
+use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, at};
 
 /// The call whose first leg is this dialog.
 #[track_caller]
-fn call_of<'a>(played: &'a Played, scene: &Scene, d: D) -> &'a Call {
+fn call_of<'a>(played: &'a PlayedScene, scene: &Scene, d: DialogId) -> &'a PlayedCall {
     let id = &scene.get(d).call_id;
     let found = played.calls.iter().find(|c| c.record.legs.first().is_some_and(|l| l.sip_call_id == *id));
     found.unwrap_or_else(|| panic!("{id} is the first leg of no call"))
@@ -137,9 +137,9 @@ fn a_transfer_by_reinvite_is_one_call_and_a_consultation() {
     // Each of the two is told of the other by a re-INVITE, the trunk with another port of the PBX.
     let offer = scene.sdp(d, Side::Caller, &[]);
     let identity = format!("P-Asserted-Identity: <sip:{OUTSIDE}@10.0.0.9>");
-    scene.request(d, Side::Caller, "INVITE", &[With::Sdp(offer), With::Header(&identity)]);
+    scene.request(d, Side::Caller, "INVITE", &[MessageChange::Sdp(offer), MessageChange::Header(&identity)]);
     let answer = scene.sdp(d, Side::Callee, &[]);
-    scene.response(d, Side::Callee, (200, "INVITE"), &[With::Sdp(answer)]);
+    scene.response(d, Side::Callee, (200, "INVITE"), &[MessageChange::Sdp(answer)]);
     scene.request(d, Side::Caller, "ACK", &[]);
     let moved = scene.get(a).media[1];
     scene.at(a).media[1] = moved.with_port(moved.port() + 500);
@@ -199,7 +199,7 @@ fn a_directed_pickup_names_the_answering_extension_and_is_related() {
         b,
         Side::Caller,
         "CANCEL",
-        &[With::Header("Reason: SIP;cause=200;text=\"Call completed elsewhere\"")],
+        &[MessageChange::Header("Reason: SIP;cause=200;text=\"Call completed elsewhere\"")],
     );
     scene.response(b, Side::Callee, (200, "CANCEL"), &[]);
     scene.refuse(b, 487, &[]);
@@ -221,7 +221,7 @@ fn a_code_that_could_mean_two_ringing_calls_is_related_to_both() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, e200, e201, .. } = &mut office;
-    let mut second = Phone::new("+79990000777", 4);
+    let mut second = ScenePhone::new("+79990000777", 4);
     let x = scene.leg(&mut second, pbx, ["+79990000777", DID]);
     let y = scene.leg(pbx, e200, ["+79990000777", "200"]);
     for (trunk, phone) in [(a, b), (x, y)] {
@@ -248,7 +248,7 @@ fn a_code_that_could_mean_two_ringing_calls_is_related_to_both() {
 
 /// A call rings 200. 201 dials `code`; the PBX answers it, and what `after` writes. Two seconds later 200's own caller
 /// would be answered, if at all.
-fn code_while_it_rings(code: &str, after: fn(&mut Scene, [D; 3])) -> (Scene, [D; 3], i64) {
+fn code_while_it_rings(code: &str, after: fn(&mut Scene, [DialogId; 3])) -> (Scene, [DialogId; 3], i64) {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { mut scene, mut pbx, mut e201, .. } = office;
@@ -299,7 +299,7 @@ fn a_group_pickup_is_related_to_a_queued_call_completed_elsewhere() {
     let c = scene.leg(e201, pbx, ["201", "*8"]);
     scene.invite(c);
     scene.answer(c);
-    let elsewhere = With::Header("Reason: SIP;cause=200;text=\"Call completed elsewhere\"");
+    let elsewhere = MessageChange::Header("Reason: SIP;cause=200;text=\"Call completed elsewhere\"");
     scene.request(b, Side::Caller, "CANCEL", &[elsewhere]);
     scene.response(b, Side::Callee, (200, "CANCEL"), &[]);
     scene.refuse(b, 487, &[]);
@@ -314,7 +314,7 @@ fn a_group_pickup_is_related_to_a_queued_call_completed_elsewhere() {
 #[test]
 fn a_pickup_code_is_unrelated_to_calls_it_does_not_answer() {
     // The code of the mailbox, or of a pick-up that came too late.
-    let cases: [fn(&mut Scene, [D; 3]); 2] = [
+    let cases: [fn(&mut Scene, [DialogId; 3]); 2] = [
         |scene, [a, b, _]| {
             scene.wait(2_500);
             scene.answer(b);
@@ -339,7 +339,7 @@ fn a_group_pickup_takes_the_answered_one_of_two_calls() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, e201, .. } = &mut office;
-    let (mut second, mut e202) = (Phone::new("+79990000777", 4), Phone::new("202", 6));
+    let (mut second, mut e202) = (ScenePhone::new("+79990000777", 4), ScenePhone::new("202", 6));
     let x = scene.leg(&mut second, pbx, ["+79990000777", DID]);
     let y = scene.leg(pbx, &mut e202, ["+79990000777", "202"]);
     for leg in [a, b, x, y] {

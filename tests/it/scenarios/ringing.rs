@@ -5,15 +5,15 @@ use callspan::call::record::{CallRecord, Direction, EndedBy, Outcome, Side, Verd
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
-use crate::support::playback::{Played, play, play_with};
-use crate::support::scenario::{D, Phone, Scene, With, at, ip};
+use crate::support::playback::{PlayedScene, play, play_with};
+use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, at, ip};
 
 fn who(record: &CallRecord) -> (Direction, Option<&str>, Outcome) {
     (record.direction, record.internal.as_deref(), record.outcome)
 }
 
 /// 200 rings for 15 s in vain, then 201 takes the call; the caller hears nothing but ringing until then.
-fn hunted(config: Config) -> (Played, i64, i64) {
+fn hunted(config: Config) -> (PlayedScene, i64, i64) {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
     let scene = &mut office.scene;
@@ -132,11 +132,11 @@ fn an_ambiguous_leg_is_related_to_both_waiting_calls() {
 }
 
 /// The calls of the scene: the Call-IDs of the legs of each, in the order in which they came.
-fn legs(played: &Played) -> Vec<Vec<String>> {
+fn legs(played: &PlayedScene) -> Vec<Vec<String>> {
     played.calls.iter().map(|c| c.record.legs.iter().map(|l| l.sip_call_id.clone()).collect()).collect()
 }
 
-fn ids(scene: &Scene, dialogs: &[D]) -> Vec<String> {
+fn ids(scene: &Scene, dialogs: &[DialogId]) -> Vec<String> {
     dialogs.iter().map(|d| scene.get(*d).call_id.clone()).collect()
 }
 
@@ -144,7 +144,7 @@ fn ids(scene: &Scene, dialogs: &[D]) -> Vec<String> {
 fn two_calls_from_one_number_keep_their_own_extensions() {
     for caller in [OUTSIDE, "anonymous"] {
         let mut office = Office::new();
-        let mut outside = Phone::new(caller, 1);
+        let mut outside = ScenePhone::new(caller, 1);
         let Office { scene, pbx, e200, e201, .. } = &mut office;
         let a1 = scene.leg(&mut outside, pbx, [caller, DID]);
         let b1 = scene.leg(pbx, e200, [caller, "200"]);
@@ -180,7 +180,7 @@ fn two_calls_from_one_number_keep_their_own_extensions() {
 fn hunting_and_a_second_call_from_one_number_stay_separate() {
     let mut office = Office::new();
     let (a1, b1, c1) = (office.inbound(), office.rings_200(), office.rings_201());
-    let (a2, mut e202) = (office.inbound(), Phone::new("202", 6));
+    let (a2, mut e202) = (office.inbound(), ScenePhone::new("202", 6));
     let b2 = office.scene.leg(&mut office.pbx, &mut e202, [OUTSIDE, "202"]);
     let scene = &mut office.scene;
     for leg in [a1, b1] {
@@ -257,7 +257,7 @@ fn a_ring_group_of_sixty_is_one_call() {
     let mut rung = Vec::new();
     for n in 0..60_u8 {
         let number = format!("3{n:02}");
-        let mut phone = Phone::new(&number, 100 + n);
+        let mut phone = ScenePhone::new(&number, 100 + n);
         let leg = scene.leg(pbx, &mut phone, [OUTSIDE, &number]);
         scene.invite(leg);
         rung.push(leg);
@@ -296,7 +296,7 @@ fn hanging_up_during_the_announcement_is_abandoned_with_a_known_pbx() {
     office.scene.bye(a, Side::Caller);
     office.scene.bye(b, Side::Caller);
     office.scene.wait(60_000);
-    let mut caller = Phone::new("+79990000555", 4);
+    let mut caller = ScenePhone::new("+79990000555", 4);
     let menu = office.scene.leg(&mut caller, &mut office.pbx, ["+79990000555", DID]);
     let scene = &mut office.scene;
     let answered = scene.connect(menu);
@@ -339,7 +339,7 @@ fn a_menu_then_an_extension_is_one_call_with_a_person() {
 fn a_lone_trunk_leg_does_not_show_who_answered() {
     // Only the trunk is mirrored: whether a machine or a person took the call cannot be known.
     let mut scene = Scene::new();
-    let (mut provider, mut pbx) = (Phone::new(OUTSIDE, 1), Phone::new(DID, 9));
+    let (mut provider, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
     provider.sip = callspan::net::Endpoint::v4([203, 0, 113, 7], 5060);
     let call = scene.dialog(&mut provider, &mut pbx);
     scene.connect(call);
@@ -419,7 +419,7 @@ fn an_outbound_call_over_a_second_trunk_is_one_call() {
     for fails_after_ms in [500, 4_000] {
         let mut office = Office::new();
         let [a, first] = office.outbound();
-        let mut other = Phone::new(OUTSIDE, 6);
+        let mut other = ScenePhone::new(OUTSIDE, 6);
         let second = office.scene.leg(&mut office.pbx, &mut other, [DID, OUTSIDE]);
         let scene = &mut office.scene;
         scene.invite(a);
@@ -489,13 +489,13 @@ fn a_proxy_that_forks_names_the_extension_by_its_request_uri() {
 fn a_call_forwarded_to_a_mobile_names_no_extension() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
-    let mut mobile = Phone::new("+79161234567", 4);
+    let mut mobile = ScenePhone::new("+79161234567", 4);
     let m = office.scene.leg(&mut office.pbx, &mut mobile, [OUTSIDE, "+79161234567"]);
     let scene = &mut office.scene;
     scene.at(m).headers.push("Diversion: <sip:200@10.0.0.9>".to_owned());
     scene.invite(a);
     scene.invite(b);
-    scene.refuse(b, 302, &[With::Header("Contact: <sip:+79161234567@10.0.0.9>")]);
+    scene.refuse(b, 302, &[MessageChange::Header("Contact: <sip:+79161234567@10.0.0.9>")]);
     scene.invite(m);
     scene.ring(m);
     scene.ring(a);
@@ -514,7 +514,7 @@ fn a_call_forwarded_to_a_mobile_names_no_extension() {
 }
 
 /// A call that comes in by the trunk and is sent out by the same trunk, to a mobile.
-fn sent_back(from: &str, after_ms: i64) -> (Played, i64, i64) {
+fn sent_back(from: &str, after_ms: i64) -> (PlayedScene, i64, i64) {
     let mut office = Office::new();
     let a = office.inbound();
     let Office { scene, outside, pbx, .. } = &mut office;
@@ -568,7 +568,7 @@ fn a_call_in_return_is_no_forwarded_one() {
 #[test]
 fn a_retry_with_a_new_tag_stays_an_outbound_call() {
     let mut scene = Scene::new();
-    let (mut ours, mut outside) = (Phone::new("200", 2), Phone::new(OUTSIDE, 1));
+    let (mut ours, mut outside) = (ScenePhone::new("200", 2), ScenePhone::new(OUTSIDE, 1));
     let call = scene.dialog(&mut ours, &mut outside);
     scene.invite(call);
     scene.refuse(call, 401, &[]);
@@ -586,10 +586,10 @@ fn a_retry_with_a_new_tag_stays_an_outbound_call() {
 #[test]
 fn a_redirected_outbound_call_is_outbound() {
     let mut scene = Scene::new();
-    let (mut ours, mut outside) = (Phone::new("200", 2), Phone::new(OUTSIDE, 1));
+    let (mut ours, mut outside) = (ScenePhone::new("200", 2), ScenePhone::new(OUTSIDE, 1));
     let call = scene.dialog(&mut ours, &mut outside);
     scene.invite(call);
-    scene.refuse(call, 302, &[With::Header("Contact: <sip:x@10.0.0.35>")]);
+    scene.refuse(call, 302, &[MessageChange::Header("Contact: <sip:x@10.0.0.35>")]);
     let dialog = scene.at(call);
     (dialog.sip[1], dialog.media[1], dialog.tags[1]) = (ip(35, 5060), ip(35, 10_000), "elsewhere".to_owned());
     scene.connect(call);
@@ -602,7 +602,7 @@ fn a_redirected_outbound_call_is_outbound() {
 #[test]
 fn an_outbound_call_seen_on_both_sides_of_a_nat_is_outbound() {
     let mut scene = Scene::new();
-    let (mut ours, mut provider) = (Phone::new("200", 2), Phone::new(OUTSIDE, 1));
+    let (mut ours, mut provider) = (ScenePhone::new("200", 2), ScenePhone::new(OUTSIDE, 1));
     let inside = scene.dialog(&mut ours, &mut provider);
     let outside = scene.dialog(&mut ours, &mut provider);
     let first = scene.get(inside).clone();
@@ -645,7 +645,7 @@ fn a_group_code_that_an_extension_dials_is_an_internal_call() {
 #[test]
 fn a_call_id_used_again_is_another_call() {
     let mut scene = Scene::new();
-    let (mut ours, mut outside) = (Phone::new("200", 2), Phone::new(OUTSIDE, 1));
+    let (mut ours, mut outside) = (ScenePhone::new("200", 2), ScenePhone::new(OUTSIDE, 1));
     for n in 0..2 {
         let call = scene.dialog(&mut ours, &mut outside);
         // A new From tag, and CSeq from the beginning: nothing else tells the two calls apart.
@@ -710,10 +710,10 @@ fn two_callers_through_a_proxy_to_one_number_are_two_calls() {
 /// 200 rings for a first call. Between a second one of the same number and its own telephone, 201 joins the ringing.
 /// `taken` tells which of [200 for the first, 201, 202 for the second] answers. Gives the legs in that order, after
 /// the two trunks'.
-fn two_rung_at_once(taken: usize) -> (Scene, [D; 5], i64) {
+fn two_rung_at_once(taken: usize) -> (Scene, [DialogId; 5], i64) {
     let mut office = Office::new();
     let (a1, b1, c, a2) = (office.inbound(), office.rings_200(), office.rings_201(), office.inbound());
-    let mut e202 = Phone::new("202", 6);
+    let mut e202 = ScenePhone::new("202", 6);
     let b2 = office.scene.leg(&mut office.pbx, &mut e202, [OUTSIDE, "202"]);
     let mut scene = office.scene;
     for leg in [a1, b1] {
@@ -731,7 +731,7 @@ fn two_rung_at_once(taken: usize) -> (Scene, [D; 5], i64) {
     scene.wait(2_000);
     let phones = [b1, c, b2];
     scene.answer(phones[taken]);
-    let others: &[D] = match taken {
+    let others: &[DialogId] = match taken {
         0 => &[c],
         1 => &[b1],
         _ => &[],
@@ -746,7 +746,7 @@ fn two_rung_at_once(taken: usize) -> (Scene, [D; 5], i64) {
     scene.bye(trunk, Side::Caller);
     scene.bye(phones[taken], Side::Caller);
     scene.wait(1_000);
-    let rest: &[D] = if taken == 2 { &[c, b1, a1] } else { &[b2, a2] };
+    let rest: &[DialogId] = if taken == 2 { &[c, b1, a1] } else { &[b2, a2] };
     for leg in rest {
         scene.cancel(*leg);
     }

@@ -5,10 +5,10 @@ use callspan::call::record::{CallRecord, Direction, Side};
 
 use crate::scenarios::{DID, OUTSIDE, Office};
 use crate::support::playback::{play, play_with};
-use crate::support::scenario::{Phone, Scene};
+use crate::support::scenario::{Scene, ScenePhone};
 
 /// A direct call with these headers in its INVITE, answered and hung up.
-fn direct(from: &mut Phone, to: &mut Phone, headers: &[&str], config: Config) -> CallRecord {
+fn direct(from: &mut ScenePhone, to: &mut ScenePhone, headers: &[&str], config: Config) -> CallRecord {
     let mut scene = Scene::new();
     let call = scene.dialog(from, to);
     scene.at(call).headers = headers.iter().map(|h| (*h).to_owned()).collect();
@@ -24,7 +24,7 @@ fn numbers(record: &CallRecord) -> [Option<&str>; 3] {
 
 #[test]
 fn names_are_kept() {
-    let (mut a, mut b) = (Phone::new(OUTSIDE, 1).named("Anna"), Phone::new("200", 2).named("Boris"));
+    let (mut a, mut b) = (ScenePhone::new(OUTSIDE, 1).named("Anna"), ScenePhone::new("200", 2).named("Boris"));
     let record = direct(&mut a, &mut b, &[], Config::default());
     assert_eq!((record.from_name.as_deref(), record.to_name.as_deref()), (Some("Anna"), Some("Boris")));
     assert_eq!(record.request_uri.as_deref(), Some("sip:200@10.0.0.2:5060"));
@@ -32,7 +32,7 @@ fn names_are_kept() {
 
 #[test]
 fn what_the_network_says_of_a_diverted_call_is_kept() {
-    let (mut a, mut b) = (Phone::new(OUTSIDE, 1), Phone::new("200", 2));
+    let (mut a, mut b) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new("200", 2));
     let headers = [
         "Diversion: <sip:201@10.0.0.9>;reason=no-answer",
         "History-Info: <sip:+74953009080@x>;index=1, <sip:200@x>;index=1.1",
@@ -55,7 +55,8 @@ fn what_the_network_says_of_a_diverted_call_is_kept() {
 fn a_phone_that_registers_is_an_extension_whatever_its_name() {
     for (user, registered) in [("alice", true), ("1234567", true), ("alice", false)] {
         let mut scene = Scene::new();
-        let (mut outside, mut phone, registrar) = (Phone::new(OUTSIDE, 1), Phone::new(user, 2), Phone::new("", 9));
+        let (mut outside, mut phone, registrar) =
+            (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(user, 2), ScenePhone::new("", 9));
         if registered {
             scene.register(&phone, &registrar);
         }
@@ -76,7 +77,7 @@ fn extensions_may_be_listed() {
         let extensions = list.iter().map(|e| (*e).to_owned()).collect();
         Config { numbers: Numbers { extensions, ..Numbers::default() }, ..Config::default() }
     };
-    let (mut a, mut b) = (Phone::new("reception", 1), Phone::new(OUTSIDE, 2));
+    let (mut a, mut b) = (ScenePhone::new("reception", 1), ScenePhone::new(OUTSIDE, 2));
     let record = direct(&mut a, &mut b, &[], numbers_of(&["reception", "1234567"]));
     assert_eq!(
         (record.direction, numbers(&record)),
@@ -96,7 +97,7 @@ fn the_trunks_leg_alone_is_inbound_where_the_pbx_is_known() {
     office.scene.bye(b, Side::Caller);
     // An hour later the trunk's leg of another call is all that is seen: the PBX itself took it (a fax, a mailbox).
     office.scene.wait(3_600_000);
-    let mut caller = Phone::new("+79990000555", 4);
+    let mut caller = ScenePhone::new("+79990000555", 4);
     let trunk = office.scene.leg(&mut caller, &mut office.pbx, ["+79990000555", DID]);
     let scene = &mut office.scene;
     scene.connect(trunk);
@@ -115,7 +116,7 @@ fn the_trunks_leg_alone_is_inbound_where_the_pbx_is_known() {
 #[test]
 fn a_call_from_a_public_to_a_private_address_is_inbound() {
     let mut scene = Scene::new();
-    let (mut provider, mut pbx) = (Phone::new(OUTSIDE, 1), Phone::new(DID, 9));
+    let (mut provider, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
     provider.sip = callspan::net::Endpoint::v4([203, 0, 113, 7], 5060);
     let call = scene.dialog(&mut provider, &mut pbx);
     scene.connect(call);
@@ -130,7 +131,7 @@ fn a_call_from_a_public_to_a_private_address_is_inbound() {
 
 #[test]
 fn a_caller_who_withholds_the_number_is_named_by_the_configured_word() {
-    let (mut a, mut b) = (Phone::new("anonymous", 1).named("Anonymous"), Phone::new("200", 2));
+    let (mut a, mut b) = (ScenePhone::new("anonymous", 1).named("Anonymous"), ScenePhone::new("200", 2));
     let record = direct(&mut a, &mut b, &[], Config::default());
     assert_eq!(
         (record.direction, numbers(&record)),

@@ -5,8 +5,8 @@ use callspan::call::event::Registration;
 use callspan::call::record::{Direction, Side, Verdict};
 
 use crate::scenarios::{OUTSIDE, Office, outside_and_200};
-use crate::support::playback::{Played, play_with};
-use crate::support::scenario::{D, Phone, Scene};
+use crate::support::playback::{PlayedScene, play_with};
+use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
 fn rule(action: RuleAction) -> Rule {
     Rule { direction: None, number: None, extension: None, header: None, action }
@@ -17,7 +17,7 @@ fn with(rules: Vec<Rule>) -> Config {
 }
 
 /// A direct inbound call of one second with early media, under these rules.
-fn direct(headers: &[&str], rules: Vec<Rule>) -> Played {
+fn direct(headers: &[&str], rules: Vec<Rule>) -> PlayedScene {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.at(call).headers = headers.iter().map(|h| (*h).to_owned()).collect();
@@ -77,7 +77,7 @@ fn a_call_that_must_not_be_registered_is_recorded_all_the_same() {
 }
 
 /// A call through the PBX that waits 1 s with music, then rings 200 in vain and is taken by 201.
-fn through_pbx(rules: Vec<Rule>) -> (Played, [D; 3]) {
+fn through_pbx(rules: Vec<Rule>) -> (PlayedScene, [DialogId; 3]) {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
     let scene: &mut Scene = &mut office.scene;
@@ -146,5 +146,5 @@ fn a_rule_by_direction_sees_through_the_pbx() {
     let outbound = Rule { direction: Some(Direction::Outbound), ..rule(RuleAction::Exclude) };
     let played = play_with(scene, with(vec![outbound]));
     assert_eq!((played.only().record.verdict, played.media_bytes), (Some(Verdict::Excluded), 0));
-    let _: &Phone = pbx;
+    let _: &ScenePhone = pbx;
 }

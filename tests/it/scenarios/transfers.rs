@@ -4,12 +4,12 @@ use callspan::call::record::{CallRecord, EndedBy, Outcome, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
-use crate::support::playback::{Played, play};
-use crate::support::scenario::{D, Phone, Scene, at};
+use crate::support::playback::{PlayedScene, play};
+use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
 
 /// The call whose first leg is this dialog.
 #[track_caller]
-fn call_of<'a>(played: &'a Played, scene: &Scene, d: D) -> &'a crate::support::playback::Call {
+fn call_of<'a>(played: &'a PlayedScene, scene: &Scene, d: DialogId) -> &'a crate::support::playback::PlayedCall {
     let id = &scene.get(d).call_id;
     let found = played.calls.iter().find(|c| c.record.legs.first().is_some_and(|l| l.sip_call_id == *id));
     found.unwrap_or_else(|| panic!("{id} is the first leg of no call"))
@@ -19,7 +19,7 @@ fn related(a: &CallRecord, b: &CallRecord) -> bool {
     a.related.contains(&b.id) && b.related.contains(&a.id)
 }
 
-fn refer_to_replaces(scene: &Scene, target: &str, replaced: D, to_tag_first: usize) -> String {
+fn refer_to_replaces(scene: &Scene, target: &str, replaced: DialogId, to_tag_first: usize) -> String {
     let dialog = scene.get(replaced);
     let (to, from) = (&dialog.tags[to_tag_first], &dialog.tags[1 - to_tag_first]);
     let id = dialog.call_id.replace('@', "%40");
@@ -29,7 +29,7 @@ fn refer_to_replaces(scene: &Scene, target: &str, replaced: D, to_tag_first: usi
 #[test]
 fn a_blind_transfer_without_a_pbx_is_two_related_calls() {
     let mut scene = Scene::new();
-    let (mut a, mut b, mut c) = (Phone::new(OUTSIDE, 1), Phone::new("200", 2), Phone::new("201", 3));
+    let (mut a, mut b, mut c) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new("200", 2), ScenePhone::new("201", 3));
     let first = scene.dialog(&mut a, &mut b);
     scene.connect(first);
     let talks = scene.now();
@@ -61,7 +61,7 @@ fn a_blind_transfer_without_a_pbx_is_two_related_calls() {
 #[test]
 fn an_attended_transfer_between_phones_is_three_related_calls() {
     let mut scene = Scene::new();
-    let (mut a, mut b, mut c) = (Phone::new(OUTSIDE, 1), Phone::new("200", 2), Phone::new("201", 3));
+    let (mut a, mut b, mut c) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new("200", 2), ScenePhone::new("201", 3));
     let first = scene.dialog(&mut a, &mut b);
     scene.connect(first);
     scene.talk(first, 1_000);
@@ -200,7 +200,7 @@ fn a_parked_call_continues_and_its_pickup_leg_is_related() {
 #[test]
 fn a_transfer_that_nobody_takes_ends_like_any_other_call() {
     let mut scene = Scene::new();
-    let (mut a, mut b, mut c) = (Phone::new(OUTSIDE, 1), Phone::new("200", 2), Phone::new("201", 3));
+    let (mut a, mut b, mut c) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new("200", 2), ScenePhone::new("201", 3));
     let first = scene.dialog(&mut a, &mut b);
     scene.connect(first);
     scene.talk(first, 1_000);

@@ -5,10 +5,10 @@
 use callspan::call::config::Config;
 use callspan::call::record::{Side, Verdict};
 
-use crate::sound::score::{Fate, Talk, score};
-use crate::support::phones::{Recorded, Rtp, Stage, Wire, at_ms, record};
+use crate::sound::score::{PacketFate, SpokenSide, score};
+use crate::support::phones::{EngineWithSpool, MirroredTraffic, RecordedCall, RtpPacket, at_ms, record};
 
-fn assert_within(name: &str, recorded: &Recorded, talks: &[Talk; 2], (bound_ms, each): (f64, usize)) {
+fn assert_within(name: &str, recorded: &RecordedCall, talks: &[SpokenSide; 2], (bound_ms, each): (f64, usize)) {
     assert_eq!(recorded.record.verdict, Some(Verdict::BothSides));
     for talk in talks {
         let score = score(recorded, talk, each);
@@ -33,25 +33,25 @@ fn assert_within(name: &str, recorded: &Recorded, talks: &[Talk; 2], (bound_ms, 
     }
 }
 
-fn both() -> [Talk; 2] {
-    [Talk::new(Side::Caller), Talk::new(Side::Callee)]
+fn both() -> [SpokenSide; 2] {
+    [SpokenSide::new(Side::Caller), SpokenSide::new(Side::Callee)]
 }
 
 #[test]
 fn on_a_clean_network_both_sides_are_within_2_ms() {
-    let (mut wire, mut talks) = (Wire::answered(), both());
-    talks[0].run(&mut wire, (1_013.0, 21_000.0), 0.0, |_| Fate::default());
-    talks[1].run(&mut wire, (1_407.0, 21_000.0), 0.0, |_| Fate::default());
+    let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
+    talks[0].run(&mut wire, (1_013.0, 21_000.0), 0.0, |_| PacketFate::default());
+    talks[1].run(&mut wire, (1_407.0, 21_000.0), 0.0, |_| PacketFate::default());
     wire.bye(21_050.0);
     assert_within("clean", &record(wire), &talks, (2.0, 1));
 }
 
 #[test]
 fn loss_of_1_percent_and_reordering_stay_within_10_ms() {
-    let (mut wire, mut talks) = (Wire::answered(), both());
+    let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
     let mut random = fastrand::Rng::with_seed(1);
     for talk in &mut talks {
-        talk.run(&mut wire, (1_020.0, 41_000.0), 0.0, |_| Fate {
+        talk.run(&mut wire, (1_020.0, 41_000.0), 0.0, |_| PacketFate {
             lost: random.u32(..100) == 0,
             // Now and then after the next one.
             late_ms: if random.u32(..50) == 0 { 25.0 } else { random.f64() * 2.0 },
@@ -64,10 +64,10 @@ fn loss_of_1_percent_and_reordering_stay_within_10_ms() {
 
 #[test]
 fn loss_of_5_percent_and_60_ms_jitter_stay_within_20_ms() {
-    let (mut wire, mut talks) = (Wire::answered(), both());
+    let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
     let mut random = fastrand::Rng::with_seed(2);
     for talk in &mut talks {
-        talk.run(&mut wire, (1_020.0, 41_000.0), 0.0, |_| Fate {
+        talk.run(&mut wire, (1_020.0, 41_000.0), 0.0, |_| PacketFate {
             lost: random.u32(..20) == 0,
             late_ms: random.f64() * 60.0,
             twice: false,
@@ -81,24 +81,24 @@ fn loss_of_5_percent_and_60_ms_jitter_stay_within_20_ms() {
 fn speech_keeps_its_place_after_pauses_of_any_length() {
     for pause_ms in [80.0, 2_500.0, 31_000.0, 121_000.0, 1_200_000.0] {
         for (sides, stamps_run_on) in [(1, true), (1, false), (2, true), (2, false)] {
-            let (mut wire, mut talks) = (Wire::answered(), both());
+            let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
             let (again, end) = (4_000.0 + pause_ms, 7_000.0 + pause_ms);
             for (n, talk) in talks.iter_mut().enumerate() {
-                talk.run(&mut wire, (1_020.0, 4_000.0), 0.0, |_| Fate::default());
+                talk.run(&mut wire, (1_020.0, 4_000.0), 0.0, |_| PacketFate::default());
                 if n < sides {
                     if stamps_run_on {
                         talk.rest(pause_ms);
                     }
                 } else {
-                    talk.run(&mut wire, (4_000.0, again), 0.0, |_| Fate::default());
+                    talk.run(&mut wire, (4_000.0, again), 0.0, |_| PacketFate::default());
                 }
-                talk.run(&mut wire, (again, end), 0.0, |_| Fate::default());
+                talk.run(&mut wire, (again, end), 0.0, |_| PacketFate::default());
             }
             wire.bye(end + 10.0);
             let name = format!("pause of {pause_ms} ms, {sides} sides, stamps run on: {stamps_run_on}");
             // With both silent for 20 minutes the call would be over by silence, as configured.
             let config = Config { silence_s: 3_600, ..Config::default() };
-            let mut stage = Stage::new(config);
+            let mut stage = EngineWithSpool::new(config);
             stage.play(&wire.sorted());
             let recorded = stage.finish();
             assert_eq!(recorded.frames.len(), ((end + 10.0 - 1_000.0) * 8.0) as usize);
@@ -113,13 +113,13 @@ fn speech_keeps_its_place_after_pauses_of_any_length() {
 
 #[test]
 fn comfort_noise_a_hold_another_codec_and_another_ssrc_move_nothing() {
-    let (mut wire, mut talks) = (Wire::answered(), both());
+    let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
     for talk in &mut talks {
-        talk.run(&mut wire, (1_020.0, 5_000.0), 0.0, |_| Fate::default());
+        talk.run(&mut wire, (1_020.0, 5_000.0), 0.0, |_| PacketFate::default());
     }
     // The caller is silent by DTX for 3 s (RFC 3389), then holds for 40 s.
     let caller = &mut talks[0];
-    let noise = Rtp {
+    let noise = RtpPacket {
         pt: 13,
         sequence: caller.phone.sequence,
         time: caller.phone.time,
@@ -129,8 +129,8 @@ fn comfort_noise_a_hold_another_codec_and_another_ssrc_move_nothing() {
     wire.rtp(at_ms(5_000.0), Side::Caller, noise);
     caller.phone.sequence = caller.phone.sequence.wrapping_add(1);
     caller.rest(3_000.0);
-    caller.run(&mut wire, (8_000.0, 12_000.0), 0.0, |_| Fate::default());
-    talks[1].run(&mut wire, (5_000.0, 12_000.0), 0.0, |_| Fate::default());
+    caller.run(&mut wire, (8_000.0, 12_000.0), 0.0, |_| PacketFate::default());
+    talks[1].run(&mut wire, (5_000.0, 12_000.0), 0.0, |_| PacketFate::default());
     wire.reinvite(12_000.0, "sendonly");
     wire.reinvite(52_000.0, "sendrecv");
     // Afterwards the caller has another SSRC, stamps and sequence; the callee goes on in PCMA.
@@ -140,7 +140,7 @@ fn comfort_noise_a_hold_another_codec_and_another_ssrc_move_nothing() {
     talks[1].phone.pt = 8;
     for talk in &mut talks {
         talk.run(&mut wire, (52_020.0 - 20.0 * f64::from(u8::from(talk.phone.pt == 8)), 60_000.0), 0.0, |_| {
-            Fate::default()
+            PacketFate::default()
         });
     }
     wire.bye(60_010.0);
@@ -160,9 +160,9 @@ fn comfort_noise_a_hold_another_codec_and_another_ssrc_move_nothing() {
 
 #[test]
 fn the_yardstick_sees_another_level_a_leak_and_a_shift() {
-    let (mut wire, mut talks) = (Wire::answered(), both());
+    let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
     for talk in &mut talks {
-        talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| Fate::default());
+        talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| PacketFate::default());
     }
     wire.bye(9_050.0);
     let good = record(wire);
@@ -183,11 +183,11 @@ fn the_yardstick_sees_another_level_a_leak_and_a_shift() {
 
 #[test]
 fn a_side_that_is_silent_has_not_a_trace_of_the_other() {
-    let (mut wire, mut talks) = (Wire::answered(), both());
-    talks[0].run(&mut wire, (1_020.0, 5_000.0), 0.0, |_| Fate::default());
+    let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
+    talks[0].run(&mut wire, (1_020.0, 5_000.0), 0.0, |_| PacketFate::default());
     talks[0].rest(4_000.0);
     talks[1].rest(4_000.0);
-    talks[1].run(&mut wire, (5_020.0, 9_000.0), 0.0, |_| Fate::default());
+    talks[1].run(&mut wire, (5_020.0, 9_000.0), 0.0, |_| PacketFate::default());
     wire.bye(9_050.0);
     let recorded = record(wire);
     let loudest = |channel: usize, (from, to): (usize, usize)| {
@@ -199,13 +199,13 @@ fn a_side_that_is_silent_has_not_a_trace_of_the_other() {
 
 #[test]
 fn what_was_late_lost_in_a_row_and_clipped_is_counted() {
-    let (mut wire, mut talks) = (Wire::answered(), both());
+    let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
     for talk in &mut talks {
-        talk.run(&mut wire, (1_020.0, 4_000.0), 0.0, |_| Fate::default());
+        talk.run(&mut wire, (1_020.0, 4_000.0), 0.0, |_| PacketFate::default());
     }
     let caller = &mut talks[0];
     // Seven in a row are lost, then two; one comes 3 s late: the others wait 2 s for it.
-    caller.run(&mut wire, (4_000.0, 6_000.0), 0.0, |n| Fate {
+    caller.run(&mut wire, (4_000.0, 6_000.0), 0.0, |n| PacketFate {
         lost: (10..17).contains(&n) || (50..52).contains(&n),
         late_ms: if n == 80 { 3_000.0 } else { 0.0 },
         twice: false,
@@ -215,11 +215,11 @@ fn what_was_late_lost_in_a_row_and_clipped_is_counted() {
     payload[40..90].fill(0x80);
     payload[60] = 0x00;
     let phone = &caller.phone;
-    let rtp = Rtp { pt: 0, sequence: phone.sequence, time: phone.time, ssrc: phone.ssrc, payload: &payload };
+    let rtp = RtpPacket { pt: 0, sequence: phone.sequence, time: phone.time, ssrc: phone.ssrc, payload: &payload };
     wire.rtp(at_ms(6_000.0), Side::Caller, rtp);
     caller.phone.advance();
-    caller.run(&mut wire, (6_020.0, 12_000.0), 0.0, |_| Fate::default());
-    talks[1].run(&mut wire, (4_000.0, 12_000.0), 0.0, |_| Fate::default());
+    caller.run(&mut wire, (6_020.0, 12_000.0), 0.0, |_| PacketFate::default());
+    talks[1].run(&mut wire, (4_000.0, 12_000.0), 0.0, |_| PacketFate::default());
     wire.bye(12_010.0);
     let record = record(wire).record;
     let counts = |side: Side| {
@@ -240,12 +240,12 @@ fn what_was_late_lost_in_a_row_and_clipped_is_counted() {
 fn sequence_numbers_that_restart_at_each_hold_lose_nothing() {
     // Once within the 10 s in which copies are known again, once after; the stamps go on, or begin again too.
     for (first_ms, stamps_too) in [(6_000.0, false), (6_000.0, true), (24_000.0, false), (24_000.0, true)] {
-        let (mut wire, mut talks) = (Wire::answered(), both());
+        let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
         (talks[0].phone.sequence, talks[0].phone.time) = (0, 0);
         let mut now = 1_020.0;
         for _ in 0..3 {
             for talk in &mut talks {
-                talk.run(&mut wire, (now, now + first_ms), 0.0, |_| Fate::default());
+                talk.run(&mut wire, (now, now + first_ms), 0.0, |_| PacketFate::default());
                 talk.rest(31_000.0);
             }
             wire.reinvite(now + first_ms + 3.0, "sendonly");
@@ -266,11 +266,11 @@ fn sequence_numbers_that_restart_at_each_hold_lose_nothing() {
 
 #[test]
 fn broken_timestamps_are_a_problem_but_leave_the_sound_intact() {
-    let (mut wire, mut talks) = (Wire::answered(), both());
+    let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
     for (talk, stamp) in talks.iter_mut().zip([None, Some(0)]) {
         for n in 0..1_000 {
             talk.phone.time = stamp.unwrap_or(talk.phone.time);
-            talk.packet(&mut wire, 1_020.0 + 20.0 * f64::from(n), Fate::default());
+            talk.packet(&mut wire, 1_020.0 + 20.0 * f64::from(n), PacketFate::default());
         }
     }
     wire.bye(21_050.0);

@@ -13,21 +13,21 @@ use callspan::service::resume::resume;
 use callspan::time::Timestamp;
 
 use crate::sound::restart::start;
-use crate::sound::score::{Fate, Talk};
+use crate::sound::score::{PacketFate, SpokenSide};
 use crate::support::packets::{ethernet, ipv4, udp};
-use crate::support::phones::{Recorded, Sent, Stage, Wire, at_ms, ended, recorded};
+use crate::support::phones::{EngineWithSpool, MirroredTraffic, RecordedCall, SentDatagram, at_ms, ended, recorded};
 
 const HOUR_NS: i64 = 3_600_000_000_000;
 
 /// Two calls, one after the other: the first from 0 to 12 s, the second from 20 to 26 s.
-fn two_calls() -> Vec<Sent> {
+fn two_calls() -> Vec<SentDatagram> {
     let mut packets = Vec::new();
     for (from, to, name) in [(0.0, 12_000.0, "made-up"), (20_000.0, 26_000.0, "another")] {
-        let mut wire = Wire::default();
+        let mut wire = MirroredTraffic::default();
         wire.invite(from, "");
         wire.answer(from + 1_000.0);
         for side in [Side::Caller, Side::Callee] {
-            Talk::new(side).run(&mut wire, (from + 1_020.0, to), 0.0, |_| Fate::default());
+            SpokenSide::new(side).run(&mut wire, (from + 1_020.0, to), 0.0, |_| PacketFate::default());
         }
         wire.reinvite(from + 4_000.0, "sendrecv");
         wire.bye(to);
@@ -35,14 +35,14 @@ fn two_calls() -> Vec<Sent> {
             let text = String::from_utf8(packet.payload.clone());
             let payload =
                 text.map_or(packet.payload.clone(), |text| text.replace("made-up@", &format!("{name}@")).into());
-            packets.push(Sent { payload, ..packet });
+            packets.push(SentDatagram { payload, ..packet });
         }
     }
     packets
 }
 
-fn played(packets: &[Sent], steps: &[(f64, i64)]) -> (Stage, Vec<EndedCall>) {
-    let mut stage = Stage::new(Config::default());
+fn played(packets: &[SentDatagram], steps: &[(f64, i64)]) -> (EngineWithSpool, Vec<EndedCall>) {
+    let mut stage = EngineWithSpool::new(Config::default());
     let mut from = 0;
     for &(ms, by_ns) in steps {
         let to = packets.partition_point(|p| p.at < at_ms(ms));
@@ -104,8 +104,8 @@ fn a_clock_step_changes_only_the_next_call() {
 }
 
 /// A live source: frames as its kernel stamped them, and a step of the wall clock before the packet of that number.
-struct Mirror<'a> {
-    packets: &'a [Sent],
+struct SteppingSource<'a> {
+    packets: &'a [SentDatagram],
     next: usize,
     /// What the wall clock is ahead of the packets' own stamps by, and from which packet on.
     wall_ns: i64,
@@ -115,7 +115,7 @@ struct Mirror<'a> {
     frame: Vec<u8>,
 }
 
-impl CaptureSource for Mirror<'_> {
+impl CaptureSource for SteppingSource<'_> {
     fn next_event(&mut self) -> Result<CaptureEvent<'_>, CaptureError> {
         if let Some((_, by_ns)) = self.step.take_if(|(at, _)| *at == self.next) {
             self.wall_ns += by_ns;
@@ -155,7 +155,7 @@ impl CaptureSource for Mirror<'_> {
 }
 
 /// Two processes hear the call, one after the other; the wall clock is stepped while the first does.
-fn restarted(packets: &[Sent], (step_at, by_ns): (f64, i64), restart_at: f64) -> Vec<Recorded> {
+fn restarted(packets: &[SentDatagram], (step_at, by_ns): (f64, i64), restart_at: f64) -> Vec<RecordedCall> {
     let folder = tempfile::tempdir().unwrap();
     let number = |ms: f64| packets.partition_point(|p| p.at < at_ms(ms));
     let (cut, step) = (number(restart_at), number(step_at));
@@ -166,7 +166,7 @@ fn restarted(packets: &[Sent], (step_at, by_ns): (f64, i64), restart_at: f64) ->
         resume(&mut engine, &mut spool, &|_| false).unwrap();
         let mut pipeline = Pipeline::new(engine);
         let (wall_ns, step) = if n == 0 { (0, Some((step, by_ns))) } else { (by_ns, None) };
-        let mut source = Mirror { packets, next: 0, wall_ns, step, steps_ns: 0, frame: Vec::new() };
+        let mut source = SteppingSource { packets, next: 0, wall_ns, step, steps_ns: 0, frame: Vec::new() };
         while pipeline.step(&mut source, &mut spool).unwrap() == PipelineStep::More {}
         if n == 1 {
             pipeline.end(&mut spool);

@@ -9,15 +9,15 @@ use callspan::recording::config::{Config as RecordingConfig, RecordingFormat};
 use callspan::recording::verify::{PEAKS, VerifyError, decode, verify};
 use callspan::recording::{FolderLayout, Recorder};
 
-use crate::support::phones::{Phone, Recorded, Stage, Wire, recorded};
+use crate::support::phones::{EngineWithSpool, MirroredTraffic, RecordedCall, RtpPhone, recorded};
 
 /// The caller talks from 1 s, the callee from 3 s, to 7.003 s: no whole number of packets.
-fn call() -> (Stage, EndedCall) {
-    let mut wire = Wire::answered();
-    Phone::new(Side::Caller).talk(&mut wire, 1_000.0, 7_000.0);
-    Phone::new(Side::Callee).talk(&mut wire, 3_000.0, 7_000.0);
+fn call() -> (EngineWithSpool, EndedCall) {
+    let mut wire = MirroredTraffic::answered();
+    RtpPhone::new(Side::Caller).talk(&mut wire, 1_000.0, 7_000.0);
+    RtpPhone::new(Side::Callee).talk(&mut wire, 3_000.0, 7_000.0);
     wire.bye(7_003.0);
-    let mut stage = Stage::new(Config::default());
+    let mut stage = EngineWithSpool::new(Config::default());
     stage.play(&wire.sorted());
     stage.engine.handle_end_of_capture(&mut stage.spool);
     let more = crate::support::phones::ended(&mut stage.engine);
@@ -26,7 +26,7 @@ fn call() -> (Stage, EndedCall) {
     (stage, call)
 }
 
-fn as_format(stage: &Stage, call: &EndedCall, format: RecordingFormat) -> (Recorded, Vec<[i16; 2]>) {
+fn as_format(stage: &EngineWithSpool, call: &EndedCall, format: RecordingFormat) -> (RecordedCall, Vec<[i16; 2]>) {
     let recorded = recorded_as(stage, call, format);
     let file = &recorded.record.recordings[0];
     let mut frames = Vec::new();
@@ -34,7 +34,7 @@ fn as_format(stage: &Stage, call: &EndedCall, format: RecordingFormat) -> (Recor
     (recorded, frames)
 }
 
-fn recorded_as(stage: &Stage, call: &EndedCall, format: RecordingFormat) -> Recorded {
+fn recorded_as(stage: &EngineWithSpool, call: &EndedCall, format: RecordingFormat) -> RecordedCall {
     recorded(call, &stage.spool, RecordingConfig { format, ..RecordingConfig::default() })
 }
 

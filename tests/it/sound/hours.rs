@@ -17,8 +17,8 @@ use callspan::service::resume::resume;
 use callspan::spool::disk::DiskSpool;
 
 use crate::sound::restart::start;
-use crate::sound::score::{Fate, Score, Talk};
-use crate::support::phones::{Rtp, Sent, Wire, at_ms, feed};
+use crate::sound::score::{PacketFate, SpeechScore, SpokenSide};
+use crate::support::phones::{MirroredTraffic, RtpPacket, SentDatagram, at_ms, feed};
 
 const MINUTE: f64 = 60_000.0;
 const PART: f64 = if cfg!(debug_assertions) { 10.0 * MINUTE } else { 60.0 * MINUTE };
@@ -31,9 +31,9 @@ const END: f64 = 4.0 * PART + 5_000.0;
 const PPM: [f64; 2] = [150.0, -120.0];
 
 /// Each minute a side says something for a second and a half, and is else silent by comfort noise (RFC 3389).
-fn wire() -> (Wire, [Talk; 2]) {
-    let mut wire = Wire::answered();
-    let mut talks = [Talk::new(Side::Caller), Talk::new(Side::Callee)];
+fn wire() -> (MirroredTraffic, [SpokenSide; 2]) {
+    let mut wire = MirroredTraffic::answered();
+    let mut talks = [SpokenSide::new(Side::Caller), SpokenSide::new(Side::Callee)];
     let mut random = fastrand::Rng::with_seed(6);
     for (n, talk) in talks.iter_mut().enumerate() {
         // Half of a spurt lies before the end of a part, half after it.
@@ -46,14 +46,15 @@ fn wire() -> (Wire, [Talk; 2]) {
                 now = to;
                 continue;
             }
-            talk.run(&mut wire, (now, now + 1_510.0), PPM[n], |_| Fate {
+            talk.run(&mut wire, (now, now + 1_510.0), PPM[n], |_| PacketFate {
                 late_ms: if random.u8(..4) == 0 { 0.0 } else { random.f64() * 8.0 },
-                ..Fate::default()
+                ..PacketFate::default()
             });
             // 75 packets, on the sender's clock.
             let said_ms = 75.0 * 20.0 * (1.0 - PPM[n] / 1e6);
             let phone = &mut talk.phone;
-            let noise = Rtp { pt: 13, sequence: phone.sequence, time: phone.time, ssrc: phone.ssrc, payload: &[70] };
+            let noise =
+                RtpPacket { pt: 13, sequence: phone.sequence, time: phone.time, ssrc: phone.ssrc, payload: &[70] };
             wire.rtp(at_ms(now + said_ms), phone.side, noise);
             phone.sequence = phone.sequence.wrapping_add(1);
             talk.rest((to - now - said_ms) * (1.0 + PPM[n] / 1e6));
@@ -67,7 +68,7 @@ fn wire() -> (Wire, [Talk; 2]) {
 }
 
 /// A recorder that makes each part when it is due.
-struct Station<'a> {
+struct SegmentRecorder<'a> {
     engine: Engine,
     spool: DiskSpool,
     recorder: &'a Recorder,
@@ -77,8 +78,8 @@ struct Station<'a> {
     ended: Option<EndedCall>,
 }
 
-impl Station<'_> {
-    fn hear(&mut self, packets: &[Sent]) {
+impl SegmentRecorder<'_> {
+    fn hear(&mut self, packets: &[SentDatagram]) {
         for packet in packets {
             feed(&mut self.engine, std::slice::from_ref(packet), &mut self.spool);
             self.spool.handle_timeout(packet.at);
@@ -122,9 +123,9 @@ fn sound(files: &[Recording]) -> impl Read {
 }
 
 /// Looks at each spurt's first 200 ms and all that follow, in a file that is not read as a whole.
-fn judge(file: &Path, talk: &Talk) -> Score {
+fn judge(file: &Path, talk: &SpokenSide) -> SpeechScore {
     let mut reader = hound::WavReader::open(file).unwrap();
-    let mut score = Score::default();
+    let mut score = SpeechScore::default();
     for piece in talk.said.chunk_by(|a, b| b.heard_ms - a.heard_ms < 100.0).flat_map(|spurt| spurt.chunks_exact(10)) {
         // The recording begins at 1 s; 50 ms before and after.
         let from = ((piece[0].heard_ms - 1_000.0) * 8.0) as i64 - 400;
@@ -161,7 +162,7 @@ fn segments_of_a_four_hour_call_abut_to_the_sample() {
     let (mut parts, mut made_ms) = (Vec::new(), Vec::new());
     for (n, packets) in [&packets[..cut], &packets[cut..]].into_iter().enumerate() {
         let (engine, spool, _events) = begin();
-        let mut station = Station { engine, spool, recorder: &recorder, parts, made_ms, ended: None };
+        let mut station = SegmentRecorder { engine, spool, recorder: &recorder, parts, made_ms, ended: None };
         station.hear(packets);
         if n == 0 {
             assert_eq!(station.parts.len(), 2);
@@ -184,7 +185,7 @@ fn segments_of_a_four_hour_call_abut_to_the_sample() {
     }
 }
 
-fn assert_parts(record: &CallRecord, whole: &CallRecord, made_ms: &[f64], talks: &[Talk; 2]) {
+fn assert_parts(record: &CallRecord, whole: &CallRecord, made_ms: &[f64], talks: &[SpokenSide; 2]) {
     assert_eq!((record.verdict, whole.recordings.len()), (Some(Verdict::BothSides), 1));
     let parts = &record.recordings;
     let lengths: Vec<f64> = parts.iter().map(|p| p.ends_at.nanos_since(p.starts_at) as f64 / 1e6).collect();

@@ -9,16 +9,16 @@ use callspan::render::{RenderOptions, RenderReport, plan, render};
 use callspan::spool::LegStore;
 use callspan::spool::memory::MemorySpool;
 
-use crate::sound::score::{Said, Score};
-use crate::support::phones::{Phone, Rtp, Stage, Wire, at_ms, ended, feed};
+use crate::sound::score::{SpeechScore, SpokenPacket};
+use crate::support::phones::{EngineWithSpool, MirroredTraffic, RtpPacket, RtpPhone, at_ms, ended, feed};
 
 /// One side: its clock, its next packet, and the pieces that will be looked for.
-struct Sender {
-    phone: Phone,
+struct DriftingSender {
+    phone: RtpPhone,
     ppm: f64,
     packets: u64,
-    pieces: VecDeque<Vec<Said>>,
-    score: Score,
+    pieces: VecDeque<Vec<SpokenPacket>>,
+    score: SpeechScore,
 }
 
 /// Each second a telephone with voice detection says 200 ms, ten packets of 20 ms; its stamps run on.
@@ -26,9 +26,9 @@ const SPURT: u64 = 10;
 /// Every so many spurts is looked for: the others are the same byte over and over.
 const EACH: u64 = 24;
 
-impl Sender {
+impl DriftingSender {
     fn new(side: Side, ppm: f64) -> Self {
-        Self { phone: Phone::new(side), ppm, packets: 0, pieces: VecDeque::new(), score: Score::default() }
+        Self { phone: RtpPhone::new(side), ppm, packets: 0, pieces: VecDeque::new(), score: SpeechScore::default() }
     }
 
     /// When the next packet is heard.
@@ -36,19 +36,19 @@ impl Sender {
         1_020.0 + self.phone.said as f64 / 8.0 * (1.0 - self.ppm / 1e6)
     }
 
-    fn send(&mut self, wire: &mut Wire) {
+    fn send(&mut self, wire: &mut MirroredTraffic) {
         let (spurt, within) = (self.packets / SPURT, self.packets % SPURT);
         let looked_for = spurt.is_multiple_of(EACH);
         let payload = if looked_for { self.phone.payload() } else { vec![0x90; 160] };
-        let Phone { side, pt, sequence, time, ssrc, said, .. } = self.phone;
+        let RtpPhone { side, pt, sequence, time, ssrc, said, .. } = self.phone;
         let heard_ms = self.next_ms();
-        wire.rtp(at_ms(heard_ms), side, Rtp { pt, sequence, time, ssrc, payload: &payload });
+        wire.rtp(at_ms(heard_ms), side, RtpPacket { pt, sequence, time, ssrc, payload: &payload });
         if looked_for {
             if within == 0 {
                 self.pieces.push_back(Vec::new());
             }
             let piece = self.pieces.back_mut().expect("begun with the spurt");
-            piece.push(Said { sample: said, heard_ms, lost: false });
+            piece.push(SpokenPacket { sample: said, heard_ms, lost: false });
         }
         self.phone.advance();
         self.packets += 1;
@@ -61,14 +61,14 @@ impl Sender {
 
 /// The sound as it comes, of which the last seconds are kept.
 #[derive(Default)]
-struct Ear {
+struct RecordingTail {
     frames: Vec<[i16; 2]>,
     /// Position of the first of them.
     from: i64,
 }
 
-impl Ear {
-    fn listen(&mut self, frames: &[[i16; 2]], senders: &mut [Sender; 2]) {
+impl RecordingTail {
+    fn listen(&mut self, frames: &[[i16; 2]], senders: &mut [DriftingSender; 2]) {
         self.frames.extend_from_slice(frames);
         let end = self.from + self.frames.len() as i64;
         for sender in senders {
@@ -93,30 +93,33 @@ impl Ear {
 const KEPT: usize = 32_000;
 
 /// A call of so many hours between two clocks.
-fn long_call(hours: f64, ppm: [f64; 2]) -> (RenderReport, [Sender; 2]) {
-    let mut senders = [Sender::new(Side::Caller, ppm[0]), Sender::new(Side::Callee, ppm[1])];
+fn long_call(hours: f64, ppm: [f64; 2]) -> (RenderReport, [DriftingSender; 2]) {
+    let mut senders = [DriftingSender::new(Side::Caller, ppm[0]), DriftingSender::new(Side::Callee, ppm[1])];
     let folder = tempfile::tempdir().unwrap();
     // What is more goes into a file.
-    let mut stage = Stage { spool: MemorySpool::new(32, folder.path().to_owned()), ..Stage::new(Config::default()) };
-    stage.play(&Wire::answered().sorted());
+    let mut stage = EngineWithSpool {
+        spool: MemorySpool::new(32, folder.path().to_owned()),
+        ..EngineWithSpool::new(Config::default())
+    };
+    stage.play(&MirroredTraffic::answered().sorted());
     let end_ms = 1_000.0 + hours * 3_600_000.0;
     loop {
         let first = if senders[0].next_ms() <= senders[1].next_ms() { 0 } else { 1 };
         if senders[first].next_ms() >= end_ms - 1_000.0 {
             break;
         }
-        let mut wire = Wire::default();
+        let mut wire = MirroredTraffic::default();
         senders[first].send(&mut wire);
         feed(&mut stage.engine, &wire.packets, &mut stage.spool);
     }
-    let mut wire = Wire::default();
+    let mut wire = MirroredTraffic::default();
     wire.bye(end_ms);
     stage.play(&wire.packets);
     stage.engine.handle_end_of_capture(&mut stage.spool);
     stage.ended.extend(ended(&mut stage.engine));
     let source = stage.spool.source(&stage.ended[0].legs[0]).unwrap();
     let plan = plan(&source, &RenderOptions::default()).unwrap();
-    let mut ear = Ear::default();
+    let mut ear = RecordingTail::default();
     let report = render(&plan, &source, &mut |frames| {
         ear.listen(frames, &mut senders);
         Ok(())

@@ -4,26 +4,28 @@
 use callspan::call::config::Config;
 use callspan::call::record::{Side, Verdict};
 
-use crate::sound::score::{Fate, Talk, score};
-use crate::support::phones::{Recorded, Rtp, Sent, Stage, Wire, at_ms, describe, media, record, voice};
+use crate::sound::score::{PacketFate, SpokenSide, score};
+use crate::support::phones::{
+    EngineWithSpool, MirroredTraffic, RecordedCall, RtpPacket, SentDatagram, at_ms, describe, media, record, voice,
+};
 
-fn both() -> [Talk; 2] {
-    [Talk::new(Side::Caller), Talk::new(Side::Callee)]
+fn both() -> [SpokenSide; 2] {
+    [SpokenSide::new(Side::Caller), SpokenSide::new(Side::Callee)]
 }
 
 /// Both talk from 1 s to 9 s; `before` says something about them first.
-fn talked(before: impl Fn(&mut [Talk; 2])) -> (Wire, [Talk; 2]) {
-    let (mut wire, mut talks) = (Wire::answered(), both());
+fn talked(before: impl Fn(&mut [SpokenSide; 2])) -> (MirroredTraffic, [SpokenSide; 2]) {
+    let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
     before(&mut talks);
     for talk in &mut talks {
-        talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| Fate::default());
+        talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| PacketFate::default());
     }
     wire.bye(9_150.0);
     (wire, talks)
 }
 
 #[track_caller]
-fn assert_heard(name: &str, recorded: &Recorded, talks: &[Talk; 2]) {
+fn assert_heard(name: &str, recorded: &RecordedCall, talks: &[SpokenSide; 2]) {
     assert_eq!(recorded.record.verdict, Some(Verdict::BothSides), "{name}");
     for talk in talks {
         let side = talk.phone.side;
@@ -36,8 +38,8 @@ fn assert_heard(name: &str, recorded: &Recorded, talks: &[Talk; 2]) {
 }
 
 /// Changes each media packet; the second argument counts them.
-fn each_packet(wire: &mut Wire, change: impl Fn(&mut Sent, usize)) {
-    let is_media = |p: &&mut Sent| [media(Side::Caller), media(Side::Callee)].contains(&p.src);
+fn each_packet(wire: &mut MirroredTraffic, change: impl Fn(&mut SentDatagram, usize)) {
+    let is_media = |p: &&mut SentDatagram| [media(Side::Caller), media(Side::Callee)].contains(&p.src);
     wire.packets.iter_mut().filter(is_media).enumerate().for_each(|(n, packet)| change(packet, n));
 }
 
@@ -59,14 +61,14 @@ fn packets_of_10_to_200_ms_are_all_heard_in_place() {
 
 #[test]
 fn packets_whose_length_changes_all_the_time_are_heard_in_place() {
-    let (mut wire, mut talks) = (Wire::answered(), both());
+    let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
     let mut now = 1_020.0;
     for n in 0..200 {
         talks[0].phone.ptime_ms = [20, 10, 60, 30, 120, 40][n % 6];
-        talks[0].packet(&mut wire, now, Fate::default());
+        talks[0].packet(&mut wire, now, PacketFate::default());
         now += f64::from(talks[0].phone.ptime_ms);
     }
-    talks[1].run(&mut wire, (1_020.0, now), 0.0, |_| Fate::default());
+    talks[1].run(&mut wire, (1_020.0, now), 0.0, |_| PacketFate::default());
     wire.bye(now + 10.0);
     let recorded = record(wire);
     // The shortest is long enough to be known by.
@@ -78,7 +80,7 @@ fn packets_whose_length_changes_all_the_time_are_heard_in_place() {
 
 /// Each packet by itself is where it was heard, to two samples.
 #[track_caller]
-fn assert_each_packet(name: &str, recorded: &Recorded, talk: &Talk) {
+fn assert_each_packet(name: &str, recorded: &RecordedCall, talk: &SpokenSide) {
     let length = talk.phone.samples() as usize;
     for said in &talk.said {
         let place = ((said.heard_ms - 1_000.0) * 8.0).round() as usize;
@@ -134,13 +136,13 @@ fn header_extensions_contributing_sources_and_padding_are_no_sound() {
 
 #[test]
 fn the_newer_of_two_streams_is_heard_until_it_ends() {
-    let (mut wire, mut talks) = (Wire::answered(), both());
-    talks[0].run(&mut wire, (1_020.0, 15_000.0), 0.0, |_| Fate::default());
-    talks[1].run(&mut wire, (1_020.0, 15_000.0), 0.0, |_| Fate::default());
+    let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
+    talks[0].run(&mut wire, (1_020.0, 15_000.0), 0.0, |_| PacketFate::default());
+    talks[1].run(&mut wire, (1_020.0, 15_000.0), 0.0, |_| PacketFate::default());
     // The PBX plays something from the telephone's address, on its own clock: what the caller would say 10 min later.
-    let mut music = Talk::new(Side::Callee);
+    let mut music = SpokenSide::new(Side::Callee);
     (music.phone.ssrc, music.phone.sequence, music.phone.time, music.phone.said) = (0x5555, 9, 77, 4_800_000);
-    music.run(&mut wire, (6_007.0, 10_007.0), 0.0, |_| Fate::default());
+    music.run(&mut wire, (6_007.0, 10_007.0), 0.0, |_| PacketFate::default());
     wire.bye(15_050.0);
     let recorded = record(wire);
     talks[1].said.retain(|said| said.heard_ms < 5_990.0 || said.heard_ms > 10_010.0);
@@ -153,20 +155,20 @@ fn the_newer_of_two_streams_is_heard_until_it_ends() {
 #[test]
 fn a_payload_type_reassigned_by_a_reinvite_decodes_with_its_new_codec() {
     let lines = |side, codec: &str| describe(side, &format!("RTP/AVP 96\r\na=rtpmap:96 {codec}/8000"));
-    let (mut wire, mut talks) = (Wire::default(), both());
+    let (mut wire, mut talks) = (MirroredTraffic::default(), both());
     wire.offer(0.0, &lines(Side::Caller, "PCMU"));
     wire.accept(1_000.0, &lines(Side::Callee, "PCMU"));
     // What a voice of the sound's own numbers would be as type 96.
     for (talk, pt) in talks.iter_mut().flat_map(|talk| [(talk, 0)]) {
         talk.phone.pt = pt;
-        talk.run(&mut wire, (1_020.0, 6_000.0), 0.0, |_| Fate::default());
+        talk.run(&mut wire, (1_020.0, 6_000.0), 0.0, |_| PacketFate::default());
     }
     wire.offer(6_000.0, &lines(Side::Caller, "PCMA"));
     wire.accept(6_010.0, &lines(Side::Callee, "PCMA"));
     for talk in &mut talks {
         talk.phone.pt = 8;
         talk.rest(100.0);
-        talk.run(&mut wire, (6_100.0, 12_000.0), 0.0, |_| Fate::default());
+        talk.run(&mut wire, (6_100.0, 12_000.0), 0.0, |_| PacketFate::default());
     }
     wire.bye(12_010.0);
     each_packet(&mut wire, |packet, _| packet.payload[1] = 96);
@@ -178,17 +180,17 @@ fn a_payload_type_reassigned_by_a_reinvite_decodes_with_its_new_codec() {
 #[test]
 fn comfort_noise_of_any_length_moves_nothing() {
     for payload in [&[][..], &[60], &[60; 11], &[0xFF; 160], &[0; 500]] {
-        let (mut wire, mut talks) = (Wire::answered(), both());
+        let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
         for talk in &mut talks {
-            talk.run(&mut wire, (1_020.0, 4_000.0), 0.0, |_| Fate::default());
+            talk.run(&mut wire, (1_020.0, 4_000.0), 0.0, |_| PacketFate::default());
             for n in 0..5 {
                 let phone = &mut talk.phone;
-                let noise = Rtp { pt: 13, sequence: phone.sequence, time: phone.time, ssrc: phone.ssrc, payload };
+                let noise = RtpPacket { pt: 13, sequence: phone.sequence, time: phone.time, ssrc: phone.ssrc, payload };
                 wire.rtp(at_ms(4_000.0 + 200.0 * f64::from(n)), phone.side, noise);
                 phone.sequence = phone.sequence.wrapping_add(1);
                 talk.rest(200.0);
             }
-            talk.run(&mut wire, (5_000.0, 9_000.0), 0.0, |_| Fate::default());
+            talk.run(&mut wire, (5_000.0, 9_000.0), 0.0, |_| PacketFate::default());
         }
         wire.bye(9_010.0);
         let recorded = record(wire);
@@ -205,11 +207,12 @@ fn packets_that_a_card_joined_are_each_heard_in_place() {
     let mut packets = std::mem::take(&mut wire.packets);
     // Two and two of the caller's, four and four of the callee's come as one datagram, when the last of them does.
     for (side, count) in [(Side::Caller, 2), (Side::Callee, 4)] {
-        let (mine, others): (Vec<Sent>, Vec<Sent>) = packets.into_iter().partition(|p| p.src == media(side));
+        let (mine, others): (Vec<SentDatagram>, Vec<SentDatagram>) =
+            packets.into_iter().partition(|p| p.src == media(side));
         packets = others;
         packets.extend(mine.chunks(count).map(|group| {
             let payload = group.iter().flat_map(|p| p.payload.clone()).collect();
-            Sent { payload, ..group[group.len() - 1].clone() }
+            SentDatagram { payload, ..group[group.len() - 1].clone() }
         }));
     }
     wire.packets = packets;
@@ -232,11 +235,11 @@ fn excess_media_without_a_call_is_counted_and_harmless() {
         let host = |last| callspan::net::Endpoint::v4([192, 0, 2, last], 10_000 + (n % 1_000) as u16);
         let mut payload = vec![0x80, 0];
         payload.extend(n.to_be_bytes().repeat(3).iter().take(10));
-        Sent { at: at_ms(4_000.0 + f64::from(n) / 60.0), src: host(1), dst: host(2), payload }
+        SentDatagram { at: at_ms(4_000.0 + f64::from(n) / 60.0), src: host(1), dst: host(2), payload }
     });
     packets.extend(noise);
     packets.sort_by_key(|p| p.at);
-    let mut stage = Stage::new(Config::default());
+    let mut stage = EngineWithSpool::new(Config::default());
     stage.play(&packets);
     let counters = *stage.engine.counters();
     assert_eq!((counters.rtp_unclaimed, counters.rtp_not_kept), (60_000, 10_000));

@@ -5,8 +5,8 @@ use std::f64::consts::{PI, TAU};
 use callspan::call::record::{Side, Verdict};
 use opus::{Application, Bitrate, Channels, Encoder};
 
-use crate::sound::score::{Fate, Talk};
-use crate::support::phones::{Rtp, Wire, at_ms, describe, record};
+use crate::sound::score::{PacketFate, SpokenSide};
+use crate::support::phones::{MirroredTraffic, RtpPacket, at_ms, describe, record};
 
 const RATE: f64 = 48_000.0;
 /// The encoder looks ahead by 6.5 ms and a decoder to 16 kHz has no delay of its own (RFC 6716 section 4.2.9, 4.5).
@@ -48,7 +48,7 @@ fn opus_packets_of_2_5_to_120_ms_keep_their_place() {
     {
         let name = format!("{} ms, {count} channels", f64::from(frame_us) / 1e3);
         let sdp = |side| describe(side, "RTP/AVP 111 0\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 stereo=1");
-        let mut wire = Wire::default();
+        let mut wire = MirroredTraffic::default();
         wire.offer(0.0, &sdp(Side::Caller));
         wire.accept(1_000.0, &sdp(Side::Callee));
         let mut encoder = Encoder::new(48_000, channels, Application::Audio).unwrap();
@@ -61,11 +61,11 @@ fn opus_packets_of_2_5_to_120_ms_keep_their_place() {
             let pcm: Vec<i16> = sent.iter().flat_map(both).collect();
             let payload = encoder.encode_vec(&pcm, 4_000).unwrap();
             let time = 5_000_u32.wrapping_sub(48_000).wrapping_add(n as u32 * samples as u32);
-            let rtp = Rtp { pt: 111, sequence: (65_000 + n) as u16, time, ssrc: 9, payload: &payload };
+            let rtp = RtpPacket { pt: 111, sequence: (65_000 + n) as u16, time, ssrc: 9, payload: &payload };
             wire.rtp(at_ms(1_020.0 + (n * u64::from(frame_us)) as f64 / 1e3), Side::Caller, rtp);
         }
-        let mut other = Talk::new(Side::Callee);
-        other.run(&mut wire, (1_020.0, 7_000.0), 0.0, |_| Fate::default());
+        let mut other = SpokenSide::new(Side::Callee);
+        other.run(&mut wire, (1_020.0, 7_000.0), 0.0, |_| PacketFate::default());
         wire.bye(7_100.0);
         let recorded = record(wire);
         let (record, frames) = (&recorded.record, &recorded.frames);

@@ -7,7 +7,9 @@ use callspan::call::record::{Side, Verdict};
 use callspan::service::resume::resume;
 use callspan::spool::disk::DiskSpool;
 
-use crate::support::phones::{Phone, Recorded, Sent, Stage, Wire, at_ms, ended, feed, recorded};
+use crate::support::phones::{
+    EngineWithSpool, MirroredTraffic, RecordedCall, RtpPhone, SentDatagram, at_ms, ended, feed, recorded,
+};
 
 fn config() -> Config {
     let pause = pause::Config {
@@ -20,29 +22,29 @@ fn config() -> Config {
 }
 
 /// Both talk all the time from 1 s to 9 s of the wire; the call is answered at 1 s and over at 9 s.
-fn talking() -> Wire {
-    let mut wire = Wire::answered();
+fn talking() -> MirroredTraffic {
+    let mut wire = MirroredTraffic::answered();
     for side in [Side::Caller, Side::Callee] {
-        Phone::new(side).talk(&mut wire, 1_000.0, 9_000.0);
+        RtpPhone::new(side).talk(&mut wire, 1_000.0, 9_000.0);
     }
     wire.bye(9_000.0);
     wire
 }
 
-fn run(wire: Wire) -> Recorded {
-    let mut stage = Stage::new(config());
+fn run(wire: MirroredTraffic) -> RecordedCall {
+    let mut stage = EngineWithSpool::new(config());
     stage.play(&wire.sorted());
     stage.finish()
 }
 
 /// Whether a run of bytes stands anywhere in the spools.
-fn kept(recorded: &Recorded, bytes: &[u8]) -> bool {
+fn kept(recorded: &RecordedCall, bytes: &[u8]) -> bool {
     recorded.spools.iter().any(|spool| memchr::memmem::find(spool, bytes).is_some())
 }
 
 /// The payloads of voice that were on the wire after one moment and before another: what came before the order in the
 /// same instant was kept already.
-fn said(packets: &[Sent], from_ms: f64, to_ms: f64) -> Vec<Vec<u8>> {
+fn said(packets: &[SentDatagram], from_ms: f64, to_ms: f64) -> Vec<Vec<u8>> {
     let voice = packets.iter().filter(|p| p.payload.first() == Some(&0x80) && p.payload.get(1) != Some(&101));
     let inside = voice.filter(|p| p.at > at_ms(from_ms) && p.at < at_ms(to_ms));
     inside.map(|p| p.payload[12..].to_vec()).collect()
@@ -50,7 +52,7 @@ fn said(packets: &[Sent], from_ms: f64, to_ms: f64) -> Vec<Vec<u8>> {
 
 /// The wire from `from_ms` to `to_ms` is silent in both channels, absent from the spool and marked in the record;
 /// the second before and after it is there.
-fn assert_paused(recorded: &Recorded, wire: &[Sent], (from_ms, to_ms): (f64, f64)) {
+fn assert_paused(recorded: &RecordedCall, wire: &[SentDatagram], (from_ms, to_ms): (f64, f64)) {
     let frame = |ms: f64| ((ms - 1_000.0) * 8.0) as usize;
     let silent = &recorded.frames[frame(from_ms)..frame(to_ms)];
     assert!(silent.iter().all(|f| *f == [0, 0]), "the pause is silent");
@@ -94,9 +96,10 @@ fn the_body_of_an_info_pauses_and_resumes() {
 fn the_local_api_pauses_and_resumes_the_call_that_it_names() {
     let wire = talking();
     let packets = wire.sorted();
-    let (before, rest): (Vec<Sent>, Vec<Sent>) = packets.iter().cloned().partition(|p| p.at < at_ms(4_000.0));
-    let (during, after): (Vec<Sent>, Vec<Sent>) = rest.into_iter().partition(|p| p.at < at_ms(6_000.0));
-    let mut stage = Stage::new(config());
+    let (before, rest): (Vec<SentDatagram>, Vec<SentDatagram>) =
+        packets.iter().cloned().partition(|p| p.at < at_ms(4_000.0));
+    let (during, after): (Vec<SentDatagram>, Vec<SentDatagram>) = rest.into_iter().partition(|p| p.at < at_ms(6_000.0));
+    let mut stage = EngineWithSpool::new(config());
     stage.play(&before);
     let id = stage.engine.live_ids().next().unwrap().to_owned();
     assert_eq!((stage.engine.is_paused(&id), stage.engine.is_paused("another")), (Some(false), None));
@@ -111,7 +114,7 @@ fn the_local_api_pauses_and_resumes_the_call_that_it_names() {
 }
 
 /// The caller types a sequence within a second and talks on; gives the moment of its last key.
-fn typed(wire: &mut Wire, phone: &mut Phone, from_ms: f64, keys: [u8; 3]) -> f64 {
+fn typed(wire: &mut MirroredTraffic, phone: &mut RtpPhone, from_ms: f64, keys: [u8; 3]) -> f64 {
     for (n, key) in keys.into_iter().enumerate() {
         phone.press(wire, from_ms + 300.0 * n as f64, key);
         phone.talk(wire, from_ms + 300.0 * n as f64 + 200.0, from_ms + 300.0 * (n + 1) as f64);
@@ -122,10 +125,10 @@ fn typed(wire: &mut Wire, phone: &mut Phone, from_ms: f64, keys: [u8; 3]) -> f64
 const STAR: u8 = 10;
 
 /// Both talk; the caller pauses by `*71`, types four keys of a card, and resumes by `*72`.
-fn typing() -> (Wire, f64, f64) {
-    let mut wire = Wire::answered();
-    let mut caller = Phone::new(Side::Caller);
-    Phone::new(Side::Callee).talk(&mut wire, 1_000.0, 12_000.0);
+fn typing() -> (MirroredTraffic, f64, f64) {
+    let mut wire = MirroredTraffic::answered();
+    let mut caller = RtpPhone::new(Side::Caller);
+    RtpPhone::new(Side::Callee).talk(&mut wire, 1_000.0, 12_000.0);
     caller.talk(&mut wire, 1_000.0, 3_000.0);
     let paused = typed(&mut wire, &mut caller, 3_000.0, [STAR, 7, 1]);
     caller.talk(&mut wire, 3_900.0, 5_000.0);
@@ -138,7 +141,7 @@ fn typing() -> (Wire, f64, f64) {
 }
 
 /// No key is anywhere: neither in the spool's packets nor in record, and no telephone-event has a payload.
-fn assert_no_keys(recorded: &Recorded, wire: &[Sent]) {
+fn assert_no_keys(recorded: &RecordedCall, wire: &[SentDatagram]) {
     let events = wire.iter().filter(|p| p.payload.get(1) == Some(&101));
     for packet in events {
         assert!(!kept(recorded, &packet.payload), "a telephone-event was kept whole");
@@ -170,7 +173,7 @@ fn keys_pause_and_resume_and_no_key_is_kept() {
 fn without_configuration_nothing_pauses() {
     let (mut wire, ..) = typing();
     wire.info(4_000.0, "X-Recording: pause\r\n", ("application/x-recording", "pause"));
-    let mut stage = Stage::new(Config::default());
+    let mut stage = EngineWithSpool::new(Config::default());
     stage.play(&wire.sorted());
     let recorded = stage.finish();
     assert!(recorded.record.paused.is_empty());
@@ -179,11 +182,11 @@ fn without_configuration_nothing_pauses() {
 
 #[test]
 fn an_invite_with_the_header_is_paused_from_its_beginning() {
-    let mut wire = Wire::default();
+    let mut wire = MirroredTraffic::default();
     wire.invite(0.0, "X-Recording: off\r\n");
     wire.answer(1_000.0);
     for side in [Side::Caller, Side::Callee] {
-        Phone::new(side).talk(&mut wire, 1_000.0, 6_000.0);
+        RtpPhone::new(side).talk(&mut wire, 1_000.0, 6_000.0);
     }
     wire.info(4_000.0, "X-Recording: on\r\n", ("", ""));
     wire.bye(6_000.0);
@@ -198,9 +201,10 @@ fn an_invite_with_the_header_is_paused_from_its_beginning() {
 fn a_pause_outlives_a_restart_whatever_led_to_it() {
     let (wire, from, to) = typing();
     let packets = wire.sorted();
-    let (before, rest): (Vec<Sent>, Vec<Sent>) = packets.iter().cloned().partition(|p| p.at < at_ms(4_500.0));
+    let (before, rest): (Vec<SentDatagram>, Vec<SentDatagram>) =
+        packets.iter().cloned().partition(|p| p.at < at_ms(4_500.0));
     // A second of the wire is missed.
-    let after: Vec<Sent> = rest.into_iter().filter(|p| p.at >= at_ms(5_500.0)).collect();
+    let after: Vec<SentDatagram> = rest.into_iter().filter(|p| p.at >= at_ms(5_500.0)).collect();
     let folder = tempfile::tempdir().unwrap();
     let spool_config = callspan::spool::config::Config { dir: folder.path().to_owned(), ..Default::default() };
     {

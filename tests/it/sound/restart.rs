@@ -13,11 +13,13 @@ use callspan::service::rerender::rerender;
 use callspan::service::resume::resume;
 use callspan::spool::disk::DiskSpool;
 
-use crate::support::phones::{self, Phone, Recorded, Sent, Wire, at_ms, ended, feed, recorded, voice};
+use crate::support::phones::{
+    self, MirroredTraffic, RecordedCall, RtpPhone, SentDatagram, at_ms, ended, feed, recorded, voice,
+};
 
 /// How the earlier process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum ProcessEnd {
     /// By SIGTERM.
     InOrder,
     /// By SIGKILL, a second after its last packet.
@@ -30,7 +32,11 @@ pub fn start(folder: &Path) -> (DiskSpool, impl Sized + use<>) {
 }
 
 /// What is in the folder of a recorder that heard these packets.
-pub fn leave(packets: &[Sent], left: Left, hear: fn(&mut Engine, &[Sent], &mut DiskSpool)) -> tempfile::TempDir {
+pub fn leave(
+    packets: &[SentDatagram],
+    left: ProcessEnd,
+    hear: fn(&mut Engine, &[SentDatagram], &mut DiskSpool),
+) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut spool, _events) = start(folder.path());
     let mut engine = Engine::new(Config::default(), "made up");
@@ -39,7 +45,7 @@ pub fn leave(packets: &[Sent], left: Left, hear: fn(&mut Engine, &[Sent], &mut D
         hear(&mut engine, std::slice::from_ref(packet), &mut spool);
         spool.handle_timeout(packet.at);
     }
-    if left == Left::InOrder {
+    if left == ProcessEnd::InOrder {
         spool.flush();
         spool.shutdown();
         return folder;
@@ -55,12 +61,12 @@ pub fn leave(packets: &[Sent], left: Left, hear: fn(&mut Engine, &[Sent], &mut D
     copy
 }
 
-pub fn hear(engine: &mut Engine, packets: &[Sent], spool: &mut DiskSpool) {
+pub fn hear(engine: &mut Engine, packets: &[SentDatagram], spool: &mut DiskSpool) {
     feed(engine, packets, spool);
 }
 
 /// What a recorder makes of it that is started in that folder and hears the rest.
-pub fn go_on(folder: &Path, packets: &[Sent]) -> Recorded {
+pub fn go_on(folder: &Path, packets: &[SentDatagram]) -> RecordedCall {
     let (mut spool, _events) = start(folder);
     let mut engine = Engine::new(Config::default(), "made up");
     resume(&mut engine, &mut spool, &|_| false).expect("readable");
@@ -72,15 +78,15 @@ pub fn go_on(folder: &Path, packets: &[Sent]) -> Recorded {
     recorded(call, &spool.store(), Default::default())
 }
 
-pub fn split(packets: &[Sent], ms: f64) -> (Vec<Sent>, Vec<Sent>) {
+pub fn split(packets: &[SentDatagram], ms: f64) -> (Vec<SentDatagram>, Vec<SentDatagram>) {
     packets.iter().cloned().partition(|p| p.at < at_ms(ms))
 }
 
 /// Both talk from 1 s on; the call is over at `ms`.
-fn talking(ms: f64) -> Wire {
-    let mut wire = Wire::answered();
+fn talking(ms: f64) -> MirroredTraffic {
+    let mut wire = MirroredTraffic::answered();
     for side in [Side::Caller, Side::Callee] {
-        Phone::new(side).talk(&mut wire, 1_000.0, ms);
+        RtpPhone::new(side).talk(&mut wire, 1_000.0, ms);
     }
     wire.bye(ms);
     wire
@@ -98,7 +104,7 @@ fn lag(frames: &[[i16; 2]], side: Side, from: usize) -> i64 {
 #[test]
 fn both_sides_keep_their_place_across_a_restart() {
     let packets = talking(21_000.0).sorted();
-    for left in [Left::InOrder, Left::Killed] {
+    for left in [ProcessEnd::InOrder, ProcessEnd::Killed] {
         let (before, rest) = split(&packets, 9_000.0);
         let after = split(&rest, 11_500.0).1;
         let folder = leave(&before, left, hear);
@@ -133,12 +139,12 @@ fn both_sides_keep_their_place_across_a_restart() {
 }
 
 /// All that an engine remembers of a call, by what it leaves in the record.
-fn eventful() -> Wire {
-    let mut wire = Wire::default();
+fn eventful() -> MirroredTraffic {
+    let mut wire = MirroredTraffic::default();
     wire.invite(0.0, "");
     wire.answer(4_000.0);
-    let mut caller = Phone::new(Side::Caller);
-    let mut callee = Phone::new(Side::Callee);
+    let mut caller = RtpPhone::new(Side::Caller);
+    let mut callee = RtpPhone::new(Side::Callee);
     callee.talk(&mut wire, 2_000.0, 12_000.0); // rings, then talks
     caller.talk(&mut wire, 4_000.0, 8_000.0);
     caller.press(&mut wire, 8_000.0, 5);
@@ -172,14 +178,14 @@ fn comparable(mut record: CallRecord) -> serde_json::Value {
 #[test]
 fn a_restart_without_lost_packets_leaves_the_same_record() {
     let packets = eventful().sorted();
-    let mut stage = phones::Stage::new(Config::default());
+    let mut stage = phones::EngineWithSpool::new(Config::default());
     stage.play(&packets);
     let whole = stage.finish();
     let expected = comparable(whole.record.clone());
     assert!(expected["events"].as_array().expect("events").len() >= 6, "{}", expected["events"]);
     // While it rings, with early media, talking, after a key, on hold, after the hold, after the codecs.
     for ms in [1_000.0, 3_000.0, 4_000.5, 6_000.0, 9_000.0, 11_000.0, 14_000.0, 18_000.0, 20_100.0, 24_000.0] {
-        for left in [Left::InOrder, Left::Killed] {
+        for left in [ProcessEnd::InOrder, ProcessEnd::Killed] {
             let (before, after) = split(&packets, ms);
             let folder = leave(&before, left, hear);
             let recorded = go_on(folder.path(), &after);
@@ -193,7 +199,7 @@ fn a_restart_without_lost_packets_leaves_the_same_record() {
 
 #[test]
 fn a_call_is_recognised_after_a_restart_by_its_first_message() {
-    let mut wire = Wire::default();
+    let mut wire = MirroredTraffic::default();
     wire.invite(0.0, "");
     // A telephone that is asked again and again: 40 KiB.
     for n in 0..60 {
@@ -201,16 +207,16 @@ fn a_call_is_recognised_after_a_restart_by_its_first_message() {
     }
     wire.answer(1_000.0);
     for side in [Side::Caller, Side::Callee] {
-        Phone::new(side).talk(&mut wire, 1_000.0, 5_000.0);
+        RtpPhone::new(side).talk(&mut wire, 1_000.0, 5_000.0);
     }
     wire.bye(5_000.0);
     let packets = wire.sorted();
-    let mut stage = phones::Stage::new(Config::default());
+    let mut stage = phones::EngineWithSpool::new(Config::default());
     stage.play(&packets);
     let id = stage.finish().record.id;
     for ms in [900.0, 3_000.0] {
         let (before, after) = split(&packets, ms);
-        let folder = leave(&before, Left::Killed, hear);
+        let folder = leave(&before, ProcessEnd::Killed, hear);
         let recorded = go_on(folder.path(), &after);
         assert_eq!(recorded.record.id, id, "at {ms}");
         assert_eq!((recorded.record.verdict, recorded.record.invited_at), (Some(Verdict::BothSides), Some(at_ms(0.0))));
@@ -219,7 +225,7 @@ fn a_call_is_recognised_after_a_restart_by_its_first_message() {
 
 #[test]
 fn a_call_whose_signalling_travels_over_tcp_still_does_after_a_restart() {
-    fn hear_tcp(engine: &mut Engine, packets: &[Sent], spool: &mut DiskSpool) {
+    fn hear_tcp(engine: &mut Engine, packets: &[SentDatagram], spool: &mut DiskSpool) {
         for packet in packets {
             if packet.payload[0] == 0x80 {
                 feed(engine, std::slice::from_ref(packet), spool);
@@ -233,7 +239,7 @@ fn a_call_whose_signalling_travels_over_tcp_still_does_after_a_restart() {
     let packets = talking(5_000.0).sorted();
     for ms in [500.0, 3_000.0] {
         let (before, after) = split(&packets, ms);
-        let folder = leave(&before, Left::Killed, hear_tcp);
+        let folder = leave(&before, ProcessEnd::Killed, hear_tcp);
         let (mut spool, _events) = start(folder.path());
         let mut engine = Engine::new(Config::default(), "made up");
         resume(&mut engine, &mut spool, &|_| false).expect("readable");
@@ -247,9 +253,9 @@ fn a_call_whose_signalling_travels_over_tcp_still_does_after_a_restart() {
 #[test]
 fn a_call_interrupted_beyond_the_silence_limit_survives_two_restarts() {
     // The first hole is ten minutes long: twice what a silent call has.
-    let mut wire = Wire::answered();
+    let mut wire = MirroredTraffic::answered();
     for side in [Side::Caller, Side::Callee] {
-        let mut phone = Phone::new(side);
+        let mut phone = RtpPhone::new(side);
         phone.talk(&mut wire, 1_000.0, 9_000.0);
         phone.time = phone.time.wrapping_add(600 * 8_000);
         phone.sequence = phone.sequence.wrapping_add(30_000);
@@ -259,7 +265,7 @@ fn a_call_interrupted_beyond_the_silence_limit_survives_two_restarts() {
     let packets = wire.sorted();
     let (first, rest) = split(&packets, 300_000.0);
     let (second, third) = split(&rest, 614_000.0);
-    let folder = leave(&first, Left::InOrder, hear);
+    let folder = leave(&first, ProcessEnd::InOrder, hear);
     {
         let (mut spool, _events) = start(folder.path());
         let mut engine = Engine::new(Config::default(), "made up");
@@ -277,14 +283,14 @@ fn a_call_interrupted_beyond_the_silence_limit_survives_two_restarts() {
 
 #[test]
 fn a_call_that_ended_while_it_rang_does_not_come_back() {
-    let mut wire = Wire::default();
+    let mut wire = MirroredTraffic::default();
     wire.invite(0.0, "");
     wire.bye(3_000.0);
     let mut packets = wire.sorted();
     // Time passes: the leg is closed two seconds after its end.
-    packets.push(Sent { at: at_ms(9_000.0), ..packets[0].clone() });
+    packets.push(SentDatagram { at: at_ms(9_000.0), ..packets[0].clone() });
     packets[2].payload = b"nothing".to_vec();
-    for left in [Left::InOrder, Left::Killed] {
+    for left in [ProcessEnd::InOrder, ProcessEnd::Killed] {
         let folder = leave(&packets, left, hear);
         let (mut spool, _events) = start(folder.path());
         let mut engine = Engine::new(Config::default(), "made up");

@@ -2,39 +2,39 @@
 //!
 //! The score has their offset and level, the missing speech, and the leakage into the other channel.
 
-use crate::support::phones::{Phone, Recorded, Wire, at_ms, voice};
+use crate::support::phones::{MirroredTraffic, RecordedCall, RtpPhone, at_ms, voice};
 use callspan::call::record::Side;
 
 /// A packet of a voice that was sent: which sample it begins with, when it was (or would have been) heard, and whether
 /// the network lost it.
 #[derive(Clone, Copy, Debug)]
-pub struct Said {
+pub struct SpokenPacket {
     pub sample: u64,
     pub heard_ms: f64,
     pub lost: bool,
 }
 
 /// What was said, packet by packet, of one side.
-pub struct Talk {
-    pub phone: Phone,
-    pub said: Vec<Said>,
+pub struct SpokenSide {
+    pub phone: RtpPhone,
+    pub said: Vec<SpokenPacket>,
 }
 
 /// What the network does to one packet.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Fate {
+pub struct PacketFate {
     pub lost: bool,
     pub late_ms: f64,
     pub twice: bool,
 }
 
-impl Talk {
+impl SpokenSide {
     pub fn new(side: Side) -> Self {
-        Self { phone: Phone::new(side), said: Vec::new() }
+        Self { phone: RtpPhone::new(side), said: Vec::new() }
     }
 
-    pub fn packet(&mut self, wire: &mut Wire, heard_ms: f64, fate: Fate) {
-        self.said.push(Said { sample: self.phone.said, heard_ms, lost: fate.lost });
+    pub fn packet(&mut self, wire: &mut MirroredTraffic, heard_ms: f64, fate: PacketFate) {
+        self.said.push(SpokenPacket { sample: self.phone.said, heard_ms, lost: fate.lost });
         let before = self.phone.clone();
         if fate.lost {
             self.phone.advance();
@@ -47,7 +47,13 @@ impl Talk {
     }
 
     /// Talks with a clock that is off by so many ppm through a network.
-    pub fn run(&mut self, wire: &mut Wire, (from, to): (f64, f64), ppm: f64, mut network: impl FnMut(usize) -> Fate) {
+    pub fn run(
+        &mut self,
+        wire: &mut MirroredTraffic,
+        (from, to): (f64, f64),
+        ppm: f64,
+        mut network: impl FnMut(usize) -> PacketFate,
+    ) {
         let step = f64::from(self.phone.ptime_ms) * (1.0 - ppm / 1e6);
         let count = ((to - from) / step + 1e-6) as usize;
         for n in 0..count {
@@ -72,7 +78,7 @@ impl Talk {
 
 /// What a comparison found.
 #[derive(Debug, Default)]
-pub struct Score {
+pub struct SpeechScore {
     /// Of each piece, ms; positive = too late.
     pub offsets: Vec<f64>,
     /// Of each piece of which nothing was lost, dB; positive = too loud.
@@ -83,7 +89,7 @@ pub struct Score {
     pub lost_ms: f64,
 }
 
-impl Score {
+impl SpeechScore {
     pub fn worst(&self) -> f64 {
         self.offsets.iter().fold(0.0, |worst, offset| offset.abs().max(worst))
     }
@@ -109,7 +115,7 @@ impl Score {
     pub fn judge<'a>(
         &mut self,
         (side, length): (Side, usize),
-        piece: &[Said],
+        piece: &[SpokenPacket],
         heard: impl Fn(i64, usize) -> Option<&'a [[i16; 2]]>,
     ) {
         let samples = piece.len() * length;
@@ -149,13 +155,13 @@ impl Score {
 }
 
 /// Looks at every `each`th piece of 200 ms of a side.
-pub fn score(recorded: &Recorded, talk: &Talk, each: usize) -> Score {
+pub fn score(recorded: &RecordedCall, talk: &SpokenSide, each: usize) -> SpeechScore {
     let length = talk.phone.samples() as usize;
     let packets = 1_600 / length;
     // A call that is joined under way does not begin with its answer.
     let starts_at = recorded.record.recordings.first().map_or(at_ms(1_000.0), |r| r.starts_at);
     let early = starts_at.nanos_since(at_ms(1_000.0)) * 8 / 1_000_000;
-    let mut score = Score::default();
+    let mut score = SpeechScore::default();
     for piece in talk.said.chunks(packets).step_by(each) {
         // A piece across a rest is two things.
         let together = piece.windows(2).all(|pair| {

@@ -10,19 +10,21 @@ use callspan::call::record::{Side, Verdict};
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 
-use crate::sound::restart::{Left, go_on, hear, leave, split};
-use crate::sound::score::{Fate, Talk, score};
-use crate::support::phones::{Recorded, Sent, Stage, Wire, at_ms, describe, media, record};
+use crate::sound::restart::{ProcessEnd, go_on, hear, leave, split};
+use crate::sound::score::{PacketFate, SpokenSide, score};
+use crate::support::phones::{
+    EngineWithSpool, MirroredTraffic, RecordedCall, SentDatagram, at_ms, describe, media, record,
+};
 
 /// A master key with its salt, and what goes with it.
 #[derive(Clone, Copy)]
-struct Key {
+struct SrtpMasterKey {
     master: [u8; 30],
     mki: Option<(u64, usize)>,
     tag_bytes: usize,
 }
 
-impl Key {
+impl SrtpMasterKey {
     /// Bytes that look like nothing, different for each number.
     fn new(number: u8) -> Self {
         let master = std::array::from_fn(|n| (n as u8).wrapping_mul(73).wrapping_add(number.wrapping_mul(151)) ^ 0x5A);
@@ -74,7 +76,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// An RTP packet of 12 bytes of header, sealed (sections 3.3 and 4.2).
-fn sealed(packet: &[u8], key: &Key, roll_over: u32) -> Vec<u8> {
+fn sealed(packet: &[u8], key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
     let (mut encryption, salt) = ([0; 16], key.derive(2, 14));
     encryption[..14].copy_from_slice(&salt);
     let index: [[u8; 4]; 2] = [packet[8..12].try_into().unwrap(), roll_over.to_be_bytes()];
@@ -88,7 +90,7 @@ fn sealed(packet: &[u8], key: &Key, roll_over: u32) -> Vec<u8> {
 }
 
 /// A packet with its authentication tag (section 4.2.1).
-fn tagged(mut out: Vec<u8>, key: &Key, roll_over: u32) -> Vec<u8> {
+fn tagged(mut out: Vec<u8>, key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
     let mut tag = <Hmac<Sha1> as KeyInit>::new_from_slice(&key.derive(1, 20)).unwrap();
     tag.update(&out);
     tag.update(&roll_over.to_be_bytes());
@@ -102,11 +104,16 @@ fn tagged(mut out: Vec<u8>, key: &Key, roll_over: u32) -> Vec<u8> {
 
 /// Seals what a side sends; `key` says with which, by the moment. The roll-over count begins at `roll_over` and rises at
 /// each wrap of the sequence in the order of sending.
-fn seal(wire: &mut Wire, side: Side, roll_over: u32, key: impl Fn(f64) -> Key) -> u32 {
+fn seal(wire: &mut MirroredTraffic, side: Side, roll_over: u32, key: impl Fn(f64) -> SrtpMasterKey) -> u32 {
     seal_as(wire, side, roll_over, |packet, ms, roll_over| sealed(packet, &key(ms), roll_over))
 }
 
-fn seal_as(wire: &mut Wire, side: Side, mut roll_over: u32, seal: impl Fn(&[u8], f64, u32) -> Vec<u8>) -> u32 {
+fn seal_as(
+    wire: &mut MirroredTraffic,
+    side: Side,
+    mut roll_over: u32,
+    seal: impl Fn(&[u8], f64, u32) -> Vec<u8>,
+) -> u32 {
     let mut highest = None;
     for packet in wire.packets.iter_mut().filter(|p| p.src == media(side)) {
         let sequence = u16::from_be_bytes([packet.payload[2], packet.payload[3]]);
@@ -120,19 +127,19 @@ fn seal_as(wire: &mut Wire, side: Side, mut roll_over: u32, seal: impl Fn(&[u8],
     roll_over
 }
 
-fn savp(side: Side, keys: &[Key]) -> String {
-    let inline: Vec<String> = keys.iter().map(Key::inline).collect();
+fn savp(side: Side, keys: &[SrtpMasterKey]) -> String {
+    let inline: Vec<String> = keys.iter().map(SrtpMasterKey::inline).collect();
     let crypto = format!("RTP/SAVP 0\r\na=crypto:1 {} {}", keys[0].suite(), inline.join(";"));
     describe(side, &crypto)
 }
 
-fn both() -> [Talk; 2] {
-    [Talk::new(Side::Caller), Talk::new(Side::Callee)]
+fn both() -> [SpokenSide; 2] {
+    [SpokenSide::new(Side::Caller), SpokenSide::new(Side::Callee)]
 }
 
 /// Both are heard where they spoke, and nothing but what the network lost is missing.
 #[track_caller]
-fn assert_heard(name: &str, recorded: &Recorded, talks: &[Talk; 2]) {
+fn assert_heard(name: &str, recorded: &RecordedCall, talks: &[SpokenSide; 2]) {
     assert_eq!(recorded.record.verdict, Some(Verdict::BothSides), "{name}");
     for talk in talks {
         let score = score(recorded, talk, 1);
@@ -144,16 +151,16 @@ fn assert_heard(name: &str, recorded: &Recorded, talks: &[Talk; 2]) {
     assert!(!problems.contains(&"wrong_keys") && !problems.contains(&"encrypted"), "{name}: {problems:?}");
 }
 
-fn patient(wire: Wire) -> Recorded {
-    let mut stage = Stage::new(Config { silence_s: 3_600, ..Config::default() });
+fn patient(wire: MirroredTraffic) -> RecordedCall {
+    let mut stage = EngineWithSpool::new(Config { silence_s: 3_600, ..Config::default() });
     stage.play(&wire.sorted());
     stage.finish()
 }
 
 #[test]
 fn srtp_survives_two_sequence_wraps_and_ten_missing_minutes() {
-    let (mut wire, mut talks) = (Wire::default(), both());
-    let keys = [Key::new(1), Key { tag_bytes: 10, ..Key::new(2) }];
+    let (mut wire, mut talks) = (MirroredTraffic::default(), both());
+    let keys = [SrtpMasterKey::new(1), SrtpMasterKey { tag_bytes: 10, ..SrtpMasterKey::new(2) }];
     wire.offer(0.0, &savp(Side::Caller, &[keys[0]]));
     wire.accept(1_000.0, &savp(Side::Callee, &[keys[1]]));
     // Sequences begin at 65,530: they wrap after six packets, of which four around the wrap are lost. Then the mirror
@@ -161,7 +168,10 @@ fn srtp_survives_two_sequence_wraps_and_ten_missing_minutes() {
     let mut now = 1_020.0;
     for away_ms in [600_000.0, 600_000.0, 600_000.0, 400_000.0, 390_000.0] {
         for talk in &mut talks {
-            talk.run(&mut wire, (now, now + 6_000.0), 0.0, |n| Fate { lost: (4..8).contains(&n), ..Fate::default() });
+            talk.run(&mut wire, (now, now + 6_000.0), 0.0, |n| PacketFate {
+                lost: (4..8).contains(&n),
+                ..PacketFate::default()
+            });
             talk.unheard(away_ms);
         }
         now += 6_000.0 + away_ms;
@@ -169,7 +179,7 @@ fn srtp_survives_two_sequence_wraps_and_ten_missing_minutes() {
     assert_eq!(talks[0].phone.sequence, 65_458, "of the third round");
     // They go round once more while a third of its packets are lost and others come twice or late.
     for talk in &mut talks {
-        talk.run(&mut wire, (now, now + 4_000.0), 0.0, |n| Fate {
+        talk.run(&mut wire, (now, now + 4_000.0), 0.0, |n| PacketFate {
             lost: n % 3 == 1,
             late_ms: if n % 7 == 0 { 25.0 } else { 0.0 },
             twice: n % 5 == 0,
@@ -185,13 +195,16 @@ fn srtp_survives_two_sequence_wraps_and_ten_missing_minutes() {
 #[test]
 fn srtp_captured_midway_finds_its_roll_over_counter() {
     for tag_bytes in [10, 4] {
-        let (mut wire, mut talks) = (Wire::under_way(), both());
-        let keys = [Key { tag_bytes, ..Key::new(3) }, Key { tag_bytes, ..Key::new(4) }];
+        let (mut wire, mut talks) = (MirroredTraffic::under_way(), both());
+        let keys = [
+            SrtpMasterKey { tag_bytes, ..SrtpMasterKey::new(3) },
+            SrtpMasterKey { tag_bytes, ..SrtpMasterKey::new(4) },
+        ];
         wire.offer(995.0, &savp(Side::Caller, &[keys[0]]));
         wire.accept(1_000.0, &savp(Side::Callee, &[keys[1]]));
         talks[0].phone.sequence = 40_000;
         for talk in &mut talks {
-            talk.run(&mut wire, (1_020.0, 8_000.0), 0.0, |_| Fate::default());
+            talk.run(&mut wire, (1_020.0, 8_000.0), 0.0, |_| PacketFate::default());
         }
         wire.bye(8_010.0);
         for (side, key) in [Side::Caller, Side::Callee].into_iter().zip(keys) {
@@ -205,23 +218,24 @@ fn srtp_captured_midway_finds_its_roll_over_counter() {
 fn new_srtp_keys_take_effect_when_each_side_uses_them() {
     // A side that keeps its roll-over count under the new key (RFC 3711 section 3.3.1), and one that begins again.
     for begins_again in [false, true] {
-        let (mut wire, mut talks) = (Wire::default(), both());
-        let (old, new) = ([Key::new(5), Key::new(6)], [Key::new(7), Key::new(8)]);
+        let (mut wire, mut talks) = (MirroredTraffic::default(), both());
+        let (old, new) =
+            ([SrtpMasterKey::new(5), SrtpMasterKey::new(6)], [SrtpMasterKey::new(7), SrtpMasterKey::new(8)]);
         wire.offer(0.0, &savp(Side::Caller, &[old[0]]));
         wire.accept(1_000.0, &savp(Side::Callee, &[old[1]]));
         for talk in &mut talks {
-            talk.run(&mut wire, (1_020.0, 12_000.0), 0.0, |_| Fate::default());
+            talk.run(&mut wire, (1_020.0, 12_000.0), 0.0, |_| PacketFate::default());
         }
         wire.offer(5_000.0, &savp(Side::Caller, &[new[0]]));
         wire.accept(5_200.0, &savp(Side::Callee, &[new[1]]));
         wire.bye(12_010.0);
         // The callee takes its new key at its answer, the caller when it has it: both later than announced.
         for (side, at_ms_, n) in [(Side::Caller, 5_430.0, 0), (Side::Callee, 5_290.0, 1)] {
-            let (before, after): (Vec<Sent>, Vec<Sent>) =
+            let (before, after): (Vec<SentDatagram>, Vec<SentDatagram>) =
                 wire.packets.drain(..).partition(|p| p.at < at_ms(at_ms_) || p.src != media(side));
             wire.packets = before;
             let count = seal(&mut wire, side, 0, |_| old[n]);
-            let mut rest = Wire::default();
+            let mut rest = MirroredTraffic::default();
             rest.packets = after;
             seal(&mut rest, side, if begins_again { 0 } else { count }, |_| new[n]);
             wire.packets.extend(rest.packets);
@@ -232,14 +246,14 @@ fn new_srtp_keys_take_effect_when_each_side_uses_them() {
 
 #[test]
 fn a_reinvite_that_is_refused_leaves_the_keys_as_they_were() {
-    let (mut wire, mut talks) = (Wire::default(), both());
-    let keys = [Key::new(1), Key::new(2)];
+    let (mut wire, mut talks) = (MirroredTraffic::default(), both());
+    let keys = [SrtpMasterKey::new(1), SrtpMasterKey::new(2)];
     wire.offer(0.0, &savp(Side::Caller, &[keys[0]]));
     wire.accept(1_000.0, &savp(Side::Callee, &[keys[1]]));
     for talk in &mut talks {
-        talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| Fate::default());
+        talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| PacketFate::default());
     }
-    wire.offer(4_000.0, &savp(Side::Caller, &[Key::new(9)]));
+    wire.offer(4_000.0, &savp(Side::Caller, &[SrtpMasterKey::new(9)]));
     wire.refuse(4_300.0, "488 Not Acceptable Here");
     wire.bye(9_010.0);
     for (side, key) in [Side::Caller, Side::Callee].into_iter().zip(keys) {
@@ -250,13 +264,13 @@ fn a_reinvite_that_is_refused_leaves_the_keys_as_they_were() {
 
 #[test]
 fn of_several_keys_the_mki_of_each_packet_names_the_one() {
-    let (mut wire, mut talks) = (Wire::default(), both());
-    let of_caller = [Key::new(1).with_mki(1, 4), Key::new(2).with_mki(2, 4)];
-    let of_callee = [Key::new(3).with_mki(0x0102, 2)];
+    let (mut wire, mut talks) = (MirroredTraffic::default(), both());
+    let of_caller = [SrtpMasterKey::new(1).with_mki(1, 4), SrtpMasterKey::new(2).with_mki(2, 4)];
+    let of_callee = [SrtpMasterKey::new(3).with_mki(0x0102, 2)];
     wire.offer(0.0, &savp(Side::Caller, &of_caller));
     wire.accept(1_000.0, &savp(Side::Callee, &of_callee));
     for talk in &mut talks {
-        talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| Fate::default());
+        talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| PacketFate::default());
     }
     wire.bye(9_010.0);
     // In mid-call the caller goes over to its second key.
@@ -267,16 +281,16 @@ fn of_several_keys_the_mki_of_each_packet_names_the_one() {
 
 #[test]
 fn a_restart_after_a_wrap_keeps_the_roll_over_counter() {
-    for left in [Left::InOrder, Left::Killed] {
-        let (mut wire, mut talks) = (Wire::default(), both());
-        let keys = [Key::new(1), Key::new(2)];
+    for left in [ProcessEnd::InOrder, ProcessEnd::Killed] {
+        let (mut wire, mut talks) = (MirroredTraffic::default(), both());
+        let keys = [SrtpMasterKey::new(1), SrtpMasterKey::new(2)];
         wire.offer(0.0, &savp(Side::Caller, &[keys[0]]));
         wire.accept(1_000.0, &savp(Side::Callee, &[keys[1]]));
         for talk in &mut talks {
-            talk.run(&mut wire, (1_020.0, 8_000.0), 0.0, |_| Fate::default());
+            talk.run(&mut wire, (1_020.0, 8_000.0), 0.0, |_| PacketFate::default());
             // While the recorder is away.
             talk.unheard(2_000.0);
-            talk.run(&mut wire, (10_000.0, 17_000.0), 0.0, |_| Fate::default());
+            talk.run(&mut wire, (10_000.0, 17_000.0), 0.0, |_| PacketFate::default());
         }
         wire.bye(17_010.0);
         for (side, key) in [Side::Caller, Side::Callee].into_iter().zip(keys) {
@@ -290,13 +304,13 @@ fn a_restart_after_a_wrap_keeps_the_roll_over_counter() {
 
 #[test]
 fn a_call_whose_srtp_is_not_encrypted_at_all_is_no_noise() {
-    let (mut wire, mut talks) = (Wire::default(), both());
-    let keys = [Key::new(1), Key::new(2)];
+    let (mut wire, mut talks) = (MirroredTraffic::default(), both());
+    let keys = [SrtpMasterKey::new(1), SrtpMasterKey::new(2)];
     let line = |side: Side| savp(side, &[keys[side.channel()]]).trim_end().to_owned() + " UNENCRYPTED_SRTP\r\n";
     wire.offer(0.0, &line(Side::Caller));
     wire.accept(1_000.0, &line(Side::Callee));
     for talk in &mut talks {
-        talk.run(&mut wire, (1_020.0, 5_000.0), 0.0, |_| Fate::default());
+        talk.run(&mut wire, (1_020.0, 5_000.0), 0.0, |_| PacketFate::default());
     }
     wire.bye(5_010.0);
     for (side, key) in [Side::Caller, Side::Callee].into_iter().zip(keys) {
@@ -309,15 +323,15 @@ fn a_call_whose_srtp_is_not_encrypted_at_all_is_no_noise() {
 
 #[test]
 fn under_a_wrong_key_the_call_is_encrypted_and_not_noise() {
-    let (mut wire, mut talks) = (Wire::default(), both());
-    wire.offer(0.0, &savp(Side::Caller, &[Key::new(1)]));
-    wire.accept(1_000.0, &savp(Side::Callee, &[Key::new(2)]));
+    let (mut wire, mut talks) = (MirroredTraffic::default(), both());
+    wire.offer(0.0, &savp(Side::Caller, &[SrtpMasterKey::new(1)]));
+    wire.accept(1_000.0, &savp(Side::Callee, &[SrtpMasterKey::new(2)]));
     for talk in &mut talks {
-        talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| Fate::default());
+        talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| PacketFate::default());
     }
     wire.bye(9_010.0);
     for side in [Side::Caller, Side::Callee] {
-        seal(&mut wire, side, 0, |_| Key::new(3));
+        seal(&mut wire, side, 0, |_| SrtpMasterKey::new(3));
     }
     let recorded = record(wire);
     assert_eq!(recorded.record.verdict, Some(Verdict::Encrypted));

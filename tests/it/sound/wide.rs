@@ -5,35 +5,41 @@ use callspan::call::decision::PayloadFormat;
 use callspan::call::record::{Side, Verdict};
 use callspan::render::codec::{SpeechDecoder, decoder_for};
 
-use crate::support::phones::{Phone, Recorded, Rtp, Wire, at_ms, describe, record};
+use crate::support::phones::{MirroredTraffic, RecordedCall, RtpPacket, RtpPhone, at_ms, describe, record};
 
 /// A packet that was heard: when, and what it sounds like at 16 kHz (G.722) or 8 kHz.
-struct Spoken {
+struct SentSpeech {
     ms: f64,
     pcm: Vec<i16>,
     rate_hz: usize,
 }
 
 /// A telephone that speaks G.722 and G.711.
-struct Speaker {
-    phone: Phone,
+struct MixedCodecPhone {
+    phone: RtpPhone,
     /// What a listener's decoder makes of its G.722: it goes on where the last spell of it ended.
     listener: Box<dyn SpeechDecoder>,
     random: fastrand::Rng,
     /// By how much its stamps grow in a millisecond.
     ticks: u32,
-    spoken: Vec<Spoken>,
+    spoken: Vec<SentSpeech>,
 }
 
-impl Speaker {
+impl MixedCodecPhone {
     fn new(side: Side) -> Self {
         let format = PayloadFormat { encoding: "G722".into(), clock_hz: 8_000, channels: 1, fmtp: String::new() };
         let random = fastrand::Rng::with_seed(side.channel() as u64 + 7);
-        Self { phone: Phone::new(side), listener: decoder_for(&format).unwrap(), random, ticks: 8, spoken: Vec::new() }
+        Self {
+            phone: RtpPhone::new(side),
+            listener: decoder_for(&format).unwrap(),
+            random,
+            ticks: 8,
+            spoken: Vec::new(),
+        }
     }
 
     /// From one moment to another, each packet late by up to `jitter_ms`.
-    fn speak(&mut self, wire: &mut Wire, (pt, ptime_ms): (u8, u32), (from, to): (f64, f64), jitter_ms: f64) {
+    fn speak(&mut self, wire: &mut MirroredTraffic, (pt, ptime_ms): (u8, u32), (from, to): (f64, f64), jitter_ms: f64) {
         (self.phone.pt, self.phone.ptime_ms) = (pt, ptime_ms);
         for n in 0..((to - from) / f64::from(ptime_ms)) as u32 {
             let ms = from + f64::from(n * ptime_ms);
@@ -44,16 +50,17 @@ impl Speaker {
                 let step = |random: &mut fastrand::Rng| random.u8(..) & 0xCF | (random.u8(..) & 0x10);
                 let payload: Vec<u8> = (0..8 * ptime_ms).map(|_| step(&mut self.random)).collect();
                 let phone = &self.phone;
-                let rtp = Rtp { pt, sequence: phone.sequence, time: phone.time, ssrc: phone.ssrc, payload: &payload };
+                let rtp =
+                    RtpPacket { pt, sequence: phone.sequence, time: phone.time, ssrc: phone.ssrc, payload: &payload };
                 wire.rtp(at_ms(ms + late), phone.side, rtp);
                 let mut pcm = Vec::new();
                 self.listener.decode(&payload, &mut pcm).unwrap();
-                self.spoken.push(Spoken { ms, pcm, rate_hz: 16_000 });
+                self.spoken.push(SentSpeech { ms, pcm, rate_hz: 16_000 });
                 self.phone.advance();
             } else {
                 let samples = self.phone.said..self.phone.said + u64::from(self.phone.samples());
                 let pcm = samples.map(|n| crate::support::phones::voice(self.phone.side, n)).collect();
-                self.spoken.push(Spoken { ms, pcm, rate_hz: 8_000 });
+                self.spoken.push(SentSpeech { ms, pcm, rate_hz: 8_000 });
                 self.phone.send(wire, at_ms(ms + late));
             }
             self.phone.time = time;
@@ -62,7 +69,7 @@ impl Speaker {
 }
 
 /// Where a packet is heard best around its place, in samples of 16 kHz, and how like it is there.
-fn found(recorded: &Recorded, side: Side, spoken: &Spoken) -> (i64, f64) {
+fn found(recorded: &RecordedCall, side: Side, spoken: &SentSpeech) -> (i64, f64) {
     let step = 16_000 / spoken.rate_hz;
     let place = ((spoken.ms - 1_000.0) * 16.0).round() as i64;
     let likeness = |lag: i64| {
@@ -77,7 +84,7 @@ fn found(recorded: &Recorded, side: Side, spoken: &Spoken) -> (i64, f64) {
     (-64..=64).map(|lag| (lag, likeness(lag))).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap()
 }
 
-fn assert_in_place(name: &str, recorded: &Recorded, speakers: &[Speaker; 2]) {
+fn assert_in_place(name: &str, recorded: &RecordedCall, speakers: &[MixedCodecPhone; 2]) {
     let file = &recorded.record.recordings[0];
     assert_eq!((recorded.record.verdict, file.sample_rate), (Some(Verdict::BothSides), 16_000), "{name}");
     for speaker in speakers {
@@ -111,10 +118,10 @@ const TURNS: [(u8, u32); 6] = [(9, 20), (0, 40), (9, 10), (8, 20), (9, 40), (0, 
 #[test]
 fn changes_between_g722_and_g711_stay_aligned() {
     for (jitter_ms, asked) in [(0.0, false), (0.0, true), (15.0, false)] {
-        let mut wire = Wire::default();
+        let mut wire = MirroredTraffic::default();
         wire.offer(0.0, &g722_and_g711(Side::Caller, 9));
         wire.accept(1_000.0, &g722_and_g711(Side::Callee, 9));
-        let mut speakers = [Speaker::new(Side::Caller), Speaker::new(Side::Callee)];
+        let mut speakers = [MixedCodecPhone::new(Side::Caller), MixedCodecPhone::new(Side::Callee)];
         for (n, turn) in (0..).zip(TURNS) {
             let span = (1_020.0 + 4_000.0 * f64::from(n), 5_020.0 + 4_000.0 * f64::from(n));
             speakers[0].speak(&mut wire, turn, span, jitter_ms);
@@ -138,10 +145,10 @@ fn g722_and_g711_with_wrong_clocks_keep_their_place() {
             let lines = format!("RTP/AVP 9 8\r\na=rtpmap:9 G722/{announced}\r\na=rtpmap:8 PCMA/8000");
             describe(side, &lines)
         };
-        let mut wire = Wire::default();
+        let mut wire = MirroredTraffic::default();
         wire.offer(0.0, &sdp(Side::Caller));
         wire.accept(1_000.0, &sdp(Side::Callee));
-        let mut speakers = [Speaker::new(Side::Caller), Speaker::new(Side::Callee)];
+        let mut speakers = [MixedCodecPhone::new(Side::Caller), MixedCodecPhone::new(Side::Callee)];
         (speakers[0].ticks, speakers[1].ticks) = (ticks, 1);
         speakers[0].speak(&mut wire, (9, 20), (1_020.0, 13_020.0), 10.0);
         speakers[1].speak(&mut wire, (8, 30), (1_033.0, 13_033.0), 10.0);

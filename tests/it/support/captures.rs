@@ -10,17 +10,17 @@ use callspan::call::record::CallRecord;
 use callspan::cmd::replay::{ReplayRequest, replay};
 use callspan::ops::config::Config;
 
-use super::packets::{self, Packet};
-use super::score::Rtp;
+use super::packets::{self, CapturedFrame};
+use super::score::CapturedRtp;
 
 /// What a replay gave, and the folder with its files.
-pub struct Replayed {
+pub struct ReplayResult {
     pub records: Vec<CallRecord>,
     pub warnings: Vec<String>,
     pub out: tempfile::TempDir,
 }
 
-impl Replayed {
+impl ReplayResult {
     /// The bytes of the only recording of a call.
     pub fn wav(&self, record: &CallRecord) -> Vec<u8> {
         let [recording] = record.recordings.as_slice() else { panic!("one recording, not {:?}", record.recordings) };
@@ -35,25 +35,25 @@ impl Replayed {
 }
 
 /// Replays files with the default configuration.
-pub fn replay_files(files: &[PathBuf]) -> Replayed {
+pub fn replay_files(files: &[PathBuf]) -> ReplayResult {
     try_replay_files(files).unwrap()
 }
 
 /// The same with files that may be no captures.
-pub fn try_replay_files(files: &[PathBuf]) -> anyhow::Result<Replayed> {
+pub fn try_replay_files(files: &[PathBuf]) -> anyhow::Result<ReplayResult> {
     replay_with(Config::default(), files)
 }
 
 /// The same with a configuration.
-pub fn replay_with(config: Config, files: &[PathBuf]) -> anyhow::Result<Replayed> {
+pub fn replay_with(config: Config, files: &[PathBuf]) -> anyhow::Result<ReplayResult> {
     let out = tempfile::tempdir().unwrap();
     let request = ReplayRequest { files: files.to_vec(), config, out: out.path().into(), deliver: false };
     let outcome = replay(request)?;
-    Ok(Replayed { records: outcome.records, warnings: outcome.warnings, out })
+    Ok(ReplayResult { records: outcome.records, warnings: outcome.warnings, out })
 }
 
 /// Replays the bytes of capture files.
-pub fn replay_bytes(captures: &[Vec<u8>]) -> Replayed {
+pub fn replay_bytes(captures: &[Vec<u8>]) -> ReplayResult {
     let dir = tempfile::tempdir().unwrap();
     let write = |(i, bytes): (usize, &Vec<u8>)| {
         let path = dir.path().join(format!("capture{i}.pcap"));
@@ -65,7 +65,7 @@ pub fn replay_bytes(captures: &[Vec<u8>]) -> Replayed {
 }
 
 /// Replays Ethernet frames.
-pub fn replay_packets(packets: &[Packet]) -> Replayed {
+pub fn replay_packets(packets: &[CapturedFrame]) -> ReplayResult {
     replay_bytes(&[packets::write_pcap(packets::ETHERNET, packets)])
 }
 
@@ -75,7 +75,7 @@ pub fn fixture(path: &str) -> PathBuf {
 }
 
 /// The frames of a call of `fixtures/calls`.
-pub fn frames(name: &str) -> Vec<Packet> {
+pub fn frames(name: &str) -> Vec<CapturedFrame> {
     packets::read_pcap(&std::fs::read(fixture(&format!("calls/{name}/capture.pcap"))).unwrap())
 }
 
@@ -102,13 +102,13 @@ pub fn is_rtp(payload: &[u8]) -> bool {
 pub type StreamKey = (String, String, u32);
 
 /// The RTP streams of a capture. The captures here have neither CSRC, extension nor padding.
-pub fn streams(packets: &[Packet]) -> BTreeMap<StreamKey, Vec<Rtp>> {
-    let mut out = BTreeMap::<StreamKey, Vec<Rtp>>::new();
+pub fn streams(packets: &[CapturedFrame]) -> BTreeMap<StreamKey, Vec<CapturedRtp>> {
+    let mut out = BTreeMap::<StreamKey, Vec<CapturedRtp>>::new();
     for p in packets {
         let Some((src, dst, payload)) = udp_of(&p.data).filter(|(_, _, payload)| is_rtp(payload)) else { continue };
         let word = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
         assert_eq!(payload[0], 0x80, "no CSRC, extension or padding");
-        let rtp = Rtp { at_ns: p.at_ns, time: word(4), pt: payload[1] & 0x7f, payload: payload[12..].to_vec() };
+        let rtp = CapturedRtp { at_ns: p.at_ns, time: word(4), pt: payload[1] & 0x7f, payload: payload[12..].to_vec() };
         out.entry((src, dst, word(8))).or_default().push(rtp);
     }
     out

@@ -1,5 +1,6 @@
 //! Helpers that several modules use.
 
+pub mod call_frames;
 pub mod captures;
 pub mod packets;
 pub mod phones;
@@ -8,4 +9,3 @@ pub mod process;
 pub mod rewrite;
 pub mod scenario;
 pub mod score;
-pub mod talk;

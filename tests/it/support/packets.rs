@@ -7,7 +7,7 @@
 
 /// A captured frame: ns since the epoch, and its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
+pub struct CapturedFrame {
     pub at_ns: i64,
     pub data: Vec<u8>,
 }
@@ -22,7 +22,7 @@ pub const NULL: u16 = 0;
 // ---- files
 
 /// Reads a little-endian classic pcap of Ethernet frames, as tcpdump writes it on this kind of machine.
-pub fn read_pcap(bytes: &[u8]) -> Vec<Packet> {
+pub fn read_pcap(bytes: &[u8]) -> Vec<CapturedFrame> {
     let u32le = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let unit = match u32le(0) {
         0xa1b2_c3d4 => 1000,
@@ -35,14 +35,14 @@ pub fn read_pcap(bytes: &[u8]) -> Vec<Packet> {
     while at + 16 <= bytes.len() {
         let len = u32le(at + 8) as usize;
         let at_ns = i64::from(u32le(at)) * 1_000_000_000 + i64::from(u32le(at + 4)) * unit;
-        packets.push(Packet { at_ns, data: bytes[at + 16..at + 16 + len].to_vec() });
+        packets.push(CapturedFrame { at_ns, data: bytes[at + 16..at + 16 + len].to_vec() });
         at += 16 + len;
     }
     packets
 }
 
 /// A classic pcap with ns stamps.
-pub fn write_pcap(link: u16, packets: &[Packet]) -> Vec<u8> {
+pub fn write_pcap(link: u16, packets: &[CapturedFrame]) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend(0xa1b2_3c4d_u32.to_le_bytes());
     out.extend([2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -60,7 +60,7 @@ pub fn write_pcap(link: u16, packets: &[Packet]) -> Vec<u8> {
 
 /// A pcapng with two interfaces of different link type and resolution: every other packet comes as Ethernet with
 /// us stamps on the first and as raw IP with ns stamps on the second. Stamps lose what is below a microsecond.
-pub fn write_pcapng_two_interfaces(packets: &[Packet]) -> Vec<u8> {
+pub fn write_pcapng_two_interfaces(packets: &[CapturedFrame]) -> Vec<u8> {
     let block = |kind: u32, body: &[u8]| {
         let padded = body.len().next_multiple_of(4);
         let mut out = [kind.to_le_bytes(), (padded as u32 + 12).to_le_bytes()].concat();
@@ -87,14 +87,14 @@ pub fn write_pcapng_two_interfaces(packets: &[Packet]) -> Vec<u8> {
 // ---- whole captures
 
 /// Each frame made into others by `f`, at the same time.
-pub fn each(packets: &[Packet], f: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> Vec<Packet> {
-    packets.iter().flat_map(|p| f(&p.data).into_iter().map(|data| Packet { at_ns: p.at_ns, data })).collect()
+pub fn each(packets: &[CapturedFrame], f: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> Vec<CapturedFrame> {
+    packets.iter().flat_map(|p| f(&p.data).into_iter().map(|data| CapturedFrame { at_ns: p.at_ns, data })).collect()
 }
 
 /// Each frame again `later_ns` after it, changed by `f`; in the order of time.
-pub fn doubled(packets: &[Packet], later_ns: i64, f: impl Fn(&[u8]) -> Vec<u8>) -> Vec<Packet> {
+pub fn doubled(packets: &[CapturedFrame], later_ns: i64, f: impl Fn(&[u8]) -> Vec<u8>) -> Vec<CapturedFrame> {
     let mut all = packets.to_vec();
-    all.extend(packets.iter().map(|p| Packet { at_ns: p.at_ns + later_ns, data: f(&p.data) }));
+    all.extend(packets.iter().map(|p| CapturedFrame { at_ns: p.at_ns + later_ns, data: f(&p.data) }));
     all.sort_by_key(|p| p.at_ns);
     all
 }
@@ -423,7 +423,7 @@ pub fn nested(frame: &[u8]) -> Vec<u8> {
 
 /// UDP datagrams of SIP shown as TCP: every datagram to or from `port` becomes segments of at most `cut` bytes of one
 /// connection for each pair of addresses; all else stays.
-pub fn sip_over_tcp(packets: &[Packet], port: u16, cut: usize) -> Vec<Packet> {
+pub fn sip_over_tcp(packets: &[CapturedFrame], port: u16, cut: usize) -> Vec<CapturedFrame> {
     let mut next_seq = std::collections::HashMap::<Vec<u8>, u32>::new();
     let mut out = Vec::new();
     for p in packets {
@@ -440,7 +440,7 @@ pub fn sip_over_tcp(packets: &[Packet], port: u16, cut: usize) -> Vec<Packet> {
             let segment = tcp((src, dst), *seq, 0x18, chunk);
             let [a, b] = [26, 30].map(|at| <[u8; 4]>::try_from(&f[at..at + 4]).unwrap());
             let ip = ipv4(a, b, 6, *seq as u16, &segment);
-            out.push(Packet { at_ns: p.at_ns, data: ethernet(0x0800, &ip) });
+            out.push(CapturedFrame { at_ns: p.at_ns, data: ethernet(0x0800, &ip) });
             *seq = seq.wrapping_add(chunk.len() as u32);
         }
     }

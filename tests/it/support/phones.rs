@@ -28,7 +28,7 @@ pub fn at_ms(ms: f64) -> Timestamp {
 
 /// One packet on the wire.
 #[derive(Clone, Debug)]
-pub struct Sent {
+pub struct SentDatagram {
     pub at: Timestamp,
     pub src: Endpoint,
     pub dst: Endpoint,
@@ -37,14 +37,14 @@ pub struct Sent {
 
 /// Everything that the mirror shows of one call.
 #[derive(Clone, Debug, Default)]
-pub struct Wire {
-    pub packets: Vec<Sent>,
+pub struct MirroredTraffic {
+    pub packets: Vec<SentDatagram>,
     cseq: u32,
 }
 
 /// One RTP packet.
 #[derive(Clone, Copy, Debug)]
-pub struct Rtp<'a> {
+pub struct RtpPacket<'a> {
     pub pt: u8,
     pub sequence: u16,
     pub time: u32,
@@ -75,7 +75,7 @@ pub fn describe(side: Side, audio: &str) -> String {
     format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 4000 {audio}\r\n")
 }
 
-impl Wire {
+impl MirroredTraffic {
     /// INVITE at 0 ms, answered at 1,000 ms: sample 0 of the recording.
     pub fn answered() -> Self {
         let mut wire = Self { packets: Vec::new(), cseq: 1 };
@@ -179,7 +179,7 @@ impl Wire {
              CSeq: {number} {method}\r\nContact: <sip:x@10.0.0.1>\r\n{head}{kind}Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        self.packets.push(Sent {
+        self.packets.push(SentDatagram {
             at: at_ms(ms),
             src: signalling(from),
             dst: signalling(from.other()),
@@ -187,17 +187,17 @@ impl Wire {
         });
     }
 
-    pub fn rtp(&mut self, at: Timestamp, side: Side, rtp: Rtp<'_>) {
+    pub fn rtp(&mut self, at: Timestamp, side: Side, rtp: RtpPacket<'_>) {
         let mut payload = vec![0x80, rtp.pt];
         payload.extend(rtp.sequence.to_be_bytes());
         payload.extend(rtp.time.to_be_bytes());
         payload.extend(rtp.ssrc.to_be_bytes());
         payload.extend_from_slice(rtp.payload);
-        self.packets.push(Sent { at, src: media(side), dst: media(side.other()), payload });
+        self.packets.push(SentDatagram { at, src: media(side), dst: media(side.other()), payload });
     }
 
     /// In the order of the wire.
-    pub fn sorted(mut self) -> Vec<Sent> {
+    pub fn sorted(mut self) -> Vec<SentDatagram> {
         self.packets.sort_by_key(|p| p.at);
         self.packets
     }
@@ -205,7 +205,7 @@ impl Wire {
 
 /// A telephone: its voice, and where its stream stands.
 #[derive(Clone, Debug)]
-pub struct Phone {
+pub struct RtpPhone {
     pub side: Side,
     pub pt: u8,
     pub ssrc: u32,
@@ -216,7 +216,7 @@ pub struct Phone {
     pub said: u64,
 }
 
-impl Phone {
+impl RtpPhone {
     pub fn new(side: Side) -> Self {
         let ssrc = 0x1000 + side.channel() as u32;
         Self { side, pt: 0, ssrc, sequence: 65_530, time: u32::MAX - 4_000, ptime_ms: 20, said: 0 }
@@ -239,15 +239,16 @@ impl Phone {
         self.said += u64::from(self.samples());
     }
 
-    pub fn send(&mut self, wire: &mut Wire, at: Timestamp) {
+    pub fn send(&mut self, wire: &mut MirroredTraffic, at: Timestamp) {
         let payload = self.payload();
-        let rtp = Rtp { pt: self.pt, sequence: self.sequence, time: self.time, ssrc: self.ssrc, payload: &payload };
+        let rtp =
+            RtpPacket { pt: self.pt, sequence: self.sequence, time: self.time, ssrc: self.ssrc, payload: &payload };
         wire.rtp(at, self.side, rtp);
         self.advance();
     }
 
     /// Talks from one moment to another.
-    pub fn talk(&mut self, wire: &mut Wire, from_ms: f64, to_ms: f64) {
+    pub fn talk(&mut self, wire: &mut MirroredTraffic, from_ms: f64, to_ms: f64) {
         let mut now = from_ms;
         while now < to_ms - 0.001 {
             self.send(wire, at_ms(now));
@@ -256,13 +257,13 @@ impl Phone {
     }
 
     /// A key: ten packets of one telephone-event, the end thrice (RFC 4733).
-    pub fn press(&mut self, wire: &mut Wire, from_ms: f64, code: u8) {
+    pub fn press(&mut self, wire: &mut MirroredTraffic, from_ms: f64, code: u8) {
         let time = self.time;
         for n in 0..10_u16 {
             let end = if n >= 7 { 0x80 } else { 0 };
             let duration = (160 * (n + 1)).to_be_bytes();
             let payload = [code, end | 10, duration[0], duration[1]];
-            let rtp = Rtp { pt: 101, sequence: self.sequence, time, ssrc: self.ssrc, payload: &payload };
+            let rtp = RtpPacket { pt: 101, sequence: self.sequence, time, ssrc: self.ssrc, payload: &payload };
             wire.rtp(at_ms(from_ms + 20.0 * f64::from(n)), self.side, rtp);
             self.sequence = self.sequence.wrapping_add(1);
         }
@@ -302,7 +303,7 @@ pub fn alaw(sample: i16) -> u8 {
 }
 
 /// What a recorder made of a call.
-pub struct Recorded {
+pub struct RecordedCall {
     pub record: CallRecord,
     pub frames: Vec<[i16; 2]>,
     /// The legs' spools.
@@ -310,7 +311,7 @@ pub struct Recorded {
     _folder: Option<tempfile::TempDir>,
 }
 
-impl Recorded {
+impl RecordedCall {
     /// The same call with another sound.
     pub fn with_frames(&self, frames: Vec<[i16; 2]>) -> Self {
         Self { record: self.record.clone(), frames, spools: Vec::new(), _folder: None }
@@ -318,24 +319,24 @@ impl Recorded {
 }
 
 /// An engine with its spool.
-pub struct Stage {
+pub struct EngineWithSpool {
     pub engine: Engine,
     pub spool: MemorySpool,
     pub ended: Vec<EndedCall>,
 }
 
-impl Stage {
+impl EngineWithSpool {
     pub fn new(config: Config) -> Self {
         let spool = MemorySpool::new(1_024, std::env::temp_dir());
         Self { engine: Engine::new(config, "made up"), spool, ended: Vec::new() }
     }
 
-    pub fn play(&mut self, packets: &[Sent]) {
+    pub fn play(&mut self, packets: &[SentDatagram]) {
         feed(&mut self.engine, packets, &mut self.spool);
         self.ended.extend(ended(&mut self.engine));
     }
 
-    pub fn finish(mut self) -> Recorded {
+    pub fn finish(mut self) -> RecordedCall {
         self.engine.handle_end_of_capture(&mut self.spool);
         self.ended.extend(ended(&mut self.engine));
         let [call] = self.ended.as_slice() else { panic!("one call, not {}", self.ended.len()) };
@@ -343,7 +344,7 @@ impl Stage {
     }
 }
 
-pub fn feed(engine: &mut Engine, packets: &[Sent], sink: &mut dyn LegSink) {
+pub fn feed(engine: &mut Engine, packets: &[SentDatagram], sink: &mut dyn LegSink) {
     for packet in packets {
         let datagram = UdpDatagram {
             at: packet.at,
@@ -363,7 +364,7 @@ pub fn ended(engine: &mut Engine) -> Vec<EndedCall> {
 }
 
 /// Renders a call.
-pub fn recorded(call: &EndedCall, store: &dyn LegStore, config: RecordingConfig) -> Recorded {
+pub fn recorded(call: &EndedCall, store: &dyn LegStore, config: RecordingConfig) -> RecordedCall {
     let folder = tempfile::tempdir().unwrap();
     let config = RecordingConfig { dir: folder.path().to_owned(), ..config };
     let record = Recorder::new(config, FolderLayout::Flat, None).record(call, store).unwrap();
@@ -373,12 +374,12 @@ pub fn recorded(call: &EndedCall, store: &dyn LegStore, config: RecordingConfig)
     });
     let frames =
         record.recordings.first().filter(|r| r.format == "wav").map(|r| wav(Path::new(&r.path))).unwrap_or_default();
-    Recorded { spools: spools.collect(), frames, record, _folder: Some(folder) }
+    RecordedCall { spools: spools.collect(), frames, record, _folder: Some(folder) }
 }
 
 /// A whole call with the default configuration.
-pub fn record(wire: Wire) -> Recorded {
-    let mut stage = Stage::new(Config::default());
+pub fn record(wire: MirroredTraffic) -> RecordedCall {
+    let mut stage = EngineWithSpool::new(Config::default());
     stage.play(&wire.sorted());
     stage.finish()
 }

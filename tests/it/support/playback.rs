@@ -17,10 +17,10 @@ use callspan::recording::{FolderLayout, Recorder};
 use callspan::spool::memory::MemorySpool;
 use callspan::time::Timestamp;
 
-use super::scenario::{Packet, Scene, Sound, T0, at};
+use super::scenario::{RecordedChannel, Scene, ScenePacket, T0, at};
 
 /// A sink that watches another.
-pub struct Watched<S> {
+pub struct WatchedSink<S> {
     pub inner: S,
     /// How often each media packet was kept, whichever leg it was kept for.
     pub media: HashMap<(Endpoint, Endpoint, [u8; 12]), Vec<LegId>>,
@@ -28,13 +28,13 @@ pub struct Watched<S> {
     pub media_bytes: usize,
 }
 
-impl<S> Watched<S> {
+impl<S> WatchedSink<S> {
     pub fn new(inner: S) -> Self {
         Self { inner, media: HashMap::new(), media_bytes: 0 }
     }
 }
 
-impl<S: LegSink> LegSink for Watched<S> {
+impl<S: LegSink> LegSink for WatchedSink<S> {
     fn open(&mut self, leg: LegId, name: &str) {
         self.inner.open(leg, name);
     }
@@ -59,9 +59,9 @@ impl<S: LegSink> LegSink for Watched<S> {
 }
 
 /// A sink that keeps nothing.
-pub struct Nothing;
+pub struct NullSink;
 
-impl LegSink for Nothing {
+impl LegSink for NullSink {
     fn open(&mut self, _: LegId, _: &str) {}
     fn packet(&mut self, _: LegId, _: &UdpDatagram<'_>, _: Keep) {}
     fn decide(&mut self, _: LegId, _: Timestamp, _: &Decision) {}
@@ -71,18 +71,18 @@ impl LegSink for Nothing {
 
 /// One call as it came out.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct PlayedCall {
     pub record: CallRecord,
     pub ended: EndedCall,
     /// Left and right, if there is a recording.
-    pub sound: Option<[Sound; 2]>,
+    pub sound: Option<[RecordedChannel; 2]>,
 }
 
 /// All that came out.
 #[derive(Debug)]
-pub struct Played {
+pub struct PlayedScene {
     /// In the order of invited_at.
-    pub calls: Vec<Call>,
+    pub calls: Vec<PlayedCall>,
     /// What was told while calls lived, with its ms of the scene.
     pub told: Vec<(i64, LiveCall)>,
     pub counters: EngineCounters,
@@ -90,10 +90,10 @@ pub struct Played {
     pub media_bytes: usize,
 }
 
-impl Played {
+impl PlayedScene {
     /// The only call.
     #[track_caller]
-    pub fn only(&self) -> &Call {
+    pub fn only(&self) -> &PlayedCall {
         let [call] = self.calls.as_slice() else {
             panic!(
                 "one call, not {}: {:#?}",
@@ -106,24 +106,24 @@ impl Played {
 }
 
 /// Plays with the default configuration.
-pub fn play(scene: &Scene) -> Played {
+pub fn play(scene: &Scene) -> PlayedScene {
     play_with(scene, Config::default())
 }
 
 /// Plays, renders, and listens.
-pub fn play_with(scene: &Scene, config: Config) -> Played {
+pub fn play_with(scene: &Scene, config: Config) -> PlayedScene {
     play_packets(&scene.packets(), scene.now(), config)
 }
 
 /// Plays packets in the order given; the capture ends at `end_ms`.
-pub fn play_packets(packets: &[Packet], end_ms: i64, config: Config) -> Played {
+pub fn play_packets(packets: &[ScenePacket], end_ms: i64, config: Config) -> PlayedScene {
     let folder = tempfile::tempdir().unwrap();
-    let mut sink = Watched::new(MemorySpool::new(64, folder.path().join("spool")));
+    let mut sink = WatchedSink::new(MemorySpool::new(64, folder.path().join("spool")));
     let mut engine = Engine::new(config, "scene");
     let recording = callspan::recording::config::Config { dir: folder.path().to_owned(), ..Default::default() };
     let recorder = Recorder::new(recording, FolderLayout::Flat, None);
     let (mut calls, mut told) = (Vec::new(), Vec::new());
-    let mut take = |engine: &mut Engine, sink: &mut Watched<MemorySpool>| {
+    let mut take = |engine: &mut Engine, sink: &mut WatchedSink<MemorySpool>| {
         while let Some(event) = engine.poll_event() {
             match event {
                 CallEvent::Changed(live) => told.push((scene_ms(engine.now()), *live)),
@@ -134,7 +134,7 @@ pub fn play_packets(packets: &[Packet], end_ms: i64, config: Config) -> Played {
                         sink.inner.release(leg.leg);
                     }
                     let sound = record.recordings.first().map(|r| listen(&r.path, r.starts_at));
-                    calls.push(Call { record, ended: *ended, sound });
+                    calls.push(PlayedCall { record, ended: *ended, sound });
                 }
             }
         }
@@ -156,7 +156,7 @@ pub fn play_packets(packets: &[Packet], end_ms: i64, config: Config) -> Played {
     take(&mut engine, &mut sink);
     assert_eq!((engine.live_calls(), engine.live_legs()), (0, 0), "nothing is left at the end");
     calls.sort_by_key(|c| (c.record.invited_at, c.record.id.clone()));
-    Played { calls, told, counters: *engine.counters(), media_bytes: sink.media_bytes }
+    PlayedScene { calls, told, counters: *engine.counters(), media_bytes: sink.media_bytes }
 }
 
 /// Millisecond of the scene.
@@ -164,11 +164,11 @@ pub fn scene_ms(at: Timestamp) -> i64 {
     at.nanos_since(T0) / 1_000_000
 }
 
-fn listen(path: &str, starts_at: Timestamp) -> [Sound; 2] {
+fn listen(path: &str, starts_at: Timestamp) -> [RecordedChannel; 2] {
     let mut reader = hound::WavReader::open(path).unwrap();
     assert_eq!((reader.spec().channels, reader.spec().sample_rate), (2, 8_000));
     let all: Vec<i16> = reader.samples::<i16>().map(Result::unwrap).collect();
     let starts_ms = starts_at.nanos_since(T0) as f64 / 1e6;
-    let channel = |n: usize| Sound { starts_ms, samples: all.iter().skip(n).step_by(2).copied().collect() };
+    let channel = |n: usize| RecordedChannel { starts_ms, samples: all.iter().skip(n).step_by(2).copied().collect() };
     [channel(0), channel(1)]
 }

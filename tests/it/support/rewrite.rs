@@ -8,12 +8,12 @@
 use std::collections::HashSet;
 
 use super::captures::{is_rtp, udp_of};
-use super::packets::{self, Packet};
+use super::packets::{self, CapturedFrame};
 
 /// Numbers that look random and are the same in every run.
-pub struct Dice(pub u64);
+pub struct FixedRandom(pub u64);
 
-impl Dice {
+impl FixedRandom {
     pub fn roll(&mut self, below: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % below
@@ -21,7 +21,7 @@ impl Dice {
 }
 
 /// Whether a frame is a SIP message in one UDP datagram.
-pub fn is_sip(packet: &Packet) -> bool {
+pub fn is_sip(packet: &CapturedFrame) -> bool {
     udp_of(&packet.data).is_some_and(|(_, _, payload)| sip_text(payload))
 }
 
@@ -30,23 +30,23 @@ fn sip_text(payload: &[u8]) -> bool {
 }
 
 /// Whether a SIP frame is a response.
-pub fn is_response(packet: &Packet) -> bool {
+pub fn is_response(packet: &CapturedFrame) -> bool {
     udp_of(&packet.data).is_some_and(|(_, _, payload)| payload.starts_with(b"SIP/2.0"))
 }
 
 /// Whether the SIP message of a frame begins with this.
-pub fn begins(packet: &Packet, with: &str) -> bool {
+pub fn begins(packet: &CapturedFrame, with: &str) -> bool {
     udp_of(&packet.data).is_some_and(|(_, _, payload)| payload.starts_with(with.as_bytes()))
 }
 
 /// Each SIP message over UDP rewritten by `f`; all else stays.
-pub fn sip(packets: &[Packet], mut f: impl FnMut(&Packet, &[u8]) -> Vec<u8>) -> Vec<Packet> {
-    let mut change = |p: &Packet| {
+pub fn sip(packets: &[CapturedFrame], mut f: impl FnMut(&CapturedFrame, &[u8]) -> Vec<u8>) -> Vec<CapturedFrame> {
+    let mut change = |p: &CapturedFrame| {
         let Some((_, _, payload)) = udp_of(&p.data).filter(|(_, _, payload)| sip_text(payload)) else {
             return p.clone();
         };
         let new = f(p, payload);
-        Packet { at_ns: p.at_ns, data: with_payload(&p.data, &new) }
+        CapturedFrame { at_ns: p.at_ns, data: with_payload(&p.data, &new) }
     };
     packets.iter().map(&mut change).collect()
 }
@@ -114,7 +114,7 @@ pub fn odd_spaces(payload: &[u8]) -> Vec<u8> {
 
 /// Each SIP message as a WebSocket frame (RFC 6455, RFC 7118) behind the handshake, then over TCP in pieces of `cut`
 /// bytes. Who sends the first message is the client: it masks.
-pub fn sip_over_websocket(packets: &[Packet], cut: usize) -> Vec<Packet> {
+pub fn sip_over_websocket(packets: &[CapturedFrame], cut: usize) -> Vec<CapturedFrame> {
     let mut client = None;
     let mut greeted = HashSet::new();
     let framed = sip(packets, |p, payload| {
@@ -135,7 +135,7 @@ pub fn sip_over_websocket(packets: &[Packet], cut: usize) -> Vec<Packet> {
 }
 
 /// TCP connections that are seen from their beginning.
-fn with_syn(packets: &[Packet]) -> Vec<Packet> {
+fn with_syn(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     let mut known = HashSet::new();
     let mut out = Vec::new();
     for p in packets {
@@ -144,7 +144,7 @@ fn with_syn(packets: &[Packet]) -> Vec<Packet> {
             let address = |at: usize| <[u8; 4]>::try_from(&p.data[at..at + 4]).unwrap();
             let seq = u32::from_be_bytes(p.data[38..42].try_into().unwrap()).wrapping_sub(1);
             let ip = packets::ipv4(address(26), address(30), 6, 1, &packets::tcp((word(34), word(36)), seq, 2, &[]));
-            out.push(Packet { at_ns: p.at_ns, data: packets::ethernet(0x0800, &ip) });
+            out.push(CapturedFrame { at_ns: p.at_ns, data: packets::ethernet(0x0800, &ip) });
         }
         out.push(p.clone());
     }
@@ -167,13 +167,13 @@ fn frame(payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
 }
 
 /// 10.9.0.N becomes fd09::N, in the packets and in what SIP and SDP say. UDP only.
-pub fn ipv6(packets: &[Packet]) -> Vec<Packet> {
-    let change = |p: &Packet| {
+pub fn ipv6(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
+    let change = |p: &CapturedFrame| {
         let (_, _, payload) = udp_of(&p.data)?;
         let payload = if sip_text(payload) { ipv6_text(payload) } else { payload.to_vec() };
         let port = |at: usize| u16::from_be_bytes([p.data[at], p.data[at + 1]]);
         let ip = packets::ipv6(p.data[29], p.data[33], 17, &packets::udp(port(34), port(36), &payload));
-        Some(Packet { at_ns: p.at_ns, data: packets::ethernet(0x86dd, &ip) })
+        Some(CapturedFrame { at_ns: p.at_ns, data: packets::ethernet(0x86dd, &ip) })
     };
     packets.iter().filter_map(change).collect()
 }
@@ -196,8 +196,8 @@ fn ipv6_text(payload: &[u8]) -> Vec<u8> {
 }
 
 /// Every UDP port `from` is `to` instead, in the packets alone: what SIP says of itself stays.
-pub fn moved_port(packets: &[Packet], from: u16, to: u16) -> Vec<Packet> {
-    let change = |p: &Packet| {
+pub fn moved_port(packets: &[CapturedFrame], from: u16, to: u16) -> Vec<CapturedFrame> {
+    let change = |p: &CapturedFrame| {
         let mut data = p.data.clone();
         if udp_of(&p.data).is_some() {
             for at in [34, 36] {
@@ -207,17 +207,17 @@ pub fn moved_port(packets: &[Packet], from: u16, to: u16) -> Vec<Packet> {
             }
             data[40..42].fill(0);
         }
-        Packet { at_ns: p.at_ns, data }
+        CapturedFrame { at_ns: p.at_ns, data }
     };
     packets.iter().map(change).collect()
 }
 
 /// Each IPv6 packet in fragments of at most `size` (a multiple of 8) bytes, the last one first.
-pub fn fragmented_v6(packets: &[Packet], size: usize) -> Vec<Packet> {
-    let pieces = |(id, p): (u32, &Packet)| -> Vec<Packet> {
+pub fn fragmented_v6(packets: &[CapturedFrame], size: usize) -> Vec<CapturedFrame> {
+    let pieces = |(id, p): (u32, &CapturedFrame)| -> Vec<CapturedFrame> {
         let ip = &p.data[14..];
         let frames = packets::fragments_v6(ip, size, id).into_iter().rev();
-        frames.map(|ip| Packet { at_ns: p.at_ns, data: packets::ethernet(0x86dd, &ip) }).collect()
+        frames.map(|ip| CapturedFrame { at_ns: p.at_ns, data: packets::ethernet(0x86dd, &ip) }).collect()
     };
     (1..).zip(packets).flat_map(pieces).collect()
 }
@@ -227,7 +227,7 @@ fn is_tcp(frame: &[u8]) -> bool {
 }
 
 /// A SYN before the first segment of each TCP direction.
-pub fn with_syns(packets: &[Packet]) -> Vec<Packet> {
+pub fn with_syns(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     let (mut known, mut out) = (HashSet::new(), Vec::new());
     for p in packets {
         if is_tcp(&p.data) && known.insert(p.data[26..38].to_vec()) {
@@ -236,7 +236,7 @@ pub fn with_syns(packets: &[Packet]) -> Vec<Packet> {
             let first = u32::from_be_bytes(p.data[38..42].try_into().unwrap());
             let syn = packets::tcp((port(34), port(36)), first.wrapping_sub(1), 2, &[]);
             let ip = packets::ipv4(address(26), address(30), 6, 0x6fff, &syn);
-            out.push(Packet { at_ns: p.at_ns, data: packets::ethernet(0x0800, &ip) });
+            out.push(CapturedFrame { at_ns: p.at_ns, data: packets::ethernet(0x0800, &ip) });
         }
         out.push(p.clone());
     }
@@ -244,19 +244,19 @@ pub fn with_syns(packets: &[Packet]) -> Vec<Packet> {
 }
 
 /// Each TCP segment once more, `later_ns` later, in an IP packet of its own: a retransmission, no copy of the mirror.
-pub fn retransmitted(packets: &[Packet], later_ns: i64) -> Vec<Packet> {
+pub fn retransmitted(packets: &[CapturedFrame], later_ns: i64) -> Vec<CapturedFrame> {
     let mut out = packets.to_vec();
     for (n, p) in (0x7000_u16..).zip(packets.iter().filter(|p| is_tcp(&p.data))) {
         let address = |at: usize| <[u8; 4]>::try_from(&p.data[at..at + 4]).unwrap();
         let ip = packets::ipv4(address(26), address(30), 6, n, &p.data[34..]);
-        out.push(Packet { at_ns: p.at_ns + later_ns, data: packets::ethernet(0x0800, &ip) });
+        out.push(CapturedFrame { at_ns: p.at_ns + later_ns, data: packets::ethernet(0x0800, &ip) });
     }
     out.sort_by_key(|p| p.at_ns);
     out
 }
 
 /// Each two segments of one TCP direction that follow each other at one moment, the other way round.
-pub fn swapped(packets: &[Packet]) -> Vec<Packet> {
+pub fn swapped(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     let mut out = packets.to_vec();
     let mut n = 0;
     while n + 1 < out.len() {
@@ -272,8 +272,8 @@ pub fn swapped(packets: &[Packet]) -> Vec<Packet> {
 }
 
 /// The last fragment of each packet begins 8 bytes earlier than the one before it ends, with the same bytes there.
-pub fn overlapping(packets: &[Packet], size: usize) -> Vec<Packet> {
-    let lapped = |p: &Packet| -> Vec<Packet> {
+pub fn overlapping(packets: &[CapturedFrame], size: usize) -> Vec<CapturedFrame> {
+    let lapped = |p: &CapturedFrame| -> Vec<CapturedFrame> {
         let mut pieces = packets::fragmented(&p.data, size);
         if let [.., before, last] = pieces.as_mut_slice() {
             let shared = before[before.len() - 8..].to_vec();
@@ -281,26 +281,26 @@ pub fn overlapping(packets: &[Packet], size: usize) -> Vec<Packet> {
             let ip = packets::ipv4_fragment(&last[14..], field, &[&shared, &last[34..]].concat());
             *last = packets::ethernet(0x0800, &ip);
         }
-        pieces.into_iter().map(|data| Packet { at_ns: p.at_ns, data }).collect()
+        pieces.into_iter().map(|data| CapturedFrame { at_ns: p.at_ns, data }).collect()
     };
     packets.iter().flat_map(lapped).collect()
 }
 
 /// RTP between random hosts and to random ports of the call's hosts, four for each packet of the call.
-pub fn with_noise(packets: &[Packet]) -> Vec<Packet> {
-    let mut dice = Dice(7);
+pub fn with_noise(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
+    let mut dice = FixedRandom(7);
     let mut out = Vec::new();
     for p in packets {
         out.push(p.clone());
         for _ in 0..4 {
-            let host = |dice: &mut Dice| [10, 9, 0, [1, 11, 12, 13, 40, 41][dice.roll(6) as usize]];
+            let host = |dice: &mut FixedRandom| [10, 9, 0, [1, 11, 12, 13, 40, 41][dice.roll(6) as usize]];
             // Not the even ports of 20000 or 10000 to 18998, where the calls of the fixtures are.
-            let port = |dice: &mut Dice| 30_000 + dice.roll(30_000) as u16;
+            let port = |dice: &mut FixedRandom| 30_000 + dice.roll(30_000) as u16;
             let mut rtp = vec![0x80, [0, 8, 96][dice.roll(3) as usize]];
             rtp.extend((0..10 + 160).map(|_| dice.roll(256) as u8));
             let udp = packets::udp(port(&mut dice), port(&mut dice), &rtp);
             let ip = packets::ipv4(host(&mut dice), host(&mut dice), 17, dice.roll(65_536) as u16, &udp);
-            out.push(Packet { at_ns: p.at_ns, data: packets::ethernet(0x0800, &ip) });
+            out.push(CapturedFrame { at_ns: p.at_ns, data: packets::ethernet(0x0800, &ip) });
         }
     }
     out
@@ -308,9 +308,9 @@ pub fn with_noise(packets: &[Packet]) -> Vec<Packet> {
 
 /// What two interfaces give that are read one after the other: every other packet stands up to `late_ns` later in the
 /// file than its stamp says.
-pub fn disordered(packets: &[Packet], late_ns: u64) -> Vec<Packet> {
-    let mut dice = Dice(3);
-    let mut order: Vec<(i64, &Packet)> = packets
+pub fn disordered(packets: &[CapturedFrame], late_ns: u64) -> Vec<CapturedFrame> {
+    let mut dice = FixedRandom(3);
+    let mut order: Vec<(i64, &CapturedFrame)> = packets
         .iter()
         .enumerate()
         .map(|(i, p)| (p.at_ns + if i % 2 == 1 { dice.roll(late_ns).cast_signed() } else { 0 }, p))
@@ -320,24 +320,25 @@ pub fn disordered(packets: &[Packet], late_ns: u64) -> Vec<Packet> {
 }
 
 /// The frames that `keep` keeps.
-pub fn only(packets: &[Packet], keep: impl Fn(&Packet) -> bool) -> Vec<Packet> {
+pub fn only(packets: &[CapturedFrame], keep: impl Fn(&CapturedFrame) -> bool) -> Vec<CapturedFrame> {
     packets.iter().filter(|p| keep(p)).cloned().collect()
 }
 
 /// The frames that `which` picks, by so much later; in the order of time.
-pub fn delayed(packets: &[Packet], by_ns: i64, which: impl Fn(&Packet) -> bool) -> Vec<Packet> {
-    let late = |p: &Packet| Packet { at_ns: p.at_ns + if which(p) { by_ns } else { 0 }, data: p.data.clone() };
-    let mut out: Vec<Packet> = packets.iter().map(late).collect();
+pub fn delayed(packets: &[CapturedFrame], by_ns: i64, which: impl Fn(&CapturedFrame) -> bool) -> Vec<CapturedFrame> {
+    let late =
+        |p: &CapturedFrame| CapturedFrame { at_ns: p.at_ns + if which(p) { by_ns } else { 0 }, data: p.data.clone() };
+    let mut out: Vec<CapturedFrame> = packets.iter().map(late).collect();
     out.sort_by_key(|p| p.at_ns);
     out
 }
 
 /// Whether a frame is RTP over UDP.
-pub fn carries_rtp(packet: &Packet) -> bool {
+pub fn carries_rtp(packet: &CapturedFrame) -> bool {
     udp_of(&packet.data).is_some_and(|(_, _, payload)| is_rtp(payload))
 }
 
 /// Whether a frame was sent by this address.
-pub fn sent_by(packet: &Packet, address: &str) -> bool {
+pub fn sent_by(packet: &CapturedFrame, address: &str) -> bool {
     udp_of(&packet.data).is_some_and(|(src, _, _)| src.rsplit_once(':').is_some_and(|(host, _)| host == address))
 }

@@ -1,7 +1,7 @@
 //! The scenario builder: telephones, PBXs, their SIP messages and their voices.
 //!
 //! A [`Scene`] has its own clock. Each step writes the messages of one exchange, [`STEP_MS`] apart, and moves the clock.
-//! Every 200 ms of every voice differ, so [`Sound::judge`] can find who is heard where and when.
+//! Every 200 ms of every voice differ, so [`RecordedChannel::judge`] can find who is heard where and when.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses some of the builders, as a module of its own")]
 #![allow(clippy::unwrap_used, reason = "a builder that fails is a failed test")]
@@ -25,14 +25,14 @@ pub const SLOT_MS: i64 = 200;
 
 /// One UDP datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
+pub struct ScenePacket {
     pub at: Timestamp,
     pub src: Endpoint,
     pub dst: Endpoint,
     pub payload: Vec<u8>,
 }
 
-impl Packet {
+impl ScenePacket {
     pub fn datagram(&self) -> UdpDatagram<'_> {
         let wire_len = self.payload.len() as u32;
         UdpDatagram { at: self.at, src: self.src, dst: self.dst, payload: &self.payload, wire_len, interface: 0 }
@@ -41,7 +41,7 @@ impl Packet {
 
 /// Who speaks SIP. A PBX is one that many dialogs go through.
 #[derive(Clone, Debug)]
-pub struct Phone {
+pub struct ScenePhone {
     pub user: String,
     pub name: Option<String>,
     pub sip: Endpoint,
@@ -51,7 +51,7 @@ pub struct Phone {
     pub next_port: u16,
 }
 
-impl Phone {
+impl ScenePhone {
     /// A phone of this number on a host 10.0.0.`host`; the host is its voice too.
     pub fn new(user: &str, host: u8) -> Self {
         Self { user: user.to_owned(), name: None, sip: ip(host, 5060), voice: host % 8, next_port: 10_000 }
@@ -80,13 +80,13 @@ pub fn at(ms: i64) -> Timestamp {
     T0.offset(ms * 1_000_000)
 }
 
-/// A handle of a [`Dialog`] in a scene.
+/// A handle of a [`SceneDialog`] in a scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct D(pub usize);
+pub struct DialogId(pub usize);
 
 /// A dialog at one hop. Fields may be changed before they are used.
 #[derive(Clone, Debug)]
-pub struct Dialog {
+pub struct SceneDialog {
     pub call_id: String,
     /// Tags, users, names, signalling and media addresses of caller and callee.
     pub tags: [String; 2],
@@ -108,7 +108,7 @@ pub struct Dialog {
 
 /// What makes a message differ from the plain one.
 #[derive(Clone, Debug)]
-pub enum With<'a> {
+pub enum MessageChange<'a> {
     /// A body.
     Sdp(String),
     /// A header line.
@@ -123,15 +123,15 @@ pub enum With<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Scene {
     now_ms: i64,
-    dialogs: Vec<Dialog>,
-    packets: Vec<Packet>,
-    senders: HashMap<(Endpoint, Endpoint), Sender>,
+    dialogs: Vec<SceneDialog>,
+    packets: Vec<ScenePacket>,
+    senders: HashMap<(Endpoint, Endpoint), RtpSender>,
     mute: bool,
 }
 
 /// A sender of RTP on one flow.
 #[derive(Clone, Copy, Debug)]
-pub struct Sender {
+pub struct RtpSender {
     pub ssrc: u32,
     pub sequence: u16,
     /// RTP time of millisecond 0.
@@ -165,22 +165,22 @@ impl Scene {
     }
 
     /// All packets, in order of time.
-    pub fn packets(&self) -> Vec<Packet> {
+    pub fn packets(&self) -> Vec<ScenePacket> {
         let mut out = self.packets.clone();
         out.sort_by_key(|p| p.at);
         out
     }
 
     pub fn raw(&mut self, src: Endpoint, dst: Endpoint, payload: Vec<u8>) {
-        self.packets.push(Packet { at: at(self.now_ms), src, dst, payload });
+        self.packets.push(ScenePacket { at: at(self.now_ms), src, dst, payload });
     }
 
     // ---- signalling
 
     /// A dialog between two phones, not begun yet.
-    pub fn dialog(&mut self, caller: &mut Phone, callee: &mut Phone) -> D {
+    pub fn dialog(&mut self, caller: &mut ScenePhone, callee: &mut ScenePhone) -> DialogId {
         let n = self.dialogs.len();
-        self.dialogs.push(Dialog {
+        self.dialogs.push(SceneDialog {
             call_id: format!("call-{n}@scene"),
             tags: [format!("from{n}"), format!("to{n}")],
             users: [caller.user.clone(), callee.user.clone()],
@@ -195,11 +195,11 @@ impl Scene {
             invite_cseq: [0, 0],
             sdp_version: 1,
         });
-        D(n)
+        DialogId(n)
     }
 
     /// A leg of a PBX: as [`Scene::dialog`], with the numbers (and voices) that the PBX passes on.
-    pub fn leg(&mut self, from: &mut Phone, to: &mut Phone, numbers: [&str; 2]) -> D {
+    pub fn leg(&mut self, from: &mut ScenePhone, to: &mut ScenePhone, numbers: [&str; 2]) -> DialogId {
         let d = self.dialog(from, to);
         let dialog = self.at(d);
         dialog.users = numbers.map(str::to_owned);
@@ -208,16 +208,16 @@ impl Scene {
     }
 
     /// The dialog, to be changed.
-    pub fn at(&mut self, d: D) -> &mut Dialog {
+    pub fn at(&mut self, d: DialogId) -> &mut SceneDialog {
         &mut self.dialogs[d.0]
     }
 
-    pub fn get(&self, d: D) -> &Dialog {
+    pub fn get(&self, d: DialogId) -> &SceneDialog {
         &self.dialogs[d.0]
     }
 
     /// The session description of a side: PCMA and telephone-event at its address. `attributes` are media-level lines.
-    pub fn sdp(&mut self, d: D, side: Side, attributes: &[&str]) -> String {
+    pub fn sdp(&mut self, d: DialogId, side: Side, attributes: &[&str]) -> String {
         let dialog = self.at(d);
         dialog.sdp_version += 1;
         let media = dialog.media[side.channel()];
@@ -225,17 +225,18 @@ impl Scene {
     }
 
     /// A request of a side, and a step of time.
-    pub fn request(&mut self, d: D, side: Side, method: &str, with: &[With<'_>]) {
+    pub fn request(&mut self, d: DialogId, side: Side, method: &str, with: &[MessageChange<'_>]) {
         let me = side.channel();
         let dialog = self.at(d);
-        let cseq = match (method, with.iter().find_map(|w| if let With::CSeq(n) = w { Some(*n) } else { None })) {
-            (_, Some(n)) => n,
-            ("ACK" | "CANCEL", None) => dialog.invite_cseq[me],
-            _ => {
-                dialog.cseq[me] += 1;
-                dialog.cseq[me]
-            }
-        };
+        let cseq =
+            match (method, with.iter().find_map(|w| if let MessageChange::CSeq(n) = w { Some(*n) } else { None })) {
+                (_, Some(n)) => n,
+                ("ACK" | "CANCEL", None) => dialog.invite_cseq[me],
+                _ => {
+                    dialog.cseq[me] += 1;
+                    dialog.cseq[me]
+                }
+            };
         if method == "INVITE" {
             dialog.invite_cseq[me] = cseq;
         }
@@ -251,12 +252,13 @@ impl Scene {
     }
 
     /// A response of a side to the newest request of this method, and a step of time.
-    pub fn response(&mut self, d: D, side: Side, (status, method): (u16, &str), with: &[With<'_>]) {
+    pub fn response(&mut self, d: DialogId, side: Side, (status, method): (u16, &str), with: &[MessageChange<'_>]) {
         let dialog = self.get(d);
         let other = 1 - side.channel();
         let newest =
             if method == "INVITE" || method == "CANCEL" { dialog.invite_cseq[other] } else { dialog.cseq[other] };
-        let cseq = with.iter().find_map(|w| if let With::CSeq(n) = w { Some(*n) } else { None }).unwrap_or(newest);
+        let cseq =
+            with.iter().find_map(|w| if let MessageChange::CSeq(n) = w { Some(*n) } else { None }).unwrap_or(newest);
         let start = format!("SIP/2.0 {status} Reason\r\n");
         let text = message(dialog, (start, side.other()), (cseq, method), (status > 100, with), &[]);
         let (src, dst) = (dialog.sip[side.channel()], dialog.sip[other]);
@@ -265,34 +267,34 @@ impl Scene {
     }
 
     /// INVITE with an offer, 100.
-    pub fn invite(&mut self, d: D) {
+    pub fn invite(&mut self, d: DialogId) {
         let offer = self.sdp(d, Side::Caller, &[]);
-        self.request(d, Side::Caller, "INVITE", &[With::Sdp(offer)]);
+        self.request(d, Side::Caller, "INVITE", &[MessageChange::Sdp(offer)]);
         self.response(d, Side::Callee, (100, "INVITE"), &[]);
     }
 
-    pub fn ring(&mut self, d: D) {
+    pub fn ring(&mut self, d: DialogId) {
         self.response(d, Side::Callee, (180, "INVITE"), &[]);
     }
 
     /// 183 with an answer.
-    pub fn progress(&mut self, d: D) {
+    pub fn progress(&mut self, d: DialogId) {
         let answer = self.sdp(d, Side::Callee, &[]);
-        self.response(d, Side::Callee, (183, "INVITE"), &[With::Sdp(answer)]);
+        self.response(d, Side::Callee, (183, "INVITE"), &[MessageChange::Sdp(answer)]);
     }
 
     /// 200 with an answer, ACK. Returns the millisecond of the 200.
-    pub fn answer(&mut self, d: D) -> i64 {
+    pub fn answer(&mut self, d: DialogId) -> i64 {
         let when = self.now_ms;
         let answer = self.sdp(d, Side::Callee, &[]);
-        self.response(d, Side::Callee, (200, "INVITE"), &[With::Sdp(answer)]);
+        self.response(d, Side::Callee, (200, "INVITE"), &[MessageChange::Sdp(answer)]);
         self.at(d).confirmed = true;
         self.request(d, Side::Caller, "ACK", &[]);
         when
     }
 
     /// INVITE, 100, 180, a second of ringing, 200, ACK.
-    pub fn connect(&mut self, d: D) -> i64 {
+    pub fn connect(&mut self, d: DialogId) -> i64 {
         self.invite(d);
         self.ring(d);
         self.wait(1_000);
@@ -300,21 +302,21 @@ impl Scene {
     }
 
     /// A final refusal and its ACK.
-    pub fn refuse(&mut self, d: D, status: u16, with: &[With<'_>]) {
+    pub fn refuse(&mut self, d: DialogId, status: u16, with: &[MessageChange<'_>]) {
         self.response(d, Side::Callee, (status, "INVITE"), with);
         let tag = self.get(d).tags[1].clone();
-        self.request(d, Side::Caller, "ACK", &[With::Branch(&tag)]);
+        self.request(d, Side::Caller, "ACK", &[MessageChange::Branch(&tag)]);
     }
 
     /// CANCEL, its 200, 487, ACK.
-    pub fn cancel(&mut self, d: D) {
+    pub fn cancel(&mut self, d: DialogId) {
         self.request(d, Side::Caller, "CANCEL", &[]);
         self.response(d, Side::Callee, (200, "CANCEL"), &[]);
         self.refuse(d, 487, &[]);
     }
 
     /// BYE and its 200. Returns the millisecond of the BYE.
-    pub fn bye(&mut self, d: D, side: Side) -> i64 {
+    pub fn bye(&mut self, d: DialogId, side: Side) -> i64 {
         let when = self.now_ms;
         self.request(d, side, "BYE", &[]);
         self.response(d, side.other(), (200, "BYE"), &[]);
@@ -322,36 +324,41 @@ impl Scene {
     }
 
     /// A request inside the dialog that offers and is accepted: INVITE or UPDATE.
-    pub fn renegotiate(&mut self, d: D, side: Side, method: &str, attributes: (&[&str], &[&str])) {
+    pub fn renegotiate(&mut self, d: DialogId, side: Side, method: &str, attributes: (&[&str], &[&str])) {
         let offer = self.sdp(d, side, attributes.0);
-        self.request(d, side, method, &[With::Sdp(offer)]);
+        self.request(d, side, method, &[MessageChange::Sdp(offer)]);
         let answer = self.sdp(d, side.other(), attributes.1);
-        self.response(d, side.other(), (200, method), &[With::Sdp(answer)]);
+        self.response(d, side.other(), (200, method), &[MessageChange::Sdp(answer)]);
         if method == "INVITE" {
             let cseq = self.get(d).invite_cseq[side.channel()];
-            self.request(d, side, "ACK", &[With::CSeq(cseq)]);
+            self.request(d, side, "ACK", &[MessageChange::CSeq(cseq)]);
         }
     }
 
-    pub fn hold(&mut self, d: D, side: Side) {
+    pub fn hold(&mut self, d: DialogId, side: Side) {
         self.renegotiate(d, side, "INVITE", (&["a=sendonly"], &["a=recvonly"]));
     }
 
-    pub fn resume(&mut self, d: D, side: Side) {
+    pub fn resume(&mut self, d: DialogId, side: Side) {
         self.renegotiate(d, side, "INVITE", (&["a=sendrecv"], &["a=sendrecv"]));
     }
 
     /// REFER, 202, NOTIFY, 200.
-    pub fn refer(&mut self, d: D, side: Side, target: &str) {
+    pub fn refer(&mut self, d: DialogId, side: Side, target: &str) {
         let refer_to = format!("Refer-To: {target}");
-        self.request(d, side, "REFER", &[With::Header(&refer_to), With::Header("Referred-By: <sip:referrer@scene>")]);
+        self.request(
+            d,
+            side,
+            "REFER",
+            &[MessageChange::Header(&refer_to), MessageChange::Header("Referred-By: <sip:referrer@scene>")],
+        );
         self.response(d, side.other(), (202, "REFER"), &[]);
-        self.request(d, side.other(), "NOTIFY", &[With::Header("Event: refer")]);
+        self.request(d, side.other(), "NOTIFY", &[MessageChange::Header("Event: refer")]);
         self.response(d, side, (200, "NOTIFY"), &[]);
     }
 
     /// REGISTER of a phone at a registrar, accepted.
-    pub fn register(&mut self, phone: &Phone, registrar: &Phone) {
+    pub fn register(&mut self, phone: &ScenePhone, registrar: &ScenePhone) {
         let (user, a, b) = (&phone.user, phone.sip, registrar.sip);
         let common = format!(
             "Via: SIP/2.0/UDP {a};branch=z9hG4bKr{user}\r\nFrom: <sip:{user}@{b}>;tag=r\r\nCall-ID: reg-{user}\r\n\
@@ -368,13 +375,13 @@ impl Scene {
     // ---- sound
 
     /// Both sides of a dialog talk for so long.
-    pub fn talk(&mut self, d: D, ms: i64) {
+    pub fn talk(&mut self, d: DialogId, ms: i64) {
         let [a, b] = self.get(d).voices;
         self.sound(&[(a, d, Side::Caller), (b, d, Side::Callee)], ms);
     }
 
     /// Two legs through one PBX: `a`'s caller talks to `b`'s callee; each leg carries both voices.
-    pub fn bridge(&mut self, a: D, b: D, ms: i64) {
+    pub fn bridge(&mut self, a: DialogId, b: DialogId, ms: i64) {
         let (left, right) = (self.get(a).voices[0], self.get(b).voices[1]);
         let speakers =
             [(left, a, Side::Caller), (right, a, Side::Callee), (left, b, Side::Caller), (right, b, Side::Callee)];
@@ -382,7 +389,7 @@ impl Scene {
     }
 
     /// Voices on sides of dialogs, all at once for so long.
-    pub fn sound(&mut self, speakers: &[(u8, D, Side)], ms: i64) {
+    pub fn sound(&mut self, speakers: &[(u8, DialogId, Side)], ms: i64) {
         let flows: Vec<_> = speakers.iter().map(|&(voice, d, side)| (voice, self.flow(d, side))).collect();
         self.rtp(&flows, ms);
     }
@@ -400,15 +407,15 @@ impl Scene {
     }
 
     /// From where to where a side's voice goes.
-    pub fn flow(&self, d: D, side: Side) -> (Endpoint, Endpoint) {
+    pub fn flow(&self, d: DialogId, side: Side) -> (Endpoint, Endpoint) {
         let media = self.get(d).media;
         (media[side.channel()], media[1 - side.channel()])
     }
 
     /// The sender of a flow: change it for a jump or a new SSRC.
-    pub fn sender(&mut self, flow: (Endpoint, Endpoint)) -> &mut Sender {
+    pub fn sender(&mut self, flow: (Endpoint, Endpoint)) -> &mut RtpSender {
         let n = self.senders.len() as u32;
-        self.senders.entry(flow).or_insert_with(|| Sender {
+        self.senders.entry(flow).or_insert_with(|| RtpSender {
             ssrc: 0x1000_0000 + n * 0x0101,
             sequence: (n * 7_919) as u16,
             time: n.wrapping_mul(0x2345_6789),
@@ -442,7 +449,7 @@ fn level(voice: u8, slot: i64) -> u8 {
 
 /// One channel of a recording.
 #[derive(Clone, Debug)]
-pub struct Sound {
+pub struct RecordedChannel {
     /// Moment of sample 0, ms of the scene, and samples at 8 kHz.
     pub starts_ms: f64,
     pub samples: Vec<i16>,
@@ -450,7 +457,7 @@ pub struct Sound {
 
 /// What is heard at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum ExpectedSound {
     /// Beyond the recording.
     Outside,
     Silence,
@@ -460,25 +467,25 @@ pub enum Heard {
     Other,
 }
 
-impl Sound {
+impl RecordedChannel {
     /// What is heard at a millisecond of the scene: 10 ms around it are judged.
-    pub fn judge(&self, ms: i64) -> Heard {
+    pub fn judge(&self, ms: i64) -> ExpectedSound {
         let from = ((ms as f64 - 5.0 - self.starts_ms) * 8.0).round();
         if from < 0.0 || from as usize + 80 > self.samples.len() {
-            return Heard::Outside;
+            return ExpectedSound::Outside;
         }
         let window = &self.samples[from as usize..from as usize + 80];
         let height = window.iter().map(|s| f64::from(s.unsigned_abs())).sum::<f64>() / 80.0;
         if height < 40.0 {
-            return Heard::Silence;
+            return ExpectedSound::Silence;
         }
         let slot = ms.div_euclid(SLOT_MS);
         let near = |voice: &u8| (height / f64::from(a_law(level(*voice, slot))) - 1.0).abs() < 0.01;
-        (0..8).find(near).map_or(Heard::Other, Heard::Voice)
+        (0..8).find(near).map_or(ExpectedSound::Other, ExpectedSound::Voice)
     }
 
     /// How much of a stretch of time sounds like `wanted`, judged in the middle of every slot: 0.0 to 1.0.
-    pub fn share(&self, wanted: Heard, from_ms: i64, to_ms: i64) -> f64 {
+    pub fn share(&self, wanted: ExpectedSound, from_ms: i64, to_ms: i64) -> f64 {
         let first = from_ms.div_euclid(SLOT_MS) * SLOT_MS + SLOT_MS / 2;
         let moments: Vec<i64> =
             (0..).map(|n| first + n * SLOT_MS).take_while(|ms| *ms < to_ms).filter(|ms| *ms > from_ms).collect();
@@ -506,16 +513,16 @@ pub fn sdp(media: Endpoint, version: u32, formats: &str, attributes: &[&str]) ->
     out
 }
 
-fn has_branch<'a>(with: &[With<'a>]) -> Option<&'a str> {
-    with.iter().find_map(|w| if let With::Branch(tag) = w { Some(*tag) } else { None })
+fn has_branch<'a>(with: &[MessageChange<'a>]) -> Option<&'a str> {
+    with.iter().find_map(|w| if let MessageChange::Branch(tag) = w { Some(*tag) } else { None })
 }
 
 /// The text of a message whose request was sent by `requester`.
 fn message(
-    dialog: &Dialog,
+    dialog: &SceneDialog,
     (start, requester): (String, Side),
     (cseq, method): (u32, &str),
-    (tagged, with): (bool, &[With<'_>]),
+    (tagged, with): (bool, &[MessageChange<'_>]),
     headers: &[String],
 ) -> String {
     let party = |side: Side, tagged: bool| {
@@ -539,14 +546,14 @@ fn message(
     }
     for part in with {
         match part {
-            With::Header(line) => {
+            MessageChange::Header(line) => {
                 let _ = write!(out, "{line}\r\n");
             }
-            With::Sdp(text) => {
+            MessageChange::Sdp(text) => {
                 body = text;
                 out.push_str("Content-Type: application/sdp\r\n");
             }
-            With::Branch(_) | With::CSeq(_) => {}
+            MessageChange::Branch(_) | MessageChange::CSeq(_) => {}
         }
     }
     let _ = write!(out, "Content-Length: {}\r\n\r\n{body}", body.len());

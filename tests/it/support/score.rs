@@ -16,7 +16,7 @@ const NEAR_LEAK: i64 = 480;
 
 /// One RTP packet of a capture.
 #[derive(Clone, Debug)]
-pub struct Rtp {
+pub struct CapturedRtp {
     pub at_ns: i64,
     pub time: u32,
     pub pt: u8,
@@ -25,7 +25,7 @@ pub struct Rtp {
 
 /// What should be heard in one channel.
 #[derive(Clone, Debug)]
-pub struct Track {
+pub struct ExpectedTrack {
     pub samples: Vec<i16>,
     /// Where something is known to have been heard; empty when only the speech is known, not its packets.
     pub heard: Vec<bool>,
@@ -33,7 +33,7 @@ pub struct Track {
 
 /// How a channel compares with what should be in it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Score {
+pub struct ChannelScore {
     /// Windows with speech in them.
     pub windows: usize,
     /// Windows whose speech is nowhere within 250 ms.
@@ -50,14 +50,14 @@ pub struct Score {
     pub leak: f64,
 }
 
-impl Track {
+impl ExpectedTrack {
     pub fn silence(len: usize) -> Self {
         Self { samples: vec![0; len], heard: Vec::new() }
     }
 
     /// Lays G.711 packets where they were heard: by their RTP stamps, the stream as a whole by the earliest of its
     /// packets within 2 s (the others were delayed on their way). Other payloads are left out.
-    pub fn lay_g711(&mut self, packets: &[Rtp], start_ns: i64) {
+    pub fn lay_g711(&mut self, packets: &[CapturedRtp], start_ns: i64) {
         self.heard.resize(self.samples.len(), false);
         let (mut last, mut time) = (None::<u32>, 0_i64);
         let mut placed = Vec::new();
@@ -99,8 +99,8 @@ impl Track {
 }
 
 /// Compares a channel with its own voice and with the other one.
-pub fn judge(channel: &[i16], own: &Track, other: &Track) -> Score {
-    let mut score = Score::default();
+pub fn judge(channel: &[i16], own: &ExpectedTrack, other: &ExpectedTrack) -> ChannelScore {
+    let mut score = ChannelScore::default();
     let (mut lags, mut likeness, mut leaks) = (Vec::new(), Vec::new(), Vec::new());
     for at in (0..own.samples.len().saturating_sub(WINDOW - 1)).step_by(WINDOW) {
         if is_loud(&own.samples[at..at + WINDOW]) {
@@ -172,7 +172,7 @@ fn is_loud(samples: &[i16]) -> bool {
     energy(samples) / samples.len() as f64 > 150.0 * 150.0
 }
 
-fn missing(channel: &[i16], own: &Track, lag: i64) -> usize {
+fn missing(channel: &[i16], own: &ExpectedTrack, lag: i64) -> usize {
     if own.heard.is_empty() {
         return 0;
     }
@@ -238,7 +238,7 @@ pub fn alaw(byte: u8) -> i16 {
 }
 
 mod tests {
-    use super::{Rtp, Score, Track, WINDOW, halved, judge, ulaw};
+    use super::{CapturedRtp, ChannelScore, ExpectedTrack, WINDOW, halved, judge, ulaw};
 
     /// Six seconds of a voice: noise that swells five times a second. Another seed is another voice.
     fn voice(seed: u32) -> Vec<i16> {
@@ -256,12 +256,12 @@ mod tests {
             .collect()
     }
 
-    fn tracks() -> (Track, Track) {
-        let track = |seed| Track { samples: voice(seed), heard: vec![true; 6 * WINDOW] };
+    fn tracks() -> (ExpectedTrack, ExpectedTrack) {
+        let track = |seed| ExpectedTrack { samples: voice(seed), heard: vec![true; 6 * WINDOW] };
         (track(1), track(2))
     }
 
-    fn score(change: impl Fn(&[i16]) -> Vec<i16>) -> Score {
+    fn score(change: impl Fn(&[i16]) -> Vec<i16>) -> ChannelScore {
         let (own, other) = tracks();
         judge(&change(&own.samples), &own, &other)
     }
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn packets_are_laid_by_their_stamps_and_the_earliest_of_them() {
-        let packet = |i: i64, late_ms: i64| Rtp {
+        let packet = |i: i64, late_ms: i64| CapturedRtp {
             at_ns: 1_000_000_000 + (i * 20 + late_ms) * 1_000_000,
             time: (u32::MAX - 200).wrapping_add(i as u32 * 160),
             pt: 0,
@@ -326,7 +326,7 @@ mod tests {
         };
         // The stamps wrap after the second packet; the third is 15 ms late; the first was 3 ms late.
         let packets = [packet(0, 3), packet(1, 0), packet(2, 15), packet(3, 1)];
-        let mut track = Track::silence(800);
+        let mut track = ExpectedTrack::silence(800);
         track.lay_g711(&packets, 1_000_000_000);
         for (i, sample) in [(0, 0x10), (159, 0x10), (160, 0x11), (320, 0x12), (480, 0x13), (639, 0x13)] {
             assert_eq!(track.samples[i], ulaw(sample), "sample {i}");

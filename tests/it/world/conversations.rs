@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use callspan::call::record::{Direction, EndedBy, Outcome, Side};
 
-use crate::support::scenario::{D, Phone, Scene, With, sdp};
+use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, sdp};
 
 /// The office's number.
 pub(crate) const DID: &str = "+74953009080";
@@ -16,7 +16,7 @@ const MUSIC: u8 = 5;
 
 /// What one record must say.
 #[derive(Clone, Debug)]
-pub(crate) struct Truth {
+pub(crate) struct ExpectedRecord {
     /// Name of the kind of conversation.
     pub kind: &'static str,
     /// Call-IDs of its INVITEs.
@@ -35,9 +35,14 @@ pub(crate) struct Truth {
     pub related: Vec<String>,
 }
 
-impl Truth {
+impl ExpectedRecord {
     /// An answered call of these legs in which everything was heard; on each, left is who sent the INVITE.
-    fn new(scene: &Scene, legs: &[D], (direction, internal): (Direction, &Phone), ended_by: EndedBy) -> Self {
+    fn new(
+        scene: &Scene,
+        legs: &[DialogId],
+        (direction, internal): (Direction, &ScenePhone),
+        ended_by: EndedBy,
+    ) -> Self {
         let mut truth = Self {
             kind: "",
             call_ids: Vec::new(),
@@ -56,7 +61,7 @@ impl Truth {
     }
 
     /// On this leg the left side speaks at (or from now on: also at) the address of `side`.
-    fn heard_on(mut self, scene: &Scene, leg: D, side: Side) -> Self {
+    fn heard_on(mut self, scene: &Scene, leg: DialogId, side: Side) -> Self {
         let dialog = scene.get(leg);
         if !self.call_ids.contains(&dialog.call_id) {
             self.call_ids.push(dialog.call_id.clone());
@@ -65,7 +70,7 @@ impl Truth {
         self
     }
 
-    fn related_to(mut self, scene: &Scene, other: D) -> Self {
+    fn related_to(mut self, scene: &Scene, other: DialogId) -> Self {
         self.related.push(scene.get(other).call_id.clone());
         self
     }
@@ -85,16 +90,16 @@ impl Truth {
 }
 
 /// The outside party, two extensions, the PBX.
-type Phones<'a> = [&'a mut Phone; 4];
-type Maker = fn(&mut Scene, &mut fastrand::Rng, Phones<'_>) -> Vec<Truth>;
+type ConversationPhones<'a> = [&'a mut ScenePhone; 4];
+type ConversationMaker = fn(&mut Scene, &mut fastrand::Rng, ConversationPhones<'_>) -> Vec<ExpectedRecord>;
 
 /// The makers that are named, each with its name.
 macro_rules! kinds {
-    ($($name:ident)*) => { [$((stringify!($name), $name as Maker)),*] };
+    ($($name:ident)*) => { [$((stringify!($name), $name as ConversationMaker)),*] };
 }
 
 /// Any kind of conversation.
-pub(crate) fn any(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>) -> Vec<Truth> {
+pub(crate) fn any(scene: &mut Scene, rng: &mut fastrand::Rng, phones: ConversationPhones<'_>) -> Vec<ExpectedRecord> {
     let kinds = kinds![direct direct forked refused through_pbx outbound second_trunk ring_group proxy_fork hunting staggered
         queue menu sent_on transfer outbound_transfer feature_code attended attended_by_phones park click_to_call
         direct_media];
@@ -102,13 +107,22 @@ pub(crate) fn any(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>
 }
 
 /// A kind of conversation of which many may be under way with the same number.
-pub(crate) fn of_a_crowd(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>) -> Vec<Truth> {
+pub(crate) fn of_a_crowd(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    phones: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     make(&kinds![through_pbx ring_group staggered hunting queue menu transfer], scene, rng, phones)
 }
 
-fn make(kinds: &[(&'static str, Maker)], scene: &mut Scene, rng: &mut fastrand::Rng, phones: Phones<'_>) -> Vec<Truth> {
+fn make(
+    kinds: &[(&'static str, ConversationMaker)],
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    phones: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let (kind, maker) = kinds[rng.usize(0..kinds.len())];
-    maker(scene, rng, phones).into_iter().map(|truth| Truth { kind, ..truth }).collect()
+    maker(scene, rng, phones).into_iter().map(|truth| ExpectedRecord { kind, ..truth }).collect()
 }
 
 fn some_side(rng: &mut fastrand::Rng) -> Side {
@@ -116,26 +130,26 @@ fn some_side(rng: &mut fastrand::Rng) -> Side {
 }
 
 /// The trunk's leg of an inbound call.
-fn leg_in(scene: &mut Scene, outside: &mut Phone, pbx: &mut Phone) -> D {
+fn leg_in(scene: &mut Scene, outside: &mut ScenePhone, pbx: &mut ScenePhone) -> DialogId {
     let numbers = [outside.user.clone(), pbx.user.clone()];
     scene.leg(outside, pbx, [&numbers[0], &numbers[1]])
 }
 
 /// The leg by which the PBX rings a telephone for the outside party.
-fn rings(scene: &mut Scene, outside: &Phone, pbx: &mut Phone, phone: &mut Phone) -> D {
+fn rings(scene: &mut Scene, outside: &ScenePhone, pbx: &mut ScenePhone, phone: &mut ScenePhone) -> DialogId {
     let numbers = [outside.user.clone(), phone.user.clone()];
     scene.leg(pbx, phone, [&numbers[0], &numbers[1]])
 }
 
 /// The two legs of an outbound call.
-fn legs_out(scene: &mut Scene, ours: &mut Phone, pbx: &mut Phone, outside: &mut Phone) -> [D; 2] {
+fn legs_out(scene: &mut Scene, ours: &mut ScenePhone, pbx: &mut ScenePhone, outside: &mut ScenePhone) -> [DialogId; 2] {
     let numbers = [ours.user.clone(), outside.user.clone()];
     let a = scene.leg(ours, pbx, [&numbers[0], &numbers[1]]);
     [a, scene.leg(pbx, outside, [DID, &numbers[1]])]
 }
 
 /// Hangs up at both legs: the caller of the first, or the callee of the second.
-fn hang_up(scene: &mut Scene, rng: &mut fastrand::Rng, [a, b]: [D; 2]) -> EndedBy {
+fn hang_up(scene: &mut Scene, rng: &mut fastrand::Rng, [a, b]: [DialogId; 2]) -> EndedBy {
     if rng.bool() {
         scene.bye(a, Side::Caller);
         scene.bye(b, Side::Caller);
@@ -147,7 +161,11 @@ fn hang_up(scene: &mut Scene, rng: &mut fastrand::Rng, [a, b]: [D; 2]) -> EndedB
     }
 }
 
-fn direct(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, ..]: Phones<'_>) -> Vec<Truth> {
+fn direct(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, ..]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let inbound = rng.bool();
     let call = if inbound { scene.dialog(outside, one) } else { scene.dialog(one, outside) };
     if rng.bool() {
@@ -165,11 +183,11 @@ fn direct(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, ..]: Phones
     scene.bye(call, side);
     let ended_by = if side == Side::Caller { EndedBy::Caller } else { EndedBy::Callee };
     let direction = if inbound { Direction::Inbound } else { Direction::Outbound };
-    vec![Truth::new(scene, &[call], (direction, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[call], (direction, one), ended_by)]
 }
 
 /// A hold, a renegotiation, another port, another SSRC, or nothing.
-fn change(scene: &mut Scene, rng: &mut fastrand::Rng, call: D) {
+fn change(scene: &mut Scene, rng: &mut fastrand::Rng, call: DialogId) {
     let side = some_side(rng);
     match rng.u8(0..6) {
         0 => {
@@ -194,11 +212,15 @@ fn change(scene: &mut Scene, rng: &mut fastrand::Rng, call: D) {
 }
 
 /// Two telephones ring for one number behind a proxy that the mirror does not show; the second one answers.
-fn forked(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, _]: Phones<'_>) -> Vec<Truth> {
+fn forked(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, two, _]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let call = scene.dialog(outside, one);
     scene.invite(call);
     let other = sdp(one.media(), 1, "8 101", &[]);
-    scene.response(call, Side::Callee, (183, "INVITE"), &[With::Branch("lost"), With::Sdp(other)]);
+    scene.response(call, Side::Callee, (183, "INVITE"), &[MessageChange::Branch("lost"), MessageChange::Sdp(other)]);
     scene.at(call).tags[1] = format!("taken-{}", one.user);
     scene.at(call).media[1] = two.media();
     scene.ring(call);
@@ -206,10 +228,14 @@ fn forked(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, _]: Ph
     scene.answer(call);
     scene.talk(call, 600);
     scene.bye(call, Side::Caller);
-    vec![Truth::new(scene, &[call], (Direction::Inbound, one), EndedBy::Caller)]
+    vec![ExpectedRecord::new(scene, &[call], (Direction::Inbound, one), EndedBy::Caller)]
 }
 
-fn refused(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, ..]: Phones<'_>) -> Vec<Truth> {
+fn refused(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, ..]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let call = scene.dialog(outside, one);
     scene.invite(call);
     if rng.bool() {
@@ -226,14 +252,18 @@ fn refused(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, ..]: Phone
             Outcome::Busy
         }
         _ => {
-            scene.refuse(call, 603, &[With::Header("Reason: Q.850;cause=21")]);
+            scene.refuse(call, 603, &[MessageChange::Header("Reason: Q.850;cause=21")]);
             Outcome::Declined
         }
     };
-    vec![Truth::new(scene, &[call], (Direction::Inbound, one), EndedBy::Signalling).ended_as(outcome)]
+    vec![ExpectedRecord::new(scene, &[call], (Direction::Inbound, one), EndedBy::Signalling).ended_as(outcome)]
 }
 
-fn through_pbx(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: Phones<'_>) -> Vec<Truth> {
+fn through_pbx(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, _, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let (a, b) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one));
     scene.invite(a);
     // It rings somebody at once, or looks the number up first.
@@ -252,10 +282,14 @@ fn through_pbx(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx
         scene.bridge(a, b, 500);
     }
     let ended_by = hang_up(scene, rng, [a, b]);
-    vec![Truth::new(scene, &[a, b], (Direction::Inbound, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b], (Direction::Inbound, one), ended_by)]
 }
 
-fn outbound(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: Phones<'_>) -> Vec<Truth> {
+fn outbound(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, _, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let [a, b] = legs_out(scene, one, pbx, outside);
     scene.invite(a);
     scene.invite(b);
@@ -265,11 +299,15 @@ fn outbound(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: 
     scene.answer(a);
     scene.bridge(a, b, 500);
     let ended_by = hang_up(scene, rng, [a, b]);
-    vec![Truth::new(scene, &[a, b], (Direction::Outbound, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b], (Direction::Outbound, one), ended_by)]
 }
 
 /// The first trunk refuses, the second one takes the call.
-fn second_trunk(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+fn second_trunk(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, two, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let [a, first] = legs_out(scene, one, pbx, outside);
     let second = scene.leg(pbx, two, [DID, &outside.user]);
     scene.invite(a);
@@ -283,10 +321,14 @@ fn second_trunk(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, 
     scene.answer(a);
     scene.bridge(a, second, 500);
     let ended_by = hang_up(scene, rng, [a, second]);
-    vec![Truth::new(scene, &[a, first, second], (Direction::Outbound, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, first, second], (Direction::Outbound, one), ended_by)]
 }
 
-fn ring_group(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+fn ring_group(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, two, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
     for leg in [a, b, c] {
         scene.invite(leg);
@@ -299,11 +341,15 @@ fn ring_group(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pb
     scene.answer(a);
     scene.bridge(a, c, 500);
     let ended_by = hang_up(scene, rng, [a, c]);
-    vec![Truth::new(scene, &[a, b, c], (Direction::Inbound, two), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Inbound, two), ended_by)]
 }
 
 /// One dialog at three hops: a proxy forks it to two telephones, whose media goes past it.
-fn proxy_fork(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+fn proxy_fork(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, two, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
     let caller = scene.get(a).clone();
     for (leg, number) in [(b, &one.user), (c, &two.user)] {
@@ -327,11 +373,15 @@ fn proxy_fork(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pb
     scene.talk(a, 600);
     scene.bye(a, Side::Caller);
     scene.bye(c, Side::Caller);
-    vec![Truth::new(scene, &[a, b, c], (Direction::Inbound, two), EndedBy::Caller)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Inbound, two), EndedBy::Caller)]
 }
 
 /// One telephone rings in vain, then the other one.
-fn hunting(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+fn hunting(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, two, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
     scene.invite(a);
     scene.invite(b);
@@ -350,11 +400,15 @@ fn hunting(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]:
     scene.answer(a);
     scene.bridge(a, c, 500);
     let ended_by = hang_up(scene, rng, [a, c]);
-    vec![Truth::new(scene, &[a, b, c], (Direction::Inbound, two), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Inbound, two), ended_by)]
 }
 
 /// A second telephone joins the ringing.
-fn staggered(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+fn staggered(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, two, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
     scene.invite(a);
     scene.invite(b);
@@ -370,10 +424,14 @@ fn staggered(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx
     scene.answer(a);
     scene.bridge(a, taken, 500);
     let ended_by = hang_up(scene, rng, [a, taken]);
-    vec![Truth::new(scene, &[a, b, c], (Direction::Inbound, taker), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Inbound, taker), ended_by)]
 }
 
-fn queue(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: Phones<'_>) -> Vec<Truth> {
+fn queue(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, _, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let (a, b) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one));
     scene.connect(a);
     scene.sound(&[(MUSIC, a, Side::Callee)], rng.i64(500..3_000));
@@ -383,21 +441,29 @@ fn queue(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: Pho
     scene.answer(b);
     scene.bridge(a, b, 500);
     let ended_by = hang_up(scene, rng, [a, b]);
-    vec![Truth::new(scene, &[a, b], (Direction::Inbound, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b], (Direction::Inbound, one), ended_by)]
 }
 
 /// The caller hangs up in the announcement. Whether that is known for what it is depends on what else was seen.
-fn menu(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: Phones<'_>) -> Vec<Truth> {
+fn menu(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, _, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let a = leg_in(scene, outside, pbx);
     scene.connect(a);
     scene.sound(&[(MUSIC, a, Side::Callee), (1, a, Side::Caller)], rng.i64(500..3_000));
     scene.bye(a, Side::Caller);
-    let truth = Truth::new(scene, &[a], (Direction::Inbound, one), EndedBy::Caller).named(None);
-    vec![Truth { direction: None, outcomes: vec![Outcome::Answered, Outcome::Abandoned], ..truth }]
+    let truth = ExpectedRecord::new(scene, &[a], (Direction::Inbound, one), EndedBy::Caller).named(None);
+    vec![ExpectedRecord { direction: None, outcomes: vec![Outcome::Answered, Outcome::Abandoned], ..truth }]
 }
 
 /// To a mobile telephone, by another trunk or by the one that brought the call.
-fn sent_on(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+fn sent_on(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, two, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let a = leg_in(scene, outside, pbx);
     let from = outside.user.clone();
     let trunk = if rng.bool() { two } else { outside };
@@ -412,10 +478,14 @@ fn sent_on(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]:
     scene.answer(a);
     scene.bridge(a, b, 600);
     let ended_by = hang_up(scene, rng, [a, b]);
-    vec![Truth::new(scene, &[a, b], (Direction::Inbound, one), ended_by).named(None)]
+    vec![ExpectedRecord::new(scene, &[a, b], (Direction::Inbound, one), ended_by).named(None)]
 }
 
-fn transfer(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+fn transfer(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, two, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
     scene.invite(a);
     scene.invite(b);
@@ -430,11 +500,15 @@ fn transfer(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]
     scene.answer(c);
     scene.bridge(a, c, 500);
     let ended_by = hang_up(scene, rng, [a, c]);
-    vec![Truth::new(scene, &[a, b, c], (Direction::Inbound, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Inbound, one), ended_by)]
 }
 
 /// Who called out hands the outside party over to the other extension.
-fn outbound_transfer(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+fn outbound_transfer(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, two, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let [a, b] = legs_out(scene, one, pbx, outside);
     let c = rings(scene, outside, pbx, two);
     scene.invite(a);
@@ -451,11 +525,15 @@ fn outbound_transfer(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, 
     scene.sound(&[(1, b, Side::Callee), (3, b, Side::Caller), (1, c, Side::Caller), (3, c, Side::Callee)], 500);
     scene.bye(b, Side::Callee);
     scene.bye(c, Side::Caller);
-    vec![Truth::new(scene, &[a, b, c], (Direction::Outbound, one), EndedBy::Callee)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Outbound, one), EndedBy::Callee)]
 }
 
 /// A transfer of which only the PBX's doing is seen: a leg goes, another comes, in whichever order.
-fn feature_code(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+fn feature_code(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, two, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
     scene.invite(a);
     scene.invite(b);
@@ -475,17 +553,21 @@ fn feature_code(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, 
     scene.answer(c);
     scene.bridge(a, c, 500);
     let ended_by = hang_up(scene, rng, [a, c]);
-    vec![Truth::new(scene, &[a, b, c], (Direction::Inbound, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Inbound, one), ended_by)]
 }
 
-fn replaces(scene: &Scene, target: &str, replaced: D) -> String {
+fn replaces(scene: &Scene, target: &str, replaced: DialogId) -> String {
     let dialog = scene.get(replaced);
     let ([from, to], id) = (&dialog.tags, dialog.call_id.replace('@', "%40"));
     format!("<sip:{target}?Replaces={id}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}>")
 }
 
 /// One consults two through the PBX, and leaves.
-fn attended(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+fn attended(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, two, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let (a, b) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one));
     let numbers = [one.user.clone(), two.user.clone()];
     scene.invite(a);
@@ -509,13 +591,17 @@ fn attended(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]
     scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (1, d, Side::Caller), (3, d, Side::Callee)], 500);
     let ended_by = hang_up(scene, rng, [a, d]);
     vec![
-        Truth::new(scene, &[a, b], (Direction::Inbound, one), ended_by).related_to(scene, c),
-        Truth::new(scene, &[c, d], (Direction::Internal, two), EndedBy::Callee).related_to(scene, a),
+        ExpectedRecord::new(scene, &[a, b], (Direction::Inbound, one), ended_by).related_to(scene, c),
+        ExpectedRecord::new(scene, &[c, d], (Direction::Internal, two), EndedBy::Callee).related_to(scene, a),
     ]
 }
 
 /// The same without a PBX: three calls.
-fn attended_by_phones(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, _]: Phones<'_>) -> Vec<Truth> {
+fn attended_by_phones(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, two, _]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let first = scene.dialog(outside, one);
     scene.connect(first);
     scene.talk(first, 500);
@@ -536,14 +622,20 @@ fn attended_by_phones(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one,
     scene.talk(third, 500);
     scene.bye(third, Side::Caller);
     vec![
-        Truth::new(scene, &[first], (Direction::Inbound, one), EndedBy::Callee).related_to(scene, consultation),
-        Truth::new(scene, &[consultation], (Direction::Internal, two), EndedBy::Callee).related_to(scene, third),
-        Truth::new(scene, &[third], (Direction::Inbound, two), EndedBy::Caller),
+        ExpectedRecord::new(scene, &[first], (Direction::Inbound, one), EndedBy::Callee)
+            .related_to(scene, consultation),
+        ExpectedRecord::new(scene, &[consultation], (Direction::Internal, two), EndedBy::Callee)
+            .related_to(scene, third),
+        ExpectedRecord::new(scene, &[third], (Direction::Inbound, two), EndedBy::Caller),
     ]
 }
 
 /// One parks the caller, two takes the call out of its place.
-fn park(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Phones<'_>) -> Vec<Truth> {
+fn park(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, two, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let (a, b) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one));
     scene.invite(a);
     scene.invite(b);
@@ -561,15 +653,19 @@ fn park(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, two, pbx]: Ph
     scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (3, c, Side::Caller), (1, c, Side::Callee)], 500);
     scene.bye(a, Side::Caller);
     scene.bye(c, Side::Callee);
-    let picked = Truth::new(scene, &[c], (Direction::Internal, two), EndedBy::Callee).named(Some(&place));
+    let picked = ExpectedRecord::new(scene, &[c], (Direction::Internal, two), EndedBy::Callee).named(Some(&place));
     vec![
-        Truth::new(scene, &[a, b], (Direction::Inbound, one), EndedBy::Caller).related_to(scene, c),
+        ExpectedRecord::new(scene, &[a, b], (Direction::Inbound, one), EndedBy::Caller).related_to(scene, c),
         picked.related_to(scene, a),
     ]
 }
 
 /// The PBX calls the extension, then the outside party for it.
-fn click_to_call(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: Phones<'_>) -> Vec<Truth> {
+fn click_to_call(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, _, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let (theirs, ours) = (outside.user.clone(), one.user.clone());
     let a = scene.leg(pbx, one, [&theirs, &ours]);
     let b = scene.leg(pbx, outside, [DID, &theirs]);
@@ -583,11 +679,15 @@ fn click_to_call(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, p
     scene.bye(b, Side::Callee);
     scene.bye(a, Side::Caller);
     // The extension is the callee of the leg by which it is called.
-    vec![Truth::new(scene, &[b], (Direction::Outbound, one), EndedBy::Callee).heard_on(scene, a, Side::Callee)]
+    vec![ExpectedRecord::new(scene, &[b], (Direction::Outbound, one), EndedBy::Callee).heard_on(scene, a, Side::Callee)]
 }
 
 /// Once both have answered, the PBX leaves their media to themselves.
-fn direct_media(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pbx]: Phones<'_>) -> Vec<Truth> {
+fn direct_media(
+    scene: &mut Scene,
+    rng: &mut fastrand::Rng,
+    [outside, one, _, pbx]: ConversationPhones<'_>,
+) -> Vec<ExpectedRecord> {
     let inbound = rng.bool();
     let [a, b] = match inbound {
         true => [leg_in(scene, outside, pbx), rings(scene, outside, pbx, one)],
@@ -601,7 +701,7 @@ fn direct_media(scene: &mut Scene, rng: &mut fastrand::Rng, [outside, one, _, pb
     scene.answer(a);
     scene.bridge(a, b, 500);
     let direction = if inbound { Direction::Inbound } else { Direction::Outbound };
-    let truth = Truth::new(scene, &[a, b], (direction, one), EndedBy::Caller);
+    let truth = ExpectedRecord::new(scene, &[a, b], (direction, one), EndedBy::Caller);
     let [caller, callee] = [scene.get(a).media[0], scene.get(b).media[1]];
     scene.at(a).media[1] = callee;
     scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));

@@ -13,20 +13,20 @@ use callspan::call::event::{CallEvent, EndedCall, LegId};
 use callspan::call::record::StreamRecord;
 use callspan::net::Endpoint;
 
-use crate::support::playback::{Nothing, Watched};
-use crate::support::scenario::{self, Packet, Phone, Scene};
-use conversations::{DID, Truth};
+use crate::support::playback::{NullSink, WatchedSink};
+use crate::support::scenario::{self, Scene, ScenePacket, ScenePhone};
+use conversations::{DID, ExpectedRecord};
 
 #[derive(Debug)]
-struct World {
-    packets: Vec<Packet>,
-    truths: Vec<Truth>,
+struct RandomWorld {
+    packets: Vec<ScenePacket>,
+    truths: Vec<ExpectedRecord>,
     end_ms: i64,
 }
 
 /// A world and how it is shown.
 #[derive(Clone, Copy, Debug)]
-enum Show {
+enum MirrorEffects {
     /// As it was, in order.
     Clean,
     /// Out of order by up to 100 ms, and doubled here and there.
@@ -39,63 +39,64 @@ enum Show {
 
 thread_local! {
     /// What was shown last: told when it fails.
-    static SHOWN: std::cell::Cell<Show> = const { std::cell::Cell::new(Show::Clean) };
+    static SHOWN: std::cell::Cell<MirrorEffects> = const { std::cell::Cell::new(MirrorEffects::Clean) };
 }
 
-fn world(seed: u64) -> World {
+fn world(seed: u64) -> RandomWorld {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut scene = Scene::mute();
-    let mut pbx = Phone { voice: 5, ..Phone::new(DID, 9) };
+    let mut pbx = ScenePhone { voice: 5, ..ScenePhone::new(DID, 9) };
     let mut truths = Vec::new();
     let mut end_ms = 0;
     for n in 0..rng.u8(2..7) {
         // Numbers and hosts of its own for each conversation: what may be guessed must be guessed right.
-        let mut outside = Phone::new(&format!("+7999{seed:03}{n}{:03}", rng.u16(0..1000)), 20 + n * 4);
-        let mut one = Phone::new(&format!("2{n}1"), 21 + n * 4);
-        let mut two = Phone::new(&format!("2{n}2"), 22 + n * 4);
+        let mut outside = ScenePhone::new(&format!("+7999{seed:03}{n}{:03}", rng.u16(0..1000)), 20 + n * 4);
+        let mut one = ScenePhone::new(&format!("2{n}1"), 21 + n * 4);
+        let mut two = ScenePhone::new(&format!("2{n}2"), 22 + n * 4);
         scene.set_now(rng.i64(0..8_000));
         let phones = [&mut outside, &mut one, &mut two, &mut pbx];
         truths.extend(conversations::any(&mut scene, &mut rng, phones));
         end_ms = end_ms.max(scene.now());
     }
-    World { packets: scene.packets(), truths, end_ms: end_ms + 20_000 }
+    RandomWorld { packets: scene.packets(), truths, end_ms: end_ms + 20_000 }
 }
 
 /// A world in which everybody who calls has the same number, or withholds it: next to nothing tells the calls apart.
-fn crowd(seed: u64) -> World {
+fn crowd(seed: u64) -> RandomWorld {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut scene = Scene::mute();
-    let mut pbx = Phone { voice: 5, ..Phone::new(DID, 9) };
+    let mut pbx = ScenePhone { voice: 5, ..ScenePhone::new(DID, 9) };
     let caller = if rng.bool() { "anonymous" } else { "+79990000001" };
     let mut truths = Vec::new();
     let mut end_ms = 0;
     for n in 0..rng.u8(2..5) {
-        let mut outside = Phone::new(caller, 20 + n * 4);
-        let (mut one, mut two) = (Phone::new(&format!("2{n}1"), 21 + n * 4), Phone::new(&format!("2{n}2"), 22 + n * 4));
+        let mut outside = ScenePhone::new(caller, 20 + n * 4);
+        let (mut one, mut two) =
+            (ScenePhone::new(&format!("2{n}1"), 21 + n * 4), ScenePhone::new(&format!("2{n}2"), 22 + n * 4));
         scene.set_now(rng.i64(0..8_000));
         let phones = [&mut outside, &mut one, &mut two, &mut pbx];
         truths.extend(conversations::of_a_crowd(&mut scene, &mut rng, phones));
         end_ms = end_ms.max(scene.now());
     }
-    World { packets: scene.packets(), truths, end_ms: end_ms + 20_000 }
+    RandomWorld { packets: scene.packets(), truths, end_ms: end_ms + 20_000 }
 }
 
 /// What the mirror shows of a world.
-fn shown(world: &World, show: Show, seed: u64) -> Vec<Packet> {
+fn shown(world: &RandomWorld, show: MirrorEffects, seed: u64) -> Vec<ScenePacket> {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
-    let mut out: Vec<(i64, Packet)> = Vec::new();
+    let mut out: Vec<(i64, ScenePacket)> = Vec::new();
     for packet in &world.packets {
         let at = packet.at.as_nanos();
         let late = match show {
-            Show::Clean | Show::Crowd => 0,
+            MirrorEffects::Clean | MirrorEffects::Crowd => 0,
             // The engine bears 100 ms of disorder: a packet is shown late, with the stamp that it has.
-            Show::Disordered | Show::Lossy => rng.i64(0..100_000_000),
+            MirrorEffects::Disordered | MirrorEffects::Lossy => rng.i64(0..100_000_000),
         };
-        if matches!(show, Show::Lossy) && rng.u8(0..50) == 0 {
+        if matches!(show, MirrorEffects::Lossy) && rng.u8(0..50) == 0 {
             continue;
         }
         out.push((at + late, packet.clone()));
-        if !matches!(show, Show::Clean | Show::Crowd) && rng.u8(0..20) == 0 {
+        if !matches!(show, MirrorEffects::Clean | MirrorEffects::Crowd) && rng.u8(0..20) == 0 {
             out.push((at + late + rng.i64(0..50_000_000), packet.clone()));
         }
     }
@@ -103,13 +104,13 @@ fn shown(world: &World, show: Show, seed: u64) -> Vec<Packet> {
     out.into_iter().map(|(_, packet)| packet).collect()
 }
 
-struct Outcome {
+struct WorldOutcome {
     calls: Vec<EndedCall>,
     media: HashMap<(Endpoint, Endpoint, [u8; 12]), Vec<LegId>>,
 }
 
-fn run(packets: &[Packet], end_ms: i64) -> Outcome {
-    let mut sink = Watched::new(Nothing);
+fn run(packets: &[ScenePacket], end_ms: i64) -> WorldOutcome {
+    let mut sink = WatchedSink::new(NullSink);
     let mut engine = Engine::new(Config::default(), "world");
     for packet in packets {
         engine.handle_datagram(&packet.datagram(), &mut sink);
@@ -133,11 +134,11 @@ fn run(packets: &[Packet], end_ms: i64) -> Outcome {
     ];
     assert_eq!(left, [0; 6], "nothing is left in the tables");
     assert_eq!([tables.referrals, tables.timers, tables.events], [0; 3], "nothing is left in the tables");
-    Outcome { calls, media: sink.media }
+    WorldOutcome { calls, media: sink.media }
 }
 
 /// What holds for every world, however it is shown.
-fn judge_always(world: &World, outcome: &Outcome) {
+fn judge_always(world: &RandomWorld, outcome: &WorldOutcome) {
     let mut ids = HashSet::new();
     let mut records_of: BTreeMap<&str, usize> = BTreeMap::new();
     for call in &outcome.calls {
@@ -150,7 +151,7 @@ fn judge_always(world: &World, outcome: &Outcome) {
         let ends = record.answered_at.zip(record.ended_at);
         assert!(ends.is_none_or(|(answered, ended)| answered <= ended), "it ended before it was answered: {record:?}");
         assert!(record.ended_by.is_some() && record.ended_at.is_some(), "an end has a time and a reason");
-        let callers: Vec<&Truth> = world.truths.iter().filter(|t| touches(t, call)).collect();
+        let callers: Vec<&ExpectedRecord> = world.truths.iter().filter(|t| touches(t, call)).collect();
         let kinds: Vec<&str> = callers.iter().map(|t| t.kind).collect();
         assert!(callers.len() == 1, "a record is of one conversation, not of {kinds:?}: {own:?}");
         assert!(!record.related.contains(&record.id), "no call is related to itself");
@@ -167,12 +168,12 @@ fn judge_always(world: &World, outcome: &Outcome) {
     }
 }
 
-fn touches(truth: &Truth, call: &EndedCall) -> bool {
+fn touches(truth: &ExpectedRecord, call: &EndedCall) -> bool {
     call.record.legs.iter().any(|l| truth.call_ids.contains(&l.sip_call_id))
 }
 
 /// What holds for whatever was shown: an INVITE ends in a record.
-fn judge_shown(packets: &[Packet], outcome: &Outcome) {
+fn judge_shown(packets: &[ScenePacket], outcome: &WorldOutcome) {
     let records: HashSet<&str> =
         outcome.calls.iter().flat_map(|c| &c.record.legs).map(|l| l.sip_call_id.as_str()).collect();
     for packet in packets.iter().filter(|p| p.payload.starts_with(b"INVITE ")) {
@@ -183,7 +184,7 @@ fn judge_shown(packets: &[Packet], outcome: &Outcome) {
 }
 
 /// What holds when every message was seen.
-fn judge_whole(world: &World, outcome: &Outcome) {
+fn judge_whole(world: &RandomWorld, outcome: &WorldOutcome) {
     for truth in &world.truths {
         let calls: Vec<&EndedCall> = outcome.calls.iter().filter(|c| touches(truth, c)).collect();
         let [call] = calls.as_slice() else { panic!("{} records of one conversation: {truth:?}", calls.len()) };
@@ -208,7 +209,7 @@ fn judge_whole(world: &World, outcome: &Outcome) {
 }
 
 /// Left is the caller, on whichever leg is rendered.
-fn judge_sides(truth: &Truth, call: &EndedCall) {
+fn judge_sides(truth: &ExpectedRecord, call: &EndedCall) {
     let Some(rendered) = call.legs.first() else { return };
     let leg = &call.record.legs[rendered.index];
     let mut sides = [&call.record.sides.caller, &call.record.sides.callee];
@@ -224,17 +225,17 @@ fn judge_sides(truth: &Truth, call: &EndedCall) {
 
 fn one_world(seed: u64) {
     let world = world(seed);
-    for show in [Show::Clean, Show::Disordered, Show::Lossy] {
+    for show in [MirrorEffects::Clean, MirrorEffects::Disordered, MirrorEffects::Lossy] {
         SHOWN.set(show);
         let packets = shown(&world, show, seed);
         let outcome = run(&packets, world.end_ms);
         judge_shown(&packets, &outcome);
         judge_always(&world, &outcome);
-        if !matches!(show, Show::Lossy) {
+        if !matches!(show, MirrorEffects::Lossy) {
             judge_whole(&world, &outcome);
         }
     }
-    SHOWN.set(Show::Crowd);
+    SHOWN.set(MirrorEffects::Crowd);
     let world = crowd(seed);
     let outcome = run(&world.packets, world.end_ms);
     judge_shown(&world.packets, &outcome);

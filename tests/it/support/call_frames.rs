@@ -6,14 +6,14 @@ use std::time::Duration;
 
 /// A call from a line outside to extension 102.
 #[derive(Clone, Copy, Debug)]
-pub struct Talk {
+pub struct CallFrames {
     /// Makes Call-ID, number, ports and sound its own.
     pub number: u32,
     /// From the answer to the BYE.
     pub length: Duration,
 }
 
-impl Talk {
+impl CallFrames {
     /// Call-ID of its only dialog.
     pub fn call_id(&self) -> String {
         format!("talk-{}@10.9.0.11", self.number)
@@ -36,12 +36,12 @@ impl Talk {
         let (offer, answer) = (sdp(CALLER, port), sdp(CALLEE, port + 2));
         let ended = ms(ANSWER_MS) + self.length;
         let mut frames = vec![
-            (ms(0), self.sip(Way::There, "INVITE sip:102@10.9.0.12 SIP/2.0", "1 INVITE", &offer)),
-            (ms(2), self.sip(Way::Back, "SIP/2.0 180 Ringing", "1 INVITE", "")),
-            (ms(ANSWER_MS), self.sip(Way::Back, "SIP/2.0 200 OK", "1 INVITE", &answer)),
-            (ms(ANSWER_MS + 1), self.sip(Way::There, "ACK sip:102@10.9.0.12 SIP/2.0", "1 ACK", "")),
-            (ended, self.sip(Way::There, "BYE sip:102@10.9.0.12 SIP/2.0", "2 BYE", "")),
-            (ended + ms(1), self.sip(Way::Back, "SIP/2.0 200 OK", "2 BYE", "")),
+            (ms(0), self.sip(FrameDirection::There, "INVITE sip:102@10.9.0.12 SIP/2.0", "1 INVITE", &offer)),
+            (ms(2), self.sip(FrameDirection::Back, "SIP/2.0 180 Ringing", "1 INVITE", "")),
+            (ms(ANSWER_MS), self.sip(FrameDirection::Back, "SIP/2.0 200 OK", "1 INVITE", &answer)),
+            (ms(ANSWER_MS + 1), self.sip(FrameDirection::There, "ACK sip:102@10.9.0.12 SIP/2.0", "1 ACK", "")),
+            (ended, self.sip(FrameDirection::There, "BYE sip:102@10.9.0.12 SIP/2.0", "2 BYE", "")),
+            (ended + ms(1), self.sip(FrameDirection::Back, "SIP/2.0 200 OK", "2 BYE", "")),
         ];
         let packets = u16::try_from(self.length.as_millis() / 20).expect("a short call");
         for n in 0..packets {
@@ -53,10 +53,10 @@ impl Talk {
         frames
     }
 
-    fn sip(&self, way: Way, start: &str, cseq: &str, body: &str) -> Vec<u8> {
+    fn sip(&self, way: FrameDirection, start: &str, cseq: &str, body: &str) -> Vec<u8> {
         let (from, to) = match way {
-            Way::There => (CALLER, CALLEE),
-            Way::Back => (CALLEE, CALLER),
+            FrameDirection::There => (CALLER, CALLEE),
+            FrameDirection::Back => (CALLEE, CALLER),
         };
         let n = self.number;
         let tag = if start.starts_with("INVITE") { "" } else { ";tag=b" };
@@ -89,7 +89,7 @@ impl Talk {
 }
 
 #[derive(Clone, Copy)]
-enum Way {
+enum FrameDirection {
     There,
     Back,
 }
