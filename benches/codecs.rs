@@ -1,4 +1,4 @@
-//! What 20 ms of each codec cost: `cargo bench --bench codecs`.
+//! Measures the cost of 20 ms of each codec: `cargo bench --bench codecs`.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 #![allow(clippy::unwrap_used, reason = "fixtures are ours")]

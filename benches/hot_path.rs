@@ -1,4 +1,4 @@
-//! What one RTP packet of a known call costs on the capture thread: decode, look-up, spool append.
+//! Measures the cost of one RTP packet of a known call on the capture thread: decode, look-up, spool append.
 //!
 //! `cargo bench --bench hot_path`: processor time of the capture thread. Each packet belongs to the next of N calls in turn, as on a wire.
 
@@ -16,7 +16,7 @@ use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-/// Takes everything and keeps nothing.
+/// Accepts everything and keeps nothing.
 struct Nowhere;
 
 impl LegSink for Nowhere {
@@ -34,7 +34,7 @@ fn endless() -> Config {
     Config { max_hours: 1_000_000, ..Config::default() }
 }
 
-/// N answered G.711 calls, and for each a frame whose sequence number and stamp are moved on.
+/// Answered G.711 calls, each with a frame that gets a new sequence number and timestamp for each packet.
 struct World {
     frames: Vec<Vec<u8>>,
     next: usize,

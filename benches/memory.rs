@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What the process had at some moments.
+/// Memory of the process at some moments.
 #[derive(Default)]
 struct Seen {
     /// After the first packet: the generator and the tables of fixed size are there.

@@ -1,4 +1,4 @@
-//! What it costs the capture thread to append an RTP packet to a leg, in ns a packet, at 1, 1,000 and 20,000 legs.
+//! Measures the time to append an RTP packet to a leg, in ns a packet, at 1, 1,000 and 20,000 legs.
 #![allow(missing_docs, reason = "criterion's macros make functions")]
 
 use std::time::{Duration, Instant};

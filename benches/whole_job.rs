@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use traffic::Trunk;
 
-/// What a command took.
+/// Time and memory of a command.
 #[derive(Clone, Copy, Debug)]
 struct Took {
     user: Duration,

@@ -22,7 +22,7 @@ pub struct Trunk {
     pub spread: Duration,
 }
 
-/// What a call does next.
+/// The next step of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Invite,
@@ -41,7 +41,7 @@ impl Trunk {
         f64::from(self.calls) * self.length.as_secs_f64()
     }
 
-    /// Gives every frame in the order of time: when, after the first, and its bytes (Ethernet).
+    /// Returns every Ethernet frame in the order of time, each with its time after the first.
     ///
     /// # Errors
     /// Whatever `each` says: the first ends it.
@@ -123,7 +123,7 @@ impl Call {
         &self.other
     }
 
-    /// What comes after a step that was taken `at` after the call's begin, and how long after it.
+    /// Returns the step that follows a step taken `at` after the start of the call, and the time between them.
     fn next(&self, step: Step, at: Duration, length: Duration) -> Option<(Step, Duration)> {
         let us = Duration::from_micros;
         Some(match step {
@@ -173,7 +173,7 @@ fn media(number: u32, side: u8) -> Address {
     (Ipv4Addr::new(10, 10 + side, 0, host), 10_000 + (number % 10_000) as u16 * 2)
 }
 
-/// Sound for all: each call hears another piece of it.
+/// Sound for all calls: each call uses another piece of it.
 struct Voice(Vec<u8>);
 
 impl Voice {

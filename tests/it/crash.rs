@@ -24,7 +24,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 fn callspan(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
-    // What the machine of the tests has in its environment must not decide.
+    // The environment of the test machine must not change the result.
     command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
     command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -188,7 +188,7 @@ fn complete(journal: &Journal) -> Vec<CallRecord> {
 
 // ---- run
 
-/// Two ends of a wire, gone with this.
+/// A pair of virtual interfaces, removed when dropped.
 struct VethPair {
     recorder: String,
     talkers: String,
@@ -215,14 +215,14 @@ impl Drop for VethPair {
     }
 }
 
-/// When a call began and ended on the wire.
+/// Start and end of a call on the wire.
 #[derive(Clone, Copy, Debug)]
 struct SentCall {
     begun: Instant,
     ended: Instant,
 }
 
-/// Calls on the wire, one after the other and overlapping, until told to stop.
+/// Sends overlapping calls until `stop` is set. Returns the times of each call by its number.
 fn talk(wire: &str, stop: &AtomicBool) -> BTreeMap<u32, SentCall> {
     let device = pcap::Capture::from_device(wire).expect("ours").open().expect("root");
     let mut device = device;
@@ -652,7 +652,7 @@ fn wait_until(patience: Duration, done: impl Fn() -> bool) -> bool {
 
 /// From the answer to the BYE of a call on the wire.
 const LENGTH: Duration = Duration::from_millis(1_500);
-/// Of the long call: five parts, of which three are due before its end.
+/// The long call has five segments. Three of them are due before its end.
 const LONG: Duration = Duration::from_secs(80);
 /// Between the begins of two calls.
 const BETWEEN: Duration = Duration::from_millis(700);

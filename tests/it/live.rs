@@ -57,7 +57,7 @@ fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_callspan"))
 }
 
-/// A configuration whose folders are all in `dir`.
+/// Writes a configuration with all folders in `dir`. Returns its path.
 fn configuration(dir: &Path, interface: &str) -> PathBuf {
     let folder = |name: &str| dir.join(name).display().to_string();
     let text = format!(
@@ -71,7 +71,7 @@ fn configuration(dir: &Path, interface: &str) -> PathBuf {
     path
 }
 
-/// A service under way, with the lines of its standard error as they come. Killed when dropped.
+/// A running service, with the lines of its standard error. Killed when dropped.
 struct LiveService {
     child: Child,
     lines: Receiver<String>,

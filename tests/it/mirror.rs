@@ -42,7 +42,7 @@ fn clean_call() -> Vec<CapturedFrame> {
     packets
 }
 
-/// What a capture gives: datagrams in order, and the bytes of each TCP stream with gaps and ends as marks.
+/// The decoded capture: datagrams in order, and the bytes of each TCP stream with marks for gaps and ends.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct DecodedTraffic {
     datagrams: Vec<(i64, String, String, Vec<u8>)>,
@@ -185,7 +185,7 @@ fn fixtures() -> Vec<(String, Vec<CapturedFrame>)> {
     files.filter(|path| path.exists()).map(read).collect()
 }
 
-/// A name, the link type, and what becomes of a frame.
+/// Name, link type, and the function that changes a frame.
 type MirrorKind = (&'static str, u16, fn(&[u8]) -> Vec<Vec<u8>>);
 
 #[test]
@@ -213,7 +213,7 @@ fn real_calls_decode_the_same_under_tags_tunnels_and_fragments() {
     }
 }
 
-/// A name, how much later the copy comes (ns), and what the mirror changed in it.
+/// Name, delay of the copy in ns, and the function that changes the copy.
 type DuplicateKind = (&'static str, i64, fn(&[u8]) -> Vec<u8>);
 
 #[test]
@@ -235,7 +235,7 @@ fn copies_fall_but_for_rtp_whatever_the_mirror_changed_in_them() {
         assert_eq!(heard.datagrams.len() - others(&heard).len(), 2 * rtp, "{name}");
         assert_eq!(counters.duplicates as usize, clean.len() - rtp, "{name}");
     }
-    // What comes 500 ms later is a retransmission.
+    // A copy 500 ms later is a retransmission.
     let (heard, counters) = hear(&packets::doubled(&clean, 500 * MS, <[u8]>::to_vec));
     assert_eq!((heard.datagrams.len(), counters.duplicates), (2 * clean.len(), 0));
 }

@@ -13,13 +13,13 @@ use callspan::time::Timestamp;
 /// More than any disk of the tests has.
 const FULL: u32 = 1_048_576;
 
-/// Folders of a service on the loopback interface, which nobody calls on.
+/// Folders of a service that captures on the loopback interface, where no calls are.
 struct RetentionSetup {
     dir: tempfile::TempDir,
 }
 
 impl RetentionSetup {
-    /// What retention does may not depend on how full the disk of the tests is.
+    /// Retention must not depend on the free space of the test machine.
     fn new(more: &str) -> Self {
         Self::on_a_disk(0, more)
     }

@@ -25,7 +25,7 @@ use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
 use secrecy::SecretString;
 
-/// What a file may have: 1 MiB is 32 s of 16-bit stereo at 8 kHz.
+/// Size limit of a file: 1 MiB is 32 s of 16-bit stereo at 8 kHz.
 const UPLOAD_MIB: u32 = 1;
 const PART_MS: f64 = 32_000.0;
 /// The answer, sample 0.
@@ -73,7 +73,7 @@ impl SegmentSetup {
     }
 }
 
-/// A recorder at work.
+/// The parts of the service, at work.
 struct LongCallRecorder {
     journal: Journal,
     engine: Engine,
@@ -109,7 +109,7 @@ impl LongCallRecorder {
         }
     }
 
-    /// What the wire shows from one moment on and before another.
+    /// Returns the packets between two moments, the second excluded.
     fn hear_between(&mut self, packets: &[SentDatagram], from_ms: f64, to_ms: f64) {
         let heard = packets.iter().filter(|p| p.at >= at_ms(from_ms) && p.at < at_ms(to_ms));
         self.hear(heard.map(datagram));

@@ -17,7 +17,7 @@ use callspan::sip::framer::SipFramer;
 use callspan::sip::{SipFraming, SipMessage, SipMethod, SipParseError};
 use callspan::time::Timestamp;
 
-/// What a passive recorder owes each message.
+/// The treatment that a passive recorder must give a message.
 #[derive(Clone, Copy, Debug)]
 enum TortureExpectation {
     /// Must be taken.
@@ -178,15 +178,15 @@ fn no_message_of_the_rfcs_opens_a_ghost_recording() {
     assert_no_ghosts_together(&all);
 }
 
-/// What became of messages that came from one host to another and back, a second apart.
+/// The result of messages between two hosts, one second apart.
 struct TortureOutcome {
     calls: Vec<EndedCall>,
-    /// Legs whose spool would be rendered.
+    /// Legs with a spool to render.
     spools: usize,
     read: u64,
 }
 
-/// Keeps nothing.
+/// A sink that discards everything.
 struct Nothing;
 
 impl LegSink for Nothing {

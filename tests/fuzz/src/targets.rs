@@ -46,7 +46,7 @@ pub(crate) fn target(name: &str) -> Option<fn(&[u8])> {
     TARGETS.iter().find(|(n, _)| *n == name).map(|(_, target)| *target)
 }
 
-/// Pieces of an input: two bytes of length, then so many bytes, or what is left.
+/// Pieces of an input, each with a length of two bytes in front. The last piece may be shorter.
 pub(crate) struct Pieces<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Pieces<'a> {
@@ -373,7 +373,7 @@ fn endpoint(number: u8) -> Endpoint {
     Endpoint::v4([10, if number & 8 == 0 { 9 } else { 8 }, 0, host], port)
 }
 
-/// Legs that were opened and not closed.
+/// Legs that were opened and not yet closed.
 #[derive(Default)]
 struct Sink {
     open: std::collections::BTreeSet<LegId>,
@@ -459,5 +459,5 @@ const MAX_PAYLOADS: usize = 64;
 /// Ten seconds at 16 kHz.
 const MAX_SAMPLES: u64 = 160_000;
 const MAX_EVENTS: usize = 100_000;
-/// What the reader of files may hand out at the most.
+/// Upper bound of the frames that the reader of files may return.
 const MAX_FRAME: usize = 1 << 26;

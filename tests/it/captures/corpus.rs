@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::support::captures::{replay_files, try_replay_files};
 
-/// (file, stream, what is different, why).
+/// (file, stream, difference, reason).
 type OracleException = (&'static str, &'static str, &'static str, &'static str);
 
 /// We are right in each of them, by a count of the packets on those ports in the capture.
@@ -57,7 +57,7 @@ const EXCEPTIONS: &[OracleException] = &[
 /// Media on its way when the BYE passed: a telephone that hangs up goes on for a few packets, and they are not counted.
 const AFTER_BYE: u64 = 12;
 
-/// A call as tshark sees it; without a Call-ID: RTP that it could tie to none.
+/// A call as tshark sees it. Without a Call-ID: RTP without a call.
 #[derive(Debug, Deserialize)]
 struct OracleCall {
     call_id: Option<String>,

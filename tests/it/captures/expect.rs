@@ -48,7 +48,7 @@ pub(crate) struct ExpectedStream {
     pub(crate) dst: String,
     ssrc: String,
     packets: u64,
-    /// What was said, where the capture itself cannot tell.
+    /// The played file, where the codec prevents a comparison with the packets themselves.
     pub(crate) played: Option<PlayedFile>,
 }
 

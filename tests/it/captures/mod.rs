@@ -85,7 +85,7 @@ fn check_files(replayed: &ReplayResult, record: &CallRecord) {
     }
 }
 
-/// What a voice may differ by from where it was heard.
+/// Bounds of the difference between the recorded voice and the voice in the packets.
 struct SoundBounds {
     lag_ms: f64,
     spread_ms: f64,

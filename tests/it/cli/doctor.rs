@@ -17,7 +17,7 @@ fn call() -> Vec<CapturedFrame> {
     packets::read_pcap(&std::fs::read(path).expect("shipped"))
 }
 
-/// What the doctor says of a capture as JSON.
+/// Returns the JSON report of the doctor on a capture.
 fn look(pcap: &[u8]) -> serde_json::Value {
     let dir = tempfile::tempdir().expect("temporary folder");
     let path: PathBuf = dir.path().join("x.pcap");

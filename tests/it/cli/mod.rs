@@ -13,7 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 fn callspan(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
-    // What the machine of the tests has in its environment must not decide.
+    // The environment of the test machine must not change the result.
     command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
     command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
     command
@@ -228,7 +228,7 @@ fn a_script_with_a_mistake_is_told_with_its_place() {
     assert!(stderr(&output).contains("stepps") && stderr(&output).contains("line 1"), "{}", stderr(&output));
 }
 
-/// A command that runs until it is told to stop; stopped when the test ends.
+/// A command that runs until it is stopped. Stopped when dropped.
 struct RunningCommand {
     child: Child,
     lines: BufReader<Box<dyn Read>>,

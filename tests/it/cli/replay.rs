@@ -9,7 +9,7 @@ use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FakePyrus};
 
 fn callspan(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
-    // What the machine of the tests has in its environment must not decide.
+    // The environment of the test machine must not change the result.
     command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
     command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
     command

@@ -9,7 +9,7 @@ const CLASS_A_WB: [usize; 10] = [54, 64, 72, 72, 72, 72, 72, 72, 72, 40];
 /// A frame of an octet-aligned packet: its entry in the table of contents, and its octets.
 type AmrFrame = (u8, Vec<u8>);
 
-/// How frames stand in a packet (RFC 4867 section 4.4).
+/// The arrangement of frames in a packet (RFC 4867 section 4.4).
 #[derive(Clone, Copy)]
 struct AmrPacking {
     with_crc: bool,

@@ -10,7 +10,7 @@ fn world() -> DeliveryFixture {
     DeliveryFixture::new(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() })
 }
 
-/// Faults after which nobody can tell whether the request was done.
+/// Faults after which the client cannot know whether the request took effect.
 fn ambiguous() -> Vec<PyrusFault> {
     vec![
         PyrusFault::ServerError,

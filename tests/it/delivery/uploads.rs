@@ -121,7 +121,7 @@ fn a_recording_that_is_gone_parks_the_call_and_says_which() {
     world.assert_delivered_once("a");
 }
 
-/// A WAV as callspan writes it, whose samples count, so that no byte can be lost, doubled or moved unseen.
+/// Returns a WAV as callspan writes it. Its samples count up, so a lost, doubled or moved byte is found.
 fn counting_wav(world: &DeliveryFixture, frames: u32) -> Vec<u8> {
     let path = world.dir.path().join("a.wav");
     let spec = hound::WavSpec {

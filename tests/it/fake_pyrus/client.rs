@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 pub const ACCOUNT: &str = "uniqueID12345";
 
-/// A reply as far as it came.
+/// A reply, possibly cut.
 #[derive(Clone, Debug, Default)]
 pub struct HttpReply {
     pub status: u16,

@@ -13,7 +13,7 @@ use callspan::recording::{digest, encrypt::AgeRecipient};
 
 use crate::faults::station::{ALL, FaultSetup, TestRecorder, below, beside, call, delivered, until};
 
-/// A place whose recordings only this identity can read.
+/// Returns a setup that encrypts recordings to one identity.
 fn place(keep_pcap: bool) -> (FaultSetup, Identity) {
     let (mut place, identity) = (FaultSetup::new(), Identity::generate());
     place.config.recording.encrypt_to = vec![recipient(&identity)];
@@ -94,7 +94,7 @@ fn a_delivered_recording_is_encrypted_and_its_key_gives_back_every_byte() {
     assert_eq!(place.sent(), [1, 1, 1]);
     assert_eq!(record.delivery.state, DeliveryState::Done);
     assert_eq!(names(&place, &record.id), [".1.pcapng.age", ".json", ".wav.age"]);
-    // What Pyrus got before is what the key gives back.
+    // The decrypted file equals the file that Pyrus received.
     let state = place.fake.state();
     let task = &state.tasks[0].attachments[0];
     let sent = state.file(&task.guid).and_then(|f| f.bytes.clone()).expect("kept");

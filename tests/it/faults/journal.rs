@@ -147,7 +147,7 @@ fn a_journal_lost_during_a_call_costs_no_call_or_task() {
     assert_eq!(place.fake.state().tasks.len(), 1);
 }
 
-/// What `run` does when it finds the journal damaged: it condemns it, ends, and is started again.
+/// Repeats what `callspan run` does with a damaged journal: marks it, stops, and starts again.
 #[test]
 fn a_journal_damaged_during_a_call_costs_no_call_or_task() {
     let place = FaultSetup::new();

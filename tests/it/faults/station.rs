@@ -19,7 +19,7 @@ use callspan::service::resume;
 use callspan::spool::disk::DiskSpool;
 use secrecy::SecretString;
 
-/// Folders, a fake Pyrus and a configuration that names them.
+/// Folders, a fake Pyrus, and a configuration for them.
 pub(crate) struct FaultSetup {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) fake: FakePyrus,
@@ -65,7 +65,7 @@ impl FaultSetup {
     }
 }
 
-/// A recorder at work.
+/// The parts of the service, at work.
 pub(crate) struct TestRecorder {
     pub(crate) journal: Journal,
     pub(crate) alarm: Option<String>,

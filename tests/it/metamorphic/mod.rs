@@ -34,7 +34,7 @@ const ALL_CALLS: [&str; 11] = [
 /// Calls over UDP without a PBX, for what rewrites SIP.
 const UDP_CALLS: [&str; 3] = ["g711a_direct", "hold_resume_direct", "blind_transfer_refer_pbx"];
 
-/// What of a record has to be the same, and the sound.
+/// The parts of a record that must stay the same, and the sound.
 #[derive(Debug, PartialEq)]
 struct ComparableCall {
     records: Vec<CallRecord>,
@@ -106,7 +106,7 @@ fn without_addresses(mut record: CallRecord) -> CallRecord {
     record
 }
 
-/// A name, and what becomes of a capture.
+/// Name, and the function that changes a capture.
 type CaptureRewrite = (&'static str, fn(&[CapturedFrame]) -> Vec<u8>);
 
 fn check(calls: &[&str], disguises: &[CaptureRewrite]) {
@@ -429,7 +429,7 @@ fn the_same_capture_twice_gives_the_same_bytes() {
     }
 }
 
-/// What is left of a record when the call's first message is not the same.
+/// Returns the parts of a record that do not depend on the first message of the call.
 fn assert_same_call(shown: &ReplayResult, clean: &ComparableCall, what: &str) {
     let (record, wanted) = (shown.only(), &clean.records[0]);
     let core = |r: &CallRecord| (r.from.clone(), r.to.clone(), r.internal.clone(), r.outcome, r.verdict, r.ended_by);

@@ -133,7 +133,7 @@ fn come_up(folder: &Path, legs: u32, ids: &[String]) -> (Duration, u64) {
     let mut found: Vec<&str> = engine.live_ids().collect();
     found.sort_unstable();
     assert!(found == ids, "the same calls");
-    // What the process that was "killed" holds is held still.
+    // The forgotten spool of the "killed" process still has its files open.
     assert!(handles(folder) <= before + 512);
     (took, read)
 }

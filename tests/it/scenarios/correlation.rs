@@ -246,7 +246,7 @@ fn simultaneous_calls_between_the_same_numbers_are_never_merged() {
     let calls = parallel(false);
     let legs: Vec<Vec<&str>> = calls.iter().map(|(legs, _)| legs.iter().map(String::as_str).collect()).collect();
     assert_eq!(legs, [["call-0@scene", "call-2@scene"], ["call-1@scene", "call-3@scene"]]);
-    // Where nothing tells which belongs to which, nothing is guessed: no call has the legs of two callers.
+    // Ambiguous legs stay unassigned: no call has legs of two callers.
     for (legs, _) in parallel(true) {
         let callers = legs.iter().filter(|id| ["call-0@scene", "call-1@scene"].contains(&id.as_str())).count();
         assert!(callers <= 1, "{legs:?}");
@@ -381,7 +381,7 @@ fn a_leg_after_both_calls_were_announced_is_only_related() {
     scene.connect(a);
     scene.connect(b);
     scene.wait(1_000);
-    // Both were told. Now the PBX lets their media meet: a re-INVITE announces the other's phone.
+    // Both calls were announced. Now the PBX connects their media: a re-INVITE announces the other telephone.
     let phone = scene.get(b).media[1];
     scene.at(a).media[1] = phone;
     scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));
@@ -409,7 +409,7 @@ fn with_header_is_a_message_of_its_own() {
     assert!(texts[0].contains("X-Once: 1\r\n") && !texts[1].contains("X-Once"));
 }
 
-/// What the mirror shows where the INVITE of this leg comes last of all that happened within 100 ms of it.
+/// Returns the packets with the INVITE of this leg moved behind all packets of the next 100 ms.
 fn with_late_invite(scene: &Scene, leg: DialogId, late_ms: i64) -> Vec<ScenePacket> {
     let call_id = format!("Call-ID: {}\r\n", scene.get(leg).call_id);
     let (there, mut packets) = (scene.get(leg).sip[1], scene.packets());

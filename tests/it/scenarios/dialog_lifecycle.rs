@@ -137,7 +137,7 @@ fn a_refused_offer_leaves_the_old_session() {
     scene.at(call).media[0] = old;
     let refused = scene.now();
     scene.talk(call, 2_000);
-    // What goes between strangers and the address that never came to be is not of this call.
+    // Packets between other hosts and the rejected address do not belong to this call.
     let stranger = (ip(60, 4_000), old.with_port(31_000));
     scene.rtp(&[(6, stranger)], 400);
     let ended = scene.bye(call, Side::Caller);
@@ -382,7 +382,7 @@ fn a_call_captured_midway_is_recorded_from_the_next_offer() {
     let record = &played.only().record;
     assert_eq!((record.invited_at, record.answered_at), (None, None), "both were before the capture");
     let sound = played.only().sound.as_ref().expect("a recording");
-    // Who called is not known: whoever speaks first is taken for the caller.
+    // The caller is unknown: the side that sends first counts as the caller.
     for channel in sound {
         assert!([Voice(1), Voice(2)].contains(&channel.judge(joined + 500)));
         assert_eq!(channel.share(channel.judge(joined + 500), joined, ended), 1.0);

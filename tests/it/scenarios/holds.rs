@@ -97,7 +97,7 @@ fn both_sides_may_hold_and_each_resumes_its_own() {
     scene.talk(call, 1_000);
     scene.hold(call, Side::Caller);
     scene.wait(1_000);
-    // Who is held already answers a hold of its own with inactive (RFC 3264 section 6.1).
+    // A side that is on hold answers another hold with inactive (RFC 3264 section 6.1).
     scene.renegotiate(call, Side::Callee, "INVITE", (&["a=inactive"], &["a=inactive"]));
     scene.wait(1_000);
     scene.renegotiate(call, Side::Callee, "INVITE", (&["a=recvonly"], &["a=sendonly"]));
@@ -107,7 +107,7 @@ fn both_sides_may_hold_and_each_resumes_its_own() {
     scene.bye(call, Side::Caller);
     let played = play(&scene);
     let record = &played.only().record;
-    // The caller's hold lies around the callee's; the record tells the outer one, begin and end.
+    // The caller's hold encloses the callee's. The record has start and end of the outer hold.
     assert_eq!(events(record).first(), Some(&("hold", Some(Side::Caller))), "{:?}", record.events);
     assert_eq!(events(record).last(), Some(&("resume", Some(Side::Caller))), "{:?}", record.events);
 }

@@ -7,7 +7,7 @@ use crate::scenarios::outside_and_200;
 use crate::support::playback::{PlayedScene, play};
 use crate::support::scenario::at;
 
-/// (ms, extension, whether it rings, whether it was answered) of everything that was told.
+/// Returns (ms, extension, is ringing, is answered) of every event of a live call.
 fn told(played: &PlayedScene) -> Vec<(i64, Option<&str>, bool, bool)> {
     let row = |(ms, live): &'_ (i64, callspan::call::event::LiveCall)| {
         (*ms, live.record.ringing_at.is_some(), live.record.answered_at.is_some())

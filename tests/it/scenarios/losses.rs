@@ -9,7 +9,7 @@ use crate::scenarios::direct;
 use crate::support::playback::{NullSink, play_packets};
 use crate::support::scenario::{STEP_MS, ScenePacket, at};
 
-/// A call of 4 s of which ten packets of the callee's sound, half a second into it, never came; the ms of its end.
+/// Returns a call of 4 s without ten RTP packets of the callee after 500 ms, and the ms of its end.
 fn with_a_hole() -> (Vec<ScenePacket>, i64) {
     let (mut scene, call, _) = direct();
     let talks = scene.now();
@@ -26,7 +26,7 @@ fn problems(record: &CallRecord) -> Vec<(&str, Option<u64>)> {
     record.problems.iter().map(|p| (p.kind.as_str(), p.packets)).collect()
 }
 
-/// The record of the one call, when something is told to the engine in the middle of it.
+/// Returns the record of the call after `tell` changed the engine in the middle of it.
 fn told_in_the_middle(packets: &[ScenePacket], tell: impl Fn(&mut Engine)) -> CallRecord {
     let mut engine = Engine::new(Config::default(), "losses");
     let (before, after) = packets.split_at(packets.len() / 2);
@@ -96,7 +96,7 @@ fn a_clock_step_is_a_problem_and_moves_no_times() {
     assert!(at(ended).nanos_since(end).abs() < 100_000_000, "by the clock that held when the call began: {end:?}");
 }
 
-/// What a restart of the recorder leaves of a call: it was away when the answer came, and again at the end.
+/// The recorder was stopped when the answer came, and again at the end of the call.
 #[test]
 fn a_call_with_both_voices_is_answered_without_a_200() {
     let (mut scene, call, _) = direct();

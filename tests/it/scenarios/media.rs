@@ -259,7 +259,7 @@ fn direct_media_is_in_the_recording_of_an_outbound_call() {
     let talks = scene.now();
     scene.bridge(a, b, 2_000);
     let through = scene.now();
-    // The PBX tells each end the other's address.
+    // The PBX announces to each side the address of the other.
     let (phone, trunk) = (scene.get(a).media[0], scene.get(b).media[1]);
     scene.at(a).media = [phone, trunk];
     scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));

@@ -67,7 +67,7 @@ impl Office {
         self.scene.leg(&mut self.pbx, &mut self.e200, [OUTSIDE, "200"])
     }
 
-    /// See [`Office::rings_200`].
+    /// Adds the leg by which the PBX rings extension 201 for the outside caller.
     fn rings_201(&mut self) -> DialogId {
         self.scene.leg(&mut self.pbx, &mut self.e201, [OUTSIDE, "201"])
     }

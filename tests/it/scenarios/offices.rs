@@ -71,7 +71,7 @@ fn an_outbound_answer_during_an_inbound_call_is_unrelated() {
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, .. } = &mut office;
     let mut customer = ScenePhone::new("+79990000777", 4);
-    // Somebody whose telephone the mirror does not show calls out.
+    // A telephone that the mirror does not see makes an outbound call.
     let x = scene.leg(pbx, &mut customer, [DID, "+79990000777"]);
     for leg in [a, b, x] {
         scene.invite(leg);

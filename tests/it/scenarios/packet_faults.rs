@@ -12,7 +12,7 @@ use crate::scenarios::direct;
 use crate::support::playback::{NullSink, PlayedScene, play, play_packets};
 use crate::support::scenario::{DialogId, Scene, ScenePacket, ScenePhone};
 
-/// A call of 4 s whose packets are changed on their way; it must be heard all the same.
+/// Plays a call of 4 s with changed packets. Both voices must be recorded in full.
 #[track_caller]
 fn heard_through(change: impl Fn(&mut ScenePacket)) -> PlayedScene {
     let (mut scene, call, _) = direct();

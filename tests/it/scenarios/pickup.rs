@@ -8,7 +8,7 @@ use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
 use crate::support::playback::{PlayedCall, PlayedScene, play};
 use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, at};
 
-/// The call whose first leg is this dialog.
+/// Returns the call that has this dialog as its first leg.
 #[track_caller]
 fn call_of<'a>(played: &'a PlayedScene, scene: &Scene, d: DialogId) -> &'a PlayedCall {
     let id = &scene.get(d).call_id;
@@ -134,7 +134,7 @@ fn a_transfer_by_reinvite_is_one_call_and_a_consultation() {
     );
     scene.bye(b, Side::Caller);
     scene.bye(c, Side::Callee);
-    // Each of the two is told of the other by a re-INVITE, the trunk with another port of the PBX.
+    // A re-INVITE announces each side to the other, to the trunk with another port of the PBX.
     let offer = scene.sdp(d, Side::Caller, &[]);
     let identity = format!("P-Asserted-Identity: <sip:{OUTSIDE}@10.0.0.9>");
     scene.request(d, Side::Caller, "INVITE", &[MessageChange::Sdp(offer), MessageChange::Header(&identity)]);

@@ -229,7 +229,7 @@ fn an_ambiguous_leg_is_not_assigned_to_a_newer_call() {
 }
 
 /// A second call of the same number comes while a ring group of the first one is being rung, and its own extension
-/// 10 ms after it: whose the third leg is cannot be told.
+/// The third leg comes 10 ms later and could belong to either call.
 #[test]
 fn a_leg_within_a_ringing_burst_is_not_the_new_calls() {
     let mut office = Office::new();
@@ -450,7 +450,7 @@ fn a_proxy_that_forks_names_the_extension_by_its_request_uri() {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
     let scene = &mut office.scene;
-    // One Call-ID, one From tag and the dialled number in To at every hop: only the Request-URI tells.
+    // Call-ID, From tag and To are equal at every hop: only the Request-URI differs.
     let (call_id, tag) = (scene.get(a).call_id.clone(), scene.get(a).tags[0].clone());
     for (leg, number) in [(b, "200"), (c, "201")] {
         let media = scene.get(a).media[0];
@@ -648,7 +648,7 @@ fn a_call_id_used_again_is_another_call() {
     let (mut ours, mut outside) = (ScenePhone::new("200", 2), ScenePhone::new(OUTSIDE, 1));
     for n in 0..2 {
         let call = scene.dialog(&mut ours, &mut outside);
-        // A new From tag, and CSeq from the beginning: nothing else tells the two calls apart.
+        // Only the new From tag and the restarted CSeq distinguish the two calls.
         scene.at(call).call_id = "reused@scene".to_owned();
         scene.connect(call);
         scene.talk(call, 1_000);
@@ -785,7 +785,7 @@ fn a_second_call_keeps_the_telephone_that_only_it_rings() {
     let (scene, [_, a2, _, _, b2], _) = two_rung_at_once(2);
     let played = play(&scene);
     let answered: Vec<_> = played.calls.iter().filter(|c| c.record.outcome == Outcome::Answered).collect();
-    // Whose 202 was could not be told when it rang: it names both.
+    // 202 could belong to either call while it rang, so it is related to both.
     let own = answered.iter().find(|c| c.record.legs.iter().any(|l| l.sip_call_id == scene.get(b2).call_id));
     let second = played.calls.iter().find(|c| c.record.legs.iter().any(|l| l.sip_call_id == scene.get(a2).call_id));
     let (own, second) = (own.expect("it was answered"), second.expect("every INVITE is in a record"));

@@ -43,7 +43,7 @@ fn what_the_network_says_of_a_diverted_call_is_kept() {
     assert_eq!(record.diverted_from.as_deref(), Some("201"));
     assert_eq!(record.called_party.as_deref(), Some("+74953009081"));
     assert_eq!(record.referred_by.as_deref(), Some("202"));
-    // Without a Diversion, the first entry of History-Info tells who was called first (RFC 7044).
+    // Without a Diversion, the first entry of History-Info names the party called first (RFC 7044).
     let record = direct(&mut a, &mut b, &headers[1..], Config::default());
     assert_eq!(record.diverted_from.as_deref(), Some("+74953009080"));
     // An entry that is alone is the call itself.

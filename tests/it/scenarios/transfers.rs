@@ -7,7 +7,7 @@ use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
 use crate::support::playback::{PlayedScene, play};
 use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
 
-/// The call whose first leg is this dialog.
+/// Returns the call that has this dialog as its first leg.
 #[track_caller]
 fn call_of<'a>(played: &'a PlayedScene, scene: &Scene, d: DialogId) -> &'a crate::support::playback::PlayedCall {
     let id = &scene.get(d).call_id;

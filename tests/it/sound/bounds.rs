@@ -27,7 +27,7 @@ fn assert_within(name: &str, recorded: &RecordedCall, talks: &[SpokenSide; 2], (
         assert!(score.offsets.len() >= 20, "{name}: enough was looked at");
         assert!(score.worst() <= bound_ms && score.spread() <= bound_ms, "{name}: {score:?}");
         assert!(score.missing_ms <= score.lost_ms, "{name}: missing {} of {}", score.missing_ms, score.lost_ms);
-        // What mu-law, a sample put in or taken out and the blending after a loss change in 200 ms.
+        // Level change in 200 ms by mu-law, an inserted or removed sample, and the cross-fade after a loss.
         assert!(score.levels.len() >= 5 && score.level_db() <= 0.2, "{name}: level off by {} dB", score.level_db());
         assert!(score.leakage_db() <= -30.0, "{name}: leakage {} dB", score.leakage_db());
     }

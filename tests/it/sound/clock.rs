@@ -103,11 +103,11 @@ fn a_clock_step_changes_only_the_next_call() {
     }
 }
 
-/// A live source: frames as its kernel stamped them, and a step of the wall clock before the packet of that number.
+/// A live source with kernel timestamps and a step of the wall clock before one packet.
 struct SteppingSource<'a> {
     packets: &'a [SentDatagram],
     next: usize,
-    /// What the wall clock is ahead of the packets' own stamps by, and from which packet on.
+    /// Step of the wall clock in ns, and the packet from which it applies.
     wall_ns: i64,
     step: Option<(usize, i64)>,
     /// Steps so far: a source keeps to the timeline that it began with.

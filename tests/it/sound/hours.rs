@@ -67,7 +67,7 @@ fn wire() -> (MirroredTraffic, [SpokenSide; 2]) {
     (wire, talks)
 }
 
-/// A recorder that makes each part when it is due.
+/// A recorder that renders each segment when it is due.
 struct SegmentRecorder<'a> {
     engine: Engine,
     spool: DiskSpool,

@@ -12,7 +12,7 @@ use callspan::spool::memory::MemorySpool;
 use crate::sound::score::{SpeechScore, SpokenPacket};
 use crate::support::phones::{EngineWithSpool, MirroredTraffic, RtpPacket, RtpPhone, at_ms, ended, feed};
 
-/// One side: its clock, its next packet, and the pieces that will be looked for.
+/// One side: its clock, its next packet, and the pieces that the score searches.
 struct DriftingSender {
     phone: RtpPhone,
     ppm: f64,
@@ -59,7 +59,7 @@ impl DriftingSender {
     }
 }
 
-/// The sound as it comes, of which the last seconds are kept.
+/// The rendered sound, limited to its last seconds.
 #[derive(Default)]
 struct RecordingTail {
     frames: Vec<[i16; 2]>,
@@ -96,7 +96,7 @@ const KEPT: usize = 32_000;
 fn long_call(hours: f64, ppm: [f64; 2]) -> (RenderReport, [DriftingSender; 2]) {
     let mut senders = [DriftingSender::new(Side::Caller, ppm[0]), DriftingSender::new(Side::Callee, ppm[1])];
     let folder = tempfile::tempdir().unwrap();
-    // What is more goes into a file.
+    // More than this goes into a file.
     let mut stage = EngineWithSpool {
         spool: MemorySpool::new(32, folder.path().to_owned()),
         ..EngineWithSpool::new(Config::default())

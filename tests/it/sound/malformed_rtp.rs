@@ -158,7 +158,7 @@ fn a_payload_type_reassigned_by_a_reinvite_decodes_with_its_new_codec() {
     let (mut wire, mut talks) = (MirroredTraffic::default(), both());
     wire.offer(0.0, &lines(Side::Caller, "PCMU"));
     wire.accept(1_000.0, &lines(Side::Callee, "PCMU"));
-    // What a voice of the sound's own numbers would be as type 96.
+    // The same voice as payload type 96.
     for (talk, pt) in talks.iter_mut().flat_map(|talk| [(talk, 0)]) {
         talk.phone.pt = pt;
         talk.run(&mut wire, (1_020.0, 6_000.0), 0.0, |_| PacketFate::default());

@@ -17,7 +17,7 @@ use crate::support::phones::{
     self, MirroredTraffic, RecordedCall, RtpPhone, SentDatagram, at_ms, ended, feed, recorded, voice,
 };
 
-/// How the earlier process ended.
+/// The end of the earlier process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessEnd {
     /// By SIGTERM.
@@ -31,7 +31,7 @@ pub fn start(folder: &Path) -> (DiskSpool, impl Sized + use<>) {
     DiskSpool::start(&config).expect("a spool")
 }
 
-/// What is in the folder of a recorder that heard these packets.
+/// Returns the spool folder of a recorder that was stopped after these packets.
 pub fn leave(
     packets: &[SentDatagram],
     left: ProcessEnd,
@@ -65,7 +65,7 @@ pub fn hear(engine: &mut Engine, packets: &[SentDatagram], spool: &mut DiskSpool
     feed(engine, packets, spool);
 }
 
-/// What a recorder makes of it that is started in that folder and hears the rest.
+/// Starts a recorder in that folder, plays the remaining packets, and returns the recording.
 pub fn go_on(folder: &Path, packets: &[SentDatagram]) -> RecordedCall {
     let (mut spool, _events) = start(folder);
     let mut engine = Engine::new(Config::default(), "made up");

@@ -14,13 +14,13 @@ pub struct SpokenPacket {
     pub lost: bool,
 }
 
-/// What was said, packet by packet, of one side.
+/// The speech of one side, packet by packet.
 pub struct SpokenSide {
     pub phone: RtpPhone,
     pub said: Vec<SpokenPacket>,
 }
 
-/// What the network does to one packet.
+/// The effect of the network on one packet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PacketFate {
     pub lost: bool,
@@ -61,7 +61,7 @@ impl SpokenSide {
         }
     }
 
-    /// What it says does not reach us, and is not looked for.
+    /// Speech that the mirror does not see, so it is not expected in the recording.
     pub fn unheard(&mut self, ms: f64) {
         for _ in 0..(ms / f64::from(self.phone.ptime_ms)).round() as u32 {
             self.phone.advance();
@@ -76,12 +76,12 @@ impl SpokenSide {
     }
 }
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Debug, Default)]
 pub struct SpeechScore {
     /// Of each piece, ms; positive = too late.
     pub offsets: Vec<f64>,
-    /// Of each piece of which nothing was lost, dB; positive = too loud.
+    /// Level of each piece without loss in dB; positive is too loud.
     pub levels: Vec<f64>,
     /// Of each piece, how much of it is in the other channel, as a factor.
     leaks: Vec<f64>,

@@ -7,7 +7,7 @@ use callspan::render::codec::{SpeechDecoder, decoder_for};
 
 use crate::support::phones::{MirroredTraffic, RecordedCall, RtpPacket, RtpPhone, at_ms, describe, record};
 
-/// A packet that was heard: when, and what it sounds like at 16 kHz (G.722) or 8 kHz.
+/// A packet: its time, and its sound at 16 kHz (G.722) or 8 kHz.
 struct SentSpeech {
     ms: f64,
     pcm: Vec<i16>,
@@ -17,7 +17,7 @@ struct SentSpeech {
 /// A telephone that speaks G.722 and G.711.
 struct MixedCodecPhone {
     phone: RtpPhone,
-    /// What a listener's decoder makes of its G.722: it goes on where the last spell of it ended.
+    /// The listener's G.722 decoder. It keeps its state across the periods of G.711.
     listener: Box<dyn SpeechDecoder>,
     random: fastrand::Rng,
     /// By how much its stamps grow in a millisecond.

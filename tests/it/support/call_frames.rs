@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-/// A call from a line outside to extension 102.
+/// A call from an outside number to extension 102.
 #[derive(Clone, Copy, Debug)]
 pub struct CallFrames {
     /// Makes Call-ID, number, ports and sound its own.
@@ -81,7 +81,7 @@ impl CallFrames {
         packet
     }
 
-    /// What a side (1: the caller, 2) says in its packet `n`: A-law, noise that is different in each.
+    /// Returns the A-law payload of packet `n` of a side (1: caller, 2: callee): different noise in each.
     pub fn sound(&self, n: u16, side: u32) -> Vec<u8> {
         let mut rng = fastrand::Rng::with_seed(u64::from(self.number) << 20 | u64::from(n) << 2 | u64::from(side));
         std::iter::repeat_with(|| rng.u8(..)).take(160).collect()

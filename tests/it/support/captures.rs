@@ -13,7 +13,7 @@ use callspan::ops::config::Config;
 use super::packets::{self, CapturedFrame};
 use super::score::CapturedRtp;
 
-/// What a replay gave, and the folder with its files.
+/// The result of a replay, and the folder with its files.
 pub struct ReplayResult {
     pub records: Vec<CallRecord>,
     pub warnings: Vec<String>,

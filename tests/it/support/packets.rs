@@ -267,7 +267,7 @@ pub fn fragmented(frame: &[u8], size: usize) -> Vec<Vec<u8>> {
     fragments_v4(&frame[14..14 + total], size).iter().map(|ip| [&frame[..14], ip].concat()).collect()
 }
 
-/// What the next router sends on: other MACs, TTL less one.
+/// Returns the frame as the next router forwards it: other MAC addresses, TTL reduced by one.
 pub fn routed(frame: &[u8]) -> Vec<u8> {
     let mut out = frame.to_vec();
     out[..12].copy_from_slice(&[2, 9, 9, 9, 9, 1, 2, 9, 9, 9, 9, 2]);
@@ -370,7 +370,7 @@ pub fn over_ipv6(frame: &[u8], tunnel: OverIpv6) -> Vec<Vec<u8>> {
     }
 }
 
-/// A tunnel whose outer packets are IPv6.
+/// A tunnel with IPv6 outside.
 #[derive(Clone, Copy, Debug)]
 pub enum OverIpv6 {
     Gre,

@@ -35,7 +35,7 @@ pub struct SentDatagram {
     pub payload: Vec<u8>,
 }
 
-/// Everything that the mirror shows of one call.
+/// All packets of one call.
 #[derive(Clone, Debug, Default)]
 pub struct MirroredTraffic {
     pub packets: Vec<SentDatagram>,
@@ -145,7 +145,7 @@ impl MirroredTraffic {
         self.message(ms + 1.0, Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0", (number, "ACK", ";tag=b"), "", ("", ""));
     }
 
-    /// What is said of the call before is not seen: its next INVITE is one inside the dialog.
+    /// The start of the dialog is not seen: its next INVITE is an in-dialog request.
     pub fn under_way() -> Self {
         Self { packets: Vec::new(), cseq: 7 }
     }
@@ -203,7 +203,7 @@ impl MirroredTraffic {
     }
 }
 
-/// A telephone: its voice, and where its stream stands.
+/// A telephone: its voice and the state of its RTP stream.
 #[derive(Clone, Debug)]
 pub struct RtpPhone {
     pub side: Side,
@@ -302,7 +302,7 @@ pub fn alaw(sample: i16) -> u8 {
     (sign | code as u8) ^ 0x55
 }
 
-/// What a recorder made of a call.
+/// The recording and the record of a call.
 pub struct RecordedCall {
     pub record: CallRecord,
     pub frames: Vec<[i16; 2]>,
@@ -318,7 +318,7 @@ impl RecordedCall {
     }
 }
 
-/// An engine with its spool.
+/// An engine with its spool in memory.
 pub struct EngineWithSpool {
     pub engine: Engine,
     pub spool: MemorySpool,

@@ -19,7 +19,7 @@ use callspan::time::Timestamp;
 
 use super::scenario::{RecordedChannel, Scene, ScenePacket, T0, at};
 
-/// A sink that watches another.
+/// A sink that records what it passes to another.
 pub struct WatchedSink<S> {
     pub inner: S,
     /// How often each media packet was kept, whichever leg it was kept for.
@@ -40,7 +40,7 @@ impl<S: LegSink> LegSink for WatchedSink<S> {
     }
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: Keep) {
         if datagram.payload.first() == Some(&0x80) {
-            // Flow and RTP header tell one packet from another.
+            // Flow and RTP header identify a packet.
             let header = datagram.payload[..12].try_into().unwrap();
             self.media.entry((datagram.src, datagram.dst, header)).or_default().push(leg);
             self.media_bytes += if keep == Keep::Whole { datagram.payload.len() } else { 0 };
@@ -58,7 +58,7 @@ impl<S: LegSink> LegSink for WatchedSink<S> {
     }
 }
 
-/// A sink that keeps nothing.
+/// A sink that discards everything.
 pub struct NullSink;
 
 impl LegSink for NullSink {
@@ -69,7 +69,7 @@ impl LegSink for NullSink {
     fn discard(&mut self, _: LegId) {}
 }
 
-/// One call as it came out.
+/// One call: its record and its recording.
 #[derive(Clone, Debug)]
 pub struct PlayedCall {
     pub record: CallRecord,
@@ -78,12 +78,12 @@ pub struct PlayedCall {
     pub sound: Option<[RecordedChannel; 2]>,
 }
 
-/// All that came out.
+/// Everything that the engine and the recorder produced.
 #[derive(Debug)]
 pub struct PlayedScene {
     /// In the order of invited_at.
     pub calls: Vec<PlayedCall>,
-    /// What was told while calls lived, with its ms of the scene.
+    /// Events of live calls, with the ms of the scene.
     pub told: Vec<(i64, LiveCall)>,
     pub counters: EngineCounters,
     /// Media bytes that went to the spool.

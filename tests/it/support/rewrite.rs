@@ -306,7 +306,7 @@ pub fn with_noise(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     out
 }
 
-/// What two interfaces give that are read one after the other: every other packet stands up to `late_ns` later in the
+/// Simulates two interfaces that are read one after the other: every other packet stands up to `late_ns` later in the
 /// file than its stamp says.
 pub fn disordered(packets: &[CapturedFrame], late_ns: u64) -> Vec<CapturedFrame> {
     let mut dice = FixedRandom(3);

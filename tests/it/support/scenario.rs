@@ -39,7 +39,7 @@ impl ScenePacket {
     }
 }
 
-/// Who speaks SIP. A PBX is one that many dialogs go through.
+/// A SIP user agent. A PBX takes part in many dialogs.
 #[derive(Clone, Debug)]
 pub struct ScenePhone {
     pub user: String,
@@ -106,7 +106,7 @@ pub struct SceneDialog {
     pub sdp_version: u32,
 }
 
-/// What makes a message differ from the plain one.
+/// A change to the default form of a message.
 #[derive(Clone, Debug)]
 pub enum MessageChange<'a> {
     /// A body.
@@ -119,7 +119,7 @@ pub enum MessageChange<'a> {
     CSeq(u32),
 }
 
-/// What is said and heard, in the order in which it was written; [`Scene::packets`] is in order of time.
+/// Packets in the order in which they were written; [`Scene::packets`] sorts them by time.
 #[derive(Clone, Debug, Default)]
 pub struct Scene {
     now_ms: i64,
@@ -145,7 +145,7 @@ impl Scene {
         Self::default()
     }
 
-    /// A scene whose RTP has next to no payload: where nobody listens.
+    /// Returns a scene with tiny RTP payloads, for tests that do not check the sound.
     pub fn mute() -> Self {
         Self { mute: true, ..Self::default() }
     }
@@ -434,7 +434,7 @@ impl Scene {
         sender.sequence = sender.sequence.wrapping_add(1);
         let samples_ms = if self.mute { 1 } else { PTIME_MS };
         for ms in now_ms..now_ms + samples_ms {
-            // A square wave of 1 kHz whose height tells voice and slot.
+            // Returns a square wave of 1 kHz. Its amplitude encodes voice and slot.
             let loud = level(voice, ms.div_euclid(SLOT_MS));
             out.extend([0x80 | loud, 0x80 | loud, 0x80 | loud, 0x80 | loud, loud, loud, loud, loud].map(|b| b ^ 0x55));
         }
@@ -455,7 +455,7 @@ pub struct RecordedChannel {
     pub samples: Vec<i16>,
 }
 
-/// What is heard at a moment.
+/// The sound that is expected at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedSound {
     /// Beyond the recording.
@@ -468,7 +468,7 @@ pub enum ExpectedSound {
 }
 
 impl RecordedChannel {
-    /// What is heard at a millisecond of the scene: 10 ms around it are judged.
+    /// Returns the sound at a millisecond of the scene, judged by the 10 ms around it.
     pub fn judge(&self, ms: i64) -> ExpectedSound {
         let from = ((ms as f64 - 5.0 - self.starts_ms) * 8.0).round();
         if from < 0.0 || from as usize + 80 > self.samples.len() {
@@ -517,7 +517,7 @@ fn has_branch<'a>(with: &[MessageChange<'a>]) -> Option<&'a str> {
     with.iter().find_map(|w| if let MessageChange::Branch(tag) = w { Some(*tag) } else { None })
 }
 
-/// The text of a message whose request was sent by `requester`.
+/// Returns the text of a message that belongs to a request of `requester`.
 fn message(
     dialog: &SceneDialog,
     (start, requester): (String, Side),

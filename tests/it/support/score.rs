@@ -23,7 +23,7 @@ pub struct CapturedRtp {
     pub payload: Vec<u8>,
 }
 
-/// What should be heard in one channel.
+/// The expected sound of one channel.
 #[derive(Clone, Debug)]
 pub struct ExpectedTrack {
     pub samples: Vec<i16>,
@@ -31,12 +31,12 @@ pub struct ExpectedTrack {
     pub heard: Vec<bool>,
 }
 
-/// How a channel compares with what should be in it.
+/// The result of comparing a channel with its expected sound.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChannelScore {
     /// Windows with speech in them.
     pub windows: usize,
-    /// Windows whose speech is nowhere within 250 ms.
+    /// Windows with speech that was not found within 250 ms.
     pub lost: usize,
     /// Median; positive: the recording is late.
     pub lag_ms: f64,

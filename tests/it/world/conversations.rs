@@ -14,7 +14,7 @@ const MOBILE: &str = "+79161234567";
 /// The PBX plays this voice.
 const MUSIC: u8 = 5;
 
-/// What one record must say.
+/// The expected content of one record.
 #[derive(Clone, Debug)]
 pub(crate) struct ExpectedRecord {
     /// Name of the kind of conversation.
@@ -83,7 +83,7 @@ impl ExpectedRecord {
         Self { outcomes: vec![outcome], sounded: false, ..self }
     }
 
-    /// Whether there is an answer to be told of.
+    /// True if the record has an answer.
     pub(crate) fn is_answered(&self) -> bool {
         self.outcomes.iter().any(|o| matches!(o, Outcome::Answered | Outcome::Abandoned))
     }
@@ -106,7 +106,7 @@ pub(crate) fn any(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Conversati
     make(&kinds, scene, rng, phones)
 }
 
-/// A kind of conversation of which many may be under way with the same number.
+/// A conversation that can occur several times at once with the same number.
 pub(crate) fn of_a_crowd(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -344,7 +344,7 @@ fn ring_group(
     vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Inbound, two), ended_by)]
 }
 
-/// One dialog at three hops: a proxy forks it to two telephones, whose media goes past it.
+/// One dialog at three hops: a proxy forks it to two telephones. Their media bypasses the proxy.
 fn proxy_fork(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -503,7 +503,7 @@ fn transfer(
     vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Inbound, one), ended_by)]
 }
 
-/// Who called out hands the outside party over to the other extension.
+/// The extension that called out transfers the outside party to the other extension.
 fn outbound_transfer(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -528,7 +528,7 @@ fn outbound_transfer(
     vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Outbound, one), EndedBy::Callee)]
 }
 
-/// A transfer of which only the PBX's doing is seen: a leg goes, another comes, in whichever order.
+/// A transfer without REFER: one leg ends and another begins, in either order.
 fn feature_code(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -707,7 +707,7 @@ fn direct_media(
     scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));
     scene.at(b).media[0] = caller;
     scene.renegotiate(b, Side::Caller, "INVITE", (&[], &[]));
-    // What is on its way between the two re-INVITEs is not asked about.
+    // Sound between the two re-INVITEs is not checked.
     scene.wait(200);
     scene.rtp(&[(1, (caller, callee)), (2, (callee, caller))], 800);
     scene.bye(a, Side::Caller);

@@ -24,7 +24,7 @@ struct RandomWorld {
     end_ms: i64,
 }
 
-/// A world and how it is shown.
+/// The effects of the mirror on the packets of a world.
 #[derive(Clone, Copy, Debug)]
 enum MirrorEffects {
     /// As it was, in order.
@@ -38,7 +38,7 @@ enum MirrorEffects {
 }
 
 thread_local! {
-    /// What was shown last: told when it fails.
+    /// The packets shown last, printed when the test fails.
     static SHOWN: std::cell::Cell<MirrorEffects> = const { std::cell::Cell::new(MirrorEffects::Clean) };
 }
 
@@ -61,7 +61,7 @@ fn world(seed: u64) -> RandomWorld {
     RandomWorld { packets: scene.packets(), truths, end_ms: end_ms + 20_000 }
 }
 
-/// A world in which everybody who calls has the same number, or withholds it: next to nothing tells the calls apart.
+/// A world with one caller number, or withheld numbers: little distinguishes the calls.
 fn crowd(seed: u64) -> RandomWorld {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut scene = Scene::mute();
@@ -81,7 +81,7 @@ fn crowd(seed: u64) -> RandomWorld {
     RandomWorld { packets: scene.packets(), truths, end_ms: end_ms + 20_000 }
 }
 
-/// What the mirror shows of a world.
+/// Returns the packets that the mirror shows of a world.
 fn shown(world: &RandomWorld, show: MirrorEffects, seed: u64) -> Vec<ScenePacket> {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
     let mut out: Vec<(i64, ScenePacket)> = Vec::new();
@@ -137,7 +137,7 @@ fn run(packets: &[ScenePacket], end_ms: i64) -> WorldOutcome {
     WorldOutcome { calls, media: sink.media }
 }
 
-/// What holds for every world, however it is shown.
+/// Checks that hold for every world and mirror.
 fn judge_always(world: &RandomWorld, outcome: &WorldOutcome) {
     let mut ids = HashSet::new();
     let mut records_of: BTreeMap<&str, usize> = BTreeMap::new();
@@ -172,7 +172,7 @@ fn touches(truth: &ExpectedRecord, call: &EndedCall) -> bool {
     call.record.legs.iter().any(|l| truth.call_ids.contains(&l.sip_call_id))
 }
 
-/// What holds for whatever was shown: an INVITE ends in a record.
+/// Checks that hold even with lost packets: each INVITE ends in a record.
 fn judge_shown(packets: &[ScenePacket], outcome: &WorldOutcome) {
     let records: HashSet<&str> =
         outcome.calls.iter().flat_map(|c| &c.record.legs).map(|l| l.sip_call_id.as_str()).collect();
@@ -183,7 +183,7 @@ fn judge_shown(packets: &[ScenePacket], outcome: &WorldOutcome) {
     }
 }
 
-/// What holds when every message was seen.
+/// Checks that hold when every message was seen.
 fn judge_whole(world: &RandomWorld, outcome: &WorldOutcome) {
     for truth in &world.truths {
         let calls: Vec<&EndedCall> = outcome.calls.iter().filter(|c| touches(truth, c)).collect();
