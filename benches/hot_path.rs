@@ -8,7 +8,7 @@ use std::time::Duration;
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::decision::Decision;
-use callspan::call::event::{Keep, LegId, LegSink};
+use callspan::call::event::{KeptBytes, LegId, LegSink};
 use callspan::capture::{CapturedFrame, LinkType};
 use callspan::decode::{FrameDecoder, UdpDatagram};
 use callspan::spool;
@@ -21,7 +21,7 @@ struct Nowhere;
 
 impl LegSink for Nowhere {
     fn open(&mut self, _leg: LegId, _name: &str) {}
-    fn packet(&mut self, _leg: LegId, datagram: &UdpDatagram<'_>, _keep: Keep) {
+    fn packet(&mut self, _leg: LegId, datagram: &UdpDatagram<'_>, _keep: KeptBytes) {
         black_box(datagram.payload);
     }
     fn decide(&mut self, _leg: LegId, _at: Timestamp, _decision: &Decision) {}

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use callspan::call::record::{CallRecord, SideRecord, Verdict};
+use callspan::call::record::{CallRecord, CallVerdict, SideRecord};
 use traffic::Trunk;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -77,8 +77,11 @@ fn measure(trunk: &Trunk, args: &[String]) -> Result<(), Box<dyn Error>> {
     println!(
         "  {} records, {} with both sides, {} with a loss of our own; {} packets, {} lost; {cpu:.1} s of CPU",
         records.len(),
-        records.iter().filter(|record| record.verdict == Some(Verdict::BothSides)).count(),
-        records.iter().filter(|record| record.problems.iter().any(|p| p.kind == "lost_by_us")).count(),
+        records.iter().filter(|record| record.verdict == Some(CallVerdict::BothSides)).count(),
+        records
+            .iter()
+            .filter(|record| record.problems.iter().any(|p| p.kind == callspan::call::record::ProblemKind::LostByUs))
+            .count(),
         sum(&|side| side.packets),
         sum(&|side| side.lost),
     );

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::path::PathBuf;
 
 use callspan::call::decision::{Decision, PayloadFormat};
-use callspan::call::event::{EndedLeg, Keep, LegId, LegSink as _};
+use callspan::call::event::{EndedLeg, KeptBytes, LegId, LegSink as _};
 use callspan::call::record::{EndedBy, Side, SideRecord};
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
@@ -46,7 +46,7 @@ fn call() -> LegSource {
                 wire_len: packet.len() as u32,
                 interface: 0,
             };
-            spool.packet(leg, &datagram, Keep::Whole);
+            spool.packet(leg, &datagram, KeptBytes::Whole);
         }
     }
     let end = Decision::End { ended_by: EndedBy::Caller, caller: SideRecord::default(), callee: SideRecord::default() };

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use callspan::call::decision::Decision;
-use callspan::call::event::{Keep, LegId, LegSink as _};
+use callspan::call::event::{KeptBytes, LegId, LegSink as _};
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::spool::config::Config;
@@ -47,7 +47,7 @@ fn timed(legs: u64, packets: u64) -> Duration {
         for n in 0..round {
             let at = Timestamp::from_micros(n as i64);
             let datagram = UdpDatagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 };
-            spool.packet(LegId(n % legs), &datagram, Keep::Whole);
+            spool.packet(LegId(n % legs), &datagram, KeptBytes::Whole);
         }
         spent += begin.elapsed();
         spool.flush();

@@ -42,7 +42,7 @@
 //!   decides nothing ([`call::decision::Decision`]).
 //! - **spool**: the packets and decisions of a leg, as a pcapng file.
 //! - **record**: the JSON that says what became of a call ([`call::record::CallRecord`]).
-//! - **verdict**: in one word whether and why (not) a call can be heard ([`call::record::Verdict`]).
+//! - **verdict**: in one word whether and why (not) a call can be heard ([`call::record::CallVerdict`]).
 
 #![cfg_attr(not(feature = "service"), allow(dead_code, reason = "the service uses more of the core"))]
 

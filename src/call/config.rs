@@ -1,6 +1,6 @@
 //! The `[calls]`, `[numbers]` and `[[rules]]` sections.
 
-use crate::call::record::Direction;
+use crate::call::record::CallDirection;
 
 /// When a call ends without a BYE, and how legs are joined.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,8 +19,8 @@ pub struct Config {
     /// Headers whose equal value joins legs.
     pub correlation_headers: Vec<String>,
     /// Where the recorded part begins.
-    pub start: Start,
-    /// [`crate::call::event::CallEvent::PartDue`] is told each time a live call was recorded for so many seconds more;
+    pub start: RecordingStart,
+    /// [`crate::call::event::CallEvent::SegmentsDue`] is told each time a live call was recorded for so many seconds more;
     /// 0: never.
     pub part_s: u64,
     /// Header fields to keep in the record (`headers`), besides those that `numbers` and the Pyrus mappings name.
@@ -28,9 +28,9 @@ pub struct Config {
     /// What pauses a recording, for card numbers.
     pub pause: crate::call::pause::Config,
     /// Who is who.
-    pub numbers: Numbers,
+    pub numbers: NumbersConfig,
     /// What to do with which call; the first match decides.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<CallRule>,
 }
 
 impl Default for Config {
@@ -42,11 +42,11 @@ impl Default for Config {
             hold_s: 14_400,
             max_hours: 24,
             correlation_headers: Vec::new(),
-            start: Start::Answer,
+            start: RecordingStart::Answer,
             part_s: 0,
             keep_headers: Vec::new(),
             pause: crate::call::pause::Config::default(),
-            numbers: Numbers::default(),
+            numbers: NumbersConfig::default(),
             rules: Vec::new(),
         }
     }
@@ -54,7 +54,7 @@ impl Default for Config {
 
 /// `recording.start`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Start {
+pub enum RecordingStart {
     /// From the 200 OK to the INVITE.
     #[default]
     Answer,
@@ -77,7 +77,7 @@ pub enum NumberSource {
 
 /// The `[numbers]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Numbers {
+pub struct NumbersConfig {
     /// What an extension looks like: a pattern over the whole user part, `x` or `#` one digit, `*` any number of
     /// characters, `[2-4]` a class; several may be given, separated by commas. Default: two to five digits.
     pub extension_pattern: String,
@@ -99,7 +99,7 @@ pub struct Numbers {
     pub withheld: String,
 }
 
-impl Default for Numbers {
+impl Default for NumbersConfig {
     fn default() -> Self {
         Self {
             extension_pattern: String::from("xx,xxx,xxxx,xxxxx"),
@@ -121,9 +121,9 @@ impl Default for Numbers {
 
 /// One `[[rules]]` entry: every given condition must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct CallRule {
     /// Which way the call goes.
-    pub direction: Option<Direction>,
+    pub direction: Option<CallDirection>,
     /// Pattern (as `extension_pattern`) over either number.
     pub number: Option<String>,
     /// Pattern over the extension. One that only rings decides nothing that cannot be taken back.

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use crate::call::config::{Config, Start};
-use crate::call::dialog::{AnsweredBy, Began};
-use crate::call::event::Registration;
+use crate::call::config::{Config, RecordingStart};
+use crate::call::dialog::{AnswerEvidence, DialogStart};
+use crate::call::event::RegistrationPolicy;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
-use crate::call::pause::Pauses;
+use crate::call::pause::PauseHistory;
 use crate::call::record::{
-    CallRecord, Direction, EndedBy, EventRecord, LegRecord, Outcome, Problem, SCHEMA, Side, Sides, Verdict,
+    CallDirection, CallOutcome, CallProblem, CallRecord, CallVerdict, EndedBy, EventKind, EventRecord, LegRecord,
+    ProblemKind, SCHEMA, Side, SideRecords,
 };
 use crate::call::roles::CallRoles;
 use crate::call::streams::side_record;
@@ -36,7 +37,7 @@ pub(crate) struct Conversation {
     /// Whether recorded media was deleted because a rule turned out to exclude the call.
     pub(crate) media_deleted: bool,
     /// Problems of the call as a whole. The legs add their own to the record.
-    pub(crate) problems: Vec<Problem>,
+    pub(crate) problems: Vec<CallProblem>,
     /// Difference of wall clock minus capture timeline when the call began, in ns.
     pub(crate) wall_offset_ns: i64,
     /// Records of unanswered legs that the engine does not hold any more.
@@ -50,7 +51,7 @@ pub(crate) struct Conversation {
     /// Time at which the remaining legs are split off or ended. Set when the first leg and the anchor have ended.
     pub(crate) partners_due_at: Option<Timestamp>,
     /// Times in which recording was paused.
-    pub(crate) pauses: Pauses,
+    pub(crate) pauses: PauseHistory,
     /// Whether the call was restored after a restart, with the legs that the earlier process had assigned.
     pub(crate) restored: bool,
     /// Number of recording segments announced so far.
@@ -112,10 +113,10 @@ pub(crate) enum RecordingPolicy {
 
 impl RecordingPolicy {
     /// Returns whether the call may be registered. A call without media may, because registration stores no voice.
-    pub(crate) const fn registration(self) -> Registration {
+    pub(crate) const fn registration(self) -> RegistrationPolicy {
         match self {
-            Self::Record | Self::Exclude { .. } => Registration::Allowed,
-            Self::NoRegister { .. } => Registration::Forbidden,
+            Self::Record | Self::Exclude { .. } => RegistrationPolicy::Allowed,
+            Self::NoRegister { .. } => RegistrationPolicy::Forbidden,
         }
     }
 }
@@ -150,7 +151,7 @@ impl Conversation {
             answered_elsewhere: None,
             continues: None,
             partners_due_at: None,
-            pauses: Pauses::new(),
+            pauses: PauseHistory::new(),
             restored: false,
             segments: 0,
             segment_due_at: None,
@@ -158,17 +159,17 @@ impl Conversation {
     }
 
     /// Something made the call less than whole; each kind is said once.
-    pub(crate) fn note_problem(&mut self, kind: &str) {
+    pub(crate) fn note_problem(&mut self, kind: ProblemKind) {
         if !self.problems.iter().any(|p| p.kind == kind) {
-            self.problems.push(Problem { kind: kind.to_owned(), packets: None, ms: None });
+            self.problems.push(kind.problem());
         }
     }
 
     /// Records that a restart left a gap in the recording. The record says the longest gap of any leg.
     pub(crate) fn note_restart(&mut self, gap: Duration) {
-        self.note_problem("restart_gap");
+        self.note_problem(ProblemKind::RestartGap);
         let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
-        if let Some(problem) = self.problems.iter_mut().find(|p| p.kind == "restart_gap") {
+        if let Some(problem) = self.problems.iter_mut().find(|p| p.kind == ProblemKind::RestartGap) {
             // All legs report the same restart, so their gaps do not add up.
             problem.ms = Some(problem.ms.map_or(gap_ms, |known| known.max(gap_ms)));
         }
@@ -201,17 +202,17 @@ impl Conversation {
         let dialog = &anchor.dialog;
         record.invited_at = legs.iter().filter_map(|l| l.dialog.invited_at).min();
         record.ringing_at = legs.iter().filter_map(|l| l.dialog.ringing_at).min();
-        record.answered_at = dialog.answered.filter(|(_, how)| *how != AnsweredBy::UnderWay).map(|(at, _)| at);
+        record.answered_at = dialog.answered.filter(|(_, how)| *how != AnswerEvidence::MidCall).map(|(at, _)| at);
         roles.fill_record(&mut record, context.plan);
         if let Some(answer) = self.answered_elsewhere.as_ref().filter(|_| roles.operator.is_none()) {
-            record.outcome = Outcome::Answered;
+            record.outcome = CallOutcome::Answered;
             record.operator_answered_at = Some(answer.at);
             let named = roles.first.parties.named_extension().map(str::to_owned);
             record.internal = named.or_else(|| answer.extension.clone());
         }
         record.sip_status = dialog.status;
         record.reason_header = legs.iter().find_map(|l| l.dialog.reason.clone());
-        record.sides = Sides {
+        record.sides = SideRecords {
             caller: side_record(&anchor.streams, Side::Caller),
             callee: side_record(&anchor.streams, Side::Callee),
         };
@@ -225,11 +226,11 @@ impl Conversation {
         if let Some((at, by)) = dialog.ended() {
             record.ended_at = Some(at);
             // A caller may give up with a BYE instead of a CANCEL (RFC 3261 section 15). The call was not answered then.
-            let early = dialog.answered.is_none() && dialog.began == Began::Invite;
+            let early = dialog.answered.is_none() && dialog.began == DialogStart::Invite;
             let hung_up = matches!(by, EndedBy::Caller | EndedBy::Callee);
             record.ended_by = Some(if early && hung_up { EndedBy::Signalling } else { by });
             record.duration_s = record.answered_at.map(|answered| seconds(answered, at));
-            let early = context.config.start == Start::Media && legs.iter().any(|l| l.has_media());
+            let early = context.config.start == RecordingStart::Media && legs.iter().any(|l| l.has_media());
             if !early || dialog.answered.is_some() {
                 self.set_verdict(&mut record, legs, anchor);
             }
@@ -247,30 +248,30 @@ impl Conversation {
         self.note_unseen_beginning(record, answer);
         match (self.policy, answer) {
             (RecordingPolicy::Exclude { rule }, _) => {
-                record.verdict = Some(Verdict::Excluded);
+                record.verdict = Some(CallVerdict::Excluded);
                 let late = if self.media_deleted { " Media that had been kept until then was deleted." } else { "" };
                 record.verdict_reason =
                     Some(format!("Rule {rule} of the configuration forbids to record this call.{late}"));
             }
-            (_, None) if began == Began::UnderWay && !heard => {
-                record.verdict = Some(Verdict::NoMedia);
+            (_, None) if began == DialogStart::MidCall && !heard => {
+                record.verdict = Some(CallVerdict::NoMedia);
                 record.verdict_reason =
                     Some(String::from("The call began before the capture; only its end was seen, and no media."));
             }
             (_, None) => {
-                record.verdict = Some(Verdict::NotAnswered);
+                record.verdict = Some(CallVerdict::NotAnswered);
                 record.verdict_reason = Some(not_answered_reason(record));
             }
-            (_, Some(AnsweredBy::Ack)) => {
+            (_, Some(AnswerEvidence::Ack)) => {
                 record.verdict_reason =
                     Some(String::from("The mirror did not show the answer; the time of the ACK is used instead."));
             }
-            (_, Some(AnsweredBy::Media)) => {
+            (_, Some(AnswerEvidence::Media)) => {
                 record.verdict_reason = Some(String::from(
                     "The mirror did not show the answer; the time of the first RTP packet is used instead.",
                 ));
             }
-            (_, Some(AnsweredBy::UnderWay)) => {
+            (_, Some(AnswerEvidence::MidCall)) => {
                 record.verdict_reason = Some(match &self.continues {
                     Some(id) => format!(
                         "Call {id} ended because nobody was heard for calls.silence_s; this call is its continuation."
@@ -278,23 +279,23 @@ impl Conversation {
                     None => joined_reason(record.direction).to_owned(),
                 });
             }
-            (_, Some(AnsweredBy::Success)) if heard && !anchor.has_media() => {
+            (_, Some(AnswerEvidence::Success)) if heard && !anchor.has_media() => {
                 record.verdict_reason = Some(String::from(
                     "The sound comes from another leg of the call: the mirror showed no media on the outside party's leg.",
                 ));
             }
-            (_, Some(AnsweredBy::Success)) => {}
+            (_, Some(AnswerEvidence::Success)) => {}
         }
     }
 
-    fn note_unseen_beginning(&self, record: &mut CallRecord, answer: Option<AnsweredBy>) {
+    fn note_unseen_beginning(&self, record: &mut CallRecord, answer: Option<AnswerEvidence>) {
         let kind = match answer {
-            Some(AnsweredBy::Ack | AnsweredBy::Media) => "answer_not_seen",
-            Some(AnsweredBy::UnderWay) if self.continues.is_some() => "continues_after_silence",
-            Some(AnsweredBy::UnderWay) => "began_before_capture",
-            Some(AnsweredBy::Success) | None => return,
+            Some(AnswerEvidence::Ack | AnswerEvidence::Media) => ProblemKind::AnswerNotSeen,
+            Some(AnswerEvidence::MidCall) if self.continues.is_some() => ProblemKind::ContinuesAfterSilence,
+            Some(AnswerEvidence::MidCall) => ProblemKind::BeganBeforeCapture,
+            Some(AnswerEvidence::Success) | None => return,
         };
-        record.problems.push(Problem { kind: kind.to_owned(), packets: None, ms: None });
+        record.problems.push(kind.problem());
     }
 
     fn move_to_wall_clock(&self, record: &mut CallRecord) {
@@ -339,7 +340,7 @@ fn events(legs: &[&Leg], roles: &CallRoles<'_>) -> Vec<EventRecord> {
     for (n, leg) in legs.iter().enumerate() {
         // A PBX passes a DTMF digit on to every leg, so the digits of the anchor leg are enough.
         let of_anchor = leg.id == roles.anchor.id;
-        let own = leg.dialog.events.iter().filter(|e| of_anchor || e.kind != "dtmf");
+        let own = leg.dialog.events.iter().filter(|e| of_anchor || e.kind != EventKind::Dtmf);
         all.extend(own.cloned().map(|mut event| {
             if !roles.has_same_sides(leg) {
                 event.side = event.side.map(Side::other);
@@ -365,22 +366,20 @@ fn events(legs: &[&Leg], roles: &CallRoles<'_>) -> Vec<EventRecord> {
 fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if lost > 0 {
-        match record.problems.iter_mut().find(|p| OUR_LOSSES.contains(&p.kind.as_str())) {
+        match record.problems.iter_mut().find(|p| OUR_LOSSES.contains(&p.kind)) {
             Some(ours) => ours.packets = Some(lost),
-            None => {
-                record.problems.push(Problem { kind: String::from("lost_before_us"), packets: Some(lost), ms: None })
-            }
+            None => record.problems.push(ProblemKind::LostBeforeUs.with_packets(lost)),
         }
     }
     let cut: u64 = anchor.streams.iter().map(|s| s.cut).sum();
     if cut > 0 {
-        record.problems.push(Problem { kind: String::from("cut_by_snaplen"), packets: Some(cut), ms: None });
+        record.problems.push(ProblemKind::CutBySnaplen.with_packets(cut));
     }
 }
 
-const fn joined_reason(direction: Direction) -> &'static str {
+const fn joined_reason(direction: CallDirection) -> &'static str {
     match direction {
-        Direction::Unknown => {
+        CallDirection::Unknown => {
             "The call began before the capture; it is recorded from the moment it was first seen. The direction is unknown: the left channel is the side that was seen to act first."
         }
         _ => "The call began before the capture; it is recorded from the moment it was first seen.",
@@ -390,12 +389,12 @@ const fn joined_reason(direction: Direction) -> &'static str {
 fn not_answered_reason(record: &CallRecord) -> String {
     let status = record.sip_status.map(|s| format!(" (SIP status {s})")).unwrap_or_default();
     match record.outcome {
-        Outcome::Cancelled => String::from("The caller hung up before anybody answered."),
-        Outcome::Busy => format!("The called party was busy{status}."),
-        Outcome::Declined => format!("The called party declined the call{status}."),
-        Outcome::NoAnswer => format!("Nobody answered{status}."),
-        Outcome::Redirected => format!("The call was redirected elsewhere{status}."),
-        Outcome::Failed => format!("The call failed before it was answered{status}."),
+        CallOutcome::Cancelled => String::from("The caller hung up before anybody answered."),
+        CallOutcome::Busy => format!("The called party was busy{status}."),
+        CallOutcome::Declined => format!("The called party declined the call{status}."),
+        CallOutcome::NoAnswer => format!("Nobody answered{status}."),
+        CallOutcome::Redirected => format!("The call was redirected elsewhere{status}."),
+        CallOutcome::Failed => format!("The call failed before it was answered{status}."),
         _ if record.ended_by == Some(EndedBy::CaptureEnd) => {
             String::from("The capture ended before the call was answered.")
         }
@@ -413,4 +412,4 @@ const MAX_COMPACTED_LEGS: usize = 256;
 /// Time within which a PBX passes an event (e.g. a hold) on from one leg to another.
 const PASS_ON_WINDOW: Duration = Duration::from_secs(2);
 /// Problems of this machine that explain gaps in the RTP sequence numbers.
-const OUR_LOSSES: [&str; 2] = ["lost_by_us", "restart_gap"];
+const OUR_LOSSES: [ProblemKind; 2] = [ProblemKind::LostByUs, ProblemKind::RestartGap];

@@ -74,7 +74,7 @@ impl std::fmt::Debug for SrtpKey {
 /// Why a stream cannot be decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unreadable {
+pub enum MissingKeyReason {
     /// Keys were agreed over DTLS in the media path (RFC 5764).
     DtlsSrtp,
     /// ZRTP.
@@ -151,7 +151,7 @@ pub enum Decision {
         /// Number of the stream.
         stream: u32,
         /// Why.
-        why: Unreadable,
+        why: MissingKeyReason,
     },
     /// The wall clock was set. The times of the call stay by the clock that held when it began; who goes on after a
     /// restart needs to know.
@@ -188,7 +188,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// A decision and the moment from which it holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Decided {
+pub struct TimedDecision {
     /// Nanoseconds of the capture timeline.
     pub at_ns: i64,
     /// What was decided.
@@ -196,7 +196,7 @@ pub struct Decided {
     pub decision: Decision,
 }
 
-impl Decided {
+impl TimedDecision {
     /// The moment from which it holds.
     pub const fn at(&self) -> Timestamp {
         Timestamp::from_nanos(self.at_ns)

@@ -8,7 +8,7 @@ mod notes;
 
 use belonging::tag_of_to;
 
-use crate::call::negotiation::{Agreed, Description, Negotiation};
+use crate::call::negotiation::{AgreedMedia, AudioDescription, Negotiation};
 use crate::call::record::{EndedBy, EventRecord, Side};
 use crate::net::{Endpoint, Transport};
 use crate::sdp;
@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 
 /// Where a dialog stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum DialogState {
     /// Invited, no final answer yet.
     Inviting,
     /// Refused with the demand to try again (401, 407, 422): waits for the next INVITE.
@@ -38,16 +38,16 @@ pub enum Phase {
 
 /// How the capture came to see this dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Began {
+pub enum DialogStart {
     /// With its INVITE or a response to it.
     Invite,
     /// It was under way already.
-    UnderWay,
+    MidCall,
 }
 
 /// From where the time of the answer is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnsweredBy {
+pub enum AnswerEvidence {
     /// A 2xx to the INVITE.
     Success,
     /// No 2xx was seen; its ACK was.
@@ -55,7 +55,7 @@ pub enum AnsweredBy {
     /// Neither was seen; media flowed.
     Media,
     /// The call was under way when the capture began.
-    UnderWay,
+    MidCall,
 }
 
 /// The dialog.
@@ -75,10 +75,10 @@ pub struct Dialog {
     pub callee_addr: Endpoint,
     /// How the signalling travels.
     pub transport: Transport,
-    /// See [`Began`].
-    pub began: Began,
-    /// See [`Phase`].
-    phase: Phase,
+    /// See [`DialogStart`].
+    pub began: DialogStart,
+    /// See [`DialogState`].
+    phase: DialogState,
     /// What was announced.
     pub negotiation: Negotiation,
     /// First INVITE.
@@ -86,7 +86,7 @@ pub struct Dialog {
     /// First 180 or 183 (or another 18x).
     pub ringing_at: Option<Timestamp>,
     /// Answer, and how it is known.
-    pub answered: Option<(Timestamp, AnsweredBy)>,
+    pub answered: Option<(Timestamp, AnswerEvidence)>,
     /// Last ACK of an INVITE whose final response was not seen.
     pub acked_at: Option<Timestamp>,
     /// First CANCEL.
@@ -108,7 +108,7 @@ pub struct Dialog {
     /// Branches of the two newest INVITEs outside a dialog, hashed.
     branches: [Option<u64>; 2],
     /// What was agreed when events were last written.
-    agreed: Agreed,
+    agreed: AgreedMedia,
     last_at: Timestamp,
 }
 
@@ -126,8 +126,8 @@ impl Dialog {
             caller_addr,
             callee_addr,
             transport,
-            began: if in_dialog { Began::UnderWay } else { Began::Invite },
-            phase: Phase::Inviting,
+            began: if in_dialog { DialogStart::MidCall } else { DialogStart::Invite },
+            phase: DialogState::Inviting,
             negotiation: Negotiation::default(),
             invited_at: None,
             ringing_at: None,
@@ -142,7 +142,7 @@ impl Dialog {
             tried: false,
             invite_cseq: 0,
             branches: [None, None],
-            agreed: Agreed::default(),
+            agreed: AgreedMedia::default(),
             last_at: at,
         }
     }
@@ -161,26 +161,26 @@ impl Dialog {
 
     /// Ends the dialog for a reason outside its signalling. Nothing happens to one that is over.
     pub fn handle_end(&mut self, at: Timestamp, by: EndedBy) {
-        if !matches!(self.phase, Phase::Ended { .. }) {
-            self.phase = Phase::Ended { at, by };
+        if !matches!(self.phase, DialogState::Ended { .. }) {
+            self.phase = DialogState::Ended { at, by };
         }
     }
 
     /// Media shows that a call was answered whose answer the mirror did not show.
-    pub fn handle_presumed_answer(&mut self, at: Timestamp, how: AnsweredBy) {
+    pub fn handle_presumed_answer(&mut self, at: Timestamp, how: AnswerEvidence) {
         if self.answered.is_none() {
             self.answered = Some((at, how));
-            if matches!(self.phase, Phase::Inviting | Phase::Challenged { .. }) {
-                self.phase = Phase::Established;
+            if matches!(self.phase, DialogState::Inviting | DialogState::Challenged { .. }) {
+                self.phase = DialogState::Established;
             }
         }
     }
 
     /// A dialog that was taken for over is heard again: what was agreed still holds, all else begins anew.
     pub fn handle_return(&mut self, at: Timestamp) {
-        self.phase = Phase::Established;
-        self.began = Began::UnderWay;
-        self.answered = Some((at, AnsweredBy::UnderWay));
+        self.phase = DialogState::Established;
+        self.began = DialogStart::MidCall;
+        self.answered = Some((at, AnswerEvidence::MidCall));
         (self.invited_at, self.ringing_at, self.acked_at, self.cancelled_at) = (None, None, None, None);
         (self.status, self.reason, self.session_timer) = (None, None, None);
         self.events.clear();
@@ -195,14 +195,14 @@ impl Dialog {
     }
 
     /// Where it stands.
-    pub const fn phase(&self) -> Phase {
+    pub const fn phase(&self) -> DialogState {
         self.phase
     }
 
     /// When and by what it ended.
     pub const fn ended(&self) -> Option<(Timestamp, EndedBy)> {
         match self.phase {
-            Phase::Ended { at, by } => Some((at, by)),
+            DialogState::Ended { at, by } => Some((at, by)),
             _ => None,
         }
     }
@@ -228,7 +228,7 @@ impl Dialog {
     }
 
     const fn is_confirmed(&self) -> bool {
-        matches!(self.phase, Phase::Established | Phase::Ended { .. })
+        matches!(self.phase, DialogState::Established | DialogState::Ended { .. })
     }
 
     fn handle_request(&mut self, at: Timestamp, message: &SipMessage<'_>) {
@@ -256,8 +256,8 @@ impl Dialog {
             // Inside a dialog: what it announces may be refused.
             self.negotiation.begin(side, cseq);
             self.announce(message, side, None);
-            if self.began == Began::UnderWay {
-                self.handle_presumed_answer(at, AnsweredBy::UnderWay);
+            if self.began == DialogStart::MidCall {
+                self.handle_presumed_answer(at, AnswerEvidence::MidCall);
             }
             return;
         }
@@ -266,7 +266,7 @@ impl Dialog {
         let again = cseq > self.invite_cseq && self.invite_cseq != 0;
         self.invite_cseq = self.invite_cseq.max(cseq);
         if again && self.may_try_again() {
-            self.phase = Phase::Inviting;
+            self.phase = DialogState::Inviting;
             self.status = None;
         }
         self.announce(message, side, None);
@@ -274,7 +274,8 @@ impl Dialog {
 
     /// A new attempt after a refusal that is not the end of the story: a challenge, a redirection, another offer.
     const fn may_try_again(&self) -> bool {
-        let refused = matches!(self.phase, Phase::Challenged { .. } | Phase::Ended { by: EndedBy::Signalling, .. });
+        let refused =
+            matches!(self.phase, DialogState::Challenged { .. } | DialogState::Ended { by: EndedBy::Signalling, .. });
         refused && self.cancelled_at.is_none()
     }
 
@@ -286,18 +287,18 @@ impl Dialog {
         }
         // No refusal was seen: it is the ACK of a 2xx.
         self.negotiation.commit(side, cseq);
-        if self.phase == Phase::Inviting && side == Side::Caller && self.status.is_none() {
+        if self.phase == DialogState::Inviting && side == Side::Caller && self.status.is_none() {
             self.acked_at = Some(at);
         }
     }
 
     fn handle_bye(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side) {
         self.note_reason(message);
-        if self.began == Began::Invite
+        if self.began == DialogStart::Invite
             && self.answered.is_none()
             && let Some(acked) = self.acked_at
         {
-            self.handle_presumed_answer(acked, AnsweredBy::Ack);
+            self.handle_presumed_answer(acked, AnswerEvidence::Ack);
         }
         let by = match side {
             Side::Caller => EndedBy::Caller,
@@ -305,13 +306,13 @@ impl Dialog {
         };
         match &mut self.phase {
             // Both may hang up at once, and interfaces may swap the two: the first by time counts.
-            Phase::Ended { at: known, by: known_by } if matches!(known_by, EndedBy::Caller | EndedBy::Callee) => {
+            DialogState::Ended { at: known, by: known_by } if matches!(known_by, EndedBy::Caller | EndedBy::Callee) => {
                 if at < *known {
                     (*known, *known_by) = (at, by);
                 }
             }
-            Phase::Ended { .. } => {}
-            phase => *phase = Phase::Ended { at, by },
+            DialogState::Ended { .. } => {}
+            phase => *phase = DialogState::Ended { at, by },
         }
     }
 
@@ -337,8 +338,8 @@ impl Dialog {
 
     fn is_first_invite(&self, cseq: u32) -> bool {
         match self.began {
-            Began::Invite => self.invite_cseq == 0 || cseq <= self.invite_cseq || self.answered.is_none(),
-            Began::UnderWay => false,
+            DialogStart::Invite => self.invite_cseq == 0 || cseq <= self.invite_cseq || self.answered.is_none(),
+            DialogStart::MidCall => false,
         }
     }
 
@@ -355,8 +356,8 @@ impl Dialog {
             200..=299 => self.handle_success(at, message, tag),
             401 | 407 | 422 => {
                 self.status = Some(status);
-                if self.phase == Phase::Inviting {
-                    self.phase = Phase::Challenged { at };
+                if self.phase == DialogState::Inviting {
+                    self.phase = DialogState::Challenged { at };
                 }
             }
             _ => self.handle_refusal(at, message, status),
@@ -380,14 +381,14 @@ impl Dialog {
         }
         self.callee_tag = tag.or_else(|| self.callee_tag.take());
         match self.answered {
-            Some((known, AnsweredBy::Success)) => self.answered = Some((known.min(at), AnsweredBy::Success)),
-            _ => self.answered = Some((at, AnsweredBy::Success)),
+            Some((known, AnswerEvidence::Success)) => self.answered = Some((known.min(at), AnswerEvidence::Success)),
+            _ => self.answered = Some((at, AnswerEvidence::Success)),
         }
         if matches!(
             self.phase,
-            Phase::Inviting | Phase::Challenged { .. } | Phase::Ended { by: EndedBy::Signalling, .. }
+            DialogState::Inviting | DialogState::Challenged { .. } | DialogState::Ended { by: EndedBy::Signalling, .. }
         ) {
-            self.phase = Phase::Established;
+            self.phase = DialogState::Established;
         }
     }
 
@@ -397,8 +398,8 @@ impl Dialog {
         }
         self.status = Some(status);
         self.note_reason(message);
-        if matches!(self.phase, Phase::Inviting | Phase::Challenged { .. }) {
-            self.phase = Phase::Ended { at, by: EndedBy::Signalling };
+        if matches!(self.phase, DialogState::Inviting | DialogState::Challenged { .. }) {
+            self.phase = DialogState::Ended { at, by: EndedBy::Signalling };
         }
     }
 
@@ -412,8 +413,8 @@ impl Dialog {
                 }
                 self.announce(message, of.0.other(), None);
                 self.negotiation.commit(of.0, of.1);
-                if self.began == Began::UnderWay {
-                    self.handle_presumed_answer(at, AnsweredBy::UnderWay);
+                if self.began == DialogStart::MidCall {
+                    self.handle_presumed_answer(at, AnswerEvidence::MidCall);
                 }
             }
             _ => self.negotiation.rollback(of.0, of.1),
@@ -424,7 +425,7 @@ impl Dialog {
     fn announce(&mut self, message: &SipMessage<'_>, by: Side, fork: Option<&str>) {
         let Some(body) = message.sdp() else { return };
         let Ok(session) = sdp::parse(&body) else { return };
-        let description = Description::from_session(&session);
+        let description = AudioDescription::from_session(&session);
         match fork {
             Some(tag) => self.negotiation.announce_fork(tag, description),
             None => self.negotiation.announce(by, description),

@@ -11,7 +11,7 @@ pub struct LegId(pub u64);
 
 /// How much of a packet may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
+pub enum KeptBytes {
     /// All of it.
     Whole,
     /// Only this many bytes of the UDP payload (the RTP header): the rest is secret. Length on the wire is kept.
@@ -24,7 +24,7 @@ pub trait LegSink {
     /// A leg begins. `name` is the stem of its file.
     fn open(&mut self, leg: LegId, name: &str);
     /// A packet of a leg, signalling or media.
-    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: Keep);
+    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes);
     /// A decision about a leg, holding from `at`.
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision);
     /// Nothing more will come for this leg.
@@ -38,7 +38,7 @@ pub const EARLY_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A part of a recording is closed so long after its end: by then all that is spooled late is there ([`EARLY_WINDOW`]),
 /// and what rendering must know of the time after it (some seconds each way).
-pub const PART_SETTLE: std::time::Duration = std::time::Duration::from_secs(30);
+pub const SEGMENT_SETTLE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Something about a conversation that the outside wants to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,8 +46,8 @@ pub enum CallEvent {
     /// A live call has changed: it is settled, an extension is known, it rings, it was answered.
     Changed(Box<LiveCall>),
     /// A live call has become so long that a part of its recording can be made.
-    PartDue(Box<DueParts>),
-    /// A rule forbids a live call, by its id, of which [`CallEvent::PartDue`] was told: those parts must go.
+    SegmentsDue(Box<DueSegments>),
+    /// A rule forbids a live call, by its id, of which [`CallEvent::SegmentsDue`] was told: those parts must go.
     Withdrawn(String),
     /// A call is over. All its legs are closed or discarded.
     Ended(Box<EndedCall>),
@@ -55,7 +55,7 @@ pub enum CallEvent {
 
 /// Whether a call may be registered in Pyrus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Registration {
+pub enum RegistrationPolicy {
     /// Yes, as the configuration of delivery says.
     #[default]
     Allowed,
@@ -69,21 +69,21 @@ pub struct LiveCall {
     /// Its record as it stands.
     pub record: CallRecord,
     /// Whether it may be registered.
-    pub registration: Registration,
+    pub registration: RegistrationPolicy,
 }
 
 /// A live call of which parts can be made.
 #[derive(Clone, Debug, PartialEq)]
-pub struct DueParts {
+pub struct DueSegments {
     /// Its record as it stands.
     pub record: CallRecord,
     /// As in [`EndedCall::legs`]; the files of some may still be growing.
     pub legs: Vec<EndedLeg>,
     /// Whether it may be registered.
-    pub registration: Registration,
+    pub registration: RegistrationPolicy,
     /// As in [`EndedCall::wall_offset_ns`].
     pub wall_offset_ns: i64,
-    /// So many parts, from the first on, are over since [`PART_SETTLE`] and more, and media came after that: whatever
+    /// So many parts, from the first on, are over since [`SEGMENT_SETTLE`] and more, and media came after that: whatever
     /// ends the call, it ends behind them.
     pub parts: u32,
 }
@@ -96,7 +96,7 @@ pub struct EndedCall {
     /// Legs with a spool, the one to be rendered first; with the name of the spool and its place in `record.legs`.
     pub legs: Vec<EndedLeg>,
     /// Whether it may be registered.
-    pub registration: Registration,
+    pub registration: RegistrationPolicy,
     /// What was added to the capture timeline to get the times of the record: the spool still has the timeline.
     pub wall_offset_ns: i64,
 }

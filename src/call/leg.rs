@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::call::config::Config;
 use crate::call::correlation_keys::{CorrelationKeys, LegSignature};
-use crate::call::dialog::{AnsweredBy, Began, Dialog, Phase};
+use crate::call::dialog::{AnswerEvidence, Dialog, DialogStart, DialogState};
 use crate::call::event::LegId;
-use crate::call::party::Parties;
-use crate::call::pause::Keypad;
-use crate::call::record::{EndedBy, LegRecord, Outcome, Side};
-use crate::call::streams::Stream;
+use crate::call::party::LegParties;
+use crate::call::pause::DtmfDetector;
+use crate::call::record::{CallOutcome, EndedBy, LegRecord, Side};
+use crate::call::streams::RtpStream;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
@@ -25,13 +25,13 @@ pub struct Leg {
     /// Its signalling.
     pub dialog: Dialog,
     /// Who speaks, by its own messages.
-    pub parties: Parties,
+    pub parties: LegParties,
     /// What its first message tells about the call that it belongs to.
     pub traces: CorrelationKeys,
     /// By what it can be found when another leg may belong to it.
     pub join_keys: Vec<u64>,
     /// Its streams.
-    pub streams: Vec<Stream>,
+    pub streams: Vec<RtpStream>,
     /// The voice codec last heard of each side.
     pub voices: [Option<String>; 2],
     /// Flows that are routed here.
@@ -41,7 +41,7 @@ pub struct Leg {
     /// See `claimed`.
     pub claimed_generation: Option<u32>,
     /// How far the sink was told.
-    pub spool: SpoolStage,
+    pub spool: LegSpoolState,
     /// When the spool was told that the recorded part begins.
     pub started_at: Option<Timestamp>,
     /// First and newest media packet.
@@ -53,7 +53,7 @@ pub struct Leg {
     /// First message.
     pub created_at: Timestamp,
     /// The keys that its sides press.
-    pub keypad: Keypad,
+    pub keypad: DtmfDetector,
     /// Its conversation is or was paused: each packet must be looked at for it.
     pub hushed: bool,
     /// Nothing more is expected of it.
@@ -68,25 +68,25 @@ pub struct Leg {
 
 /// What is known of a leg before it has a place and a conversation.
 #[derive(Clone, Debug)]
-pub struct Draft {
+pub struct LegDraft {
     /// Its signalling so far.
     pub dialog: Dialog,
     /// Who speaks.
-    pub parties: Parties,
+    pub parties: LegParties,
     /// What it may be joined by.
     pub traces: CorrelationKeys,
     /// First message.
     pub at: Timestamp,
 }
 
-impl Draft {
+impl LegDraft {
     /// What the guess by numbers and times goes by.
     pub fn signature(&self) -> LegSignature<'_> {
         signature(&self.dialog, &self.parties, self.at)
     }
 }
 
-fn signature<'a>(dialog: &Dialog, parties: &'a Parties, at: Timestamp) -> LegSignature<'a> {
+fn signature<'a>(dialog: &Dialog, parties: &'a LegParties, at: Timestamp) -> LegSignature<'a> {
     LegSignature {
         hop: (dialog.caller_addr, dialog.callee_addr),
         at,
@@ -100,7 +100,7 @@ fn signature<'a>(dialog: &Dialog, parties: &'a Parties, at: Timestamp) -> LegSig
 
 /// How far the sink was told of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpoolStage {
+pub enum LegSpoolState {
     /// It takes what it is given.
     Open,
     /// Nothing may be kept: not opened yet, or excluded by a rule.
@@ -111,7 +111,7 @@ pub enum SpoolStage {
 
 /// What is due for a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub enum LegDue {
     /// Look again then.
     Later(Timestamp),
     /// It is over since then.
@@ -122,8 +122,8 @@ pub enum Due {
 
 impl Leg {
     /// A leg that begins with a message.
-    pub fn new(id: LegId, name: String, conversation: usize, draft: Draft) -> Self {
-        let Draft { dialog, parties, traces, at } = draft;
+    pub fn new(id: LegId, name: String, conversation: usize, draft: LegDraft) -> Self {
+        let LegDraft { dialog, parties, traces, at } = draft;
         Self {
             id,
             name,
@@ -137,12 +137,12 @@ impl Leg {
             flows: Vec::new(),
             claimed: Vec::new(),
             claimed_generation: None,
-            spool: SpoolStage::Shut,
+            spool: LegSpoolState::Shut,
             started_at: None,
             first_media_at: None,
             last_media_at: None,
             superseded_at: None,
-            keypad: Keypad::default(),
+            keypad: DtmfDetector::default(),
             hushed: false,
             created_at: at,
             closed: false,
@@ -153,8 +153,8 @@ impl Leg {
     }
 
     /// What is known of it but for its media.
-    pub fn draft(&self) -> Draft {
-        Draft {
+    pub fn draft(&self) -> LegDraft {
+        LegDraft {
             dialog: self.dialog.clone(),
             parties: self.parties.clone(),
             traces: self.traces.clone(),
@@ -183,27 +183,29 @@ impl Leg {
     }
 
     /// What is due at `now`, and when to look again.
-    pub fn due(&self, now: Timestamp, config: &Config) -> Due {
+    pub fn due(&self, now: Timestamp, config: &Config) -> LegDue {
         match self.dialog.phase() {
-            Phase::Ended { at, .. } => self.due_when_ended(now, at),
-            Phase::Challenged { at } => later_or(now, at + TRANSACTION_TIMEOUT, || Due::End(at, EndedBy::Signalling)),
-            Phase::Inviting => self.due_when_inviting(now, config),
-            Phase::Established => self.due_when_established(now, config),
+            DialogState::Ended { at, .. } => self.due_when_ended(now, at),
+            DialogState::Challenged { at } => {
+                later_or(now, at + TRANSACTION_TIMEOUT, || LegDue::End(at, EndedBy::Signalling))
+            }
+            DialogState::Inviting => self.due_when_inviting(now, config),
+            DialogState::Established => self.due_when_established(now, config),
         }
     }
 
-    fn due_when_ended(&self, now: Timestamp, ended_at: Timestamp) -> Due {
+    fn due_when_ended(&self, now: Timestamp, ended_at: Timestamp) -> LegDue {
         // After an end by silence there is nothing left to wait for.
         let since = ended_at.max(self.dialog.last_at());
-        later_or(now, since + LINGER, || Due::Close)
+        later_or(now, since + LINGER, || LegDue::Close)
     }
 
-    fn due_when_inviting(&self, now: Timestamp, config: &Config) -> Due {
+    fn due_when_inviting(&self, now: Timestamp, config: &Config) -> LegDue {
         let dialog = &self.dialog;
         let heard = self.last_media_at.unwrap_or(self.created_at);
         if let Some(cancelled) = dialog.cancelled_at {
             return later_or(now, cancelled.max(heard) + TRANSACTION_TIMEOUT, || {
-                Due::End(cancelled, EndedBy::Signalling)
+                LegDue::End(cancelled, EndedBy::Signalling)
             });
         }
         let patience = match dialog.is_tried() {
@@ -214,38 +216,38 @@ impl Leg {
         };
         let last = dialog.last_at().max(heard);
         let ended = if self.has_both_sides() { heard } else { last };
-        later_or(now, last + patience, || Due::End(ended, EndedBy::Silence))
+        later_or(now, last + patience, || LegDue::End(ended, EndedBy::Silence))
     }
 
-    fn due_when_established(&self, now: Timestamp, config: &Config) -> Due {
+    fn due_when_established(&self, now: Timestamp, config: &Config) -> LegDue {
         let dialog = &self.dialog;
         let answered = dialog.answered.map_or(self.created_at, |(at, _)| at);
         let heard = self.last_media_at.unwrap_or(answered).max(answered);
         let cut = answered + Duration::from_secs(u64::from(config.max_hours) * 3_600);
         if now >= cut {
-            return Due::End(cut, EndedBy::Limit);
+            return LegDue::End(cut, EndedBy::Limit);
         }
         if let Some(since) = self.superseded_at
             && heard <= since
             && now >= since + SUPERSEDED_PATIENCE
         {
-            return Due::End(heard, EndedBy::Replaced);
+            return LegDue::End(heard, EndedBy::Replaced);
         }
         let silence = if dialog.is_quiet() { config.hold_s } else { config.silence_s };
         let silent = heard.max(dialog.last_at()) + Duration::from_secs(u64::from(silence));
         if now >= silent {
-            return Due::End(heard, EndedBy::Silence);
+            return LegDue::End(heard, EndedBy::Silence);
         }
         let running = dialog.session_timer.filter(|_| !dialog.is_quiet());
         let expires = running.map(|(delta, refreshed)| {
             (refreshed + Duration::from_secs(u64::from(delta))).max(heard) + TRANSACTION_TIMEOUT
         });
         if expires.is_some_and(|at| now >= at) {
-            return Due::End(heard, EndedBy::SessionExpired);
+            return LegDue::End(heard, EndedBy::SessionExpired);
         }
         let superseded = self.superseded_at.filter(|s| heard <= *s).map(|s| s + SUPERSEDED_PATIENCE);
         let next = [Some(silent), expires, superseded].into_iter().flatten().min().unwrap_or(cut);
-        Due::Later(next.min(cut))
+        LegDue::Later(next.min(cut))
     }
 
     /// When it was last heard, if another call claims its media address and it has been silent since.
@@ -282,7 +284,7 @@ impl Leg {
     /// Whether it came to nothing so far: an INVITE, and no word or sound in return.
     pub const fn is_unanswered_call(&self) -> bool {
         let dialog = &self.dialog;
-        matches!(dialog.phase(), Phase::Inviting)
+        matches!(dialog.phase(), DialogState::Inviting)
             && dialog.ringing_at.is_none()
             && dialog.status.is_none()
             && self.first_media_at.is_none()
@@ -299,24 +301,24 @@ impl Leg {
     }
 
     /// How the attempt ended, by the signalling of this leg.
-    pub fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> CallOutcome {
         let dialog = &self.dialog;
         if dialog.answered.is_some() {
-            return Outcome::Answered;
+            return CallOutcome::Answered;
         }
         match dialog.status {
-            _ if dialog.cancelled_at.is_some() => Outcome::Cancelled,
-            Some(300..=399) => Outcome::Redirected,
-            Some(486 | 600) => Outcome::Busy,
-            Some(603 | 607) => Outcome::Declined,
-            Some(408 | 480) => Outcome::NoAnswer,
-            Some(487) => Outcome::Cancelled,
-            Some(400..) => Outcome::Failed,
+            _ if dialog.cancelled_at.is_some() => CallOutcome::Cancelled,
+            Some(300..=399) => CallOutcome::Redirected,
+            Some(486 | 600) => CallOutcome::Busy,
+            Some(603 | 607) => CallOutcome::Declined,
+            Some(408 | 480) => CallOutcome::NoAnswer,
+            Some(487) => CallOutcome::Cancelled,
+            Some(400..) => CallOutcome::Failed,
             // The caller gave up with a BYE instead of a CANCEL (RFC 3261 section 15).
-            _ if dialog.began == Began::Invite && matches!(dialog.ended(), Some((_, EndedBy::Caller))) => {
-                Outcome::Cancelled
+            _ if dialog.began == DialogStart::Invite && matches!(dialog.ended(), Some((_, EndedBy::Caller))) => {
+                CallOutcome::Cancelled
             }
-            _ => Outcome::Unknown,
+            _ => CallOutcome::Unknown,
         }
     }
 
@@ -332,7 +334,7 @@ impl Leg {
             callee_addr: Some(dialog.callee_addr),
             user_agents: dialog.user_agents.clone(),
             invited_at: dialog.invited_at,
-            answered_at: dialog.answered.filter(|(_, how)| *how != AnsweredBy::UnderWay).map(|(at, _)| at),
+            answered_at: dialog.answered.filter(|(_, how)| *how != AnswerEvidence::MidCall).map(|(at, _)| at),
             ended_at: dialog.ended().map(|(at, _)| at),
             sip_status: dialog.status,
             rendered: false,
@@ -342,8 +344,8 @@ impl Leg {
     }
 }
 
-fn later_or(now: Timestamp, at: Timestamp, due: impl FnOnce() -> Due) -> Due {
-    if now >= at { due() } else { Due::Later(at) }
+fn later_or(now: Timestamp, at: Timestamp, due: impl FnOnce() -> LegDue) -> LegDue {
+    if now >= at { due() } else { LegDue::Later(at) }
 }
 
 /// Timer B, F and H of RFC 3261 (64 x T1): after that no retransmission comes.

@@ -4,21 +4,21 @@
 //! A description says where its author *receives* and which payload types it understands; so RTP that arrives at
 //! an announced address is the voice of the *other* side.
 
-use crate::call::decision::{Decision, PayloadFormat, SrtpContext, SrtpKey, Unreadable};
+use crate::call::decision::{Decision, MissingKeyReason, PayloadFormat, SrtpContext, SrtpKey};
 use crate::call::record::Side;
 use crate::codec;
 use crate::net::Endpoint;
-use crate::sdp::{self, Direction, Kind, Protocol};
+use crate::sdp::{self, MediaDirection, MediaKind, MediaProtocol};
 
 /// What one side announced.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Description {
+pub struct AudioDescription {
     /// Where it receives audio: each audio m-line that is not refused, in order.
     pub receivers: Vec<Endpoint>,
     /// Payload types it understands.
     pub formats: Vec<(u8, PayloadFormat)>,
     /// Its audio m-lines that are not refused.
-    lines: Vec<Line>,
+    lines: Vec<AudioLine>,
     /// Whether it offers T.38 fax (an image m-line that is not refused).
     pub fax: bool,
 }
@@ -26,31 +26,17 @@ pub struct Description {
 /// An audio m-line. Of several, the answer takes those that it does not refuse, and their places are the offer's
 /// (RFC 3264 section 6): one may be plain and the next protected.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Line {
+struct AudioLine {
     /// Place among all m-lines.
     place: usize,
-    direction: Flow,
+    direction: MediaDirection,
     /// SDES keys its author sends with (RFC 4568), in order of preference.
     crypto: Vec<(u32, SrtpContext)>,
-    protection: Protection,
-}
-
-/// Which way media may flow, as the author sees it; holds are `SendOnly`, `Inactive` and an unspecified address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Flow {
-    /// Both ways.
-    #[default]
-    SendRecv,
-    /// The author only sends: it has put the other side on hold.
-    SendOnly,
-    /// The author only receives: the answer to `SendOnly`.
-    RecvOnly,
-    /// Neither.
-    Inactive,
+    protection: MediaProtection,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Protection {
+enum MediaProtection {
     #[default]
     Plain,
     Sdes,
@@ -60,47 +46,47 @@ enum Protection {
 
 /// How a side's voice is protected.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Security {
+pub enum StreamSecurity {
     /// Not at all.
     Plain,
     /// With these keys.
     Keys(SrtpContext),
     /// In a way that a passive listener cannot undo.
-    Unreadable(Unreadable),
+    Undecryptable(MissingKeyReason),
 }
 
-impl Security {
+impl StreamSecurity {
     /// What the spool is told of a stream with this protection.
     pub fn decision(self, stream: u32) -> Decision {
         match self {
             Self::Plain => Decision::Plain { stream },
             Self::Keys(context) => Decision::Srtp { stream, context },
-            Self::Unreadable(why) => Decision::Encrypted { stream, why },
+            Self::Undecryptable(why) => Decision::Encrypted { stream, why },
         }
     }
 }
 
-impl Description {
+impl AudioDescription {
     /// Takes the audio out of a session description. Video and other media are ignored.
-    pub fn from_session(session: &sdp::Session) -> Self {
+    pub fn from_session(session: &sdp::SessionDescription) -> Self {
         let mut out = Self::default();
         for (place, media) in session.media.iter().take(MAX_MEDIA_LINES).enumerate() {
             match media.kind {
-                Kind::Image => out.fax |= media.port != 0,
-                Kind::Audio if media.port != 0 => out.add_audio(media, place),
+                MediaKind::Image => out.fax |= media.port != 0,
+                MediaKind::Audio if media.port != 0 => out.add_audio(media, place),
                 _ => {}
             }
         }
         out
     }
 
-    fn add_audio(&mut self, media: &sdp::Media, place: usize) {
-        let mut direction = flow(media.direction);
+    fn add_audio(&mut self, media: &sdp::MediaDescription, place: usize) {
+        let mut direction = media.direction;
         if let Some(ip) = media.connection {
             let receiver = Endpoint::new(ip, media.port);
             if receiver.is_unspecified() {
                 // RFC 3264 section 8.4: the old way to say "on hold".
-                direction = Flow::Inactive;
+                direction = MediaDirection::Inactive;
             } else if !self.receivers.contains(&receiver) {
                 self.receivers.push(receiver);
             }
@@ -122,13 +108,13 @@ impl Description {
         }
         let crypto =
             media.crypto.iter().filter(|c| is_usual(c)).take(MAX_CRYPTO).map(|c| (c.tag, srtp_context(c))).collect();
-        self.lines.push(Line { place, direction, crypto, protection: protection(media) });
+        self.lines.push(AudioLine { place, direction, crypto, protection: protection(media) });
     }
 
     /// The m-line that counts beside what the other side announced: the first that neither refused; failing that, the
     /// first.
-    fn line(&self, other: Option<&Self>) -> Option<&Line> {
-        let is_common = |line: &&Line| other.is_some_and(|o| o.lines.iter().any(|l| l.place == line.place));
+    fn line(&self, other: Option<&Self>) -> Option<&AudioLine> {
+        let is_common = |line: &&AudioLine| other.is_some_and(|o| o.lines.iter().any(|l| l.place == line.place));
         self.lines.iter().find(is_common).or(self.lines.first())
     }
 }
@@ -136,29 +122,29 @@ impl Description {
 /// The state of offers and answers of one dialog.
 #[derive(Clone, Debug, Default)]
 pub struct Negotiation {
-    announced: [Option<Description>; 2],
+    announced: [Option<AudioDescription>; 2],
     /// Early answers by forks other than the first, by To tag: each may send early media.
-    forks: Vec<(String, Description)>,
+    forks: Vec<(String, AudioDescription)>,
     /// ZRTP agreed on keys in the media path (RFC 6189).
     zrtp: bool,
     /// Each side's offer inside the dialog that has not been accepted yet; both may offer at once (491).
-    pending: [Option<Pending>; 2],
-    agreed: Agreed,
+    pending: [Option<PendingOffer>; 2],
+    agreed: AgreedMedia,
     generation: u32,
 }
 
 /// An offer inside a dialog that has not been accepted yet.
 #[derive(Clone, Debug)]
-struct Pending {
+struct PendingOffer {
     cseq: u32,
-    before: [Option<Description>; 2],
+    before: [Option<AudioDescription>; 2],
     /// Whether the request had a description in it; without one, the offer comes in the answer.
     offered: bool,
 }
 
 /// What the last completed exchange came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Agreed {
+pub struct AgreedMedia {
     /// Who has put the other side on hold.
     pub holding: [bool; 2],
     /// Where each side receives audio.
@@ -172,7 +158,7 @@ impl Negotiation {
     pub fn begin(&mut self, by: Side, cseq: u32) {
         let pending = &mut self.pending[by.channel()];
         if pending.as_ref().is_none_or(|p| p.cseq != cseq) {
-            *pending = Some(Pending { cseq, before: self.announced.clone(), offered: false });
+            *pending = Some(PendingOffer { cseq, before: self.announced.clone(), offered: false });
         }
     }
 
@@ -201,9 +187,10 @@ impl Negotiation {
     /// An exchange that `offerer` began is complete. An answer says nothing of its author's own will where the offer
     /// left it no choice (RFC 3264 section 6.1).
     pub fn settle(&mut self, offerer: Side) {
-        let direction = |side| self.line(side).map_or(Flow::SendRecv, |line| line.direction);
-        let holds = [Side::Caller, Side::Callee].map(|s| matches!(direction(s), Flow::SendOnly | Flow::Inactive));
-        let free = self.announced(offerer).is_some() && direction(offerer) == Flow::SendRecv;
+        let direction = |side| self.line(side).map_or(MediaDirection::SendRecv, |line| line.direction);
+        let holds = [Side::Caller, Side::Callee]
+            .map(|s| matches!(direction(s), MediaDirection::SendOnly | MediaDirection::Inactive));
+        let free = self.announced(offerer).is_some() && direction(offerer) == MediaDirection::SendRecv;
         for side in [Side::Caller, Side::Callee] {
             if side == offerer || free {
                 self.agreed.holding[side.channel()] = holds[side.channel()];
@@ -216,7 +203,7 @@ impl Negotiation {
     }
 
     /// What the last completed exchange came to.
-    pub const fn agreed(&self) -> Agreed {
+    pub const fn agreed(&self) -> AgreedMedia {
         self.agreed
     }
 
@@ -229,7 +216,7 @@ impl Negotiation {
     }
 
     /// A side announced something, as an offer or as an answer.
-    pub fn announce(&mut self, by: Side, mut description: Description) {
+    pub fn announce(&mut self, by: Side, mut description: AudioDescription) {
         if let Some(pending) = &mut self.pending[by.channel()] {
             pending.offered = true;
         }
@@ -251,7 +238,7 @@ impl Negotiation {
 
     /// An early answer of one branch of a fork. The newest is the one that is announced; older ones keep their claim
     /// until [`Negotiation::choose`].
-    pub fn announce_fork(&mut self, to_tag: &str, description: Description) {
+    pub fn announce_fork(&mut self, to_tag: &str, description: AudioDescription) {
         match self.forks.iter().position(|(tag, _)| tag == to_tag) {
             Some(at) if self.forks[at].1 == description => return,
             Some(at) => self.forks[at].1.clone_from(&description),
@@ -288,19 +275,19 @@ impl Negotiation {
     }
 
     /// What a side announced last.
-    pub const fn announced(&self, side: Side) -> Option<&Description> {
+    pub const fn announced(&self, side: Side) -> Option<&AudioDescription> {
         self.announced[side.channel()].as_ref()
     }
 
     /// The m-line by which a side's audio goes.
-    fn line(&self, side: Side) -> Option<&Line> {
+    fn line(&self, side: Side) -> Option<&AudioLine> {
         self.announced(side)?.line(self.announced(side.other()))
     }
 
     /// Every address at which media of this dialog may arrive, with the side that receives there.
     pub fn claims(&self) -> Vec<(Endpoint, Side)> {
         let mut out: Vec<(Endpoint, Side)> = Vec::new();
-        let mut add = |description: &Description, side: Side| {
+        let mut add = |description: &AudioDescription, side: Side| {
             for &receiver in &description.receivers {
                 if !out.iter().any(|(known, _)| *known == receiver) {
                     out.push((receiver, side));
@@ -337,27 +324,29 @@ impl Negotiation {
     }
 
     /// How the voice of `sender` is protected.
-    pub fn security(&self, sender: Side) -> Security {
+    pub fn security(&self, sender: Side) -> StreamSecurity {
         if self.zrtp {
-            return Security::Unreadable(Unreadable::Zrtp);
+            return StreamSecurity::Undecryptable(MissingKeyReason::Zrtp);
         }
         let other = self.line(sender.other());
         let Some(own) = self.line(sender) else {
             // An offer that asks for protection, and no answer yet.
-            let asked = other.is_some_and(|line| line.protection != Protection::Plain);
-            return if asked { Security::Unreadable(Unreadable::NoKeys) } else { Security::Plain };
+            let asked = other.is_some_and(|line| line.protection != MediaProtection::Plain);
+            return if asked { StreamSecurity::Undecryptable(MissingKeyReason::NoKeys) } else { StreamSecurity::Plain };
         };
         let other_protection = other.map_or(own.protection, |o| o.protection);
         match (own.protection, other_protection) {
-            (Protection::Sdes, Protection::Plain) | (Protection::Plain, _) => Security::Plain,
-            (Protection::Dtls, Protection::Plain) => Security::Plain,
-            (Protection::Dtls, _) => Security::Unreadable(Unreadable::DtlsSrtp),
-            (Protection::SavpWithoutKeys, _) => Security::Unreadable(Unreadable::NoKeys),
-            (Protection::Sdes, _) => {
+            (MediaProtection::Sdes, MediaProtection::Plain) | (MediaProtection::Plain, _) => StreamSecurity::Plain,
+            (MediaProtection::Dtls, MediaProtection::Plain) => StreamSecurity::Plain,
+            (MediaProtection::Dtls, _) => StreamSecurity::Undecryptable(MissingKeyReason::DtlsSrtp),
+            (MediaProtection::SavpWithoutKeys, _) => StreamSecurity::Undecryptable(MissingKeyReason::NoKeys),
+            (MediaProtection::Sdes, _) => {
                 // The answer names the tag that was chosen; a key is always its sender's (RFC 4568 section 6.1).
                 let chosen = other.and_then(|o| o.crypto.first()).map(|(tag, _)| *tag);
                 let context = own.crypto.iter().find(|(tag, _)| Some(*tag) == chosen).or_else(|| own.crypto.first());
-                context.map_or(Security::Unreadable(Unreadable::NoKeys), |(_, c)| Security::Keys(c.clone()))
+                context.map_or(StreamSecurity::Undecryptable(MissingKeyReason::NoKeys), |(_, c)| {
+                    StreamSecurity::Keys(c.clone())
+                })
             }
         }
     }
@@ -373,7 +362,7 @@ fn static_format(pt: u8) -> Option<PayloadFormat> {
     })
 }
 
-fn named_format(format: &sdp::Format) -> Option<PayloadFormat> {
+fn named_format(format: &sdp::MediaFormat) -> Option<PayloadFormat> {
     if format.encoding.is_empty() {
         let mut named = static_format(format.pt)?;
         named.fmtp.clone_from(&format.fmtp);
@@ -389,38 +378,29 @@ fn named_format(format: &sdp::Format) -> Option<PayloadFormat> {
 
 /// Whether packets are sealed as the suite says. What a line with another key derivation or without encryption (RFC 4568
 /// section 6.3) came to would be noise.
-fn is_usual(crypto: &sdp::Crypto) -> bool {
+fn is_usual(crypto: &sdp::CryptoAttribute) -> bool {
     let unusual = ["KDR=", "UNENCRYPTED_SRTP", "UNAUTHENTICATED_SRTP"];
     !crypto.params.iter().any(|param| unusual.iter().any(|name| param.to_ascii_uppercase().starts_with(name)))
 }
 
-fn srtp_context(crypto: &sdp::Crypto) -> SrtpContext {
+fn srtp_context(crypto: &sdp::CryptoAttribute) -> SrtpContext {
     SrtpContext {
         suite: crypto.suite.clone(),
         keys: crypto.keys.iter().take(MAX_KEYS).map(|k| SrtpKey { inline: k.inline.clone(), mki: mki(k) }).collect(),
     }
 }
 
-fn mki(key: &sdp::Key) -> Option<(u64, u8)> {
+fn mki(key: &sdp::CryptoKey) -> Option<(u64, u8)> {
     key.mki.map(|m| (m.value, m.length_bytes))
 }
 
-fn protection(media: &sdp::Media) -> Protection {
+fn protection(media: &sdp::MediaDescription) -> MediaProtection {
     match media.protocol {
-        _ if !media.crypto.is_empty() => Protection::Sdes,
-        Protocol::UdpTlsRtpSavp | Protocol::UdpTlsRtpSavpf => Protection::Dtls,
-        _ if media.fingerprint => Protection::Dtls,
-        Protocol::RtpSavp | Protocol::RtpSavpf => Protection::SavpWithoutKeys,
-        _ => Protection::Plain,
-    }
-}
-
-const fn flow(direction: Direction) -> Flow {
-    match direction {
-        Direction::SendRecv => Flow::SendRecv,
-        Direction::SendOnly => Flow::SendOnly,
-        Direction::RecvOnly => Flow::RecvOnly,
-        Direction::Inactive => Flow::Inactive,
+        _ if !media.crypto.is_empty() => MediaProtection::Sdes,
+        MediaProtocol::UdpTlsRtpSavp | MediaProtocol::UdpTlsRtpSavpf => MediaProtection::Dtls,
+        _ if media.fingerprint => MediaProtection::Dtls,
+        MediaProtocol::RtpSavp | MediaProtocol::RtpSavpf => MediaProtection::SavpWithoutKeys,
+        _ => MediaProtection::Plain,
     }
 }
 
@@ -443,9 +423,9 @@ const MAX_FORKS: usize = 16;
 mod tests {
     use super::*;
 
-    fn description(lines: &str) -> Description {
+    fn description(lines: &str) -> AudioDescription {
         let text = format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n{lines}");
-        Description::from_session(&crate::sdp::parse(text.as_bytes()).expect("a session description"))
+        AudioDescription::from_session(&crate::sdp::parse(text.as_bytes()).expect("a session description"))
     }
 
     fn protected(port: u16, key: char) -> String {
@@ -460,14 +440,14 @@ mod tests {
         negotiation.announce(Side::Caller, description(&plain_first));
         negotiation.announce(Side::Callee, description(&format!("m=audio 0 RTP/AVP 8\r\n{}", protected(5002, 'b'))));
         for (side, key) in [(Side::Caller, 'a'), (Side::Callee, 'b')] {
-            let Security::Keys(context) = negotiation.security(side) else { panic!("{side:?} has no keys") };
+            let StreamSecurity::Keys(context) = negotiation.security(side) else { panic!("{side:?} has no keys") };
             assert!(context.keys[0].inline.starts_with(key));
         }
         negotiation.settle(Side::Caller);
         assert_eq!(negotiation.agreed().holding, [false, false], "the refused line held");
         // The other way round: the plain one was taken.
         negotiation.announce(Side::Callee, description("m=audio 5000 RTP/AVP 8\r\nm=audio 0 RTP/SAVP 8\r\n"));
-        assert_eq!(negotiation.security(Side::Caller), Security::Plain);
+        assert_eq!(negotiation.security(Side::Caller), StreamSecurity::Plain);
         negotiation.settle(Side::Caller);
         assert_eq!(negotiation.agreed().holding, [true, false]);
     }
@@ -475,10 +455,10 @@ mod tests {
     #[test]
     fn what_comes_before_the_answer_to_an_offer_of_keys_is_not_taken_for_plain() {
         let mut negotiation = Negotiation::default();
-        assert_eq!(negotiation.security(Side::Callee), Security::Plain, "nobody said anything");
+        assert_eq!(negotiation.security(Side::Callee), StreamSecurity::Plain, "nobody said anything");
         negotiation.announce(Side::Caller, description(&protected(4000, 'a')));
-        assert_eq!(negotiation.security(Side::Callee), Security::Unreadable(Unreadable::NoKeys));
+        assert_eq!(negotiation.security(Side::Callee), StreamSecurity::Undecryptable(MissingKeyReason::NoKeys));
         negotiation.announce(Side::Callee, description(&protected(5000, 'b')));
-        assert!(matches!(negotiation.security(Side::Callee), Security::Keys(_)));
+        assert!(matches!(negotiation.security(Side::Callee), StreamSecurity::Keys(_)));
     }
 }

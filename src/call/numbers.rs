@@ -3,33 +3,33 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use crate::call::config::Numbers;
-use crate::call::record::Direction;
+use crate::call::config::NumbersConfig;
+use crate::call::record::CallDirection;
 use crate::net::Endpoint;
 
 /// A pattern over a whole number: alternatives separated by commas; in each, `x` or `#` stands for one digit,
 /// `[2-4]` for one character of a class, `*` for any number of characters, everything else for itself.
 ///
 /// ```
-/// use callspan::call::numbers::Pattern;
+/// use callspan::call::numbers::NumberPattern;
 /// let extensions = Pattern::new("[1-3]xx, 7*");
 /// assert!(extensions.matches("200") && extensions.matches("7123"));
 /// assert!(!extensions.matches("400") && !extensions.matches("2000"));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pattern {
-    alternatives: Vec<Vec<Atom>>,
+pub struct NumberPattern {
+    alternatives: Vec<Vec<PatternAtom>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Atom {
+enum PatternAtom {
     Literal(char),
     Digit,
     Class(Vec<(char, char)>),
     Any,
 }
 
-impl Pattern {
+impl NumberPattern {
     /// Compiles a pattern. Everything is a pattern: an unclosed class stands for itself.
     pub fn new(text: &str) -> Self {
         let alternatives = text.split(',').map(str::trim).filter(|a| !a.is_empty()).map(atoms).collect();
@@ -42,22 +42,22 @@ impl Pattern {
     }
 }
 
-fn atoms(text: &str) -> Vec<Atom> {
+fn atoms(text: &str) -> Vec<PatternAtom> {
     let mut out = Vec::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         rest = &rest[c.len_utf8()..];
         out.push(match c {
-            'x' | 'X' | '#' => Atom::Digit,
-            '*' => Atom::Any,
+            'x' | 'X' | '#' => PatternAtom::Digit,
+            '*' => PatternAtom::Any,
             '[' => match rest.split_once(']') {
                 Some((class, after)) => {
                     rest = after;
-                    Atom::Class(ranges(class))
+                    PatternAtom::Class(ranges(class))
                 }
-                None => Atom::Literal(c),
+                None => PatternAtom::Literal(c),
             },
-            other => Atom::Literal(other),
+            other => PatternAtom::Literal(other),
         });
     }
     out
@@ -83,13 +83,13 @@ fn ranges(class: &str) -> Vec<(char, char)> {
 }
 
 /// The classic walk with one point of return: linear in practice, and bounded by length x pattern at the worst.
-fn fits(atoms: &[Atom], number: &str) -> bool {
+fn fits(atoms: &[PatternAtom], number: &str) -> bool {
     let chars: Vec<char> = number.chars().take(MAX_NUMBER_CHARS).collect();
     let (mut a, mut c) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while c < chars.len() {
         match atoms.get(a) {
-            Some(Atom::Any) => {
+            Some(PatternAtom::Any) => {
                 star = Some((a, c));
                 a += 1;
             }
@@ -107,22 +107,22 @@ fn fits(atoms: &[Atom], number: &str) -> bool {
             },
         }
     }
-    atoms[a.min(atoms.len())..].iter().all(|atom| *atom == Atom::Any)
+    atoms[a.min(atoms.len())..].iter().all(|atom| *atom == PatternAtom::Any)
 }
 
-fn fits_one(atom: &Atom, c: char) -> bool {
+fn fits_one(atom: &PatternAtom, c: char) -> bool {
     match atom {
-        Atom::Literal(l) => *l == c,
-        Atom::Digit => c.is_ascii_digit(),
-        Atom::Class(ranges) => ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)),
-        Atom::Any => true,
+        PatternAtom::Literal(l) => *l == c,
+        PatternAtom::Digit => c.is_ascii_digit(),
+        PatternAtom::Class(ranges) => ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)),
+        PatternAtom::Any => true,
     }
 }
 
 /// The rules of `[numbers]`, compiled.
 #[derive(Clone, Debug)]
 pub struct NumberPlan {
-    extensions: Pattern,
+    extensions: NumberPattern,
     listed: HashSet<String>,
     /// Users whose phones were seen to register.
     registered: HashSet<String>,
@@ -138,9 +138,9 @@ pub struct NumberPlan {
 
 impl NumberPlan {
     /// Compiles the section.
-    pub fn new(numbers: &Numbers) -> Self {
+    pub fn new(numbers: &NumbersConfig) -> Self {
         Self {
-            extensions: Pattern::new(&numbers.extension_pattern),
+            extensions: NumberPattern::new(&numbers.extension_pattern),
             listed: numbers.extensions.iter().cloned().collect(),
             registered: HashSet::new(),
             pbxs: HashSet::new(),
@@ -190,14 +190,18 @@ impl NumberPlan {
 
     /// Which way a call goes whose numbers do not tell, by the hosts between which it was seen: towards the PBX, or
     /// failing that towards a private address from a public one.
-    pub fn direction_by_hosts(&self, caller: Endpoint, callee: Endpoint) -> Direction {
+    pub fn direction_by_hosts(&self, caller: Endpoint, callee: Endpoint) -> CallDirection {
         let between = |caller: bool, callee: bool| match (caller, callee) {
-            (false, true) => Direction::Inbound,
-            (true, false) => Direction::Outbound,
-            _ => Direction::Unknown,
+            (false, true) => CallDirection::Inbound,
+            (true, false) => CallDirection::Outbound,
+            _ => CallDirection::Unknown,
         };
         let by_pbx = between(self.pbxs.contains(&caller.ip()), self.pbxs.contains(&callee.ip()));
-        if by_pbx == Direction::Unknown { between(is_private(caller.ip()), is_private(callee.ip())) } else { by_pbx }
+        if by_pbx == CallDirection::Unknown {
+            between(is_private(caller.ip()), is_private(callee.ip()))
+        } else {
+            by_pbx
+        }
     }
 
     fn is_configured_extension(&self, number: &str) -> bool {
@@ -244,14 +248,14 @@ impl NumberPlan {
     }
 
     /// Which way a call between these two normalised numbers goes.
-    pub fn direction(&self, from: Option<&str>, to: Option<&str>) -> Direction {
+    pub fn direction(&self, from: Option<&str>, to: Option<&str>) -> CallDirection {
         let ours = |number: Option<&str>| number.is_some_and(|n| self.is_extension(n));
         match (ours(from), ours(to)) {
-            (true, true) => Direction::Internal,
-            (true, false) if to.is_some_and(is_code) => Direction::Internal,
-            (true, false) => Direction::Outbound,
-            (false, true) => Direction::Inbound,
-            (false, false) => Direction::Unknown,
+            (true, true) => CallDirection::Internal,
+            (true, false) if to.is_some_and(is_code) => CallDirection::Internal,
+            (true, false) => CallDirection::Outbound,
+            (false, true) => CallDirection::Inbound,
+            (false, false) => CallDirection::Unknown,
         }
     }
 }
@@ -317,17 +321,17 @@ mod tests {
     use super::*;
 
     fn russian() -> NumberPlan {
-        NumberPlan::new(&Numbers {
+        NumberPlan::new(&NumbersConfig {
             country_code: "7".into(),
             national_prefix: "8".into(),
             international_prefix: "810".into(),
-            ..Numbers::default()
+            ..NumbersConfig::default()
         })
     }
 
     #[test]
     fn a_pattern_fits_the_whole_number_only() {
-        let p = Pattern::new("1xx,20[0-4],9*5");
+        let p = NumberPattern::new("1xx,20[0-4],9*5");
         for yes in ["100", "199", "203", "95", "9125"] {
             assert!(p.matches(yes), "{yes}");
         }
@@ -355,7 +359,7 @@ mod tests {
 
     #[test]
     fn without_a_country_code_numbers_stay_as_dialled() {
-        let plan = NumberPlan::new(&Numbers::default());
+        let plan = NumberPlan::new(&NumbersConfig::default());
         assert_eq!(plan.normalise("8 977 422-13-38").as_deref(), Some("89774221338"));
         assert_eq!(plan.normalise("00491701234567").as_deref(), Some("00491701234567"));
     }
@@ -363,12 +367,12 @@ mod tests {
     #[test]
     fn direction_follows_from_which_side_is_an_extension() {
         let plan = russian();
-        assert_eq!(plan.direction(Some("+79774221338"), Some("200")), Direction::Inbound);
-        assert_eq!(plan.direction(Some("200"), Some("+79774221338")), Direction::Outbound);
-        assert_eq!(plan.direction(Some("200"), Some("201")), Direction::Internal);
-        assert_eq!(plan.direction(None, Some("+74953009080")), Direction::Unknown);
+        assert_eq!(plan.direction(Some("+79774221338"), Some("200")), CallDirection::Inbound);
+        assert_eq!(plan.direction(Some("200"), Some("+79774221338")), CallDirection::Outbound);
+        assert_eq!(plan.direction(Some("200"), Some("201")), CallDirection::Internal);
+        assert_eq!(plan.direction(None, Some("+74953009080")), CallDirection::Unknown);
         // The mailbox; and a code that hides the caller's number before a call outside.
-        assert_eq!(plan.direction(Some("200"), Some("*97")), Direction::Internal);
-        assert_eq!(plan.direction(Some("200"), Some("*6789774221338")), Direction::Outbound);
+        assert_eq!(plan.direction(Some("200"), Some("*97")), CallDirection::Internal);
+        assert_eq!(plan.direction(Some("200"), Some("*6789774221338")), CallDirection::Outbound);
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::call::config::{Config, NumberSource};
 use crate::call::numbers::{NumberPlan, is_code};
-use crate::call::record::{CallRecord, Direction, Side};
+use crate::call::record::{CallDirection, CallRecord, Side};
 use crate::sip::{NameAddr, SipMessage};
 
 /// The parties of a leg, as its own messages name them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Parties {
+pub struct LegParties {
     /// The caller's number, normalised; the configured word for one that does not want to be known.
     pub from: Option<String>,
     /// The called number, normalised.
@@ -36,7 +36,7 @@ pub struct Parties {
     headers: BTreeMap<String, String>,
 }
 
-impl Parties {
+impl LegParties {
     /// Reads a message of the dialog whose request came from `requester`.
     pub fn read(message: &SipMessage<'_>, requester: Side, config: &Config, plan: &NumberPlan) -> Self {
         let (caller, callee) = match requester {
@@ -69,13 +69,13 @@ impl Parties {
     }
 
     /// The extension on our side, and which way the call goes.
-    pub fn direction(&self, plan: &NumberPlan) -> (Direction, Option<&str>) {
+    pub fn direction(&self, plan: &NumberPlan) -> (CallDirection, Option<&str>) {
         let direction = plan.direction(self.from.as_deref(), self.to.as_deref());
         let internal = match direction {
-            Direction::Outbound => self.from.as_deref(),
-            Direction::Internal if self.to.as_deref().is_some_and(is_code) => self.from.as_deref(),
-            Direction::Inbound | Direction::Internal => self.to.as_deref(),
-            Direction::Unknown => None,
+            CallDirection::Outbound => self.from.as_deref(),
+            CallDirection::Internal if self.to.as_deref().is_some_and(is_code) => self.from.as_deref(),
+            CallDirection::Inbound | CallDirection::Internal => self.to.as_deref(),
+            CallDirection::Unknown => None,
         };
         (direction, self.named_extension.as_deref().or(internal))
     }

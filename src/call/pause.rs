@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::call::record::{EventRecord, Paused, Side};
+use crate::call::record::{EventKind, EventRecord, PauseRecord, Side};
 use crate::rtp::RtpPacket;
 use crate::sip::{SipMessage, SipMethod};
 use crate::time::Timestamp;
@@ -19,9 +19,9 @@ use crate::time::Timestamp;
 /// What leads to a pause and out of it; everything is off unless it is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// SIP header whose value is an [`Order`], in any message of the call; empty: none.
+    /// SIP header whose value is an [`PauseAction`], in any message of the call; empty: none.
     pub header: String,
-    /// Content-Type of an INFO whose body is an [`Order`]; empty: none.
+    /// Content-Type of an INFO whose body is an [`PauseAction`]; empty: none.
     pub info_type: String,
     /// Keys (`0-9*#A-D`) that pause; empty: none.
     pub dtmf: String,
@@ -31,14 +31,14 @@ pub struct Config {
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum PauseAction {
     /// Keep no payload from now on.
     Pause,
     /// Keep it again.
     Resume,
 }
 
-impl Order {
+impl PauseAction {
     /// Reads `pause`, `Record: off`, `recording=resume` and the like: the word after the last colon or equals sign.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.split([';', ',']).next().unwrap_or(text);
@@ -70,43 +70,43 @@ impl Order {
 
 /// The pauses of one conversation, in order of time; the last one may be under way.
 #[derive(Clone, Debug, Default)]
-pub struct Pauses {
-    spans: Vec<Span>,
+pub struct PauseHistory {
+    spans: Vec<PauseSpan>,
     events: Vec<EventRecord>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Span {
+struct PauseSpan {
     from: Timestamp,
     to: Option<Timestamp>,
 }
 
-impl Pauses {
+impl PauseHistory {
     /// Nothing was paused.
     pub const fn new() -> Self {
         Self { spans: Vec::new(), events: Vec::new() }
     }
 
     /// Carries out an order. Gives whether it changed anything.
-    pub fn handle_order(&mut self, order: Order, at: Timestamp, (by, side): (&str, Option<Side>)) -> bool {
+    pub fn handle_order(&mut self, order: PauseAction, at: Timestamp, (by, side): (&str, Option<Side>)) -> bool {
         let full = self.spans.len() >= MAX_PAUSES;
         let changed = match (order, self.spans.last_mut()) {
-            (Order::Pause, Some(Span { to: None, .. })) | (Order::Resume, None) => false,
+            (PauseAction::Pause, Some(PauseSpan { to: None, .. })) | (PauseAction::Resume, None) => false,
             // Read back from the spool, or shown by another leg, after what followed it.
-            (Order::Pause, Some(Span { to: Some(to), .. })) if at < *to => false,
-            (Order::Pause, _) => {
-                self.spans.push(Span { from: at, to: None });
+            (PauseAction::Pause, Some(PauseSpan { to: Some(to), .. })) if at < *to => false,
+            (PauseAction::Pause, _) => {
+                self.spans.push(PauseSpan { from: at, to: None });
                 true
             }
-            (Order::Resume, Some(Span { from, to })) if to.is_none() && at >= *from && !full => {
+            (PauseAction::Resume, Some(PauseSpan { from, to })) if to.is_none() && at >= *from && !full => {
                 *to = Some(at);
                 true
             }
-            (Order::Resume, Some(_)) => false,
+            (PauseAction::Resume, Some(_)) => false,
         };
         if changed {
-            let kind = if order == Order::Pause { "pause" } else { "unpause" };
-            self.events.push(EventRecord { at, kind: kind.to_owned(), side, detail: Some(by.to_owned()) });
+            let kind = if order == PauseAction::Pause { EventKind::Pause } else { EventKind::Unpause };
+            self.events.push(EventRecord { at, kind, side, detail: Some(by.to_owned()) });
         }
         changed
     }
@@ -135,13 +135,13 @@ impl Pauses {
     }
 
     /// For the record of a call that ended at `ended_at`, or is under way.
-    pub fn record(&self, ended_at: Option<Timestamp>) -> Vec<Paused> {
-        let end = |span: &Span| match (span.to, ended_at) {
+    pub fn record(&self, ended_at: Option<Timestamp>) -> Vec<PauseRecord> {
+        let end = |span: &PauseSpan| match (span.to, ended_at) {
             (Some(to), Some(end)) => Some(to.min(end).max(span.from)),
             (None, Some(end)) => Some(end.max(span.from)),
             (to, None) => to,
         };
-        self.spans.iter().map(|span| Paused { from: span.from, to: end(span) }).collect()
+        self.spans.iter().map(|span| PauseRecord { from: span.from, to: end(span) }).collect()
     }
 
     /// `pause` and `unpause`, in order.
@@ -152,12 +152,12 @@ impl Pauses {
 
 /// The keys that the two sides of a leg press (RFC 4733): as many of them as a sequence has, for as long as one takes.
 #[derive(Clone, Default)]
-pub struct Keypad {
-    sides: [Pressed; 2],
+pub struct DtmfDetector {
+    sides: [DtmfSideState; 2],
 }
 
 #[derive(Clone, Default)]
-struct Pressed {
+struct DtmfSideState {
     /// SSRC and RTP time of the newest telephone-event: one key, however many packets say it.
     newest: Option<(u32, u32)>,
     /// CSeq of the newest INFO.
@@ -167,7 +167,7 @@ struct Pressed {
     events: u32,
 }
 
-impl std::fmt::Debug for Keypad {
+impl std::fmt::Debug for DtmfDetector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Keypad([hidden])")
     }
@@ -175,14 +175,14 @@ impl std::fmt::Debug for Keypad {
 
 /// What a telephone-event or an INFO tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Press {
+pub struct DtmfPress {
     /// A key went down: an event for the record.
     pub fresh: bool,
     /// It completed a sequence.
-    pub order: Option<Order>,
+    pub order: Option<PauseAction>,
 }
 
-impl Keypad {
+impl DtmfDetector {
     /// A packet of a telephone-event. `readable`: its payload is there and not encrypted.
     pub fn handle_packet(
         &mut self,
@@ -190,18 +190,18 @@ impl Keypad {
         packet: &RtpPacket<'_>,
         readable: bool,
         config: &Config,
-    ) -> Press {
+    ) -> DtmfPress {
         let code = packet.payload.first().copied().filter(|_| readable);
         // RFC 4733 section 3.2: 0 to 15 are keys; what cannot be read is taken for one.
         if code.is_some_and(|code| code > 15) {
-            return Press::default();
+            return DtmfPress::default();
         }
         let pressed = &mut self.sides[side.channel()];
         let mark = (packet.ssrc, packet.time.0);
         // The end of an event is sent three times, and may come after the next one has begun.
         let newer = |known: (u32, u32)| known.0 != mark.0 || (mark.1.wrapping_sub(known.1) as i32) > 0;
         if !pressed.newest.is_none_or(newer) {
-            return Press::default();
+            return DtmfPress::default();
         }
         pressed.newest = Some(mark);
         pressed.press(at, code, config)
@@ -213,22 +213,22 @@ impl Keypad {
         (side, at): (Side, Timestamp),
         message: &SipMessage<'_>,
         config: &Config,
-    ) -> Press {
+    ) -> DtmfPress {
         if !RELAYS.iter().any(|relay| is_info_of(message, relay)) {
-            return Press::default();
+            return DtmfPress::default();
         }
         let pressed = &mut self.sides[side.channel()];
         let number = message.cseq().map(|cseq| cseq.number);
         if number.is_some() && pressed.newest_info == number {
-            return Press::default();
+            return DtmfPress::default();
         }
         pressed.newest_info = number;
         pressed.press(at, key_of_relay(message.body()), config)
     }
 }
 
-impl Pressed {
-    fn press(&mut self, at: Timestamp, code: Option<u8>, config: &Config) -> Press {
+impl DtmfSideState {
+    fn press(&mut self, at: Timestamp, code: Option<u8>, config: &Config) -> DtmfPress {
         self.events = self.events.saturating_add(1);
         let fresh = self.events <= MAX_EVENTS;
         if self.at.is_none_or(|last| at.since(last) > PATIENCE) {
@@ -237,19 +237,20 @@ impl Pressed {
         self.at = Some(at);
         let Some(key) = code.and_then(|code| KEYS.get(usize::from(code))) else {
             self.keys = [0; MAX_KEYS];
-            return Press { fresh, order: None };
+            return DtmfPress { fresh, order: None };
         };
         self.keys.rotate_left(1);
         self.keys[MAX_KEYS - 1] = *key;
         let ends = |sequence: &str| !sequence.is_empty() && self.keys.ends_with(sequence.to_uppercase().as_bytes());
         // One may end as the other does: the longer is meant.
-        let mut sequences = [(config.dtmf.as_str(), Order::Pause), (config.resume_dtmf.as_str(), Order::Resume)];
+        let mut sequences =
+            [(config.dtmf.as_str(), PauseAction::Pause), (config.resume_dtmf.as_str(), PauseAction::Resume)];
         sequences.sort_by_key(|(sequence, _)| std::cmp::Reverse(sequence.len()));
         let order = sequences.iter().find(|(sequence, _)| ends(sequence)).map(|(_, order)| *order);
         if order.is_some() {
             self.keys = [0; MAX_KEYS];
         }
-        Press { fresh, order }
+        DtmfPress { fresh, order }
     }
 }
 
@@ -322,78 +323,78 @@ mod tests {
         )
     }
 
-    fn order(text: &str) -> Option<Order> {
+    fn order(text: &str) -> Option<PauseAction> {
         let message = SipMessage::parse(text.as_bytes(), SipFraming::Datagram).expect("a message");
-        Order::in_message(&message, &config())
+        PauseAction::in_message(&message, &config())
     }
 
     #[test]
     fn orders_are_read_in_every_style() {
         for (text, expected) in [
-            ("pause", Some(Order::Pause)),
-            (" Resume ", Some(Order::Resume)),
-            ("off;who=agent", Some(Order::Pause)),
-            ("Record: on", Some(Order::Resume)),
-            ("recording=\"off\"", Some(Order::Pause)),
-            ("<pause/>", Some(Order::Pause)),
+            ("pause", Some(PauseAction::Pause)),
+            (" Resume ", Some(PauseAction::Resume)),
+            ("off;who=agent", Some(PauseAction::Pause)),
+            ("Record: on", Some(PauseAction::Resume)),
+            ("recording=\"off\"", Some(PauseAction::Pause)),
+            ("<pause/>", Some(PauseAction::Pause)),
             ("perhaps", None),
             ("", None),
         ] {
-            assert_eq!(Order::parse(text), expected, "{text}");
+            assert_eq!(PauseAction::parse(text), expected, "{text}");
         }
-        assert_eq!(order(&info("X-Recording: pause\r\n", "")), Some(Order::Pause));
+        assert_eq!(order(&info("X-Recording: pause\r\n", "")), Some(PauseAction::Pause));
         let body = "Record: on\r\n";
-        assert_eq!(order(&info("Content-Type: application/x-recording;v=1\r\n", body)), Some(Order::Resume));
+        assert_eq!(order(&info("Content-Type: application/x-recording;v=1\r\n", body)), Some(PauseAction::Resume));
         assert_eq!(order(&info("Content-Type: text/plain\r\n", body)), None);
     }
 
     #[test]
     fn a_key_counts_once_however_often_it_is_sent_and_a_sequence_gives_its_order() {
-        let mut keypad = Keypad::default();
+        let mut keypad = DtmfDetector::default();
         let mut press = |ms: i64, time: u32, code: u8| {
             keypad.handle_packet((Side::Caller, at(ms)), &event(time, &[code, 10, 0, 160]), true, &config())
         };
-        assert_eq!(press(0, 100, 10), Press { fresh: true, order: None });
-        assert_eq!(press(20, 100, 10), Press::default(), "the same key goes on");
-        assert_eq!(press(200, 900, 1), Press { fresh: true, order: Some(Order::Pause) });
-        assert_eq!(press(220, 100, 10), Press::default(), "the end of the first key, late");
+        assert_eq!(press(0, 100, 10), DtmfPress { fresh: true, order: None });
+        assert_eq!(press(20, 100, 10), DtmfPress::default(), "the same key goes on");
+        assert_eq!(press(200, 900, 1), DtmfPress { fresh: true, order: Some(PauseAction::Pause) });
+        assert_eq!(press(220, 100, 10), DtmfPress::default(), "the end of the first key, late");
         assert_eq!(press(400, 1_900, 10).order, None);
         assert_eq!(press(6_000, 2_900, 2).order, None, "too slow");
         assert_eq!(press(6_100, 3_900, 10).order, None);
-        assert_eq!(press(6_200, 4_900, 2).order, Some(Order::Resume));
+        assert_eq!(press(6_200, 4_900, 2).order, Some(PauseAction::Resume));
         // RFC 4733: 16 is flash, no key.
-        assert_eq!(press(6_300, 5_900, 16), Press::default());
+        assert_eq!(press(6_300, 5_900, 16), DtmfPress::default());
     }
 
     #[test]
     fn a_key_in_an_info_counts_and_a_retransmission_does_not() {
-        let mut keypad = Keypad::default();
+        let mut keypad = DtmfDetector::default();
         let text = info("Content-Type: application/dtmf-relay\r\n", "Signal=*\r\nDuration=160\r\n");
         let first = SipMessage::parse(text.as_bytes(), SipFraming::Datagram).expect("a message");
         let mut press = |message: &SipMessage<'_>| keypad.handle_message((Side::Callee, at(0)), message, &config());
-        assert_eq!(press(&first), Press { fresh: true, order: None });
-        assert_eq!(press(&first), Press::default());
+        assert_eq!(press(&first), DtmfPress { fresh: true, order: None });
+        assert_eq!(press(&first), DtmfPress::default());
         let text = info("Content-Type: application/dtmf\r\n", "1").replace("CSeq: 5", "CSeq: 6");
         let second = SipMessage::parse(text.as_bytes(), SipFraming::Datagram).expect("a message");
-        assert_eq!(press(&second).order, Some(Order::Pause));
+        assert_eq!(press(&second).order, Some(PauseAction::Pause));
     }
 
     #[test]
     fn no_key_can_be_printed() {
-        let mut keypad = Keypad::default();
+        let mut keypad = DtmfDetector::default();
         keypad.handle_packet((Side::Caller, at(0)), &event(1, &[7, 0, 0, 0]), true, &config());
         assert_eq!(format!("{keypad:?}"), "Keypad([hidden])");
     }
 
     #[test]
     fn what_was_carried_out_already_changes_nothing() {
-        let mut pauses = Pauses::new();
+        let mut pauses = PauseHistory::new();
         let mut put = |order, ms| pauses.handle_order(order, at(ms), ("test", None));
-        assert!(!put(Order::Resume, 5));
-        assert!(put(Order::Pause, 10) && !put(Order::Pause, 11) && put(Order::Resume, 20));
+        assert!(!put(PauseAction::Resume, 5));
+        assert!(put(PauseAction::Pause, 10) && !put(PauseAction::Pause, 11) && put(PauseAction::Resume, 20));
         // Read back from a second spool.
-        assert!(!put(Order::Pause, 10) && !put(Order::Resume, 20));
-        assert!(put(Order::Pause, 30));
+        assert!(!put(PauseAction::Pause, 10) && !put(PauseAction::Resume, 20));
+        assert!(put(PauseAction::Pause, 30));
         assert!([9, 20, 29].iter().all(|ms| !pauses.covers(at(*ms))));
         assert!([10, 19, 30, 99].iter().all(|ms| pauses.covers(at(*ms))));
         let ends: Vec<_> = pauses.record(Some(at(40))).iter().map(|p| p.to).collect();
@@ -403,10 +404,10 @@ mod tests {
 
     #[test]
     fn at_the_bound_a_call_stays_paused() {
-        let mut pauses = Pauses::new();
+        let mut pauses = PauseHistory::new();
         for n in 0..2 * MAX_PAUSES as i64 {
-            pauses.handle_order(Order::Pause, at(2 * n), ("test", None));
-            pauses.handle_order(Order::Resume, at(2 * n + 1), ("test", None));
+            pauses.handle_order(PauseAction::Pause, at(2 * n), ("test", None));
+            pauses.handle_order(PauseAction::Resume, at(2 * n + 1), ("test", None));
         }
         assert_eq!(pauses.record(None).len(), MAX_PAUSES);
         assert!(pauses.paused_since().is_some() && pauses.covers(at(1_000_000)));

@@ -16,7 +16,7 @@ pub const SCHEMA: u32 = 1;
 /// Which way a call went, as our side sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Direction {
+pub enum CallDirection {
     /// From outside to one of ours.
     Inbound,
     /// From one of ours to outside.
@@ -59,7 +59,7 @@ impl Side {
 /// How the call attempt ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum CallOutcome {
     /// A person (or a machine outside) took it.
     Answered,
     /// The PBX answered, but no person did before the caller gave up.
@@ -106,7 +106,7 @@ pub enum EndedBy {
 /// In one word, whether and why (not) the call can be heard. In order of precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum CallVerdict {
     /// Both voices.
     BothSides,
     /// The caller only.
@@ -127,22 +127,102 @@ pub enum Verdict {
     Failed,
 }
 
-/// Something that made the record less than whole.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Problem {
-    /// `lost_by_us`, `lost_before_us`, `restart_gap`, `torn_tail`, `clock_step`, `cut_by_snaplen`, `disk_full`, `render_error`, …
-    pub kind: String,
-    /// How many packets it cost.
+/// Declares an enum together with the text of each variant, which is the same in JSON, in `Display` and in `as_str`.
+macro_rules! text_enum {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$doc])* #[serde(rename = $text)] $variant,)+
+            /// A text that this version does not know, from a record that another version wrote.
+            #[serde(rename = "unknown", other)]
+            Unknown,
+        }
+
+        impl $name {
+            /// Returns the text of this variant in the call record.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                    Self::Unknown => "unknown",
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+text_enum! {
+    /// A defect of the recording or of the record.
+    ProblemKind {
+        /// This machine lost packets of the call: the kernel, the card or the spool queue dropped them.
+        LostByUs = "lost_by_us",
+        /// Packets were lost before they reached this machine: by the network or by the mirror port.
+        LostBeforeUs = "lost_before_us",
+        /// The recorder was not running during a part of the call.
+        RestartGap = "restart_gap",
+        /// The spool file of the call ends within a block.
+        TornTail = "torn_tail",
+        /// The wall clock was set during the call.
+        ClockStep = "clock_step",
+        /// Captured frames were shorter than on the wire.
+        CutBySnaplen = "cut_by_snaplen",
+        /// The disk of the spool was full.
+        DiskFull = "disk_full",
+        /// The spool could not be written, for another reason than a full disk.
+        SpoolError = "spool_error",
+        /// Rendering the recording failed.
+        RenderError = "render_error",
+        /// Packets could not be decoded.
+        Undecodable = "undecodable",
+        /// Packets arrived too late to be played.
+        Late = "late",
+        /// RTP timestamps contradict the sequence numbers.
+        BrokenStamps = "broken_stamps",
+        /// A side sent packets and stayed silent while the other side talked.
+        OneWayAudio = "one_way_audio",
+        /// The capture shows no 2xx to the INVITE; an ACK or media proves the answer.
+        AnswerNotSeen = "answer_not_seen",
+        /// The call continues a dialog that had ended by silence.
+        ContinuesAfterSilence = "continues_after_silence",
+        /// The call was already established when the capture began.
+        BeganBeforeCapture = "began_before_capture",
+    }
+}
+
+impl ProblemKind {
+    /// Returns this problem of a call, without a number of packets or milliseconds.
+    pub const fn problem(self) -> CallProblem {
+        CallProblem { kind: self, packets: None, ms: None }
+    }
+
+    /// Returns this problem of a call, which affected `packets` packets.
+    pub const fn with_packets(self, packets: u64) -> CallProblem {
+        CallProblem { kind: self, packets: Some(packets), ms: None }
+    }
+}
+
+/// A defect of the recording or of the record, with its extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallProblem {
+    /// The kind of defect.
+    pub kind: ProblemKind,
+    /// Affected packets, where they are counted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub packets: Option<u64>,
-    /// How much sound it cost, milliseconds.
+    /// Affected time in milliseconds, where it is measured.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ms: Option<u64>,
 }
 
 /// Somebody needs a call to stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
+pub struct RetentionHold {
     /// Since when.
     pub since: Timestamp,
     /// In the words of whoever asked.
@@ -152,7 +232,7 @@ pub struct Hold {
 
 /// One finished file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Recording {
+pub struct RecordingFile {
     /// 1 for the first.
     pub part: u32,
     /// Where it is.
@@ -254,14 +334,14 @@ pub struct StreamRecord {
 
 /// Both sides of the anchor leg.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sides {
+pub struct SideRecords {
     /// Left.
     pub caller: SideRecord,
     /// Right.
     pub callee: SideRecord,
 }
 
-impl Sides {
+impl SideRecords {
     /// One of the two.
     pub const fn get(&self, side: Side) -> &SideRecord {
         match side {
@@ -323,14 +403,38 @@ pub struct LegRecord {
     pub sides_swapped: bool,
 }
 
-/// Something that happened during the call.
+text_enum! {
+    /// An event during a call.
+    EventKind {
+        /// A side put the other side on hold (RFC 3264 section 8.4).
+        Hold = "hold",
+        /// A side ended its hold.
+        Resume = "resume",
+        /// A side sent a REFER (RFC 3515).
+        Transfer = "transfer",
+        /// A side changed its audio codec.
+        CodecChange = "codec_change",
+        /// A side sends or receives media at another address than before.
+        MediaMove = "media_move",
+        /// A side pressed a key (RFC 4733 or SIP INFO).
+        Dtmf = "dtmf",
+        /// The recording was paused.
+        Pause = "pause",
+        /// The recording was resumed.
+        Unpause = "unpause",
+        /// The audio was replaced by a T.38 fax.
+        Fax = "fax",
+    }
+}
+
+/// An event during a call, with its time and author.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventRecord {
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
-    /// `hold`, `resume`, `transfer`, `codec_change`, `media_move`, `dtmf`, `pause`, `unpause`, …
-    pub kind: String,
-    /// Who did it.
+    /// The kind of event.
+    pub kind: EventKind,
+    /// The side that caused the event.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub side: Option<Side>,
     /// For an admin. Never a digit of a DTMF event.
@@ -340,7 +444,7 @@ pub struct EventRecord {
 
 /// A time in which payload was deliberately not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Paused {
+pub struct PauseRecord {
     /// Begin.
     pub from: Timestamp,
     /// End; absent while it lasts.
@@ -407,7 +511,7 @@ pub struct CallRecord {
     /// Interface or file names.
     pub source: String,
     /// Which way.
-    pub direction: Direction,
+    pub direction: CallDirection,
     /// Who called, normalised.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub from: Option<String>,
@@ -463,7 +567,7 @@ pub struct CallRecord {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_s: Option<f64>,
     /// How the attempt ended.
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
     /// Final status of the first INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sip_status: Option<u16>,
@@ -475,19 +579,19 @@ pub struct CallRecord {
     pub ended_by: Option<EndedBy>,
     /// Whether it can be heard; absent while it lives.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<CallVerdict>,
     /// One sentence for an admin.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub verdict_reason: Option<String>,
     /// What made it less than whole.
     #[serde(default)]
-    pub problems: Vec<Problem>,
+    pub problems: Vec<CallProblem>,
     /// The finished files.
     #[serde(default)]
-    pub recordings: Vec<Recording>,
+    pub recordings: Vec<RecordingFile>,
     /// What was heard on the rendered leg (before rendering: the anchor leg).
     #[serde(default)]
-    pub sides: Sides,
+    pub sides: SideRecords,
     /// The dialogs.
     #[serde(default)]
     pub legs: Vec<LegRecord>,
@@ -496,7 +600,7 @@ pub struct CallRecord {
     pub events: Vec<EventRecord>,
     /// Where payload was deliberately not kept.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub paused: Vec<Paused>,
+    pub paused: Vec<PauseRecord>,
     /// Ids of conversations that have to do with this one.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub related: Vec<String>,
@@ -505,5 +609,5 @@ pub struct CallRecord {
     pub delivery: DeliveryRecord,
     /// Nothing of the call may be removed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub held: Option<Hold>,
+    pub held: Option<RetentionHold>,
 }

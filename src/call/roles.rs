@@ -1,10 +1,10 @@
 //! Roles of the legs of a call: the anchor leg, the first leg, and the leg of the extension that took the call.
 
-use crate::call::dialog::{AnsweredBy, Began};
+use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::LegId;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
-use crate::call::record::{CallRecord, Direction, Outcome};
+use crate::call::record::{CallDirection, CallOutcome, CallRecord};
 use crate::time::Timestamp;
 
 /// The end of a leg at which a party of the call is. The PBX is at the other end.
@@ -88,7 +88,7 @@ impl<'a> CallRoles<'a> {
     /// Writes direction, numbers, extension, outcome and the time of the operator's answer into a record.
     pub(crate) fn fill_record(&self, record: &mut CallRecord, plan: &NumberPlan) {
         self.first.parties.fill(record, plan);
-        if record.direction == Direction::Unknown {
+        if record.direction == CallDirection::Unknown {
             record.direction = plan.direction_by_hosts(self.first.dialog.caller_addr, self.first.dialog.callee_addr);
         }
         if self.click_to_call {
@@ -98,30 +98,30 @@ impl<'a> CallRoles<'a> {
         }
         record.outcome = self.anchor.outcome();
         record.operator_answered_at = self.operator_answered_at(record, plan);
-        if record.outcome == Outcome::Answered && self.is_answered_by_pbx_only(record, plan) {
-            record.outcome = Outcome::Abandoned;
+        if record.outcome == CallOutcome::Answered && self.is_answered_by_pbx_only(record, plan) {
+            record.outcome = CallOutcome::Abandoned;
         }
         if !self.alone && !self.click_to_call {
             self.fill_extension(record, plan);
         }
-        if self.first.dialog.began == Began::UnderWay && record.direction != Direction::Internal {
+        if self.first.dialog.began == DialogStart::MidCall && record.direction != CallDirection::Internal {
             // The call was seen from its middle on, and either side may have sent the request that was seen first.
-            record.direction = Direction::Unknown;
+            record.direction = CallDirection::Unknown;
         }
     }
 
     /// Returns when a person took the call, if that is known.
     fn operator_answered_at(&self, record: &CallRecord, plan: &NumberPlan) -> Option<Timestamp> {
-        if self.anchor.dialog.answered.is_some_and(|(_, how)| how == AnsweredBy::UnderWay) {
+        if self.anchor.dialog.answered.is_some_and(|(_, how)| how == AnswerEvidence::MidCall) {
             return None;
         }
         let outside = || self.called_outside.iter().filter_map(|l| answered_at(l)).min();
         match record.direction {
             _ if self.click_to_call => record.answered_at,
-            Direction::Outbound if !self.called_outside.is_empty() => outside(),
+            CallDirection::Outbound if !self.called_outside.is_empty() => outside(),
             _ if self.has_rung() => self.operator.and_then(answered_at).or_else(outside),
             _ if !self.called_outside.is_empty() => outside(),
-            Direction::Inbound if !is_extension(record.to.as_deref(), plan) && record.internal.is_none() => None,
+            CallDirection::Inbound if !is_extension(record.to.as_deref(), plan) && record.internal.is_none() => None,
             _ => record.answered_at,
         }
     }
@@ -136,7 +136,7 @@ impl<'a> CallRoles<'a> {
             return !self.rung.iter().any(|l| l.dialog.reason.as_deref().is_some_and(is_completed_elsewhere));
         }
         let to_pbx = record.internal.is_none() && !is_extension(record.to.as_deref(), plan);
-        record.direction == Direction::Inbound && to_pbx && plan.is_seen_to_ring(self.first.dialog.callee_addr)
+        record.direction == CallDirection::Inbound && to_pbx && plan.is_seen_to_ring(self.first.dialog.callee_addr)
     }
 
     /// Returns whether an outside party that the PBX called took the call.
@@ -165,30 +165,30 @@ impl<'a> CallRoles<'a> {
     fn fill_extension(&self, record: &mut CallRecord, plan: &NumberPlan) {
         let named = self.first.parties.named_extension().map(str::to_owned);
         let extension = match record.direction {
-            Direction::Outbound => self.first.parties.from.clone(),
+            CallDirection::Outbound => self.first.parties.from.clone(),
             _ => self.extension(record.outcome, plan),
         };
         record.internal = named.or(extension);
     }
 
     /// Returns the direction of a call with several legs, if the legs show it.
-    fn direction(&self, plan: &NumberPlan) -> Option<Direction> {
+    fn direction(&self, plan: &NumberPlan) -> Option<CallDirection> {
         let is_ours = |number: &Option<String>| is_extension(number.as_deref(), plan);
         let called_anybody = self.has_rung() || !self.called_outside.is_empty();
         let parties = &self.first.parties;
         match (is_ours(&parties.from), is_ours(&parties.to)) {
-            (true, _) if self.reached_outside() => Some(Direction::Outbound),
-            (true, true) => Some(Direction::Internal),
+            (true, _) if self.reached_outside() => Some(CallDirection::Outbound),
+            (true, true) => Some(CallDirection::Internal),
             // The extension dialled a code for several extensions.
-            (true, false) if self.has_rung() && self.called_outside.is_empty() => Some(Direction::Internal),
+            (true, false) if self.has_rung() && self.called_outside.is_empty() => Some(CallDirection::Internal),
             (true, false) => Some(plan.direction(parties.from.as_deref(), parties.to.as_deref())),
-            (false, _) if called_anybody && self.first_is_caller => Some(Direction::Inbound),
+            (false, _) if called_anybody && self.first_is_caller => Some(CallDirection::Inbound),
             (false, _) => None,
         }
     }
 
     fn fill_click_to_call(&self, record: &mut CallRecord) {
-        record.direction = Direction::Outbound;
+        record.direction = CallDirection::Outbound;
         record.from.clone_from(&self.first.parties.to);
         record.internal.clone_from(&self.first.parties.to);
         record.to.clone_from(&self.anchor.parties.to);
@@ -201,7 +201,7 @@ impl<'a> CallRoles<'a> {
 
     /// Returns the extension that took the call, or while the call rings, the only extension that rings. If somebody else
     /// took the call, returns none of the extensions that rang.
-    fn extension(&self, outcome: Outcome, plan: &NumberPlan) -> Option<String> {
+    fn extension(&self, outcome: CallOutcome, plan: &NumberPlan) -> Option<String> {
         let of = |leg: &Leg| match is_pickup(leg, self.first) {
             true => leg.parties.from.clone(),
             false => called_number(leg, plan).map(str::to_owned),
@@ -209,7 +209,7 @@ impl<'a> CallRoles<'a> {
         if let Some(operator) = self.operator {
             return of(operator);
         }
-        if outcome == Outcome::Answered && !self.rung.is_empty() {
+        if outcome == CallOutcome::Answered && !self.rung.is_empty() {
             return None;
         }
         let mut ringing = self.rung.iter().filter(|l| l.dialog.ended().is_none());

@@ -2,44 +2,44 @@
 
 use crate::call::config::{Config, RuleAction};
 use crate::call::conversation::RecordingPolicy;
-use crate::call::numbers::{NumberPlan, Pattern};
-use crate::call::party::Parties;
-use crate::call::record::{CallRecord, Direction};
+use crate::call::numbers::{NumberPattern, NumberPlan};
+use crate::call::party::LegParties;
+use crate::call::record::{CallDirection, CallRecord};
 
 /// The rules, compiled.
 #[derive(Clone, Debug)]
-pub struct Rules {
-    rules: Vec<Compiled>,
+pub struct CallRules {
+    rules: Vec<CompiledRule>,
 }
 
 #[derive(Clone, Debug)]
-struct Compiled {
-    direction: Option<Direction>,
-    number: Option<Pattern>,
-    extension: Option<Pattern>,
-    header: Option<(String, Pattern)>,
+struct CompiledRule {
+    direction: Option<CallDirection>,
+    number: Option<NumberPattern>,
+    extension: Option<NumberPattern>,
+    header: Option<(String, NumberPattern)>,
     action: RuleAction,
 }
 
 /// What the rules are asked about: a call as it is known now.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+pub struct RuleSubject<'a> {
     /// Its record so far.
     pub record: &'a CallRecord,
     /// Its legs' own parties: their headers count.
-    pub parties: &'a [&'a Parties],
+    pub parties: &'a [&'a LegParties],
     /// The record's extension is one that rings and may yet not be the one that answers.
     pub undecided: bool,
 }
 
-impl Rules {
+impl CallRules {
     /// Compiles the section.
     pub fn new(config: &Config) -> Self {
-        let rules = config.rules.iter().map(|rule| Compiled {
+        let rules = config.rules.iter().map(|rule| CompiledRule {
             direction: rule.direction,
-            number: rule.number.as_deref().map(Pattern::new),
-            extension: rule.extension.as_deref().map(Pattern::new),
-            header: rule.header.as_ref().map(|(name, pattern)| (name.clone(), Pattern::new(pattern))),
+            number: rule.number.as_deref().map(NumberPattern::new),
+            extension: rule.extension.as_deref().map(NumberPattern::new),
+            header: rule.header.as_ref().map(|(name, pattern)| (name.clone(), NumberPattern::new(pattern))),
             action: rule.action,
         });
         Self { rules: rules.collect() }
@@ -53,7 +53,7 @@ impl Rules {
     /// What the first rule that fits says; without one, the call is recorded and registered. While only a ringing
     /// extension speaks for an exclusion, the call is recorded: what is deleted too late is still deleted, what was
     /// never kept is lost.
-    pub fn handling(&self, subject: Subject<'_>, plan: &NumberPlan) -> RecordingPolicy {
+    pub fn handling(&self, subject: RuleSubject<'_>, plan: &NumberPlan) -> RecordingPolicy {
         let internal = subject.record.internal.as_deref();
         let found = self.first(subject, internal, plan);
         if subject.undecided && matches!(found, RecordingPolicy::Exclude { .. }) {
@@ -62,7 +62,7 @@ impl Rules {
         found
     }
 
-    fn first(&self, subject: Subject<'_>, internal: Option<&str>, plan: &NumberPlan) -> RecordingPolicy {
+    fn first(&self, subject: RuleSubject<'_>, internal: Option<&str>, plan: &NumberPlan) -> RecordingPolicy {
         let found = self.rules.iter().position(|rule| rule.fits(subject, internal, plan));
         match found.map(|at| (at + 1, self.rules[at].action)) {
             None | Some((_, RuleAction::Record)) => RecordingPolicy::Record,
@@ -72,10 +72,11 @@ impl Rules {
     }
 }
 
-impl Compiled {
-    fn fits(&self, subject: Subject<'_>, internal: Option<&str>, plan: &NumberPlan) -> bool {
+impl CompiledRule {
+    fn fits(&self, subject: RuleSubject<'_>, internal: Option<&str>, plan: &NumberPlan) -> bool {
         let record = subject.record;
-        let any = |pattern: &Pattern, values: &[Option<&str>]| values.iter().flatten().any(|v| pattern.matches(v));
+        let any =
+            |pattern: &NumberPattern, values: &[Option<&str>]| values.iter().flatten().any(|v| pattern.matches(v));
         let (from, to) = (record.from.as_deref(), record.to.as_deref());
         let ours = |number: Option<&'_ str>| number.filter(|n| plan.is_extension(n)).map(str::to_owned);
         self.direction.is_none_or(|d| d == record.direction)

@@ -1,7 +1,7 @@
 //! The RTP streams of one leg: what each SSRC on each flow has shown (RFC 3550).
 
 use crate::call::decision::PayloadFormat;
-use crate::call::negotiation::{Negotiation, Security};
+use crate::call::negotiation::{Negotiation, StreamSecurity};
 use crate::call::record::{Side, SideRecord, StreamRecord};
 use crate::codec::Codec;
 use crate::net::Endpoint;
@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 
 /// One SSRC on one flow.
 #[derive(Clone, Debug)]
-pub struct Stream {
+pub struct RtpStream {
     /// Sender.
     pub src: Endpoint,
     /// Receiver.
@@ -27,8 +27,8 @@ pub struct Stream {
     former: Vec<String>,
     /// Index into `payloads` of the newest packet's type.
     current: usize,
-    spacing: Spacing,
-    security: Security,
+    spacing: PacketSpacing,
+    security: StreamSecurity,
     /// Its sender had not announced anything yet when that was told.
     unsettled: bool,
     /// Packets that the capture cut short.
@@ -53,17 +53,17 @@ struct PayloadUse {
 
 /// What the spool has to be told about a stream.
 #[derive(Clone, Debug, Default)]
-pub struct News {
+pub struct StreamUpdate {
     /// Payload types and what they mean from now on: the newest packet's, after those that it may hold (RED).
     pub payloads: Vec<(u8, Option<PayloadFormat>)>,
     /// How the stream is protected, and since when: what its first packets were is known, sometimes, only when their
     /// sender's answer comes.
-    pub security: Option<(Security, Timestamp)>,
+    pub security: Option<(StreamSecurity, Timestamp)>,
 }
 
 /// The distance of consecutive packets in RTP time, by majority vote.
 #[derive(Clone, Copy, Debug, Default)]
-struct Spacing {
+struct PacketSpacing {
     last: Option<(u16, u32)>,
     candidate: u32,
     votes: u32,
@@ -71,7 +71,7 @@ struct Spacing {
 
 /// Whether a side goes on in the codec that it was last heard in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Voice {
+pub enum CodecContinuity {
     /// It does, or it is not known.
     AsBefore,
     /// It does not.
@@ -80,19 +80,19 @@ pub enum Voice {
 
 /// What the engine has to do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum PacketOutcome {
     /// A copy: nothing.
     Duplicate,
     /// Keep it.
     Packet {
         /// What it carries must not be kept (telephone-event: a digit).
         secret: bool,
-        /// Its payload type is new, or something was negotiated since the last packet: ask [`Stream::take_news`].
+        /// Its payload type is new, or something was negotiated since the last packet: ask [`RtpStream::take_news`].
         news: bool,
     },
 }
 
-impl Stream {
+impl RtpStream {
     /// A stream that begins.
     pub fn new(flow: (Endpoint, Endpoint), ssrc: u32, side: Side) -> Self {
         Self {
@@ -104,8 +104,8 @@ impl Stream {
             payloads: Vec::new(),
             former: Vec::new(),
             current: 0,
-            spacing: Spacing::default(),
-            security: Security::Plain,
+            spacing: PacketSpacing::default(),
+            security: StreamSecurity::Plain,
             unsettled: false,
             cut: 0,
             taken_over: None,
@@ -113,22 +113,22 @@ impl Stream {
     }
 
     /// Takes in a packet. Allocates only when a payload type is new or the negotiation has moved.
-    pub fn handle_packet(&mut self, at: Timestamp, packet: &RtpPacket<'_>, negotiation: &Negotiation) -> Heard {
+    pub fn handle_packet(&mut self, at: Timestamp, packet: &RtpPacket<'_>, negotiation: &Negotiation) -> PacketOutcome {
         let clock_hz = self.clock_hz();
         let arrival = self.stats.handle(at, packet.sequence, packet.time, clock_hz);
         if arrival == PacketArrival::Duplicate {
-            return Heard::Duplicate;
+            return PacketOutcome::Duplicate;
         }
         let news = self.note_payload(packet.pt, negotiation);
         let Some(payload) = self.payloads.get_mut(self.current) else {
-            return Heard::Packet { secret: false, news: false };
+            return PacketOutcome::Packet { secret: false, news: false };
         };
         payload.packets += 1;
         let secret = payload.secret || payload.holds_event(packet.payload);
         if !secret {
             self.spacing.handle_packet(packet.sequence, packet.time.0);
         }
-        Heard::Packet { secret, news }
+        PacketOutcome::Packet { secret, news }
     }
 
     /// Whether it is this SSRC on this flow.
@@ -155,7 +155,7 @@ impl Stream {
 
     /// The spool has to be told everything again: it was begun anew.
     pub fn forget_told(&mut self) {
-        self.security = Security::Plain;
+        self.security = StreamSecurity::Plain;
         for payload in &mut self.payloads {
             // Looked up again at the next packet.
             (payload.told, payload.generation) = (false, u32::MAX);
@@ -164,10 +164,10 @@ impl Stream {
 
     /// What has not been told yet about the newest packet's payload type and, as of `at`, about the protection of the
     /// stream. A codec that a side comes back to is told again: the packet after a decision is what a restart goes by.
-    pub fn take_news(&mut self, negotiation: &Negotiation, voice: Voice, at: Timestamp) -> News {
-        let mut news = News::default();
+    pub fn take_news(&mut self, negotiation: &Negotiation, voice: CodecContinuity, at: Timestamp) -> StreamUpdate {
+        let mut news = StreamUpdate::default();
         if let Some(payload) = self.payloads.get_mut(self.current)
-            && (!payload.told || voice == Voice::Changed)
+            && (!payload.told || voice == CodecContinuity::Changed)
         {
             payload.told = true;
             news.payloads.clone_from(&payload.within);
@@ -190,7 +190,7 @@ impl Stream {
 
     /// Whether its payload is encrypted, as far as it was told.
     pub fn is_protected(&self) -> bool {
-        self.security != Security::Plain
+        self.security != StreamSecurity::Plain
     }
 
     /// The newest packet.
@@ -289,7 +289,7 @@ fn is_event(format: Option<&PayloadFormat>) -> bool {
     format.is_some_and(|f| f.is(Codec::TelephoneEvent))
 }
 
-impl Spacing {
+impl PacketSpacing {
     fn handle_packet(&mut self, sequence: u16, time: u32) {
         if let Some((last_sequence, last_time)) = self.last
             && sequence == last_sequence.wrapping_add(1)
@@ -312,7 +312,7 @@ impl Spacing {
 }
 
 /// The record of one side: its streams, in the order of their first packet.
-pub fn side_record(streams: &[Stream], side: Side) -> SideRecord {
+pub fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     let mut out = SideRecord::default();
     let mut jitter: f64 = 0.0;
     for stream in streams.iter().filter(|s| s.side == side) {
@@ -343,22 +343,22 @@ const MAX_SPACING: u32 = 192_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::negotiation::Description;
+    use crate::call::negotiation::AudioDescription;
     use crate::rtp::RtpPacket;
     use crate::time::{RtpTime, Timestamp};
 
     /// The callee takes RED (121) of PCMU, with events (101), as it announced them.
-    fn stream() -> (Stream, Negotiation) {
+    fn stream() -> (RtpStream, Negotiation) {
         let sdp = "v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\n\
                    m=audio 4000 RTP/AVP 121 0 101\r\na=rtpmap:121 RED/8000\r\na=fmtp:121 0/0/101\r\n\
                    a=rtpmap:101 telephone-event/8000\r\n";
         let mut negotiation = Negotiation::default();
-        negotiation.announce(Side::Callee, Description::from_session(&crate::sdp::parse(sdp.as_bytes()).unwrap()));
+        negotiation.announce(Side::Callee, AudioDescription::from_session(&crate::sdp::parse(sdp.as_bytes()).unwrap()));
         let flow = (Endpoint::v4([192, 0, 2, 1], 4000), Endpoint::v4([192, 0, 2, 2], 4000));
-        (Stream::new(flow, 1, Side::Caller), negotiation)
+        (RtpStream::new(flow, 1, Side::Caller), negotiation)
     }
 
-    fn heard(stream: &mut Stream, negotiation: &Negotiation, sequence: u16, payload: &[u8]) -> Heard {
+    fn heard(stream: &mut RtpStream, negotiation: &Negotiation, sequence: u16, payload: &[u8]) -> PacketOutcome {
         let time = RtpTime(u32::from(sequence) * 160);
         let packet = RtpPacket { ssrc: 1, sequence, time, pt: 121, marker: false, header_len: 12, payload };
         stream.handle_packet(Timestamp::from_nanos(i64::from(sequence) * 20_000_000), &packet, negotiation)
@@ -367,12 +367,15 @@ mod tests {
     #[test]
     fn of_redundant_audio_what_it_holds_is_told_and_named() {
         let (mut stream, negotiation) = stream();
-        let told = Heard::Packet { secret: false, news: true };
+        let told = PacketOutcome::Packet { secret: false, news: true };
         assert_eq!(heard(&mut stream, &negotiation, 1, &[0, 0xFF]), told);
-        let news = stream.take_news(&negotiation, Voice::AsBefore, Timestamp::EPOCH).payloads;
+        let news = stream.take_news(&negotiation, CodecContinuity::AsBefore, Timestamp::EPOCH).payloads;
         let names = news.iter().map(|(pt, format)| (*pt, format.as_ref().unwrap().encoding.as_str()));
         assert_eq!(names.collect::<Vec<_>>(), [(0, "PCMU"), (0, "PCMU"), (101, "TELEPHONE-EVENT"), (121, "RED")]);
-        assert!(stream.take_news(&negotiation, Voice::AsBefore, Timestamp::EPOCH).payloads.is_empty(), "once");
+        assert!(
+            stream.take_news(&negotiation, CodecContinuity::AsBefore, Timestamp::EPOCH).payloads.is_empty(),
+            "once"
+        );
         assert_eq!(stream.record().unwrap().codec.as_deref(), Some("PCMU"));
         assert_eq!(stream.codecs().collect::<Vec<_>>(), ["PCMU"]);
     }
@@ -384,12 +387,12 @@ mod tests {
                 "v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\nm=audio {port} RTP/SAVP 0\r\n\
                  a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\r\n"
             );
-            Description::from_session(&crate::sdp::parse(sdp.as_bytes()).unwrap())
+            AudioDescription::from_session(&crate::sdp::parse(sdp.as_bytes()).unwrap())
         };
         let mut negotiation = Negotiation::default();
         negotiation.announce(Side::Caller, describe(4000));
         let flow = (Endpoint::v4([192, 0, 2, 2], 4000), Endpoint::v4([192, 0, 2, 1], 4000));
-        let mut stream = Stream::new(flow, 1, Side::Callee);
+        let mut stream = RtpStream::new(flow, 1, Side::Callee);
         let mut told = |n: u16, negotiation: &Negotiation| {
             let packet = RtpPacket {
                 ssrc: 1,
@@ -402,19 +405,19 @@ mod tests {
             };
             let at = Timestamp::from_nanos(i64::from(n) * 20_000_000);
             stream.handle_packet(at, &packet, negotiation);
-            stream.take_news(negotiation, Voice::AsBefore, at).security
+            stream.take_news(negotiation, CodecContinuity::AsBefore, at).security
         };
         let first = Timestamp::from_nanos(5 * 20_000_000);
-        assert!(matches!(told(5, &negotiation), Some((Security::Unreadable(_), at)) if at == first));
+        assert!(matches!(told(5, &negotiation), Some((StreamSecurity::Undecryptable(_), at)) if at == first));
         negotiation.announce(Side::Callee, describe(5000));
-        assert!(matches!(told(25, &negotiation), Some((Security::Keys(_), at)) if at == first));
+        assert!(matches!(told(25, &negotiation), Some((StreamSecurity::Keys(_), at)) if at == first));
         assert_eq!(told(26, &negotiation), None, "once");
     }
 
     #[test]
     fn redundant_audio_with_a_digit_in_it_is_not_kept() {
         let (mut stream, negotiation) = stream();
-        let secret = |heard| matches!(heard, Heard::Packet { secret: true, .. });
+        let secret = |heard| matches!(heard, PacketOutcome::Packet { secret: true, .. });
         // A repeat of an event (type 101, 160 ticks earlier, 4 bytes) before a block of PCMU, and an event alone.
         let repeated = [0x80 | 101, 0x02, 0x80, 4, 0, 5, 10, 0, 160, 0xFF];
         assert!(secret(heard(&mut stream, &negotiation, 1, &repeated)));

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::call::leg::Draft;
+use crate::call::leg::LegDraft;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug)]
 pub(crate) struct TimedOutDialog {
     /// Signalling state, parties and correlation keys of the leg that ended.
-    pub(crate) draft: Draft,
+    pub(crate) draft: LegDraft,
     /// Id of the call that the leg belonged to.
     pub(crate) conversation_id: String,
     /// Whether the call was paused. If so, a continuation begins paused, until somebody resumes it.
@@ -140,7 +140,7 @@ impl TimedOutDialogs {
     }
 }
 
-fn is_hop(draft: &Draft, (a, b): (Endpoint, Endpoint)) -> bool {
+fn is_hop(draft: &LegDraft, (a, b): (Endpoint, Endpoint)) -> bool {
     let (x, y) = (draft.dialog.caller_addr, draft.dialog.callee_addr);
     (x.same_host(a) && y.same_host(b)) || (x.same_host(b) && y.same_host(a))
 }

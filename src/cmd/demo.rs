@@ -12,7 +12,7 @@ use secrecy::SecretString;
 
 use super::replay::{ReplayRequest, replay};
 use super::{DemoArgs, table};
-use crate::call::record::{CallRecord, Recording};
+use crate::call::record::{CallRecord, RecordingFile};
 use crate::fake_pyrus::{FakeOptions, FakePyrus, FakeState, PyrusTask};
 use crate::ops::config::Config;
 use crate::ops::output;
@@ -92,7 +92,7 @@ fn report(records: &[CallRecord], state: &FakeState, capture: &Path) -> anyhow::
 }
 
 /// The same bytes that are on disk must be attached to the task.
-fn ensure_attached(task: &PyrusTask, state: &FakeState, recording: &Recording) -> anyhow::Result<()> {
+fn ensure_attached(task: &PyrusTask, state: &FakeState, recording: &RecordingFile) -> anyhow::Result<()> {
     let attached = task.attachments.iter().filter_map(|a| state.file(&a.guid));
     let same = attached.filter(|f| f.sha256 == recording.sha256).count();
     ensure!(same == 1, "the recording is {same} times attached to task {}, it should be once", task.task_id);
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_recording_that_is_not_attached_fails_the_demo() {
-        let recording = Recording {
+        let recording = RecordingFile {
             part: 1,
             path: "x.wav".to_owned(),
             format: "wav".to_owned(),

@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::{ReplayArgs, table};
 use crate::call::Engine;
-use crate::call::event::{CallEvent, EndedCall, Registration};
+use crate::call::event::{CallEvent, EndedCall, RegistrationPolicy};
 use crate::call::record::{CallRecord, DeliveryState};
 use crate::capture::{CaptureSource, files};
 use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy, DeliverySummary};
@@ -204,7 +204,7 @@ impl ReplayDelivery {
         Ok((Self { _lock: lock, journal, policy, handle }, alarm))
     }
 
-    fn tell(&self, record: &CallRecord, registration: Registration) -> anyhow::Result<()> {
+    fn tell(&self, record: &CallRecord, registration: RegistrationPolicy) -> anyhow::Result<()> {
         self.journal.put_call(record, CallStage::Complete)?;
         self.handle.send_update(CallUpdate {
             record: record.clone(),

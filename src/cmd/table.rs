@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::call::record::{CallRecord, Direction, Outcome, Verdict};
+use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict};
 
 /// The table and its line of totals. `width` is that of the terminal; `None`: nothing is cut.
 pub fn table(records: &[CallRecord], width: Option<usize>) -> String {
@@ -64,15 +64,15 @@ pub fn totals(records: &[CallRecord]) -> String {
 }
 
 /// Every verdict is in one of them; none at all is the last.
-const GROUPS: [(&str, &[Verdict]); 9] = [
-    ("both sides", &[Verdict::BothSides]),
-    ("one side", &[Verdict::CallerOnly, Verdict::CalleeOnly]),
-    ("excluded by a rule", &[Verdict::Excluded]),
-    ("not answered", &[Verdict::NotAnswered]),
-    ("encrypted", &[Verdict::Encrypted]),
-    ("with a codec that has no decoder", &[Verdict::UnknownCodec]),
-    ("without media", &[Verdict::NoMedia]),
-    ("failed", &[Verdict::Failed]),
+const GROUPS: [(&str, &[CallVerdict]); 9] = [
+    ("both sides", &[CallVerdict::BothSides]),
+    ("one side", &[CallVerdict::CallerOnly, CallVerdict::CalleeOnly]),
+    ("excluded by a rule", &[CallVerdict::Excluded]),
+    ("not answered", &[CallVerdict::NotAnswered]),
+    ("encrypted", &[CallVerdict::Encrypted]),
+    ("with a codec that has no decoder", &[CallVerdict::UnknownCodec]),
+    ("without media", &[CallVerdict::NoMedia]),
+    ("failed", &[CallVerdict::Failed]),
     ("under way", &[]),
 ];
 
@@ -112,40 +112,40 @@ fn file(record: &CallRecord) -> String {
     }
 }
 
-pub(super) const fn direction(direction: Direction) -> &'static str {
+pub(super) const fn direction(direction: CallDirection) -> &'static str {
     match direction {
-        Direction::Inbound => "inbound",
-        Direction::Outbound => "outbound",
-        Direction::Internal => "internal",
-        Direction::Unknown => "unknown",
+        CallDirection::Inbound => "inbound",
+        CallDirection::Outbound => "outbound",
+        CallDirection::Internal => "internal",
+        CallDirection::Unknown => "unknown",
     }
 }
 
-pub(super) const fn outcome(outcome: Outcome) -> &'static str {
+pub(super) const fn outcome(outcome: CallOutcome) -> &'static str {
     match outcome {
-        Outcome::Answered => "answered",
-        Outcome::Abandoned => "abandoned",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Busy => "busy",
-        Outcome::Declined => "declined",
-        Outcome::NoAnswer => "no answer",
-        Outcome::Redirected => "redirected",
-        Outcome::Failed => "failed",
-        Outcome::Unknown => "unknown",
+        CallOutcome::Answered => "answered",
+        CallOutcome::Abandoned => "abandoned",
+        CallOutcome::Cancelled => "cancelled",
+        CallOutcome::Busy => "busy",
+        CallOutcome::Declined => "declined",
+        CallOutcome::NoAnswer => "no answer",
+        CallOutcome::Redirected => "redirected",
+        CallOutcome::Failed => "failed",
+        CallOutcome::Unknown => "unknown",
     }
 }
 
-pub(super) const fn verdict(verdict: Verdict) -> &'static str {
+pub(super) const fn verdict(verdict: CallVerdict) -> &'static str {
     match verdict {
-        Verdict::BothSides => "both sides",
-        Verdict::CallerOnly => "caller only",
-        Verdict::CalleeOnly => "callee only",
-        Verdict::Excluded => "excluded",
-        Verdict::NotAnswered => "not answered",
-        Verdict::Encrypted => "encrypted",
-        Verdict::UnknownCodec => "unknown codec",
-        Verdict::NoMedia => "no media",
-        Verdict::Failed => "failed",
+        CallVerdict::BothSides => "both sides",
+        CallVerdict::CallerOnly => "caller only",
+        CallVerdict::CalleeOnly => "callee only",
+        CallVerdict::Excluded => "excluded",
+        CallVerdict::NotAnswered => "not answered",
+        CallVerdict::Encrypted => "encrypted",
+        CallVerdict::UnknownCodec => "unknown codec",
+        CallVerdict::NoMedia => "no media",
+        CallVerdict::Failed => "failed",
     }
 }
 
@@ -217,23 +217,23 @@ const SPARE: [(usize, usize); 3] = [(FILE, 24), (2, 8), (1, 8)];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::record::Recording;
+    use crate::call::record::RecordingFile;
     use crate::time::Timestamp;
 
-    fn call(from: &str, verdict: Option<Verdict>) -> CallRecord {
+    fn call(from: &str, verdict: Option<CallVerdict>) -> CallRecord {
         CallRecord {
             from: Some(from.to_owned()),
             to: Some("102".to_owned()),
             invited_at: Some(Timestamp::from_secs(1_795_409_819)),
-            duration_s: verdict.and_then(|v| (v == Verdict::BothSides).then_some(3723.4)),
-            outcome: Outcome::Answered,
+            duration_s: verdict.and_then(|v| (v == CallVerdict::BothSides).then_some(3723.4)),
+            outcome: CallOutcome::Answered,
             verdict,
             ..CallRecord::default()
         }
     }
 
     fn with_file(mut record: CallRecord, path: &str) -> CallRecord {
-        record.recordings.push(Recording {
+        record.recordings.push(RecordingFile {
             part: 1,
             path: path.to_owned(),
             format: "wav".to_owned(),
@@ -252,8 +252,8 @@ mod tests {
     #[test]
     fn a_table_has_a_heading_a_line_for_each_call_and_the_totals() {
         let records = [
-            with_file(call("101", Some(Verdict::BothSides)), "calls/20261123T045659Z-1a2b.wav"),
-            call("+79774221338", Some(Verdict::NotAnswered)),
+            with_file(call("101", Some(CallVerdict::BothSides)), "calls/20261123T045659Z-1a2b.wav"),
+            call("+79774221338", Some(CallVerdict::NotAnswered)),
         ];
         assert_eq!(
             table(&records, None),
@@ -268,7 +268,8 @@ TIME (UTC)           FROM          TO   DIRECTION   LENGTH  OUTCOME   VERDICT   
 
     #[test]
     fn totals_group_the_two_kinds_of_one_side_and_leave_out_what_did_not_occur() {
-        let verdicts = [Verdict::CallerOnly, Verdict::CalleeOnly, Verdict::BothSides, Verdict::Encrypted];
+        let verdicts =
+            [CallVerdict::CallerOnly, CallVerdict::CalleeOnly, CallVerdict::BothSides, CallVerdict::Encrypted];
         let mut records: Vec<CallRecord> = verdicts.iter().map(|v| call("1", Some(*v))).collect();
         assert_eq!(totals(&records), "4 calls: 1 both sides, 2 one side, 1 encrypted");
         records.push(call("1", None));
@@ -280,8 +281,10 @@ TIME (UTC)           FROM          TO   DIRECTION   LENGTH  OUTCOME   VERDICT   
 
     #[test]
     fn a_narrow_terminal_cuts_the_path_from_the_left_and_no_line_is_too_wide() {
-        let record =
-            with_file(call("+79774221338", Some(Verdict::BothSides)), "a/very/long/folder/20261123T045659Z-1a2b.wav");
+        let record = with_file(
+            call("+79774221338", Some(CallVerdict::BothSides)),
+            "a/very/long/folder/20261123T045659Z-1a2b.wav",
+        );
         let text = table(&[record], Some(110));
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines.iter().all(|l| l.chars().count() <= 110), "{text}");
@@ -291,7 +294,7 @@ TIME (UTC)           FROM          TO   DIRECTION   LENGTH  OUTCOME   VERDICT   
 
     #[test]
     fn any_text_from_the_wire_is_cut_between_characters_and_cannot_drive_the_terminal() {
-        let record = call("Ж\u{1b}[2J\u{202e}ёёёёёёёёёёёёёёёёёёёёёёё", Some(Verdict::NoMedia));
+        let record = call("Ж\u{1b}[2J\u{202e}ёёёёёёёёёёёёёёёёёёёёёёё", Some(CallVerdict::NoMedia));
         let text = table(&[record], Some(40));
         assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
         assert!(text.contains("Ж?[2J?ё"), "{text}");

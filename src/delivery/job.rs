@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::split::WavSlice;
-use crate::call::record::{CallRecord, DeliveryState, Direction, Outcome, Verdict};
+use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, DeliveryState};
 use crate::delivery::row::JobRow;
 use crate::time::Timestamp;
 
@@ -79,7 +79,7 @@ pub struct DeliveryJob {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PyrusCallFacts {
     /// Inbound, outbound, internal or unknown.
-    pub direction: Direction,
+    pub direction: CallDirection,
     /// Number of the caller.
     pub from: Option<String>,
     /// Number of the callee.
@@ -307,7 +307,7 @@ impl DeliveryJob {
         if self.is_forbidden {
             return;
         }
-        if record.verdict == Some(Verdict::Excluded) {
+        if record.verdict == Some(CallVerdict::Excluded) {
             self.discard_unsent_parts();
         }
         let facts = &mut self.facts;
@@ -531,7 +531,7 @@ impl DeliveryJob {
 
 /// Returns true if no person answered the call.
 pub fn is_unanswered(record: &CallRecord) -> bool {
-    record.answered_at.is_none() || record.outcome == Outcome::Abandoned
+    record.answered_at.is_none() || record.outcome == CallOutcome::Abandoned
 }
 
 /// Reason of a job that a `no_register` rule ended before the call was registered.

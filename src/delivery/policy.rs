@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::job::{
     CallProgress, DeliveryConsent, DeliveryJob, FormFieldMode, PyrusCallFacts, PyrusRegistration, is_unanswered,
 };
-use crate::call::record::{CallRecord, Direction};
+use crate::call::record::{CallDirection, CallRecord};
 
 /// When a call is registered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct DeliveryPolicy {
     /// When calls are registered.
     pub register_at: RegisterAt,
     /// Directions of the calls to register.
-    pub directions: Vec<Direction>,
+    pub directions: Vec<CallDirection>,
     /// Whether unanswered calls are registered.
     pub unanswered: bool,
     /// Codes of the form fields to fill with call data.
@@ -112,7 +112,7 @@ impl DeliveryPolicy {
             return true;
         }
         let person = record.operator_answered_at.is_some()
-            || (record.answered_at.is_some() && record.direction != Direction::Inbound);
+            || (record.answered_at.is_some() && record.direction != CallDirection::Inbound);
         match self.register_at {
             RegisterAt::Auto => record.internal.is_some() || person,
             RegisterAt::Invite => true,
@@ -124,11 +124,11 @@ impl DeliveryPolicy {
     /// Returns true if calls in this direction are registered. A call of unknown direction has an outside party. It
     /// counts
     /// only if both inbound and outbound calls are registered.
-    fn wants_direction(&self, direction: Direction) -> bool {
+    fn wants_direction(&self, direction: CallDirection) -> bool {
         self.directions.contains(&direction)
-            || (direction == Direction::Unknown
-                && self.directions.contains(&Direction::Inbound)
-                && self.directions.contains(&Direction::Outbound))
+            || (direction == CallDirection::Unknown
+                && self.directions.contains(&CallDirection::Inbound)
+                && self.directions.contains(&CallDirection::Outbound))
     }
 
     /// Builds the registration of a call.
@@ -184,10 +184,12 @@ impl DeliveryPolicy {
     fn value(&self, facts: &PyrusCallFacts, code: &str) -> Option<String> {
         // Pyrus calls the outside party the client, whether it called or was called.
         let (client, operator) = match facts.direction {
-            Direction::Outbound => (&facts.to, &facts.from),
+            CallDirection::Outbound => (&facts.to, &facts.from),
             // The capture began during the call, so only the extension is certain.
-            Direction::Unknown if facts.internal.is_some() && facts.internal == facts.from => (&facts.to, &facts.from),
-            Direction::Inbound | Direction::Internal | Direction::Unknown => (&facts.from, &facts.to),
+            CallDirection::Unknown if facts.internal.is_some() && facts.internal == facts.from => {
+                (&facts.to, &facts.from)
+            }
+            CallDirection::Inbound | CallDirection::Internal | CallDirection::Unknown => (&facts.from, &facts.to),
         };
         match code {
             "CallStartTime" => facts.started_at.map(|t| t.to_rfc3339_secs()),

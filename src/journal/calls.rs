@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use serde::Serialize;
 
 use super::{Journal, JournalResult, deliveries, retention};
-use crate::call::event::Registration;
-use crate::call::record::{CallRecord, DeliveryState, Verdict};
+use crate::call::event::RegistrationPolicy;
+use crate::call::record::{CallRecord, CallVerdict, DeliveryState};
 use crate::time::Timestamp;
 
 /// Stage of a call in the journal.
@@ -107,7 +107,7 @@ pub struct CallFilter {
     /// The internal extension is exactly this.
     pub extension: Option<String>,
     /// The call has this verdict.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<CallVerdict>,
     /// The delivery to Pyrus has this state.
     pub delivery: Option<DeliveryState>,
     /// At most this many calls, the newest.
@@ -136,7 +136,7 @@ impl Journal {
         &self,
         record: &CallRecord,
         stage: CallStage,
-        registration: Registration,
+        registration: RegistrationPolicy,
     ) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
@@ -155,7 +155,7 @@ impl Journal {
         &self,
         record: &CallRecord,
         stage: CallStage,
-        announce_as: Option<Registration>,
+        announce_as: Option<RegistrationPolicy>,
     ) -> JournalResult<CallRecord> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
@@ -184,7 +184,7 @@ impl Journal {
     pub fn put_segments(
         &self,
         live: &CallRecord,
-        announce_as: Option<Registration>,
+        announce_as: Option<RegistrationPolicy>,
     ) -> JournalResult<Option<CallRecord>> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
@@ -217,7 +217,7 @@ impl Journal {
         };
         let mut without = CallRecord { recordings: Vec::new(), ..record.clone() };
         without.legs.iter_mut().for_each(|leg| leg.rendered = false);
-        without.verdict = Some(Verdict::Excluded);
+        without.verdict = Some(CallVerdict::Excluded);
         without.verdict_reason.get_or_insert_with(|| String::from(why));
         put_call(&transaction, &without, stage)?;
         transaction.execute(

@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use super::calls::{CallStage, LegSpoolState, StoredCall, with_delivery};
 use super::sidecar::put_stale_record;
 use super::{Journal, JournalResult};
-use crate::call::event::Registration;
-use crate::call::record::Hold;
+use crate::call::event::RegistrationPolicy;
+use crate::call::record::RetentionHold;
 use crate::time::Timestamp;
 
 /// Selects the recordings that are present, with the columns that [`read_recording`] reads.
@@ -78,7 +78,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn calls_to_announce(&self) -> JournalResult<Vec<(StoredCall, Registration)>> {
+    pub fn calls_to_announce(&self) -> JournalResult<Vec<(StoredCall, RegistrationPolicy)>> {
         let connection = self.lock();
         let mut statement = connection.prepare(
             "SELECT c.stage, c.record, u.registration FROM untold u JOIN calls c ON c.id = u.call_id ORDER BY c.id",
@@ -88,7 +88,8 @@ impl Journal {
             .collect::<rusqlite::Result<_>>()?;
         rows.iter()
             .map(|(stage, json, word)| {
-                let registration = if word == FORBIDDEN { Registration::Forbidden } else { Registration::Allowed };
+                let registration =
+                    if word == FORBIDDEN { RegistrationPolicy::Forbidden } else { RegistrationPolicy::Allowed };
                 Ok((with_delivery(&connection, stage, json)?, registration))
             })
             .collect()
@@ -140,7 +141,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn held(&self, id: &str) -> JournalResult<Option<Hold>> {
+    pub fn held(&self, id: &str) -> JournalResult<Option<RetentionHold>> {
         Ok(held(&self.lock(), id)?)
     }
 
@@ -306,10 +307,12 @@ impl Journal {
     }
 }
 
-pub(super) fn held(connection: &Connection, id: &str) -> rusqlite::Result<Option<Hold>> {
+pub(super) fn held(connection: &Connection, id: &str) -> rusqlite::Result<Option<RetentionHold>> {
     connection
         .prepare_cached("SELECT at, why FROM holds WHERE call_id = ?1")?
-        .query_row(params![id], |row| Ok(Hold { since: Timestamp::from_micros(row.get(0)?), why: row.get(1)? }))
+        .query_row(params![id], |row| {
+            Ok(RetentionHold { since: Timestamp::from_micros(row.get(0)?), why: row.get(1)? })
+        })
         .optional()
 }
 
@@ -323,10 +326,14 @@ pub(super) fn put_hold(connection: &Connection, id: &str, at: Timestamp, why: Op
     Ok(())
 }
 
-pub(super) fn put_to_announce(connection: &Connection, id: &str, registration: Registration) -> JournalResult<()> {
+pub(super) fn put_to_announce(
+    connection: &Connection,
+    id: &str,
+    registration: RegistrationPolicy,
+) -> JournalResult<()> {
     let word = match registration {
-        Registration::Allowed => ALLOWED,
-        Registration::Forbidden => FORBIDDEN,
+        RegistrationPolicy::Allowed => ALLOWED,
+        RegistrationPolicy::Forbidden => FORBIDDEN,
     };
     connection
         .prepare_cached("INSERT OR REPLACE INTO untold (call_id, registration) VALUES (?1, ?2)")?

@@ -1,8 +1,8 @@
 use rusqlite::params;
 
 use super::*;
-use crate::call::event::Registration;
-use crate::call::record::{CallRecord, DeliveryState, Direction, Recording, Verdict};
+use crate::call::event::RegistrationPolicy;
+use crate::call::record::{CallDirection, CallRecord, CallVerdict, DeliveryState, RecordingFile};
 use crate::delivery::row::{DeliveryRow, DroppedCode, JobRow};
 use crate::time::Timestamp;
 
@@ -10,13 +10,13 @@ fn record(id: &str, at_s: i64) -> CallRecord {
     CallRecord {
         schema: 1,
         id: id.into(),
-        direction: Direction::Inbound,
+        direction: CallDirection::Inbound,
         from: Some("+79774221338".into()),
         to: Some("+74953009080".into()),
         internal: Some("200".into()),
         invited_at: Some(Timestamp::from_secs(at_s)),
-        verdict: Some(Verdict::BothSides),
-        recordings: vec![Recording {
+        verdict: Some(CallVerdict::BothSides),
+        recordings: vec![RecordingFile {
             part: 1,
             path: "a.wav".into(),
             format: "wav".into(),
@@ -73,7 +73,7 @@ fn filter_conditions_are_joined_by_and_and_limit_keeps_the_newest() {
     let number = Some("4221".into());
     assert_eq!(ids(CallFilter { number, until: Some(Timestamp::from_secs(20)), ..CallFilter::default() }), ["a"]);
     assert!(ids(CallFilter { extension: Some("20".into()), ..CallFilter::default() }).is_empty());
-    assert!(ids(CallFilter { verdict: Some(Verdict::NoMedia), ..CallFilter::default() }).is_empty());
+    assert!(ids(CallFilter { verdict: Some(CallVerdict::NoMedia), ..CallFilter::default() }).is_empty());
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn only_settled_calls_with_a_current_sidecar_record_are_encrypted() {
     let stale = journal.stale_records("", 10).unwrap();
     journal.records_refreshed(&stale).unwrap();
     journal.save_job(&job("behind", "done")).unwrap();
-    journal.put_call_for_delivery(&record("untold", 10), CallStage::Complete, Registration::Allowed).unwrap();
+    journal.put_call_for_delivery(&record("untold", 10), CallStage::Complete, RegistrationPolicy::Allowed).unwrap();
     journal.mark_encrypted("sealed").unwrap();
     assert_eq!(journal.calls_to_encrypt("", 10).unwrap(), ["done", "no delivery"]);
     assert_eq!(journal.calls_to_encrypt("done", 10).unwrap(), ["no delivery"]);
@@ -201,7 +201,7 @@ fn pages_list_all_recordings_oldest_first_and_unknown_start_last() {
     let journal = Journal::open_in_memory().unwrap();
     for (id, at) in [("c", 30), ("a", 10), ("b", 20), ("b2", 20)] {
         let mut call = record(id, at);
-        call.recordings.push(Recording { part: 2, ..call.recordings[0].clone() });
+        call.recordings.push(RecordingFile { part: 2, ..call.recordings[0].clone() });
         journal.put_call(&call, CallStage::Complete).unwrap();
     }
     let unknown = CallRecord { invited_at: None, ..record("0", 0) };

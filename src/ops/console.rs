@@ -23,7 +23,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::call::pause::Order;
+use crate::call::pause::PauseAction;
 use crate::journal::{self, Journal};
 use crate::ops::drops::DropCounters;
 
@@ -58,7 +58,7 @@ pub struct PauseRequest {
     /// Id of the call.
     pub id: String,
     /// What is to be done.
-    pub order: Order,
+    pub order: PauseAction,
     reply: oneshot::Sender<Option<bool>>,
 }
 
@@ -202,15 +202,15 @@ async fn status(State(shared): State<ApiState>) -> Response {
 }
 
 async fn pause(State(shared): State<ApiState>, Path(id): Path<String>) -> Response {
-    give(&shared, id, Order::Pause).await
+    give(&shared, id, PauseAction::Pause).await
 }
 
 async fn resume(State(shared): State<ApiState>, Path(id): Path<String>) -> Response {
-    give(&shared, id, Order::Resume).await
+    give(&shared, id, PauseAction::Resume).await
 }
 
 /// Gives an order to the capture thread and waits for what came of it.
-async fn give(shared: &ApiState, id: String, order: Order) -> Response {
+async fn give(shared: &ApiState, id: String, order: PauseAction) -> Response {
     let (reply, answer) = oneshot::channel();
     match shared.orders.try_send(PauseRequest { id: id.clone(), order, reply }) {
         Ok(()) => {}
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn an_order_reaches_the_capture_thread_and_its_answer_the_caller() {
         let (console, _dir) = console();
-        let known = |order: &PauseRequest| (order.id == "2026-abc").then_some(order.order == Order::Pause);
+        let known = |order: &PauseRequest| (order.id == "2026-abc").then_some(order.order == PauseAction::Pause);
         let post = |id: &str, what: &str| ask(&console, &request(&format!("POST /api/calls/{id}/{what}"), ""), known);
         assert_eq!(post("2026-abc", "pause"), (200, String::from(r#"{"id":"2026-abc","paused":true}"#)));
         assert_eq!(post("2026-abc", "resume"), (200, String::from(r#"{"id":"2026-abc","paused":false}"#)));

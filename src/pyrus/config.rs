@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
-use crate::call::record::Direction;
+use crate::call::record::CallDirection;
 pub use crate::delivery::policy::{DurationUnit, RegisterAt};
 
 /// The host that receives uploads.
@@ -40,7 +40,7 @@ pub struct Config {
     /// When calls are registered.
     pub register_at: RegisterAt,
     /// Directions of the calls to register.
-    pub directions: Vec<Direction>,
+    pub directions: Vec<CallDirection>,
     /// Whether unanswered calls are registered.
     pub unanswered: bool,
     /// Codes of the form fields to fill with call data.
@@ -68,7 +68,7 @@ impl Default for Config {
             person_id: None,
             account_id: String::new(),
             register_at: RegisterAt::Auto,
-            directions: vec![Direction::Inbound, Direction::Outbound],
+            directions: vec![CallDirection::Inbound, CallDirection::Outbound],
             unanswered: true,
             send_mappings: ["CallStartTime", "CallEndTime", "CallDuration", "PhoneNumberFrom", "PhoneNumberTo"]
                 .map(String::from)

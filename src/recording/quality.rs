@@ -4,7 +4,7 @@
 //! measured loss, assumed to be random. A passive listener cannot measure the mouth-to-ear delay, so
 //! [`ASSUMED_DELAY_MS`] is used. Wideband codecs use another scale (G.107.1) and get no estimate.
 
-use crate::call::record::{Problem, Side, SideRecord};
+use crate::call::record::{CallProblem, ProblemKind, Side, SideRecord};
 use crate::codec::{Codec, EquipmentImpairment};
 use crate::render::{RenderReport, SideReport};
 
@@ -23,7 +23,7 @@ pub(super) fn apply_quality(side: &mut SideRecord, report: &SideReport) {
 
 /// Finds a side that sent packets without any speech while the other side talked. Returns the side and the problem to
 /// report.
-pub(super) fn find_one_way_audio(report: &RenderReport, sample_rate: u32) -> Option<(Side, Problem)> {
+pub(super) fn find_one_way_audio(report: &RenderReport, sample_rate: u32) -> Option<(Side, CallProblem)> {
     let length_s = report.samples as f64 / f64::from(sample_rate.max(1));
     // In a short call a silent side is normal.
     if length_s < SHORT_S {
@@ -35,7 +35,7 @@ pub(super) fn find_one_way_audio(report: &RenderReport, sample_rate: u32) -> Opt
     };
     let side = [Side::Caller, Side::Callee].into_iter().find(|side| is_mute(*side))?;
     let packets = report.sides[side.channel()].decoded;
-    Some((side, Problem { kind: String::from("one_way_audio"), packets: Some(packets), ms: None }))
+    Some((side, ProblemKind::OneWayAudio.with_packets(packets)))
 }
 
 /// Estimates the conversational MOS (G.107 appendix B) for a codec and a loss ratio, 0 to 1. Returns `None` for codecs
@@ -96,7 +96,7 @@ mod tests {
         let report = |samples, sides| RenderReport { samples, sides, torn_tail: false };
         let found =
             find_one_way_audio(&report(80_000, [talking.clone(), mute.clone()]), 8_000).map(|(side, p)| (side, p.kind));
-        assert_eq!(found, Some((Side::Callee, String::from("one_way_audio"))));
+        assert_eq!(found, Some((Side::Callee, ProblemKind::OneWayAudio)));
         assert_eq!(find_one_way_audio(&report(80_000, [mute.clone(), mute.clone()]), 8_000), None, "nobody spoke");
         assert_eq!(find_one_way_audio(&report(8_000, [talking.clone(), mute.clone()]), 8_000), None, "too short");
         assert_eq!(

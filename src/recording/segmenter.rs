@@ -3,7 +3,7 @@
 //! # Invariants
 //! - Segment n spans from `starts_at + (n - 1) * segment_s` to `starts_at + n * segment_s`; the last ends with the call.
 //!   So segments adjoin to the sample, whenever they are made and at whatever sample rate.
-//! - All segments but the last depend only on the spool up to [`PART_SETTLE`] after their end. So a segment has the same
+//! - All segments but the last depend only on the spool up to [`SEGMENT_SETTLE`] after their end. So a segment has the same
 //!   bytes whether it is made during the call, after its end, or from a replayed capture.
 //! - For each segment the call is decoded from its beginning, so decoders, keys and clocks have the same state as
 //!   without segments, and there is no seam. A call of n segments takes (n + 1) / 2 times the work.
@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::config::RecordingFormat;
 use super::segments::{ChannelOrder, SegmentSpec, SegmentWriter, WrittenSegment};
 use super::verdict::SideFacts;
-use crate::call::event::PART_SETTLE;
+use crate::call::event::SEGMENT_SETTLE;
 use crate::render::{self, RenderError, RenderOptions, RenderPlan, RenderReport};
 use crate::spool::LegSource;
 use crate::time::Timestamp;
@@ -142,7 +142,7 @@ impl Segmenter<'_> {
     /// Returns the plan of a segment before the last, from the beginning of the call to the segment's end.
     fn segment_plan(&self, source: &LegSource, starts_at: Timestamp, number: u32) -> Result<RenderPlan, RenderError> {
         let ends_at = self.segment_start(starts_at, number.saturating_add(1));
-        let options = RenderOptions { sample_rate: self.sample_rate, until: Some(ends_at + PART_SETTLE) };
+        let options = RenderOptions { sample_rate: self.sample_rate, until: Some(ends_at + SEGMENT_SETTLE) };
         let mut plan = render::plan(source, &options)?;
         plan.set_span(starts_at, ends_at);
         Ok(plan)

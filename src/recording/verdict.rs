@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::call::record::{Side, Verdict};
+use crate::call::record::{CallVerdict, Side};
 use crate::render::{SideReport, UndecodableReason, UndecryptableReason};
 
 /// Facts from which the verdict of a call is derived.
@@ -55,39 +55,39 @@ impl From<&SideReport> for SideFacts {
     }
 }
 
-/// Returns the first verdict that applies, in the order of [`Verdict`], and the reason for people. Never returns
+/// Returns the first verdict that applies, in the order of [`CallVerdict`], and the reason for people. Never returns
 /// `Excluded`, which only the engine decides.
-pub fn verdict(facts: &VerdictFacts) -> (Verdict, String) {
+pub fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
     match (facts.caller.heard, facts.callee.heard) {
-        (true, true) => return (Verdict::BothSides, both_sides_reason(facts.mute)),
+        (true, true) => return (CallVerdict::BothSides, both_sides_reason(facts.mute)),
         (true, false) => {
             let why = silence_reason("callee", &facts.callee);
-            return (Verdict::CallerOnly, format!("Only the caller can be heard: {why}."));
+            return (CallVerdict::CallerOnly, format!("Only the caller can be heard: {why}."));
         }
         (false, true) => {
             let why = silence_reason("caller", &facts.caller);
-            return (Verdict::CalleeOnly, format!("Only the callee can be heard: {why}."));
+            return (CallVerdict::CalleeOnly, format!("Only the callee can be heard: {why}."));
         }
         (false, false) => {}
     }
     if facts.answered == AnswerState::No {
-        return (Verdict::NotAnswered, "Nobody answered the call, so there is nothing to record.".to_owned());
+        return (CallVerdict::NotAnswered, "Nobody answered the call, so there is nothing to record.".to_owned());
     }
     let reasons = || facts.caller.silent.iter().chain(&facts.callee.silent);
     if let Some(why) =
         reasons().find_map(|reason| if let UndecodableReason::Encrypted(why) = reason { Some(*why) } else { None })
     {
-        return (Verdict::Encrypted, format!("The media is encrypted: {}.", encryption_reason(why)));
+        return (CallVerdict::Encrypted, format!("The media is encrypted: {}.", encryption_reason(why)));
     }
     let unknown: BTreeSet<String> = reasons().filter_map(unknown_codec_name).collect();
     if !unknown.is_empty() {
         let names: Vec<String> = unknown.into_iter().collect();
-        return (Verdict::UnknownCodec, format!("There is no decoder for {}.", names.join(", ")));
+        return (CallVerdict::UnknownCodec, format!("There is no decoder for {}.", names.join(", ")));
     }
     if let Some(failure) = &facts.failure {
-        return (Verdict::Failed, format!("The call was heard, but the recording failed: {failure}."));
+        return (CallVerdict::Failed, format!("The call was heard, but the recording failed: {failure}."));
     }
-    (Verdict::NoMedia, no_media_reason(facts))
+    (CallVerdict::NoMedia, no_media_reason(facts))
 }
 
 fn both_sides_reason(mute: Option<Side>) -> String {
@@ -173,21 +173,21 @@ mod tests {
             packets: 9,
             ..VerdictFacts::default()
         };
-        assert_eq!(verdict(&facts).0, Verdict::BothSides);
+        assert_eq!(verdict(&facts).0, CallVerdict::BothSides);
         facts.callee.heard = false;
-        assert_eq!(verdict(&facts).0, Verdict::CallerOnly);
+        assert_eq!(verdict(&facts).0, CallVerdict::CallerOnly);
         facts.caller.heard = false;
         facts.answered = AnswerState::No;
-        assert_eq!(verdict(&facts).0, Verdict::NotAnswered);
+        assert_eq!(verdict(&facts).0, CallVerdict::NotAnswered);
         facts.answered = AnswerState::Yes;
-        assert_eq!(verdict(&facts).0, Verdict::Encrypted);
+        assert_eq!(verdict(&facts).0, CallVerdict::Encrypted);
         facts.callee.silent.remove(&opaque[1]);
         let (word, reason) = verdict(&facts);
-        assert_eq!((word, reason.as_str()), (Verdict::UnknownCodec, "There is no decoder for codec G723."));
+        assert_eq!((word, reason.as_str()), (CallVerdict::UnknownCodec, "There is no decoder for codec G723."));
         facts.callee.silent.clear();
-        assert_eq!(verdict(&facts).0, Verdict::NoMedia);
+        assert_eq!(verdict(&facts).0, CallVerdict::NoMedia);
         facts.failure = Some("the disk is full".to_owned());
-        assert_eq!(verdict(&facts).0, Verdict::Failed);
+        assert_eq!(verdict(&facts).0, CallVerdict::Failed);
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
             ..VerdictFacts::default()
         };
         let (word, reason) = verdict(&facts);
-        assert_eq!(word, Verdict::CalleeOnly);
+        assert_eq!(word, CallVerdict::CalleeOnly);
         assert_eq!(reason, "Only the callee can be heard: there is no decoder for the caller's codec G723.");
     }
 }

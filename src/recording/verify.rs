@@ -17,7 +17,7 @@ use symphonia::core::meta::MetadataOptions;
 
 use super::encrypt::{self, AgeIdentities};
 use super::publish::{digest, digest_of};
-use crate::call::record::Recording;
+use crate::call::record::RecordingFile;
 
 /// A file that matches its call record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub enum VerifyError {
 ///
 /// # Errors
 /// Returns the first mismatch.
-pub fn verify(path: &Path, recording: &Recording) -> Result<VerifiedRecording, VerifyError> {
+pub fn verify(path: &Path, recording: &RecordingFile) -> Result<VerifiedRecording, VerifyError> {
     verify_with_peaks(path, recording, PEAKS)
 }
 
@@ -74,7 +74,11 @@ pub fn verify(path: &Path, recording: &Recording) -> Result<VerifiedRecording, V
 ///
 /// # Errors
 /// Returns the first mismatch.
-pub fn verify_with_peaks(path: &Path, recording: &Recording, pieces: u64) -> Result<VerifiedRecording, VerifyError> {
+pub fn verify_with_peaks(
+    path: &Path,
+    recording: &RecordingFile,
+    pieces: u64,
+) -> Result<VerifiedRecording, VerifyError> {
     let (bytes, sha256) = digest(path)?;
     if bytes != recording.bytes {
         return Err(VerifyError::Size { found: bytes, expected: recording.bytes });
@@ -95,7 +99,7 @@ pub fn verify_with_peaks(path: &Path, recording: &Recording, pieces: u64) -> Res
 /// Returns the first mismatch, or [`VerifyError::Io`] if no identity decrypts the file.
 pub fn verify_encrypted(
     path: &Path,
-    recording: &Recording,
+    recording: &RecordingFile,
     identities: &AgeIdentities,
     pieces: u64,
 ) -> Result<VerifiedRecording, VerifyError> {
@@ -108,7 +112,7 @@ pub fn verify_encrypted(
 
 fn verify_audio(
     source: Box<dyn MediaSource>,
-    recording: &Recording,
+    recording: &RecordingFile,
     pieces: u64,
 ) -> Result<VerifiedRecording, VerifyError> {
     let expected = crate::render::samples_between(recording.starts_at, recording.ends_at, recording.sample_rate);

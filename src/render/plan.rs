@@ -11,7 +11,7 @@ use super::report::{RenderError, UndecryptableReason};
 use super::rtp_clock::{MediaPosition, PacketTiming, TimestampUnwrapper, TimingUnit};
 use super::stats_from_spool::SpoolStats;
 use super::timeline::{LagTimeline, LagTrack, PlayoutOffset};
-use crate::call::decision::{Decided, Decision, PayloadFormat, SrtpContext};
+use crate::call::decision::{Decision, PayloadFormat, SrtpContext, TimedDecision};
 use crate::call::record::{EndedBy, Side, SideRecord};
 use crate::codec::Codec;
 use crate::net::Endpoint;
@@ -276,7 +276,7 @@ pub(super) fn read_until(
         match &entry {
             SpoolEntry::Decided(decided) if decided.at() <= until => each(entry),
             SpoolEntry::Packet(packet) if packet.at <= until => each(entry),
-            SpoolEntry::Decided(Decided { decision: Decision::Begin { .. }, .. }) => {}
+            SpoolEntry::Decided(TimedDecision { decision: Decision::Begin { .. }, .. }) => {}
             // Entries are in order of time: nothing earlier follows.
             SpoolEntry::Decided(_) | SpoolEntry::Packet(_) => break,
         }
@@ -300,7 +300,7 @@ struct PlanPass {
 }
 
 impl PlanPass {
-    fn handle_decided(&mut self, decided: &Decided) {
+    fn handle_decided(&mut self, decided: &TimedDecision) {
         let at = decided.at();
         self.known.handle_decision(&decided.decision);
         match &decided.decision {

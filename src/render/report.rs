@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::call::decision::Unreadable;
+use crate::call::decision::MissingKeyReason;
 use crate::spool::SpoolError;
 
 /// Why packets gave no sound.
@@ -35,12 +35,12 @@ pub enum UndecryptableReason {
     Unsupported,
 }
 
-impl From<Unreadable> for UndecryptableReason {
-    fn from(why: Unreadable) -> Self {
+impl From<MissingKeyReason> for UndecryptableReason {
+    fn from(why: MissingKeyReason) -> Self {
         match why {
-            Unreadable::DtlsSrtp => Self::DtlsSrtp,
-            Unreadable::Zrtp => Self::Zrtp,
-            Unreadable::NoKeys => Self::NoKeys,
+            MissingKeyReason::DtlsSrtp => Self::DtlsSrtp,
+            MissingKeyReason::Zrtp => Self::Zrtp,
+            MissingKeyReason::NoKeys => Self::NoKeys,
         }
     }
 }

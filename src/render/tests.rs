@@ -546,7 +546,7 @@ fn early_media_written_late_is_sorted_and_a_call_without_an_end_ends_with_its_la
 
 #[test]
 fn what_cannot_be_decoded_is_silent_and_counted_by_reason() {
-    use crate::call::decision::{Decision, Unreadable};
+    use crate::call::decision::{Decision, MissingKeyReason};
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     let mut callee = TestSender::new(&mut spool, Side::Callee);
@@ -555,7 +555,7 @@ fn what_cannot_be_decoded_is_silent_and_counted_by_reason() {
     caller.talk(&mut spool, 100.0, 10);
     caller.pt = 99;
     caller.talk(&mut spool, 300.0, 5);
-    spool.decide(at_ms(0.0), Decision::Encrypted { stream: callee.stream, why: Unreadable::DtlsSrtp });
+    spool.decide(at_ms(0.0), Decision::Encrypted { stream: callee.stream, why: MissingKeyReason::DtlsSrtp });
     callee.talk(&mut spool, 100.0, 7);
     let (plan, report, frames) = rendered(&ended(spool, 1_000.0));
     assert!(!plan.has_sound);

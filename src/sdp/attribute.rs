@@ -6,7 +6,7 @@ use sdp_types::Attribute;
 
 /// Which way media flows, seen by who wrote the description (RFC 8866 section 6.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Direction {
+pub enum MediaDirection {
     /// Both ways; also when nothing is said.
     #[default]
     SendRecv,
@@ -18,7 +18,7 @@ pub enum Direction {
     Inactive,
 }
 
-impl Direction {
+impl MediaDirection {
     /// The last direction among the attributes.
     pub(super) fn find(attributes: &[Attribute]) -> Option<Self> {
         attributes.iter().rev().find_map(|a| match a.attribute.trim().to_ascii_lowercase().as_str() {
@@ -59,7 +59,7 @@ impl RtcpAddress {
 
 /// An ICE candidate over UDP (RFC 8839 section 5.1): media may come to or from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct IceCandidate {
     /// 1 RTP, 2 RTCP.
     pub component: u16,
     /// The address.
@@ -68,7 +68,7 @@ pub struct Candidate {
     pub port: u16,
 }
 
-impl Candidate {
+impl IceCandidate {
     pub(super) fn parse(value: &str) -> Option<Self> {
         let mut words = value.split_ascii_whitespace().skip(1);
         let component = words.next()?.parse().ok()?;
@@ -81,14 +81,14 @@ impl Candidate {
 
 /// The meaning of a header extension id (RFC 8285).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Extmap {
+pub struct HeaderExtension {
     /// The id in the packets.
     pub id: u16,
     /// Which extension, such as `urn:ietf:params:rtp-hdrext:ssrc-audio-level`.
     pub uri: String,
 }
 
-impl Extmap {
+impl HeaderExtension {
     pub(super) fn parse(value: &str) -> Option<Self> {
         let mut words = value.split_ascii_whitespace();
         let id = words.next()?.split('/').next()?.parse().ok()?;

@@ -4,35 +4,35 @@
 //! number, `o=Cisco Systems CCM ...` (a blank in the user), a repeated s=, a trailing NUL, a blank after
 //! `v=0`, a line without `=`. So only v=, c=, m= and a= lines pass, with blanks squeezed; o= is read here.
 
-use super::{Origin, Reject};
+use super::{SdpReject, SessionOrigin};
 
 /// A description that `sdp-types` takes, and the origin that stood in it.
-pub(super) struct Cleaned {
+pub(super) struct CleanedSdp {
     pub(super) text: String,
-    pub(super) origin: Option<Origin>,
+    pub(super) origin: Option<SessionOrigin>,
 }
 
 /// Cleans a description: foreign octets become U+FFFD, NULs vanish, bare CR, LF and CRLF end a line.
-pub(super) fn clean(bytes: &[u8]) -> Result<Cleaned, Reject> {
+pub(super) fn clean(bytes: &[u8]) -> Result<CleanedSdp, SdpReject> {
     if bytes.len() > MAX_SDP_BYTES {
-        return Err(Reject::TooLong);
+        return Err(SdpReject::TooLong);
     }
     let raw: String = String::from_utf8_lossy(bytes).chars().filter(|&c| c != '\0').collect();
-    let mut cleaned = Cleaned { text: String::with_capacity(raw.len() + 8), origin: None };
+    let mut cleaned = CleanedSdp { text: String::with_capacity(raw.len() + 8), origin: None };
     cleaned.text.push_str("v=0\r\n");
-    let mut state = State::default();
+    let mut state = CleanerState::default();
     for (count, line) in raw.split(['\n', '\r']).map(|line| line.trim_ascii()).enumerate() {
         if count > MAX_LINES {
-            return Err(Reject::TooLong);
+            return Err(SdpReject::TooLong);
         }
         let Some((key, value)) = line.split_once('=') else { continue };
         state.take(key.trim(), value.trim_ascii(), &mut cleaned);
     }
-    if state.found { Ok(cleaned) } else { Err(Reject::NotSdp) }
+    if state.found { Ok(cleaned) } else { Err(SdpReject::NotSdp) }
 }
 
 #[derive(Default)]
-struct State {
+struct CleanerState {
     /// Whether there was a v= or m= line.
     found: bool,
     /// Whether a c= of this section was taken: sections after the first address are for multicast.
@@ -41,8 +41,8 @@ struct State {
     media: usize,
 }
 
-impl State {
-    fn take(&mut self, key: &str, value: &str, out: &mut Cleaned) {
+impl CleanerState {
+    fn take(&mut self, key: &str, value: &str, out: &mut CleanedSdp) {
         // Beyond the bound the rest belongs to media that are not kept.
         if self.media > MAX_MEDIA {
             return;
@@ -112,13 +112,13 @@ fn connection(value: &str) -> Option<[&str; 3]> {
 }
 
 /// o= from its end, because the user in front may have blanks.
-fn origin(value: &str) -> Option<Origin> {
+fn origin(value: &str) -> Option<SessionOrigin> {
     let mut words = value.split_ascii_whitespace().rev();
     let address = words.next()?.to_owned();
     let (_address_type, _net_type) = (words.next()?, words.next()?);
     let session_version = words.next()?.parse().ok()?;
     let session_id = words.next()?.to_owned();
-    Some(Origin { session_id, session_version, address })
+    Some(SessionOrigin { session_id, session_version, address })
 }
 
 /// Bytes of a description. Those of WebRTC with many candidates have 10 kB; a datagram ends at 64 KiB.

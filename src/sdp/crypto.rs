@@ -6,29 +6,29 @@ use super::attribute::MAX_LIST;
 
 /// One `a=crypto` line: an offered or the chosen suite with the keys of its *sender*.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Crypto {
+pub struct CryptoAttribute {
     /// Pairs the chosen line of an answer with that of the offer.
     pub tag: u32,
     /// The suite, upper case: `AES_CM_128_HMAC_SHA1_80`, `AEAD_AES_256_GCM`, ...
     pub suite: String,
     /// The keys; several differ in their MKI.
-    pub keys: Vec<Key>,
+    pub keys: Vec<CryptoKey>,
     /// Session parameters as they stand (`KDR=`, `UNENCRYPTED_SRTP`, `UNAUTHENTICATED_SRTP`, `WSH=`...).
     pub params: Vec<String>,
 }
 
-impl Crypto {
+impl CryptoAttribute {
     pub(super) fn parse(value: &str) -> Option<Self> {
         let mut words = value.split_ascii_whitespace();
         let tag = words.next()?.parse().ok()?;
         let suite = words.next()?.to_ascii_uppercase();
-        let keys: Vec<Key> = words.next()?.split(';').filter_map(Key::parse).take(MAX_LIST).collect();
+        let keys: Vec<CryptoKey> = words.next()?.split(';').filter_map(CryptoKey::parse).take(MAX_LIST).collect();
         let params = words.take(MAX_LIST).map(str::to_owned).collect();
         (!keys.is_empty()).then_some(Self { tag, suite, keys, params })
     }
 }
 
-impl fmt::Debug for Crypto {
+impl fmt::Debug for CryptoAttribute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Crypto")
             .field("tag", &self.tag)
@@ -41,7 +41,7 @@ impl fmt::Debug for Crypto {
 
 /// A master key.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Key {
+pub struct CryptoKey {
     /// Base64 of master key and salt.
     pub inline: String,
     /// The master key identifier that packets under this key carry.
@@ -59,7 +59,7 @@ pub struct Mki {
     pub length_bytes: u8,
 }
 
-impl Key {
+impl CryptoKey {
     /// `inline:` key [`|` lifetime] [`|` mki `:` length]
     fn parse(text: &str) -> Option<Self> {
         let (method, info) = text.split_once(':')?;
@@ -79,7 +79,7 @@ impl Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for CryptoKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key")
             .field("inline", &"[hidden]")

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use sdp_types::Attribute;
 
-use super::attribute::{self, Candidate, Direction, Extmap, MAX_LIST, RtcpAddress};
-use super::crypto::Crypto;
+use super::attribute::{self, HeaderExtension, IceCandidate, MAX_LIST, MediaDirection, RtcpAddress};
+use super::crypto::CryptoAttribute;
 
 /// What kind of media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum MediaKind {
     /// Speech.
     Audio,
     /// Pictures that move.
@@ -28,7 +28,7 @@ pub enum Kind {
 
 /// How media travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
+pub enum MediaProtocol {
     /// Plain RTP (RFC 3551).
     RtpAvp,
     /// SRTP with keys in the signalling (RFC 3711, RFC 4568).
@@ -47,7 +47,7 @@ pub enum Protocol {
     Other,
 }
 
-impl Protocol {
+impl MediaProtocol {
     /// Whether packets are RTP, encrypted or not, over UDP.
     pub const fn is_rtp(self) -> bool {
         !matches!(self, Self::Udptl | Self::Other)
@@ -61,7 +61,7 @@ impl Protocol {
 
 /// A payload format.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Format {
+pub struct MediaFormat {
     /// The payload type in the packets, 0..=127.
     pub pt: u8,
     /// The encoding's name, upper case; empty when there is no rtpmap: then a static payload type
@@ -77,19 +77,19 @@ pub struct Format {
 
 /// One m= line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Media {
+pub struct MediaDescription {
     /// What it carries.
-    pub kind: Kind,
+    pub kind: MediaKind,
     /// Where its writer wants RTP; 0 means refused or ended.
     pub port: u16,
     /// How it travels.
-    pub protocol: Protocol,
+    pub protocol: MediaProtocol,
     /// The address: that of the media, else that of the session.
     pub connection: Option<IpAddr>,
     /// Which way: of the media, else of the session.
-    pub direction: Direction,
+    pub direction: MediaDirection,
     /// The payload formats in order of preference.
-    pub formats: Vec<Format>,
+    pub formats: Vec<MediaFormat>,
     /// Milliseconds of sound in a packet that its writer would like to get.
     pub ptime_ms: Option<u32>,
     /// The most milliseconds in a packet.
@@ -99,13 +99,13 @@ pub struct Media {
     /// Whether RTCP comes on the RTP port (RFC 5761).
     pub rtcp_mux: bool,
     /// The SRTP suites and keys in the signalling.
-    pub crypto: Vec<Crypto>,
+    pub crypto: Vec<CryptoAttribute>,
     /// Whether keys are agreed by DTLS (RFC 5763).
     pub fingerprint: bool,
     /// Whether keys are agreed in the media path (RFC 6189).
     pub zrtp: bool,
     /// Other places where media may come from or go to.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<IceCandidate>,
     /// Announced synchronisation sources (RFC 5576).
     pub ssrcs: Vec<u32>,
     /// The name within the session (RFC 5888).
@@ -113,23 +113,23 @@ pub struct Media {
     /// The name for applications, as in SIPREC (RFC 4574).
     pub label: Option<String>,
     /// Header extensions.
-    pub extmap: Vec<Extmap>,
+    pub extmap: Vec<HeaderExtension>,
 }
 
 /// What the session level says for all media.
-pub(super) struct Defaults {
+pub(super) struct SessionDefaults {
     connection: Option<IpAddr>,
-    direction: Direction,
+    direction: MediaDirection,
     fingerprint: bool,
     zrtp: bool,
     ptime_ms: Option<u32>,
 }
 
-impl Defaults {
+impl SessionDefaults {
     pub(super) fn new(connection: Option<IpAddr>, attributes: &[Attribute]) -> Self {
         Self {
             connection,
-            direction: Direction::find(attributes).unwrap_or_default(),
+            direction: MediaDirection::find(attributes).unwrap_or_default(),
             fingerprint: attribute::has(attributes, "fingerprint"),
             zrtp: attribute::has(attributes, "zrtp-hash"),
             ptime_ms: milliseconds(attributes, "ptime"),
@@ -137,8 +137,8 @@ impl Defaults {
     }
 }
 
-impl Media {
-    pub(super) fn new(media: &sdp_types::Media, defaults: &Defaults) -> Self {
+impl MediaDescription {
+    pub(super) fn new(media: &sdp_types::Media, defaults: &SessionDefaults) -> Self {
         let a = &media.attributes;
         let text = |name| attribute::first(a, name).filter(|v| !v.is_empty()).map(str::to_owned);
         Self {
@@ -147,20 +147,20 @@ impl Media {
             protocol: protocol(&media.proto),
             // RFC 8866 section 5.7: the media's own address overrides the session's.
             connection: media.connections.first().map_or(defaults.connection, attribute::address),
-            direction: Direction::find(a).unwrap_or(defaults.direction),
+            direction: MediaDirection::find(a).unwrap_or(defaults.direction),
             formats: formats(&media.fmt, a),
             ptime_ms: milliseconds(a, "ptime").or(defaults.ptime_ms),
             maxptime_ms: milliseconds(a, "maxptime"),
             rtcp: attribute::first(a, "rtcp").and_then(RtcpAddress::parse),
             rtcp_mux: attribute::has(a, "rtcp-mux"),
-            crypto: attribute::all(a, "crypto").filter_map(Crypto::parse).take(MAX_LIST).collect(),
+            crypto: attribute::all(a, "crypto").filter_map(CryptoAttribute::parse).take(MAX_LIST).collect(),
             fingerprint: defaults.fingerprint || attribute::has(a, "fingerprint"),
             zrtp: defaults.zrtp || attribute::has(a, "zrtp-hash"),
-            candidates: attribute::all(a, "candidate").filter_map(Candidate::parse).take(MAX_LIST).collect(),
+            candidates: attribute::all(a, "candidate").filter_map(IceCandidate::parse).take(MAX_LIST).collect(),
             ssrcs: ssrcs(a),
             mid: text("mid"),
             label: text("label"),
-            extmap: attribute::all(a, "extmap").filter_map(Extmap::parse).take(MAX_LIST).collect(),
+            extmap: attribute::all(a, "extmap").filter_map(HeaderExtension::parse).take(MAX_LIST).collect(),
         }
     }
 
@@ -175,44 +175,44 @@ impl Media {
     }
 
     /// The format of this payload type.
-    pub fn format(&self, pt: u8) -> Option<&Format> {
+    pub fn format(&self, pt: u8) -> Option<&MediaFormat> {
         self.formats.iter().find(|format| format.pt == pt)
     }
 }
 
-fn kind(name: &str) -> Kind {
+fn kind(name: &str) -> MediaKind {
     match name.to_ascii_lowercase().as_str() {
-        "audio" => Kind::Audio,
-        "video" => Kind::Video,
-        "image" => Kind::Image,
-        "text" => Kind::Text,
-        "application" => Kind::Application,
-        "message" => Kind::Message,
-        _ => Kind::Other,
+        "audio" => MediaKind::Audio,
+        "video" => MediaKind::Video,
+        "image" => MediaKind::Image,
+        "text" => MediaKind::Text,
+        "application" => MediaKind::Application,
+        "message" => MediaKind::Message,
+        _ => MediaKind::Other,
     }
 }
 
-fn protocol(name: &str) -> Protocol {
+fn protocol(name: &str) -> MediaProtocol {
     match name.to_ascii_uppercase().as_str() {
-        "RTP/AVP" => Protocol::RtpAvp,
-        "RTP/SAVP" => Protocol::RtpSavp,
-        "RTP/AVPF" => Protocol::RtpAvpf,
-        "RTP/SAVPF" => Protocol::RtpSavpf,
-        "UDP/TLS/RTP/SAVP" => Protocol::UdpTlsRtpSavp,
-        "UDP/TLS/RTP/SAVPF" => Protocol::UdpTlsRtpSavpf,
-        "UDPTL" | "UDP/UDPTL" => Protocol::Udptl,
-        _ => Protocol::Other,
+        "RTP/AVP" => MediaProtocol::RtpAvp,
+        "RTP/SAVP" => MediaProtocol::RtpSavp,
+        "RTP/AVPF" => MediaProtocol::RtpAvpf,
+        "RTP/SAVPF" => MediaProtocol::RtpSavpf,
+        "UDP/TLS/RTP/SAVP" => MediaProtocol::UdpTlsRtpSavp,
+        "UDP/TLS/RTP/SAVPF" => MediaProtocol::UdpTlsRtpSavpf,
+        "UDPTL" | "UDP/UDPTL" => MediaProtocol::Udptl,
+        _ => MediaProtocol::Other,
     }
 }
 
 /// The formats of the m= line, then those that only an rtpmap names (seen from gateways that list
 /// telephone-event nowhere else).
-fn formats(fmt: &str, attributes: &[Attribute]) -> Vec<Format> {
-    let mut formats: Vec<Format> = Vec::new();
+fn formats(fmt: &str, attributes: &[Attribute]) -> Vec<MediaFormat> {
+    let mut formats: Vec<MediaFormat> = Vec::new();
     let maps = attribute::all(attributes, "rtpmap").filter_map(rtpmap);
     for pt in fmt.split_ascii_whitespace().filter_map(payload_type) {
         if !formats.iter().any(|f| f.pt == pt) {
-            formats.push(Format { pt, channels: 1, ..Format::default() });
+            formats.push(MediaFormat { pt, channels: 1, ..MediaFormat::default() });
         }
     }
     for map in maps {
@@ -233,13 +233,13 @@ fn formats(fmt: &str, attributes: &[Attribute]) -> Vec<Format> {
 }
 
 /// `pt encoding/clock[/channels]`
-fn rtpmap(value: &str) -> Option<Format> {
+fn rtpmap(value: &str) -> Option<MediaFormat> {
     let (pt, rest) = value.split_once([' ', '\t'])?;
     let mut parts = rest.split('/').map(str::trim);
     let encoding = parts.next()?.to_ascii_uppercase();
     let clock_hz = parts.next().and_then(|clock| clock.parse().ok()).unwrap_or(0);
     let channels = parts.next().and_then(|channels| channels.parse().ok()).filter(|&c| c > 0).unwrap_or(1);
-    Some(Format { pt: payload_type(pt)?, encoding, clock_hz, channels, fmtp: String::new() })
+    Some(MediaFormat { pt: payload_type(pt)?, encoding, clock_hz, channels, fmtp: String::new() })
 }
 
 fn payload_type(text: &str) -> Option<u8> {

@@ -17,8 +17,8 @@ fn what_devices_send_is_read() {
     assert_eq!((origin.session_id.as_str(), origin.session_version), ("2000", 7));
     assert_eq!(session.connection, ip("192.0.2.1"));
     let [audio] = session.media.as_slice() else { panic!("one m= line") };
-    assert_eq!((audio.kind, audio.port, audio.protocol), (Kind::Audio, 4000, Protocol::RtpAvp));
-    assert_eq!(audio.direction, Direction::SendOnly);
+    assert_eq!((audio.kind, audio.port, audio.protocol), (MediaKind::Audio, 4000, MediaProtocol::RtpAvp));
+    assert_eq!(audio.direction, MediaDirection::SendOnly);
     assert_eq!(audio.ptime_ms, Some(20));
     assert_eq!(audio.formats.iter().map(|f| f.pt).collect::<Vec<_>>(), [0, 8, 18]);
     let pcma = audio.format(8).unwrap();
@@ -34,8 +34,8 @@ fn what_the_media_says_overrides_what_the_session_says() {
     assert_eq!(session.bundles, [["a", "v"]]);
     let [audio, video, fax, broken, bare] = session.media.as_slice() else { panic!("five m= lines") };
     assert_eq!(audio.connection, ip("2001:db8::1"));
-    assert_eq!(audio.direction, Direction::Inactive);
-    assert_eq!(audio.protocol, Protocol::UdpTlsRtpSavpf);
+    assert_eq!(audio.direction, MediaDirection::Inactive);
+    assert_eq!(audio.protocol, MediaProtocol::UdpTlsRtpSavpf);
     assert!(audio.fingerprint && audio.rtcp_mux && !audio.zrtp && audio.protocol.is_encrypted());
     assert_eq!(audio.rtcp, Some(RtcpAddress { port: 5009, ip: ip("192.0.2.7") }));
     let opus = audio.format(111).unwrap();
@@ -47,11 +47,11 @@ fn what_the_media_says_overrides_what_the_session_says() {
     assert_eq!(audio.mid.as_deref(), Some("a"));
     assert_eq!(audio.extmap[0].id, 1);
     // Neither the one over TCP nor the host name.
-    assert_eq!(audio.candidates, [Candidate { component: 1, ip: ip("192.0.2.9").unwrap(), port: 5100 }]);
+    assert_eq!(audio.candidates, [IceCandidate { component: 1, ip: ip("192.0.2.9").unwrap(), port: 5100 }]);
 
     assert!(video.is_refused());
-    assert_eq!((video.connection, video.direction), (ip("192.0.2.1"), Direction::SendOnly));
-    assert_eq!((fax.kind, fax.protocol, fax.formats.len()), (Kind::Image, Protocol::Udptl, 0));
+    assert_eq!((video.connection, video.direction), (ip("192.0.2.1"), MediaDirection::SendOnly));
+    assert_eq!((fax.kind, fax.protocol, fax.formats.len()), (MediaKind::Image, MediaProtocol::Udptl, 0));
     // Cannot be read, but keeps its place: answers are matched by position.
     assert!(broken.is_refused());
     assert_eq!((bare.port, bare.formats.len()), (7000, 0));
@@ -91,10 +91,10 @@ fn line_ends_of_every_kind_mean_the_same() {
 #[test]
 fn what_is_no_description_is_refused() {
     for bytes in [b"".as_slice(), b"hello", b"Signal=5\r\nDuration=160\r\n", b"<xml a=\"b\"/>"] {
-        assert_eq!(parse(bytes), Err(Reject::NotSdp));
+        assert_eq!(parse(bytes), Err(SdpReject::NotSdp));
     }
-    assert_eq!(parse(&[b'v'; MAX_SDP_BYTES + 1]), Err(Reject::TooLong));
-    assert_eq!(parse("a\n".repeat(MAX_LINES + 1).as_bytes()), Err(Reject::TooLong));
+    assert_eq!(parse(&[b'v'; MAX_SDP_BYTES + 1]), Err(SdpReject::TooLong));
+    assert_eq!(parse("a\n".repeat(MAX_LINES + 1).as_bytes()), Err(SdpReject::TooLong));
     // Media without a v= line is media.
     assert_eq!(parse(b"m=audio 1 RTP/AVP 0").unwrap().media.len(), 1);
 }
@@ -131,7 +131,7 @@ proptest! {
                 let at = place.index(bytes.len());
                 bytes[at] = *octet;
             }
-            prop_assert_ne!(parse(&bytes), Err(Reject::Malformed));
+            prop_assert_ne!(parse(&bytes), Err(SdpReject::Malformed));
         }
     }
 }

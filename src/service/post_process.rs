@@ -18,8 +18,8 @@ use super::publish::ended_legs;
 use super::worker::CallWorker;
 use super::{maintenance, record_sync};
 use crate::call::Engine;
-use crate::call::event::{CallEvent, DueParts, EndedCall, Registration};
-use crate::call::record::{Problem, Verdict};
+use crate::call::event::{CallEvent, DueSegments, EndedCall, RegistrationPolicy};
+use crate::call::record::{CallVerdict, ProblemKind};
 use crate::delivery::CallProgress;
 use crate::journal::{CallStage, Journal, LegRow, StoredCall};
 use crate::ops::alerts::{AlarmKind, Alerts};
@@ -72,7 +72,7 @@ enum CallTask {
     /// The call has ended: render everything that is not rendered yet, and publish it.
     Publish(Box<EndedCall>),
     /// The call still lasts, and segments of its recording are full.
-    Segments(Box<DueParts>),
+    Segments(Box<DueSegments>),
     /// The call with this id still lasts, and a rule forbids to record it.
     Withdraw(String),
 }
@@ -155,7 +155,7 @@ impl PostProcessor {
                 continue;
             }
             let known = untold.iter().find(|(call, _)| call.record.id == id);
-            let registration = known.map_or(Registration::Allowed, |(_, registration)| *registration);
+            let registration = known.map_or(RegistrationPolicy::Allowed, |(_, registration)| *registration);
             self.pool.attempt(CallTask::Publish(Box::new(call_without_spool(stored, &legs, registration))), 0);
         }
         for (StoredCall { stage, record }, registration) in untold {
@@ -215,7 +215,7 @@ fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: &Send
                 let record = worker.store_call(&call.record, CallStage::Live, call.registration);
                 worker.update_delivery(&record, CallProgress::Live, call.registration);
             }
-            CallEvent::PartDue(due) => {
+            CallEvent::SegmentsDue(due) => {
                 let _ = tasks.send(CallTask::Segments(due)); // the pool lives as long as this thread
             }
             CallEvent::Withdrawn(id) => {
@@ -284,11 +284,11 @@ impl RenderPool {
 }
 
 /// Builds the end of a call from its journal row alone: an earlier process left no spool.
-fn call_without_spool(stored: StoredCall, legs: &[LegRow], registration: Registration) -> EndedCall {
+fn call_without_spool(stored: StoredCall, legs: &[LegRow], registration: RegistrationPolicy) -> EndedCall {
     let mut record = stored.record;
     if stored.stage == CallStage::Live && record.verdict.is_none() {
         let answered = record.answered_at.is_some();
-        record.verdict = Some(if answered { Verdict::Failed } else { Verdict::NotAnswered });
+        record.verdict = Some(if answered { CallVerdict::Failed } else { CallVerdict::NotAnswered });
         record.verdict_reason = Some(String::from(match answered {
             true if !record.recordings.is_empty() => {
                 "The recorder was restarted during the call; the audio after its finished parts was not in the spool."
@@ -296,7 +296,7 @@ fn call_without_spool(stored: StoredCall, legs: &[LegRow], registration: Registr
             true => "The recorder was restarted during the call; none of its audio was in the spool.",
             false => "The recorder was restarted while the call was being set up; its outcome was not seen.",
         }));
-        record.problems.push(Problem { kind: String::from("restart_gap"), packets: None, ms: None });
+        record.problems.push(ProblemKind::RestartGap.problem());
     }
     EndedCall { record, legs: ended_legs(legs), registration, wall_offset_ns: 0 }
 }

@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::record_sync;
 use super::worker::CallWorker;
 use crate::call::event::{EndedCall, EndedLeg, LegId};
-use crate::call::record::{CallRecord, Problem, Verdict};
+use crate::call::record::{CallRecord, CallVerdict, ProblemKind};
 use crate::delivery::CallProgress;
 use crate::journal::{CallStage, LegRow};
 use crate::ops::alerts::AlarmKind;
@@ -40,7 +40,7 @@ impl CallWorker {
         }
         self.update_delivery(&record, CallProgress::Complete, call.registration);
         self.locks.forget(&record.id);
-        if record.problems.iter().any(|p| p.kind == RENDER_ERROR) {
+        if record.problems.iter().any(|p| p.kind == ProblemKind::RenderError) {
             self.set_spool_aside(&call);
         } else {
             self.clear_spool(&record, &call.legs);
@@ -52,10 +52,10 @@ impl CallWorker {
     /// call is delivered without its recording.
     fn write_failed_record(&self, call: &EndedCall) -> anyhow::Result<CallRecord> {
         let mut record = call.record.clone();
-        record.verdict = Some(Verdict::Failed);
+        record.verdict = Some(CallVerdict::Failed);
         record.verdict_reason =
             Some(String::from("The call could not be rendered because of a bug in callspan; its packets are kept."));
-        record.problems.push(Problem { kind: String::from(RENDER_ERROR), packets: None, ms: None });
+        record.problems.push(ProblemKind::RenderError.problem());
         self.recorder.write_record(&record)?;
         Ok(record)
     }
@@ -65,7 +65,7 @@ impl CallWorker {
     fn clear_spool(&self, record: &CallRecord, legs: &[EndedLeg]) {
         for leg in legs {
             let path = self.store.path(&leg.name);
-            if self.keep_pcap && record.verdict != Some(Verdict::Excluded) && path.is_file() {
+            if self.keep_pcap && record.verdict != Some(CallVerdict::Excluded) && path.is_file() {
                 let kept = self.recorder.kept_path(record, leg.index);
                 if let Err(error) = keep_packets(&path, &kept) {
                     let detail = format!("the packets of a call cannot be kept ({error}); the next start tries again");
@@ -145,6 +145,3 @@ pub(super) fn ended_legs(rows: &[LegRow]) -> Vec<EndedLeg> {
     };
     (0..).zip(rows).map(leg).collect()
 }
-
-/// Problem kind of a call whose spool could not be rendered.
-const RENDER_ERROR: &str = "render_error";

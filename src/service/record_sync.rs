@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::call::event::Registration;
+use crate::call::event::RegistrationPolicy;
 use crate::call::record::{CallRecord, DeliveryRecord, DeliveryState};
 use crate::delivery::{CallProgress, DeliveryConsent, DeliveryPolicy};
 use crate::journal::{self, CallStage, Journal, StaleRecord, StoredCall};
@@ -15,10 +15,10 @@ use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::recording::Recorder;
 
 /// Translates the engine's ruling on a call for delivery.
-pub const fn consent(registration: Registration) -> DeliveryConsent {
+pub const fn consent(registration: RegistrationPolicy) -> DeliveryConsent {
     match registration {
-        Registration::Allowed => DeliveryConsent::ByConfig,
-        Registration::Forbidden => DeliveryConsent::Forbidden,
+        RegistrationPolicy::Allowed => DeliveryConsent::ByConfig,
+        RegistrationPolicy::Forbidden => DeliveryConsent::Forbidden,
     }
 }
 
@@ -31,7 +31,7 @@ pub const fn consent(registration: Registration) -> DeliveryConsent {
 /// When the journal cannot be read.
 pub fn mark(
     record: &mut CallRecord,
-    registration: Registration,
+    registration: RegistrationPolicy,
     policy: Option<&DeliveryPolicy>,
     journal: &Journal,
 ) -> journal::JournalResult<()> {

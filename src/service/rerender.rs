@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-use crate::call::event::{EndedCall, EndedLeg, LegId, Registration};
-use crate::call::record::CallRecord;
+use crate::call::event::{EndedCall, EndedLeg, LegId, RegistrationPolicy};
+use crate::call::record::{CallRecord, ProblemKind};
 use crate::journal::{CallStage, Journal};
 use crate::recording::Recorder;
 use crate::recording::encrypt::encrypted_path;
@@ -54,7 +54,7 @@ pub fn rerender(
         (Some(registration), _) => journal.put_call_for_delivery(&record, CallStage::Complete, registration)?,
         // The call is not delivered: a rule forbids it, or the configuration excludes it.
         (None, CallStage::Complete) if journal.job(id)?.is_none() => journal.put_call(&record, CallStage::Complete)?,
-        (None, _) => journal.put_call_for_delivery(&record, CallStage::Complete, Registration::Allowed)?,
+        (None, _) => journal.put_call_for_delivery(&record, CallStage::Complete, RegistrationPolicy::Allowed)?,
     }
     journal.mark_present(id)?;
     Ok(record)
@@ -117,10 +117,17 @@ fn as_ended(mut record: CallRecord) -> CallRecord {
     record.verdict = None;
     record.verdict_reason = None;
     record.recordings.clear();
-    record.problems.retain(|p| !BY_RENDERING.contains(&p.kind.as_str()));
+    record.problems.retain(|p| !BY_RENDERING.contains(&p.kind));
     record
 }
 
 /// Kinds of problems that rendering finds. They are removed before the call is rendered again.
-const BY_RENDERING: [&str; 7] =
-    ["torn_tail", "cut_by_snaplen", "undecodable", "late", "broken_stamps", "one_way_audio", "render_error"];
+const BY_RENDERING: [ProblemKind; 7] = [
+    ProblemKind::TornTail,
+    ProblemKind::CutBySnaplen,
+    ProblemKind::Undecodable,
+    ProblemKind::Late,
+    ProblemKind::BrokenStamps,
+    ProblemKind::OneWayAudio,
+    ProblemKind::RenderError,
+];

@@ -12,7 +12,7 @@ use super::clock::wall_clock;
 use crate::call::Engine;
 use crate::call::decision::Decision;
 use crate::call::engine::RestoredLeg;
-use crate::call::event::{Keep, LegId, LegSink};
+use crate::call::event::{KeptBytes, LegId, LegSink};
 use crate::decode::UdpDatagram;
 use crate::sip::{SipFraming, SipMessage};
 use crate::spool::SpoolError;
@@ -158,7 +158,7 @@ impl LegSink for ResumeSink<'_> {
         }
     }
 
-    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: Keep) {
+    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes) {
         if !self.filed.contains_key(&leg) {
             self.spool.packet(leg, datagram, keep);
         }

@@ -18,14 +18,14 @@ use std::path::Path;
 use super::clock::wall_clock;
 use super::worker::CallWorker;
 use super::{files, record_sync};
-use crate::call::event::{DueParts, Registration};
-use crate::call::record::{CallRecord, Verdict};
+use crate::call::event::{DueSegments, RegistrationPolicy};
+use crate::call::record::{CallRecord, CallVerdict};
 use crate::delivery::{CallProgress, DeliveryJob};
 use crate::journal::CallStage;
 
 impl CallWorker {
     /// Renders and publishes the segments of a live call that are full and not published yet.
-    pub(super) fn publish_segments(&self, due: &DueParts) -> anyhow::Result<()> {
+    pub(super) fn publish_segments(&self, due: &DueSegments) -> anyhow::Result<()> {
         let id = &due.record.id;
         let _lock = self.locks.lock(id);
         let mut due = due.clone();
@@ -58,14 +58,14 @@ impl CallWorker {
             return Ok(());
         }
         let Some(mut stored) = self.journal.call(id)? else { return Ok(()) };
-        self.update_delivery(&stored.record, CallProgress::Live, Registration::Allowed);
-        self.write_live_record(&mut stored.record, Registration::Allowed)
+        self.update_delivery(&stored.record, CallProgress::Live, RegistrationPolicy::Allowed);
+        self.write_live_record(&mut stored.record, RegistrationPolicy::Allowed)
     }
 
     /// Takes the published segments over into a record that is about to be final. If a rule forbids the call, they are
     /// removed instead. The caller holds the call's lock.
     pub(super) fn settle_segments(&self, record: &mut CallRecord) -> anyhow::Result<()> {
-        let excluded = record.verdict == Some(Verdict::Excluded);
+        let excluded = record.verdict == Some(CallVerdict::Excluded);
         if excluded {
             self.remove_segments(&record.id)?;
         }
@@ -96,7 +96,7 @@ impl CallWorker {
     }
 
     /// Writes the record of a live call beside its segments. It replaces the journal should the journal be lost.
-    fn write_live_record(&self, record: &mut CallRecord, registration: Registration) -> anyhow::Result<()> {
+    fn write_live_record(&self, record: &mut CallRecord, registration: RegistrationPolicy) -> anyhow::Result<()> {
         record_sync::mark(record, registration, self.policy.as_ref(), &self.journal)?;
         self.recorder.write_record(record)?;
         Ok(())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::call_locks::CallLocks;
 use super::record_sync::consent;
-use crate::call::event::{EndedCall, Registration};
+use crate::call::event::{EndedCall, RegistrationPolicy};
 use crate::call::record::CallRecord;
 use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy};
 use crate::journal::{self, CallStage, Journal, LegRow, LegSpoolState};
@@ -30,7 +30,12 @@ pub(super) struct CallWorker {
 
 impl CallWorker {
     /// Stores a call in the journal. Returns its record with the segments that the journal already has.
-    pub(super) fn store_call(&self, record: &CallRecord, stage: CallStage, registration: Registration) -> CallRecord {
+    pub(super) fn store_call(
+        &self,
+        record: &CallRecord,
+        stage: CallStage,
+        registration: RegistrationPolicy,
+    ) -> CallRecord {
         let to_tell = self.is_delivering().then_some(registration);
         self.journal.put_call_with_segments(record, stage, to_tell).unwrap_or_else(|error| {
             self.raise_journal_alarm(&record.id, &error);
@@ -56,7 +61,12 @@ impl CallWorker {
     }
 
     /// Sends a call's record to the delivery thread.
-    pub(super) fn update_delivery(&self, record: &CallRecord, progress: CallProgress, registration: Registration) {
+    pub(super) fn update_delivery(
+        &self,
+        record: &CallRecord,
+        progress: CallProgress,
+        registration: RegistrationPolicy,
+    ) {
         let Some(updates) = &self.updates else { return };
         let update = CallUpdate { record: record.clone(), progress, consent: consent(registration) };
         if updates.blocking_send(update).is_err() {

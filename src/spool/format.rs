@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use crate::call::decision::Decided;
+use crate::call::decision::TimedDecision;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
@@ -84,7 +84,7 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
 }
 
 /// Appends a decision.
-pub(crate) fn put_decision(out: &mut Vec<u8>, decided: &Decided) {
+pub(crate) fn put_decision(out: &mut Vec<u8>, decided: &TimedDecision) {
     // A decision has only strings, numbers and enums, so JSON serialization does not fail.
     let json = serde_json::to_vec(decided).unwrap_or_default();
     let total = CUSTOM_OVERHEAD + padded(json.len());

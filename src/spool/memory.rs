@@ -11,8 +11,8 @@ use super::chunked_buf::{CHUNK_BYTES, ChunkedBuf};
 use super::format::{self, SpoolPacket};
 use super::pending_leg::{PendingLeg, is_media};
 use super::{LegSource, LegStore, file_name};
-use crate::call::decision::{Decided, Decision};
-use crate::call::event::{EndedLeg, Keep, LegId, LegSink};
+use crate::call::decision::{Decision, TimedDecision};
+use crate::call::event::{EndedLeg, KeptBytes, LegId, LegSink};
 use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
@@ -161,7 +161,7 @@ impl LegSink for MemorySpool {
             .insert(leg, MemoryLeg { name: name.to_owned(), stage: MemoryLegStage::Pending(PendingLeg::default()) });
     }
 
-    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: Keep) {
+    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes) {
         let packet = packet_to_keep(datagram, keep);
         let starts_file = if is_media(packet.payload) { StartsFile::Yes } else { StartsFile::No };
         self.append(leg, starts_file, &mut |target| match target {
@@ -171,7 +171,7 @@ impl LegSink for MemorySpool {
     }
 
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
-        let decided = Decided { at_ns: at.as_nanos(), decision: decision.clone() };
+        let decided = TimedDecision { at_ns: at.as_nanos(), decision: decision.clone() };
         self.append(leg, StartsFile::of(decision), &mut |target| match target {
             AppendTarget::Pending(pending) => _ = pending.add_decision(&decided),
             AppendTarget::Bytes(bytes) => format::put_decision(bytes, &decided),
@@ -247,10 +247,10 @@ impl StartsFile {
 }
 
 /// Returns the packet that may be kept of a datagram.
-pub(super) fn packet_to_keep<'a>(datagram: &UdpDatagram<'a>, keep: Keep) -> SpoolPacket<'a> {
+pub(super) fn packet_to_keep<'a>(datagram: &UdpDatagram<'a>, keep: KeptBytes) -> SpoolPacket<'a> {
     let payload = match keep {
-        Keep::Whole => datagram.payload,
-        Keep::Header(bytes) => &datagram.payload[..datagram.payload.len().min(usize::from(bytes))],
+        KeptBytes::Whole => datagram.payload,
+        KeptBytes::Header(bytes) => &datagram.payload[..datagram.payload.len().min(usize::from(bytes))],
     };
     let wire_len = datagram.wire_len.max(datagram.payload.len() as u32);
     SpoolPacket { at: datagram.at, src: datagram.src, dst: datagram.dst, payload, wire_len }
@@ -288,7 +288,7 @@ mod tests {
             spool.packet(
                 LegId(leg),
                 &UdpDatagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 },
-                Keep::Whole,
+                KeptBytes::Whole,
             );
         };
         for leg in 0..200 {

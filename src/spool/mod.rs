@@ -37,7 +37,7 @@ mod writer;
 pub use chunked_buf::ChunkedBuf;
 pub use reader::{LegSource, SpoolError};
 
-use crate::call::decision::{Decided, Decision};
+use crate::call::decision::{Decision, TimedDecision};
 use crate::call::event::EndedLeg;
 
 /// Finds the spools of ended legs.
@@ -53,9 +53,9 @@ pub trait LegStore {
 pub fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
     // The reader returns the first decision first, whatever its timestamp. This reads only a few seconds of the file.
     Ok(match source.open()?.next_entry()? {
-        Some(reader::SpoolEntry::Decided(Decided { decision: Decision::Begin { wall_offset_ns, .. }, .. })) => {
-            *wall_offset_ns
-        }
+        Some(reader::SpoolEntry::Decided(TimedDecision {
+            decision: Decision::Begin { wall_offset_ns, .. }, ..
+        })) => *wall_offset_ns,
         _ => 0,
     })
 }

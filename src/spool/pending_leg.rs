@@ -1,7 +1,7 @@
 //! A leg that has no file yet: its decisions, its first messages and its newest messages.
 
 use super::format::{self, SpoolPacket};
-use crate::call::decision::Decided;
+use crate::call::decision::TimedDecision;
 
 /// A leg that had no media so far.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,7 @@ impl PendingLeg {
     }
 
     /// Keeps a decision and returns its block.
-    pub(super) fn add_decision(&mut self, decided: &Decided) -> &[u8] {
+    pub(super) fn add_decision(&mut self, decided: &TimedDecision) -> &[u8] {
         self.note_time(decided.at_ns);
         let from = self.decisions.len();
         format::put_decision(&mut self.decisions, decided);

@@ -227,12 +227,12 @@ const REBUILD_INTERVAL: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::decision::{Decided, Decision};
+    use crate::call::decision::{Decision, TimedDecision};
     use crate::spool::pending_leg::PendingLeg;
 
     fn block(at_ns: i64) -> Vec<u8> {
         let mut out = Vec::new();
-        format::put_decision(&mut out, &Decided { at_ns, decision: Decision::Pause });
+        format::put_decision(&mut out, &TimedDecision { at_ns, decision: Decision::Pause });
         out
     }
 
@@ -251,7 +251,7 @@ mod tests {
         rolling.activate();
         assert_eq!(rolling.take_due(at(9), Duration::ZERO), RollingDue::Rebuild);
         let mut pending = PendingLeg::default();
-        let decided = Decided { at_ns: 1, decision: Decision::Pause };
+        let decided = TimedDecision { at_ns: 1, decision: Decision::Pause };
         pending.add_decision(&decided);
         let legs = [(LegId(1), &pending), (LegId(2), &pending)];
         file.rebuild(&rolling.rebuild(at(9), legs.into_iter())).expect("written");

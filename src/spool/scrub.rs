@@ -121,7 +121,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::decision::{Decided, Decision, SrtpContext, SrtpKey};
+    use crate::call::decision::{Decision, SrtpContext, SrtpKey, TimedDecision};
     use crate::spool::LegSource;
     use crate::spool::reader::SpoolEntry;
     use crate::time::Timestamp;
@@ -152,7 +152,7 @@ mod tests {
             suite: "AES_CM_128_HMAC_SHA1_80".to_owned(),
             keys: vec![SrtpKey { inline: "c2VjcmV0".to_owned(), mki: None }],
         };
-        let decided = |decision| Decided { at_ns: 2, decision };
+        let decided = |decision| TimedDecision { at_ns: 2, decision };
         format::put_decision(&mut spool, &decided(Decision::Srtp { stream: 0, context }));
         let keys = spool.len() - before;
         format::put_decision(&mut spool, &decided(Decision::Start));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::LegSource;
 use super::format::{self, SpoolPacket};
-use crate::call::decision::{Decided, Decision, FORMAT, PayloadFormat};
+use crate::call::decision::{Decision, FORMAT, PayloadFormat, TimedDecision};
 use crate::call::record::{EndedBy, Side, SideRecord};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
@@ -58,7 +58,7 @@ impl SpoolBuilder {
     }
 
     pub(crate) fn decide(&mut self, at: Timestamp, decision: Decision) {
-        format::put_decision(&mut self.bytes, &Decided { at_ns: at.as_nanos(), decision });
+        format::put_decision(&mut self.bytes, &TimedDecision { at_ns: at.as_nanos(), decision });
     }
 
     /// Adds a stream of a side, with payload type 0 as PCMU and 8 as PCMA.

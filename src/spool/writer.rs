@@ -19,7 +19,7 @@ use super::file_name;
 use super::reader::LegSource;
 use super::rolling::RollingFile;
 use crate::call::event::{CallEvent, LegId};
-use crate::call::record::Problem;
+use crate::call::record::ProblemKind;
 
 /// Messages from the capture thread to the writer, handled in order.
 pub(super) enum WriterMessage {
@@ -108,7 +108,7 @@ impl SpoolWriter {
             WriterMessage::Write { leg, mut bytes } => {
                 while self.files.write(leg, &bytes) == WriteOutcome::DiskFull {
                     if self.is_ending {
-                        self.files.failures.insert(leg, DISK_FULL);
+                        self.files.failures.insert(leg, ProblemKind::DiskFull);
                         break;
                     }
                     self.wait_for_space();
@@ -134,7 +134,7 @@ impl SpoolWriter {
                 if let CallEvent::Ended(ended) = &mut event {
                     for leg in &ended.legs {
                         if let Some(kind) = self.files.take_failure(leg.leg) {
-                            ended.record.problems.push(Problem { kind: kind.to_owned(), packets: None, ms: None });
+                            ended.record.problems.push(kind.problem());
                         }
                     }
                 }
@@ -195,7 +195,7 @@ pub(super) struct LegFiles {
     legs: HashMap<LegId, LegFile, foldhash::fast::RandomState>,
     open: usize,
     uses: u64,
-    failures: HashMap<LegId, &'static str, foldhash::fast::RandomState>,
+    failures: HashMap<LegId, ProblemKind, foldhash::fast::RandomState>,
     failure_count: u64,
 }
 
@@ -255,7 +255,7 @@ impl LegFiles {
         }
     }
 
-    fn take_failure(&mut self, leg: LegId) -> Option<&'static str> {
+    fn take_failure(&mut self, leg: LegId) -> Option<ProblemKind> {
         self.failures.remove(&leg)
     }
 
@@ -268,7 +268,7 @@ impl LegFiles {
     }
 
     fn fail(&mut self, leg: LegId, path: &Path, error: &io::Error) {
-        self.failures.insert(leg, if is_disk_full(error) { DISK_FULL } else { "spool_error" });
+        self.failures.insert(leg, if is_disk_full(error) { ProblemKind::DiskFull } else { ProblemKind::SpoolError });
         self.log_failure(path, error);
     }
 
@@ -335,8 +335,6 @@ fn truncate_torn_tail(path: &Path) -> io::Result<()> {
 
 /// Files kept open: half of the usual limit of 1,024 per process.
 const MAX_OPEN: usize = 512;
-/// Kind of the problem in a record if the end of the call was not written.
-const DISK_FULL: &str = "disk_full";
 /// Time after which a write to a full disk is retried.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Failures per line of log.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::support::call_frames::CallFrames;
 use crate::support::packets;
 use age::x25519::Identity;
-use callspan::call::record::{CallRecord, DeliveryState, Verdict};
+use callspan::call::record::{CallRecord, CallVerdict, DeliveryState};
 use callspan::fake_pyrus::{FakeOptions, FakePyrus, TaskPolicy};
 use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 
@@ -166,7 +166,7 @@ fn replay_killed_at_random_moments_delivers_every_call_once() {
         let journal = journal(&out.join(".callspan"));
         let records = complete(&journal);
         assert_eq!(records.len(), calls, "seed {seed}, round {round}");
-        assert!(records.iter().all(|r| r.verdict == Some(Verdict::BothSides)), "seed {seed}, round {round}");
+        assert!(records.iter().all(|r| r.verdict == Some(CallVerdict::BothSides)), "seed {seed}, round {round}");
         assert_delivered((&fake, &identity), &journal, &records);
         drop(journal);
         assert_no_halves(&out);
@@ -353,7 +353,7 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
         let [record] = of_it.as_slice() else {
             panic!("seed {seed}: {call_id} was heard for {heard:?} and has {} records", of_it.len());
         };
-        assert_eq!(record.verdict, Some(Verdict::BothSides), "seed {seed}: {call_id}: {:?}", record.verdict_reason);
+        assert_eq!(record.verdict, Some(CallVerdict::BothSides), "seed {seed}: {call_id}: {:?}", record.verdict_reason);
         let whole = lives.iter().any(|(from, to)| sent.begun >= *from && sent.ended + UNFLUSHED < *to);
         if whole {
             heard_whole += 1;
@@ -453,8 +453,12 @@ fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
     for (talk, of) in [(talks, "talks"), (rings, "rings")] {
         let call_id = talk.call_id();
         let record = records.iter().find(|r| r.legs.iter().any(|l| l.sip_call_id == call_id)).expect("one of each");
-        assert_eq!(record.verdict, Some(Verdict::BothSides), "{of}: {:?}", record.verdict_reason);
-        let gap = record.problems.iter().find(|p| p.kind == "restart_gap").expect("it says so");
+        assert_eq!(record.verdict, Some(CallVerdict::BothSides), "{of}: {:?}", record.verdict_reason);
+        let gap = record
+            .problems
+            .iter()
+            .find(|p| p.kind == callspan::call::record::ProblemKind::RestartGap)
+            .expect("it says so");
         let mut reader = hound::WavReader::open(&record.recordings[0].path).expect("there");
         let samples: Vec<f64> = reader.samples::<i16>().map(|s| f64::from(s.expect("whole"))).collect();
         for side in [1, 2] {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::support::captures::{frames, streams};
 use crate::support::packets::CapturedFrame;
 use crate::support::score::{ExpectedTrack, judge};
-use callspan::call::record::{CallRecord, EndedBy, Outcome, Verdict};
+use callspan::call::record::{CallOutcome, CallRecord, CallVerdict, EndedBy};
 
 const CALL: &str = "g711a_direct";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -199,8 +199,8 @@ fn a_call_on_the_wire_becomes_its_record_and_recording() {
     assert_eq!(files_with(&recordings, "part"), Vec::<PathBuf>::new());
     let record: CallRecord = serde_json::from_str(&std::fs::read_to_string(&jsons[0]).unwrap()).unwrap();
     assert_eq!((record.from.as_deref(), record.to.as_deref()), (Some("101"), Some("102")));
-    assert_eq!((record.outcome, record.ended_by), (Outcome::Answered, Some(EndedBy::Caller)));
-    assert_eq!((record.verdict, record.source.as_str()), (Some(Verdict::BothSides), "mirror0"));
+    assert_eq!((record.outcome, record.ended_by), (CallOutcome::Answered, Some(EndedBy::Caller)));
+    assert_eq!((record.verdict, record.source.as_str()), (Some(CallVerdict::BothSides), "mirror0"));
     assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (401, 405));
     assert_eq!(Path::new(&record.recordings[0].path).file_name(), wavs[0].file_name());
     check_sound(&record, &wavs[0], &log);
@@ -235,7 +235,7 @@ fn frames_dropped_by_the_kernel_are_lost_by_us() {
     assert!(!last.contains("dropped_by_kernel=0"), "{last}");
     let jsons = files_with(&recordings, "json");
     let record: CallRecord = serde_json::from_str(&std::fs::read_to_string(&jsons[0]).unwrap()).unwrap();
-    assert_eq!(record.verdict, Some(Verdict::BothSides));
+    assert_eq!(record.verdict, Some(CallVerdict::BothSides));
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     // RTP of both, and what stood in the ring's last blocks.
     assert!((10..=LOST as u64 + 5).contains(&lost), "{lost} lost of about {LOST}");

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use callspan::call::record::{CallRecord, DeliveryRecord, DeliveryState, LegRecord, Outcome, Recording, Verdict};
+use callspan::call::record::{
+    CallOutcome, CallRecord, CallVerdict, DeliveryRecord, DeliveryState, LegRecord, RecordingFile,
+};
 use callspan::delivery::row::JobRow;
 use callspan::journal::{CallStage, Journal};
 use callspan::time::Timestamp;
@@ -60,7 +62,7 @@ impl RetentionSetup {
         let path = folder.join(name);
         std::fs::write(&path, [0; 1024]).expect("written");
         let at = Timestamp::from_secs(1_795_409_819);
-        let recording = Recording {
+        let recording = RecordingFile {
             part: 1,
             path: path.display().to_string(),
             format: "wav".to_owned(),
@@ -77,8 +79,8 @@ impl RetentionSetup {
             schema: 1,
             id: id.to_owned(),
             invited_at: Some(at),
-            outcome: Outcome::Answered,
-            verdict: Some(Verdict::BothSides),
+            outcome: CallOutcome::Answered,
+            verdict: Some(CallVerdict::BothSides),
             recordings: vec![recording],
             legs: vec![LegRecord::default()],
             delivery: DeliveryRecord {

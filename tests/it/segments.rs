@@ -10,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::support::phones::{self, MirroredTraffic, RtpPhone, SentDatagram, at_ms, wav};
 use callspan::call::Engine;
-use callspan::call::config::{Rule, RuleAction};
+use callspan::call::config::{CallRule, RuleAction};
 use callspan::call::event::CallEvent;
-use callspan::call::record::{CallRecord, DeliveryState, Side, Verdict};
+use callspan::call::record::{CallRecord, CallVerdict, DeliveryState, Side};
 use callspan::decode::UdpDatagram;
 use callspan::fake_pyrus::{FakeOptions, FakePyrus};
 use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
@@ -217,7 +217,11 @@ fn assert_whole(record: &CallRecord, wire: MirroredTraffic) {
     assert_eq!(frames.len(), whole.frames.len());
     let differs = frames.iter().zip(&whole.frames).position(|(a, b)| a != b);
     assert_eq!(differs, None, "sample {differs:?} is not where one file has it");
-    assert_eq!((record.verdict, &record.sides), (Some(Verdict::BothSides), &whole.record.sides), "of the whole call");
+    assert_eq!(
+        (record.verdict, &record.sides),
+        (Some(CallVerdict::BothSides), &whole.record.sides),
+        "of the whole call"
+    );
 }
 
 /// Every file of the folder is in the record, or is the record.
@@ -315,7 +319,7 @@ fn a_restart_between_parts_loses_and_doubles_nothing() {
         let mut record = station.until_complete();
         station.stop();
         // The hole of each restart is that of this test's clock; the packets are all there.
-        record.problems.retain(|p| p.kind != "restart_gap");
+        record.problems.retain(|p| p.kind != callspan::call::record::ProblemKind::RestartGap);
         assert_whole(&record, long_call());
         assert_no_strangers(&place, &record);
         assert_eq!((place.attached().len(), place.fake.state().duplicates), (5, 0));
@@ -397,7 +401,7 @@ fn a_call_that_has_fallen_silent_waits_for_it_may_be_over() {
     let events: Vec<CallEvent> = std::iter::from_fn(|| stage.engine.poll_event()).collect();
     let Some(CallEvent::Ended(ended)) = events.last() else { panic!("silence ends it: {events:?}") };
     assert_eq!(ended.record.ended_at, Some(at_ms(39_980.0)), "with its last packet");
-    assert!(!events.iter().any(|e| matches!(e, CallEvent::PartDue(_))), "no part was closed behind its end");
+    assert!(!events.iter().any(|e| matches!(e, CallEvent::SegmentsDue(_))), "no part was closed behind its end");
     assert_eq!(stage.engine.tables().timers, 0);
 }
 
@@ -406,7 +410,7 @@ fn a_rule_that_forbids_the_call_later_takes_its_parts_away() {
     use crate::support::scenario::{self, Scene, ScenePhone};
     let mut place = SegmentSetup::new();
     let extension = Some(String::from("201"));
-    let rule = Rule { direction: None, number: None, extension, header: None, action: RuleAction::Exclude };
+    let rule = CallRule { direction: None, number: None, extension, header: None, action: RuleAction::Exclude };
     place.config.call.rules.push(rule);
     let (mut outside, mut operator) = (ScenePhone::new("+79990000001", 1), ScenePhone::new("201", 3));
     let mut pbx = ScenePhone { voice: 5, ..ScenePhone::new("+74953009080", 9) };
@@ -436,7 +440,7 @@ fn a_rule_that_forbids_the_call_later_takes_its_parts_away() {
     until("the call is told", || place.fake.state().calls.len() == 1);
     let files = station.journal.recordings().unwrap();
     station.stop();
-    assert_eq!((record.verdict, record.recordings.len(), files.len()), (Some(Verdict::Excluded), 0, 0));
+    assert_eq!((record.verdict, record.recordings.len(), files.len()), (Some(CallVerdict::Excluded), 0, 0));
     assert_eq!(below(&place.config.recording.dir), [file.with_extension("json")]);
     let delivered = place.attached().len();
     let reason = record.verdict_reason.unwrap();

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::decision::Decision;
-use callspan::call::event::{CallEvent, EndedCall, Keep, LegId, LegSink};
-use callspan::call::record::Verdict;
+use callspan::call::event::{CallEvent, EndedCall, KeptBytes, LegId, LegSink};
+use callspan::call::record::CallVerdict;
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::sip::framer::SipFramer;
@@ -191,7 +191,7 @@ struct Nothing;
 
 impl LegSink for Nothing {
     fn open(&mut self, _: LegId, _: &str) {}
-    fn packet(&mut self, _: LegId, _: &UdpDatagram<'_>, _: Keep) {}
+    fn packet(&mut self, _: LegId, _: &UdpDatagram<'_>, _: KeptBytes) {}
     fn decide(&mut self, _: LegId, _: Timestamp, _: &Decision) {}
     fn close(&mut self, _: LegId) {}
     fn discard(&mut self, _: LegId) {}
@@ -247,7 +247,8 @@ fn assert_unheard(name: &str, calls: &[EndedCall]) {
     for call in calls {
         let record = &call.record;
         assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (0, 0), "{name}: {record:#?}");
-        let heard = matches!(record.verdict, Some(Verdict::BothSides | Verdict::CallerOnly | Verdict::CalleeOnly));
+        let heard =
+            matches!(record.verdict, Some(CallVerdict::BothSides | CallVerdict::CallerOnly | CallVerdict::CalleeOnly));
         assert!(!heard && record.recordings.is_empty(), "{name}: {record:#?}");
     }
 }

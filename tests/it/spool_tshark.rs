@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use callspan::call::decision::{Decision, FORMAT};
-use callspan::call::event::{Keep, LegId, LegSink as _};
+use callspan::call::event::{KeptBytes, LegId, LegSink as _};
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::spool::config::Config;
@@ -34,7 +34,11 @@ fn tshark_reads_a_spool_without_complaint() {
     let v6 = ["[2001:db8::1]:4000", "[2001:db8::2]:5000"];
     let invite = b"OPTIONS sip:b@example.org SIP/2.0\r\nCall-ID: x@y\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
     let rtp = [&[0x80, 0, 0, 1, 0, 0, 0, 160, 0, 0, 0, 9][..], &[0xFF; 160]].concat();
-    let packets = [(0, v4, &invite[..], Keep::Whole), (10, v6, &rtp, Keep::Whole), (30, v4, &rtp, Keep::Header(12))];
+    let packets = [
+        (0, v4, &invite[..], KeptBytes::Whole),
+        (10, v6, &rtp, KeptBytes::Whole),
+        (30, v4, &rtp, KeptBytes::Header(12)),
+    ];
     for (ms, [src, dst], payload, keep) in packets {
         let (src, dst): (Endpoint, Endpoint) = (src.parse().unwrap(), dst.parse().unwrap());
         let wire_len = payload.len() as u32;

@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 
-use crate::call::dialog::{AnsweredBy, Began, Dialog};
+use crate::call::dialog::{AnswerEvidence, Dialog, DialogStart};
 use crate::call::record::Side;
 use crate::sip::SipMessage;
 
@@ -31,7 +31,7 @@ impl Dialog {
     /// Whether a request goes to (or comes from) a branch of a fork that answered too and lost: the caller hangs it up
     /// at once (RFC 3261 section 13.2.2.4), and the call that was taken goes on.
     pub(super) fn is_of_lost_fork(&self, message: &SipMessage<'_>) -> bool {
-        let (Some(chosen), Some((_, AnsweredBy::Success))) = (self.callee_tag.as_deref(), self.answered) else {
+        let (Some(chosen), Some((_, AnswerEvidence::Success))) = (self.callee_tag.as_deref(), self.answered) else {
             return false;
         };
         let other = match self.requester(message) {
@@ -75,7 +75,7 @@ impl Dialog {
             Side::Caller => tag_of_to(message),
             Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
         };
-        if self.callee_tag.is_none() && self.is_confirmed() || self.began == Began::UnderWay {
+        if self.callee_tag.is_none() && self.is_confirmed() || self.began == DialogStart::MidCall {
             self.callee_tag = self.callee_tag.take().or(tag);
         }
     }

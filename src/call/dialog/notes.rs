@@ -1,7 +1,7 @@
 //! What a dialog's messages leave in the record besides its course: agents, reasons, timers, events.
 
 use super::Dialog;
-use crate::call::record::{EventRecord, Side};
+use crate::call::record::{EventKind, EventRecord, Side};
 use crate::sip::{SessionExpires, SipMessage};
 use crate::time::Timestamp;
 
@@ -9,18 +9,18 @@ impl Dialog {
     /// A REFER was seen in it.
     pub fn note_transfer(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         let side = self.requester(message);
-        self.note_event(at, "transfer", Some(side));
+        self.note_event(at, EventKind::Transfer, Some(side));
     }
 
     /// Something for the record.
-    pub fn note_event(&mut self, at: Timestamp, kind: &str, side: Option<Side>) {
-        self.note_detailed(at, (kind, None), side);
+    pub fn note_event(&mut self, at: Timestamp, kind: EventKind, side: Option<Side>) {
+        self.note_detailed(at, kind, side, None);
     }
 
     /// Something for the record, with a word for an admin.
-    pub fn note_detailed(&mut self, at: Timestamp, (kind, detail): (&str, Option<String>), side: Option<Side>) {
+    pub fn note_detailed(&mut self, at: Timestamp, kind: EventKind, side: Option<Side>, detail: Option<String>) {
         if self.events.len() < MAX_EVENTS {
-            self.events.push(EventRecord { at, kind: kind.to_owned(), side, detail });
+            self.events.push(EventRecord { at, kind, side, detail });
         }
     }
 
@@ -60,16 +60,16 @@ impl Dialog {
         for side in [Side::Caller, Side::Callee] {
             let n = side.channel();
             match (old.holding[n], new.holding[n]) {
-                (false, true) => self.note_event(at, "hold", Some(side)),
-                (true, false) => self.note_event(at, "resume", Some(side)),
+                (false, true) => self.note_event(at, EventKind::Hold, Some(side)),
+                (true, false) => self.note_event(at, EventKind::Resume, Some(side)),
                 _ => {}
             }
             if old.receivers[n].is_some() && old.receivers[n] != new.receivers[n] {
-                self.note_event(at, "media_move", Some(side));
+                self.note_event(at, EventKind::MediaMove, Some(side));
             }
         }
         if new.fax && !old.fax {
-            self.note_event(at, "fax", None);
+            self.note_event(at, EventKind::Fax, None);
         }
     }
 }

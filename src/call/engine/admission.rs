@@ -2,7 +2,7 @@
 
 use crate::call::engine::{Engine, EngineTimer};
 use crate::call::event::{LegId, LegSink};
-use crate::call::leg::{Leg, SpoolStage};
+use crate::call::leg::{Leg, LegSpoolState};
 use crate::call::record::EndedBy;
 
 impl Engine {
@@ -54,7 +54,7 @@ impl Engine {
         self.unindex_leg(slot);
         if let Some(leg) = self.legs.try_remove(slot) {
             self.stream_count -= leg.streams.len();
-            if leg.spool == SpoolStage::Open {
+            if leg.spool == LegSpoolState::Open {
                 sink.discard(leg.id);
             }
         }

@@ -2,11 +2,11 @@
 
 use crate::call::conversation::LiveSnapshot;
 use crate::call::decision::Decision;
-use crate::call::dialog::{AnsweredBy, Began};
+use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::engine::signalling::SETTLE;
 use crate::call::engine::{Engine, EngineTimer};
 use crate::call::event::{CallEvent, EndedCall, EndedLeg, LegSink, LiveCall};
-use crate::call::leg::{Due, Leg, SpoolStage};
+use crate::call::leg::{Leg, LegDue, LegSpoolState};
 use crate::call::numbers::NumberPlan;
 use crate::call::record::{EndedBy, Side};
 use crate::call::roles::CallRoles;
@@ -17,12 +17,12 @@ impl Engine {
     pub(super) fn handle_leg_timer(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         match leg.due(self.now, &self.config) {
-            Due::Later(_) => self.rearm_leg_timer(slot),
-            Due::End(at, by) => {
+            LegDue::Later(_) => self.rearm_leg_timer(slot),
+            LegDue::End(at, by) => {
                 leg.dialog.handle_end(at, by);
                 self.apply_dialog_state(slot, sink);
             }
-            Due::Close => self.close_leg(slot, sink),
+            LegDue::Close => self.close_leg(slot, sink),
         }
     }
 
@@ -33,8 +33,8 @@ impl Engine {
             return;
         }
         let at = match leg.due(self.now, &self.config) {
-            Due::Later(at) => at,
-            Due::End(..) | Due::Close => self.now,
+            LegDue::Later(at) => at,
+            LegDue::End(..) | LegDue::Close => self.now,
         };
         self.timers.remove(&(leg.check_at, EngineTimer::Leg(slot)));
         leg.check_at = at;
@@ -67,12 +67,12 @@ impl Engine {
     /// Writes the start of the recording to the leg's spool, once it is known. Writes it again if media that was captured
     /// late shows an earlier start.
     pub(super) fn write_start(&mut self, slot: usize, sink: &mut dyn LegSink) {
-        let by_media = self.config.start == crate::call::config::Start::Media;
+        let by_media = self.config.start == crate::call::config::RecordingStart::Media;
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let answered = leg.dialog.answered.map(|(at, _)| at);
         let at = if by_media { leg.first_media_at.or(answered) } else { answered };
         let Some(at) = at else { return };
-        if leg.started_at.is_some_and(|known| known <= at) || leg.spool != SpoolStage::Open {
+        if leg.started_at.is_some_and(|known| known <= at) || leg.spool != LegSpoolState::Open {
             return;
         }
         leg.started_at = Some(at);
@@ -87,7 +87,7 @@ impl Engine {
         for &slot in &slots {
             if let Some(leg) = self.legs.get_mut(slot) {
                 let (at, by) = match leg.due(self.now, &self.config) {
-                    Due::End(at, by) => (at, by),
+                    LegDue::End(at, by) => (at, by),
                     // Another call uses the leg's media address. Without further capture, the leg counts as replaced.
                     _ => match leg.replaced_at() {
                         Some(last_media_at) => (last_media_at, EndedBy::Replaced),
@@ -112,8 +112,8 @@ impl Engine {
             return;
         }
         leg.closed = true;
-        if leg.spool == SpoolStage::Open {
-            leg.spool = SpoolStage::Closed;
+        if leg.spool == LegSpoolState::Open {
+            leg.spool = LegSpoolState::Closed;
             if let (Some((at, ended_by)), true) = (leg.dialog.ended(), leg.has_media()) {
                 let caller = side_record(&leg.streams, Side::Caller);
                 let callee = side_record(&leg.streams, Side::Callee);
@@ -180,11 +180,11 @@ impl Engine {
         let hung_up = matches!(dialog.ended(), Some((_, EndedBy::Caller | EndedBy::Callee)));
         let fell_silent = matches!(dialog.ended(), Some((_, EndedBy::Silence))) && leg.has_both_sides();
         let how = match dialog.began {
-            Began::UnderWay => AnsweredBy::UnderWay,
+            DialogStart::MidCall => AnswerEvidence::MidCall,
             // A ringing leg may have early media. Only a BYE, media of both sides, or an INVITE without any ringing shows
             // that it was answered.
-            Began::Invite if hung_up || fell_silent || dialog.ringing_at.is_none() => AnsweredBy::Media,
-            Began::Invite => return,
+            DialogStart::Invite if hung_up || fell_silent || dialog.ringing_at.is_none() => AnswerEvidence::Media,
+            DialogStart::Invite => return,
         };
         if let Some(first) = leg.first_media_at {
             leg.dialog.handle_presumed_answer(first, how);

@@ -2,16 +2,16 @@
 
 use std::cmp::Reverse;
 
-use crate::call::config::Start;
+use crate::call::config::RecordingStart;
 use crate::call::decision::Decision;
-use crate::call::dialog::{AnsweredBy, Phase};
+use crate::call::dialog::{AnswerEvidence, DialogState};
 use crate::call::engine::{Engine, FlowRoute};
-use crate::call::event::{Keep, LegSink};
-use crate::call::leg::{Leg, SpoolStage};
+use crate::call::event::{KeptBytes, LegSink};
+use crate::call::leg::{Leg, LegSpoolState};
 use crate::call::media_index::MediaReceiver;
-use crate::call::record::Side;
+use crate::call::record::{EventKind, Side};
 use crate::call::roles::CallRoles;
-use crate::call::streams::{Heard, Stream, Voice};
+use crate::call::streams::{CodecContinuity, PacketOutcome, RtpStream};
 use crate::decode::UdpDatagram;
 use crate::net::Endpoint;
 use crate::rtp::{RtpPacket, RtpParseError};
@@ -164,7 +164,7 @@ impl Engine {
     }
 
     fn leg_has_heard(&self, slot: usize, (other_end, ssrc): (Endpoint, u32)) -> bool {
-        let is_it = |s: &Stream| s.ssrc == ssrc && (s.src == other_end || s.dst == other_end);
+        let is_it = |s: &RtpStream| s.ssrc == ssrc && (s.src == other_end || s.dst == other_end);
         self.legs.get(slot).is_some_and(|leg| leg.streams.iter().any(is_it))
     }
 
@@ -205,7 +205,7 @@ impl Engine {
             return;
         }
         let flow = (datagram.src, datagram.dst);
-        let is_it = |s: &Stream| s.is_of(flow, packet.ssrc);
+        let is_it = |s: &RtpStream| s.is_of(flow, packet.ssrc);
         let known = leg.streams.get(route.stream).is_some_and(is_it);
         let index = if known { Some(route.stream) } else { leg.streams.iter().position(is_it) };
         let fresh = index.is_none();
@@ -225,9 +225,9 @@ impl Engine {
             None if leg.streams.len() < MAX_STREAMS && self.stream_count < self.limits.rtp_streams => {
                 self.stream_count += 1;
                 if leg.has_moved(flow.0, route.sender) {
-                    leg.dialog.note_event(datagram.at, "media_move", Some(route.sender));
+                    leg.dialog.note_event(datagram.at, EventKind::MediaMove, Some(route.sender));
                 }
-                let mut stream = Stream::new(flow, packet.ssrc, route.sender);
+                let mut stream = RtpStream::new(flow, packet.ssrc, route.sender);
                 stream.taken_over = before;
                 leg.streams.push(stream);
                 leg.streams.len() - 1
@@ -245,7 +245,7 @@ impl Engine {
             stream.forget_place();
         }
         let heard = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation);
-        let Heard::Packet { secret, news } = heard else {
+        let PacketOutcome::Packet { secret, news } = heard else {
             self.counters.rtp_duplicates += 1;
             return;
         };
@@ -263,10 +263,10 @@ impl Engine {
             self.handle_key_packet((route.slot, index), packet, datagram.at, sink);
         }
         let Some(leg) = self.legs.get(route.slot) else { return };
-        if leg.spool == SpoolStage::Open {
+        if leg.spool == LegSpoolState::Open {
             let paused = leg.hushed
                 && self.conversations.get(leg.conversation).is_some_and(|call| call.pauses.covers(datagram.at));
-            let keep = if secret || paused { Keep::Header(header_bytes(packet)) } else { Keep::Whole };
+            let keep = if secret || paused { KeptBytes::Header(header_bytes(packet)) } else { KeptBytes::Whole };
             sink.packet(leg.id, datagram, keep);
         }
     }
@@ -299,14 +299,14 @@ impl Engine {
             leg.first_media_at = Some(at);
         }
         // Media after an ACK shows that the INVITE was answered by a 2xx that the mirror port did not show.
-        if leg.dialog.phase() == Phase::Inviting
+        if leg.dialog.phase() == DialogState::Inviting
             && let Some(acked) = leg.dialog.acked_at
         {
-            leg.dialog.handle_presumed_answer(acked, AnsweredBy::Ack);
+            leg.dialog.handle_presumed_answer(acked, AnswerEvidence::Ack);
         }
         let changed = update_codec(leg, stream, at);
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
-        if leg.spool == SpoolStage::Open {
+        if leg.spool == LegSpoolState::Open {
             let stream = &mut leg.streams[stream];
             // Dated back, because older packets of the stream may be captured later.
             let at = if fresh || stream.payload_is_new() { at.offset(-DISORDER_NS) } else { at };
@@ -322,8 +322,8 @@ impl Engine {
                 sink.decide(leg.id, since, &security.decision(index));
             }
         }
-        let (is_answered, rings) = (leg.dialog.answered.is_some(), leg.dialog.phase() == Phase::Inviting);
-        if start == Start::Media || is_answered {
+        let (is_answered, rings) = (leg.dialog.answered.is_some(), leg.dialog.phase() == DialogState::Inviting);
+        if start == RecordingStart::Media || is_answered {
             self.write_start(slot, sink);
         }
         if rings {
@@ -341,18 +341,18 @@ fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a>, RtpParse
 }
 
 /// Updates the codec of the stream's side, and records an event if it differs from the last one.
-fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> Voice {
+fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> CodecContinuity {
     let stream = &leg.streams[stream];
-    let (side, Some(new)) = (stream.side, stream.voice()) else { return Voice::AsBefore };
+    let (side, Some(new)) = (stream.side, stream.voice()) else { return CodecContinuity::AsBefore };
     let known = &mut leg.voices[side.channel()];
     if known.as_deref() == Some(new) {
-        return Voice::AsBefore;
+        return CodecContinuity::AsBefore;
     }
     let new = new.to_owned();
     if let Some(old) = known.replace(new.clone()) {
-        leg.dialog.note_detailed(at, ("codec_change", Some(format!("{old} to {new}"))), Some(side));
+        leg.dialog.note_detailed(at, EventKind::CodecChange, Some(side), Some(format!("{old} to {new}")));
     }
-    Voice::Changed
+    CodecContinuity::Changed
 }
 
 /// Returns the length of the RTP header in bytes, CSRCs and extension included. Nothing else is stored of a packet with a

@@ -6,7 +6,7 @@ use crate::call::engine::signalling::SETTLE;
 use crate::call::engine::{Engine, EngineTimer};
 use crate::call::event::LegSink;
 use crate::call::id::conversation_id;
-use crate::call::leg::SpoolStage;
+use crate::call::leg::LegSpoolState;
 
 impl Engine {
     /// Relates two calls: each call's record lists the other's id.
@@ -104,7 +104,7 @@ impl Engine {
         let (Some(leg), Some(call)) = (self.legs.get_mut(slot), self.conversations.get(into)) else { return };
         leg.conversation = into;
         let started_at = leg.started_at;
-        if leg.spool == SpoolStage::Open {
+        if leg.spool == LegSpoolState::Open {
             sink.decide(leg.id, self.now, &Decision::Join { conversation: call.id.clone() });
         }
         if let Some(at) = started_at {

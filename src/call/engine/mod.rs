@@ -32,11 +32,11 @@ use crate::call::correlation_keys::{CorrelationIndex, Referral};
 use crate::call::decision::Decision;
 use crate::call::early_media::EarlyMedia;
 use crate::call::event::{CallEvent, LegId, LegSink};
-use crate::call::leg::{Leg, SpoolStage};
+use crate::call::leg::{Leg, LegSpoolState};
 use crate::call::media_index::MediaIndex;
 use crate::call::numbers::NumberPlan;
-use crate::call::record::{CallRecord, Side};
-use crate::call::rules::Rules;
+use crate::call::record::{CallRecord, ProblemKind, Side};
+use crate::call::rules::CallRules;
 use crate::call::timed_out::TimedOutDialogs;
 use crate::decode::{DecodedItem, TcpStreamChunk, TcpStreamEvent, UdpDatagram};
 use crate::net::{Endpoint, Transport};
@@ -48,7 +48,7 @@ use crate::time::Timestamp;
 pub struct Engine {
     config: Config,
     number_plan: NumberPlan,
-    rules: Rules,
+    rules: CallRules,
     limits: EngineLimits,
     source: String,
     now: Timestamp,
@@ -114,7 +114,7 @@ impl Engine {
     pub fn with_limits(config: Config, source: &str, limits: EngineLimits) -> Self {
         Self {
             number_plan: NumberPlan::new(&config.numbers),
-            rules: Rules::new(&config),
+            rules: CallRules::new(&config),
             config,
             limits,
             source: source.to_owned(),
@@ -237,10 +237,10 @@ impl Engine {
         self.counters.clock_steps += 1;
         self.wall_offset_ns = self.wall_offset_ns.saturating_add(by_ns);
         for (_, conversation) in &mut self.conversations {
-            conversation.note_problem("clock_step");
+            conversation.note_problem(ProblemKind::ClockStep);
         }
         let wall_offset_ns = self.wall_offset_ns;
-        for (_, leg) in self.legs.iter().filter(|(_, leg)| leg.spool == SpoolStage::Open && !leg.closed) {
+        for (_, leg) in self.legs.iter().filter(|(_, leg)| leg.spool == LegSpoolState::Open && !leg.closed) {
             sink.decide(leg.id, self.now, &Decision::Clock { wall_offset_ns });
         }
     }
@@ -259,7 +259,7 @@ impl Engine {
     /// Records that this machine lost frames. Each live call may have lost packets by that.
     pub fn handle_local_loss(&mut self) {
         for (_, conversation) in &mut self.conversations {
-            conversation.note_problem("lost_by_us");
+            conversation.note_problem(ProblemKind::LostByUs);
         }
     }
 

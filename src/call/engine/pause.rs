@@ -4,9 +4,9 @@
 use crate::call::decision::Decision;
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
-use crate::call::leg::SpoolStage;
-use crate::call::pause::{Order, Press};
-use crate::call::record::Side;
+use crate::call::leg::LegSpoolState;
+use crate::call::pause::{DtmfPress, PauseAction};
+use crate::call::record::{EventKind, Side};
 use crate::rtp::RtpPacket;
 use crate::sip::SipMessage;
 use crate::time::Timestamp;
@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 impl Engine {
     /// Pauses or resumes a live call by its id, for the local API. Does nothing if there is no such call; callers can ask
     /// [`Engine::is_paused`] before.
-    pub fn handle_pause(&mut self, id: &str, order: Order, at: Timestamp, sink: &mut dyn LegSink) {
+    pub fn handle_pause(&mut self, id: &str, order: PauseAction, at: Timestamp, sink: &mut dyn LegSink) {
         let found = self.conversations.iter().find(|(_, call)| call.id == id).map(|(slot, _)| slot);
         if let Some(conversation) = found {
             self.apply_pause_order(conversation, order, (at.max(self.now), "by the local API", None), sink);
@@ -30,7 +30,7 @@ impl Engine {
         at: Timestamp,
         sink: &mut dyn LegSink,
     ) {
-        let order = if *decision == Decision::Pause { Order::Pause } else { Order::Resume };
+        let order = if *decision == Decision::Pause { PauseAction::Pause } else { PauseAction::Resume };
         self.apply_pause_order(conversation, order, (at, "read back after a restart", None), sink);
     }
 
@@ -50,7 +50,7 @@ impl Engine {
     ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (conversation, side) = (leg.conversation, leg.dialog.requester(message));
-        if let Some(order) = Order::in_message(message, &self.config.pause) {
+        if let Some(order) = PauseAction::in_message(message, &self.config.pause) {
             self.apply_pause_order(conversation, order, (at, "by signalling", Some(side)), sink);
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -73,10 +73,16 @@ impl Engine {
         self.apply_key_press(slot, press, (side, at), sink);
     }
 
-    fn apply_key_press(&mut self, slot: usize, press: Press, (side, at): (Side, Timestamp), sink: &mut dyn LegSink) {
+    fn apply_key_press(
+        &mut self,
+        slot: usize,
+        press: DtmfPress,
+        (side, at): (Side, Timestamp),
+        sink: &mut dyn LegSink,
+    ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if press.fresh {
-            leg.dialog.note_event(at, "dtmf", Some(side));
+            leg.dialog.note_event(at, EventKind::Dtmf, Some(side));
         }
         let conversation = leg.conversation;
         if let Some(order) = press.order {
@@ -88,7 +94,7 @@ impl Engine {
     pub(super) fn apply_pause_order(
         &mut self,
         conversation: usize,
-        order: Order,
+        order: PauseAction,
         (at, by, side): (Timestamp, &str, Option<Side>),
         sink: &mut dyn LegSink,
     ) {
@@ -98,13 +104,13 @@ impl Engine {
         }
         self.counters.pause_orders += 1;
         let decision = match order {
-            Order::Pause => Decision::Pause,
-            Order::Resume => Decision::Resume,
+            PauseAction::Pause => Decision::Pause,
+            PauseAction::Resume => Decision::Resume,
         };
         for slot in call.legs.clone() {
             if let Some(leg) = self.legs.get_mut(slot) {
                 leg.hushed = true;
-                if leg.spool == SpoolStage::Open {
+                if leg.spool == LegSpoolState::Open {
                     sink.decide(leg.id, at, &decision);
                 }
             }
@@ -119,7 +125,7 @@ impl Engine {
             return;
         }
         leg.hushed = true;
-        if call.pauses.paused_since().is_some() && leg.spool == SpoolStage::Open {
+        if call.pauses.paused_since().is_some() && leg.spool == LegSpoolState::Open {
             sink.decide(leg.id, at, &Decision::Pause);
         }
     }

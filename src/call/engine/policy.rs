@@ -4,10 +4,10 @@ use crate::call::conversation::RecordingPolicy;
 use crate::call::decision::{Decision, FORMAT};
 use crate::call::engine::Engine;
 use crate::call::event::{CallEvent, LegSink};
-use crate::call::leg::{Leg, SpoolStage};
-use crate::call::party::Parties;
+use crate::call::leg::{Leg, LegSpoolState};
+use crate::call::party::LegParties;
 use crate::call::roles::CallRoles;
-use crate::call::rules::Subject;
+use crate::call::rules::RuleSubject;
 
 impl Engine {
     /// Applies the rules to the call as known now, then opens or discards the spools of its legs accordingly.
@@ -31,19 +31,19 @@ impl Engine {
             return RecordingPolicy::Record;
         };
         let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
-        let parties: Vec<&Parties> = legs.iter().map(|leg| &leg.parties).collect();
+        let parties: Vec<&LegParties> = legs.iter().map(|leg| &leg.parties).collect();
         let undecided = CallRoles::from_legs(&legs, &self.number_plan).is_some_and(|roles| roles.is_undecided());
-        self.rules.handling(Subject { record: &record, parties: &parties, undecided }, &self.number_plan)
+        self.rules.handling(RuleSubject { record: &record, parties: &parties, undecided }, &self.number_plan)
     }
 
     /// Opens the spool of a leg, and writes the decisions that were made before.
     fn open_spool(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(call) = self.conversations.get(leg.conversation) else { return };
-        if leg.spool != SpoolStage::Shut || leg.closed {
+        if leg.spool != LegSpoolState::Shut || leg.closed {
             return;
         }
-        leg.spool = SpoolStage::Open;
+        leg.spool = LegSpoolState::Open;
         leg.started_at = None;
         sink.open(leg.id, &leg.name);
         let begin = Decision::Begin {
@@ -76,10 +76,10 @@ impl Engine {
     /// Discards the spool of a leg, and withdraws the segments of the call that were announced already.
     fn discard_spool(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.spool != SpoolStage::Open {
+        if leg.spool != LegSpoolState::Open {
             return;
         }
-        leg.spool = SpoolStage::Shut;
+        leg.spool = LegSpoolState::Shut;
         sink.discard(leg.id);
         if leg.has_media()
             && let Some(call) = self.conversations.get_mut(leg.conversation)

@@ -11,8 +11,9 @@ use crate::call::conversation::Conversation;
 use crate::call::decision::Decision;
 use crate::call::engine::{Engine, EngineTimer};
 use crate::call::event::LegSink;
-use crate::call::leg::{Draft, SpoolStage};
-use crate::call::streams::Stream;
+use crate::call::leg::{LegDraft, LegSpoolState};
+use crate::call::record::{EventKind, ProblemKind};
+use crate::call::streams::RtpStream;
 use crate::net::{Endpoint, Transport};
 use crate::time::Timestamp;
 
@@ -103,9 +104,9 @@ impl Engine {
             // Stream numbers must match the spool even if the first packet of a stream is missing there.
             Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.streams.len() => {
                 if leg.has_moved(*src, *side) {
-                    leg.dialog.note_event(at, "media_move", Some(*side));
+                    leg.dialog.note_event(at, EventKind::MediaMove, Some(*side));
                 }
-                leg.streams.push(Stream::new((*src, *dst), *ssrc, *side));
+                leg.streams.push(RtpStream::new((*src, *dst), *ssrc, *side));
                 self.stream_count += 1;
             }
             Decision::Restart { away_ms } => {
@@ -128,15 +129,15 @@ impl Engine {
             let heard = leg.last_media_at.unwrap_or(leg.created_at).max(leg.dialog.last_at());
             leg.dialog.note_alive(now);
             let Some(call) = self.conversations.get_mut(leg.conversation) else { continue };
-            leg.streams.iter_mut().for_each(Stream::forget_place);
+            leg.streams.iter_mut().for_each(RtpStream::forget_place);
             if leg.dialog.ended().is_none() && call.wall_offset_ns != self.wall_offset_ns {
-                call.note_problem("clock_step");
+                call.note_problem(ProblemKind::ClockStep);
             }
             let away = if leg.dialog.ended().is_some() { Duration::ZERO } else { now.since(heard) };
             if !away.is_zero() {
                 call.note_restart(away);
             }
-            if leg.spool == SpoolStage::Open {
+            if leg.spool == LegSpoolState::Open {
                 let away_ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);
                 sink.decide(leg.id, now, &Decision::Restart { away_ms });
             }
@@ -156,7 +157,7 @@ impl Engine {
     }
 
     /// Returns the call of a restored leg, and creates it for the call's first leg.
-    pub(super) fn restored_conversation(&mut self, restored: &RestoredLeg, draft: &Draft) -> usize {
+    pub(super) fn restored_conversation(&mut self, restored: &RestoredLeg, draft: &LegDraft) -> usize {
         let known = self.restore.conversations.get(&restored.conversation).copied();
         let is_same_call =
             |slot: &usize| self.conversations.get(*slot).is_some_and(|call| call.id == restored.conversation);

@@ -8,7 +8,7 @@ use crate::call::engine::signalling::SETTLE;
 use crate::call::engine::{Engine, EngineTimer};
 use crate::call::event::LegSink;
 use crate::call::id::conversation_id;
-use crate::call::pause::Order;
+use crate::call::pause::PauseAction;
 use crate::call::record::EndedBy;
 use crate::call::timed_out::TimedOutDialog;
 use crate::decode::UdpDatagram;
@@ -95,7 +95,7 @@ impl Engine {
         });
         let slot = self.add_leg(conversation, draft, None, sink);
         if paused {
-            self.apply_pause_order(conversation, Order::Pause, (at, "as before the silence", None), sink);
+            self.apply_pause_order(conversation, PauseAction::Pause, (at, "as before the silence", None), sink);
         }
         self.apply_dialog_state(slot, sink);
         Some(slot)

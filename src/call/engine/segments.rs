@@ -1,6 +1,6 @@
 //! Segments of a long recording: finds out when a live call has become so long that a segment can be rendered.
 //!
-//! A segment is due when media of the anchor leg arrived at least [`PART_SETTLE`] after its end. So a call that has fallen
+//! A segment is due when media of the anchor leg arrived at least [`SEGMENT_SETTLE`] after its end. So a call that has fallen
 //! silent waits: it may turn out to have ended with its last packet, before the end of the segment.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::call::conversation::Conversation;
 use crate::call::engine::lifecycle::legs_with_media;
 use crate::call::engine::{Engine, EngineTimer};
-use crate::call::event::{CallEvent, DueParts, PART_SETTLE};
+use crate::call::event::{CallEvent, DueSegments, SEGMENT_SETTLE};
 use crate::call::leg::Leg;
 use crate::call::roles::CallRoles;
 use crate::time::Timestamp;
@@ -18,7 +18,7 @@ impl Engine {
     pub(super) fn schedule_segments(&mut self, conversation: usize, started_at: Timestamp) {
         let is_armed = self.conversations.get(conversation).is_none_or(|call| call.segment_due_at.is_some());
         if self.config.part_s > 0 && !is_armed {
-            self.set_segment_timer(conversation, started_at + self.segment_length() + PART_SETTLE + PACKET_WAIT);
+            self.set_segment_timer(conversation, started_at + self.segment_length() + SEGMENT_SETTLE + PACKET_WAIT);
         }
     }
 
@@ -30,12 +30,12 @@ impl Engine {
         let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
         let anchor = CallRoles::from_legs(&legs, &self.number_plan).map(|roles| roles.anchor);
         let span = anchor.and_then(|leg| Some((leg.started_at?, leg.last_media_at?)));
-        let mut next = self.now + PART_SETTLE;
+        let mut next = self.now + SEGMENT_SETTLE;
         if let Some((started_at, last_media_at)) = span {
-            let complete = last_media_at.since(started_at + PART_SETTLE).as_secs() / self.config.part_s.max(1);
+            let complete = last_media_at.since(started_at + SEGMENT_SETTLE).as_secs() / self.config.part_s.max(1);
             let segments = u32::try_from(complete).unwrap_or(u32::MAX);
             let next_end = started_at + self.segment_length().saturating_mul(segments.saturating_add(1));
-            next = next.max(next_end + PART_SETTLE + PACKET_WAIT);
+            next = next.max(next_end + SEGMENT_SETTLE + PACKET_WAIT);
             // If a rule deleted media of the call once, no segments are made before its end.
             if segments > call.segments && !call.is_excluded() && !call.media_deleted {
                 self.emit_segments_due(conversation, segments);
@@ -49,14 +49,14 @@ impl Engine {
         let Some(call) = self.conversations.get_mut(conversation) else { return };
         call.segments = segments;
         let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
-        let due = DueParts {
+        let due = DueSegments {
             record,
             legs: legs_with_media(&legs, &self.number_plan),
             registration: call.policy.registration(),
             wall_offset_ns: call.wall_offset_ns,
             parts: segments,
         };
-        self.events.push_back(CallEvent::PartDue(Box::new(due)));
+        self.events.push_back(CallEvent::SegmentsDue(Box::new(due)));
     }
 
     /// Disarms the segment timer of a conversation that leaves its slot.

@@ -7,11 +7,11 @@ use crate::call::correlation_keys::CorrelationKeys;
 use crate::call::dialog::Dialog;
 use crate::call::engine::tombstones::DialogTombstone;
 use crate::call::engine::{Engine, EngineTimer, RestoredLeg};
-use crate::call::event::{Keep, LegId, LegSink};
+use crate::call::event::{KeptBytes, LegId, LegSink};
 use crate::call::id::{conversation_id, leg_name};
-use crate::call::leg::{Draft, Leg, SpoolStage};
+use crate::call::leg::{Leg, LegDraft, LegSpoolState};
 use crate::call::media_index::MediaReceiver;
-use crate::call::party::Parties;
+use crate::call::party::LegParties;
 use crate::call::record::Side;
 use crate::decode::UdpDatagram;
 use crate::net::Transport;
@@ -49,13 +49,13 @@ impl Engine {
         (keep, sink): (bool, &mut dyn LegSink),
     ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        if keep && leg.spool == SpoolStage::Open {
+        if keep && leg.spool == LegSpoolState::Open {
             sink.packet(leg.id, datagram, kept_part(message, datagram));
         }
         let is_late_invite = leg.dialog.invited_at.is_none() && is_first_invite(message);
         leg.dialog.handle_message(datagram.at, message);
         if is_late_invite {
-            leg.parties = Parties::read(message, Side::Caller, &self.config, &self.number_plan);
+            leg.parties = LegParties::read(message, Side::Caller, &self.config, &self.number_plan);
             let traces = CorrelationKeys::read(message, &self.config);
             self.update_correlation_keys(slot, traces);
         }
@@ -112,9 +112,9 @@ impl Engine {
             self.counters.legs_refused += 1;
             return None;
         }
-        let draft = Draft {
+        let draft = LegDraft {
             dialog: Dialog::new(message, (datagram.src, datagram.dst), transport, datagram.at),
-            parties: Parties::read(message, Side::Caller, &self.config, &self.number_plan),
+            parties: LegParties::read(message, Side::Caller, &self.config, &self.number_plan),
             traces: CorrelationKeys::read(message, &self.config),
             at: datagram.at,
         };
@@ -131,7 +131,7 @@ impl Engine {
     pub(super) fn add_leg(
         &mut self,
         conversation: usize,
-        draft: Draft,
+        draft: LegDraft,
         restored: Option<&RestoredLeg>,
         sink: &mut dyn LegSink,
     ) -> usize {
@@ -164,7 +164,7 @@ impl Engine {
 
     /// Returns the call of a new leg, which may be a new call. Also returns the alternative calls of an ambiguous leg, as
     /// slot and id.
-    fn assign_conversation(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> (usize, Vec<(usize, String)>) {
+    fn assign_conversation(&mut self, draft: &LegDraft, sink: &mut dyn LegSink) -> (usize, Vec<(usize, String)>) {
         self.resolve_certain_legs(sink);
         let correlation = self.correlate(draft);
         if let Some(conversation) = correlation.same.or_else(|| self.join_late_cause(draft, sink)) {
@@ -332,14 +332,14 @@ impl Engine {
 
 /// Returns how much of a message may be stored. The body of an INFO may hold a dialled digit, so only the header is
 /// stored.
-fn kept_part(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> Keep {
+fn kept_part(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> KeptBytes {
     match message.cseq().map(|c| c.method) {
         // The body of a NOTIFY may hold dialled digits, too (RFC 4730).
         Some(SipMethod::Info | SipMethod::Notify) => {
             let head = datagram.payload.len().saturating_sub(message.body().len());
-            Keep::Header(u16::try_from(head).unwrap_or(u16::MAX))
+            KeptBytes::Header(u16::try_from(head).unwrap_or(u16::MAX))
         }
-        _ => Keep::Whole,
+        _ => KeptBytes::Whole,
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
 use super::table;
-use crate::call::record::{DeliveryState, Verdict};
+use crate::call::record::{CallVerdict, DeliveryState};
 use crate::journal::{CallFilter, Journal, StoredCall};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
@@ -71,8 +71,8 @@ pub struct ListFilters {
     #[arg(long, value_name = "NUMBER")]
     pub extension: Option<String>,
     /// both_sides, caller_only, callee_only, excluded, not_answered, encrypted, unknown_codec, no_media, failed.
-    #[arg(long, value_name = "WORD", value_parser = word::<Verdict>)]
-    pub verdict: Option<Verdict>,
+    #[arg(long, value_name = "WORD", value_parser = word::<CallVerdict>)]
+    pub verdict: Option<CallVerdict>,
     /// none, owed, done, parked, dead.
     #[arg(long, value_name = "WORD", value_parser = word::<DeliveryState>)]
     pub delivery: Option<DeliveryState>,
@@ -271,8 +271,8 @@ mod tests {
 
     #[test]
     fn words_are_those_of_the_record() {
-        assert_eq!(word::<Verdict>("both-sides"), Ok(Verdict::BothSides));
+        assert_eq!(word::<CallVerdict>("both-sides"), Ok(CallVerdict::BothSides));
         assert_eq!(word::<DeliveryState>("parked"), Ok(DeliveryState::Parked));
-        assert!(word::<Verdict>("lost").is_err());
+        assert!(word::<CallVerdict>("lost").is_err());
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use super::{JournalLocation, VerifyArgs, known, shown};
-use crate::call::record::Recording;
+use crate::call::record::RecordingFile;
 use crate::cmd::EXIT_FAILED;
 use crate::journal::{Journal, RecordingRow};
 use crate::ops::output;
@@ -87,7 +87,7 @@ fn recordings_of(journal: &Journal, ids: &[String]) -> anyhow::Result<Vec<Record
 /// What became of a file.
 enum FileCheck {
     /// It is what was written; with its entry in the record, if there still is one.
-    Whole(Option<(Recording, VerifiedRecording)>),
+    Whole(Option<(RecordingFile, VerifiedRecording)>),
     /// As it was written; it is encrypted, and nobody gave the key.
     Unheard,
     /// In words.
@@ -154,7 +154,7 @@ fn look_at(
 }
 
 /// The waveform of a file: what a page draws without reading the sound.
-fn print_peaks(file: &RecordingRow, recording: &Recording, verified: &VerifiedRecording) -> anyhow::Result<()> {
+fn print_peaks(file: &RecordingRow, recording: &RecordingFile, verified: &VerifiedRecording) -> anyhow::Result<()> {
     let [left, right] = &verified.peaks;
     let line = serde_json::json!({
         "call": file.call_id,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::job::{JobStatus, PartState, PyrusRegistration};
 use super::*;
-use crate::call::record::{CallRecord, Direction, Outcome, Recording};
+use crate::call::record::{CallDirection, CallOutcome, CallRecord, RecordingFile};
 use crate::delivery::row::{DeliveryRow, JobRow};
 use crate::time::Timestamp;
 
@@ -15,7 +15,7 @@ pub(super) fn policy() -> DeliveryPolicy {
     DeliveryPolicy {
         account_id: "account".into(),
         register_at: RegisterAt::Auto,
-        directions: vec![Direction::Inbound, Direction::Outbound],
+        directions: vec![CallDirection::Inbound, CallDirection::Outbound],
         unanswered: true,
         send_mappings: ["CallStartTime", "CallEndTime", "CallDuration", "PhoneNumberFrom", "PhoneNumberTo"]
             .map(String::from)
@@ -37,7 +37,7 @@ fn at(s: i64) -> Timestamp {
 
 pub(super) fn call(id: &str, progress: CallProgress, parts: u32) -> CallUpdate {
     let recordings = (1..=parts)
-        .map(|part| Recording {
+        .map(|part| RecordingFile {
             part,
             path: format!("/r/{id}-{part}.wav"),
             format: "wav".into(),
@@ -54,7 +54,7 @@ pub(super) fn call(id: &str, progress: CallProgress, parts: u32) -> CallUpdate {
     let answered = parts > 0;
     let record = CallRecord {
         id: id.into(),
-        direction: Direction::Inbound,
+        direction: CallDirection::Inbound,
         from: Some("+79774221338".into()),
         to: Some("+74953009080".into()),
         internal: Some("200".into()),
@@ -62,7 +62,7 @@ pub(super) fn call(id: &str, progress: CallProgress, parts: u32) -> CallUpdate {
         answered_at: answered.then(|| Timestamp::from_secs(1_640_218_300)),
         ended_at: (progress != CallProgress::Live).then(|| Timestamp::from_secs(1_640_218_360)),
         duration_s: (answered && progress != CallProgress::Live).then_some(60.4),
-        outcome: if answered { Outcome::Answered } else { Outcome::NoAnswer },
+        outcome: if answered { CallOutcome::Answered } else { CallOutcome::NoAnswer },
         recordings,
         ..CallRecord::default()
     };
@@ -172,7 +172,7 @@ fn registration_waits_for_the_configured_event() {
     let extension: fn(&mut CallRecord) = |r| r.internal = Some("200".into());
     let answered: fn(&mut CallRecord) = |r| {
         r.answered_at = Some(at(0));
-        r.outcome = Outcome::Answered;
+        r.outcome = CallOutcome::Answered;
     };
     let by_person: fn(&mut CallRecord) = |r| {
         r.answered_at = Some(at(0));
@@ -206,17 +206,17 @@ fn only_configured_directions_and_outcomes_are_delivered() {
         m.handle_call(&update);
         m.contains("a")
     };
-    let one_way = DeliveryPolicy { directions: vec![Direction::Inbound], ..policy() };
+    let one_way = DeliveryPolicy { directions: vec![CallDirection::Inbound], ..policy() };
     let answered_only = DeliveryPolicy { unanswered: false, ..policy() };
-    let with_internal = DeliveryPolicy { directions: vec![Direction::Internal], ..policy() };
+    let with_internal = DeliveryPolicy { directions: vec![CallDirection::Internal], ..policy() };
     assert!(owed(policy(), |_| {}));
-    assert!(!owed(policy(), |u| u.record.direction = Direction::Internal));
-    assert!(owed(with_internal, |u| u.record.direction = Direction::Internal));
-    assert!(owed(policy(), |u| u.record.direction = Direction::Unknown));
-    assert!(!owed(one_way.clone(), |u| u.record.direction = Direction::Unknown));
-    assert!(!owed(one_way, |u| u.record.direction = Direction::Outbound));
+    assert!(!owed(policy(), |u| u.record.direction = CallDirection::Internal));
+    assert!(owed(with_internal, |u| u.record.direction = CallDirection::Internal));
+    assert!(owed(policy(), |u| u.record.direction = CallDirection::Unknown));
+    assert!(!owed(one_way.clone(), |u| u.record.direction = CallDirection::Unknown));
+    assert!(!owed(one_way, |u| u.record.direction = CallDirection::Outbound));
     assert!(!owed(answered_only.clone(), |u| u.record.answered_at = None));
-    assert!(!owed(answered_only, |u| u.record.outcome = Outcome::Abandoned));
+    assert!(!owed(answered_only, |u| u.record.outcome = CallOutcome::Abandoned));
     assert!(!owed(policy(), |u| u.consent = DeliveryConsent::Forbidden));
 }
 

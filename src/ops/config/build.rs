@@ -6,8 +6,8 @@ use super::finding::ConfigFinding;
 use super::raw::{ConfigGroup, ConfigValue, GivenValue, RawConfig};
 use super::value::{number_source, split_header_match};
 use super::{Config, ConfigPurpose, SecretSources, secret};
-use crate::call::config::{NumberSource, Rule, RuleAction, Start};
-use crate::call::record::Direction;
+use crate::call::config::{CallRule, NumberSource, RecordingStart, RuleAction};
+use crate::call::record::CallDirection;
 use crate::pyrus::config::{DurationUnit, RegisterAt, UploadVia};
 use crate::recording::config::{RecordingFormat, UndeliveredPolicy};
 
@@ -167,7 +167,7 @@ fn storage(raw: &RawConfig, config: &mut Config) {
         config.recording.sample_rate = u32::try_from(*rate).ok();
     }
     if section.text("start") == Some("media") {
-        config.call.start = Start::Media;
+        config.call.start = RecordingStart::Media;
     }
 }
 
@@ -207,17 +207,17 @@ fn pyrus(raw: &RawConfig, config: &mut Config) {
     };
 }
 
-fn direction(word: &str) -> Option<Direction> {
+fn direction(word: &str) -> Option<CallDirection> {
     match word {
-        "inbound" => Some(Direction::Inbound),
-        "outbound" => Some(Direction::Outbound),
-        "internal" => Some(Direction::Internal),
-        "unknown" => Some(Direction::Unknown),
+        "inbound" => Some(CallDirection::Inbound),
+        "outbound" => Some(CallDirection::Outbound),
+        "internal" => Some(CallDirection::Internal),
+        "unknown" => Some(CallDirection::Unknown),
         _ => None,
     }
 }
 
-fn rules(raw: &RawConfig, findings: &mut Vec<ConfigFinding>) -> Vec<Rule> {
+fn rules(raw: &RawConfig, findings: &mut Vec<ConfigFinding>) -> Vec<CallRule> {
     let mut rules = Vec::new();
     let mut catch_all = None;
     for (line, group) in &raw.rules {
@@ -241,14 +241,14 @@ fn rules(raw: &RawConfig, findings: &mut Vec<ConfigFinding>) -> Vec<Rule> {
     rules
 }
 
-fn rule(group: &ConfigGroup) -> Option<Rule> {
+fn rule(group: &ConfigGroup) -> Option<CallRule> {
     let text = |name: &str| group.get(name).and_then(as_text);
     let action = match text("action")? {
         "exclude" => RuleAction::Exclude,
         "no_register" => RuleAction::NoRegister,
         _ => RuleAction::Record,
     };
-    Some(Rule {
+    Some(CallRule {
         direction: text("direction").and_then(direction),
         number: text("number").map(str::to_owned),
         extension: text("extension").map(str::to_owned),

@@ -4,8 +4,8 @@ use secrecy::ExposeSecret;
 
 use super::keys::{KEYS, KeyKind};
 use super::*;
-use crate::call::config::{NumberSource, Rule, RuleAction, Start};
-use crate::call::record::Direction;
+use crate::call::config::{CallRule, NumberSource, RecordingStart, RuleAction};
+use crate::call::record::CallDirection;
 
 fn check(text: &str) -> Result<LoadedConfig, ConfigError> {
     Config::from_text(text, "test.toml", ConfigPurpose::Replay, &SecretSources::default())
@@ -298,19 +298,19 @@ header = \"X-Private\"
 action = \"no_register\"
 ";
     let rules = check(text).expect("valid").config.call.rules;
-    let empty = Rule { direction: None, number: None, extension: None, header: None, action: RuleAction::Record };
+    let empty = CallRule { direction: None, number: None, extension: None, header: None, action: RuleAction::Record };
     let header = |n: &str, v: &str| Some((n.to_owned(), v.to_owned()));
     assert_eq!(
         rules,
         [
-            Rule { direction: Some(Direction::Internal), action: RuleAction::Exclude, ..empty.clone() },
-            Rule {
+            CallRule { direction: Some(CallDirection::Internal), action: RuleAction::Exclude, ..empty.clone() },
+            CallRule {
                 header: header("X-Queue", "vip*"),
                 number: Some("+7495*".to_owned()),
                 extension: Some("1xx".to_owned()),
                 ..empty.clone()
             },
-            Rule { header: header("X-Private", "*"), action: RuleAction::NoRegister, ..empty },
+            CallRule { header: header("X-Private", "*"), action: RuleAction::NoRegister, ..empty },
         ]
     );
 }
@@ -346,7 +346,7 @@ Topic = \"header:X-Topic\"
 #[test]
 fn start_of_the_recording_goes_to_the_engine() {
     let config = check("[recording]\nstart = \"media\"\nsample_rate = 16000\n").expect("valid").config;
-    assert_eq!((config.call.start, config.recording.sample_rate), (Start::Media, Some(16_000)));
+    assert_eq!((config.call.start, config.recording.sample_rate), (RecordingStart::Media, Some(16_000)));
 }
 
 #[test]

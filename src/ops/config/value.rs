@@ -230,7 +230,7 @@ fn digits(text: &str) -> Result<(), Wrong> {
 
 const PATTERN_HELP: &str = "x is one digit, * any characters, [2-4] a class, a comma separates patterns";
 
-/// The grammar of `extension_pattern`, see [`crate::call::config::Numbers`].
+/// The grammar of `extension_pattern`, see [`crate::call::config::NumbersConfigConfig`].
 fn pattern(text: &str) -> Result<(), Wrong> {
     if let Some(c) = text.chars().find(|c| r"^$\|(){}?".contains(*c)) {
         return wrong(format!("this is no pattern: it has \"{c}\" (regular expressions are not used)"), PATTERN_HELP);

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use crate::call::decision::{Decision, PayloadFormat, Unreadable};
-use crate::call::event::{CallEvent, EndedCall, Keep, LegId, LegSink};
+use crate::call::decision::{Decision, MissingKeyReason, PayloadFormat};
+use crate::call::event::{CallEvent, EndedCall, KeptBytes, LegId, LegSink};
 use crate::call::record::Side;
 use crate::codec::Codec;
 use crate::decode::UdpDatagram;
@@ -131,7 +131,7 @@ impl CallTally {
 
 impl LegSink for CallTally {
     fn open(&mut self, _leg: LegId, _name: &str) {}
-    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, _keep: Keep) {
+    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, _keep: KeptBytes) {
         let is_whole = datagram.payload.len() as u64 >= u64::from(datagram.wire_len);
         let Some(streams) = self.legs.get_mut(&leg).filter(|_| is_whole) else { return };
         if rtp::classify(datagram.payload) != rtp::MediaPacketKind::Rtp {
@@ -154,9 +154,9 @@ impl LegSink for CallTally {
         match decision {
             Decision::Payload { format: Some(format), .. } => self.note_format(format),
             Decision::Srtp { .. } => self.with_keys += 1,
-            Decision::Encrypted { why: Unreadable::DtlsSrtp, .. } => self.dtls += 1,
-            Decision::Encrypted { why: Unreadable::Zrtp, .. } => self.zrtp += 1,
-            Decision::Encrypted { why: Unreadable::NoKeys, stream } => {
+            Decision::Encrypted { why: MissingKeyReason::DtlsSrtp, .. } => self.dtls += 1,
+            Decision::Encrypted { why: MissingKeyReason::Zrtp, .. } => self.zrtp += 1,
+            Decision::Encrypted { why: MissingKeyReason::NoKeys, stream } => {
                 self.no_keys += u64::from(self.keyless.insert((leg, *stream)));
             }
             _ => {}

@@ -12,8 +12,8 @@ use super::quality;
 use super::segmenter::{FinishedSegments, NewSegment, RenderUpTo, RenderedLeg, Segmenter};
 use super::segments::{self, ChannelOrder};
 use super::verdict::{AnswerState, VerdictFacts, verdict};
-use crate::call::event::{DueParts, EndedCall, EndedLeg};
-use crate::call::record::{CallRecord, Outcome, Problem, Recording, Side, Sides};
+use crate::call::event::{DueSegments, EndedCall, EndedLeg};
+use crate::call::record::{CallOutcome, CallRecord, ProblemKind, RecordingFile, Side, SideRecords};
 use crate::render::{RenderError, RenderReport, SideReport, UndecodableReason};
 use crate::spool::{LegSource, LegStore, SpoolError};
 use crate::time::Timestamp;
@@ -81,7 +81,7 @@ impl Recorder {
     /// Fails if a file cannot be written. A spool that cannot be read is left to the end of the call.
     pub fn render_segments(
         &self,
-        due: &DueParts,
+        due: &DueSegments,
         store: &dyn LegStore,
     ) -> Result<Option<ReadySegments>, RecordingError> {
         let finished_segments = segments_in_record(&due.record, due.wall_offset_ns);
@@ -180,7 +180,7 @@ impl Recorder {
         let finished_segments = segments_in_record(record, ended.wall_offset_ns);
         let task = RenderTask { record, finished_segments, up_to: RenderUpTo::End };
         let best = self.render_best(&ended.legs, store, task, &mut |error| {
-            problems.push(problem("render_error", None));
+            problems.push(ProblemKind::RenderError.problem());
             facts.failure = Some(error.to_string());
         })?;
         record.problems.extend(problems);
@@ -311,7 +311,7 @@ impl Recorder {
         for NewSegment { number, starts_at, ends_at, sample_rate, file } in segments {
             let folder = self.folder(record);
             let (path, bytes, sha256) = file.publish().map_err(|error| failed(&folder, error))?;
-            record.recordings.push(Recording {
+            record.recordings.push(RecordingFile {
                 part: number,
                 path: path.display().to_string(),
                 format: self.config.format.name().to_owned(),
@@ -385,7 +385,7 @@ fn mark_rendered_legs(leg: &EndedLeg, record: &mut CallRecord) {
 /// Writes the statistics of both sides into the record: those of the engine, and those of rendering.
 fn apply_side_statistics(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut CallRecord) {
     let mut sides = match &rendered.plan.ended {
-        Some(ended) => Sides { caller: ended.sides[0].clone(), callee: ended.sides[1].clone() },
+        Some(ended) => SideRecords { caller: ended.sides[0].clone(), callee: ended.sides[1].clone() },
         None => return,
     };
     for side in [Side::Caller, Side::Callee] {
@@ -396,7 +396,7 @@ fn apply_side_statistics(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut Ca
         }
         target.clock_drift_ppm = report.clock_drift_ppm;
     }
-    record.sides = if leg.same_sides { sides } else { Sides { caller: sides.callee, callee: sides.caller } };
+    record.sides = if leg.same_sides { sides } else { SideRecords { caller: sides.callee, callee: sides.caller } };
     apply_losses(record, rendered.plan.recounted);
 }
 
@@ -404,18 +404,18 @@ fn apply_side_statistics(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut Ca
 fn apply_losses(record: &mut CallRecord, recounted: bool) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if recounted && lost == 0 {
-        record.problems.retain(|p| p.kind != "lost_before_us");
+        record.problems.retain(|p| p.kind != ProblemKind::LostBeforeUs);
     }
-    let known = ["lost_by_us", "restart_gap", "lost_before_us"];
-    match record.problems.iter_mut().find(|p| known.contains(&p.kind.as_str())) {
+    let known = [ProblemKind::LostByUs, ProblemKind::RestartGap, ProblemKind::LostBeforeUs];
+    match record.problems.iter_mut().find(|p| known.contains(&p.kind)) {
         Some(problem) if recounted => problem.packets = (lost > 0).then_some(lost),
-        None if lost > 0 => record.problems.push(problem("lost_before_us", Some(lost))),
+        None if lost > 0 => record.problems.push(ProblemKind::LostBeforeUs.with_packets(lost)),
         _ => {}
     }
 }
 
 /// Shifts stream times from the capture timeline to the wall clock as of the start of the call.
-fn shift_streams(sides: &mut Sides, by_ns: i64) {
+fn shift_streams(sides: &mut SideRecords, by_ns: i64) {
     for side in [Side::Caller, Side::Callee] {
         for stream in &mut sides.get_mut(side).streams {
             stream.first_at = stream.first_at.offset(by_ns);
@@ -426,20 +426,20 @@ fn shift_streams(sides: &mut Sides, by_ns: i64) {
 
 fn add_problems(report: &RenderReport, record: &mut CallRecord) {
     if report.torn_tail {
-        record.problems.push(problem("torn_tail", None));
+        record.problems.push(ProblemKind::TornTail.problem());
     }
     let count =
         |reason: &UndecodableReason| report.sides.iter().filter_map(|side| side.silent.get(reason)).sum::<u64>();
     let sum = |of: fn(&SideReport) -> u64| report.sides.iter().map(of).sum::<u64>();
     for (kind, packets) in [
-        ("cut_by_snaplen", count(&UndecodableReason::Cut)),
-        ("undecodable", count(&UndecodableReason::Damaged)),
-        ("late", sum(|side| side.late)),
-        ("broken_stamps", sum(|side| side.broken_stamps)),
+        (ProblemKind::CutBySnaplen, count(&UndecodableReason::Cut)),
+        (ProblemKind::Undecodable, count(&UndecodableReason::Damaged)),
+        (ProblemKind::Late, sum(|side| side.late)),
+        (ProblemKind::BrokenStamps, sum(|side| side.broken_stamps)),
     ] {
         // The engine has already counted the cut packets of the whole call.
         if packets > 0 && !record.problems.iter().any(|p| p.kind == kind) {
-            record.problems.push(problem(kind, Some(packets)));
+            record.problems.push(kind.with_packets(packets));
         }
     }
 }
@@ -448,12 +448,12 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
 fn facts_from_record(record: &CallRecord) -> VerdictFacts {
     let refused = matches!(
         record.outcome,
-        Outcome::Cancelled
-            | Outcome::Busy
-            | Outcome::Declined
-            | Outcome::NoAnswer
-            | Outcome::Redirected
-            | Outcome::Failed
+        CallOutcome::Cancelled
+            | CallOutcome::Busy
+            | CallOutcome::Declined
+            | CallOutcome::NoAnswer
+            | CallOutcome::Redirected
+            | CallOutcome::Failed
     );
     let answered = match (record.answered_at, record.invited_at) {
         (None, None) if !refused => AnswerState::BeganBefore,
@@ -475,10 +475,6 @@ fn stem(record: &CallRecord) -> String {
 
 fn start_of(record: &CallRecord) -> Timestamp {
     record.invited_at.or(record.answered_at).or(record.ended_at).unwrap_or(Timestamp::EPOCH)
-}
-
-fn problem(kind: &str, packets: Option<u64>) -> Problem {
-    Problem { kind: kind.to_owned(), packets, ms: None }
 }
 
 fn failed(path: &Path, source: io::Error) -> RecordingError {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::call::decision::Decision;
 use crate::call::event::LegId;
-use crate::call::record::{LegRecord, Verdict};
+use crate::call::record::{CallVerdict, LegRecord};
 use crate::spool::testkit::{SpoolBuilder, TestRtp, at_ms, format_of};
 use std::collections::HashMap;
 
@@ -45,7 +45,7 @@ fn call(legs: Vec<(LegSource, bool)>) -> (EndedCall, TestSpools) {
         invited_at: Some(at_ms(-1_000.0)),
         answered_at: Some(at_ms(0.0)),
         ended_at: Some(at_ms(2_000.0)),
-        outcome: Outcome::Answered,
+        outcome: CallOutcome::Answered,
         legs: vec![LegRecord::default(); legs.len()],
         ..CallRecord::default()
     };
@@ -87,7 +87,7 @@ fn call_becomes_a_stereo_wav_and_record_reproducibly() {
         assert_eq!((spec.channels, spec.bits_per_sample, samples.len()), (2, 16, 32_000));
         // mu-law 0x90 and 0xA0 (G.711 table 2a).
         assert_eq!((samples[800], samples[801]), (15_996, 7_932));
-        assert_eq!(record.verdict, Some(Verdict::BothSides));
+        assert_eq!(record.verdict, Some(CallVerdict::BothSides));
         assert!(record.legs[0].rendered);
         // The engine's own counts, from the leg's end.
         assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (1, 2));
@@ -117,7 +117,7 @@ fn first_leg_that_can_be_heard_is_rendered() {
     let (ended, spools) = call(vec![(deaf, true), (leg(&BOTH), true)]);
     let dir = tempfile::tempdir().unwrap();
     let record = recorder(dir.path()).record(&ended, &spools).unwrap();
-    assert_eq!(record.verdict, Some(Verdict::BothSides));
+    assert_eq!(record.verdict, Some(CallVerdict::BothSides));
     assert_eq!(record.legs.iter().map(|leg| leg.rendered).collect::<Vec<_>>(), [false, true]);
 }
 
@@ -138,7 +138,7 @@ fn leg_with_both_sides_is_rendered_instead_of_a_one_sided_leg() {
     let almost = leg_of(&[(Side::Caller, "PCMU", 0..100), (Side::Callee, "PCMU", 0..2)]);
     for first in [leg(&BOTH[..1]), leg(&BOTH[1..]), stray, almost] {
         let (legs, record, sound) = rendered_of(vec![first, leg(&BOTH[..1]), leg(&BOTH)]);
-        assert_eq!((legs, record.verdict), (vec![false, false, true], Some(Verdict::BothSides)));
+        assert_eq!((legs, record.verdict), (vec![false, false, true], Some(CallVerdict::BothSides)));
         assert_eq!(sound, [15_996, 7_932]);
         let reason = record.verdict_reason.unwrap();
         assert!(reason.contains("another leg"), "{reason}");
@@ -150,14 +150,14 @@ fn first_leg_is_kept_if_no_other_has_more_audio() {
     let half = || leg_of(&[(Side::Caller, "PCMU", 0..30), (Side::Callee, "PCMU", 0..30)]);
     // The first leg has one side throughout; the second has both, for less than half of the call.
     let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), half()]);
-    assert_eq!((legs, record.verdict), (vec![true, false], Some(Verdict::CallerOnly)));
+    assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::CallerOnly)));
     // The first leg has both sides, one of them for a fifth of the call, which is enough.
     let little = leg_of(&[(Side::Caller, "PCMU", 0..100), (Side::Callee, "PCMU", 40..60)]);
     let (legs, record, _) = rendered_of(vec![little, leg(&BOTH)]);
-    assert_eq!((legs, record.verdict), (vec![true, false], Some(Verdict::BothSides)));
+    assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::BothSides)));
     // No leg has both sides.
     let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), leg(&BOTH[1..])]);
-    assert_eq!((legs, record.verdict), (vec![true, false], Some(Verdict::CallerOnly)));
+    assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::CallerOnly)));
     assert!(!record.verdict_reason.unwrap().contains("another leg"));
 }
 
@@ -194,7 +194,7 @@ fn call_that_cannot_be_heard_has_a_record_and_no_wav() {
     let (ended, spools) = call(vec![(deaf, true)]);
     let dir = tempfile::tempdir().unwrap();
     let record = recorder(dir.path()).record(&ended, &spools).unwrap();
-    assert_eq!(record.verdict, Some(Verdict::UnknownCodec));
+    assert_eq!(record.verdict, Some(CallVerdict::UnknownCodec));
     assert_eq!(record.verdict_reason.as_deref(), Some("There is no decoder for codec WHATEVER."));
     assert!(record.recordings.is_empty() && !record.legs[0].rendered);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -205,7 +205,7 @@ fn one_way_audio_is_reported_with_its_reason() {
     let (ended, spools) = call(vec![(leg(&[(Side::Caller, "PCMU"), (Side::Callee, "WHATEVER")]), true)]);
     let dir = tempfile::tempdir().unwrap();
     let record = recorder(dir.path()).record(&ended, &spools).unwrap();
-    assert_eq!(record.verdict, Some(Verdict::CallerOnly));
+    assert_eq!(record.verdict, Some(CallVerdict::CallerOnly));
     let reason = record.verdict_reason.unwrap();
     assert_eq!(reason, "Only the caller can be heard: there is no decoder for the callee's codec WHATEVER.");
 }
@@ -215,13 +215,13 @@ fn refused_and_excluded_calls_keep_their_verdict() {
     let (mut ended, spools) = call(Vec::new());
     let dir = tempfile::tempdir().unwrap();
     ended.record.answered_at = None;
-    ended.record.outcome = Outcome::Busy;
+    ended.record.outcome = CallOutcome::Busy;
     let record = recorder(dir.path()).record(&ended, &spools).unwrap();
-    assert_eq!(record.verdict, Some(Verdict::NotAnswered));
-    ended.record.verdict = Some(Verdict::Excluded);
+    assert_eq!(record.verdict, Some(CallVerdict::NotAnswered));
+    ended.record.verdict = Some(CallVerdict::Excluded);
     ended.record.verdict_reason = Some("rule 1".to_owned());
     let record = recorder(dir.path()).record(&ended, &spools).unwrap();
-    assert_eq!((record.verdict, record.verdict_reason.as_deref()), (Some(Verdict::Excluded), Some("rule 1")));
+    assert_eq!((record.verdict, record.verdict_reason.as_deref()), (Some(CallVerdict::Excluded), Some("rule 1")));
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn finished_segments_stay_and_the_record_names_another_leg() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config { dir: dir.path().to_owned(), ..Config::default() };
     let recorder = Recorder::new(config, FolderLayout::Flat, Some(64_058));
-    let due = DueParts {
+    let due = DueSegments {
         record: ended.record.clone(),
         legs: ended.legs.clone(),
         registration: Default::default(),
@@ -309,7 +309,7 @@ fn finished_segments_stay_and_the_record_names_another_leg() {
     recorder.publish_segments(ready, &mut live).unwrap();
     let first = live.recordings.clone();
     assert_eq!((first.len(), first[0].part), (1, 1));
-    let again = DueParts { record: live.clone(), ..due };
+    let again = DueSegments { record: live.clone(), ..due };
     assert!(recorder.render_segments(&again, &spools).unwrap().is_none(), "it is not made twice");
     // At the end the other leg is the anchor leg, and its sides are swapped.
     ended.legs.reverse();

@@ -21,9 +21,9 @@ use super::pending_leg::{PendingLeg, is_media};
 use super::rolling::{RollingBuffer, RollingDue, RollingFile};
 use super::writer::{LegFiles, SpoolWriter, WriterMessage};
 use super::{LegSource, LegStore, SpoolError, file_name};
-use crate::call::decision::{Decided, Decision};
-use crate::call::event::{CallEvent, EndedLeg, Keep, LegId, LegSink};
-use crate::call::record::Problem;
+use crate::call::decision::{Decision, TimedDecision};
+use crate::call::event::{CallEvent, EndedLeg, KeptBytes, LegId, LegSink};
+use crate::call::record::ProblemKind;
 use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
@@ -158,10 +158,10 @@ impl DiskSpool {
             let closed = ended.legs.iter().filter_map(|leg| self.closed.remove(&leg.leg));
             let lost: u64 = closed.map(|leg| leg.lost).sum();
             if lost > 0 {
-                ended.record.problems.push(Problem { kind: "lost_by_us".to_owned(), packets: Some(lost), ms: None });
+                ended.record.problems.push(ProblemKind::LostByUs.with_packets(lost));
             }
         }
-        if let CallEvent::PartDue(due) = &event {
+        if let CallEvent::SegmentsDue(due) = &event {
             for leg in &due.legs {
                 self.send_leg(leg.leg);
             }
@@ -339,7 +339,7 @@ impl LegSink for DiskSpool {
         self.legs.insert(leg, DiskLeg { name: name.to_owned(), stage, lost: 0, tracker });
     }
 
-    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: Keep) {
+    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes) {
         let packet: SpoolPacket<'_> = packet_to_keep(datagram, keep);
         let kind = match is_media(packet.payload) {
             false => BlockKind::Signalling,
@@ -367,7 +367,7 @@ impl LegSink for DiskSpool {
     }
 
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
-        let decided = Decided { at_ns: at.as_nanos(), decision: decision.clone() };
+        let decided = TimedDecision { at_ns: at.as_nanos(), decision: decision.clone() };
         let Some(state) = self.legs.get_mut(&leg) else { return };
         // An end written by an earlier process is more accurate: after a restart only part of the file was read.
         if state.tracker.index.has_end && matches!(decision, Decision::End { .. }) {

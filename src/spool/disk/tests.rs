@@ -52,13 +52,13 @@ fn first_media_creates_the_file_with_the_earlier_signalling() {
     for (leg, name) in [(LegId(1), "with"), (LegId(2), "without"), (LegId(3), "discarded")] {
         spool.open(leg, name);
         spool.decide(leg, at_ms(0.0), &begin(name));
-        spool.packet(leg, &datagram(0.0, b"INVITE sip:b SIP/2.0"), Keep::Whole);
+        spool.packet(leg, &datagram(0.0, b"INVITE sip:b SIP/2.0"), KeptBytes::Whole);
     }
     spool.flush();
     assert!(store.list().unwrap().is_empty());
     for leg in [LegId(1), LegId(3)] {
-        spool.packet(leg, &datagram(10.0, &RTP), Keep::Whole);
-        spool.packet(leg, &datagram(30.0, &RTP), Keep::Header(12));
+        spool.packet(leg, &datagram(10.0, &RTP), KeptBytes::Whole);
+        spool.packet(leg, &datagram(30.0, &RTP), KeptBytes::Header(12));
     }
     spool.close(LegId(1));
     spool.close(LegId(2));
@@ -86,9 +86,9 @@ fn pending_signalling_keeps_the_first_and_newest_messages() {
     spool.decide(LegId(1), at_ms(0.0), &begin("leg"));
     for n in 0..1_000 {
         let message = format!("OPTIONS sip:b SIP/2.0\r\nCSeq: {n} OPTIONS\r\n\r\n");
-        spool.packet(LegId(1), &datagram(f64::from(n), message.as_bytes()), Keep::Whole);
+        spool.packet(LegId(1), &datagram(f64::from(n), message.as_bytes()), KeptBytes::Whole);
     }
-    spool.packet(LegId(1), &datagram(1_000.0, &RTP), Keep::Whole);
+    spool.packet(LegId(1), &datagram(1_000.0, &RTP), KeptBytes::Whole);
     spool.close(LegId(1));
     spool.flush();
     let path = spool.store().path("leg");
@@ -108,7 +108,7 @@ fn event_is_passed_on_after_everything_before_it_is_written() {
         spool.open(leg, &name);
         spool.decide(leg, at_ms(0.0), &begin(&name));
         for ms in 0..50 {
-            spool.packet(leg, &datagram(f64::from(ms), &RTP), Keep::Whole);
+            spool.packet(leg, &datagram(f64::from(ms), &RTP), KeptBytes::Whole);
         }
         spool.close(leg);
         let legs = vec![EndedLeg { leg, name, index: 0, same_sides: true }];
@@ -138,7 +138,7 @@ fn full_buffer_drops_and_counts_packets_but_keeps_decisions() {
     spool.open(leg, "leg");
     spool.decide(leg, at_ms(0.0), &begin("leg"));
     for n in 0..200 {
-        spool.packet(leg, &datagram(f64::from(n), &RTP), Keep::Whole);
+        spool.packet(leg, &datagram(f64::from(n), &RTP), KeptBytes::Whole);
         if n % 10 == 0 {
             spool.decide(leg, at_ms(f64::from(n)), &Decision::Pause);
         }
@@ -165,7 +165,7 @@ fn old_chunk_is_written_and_leg_continues_after_a_crash() {
         let (mut spool, _events) = DiskSpool::start(&config).unwrap();
         spool.open(LegId(1), "leg");
         spool.decide(LegId(1), at_ms(0.0), &begin("leg"));
-        spool.packet(LegId(1), &datagram(100.0, &RTP), Keep::Whole);
+        spool.packet(LegId(1), &datagram(100.0, &RTP), KeptBytes::Whole);
         spool.handle_timeout(at_ms(1_000.0));
         spool.flush();
         spool.store().path("leg")
@@ -178,7 +178,7 @@ fn old_chunk_is_written_and_leg_continues_after_a_crash() {
     let (mut spool, _events) = DiskSpool::start(&config).unwrap();
     spool.open(LegId(9), "leg");
     spool.decide(LegId(9), at_ms(5_000.0), &begin("leg"));
-    spool.packet(LegId(9), &datagram(5_100.0, &RTP), Keep::Whole);
+    spool.packet(LegId(9), &datagram(5_100.0, &RTP), KeptBytes::Whole);
     spool.close(LegId(9));
     spool.shutdown();
     assert_eq!(count(&path), (2, 2));
@@ -206,7 +206,7 @@ fn more_legs_than_open_files_are_all_written() {
             if round == 0 {
                 spool.open(LegId(n), &format!("leg{n}"));
             }
-            spool.packet(LegId(n), &datagram(f64::from(round) * 1_000.0, &RTP), Keep::Whole);
+            spool.packet(LegId(n), &datagram(f64::from(round) * 1_000.0, &RTP), KeptBytes::Whole);
         }
         spool.handle_timeout(at_ms(f64::from(round + 1) * 1_000.0));
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::chunked_buf::{ChunkedBuf, ChunkedBufReader};
 use super::format;
-use crate::call::decision::{Decided, Decision, FORMAT};
+use crate::call::decision::{Decision, FORMAT, TimedDecision};
 use crate::call::event::EARLY_WINDOW;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
@@ -86,7 +86,7 @@ pub enum SpoolEntry<'a> {
     /// A packet.
     Packet(PacketEntry<'a>),
     /// A decision.
-    Decided(&'a Decided),
+    Decided(&'a TimedDecision),
 }
 
 /// A packet in a spool.
@@ -193,7 +193,7 @@ enum SpoolEnd {
 struct BufferedEntry {
     head: Option<SpoolPacketHeader>,
     payload: Vec<u8>,
-    decided: Option<Decided>,
+    decided: Option<TimedDecision>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -401,7 +401,7 @@ pub(super) fn decision_json(body: &[u8]) -> Option<&[u8]> {
 ///
 /// # Errors
 /// Fails if a newer version wrote it.
-pub(super) fn parse_decision(json: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Decided>, SpoolError> {
+pub(super) fn parse_decision(json: &[u8], path: &dyn std::fmt::Display) -> Result<Option<TimedDecision>, SpoolError> {
     // The version is read first, because a newer decision may not parse at all.
     let version: DecisionVersion = serde_json::from_slice(json).unwrap_or_default();
     if version.decision == "begin" && version.format > FORMAT {

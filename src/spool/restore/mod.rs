@@ -18,7 +18,7 @@ use super::index::{self, BlockKind, BlockSpan, IndexTracker, SpoolIndex};
 use super::pending_leg::is_media;
 use super::reader;
 use super::rolling;
-use crate::call::decision::{Decided, Decision};
+use crate::call::decision::{Decision, TimedDecision};
 use crate::call::event::{EARLY_WINDOW, LegId};
 use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Transport};
@@ -76,7 +76,7 @@ pub enum RestoreItem {
     /// A packet.
     Packet(RestoredPacket),
     /// A decision that the engine would not make again from the packets alone.
-    Decided(Box<Decided>),
+    Decided(Box<TimedDecision>),
 }
 
 impl RestorableLeg {
@@ -114,7 +114,7 @@ impl RestorableLeg {
             location,
         };
         match head.begin {
-            Some(Decided { at_ns, decision }) => found.with_begin(Timestamp::from_nanos(at_ns), decision),
+            Some(TimedDecision { at_ns, decision }) => found.with_begin(Timestamp::from_nanos(at_ns), decision),
             None => found,
         }
     }
@@ -184,7 +184,7 @@ pub fn find_pending(store: &DiskStore) -> Result<Vec<RestorableLeg>, SpoolError>
 /// Identity of a leg, from its first blocks.
 #[derive(Default)]
 struct FirstBlocks {
-    begin: Option<Decided>,
+    begin: Option<TimedDecision>,
     joined: Option<String>,
     message: Option<RestoredPacket>,
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::call::decision::{FORMAT, PayloadFormat};
-use crate::call::event::{Keep, LegSink as _};
+use crate::call::event::{KeptBytes, LegSink as _};
 use crate::call::record::Side;
 use crate::spool::config::Config;
 use crate::spool::testkit::{SpoolBuilder, T0, at_ms, format_of};
@@ -26,7 +26,7 @@ fn begin() -> Decision {
     }
 }
 
-fn put(spool: &mut DiskSpool, ms: f64, payload: &[u8], keep: Keep) {
+fn put(spool: &mut DiskSpool, ms: f64, payload: &[u8], keep: KeptBytes) {
     let (src, dst) = SpoolBuilder::flow(Side::Caller);
     let wire_len = payload.len() as u32;
     spool.packet(LEG, &UdpDatagram { at: at_ms(ms), src, dst, payload, wire_len, interface: 0 }, keep);
@@ -46,21 +46,21 @@ fn rtp(n: u32) -> Vec<u8> {
 fn talk(spool: &mut DiskSpool) {
     spool.open(LEG, "leg");
     spool.decide(LEG, at_ms(0.0), &begin());
-    put(spool, 0.0, b"INVITE sip:b SIP/2.0\r\n", Keep::Whole);
+    put(spool, 0.0, b"INVITE sip:b SIP/2.0\r\n", KeptBytes::Whole);
     spool.decide(LEG, at_ms(1.0), &Decision::Join { conversation: "second".to_owned() });
     let (src, dst) = SpoolBuilder::flow(Side::Caller);
     spool.decide(LEG, at_ms(10.0), &Decision::Stream { stream: 0, src, dst, ssrc: 9, side: Side::Caller });
     for n in 0..3_000 {
         let ms = 20.0 + f64::from(n) * 20.0;
         match n {
-            1_000 => put(spool, ms, b"INFO sip:b SIP/2.0\r\n", Keep::Whole),
-            2_000 => put(spool, ms, &rtp(n), Keep::Header(12)),
+            1_000 => put(spool, ms, b"INFO sip:b SIP/2.0\r\n", KeptBytes::Whole),
+            2_000 => put(spool, ms, &rtp(n), KeptBytes::Header(12)),
             2_500 => {
                 let format: Option<PayloadFormat> = Some(format_of("PCMA", 8_000));
                 spool.decide(LEG, at_ms(ms), &Decision::Payload { stream: 0, pt: 8, format });
-                put(spool, ms, &rtp(n), Keep::Whole);
+                put(spool, ms, &rtp(n), KeptBytes::Whole);
             }
-            _ => put(spool, ms, &rtp(n), Keep::Whole),
+            _ => put(spool, ms, &rtp(n), KeptBytes::Whole),
         }
     }
 }
@@ -212,7 +212,7 @@ fn resumed_leg_keeps_its_index() {
             spool.packet(
                 LegId(7),
                 &UdpDatagram { at, src, dst, payload: &payload, wire_len: 172, interface: 0 },
-                Keep::Whole,
+                KeptBytes::Whole,
             );
         }
         spool.shutdown();
@@ -231,9 +231,9 @@ fn ringing_leg_is_restored_until_it_ends() {
     spool.handle_timeout(at_ms(0.0));
     spool.open(LEG, "leg");
     spool.decide(LEG, at_ms(0.0), &begin());
-    put(&mut spool, 0.0, b"INVITE sip:b SIP/2.0\r\n", Keep::Whole);
+    put(&mut spool, 0.0, b"INVITE sip:b SIP/2.0\r\n", KeptBytes::Whole);
     spool.decide(LEG, at_ms(1.0), &Decision::Join { conversation: "second".to_owned() });
-    put(&mut spool, 5.0, b"SIP/2.0 180 Ringing\r\n", Keep::Whole);
+    put(&mut spool, 5.0, b"SIP/2.0 180 Ringing\r\n", KeptBytes::Whole);
     let store = spool.store();
     assert!(find_pending(&store).expect("readable").is_empty());
     spool.handle_timeout(at_ms(1_100.0));

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use callspan::call::decision::{Decision, PayloadFormat};
 use callspan::call::engine::{Engine, EngineLimits};
-use callspan::call::event::{CallEvent, Keep, LegId, LegSink};
-use callspan::call::negotiation::Description;
+use callspan::call::event::{CallEvent, KeptBytes, LegId, LegSink};
+use callspan::call::negotiation::AudioDescription;
 use callspan::capture::{CaptureEvent, CaptureSource, CapturedFrame, LinkType, files};
 use callspan::decode::{self, DecodedItem, FrameDecoder, TcpStreamChunk, TcpStreamEvent, UdpDatagram};
 use callspan::net::{Endpoint, Transport};
@@ -162,7 +162,7 @@ fn sip(input: &[u8]) {
 /// A session description, and what the engine makes of it.
 fn sdp(input: &[u8]) {
     if let Ok(session) = sdp::parse(input) {
-        let _ = Description::from_session(&session);
+        let _ = AudioDescription::from_session(&session);
         let _ = session.audio().count();
     }
 }
@@ -383,9 +383,9 @@ impl LegSink for Sink {
     fn open(&mut self, leg: LegId, _name: &str) {
         assert!(self.open.insert(leg), "a leg is opened once");
     }
-    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: Keep) {
+    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes) {
         assert!(self.open.contains(&leg), "packets only between opening and closing");
-        if let Keep::Header(bytes) = keep {
+        if let KeptBytes::Header(bytes) = keep {
             assert!(usize::from(bytes) <= datagram.payload.len(), "a header is no longer than its packet");
         }
     }

@@ -1,6 +1,6 @@
 //! `expect.json`: facts of a call that its endpoints know, independent of callspan.
 
-use callspan::call::record::{CallRecord, Direction, EndedBy, Outcome, Side, Verdict};
+use callspan::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, Side};
 use callspan::time::Timestamp;
 use serde::Deserialize;
 
@@ -19,15 +19,15 @@ pub(crate) struct ExpectedCall {
     from: String,
     to: String,
     internal: String,
-    direction: Direction,
-    outcome: Outcome,
+    direction: CallDirection,
+    outcome: CallOutcome,
     sip_status: u16,
     ended_by: EndedBy,
     invited_at: Timestamp,
     answered_at: Option<Timestamp>,
     operator_answered_at: Option<Timestamp>,
     ended_at: Timestamp,
-    verdict: Verdict,
+    verdict: CallVerdict,
     legs: usize,
     /// `kind side`, in order.
     #[serde(default)]

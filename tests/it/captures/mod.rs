@@ -8,7 +8,7 @@ use crate::support::captures::{ReplayResult, fixture, frames, replay_files, stre
 use crate::support::score::{ChannelScore, ExpectedTrack, halved, judge};
 use expect::{ExpectedCall, ExpectedStream};
 
-use callspan::call::record::{CallRecord, Recording, Side};
+use callspan::call::record::{CallRecord, RecordingFile, Side};
 
 mod corpus;
 mod expect;
@@ -114,7 +114,7 @@ fn bounds(codec: &str) -> SoundBounds {
     }
 }
 
-fn check_sound(name: &str, record: &CallRecord, recording: &Recording, wanted: &ExpectedCall) {
+fn check_sound(name: &str, record: &CallRecord, recording: &RecordingFile, wanted: &ExpectedCall) {
     let mut wav = hound::WavReader::open(&recording.path).unwrap();
     let spec = wav.spec();
     assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (2, recording.sample_rate, 16));

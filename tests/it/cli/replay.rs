@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use callspan::call::record::{CallRecord, EndedBy, Outcome, Verdict};
+use callspan::call::record::{CallOutcome, CallRecord, CallVerdict, EndedBy};
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FakePyrus};
 
 fn callspan(args: &[&str]) -> Command {
@@ -79,8 +79,8 @@ fn json_is_one_record_a_line_and_nothing_else_on_standard_output() {
     let records = records(&output);
     let [record] = records.as_slice() else { panic!("one call, not {}", records.len()) };
     assert_eq!((record.from.as_deref(), record.to.as_deref()), (Some("101"), Some("102")));
-    assert_eq!((record.outcome, record.ended_by), (Outcome::Answered, Some(EndedBy::Caller)));
-    assert_eq!(record.verdict, Some(Verdict::BothSides), "{:?}", record.verdict_reason);
+    assert_eq!((record.outcome, record.ended_by), (CallOutcome::Answered, Some(EndedBy::Caller)));
+    assert_eq!(record.verdict, Some(CallVerdict::BothSides), "{:?}", record.verdict_reason);
     // Answered at 1.21 s, BYE at 9.32 s after the INVITE (manifest of the capture).
     let duration = record.duration_s.expect("answered");
     assert!((8.0..8.25).contains(&duration), "{duration}");
@@ -151,7 +151,7 @@ fn a_truncated_file_is_processed_up_to_its_end() {
     let records = records(&output);
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].ended_by, Some(EndedBy::CaptureEnd));
-    assert_eq!(records[0].verdict, Some(Verdict::BothSides));
+    assert_eq!(records[0].verdict, Some(CallVerdict::BothSides));
 }
 
 #[test]
@@ -277,8 +277,13 @@ fn sound_cut_by_the_snap_length_stands_once_in_the_record() {
     expect_code(&output, 0);
     let records = records(&output);
     assert_eq!(records.len(), 1);
-    assert_eq!(records[0].verdict, Some(Verdict::NoMedia), "{:?}", records[0].verdict_reason);
-    let cuts: Vec<_> = records[0].problems.iter().filter(|p| p.kind == "cut_by_snaplen").map(|p| p.packets).collect();
+    assert_eq!(records[0].verdict, Some(CallVerdict::NoMedia), "{:?}", records[0].verdict_reason);
+    let cuts: Vec<_> = records[0]
+        .problems
+        .iter()
+        .filter(|p| p.kind == callspan::call::record::ProblemKind::CutBySnaplen)
+        .map(|p| p.packets)
+        .collect();
     // 401 and 405 packets.
     assert_eq!(cuts, [Some(806)]);
     assert!(stderr(&output).contains("frames cut by the snap length"), "{}", stderr(&output));

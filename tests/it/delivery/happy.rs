@@ -1,6 +1,6 @@
 //! Delivery without faults, under each variant of undocumented Pyrus behaviour.
 
-use callspan::call::record::Direction;
+use callspan::call::record::CallDirection;
 use callspan::delivery::{CallProgress, CallUpdate, DeliveryConsent};
 use callspan::fake_pyrus::{
     AttachOkBody, FakeEndpoint, FakeOptions, IdStyle, Md5Case, PyrusMode, ResponsibleEmpty, TaskPolicy, UrlSlash,
@@ -107,7 +107,7 @@ fn calls_that_the_configuration_leaves_out_are_not_sent() {
     let mut world = DeliveryFixture::new(FakeOptions::default());
     world.config.unanswered = false;
     let mut internal = world.recorded("internal");
-    internal.record.direction = Direction::Internal;
+    internal.record.direction = CallDirection::Internal;
     let mut forbidden = world.recorded("forbidden");
     forbidden.consent = DeliveryConsent::Forbidden;
     let summary = world.deliver([unanswered("missed"), internal, forbidden]);
@@ -136,7 +136,7 @@ fn headers_fill_fields_and_a_withheld_caller_has_one_text() {
 fn an_outbound_call_keeps_its_direction_and_names_the_outside_party() {
     let world = DeliveryFixture::new(FakeOptions::default());
     let mut call = world.recorded("a");
-    call.record.direction = Direction::Outbound;
+    call.record.direction = CallDirection::Outbound;
     (call.record.from, call.record.to) = (Some("200".into()), Some("+79774221338".into()));
     world.deliver([call]);
     let state = world.fake.state();

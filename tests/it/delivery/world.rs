@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use callspan::call::record::{CallRecord, Direction, Outcome, Recording, Verdict};
+use callspan::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, RecordingFile};
 use callspan::delivery::{CallProgress, CallUpdate, DeliveryConsent, DeliverySummary, DeliveryTuning};
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FakePyrus, TaskPolicy};
 use callspan::journal::Journal;
@@ -69,8 +69,8 @@ impl DeliveryFixture {
         let mut update = unanswered(id);
         update.record.answered_at = Some(Timestamp::from_secs(START_S + 5));
         update.record.duration_s = Some(750.0);
-        update.record.outcome = Outcome::Answered;
-        update.record.verdict = Some(Verdict::BothSides);
+        update.record.outcome = CallOutcome::Answered;
+        update.record.verdict = Some(CallVerdict::BothSides);
         update.record.recordings = vec![part(1, &path)];
         update
     }
@@ -132,21 +132,21 @@ pub(crate) fn unanswered(id: &str) -> CallUpdate {
     let record = CallRecord {
         schema: 1,
         id: id.into(),
-        direction: Direction::Inbound,
+        direction: CallDirection::Inbound,
         from: Some("+79774221338".into()),
         to: Some("+74953009080".into()),
         internal: Some("200".into()),
         invited_at: Some(Timestamp::from_secs(START_S)),
         ended_at: Some(Timestamp::from_secs(START_S + 755)),
-        outcome: Outcome::NoAnswer,
-        verdict: Some(Verdict::NotAnswered),
+        outcome: CallOutcome::NoAnswer,
+        verdict: Some(CallVerdict::NotAnswered),
         ..CallRecord::default()
     };
     CallUpdate { record, progress: CallProgress::Complete, consent: DeliveryConsent::ByConfig }
 }
 
-pub(crate) fn part(number: u32, path: &std::path::Path) -> Recording {
-    Recording {
+pub(crate) fn part(number: u32, path: &std::path::Path) -> RecordingFile {
+    RecordingFile {
         part: number,
         path: path.to_string_lossy().into_owned(),
         format: "wav".into(),

@@ -4,8 +4,8 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use callspan::call::config::{Rule, RuleAction};
-use callspan::call::record::{CallRecord, DeliveryState, Verdict};
+use callspan::call::config::{CallRule, RuleAction};
+use callspan::call::record::{CallRecord, CallVerdict, DeliveryState};
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FakePyrus};
 use callspan::journal::{CallStage, Journal};
 use callspan::recording::{FolderLayout, Recorder};
@@ -82,7 +82,7 @@ fn a_call_excluded_from_pyrus_stays_excluded_when_rendered_again() {
     let mut place = FaultSetup::new();
     place.config.recording.keep_pcap = true;
     place.config.call.rules =
-        vec![Rule { direction: None, number: None, extension: None, header: None, action: RuleAction::NoRegister }];
+        vec![CallRule { direction: None, number: None, extension: None, header: None, action: RuleAction::NoRegister }];
     let mut station = TestRecorder::start(&place);
     station.hear(ALL);
     let complete = || call(&station.journal).filter(|c| c.stage == CallStage::Complete);
@@ -194,7 +194,7 @@ fn a_call_that_ends_during_recovery_is_recorded_once() {
     assert_eq!(call(&station.journal).expect("known").stage, CallStage::Live, "its end is on its way to the renderers");
     station.adopt(&[]);
     let stored = call(&station.journal).expect("known");
-    assert_eq!((stored.stage, stored.record.verdict), (CallStage::Complete, Some(Verdict::NotAnswered)));
+    assert_eq!((stored.stage, stored.record.verdict), (CallStage::Complete, Some(CallVerdict::NotAnswered)));
     station.stop();
 }
 

@@ -8,7 +8,7 @@ use crate::support::captures::{ReplayResult, frames, replay_bytes, replay_packet
 use crate::support::packets::{self, CapturedFrame, OverIpv6};
 use crate::support::rewrite::{self, begins, carries_rtp, is_response, is_sip, sent_by};
 
-use callspan::call::record::{CallRecord, Outcome, Verdict};
+use callspan::call::record::{CallOutcome, CallRecord, CallVerdict};
 use callspan::net::Transport;
 
 mod spool;
@@ -468,8 +468,8 @@ fn a_call_with_only_responses_keeps_what_they_contain() {
         let shown = replay_packets(&rewrite::only(&frames(name), |p| !is_sip(p) || is_response(p)));
         let (record, wanted) = (shown.only(), &clean.records[0]);
         assert_eq!((&record.from, &record.to), (&wanted.from, &wanted.to), "{name}");
-        assert_eq!((record.outcome, record.answered_at), (Outcome::Answered, wanted.answered_at), "{name}");
-        assert_eq!(record.verdict, Some(Verdict::BothSides), "{name}: {:?}", record.verdict_reason);
+        assert_eq!((record.outcome, record.answered_at), (CallOutcome::Answered, wanted.answered_at), "{name}");
+        assert_eq!(record.verdict, Some(CallVerdict::BothSides), "{name}: {:?}", record.verdict_reason);
         assert_eq!(record.sides.caller.streams.len(), 1, "{name}: left is the caller");
         assert_eq!(record.sides.caller.streams[0].src, wanted.sides.caller.streams[0].src, "{name}");
         let late = record.ended_at.unwrap().since(wanted.ended_at.unwrap());
@@ -482,13 +482,13 @@ fn a_call_mirrored_in_one_direction_has_one_voice_in_place() {
     let name = "g711a_direct";
     let clean = ComparableCall::clean(name);
     for (address, verdict, channel) in
-        [("10.9.0.11", Verdict::CallerOnly, 0_usize), ("10.9.0.12", Verdict::CalleeOnly, 1)]
+        [("10.9.0.11", CallVerdict::CallerOnly, 0_usize), ("10.9.0.12", CallVerdict::CalleeOnly, 1)]
     {
         let shown = replay_packets(&rewrite::only(&frames(name), |p| sent_by(p, address)));
         let record = shown.only();
         assert_eq!(record.verdict, Some(verdict), "{:?}", record.verdict_reason);
         assert_eq!((&record.from, &record.to), (&clean.records[0].from, &clean.records[0].to), "{address}");
-        assert_eq!(record.outcome, Outcome::Answered, "{address}");
+        assert_eq!(record.outcome, CallOutcome::Answered, "{address}");
         let (heard, whole) = (samples(&shown.wav(record)), samples(&clean.sound[0]));
         // The file begins at the ACK instead of the 200, or ends with the 200 to the BYE instead of the BYE: shift.
         let off_ns = record.recordings[0].starts_at.as_nanos() - clean.records[0].recordings[0].starts_at.as_nanos();

@@ -6,7 +6,7 @@ mod resume;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use callspan::call::record::{CallRecord, DeliveryRecord, DeliveryState, Outcome, Recording, Verdict};
+use callspan::call::record::{CallOutcome, CallRecord, CallVerdict, DeliveryRecord, DeliveryState, RecordingFile};
 use callspan::delivery::DeliveryJob;
 use callspan::journal::{self, CallFilter, Journal};
 use callspan::recording::config::Config;
@@ -20,7 +20,7 @@ use callspan::time::Timestamp;
 fn record(n: u32, dir: &Path) -> CallRecord {
     let at = Timestamp::from_secs(1_700_000_000 + i64::from(n) * 300);
     let id = format!("{}-{n:012x}", at.to_rfc3339_secs().replace(['-', ':'], ""));
-    let recording = Recording {
+    let recording = RecordingFile {
         part: 1,
         path: dir.join(format!("{id}.wav")).display().to_string(),
         format: "wav".to_owned(),
@@ -42,8 +42,8 @@ fn record(n: u32, dir: &Path) -> CallRecord {
         answered_at: Some(at),
         ended_at: Some(at + Duration::from_secs(60)),
         duration_s: Some(60.0),
-        outcome: Outcome::Answered,
-        verdict: Some(Verdict::BothSides),
+        outcome: CallOutcome::Answered,
+        verdict: Some(CallVerdict::BothSides),
         verdict_reason: Some(String::from("Both sides were heard and decoded from the answer to the end of the call.")),
         recordings: vec![recording],
         delivery: DeliveryRecord {

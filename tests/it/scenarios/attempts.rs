@@ -1,7 +1,7 @@
 //! Unanswered calls, forked calls, and races between CANCEL and the answer.
 
-use callspan::call::config::{Config, Start};
-use callspan::call::record::{EndedBy, Outcome, Side, Verdict};
+use callspan::call::config::{Config, RecordingStart};
+use callspan::call::record::{CallOutcome, CallVerdict, EndedBy, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{direct, outside_and_200};
@@ -12,14 +12,14 @@ use crate::support::scenario::{MessageChange, Scene, ScenePhone, at, ip, sdp};
 #[test]
 fn every_refusal_has_its_outcome_status_and_reason() {
     for (status, outcome, word) in [
-        (486, Outcome::Busy, "busy"),
-        (600, Outcome::Busy, "busy"),
-        (603, Outcome::Declined, "declined"),
-        (408, Outcome::NoAnswer, "Nobody answered"),
-        (480, Outcome::NoAnswer, "Nobody answered"),
-        (404, Outcome::Failed, "failed"),
-        (503, Outcome::Failed, "failed"),
-        (302, Outcome::Redirected, "redirected"),
+        (486, CallOutcome::Busy, "busy"),
+        (600, CallOutcome::Busy, "busy"),
+        (603, CallOutcome::Declined, "declined"),
+        (408, CallOutcome::NoAnswer, "Nobody answered"),
+        (480, CallOutcome::NoAnswer, "Nobody answered"),
+        (404, CallOutcome::Failed, "failed"),
+        (503, CallOutcome::Failed, "failed"),
+        (302, CallOutcome::Redirected, "redirected"),
     ] {
         let (mut scene, mut outside, mut ours) = outside_and_200();
         let call = scene.dialog(&mut outside, &mut ours);
@@ -31,7 +31,7 @@ fn every_refusal_has_its_outcome_status_and_reason() {
         let played = play(&scene);
         let record = &played.only().record;
         assert_eq!((record.outcome, record.sip_status), (outcome, Some(status)), "{status}");
-        assert_eq!((record.verdict, record.ended_by), (Some(Verdict::NotAnswered), Some(EndedBy::Signalling)));
+        assert_eq!((record.verdict, record.ended_by), (Some(CallVerdict::NotAnswered), Some(EndedBy::Signalling)));
         assert_eq!((record.ended_at, record.answered_at, record.duration_s), (Some(at(refused)), None, None));
         let reason = record.verdict_reason.as_deref().expect("a reason");
         assert!(reason.contains(word), "{status}: {reason}");
@@ -58,7 +58,7 @@ fn a_cancelled_call_was_ended_by_signalling_and_keeps_its_reason() {
     scene.refuse(call, 487, &[]);
     let played = play(&scene);
     let record = &played.only().record;
-    assert_eq!((record.outcome, record.ended_by), (Outcome::Cancelled, Some(EndedBy::Signalling)));
+    assert_eq!((record.outcome, record.ended_by), (CallOutcome::Cancelled, Some(EndedBy::Signalling)));
     assert_eq!((record.sip_status, record.ended_at), (Some(487), Some(at(refused))));
     assert!(record.reason_header.as_deref().is_some_and(|r| r.contains("completed elsewhere")));
 }
@@ -82,7 +82,7 @@ fn a_cancel_that_crosses_the_answer_leaves_an_answered_call() {
     let record = &played.only().record;
     assert_eq!(
         (record.outcome, record.ended_by, record.sip_status),
-        (Outcome::Answered, Some(EndedBy::Caller), Some(200))
+        (CallOutcome::Answered, Some(EndedBy::Caller), Some(200))
     );
     assert_eq!((record.answered_at, record.ended_at), (Some(at(answered)), Some(at(ended))));
 }
@@ -101,7 +101,7 @@ fn a_200_after_the_487_of_a_cancel_is_the_same_call() {
     let ended = scene.bye(call, Side::Caller);
     let played = play(&scene);
     let record = &played.only().record;
-    assert_eq!((record.outcome, record.ended_by), (Outcome::Answered, Some(EndedBy::Caller)));
+    assert_eq!((record.outcome, record.ended_by), (CallOutcome::Answered, Some(EndedBy::Caller)));
     assert_eq!((record.answered_at, record.ended_at), (Some(at(answered)), Some(at(ended))));
 }
 
@@ -117,7 +117,7 @@ fn a_cancelled_call_whose_refusal_was_not_seen_ended_with_the_cancel() {
     scene.wait(60_000);
     let played = play(&scene);
     let record = &played.only().record;
-    assert_eq!((record.outcome, record.ended_at), (Outcome::Cancelled, Some(at(cancelled))));
+    assert_eq!((record.outcome, record.ended_at), (CallOutcome::Cancelled, Some(at(cancelled))));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_challenge_is_no_refusal() {
     let ended = scene.bye(call, Side::Caller);
     let played = play(&scene);
     let record = &played.only().record;
-    assert_eq!((record.outcome, record.sip_status, record.invited_at), (Outcome::Answered, Some(200), Some(at(0))));
+    assert_eq!((record.outcome, record.sip_status, record.invited_at), (CallOutcome::Answered, Some(200), Some(at(0))));
     hears(played.only(), (1, 2), talks, ended);
 }
 
@@ -154,7 +154,7 @@ fn a_redirected_caller_and_the_new_target_are_one_call() {
     let ended = scene.bye(call, Side::Callee);
     let played = play(&scene);
     let record = &played.only().record;
-    assert_eq!((record.outcome, record.sip_status), (Outcome::Answered, Some(200)));
+    assert_eq!((record.outcome, record.sip_status), (CallOutcome::Answered, Some(200)));
     hears(played.only(), (1, 3), talks, ended);
 }
 
@@ -168,7 +168,7 @@ fn an_invite_that_nothing_answers_ends_with_a_verdict() {
     scene.wait(210_000);
     let played = play(&scene);
     let record = &played.only().record;
-    assert_eq!((record.outcome, record.verdict), (Outcome::Unknown, Some(Verdict::NotAnswered)));
+    assert_eq!((record.outcome, record.verdict), (CallOutcome::Unknown, Some(CallVerdict::NotAnswered)));
     assert_eq!(record.verdict_reason.as_deref(), Some("No final answer to the INVITE was seen."));
 }
 
@@ -209,7 +209,7 @@ fn the_answering_fork_is_the_callee_despite_early_media_of_both() {
 #[test]
 fn early_media_of_both_forks_is_recorded_when_configured() {
     let (scene, early, talks, _) = forked();
-    let played = play_with(&scene, Config { start: Start::Media, ..Config::default() });
+    let played = play_with(&scene, Config { start: RecordingStart::Media, ..Config::default() });
     let [_, right] = played.only().sound.as_ref().expect("a recording");
     assert_eq!(right.share(Voice(2), early, early + 1_000), 1.0);
     assert_eq!(right.share(Voice(3), early + 1_000, talks - 40), 1.0);
@@ -253,7 +253,7 @@ fn an_unknown_method_is_read_as_sip_on_a_sip_port() {
     }
     let played = play_packets(&packets, scene.now(), Config::default());
     assert_eq!(played.only().record.answered_at, Some(at(answered)));
-    assert_eq!(played.only().record.verdict, Some(Verdict::BothSides));
+    assert_eq!(played.only().record.verdict, Some(CallVerdict::BothSides));
     let elsewhere = Config { sip_ports: vec![5070], ..Config::default() };
     assert!(play_packets(&packets, scene.now(), elsewhere).calls.is_empty());
 }
@@ -269,7 +269,7 @@ fn early_media_and_then_a_cancel_leaves_no_recording() {
     scene.cancel(call);
     let played = play(&scene);
     let record = &played.only().record;
-    assert_eq!((record.outcome, record.verdict), (Outcome::Cancelled, Some(Verdict::NotAnswered)));
+    assert_eq!((record.outcome, record.verdict), (CallOutcome::Cancelled, Some(CallVerdict::NotAnswered)));
     assert!(record.recordings.is_empty());
     // 2 s of 20 ms packets were heard all the same.
     assert_eq!(record.sides.callee.packets, 100);
@@ -288,6 +288,6 @@ fn a_bye_before_the_answer_counts_as_a_cancel() {
     scene.refuse(call, 487, &[]);
     let played = play(&scene);
     let record = &played.only().record;
-    assert_eq!((record.outcome, record.verdict), (Outcome::Cancelled, Some(Verdict::NotAnswered)));
+    assert_eq!((record.outcome, record.verdict), (CallOutcome::Cancelled, Some(CallVerdict::NotAnswered)));
     assert_eq!((record.ended_by, record.ended_at), (Some(EndedBy::Signalling), Some(at(ended))));
 }

@@ -1,7 +1,7 @@
 //! Correlation: the dialogs that a PBX makes of one call belong to one conversation.
 
 use callspan::call::config::Config;
-use callspan::call::record::{Direction, EndedBy, Outcome, Side, Verdict};
+use callspan::call::record::{CallDirection, CallOutcome, CallVerdict, EndedBy, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
@@ -23,7 +23,7 @@ fn both_legs_of_a_pbx_are_one_call() {
         (record.from.as_deref(), record.to.as_deref(), record.internal.as_deref()),
         (Some(OUTSIDE), Some(DID), Some("200"))
     );
-    assert_eq!((record.direction, record.outcome), (Direction::Inbound, Outcome::Answered));
+    assert_eq!((record.direction, record.outcome), (CallDirection::Inbound, CallOutcome::Answered));
     assert_eq!((record.ended_by, record.ended_at), (Some(EndedBy::Caller), Some(at(ended))));
     let rendered: Vec<bool> = record.legs.iter().map(|l| l.rendered).collect();
     assert_eq!(rendered, [true, false], "the outside party's leg is the anchor");
@@ -53,7 +53,7 @@ fn an_outbound_call_has_our_side_on_the_left() {
     let record = &played.only().record;
     assert_eq!(
         (record.direction, record.from.as_deref(), record.to.as_deref()),
-        (Direction::Outbound, Some("200"), Some(OUTSIDE))
+        (CallDirection::Outbound, Some("200"), Some(OUTSIDE))
     );
     assert_eq!(record.internal.as_deref(), Some("200"));
     let rendered: Vec<bool> = record.legs.iter().map(|l| l.rendered).collect();
@@ -73,7 +73,7 @@ fn another_leg_is_rendered_when_the_anchor_has_no_media() {
     let played = play(scene);
     let record = &played.only().record;
     assert_eq!(record.legs.iter().map(|l| l.rendered).collect::<Vec<_>>(), [false, true]);
-    assert_eq!(record.verdict, Some(Verdict::BothSides));
+    assert_eq!(record.verdict, Some(CallVerdict::BothSides));
     let reason = record.verdict_reason.as_deref().expect("a reason");
     assert!(reason.contains("another leg"), "{reason}");
     hears(played.only(), (1, 2), talks, ended);
@@ -99,7 +99,7 @@ fn of_a_ring_group_the_extension_that_answers_is_named() {
     scene.bye(a, Side::Callee);
     let played = play(scene);
     let record = &played.only().record;
-    assert_eq!((record.internal.as_deref(), record.outcome), (Some("201"), Outcome::Answered));
+    assert_eq!((record.internal.as_deref(), record.outcome), (Some("201"), CallOutcome::Answered));
     assert_eq!(record.legs.len(), 3);
     hears(played.only(), (1, 3), talks, ended);
 }
@@ -127,7 +127,10 @@ fn a_queue_rings_its_operator_long_after_it_answered_the_caller() {
     scene.bye(c, Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
-    assert_eq!((record.internal.as_deref(), record.outcome, record.legs.len()), (Some("201"), Outcome::Answered, 3));
+    assert_eq!(
+        (record.internal.as_deref(), record.outcome, record.legs.len()),
+        (Some("201"), CallOutcome::Answered, 3)
+    );
     assert_eq!((record.answered_at, record.operator_answered_at), (Some(at(answered)), Some(at(taken))));
     // Music that the caller heard while waiting is part of the sound.
     hears(played.only(), (1, MUSIC), waits, waits + 10_000);
@@ -148,8 +151,8 @@ fn a_caller_who_gives_up_while_the_queue_rings_is_abandoned() {
     scene.cancel(b);
     let played = play(scene);
     let record = &played.only().record;
-    assert_eq!((record.outcome, record.operator_answered_at), (Outcome::Abandoned, None));
-    assert_eq!((record.direction, record.ended_by), (Direction::Inbound, Some(EndedBy::Caller)));
+    assert_eq!((record.outcome, record.operator_answered_at), (CallOutcome::Abandoned, None));
+    assert_eq!((record.direction, record.ended_by), (CallDirection::Inbound, Some(EndedBy::Caller)));
     assert!(record.answered_at.is_some(), "the PBX answered");
 }
 
@@ -206,7 +209,7 @@ fn click_to_call_is_outbound_and_the_extension_is_the_caller() {
     scene.bye(a, Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
-    assert_eq!((record.direction, record.outcome), (Direction::Outbound, Outcome::Answered));
+    assert_eq!((record.direction, record.outcome), (CallDirection::Outbound, CallOutcome::Answered));
     assert_eq!(
         (record.from.as_deref(), record.to.as_deref(), record.internal.as_deref()),
         (Some("200"), Some(OUTSIDE), Some("200"))
@@ -366,8 +369,8 @@ fn a_directed_pick_up_names_the_extension_that_took_the_call() {
     scene.bye(c, Side::Callee);
     let played = play(scene);
     let record = &played.only().record;
-    assert_eq!((record.internal.as_deref(), record.outcome), (Some("201"), Outcome::Answered));
-    assert_eq!((record.from.as_deref(), record.direction), (Some(OUTSIDE), Direction::Inbound));
+    assert_eq!((record.internal.as_deref(), record.outcome), (Some("201"), CallOutcome::Answered));
+    assert_eq!((record.from.as_deref(), record.direction), (Some(OUTSIDE), CallDirection::Inbound));
     assert_eq!(record.operator_answered_at, Some(at(taken)));
     hears(played.only(), (1, 3), talks, ended);
 }

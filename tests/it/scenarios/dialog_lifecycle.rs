@@ -1,7 +1,7 @@
 //! A dialog from its INVITE to its end: renegotiation by either side, and all ways to end.
 
 use callspan::call::config::Config;
-use callspan::call::record::{CallRecord, Direction, EndedBy, Outcome, Side, Verdict};
+use callspan::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, Side};
 
 use crate::scenarios::{direct, outside_and_200};
 use crate::support::playback::{PlayedCall, PlayedScene, play, play_with};
@@ -36,9 +36,9 @@ fn a_plain_call_is_recorded_on_both_sides_in_full() {
     let call = played.only();
     let record = &call.record;
     assert_eq!((record.from.as_deref(), record.to.as_deref()), (Some("+79990000001"), Some("200")));
-    assert_eq!((record.direction, record.internal.as_deref()), (Direction::Inbound, Some("200")));
-    assert_eq!((record.outcome, record.ended_by), (Outcome::Answered, Some(EndedBy::Callee)));
-    assert_eq!(record.verdict, Some(Verdict::BothSides));
+    assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Inbound, Some("200")));
+    assert_eq!((record.outcome, record.ended_by), (CallOutcome::Answered, Some(EndedBy::Callee)));
+    assert_eq!(record.verdict, Some(CallVerdict::BothSides));
     assert_eq!((record.answered_at, record.ended_at), (Some(at(answered)), Some(at(ended))));
     // INVITE at 0, 100 and 180 a step later each, one second of ringing, the 200.
     assert_eq!((record.invited_at, record.ringing_at), (Some(at(0)), Some(at(2 * STEP_MS))));
@@ -345,7 +345,7 @@ fn a_call_without_bye_ends_by_silence_at_its_last_packet() {
     let played = play(&scene);
     let record = &played.only().record;
     assert_eq!((record.ended_by, record.ended_at), (Some(EndedBy::Silence), Some(at(silent - 20))));
-    assert_eq!(record.verdict, Some(Verdict::BothSides));
+    assert_eq!(record.verdict, Some(CallVerdict::BothSides));
 }
 
 #[test]
@@ -355,7 +355,7 @@ fn an_answered_call_without_media_says_so() {
     scene.bye(call, Side::Caller);
     let played = play(&scene);
     let record = &played.only().record;
-    assert_eq!((record.outcome, record.verdict), (Outcome::Answered, Some(Verdict::NoMedia)));
+    assert_eq!((record.outcome, record.verdict), (CallOutcome::Answered, Some(CallVerdict::NoMedia)));
     assert!(record.recordings.is_empty());
 }
 
@@ -397,7 +397,7 @@ fn a_lone_bye_gives_a_record_of_an_earlier_call() {
     scene.bye(call, Side::Callee);
     let played = play(&scene);
     let record = &played.only().record;
-    assert_eq!(record.verdict, Some(Verdict::NoMedia));
+    assert_eq!(record.verdict, Some(CallVerdict::NoMedia));
     let reason = record.verdict_reason.as_deref().expect("a reason");
     assert!(reason.contains("began before the capture"), "{reason}");
 }
@@ -416,8 +416,12 @@ fn the_answer_may_be_missing_and_the_ack_tells_its_time() {
     scene.bye(call, Side::Caller);
     let played = play(&scene);
     let record = &played.only().record;
-    assert_eq!((record.outcome, record.answered_at), (Outcome::Answered, Some(at(acked))));
-    assert!(record.problems.iter().any(|p| p.kind == "answer_not_seen"), "the record says so: {:?}", record.problems);
+    assert_eq!((record.outcome, record.answered_at), (CallOutcome::Answered, Some(at(acked))));
+    assert!(
+        record.problems.iter().any(|p| p.kind == callspan::call::record::ProblemKind::AnswerNotSeen),
+        "the record says so: {:?}",
+        record.problems
+    );
 }
 
 #[test]
@@ -440,7 +444,7 @@ fn both_ends_may_be_on_one_address() {
     let played = play(&scene);
     hears(played.only(), (1, 2), talks, again - 100);
     hears(played.only(), (1, 2), again, ended);
-    assert_eq!(played.only().record.direction, Direction::Internal);
+    assert_eq!(played.only().record.direction, CallDirection::Internal);
 }
 
 #[test]
@@ -461,7 +465,7 @@ fn a_call_of_more_than_a_day_is_cut_at_the_limit() {
     }
     let ended = std::iter::from_fn(|| engine.poll_event()).find_map(|e| match e {
         CallEvent::Ended(ended) => Some(ended.record),
-        CallEvent::Changed(_) | CallEvent::PartDue(_) | CallEvent::Withdrawn(_) => None,
+        CallEvent::Changed(_) | CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) => None,
     });
     let record = ended.expect("it was cut");
     // max_hours is 24.
@@ -481,7 +485,7 @@ fn early_media_is_part_of_the_recording_when_it_starts_with_media() {
     let talks = scene.now();
     scene.talk(call, 2_000);
     let ended = scene.bye(call, Side::Caller);
-    let by_media = Config { start: callspan::call::config::Start::Media, ..Config::default() };
+    let by_media = Config { start: callspan::call::config::RecordingStart::Media, ..Config::default() };
     let played = play_with(&scene, by_media);
     let sound = played.only().sound.as_ref().expect("a recording");
     assert_eq!(sound[1].share(Voice(5), early, talks - 40), 1.0);
@@ -506,7 +510,7 @@ fn a_call_captured_from_a_reinvite_has_unknown_direction() {
         scene.bye(call, side);
         let played = play(&scene);
         let record = &played.only().record;
-        assert_eq!((record.direction, record.internal.as_deref()), (Direction::Unknown, Some("200")));
+        assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Unknown, Some("200")));
         let reason = record.verdict_reason.as_deref().expect("a reason");
         assert!(reason.contains("began before the capture") && reason.contains("who called whom"), "{reason}");
     }
@@ -521,7 +525,7 @@ fn a_call_between_extensions_that_is_joined_under_way_is_internal() {
     scene.resume(call, Side::Callee);
     scene.talk(call, 1_000);
     scene.bye(call, Side::Caller);
-    assert_eq!(play(&scene).only().record.direction, Direction::Internal);
+    assert_eq!(play(&scene).only().record.direction, CallDirection::Internal);
 }
 
 #[test]
@@ -548,8 +552,9 @@ fn the_next_call_replaces_one_with_a_lost_bye() {
 /// A call and its continuation.
 fn told_apart(played: &PlayedScene) -> [&PlayedCall; 2] {
     assert_eq!(played.calls.len(), 2);
-    let (second, first): (Vec<_>, Vec<_>) =
-        played.calls.iter().partition(|c| c.record.problems.iter().any(|p| p.kind == "continues_after_silence"));
+    let (second, first): (Vec<_>, Vec<_>) = played.calls.iter().partition(|c| {
+        c.record.problems.iter().any(|p| p.kind == callspan::call::record::ProblemKind::ContinuesAfterSilence)
+    });
     [first[0], second[0]]
 }
 
@@ -573,7 +578,7 @@ fn silent_for(ms: i64) {
     hears(first, (1, 2), talks, silent - 20);
     hears(second, (1, 2), again, ended);
     let record = &second.record;
-    assert_eq!((record.ended_by, record.verdict), (Some(EndedBy::Callee), Some(Verdict::BothSides)));
+    assert_eq!((record.ended_by, record.verdict), (Some(EndedBy::Callee), Some(CallVerdict::BothSides)));
     assert_eq!((record.from.as_deref(), record.internal.as_deref()), (Some("+79990000001"), Some("200")));
     assert_eq!(record.related, std::slice::from_ref(&first.record.id));
     assert_eq!(record.sides.callee.packets, 200, "4 s of 20 ms, the first of them included");

@@ -1,6 +1,6 @@
 //! Events of an open call: the right numbers at the right moment.
 
-use callspan::call::record::{Outcome, Side};
+use callspan::call::record::{CallOutcome, Side};
 
 use crate::scenarios::Office;
 use crate::scenarios::outside_and_200;
@@ -106,7 +106,7 @@ fn a_call_shorter_than_the_settle_time_is_announced_once_as_ended() {
     scene.refuse(call, 486, &[]);
     scene.wait(10_000);
     let played = play(&scene);
-    assert_eq!((told(&played), played.only().record.outcome), (vec![], Outcome::Busy));
+    assert_eq!((told(&played), played.only().record.outcome), (vec![], CallOutcome::Busy));
 }
 
 #[test]

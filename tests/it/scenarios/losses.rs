@@ -3,7 +3,7 @@
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::event::CallEvent;
-use callspan::call::record::{CallRecord, EndedBy, Side, Verdict};
+use callspan::call::record::{CallRecord, CallVerdict, EndedBy, Side};
 
 use crate::scenarios::direct;
 use crate::support::playback::{NullSink, play_packets};
@@ -112,7 +112,7 @@ fn a_call_with_both_voices_is_answered_without_a_200() {
         let config = Config { silence_s, ..Config::default() };
         let played = play_packets(&packets, ended + later, config);
         let record = &played.only().record;
-        assert_eq!((record.ended_by, record.verdict), (Some(EndedBy::Silence), Some(Verdict::BothSides)));
+        assert_eq!((record.ended_by, record.verdict), (Some(EndedBy::Silence), Some(CallVerdict::BothSides)));
         assert!(record.answered_at.is_some_and(|at_| at_ >= at(talks) && at_ < at(talks + 100)), "its first packet");
         assert!(record.ended_at.is_some_and(|at_| at_ <= at(ended)));
         assert_eq!(problems(record)[0].0, "answer_not_seen");

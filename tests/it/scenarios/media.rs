@@ -1,6 +1,6 @@
 //! Changes of RTP streams (SSRC, sequence, time), and media that does not follow its SDP.
 
-use callspan::call::record::{EndedBy, Side, Verdict};
+use callspan::call::record::{CallVerdict, EndedBy, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, OUTSIDE, Office, direct, outside_and_200};
@@ -186,7 +186,7 @@ fn one_side_that_is_never_heard_is_said_by_name() {
     scene.sound(&[(2, call, Side::Callee)], 2_000);
     let ended = scene.bye(call, Side::Caller);
     let played = play(&scene);
-    assert_eq!(played.only().record.verdict, Some(Verdict::CalleeOnly));
+    assert_eq!(played.only().record.verdict, Some(CallVerdict::CalleeOnly));
     let [left, right] = played.only().sound.as_ref().expect("a recording");
     assert_eq!((left.share(Silence, talks, ended), right.share(Voice(2), talks, ended)), (1.0, 1.0));
 }

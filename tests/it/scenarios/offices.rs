@@ -1,7 +1,7 @@
 //! Features of office PBXs: follow-me by the trunk, queues that try again, session border controllers, trunks that write
 //! numbers their own way, conferences, voice mail.
 
-use callspan::call::record::{Direction, EndedBy, Outcome, Side};
+use callspan::call::record::{CallDirection, CallOutcome, EndedBy, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
@@ -42,7 +42,7 @@ fn follow_me_by_the_trunk_under_the_callers_number_is_one_call() {
     let record = &played.only().record;
     assert_eq!(
         (record.direction, record.outcome, record.internal.as_deref()),
-        (Direction::Inbound, Outcome::Answered, None)
+        (CallDirection::Inbound, CallOutcome::Answered, None)
     );
     assert_eq!(record.operator_answered_at, Some(at(taken)));
     hears(played.only(), (1, 4), talks, ended);
@@ -59,7 +59,7 @@ fn follow_me_by_the_trunk_is_related_and_answered_by_a_person() {
     let record = &one.record;
     assert_eq!(
         (record.direction, record.outcome, record.internal.as_deref()),
-        (Direction::Inbound, Outcome::Answered, None)
+        (CallDirection::Inbound, CallOutcome::Answered, None)
     );
     assert_eq!(record.operator_answered_at, Some(at(taken)));
     hears(one, (1, 4), talks, ended);
@@ -147,7 +147,10 @@ fn a_queue_that_rings_all_again_and_again_is_one_call() {
     scene.bye(a, Side::Callee);
     let played = play(scene);
     let record = &played.only().record;
-    assert_eq!((record.legs.len(), record.internal.as_deref(), record.outcome), (7, Some("201"), Outcome::Answered));
+    assert_eq!(
+        (record.legs.len(), record.internal.as_deref(), record.outcome),
+        (7, Some("201"), CallOutcome::Answered)
+    );
     assert_eq!(record.operator_answered_at, Some(at(taken)));
     hears(played.only(), (1, 3), talks, ended);
 }
@@ -188,7 +191,7 @@ fn a_border_controller_and_a_pbx_make_one_three_leg_call() {
         scene.bye(legs[2], Side::Caller);
         let played = play(scene);
         let record = &played.only().record;
-        let direction = if inbound { Direction::Inbound } else { Direction::Outbound };
+        let direction = if inbound { CallDirection::Inbound } else { CallDirection::Outbound };
         assert_eq!((record.direction, record.internal.as_deref()), (direction, Some("200")), "{inbound}");
         assert_eq!((record.legs.len(), record.ended_by), (3, Some(EndedBy::Caller)));
         hears(played.only(), voices, talks, ended);
@@ -221,7 +224,7 @@ fn trunks_that_write_the_callers_number_their_own_way_bring_one_call() {
         let played = play(scene);
         let record = &played.only().record;
         assert_eq!((record.from.as_deref(), record.internal.as_deref()), (Some(trunk), Some("200")));
-        assert_eq!((record.direction, record.outcome), (Direction::Inbound, Outcome::Answered));
+        assert_eq!((record.direction, record.outcome), (CallDirection::Inbound, CallOutcome::Answered));
     }
 }
 
@@ -244,7 +247,7 @@ fn a_call_to_ones_own_mailbox_is_internal_and_nobody_elses() {
     let record = &mailbox.record;
     assert_eq!(
         (record.direction, record.from.as_deref(), record.to.as_deref()),
-        (Direction::Internal, Some("201"), Some("*97"))
+        (CallDirection::Internal, Some("201"), Some("*97"))
     );
     assert_eq!(record.internal.as_deref(), Some("201"));
     hears(mailbox, (3, MUSIC), listens, ended);
@@ -311,8 +314,8 @@ fn two_consultations_in_turn_leave_three_related_calls() {
     scene.bye(b, Side::Caller);
     let played = play(scene);
     let [call, busy, taken] = played.calls.as_slice() else { panic!("three calls, not {}", played.calls.len()) };
-    assert_eq!((busy.record.outcome, busy.record.direction), (Outcome::Busy, Direction::Internal));
-    assert_eq!((taken.record.outcome, taken.record.internal.as_deref()), (Outcome::Answered, Some("202")));
+    assert_eq!((busy.record.outcome, busy.record.direction), (CallOutcome::Busy, CallDirection::Internal));
+    assert_eq!((taken.record.outcome, taken.record.internal.as_deref()), (CallOutcome::Answered, Some("202")));
     assert_eq!(call.record.related, [busy.record.id.clone(), taken.record.id.clone()]);
     assert_eq!(call.record.internal.as_deref(), Some("200"));
     hears(call, (1, 2), again, ended);
@@ -370,6 +373,6 @@ fn a_caller_sent_to_voice_mail_was_answered_by_nobody() {
     scene.bye(a, Side::Caller);
     scene.bye(c, Side::Caller);
     let played = play(scene);
-    assert_eq!(played.calls[0].record.outcome, Outcome::Abandoned);
+    assert_eq!(played.calls[0].record.outcome, CallOutcome::Abandoned);
     assert!(played.calls[0].record.related.is_empty());
 }

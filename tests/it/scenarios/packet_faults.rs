@@ -3,7 +3,7 @@
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::event::CallEvent;
-use callspan::call::record::{EndedBy, Outcome, Side};
+use callspan::call::record::{CallOutcome, EndedBy, Side};
 use callspan::net::Endpoint;
 
 use crate::scenarios::Office;
@@ -208,7 +208,7 @@ fn a_ring_group_that_gets_the_same_early_media_is_heard_once() {
     let played = play(&office.scene);
     let record = &played.only().record;
     hears(played.only(), (1, 2), talks, ended);
-    assert_eq!((record.internal.as_deref(), record.outcome), (Some("200"), Outcome::Answered));
+    assert_eq!((record.internal.as_deref(), record.outcome), (Some("200"), CallOutcome::Answered));
     // The anchor is the trunk's leg: 1 s of music and 2 s of the operator; the caller spoke for 2 s.
     assert_eq!([record.sides.caller.packets, record.sides.callee.packets], [100, 150]);
     assert_eq!([record.sides.caller.duplicates, record.sides.callee.duplicates], [0, 0]);

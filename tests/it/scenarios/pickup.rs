@@ -1,7 +1,7 @@
 //! Calls that reach another telephone without REFER and Replaces: feature codes, directed pickup, a re-INVITE inside the
 //! PBX; and calls that the PBX originates.
 
-use callspan::call::record::{CallRecord, Direction, EndedBy, Outcome, Side};
+use callspan::call::record::{CallDirection, CallOutcome, CallRecord, EndedBy, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
@@ -46,7 +46,7 @@ fn a_feature_code_transfer_stays_one_call_in_either_order() {
         scene.bye(c, Side::Caller);
         let played = play(scene);
         let record = &played.only().record;
-        assert_eq!((record.legs.len(), record.outcome), (3, Outcome::Answered), "{invite_first}");
+        assert_eq!((record.legs.len(), record.outcome), (3, CallOutcome::Answered), "{invite_first}");
         assert!(record.related.is_empty(), "no call is related to itself");
         hears(played.only(), (1, 2), talks, transferred);
         hears(played.only(), (1, 3), taken, ended);
@@ -210,8 +210,8 @@ fn a_directed_pickup_names_the_answering_extension_and_is_related() {
     let played = play(scene);
     assert_eq!(played.calls.len(), 2);
     let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
-    assert_eq!((one.record.internal.as_deref(), one.record.outcome), (Some("201"), Outcome::Answered));
-    assert_eq!((two.record.direction, two.record.internal.as_deref()), (Direction::Internal, Some("201")));
+    assert_eq!((one.record.internal.as_deref(), one.record.outcome), (Some("201"), CallOutcome::Answered));
+    assert_eq!((two.record.direction, two.record.internal.as_deref()), (CallDirection::Internal, Some("201")));
     hears(one, (1, 3), talks, ended);
     assert!(related(&one.record, &two.record));
 }
@@ -281,7 +281,7 @@ fn a_group_pickup_is_related_to_the_call_it_answers() {
     let (one, two) = (call_of(&played, &scene, a), call_of(&played, &scene, c));
     assert!(related(&one.record, &two.record));
     // The PBX does not say to 200's telephone why it stops ringing.
-    assert_eq!((one.record.outcome, one.record.internal.as_deref()), (Outcome::Answered, Some("201")));
+    assert_eq!((one.record.outcome, one.record.internal.as_deref()), (CallOutcome::Answered, Some("201")));
     assert_eq!(one.record.operator_answered_at, Some(at(taken)));
     hears(one, (1, 3), talks, talks + 3_000);
 }
@@ -308,7 +308,7 @@ fn a_group_pickup_is_related_to_a_queued_call_completed_elsewhere() {
     scene.bye(c, Side::Callee);
     let played = play(scene);
     assert!(related(&call_of(&played, scene, a).record, &call_of(&played, scene, c).record));
-    assert_eq!(call_of(&played, scene, a).record.outcome, Outcome::Answered);
+    assert_eq!(call_of(&played, scene, a).record.outcome, CallOutcome::Answered);
 }
 
 #[test]
@@ -421,7 +421,7 @@ fn an_outside_party_that_was_called_is_transferred_in_the_same_call() {
     scene.bye(c, Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
-    assert_eq!((record.direction, record.internal.as_deref()), (Direction::Outbound, Some("200")));
+    assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Outbound, Some("200")));
     assert_eq!((record.answered_at, record.operator_answered_at), (Some(at(answered)), Some(at(answered))));
     assert_eq!((record.ended_at, record.ended_by), (Some(at(ended)), Some(EndedBy::Callee)));
     hears(played.only(), (2, 1), talks, referred);
@@ -458,7 +458,7 @@ fn click_to_call_is_known_whatever_name_the_extension_is_called_under() {
         let (scene, [answered, talks, ended]) = click_to_call(from);
         let played = play(&scene);
         let record = &played.only().record;
-        assert_eq!((record.direction, record.outcome), (Direction::Outbound, Outcome::Answered), "{from}");
+        assert_eq!((record.direction, record.outcome), (CallDirection::Outbound, CallOutcome::Answered), "{from}");
         assert_eq!(
             (record.from.as_deref(), record.to.as_deref(), record.internal.as_deref()),
             (Some("200"), Some(OUTSIDE), Some("200"))
@@ -482,7 +482,7 @@ fn a_click_to_call_whose_far_end_is_busy_was_not_answered() {
         let played = play(scene);
         assert_eq!(
             (played.only().record.direction, played.only().record.outcome),
-            (Direction::Outbound, Outcome::Busy)
+            (CallDirection::Outbound, CallOutcome::Busy)
         );
     }
 }

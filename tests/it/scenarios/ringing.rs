@@ -1,14 +1,14 @@
 //! Telephones that a PBX rings for a caller, in sequence or in parallel, and calls that nobody answers.
 
-use callspan::call::config::{Config, Rule, RuleAction};
-use callspan::call::record::{CallRecord, Direction, EndedBy, Outcome, Side, Verdict};
+use callspan::call::config::{CallRule, Config, RuleAction};
+use callspan::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
 use crate::support::playback::{PlayedScene, play, play_with};
 use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, at, ip};
 
-fn who(record: &CallRecord) -> (Direction, Option<&str>, Outcome) {
+fn who(record: &CallRecord) -> (CallDirection, Option<&str>, CallOutcome) {
     (record.direction, record.internal.as_deref(), record.outcome)
 }
 
@@ -39,14 +39,14 @@ fn hunted(config: Config) -> (PlayedScene, i64, i64) {
 fn extensions_that_are_rung_one_after_the_other_are_one_call() {
     let (played, talks, ended) = hunted(Config::default());
     let record = &played.only().record;
-    assert_eq!(who(record), (Direction::Inbound, Some("201"), Outcome::Answered));
+    assert_eq!(who(record), (CallDirection::Inbound, Some("201"), CallOutcome::Answered));
     assert_eq!(record.legs.len(), 3);
     hears(played.only(), (1, 3), talks, ended);
 }
 
 #[test]
 fn excluding_the_second_extension_keeps_nothing_of_its_leg() {
-    let of_201 = Rule {
+    let of_201 = CallRule {
         direction: None,
         number: None,
         extension: Some("201".to_owned()),
@@ -54,7 +54,7 @@ fn excluding_the_second_extension_keeps_nothing_of_its_leg() {
         action: RuleAction::Exclude,
     };
     let (played, ..) = hunted(Config { rules: vec![of_201], ..Config::default() });
-    assert_eq!(played.only().record.verdict, Some(Verdict::Excluded));
+    assert_eq!(played.only().record.verdict, Some(CallVerdict::Excluded));
     assert_eq!(played.media_bytes, 0, "nothing sounded before 201 answered");
 }
 
@@ -79,7 +79,7 @@ fn an_extension_that_joins_the_ringing_late_is_of_the_same_call() {
     let ended = scene.bye(a, Side::Caller);
     scene.bye(c, Side::Caller);
     let played = play(scene);
-    assert_eq!(who(&played.only().record), (Direction::Inbound, Some("201"), Outcome::Answered));
+    assert_eq!(who(&played.only().record), (CallDirection::Inbound, Some("201"), CallOutcome::Answered));
     hears(played.only(), (1, 3), talks, ended);
 }
 
@@ -102,7 +102,7 @@ fn a_pbx_may_think_for_seconds_before_it_rings_anybody() {
     let ended = scene.bye(a, Side::Caller);
     scene.bye(b, Side::Caller);
     let played = play(scene);
-    assert_eq!(who(&played.only().record), (Direction::Inbound, Some("200"), Outcome::Answered));
+    assert_eq!(who(&played.only().record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
     hears(played.only(), (1, 2), talks, ended);
 }
 
@@ -282,7 +282,7 @@ fn a_ring_group_of_sixty_is_one_call() {
     let ended = scene.bye(a, Side::Caller);
     scene.bye(taken, Side::Caller);
     let played = play(scene);
-    assert_eq!(who(&played.only().record), (Direction::Inbound, Some("341"), Outcome::Answered));
+    assert_eq!(who(&played.only().record), (CallDirection::Inbound, Some("341"), CallOutcome::Answered));
     assert_eq!(played.only().record.legs.len(), 61);
     hears(played.only(), (1, (100 + 41) % 8), talks, ended);
 }
@@ -305,9 +305,9 @@ fn hanging_up_during_the_announcement_is_abandoned_with_a_known_pbx() {
     let ended = scene.bye(menu, Side::Caller);
     let played = play(scene);
     let [_, call] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
-    assert_eq!(who(&call.record), (Direction::Inbound, None, Outcome::Abandoned));
+    assert_eq!(who(&call.record), (CallDirection::Inbound, None, CallOutcome::Abandoned));
     assert_eq!((call.record.answered_at, call.record.operator_answered_at), (Some(at(answered)), None));
-    assert_eq!(call.record.verdict, Some(Verdict::BothSides), "what was heard is recorded all the same");
+    assert_eq!(call.record.verdict, Some(CallVerdict::BothSides), "what was heard is recorded all the same");
     hears(call, (4, MUSIC), listens, ended);
 }
 
@@ -329,7 +329,7 @@ fn a_menu_then_an_extension_is_one_call_with_a_person() {
     scene.bye(a, Side::Callee);
     let played = play(scene);
     let record = &played.only().record;
-    assert_eq!(who(record), (Direction::Inbound, Some("200"), Outcome::Answered));
+    assert_eq!(who(record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
     assert_eq!((record.answered_at, record.operator_answered_at), (Some(at(answered)), Some(at(taken))));
     hears(played.only(), (1, MUSIC), listens, listens + 4_000);
     hears(played.only(), (1, 2), talks, ended);
@@ -346,7 +346,7 @@ fn a_lone_trunk_leg_does_not_show_who_answered() {
     scene.bye(call, Side::Caller);
     let played = play(&scene);
     let record = &played.only().record;
-    assert_eq!(who(record), (Direction::Inbound, None, Outcome::Answered));
+    assert_eq!(who(record), (CallDirection::Inbound, None, CallOutcome::Answered));
     assert!(record.answered_at.is_some());
     assert_eq!(record.operator_answered_at, None);
 }
@@ -366,7 +366,7 @@ fn voice_mail_after_ringing_is_abandoned_and_names_the_extension() {
     scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 2_000);
     scene.bye(a, Side::Caller);
     let played = play(scene);
-    assert_eq!(who(&played.only().record), (Direction::Inbound, Some("200"), Outcome::Abandoned));
+    assert_eq!(who(&played.only().record), (CallDirection::Inbound, Some("200"), CallOutcome::Abandoned));
     assert_eq!(played.only().record.operator_answered_at, None);
 }
 
@@ -385,9 +385,9 @@ fn an_announcement_after_a_refused_trunk_is_recorded_as_unanswered() {
     let ended = scene.bye(a, Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
-    assert_eq!(who(record), (Direction::Outbound, Some("200"), Outcome::Abandoned));
+    assert_eq!(who(record), (CallDirection::Outbound, Some("200"), CallOutcome::Abandoned));
     assert_eq!((record.answered_at, record.operator_answered_at), (Some(at(answered)), None));
-    assert_eq!((record.verdict, record.ended_by), (Some(Verdict::BothSides), Some(EndedBy::Caller)));
+    assert_eq!((record.verdict, record.ended_by), (Some(CallVerdict::BothSides), Some(EndedBy::Caller)));
     hears(played.only(), (2, MUSIC), listens, ended);
 }
 
@@ -409,7 +409,7 @@ fn a_mailbox_after_a_mobile_that_nobody_answered_is_recorded() {
     scene.sound(&[(3, a, Side::Caller), (MUSIC, a, Side::Callee)], 3_000);
     let ended = scene.bye(a, Side::Caller);
     let played = play(scene);
-    assert_eq!(who(&played.only().record), (Direction::Internal, Some("200"), Outcome::Abandoned));
+    assert_eq!(who(&played.only().record), (CallDirection::Internal, Some("200"), CallOutcome::Abandoned));
     hears(played.only(), (3, MUSIC), listens, ended);
 }
 
@@ -438,7 +438,7 @@ fn an_outbound_call_over_a_second_trunk_is_one_call() {
         scene.bye(second, Side::Caller);
         let played = play(scene);
         let record = &played.only().record;
-        assert_eq!(who(record), (Direction::Outbound, Some("200"), Outcome::Answered), "{fails_after_ms}");
+        assert_eq!(who(record), (CallDirection::Outbound, Some("200"), CallOutcome::Answered), "{fails_after_ms}");
         assert_eq!((record.answered_at, record.sip_status), (Some(at(answered)), Some(200)));
         assert_eq!((record.from.as_deref(), record.to.as_deref()), (Some("200"), Some(OUTSIDE)));
         hears(played.only(), (2, 6), talks, ended);
@@ -480,7 +480,7 @@ fn a_proxy_that_forks_names_the_extension_by_its_request_uri() {
     scene.bye(c, Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
-    assert_eq!(who(record), (Direction::Inbound, Some("201"), Outcome::Answered));
+    assert_eq!(who(record), (CallDirection::Inbound, Some("201"), CallOutcome::Answered));
     assert_eq!((record.to.as_deref(), record.operator_answered_at), (Some(DID), Some(at(taken))));
     hears(played.only(), (1, 3), talks, ended);
 }
@@ -508,7 +508,7 @@ fn a_call_forwarded_to_a_mobile_names_no_extension() {
     scene.bye(m, Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
-    assert_eq!(who(record), (Direction::Inbound, None, Outcome::Answered));
+    assert_eq!(who(record), (CallDirection::Inbound, None, CallOutcome::Answered));
     assert_eq!(record.operator_answered_at, Some(at(taken)), "a person took it, though at no extension");
     hears(played.only(), (1, 4), talks, ended);
 }
@@ -542,7 +542,7 @@ fn a_call_forwarded_over_the_same_trunk_is_one_call() {
     for (from, after_ms) in [(OUTSIDE, 0), (DID, 0), (OUTSIDE, 15_000)] {
         let (played, talks, ended) = sent_back(from, after_ms);
         let record = &played.only().record;
-        assert_eq!(who(record), (Direction::Inbound, None, Outcome::Answered), "{from}");
+        assert_eq!(who(record), (CallDirection::Inbound, None, CallOutcome::Answered), "{from}");
         assert_eq!((record.from.as_deref(), record.to.as_deref()), (Some(OUTSIDE), Some(DID)));
         hears(played.only(), (1, 4), talks, ended);
     }
@@ -579,7 +579,7 @@ fn a_retry_with_a_new_tag_stays_an_outbound_call() {
     scene.talk(call, 2_000);
     let ended = scene.bye(call, Side::Caller);
     let played = play(&scene);
-    assert_eq!(who(&played.only().record), (Direction::Outbound, Some("200"), Outcome::Answered));
+    assert_eq!(who(&played.only().record), (CallDirection::Outbound, Some("200"), CallOutcome::Answered));
     hears(played.only(), (2, 1), talks, ended);
 }
 
@@ -596,7 +596,7 @@ fn a_redirected_outbound_call_is_outbound() {
     scene.talk(call, 1_000);
     scene.bye(call, Side::Caller);
     let played = play(&scene);
-    assert_eq!(who(&played.only().record), (Direction::Outbound, Some("200"), Outcome::Answered));
+    assert_eq!(who(&played.only().record), (CallDirection::Outbound, Some("200"), CallOutcome::Answered));
 }
 
 #[test]
@@ -620,7 +620,7 @@ fn an_outbound_call_seen_on_both_sides_of_a_nat_is_outbound() {
     scene.bye(inside, Side::Caller);
     scene.bye(outside, Side::Caller);
     let played = play(&scene);
-    assert_eq!(who(&played.only().record), (Direction::Outbound, Some("200"), Outcome::Answered));
+    assert_eq!(who(&played.only().record), (CallDirection::Outbound, Some("200"), CallOutcome::Answered));
     assert_eq!(played.only().record.legs.len(), 2);
 }
 
@@ -639,7 +639,7 @@ fn a_group_code_that_an_extension_dials_is_an_internal_call() {
     scene.bye(a, Side::Caller);
     scene.bye(b, Side::Caller);
     let played = play(scene);
-    assert_eq!(who(&played.only().record), (Direction::Internal, Some("201"), Outcome::Answered));
+    assert_eq!(who(&played.only().record), (CallDirection::Internal, Some("201"), CallOutcome::Answered));
 }
 
 #[test]
@@ -657,7 +657,7 @@ fn a_call_id_used_again_is_another_call() {
     }
     let played = play(&scene);
     assert_eq!(played.calls.len(), 2);
-    assert!(played.calls.iter().all(|c| c.record.verdict == Some(Verdict::BothSides)));
+    assert!(played.calls.iter().all(|c| c.record.verdict == Some(CallVerdict::BothSides)));
     assert_ne!(played.calls[0].record.id, played.calls[1].record.id);
 }
 
@@ -761,7 +761,7 @@ fn a_late_telephone_belongs_to_the_call_it_answers() {
     assert!(legs.contains(&ids(&scene, &[a1, b1, c])), "201 took the first call: {legs:?}");
     assert!(legs.contains(&ids(&scene, &[a2])) && legs.contains(&ids(&scene, &[b2])), "{legs:?}");
     let one = played.calls.iter().find(|call| call.record.legs.len() == 3).expect("asserted above");
-    assert_eq!(who(&one.record), (Direction::Inbound, Some("201"), Outcome::Answered));
+    assert_eq!(who(&one.record), (CallDirection::Inbound, Some("201"), CallOutcome::Answered));
     hears(one, (1, 3), talks, talks + 4_000);
 }
 
@@ -772,8 +772,9 @@ fn a_late_telephone_that_never_answers_belongs_to_neither_call() {
     let legs = legs(&played);
     assert_eq!(legs[0], ids(&scene, &[a1, b1]));
     assert!(legs.contains(&ids(&scene, &[a2])) && legs.contains(&ids(&scene, &[c])), "{legs:?}");
-    let (first, own) = (&played.calls[0], played.calls.iter().find(|call| call.record.outcome == Outcome::Answered));
-    assert_eq!(who(&first.record), (Direction::Inbound, Some("200"), Outcome::Answered));
+    let (first, own) =
+        (&played.calls[0], played.calls.iter().find(|call| call.record.outcome == CallOutcome::Answered));
+    assert_eq!(who(&first.record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
     assert_eq!(own.map(|call| &call.record.id), Some(&first.record.id), "nobody else was answered");
     let let_go = played.calls.iter().find(|call| call.record.legs[0].sip_call_id == scene.get(c).call_id);
     assert!(let_go.expect("asserted above").record.related.contains(&first.record.id));
@@ -784,7 +785,7 @@ fn a_late_telephone_that_never_answers_belongs_to_neither_call() {
 fn a_second_call_keeps_the_telephone_that_only_it_rings() {
     let (scene, [_, a2, _, _, b2], _) = two_rung_at_once(2);
     let played = play(&scene);
-    let answered: Vec<_> = played.calls.iter().filter(|c| c.record.outcome == Outcome::Answered).collect();
+    let answered: Vec<_> = played.calls.iter().filter(|c| c.record.outcome == CallOutcome::Answered).collect();
     // 202 could belong to either call while it rang, so it is related to both.
     let own = answered.iter().find(|c| c.record.legs.iter().any(|l| l.sip_call_id == scene.get(b2).call_id));
     let second = played.calls.iter().find(|c| c.record.legs.iter().any(|l| l.sip_call_id == scene.get(a2).call_id));

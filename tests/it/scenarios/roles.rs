@@ -1,7 +1,7 @@
 //! The numbers, names, extensions and direction of a call.
 
-use callspan::call::config::{Config, Numbers};
-use callspan::call::record::{CallRecord, Direction, Side};
+use callspan::call::config::{Config, NumbersConfig};
+use callspan::call::record::{CallDirection, CallRecord, Side};
 
 use crate::scenarios::{DID, OUTSIDE, Office};
 use crate::support::playback::{play, play_with};
@@ -66,7 +66,7 @@ fn a_phone_that_registers_is_an_extension_whatever_its_name() {
         scene.bye(call, Side::Caller);
         let played = play(&scene);
         let record = &played.only().record;
-        let want = if registered { (Direction::Inbound, Some(user)) } else { (Direction::Unknown, None) };
+        let want = if registered { (CallDirection::Inbound, Some(user)) } else { (CallDirection::Unknown, None) };
         assert_eq!((record.direction, record.internal.as_deref()), want);
     }
 }
@@ -75,16 +75,16 @@ fn a_phone_that_registers_is_an_extension_whatever_its_name() {
 fn extensions_may_be_listed() {
     let numbers_of = |list: &[&str]| {
         let extensions = list.iter().map(|e| (*e).to_owned()).collect();
-        Config { numbers: Numbers { extensions, ..Numbers::default() }, ..Config::default() }
+        Config { numbers: NumbersConfig { extensions, ..NumbersConfig::default() }, ..Config::default() }
     };
     let (mut a, mut b) = (ScenePhone::new("reception", 1), ScenePhone::new(OUTSIDE, 2));
     let record = direct(&mut a, &mut b, &[], numbers_of(&["reception", "1234567"]));
     assert_eq!(
         (record.direction, numbers(&record)),
-        (Direction::Outbound, [Some("reception"), Some(OUTSIDE), Some("reception")])
+        (CallDirection::Outbound, [Some("reception"), Some(OUTSIDE), Some("reception")])
     );
     let record = direct(&mut a, &mut b, &[], numbers_of(&["1234567"]));
-    assert_eq!(record.direction, Direction::Unknown);
+    assert_eq!(record.direction, CallDirection::Unknown);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn the_trunks_leg_alone_is_inbound_where_the_pbx_is_known() {
     scene.bye(out, Side::Caller);
     let played = play(scene);
     let directions: Vec<_> = played.calls.iter().map(|c| (c.record.direction, numbers(&c.record)[2])).collect();
-    let want = [(Direction::Inbound, Some("200")), (Direction::Inbound, None), (Direction::Outbound, None)];
+    let want = [(CallDirection::Inbound, Some("200")), (CallDirection::Inbound, None), (CallDirection::Outbound, None)];
     assert_eq!(directions, want);
 }
 
@@ -126,7 +126,7 @@ fn a_call_from_a_public_to_a_private_address_is_inbound() {
     scene.bye(back, Side::Caller);
     let played = play(&scene);
     let directions: Vec<_> = played.calls.iter().map(|c| c.record.direction).collect();
-    assert_eq!(directions, [Direction::Inbound, Direction::Outbound]);
+    assert_eq!(directions, [CallDirection::Inbound, CallDirection::Outbound]);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_caller_who_withholds_the_number_is_named_by_the_configured_word() {
     let record = direct(&mut a, &mut b, &[], Config::default());
     assert_eq!(
         (record.direction, numbers(&record)),
-        (Direction::Inbound, [Some("anonymous"), Some("200"), Some("200")])
+        (CallDirection::Inbound, [Some("anonymous"), Some("200"), Some("200")])
     );
     // The network may vouch for the number all the same, and it counts (RFC 3325), unless privacy is asked for.
     let asserted = "P-Asserted-Identity: <sip:+79990000001@x>";

@@ -1,23 +1,23 @@
 //! The `[[rules]]` of the configuration: which calls are recorded and which are registered at Pyrus.
 
-use callspan::call::config::{Config, Rule, RuleAction};
-use callspan::call::event::Registration;
-use callspan::call::record::{Direction, Side, Verdict};
+use callspan::call::config::{CallRule, Config, RuleAction};
+use callspan::call::event::RegistrationPolicy;
+use callspan::call::record::{CallDirection, CallVerdict, Side};
 
 use crate::scenarios::{OUTSIDE, Office, outside_and_200};
 use crate::support::playback::{PlayedScene, play_with};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
-fn rule(action: RuleAction) -> Rule {
-    Rule { direction: None, number: None, extension: None, header: None, action }
+fn rule(action: RuleAction) -> CallRule {
+    CallRule { direction: None, number: None, extension: None, header: None, action }
 }
 
-fn with(rules: Vec<Rule>) -> Config {
+fn with(rules: Vec<CallRule>) -> Config {
     Config { rules, ..Config::default() }
 }
 
 /// A direct inbound call of one second with early media, under these rules.
-fn direct(headers: &[&str], rules: Vec<Rule>) -> PlayedScene {
+fn direct(headers: &[&str], rules: Vec<CallRule>) -> PlayedScene {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.at(call).headers = headers.iter().map(|h| (*h).to_owned()).collect();
@@ -33,51 +33,54 @@ fn direct(headers: &[&str], rules: Vec<Rule>) -> PlayedScene {
 #[test]
 fn an_excluded_call_leaves_no_byte_of_media_and_says_why() {
     let by = [
-        Rule { direction: Some(Direction::Inbound), ..rule(RuleAction::Exclude) },
-        Rule { number: Some("+7999*".to_owned()), ..rule(RuleAction::Exclude) },
-        Rule { extension: Some("20x".to_owned()), ..rule(RuleAction::Exclude) },
-        Rule { header: Some(("X-Private".to_owned(), "yes*".to_owned())), ..rule(RuleAction::Exclude) },
+        CallRule { direction: Some(CallDirection::Inbound), ..rule(RuleAction::Exclude) },
+        CallRule { number: Some("+7999*".to_owned()), ..rule(RuleAction::Exclude) },
+        CallRule { extension: Some("20x".to_owned()), ..rule(RuleAction::Exclude) },
+        CallRule { header: Some(("X-Private".to_owned(), "yes*".to_owned())), ..rule(RuleAction::Exclude) },
     ];
     for rule in by {
         let played = direct(&["X-Private: yes please"], vec![rule.clone()]);
         let call = played.only();
-        assert_eq!(call.record.verdict, Some(Verdict::Excluded), "{rule:?}");
+        assert_eq!(call.record.verdict, Some(CallVerdict::Excluded), "{rule:?}");
         assert_eq!(
             call.record.verdict_reason.as_deref(),
             Some("Rule 1 of the configuration forbids to record this call.")
         );
         assert_eq!((played.media_bytes, call.ended.legs.len(), call.record.recordings.len()), (0, 0, 0), "{rule:?}");
-        assert_eq!(call.ended.registration, Registration::Allowed, "the call may be told, only not heard");
+        assert_eq!(call.ended.registration, RegistrationPolicy::Allowed, "the call may be told, only not heard");
         assert!(call.record.answered_at.is_some() && call.record.duration_s.is_some());
     }
 }
 
 #[test]
 fn the_first_rule_that_fits_decides() {
-    let vip = Rule { number: Some(OUTSIDE.to_owned()), ..rule(RuleAction::Record) };
+    let vip = CallRule { number: Some(OUTSIDE.to_owned()), ..rule(RuleAction::Record) };
     let played = direct(&[], vec![vip, rule(RuleAction::Exclude)]);
-    assert_eq!(played.only().record.verdict, Some(Verdict::BothSides));
-    let other = Rule { number: Some("+7888*".to_owned()), ..rule(RuleAction::Record) };
+    assert_eq!(played.only().record.verdict, Some(CallVerdict::BothSides));
+    let other = CallRule { number: Some("+7888*".to_owned()), ..rule(RuleAction::Record) };
     let played = direct(&[], vec![other, rule(RuleAction::Exclude)]);
-    assert_eq!(played.only().record.verdict, Some(Verdict::Excluded));
+    assert_eq!(played.only().record.verdict, Some(CallVerdict::Excluded));
 }
 
 #[test]
 fn a_header_that_is_not_there_fits_no_rule() {
-    let by_header = Rule { header: Some(("X-Private".to_owned(), "*".to_owned())), ..rule(RuleAction::Exclude) };
-    assert_eq!(direct(&[], vec![by_header]).only().record.verdict, Some(Verdict::BothSides));
+    let by_header = CallRule { header: Some(("X-Private".to_owned(), "*".to_owned())), ..rule(RuleAction::Exclude) };
+    assert_eq!(direct(&[], vec![by_header]).only().record.verdict, Some(CallVerdict::BothSides));
 }
 
 #[test]
 fn a_call_that_must_not_be_registered_is_recorded_all_the_same() {
     let played = direct(&[], vec![rule(RuleAction::NoRegister)]);
     let call = played.only();
-    assert_eq!((call.record.verdict, call.ended.registration), (Some(Verdict::BothSides), Registration::Forbidden));
-    assert!(played.told.iter().all(|(_, live)| live.registration == Registration::Forbidden));
+    assert_eq!(
+        (call.record.verdict, call.ended.registration),
+        (Some(CallVerdict::BothSides), RegistrationPolicy::Forbidden)
+    );
+    assert!(played.told.iter().all(|(_, live)| live.registration == RegistrationPolicy::Forbidden));
 }
 
 /// A call through the PBX that waits 1 s with music, then rings 200 in vain and is taken by 201.
-fn through_pbx(rules: Vec<Rule>) -> (PlayedScene, [DialogId; 3]) {
+fn through_pbx(rules: Vec<CallRule>) -> (PlayedScene, [DialogId; 3]) {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
     let scene: &mut Scene = &mut office.scene;
@@ -99,12 +102,12 @@ fn through_pbx(rules: Vec<Rule>) -> (PlayedScene, [DialogId; 3]) {
 
 #[test]
 fn an_exclusion_known_at_the_answer_deletes_earlier_sound() {
-    let of_201 = Rule { extension: Some("201".to_owned()), ..rule(RuleAction::Exclude) };
+    let of_201 = CallRule { extension: Some("201".to_owned()), ..rule(RuleAction::Exclude) };
     let (played, _) = through_pbx(vec![of_201]);
     let call = played.only();
     assert_eq!(
         (call.record.verdict, call.record.recordings.len(), call.ended.legs.len()),
-        (Some(Verdict::Excluded), 0, 0)
+        (Some(CallVerdict::Excluded), 0, 0)
     );
     // One second of music was in the spool by then: 50 packets of 172 bytes; nothing came after.
     assert_eq!(played.media_bytes, 50 * 172);
@@ -114,19 +117,22 @@ fn an_exclusion_known_at_the_answer_deletes_earlier_sound() {
 
 #[test]
 fn an_extension_that_only_rang_excludes_nothing() {
-    let of_200 = Rule { extension: Some("200".to_owned()), ..rule(RuleAction::Exclude) };
+    let of_200 = CallRule { extension: Some("200".to_owned()), ..rule(RuleAction::Exclude) };
     let (played, _) = through_pbx(vec![of_200]);
-    assert_eq!(played.only().record.verdict, Some(Verdict::BothSides));
+    assert_eq!(played.only().record.verdict, Some(CallVerdict::BothSides));
 }
 
 #[test]
 fn a_rule_on_the_extension_forbids_registration_through_a_pbx() {
-    let of_201 = Rule { extension: Some("201".to_owned()), ..rule(RuleAction::NoRegister) };
+    let of_201 = CallRule { extension: Some("201".to_owned()), ..rule(RuleAction::NoRegister) };
     let (played, _) = through_pbx(vec![of_201]);
     let call = played.only();
-    assert_eq!((call.record.verdict, call.ended.registration), (Some(Verdict::BothSides), Registration::Forbidden));
+    assert_eq!(
+        (call.record.verdict, call.ended.registration),
+        (Some(CallVerdict::BothSides), RegistrationPolicy::Forbidden)
+    );
     let told: Vec<_> = played.told.iter().filter(|(_, l)| l.record.internal.as_deref() == Some("201")).collect();
-    assert!(!told.is_empty() && told.iter().all(|(_, l)| l.registration == Registration::Forbidden));
+    assert!(!told.is_empty() && told.iter().all(|(_, l)| l.registration == RegistrationPolicy::Forbidden));
 }
 
 #[test]
@@ -143,8 +149,8 @@ fn a_rule_by_direction_sees_through_the_pbx() {
     scene.bridge(a, b, 1_000);
     scene.bye(a, Side::Caller);
     scene.bye(b, Side::Caller);
-    let outbound = Rule { direction: Some(Direction::Outbound), ..rule(RuleAction::Exclude) };
+    let outbound = CallRule { direction: Some(CallDirection::Outbound), ..rule(RuleAction::Exclude) };
     let played = play_with(scene, with(vec![outbound]));
-    assert_eq!((played.only().record.verdict, played.media_bytes), (Some(Verdict::Excluded), 0));
+    assert_eq!((played.only().record.verdict, played.media_bytes), (Some(CallVerdict::Excluded), 0));
     let _: &ScenePhone = pbx;
 }

@@ -1,6 +1,6 @@
 //! Transfers through a PBX and without one; call park and pickup.
 
-use callspan::call::record::{CallRecord, EndedBy, Outcome, Side};
+use callspan::call::record::{CallOutcome, CallRecord, EndedBy, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
@@ -140,7 +140,7 @@ fn an_attended_transfer_in_a_pbx_is_one_call_and_a_consultation() {
     hears(two, (2, 3), consults, consults + 2_000);
     assert!(related(&one.record, &two.record));
     assert_eq!((one.record.internal.as_deref(), one.record.ended_at), (Some("200"), Some(at(ended))));
-    assert!(one.record.events.iter().any(|e| e.kind == "transfer"));
+    assert!(one.record.events.iter().any(|e| e.kind == callspan::call::record::EventKind::Transfer));
     assert_eq!((two.record.from.as_deref(), two.record.to.as_deref()), (Some("200"), Some("201")));
 }
 
@@ -165,7 +165,7 @@ fn a_blind_transfer_inside_a_pbx_goes_on_in_the_same_call() {
     scene.bye(c, Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
-    assert_eq!((record.legs.len(), record.outcome, record.ended_by), (3, Outcome::Answered, Some(EndedBy::Caller)));
+    assert_eq!((record.legs.len(), record.outcome, record.ended_by), (3, CallOutcome::Answered, Some(EndedBy::Caller)));
     hears(played.only(), (1, 2), talks, referred);
     hears(played.only(), (1, 3), taken, ended);
 }
@@ -212,7 +212,7 @@ fn a_transfer_that_nobody_takes_ends_like_any_other_call() {
     scene.bye(first, Side::Caller);
     let played = play(&scene);
     let (one, two) = (call_of(&played, &scene, first), call_of(&played, &scene, second));
-    assert_eq!((one.record.outcome, two.record.outcome), (Outcome::Answered, Outcome::Busy));
+    assert_eq!((one.record.outcome, two.record.outcome), (CallOutcome::Answered, CallOutcome::Busy));
     assert!(related(&one.record, &two.record));
 }
 

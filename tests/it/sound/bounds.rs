@@ -3,13 +3,13 @@
 //! The tests bound offset and spread for each kind of network, and the missing speech by the lost packets.
 
 use callspan::call::config::Config;
-use callspan::call::record::{Side, Verdict};
+use callspan::call::record::{CallVerdict, Side};
 
 use crate::sound::score::{PacketFate, SpokenSide, score};
 use crate::support::phones::{EngineWithSpool, MirroredTraffic, RecordedCall, RtpPacket, at_ms, record};
 
 fn assert_within(name: &str, recorded: &RecordedCall, talks: &[SpokenSide; 2], (bound_ms, each): (f64, usize)) {
-    assert_eq!(recorded.record.verdict, Some(Verdict::BothSides));
+    assert_eq!(recorded.record.verdict, Some(CallVerdict::BothSides));
     for talk in talks {
         let score = score(recorded, talk, each);
         eprintln!(

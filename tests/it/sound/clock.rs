@@ -69,7 +69,7 @@ fn times(value: &serde_json::Value, out: &mut Vec<String>) {
 
 fn without_the_step(record: &CallRecord) -> serde_json::Value {
     let mut record = record.clone();
-    record.problems.retain(|p| p.kind != "clock_step");
+    record.problems.retain(|p| p.kind != callspan::call::record::ProblemKind::ClockStep);
     record.recordings.iter_mut().for_each(|r| r.path.clear());
     serde_json::to_value(record).unwrap()
 }
@@ -83,7 +83,9 @@ fn a_clock_step_changes_only_the_next_call() {
     {
         let (stage, calls) = played(&packets, steps);
         let [first, second] = [0, 1].map(|n| recorded(&calls[n], &stage.spool, Default::default()));
-        let problem = |record: &CallRecord| record.problems.iter().filter(|p| p.kind == "clock_step").count();
+        let problem = |record: &CallRecord| {
+            record.problems.iter().filter(|p| p.kind == callspan::call::record::ProblemKind::ClockStep).count()
+        };
         assert_eq!((problem(&first.record), problem(&second.record)), (1, 0), "{steps:?}");
         assert_eq!(first.frames.len(), 11 * 8_000, "{steps:?}");
         assert!(first.frames == plain[0].frames && second.frames == plain[1].frames, "{steps:?}: the same sound");
@@ -187,7 +189,7 @@ fn a_restart_after_a_step_goes_on_where_the_call_stood() {
     let plain: Vec<_> = calls.iter().map(|call| recorded(call, &stage.spool, Default::default())).collect();
     let as_one = |record: &CallRecord| {
         let mut record = record.clone();
-        record.problems.retain(|p| p.kind != "restart_gap");
+        record.problems.retain(|p| p.kind != callspan::call::record::ProblemKind::RestartGap);
         for side in [Side::Caller, Side::Callee] {
             let side = record.sides.get_mut(side);
             side.max_jitter_ms = None;

@@ -99,7 +99,8 @@ fn rendering_is_deterministic_and_verify_finds_changed_bytes() {
         std::fs::write(path, &good[..good.len() - 1]).unwrap();
         assert!(matches!(verify(path, file), Err(VerifyError::Size { .. })), "{format:?}");
         std::fs::write(path, &good).unwrap();
-        let longer = callspan::call::record::Recording { ends_at: file.ends_at.offset(1_000_000_000), ..file.clone() };
+        let longer =
+            callspan::call::record::RecordingFile { ends_at: file.ends_at.offset(1_000_000_000), ..file.clone() };
         assert!(matches!(verify(path, &longer), Err(VerifyError::Length { .. })), "{format:?}");
         std::fs::remove_file(path).unwrap();
         assert!(matches!(verify(path, file), Err(VerifyError::Io(_))), "{format:?}");

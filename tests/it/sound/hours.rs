@@ -10,7 +10,7 @@ use std::path::Path;
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::event::{CallEvent, EndedCall};
-use callspan::call::record::{CallRecord, Recording, Side, Verdict};
+use callspan::call::record::{CallRecord, CallVerdict, RecordingFile, Side};
 use callspan::recording::config::Config as RecordingConfig;
 use callspan::recording::{FolderLayout, Recorder};
 use callspan::service::resume::resume;
@@ -73,7 +73,7 @@ struct SegmentRecorder<'a> {
     spool: DiskSpool,
     recorder: &'a Recorder,
     /// The parts so far, and when each was made.
-    parts: Vec<Recording>,
+    parts: Vec<RecordingFile>,
     made_ms: Vec<f64>,
     ended: Option<EndedCall>,
 }
@@ -90,7 +90,7 @@ impl SegmentRecorder<'_> {
     fn take(&mut self) {
         while let Some(event) = self.engine.poll_event() {
             match event {
-                CallEvent::PartDue(mut due) => {
+                CallEvent::SegmentsDue(mut due) => {
                     self.spool.flush();
                     due.record.recordings.clone_from(&self.parts);
                     let ready = self.recorder.render_segments(&due, &self.spool.store()).unwrap();
@@ -110,8 +110,8 @@ impl SegmentRecorder<'_> {
 }
 
 /// The samples of some files, one after the other, as bytes.
-fn sound(files: &[Recording]) -> impl Read {
-    let open = |file: &Recording| {
+fn sound(files: &[RecordingFile]) -> impl Read {
+    let open = |file: &RecordingFile| {
         let reader = hound::WavReader::open(&file.path).unwrap();
         assert_eq!(u64::from(reader.duration()), (file.ends_at.nanos_since(file.starts_at) / 125_000) as u64);
         let bytes = u64::from(reader.duration()) * 4;
@@ -186,7 +186,7 @@ fn segments_of_a_four_hour_call_abut_to_the_sample() {
 }
 
 fn assert_parts(record: &CallRecord, whole: &CallRecord, made_ms: &[f64], talks: &[SpokenSide; 2]) {
-    assert_eq!((record.verdict, whole.recordings.len()), (Some(Verdict::BothSides), 1));
+    assert_eq!((record.verdict, whole.recordings.len()), (Some(CallVerdict::BothSides), 1));
     let parts = &record.recordings;
     let lengths: Vec<f64> = parts.iter().map(|p| p.ends_at.nanos_since(p.starts_at) as f64 / 1e6).collect();
     // Four full ones and the rest.

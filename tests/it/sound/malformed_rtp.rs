@@ -2,7 +2,7 @@
 //! recorders. Both voices keep their places and nothing is missing.
 
 use callspan::call::config::Config;
-use callspan::call::record::{Side, Verdict};
+use callspan::call::record::{CallVerdict, Side};
 
 use crate::sound::score::{PacketFate, SpokenSide, score};
 use crate::support::phones::{
@@ -26,7 +26,7 @@ fn talked(before: impl Fn(&mut [SpokenSide; 2])) -> (MirroredTraffic, [SpokenSid
 
 #[track_caller]
 fn assert_heard(name: &str, recorded: &RecordedCall, talks: &[SpokenSide; 2]) {
-    assert_eq!(recorded.record.verdict, Some(Verdict::BothSides), "{name}");
+    assert_eq!(recorded.record.verdict, Some(CallVerdict::BothSides), "{name}");
     for talk in talks {
         let side = talk.phone.side;
         let score = score(recorded, talk, 1);

@@ -2,7 +2,7 @@
 
 use std::f64::consts::{PI, TAU};
 
-use callspan::call::record::{Side, Verdict};
+use callspan::call::record::{CallVerdict, Side};
 use opus::{Application, Bitrate, Channels, Encoder};
 
 use crate::sound::score::{PacketFate, SpokenSide};
@@ -69,7 +69,11 @@ fn opus_packets_of_2_5_to_120_ms_keep_their_place() {
         wire.bye(7_100.0);
         let recorded = record(wire);
         let (record, frames) = (&recorded.record, &recorded.frames);
-        assert_eq!((record.verdict, record.recordings[0].sample_rate), (Some(Verdict::BothSides), 16_000), "{name}");
+        assert_eq!(
+            (record.verdict, record.recordings[0].sample_rate),
+            (Some(CallVerdict::BothSides), 16_000),
+            "{name}"
+        );
         let side = &record.sides.caller;
         assert_eq!((side.packets, side.lost, side.concealed_ms), (packets, 0, Some(0)), "{name}");
         assert_eq!(side.streams[0].ptime_ms, Some(f64::from(frame_us) / 1e3), "{name}");

@@ -2,8 +2,8 @@
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
-use callspan::call::pause::{self, Order};
-use callspan::call::record::{Side, Verdict};
+use callspan::call::pause::{self, PauseAction};
+use callspan::call::record::{CallVerdict, Side};
 use callspan::service::resume::resume;
 use callspan::spool::disk::DiskSpool;
 
@@ -71,7 +71,7 @@ fn assert_paused(recorded: &RecordedCall, wire: &[SentDatagram], (from_ms, to_ms
     assert_eq!((paused.from, paused.to), (at_ms(from_ms), Some(at_ms(to_ms))));
     let kinds: Vec<&str> = recorded.record.events.iter().map(|e| e.kind.as_str()).filter(|k| *k != "dtmf").collect();
     assert_eq!(kinds, ["pause", "unpause"]);
-    assert_eq!(recorded.record.verdict, Some(Verdict::BothSides));
+    assert_eq!(recorded.record.verdict, Some(CallVerdict::BothSides));
 }
 
 #[test]
@@ -103,12 +103,12 @@ fn the_local_api_pauses_and_resumes_the_call_that_it_names() {
     stage.play(&before);
     let id = stage.engine.live_ids().next().unwrap().to_owned();
     assert_eq!((stage.engine.is_paused(&id), stage.engine.is_paused("another")), (Some(false), None));
-    stage.engine.handle_pause("another", Order::Pause, at_ms(4_000.0), &mut stage.spool);
+    stage.engine.handle_pause("another", PauseAction::Pause, at_ms(4_000.0), &mut stage.spool);
     assert_eq!(stage.engine.is_paused(&id), Some(false));
-    stage.engine.handle_pause(&id, Order::Pause, at_ms(4_000.0), &mut stage.spool);
+    stage.engine.handle_pause(&id, PauseAction::Pause, at_ms(4_000.0), &mut stage.spool);
     assert_eq!(stage.engine.is_paused(&id), Some(true));
     stage.play(&during);
-    stage.engine.handle_pause(&id, Order::Resume, at_ms(6_000.0), &mut stage.spool);
+    stage.engine.handle_pause(&id, PauseAction::Resume, at_ms(6_000.0), &mut stage.spool);
     stage.play(&after);
     assert_paused(&stage.finish(), &packets, (4_000.0, 6_000.0));
 }
@@ -164,7 +164,8 @@ fn keys_pause_and_resume_and_no_key_is_kept() {
     let secret = said(&packets, from, to);
     assert!(secret.len() > 100 && secret.iter().all(|payload| !kept(&recorded, payload)));
     assert_no_keys(&recorded, &packets);
-    let keys: Vec<_> = recorded.record.events.iter().filter(|e| e.kind == "dtmf").collect();
+    let keys: Vec<_> =
+        recorded.record.events.iter().filter(|e| e.kind == callspan::call::record::EventKind::Dtmf).collect();
     assert_eq!(keys.len(), 9, "one event for each key, however many packets it had");
     assert!(keys.iter().all(|e| e.side == Some(Side::Caller) && e.detail.is_none()));
 }
@@ -177,7 +178,7 @@ fn without_configuration_nothing_pauses() {
     stage.play(&wire.sorted());
     let recorded = stage.finish();
     assert!(recorded.record.paused.is_empty());
-    assert_eq!(recorded.record.events.iter().filter(|e| e.kind == "dtmf").count(), 9);
+    assert_eq!(recorded.record.events.iter().filter(|e| e.kind == callspan::call::record::EventKind::Dtmf).count(), 9);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
-use callspan::call::record::{CallRecord, Side, Verdict};
+use callspan::call::record::{CallRecord, CallVerdict, Side};
 use callspan::decode::{TcpStreamChunk, TcpStreamEvent};
 use callspan::journal::{CallStage, Journal, LegRow, LegSpoolState};
 use callspan::net::Transport;
@@ -110,7 +110,7 @@ fn both_sides_keep_their_place_across_a_restart() {
         let folder = leave(&before, left, hear);
         let recorded = go_on(folder.path(), &after);
         let record = &recorded.record;
-        assert_eq!(record.verdict, Some(Verdict::BothSides), "{left:?}");
+        assert_eq!(record.verdict, Some(CallVerdict::BothSides), "{left:?}");
         // 20 s from the answer to the BYE: as long as the call.
         assert_eq!(recorded.frames.len(), 160_000, "{left:?}");
         for side in [Side::Caller, Side::Callee] {
@@ -127,14 +127,18 @@ fn both_sides_keep_their_place_across_a_restart() {
             assert_eq!(of_side(9_200, 11_480), 2_280 * 8, "{left:?}: {side:?} is silent in the hole");
             assert!(of_side(8_800, 8_990) < 100 && of_side(11_520, 11_700) < 100, "{left:?}: {side:?} around the hole");
         }
-        let gap = record.problems.iter().find(|p| p.kind == "restart_gap").expect("it says so");
+        let gap = record
+            .problems
+            .iter()
+            .find(|p| p.kind == callspan::call::record::ProblemKind::RestartGap)
+            .expect("it says so");
         // 125 packets of each side; one more or less belongs to the hole's edges.
         assert!(gap.ms.is_some_and(|ms| ms >= 2_500) && gap.packets == Some(250), "{left:?}: {gap:?}");
         for side in [&record.sides.caller, &record.sides.callee] {
             assert_eq!((side.packets, side.lost, side.streams.len()), (875, 125, 1), "{left:?}");
             assert_eq!(side.streams[0].first_at, at_ms(1_000.0), "{left:?}");
         }
-        assert!(!record.problems.iter().any(|p| p.kind == "torn_tail"));
+        assert!(!record.problems.iter().any(|p| p.kind == callspan::call::record::ProblemKind::TornTail));
     }
 }
 
@@ -165,7 +169,7 @@ fn eventful() -> MirroredTraffic {
 
 /// A record without what a restart may change: it is said, and copies of before it are not counted again.
 fn comparable(mut record: CallRecord) -> serde_json::Value {
-    record.problems.retain(|p| p.kind != "restart_gap");
+    record.problems.retain(|p| p.kind != callspan::call::record::ProblemKind::RestartGap);
     record.recordings.clear();
     for side in [Side::Caller, Side::Callee] {
         let side = record.sides.get_mut(side);
@@ -189,7 +193,10 @@ fn a_restart_without_lost_packets_leaves_the_same_record() {
             let (before, after) = split(&packets, ms);
             let folder = leave(&before, left, hear);
             let recorded = go_on(folder.path(), &after);
-            assert!(recorded.record.problems.iter().any(|p| p.kind == "restart_gap"), "{left:?} at {ms}");
+            assert!(
+                recorded.record.problems.iter().any(|p| p.kind == callspan::call::record::ProblemKind::RestartGap),
+                "{left:?} at {ms}"
+            );
             assert_eq!(comparable(recorded.record), expected, "{left:?} at {ms}");
             let differ = recorded.frames.iter().zip(&whole.frames).filter(|(a, b)| a != b).count();
             assert!(recorded.frames.len() == whole.frames.len() && differ == 0, "{left:?} at {ms}: {differ} differ");
@@ -219,7 +226,10 @@ fn a_call_is_recognised_after_a_restart_by_its_first_message() {
         let folder = leave(&before, ProcessEnd::Killed, hear);
         let recorded = go_on(folder.path(), &after);
         assert_eq!(recorded.record.id, id, "at {ms}");
-        assert_eq!((recorded.record.verdict, recorded.record.invited_at), (Some(Verdict::BothSides), Some(at_ms(0.0))));
+        assert_eq!(
+            (recorded.record.verdict, recorded.record.invited_at),
+            (Some(CallVerdict::BothSides), Some(at_ms(0.0)))
+        );
     }
 }
 

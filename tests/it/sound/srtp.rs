@@ -6,7 +6,7 @@
 use aes::Aes128;
 use aes::cipher::{BlockEncrypt, KeyInit};
 use callspan::call::config::Config;
-use callspan::call::record::{Side, Verdict};
+use callspan::call::record::{CallVerdict, Side};
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 
@@ -140,7 +140,7 @@ fn both() -> [SpokenSide; 2] {
 /// Both are heard where they spoke, and nothing but what the network lost is missing.
 #[track_caller]
 fn assert_heard(name: &str, recorded: &RecordedCall, talks: &[SpokenSide; 2]) {
-    assert_eq!(recorded.record.verdict, Some(Verdict::BothSides), "{name}");
+    assert_eq!(recorded.record.verdict, Some(CallVerdict::BothSides), "{name}");
     for talk in talks {
         let score = score(recorded, talk, 1);
         assert!(score.offsets.len() >= 20, "{name}: {} pieces are enough", score.offsets.len());
@@ -317,7 +317,7 @@ fn a_call_whose_srtp_is_not_encrypted_at_all_is_no_noise() {
         seal_as(&mut wire, side, 0, |packet, _, roll_over| tagged(packet.to_vec(), &key, roll_over));
     }
     let recorded = record(wire);
-    assert_eq!(recorded.record.verdict, Some(Verdict::Encrypted));
+    assert_eq!(recorded.record.verdict, Some(CallVerdict::Encrypted));
     assert!(recorded.frames.iter().all(|frame| *frame == [0, 0]));
 }
 
@@ -334,6 +334,6 @@ fn under_a_wrong_key_the_call_is_encrypted_and_not_noise() {
         seal(&mut wire, side, 0, |_| SrtpMasterKey::new(3));
     }
     let recorded = record(wire);
-    assert_eq!(recorded.record.verdict, Some(Verdict::Encrypted));
+    assert_eq!(recorded.record.verdict, Some(CallVerdict::Encrypted));
     assert!(recorded.frames.iter().all(|frame| *frame == [0, 0]));
 }

@@ -2,7 +2,7 @@
 //! with another packet time. The file has 16 kHz, both sides are aligned, and each packet is in its place.
 
 use callspan::call::decision::PayloadFormat;
-use callspan::call::record::{Side, Verdict};
+use callspan::call::record::{CallVerdict, Side};
 use callspan::render::codec::{SpeechDecoder, decoder_for};
 
 use crate::support::phones::{MirroredTraffic, RecordedCall, RtpPacket, RtpPhone, at_ms, describe, record};
@@ -86,7 +86,7 @@ fn found(recorded: &RecordedCall, side: Side, spoken: &SentSpeech) -> (i64, f64)
 
 fn assert_in_place(name: &str, recorded: &RecordedCall, speakers: &[MixedCodecPhone; 2]) {
     let file = &recorded.record.recordings[0];
-    assert_eq!((recorded.record.verdict, file.sample_rate), (Some(Verdict::BothSides), 16_000), "{name}");
+    assert_eq!((recorded.record.verdict, file.sample_rate), (Some(CallVerdict::BothSides), 16_000), "{name}");
     for speaker in speakers {
         let mut worst = (0, 1.0);
         for spoken in &speaker.spoken {

@@ -9,7 +9,7 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::decision::Decision;
 use callspan::call::engine::EngineCounters;
-use callspan::call::event::{CallEvent, EndedCall, Keep, LegId, LegSink, LiveCall};
+use callspan::call::event::{CallEvent, EndedCall, KeptBytes, LegId, LegSink, LiveCall};
 use callspan::call::record::CallRecord;
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
@@ -38,12 +38,12 @@ impl<S: LegSink> LegSink for WatchedSink<S> {
     fn open(&mut self, leg: LegId, name: &str) {
         self.inner.open(leg, name);
     }
-    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: Keep) {
+    fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes) {
         if datagram.payload.first() == Some(&0x80) {
             // Flow and RTP header identify a packet.
             let header = datagram.payload[..12].try_into().unwrap();
             self.media.entry((datagram.src, datagram.dst, header)).or_default().push(leg);
-            self.media_bytes += if keep == Keep::Whole { datagram.payload.len() } else { 0 };
+            self.media_bytes += if keep == KeptBytes::Whole { datagram.payload.len() } else { 0 };
         }
         self.inner.packet(leg, datagram, keep);
     }
@@ -63,7 +63,7 @@ pub struct NullSink;
 
 impl LegSink for NullSink {
     fn open(&mut self, _: LegId, _: &str) {}
-    fn packet(&mut self, _: LegId, _: &UdpDatagram<'_>, _: Keep) {}
+    fn packet(&mut self, _: LegId, _: &UdpDatagram<'_>, _: KeptBytes) {}
     fn decide(&mut self, _: LegId, _: Timestamp, _: &Decision) {}
     fn close(&mut self, _: LegId) {}
     fn discard(&mut self, _: LegId) {}
@@ -127,7 +127,7 @@ pub fn play_packets(packets: &[ScenePacket], end_ms: i64, config: Config) -> Pla
         while let Some(event) = engine.poll_event() {
             match event {
                 CallEvent::Changed(live) => told.push((scene_ms(engine.now()), *live)),
-                CallEvent::PartDue(_) | CallEvent::Withdrawn(_) => {}
+                CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) => {}
                 CallEvent::Ended(ended) => {
                     let record = recorder.record(&ended, &sink.inner).unwrap();
                     for leg in &ended.legs {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use callspan::call::record::{Direction, EndedBy, Outcome, Side};
+use callspan::call::record::{CallDirection, CallOutcome, EndedBy, Side};
 
 use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, sdp};
 
@@ -26,9 +26,9 @@ pub(crate) struct ExpectedRecord {
     /// Whether it sounded on every leg that was answered.
     pub sounded: bool,
     /// `None` where it depends on what else was seen.
-    pub direction: Option<Direction>,
+    pub direction: Option<CallDirection>,
     /// One of these.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<CallOutcome>,
     pub internal: Option<String>,
     pub ended_by: EndedBy,
     /// Call-IDs of conversations that this one must name, and that must name it.
@@ -40,7 +40,7 @@ impl ExpectedRecord {
     fn new(
         scene: &Scene,
         legs: &[DialogId],
-        (direction, internal): (Direction, &ScenePhone),
+        (direction, internal): (CallDirection, &ScenePhone),
         ended_by: EndedBy,
     ) -> Self {
         let mut truth = Self {
@@ -49,7 +49,7 @@ impl ExpectedRecord {
             left: HashMap::new(),
             sounded: true,
             direction: Some(direction),
-            outcomes: vec![Outcome::Answered],
+            outcomes: vec![CallOutcome::Answered],
             internal: Some(internal.user.clone()),
             ended_by,
             related: Vec::new(),
@@ -79,13 +79,13 @@ impl ExpectedRecord {
         Self { internal: internal.map(str::to_owned), ..self }
     }
 
-    fn ended_as(self, outcome: Outcome) -> Self {
+    fn ended_as(self, outcome: CallOutcome) -> Self {
         Self { outcomes: vec![outcome], sounded: false, ..self }
     }
 
     /// True if the record has an answer.
     pub(crate) fn is_answered(&self) -> bool {
-        self.outcomes.iter().any(|o| matches!(o, Outcome::Answered | Outcome::Abandoned))
+        self.outcomes.iter().any(|o| matches!(o, CallOutcome::Answered | CallOutcome::Abandoned))
     }
 }
 
@@ -182,7 +182,7 @@ fn direct(
     let side = some_side(rng);
     scene.bye(call, side);
     let ended_by = if side == Side::Caller { EndedBy::Caller } else { EndedBy::Callee };
-    let direction = if inbound { Direction::Inbound } else { Direction::Outbound };
+    let direction = if inbound { CallDirection::Inbound } else { CallDirection::Outbound };
     vec![ExpectedRecord::new(scene, &[call], (direction, one), ended_by)]
 }
 
@@ -228,7 +228,7 @@ fn forked(
     scene.answer(call);
     scene.talk(call, 600);
     scene.bye(call, Side::Caller);
-    vec![ExpectedRecord::new(scene, &[call], (Direction::Inbound, one), EndedBy::Caller)]
+    vec![ExpectedRecord::new(scene, &[call], (CallDirection::Inbound, one), EndedBy::Caller)]
 }
 
 fn refused(
@@ -245,18 +245,18 @@ fn refused(
     let outcome = match rng.u8(0..3) {
         0 => {
             scene.cancel(call);
-            Outcome::Cancelled
+            CallOutcome::Cancelled
         }
         1 => {
             scene.refuse(call, 486, &[]);
-            Outcome::Busy
+            CallOutcome::Busy
         }
         _ => {
             scene.refuse(call, 603, &[MessageChange::Header("Reason: Q.850;cause=21")]);
-            Outcome::Declined
+            CallOutcome::Declined
         }
     };
-    vec![ExpectedRecord::new(scene, &[call], (Direction::Inbound, one), EndedBy::Signalling).ended_as(outcome)]
+    vec![ExpectedRecord::new(scene, &[call], (CallDirection::Inbound, one), EndedBy::Signalling).ended_as(outcome)]
 }
 
 fn through_pbx(
@@ -282,7 +282,7 @@ fn through_pbx(
         scene.bridge(a, b, 500);
     }
     let ended_by = hang_up(scene, rng, [a, b]);
-    vec![ExpectedRecord::new(scene, &[a, b], (Direction::Inbound, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b], (CallDirection::Inbound, one), ended_by)]
 }
 
 fn outbound(
@@ -299,7 +299,7 @@ fn outbound(
     scene.answer(a);
     scene.bridge(a, b, 500);
     let ended_by = hang_up(scene, rng, [a, b]);
-    vec![ExpectedRecord::new(scene, &[a, b], (Direction::Outbound, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b], (CallDirection::Outbound, one), ended_by)]
 }
 
 /// The first trunk refuses, the second one takes the call.
@@ -321,7 +321,7 @@ fn second_trunk(
     scene.answer(a);
     scene.bridge(a, second, 500);
     let ended_by = hang_up(scene, rng, [a, second]);
-    vec![ExpectedRecord::new(scene, &[a, first, second], (Direction::Outbound, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, first, second], (CallDirection::Outbound, one), ended_by)]
 }
 
 fn ring_group(
@@ -341,7 +341,7 @@ fn ring_group(
     scene.answer(a);
     scene.bridge(a, c, 500);
     let ended_by = hang_up(scene, rng, [a, c]);
-    vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Inbound, two), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), ended_by)]
 }
 
 /// One dialog at three hops: a proxy forks it to two telephones. Their media bypasses the proxy.
@@ -373,7 +373,7 @@ fn proxy_fork(
     scene.talk(a, 600);
     scene.bye(a, Side::Caller);
     scene.bye(c, Side::Caller);
-    vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Inbound, two), EndedBy::Caller)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), EndedBy::Caller)]
 }
 
 /// One telephone rings in vain, then the other one.
@@ -400,7 +400,7 @@ fn hunting(
     scene.answer(a);
     scene.bridge(a, c, 500);
     let ended_by = hang_up(scene, rng, [a, c]);
-    vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Inbound, two), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), ended_by)]
 }
 
 /// A second telephone joins the ringing.
@@ -424,7 +424,7 @@ fn staggered(
     scene.answer(a);
     scene.bridge(a, taken, 500);
     let ended_by = hang_up(scene, rng, [a, taken]);
-    vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Inbound, taker), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, taker), ended_by)]
 }
 
 fn queue(
@@ -441,7 +441,7 @@ fn queue(
     scene.answer(b);
     scene.bridge(a, b, 500);
     let ended_by = hang_up(scene, rng, [a, b]);
-    vec![ExpectedRecord::new(scene, &[a, b], (Direction::Inbound, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b], (CallDirection::Inbound, one), ended_by)]
 }
 
 /// The caller hangs up in the announcement. Whether that is known for what it is depends on what else was seen.
@@ -454,8 +454,8 @@ fn menu(
     scene.connect(a);
     scene.sound(&[(MUSIC, a, Side::Callee), (1, a, Side::Caller)], rng.i64(500..3_000));
     scene.bye(a, Side::Caller);
-    let truth = ExpectedRecord::new(scene, &[a], (Direction::Inbound, one), EndedBy::Caller).named(None);
-    vec![ExpectedRecord { direction: None, outcomes: vec![Outcome::Answered, Outcome::Abandoned], ..truth }]
+    let truth = ExpectedRecord::new(scene, &[a], (CallDirection::Inbound, one), EndedBy::Caller).named(None);
+    vec![ExpectedRecord { direction: None, outcomes: vec![CallOutcome::Answered, CallOutcome::Abandoned], ..truth }]
 }
 
 /// To a mobile telephone, by another trunk or by the one that brought the call.
@@ -478,7 +478,7 @@ fn sent_on(
     scene.answer(a);
     scene.bridge(a, b, 600);
     let ended_by = hang_up(scene, rng, [a, b]);
-    vec![ExpectedRecord::new(scene, &[a, b], (Direction::Inbound, one), ended_by).named(None)]
+    vec![ExpectedRecord::new(scene, &[a, b], (CallDirection::Inbound, one), ended_by).named(None)]
 }
 
 fn transfer(
@@ -500,7 +500,7 @@ fn transfer(
     scene.answer(c);
     scene.bridge(a, c, 500);
     let ended_by = hang_up(scene, rng, [a, c]);
-    vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Inbound, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, one), ended_by)]
 }
 
 /// The extension that called out transfers the outside party to the other extension.
@@ -525,7 +525,7 @@ fn outbound_transfer(
     scene.sound(&[(1, b, Side::Callee), (3, b, Side::Caller), (1, c, Side::Caller), (3, c, Side::Callee)], 500);
     scene.bye(b, Side::Callee);
     scene.bye(c, Side::Caller);
-    vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Outbound, one), EndedBy::Callee)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Outbound, one), EndedBy::Callee)]
 }
 
 /// A transfer without REFER: one leg ends and another begins, in either order.
@@ -553,7 +553,7 @@ fn feature_code(
     scene.answer(c);
     scene.bridge(a, c, 500);
     let ended_by = hang_up(scene, rng, [a, c]);
-    vec![ExpectedRecord::new(scene, &[a, b, c], (Direction::Inbound, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, one), ended_by)]
 }
 
 fn replaces(scene: &Scene, target: &str, replaced: DialogId) -> String {
@@ -591,8 +591,8 @@ fn attended(
     scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (1, d, Side::Caller), (3, d, Side::Callee)], 500);
     let ended_by = hang_up(scene, rng, [a, d]);
     vec![
-        ExpectedRecord::new(scene, &[a, b], (Direction::Inbound, one), ended_by).related_to(scene, c),
-        ExpectedRecord::new(scene, &[c, d], (Direction::Internal, two), EndedBy::Callee).related_to(scene, a),
+        ExpectedRecord::new(scene, &[a, b], (CallDirection::Inbound, one), ended_by).related_to(scene, c),
+        ExpectedRecord::new(scene, &[c, d], (CallDirection::Internal, two), EndedBy::Callee).related_to(scene, a),
     ]
 }
 
@@ -622,11 +622,11 @@ fn attended_by_phones(
     scene.talk(third, 500);
     scene.bye(third, Side::Caller);
     vec![
-        ExpectedRecord::new(scene, &[first], (Direction::Inbound, one), EndedBy::Callee)
+        ExpectedRecord::new(scene, &[first], (CallDirection::Inbound, one), EndedBy::Callee)
             .related_to(scene, consultation),
-        ExpectedRecord::new(scene, &[consultation], (Direction::Internal, two), EndedBy::Callee)
+        ExpectedRecord::new(scene, &[consultation], (CallDirection::Internal, two), EndedBy::Callee)
             .related_to(scene, third),
-        ExpectedRecord::new(scene, &[third], (Direction::Inbound, two), EndedBy::Caller),
+        ExpectedRecord::new(scene, &[third], (CallDirection::Inbound, two), EndedBy::Caller),
     ]
 }
 
@@ -653,9 +653,9 @@ fn park(
     scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (3, c, Side::Caller), (1, c, Side::Callee)], 500);
     scene.bye(a, Side::Caller);
     scene.bye(c, Side::Callee);
-    let picked = ExpectedRecord::new(scene, &[c], (Direction::Internal, two), EndedBy::Callee).named(Some(&place));
+    let picked = ExpectedRecord::new(scene, &[c], (CallDirection::Internal, two), EndedBy::Callee).named(Some(&place));
     vec![
-        ExpectedRecord::new(scene, &[a, b], (Direction::Inbound, one), EndedBy::Caller).related_to(scene, c),
+        ExpectedRecord::new(scene, &[a, b], (CallDirection::Inbound, one), EndedBy::Caller).related_to(scene, c),
         picked.related_to(scene, a),
     ]
 }
@@ -679,7 +679,11 @@ fn click_to_call(
     scene.bye(b, Side::Callee);
     scene.bye(a, Side::Caller);
     // The extension is the callee of the leg by which it is called.
-    vec![ExpectedRecord::new(scene, &[b], (Direction::Outbound, one), EndedBy::Callee).heard_on(scene, a, Side::Callee)]
+    vec![ExpectedRecord::new(scene, &[b], (CallDirection::Outbound, one), EndedBy::Callee).heard_on(
+        scene,
+        a,
+        Side::Callee,
+    )]
 }
 
 /// Once both have answered, the PBX leaves their media to themselves.
@@ -700,7 +704,7 @@ fn direct_media(
     scene.answer(b);
     scene.answer(a);
     scene.bridge(a, b, 500);
-    let direction = if inbound { Direction::Inbound } else { Direction::Outbound };
+    let direction = if inbound { CallDirection::Inbound } else { CallDirection::Outbound };
     let truth = ExpectedRecord::new(scene, &[a, b], (direction, one), EndedBy::Caller);
     let [caller, callee] = [scene.get(a).media[0], scene.get(b).media[1]];
     scene.at(a).media[1] = callee;

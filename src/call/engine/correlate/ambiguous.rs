@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::call::correlation_keys::CLOCK_SKEW;
-use crate::call::dialog::AnsweredBy;
+use crate::call::dialog::AnswerEvidence;
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
 use crate::call::leg::Leg;
@@ -30,7 +30,7 @@ impl RingOutcome {
     }
 
     /// Returns whether a caller was answered at the time of this outcome. A PBX answers its caller at once.
-    pub(super) fn is_with(self, answered: Option<(Timestamp, AnsweredBy)>) -> bool {
+    pub(super) fn is_with(self, answered: Option<(Timestamp, AnswerEvidence)>) -> bool {
         answered.is_some_and(|(when, _)| when + CLOCK_SKEW >= self.at() && when <= self.at() + PBX_REACTION)
     }
 

@@ -6,12 +6,16 @@ use crate::call::engine::correlate::MAX_LEGS;
 use crate::call::engine::correlate::heuristic::{HeuristicMatch, HeuristicQuery};
 use crate::call::engine::correlate::transfer::TransferMatch;
 use crate::call::event::LegSink;
-use crate::call::leg::{Draft, Leg};
+use crate::call::leg::{Leg, LegDraft};
 
 impl Engine {
     /// Merges the legs of a ring group that were captured before the caller's leg that caused them. Each of them had
     /// become a call of its own. Returns the merged call, to which the caller's leg belongs.
-    pub(in crate::call::engine) fn join_late_cause(&mut self, draft: &Draft, sink: &mut dyn LegSink) -> Option<usize> {
+    pub(in crate::call::engine) fn join_late_cause(
+        &mut self,
+        draft: &LegDraft,
+        sink: &mut dyn LegSink,
+    ) -> Option<usize> {
         let signature = draft.signature();
         let candidates = self.correlation_index.candidates(&draft.traces, &signature);
         let legs = candidates.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.lived_at(draft.at));

@@ -8,7 +8,7 @@ mod transfer;
 
 use crate::call::correlation_keys::LegSignature;
 use crate::call::engine::Engine;
-use crate::call::leg::{Draft, Leg};
+use crate::call::leg::{Leg, LegDraft};
 
 use heuristic::{HeuristicMatch, HeuristicQuery};
 use transfer::TransferMatch;
@@ -30,7 +30,7 @@ pub(super) struct Correlation {
 impl Engine {
     /// Finds the call of a new leg. The rule of the media address follows later, in
     /// [`Engine::correlate_by_media_address`].
-    pub(super) fn correlate(&self, draft: &Draft) -> Correlation {
+    pub(super) fn correlate(&self, draft: &LegDraft) -> Correlation {
         let signature = draft.signature();
         let mut correlation = self.correlate_by_rules(draft, &signature);
         let may_gain = |c: &usize| self.conversations.get(*c).is_some_and(|c| c.legs.len() < MAX_LEGS);
@@ -44,7 +44,7 @@ impl Engine {
         correlation
     }
 
-    fn correlate_by_rules(&self, draft: &Draft, signature: &LegSignature<'_>) -> Correlation {
+    fn correlate_by_rules(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> Correlation {
         let same = |conversation: usize| Correlation { same: Some(conversation), ..Correlation::default() };
         let same_call_id = self.by_call_id.get(&draft.dialog.call_id).map_or(&[][..], Vec::as_slice);
         // Messages are captured out of order, so a leg that has ended since may still have been live at that time.
@@ -101,7 +101,7 @@ impl Engine {
 
     /// Returns the calls to which a new leg's own call is related: the call whose dialog it replaces, the call with the
     /// REFER that caused it, the parked call that it retrieves, and ringing calls that its pickup code may name.
-    pub(super) fn related_calls(&self, draft: &Draft, signature: &LegSignature<'_>) -> Vec<usize> {
+    pub(super) fn related_calls(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> Vec<usize> {
         let found = self.match_replaces(&draft.traces).into_iter().chain(self.match_referral(draft, signature));
         let mut out: Vec<usize> = found.map(|(TransferMatch::SameCall(c) | TransferMatch::RelatedCall(c))| c).collect();
         out.extend(self.referrals.iter().rev().find(|r| r.is_retrieved_by(signature)).map(|r| r.conversation));

@@ -3,7 +3,7 @@
 use crate::call::correlation_keys::{CorrelationKeys, LegSignature, Referral};
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
-use crate::call::leg::{Draft, Leg};
+use crate::call::leg::{Leg, LegDraft};
 use crate::call::roles::CallRoles;
 use crate::decode::UdpDatagram;
 use crate::sip::SipMessage;
@@ -86,7 +86,7 @@ impl Engine {
     }
 
     /// Matches the newest REFER that asked for the new leg.
-    pub(super) fn match_referral(&self, draft: &Draft, signature: &LegSignature<'_>) -> Option<TransferMatch> {
+    pub(super) fn match_referral(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> Option<TransferMatch> {
         let referral = self.referrals.iter().rev().find(|r| r.causes(signature, &draft.traces))?;
         self.conversations.get(referral.conversation)?;
         Some(if referral.on_anchor {
