@@ -22,7 +22,7 @@ pub enum CallStage {
 
 impl CallStage {
     /// Returns the word that the database uses.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
             Self::Ended => "ended",
@@ -63,7 +63,7 @@ pub enum LegSpoolState {
 
 impl LegSpoolState {
     /// Returns the word that the database uses.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Closed => "closed",
@@ -132,7 +132,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
-    pub fn put_call_for_delivery(
+    pub(crate) fn put_call_for_delivery(
         &self,
         record: &CallRecord,
         stage: CallStage,
@@ -151,7 +151,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
-    pub fn put_call_with_segments(
+    pub(crate) fn put_call_with_segments(
         &self,
         record: &CallRecord,
         stage: CallStage,
@@ -181,7 +181,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
-    pub fn put_segments(
+    pub(crate) fn put_segments(
         &self,
         live: &CallRecord,
         announce_as: Option<RegistrationPolicy>,
@@ -209,7 +209,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
-    pub fn withdraw_segments(&self, id: &str, at: Timestamp, why: &str) -> JournalResult<Option<CallRecord>> {
+    pub(crate) fn withdraw_segments(&self, id: &str, at: Timestamp, why: &str) -> JournalResult<Option<CallRecord>> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let Some((stage, record)) = stored_call(&transaction, id)?.filter(|(_, r)| !r.recordings.is_empty()) else {
@@ -227,16 +227,6 @@ impl Journal {
         )?;
         transaction.commit()?;
         Ok(Some(record))
-    }
-
-    /// Marks a segment of a recording as removed. To be called before its file is removed.
-    ///
-    /// # Errors
-    /// Fails if SQLite fails.
-    pub fn mark_recording_removed(&self, id: &str, part: u32) -> JournalResult<()> {
-        self.lock()
-            .execute("UPDATE recordings SET state = 'removed' WHERE call_id = ?1 AND part = ?2", params![id, part])?;
-        Ok(())
     }
 
     /// Writes or replaces a leg of a call.
@@ -286,7 +276,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn unfinished_calls(&self) -> JournalResult<Vec<StoredCall>> {
+    pub(crate) fn unfinished_calls(&self) -> JournalResult<Vec<StoredCall>> {
         self.select("stage <> 'complete' ORDER BY id", &[])
     }
 
@@ -307,7 +297,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn call_pages(&self, filter: &CallFilter, after: Option<CallCursor>) -> JournalResult<CallPages<'_>> {
+    pub(crate) fn call_pages(&self, filter: &CallFilter, after: Option<CallCursor>) -> JournalResult<CallPages<'_>> {
         let (conditions, values) = conditions(filter)?;
         let sql = format!(
             "SELECT stage, record, {BEGIN}, id FROM calls {BY_BEGIN} WHERE {conditions} AND {BEGIN} >= ?
@@ -321,7 +311,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn cursor_before_newest(&self, filter: &CallFilter) -> JournalResult<Option<CallCursor>> {
+    pub(crate) fn cursor_before_newest(&self, filter: &CallFilter) -> JournalResult<Option<CallCursor>> {
         let Some(limit) = filter.limit else { return Ok(None) };
         let (conditions, values) = conditions(filter)?;
         let sql = format!(
@@ -346,14 +336,14 @@ impl Journal {
 
 /// A position in the order of calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallCursor {
+pub(crate) struct CallCursor {
     begin: i64,
     id: String,
 }
 
 /// Iterator over pages of calls, made by [`Journal::call_pages`].
 #[derive(Debug)]
-pub struct CallPages<'j> {
+pub(crate) struct CallPages<'j> {
     journal: &'j Journal,
     sql: String,
     values: Vec<Value>,
@@ -530,4 +520,4 @@ const BEGIN: &str = "coalesce(invited_at, answered_at, ended_at, 0)";
 /// Forces the index: sorting all calls would take the memory that pages save.
 const BY_BEGIN: &str = "INDEXED BY calls_by_begin";
 /// Calls in a page; they take a few MiB.
-pub const PAGE: u32 = 500;
+pub(crate) const PAGE: u32 = 500;

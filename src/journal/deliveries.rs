@@ -13,7 +13,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
-    pub fn save(&self, rows: &[DeliveryRow]) -> JournalResult<()> {
+    pub(crate) fn save(&self, rows: &[DeliveryRow]) -> JournalResult<()> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -47,7 +47,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn load_jobs(&self) -> JournalResult<Vec<JobRow>> {
+    pub(crate) fn load_jobs(&self) -> JournalResult<Vec<JobRow>> {
         let connection = self.lock();
         let mut statement =
             connection.prepare(&format!("SELECT {COLUMNS} FROM deliveries WHERE settled = 0 ORDER BY id"))?;
@@ -78,15 +78,6 @@ impl Journal {
         Ok(codes)
     }
 
-    /// Forgets the rejected form fields, so that they are sent again, and returns their number. For use after a person
-    /// corrected the form.
-    ///
-    /// # Errors
-    /// Fails if SQLite fails.
-    pub fn forget_dropped_codes(&self) -> JournalResult<usize> {
-        Ok(self.lock().execute("DELETE FROM dropped_codes", [])?)
-    }
-
     /// Returns the reason why nothing can be delivered, if there is one.
     ///
     /// # Errors
@@ -109,7 +100,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn take_retry_requests(&self) -> JournalResult<Vec<String>> {
+    pub(crate) fn take_retry_requests(&self) -> JournalResult<Vec<String>> {
         let connection = self.lock();
         let any: Option<i64> =
             connection.query_row("SELECT 1 FROM retries LIMIT 1", [], |row| row.get(0)).optional()?;

@@ -51,7 +51,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn mark_encrypted(&self, id: &str) -> JournalResult<()> {
+    pub(crate) fn mark_encrypted(&self, id: &str) -> JournalResult<()> {
         self.lock().prepare_cached("UPDATE calls SET sealed = 1 WHERE id = ?1")?.execute(params![id])?;
         Ok(())
     }
@@ -98,7 +98,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
-    pub fn replace_kept_packets(&self, plain_path: &str, path: &str) -> JournalResult<()> {
+    pub(crate) fn replace_kept_packets(&self, plain_path: &str, path: &str) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         swap_leftovers(&transaction, path, plain_path)?;
@@ -138,7 +138,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn remove_leftovers(&self, paths: &[String]) -> JournalResult<()> {
+    pub(crate) fn remove_leftovers(&self, paths: &[String]) -> JournalResult<()> {
         if paths.is_empty() {
             return Ok(());
         }
@@ -155,7 +155,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn mark_record_stale(&self, id: &str) -> JournalResult<()> {
+    pub(crate) fn mark_record_stale(&self, id: &str) -> JournalResult<()> {
         Ok(put_stale_record(&self.lock(), id)?)
     }
 }

@@ -39,11 +39,10 @@ mod sidecar;
 #[cfg(test)]
 mod tests;
 
-pub use calls::{CallCursor, CallFilter, CallPages, CallStage, LegRow, LegSpoolState, PAGE, StoredCall};
+pub use calls::{CallFilter, CallStage, LegRow, LegSpoolState, StoredCall};
 pub use encrypt::EncryptedRecording;
-pub use retention::{DeliveryNeed, LegOwner, RecordingRow};
-pub use schema::VERSION;
-pub use sidecar::StaleRecord;
+pub(crate) use retention::{DeliveryNeed, RecordingRow};
+pub(crate) use sidecar::StaleRecord;
 
 /// A handle to the journal; clones share the connection.
 #[derive(Clone, Debug)]
@@ -151,22 +150,8 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-impl Error {
-    /// Returns whether the same operation may succeed later, e.g. after somebody freed disk space or a lock was released.
-    pub fn is_retryable(&self) -> bool {
-        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure};
-        match self {
-            Self::Sql(e) => {
-                matches!(e.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull | SystemIoFailure))
-            }
-            Self::Older { .. } | Self::Missing { .. } => false,
-            Self::Io { .. } | Self::Newer { .. } | Self::Damaged { .. } | Self::Json(_) => false,
-        }
-    }
-}
-
 /// The result of a journal operation.
-pub type JournalResult<T> = std::result::Result<T, Error>;
+pub(crate) type JournalResult<T> = std::result::Result<T, Error>;
 
 impl Journal {
     /// Opens `journal.sqlite` in the configured folder and creates both if needed. The folder gets mode 0700 and the file
@@ -193,7 +178,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if there is no journal, or if it has another version.
-    pub fn open_for_requests(config: &config::Config) -> JournalResult<Self> {
+    pub(crate) fn open_for_requests(config: &config::Config) -> JournalResult<Self> {
         Self::open_existing(config, OpenFlags::SQLITE_OPEN_READ_WRITE)
     }
 
@@ -225,7 +210,7 @@ impl Journal {
     }
 
     /// Returns the damage that an earlier process reported with [`Journal::mark_damaged`].
-    pub fn damage_mark(config: &config::Config) -> Option<String> {
+    pub(crate) fn damage_mark(config: &config::Config) -> Option<String> {
         std::fs::read_to_string(config.dir.join(DAMAGE_MARK)).ok()
     }
 
@@ -233,7 +218,8 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn open_in_memory() -> JournalResult<Self> {
+    #[cfg(test)]
+    pub(crate) fn open_in_memory() -> JournalResult<Self> {
         Self::set_up(Connection::open_in_memory()?, Path::new(":memory:"))
     }
 
@@ -242,7 +228,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if a file cannot be renamed.
-    pub fn set_aside(config: &config::Config) -> JournalResult<PathBuf> {
+    pub(crate) fn set_aside(config: &config::Config) -> JournalResult<PathBuf> {
         let path = config.dir.join(FILE_NAME);
         let aside = |n: u32, tail: &str| config.dir.join(format!("{FILE_NAME}.damaged-{n}{tail}"));
         let n = (1..).find(|&n| !aside(n, "").exists()).unwrap_or(u32::MAX);

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
-use super::calls::{CallStage, LegSpoolState, StoredCall, with_delivery};
+use super::calls::{CallStage, StoredCall, with_delivery};
 use super::sidecar::put_stale_record;
 use super::{Journal, JournalResult};
 use crate::call::event::RegistrationPolicy;
@@ -25,9 +25,9 @@ macro_rules! recordings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingRow {
     /// Id of the call.
-    pub call_id: String,
+    pub(crate) call_id: String,
     /// Number of the segment, from 1.
-    pub part: u32,
+    pub(crate) part: u32,
     /// Path of the file.
     pub path: String,
     /// Size of the file.
@@ -37,16 +37,16 @@ pub struct RecordingRow {
     /// SHA-256 of the plain content, lower-case hex, if the file is encrypted.
     pub plain_sha256: Option<String>,
     /// Start of the call, if known.
-    pub at: Option<Timestamp>,
+    pub(crate) at: Option<Timestamp>,
     /// Whether Pyrus has the call or still needs it.
-    pub need: DeliveryNeed,
+    pub(crate) need: DeliveryNeed,
     /// Whether removal is forbidden, because somebody holds the call or because it is not complete.
     pub is_held: bool,
 }
 
 /// Whether a recording is still needed for delivery to Pyrus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeliveryNeed {
+pub(crate) enum DeliveryNeed {
     /// Pyrus has the recording.
     Delivered,
     /// The recording is not to be delivered. There is no other copy, and nobody waits for it.
@@ -57,11 +57,11 @@ pub enum DeliveryNeed {
 
 /// The call that a leg belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LegOwner {
+pub(crate) struct LegOwner {
     /// Id of the call.
-    pub call_id: String,
+    pub(crate) call_id: String,
     /// The call's stage.
-    pub stage: CallStage,
+    pub(crate) stage: CallStage,
 }
 
 impl Journal {
@@ -69,7 +69,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn mark_announced(&self, id: &str) -> JournalResult<()> {
+    pub(crate) fn mark_announced(&self, id: &str) -> JournalResult<()> {
         self.lock().prepare_cached("DELETE FROM untold WHERE call_id = ?1")?.execute(params![id])?;
         Ok(())
     }
@@ -99,7 +99,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn owner_of_leg(&self, name: &str) -> JournalResult<Option<LegOwner>> {
+    pub(crate) fn owner_of_leg(&self, name: &str) -> JournalResult<Option<LegOwner>> {
         let connection = self.lock();
         let found = connection
             .query_row(
@@ -128,7 +128,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn release(&self, id: &str) -> JournalResult<bool> {
+    pub(crate) fn release(&self, id: &str) -> JournalResult<bool> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let was_held = transaction.execute("DELETE FROM holds WHERE call_id = ?1", params![id])? > 0;
@@ -177,7 +177,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn recordings_of(&self, id: &str) -> JournalResult<Vec<RecordingRow>> {
+    pub(crate) fn recordings_of(&self, id: &str) -> JournalResult<Vec<RecordingRow>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(RECORDINGS_OF)?;
         let rows = statement.query_map(params![id], read_recording)?;
@@ -239,7 +239,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn removed_since(&self, since: Timestamp) -> JournalResult<Vec<String>> {
+    pub(crate) fn removed_since(&self, since: Timestamp) -> JournalResult<Vec<String>> {
         let connection = self.lock();
         let mut statement =
             connection.prepare("SELECT path FROM recordings WHERE state = 'removed' AND removed_at >= ?1")?;
@@ -251,22 +251,11 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn mark_present(&self, id: &str) -> JournalResult<()> {
+    pub(crate) fn mark_present(&self, id: &str) -> JournalResult<()> {
         self.lock().execute(
             "UPDATE recordings SET state = 'present', removed_at = NULL, removed_why = NULL WHERE call_id = ?1",
             params![id],
         )?;
-        Ok(())
-    }
-
-    /// Sets the state of all spool files of a call.
-    ///
-    /// # Errors
-    /// Fails if SQLite fails.
-    pub fn mark_legs(&self, id: &str, state: LegSpoolState) -> JournalResult<()> {
-        self.lock()
-            .prepare_cached("UPDATE legs SET state = ?2 WHERE call_id = ?1")?
-            .execute(params![id, state.as_str()])?;
         Ok(())
     }
 
@@ -283,7 +272,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn take_render_requests(&self) -> JournalResult<Vec<String>> {
+    pub(crate) fn take_render_requests(&self) -> JournalResult<Vec<String>> {
         let connection = self.lock();
         let any: Option<i64> =
             connection.query_row("SELECT 1 FROM renders LIMIT 1", [], |row| row.get(0)).optional()?;
@@ -298,7 +287,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn deliveries_in_stage(&self, stage: &str) -> JournalResult<Vec<(String, String)>> {
+    pub(crate) fn deliveries_in_stage(&self, stage: &str) -> JournalResult<Vec<(String, String)>> {
         let connection = self.lock();
         let mut statement =
             connection.prepare("SELECT id, coalesce(note, '') FROM deliveries WHERE stage = ?1 ORDER BY id")?;

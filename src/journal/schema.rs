@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::{Error, JournalResult};
 
 /// Schema version that this program writes (`PRAGMA user_version`).
-pub const VERSION: i64 = 5;
+pub(crate) const VERSION: i64 = 5;
 
 /// Refuses a file that a newer program wrote. An older or empty file is accepted.
 pub(super) fn check_version(connection: &Connection) -> JournalResult<()> {

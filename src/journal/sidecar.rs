@@ -11,11 +11,11 @@ use crate::time::Timestamp;
 
 /// A call whose sidecar record is older than the state of its delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StaleRecord {
+pub(crate) struct StaleRecord {
     /// Id of the call.
-    pub id: String,
+    pub(crate) id: String,
     /// Number of the change that made the record stale, counted from 1 for each call.
-    pub change: i64,
+    pub(crate) change: i64,
 }
 
 impl Journal {
@@ -23,7 +23,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn stale_records(&self, after: &str, most: u32) -> JournalResult<Vec<StaleRecord>> {
+    pub(crate) fn stale_records(&self, after: &str, most: u32) -> JournalResult<Vec<StaleRecord>> {
         let connection = self.lock();
         let mut statement =
             connection.prepare_cached("SELECT id, change FROM stale_records WHERE id > ?1 ORDER BY id LIMIT ?2")?;
@@ -36,7 +36,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn records_refreshed(&self, stale: &[StaleRecord]) -> JournalResult<()> {
+    pub(crate) fn records_refreshed(&self, stale: &[StaleRecord]) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         for StaleRecord { id, change } in stale {
@@ -52,7 +52,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn begin_rebuild(&self, at: Timestamp) -> JournalResult<()> {
+    pub(crate) fn begin_rebuild(&self, at: Timestamp) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         put_meta(&transaction, LOST_AT, &at.as_micros().to_string())?;
@@ -91,7 +91,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn end_rebuild(&self) -> JournalResult<()> {
+    pub(crate) fn end_rebuild(&self) -> JournalResult<()> {
         self.lock().execute("DELETE FROM meta WHERE key = ?1", params![REBUILDING])?;
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn is_rebuilding(&self) -> JournalResult<bool> {
+    pub(crate) fn is_rebuilding(&self) -> JournalResult<bool> {
         Ok(meta(&self.lock(), REBUILDING)?.is_some())
     }
 
@@ -109,7 +109,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn lost_at(&self) -> JournalResult<Option<Timestamp>> {
+    pub(crate) fn lost_at(&self) -> JournalResult<Option<Timestamp>> {
         Ok(meta(&self.lock(), LOST_AT)?.and_then(|text| text.parse().ok()).map(Timestamp::from_micros))
     }
 }

@@ -33,7 +33,7 @@ impl RecordingFormat {
     }
 
     /// Returns the format with a name.
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
@@ -46,7 +46,7 @@ impl RecordingFormat {
     }
 
     /// Returns the only sample rate of the format, Hz, if there is just one. G.711 has 8 kHz.
-    pub const fn fixed_rate(self) -> Option<u32> {
+    pub(crate) const fn fixed_rate(self) -> Option<u32> {
         match self {
             Self::WavAlaw | Self::WavUlaw => Some(8_000),
             Self::Wav | Self::OggOpus => None,

@@ -62,7 +62,7 @@ impl fmt::Debug for AgeRecipient {
 }
 
 /// Secret keys that decrypt recordings. Only people have them, never the service.
-pub struct AgeIdentities(Vec<x25519::Identity>);
+pub(crate) struct AgeIdentities(Vec<x25519::Identity>);
 
 impl fmt::Debug for AgeIdentities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,7 +75,7 @@ impl AgeIdentities {
     ///
     /// # Errors
     /// Fails if the file cannot be read, has no key, or has an invalid line. The error does not contain the line.
-    pub fn read(path: &Path) -> io::Result<Self> {
+    pub(crate) fn read(path: &Path) -> io::Result<Self> {
         let mut text = Zeroizing::new(String::new());
         File::open(path)?.take(MAX_IDENTITY_BYTES).read_to_string(&mut text)?;
         let mut identities = Vec::new();
@@ -154,7 +154,7 @@ fn write_encrypted(plain: &Path, temporary: &Path, recipients: &[AgeRecipient]) 
 ///
 /// # Errors
 /// Fails if the file cannot be read, is not an age file, or cannot be decrypted by any of the identities.
-pub fn open_encrypted(path: &Path, identities: &AgeIdentities) -> io::Result<DecryptingReader> {
+pub(crate) fn open_encrypted(path: &Path, identities: &AgeIdentities) -> io::Result<DecryptingReader> {
     let file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
     let wrong = |error: DecryptError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
     let decryptor = Decryptor::new(file).map_err(wrong)?;
@@ -167,7 +167,7 @@ pub fn open_encrypted(path: &Path, identities: &AgeIdentities) -> io::Result<Dec
 }
 
 /// Decrypts a file while it is read.
-pub struct DecryptingReader {
+pub(crate) struct DecryptingReader {
     inner: StreamReader<BufReader<File>>,
     bytes: u64,
 }
@@ -237,7 +237,7 @@ impl<W: Write> Write for HashingStream<W> {
 }
 
 /// File name extension of encrypted files.
-pub const EXTENSION: &str = "age";
+pub(crate) const EXTENSION: &str = "age";
 /// Prefix of secret keys. age writes it in capitals and reads both cases.
 const SECRET_PREFIX: &str = "AGE-SECRET-KEY-";
 /// Bytes read at once: the chunk size of age.

@@ -16,12 +16,12 @@ mod ogg_opus;
 mod pcm;
 mod publish;
 mod quality;
-pub mod recorder;
+pub(crate) mod recorder;
 pub mod retention;
 mod segmenter;
 mod segments;
-pub mod verdict;
+pub(crate) mod verdict;
 pub mod verify;
 
 pub use publish::digest;
-pub use recorder::{FolderLayout, ReadySegments, Recorder, RecordingError};
+pub use recorder::{FolderLayout, Recorder};

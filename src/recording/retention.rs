@@ -20,18 +20,18 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovalCandidate {
     /// Id of the call.
-    pub id: String,
+    pub(crate) id: String,
     /// Start of the call, if known.
-    pub at: Option<Timestamp>,
+    pub(crate) at: Option<Timestamp>,
     /// Size of all files of the call.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Cost of removing the call's recordings.
-    pub cost: RemovalCost,
+    pub(crate) cost: RemovalCost,
 }
 
 /// Cost of removing a call's recordings, the lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RemovalCost {
+pub(crate) enum RemovalCost {
     /// Pyrus has the recordings.
     Nothing,
     /// The recordings are the only copy, but are not to be delivered.
@@ -85,7 +85,7 @@ pub struct DiskUsage {
 impl DiskUsage {
     /// Returns whether no limit requires a removal, so that the calls need not be read. Always false if there is an age
     /// limit.
-    pub fn is_within_limits(&self, config: &Config) -> bool {
+    pub(crate) fn is_within_limits(&self, config: &Config) -> bool {
         config.keep_days == 0
             && excess_bytes(config, self.kept_bytes) == 0
             && missing_free_bytes(config, self.free_bytes) == 0
@@ -202,7 +202,7 @@ impl RemovalPlan {
 ///
 /// # Errors
 /// Fails if the folder does not exist.
-pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -7,24 +7,24 @@ use crate::render::{SideReport, UndecodableReason, UndecryptableReason};
 
 /// Facts from which the verdict of a call is derived.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct VerdictFacts {
+pub(crate) struct VerdictFacts {
     /// Whether the call was answered.
-    pub answered: AnswerState,
+    pub(crate) answered: AnswerState,
     /// Audio of the caller, if a leg was rendered.
-    pub caller: SideFacts,
+    pub(crate) caller: SideFacts,
     /// Audio of the callee, if a leg was rendered.
-    pub callee: SideFacts,
+    pub(crate) callee: SideFacts,
     /// Media packets of the whole call.
-    pub packets: u64,
+    pub(crate) packets: u64,
     /// The side whose packets contain no speech while the other side talks.
-    pub mute: Option<Side>,
+    pub(crate) mute: Option<Side>,
     /// The error that made rendering fail, if it failed.
-    pub failure: Option<String>,
+    pub(crate) failure: Option<String>,
 }
 
 /// Whether a call was answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AnswerState {
+pub(crate) enum AnswerState {
     /// The call was answered.
     #[default]
     Yes,
@@ -36,13 +36,13 @@ pub enum AnswerState {
 
 /// Audio of a side in the recorded time of the call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SideFacts {
+pub(crate) struct SideFacts {
     /// Whether any packet could be decoded.
-    pub heard: bool,
+    pub(crate) heard: bool,
     /// Reasons why packets could not be decoded.
-    pub silent: BTreeSet<UndecodableReason>,
+    pub(crate) silent: BTreeSet<UndecodableReason>,
     /// Whether packets were deliberately not kept, e.g. during a pause.
-    pub withheld: bool,
+    pub(crate) withheld: bool,
 }
 
 impl From<&SideReport> for SideFacts {
@@ -57,7 +57,7 @@ impl From<&SideReport> for SideFacts {
 
 /// Returns the first verdict that applies, in the order of [`CallVerdict`], and the reason for people. Never returns
 /// `Excluded`, which only the engine decides.
-pub fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
+pub(crate) fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
     match (facts.caller.heard, facts.callee.heard) {
         (true, true) => return (CallVerdict::BothSides, both_sides_reason(facts.mute)),
         (true, false) => {

@@ -74,7 +74,7 @@ pub fn verify(path: &Path, recording: &RecordingFile) -> Result<VerifiedRecordin
 ///
 /// # Errors
 /// Returns the first mismatch.
-pub fn verify_with_peaks(
+pub(crate) fn verify_with_peaks(
     path: &Path,
     recording: &RecordingFile,
     pieces: u64,
@@ -97,7 +97,7 @@ pub fn verify_with_peaks(
 ///
 /// # Errors
 /// Returns the first mismatch, or [`VerifyError::Io`] if no identity decrypts the file.
-pub fn verify_encrypted(
+pub(crate) fn verify_encrypted(
     path: &Path,
     recording: &RecordingFile,
     identities: &AgeIdentities,

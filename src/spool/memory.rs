@@ -81,13 +81,8 @@ impl MemorySpool {
     }
 
     /// Returns the file errors since the last call.
-    pub fn take_errors(&mut self) -> Vec<io::Error> {
+    pub(crate) fn take_errors(&mut self) -> Vec<io::Error> {
         std::mem::take(&mut self.errors)
-    }
-
-    /// Returns the bytes in memory of all legs with media.
-    pub fn used_bytes(&self) -> usize {
-        self.used
     }
 
     fn append(&mut self, leg: LegId, starts_file: StartsFile, put: &mut dyn FnMut(AppendTarget<'_>)) {

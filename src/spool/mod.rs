@@ -24,17 +24,16 @@ pub mod memory;
 mod pending_leg;
 pub mod reader;
 #[cfg(feature = "service")]
-pub mod restore;
+pub(crate) mod restore;
 #[cfg(feature = "service")]
 mod rolling;
 #[cfg(feature = "service")]
-pub mod scrub;
+pub(crate) mod scrub;
 #[cfg(test)]
 pub(crate) mod testkit;
 #[cfg(feature = "service")]
 mod writer;
 
-pub use chunked_buf::ChunkedBuf;
 pub use reader::{LegSource, SpoolError};
 
 use crate::call::decision::{Decision, TimedDecision};
@@ -50,7 +49,7 @@ pub trait LegStore {
 ///
 /// # Errors
 /// Fails if the spool cannot be read.
-pub fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
+pub(crate) fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
     // The reader returns the first decision first, whatever its timestamp. This reads only a few seconds of the file.
     Ok(match source.open()?.next_entry()? {
         Some(reader::SpoolEntry::Decided(TimedDecision {

@@ -13,7 +13,7 @@ use super::format;
 ///
 /// # Errors
 /// Fails if a file cannot be read or written.
-pub fn scrub(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn scrub(from: &Path, to: &Path) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut input = BufReader::with_capacity(BUFFER_BYTES, File::open(from)?);
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;

@@ -41,16 +41,9 @@ pub enum FolderLayout {
 #[error("{path}: {source}")]
 pub struct RecordingError {
     /// The file or folder.
-    pub path: String,
+    pub(crate) path: String,
     /// The error of the operating system.
-    pub source: io::Error,
-}
-
-impl RecordingError {
-    /// Returns whether the same operation may succeed later: always, e.g. after disk space was freed.
-    pub const fn is_retryable(&self) -> bool {
-        true
-    }
+    pub(crate) source: io::Error,
 }
 
 /// Segments made during a call that have no final file names yet. Dropping them removes their files.
@@ -141,7 +134,7 @@ impl Recorder {
     ///
     /// # Errors
     /// Fails if the file cannot be written.
-    pub fn write_record(&self, record: &CallRecord) -> Result<PathBuf, RecordingError> {
+    pub(crate) fn write_record(&self, record: &CallRecord) -> Result<PathBuf, RecordingError> {
         let folder = self.folder(record);
         std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
         let path = folder.join(format!("{}.json", stem(record)));
@@ -152,7 +145,7 @@ impl Recorder {
     }
 
     /// Returns the folder of a call's files.
-    pub fn folder(&self, record: &CallRecord) -> PathBuf {
+    pub(crate) fn folder(&self, record: &CallRecord) -> PathBuf {
         match self.layout {
             FolderLayout::Flat => self.config.dir.clone(),
             FolderLayout::ByDay => {
@@ -165,7 +158,7 @@ impl Recorder {
     }
 
     /// Returns the path at which a leg's packets are kept after delivery (`keep_pcap`).
-    pub fn kept_path(&self, record: &CallRecord, leg_index: usize) -> PathBuf {
+    pub(crate) fn kept_path(&self, record: &CallRecord, leg_index: usize) -> PathBuf {
         self.folder(record).join(format!("{}.{}.pcapng", stem(record), leg_index + 1))
     }
 

@@ -431,7 +431,7 @@ impl DiskStore {
     }
 
     /// Creates a store for a folder.
-    pub fn new(dir: PathBuf) -> Self {
+    pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
@@ -441,7 +441,7 @@ impl DiskStore {
     }
 
     /// Returns the path to which a leg's file is moved if its call could not be rendered, so that the next start skips it.
-    pub fn failed_path(&self, leg_name: &str) -> PathBuf {
+    pub(crate) fn failed_path(&self, leg_name: &str) -> PathBuf {
         self.path(leg_name).with_extension("pcapng.failed")
     }
 
@@ -449,7 +449,7 @@ impl DiskStore {
     ///
     /// # Errors
     /// Fails if the folder cannot be read.
-    pub fn list(&self) -> std::io::Result<Vec<PathBuf>> {
+    pub(crate) fn list(&self) -> std::io::Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(&self.dir)? {
             let path = entry?.path();

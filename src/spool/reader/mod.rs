@@ -93,15 +93,15 @@ pub enum SpoolEntry<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct PacketEntry<'a> {
     /// Capture time.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Source endpoint.
-    pub src: Endpoint,
+    pub(crate) src: Endpoint,
     /// Destination endpoint.
-    pub dst: Endpoint,
+    pub(crate) dst: Endpoint,
     /// The kept bytes of the UDP payload.
     pub payload: &'a [u8],
     /// Length of the UDP payload on the wire, bytes. Larger than `payload.len()` if the packet was cut.
-    pub wire_len: u32,
+    pub(crate) wire_len: u32,
 }
 
 /// Reads the entries of a spool once.
@@ -123,7 +123,6 @@ pub struct SpoolReader {
     next_index: u64,
     /// Index of the entry that was returned last.
     current: Option<usize>,
-    skipped: u64,
 }
 
 impl std::fmt::Debug for SpoolReader {
@@ -206,7 +205,7 @@ pub(super) struct SpoolPacketHeader {
 
 impl SpoolReader {
     /// Creates a reader of any input. `path` is the name for error messages.
-    pub fn new(input: Box<dyn Read + Send>, path: String) -> Self {
+    pub(crate) fn new(input: Box<dyn Read + Send>, path: String) -> Self {
         Self {
             input,
             path,
@@ -222,7 +221,6 @@ impl SpoolReader {
             newest_ns: i64::MIN,
             next_index: 0,
             current: None,
-            skipped: 0,
         }
     }
 
@@ -255,18 +253,13 @@ impl SpoolReader {
     }
 
     /// Returns whether the spool ended within a block. Known after the last entry.
-    pub fn torn_tail(&self) -> bool {
+    pub(crate) fn torn_tail(&self) -> bool {
         self.end == SpoolEnd::Torn
     }
 
     /// Returns the bytes of all whole blocks. A writer that continues the file must truncate it to this length.
     pub fn valid_bytes(&self) -> u64 {
         self.valid
-    }
-
-    /// Returns the number of blocks that were skipped as unknown or damaged.
-    pub fn skipped(&self) -> u64 {
-        self.skipped
     }
 
     /// Returns whether no entry still to be read can come before the earliest in the queue.
@@ -302,15 +295,13 @@ impl SpoolReader {
             format::SECTION => self.seen_section = true,
             format::ENHANCED_PACKET => self.queue_packet(body),
             format::CUSTOM => self.queue_decision(body)?,
-            format::INTERFACE => {}
-            _ => self.skipped += 1,
+            _ => {}
         }
         Ok(())
     }
 
     fn queue_packet(&mut self, body: std::ops::Range<usize>) {
         let Some((head, payload)) = parse_packet(&self.buffer[body.clone()]) else {
-            self.skipped += 1;
             return;
         };
         let payload = body.start + payload.start..body.start + payload.end;
@@ -324,11 +315,9 @@ impl SpoolReader {
 
     fn queue_decision(&mut self, body: std::ops::Range<usize>) -> Result<(), SpoolError> {
         let Some(json) = decision_json(&self.buffer[body]) else {
-            self.skipped += 1;
             return Ok(());
         };
         let Some(decided) = parse_decision(json, &self.path)? else {
-            self.skipped += 1;
             return Ok(());
         };
         let at_ns = decided.at_ns;

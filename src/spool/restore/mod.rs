@@ -26,21 +26,21 @@ use crate::time::Timestamp;
 
 /// A leg that an earlier process left.
 #[derive(Clone, Debug)]
-pub struct RestorableLeg {
+pub(crate) struct RestorableLeg {
     /// Name of the leg; empty if the file does not have it.
-    pub name: String,
+    pub(crate) name: String,
     /// Id of the conversation that the leg belongs to.
-    pub conversation: String,
+    pub(crate) conversation: String,
     /// Capture time at which the leg began.
-    pub begun_at: Timestamp,
+    pub(crate) begun_at: Timestamp,
     /// Transport of the leg's signalling.
-    pub transport: Transport,
+    pub(crate) transport: Transport,
     /// Offset from the leg's timestamps to the wall clock, ns.
-    pub wall_offset_ns: i64,
+    pub(crate) wall_offset_ns: i64,
     /// Time of the newest media packet.
-    pub last_media_at: Option<Timestamp>,
+    pub(crate) last_media_at: Option<Timestamp>,
     /// One of the leg's first SIP messages.
-    pub message: Option<RestoredPacket>,
+    pub(crate) message: Option<RestoredPacket>,
     location: LegLocation,
 }
 
@@ -54,7 +54,7 @@ enum LegLocation {
 
 /// A packet as it was captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RestoredPacket {
+pub(crate) struct RestoredPacket {
     at: Timestamp,
     src: Endpoint,
     dst: Endpoint,
@@ -64,7 +64,7 @@ pub struct RestoredPacket {
 
 impl RestoredPacket {
     /// Returns the packet as the decoder returned it.
-    pub fn datagram(&self) -> UdpDatagram<'_> {
+    pub(crate) fn datagram(&self) -> UdpDatagram<'_> {
         let Self { at, src, dst, payload, wire_len } = self;
         UdpDatagram { at: *at, src: *src, dst: *dst, payload, wire_len: *wire_len, interface: 0 }
     }
@@ -72,7 +72,7 @@ impl RestoredPacket {
 
 /// An entry that the engine must handle again.
 #[derive(Clone, Debug, PartialEq)]
-pub enum RestoreItem {
+pub(crate) enum RestoreItem {
     /// A packet.
     Packet(RestoredPacket),
     /// A decision that the engine would not make again from the packets alone.
@@ -81,17 +81,17 @@ pub enum RestoreItem {
 
 impl RestorableLeg {
     /// Returns whether the leg has a file.
-    pub const fn has_file(&self) -> bool {
+    pub(crate) const fn has_file(&self) -> bool {
         matches!(self.location, LegLocation::File { .. })
     }
 
     /// Returns whether the leg's end is in its file.
-    pub const fn has_end(&self) -> bool {
+    pub(crate) const fn has_end(&self) -> bool {
         matches!(self.location, LegLocation::File { index: SpoolIndex { has_end: true, .. }, .. })
     }
 
     /// Continues the leg's file, if it has one.
-    pub fn resume(&self, spool: &mut DiskSpool, leg: LegId) {
+    pub(crate) fn resume(&self, spool: &mut DiskSpool, leg: LegId) {
         if let LegLocation::File { index, length, .. } = &self.location {
             spool.resume(leg, &self.name, index, *length);
         }
@@ -135,7 +135,7 @@ impl RestorableLeg {
 ///
 /// # Errors
 /// Fails if the file cannot be read, is not a spool, or was written by a newer version.
-pub fn find(path: &Path) -> Result<RestorableLeg, SpoolError> {
+pub(crate) fn find(path: &Path) -> Result<RestorableLeg, SpoolError> {
     let failed = |source| SpoolError::Io { path: path.display().to_string(), source };
     let mut file = File::open(path).map_err(failed)?;
     let bytes = file.metadata().map_err(failed)?.len();
@@ -166,7 +166,7 @@ pub fn find(path: &Path) -> Result<RestorableLeg, SpoolError> {
 ///
 /// # Errors
 /// Fails if the file exists and cannot be read.
-pub fn find_pending(store: &DiskStore) -> Result<Vec<RestorableLeg>, SpoolError> {
+pub(crate) fn find_pending(store: &DiskStore) -> Result<Vec<RestorableLeg>, SpoolError> {
     let path = rolling::path(store.dir());
     let failed = |source| SpoolError::Io { path: path.display().to_string(), source };
     let mut found = Vec::new();
@@ -329,7 +329,7 @@ fn read_block(block: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Resto
 
 /// Returns the entries of several legs that the engine must handle again, in order of time.
 #[derive(Debug)]
-pub struct RestoreSequence<'a> {
+pub(crate) struct RestoreSequence<'a> {
     legs: &'a [RestorableLeg],
     /// Spans that were not read yet, by the earliest timestamp that they may hold.
     unread: BinaryHeap<Reverse<UnreadSpan>>,
@@ -377,7 +377,7 @@ impl Ord for QueuedItem {
 
 impl<'a> RestoreSequence<'a> {
     /// Creates the sequence for these legs; an index into `legs` identifies each leg.
-    pub fn new(legs: &'a [RestorableLeg]) -> Self {
+    pub(crate) fn new(legs: &'a [RestorableLeg]) -> Self {
         let mut this = Self { legs, unread: BinaryHeap::new(), queue: BinaryHeap::new(), seen: 0 };
         for (leg, found) in legs.iter().enumerate() {
             match &found.location {
@@ -406,7 +406,7 @@ impl<'a> RestoreSequence<'a> {
     ///
     /// # Errors
     /// Fails with the index of a leg whose file cannot be read. The sequence can still be continued for the other legs.
-    pub fn next_item(&mut self) -> Result<Option<(usize, RestoreItem)>, (usize, SpoolError)> {
+    pub(crate) fn next_item(&mut self) -> Result<Option<(usize, RestoreItem)>, (usize, SpoolError)> {
         while let Some(Reverse(next)) = self.unread.peek().copied()
             && self.queue.peek().is_none_or(|Reverse(first)| next.at_ns <= first.order.0)
         {
