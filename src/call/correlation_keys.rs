@@ -90,7 +90,7 @@ impl LegSignature<'_> {
             return MatchStrength::None;
         }
         let diverted = self.is_diverted_from(older);
-        let strength = match match_numbers((self.from, older.from), (self.to, older.to)) {
+        let strength = match self.number_strength(older) {
             MatchStrength::None if diverted => MatchStrength::OneNumber,
             // Two outside parties call the same number.
             MatchStrength::OneNumber if self.has_other_caller(older) => MatchStrength::None,
@@ -104,6 +104,14 @@ impl LegSignature<'_> {
             MatchStrength::None
         } else {
             strength
+        }
+    }
+
+    fn number_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
+        match (same_number(self.from, older.from), same_number(self.to, older.to)) {
+            (true, true) => MatchStrength::BothNumbers,
+            (true, false) | (false, true) => MatchStrength::OneNumber,
+            (false, false) => MatchStrength::None,
         }
     }
 
@@ -176,14 +184,6 @@ impl LegSignature<'_> {
 /// Of the many calls to one number, few pass this test, so the rules look at few legs.
 pub(crate) fn hosts_meet((from, to): (Endpoint, Endpoint), (caller, callee): (Endpoint, Endpoint)) -> bool {
     from.same_host(callee) || to.same_host(caller) || (from.same_host(caller) && !to.same_host(callee))
-}
-
-fn match_numbers(from: (Option<&str>, Option<&str>), to: (Option<&str>, Option<&str>)) -> MatchStrength {
-    match (same_number(from.0, from.1), same_number(to.0, to.1)) {
-        (true, true) => MatchStrength::BothNumbers,
-        (true, false) | (false, true) => MatchStrength::OneNumber,
-        (false, false) => MatchStrength::None,
-    }
 }
 
 /// Returns whether two numbers are the same: their last six digits are equal, or all digits of a shorter number. Names

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use crate::call::config::RecordingStart;
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnswerEvidence, DialogState};
-use crate::call::engine::{Engine, FlowRoute};
+use crate::call::engine::{Engine, FlowRoute, StreamRef};
 use crate::call::event::{KeptBytes, LegSink};
 use crate::call::leg::{Leg, LegSpoolState};
 use crate::call::media_index::MediaReceiver;
@@ -30,6 +30,13 @@ struct RoutePriority {
     created_at: Timestamp,
     /// Position of the leg in its call: an earlier leg wins.
     position: Reverse<usize>,
+}
+
+/// A stream as seen from an address that a leg announced: the other end of its flow, and its SSRC.
+#[derive(Clone, Copy, Debug)]
+struct FarEnd {
+    endpoint: Endpoint,
+    ssrc: u32,
 }
 
 impl Engine {
@@ -119,8 +126,11 @@ impl Engine {
     /// come from the side that announced it (symmetric RTP behind a NAT, RFC 4961).
     fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: u32) -> Option<FlowRoute> {
         let (src, dst) = flow;
-        let by_receiver = || self.best_route(self.media_index.receivers_at(dst), Side::other, (src, ssrc));
-        by_receiver().or_else(|| self.best_route(self.media_index.receivers_at(src), |receiver| receiver, (dst, ssrc)))
+        let by_receiver =
+            || self.best_route(self.media_index.receivers_at(dst), Side::other, FarEnd { endpoint: src, ssrc });
+        by_receiver().or_else(|| {
+            self.best_route(self.media_index.receivers_at(src), |receiver| receiver, FarEnd { endpoint: dst, ssrc })
+        })
     }
 
     /// Returns the route with the highest priority among the receivers at one end of a flow. `sender_of` maps the receiving
@@ -129,11 +139,11 @@ impl Engine {
         &self,
         claims: &[MediaReceiver],
         sender_of: impl Fn(Side) -> Side,
-        other_end: (Endpoint, u32),
+        far_end: FarEnd,
     ) -> Option<FlowRoute> {
         let candidates = || {
             claims.iter().filter_map(|receiver| {
-                let (conversation, rank) = self.route_priority(receiver.slot, other_end)?;
+                let (conversation, rank) = self.route_priority(receiver.slot, far_end)?;
                 Some((
                     rank,
                     conversation,
@@ -156,30 +166,31 @@ impl Engine {
             *c == conversation
                 && (r.is_late, r.keeps_stream) == (rank.is_late, rank.keeps_stream)
                 // When another leg takes over an address, late packets stay with the leg that received their stream.
-                && (r.announced_both == rank.announced_both || !self.leg_has_heard(route.slot, other_end))
+                && (r.announced_both == rank.announced_both || !self.leg_has_heard(route.slot, far_end))
                 && as_heard(other) == as_heard(&route)
         });
         let order = |r: &FlowRoute| self.legs.get(r.slot).map_or(usize::MAX, |leg| roles.render_rank(leg.id));
         same.map(|(.., route)| route).min_by_key(|r| (order(r), r.slot != route.slot))
     }
 
-    fn leg_has_heard(&self, slot: usize, (other_end, ssrc): (Endpoint, u32)) -> bool {
-        let is_it = |s: &RtpStream| s.ssrc == ssrc && (s.src == other_end || s.dst == other_end);
+    /// Returns whether the leg has received this stream already.
+    fn leg_has_heard(&self, slot: usize, far_end: FarEnd) -> bool {
+        let is_it = |s: &RtpStream| s.ssrc == far_end.ssrc && (s.src == far_end.endpoint || s.dst == far_end.endpoint);
         self.legs.get(slot).is_some_and(|leg| leg.streams.iter().any(is_it))
     }
 
     /// Returns the call and the priority of a leg that announces one end of a flow. Returns `None` if the flow cannot
     /// belong to this leg.
-    fn route_priority(&self, slot: usize, (other_end, ssrc): (Endpoint, u32)) -> Option<(usize, RoutePriority)> {
+    fn route_priority(&self, slot: usize, far_end: FarEnd) -> Option<(usize, RoutePriority)> {
         let leg = self.legs.get(slot)?;
         let conversation = self.conversations.get(leg.conversation)?;
-        let known = self.leg_has_heard(slot, (other_end, ssrc));
+        let known = self.leg_has_heard(slot, far_end);
         let ended = leg.dialog.ended();
         let is_late = known && ended.is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA);
         if ended.is_some() && !is_late {
             return None;
         }
-        let announced_both = leg.claimed.contains(&other_end);
+        let announced_both = leg.claimed.contains(&far_end.endpoint);
         let position = conversation.legs.iter().position(|s| *s == slot).unwrap_or(usize::MAX);
         let rank = RoutePriority {
             is_late,
@@ -208,7 +219,7 @@ impl Engine {
         let is_it = |s: &RtpStream| s.is_of(flow, packet.ssrc);
         let known = leg.streams.get(route.stream).is_some_and(is_it);
         let index = if known { Some(route.stream) } else { leg.streams.iter().position(is_it) };
-        let fresh = index.is_none();
+        let is_new = index.is_none();
         let before = match index.and_then(|index| leg.streams.get(index)) {
             Some(stream) => stream.taken_over.filter(|(_, until)| datagram.at < *until),
             None => {
@@ -256,11 +267,11 @@ impl Engine {
         }
         leg.last_media_at = Some(leg.last_media_at.map_or(datagram.at, |last| last.max(datagram.at)));
         let first = leg.first_media_at.is_none_or(|first| datagram.at < first);
-        if first || fresh || news {
-            self.handle_stream_change(route.slot, index, (datagram.at, fresh), sink);
+        if first || is_new || news {
+            self.handle_stream_change(StreamRef { slot: route.slot, index }, datagram.at, is_new, sink);
         }
         if secret {
-            self.handle_key_packet((route.slot, index), packet, datagram.at, sink);
+            self.handle_key_packet(StreamRef { slot: route.slot, index }, packet, datagram.at, sink);
         }
         let Some(leg) = self.legs.get(route.slot) else { return };
         if leg.spool == LegSpoolState::Open {
@@ -285,12 +296,13 @@ impl Engine {
         stream.is_some_and(|stream| stream.has_heard(packet))
     }
 
-    /// Handles the rare changes on the media path: first packet, new stream, new meaning of a payload type.
+    /// Handles the rare changes on the media path: first packet, new stream, new meaning of a payload type. `is_new` says
+    /// whether the stream was created for this packet.
     fn handle_stream_change(
         &mut self,
-        slot: usize,
-        stream: usize,
-        (at, fresh): (Timestamp, bool),
+        StreamRef { slot, index: stream }: StreamRef,
+        at: Timestamp,
+        is_new: bool,
         sink: &mut dyn LegSink,
     ) {
         let start = self.config.start;
@@ -309,8 +321,8 @@ impl Engine {
         if leg.spool == LegSpoolState::Open {
             let stream = &mut leg.streams[stream];
             // Dated back, because older packets of the stream may be captured later.
-            let at = if fresh || stream.payload_is_new() { at.offset(-DISORDER_NS) } else { at };
-            if fresh {
+            let at = if is_new || stream.payload_is_new() { at.offset(-DISORDER_NS) } else { at };
+            if is_new {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
                 sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
             }

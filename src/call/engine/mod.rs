@@ -88,6 +88,15 @@ struct FlowRoute {
     stream: usize,
 }
 
+/// A stream of a leg.
+#[derive(Clone, Copy, Debug)]
+struct StreamRef {
+    /// Slot of the leg.
+    slot: usize,
+    /// Index of the stream in the leg.
+    index: usize,
+}
+
 /// Timers of the engine, each with the slot of its leg or conversation. The order of the variants is the order in which
 /// timers with the same deadline fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,7 +2,7 @@
 //! call.
 
 use crate::call::decision::Decision;
-use crate::call::engine::Engine;
+use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::LegSink;
 use crate::call::leg::LegSpoolState;
 use crate::call::pause::{DtmfPress, PauseAction};
@@ -61,13 +61,14 @@ impl Engine {
     /// Handles a telephone-event packet (RFC 4733).
     pub(super) fn handle_key_packet(
         &mut self,
-        (slot, stream): (usize, usize),
+        stream: StreamRef,
         packet: &RtpPacket<'_>,
         at: Timestamp,
         sink: &mut dyn LegSink,
     ) {
+        let StreamRef { slot, index } = stream;
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        let Some(stream) = leg.streams.get(stream) else { return };
+        let Some(stream) = leg.streams.get(index) else { return };
         let (side, readable) = (stream.side, !stream.is_protected() && !packet.payload.is_empty());
         let press = leg.keypad.handle_packet((side, at), packet, readable, &self.config.pause);
         self.apply_key_press(slot, press, (side, at), sink);

@@ -36,22 +36,32 @@ impl Engine {
         };
         // A message may bypass all known hops of its dialog. It is then passed to each of these legs, and stored with the
         // first.
-        for (n, slot) in slots.into_iter().enumerate() {
-            self.deliver_message(slot, &message, datagram, (n == 0, sink));
+        if let Some(first) = slots.first() {
+            self.store_message(*first, &message, datagram, sink);
+        }
+        for slot in slots {
+            self.deliver_message(slot, &message, datagram, sink);
         }
     }
 
+    /// Writes a message to the spool of a leg.
+    fn store_message(&self, slot: usize, message: &SipMessage<'_>, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) {
+        if let Some(leg) = self.legs.get(slot)
+            && leg.spool == LegSpoolState::Open
+        {
+            sink.packet(leg.id, datagram, kept_part(message, datagram));
+        }
+    }
+
+    /// Passes a message to the dialog of a leg, then applies the consequences.
     fn deliver_message(
         &mut self,
         slot: usize,
         message: &SipMessage<'_>,
         datagram: &UdpDatagram<'_>,
-        (keep, sink): (bool, &mut dyn LegSink),
+        sink: &mut dyn LegSink,
     ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        if keep && leg.spool == LegSpoolState::Open {
-            sink.packet(leg.id, datagram, kept_part(message, datagram));
-        }
         let is_late_invite = leg.dialog.invited_at.is_none() && is_first_invite(message);
         leg.dialog.handle_message(datagram.at, message);
         if is_late_invite {
