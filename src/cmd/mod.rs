@@ -1,5 +1,7 @@
-//! The commands. Exit status: 0 all done; 1 the work failed or something is owed; 2 the command line or the
-//! configuration is wrong. Results go to standard output, all else to standard error.
+//! The commands. Results go to standard output, everything else to standard error.
+//!
+//! Exit status: 0 success; 1 the work failed or calls still have to be delivered; 2 the command line or the configuration
+//! is wrong.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,18 +21,18 @@ pub mod replay;
 pub mod run;
 pub mod table;
 
-/// Records SIP calls from a mirror port: one stereo WAV for each call, delivered to its Pyrus task.
+/// Records SIP calls from a mirror port: one stereo recording for each call, delivered to its Pyrus task.
 #[derive(Debug, Parser)]
 #[command(name = "callspan", version, after_help = HELP, arg_required_else_help = true, max_term_width = 100)]
 pub struct Cli {
-    /// How much to log to standard error: error, warn, info, debug, trace, or a list of ROOM=LEVEL. Phone numbers are
-    /// shown only at debug and trace.
+    /// Log level for standard error: error, warn, info, debug, trace, or a list of MODULE=LEVEL. Phone numbers are shown
+    /// only at debug and trace.
     #[arg(long, global = true, value_name = "LEVEL", env = "CALLSPAN_LOG")]
     pub log: Option<String>,
-    /// Log one JSON object a line.
+    /// Log one JSON object per line.
     #[arg(long, global = true, env = "CALLSPAN_LOG_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub log_json: bool,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: CallspanCommand,
 }
@@ -40,17 +42,17 @@ pub struct Cli {
 pub enum CallspanCommand {
     /// Turn capture files into recordings and call records.
     Replay(ReplayArgs),
-    /// The service: capture live until SIGTERM or SIGINT.
+    /// Run the service: capture live until SIGTERM or SIGINT.
     Run(RunArgs),
-    /// Say everything that is wrong with a configuration file.
+    /// List every mistake in a configuration file.
     CheckConfig(CheckConfigArgs),
-    /// Look at the journal of calls: what was heard, what is owed to Pyrus, what a person must do.
+    /// Show recorded calls, their delivery to Pyrus, and what a person must do.
     Calls(calls::CallsArgs),
-    /// Look at a mirror, or a capture of it, and say what is wrong with it and the command that mends it.
+    /// Check a mirror port or a capture file; list problems with the commands that solve them.
     Doctor(DoctorArgs),
-    /// Serve a faithful fake of the Pyrus API, for trying out and for tests.
+    /// Serve a fake Pyrus API, for trials and tests.
     FakePyrus(FakePyrusArgs),
-    /// Show the whole way with nothing to configure: a shipped call, a fake Pyrus, a stereo WAV.
+    /// Try everything without configuration: a built-in call, a fake Pyrus, a stereo WAV.
     Demo(DemoArgs),
 }
 
@@ -58,19 +60,19 @@ pub enum CallspanCommand {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = REPLAY_HELP)]
 pub struct ReplayArgs {
-    /// Configuration file; without it the defaults hold.
+    /// Configuration file; without it every key has its default.
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Folder for the WAV and JSON of each call; it is made if it is not there.
+    /// Folder for the WAV and JSON files; created if missing.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_OUT)]
     pub out: PathBuf,
     /// Also register the calls in Pyrus, upload the recordings and attach them.
     #[arg(long)]
     pub deliver: bool,
-    /// Print one call record a line instead of a table.
+    /// Print one call record (JSON) per line instead of a table.
     #[arg(long)]
     pub json: bool,
-    /// pcap or pcapng files, gzip too; `-` is standard input. Several are read as one capture, merged by time.
+    /// pcap or pcapng files, also gzip; `-` is standard input. Several files are merged by time.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
@@ -82,7 +84,7 @@ pub struct RunArgs {
     /// Configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml")]
     pub config: PathBuf,
-    /// On SIGTERM wait so many seconds for the calls under way, instead of leaving them to the next start.
+    /// On SIGTERM, wait up to this many seconds for live calls to end. By default the next start resumes them.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub drain: u64,
 }
@@ -91,10 +93,10 @@ pub struct RunArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = CHECK_HELP)]
 pub struct CheckConfigArgs {
-    /// The file to check.
+    /// Configuration file to check.
     #[arg(value_name = "FILE", required_unless_present = "example")]
     pub file: Option<PathBuf>,
-    /// Print the example configuration instead: every key with its default, unit and meaning.
+    /// Print the example configuration instead: every key with default, unit and description.
     #[arg(long, conflicts_with = "file")]
     pub example: bool,
 }
@@ -103,19 +105,19 @@ pub struct CheckConfigArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = DOCTOR_HELP)]
 pub struct DoctorArgs {
-    /// Configuration file: its interfaces are looked at when nothing else is named.
+    /// Configuration file; its interfaces are checked unless an interface or file is given.
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Interface to look at.
+    /// Interface to check.
     #[arg(long, value_name = "NAME", conflicts_with = "files")]
     pub interface: Option<String>,
-    /// How long to look at an interface.
+    /// Seconds to watch the interface.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
     /// Print one JSON object instead of text.
     #[arg(long)]
     pub json: bool,
-    /// Capture files to look at instead; `-` is standard input.
+    /// Capture files to check instead; `-` is standard input.
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
@@ -124,10 +126,10 @@ pub struct DoctorArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = FAKE_HELP)]
 pub struct FakePyrusArgs {
-    /// Address and port to listen on; port 0 takes a free one.
+    /// Address and port to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8790")]
     pub listen: std::net::SocketAddr,
-    /// Faults to play: a JSON file.
+    /// JSON file with faults to simulate.
     #[arg(long, value_name = "FILE")]
     pub script: Option<PathBuf>,
 }
@@ -135,29 +137,29 @@ pub struct FakePyrusArgs {
 /// Arguments of `demo`.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
-    /// Folder for the recording; it is made if it is not there.
+    /// Folder for the recording; created if missing.
     #[arg(long, value_name = "DIR", default_value = "callspan-demo")]
     pub out: PathBuf,
 }
 
-/// Runs the command that the arguments of this process name.
+/// Runs the command given by the arguments of this process.
 pub fn main() -> ExitCode {
     forbid_core_dumps();
     main_with(std::env::args_os())
 }
 
-/// What is in the memory of this process (the security key, the token, voices) must not come to a disk by a crash.
+/// Forbids core dumps, because the memory of this process holds the security key, the token and speech.
 fn forbid_core_dumps() {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-    // Where the kernel refuses, the unit's LimitCORE=0 still holds.
+    // If the kernel refuses, LimitCORE=0 of the systemd unit still applies.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
-/// Runs the command that these arguments (the first is the name of the program) name.
+/// Runs the command given by these arguments. The first argument is the name of the program.
 pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        // Help and version are results with exit status 0; the rest is a wrong command line.
+        // Help and version arrive here too, as results with exit status 0.
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
@@ -177,10 +179,10 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// The configuration of a command: of the file if one is named, else the defaults. Warnings go to standard error.
+/// Loads the configuration of a command from a file, or from the defaults. Warnings go to standard error.
 ///
 /// # Errors
-/// With every mistake in it; with `ConfigPurpose::ReplayAndDeliver` a file is required, for the login has no default.
+/// With every mistake in the file. `ConfigPurpose::ReplayAndDeliver` requires a file, because the login has no default.
 pub fn load_config(file: Option<&std::path::Path>, purpose: ConfigPurpose) -> anyhow::Result<Config> {
     let loaded = match (file, purpose) {
         (Some(file), _) => Config::load(file, purpose)?,
@@ -206,32 +208,33 @@ fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// A wrong configuration is 2 wherever it was found; all other errors are 1.
+/// Returns the exit status of an error: 2 for a wrong configuration, 1 for everything else.
 pub fn exit_of(error: &anyhow::Error) -> ExitCode {
     let code = if error.chain().any(|cause| cause.is::<ConfigError>()) { EXIT_USAGE } else { EXIT_FAILED };
     ExitCode::from(code)
 }
 
-/// The work failed, or something is owed.
+/// Exit status if the work failed or calls still have to be delivered.
 pub const EXIT_FAILED: u8 = 1;
-/// The command line or the configuration is wrong.
+/// Exit status if the command line or the configuration is wrong.
 pub const EXIT_USAGE: u8 = 2;
-/// Where `replay` puts its results when nothing is said.
+/// Output folder of `replay` unless `--out` is given.
 pub const DEFAULT_OUT: &str = "callspan-out";
 
 const HELP: &str = "\
 Examples:
-  callspan demo                              the whole way, with a shipped call and a fake Pyrus
-  callspan replay --out calls trunk.pcap     recordings and records of a capture
-  callspan check-config --example            the example configuration, every key explained
-  callspan doctor --interface eth1           what is wrong with the mirror, and what mends it
+  callspan demo                              try everything, with a built-in call and a fake Pyrus
+  callspan replay --out calls trunk.pcap     make recordings and records from a capture
+  callspan check-config --example            print the example configuration, every key explained
+  callspan doctor --interface eth1           check the mirror port
   callspan run -c /etc/callspan/callspan.toml
 
-Exit status: 0 all done, 1 the work failed or something is owed, 2 the command line or the configuration is wrong.";
+Exit status: 0 success; 1 the work failed or calls still have to be delivered; 2 the command line or the configuration
+is wrong.";
 
 const REPLAY_HELP: &str = "\
-Each call becomes DIR/<id>.wav (left the caller, right the called party) and DIR/<id>.json. The same capture gives the
-same ids and the same bytes; with --deliver a second run with the same files and folder sends nothing twice.
+Each call becomes DIR/<id>.wav (left the caller, right the called party) and DIR/<id>.json. The same capture always
+gives the same ids and the same bytes. With --deliver, a second run with the same files and folder sends nothing twice.
 
 Examples:
   callspan replay trunk.pcap
@@ -240,7 +243,7 @@ Examples:
   callspan replay -c callspan.toml --deliver trunk.pcap";
 
 const RUN_HELP: &str = "\
-Capturing needs CAP_NET_RAW: use the systemd unit, or once
+Capturing needs CAP_NET_RAW. Use the systemd unit, or run once as root:
   setcap cap_net_raw,cap_net_admin+ep $(command -v callspan)";
 
 const CHECK_HELP: &str = "\
@@ -249,8 +252,8 @@ Examples:
   callspan check-config --example > callspan.toml";
 
 const DOCTOR_HELP: &str = "\
-Findings are results: the exit status is 0 when it could look, 1 when it could not. Looking needs the same privilege as
-capturing (CAP_NET_RAW), a file needs none.
+The exit status is 0 if the check could be done, whatever it found, and 1 if not. Watching an interface needs
+CAP_NET_RAW, as capturing does. Checking a file needs no privilege.
 
 Examples:
   callspan doctor --interface eth1
@@ -258,7 +261,7 @@ Examples:
   callspan doctor --json trunk.pcap | jq '.findings[].kind'";
 
 const FAKE_HELP: &str = "\
-Point a configuration at it with the auth_url that it prints. Nothing leaves this machine.
+The command prints the auth_url to use in a configuration. Nothing leaves this machine.
 
 Examples:
   callspan fake-pyrus

@@ -1,7 +1,8 @@
-//! What changes something: written into the journal for the service, or done here when no service lives.
+//! The requests: `retry`, `render`, `hold` and `release`.
+//!
+//! They are written into the journal for the running service. Without a service, `render` is done here.
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
 
@@ -10,13 +11,13 @@ use crate::call::record::{CallRecord, DeliveryState};
 use crate::cmd::{EXIT_FAILED, table};
 use crate::ops::output;
 use crate::recording::{FolderLayout, Recorder};
+use crate::service::clock::wall_clock;
 use crate::service::lock::{self, LockError};
 use crate::service::rerender::rerender;
 use crate::spool::disk::DiskStore;
-use crate::time::Timestamp;
 
 pub(super) fn retry(place: &JournalLocation, args: &RetryArgs) -> anyhow::Result<ExitCode> {
-    let journal = place.ask()?;
+    let journal = place.open_for_requests()?;
     let mut ids = args.ids.clone();
     if args.all {
         for stage in ["parked", "dead"] {
@@ -27,34 +28,36 @@ pub(super) fn retry(place: &JournalLocation, args: &RetryArgs) -> anyhow::Result
     for id in &ids {
         let record = known(&journal, id)?.record;
         if journal.job(id)?.is_none() {
-            bail!("nothing of call {id} is owed to Pyrus: the configuration or a rule keeps it from being registered");
+            bail!(
+                "call {id} is not to be delivered: the configuration or a rule excludes it from registration in Pyrus"
+            );
         }
         if record.delivery.state == DeliveryState::Done {
             let task = record.delivery.task_id.map_or_else(String::new, |task| format!(" (task {task})"));
-            output::result(&format!("call {id} is in Pyrus already{task}: nothing is sent again\n"))?;
+            output::result(&format!("call {id} is already in Pyrus{task}: nothing is sent again\n"))?;
             continue;
         }
         journal.request_retry(id)?;
         asked += 1;
     }
     if asked == 0 && !ids.is_empty() {
-        return Ok(ExitCode::SUCCESS); // why, was said
+        return Ok(ExitCode::SUCCESS); // the reason was printed above
     }
-    let when = match service_lives(place) {
-        true => "the service tries within seconds",
-        false if place.of_replay => "the next `callspan replay --deliver` into this folder tries",
-        false => "the service is not running: it tries when it starts",
+    let when = match is_service_running(place) {
+        true => "the service delivers within seconds",
+        false if place.of_replay => "the next `callspan replay --deliver` into this folder delivers",
+        false => "the service is not running: it delivers when it starts",
     };
     output::result(&format!("{}: {when}\n", calls(asked, "to be delivered again")))?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn render(place: &JournalLocation, ids: &[String]) -> anyhow::Result<ExitCode> {
-    let journal = place.ask()?;
+    let journal = place.open_for_requests()?;
     for id in ids {
         known(&journal, id)?;
     }
-    // Both: the renderers of a service work in the spool, delivery in the state.
+    // A running service holds both locks: it renders in the spool folder and delivers from the state folder.
     let taken = lock::acquire(&place.config.spool.dir).and_then(|s| Ok((s, lock::acquire(&place.config.journal.dir)?)));
     let _locks = match taken {
         Ok(locks) => locks,
@@ -65,7 +68,7 @@ pub(super) fn render(place: &JournalLocation, ids: &[String]) -> anyhow::Result<
                 notes.push_str(&not_sent_again(&known(&journal, id)?.record));
             }
             let what = calls(ids.len(), "to be rendered");
-            output::result(&format!("{what}: the service does it within seconds\n{notes}"))?;
+            output::result(&format!("{what}: the service renders within seconds\n{notes}"))?;
             return Ok(ExitCode::SUCCESS);
         }
         Err(error) => return Err(error.into()),
@@ -92,15 +95,15 @@ pub(super) fn render(place: &JournalLocation, ids: &[String]) -> anyhow::Result<
 }
 
 pub(super) fn hold(place: &JournalLocation, args: &HoldArgs) -> anyhow::Result<ExitCode> {
-    let journal = place.ask()?;
+    let journal = place.open_for_requests()?;
     known(&journal, &args.id)?;
     journal.hold(&args.id, wall_clock(), args.why.as_deref())?;
-    output::result(&format!("call {} is held: nothing of it is removed until it is released\n", args.id))?;
+    output::result(&format!("call {} is held: nothing of it is removed until you release it\n", args.id))?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn release(place: &JournalLocation, ids: &[String]) -> anyhow::Result<ExitCode> {
-    let journal = place.ask()?;
+    let journal = place.open_for_requests()?;
     for id in ids {
         known(&journal, id)?;
         let said = if journal.release(id)? { "is released: retention applies again" } else { "was not held" };
@@ -109,12 +112,12 @@ pub(super) fn release(place: &JournalLocation, ids: &[String]) -> anyhow::Result
     Ok(ExitCode::SUCCESS)
 }
 
-/// Pyrus has no way to replace a recording, and whether a second attachment is a second comment is not documented: that
-/// is for a person to decide.
+/// Returns a note for a call that is already in Pyrus. Pyrus cannot replace a recording, and the effect of a second
+/// attachment is not documented, so a person must decide.
 fn not_sent_again(record: &CallRecord) -> String {
     match (record.delivery.state, record.delivery.task_id) {
         (DeliveryState::Done, task) if !record.recordings.is_empty() => format!(
-            "{}  is in Pyrus already{}: what is attached there stays as it is; attach the new file by hand if it is to be there\n",
+            "{}  is already in Pyrus{}: the recording there stays as it is; attach the new file by hand if you need it there\n",
             record.id,
             task.map_or_else(String::new, |task| format!(" (task {task})")),
         ),
@@ -122,15 +125,10 @@ fn not_sent_again(record: &CallRecord) -> String {
     }
 }
 
-fn service_lives(place: &JournalLocation) -> bool {
+fn is_service_running(place: &JournalLocation) -> bool {
     matches!(lock::acquire(&place.config.journal.dir), Err(LockError::Taken { .. }))
 }
 
 fn calls(count: usize, what: &str) -> String {
     if count == 1 { format!("1 call {what}") } else { format!("{count} calls {what}") }
-}
-
-#[expect(clippy::disallowed_methods, reason = "when somebody asked for a hold is the wall clock's time")]
-fn wall_clock() -> Timestamp {
-    Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -1,5 +1,6 @@
-//! `callspan calls`: the journal, also while the service lives. The journal is the meeting place: what is asked of the
-//! service is written there, and it takes it up within seconds.
+//! `callspan calls`: shows and changes the journal, also while the service runs.
+//!
+//! Requests to the service (retry, render, hold) are written into the journal. The service reads them within seconds.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,77 +23,77 @@ mod verify;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = HELP)]
 pub struct CallsArgs {
-    /// Configuration file; it says where journal, spool and recordings are.
+    /// Configuration file with the folders of journal, spool and recordings.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml", global = true)]
     pub config: PathBuf,
-    /// Folder of the journal instead of a configuration file; the output folder of `replay --deliver` will do.
+    /// Folder of the journal, instead of a configuration file. The output folder of `replay --deliver` works too.
     #[arg(long, value_name = "DIR", global = true)]
     pub state: Option<PathBuf>,
-    /// One JSON object a line instead of text.
+    /// Print one JSON object per line instead of text.
     #[arg(long, global = true)]
     pub json: bool,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: CallsCommand,
 }
 
-/// What can be done with the journal.
+/// The commands of `calls`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum CallsCommand {
-    /// List calls, and below them what a person must do.
+    /// List calls, then what a person must do.
     List(ListFilters),
-    /// All that is known of a call.
+    /// Show everything known about a call.
     Show(CallIdArg),
-    /// Deliver parked or dead calls again at once.
+    /// Deliver parked or dead calls again, at once.
     Retry(RetryArgs),
-    /// Render calls once more from their packets, while they are there.
+    /// Render calls again from their packets, if the packets are still kept.
     Render(CallIdArgs),
-    /// Check that every recording is there and is what was written.
+    /// Check that every recording exists and is unchanged.
     Verify(VerifyArgs),
-    /// Keep everything of a call, whatever retention says, until it is released.
+    /// Exclude a call from retention until it is released.
     Hold(HoldArgs),
-    /// End a hold.
+    /// Release held calls: retention applies again.
     Release(CallIdArgs),
 }
 
-/// Which calls to list; every given condition must hold.
+/// Conditions of `calls list`; all given conditions must match.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ListFilters {
-    /// Begun at or after this moment (UTC): 2026-11-23, 2026-11-23T14:05 or RFC 3339.
+    /// Calls that began at or after this time (UTC): 2026-11-23, 2026-11-23T14:05 or RFC 3339.
     #[arg(long, value_name = "TIME", visible_alias = "since", value_parser = moment)]
     pub from: Option<Timestamp>,
-    /// Begun before this moment.
+    /// Calls that began before this time.
     #[arg(long, value_name = "TIME", visible_alias = "until", value_parser = moment)]
     pub to: Option<Timestamp>,
-    /// Either number has these digits in it.
+    /// Calls with these digits in either number.
     #[arg(long, value_name = "DIGITS")]
     pub number: Option<String>,
-    /// The extension, whole.
+    /// Calls of this extension.
     #[arg(long, value_name = "NUMBER")]
     pub extension: Option<String>,
-    /// both_sides, caller_only, callee_only, excluded, not_answered, encrypted, unknown_codec, no_media, failed.
+    /// Calls with this verdict: both_sides, caller_only, callee_only, excluded, not_answered, encrypted, unknown_codec, no_media, failed.
     #[arg(long, value_name = "WORD", value_parser = word::<CallVerdict>)]
     pub verdict: Option<CallVerdict>,
-    /// none, owed, done, parked, dead.
+    /// Calls in this delivery state: none, owed, done, parked, dead.
     #[arg(long, value_name = "WORD", value_parser = word::<DeliveryState>)]
     pub delivery: Option<DeliveryState>,
-    /// The newest so many.
+    /// Only the newest N calls.
     #[arg(long, value_name = "N")]
     pub limit: Option<u32>,
 }
 
-/// One call.
+/// The id of a call.
 #[derive(Clone, Debug, Args)]
 pub struct CallIdArg {
-    /// Its id, as `calls list` shows it.
+    /// Id of the call, as `calls list` shows it.
     #[arg(value_name = "ID")]
     pub id: String,
 }
 
-/// Some calls.
+/// The ids of calls.
 #[derive(Clone, Debug, Args)]
 pub struct CallIdArgs {
-    /// Their ids, as `calls list` shows them.
+    /// Ids of the calls, as `calls list` shows them.
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
 }
@@ -100,10 +101,10 @@ pub struct CallIdArgs {
 /// Arguments of `calls retry`.
 #[derive(Clone, Debug, Args)]
 pub struct RetryArgs {
-    /// Their ids, as `calls list` shows them.
+    /// Ids of the calls, as `calls list` shows them.
     #[arg(value_name = "ID", required_unless_present = "all")]
     pub ids: Vec<String>,
-    /// Every call that is parked or dead.
+    /// All calls that are parked or dead.
     #[arg(long, conflicts_with = "ids")]
     pub all: bool,
 }
@@ -111,14 +112,13 @@ pub struct RetryArgs {
 /// Arguments of `calls verify`.
 #[derive(Clone, Debug, Args)]
 pub struct VerifyArgs {
-    /// Only these calls.
+    /// Ids of the calls to check [default: all calls].
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
-    /// Secret keys of age: the sound of encrypted recordings is checked, too. Nothing decrypted is written.
+    /// File with secret keys of age, to check the audio of encrypted recordings too. No decrypted data is written.
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
-    /// With --json: for each whole file a line with its waveform, the lowest and the highest sample of N pieces of equal
-    /// length, for left and right.
+    /// With --json, print a waveform for each intact file: the lowest and highest sample of N equal pieces, left and right.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_PEAKS))]
     pub peaks: Option<u32>,
 }
@@ -126,25 +126,25 @@ pub struct VerifyArgs {
 /// Arguments of `calls hold`.
 #[derive(Clone, Debug, Args)]
 pub struct HoldArgs {
-    /// The call.
+    /// Id of the call, as `calls list` shows it.
     #[arg(value_name = "ID")]
     pub id: String,
-    /// Why, for those who come after you.
+    /// Reason of the hold, shown by `calls show`.
     #[arg(long, value_name = "TEXT")]
     pub why: Option<String>,
 }
 
-/// Where everything is.
+/// The folders of journal, spool and recordings.
 struct JournalLocation {
     config: Config,
-    /// Whether this is the folder of a `replay`: all files in one folder, no service behind it.
+    /// True for the output folder of a `replay`: all files in one folder, no service.
     of_replay: bool,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// When there is no journal, a call is not known, or what was asked for cannot be done.
+/// When there is no journal, a call is unknown, or a request cannot be fulfilled.
 pub fn run(args: &CallsArgs) -> anyhow::Result<ExitCode> {
     let place = JournalLocation::find(args)?;
     match &args.command {
@@ -176,15 +176,16 @@ impl JournalLocation {
         Ok(Self { config, of_replay })
     }
 
-    fn look(&self) -> anyhow::Result<Journal> {
+    fn open_read_only(&self) -> anyhow::Result<Journal> {
         Ok(Journal::open_read_only(&self.config.journal)?)
     }
 
-    fn ask(&self) -> anyhow::Result<Journal> {
+    fn open_for_requests(&self) -> anyhow::Result<Journal> {
         Ok(Journal::open_for_requests(&self.config.journal)?)
     }
 }
 
+/// Returns a call, or an error that explains where to find the ids.
 fn known(journal: &Journal, id: &str) -> anyhow::Result<StoredCall> {
     let call = journal.call(id).context("the journal cannot be read")?;
     match call {
@@ -194,7 +195,7 @@ fn known(journal: &Journal, id: &str) -> anyhow::Result<StoredCall> {
 }
 
 fn list(place: &JournalLocation, filters: &ListFilters, json: bool) -> anyhow::Result<ExitCode> {
-    let journal = place.look()?;
+    let journal = place.open_read_only()?;
     let filter = CallFilter {
         since: filters.from,
         until: filters.to,
@@ -219,14 +220,14 @@ fn list(place: &JournalLocation, filters: &ListFilters, json: bool) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
-/// A word of the call record.
+/// Parses an enum value by its name in the call record.
 fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
     let wanted = text.replace(['-', ' '], "_");
     serde_json::from_value(serde_json::Value::String(wanted))
-        .map_err(|_| String::from("no such word; `callspan calls list --help` names them"))
+        .map_err(|_| String::from("unknown word; `callspan calls list --help` lists the words"))
 }
 
-/// A moment in UTC: a day, a day and a time, or RFC 3339.
+/// Parses a time in UTC: a day, a day with a time, or RFC 3339.
 fn moment(text: &str) -> Result<Timestamp, String> {
     let padded = match text.len() {
         10 => format!("{text}T00:00:00Z"),
@@ -238,12 +239,12 @@ fn moment(text: &str) -> Result<Timestamp, String> {
         .map_err(|_| String::from("write 2026-11-23, 2026-11-23T14:05 (UTC) or RFC 3339 with a zone"))
 }
 
-/// Whether a path is a folder of its own or inside of one that is meant: for messages.
+/// Returns a path for messages, without control characters.
 fn shown(path: &Path) -> String {
     table::printable(&path.display().to_string())
 }
 
-/// Pieces of a waveform: more points than any screen has, and no more than some MiB of text.
+/// Most pieces of a waveform: more than a screen has points, and at most a few MiB of text.
 const MAX_PEAKS: i64 = 100_000;
 
 const HELP: &str = "\
@@ -254,14 +255,14 @@ Examples:
   callspan calls retry --all
   callspan calls verify
   callspan calls verify 20261123T070854Z-5f1c0a9b2d3e --json --peaks 600 | jq 'select(.peaks).peaks.left'
-  callspan calls list --state callspan-out      the calls of `replay --deliver`";
+  callspan calls list --state callspan-out      calls of `replay --deliver`";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_a_day_a_minute_or_rfc_3339() {
+    fn time_is_a_day_a_minute_or_rfc_3339() {
         let day = Timestamp::parse_rfc3339("2026-11-23T00:00:00Z").ok();
         assert_eq!(moment("2026-11-23").ok(), day);
         assert_eq!(moment("2026-11-23 00:00").ok(), day);
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_those_of_the_record() {
+    fn words_are_the_names_in_the_record() {
         assert_eq!(word::<CallVerdict>("both-sides"), Ok(CallVerdict::BothSides));
         assert_eq!(word::<DeliveryState>("parked"), Ok(DeliveryState::Parked));
         assert!(word::<CallVerdict>("lost").is_err());

@@ -172,7 +172,7 @@ fn columns(text: &mut String, rows: &[[String; COLUMNS]], (widest, width): (&mut
 
 /// All that is known of a call.
 pub(super) fn show(place: &JournalLocation, id: &str, json: bool) -> anyhow::Result<ExitCode> {
-    let journal = place.look()?;
+    let journal = place.open_read_only()?;
     let call = known(&journal, id)?;
     if json {
         output::result(&format!("{}\n", serde_json::to_string(&call.record)?))?;

@@ -1,4 +1,4 @@
-//! `calls verify`: is every recording there, and is it what was written?
+//! `calls verify`: checks that every recording exists and is unchanged.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -15,27 +15,27 @@ use crate::recording::encrypt::AgeIdentities;
 use crate::recording::verify::{PEAKS, VerifiedRecording, verify_encrypted, verify_with_peaks};
 use crate::recording::{self, digest};
 
-/// Checks the recordings of these calls, or of all.
+/// Checks the recordings of the given calls, or of all calls.
 pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> {
     if args.peaks.is_some() && !json {
-        bail!("--peaks gives numbers for a program: say --json too");
+        bail!("--peaks needs --json");
     }
     let identities = args.identity.as_deref().map(read_identities).transpose()?;
-    let journal = place.look()?;
+    let journal = place.open_read_only()?;
     let files = match args.ids.as_slice() {
         [] => journal.recordings()?,
         ids => recordings_of(&journal, ids)?,
     };
     let mut found: Vec<FileFinding> = Vec::new();
-    let mut unheard = 0;
+    let mut not_decoded = 0;
     for file in &files {
-        match look_at(file, &journal, (args.peaks, identities.as_ref()))? {
-            FileCheck::Whole(Some((recording, verified))) if args.peaks.is_some() => {
+        match check_file(file, &journal, (args.peaks, identities.as_ref()))? {
+            FileCheck::Intact(Some((recording, verified))) if args.peaks.is_some() => {
                 print_peaks(file, &recording, &verified)?;
             }
-            FileCheck::Whole(_) => {}
-            FileCheck::Unheard => unheard += 1,
-            FileCheck::Wrong(what) => {
+            FileCheck::Intact(_) => {}
+            FileCheck::NotDecoded => not_decoded += 1,
+            FileCheck::Problem(what) => {
                 found.push(FileFinding { call: Some(file.call_id.clone()), path: PathBuf::from(&file.path), what });
             }
         }
@@ -51,20 +51,20 @@ pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> any
     let strays = found.iter().filter(|f| f.call.is_none()).count();
     if json {
         let line = serde_json::json!({
-            "files": files.len(), "calls": calls, "whole": whole, "unknown_files": strays, "not_decoded": unheard,
+            "files": files.len(), "calls": calls, "whole": whole, "unknown_files": strays, "not_decoded": not_decoded,
         });
         output::result(&format!("{line}\n"))?;
     } else {
-        let strays = if strays == 0 { String::new() } else { format!(", {strays} files of no known call") };
+        let strays = if strays == 0 { String::new() } else { format!(", {strays} files that belong to no call") };
         let bad = files.len() - whole;
         output::result(&format!(
-            "{} files of {calls} calls: {whole} whole, {bad} missing or changed{strays}\n",
+            "{} files of {calls} calls: {whole} intact, {bad} missing or changed{strays}\n",
             files.len()
         ))?;
-        if unheard > 0 {
+        if not_decoded > 0 {
             output::result(&format!(
-                "{unheard} of them are encrypted: they are as they were written, but their sound cannot be decoded \
-                 without the secret key (--identity FILE)\n"
+                "{not_decoded} of them are encrypted: they are unchanged, but their audio cannot be checked without the \
+                 secret key (--identity FILE)\n"
             ))?;
         }
     }
@@ -84,18 +84,19 @@ fn recordings_of(journal: &Journal, ids: &[String]) -> anyhow::Result<Vec<Record
     Ok(files)
 }
 
-/// What became of a file.
+/// Result of the check of one file.
 enum FileCheck {
-    /// It is what was written; with its entry in the record, if there still is one.
-    Whole(Option<(RecordingFile, VerifiedRecording)>),
-    /// As it was written; it is encrypted, and nobody gave the key.
-    Unheard,
-    /// In words.
-    Wrong(String),
+    /// The file is unchanged; with its entry in the call record, if the record still has it.
+    Intact(Option<(RecordingFile, VerifiedRecording)>),
+    /// The file is unchanged and encrypted. Its audio was not checked without the key.
+    NotDecoded,
+    /// The file is missing or changed; with a description.
+    Problem(String),
 }
 
+/// A file that is missing, changed or unknown.
 struct FileFinding {
-    /// `None`: a file that no row knows.
+    /// Id of the call; `None` for a file that belongs to no call.
     call: Option<String>,
     path: PathBuf,
     what: String,
@@ -111,7 +112,7 @@ impl FileFinding {
     }
 }
 
-fn look_at(
+fn check_file(
     row: &RecordingRow,
     journal: &Journal,
     how: (Option<u32>, Option<&AgeIdentities>),
@@ -120,40 +121,40 @@ fn look_at(
     let (bytes, sha256) = match digest(path) {
         Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // A service that lives may have removed or encrypted it since the rows were read.
+            // The running service may have removed or encrypted the file since the rows were read.
             let now = journal.recordings_of(&row.call_id)?.into_iter().find(|now| now.part == row.part);
             return match now {
-                Some(now) if now.path != row.path => look_at(&now, journal, how),
-                Some(_) => Ok(FileCheck::Wrong(String::from("is not there"))),
-                None => Ok(FileCheck::Whole(None)),
+                Some(now) if now.path != row.path => check_file(&now, journal, how),
+                Some(_) => Ok(FileCheck::Problem(String::from("is missing"))),
+                None => Ok(FileCheck::Intact(None)),
             };
         }
-        Err(error) => return Ok(FileCheck::Wrong(format!("cannot be read: {error}"))),
+        Err(error) => return Ok(FileCheck::Problem(format!("cannot be read: {error}"))),
     };
     if bytes != row.bytes {
-        return Ok(FileCheck::Wrong(format!("has {bytes} bytes, {} were written", row.bytes)));
+        return Ok(FileCheck::Problem(format!("has {bytes} bytes instead of {}", row.bytes)));
     }
     if sha256 != row.sha256 {
-        return Ok(FileCheck::Wrong(String::from("was changed: its SHA-256 is not that of the journal")));
+        return Ok(FileCheck::Problem(String::from("was changed: its SHA-256 differs from the journal")));
     }
-    // What is as it was written must still be what the record says: form, channels, length.
+    // An unchanged file must also match the record: format, channels, length.
     let call = journal.call(&row.call_id)?;
     let recording = call.and_then(|c| c.record.recordings.into_iter().find(|r| r.part == row.part));
-    let Some(recording) = recording else { return Ok(FileCheck::Whole(None)) };
+    let Some(recording) = recording else { return Ok(FileCheck::Intact(None)) };
     let (peaks, identities) = how;
     let pieces = peaks.map_or(PEAKS, u64::from);
     let verified = match (&row.plain_sha256, identities) {
-        (Some(_), None) => return Ok(FileCheck::Unheard),
+        (Some(_), None) => return Ok(FileCheck::NotDecoded),
         (Some(_), Some(identities)) => verify_encrypted(path, &recording, identities, pieces),
         (None, _) => verify_with_peaks(path, &recording, pieces),
     };
     Ok(match verified {
-        Ok(verified) => FileCheck::Whole(Some((recording, verified))),
-        Err(error) => FileCheck::Wrong(error.to_string()),
+        Ok(verified) => FileCheck::Intact(Some((recording, verified))),
+        Err(error) => FileCheck::Problem(error.to_string()),
     })
 }
 
-/// The waveform of a file: what a page draws without reading the sound.
+/// Prints the waveform of a file, so that a page can draw it without reading the audio.
 fn print_peaks(file: &RecordingRow, recording: &RecordingFile, verified: &VerifiedRecording) -> anyhow::Result<()> {
     let [left, right] = &verified.peaks;
     let line = serde_json::json!({
@@ -167,7 +168,7 @@ fn print_peaks(file: &RecordingRow, recording: &RecordingFile, verified: &Verifi
     output::result(&format!("{line}\n"))
 }
 
-/// Files in the folder of recordings that no call knows: halves of a crash, or somebody's own.
+/// Finds files in the folder of recordings that belong to no call, for example half-written files after a crash.
 fn strays(
     config: &recording::config::Config,
     journal: &Journal,
@@ -205,12 +206,12 @@ fn stray(
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let is_sound = |name: &str| [".wav", ".ogg", ".wav.age", ".ogg.age"].iter().any(|end| name.ends_with(end));
     Ok(match extension {
-        "part" => Some(String::from("was left half-written; the service removes it when it starts")),
+        "part" => Some(String::from("is half-written; the service removes it at its next start")),
         _ if leftovers.contains(path) => {
-            Some(String::from("was left when a recording got another file; the service removes it"))
+            Some(String::from("is left over from an interrupted encryption; the service removes it"))
         }
         _ if is_sound(&name) && !rows.contains(path) => match journal.call(call_of(&name))? {
-            // It may have got its name since the rows were read.
+            // The file may be newer than the rows.
             Some(call) if call.record.recordings.iter().any(|r| Path::new(&r.path) == path) => None,
             _ => Some(String::from("belongs to no call of the journal")),
         },
@@ -222,7 +223,7 @@ fn stray(
     })
 }
 
-/// Names begin with the id, which has no dot.
+/// Returns the call id in a file name. An id contains no dot.
 fn call_of(name: &str) -> &str {
     name.split_once('.').map_or(name, |(id, _)| id)
 }

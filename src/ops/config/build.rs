@@ -1,4 +1,4 @@
-//! Second stage: checked values to the rooms' structs, and the checks that concern several keys.
+//! Second stage: fills the modules' structs from checked values, and checks rules that concern several keys.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::call::record::CallDirection;
 use crate::pyrus::config::{DurationUnit, RegisterAt, UploadVia};
 use crate::recording::config::{RecordingFormat, UndeliveredPolicy};
 
-/// Fills a configuration. What is missing or does not fit together goes to `findings`.
+/// Builds a configuration. Missing keys and contradictions are appended to `findings`.
 pub fn build(
     raw: &RawConfig,
     purpose: ConfigPurpose,
@@ -42,7 +42,7 @@ pub fn build(
     config
 }
 
-/// Values of one section, by name.
+/// Access to the values of one section.
 #[derive(Clone, Copy)]
 struct ConfigSection<'r> {
     raw: &'r RawConfig,
@@ -222,11 +222,11 @@ fn rules(raw: &RawConfig, findings: &mut Vec<ConfigFinding>) -> Vec<CallRule> {
     let mut catch_all = None;
     for (line, group) in &raw.rules {
         if let Some(earlier) = catch_all {
-            let what = format!("this rule is never reached: the one in line {earlier} fits every call");
+            let what = format!("this rule is never reached: the rule in line {earlier} matches every call");
             findings.push(ConfigFinding::warning(*line, what, "move the rule without conditions to the end"));
         }
         let Some(rule) = rule(group) else {
-            // A wrong action was already reported with its own line.
+            // A wrong action has its own finding.
             if !findings.iter().any(|f| f.what.starts_with("rules.action")) {
                 let remedy = "add action = \"record\", \"exclude\" or \"no_register\"";
                 findings.push(ConfigFinding::mistake(*line, "this rule has no action", remedy));
@@ -257,7 +257,7 @@ fn rule(group: &ConfigGroup) -> Option<CallRule> {
     })
 }
 
-/// The engine keeps only the headers that it is told of: those that the mappings read are among them.
+/// Adds the headers that `[numbers]` and `[pyrus.mappings]` read to the headers that the engine keeps.
 fn keep_headers(raw: &RawConfig, config: &mut Config) {
     let used = config.call.numbers.clone();
     let sources = used.from_number.iter().chain(&used.to_number).chain(&used.internal_number);
@@ -265,7 +265,7 @@ fn keep_headers(raw: &RawConfig, config: &mut Config) {
         NumberSource::Header(name) => Some(name.clone()),
         NumberSource::From | NumberSource::To | NumberSource::RequestUri => None,
     });
-    // The two headers of the default order hold nothing but numbers, which the record has anyway.
+    // The two headers of the default order hold only numbers, which the record has anyway.
     let configured = ["from_number", "to_number", "internal_number"];
     let numbers_given = configured.iter().any(|key| raw.get("numbers", key).is_some());
     let wanted = from_numbers.filter(|_| numbers_given).chain(raw.mappings.iter().map(|(_, header, _)| header.clone()));
@@ -283,7 +283,7 @@ fn required(raw: &RawConfig, config: &Config, purpose: ConfigPurpose, findings: 
         match purpose {
             ConfigPurpose::Run => findings.push(ConfigFinding::mistake(line, "capture.interface is missing", remedy)),
             ConfigPurpose::Check => {
-                let what = "capture.interface is missing; `callspan run` will not start without it";
+                let what = "capture.interface is missing; `callspan run` does not start without it";
                 findings.push(ConfigFinding::warning(line, what, remedy));
             }
             ConfigPurpose::Replay | ConfigPurpose::ReplayAndDeliver | ConfigPurpose::Inspect => {}
@@ -301,7 +301,7 @@ fn required_for_delivery(raw: &RawConfig, config: &Config, purpose: ConfigPurpos
     };
     let line = raw.line_of("pyrus");
     let mut missing = |key: &str, remedy: &str| {
-        // A key that was given with a wrong value was already reported.
+        // A key with a wrong value has its own finding.
         let reported = findings.iter().any(|f| f.is_mistake() && f.what.contains(&format!("pyrus.{key}")));
         if !reported {
             findings.push(ConfigFinding::mistake(line, format!("pyrus.{key} is missing: {why}"), remedy));
@@ -311,12 +311,12 @@ fn required_for_delivery(raw: &RawConfig, config: &Config, purpose: ConfigPurpos
         missing("login", "add the login of the bot below [pyrus]");
     }
     if config.pyrus.account_id.is_empty() {
-        missing("account_id", "add the account of the telephony extension that is connected to the form");
+        missing("account_id", "add the account id of the telephony extension that is connected to the form");
     }
     if config.pyrus.security_key.is_none() {
         missing(
             "security_key",
-            "name a file in security_key_file, or set CALLSPAN_PYRUS_SECURITY_KEY (a systemd credential is seen by the service only)",
+            "name a file in security_key_file, or set CALLSPAN_PYRUS_SECURITY_KEY (only the service can see a systemd credential)",
         );
     }
 }
@@ -341,13 +341,13 @@ fn pause_keys(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding
     let line = raw.get("calls", "pause_dtmf").or_else(|| raw.get("calls", "resume_dtmf")).map(|g| g.line);
     if !pause.dtmf.is_empty() && pause.dtmf.eq_ignore_ascii_case(&pause.resume_dtmf) {
         let what = "calls.pause_dtmf and calls.resume_dtmf are the same";
-        // Both legs of a call show the keys: the second would undo the first.
+        // Both legs of a call show the same key presses, so the second leg would undo the first.
         findings.push(ConfigFinding::mistake(line, what, "choose different keys, for example \"*71\" and \"*72\""));
     }
     if pause.dtmf.is_empty() && !pause.resume_dtmf.is_empty() {
         findings.push(ConfigFinding::warning(
             line,
-            "calls.resume_dtmf is given, but no keys pause",
+            "calls.resume_dtmf is set, but calls.pause_dtmf is not",
             "add calls.pause_dtmf",
         ));
     }
@@ -358,7 +358,9 @@ fn console(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) 
         && !listen.ip().is_loopback()
     {
         let line = raw.get("console", "listen").map(|g| g.line);
-        let what = format!("console.listen = \"{listen}\" would let the network pause recordings: there is no login");
+        let what = format!(
+            "console.listen = \"{listen}\" would let anybody on the network pause recordings: the API has no login"
+        );
         let remedy = "write \"127.0.0.1:PORT\"; from elsewhere use a tunnel (ssh -L)";
         findings.push(ConfigFinding::mistake(line, what, remedy));
     }

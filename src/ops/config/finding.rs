@@ -1,42 +1,42 @@
-//! What is wrong with a configuration: each finding has a line, what is wrong, and the remedy.
+//! Findings about a configuration: line, problem and remedy.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigSeverity {
     /// The configuration cannot be used.
     Mistake,
-    /// It can be used, but a person should look.
+    /// The configuration can be used, but a person should check it.
     Warning,
 }
 
-/// One thing that is wrong.
+/// One problem in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigFinding {
-    /// How bad.
+    /// Mistake or warning.
     pub severity: ConfigSeverity,
-    /// Line in the file, from 1; `None` for what is missing altogether.
+    /// Line in the file, from 1; `None` if something is missing.
     pub line: Option<usize>,
-    /// What is wrong. Never holds the value of a secret.
+    /// The problem. Never holds the value of a secret.
     pub what: String,
-    /// What to do.
+    /// How to solve the problem; may be empty.
     pub remedy: String,
 }
 
 impl ConfigFinding {
-    /// A mistake at a line.
+    /// Creates a mistake at a line.
     pub fn mistake(line: impl Into<Option<usize>>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { severity: ConfigSeverity::Mistake, line: line.into(), what: what.into(), remedy: remedy.into() }
     }
 
-    /// A warning at a line.
+    /// Creates a warning at a line.
     pub fn warning(line: impl Into<Option<usize>>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { severity: ConfigSeverity::Warning, line: line.into(), what: what.into(), remedy: remedy.into() }
     }
 
-    /// Whether the configuration cannot be used because of it.
+    /// Returns true if the configuration cannot be used because of this finding.
     pub fn is_mistake(&self) -> bool {
         self.severity == ConfigSeverity::Mistake
     }
@@ -58,36 +58,36 @@ impl fmt::Display for ConfigFinding {
     }
 }
 
-/// Why there is no configuration.
+/// Why a configuration could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read the configuration {}: {}", path.display(), io_reason(reason))]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said; it is part of the sentence, so it is not the source of the chain as well.
+        /// Error of the operating system. It is part of the message, so it is not repeated as the source.
         reason: std::io::Error,
     },
-    /// Its content is wrong; all mistakes are listed.
+    /// The file has mistakes; all of them are listed.
     #[error("{}", list(origin, findings))]
     Wrong {
-        /// Where the configuration came from, for people.
+        /// Name of the configuration, for people.
         origin: String,
         /// Every mistake and warning, in the order of the lines.
         findings: Vec<ConfigFinding>,
     },
 }
 
-/// What an IO error means and, where it is known, what to do.
+/// Explains an IO error, with a remedy where one is known.
 pub fn io_reason(error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::NotFound => String::from("there is no such file; check the path"),
+        std::io::ErrorKind::NotFound => String::from("the file does not exist; check the path"),
         std::io::ErrorKind::PermissionDenied => {
-            String::from("permission denied; run as the user of the service, or let this user read it")
+            String::from("permission denied; run callspan as the user of the service, or let this user read the file")
         }
-        std::io::ErrorKind::IsADirectory => String::from("it is a folder; name the file in it"),
-        std::io::ErrorKind::InvalidData => String::from("it is not text in UTF-8; save it as UTF-8"),
+        std::io::ErrorKind::IsADirectory => String::from("the path is a folder; give the path of a file"),
+        std::io::ErrorKind::InvalidData => String::from("the file is not UTF-8 text; save it as UTF-8"),
         _ => error.to_string(),
     }
 }

@@ -1,8 +1,10 @@
-//! Configuration: a TOML file becomes the rooms' own structs, or a list of everything that is wrong with it.
+//! Configuration: turns a TOML file into the modules' own structs, or into a list of every mistake in it.
 //!
-//! Two stages: [`raw`] checks each value against the list of [`keys`] and keeps its line; [`build`] fills the structs
-//! and checks what concerns several keys. Invariant: a [`Config`] that [`Config::load`] gave can be used for the
-//! [`ConfigPurpose`] that it was loaded for, and no finding ever holds a secret.
+//! There are two stages: [`raw`] checks each value against the list of [`keys`] and keeps its line; [`build`] fills the
+//! structs and checks rules that concern several keys.
+//!
+//! Invariants: a [`Config`] returned by [`Config::load`] is complete for the [`ConfigPurpose`] it was loaded for. No
+//! finding ever holds a secret.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -33,7 +35,7 @@ pub struct Config {
     pub recording: crate::recording::config::Config,
     /// `[state]`.
     pub journal: crate::journal::config::Config,
-    /// `[pyrus]`; `security_key` holds the key, wherever it came from.
+    /// `[pyrus]`; `security_key` holds the key from whichever source.
     pub pyrus: crate::pyrus::config::Config,
     /// `[alerts]`.
     pub alerts: super::alerts::Config,
@@ -44,11 +46,11 @@ pub struct Config {
 /// The `[console]` section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsoleConfig {
-    /// Where the status page listens; `None`: nowhere.
+    /// Address of the local API; `None`: no API.
     pub listen: Option<SocketAddr>,
 }
 
-/// What a configuration is loaded for: decides what is required.
+/// The command that loads the configuration. It decides which keys are required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigPurpose {
     /// `replay`: nothing is required, and nothing is delivered.
@@ -57,23 +59,24 @@ pub enum ConfigPurpose {
     ReplayAndDeliver,
     /// `run`: the interface is required, and with `pyrus.enabled` also login, key and account.
     Run,
-    /// `check-config`: as `Run`, but a missing interface is a warning, for `replay` needs none; folders are tried.
+    /// `check-config`: as `Run`, but a missing interface is only a warning, because `replay` needs none. Also tries to
+    /// write to the folders.
     Check,
-    /// Commands that only look at the journal.
+    /// Commands that only read the journal.
     Inspect,
 }
 
-/// Where secrets may come from besides the file.
+/// Sources of secrets besides the configuration file.
 #[derive(Clone, Debug, Default)]
 pub struct SecretSources {
-    /// `CALLSPAN_PYRUS_SECURITY_KEY`.
+    /// Value of the environment variable `CALLSPAN_PYRUS_SECURITY_KEY`.
     pub key_from_environment: Option<SecretString>,
-    /// `CREDENTIALS_DIRECTORY`, where systemd puts credentials.
+    /// Folder of systemd credentials, from `CREDENTIALS_DIRECTORY`.
     pub credentials_dir: Option<PathBuf>,
 }
 
 impl SecretSources {
-    /// Those of this process.
+    /// Returns the sources that this process has.
     pub fn of_process() -> Self {
         Self {
             key_from_environment: std::env::var(secret::ENVIRONMENT_KEY).ok().map(SecretString::from),
@@ -82,17 +85,17 @@ impl SecretSources {
     }
 }
 
-/// A configuration that can be used, and what a person should look at nevertheless.
+/// A usable configuration, and warnings about it.
 #[derive(Clone, Debug)]
 pub struct LoadedConfig {
     /// The configuration.
     pub config: Config,
-    /// Warnings only.
+    /// Findings that are warnings, in the order of the lines.
     pub warnings: Vec<ConfigFinding>,
 }
 
 impl Config {
-    /// Reads a file, with the secrets of this process.
+    /// Loads a file, with the secrets of this process.
     ///
     /// # Errors
     /// When the file cannot be read, or with every mistake in it.
@@ -104,7 +107,7 @@ impl Config {
         Ok(loaded)
     }
 
-    /// Reads a text. `origin` names it in the error.
+    /// Loads a text. `origin` names the text in the error.
     ///
     /// # Errors
     /// With every mistake in it.
@@ -123,13 +126,13 @@ impl Config {
         finish(config, origin, findings)
     }
 
-    /// What `replay` uses without a file: the defaults.
+    /// Returns the configuration of `replay` without a file: the defaults.
     pub fn default_for_replay() -> Self {
         Self::default()
     }
 
-    /// What `replay --deliver` without a file would need and cannot have, as an error that says so; never a success,
-    /// because login and account have no default.
+    /// Returns the error of `replay --deliver` without a file, which lists the missing keys: login and account have no
+    /// default.
     ///
     /// # Errors
     /// Always.

@@ -1,6 +1,6 @@
-//! First stage: TOML text to values of the right kind, each with its line. All mistakes are gathered.
+//! First stage: turns TOML text into values of the right kind, each with its line, and collects all mistakes.
 //!
-//! Nothing here knows what a key is for; [`super::keys::KEYS`] says what it may hold.
+//! The kind of each key comes from [`super::keys::KEYS`]. The meaning of a key is unknown here.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use super::finding::ConfigFinding;
 use super::keys::{ConfigKey, KEYS, KeyKind, SECTIONS};
 use super::value;
 
-/// A value whose kind was checked.
+/// A value of the kind that its key accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigValue {
     /// A text of any kind.
@@ -26,44 +26,44 @@ pub enum ConfigValue {
     Numbers(Vec<u64>),
 }
 
-/// A value and where it stands.
+/// A value and its line in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenValue {
-    /// What was given.
+    /// The value.
     pub value: ConfigValue,
-    /// Line, from 1.
+    /// Line in the file, from 1.
     pub line: usize,
 }
 
-/// One section or one rule.
+/// The values of one section or one rule, by key.
 pub type ConfigGroup = BTreeMap<&'static str, GivenValue>;
 
-/// All that a file says.
+/// The content of a configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawConfig {
-    /// By section, then by key.
+    /// Values by section.
     pub sections: BTreeMap<&'static str, ConfigGroup>,
-    /// The line of the header of each section.
+    /// Line of the header of each section.
     pub section_lines: BTreeMap<&'static str, usize>,
-    /// The entries of `[[rules]]` with their lines.
+    /// Entries of `[[rules]]`, each with the line of its header.
     pub rules: Vec<(usize, ConfigGroup)>,
-    /// Field code, header name and line.
+    /// Entries of `[pyrus.mappings]`: field code, header name and line.
     pub mappings: Vec<(String, String, usize)>,
 }
 
 impl RawConfig {
-    /// What was given for a key.
+    /// Returns the value of a key, if the file has it.
     pub fn get(&self, section: &str, name: &str) -> Option<&GivenValue> {
         self.sections.get(section)?.get(name)
     }
 
-    /// The line at which to complain that a section lacks something.
+    /// Returns the line of a section's header, for findings about missing keys.
     pub fn line_of(&self, section: &str) -> Option<usize> {
         self.section_lines.get(section).copied()
     }
 }
 
-/// Reads a text; what is wrong goes to `findings`, the rest is given.
+/// Reads a text. Mistakes are appended to `findings`; everything else is returned.
 pub fn read(text: &str, findings: &mut Vec<ConfigFinding>) -> RawConfig {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = RawReader { text, findings, raw: RawConfig::default() };
@@ -71,7 +71,7 @@ pub fn read(text: &str, findings: &mut Vec<ConfigFinding>) -> RawConfig {
     let broken: Vec<ConfigFinding> =
         errors.iter().map(|e| syntax(e.span().map(|s| reader.line(&s)), e.message())).collect();
     let RawReader { findings, raw, .. } = reader;
-    // What the parser made of a broken line is its guess: what is wrong with the guess helps nobody.
+    // The parser guesses the content of a broken line; findings about a guess would only confuse.
     findings.retain(|f| !broken.iter().any(|b| b.line == f.line));
     findings.extend(broken);
     raw
@@ -89,17 +89,21 @@ impl RawReader<'_, '_> {
             let line = self.line(&name.span());
             match (section_of(name.get_ref()), value.get_ref()) {
                 (Some("rules"), DeValue::Array(rules)) => self.rules(rules, line),
-                (Some("rules"), _) => self.wrong(line, "[rules] is a list", "write [[rules]] above each rule"),
+                (Some("rules"), _) => self.wrong(line, "[rules] must be a list", "write [[rules]] above each rule"),
                 (Some(section), DeValue::Table(keys)) => {
                     self.raw.section_lines.insert(section, line);
                     let group = self.group(section, keys);
                     self.raw.sections.insert(section, group);
                 }
                 (Some(section), DeValue::Array(_)) => {
-                    self.wrong(line, format!("[{section}] can be there only once"), format!("write [{section}]"));
+                    self.wrong(line, format!("[{section}] is given more than once"), format!("write [{section}]"));
                 }
                 (Some(section), _) => {
-                    self.wrong(line, format!("{section} is a section"), format!("write [{section}] on its own line"));
+                    self.wrong(
+                        line,
+                        format!("{section} must be a section"),
+                        format!("write [{section}] on its own line"),
+                    );
                 }
                 (None, value) => self.unknown_top(name.get_ref(), value, line),
             }
@@ -109,15 +113,17 @@ impl RawReader<'_, '_> {
     fn unknown_top(&mut self, name: &str, value: &DeValue<'_>, line: usize) {
         if value.is_table() || value.is_array() {
             let sections: Vec<&str> = SECTIONS.iter().map(|(s, _)| *s).collect();
-            let remedy = suggestion(name, &sections)
-                .map_or_else(|| format!("there are: {}", sections.join(", ")), |s| format!("did you mean [{s}]?"));
+            let remedy = suggestion(name, &sections).map_or_else(
+                || format!("the sections are: {}", sections.join(", ")),
+                |s| format!("did you mean [{s}]?"),
+            );
             self.wrong(line, format!("there is no section [{name}]"), remedy);
         } else {
             let remedy = match home_of(name) {
-                Some(section) => format!("it belongs below [{section}]"),
-                None => String::from("every key belongs below a [section]"),
+                Some(section) => format!("move it below [{section}]"),
+                None => String::from("move it below its [section]"),
             };
-            self.wrong(line, format!("the key \"{name}\" stands above the first section"), remedy);
+            self.wrong(line, format!("the key \"{name}\" is above the first section"), remedy);
         }
     }
 
@@ -136,7 +142,7 @@ impl RawReader<'_, '_> {
             let line = self.line(&value.span());
             match value::convert(key, value.get_ref()) {
                 Ok(value) => drop(group.insert(key.name, GivenValue { value, line })),
-                Err((what, remedy)) => self.wrong(line, what, remedy),
+                Err(problem) => self.wrong(line, problem.what, problem.remedy),
             }
         }
         group
@@ -144,21 +150,25 @@ impl RawReader<'_, '_> {
 
     fn rules(&mut self, rules: &DeArray<'_>, at: usize) {
         for rule in rules.iter() {
-            // An entry of an array of tables has the span of its header.
+            // The span of an entry in an array of tables is the span of its header.
             let line = self.line(&rule.span()).max(at);
             match rule.get_ref() {
                 DeValue::Table(table) => {
                     let group = self.group("rules", table);
                     self.raw.rules.push((line, group));
                 }
-                _ => self.wrong(line, "a rule is a table", "write [[rules]] above each rule"),
+                _ => self.wrong(line, "a rule must be a table", "write [[rules]] above each rule"),
             }
         }
     }
 
     fn mappings(&mut self, value: &DeValue<'_>, line: usize) {
         let DeValue::Table(table) = value else {
-            self.wrong(line, "pyrus.mappings is a section", "write [pyrus.mappings], below it CODE = \"header:NAME\"");
+            self.wrong(
+                line,
+                "pyrus.mappings must be a section",
+                "write [pyrus.mappings], below it CODE = \"header:NAME\"",
+            );
             return;
         };
         for (code, source) in table {
@@ -178,7 +188,7 @@ impl RawReader<'_, '_> {
         let known: Vec<&str> = KEYS.iter().filter(|k| k.section == section).map(|k| k.name).collect();
         let remedy = match (suggestion(name, &known), home_of(name)) {
             (Some(near), _) => format!("did you mean \"{near}\"?"),
-            (None, Some(home)) => format!("it belongs below [{home}]"),
+            (None, Some(home)) => format!("move it below [{home}]"),
             (None, None) => format!("[{section}] has: {}", known.join(", ")),
         };
         self.wrong(line, format!("[{section}] has no key \"{name}\""), remedy);
@@ -194,10 +204,10 @@ impl RawReader<'_, '_> {
     }
 }
 
-/// The parser's words for what a person can do about them.
+/// Turns an error of the TOML parser into a finding with a remedy.
 fn syntax(line: Option<usize>, message: &str) -> ConfigFinding {
     let remedy = if message.contains("duplicate key") {
-        "keep one of them; a section, too, can be there only once"
+        "keep only one; a section can appear only once, too"
     } else if message.contains("string") || message.contains("quote") || message.contains("escape") {
         "write text in double quotes: name = \"value\" (in single quotes a backslash is a backslash)"
     } else if message.contains("array") {
@@ -214,7 +224,7 @@ fn section_of(name: &str) -> Option<&'static str> {
     SECTIONS.iter().map(|(section, _)| *section).find(|s| *s == name)
 }
 
-/// The one section that has a key of this name.
+/// Returns the section of a key name, if exactly one section has such a key.
 fn home_of(name: &str) -> Option<&'static str> {
     let mut homes =
         KEYS.iter().filter(|k| k.name == name && k.kind != KeyKind::Mappings).map(|k: &ConfigKey| k.section);
@@ -222,7 +232,7 @@ fn home_of(name: &str) -> Option<&'static str> {
     homes.next().is_none().then_some(first)
 }
 
-/// The nearest of `known`, if it is near enough to be meant.
+/// Returns the known name that is most similar to the given name, if it is similar enough to be a typing mistake.
 pub fn suggestion<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     let given = given.to_lowercase();
     known

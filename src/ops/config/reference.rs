@@ -2,7 +2,7 @@
 
 use super::keys::{ABOUT_SOURCES, ConfigKey, KEYS, KeyKind, SECTIONS};
 
-/// The text of `deploy/callspan.toml`. Defaults are commented out, so that a later version may better them.
+/// Returns the text of `deploy/callspan.toml`. Defaults are commented out, so that a later version can improve them.
 pub fn example() -> String {
     let mut text = String::from(HEAD);
     for (section, about) in SECTIONS {
@@ -46,7 +46,7 @@ fn entry(text: &mut String, key: &ConfigKey) {
     }
 }
 
-/// Something to stand where a key has no default.
+/// Returns an example value for a key without default.
 fn sample(key: &ConfigKey) -> &'static str {
     match (key.section, key.name) {
         ("pyrus", "login") => "\"bot@00000000-0000-0000-0000-000000000000\"",
@@ -64,6 +64,7 @@ fn sample(key: &ConfigKey) -> &'static str {
     }
 }
 
+/// Appends a description as comment lines of at most [`WIDTH`] characters.
 fn comment(text: &mut String, sentence: &str) {
     let mut column = 0;
     for word in sentence.split(' ') {
@@ -78,11 +79,12 @@ fn comment(text: &mut String, sentence: &str) {
     text.push('\n');
 }
 
+/// Characters of a comment line.
 const WIDTH: usize = 100;
 
 const HEAD: &str = "\
 # Configuration of callspan: every key with its default and unit.
 #
-# A key behind # has the value that is written there (or none, where the text says so); take the # away to change it.
-# `callspan check-config FILE` says everything that is wrong with a file. Unknown keys are errors.
+# A key behind # has the value shown, unless the text says that it is empty. Remove the # to change it.
+# `callspan check-config FILE` lists every mistake in a file. Unknown keys are errors.
 ";

@@ -15,7 +15,7 @@ fn for_run(text: &str) -> Result<LoadedConfig, ConfigError> {
     Config::from_text(text, "test.toml", ConfigPurpose::Run, &SecretSources::default())
 }
 
-/// Every finding of a text that cannot be used.
+/// Returns the findings of a text with mistakes.
 fn mistakes(result: Result<LoadedConfig, ConfigError>) -> Vec<String> {
     match result {
         Err(ConfigError::Wrong { findings, .. }) => findings.iter().map(ToString::to_string).collect(),
@@ -24,27 +24,27 @@ fn mistakes(result: Result<LoadedConfig, ConfigError>) -> Vec<String> {
 }
 
 #[test]
-fn an_empty_file_is_the_defaults() {
+fn empty_file_gives_the_defaults() {
     let loaded = check("").expect("nothing is required for replay");
     assert_eq!(format!("{:?}", loaded.config), format!("{:?}", Config::default()));
     assert!(loaded.warnings.is_empty());
 }
 
 #[test]
-fn the_shipped_example_is_the_reference_made_from_the_list_of_keys() {
+fn shipped_example_is_generated_from_the_key_list() {
     let shipped = include_str!("../../../deploy/callspan.toml");
     assert!(shipped == reference::example(), "run: callspan check-config --example > deploy/callspan.toml");
 }
 
 #[test]
-fn the_example_can_be_used_as_it_is() {
+fn example_is_a_valid_configuration() {
     let loaded = for_run(&reference::example()).expect("the example is valid");
     assert_eq!(loaded.config.capture.interfaces, ["eth1"]);
 }
 
 #[test]
-fn every_default_in_the_reference_is_the_default_of_the_code() {
-    // All keys that have a default, written out: must give what the code has without them.
+fn reference_defaults_equal_the_defaults_of_the_code() {
+    // A file with every default written out must give the same configuration as an empty file.
     let mut text = String::new();
     let mut section = "";
     for key in KEYS.iter().filter(|k| !k.default.is_empty()) {
@@ -55,7 +55,7 @@ fn every_default_in_the_reference_is_the_default_of_the_code() {
         text.push_str(&format!("{} = {}\n", key.name, key.default));
     }
     let mut config = check(&text).expect("defaults are valid").config;
-    // Number headers that a person writes down are kept in the record; these are the two of the default order.
+    // Number headers in a file are kept in the record; here the two headers of the default order.
     assert_eq!(std::mem::take(&mut config.call.keep_headers), ["P-Asserted-Identity", "Remote-Party-ID"]);
     assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
 }
@@ -105,19 +105,22 @@ fn every_key_changes_the_configuration() {
 }
 
 #[test]
-fn keys_that_both_pause_and_resume_and_a_console_for_the_network_are_refused() {
+fn equal_pause_keys_and_public_console_are_refused() {
     let found = mistakes(check("[calls]\npause_dtmf = \"*7a\"\nresume_dtmf = \"*7A\"\n"));
     assert!(found[0].starts_with("line 2: calls.pause_dtmf and calls.resume_dtmf are the same"), "{found:?}");
     let found = mistakes(check("[calls]\npause_dtmf = \"seven\"\npause_header = \"X Y\"\n"));
-    assert!(found[0].starts_with("line 2: calls.pause_dtmf: only keys of a telephone"), "{found:?}");
-    assert!(found[1].starts_with("line 3: calls.pause_header: \"X Y\" is no name of a SIP header"), "{found:?}");
+    assert!(found[0].starts_with("line 2: calls.pause_dtmf: only telephone keys"), "{found:?}");
+    assert!(found[1].starts_with("line 3: calls.pause_header: \"X Y\" is not a valid SIP header name"), "{found:?}");
     let found = mistakes(check("[console]\nlisten = \"0.0.0.0:8080\"\n"));
-    assert!(found[0].starts_with("line 2: console.listen = \"0.0.0.0:8080\" would let the network"), "{found:?}");
+    assert!(
+        found[0].starts_with("line 2: console.listen = \"0.0.0.0:8080\" would let anybody on the network"),
+        "{found:?}"
+    );
     check("[console]\nlisten = \"[::1]:8080\"\n").expect("loopback");
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_each_with_its_line_and_a_remedy() {
+fn all_mistakes_are_listed_with_line_and_remedy() {
     let text = "\
 [capture]
 interfaces = \"eth1\"
@@ -142,19 +145,19 @@ dir = \"/tmp\"
             "line 3: capture.buffer_mib is a text; write a whole number from 1 to 2048",
             "line 5: calls.silence_s = 1 is out of range; write a whole number from 5 to 86400 (seconds)",
             "line 7: recording.start cannot be \"anser\"; did you mean \"answer\"? write one of \"answer\", \"media\"",
-            "line 9: numbers.extension_pattern: a bracket has no partner; write a class as [2-4] or [135]",
-            "line 10: numbers.from_number: \"form\" is no place of a number; did you mean \"from\"? write \
+            "line 9: numbers.extension_pattern: a bracket is not closed or not opened; write a class as [2-4] or [135]",
+            "line 10: numbers.from_number: \"form\" is not a source of numbers; did you mean \"from\"? write \
              \"header:NAME\", \"from\", \"to\" or \"request_uri\"",
-            "line 12: pyrus.auth_url: the key would cross the network unprotected; write https://; http is for \
+            "line 12: pyrus.auth_url: the key would cross the network unprotected; write https://; http is allowed for \
              127.0.0.1, [::1] and localhost only",
-            "line 13: [pyrus] has no key \"silence_s\"; it belongs below [calls]",
+            "line 13: [pyrus] has no key \"silence_s\"; move it below [calls]",
             "line 14: there is no section [sool]; did you mean [spool]?",
         ]
     );
 }
 
 #[test]
-fn the_error_names_the_file_and_counts_its_mistakes() {
+fn error_names_the_file_and_counts_mistakes() {
     let error = check("[calls]\nsilence = 3\n").expect_err("no such key");
     assert_eq!(
         error.to_string(),
@@ -163,7 +166,7 @@ fn the_error_names_the_file_and_counts_its_mistakes() {
 }
 
 #[test]
-fn a_syntax_error_is_told_with_its_line_together_with_later_mistakes() {
+fn syntax_error_is_listed_with_later_mistakes() {
     let found = mistakes(check("[calls]\nsilence_s = \nhold_s = 20\n[console]\nlisten = 8080\n"));
     assert!(found[0].starts_with("line 2: this is not TOML: "), "{found:?}");
     assert_eq!(found[1], "line 5: console.listen is a number; write a text in double quotes");
@@ -171,14 +174,14 @@ fn a_syntax_error_is_told_with_its_line_together_with_later_mistakes() {
 }
 
 #[test]
-fn a_key_given_twice_is_told() {
+fn duplicate_key_is_a_mistake() {
     let found = mistakes(check("[calls]\nhold_s = 20\nhold_s = 30\n"));
     assert_eq!(found.len(), 1);
     assert!(found[0].starts_with("line 3: this is not TOML: duplicate key"), "{found:?}");
 }
 
 #[test]
-fn any_bytes_give_an_answer_and_no_panic() {
+fn arbitrary_bytes_never_panic() {
     for text in
         ["\u{0}", "[", "[[rules]", "[[rules]]\n[rules]", "a.b.c = {", "rules = 1", "calls = []", "[[calls]]", "é = 'ü"]
     {
@@ -188,7 +191,7 @@ fn any_bytes_give_an_answer_and_no_panic() {
 
 proptest::proptest! {
     #[test]
-    fn any_mixture_of_pieces_of_toml_gives_an_answer_and_never_shows_the_key(
+    fn arbitrary_toml_never_panics_or_shows_the_key(
         pieces in proptest::collection::vec(0..PIECES.len(), 0..24)
     ) {
         let text: String = pieces.iter().map(|p| PIECES[*p]).collect();
@@ -247,7 +250,7 @@ const PIECES: &[&str] = &[
 ];
 
 #[test]
-fn run_requires_an_interface_and_with_pyrus_enabled_login_key_and_account() {
+fn run_requires_interface_and_pyrus_login_key_and_account() {
     assert_eq!(
         mistakes(for_run("[pyrus]\nenabled = true\n")),
         [
@@ -262,7 +265,7 @@ fn run_requires_an_interface_and_with_pyrus_enabled_login_key_and_account() {
 }
 
 #[test]
-fn replay_requires_delivery_keys_only_when_it_delivers() {
+fn replay_requires_delivery_keys_only_with_delivery() {
     assert!(check("[pyrus]\nenabled = true\n").is_ok_and(|l| !l.config.pyrus.enabled));
     let text = "[pyrus]\nlogin = \"bot\"\naccount_id = \"a\"\nsecurity_key = \"k\"\n";
     let deliver = |text| Config::from_text(text, "t", ConfigPurpose::ReplayAndDeliver, &SecretSources::default());
@@ -272,7 +275,7 @@ fn replay_requires_delivery_keys_only_when_it_delivers() {
 }
 
 #[test]
-fn http_is_accepted_for_this_machine_only() {
+fn http_is_accepted_only_for_loopback() {
     for host in ["127.0.0.1:8790", "localhost", "[::1]:1", "127.8.8.8"] {
         assert!(check(&format!("[pyrus]\nauth_url = \"http://{host}/auth\"\n")).is_ok(), "{host}");
     }
@@ -283,7 +286,7 @@ fn http_is_accepted_for_this_machine_only() {
 }
 
 #[test]
-fn rules_keep_their_order_and_their_conditions() {
+fn rules_keep_order_and_conditions() {
     let text = "\
 [[rules]]
 direction = \"internal\"
@@ -316,17 +319,17 @@ action = \"no_register\"
 }
 
 #[test]
-fn a_rule_without_an_action_is_a_mistake_and_one_that_is_never_reached_a_warning() {
+fn rule_without_action_fails_and_unreachable_rule_warns() {
     let found = mistakes(check("[[rules]]\nnumber = \"1x\"\n"));
     assert_eq!(found, ["line 1: this rule has no action; add action = \"record\", \"exclude\" or \"no_register\""]);
     let text = "[[rules]]\naction = \"record\"\n[[rules]]\nnumber = \"1x\"\naction = \"exclude\"\n";
     let warnings = check(text).expect("valid").warnings;
     assert_eq!(warnings.len(), 1);
-    assert!(warnings[0].to_string().starts_with("line 3: warning: this rule is never reached: the one in line 1"));
+    assert!(warnings[0].to_string().starts_with("line 3: warning: this rule is never reached: the rule in line 1"));
 }
 
 #[test]
-fn headers_that_numbers_and_mappings_read_are_kept_once() {
+fn headers_used_by_numbers_and_mappings_are_kept_once() {
     let text = "\
 [calls]
 keep_headers = [\"X-Queue\"]
@@ -344,13 +347,13 @@ Topic = \"header:X-Topic\"
 }
 
 #[test]
-fn start_of_the_recording_goes_to_the_engine() {
+fn recording_start_is_passed_to_the_engine() {
     let config = check("[recording]\nstart = \"media\"\nsample_rate = 16000\n").expect("valid").config;
     assert_eq!((config.call.start, config.recording.sample_rate), (RecordingStart::Media, Some(16_000)));
 }
 
 #[test]
-fn patterns_in_the_manner_of_other_systems_are_refused_with_the_grammar() {
+fn foreign_pattern_syntax_is_refused_with_the_grammar() {
     for pattern in ["^1..$", "1(0|1)x", "1xx,", "1 xx", "[]x", "[4-2]", "x]", ""] {
         assert!(check(&format!("[numbers]\nextension_pattern = '{pattern}'\n")).is_err(), "{pattern}");
     }
@@ -372,7 +375,7 @@ fn key_of(loaded: &LoadedConfig) -> &str {
 }
 
 #[test]
-fn the_key_comes_from_the_environment_before_the_file_before_the_credential() {
+fn key_source_order_is_environment_file_credential() {
     let (_dir, path) = key_in("pyrus_security_key", 0o600);
     let text = format!("[pyrus]\nsecurity_key_file = {path:?}\n");
     let credentials = SecretSources { credentials_dir: path.parent().map(Path::to_owned), ..SecretSources::default() };
@@ -386,7 +389,7 @@ fn the_key_comes_from_the_environment_before_the_file_before_the_credential() {
 }
 
 #[test]
-fn a_credential_that_cannot_be_looked_at_is_told() {
+fn unreadable_credential_is_reported() {
     let (_dir, path) = key_in("a file and no folder", 0o600);
     let surroundings = SecretSources { credentials_dir: Some(path), ..SecretSources::default() };
     let found = mistakes(Config::from_text("", "t", ConfigPurpose::Replay, &surroundings));
@@ -397,18 +400,18 @@ fn a_credential_that_cannot_be_looked_at_is_told() {
 }
 
 #[test]
-fn a_key_that_everybody_can_read_is_a_warning_and_one_that_nobody_can_find_a_mistake() {
+fn world_readable_key_warns_and_missing_key_fails() {
     let (_dir, path) = key_in("key", 0o644);
     let loaded = check(&format!("[pyrus]\nsecurity_key_file = {path:?}\n")).expect("usable");
     let warning = loaded.warnings[0].to_string();
     assert!(warning.starts_with("line 2: warning: pyrus.security_key_file "), "{warning}");
     assert!(warning.contains("chmod 600"), "{warning}");
     let found = mistakes(check("[pyrus]\nsecurity_key_file = \"/nowhere/key\"\n"));
-    assert!(found[0].contains("there is no such file"), "{found:?}");
+    assert!(found[0].contains("the file does not exist"), "{found:?}");
 }
 
 #[test]
-fn no_finding_and_no_debug_print_holds_the_key() {
+fn findings_and_debug_output_never_hold_the_key() {
     let texts = [
         "[pyrus]\nsecurity_key = \"top-secret-9\nlogin = \"x\"\n",
         "[pyrus]\nsecurity_key = \"top-secret-9\"\nsecurity_key_file = \"/nowhere\"\n",
@@ -425,7 +428,7 @@ fn no_finding_and_no_debug_print_holds_the_key() {
 }
 
 #[test]
-fn check_config_tries_the_folders() {
+fn check_config_tests_write_access_to_folders() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let file = dir.path().join("file");
     std::fs::write(&file, "").expect("written");
@@ -441,13 +444,13 @@ fn check_config_tries_the_folders() {
     assert_eq!(outside.len(), 3, "none of them is a folder of the unit: {outside:?}");
     assert_eq!(shown.len(), 2, "{shown:?}");
     assert!(shown[0].starts_with("line 4: warning: state.dir"), "{shown:?}");
-    assert!(shown[0].contains("is a file; name a folder"), "{shown:?}");
+    assert!(shown[0].contains("is a file; give the path of a folder"), "{shown:?}");
     assert!(shown[1].contains("capture.interface is missing"), "{shown:?}");
     assert_eq!(std::fs::read_dir(dir.path()).expect("folder").count(), 1, "the probe is removed");
 }
 
 #[test]
-fn a_secret_key_where_the_public_one_belongs_is_refused_and_never_shown() {
+fn secret_key_in_place_of_public_key_is_refused_and_hidden() {
     use age::secrecy::ExposeSecret as _;
     let identity = age::x25519::Identity::generate();
     let secret = identity.to_string().expose_secret().to_owned();
@@ -467,7 +470,7 @@ fn a_secret_key_where_the_public_one_belongs_is_refused_and_never_shown() {
     }
     let found = mistakes(check(&format!("[recording]\nencrypt_to = \"{secret}\"\n")));
     assert!(
-        found[0].contains("recording.encrypt_to: this is the secret key") && found[0].contains("age-keygen -y"),
+        found[0].contains("recording.encrypt_to: this is a secret key") && found[0].contains("age-keygen -y"),
         "{found:?}"
     );
     for wrong in ["", "age1", "ssh-ed25519 AAAA", &public_key()[..40]] {

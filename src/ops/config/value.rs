@@ -1,4 +1,4 @@
-//! One value against its [`KeyKind`]: converted, or what is wrong and the remedy.
+//! Checks one value against its [`KeyKind`], and converts the value.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,11 +9,23 @@ use super::raw::{ConfigValue, suggestion};
 use crate::call::config::NumberSource;
 use crate::recording::encrypt::{AgeRecipient, RecipientError};
 
-/// What is wrong, and the remedy.
-pub type Wrong = (String, String);
+/// Why a key does not accept a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueProblem {
+    /// The problem.
+    pub what: String,
+    /// How to solve the problem.
+    pub remedy: String,
+}
 
-/// Checks and converts the value of a key. The text of a secret is never part of the answer's error.
-pub fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, Wrong> {
+impl ValueProblem {
+    fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into() }
+    }
+}
+
+/// Checks and converts the value of a key. The error never holds the text of a secret.
+pub fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, ValueProblem> {
     match key.kind {
         KeyKind::Switch => value.as_bool().map(ConfigValue::Switch).ok_or_else(|| kind_of(key, value, "true or false")),
         KeyKind::Number(least, most) => number(key, value, least, most).map(ConfigValue::Number),
@@ -47,17 +59,17 @@ pub fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, Wron
         KeyKind::Url => checked(key, text(key, value)?, url).map(ConfigValue::Text),
         KeyKind::Listen => checked(key, text(key, value)?, listen).map(ConfigValue::Text),
         KeyKind::HeaderMatch => checked(key, text(key, value)?, header_match).map(ConfigValue::Text),
-        KeyKind::Mappings => Err((format!("{} cannot be given here", key.name), String::new())),
+        KeyKind::Mappings => Err(ValueProblem::new(format!("{} is not allowed here", key.name), "")),
     }
 }
 
-/// `header:NAME` to NAME.
+/// Returns NAME of `header:NAME`.
 pub fn header_source(text: &str) -> Option<&str> {
     let name = text.strip_prefix("header:")?.trim();
     is_header_name(name).then_some(name)
 }
 
-/// One entry of a list of number sources.
+/// Parses one entry of a list of number sources.
 pub fn number_source(text: &str) -> Option<NumberSource> {
     match text {
         "from" => Some(NumberSource::From),
@@ -67,7 +79,7 @@ pub fn number_source(text: &str) -> Option<NumberSource> {
     }
 }
 
-/// `NAME` or `NAME: PATTERN`; without a pattern any value fits.
+/// Splits `NAME` or `NAME: PATTERN` into name and pattern. Without a pattern every value matches.
 pub fn split_header_match(text: &str) -> (String, String) {
     match text.split_once(':') {
         Some((name, pattern)) if !pattern.trim().is_empty() => (name.trim().to_owned(), pattern.trim().to_owned()),
@@ -76,7 +88,7 @@ pub fn split_header_match(text: &str) -> (String, String) {
     }
 }
 
-fn kind_of(key: &ConfigKey, value: &DeValue<'_>, wanted: &str) -> Wrong {
+fn kind_of(key: &ConfigKey, value: &DeValue<'_>, wanted: &str) -> ValueProblem {
     let is = match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a number",
@@ -86,32 +98,36 @@ fn kind_of(key: &ConfigKey, value: &DeValue<'_>, wanted: &str) -> Wrong {
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     };
-    (format!("{} is {is}", key.path()), format!("write {wanted}"))
+    ValueProblem::new(format!("{} is {is}", key.path()), format!("write {wanted}"))
 }
 
-fn items<'v, 'i>(key: &ConfigKey, value: &'v DeValue<'i>, wanted: &str) -> Result<Vec<&'v DeValue<'i>>, Wrong> {
+fn items<'v, 'i>(key: &ConfigKey, value: &'v DeValue<'i>, wanted: &str) -> Result<Vec<&'v DeValue<'i>>, ValueProblem> {
     let array = value.as_array().ok_or_else(|| kind_of(key, value, wanted))?;
     Ok(array.iter().map(|v| v.get_ref()).collect())
 }
 
-fn text(key: &ConfigKey, value: &DeValue<'_>) -> Result<String, Wrong> {
+fn text(key: &ConfigKey, value: &DeValue<'_>) -> Result<String, ValueProblem> {
     value.as_str().map(str::to_owned).ok_or_else(|| kind_of(key, value, "a text in double quotes"))
 }
 
-fn texts(key: &ConfigKey, value: &DeValue<'_>, check: fn(&str) -> Result<(), Wrong>) -> Result<ConfigValue, Wrong> {
+fn texts(
+    key: &ConfigKey,
+    value: &DeValue<'_>,
+    check: fn(&str) -> Result<(), ValueProblem>,
+) -> Result<ConfigValue, ValueProblem> {
     let items = items(key, value, "a list of texts, for example [\"one\", \"two\"]")?;
     let convert = |v| text(key, v).and_then(|t| checked(key, t, check));
     items.into_iter().map(convert).collect::<Result<_, _>>().map(ConfigValue::Texts)
 }
 
-fn checked(key: &ConfigKey, text: String, check: fn(&str) -> Result<(), Wrong>) -> Result<String, Wrong> {
+fn checked(key: &ConfigKey, text: String, check: fn(&str) -> Result<(), ValueProblem>) -> Result<String, ValueProblem> {
     match check(&text) {
         Ok(()) => Ok(text),
-        Err((what, remedy)) => Err((format!("{}: {what}", key.path()), remedy)),
+        Err(problem) => Err(ValueProblem { what: format!("{}: {}", key.path(), problem.what), ..problem }),
     }
 }
 
-fn number(key: &ConfigKey, value: &DeValue<'_>, least: u64, most: u64) -> Result<u64, Wrong> {
+fn number(key: &ConfigKey, value: &DeValue<'_>, least: u64, most: u64) -> Result<u64, ValueProblem> {
     let bounds = match most {
         u64::MAX => format!("a whole number from {least}"),
         _ => format!("a whole number from {least} to {most}"),
@@ -121,92 +137,101 @@ fn number(key: &ConfigKey, value: &DeValue<'_>, least: u64, most: u64) -> Result
         Some(n) if (least..=most).contains(&n) => Ok(n),
         _ => {
             let unit = if key.unit.is_empty() { String::new() } else { format!(" ({})", key.unit) };
-            Err((format!("{} = {} is out of range", key.path(), given.as_str()), format!("write {bounds}{unit}")))
+            Err(ValueProblem::new(
+                format!("{} = {} is out of range", key.path(), given.as_str()),
+                format!("write {bounds}{unit}"),
+            ))
         }
     }
 }
 
-/// TOML integers may be negative, or hexadecimal with their prefix taken off.
+/// Parses a TOML integer, which may be negative or hexadecimal; returns `None` if it does not fit.
 fn parse(given: &DeInteger<'_>) -> Option<u64> {
     let digits = given.as_str().trim_start_matches('+');
     u64::from_str_radix(digits, given.radix()).ok()
 }
 
-fn auto_or(key: &ConfigKey, value: &DeValue<'_>, allowed: &[u64]) -> Result<ConfigValue, Wrong> {
+fn auto_or(key: &ConfigKey, value: &DeValue<'_>, allowed: &[u64]) -> Result<ConfigValue, ValueProblem> {
     let list = allowed.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     let wanted = format!("\"auto\" or one of {list}");
     match value {
         DeValue::String(s) if s == "auto" => Ok(ConfigValue::Text(String::from("auto"))),
         DeValue::Integer(i) => match parse(i) {
             Some(n) if allowed.contains(&n) => Ok(ConfigValue::Number(n)),
-            _ => Err((format!("{} cannot be {}", key.path(), i.as_str()), format!("write {wanted}"))),
+            _ => Err(ValueProblem::new(format!("{} cannot be {}", key.path(), i.as_str()), format!("write {wanted}"))),
         },
         other => Err(kind_of(key, other, &wanted)),
     }
 }
 
-fn word(key: &ConfigKey, value: &DeValue<'_>, allowed: &[&str]) -> Result<String, Wrong> {
+fn word(key: &ConfigKey, value: &DeValue<'_>, allowed: &[&str]) -> Result<String, ValueProblem> {
     let list = allowed.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(", ");
     let given = value.as_str().ok_or_else(|| kind_of(key, value, &format!("one of {list}")))?;
     if allowed.contains(&given) {
         return Ok(given.to_owned());
     }
     let near = suggestion(given, allowed).map(|w| format!("did you mean \"{w}\"? ")).unwrap_or_default();
-    Err((format!("{} cannot be \"{given}\"", key.path()), format!("{near}write one of {list}")))
+    Err(ValueProblem::new(format!("{} cannot be \"{given}\"", key.path()), format!("{near}write one of {list}")))
 }
 
-fn wrong<T>(what: impl Into<String>, remedy: impl Into<String>) -> Result<T, Wrong> {
-    Err((what.into(), remedy.into()))
+fn wrong<T>(what: impl Into<String>, remedy: impl Into<String>) -> Result<T, ValueProblem> {
+    Err(ValueProblem::new(what, remedy))
 }
 
-fn name(text: &str) -> Result<(), Wrong> {
+fn name(text: &str) -> Result<(), ValueProblem> {
     if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
-        return wrong("this is no name of an interface", "`ip link` lists them");
+        return wrong("this is not a valid interface name", "`ip link` lists them");
     }
     Ok(())
 }
 
-fn user(text: &str) -> Result<(), Wrong> {
+fn user(text: &str) -> Result<(), ValueProblem> {
     if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '@') {
-        return wrong("this is no user of a SIP address", "write what stands before the @, for example \"reception\"");
+        return wrong(
+            "this is not the user part of a SIP address",
+            "write the part before the @, for example \"reception\"",
+        );
     }
     Ok(())
 }
 
-fn path(text: &str) -> Result<(), Wrong> {
+fn path(text: &str) -> Result<(), ValueProblem> {
     if text.is_empty() || text.contains('\0') {
-        return wrong("the path is empty", "name a path, or leave the key out");
+        return wrong("the path is empty", "write a path, or remove the key");
     }
     Ok(())
 }
 
-/// RFC 3261 section 25.1: a header name is a token.
+/// Returns true for a token, the form of header names (RFC 3261 section 25.1).
 fn is_header_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b))
 }
 
-fn header_name(text: &str) -> Result<(), Wrong> {
+fn header_name(text: &str) -> Result<(), ValueProblem> {
     if is_header_name(text) {
         return Ok(());
     }
-    wrong(format!("\"{text}\" is no name of a SIP header"), "write the name without colon and value, \"X-Queue\"")
+    wrong(
+        format!("\"{text}\" is not a valid SIP header name"),
+        "write only the name, without colon and value, for example \"X-Queue\"",
+    )
 }
 
-fn header_name_or_none(text: &str) -> Result<(), Wrong> {
+fn header_name_or_none(text: &str) -> Result<(), ValueProblem> {
     if text.is_empty() { Ok(()) } else { header_name(text) }
 }
 
-fn keypad(text: &str) -> Result<(), Wrong> {
+fn keypad(text: &str) -> Result<(), ValueProblem> {
     if text.len() > crate::call::pause::MAX_KEYS {
         return wrong("this is too long", format!("write at most {} keys", crate::call::pause::MAX_KEYS));
     }
     if text.bytes().all(|b| b.is_ascii_digit() || b"*#ABCDabcd".contains(&b)) {
         return Ok(());
     }
-    wrong("only keys of a telephone can stand here", "write 0 to 9, *, #, A to D, for example \"*71\"")
+    wrong("only telephone keys are allowed here", "write 0 to 9, *, #, A to D, for example \"*71\"")
 }
 
-fn source(text: &str) -> Result<(), Wrong> {
+fn source(text: &str) -> Result<(), ValueProblem> {
     if number_source(text).is_some() {
         return Ok(());
     }
@@ -216,24 +241,27 @@ fn source(text: &str) -> Result<(), Wrong> {
         None => String::new(),
     };
     wrong(
-        format!("\"{text}\" is no place of a number"),
+        format!("\"{text}\" is not a source of numbers"),
         format!("{near}write \"header:NAME\", \"from\", \"to\" or \"request_uri\""),
     )
 }
 
-fn digits(text: &str) -> Result<(), Wrong> {
+fn digits(text: &str) -> Result<(), ValueProblem> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(());
     }
-    wrong("only digits can stand here", "write it without +, spaces and brackets")
+    wrong("only digits are allowed here", "write the digits without +, spaces and brackets")
 }
 
 const PATTERN_HELP: &str = "x is one digit, * any characters, [2-4] a class, a comma separates patterns";
 
-/// The grammar of `extension_pattern`, see [`crate::call::config::NumbersConfigConfig`].
-fn pattern(text: &str) -> Result<(), Wrong> {
+/// Checks a list of patterns. [`crate::call::config::NumbersConfig`] describes their grammar.
+fn pattern(text: &str) -> Result<(), ValueProblem> {
     if let Some(c) = text.chars().find(|c| r"^$\|(){}?".contains(*c)) {
-        return wrong(format!("this is no pattern: it has \"{c}\" (regular expressions are not used)"), PATTERN_HELP);
+        return wrong(
+            format!("this is not a valid pattern: it contains \"{c}\" (regular expressions are not supported)"),
+            PATTERN_HELP,
+        );
     }
     for one in text.split(',').map(str::trim) {
         single_pattern(one)?;
@@ -241,80 +269,80 @@ fn pattern(text: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn single_pattern(one: &str) -> Result<(), Wrong> {
+fn single_pattern(one: &str) -> Result<(), ValueProblem> {
     if one.is_empty() {
         return wrong("a pattern is empty", PATTERN_HELP);
     }
     if one.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return wrong("a pattern has a space in it", PATTERN_HELP);
+        return wrong("a pattern contains a space", PATTERN_HELP);
     }
     let mut rest = one;
     while let Some(at) = rest.find(['[', ']']) {
         let class = rest.split_at(at).1.strip_prefix('[').and_then(|a| a.split_once(']'));
         let Some((class, after)) = class else {
-            return wrong("a bracket has no partner", "write a class as [2-4] or [135]");
+            return wrong("a bracket is not closed or not opened", "write a class as [2-4] or [135]");
         };
         if class.is_empty() || class.contains('[') {
             return wrong("a class in brackets is empty or nested", "write a class as [2-4] or [135]");
         }
         let chars: Vec<char> = class.chars().collect();
         if chars.windows(3).any(|w| w[1] == '-' && w[0] > w[2]) {
-            return wrong(format!("the class [{class}] runs backwards"), "write the lower one first: [2-4]");
+            return wrong(format!("the class [{class}] runs backwards"), "write the lower digit first: [2-4]");
         }
         rest = after;
     }
     Ok(())
 }
 
-fn header_match(text: &str) -> Result<(), Wrong> {
+fn header_match(text: &str) -> Result<(), ValueProblem> {
     let (name, value) = split_header_match(text);
     header_name(&name)?;
     pattern(&value)
 }
 
-/// Neither a secret key nor what may be one with a slip is part of the answer.
-fn recipient(text: &str) -> Result<(), Wrong> {
+/// Checks a public key of age. The error never repeats the text, which may be a secret key.
+fn recipient(text: &str) -> Result<(), ValueProblem> {
     match text.parse::<AgeRecipient>() {
         Ok(_) => Ok(()),
         Err(RecipientError::Secret) => wrong(
-            "this is the secret key, which must not be on this machine",
-            "write the public key, \"age1…\" (`age-keygen -y KEYFILE` prints it), and take the secret one out of this file and its copies",
+            "this is a secret key, which must not be on this machine",
+            "write the public key, \"age1…\" (`age-keygen -y KEYFILE` prints it), and remove the secret key from this file and its copies",
         ),
         Err(RecipientError::Ssh) => {
-            wrong("this is an SSH key", "make a key with age-keygen and write its public key, \"age1…\"")
+            wrong("this is an SSH key", "create a key with age-keygen and write its public key, \"age1…\"")
         }
         Err(RecipientError::Other) => wrong(
-            "this is no public key of age, or it was mistyped",
+            "this is not a valid public key of age",
             "write the public key that age-keygen prints, \"age1…\" with 62 characters",
         ),
     }
 }
 
-fn listen(text: &str) -> Result<(), Wrong> {
+fn listen(text: &str) -> Result<(), ValueProblem> {
     if text.is_empty() || text.parse::<SocketAddr>().is_ok() {
         return Ok(());
     }
-    wrong("this is no address with a port", "write \"127.0.0.1:8080\" or \"[::1]:8080\"")
+    wrong("this is not an address with a port", "write \"127.0.0.1:8080\" or \"[::1]:8080\"")
 }
 
-fn url(text: &str) -> Result<(), Wrong> {
+fn url(text: &str) -> Result<(), ValueProblem> {
     let Ok(url) = reqwest::Url::parse(text) else {
-        return wrong("this is no URL", "write the whole URL, \"https://HOST/api/v4/auth\"");
+        return wrong("this is not a URL", "write the complete URL, \"https://HOST/api/v4/auth\"");
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return wrong("the URL holds a login", "put it into login and security_key");
+        return wrong("the URL contains a login", "move them to login and security_key");
     }
     if url.query().is_some() || !url.path().trim_end_matches('/').ends_with("/auth") {
-        return wrong("the URL does not end in /auth", "write the whole URL, \"https://HOST/api/v4/auth\"");
+        return wrong("the URL does not end in /auth", "write the complete URL, \"https://HOST/api/v4/auth\"");
     }
     match url.scheme() {
         "https" => Ok(()),
         "http" if is_loopback(&url) => Ok(()),
         "http" => wrong(
             "the key would cross the network unprotected",
-            "write https://; http is for 127.0.0.1, [::1] and localhost only",
+            "write https://; http is allowed for 127.0.0.1, [::1] and localhost only",
         ),
-        other => wrong(format!("{other}: is not for the web"), "write https://HOST/api/v4/auth"),
+        other => wrong(format!("{other}: is not supported"), "write https://HOST/api/v4/auth"),
     }
 }
 

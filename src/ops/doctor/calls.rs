@@ -1,7 +1,8 @@
-//! What the calls of a mirror came to: which were heard, on how many sides, with what keys and codecs.
+//! Counts the calls on a mirror: sides with audio, keys, and codecs.
 //!
-//! The engine decides; this counts its decisions (it stands where the spool would) and its ended calls. Heard is what
-//! a recording would hold: packets that came whole, are not encrypted and have a decoder.
+//! The engine decides about calls and streams. [`CallTally`] takes the place of the spool and counts the engine's
+//! decisions and ended calls. A packet counts as audio if a recording would hold it: complete, not encrypted, and with a
+//! decoder.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -19,45 +20,45 @@ use crate::time::Timestamp;
 /// ReportCounts calls and what was decided about their streams. Keeps no packet; of a leg under way its streams.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallTally {
-    /// CallTally, open ones at the end of the look included.
+    /// All calls, including calls that were live at the end.
     pub all: u64,
-    /// Answered and long enough to hear something of them.
+    /// Answered calls that lasted long enough for audio.
     pub talked: u64,
-    /// Of these, heard on both sides.
+    /// Answered calls with audio on both sides.
     pub both_sides: u64,
-    /// Of these, heard on one side only.
+    /// Answered calls with audio on one side only.
     pub one_side: u64,
-    /// Of these, with no RTP at all.
+    /// Answered calls without any RTP.
     pub silent: u64,
-    /// Streams of SRTP whose keys the signalling shows.
+    /// SRTP streams with keys in the signalling.
     pub with_keys: u64,
-    /// Streams whose keys were agreed over DTLS.
+    /// SRTP streams with keys agreed over DTLS.
     pub dtls: u64,
-    /// Streams of ZRTP.
+    /// ZRTP streams.
     pub zrtp: u64,
-    /// Streams of SRTP whose keys the mirror did not show.
+    /// SRTP streams with keys that the mirror did not show.
     pub no_keys: u64,
-    /// Those of them whose keys may still be shown: the sender's answer had not been seen yet.
+    /// The streams of `no_keys` whose keys may still come, because the SDP answer has not been seen yet.
     pub(super) keyless: BTreeSet<(LegId, u32)>,
-    /// Streams by encoding names for which there is no decoder.
+    /// Number of streams by encoding name, for encodings without a decoder.
     pub unknown_codecs: BTreeMap<String, u64>,
-    /// The streams of legs under way.
+    /// Streams of the live legs; the index of a stream is its number.
     pub(super) legs: HashMap<LegId, Vec<TalliedStream>>,
 }
 
-/// A stream of a leg under way. Its place is its number.
+/// A stream of a live leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TalliedStream {
     flow: (Endpoint, Endpoint, u32),
     side: Side,
-    /// Bit n: payload type n is sound that can be decoded.
+    /// Bit n: payload type n is audio with a decoder.
     sound: u128,
     is_encrypted: bool,
     heard: u64,
 }
 
 impl CallTally {
-    /// Takes in what the engine tells the outside.
+    /// Counts an event of the engine.
     pub fn handle_event(&mut self, event: &CallEvent) {
         let CallEvent::Ended(ended) = event else { return };
         self.all += 1;
@@ -66,7 +67,7 @@ impl CallTally {
             let sides = &ended.record.sides;
             match [Side::Caller, Side::Callee].iter().filter(|side| self.is_heard(ended, **side)).count() {
                 0 if sides.caller.packets + sides.callee.packets == 0 => self.silent += 1,
-                0 => {} // cut, encrypted or of no known codec: that is a finding of its own
+                0 => {} // truncated, encrypted or unknown codec: other findings report it
                 1 => self.one_side += 1,
                 _ => self.both_sides += 1,
             }
@@ -76,7 +77,7 @@ impl CallTally {
         }
     }
 
-    /// On the leg that would be rendered. Both sides of it are heard or not, whichever is the caller's.
+    /// Returns true if a side of the leg that would be rendered had audio.
     fn is_heard(&self, ended: &EndedCall, side: Side) -> bool {
         let streams = ended.legs.first().and_then(|leg| self.legs.get(&leg.leg)).into_iter().flatten();
         streams.filter(|s| s.side == side).map(|s| s.heard).sum::<u64>() >= MIN_HEARD
@@ -92,7 +93,7 @@ impl CallTally {
                 let flow = (*src, *dst, *ssrc);
                 let streams = self.legs.entry(leg).or_default();
                 match streams.get_mut(*stream as usize) {
-                    // Said again where a new part of a long call begins.
+                    // The engine repeats the decision where a new segment of a long call begins.
                     Some(known) => (known.flow, known.side) = (flow, *side),
                     None => streams.push(TalliedStream { flow, side: *side, sound: 0, is_encrypted: false, heard: 0 }),
                 }
@@ -120,7 +121,7 @@ impl CallTally {
 
     fn note_format(&mut self, format: &PayloadFormat) {
         let name: String = format.encoding.chars().filter(char::is_ascii_graphic).take(MAX_NAME).collect();
-        // Events are no sound, and redundancy holds a payload of another type.
+        // Telephone events are no audio, and RFC 2198 redundancy holds payloads of another encoding.
         let has_sound = !matches!(format.codec(), Some(Codec::TelephoneEvent | Codec::Red));
         let has_room = self.unknown_codecs.len() < MAX_CODECS || self.unknown_codecs.contains_key(&name);
         if has_sound && has_room && decoder_for(format).is_none() {
@@ -171,7 +172,8 @@ impl LegSink for CallTally {
     }
 }
 
-/// Whether sound of this format can be heard: digits and comfort noise are none, redundancy holds it.
+/// Returns true if packets of this format hold decodable audio. RFC 2198 redundancy contains audio; telephone events and
+/// comfort noise are none.
 fn is_sound(format: &PayloadFormat) -> bool {
     match format.codec() {
         Some(codec) if codec.accompanies_speech() => false,
@@ -180,7 +182,7 @@ fn is_sound(format: &PayloadFormat) -> bool {
     }
 }
 
-/// Whether the call was answered long enough ago that media must have come.
+/// Returns true if the call lasted so long after the answer that media must have come.
 fn talked(ended: &EndedCall) -> bool {
     let record = &ended.record;
     match (record.answered_at, record.ended_at) {
@@ -189,11 +191,11 @@ fn talked(ended: &EndedCall) -> bool {
     }
 }
 
-/// Media begins within some hundred ms of an answer.
+/// Time after the answer within which media must begin; usually it takes some hundred milliseconds.
 const TALK: Duration = Duration::from_secs(2);
-/// A fifth of a second of 20 ms packets: a packet or two by mistake are no voice.
+/// Packets that make a side heard: 200 ms of 20 ms packets. Fewer may be sent by mistake.
 const MIN_HEARD: u64 = 10;
-/// Encoding names that are kept apart; what an SDP can invent must not fill the memory.
+/// Most different encoding names, because an SDP can invent any number of names.
 const MAX_CODECS: usize = 32;
-/// Longer than any registered encoding name.
+/// Characters kept of an encoding name; longer than any registered name.
 const MAX_NAME: usize = 24;

@@ -1,70 +1,70 @@
-//! What this machine says about an interface and its clock. Asking is [`HostInterface::ask`] and [`HostClock::ask`]; reading
-//! the answers is pure.
+//! State of this machine's interfaces and clock. [`HostInterface::ask`] and [`HostClock::ask`] query the machine; the parsing
+//! of the answers is pure.
 
 use std::process::Command;
 
-/// An interface as Linux shows it. Absent means that Linux did not tell.
+/// State of a network interface. `None` means that Linux did not report a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostInterface {
-    /// Its name.
+    /// Name of the interface.
     pub name: String,
-    /// Bytes of an IP packet that it takes.
+    /// Largest IP packet, in bytes.
     pub mtu: Option<u32>,
-    /// Whether there is a link.
+    /// True: the link is up.
     pub has_carrier: Option<bool>,
-    /// Features that join packets, on at the moment.
+    /// Active offload features that merge packets.
     pub joining: Vec<OffloadFeature>,
-    /// Whether `ethtool` could be asked.
+    /// Result of the `ethtool` query.
     pub ethtool: EthtoolAnswer,
-    /// Room for frames in the card: now, and at the most.
+    /// Frames in the card's receive ring: current and largest size.
     pub ring: Option<(u32, u32)>,
-    /// What the card lost, since it was set up.
+    /// Frames lost since the interface was set up.
     pub losses: CardLosses,
 }
 
-/// What came of asking `ethtool`.
+/// Result of a query of `ethtool`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EthtoolAnswer {
-    /// It answered.
+    /// `ethtool` answered.
     Answered,
-    /// The program is not there.
+    /// `ethtool` is not installed.
     Missing,
-    /// It is there and does not know this interface.
+    /// `ethtool` does not support this interface.
     #[default]
     Silent,
 }
 
-/// A feature that joins several packets into one (the short name that `ethtool -K` takes).
+/// An offload feature that merges several packets into one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OffloadFeature {
-    /// `gro`, `lro`, `rx-gro-hw`, ….
+    /// Short name that `ethtool -K` accepts, e.g. `gro`, `lro`, `rx-gro-hw`.
     pub name: &'static str,
-    /// Whether the card allows it to be switched off.
+    /// True: the card allows the feature to be switched off.
     pub can_change: bool,
 }
 
-/// Frames that the card or its driver lost or found damaged.
+/// Frames that the card or its driver lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CardLosses {
-    /// No room in the card's ring.
+    /// Lost because the card's ring was full.
     pub no_room: u64,
-    /// Damaged on the cable.
+    /// Damaged on the cable, e.g. with a wrong checksum.
     pub damaged: u64,
 }
 
 /// The clock of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostClock {
-    /// Something keeps it right.
+    /// A time service keeps the clock synchronised.
     Synchronised,
-    /// Nothing does.
+    /// Nothing keeps the clock synchronised.
     Alone,
-    /// The kernel did not tell.
+    /// The kernel gave no answer.
     Unknown,
 }
 
 impl HostInterface {
-    /// Asks this machine.
+    /// Queries this machine.
     pub fn ask(name: &str) -> Self {
         let mut interface = Self {
             name: name.to_owned(),
@@ -84,7 +84,7 @@ impl HostInterface {
         interface
     }
 
-    /// The same with the losses since `before`.
+    /// Returns the state with only the losses since `before`.
     #[must_use]
     pub fn since(self, before: &Self) -> Self {
         let (now, then) = (self.losses, before.losses);
@@ -100,7 +100,7 @@ impl CardLosses {
     fn ask(name: &str) -> Self {
         let count = |what: &str| sys::<u64>(name, &format!("statistics/{what}")).unwrap_or(0);
         Self {
-            // The drivers differ in which of the three they count.
+            // Drivers differ in the counter they use.
             no_room: count("rx_missed_errors").max(count("rx_fifo_errors")).max(count("rx_over_errors")),
             damaged: count("rx_crc_errors").max(count("rx_frame_errors")),
         }
@@ -108,7 +108,7 @@ impl CardLosses {
 }
 
 impl HostClock {
-    /// Asks the kernel.
+    /// Queries the kernel.
     #[expect(unsafe_code, reason = "adjtimex(2) has no safe form in std")]
     pub fn ask() -> Self {
         // SAFETY: timex is a plain C struct of integers, for which all zeroes is a value; with `modes` 0 the call
@@ -126,7 +126,7 @@ impl HostClock {
     }
 }
 
-/// The features that join packets and are on, of the answer to `ethtool -k`.
+/// Parses the output of `ethtool -k`. Returns the active features that merge packets.
 pub fn joining(text: &str) -> Vec<OffloadFeature> {
     let is_on = |line: &str, feature: &str| {
         let value = line.trim().strip_prefix(feature)?.strip_prefix(':')?.trim();
@@ -139,16 +139,17 @@ pub fn joining(text: &str) -> Vec<OffloadFeature> {
     FEATURES.iter().filter_map(find).collect()
 }
 
-/// Receive ring: current and largest, of the answer to `ethtool -g`.
+/// Parses the output of `ethtool -g`. Returns the current and the largest size of the receive ring.
 pub fn ring(text: &str) -> Option<(u32, u32)> {
-    // "RX:" stands twice: under "Pre-set maximums" and under "Current hardware settings".
+    // "RX:" appears under "Pre-set maximums" and again under "Current hardware settings".
     let mut values = text.lines().filter_map(|line| line.trim().strip_prefix("RX:")?.trim().parse().ok());
     let (most, now) = (values.next()?, values.next()?);
     Some((now, most))
 }
 
+/// Reads a value of an interface from `/sys/class/net`.
 fn sys<T: std::str::FromStr>(interface: &str, what: &str) -> Option<T> {
-    // A name with a slash is no interface and must not lead elsewhere.
+    // A slash in the name would read another path.
     if interface.contains('/') {
         return None;
     }
@@ -156,7 +157,7 @@ fn sys<T: std::str::FromStr>(interface: &str, what: &str) -> Option<T> {
 }
 
 fn ethtool(args: &[&str]) -> Result<String, EthtoolAnswer> {
-    // Not every user has the folders of the administrator in the path.
+    // The PATH of many users lacks the sbin folders.
     let asked = ["ethtool", "/usr/sbin/ethtool", "/sbin/ethtool"]
         .iter()
         .find_map(|program| Command::new(program).args(args).env("LC_ALL", "C").output().ok());
@@ -167,7 +168,7 @@ fn ethtool(args: &[&str]) -> Result<String, EthtoolAnswer> {
     }
 }
 
-/// As `ethtool -k` prints them and as `ethtool -K` takes them.
+/// Names of the features in the output of `ethtool -k`, and their short names for `ethtool -K`.
 const FEATURES: [(&str, &str); 5] = [
     ("generic-receive-offload", "gro"),
     ("large-receive-offload", "lro"),
@@ -180,7 +181,7 @@ const FEATURES: [(&str, &str); 5] = [
 mod tests {
     use super::*;
 
-    /// `ethtool -k` of an Intel i350, shortened to what matters and its neighbours.
+    /// Excerpt of `ethtool -k` for an Intel i350.
     const INTEL: &str = "Features for eth1:
 rx-checksumming: on
 tcp-segmentation-offload: on
@@ -193,7 +194,7 @@ rx-gro-hw: off [fixed]
 rx-gro-list: off
 rx-udp-gro-forwarding: off
 ";
-    /// A Broadcom NetXtreme-E, where the card joins by itself, and an old driver with LRO that cannot be changed.
+    /// `ethtool -k` for a Broadcom NetXtreme-E with hardware GRO, and with LRO that cannot be switched off.
     const BROADCOM: &str = "Features for eno1:
 generic-receive-offload: on
 large-receive-offload: on [fixed]
@@ -201,7 +202,7 @@ rx-gro-hw: on
 ";
 
     #[test]
-    fn what_joins_packets_is_read_from_ethtool() {
+    fn merging_features_are_read_from_ethtool() {
         assert_eq!(joining(INTEL), [OffloadFeature { name: "gro", can_change: true }]);
         let names: Vec<_> = joining(BROADCOM).iter().map(|j| (j.name, j.can_change)).collect();
         assert_eq!(names, [("gro", true), ("lro", false), ("rx-gro-hw", true)]);
@@ -209,7 +210,7 @@ rx-gro-hw: on
     }
 
     #[test]
-    fn the_ring_is_read_from_ethtool() {
+    fn ring_sizes_are_read_from_ethtool() {
         let text = "Ring parameters for eth1:\nPre-set maximums:\nRX:\t\t4096\nRX Mini:\tn/a\nTX:\t\t4096\n\
                     Current hardware settings:\nRX:\t\t256\nRX Mini:\tn/a\nTX:\t\t256\n";
         assert_eq!(ring(text), Some((256, 4096)));
@@ -217,14 +218,14 @@ rx-gro-hw: on
     }
 
     #[test]
-    fn the_loopback_of_this_machine_can_be_asked() {
+    fn loopback_interface_can_be_queried() {
         let lo = HostInterface::ask("lo");
         assert!(lo.mtu.is_some_and(|mtu| mtu >= 1500), "{lo:?}");
         assert_eq!(HostInterface::ask("no/../such").mtu, None);
     }
 
     #[test]
-    fn losses_are_those_of_the_look() {
+    fn losses_are_counted_since_the_first_query() {
         let losses = |no_room| HostInterface { losses: CardLosses { no_room, damaged: 7 }, ..HostInterface::default() };
         assert_eq!(losses(12).since(&losses(10)).losses, CardLosses { no_room: 2, damaged: 0 });
     }

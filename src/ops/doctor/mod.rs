@@ -1,8 +1,10 @@
-//! What is wrong with a mirror, told from what was counted while looking at it, and the command that mends it.
+//! Diagnosis of a mirror port: finds problems in what was counted, and names the commands that solve them.
 //!
-//! [`traffic`] and [`calls`] watch what decoding and the engine give, [`host`] asks this machine; all of it together is
-//! a [`Observation`], and [`examine`] makes [`DoctorFinding`]s of it. Invariant: `examine` is a pure function of the look, so every
-//! finding can be shown from a capture, and a finding that names a command has the right interface in it.
+//! [`traffic`] and [`calls`] count the output of decoder and engine; [`host`] queries this machine. Together they form an
+//! [`Observation`], which [`examine`] turns into [`DoctorFinding`]s.
+//!
+//! Invariants: `examine` is a pure function of the observation, so every finding can be reproduced from a capture. A
+//! command of a finding names the observed interface.
 
 use serde::Serialize;
 
@@ -17,78 +19,78 @@ pub mod report;
 mod rules;
 pub mod traffic;
 
-/// How bad a finding is. The first is the worst.
+/// Severity of a finding, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FindingSeverity {
     /// CallTally are missing, cut or cannot be heard.
     Problem,
-    /// It may cost a call, or costs more than it should.
+    /// Calls may be lost or damaged.
     Warning,
-    /// Good to know; nothing has to be done.
+    /// Information; nothing has to be done.
     Note,
 }
 
-/// One thing that was found.
+/// A problem of the mirror, or information about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DoctorFinding {
-    /// How bad.
+    /// Severity.
     pub severity: FindingSeverity,
-    /// For scripts: one word that stays the same between versions.
+    /// Name for scripts; stays the same between versions.
     pub kind: &'static str,
-    /// What was seen, with its numbers.
+    /// Description with the counts.
     pub what: String,
-    /// What it means and what to do, in plain words; empty when nothing has to be done.
+    /// Meaning and remedy; empty if nothing has to be done.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub remedy: String,
-    /// What to type, in this order; empty where it is no matter of commands.
+    /// Commands to run, in this order; may be empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<String>,
 }
 
-/// What was looked at.
+/// The source of an observation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ObservedSource {
-    /// Live interfaces, with what this machine says about them.
+    /// Live interfaces.
     Live {
-        /// In the order of the configuration.
+        /// State of the interfaces, in the order of the configuration.
         interfaces: Vec<host::HostInterface>,
         /// The clock of this machine.
         clock: host::HostClock,
-        /// The `capture.buffer_mib` in force.
+        /// Value of `capture.buffer_mib`, in MiB.
         buffer_mib: u32,
     },
     /// Capture files.
     Files,
 }
 
-/// All that was counted while looking.
+/// Everything that was counted during the observation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
-    /// What was looked at.
+    /// The observed source.
     pub subject: ObservedSource,
-    /// Its names.
+    /// Names of the interfaces or files.
     pub source: String,
-    /// The first moment seen.
+    /// Capture time of the first event.
     pub first_at: Option<Timestamp>,
-    /// From the first to the last moment seen.
+    /// Seconds from the first to the last event.
     pub seconds: f64,
-    /// What the source counted.
+    /// Counters of the source.
     pub capture: CaptureCounters,
-    /// What the decoder counted.
+    /// Counters of the decoder.
     pub decode: decode::DecodeCounters,
-    /// What the engine counted.
+    /// Counters of the engine.
     pub engine: engine::EngineCounters,
-    /// What the datagrams showed.
+    /// Counts of datagrams and RTP streams.
     pub traffic: traffic::TrafficSummary,
-    /// What the calls came to.
+    /// Counts of calls.
     pub calls: calls::CallTally,
-    /// What the source wanted to tell a person.
+    /// Warnings of the source.
     pub warnings: Vec<String>,
 }
 
 impl Observation {
-    /// The interface for commands: the first that was looked at, or the name that the manuals use.
+    /// Returns the interface for commands: the first observed interface, or an example name for files.
     fn interface(&self) -> &str {
         match &self.subject {
             ObservedSource::Live { interfaces, .. } => {
@@ -99,12 +101,12 @@ impl Observation {
     }
 }
 
-/// What the look shows to be wrong or worth knowing, the worst first.
+/// Returns the findings of an observation, the worst first.
 pub fn examine(look: &Observation) -> Vec<DoctorFinding> {
     let mut findings = rules::all(look);
     if look.subject == ObservedSource::Files {
         for finding in findings.iter_mut().filter(|f| f.commands.iter().any(|c| c.contains(EXAMPLE_INTERFACE))) {
-            finding.remedy.push_str(" (eth1 stands for your mirror port.)");
+            finding.remedy.push_str(" (Replace eth1 by your mirror port.)");
         }
     }
     findings.sort_by_key(|f| f.severity);
@@ -127,7 +129,7 @@ impl DoctorFinding {
     }
 }
 
-/// Stands in commands when a file was looked at: what its interface was called is not known.
+/// Interface name in commands about a file, whose interface is unknown.
 const EXAMPLE_INTERFACE: &str = "eth1";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The findings for people and for scripts.
+//! Output of the findings, as text and as JSON.
 
 use std::fmt::Write as _;
 
@@ -7,47 +7,47 @@ use serde::Serialize;
 use super::rules::count;
 use super::{DoctorFinding, FindingSeverity, Observation};
 
-/// What `--json` prints: one object.
+/// The report: with `--json`, printed as one object.
 #[derive(Clone, Debug, Serialize)]
 pub struct DoctorReport<'a> {
     /// HostInterface or file names.
     pub source: &'a str,
-    /// How long was looked; for a file, from its first to its last frame.
+    /// Length of the observation in seconds; for a file, from its first to its last frame.
     pub seconds: f64,
-    /// Whether there is neither a problem nor a warning.
+    /// True: neither a problem nor a warning was found.
     pub healthy: bool,
-    /// What was counted.
+    /// The most important counts.
     pub counts: ReportCounts,
-    /// What was found, the worst first.
+    /// The findings, the worst first.
     pub findings: &'a [DoctorFinding],
 }
 
-/// The counts that a person asks for first.
+/// The most important counts.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ReportCounts {
     /// Frames seen.
     pub frames: u64,
     /// Frames that this machine lost.
     pub frames_lost_here: u64,
-    /// SIP messages that were read.
+    /// SIP messages that were parsed.
     pub sip_messages: u64,
     /// RTP streams, of known calls or not.
     pub rtp_streams: u64,
-    /// Their packets, without copies.
+    /// RTP packets of these streams, without copies.
     pub rtp_packets: u64,
-    /// Their packets that never came.
+    /// RTP packets missing in these streams, by their sequence numbers.
     pub rtp_lost: u64,
-    /// Copies of packets, RTP and other.
+    /// Copies of packets, RTP and others.
     pub duplicates: u64,
-    /// CallTally.
+    /// All calls.
     pub calls: u64,
-    /// Of these, answered for long enough to be heard.
+    /// Answered calls that lasted long enough for audio.
     pub calls_answered: u64,
-    /// Of these, heard on both sides.
+    /// Answered calls with audio on both sides.
     pub calls_both_sides: u64,
 }
 
-/// The report of a look.
+/// Builds the report of an observation.
 pub fn report<'a>(look: &'a Observation, findings: &'a [DoctorFinding]) -> DoctorReport<'a> {
     DoctorReport {
         source: &look.source,
@@ -69,7 +69,7 @@ pub fn report<'a>(look: &'a Observation, findings: &'a [DoctorFinding]) -> Docto
     }
 }
 
-/// The same for people: one line when all is well, then a block for each finding.
+/// Formats the report as text: one line of counts, then a block for each finding.
 pub fn text(report: &DoctorReport<'_>) -> String {
     let c = report.counts;
     let state = if report.healthy { "healthy" } else { "needs attention" };
@@ -97,7 +97,7 @@ fn block(text: &mut String, finding: &DoctorFinding) {
         FindingSeverity::Warning => "warning",
         FindingSeverity::Note => "note",
     };
-    // A String takes every write.
+    // Writing to a String never fails.
     let _ = writeln!(text, "{severity}: {} [{}]", finding.what, finding.kind);
     if !finding.remedy.is_empty() {
         let _ = writeln!(text, "    {}", finding.remedy);

@@ -1,7 +1,7 @@
-//! What the datagrams of a mirror show, calls or no calls: which way signalling and media go, copies, gaps, keys.
+//! Counts the datagrams of a mirror, independent of calls: directions of signalling and media, copies, gaps, keys.
 //!
-//! RTP is told by its behaviour here, not by a description: a stream is one when enough packets of one SSRC come in
-//! sequence (RFC 3550 appendix A.1), so that DNS and noise are none. Tables are bounded; what did not fit is counted.
+//! RTP is recognised without SDP: enough packets with one SSRC and consecutive sequence numbers form a stream (RFC 3550
+//! appendix A.1). DNS and noise do not pass this test. All tables are bounded, and packets beyond a bound are counted.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,95 +12,95 @@ use crate::net::Endpoint;
 use crate::time::{RtpTime, Timestamp};
 use crate::{rtp, sip};
 
-/// Watches datagrams and streams.
+/// Counts datagrams, and follows RTP streams and pairs of hosts.
 #[derive(Debug, Default)]
 pub struct TrafficMonitor {
     plain: DatagramCounts,
     streams: HashMap<(Endpoint, Endpoint, u32), RtpFlow>,
     signalling: HashMap<(Endpoint, Endpoint), [u64; 2]>,
     last_at: Option<Timestamp>,
-    /// The last silence of the whole mirror of a minute or more: when it began and how long it was.
+    /// The last time without any datagram of at least [`SILENCE`]: start and length.
     silence: Option<(Timestamp, Duration)>,
     step_ahead: Option<Duration>,
 }
 
-/// What was seen so far.
+/// The counts so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrafficSummary {
-    /// What needs no table.
+    /// Counts of single datagrams.
     pub plain: DatagramCounts,
-    /// Distinct packets of streams that are RTP.
+    /// RTP packets in recognised streams, without copies.
     pub rtp_packets: u64,
-    /// Streams that are RTP.
+    /// Recognised RTP streams.
     pub rtp_streams: u64,
     /// Copies of RTP packets.
     pub rtp_copies: u64,
-    /// Sequence numbers that never came.
+    /// Sequence numbers missing in recognised streams.
     pub rtp_lost: u64,
-    /// The longest silence of all that was seen over which RTP went on as if there had been none: the clock was set
-    /// ahead by so much.
+    /// Length of the longest silence that RTP sequence numbers and timestamps do not show: the clock was set ahead by
+    /// this time.
     pub step_ahead: Option<Duration>,
-    /// Which way the signalling between two hosts goes.
+    /// Directions of the signalling between hosts.
     pub sip_ways: HostPairs,
-    /// Which way the media between two hosts goes.
+    /// Directions of the media between hosts.
     pub rtp_ways: HostPairs,
 }
 
 /// ReportCounts of single datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatagramCounts {
-    /// All of them.
+    /// All datagrams.
     pub datagrams: u64,
-    /// Of these, with less payload than was on the wire.
+    /// Datagrams with less payload than was on the wire.
     pub cut: u64,
-    /// SIP messages in datagrams, and pieces of SIP over TCP or WebSocket.
+    /// SIP messages in datagrams, and chunks of SIP over TCP or WebSocket.
     pub sip: u64,
-    /// Of these, in a cut datagram.
+    /// SIP messages in truncated datagrams.
     pub sip_cut: u64,
-    /// Datagrams with several RTP packets in them.
+    /// Datagrams with several RTP packets.
     pub rtp_joined: u64,
-    /// RTCP.
+    /// RTCP packets.
     pub rtcp: u64,
-    /// DTLS: key agreement in the media path (RFC 5764).
+    /// DTLS packets: key agreement in the media path (RFC 5764).
     pub dtls: u64,
-    /// ZRTP (RFC 6189).
+    /// ZRTP packets (RFC 6189).
     pub zrtp: u64,
-    /// Packets of RTP streams and pairs of hosts that the tables had no room for.
+    /// Packets of RTP streams and host pairs beyond the bounds of the tables.
     pub not_followed: u64,
 }
 
-/// Pairs of hosts, by the ways that were seen between them.
+/// Pairs of hosts, and the directions seen between them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostPairs {
-    /// Pairs with enough traffic to tell.
+    /// Pairs with enough traffic to judge.
     pub pairs: u64,
-    /// Of these, heard one way only.
+    /// Pairs with traffic in one direction only.
     pub one_way: u64,
-    /// One of them: from, to.
+    /// The busiest pair with one direction only: sender and receiver.
     pub example: Option<(IpAddr, IpAddr)>,
 }
 
-/// One SSRC on one flow.
+/// RTP packets of one SSRC on one flow.
 #[derive(Clone, Copy, Debug)]
 struct RtpFlow {
     newest: u16,
     newest_at: Timestamp,
     newest_time: RtpTime,
-    /// Bit n: the packet n before the newest was seen.
+    /// Bit n: the packet with the n-th number before the newest was seen.
     window: u64,
     packets: u64,
     expected: u64,
     copies: u64,
-    /// Jumps that no loss explains: many of them, and it is no RTP.
+    /// Jumps of the sequence number beyond plausible loss. With many jumps the stream is not RTP.
     jumps: u64,
 }
 
 impl TrafficMonitor {
-    /// Takes in what decoding gave.
+    /// Counts output of the decoder.
     pub fn handle_decoded(&mut self, decoded: &DecodedItem<'_>) {
         match decoded {
             DecodedItem::Datagram(datagram) => self.handle_datagram(datagram),
-            // The decoder follows only what is SIP.
+            // The decoder delivers only streams of SIP.
             DecodedItem::Stream(chunk) if matches!(chunk.event, TcpStreamEvent::Data(_)) => {
                 self.plain.sip += 1;
                 self.note_signalling(chunk.src, chunk.dst);
@@ -109,7 +109,7 @@ impl TrafficMonitor {
         }
     }
 
-    /// What was seen so far.
+    /// Returns the counts so far.
     pub fn seen(&self) -> TrafficSummary {
         let mut seen = TrafficSummary {
             plain: self.plain,
@@ -191,7 +191,7 @@ impl TrafficMonitor {
 }
 
 impl HostPairs {
-    /// Whether nothing at all was heard both ways.
+    /// Returns true if no pair has traffic in both directions.
     pub const fn all_one_way(&self) -> bool {
         self.pairs > 0 && self.one_way == self.pairs
     }
@@ -202,8 +202,8 @@ impl RtpFlow {
         Self { newest: sequence, newest_at, newest_time, window: 1, packets: 1, expected: 1, copies: 0, jumps: 0 }
     }
 
-    /// Whether a packet after a silence is the next one for its sender, or one soon after: neither its number nor its
-    /// time knows of the silence. A sender that was on hold has at least let its time go on.
+    /// Returns true if a packet after a silence continues the stream without a gap in sequence number and timestamp. The
+    /// timestamp of a sender that was on hold would have advanced.
     fn goes_on_with(&self, packet: &rtp::RtpPacket<'_>) -> bool {
         let ahead = packet.sequence.wrapping_sub(self.newest);
         let time_ahead = packet.time.0.wrapping_sub(self.newest_time.0);
@@ -222,7 +222,7 @@ impl RtpFlow {
             -63..=0 => {
                 let bit = 1_u64 << ahead.unsigned_abs();
                 if self.window & bit == 0 {
-                    // Nothing before the first packet was expected: what is late counts as it comes.
+                    // Packets before the first packet are not expected; they count when they come.
                     self.expected = self.expected.max(self.packets + 1);
                     self.packets += 1;
                 } else {
@@ -244,12 +244,14 @@ impl RtpFlow {
     }
 }
 
-/// The two in a fixed order, and which way it goes. Hosts count, not ports; on one host the ports do.
+/// Returns the two endpoints in a fixed order, and 1 if they were swapped. Ports are ignored unless both endpoints are on
+/// one host.
 fn pair(src: Endpoint, dst: Endpoint) -> ((Endpoint, Endpoint), usize) {
     let (src, dst) = if src.same_host(dst) { (src, dst) } else { (src.with_port(0), dst.with_port(0)) };
     if src <= dst { ((src, dst), 0) } else { ((dst, src), 1) }
 }
 
+/// Counts the pairs with at least `least` packets, and finds the busiest pair with one direction only.
 fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u64) -> HostPairs {
     let mut ways = HostPairs::default();
     let mut busiest = 0;
@@ -261,7 +263,7 @@ fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u6
             _ => continue,
         };
         ways.one_way += 1;
-        // The address breaks a tie, so that the same capture names the same pair.
+        // The address breaks a tie, so that the same capture always names the same pair.
         let rank = (there + back, from);
         if ways.example.is_none() || rank > (busiest, from) {
             busiest = there + back;
@@ -271,24 +273,24 @@ fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u6
     ways
 }
 
-/// One second of 20 ms packets: less is the beginning or the end of a call.
+/// RTP packets needed to judge a pair: one second of 20 ms packets. Fewer may be the start or end of a call.
 const MIN_RTP: u64 = 50;
-/// The caller's side of the shortest whole call is an INVITE, an ACK and a BYE.
+/// SIP messages needed to judge a pair: INVITE, ACK and BYE of the shortest complete call.
 const MIN_SIP: u64 = 3;
-/// Packets in sequence that make a stream: DNS with a lucky identifier has no run of them.
+/// Packets in sequence that form a stream. DNS packets, which can look like RTP, form no such run.
 const MIN_STREAM: u64 = 10;
-/// Ten seconds of 20 ms packets: a larger jump is a sender that begins anew (RFC 3550 appendix A.1 bears a minute of
-/// loss, but a mirror that loses so much at once shows it elsewhere).
+/// Largest jump that counts as loss: ten seconds of 20 ms packets. A larger jump is a restarted sender. RFC 3550 appendix
+/// A.1 accepts a minute, but a mirror that loses so much is reported by other findings.
 const MAX_DROPOUT: i16 = 500;
-/// In a whole minute a mirror with a call on it shows something.
+/// Shortest silence to examine: a mirror with a live call shows packets within a minute.
 const SILENCE: Duration = Duration::from_secs(60);
-/// One second of 20 ms packets.
+/// Largest gap of sequence numbers across a silence: one second of 20 ms packets.
 const GOES_ON: u16 = 50;
-/// Two seconds of the fastest RTP clock (48 kHz), twelve of the slowest: far less than a minute of either.
+/// Largest gap of timestamps across a silence: 2 s at 48 kHz, 12 s at 8 kHz, both far below a minute.
 const GOES_ON_TIME: u32 = 96_000;
-/// Streams that are followed: some ten thousand calls with a changed SSRC each, 80 bytes a stream.
+/// Most streams that are followed: ten thousand calls with several SSRCs each, 80 bytes for each stream.
 const MAX_STREAMS: usize = 65_536;
-/// Pairs of hosts with signalling: a large provider's registrar in half a minute.
+/// Most pairs of hosts with signalling, as at a large provider's registrar.
 const MAX_PAIRS: usize = 65_536;
 
 #[cfg(test)]
@@ -304,14 +306,14 @@ mod tests {
     }
 
     #[test]
-    fn copies_gaps_and_the_turn_of_the_sequence_are_told_apart() {
-        // 65534 … 1 is six numbers over the turn; 0 is missing and 65535 comes twice.
+    fn copies_gaps_and_sequence_wrap_are_distinguished() {
+        // 65534 to 3 are six numbers across the wrap; 0 is missing and 65535 comes twice.
         let s = stream(&[65_534, 65_535, 65_535, 1, 2, 3]);
         assert_eq!((s.packets, s.expected, s.copies, s.jumps), (5, 6, 1, 0));
     }
 
     #[test]
-    fn a_late_packet_fills_its_gap() {
+    fn late_packet_fills_its_gap() {
         let s = stream(&[10, 12, 11, 13]);
         assert_eq!((s.packets, s.expected, s.copies), (4, 4, 0));
         let s = stream(&[10, 9, 11]);

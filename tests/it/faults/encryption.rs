@@ -111,7 +111,7 @@ fn a_delivered_recording_is_encrypted_and_its_key_gives_back_every_byte() {
 fn verified(place: &FaultSetup, record: &CallRecord, identity: &Identity) {
     let output = calls(place, &["verify"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    assert!(said(&output).contains("1 whole, 0 missing") && said(&output).contains("cannot be decoded without"));
+    assert!(said(&output).contains("1 intact, 0 missing") && said(&output).contains("cannot be checked without"));
     let key = place.dir.path().join("key.txt");
     let with_key = || calls(place, &["verify", "--identity", key.to_str().expect("plain")]);
     std::fs::write(&key, format!("# mine\n{}\n", identity.to_string().expose_secret())).expect("written");
@@ -139,7 +139,7 @@ fn rendered_again(place: &FaultSetup, record: &CallRecord, (packets, identity): 
     std::fs::write(packets.with_extension(""), decrypt(packets, identity)).expect("written");
     let output = calls(place, &["render", &record.id]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    assert!(said(&output).contains("is in Pyrus already (task "), "{}", said(&output));
+    assert!(said(&output).contains("is already in Pyrus (task "), "{}", said(&output));
     let wav = Path::new(&record.recordings[0].path).with_extension("");
     assert!(std::fs::read(wav).expect("there") == plain, "the same sound");
     // The service encrypts it again, and the packets with it; Pyrus keeps what it has.
