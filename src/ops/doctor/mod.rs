@@ -23,7 +23,7 @@ pub mod traffic;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FindingSeverity {
-    /// CallTally are missing, cut or cannot be heard.
+    /// Calls are missing, truncated or inaudible.
     Problem,
     /// Calls may be lost or damaged.
     Warning,

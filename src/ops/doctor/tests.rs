@@ -169,7 +169,7 @@ fn the_clock_is_looked_at_in_both_ways() {
     assert_eq!(only(&look).commands.last().map(String::as_str), Some("timedatectl set-ntp true"));
     let mut look = healthy();
     look.engine.clock_steps = 2;
-    assert_eq!(only(&look).what, "the clock was set 2 times while looking");
+    assert_eq!(only(&look).what, "the clock was set 2 times during the check");
 }
 
 #[test]

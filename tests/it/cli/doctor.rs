@@ -321,7 +321,7 @@ fn a_one_sided_call_is_found_between_hosts_that_talk_both_ways() {
     });
     let report = look_at(&packets);
     assert_finds(&report, &[("one_side", "problem")]);
-    assert_eq!(report["findings"][0]["what"], "1 of 1 answered call heard on one side only");
+    assert_eq!(report["findings"][0]["what"], "1 of 1 answered call had audio on one side only");
     assert_eq!(report["counts"]["calls_both_sides"], 0);
 }
 

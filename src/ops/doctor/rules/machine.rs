@@ -1,4 +1,4 @@
-//! This machine: offload, drops, cable, clock.
+//! Findings about this machine: offload, lost frames, cable, clock.
 
 use super::host::{EthtoolAnswer, HostClock, HostInterface};
 use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, count};
@@ -28,16 +28,16 @@ fn kernel_drops(look: &Observation) -> Option<DoctorFinding> {
     if drops == 0 {
         return None;
     }
-    let what = format!("the kernel dropped {} for want of room", count(drops, "frame"));
+    let what = format!("the kernel dropped {} because its ring was full", count(drops, "frame"));
     let finding = DoctorFinding::new(FindingSeverity::Problem, "kernel_drops", what).remedy(
-        "This machine did not read as fast as the mirror sent. Give capture.buffer_mib more, and look what else uses the \
-         processor.",
+        "This machine read the packets slower than the mirror sent them. Increase capture.buffer_mib, and check what \
+         else uses the processor.",
     );
     let more = buffer_mib.saturating_mul(4).min(MAX_BUFFER_MIB);
     if more <= *buffer_mib {
         return Some(finding);
     }
-    // Within its section: [spool] has a key of the same name.
+    // The command edits only [capture], because [spool] has a key of the same name.
     let set = format!("sed -i '/^\\[capture\\]/,/^\\[/ s/^#* *buffer_mib *=.*/buffer_mib = {more}/' {CONFIG}");
     Some(finding.command(set).command("systemctl restart callspan"))
 }
@@ -46,13 +46,13 @@ fn carrier(interface: &HostInterface) -> Option<DoctorFinding> {
     (interface.has_carrier == Some(false)).then(|| {
         let name = &interface.name;
         DoctorFinding::new(FindingSeverity::Problem, "no_link", format!("{name} has no link"))
-            .remedy("The cable is out, or the port of the switch is off.")
+            .remedy("The cable is unplugged, or the switch port is disabled.")
             .command(format!("ip link set {name} up"))
             .command(format!("ethtool {name}"))
     })
 }
 
-/// Joined packets look too long to what comes after, and their stamps are those of the last one.
+/// Reports offload features. Merged packets are longer than any packet on the wire and carry the time of the last packet.
 fn joining(interface: &HostInterface) -> Option<DoctorFinding> {
     let (name, on) = (&interface.name, &interface.joining);
     if on.is_empty() {
@@ -61,21 +61,21 @@ fn joining(interface: &HostInterface) -> Option<DoctorFinding> {
     let names = |wanted: bool| on.iter().filter(|j| j.can_change == wanted).map(|j| j.name).collect::<Vec<_>>();
     let (can, cannot) = (names(true), names(false));
     let all: Vec<&str> = on.iter().map(|j| j.name).collect();
-    let finding = DoctorFinding::new(FindingSeverity::Warning, "offload", format!("{name} joins packets ({} on)", all.join(", ")))
+    let finding = DoctorFinding::new(FindingSeverity::Warning, "offload", format!("{name} merges packets ({} on)", all.join(", ")))
         .remedy(if cannot.is_empty() {
-            "Joined packets are no longer what was on the wire, and their times are wrong. Until the next boot:"
+            "Merged packets differ from the packets on the wire, and their times are wrong. Switch it off (until the next boot):"
         } else {
-            "Joined packets are no longer what was on the wire, and their times are wrong. Not all of it can be switched off \
-             on this card; use another card for the mirror."
+            "Merged packets differ from the packets on the wire, and their times are wrong. This card cannot switch off all of \
+             it; use another card for the mirror."
         });
     Some(if can.is_empty() { finding } else { finding.command(format!("ethtool -K {name} {} off", can.join(" off "))) })
 }
 
 fn not_asked(interface: &HostInterface) -> Option<DoctorFinding> {
     (interface.ethtool == EthtoolAnswer::Missing).then(|| {
-        let what = format!("ethtool is not installed, so {} was not asked about GRO and LRO", interface.name);
+        let what = format!("ethtool is not installed, so GRO and LRO of {} were not checked", interface.name);
         DoctorFinding::new(FindingSeverity::Note, "no_ethtool", what)
-            .remedy("Install it and look again:")
+            .remedy("Install ethtool and run the doctor again:")
             .command("apt-get install -y ethtool")
     })
 }
@@ -88,7 +88,9 @@ fn ring(interface: &HostInterface) -> Option<DoctorFinding> {
             "card_drops",
             format!("{name} lost {} in the card", count(lost, "frame")),
         )
-        .remedy("The card's ring is full before the kernel takes the frames. Give it its largest ring.");
+        .remedy(
+            "The card's receive ring was full before the kernel took the frames. Set the ring to its largest size:",
+        );
         let largest = interface.ring.filter(|(now, most)| now < most).map(|(_, most)| most);
         match largest {
             Some(most) => finding.command(format!("ethtool -G {name} rx {most}")),
@@ -103,9 +105,9 @@ fn cable(interface: &HostInterface) -> Option<DoctorFinding> {
         DoctorFinding::new(
             FindingSeverity::Warning,
             "damaged_frames",
-            format!("{} on {name} came damaged", count(damaged, "frame")),
+            format!("{} arrived damaged on {name}", count(damaged, "frame")),
         )
-        .remedy("Change the cable or the optics; then look whether the counter still grows:")
+        .remedy("Change the cable or the optics, then check whether the counter still grows:")
         .command(format!("ethtool -S {name} | grep -i crc"))
     })
 }
@@ -115,9 +117,9 @@ fn unsynchronised(clock: HostClock) -> Option<DoctorFinding> {
         DoctorFinding::new(
             FindingSeverity::Warning,
             "clock_unsynchronised",
-            "nothing keeps the clock of this machine right",
+            "the clock of this machine is not synchronised",
         )
-        .remedy("Calls get wrong times, and Pyrus refuses a clock that is far off. Use NTP:")
+        .remedy("Call times will be wrong, and Pyrus rejects a clock that is far off. Use NTP:")
         .command("apt-get install -y systemd-timesyncd")
         .command("timedatectl set-ntp true")
     })
@@ -126,42 +128,42 @@ fn unsynchronised(clock: HostClock) -> Option<DoctorFinding> {
 fn clock_steps(look: &Observation) -> Option<DoctorFinding> {
     let steps = look.engine.clock_steps;
     (steps > 0).then(|| {
-        DoctorFinding::new(FindingSeverity::Warning, "clock_steps", format!("the clock was set {} while looking", times(steps)))
+        DoctorFinding::new(FindingSeverity::Warning, "clock_steps", format!("the clock was set {} during the check", times(steps)))
             .remedy(
-                "Recordings stay whole, but the times of calls before and after do not fit together. Let NTP slew the clock \
-                 instead of setting it, and do not set it by hand or from the hypervisor as well.",
+                "Recordings stay complete, but call times before and after the change do not match. Let NTP slew the clock, \
+                 and do not set it by hand or from the hypervisor.",
             )
             .command("timedatectl timesync-status")
     })
 }
 
-/// A step ahead in a file: nothing there says so but the media, which goes on over it.
+/// Reports a clock that was set ahead during a capture file. Only the media shows it: streams continue without a gap.
 fn step_ahead(look: &Observation) -> Option<DoctorFinding> {
     let length = look.traffic.step_ahead?;
     let what = format!(
-        "the clock was set ahead by about {} s in the capture: calls go on over a silence of that length as if it were \
-         none",
+        "the clock was set ahead by about {} s during the capture: calls continue after a gap of that length as if \
+         there were none",
         length.as_secs()
     );
     Some(
         DoctorFinding::new(FindingSeverity::Warning, "clock_step_ahead", what)
-            .remedy("A call over it becomes two records, or has a hole. Let NTP slew the clock of the machine that captures.")
+            .remedy("A call across the gap is split into two records or has a hole. Let NTP slew the clock of the capturing machine.")
             .command("timedatectl timesync-status"),
     )
 }
 
-/// Stamps of a machine that has just booted and has no battery.
+/// Reports capture times of a machine that booted without a battery-backed clock.
 fn never_set(look: &Observation) -> Option<DoctorFinding> {
     let first = look.first_at?;
     (first < YEAR_2000).then(|| {
-        let what = format!("the first frame is stamped {first}: the clock was not set when it came");
+        let what = format!("the first frame has the time {first}: the clock was not set yet");
         DoctorFinding::new(FindingSeverity::Warning, "clock_not_set", what)
-            .remedy("Calls from that time have wrong times. Begin to capture when the clock is right:")
+            .remedy("Calls from then have wrong times. Start the capture after the clock is set:")
             .command("systemctl enable --now systemd-time-wait-sync")
     })
 }
 
-/// Longer than a packet can be on this link: put together by a card.
+/// Reports frames that are longer than the link allows, which means that a card merged packets.
 fn long_frames(look: &Observation) -> Option<DoctorFinding> {
     let longest = look.decode.longest_frame;
     let live = match &look.subject {
@@ -174,12 +176,12 @@ fn long_frames(look: &Observation) -> Option<DoctorFinding> {
     }
     let eth = look.interface();
     let what = match live {
-        Some(mtu) => format!("a frame of {longest} bytes came on an interface with an MTU of {mtu}"),
-        None => format!("a frame of {longest} bytes: no network carries so long a frame"),
+        Some(mtu) => format!("a frame of {longest} bytes arrived on an interface with an MTU of {mtu}"),
+        None => format!("a frame of {longest} bytes: no network carries such a frame"),
     };
     Some(
         DoctorFinding::new(FindingSeverity::Warning, "long_frames", what)
-            .remedy("A card put packets together (GRO, LRO), or the network uses jumbo frames that this port may cut.")
+            .remedy("A card merged packets (GRO, LRO), or the network uses jumbo frames that this port may truncate.")
             .command(format!("ethtool -K {eth} gro off lro off"))
             .command(format!("ip link set {eth} mtu 9000")),
     )
@@ -188,11 +190,11 @@ fn long_frames(look: &Observation) -> Option<DoctorFinding> {
 fn joined_rtp(look: &Observation) -> Option<DoctorFinding> {
     let joined = look.traffic.plain.rtp_joined;
     (joined > 0).then(|| {
-        let what = format!("{} with several RTP packets in one", count(joined, "datagram"));
+        let what = format!("{} with several RTP packets each", count(joined, "datagram"));
         DoctorFinding::new(FindingSeverity::Warning, "joined_rtp", what)
             .remedy(
-                "The card or the kernel puts UDP packets together (GRO). Recordings take them apart again, but all have the \
-                 time of the last, and while a call lives the others count as lost. Until the next boot:",
+                "The card or the kernel merges UDP packets (GRO). Recordings split them again, but all get the time of the \
+                 last packet, and live statistics count the others as lost. Switch it off (until the next boot):",
             )
             .command(format!("ethtool -K {} gro off rx-gro-list off rx-udp-gro-forwarding off", look.interface()))
     })
@@ -202,11 +204,11 @@ fn zero_length(look: &Observation) -> Option<DoctorFinding> {
     let zero = look.decode.zero_length;
     (zero > 0).then(|| {
         let what = format!(
-            "{} without a length: captured at the sender, before its card cut them up",
+            "{} without a length: captured at the sender, before its card segmented them",
             count(zero, "IP packet")
         );
         DoctorFinding::new(FindingSeverity::Note, "segmentation_offload", what)
-            .remedy("Where the capture is made on the PBX itself, switch it off for the capture:")
+            .remedy("If you capture on the PBX itself, switch segmentation offload off for the capture:")
             .command(format!("ethtool -K {} tso off gso off", look.interface()))
     })
 }
@@ -215,13 +217,13 @@ fn times(number: u64) -> String {
     if number == 1 { String::from("once") } else { format!("{number} times") }
 }
 
-/// Ethernet, four VLAN tags, a checksum that some cards hand over.
+/// Bytes of a frame besides the IP packet: Ethernet header, four VLAN tags, and a checksum that some cards deliver.
 const LINK_BYTES: u32 = 14 + 4 * 4 + 4;
-/// The largest that Ethernet switches carry, with what tunnels add.
+/// Largest frame that Ethernet switches carry, with the headers of tunnels.
 const JUMBO_MTU: u32 = 9_216 + 100;
-/// The most that the configuration takes.
+/// Largest value of `capture.buffer_mib`.
 const MAX_BUFFER_MIB: u32 = 2_048;
-/// Before it there was no VoIP worth a capture.
+/// An earlier capture time means that the clock was never set.
 const YEAR_2000: Timestamp = Timestamp::from_secs(946_684_800);
-/// Where the package puts it.
+/// Configuration file of the package.
 const CONFIG: &str = "/etc/callspan/callspan.toml";

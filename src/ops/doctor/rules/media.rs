@@ -1,4 +1,4 @@
-//! Signalling without media, media without signalling, and what cannot be decrypted or decoded.
+//! Findings about signalling without media, media without signalling, encryption and codecs.
 
 use super::{DoctorFinding, FindingSeverity, Observation, count};
 
@@ -21,33 +21,33 @@ pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
 fn tls(look: &Observation) -> Option<DoctorFinding> {
     let sips = look.decode.streams.sips;
     (sips > 0).then(|| {
-        let what = format!("{} of SIP over TLS (port 5061): signalling there cannot be read", count(sips, "direction"));
+        let what = format!("{} of SIP over TLS (port 5061), which cannot be read", count(sips, "direction"));
         DoctorFinding::new(FindingSeverity::Problem, "sip_over_tls", what)
             .remedy(
-                "Calls signalled there get no recording. Mirror a side of the PBX that is not encrypted (mostly the trunk), \
-                 or use SIP over UDP or TCP inside your network. On Asterisk, in the endpoint of the trunk or telephone:",
+                "Calls signalled over TLS are not recorded. Mirror an unencrypted side of the PBX (usually the trunk), or use \
+                 SIP over UDP or TCP inside your network. On Asterisk, in the endpoint of the trunk or telephone:",
             )
             .command("transport=transport-udp")
             .command("asterisk -rx 'pjsip reload'")
     })
 }
 
-/// TLS on other ports, beside signalling that can be read: where there is media of no call, it may be its signalling.
+/// Reports TLS on other ports if there is media without a call: the TLS streams may carry its signalling.
 fn tls_elsewhere(look: &Observation) -> Option<DoctorFinding> {
     let streams = look.decode.streams;
     let other = streams.tls.saturating_sub(streams.sips);
     let unclaimed = look.engine.rtp_unclaimed;
-    // Without any plain SIP the rule on RTP without SIP names the TLS streams.
+    // Without any readable SIP, `rtp_without_sip` mentions the TLS streams.
     let is_told = look.traffic.plain.sip == 0 || streams.sips > 0;
     (other > 0 && unclaimed >= MIN_UNCLAIMED && !is_told).then(|| {
         let what = format!(
-            "{} of no call that was signalled, and {}: calls may be signalled there",
+            "{} belong to no signalled call, and there are {}: they may carry signalling",
             count(unclaimed, "RTP packet"),
             count(other, "TLS stream")
         );
         DoctorFinding::new(FindingSeverity::Note, "tls_elsewhere", what).remedy(
-            "If the PBX or the trunk uses SIP over TLS on a port other than 5061, mirror a side of the PBX that is not \
-             encrypted, or use SIP over UDP or TCP inside your network.",
+            "If the PBX or the trunk uses SIP over TLS on a port other than 5061, mirror an unencrypted side of \
+             the PBX, or use SIP over UDP or TCP inside your network.",
         )
     })
 }
@@ -59,33 +59,33 @@ fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
     }
     let streams = count(seen.rtp_streams, "RTP stream");
     if seen.plain.sip == 0 {
-        // With TLS the reason is known and told already.
+        // With SIP over TLS the reason is known, and another finding reports it.
         let severity = if look.decode.streams.sips > 0 { FindingSeverity::Note } else { FindingSeverity::Problem };
         let tls = match look.decode.streams.tls - look.decode.streams.sips.min(look.decode.streams.tls) {
             0 => String::new(),
             n => format!("; signalling may be in one of {}", count(n, "TLS stream")),
         };
         return Some(
-            DoctorFinding::new(severity, "rtp_without_sip", format!("{streams} and not one SIP message{tls}"))
+            DoctorFinding::new(severity, "rtp_without_sip", format!("{streams} but no SIP message{tls}"))
                 .remedy(
-                    "Without signalling no call is known. The signalling takes another way (the provider's SIP server over \
-                     another uplink, a VLAN that is not mirrored): mirror the port of the PBX, where both meet, and look \
-                     whether SIP is there:",
+                    "Without signalling no call can be recorded. The signalling takes another path, for example another \
+                     uplink or a VLAN that is not mirrored. Mirror the port of the PBX, where both meet, and check for \
+                     SIP:",
                 )
                 .command(format!("tcpdump -ni {} -c 5 port 5060 or port 5061", look.interface())),
         );
     }
     let heard = look.engine.rtp_packets;
-    // CallTally that had begun before are normal for a live look; nothing claimed at all is not.
+    // A live check always meets media of calls that began earlier; a problem is media without any call.
     (heard == 0 && look.engine.legs > 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Warning,
             "rtp_of_no_call",
-            format!("{streams}, none of them of a call that was signalled"),
+            format!("{streams}, but none belongs to a signalled call"),
         )
         .remedy(
-            "The calls whose signalling is seen have their media elsewhere, and the other way round: the mirror covers \
-                 half of two different ways. Mirror the port of the PBX.",
+            "The mirror shows the signalling of some calls and the media of others. Mirror the port of the PBX, where \
+                 both meet.",
         )
     })
 }
@@ -100,49 +100,48 @@ fn sip_without_rtp(look: &Observation) -> Option<DoctorFinding> {
     let severity = if all { FindingSeverity::Problem } else { FindingSeverity::Warning };
     Some(
         DoctorFinding::new(severity, "sip_without_rtp", what).remedy(if look.traffic.rtp_streams == 0 {
-            "The telephones talk to each other directly, past the mirrored port (Asterisk: direct_media=no in the endpoint \
-             makes the PBX carry the media), or the mirror covers only the signalling VLAN. Mirror where the media passes. \
-             On Asterisk:"
+            "The telephones send media directly to each other, past the mirrored port, or the mirror covers only the \
+             signalling VLAN. Mirror the path of the media, or let the PBX carry the media. On Asterisk, in the endpoint:"
         } else {
-            "The media of these calls takes a way that is not mirrored. Mirror the port of the PBX, and keep the media on \
-             it. On Asterisk:"
+            "The media of these calls takes a path that is not mirrored. Mirror the port of the PBX, and let the PBX carry \
+             the media. On Asterisk, in the endpoint:"
         })
         .command("direct_media=no")
         .command("asterisk -rx 'pjsip reload'"),
     )
 }
 
-/// One side of the calls, with nothing that the hosts would tell.
+/// Reports calls with audio on one side, unless the directions between hosts already explain it.
 fn one_side(look: &Observation) -> Option<DoctorFinding> {
     let (calls, ways) = (&look.calls, look.traffic.rtp_ways);
-    // A direction that is not mirrored at all is told already, and what mends it.
+    // The finding `one_direction` reports a direction that is not mirrored.
     if calls.one_side == 0 || ways.one_way > 0 {
         return None;
     }
     let all = calls.one_side == calls.talked;
-    let what = format!("{} of {} heard on one side only", calls.one_side, count(calls.talked, "answered call"));
+    let what = format!("{} of {} had audio on one side only", calls.one_side, count(calls.talked, "answered call"));
     let severity = if all { FindingSeverity::Problem } else { FindingSeverity::Warning };
     Some(
         DoctorFinding::new(severity, "one_side", what)
             .remedy(
-                "The other party was mute, on hold or an announcement throughout, or its media takes a way that is not \
-                 mirrored. `callspan replay` of a capture says which side of which call. If it is always the same side, \
-                 mirror the port of the PBX and keep the media on it. On Asterisk:",
+                "The other party was muted or on hold throughout, or its media takes a path that is not mirrored. \
+                 `callspan replay` of a capture shows the side of each call. If it is always the same side, mirror the \
+                 port of the PBX and let the PBX carry the media. On Asterisk, in the endpoint:",
             )
             .command("direct_media=no")
             .command("asterisk -rx 'pjsip reload'"),
     )
 }
 
-/// Healthy signalling says nothing about media.
+/// Notes that media could not be judged without an answered call.
 fn no_answered_call(look: &Observation) -> Option<DoctorFinding> {
     (look.traffic.plain.sip > 0 && look.calls.talked == 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Note,
             "no_answered_call",
-            "no call was answered meanwhile, so media was not judged",
+            "no call was answered during the check, so media was not judged",
         )
-        .remedy("Make a call of ten seconds and look again.")
+        .remedy("Make a call of ten seconds and run the doctor again.")
     })
 }
 
@@ -155,18 +154,22 @@ fn encrypted_media(look: &Observation) -> Option<DoctorFinding> {
     ];
     let mut parts: Vec<String> =
         kinds.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} with {how}")).collect();
-    // Key agreement whose call was not seen.
+    // Key agreement of calls that were not seen.
     if parts.is_empty() && look.traffic.plain.dtls + look.traffic.plain.zrtp >= MIN_HANDSHAKE {
         parts.push(format!("{} of key agreement", count(look.traffic.plain.dtls + look.traffic.plain.zrtp, "packet")));
     }
     (!parts.is_empty()).then(|| {
-        DoctorFinding::new(FindingSeverity::Problem, "encrypted_media", format!("encrypted RTP streams: {}", parts.join(", ")))
-            .remedy(
-                "A listener cannot decrypt these; their calls get the verdict `encrypted`. Use SDES (keys in the signalling) \
-                 or no encryption on the mirrored side. On Asterisk, in the endpoint:",
-            )
-            .command("media_encryption=sdes")
-            .command("asterisk -rx 'pjsip reload'")
+        DoctorFinding::new(
+            FindingSeverity::Problem,
+            "encrypted_media",
+            format!("encrypted RTP streams: {}", parts.join(", ")),
+        )
+        .remedy(
+            "These streams cannot be decrypted; their calls get the verdict `encrypted`. Use SDES (keys in the \
+                 signalling) or no encryption on the mirrored side. On Asterisk, in the endpoint:",
+        )
+        .command("media_encryption=sdes")
+        .command("asterisk -rx 'pjsip reload'")
     })
 }
 
@@ -196,14 +199,15 @@ fn broken_sip(look: &Observation) -> Option<DoctorFinding> {
     (rejected >= MIN_REJECTED && rejected * 20 > look.engine.sip_messages).then(|| {
         let what = format!("{} could not be read", count(rejected, "SIP message"));
         DoctorFinding::new(FindingSeverity::Warning, "broken_sip", what).remedy(
-            "They are cut, or a program sends rubbish to the SIP port. Look at them in Wireshark (filter: sip).",
+            "They are truncated, or a program sends other data to the SIP port. Inspect them in Wireshark (filter: sip).",
         )
     })
 }
 
-/// Two seconds of one direction: less is a call that ended or began at the edge of the look.
+/// RTP packets without a call that are worth a finding: two seconds of one direction. Fewer may belong to a call at the
+/// start or end of the check.
 const MIN_UNCLAIMED: u64 = 100;
-/// A handshake has four flights.
+/// Packets of one handshake, which has four flights.
 const MIN_HANDSHAKE: u64 = 4;
-/// A scanner's odd message now and then is no finding.
+/// Broken SIP messages that are worth a finding; scanners send a few.
 const MIN_REJECTED: u64 = 5;

@@ -1,4 +1,4 @@
-//! The rules: each looks at the counts and says what it finds, or nothing.
+//! The rules of the doctor. Each rule examines an observation and may return a finding.
 
 use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, host};
 
@@ -6,12 +6,12 @@ mod machine;
 mod media;
 mod wire;
 
-/// Every rule, in the order in which an admin would look.
+/// Applies every rule, in the order in which an administrator would check.
 pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
     if let Some(nothing) = wire::nothing(look) {
         findings.push(nothing);
-        // What the wire would show cannot be missed while it shows nothing.
+        // Without any frame, the other rules about the wire would only repeat this finding.
         findings.extend(machine::all(look));
         return findings;
     }
@@ -21,12 +21,12 @@ pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     findings
 }
 
-/// `part` of `whole` in per cent.
+/// Returns `part` of `whole` in per cent.
 pub(super) fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
-/// `1 frame`, `2 frames`.
+/// Returns a number with its noun, e.g. `1 frame` or `2 frames`.
 pub(super) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

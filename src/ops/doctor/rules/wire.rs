@@ -1,4 +1,4 @@
-//! Frames, tunnels, fragments, copies, cuts: what the mirror does to packets.
+//! Findings about the mirror itself: frames, directions, tunnels, fragments, copies, truncation.
 
 use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, count, percent};
 use crate::decode::counters::TunnelCounters;
@@ -10,47 +10,46 @@ pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     rules.iter().filter_map(|rule| rule(look)).collect()
 }
 
-/// Not one frame.
+/// Reports that no frame was captured.
 pub(super) fn nothing(look: &Observation) -> Option<DoctorFinding> {
     if look.decode.frames > 0 {
         return None;
     }
     let what = match &look.subject {
-        ObservedSource::Files => String::from("not one frame is in the capture"),
-        ObservedSource::Live { .. } => format!("not one frame came in {:.0} s", look.seconds),
+        ObservedSource::Files => String::from("the capture contains no frame"),
+        ObservedSource::Live { .. } => format!("no frame arrived in {:.0} s", look.seconds),
     };
     let eth = look.interface();
     let finding = DoctorFinding::new(FindingSeverity::Problem, "no_frames", what);
     Some(match &look.subject {
-        ObservedSource::Files => finding.remedy("The capture is empty. Capture again, for longer than a call.").command(format!(
+        ObservedSource::Files => finding.remedy("The capture is empty. Capture again, for longer than one call:").command(format!(
             "tcpdump -ni {eth} -s 0 -w trunk.pcap"
         )),
         ObservedSource::Live { .. } => finding
             .remedy(
-                "The mirror sends nothing to this port. Look at the link, then at the mirror session of the switch (its \
-                 destination must be the port of this cable). In a virtual machine the hypervisor must allow \
-                 promiscuous mode.",
+                "The mirror sends nothing to this port. Check the link, then the mirror session of the switch: its destination \
+                 must be the port of this cable. In a virtual machine the hypervisor must allow promiscuous mode.",
             )
             .command(format!("ip link set {eth} up promisc on"))
             .command(format!("tcpdump -ni {eth} -c 5")),
     })
 }
 
-/// A link type that we cannot read.
+/// Reports frames with an unsupported link type.
 fn link(look: &Observation) -> Option<DoctorFinding> {
     let unknown = look.decode.dropped.unknown_link;
     (unknown > 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Problem,
             "unknown_link",
-            format!("{} have a link type that is not read", frames(unknown)),
+            format!("{} have an unsupported link type", frames(unknown)),
         )
         .remedy("Capture on an Ethernet interface (or `any`), not on a radio, USB or Bluetooth monitor.")
         .command(format!("tcpdump -ni {} -s 0 -w trunk.pcap", look.interface()))
     })
 }
 
-/// Frames, but none of a call.
+/// Reports a mirror without SIP and RTP.
 fn no_voip(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     if seen.plain.sip > 0 || seen.rtp_streams > 0 || look.decode.streams.sips > 0 {
@@ -61,20 +60,20 @@ fn no_voip(look: &Observation) -> Option<DoctorFinding> {
     Some(
         finding
             .remedy(
-                "Either nobody telephoned meanwhile (make a call and look again), or the mirror copies another port \
-                 than that of the PBX, or only broadcasts reach this port because the mirror session is off.",
+                "Either there was no call (make a call and run the doctor again), or the mirror copies a port other than that \
+                 of the PBX, or the mirror session is off and only broadcasts arrive.",
             )
             .command(format!("tcpdump -ni {} -c 20 udp and not broadcast and not multicast", look.interface())),
     )
 }
 
-/// Only one of the two directions.
+/// Reports traffic in only one of the two directions.
 fn one_direction(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     let (sip, rtp) = (seen.sip_ways, seen.rtp_ways);
     let only = |what: &str, ways: HostPairs| {
-        let example = ways.example.map(|(from, to)| format!(", as from {from} to {to}")).unwrap_or_default();
-        format!("{what} is heard in one direction only{example}")
+        let example = ways.example.map(|(from, to)| format!(", for example from {from} to {to}")).unwrap_or_default();
+        format!("{what} is seen in one direction only{example}")
     };
     let parts: Vec<String> = [("SIP", sip), ("RTP", rtp)]
         .into_iter()
@@ -85,35 +84,37 @@ fn one_direction(look: &Observation) -> Option<DoctorFinding> {
     let (severity, what) = match (parts.is_empty(), some) {
         (false, _) => (FindingSeverity::Problem, parts.join("; ")),
         (true, true) => {
-            let what =
-                format!("of {} of hosts with RTP, {} one way only", count(rtp.pairs, "pair"), is_are(rtp.one_way));
+            let what = format!(
+                "of {} of hosts with RTP, {} in one direction only",
+                count(rtp.pairs, "pair"),
+                is_are(rtp.one_way)
+            );
             (FindingSeverity::Warning, what)
         }
         (true, false) => return None,
     };
     let finding = DoctorFinding::new(severity, "one_direction", what);
-    // Signalling both ways shows that the port is mirrored both ways.
+    // Signalling in both directions shows that the port is mirrored in both directions.
     let port_is_halved = severity == FindingSeverity::Problem && (sip.pairs == 0 || sip.all_one_way());
     Some(if port_is_halved {
         finding
             .remedy(
-                "The mirror copies only what the port receives or only what it sends: recordings would have one side. \
-                 Mirror both directions. On a Cisco switch:",
+                "The mirror copies only one direction of the port, so recordings would have one side. Mirror both directions. On a Cisco switch:",
             )
             .command("no monitor session 1 source interface Gi1/0/1")
             .command("monitor session 1 source interface Gi1/0/1 both")
     } else {
         finding
             .remedy(
-                "The other direction takes a way that the mirror does not see (a second uplink, a media relay), or a party \
-                 was mute. Mirror the port of the PBX and keep the media on it. On Asterisk:",
+                "The other direction takes a path that is not mirrored (a second uplink, a media relay), or a party was muted. \
+                 Mirror the port of the PBX and let the PBX carry the media. On Asterisk, in the endpoint:",
             )
             .command("direct_media=no")
             .command("asterisk -rx 'pjsip reload'")
     })
 }
 
-/// Frames or datagrams that are shorter than they were on the wire.
+/// Reports truncated frames and datagrams.
 fn cut(look: &Observation) -> Option<DoctorFinding> {
     let (frames_cut, datagrams) = (look.decode.cut_frames, look.traffic.plain.cut);
     if frames_cut == 0 && datagrams == 0 {
@@ -130,26 +131,26 @@ fn cut(look: &Observation) -> Option<DoctorFinding> {
         return Some(
             DoctorFinding::new(FindingSeverity::Problem, "cut_by_snaplen", what)
                 .remedy(
-                    "What is behind the cut is lost: sound, and the addresses in long messages. Capture whole frames:",
+                    "Audio and the media addresses of long messages are lost behind the cut. Capture complete frames:",
                 )
                 .command(format!("tcpdump -ni {} -s 0 -w trunk.pcap", look.interface())),
         );
     }
-    let what = format!("{} shorter than their own length says{sip}", is_are_of(datagrams, "datagram"));
+    let what = format!("{} shorter than the length in their header{sip}", is_are_of(datagrams, "datagram"));
     Some(
         DoctorFinding::new(FindingSeverity::Problem, "cut_by_mirror", what)
             .remedy(
-                "The switch itself cuts what it mirrors. Switch truncation off in the mirror session. On a Cisco Nexus:",
+                "The switch truncates the mirrored frames. Switch truncation off in the mirror session. On a Cisco Nexus:",
             )
             .command("monitor session 1")
             .command("no mtu"),
     )
 }
 
-/// Copies, of which all but one are dropped.
+/// Reports copies of packets. callspan drops all copies but the first.
 fn duplicates(look: &Observation) -> Option<DoctorFinding> {
     let copies = look.decode.duplicates + look.traffic.rtp_copies;
-    // Copies of fragments and of TCP are among those of the decoder, so what is left is counted with them.
+    // The copies include fragments and TCP, so the total includes them too.
     let whole = look.traffic.plain.datagrams + look.decode.duplicates + look.decode.tcp;
     let share = percent(copies, whole);
     if copies < MIN_COPIES || share < MIN_COPIES_PERCENT {
@@ -162,9 +163,9 @@ fn duplicates(look: &Observation) -> Option<DoctorFinding> {
     Some(
         DoctorFinding::new(severity, "duplicates", what)
             .remedy(
-                "They are recognised and dropped, so recordings are right, but they fill the mirror port, which then loses \
-                 others. They come where two mirrored ports (or a port and its VLAN) see the same packet: mirror the \
-                 port of the PBX alone. On a Cisco switch:",
+                "callspan drops the copies, so recordings are correct. But they fill the mirror port, which then loses \
+                 packets. Copies arise where two mirrored ports (or a port and its VLAN) see the same packet. Mirror \
+                 only the port of the PBX. On a Cisco switch:",
             )
             .command("no monitor session 1 source vlan 1 - 4094")
             .command("monitor session 1 source interface Gi1/0/1 both"),
@@ -188,22 +189,22 @@ fn fragments(look: &Observation) -> Option<DoctorFinding> {
         return Some(DoctorFinding::new(FindingSeverity::Note, "fragments", what));
     }
     let what = format!(
-        "of {}, {} to datagrams that never became whole, {broken} cannot be used",
+        "of {}, {} to incomplete datagrams, {broken} cannot be used",
         count(all, "IP fragment"),
         if lost == 1 { String::from("1 belongs") } else { format!("{lost} belong") },
     );
     Some(
         DoctorFinding::new(FindingSeverity::Warning, "fragments_incomplete", what)
             .remedy(
-                "A long INVITE is lost when one of its fragments is. The mirror loses them, or the other fragments take a \
-                 second way (a port channel): mirror all its members. If the mirror port is full, mirror less. On a Cisco \
+                "A long INVITE is lost when one of its fragments is lost. The mirror loses fragments, or some take a second \
+                 path (a port channel): mirror all members of the channel. If the mirror port is full, mirror less. On a Cisco \
                  switch:",
             )
             .command("monitor session 1 source interface Port-channel1 both"),
     )
 }
 
-/// Gaps in RTP with nothing lost here.
+/// Reports missing RTP packets if this machine lost none.
 fn loss(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     let share = percent(seen.rtp_lost, seen.rtp_lost + seen.rtp_packets);
@@ -216,9 +217,8 @@ fn loss(look: &Observation) -> Option<DoctorFinding> {
     Some(
         DoctorFinding::new(FindingSeverity::Warning, "lost_before_us", what)
             .remedy(
-                "They were lost on the network or by the switch while mirroring: a mirror port that is slower than what it \
-                 copies drops the rest without a word. Compare the drop counters of the switch's mirror port, and mirror \
-                 fewer ports. On a Cisco switch:",
+                "The network or the switch lost them: a mirror port that is slower than the mirrored ports silently drops \
+                 packets. Check the drop counters of the switch's mirror port, and mirror fewer ports. On a Cisco switch:",
             )
             .command("show interfaces Gi1/0/24 counters errors"),
     )
@@ -240,20 +240,16 @@ fn tunnels(look: &Observation) -> Option<DoctorFinding> {
     if kinds.is_empty() {
         let unknown = look.decode.dropped.unknown_tunnel;
         return (unknown > 0).then(|| {
-            let what = format!("{} of a tunnel of a kind that is not read", count(unknown, "packet"));
+            let what = format!("{} in an unsupported kind of tunnel", count(unknown, "packet"));
             DoctorFinding::new(FindingSeverity::Note, "unknown_tunnel", what)
         });
     }
     let parts: Vec<String> = kinds.iter().map(|(name, n)| format!("{name} ({})", count(*n, "packet"))).collect();
-    Some(DoctorFinding::new(
-        FindingSeverity::Note,
-        "tunnels",
-        format!("the mirror comes in tunnels: {}", parts.join(", ")),
-    ))
+    Some(DoctorFinding::new(FindingSeverity::Note, "tunnels", format!("the mirror uses tunnels: {}", parts.join(", "))))
 }
 
-/// The kinds of tunnels seen, by the names that people use.
-fn tunnel_kinds(tunnels: &TunnelCounters) -> Vec<(&'static str, u64)> {
+/// Returns the kinds of tunnels seen, with the number of packets.
+fn tunnel_kinds(tunnels: &Tunnels) -> Vec<(&'static str, u64)> {
     let all = [
         ("GRE", tunnels.gre),
         ("ERSPAN type I", tunnels.erspan1),
@@ -278,9 +274,7 @@ fn encrypted_ip(look: &Observation) -> Option<DoctorFinding> {
             "ipsec",
             format!("{} of IPsec (ESP), which cannot be read", count(esp, "packet")),
         )
-        .remedy(
-            "If telephones or the trunk are in that tunnel, mirror behind the end of it: the port of the PBX itself.",
-        )
+        .remedy("If telephones or the trunk use that tunnel, mirror behind its end: the port of the PBX itself.")
     })
 }
 
@@ -290,16 +284,19 @@ fn table(look: &Observation) -> Option<DoctorFinding> {
         DropCounters { fragments_incomplete: 0, sip_unreadable: 0, frames_cut: 0, frames_unreadable: 0, ..totals }
             .clauses();
     if look.traffic.plain.not_followed > 0 {
-        clauses.push(format!("{} of more streams than are followed", count(look.traffic.plain.not_followed, "packet")));
+        clauses.push(format!(
+            "{} beyond the number of streams that the doctor follows",
+            count(look.traffic.plain.not_followed, "packet")
+        ));
     }
     (!clauses.is_empty()).then(|| {
         let what = format!("tables are full: {}", clauses.join(", "));
         let is_media_alone = totals.table_full() == totals.rtp_not_kept && look.traffic.plain.not_followed == 0;
         DoctorFinding::new(FindingSeverity::Warning, "tables_full", what).remedy(if is_media_alone {
-            "Media of very many calls comes without the SIP that says whose it is, and calls may lack what was said before \
-             their answer. Mirror the SIP as well, or only the ports of the PBX."
+            "The media of very many calls arrives without their SIP, so recordings may lack the audio before the answer. \
+             Mirror the SIP too, or only the ports of the PBX."
         } else {
-            "Something floods the mirror with calls (a scanner, a load test). Block it before the PBX."
+            "A scanner or a load test floods the mirror with calls. Block it before the PBX."
         })
     })
 }
@@ -309,18 +306,20 @@ fn frames(number: u64) -> String {
 }
 
 fn is_are(number: u64) -> String {
-    if number == 1 { String::from("1 is heard") } else { format!("{number} are heard") }
+    if number == 1 { String::from("1 is seen") } else { format!("{number} are seen") }
 }
 
 fn is_are_of(number: u64, noun: &str) -> String {
     format!("{} {}", count(number, noun), if number == 1 { "is" } else { "are" })
 }
 
-/// A handful of copies is a sender that repeats itself.
+/// Copies that are worth a finding; a few come from senders that repeat packets.
 const MIN_COPIES: u64 = 10;
+/// Share of copies that is worth a finding.
 const MIN_COPIES_PERCENT: f64 = 1.0;
-/// Every packet of one of three ports twice is where a mirror is set wrong rather than a link that loops.
+/// Share of copies that is worth a warning: every packet of one of three mirrored ports arrives twice.
 const MANY_COPIES_PERCENT: f64 = 25.0;
-/// The wire loses one packet in a thousand on a good day, and each call its first ones.
+/// Missing packets that are worth a finding; every network loses a few.
 const MIN_LOST: u64 = 20;
+/// Share of missing packets that is worth a finding.
 const MIN_LOST_PERCENT: f64 = 0.5;
