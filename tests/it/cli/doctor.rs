@@ -82,7 +82,7 @@ fn a_one_way_mirror_is_a_problem_with_the_switch_command() {
     let report = look_at(&only(&packets, |f| source(f) == first));
     assert_finds(&report, &[("one_direction", "problem")]);
     let what = report["findings"][0]["what"].as_str().expect("a text");
-    assert!(what.starts_with("SIP is heard in one direction only") && what.contains("; RTP is heard"), "{what}");
+    assert!(what.starts_with("SIP is seen in one direction only") && what.contains("; RTP is seen"), "{what}");
     assert_eq!(report["findings"][0]["commands"][1], "monitor session 1 source interface Gi1/0/1 both");
 }
 

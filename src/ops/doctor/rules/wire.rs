@@ -249,7 +249,7 @@ fn tunnels(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Returns the kinds of tunnels seen, with the number of packets.
-fn tunnel_kinds(tunnels: &Tunnels) -> Vec<(&'static str, u64)> {
+fn tunnel_kinds(tunnels: &TunnelCounters) -> Vec<(&'static str, u64)> {
     let all = [
         ("GRE", tunnels.gre),
         ("ERSPAN type I", tunnels.erspan1),
