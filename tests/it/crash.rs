@@ -628,8 +628,8 @@ fn plain_files(dir: &Path) -> usize {
     count
 }
 
-/// Of a call whose first messages alone were heard, the rest falling into kills, nobody can say that it is over: it rings for
-/// an hour. There is no sound of it: its leg has no spool.
+/// Returns true for a call with only its first messages captured, the others being lost in kills. It rings for an hour
+/// and its leg has no spool.
 fn only_rings(call: &StoredCall) -> bool {
     call.stage == CallStage::Live && call.record.answered_at.is_none()
 }
@@ -658,7 +658,7 @@ fn wait_until(patience: Duration, done: impl Fn() -> bool) -> bool {
 const LENGTH: Duration = Duration::from_millis(1_500);
 /// The long call has five segments. Three of them are due before its end.
 const LONG: Duration = Duration::from_secs(80);
-/// Between the begins of two calls.
+/// Time between the starts of two calls.
 const BETWEEN: Duration = Duration::from_millis(700);
-/// What a kill may cost: a second in the chunks, half a second until they are looked at, and some for a slow machine.
+/// Sound that a kill may lose: 1 s in unwritten chunks, 500 ms until the next flush, and a margin for a slow machine.
 const UNFLUSHED: Duration = Duration::from_millis(2_200);

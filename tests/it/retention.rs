@@ -266,7 +266,7 @@ fn a_service_on_a_full_disk_alarms_and_starts_when_space_returns() {
         assert!(Instant::now() < end, "an alarm says it");
         std::thread::sleep(Duration::from_millis(50));
     }
-    // It waits with its end, so that systemd does not start it each three seconds; told to end, it does.
+    // The service waits before it exits, so that systemd does not restart it every 3 s. SIGTERM ends the wait.
     assert!(service.try_wait().expect("ours").is_none(), "it waits");
     Command::new("kill").arg(service.id().to_string()).status().expect("kill runs");
     assert_eq!(service.wait().expect("ours").code(), Some(1));

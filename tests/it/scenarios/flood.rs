@@ -85,8 +85,8 @@ fn a_flood_fills_no_table_and_costs_the_call_nothing() {
     assert_eq!(sink.media.len(), 3_000);
     // Every table stayed within its bound: two timers a leg (its own and its conversation's settling).
     assert!(most.0 <= 2_000 && most.1 <= 4_001 && most.2 <= 4_000 && most.3 <= 1 << 20, "{most:?}");
-    // Every INVITE is accounted for: in a record, or counted as one that gave way. Those that gave way before anybody
-    // was told of them have no record; 2,000 legs last 250 ms at eight a millisecond, and a call is told after 500 ms.
+    // Every INVITE is in a record or counted as evicted. A leg evicted before its call was announced has no record:
+    // at eight INVITEs a millisecond 2,000 legs last 250 ms, and a call is announced after 500 ms.
     let counters = engine.counters();
     let records = calls.len() as u64 - 1;
     assert_eq!((counters.legs, counters.legs_refused), (u64::from(scans) + 1, 0));

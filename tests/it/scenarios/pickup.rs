@@ -62,8 +62,7 @@ fn a_leg_for_a_caller_still_talking_is_a_related_call() {
     scene.bridge(a, b, 1_000);
     scene.invite(c);
     scene.answer(c);
-    // Nobody leaves within the settle time: perhaps a second call of the same number, of which the trunk's leg was not
-    // seen.
+    // No leg ends within the settle time: this could be a second call from the same number without its trunk leg.
     let both = [(1, a, Side::Caller), (2, a, Side::Callee), (4, c, Side::Caller), (3, c, Side::Callee)];
     scene.sound(&both, 3_000);
     scene.bye(c, Side::Caller);

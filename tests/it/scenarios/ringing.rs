@@ -707,9 +707,10 @@ fn two_callers_through_a_proxy_to_one_number_are_two_calls() {
     assert_eq!(froms, [(Some(OUTSIDE), 1), (Some("+79990000777"), 2)]);
 }
 
-/// 200 rings for a first call. Between a second one of the same number and its own telephone, 201 joins the ringing.
-/// `taken` tells which of [200 for the first, 201, 202 for the second] answers. Gives the legs in that order, after
-/// the two trunks'.
+/// Plays two calls from one number: 200 rings for the first, then 201 for either, then 202 for the second.
+///
+/// `taken` is the index in [200, 201, 202] of the telephone that answers. Returns the legs of the two trunks and of the
+/// three telephones.
 fn two_rung_at_once(taken: usize) -> (Scene, [DialogId; 5], i64) {
     let mut office = Office::new();
     let (a1, b1, c, a2) = (office.inbound(), office.rings_200(), office.rings_201(), office.inbound());

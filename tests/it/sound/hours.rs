@@ -212,7 +212,7 @@ fn assert_parts(record: &CallRecord, whole: &CallRecord, made_ms: &[f64], talks:
     for talk in talks {
         let score = judge(Path::new(&whole.recordings[0].path), talk);
         eprintln!("4 h, {:?}: {} pieces, worst {:.2} ms", talk.phone.side, score.offsets.len(), score.worst());
-        // Each spurt has seven pieces, and the hold takes 16 minutes. The bound of issue 5 is 20 ms; jitter of 8 ms of which a quarter is on time.
+        // Each talk spurt has seven pieces, and the hold lasts 16 minutes.
         assert!(
             score.offsets.len() as f64 > 7.0 * (4.0 * PART / MINUTE - 16.0) && score.worst() <= 2.0,
             "{:?}: {}",

@@ -12,8 +12,8 @@ const RATE: f64 = 48_000.0;
 /// The encoder looks ahead by 6.5 ms and a decoder to 16 kHz has no delay of its own (RFC 6716 section 4.2.9, 4.5).
 const DELAY_MS: f64 = 6.5;
 
-/// A voice at 48 kHz: three tones of which each 40 ms has others, with soft edges. Opus keeps their waves, which of noise
-/// it does not.
+/// Returns a voice at 48 kHz: three tones that change every 40 ms, with soft edges. Opus keeps the waveform of tones but
+/// not of noise.
 fn tones(slots: usize) -> Vec<f64> {
     let mut random = fastrand::Rng::with_seed(5);
     let mut out = Vec::new();

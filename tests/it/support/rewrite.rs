@@ -113,7 +113,7 @@ pub fn odd_spaces(payload: &[u8]) -> Vec<u8> {
 }
 
 /// Each SIP message as a WebSocket frame (RFC 6455, RFC 7118) behind the handshake, then over TCP in pieces of `cut`
-/// bytes. Who sends the first message is the client: it masks.
+/// bytes. The sender of the first message is the client, which masks its frames.
 pub fn sip_over_websocket(packets: &[CapturedFrame], cut: usize) -> Vec<CapturedFrame> {
     let mut client = None;
     let mut greeted = HashSet::new();
