@@ -23,8 +23,7 @@ fn every_refusal_has_its_outcome_status_and_reason() {
     ] {
         let (mut scene, mut outside, mut ours) = outside_and_200();
         let call = scene.dialog(&mut outside, &mut ours);
-        scene.invite(call);
-        scene.ring(call);
+        scene.invite_and_ring(call);
         scene.wait(1_000);
         let refused = scene.now();
         scene.refuse(call, status, &[MessageChange::Header("Reason: Q.850;cause=17;text=\"User busy\"")]);
@@ -44,8 +43,7 @@ fn every_refusal_has_its_outcome_status_and_reason() {
 fn a_cancelled_call_was_ended_by_signalling_and_keeps_its_reason() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
-    scene.invite(call);
-    scene.ring(call);
+    scene.invite_and_ring(call);
     scene.wait(3_000);
     scene.request(
         call,
@@ -67,8 +65,7 @@ fn a_cancelled_call_was_ended_by_signalling_and_keeps_its_reason() {
 fn a_cancel_that_crosses_the_answer_leaves_an_answered_call() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
-    scene.invite(call);
-    scene.ring(call);
+    scene.invite_and_ring(call);
     scene.wait(2_000);
     scene.request(call, Side::Caller, "CANCEL", &[]);
     let answered = scene.now();
@@ -92,8 +89,7 @@ fn a_200_after_the_487_of_a_cancel_is_the_same_call() {
     // A fork: one branch says 487, another had already answered.
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
-    scene.invite(call);
-    scene.ring(call);
+    scene.invite_and_ring(call);
     scene.wait(1_000);
     scene.cancel(call);
     scene.wait(300);
@@ -109,8 +105,7 @@ fn a_200_after_the_487_of_a_cancel_is_the_same_call() {
 fn a_cancelled_call_whose_refusal_was_not_seen_ended_with_the_cancel() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
-    scene.invite(call);
-    scene.ring(call);
+    scene.invite_and_ring(call);
     scene.wait(1_000);
     let cancelled = scene.now();
     scene.request(call, Side::Caller, "CANCEL", &[]);
@@ -280,8 +275,7 @@ fn a_bye_before_the_answer_counts_as_a_cancel() {
     // RFC 3261 section 15: a BYE may end an early dialog.
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
-    scene.invite(call);
-    scene.ring(call);
+    scene.invite_and_ring(call);
     scene.wait(1_000);
     scene.at(call).confirmed = true;
     let ended = scene.bye(call, Side::Caller);

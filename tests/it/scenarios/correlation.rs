@@ -13,10 +13,7 @@ fn both_legs_of_a_pbx_are_one_call() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     let scene = &mut office.scene;
-    let talks = scene.now();
-    scene.bridge(a, b, 3_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    let [talks, ended] = scene.bridge_until_bye(a, b, 3_000, Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
     assert_eq!(
@@ -39,16 +36,8 @@ fn an_outbound_call_has_our_side_on_the_left() {
     let Office { scene, outside, pbx, e200, .. } = &mut office;
     let a = scene.leg(e200, pbx, ["200", OUTSIDE]);
     let b = scene.leg(pbx, outside, [DID, OUTSIDE]);
-    scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
-    scene.wait(1_000);
-    scene.answer(b);
-    scene.answer(a);
-    let talks = scene.now();
-    scene.bridge(a, b, 2_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    scene.connect_via(a, b, 1_000);
+    let [talks, ended] = scene.bridge_until_bye(a, b, 2_000, Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
     assert_eq!(
@@ -68,8 +57,7 @@ fn another_leg_is_rendered_when_the_anchor_has_no_media() {
     let scene = &mut office.scene;
     let talks = scene.now();
     scene.sound(&[(1, b, Side::Caller), (2, b, Side::Callee)], 3_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    let ended = scene.bye_all(&[a, b], Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
     assert_eq!(record.legs.iter().map(|l| l.rendered).collect::<Vec<_>>(), [false, true]);
@@ -95,8 +83,7 @@ fn of_a_ring_group_the_extension_that_answers_is_named() {
     scene.answer(a);
     let talks = scene.now();
     scene.bridge(a, c, 2_000);
-    let ended = scene.bye(c, Side::Callee);
-    scene.bye(a, Side::Callee);
+    let ended = scene.bye_all(&[c, a], Side::Callee);
     let played = play(scene);
     let record = &played.only().record;
     assert_eq!((record.internal.as_deref(), record.outcome), (Some("201"), CallOutcome::Answered));
@@ -113,18 +100,13 @@ fn a_queue_rings_its_operator_long_after_it_answered_the_caller() {
     let waits = scene.now();
     scene.sound(&[(MUSIC, a, Side::Callee), (1, a, Side::Caller)], 10_000);
     // 200 is rung for three seconds in vain, then 201 takes it.
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.sound(&[(MUSIC, a, Side::Callee), (1, a, Side::Caller)], 3_000);
     scene.cancel(b);
-    scene.invite(c);
-    scene.ring(c);
+    scene.invite_and_ring(c);
     scene.sound(&[(MUSIC, a, Side::Callee), (1, a, Side::Caller)], 1_000);
     let taken = scene.answer(c);
-    let talks = scene.now();
-    scene.bridge(a, c, 3_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
+    let [talks, ended] = scene.bridge_until_bye(a, c, 3_000, Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
     assert_eq!(
@@ -144,8 +126,7 @@ fn a_caller_who_gives_up_while_the_queue_rings_is_abandoned() {
     let scene = &mut office.scene;
     scene.connect(a);
     scene.sound(&[(MUSIC, a, Side::Callee)], 2_000);
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.sound(&[(MUSIC, a, Side::Callee)], 2_000);
     scene.bye(a, Side::Caller);
     scene.cancel(b);
@@ -176,9 +157,7 @@ fn two_callers_who_wait_in_one_queue_get_their_own_operators() {
     let voices = [(1, a, Side::Caller), (2, a, Side::Callee), (4, x, Side::Caller), (3, x, Side::Callee)];
     scene.sound(&voices, 2_000);
     let ended = scene.now();
-    for leg in [a, b, x, y] {
-        scene.bye(leg, Side::Caller);
-    }
+    scene.bye_all(&[a, b, x, y], Side::Caller);
     let played = play(scene);
     let [one, two] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
     assert_eq!((one.record.internal.as_deref(), two.record.internal.as_deref()), (Some("200"), Some("201")));
@@ -193,13 +172,11 @@ fn click_to_call_is_outbound_and_the_extension_is_the_caller() {
     // The PBX first rings the extension under the name of the number that is to be called.
     let a = scene.leg(pbx, e200, [OUTSIDE, "200"]);
     let b = scene.leg(pbx, outside, ["200", OUTSIDE]);
-    scene.invite(a);
-    scene.ring(a);
+    scene.invite_and_ring(a);
     scene.wait(1_500);
     scene.answer(a);
     scene.wait(100);
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.wait(2_000);
     let answered = scene.answer(b);
     let talks = scene.now();
@@ -233,9 +210,7 @@ fn parallel(interleaved: bool) -> Vec<(Vec<String>, Option<String>)> {
     }
     scene.bridge(a1, b1, 1_000);
     scene.bridge(a2, b2, 1_000);
-    for leg in [a1, b1, a2, b2] {
-        scene.bye(leg, Side::Caller);
-    }
+    scene.bye_all(&[a1, b1, a2, b2], Side::Caller);
     let played = play(scene);
     let of = |c: &crate::support::playback::PlayedCall| {
         (c.record.legs.iter().map(|l| l.sip_call_id.clone()).collect(), c.record.internal.clone())
@@ -271,15 +246,9 @@ fn changed_numbers_need_a_correlation_header_or_session_id() {
                 scene.at(a).headers.push(header.to_owned());
                 scene.at(b).headers.push(header.to_owned());
             }
-            scene.invite(a);
-            scene.invite(b);
-            scene.ring(b);
-            scene.wait(1_000);
-            scene.answer(b);
-            scene.answer(a);
+            scene.connect_via(a, b, 1_000);
             scene.bridge(a, b, 1_000);
-            scene.bye(a, Side::Caller);
-            scene.bye(b, Side::Caller);
+            scene.bye_all(&[a, b], Side::Caller);
             let played = play_with(scene, config.clone());
             if with_header {
                 let record = &played.only().record;
@@ -307,8 +276,7 @@ fn unchanged_media_correlates_legs_whatever_the_numbers() {
     let talks = scene.now();
     scene.at(a).voices[1] = 2;
     scene.talk(a, 2_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    let ended = scene.bye_all(&[a, b], Side::Caller);
     let played = play(scene);
     assert_eq!(played.only().record.legs.len(), 2);
     hears(played.only(), (1, 2), talks, ended);
@@ -349,10 +317,7 @@ fn a_directed_pick_up_names_the_extension_that_took_the_call() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, e201, .. } = &mut office;
-    scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
-    scene.ring(a);
+    scene.ring_through(a, b);
     scene.wait(2_000);
     // 201 replaces the dialog that rings 200 (RFC 3891, early-only).
     let c = scene.leg(e201, pbx, ["201", "200"]);
@@ -390,8 +355,7 @@ fn a_leg_after_both_calls_were_announced_is_only_related() {
     scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));
     scene.wait(500);
     let _ = e201;
-    scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    scene.bye_all(&[a, b], Side::Caller);
     let played = play(scene);
     let [one, two] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
     assert_eq!(
@@ -437,10 +401,7 @@ fn a_refused_trunk_leg_seen_before_its_call_belongs_to_it() {
     scene.wait(60);
     scene.connect(second);
     scene.answer(a);
-    let talks = scene.now();
-    scene.bridge(a, second, 1_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(second, Side::Caller);
+    let [talks, ended] = scene.bridge_until_bye(a, second, 1_000, Side::Caller);
     // 75 ms late: after the refusal (40 ms), before the second trunk.
     let played = play_packets(&with_late_invite(scene, a, 75), scene.now(), Config::default());
     assert_eq!(played.only().record.legs.len(), 3);
@@ -453,8 +414,7 @@ fn an_invite_seen_after_the_answer_elsewhere_belongs_to_the_call() {
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
     let scene = &mut office.scene;
     for leg in [a, b] {
-        scene.invite(leg);
-        scene.ring(leg);
+        scene.invite_and_ring(leg);
     }
     scene.wait(5_000);
     // The answers to it are late as well.
@@ -463,10 +423,7 @@ fn an_invite_seen_after_the_answer_elsewhere_belongs_to_the_call() {
     scene.wait(60);
     scene.cancel(c);
     scene.answer(a);
-    let talks = scene.now();
-    scene.bridge(a, b, 1_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    let [talks, ended] = scene.bridge_until_bye(a, b, 1_000, Side::Caller);
     let played = play_packets(&with_late_invite(scene, c, 75), scene.now(), Config::default());
     assert_eq!((played.only().record.legs.len(), played.only().record.internal.as_deref()), (3, Some("200")));
     hears(played.only(), (1, 2), talks, ended);
@@ -497,8 +454,7 @@ fn an_answer_before_its_invite_is_not_another_forks_answer() {
     scene.cancel(b);
     let talks = scene.now();
     scene.talk(a, 1_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
+    let ended = scene.bye_all(&[a, c], Side::Caller);
     let played = play_packets(&with_late_invite(scene, c, 75), scene.now(), Config::default());
     let record = &played.only().record;
     assert_eq!((record.internal.as_deref(), record.operator_answered_at), (Some("201"), Some(at(answered))));

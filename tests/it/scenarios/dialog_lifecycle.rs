@@ -620,10 +620,7 @@ fn a_pbx_call_that_fell_silent_comes_back_as_one() {
     let (a, b) = office.connected();
     office.scene.bridge(a, b, 3_000);
     office.scene.wait(400_000);
-    let again = office.scene.now();
-    office.scene.bridge(a, b, 3_000);
-    let ended = office.scene.bye(a, Side::Caller);
-    office.scene.bye(b, Side::Caller);
+    let [again, ended] = office.scene.bridge_until_bye(a, b, 3_000, Side::Caller);
     let played = play(&office.scene);
     let [first, second] = told_apart(&played);
     assert_eq!((first.record.legs.len(), second.record.legs.len()), (2, 2));

@@ -26,8 +26,7 @@ fn told(played: &PlayedScene) -> Vec<(i64, Option<&str>, bool, bool)> {
 fn a_call_is_announced_after_500_ms_for_correlation() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
-    scene.invite(call);
-    scene.ring(call);
+    scene.invite_and_ring(call);
     scene.wait(2_000);
     let answered = scene.answer(call);
     scene.talk(call, 1_000);
@@ -39,10 +38,7 @@ fn a_call_is_announced_after_500_ms_for_correlation() {
 #[test]
 fn the_extension_is_in_the_first_update_and_the_person_later() {
     let mut office = Office::new();
-    let (a, b) = office.connected();
-    office.scene.bridge(a, b, 400);
-    office.scene.bye(a, Side::Caller);
-    office.scene.bye(b, Side::Caller);
+    office.plain_call();
     let played = play(&office.scene);
     assert_eq!(told(&played).first(), Some(&(500, Some("200"), true, false)));
     let taken = played.told.iter().find(|(_, live)| live.record.operator_answered_at.is_some()).expect("told");
@@ -64,8 +60,7 @@ fn a_ringing_group_has_no_extension_until_a_person_answers() {
     scene.cancel(b);
     scene.answer(a);
     scene.bridge(a, c, 400);
-    scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
+    scene.bye_all(&[a, c], Side::Caller);
     let played = play(scene);
     let told = told(&played);
     assert_eq!(told[0], (500, None, true, false));
@@ -81,17 +76,14 @@ fn a_queue_tells_each_extension_as_it_rings() {
     scene.connect(a);
     scene.wait(5_000);
     let first = scene.now();
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.wait(3_000);
     scene.cancel(b);
     let second = scene.now();
-    scene.invite(c);
-    scene.ring(c);
+    scene.invite_and_ring(c);
     scene.wait(1_000);
     scene.answer(c);
-    scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
+    scene.bye_all(&[a, c], Side::Caller);
     let played = play(scene);
     let at_of = |ext: &str| told(&played).iter().find(|t| t.1 == Some(ext)).map(|t| t.0);
     assert_eq!((at_of("200"), at_of("201")), (Some(first), Some(second)));
@@ -114,8 +106,7 @@ fn the_ids_of_the_same_scene_are_the_same() {
     let ids = || {
         let mut office = Office::new();
         let (a, b) = office.connected();
-        office.scene.bye(a, Side::Caller);
-        office.scene.bye(b, Side::Caller);
+        office.scene.bye_all(&[a, b], Side::Caller);
         play(&office.scene).only().record.id.clone()
     };
     assert_eq!(ids(), ids());

@@ -250,12 +250,7 @@ fn outbound() -> (Scene, DialogId, DialogId) {
 #[test]
 fn direct_media_is_in_the_recording_of_an_outbound_call() {
     let (mut scene, a, b) = outbound();
-    scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
-    scene.wait(1_000);
-    scene.answer(b);
-    scene.answer(a);
+    scene.connect_via(a, b, 1_000);
     let talks = scene.now();
     scene.bridge(a, b, 2_000);
     let through = scene.now();
@@ -267,8 +262,7 @@ fn direct_media_is_in_the_recording_of_an_outbound_call() {
     scene.renegotiate(b, Side::Caller, "INVITE", (&[], &[]));
     let past = scene.now();
     scene.rtp(&[(2, (phone, trunk)), (1, (trunk, phone))], 3_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    let ended = scene.bye_all(&[a, b], Side::Caller);
     let played = play(&scene);
     hears(played.only(), (2, 1), talks, through);
     hears(played.only(), (2, 1), past, ended);
@@ -280,16 +274,10 @@ fn the_outside_leg_has_the_sound_when_media_bypass_the_pbx() {
     let (phone, trunk) = (scene.get(a).media[0], scene.get(b).media[1]);
     scene.at(a).media = [phone, trunk];
     scene.at(b).media = [phone, trunk];
-    scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
-    scene.wait(1_000);
-    scene.answer(b);
-    scene.answer(a);
+    scene.connect_via(a, b, 1_000);
     let talks = scene.now();
     scene.rtp(&[(2, (phone, trunk)), (1, (trunk, phone))], 3_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    let ended = scene.bye_all(&[a, b], Side::Caller);
     let played = play(&scene);
     hears(played.only(), (2, 1), talks, ended);
     assert_eq!(played.only().record.verdict_reason.as_deref(), Some("Both sides can be heard."));

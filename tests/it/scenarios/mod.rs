@@ -17,6 +17,9 @@ mod roles;
 mod rules;
 mod transfers;
 
+use callspan::call::record::{CallRecord, Side};
+
+use crate::support::playback::{PlayedCall, PlayedScene};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
 /// An outside caller (voice 1), an extension (voice 2), and a scene.
@@ -78,16 +81,30 @@ impl Office {
         [a, self.scene.leg(&mut self.pbx, &mut self.outside, [DID, OUTSIDE])]
     }
 
-    /// An inbound call through the PBX that 200 has taken: both legs.
+    /// A short inbound call that shows which host is the PBX.
+    fn plain_call(&mut self) {
+        let (a, b) = self.connected();
+        self.scene.bridge(a, b, 400);
+        self.scene.bye_all(&[a, b], Side::Caller);
+    }
+
+    /// An inbound call through the PBX that 200 has answered: both legs.
     fn connected(&mut self) -> (DialogId, DialogId) {
         let (a, b) = (self.inbound(), self.rings_200());
-        self.scene.invite(a);
-        self.scene.invite(b);
-        self.scene.ring(b);
-        self.scene.ring(a);
-        self.scene.wait(2_000);
-        self.scene.answer(b);
-        self.scene.answer(a);
+        self.scene.connect_through(a, b, 2_000);
         (a, b)
     }
+}
+
+/// Returns the call that has this dialog as its first leg.
+#[track_caller]
+fn call_of<'a>(played: &'a PlayedScene, scene: &Scene, d: DialogId) -> &'a PlayedCall {
+    let id = &scene.get(d).call_id;
+    let found = played.calls.iter().find(|c| c.record.legs.first().is_some_and(|l| l.sip_call_id == *id));
+    found.unwrap_or_else(|| panic!("{id} is the first leg of no call"))
+}
+
+/// Returns true if each record names the other as related.
+fn related(a: &CallRecord, b: &CallRecord) -> bool {
+    a.related.contains(&b.id) && b.related.contains(&a.id)
 }

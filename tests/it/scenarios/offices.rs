@@ -17,22 +17,15 @@ fn follow_me(from: &str) -> (PlayedScene, [i64; 3]) {
     let Office { scene, outside, pbx, .. } = &mut office;
     let m = scene.leg(pbx, outside, [from, MOBILE]);
     scene.at(m).voices[1] = 4;
-    scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
-    scene.ring(a);
+    scene.ring_through(a, b);
     // Longer than the 2 s in which legs are joined by their times alone.
     scene.wait(3_000);
-    scene.invite(m);
-    scene.ring(m);
+    scene.invite_and_ring(m);
     scene.wait(2_000);
     let taken = scene.answer(m);
     scene.answer(a);
     scene.cancel(b);
-    let talks = scene.now();
-    scene.bridge(a, m, 3_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(m, Side::Caller);
+    let [talks, ended] = scene.bridge_until_bye(a, m, 3_000, Side::Caller);
     (play(scene), [taken, talks, ended])
 }
 
@@ -74,17 +67,14 @@ fn an_outbound_answer_during_an_inbound_call_is_unrelated() {
     // A telephone that the mirror does not see makes an outbound call.
     let x = scene.leg(pbx, &mut customer, [DID, "+79990000777"]);
     for leg in [a, b, x] {
-        scene.invite(leg);
-        scene.ring(leg);
+        scene.invite_and_ring(leg);
     }
     scene.wait(2_000);
     scene.answer(x);
     scene.answer(b);
     scene.answer(a);
     scene.wait(4_000);
-    for leg in [a, b, x] {
-        scene.bye(leg, Side::Caller);
-    }
+    scene.bye_all(&[a, b, x], Side::Caller);
     let played = play(scene);
     assert_eq!(played.calls.len(), 2);
     assert!(played.calls.iter().all(|c| c.record.related.is_empty()), "200 itself took the call");
@@ -99,16 +89,13 @@ fn trunk_only_calls_answered_together_are_unrelated() {
     let mut customer = ScenePhone::new("+79990000777", 4);
     let x = scene.leg(pbx, &mut customer, [DID, "+79990000777"]);
     for leg in [a, x] {
-        scene.invite(leg);
-        scene.ring(leg);
+        scene.invite_and_ring(leg);
     }
     scene.wait(2_000);
     scene.answer(x);
     scene.answer(a);
     scene.wait(4_000);
-    for leg in [a, x] {
-        scene.bye(leg, Side::Caller);
-    }
+    scene.bye_all(&[a, x], Side::Caller);
     let played = play(scene);
     assert_eq!(played.calls.len(), 2);
     assert!(played.calls.iter().all(|c| c.record.related.is_empty()));
@@ -143,8 +130,7 @@ fn a_queue_that_rings_all_again_and_again_is_one_call() {
     scene.cancel(b);
     let talks = scene.now();
     scene.bridge(a, c, 3_000);
-    let ended = scene.bye(c, Side::Callee);
-    scene.bye(a, Side::Callee);
+    let ended = scene.bye_all(&[c, a], Side::Callee);
     let played = play(scene);
     let record = &played.only().record;
     assert_eq!(
@@ -213,14 +199,12 @@ fn trunks_that_write_the_callers_number_their_own_way_bring_one_call() {
         let b = scene.leg(pbx, e200, [phone, "200"]);
         scene.invite(a);
         scene.wait(700);
-        scene.invite(b);
-        scene.ring(b);
+        scene.invite_and_ring(b);
         scene.wait(1_000);
         scene.answer(b);
         scene.answer(a);
         scene.bridge(a, b, 400);
-        scene.bye(a, Side::Caller);
-        scene.bye(b, Side::Caller);
+        scene.bye_all(&[a, b], Side::Caller);
         let played = play(scene);
         let record = &played.only().record;
         assert_eq!((record.from.as_deref(), record.internal.as_deref()), (Some(trunk), Some("200")));
@@ -238,8 +222,7 @@ fn a_call_to_ones_own_mailbox_is_internal_and_nobody_elses() {
     scene.answer(c);
     let listens = scene.now();
     scene.sound(&[(3, c, Side::Caller), (MUSIC, c, Side::Callee)], 2_000);
-    let ended = scene.bye(c, Side::Caller);
-    scene.bye(a, Side::Caller);
+    let ended = scene.bye_all(&[c, a], Side::Caller);
     scene.bye(b, Side::Caller);
     let played = play(scene);
     let [call, mailbox] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
@@ -292,8 +275,7 @@ fn two_consultations_in_turn_leave_three_related_calls() {
         let c = scene.leg(e200, pbx, ["200", &number]);
         let d = scene.leg(pbx, other, ["200", &number]);
         scene.invite(c);
-        scene.invite(d);
-        scene.ring(d);
+        scene.invite_and_ring(d);
         scene.wait(500);
         asked.push((c, d));
         if asked.len() == 1 {
@@ -303,15 +285,11 @@ fn two_consultations_in_turn_leave_three_related_calls() {
             scene.answer(d);
             scene.answer(c);
             scene.bridge(c, d, 1_000);
-            scene.bye(c, Side::Caller);
-            scene.bye(d, Side::Caller);
+            scene.bye_all(&[c, d], Side::Caller);
         }
     }
     scene.resume(b, Side::Callee);
-    let again = scene.now();
-    scene.bridge(a, b, 2_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    let [again, ended] = scene.bridge_until_bye(a, b, 2_000, Side::Caller);
     let played = play(scene);
     let [call, busy, taken] = played.calls.as_slice() else { panic!("three calls, not {}", played.calls.len()) };
     assert_eq!((busy.record.outcome, busy.record.direction), (CallOutcome::Busy, CallDirection::Internal));
@@ -330,22 +308,15 @@ fn call_waiting_is_a_separate_call_with_its_own_extension() {
     let a2 = scene.leg(&mut second, pbx, ["+79990000777", DID]);
     let b2 = scene.leg(pbx, e200, ["+79990000777", "200"]);
     scene.bridge(a1, b1, 1_000);
-    scene.invite(a2);
-    scene.invite(b2);
-    scene.ring(b2);
-    scene.ring(a2);
+    scene.ring_through(a2, b2);
     scene.bridge(a1, b1, 1_000);
     scene.hold(b1, Side::Callee);
     scene.answer(b2);
     scene.answer(a2);
-    let talks = scene.now();
-    scene.bridge(a2, b2, 2_000);
-    let ended = scene.bye(a2, Side::Caller);
-    scene.bye(b2, Side::Caller);
+    let [talks, ended] = scene.bridge_until_bye(a2, b2, 2_000, Side::Caller);
     scene.resume(b1, Side::Callee);
     scene.bridge(a1, b1, 1_000);
-    scene.bye(a1, Side::Caller);
-    scene.bye(b1, Side::Caller);
+    scene.bye_all(&[a1, b1], Side::Caller);
     let played = play(scene);
     let [one, two] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
     assert!(played.calls.iter().all(|c| c.record.legs.len() == 2 && c.record.internal.as_deref() == Some("200")));
@@ -359,8 +330,7 @@ fn a_caller_sent_to_voice_mail_was_answered_by_nobody() {
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, e201, .. } = &mut office;
     scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.wait(3_000);
     // The telephone rings no longer when the code is answered.
     scene.cancel(b);
@@ -370,8 +340,7 @@ fn a_caller_sent_to_voice_mail_was_answered_by_nobody() {
     scene.answer(c);
     scene.answer(a);
     scene.wait(3_000);
-    scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
+    scene.bye_all(&[a, c], Side::Caller);
     let played = play(scene);
     assert_eq!(played.calls[0].record.outcome, CallOutcome::Abandoned);
     assert!(played.calls[0].record.related.is_empty());

@@ -161,10 +161,7 @@ fn rtp_on_both_sides_of_a_border_controller_is_no_duplicate() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     passed_on(&mut office, a, b);
-    let talks = office.scene.now();
-    office.scene.bridge(a, b, 4_000);
-    let ended = office.scene.bye(a, Side::Caller);
-    office.scene.bye(b, Side::Caller);
+    let [talks, ended] = office.scene.bridge_until_bye(a, b, 4_000, Side::Caller);
     let played = play(&office.scene);
     let record = &played.only().record;
     hears(played.only(), (1, 2), talks, ended);
@@ -201,10 +198,7 @@ fn a_ring_group_that_gets_the_same_early_media_is_heard_once() {
     office.scene.answer(b);
     office.scene.cancel(c);
     office.scene.answer(a);
-    let talks = office.scene.now();
-    office.scene.bridge(a, b, 2_000);
-    let ended = office.scene.bye(a, Side::Caller);
-    office.scene.bye(b, Side::Caller);
+    let [talks, ended] = office.scene.bridge_until_bye(a, b, 2_000, Side::Caller);
     let played = play(&office.scene);
     let record = &played.only().record;
     hears(played.only(), (1, 2), talks, ended);

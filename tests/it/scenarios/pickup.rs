@@ -1,24 +1,12 @@
 //! Calls that reach another telephone without REFER and Replaces: feature codes, directed pickup, a re-INVITE inside the
 //! PBX; and calls that the PBX originates.
 
-use callspan::call::record::{CallDirection, CallOutcome, CallRecord, EndedBy, Side};
+use callspan::call::record::{CallDirection, EndedBy, CallOutcome, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
-use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
-use crate::support::playback::{PlayedCall, PlayedScene, play};
+use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, call_of, related};
+use crate::support::playback::play;
 use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, at};
-
-/// Returns the call that has this dialog as its first leg.
-#[track_caller]
-fn call_of<'a>(played: &'a PlayedScene, scene: &Scene, d: DialogId) -> &'a PlayedCall {
-    let id = &scene.get(d).call_id;
-    let found = played.calls.iter().find(|c| c.record.legs.first().is_some_and(|l| l.sip_call_id == *id));
-    found.unwrap_or_else(|| panic!("{id} is the first leg of no call"))
-}
-
-fn related(a: &CallRecord, b: &CallRecord) -> bool {
-    a.related.contains(&b.id) && b.related.contains(&a.id)
-}
 
 #[test]
 fn a_feature_code_transfer_stays_one_call_in_either_order() {
@@ -40,10 +28,7 @@ fn a_feature_code_transfer_stays_one_call_in_either_order() {
         scene.ring(c);
         scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 1_000);
         scene.answer(c);
-        let taken = scene.now();
-        scene.bridge(a, c, 2_000);
-        let ended = scene.bye(a, Side::Caller);
-        scene.bye(c, Side::Caller);
+        let [taken, ended] = scene.bridge_until_bye(a, c, 2_000, Side::Caller);
         let played = play(scene);
         let record = &played.only().record;
         assert_eq!((record.legs.len(), record.outcome), (3, CallOutcome::Answered), "{invite_first}");
@@ -65,8 +50,7 @@ fn a_leg_for_a_caller_still_talking_is_a_related_call() {
     // No leg ends within the settle time: this could be a second call from the same number without its trunk leg.
     let both = [(1, a, Side::Caller), (2, a, Side::Callee), (4, c, Side::Caller), (3, c, Side::Callee)];
     scene.sound(&both, 3_000);
-    scene.bye(c, Side::Caller);
-    scene.bye(a, Side::Caller);
+    scene.bye_all(&[c, a], Side::Caller);
     scene.bye(b, Side::Caller);
     let played = play(scene);
     let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
@@ -83,8 +67,7 @@ fn a_consultation_by_feature_code_is_related_to_its_call() {
     // 200 pressed a code on the same leg: the PBX calls 201 in the name of 200.
     let c = scene.leg(pbx, e201, ["200", "201"]);
     scene.at(c).voices[0] = 2;
-    scene.invite(c);
-    scene.ring(c);
+    scene.invite_and_ring(c);
     scene.sound(&[(MUSIC, a, Side::Callee), (2, b, Side::Callee)], 1_000);
     scene.answer(c);
     let consults = scene.now();
@@ -92,8 +75,7 @@ fn a_consultation_by_feature_code_is_related_to_its_call() {
     scene.bye(b, Side::Callee);
     let taken = scene.now();
     scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (1, c, Side::Caller), (3, c, Side::Callee)], 8_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
+    let ended = scene.bye_all(&[a, c], Side::Caller);
     let played = play(scene);
     assert_eq!(played.calls.len(), 2);
     let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
@@ -114,12 +96,7 @@ fn a_transfer_by_reinvite_is_one_call_and_a_consultation() {
     // 200 consults 201 through the PBX and presses "transfer": no REFER, only what the PBX does about it.
     let c = scene.leg(e200, pbx, ["200", "201"]);
     let d = scene.leg(pbx, e201, ["200", "201"]);
-    scene.invite(c);
-    scene.invite(d);
-    scene.ring(d);
-    scene.wait(500);
-    scene.answer(d);
-    scene.answer(c);
+    scene.connect_via(c, d, 500);
     let consults = scene.now();
     scene.sound(
         &[
@@ -145,8 +122,7 @@ fn a_transfer_by_reinvite_is_one_call_and_a_consultation() {
     scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));
     let taken = scene.now();
     scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (1, d, Side::Caller), (3, d, Side::Callee)], 8_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(d, Side::Caller);
+    let ended = scene.bye_all(&[a, d], Side::Caller);
     let played = play(scene);
     assert_eq!(played.calls.len(), 2);
     let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
@@ -172,8 +148,7 @@ fn an_inbound_call_with_direct_media_is_recorded_to_its_end() {
     scene.renegotiate(b, Side::Caller, "INVITE", (&[], &[]));
     let direct = scene.now();
     scene.rtp(&[(1, (theirs, ours)), (2, (ours, theirs))], 3_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    let ended = scene.bye_all(&[a, b], Side::Caller);
     let played = play(scene);
     hears(played.only(), (1, 2), talks, talks + 2_000);
     hears(played.only(), (1, 2), direct, ended);
@@ -185,10 +160,7 @@ fn a_directed_pickup_names_the_answering_extension_and_is_related() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, e201, .. } = &mut office;
-    scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
-    scene.ring(a);
+    scene.ring_through(a, b);
     scene.wait(3_000);
     let c = scene.leg(e201, pbx, ["201", "*8200"]);
     scene.invite(c);
@@ -225,8 +197,7 @@ fn a_code_that_could_mean_two_ringing_calls_is_related_to_both() {
     let y = scene.leg(pbx, e200, ["+79990000777", "200"]);
     for (trunk, phone) in [(a, b), (x, y)] {
         scene.invite(trunk);
-        scene.invite(phone);
-        scene.ring(phone);
+        scene.invite_and_ring(phone);
         scene.wait(1_000);
     }
     let c = scene.leg(e201, pbx, ["201", "*8200"]);
@@ -252,8 +223,7 @@ fn code_while_it_rings(code: &str, after: fn(&mut Scene, [DialogId; 3])) -> (Sce
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { mut scene, mut pbx, mut e201, .. } = office;
     for leg in [a, b] {
-        scene.invite(leg);
-        scene.ring(leg);
+        scene.invite_and_ring(leg);
     }
     scene.wait(3_000);
     let c = scene.leg(&mut e201, &mut pbx, ["201", code]);
@@ -292,8 +262,7 @@ fn a_group_pickup_is_related_to_a_queued_call_completed_elsewhere() {
     let Office { scene, pbx, e201, .. } = &mut office;
     scene.connect(a);
     scene.wait(5_000);
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.wait(2_000);
     let c = scene.leg(e201, pbx, ["201", "*8"]);
     scene.invite(c);
@@ -342,8 +311,7 @@ fn a_group_pickup_takes_the_answered_one_of_two_calls() {
     let x = scene.leg(&mut second, pbx, ["+79990000777", DID]);
     let y = scene.leg(pbx, &mut e202, ["+79990000777", "202"]);
     for leg in [a, b, x, y] {
-        scene.invite(leg);
-        scene.ring(leg);
+        scene.invite_and_ring(leg);
     }
     scene.wait(1_000);
     let c = scene.leg(e201, pbx, ["201", "*8"]);
@@ -352,9 +320,7 @@ fn a_group_pickup_takes_the_answered_one_of_two_calls() {
     scene.answer(x);
     scene.cancel(y);
     scene.wait(5_000);
-    for leg in [x, c] {
-        scene.bye(leg, Side::Caller);
-    }
+    scene.bye_all(&[x, c], Side::Caller);
     for leg in [b, a] {
         scene.cancel(leg);
     }
@@ -373,15 +339,11 @@ fn a_slow_feature_code_transfer_is_related_to_the_first_call() {
     let talks = scene.now();
     scene.bridge(a, b, 2_000);
     // The PBX rings 201 under the caller's number, and lets 200 go only when 201 has taken it.
-    scene.invite(c);
-    scene.ring(c);
+    scene.invite_and_ring(c);
     scene.bridge(a, b, 2_000);
     scene.answer(c);
     scene.bye(b, Side::Caller);
-    let taken = scene.now();
-    scene.bridge(a, c, 8_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
+    let [taken, ended] = scene.bridge_until_bye(a, c, 8_000, Side::Caller);
     let played = play(scene);
     assert_eq!(played.calls.len(), 2);
     let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
@@ -398,10 +360,7 @@ fn an_outside_party_that_was_called_is_transferred_in_the_same_call() {
     let c = office.rings_201();
     let scene = &mut office.scene;
     scene.register(&office.e201, &office.pbx);
-    scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
-    scene.ring(a);
+    scene.ring_through(a, b);
     scene.wait(500);
     let answered = scene.answer(b);
     scene.answer(a);
@@ -410,8 +369,7 @@ fn an_outside_party_that_was_called_is_transferred_in_the_same_call() {
     let referred = scene.now();
     scene.refer(a, Side::Caller, "<sip:201@10.0.0.9>");
     scene.bye(a, Side::Callee);
-    scene.invite(c);
-    scene.ring(c);
+    scene.invite_and_ring(c);
     scene.wait(1_000);
     scene.answer(c);
     let taken = scene.now();
@@ -433,13 +391,11 @@ fn click_to_call(from: &str) -> (Scene, [i64; 3]) {
     let Office { scene, outside, pbx, e200, .. } = &mut office;
     let a = scene.leg(pbx, e200, [from, "200"]);
     let b = scene.leg(pbx, outside, [DID, OUTSIDE]);
-    scene.invite(a);
-    scene.ring(a);
+    scene.invite_and_ring(a);
     scene.wait(2_000);
     scene.answer(a);
     scene.wait(200);
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.wait(3_000);
     let answered = scene.answer(b);
     let talks = scene.now();
@@ -496,8 +452,7 @@ fn an_anonymous_caller_is_no_click_to_call() {
     scene.connect(a);
     scene.connect(b);
     scene.wait(1_000);
-    scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    scene.bye_all(&[a, b], Side::Caller);
     assert_eq!(play(scene).calls.len(), 2);
 }
 
@@ -511,16 +466,9 @@ fn an_ambiguous_pbx_call_is_not_taken_for_click_to_call() {
     let b = scene.leg(pbx, outside, [DID, OUTSIDE]);
     scene.invite(a);
     scene.answer(a);
-    scene.invite(x);
-    scene.invite(b);
-    scene.ring(b);
+    scene.connect_via(x, b, 1_000);
     scene.wait(1_000);
-    scene.answer(b);
-    scene.answer(x);
-    scene.wait(1_000);
-    for leg in [x, b, a] {
-        scene.bye(leg, Side::Caller);
-    }
+    scene.bye_all(&[x, b, a], Side::Caller);
     let played = play(scene);
     assert_eq!(played.calls.len(), 3);
     assert!(related(&call_of(&played, scene, a).record, &call_of(&played, scene, b).record));

@@ -17,21 +17,14 @@ fn hunted(config: Config) -> (PlayedScene, i64, i64) {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
     let scene = &mut office.scene;
-    scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
-    scene.ring(a);
+    scene.ring_through(a, b);
     scene.wait(15_000);
     scene.cancel(b);
-    scene.invite(c);
-    scene.ring(c);
+    scene.invite_and_ring(c);
     scene.wait(3_000);
     scene.answer(c);
     scene.answer(a);
-    let talks = scene.now();
-    scene.bridge(a, c, 2_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
+    let [talks, ended] = scene.bridge_until_bye(a, c, 2_000, Side::Caller);
     (play_with(scene, config), talks, ended)
 }
 
@@ -63,21 +56,14 @@ fn an_extension_that_joins_the_ringing_late_is_of_the_same_call() {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
     let scene = &mut office.scene;
-    scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
-    scene.ring(a);
+    scene.ring_through(a, b);
     scene.wait(10_000);
-    scene.invite(c);
-    scene.ring(c);
+    scene.invite_and_ring(c);
     scene.wait(2_000);
     scene.answer(c);
     scene.cancel(b);
     scene.answer(a);
-    let talks = scene.now();
-    scene.bridge(a, c, 2_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
+    let [talks, ended] = scene.bridge_until_bye(a, c, 2_000, Side::Caller);
     let played = play(scene);
     assert_eq!(who(&played.only().record), (CallDirection::Inbound, Some("201"), CallOutcome::Answered));
     hears(played.only(), (1, 3), talks, ended);
@@ -91,16 +77,12 @@ fn a_pbx_may_think_for_seconds_before_it_rings_anybody() {
     scene.invite(a);
     // It looks the caller up somewhere: longer than the 2 s in which legs are joined by their times alone.
     scene.wait(3_000);
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.ring(a);
     scene.wait(1_000);
     scene.answer(b);
     scene.answer(a);
-    let talks = scene.now();
-    scene.bridge(a, b, 2_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    let [talks, ended] = scene.bridge_until_bye(a, b, 2_000, Side::Caller);
     let played = play(scene);
     assert_eq!(who(&played.only().record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
     hears(played.only(), (1, 2), talks, ended);
@@ -112,8 +94,7 @@ fn an_ambiguous_leg_is_related_to_both_waiting_calls() {
     let (a, x, b) = (office.inbound(), office.inbound(), office.rings_200());
     let scene = &mut office.scene;
     for leg in [a, x] {
-        scene.invite(leg);
-        scene.ring(leg);
+        scene.invite_and_ring(leg);
         scene.wait(5_000);
     }
     scene.invite(b);
@@ -122,9 +103,7 @@ fn an_ambiguous_leg_is_related_to_both_waiting_calls() {
         scene.answer(leg);
     }
     scene.wait(1_000);
-    for leg in [a, x, b] {
-        scene.bye(leg, Side::Caller);
-    }
+    scene.bye_all(&[a, x, b], Side::Caller);
     let played = play(scene);
     let [one, two, three] = played.calls.as_slice() else { panic!("three calls, not {}", played.calls.len()) };
     assert!(played.calls.iter().all(|c| c.record.legs.len() == 1));
@@ -151,10 +130,7 @@ fn two_calls_from_one_number_keep_their_own_extensions() {
         let a2 = scene.leg(&mut outside, pbx, [caller, DID]);
         let b2 = scene.leg(pbx, e201, [caller, "201"]);
         for (a, b) in [(a1, b1), (a2, b2)] {
-            scene.invite(a);
-            scene.invite(b);
-            scene.ring(b);
-            scene.ring(a);
+            scene.ring_through(a, b);
             scene.wait(900);
         }
         for leg in [b1, a1, b2, a2] {
@@ -164,9 +140,7 @@ fn two_calls_from_one_number_keep_their_own_extensions() {
         let voices = [(1, a1, Side::Caller), (2, a1, Side::Callee), (4, a2, Side::Caller), (3, a2, Side::Callee)];
         scene.sound(&voices, 2_000);
         let ended = scene.now();
-        for leg in [a1, b1, a2, b2] {
-            scene.bye(leg, Side::Caller);
-        }
+        scene.bye_all(&[a1, b1, a2, b2], Side::Caller);
         let played = play(scene);
         assert_eq!(legs(&played), [ids(scene, &[a1, b1]), ids(scene, &[a2, b2])], "{caller}");
         let [one, two] = played.calls.as_slice() else { panic!("two calls") };
@@ -184,13 +158,11 @@ fn hunting_and_a_second_call_from_one_number_stay_separate() {
     let b2 = office.scene.leg(&mut office.pbx, &mut e202, [OUTSIDE, "202"]);
     let scene = &mut office.scene;
     for leg in [a1, b1] {
-        scene.invite(leg);
-        scene.ring(leg);
+        scene.invite_and_ring(leg);
     }
     scene.wait(14_000);
     scene.invite(a2);
-    scene.invite(b2);
-    scene.ring(b2);
+    scene.invite_and_ring(b2);
     scene.wait(1_000);
     // 200 gives up. 201 could be rung for either of the two.
     scene.cancel(b1);
@@ -200,8 +172,7 @@ fn hunting_and_a_second_call_from_one_number_stay_separate() {
     scene.wait(1_000);
     scene.cancel(b2);
     scene.cancel(a2);
-    scene.bye(a1, Side::Caller);
-    scene.bye(c1, Side::Caller);
+    scene.bye_all(&[a1, c1], Side::Caller);
     let played = play(scene);
     let [one, two, three] = played.calls.as_slice() else { panic!("three calls, not {}", played.calls.len()) };
     assert_eq!(legs(&played)[1..], [ids(scene, &[a2, b2]), ids(scene, &[c1])]);
@@ -220,9 +191,7 @@ fn an_ambiguous_leg_is_not_assigned_to_a_newer_call() {
     scene.answer(b);
     scene.answer(a2);
     scene.wait(500);
-    for leg in [a1, a2, b] {
-        scene.bye(leg, Side::Caller);
-    }
+    scene.bye_all(&[a1, a2, b], Side::Caller);
     let played = play(scene);
     let [one, two, three] = played.calls.as_slice() else { panic!("three calls, not {}", played.calls.len()) };
     assert_eq!(three.record.related, [one.record.id.clone(), two.record.id.clone()]);
@@ -277,10 +246,7 @@ fn a_ring_group_of_sixty_is_one_call() {
         scene.cancel(*leg);
         scene.wait(1 - 40);
     }
-    let talks = scene.now();
-    scene.bridge(a, taken, 2_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(taken, Side::Caller);
+    let [talks, ended] = scene.bridge_until_bye(a, taken, 2_000, Side::Caller);
     let played = play(scene);
     assert_eq!(who(&played.only().record), (CallDirection::Inbound, Some("341"), CallOutcome::Answered));
     assert_eq!(played.only().record.legs.len(), 61);
@@ -291,10 +257,7 @@ fn a_ring_group_of_sixty_is_one_call() {
 fn hanging_up_during_the_announcement_is_abandoned_with_a_known_pbx() {
     let mut office = Office::new();
     // An ordinary call shows which host is the PBX, and that the mirror shows whom it rings.
-    let (a, b) = office.connected();
-    office.scene.bridge(a, b, 400);
-    office.scene.bye(a, Side::Caller);
-    office.scene.bye(b, Side::Caller);
+    office.plain_call();
     office.scene.wait(60_000);
     let mut caller = ScenePhone::new("+79990000555", 4);
     let menu = office.scene.leg(&mut caller, &mut office.pbx, ["+79990000555", DID]);
@@ -319,14 +282,12 @@ fn a_menu_then_an_extension_is_one_call_with_a_person() {
     let answered = scene.connect(a);
     let listens = scene.now();
     scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 4_000);
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.sound(&[(MUSIC, a, Side::Callee), (1, a, Side::Caller)], 1_000);
     let taken = scene.answer(b);
     let talks = scene.now();
     scene.bridge(a, b, 2_000);
-    let ended = scene.bye(b, Side::Callee);
-    scene.bye(a, Side::Callee);
+    let ended = scene.bye_all(&[b, a], Side::Callee);
     let played = play(scene);
     let record = &played.only().record;
     assert_eq!(who(record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
@@ -356,10 +317,7 @@ fn voice_mail_after_ringing_is_abandoned_and_names_the_extension() {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
     let scene = &mut office.scene;
-    scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
-    scene.ring(a);
+    scene.ring_through(a, b);
     scene.wait(20_000);
     scene.cancel(b);
     scene.answer(a);
@@ -398,10 +356,7 @@ fn a_mailbox_after_a_mobile_that_nobody_answered_is_recorded() {
     // 201 calls 200, who has all calls sent to a mobile.
     let a = scene.leg(e201, pbx, ["201", "200"]);
     let mobile = scene.leg(pbx, outside, ["201", OUTSIDE]);
-    scene.invite(a);
-    scene.invite(mobile);
-    scene.ring(mobile);
-    scene.ring(a);
+    scene.ring_through(a, mobile);
     scene.wait(5_000);
     scene.cancel(mobile);
     scene.answer(a);
@@ -426,16 +381,12 @@ fn an_outbound_call_over_a_second_trunk_is_one_call() {
         scene.invite(first);
         scene.wait(fails_after_ms);
         scene.refuse(first, 503, &[]);
-        scene.invite(second);
-        scene.ring(second);
+        scene.invite_and_ring(second);
         scene.ring(a);
         scene.wait(2_000);
         let answered = scene.answer(second);
         scene.answer(a);
-        let talks = scene.now();
-        scene.bridge(a, second, 2_000);
-        let ended = scene.bye(a, Side::Caller);
-        scene.bye(second, Side::Caller);
+        let [talks, ended] = scene.bridge_until_bye(a, second, 2_000, Side::Caller);
         let played = play(scene);
         let record = &played.only().record;
         assert_eq!(who(record), (CallDirection::Outbound, Some("200"), CallOutcome::Answered), "{fails_after_ms}");
@@ -476,8 +427,7 @@ fn a_proxy_that_forks_names_the_extension_by_its_request_uri() {
     scene.cancel(b);
     let talks = scene.now();
     scene.talk(a, 3_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
+    let ended = scene.bye_all(&[a, c], Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
     assert_eq!(who(record), (CallDirection::Inbound, Some("201"), CallOutcome::Answered));
@@ -496,16 +446,12 @@ fn a_call_forwarded_to_a_mobile_names_no_extension() {
     scene.invite(a);
     scene.invite(b);
     scene.refuse(b, 302, &[MessageChange::Header("Contact: <sip:+79161234567@10.0.0.9>")]);
-    scene.invite(m);
-    scene.ring(m);
+    scene.invite_and_ring(m);
     scene.ring(a);
     scene.wait(500);
     let taken = scene.answer(m);
     scene.answer(a);
-    let talks = scene.now();
-    scene.bridge(a, m, 2_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(m, Side::Caller);
+    let [talks, ended] = scene.bridge_until_bye(a, m, 2_000, Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
     assert_eq!(who(record), (CallDirection::Inbound, None, CallOutcome::Answered));
@@ -523,16 +469,12 @@ fn sent_back(from: &str, after_ms: i64) -> (PlayedScene, i64, i64) {
     scene.at(b).headers.push(format!("Diversion: <sip:{DID}@10.0.0.9>;reason=unconditional"));
     scene.invite(a);
     scene.wait(after_ms);
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.ring(a);
     scene.wait(1_000);
     scene.answer(b);
     scene.answer(a);
-    let talks = scene.now();
-    scene.bridge(a, b, 3_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    let [talks, ended] = scene.bridge_until_bye(a, b, 3_000, Side::Caller);
     (play(scene), talks, ended)
 }
 
@@ -617,8 +559,7 @@ fn an_outbound_call_seen_on_both_sides_of_a_nat_is_outbound() {
     scene.answer(outside);
     scene.answer(inside);
     scene.talk(inside, 1_000);
-    scene.bye(inside, Side::Caller);
-    scene.bye(outside, Side::Caller);
+    scene.bye_all(&[inside, outside], Side::Caller);
     let played = play(&scene);
     assert_eq!(who(&played.only().record), (CallDirection::Outbound, Some("200"), CallOutcome::Answered));
     assert_eq!(played.only().record.legs.len(), 2);
@@ -631,13 +572,11 @@ fn a_group_code_that_an_extension_dials_is_an_internal_call() {
     let a = scene.leg(e200, pbx, ["200", "sales"]);
     let b = scene.leg(pbx, e201, ["200", "201"]);
     scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.answer(b);
     scene.answer(a);
     scene.bridge(a, b, 400);
-    scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    scene.bye_all(&[a, b], Side::Caller);
     let played = play(scene);
     assert_eq!(who(&played.only().record), (CallDirection::Internal, Some("201"), CallOutcome::Answered));
 }
@@ -667,8 +606,7 @@ fn a_second_call_during_ringing_is_separate() {
     let (a1, b1, a2) = (office.inbound(), office.rings_200(), office.inbound());
     let scene = &mut office.scene;
     scene.invite(a1);
-    scene.invite(b1);
-    scene.ring(b1);
+    scene.invite_and_ring(b1);
     scene.wait(500);
     // The same number again, which the PBX takes into its menu: no telephone rings for it.
     scene.invite(a2);
@@ -678,8 +616,7 @@ fn a_second_call_during_ringing_is_separate() {
     scene.answer(a1);
     scene.bye(a2, Side::Caller);
     scene.wait(1_000);
-    scene.bye(a1, Side::Caller);
-    scene.bye(b1, Side::Caller);
+    scene.bye_all(&[a1, b1], Side::Caller);
     assert_eq!(legs(&play(scene)), [ids(scene, &[a1, b1]), ids(scene, &[a2])]);
 }
 
@@ -718,17 +655,14 @@ fn two_rung_at_once(taken: usize) -> (Scene, [DialogId; 5], i64) {
     let b2 = office.scene.leg(&mut office.pbx, &mut e202, [OUTSIDE, "202"]);
     let mut scene = office.scene;
     for leg in [a1, b1] {
-        scene.invite(leg);
-        scene.ring(leg);
+        scene.invite_and_ring(leg);
     }
     scene.wait(5_000);
     scene.invite(a2);
     scene.wait(100);
-    scene.invite(c);
-    scene.ring(c);
+    scene.invite_and_ring(c);
     scene.wait(1_000);
-    scene.invite(b2);
-    scene.ring(b2);
+    scene.invite_and_ring(b2);
     scene.wait(2_000);
     let phones = [b1, c, b2];
     scene.answer(phones[taken]);

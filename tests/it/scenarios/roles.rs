@@ -91,10 +91,7 @@ fn extensions_may_be_listed() {
 fn the_trunks_leg_alone_is_inbound_where_the_pbx_is_known() {
     let mut office = Office::new();
     // An ordinary call shows which host is the PBX.
-    let (a, b) = office.connected();
-    office.scene.bridge(a, b, 400);
-    office.scene.bye(a, Side::Caller);
-    office.scene.bye(b, Side::Caller);
+    office.plain_call();
     // An hour later the trunk's leg of another call is all that is seen: the PBX itself took it (a fax, a mailbox).
     office.scene.wait(3_600_000);
     let mut caller = ScenePhone::new("+79990000555", 4);

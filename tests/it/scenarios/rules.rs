@@ -86,17 +86,14 @@ fn through_pbx(rules: Vec<CallRule>) -> (PlayedScene, [DialogId; 3]) {
     let scene: &mut Scene = &mut office.scene;
     scene.connect(a);
     scene.sound(&[(5, a, Side::Callee)], 1_000);
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.wait(1_000);
     scene.cancel(b);
-    scene.invite(c);
-    scene.ring(c);
+    scene.invite_and_ring(c);
     scene.wait(1_000);
     scene.answer(c);
     scene.bridge(a, c, 2_000);
-    scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
+    scene.bye_all(&[a, c], Side::Caller);
     (play_with(scene, with(rules)), [a, b, c])
 }
 
@@ -147,8 +144,7 @@ fn a_rule_by_direction_sees_through_the_pbx() {
     scene.answer(b);
     scene.answer(a);
     scene.bridge(a, b, 1_000);
-    scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    scene.bye_all(&[a, b], Side::Caller);
     let outbound = CallRule { direction: Some(CallDirection::Outbound), ..rule(RuleAction::Exclude) };
     let played = play_with(scene, with(vec![outbound]));
     assert_eq!((played.only().record.verdict, played.media_bytes), (Some(CallVerdict::Excluded), 0));

@@ -1,23 +1,11 @@
 //! Transfers through a PBX and without one; call park and pickup.
 
-use callspan::call::record::{CallOutcome, CallRecord, EndedBy, Side};
+use callspan::call::record::{EndedBy, CallOutcome, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
-use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
-use crate::support::playback::{PlayedScene, play};
+use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, call_of, related};
+use crate::support::playback::play;
 use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
-
-/// Returns the call that has this dialog as its first leg.
-#[track_caller]
-fn call_of<'a>(played: &'a PlayedScene, scene: &Scene, d: DialogId) -> &'a crate::support::playback::PlayedCall {
-    let id = &scene.get(d).call_id;
-    let found = played.calls.iter().find(|c| c.record.legs.first().is_some_and(|l| l.sip_call_id == *id));
-    found.unwrap_or_else(|| panic!("{id} is the first leg of no call"))
-}
-
-fn related(a: &CallRecord, b: &CallRecord) -> bool {
-    a.related.contains(&b.id) && b.related.contains(&a.id)
-}
 
 fn refer_to_replaces(scene: &Scene, target: &str, replaced: DialogId, to_tag_first: usize) -> String {
     let dialog = scene.get(replaced);
@@ -37,8 +25,7 @@ fn a_blind_transfer_without_a_pbx_is_two_related_calls() {
     let referred = scene.now();
     scene.refer(first, Side::Callee, "<sip:201@10.0.0.3>");
     let second = scene.dialog(&mut a, &mut c);
-    scene.invite(second);
-    scene.ring(second);
+    scene.invite_and_ring(second);
     let bye = scene.bye(first, Side::Callee);
     scene.wait(1_000);
     scene.answer(second);
@@ -79,8 +66,7 @@ fn an_attended_transfer_between_phones_is_three_related_calls() {
     scene.at(third).headers.push(replaces);
     scene.invite(third);
     scene.answer(third);
-    scene.bye(consultation, Side::Callee);
-    scene.bye(first, Side::Callee);
+    scene.bye_all(&[consultation, first], Side::Callee);
     let talks = scene.now();
     scene.talk(third, 2_000);
     let ended = scene.bye(third, Side::Caller);
@@ -106,12 +92,7 @@ fn an_attended_transfer_in_a_pbx_is_one_call_and_a_consultation() {
     // 200 consults 201 through the PBX.
     let c = scene.leg(e200, pbx, ["200", "201"]);
     let d = scene.leg(pbx, e201, ["200", "201"]);
-    scene.invite(c);
-    scene.invite(d);
-    scene.ring(d);
-    scene.wait(500);
-    scene.answer(d);
-    scene.answer(c);
+    scene.connect_via(c, d, 500);
     let consults = scene.now();
     scene.sound(
         &[
@@ -130,8 +111,7 @@ fn an_attended_transfer_in_a_pbx_is_one_call_and_a_consultation() {
     scene.bye(c, Side::Callee);
     let taken = scene.now();
     scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (1, d, Side::Caller), (3, d, Side::Callee)], 8_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(d, Side::Caller);
+    let ended = scene.bye_all(&[a, d], Side::Caller);
     let played = play(scene);
     assert_eq!(played.calls.len(), 2, "{:#?}", played.calls.iter().map(|c| &c.record.legs).collect::<Vec<_>>());
     let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
@@ -155,14 +135,10 @@ fn a_blind_transfer_inside_a_pbx_goes_on_in_the_same_call() {
     let referred = scene.now();
     scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
     scene.bye(b, Side::Caller);
-    scene.invite(c);
-    scene.ring(c);
+    scene.invite_and_ring(c);
     scene.sound(&[(MUSIC, a, Side::Callee)], 1_000);
     scene.answer(c);
-    let taken = scene.now();
-    scene.bridge(a, c, 3_000);
-    let ended = scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
+    let [taken, ended] = scene.bridge_until_bye(a, c, 3_000, Side::Caller);
     let played = play(scene);
     let record = &played.only().record;
     assert_eq!((record.legs.len(), record.outcome, record.ended_by), (3, CallOutcome::Answered, Some(EndedBy::Caller)));
@@ -227,8 +203,7 @@ fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
     let c = office.scene.leg(&mut office.e200, &mut office.pbx, ["200", "201"]);
     let d = office.scene.leg(&mut office.pbx, &mut office.e201, ["200", "201"]);
     office.scene.invite(c);
-    office.scene.invite(d);
-    office.scene.ring(d);
+    office.scene.invite_and_ring(d);
     office.scene.answer(d);
     office.scene.answer(c);
     office.scene.bridge(c, d, 2_000);

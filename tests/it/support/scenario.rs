@@ -293,6 +293,37 @@ impl Scene {
         when
     }
 
+    /// INVITE with an offer, 100, 180.
+    pub fn invite_and_ring(&mut self, d: DialogId) {
+        self.invite(d);
+        self.ring(d);
+    }
+
+    /// Rings a telephone through a PBX: an INVITE on each leg, then 180 on the inner and on the outer leg.
+    pub fn ring_through(&mut self, outer: DialogId, inner: DialogId) {
+        self.invite(outer);
+        self.invite(inner);
+        self.ring(inner);
+        self.ring(outer);
+    }
+
+    /// As [`Scene::ring_through`], and both legs are answered after `ms` of ringing.
+    pub fn connect_through(&mut self, outer: DialogId, inner: DialogId, ms: i64) {
+        self.ring_through(outer, inner);
+        self.wait(ms);
+        self.answer(inner);
+        self.answer(outer);
+    }
+
+    /// As [`Scene::connect_through`] by a PBX that does not pass on the 180.
+    pub fn connect_via(&mut self, outer: DialogId, inner: DialogId, ms: i64) {
+        self.invite(outer);
+        self.invite_and_ring(inner);
+        self.wait(ms);
+        self.answer(inner);
+        self.answer(outer);
+    }
+
     /// INVITE, 100, 180, a second of ringing, 200, ACK.
     pub fn connect(&mut self, d: DialogId) -> i64 {
         self.invite(d);
@@ -320,6 +351,15 @@ impl Scene {
         let when = self.now_ms;
         self.request(d, side, "BYE", &[]);
         self.response(d, side.other(), (200, "BYE"), &[]);
+        when
+    }
+
+    /// A BYE of this side in each dialog, in order. Returns the millisecond of the first BYE.
+    pub fn bye_all(&mut self, dialogs: &[DialogId], side: Side) -> i64 {
+        let when = self.now_ms;
+        for &d in dialogs {
+            self.bye(d, side);
+        }
         when
     }
 
@@ -386,6 +426,13 @@ impl Scene {
         let speakers =
             [(left, a, Side::Caller), (right, a, Side::Callee), (left, b, Side::Caller), (right, b, Side::Callee)];
         self.sound(&speakers, ms);
+    }
+
+    /// As [`Scene::bridge`], then a BYE of `side` in `a` and in `b`. Returns the ms of the first packet and of the BYE.
+    pub fn bridge_until_bye(&mut self, a: DialogId, b: DialogId, ms: i64, side: Side) -> [i64; 2] {
+        let talks = self.now();
+        self.bridge(a, b, ms);
+        [talks, self.bye_all(&[a, b], side)]
     }
 
     /// Voices on sides of dialogs, all at once for so long.

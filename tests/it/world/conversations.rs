@@ -151,12 +151,10 @@ fn legs_out(scene: &mut Scene, ours: &mut ScenePhone, pbx: &mut ScenePhone, outs
 /// Hangs up at both legs: the caller of the first, or the callee of the second.
 fn hang_up(scene: &mut Scene, rng: &mut fastrand::Rng, [a, b]: [DialogId; 2]) -> EndedBy {
     if rng.bool() {
-        scene.bye(a, Side::Caller);
-        scene.bye(b, Side::Caller);
+        scene.bye_all(&[a, b], Side::Caller);
         EndedBy::Caller
     } else {
-        scene.bye(b, Side::Callee);
-        scene.bye(a, Side::Callee);
+        scene.bye_all(&[b, a], Side::Callee);
         EndedBy::Callee
     }
 }
@@ -268,8 +266,7 @@ fn through_pbx(
     scene.invite(a);
     // It rings somebody at once, or looks the number up first.
     scene.wait(if rng.bool() { rng.i64(0..300) } else { rng.i64(0..4_000) });
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.wait(rng.i64(0..2_000));
     scene.answer(b);
     scene.answer(a);
@@ -292,8 +289,7 @@ fn outbound(
 ) -> Vec<ExpectedRecord> {
     let [a, b] = legs_out(scene, one, pbx, outside);
     scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.wait(rng.i64(0..2_000));
     scene.answer(b);
     scene.answer(a);
@@ -314,8 +310,7 @@ fn second_trunk(
     scene.invite(first);
     scene.wait(rng.i64(0..5_000));
     scene.refuse(first, 503, &[]);
-    scene.invite(second);
-    scene.ring(second);
+    scene.invite_and_ring(second);
     scene.wait(rng.i64(0..1_000));
     scene.answer(second);
     scene.answer(a);
@@ -371,8 +366,7 @@ fn proxy_fork(
     scene.answer(a);
     scene.cancel(b);
     scene.talk(a, 600);
-    scene.bye(a, Side::Caller);
-    scene.bye(c, Side::Caller);
+    scene.bye_all(&[a, c], Side::Caller);
     vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), EndedBy::Caller)]
 }
 
@@ -383,18 +377,14 @@ fn hunting(
     [outside, one, two, pbx]: ConversationPhones<'_>,
 ) -> Vec<ExpectedRecord> {
     let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
-    scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
-    scene.ring(a);
+    scene.ring_through(a, b);
     scene.wait(rng.i64(0..6_000));
     if rng.bool() {
         scene.cancel(b)
     } else {
         scene.refuse(b, 486, &[])
     }
-    scene.invite(c);
-    scene.ring(c);
+    scene.invite_and_ring(c);
     scene.wait(rng.i64(0..2_000));
     scene.answer(c);
     scene.answer(a);
@@ -410,13 +400,9 @@ fn staggered(
     [outside, one, two, pbx]: ConversationPhones<'_>,
 ) -> Vec<ExpectedRecord> {
     let (a, b, c) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one), rings(scene, outside, pbx, two));
-    scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
-    scene.ring(a);
+    scene.ring_through(a, b);
     scene.wait(rng.i64(0..6_000));
-    scene.invite(c);
-    scene.ring(c);
+    scene.invite_and_ring(c);
     scene.wait(rng.i64(0..2_000));
     let (taken, other, taker) = if rng.bool() { (c, b, two) } else { (b, c, one) };
     scene.answer(taken);
@@ -435,8 +421,7 @@ fn queue(
     let (a, b) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one));
     scene.connect(a);
     scene.sound(&[(MUSIC, a, Side::Callee)], rng.i64(500..3_000));
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.wait(500);
     scene.answer(b);
     scene.bridge(a, b, 500);
@@ -471,8 +456,7 @@ fn sent_on(
     scene.at(b).headers.push(format!("Diversion: <sip:{DID}@10.0.0.9>;reason=unconditional"));
     scene.invite(a);
     scene.wait(rng.i64(0..5_000));
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.wait(rng.i64(0..1_000));
     scene.answer(b);
     scene.answer(a);
@@ -617,8 +601,7 @@ fn attended_by_phones(
     scene.at(third).headers.push(header);
     scene.invite(third);
     scene.answer(third);
-    scene.bye(consultation, Side::Callee);
-    scene.bye(first, Side::Callee);
+    scene.bye_all(&[consultation, first], Side::Callee);
     scene.talk(third, 500);
     scene.bye(third, Side::Caller);
     vec![
@@ -671,8 +654,7 @@ fn click_to_call(
     let b = scene.leg(pbx, outside, [DID, &theirs]);
     scene.connect(a);
     scene.wait(rng.i64(0..1_000));
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.wait(rng.i64(0..1_000));
     scene.answer(b);
     scene.sound(&[(1, a, Side::Caller), (2, a, Side::Callee), (2, b, Side::Caller), (1, b, Side::Callee)], 500);
@@ -698,8 +680,7 @@ fn direct_media(
         false => legs_out(scene, one, pbx, outside),
     };
     scene.invite(a);
-    scene.invite(b);
-    scene.ring(b);
+    scene.invite_and_ring(b);
     scene.wait(rng.i64(0..1_000));
     scene.answer(b);
     scene.answer(a);
@@ -714,7 +695,6 @@ fn direct_media(
     // Sound between the two re-INVITEs is not checked.
     scene.wait(200);
     scene.rtp(&[(1, (caller, callee)), (2, (callee, caller))], 800);
-    scene.bye(a, Side::Caller);
-    scene.bye(b, Side::Caller);
+    scene.bye_all(&[a, b], Side::Caller);
     vec![truth.heard_on(scene, b, Side::Caller)]
 }
