@@ -4,28 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use super::{callspan, run, stderr, stdout};
 use callspan::call::record::{CallOutcome, CallRecord, CallVerdict, EndedBy};
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FakePyrus};
-
-fn callspan(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
-    // The environment of the test machine must not change the result.
-    command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
-    command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
-    command
-}
-
-fn run(args: &[&str]) -> Output {
-    callspan(args).output().expect("the binary runs")
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 #[track_caller]
 fn expect_code(output: &Output, code: i32) {

@@ -81,6 +81,18 @@ impl Office {
         [a, self.scene.leg(&mut self.pbx, &mut self.outside, [DID, OUTSIDE])]
     }
 
+    /// 200 consults 201 through the PBX for `ms` while the caller of `a` hears music. Returns both legs of the
+    /// consultation and the ms of its first packet.
+    fn consult(&mut self, a: DialogId, ms: i64) -> (DialogId, DialogId, i64) {
+        let Self { scene, pbx, e200, e201, .. } = self;
+        let (c, d) = (scene.leg(e200, pbx, ["200", "201"]), scene.leg(pbx, e201, ["200", "201"]));
+        scene.connect_via(c, d, 500);
+        let begins = scene.now();
+        let voices = [(2, c, Side::Caller), (3, c, Side::Callee), (2, d, Side::Caller), (3, d, Side::Callee)];
+        scene.sound(&[&[(MUSIC, a, Side::Callee)], &voices[..]].concat(), ms);
+        (c, d, begins)
+    }
+
     /// A short inbound call that shows which host is the PBX.
     fn plain_call(&mut self) {
         let (a, b) = self.connected();

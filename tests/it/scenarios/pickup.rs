@@ -1,7 +1,7 @@
 //! Calls that reach another telephone without REFER and Replaces: feature codes, directed pickup, a re-INVITE inside the
 //! PBX; and calls that the PBX originates.
 
-use callspan::call::record::{CallDirection, EndedBy, CallOutcome, Side};
+use callspan::call::record::{CallDirection, CallOutcome, EndedBy, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, call_of, related};
@@ -88,26 +88,13 @@ fn a_consultation_by_feature_code_is_related_to_its_call() {
 fn a_transfer_by_reinvite_is_one_call_and_a_consultation() {
     let mut office = Office::new();
     let (a, b) = office.connected();
-    let Office { scene, pbx, e200, e201, .. } = &mut office;
-    let talks = scene.now();
-    scene.bridge(a, b, 2_000);
-    let holds = scene.now();
-    scene.hold(b, Side::Callee);
+    let talks = office.scene.now();
+    office.scene.bridge(a, b, 2_000);
+    let holds = office.scene.now();
+    office.scene.hold(b, Side::Callee);
     // 200 consults 201 through the PBX and presses "transfer": no REFER, only what the PBX does about it.
-    let c = scene.leg(e200, pbx, ["200", "201"]);
-    let d = scene.leg(pbx, e201, ["200", "201"]);
-    scene.connect_via(c, d, 500);
-    let consults = scene.now();
-    scene.sound(
-        &[
-            (MUSIC, a, Side::Callee),
-            (2, c, Side::Caller),
-            (3, c, Side::Callee),
-            (2, d, Side::Caller),
-            (3, d, Side::Callee),
-        ],
-        2_000,
-    );
+    let (c, d, consults) = office.consult(a, 2_000);
+    let scene = &mut office.scene;
     scene.bye(b, Side::Caller);
     scene.bye(c, Side::Callee);
     // A re-INVITE announces each side to the other, to the trunk with another port of the PBX.

@@ -1,6 +1,6 @@
 //! Transfers through a PBX and without one; call park and pickup.
 
-use callspan::call::record::{EndedBy, CallOutcome, Side};
+use callspan::call::record::{CallOutcome, EndedBy, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, call_of, related};
@@ -84,26 +84,13 @@ fn an_attended_transfer_between_phones_is_three_related_calls() {
 fn an_attended_transfer_in_a_pbx_is_one_call_and_a_consultation() {
     let mut office = Office::new();
     let (a, b) = office.connected();
-    let Office { scene, pbx, e200, e201, .. } = &mut office;
-    let talks = scene.now();
-    scene.bridge(a, b, 2_000);
-    let holds = scene.now();
-    scene.hold(b, Side::Callee);
+    let talks = office.scene.now();
+    office.scene.bridge(a, b, 2_000);
+    let holds = office.scene.now();
+    office.scene.hold(b, Side::Callee);
     // 200 consults 201 through the PBX.
-    let c = scene.leg(e200, pbx, ["200", "201"]);
-    let d = scene.leg(pbx, e201, ["200", "201"]);
-    scene.connect_via(c, d, 500);
-    let consults = scene.now();
-    scene.sound(
-        &[
-            (MUSIC, a, Side::Callee),
-            (2, c, Side::Caller),
-            (3, c, Side::Callee),
-            (2, d, Side::Caller),
-            (3, d, Side::Callee),
-        ],
-        2_000,
-    );
+    let (c, d, consults) = office.consult(a, 2_000);
+    let scene = &mut office.scene;
     // REFER with Replaces on the first call; the PBX bridges the outside party with 201 and hangs up on 200.
     let refer_to = refer_to_replaces(scene, "201@10.0.0.9", c, 1);
     scene.refer(b, Side::Callee, &refer_to);
