@@ -221,7 +221,7 @@ fn headers_that_move_calls_are_typed() {
     }
     assert_eq!(ReferTo::parse("<sip:pbx?Replaces=abc@h>").unwrap().target.uri.host, "pbx");
     assert_eq!(
-        SessionExpires::parse("1800 ; SessionRefresher=UAC"),
+        SessionExpires::parse("1800 ; Refresher=UAC"),
         Some(SessionExpires { delta_s: 1800, refresher: Some(SessionRefresher::Uac) })
     );
     assert_eq!(SessionExpires::parse("soon"), None);
@@ -241,7 +241,7 @@ fn headers_that_move_calls_are_typed() {
 fn lists_of_addresses_are_typed() {
     let m = parse(
         b"SIP/2.0 200 OK\r\ni: x\r\nP-Asserted-Identity: \"A, B\" <sip:1@x>, <tel:+7999>\r\n\
-        History-Info: <sip:200@x?ReasonHeader=SIP%3Bcause%3D302>;index=1.1\r\n\
+        History-Info: <sip:200@x?Reason=SIP%3Bcause%3D302>;index=1.1\r\n\
         Diversion: <sip:300@x>;reason=no-answer;counter=1\r\n\r\n",
     );
     let identities = m.addresses("p-asserted-identity");
