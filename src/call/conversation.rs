@@ -60,6 +60,15 @@ pub(crate) struct Conversation {
     pub(crate) segment_due_at: Option<Timestamp>,
 }
 
+/// Reference to a live call. Its slot may hold another call later, so the id is compared, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CallRef {
+    /// Slot of the call in the engine's table.
+    pub(crate) slot: usize,
+    /// Id of the call.
+    pub(crate) id: String,
+}
+
 /// The party that took a call by a leg of another call: with a pickup code, or at an outside telephone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AnsweredElsewhere {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::call::config::Config;
+use crate::call::conversation::CallRef;
 use crate::call::correlation_keys::{CorrelationKeys, LegSignature};
 use crate::call::dialog::{AnswerEvidence, Dialog, DialogStart, DialogState};
 use crate::call::event::LegId;
@@ -15,73 +16,73 @@ use crate::time::Timestamp;
 
 /// A leg.
 #[derive(Debug)]
-pub struct Leg {
+pub(crate) struct Leg {
     /// Its handle for the sink.
-    pub id: LegId,
+    pub(crate) id: LegId,
     /// Stem of its spool file.
-    pub name: String,
+    pub(crate) name: String,
     /// Place of its conversation.
-    pub conversation: usize,
+    pub(crate) conversation: usize,
     /// Its signalling.
-    pub dialog: Dialog,
+    pub(crate) dialog: Dialog,
     /// Who speaks, by its own messages.
-    pub parties: LegParties,
+    pub(crate) parties: LegParties,
     /// What its first message tells about the call that it belongs to.
-    pub traces: CorrelationKeys,
+    pub(crate) correlation_keys: CorrelationKeys,
     /// By what it can be found when another leg may belong to it.
-    pub join_keys: Vec<u64>,
+    pub(crate) index_keys: Vec<u64>,
     /// Its streams.
-    pub streams: Vec<RtpStream>,
+    pub(crate) streams: Vec<RtpStream>,
     /// The voice codec last heard of each side.
-    pub voices: [Option<String>; 2],
+    pub(crate) last_codecs: [Option<String>; 2],
     /// Flows that are routed here.
-    pub flows: Vec<(Endpoint, Endpoint)>,
+    pub(crate) flows: Vec<(Endpoint, Endpoint)>,
     /// Addresses claimed for it, and the negotiation's generation then.
-    pub claimed: Vec<Endpoint>,
+    pub(crate) announced: Vec<Endpoint>,
     /// See `claimed`.
-    pub claimed_generation: Option<u32>,
+    pub(crate) announced_generation: Option<u32>,
     /// How far the sink was told.
-    pub spool: LegSpoolState,
+    pub(crate) spool: LegSpoolState,
     /// When the spool was told that the recorded part begins.
-    pub started_at: Option<Timestamp>,
+    pub(crate) started_at: Option<Timestamp>,
     /// First and newest media packet.
-    pub first_media_at: Option<Timestamp>,
+    pub(crate) first_media_at: Option<Timestamp>,
     /// See `first_media_at`.
-    pub last_media_at: Option<Timestamp>,
+    pub(crate) last_media_at: Option<Timestamp>,
     /// Since when another call claims its media address.
-    pub superseded_at: Option<Timestamp>,
+    pub(crate) superseded_at: Option<Timestamp>,
     /// First message.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// The keys that its sides press.
-    pub keypad: DtmfDetector,
+    pub(crate) keypad: DtmfDetector,
     /// Its conversation is or was paused: each packet must be looked at for it.
-    pub hushed: bool,
+    pub(crate) pause_seen: bool,
     /// Nothing more is expected of it.
-    pub closed: bool,
+    pub(crate) closed: bool,
     /// When it is looked at next.
-    pub check_at: Timestamp,
+    pub(crate) timer_at: Timestamp,
     /// Calls that it may be of as well as of its own: their places, and their ids, for a place may be used again.
-    pub rivals: Vec<(usize, String)>,
+    pub(crate) alternatives: Vec<CallRef>,
     /// When what the PBX did about its answer is looked at.
-    pub taken_at: Option<Timestamp>,
+    pub(crate) review_due_at: Option<Timestamp>,
 }
 
 /// What is known of a leg before it has a place and a conversation.
 #[derive(Clone, Debug)]
-pub struct LegDraft {
+pub(crate) struct LegDraft {
     /// Its signalling so far.
-    pub dialog: Dialog,
+    pub(crate) dialog: Dialog,
     /// Who speaks.
-    pub parties: LegParties,
+    pub(crate) parties: LegParties,
     /// What it may be joined by.
-    pub traces: CorrelationKeys,
+    pub(crate) correlation_keys: CorrelationKeys,
     /// First message.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
 }
 
 impl LegDraft {
     /// What the guess by numbers and times goes by.
-    pub fn signature(&self) -> LegSignature<'_> {
+    pub(crate) fn signature(&self) -> LegSignature<'_> {
         signature(&self.dialog, &self.parties, self.at)
     }
 }
@@ -100,7 +101,7 @@ fn signature<'a>(dialog: &Dialog, parties: &'a LegParties, at: Timestamp) -> Leg
 
 /// How far the sink was told of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LegSpoolState {
+pub(crate) enum LegSpoolState {
     /// It takes what it is given.
     Open,
     /// Nothing may be kept: not opened yet, or excluded by a rule.
@@ -111,7 +112,7 @@ pub enum LegSpoolState {
 
 /// What is due for a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LegDue {
+pub(crate) enum LegDue {
     /// Look again then.
     Later(Timestamp),
     /// It is over since then.
@@ -122,59 +123,59 @@ pub enum LegDue {
 
 impl Leg {
     /// A leg that begins with a message.
-    pub fn new(id: LegId, name: String, conversation: usize, draft: LegDraft) -> Self {
-        let LegDraft { dialog, parties, traces, at } = draft;
+    pub(crate) fn new(id: LegId, name: String, conversation: usize, draft: LegDraft) -> Self {
+        let LegDraft { dialog, parties, correlation_keys, at } = draft;
         Self {
             id,
             name,
             conversation,
             dialog,
             parties,
-            traces,
-            join_keys: Vec::new(),
+            correlation_keys,
+            index_keys: Vec::new(),
             streams: Vec::new(),
-            voices: [None, None],
+            last_codecs: [None, None],
             flows: Vec::new(),
-            claimed: Vec::new(),
-            claimed_generation: None,
+            announced: Vec::new(),
+            announced_generation: None,
             spool: LegSpoolState::Shut,
             started_at: None,
             first_media_at: None,
             last_media_at: None,
             superseded_at: None,
             keypad: DtmfDetector::default(),
-            hushed: false,
+            pause_seen: false,
             created_at: at,
             closed: false,
-            check_at: at,
-            rivals: Vec::new(),
-            taken_at: None,
+            timer_at: at,
+            alternatives: Vec::new(),
+            review_due_at: None,
         }
     }
 
     /// What is known of it but for its media.
-    pub fn draft(&self) -> LegDraft {
+    pub(crate) fn draft(&self) -> LegDraft {
         LegDraft {
             dialog: self.dialog.clone(),
             parties: self.parties.clone(),
-            traces: self.traces.clone(),
+            correlation_keys: self.correlation_keys.clone(),
             at: self.created_at,
         }
     }
 
     /// What the guess by numbers and times goes by.
-    pub fn signature(&self) -> LegSignature<'_> {
+    pub(crate) fn signature(&self) -> LegSignature<'_> {
         signature(&self.dialog, &self.parties, self.created_at)
     }
 
     /// Who sent the first INVITE, and to whom.
-    pub fn hop(&self) -> (Endpoint, Endpoint) {
+    pub(crate) fn hop(&self) -> (Endpoint, Endpoint) {
         (self.dialog.caller_addr, self.dialog.callee_addr)
     }
 
     /// Whether messages between these two hosts are of this hop. Ports may differ (TCP, asymmetric UDP) unless
     /// everything is on one host.
-    pub fn is_hop(&self, a: Endpoint, b: Endpoint) -> bool {
+    pub(crate) fn is_hop(&self, a: Endpoint, b: Endpoint) -> bool {
         let (x, y) = self.hop();
         if x.same_host(y) {
             return (a == x && b == y) || (a == y && b == x);
@@ -183,7 +184,7 @@ impl Leg {
     }
 
     /// What is due at `now`, and when to look again.
-    pub fn due(&self, now: Timestamp, config: &Config) -> LegDue {
+    pub(crate) fn due(&self, now: Timestamp, config: &Config) -> LegDue {
         match self.dialog.phase() {
             DialogState::Ended { at, .. } => self.due_when_ended(now, at),
             DialogState::Challenged { at } => {
@@ -251,38 +252,38 @@ impl Leg {
     }
 
     /// When it was last heard, if another call claims its media address and it has been silent since.
-    pub fn replaced_at(&self) -> Option<Timestamp> {
+    pub(crate) fn replaced_at(&self) -> Option<Timestamp> {
         let (answered, _) = self.dialog.answered?;
         let heard = self.last_media_at.unwrap_or(answered).max(answered);
         self.superseded_at.filter(|since| heard <= *since).map(|_| heard)
     }
 
     /// Whether a stream that begins shows that a side sends from elsewhere now, without having announced it.
-    pub fn has_moved(&self, src: Endpoint, side: Side) -> bool {
+    pub(crate) fn has_moved(&self, src: Endpoint, side: Side) -> bool {
         let mut known = self.streams.iter().filter(|s| s.side == side).peekable();
         self.dialog.answered.is_some()
             && known.peek().is_some()
-            && !self.claimed.contains(&src)
+            && !self.announced.contains(&src)
             && known.all(|s| s.src != src)
     }
 
     /// Whether it was not over at this moment, as far as is known by now.
-    pub fn lived_at(&self, at: Timestamp) -> bool {
+    pub(crate) fn lived_at(&self, at: Timestamp) -> bool {
         self.dialog.ended().is_none_or(|(ended, _)| ended > at)
     }
 
     /// Whether it had been answered by this moment, as far as is known by now.
-    pub fn answered_by(&self, at: Timestamp) -> bool {
+    pub(crate) fn answered_by(&self, at: Timestamp) -> bool {
         self.dialog.answered.is_some_and(|(answered, _)| answered <= at)
     }
 
     /// Whether a code of the PBX was dialled.
-    pub fn dials_code(&self) -> bool {
+    pub(crate) fn dials_code(&self) -> bool {
         self.parties.to.as_deref().is_some_and(|to| to.starts_with(['*', '#']))
     }
 
     /// Whether it came to nothing so far: an INVITE, and no word or sound in return.
-    pub const fn is_unanswered_call(&self) -> bool {
+    pub(crate) const fn is_unanswered_call(&self) -> bool {
         let dialog = &self.dialog;
         matches!(dialog.phase(), DialogState::Inviting)
             && dialog.ringing_at.is_none()
@@ -291,17 +292,17 @@ impl Leg {
     }
 
     /// Whether any media packet was seen.
-    pub const fn has_media(&self) -> bool {
+    pub(crate) const fn has_media(&self) -> bool {
         self.first_media_at.is_some()
     }
 
     /// Whether media of both sides was seen.
-    pub fn has_both_sides(&self) -> bool {
+    pub(crate) fn has_both_sides(&self) -> bool {
         [Side::Caller, Side::Callee].iter().all(|side| self.streams.iter().any(|stream| stream.side == *side))
     }
 
     /// How the attempt ended, by the signalling of this leg.
-    pub fn outcome(&self) -> CallOutcome {
+    pub(crate) fn outcome(&self) -> CallOutcome {
         let dialog = &self.dialog;
         if dialog.answered.is_some() {
             return CallOutcome::Answered;
@@ -323,7 +324,7 @@ impl Leg {
     }
 
     /// What the record says about the leg.
-    pub fn record(&self) -> LegRecord {
+    pub(crate) fn record(&self) -> LegRecord {
         let dialog = &self.dialog;
         LegRecord {
             sip_call_id: dialog.call_id.clone(),
@@ -356,6 +357,6 @@ const UNSEEN_RESPONSES_TIMEOUT: Duration = Duration::from_secs(200);
 /// A phone that rings longer than an hour rings for nobody; Timer C of proxies is three minutes and more.
 const RING_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// How long after its end a leg still takes stragglers (200 to the BYE, frames in disorder, RTP on its way).
-pub const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// A leg whose media address another answered call claims is over when it stays silent for so long.
 const SUPERSEDED_PATIENCE: Duration = Duration::from_secs(5);

@@ -20,7 +20,7 @@ mod early_media;
 pub mod engine;
 pub mod event;
 pub mod id;
-pub mod leg;
+mod leg;
 mod media_index;
 pub mod negotiation;
 pub mod numbers;
@@ -28,7 +28,7 @@ pub mod party;
 pub mod pause;
 pub mod record;
 mod roles;
-pub mod rules;
+mod rules;
 pub mod streams;
 mod timed_out;
 

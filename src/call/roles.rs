@@ -249,7 +249,7 @@ fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
 /// the callee of the call.
 fn is_pickup(leg: &Leg, first: &Leg) -> bool {
     let at_pbx = leg.dialog.callee_addr.same_host(first.dialog.callee_addr);
-    leg.id != first.id && leg.traces.replaces.is_some() && at_pbx
+    leg.id != first.id && leg.correlation_keys.replaces.is_some() && at_pbx
 }
 
 /// Returns the number of the party at this leg.

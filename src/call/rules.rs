@@ -8,7 +8,7 @@ use crate::call::record::{CallDirection, CallRecord};
 
 /// The rules, compiled.
 #[derive(Clone, Debug)]
-pub struct CallRules {
+pub(crate) struct CallRules {
     rules: Vec<CompiledRule>,
 }
 
@@ -23,18 +23,18 @@ struct CompiledRule {
 
 /// What the rules are asked about: a call as it is known now.
 #[derive(Clone, Copy, Debug)]
-pub struct RuleSubject<'a> {
+pub(crate) struct RuleSubject<'a> {
     /// Its record so far.
-    pub record: &'a CallRecord,
+    pub(crate) record: &'a CallRecord,
     /// Its legs' own parties: their headers count.
-    pub parties: &'a [&'a LegParties],
+    pub(crate) parties: &'a [&'a LegParties],
     /// The record's extension is one that rings and may yet not be the one that answers.
-    pub undecided: bool,
+    pub(crate) undecided: bool,
 }
 
 impl CallRules {
     /// Compiles the section.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let rules = config.rules.iter().map(|rule| CompiledRule {
             direction: rule.direction,
             number: rule.number.as_deref().map(NumberPattern::new),
@@ -46,14 +46,14 @@ impl CallRules {
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
     /// What the first rule that fits says; without one, the call is recorded and registered. While only a ringing
     /// extension speaks for an exclusion, the call is recorded: what is deleted too late is still deleted, what was
     /// never kept is lost.
-    pub fn handling(&self, subject: RuleSubject<'_>, plan: &NumberPlan) -> RecordingPolicy {
+    pub(crate) fn handling(&self, subject: RuleSubject<'_>, plan: &NumberPlan) -> RecordingPolicy {
         let internal = subject.record.internal.as_deref();
         let found = self.first(subject, internal, plan);
         if subject.undecided && matches!(found, RecordingPolicy::Exclude { .. }) {

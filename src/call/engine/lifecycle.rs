@@ -36,8 +36,8 @@ impl Engine {
             LegDue::Later(at) => at,
             LegDue::End(..) | LegDue::Close => self.now,
         };
-        self.timers.remove(&(leg.check_at, EngineTimer::Leg(slot)));
-        leg.check_at = at;
+        self.timers.remove(&(leg.timer_at, EngineTimer::Leg(slot)));
+        leg.timer_at = at;
         self.timers.insert((at, EngineTimer::Leg(slot)));
     }
 
@@ -152,15 +152,15 @@ impl Engine {
     pub(super) fn unindex_leg(&mut self, slot: usize) {
         self.remove_flows(slot);
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        self.timers.remove(&(leg.check_at, EngineTimer::Leg(slot)));
-        if let Some(at) = leg.taken_at {
+        self.timers.remove(&(leg.timer_at, EngineTimer::Leg(slot)));
+        if let Some(at) = leg.review_due_at {
             self.timers.remove(&(at, EngineTimer::AnswerReview(slot)));
             self.unresolved_legs.retain(|unresolved| *unresolved != slot);
         }
-        for endpoint in std::mem::take(&mut leg.claimed) {
+        for endpoint in std::mem::take(&mut leg.announced) {
             self.media_index.remove(endpoint, slot);
         }
-        self.correlation_index.remove(slot, &std::mem::take(&mut leg.join_keys));
+        self.correlation_index.remove(slot, &std::mem::take(&mut leg.index_keys));
         if let Some(slots) = self.by_call_id.get_mut(&leg.dialog.call_id) {
             slots.retain(|s| *s != slot);
             if slots.is_empty() {

@@ -190,7 +190,7 @@ impl Engine {
         if ended.is_some() && !is_late {
             return None;
         }
-        let announced_both = leg.claimed.contains(&far_end.endpoint);
+        let announced_both = leg.announced.contains(&far_end.endpoint);
         let position = conversation.legs.iter().position(|s| *s == slot).unwrap_or(usize::MAX);
         let rank = RoutePriority {
             is_late,
@@ -275,7 +275,7 @@ impl Engine {
         }
         let Some(leg) = self.legs.get(route.slot) else { return };
         if leg.spool == LegSpoolState::Open {
-            let paused = leg.hushed
+            let paused = leg.pause_seen
                 && self.conversations.get(leg.conversation).is_some_and(|call| call.pauses.covers(datagram.at));
             let keep = if secret || paused { KeptBytes::Header(header_bytes(packet)) } else { KeptBytes::Whole };
             sink.packet(leg.id, datagram, keep);
@@ -356,7 +356,7 @@ fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a>, RtpParse
 fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> CodecContinuity {
     let stream = &leg.streams[stream];
     let (side, Some(new)) = (stream.side, stream.voice()) else { return CodecContinuity::AsBefore };
-    let known = &mut leg.voices[side.channel()];
+    let known = &mut leg.last_codecs[side.channel()];
     if known.as_deref() == Some(new) {
         return CodecContinuity::AsBefore;
     }

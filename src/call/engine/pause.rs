@@ -110,7 +110,7 @@ impl Engine {
         };
         for slot in call.legs.clone() {
             if let Some(leg) = self.legs.get_mut(slot) {
-                leg.hushed = true;
+                leg.pause_seen = true;
                 if leg.spool == LegSpoolState::Open {
                     sink.decide(leg.id, at, &decision);
                 }
@@ -125,7 +125,7 @@ impl Engine {
         if call.pauses.is_empty() {
             return;
         }
-        leg.hushed = true;
+        leg.pause_seen = true;
         if call.pauses.paused_since().is_some() && leg.spool == LegSpoolState::Open {
             sink.decide(leg.id, at, &Decision::Pause);
         }

@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 
-use crate::call::conversation::Conversation;
+use crate::call::conversation::{CallRef, Conversation};
 use crate::call::correlation_keys::CorrelationKeys;
 use crate::call::dialog::Dialog;
 use crate::call::engine::tombstones::DialogTombstone;
@@ -16,6 +16,20 @@ use crate::call::record::Side;
 use crate::decode::UdpDatagram;
 use crate::net::Transport;
 use crate::sip::{SipFraming, SipMessage, SipMethod};
+
+/// The call to which a new leg is assigned.
+struct AssignedCall {
+    /// Slot of the call.
+    conversation: usize,
+    /// Other calls to which the leg could belong.
+    alternatives: Vec<CallRef>,
+}
+
+impl AssignedCall {
+    const fn only(conversation: usize) -> Self {
+        Self { conversation, alternatives: Vec::new() }
+    }
+}
 
 impl Engine {
     pub(super) fn handle_sip(&mut self, datagram: &UdpDatagram<'_>, transport: Transport, sink: &mut dyn LegSink) {
@@ -66,8 +80,8 @@ impl Engine {
         leg.dialog.handle_message(datagram.at, message);
         if is_late_invite {
             leg.parties = LegParties::read(message, Side::Caller, &self.config, &self.number_plan);
-            let traces = CorrelationKeys::read(message, &self.config);
-            self.update_correlation_keys(slot, traces);
+            let keys = CorrelationKeys::read(message, &self.config);
+            self.update_correlation_keys(slot, keys);
         }
         if message.method() == Some(&SipMethod::Refer) {
             self.handle_refer(slot, message, datagram, sink);
@@ -125,15 +139,15 @@ impl Engine {
         let draft = LegDraft {
             dialog: Dialog::new(message, (datagram.src, datagram.dst), transport, datagram.at),
             parties: LegParties::read(message, Side::Caller, &self.config, &self.number_plan),
-            traces: CorrelationKeys::read(message, &self.config),
+            correlation_keys: CorrelationKeys::read(message, &self.config),
             at: datagram.at,
         };
-        let (conversation, rivals) = match &restored {
-            Some(restored) => (self.restored_conversation(restored, &draft), Vec::new()),
+        let assigned = match &restored {
+            Some(restored) => AssignedCall::only(self.restored_conversation(restored, &draft)),
             None => self.assign_conversation(&draft, sink),
         };
-        let slot = self.add_leg(conversation, draft, restored.as_ref(), sink);
-        self.legs[slot].rivals = rivals;
+        let slot = self.add_leg(assigned.conversation, draft, restored.as_ref(), sink);
+        self.legs[slot].alternatives = assigned.alternatives;
         Some(slot)
     }
 
@@ -157,7 +171,7 @@ impl Engine {
             self.index_restored_leg(slot, restored);
         }
         let leg = &mut self.legs[slot];
-        leg.join_keys = self.correlation_index.add(slot, &leg.traces, &leg.signature());
+        leg.index_keys = self.correlation_index.add(slot, &leg.correlation_keys, &leg.signature());
         let legs = &self.legs;
         let call = &mut self.conversations[conversation].legs;
         // Legs are ordered by capture time, which may differ from the order in which they are handled.
@@ -172,15 +186,14 @@ impl Engine {
         slot
     }
 
-    /// Returns the call of a new leg, which may be a new call. Also returns the alternative calls of an ambiguous leg, as
-    /// slot and id.
-    fn assign_conversation(&mut self, draft: &LegDraft, sink: &mut dyn LegSink) -> (usize, Vec<(usize, String)>) {
+    /// Assigns a call to a new leg: the call that correlation finds, or a new call.
+    fn assign_conversation(&mut self, draft: &LegDraft, sink: &mut dyn LegSink) -> AssignedCall {
         self.resolve_certain_legs(sink);
         let correlation = self.correlate(draft);
         if let Some(conversation) = correlation.same.or_else(|| self.join_late_cause(draft, sink)) {
-            let rivals =
-                correlation.alternatives.into_iter().filter_map(|c| Some((c, self.conversations.get(c)?.id.clone())));
-            return (conversation, rivals.collect());
+            let call_ref = |slot| Some(CallRef { slot, id: self.conversations.get(slot)?.id.clone() });
+            let alternatives = correlation.alternatives.into_iter().filter_map(call_ref).collect();
+            return AssignedCall { conversation, alternatives };
         }
         let dialog = &draft.dialog;
         let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);
@@ -190,7 +203,7 @@ impl Engine {
         for other in correlation.related {
             self.relate(conversation, other);
         }
-        (conversation, Vec::new())
+        AssignedCall::only(conversation)
     }
 
     /// Applies the state of a leg's dialog to indexes, correlation, spool and timers, after a message or a time-out.
@@ -220,11 +233,11 @@ impl Engine {
     fn index_media_addresses(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get(slot) else { return };
         let generation = leg.dialog.negotiation.generation();
-        if leg.claimed_generation == Some(generation) || leg.closed {
+        if leg.announced_generation == Some(generation) || leg.closed {
             return;
         }
         let claims = leg.dialog.negotiation.claims();
-        let gone: Vec<_> = leg.claimed.iter().filter(|e| !claims.iter().any(|(c, _)| c == *e)).copied().collect();
+        let gone: Vec<_> = leg.announced.iter().filter(|e| !claims.iter().any(|(c, _)| c == *e)).copied().collect();
         for endpoint in gone {
             self.media_index.remove(endpoint, slot);
         }
@@ -246,8 +259,8 @@ impl Engine {
         }
         self.remove_flows(slot);
         if let Some(leg) = self.legs.get_mut(slot) {
-            leg.claimed_generation = Some(generation);
-            leg.claimed = claims.into_iter().map(|(endpoint, _)| endpoint).collect();
+            leg.announced_generation = Some(generation);
+            leg.announced = claims.into_iter().map(|(endpoint, _)| endpoint).collect();
         }
         self.deliver_early_media(&fresh, sink);
     }
@@ -259,7 +272,7 @@ impl Engine {
         let (conversation, answered) = (leg.conversation, leg.dialog.answered.map(|(at, _)| at));
         let Some(answered) = answered else { return };
         let mut others = Vec::new();
-        for endpoint in &leg.claimed {
+        for endpoint in &leg.announced {
             others.extend(self.media_index.receivers_at(*endpoint).iter().map(|c| c.slot).filter(|s| *s != slot));
         }
         for other in others {

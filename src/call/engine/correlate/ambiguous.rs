@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::call::conversation::CallRef;
 use crate::call::correlation_keys::CLOCK_SKEW;
 use crate::call::dialog::AnswerEvidence;
 use crate::call::engine::Engine;
@@ -64,8 +65,8 @@ impl Engine {
 
     /// Returns the alternative calls of a leg that are still live. A slot may hold a newer call by now, so ids are compared.
     fn live_alternatives(&self, leg: &Leg) -> Vec<usize> {
-        let is_live = |(c, id): &&(usize, String)| self.conversations.get(*c).is_some_and(|call| call.id == *id);
-        leg.rivals.iter().filter(is_live).map(|(c, _)| *c).collect()
+        let is_live = |call: &&CallRef| self.conversations.get(call.slot).is_some_and(|known| known.id == call.id);
+        leg.alternatives.iter().filter(is_live).map(|call| call.slot).collect()
     }
 
     /// Resolves an ambiguous leg that has stopped ringing: it stays in its call, moves to an alternative, or is split off.
@@ -74,10 +75,10 @@ impl Engine {
     /// because a PBX may give up a telephone at the moment in which another call is answered by chance.
     pub(super) fn resolve_ambiguous_leg(&mut self, slot: usize, sink: &mut dyn LegSink) {
         self.unresolved_legs.retain(|unresolved| *unresolved != slot);
-        let Some(leg) = self.legs.get(slot).filter(|leg| !leg.rivals.is_empty()) else { return };
+        let Some(leg) = self.legs.get(slot).filter(|leg| !leg.alternatives.is_empty()) else { return };
         let Some(outcome) = RingOutcome::of_leg(leg) else { return };
         let (own, pbx, alternatives) = (leg.conversation, leg.dialog.caller_addr, self.live_alternatives(leg));
-        self.legs[slot].rivals.clear();
+        self.legs[slot].alternatives.clear();
         let fitting: Vec<usize> = alternatives.iter().copied().filter(|c| self.explains(*c, pbx, outcome)).collect();
         match (self.explains_for_own(own, pbx, outcome), fitting.as_slice()) {
             (true, []) => {}

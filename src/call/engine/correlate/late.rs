@@ -17,7 +17,7 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) -> Option<usize> {
         let signature = draft.signature();
-        let candidates = self.correlation_index.candidates(&draft.traces, &signature);
+        let candidates = self.correlation_index.candidates(&draft.correlation_keys, &signature);
         let legs = candidates.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.lived_at(draft.at));
         let is_caused = |l: &&Leg| {
             hosts_meet(l.hop(), signature.hop) && l.signature().onward_strength(&signature) > MatchStrength::None
@@ -64,7 +64,7 @@ impl Engine {
             |l: &&Leg| l.dialog.answered.is_some() || l.dialog.callee_addr.same_host(leg.dialog.caller_addr);
         let found = live
             .filter(has_caller)
-            .flat_map(|l| self.correlation_index.candidates(&l.traces, &l.signature()))
+            .flat_map(|l| self.correlation_index.candidates(&l.correlation_keys, &l.signature()))
             .filter_map(|s| self.legs.get(s))
             .filter(meets_call)
             .filter(may_join)
@@ -78,7 +78,7 @@ impl Engine {
     /// Returns whether the heuristic rules, asked as of now, match a lone leg with the call `own`.
     fn matches_now(&self, leg: &Leg, own: usize) -> bool {
         let signature = leg.signature();
-        let candidates = self.correlation_index.candidates(&leg.traces, &signature);
+        let candidates = self.correlation_index.candidates(&leg.correlation_keys, &signature);
         let others = candidates.iter().filter_map(|s| self.legs.get(*s));
         let others: Vec<&Leg> = others.filter(|l| l.conversation != leg.conversation).collect();
         let query = HeuristicQuery { engine: self, signature: &signature, at: self.now };
@@ -99,7 +99,7 @@ impl Engine {
                 && l.dialog.ended().is_none()
                 && (is_onward_leg(&signature, &other) || is_onward_leg(&other, &signature))
         };
-        let receivers = leg.claimed.iter().flat_map(|e| self.media_index.receivers_at(*e));
+        let receivers = leg.announced.iter().flat_map(|e| self.media_index.receivers_at(*e));
         let linked = receivers.filter_map(|r| self.legs.get(r.slot)).find(is_linked);
         let Some(other) = linked.map(|l| l.conversation) else { return };
         let may_be_absorbed =
@@ -117,13 +117,13 @@ impl Engine {
     /// the INVITE's Replaces header names.
     pub(in crate::call::engine) fn update_correlation_keys(&mut self, slot: usize, keys: CorrelationKeys) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        leg.traces = keys;
-        let (own, old_keys) = (leg.conversation, std::mem::take(&mut leg.join_keys));
+        leg.correlation_keys = keys;
+        let (own, old_keys) = (leg.conversation, std::mem::take(&mut leg.index_keys));
         self.correlation_index.remove(slot, &old_keys);
         let leg = &self.legs[slot];
-        let index_keys = self.correlation_index.add(slot, &leg.traces, &leg.signature());
-        let found = self.match_replaces(&leg.traces);
-        self.legs[slot].join_keys = index_keys;
+        let index_keys = self.correlation_index.add(slot, &leg.correlation_keys, &leg.signature());
+        let found = self.match_replaces(&leg.correlation_keys);
+        self.legs[slot].index_keys = index_keys;
         if let Some(TransferMatch::SameCall(other) | TransferMatch::RelatedCall(other)) = found
             && other != own
         {

@@ -54,12 +54,12 @@ impl Engine {
         if let Some(leg) = hops.find(|l| l.dialog.caller_tag == draft.dialog.caller_tag) {
             return same(leg.conversation);
         }
-        let candidates = self.correlation_index.candidates(&draft.traces, signature);
+        let candidates = self.correlation_index.candidates(&draft.correlation_keys, signature);
         let legs = || candidates.iter().filter_map(live);
-        if let Some(leg) = legs().find(|l| l.traces.agree(&draft.traces)) {
+        if let Some(leg) = legs().find(|l| l.correlation_keys.agree(&draft.correlation_keys)) {
             return same(leg.conversation);
         }
-        match self.match_replaces(&draft.traces).or_else(|| self.match_referral(draft, signature)) {
+        match self.match_replaces(&draft.correlation_keys).or_else(|| self.match_referral(draft, signature)) {
             Some(TransferMatch::SameCall(conversation)) => return same(conversation),
             // The cause of the leg is known, so the heuristic rules have no say.
             Some(TransferMatch::RelatedCall(_)) => {
@@ -102,7 +102,8 @@ impl Engine {
     /// Returns the calls to which a new leg's own call is related: the call whose dialog it replaces, the call with the
     /// REFER that caused it, the parked call that it retrieves, and ringing calls that its pickup code may name.
     pub(super) fn related_calls(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> Vec<usize> {
-        let found = self.match_replaces(&draft.traces).into_iter().chain(self.match_referral(draft, signature));
+        let found =
+            self.match_replaces(&draft.correlation_keys).into_iter().chain(self.match_referral(draft, signature));
         let mut out: Vec<usize> = found.map(|(TransferMatch::SameCall(c) | TransferMatch::RelatedCall(c))| c).collect();
         out.extend(self.referrals.iter().rev().find(|r| r.is_retrieved_by(signature)).map(|r| r.conversation));
         for extension in signature.pickup_extensions() {

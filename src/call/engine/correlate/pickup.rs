@@ -19,8 +19,8 @@ impl Engine {
     /// Arms the timer for [`Engine::handle_answer_review`], if the leg was answered or ended and the reaction of the PBX
     /// can show to which call it belongs.
     pub(in crate::call::engine) fn schedule_answer_review(&mut self, slot: usize) {
-        let Some(leg) = self.legs.get(slot).filter(|leg| leg.taken_at.is_none() && !leg.closed) else { return };
-        let is_ambiguous = !leg.rivals.is_empty();
+        let Some(leg) = self.legs.get(slot).filter(|leg| leg.review_due_at.is_none() && !leg.closed) else { return };
+        let is_ambiguous = !leg.alternatives.is_empty();
         let at = match (leg.dialog.answered, leg.dialog.ended()) {
             (Some((at, _)), _) | (None, Some((at, _))) if is_ambiguous => at + PBX_REACTION + CLOCK_SKEW,
             (Some((at, _)), _) if leg.dials_code() || self.forwarded_callers(leg).next().is_some() => at + PAIR_WINDOW,
@@ -28,7 +28,7 @@ impl Engine {
         };
         if at > self.now {
             self.timers.insert((at, EngineTimer::AnswerReview(slot)));
-            self.legs[slot].taken_at = Some(at);
+            self.legs[slot].review_due_at = Some(at);
             if is_ambiguous {
                 self.unresolved_legs.push(slot);
             }

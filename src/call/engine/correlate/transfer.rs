@@ -59,7 +59,7 @@ impl Engine {
             l.conversation != referral.conversation
                 && l.created_at >= referral.at
                 && call.is_some_and(|c| !c.settled && c.legs.len() == 1)
-                && referral.causes(&l.signature(), &l.traces)
+                && referral.causes(&l.signature(), &l.correlation_keys)
         };
         let legs = self.correlation_index.legs_at(referral.asked, target).iter();
         let found = legs.filter_map(|s| self.legs.get(*s)).find(is_caused);
@@ -87,7 +87,7 @@ impl Engine {
 
     /// Matches the newest REFER that asked for the new leg.
     pub(super) fn match_referral(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> Option<TransferMatch> {
-        let referral = self.referrals.iter().rev().find(|r| r.causes(signature, &draft.traces))?;
+        let referral = self.referrals.iter().rev().find(|r| r.causes(signature, &draft.correlation_keys))?;
         self.conversations.get(referral.conversation)?;
         Some(if referral.on_anchor {
             TransferMatch::RelatedCall(referral.conversation)
