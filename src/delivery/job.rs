@@ -48,58 +48,58 @@ pub struct CallUpdate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeliveryJob {
     /// The call's id. It is `external_id` in every request, also after a restart.
-    pub id: String,
+    pub(crate) id: String,
     /// Whether the call still runs.
-    pub progress: CallProgress,
+    pub(crate) progress: CallProgress,
     /// The call data that the requests contain.
-    pub facts: PyrusCallFacts,
+    pub(crate) facts: PyrusCallFacts,
     /// Whether the call is registered in Pyrus.
-    pub registration: PyrusRegistration,
+    pub(crate) registration: PyrusRegistration,
     /// The recordings, by number.
-    pub parts: Vec<DeliveryPart>,
+    pub(crate) parts: Vec<DeliveryPart>,
     /// Whether the job goes on, and when.
     #[serde(rename = "standing")]
-    pub status: JobStatus,
+    pub(crate) status: JobStatus,
     /// Counts of failed attempts.
     #[serde(rename = "tries")]
-    pub retries: RetryCounts,
+    pub(crate) retries: RetryCounts,
     /// Whether requests contain the form fields.
     #[serde(rename = "fields")]
-    pub form_fields: FormFieldMode,
+    pub(crate) form_fields: FormFieldMode,
     /// Number of requests that Pyrus may have carried out twice.
-    pub possible_duplicates: u32,
+    pub(crate) possible_duplicates: u32,
     /// Message of the last failure or warning, for the administrator.
-    pub note: Option<String>,
+    pub(crate) note: Option<String>,
     /// True if a `no_register` rule was found to apply after the job had begun. Nothing more is sent, whatever changes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_forbidden: bool,
+    pub(crate) is_forbidden: bool,
 }
 
 /// Call data for Pyrus. The first registration freezes the numbers, so every request contains the same text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct PyrusCallFacts {
+pub(crate) struct PyrusCallFacts {
     /// Inbound, outbound, internal or unknown.
-    pub direction: CallDirection,
+    pub(crate) direction: CallDirection,
     /// Number of the caller.
-    pub from: Option<String>,
+    pub(crate) from: Option<String>,
     /// Number of the callee.
-    pub to: Option<String>,
+    pub(crate) to: Option<String>,
     /// Extension that took part in the call.
-    pub internal: Option<String>,
+    pub(crate) internal: Option<String>,
     /// Capture time of the INVITE, or of the answer if no INVITE was seen.
-    pub started_at: Option<Timestamp>,
+    pub(crate) started_at: Option<Timestamp>,
     /// Capture time of the end.
-    pub ended_at: Option<Timestamp>,
+    pub(crate) ended_at: Option<Timestamp>,
     /// Seconds from the answer to the end.
-    pub duration_s: Option<f64>,
+    pub(crate) duration_s: Option<f64>,
     /// SIP header fields that the configuration maps to form fields, by name.
-    pub headers: BTreeMap<String, String>,
+    pub(crate) headers: BTreeMap<String, String>,
 }
 
 /// Whether the call is registered in Pyrus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
-pub enum PyrusRegistration {
+pub(crate) enum PyrusRegistration {
     /// Not registered.
     Owed,
     /// The request is in flight. After a restart this becomes [`PyrusRegistration::Unsure`].
@@ -116,18 +116,18 @@ pub enum PyrusRegistration {
 
 /// A recording file, or a slice of a file that is too large for the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeliveryPart {
+pub(crate) struct DeliveryPart {
     /// Number within the call: 1 for the first recording; slices have numbers from 100,000.
-    pub number: u32,
+    pub(crate) number: u32,
     /// Path of the file.
-    pub path: String,
+    pub(crate) path: String,
     /// Size of the upload in bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// The samples to send; `None` means the whole file.
     #[serde(rename = "cut", default, skip_serializing_if = "Option::is_none")]
-    pub slice: Option<WavSlice>,
+    pub(crate) slice: Option<WavSlice>,
     /// Progress of the upload.
-    pub state: PartState,
+    pub(crate) state: PartState,
 }
 
 impl DeliveryPart {
@@ -143,7 +143,7 @@ impl DeliveryPart {
     }
 
     /// Returns the sort key within the call: the number of the recording, then the position in the file.
-    pub fn sort_key(&self) -> (u32, u64) {
+    pub(crate) fn sort_key(&self) -> (u32, u64) {
         self.slice.map_or((self.number, 0), |slice| (slice.part_number, slice.offset_bytes))
     }
 }
@@ -151,7 +151,7 @@ impl DeliveryPart {
 /// Progress of one recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
-pub enum PartState {
+pub(crate) enum PartState {
     /// Not uploaded.
     Waiting,
     /// The upload is in flight. After a restart it begins again; Pyrus removes the unused file.
@@ -174,19 +174,19 @@ pub enum PartState {
 
 /// An uploaded file, as Pyrus confirmed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UploadReceipt {
+pub(crate) struct UploadReceipt {
     /// Id that Pyrus gave the file.
-    pub guid: String,
+    pub(crate) guid: String,
     /// MD5 of the file, lower-case hex.
-    pub md5: String,
+    pub(crate) md5: String,
     /// Time of the confirmation, by the delivery clock.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
 }
 
 /// Whether a job goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
-pub enum JobStatus {
+pub(crate) enum JobStatus {
     /// The job goes on.
     #[serde(rename = "going")]
     Active {
@@ -213,25 +213,25 @@ pub enum JobStatus {
 
 /// Counts of failed attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RetryCounts {
+pub(crate) struct RetryCounts {
     /// Consecutive failures of the present step.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// Consecutive failures of the present step with an error that allows few repeats.
-    pub limited: u32,
+    pub(crate) limited: u32,
     /// Consecutive attempts of the present step that ended in a refused token.
-    pub reauthorised: u32,
+    pub(crate) reauthorised: u32,
     /// Registrations repeated because Pyrus did not know the call when a file was attached.
-    pub reregistered: u32,
+    pub(crate) reregistered: u32,
     /// Uploads repeated because Pyrus did not know the file when it was attached.
-    pub reuploaded: u32,
+    pub(crate) reuploaded: u32,
     /// Registrations repeated without knowing the outcome of the first (calls without a recording).
-    pub blind_repeats: u32,
+    pub(crate) blind_repeats: u32,
 }
 
 /// Whether requests contain the form fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FormFieldMode {
+pub(crate) enum FormFieldMode {
     /// The fields are sent.
     Sent,
     /// The fields are left out, because Pyrus refused a value. A call without fields is better than no call.
@@ -241,7 +241,7 @@ pub enum FormFieldMode {
 
 /// The next request of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeliveryStep {
+pub(crate) enum DeliveryStep {
     /// Register the call.
     Register,
     /// Upload the recording at this index of [`DeliveryJob::parts`].
@@ -302,7 +302,7 @@ impl DeliveryJob {
     /// Updates the job from the call record. Numbers that were sent stay the same. Recordings are only added or
     /// replaced,
     /// unless a rule now excludes the call.
-    pub fn update(&mut self, record: &CallRecord, progress: CallProgress) {
+    pub(crate) fn update(&mut self, record: &CallRecord, progress: CallProgress) {
         self.progress = self.progress.max(progress);
         if self.is_forbidden {
             return;
@@ -359,7 +359,7 @@ impl DeliveryJob {
     /// Ends the delivery, because a `no_register` rule was found to apply after the job had begun. An existing task
     /// stays in
     /// Pyrus; it gets no further data and no recording.
-    pub fn forbid(&mut self, progress: CallProgress) {
+    pub(crate) fn forbid(&mut self, progress: CallProgress) {
         self.progress = self.progress.max(progress);
         self.is_forbidden = true;
         self.discard_unsent_parts();
@@ -372,12 +372,12 @@ impl DeliveryJob {
     }
 
     /// Returns the number of attached files.
-    pub fn attached_count(&self) -> usize {
+    pub(crate) fn attached_count(&self) -> usize {
         self.parts.iter().filter(|p| matches!(p.state, PartState::Attached(_))).count()
     }
 
     /// Returns the job as a restarted process must see it: requests in flight have an unknown outcome.
-    pub fn after_restart(mut self, now: Timestamp) -> Self {
+    pub(crate) fn after_restart(mut self, now: Timestamp) -> Self {
         if self.registration == PyrusRegistration::Sending {
             self.registration = PyrusRegistration::Unsure;
         }
@@ -402,7 +402,7 @@ impl DeliveryJob {
 
     /// Returns the next request, due at [`DeliveryJob::not_before`]. Returns `None` while a request of this job is in
     /// flight, or until the call record changes.
-    pub fn step(&self) -> Option<DeliveryStep> {
+    pub(crate) fn step(&self) -> Option<DeliveryStep> {
         if matches!(self.status, JobStatus::Dead { .. }) {
             return None;
         }
@@ -419,7 +419,7 @@ impl DeliveryJob {
     /// Returns true if an unanswered registration must be repeated. Without a recording to attach, only a repeat can
     /// ensure
     /// that the call is registered. It is done once.
-    pub fn is_blind_repeat(&self) -> bool {
+    pub(crate) fn is_blind_repeat(&self) -> bool {
         self.registration == PyrusRegistration::Unsure
             && self.progress == CallProgress::Complete
             && self.open_part().is_none()
@@ -427,7 +427,7 @@ impl DeliveryJob {
     }
 
     /// Returns the earliest time of the next request.
-    pub fn not_before(&self) -> Option<Timestamp> {
+    pub(crate) fn not_before(&self) -> Option<Timestamp> {
         match self.status {
             JobStatus::Active { not_before } => not_before,
             JobStatus::Parked { retry_at, .. } => Some(retry_at),
@@ -436,7 +436,7 @@ impl DeliveryJob {
     }
 
     /// Returns true if no request remains. A call in progress is never settled.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         matches!(self.status, JobStatus::Dead { .. })
             || (self.progress == CallProgress::Complete
                 && matches!(self.registration, PyrusRegistration::Known { .. })
@@ -444,7 +444,7 @@ impl DeliveryJob {
     }
 
     /// Returns the reason why the call or a recording will be missing in Pyrus.
-    pub fn failure_reason(&self) -> Option<&str> {
+    pub(crate) fn failure_reason(&self) -> Option<&str> {
         if let JobStatus::Dead { reason } = &self.status {
             return Some(reason);
         }
@@ -455,7 +455,7 @@ impl DeliveryJob {
     }
 
     /// Returns the id of the task in Pyrus.
-    pub fn task_id(&self) -> Option<u64> {
+    pub(crate) fn task_id(&self) -> Option<u64> {
         match self.registration {
             PyrusRegistration::Known { task_id } => task_id,
             PyrusRegistration::Owed | PyrusRegistration::Sending | PyrusRegistration::Unsure => None,
@@ -463,7 +463,7 @@ impl DeliveryJob {
     }
 
     /// Returns the stage of the job: one word for display and for queries.
-    pub fn stage(&self) -> &'static str {
+    pub(crate) fn stage(&self) -> &'static str {
         if self.is_settled() {
             return if self.failure_reason().is_some() { "dead" } else { "done" };
         }
@@ -509,7 +509,7 @@ impl DeliveryJob {
     ///
     /// # Errors
     /// Returns an error if the body of the row is not a job.
-    pub fn from_row(row: &JobRow) -> Result<Self, serde_json::Error> {
+    pub(crate) fn from_row(row: &JobRow) -> Result<Self, serde_json::Error> {
         serde_json::from_str(&row.body)
     }
 
@@ -530,7 +530,7 @@ impl DeliveryJob {
 }
 
 /// Returns true if no person answered the call.
-pub fn is_unanswered(record: &CallRecord) -> bool {
+pub(crate) fn is_unanswered(record: &CallRecord) -> bool {
     record.answered_at.is_none() || record.outcome == CallOutcome::Abandoned
 }
 

@@ -17,23 +17,21 @@
 //!
 //! [`verdict`] decides what each response means.
 
-pub mod job;
-pub mod machine;
+mod job;
+mod machine;
 mod pace;
-pub mod policy;
+mod policy;
 pub mod row;
-pub mod split;
+mod split;
 #[cfg(test)]
 mod tests;
-pub mod verdict;
+mod verdict;
 
 pub use job::{CallProgress, CallUpdate, DeliveryConsent, DeliveryJob};
-pub use machine::{
-    ActionId, DeliveryAction, DeliveryBlocker, DeliveryMachine, DeliverySummary, NextAction, PyrusRequest, TokenId,
-    TroubledCall,
-};
+pub(crate) use machine::{ActionId, PyrusRequest, TokenId};
+pub use machine::{DeliveryAction, DeliveryBlocker, DeliveryMachine, DeliverySummary, NextAction, TroubledCall};
 pub use pace::DeliveryTuning;
 pub use policy::{DeliveryPolicy, DurationUnit, RegisterAt};
 pub use row::{DeliveryRow, DroppedCode, JobRow};
-pub use split::WavSlice;
-pub use verdict::{PyrusEndpoint, PyrusResponse, RateLimitHeaders, RequestFailure, RequestOutcome};
+pub(crate) use split::WavSlice;
+pub(crate) use verdict::{PyrusResponse, RateLimitHeaders, RequestFailure, RequestOutcome};

@@ -56,52 +56,52 @@ pub struct DeliveryPolicy {
 
 /// Body of `integrations/call`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct CallBody {
+pub(crate) struct CallBody {
     /// `account_id` of the telephony extension.
-    pub account_id: String,
+    pub(crate) account_id: String,
     /// Number of the caller.
-    pub from_number: String,
+    pub(crate) from_number: String,
     /// Number of the callee.
-    pub to_number: String,
+    pub(crate) to_number: String,
     /// Extension that took part in the call.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub internal_number: Option<String>,
+    pub(crate) internal_number: Option<String>,
     /// The call's id.
-    pub external_id: String,
+    pub(crate) external_id: String,
     /// Form fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub mappings: Vec<FieldMapping>,
+    pub(crate) mappings: Vec<FieldMapping>,
 }
 
 /// Body of `integrations/attachcallrecord`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AttachBody {
+pub(crate) struct AttachBody {
     /// `account_id` of the telephony extension.
-    pub account_id: String,
+    pub(crate) account_id: String,
     /// Id of the task. An unknown id is left out; 0 is never sent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub task_id: Option<u64>,
+    pub(crate) task_id: Option<u64>,
     /// The call's id.
-    pub external_id: String,
+    pub(crate) external_id: String,
     /// Id of the uploaded file.
-    pub record_file: String,
+    pub(crate) record_file: String,
     /// Form fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub mappings: Vec<FieldMapping>,
+    pub(crate) mappings: Vec<FieldMapping>,
 }
 
 /// A form field with its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FieldMapping {
+pub(crate) struct FieldMapping {
     /// Code of the field.
-    pub code: String,
+    pub(crate) code: String,
     /// The value, always a string: the official SDKs send no other type.
-    pub value: String,
+    pub(crate) value: String,
 }
 
 impl DeliveryPolicy {
     /// Returns true if the call must be registered now. It is asked again after each change until it returns true.
-    pub fn is_due(&self, record: &CallRecord, progress: CallProgress, consent: DeliveryConsent) -> bool {
+    pub(crate) fn is_due(&self, record: &CallRecord, progress: CallProgress, consent: DeliveryConsent) -> bool {
         if consent == DeliveryConsent::Forbidden || !self.wants_direction(record.direction) {
             return false;
         }
@@ -132,7 +132,7 @@ impl DeliveryPolicy {
     }
 
     /// Builds the registration of a call.
-    pub fn call_body(&self, job: &DeliveryJob, dropped: &BTreeSet<String>) -> CallBody {
+    pub(crate) fn call_body(&self, job: &DeliveryJob, dropped: &BTreeSet<String>) -> CallBody {
         let number = |n: &Option<String>| bounded(n.as_deref().unwrap_or(UNKNOWN_NUMBER));
         CallBody {
             account_id: self.account_id.clone(),
@@ -147,7 +147,7 @@ impl DeliveryPolicy {
     /// Builds the request that attaches an uploaded file. While the registration is uncertain, only `external_id`
     /// identifies
     /// the call.
-    pub fn attach_body(&self, job: &DeliveryJob, guid: &str, dropped: &BTreeSet<String>) -> AttachBody {
+    pub(crate) fn attach_body(&self, job: &DeliveryJob, guid: &str, dropped: &BTreeSet<String>) -> AttachBody {
         AttachBody {
             account_id: self.account_id.clone(),
             task_id: match job.registration {

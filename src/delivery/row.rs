@@ -53,12 +53,12 @@ pub struct DroppedCode {
 
 impl JobRow {
     /// Returns true if nothing remains to be delivered.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         matches!(self.stage.as_str(), "done" | "dead")
     }
 
     /// Converts the row to the `delivery` member of a call record.
-    pub fn to_record(&self) -> DeliveryRecord {
+    pub(crate) fn to_record(&self) -> DeliveryRecord {
         let state = match self.stage.as_str() {
             "done" => DeliveryState::Done,
             "parked" => DeliveryState::Parked,
@@ -70,7 +70,7 @@ impl JobRow {
     }
 
     /// Returns the numbers of the recordings that are completely attached.
-    pub fn attached(&self) -> Vec<u32> {
+    pub(crate) fn attached(&self) -> Vec<u32> {
         /// The members of a stored job that are needed here.
         #[derive(Deserialize)]
         struct StoredJob {

@@ -8,33 +8,33 @@ use super::job::{DeliveryJob, DeliveryPart, PartState};
 
 /// A range of samples of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WavSlice {
+pub(crate) struct WavSlice {
     /// Number of the recording in the call.
     #[serde(rename = "of")]
-    pub part_number: u32,
+    pub(crate) part_number: u32,
     /// Position of the first sample in bytes, counted from the end of the WAV header.
     #[serde(rename = "from")]
-    pub offset_bytes: u64,
+    pub(crate) offset_bytes: u64,
     /// Length of the samples in bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Returns the next upload limit to try, in bytes, after a file of `refused_bytes` was refused. Returns `None` if the
 /// file
 /// is too small to be halved.
-pub fn halved_limit(refused_bytes: u64) -> Option<u64> {
+pub(crate) fn halved_limit(refused_bytes: u64) -> Option<u64> {
     let samples = refused_bytes.saturating_sub(HEADER_BYTES).div_ceil(2).next_multiple_of(FRAME_BYTES);
     (samples >= MIN_SLICE_BYTES).then_some(samples + HEADER_BYTES)
 }
 
 /// Returns true if the file can be sliced. An Ogg file cannot be cut between samples.
-pub fn can_be_split(part: &DeliveryPart) -> bool {
+pub(crate) fn can_be_split(part: &DeliveryPart) -> bool {
     part.path.ends_with(".wav")
 }
 
 /// Replaces a part by slices of at most `limit` bytes each, including headers. A whole file stays as a part in state
 /// [`PartState::Split`]; a slice is removed.
-pub fn split(job: &mut DeliveryJob, number: u32, limit: u64) {
+pub(crate) fn split(job: &mut DeliveryJob, number: u32, limit: u64) {
     let Some(at) = job.parts.iter().position(|p| p.number == number) else { return };
     let part = job.parts[at].clone();
     let whole = part.slice.unwrap_or(WavSlice {
@@ -69,7 +69,7 @@ pub fn split(job: &mut DeliveryJob, number: u32, limit: u64) {
 }
 
 /// Returns the position of a slice among the slices of its recording, from 1.
-pub fn ordinal(job: &DeliveryJob, slice: WavSlice) -> usize {
+pub(crate) fn ordinal(job: &DeliveryJob, slice: WavSlice) -> usize {
     1 + job
         .parts
         .iter()

@@ -44,7 +44,7 @@ impl Default for RequestTimeouts {
 }
 
 /// The HTTP client. It keeps the key and the token and never shows them.
-pub struct PyrusClient {
+pub(crate) struct PyrusClient {
     http: reqwest::Client,
     auth_url: AuthUrl,
     login: String,
@@ -83,7 +83,7 @@ impl PyrusClient {
     ///
     /// # Errors
     /// Returns an error if a setting is wrong or a file cannot be read.
-    pub fn new(config: &Config, timeouts: RequestTimeouts) -> Result<Self, Error> {
+    pub(crate) fn new(config: &Config, timeouts: RequestTimeouts) -> Result<Self, Error> {
         let auth_url = AuthUrl::new(&config.auth_url).map_err(Error::Config)?;
         for (name, value) in [("login", &config.login), ("account_id", &config.account_id)] {
             if value.trim().is_empty() {
@@ -108,7 +108,7 @@ impl PyrusClient {
     /// Sends a request and returns its outcome; failures are outcomes too. The token is taken when this function is
     /// called,
     /// because it may be replaced before the future is polled.
-    pub fn execute(self: Arc<Self>, action: DeliveryAction) -> impl Future<Output = RequestOutcome> + Send {
+    pub(crate) fn execute(self: Arc<Self>, action: DeliveryAction) -> impl Future<Output = RequestOutcome> + Send {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let session = session.filter(|s| s.id == action.token);
         async move {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use crate::call::record::CallDirection;
-pub use crate::delivery::policy::{DurationUnit, RegisterAt};
+pub use crate::delivery::{DurationUnit, RegisterAt};
 
 /// The host that receives uploads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -62,7 +62,7 @@ pub struct StatusClient {
 
 /// Whether to continue waiting for delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitDecision {
+pub(crate) enum WaitDecision {
     /// Wait on.
     Continue,
     /// Stop waiting at once.
@@ -73,7 +73,6 @@ pub enum WaitDecision {
 enum DeliveryCommand {
     Settle(Duration, Sender<DeliverySummary>),
     Summary(Sender<DeliverySummary>),
-    Retry(String),
     Stop,
 }
 
@@ -84,7 +83,7 @@ impl DeliveryHandle {
     /// Returns an error if the configuration, the journal or the thread fails. A login that Pyrus refuses is not an
     /// error; it
     /// appears in [`DeliverySummary::alarm`].
-    pub fn start(config: &Config, journal: Journal) -> Result<Self, Error> {
+    pub(crate) fn start(config: &Config, journal: Journal) -> Result<Self, Error> {
         Self::start_with(config, journal, DeliverySetup::default())
     }
 
@@ -137,7 +136,7 @@ impl DeliveryHandle {
     }
 
     /// Returns a sender of call updates for other threads.
-    pub fn sender(&self) -> mpsc::Sender<CallUpdate> {
+    pub(crate) fn sender(&self) -> mpsc::Sender<CallUpdate> {
         self.updates.clone()
     }
 
@@ -152,7 +151,7 @@ impl DeliveryHandle {
     /// so far
     /// and decides whether to continue.
     #[expect(clippy::disallowed_methods, reason = "an I/O module: measures how long a caller has waited")]
-    pub fn run_until_settled_or_stopped(
+    pub(crate) fn run_until_settled_or_stopped(
         &self,
         patience: Duration,
         look: &mut dyn FnMut(Duration) -> WaitDecision,
@@ -178,24 +177,19 @@ impl DeliveryHandle {
     }
 
     /// Returns true if the delivery thread has ended, which indicates a bug.
-    pub fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Returns a client that asks for the state of delivery.
-    pub fn status_client(&self) -> StatusClient {
+    pub(crate) fn status_client(&self) -> StatusClient {
         StatusClient { commands: self.commands.clone() }
-    }
-
-    /// Retries a parked or dead call at once.
-    pub fn retry(&self, id: &str) {
-        let _ = self.commands.send(DeliveryCommand::Retry(id.to_owned()));
     }
 
     /// Stops delivery. Starts no further request and waits a few seconds for those in flight. Requests without an
     /// outcome are
     /// resolved at the next start.
-    pub fn shutdown(self) -> DeliverySummary {
+    pub(crate) fn shutdown(self) -> DeliverySummary {
         let summary = self.status_client().summary_within(SHUTDOWN_GRACE).unwrap_or_default();
         drop(self);
         summary
@@ -210,7 +204,7 @@ impl DeliveryHandle {
 
 impl StatusClient {
     /// Returns the state of delivery. Returns `None` if delivery has ended or waits for the journal to be writable.
-    pub fn summary_within(&self, patience: Duration) -> Option<DeliverySummary> {
+    pub(crate) fn summary_within(&self, patience: Duration) -> Option<DeliverySummary> {
         let (answer, waiting) = crossbeam_channel::bounded(1);
         self.commands.send(DeliveryCommand::Summary(answer)).ok()?;
         waiting.recv_timeout(patience).ok()
@@ -443,7 +437,6 @@ impl DeliveryDriver {
                 let _ = self.persist().await;
                 let _ = answer.send(self.machine.summary());
             }
-            DeliveryCommand::Retry(id) => self.retry(&id).await,
             DeliveryCommand::Stop => {}
         }
         waiting
@@ -521,13 +514,8 @@ async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// Default patience of [`DeliveryHandle::run_until_settled`]. If Pyrus stays away longer, its jobs wait for the next
-/// start.
-/// Requests in flight are still awaited.
-pub const PATIENCE: Duration = Duration::from_secs(120);
-
 /// Length of the queue of call updates. A full queue blocks the sender.
-pub const UPDATE_QUEUE_LENGTH: usize = 1024;
+pub(crate) const UPDATE_QUEUE_LENGTH: usize = 1024;
 
 /// Interval in which a waiting caller may end the wait.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(200);

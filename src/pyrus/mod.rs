@@ -10,13 +10,13 @@
 
 use std::path::PathBuf;
 
-pub mod client;
+mod client;
 pub mod config;
 pub mod executor;
 mod upload;
-pub mod urls;
+mod urls;
 
-pub use client::{PyrusClient, RequestTimeouts};
+pub use client::RequestTimeouts;
 pub use executor::{DeliveryHandle, DeliverySetup, StatusClient};
 
 /// Reasons why delivery cannot start. Failed requests are not errors but [`crate::delivery::RequestOutcome`]s.

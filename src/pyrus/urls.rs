@@ -6,20 +6,20 @@ use super::config::UploadVia;
 
 /// The configured `auth` URL and the API base derived from it.
 #[derive(Clone, Debug)]
-pub struct AuthUrl {
+pub(crate) struct AuthUrl {
     auth: Url,
     api: String,
 }
 
 /// The URLs of requests, known after the `auth` response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestUrls {
+pub(crate) struct RequestUrls {
     /// URL of `integrations/call`.
-    pub call: Url,
+    pub(crate) call: Url,
     /// URL of `integrations/attachcallrecord`.
-    pub attach: Url,
+    pub(crate) attach: Url,
     /// URL of `files/upload`.
-    pub upload: Url,
+    pub(crate) upload: Url,
 }
 
 impl AuthUrl {
@@ -27,7 +27,7 @@ impl AuthUrl {
     ///
     /// # Errors
     /// Returns a message for the administrator.
-    pub fn new(auth_url: &str) -> Result<Self, String> {
+    pub(crate) fn new(auth_url: &str) -> Result<Self, String> {
         let trimmed = auth_url.trim().trim_end_matches('/');
         let auth = Url::parse(trimmed).map_err(|e| format!("auth_url is not a valid URL: {e}"))?;
         if !is_safe(&auth) {
@@ -41,12 +41,12 @@ impl AuthUrl {
     }
 
     /// Returns the URL of `auth`.
-    pub const fn auth(&self) -> &Url {
+    pub(crate) const fn auth(&self) -> &Url {
         &self.auth
     }
 
     /// Returns true if Pyrus runs on this machine, e.g. in a test or a demo.
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.auth)
     }
 
@@ -56,7 +56,7 @@ impl AuthUrl {
     ///
     /// # Errors
     /// Returns a message for the administrator if the token must not be sent to a named host.
-    pub fn targets(
+    pub(crate) fn targets(
         &self,
         api_url: Option<&str>,
         files_url: Option<&str>,

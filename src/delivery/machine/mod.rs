@@ -17,30 +17,30 @@ mod outcomes;
 mod report;
 
 use report::FinishedCounts;
-pub use report::{DeliveryBlocker, DeliverySummary, MAX_DEAD_KEPT, TroubledCall};
+pub use report::{DeliveryBlocker, DeliverySummary, TroubledCall};
 
 /// Identifies a request. Ids are not reused while the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ActionId(u64);
+pub(crate) struct ActionId(u64);
 
 /// Identifies a token by the order of fetching. The machine never sees the token itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TokenId(u64);
+pub(crate) struct TokenId(u64);
 
 /// A request to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryAction {
     /// Id to report the outcome with.
-    pub id: ActionId,
+    pub(crate) id: ActionId,
     /// The token to send. For [`PyrusRequest::Auth`] it is the id of the token to be fetched.
-    pub token: TokenId,
+    pub(crate) token: TokenId,
     /// The endpoint and the body.
-    pub request: PyrusRequest,
+    pub(crate) request: PyrusRequest,
 }
 
 /// The endpoint and the body of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PyrusRequest {
+pub(crate) enum PyrusRequest {
     /// `auth`: fetches a token.
     Auth,
     /// `integrations/call`: registers a call.
@@ -212,7 +212,7 @@ impl DeliveryMachine {
     }
 
     /// Loads jobs from the journal. Returns the rows that cannot be parsed; they are not changed.
-    pub fn load(&mut self, now: Timestamp, rows: impl IntoIterator<Item = JobRow>) -> Vec<JobRow> {
+    pub(crate) fn load(&mut self, now: Timestamp, rows: impl IntoIterator<Item = JobRow>) -> Vec<JobRow> {
         let mut unreadable = Vec::new();
         for row in rows {
             match DeliveryJob::from_row(&row) {
@@ -230,7 +230,7 @@ impl DeliveryMachine {
     }
 
     /// Loads the state that concerns the client as a whole.
-    pub fn load_client(&mut self, dropped: impl IntoIterator<Item = DroppedCode>, alarm: Option<String>) {
+    pub(crate) fn load_client(&mut self, dropped: impl IntoIterator<Item = DroppedCode>, alarm: Option<String>) {
         self.dropped_codes.extend(dropped.into_iter().map(|d| (d.code.clone(), d)));
         self.alarm = alarm;
     }
@@ -240,7 +240,7 @@ impl DeliveryMachine {
     /// a surviving job. It counts as [`PyrusRegistration::Unsure`]: its recording is attached by `external_id` alone,
     /// and the
     /// call is registered only if Pyrus does not know it.
-    pub fn load_journal_loss(&mut self, lost_at: Timestamp) {
+    pub(crate) fn load_journal_loss(&mut self, lost_at: Timestamp) {
         self.journal_lost_at = lost_at;
     }
 
@@ -271,7 +271,7 @@ impl DeliveryMachine {
     }
 
     /// Retries a parked or dead job immediately, at the administrator's request.
-    pub fn handle_retry(&mut self, id: &str) {
+    pub(crate) fn handle_retry(&mut self, id: &str) {
         let Some(entry) = self.jobs.get_mut(id).filter(|entry| !entry.job.is_forbidden) else { return };
         let job = &mut entry.job;
         job.status = JobStatus::Active { not_before: None };
@@ -325,7 +325,7 @@ impl DeliveryMachine {
     }
 
     /// Takes the outcome of a request.
-    pub fn handle_outcome(&mut self, now: Timestamp, action: ActionId, outcome: &RequestOutcome) {
+    pub(crate) fn handle_outcome(&mut self, now: Timestamp, action: ActionId, outcome: &RequestOutcome) {
         let Some(flight) = self.in_flight.remove(&action) else { return };
         let endpoint = flight.purpose.endpoint();
         let assessment = assess(endpoint, outcome);
@@ -357,7 +357,7 @@ impl DeliveryMachine {
     }
 
     /// Returns true if the job of this call is in memory.
-    pub fn contains(&self, id: &str) -> bool {
+    pub(crate) fn contains(&self, id: &str) -> bool {
         self.jobs.contains_key(id)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{DeliveryMachine, JobEntry, JobOrigin, RequestPurpose};
-use crate::delivery::job::{DeliveryJob, JobStatus};
+use crate::delivery::job::JobStatus;
 use crate::time::Timestamp;
 
 /// The state of delivery.
@@ -65,7 +65,7 @@ pub(super) struct FinishedCounts {
 
 impl DeliveryMachine {
     /// Returns true if no request is in flight or can succeed without a person, the end of a call, or a recording.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.in_flight.is_empty()
             && self.unsaved_jobs.is_empty()
             && self.rows.is_empty()
@@ -103,17 +103,18 @@ impl DeliveryMachine {
     }
 
     /// Returns the number of successful requests since the process started.
-    pub const fn successes(&self) -> u64 {
+    pub(crate) const fn successes(&self) -> u64 {
         self.finished.successes
     }
 
     /// Returns true if a rate limit forbids requests now.
-    pub fn is_rate_limited(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_rate_limited(&self, now: Timestamp) -> bool {
         self.pacer.is_rate_limited(now)
     }
 
     /// Returns the unfinished jobs.
-    pub fn jobs(&self) -> impl Iterator<Item = &DeliveryJob> {
+    #[cfg(test)]
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = &crate::delivery::job::DeliveryJob> {
         self.jobs.values().map(|e| &e.job)
     }
 
@@ -158,4 +159,4 @@ impl DeliveryMachine {
 }
 
 /// Number of dead calls in the summary. The journal has all.
-pub const MAX_DEAD_KEPT: usize = 1_000;
+pub(crate) const MAX_DEAD_KEPT: usize = 1_000;

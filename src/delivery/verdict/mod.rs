@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 /// The endpoint of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PyrusEndpoint {
+pub(crate) enum PyrusEndpoint {
     /// `auth`: login.
     Auth,
     /// `integrations/call`: registration of a call.
@@ -27,7 +27,7 @@ pub enum PyrusEndpoint {
 
 /// The outcome of a request.
 #[derive(Clone, Debug)]
-pub enum RequestOutcome {
+pub(crate) enum RequestOutcome {
     /// An HTTP response arrived.
     Response(PyrusResponse),
     /// No response arrived.
@@ -36,17 +36,17 @@ pub enum RequestOutcome {
 
 /// An HTTP response of Pyrus.
 #[derive(Clone)]
-pub struct PyrusResponse {
+pub(crate) struct PyrusResponse {
     /// HTTP status code.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Header fields about the rate limit.
-    pub rate: RateLimitHeaders,
+    pub(crate) rate: RateLimitHeaders,
     /// The body. The body of an `auth` response contains the token and must never be logged.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// MD5 of the uploaded bytes, lower-case hex. `None` if the response came before the whole file was sent, or for
     /// other
     /// endpoints.
-    pub sent_md5: Option<String>,
+    pub(crate) sent_md5: Option<String>,
 }
 
 impl fmt::Debug for PyrusResponse {
@@ -57,18 +57,18 @@ impl fmt::Debug for PyrusResponse {
 
 /// Header fields about the rate limit, as received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RateLimitHeaders {
+pub(crate) struct RateLimitHeaders {
     /// `X-RateLimit-Remaining`: requests left in the window.
-    pub remaining: Option<String>,
+    pub(crate) remaining: Option<String>,
     /// `X-RateLimit-Reset`: seconds until the next window.
-    pub reset: Option<String>,
+    pub(crate) reset: Option<String>,
     /// `Retry-After`, usually in seconds.
-    pub retry_after: Option<String>,
+    pub(crate) retry_after: Option<String>,
 }
 
 /// Reasons why a request got no response. Each has a message for the administrator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RequestFailure {
+pub(crate) enum RequestFailure {
     /// Nothing was sent, e.g. because of DNS, a refused connection or TLS.
     NotSent(String),
     /// At least a part of the request was sent. Pyrus may have carried it out.
@@ -81,7 +81,7 @@ pub enum RequestFailure {
 
 /// How to go on after a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ResponseVerdict {
+pub(crate) enum ResponseVerdict {
     /// The request succeeded.
     Done(ResponseData),
     /// Fetch a new token and repeat once. If the new token is refused too, use the fallback.
@@ -111,16 +111,16 @@ pub enum ResponseVerdict {
 
 /// Limit of the repeats of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryLimit {
+pub(crate) struct RetryLimit {
     /// Number of repeats.
-    pub retries: u32,
+    pub(crate) retries: u32,
     /// The verdict after the last repeat.
-    pub fallback: VerdictFallback,
+    pub(crate) fallback: VerdictFallback,
 }
 
 /// Whether Pyrus may have carried out a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestEffect {
+pub(crate) enum RequestEffect {
     /// Pyrus did nothing, or a repeat does no harm.
     None,
     /// Pyrus may have carried out the request, and a repeat may create a duplicate.
@@ -129,7 +129,7 @@ pub enum RequestEffect {
 
 /// The verdict when repeats did not help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VerdictFallback {
+pub(crate) enum VerdictFallback {
     /// Repeat after a growing pause.
     Backoff,
     /// The administrator must act.
@@ -140,39 +140,39 @@ pub enum VerdictFallback {
 
 /// Data from a successful response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ResponseData {
+pub(crate) struct ResponseData {
     /// Id of the task, from `integrations/call`.
-    pub task_id: Option<u64>,
+    pub(crate) task_id: Option<u64>,
     /// Id of the uploaded file, from `files/upload`.
-    pub guid: Option<String>,
+    pub(crate) guid: Option<String>,
     /// MD5 of the uploaded file, lower-case hex, from `files/upload`.
-    pub md5: Option<String>,
+    pub(crate) md5: Option<String>,
     /// Error text that lists the form fields which Pyrus refused.
-    pub unacceptable_fields: Option<String>,
+    pub(crate) unacceptable_fields: Option<String>,
     /// True if the response contains an error although the request succeeded.
-    pub has_warning: bool,
+    pub(crate) has_warning: bool,
 }
 
 /// A verdict with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutcomeAssessment {
+pub(crate) struct OutcomeAssessment {
     /// How to go on.
-    pub verdict: ResponseVerdict,
+    pub(crate) verdict: ResponseVerdict,
     /// HTTP status and error code for the log. It contains no free text.
-    pub code: String,
+    pub(crate) code: String,
     /// The reason for the administrator: the remedy and the response of Pyrus.
-    pub reason: String,
+    pub(crate) reason: String,
     /// True if Pyrus could not be reached.
-    pub is_unreachable: bool,
+    pub(crate) is_unreachable: bool,
     /// Whether other calls would get the same response.
-    pub scope: VerdictScope,
+    pub(crate) scope: VerdictScope,
     /// Pause from `Retry-After`, for verdicts with a pause.
-    pub retry_after: Option<Duration>,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// The calls that a response concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VerdictScope {
+pub(crate) enum VerdictScope {
     /// Only the call of the request.
     Call,
     /// Every call of the account.
@@ -180,7 +180,7 @@ pub enum VerdictScope {
 }
 
 /// Assesses the outcome of a request.
-pub fn assess(endpoint: PyrusEndpoint, outcome: &RequestOutcome) -> OutcomeAssessment {
+pub(crate) fn assess(endpoint: PyrusEndpoint, outcome: &RequestOutcome) -> OutcomeAssessment {
     match outcome {
         RequestOutcome::Response(response) => assess_response(endpoint, response),
         RequestOutcome::Failed(failure) => assess_failure(endpoint, failure),
