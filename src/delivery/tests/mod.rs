@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::job::{JobStatus, PartState, PyrusRegistration};
+use super::job::{FormFieldMode, JobStatus, PartState, PyrusRegistration};
 use super::*;
 use crate::call::record::{CallDirection, CallOutcome, CallRecord, RecordingFile};
 use crate::delivery::row::{DeliveryRow, JobRow};
@@ -693,4 +693,23 @@ fn encrypted_recording_is_not_sent_and_the_reason_is_stored() {
     let row = rows(&mut machine).pop().expect("a row");
     assert_eq!(row.stage, "dead");
     assert!(row.note.expect("why").contains("age -d"));
+}
+
+#[test]
+fn stored_job_keeps_its_json_keys() {
+    let mut job = DeliveryJob {
+        form_fields: FormFieldMode::Omitted,
+        ..DeliveryJob::new(&call("a", CallProgress::Complete, 1).record, CallProgress::Complete)
+    };
+    job.status = JobStatus::Parked { reason: "r".into(), retry_at: at(0), times: 1 };
+    job.parts[0].slice = Some(WavSlice { part_number: 1, offset_bytes: 4, bytes: 8 });
+    job.parts[0].state = PartState::Dead { reason: "r".into() };
+    let json: serde_json::Value = serde_json::from_str(&job.to_row().body).unwrap();
+    assert_eq!((&json["standing"]["is"], &json["standing"]["why"]), (&"parked".into(), &"r".into()));
+    assert_eq!((&json["fields"], &json["tries"]["attempts"]), (&"left_out".into(), &0.into()));
+    assert_eq!(json["parts"][0]["cut"], serde_json::json!({"of": 1, "from": 4, "bytes": 8}));
+    assert_eq!(json["parts"][0]["state"], serde_json::json!({"is": "dead", "why": "r"}));
+    job.status = JobStatus::Active { not_before: None };
+    let json: serde_json::Value = serde_json::from_str(&job.to_row().body).unwrap();
+    assert_eq!(json["standing"]["is"], "going");
 }
