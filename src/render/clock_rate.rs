@@ -100,13 +100,13 @@ impl ClockRateDetector {
         let length_ns = (self.lengths_ns.len() == self.ticks.len()).then(|| median(&mut self.lengths_ns.clone()));
         length_ns
             .filter(|length_ns| *length_ns > 0)
-            .and_then(|length_ns| self.by_length(ticks, (length_ns, spacing)))
+            .and_then(|length_ns| self.by_length(ticks, length_ns, spacing))
             .unwrap_or_else(|| self.by_arrival(ticks, spacing))
     }
 
     /// Returns the clock that agrees with the duration of the packets; `None` if neither timestamps nor arrival agree
     /// with it.
-    fn by_length(&self, ticks: u32, (length_ns, spacing): (i64, ArrivalSpacing)) -> Option<MediaClock> {
+    fn by_length(&self, ticks: u32, length_ns: i64, spacing: ArrivalSpacing) -> Option<MediaClock> {
         let stamps_say = |hz: u32, percent: i64| near(ticks_ns(ticks, hz), length_ns, percent);
         if stamps_say(self.announced_hz, 2) {
             return Some(MediaClock::Clock(self.announced_hz));

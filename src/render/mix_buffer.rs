@@ -1,25 +1,25 @@
-//! The window of the recording that is still being painted: two channels of a few seconds.
+//! Mixes the streams of both sides: a window of some seconds over the two channels of the recording.
 //!
-//! Sound may come in any order within the window. Where two streams of one side sound at once, the one that began
-//! later wins, sample by sample: a new SSRC replaces the old one, and nothing ever makes the recording longer.
+//! Sound may be written in any order within the window. If two streams of one side sound at once, the later stream
+//! wins, sample by sample. So a new SSRC replaces the old one, and nothing makes the recording longer.
 
 use std::io;
 
 use super::report::SideReport;
 
-/// Takes the finished samples, in order: left (the leg's caller) and right.
+/// Receives the finished samples in order: left (the leg's caller) and right.
 pub type SampleSink<'a> = dyn FnMut(&[[i16; 2]]) -> io::Result<()> + 'a;
 
-/// Two channels, from `base` on.
+/// The window over both channels, from position `base` on. Positions count samples from the start of the recording.
 #[derive(Debug)]
 pub(super) struct MixBuffer {
     rate_hz: u32,
-    /// Position of the first sample that was not given out.
+    /// Position of the first sample that was not flushed yet.
     base: i64,
-    /// Samples of the whole recording.
+    /// Number of samples of the whole recording.
     total: i64,
-    lanes: [ChannelWindow; 2],
-    /// Positions that stay silent.
+    channels: [ChannelWindow; 2],
+    /// Spans that stay silent: from, to.
     muted: Vec<(i64, i64)>,
     frames: Vec<[i16; 2]>,
     meters: [LevelMeter; 2],
@@ -29,52 +29,52 @@ pub(super) struct MixBuffer {
 #[derive(Clone, Debug, Default)]
 struct ChannelWindow {
     samples: Vec<i16>,
-    /// Who painted a sample: 0 nobody, else a stream's rank.
-    painters: Vec<u16>,
-    /// Samples at the beginning that were given out: they are taken away when they are the larger part, so that each
-    /// sample that stays is moved once at the most.
-    gone: usize,
+    /// Rank of the stream that wrote each sample; 0: none.
+    ranks: Vec<u16>,
+    /// Flushed samples at the front. They are removed once they are the larger part, so that a sample is moved once at
+    /// most.
+    flushed: usize,
 }
 
 impl ChannelWindow {
-    /// The window up to its sample `end`.
-    fn reach(&mut self, end: usize) -> (&mut [i16], &mut [u16]) {
-        let end = self.gone + end;
+    /// Returns samples and ranks of the window up to sample `end`, which grows if needed.
+    fn grow_to(&mut self, end: usize) -> (&mut [i16], &mut [u16]) {
+        let end = self.flushed + end;
         if self.samples.len() < end {
             self.samples.resize(end, 0);
-            self.painters.resize(end, 0);
+            self.ranks.resize(end, 0);
         }
-        (&mut self.samples[self.gone..end], &mut self.painters[self.gone..end])
+        (&mut self.samples[self.flushed..end], &mut self.ranks[self.flushed..end])
     }
 
-    /// The window begins so much later. Only what was reached can go.
-    fn forget(&mut self, count: usize) {
-        self.gone += count;
-        if self.gone * 2 >= self.samples.len() {
-            self.samples.drain(..self.gone);
-            self.painters.drain(..self.gone);
-            self.gone = 0;
+    /// Moves the front of the window by `count` samples, which must be in the window.
+    fn remove_front(&mut self, count: usize) {
+        self.flushed += count;
+        if self.flushed * 2 >= self.samples.len() {
+            self.samples.drain(..self.flushed);
+            self.ranks.drain(..self.flushed);
+            self.flushed = 0;
         }
     }
 }
 
 impl MixBuffer {
-    /// A recording of so many samples.
+    /// Returns an empty buffer for a recording of `total` samples per channel.
     pub(super) fn new(rate_hz: u32, total: u64, muted: Vec<(i64, i64)>) -> Self {
         Self {
             rate_hz,
             base: 0,
             total: i64::try_from(total).unwrap_or(i64::MAX),
-            lanes: [ChannelWindow::default(), ChannelWindow::default()],
+            channels: [ChannelWindow::default(), ChannelWindow::default()],
             muted,
             frames: Vec::new(),
             meters: [LevelMeter::new(rate_hz), LevelMeter::new(rate_hz)],
         }
     }
 
-    /// Paints samples at a position. What lies outside the recording or was given out is cut; gives the number of
-    /// samples that lie inside the recording.
-    pub(super) fn paint(&mut self, channel: usize, rank: u16, at: i64, samples: &[i16]) -> usize {
+    /// Writes samples at a position. Samples outside the recording or already flushed are dropped. Returns how many
+    /// samples lie inside the recording.
+    pub(super) fn write(&mut self, channel: usize, rank: u16, at: i64, samples: &[i16]) -> usize {
         let end = at.saturating_add(samples.len() as i64);
         let inside = end.min(self.total).saturating_sub(at.max(0)).max(0) as usize;
         let longest = i64::from(self.rate_hz) * MAX_WINDOW_S;
@@ -84,32 +84,32 @@ impl MixBuffer {
             return inside;
         }
         let (first, last) = ((from - self.base) as usize, (to - self.base) as usize);
-        let (pixels, painters) = self.lanes[channel].reach(last);
-        let (pixels, painters) = (&mut pixels[first..], &mut painters[first..]);
+        let (window, ranks) = self.channels[channel].grow_to(last);
+        let (window, ranks) = (&mut window[first..], &mut ranks[first..]);
         let samples = &samples[(from - at) as usize..(to - at) as usize];
-        if painters.iter().all(|&painter| painter <= rank) {
-            pixels.copy_from_slice(samples);
-            painters.fill(rank);
+        if ranks.iter().all(|&owner| owner <= rank) {
+            window.copy_from_slice(samples);
+            ranks.fill(rank);
         } else {
-            let pixels = pixels.iter_mut().zip(painters);
-            for ((pixel, painter), &sample) in pixels.zip(samples).filter(|((_, painter), _)| **painter <= rank) {
-                *pixel = sample;
-                *painter = rank;
+            let window = window.iter_mut().zip(ranks);
+            for ((slot, owner), &sample) in window.zip(samples).filter(|((_, owner), _)| **owner <= rank) {
+                *slot = sample;
+                *owner = rank;
             }
         }
         inside
     }
 
-    /// Gives out everything before a position: it is finished.
+    /// Flushes all samples before a position.
     ///
     /// # Errors
-    /// When whoever takes the samples fails.
-    pub(super) fn give_until(&mut self, position: i64, out: &mut SampleSink<'_>) -> io::Result<()> {
+    /// When `out` fails.
+    pub(super) fn flush_until(&mut self, position: i64, out: &mut SampleSink<'_>) -> io::Result<()> {
         let position = position.min(self.total);
         while self.base < position {
             let count = (position - self.base).min(i64::from(self.rate_hz)) as usize;
-            for (lane, meter) in self.lanes.iter_mut().zip(&mut self.meters) {
-                let (samples, _) = lane.reach(count);
+            for (channel_window, meter) in self.channels.iter_mut().zip(&mut self.meters) {
+                let (samples, _) = channel_window.grow_to(count);
                 for &(from, to) in &self.muted {
                     let from = (from - self.base).clamp(0, count as i64) as usize;
                     let to = (to - self.base).clamp(0, count as i64) as usize;
@@ -117,39 +117,39 @@ impl MixBuffer {
                         samples[from..to].fill(0);
                     }
                 }
-                meter.handle(samples);
+                meter.add(samples);
             }
-            let [left, right] = &mut self.lanes;
-            let (left_samples, right_samples) = (left.reach(count).0, right.reach(count).0);
+            let [left, right] = &mut self.channels;
+            let (left_samples, right_samples) = (left.grow_to(count).0, right.grow_to(count).0);
             self.frames.clear();
             self.frames.extend(left_samples.iter().zip(&*right_samples).map(|(&left, &right)| [left, right]));
-            left.forget(count);
-            right.forget(count);
+            left.remove_front(count);
+            right.remove_front(count);
             out(&self.frames)?;
             self.base += count as i64;
         }
         Ok(())
     }
 
-    /// Samples of the whole recording.
+    /// Returns the number of samples of the whole recording.
     pub(super) fn total(&self) -> i64 {
         self.total
     }
 
-    /// Puts the levels into the report of a channel.
-    pub(super) fn measure(&self, channel: usize, report: &mut SideReport) {
-        self.meters[channel].measure(report);
+    /// Writes peak, clipping and talk time of a channel into its report.
+    pub(super) fn fill_report(&self, channel: usize, report: &mut SideReport) {
+        self.meters[channel].fill_report(report);
     }
 }
 
-/// Levels of one channel.
+/// Measures the levels of one channel.
 #[derive(Clone, Debug)]
 struct LevelMeter {
     rate_hz: u32,
     peak: u32,
     clipped: u64,
     samples: u64,
-    /// Of the 20 ms under way.
+    /// Energy and samples of the current 20 ms.
     energy: u64,
     count: u32,
     talk_energy: u64,
@@ -161,8 +161,9 @@ impl LevelMeter {
         Self { rate_hz, peak: 0, clipped: 0, samples: 0, energy: 0, count: 0, talk_energy: 0, talk_samples: 0 }
     }
 
-    /// Sums over slices without a branch, which the compiler makes into vectors: this sees every sample of a recording.
-    fn handle(&mut self, mut samples: &[i16]) {
+    /// Adds samples. It sums over slices without a branch, so that the compiler vectorizes: every sample of a recording
+    /// passes here.
+    fn add(&mut self, mut samples: &[i16]) {
         let piece = (self.rate_hz / 50).max(1);
         while !samples.is_empty() {
             let room = (piece - self.count) as usize;
@@ -186,7 +187,7 @@ impl LevelMeter {
         }
     }
 
-    fn measure(&self, report: &mut SideReport) {
+    fn fill_report(&self, report: &mut SideReport) {
         report.peak = self.peak;
         report.clipped = self.clipped;
         let rate = f64::from(self.rate_hz.max(1));
@@ -198,9 +199,10 @@ impl LevelMeter {
     }
 }
 
-/// The largest value of mu-law (G.711 table 2a); that of A-law is 32256. What was clipped before it was coded is there.
+/// The largest value of mu-law (G.711 table 2a); A-law has 32256. Sound that was clipped before encoding has these
+/// values.
 const FULL_SCALE: u32 = 32_124;
-/// The square of 184, -45 dBov: above a quiet room, below quiet speech.
+/// The square of 184, -45 dBov: above background noise, below quiet speech.
 const TALK_POWER: u64 = 184 * 184;
-/// The window never grows beyond: what lies further ahead than any arrival can explain is a mistake.
+/// The longest window. No arrival explains sound that lies further ahead.
 const MAX_WINDOW_S: i64 = 16;

@@ -1,16 +1,16 @@
-//! What rendering counts, and why it may fail.
+//! The results of rendering: counts, levels and errors.
 
 use std::collections::BTreeMap;
 
 use crate::call::decision::MissingKeyReason;
 use crate::spool::SpoolError;
 
-/// Why packets gave no sound.
+/// The reason why packets gave no sound.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UndecodableReason {
-    /// There is no decoder for this encoding.
+    /// There is no decoder for this encoding name.
     UnknownCodec(String),
-    /// Nothing announced what this payload type means.
+    /// No SDP announced this payload type.
     UnknownPayloadType(u8),
     /// The stream cannot be decrypted.
     Encrypted(UndecryptableReason),
@@ -20,18 +20,18 @@ pub enum UndecodableReason {
     Damaged,
 }
 
-/// Why a stream cannot be decrypted.
+/// The reason why a stream cannot be decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UndecryptableReason {
-    /// DTLS-SRTP: keys never cross the wire in clear.
+    /// DTLS-SRTP: the keys never cross the wire in clear.
     DtlsSrtp,
-    /// ZRTP: likewise.
+    /// ZRTP: the keys never cross the wire in clear.
     Zrtp,
-    /// SRTP whose keys the mirror did not show.
+    /// SRTP without keys in the signalling that the mirror showed.
     NoKeys,
-    /// SRTP whose keys do not open the packets.
+    /// SRTP with keys that do not fit the packets.
     WrongKeys,
-    /// SRTP whose keys are known but cannot be used (suite not supported).
+    /// SRTP with a suite that is not supported.
     Unsupported,
 }
 
@@ -45,70 +45,71 @@ impl From<MissingKeyReason> for UndecryptableReason {
     }
 }
 
-/// What was heard of one side, within the recorded part of the call.
+/// Counts and levels of one side, within the recorded part of the call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SideReport {
     /// Packets that gave sound.
     pub decoded: u64,
-    /// Packets that gave none, by reason.
+    /// Packets that gave no sound, by reason.
     pub silent: BTreeMap<UndecodableReason, u64>,
     /// Lost packets whose sound a later packet repeated (RFC 2198).
     pub repaired: u64,
-    /// Packets whose payload was deliberately not kept, telephone-events among them.
+    /// Packets whose payload the engine did not keep, telephone-events included.
     pub withheld: u64,
-    /// Comfort noise packets.
+    /// Comfort noise packets (RFC 3389).
     pub comfort: u64,
-    /// Packets that came too late to be put in order.
+    /// Packets that came too late to be played.
     pub late: u64,
-    /// The longest run of packets that never came, or gave nothing.
+    /// The longest run of packets that were lost or gave no sound.
     pub burst_loss: u64,
-    /// Sound that packets gave, and what was made up between them, microseconds.
+    /// Duration of all sound, concealment and comfort noise included, microseconds.
     pub heard_us: u64,
-    /// Sound made up for lost packets, microseconds.
+    /// Duration of concealment for lost packets, microseconds.
     pub concealed_us: u64,
-    /// The sender's clock against the capture clock; positive = fast. Known for streams of half a minute and more.
+    /// Drift of the sender's clock against the capture clock, ppm; positive: fast. Known for streams of half a minute
+    /// and more.
     pub clock_drift_ppm: Option<f64>,
-    /// The largest sample, 0 to 32768.
+    /// The largest magnitude of a sample, 0 to 32768.
     pub peak: u32,
-    /// Root mean square of the 20 ms pieces in which there is talk.
+    /// Root mean square of the 20 ms pieces with talk.
     pub talk_rms: f64,
-    /// Samples at full scale, or at the largest value that G.711 can say.
+    /// Samples at full scale, or at the largest value of G.711.
     pub clipped: u64,
     /// Seconds with sound louder than -45 dBov.
     pub talk_s: f64,
-    /// The other seconds.
+    /// Seconds without such sound.
     pub silence_s: f64,
-    /// Streams whose stamps run on another clock than announced: SSRC, announced and true clock.
+    /// Streams whose timestamps run on another clock than announced: SSRC, announced and true clock (Hz).
     pub wrong_clocks: Vec<(u32, u32, u32)>,
-    /// Packets with sound whose stamps mean nothing: they were placed by their number and length.
+    /// Packets with sound whose timestamps are useless. They were placed by sequence number and duration.
     pub broken_stamps: u64,
 }
 
 impl SideReport {
-    /// Packets that gave no sound for want of a decoder, a key or a whole payload.
+    /// Returns the number of packets that gave no sound, whatever the reason.
     pub fn undecodable(&self) -> u64 {
         self.silent.values().sum()
     }
 }
 
-/// What rendering a leg gave.
+/// The result of rendering a leg.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RenderReport {
     /// Samples of each channel.
     pub samples: u64,
-    /// Left and right: the leg's caller and callee.
+    /// The leg's caller (left) and callee (right).
     pub sides: [SideReport; 2],
-    /// The spool ended in the middle of a block.
+    /// True if the spool ended in the middle of a block.
     pub torn_tail: bool,
 }
 
-/// Why a leg cannot be rendered.
+/// The reason why a leg cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// The spool cannot be read.
     #[error("the spool cannot be read: {0}")]
     Spool(#[from] SpoolError),
-    /// Whoever takes the samples failed.
+    /// The receiver of the samples failed.
     #[error("the recording cannot be written: {0}")]
     Output(#[from] std::io::Error),
 }

@@ -1,7 +1,7 @@
-//! Sampling rate conversion of one channel, sample for sample in its place.
+//! Converts the sampling rate of one channel without delay.
 //!
-//! The converter's own delay is taken out: output sample `n` is the moment `n / to` of the input, from the first
-//! sample on, and the whole output is as long as the input. The conversion is rubato's synchronous FFT resampler.
+//! The delay of the FFT resampler (rubato) is removed: output sample `n` is the moment `n / to` of the input. The
+//! output is exactly as long as the input.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};
@@ -10,9 +10,9 @@ use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};
 pub struct Resampler {
     from_hz: u32,
     to_hz: u32,
-    /// `None`: both rates are the same.
+    /// `None` when both rates are equal.
     converter: Option<FftConverter>,
-    /// Samples taken and given so far.
+    /// Input and output samples so far.
     taken: u64,
     given: u64,
 }
@@ -27,7 +27,8 @@ struct FftConverter {
 }
 
 impl Resampler {
-    /// A converter between two rates; `None` if one is 0 or the ratio is absurd (blocks over [`LONGEST_BLOCK`]).
+    /// Returns a converter between two rates. Returns `None` if a rate is 0 or the ratio needs blocks over
+    /// [`LONGEST_BLOCK`].
     pub fn new(from_hz: u32, to_hz: u32) -> Option<Self> {
         if from_hz == 0 || to_hz == 0 {
             return None;
@@ -36,7 +37,7 @@ impl Resampler {
         Some(Self { from_hz, to_hz, converter, taken: 0, given: 0 })
     }
 
-    /// Takes input and appends what output is ready. It trails the input by up to two blocks ([`BLOCK_MS`]).
+    /// Appends the output that is ready. It trails the input by up to two blocks ([`BLOCK_MS`]).
     pub fn push(&mut self, samples: &[i16], out: &mut Vec<i16>) {
         self.taken += samples.len() as u64;
         let at = out.len();
@@ -47,8 +48,8 @@ impl Resampler {
         self.given += (out.len() - at) as u64;
     }
 
-    /// Ends the stream: appends the rest, so that all output is exactly as long as all input (rounded to the nearest
-    /// sample). The converter then begins anew.
+    /// Ends the stream and appends the rest. All output is then exactly as long as all input, rounded to a sample. The
+    /// converter can be used again.
     pub fn finish(&mut self, out: &mut Vec<i16>) {
         let due = self.due();
         if let Some(converter) = &mut self.converter {
@@ -66,7 +67,7 @@ impl Resampler {
         (self.taken, self.given) = (0, 0);
     }
 
-    /// Output that all input so far is worth.
+    /// Returns the number of output samples that equal the input so far in duration.
     fn due(&self) -> u64 {
         let (from, to) = (u128::from(self.from_hz), u128::from(self.to_hz));
         ((u128::from(self.taken) * to + from / 2) / from) as u64
@@ -75,7 +76,8 @@ impl Resampler {
 
 impl FftConverter {
     fn new(from_hz: u32, to_hz: u32) -> Option<Self> {
-        // Blocks are multiples of the smallest whole ratio; an even multiple, or the delay is half a sample off.
+        // A block is a multiple of the smallest whole ratio. The multiple is even, or the delay would be off by half a
+        // sample.
         let smallest = 2 * (from_hz / gcd(from_hz, to_hz)) as usize;
         let wanted = (from_hz as usize * BLOCK_MS / 1000).next_multiple_of(smallest);
         if wanted > LONGEST_BLOCK || wanted as u64 * u64::from(to_hz) / u64::from(from_hz) > LONGEST_BLOCK as u64 {
@@ -108,7 +110,7 @@ impl FftConverter {
     }
 }
 
-/// Converts one block; gives the number of samples made.
+/// Converts one block. Returns the number of samples written to `block`.
 fn convert(fft: &mut Fft<f32>, input: &[f32], block: &mut [f32]) -> usize {
     let frames = (input.len(), block.len());
     let input = InterleavedSlice::new(input, 1, frames.0).expect("one channel as long as its slice");
@@ -119,17 +121,17 @@ fn convert(fft: &mut Fft<f32>, input: &[f32], block: &mut [f32]) -> usize {
 }
 
 fn to_sample(value: f32) -> i16 {
-    value.round() as i16 // saturates
+    value.round() as i16 // a float cast saturates
 }
 
 const fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Length of a block: with 32 ms the step from pass to stop band is about 120 Hz wide.
+/// Length of a block. With 32 ms, the step from pass band to stop band is about 120 Hz wide.
 pub const BLOCK_MS: usize = 32;
 
-/// Rates with hardly a common factor make blocks of up to a second; 48001 to 8000 is a mistake, not a rate.
+/// Rates with hardly a common factor would need blocks of up to a second. A rate such as 48001 Hz is a mistake.
 pub const LONGEST_BLOCK: usize = 4_800;
 
 #[cfg(test)]
@@ -153,7 +155,7 @@ mod tests {
         out
     }
 
-    /// Without the first and last 50 ms, where the tone itself begins and ends.
+    /// Returns the signal-to-noise ratio without the first and last 50 ms, where the tone begins and ends.
     fn snr_db(rate_hz: u32, expected: &[i16], got: &[i16]) -> f64 {
         let edge = rate_hz as usize / 20;
         let pairs = || expected.iter().zip(got).skip(edge).take(expected.len() - 2 * edge);

@@ -1,4 +1,4 @@
-//! The second pass: packets are decoded and painted where the plan says.
+//! The second rendering pass: decodes the packets and mixes their sound at the times in the plan.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::mix_buffer::{MixBuffer, SampleSink};
 use super::packet;
 use super::plan::{ArrivedPacket, DecidedStreams, RenderPlan};
-use super::player::{PlayContext, StreamPlayer};
+use super::player::{PlayContext, StreamInputs, StreamPlayer};
 use super::report::{RenderError, RenderReport};
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
-/// Reads a spool a second time and gives out its sound, from sample 0 to the last, in pieces of up to a second.
+/// Reads a spool a second time and passes its sound to `out`, from sample 0 to the last, up to a second at once.
 ///
 /// # Errors
 /// When the spool cannot be read or `out` fails.
@@ -23,12 +23,12 @@ pub fn render(plan: &RenderPlan, source: &LegSource, out: &mut SampleSink<'_>) -
             match entry {
                 SpoolEntry::Decided(decided) => pass.known.handle_decision(&decided.decision),
                 SpoolEntry::Packet(packet) => {
-                    if packet.at > plan.ends_at + MARGIN {
+                    if packet.at > plan.ends_at + FLUSH_DELAY {
                         break;
                     }
-                    // First, so that after a long pause the window lies around the packet.
-                    if packet.at >= pass.next_step {
-                        pass.step(packet.at, out)?;
+                    // Flush first, so that after a long pause the window lies around this packet.
+                    if packet.at >= pass.next_flush {
+                        pass.advance(packet.at, out)?;
                     }
                     packet::split_joined(&packet).for_each(|packet| pass.handle_packet(&packet));
                 }
@@ -38,14 +38,14 @@ pub fn render(plan: &RenderPlan, source: &LegSource, out: &mut SampleSink<'_>) -
     pass.finish(out)
 }
 
-/// The second pass under way.
+/// The state of the second pass.
 struct RenderPass<'a> {
     plan: &'a RenderPlan,
     known: DecidedStreams,
     players: BTreeMap<u32, StreamPlayer>,
-    canvas: MixBuffer,
+    buffer: MixBuffer,
     report: RenderReport,
-    next_step: Timestamp,
+    next_flush: Timestamp,
 }
 
 impl<'a> RenderPass<'a> {
@@ -56,9 +56,9 @@ impl<'a> RenderPass<'a> {
             plan,
             known: DecidedStreams::default(),
             players: BTreeMap::new(),
-            canvas: MixBuffer::new(plan.sample_rate, plan.samples, muted),
+            buffer: MixBuffer::new(plan.sample_rate, plan.samples, muted),
             report: RenderReport { samples: plan.samples, torn_tail: plan.torn_tail, ..RenderReport::default() },
-            next_step: Timestamp::from_nanos(i64::MIN),
+            next_flush: Timestamp::from_nanos(i64::MIN),
         }
     }
 
@@ -69,24 +69,29 @@ impl<'a> RenderPass<'a> {
         let channel = known.side.channel();
         let rank = u16::try_from(self.players.len() + 1).unwrap_or(u16::MAX);
         let player = self.players.entry(number).or_insert_with(|| StreamPlayer::new(channel, rank));
-        let mut stage =
-            PlayContext { plan: self.plan, canvas: &mut self.canvas, report: &mut self.report.sides[channel] };
+        let mut context =
+            PlayContext { plan: self.plan, buffer: &mut self.buffer, report: &mut self.report.sides[channel] };
         let arrival = ArrivedPacket::new(packet, head, known);
-        player.handle_packet(packet, arrival, (known, self.plan.streams.get(&number)), &mut stage);
+        player.handle_packet(
+            packet,
+            arrival,
+            StreamInputs { known, plan: self.plan.streams.get(&number) },
+            &mut context,
+        );
     }
 
-    /// Brings everyone up to now and gives out what is finished.
-    fn step(&mut self, now: Timestamp, out: &mut SampleSink<'_>) -> Result<(), RenderError> {
-        self.next_step = now + STEP;
-        let finished = self.plan.position(now - MARGIN) as i64;
-        let resting = self.plan.position(now - RESTING) as i64;
+    /// Advances all players to `now` and flushes the finished sound.
+    fn advance(&mut self, now: Timestamp, out: &mut SampleSink<'_>) -> Result<(), RenderError> {
+        self.next_flush = now + FLUSH_INTERVAL;
+        let finished = self.plan.position(now - FLUSH_DELAY) as i64;
+        let comfort_until = self.plan.position(now - COMFORT_DELAY) as i64;
         for (number, player) in &mut self.players {
             let Some(known) = self.known.streams.get(number) else { continue };
             let report = &mut self.report.sides[known.side.channel()];
-            let mut stage = PlayContext { plan: self.plan, canvas: &mut self.canvas, report };
-            player.handle_timeout(now, resting, &mut stage);
+            let mut context = PlayContext { plan: self.plan, buffer: &mut self.buffer, report };
+            player.handle_timeout(now, comfort_until, &mut context);
         }
-        self.canvas.give_until(finished, out)?;
+        self.buffer.flush_until(finished, out)?;
         Ok(())
     }
 
@@ -94,14 +99,14 @@ impl<'a> RenderPass<'a> {
         for (number, player) in &mut self.players {
             let Some(known) = self.known.streams.get(number) else { continue };
             let report = &mut self.report.sides[known.side.channel()];
-            let mut stage = PlayContext { plan: self.plan, canvas: &mut self.canvas, report };
-            player.handle_timeout(self.plan.ends_at, stage.canvas.total(), &mut stage);
-            player.finish(&mut stage);
+            let mut context = PlayContext { plan: self.plan, buffer: &mut self.buffer, report };
+            player.handle_timeout(self.plan.ends_at, context.buffer.total(), &mut context);
+            player.finish(&mut context);
         }
-        let total = self.canvas.total();
-        self.canvas.give_until(total, out)?;
+        let total = self.buffer.total();
+        self.buffer.flush_until(total, out)?;
         for (channel, report) in self.report.sides.iter_mut().enumerate() {
-            self.canvas.measure(channel, report);
+            self.buffer.fill_report(channel, report);
             for stream in self.plan.streams.values().filter(|stream| stream.side.channel() == channel) {
                 report.clock_drift_ppm = stream.drift_ppm.or(report.clock_drift_ppm);
                 let wrong = stream.wrong_clocks();
@@ -112,9 +117,9 @@ impl<'a> RenderPass<'a> {
     }
 }
 
-/// Sound is given out so long after it was heard: more than packets wait for each other, and than a reader sorts.
-const MARGIN: Duration = Duration::from_secs(6);
-/// A pause of so long is one: by then, what was on its way has come.
-const RESTING: Duration = Duration::from_secs(3);
-/// How often finished sound is given out.
-const STEP: Duration = Duration::from_millis(500);
+/// Sound is flushed this long after its playout time: longer than the reordering in player and spool reader.
+const FLUSH_DELAY: Duration = Duration::from_secs(6);
+/// Comfort noise continues after this pause: by then, packets on their way have arrived.
+const COMFORT_DELAY: Duration = Duration::from_secs(3);
+/// Interval between two flushes.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);

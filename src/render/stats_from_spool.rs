@@ -1,7 +1,8 @@
-//! Counts the packets of a leg by its spool, where the engine could not: it was restarted during the call.
+//! Recounts the packets of a leg from its spool. The engine's own counts are incomplete after a restart during the
+//! call.
 //!
-//! The same book-keeping ([`StreamStats`]) over the same packets gives the same numbers; only copies, which no spool
-//! holds, remain those that the engine counted after the restart.
+//! The same statistics ([`StreamStats`]) over the same packets give the same numbers. Duplicates are an exception: no
+//! spool holds them, so only those since the restart are counted.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use crate::rtp::stats::StreamStats;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::{RtpTime, Timestamp};
 
-/// The counts so far.
+/// The statistics of all streams of a leg.
 #[derive(Debug, Default)]
 pub(super) struct SpoolStats {
     streams: BTreeMap<u32, StreamTally>,
@@ -39,7 +40,7 @@ struct PayloadTypeTally {
 }
 
 impl SpoolStats {
-    /// Counts what a spool has before a moment: a pass of its own, for few calls need it.
+    /// Counts the packets in a spool up to a moment. It is a pass of its own, because few calls need it.
     ///
     /// # Errors
     /// When the spool cannot be read.
@@ -52,7 +53,7 @@ impl SpoolStats {
                     let Some(head) = packet::read_header(&packet) else { continue };
                     let Some(number) = known.stream_of(&packet, &head) else { continue };
                     if let Some(stream) = known.streams.get(&number) {
-                        stats.handle_packet(number, stream, (&packet, &head));
+                        stats.handle_packet(number, stream, &packet, &head);
                     }
                 }
             }
@@ -60,13 +61,8 @@ impl SpoolStats {
         Ok(stats)
     }
 
-    /// Takes in a packet of a known stream.
-    fn handle_packet(
-        &mut self,
-        number: u32,
-        known: &DecidedStream,
-        (packet, head): (&PacketEntry<'_>, &RtpHeaderFields),
-    ) {
+    /// Counts a packet of a known stream.
+    fn handle_packet(&mut self, number: u32, known: &DecidedStream, packet: &PacketEntry<'_>, head: &RtpHeaderFields) {
         let tally = self.streams.entry(number).or_insert_with(|| StreamTally {
             flow: (packet.src, packet.dst),
             ssrc: head.ssrc,
@@ -83,14 +79,14 @@ impl SpoolStats {
             && let Some(format) = format
         {
             payload.is_event = format.is(Codec::TelephoneEvent);
-            // Of a redundant packet, what is in it.
+            // The codec of a redundant packet is the codec in it.
             let within = if format.is(Codec::Red) { redundancy::types(&format.fmtp).next() } else { None };
             let within = within.and_then(|pt| known.formats.get(&pt)?.as_ref());
             payload.codec_name = Some(within.unwrap_or(format).encoding.clone());
         }
     }
 
-    /// Puts the counts in the place of the engine's.
+    /// Replaces the engine's counts.
     pub(super) fn replace_counts(&self, sides: &mut [SideRecord; 2]) {
         for side in [Side::Caller, Side::Callee] {
             let record = &mut sides[side.channel()];

@@ -1,4 +1,4 @@
-//! Plays one stream: packets in order of sequence through their decoders onto the canvas.
+//! Plays one stream: orders its packets by sequence number, decodes them and writes their sound to the mix buffer.
 
 mod redundancy;
 mod sequence_order;
@@ -24,42 +24,64 @@ use crate::codec::{Codec, SilenceBehavior};
 use crate::spool::reader::PacketEntry;
 use crate::time::Timestamp;
 
-/// A stream being played.
+/// The player of one stream.
 pub(super) struct StreamPlayer {
-    painter: MixTarget,
+    target: MixTarget,
     unwrapper: TimestampUnwrapper,
-    voices: Vec<FormatDecoder>,
+    decoders: Vec<FormatDecoder>,
     order: SequenceOrder,
     queue: BTreeMap<u64, QueuedPacket>,
     cursor: Option<PlayoutCursor>,
     srtp: Option<SrtpState>,
-    /// Payload buffers to be used again.
+    /// Payload buffers for reuse.
     spare: Vec<Vec<u8>>,
-    /// An unprotected packet.
+    /// Buffer for a decrypted packet.
     plain: Vec<u8>,
     sound: Vec<i16>,
 }
 
-/// One meaning of one payload type.
+/// The decoder of one format of one payload type.
 struct FormatDecoder {
     pt: u8,
     format: Arc<PayloadFormat>,
     decoder: Option<Box<dyn SpeechDecoder>>,
     silence: SilenceBehavior,
-    outlet: ResampleStage,
+    output: ResampleStage,
 }
 
-/// A packet that waits for its turn.
+/// A packet in the reordering queue.
 struct QueuedPacket {
     at: Timestamp,
-    heard: Option<PlayoutTime>,
+    playout: Option<PlayoutTime>,
     content: PacketContent,
-    repeats: Vec<RedundantBlock>,
+    redundant: Vec<RedundantBlock>,
 }
 
-/// Why a packet has nothing to be heard.
+/// A packet's place in the sound: its playout time, and the number of packets missing before it.
+#[derive(Clone, Copy, Debug)]
+struct PlayTurn {
+    playout: PlayoutTime,
+    lost: u64,
+}
+
+/// The decisions and the plan of the stream being played.
+#[derive(Clone, Copy)]
+pub(super) struct StreamInputs<'a> {
+    pub(super) known: &'a DecidedStream,
+    /// `None` when no packet of the stream has a playout time.
+    pub(super) plan: Option<&'a StreamPlan>,
+}
+
+/// Samples to be made up, and the payload after them for forward error correction.
+#[derive(Clone, Copy)]
+struct GapRequest<'a> {
+    samples: usize,
+    next: Option<&'a [u8]>,
+}
+
+/// The reason why a packet has no sound.
 enum NoSound {
-    /// It was deliberately not kept, or is no sound.
+    /// The engine did not keep the payload, or the payload is no sound.
     Withheld,
     Silent(UndecodableReason),
 }
@@ -70,10 +92,10 @@ impl From<UndecodableReason> for NoSound {
     }
 }
 
-/// What came of a payload.
+/// The result of playing a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PlayOutcome {
-    /// It lies outside of what is recorded.
+    /// Its sound lies outside the recorded span.
     Outside,
     Sound,
     Comfort,
@@ -82,55 +104,55 @@ enum PlayOutcome {
 }
 
 enum PacketContent {
-    /// A payload for a voice.
-    Sound { voice: usize, payload: Vec<u8> },
-    /// It takes part in the sequence and gives no sound.
+    /// A payload, and the index of its decoder.
+    Sound { decoder: usize, payload: Vec<u8> },
+    /// No sound; the packet only has a sequence number.
     Nothing,
 }
 
-/// Where the stream's sound has come to.
+/// The end of the sound written so far.
 #[derive(Clone, Copy, Debug)]
 struct PlayoutCursor {
-    voice: usize,
-    /// The next sample, at the voice's rate.
+    decoder: usize,
+    /// Position of the next sample, at the decoder's rate.
     at: i64,
     media_end_ns: i64,
     segment: (usize, usize),
     after: GapFill,
 }
 
-/// What the last packet means for a gap after it.
+/// What the last packet means for a gap that follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GapFill {
     Sound,
-    /// Noise, so many samples of it so far.
+    /// Comfort noise; `generated` samples of it were generated so far.
     Comfort {
-        made: i64,
+        generated: i64,
     },
-    /// Payload that is not to be heard: nothing is made up after it.
+    /// The packet had no sound: a gap after it stays silent.
     Nothing,
 }
 
 struct SrtpState {
-    /// The decision that its keys come from.
+    /// The number of the decision with the keys.
     decision: u32,
     stream: Option<SrtpStream>,
 }
 
-/// What a player works with.
+/// The plan, and the outputs of a player.
 pub(super) struct PlayContext<'a> {
     pub(super) plan: &'a RenderPlan,
-    pub(super) canvas: &'a mut MixBuffer,
+    pub(super) buffer: &'a mut MixBuffer,
     pub(super) report: &'a mut SideReport,
 }
 
 impl StreamPlayer {
-    /// A stream of a channel; of two that sound at once, the higher rank is heard.
+    /// Returns a player that writes to a channel. If two streams sound at once, the higher rank wins.
     pub(super) fn new(channel: usize, rank: u16) -> Self {
         Self {
-            painter: MixTarget { channel, rank },
+            target: MixTarget { channel, rank },
             unwrapper: TimestampUnwrapper::default(),
-            voices: Vec::new(),
+            decoders: Vec::new(),
             order: SequenceOrder::default(),
             queue: BTreeMap::new(),
             cursor: None,
@@ -141,101 +163,101 @@ impl StreamPlayer {
         }
     }
 
-    /// Takes in a packet of the stream.
+    /// Handles the next packet of the stream, in order of arrival.
     pub(super) fn handle_packet(
         &mut self,
         packet: &PacketEntry<'_>,
         arrival: ArrivedPacket,
-        (known, plan): (&DecidedStream, Option<&StreamPlan>),
-        stage: &mut PlayContext<'_>,
+        StreamInputs { known, plan }: StreamInputs<'_>,
+        context: &mut PlayContext<'_>,
     ) {
         let format = known.formats.get(&arrival.head.pt).and_then(Option::as_ref);
-        let heard = match (format, plan) {
-            // Followed even where it is late or cannot be decoded: the first pass did so too.
+        let playout = match (format, plan) {
+            // The first pass unwrapped late and undecodable packets too, so both passes must.
             (Some(format), Some(plan)) if is_on_timeline(format) => {
                 plan.playout_time(&mut self.unwrapper, arrival, format)
             }
             _ => None,
         };
-        let inside = stage.is_inside(heard.map_or(arrival.at, |heard| heard.at));
+        let inside = context.is_inside(playout.map_or(arrival.at, |playout| playout.at));
         let counted = matches!((format, plan), (Some(format), Some(plan)) if plan.is_counted(arrival.head.pt, format));
-        stage.report.broken_stamps += u64::from(inside && counted && heard.is_some());
+        context.report.broken_stamps += u64::from(inside && counted && playout.is_some());
         let Some(sequence) =
-            self.order.extend(arrival.head.sequence, heard.map(|heard| SequenceMark::new(arrival.at, heard)))
+            self.order.extend(arrival.head.sequence, playout.map(|playout| SequenceMark::new(arrival.at, playout)))
         else {
-            // A telephone-event that comes late has no sound that could be missed.
-            stage.report.late += u64::from(inside && heard.is_some());
+            // A late telephone-event has no sound that could be missing.
+            context.report.late += u64::from(inside && playout.is_some());
             return;
         };
         if self.queue.contains_key(&sequence) {
             return;
         }
-        let opened = self.content(packet, arrival.head.pt, (known, format), stage.plan.sample_rate);
-        let UnpackedPayload { content, repeats } = opened.unwrap_or_else(|why| {
+        let unpacked = self.unpack(packet, arrival.head.pt, known, context.plan.sample_rate);
+        let UnpackedPayload { content, redundant } = unpacked.unwrap_or_else(|why| {
             match why {
                 _ if !inside => {}
-                NoSound::Withheld => stage.report.withheld += 1,
-                NoSound::Silent(why) => *stage.report.silent.entry(why).or_default() += 1,
+                NoSound::Withheld => context.report.withheld += 1,
+                NoSound::Silent(why) => *context.report.silent.entry(why).or_default() += 1,
             }
-            UnpackedPayload { content: PacketContent::Nothing, repeats: Vec::new() }
+            UnpackedPayload { content: PacketContent::Nothing, redundant: Vec::new() }
         });
-        let item = QueuedPacket { at: arrival.at, heard, content, repeats };
+        let item = QueuedPacket { at: arrival.at, playout, content, redundant };
         if self.order.is_next(sequence) && self.queue.is_empty() {
-            self.play(sequence, item, stage);
+            self.play(sequence, item, context);
         } else {
             self.queue.insert(sequence, item);
-            self.release(arrival.at, stage);
+            self.release(arrival.at, context);
         }
     }
 
-    /// Plays what need not wait any longer, and goes on with comfort noise up to `finished`, a position of the recording
-    /// before which nothing else will come.
-    pub(super) fn handle_timeout(&mut self, now: Timestamp, finished: i64, stage: &mut PlayContext<'_>) {
-        self.release(now, stage);
+    /// Plays packets whose wait is over. Continues comfort noise up to `finished`, the position of the recording up to
+    /// which all sound has arrived.
+    pub(super) fn handle_timeout(&mut self, now: Timestamp, finished: i64, context: &mut PlayContext<'_>) {
+        self.release(now, context);
         if let Some(cursor) = self.cursor
-            && let GapFill::Comfort { made } = cursor.after
+            && let GapFill::Comfort { generated } = cursor.after
         {
-            let rate = self.voices[cursor.voice].outlet.input_hz();
-            let until = (i128::from(finished) * i128::from(rate) / i128::from(stage.plan.sample_rate)) as i64;
-            let count = (until - cursor.at).min(i64::from(rate) * MAX_COMFORT_S - made);
+            let rate = self.decoders[cursor.decoder].output.input_hz();
+            let until = (i128::from(finished) * i128::from(rate) / i128::from(context.plan.sample_rate)) as i64;
+            let count = (until - cursor.at).min(i64::from(rate) * MAX_COMFORT_S - generated);
             if count > 0 {
-                self.fill(cursor.voice, cursor.at, (count as usize, None), stage);
-                let after = GapFill::Comfort { made: made + count };
+                self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next: None }, context);
+                let after = GapFill::Comfort { generated: generated + count };
                 self.cursor = Some(PlayoutCursor { at: cursor.at + count, after, ..cursor });
             }
         }
-        for voice in &mut self.voices {
-            voice.outlet.finish_before(finished, stage.canvas);
+        for format_decoder in &mut self.decoders {
+            format_decoder.output.finish_before(finished, context.buffer);
         }
     }
 
-    /// Plays all that is left.
-    pub(super) fn finish(&mut self, stage: &mut PlayContext<'_>) {
-        self.release(Timestamp::MAX, stage);
-        for voice in &mut self.voices {
-            voice.outlet.finish(stage.canvas);
+    /// Plays all queued packets.
+    pub(super) fn finish(&mut self, context: &mut PlayContext<'_>) {
+        self.release(Timestamp::MAX, context);
+        for format_decoder in &mut self.decoders {
+            format_decoder.output.finish(context.buffer);
         }
     }
 
-    fn release(&mut self, now: Timestamp, stage: &mut PlayContext<'_>) {
+    fn release(&mut self, now: Timestamp, context: &mut PlayContext<'_>) {
         while let Some(entry) = self.queue.first_entry() {
             let sequence = *entry.key();
-            let waited = now.since(entry.get().at) >= REORDER;
+            let waited = now.since(entry.get().at) >= MAX_WAIT;
             if !(self.order.is_next(sequence) || waited || self.queue.len() > MAX_QUEUE) {
                 break;
             }
             if let Some((sequence, item)) = self.queue.pop_first() {
-                self.play(sequence, item, stage);
+                self.play(sequence, item, context);
             }
         }
     }
 
-    /// What a packet has for us.
-    fn content(
+    /// Decrypts and unpacks a packet.
+    fn unpack(
         &mut self,
         packet: &PacketEntry<'_>,
         pt: u8,
-        (known, format): (&DecidedStream, Option<&Arc<PayloadFormat>>),
+        known: &DecidedStream,
         sample_rate: u32,
     ) -> Result<UnpackedPayload, NoSound> {
         if let StreamProtection::Closed(why) = known.protection {
@@ -257,15 +279,16 @@ impl StreamPlayer {
         };
         payload.clear();
         payload.extend_from_slice(body);
+        let format = known.formats.get(&pt).and_then(Option::as_ref);
         let format = format.ok_or(UndecodableReason::UnknownPayloadType(pt))?;
         if !is_on_timeline(format) {
             return Err(NoSound::Withheld);
         }
         if format.is(Codec::Red) {
-            return self.open_red(&payload, (known, format), sample_rate);
+            return self.unpack_red(&payload, known, format, sample_rate);
         }
-        let voice = self.audible_voice(pt, format, sample_rate)?;
-        Ok(UnpackedPayload { content: PacketContent::Sound { voice, payload }, repeats: Vec::new() })
+        let decoder = self.working_decoder(pt, format, sample_rate)?;
+        Ok(UnpackedPayload { content: PacketContent::Sound { decoder, payload }, redundant: Vec::new() })
     }
 
     /// Decrypts a packet into `plain`.
@@ -276,7 +299,7 @@ impl StreamPlayer {
         let srtp = match &mut self.srtp {
             Some(srtp) if srtp.decision == *decision => srtp,
             Some(SrtpState { decision: last, stream: Some(stream) }) => {
-                // Keys that make no sense leave the old ones in force: packets under way still have them.
+                // If the new keys are invalid, the old ones stay in force: packets on their way still use them.
                 let _ = stream.rekey(context);
                 *last = *decision;
                 self.srtp.as_mut().ok_or(UndecryptableReason::Unsupported)?
@@ -287,55 +310,55 @@ impl StreamPlayer {
         stream.unprotect(packet.payload, &mut self.plain).map_err(|_| UndecryptableReason::WrongKeys)
     }
 
-    /// The voice of a format that we can decode.
-    fn audible_voice(
+    /// Returns the index of a format's decoder.
+    fn working_decoder(
         &mut self,
         pt: u8,
         format: &Arc<PayloadFormat>,
         sample_rate: u32,
     ) -> Result<usize, UndecodableReason> {
-        let voice = self.voice(pt, format, sample_rate);
-        match &self.voices[voice].decoder {
-            Some(_) => Ok(voice),
+        let decoder = self.decoder_index(pt, format, sample_rate);
+        match &self.decoders[decoder].decoder {
+            Some(_) => Ok(decoder),
             None => Err(UndecodableReason::UnknownCodec(format.encoding.clone())),
         }
     }
 
-    fn voice(&mut self, pt: u8, format: &Arc<PayloadFormat>, sample_rate: u32) -> usize {
-        if let Some(voice) = self.voices.iter().position(|voice| voice.pt == pt && voice.format == *format) {
-            return voice;
+    fn decoder_index(&mut self, pt: u8, format: &Arc<PayloadFormat>, sample_rate: u32) -> usize {
+        if let Some(decoder) = self.decoders.iter().position(|known| known.pt == pt && known.format == *format) {
+            return decoder;
         }
-        let decoder = if self.voices.len() < MAX_VOICES { codec::decoder_for(format) } else { None };
+        let decoder = if self.decoders.len() < MAX_FORMATS { codec::decoder_for(format) } else { None };
         let rate = decoder.as_ref().map_or(sample_rate, |decoder| decoder.sample_rate_hz());
         let silence = format.codec().map_or(SilenceBehavior::NoDescriptor, Codec::silence);
-        let outlet = ResampleStage::new(rate, sample_rate, self.painter);
-        self.voices.push(FormatDecoder { pt, format: Arc::clone(format), decoder, silence, outlet });
-        self.voices.len() - 1
+        let output = ResampleStage::new(rate, sample_rate, self.target);
+        self.decoders.push(FormatDecoder { pt, format: Arc::clone(format), decoder, silence, output });
+        self.decoders.len() - 1
     }
 
-    /// Plays a packet whose turn it is.
-    fn play(&mut self, sequence: u64, mut item: QueuedPacket, stage: &mut PlayContext<'_>) {
+    /// Plays the next packet in sequence.
+    fn play(&mut self, sequence: u64, mut item: QueuedPacket, context: &mut PlayContext<'_>) {
         let lost = self.order.advance(sequence);
-        if stage.is_inside(item.at) {
-            stage.report.burst_loss = stage.report.burst_loss.max(lost);
+        if context.is_inside(item.at) {
+            context.report.burst_loss = context.report.burst_loss.max(lost);
         }
         let content = std::mem::replace(&mut item.content, PacketContent::Nothing);
-        let (PacketContent::Sound { voice, payload }, Some(heard)) = (content, item.heard) else {
+        let (PacketContent::Sound { decoder, payload }, Some(playout)) = (content, item.playout) else {
             if let Some(cursor) = &mut self.cursor {
                 cursor.after = GapFill::Nothing;
             }
             return;
         };
-        let lost = self.play_repeats(&item, (heard, lost), stage);
-        match self.play_sound(voice, &payload, (heard, lost), stage) {
+        let lost = self.play_redundant(&item, PlayTurn { playout, lost }, context);
+        match self.play_sound(decoder, &payload, PlayTurn { playout, lost }, context) {
             PlayOutcome::Outside => {}
-            PlayOutcome::Sound => stage.report.decoded += 1,
-            PlayOutcome::Comfort => stage.report.comfort += 1,
+            PlayOutcome::Sound => context.report.decoded += 1,
+            PlayOutcome::Comfort => context.report.comfort += 1,
             PlayOutcome::Refused => {
-                *stage.report.silent.entry(UndecodableReason::Damaged).or_default() +=
-                    u64::from(stage.is_inside(heard.at));
-                // As good as lost: the next packet conceals it.
-                self.order.spoil();
+                *context.report.silent.entry(UndecodableReason::Damaged).or_default() +=
+                    u64::from(context.is_inside(playout.at));
+                // The packet counts as lost, so that the next packet conceals it.
+                self.order.count_as_lost();
             }
         }
         if self.spare.len() < MAX_QUEUE {
@@ -343,51 +366,51 @@ impl StreamPlayer {
         }
     }
 
-    /// Decodes a payload and paints it where it was heard.
+    /// Decodes a payload and writes it at its playout time.
     fn play_sound(
         &mut self,
-        voice: usize,
+        decoder: usize,
         payload: &[u8],
-        (heard, lost): (PlayoutTime, u64),
-        stage: &mut PlayContext<'_>,
+        turn: PlayTurn,
+        context: &mut PlayContext<'_>,
     ) -> PlayOutcome {
-        let rate = self.voices[voice].outlet.input_hz();
-        // The codec's own delay (look-ahead, filters) stays in: a listener at the mirror hears it too, and the other
-        // side answered to what it heard.
-        let ideal = stage.position(heard.at, rate);
-        let goes_on = self.cursor.filter(|cursor| {
-            cursor.voice == voice
-                && cursor.segment == heard.segment
+        let PlayTurn { playout, lost } = turn;
+        let rate = self.decoders[decoder].output.input_hz();
+        // The codec's own delay (look-ahead, filters) stays in: the listener hears it too and answers accordingly.
+        let ideal = context.position(playout.at, rate);
+        let continues = self.cursor.filter(|cursor| {
+            cursor.decoder == decoder
+                && cursor.segment == playout.segment
                 && lost == 0
                 && cursor.after == GapFill::Sound
-                && (heard.media_ns - cursor.media_end_ns).abs() < SAME_MOMENT_NS
-                && (ideal - cursor.at as f64).abs() < MAX_SLIP
+                && (playout.media_ns - cursor.media_end_ns).abs() < SAME_MOMENT_NS
+                && (ideal - cursor.at as f64).abs() < MAX_ADJUSTMENT
         });
-        if goes_on.is_none() {
-            self.fill_gap(heard, (voice, payload, lost), stage);
+        if continues.is_none() {
+            self.fill_gap(decoder, payload, turn, context);
         }
         self.sound.clear();
-        let voice_now = &mut self.voices[voice];
-        let decoded = voice_now.decoder.as_mut().map(|decoder| decoder.decode(payload, &mut self.sound));
+        let format_decoder = &mut self.decoders[decoder];
+        let decoded = format_decoder.decoder.as_mut().map(|decoder| decoder.decode(payload, &mut self.sound));
         if !matches!(decoded, Some(Ok(()))) {
             return PlayOutcome::Refused;
         }
         let length_ns = self.sound.len() as i64 * 1_000_000_000 / i64::from(rate.max(1));
-        let at = goes_on.map_or(ideal.round() as i64, |cursor| cursor.at);
-        if goes_on.is_some() {
-            slip(&mut self.sound, ideal - at as f64);
+        let at = continues.map_or(ideal.round() as i64, |cursor| cursor.at);
+        if continues.is_some() {
+            adjust_length(&mut self.sound, ideal - at as f64);
         }
         let end = at + self.sound.len() as i64;
-        let inside = stage.is_inside(heard.at) || (at < 0 && end > 0 && stage.plan.samples > 0);
-        let comfort = voice_now.silence == SilenceBehavior::ComfortNoise;
-        stage.heard(at, self.sound.len(), rate);
-        voice_now.outlet.write(at, &self.sound, stage.canvas);
-        let after = if comfort { GapFill::Comfort { made: 0 } } else { GapFill::Sound };
+        let inside = context.is_inside(playout.at) || (at < 0 && end > 0 && context.plan.samples > 0);
+        let comfort = format_decoder.silence == SilenceBehavior::ComfortNoise;
+        context.count_sound(at, self.sound.len(), rate);
+        format_decoder.output.write(at, &self.sound, context.buffer);
+        let after = if comfort { GapFill::Comfort { generated: 0 } } else { GapFill::Sound };
         self.cursor = Some(PlayoutCursor {
-            voice,
+            decoder,
             at: end,
-            media_end_ns: heard.media_ns + length_ns,
-            segment: heard.segment,
+            media_end_ns: playout.media_ns + length_ns,
+            segment: playout.segment,
             after,
         });
         match (inside, comfort) {
@@ -397,66 +420,67 @@ impl StreamPlayer {
         }
     }
 
-    /// Fills what lies between the last sound and the packet `heard` next.
+    /// Fills the gap between the end of the sound so far and the playout time of the next packet.
     fn fill_gap(
         &mut self,
-        heard: PlayoutTime,
-        (voice, payload, lost): (usize, &[u8], u64),
-        stage: &mut PlayContext<'_>,
+        decoder: usize,
+        payload: &[u8],
+        PlayTurn { playout, lost }: PlayTurn,
+        context: &mut PlayContext<'_>,
     ) {
         let Some(cursor) = self.cursor else { return };
-        let last = &self.voices[cursor.voice];
-        let rate = i64::from(last.outlet.input_hz());
-        let gap = stage.position(heard.at, last.outlet.input_hz()).round() as i64 - cursor.at;
+        let last = &self.decoders[cursor.decoder];
+        let rate = i64::from(last.output.input_hz());
+        let gap = context.position(playout.at, last.output.input_hz()).round() as i64 - cursor.at;
         if gap <= 0 || cursor.after == GapFill::Nothing {
             return;
         }
         let longest = rate * CONCEAL_MS / 1_000;
         let (count, next) = match (cursor.after, last.silence) {
-            (GapFill::Comfort { made }, _) => (gap.min(rate * MAX_COMFORT_S - made), None),
+            (GapFill::Comfort { generated }, _) => (gap.min(rate * MAX_COMFORT_S - generated), None),
             (_, SilenceBehavior::OwnDescriptor) if lost == 0 => (gap.min(rate * MAX_COMFORT_S), None),
-            // Error correction in the next packet speaks of the sound just before it.
-            _ if lost > 0 && voice == cursor.voice && gap <= longest => (gap, Some(payload)),
+            // Forward error correction in the next packet describes the sound just before it.
+            _ if lost > 0 && decoder == cursor.decoder && gap <= longest => (gap, Some(payload)),
             _ if lost > 0 => (gap.min(longest), None),
             _ => return,
         };
         if count <= 0 {
             return;
         }
-        self.fill(cursor.voice, cursor.at, (count as usize, next), stage);
+        self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next }, context);
         if lost > 0 && cursor.after == GapFill::Sound {
-            stage.report.concealed_us += stage.inside_us(cursor.at, count as usize, rate as u32);
+            context.report.concealed_us += context.inside_us(cursor.at, count as usize, rate as u32);
         }
     }
 
-    /// Lets a voice make up sound, in pieces of bounded size.
-    fn fill(&mut self, voice: usize, at: i64, (count, next): (usize, Option<&[u8]>), stage: &mut PlayContext<'_>) {
-        let voice = &mut self.voices[voice];
-        let Some(decoder) = &mut voice.decoder else { return };
+    /// Writes concealment or comfort noise at a position.
+    fn fill(&mut self, decoder: usize, at: i64, gap: GapRequest<'_>, context: &mut PlayContext<'_>) {
+        let format_decoder = &mut self.decoders[decoder];
+        let Some(decoder) = &mut format_decoder.decoder else { return };
         self.sound.clear();
-        decoder.conceal(count, next, &mut self.sound);
-        self.sound.truncate(count);
-        stage.heard(at, self.sound.len(), voice.outlet.input_hz());
-        voice.outlet.write(at, &self.sound, stage.canvas);
+        decoder.conceal(gap.samples, gap.next, &mut self.sound);
+        self.sound.truncate(gap.samples);
+        context.count_sound(at, self.sound.len(), format_decoder.output.input_hz());
+        format_decoder.output.write(at, &self.sound, context.buffer);
     }
 }
 
 impl PlayContext<'_> {
-    /// Position of a moment in samples of a rate.
+    /// Returns the position of a moment, in samples at a rate.
     fn position(&self, at: Timestamp, rate_hz: u32) -> f64 {
         let samples = at.nanos_since(self.plan.starts_at) as f64 * f64::from(rate_hz) / 1e9;
-        samples.clamp(-FAR, FAR)
+        samples.clamp(-MAX_POSITION, MAX_POSITION)
     }
 
     fn is_inside(&self, at: Timestamp) -> bool {
         at >= self.plan.starts_at && at < self.plan.ends_at
     }
 
-    fn heard(&mut self, at: i64, samples: usize, rate_hz: u32) {
+    fn count_sound(&mut self, at: i64, samples: usize, rate_hz: u32) {
         self.report.heard_us += self.inside_us(at, samples, rate_hz);
     }
 
-    /// How much of some samples of a rate lies within the recording, microseconds.
+    /// Returns how many microseconds of `samples` samples at a position lie within the recording.
     fn inside_us(&self, at: i64, samples: usize, rate_hz: u32) -> u64 {
         let total = i64::try_from(self.plan.samples).ok();
         let total = total.and_then(|total| scaled(total, rate_hz.into(), self.plan.sample_rate.into()));
@@ -465,9 +489,9 @@ impl PlayContext<'_> {
     }
 }
 
-/// Takes out or puts in samples where it can be heard least, so that the sound is where it should be to the sample.
-/// Up to three quarters of a sample are left alone.
-fn slip(sound: &mut Vec<i16>, by: f64) {
+/// Removes or inserts `by` samples where it is heard least, so that the sound is at its playout time to the sample. Up
+/// to three quarters of a sample are ignored.
+fn adjust_length(sound: &mut Vec<i16>, by: f64) {
     let count = by.abs().round() as usize;
     if by.abs() <= 0.75 || count == 0 || sound.len() < 8 * (count + 1) {
         return;
@@ -487,20 +511,20 @@ fn slip(sound: &mut Vec<i16>, by: f64) {
     }
 }
 
-/// A packet waits so long for one before it.
-const REORDER: std::time::Duration = std::time::Duration::from_secs(2);
-/// Packets that wait: 2 s at 10 ms are 200.
+/// How long a packet waits for a missing packet before it.
+const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+/// Packets in the queue: 2 s at 10 ms are 200.
 const MAX_QUEUE: usize = 512;
-/// Formats of one stream; a call has a handful.
-const MAX_VOICES: usize = 32;
-/// Lost packets are made up for so long.
+/// Formats of one stream. A call has a handful.
+const MAX_FORMATS: usize = 32;
+/// The longest concealment of lost packets.
 const CONCEAL_MS: i64 = 60;
-/// Comfort noise after one packet of it: senders repeat theirs within seconds; a hold of hours is silence.
+/// Comfort noise after one packet. Senders repeat theirs within seconds; a hold of hours is silence.
 const MAX_COMFORT_S: i64 = 10;
-/// Media times nearer than this are the same moment.
+/// Media times that differ by less are equal.
 const SAME_MOMENT_NS: i64 = 1_000_000;
-/// Sound goes on where it is while it is off by less than so many samples; more than drift can do between two packets
-/// is a step and is taken as one.
-const MAX_SLIP: f64 = 16.0;
-/// Samples: centuries away from the recording, and far from where sums of positions overflow.
-const FAR: f64 = 1e15;
+/// Sound continues without a step while it is off by fewer samples. More than drift can cause between two packets is a
+/// step.
+const MAX_ADJUSTMENT: f64 = 16.0;
+/// Bound of positions, in samples: centuries away from the recording, and far from overflow of sums.
+const MAX_POSITION: f64 = 1e15;

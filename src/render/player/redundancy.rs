@@ -1,93 +1,97 @@
-//! Redundant audio (RFC 2198) in a stream: a packet's own sound, and what it repeats of packets that were lost.
+//! Redundant audio (RFC 2198): unpacks RED packets and plays the redundant blocks of lost packets.
 
 use super::{
-    GapFill, NoSound, PacketContent, PlayContext, PlayOutcome, QueuedPacket, SAME_MOMENT_NS, StreamPlayer,
+    GapFill, NoSound, PacketContent, PlayContext, PlayOutcome, PlayTurn, QueuedPacket, SAME_MOMENT_NS, StreamPlayer,
     UndecodableReason,
 };
 use crate::call::decision::PayloadFormat;
 use crate::render::plan::{DecidedStream, PlayoutTime, is_on_timeline};
 use crate::rtp::redundancy;
 
-/// What a packet repeats of an earlier one.
+/// A redundant block: the payload of an earlier packet.
 pub(super) struct RedundantBlock {
-    voice: usize,
-    /// By how much the other began before this packet.
+    decoder: usize,
+    /// How much earlier the block's sound began than this packet's, ns.
     earlier_ns: i64,
     payload: Vec<u8>,
 }
 
-/// A RED packet taken apart.
+/// The content of a packet: its own sound, and for RED the redundant blocks.
 pub(super) struct UnpackedPayload {
     pub(super) content: PacketContent,
-    /// Oldest first.
-    pub(super) repeats: Vec<RedundantBlock>,
+    /// Redundant blocks, oldest first.
+    pub(super) redundant: Vec<RedundantBlock>,
 }
 
 impl StreamPlayer {
-    /// Takes a RED payload apart; the formats within are known by their own payload types.
-    pub(super) fn open_red(
+    /// Unpacks a RED payload. The blocks' payload types give their formats.
+    pub(super) fn unpack_red(
         &mut self,
         payload: &[u8],
-        (known, outer): (&DecidedStream, &PayloadFormat),
+        known: &DecidedStream,
+        outer: &PayloadFormat,
         sample_rate: u32,
     ) -> Result<UnpackedPayload, NoSound> {
         let mut blocks = redundancy::blocks(payload).ok_or(UndecodableReason::Damaged)?;
         let primary = blocks.pop().ok_or(UndecodableReason::Damaged)?;
-        let mut repeats = Vec::new();
+        let mut redundant = Vec::new();
         for block in blocks {
             let earlier_ns = i64::from(block.earlier) * 1_000_000_000 / i64::from(outer.clock_hz.max(1));
-            if let Ok(voice) = self.voice_within(known, block.pt, sample_rate) {
-                repeats.push(RedundantBlock { voice, earlier_ns, payload: block.payload.to_vec() });
+            if let Ok(decoder) = self.decoder_within(known, block.pt, sample_rate) {
+                redundant.push(RedundantBlock { decoder, earlier_ns, payload: block.payload.to_vec() });
             }
         }
-        let voice = self.voice_within(known, primary.pt, sample_rate)?;
-        Ok(UnpackedPayload { content: PacketContent::Sound { voice, payload: primary.payload.to_vec() }, repeats })
+        let decoder = self.decoder_within(known, primary.pt, sample_rate)?;
+        Ok(UnpackedPayload { content: PacketContent::Sound { decoder, payload: primary.payload.to_vec() }, redundant })
     }
 
-    /// Plays those repeats of an item that nothing was heard of; gives how many packets before it are lost still.
-    pub(super) fn play_repeats(
+    /// Plays the redundant blocks whose own packets were lost. Returns how many of the `lost` packets before this one
+    /// are still missing.
+    pub(super) fn play_redundant(
         &mut self,
         item: &QueuedPacket,
-        (heard, lost): (PlayoutTime, u64),
-        stage: &mut PlayContext<'_>,
+        PlayTurn { playout, lost }: PlayTurn,
+        context: &mut PlayContext<'_>,
     ) -> u64 {
         let mut left = lost;
-        for repeat in item.repeats.iter().filter(|_| lost > 0) {
-            let media_ns = heard.media_ns - repeat.earlier_ns;
-            let Some(end) = self.heard_until(heard) else { break };
-            if repeat.earlier_ns == 0 || media_ns < end - SAME_MOMENT_NS {
+        for block in item.redundant.iter().filter(|_| lost > 0) {
+            let media_ns = playout.media_ns - block.earlier_ns;
+            let Some(end) = self.sound_end_ns(playout) else { break };
+            if block.earlier_ns == 0 || media_ns < end - SAME_MOMENT_NS {
                 continue;
             }
-            let before = PlayoutTime { at: heard.at.offset(-repeat.earlier_ns), media_ns, ..heard };
+            let before = PlayoutTime { at: playout.at.offset(-block.earlier_ns), media_ns, ..playout };
             left = self.lost_before(before, lost);
-            if self.play_sound(repeat.voice, &repeat.payload, (before, left), stage) == PlayOutcome::Sound {
-                stage.report.repaired += u64::from(stage.is_inside(before.at));
+            if self.play_sound(block.decoder, &block.payload, PlayTurn { playout: before, lost: left }, context)
+                == PlayOutcome::Sound
+            {
+                context.report.repaired += u64::from(context.is_inside(before.at));
             }
-            left = self.lost_before(heard, lost);
+            left = self.lost_before(playout, lost);
         }
         left
     }
 
-    /// None where sound has come to just that moment.
-    fn lost_before(&self, heard: PlayoutTime, lost: u64) -> u64 {
-        let joins = |end: i64| (heard.media_ns - end).abs() < SAME_MOMENT_NS;
-        if self.heard_until(heard).is_some_and(joins) { 0 } else { lost }
+    /// Returns 0 if the sound so far ends at the packet's media time, else `lost`.
+    fn lost_before(&self, playout: PlayoutTime, lost: u64) -> u64 {
+        let joins = |end: i64| (playout.media_ns - end).abs() < SAME_MOMENT_NS;
+        if self.sound_end_ns(playout).is_some_and(joins) { 0 } else { lost }
     }
 
-    /// Media time up to which there is sound of the same track.
-    fn heard_until(&self, heard: PlayoutTime) -> Option<i64> {
+    /// Returns the media time (ns) at which the sound of the packet's track ends so far.
+    fn sound_end_ns(&self, playout: PlayoutTime) -> Option<i64> {
         let cursor =
-            self.cursor.filter(|cursor| cursor.segment.0 == heard.segment.0 && cursor.after != GapFill::Nothing)?;
+            self.cursor.filter(|cursor| cursor.segment.0 == playout.segment.0 && cursor.after != GapFill::Nothing)?;
         Some(cursor.media_end_ns)
     }
 
-    /// The voice of a payload type within RED.
-    fn voice_within(&mut self, known: &DecidedStream, pt: u8, sample_rate: u32) -> Result<usize, NoSound> {
+    /// Returns the decoder's index for a payload type within RED.
+    fn decoder_within(&mut self, known: &DecidedStream, pt: u8, sample_rate: u32) -> Result<usize, NoSound> {
         let format =
             known.formats.get(&pt).and_then(Option::as_ref).ok_or(UndecodableReason::UnknownPayloadType(pt))?;
         if !is_on_timeline(format) {
             return Err(NoSound::Withheld);
         }
-        Ok(self.audible_voice(pt, format, sample_rate)?)
+        Ok(self.working_decoder(pt, format, sample_rate)?)
     }
 }

@@ -1,4 +1,4 @@
-//! Suites, key derivation and the two kinds of transforms of SRTP.
+//! SRTP crypto suites, key derivation, and the two transforms: AES in counter mode and AES-GCM.
 
 use aes::cipher::{BlockCipher, BlockEncrypt, BlockSizeUser, InnerIvInit, KeyInit, StreamCipher, consts::U16};
 use aes::{Aes128, Aes192, Aes256};
@@ -19,14 +19,14 @@ pub(super) struct SrtpSuite {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SrtpTransform {
-    /// AES in counter mode and HMAC-SHA1, with a tag of so many bytes.
+    /// AES in counter mode with HMAC-SHA1; the tag has `tag_bytes` bytes.
     Counter { tag_bytes: usize },
     /// AES-GCM.
     Gcm,
 }
 
 impl SrtpSuite {
-    /// By the name in SDP. `AES_CM_256_…` is what drafts of RFC 6188 had, and devices still send.
+    /// Returns the suite with a name as in SDP. Drafts of RFC 6188 had `AES_CM_256_…`, and devices still send it.
     pub(super) fn named(name: &str) -> Option<Self> {
         let (cipher, tag) = match name.trim().to_ascii_uppercase().as_str() {
             "AEAD_AES_128_GCM" => return Some(Self { key_bytes: 16, mode: SrtpTransform::Gcm }),
@@ -58,22 +58,22 @@ impl SrtpSuite {
     }
 }
 
-/// Session keys of one master key.
+/// The session keys derived from one master key.
 pub(super) enum SessionKeys {
     Counter { cipher: AesCipher, salt: [u8; 14], authenticator: Hmac<Sha1>, tag_bytes: usize },
     Gcm { cipher: GcmCipher, salt: [u8; 12] },
 }
 
 impl SessionKeys {
-    /// Derives session keys from master key and salt (RFC 3711 section 4.3, derivation rate 0). `None` if their
-    /// length is not the suite's.
+    /// Derives session keys from master key and salt (RFC 3711 section 4.3, derivation rate 0). Returns `None` if their
+    /// length does not fit the suite.
     pub(super) fn derive(suite: SrtpSuite, master: &[u8]) -> Option<Self> {
         if master.len() != suite.key_bytes + suite.salt_bytes() {
             return None;
         }
         let (key, salt) = master.split_at(suite.key_bytes);
         let master = AesCipher::new(key)?;
-        // The 96 bits of a GCM salt stand at the left (RFC 7714 section 11).
+        // The 96 bits of a GCM salt are left-aligned (RFC 7714 section 11).
         let mut master_salt = [0; 14];
         master_salt[..salt.len()].copy_from_slice(salt);
         let derived = |label: u8, length: usize| {
@@ -87,7 +87,7 @@ impl SessionKeys {
         Self::from_session_keys(suite, &derived(0, suite.key_bytes), &derived(1, 20), &derived(2, suite.salt_bytes()))
     }
 
-    /// The session with keys that are derived already.
+    /// Returns a session with keys that were derived already.
     pub(super) fn from_session_keys(suite: SrtpSuite, key: &[u8], authentication: &[u8], salt: &[u8]) -> Option<Self> {
         Some(match suite.mode {
             SrtpTransform::Counter { tag_bytes } => Self::Counter {
@@ -100,13 +100,13 @@ impl SessionKeys {
         })
     }
 
-    /// Decrypts into `out` with the first roll-over count whose tag fits, and gives that count.
+    /// Decrypts into `out` with the first rollover count that gives the packet's tag. Returns that count.
     pub(super) fn open(
         &self,
         packet: &[u8],
         header: SrtpHeader,
         mki: &[u8],
-        mut roll_overs: impl Iterator<Item = u32>,
+        mut rollovers: impl Iterator<Item = u32>,
         out: &mut Vec<u8>,
     ) -> Option<u32> {
         match self {
@@ -115,27 +115,27 @@ impl SessionKeys {
                 let body = rest.strip_suffix(mki).filter(|body| body.len() >= header.length)?;
                 let mut authenticated = authenticator.clone();
                 authenticated.update(body);
-                // The roll-over count is the last thing authenticated, so each guess costs two hash blocks.
-                let fits = |roll_over: &u32| {
+                // The rollover count is authenticated last, so each guess costs two hash blocks.
+                let fits = |rollover: &u32| {
                     let mut guess = authenticated.clone();
-                    guess.update(&roll_over.to_be_bytes());
+                    guess.update(&rollover.to_be_bytes());
                     guess.verify_truncated_left(tag).is_ok()
                 };
-                let roll_over = roll_overs.find(fits)?;
+                let rollover = rollovers.find(fits)?;
                 out.clear();
                 out.extend_from_slice(body);
-                cipher.apply(counter_iv(*salt, header, roll_over), &mut out[header.length..]);
-                Some(roll_over)
+                cipher.apply(counter_iv(*salt, header, rollover), &mut out[header.length..]);
+                Some(rollover)
             }
             Self::Gcm { cipher, salt } => {
-                // The tag belongs to the ciphertext, so here the MKI comes last (RFC 7714 section 8.2).
+                // GCM's tag is part of the ciphertext, so the MKI comes last (RFC 7714 section 8.2).
                 let (body, tag) = split_end(packet.strip_suffix(mki)?, GCM_TAG)?;
                 let (aad, ciphertext) = body.split_at_checked(header.length)?;
-                roll_overs.find(|&roll_over| {
+                rollovers.find(|&rollover| {
                     out.clear();
                     out.extend_from_slice(body);
                     debug_assert_eq!(aad.len() + ciphertext.len(), out.len());
-                    cipher.open(gcm_iv(*salt, header, roll_over), aad, &mut out[header.length..], tag)
+                    cipher.open(gcm_iv(*salt, header, rollover), aad, &mut out[header.length..], tag)
                 })
             }
         }
@@ -146,21 +146,21 @@ fn split_end(bytes: &[u8], length: usize) -> Option<(&[u8], &[u8])> {
     bytes.split_at_checked(bytes.len().checked_sub(length)?)
 }
 
-/// RFC 3711 section 4.1.1: salt, SSRC and packet index, each in its place.
-fn counter_iv(salt: [u8; 14], header: SrtpHeader, roll_over: u32) -> [u8; 16] {
+/// Returns the initialization vector (RFC 3711 section 4.1.1): salt, SSRC and packet index combined by XOR.
+fn counter_iv(salt: [u8; 14], header: SrtpHeader, rollover: u32) -> [u8; 16] {
     let mut iv = [0; 16];
     iv[..14].copy_from_slice(&salt);
     xor(&mut iv[4..8], &header.ssrc.to_be_bytes());
-    xor(&mut iv[8..12], &roll_over.to_be_bytes());
+    xor(&mut iv[8..12], &rollover.to_be_bytes());
     xor(&mut iv[12..14], &header.sequence.to_be_bytes());
     iv
 }
 
-/// RFC 7714 section 8.1.
-fn gcm_iv(salt: [u8; 12], header: SrtpHeader, roll_over: u32) -> [u8; 12] {
+/// Returns the initialization vector of GCM (RFC 7714 section 8.1).
+fn gcm_iv(salt: [u8; 12], header: SrtpHeader, rollover: u32) -> [u8; 12] {
     let mut iv = salt;
     xor(&mut iv[2..6], &header.ssrc.to_be_bytes());
-    xor(&mut iv[6..10], &roll_over.to_be_bytes());
+    xor(&mut iv[6..10], &rollover.to_be_bytes());
     xor(&mut iv[10..], &header.sequence.to_be_bytes());
     iv
 }
@@ -171,7 +171,7 @@ fn xor(bytes: &mut [u8], other: &[u8]) {
     }
 }
 
-/// AES of any key length, its key schedule done.
+/// AES with its key schedule, by key length.
 pub(super) enum AesCipher {
     Short(Box<Aes128>),
     Middle(Box<Aes192>),
@@ -188,7 +188,7 @@ impl AesCipher {
         })
     }
 
-    /// Applies the key stream of counter mode.
+    /// XORs data with the key stream of counter mode.
     fn apply(&self, iv: [u8; 16], data: &mut [u8]) {
         match self {
             Self::Short(aes) => apply(&**aes, iv, data),
@@ -206,7 +206,7 @@ where
     Ctr128BE::<C>::from_core(core).apply_keystream(data);
 }
 
-/// AES-GCM of either key length.
+/// AES-GCM, by key length.
 pub(super) enum GcmCipher {
     Short(Box<Aes128Gcm>),
     Long(Box<Aes256Gcm>),
@@ -230,26 +230,26 @@ impl GcmCipher {
     }
 }
 
-/// Both GCM suites have the whole tag (RFC 7714 section 13.2).
+/// Both GCM suites use a full tag (RFC 7714 section 13.2).
 const GCM_TAG: usize = 16;
 
 #[cfg(test)]
 impl SessionKeys {
     /// Encrypts an RTP packet, for tests.
-    pub(super) fn seal(&self, packet: &[u8], roll_over: u32, mki: &[u8]) -> Vec<u8> {
+    pub(super) fn seal(&self, packet: &[u8], rollover: u32, mki: &[u8]) -> Vec<u8> {
         let header = SrtpHeader::read(packet).expect("a test packet is RTP");
         let mut sealed = packet.to_vec();
         match self {
             Self::Counter { cipher, salt, authenticator, tag_bytes } => {
-                cipher.apply(counter_iv(*salt, header, roll_over), &mut sealed[header.length..]);
+                cipher.apply(counter_iv(*salt, header, rollover), &mut sealed[header.length..]);
                 let mut tag = authenticator.clone();
                 tag.update(&sealed);
-                tag.update(&roll_over.to_be_bytes());
+                tag.update(&rollover.to_be_bytes());
                 sealed.extend(mki);
                 sealed.extend(&tag.finalize().into_bytes()[..*tag_bytes]);
             }
             Self::Gcm { cipher, salt } => {
-                let iv = gcm_iv(*salt, header, roll_over);
+                let iv = gcm_iv(*salt, header, rollover);
                 let (aad, data) = sealed.split_at_mut(header.length);
                 let tag = match cipher {
                     GcmCipher::Short(gcm) => gcm.encrypt_in_place_detached(Nonce::from_slice(&iv), aad, data),

@@ -1,68 +1,68 @@
-//! SRTP with the keys that SIP showed: RFC 3711, 6188 and 7714, keyed by SDES (RFC 4568).
+//! Decrypts SRTP (RFC 3711, 6188, 7714) with the keys from the signalling (SDES, RFC 4568).
 //!
-//! A recorder hears packets as they come: it may join in mid-call, misses packets, and sees some twice. So the
-//! roll-over counter, which is not on the wire, is guessed and proved by the authentication tag; a duplicate is
-//! decrypted like any other; and keys that were replaced stay valid for what is still under way.
+//! A recorder can join in mid-call, misses packets and sees duplicates. So the rollover counter, which is not on the
+//! wire, is guessed, and the authentication tag proves the guess. A duplicate is decrypted like any packet. Replaced
+//! keys stay valid for packets on their way.
 //!
-//! Nothing here prints a key: no type with a key in it can be formatted.
+//! No type with a key implements `Debug` or `Display`, so no key can be printed.
 
 mod cipher;
 
 use crate::call::decision::{SrtpContext, SrtpKey};
 use cipher::{SessionKeys, SrtpSuite};
 
-/// Why keys cannot be used.
+/// The reason why keys cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSrtpContext {
-    /// A suite that we do not have.
+    /// An unsupported crypto suite.
     #[error("the SRTP suite is not known")]
     Suite,
-    /// A key that is not base64 or not as long as its suite wants.
+    /// A key that is not base64 or whose length does not fit the suite.
     #[error("an SRTP key does not fit its suite")]
     Key,
-    /// No key at all.
+    /// No key.
     #[error("no SRTP key is given")]
     NoKey,
 }
 
-/// Why a packet was not decrypted. Counted, never fatal.
+/// The reason why a packet was not decrypted. Counted, never fatal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SrtpError {
-    /// No RTP packet, or one that has no room for its tag.
+    /// Not an RTP packet, or too short for its tag.
     #[error("this is no SRTP packet")]
     Malformed,
-    /// No key and roll-over count gives the tag that the packet has.
+    /// No key and rollover count gives the packet's tag.
     #[error("no key fits the packet's authentication tag")]
     Authentication,
 }
 
-/// Decrypts the packets of one sender.
+/// Decrypts the packets of one stream.
 pub struct SrtpStream {
-    /// The newest context's keys first.
+    /// Sessions, those of the newest context first.
     keys: Vec<MasterKeySession>,
-    /// How far each SSRC has come.
+    /// Packet index of each SSRC.
     sources: Vec<SsrcIndex>,
-    /// Packets in a row that nothing opened.
+    /// Packets in a row that no key opened.
     refused: u32,
 }
 
-/// One master key's session.
+/// The session keys of one master key.
 struct MasterKeySession {
     session: SessionKeys,
-    /// The MKI as it stands in a packet; empty when none is used.
+    /// Master key identifier as on the wire; empty when unused.
     mki: Vec<u8>,
 }
 
-/// The packet index of one SSRC (RFC 3711 section 3.3.1).
+/// The packet index of one SSRC (RFC 3711 section 3.3.1): rollover count and highest sequence number.
 #[derive(Clone, Copy, Debug)]
 struct SsrcIndex {
     ssrc: u32,
-    roll_over: u32,
+    rollover: u32,
     highest: u16,
 }
 
 impl SrtpStream {
-    /// A stream with these keys.
+    /// Returns a stream with these keys.
     ///
     /// # Errors
     /// When the suite is unknown or a key does not fit it.
@@ -70,11 +70,11 @@ impl SrtpStream {
         Ok(Self { keys: keys(context)?, sources: Vec::new(), refused: 0 })
     }
 
-    /// Takes new keys (a re-INVITE): they are tried first. The last keys stay for packets still under way, and the
-    /// roll-over counts go on (a sender that begins again from 0 is found too).
+    /// Adds new keys after a re-INVITE, to be tried first. The old keys stay for packets on their way. Rollover counts
+    /// continue; a sender that restarts from 0 is found by guessing.
     ///
     /// # Errors
-    /// When the suite is unknown or a key does not fit it; the stream is unchanged then.
+    /// When the suite is unknown or a key does not fit it. The stream is then unchanged.
     pub fn rekey(&mut self, context: &SrtpContext) -> Result<(), BadSrtpContext> {
         let mut keys = keys(context)?;
         keys.append(&mut self.keys);
@@ -83,25 +83,29 @@ impl SrtpStream {
         Ok(())
     }
 
-    /// Replaces the content of `out` by the RTP packet inside an SRTP packet: header, extensions and plain payload.
+    /// Decrypts a packet into `out`: header, extensions and plain payload replace the content of `out`.
     ///
     /// # Errors
-    /// When the packet is malformed or no key opens it; `out` is of no use then.
+    /// When the packet is malformed or no key opens it. The content of `out` is then undefined.
     pub fn unprotect(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), SrtpError> {
         let header = SrtpHeader::read(packet).ok_or(SrtpError::Malformed)?;
         let known = self.sources.iter().position(|source| source.ssrc == header.ssrc);
-        // With a wrong key each guess is in vain: after a while only every so many packets pay for all of them.
-        let most = if self.refused < PATIENCE || self.refused.is_multiple_of(PATIENCE) { MAX_GUESS } else { FEW };
+        // With a wrong key every guess fails. After a while only each [`PATIENCE`]-th packet tries all of them.
+        let most = if self.refused < PATIENCE || self.refused.is_multiple_of(PATIENCE) {
+            MAX_GUESS
+        } else {
+            MAX_GUESS_AFTER_FAILURES
+        };
         let guesses = RolloverGuesses::new(known.map(|at| self.sources[at]), header.sequence, most);
         self.refused = self.refused.saturating_add(1);
-        let (at, roll_over) = self.open(packet, header, &guesses, out).ok_or(SrtpError::Authentication)?;
+        let (at, rollover) = self.open(packet, header, &guesses, out).ok_or(SrtpError::Authentication)?;
         self.refused = 0;
-        self.keys[..=at].rotate_right(1); // the next packet has most likely the same key
-        self.advance(known, header, roll_over);
+        self.keys[..=at].rotate_right(1); // the next packet most likely uses the same key
+        self.advance(known, header, rollover);
         Ok(())
     }
 
-    /// Tries each key with each guess; gives the place of the key and the roll-over count that fit.
+    /// Tries each key with each guess. Returns the index of the key and the rollover count that fit.
     fn open(
         &self,
         packet: &[u8],
@@ -110,46 +114,46 @@ impl SrtpStream {
         out: &mut Vec<u8>,
     ) -> Option<(usize, u32)> {
         self.keys.iter().enumerate().find_map(|(at, key)| {
-            // A sender that never agreed to the MKI leaves it out.
+            // A sender that never agreed to an MKI leaves it out.
             let with_mki = key.session.open(packet, header, &key.mki, guesses.iter(), out);
             let opened = match with_mki {
                 None if !key.mki.is_empty() => key.session.open(packet, header, &[], guesses.iter(), out),
                 opened => opened,
             };
-            opened.map(|roll_over| (at, roll_over))
+            opened.map(|rollover| (at, rollover))
         })
     }
 
-    fn advance(&mut self, known: Option<usize>, header: SrtpHeader, roll_over: u32) {
+    fn advance(&mut self, known: Option<usize>, header: SrtpHeader, rollover: u32) {
         let Some(at) = known else {
             if self.sources.len() == MAX_SOURCES {
                 self.sources.remove(0);
             }
-            self.sources.push(SsrcIndex { ssrc: header.ssrc, roll_over, highest: header.sequence });
+            self.sources.push(SsrcIndex { ssrc: header.ssrc, rollover, highest: header.sequence });
             return;
         };
         let source = &mut self.sources[at];
-        let behind = roll_over.wrapping_add(1) == source.roll_over;
-        if roll_over == source.roll_over {
+        let behind = rollover.wrapping_add(1) == source.rollover;
+        if rollover == source.rollover {
             source.highest = source.highest.max(header.sequence);
-        } else if !behind || header.sequence < REORDERED {
-            // A new turn; or a guess that the sender began again, unless it is a late packet of the last turn.
-            (source.roll_over, source.highest) = (roll_over, header.sequence);
+        } else if !behind || header.sequence < LATE_FROM {
+            // A higher count, or a restart of the sender; but not a late packet from before the last wrap.
+            (source.rollover, source.highest) = (rollover, header.sequence);
         }
     }
 }
 
-/// What is read of an RTP header.
+/// The fields of an RTP header that SRTP needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SrtpHeader {
     ssrc: u32,
     sequence: u16,
-    /// Length with contributing sources and extension: what is authenticated but not encrypted.
+    /// Length in bytes, with CSRCs and extension. These bytes are authenticated but not encrypted.
     length: usize,
 }
 
 impl SrtpHeader {
-    /// RFC 3550 section 5.1 and 5.3.1.
+    /// Parses the header (RFC 3550 sections 5.1 and 5.3.1).
     fn read(packet: &[u8]) -> Option<Self> {
         let fixed: &[u8; 12] = packet.first_chunk()?;
         if fixed[0] >> 6 != 2 {
@@ -166,7 +170,7 @@ impl SrtpHeader {
     }
 }
 
-/// Roll-over counts worth trying, likeliest first.
+/// Candidate rollover counts, likeliest first.
 struct RolloverGuesses {
     first: u32,
     near: [Option<u32>; 3],
@@ -174,14 +178,14 @@ struct RolloverGuesses {
 }
 
 impl RolloverGuesses {
-    /// RFC 3711 section 3.3.1 where the sender is known; from 0 up where it is not.
+    /// Returns the candidates around the known count (RFC 3711 section 3.3.1), or from 0 up for an unknown SSRC.
     fn new(source: Option<SsrcIndex>, sequence: u16, most: u32) -> Self {
         let Some(source) = source else { return Self { first: 0, near: [None; 3], most } };
         let ahead = sequence.wrapping_sub(source.highest) < 0x8000;
         let first = match ahead {
-            true if sequence < source.highest => source.roll_over.wrapping_add(1),
-            false if sequence > source.highest => source.roll_over.saturating_sub(1),
-            _ => source.roll_over,
+            true if sequence < source.highest => source.rollover.wrapping_add(1),
+            false if sequence > source.highest => source.rollover.saturating_sub(1),
+            _ => source.rollover,
         };
         Self { first, near: [first.checked_add(1), first.checked_add(2), first.checked_sub(1)], most }
     }
@@ -216,7 +220,7 @@ fn read_key(suite: SrtpSuite, key: &SrtpKey) -> Result<MasterKeySession, BadSrtp
     Ok(MasterKeySession { session, mki })
 }
 
-/// Base64 (RFC 4648 section 4), padding optional. `None` for any other character.
+/// Decodes base64 (RFC 4648 section 4) with optional padding. Returns `None` for any other character.
 fn base64(text: &str) -> Option<Vec<u8>> {
     let (mut bytes, mut bits, mut held) = (Vec::new(), 0u32, 0);
     for character in text.trim_end_matches('=').bytes() {
@@ -238,26 +242,27 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Keys of one stream: those offered at once, and those before a re-INVITE. Each failed packet tries them all.
+/// Keys of one stream, offered at once or before a re-INVITE. Each failing packet tries them all.
 const MAX_KEYS: usize = 8;
 
-/// SSRCs of one stream; the oldest is forgotten (and found again by guessing).
+/// SSRCs of one stream. The oldest is forgotten and would be found again by guessing.
 const MAX_SOURCES: usize = 16;
 
-/// Joined in mid-call, this many roll-overs are tried: at 50 packets/s it turns each 22 minutes, so 47 hours.
+/// Rollover counts to try when the recorder joins in mid-call. At 50 packets/s the count rises each 22 minutes, so this
+/// covers 47 hours.
 const MAX_GUESS: u32 = 127;
 
-/// Roll-overs that are tried once [`PATIENCE`] is over: an hour's worth.
-const FEW: u32 = 3;
+/// Rollover counts to try after [`PATIENCE`] packets failed: an hour's worth.
+const MAX_GUESS_AFTER_FAILURES: u32 = 3;
 
-/// Packets in a row that may try everything: four seconds of speech.
+/// Failing packets in a row that may try everything: four seconds of speech.
 const PATIENCE: u32 = 200;
 
 /// RFC 4568 section 9.1: at most 128 bytes.
 const MAX_MKI: usize = 128;
 
-/// A packet of the last turn this low in sequence is not late: the sender began again.
-const REORDERED: u16 = 0x8000;
+/// A packet of the last cycle with a lower sequence number is not late: the sender restarted.
+const LATE_FROM: u16 = 0x8000;
 
 #[cfg(test)]
 mod tests;

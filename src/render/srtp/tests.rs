@@ -1,4 +1,4 @@
-//! SRTP against the RFCs' vectors, and what a recorder meets.
+//! Test vectors of the RFCs and of libsrtp, and streams as a recorder captures them.
 
 use super::cipher::{SessionKeys, SrtpSuite};
 use super::*;
@@ -8,7 +8,7 @@ fn hex(text: &str) -> Vec<u8> {
     (0..digits.len() / 2).map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap()).collect()
 }
 
-/// Base64 without padding, as SDP has it.
+/// Encodes base64 without padding, as in SDP.
 fn text(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bits: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> String {
     sextets.collect()
 }
 
-/// Master key with salt, and the MKI.
+/// Master key with salt; value and length of the MKI.
 type TestMasterKey<'a> = (&'a [u8], Option<(u64, u8)>);
 
 fn context(suite: &str, keys: &[TestMasterKey<'_>]) -> SrtpContext {
@@ -32,7 +32,7 @@ fn unprotected(stream: &mut SrtpStream, packet: &[u8]) -> Result<Vec<u8>, SrtpEr
     stream.unprotect(packet, &mut out).map(|()| out)
 }
 
-/// An RTP packet of 20 bytes of payload that says its sequence number.
+/// Returns an RTP packet with 20 bytes of payload made of its sequence number.
 fn rtp(sequence: u16, ssrc: u32) -> Vec<u8> {
     let mut packet = vec![0x80, 0];
     packet.extend(sequence.to_be_bytes());
@@ -45,9 +45,9 @@ fn rtp(sequence: u16, ssrc: u32) -> Vec<u8> {
 const MASTER: [u8; 30] = [7; 30];
 const SUITE: &str = "AES_CM_128_HMAC_SHA1_80";
 
-fn sealed(master: &[u8], packet: &[u8], roll_over: u32, mki: &[u8]) -> Vec<u8> {
+fn sealed(master: &[u8], packet: &[u8], rollover: u32, mki: &[u8]) -> Vec<u8> {
     let session = SessionKeys::derive(SrtpSuite::named(SUITE).unwrap(), master).unwrap();
-    session.seal(packet, roll_over, mki)
+    session.seal(packet, rollover, mki)
 }
 
 #[test]
@@ -153,7 +153,8 @@ fn every_suite_opens_what_it_sealed_and_refuses_a_changed_bit() {
 #[test]
 fn a_stream_goes_on_through_roll_overs_losses_duplicates_and_disorder() {
     let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
-    // Index of each packet; it wraps at 65536, loses 30000, comes late by 10, twice, and late across the wrap.
+    // Packet indices: a wrap at 65536, 30000 lost packets, a packet late by 10, a duplicate, and a late packet across
+    // the wrap.
     for index in [65_530u32, 65_535, 65_534, 65_537, 65_536, 65_533, 65_537, 95_000, 94_990, 131_071, 131_073, 131_070]
     {
         let packet = rtp(index as u16, 1);
@@ -164,10 +165,10 @@ fn a_stream_goes_on_through_roll_overs_losses_duplicates_and_disorder() {
 
 #[test]
 fn a_stream_joined_in_mid_call_finds_its_roll_over_count() {
-    for roll_over in [1, 3, 40, 127] {
+    for rollover in [1, 3, 40, 127] {
         let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
         for sequence in [500, 501] {
-            let sealed = sealed(&MASTER, &rtp(sequence, 1), roll_over, &[]);
+            let sealed = sealed(&MASTER, &rtp(sequence, 1), rollover, &[]);
             assert_eq!(unprotected(&mut stream, &sealed), Ok(rtp(sequence, 1)), "{roll_over}");
         }
     }
@@ -176,8 +177,8 @@ fn a_stream_joined_in_mid_call_finds_its_roll_over_count() {
 #[test]
 fn a_new_ssrc_and_a_sender_that_begins_again_are_found() {
     let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
-    for (sequence, ssrc, roll_over) in [(7, 1, 2), (9, 2, 0), (8, 1, 2), (9, 1, 0), (10, 1, 0)] {
-        let sealed = sealed(&MASTER, &rtp(sequence, ssrc), roll_over, &[]);
+    for (sequence, ssrc, rollover) in [(7, 1, 2), (9, 2, 0), (8, 1, 2), (9, 1, 0), (10, 1, 0)] {
+        let sealed = sealed(&MASTER, &rtp(sequence, ssrc), rollover, &[]);
         assert_eq!(unprotected(&mut stream, &sealed), Ok(rtp(sequence, ssrc)), "{sequence} {ssrc} {roll_over}");
     }
 }
@@ -200,8 +201,8 @@ fn after_a_new_key_both_keys_open_packets() {
     assert!(unprotected(&mut stream, &sealed(&MASTER, &rtp(1, 1), 1, &[])).is_ok());
     assert_eq!(unprotected(&mut stream, &sealed(&other, &rtp(2, 1), 1, &[])), Err(SrtpError::Authentication));
     stream.rekey(&context(SUITE, &[(&other, None)])).unwrap();
-    for (master, sequence, roll_over) in [(&other, 2, 1), (&MASTER, 3, 1), (&other, 4, 1), (&other, 5, 0)] {
-        assert!(unprotected(&mut stream, &sealed(master, &rtp(sequence, 1), roll_over, &[])).is_ok(), "{sequence}");
+    for (master, sequence, rollover) in [(&other, 2, 1), (&MASTER, 3, 1), (&other, 4, 1), (&other, 5, 0)] {
+        assert!(unprotected(&mut stream, &sealed(master, &rtp(sequence, 1), rollover, &[])).is_ok(), "{sequence}");
     }
 }
 
