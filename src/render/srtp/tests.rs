@@ -169,7 +169,7 @@ fn a_stream_joined_in_mid_call_finds_its_roll_over_count() {
         let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
         for sequence in [500, 501] {
             let sealed = sealed(&MASTER, &rtp(sequence, 1), rollover, &[]);
-            assert_eq!(unprotected(&mut stream, &sealed), Ok(rtp(sequence, 1)), "{roll_over}");
+            assert_eq!(unprotected(&mut stream, &sealed), Ok(rtp(sequence, 1)), "{rollover}");
         }
     }
 }
@@ -179,7 +179,7 @@ fn a_new_ssrc_and_a_sender_that_begins_again_are_found() {
     let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
     for (sequence, ssrc, rollover) in [(7, 1, 2), (9, 2, 0), (8, 1, 2), (9, 1, 0), (10, 1, 0)] {
         let sealed = sealed(&MASTER, &rtp(sequence, ssrc), rollover, &[]);
-        assert_eq!(unprotected(&mut stream, &sealed), Ok(rtp(sequence, ssrc)), "{sequence} {ssrc} {roll_over}");
+        assert_eq!(unprotected(&mut stream, &sealed), Ok(rtp(sequence, ssrc)), "{sequence} {ssrc} {rollover}");
     }
 }
 
