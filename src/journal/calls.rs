@@ -50,7 +50,7 @@ pub struct StoredCall {
 
 /// State of a leg's spool file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LegSpoolState {
+pub enum SpoolFileState {
     /// Packets are still added.
     Open,
     /// The file is complete and waits to be rendered.
@@ -61,7 +61,7 @@ pub enum LegSpoolState {
     Removed,
 }
 
-impl LegSpoolState {
+impl SpoolFileState {
     /// Returns the word that the database uses.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -92,7 +92,7 @@ pub struct LegRow {
     /// Whether the leg's caller is the caller of the call record.
     pub same_sides: bool,
     /// State of the file.
-    pub state: LegSpoolState,
+    pub state: SpoolFileState,
 }
 
 /// Conditions for a list of calls; a call must meet all that are set.
@@ -209,7 +209,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
-    pub(crate) fn withdraw_segments(&self, id: &str, at: Timestamp, why: &str) -> JournalResult<Option<CallRecord>> {
+    pub(crate) fn withdraw_segments(&self, id: &str, at: Timestamp, reason: &str) -> JournalResult<Option<CallRecord>> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let Some((stage, record)) = stored_call(&transaction, id)?.filter(|(_, r)| !r.recordings.is_empty()) else {
@@ -218,12 +218,12 @@ impl Journal {
         let mut without = CallRecord { recordings: Vec::new(), ..record.clone() };
         without.legs.iter_mut().for_each(|leg| leg.rendered = false);
         without.verdict = Some(CallVerdict::Excluded);
-        without.verdict_reason.get_or_insert_with(|| String::from(why));
+        without.verdict_reason.get_or_insert_with(|| String::from(reason));
         put_call(&transaction, &without, stage)?;
         transaction.execute(
             "UPDATE recordings SET state = 'removed', removed_at = ?2, removed_why = ?3
              WHERE call_id = ?1 AND state = 'present'",
-            params![id, at.as_micros(), why],
+            params![id, at.as_micros(), reason],
         )?;
         transaction.commit()?;
         Ok(Some(record))
@@ -251,7 +251,7 @@ impl Journal {
                     name: row.get(0)?,
                     index: row.get(1)?,
                     same_sides: row.get(2)?,
-                    state: LegSpoolState::read(&row.get::<_, String>(3)?),
+                    state: SpoolFileState::read(&row.get::<_, String>(3)?),
                 })
             })?
             .collect::<rusqlite::Result<_>>()?;

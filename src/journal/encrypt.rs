@@ -36,14 +36,14 @@ pub struct EncryptedRecording {
 
 impl Journal {
     /// Returns complete calls whose files may be encrypted now: Pyrus has them or is not to have them, and the sidecar
-    /// record says so. The ids come in order, after `after`, at most `most`.
+    /// record says so. The ids come in order, after `after`, at most `limit`.
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn calls_to_encrypt(&self, after: &str, most: u32) -> JournalResult<Vec<String>> {
+    pub fn calls_to_encrypt(&self, after: &str, limit: u32) -> JournalResult<Vec<String>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(CALLS_TO_ENCRYPT)?;
-        let ids = statement.query_map(params![after, most], |row| row.get(0))?;
+        let ids = statement.query_map(params![after, limit], |row| row.get(0))?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -123,18 +123,18 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns at most `most` paths of files that may exist without a row.
+    /// Returns at most `limit` paths of files that may exist without a row.
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn leftovers(&self, most: u32) -> JournalResult<Vec<String>> {
+    pub fn leftovers(&self, limit: u32) -> JournalResult<Vec<String>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached("SELECT path FROM leftovers ORDER BY path LIMIT ?1")?;
-        let paths = statement.query_map(params![most], |row| row.get(0))?;
+        let paths = statement.query_map(params![limit], |row| row.get(0))?;
         Ok(paths.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Forgets leftovers whose files are durably gone.
+    /// Forgets leftovers after their files were durably removed.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -8,7 +8,7 @@
 //!    `synchronous=FULL`) before the first byte of that request is sent. The answer is durable before the next request
 //!    of the same call. So a row found in one of these stages at start-up is *ambiguous*: Pyrus may or may not have
 //!    taken the request. Every other row says exactly what Pyrus has.
-//! 3. **No file without a row, no row without a file.** A recording is entered with its size and SHA-256 after its
+//! 3. **No file without a row, no row without a file.** A recording is entered, with its size and SHA-256, after its
 //!    rename and the fsync of its folder. A file to be removed is marked here first. A file that changes its name (when
 //!    it is encrypted) has both names here: the current one in its row, the old one among the leftovers to be removed.
 //! 4. **A delivery needs nothing but its row.** Numbers, times and file paths are copied into it, so that a later
@@ -39,7 +39,7 @@ mod sidecar;
 #[cfg(test)]
 mod tests;
 
-pub use calls::{CallFilter, CallStage, LegRow, LegSpoolState, StoredCall};
+pub use calls::{CallFilter, CallStage, LegRow, SpoolFileState, StoredCall};
 pub use encrypt::EncryptedRecording;
 pub(crate) use retention::{DeliveryNeed, RecordingRow};
 pub(crate) use sidecar::StaleRecord;
@@ -204,9 +204,9 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if the mark cannot be written.
-    pub fn mark_damaged(config: &config::Config, why: &str) -> JournalResult<()> {
+    pub fn mark_damaged(config: &config::Config, detail: &str) -> JournalResult<()> {
         let path = config.dir.join(DAMAGE_MARK);
-        std::fs::write(&path, why).map_err(|source| Error::Io { path, source })
+        std::fs::write(&path, detail).map_err(|source| Error::Io { path, source })
     }
 
     /// Returns the damage that an earlier process reported with [`Journal::mark_damaged`].

@@ -115,10 +115,10 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn hold(&self, id: &str, at: Timestamp, why: Option<&str>) -> JournalResult<()> {
+    pub fn hold(&self, id: &str, at: Timestamp, reason: Option<&str>) -> JournalResult<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
-        put_hold(&transaction, id, at, why)?;
+        put_hold(&transaction, id, at, reason)?;
         put_stale_record(&transaction, id)?;
         transaction.commit()?;
         Ok(())
@@ -160,16 +160,16 @@ impl Journal {
         }
     }
 
-    /// Returns the next recordings that are present after the given row, oldest call first, at most `most` of them. The
+    /// Returns the next recordings that are present after the given row, oldest call first, at most `limit` of them. The
     /// journal is not locked between two such pages.
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn recordings_after(&self, after: Option<&RecordingRow>, most: u32) -> JournalResult<Vec<RecordingRow>> {
+    pub fn recordings_after(&self, after: Option<&RecordingRow>, limit: u32) -> JournalResult<Vec<RecordingRow>> {
         let (at, id, part) = after.map_or((i64::MIN, "", 0), |f| (micros_or_last(f.at), f.call_id.as_str(), f.part));
         let connection = self.lock();
         let mut statement = connection.prepare_cached(RECORDINGS_AFTER)?;
-        let rows = statement.query_map(params![at, id, part, most], read_recording)?;
+        let rows = statement.query_map(params![at, id, part, limit], read_recording)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -205,12 +205,12 @@ impl Journal {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let mut paths = Vec::new();
-        for (id, why) in calls {
+        for (id, reason) in calls {
             let mut statement = transaction.prepare_cached(
                 "UPDATE recordings SET state = 'removed', removed_at = ?2, removed_why = ?3
                  WHERE call_id = ?1 AND state = 'present' RETURNING path",
             )?;
-            for path in statement.query_map(params![id, at.as_micros(), why], |row| row.get(0))? {
+            for path in statement.query_map(params![id, at.as_micros(), reason], |row| row.get(0))? {
                 paths.push(path?);
             }
         }
@@ -305,13 +305,13 @@ pub(super) fn held(connection: &Connection, id: &str) -> rusqlite::Result<Option
         .optional()
 }
 
-pub(super) fn put_hold(connection: &Connection, id: &str, at: Timestamp, why: Option<&str>) -> rusqlite::Result<()> {
+pub(super) fn put_hold(connection: &Connection, id: &str, at: Timestamp, reason: Option<&str>) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO holds (call_id, at, why) VALUES (?1, ?2, ?3)
              ON CONFLICT (call_id) DO UPDATE SET why = coalesce(?3, why)",
         )?
-        .execute(params![id, at.as_micros(), why])?;
+        .execute(params![id, at.as_micros(), reason])?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::calls::{self, CallStage, LegRow, LegSpoolState};
+use super::calls::{self, CallStage, LegRow, SpoolFileState};
 use super::{Journal, JournalResult, deliveries, retention};
 use crate::call::record::CallRecord;
 use crate::delivery::row::JobRow;
@@ -19,16 +19,16 @@ pub(crate) struct StaleRecord {
 }
 
 impl Journal {
-    /// Returns the calls whose sidecar record is stale, in order of their ids, after `after`, at most `most`.
+    /// Returns the calls whose sidecar record is stale, in order of their ids, after `after`, at most `limit`.
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub(crate) fn stale_records(&self, after: &str, most: u32) -> JournalResult<Vec<StaleRecord>> {
+    pub(crate) fn stale_records(&self, after: &str, limit: u32) -> JournalResult<Vec<StaleRecord>> {
         let connection = self.lock();
         let mut statement =
             connection.prepare_cached("SELECT id, change FROM stale_records WHERE id > ?1 ORDER BY id LIMIT ?2")?;
         let stale = |row: &rusqlite::Row<'_>| Ok(StaleRecord { id: row.get(0)?, change: row.get(1)? });
-        let rows = statement.query_map(params![after, most], stale)?;
+        let rows = statement.query_map(params![after, limit], stale)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -118,7 +118,7 @@ impl Journal {
 fn put_legs(connection: &Connection, record: &CallRecord) -> rusqlite::Result<()> {
     for (index, leg) in (0_u32..).zip(&record.legs) {
         let Some(name) = &leg.spool else { continue };
-        let row = LegRow { name: name.clone(), index, same_sides: !leg.sides_swapped, state: LegSpoolState::Closed };
+        let row = LegRow { name: name.clone(), index, same_sides: !leg.sides_swapped, state: SpoolFileState::Closed };
         calls::put_leg(connection, &record.id, &row)?;
     }
     Ok(())

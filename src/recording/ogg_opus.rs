@@ -3,7 +3,7 @@
 //! At low rates a coupled stereo stream lets one channel leak into the other, because it encodes what both have in
 //! common. Channel mapping family 1 allows two uncoupled streams (section 5.1.1.2); all players that know the family
 //! decode them. The header gives the encoder's delay as pre-skip, and the last granule position trims the end
-//! (sections 4.2 and 4.4), so a player returns exactly the input samples. The same samples and name give the same bytes.
+//! (sections 4.2 and 4.4). So a player returns exactly the input samples. The same samples and name give the same bytes.
 
 use std::io::{self, Write};
 

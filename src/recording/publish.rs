@@ -13,7 +13,7 @@ pub(super) fn temporary_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Gives a complete `.part` file its final name: fsync, rename, fsync of the folder.
+/// Publishes a complete `.part` file under its final name: fsync, rename, fsync of the folder.
 ///
 /// # Errors
 /// Fails if the operating system refuses one of the steps.

@@ -5,7 +5,7 @@
 //!   So segments adjoin to the sample, whenever they are made and at whatever sample rate.
 //! - All segments but the last depend only on the spool up to [`SEGMENT_SETTLE`] after their end. So a segment has the same
 //!   bytes whether it is made during the call, after its end, or from a replayed capture.
-//! - For each segment the call is decoded from its beginning, so decoders, keys and clocks have the same state as
+//! - For each segment the call is decoded from its beginning. So decoders, keys and clocks have the same state as
 //!   without segments, and there is no seam. A call of n segments takes (n + 1) / 2 times the work.
 //! - A segment has the sample rate that was needed up to its end. A call that changes to a wideband codec has segments
 //!   of two rates.
@@ -100,7 +100,7 @@ impl Segmenter<'_> {
         } else {
             render::render(&plan, source, &mut |_| Ok(()))?
         };
-        let is_heard = report.sides.iter().any(|side| SideFacts::from(side).heard);
+        let is_heard = report.sides.iter().any(|side| SideFacts::from(side).is_heard);
         if !is_heard {
             segments.clear();
         }
@@ -165,10 +165,10 @@ impl Segmenter<'_> {
         let samples = plan.samples.saturating_sub(before);
         let spec = SegmentSpec { format: self.format, sample_rate, channels: self.channels, samples };
         let mut writer = SegmentWriter::new(self.folder, self.stem, number, spec)?;
-        let mut given = 0_u64;
+        let mut rendered = 0_u64;
         let report = render::render(plan, source, &mut |frames| {
-            let skip = usize::try_from(before.saturating_sub(given)).unwrap_or(usize::MAX).min(frames.len());
-            given += frames.len() as u64;
+            let skip = usize::try_from(before.saturating_sub(rendered)).unwrap_or(usize::MAX).min(frames.len());
+            rendered += frames.len() as u64;
             writer.write(&frames[skip..])
         })?;
         let file = writer.finish()?;

@@ -89,7 +89,7 @@ impl SegmentWriter {
 }
 
 impl WrittenSegment {
-    /// Gives the file its final name. Returns its path, size and SHA-256.
+    /// Renames the file to its final name. Returns its path, size and SHA-256.
     pub(super) fn publish(self) -> io::Result<(PathBuf, u64, String)> {
         publish(&self.path)?;
         let (bytes, sha256) = match self.hash.finish() {

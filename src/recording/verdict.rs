@@ -38,9 +38,9 @@ pub(crate) enum AnswerState {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SideFacts {
     /// Whether any packet could be decoded.
-    pub(crate) heard: bool,
+    pub(crate) is_heard: bool,
     /// Reasons why packets could not be decoded.
-    pub(crate) silent: BTreeSet<UndecodableReason>,
+    pub(crate) undecodable: BTreeSet<UndecodableReason>,
     /// Whether packets were deliberately not kept, e.g. during a pause.
     pub(crate) withheld: bool,
 }
@@ -48,8 +48,8 @@ pub(crate) struct SideFacts {
 impl From<&SideReport> for SideFacts {
     fn from(report: &SideReport) -> Self {
         Self {
-            heard: report.decoded + report.comfort > 0,
-            silent: report.silent.keys().cloned().collect(),
+            is_heard: report.decoded + report.comfort > 0,
+            undecodable: report.silent.keys().cloned().collect(),
             withheld: report.withheld > 0,
         }
     }
@@ -58,7 +58,7 @@ impl From<&SideReport> for SideFacts {
 /// Returns the first verdict that applies, in the order of [`CallVerdict`], and the reason for people. Never returns
 /// `Excluded`, which only the engine decides.
 pub(crate) fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
-    match (facts.caller.heard, facts.callee.heard) {
+    match (facts.caller.is_heard, facts.callee.is_heard) {
         (true, true) => return (CallVerdict::BothSides, both_sides_reason(facts.mute)),
         (true, false) => {
             let why = silence_reason("callee", &facts.callee);
@@ -73,7 +73,7 @@ pub(crate) fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
     if facts.answered == AnswerState::No {
         return (CallVerdict::NotAnswered, "Nobody answered the call, so there is nothing to record.".to_owned());
     }
-    let reasons = || facts.caller.silent.iter().chain(&facts.callee.silent);
+    let reasons = || facts.caller.undecodable.iter().chain(&facts.callee.undecodable);
     if let Some(why) =
         reasons().find_map(|reason| if let UndecodableReason::Encrypted(why) = reason { Some(*why) } else { None })
     {
@@ -100,7 +100,9 @@ fn both_sides_reason(mute: Option<Side>) -> String {
 }
 
 fn no_media_reason(facts: &VerdictFacts) -> String {
-    let has = |reason: &UndecodableReason| facts.caller.silent.contains(reason) || facts.callee.silent.contains(reason);
+    let has = |reason: &UndecodableReason| {
+        facts.caller.undecodable.contains(reason) || facts.callee.undecodable.contains(reason)
+    };
     if has(&UndecodableReason::Cut) {
         "Every media packet was cut short by the capture: raise its snap length.".to_owned()
     } else if has(&UndecodableReason::Damaged) {
@@ -118,7 +120,7 @@ fn no_media_reason(facts: &VerdictFacts) -> String {
 
 /// Returns why a side cannot be heard while the other can.
 fn silence_reason(side: &str, facts: &SideFacts) -> String {
-    match facts.silent.iter().next() {
+    match facts.undecodable.iter().next() {
         None if facts.withheld => format!("media of the {side} was deliberately not kept"),
         None => format!("the mirror showed no media of the {side} in the recorded part of the call"),
         Some(UndecodableReason::Encrypted(why)) => {
@@ -157,8 +159,8 @@ const fn encryption_reason(why: UndecryptableReason) -> &'static str {
 mod tests {
     use super::*;
 
-    fn side(heard: bool, silent: &[UndecodableReason]) -> SideFacts {
-        SideFacts { heard, silent: silent.iter().cloned().collect(), withheld: false }
+    fn side(is_heard: bool, undecodable: &[UndecodableReason]) -> SideFacts {
+        SideFacts { is_heard, undecodable: undecodable.iter().cloned().collect(), withheld: false }
     }
 
     #[test]
@@ -174,17 +176,17 @@ mod tests {
             ..VerdictFacts::default()
         };
         assert_eq!(verdict(&facts).0, CallVerdict::BothSides);
-        facts.callee.heard = false;
+        facts.callee.is_heard = false;
         assert_eq!(verdict(&facts).0, CallVerdict::CallerOnly);
-        facts.caller.heard = false;
+        facts.caller.is_heard = false;
         facts.answered = AnswerState::No;
         assert_eq!(verdict(&facts).0, CallVerdict::NotAnswered);
         facts.answered = AnswerState::Yes;
         assert_eq!(verdict(&facts).0, CallVerdict::Encrypted);
-        facts.callee.silent.remove(&opaque[1]);
+        facts.callee.undecodable.remove(&opaque[1]);
         let (word, reason) = verdict(&facts);
         assert_eq!((word, reason.as_str()), (CallVerdict::UnknownCodec, "There is no decoder for codec G723."));
-        facts.callee.silent.clear();
+        facts.callee.undecodable.clear();
         assert_eq!(verdict(&facts).0, CallVerdict::NoMedia);
         facts.failure = Some("the disk is full".to_owned());
         assert_eq!(verdict(&facts).0, CallVerdict::Failed);

@@ -7,7 +7,7 @@ use super::record_sync::consent;
 use crate::call::event::{EndedCall, RegistrationPolicy};
 use crate::call::record::CallRecord;
 use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy};
-use crate::journal::{self, CallStage, Journal, LegRow, LegSpoolState};
+use crate::journal::{self, CallStage, Journal, LegRow, SpoolFileState};
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::recording::Recorder;
 use crate::spool::disk::DiskStore;
@@ -55,7 +55,7 @@ impl CallWorker {
         call.legs.iter().try_for_each(|leg| {
             let index = u32::try_from(leg.index).unwrap_or(u32::MAX);
             let row =
-                LegRow { name: leg.name.clone(), index, same_sides: leg.same_sides, state: LegSpoolState::Closed };
+                LegRow { name: leg.name.clone(), index, same_sides: leg.same_sides, state: SpoolFileState::Closed };
             self.journal.put_leg(&call.record.id, &row)
         })
     }

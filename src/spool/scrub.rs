@@ -1,7 +1,7 @@
 //! Copies a spool without keys and passwords, to be kept after delivery.
 //!
 //! SDES keys (`a=crypto`, RFC 4568) and the values of Authorization and Proxy-Authorization (RFC 3261 section 22) are
-//! overwritten with `x`, so that all lengths in the file stay the same. Decisions with SRTP keys are left out.
+//! overwritten with `x`. All lengths in the file stay the same. Decisions with SRTP keys are left out.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};

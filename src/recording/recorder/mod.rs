@@ -96,7 +96,7 @@ impl Recorder {
         ))
     }
 
-    /// Gives segments their final names and adds them to the record.
+    /// Renames segments to their final names and adds them to the record.
     ///
     /// # Errors
     /// Fails if a file cannot be renamed. Some segments may have their names then; another attempt replaces them by
@@ -294,7 +294,7 @@ impl Recorder {
         self.publish(rendered.segments, wall_offset_ns, record)
     }
 
-    /// Gives segments their final names, one after the other, and adds them to the record.
+    /// Renames segments to their final names, one after the other, and adds them to the record.
     fn publish(
         &self,
         segments: Vec<NewSegment>,
@@ -322,7 +322,7 @@ impl Recorder {
     }
 }
 
-/// What to render of a call.
+/// A call to be rendered, and how far.
 #[derive(Clone, Copy, Debug)]
 struct RenderTask<'a> {
     record: &'a CallRecord,

@@ -6,7 +6,7 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::record::{CallRecord, CallVerdict, Side};
 use callspan::decode::{TcpStreamChunk, TcpStreamEvent};
-use callspan::journal::{CallStage, Journal, LegRow, LegSpoolState};
+use callspan::journal::{CallStage, Journal, LegRow, SpoolFileState};
 use callspan::net::Transport;
 use callspan::recording::{FolderLayout, Recorder};
 use callspan::service::rerender::rerender;
@@ -328,7 +328,7 @@ fn rendering_again_keeps_the_times_after_a_clock_step() {
     let journal = Journal::open(&callspan::journal::config::Config { dir: folder.path().join("state") }).expect("made");
     journal.put_call(&first, CallStage::Complete).expect("written");
     for leg in &call.legs {
-        let state = LegSpoolState::Closed;
+        let state = SpoolFileState::Closed;
         let row = LegRow { name: leg.name.clone(), index: 0, same_sides: leg.same_sides, state };
         journal.put_leg(&first.id, &row).expect("written");
     }
