@@ -1,6 +1,7 @@
-# Sourced by quickstart.sh, test.sh and .ci/run: Debian packages and Rust. No effect where all is there.
+# Sourced by quickstart.sh, test.sh, .ci/run and .ci/long: installs Debian packages that are missing, checks for Rust, and
+# sums up a test run.
 
-# need PACKAGE...: installs those that are missing.
+# need PACKAGE...: installs the missing packages.
 need() {
     missing=
     for package in "$@"; do
@@ -22,7 +23,7 @@ need() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing >&2
 }
 
-# What the build needs: a C compiler for SQLite and the cryptography, cmake for Opus, libpcap for the capture, libspeex
+# The build needs a C compiler for SQLite and the cryptography, cmake for Opus, libpcap for the capture, libspeex
 # for Speex (the feature of that name).
 need_build() {
     need build-essential cmake pkg-config libpcap-dev libspeex-dev ca-certificates
@@ -36,7 +37,7 @@ need_build() {
     fi
 }
 
-# summary LOG: what a log of `cargo test` has: each ignored test with its reason, then "N passed, N failed, N skipped".
+# summary LOG: prints the ignored tests of a `cargo test` log with their reasons, then "N passed, N failed, N skipped".
 summary() {
     sed -n 's/^test \(.*\) \.\.\. ignored\(, \(.*\)\)\{0,1\}$/    \1: \3/p' "$1" | sort -u >"$1.ignored"
     [ ! -s "$1.ignored" ] || { echo "skipped:"; cat "$1.ignored"; }

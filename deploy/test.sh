@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . deploy/packages.sh
 need_build
-# tshark reads what we write; iproute2 makes a live mirror in a network namespace;
-# ffmpeg and bcg729 decode what our codecs do (bcg729 is GPL: a tool of the tests, never part of what is shipped).
+# tshark reads our spool files, iproute2 makes a mirror port in a network namespace, and ffmpeg and bcg729 are independent
+# decoders. bcg729 is GPL: only the tests use it, and it is never shipped.
 need iproute2 tshark ffmpeg libbcg729-dev
 
 log=$(mktemp)
