@@ -1,4 +1,4 @@
-//! The `callspan` command; everything is in the library's [`callspan::cmd`].
+//! The `callspan` command. All code is in the library, in [`callspan::cmd`].
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `callspan check-config`: every mistake at once, with line and remedy.
+//! `callspan check-config`: lists every mistake in a configuration file, with line and remedy.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ pub fn run(args: &CheckConfigArgs) -> anyhow::Result<ExitCode> {
     };
     let loaded = Config::load(file, ConfigPurpose::Check)?;
     let mut text = format!("{} can be used", file.display());
-    text.push_str(if loaded.warnings.is_empty() { ".\n" } else { ", but look at this:\n" });
+    text.push_str(if loaded.warnings.is_empty() { ".\n" } else { ", with these warnings:\n" });
     for warning in &loaded.warnings {
         text.push_str(&format!("  {warning}\n"));
     }

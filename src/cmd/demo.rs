@@ -1,7 +1,7 @@
-//! `callspan demo`: the main job with nothing to configure.
+//! `callspan demo`: recording and delivery without any configuration.
 //!
-//! A captured call that is shipped inside the binary goes the same way as in `replay --deliver`, to a fake Pyrus inside
-//! this process. The demo fails if the fake does not hold exactly what the recorder says that it delivered.
+//! A captured call inside the binary is replayed as by `replay --deliver`, and delivered to a fake Pyrus inside this
+//! process. The demo fails unless the fake Pyrus holds exactly the recording that the record names.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::ops::output;
 /// Runs the command.
 ///
 /// # Errors
-/// When the folder cannot be written, or the call did not arrive whole in the fake Pyrus.
+/// When the folder cannot be written, or the call did not arrive completely in the fake Pyrus.
 pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let dir = free_folder(&args.out)?;
     let capture = dir.join("capture.pcap");
@@ -39,7 +39,8 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// 102 is ours and 101 calls from outside: so the call is inbound, and the task is made while 102 rings.
+/// Returns a configuration with 102 as the only extension. The call from 101 is therefore inbound, and its task is created
+/// while 102 rings.
 fn config(options: &FakeOptions) -> anyhow::Result<Config> {
     let user = options.users.first().context("the fake Pyrus has a user")?;
     let account = options.accounts.first().context("the fake Pyrus has an account")?;
@@ -52,18 +53,18 @@ fn config(options: &FakeOptions) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// The folder that was asked for, or one beside it: a folder with an earlier demo holds its journal, and what is
-/// delivered once is not sent again.
+/// Creates the wanted folder, or a numbered folder beside it. A folder of an earlier demo cannot be used again, because its
+/// journal would prevent a second delivery.
 fn free_folder(wanted: &Path) -> anyhow::Result<PathBuf> {
     for n in 1..=MAX_FOLDERS {
         let dir = if n == 1 { wanted.to_owned() } else { PathBuf::from(format!("{}-{n}", wanted.display())) };
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot create the folder {}", dir.display()))?;
         let mut entries = std::fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
         if entries.next().is_none() {
             return Ok(dir);
         }
     }
-    bail!("{} demos have been here: remove the folders {}*", MAX_FOLDERS, wanted.display())
+    bail!("there are already {} demo folders: remove the folders {}*", MAX_FOLDERS, wanted.display())
 }
 
 fn report(records: &[CallRecord], state: &FakeState, capture: &Path) -> anyhow::Result<String> {
@@ -79,11 +80,11 @@ fn report(records: &[CallRecord], state: &FakeState, capture: &Path) -> anyhow::
     indented(&mut text, &table::table(records, None));
     text.push_str("\nIts task in the fake Pyrus\n");
     indented(&mut text, &describe(task, state));
-    // A String takes every write.
+    // Writing to a String never fails.
     let _ = write!(
         text,
-        "\nThe recording: stereo, left the caller, right the called party\n  {}\nIts record: all that is known of the \
-         call\n  {}\nThe capture that it was made from (Wireshark opens it)\n  {}\n\n{NEXT}",
+        "\nThe recording: stereo, left the caller, right the called party\n  {}\nIts record: everything known about the \
+         call\n  {}\nThe capture of the call (for Wireshark)\n  {}\n\n{NEXT}",
         recording.path,
         Path::new(&recording.path).with_extension("json").display(),
         capture.display()
@@ -91,11 +92,11 @@ fn report(records: &[CallRecord], state: &FakeState, capture: &Path) -> anyhow::
     Ok(text)
 }
 
-/// The same bytes that are on disk must be attached to the task.
+/// Checks that exactly the file on disk is attached to the task, once.
 fn ensure_attached(task: &PyrusTask, state: &FakeState, recording: &RecordingFile) -> anyhow::Result<()> {
     let attached = task.attachments.iter().filter_map(|a| state.file(&a.guid));
     let same = attached.filter(|f| f.sha256 == recording.sha256).count();
-    ensure!(same == 1, "the recording is {same} times attached to task {}, it should be once", task.task_id);
+    ensure!(same == 1, "the recording is attached {same} times to task {} instead of once", task.task_id);
     Ok(())
 }
 
@@ -126,7 +127,7 @@ fn indented(text: &mut String, block: &str) {
 /// A call of eight seconds (G.711, two voices) between two telephones; see fixtures/README.md.
 const CAPTURE: &[u8] = include_bytes!("../../fixtures/calls/g711a_direct/capture.pcap");
 
-/// More demos than anybody keeps.
+/// Most demo folders side by side.
 const MAX_FOLDERS: u32 = 100;
 
 const INTRODUCTION: &str = "\
@@ -143,13 +144,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shipped_capture_is_a_capture() {
+    fn built_in_capture_is_a_pcap_file() {
         // Little-endian pcap with microseconds: magic a1b2c3d4.
         assert_eq!(CAPTURE.get(..4), Some(&[0xd4, 0xc3, 0xb2, 0xa1][..]));
     }
 
     #[test]
-    fn a_second_demo_takes_a_folder_beside_the_first() {
+    fn second_demo_uses_a_folder_beside_the_first() {
         let parent = tempfile::tempdir().expect("temporary folder");
         let wanted = parent.path().join("demo");
         assert_eq!(free_folder(&wanted).expect("free"), wanted);
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_that_is_not_attached_fails_the_demo() {
+    fn missing_attachment_fails_the_demo() {
         let recording = RecordingFile {
             part: 1,
             path: "x.wav".to_owned(),

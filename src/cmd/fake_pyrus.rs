@@ -1,4 +1,4 @@
-//! `callspan fake-pyrus`: the fake Pyrus from the shell.
+//! `callspan fake-pyrus`: serves the fake Pyrus API.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `callspan replay`: capture files to recordings and call records.
+//! `callspan replay`: turns capture files into recordings and call records.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,46 +28,46 @@ use crate::service::recovery::{self, OpenedJournal};
 use crate::service::{clock, files as recordings};
 use crate::spool::memory::MemorySpool;
 
-/// What is to be replayed.
+/// Input of a replay.
 #[derive(Clone, Debug)]
 pub struct ReplayRequest {
     /// pcap or pcapng files; `-` is standard input.
     pub files: Vec<PathBuf>,
-    /// How.
+    /// The configuration.
     pub config: Config,
     /// Folder for WAV, JSON, spool and journal.
     pub out: PathBuf,
-    /// Also deliver to Pyrus, and wait until nothing is owed that can still succeed.
+    /// True: also deliver to Pyrus, and wait until no pending delivery can succeed any more.
     pub deliver: bool,
 }
 
-/// What a replay gave.
+/// Result of a replay.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayOutcome {
-    /// In the order of invited_at.
+    /// Call records in the order of `invited_at`.
     pub records: Vec<CallRecord>,
-    /// Calls of which something is still owed to Pyrus, or that a person must see to.
+    /// Number of calls that still have to be delivered, or that a person must look after.
     pub owed: usize,
-    /// What a person should be told.
+    /// Warnings, printed before the results.
     pub warnings: Vec<String>,
-    /// What was not read or did not fit, said after the results.
+    /// Notes about dropped packets, printed after the results.
     pub notes: Vec<String>,
 }
 
-/// Replays.
+/// Replays capture files.
 ///
 /// # Errors
-/// When a file is no capture, the folder cannot be written, or delivery cannot begin.
+/// When a file is not a capture, the folder cannot be written, or delivery cannot start.
 pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     let mut source = files::open(&request.files)?;
     let out = &request.out;
     std::fs::create_dir_all(out)
-        .with_context(|| format!("cannot make the folder {}; name another with --out", out.display()))?;
+        .with_context(|| format!("cannot create the folder {}; choose another with --out", out.display()))?;
     let (delivery, alarm) = match request.deliver {
         true => ReplayDelivery::start(&request).map(|(delivery, alarm)| (Some(delivery), alarm))?,
         false => (None, None),
     };
-    remove_halves(out);
+    remove_leftovers(out);
     let recording = recording::config::Config { dir: out.clone(), ..request.config.recording.clone() };
     let limit = delivery.as_ref().map(|_| u64::from(request.config.pyrus.max_upload_mib) << 20);
     let mut run = ReplayRun {
@@ -84,8 +84,8 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     run.finish()
 }
 
-/// What a replay into this folder left when it was killed: the captures are still there, so nothing of it is needed.
-fn remove_halves(out: &Path) {
+/// Removes files that a killed replay left in this folder. The captures still exist, so the files are not needed.
+fn remove_leftovers(out: &Path) {
     recordings::remove_half_written_in(out, clock::wall_clock());
     let spool = out.join(SPOOL_FOLDER);
     if spool.is_dir()
@@ -109,7 +109,7 @@ struct ReplayRun {
 impl ReplayRun {
     fn read(&mut self, source: &mut dyn CaptureSource) -> anyhow::Result<()> {
         loop {
-            // A file that fails half-way gives what it gave so far: it was warned about when it was opened.
+            // After a read error in the middle of a file, the calls up to the error are kept.
             match self.pipeline.step(source, &mut self.spool) {
                 Ok(PipelineStep::More) => self.take_events()?,
                 Ok(PipelineStep::End) => break,
@@ -125,7 +125,7 @@ impl ReplayRun {
 
     fn take_events(&mut self) -> anyhow::Result<()> {
         while let Some(event) = self.pipeline.engine.poll_event() {
-            // A capture is told when it is over: what a call looked like half-way is of use only while it rings.
+            // Only ended calls matter here: intermediate states of a call are of use only while it is live.
             if let CallEvent::Ended(ended) = event {
                 self.take_call(&ended)?;
             }
@@ -151,21 +151,22 @@ impl ReplayRun {
         Ok(())
     }
 
-    /// RemovalReason there may be less than the capture holds.
+    /// Returns a note about dropped packets, or about why no call was found.
     fn dropped(&self) -> Option<String> {
         let totals = self.pipeline.drops();
         let rtp = self.pipeline.engine.counters().rtp_unclaimed;
         let mut clauses = totals.clauses();
         if !self.outcome.records.is_empty() {
             return (!totals.is_empty()).then(|| {
-                format!("left aside: {}; `callspan doctor` with the same files says more", clauses.join(", "))
+                format!("dropped: {}; run `callspan doctor` with the same files for details", clauses.join(", "))
             });
         }
         if rtp >= RTP_OF_A_CALL {
-            clauses.push(format!("{rtp} RTP packets of no call that was signalled"));
+            clauses.push(format!("{rtp} RTP packets without a signalled call"));
         }
         let seen = clauses.join(", ");
-        (!clauses.is_empty()).then(|| format!("no call, but {seen}: `callspan doctor` with the same files says why"))
+        (!clauses.is_empty())
+            .then(|| format!("no call, but {seen}: run `callspan doctor` with the same files for the reason"))
     }
 
     fn finish(mut self) -> anyhow::Result<ReplayOutcome> {
@@ -184,9 +185,9 @@ impl ReplayRun {
     }
 }
 
-/// ReplayDelivery with the journal of the output folder.
+/// Delivery of a replay. Its journal is in the output folder.
 struct ReplayDelivery {
-    /// Two replays into one folder would deliver each call twice.
+    /// Keeps a second replay into the folder from delivering every call twice.
     _lock: FolderLock,
     journal: Journal,
     policy: DeliveryPolicy,
@@ -194,7 +195,7 @@ struct ReplayDelivery {
 }
 
 impl ReplayDelivery {
-    /// Also gives what an admin should hear of the journal.
+    /// Starts delivery. Also returns the text of an alarm if the journal was lost.
     fn start(request: &ReplayRequest) -> anyhow::Result<(Self, Option<String>)> {
         let config = journal::config::Config { dir: request.out.join(JOURNAL_FOLDER) };
         let lock = lock::acquire(&config.dir)?;
@@ -214,7 +215,7 @@ impl ReplayDelivery {
         Ok(())
     }
 
-    /// Waits for delivery, and writes what came of it into the records.
+    /// Waits for delivery, and writes its results into the records.
     fn settle(self, records: &mut [CallRecord], recorder: &Recorder) -> anyhow::Result<DeliverySummary> {
         let summary = self.wait()?;
         for record in records {
@@ -223,18 +224,18 @@ impl ReplayDelivery {
                 recorder.write_record(record)?;
             }
         }
-        // Calls of an earlier run may have been delivered, too.
+        // Calls of an earlier run may have been delivered now, too.
         let mut after = String::new();
         while record_sync::refresh(&self.journal, recorder, &mut after)? > 0 {}
         self.handle.shutdown();
         Ok(summary)
     }
 
-    /// Until nothing is owed that can still succeed, patience is over, or somebody ends it (Ctrl-C).
+    /// Waits until no pending delivery can succeed any more, the patience is over, or a signal (Ctrl-C) arrives.
     fn wait(&self) -> anyhow::Result<DeliverySummary> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            // A second signal ends the process at once: somebody insists.
+            // A second signal ends the process at once.
             signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
             signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
         }
@@ -243,8 +244,8 @@ impl ReplayDelivery {
             if waited >= TELL_AFTER && !is_told {
                 is_told = true;
                 output::note(
-                    "callspan: the recordings are written; still sending to Pyrus. Ctrl-C ends the waiting: what is \
-                     owed stays owed, and the same command goes on with it",
+                    "callspan: the recordings are written; still sending to Pyrus. Ctrl-C ends the wait; run the same \
+                     command again to continue the delivery",
                 );
             }
             if stop.load(Ordering::Relaxed) { WaitDecision::Stop } else { WaitDecision::Continue }
@@ -252,12 +253,16 @@ impl ReplayDelivery {
     }
 }
 
-/// RemovalReason calls are still owed: the newest trouble, or that of the first call, stands for all.
+/// Returns why calls are not delivered yet. The newest problem, or the problem of the first call, stands for all calls.
 fn owed_because(records: &[CallRecord], trouble: Option<String>) -> Option<String> {
     let owed = || records.iter().filter(|r| r.delivery.state == DeliveryState::Owed);
     let first = owed().next()?;
     let why = trouble.or_else(|| first.delivery.detail.clone())?;
-    Some(format!("owed to Pyrus: {} of {} ({why}); the same command tries again", owed().count(), records.len()))
+    Some(format!(
+        "not delivered to Pyrus yet: {} of {} ({why}); run the same command to try again",
+        owed().count(),
+        records.len()
+    ))
 }
 
 fn begin(record: &CallRecord) -> Option<crate::time::Timestamp> {
@@ -292,13 +297,13 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     Ok(if outcome.owed == 0 { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_FAILED) })
 }
 
-/// One second of both sides: what looks like RTP by chance comes in smaller numbers.
+/// RTP packets that indicate a call: one second of both sides. Fewer packets may look like RTP by chance.
 const RTP_OF_A_CALL: u64 = 100;
-/// ReplayDelivery is given up for this run when for so long no request has succeeded; the next run goes on.
+/// Time without a successful request after which this run stops waiting. The next run continues the delivery.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Who waits longer than this wants to know what for.
+/// Time after which a note explains the wait.
 const TELL_AFTER: Duration = Duration::from_secs(3);
-/// Folder in the output folder for legs that outgrow the memory.
+/// Folder in the output folder for legs that do not fit into memory.
 pub(super) const SPOOL_FOLDER: &str = ".callspan/spool";
 /// Folder in the output folder for the journal of delivery.
 pub(super) const JOURNAL_FOLDER: &str = ".callspan";

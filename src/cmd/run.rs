@@ -1,7 +1,7 @@
 //! `callspan run`: the service.
 //!
-//! The main thread captures, thinks and fills the legs' chunks; the spool's thread writes them; `finish` turns calls
-//! that are over into files and tells delivery. No thread waits for one below it.
+//! The main thread captures, runs the engine and fills the legs' chunks. The spool's thread writes the chunks. The threads
+//! of [`post_process`] turn ended calls into files and deliver them. No thread waits for a later thread.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -37,11 +37,11 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), ConfigPurpose::Run)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        // A second signal ends the process at once: somebody insists.
+        // A second signal ends the process at once.
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
     }
-    let (alerts, runner) = Alerts::start(&config.alerts).context("the alerts thread")?;
+    let (alerts, runner) = Alerts::start(&config.alerts).context("cannot start the alerts thread")?;
     let ended = serve(&args, &config, &alerts, &stop);
     if let Err(error) = &ended {
         startup_failure::raise_alarm(&config.journal.dir, &alerts, error, &stop);
@@ -52,11 +52,11 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, stop: &AtomicBool) -> anyhow::Result<()> {
-    let mut source = live::open(&config.capture, absent())?;
+    let mut source = live::open(&config.capture, missing_interface_policy())?;
     let mut service = RunningService::start(config, &source, alerts.clone())?;
     let doing = if source.is_capturing() { "capturing on" } else { "waiting for" };
     output::note(&format!("callspan: {doing} {}", source.name()));
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // not under systemd: nobody to tell
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // fails without systemd, where nobody waits for it
     let ended = service.capture(&mut source, stop);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if ended.is_ok() && args.drain > 0 {
@@ -66,8 +66,9 @@ fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, stop: &AtomicBool) ->
     ended
 }
 
-/// Under systemd nobody reads the terminal, and what is owed to Pyrus must not wait for a switch port.
-fn absent() -> live::MissingInterfacePolicy {
+/// Returns how to treat a missing interface. Under systemd the service waits for it and keeps delivering; at a terminal the
+/// command fails.
+fn missing_interface_policy() -> live::MissingInterfacePolicy {
     match std::env::var_os("NOTIFY_SOCKET") {
         Some(_) => live::MissingInterfacePolicy::Await,
         None => live::MissingInterfacePolicy::Refuse,
@@ -92,7 +93,7 @@ struct RunningService {
 impl RunningService {
     fn start(config: &Config, source: &dyn CaptureSource, alerts: Alerts) -> anyhow::Result<Self> {
         raise_file_limit();
-        // Two services in one spool would render each other's calls and deliver each twice.
+        // Two services in one spool would render each other's calls and deliver every call twice.
         let locks = [lock::acquire(&config.spool.dir)?, lock::acquire(&config.journal.dir)?];
         let OpenedJournal { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
         if let Some(alarm) = alarm {
@@ -114,7 +115,7 @@ impl RunningService {
         }
         while let Some(event) = engine.poll_event() {
             if let CallEvent::Ended(call) = &event {
-                resumed.insert(call.record.id.clone()); // on its way to the renderers: nothing to adopt
+                resumed.insert(call.record.id.clone()); // the renderers have it already, so it must not be adopted
             }
             spool.forward(event);
         }
@@ -142,13 +143,13 @@ impl RunningService {
     fn capture(&mut self, source: &mut dyn CaptureSource, stop: &AtomicBool) -> anyhow::Result<()> {
         while !stop.load(Ordering::Relaxed) {
             if self.step(source)? == PipelineStep::End {
-                anyhow::bail!("the capture has ended");
+                anyhow::bail!("the capture ended unexpectedly");
             }
         }
         Ok(())
     }
 
-    /// Goes on until no call is under way, for `patience` of capture time at the most.
+    /// Continues until no call is live, for at most `patience` of capture time.
     fn drain(&mut self, source: &mut dyn CaptureSource, patience: Duration) -> anyhow::Result<()> {
         let until = self.pipeline.engine.now() + patience;
         while self.pipeline.engine.live_calls() > 0 && self.pipeline.engine.now() < until {
@@ -164,7 +165,7 @@ impl RunningService {
         while let Some(event) = self.pipeline.engine.poll_event() {
             self.spool.forward(event);
         }
-        self.take_orders();
+        self.handle_api_requests();
         let now = self.pipeline.engine.now();
         if now.since(self.reported_at) >= HOUSEKEEPING {
             self.spool.handle_timeout(now);
@@ -177,33 +178,35 @@ impl RunningService {
         Ok(step)
     }
 
-    /// A damaged journal is made anew at a start (`heal`), so the service ends and is started again (systemd:
-    /// Restart=on-failure). Nothing that was heard is lost: calls whose rows cannot be written any more stay in the spool.
+    /// Ends the service if the journal is damaged: the next start rebuilds the journal, and systemd restarts the service
+    /// (Restart=on-failure). No call is lost: calls without a journal row stay in the spool.
     fn check_journal(&self) -> anyhow::Result<()> {
         let Some(damage) = self.journal.damage() else { return Ok(()) };
         let detail = format!(
-            "the journal was found damaged ({damage}): the service ends, and makes it anew from the records when it is \
-             started again"
+            "the journal is damaged ({damage}): the service ends, and rebuilds the journal from the records at its \
+             next start"
         );
         self.alerts.raise(AlarmKind::JournalDamaged, &detail);
         Journal::mark_damaged(&self.journal_config, damage)?;
         anyhow::bail!(detail)
     }
 
-    /// A thread that is gone leaves its work undone, and nobody sees it: the next start does it (systemd:
-    /// Restart=on-failure).
+    /// Ends the service if a thread has ended by itself, because its work would stay undone unnoticed. systemd restarts the
+    /// service (Restart=on-failure).
     fn check_threads(&self) -> anyhow::Result<()> {
         match self.post_processor.ended_thread().or_else(|| self.watch.is_finished().then_some("watch")) {
             None => Ok(()),
-            Some(name) => anyhow::bail!("the {name} thread has ended by a bug of callspan: the service starts again"),
+            Some(name) => {
+                anyhow::bail!("the {name} thread ended because of a bug in callspan: the service must restart")
+            }
         }
     }
 
-    /// Pauses and resumptions that were asked for at the local API.
-    fn take_orders(&mut self) {
+    /// Handles the pause and resume requests of the local API.
+    fn handle_api_requests(&mut self) {
         let Some(console) = &self.console else { return };
         let engine = &mut self.pipeline.engine;
-        while let Some(request) = console.poll_order() {
+        while let Some(request) = console.poll_request() {
             engine.handle_pause(&request.id, request.order, engine.now(), &mut self.spool);
             let paused = engine.is_paused(&request.id);
             request.answer(paused);
@@ -226,7 +229,7 @@ impl RunningService {
         });
     }
 
-    /// Says what was lost since the last time; silence means that nothing was.
+    /// Raises alarms about frames and packets lost since the last call of this function.
     fn report(&mut self, source: &mut dyn CaptureSource) {
         for warning in source.take_warnings() {
             match &warning {
@@ -242,8 +245,8 @@ impl RunningService {
         if kernel + interface > 0 {
             self.pipeline.engine.handle_local_loss();
             let detail = format!(
-                "frames were lost on this machine ({kernel} in the kernel, {interface} in the interface): give \
-                 capture.buffer_mib more, or the machine more processor"
+                "frames were lost on this machine ({kernel} in the kernel, {interface} in the interface): increase \
+                 capture.buffer_mib, or give the machine more processor time"
             );
             self.alerts.raise(AlarmKind::CaptureDrops, &detail);
         }
@@ -255,12 +258,12 @@ impl RunningService {
         for (reason, text) in self.drop_alarms.take_new(self.pipeline.engine.now(), &self.pipeline.drops()) {
             match reason {
                 DropReason::Full => self.alerts.raise(AlarmKind::TablesFull, &text),
-                DropReason::Unreadable => tracing::warn!("{text}: `callspan doctor` says more"),
+                DropReason::Unreadable => tracing::warn!("{text}: run `callspan doctor` for details"),
             }
         }
     }
 
-    /// Writes what is left; calls under way stay in the spool for the next start.
+    /// Stops all threads after their work is written. Live calls stay in the spool for the next start.
     fn stop(mut self, source: &mut dyn CaptureSource) {
         self.report(source);
         let counters = source.counters();
@@ -282,14 +285,14 @@ impl RunningService {
     }
 }
 
-/// 512 spools are open at once, besides recordings and connections; the soft limit of 1,024 files is for programs that
-/// use `select`.
+/// Raises the limit of open files. Up to 512 spools are open at once, besides recordings and connections, and the usual
+/// soft limit is 1,024.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // Refused by a jail: then the old limit holds, and says so itself where it is hit.
+    // If a sandbox refuses, the old limit remains, and opening a file reports it when it is reached.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// Old chunks are sent to the disk and losses are looked at so often.
+/// Interval of housekeeping: old chunks are written to the disk, losses and threads are checked.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);

@@ -1,13 +1,12 @@
-//! Calls as a table for people, with a line of totals.
+//! Prints calls as a table, with a line of totals.
 //!
-//! What stands in a cell came off the wire: control characters are replaced, so that a name in a SIP header cannot
-//! drive the terminal.
+//! The cells hold text from the wire. Control characters are replaced, so that a SIP header cannot control the terminal.
 
 use std::fmt::Write as _;
 
 use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict};
 
-/// The table and its line of totals. `width` is that of the terminal; `None`: nothing is cut.
+/// Formats the table and its line of totals. `width` is the width of the terminal in characters; `None`: nothing is cut.
 pub fn table(records: &[CallRecord], width: Option<usize>) -> String {
     let mut text = String::new();
     if !records.is_empty() {
@@ -23,7 +22,7 @@ pub fn table(records: &[CallRecord], width: Option<usize>) -> String {
     text
 }
 
-/// Counts calls: `214 calls: 198 both sides, 3 one side, 11 not answered, 2 encrypted`.
+/// Counts of calls by verdict, e.g. `214 calls: 198 both sides, 3 one side, 11 not answered, 2 encrypted`.
 #[derive(Clone, Debug, Default)]
 pub struct VerdictTotals {
     calls: usize,
@@ -31,7 +30,7 @@ pub struct VerdictTotals {
 }
 
 impl VerdictTotals {
-    /// One more.
+    /// Counts one call.
     pub fn add(&mut self, record: &CallRecord) {
         self.calls += 1;
         let group = GROUPS.iter().position(|(_, verdicts)| match record.verdict {
@@ -56,14 +55,14 @@ impl std::fmt::Display for VerdictTotals {
     }
 }
 
-/// The totals of these.
+/// Returns the line of totals for these records.
 pub fn totals(records: &[CallRecord]) -> String {
     let mut totals = VerdictTotals::default();
     records.iter().for_each(|record| totals.add(record));
     totals.to_string()
 }
 
-/// Every verdict is in one of them; none at all is the last.
+/// Groups of verdicts in the line of totals. The last group is for calls without a verdict.
 const GROUPS: [(&str, &[CallVerdict]); 9] = [
     ("both sides", &[CallVerdict::BothSides]),
     ("one side", &[CallVerdict::CallerOnly, CallVerdict::CalleeOnly]),
@@ -76,14 +75,14 @@ const GROUPS: [(&str, &[CallVerdict]); 9] = [
     ("under way", &[]),
 ];
 
-/// The width of the terminal that standard output is; `None` when it is a pipe or a file.
+/// Returns the width of the terminal in characters; `None` if standard output is a pipe or a file.
 pub fn terminal_width() -> Option<usize> {
     terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0))
 }
 
-/// A duration as people read it: `0:12`, `1:02:03`.
+/// Formats a duration in seconds, e.g. `0:12` or `1:02:03`.
 pub fn duration(seconds: f64) -> String {
-    // Durations of calls are far below 2^53 seconds; negative or absent ones do not occur.
+    // Durations of calls are far below 2^53 seconds and never negative.
     let whole = seconds.max(0.0).round() as u64;
     let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
@@ -149,7 +148,8 @@ pub(super) const fn verdict(verdict: CallVerdict) -> &'static str {
     }
 }
 
-/// The text without what could drive a terminal: control characters, and the marks that turn the writing direction.
+/// Returns the text with everything replaced that could control a terminal: control characters, and marks that change the
+/// writing direction.
 pub(super) fn printable(text: &str) -> String {
     let bad = |c: char| {
         c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -157,8 +157,7 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if bad(c) { '?' } else { c }).collect()
 }
 
-/// Widths of the columns: as wide as their widest cell, then, where the terminal is narrower, less from the columns
-/// that can best spare it.
+/// Returns the width of each column: its widest cell, or less in the columns of [`SPARE`] if the terminal is narrower.
 fn fit(rows: &[[String; COLUMNS]], width: Option<usize>) -> [usize; COLUMNS] {
     let mut widths = [0; COLUMNS];
     for row in rows {
@@ -182,7 +181,7 @@ fn line(text: &mut String, row: &[String; COLUMNS], widths: [usize; COLUMNS]) {
     for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
         let gap = if column == 0 { "" } else { GAP };
         let cut = cut(cell, width, column == FILE);
-        // A String takes every write.
+        // Writing to a String never fails.
         let _ = match column {
             DURATION => write!(text, "{gap}{cut:>width$}"),
             _ => write!(text, "{gap}{cut:<width$}"),
@@ -192,7 +191,7 @@ fn line(text: &mut String, row: &[String; COLUMNS], widths: [usize; COLUMNS]) {
     text.push('\n');
 }
 
-/// Cuts to `width` characters with an ellipsis; of a path the end is what tells.
+/// Cuts a cell to `width` characters with an ellipsis. `keep_end` keeps the end, the important part of a path.
 fn cut(cell: &str, width: usize, keep_end: bool) -> String {
     let length = cell.chars().count();
     if length <= width {
@@ -211,7 +210,7 @@ const HEADINGS: [&str; COLUMNS] = ["TIME (UTC)", "FROM", "TO", "DIRECTION", "LEN
 const DURATION: usize = 4;
 const FILE: usize = 7;
 const GAP: &str = "  ";
-/// Column and the width that it keeps: the path gives way first, then the numbers.
+/// Columns that shrink on a narrow terminal, in this order, and their smallest width.
 const SPARE: [(usize, usize); 3] = [(FILE, 24), (2, 8), (1, 8)];
 
 #[cfg(test)]
@@ -250,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_a_heading_a_line_for_each_call_and_the_totals() {
+    fn table_has_heading_calls_and_totals() {
         let records = [
             with_file(call("101", Some(CallVerdict::BothSides)), "calls/20261123T045659Z-1a2b.wav"),
             call("+79774221338", Some(CallVerdict::NotAnswered)),
@@ -267,7 +266,7 @@ TIME (UTC)           FROM          TO   DIRECTION   LENGTH  OUTCOME   VERDICT   
     }
 
     #[test]
-    fn totals_group_the_two_kinds_of_one_side_and_leave_out_what_did_not_occur() {
+    fn totals_merge_one_sided_calls_and_omit_empty_groups() {
         let verdicts =
             [CallVerdict::CallerOnly, CallVerdict::CalleeOnly, CallVerdict::BothSides, CallVerdict::Encrypted];
         let mut records: Vec<CallRecord> = verdicts.iter().map(|v| call("1", Some(*v))).collect();
@@ -280,7 +279,7 @@ TIME (UTC)           FROM          TO   DIRECTION   LENGTH  OUTCOME   VERDICT   
     }
 
     #[test]
-    fn a_narrow_terminal_cuts_the_path_from_the_left_and_no_line_is_too_wide() {
+    fn narrow_terminal_cuts_the_path_from_the_left() {
         let record = with_file(
             call("+79774221338", Some(CallVerdict::BothSides)),
             "a/very/long/folder/20261123T045659Z-1a2b.wav",
@@ -293,7 +292,7 @@ TIME (UTC)           FROM          TO   DIRECTION   LENGTH  OUTCOME   VERDICT   
     }
 
     #[test]
-    fn any_text_from_the_wire_is_cut_between_characters_and_cannot_drive_the_terminal() {
+    fn wire_text_is_cut_between_characters_and_has_no_control_characters() {
         let record = call("Ж\u{1b}[2J\u{202e}ёёёёёёёёёёёёёёёёёёёёёёё", Some(CallVerdict::NoMedia));
         let text = table(&[record], Some(40));
         assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));

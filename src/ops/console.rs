@@ -1,16 +1,15 @@
-//! The local API: pause and resume of a call, and the counters. Loopback only: there is no login.
+//! The local HTTP API: pause and resume of a call, and the counters. It has no login, so it listens on loopback only.
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /api/calls/{id}/pause`, `/resume` | 200 `{"id", "paused"}`; 404: no such call is under way; 503: too busy |
+//! | `POST /api/calls/{id}/pause`, `/resume` | 200 `{"id", "paused"}`; 404: no live call has this id; 503: too busy |
 //! | `GET /api/status` | 200, [`ServiceStatus`] |
 //!
-//! A thread of its own serves; orders go to the capture thread over a bounded channel, which polls it and never waits.
-//! A page in a browser on this machine cannot give orders: what names a foreign Host or Origin is refused.
+//! The API runs on a thread of its own. Requests reach the capture thread over a bounded channel, which that thread polls
+//! without waiting. Requests with a foreign Host or Origin are refused, so that no web page can pause a recording.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
@@ -26,80 +25,80 @@ use tokio::sync::oneshot;
 use crate::call::pause::PauseAction;
 use crate::journal::{self, Journal};
 use crate::ops::drops::DropCounters;
+use crate::ops::thread::StoppableThread;
 
-/// What the capture thread counted, published now and then.
+/// Counters of the service, as `GET /api/status` returns them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ServiceStatus {
-    /// Frames that were read.
+    /// Captured frames.
     pub frames: u64,
-    /// Frames that the kernel had no room for.
+    /// Frames dropped by the kernel because its ring was full.
     pub dropped_by_kernel: u64,
-    /// Frames that the interface had no room for.
+    /// Frames dropped by the network interface.
     pub dropped_by_interface: u64,
-    /// RTP packets of known calls.
+    /// RTP packets that belong to known calls.
     pub rtp_packets: u64,
-    /// Calls under way.
+    /// Live calls.
     pub calls_live: usize,
-    /// Legs under way.
+    /// Live legs.
     pub legs_live: usize,
-    /// Calls that have ended since the start.
+    /// Calls ended since the start.
     pub calls_ended: u64,
-    /// What did not fit into a table or could not be read, since the start.
+    /// Dropped calls and packets since the start.
     #[serde(rename = "left_aside")]
     pub drops: DropCounters,
-    /// Calls of which something is still owed to Pyrus; absent when the journal cannot be read just now.
+    /// Calls that still have to be delivered to Pyrus; absent if the journal cannot be read at the moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owed: Option<usize>,
 }
 
-/// An order that waits for the capture thread.
+/// A pause or resume request that waits for the capture thread.
 #[derive(Debug)]
 pub struct PauseRequest {
     /// Id of the call.
     pub id: String,
-    /// What is to be done.
+    /// Pause or resume.
     pub order: PauseAction,
     reply: oneshot::Sender<Option<bool>>,
 }
 
 impl PauseRequest {
-    /// Says whether the call is paused now; `None`: there is no such call under way.
+    /// Sends the reply: whether the call is paused now, or `None` if no live call has this id.
     pub fn answer(self, paused: Option<bool>) {
-        let _ = self.reply.send(paused); // whoever asked has gone away
+        let _ = self.reply.send(paused); // the client may have closed its connection
     }
 }
 
-/// Why the console cannot be had.
+/// Why the API could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsoleError {
-    /// It would be open to the network.
-    #[error("console.listen = {0} is not an address of this machine alone: use 127.0.0.1 or [::1]")]
+    /// The address is reachable from the network.
+    #[error("console.listen = {0} is reachable from the network: use 127.0.0.1 or [::1]")]
     NotLoopback(SocketAddr),
-    /// The port cannot be had, or the thread cannot be started.
+    /// The port cannot be opened, or the thread cannot be started.
     #[error(
-        "the console cannot listen on {0} ({1}): set console.listen to another address and port, or stop what has it"
+        "the console cannot listen on {0} ({1}): set console.listen to another port, or stop the program that uses it"
     )]
     Io(SocketAddr, std::io::Error),
 }
 
-/// The console while it serves.
+/// The running API. It stops when it is dropped.
 pub struct ConsoleServer {
     addr: SocketAddr,
-    orders: Receiver<PauseRequest>,
+    requests: Receiver<PauseRequest>,
     status: Arc<Mutex<ServiceStatus>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<StoppableThread<oneshot::Sender<()>>>,
 }
 
 #[derive(Clone)]
 struct ApiState {
-    orders: Sender<PauseRequest>,
+    requests: Sender<PauseRequest>,
     status: Arc<Mutex<ServiceStatus>>,
     journal: journal::config::Config,
 }
 
 impl ConsoleServer {
-    /// Begins to serve.
+    /// Starts the API.
     ///
     /// # Errors
     /// [`ConsoleError`].
@@ -112,9 +111,9 @@ impl ConsoleServer {
         listener.set_nonblocking(true).map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let (orders_tx, orders) = crossbeam_channel::bounded(MAX_ORDERS);
+        let (requests_tx, requests) = crossbeam_channel::bounded(MAX_REQUESTS);
         let status = Arc::new(Mutex::new(ServiceStatus::default()));
-        let shared = ApiState { orders: orders_tx, status: Arc::clone(&status), journal };
+        let shared = ApiState { requests: requests_tx, status: Arc::clone(&status), journal };
         let (stop, stopped) = oneshot::channel::<()>();
         let serve = async move {
             let served = match tokio::net::TcpListener::from_std(listener) {
@@ -125,25 +124,24 @@ impl ConsoleServer {
                 Err(error) => Err(error),
             };
             if let Err(error) = served {
-                tracing::error!("the console has ended: {error}");
+                tracing::error!("the local API has stopped: {error}");
             }
         };
-        let thread = std::thread::Builder::new().name(String::from("console"));
-        let thread = thread.spawn(move || runtime.block_on(serve)).map_err(failed)?;
-        Ok(Self { addr, orders, status, stop: Some(stop), thread: Some(thread) })
+        let thread = StoppableThread::start_with("console", stop, move || runtime.block_on(serve)).map_err(failed)?;
+        Ok(Self { addr, requests, status, thread: Some(thread) })
     }
 
-    /// The next order; does not wait.
-    pub fn poll_order(&self) -> Option<PauseRequest> {
-        self.orders.try_recv().ok()
+    /// Returns the next request, if there is one. Never waits.
+    pub fn poll_request(&self) -> Option<PauseRequest> {
+        self.requests.try_recv().ok()
     }
 
-    /// What `GET /api/status` says from now on.
+    /// Sets the counters that `GET /api/status` returns.
     pub fn publish(&self, status: ServiceStatus) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
-    /// Where it listens.
+    /// Returns the address and port of the API.
     pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -151,9 +149,8 @@ impl ConsoleServer {
 
 impl Drop for ConsoleServer {
     fn drop(&mut self) {
-        drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // a panic there was reported when it happened
+            thread.stop();
         }
     }
 }
@@ -163,14 +160,15 @@ fn router(shared: ApiState) -> Router {
         .route("/api/status", get(status))
         .route("/api/calls/{id}/pause", post(pause))
         .route("/api/calls/{id}/resume", post(resume))
-        .layer(middleware::from_fn(only_from_here))
+        .layer(middleware::from_fn(refuse_foreign))
         .with_state(shared)
 }
 
-/// A web page may send a POST anywhere, and may bind its own name to 127.0.0.1; it cannot hide either.
-async fn only_from_here(request: Request, next: Next) -> Response {
+/// Refuses requests of web pages. A page can send a POST to any address, and can resolve its own name to 127.0.0.1, but it
+/// cannot hide its Origin or Host.
+async fn refuse_foreign(request: Request, next: Next) -> Response {
     if is_foreign(request.headers()) {
-        return refused(StatusCode::FORBIDDEN, "only requests of this machine itself are served");
+        return refused(StatusCode::FORBIDDEN, "only requests from this machine are allowed");
     }
     next.run(request).await
 }
@@ -181,7 +179,7 @@ fn is_foreign(headers: &HeaderMap) -> bool {
     host || text(header::ORIGIN).is_some_and(|origin| !origin.split_once("//").is_some_and(|(_, host)| is_local(host)))
 }
 
-/// `localhost`, `127.0.0.1:8080`, `[::1]:8080`.
+/// Returns true for `localhost`, `127.0.0.1:8080`, `[::1]:8080` and the like.
 fn is_local(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or(rest),
@@ -202,26 +200,26 @@ async fn status(State(shared): State<ApiState>) -> Response {
 }
 
 async fn pause(State(shared): State<ApiState>, Path(id): Path<String>) -> Response {
-    give(&shared, id, PauseAction::Pause).await
+    send_request(&shared, id, PauseAction::Pause).await
 }
 
 async fn resume(State(shared): State<ApiState>, Path(id): Path<String>) -> Response {
-    give(&shared, id, PauseAction::Resume).await
+    send_request(&shared, id, PauseAction::Resume).await
 }
 
-/// Gives an order to the capture thread and waits for what came of it.
-async fn give(shared: &ApiState, id: String, order: PauseAction) -> Response {
+/// Sends a request to the capture thread and waits for its reply.
+async fn send_request(shared: &ApiState, id: String, order: PauseAction) -> Response {
     let (reply, answer) = oneshot::channel();
-    match shared.orders.try_send(PauseRequest { id: id.clone(), order, reply }) {
+    match shared.requests.try_send(PauseRequest { id: id.clone(), order, reply }) {
         Ok(()) => {}
         Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-            return refused(StatusCode::SERVICE_UNAVAILABLE, "too many orders are waiting");
+            return refused(StatusCode::SERVICE_UNAVAILABLE, "too many requests are waiting");
         }
     }
-    match tokio::time::timeout(PATIENCE, answer).await {
+    match tokio::time::timeout(REPLY_TIMEOUT, answer).await {
         Ok(Ok(Some(paused))) => Json(serde_json::json!({ "id": id, "paused": paused })).into_response(),
-        Ok(Ok(None)) => refused(StatusCode::NOT_FOUND, "no such call is under way"),
-        Ok(Err(_)) | Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "the capture does not answer"),
+        Ok(Ok(None)) => refused(StatusCode::NOT_FOUND, "no live call has this id"),
+        Ok(Err(_)) | Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "the capture thread does not answer"),
     }
 }
 
@@ -229,10 +227,10 @@ fn refused(status: StatusCode, why: &str) -> Response {
     (status, Json(serde_json::json!({ "error": why }))).into_response()
 }
 
-/// Orders that wait for the capture thread; it looks at them after each frame.
-const MAX_ORDERS: usize = 64;
-/// The capture thread looks at least each 100 ms, when the wire is silent.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Requests that can wait for the capture thread, which handles them after each frame.
+const MAX_REQUESTS: usize = 64;
+/// Longest wait for the capture thread, which handles requests at least every 100 ms.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -246,7 +244,7 @@ mod tests {
         (ConsoleServer::start("127.0.0.1:0".parse().expect("an address"), journal).expect("serves"), dir)
     }
 
-    /// ServiceStatus and body of one request; the capture thread is played by `answer`.
+    /// Sends a request, answers it in place of the capture thread by `answer`, and returns status and body.
     fn ask(
         console: &ConsoleServer,
         request: &str,
@@ -262,9 +260,9 @@ mod tests {
                 (status, reply.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
             });
             while !asked.is_finished() {
-                if let Some(order) = console.poll_order() {
-                    let paused = answer(&order);
-                    order.answer(paused);
+                if let Some(request) = console.poll_request() {
+                    let paused = answer(&request);
+                    request.answer(paused);
                 }
                 std::thread::yield_now();
             }
@@ -277,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_reaches_the_capture_thread_and_its_answer_the_caller() {
+    fn pause_request_reaches_the_capture_thread_and_gets_its_reply() {
         let (console, _dir) = console();
         let known = |order: &PauseRequest| (order.id == "2026-abc").then_some(order.order == PauseAction::Pause);
         let post = |id: &str, what: &str| ask(&console, &request(&format!("POST /api/calls/{id}/{what}"), ""), known);
@@ -289,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_says_what_was_published_and_what_is_owed() {
+    fn status_returns_published_counters_and_owed_calls() {
         let (console, _dir) = console();
         console.publish(ServiceStatus { frames: 7, calls_live: 2, ..ServiceStatus::default() });
         let (status, body) = ask(&console, &request("GET /api/status", ""), |_| None);
@@ -299,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_from_elsewhere_is_refused() {
+    fn foreign_requests_are_refused() {
         let (console, _dir) = console();
         let foreign = request("POST /api/calls/x/pause", "Origin: https://example.org\r\n");
         assert_eq!(ask(&console, &foreign, |_| Some(true)).0, 403);

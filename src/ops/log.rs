@@ -1,4 +1,4 @@
-//! Logs: lines on standard error, readable or JSON, without a phone number at the default level.
+//! Logging to standard error, as text or JSON, without phone numbers at the default level.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -6,26 +6,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_subscriber::EnvFilter;
 
-/// Form of a log line.
+/// Format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Starts logging to standard error. `filter` is a level (`debug`) or a list of `room=level`; without it `info`.
+/// Starts logging to standard error. `filter` is a level (`debug`) or a list of `module=level`; the default is `info`.
 ///
 /// Personal data ([`Pii`]) is shown only when the filter asks for debug or trace explicitly.
 ///
 /// # Errors
-/// When the filter is none, or logging was started before.
+/// When the filter is invalid, or logging was started before.
 pub fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<()> {
     let wanted = filter.unwrap_or(DEFAULT_FILTER);
     let parsed = EnvFilter::try_new(wanted)
-        .map_err(|e| anyhow::anyhow!("\"{wanted}\" is no log level: {e}; write error, warn, info, debug or trace"))?;
+        .map_err(|e| anyhow::anyhow!("\"{wanted}\" is not a log level: {e}; use error, warn, info, debug or trace"))?;
     SHOW_PERSONAL.store(shows_personal(wanted), Ordering::Relaxed);
     let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_target(false);
     let started = match format {
@@ -35,7 +35,7 @@ pub fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<()> {
     started.map_err(|e| anyhow::anyhow!("logging cannot be started: {e}"))
 }
 
-/// Personal data in a log line: a number, a URI, a name. Hidden unless a person asked for debug lines.
+/// Personal data in a log line: a number, a URI, a name. Hidden unless the log level is debug or trace.
 #[derive(Clone, Copy)]
 pub struct Pii<T>(pub T);
 
@@ -66,7 +66,7 @@ static SHOW_PERSONAL: AtomicBool = AtomicBool::new(false);
 
 const HIDDEN: &str = "[hidden]";
 
-/// The libraries below us say at `info` what only their authors need.
+/// Default levels. The libraries listed here log too much at `info`.
 const DEFAULT_FILTER: &str = "info,hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn";
 
 #[cfg(test)]

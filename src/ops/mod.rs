@@ -1,4 +1,4 @@
-//! Configuration, logs, alarms, counters, and the doctor.
+//! Operation of the recorder: configuration, logs, alarms, counters, the local API, and the doctor.
 
 pub mod alerts;
 pub mod config;

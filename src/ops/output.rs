@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 
-/// Writes a result to standard output. A reader that went away (`| head`) is no error: the work goes on without it.
+/// Writes a result to standard output. A closed pipe (`| head`) is no error: the command continues.
 ///
 /// # Errors
 /// When standard output fails in another way, for example on a full disk.
@@ -16,18 +16,18 @@ pub fn result(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes a line for people to standard error.
+/// Writes a message to standard error.
 pub fn note(text: &str) {
-    // Where standard error is gone there is nobody to tell.
+    // A failure to write to standard error cannot be reported anywhere.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// Writes an error to standard error as one chain of sentences.
+/// Writes an error and its causes to standard error.
 pub fn complain(error: &anyhow::Error) {
     note(&format!("callspan: {}", chain(error)));
 }
 
-/// The error and its causes, each once: many errors repeat their cause in their own text.
+/// Returns the error and its causes as one text. A cause that an error already repeats is left out.
 pub fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -48,7 +48,7 @@ mod tests {
     use anyhow::Context;
 
     #[test]
-    fn a_chain_says_each_cause_once() {
+    fn chain_contains_each_cause_once() {
         let io = std::io::Error::other("disk on fire");
         let error = Err::<(), _>(io).context("cannot read x: disk on fire").context("replay failed").unwrap_err();
         assert_eq!(chain(&error), "replay failed: cannot read x: disk on fire");

@@ -36,7 +36,7 @@ pub(super) enum EncryptionProgress {
     Done,
 }
 
-/// RemovalReason a call was not encrypted.
+/// Why a call was not encrypted.
 enum EncryptError {
     /// Disk space, access rights or the journal: a later try may succeed.
     Temporary(anyhow::Error),

@@ -1,4 +1,4 @@
-//! Calls as text for people: the list with what must be done below it, and all of one call.
+//! `calls list` and `calls show`: text about calls, and what a person must do.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::journal::{CallFilter, CallStage, Journal, StoredCall};
 use crate::ops::output;
 use crate::time::Timestamp;
 
-/// The list, what is parked and dead with what a person must do, and one line of totals. Page by page: what is in memory
+/// Prints the list, then parked and dead calls with the reason, then a line of totals. Works page by page, so that memory
 /// does not grow with the list.
 pub(super) fn list(journal: &Journal, filter: &CallFilter, width: Option<usize>) -> anyhow::Result<()> {
     let after = journal.cursor_before_newest(filter)?;
@@ -43,7 +43,7 @@ pub(super) fn list(journal: &Journal, filter: &CallFilter, width: Option<usize>)
     output::result(&format!("{totals}\n"))
 }
 
-/// `3 calls: 3 both sides; delivery: 2 done, 1 parked`.
+/// Line of totals, e.g. `3 calls: 3 both sides; delivery: 2 done, 1 parked`.
 #[derive(Clone, Debug, Default)]
 struct ListTotals {
     verdicts: table::VerdictTotals,
@@ -84,14 +84,14 @@ const STATES: [(DeliveryState, &str); 5] = [
 const fn heading(state: DeliveryState) -> &'static str {
     match state {
         DeliveryState::Dead => {
-            "Dead: will not be whole in Pyrus unless the cause is mended and `callspan calls retry ID` is given"
+            "Dead: cannot be completed in Pyrus. Remove the cause, then run `callspan calls retry ID`"
         }
-        _ => "Parked: a person must act, then `callspan calls retry ID` (or wait for the next try)",
+        _ => "Parked: a person must act. Then run `callspan calls retry ID`, or wait for the next try",
     }
 }
 
 fn trouble(text: &mut String, record: &CallRecord) {
-    let why = record.delivery.detail.as_deref().unwrap_or("no reason was written down");
+    let why = record.delivery.detail.as_deref().unwrap_or("no reason is recorded");
     let _ = writeln!(text, "  {}  {}", record.id, table::printable(why));
 }
 
@@ -144,7 +144,8 @@ fn readable(at: Timestamp) -> String {
     at.to_rfc3339_secs().replace('T', " ").replace('Z', "")
 }
 
-/// Columns as wide as their widest cell so far; a narrow terminal cuts the line, never the id, which stands last.
+/// Formats rows in columns as wide as their widest cell so far. A narrow terminal shortens the numbers, never the id, which
+/// is last.
 fn columns(text: &mut String, rows: &[[String; COLUMNS]], (widest, width): (&mut [usize; COLUMNS], Option<usize>)) {
     for row in rows {
         for (width, cell) in widest.iter_mut().zip(row) {
@@ -170,7 +171,7 @@ fn columns(text: &mut String, rows: &[[String; COLUMNS]], (widest, width): (&mut
     }
 }
 
-/// All that is known of a call.
+/// Prints everything known about a call.
 pub(super) fn show(place: &JournalLocation, id: &str, json: bool) -> anyhow::Result<ExitCode> {
     let journal = place.open_read_only()?;
     let call = known(&journal, id)?;
@@ -235,7 +236,7 @@ fn files(text: &mut String, record: &CallRecord, journal: &Journal) -> anyhow::R
             (Some((at, why)), false) => format!("removed {} ({why})", readable(*at)),
             (_, true) if file.plain_sha256.is_some() => format!("{} bytes, encrypted", file.bytes),
             (_, true) => format!("{} bytes", file.bytes),
-            (None, false) => String::from("NOT THERE"),
+            (None, false) => String::from("MISSING"),
         };
         let path = shown(Path::new(&file.path));
         let _ = writeln!(text, "{:<14}{path}, {}, {there}", "recording", table::duration(file.duration_s));
@@ -253,8 +254,8 @@ fn what_to_do(text: &mut String, record: &CallRecord, journal: &Journal) -> anyh
         let _ = writeln!(text, "{:<14}{}", "", table::printable(detail));
     }
     let remedy = match record.delivery.state {
-        DeliveryState::Parked => Some("then: callspan calls retry"),
-        DeliveryState::Dead => Some("if the cause is mended: callspan calls retry"),
+        DeliveryState::Parked => Some("solve the problem, then run: callspan calls retry"),
+        DeliveryState::Dead => Some("remove the cause, then run: callspan calls retry"),
         DeliveryState::None | DeliveryState::Owed | DeliveryState::Done => None,
     };
     if let Some(remedy) = remedy {
@@ -272,5 +273,5 @@ const COLUMNS: usize = 8;
 const HEADINGS: [&str; COLUMNS] = ["TIME (UTC)", "FROM", "TO", "EXT", "LENGTH", "VERDICT", "DELIVERY", "ID"];
 const FROM: usize = 1;
 const TO: usize = 2;
-/// A number keeps so many characters on a narrow terminal.
+/// Characters that a number keeps on a narrow terminal.
 const LEAST: usize = 8;

@@ -10,7 +10,7 @@ use super::{DoctorFinding, FindingSeverity, Observation};
 /// The report: with `--json`, printed as one object.
 #[derive(Clone, Debug, Serialize)]
 pub struct DoctorReport<'a> {
-    /// HostInterface or file names.
+    /// Names of the interfaces or files.
     pub source: &'a str,
     /// Length of the observation in seconds; for a file, from its first to its last frame.
     pub seconds: f64,

@@ -96,7 +96,7 @@ fn check_config_of_a_good_file_is_0_and_prints_its_warnings() {
     assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
     // The folders of a test are none of the unit's: three warnings, and nothing else.
     let said = stdout(&output);
-    assert!(said.starts_with(&format!("{} can be used, but look at this:\n", path.display())), "{said}");
+    assert!(said.starts_with(&format!("{} can be used, with these warnings:\n", path.display())), "{said}");
     assert_eq!(said.lines().skip(1).filter(|l| l.contains(&format!("ReadWritePaths={base}/"))).count(), 3, "{said}");
     assert_eq!(said.lines().count(), 4, "{said}");
 }

@@ -232,6 +232,6 @@ fn a_second_replay_with_a_damaged_or_removed_journal_sends_nothing() {
     assert_eq!(sent(), [1, 1, 1]);
     std::fs::remove_dir_all(&folder).expect("removed");
     let said = String::from_utf8_lossy(&replay(dir.path(), &fake, 0).stderr).into_owned();
-    assert!(said.contains("the journal was gone"), "{said}");
+    assert!(said.contains("the journal was missing"), "{said}");
     assert_eq!(sent(), [1, 1, 1]);
 }
