@@ -258,7 +258,7 @@ fn run_requires_interface_and_pyrus_login_key_and_account() {
             "line 1: pyrus.account_id is missing: pyrus.enabled = true needs it; add the account of the telephony \
              extension that is connected to the form",
             "line 1: pyrus.security_key is missing: pyrus.enabled = true needs it; name a file in \
-             security_key_file, or set CALLSPAN_PYRUS_SECURITY_KEY (a systemd credential is seen by the service only)",
+             security_key_file, or set CALLSPAN_PYRUS_SECURITY_KEY (only the service can see a systemd credential)",
             "capture.interface is missing; add it below [capture]: interface = \"eth1\" (`ip link` lists them)",
         ]
     );

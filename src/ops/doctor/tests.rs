@@ -103,7 +103,7 @@ fn frames_lost_in_the_card_ask_for_its_largest_ring() {
     let full = HostInterface { losses, ring: Some((4096, 4096)), ..eth7() };
     assert_eq!(only(&live(full)).commands, ["ethtool -S eth7"]);
     let damaged = HostInterface { losses: CardLosses { no_room: 0, damaged: 1 }, ..eth7() };
-    assert_eq!(only(&live(damaged)).what, "1 frame on eth7 came damaged");
+    assert_eq!(only(&live(damaged)).what, "1 frame arrived damaged on eth7");
 }
 
 #[test]
