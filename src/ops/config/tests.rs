@@ -255,7 +255,7 @@ fn run_requires_interface_and_pyrus_login_key_and_account() {
         mistakes(for_run("[pyrus]\nenabled = true\n")),
         [
             "line 1: pyrus.login is missing: pyrus.enabled = true needs it; add the login of the bot below [pyrus]",
-            "line 1: pyrus.account_id is missing: pyrus.enabled = true needs it; add the account of the telephony \
+            "line 1: pyrus.account_id is missing: pyrus.enabled = true needs it; add the account id of the telephony \
              extension that is connected to the form",
             "line 1: pyrus.security_key is missing: pyrus.enabled = true needs it; name a file in \
              security_key_file, or set CALLSPAN_PYRUS_SECURITY_KEY (only the service can see a systemd credential)",

@@ -2,7 +2,7 @@ use super::host::{CardLosses, EthtoolAnswer, HostClock, HostInterface, OffloadFe
 use super::traffic::{DatagramCounts, HostPairs};
 use super::*;
 
-/// A look at a healthy mirror: one call, both ways.
+/// Returns an observation of a healthy mirror: one call, both directions.
 fn healthy() -> Observation {
     let ways = HostPairs { pairs: 1, ..HostPairs::default() };
     Observation {
@@ -51,7 +51,7 @@ fn eth7() -> HostInterface {
     }
 }
 
-/// The one finding of a look.
+/// Returns the only finding of an observation.
 #[track_caller]
 fn only(look: &Observation) -> DoctorFinding {
     let findings = examine(look);
@@ -64,7 +64,7 @@ fn kinds(look: &Observation) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_healthy_mirror_is_one_line() {
+fn healthy_mirror_prints_one_line() {
     for look in [healthy(), live(eth7())] {
         let findings = examine(&look);
         assert!(findings.is_empty(), "{findings:#?}");
@@ -78,7 +78,7 @@ fn a_healthy_mirror_is_one_line() {
 }
 
 #[test]
-fn joined_packets_are_switched_off_by_name_and_what_is_fixed_is_not_in_the_command() {
+fn offload_command_names_only_features_that_can_change() {
     let on = |name, can_change| OffloadFeature { name, can_change };
     let look = live(HostInterface { joining: vec![on("gro", true), on("lro", true)], ..eth7() });
     let finding = only(&look);
@@ -91,13 +91,13 @@ fn joined_packets_are_switched_off_by_name_and_what_is_fixed_is_not_in_the_comma
 }
 
 #[test]
-fn a_missing_ethtool_is_said_and_a_silent_one_is_not() {
+fn missing_ethtool_is_a_finding_and_silent_ethtool_is_not() {
     assert_eq!(kinds(&live(HostInterface { ethtool: EthtoolAnswer::Missing, ..eth7() })), ["no_ethtool"]);
     assert!(kinds(&live(HostInterface { ethtool: EthtoolAnswer::Silent, ..eth7() })).is_empty());
 }
 
 #[test]
-fn frames_lost_in_the_card_ask_for_its_largest_ring() {
+fn frames_lost_in_the_card_suggest_its_largest_ring() {
     let losses = CardLosses { no_room: 3, damaged: 0 };
     assert_eq!(only(&live(HostInterface { losses, ..eth7() })).commands, ["ethtool -G eth7 rx 4096"]);
     let full = HostInterface { losses, ring: Some((4096, 4096)), ..eth7() };
@@ -107,23 +107,23 @@ fn frames_lost_in_the_card_ask_for_its_largest_ring() {
 }
 
 #[test]
-fn frames_dropped_by_the_kernel_ask_for_a_larger_ring_and_explain_the_gaps() {
+fn kernel_drops_suggest_a_larger_ring_and_explain_the_gaps() {
     let mut look = live(eth7());
     look.capture.dropped_by_kernel = 17;
     look.traffic.rtp_lost = 100;
     let finding = only(&look);
     assert_eq!((finding.kind, finding.severity), ("kernel_drops", FindingSeverity::Problem));
-    // Four times the 64 MiB in force.
+    // Four times the configured 64 MiB.
     let toml = "[capture]\n#buffer_mib = 64\n\n[spool]\n#buffer_mib = 64\n";
     assert_eq!(sed(&finding.commands[0], toml), "[capture]\nbuffer_mib = 256\n\n[spool]\n#buffer_mib = 64\n");
-    // There is no larger one: nothing to type.
+    // The ring is already at its maximum, so there is no command.
     if let ObservedSource::Live { buffer_mib, .. } = &mut look.subject {
         *buffer_mib = 2048;
     }
     assert!(only(&look).commands.is_empty());
 }
 
-/// What the command makes of the configuration that it names.
+/// Runs the `sed` command of a finding on a configuration, and returns the result.
 fn sed(command: &str, configuration: &str) -> String {
     let dir = tempfile::tempdir().expect("temporary folder");
     let path = dir.path().join("callspan.toml");
@@ -134,25 +134,25 @@ fn sed(command: &str, configuration: &str) -> String {
 }
 
 #[test]
-fn gaps_with_nothing_lost_here_were_lost_before() {
+fn gaps_without_local_loss_are_lost_before_us() {
     let mut look = live(eth7());
     look.traffic.rtp_lost = 100;
     let finding = only(&look);
-    // 100 of 1090.
+    // 100 of 1,090 packets are missing.
     assert!(finding.kind == "lost_before_us" && finding.what.starts_with("9.2 %"), "{finding:?}");
     look.traffic.rtp_lost = 3;
     assert!(kinds(&look).is_empty());
 }
 
 #[test]
-fn a_frame_longer_than_the_interface_takes_is_found() {
+fn frame_longer_than_the_mtu_is_a_finding() {
     let mut look = live(eth7());
-    // A whole Ethernet frame with two VLAN tags is none of these.
+    // A full Ethernet frame with two VLAN tags is not too long.
     look.decode.longest_frame = 1522;
     assert!(kinds(&look).is_empty());
     look.decode.longest_frame = 2962;
     assert_eq!(kinds(&look), ["long_frames"]);
-    // Of a file the MTU is not known: jumbo frames may be.
+    // The MTU of a file is unknown, so jumbo frames are accepted.
     let mut look = healthy();
     look.decode.longest_frame = 9018;
     assert!(kinds(&look).is_empty());
@@ -161,7 +161,7 @@ fn a_frame_longer_than_the_interface_takes_is_found() {
 }
 
 #[test]
-fn the_clock_is_looked_at_in_both_ways() {
+fn unsynchronised_clock_and_clock_steps_are_findings() {
     let mut look = live(eth7());
     if let ObservedSource::Live { clock, .. } = &mut look.subject {
         *clock = HostClock::Alone;
@@ -173,7 +173,7 @@ fn the_clock_is_looked_at_in_both_ways() {
 }
 
 #[test]
-fn silence_is_told_with_what_the_cable_says_and_nothing_else() {
+fn silent_mirror_gives_only_no_frames_and_link_findings() {
     let mut look = live(HostInterface { has_carrier: Some(false), ..eth7() });
     look.decode = decode::DecodeCounters::default();
     (look.traffic, look.calls) = Default::default();
@@ -183,7 +183,7 @@ fn silence_is_told_with_what_the_cable_says_and_nothing_else() {
 }
 
 #[test]
-fn one_direction_is_the_port_when_signalling_is_halved_too_and_the_way_of_the_media_when_not() {
+fn one_direction_remedy_depends_on_the_signalling() {
     let halved = HostPairs { pairs: 2, one_way: 2, example: None };
     let mut look = healthy();
     (look.traffic.rtp_ways, look.traffic.sip_ways) = (halved, halved);
@@ -198,7 +198,7 @@ fn one_direction_is_the_port_when_signalling_is_halved_too_and_the_way_of_the_me
 }
 
 #[test]
-fn findings_are_sorted_the_worst_first_and_json_has_what_scripts_need() {
+fn findings_are_sorted_by_severity_in_text_and_json() {
     let mut look = healthy();
     look.decode.vlan_depth = [0, 1000, 0, 0];
     look.decode.dropped.esp = 4;
@@ -214,14 +214,14 @@ fn findings_are_sorted_the_worst_first_and_json_has_what_scripts_need() {
 }
 
 #[test]
-fn what_the_source_warned_of_is_a_finding() {
+fn source_warning_becomes_a_finding() {
     let mut look = healthy();
     look.warnings.push(String::from("trunk.pcap: cut short"));
     assert_eq!((only(&look).kind, only(&look).what.as_str()), ("source", "trunk.pcap: cut short"));
 }
 
 #[test]
-fn tls_beside_plain_sip_is_named_where_media_has_no_call() {
+fn tls_beside_plain_sip_is_noted_if_media_has_no_call() {
     let mut look = healthy();
     look.decode.streams.tls = 2;
     assert!(kinds(&look).is_empty(), "any web page is TLS");
@@ -229,13 +229,13 @@ fn tls_beside_plain_sip_is_named_where_media_has_no_call() {
     let finding = only(&look);
     assert_eq!((finding.kind, finding.severity), ("tls_elsewhere", FindingSeverity::Note));
     assert!(finding.what.contains("500 RTP packets") && finding.what.contains("2 TLS streams"), "{finding:?}");
-    // On the port of SIP over TLS it has a finding of its own.
+    // TLS on port 5061 has a finding of its own.
     look.decode.streams.sips = 2;
     assert_eq!(kinds(&look), ["sip_over_tls"]);
 }
 
 #[test]
-fn every_full_table_is_named() {
+fn every_full_table_is_listed() {
     let mut look = healthy();
     (look.engine.legs_evicted, look.engine.rtp_refused, look.decode.dropped.fragment_limit) = (3, 2, 1);
     let finding = only(&look);
