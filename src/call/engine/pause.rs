@@ -11,13 +11,30 @@ use crate::rtp::RtpPacket;
 use crate::sip::SipMessage;
 use crate::time::Timestamp;
 
+/// A request to pause or resume the recording of a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PauseRequest<'a> {
+    /// The requested action.
+    pub action: PauseAction,
+    /// Capture time of the request.
+    pub at: Timestamp,
+    /// Origin of the request, for the record's event.
+    pub by: &'a str,
+    /// Side of the leg that made the request, if one did.
+    pub side: Option<Side>,
+}
+
 impl Engine {
     /// Pauses or resumes a live call by its id, for the local API. Does nothing if there is no such call; callers can ask
     /// [`Engine::is_paused`] before.
-    pub fn handle_pause(&mut self, id: &str, order: PauseAction, at: Timestamp, sink: &mut dyn LegSink) {
+    pub fn handle_pause(&mut self, id: &str, action: PauseAction, at: Timestamp, sink: &mut dyn LegSink) {
         let found = self.conversations.iter().find(|(_, call)| call.id == id).map(|(slot, _)| slot);
         if let Some(conversation) = found {
-            self.apply_pause_order(conversation, order, (at.max(self.now), "by the local API", None), sink);
+            self.apply_pause(
+                conversation,
+                PauseRequest { action, at: at.max(self.now), by: "by the local API", side: None },
+                sink,
+            );
         }
     }
 
@@ -30,8 +47,8 @@ impl Engine {
         at: Timestamp,
         sink: &mut dyn LegSink,
     ) {
-        let order = if *decision == Decision::Pause { PauseAction::Pause } else { PauseAction::Resume };
-        self.apply_pause_order(conversation, order, (at, "read back after a restart", None), sink);
+        let action = if *decision == Decision::Pause { PauseAction::Pause } else { PauseAction::Resume };
+        self.apply_pause(conversation, PauseRequest { action, at, by: "read back after a restart", side: None }, sink);
     }
 
     /// Returns whether a call is paused, or `None` if there is no such live call.
@@ -50,12 +67,12 @@ impl Engine {
     ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (conversation, side) = (leg.conversation, leg.dialog.requester(message));
-        if let Some(order) = PauseAction::in_message(message, &self.config.pause) {
-            self.apply_pause_order(conversation, order, (at, "by signalling", Some(side)), sink);
+        if let Some(action) = PauseAction::in_message(message, &self.config.pause) {
+            self.apply_pause(conversation, PauseRequest { action, at, by: "by signalling", side: Some(side) }, sink);
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let press = leg.keypad.handle_message((side, at), message, &self.config.pause);
-        self.apply_key_press(slot, press, (side, at), sink);
+        self.apply_key_press(slot, press, side, at, sink);
     }
 
     /// Handles a telephone-event packet (RFC 4733).
@@ -71,40 +88,30 @@ impl Engine {
         let Some(stream) = leg.streams.get(index) else { return };
         let (side, readable) = (stream.side, !stream.is_protected() && !packet.payload.is_empty());
         let press = leg.keypad.handle_packet((side, at), packet, readable, &self.config.pause);
-        self.apply_key_press(slot, press, (side, at), sink);
+        self.apply_key_press(slot, press, side, at, sink);
     }
 
-    fn apply_key_press(
-        &mut self,
-        slot: usize,
-        press: DtmfPress,
-        (side, at): (Side, Timestamp),
-        sink: &mut dyn LegSink,
-    ) {
+    /// Records a DTMF digit as an event, and applies the request that it completes, if any.
+    fn apply_key_press(&mut self, slot: usize, press: DtmfPress, side: Side, at: Timestamp, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if press.fresh {
             leg.dialog.note_event(at, EventKind::Dtmf, Some(side));
         }
         let conversation = leg.conversation;
-        if let Some(order) = press.order {
-            self.apply_pause_order(conversation, order, (at, "by keys", Some(side)), sink);
+        if let Some(action) = press.order {
+            self.apply_pause(conversation, PauseRequest { action, at, by: "by keys", side: Some(side) }, sink);
         }
     }
 
     /// Applies a pause or resume request to a call. If the state changed, writes it to the spools of all legs.
-    pub(super) fn apply_pause_order(
-        &mut self,
-        conversation: usize,
-        order: PauseAction,
-        (at, by, side): (Timestamp, &str, Option<Side>),
-        sink: &mut dyn LegSink,
-    ) {
+    pub(super) fn apply_pause(&mut self, conversation: usize, request: PauseRequest<'_>, sink: &mut dyn LegSink) {
+        let PauseRequest { action, at, by, side } = request;
         let Some(call) = self.conversations.get_mut(conversation) else { return };
-        if !call.pauses.handle_order(order, at, (by, side)) {
+        if !call.pauses.handle_order(action, at, (by, side)) {
             return;
         }
         self.counters.pause_orders += 1;
-        let decision = match order {
+        let decision = match action {
             PauseAction::Pause => Decision::Pause,
             PauseAction::Resume => Decision::Resume,
         };

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::call::conversation::Conversation;
+use crate::call::engine::pause::PauseRequest;
 use crate::call::engine::signalling::SETTLE;
 use crate::call::engine::{Engine, EngineTimer};
 use crate::call::event::LegSink;
@@ -95,7 +96,8 @@ impl Engine {
         });
         let slot = self.add_leg(conversation, draft, None, sink);
         if paused {
-            self.apply_pause_order(conversation, PauseAction::Pause, (at, "as before the silence", None), sink);
+            let request = PauseRequest { action: PauseAction::Pause, at, by: "as before the silence", side: None };
+            self.apply_pause(conversation, request, sink);
         }
         self.apply_dialog_state(slot, sink);
         Some(slot)
