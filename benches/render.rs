@@ -27,9 +27,17 @@ fn call() -> LegSource {
     spool.decide(leg, at(0), &Decision::Start);
     for (number, side) in [(0, Side::Caller), (1, Side::Callee)] {
         let (src, dst) = (ends[side.channel()], ends[side.other().channel()]);
-        spool.decide(leg, at(0), &Decision::Stream { stream: number, src, dst, ssrc: number, side });
+        spool.decide(
+            leg,
+            at(0),
+            &Decision::Stream { stream: number, src, dst, ssrc: callspan::net::Ssrc(number), side },
+        );
         let format = PayloadFormat { encoding: "PCMA".to_owned(), clock_hz: 8_000, channels: 1, fmtp: String::new() };
-        spool.decide(leg, at(0), &Decision::Payload { stream: number, pt: 8, format: Some(format) });
+        spool.decide(
+            leg,
+            at(0),
+            &Decision::Payload { stream: number, pt: callspan::net::PayloadType(8), format: Some(format) },
+        );
     }
     for n in 0..SECONDS as u32 * 50 {
         for side in [0_usize, 1] {

@@ -5,6 +5,8 @@
 //! - No two rows share a name, an alias or a static payload type.
 //! - SDP, spools and call records keep encoding names as text, because a sender may announce any name.
 
+use crate::net::PayloadType;
+
 /// An encoding that RTP can carry and that callspan knows by name. The most common ones come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
@@ -105,7 +107,7 @@ struct CodecFacts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct StaticPayloadType {
     /// Payload type, 0 to 34.
-    pt: u8,
+    pt: PayloadType,
     /// RTP clock, Hz.
     clock_hz: u32,
     /// Number of channels, 1 or 2.
@@ -306,7 +308,7 @@ impl Codec {
 }
 
 /// Returns the format of a payload type that needs no rtpmap; `None` for dynamic, reserved and unassigned types.
-pub fn static_format(pt: u8) -> Option<StaticFormat> {
+pub fn static_format(pt: PayloadType) -> Option<StaticFormat> {
     CODECS.iter().find_map(|facts| {
         let found = facts.static_payload_types.iter().find(|known| known.pt == pt)?;
         Some(StaticFormat { codec: facts.codec, clock_hz: found.clock_hz, channels: found.channels })
@@ -379,7 +381,7 @@ impl CodecFacts {
 
 /// Returns a static payload type of one channel.
 const fn mono(pt: u8, clock_hz: u32) -> StaticPayloadType {
-    StaticPayloadType { pt, clock_hz, channels: 1 }
+    StaticPayloadType { pt: PayloadType(pt), clock_hz, channels: 1 }
 }
 
 /// The table. Values of Ie and Bpl are those of G.113 tables I.2 and I.3.
@@ -431,7 +433,7 @@ static CODECS: [CodecFacts; 36] = [
         .silence(SilenceBehavior::OwnDescriptor)
         .decoder(DecoderKind::Amr(AmrBand::Wide)),
     CodecFacts::new(Codec::L16, "L16", 8_000)
-        .static_types(&[StaticPayloadType { pt: 10, clock_hz: 44_100, channels: 2 }, mono(11, 44_100)])
+        .static_types(&[StaticPayloadType { pt: PayloadType(10), clock_hz: 44_100, channels: 2 }, mono(11, 44_100)])
         .length(PayloadLength::BytesPerSample(2))
         .decoder(DecoderKind::LinearPcm(PcmWidth::Sixteen)),
     CodecFacts::new(Codec::L8, "L8", 8_000)
@@ -480,7 +482,7 @@ mod tests {
     #[test]
     fn names_aliases_and_static_payload_types_are_unique() {
         let names: Vec<&str> = CODECS.iter().flat_map(|f| f.aliases.iter().copied().chain([f.name])).collect();
-        let types: Vec<u8> = CODECS.iter().flat_map(|f| f.static_payload_types).map(|known| known.pt).collect();
+        let types: Vec<u8> = CODECS.iter().flat_map(|f| f.static_payload_types).map(|known| known.pt.0).collect();
         for (n, name) in names.iter().enumerate() {
             assert!(!names[..n].contains(name), "{name}");
             assert_eq!(*name, name.to_ascii_uppercase());
@@ -503,7 +505,7 @@ mod tests {
 
     #[test]
     fn static_payload_types_are_those_of_rfc_3551() {
-        let format = |pt| static_format(pt).map(|f| (f.codec.name(), f.clock_hz, f.channels));
+        let format = |pt: u8| static_format(PayloadType(pt)).map(|f| (f.codec.name(), f.clock_hz, f.channels));
         assert_eq!(format(0), Some(("PCMU", 8_000, 1)));
         assert_eq!(format(8), Some(("PCMA", 8_000, 1)));
         // 16 kHz of sound, but the clock is 8 kHz (section 4.5.2).

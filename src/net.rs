@@ -1,4 +1,4 @@
-//! Addresses as the wire shows them: one compact, canonical form for lookups.
+//! Values of packet headers that all modules share: endpoints, transports, and the numbers of an RTP header.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -107,6 +107,56 @@ pub enum Transport {
     Tcp,
     /// SIP over WebSocket (RFC 7118).
     Ws,
+}
+
+/// A synchronization source identifier: names the sender of one RTP stream (RFC 3550 section 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ssrc(pub u32);
+
+impl fmt::Display for Ssrc {
+    /// Writes eight hexadecimal digits with `0x`, the form of Wireshark and of the call record.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#010x}", self.0)
+    }
+}
+
+/// An RTP payload type, 0 to 127: selects the encoding of a packet (RFC 3550 section 5.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PayloadType(pub u8);
+
+impl fmt::Display for PayloadType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An RTP sequence number: grows by one a packet and wraps at 2^16 (RFC 3550 section 5.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SequenceNumber(pub u16);
+
+impl SequenceNumber {
+    /// Returns the number `count` packets later.
+    #[must_use]
+    pub const fn wrapping_add(self, count: u16) -> Self {
+        Self(self.0.wrapping_add(count))
+    }
+
+    /// Returns the number of packets from `earlier` forward to this one, 0 to 65535.
+    pub const fn wrapping_sub(self, earlier: Self) -> u16 {
+        self.0.wrapping_sub(earlier.0)
+    }
+
+    /// Returns the signed distance from `other`, along the shorter arc of the 16-bit circle.
+    pub const fn distance_from(self, other: Self) -> i16 {
+        self.wrapping_sub(other).cast_signed()
+    }
+
+    /// Returns the extended sequence number nearest to `reference` (RFC 3550 appendix A.1).
+    pub const fn extend_near(self, reference: u64) -> u64 {
+        reference.saturating_add_signed(self.distance_from(Self(reference as u16)) as i64)
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Three kinds of time, never mixed: [`Timestamp`] (capture), [`RtpTime`] (the wire), [`SampleIndex`]
-//! (position in a recording). Nothing here reads a clock.
+//! Two kinds of time, never mixed: [`Timestamp`] on the capture clock and [`RtpTime`] on a sender's RTP clock.
+//! No function here reads a clock.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -146,11 +146,6 @@ impl RtpTime {
         self.0.wrapping_sub(earlier.0) as i32
     }
 }
-
-/// Position in a recording, in samples of one channel; sample n is the moment
-/// `starts_at + n / sample_rate` of the capture clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SampleIndex(pub u64);
 
 #[cfg(test)]
 mod tests {

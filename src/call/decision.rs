@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::record::{EndedBy, Side, SideRecord};
 use crate::codec::Codec;
-use crate::net::{Endpoint, Transport};
+use crate::net::{Endpoint, PayloadType, Ssrc, Transport};
 use crate::time::Timestamp;
 
 /// Version of the decisions in a spool.
@@ -121,7 +121,7 @@ pub enum Decision {
         /// Receiver.
         dst: Endpoint,
         /// SSRC.
-        ssrc: u32,
+        ssrc: Ssrc,
         /// Whose voice.
         side: Side,
     },
@@ -130,7 +130,7 @@ pub enum Decision {
         /// Number of the stream.
         stream: u32,
         /// Payload type, 0 to 127.
-        pt: u8,
+        pt: PayloadType,
         /// What it means.
         format: Option<PayloadFormat>,
     },

@@ -7,7 +7,7 @@
 use crate::call::decision::{Decision, MissingKeyReason, PayloadFormat, SrtpContext, SrtpKey};
 use crate::call::record::Side;
 use crate::codec;
-use crate::net::Endpoint;
+use crate::net::{Endpoint, PayloadType};
 use crate::sdp::{self, MediaDirection, MediaKind, MediaProtocol};
 
 /// What one side announced.
@@ -16,7 +16,7 @@ pub struct AudioDescription {
     /// Where it receives audio: each audio m-line that is not refused, in order.
     pub receivers: Vec<Endpoint>,
     /// Payload types it understands.
-    pub formats: Vec<(u8, PayloadFormat)>,
+    pub formats: Vec<(PayloadType, PayloadFormat)>,
     /// Its audio m-lines that are not refused.
     lines: Vec<AudioLine>,
     /// Whether it offers T.38 fax (an image m-line that is not refused).
@@ -314,7 +314,7 @@ impl Negotiation {
 
     /// What a payload type means in the voice of `sender`: what its receiver announced (RFC 3264 section 5.1), else
     /// what the sender itself announced (quirk: endpoints that keep their own numbers), else the static table.
-    pub fn payload_format(&self, sender: Side, pt: u8) -> Option<PayloadFormat> {
+    pub fn payload_format(&self, sender: Side, pt: PayloadType) -> Option<PayloadFormat> {
         let of = |side: Side| {
             let latest = self.announced(side).into_iter();
             let forks = self.forks.iter().filter(move |_| side == Side::Callee).map(|(_, d)| d);
@@ -353,7 +353,7 @@ impl Negotiation {
 }
 
 /// The static table of RFC 3551, as a format.
-fn static_format(pt: u8) -> Option<PayloadFormat> {
+fn static_format(pt: PayloadType) -> Option<PayloadFormat> {
     codec::static_format(pt).map(|f| PayloadFormat {
         encoding: f.codec.name().to_owned(),
         clock_hz: f.clock_hz,

@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use crate::call::record::{EventKind, EventRecord, PauseRecord, Side};
+use crate::net::Ssrc;
 use crate::rtp::RtpPacket;
 use crate::sip::{SipMessage, SipMethod};
 use crate::time::Timestamp;
@@ -159,7 +160,7 @@ pub struct DtmfDetector {
 #[derive(Clone, Default)]
 struct DtmfSideState {
     /// SSRC and RTP time of the newest telephone-event: one key, however many packets say it.
-    newest: Option<(u32, u32)>,
+    newest: Option<(Ssrc, u32)>,
     /// CSeq of the newest INFO.
     newest_info: Option<u32>,
     keys: [u8; MAX_KEYS],
@@ -199,7 +200,7 @@ impl DtmfDetector {
         let pressed = &mut self.sides[side.channel()];
         let mark = (packet.ssrc, packet.time.0);
         // The end of an event is sent three times, and may come after the next one has begun.
-        let newer = |known: (u32, u32)| known.0 != mark.0 || (mark.1.wrapping_sub(known.1) as i32) > 0;
+        let newer = |known: (Ssrc, u32)| known.0 != mark.0 || (mark.1.wrapping_sub(known.1) as i32) > 0;
         if !pressed.newest.is_none_or(newer) {
             return DtmfPress::default();
         }
@@ -294,6 +295,7 @@ const RELAYS: [&str; 2] = ["application/dtmf-relay", "application/dtmf"];
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::{PayloadType, SequenceNumber, Ssrc};
     use crate::rtp::RtpPacket;
     use crate::sip::SipFraming;
     use crate::time::RtpTime;
@@ -312,7 +314,15 @@ mod tests {
     }
 
     fn event<'a>(time: u32, payload: &'a [u8]) -> RtpPacket<'a> {
-        RtpPacket { ssrc: 7, sequence: 0, time: RtpTime(time), pt: 101, marker: false, header_len: 12, payload }
+        RtpPacket {
+            ssrc: Ssrc(7),
+            sequence: SequenceNumber(0),
+            time: RtpTime(time),
+            pt: PayloadType(101),
+            marker: false,
+            header_len: 12,
+            payload,
+        }
     }
 
     fn info(head: &str, body: &str) -> String {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::net::{Endpoint, Transport};
+use crate::net::{Endpoint, PayloadType, Transport};
 use crate::time::Timestamp;
 
 /// The version of the record's form.
@@ -315,7 +315,7 @@ pub struct StreamRecord {
     /// `0x1a2b3c4d`.
     pub ssrc: String,
     /// The payload type of most of its packets.
-    pub pt: u8,
+    pub pt: PayloadType,
     /// Encoding name, `PCMA`; absent when nothing announced it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub codec: Option<String>,

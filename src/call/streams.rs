@@ -4,7 +4,7 @@ use crate::call::decision::PayloadFormat;
 use crate::call::negotiation::{Negotiation, StreamSecurity};
 use crate::call::record::{Side, SideRecord, StreamRecord};
 use crate::codec::Codec;
-use crate::net::Endpoint;
+use crate::net::{Endpoint, PayloadType, SequenceNumber, Ssrc};
 use crate::rtp::RtpPacket;
 use crate::rtp::redundancy;
 use crate::rtp::stats::{PacketArrival, StreamStats};
@@ -18,7 +18,7 @@ pub struct RtpStream {
     /// Receiver.
     pub dst: Endpoint,
     /// Its SSRC.
-    pub ssrc: u32,
+    pub ssrc: Ssrc,
     /// Whose voice.
     pub side: Side,
     stats: StreamStats,
@@ -40,14 +40,14 @@ pub struct RtpStream {
 /// What one payload type means in a stream, as last looked up.
 #[derive(Clone, Debug)]
 struct PayloadUse {
-    pt: u8,
+    pt: PayloadType,
     packets: u64,
     format: Option<PayloadFormat>,
     /// The negotiation's generation at the last look.
     generation: u32,
     secret: bool,
     /// What a redundant packet (RFC 2198) may hold, by payload type, the voice itself first; else empty.
-    within: Vec<(u8, Option<PayloadFormat>)>,
+    within: Vec<(PayloadType, Option<PayloadFormat>)>,
     told: bool,
 }
 
@@ -55,7 +55,7 @@ struct PayloadUse {
 #[derive(Clone, Debug, Default)]
 pub struct StreamUpdate {
     /// Payload types and what they mean from now on: the newest packet's, after those that it may hold (RED).
-    pub payloads: Vec<(u8, Option<PayloadFormat>)>,
+    pub payloads: Vec<(PayloadType, Option<PayloadFormat>)>,
     /// How the stream is protected, and since when: what its first packets were is known, sometimes, only when their
     /// sender's answer comes.
     pub security: Option<(StreamSecurity, Timestamp)>,
@@ -64,7 +64,7 @@ pub struct StreamUpdate {
 /// The distance of consecutive packets in RTP time, by majority vote.
 #[derive(Clone, Copy, Debug, Default)]
 struct PacketSpacing {
-    last: Option<(u16, u32)>,
+    last: Option<(SequenceNumber, u32)>,
     candidate: u32,
     votes: u32,
 }
@@ -94,7 +94,7 @@ pub enum PacketOutcome {
 
 impl RtpStream {
     /// A stream that begins.
-    pub fn new(flow: (Endpoint, Endpoint), ssrc: u32, side: Side) -> Self {
+    pub fn new(flow: (Endpoint, Endpoint), ssrc: Ssrc, side: Side) -> Self {
         Self {
             src: flow.0,
             dst: flow.1,
@@ -132,7 +132,7 @@ impl RtpStream {
     }
 
     /// Whether it is this SSRC on this flow.
-    pub fn is_of(&self, flow: (Endpoint, Endpoint), ssrc: u32) -> bool {
+    pub fn is_of(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> bool {
         self.ssrc == ssrc && (self.src, self.dst) == flow
     }
 
@@ -205,7 +205,7 @@ impl RtpStream {
         Some(StreamRecord {
             src: self.src,
             dst: self.dst,
-            ssrc: format!("{:#010x}", self.ssrc),
+            ssrc: self.ssrc.to_string(),
             pt: main.pt,
             codec: main.voice().map(|f| f.encoding.clone()),
             ptime_ms: self.spacing.majority().map(|units| f64::from(units) * 1_000.0 / f64::from(clock_hz)),
@@ -227,7 +227,7 @@ impl RtpStream {
     }
 
     /// Whether `pt` is new here or the negotiation has moved since it was last looked up.
-    fn note_payload(&mut self, pt: u8, negotiation: &Negotiation) -> bool {
+    fn note_payload(&mut self, pt: PayloadType, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
         if let Some(payload) = self.payloads.get(self.current)
             && payload.pt == pt
@@ -275,7 +275,7 @@ impl PayloadUse {
     /// Whether a block of a redundant packet is a telephone-event. Of one that is encrypted this cannot be seen; the
     /// events in it are left out when it is played.
     fn holds_event(&self, payload: &[u8]) -> bool {
-        let event = |pt: u8| self.within.iter().any(|(p, format)| *p == pt && is_event(format.as_ref()));
+        let event = |pt: PayloadType| self.within.iter().any(|(p, format)| *p == pt && is_event(format.as_ref()));
         !self.within.is_empty() && redundancy::blocks(payload).is_some_and(|blocks| blocks.iter().any(|b| event(b.pt)))
     }
 }
@@ -290,7 +290,7 @@ fn is_event(format: Option<&PayloadFormat>) -> bool {
 }
 
 impl PacketSpacing {
-    fn handle_packet(&mut self, sequence: u16, time: u32) {
+    fn handle_packet(&mut self, sequence: SequenceNumber, time: u32) {
         if let Some((last_sequence, last_time)) = self.last
             && sequence == last_sequence.wrapping_add(1)
         {
@@ -355,22 +355,28 @@ mod tests {
         let mut negotiation = Negotiation::default();
         negotiation.announce(Side::Callee, AudioDescription::from_session(&crate::sdp::parse(sdp.as_bytes()).unwrap()));
         let flow = (Endpoint::v4([192, 0, 2, 1], 4000), Endpoint::v4([192, 0, 2, 2], 4000));
-        (RtpStream::new(flow, 1, Side::Caller), negotiation)
+        (RtpStream::new(flow, Ssrc(1), Side::Caller), negotiation)
     }
 
-    fn heard(stream: &mut RtpStream, negotiation: &Negotiation, sequence: u16, payload: &[u8]) -> PacketOutcome {
-        let time = RtpTime(u32::from(sequence) * 160);
-        let packet = RtpPacket { ssrc: 1, sequence, time, pt: 121, marker: false, header_len: 12, payload };
-        stream.handle_packet(Timestamp::from_nanos(i64::from(sequence) * 20_000_000), &packet, negotiation)
+    fn heard(
+        stream: &mut RtpStream,
+        negotiation: &Negotiation,
+        sequence: SequenceNumber,
+        payload: &[u8],
+    ) -> PacketOutcome {
+        let time = RtpTime(u32::from(sequence.0) * 160);
+        let packet =
+            RtpPacket { ssrc: Ssrc(1), sequence, time, pt: PayloadType(121), marker: false, header_len: 12, payload };
+        stream.handle_packet(Timestamp::from_nanos(i64::from(sequence.0) * 20_000_000), &packet, negotiation)
     }
 
     #[test]
     fn of_redundant_audio_what_it_holds_is_told_and_named() {
         let (mut stream, negotiation) = stream();
         let told = PacketOutcome::Packet { secret: false, news: true };
-        assert_eq!(heard(&mut stream, &negotiation, 1, &[0, 0xFF]), told);
+        assert_eq!(heard(&mut stream, &negotiation, SequenceNumber(1), &[0, 0xFF]), told);
         let news = stream.take_news(&negotiation, CodecContinuity::AsBefore, Timestamp::EPOCH).payloads;
-        let names = news.iter().map(|(pt, format)| (*pt, format.as_ref().unwrap().encoding.as_str()));
+        let names = news.iter().map(|(pt, format)| (pt.0, format.as_ref().unwrap().encoding.as_str()));
         assert_eq!(names.collect::<Vec<_>>(), [(0, "PCMU"), (0, "PCMU"), (101, "TELEPHONE-EVENT"), (121, "RED")]);
         assert!(
             stream.take_news(&negotiation, CodecContinuity::AsBefore, Timestamp::EPOCH).payloads.is_empty(),
@@ -392,13 +398,13 @@ mod tests {
         let mut negotiation = Negotiation::default();
         negotiation.announce(Side::Caller, describe(4000));
         let flow = (Endpoint::v4([192, 0, 2, 2], 4000), Endpoint::v4([192, 0, 2, 1], 4000));
-        let mut stream = RtpStream::new(flow, 1, Side::Callee);
+        let mut stream = RtpStream::new(flow, Ssrc(1), Side::Callee);
         let mut told = |n: u16, negotiation: &Negotiation| {
             let packet = RtpPacket {
-                ssrc: 1,
-                sequence: n,
+                ssrc: Ssrc(1),
+                sequence: SequenceNumber(n),
                 time: RtpTime(u32::from(n) * 160),
-                pt: 0,
+                pt: PayloadType(0),
                 marker: false,
                 header_len: 12,
                 payload: &[0xff; 160],
@@ -420,8 +426,8 @@ mod tests {
         let secret = |heard| matches!(heard, PacketOutcome::Packet { secret: true, .. });
         // A repeat of an event (type 101, 160 ticks earlier, 4 bytes) before a block of PCMU, and an event alone.
         let repeated = [0x80 | 101, 0x02, 0x80, 4, 0, 5, 10, 0, 160, 0xFF];
-        assert!(secret(heard(&mut stream, &negotiation, 1, &repeated)));
-        assert!(secret(heard(&mut stream, &negotiation, 2, &[101, 5, 10, 0, 160])));
-        assert!(!secret(heard(&mut stream, &negotiation, 3, &[0, 0xFF, 0xFF])));
+        assert!(secret(heard(&mut stream, &negotiation, SequenceNumber(1), &repeated)));
+        assert!(secret(heard(&mut stream, &negotiation, SequenceNumber(2), &[101, 5, 10, 0, 160])));
+        assert!(!secret(heard(&mut stream, &negotiation, SequenceNumber(3), &[0, 0xFF, 0xFF])));
     }
 }

@@ -11,6 +11,7 @@
 
 use crate::call::decision::PayloadFormat;
 use crate::codec::Codec;
+use crate::net::SequenceNumber;
 
 /// The measure of the distance between two packets of a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub(super) enum MediaClock {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClockObservation {
     pub(super) at_ns: i64,
-    pub(super) sequence: u16,
+    pub(super) sequence: SequenceNumber,
     pub(super) time: u32,
     /// Duration of its sound, ns; `None` if the codec does not give it.
     pub(super) length_ns: Option<i64>,
@@ -180,7 +181,12 @@ mod tests {
         for n in 0..40_u32 {
             let jitter = i64::from(n * 7 % 5) * 1_000_000;
             let at_ns = i64::from(n) * 20_000_000 + jitter;
-            finder.handle_packet(ClockObservation { at_ns, sequence: n as u16, time: n * ticks_a_packet, length_ns });
+            finder.handle_packet(ClockObservation {
+                at_ns,
+                sequence: SequenceNumber(n as u16),
+                time: n * ticks_a_packet,
+                length_ns,
+            });
         }
         finder.media_clock()
     }
@@ -227,7 +233,12 @@ mod tests {
         for n in 0..40_u32 {
             // Four packets at once, each 80 ms.
             let at_ns = i64::from(n / 4) * 80_000_000;
-            finder.handle_packet(ClockObservation { at_ns, sequence: n as u16, time: n * 960, length_ns: None });
+            finder.handle_packet(ClockObservation {
+                at_ns,
+                sequence: SequenceNumber(n as u16),
+                time: n * 960,
+                length_ns: None,
+            });
         }
         assert_eq!(finder.media_clock(), MediaClock::Clock(48_000));
     }

@@ -1,5 +1,6 @@
 //! Reads RTP packets from the spool (RFC 3550 section 5.1), whole or cut after the header.
 
+use crate::net::{PayloadType, SequenceNumber, Ssrc};
 use crate::rtp;
 use crate::spool::reader::PacketEntry;
 
@@ -7,13 +8,13 @@ use crate::spool::reader::PacketEntry;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RtpHeaderFields {
     /// Payload type, 0 to 127.
-    pub(super) pt: u8,
+    pub(super) pt: PayloadType,
     /// Sequence number.
-    pub(super) sequence: u16,
+    pub(super) sequence: SequenceNumber,
     /// RTP timestamp, in ticks of the payload type's clock.
     pub(super) time: u32,
     /// Synchronization source.
-    pub(super) ssrc: u32,
+    pub(super) ssrc: Ssrc,
 }
 
 /// The payload, as far as the spool has it.
@@ -52,10 +53,10 @@ pub(super) fn read_header(packet: &PacketEntry<'_>) -> Option<RtpHeaderFields> {
         return None;
     }
     Some(RtpHeaderFields {
-        pt,
-        sequence: u16::from_be_bytes([fixed[2], fixed[3]]),
+        pt: PayloadType(pt),
+        sequence: SequenceNumber(u16::from_be_bytes([fixed[2], fixed[3]])),
         time: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
-        ssrc: u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]),
+        ssrc: Ssrc(u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]])),
     })
 }
 

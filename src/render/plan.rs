@@ -14,7 +14,7 @@ use super::timeline::{LagTimeline, LagTrack, PlayoutOffset};
 use crate::call::decision::{Decision, PayloadFormat, SrtpContext, TimedDecision};
 use crate::call::record::{EndedBy, Side, SideRecord};
 use crate::codec::Codec;
-use crate::net::Endpoint;
+use crate::net::{Endpoint, PayloadType, Ssrc};
 use crate::rtp::redundancy;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
@@ -63,13 +63,13 @@ pub struct SpooledEnd {
 }
 
 /// The clock to be used for each pair of payload type and announced clock (Hz).
-type MediaClocks = HashMap<(u8, u32), MediaClock, foldhash::fast::FixedState>;
+type MediaClocks = HashMap<(PayloadType, u32), MediaClock, foldhash::fast::FixedState>;
 
 /// The playout times of one stream.
 #[derive(Clone, Debug)]
 pub(super) struct StreamPlan {
     pub(super) side: Side,
-    pub(super) ssrc: u32,
+    pub(super) ssrc: Ssrc,
     /// Arrival of the first packet that has a playout time.
     first_at: Timestamp,
     clocks: MediaClocks,
@@ -119,11 +119,11 @@ impl StreamPlan {
     }
 
     /// Returns whether packets of this format are placed by sequence number, because their RTP timestamps are useless.
-    pub(super) fn is_counted(&self, pt: u8, format: &PayloadFormat) -> bool {
+    pub(super) fn is_counted(&self, pt: PayloadType, format: &PayloadFormat) -> bool {
         matches!(self.clock(pt, format), MediaClock::Counted { .. })
     }
 
-    fn clock(&self, pt: u8, format: &PayloadFormat) -> MediaClock {
+    fn clock(&self, pt: PayloadType, format: &PayloadFormat) -> MediaClock {
         self.clocks.get(&(pt, format.clock_hz)).copied().unwrap_or(MediaClock::Clock(format.clock_hz))
     }
 }
@@ -170,7 +170,7 @@ pub(super) struct PlayoutTime {
 /// The streams and payload types decided so far. Each pass keeps its own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DecidedStreams {
-    by_flow: HashMap<(Endpoint, Endpoint, u32), u32, foldhash::fast::FixedState>,
+    by_flow: HashMap<(Endpoint, Endpoint, Ssrc), u32, foldhash::fast::FixedState>,
     pub(super) streams: HashMap<u32, DecidedStream, foldhash::fast::FixedState>,
     keys: u32,
 }
@@ -179,8 +179,8 @@ pub(super) struct DecidedStreams {
 #[derive(Clone, Debug)]
 pub(super) struct DecidedStream {
     pub(super) side: Side,
-    pub(super) ssrc: u32,
-    pub(super) formats: HashMap<u8, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
+    pub(super) ssrc: Ssrc,
+    pub(super) formats: HashMap<PayloadType, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
     pub(super) protection: StreamProtection,
 }
 
@@ -401,11 +401,11 @@ pub fn samples_between(from: Timestamp, to: Timestamp, sample_rate: u32) -> u64 
 #[derive(Debug)]
 struct StreamCollector {
     side: Side,
-    ssrc: u32,
+    ssrc: Ssrc,
     first_at: Timestamp,
     /// Packets that wait until the clock of the oldest packet's format is known.
     pending: VecDeque<PendingPacket>,
-    finders: HashMap<(u8, u32), ClockRateDetector>,
+    finders: HashMap<(PayloadType, u32), ClockRateDetector>,
     clocks: MediaClocks,
     formats_seen: HashSet<Arc<PayloadFormat>>,
     /// Format of the last packet.
@@ -423,13 +423,13 @@ struct PendingPacket {
 }
 
 impl PendingPacket {
-    fn key(&self) -> (u8, u32) {
+    fn key(&self) -> (PayloadType, u32) {
         (self.packet.head.pt, self.clock_hz)
     }
 }
 
 impl StreamCollector {
-    fn new(side: Side, ssrc: u32, first_at: Timestamp) -> Self {
+    fn new(side: Side, ssrc: Ssrc, first_at: Timestamp) -> Self {
         Self {
             side,
             ssrc,
@@ -488,7 +488,7 @@ impl StreamCollector {
     }
 
     /// Decides the clock of a format from the packets so far.
-    fn fix_clock(&mut self, key: (u8, u32)) -> MediaClock {
+    fn fix_clock(&mut self, key: (PayloadType, u32)) -> MediaClock {
         let clock = self.finders.get(&key).map_or(MediaClock::Clock(key.1), ClockRateDetector::media_clock);
         self.clocks.insert(key, clock);
         clock

@@ -1,5 +1,6 @@
 //! The results of rendering: counts, levels and errors.
 
+use crate::net::{PayloadType, Ssrc};
 use std::collections::BTreeMap;
 
 use crate::call::decision::MissingKeyReason;
@@ -11,7 +12,7 @@ pub enum UndecodableReason {
     /// There is no decoder for this encoding name.
     UnknownCodec(String),
     /// No SDP announced this payload type.
-    UnknownPayloadType(u8),
+    UnknownPayloadType(PayloadType),
     /// The stream cannot be decrypted.
     Encrypted(UndecryptableReason),
     /// The capture cut the packet, or its header contradicts its length.
@@ -80,7 +81,7 @@ pub struct SideReport {
     /// Seconds without such sound.
     pub silence_s: f64,
     /// Streams whose timestamps run on another clock than announced: SSRC, announced and true clock (Hz).
-    pub wrong_clocks: Vec<(u32, u32, u32)>,
+    pub wrong_clocks: Vec<(Ssrc, u32, u32)>,
     /// Packets with sound whose timestamps are useless. They were placed by sequence number and duration.
     pub broken_stamps: u64,
 }

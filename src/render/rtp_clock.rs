@@ -8,6 +8,8 @@
 //! a pause that the timestamps do not count. Both rendering passes feed the same packets in the same order and so get
 //! the same tracks.
 
+use crate::net::SequenceNumber;
+
 /// The position of a packet on the stream's own timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MediaPosition {
@@ -37,7 +39,7 @@ pub(super) struct PacketTiming {
     /// RTP timestamp.
     pub(super) time: u32,
     /// Sequence number.
-    pub(super) sequence: u16,
+    pub(super) sequence: SequenceNumber,
     /// The field to be used.
     pub(super) unit: TimingUnit,
 }

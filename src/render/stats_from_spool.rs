@@ -11,7 +11,7 @@ use super::plan::{DecidedStream, DecidedStreams, read_until};
 use super::report::RenderError;
 use crate::call::record::{Side, SideRecord};
 use crate::codec::Codec;
-use crate::net::Endpoint;
+use crate::net::{Endpoint, PayloadType, Ssrc};
 use crate::rtp::redundancy;
 use crate::rtp::stats::StreamStats;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
@@ -26,10 +26,10 @@ pub(super) struct SpoolStats {
 #[derive(Debug)]
 struct StreamTally {
     flow: (Endpoint, Endpoint),
-    ssrc: u32,
+    ssrc: Ssrc,
     side: Side,
     stats: StreamStats,
-    payloads: BTreeMap<u8, PayloadTypeTally>,
+    payloads: BTreeMap<PayloadType, PayloadTypeTally>,
 }
 
 #[derive(Debug, Default)]
@@ -97,8 +97,7 @@ impl SpoolStats {
             let jitter = of_side().map(|s| s.stats.max_jitter_ms()).fold(0.0, f64::max);
             record.max_jitter_ms = (record.packets > 0).then(|| (jitter * 1_000.0).round() / 1_000.0);
             for stream in &mut record.streams {
-                let is_it =
-                    |s: &&StreamTally| s.flow == (stream.src, stream.dst) && stream.ssrc == format!("{:#010x}", s.ssrc);
+                let is_it = |s: &&StreamTally| s.flow == (stream.src, stream.dst) && stream.ssrc == s.ssrc.to_string();
                 let Some(tally) = of_side().find(is_it) else { continue };
                 (stream.packets, stream.lost) = (tally.stats.packets(), tally.stats.lost());
                 stream.first_at = tally.stats.first_at().unwrap_or(stream.first_at);

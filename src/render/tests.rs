@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::call::record::Side;
+use crate::net::{PayloadType, Ssrc};
 use crate::spool::testkit::{SpoolBuilder, TestRtp, at_ms, format_of};
 use crate::time::Timestamp;
 
@@ -379,7 +380,7 @@ fn stamps_in_milliseconds_are_found_out_and_obeyed() {
     }
     let (_, report, frames) = rendered(&ended(spool, 2_500.0));
     assert_near(&clicks(&frames, Side::Caller), &every(100.0, 20.0, 100), 0.13);
-    assert_eq!(report.sides[0].wrong_clocks, [(1_000, 8_000, 1_000)]);
+    assert_eq!(report.sides[0].wrong_clocks, [(Ssrc(1_000), 8_000, 1_000)]);
 }
 
 #[test]
@@ -563,7 +564,10 @@ fn what_cannot_be_decoded_is_silent_and_counted_by_reason() {
     let caller: Vec<(UndecodableReason, u64)> = report.sides[0].silent.clone().into_iter().collect();
     assert_eq!(
         caller,
-        [(UndecodableReason::UnknownCodec("WHATEVER".to_owned()), 10), (UndecodableReason::UnknownPayloadType(99), 5)]
+        [
+            (UndecodableReason::UnknownCodec("WHATEVER".to_owned()), 10),
+            (UndecodableReason::UnknownPayloadType(PayloadType(99)), 5)
+        ]
     );
     assert_eq!(report.sides[1].silent.get(&UndecodableReason::Encrypted(UndecryptableReason::DtlsSrtp)), Some(&7));
 }
@@ -746,6 +750,6 @@ fn redundant_audio_of_an_unknown_codec_is_named_and_rubbish_in_it_is_counted() {
     assert!(!plan.has_sound);
     let silent = &report.sides[0].silent;
     assert_eq!(silent.get(&UndecodableReason::UnknownCodec("G723".to_owned())), Some(&1));
-    assert_eq!(silent.get(&UndecodableReason::UnknownPayloadType(98)), Some(&1));
+    assert_eq!(silent.get(&UndecodableReason::UnknownPayloadType(PayloadType(98))), Some(&1));
     assert_eq!(silent.get(&UndecodableReason::Damaged), Some(&2));
 }

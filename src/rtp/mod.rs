@@ -12,6 +12,7 @@ mod tests;
 
 use rtp_rs::{RtpReader, RtpReaderError};
 
+use crate::net::{PayloadType, SequenceNumber, Ssrc};
 use crate::time::RtpTime;
 
 /// What kind of packet shares a media port (RFC 7983 section 7, RFC 5761 section 4).
@@ -69,13 +70,13 @@ pub enum RtpParseError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RtpPacket<'a> {
     /// Who sends.
-    pub ssrc: u32,
+    pub ssrc: Ssrc,
     /// Grows by one with each packet, wraps.
-    pub sequence: u16,
+    pub sequence: SequenceNumber,
     /// When the first sample was taken, on the sender's clock.
     pub time: RtpTime,
     /// The payload type, 0..=127.
-    pub pt: u8,
+    pub pt: PayloadType,
     /// For sound: the first packet after silence (RFC 3551 section 4.1).
     pub marker: bool,
     /// Bytes before the payload: fixed header, contributing sources, extension.
@@ -123,10 +124,10 @@ impl<'a> RtpPacket<'a> {
 
     fn from_reader(reader: &RtpReader<'_>) -> Self {
         Self {
-            ssrc: reader.ssrc(),
-            sequence: u16::from(reader.sequence_number()),
+            ssrc: Ssrc(reader.ssrc()),
+            sequence: SequenceNumber(u16::from(reader.sequence_number())),
             time: RtpTime(reader.timestamp()),
-            pt: reader.payload_type(),
+            pt: PayloadType(reader.payload_type()),
             marker: reader.mark(),
             header_len: reader.payload_offset(),
             payload: &[],

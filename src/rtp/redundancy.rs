@@ -1,10 +1,12 @@
 //! Redundant audio data (RFC 2198): a packet that repeats what earlier packets said.
 
+use crate::net::PayloadType;
+
 /// One block of a redundant packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedundantBlock<'a> {
     /// Payload type of what is inside.
-    pub pt: u8,
+    pub pt: PayloadType,
     /// How much earlier than the packet's own RTP stamp it begins, in clock units; 0 for the primary.
     pub earlier: u16,
     /// The payload.
@@ -19,7 +21,7 @@ pub fn blocks(payload: &[u8]) -> Option<Vec<RedundantBlock<'_>>> {
         let (&first, after) = rest.split_first()?;
         if first & 0x80 == 0 {
             // The last header is one byte, and its block takes what is left.
-            blocks.push(RedundantBlock { pt: first & 0x7F, earlier: 0, payload: &[] });
+            blocks.push(RedundantBlock { pt: PayloadType(first & 0x7F), earlier: 0, payload: &[] });
             rest = after;
             break;
         }
@@ -28,7 +30,11 @@ pub fn blocks(payload: &[u8]) -> Option<Vec<RedundantBlock<'_>>> {
         if blocks.len() == MAX_BLOCKS {
             return None;
         }
-        blocks.push(RedundantBlock { pt: first & 0x7F, earlier: (word >> 10 & 0x3FFF) as u16, payload: &[] });
+        blocks.push(RedundantBlock {
+            pt: PayloadType(first & 0x7F),
+            earlier: (word >> 10 & 0x3FFF) as u16,
+            payload: &[],
+        });
         lengths.push((word & 0x3FF) as usize);
         rest = after;
     }
@@ -45,8 +51,8 @@ pub fn primary(payload: &[u8]) -> Option<RedundantBlock<'_>> {
 }
 
 /// The payload types that a `fmtp` line of RED names, the primary's first: `0/5` (RFC 2198 section 5).
-pub fn types(fmtp: &str) -> impl Iterator<Item = u8> {
-    fmtp.split('/').filter_map(|pt| pt.trim().parse().ok()).filter(|pt| *pt < 128).take(MAX_BLOCKS)
+pub fn types(fmtp: &str) -> impl Iterator<Item = PayloadType> {
+    fmtp.split('/').filter_map(|pt| pt.trim().parse().ok()).filter(|pt| *pt < 128).map(PayloadType).take(MAX_BLOCKS)
 }
 
 /// Senders repeat one or two packets; text over RTP three. More is no redundancy but rubbish.
@@ -61,16 +67,16 @@ mod tests {
 
     #[test]
     fn a_packet_with_one_repeat_has_two_blocks() {
-        let old = RedundantBlock { pt: 7, earlier: 160, payload: b"lpc" };
-        let new = RedundantBlock { pt: 5, earlier: 0, payload: b"dv" };
+        let old = RedundantBlock { pt: PayloadType(7), earlier: 160, payload: b"lpc" };
+        let new = RedundantBlock { pt: PayloadType(5), earlier: 0, payload: b"dv" };
         assert_eq!(blocks(&PACKET), Some(vec![old, new]));
         assert_eq!(primary(&PACKET), Some(new));
     }
 
     #[test]
     fn a_packet_may_have_the_primary_alone_even_empty() {
-        assert_eq!(primary(&[0x00, 1, 2]), Some(RedundantBlock { pt: 0, earlier: 0, payload: &[1, 2] }));
-        assert_eq!(primary(&[0x08]), Some(RedundantBlock { pt: 8, earlier: 0, payload: &[] }));
+        assert_eq!(primary(&[0x00, 1, 2]), Some(RedundantBlock { pt: PayloadType(0), earlier: 0, payload: &[1, 2] }));
+        assert_eq!(primary(&[0x08]), Some(RedundantBlock { pt: PayloadType(8), earlier: 0, payload: &[] }));
     }
 
     #[test]
@@ -85,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_line_of_parameters_names_the_payload_types() {
-        assert_eq!(types("0/5/ 121").collect::<Vec<_>>(), [0, 5, 121]);
+        assert_eq!(types("0/5/ 121").collect::<Vec<_>>(), [0, 5, 121].map(PayloadType));
         assert_eq!(types("").count() + types("300/x/-1").count() + types("128").count(), 0);
         assert_eq!(types(&"8/".repeat(100)).count(), MAX_BLOCKS);
     }

@@ -4,6 +4,7 @@
 //! wraps; a jump is believed when two packets in a row agree on it (appendix A.1), and begins a new
 //! *run*. What was lost is counted within runs, so that a sender that starts anew lost nothing.
 
+use crate::net::SequenceNumber;
 use crate::time::{RtpTime, Timestamp};
 
 /// How a packet arrived.
@@ -35,7 +36,7 @@ pub struct StreamStats {
     lost_before: u64,
     run: SequenceRun,
     /// The newest packets that jumped and are of no run yet, newest first.
-    jumped: [Option<(u16, RtpTime)>; JUMPS],
+    jumped: [Option<(SequenceNumber, RtpTime)>; JUMPS],
     /// The timestamp of the highest packet.
     highest_time: RtpTime,
     /// By how much the timestamp grew between the last two packets that followed each other.
@@ -67,7 +68,7 @@ impl Default for StreamStats {
 impl StreamStats {
     /// Takes one packet of the stream: its capture time, sequence number, RTP timestamp and the clock
     /// of its payload type in Hz (0 when unknown: no jitter then).
-    pub fn handle(&mut self, at: Timestamp, sequence: u16, time: RtpTime, clock_hz: u32) -> PacketArrival {
+    pub fn handle(&mut self, at: Timestamp, sequence: SequenceNumber, time: RtpTime, clock_hz: u32) -> PacketArrival {
         // Numbers of a run begin above 65535: this is the first packet, or the first after `forget_place`.
         if self.run.highest == 0 {
             let first = self.packets == 0;
@@ -106,8 +107,8 @@ impl StreamStats {
     }
 
     /// Whether a packet of this number and timestamp is among the newest of this run.
-    pub fn has_seen(&self, sequence: u16, time: RtpTime) -> bool {
-        let behind = (self.run.highest as u16).wrapping_sub(sequence);
+    pub fn has_seen(&self, sequence: SequenceNumber, time: RtpTime) -> bool {
+        let behind = self.run.highest_sequence().wrapping_sub(sequence);
         let known = self.run.highest > 0 && usize::from(behind) < WINDOW;
         known && self.seen.get(self.run.highest - u64::from(behind)) == Some(fold(time))
     }
@@ -164,17 +165,16 @@ impl StreamStats {
     }
 
     /// A sequence number extended as the one nearest to the highest of this run.
-    pub const fn extend(&self, sequence: u16) -> u64 {
-        let step = sequence.wrapping_sub(self.run.highest as u16) as i16;
-        self.run.highest.saturating_add_signed(step as i64)
+    pub const fn extend(&self, sequence: SequenceNumber) -> u64 {
+        sequence.extend_near(self.run.highest)
     }
 
-    fn place(&mut self, at: Timestamp, sequence: u16, time: RtpTime) -> PacketArrival {
+    fn place(&mut self, at: Timestamp, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
         // After a silence no copies are under way: a sender that begins its numbers and stamps anew after each hold, and
         // began with the same, says something else with them. The packet after the first one tells.
         let resumes = at.since(self.last_at) >= NO_MORE_COPIES
             || self.jumped.iter().flatten().any(|(before, _)| before.wrapping_add(1) == sequence);
-        let ahead = sequence.wrapping_sub(self.run.highest as u16);
+        let ahead = sequence.wrapping_sub(self.run.highest_sequence());
         if ahead != 0 && ahead < MAX_DROPOUT {
             if ahead == 1 {
                 self.step = time.0.wrapping_sub(self.highest_time.0);
@@ -182,7 +182,7 @@ impl StreamStats {
             self.advance(u64::from(ahead), time);
             return PacketArrival::InOrder;
         }
-        let behind = (self.run.highest as u16).wrapping_sub(sequence);
+        let behind = self.run.highest_sequence().wrapping_sub(sequence);
         if usize::from(behind) < WINDOW {
             let extended = self.run.highest - u64::from(behind);
             match self.seen.get(extended) {
@@ -208,10 +208,10 @@ impl StreamStats {
         self.run.received += 1;
     }
 
-    fn jump(&mut self, sequence: u16, time: RtpTime) -> PacketArrival {
+    fn jump(&mut self, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
         // The mirror was away for over a minute and the sender went on: its clock has gone on by just
         // as many packets. That is loss, which appendix A.1 alone would take for a restart.
-        let ahead = sequence.wrapping_sub(self.run.highest as u16);
+        let ahead = sequence.wrapping_sub(self.run.highest_sequence());
         let passed = time.0.wrapping_sub(self.highest_time.0);
         if self.step != 0 && passed == self.step.wrapping_mul(u32::from(ahead)) {
             self.advance(u64::from(ahead), time);
@@ -247,8 +247,8 @@ impl StreamStats {
         }
     }
 
-    fn begin_run(&mut self, sequence: u16, time: RtpTime) {
-        let first = 0x1_0000 + u64::from(sequence);
+    fn begin_run(&mut self, sequence: SequenceNumber, time: RtpTime) {
+        let first = 0x1_0000 + u64::from(sequence.0);
         self.jumped = [None; JUMPS];
         self.highest_time = time;
         self.run = SequenceRun { base: first, highest: first, received: 1 };
@@ -266,6 +266,11 @@ struct SequenceRun {
 }
 
 impl SequenceRun {
+    /// Returns the highest sequence number as it stands in a packet.
+    const fn highest_sequence(&self) -> SequenceNumber {
+        SequenceNumber(self.highest as u16)
+    }
+
     const fn lost(&self) -> u64 {
         if self.received == 0 { 0 } else { (self.highest - self.base + 1).saturating_sub(self.received) }
     }

@@ -15,7 +15,10 @@ const FULL: [u8; 36] = [
 #[test]
 fn sources_extension_and_padding_are_no_sound() {
     let p = RtpPacket::parse(&FULL).unwrap();
-    assert_eq!((p.ssrc, p.sequence, p.time, p.pt, p.marker), (0x0102_0304, 0x1234, RtpTime(160), 8, true));
+    assert_eq!(
+        (p.ssrc, p.sequence, p.time, p.pt, p.marker),
+        (Ssrc(0x0102_0304), SequenceNumber(0x1234), RtpTime(160), PayloadType(8), true)
+    );
     assert_eq!((p.header_len, p.payload), (28, [9u8; 4].as_slice()));
 }
 
@@ -55,7 +58,10 @@ fn a_cut_packet_keeps_its_header() {
     // Without the end the padding cannot be told.
     assert_eq!(RtpPacket::parse(&FULL[..30]).err(), Some(RtpParseError::Padding));
     let cut = RtpPacket::parse_cut(&FULL[..30]).unwrap();
-    assert_eq!((cut.ssrc, cut.sequence, cut.pt, cut.marker, cut.header_len), (0x0102_0304, 0x1234, 8, true, 28));
+    assert_eq!(
+        (cut.ssrc, cut.sequence, cut.pt, cut.marker, cut.header_len),
+        (Ssrc(0x0102_0304), SequenceNumber(0x1234), PayloadType(8), true, 28)
+    );
     assert_eq!(cut.payload, [9, 9]);
     let bare = RtpPacket::parse_cut(&FULL[..12]).unwrap();
     assert_eq!((bare.header_len, bare.payload.len()), (12, 0));
@@ -95,7 +101,7 @@ fn feed(stats: &mut StreamStats, packets: impl IntoIterator<Item = (u16, u32)>) 
         .into_iter()
         .map(|(sequence, slot)| {
             let at = Timestamp::from_micros(i64::from(slot) * 20_000);
-            stats.handle(at, sequence, RtpTime(slot.wrapping_mul(160)), 8_000)
+            stats.handle(at, SequenceNumber(sequence), RtpTime(slot.wrapping_mul(160)), 8_000)
         })
         .collect()
 }
@@ -147,7 +153,7 @@ fn a_sender_that_begins_with_the_same_numbers_and_stamps_after_a_silence_is_no_c
         let number = slot % 700;
         for copy in 0..2 {
             let at = Timestamp::from_micros(i64::from(slot) * 20_000 + copy * 300);
-            s.handle(at, number as u16, RtpTime(number * 160), 8_000);
+            s.handle(at, SequenceNumber(number as u16), RtpTime(number * 160), 8_000);
         }
     }
     assert_eq!(counts(&s), (400, 0, 400, 0, 1));
@@ -193,17 +199,17 @@ fn jitter_is_that_of_rfc_3550() {
     // Every second packet is 10 ms late: the mean deviation of transit tends to 10 ms.
     for i in 0..2_000i64 {
         let at = Timestamp::from_micros(i * 20_000 + (i % 2) * 10_000);
-        s.handle(at, i as u16, RtpTime(i as u32 * 160), 8_000);
+        s.handle(at, SequenceNumber(i as u16), RtpTime(i as u32 * 160), 8_000);
     }
     assert!((s.jitter_ms() - 10.0).abs() < 0.01, "{}", s.jitter_ms());
     // A clock that the sender moved is no jitter.
-    s.handle(Timestamp::from_micros(2_000 * 20_000), 2_000, RtpTime(1 << 30), 8_000);
+    s.handle(Timestamp::from_micros(2_000 * 20_000), SequenceNumber(2_000), RtpTime(1 << 30), 8_000);
     assert!(s.max_jitter_ms() < 10.01);
     // Nor are the packets of one event, which share a timestamp.
     let mut s = StreamStats::default();
     for i in 0..100u32 {
         let time = if (20..40).contains(&i) { 20 } else { i };
-        s.handle(Timestamp::from_micros(i64::from(i) * 20_000), i as u16, RtpTime(time * 160), 8_000);
+        s.handle(Timestamp::from_micros(i64::from(i) * 20_000), SequenceNumber(i as u16), RtpTime(time * 160), 8_000);
     }
     assert!(s.max_jitter_ms() < 1e-6, "{}", s.max_jitter_ms());
 }

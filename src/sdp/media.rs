@@ -1,5 +1,6 @@
 //! One m= line with its attributes.
 
+use crate::net::{PayloadType, Ssrc};
 use std::net::IpAddr;
 
 use sdp_types::Attribute;
@@ -63,7 +64,7 @@ impl MediaProtocol {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MediaFormat {
     /// The payload type in the packets, 0..=127.
-    pub pt: u8,
+    pub pt: PayloadType,
     /// The encoding's name, upper case; empty when there is no rtpmap: then a static payload type
     /// means what RFC 3551 says, and a dynamic one nothing.
     pub encoding: String,
@@ -107,7 +108,7 @@ pub struct MediaDescription {
     /// Other places where media may come from or go to.
     pub candidates: Vec<IceCandidate>,
     /// Announced synchronisation sources (RFC 5576).
-    pub ssrcs: Vec<u32>,
+    pub ssrcs: Vec<Ssrc>,
     /// The name within the session (RFC 5888).
     pub mid: Option<String>,
     /// The name for applications, as in SIPREC (RFC 4574).
@@ -175,7 +176,7 @@ impl MediaDescription {
     }
 
     /// The format of this payload type.
-    pub fn format(&self, pt: u8) -> Option<&MediaFormat> {
+    pub fn format(&self, pt: PayloadType) -> Option<&MediaFormat> {
         self.formats.iter().find(|format| format.pt == pt)
     }
 }
@@ -242,8 +243,8 @@ fn rtpmap(value: &str) -> Option<MediaFormat> {
     Some(MediaFormat { pt: payload_type(pt)?, encoding, clock_hz, channels, fmtp: String::new() })
 }
 
-fn payload_type(text: &str) -> Option<u8> {
-    text.trim().parse().ok().filter(|&pt| pt < 128)
+fn payload_type(text: &str) -> Option<PayloadType> {
+    text.trim().parse().ok().filter(|pt| *pt < 128).map(PayloadType)
 }
 
 fn milliseconds(attributes: &[Attribute], name: &'static str) -> Option<u32> {
@@ -252,9 +253,11 @@ fn milliseconds(attributes: &[Attribute], name: &'static str) -> Option<u32> {
     value.get(..digits)?.parse().ok().filter(|&ms| ms > 0)
 }
 
-fn ssrcs(attributes: &[Attribute]) -> Vec<u32> {
+fn ssrcs(attributes: &[Attribute]) -> Vec<Ssrc> {
     let mut found = Vec::new();
-    for ssrc in attribute::all(attributes, "ssrc").filter_map(|v| v.split_ascii_whitespace().next()?.parse().ok()) {
+    for ssrc in
+        attribute::all(attributes, "ssrc").filter_map(|v| v.split_ascii_whitespace().next()?.parse().ok().map(Ssrc))
+    {
         if found.len() < MAX_LIST && !found.contains(&ssrc) {
             found.push(ssrc);
         }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::net::{PayloadType, Ssrc};
 
 const UNTIDY: &[u8] = include_bytes!("../../fixtures/sdp/untidy.sdp");
 const MEDIA_LEVEL: &[u8] = include_bytes!("../../fixtures/sdp/media_level.sdp");
@@ -20,11 +21,11 @@ fn what_devices_send_is_read() {
     assert_eq!((audio.kind, audio.port, audio.protocol), (MediaKind::Audio, 4000, MediaProtocol::RtpAvp));
     assert_eq!(audio.direction, MediaDirection::SendOnly);
     assert_eq!(audio.ptime_ms, Some(20));
-    assert_eq!(audio.formats.iter().map(|f| f.pt).collect::<Vec<_>>(), [0, 8, 18]);
-    let pcma = audio.format(8).unwrap();
+    assert_eq!(audio.formats.iter().map(|f| f.pt.0).collect::<Vec<_>>(), [0, 8, 18]);
+    let pcma = audio.format(PayloadType(8)).unwrap();
     assert_eq!((pcma.encoding.as_str(), pcma.clock_hz, pcma.channels), ("PCMA", 8000, 1));
     // No rtpmap: left to the table of RFC 3551, its parameters kept.
-    let g729 = audio.format(18).unwrap();
+    let g729 = audio.format(PayloadType(18)).unwrap();
     assert_eq!((g729.encoding.as_str(), g729.clock_hz, g729.fmtp.as_str()), ("", 0, "annexb=no"));
 }
 
@@ -38,12 +39,12 @@ fn what_the_media_says_overrides_what_the_session_says() {
     assert_eq!(audio.protocol, MediaProtocol::UdpTlsRtpSavpf);
     assert!(audio.fingerprint && audio.rtcp_mux && !audio.zrtp && audio.protocol.is_encrypted());
     assert_eq!(audio.rtcp, Some(RtcpAddress { port: 5009, ip: ip("192.0.2.7") }));
-    let opus = audio.format(111).unwrap();
+    let opus = audio.format(PayloadType(111)).unwrap();
     assert_eq!((opus.encoding.as_str(), opus.clock_hz, opus.channels), ("OPUS", 48_000, 2));
     assert_eq!(opus.fmtp, "useinbandfec=1;minptime=10");
     // A dynamic payload type without rtpmap means nothing.
-    assert_eq!(audio.format(96).unwrap().encoding, "");
-    assert_eq!(audio.ssrcs, [1001]);
+    assert_eq!(audio.format(PayloadType(96)).unwrap().encoding, "");
+    assert_eq!(audio.ssrcs, [Ssrc(1001)]);
     assert_eq!(audio.mid.as_deref(), Some("a"));
     assert_eq!(audio.extmap[0].id, 1);
     // Neither the one over TCP nor the host name.

@@ -66,14 +66,14 @@ impl SpoolBuilder {
         let stream = self.streams;
         self.streams += 1;
         let (src, dst) = Self::flow(side);
-        self.decide(at, Decision::Stream { stream, src, dst, ssrc: 1000 + stream, side });
+        self.decide(at, Decision::Stream { stream, src, dst, ssrc: crate::net::Ssrc(1000 + stream), side });
         self.payload(at, stream, 0, Some(format_of("PCMU", 8_000)));
         self.payload(at, stream, 8, Some(format_of("PCMA", 8_000)));
         stream
     }
 
     pub(crate) fn payload(&mut self, at: Timestamp, stream: u32, pt: u8, format: Option<PayloadFormat>) {
-        self.decide(at, Decision::Payload { stream, pt, format });
+        self.decide(at, Decision::Payload { stream, pt: crate::net::PayloadType(pt), format });
     }
 
     pub(crate) fn rtp(&mut self, at: Timestamp, (stream, side): (u32, Side), rtp: TestRtp<'_>) {

@@ -13,7 +13,7 @@ use crate::call::record::{EventKind, Side};
 use crate::call::roles::CallRoles;
 use crate::call::streams::{CodecContinuity, PacketOutcome, RtpStream};
 use crate::decode::UdpDatagram;
-use crate::net::Endpoint;
+use crate::net::{Endpoint, Ssrc};
 use crate::rtp::{RtpPacket, RtpParseError};
 use crate::time::Timestamp;
 
@@ -36,7 +36,7 @@ struct RoutePriority {
 #[derive(Clone, Copy, Debug)]
 struct FarEnd {
     endpoint: Endpoint,
-    ssrc: u32,
+    ssrc: Ssrc,
 }
 
 impl Engine {
@@ -70,7 +70,7 @@ impl Engine {
         &mut self,
         flow: (Endpoint, Endpoint),
         datagram: &UdpDatagram<'_>,
-        ssrc: u32,
+        ssrc: Ssrc,
         sink: &mut dyn LegSink,
     ) -> Option<FlowRoute> {
         self.resume_by_media(datagram, sink).then(|| self.resolve_route(flow, ssrc))?
@@ -81,7 +81,7 @@ impl Engine {
     pub(super) fn handle_zrtp(&mut self, datagram: &UdpDatagram<'_>) {
         let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.contains(&kind));
         let flow = (datagram.src, datagram.dst);
-        let route = self.flows.get(&flow).copied().or_else(|| self.resolve_route(flow, 0));
+        let route = self.flows.get(&flow).copied().or_else(|| self.resolve_route(flow, Ssrc::default()));
         if confirms && let Some(leg) = route.and_then(|r| self.legs.get_mut(r.slot)) {
             leg.dialog.negotiation.note_zrtp();
         }
@@ -124,7 +124,7 @@ impl Engine {
     ///
     /// Packets to an announced address come from the other side of the leg. Failing that, packets from an announced address
     /// come from the side that announced it (symmetric RTP behind a NAT, RFC 4961).
-    fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: u32) -> Option<FlowRoute> {
+    fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<FlowRoute> {
         let (src, dst) = flow;
         let by_receiver =
             || self.best_route(self.media_index.receivers_at(dst), Side::other, FarEnd { endpoint: src, ssrc });
@@ -283,7 +283,7 @@ impl Engine {
     }
 
     /// Returns the leg of the same call that received a stream until now, if any.
-    fn previous_receiver(&self, slot: usize, flow: (Endpoint, Endpoint), ssrc: u32) -> Option<usize> {
+    fn previous_receiver(&self, slot: usize, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<usize> {
         let call = self.conversations.get(self.legs.get(slot)?.conversation)?;
         let heard =
             |other: &usize| self.legs.get(*other).is_some_and(|l| l.streams.iter().any(|s| s.is_of(flow, ssrc)));

@@ -12,7 +12,7 @@ use crate::call::event::{CallEvent, EndedCall, KeptBytes, LegId, LegSink};
 use crate::call::record::Side;
 use crate::codec::Codec;
 use crate::decode::UdpDatagram;
-use crate::net::Endpoint;
+use crate::net::{Endpoint, Ssrc};
 use crate::render::codec::decoder_for;
 use crate::rtp;
 use crate::time::Timestamp;
@@ -49,7 +49,7 @@ pub struct CallTally {
 /// A stream of a live leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TalliedStream {
-    flow: (Endpoint, Endpoint, u32),
+    flow: (Endpoint, Endpoint, Ssrc),
     side: Side,
     /// Bit n: payload type n is audio with a decoder.
     sound: u128,
@@ -99,7 +99,7 @@ impl CallTally {
                 }
             }
             Decision::Payload { stream, pt, format } => {
-                let bit = 1_u128 << (pt & 0x7f);
+                let bit = 1_u128 << (pt.0 & 0x7f);
                 let is_sound = format.as_ref().is_some_and(is_sound);
                 if let Some(stream) = self.stream(leg, *stream) {
                     stream.sound = if is_sound { stream.sound | bit } else { stream.sound & !bit };
@@ -141,7 +141,7 @@ impl LegSink for CallTally {
         let Ok(packet) = rtp::RtpPacket::parse_cut(datagram.payload) else { return };
         let flow = (datagram.src, datagram.dst, packet.ssrc);
         if let Some(stream) = streams.iter_mut().rev().find(|s| s.flow == flow) {
-            let is_sound = stream.sound & (1 << (packet.pt & 0x7f)) != 0;
+            let is_sound = stream.sound & (1 << (packet.pt.0 & 0x7f)) != 0;
             stream.heard += u64::from(is_sound && !stream.is_encrypted);
         }
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::decode::{DecodedItem, TcpStreamEvent, UdpDatagram};
-use crate::net::Endpoint;
+use crate::net::{Endpoint, SequenceNumber, Ssrc};
 use crate::time::{RtpTime, Timestamp};
 use crate::{rtp, sip};
 
@@ -16,7 +16,7 @@ use crate::{rtp, sip};
 #[derive(Debug, Default)]
 pub struct TrafficMonitor {
     plain: DatagramCounts,
-    streams: HashMap<(Endpoint, Endpoint, u32), RtpFlow>,
+    streams: HashMap<(Endpoint, Endpoint, Ssrc), RtpFlow>,
     signalling: HashMap<(Endpoint, Endpoint), [u64; 2]>,
     last_at: Option<Timestamp>,
     /// The last time without any datagram of at least [`SILENCE`]: start and length.
@@ -83,7 +83,7 @@ pub struct HostPairs {
 /// RTP packets of one SSRC on one flow.
 #[derive(Clone, Copy, Debug)]
 struct RtpFlow {
-    newest: u16,
+    newest: SequenceNumber,
     newest_at: Timestamp,
     newest_time: RtpTime,
     /// Bit n: the packet with the n-th number before the newest was seen.
@@ -198,7 +198,7 @@ impl HostPairs {
 }
 
 impl RtpFlow {
-    const fn new(sequence: u16, newest_at: Timestamp, newest_time: RtpTime) -> Self {
+    const fn new(sequence: SequenceNumber, newest_at: Timestamp, newest_time: RtpTime) -> Self {
         Self { newest: sequence, newest_at, newest_time, window: 1, packets: 1, expected: 1, copies: 0, jumps: 0 }
     }
 
@@ -210,7 +210,7 @@ impl RtpFlow {
         self.is_rtp() && (1..=GOES_ON).contains(&ahead) && time_ahead < GOES_ON_TIME
     }
 
-    fn handle(&mut self, sequence: u16) {
+    fn handle(&mut self, sequence: SequenceNumber) {
         let ahead = sequence.wrapping_sub(self.newest).cast_signed();
         match ahead {
             1..=MAX_DROPOUT => {
@@ -298,9 +298,9 @@ mod tests {
     use super::*;
 
     fn stream(sequences: &[u16]) -> RtpFlow {
-        let mut stream = RtpFlow::new(sequences[0], Timestamp::EPOCH, RtpTime(0));
+        let mut stream = RtpFlow::new(SequenceNumber(sequences[0]), Timestamp::EPOCH, RtpTime(0));
         for s in &sequences[1..] {
-            stream.handle(*s);
+            stream.handle(SequenceNumber(*s));
         }
         stream
     }

@@ -3,6 +3,7 @@
 mod redundancy;
 mod sequence_order;
 
+use crate::net::PayloadType;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ pub(super) struct StreamPlayer {
 
 /// The decoder of one format of one payload type.
 struct FormatDecoder {
-    pt: u8,
+    pt: PayloadType,
     format: Arc<PayloadFormat>,
     decoder: Option<Box<dyn SpeechDecoder>>,
     silence: SilenceBehavior,
@@ -256,7 +257,7 @@ impl StreamPlayer {
     fn unpack(
         &mut self,
         packet: &PacketEntry<'_>,
-        pt: u8,
+        pt: PayloadType,
         known: &DecidedStream,
         sample_rate: u32,
     ) -> Result<UnpackedPayload, NoSound> {
@@ -313,7 +314,7 @@ impl StreamPlayer {
     /// Returns the index of a format's decoder.
     fn working_decoder(
         &mut self,
-        pt: u8,
+        pt: PayloadType,
         format: &Arc<PayloadFormat>,
         sample_rate: u32,
     ) -> Result<usize, UndecodableReason> {
@@ -324,7 +325,7 @@ impl StreamPlayer {
         }
     }
 
-    fn decoder_index(&mut self, pt: u8, format: &Arc<PayloadFormat>, sample_rate: u32) -> usize {
+    fn decoder_index(&mut self, pt: PayloadType, format: &Arc<PayloadFormat>, sample_rate: u32) -> usize {
         if let Some(decoder) = self.decoders.iter().position(|known| known.pt == pt && known.format == *format) {
             return decoder;
         }

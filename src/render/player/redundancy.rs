@@ -5,6 +5,7 @@ use super::{
     UndecodableReason,
 };
 use crate::call::decision::PayloadFormat;
+use crate::net::PayloadType;
 use crate::render::plan::{DecidedStream, PlayoutTime, is_on_timeline};
 use crate::rtp::redundancy;
 
@@ -86,7 +87,7 @@ impl StreamPlayer {
     }
 
     /// Returns the decoder's index for a payload type within RED.
-    fn decoder_within(&mut self, known: &DecidedStream, pt: u8, sample_rate: u32) -> Result<usize, NoSound> {
+    fn decoder_within(&mut self, known: &DecidedStream, pt: PayloadType, sample_rate: u32) -> Result<usize, NoSound> {
         let format =
             known.formats.get(&pt).and_then(Option::as_ref).ok_or(UndecodableReason::UnknownPayloadType(pt))?;
         if !is_on_timeline(format) {

@@ -4,6 +4,7 @@
 //! packet or a sender that restarts, e.g. from 0 at each hold. A late packet is not played, so the RTP timestamps
 //! decide between the two.
 
+use crate::net::SequenceNumber;
 use std::time::Duration;
 
 use crate::render::plan::PlayoutTime;
@@ -49,9 +50,9 @@ impl SequenceMark {
 impl SequenceOrder {
     /// Returns the extended number of a packet, or `None` if a later packet was already played. `mark` is `None` for a
     /// packet without a playout time.
-    pub(super) fn extend(&mut self, sequence: u16, mark: Option<SequenceMark>) -> Option<u64> {
+    pub(super) fn extend(&mut self, sequence: SequenceNumber, mark: Option<SequenceMark>) -> Option<u64> {
         let Some(newest) = self.newest else {
-            return Some(self.set_newest(FIRST_CYCLE + u64::from(sequence), mark));
+            return Some(self.set_newest(FIRST_CYCLE + u64::from(sequence.0), mark));
         };
         let step = step_to(sequence, newest);
         // The step leads back to the old numbering: a single stray packet had interrupted it.
@@ -61,7 +62,7 @@ impl SequenceOrder {
                 .is_some_and(|(before_restart, _)| step_to(sequence, before_restart).abs() < step.abs());
         if returns || step.abs() > MAX_DROPOUT || (step <= 0 && self.is_restart(step, mark)) {
             // Two cycles on, so that no packet counts as lost or late.
-            let extended = (newest | 0xFFFF) + 1 + 0x1_0000 + u64::from(sequence);
+            let extended = (newest | 0xFFFF) + 1 + 0x1_0000 + u64::from(sequence.0);
             self.before_restart = Some((newest, extended + MAX_MISORDER as u64));
             return Some(self.set_newest(extended, mark));
         }
@@ -106,8 +107,8 @@ impl SequenceOrder {
 }
 
 /// Returns the step from an extended number to the nearest number with these low 16 bits.
-fn step_to(sequence: u16, from: u64) -> i64 {
-    i64::from(sequence.wrapping_sub(from as u16) as i16)
+fn step_to(sequence: SequenceNumber, from: u64) -> i64 {
+    i64::from(sequence.distance_from(SequenceNumber(from as u16)))
 }
 
 /// RFC 3550 appendix A.1: a larger step is a restart.

@@ -49,7 +49,11 @@ fn talk(spool: &mut DiskSpool) {
     put(spool, 0.0, b"INVITE sip:b SIP/2.0\r\n", KeptBytes::Whole);
     spool.decide(LEG, at_ms(1.0), &Decision::Join { conversation: "second".to_owned() });
     let (src, dst) = SpoolBuilder::flow(Side::Caller);
-    spool.decide(LEG, at_ms(10.0), &Decision::Stream { stream: 0, src, dst, ssrc: 9, side: Side::Caller });
+    spool.decide(
+        LEG,
+        at_ms(10.0),
+        &Decision::Stream { stream: 0, src, dst, ssrc: crate::net::Ssrc(9), side: Side::Caller },
+    );
     for n in 0..3_000 {
         let ms = 20.0 + f64::from(n) * 20.0;
         match n {
@@ -57,7 +61,7 @@ fn talk(spool: &mut DiskSpool) {
             2_000 => put(spool, ms, &rtp(n), KeptBytes::Header(12)),
             2_500 => {
                 let format: Option<PayloadFormat> = Some(format_of("PCMA", 8_000));
-                spool.decide(LEG, at_ms(ms), &Decision::Payload { stream: 0, pt: 8, format });
+                spool.decide(LEG, at_ms(ms), &Decision::Payload { stream: 0, pt: crate::net::PayloadType(8), format });
                 put(spool, ms, &rtp(n), KeptBytes::Whole);
             }
             _ => put(spool, ms, &rtp(n), KeptBytes::Whole),
