@@ -194,7 +194,7 @@ mod tests {
     const MS_20: Option<i64> = Some(20_000_000);
 
     #[test]
-    fn a_right_clock_is_believed() {
+    fn correct_clock_is_kept() {
         for length in [None, MS_20] {
             assert_eq!(detected(8_000, 160, length), MediaClock::Clock(8_000));
             assert_eq!(detected(48_000, 960, length), MediaClock::Clock(48_000));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn stamps_in_milliseconds_and_g722_at_16000_are_found_out() {
+    fn timestamps_in_milliseconds_and_g722_at_16000_are_detected() {
         for length in [None, MS_20] {
             assert_eq!(detected(8_000, 20, length), MediaClock::Clock(1_000));
             assert_eq!(detected(8_000, 320, length), MediaClock::Clock(16_000));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_clock_that_nobody_uses_packets_are_counted() {
+    fn packets_are_counted_when_no_known_clock_fits() {
         for length in [None, MS_20] {
             for ticks in [0, 1, 53, 1_800] {
                 assert_eq!(
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_burst_nothing_is_learned() {
+    fn packet_bursts_do_not_change_the_announced_clock() {
         let mut finder = ClockRateDetector::new(&format("OPUS", 48_000));
         for n in 0..40_u32 {
             // Four packets at once, each 80 ms.

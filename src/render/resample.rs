@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tone_keeps_its_place_and_level_between_all_rates_of_calls() {
+    fn tone_keeps_position_and_level_between_all_call_rates() {
         let rates = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
         for from in rates {
             for to in [8_000, 16_000, 48_000] {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_lower_rate_cannot_hold_is_gone() {
+    fn frequencies_above_the_lower_rate_are_removed() {
         for (from, hz) in [(16_000, 4_300.0), (16_000, 7_000.0), (48_000, 5_000.0), (48_000, 20_000.0)] {
             let out = resampled(from, 8_000, &tone(from, hz, 0.5), 320);
             let loudest = out[400..3_600].iter().map(|s| s.unsigned_abs()).max().unwrap();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_output_is_as_long_as_the_input_and_does_not_depend_on_the_pieces() {
+    fn output_length_equals_input_length_for_any_chunk_size() {
         let samples: Vec<i16> = (0..10_007u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 18) as i16).collect();
         for (from, to, length) in [(8_000, 16_000, 20_014), (16_000, 8_000, 5_004), (48_000, 16_000, 3_336)] {
             let whole = resampled(from, to, &samples, samples.len());
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn after_finish_it_begins_anew() {
+    fn resampler_restarts_after_finish() {
         let samples = tone(8_000, 700.0, 0.1);
         let mut resampler = Resampler::new(8_000, 16_000).unwrap();
         let (mut first, mut second) = (Vec::new(), Vec::new());
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn full_scale_does_not_wrap() {
+    fn full_scale_input_does_not_overflow() {
         let square: Vec<i16> = (0..4_000).map(|n| if n / 20 % 2 == 0 { i16::MAX } else { i16::MIN }).collect();
         let out = resampled(8_000, 16_000, &square, 160);
         // The middle of each half wave has the sign of the input.
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_that_make_no_sense_are_refused() {
+    fn absurd_rates_are_refused() {
         assert!(Resampler::new(0, 8_000).is_none());
         assert!(Resampler::new(8_000, 0).is_none());
         assert!(Resampler::new(48_001, 8_000).is_none());

@@ -1,4 +1,4 @@
-//! Made-up streams whose every 20 ms can be recognised: the recording must have each where it was heard.
+//! Renders streams in which every 20 ms can be recognised, and checks the position of each.
 
 use super::*;
 use crate::call::record::Side;
@@ -6,7 +6,7 @@ use crate::net::{PayloadType, Ssrc};
 use crate::spool::testkit::{SpoolBuilder, TestRtp, at_ms, format_of};
 use crate::time::Timestamp;
 
-/// A sender of mu-law whose sound at each sample is a code of its media time.
+/// A sender of mu-law with a payload that shows the packet's number.
 struct TestSender {
     stream: u32,
     side: Side,
@@ -23,8 +23,8 @@ impl TestSender {
         Self { stream, side, sequence: 65_500, time: u32::MAX - 8_000, ptime_ms: 20, pt: 0, sent: 0 }
     }
 
-    /// The payload of the next packet: a click of the loudest value at its first sample, else a level that tells
-    /// its number.
+    /// Returns the next payload: a click of the loudest value at the first sample, then a level that shows the packet's
+    /// number.
     fn payload(&self) -> Vec<u8> {
         let mut payload = vec![level(self.sent); 8 * self.ptime_ms as usize];
         payload[0] = CLICK;
@@ -48,7 +48,7 @@ impl TestSender {
         self.skip();
     }
 
-    /// Packets one after the other from `from_ms` on.
+    /// Sends packets without a pause, starting at `from_ms`. Returns the end in ms.
     fn talk(&mut self, spool: &mut SpoolBuilder, from_ms: f64, packets: u32) -> f64 {
         let mut now = from_ms;
         for _ in 0..packets {
@@ -59,7 +59,7 @@ impl TestSender {
     }
 }
 
-/// mu-law 0x80 is +32124; the levels below are all far from it and from silence.
+/// mu-law 0x80 is +32124. The levels below are far from it and from silence.
 const CLICK: u8 = 0x80;
 
 fn level(number: u32) -> u8 {
@@ -90,7 +90,7 @@ fn rendered(spool: &SpoolBuilder) -> (RenderPlan, RenderReport, Vec<[i16; 2]>) {
     (plan, report, frames)
 }
 
-/// Positions of clicks of a channel, ms.
+/// Returns the positions of a channel's clicks, ms.
 fn clicks(frames: &[[i16; 2]], side: Side) -> Vec<f64> {
     let loud = frames.iter().enumerate().filter(|(_, frame)| frame[side.channel()] == 32_124);
     loud.map(|(n, _)| n as f64 / 8.0).collect()
@@ -108,11 +108,11 @@ fn every(from: f64, step: f64, count: usize) -> Vec<f64> {
 }
 
 #[test]
-fn both_sides_stand_where_they_were_heard_and_sequence_and_stamps_wrap() {
+fn both_sides_keep_positions_across_sequence_and_timestamp_wraps() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     let mut callee = TestSender::new(&mut spool, Side::Callee);
-    // 100 packets: the sequence wraps after 36, the stamps after 50.
+    // 100 packets: the sequence number wraps after 36, the timestamp after 50.
     for n in 0..100 {
         caller.send(&mut spool, at_ms(100.0 + 20.0 * f64::from(n)));
         callee.send(&mut spool, at_ms(107.0 + 20.0 * f64::from(n)));
@@ -126,7 +126,7 @@ fn both_sides_stand_where_they_were_heard_and_sequence_and_stamps_wrap() {
 }
 
 #[test]
-fn a_pause_of_any_length_keeps_its_place_whether_the_stamps_count_it_or_not() {
+fn pauses_keep_their_length_with_and_without_counting_timestamps() {
     for pause_ms in [80.0, 2_500.0, 31_000.0, 121_000.0, 1_200_000.0] {
         for stamps_run_on in [true, false] {
             let mut spool = started();
@@ -149,7 +149,7 @@ fn a_pause_of_any_length_keeps_its_place_whether_the_stamps_count_it_or_not() {
 }
 
 #[test]
-fn jitter_and_a_late_first_packet_do_not_move_a_spurt() {
+fn jitter_and_a_late_first_packet_do_not_move_talk_spurts() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     // Up to 60 ms of jitter; every seventh packet is on time. The first packet is 55 ms late.
@@ -163,7 +163,7 @@ fn jitter_and_a_late_first_packet_do_not_move_a_spurt() {
 }
 
 #[test]
-fn a_drift_of_500_ppm_is_followed_for_an_hour_without_a_step() {
+fn drift_of_500_ppm_is_followed_for_an_hour_without_steps() {
     for ppm in [500.0, -500.0] {
         let mut spool = started();
         let mut caller = TestSender::new(&mut spool, Side::Caller);
@@ -176,10 +176,11 @@ fn a_drift_of_500_ppm_is_followed_for_an_hour_without_a_step() {
         }
         let (_, report, frames) = rendered(&ended(spool, 3_602_000.0));
         let got = clicks(&frames, Side::Caller);
-        // The envelope looks 2 s each way, and is averaged over as much: 1 ms, and at the ends another.
+        // The smallest lag is taken over 2 s each way and averaged over as much: 1 ms of error, and 1 ms more at the
+        // ends.
         assert_near(&got, &heard, 2.0);
         assert!((report.sides[0].clock_drift_ppm.unwrap() - ppm).abs() < 1.0);
-        // A sample is left out or put in; nothing jumps.
+        // Single samples are removed or inserted; no position jumps.
         let steps = got.windows(2).map(|pair| ((pair[1] - pair[0]) * 8.0).round() as i64);
         assert!(steps.clone().all(|samples| (959..=961).contains(&samples)));
         let silent = frames.iter().skip(80).take(28_000_000).filter(|frame| frame[0] == 0).count();
@@ -188,7 +189,7 @@ fn a_drift_of_500_ppm_is_followed_for_an_hour_without_a_step() {
 }
 
 #[test]
-fn lost_packets_are_concealed_for_60_ms_and_what_follows_keeps_its_place() {
+fn lost_packets_are_concealed_for_60_ms_without_moving_later_sound() {
     for lost in [1_u32, 3, 50] {
         let mut spool = started();
         let mut caller = TestSender::new(&mut spool, Side::Caller);
@@ -203,7 +204,7 @@ fn lost_packets_are_concealed_for_60_ms_and_what_follows_keeps_its_place() {
         expected.extend(every(again, 20.0, 100));
         let got: Vec<f64> =
             clicks(&frames, Side::Caller).into_iter().filter(|at| *at < gap - 1.0 || *at > again - 1.0).collect();
-        // The first sample after a gap is blended with the made-up sound, so its click may be gone.
+        // The first sample after a gap is blended with the concealment, so its click may be missing.
         let missing: Vec<f64> = expected.iter().copied().filter(|e| !got.iter().any(|g| (g - e).abs() < 0.3)).collect();
         assert!(missing.iter().all(|at| (at - again).abs() < 0.3), "{missing:?}");
         assert_eq!(report.sides[0].concealed_us, u64::from(lost.min(3)) * 20_000);
@@ -215,7 +216,7 @@ fn lost_packets_are_concealed_for_60_ms_and_what_follows_keeps_its_place() {
 }
 
 #[test]
-fn reordered_and_repeated_packets_are_put_in_order_once() {
+fn reordered_and_duplicate_packets_are_played_once_in_order() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     let stream = (caller.stream, caller.side);
@@ -224,7 +225,7 @@ fn reordered_and_repeated_packets_are_put_in_order_once() {
         packets.push((at_ms(100.0 + 20.0 * f64::from(n)), caller.sequence, caller.time, caller.payload()));
         caller.skip();
     }
-    // Every tenth changes places with the next and every fifteenth comes twice.
+    // Every tenth packet changes places with the next, and every fifteenth is duplicated.
     for n in (0..99).step_by(10) {
         let (a, b) = (packets[n].0, packets[n + 1].0);
         packets.swap(n, n + 1);
@@ -238,7 +239,7 @@ fn reordered_and_repeated_packets_are_put_in_order_once() {
         }
     }
     let (_, report, frames) = rendered(&ended(spool, 2_500.0));
-    // A packet that comes before its turn, before anything else has shown the lag, sets it: 20 ms early is then true.
+    // A packet that overtakes others before the lag is known sets the lag: 20 ms early is then correct.
     let got = clicks(&frames, Side::Caller);
     assert_eq!(got.len(), 100);
     let steps: Vec<f64> = got.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -247,7 +248,7 @@ fn reordered_and_repeated_packets_are_put_in_order_once() {
 }
 
 #[test]
-fn a_changed_packet_time_keeps_its_place() {
+fn changed_packet_duration_keeps_positions() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     let mut expected = Vec::new();
@@ -263,7 +264,7 @@ fn a_changed_packet_time_keeps_its_place() {
 }
 
 #[test]
-fn a_new_ssrc_takes_over_and_a_second_voice_at_once_wins_without_making_anything_longer() {
+fn newest_of_overlapping_streams_wins_without_extending_the_recording() {
     let mut spool = started();
     let mut first = TestSender::new(&mut spool, Side::Callee);
     let mut second = TestSender::new(&mut spool, Side::Callee);
@@ -280,7 +281,7 @@ fn a_new_ssrc_takes_over_and_a_second_voice_at_once_wins_without_making_anything
 }
 
 #[test]
-fn jumping_stamps_and_a_restarted_sequence_keep_the_sound_where_it_was_heard() {
+fn jumping_timestamps_and_restarted_sequence_keep_positions() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     let mut now = 100.0;
@@ -292,14 +293,15 @@ fn jumping_stamps_and_a_restarted_sequence_keep_the_sound_where_it_was_heard() {
     caller.time = 5;
     now = caller.talk(&mut spool, now, 60);
     let (_, report, frames) = rendered(&ended(spool, now + 10.0));
-    // The small jump (123 ticks, 15 ms) is below a step: it is taken in slowly, in some seconds.
+    // The small jump (123 ticks, 15 ms) is below a step, so the timeline follows it within some seconds.
     assert_near(&clicks(&frames, Side::Caller), &every(100.0, 20.0, 300), 16.0);
     assert_eq!(report.sides[0].concealed_us, 0);
 }
 
 #[test]
-fn a_sequence_that_begins_again_a_little_lower_loses_nothing() {
-    // 60 is less than RFC 3550 appendix A.1 takes for a restart: there, stamps that go on tell it from a late packet.
+fn sequence_restarting_slightly_lower_loses_no_packets() {
+    // 60 is less than the restart threshold of RFC 3550 appendix A.1. There, timestamps that continue prove a restart
+    // and not a late packet.
     for back in [60_u16, 400, 2_500] {
         for (pause_ms, stamps_jump) in [(0.0, 0), (0.0, 123_456_789), (31_000.0, 0), (31_000.0, 0x9000_0000)] {
             let mut spool = started();
@@ -324,19 +326,19 @@ fn a_sequence_that_begins_again_a_little_lower_loses_nothing() {
 }
 
 #[test]
-fn a_packet_that_comes_after_its_turn_is_late_and_moves_nothing() {
+fn late_packet_is_counted_and_moves_nothing() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     caller.talk(&mut spool, 100.0, 100);
     let (sequence, time, payload) = (caller.sequence, caller.time, caller.payload());
     caller.skip();
     caller.talk(&mut spool, 2_120.0, 200);
-    // 3 s after its turn: the others waited 2 s for it.
+    // 3 s late, but the others waited only 2 s for it.
     let rtp = TestRtp { pt: 0, sequence, time, payload: &payload };
     spool.rtp(at_ms(5_105.0), (caller.stream, caller.side), rtp);
     let (_, report, frames) = rendered(&ended(spool, 6_200.0));
     let mut expected = every(100.0, 20.0, 301);
-    // Its own click is gone, and that of the packet after it is blended with what was made up.
+    // The packet's own click is missing, and the click after it is blended with the concealment.
     expected.drain(100..102);
     assert_near(&clicks(&frames, Side::Caller), &expected, 0.13);
     let side = &report.sides[0];
@@ -344,7 +346,7 @@ fn a_packet_that_comes_after_its_turn_is_late_and_moves_nothing() {
 }
 
 #[test]
-fn the_longest_run_of_lost_packets_is_told_and_a_restart_is_none() {
+fn burst_loss_is_reported_and_a_restart_is_no_loss() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     let mut now = caller.talk(&mut spool, 100.0, 100);
@@ -354,7 +356,7 @@ fn the_longest_run_of_lost_packets_is_told_and_a_restart_is_none() {
     }
     caller.sequence = caller.sequence.wrapping_add(20_000);
     now = caller.talk(&mut spool, now, 100);
-    // Now and then a packet of an older numbering (a keep-alive of a broken device) is no loss of what lies between.
+    // Single packets of an older numbering, e.g. keep-alives of a broken device, are no loss of the packets between.
     for _ in 0..5 {
         let payload = caller.payload();
         let rtp =
@@ -368,7 +370,7 @@ fn the_longest_run_of_lost_packets_is_told_and_a_restart_is_none() {
 }
 
 #[test]
-fn stamps_in_milliseconds_are_found_out_and_obeyed() {
+fn timestamps_in_milliseconds_are_detected_and_used() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     let mut now = 100.0;
@@ -384,8 +386,8 @@ fn stamps_in_milliseconds_are_found_out_and_obeyed() {
 }
 
 #[test]
-fn stamps_that_mean_nothing_are_not_believed_and_the_packets_lengths_are_counted() {
-    // What a broken sender writes: always the same, one a packet, 20 ms for packets of 30 ms, another clock.
+fn useless_timestamps_are_replaced_by_packet_durations() {
+    // Timestamps of broken senders: constant, one a packet, 20 ms for packets of 30 ms, another clock.
     type TestStamp = fn(u32) -> u32;
     let broken: [(&str, u32, TestStamp); 4] = [
         ("constant", 20, |_| 77),
@@ -399,7 +401,7 @@ fn stamps_that_mean_nothing_are_not_believed_and_the_packets_lengths_are_counted
         caller.ptime_ms = ptime_ms;
         let step = f64::from(ptime_ms);
         let mut expected = Vec::new();
-        // A network with jitter, and a pause of 5 s in which the sender's numbers stand still.
+        // Jitter, and a pause of 5 s in which timestamps and sequence numbers stand still.
         for n in 0..300_u32 {
             let pause = if n >= 200 { 5_000.0 } else { 0.0 };
             let heard = 100.0 + step * f64::from(n) + pause;
@@ -417,7 +419,7 @@ fn stamps_that_mean_nothing_are_not_believed_and_the_packets_lengths_are_counted
 }
 
 #[test]
-fn with_stamps_that_mean_nothing_what_is_lost_is_still_missing_and_the_rest_in_its_place() {
+fn useless_timestamps_keep_gaps_and_positions_of_packets() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     let mut expected = Vec::new();
@@ -425,7 +427,7 @@ fn with_stamps_that_mean_nothing_what_is_lost_is_still_missing_and_the_rest_in_i
         caller.time = 0;
         let at = 100.0 + 20.0 * f64::from(n);
         match n % 50 {
-            // Two lost, and two that change places.
+            // Two packets are lost, and two change places.
             20 | 21 => caller.skip(),
             _ => caller.send(&mut spool, at_ms(at + if n % 50 == 30 { 25.0 } else { 0.0 })),
         }
@@ -442,12 +444,13 @@ fn with_stamps_that_mean_nothing_what_is_lost_is_still_missing_and_the_rest_in_i
 }
 
 #[test]
-fn telephone_events_and_withheld_payload_are_silent_and_move_nothing() {
+fn telephone_events_and_withheld_payloads_are_silent_and_move_nothing() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     spool.payload(at_ms(0.0), caller.stream, 101, Some(format_of("TELEPHONE-EVENT", 8_000)));
     caller.talk(&mut spool, 100.0, 50);
-    // 200 ms of an event: ten packets with one stamp; the sequence goes on, the sound's stamps do too.
+    // An event of 200 ms: ten packets with one timestamp. The sequence numbers continue, and so do the timestamps of
+    // the sound.
     let stamp = caller.time;
     for n in 0..10 {
         let rtp = TestRtp { pt: 101, sequence: caller.sequence, time: stamp, payload: &[5, 10, 0, 160] };
@@ -490,20 +493,20 @@ fn comfort_noise_lasts_until_the_next_speech() {
     assert_near(&clicks(&frames, Side::Caller), &expected, 0.13);
     let noise = &frames[1_100 * 8 + 1..9_100 * 8 - 2];
     let quiet = noise.iter().filter(|frame| frame[0] == 0).count();
-    // -50 dBov is an amplitude of some 100: nearly no sample is exactly 0.
+    // -50 dBov is an amplitude of about 100, so nearly no sample is 0.
     assert!(quiet < noise.len() / 20, "{quiet} of {} are silent", noise.len());
     assert!(noise.iter().all(|frame| frame[0].abs() < 400));
     assert_eq!((report.sides[0].comfort, report.sides[0].concealed_us), (1, 0));
 }
 
 #[test]
-fn a_pause_without_loss_is_silent_with_every_codec_without_descriptors() {
+fn pause_without_loss_is_silent_for_codecs_without_silence_descriptors() {
     for (encoding, bytes) in [("PCMA", 160), ("L8", 160), ("L16", 320), ("G721", 80), ("G726-32", 80), ("GSM", 33)] {
         let mut spool = started();
         let mut caller = TestSender::new(&mut spool, Side::Caller);
         spool.payload(at_ms(0.0), caller.stream, 97, Some(format_of(encoding, 8_000)));
         caller.pt = 97;
-        // Loud sound for 200 ms; then the stamps advance by 400 ms and no packet is missing.
+        // Loud sound for 200 ms. Then the timestamps advance by 400 ms, and no packet is missing.
         let payload: Vec<u8> = (0..bytes).map(|n| if n % 20 < 10 { 0xD4 } else { 0x2B }).collect();
         (0..10).for_each(|n| caller.send_as(&mut spool, at_ms(100.0 + 20.0 * f64::from(n)), &payload));
         caller.time = caller.time.wrapping_add(400 * 8);
@@ -516,10 +519,10 @@ fn a_pause_without_loss_is_silent_with_every_codec_without_descriptors() {
 }
 
 #[test]
-fn what_lies_outside_the_recorded_part_is_cut_to_the_sample() {
+fn sound_outside_the_recorded_span_is_cut_to_the_sample() {
     let mut spool = SpoolBuilder::new();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
-    // From 0 to 2,000 ms; recorded from 1,005 to 1,495 ms.
+    // Sound from 0 to 2,000 ms; recorded from 1,005 to 1,495 ms.
     spool.decide(at_ms(1_005.0), crate::call::decision::Decision::Start);
     caller.talk(&mut spool, 0.0, 100);
     spool.end(at_ms(1_495.0));
@@ -527,12 +530,12 @@ fn what_lies_outside_the_recorded_part_is_cut_to_the_sample() {
     assert_eq!(plan.samples, 490 * 8);
     assert_near(&clicks(&frames, Side::Caller), &every(15.0, 20.0, 24), 0.13);
     assert!(frames[0][0] != 0 && frames[490 * 8 - 1][0] != 0, "packets across the edges are cut, not dropped");
-    // 24 begin inside and one began before.
+    // 24 packets begin inside, and one began before.
     assert_eq!(report.sides[0].decoded, 25);
 }
 
 #[test]
-fn early_media_written_late_is_sorted_and_a_call_without_an_end_ends_with_its_last_packet() {
+fn early_media_is_sorted_and_last_packet_ends_unfinished_call() {
     let mut spool = SpoolBuilder::new();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     let mut callee = TestSender::new(&mut spool, Side::Callee);
@@ -546,7 +549,7 @@ fn early_media_written_late_is_sorted_and_a_call_without_an_end_ends_with_its_la
 }
 
 #[test]
-fn what_cannot_be_decoded_is_silent_and_counted_by_reason() {
+fn undecodable_packets_are_silent_and_counted_by_reason() {
     use crate::call::decision::{Decision, MissingKeyReason};
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
@@ -573,12 +576,12 @@ fn what_cannot_be_decoded_is_silent_and_counted_by_reason() {
 }
 
 #[test]
-fn a_wideband_side_makes_the_recording_wideband_and_the_narrow_side_keeps_its_place() {
+fn wideband_side_makes_recording_wideband_and_narrowband_side_keeps_positions() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     let callee = TestSender::new(&mut spool, Side::Callee);
     spool.payload(at_ms(0.0), callee.stream, 9, Some(format_of("G722", 8_000)));
-    // One click in 100 ms of silence: linear interpolation is no matter there.
+    // One click in 100 ms of silence, so that interpolation does not matter.
     for n in 0..50_u32 {
         let mut payload = vec![0xFF; 160];
         if n % 5 == 0 {
@@ -594,7 +597,7 @@ fn a_wideband_side_makes_the_recording_wideband_and_the_narrow_side_keeps_its_pl
     for n in 0..10 {
         let from = (100 + 100 * n) * 16;
         let loudest = (from..from + 1_600).max_by_key(|&at| frames[at][0].abs()).unwrap();
-        // The four samples of a click are 160 to 167 samples of 16 kHz after their packet's beginning.
+        // The four samples of a click are samples 160 to 167 of their packet at 16 kHz.
         assert!((160..=167).contains(&(loudest - from)), "{}", loudest - from);
     }
 }
@@ -612,13 +615,13 @@ fn the_same_spool_gives_the_same_samples() {
 }
 
 #[test]
-fn a_paused_time_is_silent() {
+fn paused_span_is_silent() {
     use crate::call::decision::Decision;
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     caller.talk(&mut spool, 100.0, 20);
     spool.decide(at_ms(500.0), Decision::Pause);
-    // Even if payload was kept by mistake, it is not heard.
+    // Payload that was kept by mistake is not played.
     caller.talk(&mut spool, 500.0, 20);
     spool.decide(at_ms(900.0), Decision::Resume);
     caller.talk(&mut spool, 900.0, 20);
@@ -628,7 +631,7 @@ fn a_paused_time_is_silent() {
 }
 
 #[test]
-fn whatever_the_stamps_say_the_recording_has_its_length_and_nothing_panics() {
+fn random_timestamps_never_panic_or_change_the_recording_length() {
     for seed in 0..40 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut spool = started();
@@ -640,7 +643,7 @@ fn whatever_the_stamps_say_the_recording_has_its_length_and_nothing_panics() {
         }
         let (mut sequence, mut time) = (random.u16(..), random.u32(..));
         for _ in 0..400 {
-            // Seeds differ in how wild they are: from a jump now and then to noise.
+            // The higher the seed, the more often sequence and timestamps jump.
             if random.u64(..40) < seed {
                 (sequence, time) = (random.u16(..), random.u32(..));
             }
@@ -657,14 +660,14 @@ fn whatever_the_stamps_say_the_recording_has_its_length_and_nothing_panics() {
 }
 
 #[test]
-fn a_damaged_stamp_does_not_make_a_file_of_centuries() {
+fn damaged_capture_time_is_bounded_to_a_week() {
     let mut spool = started();
     spool.end(Timestamp::from_nanos(i64::MAX));
     let plan = plan(&spool.source(), &RenderOptions::default()).unwrap();
     assert_eq!(plan.samples, 7 * 24 * 3_600 * 8_000);
 }
 
-/// Sends each packet as RED (payload type 121) with the one before it repeated.
+/// Sends each packet as RED (payload type 121) with the previous packet as redundant block.
 struct RedundantSender {
     sender: TestSender,
     before: Vec<u8>,
@@ -679,10 +682,10 @@ impl RedundantSender {
         Self { sender, before: Vec::new() }
     }
 
-    /// The next packet reaches the mirror, or is lost.
+    /// Sends the next packet, or loses it.
     fn send(&mut self, spool: &mut SpoolBuilder, at_ms_: f64, arrives: bool) {
         let payload = self.sender.payload();
-        // RFC 2198 section 3: F, payload type 0, 160 ticks earlier, its length; then the primary's type.
+        // RFC 2198 section 3: F bit, payload type 0, 160 ticks earlier, length; then the primary block's type.
         let header = 1_u32 << 31 | 160 << 10 | self.before.len() as u32;
         let mut red = if self.before.is_empty() { Vec::new() } else { header.to_be_bytes().to_vec() };
         red.push(0);
@@ -697,7 +700,7 @@ impl RedundantSender {
 }
 
 #[test]
-fn of_redundant_audio_every_tenth_packet_may_be_lost_and_nothing_is_made_up() {
+fn redundant_blocks_replace_every_tenth_packet_without_concealment() {
     let mut spool = started();
     let mut caller = RedundantSender::new(&mut spool, "0/0");
     for n in 0..200_u32 {
@@ -708,7 +711,7 @@ fn of_redundant_audio_every_tenth_packet_may_be_lost_and_nothing_is_made_up() {
     assert_near(&clicks(&frames, Side::Caller), &every(100.0, 20.0, 200), 0.13);
     let side = &report.sides[0];
     assert_eq!((side.decoded, side.repaired, side.concealed_us), (180, 20, 0));
-    // The level of each packet is its own, that of the repeated ones too.
+    // Each packet has its own level, the restored packets too.
     for n in [6_u32, 7, 8, 17, 18] {
         let middle = frames[(800 + 160 * n + 80) as usize][0];
         let told = {
@@ -722,7 +725,7 @@ fn of_redundant_audio_every_tenth_packet_may_be_lost_and_nothing_is_made_up() {
 }
 
 #[test]
-fn of_more_loss_than_redundancy_the_rest_is_concealed() {
+fn loss_beyond_redundancy_is_concealed() {
     let mut spool = started();
     let mut caller = RedundantSender::new(&mut spool, "0/0");
     for n in 0..100_u32 {
@@ -730,7 +733,7 @@ fn of_more_loss_than_redundancy_the_rest_is_concealed() {
     }
     let (_, report, frames) = rendered(&ended(spool, 2_500.0));
     let mut expected = every(100.0, 20.0, 100);
-    // The third of the lost is repeated by the packet after it; the made-up sound before it is blended into its click.
+    // The next packet restores the third lost packet. The concealment before it is blended into its click.
     expected.drain(50..53);
     assert_near(&clicks(&frames, Side::Caller), &expected, 0.13);
     let side = &report.sides[0];
@@ -738,7 +741,7 @@ fn of_more_loss_than_redundancy_the_rest_is_concealed() {
 }
 
 #[test]
-fn redundant_audio_of_an_unknown_codec_is_named_and_rubbish_in_it_is_counted() {
+fn unknown_codec_and_damage_in_red_are_counted_by_reason() {
     let mut spool = started();
     let mut caller = RedundantSender::new(&mut spool, "97/97");
     spool.payload(at_ms(0.0), caller.sender.stream, 97, Some(format_of("G723", 8_000)));

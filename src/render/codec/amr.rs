@@ -1,4 +1,4 @@
-//! AMR and AMR-WB: RTP payloads of RFC 4867, bandwidth-efficient and octet-aligned.
+//! AMR and AMR-WB, with RTP payloads of RFC 4867, bandwidth-efficient and octet-aligned.
 
 use codec_core::codecs::amr::{AmrCodec, AmrFrameType, AmrPayloadCodec, AmrPayloadConfig, AmrPayloadFrame, AmrVariant};
 use codec_core::types::{CodecConfig, CodedFrame, FrameKind, VariableRateCodec};
@@ -7,20 +7,20 @@ use super::conceal::{DtxState, FrameConcealer};
 use super::{DecodeError, SpeechDecoder, fmtp};
 use crate::codec::AmrBand;
 
-/// Decoder of one AMR or AMR-WB stream.
+/// Decodes one AMR or AMR-WB stream.
 pub struct AmrDecoder {
     codec: AmrCodec,
     payloads: AmrPayloadCodec,
     variant: AmrVariant,
-    /// The last speech mode: a lost frame has none of its own.
+    /// The last speech mode. A lost frame is concealed in this mode.
     mode: u8,
     dtx: DtxState,
-    made_up: FrameConcealer,
+    concealer: FrameConcealer,
 }
 
 impl AmrDecoder {
-    /// A decoder for what the `fmtp` line says (RFC 4867 section 8.1). `None` for interleaving, which spreads frames over
-    /// packets and which no SIP device is known to use.
+    /// Returns a decoder for the parameters of a `fmtp` line (RFC 4867 section 8.1). Returns `None` for interleaving,
+    /// which no known SIP device uses.
     pub fn new(band: AmrBand, parameters: &str) -> Option<Self> {
         let (variant, config) = match band {
             AmrBand::Narrow => (AmrVariant::NarrowBand, CodecConfig::amr_nb()),
@@ -30,7 +30,7 @@ impl AmrDecoder {
         if fmtp(parameters, "interleaving").is_some() {
             return None;
         }
-        // RFC 4867 section 8.1: the check sums of frames and the sorting of their octets come with octet alignment only.
+        // RFC 4867 section 8.1: frame CRCs and robust sorting imply octet alignment.
         let (crc, sorted) = (on("crc"), on("robust-sorting"));
         let mut payload = match on("octet-align") || crc || sorted {
             true => AmrPayloadConfig::octet_aligned(variant),
@@ -43,11 +43,11 @@ impl AmrDecoder {
             variant,
             mode: 0,
             dtx: DtxState::Talking,
-            made_up: FrameConcealer::new(variant.sample_rate()),
+            concealer: FrameConcealer::new(variant.sample_rate()),
         })
     }
 
-    /// One frame of a payload. One that cannot be decoded is made up: its neighbours are good.
+    /// Decodes one frame of a payload. A frame that cannot be decoded is concealed, because its neighbours are good.
     fn frame(&mut self, frame: AmrPayloadFrame, out: &mut Vec<i16>) {
         self.dtx = match frame.frame_type {
             AmrFrameType::Speech(_) => DtxState::Talking,
@@ -67,7 +67,7 @@ impl AmrDecoder {
         self.play(&coded, out);
     }
 
-    /// Appends one frame of sound, whatever happens.
+    /// Appends exactly one frame of sound. A frame that the codec refuses is treated as lost.
     fn play(&mut self, coded: &CodedFrame, out: &mut Vec<i16>) {
         let lost = || CodedFrame { kind: FrameKind::Lost, mode: coded.mode, quality_ok: false, data: Vec::new() };
         let sound = self.codec.decode_frame(coded).or_else(|_| self.codec.decode_frame(&lost())).unwrap_or_default();
@@ -84,13 +84,13 @@ impl SpeechDecoder for AmrDecoder {
 
     fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
         if payload.len() < 2 {
-            return Err(DecodeError::Length); // request and table of contents take 10 bits
+            return Err(DecodeError::Length); // the request and one table of contents entry take 10 bits
         }
         let packet = self.payloads.unpack(payload).map_err(|_| DecodeError::Content)?;
         for frame in packet.frames {
             self.frame(frame, out);
         }
-        self.made_up.end();
+        self.concealer.end_gap();
         Ok(())
     }
 
@@ -98,9 +98,9 @@ impl SpeechDecoder for AmrDecoder {
         let silent = self.dtx == DtxState::Paused;
         let kind = if silent { FrameKind::NoData } else { FrameKind::Lost };
         let coded = CodedFrame { kind, mode: self.mode, quality_ok: silent, data: Vec::new() };
-        let mut made_up = std::mem::replace(&mut self.made_up, FrameConcealer::new(self.variant.sample_rate()));
+        let mut concealer = std::mem::replace(&mut self.concealer, FrameConcealer::new(self.variant.sample_rate()));
         let dtx = self.dtx;
-        made_up.fill(samples, dtx, out, |out| self.play(&coded, out));
-        self.made_up = made_up;
+        concealer.fill(samples, dtx, out, |out| self.play(&coded, out));
+        self.concealer = concealer;
     }
 }

@@ -1,12 +1,12 @@
-//! Comfort noise (RFC 3389): a level, and nothing to hear until the next talk spurt.
+//! Comfort noise (RFC 3389).
 
 use super::{DecodeError, SpeechDecoder};
 
-/// Makes the noise that a comfort noise packet describes. Only its level is used: the spectral shape (reflection
-/// coefficients) is left out, because at the levels of a quiet line it cannot be told from white noise.
+/// Generates the noise that comfort noise packets describe. Only the level is used. The spectral shape (reflection
+/// coefficients) is ignored: at the level of a quiet line it sounds like white noise.
 ///
-/// A packet has no duration (the pause lasts until the next packet), so [`SpeechDecoder::decode`] gives no samples and sets
-/// the level of what [`SpeechDecoder::conceal`] gives.
+/// A packet has no duration, because the pause lasts until the next packet. So [`SpeechDecoder::decode`] gives no
+/// samples. It sets the level for [`SpeechDecoder::conceal`].
 #[derive(Clone, Debug)]
 pub struct ComfortNoiseDecoder {
     rate_hz: u32,
@@ -14,7 +14,7 @@ pub struct ComfortNoiseDecoder {
 }
 
 impl ComfortNoiseDecoder {
-    /// Silence until the first packet.
+    /// Returns a decoder that is silent until the first packet.
     pub fn new(rate_hz: u32) -> Self {
         Self { rate_hz, noise: NoiseGenerator::new() }
     }
@@ -36,22 +36,22 @@ impl SpeechDecoder for ComfortNoiseDecoder {
     }
 }
 
-/// White noise of a level, the same in every run.
+/// Generates white noise, the same in every run.
 #[derive(Clone, Debug)]
 pub struct NoiseGenerator {
-    /// Largest value; 0 is silence.
+    /// Largest magnitude of a sample; 0: silence.
     peak: i32,
     state: u32,
 }
 
 impl NoiseGenerator {
-    /// Silence until a level is set.
+    /// Returns a generator that is silent until a level is set.
     pub const fn new() -> Self {
         Self { peak: 0, state: 1 }
     }
 
-    /// Sets the level in -dBov: 0 is the overload point, 127 silence (RFC 3389 section 3.1). Louder than
-    /// [`LOUDEST_DBOV`] is taken as that.
+    /// Sets the level in -dBov: 0 is the overload point, 127 is silence (RFC 3389 section 3.1). Levels above
+    /// [`LOUDEST_DBOV`] are reduced to it.
     pub fn set_level(&mut self, minus_dbov: u8) {
         let mut peak = f64::from(i16::MAX) * SQRT_3;
         for _ in 0..minus_dbov.max(LOUDEST_DBOV) {
@@ -70,7 +70,7 @@ impl NoiseGenerator {
     }
 
     fn sample(&mut self) -> i16 {
-        // Numerical Recipes' linear congruential generator; its high bits are good enough for noise.
+        // A linear congruential generator with the constants of Numerical Recipes. Its high bits suffice for noise.
         self.state = self.state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let unit = (self.state >> 16) as i32 - 0x8000;
         ((unit * self.peak) >> 15) as i16
@@ -83,13 +83,13 @@ impl Default for NoiseGenerator {
     }
 }
 
-/// No comfort noise is louder than this in a recording: it is background, and a broken level must not drown speech.
+/// The loudest comfort noise, -dBov. Comfort noise is background: a broken level must not drown speech.
 pub const LOUDEST_DBOV: u8 = 30;
 
-/// Peak over root mean square of an even distribution.
+/// Ratio of peak to root mean square of a uniform distribution.
 const SQRT_3: f64 = 1.732_050_807_568_877_2;
 
-/// Amplitude ratio of -1 dB. Multiplying it out gives the same bits everywhere, which `powf` need not.
+/// Amplitude ratio of -1 dB. Multiplication gives the same bits on every machine, `powf` need not.
 const ONE_DB_DOWN: f64 = 0.891_250_938_133_745_5;
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_has_the_level_that_the_packet_says() {
+    fn noise_has_the_level_of_the_packet() {
         let mut decoder = ComfortNoiseDecoder::new(8000);
         let mut out = Vec::new();
         for level in [40, 50, 60] {
@@ -111,13 +111,13 @@ mod tests {
             assert!(out.is_empty(), "a comfort noise packet has no length of its own");
             decoder.conceal(8000, None, &mut out);
             assert_eq!(out.len(), 8000);
-            // 1 dB: the integers are coarse at -60 dBov (root mean square 33).
+            // 1 dB of tolerance: integers are coarse at -60 dBov (root mean square 33).
             assert!((rms_dbov(&out) + f64::from(level)).abs() < 1.0, "{level}: {}", rms_dbov(&out));
         }
     }
 
     #[test]
-    fn before_the_first_packet_and_at_level_127_it_is_silent() {
+    fn noise_is_silent_before_the_first_packet_and_at_level_127() {
         let mut decoder = ComfortNoiseDecoder::new(8000);
         let mut out = Vec::new();
         decoder.conceal(100, None, &mut out);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_of_full_scale_is_held_down_and_an_empty_packet_refused() {
+    fn full_scale_level_is_limited_and_an_empty_packet_refused() {
         let mut decoder = ComfortNoiseDecoder::new(8000);
         let mut out = Vec::new();
         decoder.decode(&[0], &mut out).unwrap();

@@ -1,18 +1,18 @@
-//! Concealment of lost packets for codecs that have none of their own, by repeating the last pitch period.
+//! Conceals lost packets: by pitch waveform replication for codecs without concealment, and by bounding the concealment
+//! of the others.
 //!
-//! The method is that of G.711 Appendix I (pitch waveform replication): full strength for 10 ms, then down by a fifth
-//! each 10 ms, one, two, then three pitch periods repeated. It differs where a recorder can do better: Appendix I
-//! delays all sound by 3.75 ms to blend into a gap; here the step at its beginning is spread over the first quarter
-//! of a period instead, so nothing is delayed.
+//! The method is that of G.711 Appendix I. It repeats one, then two, then three pitch periods. After 10 ms at full
+//! strength, the sound fades by a fifth each 10 ms. Appendix I delays all sound by 3.75 ms, to blend into a gap. Here
+//! nothing is delayed: the step at the gap's beginning is spread over the first quarter period.
 
-/// Sound is made up for this long, then silence (issue: lost packets are concealed up to 60 ms).
+/// Length of concealment, ms; silence follows.
 pub const FADE_MS: u32 = 60;
 
-/// Comfort noise after a silence descriptor lasts this long without another, then silence: senders refresh theirs at
-/// least each second or so, and a hold of hours must not cost hours of synthesis.
+/// Length of a codec's comfort noise after a silence descriptor, s; silence follows. Senders refresh descriptors about
+/// each second. A hold of hours must not cost hours of synthesis.
 pub const COMFORT_S: usize = 10;
 
-/// Remembers what was last heard and makes up what follows.
+/// Keeps the most recent sound and extrapolates it into gaps.
 #[derive(Clone, Debug)]
 pub struct Concealer {
     rate_hz: u32,
@@ -21,49 +21,51 @@ pub struct Concealer {
     gap: Option<ConcealedGap>,
 }
 
-/// A gap under way.
+/// A gap that is being concealed.
 #[derive(Clone, Debug)]
 struct ConcealedGap {
-    /// Samples made up so far.
-    made: usize,
+    /// Samples of concealment so far.
+    generated: usize,
     pitch: usize,
-    /// How far the last sample heard lies from the one that the repetition continues; dies away at once.
+    /// Difference between the last decoded sample and the sample that the repetition would have there. It fades within
+    /// a quarter period.
     step: f32,
-    /// History as floats, its last quarter period blended into the period before it, for one, two and three periods.
+    /// One, two and three pitch periods. The last quarter period is blended into the period before, so that they repeat
+    /// without a step.
     cycles: [Vec<f32>; 3],
 }
 
 impl Concealer {
-    /// Nothing heard yet: concealment is silence.
+    /// Returns a concealer without history: concealment is silence.
     pub fn new(rate_hz: u32) -> Self {
         let length = ms(rate_hz, HISTORY_MS);
         Self { rate_hz, history: vec![0; length], gap: None }
     }
 
-    /// Takes the samples just decoded. After a gap their beginning is blended with the made-up sound.
-    pub fn heard(&mut self, samples: &mut [i16]) {
+    /// Records the samples just decoded. After a gap, their beginning is blended with the concealment.
+    pub fn note_decoded(&mut self, samples: &mut [i16]) {
         if let Some(gap) = self.gap.take() {
             let overlap = self.overlap(&gap).min(samples.len());
             for (i, sample) in samples.iter_mut().take(overlap).enumerate() {
                 let weight = (i + 1) as f32 / (overlap + 1) as f32;
-                let made_up = self.made_up(&gap, gap.made + i);
-                *sample = (made_up + (f32::from(*sample) - made_up) * weight) as i16;
+                let concealed = self.concealed_sample(&gap, gap.generated + i);
+                *sample = (concealed + (f32::from(*sample) - concealed) * weight) as i16;
             }
         }
         self.remember(samples);
     }
 
-    /// Appends made-up samples in place of lost ones.
+    /// Appends concealment in place of lost samples.
     pub fn conceal(&mut self, samples: usize, out: &mut Vec<i16>) {
         let mut gap = self.gap.take().unwrap_or_else(|| self.begin());
-        let loud = ms(self.rate_hz, FADE_MS).saturating_sub(gap.made).min(samples);
-        out.extend((gap.made..gap.made + loud).map(|at| self.made_up(&gap, at) as i16));
+        let loud = ms(self.rate_hz, FADE_MS).saturating_sub(gap.generated).min(samples);
+        out.extend((gap.generated..gap.generated + loud).map(|at| self.concealed_sample(&gap, at) as i16));
         out.resize(out.len() + samples - loud, 0);
-        gap.made = gap.made.saturating_add(samples);
+        gap.generated = gap.generated.saturating_add(samples);
         self.gap = Some(gap);
     }
 
-    /// Forgets what was heard: the next gap is silent.
+    /// Forgets the history, so that the next gap is silent.
     pub fn reset(&mut self) {
         self.history.fill(0);
         self.gap = None;
@@ -81,10 +83,10 @@ impl Concealer {
         let end = self.history.len();
         let step = f32::from(self.history[end - 1]) - f32::from(self.history[end - 1 - pitch]);
         let cycles = [1, 2, 3].map(|periods| self.cycle(pitch, periods));
-        ConcealedGap { made: 0, pitch, step, cycles }
+        ConcealedGap { generated: 0, pitch, step, cycles }
     }
 
-    /// The last `periods` pitch periods, so blended at the end that they can be repeated without a step.
+    /// Returns the last `periods` pitch periods, blended at the end so that they repeat without a step.
     fn cycle(&self, pitch: usize, periods: usize) -> Vec<f32> {
         let length = pitch * periods;
         let start = self.history.len() - length;
@@ -99,8 +101,8 @@ impl Concealer {
         cycle
     }
 
-    /// The made-up sample `at` samples into the gap.
-    fn made_up(&self, gap: &ConcealedGap, at: usize) -> f32 {
+    /// Returns the concealment at sample `at` of the gap.
+    fn concealed_sample(&self, gap: &ConcealedGap, at: usize) -> f32 {
         let step_length = (gap.pitch / 4).max(1);
         let step = if at < step_length { gap.step * (1.0 - at as f32 / step_length as f32) } else { 0.0 };
         let ten_ms = ms(self.rate_hz, 10);
@@ -115,7 +117,7 @@ impl Concealer {
         ((sample + step) * self.strength(at)).clamp(f32::from(i16::MIN), f32::from(i16::MAX))
     }
 
-    /// 1 for 10 ms, then down to 0 at [`FADE_MS`].
+    /// Returns the gain: 1 for 10 ms, then falling to 0 at [`FADE_MS`].
     fn strength(&self, at: usize) -> f32 {
         let (full, end) = (ms(self.rate_hz, 10), ms(self.rate_hz, FADE_MS));
         match at {
@@ -125,14 +127,14 @@ impl Concealer {
         }
     }
 
-    /// Length of the blend after a gap: a quarter period, and 4 ms more for each 10 ms of gap, up to 10 ms.
+    /// Returns the length of the blend after a gap: a quarter period, and 4 ms more for each 10 ms of gap, up to 10 ms.
     fn overlap(&self, gap: &ConcealedGap) -> usize {
-        let longer = ms(self.rate_hz, 4) * (gap.made / ms(self.rate_hz, 10)).saturating_sub(1);
+        let longer = ms(self.rate_hz, 4) * (gap.generated / ms(self.rate_hz, 10)).saturating_sub(1);
         (gap.pitch / 4 + longer).min(ms(self.rate_hz, 10))
     }
 
-    /// The lag, 5 to 15 ms, at which the last 20 ms are most like themselves (normalised cross-correlation): first on
-    /// every few samples, then exactly around the best.
+    /// Returns the lag, 5 to 15 ms, with the largest normalised cross-correlation over the last 20 ms. The search
+    /// compares every few samples first, then every sample around the best lag.
     fn pitch(&self) -> usize {
         let (shortest, longest) = (ms(self.rate_hz, PITCH_MS.0), ms(self.rate_hz, PITCH_MS.1));
         let stride = (self.rate_hz / 4_000).max(1) as usize;
@@ -154,13 +156,13 @@ impl Concealer {
     }
 }
 
-/// What a codec's own concealment has made up in a row: cut to whole samples asked for, faded to silence by
-/// [`FADE_MS`], or bounded comfort noise.
+/// Bounds a codec's own concealment: it fades speech to silence by [`FADE_MS`], ends comfort noise after [`COMFORT_S`],
+/// and cuts frames to the samples asked for.
 #[derive(Clone, Debug)]
 pub struct FrameConcealer {
     rate_hz: u32,
-    made: usize,
-    /// Samples of a whole frame that were not asked for yet.
+    generated: usize,
+    /// Samples of the last frame that nobody asked for yet.
     rest: Vec<i16>,
 }
 
@@ -174,25 +176,25 @@ pub enum DtxState {
 }
 
 impl FrameConcealer {
-    /// Nothing made up yet.
+    /// Returns a concealer outside a gap.
     pub const fn new(rate_hz: u32) -> Self {
-        Self { rate_hz, made: 0, rest: Vec::new() }
+        Self { rate_hz, generated: 0, rest: Vec::new() }
     }
 
-    /// Real sound was heard: the gap is over.
-    pub fn end(&mut self) {
-        self.made = 0;
+    /// Ends the gap, because a packet was decoded.
+    pub fn end_gap(&mut self) {
+        self.generated = 0;
         self.rest.clear();
     }
 
-    /// Appends `samples` samples, of frames that `frame` appends to what it is given.
+    /// Appends `samples` samples, taken from frames that the codec appends through `frame`.
     pub fn fill(&mut self, samples: usize, dtx: DtxState, out: &mut Vec<i16>, mut frame: impl FnMut(&mut Vec<i16>)) {
         let end = out.len() + samples;
         let longest = match dtx {
             DtxState::Talking => ms(self.rate_hz, FADE_MS),
             DtxState::Paused => self.rate_hz as usize * COMFORT_S,
         };
-        let mut wanted = longest.saturating_sub(self.made).min(samples);
+        let mut wanted = longest.saturating_sub(self.generated).min(samples);
         while wanted > 0 {
             if self.rest.is_empty() {
                 frame(&mut self.rest);
@@ -202,18 +204,18 @@ impl FrameConcealer {
                 break;
             }
             out.extend(self.rest.drain(..take).enumerate().map(|(i, sample)| match dtx {
-                DtxState::Talking => fade(sample, self.made + i, self.rate_hz),
+                DtxState::Talking => fade(sample, self.generated + i, self.rate_hz),
                 DtxState::Paused => sample,
             }));
-            self.made += take;
+            self.generated += take;
             wanted -= take;
         }
         out.resize(end, 0);
     }
 }
 
-/// The value of a cycle that ends where the gap begins, `at` samples into the gap. The cycles of two and three periods
-/// begin so that their phase is that of the single period.
+/// Returns the sample `at` samples into the gap of a cycle that repeats. Cycles of two and three periods start in phase
+/// with the single period.
 fn repeated(cycle: &[f32], pitch: usize, at: usize) -> f32 {
     let phase = at % pitch;
     let period = (at / pitch) % (cycle.len() / pitch);
@@ -231,7 +233,7 @@ fn best(lags: impl Iterator<Item = usize>, score: impl Fn(usize) -> f32) -> usiz
     found.0
 }
 
-/// Full strength but for the last 20 ms: the codec's own concealment has faded already.
+/// Fades the last 20 ms only: the codec's own concealment has faded before.
 fn fade(sample: i16, at: usize, rate_hz: u32) -> i16 {
     let (end, length) = (ms(rate_hz, FADE_MS), ms(rate_hz, 20));
     let left = end.saturating_sub(at).min(length);
@@ -245,10 +247,10 @@ const fn ms(rate_hz: u32, ms: u32) -> usize {
 /// Pitch periods of 66 to 200 Hz (G.711 Appendix I section I.2.2).
 const PITCH_MS: (u32, u32) = (5, 15);
 
-/// What the pitch search compares.
+/// Sound that the pitch search compares.
 const WINDOW_MS: u32 = 20;
 
-/// Three of the longest periods and the blend before them (48.75 ms in Appendix I).
+/// Three of the longest periods and the blend before them. Appendix I has 48.75 ms.
 const HISTORY_MS: u32 = 49;
 
 #[cfg(test)]
@@ -267,56 +269,57 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_tone_goes_on_through_a_short_gap_at_every_rate() {
+    fn steady_tone_continues_through_a_short_gap_at_every_rate() {
         for rate in [8_000, 16_000, 48_000] {
             let second = rate as usize / 10;
             let mut concealer = Concealer::new(rate);
-            concealer.heard(&mut tone(rate, 125.0, 0, second));
-            let mut made = Vec::new();
-            concealer.conceal(rate as usize / 100, &mut made);
-            // 125 Hz is a whole number of samples at these rates, so 10 ms at full strength are nearly perfect.
-            let truth = tone(rate, 125.0, second, made.len());
-            assert!(snr_db(&truth, &made) > 30.0, "{rate}: {}", snr_db(&truth, &made));
+            concealer.note_decoded(&mut tone(rate, 125.0, 0, second));
+            let mut generated = Vec::new();
+            concealer.conceal(rate as usize / 100, &mut generated);
+            // One period of 125 Hz is a whole number of samples at these rates, so 10 ms at full strength are nearly
+            // perfect.
+            let truth = tone(rate, 125.0, second, generated.len());
+            assert!(snr_db(&truth, &generated) > 30.0, "{rate}: {}", snr_db(&truth, &generated));
         }
     }
 
     #[test]
-    fn made_up_sound_is_silent_after_60_ms_in_however_many_pieces() {
+    fn concealment_is_silent_after_60_ms_for_any_chunk_size() {
         let mut concealer = Concealer::new(8000);
-        concealer.heard(&mut tone(8000, 200.0, 0, 800));
-        let mut made = Vec::new();
+        concealer.note_decoded(&mut tone(8000, 200.0, 0, 800));
+        let mut generated = Vec::new();
         for _ in 0..10 {
-            concealer.conceal(80, &mut made);
+            concealer.conceal(80, &mut generated);
         }
         let mut at_once = Vec::new();
         let mut other = Concealer::new(8000);
-        other.heard(&mut tone(8000, 200.0, 0, 800));
+        other.note_decoded(&mut tone(8000, 200.0, 0, 800));
         other.conceal(800, &mut at_once);
-        assert_eq!(made, at_once);
-        assert!(made[..400].iter().any(|&s| s.abs() > 1000));
-        assert!(made[480..].iter().all(|&s| s == 0));
+        assert_eq!(generated, at_once);
+        assert!(generated[..400].iter().any(|&s| s.abs() > 1000));
+        assert!(generated[480..].iter().all(|&s| s == 0));
     }
 
     #[test]
-    fn sound_after_a_gap_begins_without_a_step_and_is_itself_10_ms_later() {
+    fn sound_after_a_gap_starts_smoothly_and_is_exact_after_10_ms() {
         let mut concealer = Concealer::new(8000);
-        concealer.heard(&mut tone(8000, 150.0, 0, 800));
-        let mut made = Vec::new();
-        concealer.conceal(160, &mut made);
+        concealer.note_decoded(&mut tone(8000, 150.0, 0, 800));
+        let mut generated = Vec::new();
+        concealer.conceal(160, &mut generated);
         let truth = tone(8000, 150.0, 960, 160);
         let mut after = truth.clone();
-        concealer.heard(&mut after);
-        // A 150 Hz tone of amplitude 8000 moves by at most 942 a sample.
-        let step = i32::from(after[0]) - i32::from(*made.last().unwrap());
+        concealer.note_decoded(&mut after);
+        // A 150 Hz tone of amplitude 8000 changes by at most 942 from sample to sample.
+        let step = i32::from(after[0]) - i32::from(*generated.last().unwrap());
         assert!(step.abs() < 1500, "{step}");
         assert_eq!(after[80..], truth[80..]);
     }
 
     #[test]
     fn before_any_sound_a_gap_is_silent() {
-        let mut made = Vec::new();
-        Concealer::new(16_000).conceal(1000, &mut made);
-        assert_eq!(made, [0; 1000]);
+        let mut generated = Vec::new();
+        Concealer::new(16_000).conceal(1000, &mut generated);
+        assert_eq!(generated, [0; 1000]);
     }
 
     #[test]
@@ -325,10 +328,10 @@ mod tests {
         for n in 0..200usize {
             let mut heard: Vec<i16> =
                 (0..n * 3 % 170).map(|i| if i * n % 3 == 0 { i16::MAX } else { i16::MIN }).collect();
-            concealer.heard(&mut heard);
-            let mut made = Vec::new();
-            concealer.conceal(n * 7 % 333, &mut made);
-            assert_eq!(made.len(), n * 7 % 333);
+            concealer.note_decoded(&mut heard);
+            let mut generated = Vec::new();
+            concealer.conceal(n * 7 % 333, &mut generated);
+            assert_eq!(generated.len(), n * 7 % 333);
         }
     }
 }

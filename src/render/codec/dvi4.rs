@@ -1,9 +1,9 @@
-//! DVI4: IMA ADPCM of 4 bits a sample; each packet begins with the state of the coder (RFC 3551 section 4.5.1).
+//! DVI4: IMA ADPCM of 4 bits a sample. Each packet begins with the coder's state (RFC 3551 section 4.5.1).
 
 use super::conceal::Concealer;
 use super::{DecodeError, SpeechDecoder};
 
-/// Decoder of one DVI4 stream. A packet needs nothing from those before it.
+/// Decodes one DVI4 stream. Packets do not depend on each other.
 #[derive(Clone, Debug)]
 pub struct Dvi4Decoder {
     rate_hz: u32,
@@ -11,7 +11,7 @@ pub struct Dvi4Decoder {
 }
 
 impl Dvi4Decoder {
-    /// A decoder at a rate.
+    /// Returns a decoder at a sampling rate.
     pub fn new(rate_hz: u32) -> Self {
         Self { rate_hz, concealer: Concealer::new(rate_hz) }
     }
@@ -31,7 +31,7 @@ impl SpeechDecoder for Dvi4Decoder {
         let at = out.len();
         // The first sample is in the upper half of the octet, unlike in a WAV file.
         out.extend(codes.iter().flat_map(|&octet| [octet >> 4, octet & 15]).map(|code| state.next(code)));
-        self.concealer.heard(&mut out[at..]);
+        self.concealer.note_decoded(&mut out[at..]);
         Ok(())
     }
 
@@ -40,14 +40,14 @@ impl SpeechDecoder for Dvi4Decoder {
     }
 }
 
-/// Predicted value and place in the table of steps.
+/// Predicted value and index into the step table.
 struct AdpcmState {
     predicted: i16,
     index: i32,
 }
 
 impl AdpcmState {
-    /// IMA ADPCM decoding of one code (IMA recommended practices 3.00, section 6).
+    /// Decodes one code (IMA recommended practices 3.00, section 6).
     fn next(&mut self, code: u8) -> i16 {
         let step = STEPS[self.index as usize];
         let mut difference = step >> 3;
@@ -81,7 +81,8 @@ mod tests {
     fn a_packet_begins_from_the_state_in_its_header() {
         let mut out = Vec::new();
         Dvi4Decoder::new(8_000).decode(&[0x03, 0xE8, 10, 0, 0x4C], &mut out).unwrap();
-        // Index 10 is step 19: code 4 adds 19 + 19/8 = 21; the index moves to 12, step 23: code 12 takes 23 + 23/8 = 25.
+        // Index 10 has step 19: code 4 adds 19 + 19/8 = 21. The index moves to 12, step 23: code 12 subtracts 23 + 23/8
+        // = 25.
         assert_eq!(out, [1021, 996]);
     }
 

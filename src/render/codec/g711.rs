@@ -12,7 +12,7 @@ pub const fn linear_values(law: CompandingLaw) -> &'static [i16; 256] {
     }
 }
 
-/// Decoder of one G.711 stream.
+/// Decodes one G.711 stream.
 #[derive(Clone, Debug)]
 pub struct G711Decoder {
     table: &'static [i16; 256],
@@ -22,7 +22,7 @@ pub struct G711Decoder {
 }
 
 impl G711Decoder {
-    /// A decoder at a rate; of two interleaved channels the mean is taken.
+    /// Returns a decoder. Two interleaved channels are mixed to their mean.
     pub fn new(law: CompandingLaw, rate_hz: u32, channels: usize) -> Self {
         Self { table: linear_values(law), rate_hz, channels, concealer: Concealer::new(rate_hz) }
     }
@@ -44,7 +44,7 @@ impl SpeechDecoder for G711Decoder {
         } else {
             out.extend(payload.iter().map(|&code| table[usize::from(code)]));
         }
-        self.concealer.heard(&mut out[at..]);
+        self.concealer.note_decoded(&mut out[at..]);
         Ok(())
     }
 
@@ -53,7 +53,7 @@ impl SpeechDecoder for G711Decoder {
     }
 }
 
-/// G.711 table 1a: even bits are inverted (0x55), then sign, 3 bits of segment, 4 of interval.
+/// Decodes A-law (G.711 table 1a): even bits are inverted (0x55), then sign, 3 bits of segment, 4 bits of interval.
 const fn a_law(code: u8) -> i16 {
     let code = code ^ 0x55;
     let segment = (code >> 4) & 7;
@@ -62,7 +62,7 @@ const fn a_law(code: u8) -> i16 {
     if code & 0x80 == 0 { -magnitude } else { magnitude }
 }
 
-/// G.711 table 2a: all bits are inverted; the bias of 33 (132 on the 16-bit scale) is taken off.
+/// Decodes mu-law (G.711 table 2a): all bits are inverted, and the bias of 33 (132 on the 16-bit scale) is subtracted.
 const fn mu_law(code: u8) -> i16 {
     let code = !code;
     let magnitude = ((((code & 15) as i16) << 3) + 0x84) << ((code >> 4) & 7);
@@ -90,9 +90,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_words_of_the_recommendation_have_its_values() {
-        // G.711 tables 1a and 2a: the largest, the smallest and the quietest values, on the 16-bit scale
-        // (A-law: 13 bits << 3; mu-law: 14 bits << 2).
+    fn code_words_have_the_values_of_the_recommendation() {
+        // The largest, smallest and quietest values of G.711 tables 1a and 2a, on the 16-bit scale (A-law: 13 bits <<
+        // 3; mu-law: 14 bits << 2).
         assert_eq!(A_LAW[0xAA], 4032 * 8);
         assert_eq!(A_LAW[0x2A], -4032 * 8);
         assert_eq!((A_LAW[0xD5], A_LAW[0x55]), (8, -8));

@@ -1,24 +1,24 @@
 //! G.722 at 64 kbit/s: two sub-bands of ADPCM, 16 kHz (ITU-T G.722; RFC 3551 section 4.5.2).
 //!
-//! Written from the Recommendation; the names of the blocks are those of its clause 6.2 (`INVQBL`, `UPPOL2`, …), and
-//! so is the arithmetic, to the bit. The RTP clock is 8000 Hz although the sound has 16000 samples a second (RFC 3551
-//! section 4.5.2: an error of history that must be kept).
+//! Written from the Recommendation and bit-exact with it. Names in capitals are the blocks of its clause 6.2 (`INVQBL`,
+//! `UPPOL2`, …). The RTP clock is 8000 Hz although the sound has 16000 samples a second. RFC 3551 section 4.5.2 keeps
+//! this historical error.
 
 use super::conceal::Concealer;
 use super::{DecodeError, SpeechDecoder};
 
-/// Decoder of one G.722 stream: mode 1, six bits for the lower band and two for the higher.
+/// Decodes one G.722 stream in mode 1: six bits for the lower sub-band, two for the higher.
 #[derive(Clone, Debug)]
 pub struct G722Decoder {
     low: SubBandDecoder,
     high: SubBandDecoder,
-    /// The receive QMF's delay line.
+    /// Delay line of the receive QMF.
     qmf: [i32; 24],
     concealer: Concealer,
 }
 
 impl G722Decoder {
-    /// The state after a reset (clause 6.2).
+    /// Returns a decoder in the reset state (clause 6.2).
     pub fn new() -> Self {
         Self {
             low: SubBandDecoder { scale: 32, ..SubBandDecoder::default() },
@@ -28,14 +28,14 @@ impl G722Decoder {
         }
     }
 
-    /// The two samples of one code word, even before odd.
+    /// Decodes one code word to two samples, even before odd.
     fn octet(&mut self, code: u8) -> [i16; 2] {
         let low = self.low.decode_low(usize::from(code & 63));
         let high = self.high.decode_high(usize::from(code >> 6));
         self.synthesize(low, high)
     }
 
-    /// The receive quadrature mirror filter (clause 4.4; figure 22).
+    /// Combines the sub-bands by the receive quadrature mirror filter (clause 4.4; figure 22).
     fn synthesize(&mut self, low: i32, high: i32) -> [i16; 2] {
         self.qmf.copy_within(2.., 0);
         self.qmf[22] = low + high;
@@ -69,7 +69,7 @@ impl SpeechDecoder for G722Decoder {
         for &code in payload {
             out.extend(self.octet(code));
         }
-        self.concealer.heard(&mut out[at..]);
+        self.concealer.note_decoded(&mut out[at..]);
         Ok(())
     }
 
@@ -85,7 +85,7 @@ struct SubBandDecoder {
     log_scale: i32,
     /// DETL, DETH: quantizer scale factor.
     scale: i32,
-    /// SL, SH: predicted signal, and the part of it that the zeros give (SZ).
+    /// SL, SH: predicted signal. SZ: the zeros' part of it.
     predicted: i32,
     zeros: i32,
     /// RLT, PLT: the last two reconstructed and partially reconstructed signals.
@@ -99,7 +99,7 @@ struct SubBandDecoder {
 }
 
 impl SubBandDecoder {
-    /// INVQBL, RECONS, LIMIT, INVQAL, LOGSCL, SCALEL: the lower band's signal for a six-bit code.
+    /// Decodes a six-bit code to the lower sub-band's signal (INVQBL, RECONS, LIMIT, INVQAL, LOGSCL, SCALEL).
     fn decode_low(&mut self, code: usize) -> i32 {
         let signal = limit(self.predicted + ((self.scale * QM6[code]) >> 15));
         let coarse = code >> 2;
@@ -110,7 +110,7 @@ impl SubBandDecoder {
         signal
     }
 
-    /// INVQAH, RECONS, LIMIT, LOGSCH, SCALEH: the higher band's signal for a two-bit code.
+    /// Decodes a two-bit code to the higher sub-band's signal (INVQAH, RECONS, LIMIT, LOGSCH, SCALEH).
     fn decode_high(&mut self, code: usize) -> i32 {
         let diff = (self.scale * QM2[code]) >> 15;
         let signal = limit(self.predicted + diff);
@@ -120,7 +120,7 @@ impl SubBandDecoder {
         signal
     }
 
-    /// Block 4: the predictor learns from a quantized difference and predicts the next sample.
+    /// Adapts the predictor to a quantized difference and predicts the next sample (block 4).
     fn adapt(&mut self, diff: i32) {
         let recon = saturate(self.predicted + diff);
         let partial = saturate(self.zeros + diff);
@@ -133,7 +133,7 @@ impl SubBandDecoder {
         self.predict();
     }
 
-    /// UPPOL2 and UPPOL1.
+    /// Adapts the poles (UPPOL2, UPPOL1).
     fn adapt_poles(&mut self, partial: i32) {
         let same = [(partial ^ self.partial[0]) >= 0, (partial ^ self.partial[1]) >= 0];
         let quadrupled = saturate(self.poles[0] << 2);
@@ -146,7 +146,7 @@ impl SubBandDecoder {
         self.poles = [first, second];
     }
 
-    /// UPZERO.
+    /// Adapts the zeros (UPZERO).
     fn adapt_zeros(&mut self, diff: i32) {
         let nudge = if diff == 0 { 0 } else { 128 };
         for (coefficient, &past) in self.zero.iter_mut().zip(&self.diff) {
@@ -155,7 +155,7 @@ impl SubBandDecoder {
         }
     }
 
-    /// FILTEP, FILTEZ, PREDIC.
+    /// Predicts the next sample (FILTEP, FILTEZ, PREDIC).
     fn predict(&mut self) {
         let poles: i32 = self.poles.iter().zip(&self.recon).map(|(&a, &r)| (a * saturate(r + r)) >> 15).sum();
         let zeros: i32 = self.zero.iter().zip(&self.diff).map(|(&b, &d)| (b * saturate(d + d)) >> 15).sum();
@@ -164,7 +164,7 @@ impl SubBandDecoder {
     }
 }
 
-/// SCALEL, SCALEH: from the logarithm (base 2, 11 fractional bits) to the scale factor.
+/// Converts a logarithm (base 2, 11 fractional bits) to the scale factor (SCALEL, SCALEH).
 fn linear_scale(log: i32, exponent: i32) -> i32 {
     let mantissa = ILB[(log >> 6) as usize & 31];
     let shift = exponent - (log >> 11);
@@ -176,14 +176,14 @@ fn saturate(value: i32) -> i32 {
     value.clamp(i32::from(i16::MIN), i32::from(i16::MAX))
 }
 
-/// LIMIT: to 15 bits.
+/// Clamps to 15 bits (LIMIT).
 fn limit(value: i32) -> i32 {
     value.clamp(-16_384, 16_383)
 }
 
 const RATE_HZ: u32 = 16_000;
 
-/// Table 11: coefficients of the QMF, every second one (it is symmetrical).
+/// Table 11: every second coefficient of the QMF, which is symmetrical.
 const QMF: [i32; 12] = [3, -11, 12, 32, -210, 951, 3876, -805, 362, -156, 53, -11];
 
 /// Tables 14 and 17: 2048 * 2^(i/32).
@@ -192,13 +192,13 @@ const ILB: [i32; 32] = [
     2896, 2960, 3025, 3091, 3158, 3228, 3298, 3371, 3444, 3520, 3597, 3676, 3756, 3838, 3922, 4008,
 ];
 
-/// Multipliers of the log scale factor for each four-bit code of the lower band (WL by way of RL42).
+/// Multipliers of the logarithmic scale factor for each four-bit code of the lower sub-band (WL indexed by RL42).
 const WL: [i32; 16] = [-60, 3042, 1198, 538, 334, 172, 58, -30, 3042, 1198, 538, 334, 172, 58, -30, -60];
 
-/// The same for the two-bit codes of the higher band (WH by way of RH2).
+/// Multipliers for the two-bit codes of the higher sub-band (WH indexed by RH2).
 const WH: [i32; 4] = [798, -214, 798, -214];
 
-/// Output of the inverse quantizers, by code.
+/// Outputs of the inverse quantizers, by code.
 const QM2: [i32; 4] = [-7408, -1616, 7408, 1616];
 const QM4: [i32; 16] =
     [0, -20_456, -12_896, -8968, -6288, -4240, -2584, -1200, 20_456, 12_896, 8968, 6288, 4240, 2584, 1200, 0];

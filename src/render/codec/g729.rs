@@ -1,6 +1,6 @@
-//! G.729, 8 kbit/s, with the silence descriptors of annex B (RFC 3551 section 4.5.6).
+//! G.729 at 8 kbit/s, with the silence descriptors of annex B (RFC 3551 section 4.5.6).
 //!
-//! The bit stream of annex A is that of the full codec, so one decoder does for both.
+//! The bit stream of annex A is that of the full codec, so one decoder serves both.
 
 use codec_core::codecs::g729::G729Codec;
 use codec_core::types::{AudioCodecExt, CodecConfig};
@@ -8,25 +8,25 @@ use codec_core::types::{AudioCodecExt, CodecConfig};
 use super::conceal::{DtxState, FrameConcealer};
 use super::{DecodeError, SpeechDecoder};
 
-/// Decoder of one G.729 stream.
+/// Decodes one G.729 stream.
 pub struct G729Decoder {
     codec: G729Codec,
-    /// The silence descriptor of the pause under way.
+    /// The silence descriptor of the current pause.
     sid: Option<[u8; SID_BYTES]>,
-    made_up: FrameConcealer,
+    concealer: FrameConcealer,
 }
 
 impl G729Decoder {
-    /// `None` only if the codec library refuses its own default configuration.
+    /// Returns a decoder, or `None` if the codec library refuses its own default configuration.
     pub fn new() -> Option<Self> {
         let codec = G729Codec::new(CodecConfig::g729ba()).ok()?;
-        Some(Self { codec, sid: None, made_up: FrameConcealer::new(8_000) })
+        Some(Self { codec, sid: None, concealer: FrameConcealer::new(8_000) })
     }
 
-    /// One frame: speech (10 bytes), silence descriptor (2) or nothing heard (0).
+    /// Decodes one frame: speech (10 bytes), a silence descriptor (2 bytes) or a lost frame (0 bytes).
     fn frame(&mut self, frame: &[u8], out: &mut Vec<i16>) {
         let mut samples = [0; FRAME];
-        // Only another length is refused; then the frame stays silent.
+        // The library refuses other lengths only. The frame is then silent.
         if self.codec.decode_to_buffer(frame, &mut samples).is_err() {
             samples.fill(0);
         }
@@ -52,17 +52,17 @@ impl SpeechDecoder for G729Decoder {
             self.frame(&sid, out);
         }
         self.sid = sid;
-        self.made_up.end();
+        self.concealer.end_gap();
         Ok(())
     }
 
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
-        let mut made_up = std::mem::replace(&mut self.made_up, FrameConcealer::new(8_000));
+        let mut concealer = std::mem::replace(&mut self.concealer, FrameConcealer::new(8_000));
         let mut frames = 0u32;
         let dtx = if self.sid.is_some() { DtxState::Paused } else { DtxState::Talking };
-        made_up.fill(samples, dtx, out, |out| {
+        concealer.fill(samples, dtx, out, |out| {
             frames += 1;
-            // The library falls silent after 10 frames of nothing; the descriptor once more keeps its noise going.
+            // The library falls silent after 10 lost frames. Repeating the descriptor keeps its noise going.
             let sid = self.sid;
             let frame: &[u8] = match &sid {
                 Some(sid) if frames.is_multiple_of(SID_AGAIN) => sid,
@@ -70,7 +70,7 @@ impl SpeechDecoder for G729Decoder {
             };
             self.frame(frame, out);
         });
-        self.made_up = made_up;
+        self.concealer = concealer;
     }
 }
 

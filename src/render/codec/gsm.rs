@@ -1,29 +1,29 @@
-//! GSM full rate, 13 kbit/s (GSM 06.10, ETSI EN 300 961; RTP framing of RFC 3551 section 4.5.8).
+//! GSM full rate at 13 kbit/s (GSM 06.10, ETSI EN 300 961; RTP framing of RFC 3551 section 4.5.8).
 //!
-//! Written from the standard: its arithmetic of 16-bit words is normative, so every conforming decoder gives the same
-//! samples. The names in comments are those of its clause 5.3.
+//! Written from the standard. Its 16-bit arithmetic is normative, so every conforming decoder gives the same samples.
+//! Variable names in comments are those of its clause 5.3.
 
 use super::conceal::Concealer;
 use super::{DecodeError, SpeechDecoder};
 
-/// Decoder of one GSM stream.
+/// Decodes one GSM stream.
 #[derive(Clone, Debug)]
 pub struct GsmDecoder {
-    /// drp: the reconstructed residual, 120 past samples and the 40 of this subframe.
+    /// drp: the reconstructed residual, 120 past samples and 40 of the current subframe.
     residual: [i16; HISTORY + SUBFRAME],
     /// nrp: the last valid lag.
     lag: usize,
-    /// LARpp of the last frame.
+    /// LARpp: log area ratios of the last frame.
     ratios: [i16; 8],
-    /// v: the synthesis lattice.
+    /// v: state of the synthesis lattice.
     lattice: [i16; 9],
-    /// msr: the de-emphasis filter.
+    /// msr: state of the de-emphasis filter.
     emphasis: i16,
     concealer: Concealer,
 }
 
 impl GsmDecoder {
-    /// The state of clause 4.5 (home state).
+    /// Returns a decoder in the home state (clause 4.5).
     pub fn new() -> Self {
         Self {
             residual: [0; HISTORY + SUBFRAME],
@@ -45,7 +45,7 @@ impl GsmDecoder {
         self.synthesize(decode_ratios(codes), &residual, out);
     }
 
-    /// Clauses 5.3.1 and 5.3.2: the excitation of one subframe and its long-term synthesis.
+    /// Decodes the excitation of one subframe and applies long-term synthesis (clauses 5.3.1 and 5.3.2).
     fn excite(&mut self, bits: &mut GsmBitReader<'_>, out: &mut [i16; SUBFRAME]) {
         let (lag, gain, grid, peak) = (bits.take(7), bits.take(2), bits.take(2), bits.take(6));
         let mut pulses = [0; SUBFRAME];
@@ -66,7 +66,8 @@ impl GsmDecoder {
         self.residual.copy_within(SUBFRAME.., 0);
     }
 
-    /// Clauses 5.3.3 and 5.3.4: the lattice, its coefficients moving from the last frame's to this one's; de-emphasis.
+    /// Applies the lattice filter and de-emphasis (clauses 5.3.3 and 5.3.4). The filter's coefficients move from the
+    /// last frame's to this frame's.
     fn synthesize(&mut self, ratios: [i16; 8], residual: &[i16; FRAME], out: &mut Vec<i16>) {
         let last = std::mem::replace(&mut self.ratios, ratios);
         for (range, blend) in SEGMENTS {
@@ -117,7 +118,7 @@ impl SpeechDecoder for GsmDecoder {
         for frame in frames {
             self.frame(frame, out);
         }
-        self.concealer.heard(&mut out[at..]);
+        self.concealer.note_decoded(&mut out[at..]);
         Ok(())
     }
 
@@ -126,7 +127,7 @@ impl SpeechDecoder for GsmDecoder {
     }
 }
 
-/// Reads bit fields, most significant bit first (RFC 3551 table 3). A frame has exactly the bits that are asked for.
+/// Reads bit fields, most significant bit first (RFC 3551 table 3). A frame has exactly the bits that are read.
 struct GsmBitReader<'a> {
     bytes: &'a [u8; FRAME_BYTES],
     at: usize,
@@ -143,7 +144,7 @@ impl GsmBitReader<'_> {
     }
 }
 
-/// Clause 5.2.8: the logarithmic area ratios.
+/// Decodes the log area ratios (clause 5.2.8).
 fn decode_ratios(codes: [i16; 8]) -> [i16; 8] {
     let mut ratios = [0; 8];
     for (i, code) in codes.into_iter().enumerate() {
@@ -155,7 +156,7 @@ fn decode_ratios(codes: [i16; 8]) -> [i16; 8] {
     ratios
 }
 
-/// Clause 5.2.9.2.
+/// Converts a log area ratio to a reflection coefficient (clause 5.2.9.2).
 fn to_reflection(ratio: i16) -> i16 {
     let size = ratio.saturating_abs();
     let value = match size {
@@ -166,7 +167,7 @@ fn to_reflection(ratio: i16) -> i16 {
     if ratio < 0 { -value } else { value }
 }
 
-/// Clauses 5.2.15 and 5.2.16: the block maximum as a factor and a shift to the right.
+/// Decodes the block maximum to a factor and a right shift (clauses 5.2.15 and 5.2.16).
 fn block_amplitude(code: i16) -> (i16, u32) {
     let mut exponent = if code > 15 { (code >> 3) - 1 } else { 0 };
     let mut mantissa = code - (exponent << 3);
@@ -182,12 +183,12 @@ fn block_amplitude(code: i16) -> (i16, u32) {
     (FACTORS[mantissa as usize], (6 - exponent) as u32)
 }
 
-/// Half of the last bit that a shift keeps.
+/// Returns half of the last bit that a right shift keeps, for rounding.
 fn half(shift: u32) -> i16 {
     if shift == 0 { 0 } else { 1 << (shift - 1) }
 }
 
-/// The standard's rounded multiplication of fractions.
+/// Multiplies two fractions with the standard's rounding.
 fn mult_r(a: i16, b: i16) -> i16 {
     if a == i16::MIN && b == i16::MIN {
         return i16::MAX;
@@ -222,10 +223,10 @@ const GAINS: [i16; 4] = [3277, 11_469, 21_299, 32_767];
 /// Table 5.6: FAC.
 const FACTORS: [i16; 8] = [18_431, 20_479, 22_527, 24_575, 26_623, 28_671, 30_719, 32_767];
 
-/// How the ratios of the last frame (first) and of this one are blended.
+/// Interpolation between the ratios of the last frame (first argument) and of this frame.
 type LarBlend = fn(i16, i16) -> i16;
 
-/// Clause 5.2.9.1: which samples take which blend.
+/// Clause 5.2.9.1: the samples of each interpolation.
 const SEGMENTS: [((usize, usize), LarBlend); 4] = [
     ((0, 13), |last, now| (last >> 2).saturating_add(now >> 2).saturating_add(last >> 1)),
     ((13, 27), |last, now| (last >> 1).saturating_add(now >> 1)),
@@ -238,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_that_is_no_whole_number_of_frames_or_unsigned_is_refused() {
+    fn partial_frames_and_frames_without_signature_are_refused() {
         let mut decoder = GsmDecoder::new();
         let mut out = Vec::new();
         assert_eq!(decoder.decode(&[], &mut out), Err(DecodeError::Length));
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn several_frames_in_a_packet_sound_as_they_do_alone() {
+    fn several_frames_in_a_packet_decode_as_single_frames_do() {
         let frames: Vec<u8> = (0..99u8).map(|i| if i % 33 == 0 { 0xD7 } else { i.wrapping_mul(73) }).collect();
         let (mut together, mut apart) = (Vec::new(), Vec::new());
         GsmDecoder::new().decode(&frames, &mut together).unwrap();

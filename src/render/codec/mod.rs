@@ -1,16 +1,16 @@
-//! Decoders of RTP payloads. Each is pure: payload in, samples out, no clock.
+//! Decodes RTP payloads. A decoder is pure: payload in, samples out, no clock.
 //!
-//! # What every decoder holds to
-//! - Any bytes may be a payload: the answer is sound or an [`DecodeError`], after work bounded by the payload's length.
-//! - Concealment of lost packets dies away: [`SpeechDecoder::conceal`] is silent once [`conceal::FADE_MS`] ms have been
-//!   made up in a row. The exception is the pause after a silence descriptor (comfort noise, RFC 3389; G.729 annex
-//!   B; AMR SID), which `conceal` fills with comfort noise
-//!   (for at most [`conceal::COMFORT_S`] seconds where a codec's decoder has to make it).
+//! # Invariants of every decoder
+//! - Any bytes may be a payload. The result is sound or a [`DecodeError`], after work bounded by the payload's length.
+//! - Concealment of lost packets fades: [`SpeechDecoder::conceal`] is silent after [`conceal::FADE_MS`] ms of
+//!   concealment in a row.
+//! - After a silence descriptor, `conceal` gives comfort noise instead (RFC 3389, G.729 annex B, AMR SID). A codec's
+//!   own comfort noise lasts [`conceal::COMFORT_S`] seconds at most.
 //! - The same payloads give the same samples, on every machine and in every run.
 //!
-//! A codec's own delay (look-ahead of the encoder, filters) stays in the sound: the recording stands where a listener
-//! heard it. It is 1.4 ms with G.722, 5 ms with G.729 and AMR, 5.9 ms with AMR-WB, 6.5 ms with Opus, 5 or 10 ms with iLBC
-//! (frames of 20 or 30 ms), 10 ms with Speex and 13.9 ms with wideband Speex; other codecs have none.
+//! The codec's own delay (look-ahead, filters) stays in the sound, because the listener heard it too. It is 1.4 ms with
+//! G.722, 5 ms with G.729 and AMR, 5.9 ms with AMR-WB, 6.5 ms with Opus, and 5 or 10 ms with iLBC (frames of 20 or 30
+//! ms). It is 10 ms with Speex and 13.9 ms with wideband Speex. Other codecs have no delay.
 
 pub mod amr;
 pub mod cn;
@@ -30,33 +30,33 @@ pub mod speex;
 use crate::call::decision::PayloadFormat;
 use crate::codec::{Codec, DecoderKind};
 
-/// Why a payload gave no sound. Counted, never fatal.
+/// The reason why a payload gave no sound. Counted, never fatal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Its length fits no frame of the codec.
+    /// The length fits no frame of the codec.
     #[error("the payload's length fits no frame of the codec")]
     Length,
-    /// The decoder refused its content.
+    /// The decoder refused the content.
     #[error("the decoder refused the payload")]
     Content,
 }
 
-/// One stream's decoder. Output is mono, 16 bit, at [`SpeechDecoder::sample_rate_hz`].
+/// The decoder of one stream. Its output is mono, 16 bit, at [`SpeechDecoder::sample_rate_hz`].
 pub trait SpeechDecoder: Send {
-    /// Samples a second of what `decode` gives.
+    /// Returns the sampling rate of the output, Hz.
     fn sample_rate_hz(&self) -> u32;
 
-    /// Appends the sound of one RTP payload to `out`. A payload may hold several frames, or a silence descriptor
-    /// (G.729 annex B, AMR SID), which gives the comfort noise of its own frame. RFC 3389 comfort noise has no frame
-    /// and gives no samples by itself: it sets what [`SpeechDecoder::conceal`] gives.
+    /// Decodes one RTP payload and appends its sound to `out`. A payload may hold several frames. A silence descriptor
+    /// (G.729 annex B, AMR SID) gives the comfort noise of its own frame. An RFC 3389 comfort noise packet gives no
+    /// samples; it sets the noise that [`SpeechDecoder::conceal`] generates.
     ///
     /// # Errors
-    /// When the payload cannot be decoded; `out` is unchanged then.
+    /// When the payload cannot be decoded. `out` is then unchanged.
     fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError>;
 
-    /// Appends `samples` samples of made-up sound in place of lost packets. `next` is the payload that follows the
-    /// gap where it is known: forward error correction may read the lost sound from it. After a silence descriptor
-    /// this is comfort noise, however long; else it fades to silence within [`conceal::FADE_MS`].
+    /// Appends `samples` samples of concealment in place of lost packets. `next` is the payload after the gap, if
+    /// known: forward error correction can restore the lost sound from it. After a silence descriptor the samples are
+    /// comfort noise. Otherwise they fade to silence within [`conceal::FADE_MS`] ms.
     fn conceal(&mut self, samples: usize, next: Option<&[u8]>, out: &mut Vec<i16>);
 }
 
@@ -84,7 +84,8 @@ pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn SpeechDecoder>> {
     })
 }
 
-/// Returns the RTP clock of a codec that samples at its clock, in Hz; `None` for a rate that no device uses.
+/// Returns the sampling rate of a codec whose RTP clock is its sampling rate, in Hz; `None` for a rate that no device
+/// uses.
 fn sampling_rate_hz(codec: Codec, format: &PayloadFormat) -> Option<u32> {
     match format.clock_hz {
         0 => Some(codec.default_clock_hz()),
@@ -93,7 +94,7 @@ fn sampling_rate_hz(codec: Codec, format: &PayloadFormat) -> Option<u32> {
     }
 }
 
-/// Number of interleaved channels, mixed to one: 1 or 2.
+/// Returns the number of interleaved channels, 1 or 2. Two channels are mixed to one.
 fn channels(format: &PayloadFormat) -> Option<usize> {
     match format.channels {
         0 | 1 => Some(1),
@@ -102,8 +103,8 @@ fn channels(format: &PayloadFormat) -> Option<usize> {
     }
 }
 
-/// The value of a parameter of a `fmtp` line: `name=value;name=value`, names in any case, a bare name having the
-/// empty value.
+/// Returns the value of a parameter of a `fmtp` line, `name=value;name=value`. Names are compared in any case. A name
+/// without a value has the empty value.
 fn fmtp<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
     parameters.split(';').find_map(|parameter| {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -111,12 +112,12 @@ fn fmtp<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// The mean of two channels.
+/// Returns the mean of two channels.
 fn mix(left: i16, right: i16) -> i16 {
     left.midpoint(right)
 }
 
-/// Sampling rates of uncompressed formats (RFC 3551 section 4.3 and what is seen in calls).
+/// Sampling rates of uncompressed formats (RFC 3551 section 4.3), and others that devices use.
 const PCM_RATES_HZ: [u32; 8] = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
 
 #[cfg(test)]

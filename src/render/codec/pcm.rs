@@ -4,7 +4,7 @@ use super::conceal::Concealer;
 use super::{DecodeError, SpeechDecoder, mix};
 use crate::codec::PcmWidth;
 
-/// Decoder of one stream of uncompressed samples.
+/// Decodes one stream of uncompressed samples.
 #[derive(Clone, Debug)]
 pub struct PcmDecoder {
     width: PcmWidth,
@@ -14,7 +14,7 @@ pub struct PcmDecoder {
 }
 
 impl PcmDecoder {
-    /// A decoder at a rate; of two interleaved channels the mean is taken.
+    /// Returns a decoder. Two interleaved channels are mixed to their mean.
     pub fn new(width: PcmWidth, rate_hz: u32, channels: usize) -> Self {
         Self { width, rate_hz, channels, concealer: Concealer::new(rate_hz) }
     }
@@ -44,7 +44,7 @@ impl SpeechDecoder for PcmDecoder {
             PcmWidth::Sixteen => self.extend(payload.as_chunks().0.iter().map(|&pair| i16::from_be_bytes(pair)), out),
             PcmWidth::Eight => self.extend(payload.iter().map(|&byte| (i16::from(byte) - 128) << 8), out),
         }
-        self.concealer.heard(&mut out[at..]);
+        self.concealer.note_decoded(&mut out[at..]);
         Ok(())
     }
 

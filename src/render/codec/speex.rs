@@ -1,8 +1,8 @@
-//! Speex, narrow and wide band, by the system's libspeex (the Speex codec manual; RTP payload RFC 5574).
+//! Speex, narrowband and wideband, decoded by the system's libspeex (the Speex codec manual; RTP payload RFC 5574).
 //!
-//! libspeex trusts its bits: it decodes what is cut short, complains on standard error of what is broken, and loses its
-//! place at an empty layer that it should skip (1.2.1). So packets are taken apart here (the manual's bit allocation),
-//! and libspeex is given one whole frame at a time without the layers that it would skip.
+//! libspeex 1.2.1 trusts its input. It decodes truncated packets, prints complaints to standard error, and loses its
+//! place at an empty layer that it should skip. So this module splits packets itself, by the manual's bit allocation.
+//! libspeex gets one whole frame at a time, without the layers that it would skip.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ops::Range;
@@ -11,15 +11,15 @@ use std::ptr::NonNull;
 use super::conceal::{DtxState, FrameConcealer};
 use super::{DecodeError, SpeechDecoder};
 
-/// Decoder of one Speex stream.
+/// Decodes one Speex stream.
 pub struct SpeexDecoder {
     library: LibspeexDecoder,
     band: SpeexBand,
     dtx: DtxState,
-    made_up: FrameConcealer,
+    concealer: FrameConcealer,
 }
 
-/// What is decoded; higher layers are skipped.
+/// The layers to be decoded. Higher layers are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpeexBand {
     Narrow,
@@ -27,15 +27,16 @@ enum SpeexBand {
 }
 
 impl SpeexDecoder {
-    /// A decoder at the clock rate: 8000, 16000, or 32000, whose highest layer (8 to 16 kHz) is left out.
+    /// Returns a decoder for a clock of 8000, 16000 or 32000 Hz. At 32000 Hz the highest layer (8 to 16 kHz) is left
+    /// out.
     pub fn new(clock_hz: u32) -> Option<Self> {
         let band = match clock_hz {
             0 | NARROW_HZ => SpeexBand::Narrow,
             WIDE_HZ | ULTRA_WIDE_HZ => SpeexBand::Wide,
             _ => return None,
         };
-        let made_up = FrameConcealer::new(band.rate_hz());
-        Some(Self { library: LibspeexDecoder::new(band)?, band, dtx: DtxState::Talking, made_up })
+        let concealer = FrameConcealer::new(band.rate_hz());
+        Some(Self { library: LibspeexDecoder::new(band)?, band, dtx: DtxState::Talking, concealer })
     }
 }
 
@@ -59,9 +60,9 @@ impl SpeechDecoder for SpeexDecoder {
                 }
             }
         }
-        // What was good before a fault is kept.
+        // Frames before a fault are kept.
         match (out.len() > at, end) {
-            (true, _) => self.made_up.end(),
+            (true, _) => self.concealer.end_gap(),
             (false, SpeexStop::Regular) => return Err(DecodeError::Length),
             (false, SpeexStop::Broken) => return Err(DecodeError::Content),
         }
@@ -69,7 +70,7 @@ impl SpeechDecoder for SpeexDecoder {
     }
 
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
-        self.made_up.fill(samples, self.dtx, out, |out| self.library.conceal(out));
+        self.concealer.fill(samples, self.dtx, out, |out| self.library.conceal(out));
     }
 }
 
@@ -81,40 +82,40 @@ impl SpeexBand {
         }
     }
 
-    /// Samples of a frame: 20 ms.
+    /// Returns the samples of a frame: 20 ms.
     const fn frame(self) -> usize {
         self.rate_hz() as usize / 50
     }
 }
 
-/// Why no further frame came of a payload.
+/// The reason why a payload has no further frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpeexStop {
-    /// The bits are used up, or the terminator was read.
+    /// All bits are read, or the terminator was read.
     Regular,
-    /// An unknown mode, or a frame cut short.
+    /// The mode is unknown, or the frame is cut short.
     Broken,
 }
 
-/// A frame in a payload.
+/// One frame in a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SpeexFrame {
-    /// What the decoder of the band needs of it.
+    /// The bits that the decoder of the band needs.
     bits: Range<usize>,
-    /// Whether a pause begins with it.
+    /// Whether a pause begins with this frame.
     dtx: DtxState,
 }
 
-/// Walks over a payload's bit fields, most significant bit first.
+/// Reads bit fields of a payload, most significant bit first.
 struct SpeexBitReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl SpeexBitReader<'_> {
-    /// Passes one frame with all its layers and what stands before it.
+    /// Skips to the next frame and returns it, with all its layers.
     fn frame(&mut self, band: SpeexBand) -> Result<SpeexFrame, SpeexStop> {
-        self.layers()?; // of no frame
+        self.layers()?; // layers that belong to no frame
         loop {
             let from = self.at;
             if self.left() < MODE_BITS {
@@ -141,20 +142,20 @@ impl SpeexBitReader<'_> {
         }
     }
 
-    /// The rest of a narrow frame.
+    /// Skips the rest of a narrowband frame. Returns whether it begins a pause.
     fn narrow(&mut self, mode: usize) -> Result<DtxState, SpeexStop> {
         let length = NARROW_BITS.get(mode).ok_or(SpeexStop::Broken)? - MODE_BITS;
         if mode != NOISE_MODE {
             self.skip(length)?;
             return Ok(DtxState::Talking);
         }
-        // The last field of the noise mode: all ones announce that frames are left out.
+        // The last field of the noise mode. All ones announce that the following frames are not sent.
         self.skip(length - 4)?;
         Ok(if self.take(4)? == 15 { DtxState::Paused } else { DtxState::Talking })
     }
 
-    /// Passes the wide and the ultra-wide layer, where they are; the end of the first. A tail too short for one is
-    /// padding.
+    /// Skips the wideband and the ultra-wideband layer, if any. Returns the end of the wideband layer. A tail too short
+    /// for a layer is padding.
     fn layers(&mut self) -> Result<usize, SpeexStop> {
         let mut first = self.at;
         for layer in 0.. {
@@ -171,7 +172,7 @@ impl SpeexBitReader<'_> {
         Ok(first)
     }
 
-    /// The bits of a frame as bytes of their own, filled up with zeros.
+    /// Copies the bits of a frame to bytes of their own, padded with zeros.
     fn cut(&self, bits: Range<usize>) -> Vec<u8> {
         let octet = |from| {
             (from..from + 8).fold(0, |octet, at| octet << 1 | if at < bits.end { self.bit(at) as u8 } else { 0 })
@@ -198,11 +199,11 @@ impl SpeexBitReader<'_> {
     }
 
     fn left(&self) -> usize {
-        self.bytes.len() * 8 - self.at // `skip` never goes beyond the end
+        self.bytes.len() * 8 - self.at // `skip` never passes the end
     }
 }
 
-/// A decoder of libspeex and the packet that it reads.
+/// A libspeex decoder and its packet buffer.
 struct LibspeexDecoder {
     state: NonNull<c_void>,
     packet: SpeexBits,
@@ -213,31 +214,31 @@ struct LibspeexDecoder {
 mod library {
     use super::*;
 
-    // SAFETY: the state and the buffer belong to this value alone, and libspeex keeps nothing of a thread.
+    // SAFETY: state and buffer belong to this value alone, and libspeex has no thread-local state.
     unsafe impl Send for LibspeexDecoder {}
 
     impl LibspeexDecoder {
-        /// `None` when there is no memory for it.
+        /// Returns a decoder, or `None` when there is no memory.
         pub(super) fn new(band: SpeexBand) -> Option<Self> {
             let mode = match band {
                 SpeexBand::Narrow => 0,
                 SpeexBand::Wide => 1,
             };
-            // SAFETY: the modes 0 to 2 exist in every libspeex; init takes what get_mode gives.
+            // SAFETY: modes 0 to 2 exist in every libspeex; init accepts the result of get_mode.
             let state = NonNull::new(unsafe { speex_decoder_init(speex_lib_get_mode(mode)) })?;
             let mut packet = SpeexBits::EMPTY;
-            // SAFETY: init writes every field, whatever was there; drop frees what it allocates.
+            // SAFETY: init writes every field; drop frees the allocation.
             unsafe { speex_bits_init(&mut packet) };
             let library = Self { state, packet, band };
             (!library.packet.chars.is_null()).then_some(library)
         }
 
-        /// Appends the sound of one whole frame; what libspeex does not take (nothing known) is concealed.
+        /// Appends the sound of one whole frame. A frame that libspeex refuses is concealed.
         pub(super) fn decode(&mut self, frame: &[u8], out: &mut Vec<i16>) {
             debug_assert!(frame.len() <= MAX_BYTES, "a frame as it was cut out");
             let length = frame.len().min(MAX_BYTES) as c_int;
             let mut sound = [0.0; MAX_FRAME];
-            // SAFETY: state and packet were initialised; `frame` has so many bytes, which libspeex copies; the longest
+            // SAFETY: state and packet were initialised. `frame` has `length` bytes, which libspeex copies. The longest
             // frame of any mode fits into `sound`.
             let status = unsafe {
                 speex_bits_read_from(&mut self.packet, frame.as_ptr().cast(), length);
@@ -250,10 +251,10 @@ mod library {
             out.extend(sound[..self.band.frame()].iter().map(to_sample));
         }
 
-        /// Appends one frame in place of a lost one, or of one that a pause left out.
+        /// Appends one frame of concealment or of comfort noise.
         pub(super) fn conceal(&mut self, out: &mut Vec<i16>) {
             let mut sound = [0.0; MAX_FRAME];
-            // SAFETY: as in `decode`; no packet at all means a lost frame, which cannot fail.
+            // SAFETY: as in `decode`. A null packet means a lost frame, which cannot fail.
             unsafe { speex_decode(self.state.as_ptr(), std::ptr::null_mut(), sound.as_mut_ptr()) };
             out.extend(sound[..self.band.frame()].iter().map(to_sample));
         }
@@ -269,7 +270,7 @@ mod library {
         }
     }
 
-    // What we use of speex/speex.h and speex/speex_bits.h, 1.2. `build.rs` links the library.
+    // The parts of speex/speex.h and speex/speex_bits.h 1.2 in use. `build.rs` links the library.
     unsafe extern "C" {
         fn speex_lib_get_mode(mode: c_int) -> *const c_void;
         fn speex_decoder_init(mode: *const c_void) -> *mut c_void;
@@ -281,7 +282,7 @@ mod library {
     }
 }
 
-/// The C structure of a packet being read: a buffer of libspeex's own, places in it, and room for later versions.
+/// The C structure of a packet being read: libspeex's buffer, positions in it, and reserved space.
 #[repr(C)]
 struct SpeexBits {
     chars: *mut c_char,
@@ -293,42 +294,42 @@ impl SpeexBits {
     const EMPTY: Self = Self { chars: std::ptr::null_mut(), places: [0; 7], reserved: std::ptr::null_mut() };
 }
 
-/// As `speex_decode_int` rounds. That itself is not used: its buffer is not initialised, and the layer over an empty
-/// narrow frame is made of what stands there (1.2.1), another sound in each run; ours is zero.
+/// Rounds like `speex_decode_int`. That function is avoided: version 1.2.1 does not initialise its buffer. The layer
+/// above an empty narrowband frame would then sound different in each run.
 fn to_sample(value: &f32) -> i16 {
-    (value + 0.5).floor() as i16 // saturates; not a number becomes 0
+    (value + 0.5).floor() as i16 // saturates; NaN becomes 0
 }
 
 const NARROW_HZ: u32 = 8_000;
 const WIDE_HZ: u32 = 16_000;
 const ULTRA_WIDE_HZ: u32 = 32_000;
 
-/// 640 ms: more frames in one packet are not speech but rubbish (an empty frame takes 5 bits).
+/// 640 ms. A packet with more frames is not speech (an empty frame takes 5 bits).
 const MAX_FRAMES: usize = 32;
 
-/// What libspeex's buffer holds; the largest frame, 844 bits, has 106.
+/// Capacity of libspeex's buffer. The largest frame, 844 bits, needs 106 bytes.
 const MAX_BYTES: usize = 2_000;
 
-/// Samples of an ultra-wide frame, the longest that libspeex writes.
+/// Samples of an ultra-wideband frame, the longest that libspeex writes.
 const MAX_FRAME: usize = 640;
 
-/// A frame begins with a 0 (a layer with a 1) and its mode.
+/// A frame begins with a 0 bit (a layer with a 1 bit) and its mode.
 const MODE_BITS: usize = 5;
 
-/// Bits of a narrow frame in each mode, those five included.
+/// Bits of a narrowband frame in each mode, including those five.
 const NARROW_BITS: [usize; 9] = [5, 43, 119, 160, 220, 300, 364, 492, 79];
 
-/// Bits of a layer in each of its modes; the first is its head: a 1 and the mode.
+/// Bits of a layer in each mode. The first entry is the header: a 1 bit and the mode.
 const LAYER_BITS: [usize; 5] = [4, 36, 112, 192, 352];
 
-/// The narrow mode that is noise.
+/// The narrowband mode for noise.
 const NOISE_MODE: usize = 1;
-/// "Modes" that are none: a message of the application, one of Speex itself, the end of the packet.
+/// Mode numbers that mean something else: an application's message, a message of Speex, the end of the packet.
 const OWN_MESSAGE: usize = 13;
 const MESSAGE: usize = 14;
 const TERMINATOR: usize = 15;
 
-/// Bits of Speex's own messages, for each two of their numbers.
+/// Bits of Speex messages, by half of their number.
 const MESSAGE_BITS: [usize; 8] = [1, 4, 4, 4, 8, 16, 32, 64];
 
 #[cfg(test)]
@@ -337,7 +338,7 @@ mod tests {
 
     use super::*;
 
-    /// Packs fields of (value, width).
+    /// Packs (value, width) fields into bytes.
     fn packed(fields: &[(u64, usize)]) -> Vec<u8> {
         let bits: Vec<u8> =
             fields.iter().flat_map(|&(value, width)| (0..width).rev().map(move |at| (value >> at & 1) as u8)).collect();
@@ -349,7 +350,7 @@ mod tests {
         SpeexDecoder::new(clock_hz).unwrap().decode(&packed(fields), &mut out).map(|()| out.len())
     }
 
-    /// Narrow frames: the smallest of speech (79 bits), and none at all.
+    /// Narrowband frames: the smallest speech frame (79 bits), and an empty frame.
     const SPEECH: [(u64, usize); 2] = [(8, 5), (0x1234_5678, 74 - 32)];
     const REST: (u64, usize) = (0x0BAD_CAFE, 32);
     const NOTHING: (u64, usize) = (0, 5);
@@ -365,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_and_messages_are_no_frames_of_their_own() {
+    fn layers_and_messages_are_not_counted_as_frames() {
         let (wide, ultra) = ([(0b1001, 4), (0, 32)], [(0b1001, 4), (0, 32)]);
         assert_eq!(samples(16_000, &[NOTHING, wide[0], wide[1], NOTHING, wide[0], wide[1], END]), Ok(640));
         let both = [NOTHING, wide[0], wide[1], ultra[0], ultra[1]];
@@ -378,13 +379,13 @@ mod tests {
         let empty = [NOTHING, (0b1000, 4), (0b1000, 4), NOTHING, (0b1000, 4), (0b1000, 4), END];
         assert_eq!(samples(8_000, &empty), Ok(320));
         assert_eq!(samples(32_000, &empty), Ok(640));
-        // A message of Speex, number 12 with 32 bits, and one of the application with 2 bytes.
+        // A Speex message, number 12 with 32 bits, and an application's message with 2 bytes.
         assert_eq!(samples(8_000, &[(14, 5), (12, 4), (7, 32), NOTHING, END]), Ok(160));
         assert_eq!(samples(8_000, &[(13, 5), (2, 4), (0, 5 + 16), NOTHING, END]), Ok(160));
     }
 
     #[test]
-    fn what_is_good_before_a_fault_is_kept_and_a_fault_alone_is_refused() {
+    fn frames_before_a_fault_are_kept_and_a_lone_fault_is_refused() {
         assert_eq!(samples(8_000, &[(9, 5), (0, 40)]), Err(DecodeError::Content), "there is no mode 9");
         assert_eq!(samples(8_000, &[SPEECH[0], SPEECH[1]]), Err(DecodeError::Content), "cut short");
         assert_eq!(samples(8_000, &[NOTHING, SPEECH[0], SPEECH[1]]), Ok(160));
@@ -394,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn the_noise_mode_says_whether_a_pause_begins() {
+    fn noise_mode_announces_whether_a_pause_begins() {
         let frame = |last| packed(&[(1, 5), (0x2A, 34), (last, 4)]);
         for (last, dtx) in [(15, DtxState::Paused), (14, DtxState::Talking)] {
             assert_eq!(
@@ -404,7 +405,7 @@ mod tests {
         }
     }
 
-    /// Fields as they begin a frame, a layer or a message, among random ones.
+    /// Returns random fields, some of which begin a frame, a layer or a message.
     fn fields() -> impl Strategy<Value = Vec<(u64, usize)>> {
         let head = prop_oneof![
             (0..16u64).prop_map(|mode| (mode, 5)),
@@ -425,12 +426,12 @@ mod tests {
                     let mut bits = SpeexBitReader { bytes: &payload, at: 0 };
                     while let Ok(frame) = bits.frame(band) {
                         let mut out = Vec::new();
-                        library.decode(&bits.cut(frame.bits), &mut out); // asserts that libspeex takes it
+                        library.decode(&bits.cut(frame.bits), &mut out); // asserts that libspeex accepts the frame
                         prop_assert_eq!(out.len(), band.frame());
                     }
-                    let mut made_up = Vec::new();
-                    library.conceal(&mut made_up);
-                    prop_assert_eq!(made_up.len(), band.frame());
+                    let mut concealer = Vec::new();
+                    library.conceal(&mut concealer);
+                    prop_assert_eq!(concealer.len(), band.frame());
                 }
             }
         }

@@ -1,10 +1,10 @@
-//! What holds for every decoder.
+//! Properties that every decoder must have.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Every format that we claim to decode: encoding, clock, channels, fmtp.
+/// Every format with a decoder: encoding, clock (Hz), channels, fmtp.
 const FORMATS: &[(&str, u32, u8, &str)] = &[
     ("PCMU", 8_000, 1, ""),
     ("PCMA", 8_000, 2, ""),
@@ -55,7 +55,7 @@ fn every_decoder() -> impl Iterator<Item = (&'static str, Box<dyn SpeechDecoder>
     })
 }
 
-/// One thing that the timeline does with a decoder.
+/// One call of a decoder.
 #[derive(Clone, Debug)]
 enum DecoderCall {
     Decode(Vec<u8>),
@@ -63,7 +63,7 @@ enum DecoderCall {
 }
 
 fn step() -> impl Strategy<Value = DecoderCall> {
-    // Lengths and beginnings that decoders accept are rare among random bytes, so they are offered too.
+    // Random bytes rarely have lengths and first bytes that decoders accept, so some are suggested.
     let lengths = prop::sample::select(vec![0, 1, 2, 5, 10, 12, 20, 32, 33, 38, 50, 62, 66, 80, 160, 320, 1_400]);
     let any_length = prop_oneof![lengths, 0..200usize];
     let payload = any_length.prop_flat_map(|length| {
@@ -85,7 +85,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn any_bytes_in_any_order_give_sound_of_a_bounded_length_or_a_refusal(steps in prop::collection::vec(step(), 1..20)) {
+    fn random_payloads_give_bounded_sound_or_an_error(steps in prop::collection::vec(step(), 1..20)) {
         for (name, mut decoder) in every_decoder() {
             for step in &steps {
                 let mut out = vec![7; 3];
@@ -94,7 +94,7 @@ proptest! {
                         if decoder.decode(payload, &mut out).is_err() {
                             prop_assert_eq!(out.len(), 3, "{} left something behind", name);
                         }
-                        // The most a byte can say: AMR's "no data" has 20 ms in 6 bits; Opus has 120 ms in 2 bytes.
+                        // The most sound per byte: AMR's "no data" has 20 ms in 6 bits, Opus has 120 ms in 2 bytes.
                         let most = 3 + 320 * 32 + 8 * payload.len();
                         prop_assert!(out.len() <= most, "{}: {} samples of {} bytes", name, out.len(), payload.len());
                     }
@@ -110,9 +110,9 @@ proptest! {
 }
 
 #[test]
-fn made_up_sound_of_every_codec_is_silent_after_60_ms() {
+fn concealment_of_every_codec_is_silent_after_60_ms() {
     for (name, mut decoder) in every_decoder() {
-        // Something loud that the codec accepts, whatever it is.
+        // Some loud payload that the codec accepts.
         let mut out = Vec::new();
         for length in [33, 10, 32, 38, 160, 60] {
             let mut payload: Vec<u8> = (0..length).map(|i| (i * 89 % 251) as u8).collect();
@@ -120,7 +120,7 @@ fn made_up_sound_of_every_codec_is_silent_after_60_ms() {
             let _accepted_or_not = decoder.decode(&payload, &mut out);
         }
         if name == "CN" {
-            continue; // it is its purpose not to end
+            continue; // comfort noise must not end
         }
         out.clear();
         let rate = decoder.sample_rate_hz() as usize;
@@ -134,7 +134,7 @@ fn made_up_sound_of_every_codec_is_silent_after_60_ms() {
 }
 
 #[test]
-fn what_we_cannot_decode_is_said_to_be_unknown() {
+fn formats_without_decoder_are_unknown() {
     for (encoding, clock, channels, fmtp) in [
         ("ILBC", 8_000, 2, "mode=30"),
         ("G723", 8_000, 1, ""),
@@ -156,8 +156,8 @@ fn what_we_cannot_decode_is_said_to_be_unknown() {
 }
 
 #[test]
-fn a_gap_in_a_pause_is_comfort_noise_until_the_sender_talks_again() {
-    // G.729 annex B: a descriptor of a moderate level (gain index 16), then 100 ms of nothing.
+fn gap_after_a_silence_descriptor_is_comfort_noise_for_ten_seconds() {
+    // G.729 annex B: a descriptor of a moderate level (gain index 16), then nothing.
     let mut decoder = decoder_for(&format("G729", 8_000, 1, "")).unwrap();
     let mut out = Vec::new();
     decoder.decode(&[0x00, 0x20], &mut out).unwrap();

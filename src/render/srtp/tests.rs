@@ -64,7 +64,7 @@ fn keys_are_derived_as_in_rfc_3711_b_3() {
 }
 
 #[test]
-fn keys_of_256_bits_are_derived_as_in_rfc_6188_7_2() {
+fn keys_of_256_bits_match_rfc_6188_section_7_2() {
     let suite = SrtpSuite::named("AES_256_CM_HMAC_SHA1_80").unwrap();
     let master = hex("F0F04914B513F2763A1B1FA130F10E29 98F6F6E43E4309D1E622A0E332B9F1B6 3B04803DE51EE7C96423AB5B78D2");
     let expected = SessionKeys::from_session_keys(
@@ -126,7 +126,7 @@ fn gcm_packets_of_rfc_7714_section_16_are_opened() {
 }
 
 #[test]
-fn every_suite_opens_what_it_sealed_and_refuses_a_changed_bit() {
+fn every_suite_decrypts_its_packets_and_refuses_a_changed_bit() {
     for (name, bytes) in [
         ("AES_CM_128_HMAC_SHA1_80", 30),
         ("AES_CM_128_HMAC_SHA1_32", 30),
@@ -151,7 +151,7 @@ fn every_suite_opens_what_it_sealed_and_refuses_a_changed_bit() {
 }
 
 #[test]
-fn a_stream_goes_on_through_roll_overs_losses_duplicates_and_disorder() {
+fn stream_survives_rollovers_losses_duplicates_and_reordering() {
     let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
     // Packet indices: a wrap at 65536, 30000 lost packets, a packet late by 10, a duplicate, and a late packet across
     // the wrap.
@@ -164,7 +164,7 @@ fn a_stream_goes_on_through_roll_overs_losses_duplicates_and_disorder() {
 }
 
 #[test]
-fn a_stream_joined_in_mid_call_finds_its_roll_over_count() {
+fn stream_joined_in_mid_call_finds_its_rollover_count() {
     for rollover in [1, 3, 40, 127] {
         let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
         for sequence in [500, 501] {
@@ -175,7 +175,7 @@ fn a_stream_joined_in_mid_call_finds_its_roll_over_count() {
 }
 
 #[test]
-fn a_new_ssrc_and_a_sender_that_begins_again_are_found() {
+fn new_ssrc_and_restarted_sender_are_decrypted() {
     let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
     for (sequence, ssrc, rollover) in [(7, 1, 2), (9, 2, 0), (8, 1, 2), (9, 1, 0), (10, 1, 0)] {
         let sealed = sealed(&MASTER, &rtp(sequence, ssrc), rollover, &[]);

@@ -263,7 +263,7 @@ fn lost_g711_is_concealed_as_well_as_by_appendix_i() {
                 concealer.conceal(80, &mut heard);
             } else {
                 heard.extend(speech);
-                concealer.heard(&mut heard[at..]);
+                concealer.note_decoded(&mut heard[at..]);
             }
         }
         let spoken = |frame: usize| speech[frame * 80..frame * 80 + 80].iter().any(|s| s.abs() > 500);

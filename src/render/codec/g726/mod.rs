@@ -1,8 +1,10 @@
 //! G.726: ADPCM at 16, 24, 32 and 40 kbit/s, in both packings (ITU-T G.726; RFC 3551 section 4.5.4).
 //!
-//! Written from the formulas of the Recommendation's blocks (clause 4.2), whose names stand at the functions; where those
-//! count modulo a power of two, two's complement does the same here. The output is the linear signal of FMULT's precision (SR, 14 bits) on the 16-bit scale; the
-//! synchronous coding adjustment, which serves only a chain of G.711 and G.726, is left out.
+//! Written from the formulas of the Recommendation's blocks (clause 4.2). Names in capitals are those blocks and
+//! signals. Where they count modulo a power of two, two's complement gives the same result.
+//!
+//! The output is the linear signal SR (14 bits) on the 16-bit scale. The synchronous coding adjustment is left out: it
+//! serves only a chain of G.711 and G.726.
 
 use super::conceal::Concealer;
 use super::{DecodeError, SpeechDecoder};
@@ -18,7 +20,7 @@ const fn code_bits(rate: G726Rate) -> u32 {
     }
 }
 
-/// Returns quantizer output, scale factor multiplier and speed for each magnitude of a code word.
+/// Returns quantizer output, scale factor multiplier and speed for each code magnitude.
 const fn quantizer_levels(rate: G726Rate) -> &'static [QuantizerLevel] {
     match rate {
         G726Rate::Two => &LEVELS_2,
@@ -28,7 +30,7 @@ const fn quantizer_levels(rate: G726Rate) -> &'static [QuantizerLevel] {
     }
 }
 
-/// Decoder of one G.726 stream.
+/// Decodes one G.726 stream.
 #[derive(Clone, Debug)]
 pub struct G726Decoder {
     rate: G726Rate,
@@ -40,16 +42,16 @@ pub struct G726Decoder {
 }
 
 impl G726Decoder {
-    /// The state after a reset.
+    /// Returns a decoder in the reset state.
     pub fn new(rate: G726Rate, packing: G726Packing) -> Self {
         let (scale, speed, predictor) = (ScaleFactor::RESET, SpeedControl::default(), AdaptivePredictor::default());
         Self { rate, packing, scale, speed, predictor, concealer: Concealer::new(8_000) }
     }
 
-    /// One code word to one sample of 14 bits (SR).
+    /// Decodes one code word to a sample of 14 bits (SR).
     fn sample(&mut self, code: usize) -> i16 {
         let levels = quantizer_levels(self.rate);
-        // A negative code is the complement of its magnitude's.
+        // A negative code is the complement of the code of its magnitude.
         let negative = code >= levels.len();
         let level = levels[if negative { 2 * levels.len() - 1 - code } else { code }];
         let scale = self.scale.mixed(&self.speed);
@@ -61,7 +63,8 @@ impl G726Decoder {
         signal
     }
 
-    /// Decodes eight code words, which fill as many octets as a code word has bits, or the fewer that `octets` hold.
+    /// Decodes a group of eight code words, which take as many octets as a code word has bits. The last group of a
+    /// payload may be shorter.
     fn group(&mut self, octets: &[u8], out: &mut Vec<i16>) {
         let bits = code_bits(self.rate);
         let held = octets.len() as u32 * 8 / bits;
@@ -97,7 +100,7 @@ impl SpeechDecoder for G726Decoder {
         for octets in payload.chunks(code_bits(self.rate) as usize) {
             self.group(octets, out);
         }
-        self.concealer.heard(&mut out[at..]);
+        self.concealer.note_decoded(&mut out[at..]);
         Ok(())
     }
 
@@ -106,33 +109,33 @@ impl SpeechDecoder for G726Decoder {
     }
 }
 
-/// The quantizer's scale factor as logarithms. Names in brackets are the Recommendation's.
+/// The logarithmic scale factor of the quantizer.
 #[derive(Clone, Copy, Debug)]
 struct ScaleFactor {
-    /// For speech (YU): follows at once. 9 fractional bits, as of the mixture (Y).
+    /// Fast factor for speech (YU), 9 fractional bits.
     fast: i32,
-    /// For data (YL): follows slowly. 15 fractional bits.
+    /// Slow factor for data (YL), 15 fractional bits.
     slow: i32,
 }
 
 impl ScaleFactor {
-    /// The lowest value of both.
+    /// The lowest value of both factors.
     const RESET: Self = Self { fast: 544, slow: 544 << 6 };
 
-    /// LIMA, MIX: between the slow and the fast one as the speed says (Y). A product is cut towards zero.
+    /// Mixes the slow and the fast factor by the speed (LIMA, MIX; Y). Products are rounded to zero.
     fn mixed(self, speed: &SpeedControl) -> i32 {
         let slow = self.slow >> 6;
         slow + (self.fast - slow) * (speed.control >> 2).min(64) / 64
     }
 
-    /// FILTD, LIMB, FILTE.
+    /// Adapts both factors (FILTD, LIMB, FILTE).
     fn adapt(&mut self, mixed: i32, multiplier: i32) {
         let step = ((multiplier << 5) - mixed) >> 5;
         self.fast = (mixed + step).clamp(544, 5_120);
         self.slow += self.fast + (-self.slow >> 6);
     }
 
-    /// TRANS: three quarters of what the slow factor stands for (DQTHR). A larger difference ends a tone.
+    /// Returns three quarters of the slow factor on the linear scale (TRANS; DQTHR). A larger difference ends a tone.
     fn threshold(self) -> i32 {
         let (integer, fraction) = (self.slow >> 15, (self.slow >> 10) & 31);
         let whole = if integer <= 9 { (32 + fraction) << integer } else { 31 << 10 };
@@ -140,8 +143,8 @@ impl ScaleFactor {
     }
 }
 
-/// How fast the scale factor follows: 0 for data, 256 and more for speech (AP), and the short and the long average of
-/// the quantizer's output from which that is seen (DMS, DML).
+/// The speed of adaptation. `control` (AP) is 0 for data and 256 or more for speech. It follows the short and the long
+/// average of the quantizer's output (DMS, DML).
 #[derive(Clone, Copy, Debug, Default)]
 struct SpeedControl {
     control: i32,
@@ -150,7 +153,7 @@ struct SpeedControl {
 }
 
 impl SpeedControl {
-    /// FILTA, FILTB, SUBTC, FILTC, TRIGA.
+    /// Adapts the speed (FILTA, FILTB, SUBTC, FILTC, TRIGA).
     fn adapt(&mut self, output: i32, scale: i32, (tone, breaks): (bool, bool)) {
         self.short += ((output << 9) - self.short) >> 5;
         self.long += ((output << 11) - self.long) >> 7;
@@ -168,23 +171,23 @@ struct QuantizedDifference {
     magnitude: i32,
 }
 
-/// Two poles and six zeros. Of each pair or row, the newest comes first.
+/// The predictor with two poles and six zeros. Arrays have the newest element first.
 #[derive(Clone, Copy, Debug, Default)]
 struct AdaptivePredictor {
-    /// A1 and A2 of 14 fractional bits, and the signals that they weigh (SR).
+    /// A1 and A2, 14 fractional bits, and the signals they weight (SR).
     poles: [i32; 2],
     signals: [ShortFloat; 2],
-    /// B1 to B6 likewise, and the differences (DQ).
+    /// B1 to B6, 14 fractional bits, and the differences they weight (DQ).
     zeros: [i32; 6],
     differences: [ShortFloat; 6],
-    /// Whether the last two sums of a difference and the zeros' prediction were negative (PK).
+    /// Whether the last two partial signals (difference plus the zeros' prediction) were negative (PK).
     below: [bool; 2],
-    /// The signal may be that of a modem (TD).
+    /// True if the signal may be a modem tone (TD).
     tone: bool,
 }
 
 impl AdaptivePredictor {
-    /// FMULT, ACCUM: the next signal (SE), and what the zeros have in it (SEZ).
+    /// Predicts the next signal (FMULT, ACCUM): the whole prediction (SE) and the zeros' part (SEZ).
     fn predict(&self) -> (i32, i32) {
         let zeros = weighed(&self.zeros, &self.differences);
         let poles = weighed(&self.poles, &self.signals);
@@ -192,8 +195,8 @@ impl AdaptivePredictor {
         (halved(zeros + poles), halved(zeros))
     }
 
-    /// ADDB, ADDC: the signal that a difference makes (SR); then learns from it. Whether the difference `breaks` a tone
-    /// is known before.
+    /// Reconstructs the signal (SR) from a difference (ADDB, ADDC), then adapts. `breaks` is true if the difference
+    /// ends a tone.
     fn take(&mut self, difference: QuantizedDifference, rate: G726Rate, breaks: bool) -> i16 {
         let (whole, zeros) = self.predict();
         let value = if difference.negative { -difference.magnitude } else { difference.magnitude };
@@ -213,9 +216,9 @@ impl AdaptivePredictor {
         signal
     }
 
-    /// XOR, UPA2, LIMC, UPA1, LIMD.
+    /// Adapts the poles (XOR, UPA2, LIMC, UPA1, LIMD).
     fn adapt_poles(&mut self, partial: i32) {
-        // +1 where the signs agree with those of one and of two samples ago, -1 where not; 0 for no signal (SIGPK).
+        // +1 if the sign equals the sign one and two samples ago, -1 if not, 0 for no signal (SIGPK).
         let [one, two] = self.below.map(|below| match partial {
             0 => 0,
             _ if (partial < 0) == below => 1,
@@ -228,7 +231,7 @@ impl AdaptivePredictor {
         self.poles = [(first + 192 * one - (first >> 8)).clamp(-bound, bound), second];
     }
 
-    /// XOR, UPB. A coefficient of 16 bits wraps: a code repeated for a second gets there.
+    /// Adapts the zeros (XOR, UPB). Coefficients of 16 bits wrap, which happens when a code repeats for a second.
     fn adapt_zeros(&mut self, difference: QuantizedDifference, rate: G726Rate) {
         let leak = if rate == G726Rate::Five { 9 } else { 8 };
         let gain = if difference.magnitude == 0 { 0 } else { 128 };
@@ -239,12 +242,12 @@ impl AdaptivePredictor {
     }
 }
 
-/// The sum of signals times their coefficients.
+/// Returns the sum of signals times their coefficients.
 fn weighed(coefficients: &[i32], signals: &[ShortFloat]) -> i32 {
     coefficients.iter().zip(signals).map(|(&coefficient, signal)| signal.times(coefficient)).sum()
 }
 
-/// The Recommendation's short floating point: sign, 4 bits of exponent, 6 of mantissa.
+/// The Recommendation's short floating point format: sign, 4 bits of exponent, 6 bits of mantissa.
 #[derive(Clone, Copy, Debug)]
 struct ShortFloat {
     negative: bool,
@@ -259,14 +262,14 @@ impl Default for ShortFloat {
 }
 
 impl ShortFloat {
-    /// FLOATA, FLOATB.
+    /// Converts sign and magnitude (FLOATA, FLOATB).
     fn new(negative: bool, magnitude: i32) -> Self {
         let exponent = length(magnitude);
         let mantissa = if magnitude == 0 { 32 } else { (magnitude << 6) >> exponent };
         Self { negative, exponent, mantissa }
     }
 
-    /// FMULT: times a coefficient, of which 12 fractional bits count.
+    /// Multiplies by a coefficient, using 12 of its fractional bits (FMULT).
     fn times(self, coefficient: i32) -> i32 {
         let coefficient = coefficient >> 2;
         let other = Self::new(coefficient < 0, coefficient.abs() & 0x1FFF);
@@ -280,12 +283,12 @@ impl ShortFloat {
     }
 }
 
-/// Number of significant bits.
+/// Returns the number of significant bits.
 const fn length(magnitude: i32) -> i32 {
     (i32::BITS - magnitude.leading_zeros()) as i32
 }
 
-/// ADDA, ANTILOG: 2^x with 7 fractional bits (DQ).
+/// Returns 2^x for a logarithm with 7 fractional bits (ADDA, ANTILOG; DQ).
 const fn antilog(log: i32) -> i32 {
     if log < 0 {
         return 0;
@@ -294,14 +297,14 @@ const fn antilog(log: i32) -> i32 {
     (mantissa << 7) >> (14 - exponent)
 }
 
-/// What a code's magnitude means.
+/// The values of one code magnitude.
 #[derive(Clone, Copy, Debug)]
 struct QuantizerLevel {
     /// Logarithm of the quantized difference (DQLN), 7 fractional bits.
     log: i32,
     /// Scale factor multiplier (W).
     multiplier: i32,
-    /// Speed (F).
+    /// Speed control input (F).
     speed: i32,
 }
 

@@ -1,11 +1,11 @@
-//! G.726 against the ITU's sequences, and its packings.
+//! G.726 against the ITU test sequences, and both packings.
 
 use super::super::g711::linear_values;
 use super::*;
 use crate::codec::CompandingLaw;
 
 #[test]
-fn a_group_of_code_words_reads_the_same_in_both_packings() {
+fn both_packings_decode_a_group_of_code_words_alike() {
     for rate in [G726Rate::Two, G726Rate::Three, G726Rate::Four, G726Rate::Five] {
         let bits = code_bits(rate);
         let codes: Vec<u64> = (0..8u64).map(|i| (i * 5 + 1) & ((1 << bits) - 1)).collect();
@@ -27,8 +27,8 @@ fn a_group_of_code_words_reads_the_same_in_both_packings() {
     }
 }
 
-/// The sequences are code words in, G.711 out, with the synchronous coding adjustment of a decoder that serves G.711:
-/// it is made here, from the same signal, prediction and scale factor.
+/// The ITU sequences map code words to G.711, with the synchronous coding adjustment. The test computes that adjustment
+/// from the decoder's signal, prediction and scale factor.
 #[test]
 #[cfg_attr(not(has_corpus_codecs), ignore = "needs CALLSPAN_CORPUS with the vectors of the ITU in codecs")]
 fn every_itu_sequence_gives_the_recommended_output() {
@@ -40,7 +40,7 @@ fn every_itu_sequence_gives_the_recommended_output() {
     };
     let mut compared = 0;
     for (rate, kbit) in [(G726Rate::Two, 16), (G726Rate::Three, 24), (G726Rate::Four, 32), (G726Rate::Five, 40)] {
-        // Normal and overload sequences from A-law (a) and mu-law (m), to the same law and to the other (x, c).
+        // Normal and overload sequences, from A-law (a) and mu-law (m), to the same law and to the other law (x, c).
         for kind in ["rn", "rv"] {
             for (input, output, law) in [
                 ("fa", "fa", CompandingLaw::A),
@@ -71,7 +71,7 @@ fn compare(rate: G726Rate, law: CompandingLaw, codes: &[u8], expected: &[u8], na
     assert_eq!(wrong, 0, "{name}: first at {:?}", got.iter().zip(expected).position(|(a, b)| a != b));
 }
 
-/// COMPRESS, EXPAND, SUBTA, LOG, SUBTB and SYNC (clause 4.2.8).
+/// Decodes a code to G.711 with the adjustment (COMPRESS, EXPAND, SUBTA, LOG, SUBTB and SYNC; clause 4.2.8).
 fn decode_to_law(decoder: &mut G726Decoder, law: CompandingLaw, code: usize) -> u8 {
     let (rate, scale) = (decoder.rate, decoder.scale.mixed(&decoder.speed));
     let (predicted, _) = decoder.predictor.predict();
@@ -87,9 +87,9 @@ fn decode_to_law(decoder: &mut G726Decoder, law: CompandingLaw, code: usize) -> 
     }
 }
 
-/// The code word whose value is nearest, of two the smaller in magnitude as G.711's decision values have it.
+/// Returns the nearest code word. Of two equally near, it is the smaller in magnitude, as in G.711's decision values.
 fn compress(law: CompandingLaw, signal: i16) -> u8 {
-    // COMPRESS takes the magnitude in 15 bits, in which that of -32768 is 0.
+    // COMPRESS uses a magnitude of 15 bits, in which -32768 has magnitude 0.
     let signal = match (signal, law) {
         (i16::MIN, CompandingLaw::A) => -1,
         (i16::MIN, CompandingLaw::Mu) => 0,
@@ -97,7 +97,7 @@ fn compress(law: CompandingLaw, signal: i16) -> u8 {
     };
     match law {
         CompandingLaw::A => {
-            // COMPRESS: the A-law's 13 bits; a negative signal is one step nearer to zero.
+            // A-law COMPRESS uses 13 bits. A negative signal is one step nearer to zero.
             let value = i32::from(signal) >> 1;
             let (sign, magnitude) = if value >= 0 { (0x80, value) } else { (0, -value - 1) };
             let magnitude = magnitude.clamp(0, 4_095);
@@ -116,7 +116,7 @@ fn compress(law: CompandingLaw, signal: i16) -> u8 {
     }
 }
 
-/// The next code word up or down in value; mu-law's two zeros are one step, and it leads past both.
+/// Returns the next code word up or down in value. Mu-law's two zeros are one step.
 fn neighbour(law: CompandingLaw, code: u8, step: i32) -> u8 {
     let table = linear_values(law);
     let mut order: Vec<u8> = (0..=255).collect();
@@ -125,7 +125,7 @@ fn neighbour(law: CompandingLaw, code: u8, step: i32) -> u8 {
     let value = table[usize::from(code)];
     let at = order.iter().position(|&other| table[usize::from(other)] == value).unwrap() as i32;
     let next = order[(at + step).clamp(0, order.len() as i32 - 1) as usize];
-    // Of the two zeros it is the one on this side.
+    // Of the two zeros, the one with the sign of this code.
     if table[usize::from(next)] == 0 { code & 0x80 | 0x7F } else { next }
 }
 
@@ -141,7 +141,7 @@ fn quantize(rate: G726Rate, difference: i32, scale: i32) -> usize {
     };
     let level = decisions.iter().filter(|&&decision| log >= decision).count();
     let all = (1 << code_bits(rate)) - 1;
-    // But for 16 kbit/s the code 0 is not sent: a small positive difference is all ones.
+    // Code 0 exists at 16 kbit/s only. At other rates a small positive difference is all ones.
     match (difference < 0, level) {
         (true, _) => all - level,
         (false, 0) if rate != G726Rate::Two => all,

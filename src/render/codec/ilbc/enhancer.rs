@@ -1,5 +1,5 @@
-//! The enhancer (RFC 3951 section 4.6): voiced residual is made more periodic by a mean of neighbouring pitch periods,
-//! as far as a bound on the change allows. It looks ahead, so sound comes out later by [`IlbcMode::delay`].
+//! The enhancer (RFC 3951 section 4.6): makes voiced residual more periodic. It averages neighbouring pitch periods, as
+//! far as a bound on the change allows. It looks ahead, so the sound is delayed by [`IlbcMode::delay`].
 
 use super::tables::{HALF_BAND, QUARTERS};
 use super::{IlbcMode, ResidualSource};
@@ -8,11 +8,11 @@ use super::{IlbcMode, ResidualSource};
 #[derive(Clone, Debug)]
 pub(super) struct Enhancer {
     mode: IlbcMode,
-    /// The last residual; its end is the end of what was decoded.
+    /// The most recent residual. Its end is the newest decoded sample.
     past: Vec<f32>,
-    /// The pitch period of each [`BLOCK`] of it.
+    /// The pitch period of each [`BLOCK`] of the past, in samples.
     periods: [usize; BLOCKS],
-    /// Of the last frame.
+    /// Source of the last frame.
     source: ResidualSource,
 }
 
@@ -21,7 +21,7 @@ impl Enhancer {
         Self { mode, past: vec![0.0; PAST], periods: [FIRST_PERIOD; BLOCKS], source: ResidualSource::Decoded }
     }
 
-    /// Takes the residual of a frame, and gives that of as many samples, later by the delay.
+    /// Returns as many enhanced samples as `residual` has, delayed by the look-ahead.
     pub(super) fn enhance(&mut self, residual: &[f32], source: ResidualSource) -> Vec<f32> {
         let new = residual.len() / BLOCK;
         self.past.drain(..residual.len());
@@ -39,16 +39,16 @@ impl Enhancer {
         (0..new).flat_map(|block| self.block(first + block * BLOCK)).collect()
     }
 
-    /// Every second sample of the past after a low pass that delays it by 3 samples.
+    /// Returns every second sample of the past, after a low pass with a delay of 3 samples.
     fn halved(&self) -> Vec<f32> {
         let at = |i: usize| i.checked_sub(HALF_BAND.len() - 1).and_then(|i| self.past.get(i)).copied();
         let filtered =
             |n: usize| HALF_BAND.iter().enumerate().map(|(k, tap)| tap * at(n + k).unwrap_or_default()).sum();
-        // Reaching 3 samples on takes the filter's delay out again.
+        // Reading 3 samples ahead compensates the delay of the filter.
         (0..PAST / 2).map(|n| filtered(2 * n + HALF_BAND.len() / 2)).collect()
     }
 
-    /// One enhanced block.
+    /// Returns one enhanced block.
     fn block(&self, start: usize) -> [f32; BLOCK] {
         let centre: [f32; BLOCK] = std::array::from_fn(|i| self.past[start + i]);
         let mut around = [0.0; BLOCK];
@@ -58,10 +58,10 @@ impl Enhancer {
         mix(&centre, &around)
     }
 
-    /// Adds up to three pitch periods before or after a block, each weighted less than the nearer one.
+    /// Adds up to three pitch periods before or after a block. Nearer periods have more weight.
     fn gather(&self, start: usize, centre: &[f32; BLOCK], direction: SearchDirection, around: &mut [f32; BLOCK]) {
         let mut from = start as f32;
-        // The block whose pitch the next step takes.
+        // The block with the pitch period for the next step.
         let mut block = nearest(from + (BLOCK - 1) as f32 / 2.0, middle);
         for weight in WEIGHTS {
             let expected = match direction {
@@ -83,8 +83,8 @@ impl Enhancer {
         }
     }
 
-    /// The stretch near `expected`, to a quarter sample, that is most like the block; and where the next is counted
-    /// from. The RFC rounds half a sample down before the search and counts a sample on after it.
+    /// Returns the segment near `expected` that is most similar to the block, to a quarter sample, and the position for
+    /// the next step. The RFC rounds half a sample down before the search and counts from one sample later after it.
     fn refine(&self, centre: &[f32; BLOCK], expected: f32) -> (f32, [f32; BLOCK]) {
         let rounded = (expected - 0.5) as usize;
         let first = rounded.saturating_sub(SLOP);
@@ -102,8 +102,8 @@ impl Enhancer {
         (at as f32 / 4.0 + 1.0, std::array::from_fn(|i| between(&self.past, at + 4 * i as isize, TAPS)))
     }
 
-    /// The end of the past was made up and is not heard yet: it is blended into what, from the pitch of the new frame,
-    /// stood before it.
+    /// Blends the concealed end of the past, which was not output yet, into an extrapolation backwards from the new
+    /// frame.
     fn join(&mut self, residual: &[f32]) {
         let (edge, length) = (PAST - residual.len(), self.mode.delay());
         let guess = self.periods[BLOCKS - residual.len() / BLOCK];
@@ -118,7 +118,7 @@ impl Enhancer {
                 lag = other;
             }
         }
-        // Backwards from the edge: the first period of the new frame, and before it the made-up sound itself.
+        // Backwards from the boundary: first the new frame's first period, then the concealed sound itself.
         let before: Vec<f32> = (0..length)
             .map(|back| match lag.checked_sub(back + 1) {
                 Some(at) => residual[at],
@@ -132,22 +132,22 @@ impl Enhancer {
         for (back, sample) in before.into_iter().enumerate() {
             let place = &mut self.past[edge - 1 - back];
             let weight = (back + 1) as f32 / (length + 1) as f32;
-            // The limit ends within the last samples, so that it makes no step where the new frame begins.
+            // The limit ends within the last samples, so that there is no step at the new frame.
             let limit = factor + (1.0 - factor) * (1.0 - back as f32 / LIMIT_ENDS).max(0.0);
             *place = weight * *place + (1.0 - weight) * limit * sample;
         }
     }
 }
 
-/// Where a pitch period is looked for.
+/// The direction of the search for pitch periods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SearchDirection {
     Back,
     Onward,
 }
 
-/// The block brought nearer to the mean of those around it, as far as its energy allows: the difference has at most
-/// [`CHANGE`] of the energy.
+/// Moves a block towards the mean of its neighbours, as far as its energy allows. The difference has at most [`CHANGE`]
+/// of the block's energy.
 fn mix(centre: &[f32; BLOCK], around: &[f32; BLOCK]) -> [f32; BLOCK] {
     let product = |a: &[f32; BLOCK], b: &[f32; BLOCK]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     let (own, mean, both) = (product(centre, centre), product(around, around).max(1.0), product(centre, around));
@@ -156,7 +156,7 @@ fn mix(centre: &[f32; BLOCK], around: &[f32; BLOCK]) -> [f32; BLOCK] {
     if change <= CHANGE * own {
         return around.map(|sample| scale * sample);
     }
-    // The point of the plane of both that has the block's energy and lies at the bound.
+    // The combination of both vectors that has the block's energy and reaches the bound.
     let own = own.max(1.0);
     let spread = (mean * own - both * both) / (own * own);
     let (a, b) = if spread > 1e-4 {
@@ -168,7 +168,7 @@ fn mix(centre: &[f32; BLOCK], around: &[f32; BLOCK]) -> [f32; BLOCK] {
     std::array::from_fn(|i| a * around[i] + b * centre[i])
 }
 
-/// The lag, in halved samples, at which half a block is most like what was before it.
+/// Returns the lag, in halved samples, at which half a block is most similar to the samples before it.
 fn lag(halved: &[f32], start: usize) -> usize {
     let now = &halved[start..start + BLOCK / 2];
     let mut best = (LAGS.0, f32::NEG_INFINITY);
@@ -183,10 +183,10 @@ fn lag(halved: &[f32], start: usize) -> usize {
     best.0
 }
 
-/// The value of a row of samples at a quarter of their distance, from `reach` samples on either side of it at most;
-/// silence around the row.
+/// Interpolates a row of samples at a position in quarter samples, using up to `reach` samples each side. Beyond the
+/// row there is silence.
 fn between(samples: &[f32], quarter: isize, reach: isize) -> f32 {
-    // The filters are for parts before a sample.
+    // The filters interpolate at fractions before a sample.
     let (whole, before) = (quarter.div_euclid(4) + isize::from(quarter.rem_euclid(4) > 0), (4 - quarter).rem_euclid(4));
     let at = |i: isize| usize::try_from(i).ok().and_then(|i| samples.get(i)).copied().unwrap_or_default();
     let taps = QUARTERS[before as usize].iter().zip(-TAPS / 2..=TAPS / 2);
@@ -194,7 +194,7 @@ fn between(samples: &[f32], quarter: isize, reach: isize) -> f32 {
     taps.map(|(tap, i)| (tap, whole + i)).filter(|(_, i)| reached.contains(i)).map(|(tap, i)| tap * at(i)).sum()
 }
 
-/// The block of which a place is nearest.
+/// Returns the block with the position nearest to `to`.
 fn nearest(to: f32, place: impl Fn(usize) -> f32) -> usize {
     let mut best = (0, f32::INFINITY);
     for block in 0..BLOCKS {
@@ -206,30 +206,30 @@ fn nearest(to: f32, place: impl Fn(usize) -> f32) -> usize {
     best.0
 }
 
-/// The middle of a block of the past.
+/// Returns the middle of a block of the past, in samples.
 fn middle(block: usize) -> f32 {
     (block * BLOCK) as f32 + HALF_BLOCK
 }
 
-/// Samples that are enhanced at a time.
+/// Samples that are enhanced at once.
 const BLOCK: usize = 80;
 const HALF_BLOCK: f32 = 40.0;
-/// Blocks of residual that are kept: three of a frame and five before it.
+/// Blocks in the past: three of a frame and five before it.
 const BLOCKS: usize = 8;
 const PAST: usize = BLOCKS * BLOCK;
 /// Pitch lags in halved samples: 68 to 400 Hz.
 const LAGS: (usize, usize) = (10, 59);
-/// Before anything was heard.
+/// Pitch period before the first frame.
 const FIRST_PERIOD: usize = 40;
 /// Taps of the interpolation.
 const TAPS: isize = 7;
-/// A pitch period is looked for so many samples around where it should be.
+/// Reach of the pitch search around the expected position, in samples.
 const SLOP: usize = 2;
-/// Interpolation reaches so far over an edge.
+/// Reach of the interpolation over an edge, in samples.
 const OVERHANG: f32 = 2.0;
-/// A raised cosine over seven periods, from the one beside the middle outward.
+/// A raised cosine over seven periods, from the middle outward.
 const WEIGHTS: [f32; 3] = [0.853_553_4, 0.5, 0.146_446_6];
-/// Share of the energy by which a block may change.
+/// Bound of a block's change, as a share of its energy.
 const CHANGE: f32 = 0.05;
 /// Samples over which the limit of a blend ends.
 const LIMIT_ENDS: f32 = 10.0;
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_periodic_already_stays_and_comes_out_later_by_the_delay() {
+    fn periodic_input_is_only_delayed() {
         for (mode, frame) in [(IlbcMode::Twenty, 160), (IlbcMode::Thirty, 240)] {
             let mut enhancer = Enhancer::new(mode);
             let input = pulses(56, 12 * frame);
@@ -265,7 +265,7 @@ mod tests {
             input.chunks(160).flat_map(|frame| enhancer.enhance(frame, ResidualSource::Decoded)).collect();
         let error: f32 = (1_000..output.len()).map(|n| (output[n] - input[n - 40]).powi(2)).sum();
         let energy: f32 = input[960..].iter().map(|s| s * s).sum();
-        // The change is CHANGE of the energy where the bound is reached.
+        // The bound is reached, so the change is CHANGE of the energy.
         assert!(error > energy * 0.02 && error <= energy * CHANGE * 1.05, "{}", error / energy);
     }
 }

@@ -1,12 +1,12 @@
-//! The residual of a frame: the start state, and the rest of the frame grown from it in both directions (RFC 3951
-//! sections 3.5, 3.6, 4.2 to 4.4).
+//! Decodes the residual of a frame: the start state, then the rest of the frame in both directions (RFC 3951 sections
+//! 3.5, 3.6, 4.2 to 4.4).
 
 use super::frame::{CodebookVector, IlbcFrame, StartStateEnd};
 use super::lsf::LpcCoefficients;
 use super::tables::{CODEBOOK_FILTER, GAINS_3, STATE_LEVELS, STATE_PEAK};
 use super::{ORDER, SUBFRAME};
 
-/// The residual that a frame describes, by the filters of its subframes.
+/// Decodes the residual of a frame. `filters` are those of its subframes.
 pub(super) fn residual(frame: &IlbcFrame, filters: &[LpcCoefficients]) -> Vec<f32> {
     let mut residual = vec![0.0; filters.len() * SUBFRAME];
     let state = start_state(frame, &filters[frame.start.subframe]);
@@ -24,7 +24,7 @@ pub(super) fn residual(frame: &IlbcFrame, filters: &[LpcCoefficients]) -> Vec<f3
             to += length;
         }
         GrowthDirection::Back => {
-            // The same with time turned round.
+            // Decodes in reversed time.
             let known = CodebookMemory::of(residual[from..to].iter(), memory);
             let before = &mut residual[from - length..from];
             known.vector(shape, before);
@@ -42,19 +42,19 @@ pub(super) fn residual(frame: &IlbcFrame, filters: &[LpcCoefficients]) -> Vec<f3
     residual
 }
 
-/// In which direction the known part of the residual grows.
+/// The direction in which the decoded part of the residual grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GrowthDirection {
     Onward,
     Back,
 }
 
-/// The start state: quantized samples, their phases spread by an all-pass filter that has the shape of the spectrum,
-/// in a circle (section 4.2).
+/// Decodes the start state. An all-pass filter with the shape of the spectrum disperses the phases of its samples, by
+/// circular convolution (section 4.2).
 fn start_state(frame: &IlbcFrame, filter: &LpcCoefficients) -> Vec<f32> {
     let length = frame.levels.len();
     let peak = 10.0f32.powf(STATE_PEAK[frame.peak % STATE_PEAK.len()]) / 4.5;
-    // Time runs backwards through the filter; what rings on after the state's length is laid over its beginning.
+    // Time runs backwards through the filter. The response after the state's end is added to its beginning.
     let quantized = frame.levels.iter().rev().map(|&level| peak * STATE_LEVELS[level % STATE_LEVELS.len()]);
     let input: Vec<f32> = quantized.chain(std::iter::repeat_n(0.0, length)).collect();
     let mut output = vec![0.0; input.len()];
@@ -69,18 +69,18 @@ fn start_state(frame: &IlbcFrame, filter: &LpcCoefficients) -> Vec<f32> {
     (0..length).rev().map(|n| output[n] + output[n + length]).collect()
 }
 
-/// What is known of the residual, the sample next to the unknown last; silence where nothing is known.
+/// The decoded residual next to the missing part, nearest sample last. Unknown samples are silence.
 struct CodebookMemory(Vec<f32>);
 
 impl CodebookMemory {
-    /// From the nearest sample on.
+    /// Collects `length` samples, starting with the nearest.
     fn of<'a>(nearest_first: impl Iterator<Item = &'a f32>, length: usize) -> Self {
         let mut samples: Vec<f32> = nearest_first.copied().chain(std::iter::repeat(0.0)).take(length).collect();
         samples.reverse();
         Self(samples)
     }
 
-    /// The sum of the three stages (section 4.4).
+    /// Adds up the three codebook stages (section 4.4).
     fn vector(&self, shape: &CodebookVector, out: &mut [f32]) {
         out.fill(0.0);
         for (vector, gain) in shape.vectors.into_iter().zip(gains(shape.gains)) {
@@ -89,11 +89,11 @@ impl CodebookMemory {
         }
     }
 
-    /// An entry of the code book that this memory is: stretches of it, blends of two, then the same of the filtered
-    /// memory (section 3.6.3).
+    /// Returns an entry of the adaptive codebook: segments of the memory, blends of two segments, then the same of the
+    /// filtered memory (section 3.6.3).
     fn entry(&self, index: usize, length: usize) -> Vec<f32> {
         let stretches = self.0.len() - length + 1;
-        // Only whole subframes have blends.
+        // Blends exist for whole subframes only.
         let half = stretches + if length == SUBFRAME { SUBFRAME / 2 } else { 0 };
         if index < half { stretch(&self.0, index, length) } else { stretch(&self.filtered(), index - half, length) }
     }
@@ -104,8 +104,8 @@ impl CodebookMemory {
     }
 }
 
-/// The stretch that begins `index + length` before the end; beyond the last of these, the end of the memory repeated
-/// with a lag shorter than the vector and the seam blended over 5 samples.
+/// Returns the segment that begins `index + length` samples before the end. Higher indices repeat the end of the memory
+/// with a lag shorter than the vector. The seam is blended over 5 samples.
 fn stretch(memory: &[f32], index: usize, length: usize) -> Vec<f32> {
     let stretches = memory.len() - length + 1;
     let before_end = |lag: usize, n: usize| (memory.len() + n).checked_sub(lag).and_then(|i| memory.get(i)).copied();
@@ -121,8 +121,8 @@ fn stretch(memory: &[f32], index: usize, length: usize) -> Vec<f32> {
     (0..length).map(blend).collect()
 }
 
-/// The gains of the three stages: each is a fraction of the size of the one before, which counts as a tenth at least
-/// (section 3.6.4.2). The steps are multiples of 2^-14 in the standard's tables.
+/// Decodes the gains of the three stages. Each is relative to the previous gain, which counts as at least 0.1 (section
+/// 3.6.4.2). Steps are multiples of 2^-14, as in the standard's tables.
 fn gains([first, second, third]: [usize; 3]) -> [f32; 3] {
     let step = |value: f32| (value * 16_384.0).round() / 16_384.0;
     let first = step(0.0375 * (first + 1) as f32);
@@ -131,10 +131,10 @@ fn gains([first, second, third]: [usize; 3]) -> [f32; 3] {
     [first, second, third]
 }
 
-/// Samples of memory for whole subframes, and for what completes the start state.
+/// Samples of codebook memory for whole subframes, and for the remainder of the start state's two subframes.
 const MEMORY: usize = 147;
 const SHORT_MEMORY: usize = 85;
-/// Over so many samples a repetition is blended.
+/// Samples over which a repetition is blended.
 const SEAM: usize = 5;
 
 #[cfg(test)]
@@ -153,7 +153,7 @@ mod tests {
         let memory = CodebookMemory::of(ramp.iter().rev(), MEMORY);
         assert_eq!(memory.entry(0, 40), ramp[200..]);
         assert_eq!(memory.entry(107, 40), ramp[93..133]);
-        // The last 20 samples twice, the last five of the first time blended into those before.
+        // The last 20 samples twice. The last five of the first copy are blended into the samples before.
         let twice = memory.entry(108, 40);
         assert_eq!((twice[0], twice[15], twice[20], twice[39]), (220.0, 235.0, 220.0, 239.0));
         assert!((twice[16] - (236.0 - 0.2 * 20.0)).abs() < 1e-3, "{}", twice[16]);
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn gains_follow_the_size_of_the_stage_before() {
-        // 0.0375 * 32; 0.15 * -7 of that; a quarter of the size of that.
+        // First gain 0.0375 * 32; second -0.15 * 7 of the first; third a quarter of the second's magnitude.
         let [first, second, third] = gains([31, 0, 4]);
         assert!((first - 1.2).abs() < 1e-4 && (second + 1.26).abs() < 1e-3 && (third - 0.315).abs() < 1e-3);
         assert_eq!(gains([0, 7, 7])[1..], [0.0, 0.1], "a tenth at least");

@@ -1,41 +1,41 @@
-//! The bits of a frame (RFC 3951 section 3.8): each parameter is cut into three classes by how much its loss would
-//! harm, and the classes follow one another.
+//! Unpacks the bits of a frame (RFC 3951 section 3.8). Each parameter is split into three classes by sensitivity to
+//! errors. The classes follow one another.
 
 use super::IlbcMode;
 
-/// What a frame says.
+/// The parameters of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct IlbcFrame {
-    /// Code book indices of one or two sets of line spectral frequencies.
+    /// Codebook indices of one or two LSF vectors.
     pub(super) spectra: Vec<[usize; 3]>,
-    /// Where the start state lies.
+    /// Position of the start state.
     pub(super) start: StartStatePosition,
-    /// Its largest sample, an index of 6 bits.
+    /// Largest sample of the start state, a 6-bit index.
     pub(super) peak: usize,
-    /// Its samples, 3 bits each.
+    /// Samples of the start state, 3-bit indices.
     pub(super) levels: Vec<usize>,
-    /// What completes the two subframes of the start state.
+    /// The remainder of the two subframes with the start state.
     pub(super) rest: CodebookVector,
-    /// The other subframes: those after the start state in time, then those before it.
+    /// The other subframes: first those after the start state in time, then those before it.
     pub(super) subframes: Vec<CodebookVector>,
 }
 
-/// Where the start state lies.
+/// The position of the start state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StartStatePosition {
-    /// Number of subframes before the two that it lies in.
+    /// Number of subframes before the two subframes with the start state.
     pub(super) subframe: usize,
     pub(super) end: StartStateEnd,
 }
 
-/// Which end of two subframes.
+/// The end of the two subframes that the start state is aligned to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StartStateEnd {
     First,
     Last,
 }
 
-/// A vector of three code book stages.
+/// Indices and gains of the three codebook stages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CodebookVector {
     pub(super) vectors: [usize; 3],
@@ -43,8 +43,8 @@ pub(super) struct CodebookVector {
 }
 
 impl IlbcFrame {
-    /// Takes a frame apart. `None` for one that its sender or a gateway marked as lost (the last bit), or whose start
-    /// state would lie outside it.
+    /// Parses a frame. Returns `None` if the last bit marks the frame as lost, or if the start state would lie outside
+    /// the frame.
     pub(super) fn parse(mode: IlbcMode, bytes: &[u8]) -> Option<Self> {
         let layout = mode.layout();
         let mut values = [0; MAX_FIELDS];
@@ -79,8 +79,8 @@ impl IlbcFrame {
     }
 }
 
-/// The later stages of the first subframe search half of the code book, so that 7 bits name a vector: 44 plain ones, 64
-/// from the boundary of the filtered half, 20 of its end.
+/// Expands a 7-bit index of the first subframe. Its later stages search half of the codebook: 44 plain vectors, 64
+/// around the boundary of the filtered half, 20 of its end.
 fn widen(index: usize) -> usize {
     match index {
         0..44 => index,
@@ -96,11 +96,11 @@ type ClassBits = [u8; 3];
 #[derive(Debug)]
 pub(super) struct FrameLayout {
     spectra: &'static [ClassBits],
-    /// Position, end and peak of the start state.
+    /// Position, alignment and peak of the start state.
     start: [ClassBits; 3],
-    /// Samples of the start state.
+    /// Number of samples of the start state.
     levels: usize,
-    /// Vectors and gains of what completes the start state.
+    /// Vectors and gains of the remainder of the start state's subframes.
     rest: [ClassBits; 6],
     vectors: &'static [ClassBits],
     gains: &'static [ClassBits],
@@ -114,7 +114,7 @@ impl FrameLayout {
     }
 }
 
-/// Reads bit fields, most significant bit first. What lies beyond the end is 0.
+/// Reads bit fields, most significant bit first. Bits beyond the end are 0.
 struct IlbcBitReader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -132,7 +132,8 @@ impl IlbcBitReader<'_> {
     }
 }
 
-/// As many parameters as a frame of 30 ms has: 6 of the spectra, 3 and 58 of the start state, 6 of its rest, 4 times 6.
+/// Parameters of a 30 ms frame: 6 LSF indices, 3 and 58 of the start state, 6 of its remainder, 6 for each of 4
+/// subframes.
 const MAX_FIELDS: usize = 97;
 
 const LEVEL: ClassBits = [0, 1, 2];
@@ -186,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_layout_fills_its_frame_but_for_the_bit_that_marks_a_loss() {
+    fn layout_fills_the_frame_except_for_the_lost_frame_bit() {
         for mode in [IlbcMode::Twenty, IlbcMode::Thirty] {
             let bits = |class: usize| mode.layout().fields().map(|widths| usize::from(widths[class])).sum::<usize>();
             // RFC 3951 table 3.2: 48, 64 and 191 bits of 304; 64, 96 and 239 of 400.
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_marked_as_lost_or_with_its_start_outside_is_none() {
+    fn frame_marked_lost_or_with_invalid_start_is_rejected() {
         let mut bytes = [0x55; 38];
         bytes[37] = 0;
         assert!(IlbcFrame::parse(IlbcMode::Twenty, &bytes).is_some(), "the start is at the bits 20 and 21: 01");

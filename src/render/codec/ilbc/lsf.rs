@@ -1,21 +1,22 @@
-//! The short-term spectrum: line spectral frequencies and the synthesis filters of the subframes (RFC 3951 sections 3.2
-//! and 4.1).
+//! Decodes line spectral frequencies and derives the synthesis filters of the subframes (RFC 3951 sections 3.2 and
+//! 4.1).
 
 use super::tables::{LSF_HIGH, LSF_LOW, LSF_MEAN, LSF_MIDDLE, LSF_UNIT};
 use super::{IlbcMode, ORDER};
 
-/// Line spectral frequencies in radians, rising.
+/// Line spectral frequencies in radians, ascending.
 pub(super) type LsfVector = [f32; ORDER];
 
-/// The coefficients 1 to 10 of a prediction filter; that of the sample itself is 1.
+/// Coefficients 1 to 10 of a prediction filter. Coefficient 0 is 1.
 pub(super) type LpcCoefficients = [f32; ORDER];
 
-/// Where interpolation begins before the first frame.
+/// Returns the start of the interpolation before the first frame.
 pub(super) fn mean() -> LsfVector {
     LSF_MEAN.map(radians)
 }
 
-/// The filters of the subframes of a frame, from the last frame's lines to this one's; the last lines are replaced.
+/// Returns the filters of a frame's subframes, interpolated from the last frame's LSF vector to this frame's. Replaces
+/// `last` with the latter.
 pub(super) fn filters(mode: IlbcMode, spectra: &[[usize; 3]], last: &mut LsfVector) -> Vec<LpcCoefficients> {
     let lines: Vec<LsfVector> = spectra.iter().map(|&indices| settled(look_up(indices))).collect();
     let filter = |(from, to, weight): (&LsfVector, &LsfVector, f32)| {
@@ -35,7 +36,7 @@ pub(super) fn filters(mode: IlbcMode, spectra: &[[usize; 3]], last: &mut LsfVect
     filters
 }
 
-/// The lines of three code book indices; an index beyond a book, which has no bits, is its last.
+/// Looks up an LSF vector by three codebook indices. An index beyond its codebook is clamped.
 fn look_up([low, middle, high]: [usize; 3]) -> LsfVector {
     let (low, middle) = (LSF_LOW[low.min(LSF_LOW.len() - 1)], LSF_MIDDLE[middle.min(LSF_MIDDLE.len() - 1)]);
     let high = LSF_HIGH[high.min(LSF_HIGH.len() - 1)];
@@ -48,8 +49,8 @@ fn radians(code: i16) -> f32 {
     f32::from(code) * LSF_UNIT
 }
 
-/// Lines that stand too near each other, or cross, are put apart by 50 Hz, so that the filter is stable (section
-/// 3.2.5). Two rounds, as the encoder does.
+/// Separates frequencies that are too close or cross by 50 Hz, so that the filter is stable (section 3.2.5). It runs
+/// twice, as in the encoder.
 fn settled(mut lines: LsfVector) -> LsfVector {
     for _ in 0..2 {
         for i in 0..ORDER - 1 {
@@ -65,8 +66,8 @@ fn settled(mut lines: LsfVector) -> LsfVector {
     lines
 }
 
-/// The prediction filter whose line spectral frequencies these are: half the sum of the polynomials of the odd and of
-/// the even lines.
+/// Converts line spectral frequencies to the prediction filter: half the sum of the polynomials of the odd and of the
+/// even frequencies.
 fn to_filter(lines: &LsfVector) -> LpcCoefficients {
     let (mut sum, mut difference) = ([0.0; ORDER / 2 + 1], [0.0; ORDER / 2 + 1]);
     for (polynomial, first) in [(&mut sum, 0), (&mut difference, 1)] {
@@ -78,11 +79,11 @@ fn to_filter(lines: &LsfVector) -> LpcCoefficients {
                 whole[i] += middle * whole[i - 1] + if i > 1 { whole[i - 2] } else { 0.0 };
             }
         }
-        // Symmetrical: the first half says it all.
+        // The polynomial is symmetrical: half of it suffices.
         polynomial.copy_from_slice(&whole[..=ORDER / 2]);
     }
     let at = |polynomial: &[f32; ORDER / 2 + 1], i: usize| polynomial[i.min(ORDER - i)];
-    // The sum polynomial has a root at half the sampling rate, the difference one at 0.
+    // The sum polynomial has a root at half the sampling rate, the difference polynomial at 0.
     std::array::from_fn(|i| {
         let i = i + 1;
         let sum = at(&sum, i) + at(&sum, i - 1);
@@ -91,7 +92,7 @@ fn to_filter(lines: &LsfVector) -> LpcCoefficients {
     })
 }
 
-/// 50 Hz.
+/// 50 Hz in radians per sample.
 const APART: f32 = 0.039;
 const LOWEST: f32 = 0.01;
 const HIGHEST: f32 = std::f32::consts::PI - 0.0016;
@@ -102,13 +103,13 @@ mod tests {
 
     #[test]
     fn evenly_spread_lines_are_a_flat_spectrum() {
-        // Lines at k * pi / 11 belong to the filter 1.
+        // Frequencies at k * pi / 11 belong to the filter 1.
         let lines = std::array::from_fn(|i| (i + 1) as f32 * std::f32::consts::PI / 11.0);
         assert!(to_filter(&lines).iter().all(|c| c.abs() < 1e-5), "{:?}", to_filter(&lines));
     }
 
     #[test]
-    fn lines_that_cross_are_put_in_order_and_apart() {
+    fn crossing_frequencies_are_sorted_and_separated() {
         let mut lines = mean();
         lines.swap(4, 5);
         let settled = settled(lines);
@@ -116,8 +117,8 @@ mod tests {
     }
 
     #[test]
-    fn the_code_books_hold_rising_lines_below_half_the_sampling_rate() {
-        // Sums of what was compared with the standard, so that no figure changes unseen.
+    fn codebook_frequencies_ascend_below_half_the_sampling_rate() {
+        // Sums over tables that were compared with the standard, so that no value changes by accident.
         let sum = |book: &[[i16; 3]]| book.iter().flatten().map(|&code| i64::from(code)).sum::<i64>();
         assert_eq!((sum(&LSF_LOW), sum(&LSF_MIDDLE)), (804_118, 4_029_910));
         assert_eq!(LSF_HIGH.iter().flatten().map(|&code| i64::from(code)).sum::<i64>(), 9_615_462);

@@ -1,12 +1,12 @@
-//! iLBC, 13.33 and 15.2 kbit/s (RFC 3951; RTP payload RFC 3952).
+//! iLBC at 13.33 and 15.2 kbit/s (RFC 3951; RTP payload RFC 3952).
 //!
-//! Written from the RFC's text, with the figures of its tables, in floating point. A frame needs nothing of the one
-//! before it but its spectrum and the memory of the filters: the residual of each begins with a coded *start state*,
-//! from which the rest grows in both directions.
+//! Written from the RFC's text with the values of its tables, in floating point. A frame depends on the previous frame
+//! only through its spectrum and the filter memories. The residual of each frame begins with a coded *start state* and
+//! grows from it in both directions.
 //!
-//! The enhancer, which the RFC describes and telephones use, is on: what a listener heard is recorded, with its delay
-//! of 5 or 10 ms. A decoder without it (ffmpeg's) gives other samples of the same frames: the voice is as clear, a few
-//! tenths of a dB fainter, and the noise between the harmonics stays.
+//! The RFC's enhancer is on, as in telephones, so the recording has the sound that the listener heard. It delays by 5
+//! or 10 ms. A decoder without enhancer (ffmpeg) gives other samples: the voice is a few tenths of a dB fainter, and
+//! the noise between the harmonics stays.
 
 mod enhancer;
 mod excitation;
@@ -22,7 +22,7 @@ use frame::{FrameLayout, IlbcFrame};
 use lsf::{LpcCoefficients, LsfVector};
 use packet_loss::LossConcealment;
 
-/// Length of a frame.
+/// Frame length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IlbcMode {
     /// 20 ms in 38 bytes.
@@ -32,13 +32,13 @@ pub enum IlbcMode {
 }
 
 impl IlbcMode {
-    /// What the `fmtp` line says; 30 ms where it says nothing (RFC 3952 section 4.2).
+    /// Returns the mode of a `fmtp` line, 30 ms by default (RFC 3952 section 4.2).
     pub fn of(parameters: &str) -> Self {
         if fmtp(parameters, "mode") == Some("20") { Self::Twenty } else { Self::Thirty }
     }
 
-    /// The mode of a payload: the announced one where its length allows, else the other. Some gateways announce a mode
-    /// and send the other.
+    /// Returns the mode of a payload by its length. The announced mode is preferred, but some gateways announce one
+    /// mode and send the other.
     fn of_payload(self, length: usize) -> Option<Self> {
         let other = if self == Self::Twenty { Self::Thirty } else { Self::Twenty };
         [self, other].into_iter().find(|mode| length > 0 && length.is_multiple_of(mode.bytes()))
@@ -62,7 +62,7 @@ impl IlbcMode {
         self.subframes() * SUBFRAME
     }
 
-    /// Samples by which the enhancer delays.
+    /// Returns the delay of the enhancer, in samples.
     const fn delay(self) -> usize {
         match self {
             Self::Twenty => SUBFRAME,
@@ -78,19 +78,19 @@ impl IlbcMode {
     }
 }
 
-/// Decoder of one iLBC stream.
+/// Decodes one iLBC stream.
 #[derive(Clone, Debug)]
 pub struct IlbcDecoder {
     announced: IlbcMode,
-    voice: IlbcState,
-    made_up: FrameConcealer,
+    state: IlbcState,
+    concealer: FrameConcealer,
 }
 
 impl IlbcDecoder {
-    /// A decoder for what the `fmtp` line says.
+    /// Returns a decoder for the parameters of a `fmtp` line.
     pub fn new(parameters: &str) -> Self {
         let announced = IlbcMode::of(parameters);
-        Self { announced, voice: IlbcState::new(announced), made_up: FrameConcealer::new(8_000) }
+        Self { announced, state: IlbcState::new(announced), concealer: FrameConcealer::new(8_000) }
     }
 }
 
@@ -101,36 +101,36 @@ impl SpeechDecoder for IlbcDecoder {
 
     fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
         let mode = self.announced.of_payload(payload.len()).ok_or(DecodeError::Length)?;
-        if mode != self.voice.mode {
-            self.voice = IlbcState::new(mode);
+        if mode != self.state.mode {
+            self.state = IlbcState::new(mode);
         }
         for bytes in payload.chunks_exact(mode.bytes()) {
             match IlbcFrame::parse(mode, bytes) {
-                Some(frame) => self.voice.speak(&frame, out),
-                None => self.voice.make_up(out),
+                Some(frame) => self.state.decode_frame(&frame, out),
+                None => self.state.conceal(out),
             }
         }
-        self.made_up.end();
+        self.concealer.end_gap();
         Ok(())
     }
 
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
-        self.made_up.fill(samples, DtxState::Talking, out, |out| self.voice.make_up(out));
+        self.concealer.fill(samples, DtxState::Talking, out, |out| self.state.conceal(out));
     }
 }
 
-/// What goes on from frame to frame.
+/// State that continues from frame to frame.
 #[derive(Clone, Debug)]
 struct IlbcState {
     mode: IlbcMode,
-    lines: LsfVector,
-    /// The filters of the last frame, of which the enhancer's delay leaves some to be used.
+    last_lsf: LsfVector,
+    /// Filters of the last frame. The enhancer's delay leaves some of them unused.
     filters: Vec<LpcCoefficients>,
     loss: LossConcealment,
-    /// `None` only to be compared with decoders that have none.
+    /// `None` only in tests that compare with decoders without enhancer.
     enhancer: Option<Enhancer>,
-    /// The last samples of the synthesis filter, the newest first.
-    spoken: [f32; ORDER],
+    /// The last samples of the synthesis filter, newest first.
+    synthesized: [f32; ORDER],
     output: HighPassFilter,
 }
 
@@ -138,30 +138,36 @@ impl IlbcState {
     fn new(mode: IlbcMode) -> Self {
         Self {
             mode,
-            lines: lsf::mean(),
+            last_lsf: lsf::mean(),
             filters: vec![[0.0; ORDER]; mode.subframes()],
             loss: LossConcealment::new(mode.samples()),
             enhancer: Some(Enhancer::new(mode)),
-            spoken: [0.0; ORDER],
+            synthesized: [0.0; ORDER],
             output: HighPassFilter::default(),
         }
     }
 
-    fn speak(&mut self, frame: &IlbcFrame, out: &mut Vec<i16>) {
-        let filters = lsf::filters(self.mode, &frame.spectra, &mut self.lines);
+    fn decode_frame(&mut self, frame: &IlbcFrame, out: &mut Vec<i16>) {
+        let filters = lsf::filters(self.mode, &frame.spectra, &mut self.last_lsf);
         let residual = excitation::residual(frame, &filters);
-        self.loss.heard(&residual);
-        self.say(residual, ResidualSource::Decoded, filters, out);
+        self.loss.note_decoded(&residual);
+        self.output_residual(residual, ResidualSource::Decoded, filters, out);
     }
 
-    fn make_up(&mut self, out: &mut Vec<i16>) {
-        let residual = self.loss.make_up();
-        // The spectrum of the last subframe goes on.
+    fn conceal(&mut self, out: &mut Vec<i16>) {
+        let residual = self.loss.conceal();
+        // The spectrum of the last subframe continues.
         let last = self.filters.last().copied().unwrap_or_default();
-        self.say(residual, ResidualSource::Concealed, vec![last; self.mode.subframes()], out);
+        self.output_residual(residual, ResidualSource::Concealed, vec![last; self.mode.subframes()], out);
     }
 
-    fn say(&mut self, residual: Vec<f32>, source: ResidualSource, filters: Vec<LpcCoefficients>, out: &mut Vec<i16>) {
+    fn output_residual(
+        &mut self,
+        residual: Vec<f32>,
+        source: ResidualSource,
+        filters: Vec<LpcCoefficients>,
+        out: &mut Vec<i16>,
+    ) {
         match &mut self.enhancer {
             Some(enhancer) => {
                 let enhanced = enhancer.enhance(&residual, source);
@@ -171,33 +177,33 @@ impl IlbcState {
         }
     }
 
-    /// The residual is that of the last `late` subframes of the last frame, then of this one's.
+    /// Synthesizes samples. The residual has `late` subframes of the last frame, then subframes of this frame.
     fn synthesize(&mut self, residual: &[f32], late: usize, filters: Vec<LpcCoefficients>, out: &mut Vec<i16>) {
         let last = std::mem::replace(&mut self.filters, filters);
         let filters = last[last.len() - late..].iter().chain(&self.filters);
         for (subframe, filter) in residual.chunks_exact(SUBFRAME).zip(filters) {
             for excitation in subframe {
-                let predicted: f32 = filter.iter().zip(&self.spoken).map(|(c, past)| c * past).sum();
-                self.spoken.rotate_right(1);
-                self.spoken[0] = excitation - predicted;
-                out.push(self.output.filter(self.spoken[0]).round() as i16);
+                let predicted: f32 = filter.iter().zip(&self.synthesized).map(|(c, past)| c * past).sum();
+                self.synthesized.rotate_right(1);
+                self.synthesized[0] = excitation - predicted;
+                out.push(self.output.filter(self.synthesized[0]).round() as i16);
             }
         }
-        // Spectra that no encoder makes can give an unstable filter.
-        if !self.spoken.iter().all(|sample| sample.abs() < LOUDEST) {
+        // A spectrum that no encoder produces can make the filter unstable.
+        if !self.synthesized.iter().all(|sample| sample.abs() < MAX_AMPLITUDE) {
             *self = Self::new(self.mode);
         }
     }
 }
 
-/// Where a residual comes from.
+/// The source of a residual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ResidualSource {
     Decoded,
     Concealed,
 }
 
-/// The high pass at the output (section 4.8): hum below 65 Hz is taken out.
+/// The high-pass filter of the output (section 4.8) removes hum below 65 Hz.
 #[derive(Clone, Debug, Default)]
 struct HighPassFilter {
     input: [f32; 2],
@@ -217,8 +223,8 @@ impl HighPassFilter {
 
 const ORDER: usize = 10;
 const SUBFRAME: usize = 40;
-/// Far over what speech of 16 bits needs.
-const LOUDEST: f32 = 1e6;
+/// Far above the amplitude of 16-bit speech.
+const MAX_AMPLITUDE: f32 = 1e6;
 const HIGH_PASS_ZEROS: [f32; 3] = [0.939_805_8, -1.879_583_4, 0.939_805_8];
 const HIGH_PASS_POLES: [f32; 2] = [-1.933_073_5, 0.935_892];
 

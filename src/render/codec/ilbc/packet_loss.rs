@@ -1,22 +1,22 @@
-//! The residual of a lost frame (RFC 3951 section 4.5): the last pitch period again, mixed with noise as far as the
-//! speech before was none, weaker with every frame.
+//! Conceals lost frames (RFC 3951 section 4.5): repeats the last pitch period, mixed with noise by how unvoiced the
+//! speech was, and fades with every frame.
 
-/// Remembers what was last decoded.
+/// Keeps the residual needed for concealment.
 #[derive(Clone, Debug)]
 pub(super) struct LossConcealment {
-    /// The residual of the last frame, real or made up.
+    /// Residual of the last frame, decoded or concealed.
     last: Vec<f32>,
-    /// Frames made up in a row.
+    /// Concealed frames in a row.
     frames: u32,
     pitch: PitchEstimate,
     random: u32,
 }
 
-/// How the speech before a loss repeats itself.
+/// The periodicity of the speech before a loss.
 #[derive(Clone, Copy, Debug)]
 struct PitchEstimate {
     lag: usize,
-    /// 0 to 1: what is heard of the period, the rest being noise.
+    /// Share of the periodic part, 0 to 1; the rest is noise.
     voiced: f32,
 }
 
@@ -25,21 +25,21 @@ impl LossConcealment {
         Self { last: vec![0.0; samples], frames: 0, pitch: PitchEstimate { lag: LAGS.1, voiced: 0.0 }, random: 777 }
     }
 
-    /// A frame was decoded.
-    pub(super) fn heard(&mut self, residual: &[f32]) {
+    /// Records the residual of a decoded frame.
+    pub(super) fn note_decoded(&mut self, residual: &[f32]) {
         self.last = residual.to_vec();
         self.frames = 0;
     }
 
-    /// The residual of a frame that was not.
-    pub(super) fn make_up(&mut self) -> Vec<f32> {
+    /// Returns the residual of a lost frame.
+    pub(super) fn conceal(&mut self) -> Vec<f32> {
         let length = self.last.len();
         if self.frames == 0 {
             self.pitch = pitch(&self.last);
         }
         self.frames += 1;
         let gain = gain(self.frames as usize * length);
-        // A period shorter than 10 ms sounds like a machine when repeated; two of them do less.
+        // A period shorter than 10 ms sounds mechanical when repeated. Two periods sound better.
         let lag = if self.pitch.lag < MIN_REPEATED { 2 * self.pitch.lag } else { self.pitch.lag };
         let (mut periodic, mut noise) = (self.last.clone(), self.last.clone());
         for _ in 0..length {
@@ -62,14 +62,14 @@ impl LossConcealment {
         residual
     }
 
-    /// How far back the next sample of noise is taken from: 50 to 119 samples.
+    /// Returns how far back the next noise sample is taken from: 50 to 119 samples.
     fn next_pick(&mut self) -> usize {
         self.random = self.random.wrapping_mul(69_069).wrapping_add(1) & 0x7FFF_FFFF;
         50 + self.random as usize % 70
     }
 }
 
-/// The lag at which the end of a residual is most like what came before, and how much.
+/// Finds the lag at which the end of a residual is most similar to the samples before, and how periodic it is.
 fn pitch(residual: &[f32]) -> PitchEstimate {
     let end = residual.len() - WINDOW;
     let now = &residual[end..];
@@ -83,11 +83,11 @@ fn pitch(residual: &[f32]) -> PitchEstimate {
             best = (lag, likeness, product / (own * other).sqrt().max(1.0));
         }
     }
-    // Clearly voiced from a correlation of 0.49 on, clearly not below 0.16.
+    // Voiced above a correlation of 0.49, unvoiced below 0.16.
     PitchEstimate { lag: best.0, voiced: ((best.2.max(0.0).sqrt() - 0.4) / 0.3).clamp(0.0, 1.0) }
 }
 
-/// How strong a frame is that ends `samples` after the last real one.
+/// Returns the gain of a frame that ends `samples` after the last decoded frame.
 fn gain(samples: usize) -> f32 {
     match samples {
         0..=320 => 1.0,
@@ -98,14 +98,14 @@ fn gain(samples: usize) -> f32 {
     }
 }
 
-/// Pitch lags: 67 to 400 Hz, and no more than leaves [`WINDOW`] in a frame of 20 ms.
+/// Pitch lags: 67 to 400 Hz. The longest lag leaves [`WINDOW`] samples in a frame of 20 ms.
 const LAGS: (usize, usize) = (20, 100);
-/// What the pitch search compares.
+/// Samples that the pitch search compares.
 const WINDOW: usize = 60;
 const MIN_REPEATED: usize = 80;
-/// Down within a frame: strength in the first, second and third 10 ms.
+/// Gain within a frame: first, second and third 10 ms.
 const WITHIN: [f32; 3] = [1.0, 0.95, 0.9];
-/// A residual fainter than this (root mean square) has no pitch worth repeating.
+/// A residual with a lower root mean square has no pitch worth repeating.
 const FAINT: f32 = 30.0;
 
 #[cfg(test)]
@@ -117,26 +117,26 @@ mod tests {
     }
 
     #[test]
-    fn a_voice_goes_on_with_its_pitch_and_dies_away() {
+    fn voiced_residual_continues_with_its_pitch_and_fades() {
         let mut loss = LossConcealment::new(160);
         let residual: Vec<f32> = (0..160).map(|n| if n % 80 == 30 { 5_000.0 } else { 0.0 }).collect();
-        loss.heard(&residual);
-        let first = loss.make_up();
-        // 80 samples is a period that is repeated as it is; 5 % weaker in the second half.
+        loss.note_decoded(&residual);
+        let first = loss.conceal();
+        // A period of 80 samples is repeated unchanged, 5 % weaker in the second half.
         assert!((first[30] - 5_000.0).abs() < 1.0 && (first[110] - 4_750.0).abs() < 1.0, "{first:?}");
-        let rest: Vec<f32> = (0..8).map(|_| energy(&loss.make_up())).collect();
+        let rest: Vec<f32> = (0..8).map(|_| energy(&loss.conceal())).collect();
         assert!(rest.is_sorted_by(|a, b| a >= b), "{rest:?}");
-        // 1,280 samples are eight frames, the first of them above.
+        // 1,280 samples are eight frames, including the first above.
         assert_eq!(rest[7], 0.0);
     }
 
     #[test]
-    fn what_has_no_pitch_becomes_noise_of_its_strength() {
+    fn unvoiced_residual_becomes_noise_of_equal_energy() {
         let mut random = fastrand::Rng::with_seed(3);
         let residual: Vec<f32> = (0..240).map(|_| random.f32() * 2_000.0 - 1_000.0).collect();
         let mut loss = LossConcealment::new(240);
-        loss.heard(&residual);
-        let made_up = loss.make_up();
+        loss.note_decoded(&residual);
+        let made_up = loss.conceal();
         let ratio = energy(&made_up) / energy(&residual);
         assert!((0.4..1.6).contains(&ratio), "{ratio}");
         assert!((0..240).all(|n| (made_up[n] - made_up[(n + 80) % 240]).abs() < 2_000.0));

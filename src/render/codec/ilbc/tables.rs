@@ -1,12 +1,12 @@
-//! The figures of iLBC (RFC 3951): code books and filters.
+//! Tables of iLBC (RFC 3951): codebooks and filters.
 
-/// Line spectral frequencies of the quietest speech, in units of [`LSF_UNIT`] radians: where interpolation begins.
+/// Start of the LSF interpolation, in units of [`LSF_UNIT`] radians.
 pub(super) const LSF_MEAN: [i16; 10] = [2308, 3652, 5434, 7885, 10_255, 12_559, 15_160, 17_513, 20_328, 22_752];
 
-/// One step of the code books of line spectral frequencies, in radians.
+/// One step of the LSF codebooks, in radians.
 pub(super) const LSF_UNIT: f32 = 1.0 / 8_192.0;
 
-/// The logarithm (base 10) of the start state's largest sample, times 4.5 of the quantizer's scale.
+/// Logarithm (base 10) of the start state's largest sample, times the quantizer scale 4.5, by a 6-bit index.
 pub(super) const STATE_PEAK: [f32; 64] = [
     1.000085, 1.071695, 1.140395, 1.206868, 1.277188, 1.351503, 1.42938, 1.500727, 1.569049, 1.639599, 1.707071,
     1.781531, 1.840799, 1.90155, 1.956695, 2.00675, 2.055474, 2.102787, 2.142819, 2.183592, 2.217962, 2.257177,
@@ -16,21 +16,21 @@ pub(super) const STATE_PEAK: [f32; 64] = [
     3.442793, 3.490801, 3.542514, 3.604064, 3.66605, 3.740994, 3.830749, 3.93877, 4.101764,
 ];
 
-/// A sample of the start state, by 3 bits.
+/// Samples of the start state, by a 3-bit index.
 pub(super) const STATE_LEVELS: [f32; 8] =
     [-3.719849, -2.17749, -1.130005, -0.309692, 0.444214, 1.329712, 2.436279, 3.983887];
 
-/// The gain of the third stage, by 3 bits; those of the others are of even steps.
+/// Gain of the third stage, by a 3-bit index. The other stages have uniform steps.
 pub(super) const GAINS_3: [f32; 8] = [-1.0, -0.659973, -0.330017, 0.0, 0.25, 0.5, 0.75, 1.0];
 
-/// The filter that doubles the code book: taps on the samples from 3 before to 4 after.
+/// The filter of the filtered codebook half: taps from 3 samples before to 4 after.
 pub(super) const CODEBOOK_FILTER: [f32; 8] =
     [-0.033691, 0.08374, -0.144043, 0.713379, 0.806152, -0.184326, 0.108887, -0.03418];
 
-/// Low pass before every second sample is taken for the pitch search of the enhancer.
+/// Low pass before downsampling by two, for the enhancer's pitch search.
 pub(super) const HALF_BAND: [f32; 7] = [-0.06665, 0.125, 0.31665, 0.414063, 0.31665, 0.125, -0.06665];
 
-/// Interpolation by four: the taps for a sample 0, 1, 2 and 3 quarters before the middle one.
+/// Interpolation filters: the taps for 0, 1, 2 and 3 quarters before the middle sample.
 pub(super) const QUARTERS: [[f32; 7]; 4] = [
     [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0],
     [0.015625, -0.076904, 0.28833, 0.862061, -0.106445, 0.018799, -0.015625],
@@ -38,7 +38,7 @@ pub(super) const QUARTERS: [[f32; 7]; 4] = [
     [0.018799, -0.106445, 0.862061, 0.28833, -0.076904, 0.015625, -0.018799],
 ];
 
-/// Lines 1 to 3, by 6 bits.
+/// LSF 1 to 3, by a 6-bit index.
 pub(super) const LSF_LOW: [[i16; 3]; 64] = [
     [1273, 2238, 3696],
     [3199, 5309, 8209],
@@ -106,7 +106,7 @@ pub(super) const LSF_LOW: [[i16; 3]; 64] = [
     [2552, 4757, 6870],
 ];
 
-/// Lines 4 to 6, by 7 bits.
+/// LSF 4 to 6, by a 7-bit index.
 pub(super) const LSF_MIDDLE: [[i16; 3]; 128] = [
     [10905, 12917, 14578],
     [9503, 11485, 14485],
@@ -238,7 +238,7 @@ pub(super) const LSF_MIDDLE: [[i16; 3]; 128] = [
     [8029, 9618, 11909],
 ];
 
-/// Lines 7 to 10, by 7 bits.
+/// LSF 7 to 10, by a 7-bit index.
 pub(super) const LSF_HIGH: [[i16; 4]; 128] = [
     [13973, 17644, 19647, 22474],
     [14722, 16522, 20035, 22134],
