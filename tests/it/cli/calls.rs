@@ -212,7 +212,7 @@ fn verify_finds_changed_missing_and_unknown_files() {
     std::fs::write(&wav, &bytes).expect("written");
     assert!(replayed.calls(&["verify"], 1).contains("SHA-256"));
     std::fs::write(&wav, &bytes[..middle]).expect("written");
-    assert!(replayed.calls(&["verify"], 1).contains("were written"));
+    assert!(replayed.calls(&["verify"], 1).contains("bytes instead of"));
     std::fs::rename(&wav, wav.with_file_name("somebody.wav")).expect("renamed");
     let said = replayed.calls(&["verify"], 1);
     assert!(said.contains("is missing") && said.contains("belongs to no call"), "{said}");

@@ -113,7 +113,7 @@ fn a_configuration_that_cannot_be_read_is_status_2_for_every_command() {
         assert_eq!(
             stderr(&output).lines().next(),
             Some(
-                "callspan: cannot read the configuration /nowhere/callspan.toml: there is no such file; check the path"
+                "callspan: cannot read the configuration /nowhere/callspan.toml: the file does not exist; check the path"
             ),
             "{args:?}"
         );

@@ -49,7 +49,7 @@ fn log_and_journal_have_no_key_no_token_and_no_number() {
     assert_eq!(world.deliver([]).done, 1);
 
     let log = String::from_utf8_lossy(&lines.0.lock().unwrap()).into_owned();
-    assert!(log.contains("a person must act"), "something was logged at all");
+    assert!(log.contains("the administrator must act"), "something was logged at all");
     let ours: Vec<&str> = log.lines().filter(|l| l.contains("callspan")).collect();
     assert!(!ours.is_empty());
     let mut stored = Vec::new();
