@@ -11,9 +11,9 @@
 //!   spool     [IO]  one pcapng for each leg: the only thing the hot path writes
 //!   render          spool -> two timelines -> decoded stereo samples (pure, two passes)
 //!   recording [IO]  samples -> a finished file (.part, fsync, rename), its call record
-//!   delivery        the pure machine: next(now) -> Action, answer(now, Reply)
+//!   delivery        the pure state machine: poll_action(now) -> request, handle_outcome(now, outcome)
 //!   journal   [IO]  SQLite: conversations, legs, recordings, and the rows of delivery
-//!   pyrus     [IO]  the HTTP client that executes actions
+//!   pyrus     [IO]  the HTTP client that executes the requests
 //!   fake_pyrus [IO] a faithful fake of the Pyrus API, for tests and for trying out
 //!   ops       [IO]  configuration, logs, counters
 //!   service   [IO]  the recorder's threads; the one loop that drives source -> engine -> spool

@@ -140,11 +140,11 @@ impl HttpConnection {
             want = want.min(usize::try_from(pace / 20).unwrap_or(READ_SIZE).max(1));
         }
         if let Some(stop) = body.stop_after {
-            let room = stop.saturating_sub(body.received);
-            if room == 0 {
+            let allowed = stop.saturating_sub(body.received);
+            if allowed == 0 {
                 return Err(BodyError::Stopped);
             }
-            want = want.min(usize::try_from(room).unwrap_or(READ_SIZE));
+            want = want.min(usize::try_from(allowed).unwrap_or(READ_SIZE));
         }
         want = want.min(usize::try_from(body.left).unwrap_or(READ_SIZE));
         if self.buf.is_empty() {

@@ -101,7 +101,7 @@ impl FakePyrus {
     /// Starts the fake on random loopback ports.
     pub fn start(options: FakeOptions) -> Result<FakePyrus, FakeError> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let faces = if options.split_hosts {
+        let roles = if options.split_hosts {
             vec![
                 ListenerRole::Api(ApiHost::Accounts),
                 ListenerRole::Api(ApiHost::Api),
@@ -111,7 +111,7 @@ impl FakePyrus {
         } else {
             vec![ListenerRole::Api(ApiHost::One), ListenerRole::Control]
         };
-        let places: Vec<_> = faces.into_iter().map(|face| (face, any)).collect();
+        let places: Vec<_> = roles.into_iter().map(|role| (role, any)).collect();
         FakePyrus::start_at(options, &places, None)
     }
 
@@ -208,7 +208,7 @@ impl FakePyrus {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(FakeError::Start)?;
         let bound = {
             let _context = runtime.enter();
-            places.iter().map(|(face, at)| bind(*face, *at)).collect::<Result<Vec<_>, _>>()
+            places.iter().map(|(role, at)| bind(*role, *at)).collect::<Result<Vec<_>, _>>()
         };
         let listeners = match bound {
             Ok(listeners) => listeners,
@@ -218,14 +218,14 @@ impl FakePyrus {
             }
         };
         let urls = urls(&listeners);
-        let faces: Vec<ListenerRole> = listeners.iter().map(|(face, ..)| *face).collect();
-        let shared = Arc::new(ServerShared::new(FakeWorld::new(options, urls.clone()), &faces, observer));
+        let roles: Vec<ListenerRole> = listeners.iter().map(|(role, ..)| *role).collect();
+        let shared = Arc::new(ServerShared::new(FakeWorld::new(options, urls.clone()), &roles, observer));
         let (stop, stopped) = oneshot::channel();
         let world = Arc::clone(&shared);
         let serve = move || {
             runtime.block_on(async move {
-                for (face, _, listener) in listeners {
-                    tokio::spawn(server::accept(Arc::clone(&world), listener, face));
+                for (role, _, listener) in listeners {
+                    tokio::spawn(server::accept(Arc::clone(&world), listener, role));
                 }
                 let _ = stopped.await;
             });
@@ -250,24 +250,24 @@ impl std::fmt::Debug for FakePyrus {
     }
 }
 
-fn bind(face: ListenerRole, at: SocketAddr) -> Result<(ListenerRole, SocketAddr, TcpListener), FakeError> {
+fn bind(role: ListenerRole, at: SocketAddr) -> Result<(ListenerRole, SocketAddr, TcpListener), FakeError> {
     let fail = |source| FakeError::Listen { address: at, source };
     let listener = server::listen(at).map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
-    Ok((face, address, listener))
+    Ok((role, address, listener))
 }
 
 fn urls(listeners: &[(ListenerRole, SocketAddr, TcpListener)]) -> ListenerUrls {
     let base = |wanted: &dyn Fn(ListenerRole) -> bool| {
-        let found = listeners.iter().find(|(face, ..)| wanted(*face));
+        let found = listeners.iter().find(|(role, ..)| wanted(*role));
         found.map(|(_, at, _)| format!("http://{}/", reachable(*at))).unwrap_or_default()
     };
-    let of = |host: ApiHost| base(&|face| matches!(face.host(), Some(h) if h == host || h == ApiHost::One));
+    let of = |host: ApiHost| base(&|role| matches!(role.host(), Some(h) if h == host || h == ApiHost::One));
     ListenerUrls {
         accounts: of(ApiHost::Accounts),
         api: format!("{}v4/", of(ApiHost::Api)),
         files: of(ApiHost::Files),
-        control: base(&|face| matches!(face, ListenerRole::Control | ListenerRole::Both(_))),
+        control: base(&|role| matches!(role, ListenerRole::Control | ListenerRole::Both(_))),
     }
 }
 

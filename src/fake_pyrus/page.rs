@@ -101,7 +101,7 @@ const MAX_SHOWN: usize = 200;
 const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Fake Pyrus</title>\
 <style>body{font:15px/1.5 system-ui,sans-serif;max-width:50em;margin:2em auto;padding:0 1em;color:#222}\
 section{border-top:1px solid #ccc;margin-top:1.5em}h2{margin-bottom:0}th{text-align:left;padding-right:1em;font-weight:500}\
-small{color:#777}audio{vertical-align:middle}</style></head><body><h1>FakePyrus Pyrus</h1>";
+small{color:#777}audio{vertical-align:middle}</style></head><body><h1>Fake Pyrus</h1>";
 
 #[cfg(test)]
 mod tests {

@@ -58,7 +58,7 @@ fn start<W: Write + Send + 'static>(
     let (options, file) = script;
     let one = [(ListenerRole::Both(ApiHost::One), listen)];
     let fake = match split(listen).filter(|_| options.split_hosts) {
-        Some(places) => match FakePyrus::start_at(options.clone(), &places, Some(observer(out))) {
+        Some(listeners) => match FakePyrus::start_at(options.clone(), &listeners, Some(observer(out))) {
             // The first port was requested and is required; the other two may be missing.
             Err(FakeError::Listen { address, .. }) if address != listen => {
                 write_line(out, &format!("{address} is taken: all on {listen}\n"));

@@ -60,11 +60,11 @@ impl ListenerRole {
 }
 
 impl ServerShared {
-    pub(super) fn new(world: FakeWorld, faces: &[ListenerRole], observer: Option<RequestObserver>) -> ServerShared {
+    pub(super) fn new(world: FakeWorld, roles: &[ListenerRole], observer: Option<RequestObserver>) -> ServerShared {
         let gate = |host| (host, watch::channel(Duration::ZERO).0);
         ServerShared {
             world: Mutex::new(world),
-            gates: faces.iter().filter_map(|f| f.host()).map(gate).collect(),
+            gates: roles.iter().filter_map(|f| f.host()).map(gate).collect(),
             connections: Semaphore::new(MAX_CONNECTIONS),
             under_way: AtomicU64::new(0),
             closings: AtomicU64::new(0),
@@ -91,7 +91,7 @@ impl ServerShared {
 
     /// Closes the listeners that the script closes now. Returns their number.
     pub(super) fn apply_refusals(&self) -> u64 {
-        let mut told = 0;
+        let mut signalled = 0;
         let (refusals, mode) = {
             let mut world = self.world();
             (world.script.take_refusals(), world.options.mode)
@@ -106,14 +106,14 @@ impl ServerShared {
             let wanted = |h: ApiHost| h == host || h == ApiHost::One;
             for (_, gate) in self.gates.iter().filter(|(host, _)| wanted(*host)) {
                 gate.send_replace(wait);
-                told += 1;
+                signalled += 1;
             }
         }
-        told
+        signalled
     }
 
-    fn gate(&self, face: ListenerRole) -> watch::Receiver<Duration> {
-        let gate = self.gates.iter().find(|(host, _)| Some(*host) == face.host());
+    fn gate(&self, role: ListenerRole) -> watch::Receiver<Duration> {
+        let gate = self.gates.iter().find(|(host, _)| Some(*host) == role.host());
         // The control listener has no gate. A channel without a sender never changes.
         gate.map_or_else(|| watch::channel(Duration::ZERO).1, |(_, gate)| gate.subscribe())
     }
@@ -131,8 +131,8 @@ pub(super) fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Accepts connections for ever.
-pub(super) async fn accept(shared: Arc<ServerShared>, mut listener: TcpListener, face: ListenerRole) {
-    let mut gate = shared.gate(face);
+pub(super) async fn accept(shared: Arc<ServerShared>, mut listener: TcpListener, role: ListenerRole) {
+    let mut gate = shared.gate(role);
     loop {
         tokio::select! {
             biased;
@@ -140,7 +140,7 @@ pub(super) async fn accept(shared: Arc<ServerShared>, mut listener: TcpListener,
             accepted = listener.accept() => match accepted {
                 // The clone has seen the same changes as this loop, so a closing in between also ends the new
                 // connection.
-                Ok((stream, _)) => _ = tokio::spawn(connection(Arc::clone(&shared), stream, face, gate.clone())),
+                Ok((stream, _)) => _ = tokio::spawn(connection(Arc::clone(&shared), stream, role, gate.clone())),
                 Err(_) => pause(Duration::from_millis(20)).await, // out of file descriptors: wait until some are free
             },
         }
@@ -184,7 +184,7 @@ fn bind(at: SocketAddr) -> std::io::Result<TcpSocket> {
 async fn connection(
     shared: Arc<ServerShared>,
     stream: TcpStream,
-    face: ListenerRole,
+    role: ListenerRole,
     mut gate: watch::Receiver<Duration>,
 ) {
     let Ok(_permit) = shared.connections.try_acquire() else { return };
@@ -199,14 +199,14 @@ async fn connection(
             Ok(head) => head,
             Err(RequestHeadError::Closed) => return,
             Err(RequestHeadError::Malformed(reason)) => {
-                if face.host().is_some() {
+                if role.host().is_some() {
                     shared.world().checker.add(0, format!("no HTTP request: {reason}"));
                 }
                 conn.send(&FakeReply::proxy_page(400), ReplyMode::Normal, ConnectionReuse::Close).await;
                 return;
             }
         };
-        let goes_on = match face {
+        let goes_on = match role {
             ListenerRole::Control => control::exchange(&shared, &mut conn, &head).await,
             ListenerRole::Both(_) if control::is_control(head.path()) => {
                 control::exchange(&shared, &mut conn, &head).await

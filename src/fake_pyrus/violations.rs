@@ -84,15 +84,15 @@ impl StrictChecker {
 
     // -- rate --
 
-    pub(super) fn limited(&mut self, login: &str, until: Duration, told: Instant) {
-        self.silence.insert(login.to_owned(), (until, told));
+    pub(super) fn limited(&mut self, login: &str, until: Duration, sent_at: Instant) {
+        self.silence.insert(login.to_owned(), (until, sent_at));
     }
 
     pub(super) fn check_silence(&mut self, request: u64, login: &str, now: Duration, came: ArrivalTime) {
-        let Some((until, told)) = self.silence.get(login) else { return };
+        let Some((until, sent_at)) = self.silence.get(login) else { return };
         if now >= *until {
             self.silence.remove(login);
-        } else if came.at > *told + came.grace {
+        } else if came.at > *sent_at + came.grace {
             let left = (*until - now).as_secs_f64();
             self.add(request, format!("request {left:.0} s before the end of the pause that a 429 asked for"));
         }

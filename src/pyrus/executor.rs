@@ -264,19 +264,22 @@ enum JobRecall {
 /// A caller that waits for delivery to settle.
 struct SettleWaiter {
     patience: Duration,
-    /// Number of successful requests, and the time when it last changed or a rate limit was in effect.
-    progress: (u64, Timestamp),
+    /// Number of successful requests at the last check.
+    successes: u64,
+    /// When the number of successes last changed, or a rate limit was in effect.
+    progress_at: Timestamp,
     patience_is_over: bool,
     answer: Sender<DeliverySummary>,
 }
 
 impl SettleWaiter {
-    fn look(&mut self, machine: &DeliveryMachine, now: Timestamp) {
+    /// Checks whether delivery still makes progress.
+    fn update_patience(&mut self, machine: &DeliveryMachine, now: Timestamp) {
         let successes = machine.successes();
-        if self.progress.0 != successes || machine.is_rate_limited(now) {
-            self.progress = (successes, now);
+        if self.successes != successes || machine.is_rate_limited(now) {
+            (self.successes, self.progress_at) = (successes, now);
         }
-        self.patience_is_over = now.since(self.progress.1) >= self.patience;
+        self.patience_is_over = now.since(self.progress_at) >= self.patience;
     }
 }
 
@@ -286,15 +289,15 @@ impl DeliveryDriver {
         self.take_retries().await; // requests from the time before this start
         loop {
             if let Some(waiting) = &mut waiting {
-                waiting.look(&self.machine, self.clock.now());
+                waiting.update_patience(&self.machine, self.clock.now());
             }
             // A caller without patience waits only for requests in flight, e.g. a long upload. No further request is
             // sent.
             let wake = match &waiting {
                 Some(waiting) if waiting.patience_is_over => None,
-                _ => self.send_what_is_due().await,
+                _ => self.send_due_requests().await,
             };
-            waiting = self.answer_waiting(waiting);
+            waiting = self.answer_settled(waiting);
             let until = wake.unwrap_or(RETRY_POLL_INTERVAL).min(RETRY_POLL_INTERVAL);
             tokio::select! {
                 biased;
@@ -316,12 +319,12 @@ impl DeliveryDriver {
     }
 
     /// Sends all requests that are due. Returns the time until the next one.
-    async fn send_what_is_due(&mut self) -> Option<Duration> {
+    async fn send_due_requests(&mut self) -> Option<Duration> {
         loop {
             let now = self.clock.now();
             let next = self.machine.poll_action(now);
             // The rows that announce the request must be durable before it is sent.
-            if self.persist().await == RowDurability::GivenUp {
+            if self.store_rows().await == RowDurability::GivenUp {
                 return None;
             }
             match next {
@@ -339,7 +342,7 @@ impl DeliveryDriver {
     }
 
     /// Stores the changed rows. Repeats until the journal accepts them, because no request may be sent before.
-    async fn persist(&mut self) -> RowDurability {
+    async fn store_rows(&mut self) -> RowDurability {
         let mut rows = Vec::new();
         while let Some(row) = self.machine.poll_row() {
             log_row(&row);
@@ -360,11 +363,11 @@ impl DeliveryDriver {
     }
 
     async fn handle_update(&mut self, update: &CallUpdate) {
-        if self.recall(&update.record.id).await == JobRecall::Unknown {
+        if self.load_job(&update.record.id).await == JobRecall::Unknown {
             return; // a new job would send the call twice; the update is sent again at the next start
         }
         self.machine.handle_call(update);
-        let written = self.persist().await;
+        let written = self.store_rows().await;
         // The rows are durable, so the next start continues from them.
         if written == RowDurability::Durable
             && update.progress == CallProgress::Complete
@@ -375,7 +378,7 @@ impl DeliveryDriver {
     }
 
     /// Loads the job of a call that was settled before this start.
-    async fn recall(&mut self, id: &str) -> JobRecall {
+    async fn load_job(&mut self, id: &str) -> JobRecall {
         while !self.machine.contains(id) {
             match self.journal.job(id) {
                 Ok(row) => {
@@ -410,7 +413,7 @@ impl DeliveryDriver {
     }
 
     async fn retry(&mut self, id: &str) {
-        if self.recall(id).await == JobRecall::Loaded {
+        if self.load_job(id).await == JobRecall::Loaded {
             self.machine.handle_retry(id);
         }
     }
@@ -430,11 +433,11 @@ impl DeliveryDriver {
     ) -> Option<SettleWaiter> {
         match command {
             DeliveryCommand::Settle(patience, answer) => {
-                let progress = (self.machine.successes(), self.clock.now());
-                return Some(SettleWaiter { patience, progress, patience_is_over: false, answer });
+                let (successes, progress_at) = (self.machine.successes(), self.clock.now());
+                return Some(SettleWaiter { patience, successes, progress_at, patience_is_over: false, answer });
             }
             DeliveryCommand::Summary(answer) => {
-                let _ = self.persist().await;
+                let _ = self.store_rows().await;
                 let _ = answer.send(self.machine.summary());
             }
             DeliveryCommand::Stop => {}
@@ -442,7 +445,7 @@ impl DeliveryDriver {
         waiting
     }
 
-    fn answer_waiting(&self, waiting: Option<SettleWaiter>) -> Option<SettleWaiter> {
+    fn answer_settled(&self, waiting: Option<SettleWaiter>) -> Option<SettleWaiter> {
         let waiting = waiting?;
         let is_over = waiting.patience_is_over || (self.updates.is_empty() && self.machine.is_settled());
         if is_over && self.in_flight.is_empty() {
@@ -460,7 +463,7 @@ impl DeliveryDriver {
             }
         });
         let _ = end.await;
-        let _ = self.persist().await;
+        let _ = self.store_rows().await;
     }
 }
 

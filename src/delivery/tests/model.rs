@@ -77,7 +77,7 @@ struct SimulatedProcess {
     disk: BTreeMap<String, JobRow>,
     now: Timestamp,
     rng: fastrand::Rng,
-    told: BTreeMap<String, CallUpdate>,
+    handed_over: BTreeMap<String, CallUpdate>,
 }
 
 impl SimulatedProcess {
@@ -87,7 +87,7 @@ impl SimulatedProcess {
             disk: BTreeMap::new(),
             now: at(0),
             rng: fastrand::Rng::with_seed(seed),
-            told: BTreeMap::new(),
+            handed_over: BTreeMap::new(),
         }
     }
 
@@ -106,7 +106,7 @@ impl SimulatedProcess {
             self.machine.load(self.now, self.disk.get(&id).cloned());
         }
         self.machine.handle_call(&update);
-        self.told.insert(id, update);
+        self.handed_over.insert(id, update);
         self.persist();
     }
 
@@ -115,7 +115,7 @@ impl SimulatedProcess {
         self.machine = DeliveryMachine::new(policy(), DeliveryTuning::default(), self.rng.u64(..));
         let owed: Vec<JobRow> = self.disk.values().filter(|r| !r.is_settled()).cloned().collect();
         assert!(self.machine.load(self.now, owed).is_empty());
-        for update in self.told.clone().into_values() {
+        for update in self.handed_over.clone().into_values() {
             self.hand_over(update);
         }
         self.persist();
@@ -127,7 +127,7 @@ impl SimulatedProcess {
             PyrusRequest::Register(body) => (&body.external_id, "registering"),
             PyrusRequest::Attach(body) => (&body.external_id, "attaching"),
             PyrusRequest::Upload { path, .. } => {
-                let owner = self.told.values().find(|u| u.record.recordings.iter().any(|r| r.path == *path));
+                let owner = self.handed_over.values().find(|u| u.record.recordings.iter().any(|r| r.path == *path));
                 (&owner.expect("a file of a call").record.id, "uploading")
             }
         };

@@ -43,12 +43,12 @@ impl RateLimitedPyrus {
 #[test]
 fn backlog_of_a_day_is_delivered_in_order_within_the_rate() {
     let mut m = machine();
-    let mut told = 0;
+    let mut handed_over = 0;
     let mut now = at(0);
     // One call every 8.64 s; every second call has a recording. Each attempt fails after a second.
     let mut tries = 0;
-    while told < CALLS {
-        let due = at(i64::from(told) * DAY_S / i64::from(CALLS));
+    while handed_over < CALLS {
+        let due = at(i64::from(handed_over) * DAY_S / i64::from(CALLS));
         match m.poll_action(now) {
             NextAction::Send(action) => {
                 tries += 1;
@@ -58,8 +58,8 @@ fn backlog_of_a_day_is_delivered_in_order_within_the_rate() {
             NextAction::WaitUntil(then) if then < due => now = then,
             NextAction::WaitUntil(_) | NextAction::Idle => {
                 now = now.max(due);
-                m.handle_call(&call(&format!("c{told:05}"), CallProgress::Complete, told % 2));
-                told += 1;
+                m.handle_call(&call(&format!("c{handed_over:05}"), CallProgress::Complete, handed_over % 2));
+                handed_over += 1;
             }
         }
         rows(&mut m);
