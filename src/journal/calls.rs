@@ -280,7 +280,7 @@ impl Journal {
         self.select("stage <> 'complete' ORDER BY id", &[])
     }
 
-    /// Returns calls in order of their start, all at once. [`Journal::call_pages`] returns them in pages.
+    /// Returns calls in order of their start, all at once. `call_pages` returns them in pages.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -111,7 +111,7 @@ impl Journal {
         Ok(found.map(|(call_id, stage)| LegOwner { call_id, stage: CallStage::read(&stage) }))
     }
 
-    /// Places a hold on a call: nothing of the call is removed until [`Journal::release`].
+    /// Places a hold on a call: nothing of the call is removed until `release`.
     ///
     /// # Errors
     /// Fails if SQLite fails.

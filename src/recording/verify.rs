@@ -46,7 +46,7 @@ pub enum VerifyError {
     /// The file has another hash.
     #[error("it was changed: its SHA-256 differs from the record")]
     HashMismatch,
-    /// The file is encrypted; only [`verify_encrypted`] can decode it.
+    /// The file is encrypted; only `verify_encrypted` can decode it.
     #[error("it is encrypted: its audio cannot be decoded without the identity file")]
     Encrypted,
     /// The file cannot be decoded.

@@ -1,6 +1,6 @@
 //! Reads a spool: packets and decisions in order of time, in constant memory.
 //!
-//! The contents of a spool are not trusted. A torn tail is ignored and reported ([`SpoolReader::torn_tail`]). A damaged
+//! The contents of a spool are not trusted. A torn tail is ignored and reported (`SpoolReader::torn_tail`). A damaged
 //! length ends the reading. Unknown blocks are skipped. Only decisions of a newer format are refused.
 
 use std::cmp::Reverse;
