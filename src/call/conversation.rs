@@ -167,7 +167,7 @@ impl Conversation {
         }
     }
 
-    /// Something made the call less than whole; each kind is said once.
+    /// Records a problem of the call, once for each kind.
     pub(crate) fn note_problem(&mut self, kind: ProblemKind) {
         if !self.problems.iter().any(|p| p.kind == kind) {
             self.problems.push(kind.problem());
@@ -253,7 +253,7 @@ impl Conversation {
     fn set_verdict(&self, record: &mut CallRecord, legs: &[&Leg], anchor: &Leg) {
         let answer = anchor.dialog.answered.map(|(_, how)| how);
         let began = anchor.dialog.began;
-        let heard = legs.iter().any(|l| l.has_media());
+        let has_media = legs.iter().any(|l| l.has_media());
         self.note_unseen_beginning(record, answer);
         match (self.policy, answer) {
             (RecordingPolicy::Exclude { rule }, _) => {
@@ -262,7 +262,7 @@ impl Conversation {
                 record.verdict_reason =
                     Some(format!("Rule {rule} of the configuration forbids to record this call.{late}"));
             }
-            (_, None) if began == DialogStart::MidCall && !heard => {
+            (_, None) if began == DialogStart::MidCall && !has_media => {
                 record.verdict = Some(CallVerdict::NoMedia);
                 record.verdict_reason =
                     Some(String::from("The call began before the capture; only its end was seen, and no media."));
@@ -285,10 +285,10 @@ impl Conversation {
                     Some(id) => format!(
                         "Call {id} ended because nobody was heard for calls.silence_s; this call is its continuation."
                     ),
-                    None => joined_reason(record.direction).to_owned(),
+                    None => mid_call_reason(record.direction).to_owned(),
                 });
             }
-            (_, Some(AnswerEvidence::Success)) if heard && !anchor.has_media() => {
+            (_, Some(AnswerEvidence::Success)) if has_media && !anchor.has_media() => {
                 record.verdict_reason = Some(String::from(
                     "The sound comes from another leg of the call: the mirror showed no media on the outside party's leg.",
                 ));
@@ -386,7 +386,7 @@ fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     }
 }
 
-const fn joined_reason(direction: CallDirection) -> &'static str {
+const fn mid_call_reason(direction: CallDirection) -> &'static str {
     match direction {
         CallDirection::Unknown => {
             "The call began before the capture; it is recorded from the moment it was first seen. The direction is unknown: the left channel is the side that was seen to act first."

@@ -1,9 +1,15 @@
 //! Correlation keys: the parts of a leg's first message that can show to which call the leg belongs.
 //!
-//! The engine asks its rules in this order, most reliable first: a configured correlation header, Session-ID (RFC 7989),
-//! Replaces (RFC 3891), REFER (RFC 3515), the same Call-ID at another hop, the same media address, and numbers with
-//! times. The last rule is a heuristic, so it needs an unambiguous match: two simultaneous calls between the same numbers
-//! are never merged.
+//! The engine asks its rules in this order, most reliable first:
+//! 1. the same dialog at another hop (Call-ID and From tag),
+//! 2. a configured correlation header, or Session-ID (RFC 7989),
+//! 3. Replaces (RFC 3891) and REFER (RFC 3515),
+//! 4. the same Call-ID,
+//! 5. numbers, hosts and times.
+//!
+//! Media addresses are compared later, when the leg announces them.
+//! The last rule is a heuristic, so it needs an unambiguous match: two simultaneous calls between the same numbers are
+//! never merged.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};

@@ -94,7 +94,7 @@ fn recall_leg(engine: &mut Engine, leg: &RestorableLeg) {
         begun_at: leg.begun_at,
         transport: leg.transport,
         wall_offset_ns: leg.wall_offset_ns,
-        heard_until: leg.last_media_at,
+        last_media_at: leg.last_media_at,
     });
 }
 

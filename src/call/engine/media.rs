@@ -76,8 +76,8 @@ impl Engine {
         self.resume_by_media(datagram, sink).then(|| self.resolve_route(flow, ssrc))?
     }
 
-    /// Handles a ZRTP message. After the Confirm messages both ends have keys (RFC 6189 section 3.1), so the packets that
-    /// follow are SRTP, with the same SSRCs and payload types.
+    /// Handles a ZRTP message. After the Confirm messages both ends have keys (RFC 6189 section 3.1). Later packets are
+    /// SRTP, with the same SSRCs and payload types.
     pub(super) fn handle_zrtp(&mut self, datagram: &UdpDatagram<'_>) {
         let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.contains(&kind));
         let flow = (datagram.src, datagram.dst);
@@ -137,12 +137,12 @@ impl Engine {
     /// side to the sending side.
     fn best_route(
         &self,
-        claims: &[MediaReceiver],
+        receivers: &[MediaReceiver],
         sender_of: impl Fn(Side) -> Side,
         far_end: FarEnd,
     ) -> Option<FlowRoute> {
         let candidates = || {
-            claims.iter().filter_map(|receiver| {
+            receivers.iter().filter_map(|receiver| {
                 let (conversation, rank) = self.route_priority(receiver.slot, far_end)?;
                 Some((
                     rank,
@@ -152,7 +152,7 @@ impl Engine {
             })
         };
         let (rank, conversation, route) = candidates().max_by_key(|(rank, ..)| *rank)?;
-        if claims.len() == 1 {
+        if receivers.len() == 1 {
             return Some(route);
         }
         // If media bypasses the PBX, several legs of a call announce the same address. The flow then belongs to the leg

@@ -2,7 +2,7 @@
 //!
 //! The decisions in a spool hold. Correlation is not repeated for restored legs, because the messages of other calls and
 //! registrations are missing. The caller passes each [`RestoredLeg`] before the leg's first message. Media packets that
-//! change no state need not be passed: [`RestoredLeg::heard_until`] gives the time of the last one.
+//! change no state need not be passed: [`RestoredLeg::last_media_at`] gives the time of the last one.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub struct RestoredLeg {
     /// Difference of wall clock minus capture timeline when the call began, in ns.
     pub wall_offset_ns: i64,
     /// Capture time of the last media packet; `None` if the leg had no media.
-    pub heard_until: Option<Timestamp>,
+    pub last_media_at: Option<Timestamp>,
 }
 
 /// State of a restore that is in progress.
@@ -180,7 +180,7 @@ impl Engine {
     /// Records the slot of a restored leg.
     pub(super) fn index_restored_leg(&mut self, slot: usize, restored: &RestoredLeg) {
         if let Some(leg) = self.legs.get_mut(slot) {
-            leg.last_media_at = restored.heard_until;
+            leg.last_media_at = restored.last_media_at;
         }
         self.restore.slots.insert(restored.name.clone(), slot);
     }

@@ -99,8 +99,10 @@ impl Engine {
         }
     }
 
-    /// Returns the calls to which a new leg's own call is related: the call whose dialog it replaces, the call with the
-    /// REFER that caused it, the parked call that it retrieves, and ringing calls that its pickup code may name.
+    /// Returns the calls to which a new leg's own call is related.
+    ///
+    /// These are the call whose dialog the leg replaces, and the call with the REFER that caused the leg. Further ones are
+    /// the parked call that the leg retrieves, and ringing calls that its pickup code may name.
     pub(super) fn related_calls(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> Vec<usize> {
         let found =
             self.match_replaces(&draft.correlation_keys).into_iter().chain(self.match_referral(draft, signature));
