@@ -3,10 +3,10 @@
 //! Passive and tolerant: any message may be missing, doubled or out of order, so every field is "the first (or
 //! last) time that something was seen", and a later message never un-happens an earlier one.
 
-mod belonging;
-mod notes;
+mod events;
+mod matching;
 
-use belonging::tag_of_to;
+use matching::tag_of_to;
 
 use crate::call::negotiation::{AgreedMedia, AudioDescription, Negotiation};
 use crate::call::record::{EndedBy, EventRecord, Side};
