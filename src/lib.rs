@@ -1,48 +1,81 @@
-//! callspan hears the SIP and RTP of a mirror port and gives every call one stereo recording.
+//! callspan reads SIP and RTP from a mirror port and makes one stereo recording per call.
 //!
-//! # The data's way
+//! # The way of the data
 //!
 //! ```text
-//! NIC or pcap file
-//!   capture   [IO]  Frame        bytes with a capture time; Tick; ClockStep
-//!   decode          Datagram     untunnelled, defragmented: UDP payloads and TCP byte streams
-//!   sip  sdp  rtp                what the parties agreed; what one packet says
-//!   call            the Engine: dialogs -> legs -> conversations; CallEvents, packets for the spool
-//!   spool     [IO]  one pcapng for each leg: the only thing the hot path writes
-//!   render          spool -> two timelines -> decoded stereo samples (pure, two passes)
-//!   recording [IO]  samples -> a finished file (.part, fsync, rename), its call record
-//!   delivery        the pure state machine: poll_action(now) -> request, handle_outcome(now, outcome)
-//!   journal   [IO]  SQLite: conversations, legs, recordings, and the rows of delivery
-//!   pyrus     [IO]  the HTTP client that executes the requests
-//!   fake_pyrus [IO] a faithful fake of the Pyrus API, for tests and for trying out
-//!   ops       [IO]  configuration, logs, counters
-//!   service   [IO]  the recorder's threads; the one loop that drives source -> engine -> spool
-//!   cmd       [IO]  the commands
+//! NIC or capture file
+//!   capture    [IO]  frames with a capture time
+//!   decode           removes tunnels, reassembles: UDP payloads and TCP byte streams
+//!   sip  sdp  rtp    parse messages, session descriptions and packets
+//!   call             the engine: dialogs -> legs -> conversations; call events, packets for the spool
+//!   spool      [IO]  one pcapng file per leg, the only output of the capture thread
+//!   render           spool -> two timelines -> decoded stereo samples, in two passes
+//!   recording  [IO]  samples -> a finished file (.part, fsync, rename) and its call record
+//!   delivery         the pure state machine of the uploads to Pyrus
+//!   journal    [IO]  SQLite: conversations, legs, recordings, and the rows of delivery
+//!   pyrus      [IO]  the HTTP client that executes the actions of delivery
+//!   fake_pyrus [IO]  a fake of the Pyrus API, for tests and for the demo
+//!   ops        [IO]  configuration, logs, counters, alarms, doctor
+//!   service    [IO]  the threads of the recorder
+//!   cmd        [IO]  the commands of the binary
 //! ```
 //!
 //! `codec`, `net` and `time` are the base that every module may name: codec facts, addresses, moments.
 //!
-//! A room knows only those above it; `sip`, `sdp` and `rtp` never see each other and meet in
-//! `call`; `call` knows no file, SQL or HTTP; `pyrus` does not know how calls are captured.
-//! Effects (clock, file, socket, thread) exist only in rooms marked \[IO\]. `tests/it/architecture`
-//! holds these rules.
+//! A module depends only on modules above it. `sip`, `sdp` and `rtp` do not depend on each other and meet in `call`.
+//! `call` uses no file, SQL or HTTP. `pyrus` knows nothing about capture. Only modules marked \[IO\] use clocks, files,
+//! sockets or threads. `tests/it/architecture` checks these rules.
 //!
 //! # Glossary
 //!
-//! - **capture timeline**: the clock of the mirror: the first frame's stamp plus monotonic progress
-//!   ([`time::Timestamp`]). Nothing in the core reads any other clock.
-//! - **dialog**: a SIP relationship of two user agents (RFC 3261 section 12): Call-ID and both tags.
-//! - **leg**: one dialog as seen at one hop of its way. A leg has two sides, *caller* (who sent the
-//!   first INVITE) and *callee*.
-//! - **conversation**: what a person calls "the call": one or more legs. It has one call record.
-//! - **anchor leg**: the leg whose sound and times the conversation takes.
-//! - **offer, answer**: the two halves of an SDP negotiation (RFC 3264).
-//! - **stream**: the RTP packets of one SSRC on one flow (RFC 3550).
-//! - **decision**: what the engine decided about a leg, written into its spool so that rendering
-//!   decides nothing ([`call::decision::Decision`]).
-//! - **spool**: the packets and decisions of a leg, as a pcapng file.
-//! - **record**: the JSON that says what became of a call ([`call::record::CallRecord`]).
-//! - **verdict**: in one word whether and why (not) a call can be heard ([`call::record::CallVerdict`]).
+//! Time and traffic:
+//!
+//! - **capture time**: nanoseconds since the Unix epoch by the clock of the capture ([`time::Timestamp`]): the stamp of the
+//!   first frame plus monotonic progress. The core reads no other clock.
+//! - **wall clock**: the UTC time that records show. It can be set during a call; the capture time cannot.
+//! - **endpoint**: an IP address and a port ([`net::Endpoint`]).
+//! - **flow**: the packets from one endpoint to another endpoint.
+//! - **hop**: one pair of hosts that exchange the SIP messages of a dialog, e.g. provider and PBX.
+//! - **mirror port**: the switch port (SPAN) that copies the traffic to the recorder. It can lose, double, cut or reorder
+//!   frames.
+//!
+//! Signalling (RFC 3261) and media (RFC 3264, RFC 3550):
+//!
+//! - **dialog**: a relationship of two user agents, named by Call-ID and both tags (RFC 3261 section 12). An **early
+//!   dialog** has a provisional response only; an **in-dialog request** carries both tags.
+//! - **fork**: a proxy sends one INVITE to several targets; each target that answers makes its own (early) dialog.
+//! - **leg**: one dialog as captured at one hop ([`call::leg::Leg`]). The PBX ends a dialog and starts another, so that a
+//!   call has several legs.
+//! - **side**: an end of a leg ([`call::record::Side`]). The *caller* sent the first INVITE and is the left channel; the
+//!   *callee* received it and is the right channel.
+//! - **conversation**, **call**: the legs that belong together, with one call record.
+//! - **correlation**: the decision to which conversation a new leg belongs.
+//! - **anchor leg**: the leg that supplies sound and times of the conversation.
+//! - **extension**: a number of our own PBX; **outside** numbers are all others.
+//! - **directed pickup**: an extension answers a call that rings at another extension.
+//! - **offer**, **answer**: the two session descriptions of a negotiation (RFC 3264). A **hold** is an offer of
+//!   `sendonly`, `inactive` or the address 0.0.0.0.
+//! - **early media**: RTP before the 2xx to the INVITE.
+//! - **stream**: the RTP packets of one SSRC on one flow ([`call::streams::RtpStream`]).
+//! - **payload type**: the number (0 to 127) in an RTP packet that stands for a codec; **payload format**: the codec with
+//!   its clock and parameters.
+//! - **telephone-event**: RTP packets that carry DTMF digits (RFC 4733).
+//! - **redundant audio**: RTP packets that repeat earlier audio (RED, RFC 2198).
+//! - **concealment**: sound that replaces lost packets.
+//! - **media timeout**: the end of a call after a time without media, because no BYE was captured.
+//!
+//! Recording and delivery:
+//!
+//! - **decision**: a result of the engine about a leg, stored in its spool file, so that rendering repeats no signalling
+//!   logic ([`call::decision::Decision`]).
+//! - **spool**: the pcapng files with the packets and decisions of the legs.
+//! - **segment**: one file of a long recording (`part` in the call record).
+//! - **record**, **call record**: the JSON description of a call ([`call::record::CallRecord`]).
+//! - **verdict**: the summary in a record whether the call can be heard, and if not, why
+//!   ([`call::record::CallVerdict`]).
+//! - **problem**: a defect of a recording or record ([`call::record::ProblemKind`]).
+//! - **journal**: the SQLite database of the service.
+//! - **hold** of a record: a request to keep the files of a call ([`call::record::RetentionHold`]).
 
 #![cfg_attr(not(feature = "service"), allow(dead_code, reason = "the service uses more of the core"))]
 

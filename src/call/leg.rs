@@ -1,4 +1,4 @@
-//! A leg: one dialog as seen at one hop, its streams, and when it is over.
+//! A leg: one dialog as captured at one hop, with its media streams and the timers that end it.
 
 use std::time::Duration;
 
@@ -14,60 +14,60 @@ use crate::call::streams::RtpStream;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// A leg.
+/// A dialog at one hop, and its media.
 #[derive(Debug)]
 pub(crate) struct Leg {
-    /// Its handle for the sink.
+    /// Id of the leg for the spool.
     pub(crate) id: LegId,
-    /// Stem of its spool file.
+    /// Name of its spool file without extension.
     pub(crate) name: String,
-    /// Place of its conversation.
+    /// Slot of its conversation in the engine's table.
     pub(crate) conversation: usize,
-    /// Its signalling.
+    /// State of its signalling.
     pub(crate) dialog: Dialog,
-    /// Who speaks, by its own messages.
+    /// Numbers and names of its parties, from its own messages.
     pub(crate) parties: LegParties,
-    /// What its first message tells about the call that it belongs to.
+    /// Identifiers in its first message that can match other legs of the call.
     pub(crate) correlation_keys: CorrelationKeys,
-    /// By what it can be found when another leg may belong to it.
+    /// Hashes under which the engine's index finds this leg during the correlation of another leg.
     pub(crate) index_keys: Vec<u64>,
-    /// Its streams.
+    /// RTP streams of both sides.
     pub(crate) streams: Vec<RtpStream>,
-    /// The voice codec last heard of each side.
+    /// Last audio codec of each side, by channel.
     pub(crate) last_codecs: [Option<String>; 2],
-    /// Flows that are routed here.
+    /// Flows (source, destination) whose packets the engine routes to this leg.
     pub(crate) flows: Vec<(Endpoint, Endpoint)>,
-    /// Addresses claimed for it, and the negotiation's generation then.
+    /// Receiving endpoints that the media index holds for this leg.
     pub(crate) announced: Vec<Endpoint>,
-    /// See `claimed`.
+    /// Generation of the negotiation from which `announced` was made.
     pub(crate) announced_generation: Option<u32>,
-    /// How far the sink was told.
+    /// State of its spool file.
     pub(crate) spool: LegSpoolState,
-    /// When the spool was told that the recorded part begins.
+    /// Time of the decision `Start`, if the spool has it.
     pub(crate) started_at: Option<Timestamp>,
-    /// First and newest media packet.
+    /// Time of the first media packet.
     pub(crate) first_media_at: Option<Timestamp>,
-    /// See `first_media_at`.
+    /// Time of the newest media packet.
     pub(crate) last_media_at: Option<Timestamp>,
-    /// Since when another call claims its media address.
+    /// Time since which another call announces the media address of this leg.
     pub(crate) superseded_at: Option<Timestamp>,
-    /// First message.
+    /// Time of the first message.
     pub(crate) created_at: Timestamp,
-    /// The keys that its sides press.
+    /// Recognises pause and resume sequences in the DTMF digits of both sides.
     pub(crate) keypad: DtmfDetector,
-    /// Its conversation is or was paused: each packet must be looked at for it.
+    /// Whether its conversation was ever paused. Each packet is then compared with the pauses.
     pub(crate) pause_seen: bool,
-    /// Nothing more is expected of it.
+    /// Whether the leg is closed, i.e. it is over and accepts no late packets any more.
     pub(crate) closed: bool,
-    /// When it is looked at next.
+    /// Time of the next check of its timers.
     pub(crate) timer_at: Timestamp,
-    /// Calls that it may be of as well as of its own: their places, and their ids, for a place may be used again.
+    /// Other calls to which the leg could belong.
     pub(crate) alternatives: Vec<CallRef>,
-    /// When what the PBX did about its answer is looked at.
+    /// Time of the check whether its answer was a pickup of another call.
     pub(crate) review_due_at: Option<Timestamp>,
 }
 
-/// What is known of a leg before it has a place and a conversation.
+/// A leg before its correlation to a conversation.
 #[derive(Clone, Debug)]
 pub(crate) struct LegDraft {
     /// Its signalling so far.
@@ -99,25 +99,25 @@ fn signature<'a>(dialog: &Dialog, parties: &'a LegParties, at: Timestamp) -> Leg
     }
 }
 
-/// How far the sink was told of a leg.
+/// State of the spool file of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegSpoolState {
     /// It takes what it is given.
     Open,
-    /// Nothing may be kept: not opened yet, or excluded by a rule.
+    /// The file is not open yet, or a rule excludes the call.
     Shut,
-    /// It was closed or discarded.
+    /// The file was closed or discarded.
     Closed,
 }
 
-/// What is due for a leg.
+/// Next timer action of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegDue {
     /// Look again then.
     Later(Timestamp),
-    /// It is over since then.
+    /// The leg ended at this time, for this cause.
     End(Timestamp, EndedBy),
-    /// It is over, and stragglers have had their time.
+    /// Close the leg: it is over, and no late packets are expected any more.
     Close,
 }
 
@@ -196,7 +196,7 @@ impl Leg {
     }
 
     fn due_when_ended(&self, now: Timestamp, ended_at: Timestamp) -> LegDue {
-        // After an end by silence there is nothing left to wait for.
+        // An end by media timeout lies in the past, so the leg closes at once.
         let since = ended_at.max(self.dialog.last_at());
         later_or(now, since + LINGER, || LegDue::Close)
     }
@@ -210,7 +210,7 @@ impl Leg {
             });
         }
         let patience = match dialog.is_tried() {
-            // They talked, and neither the answer nor the end was shown.
+            // Both sides sent media, but the capture shows neither answer nor end: the media timeout decides.
             _ if self.has_both_sides() => Duration::from_secs(u64::from(config.silence_s)),
             true => RING_TIMEOUT,
             false => UNSEEN_RESPONSES_TIMEOUT,
@@ -315,7 +315,7 @@ impl Leg {
             Some(408 | 480) => CallOutcome::NoAnswer,
             Some(487) => CallOutcome::Cancelled,
             Some(400..) => CallOutcome::Failed,
-            // The caller gave up with a BYE instead of a CANCEL (RFC 3261 section 15).
+            // The caller may end an early dialog with BYE instead of CANCEL (RFC 3261 section 15).
             _ if dialog.began == DialogStart::Invite && matches!(dialog.ended(), Some((_, EndedBy::Caller))) => {
                 CallOutcome::Cancelled
             }
@@ -349,12 +349,12 @@ fn later_or(now: Timestamp, at: Timestamp, due: impl FnOnce() -> LegDue) -> LegD
     if now >= at { due() } else { LegDue::Later(at) }
 }
 
-/// Timer B, F and H of RFC 3261 (64 x T1): after that no retransmission comes.
+/// Timers B, F and H of RFC 3261 (64 x T1). Retransmissions end by then.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(32);
-/// No response at all was seen: perhaps there is none, perhaps the mirror shows one direction only. Proxies give up after
-/// Timer C, which is over three minutes (RFC 3261 section 16.6).
+/// Time after which an INVITE without a captured response ends. The mirror may show one direction only; Timer C of a
+/// proxy is more than three minutes (RFC 3261 section 16.6).
 const UNSEEN_RESPONSES_TIMEOUT: Duration = Duration::from_secs(200);
-/// A phone that rings longer than an hour rings for nobody; Timer C of proxies is three minutes and more.
+/// Bound of the time between a provisional and a final response. No caller waits longer than an hour.
 const RING_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// How long after its end a leg still takes stragglers (200 to the BYE, frames in disorder, RTP on its way).
 pub(crate) const LINGER: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
-//! The call record: what the outside is told about a call. The names are a contract with scripts.
+//! The call record: the JSON description of a call. Scripts depend on its names.
 //!
-//! Absent means unknown; a field is never null and never an empty string. Times are RFC 3339 UTC with
-//! microseconds, of the capture clock; durations are seconds.
+//! A field without a known value is absent; no field is null or an empty string. Times are RFC 3339 UTC with
+//! microseconds. Durations are seconds.
 
 use std::collections::BTreeMap;
 
@@ -10,36 +10,36 @@ use serde::{Deserialize, Serialize};
 use crate::net::{Endpoint, PayloadType, Transport};
 use crate::time::Timestamp;
 
-/// The version of the record's form.
+/// Version of the record's fields.
 pub const SCHEMA: u32 = 1;
 
-/// Which way a call went, as our side sees it.
+/// Direction of a call, as the PBX sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CallDirection {
-    /// From outside to one of ours.
+    /// From an outside number to an extension.
     Inbound,
-    /// From one of ours to outside.
+    /// From an extension to an outside number.
     Outbound,
-    /// Between two of ours.
+    /// Between two extensions.
     Internal,
-    /// Neither side matches the extension pattern.
+    /// No side is known as an extension.
     #[default]
     Unknown,
 }
 
-/// The two ends of a leg. The caller sent the first INVITE and is the left channel.
+/// The two ends of a leg or call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// Who called: left.
+    /// The user agent that sent the first INVITE; left channel.
     Caller,
-    /// Who was called: right.
+    /// The user agent that received the first INVITE; right channel.
     Callee,
 }
 
 impl Side {
-    /// The other end.
+    /// Returns the opposite side.
     pub const fn other(self) -> Self {
         match self {
             Self::Caller => Self::Callee,
@@ -47,7 +47,7 @@ impl Side {
         }
     }
 
-    /// 0 for the left channel, 1 for the right.
+    /// Returns the channel of the recording: 0 for the caller (left), 1 for the callee (right).
     pub const fn channel(self) -> usize {
         match self {
             Self::Caller => 0,
@@ -56,74 +56,74 @@ impl Side {
     }
 }
 
-/// How the call attempt ended.
+/// Result of the call attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallOutcome {
-    /// A person (or a machine outside) took it.
+    /// A person answered, or a machine outside.
     Answered,
-    /// The PBX answered, but no person did before the caller gave up.
+    /// The PBX answered (e.g. a queue), and the caller hung up before a person answered.
     Abandoned,
     /// The caller hung up before an answer.
     Cancelled,
-    /// 486, 600.
+    /// Refused with 486 or 600.
     Busy,
-    /// 603 and other refusals by the called person.
+    /// Refused with 603 or 607 by the called person.
     Declined,
-    /// 408, 480 and expiry.
+    /// Refused with 408 or 480, or expired.
     NoAnswer,
-    /// 3xx.
+    /// Refused with a 3xx response.
     Redirected,
-    /// Any other final failure.
+    /// Refused with any other final response.
     Failed,
-    /// The mirror did not show it.
+    /// The capture shows no result.
     #[default]
     Unknown,
 }
 
-/// What ended the call.
+/// Cause of the end of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndedBy {
-    /// The caller's BYE (or CANCEL).
+    /// BYE or CANCEL of the caller.
     Caller,
-    /// The callee's BYE.
+    /// BYE of the callee.
     Callee,
-    /// No media for `silence_s`.
+    /// Media timeout: no media for `calls.silence_s`.
     Silence,
-    /// A new call claimed the same media address.
+    /// Another call announced the same media address.
     Replaced,
-    /// The session timer ran out (RFC 4028).
+    /// The session timer expired (RFC 4028).
     SessionExpired,
     /// The capture ended while the call was open.
     CaptureEnd,
-    /// A configured or built-in limit.
+    /// The call reached a configured or built-in limit.
     Limit,
-    /// Refused or cancelled before an answer.
+    /// The INVITE was refused or cancelled before an answer.
     Signalling,
 }
 
-/// In one word, whether and why (not) the call can be heard. In order of precedence.
+/// Whether the call can be heard, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallVerdict {
-    /// Both voices.
+    /// Both sides can be heard.
     BothSides,
-    /// The caller only.
+    /// Only the caller can be heard.
     CallerOnly,
-    /// The callee only.
+    /// Only the callee can be heard.
     CalleeOnly,
-    /// A rule forbids recording.
+    /// A `[[rules]]` entry forbids the recording.
     Excluded,
-    /// Nobody answered.
+    /// The call was not answered.
     NotAnswered,
     /// The media cannot be decrypted.
     Encrypted,
-    /// No decoder for the codec.
+    /// callspan has no decoder for the codec.
     UnknownCodec,
-    /// No media packet was seen.
+    /// The capture has no media packet of the call.
     NoMedia,
-    /// Our fault: rendering or storing failed.
+    /// Rendering or storing failed on this machine.
     Failed,
 }
 
@@ -220,129 +220,129 @@ pub struct CallProblem {
     pub ms: Option<u64>,
 }
 
-/// Somebody needs a call to stay.
+/// A request to keep the files of a call, whatever its age.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetentionHold {
-    /// Since when.
+    /// Time of the request.
     pub since: Timestamp,
-    /// In the words of whoever asked.
+    /// Reason that was given with the request.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
 }
 
-/// One finished file.
+/// One finished file of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordingFile {
-    /// 1 for the first.
+    /// Number of the segment, from 1.
     pub part: u32,
-    /// Where it is.
+    /// Path of the file.
     pub path: String,
-    /// `wav`, …
+    /// File format, e.g. `wav`.
     pub format: String,
-    /// Moment of sample 0.
+    /// Time of sample 0.
     pub starts_at: Timestamp,
-    /// Moment after the last sample.
+    /// Time after the last sample.
     pub ends_at: Timestamp,
-    /// `ends_at - starts_at`.
+    /// Length of the recording, seconds.
     pub duration_s: f64,
-    /// Samples a second of each channel.
+    /// Samples per second and channel.
     pub sample_rate: u32,
-    /// 2: left the caller, right the callee.
+    /// Number of channels. In stereo, the caller is left and the callee is right.
     pub channels: u16,
-    /// Size of the file.
+    /// Size of the file, bytes.
     pub bytes: u64,
-    /// Of the file, lower-case hex.
+    /// SHA-256 of the file, lower-case hex.
     pub sha256: String,
-    /// The file is encrypted (`recording.encrypt_to`): of what was in it, lower-case hex.
+    /// SHA-256 of the decrypted content, lower-case hex. Present if the file is encrypted (`recording.encrypt_to`).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub plain_sha256: Option<String>,
 }
 
-/// What was heard of one side.
+/// Media statistics of one side.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SideRecord {
-    /// Encoding names in the order of their first packet.
+    /// Codec names in the order of their first packet.
     pub codecs: Vec<String>,
-    /// Distinct RTP packets, the whole call, early media included.
+    /// Distinct RTP packets of the whole call, early media included.
     pub packets: u64,
-    /// RFC 3550 A.3, summed over the SSRCs.
+    /// Lost packets (RFC 3550 appendix A.3), summed over the SSRCs.
     pub lost: u64,
-    /// Copies by the mirror and repeats by the sender.
+    /// Packets captured more than once: copies of the mirror port and repetitions of the sender.
     pub duplicates: u64,
-    /// Packets that came after one with a higher sequence number.
+    /// Packets that arrived after a packet with a higher sequence number.
     pub reordered: u64,
-    /// Sound made up for lost packets.
+    /// Duration of the concealment for lost packets, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub concealed_ms: Option<u64>,
-    /// The highest interarrival jitter (RFC 3550 A.8) of any stream.
+    /// The highest interarrival jitter of any stream (RFC 3550 appendix A.8), milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_jitter_ms: Option<f64>,
-    /// The sender's clock against the capture clock; positive = the sender is fast.
+    /// Deviation of the sender's clock from the capture clock, ppm. Positive: the sender's clock is fast.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clock_drift_ppm: Option<f64>,
-    /// Packets that came too late to be heard.
+    /// Packets that arrived too late to be played.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub late: Option<u64>,
-    /// The longest run of packets that never came.
+    /// The longest run of consecutive lost packets.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub burst_loss: Option<u64>,
-    /// Estimated MOS (ITU-T G.107) for a one-way delay of 150 ms; absent for codecs without a value in G.113.
+    /// Estimated MOS, 1 to 4.5 (ITU-T G.107, one-way delay 150 ms). Absent for codecs without a value in ITU-T G.113.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mos: Option<f64>,
     /// Seconds of the recording with sound above -45 dBov.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub talk_s: Option<f64>,
-    /// The other seconds.
+    /// Seconds of the recording without sound above -45 dBov.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub silence_s: Option<f64>,
-    /// The largest sample against full scale, dB; absent when all is silent.
+    /// Largest sample relative to full scale, dB. Absent if all samples are zero.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub peak_dbfs: Option<f64>,
-    /// Samples at full scale.
+    /// Number of samples at full scale.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clipped_samples: Option<u64>,
-    /// The SSRCs.
+    /// Statistics of each stream.
     pub streams: Vec<StreamRecord>,
 }
 
-/// What was heard of one SSRC.
+/// Media statistics of one stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamRecord {
-    /// Sender.
+    /// Endpoint of the sender.
     pub src: Endpoint,
-    /// Receiver.
+    /// Endpoint of the receiver.
     pub dst: Endpoint,
-    /// `0x1a2b3c4d`.
+    /// SSRC in hex, e.g. `0x1a2b3c4d`.
     pub ssrc: String,
-    /// The payload type of most of its packets.
+    /// Payload type of most packets, 0 to 127.
     pub pt: PayloadType,
-    /// Encoding name, `PCMA`; absent when nothing announced it.
+    /// Codec name, e.g. `PCMA`. Absent if no session description announced the payload type.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub codec: Option<String>,
-    /// Sound in a packet.
+    /// Duration of the sound in one packet, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ptime_ms: Option<f64>,
-    /// Distinct packets.
+    /// Number of distinct packets.
     pub packets: u64,
-    /// RFC 3550 A.3.
+    /// Lost packets (RFC 3550 appendix A.3).
     pub lost: u64,
-    /// First packet.
+    /// Time of the first packet.
     pub first_at: Timestamp,
-    /// Last packet.
+    /// Time of the last packet.
     pub last_at: Timestamp,
 }
 
-/// Both sides of the anchor leg.
+/// Media statistics of both sides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SideRecords {
-    /// Left.
+    /// Statistics of the caller.
     pub caller: SideRecord,
-    /// Right.
+    /// Statistics of the callee.
     pub callee: SideRecord,
 }
 
 impl SideRecords {
-    /// One of the two.
+    /// Returns the statistics of `side`.
     pub const fn get(&self, side: Side) -> &SideRecord {
         match side {
             Side::Caller => &self.caller,
@@ -350,7 +350,7 @@ impl SideRecords {
         }
     }
 
-    /// One of the two, to be filled in.
+    /// Returns the statistics of `side` for changes.
     pub const fn get_mut(&mut self, side: Side) -> &mut SideRecord {
         match side {
             Side::Caller => &mut self.caller,
@@ -359,46 +359,46 @@ impl SideRecords {
     }
 }
 
-/// One dialog at one hop.
+/// Record of a leg.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LegRecord {
-    /// Call-ID.
+    /// Call-ID header of the dialog.
     pub sip_call_id: String,
-    /// Tag of the From of the first INVITE.
+    /// From tag of the first INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub from_tag: Option<String>,
-    /// Tag of the To of the dialog.
+    /// To tag of the dialog.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to_tag: Option<String>,
-    /// How the signalling travelled.
+    /// Transport of the SIP messages.
     pub transport: Transport,
-    /// Signalling address of who sent the first INVITE.
+    /// Endpoint that sent the first INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub caller_addr: Option<Endpoint>,
-    /// Signalling address of who received it.
+    /// Endpoint that received the first INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub callee_addr: Option<Endpoint>,
-    /// User-Agent and Server values seen.
+    /// Distinct values of the User-Agent and Server headers.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub user_agents: Vec<String>,
-    /// First INVITE.
+    /// Time of the first INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub invited_at: Option<Timestamp>,
-    /// 2xx to the INVITE.
+    /// Time of the 2xx to the INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub answered_at: Option<Timestamp>,
-    /// End of the leg.
+    /// End time of the leg.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_at: Option<Timestamp>,
-    /// Final status of the first INVITE.
+    /// Status code of the final response to the first INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sip_status: Option<u16>,
-    /// Whether the recording has this leg's sound.
+    /// Whether the recording contains the sound of this leg.
     pub rendered: bool,
-    /// Stem of the file in the spool that had its packets. Of the service only.
+    /// Name of its spool file without extension. Only the service sets this field.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub spool: Option<String>,
-    /// Whether the caller of this leg is the callee of the call. Of the service only.
+    /// Whether the caller of this leg is the callee of the call. Only the service sets this field.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub sides_swapped: bool,
 }
@@ -437,56 +437,56 @@ pub struct EventRecord {
     /// The side that caused the event.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub side: Option<Side>,
-    /// For an admin. Never a digit of a DTMF event.
+    /// Explanation for an administrator. It never contains a DTMF digit.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub detail: Option<String>,
 }
 
-/// A time in which payload was deliberately not kept.
+/// An interval in which the recording was paused and no payload was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PauseRecord {
-    /// Begin.
+    /// Start of the pause.
     pub from: Timestamp,
-    /// End; absent while it lasts.
+    /// End of the pause. Absent during the pause.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to: Option<Timestamp>,
 }
 
-/// Where delivery stands.
+/// State of the delivery of a call to Pyrus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
-    /// Nothing is to be delivered.
+    /// The call is not delivered.
     #[default]
     None,
-    /// Something is still owed and will be tried.
+    /// The delivery is not complete and will be tried again.
     Owed,
-    /// All done.
+    /// The delivery is complete.
     Done,
-    /// A person must act.
+    /// The delivery waits for an administrator.
     Parked,
-    /// Will never succeed.
+    /// The delivery failed for good.
     Dead,
 }
 
-/// What Pyrus has of the call.
+/// Delivery of a call to Pyrus.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeliveryRecord {
-    /// Where it stands.
+    /// State of the delivery.
     pub state: DeliveryState,
-    /// The Pyrus task.
+    /// Id of the Pyrus task.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub task_id: Option<u64>,
-    /// The parts of the recording that Pyrus has, while it does not have all.
+    /// Numbers of the segments that Pyrus has, while some are missing.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub attached: Vec<u32>,
-    /// For an admin.
+    /// Explanation for an administrator.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub detail: Option<String>,
 }
 
 impl CallRecord {
-    /// Takes over what was made of the call while it was live: the parts of its recording, and of which legs they are.
+    /// Copies the segments that were finished during the call, and the marks of the legs that they contain, from `earlier`.
     pub fn take_parts(&mut self, earlier: &Self) {
         self.recordings.clone_from(&earlier.recordings);
         let is_same = |a: &LegRecord, b: &LegRecord| {
@@ -498,116 +498,116 @@ impl CallRecord {
     }
 }
 
-/// What became of a call.
+/// The record of a call.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallRecord {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// UTC stamp and a hash of appliance, first Call-ID, From tag and invited_at; also the external_id in Pyrus
-    /// and the stem of the files. Holds no number.
+    /// Id of the call: a UTC stamp and a hash of appliance, first Call-ID, From tag and `invited_at`. The external_id in
+    /// Pyrus and the file names use it, too. It contains no phone number.
     pub id: String,
-    /// Name of the recorder.
+    /// Configured name of the recorder.
     pub appliance: String,
-    /// Interface or file names.
+    /// Names of the captured interfaces or files.
     pub source: String,
-    /// Which way.
+    /// Direction of the call.
     pub direction: CallDirection,
-    /// Who called, normalised.
+    /// Number of the caller, normalised.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub from: Option<String>,
-    /// Who was called, normalised.
+    /// Called number, normalised.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to: Option<String>,
-    /// The extension on our side.
+    /// Extension that made or took the call.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub internal: Option<String>,
-    /// Display name of the caller.
+    /// Display name in the caller's address.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub from_name: Option<String>,
-    /// Display name of the called party.
+    /// Display name in the called party's address.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to_name: Option<String>,
-    /// The URI of From.
+    /// URI of the From header.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub from_uri: Option<String>,
-    /// The URI of To.
+    /// URI of the To header.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to_uri: Option<String>,
-    /// The Request-URI of the first INVITE.
+    /// Request-URI of the first INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub request_uri: Option<String>,
-    /// Who was called first, where the call was diverted here (Diversion, RFC 5806; else History-Info, RFC 7044).
+    /// Number that was called before a diversion (Diversion, RFC 5806; else History-Info, RFC 7044).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub diverted_from: Option<String>,
-    /// The number under which the network reached the called party (P-Called-Party-ID, RFC 7315).
+    /// Number at which the network reached the called party (P-Called-Party-ID, RFC 7315).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub called_party: Option<String>,
-    /// Who transferred the call here (Referred-By, RFC 3892).
+    /// Number of the party that transferred the call (Referred-By, RFC 3892).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub referred_by: Option<String>,
-    /// The configured extension headers, as seen.
+    /// Values of the headers that the configuration names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub headers: BTreeMap<String, String>,
-    /// First INVITE.
+    /// Time of the first INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub invited_at: Option<Timestamp>,
-    /// First 180 or 183.
+    /// Time of the first 180 or 183.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ringing_at: Option<Timestamp>,
-    /// 2xx on the anchor leg.
+    /// Time of the 2xx on the anchor leg.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub answered_at: Option<Timestamp>,
-    /// 2xx of the extension that took it.
+    /// Time of the 2xx of the extension that answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub operator_answered_at: Option<Timestamp>,
-    /// End of the call.
+    /// End time of the call.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_at: Option<Timestamp>,
-    /// `answered_at` to `ended_at`, seconds; absent when not answered.
+    /// Time from `answered_at` to `ended_at`, seconds. Absent if the call was not answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_s: Option<f64>,
-    /// How the attempt ended.
+    /// Result of the call attempt.
     pub outcome: CallOutcome,
-    /// Final status of the first INVITE.
+    /// Status code of the final response to the first INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sip_status: Option<u16>,
-    /// Reason header (RFC 3326) of the BYE, CANCEL or final response.
+    /// Reason header of the BYE, CANCEL or final response (RFC 3326).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason_header: Option<String>,
-    /// What ended it; absent while it lives.
+    /// Cause of the end. Absent during the call.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_by: Option<EndedBy>,
-    /// Whether it can be heard; absent while it lives.
+    /// Whether the call can be heard. Absent during the call.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub verdict: Option<CallVerdict>,
-    /// One sentence for an admin.
+    /// Explanation of the verdict for an administrator, one sentence.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub verdict_reason: Option<String>,
-    /// What made it less than whole.
+    /// Defects of the recording or record.
     #[serde(default)]
     pub problems: Vec<CallProblem>,
-    /// The finished files.
+    /// Finished files of the recording.
     #[serde(default)]
     pub recordings: Vec<RecordingFile>,
-    /// What was heard on the rendered leg (before rendering: the anchor leg).
+    /// Media statistics of the rendered leg. Before rendering: of the anchor leg.
     #[serde(default)]
     pub sides: SideRecords,
-    /// The dialogs.
+    /// Legs of the call.
     #[serde(default)]
     pub legs: Vec<LegRecord>,
-    /// What happened, in order.
+    /// Events in order of time.
     #[serde(default)]
     pub events: Vec<EventRecord>,
-    /// Where payload was deliberately not kept.
+    /// Pauses of the recording.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub paused: Vec<PauseRecord>,
-    /// Ids of conversations that have to do with this one.
+    /// Ids of related calls, e.g. the consultation before a transfer.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub related: Vec<String>,
-    /// What Pyrus has.
+    /// Delivery to Pyrus.
     #[serde(default)]
     pub delivery: DeliveryRecord,
-    /// Nothing of the call may be removed.
+    /// Request to keep the files of this call.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub held: Option<RetentionHold>,
 }

@@ -1,4 +1,4 @@
-//! What a dialog's messages leave in the record besides its course: agents, reasons, timers, events.
+//! Facts for the call record that do not change the state of the dialog: user agents, reasons, session timer, events.
 
 use super::Dialog;
 use crate::call::record::{EventKind, EventRecord, Side};
@@ -6,18 +6,18 @@ use crate::sip::{SessionExpires, SipMessage};
 use crate::time::Timestamp;
 
 impl Dialog {
-    /// A REFER was seen in it.
+    /// Records the transfer event of a REFER.
     pub fn note_transfer(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         let side = self.requester(message);
         self.note_event(at, EventKind::Transfer, Some(side));
     }
 
-    /// Something for the record.
+    /// Records an event.
     pub fn note_event(&mut self, at: Timestamp, kind: EventKind, side: Option<Side>) {
         self.note_detailed(at, kind, side, None);
     }
 
-    /// Something for the record, with a word for an admin.
+    /// Records an event with an explanation for the administrator.
     pub fn note_detailed(&mut self, at: Timestamp, kind: EventKind, side: Option<Side>, detail: Option<String>) {
         if self.events.len() < MAX_EVENTS {
             self.events.push(EventRecord { at, kind, side, detail });
@@ -44,13 +44,13 @@ impl Dialog {
         }
     }
 
-    /// The session timer that a 2xx agrees on; a 2xx without one says that there is none (RFC 4028 section 7.2).
+    /// Sets the session timer from a 2xx. A 2xx without Session-Expires turns the timer off (RFC 4028 section 7.2).
     pub(super) fn note_session_timer(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         let expires = message.header("Session-Expires").and_then(|value| SessionExpires::parse(&value));
         self.session_timer = expires.map(|expires| (expires.delta_s, at));
     }
 
-    /// Holds, moves and faxes, once the exchange that brought them is complete.
+    /// Records hold, media move and fax events, when the offer and answer that cause them are complete.
     pub(super) fn note_agreement(&mut self, at: Timestamp) {
         let new = self.negotiation.agreed();
         if !self.is_confirmed() || new == self.agreed {
@@ -74,9 +74,9 @@ impl Dialog {
     }
 }
 
-/// Different User-Agent and Server values of one dialog.
+/// Bound of the distinct User-Agent and Server values of a dialog.
 const MAX_AGENTS: usize = 8;
-/// Longer header values are cut in the record.
+/// Bound of a header value in the record, characters. Longer values are cut.
 const MAX_TEXT_CHARS: usize = 256;
-/// A call that is put on hold every ten seconds for a day has 17,000 events; nobody reads more than this.
+/// Bound of the events of a dialog. A call with a hold every ten seconds would have 17,000 a day.
 const MAX_EVENTS: usize = 1_000;

@@ -1,4 +1,4 @@
-//! Which messages are of a dialog: by their tags (RFC 3261 section 12), and by their branches where there are none yet.
+//! Matching of messages to a dialog: by tags (RFC 3261 section 12), and by Via branches before the callee's tag is known.
 
 use std::hash::BuildHasher;
 
@@ -7,8 +7,8 @@ use crate::call::record::Side;
 use crate::sip::SipMessage;
 
 impl Dialog {
-    /// Whether a message belongs to this dialog by its tags: one of them is the caller's, the other is the callee's,
-    /// an early branch's, or not there yet. Dialogs without tags (RFC 2543) go by their Call-ID alone.
+    /// Whether the tags of a message match this dialog. One tag is the caller's; the other is the callee's, that of an
+    /// early dialog, or absent. A dialog without tags (RFC 2543) matches by its Call-ID alone.
     pub fn has_tags_of(&self, message: &SipMessage<'_>) -> bool {
         let Some(own) = self.caller_tag.as_deref() else { return true };
         let from = message.from();
@@ -28,8 +28,8 @@ impl Dialog {
         }
     }
 
-    /// Whether a request goes to (or comes from) a branch of a fork that answered too and lost: the caller hangs it up
-    /// at once (RFC 3261 section 13.2.2.4), and the call that was taken goes on.
+    /// Whether a request belongs to a callee of a fork that answered later than the chosen callee. The caller sends that
+    /// callee a BYE at once (RFC 3261 section 13.2.2.4), and the call with the chosen callee continues.
     pub(super) fn is_of_lost_fork(&self, message: &SipMessage<'_>) -> bool {
         let (Some(chosen), Some((_, AnswerEvidence::Success))) = (self.callee_tag.as_deref(), self.answered) else {
             return false;
@@ -41,8 +41,8 @@ impl Dialog {
         other.is_some_and(|tag| tag != chosen && self.early_tags.contains(&tag))
     }
 
-    /// Whether an answer to an INVITE outside a dialog is that of another INVITE than was sent at this hop, by its branch
-    /// (RFC 3261 sections 8.1.1.7 and 16.6): a proxy that forks sends the same INVITE along several ways.
+    /// Whether a response answers another INVITE than those of this dialog, by its Via branch (RFC 3261 sections 8.1.1.7
+    /// and 16.6). A forking proxy sends several INVITEs with the same Call-ID and tags.
     pub fn is_of_other_invite(&self, message: &SipMessage<'_>) -> bool {
         let first = message.cseq().is_some_and(|cseq| cseq.number <= self.invite_cseq);
         let branch = branch_of(message);
@@ -60,7 +60,7 @@ impl Dialog {
         }
     }
 
-    /// Who sent the request, of which a response is the answer.
+    /// Returns the side that sent the request. For a response, this is the side that sent the answered request.
     pub fn requester(&self, message: &SipMessage<'_>) -> Side {
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
@@ -90,7 +90,7 @@ impl Dialog {
     }
 }
 
-/// Only branches that begin so name one transaction and no other (RFC 3261 section 8.1.1.7).
+/// Returns the hash of the Via branch. Only branches with the magic cookie are unique (RFC 3261 section 8.1.1.7).
 fn branch_of(message: &SipMessage<'_>) -> Option<u64> {
     let branch = message.via_branch().filter(|branch| branch.starts_with("z9hG4bK"))?;
     Some(foldhash::fast::FixedState::with_seed(3).hash_one(branch.as_ref()))
@@ -100,5 +100,5 @@ pub(super) fn tag_of_to(message: &SipMessage<'_>) -> Option<String> {
     message.to().and_then(|t| t.tag().map(str::to_owned))
 }
 
-/// Branches of one fork; more tell nothing new.
+/// Bound of the remembered tags of early dialogs.
 const MAX_EARLY_TAGS: usize = 32;

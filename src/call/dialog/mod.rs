@@ -1,7 +1,7 @@
-//! The signalling of one leg: what its messages have said so far (RFC 3261 sections 12 to 15).
+//! The state of one dialog, as far as its captured messages show it (RFC 3261 sections 12 to 15).
 //!
-//! Passive and tolerant: any message may be missing, doubled or out of order, so every field is "the first (or
-//! last) time that something was seen", and a later message never un-happens an earlier one.
+//! Any message can be missing, doubled or out of order. So a field holds the first (or last) time of an event, and a later
+//! message never undoes the effect of an earlier one.
 
 mod events;
 mod matching;
@@ -15,105 +15,106 @@ use crate::sdp;
 use crate::sip::{SipMessage, SipMethod};
 use crate::time::Timestamp;
 
-/// Where a dialog stands.
+/// State of a dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialogState {
-    /// Invited, no final answer yet.
+    /// An INVITE was seen, and no final response yet.
     Inviting,
-    /// Refused with the demand to try again (401, 407, 422): waits for the next INVITE.
+    /// The INVITE got 401, 407 or 422, which ask for another INVITE.
     Challenged {
-        /// When.
+        /// Time of the response.
         at: Timestamp,
     },
-    /// Answered.
+    /// The INVITE was answered.
     Established,
-    /// Over.
+    /// The dialog is over.
     Ended {
-        /// When.
+        /// Time of the end.
         at: Timestamp,
-        /// By what.
+        /// Cause of the end.
         by: EndedBy,
     },
 }
 
-/// How the capture came to see this dialog.
+/// First part of the dialog that the capture shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialogStart {
-    /// With its INVITE or a response to it.
+    /// Its first INVITE, or a response to that INVITE.
     Invite,
-    /// It was under way already.
+    /// An in-dialog request: the dialog existed when the capture began.
     MidCall,
 }
 
-/// From where the time of the answer is known.
+/// Evidence for the answer to the INVITE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerEvidence {
-    /// A 2xx to the INVITE.
+    /// The 2xx to the INVITE.
     Success,
-    /// No 2xx was seen; its ACK was.
+    /// The ACK of a 2xx that was not captured.
     Ack,
-    /// Neither was seen; media flowed.
+    /// Media of both sides. Neither 2xx nor ACK was captured.
     Media,
-    /// The call was under way when the capture began.
+    /// An in-dialog request: the answer came before the capture began.
     MidCall,
 }
 
-/// The dialog.
+/// A dialog at one hop.
 #[derive(Clone, Debug)]
 pub struct Dialog {
-    /// Call-ID.
+    /// Value of the Call-ID header.
     pub call_id: String,
-    /// Tag of who sent the first INVITE.
+    /// Tag of the caller, i.e. the From tag of the first INVITE.
     pub caller_tag: Option<String>,
-    /// Tag of who answered.
+    /// Tag of the callee that answered.
     pub callee_tag: Option<String>,
-    /// Tags of branches that gave a provisional answer.
+    /// Tags of the callees that sent provisional responses (early dialogs).
     early_tags: Vec<String>,
-    /// Where the first INVITE came from and went to.
+    /// Endpoint that sent the first INVITE.
     pub caller_addr: Endpoint,
-    /// See `caller_addr`.
+    /// Endpoint that received the first INVITE.
     pub callee_addr: Endpoint,
-    /// How the signalling travels.
+    /// Transport of its messages.
     pub transport: Transport,
-    /// See [`DialogStart`].
+    /// First part of the dialog that was captured.
     pub began: DialogStart,
-    /// See [`DialogState`].
+    /// Current state.
     phase: DialogState,
-    /// What was announced.
+    /// Offers and answers of the dialog.
     pub negotiation: Negotiation,
-    /// First INVITE.
+    /// Time of the first INVITE.
     pub invited_at: Option<Timestamp>,
-    /// First 180 or 183 (or another 18x).
+    /// Time of the first provisional response other than 100.
     pub ringing_at: Option<Timestamp>,
-    /// Answer, and how it is known.
+    /// Time of the answer, and the evidence for it.
     pub answered: Option<(Timestamp, AnswerEvidence)>,
-    /// Last ACK of an INVITE whose final response was not seen.
+    /// Time of the last ACK to an INVITE without a captured final response.
     pub acked_at: Option<Timestamp>,
-    /// First CANCEL.
+    /// Time of the first CANCEL.
     pub cancelled_at: Option<Timestamp>,
-    /// Last final status of the first INVITE.
+    /// Status code of the last final response to the first INVITE.
     pub status: Option<u16>,
-    /// Reason of the BYE, CANCEL or refusal (RFC 3326).
+    /// Reason header of the BYE, CANCEL or rejection (RFC 3326).
     pub reason: Option<String>,
-    /// User-Agent and Server values.
+    /// Distinct values of the User-Agent and Server headers.
     pub user_agents: Vec<String>,
-    /// Holds, resumptions and what else happened.
+    /// Events for the call record, e.g. holds.
     pub events: Vec<EventRecord>,
-    /// Session-Expires in seconds (RFC 4028), and when it was last refreshed.
+    /// Session interval in seconds (Session-Expires, RFC 4028), and the time of its last refresh.
     pub session_timer: Option<(u32, Timestamp)>,
-    /// A provisional response was seen, 100 included: Timer B no longer runs (RFC 3261 section 17.1.1.2).
+    /// Whether a provisional response was seen, 100 included. It stops Timer B (RFC 3261 section 17.1.1.2).
     tried: bool,
-    /// CSeq of the newest INVITE outside a dialog.
+    /// CSeq number of the newest INVITE outside a dialog; 0 before the first.
     invite_cseq: u32,
-    /// Branches of the two newest INVITEs outside a dialog, hashed.
+    /// Hashes of the Via branches of the two newest INVITEs outside a dialog, newest first.
     branches: [Option<u64>; 2],
-    /// What was agreed when events were last written.
+    /// Agreed media when hold and move events were last recorded.
     agreed: AgreedMedia,
     last_at: Timestamp,
 }
 
 impl Dialog {
-    /// A dialog whose first seen message came from `caller` (or goes to it, for a response).
+    /// Creates a dialog from its first captured message, without handling it. `addrs` are the message's source and
+    /// destination.
     pub fn new(message: &SipMessage<'_>, addrs: (Endpoint, Endpoint), transport: Transport, at: Timestamp) -> Self {
         let in_dialog = message.method().is_some() && tag_of_to(message).is_some();
         let response = message.status().is_some();
@@ -147,7 +148,7 @@ impl Dialog {
         }
     }
 
-    /// Takes in a message of this dialog.
+    /// Updates the dialog by one of its messages.
     pub fn handle_message(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         self.last_at = self.last_at.max(at);
         self.note_agent(message);
@@ -159,14 +160,14 @@ impl Dialog {
         self.note_agreement(at);
     }
 
-    /// Ends the dialog for a reason outside its signalling. Nothing happens to one that is over.
+    /// Ends the dialog for a reason outside its signalling. Does nothing if the dialog is over already.
     pub fn handle_end(&mut self, at: Timestamp, by: EndedBy) {
         if !matches!(self.phase, DialogState::Ended { .. }) {
             self.phase = DialogState::Ended { at, by };
         }
     }
 
-    /// Media shows that a call was answered whose answer the mirror did not show.
+    /// Records an answer without a captured 2xx. Does nothing if the dialog is answered already.
     pub fn handle_presumed_answer(&mut self, at: Timestamp, how: AnswerEvidence) {
         if self.answered.is_none() {
             self.answered = Some((at, how));
@@ -176,7 +177,7 @@ impl Dialog {
         }
     }
 
-    /// A dialog that was taken for over is heard again: what was agreed still holds, all else begins anew.
+    /// Re-establishes a dialog that had ended by media timeout. The agreed media is kept; times and events start anew.
     pub fn handle_return(&mut self, at: Timestamp) {
         self.phase = DialogState::Established;
         self.began = DialogStart::MidCall;
@@ -187,19 +188,19 @@ impl Dialog {
         self.last_at = at;
     }
 
-    /// It is not to be taken for silent before this.
+    /// Moves the time of the last activity to `at`, for the media timeout.
     pub fn note_alive(&mut self, at: Timestamp) {
         if self.ended().is_none() {
             self.last_at = self.last_at.max(at);
         }
     }
 
-    /// Where it stands.
+    /// Returns the current state.
     pub const fn phase(&self) -> DialogState {
         self.phase
     }
 
-    /// When and by what it ended.
+    /// Returns time and cause of the end, if the dialog is over.
     pub const fn ended(&self) -> Option<(Timestamp, EndedBy)> {
         match self.phase {
             DialogState::Ended { at, by } => Some((at, by)),
@@ -207,22 +208,22 @@ impl Dialog {
         }
     }
 
-    /// Whether silence was agreed: a hold, or a fax instead of the audio.
+    /// Whether both sides agreed to send no audio, because of a hold or a fax.
     pub const fn is_quiet(&self) -> bool {
         self.agreed.holding[0] || self.agreed.holding[1] || self.agreed.fax
     }
 
-    /// Whether somebody works on the INVITE: a provisional response was seen.
+    /// Whether a provisional response was seen, 100 included.
     pub const fn is_tried(&self) -> bool {
         self.tried
     }
 
-    /// CSeq number of the newest INVITE outside a dialog.
+    /// Returns the CSeq number of the newest INVITE outside a dialog.
     pub const fn invite_cseq(&self) -> u32 {
         self.invite_cseq
     }
 
-    /// The newest message.
+    /// Returns the time of the newest message.
     pub const fn last_at(&self) -> Timestamp {
         self.last_at
     }
@@ -253,7 +254,7 @@ impl Dialog {
 
     fn handle_invite(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
         if tag_of_to(message).is_some() {
-            // Inside a dialog: what it announces may be refused.
+            // A re-INVITE: if it is rejected, its offer is undone.
             self.negotiation.begin(side, cseq);
             self.announce(message, side, None);
             if self.began == DialogStart::MidCall {
@@ -272,7 +273,7 @@ impl Dialog {
         self.announce(message, side, None);
     }
 
-    /// A new attempt after a refusal that is not the end of the story: a challenge, a redirection, another offer.
+    /// Whether a new INVITE can continue the dialog after a rejection, e.g. with credentials or after a redirection.
     const fn may_try_again(&self) -> bool {
         let refused =
             matches!(self.phase, DialogState::Challenged { .. } | DialogState::Ended { by: EndedBy::Signalling, .. });
@@ -281,11 +282,11 @@ impl Dialog {
 
     fn handle_ack(&mut self, at: Timestamp, message: &SipMessage<'_>, (side, cseq): (Side, u32)) {
         if message.sdp().is_some() {
-            // The answer to an offer that came in the 2xx.
+            // The ACK answers the offer of the 2xx.
             self.announce(message, side, None);
             self.negotiation.settle(side.other());
         }
-        // No refusal was seen: it is the ACK of a 2xx.
+        // No rejection was seen, so this ACK confirms a 2xx.
         self.negotiation.commit(side, cseq);
         if self.phase == DialogState::Inviting && side == Side::Caller && self.status.is_none() {
             self.acked_at = Some(at);
@@ -305,7 +306,7 @@ impl Dialog {
             Side::Callee => EndedBy::Callee,
         };
         match &mut self.phase {
-            // Both may hang up at once, and interfaces may swap the two: the first by time counts.
+            // Both sides can hang up at once, and two interfaces can swap the messages. The earlier BYE counts.
             DialogState::Ended { at: known, by: known_by } if matches!(known_by, EndedBy::Caller | EndedBy::Callee) => {
                 if at < *known {
                     (*known, *known_by) = (at, by);
@@ -330,7 +331,7 @@ impl Dialog {
             SipMethod::Invite | SipMethod::Update | SipMethod::Prack => {
                 self.handle_inner_response(at, message, status, (requester, cseq.number));
             }
-            // The BYE itself was not seen; its answer was.
+            // The BYE itself may not have been captured.
             SipMethod::Bye if (200..300).contains(&status) => self.handle_bye(at, message, requester),
             _ => {}
         }
@@ -366,7 +367,7 @@ impl Dialog {
 
     fn handle_success(&mut self, at: Timestamp, message: &SipMessage<'_>, tag: Option<String>) {
         if self.answered.is_some() && tag.is_some() && self.callee_tag.is_some() && self.callee_tag != tag {
-            // Another branch of a fork answered too.
+            // A second callee of a fork answered, too. The first 2xx keeps the dialog.
             self.note_early_tag(tag);
             return;
         }
@@ -403,7 +404,7 @@ impl Dialog {
         }
     }
 
-    /// The answer to a request inside the dialog: a re-INVITE, UPDATE or PRACK of either side.
+    /// Handles a response to a re-INVITE, UPDATE or PRACK. `of` is the requester and the CSeq number.
     fn handle_inner_response(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16, of: (Side, u32)) {
         match status {
             ..=199 => self.announce(message, of.0.other(), None),
@@ -421,7 +422,7 @@ impl Dialog {
         }
     }
 
-    /// Hands a message's SDP on. `fork` is the To tag of a provisional answer.
+    /// Passes the session description of a message to the negotiation. `fork` is the To tag of a provisional response.
     fn announce(&mut self, message: &SipMessage<'_>, by: Side, fork: Option<&str>) {
         let Some(body) = message.sdp() else { return };
         let Ok(session) = sdp::parse(&body) else { return };
