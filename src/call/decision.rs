@@ -1,8 +1,8 @@
-//! Decisions: what the engine decided about a leg, kept in its spool between the packets.
+//! Decisions: results of the engine about a leg, stored in its spool file between the packets.
 //!
-//! Rendering obeys these and decides nothing, so a decision that came from elsewhere (another leg, a REGISTER,
-//! the local API) survives in the file. Each decision has a capture time and holds for the packets stamped at or
-//! after it. They are JSON in the spool; [`FORMAT`] is their version.
+//! Rendering follows the decisions and does not repeat the engine's logic. So a decision that depends on other input
+//! (another leg, a REGISTER, the local API) survives in the file. A decision holds for the packets captured at or after
+//! its time. In the spool, decisions are JSON; [`FORMAT`] is their version.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,19 +11,19 @@ use crate::codec::Codec;
 use crate::net::{Endpoint, PayloadType, Ssrc, Transport};
 use crate::time::Timestamp;
 
-/// Version of the decisions in a spool.
+/// Version of the decisions' JSON form.
 pub const FORMAT: u32 = 1;
 
-/// What a payload type means (RFC 3551, RFC 8866 `rtpmap` and `fmtp`).
+/// Payload format: the meaning of a payload type (RFC 3551, `rtpmap` and `fmtp` of RFC 8866).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PayloadFormat {
-    /// Encoding name in upper case: `PCMA`, `TELEPHONE-EVENT`, `CN`.
+    /// Encoding name in upper case, e.g. `PCMA`, `TELEPHONE-EVENT`, `CN`.
     pub encoding: String,
-    /// RTP clock, Hz (8000 for G722, though its sound is 16 kHz).
+    /// RTP clock rate, Hz. It is 8000 for G722, although its sampling rate is 16 kHz (RFC 3551 section 4.5.2).
     pub clock_hz: u32,
-    /// Channels, 1 unless announced.
+    /// Number of channels, 1 by default.
     pub channels: u8,
-    /// The `fmtp` parameters as written; empty when none.
+    /// Parameters of `fmtp` as written; empty if absent.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub fmtp: String,
 }
@@ -40,21 +40,21 @@ impl PayloadFormat {
     }
 }
 
-/// SRTP keys of one stream (RFC 4568). Never logged: `Debug` hides the key.
+/// SRTP keys of one stream (RFC 4568). `Debug` hides the keys, so that logs never contain them.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SrtpContext {
-    /// `AES_CM_128_HMAC_SHA1_80`, …
+    /// Crypto suite, e.g. `AES_CM_128_HMAC_SHA1_80`.
     pub suite: String,
-    /// Master keys and salts, base64 as in `inline:`, each with its MKI where there is one.
+    /// Master keys in the order of the crypto attribute.
     pub keys: Vec<SrtpKey>,
 }
 
-/// One master key.
+/// One SRTP master key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SrtpKey {
-    /// Key and salt, base64.
+    /// Master key and salt, base64 as in `inline:`.
     pub inline: String,
-    /// Value and length in bytes of the MKI.
+    /// Value of the MKI (master key identifier), and its length in bytes, 1 to 128.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mki: Option<(u64, u8)>,
 }
@@ -71,15 +71,15 @@ impl std::fmt::Debug for SrtpKey {
     }
 }
 
-/// Why a stream cannot be decrypted.
+/// Reason why the signalling contains no usable keys of an encrypted stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MissingKeyReason {
-    /// Keys were agreed over DTLS in the media path (RFC 5764).
+    /// DTLS-SRTP: DTLS in the media path agrees on the keys (RFC 5764).
     DtlsSrtp,
-    /// ZRTP.
+    /// ZRTP in the media path agrees on the keys (RFC 6189).
     Zrtp,
-    /// SRTP whose keys the mirror did not show.
+    /// The capture does not show the keys of the SRTP stream.
     NoKeys,
 }
 
@@ -88,96 +88,95 @@ pub enum MissingKeyReason {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "snake_case")]
 pub enum Decision {
-    /// The first block of a leg's spool.
+    /// First block of a spool file.
     Begin {
         /// [`FORMAT`].
         format: u32,
-        /// Name of the leg: the stem of its file.
+        /// Name of the leg, i.e. its file name without extension.
         leg: String,
-        /// The conversation it belongs to until a `Join` says otherwise.
+        /// Id of the leg's conversation, until the next `Join`.
         conversation: String,
-        /// Name of the recorder.
+        /// Configured name of the recorder.
         appliance: String,
-        /// Interface or file names.
+        /// Names of the captured interfaces or files.
         source: String,
-        /// How its signalling travelled: in a spool every message is a UDP datagram.
+        /// Transport of the SIP messages on the wire. In the spool file, every message is a UDP datagram.
         #[serde(default, skip_serializing_if = "is_default")]
         transport: Transport,
-        /// What must be added to the stamps of this spool to get the wall clock, as it was when the call began.
+        /// Wall clock minus capture time when the call began, ns.
         #[serde(default, skip_serializing_if = "is_default")]
         wall_offset_ns: i64,
     },
-    /// The leg belongs to this conversation from now on.
+    /// The leg was moved to another conversation.
     Join {
-        /// Its id.
+        /// Id of the conversation.
         conversation: String,
     },
-    /// A new stream: RTP of this SSRC from `src` to `dst` is `side`'s voice, and is called `stream` in this spool.
+    /// A new stream. Later decisions refer to it by the number `stream`.
     Stream {
-        /// Number of the stream in this leg: 0, 1, ….
+        /// Number of the stream in this leg, from 0.
         stream: u32,
-        /// Sender.
+        /// Endpoint of the sender.
         src: Endpoint,
-        /// Receiver.
+        /// Endpoint of the receiver.
         dst: Endpoint,
-        /// SSRC.
+        /// SSRC of its packets.
         ssrc: Ssrc,
-        /// Whose voice.
+        /// Side that sends the stream.
         side: Side,
     },
-    /// From now on this payload type of this stream means this; `None`: nothing announced it.
+    /// A payload type of a stream has this format from now on.
     Payload {
         /// Number of the stream.
         stream: u32,
         /// Payload type, 0 to 127.
         pt: PayloadType,
-        /// What it means.
+        /// Payload format. `None` if no session description announced the payload type.
         format: Option<PayloadFormat>,
     },
-    /// From now on this stream is encrypted with these keys.
+    /// A stream is encrypted with these keys from now on.
     Srtp {
         /// Number of the stream.
         stream: u32,
-        /// The keys.
+        /// Suite and keys.
         context: SrtpContext,
     },
-    /// From now on this stream is not encrypted (any more).
+    /// A stream is not encrypted from now on.
     Plain {
         /// Number of the stream.
         stream: u32,
     },
-    /// This stream is encrypted and cannot be read.
+    /// A stream is encrypted, and its keys are not known.
     Encrypted {
         /// Number of the stream.
         stream: u32,
-        /// Why.
+        /// Reason why the keys are not known.
         why: MissingKeyReason,
     },
-    /// The wall clock was set. The times of the call stay by the clock that held when it began; who goes on after a
-    /// restart needs to know.
+    /// The wall clock was set. The call's record keeps the offset of its beginning. A restarted engine needs the new offset.
     Clock {
-        /// What must be added to the stamps of this spool to get the wall clock from now on.
+        /// Wall clock minus capture time from now on, ns.
         wall_offset_ns: i64,
     },
-    /// From now on no payload is kept and the recording is silent.
+    /// A pause begins: payload is not kept, and the recording is silent.
     Pause,
-    /// The end of a pause.
+    /// A pause ends.
     Resume,
-    /// The recorder was away until now. What it had counted of the leg is not known any more: who wants to know
-    /// counts the packets of the spool.
+    /// The recorder was restarted. Its packet counters of the leg are lost, so that rendering counts the packets in the spool
+    /// file.
     Restart {
-        /// For how long nothing of the leg was heard, ms.
+        /// Time without a packet of the leg because of the restart, milliseconds.
         away_ms: u64,
     },
-    /// The recorded part of the call begins: the moment of sample 0.
+    /// The recording begins at this time (sample 0).
     Start,
-    /// The recorded part of the call ends at this decision's time: nothing after it is recorded.
+    /// The recording ends at this time.
     End {
-        /// What ended it.
+        /// Cause of the end.
         ended_by: EndedBy,
-        /// What the engine counted on the caller's side.
+        /// The engine's media statistics of the caller.
         caller: SideRecord,
-        /// What the engine counted on the callee's side.
+        /// The engine's media statistics of the callee.
         callee: SideRecord,
     },
 }
@@ -186,18 +185,18 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// A decision and the moment from which it holds.
+/// A decision with the time from which it holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TimedDecision {
-    /// Nanoseconds of the capture timeline.
+    /// Capture time, ns since the Unix epoch.
     pub at_ns: i64,
-    /// What was decided.
+    /// The decision.
     #[serde(flatten)]
     pub decision: Decision,
 }
 
 impl TimedDecision {
-    /// The moment from which it holds.
+    /// Returns the time from which the decision holds.
     pub const fn at(&self) -> Timestamp {
         Timestamp::from_nanos(self.at_ns)
     }

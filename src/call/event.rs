@@ -1,115 +1,116 @@
-//! What the engine gives out: packets and decisions for the spool, events for everyone else.
+//! Output of the engine: packets and decisions for the spool, call events for recording and delivery.
 
 use crate::call::decision::Decision;
 use crate::call::record::CallRecord;
 use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
-/// A leg while it lives: never reused in one run of the engine.
+/// Id of a leg, unique within one run of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LegId(pub u64);
 
-/// How much of a packet may be kept.
+/// Part of a packet that may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeptBytes {
-    /// All of it.
+    /// The whole packet.
     Whole,
-    /// Only this many bytes of the UDP payload (the RTP header): the rest is secret. Length on the wire is kept.
+    /// The first bytes of the UDP payload, i.e. the RTP header. The rest is secret (a DTMF digit or a paused recording). The
+    /// original length is stored, too.
     Header(u16),
 }
 
-/// Takes what must be written down. Calls for one leg come in the order in which they must stand in its file;
-/// a packet stamped before an earlier one (early media) is out of order by at most [`EARLY_WINDOW`].
+/// Stores packets and decisions. The engine calls it in the order of the blocks in a leg's file. Packets of early media
+/// can be older than a packet before them, by at most [`EARLY_WINDOW`].
 pub trait LegSink {
-    /// A leg begins. `name` is the stem of its file.
+    /// Opens the file of a leg. `name` is the file name without extension.
     fn open(&mut self, leg: LegId, name: &str);
-    /// A packet of a leg, signalling or media.
+    /// Stores a SIP or media packet of a leg.
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes);
-    /// A decision about a leg, holding from `at`.
+    /// Stores a decision about a leg that holds from `at`.
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision);
-    /// Nothing more will come for this leg.
+    /// Closes the file of a leg.
     fn close(&mut self, leg: LegId);
-    /// Forget the leg and all that was kept of it.
+    /// Deletes the file of a leg, and forgets the leg.
     fn discard(&mut self, leg: LegId);
 }
 
-/// How long RTP is kept for a call that is not known yet; also by how much a spool may be out of order.
+/// Time for which RTP is buffered before its call is known. It is also the bound of the disorder in a spool file.
 pub const EARLY_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// A part of a recording is closed so long after its end: by then all that is spooled late is there ([`EARLY_WINDOW`]),
-/// and what rendering must know of the time after it (some seconds each way).
+/// Time between the end of a segment and its rendering. By then the spool has all late packets ([`EARLY_WINDOW`]), and
+/// the seconds after the segment that rendering needs.
 pub const SEGMENT_SETTLE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// Something about a conversation that the outside wants to know.
+/// A change of a call, for recording and delivery.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallEvent {
-    /// A live call has changed: it is settled, an extension is known, it rings, it was answered.
+    /// A live call changed: its legs are correlated, its extension is known, it rings, or it was answered.
     Changed(Box<LiveCall>),
-    /// A live call has become so long that a part of its recording can be made.
+    /// Further segments of a live call are complete and can be rendered.
     SegmentsDue(Box<DueSegments>),
-    /// A rule forbids a live call, by its id, of which [`CallEvent::SegmentsDue`] was told: those parts must go.
+    /// A rule excludes a live call after a [`CallEvent::SegmentsDue`]: its segments must be deleted. Contains the call's id.
     Withdrawn(String),
-    /// A call is over. All its legs are closed or discarded.
+    /// A call ended. All its legs are closed or discarded.
     Ended(Box<EndedCall>),
 }
 
-/// Whether a call may be registered in Pyrus.
+/// Whether the `[[rules]]` allow to register a call in Pyrus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegistrationPolicy {
-    /// Yes, as the configuration of delivery says.
+    /// Allowed; the `[pyrus]` section decides.
     #[default]
     Allowed,
-    /// A rule forbids it.
+    /// A rule forbids the registration.
     Forbidden,
 }
 
-/// A call that is under way.
+/// A call that is not over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LiveCall {
-    /// Its record as it stands.
+    /// Current state of its record.
     pub record: CallRecord,
-    /// Whether it may be registered.
+    /// Whether it may be registered in Pyrus.
     pub registration: RegistrationPolicy,
 }
 
-/// A live call of which parts can be made.
+/// A live call with complete segments.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DueSegments {
-    /// Its record as it stands.
+    /// Current state of its record.
     pub record: CallRecord,
-    /// As in [`EndedCall::legs`]; the files of some may still be growing.
+    /// Legs as in [`EndedCall::legs`]. Some of their files may still grow.
     pub legs: Vec<EndedLeg>,
-    /// Whether it may be registered.
+    /// Whether it may be registered in Pyrus.
     pub registration: RegistrationPolicy,
-    /// As in [`EndedCall::wall_offset_ns`].
+    /// Wall clock minus capture time when the call began, ns.
     pub wall_offset_ns: i64,
-    /// So many parts, from the first on, are over since [`SEGMENT_SETTLE`] and more, and media came after that: whatever
-    /// ends the call, it ends behind them.
+    /// Number of complete segments from the first on. Each ended at least [`SEGMENT_SETTLE`] ago, and media came later, so
+    /// that the call cannot end within them.
     pub parts: u32,
 }
 
 /// A call that is over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndedCall {
-    /// All that signalling and headers of media tell; verdict, recordings and what rendering counts are still to come.
+    /// Record from signalling and RTP headers. Verdict, recordings and the results of rendering are still missing.
     pub record: CallRecord,
-    /// Legs with a spool, the one to be rendered first; with the name of the spool and its place in `record.legs`.
+    /// Legs with a spool file. The leg to be rendered is first.
     pub legs: Vec<EndedLeg>,
-    /// Whether it may be registered.
+    /// Whether it may be registered in Pyrus.
     pub registration: RegistrationPolicy,
-    /// What was added to the capture timeline to get the times of the record: the spool still has the timeline.
+    /// Wall clock minus capture time when the call began, ns. The record has wall-clock times, the spool has capture times.
     pub wall_offset_ns: i64,
 }
 
-/// A leg of a call that can be rendered.
+/// A leg with a spool file that can be rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedLeg {
-    /// The handle that the sink knows.
+    /// Id of the leg for the spool.
     pub leg: LegId,
-    /// Stem of its spool file.
+    /// Name of its spool file without extension.
     pub name: String,
-    /// Index into `record.legs`.
+    /// Index in `record.legs`.
     pub index: usize,
-    /// Whether its caller is the record's caller; false where left and right are the other way round.
+    /// Whether its caller is the caller of the call. If not, left and right are swapped.
     pub same_sides: bool,
 }

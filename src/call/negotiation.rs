@@ -1,8 +1,8 @@
-//! What the two sides of one dialog announced about their audio (RFC 3264), with roll-back of refused offers
-//! (RFC 6141) and the early answers of forks (RFC 3261 section 12.1, RFC 5853).
+//! Offers and answers of one dialog about audio (RFC 3264), with rollback of rejected offers (RFC 6141) and the answers
+//! of early dialogs (RFC 3261 section 12.1, RFC 5853).
 //!
-//! A description says where its author *receives* and which payload types it understands; so RTP that arrives at
-//! an announced address is the voice of the *other* side.
+//! A session description announces where its author *receives* media. So RTP to an announced address is the audio of the
+//! *other* side.
 
 use crate::call::decision::{Decision, MissingKeyReason, PayloadFormat, SrtpContext, SrtpKey};
 use crate::call::record::Side;
@@ -10,27 +10,27 @@ use crate::codec;
 use crate::net::{Endpoint, PayloadType};
 use crate::sdp::{self, MediaDirection, MediaKind, MediaProtocol};
 
-/// What one side announced.
+/// The audio part of a session description that one side announced.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AudioDescription {
-    /// Where it receives audio: each audio m-line that is not refused, in order.
+    /// Endpoints at which the side receives audio, in the order of the m-lines. Refused m-lines are left out.
     pub receivers: Vec<Endpoint>,
-    /// Payload types it understands.
+    /// Announced payload types, with their formats.
     pub formats: Vec<(PayloadType, PayloadFormat)>,
-    /// Its audio m-lines that are not refused.
+    /// Audio m-lines that are not refused.
     lines: Vec<AudioLine>,
-    /// Whether it offers T.38 fax (an image m-line that is not refused).
+    /// Whether the description contains T.38 fax, i.e. an image m-line that is not refused.
     pub fax: bool,
 }
 
-/// An audio m-line. Of several, the answer takes those that it does not refuse, and their places are the offer's
-/// (RFC 3264 section 6): one may be plain and the next protected.
+/// An audio m-line. An answer has the same m-lines in the same order as the offer and refuses some of them (RFC 3264
+/// section 6). One m-line can be plain RTP and the next SRTP.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct AudioLine {
-    /// Place among all m-lines.
+    /// Index among all m-lines of the description, from 0.
     place: usize,
     direction: MediaDirection,
-    /// SDES keys its author sends with (RFC 4568), in order of preference.
+    /// SRTP contexts of the author's packets by crypto tag, in order of preference (SDES, RFC 4568).
     crypto: Vec<(u32, SrtpContext)>,
     protection: MediaProtection,
 }
@@ -44,19 +44,19 @@ enum MediaProtection {
     SavpWithoutKeys,
 }
 
-/// How a side's voice is protected.
+/// Encryption of the audio that a side sends.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StreamSecurity {
-    /// Not at all.
+    /// Not encrypted.
     Plain,
-    /// With these keys.
+    /// SRTP with these keys.
     Keys(SrtpContext),
-    /// In a way that a passive listener cannot undo.
+    /// Encrypted with keys that the capture does not show.
     Undecryptable(MissingKeyReason),
 }
 
 impl StreamSecurity {
-    /// What the spool is told of a stream with this protection.
+    /// Returns the decision for the spool about a stream with this encryption.
     pub fn decision(self, stream: u32) -> Decision {
         match self {
             Self::Plain => Decision::Plain { stream },
@@ -67,7 +67,7 @@ impl StreamSecurity {
 }
 
 impl AudioDescription {
-    /// Takes the audio out of a session description. Video and other media are ignored.
+    /// Reads the audio and fax m-lines of a session description. Ignores video and other media.
     pub fn from_session(session: &sdp::SessionDescription) -> Self {
         let mut out = Self::default();
         for (place, media) in session.media.iter().take(MAX_MEDIA_LINES).enumerate() {
@@ -85,13 +85,13 @@ impl AudioDescription {
         if let Some(ip) = media.connection {
             let receiver = Endpoint::new(ip, media.port);
             if receiver.is_unspecified() {
-                // RFC 3264 section 8.4: the old way to say "on hold".
+                // The hold of RFC 2543 (RFC 3264 section 8.4).
                 direction = MediaDirection::Inactive;
             } else if !self.receivers.contains(&receiver) {
                 self.receivers.push(receiver);
             }
         }
-        // ICE may settle on another of the author's addresses (RFC 8445); component 1 is RTP.
+        // ICE can choose another address of the author (RFC 8445). Component 1 is RTP.
         for candidate in media.candidates.iter().filter(|c| c.component == 1).take(MAX_CANDIDATES) {
             let receiver = Endpoint::new(candidate.ip, candidate.port);
             if !receiver.is_unspecified() && !self.receivers.contains(&receiver) && self.receivers.len() < MAX_RECEIVERS
@@ -111,50 +111,49 @@ impl AudioDescription {
         self.lines.push(AudioLine { place, direction, crypto, protection: protection(media) });
     }
 
-    /// The m-line that counts beside what the other side announced: the first that neither refused; failing that, the
-    /// first.
+    /// Returns the first m-line that `other` does not refuse either; without such an m-line, the first.
     fn line(&self, other: Option<&Self>) -> Option<&AudioLine> {
         let is_common = |line: &&AudioLine| other.is_some_and(|o| o.lines.iter().any(|l| l.place == line.place));
         self.lines.iter().find(is_common).or(self.lines.first())
     }
 }
 
-/// The state of offers and answers of one dialog.
+/// State of the offers and answers of one dialog.
 #[derive(Clone, Debug, Default)]
 pub struct Negotiation {
     announced: [Option<AudioDescription>; 2],
-    /// Early answers by forks other than the first, by To tag: each may send early media.
+    /// Answers of early dialogs by To tag. Each callee of a fork can send early media.
     forks: Vec<(String, AudioDescription)>,
-    /// ZRTP agreed on keys in the media path (RFC 6189).
+    /// Whether ZRTP agreed on keys in the media path (RFC 6189).
     zrtp: bool,
-    /// Each side's offer inside the dialog that has not been accepted yet; both may offer at once (491).
+    /// In-dialog offer of each side that is not accepted yet. Both sides can offer at once (491).
     pending: [Option<PendingOffer>; 2],
     agreed: AgreedMedia,
     generation: u32,
 }
 
-/// An offer inside a dialog that has not been accepted yet.
+/// An in-dialog offer that is not accepted yet.
 #[derive(Clone, Debug)]
 struct PendingOffer {
     cseq: u32,
     before: [Option<AudioDescription>; 2],
-    /// Whether the request had a description in it; without one, the offer comes in the answer.
+    /// Whether the request contained the offer. Otherwise the 2xx contains it.
     offered: bool,
 }
 
-/// What the last completed exchange came to.
+/// Result of the last complete offer and answer. Arrays are indexed by channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AgreedMedia {
-    /// Who has put the other side on hold.
+    /// Whether each side holds the other side.
     pub holding: [bool; 2],
-    /// Where each side receives audio.
+    /// Endpoint at which each side receives audio.
     pub receivers: [Option<Endpoint>; 2],
-    /// Whether the audio has given way to a fax (T.38).
+    /// Whether T.38 fax replaced the audio.
     pub fax: bool,
 }
 
 impl Negotiation {
-    /// Before an offer of a request inside the dialog: remembers what to go back to if it is refused.
+    /// Remembers the announced descriptions before an in-dialog offer, for [`Negotiation::rollback`].
     pub fn begin(&mut self, by: Side, cseq: u32) {
         let pending = &mut self.pending[by.channel()];
         if pending.as_ref().is_none_or(|p| p.cseq != cseq) {
@@ -162,7 +161,7 @@ impl Negotiation {
         }
     }
 
-    /// The request was accepted: what it and its answer announced holds.
+    /// Makes the descriptions of an accepted in-dialog request final.
     pub fn commit(&mut self, by: Side, cseq: u32) {
         let Some(pending) = self.pending[by.channel()].take_if(|p| p.cseq == cseq) else { return };
         if pending.offered {
@@ -171,7 +170,7 @@ impl Negotiation {
         self.rebase(by.other());
     }
 
-    /// The request was refused: what it announced never was (RFC 3261 section 14.1).
+    /// Restores the descriptions before a rejected in-dialog request (RFC 3261 section 14.1).
     pub fn rollback(&mut self, by: Side, cseq: u32) {
         let Some(pending) = self.pending[by.channel()].take_if(|p| p.cseq == cseq) else { return };
         let [caller, callee] = pending.before;
@@ -184,8 +183,8 @@ impl Negotiation {
         self.generation += 1;
     }
 
-    /// An exchange that `offerer` began is complete. An answer says nothing of its author's own will where the offer
-    /// left it no choice (RFC 3264 section 6.1).
+    /// Updates the agreed media after a complete offer and answer. The direction of an answer shows a hold only if the offer
+    /// was `sendrecv`; otherwise the offer forces it (RFC 3264 section 6.1).
     pub fn settle(&mut self, offerer: Side) {
         let direction = |side| self.line(side).map_or(MediaDirection::SendRecv, |line| line.direction);
         let holds = [Side::Caller, Side::Callee]
@@ -202,12 +201,12 @@ impl Negotiation {
         }
     }
 
-    /// What the last completed exchange came to.
+    /// Returns the result of the last complete offer and answer.
     pub const fn agreed(&self) -> AgreedMedia {
         self.agreed
     }
 
-    /// What `side` would go back to has changed on the other side.
+    /// Updates the rollback state of `side` after the description of the other side became final.
     fn rebase(&mut self, side: Side) {
         let other = side.other().channel();
         if let Some(pending) = &mut self.pending[side.channel()] {
@@ -215,14 +214,14 @@ impl Negotiation {
         }
     }
 
-    /// A side announced something, as an offer or as an answer.
+    /// Records the description of an offer or answer.
     pub fn announce(&mut self, by: Side, mut description: AudioDescription) {
         if let Some(pending) = &mut self.pending[by.channel()] {
             pending.offered = true;
         }
         let slot = &mut self.announced[by.channel()];
         if let Some(old) = slot {
-            // A refused or held line (port 0, 0.0.0.0) says nothing of where media comes: the old address may come back.
+            // A refused or held m-line (port 0, 0.0.0.0) has no address. Media may still use the old address.
             if description.receivers.is_empty() {
                 description.receivers.clone_from(&old.receivers);
             }
@@ -236,8 +235,8 @@ impl Negotiation {
         }
     }
 
-    /// An early answer of one branch of a fork. The newest is the one that is announced; older ones keep their claim
-    /// until [`Negotiation::choose`].
+    /// Records the answer of an early dialog. The newest counts as the callee's description; the addresses of older early
+    /// dialogs stay valid until [`Negotiation::choose`].
     pub fn announce_fork(&mut self, to_tag: &str, description: AudioDescription) {
         match self.forks.iter().position(|(tag, _)| tag == to_tag) {
             Some(at) if self.forks[at].1 == description => return,
@@ -249,7 +248,8 @@ impl Negotiation {
         self.announce(Side::Callee, description);
     }
 
-    /// One branch answered for good: the others never were. What it announced early holds if the 2xx says nothing.
+    /// Keeps the early dialog of the callee that answered, and drops the others. Its early answer holds if the 2xx has no
+    /// description.
     pub fn choose(&mut self, to_tag: &str) {
         if let Some(at) = self.forks.iter().position(|(tag, _)| tag == to_tag) {
             let (_, description) = self.forks.swap_remove(at);
@@ -261,7 +261,7 @@ impl Negotiation {
         }
     }
 
-    /// The media path was seen to agree on keys by ZRTP: from now on it is encrypted.
+    /// Records that ZRTP agreed on keys: the media is encrypted from now on.
     pub fn note_zrtp(&mut self) {
         if !self.zrtp {
             self.zrtp = true;
@@ -269,22 +269,22 @@ impl Negotiation {
         }
     }
 
-    /// Rises with every change: whoever derived something from here looks again when it has risen.
+    /// Returns a counter that rises with every change, for users that cache results of the negotiation.
     pub const fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// What a side announced last.
+    /// Returns the last description of a side.
     pub const fn announced(&self, side: Side) -> Option<&AudioDescription> {
         self.announced[side.channel()].as_ref()
     }
 
-    /// The m-line by which a side's audio goes.
+    /// Returns the m-line that both sides use for audio.
     fn line(&self, side: Side) -> Option<&AudioLine> {
         self.announced(side)?.line(self.announced(side.other()))
     }
 
-    /// Every address at which media of this dialog may arrive, with the side that receives there.
+    /// Returns every endpoint at which media of this dialog may arrive, with its side.
     pub fn claims(&self) -> Vec<(Endpoint, Side)> {
         let mut out: Vec<(Endpoint, Side)> = Vec::new();
         let mut add = |description: &AudioDescription, side: Side| {
@@ -312,8 +312,8 @@ impl Negotiation {
         out
     }
 
-    /// What a payload type means in the voice of `sender`: what its receiver announced (RFC 3264 section 5.1), else
-    /// what the sender itself announced (quirk: endpoints that keep their own numbers), else the static table.
+    /// Returns the payload format of `pt` in packets of `sender`. The receiver's description counts (RFC 3264 section 5.1).
+    /// The sender's own description is next, because some endpoints use their own numbers. The static table is last.
     pub fn payload_format(&self, sender: Side, pt: PayloadType) -> Option<PayloadFormat> {
         let of = |side: Side| {
             let latest = self.announced(side).into_iter();
@@ -323,14 +323,14 @@ impl Negotiation {
         of(sender.other()).or_else(|| of(sender)).or_else(|| static_format(pt))
     }
 
-    /// How the voice of `sender` is protected.
+    /// Returns the encryption of the audio of `sender`.
     pub fn security(&self, sender: Side) -> StreamSecurity {
         if self.zrtp {
             return StreamSecurity::Undecryptable(MissingKeyReason::Zrtp);
         }
         let other = self.line(sender.other());
         let Some(own) = self.line(sender) else {
-            // An offer that asks for protection, and no answer yet.
+            // The receiver offered SRTP, and the sender's answer is not known yet.
             let asked = other.is_some_and(|line| line.protection != MediaProtection::Plain);
             return if asked { StreamSecurity::Undecryptable(MissingKeyReason::NoKeys) } else { StreamSecurity::Plain };
         };
@@ -341,7 +341,7 @@ impl Negotiation {
             (MediaProtection::Dtls, _) => StreamSecurity::Undecryptable(MissingKeyReason::DtlsSrtp),
             (MediaProtection::SavpWithoutKeys, _) => StreamSecurity::Undecryptable(MissingKeyReason::NoKeys),
             (MediaProtection::Sdes, _) => {
-                // The answer names the tag that was chosen; a key is always its sender's (RFC 4568 section 6.1).
+                // The answer contains the chosen crypto tag. Each side's keys protect its own packets (RFC 4568 section 6.1).
                 let chosen = other.and_then(|o| o.crypto.first()).map(|(tag, _)| *tag);
                 let context = own.crypto.iter().find(|(tag, _)| Some(*tag) == chosen).or_else(|| own.crypto.first());
                 context.map_or(StreamSecurity::Undecryptable(MissingKeyReason::NoKeys), |(_, c)| {
@@ -352,7 +352,7 @@ impl Negotiation {
     }
 }
 
-/// The static table of RFC 3551, as a format.
+/// Returns the payload format of a static payload type (RFC 3551).
 fn static_format(pt: PayloadType) -> Option<PayloadFormat> {
     codec::static_format(pt).map(|f| PayloadFormat {
         encoding: f.codec.name().to_owned(),
@@ -376,8 +376,8 @@ fn named_format(format: &sdp::MediaFormat) -> Option<PayloadFormat> {
     })
 }
 
-/// Whether packets are sealed as the suite says. What a line with another key derivation or without encryption (RFC 4568
-/// section 6.3) came to would be noise.
+/// Whether a crypto attribute has no session parameters that change key derivation or encryption (RFC 4568 section 6.3).
+/// Packets with such parameters would decrypt to noise.
 fn is_usual(crypto: &sdp::CryptoAttribute) -> bool {
     let unusual = ["KDR=", "UNENCRYPTED_SRTP", "UNAUTHENTICATED_SRTP"];
     !crypto.params.iter().any(|param| unusual.iter().any(|name| param.to_ascii_uppercase().starts_with(name)))
