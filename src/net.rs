@@ -1,4 +1,4 @@
-//! Values of packet headers that all modules share: endpoints, transports, and the numbers of an RTP header.
+//! Endpoints in one canonical form, and the transports of SIP.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An IP address and a port. IPv4 is held as IPv4-mapped IPv6, so that `::ffff:192.0.2.2` in an SDP
+/// An IP address and a port. IPv4 is stored as IPv4-mapped IPv6, so that `::ffff:192.0.2.2` in an SDP
 /// and RTP from `192.0.2.2` are the same endpoint (RFC 5118 section 4.9).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
@@ -15,7 +15,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint of this address and port.
+    /// Returns the endpoint of an address and a port.
     pub fn new(ip: IpAddr, port: u16) -> Self {
         let addr = match ip {
             IpAddr::V4(v4) => u128::from(v4.to_ipv6_mapped()),
@@ -24,33 +24,33 @@ impl Endpoint {
         Self { addr, port }
     }
 
-    /// An IPv4 endpoint from the four bytes of a header.
+    /// Returns an IPv4 endpoint from the address bytes of an IP header.
     pub fn v4(octets: [u8; 4], port: u16) -> Self {
         Self { addr: 0xffff_0000_0000 | u128::from(u32::from_be_bytes(octets)), port }
     }
 
-    /// An IPv6 endpoint from the sixteen bytes of a header.
+    /// Returns an IPv6 endpoint from the address bytes of an IP header.
     pub fn v6(octets: [u8; 16], port: u16) -> Self {
         Self { addr: u128::from_be_bytes(octets), port }
     }
 
-    /// The address, IPv4 where it is IPv4 or IPv4-mapped.
+    /// Returns the address: IPv4 if it is IPv4 or IPv4-mapped, else IPv6.
     pub fn ip(self) -> IpAddr {
         let v6 = Ipv6Addr::from(self.addr);
         v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
     }
 
-    /// The port.
+    /// Returns the port.
     pub const fn port(self) -> u16 {
         self.port
     }
 
-    /// The same address with another port.
+    /// Returns the same address with another port.
     pub const fn with_port(self, port: u16) -> Self {
         Self { addr: self.addr, port }
     }
 
-    /// Whether both are on one host.
+    /// Whether both endpoints have the same address.
     pub const fn same_host(self, other: Self) -> bool {
         self.addr == other.addr
     }
@@ -96,14 +96,14 @@ impl<'de> Deserialize<'de> for Endpoint {
     }
 }
 
-/// How signalling travelled.
+/// Transport of SIP messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// One datagram, one message.
+    /// UDP: one message per datagram.
     #[default]
     Udp,
-    /// A byte stream.
+    /// TCP: a byte stream.
     Tcp,
     /// SIP over WebSocket (RFC 7118).
     Ws,
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mapped_address_is_its_ipv4_address() {
+    fn a_mapped_address_equals_its_ipv4_address() {
         let mapped: Endpoint = "[::ffff:192.0.2.2]:5004".parse().unwrap();
         assert_eq!(mapped, Endpoint::v4([192, 0, 2, 2], 5004));
         assert_eq!(mapped.to_string(), "192.0.2.2:5004");

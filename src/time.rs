@@ -1,5 +1,4 @@
-//! Two kinds of time, never mixed: [`Timestamp`] on the capture clock and [`RtpTime`] on a sender's RTP clock.
-//! No function here reads a clock.
+//! Types of time: [`Timestamp`] (capture time) and [`RtpTime`] (RTP timestamp). Nothing here reads a clock.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -7,69 +6,69 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A moment of the capture clock: nanoseconds since the Unix epoch, UTC.
+/// A capture time: nanoseconds since the Unix epoch, UTC.
 ///
-/// As JSON it is RFC 3339 UTC with microseconds, the form of the call record.
+/// Its JSON form is RFC 3339 UTC with microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
     /// The epoch: 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
-    /// Later than every moment that a capture can have.
+    /// Later than every capture time.
     pub const MAX: Self = Self(i64::MAX);
 
-    /// From nanoseconds since the Unix epoch.
+    /// Returns the time of these nanoseconds since the Unix epoch.
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }
 
-    /// From microseconds since the Unix epoch.
+    /// Returns the time of these microseconds since the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros.saturating_mul(1_000))
     }
 
-    /// From whole seconds since the Unix epoch.
+    /// Returns the time of these seconds since the Unix epoch.
     pub const fn from_secs(secs: i64) -> Self {
         Self(secs.saturating_mul(1_000_000_000))
     }
 
-    /// Nanoseconds since the Unix epoch.
+    /// Returns the nanoseconds since the Unix epoch.
     pub const fn as_nanos(self) -> i64 {
         self.0
     }
 
-    /// Microseconds since the Unix epoch, towards the past.
+    /// Returns the microseconds since the Unix epoch, rounded down.
     pub const fn as_micros(self) -> i64 {
         self.0.div_euclid(1_000)
     }
 
-    /// Seconds since the Unix epoch.
+    /// Returns the seconds since the Unix epoch.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1e9
     }
 
-    /// This moment cut to whole microseconds: what a call record can say.
+    /// Rounds down to microseconds, the resolution of the call record.
     pub const fn floor_micros(self) -> Self {
         Self(self.0.div_euclid(1_000) * 1_000)
     }
 
-    /// Nanoseconds from `earlier` to this moment; negative if `earlier` is later.
+    /// Returns the nanoseconds from `earlier` to this time; negative if `earlier` is later.
     pub const fn nanos_since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// How long after `earlier` this moment is; zero if it is not.
+    /// Returns the duration from `earlier` to this time; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(u64::try_from(self.nanos_since(earlier)).unwrap_or(0))
     }
 
-    /// This moment moved by signed nanoseconds.
+    /// Adds signed nanoseconds.
     pub const fn offset(self, nanos: i64) -> Self {
         Self(self.0.saturating_add(nanos))
     }
 
-    /// RFC 3339, UTC, with microseconds: `2026-11-23T07:08:54.123456Z`.
+    /// Formats as RFC 3339 UTC with microseconds: `2026-11-23T07:08:54.123456Z`.
     pub fn to_rfc3339(self) -> String {
         match jiff::Timestamp::from_microsecond(self.as_micros()) {
             Ok(t) => t.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
@@ -77,7 +76,7 @@ impl Timestamp {
         }
     }
 
-    /// RFC 3339, UTC, whole seconds: `2026-11-23T07:08:54Z`, the form that Pyrus wants.
+    /// Formats as RFC 3339 UTC with seconds, as Pyrus expects it: `2026-11-23T07:08:54Z`.
     pub fn to_rfc3339_secs(self) -> String {
         match jiff::Timestamp::from_second(self.0.div_euclid(1_000_000_000)) {
             Ok(t) => t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -85,7 +84,7 @@ impl Timestamp {
         }
     }
 
-    /// The UTC stamp in ids and file names: `20261123T070854Z`.
+    /// Formats as the UTC stamp of ids and file names: `20261123T070854Z`.
     pub fn to_stamp(self) -> String {
         match jiff::Timestamp::from_second(self.0.div_euclid(1_000_000_000)) {
             Ok(t) => t.strftime("%Y%m%dT%H%M%SZ").to_string(),
@@ -93,10 +92,10 @@ impl Timestamp {
         }
     }
 
-    /// Reads RFC 3339.
+    /// Parses RFC 3339.
     ///
     /// # Errors
-    /// When the text is no RFC 3339 moment.
+    /// Returns an error if the text is not RFC 3339.
     pub fn parse_rfc3339(text: &str) -> Result<Self, jiff::Error> {
         let t: jiff::Timestamp = text.parse()?;
         Ok(Self(i64::try_from(t.as_nanosecond()).unwrap_or(i64::MAX)))
@@ -136,12 +135,12 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// The 32-bit timestamp of an RTP header, in units of the payload's clock (RFC 3550 section 5.1).
+/// The 32-bit timestamp of an RTP header, in units of the payload format's clock (RFC 3550 section 5.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RtpTime(pub u32);
 
 impl RtpTime {
-    /// Signed distance from `earlier`, taking the nearer way round the 32-bit circle.
+    /// Returns the signed distance from `earlier` modulo 2^32, between -2^31 and 2^31 - 1.
     pub const fn wrapping_since(self, earlier: Self) -> i32 {
         self.0.wrapping_sub(earlier.0) as i32
     }
@@ -152,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_written_as_rfc3339_with_microseconds_and_read_back() {
+    fn a_timestamp_is_formatted_as_rfc3339_and_parsed_again() {
         let t = Timestamp::from_nanos(1_795_409_819_893_123_456);
         assert_eq!(t.to_rfc3339(), "2026-11-23T04:56:59.893123Z");
         assert_eq!(Timestamp::parse_rfc3339(&t.to_rfc3339()).ok(), Some(t.floor_micros()));
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn rtp_time_takes_the_nearer_way_round() {
+    fn rtp_time_wraps_at_32_bits() {
         assert_eq!(RtpTime(5).wrapping_since(RtpTime(u32::MAX - 4)), 10);
         assert_eq!(RtpTime(u32::MAX - 4).wrapping_since(RtpTime(5)), -10);
     }

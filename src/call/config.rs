@@ -1,35 +1,34 @@
-//! The `[calls]`, `[numbers]` and `[[rules]]` sections.
+//! Configuration of the engine: the sections `[calls]`, `[numbers]` and `[[rules]]`.
 
 use crate::call::record::CallDirection;
 
-/// When a call ends without a BYE, and how legs are joined.
+/// Configuration of the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Name of the recorder in records and ids.
+    /// Name of the recorder, part of records and ids.
     pub appliance: String,
-    /// UDP ports of SIP (`capture.sip_ports`): what comes from or to them is read as SIP even if its first line does not
-    /// look like it (white space or NULs before it). On all other ports the first line decides.
+    /// UDP ports of SIP (`capture.sip_ports`). On these ports, white space or NULs before the first line are accepted. On all
+    /// other ports, the first line must be SIP.
     pub sip_ports: Vec<u16>,
-    /// A call with no media for so long is over, seconds.
+    /// Media timeout, seconds.
     pub silence_s: u32,
-    /// The same while it is on a negotiated hold, seconds.
+    /// Media timeout during a hold, seconds.
     pub hold_s: u32,
-    /// A call is cut after so many hours.
+    /// Longest call, hours. A longer call is ended.
     pub max_hours: u32,
-    /// Headers whose equal value joins legs.
+    /// Names of SIP headers. Legs with equal values belong to one call.
     pub correlation_headers: Vec<String>,
-    /// Where the recorded part begins.
+    /// Beginning of the recording.
     pub start: RecordingStart,
-    /// [`crate::call::event::CallEvent::SegmentsDue`] is told each time a live call was recorded for so many seconds more;
-    /// 0: never.
+    /// Length of a recording segment, seconds. 0: recordings are not divided.
     pub part_s: u64,
-    /// Header fields to keep in the record (`headers`), besides those that `numbers` and the Pyrus mappings name.
+    /// Names of SIP headers whose values the record keeps (`headers`).
     pub keep_headers: Vec<String>,
-    /// What pauses a recording, for card numbers.
+    /// Triggers that pause a recording, e.g. for card numbers.
     pub pause: crate::call::pause::Config,
-    /// Who is who.
+    /// Configuration of numbers and extensions.
     pub numbers: NumbersConfig,
-    /// What to do with which call; the first match decides.
+    /// Rules about recording and registration; the first match decides.
     pub rules: Vec<CallRule>,
 }
 
@@ -52,20 +51,20 @@ impl Default for Config {
     }
 }
 
-/// `recording.start`.
+/// Beginning of the recording (`recording.start`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecordingStart {
-    /// From the 200 OK to the INVITE.
+    /// At the 2xx to the INVITE.
     #[default]
     Answer,
-    /// From the first RTP packet of either side, early media included.
+    /// At the first RTP packet of either side, early media included.
     Media,
 }
 
-/// Where a number stands in an INVITE.
+/// Part of an INVITE that contains a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NumberSource {
-    /// `header:NAME`; a name-addr, a URI or a bare number.
+    /// `header:NAME`: a header with a name-addr, a URI or a bare number.
     Header(String),
     /// The From header.
     From,
@@ -78,24 +77,23 @@ pub enum NumberSource {
 /// The `[numbers]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NumbersConfig {
-    /// What an extension looks like: a pattern over the whole user part, `x` or `#` one digit, `*` any number of
-    /// characters, `[2-4]` a class; several may be given, separated by commas. Default: two to five digits.
+    /// Pattern of the extensions ([`crate::call::numbers::NumberPattern`]). Default: two to five digits.
     pub extension_pattern: String,
-    /// Extensions by name, besides those that fit the pattern and those whose phones are seen to register.
+    /// Further extensions. Phones that register are extensions, too.
     pub extensions: Vec<String>,
-    /// Where the caller's number stands; the first that is there.
+    /// Sources of the caller's number; the first that is present counts.
     pub from_number: Vec<NumberSource>,
-    /// Where the called number stands.
+    /// Sources of the called number; the first that is present counts.
     pub to_number: Vec<NumberSource>,
-    /// Where the extension stands; empty: the side that matches the extension pattern.
+    /// Sources of the extension. Empty: the side that matches the extension pattern.
     pub internal_number: Vec<NumberSource>,
-    /// Country code without `+`, `7`: turns national numbers into E.164. Empty: numbers are left as dialled.
+    /// Country code without `+`, e.g. `7`, to convert national numbers to E.164. Empty: numbers stay as dialled.
     pub country_code: String,
-    /// Prefix of national calls, `8` or `0`.
+    /// Prefix of national calls, e.g. `8` or `0`.
     pub national_prefix: String,
-    /// Prefix of international calls, `810` or `00`.
+    /// Prefix of international calls, e.g. `810` or `00`.
     pub international_prefix: String,
-    /// What stands for the number of a withheld caller.
+    /// Word in place of a withheld caller number.
     pub withheld: String,
 }
 
@@ -119,28 +117,28 @@ impl Default for NumbersConfig {
     }
 }
 
-/// One `[[rules]]` entry: every given condition must hold.
+/// One `[[rules]]` entry. All given conditions must match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallRule {
-    /// Which way the call goes.
+    /// Direction of the call.
     pub direction: Option<CallDirection>,
-    /// Pattern (as `extension_pattern`) over either number.
+    /// Pattern of the caller's or the called number.
     pub number: Option<String>,
-    /// Pattern over the extension. One that only rings decides nothing that cannot be taken back.
+    /// Pattern of the extension.
     pub extension: Option<String>,
-    /// Header that must be there, and a pattern over its value.
+    /// Name of a header, and pattern of its value.
     pub header: Option<(String, String)>,
-    /// What to do.
+    /// Action for a matching call.
     pub action: RuleAction,
 }
 
-/// What a rule does.
+/// Action of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleAction {
-    /// Record and register.
+    /// Record the call and register it in Pyrus.
     Record,
-    /// Keep no media at all.
+    /// Keep no media of the call.
     Exclude,
-    /// Record, but do not register in Pyrus.
+    /// Record the call, but do not register it in Pyrus.
     NoRegister,
 }

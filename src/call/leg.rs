@@ -70,18 +70,18 @@ pub(crate) struct Leg {
 /// A leg before its correlation to a conversation.
 #[derive(Clone, Debug)]
 pub(crate) struct LegDraft {
-    /// Its signalling so far.
+    /// State of its signalling.
     pub(crate) dialog: Dialog,
-    /// Who speaks.
+    /// Numbers and names of its parties.
     pub(crate) parties: LegParties,
-    /// What it may be joined by.
+    /// Identifiers in its first message that can match other legs of the call.
     pub(crate) correlation_keys: CorrelationKeys,
-    /// First message.
+    /// Time of the first message.
     pub(crate) at: Timestamp,
 }
 
 impl LegDraft {
-    /// What the guess by numbers and times goes by.
+    /// Returns the facts for the correlation by numbers and times.
     pub(crate) fn signature(&self) -> LegSignature<'_> {
         signature(&self.dialog, &self.parties, self.at)
     }
@@ -163,7 +163,7 @@ impl Leg {
         }
     }
 
-    /// What the guess by numbers and times goes by.
+    /// Returns the facts for the correlation by numbers and times.
     pub(crate) fn signature(&self) -> LegSignature<'_> {
         signature(&self.dialog, &self.parties, self.created_at)
     }

@@ -1,4 +1,5 @@
-//! Who is who: patterns of extensions, normal forms of numbers, direction; and what the traffic itself teaches about it.
+//! Numbers: patterns of extensions, normalisation to E.164, direction of a call. Extensions and PBX hosts are also learned
+//! from the traffic.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -7,8 +8,8 @@ use crate::call::config::NumbersConfig;
 use crate::call::record::CallDirection;
 use crate::net::Endpoint;
 
-/// A pattern over a whole number: alternatives separated by commas; in each, `x` or `#` stands for one digit,
-/// `[2-4]` for one character of a class, `*` for any number of characters, everything else for itself.
+/// A pattern that matches whole numbers. Commas separate alternatives. `x` and `#` match one digit, `[2-4]` one character
+/// of a class, `*` any characters; other characters match themselves.
 ///
 /// ```
 /// use callspan::call::numbers::NumberPattern;
@@ -30,13 +31,13 @@ enum PatternAtom {
 }
 
 impl NumberPattern {
-    /// Compiles a pattern. Everything is a pattern: an unclosed class stands for itself.
+    /// Compiles a pattern. Every text is valid: the `[` of an unclosed class matches itself.
     pub fn new(text: &str) -> Self {
         let alternatives = text.split(',').map(str::trim).filter(|a| !a.is_empty()).map(atoms).collect();
         Self { alternatives }
     }
 
-    /// Whether the whole of `number` fits one of the alternatives.
+    /// Whether the whole of `number` matches one of the alternatives.
     pub fn matches(&self, number: &str) -> bool {
         self.alternatives.iter().any(|atoms| fits(atoms, number))
     }
@@ -82,7 +83,8 @@ fn ranges(class: &str) -> Vec<(char, char)> {
     out
 }
 
-/// The classic walk with one point of return: linear in practice, and bounded by length x pattern at the worst.
+/// Whether `number` matches one alternative. Backtracks to the last `*` only, so that the worst case is number length times
+/// pattern length.
 fn fits(atoms: &[PatternAtom], number: &str) -> bool {
     let chars: Vec<char> = number.chars().take(MAX_NUMBER_CHARS).collect();
     let (mut a, mut c) = (0, 0);
@@ -119,16 +121,16 @@ fn fits_one(atom: &PatternAtom, c: char) -> bool {
     }
 }
 
-/// The rules of `[numbers]`, compiled.
+/// The compiled `[numbers]` section, and the extensions and PBX hosts learned from the traffic.
 #[derive(Clone, Debug)]
 pub struct NumberPlan {
     extensions: NumberPattern,
     listed: HashSet<String>,
-    /// Users whose phones were seen to register.
+    /// Users that registered with success.
     registered: HashSet<String>,
-    /// Hosts that were seen to do a PBX's work.
+    /// Hosts of PBXs.
     pbxs: HashSet<IpAddr>,
-    /// Those of them of which the mirror showed whom they call for a caller.
+    /// PBX hosts whose calls to extensions the capture shows.
     ringing: HashSet<IpAddr>,
     country_code: String,
     national_prefix: String,
@@ -137,7 +139,7 @@ pub struct NumberPlan {
 }
 
 impl NumberPlan {
-    /// Compiles the section.
+    /// Compiles the `[numbers]` section.
     pub fn new(numbers: &NumbersConfig) -> Self {
         Self {
             extensions: NumberPattern::new(&numbers.extension_pattern),
@@ -152,13 +154,13 @@ impl NumberPlan {
         }
     }
 
-    /// Whether this (normalised or raw) number is one of our extensions.
+    /// Whether a number, normalised or as dialled, is an extension.
     pub fn is_extension(&self, number: &str) -> bool {
         self.is_configured_extension(number) || self.registered.contains(number)
     }
 
-    /// A phone of this user registered with success: the user is one of ours. A registrar of a configured extension
-    /// is our PBX; one of any other user may be the provider's, with which the PBX registers.
+    /// Learns from a successful REGISTER that `user` is an extension. The registrar of a configured extension is a PBX. The
+    /// registrar of another user can belong to the provider with which the PBX registers.
     pub fn learn_registration(&mut self, user: &str, registrar: Endpoint) {
         if self.is_configured_extension(user) {
             self.learn_pbx(registrar);
@@ -167,14 +169,14 @@ impl NumberPlan {
         }
     }
 
-    /// This host was seen to take a call and to send it on.
+    /// Learns that `host` is a PBX, because it received a call and forwarded it.
     pub fn learn_pbx(&mut self, host: Endpoint) {
         if self.pbxs.len() < MAX_LEARNT {
             self.pbxs.insert(host.ip());
         }
     }
 
-    /// This host was seen to take a call from outside and to ring an extension for it.
+    /// Learns that the capture shows the calls of this PBX to its extensions.
     pub fn learn_ringing(&mut self, host: Endpoint) {
         self.learn_pbx(host);
         if self.ringing.len() < MAX_LEARNT {
@@ -182,14 +184,14 @@ impl NumberPlan {
         }
     }
 
-    /// Whether the mirror shows whom this PBX calls for a caller: then a call for which it calls nobody is taken by the
-    /// PBX itself.
+    /// Whether the capture shows the calls of this PBX to its extensions. If so, the PBX itself (e.g. its voice menu) answers a
+    /// call for which it calls no extension.
     pub fn is_seen_to_ring(&self, host: Endpoint) -> bool {
         self.ringing.contains(&host.ip())
     }
 
-    /// Which way a call goes whose numbers do not tell, by the hosts between which it was seen: towards the PBX, or
-    /// failing that towards a private address from a public one.
+    /// Returns the direction of a call by its hosts, for numbers that do not show it. A call to a PBX is inbound. Without a
+    /// known PBX, a call from a public to a private address is inbound.
     pub fn direction_by_hosts(&self, caller: Endpoint, callee: Endpoint) -> CallDirection {
         let between = |caller: bool, callee: bool| match (caller, callee) {
             (false, true) => CallDirection::Inbound,
@@ -208,13 +210,13 @@ impl NumberPlan {
         self.extensions.matches(number) || self.listed.contains(number)
     }
 
-    /// What stands for a caller that does not want to be known.
+    /// Returns the word in place of a withheld caller number.
     pub fn withheld(&self) -> &str {
         &self.withheld
     }
 
-    /// The normal form of a user part: separators gone, E.164 with `+` where the configuration allows it to be
-    /// derived, else as dialled. `None` where there is nothing that names anybody.
+    /// Normalises a user part: removes visual separators, and converts to E.164 with `+` if the configuration allows it.
+    /// Returns `None` for an empty or anonymous user.
     pub fn normalise(&self, user: &str) -> Option<String> {
         let user = user.trim();
         if user.is_empty() || is_anonymous(user) {
@@ -247,7 +249,7 @@ impl NumberPlan {
         None
     }
 
-    /// Which way a call between these two normalised numbers goes.
+    /// Returns the direction of a call between two normalised numbers.
     pub fn direction(&self, from: Option<&str>, to: Option<&str>) -> CallDirection {
         let ours = |number: Option<&str>| number.is_some_and(|n| self.is_extension(n));
         match (ours(from), ours(to)) {
@@ -260,19 +262,19 @@ impl NumberPlan {
     }
 }
 
-/// Whether what was dialled is a code of the PBX (a mailbox, a pick-up), and not one that ends in a number outside.
+/// Whether `number` is a feature code of the PBX (e.g. mailbox, pickup). A longer number that begins with a code contains
+/// an outside number.
 pub fn is_code(number: &str) -> bool {
     number.starts_with(['*', '#']) && number.len() <= MAX_CODE_CHARS
 }
 
-/// Whether a user part says that the caller does not want to be known (RFC 3323 section 4.1, RFC 3325 section 9.1,
-/// and what gateways write).
+/// Whether a user part means a withheld number (RFC 3323 section 4.1, RFC 3325 section 9.1, and words of gateways).
 pub fn is_anonymous(user: &str) -> bool {
     ANONYMOUS.iter().any(|word| user.eq_ignore_ascii_case(word))
 }
 
-/// `Some` for something that was dialled: an optional `+`, digits, `*` and `#`, without visual separators
-/// (RFC 3966 section 5.1.1).
+/// Returns the dialled characters (`+` at the beginning, digits, `*`, `#`) without visual separators (RFC 3966 section
+/// 5.1.1). Returns `None` if the user part has other characters or no digit.
 fn dialled_digits(user: &str) -> Option<String> {
     let mut out = String::with_capacity(user.len());
     for (i, c) in user.chars().enumerate() {
@@ -286,7 +288,8 @@ fn dialled_digits(user: &str) -> Option<String> {
     out.bytes().any(|b| b.is_ascii_digit()).then_some(out)
 }
 
-/// RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 section 2.5.6, and loopback.
+/// Whether an address is not routed on the Internet: RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 section 2.5.6, and
+/// loopback.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
@@ -301,17 +304,17 @@ fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
-/// Phones that register, or PBXs: more than any site has; a flood of REGISTERs with success does not happen.
+/// Bound of the learned extensions, and of the learned PBX hosts. No site has as many.
 const MAX_LEARNT: usize = 65_536;
-/// Longer users are no numbers; keeps matching bounded.
+/// Bound of a number, characters. It limits the cost of pattern matching.
 const MAX_NUMBER_CHARS: usize = 128;
-/// The shortest subscriber numbers with country code in use (ITU-T E.164 sets no lower bound).
+/// Digits of the shortest international numbers in use, with country code. ITU-T E.164 sets no lower bound.
 const MIN_E164_DIGITS: usize = 7;
-/// A code and an extension.
+/// Characters of the longest feature code: a code and an extension.
 const MAX_CODE_CHARS: usize = 8;
-/// ITU-T E.164 section 6.
+/// Digits of the longest international number (ITU-T E.164 section 6).
 const MAX_E164_DIGITS: usize = 15;
-/// Digits that begin with the country code are taken for a whole number only from this length on.
+/// Digits from which a number that begins with the country code counts as an international number without `+`.
 const FULL_NUMBER_DIGITS: usize = 10;
 const ANONYMOUS: [&str; 7] =
     ["anonymous", "unavailable", "restricted", "private", "withheld", "unknown", "asserted-identity-anonymous"];
@@ -330,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_fits_the_whole_number_only() {
+    fn a_pattern_matches_the_whole_number_only() {
         let p = NumberPattern::new("1xx,20[0-4],9*5");
         for yes in ["100", "199", "203", "95", "9125"] {
             assert!(p.matches(yes), "{yes}");
@@ -365,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn direction_follows_from_which_side_is_an_extension() {
+    fn the_extension_decides_the_direction() {
         let plan = russian();
         assert_eq!(plan.direction(Some("+79774221338"), Some("200")), CallDirection::Inbound);
         assert_eq!(plan.direction(Some("200"), Some("+79774221338")), CallDirection::Outbound);

@@ -1,4 +1,4 @@
-//! Who calls whom, from the headers of the first INVITE (RFC 3261, RFC 3323, RFC 3325).
+//! Numbers and names of caller and callee, from the headers of the first INVITE (RFC 3261, RFC 3323, RFC 3325).
 
 use std::collections::BTreeMap;
 
@@ -7,29 +7,29 @@ use crate::call::numbers::{NumberPlan, is_code};
 use crate::call::record::{CallDirection, CallRecord, Side};
 use crate::sip::{NameAddr, SipMessage};
 
-/// The parties of a leg, as its own messages name them.
+/// Parties of a leg, from its own messages. Unless stated otherwise, fields are as in [`CallRecord`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LegParties {
-    /// The caller's number, normalised; the configured word for one that does not want to be known.
+    /// The caller's number, normalised; the configured word if the caller withholds the number.
     pub from: Option<String>,
     /// The called number, normalised.
     pub to: Option<String>,
-    /// The extension, where a header of its own names it.
+    /// Extension from the headers of `internal_number`.
     named_extension: Option<String>,
-    /// See the record's field of this name.
+    /// Display name of the caller.
     pub from_name: Option<String>,
-    /// See the record's field of this name.
+    /// Display name of the called party.
     pub to_name: Option<String>,
-    /// See the record's field of this name.
+    /// URI of the caller's address.
     pub from_uri: Option<String>,
-    /// See the record's field of this name.
+    /// URI of the called party's address.
     pub to_uri: Option<String>,
-    /// See the record's field of this name.
+    /// Request-URI of the INVITE.
     pub request_uri: Option<String>,
     diverted_from: Option<String>,
     called_party: Option<String>,
     referred_by: Option<String>,
-    /// The number in the Request-URI, normalised.
+    /// Number in the Request-URI, normalised.
     request_user: Option<String>,
     withheld: bool,
     from_extension: bool,
@@ -37,7 +37,7 @@ pub struct LegParties {
 }
 
 impl LegParties {
-    /// Reads a message of the dialog whose request came from `requester`.
+    /// Reads the parties from a message. `requester` is the side that sent the request (or got the response).
     pub fn read(message: &SipMessage<'_>, requester: Side, config: &Config, plan: &NumberPlan) -> Self {
         let (caller, callee) = match requester {
             Side::Caller => (message.from(), message.to()),
@@ -68,7 +68,7 @@ impl LegParties {
         }
     }
 
-    /// The extension on our side, and which way the call goes.
+    /// Returns the direction of the call and its extension, by the numbers.
     pub fn direction(&self, plan: &NumberPlan) -> (CallDirection, Option<&str>) {
         let direction = plan.direction(self.from.as_deref(), self.to.as_deref());
         let internal = match direction {
@@ -80,7 +80,7 @@ impl LegParties {
         (direction, self.named_extension.as_deref().or(internal))
     }
 
-    /// Writes what is known into a record.
+    /// Writes the parties into a record.
     pub fn fill(&self, record: &mut CallRecord, plan: &NumberPlan) {
         let (direction, internal) = self.direction(plan);
         record.direction = direction;
@@ -98,40 +98,40 @@ impl LegParties {
         record.headers.clone_from(&self.headers);
     }
 
-    /// The extension that a header of its own names.
+    /// Returns the extension from the headers of `internal_number`.
     pub fn named_extension(&self) -> Option<&str> {
         self.named_extension.as_deref()
     }
 
-    /// The number in the Request-URI.
+    /// Returns the number in the Request-URI.
     pub fn request_user(&self) -> Option<&str> {
         self.request_user.as_deref()
     }
 
-    /// Whether the caller is one of our extensions, as far as that was known then.
+    /// Whether the caller was known as an extension when the message came.
     pub const fn is_from_extension(&self) -> bool {
         self.from_extension
     }
 
-    /// Who sent the call here, by the Diversion or History-Info of the INVITE.
+    /// Returns the number that diverted the call, by Diversion or History-Info.
     pub fn diverted_from(&self) -> Option<&str> {
         self.diverted_from.as_deref()
     }
 
-    /// Whether the caller is nobody who could call: the called number itself, or a word. So does a PBX name itself that
-    /// calls both ends.
+    /// Whether the caller is the called number itself, or a word without digits. A PBX that calls both parties (click to call)
+    /// uses such a caller.
     pub fn calls_itself(&self) -> bool {
         let word = |from: &String| !self.withheld && !from.contains(|c: char| c.is_ascii_digit());
         self.from.as_ref().is_some_and(|from| self.to.as_ref() == Some(from) || word(from))
     }
 
-    /// A header that was kept, by the name under which it is configured.
+    /// Returns the value of a kept header, by its configured name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
-/// The number that stands at `source`, normalised.
+/// Returns the number at `source`, normalised.
 fn number_at(
     source: &NumberSource,
     message: &SipMessage<'_>,
@@ -155,8 +155,8 @@ fn normal(party: &NameAddr, plan: &NumberPlan) -> Option<String> {
     plan.normalise(party.uri.user.as_deref()?).map(|n| text(&n))
 }
 
-/// The newest Diversion names who sent the call here; failing that, the oldest entry of History-Info who was called
-/// first. One that is alone is the call itself (RFC 7044 section 9.1).
+/// Returns the number in the newest Diversion, or in the oldest entry of History-Info. A single History-Info entry is the
+/// call itself (RFC 7044 section 9.1).
 fn diverted_from(message: &SipMessage<'_>, plan: &NumberPlan) -> Option<String> {
     number_in(message, "Diversion", plan).or_else(|| match message.addresses("History-Info").as_slice() {
         [first, _, ..] => normal(first, plan),
@@ -164,13 +164,14 @@ fn diverted_from(message: &SipMessage<'_>, plan: &NumberPlan) -> Option<String> 
     })
 }
 
-/// The user part in a header that may hold a name-addr, a URI, or a bare number.
+/// Returns the user part of a header value: a name-addr, a URI, or a bare number.
 fn header_user(value: &str) -> Option<String> {
     let value = value.trim();
     NameAddr::parse(value).and_then(|n| n.uri.user).or_else(|| (!value.is_empty()).then(|| value.to_owned()))
 }
 
-/// RFC 3323 `Privacy: id|user|header`, or an anonymous From without an asserted identity.
+/// Whether the caller withholds the number: `Privacy: id|user|header` (RFC 3323), or an anonymous From without
+/// P-Asserted-Identity.
 fn is_withheld(message: &SipMessage<'_>, caller: Option<&NameAddr>) -> bool {
     let private = message.headers("Privacy").iter().any(|value| {
         value.split([';', ',']).any(|p| ["id", "user", "header"].iter().any(|w| p.trim().eq_ignore_ascii_case(w)))
@@ -201,7 +202,7 @@ fn text(value: &str) -> String {
     value.chars().take(MAX_TEXT_CHARS).collect()
 }
 
-/// Longer names and URIs are cut in the record.
+/// Bound of names and URIs in the record, characters. Longer texts are cut.
 const MAX_TEXT_CHARS: usize = 512;
-/// Headers kept of one INVITE.
+/// Bound of the headers kept of one INVITE.
 const MAX_KEPT_HEADERS: usize = 64;

@@ -1,13 +1,13 @@
-//! Pause and resume: while somebody says or types a card number, nothing of it is kept.
+//! Pause and resume of a recording, e.g. while a caller gives a card number.
 //!
-//! Three ways lead to a pause: a SIP message (a header or an INFO of a configured name), a sequence of keys, and
-//! [`crate::call::Engine::handle_pause`] for the local API. While it lasts, media packets of every leg of the
-//! conversation are kept header-only, and the recording is silent.
+//! Three triggers pause a recording: a SIP message (a configured header or INFO), a DTMF sequence, and
+//! [`crate::call::Engine::handle_pause`] for the local API. During a pause, only the RTP headers of all legs of the
+//! conversation are stored, and the recording is silent.
 //!
 //! # Invariants
-//! - A key is compared and forgotten: it is in no record, log, spool or `Debug` output.
-//! - What was paused stays paused in doubt: at the bound of the table a resumption is refused, never a pause.
-//! - An order that was carried out already changes nothing: every leg may show it, and the spool is read back.
+//! - A DTMF digit is compared and then forgotten. No record, log, spool file or `Debug` output contains it.
+//! - In doubt a call stays paused: at the bound of the table, a resume is rejected, and a pause never.
+//! - A repeated request changes nothing. Several legs can contain the same request, and a restart reads it from the spool.
 
 use std::time::Duration;
 
@@ -17,30 +17,30 @@ use crate::rtp::RtpPacket;
 use crate::sip::{SipMessage, SipMethod};
 use crate::time::Timestamp;
 
-/// What leads to a pause and out of it; everything is off unless it is given.
+/// Configuration of the triggers. An empty text turns a trigger off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// SIP header whose value is an [`PauseAction`], in any message of the call; empty: none.
+    /// Name of the SIP header with a [`PauseAction`], in any message of the call.
     pub header: String,
-    /// Content-Type of an INFO whose body is an [`PauseAction`]; empty: none.
+    /// Content-Type of an INFO with a [`PauseAction`] in its body.
     pub info_type: String,
-    /// Keys (`0-9*#A-D`) that pause; empty: none.
+    /// DTMF sequence that pauses, of `0-9*#A-D`.
     pub dtmf: String,
-    /// Keys that resume; empty: none.
+    /// DTMF sequence that resumes, of `0-9*#A-D`.
     pub resume_dtmf: String,
 }
 
-/// What is to be done.
+/// A request to pause or resume a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseAction {
-    /// Keep no payload from now on.
+    /// Stop to store payload.
     Pause,
-    /// Keep it again.
+    /// Store payload again.
     Resume,
 }
 
 impl PauseAction {
-    /// Reads `pause`, `Record: off`, `recording=resume` and the like: the word after the last colon or equals sign.
+    /// Parses texts like `pause`, `Record: off` or `recording=resume`. The word after the last colon or equals sign counts.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.split([';', ',']).next().unwrap_or(text);
         let value = text.rsplit([':', '=']).next().unwrap_or(text);
@@ -52,7 +52,7 @@ impl PauseAction {
         }
     }
 
-    /// The order in a SIP message, if it holds one.
+    /// Returns the request in a SIP message, if the message contains one.
     pub fn in_message(message: &SipMessage<'_>, config: &Config) -> Option<Self> {
         let by_header = || {
             let name = Some(config.header.as_str()).filter(|name| !name.is_empty())?;
@@ -69,7 +69,7 @@ impl PauseAction {
     }
 }
 
-/// The pauses of one conversation, in order of time; the last one may be under way.
+/// Pauses of one conversation in order of time. The last pause can be open.
 #[derive(Clone, Debug, Default)]
 pub struct PauseHistory {
     spans: Vec<PauseSpan>,
@@ -83,17 +83,17 @@ struct PauseSpan {
 }
 
 impl PauseHistory {
-    /// Nothing was paused.
+    /// Creates an empty history.
     pub const fn new() -> Self {
         Self { spans: Vec::new(), events: Vec::new() }
     }
 
-    /// Carries out an order. Gives whether it changed anything.
+    /// Applies a pause or resume request. Returns whether the state changed.
     pub fn handle_order(&mut self, order: PauseAction, at: Timestamp, (by, side): (&str, Option<Side>)) -> bool {
         let full = self.spans.len() >= MAX_PAUSES;
         let changed = match (order, self.spans.last_mut()) {
             (PauseAction::Pause, Some(PauseSpan { to: None, .. })) | (PauseAction::Resume, None) => false,
-            // Read back from the spool, or shown by another leg, after what followed it.
+            // An old request, from the spool or from another leg, after its resume.
             (PauseAction::Pause, Some(PauseSpan { to: Some(to), .. })) if at < *to => false,
             (PauseAction::Pause, _) => {
                 self.spans.push(PauseSpan { from: at, to: None });
@@ -112,30 +112,30 @@ impl PauseHistory {
         changed
     }
 
-    /// Takes over what was paused in a conversation that turned out to be part of this one.
+    /// Adds the pauses of a conversation that is merged into this conversation.
     pub fn merge(&mut self, other: Self) {
         self.spans.extend(other.spans);
         self.spans.sort_by_key(|span| (span.from, span.to.is_none()));
         self.events.extend(other.events);
     }
 
-    /// Since when it is paused, if it is.
+    /// Returns the start of the current pause, if the call is paused.
     pub fn paused_since(&self) -> Option<Timestamp> {
         self.spans.iter().rev().find(|span| span.to.is_none()).map(|span| span.from)
     }
 
-    /// Whether payload of this moment must not be kept. Packets may come a little late.
+    /// Whether a packet captured at this time belongs to a pause. Packets can be slightly out of order.
     pub fn covers(&self, at: Timestamp) -> bool {
         let near = self.spans.iter().rev().take_while(|span| span.to.is_none_or(|to| at < to));
         near.into_iter().any(|span| span.from <= at)
     }
 
-    /// Whether nothing was ever paused.
+    /// Whether the call was never paused.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
 
-    /// For the record of a call that ended at `ended_at`, or is under way.
+    /// Returns the pauses for the record. `ended_at` is the end of the call, if it is over.
     pub fn record(&self, ended_at: Option<Timestamp>) -> Vec<PauseRecord> {
         let end = |span: &PauseSpan| match (span.to, ended_at) {
             (Some(to), Some(end)) => Some(to.min(end).max(span.from)),
@@ -145,13 +145,14 @@ impl PauseHistory {
         self.spans.iter().map(|span| PauseRecord { from: span.from, to: end(span) }).collect()
     }
 
-    /// `pause` and `unpause`, in order.
+    /// Returns the pause and resume events in order of time.
     pub fn events(&self) -> &[EventRecord] {
         &self.events
     }
 }
 
-/// The keys that the two sides of a leg press (RFC 4733): as many of them as a sequence has, for as long as one takes.
+/// Recognises the configured DTMF sequences on both sides of a leg (RFC 4733, SIP INFO). It holds at most the digits of
+/// one sequence.
 #[derive(Clone, Default)]
 pub struct DtmfDetector {
     sides: [DtmfSideState; 2],
@@ -159,9 +160,9 @@ pub struct DtmfDetector {
 
 #[derive(Clone, Default)]
 struct DtmfSideState {
-    /// SSRC and RTP time of the newest telephone-event: one key, however many packets say it.
+    /// SSRC and RTP timestamp of the newest telephone-event. All packets of one event have the same timestamp.
     newest: Option<(Ssrc, u32)>,
-    /// CSeq of the newest INFO.
+    /// CSeq number of the newest INFO.
     newest_info: Option<u32>,
     keys: [u8; MAX_KEYS],
     at: Option<Timestamp>,
@@ -174,17 +175,17 @@ impl std::fmt::Debug for DtmfDetector {
     }
 }
 
-/// What a telephone-event or an INFO tells.
+/// Result of a telephone-event packet or an INFO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DtmfPress {
-    /// A key went down: an event for the record.
+    /// Whether a new key press began, i.e. an event for the record.
     pub fresh: bool,
-    /// It completed a sequence.
+    /// Request whose sequence this key completed.
     pub order: Option<PauseAction>,
 }
 
 impl DtmfDetector {
-    /// A packet of a telephone-event. `readable`: its payload is there and not encrypted.
+    /// Handles a telephone-event packet. `readable` says whether its payload is present and not encrypted.
     pub fn handle_packet(
         &mut self,
         (side, at): (Side, Timestamp),
@@ -193,13 +194,13 @@ impl DtmfDetector {
         config: &Config,
     ) -> DtmfPress {
         let code = packet.payload.first().copied().filter(|_| readable);
-        // RFC 4733 section 3.2: 0 to 15 are keys; what cannot be read is taken for one.
+        // Events 0 to 15 are keys (RFC 4733 section 3.2). An unreadable event counts as a key.
         if code.is_some_and(|code| code > 15) {
             return DtmfPress::default();
         }
         let pressed = &mut self.sides[side.channel()];
         let mark = (packet.ssrc, packet.time.0);
-        // The end of an event is sent three times, and may come after the next one has begun.
+        // The last packet of an event is sent three times, and can arrive after the next event began.
         let newer = |known: (Ssrc, u32)| known.0 != mark.0 || (mark.1.wrapping_sub(known.1) as i32) > 0;
         if !pressed.newest.is_none_or(newer) {
             return DtmfPress::default();
@@ -208,7 +209,7 @@ impl DtmfDetector {
         pressed.press(at, code, config)
     }
 
-    /// An INFO that carries a key (`application/dtmf-relay`, `application/dtmf`); nothing for any other message.
+    /// Handles an INFO with a key (`application/dtmf-relay`, `application/dtmf`). Ignores other messages.
     pub fn handle_message(
         &mut self,
         (side, at): (Side, Timestamp),
@@ -243,7 +244,7 @@ impl DtmfSideState {
         self.keys.rotate_left(1);
         self.keys[MAX_KEYS - 1] = *key;
         let ends = |sequence: &str| !sequence.is_empty() && self.keys.ends_with(sequence.to_uppercase().as_bytes());
-        // One may end as the other does: the longer is meant.
+        // If both sequences end with the same digits, the longer sequence wins.
         let mut sequences =
             [(config.dtmf.as_str(), PauseAction::Pause), (config.resume_dtmf.as_str(), PauseAction::Resume)];
         sequences.sort_by_key(|(sequence, _)| std::cmp::Reverse(sequence.len()));
@@ -262,7 +263,7 @@ fn is_info_of(message: &SipMessage<'_>, content_type: &str) -> bool {
         })
 }
 
-/// `Signal=5` in a relay, or the key alone.
+/// Returns the event code of the key in an INFO body: `Signal=5`, or the key alone.
 fn key_of_relay(body: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(body.get(..MAX_BODY).unwrap_or(body)).ok()?;
     let named = text.lines().find_map(|line| {
@@ -277,19 +278,19 @@ fn key_of_relay(body: &[u8]) -> Option<u8> {
     }
 }
 
-/// The keys by their code (RFC 4733 section 3.2).
+/// Keys by event code (RFC 4733 section 3.2).
 const KEYS: [u8; 16] = *b"0123456789*#ABCD";
-/// The longest sequence.
+/// Bound of the digits in a sequence.
 pub const MAX_KEYS: usize = 16;
-/// Between two keys of a sequence; a person finds the next one sooner.
+/// Longest time between two keys of a sequence.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Keys of one side of a leg that the record tells of: a whole voice menu, many times over.
+/// Bound of the DTMF events in the record, per side of a leg.
 const MAX_EVENTS: u32 = 250;
-/// Pauses of one call: one each minute of a day is 1,440; beyond, it stays paused to its end.
+/// Bound of the pauses of a call (a pause each minute makes 1,440 a day). The last pause then lasts to the end of the call.
 const MAX_PAUSES: usize = 2_000;
-/// An order is a word; of a longer body only the beginning is looked at.
+/// Bytes of a body that are searched for a request or a key.
 const MAX_BODY: usize = 512;
-/// Content types of a key in an INFO (no RFC; in use since Cisco's).
+/// Content types of an INFO with a key. No RFC defines them; Cisco introduced them.
 const RELAYS: [&str; 2] = ["application/dtmf-relay", "application/dtmf"];
 
 #[cfg(test)]
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_are_read_in_every_style() {
+    fn pause_requests_are_parsed_in_every_style() {
         for (text, expected) in [
             ("pause", Some(PauseAction::Pause)),
             (" Resume ", Some(PauseAction::Resume)),
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_counts_once_however_often_it_is_sent_and_a_sequence_gives_its_order() {
+    fn a_key_counts_once_and_a_sequence_yields_its_request() {
         let mut keypad = DtmfDetector::default();
         let mut press = |ms: i64, time: u32, code: u8| {
             keypad.handle_packet((Side::Caller, at(ms)), &event(time, &[code, 10, 0, 160]), true, &config())
@@ -377,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_an_info_counts_and_a_retransmission_does_not() {
+    fn a_retransmitted_info_does_not_count_its_key_again() {
         let mut keypad = DtmfDetector::default();
         let text = info("Content-Type: application/dtmf-relay\r\n", "Signal=*\r\nDuration=160\r\n");
         let first = SipMessage::parse(text.as_bytes(), SipFraming::Datagram).expect("a message");
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_carried_out_already_changes_nothing() {
+    fn a_repeated_pause_request_changes_nothing() {
         let mut pauses = PauseHistory::new();
         let mut put = |order, ms| pauses.handle_order(order, at(ms), ("test", None));
         assert!(!put(PauseAction::Resume, 5));

@@ -1,4 +1,4 @@
-//! The `[[rules]]`: what to do with which call.
+//! The `[[rules]]`: whether a call is recorded and registered.
 
 use crate::call::config::{Config, RuleAction};
 use crate::call::conversation::RecordingPolicy;
@@ -6,7 +6,7 @@ use crate::call::numbers::{NumberPattern, NumberPlan};
 use crate::call::party::LegParties;
 use crate::call::record::{CallDirection, CallRecord};
 
-/// The rules, compiled.
+/// The compiled rules.
 #[derive(Clone, Debug)]
 pub(crate) struct CallRules {
     rules: Vec<CompiledRule>,
@@ -21,19 +21,19 @@ struct CompiledRule {
     action: RuleAction,
 }
 
-/// What the rules are asked about: a call as it is known now.
+/// A call in its current state, for the evaluation of the rules.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RuleSubject<'a> {
-    /// Its record so far.
+    /// Current state of its record.
     pub(crate) record: &'a CallRecord,
-    /// Its legs' own parties: their headers count.
+    /// Parties of its legs, for the header conditions.
     pub(crate) parties: &'a [&'a LegParties],
-    /// The record's extension is one that rings and may yet not be the one that answers.
+    /// Whether the record's extension only rings, so that another extension can still answer.
     pub(crate) undecided: bool,
 }
 
 impl CallRules {
-    /// Compiles the section.
+    /// Compiles the rules of the configuration.
     pub(crate) fn new(config: &Config) -> Self {
         let rules = config.rules.iter().map(|rule| CompiledRule {
             direction: rule.direction,
@@ -45,14 +45,13 @@ impl CallRules {
         Self { rules: rules.collect() }
     }
 
-    /// Whether there are none.
+    /// Whether the configuration has no rules.
     pub(crate) fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// What the first rule that fits says; without one, the call is recorded and registered. While only a ringing
-    /// extension speaks for an exclusion, the call is recorded: what is deleted too late is still deleted, what was
-    /// never kept is lost.
+    /// Returns the policy of the first matching rule; without a match, the call is recorded and registered. A rule that matches
+    /// a ringing extension does not exclude the call yet: media can be deleted later, but not restored.
     pub(crate) fn handling(&self, subject: RuleSubject<'_>, plan: &NumberPlan) -> RecordingPolicy {
         let internal = subject.record.internal.as_deref();
         let found = self.first(subject, internal, plan);

@@ -1,4 +1,4 @@
-//! The RTP streams of one leg: what each SSRC on each flow has shown (RFC 3550).
+//! RTP streams of a leg: one per SSRC and flow (RFC 3550).
 
 use crate::call::decision::PayloadFormat;
 use crate::call::negotiation::{Negotiation, StreamSecurity};
@@ -10,58 +10,58 @@ use crate::rtp::redundancy;
 use crate::rtp::stats::{PacketArrival, StreamStats};
 use crate::time::Timestamp;
 
-/// One SSRC on one flow.
+/// The RTP packets of one SSRC on one flow.
 #[derive(Clone, Debug)]
 pub struct RtpStream {
-    /// Sender.
+    /// Endpoint of the sender.
     pub src: Endpoint,
-    /// Receiver.
+    /// Endpoint of the receiver.
     pub dst: Endpoint,
-    /// Its SSRC.
+    /// SSRC of its packets.
     pub ssrc: Ssrc,
-    /// Whose voice.
+    /// Side that sends the stream.
     pub side: Side,
     stats: StreamStats,
     payloads: Vec<PayloadUse>,
-    /// Voice codecs of payload types that mean another one now (RFC 3264 section 8.3.2 forbids it, and it is done).
+    /// Former audio codecs of payload types that were redefined. RFC 3264 section 8.3.2 forbids that, but some devices do it.
     former: Vec<String>,
-    /// Index into `payloads` of the newest packet's type.
+    /// Index in `payloads` of the newest packet's payload type.
     current: usize,
     spacing: PacketSpacing,
     security: StreamSecurity,
-    /// Its sender had not announced anything yet when that was told.
+    /// Whether the sender had announced nothing yet when `security` was set.
     unsettled: bool,
-    /// Packets that the capture cut short.
+    /// Number of packets that the capture cut (snaplen).
     pub cut: u64,
-    /// The place of the leg that heard it before, and until when copies of what that one heard may come.
+    /// Slot of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
     pub taken_over: Option<(usize, Timestamp)>,
 }
 
-/// What one payload type means in a stream, as last looked up.
+/// A payload type of a stream, with the format from the negotiation.
 #[derive(Clone, Debug)]
 struct PayloadUse {
     pt: PayloadType,
     packets: u64,
     format: Option<PayloadFormat>,
-    /// The negotiation's generation at the last look.
+    /// Generation of the negotiation from which `format` was read.
     generation: u32,
     secret: bool,
-    /// What a redundant packet (RFC 2198) may hold, by payload type, the voice itself first; else empty.
+    /// Payload types within redundant audio (RFC 2198), primary encoding first. Empty for other formats.
     within: Vec<(PayloadType, Option<PayloadFormat>)>,
     told: bool,
 }
 
-/// What the spool has to be told about a stream.
+/// New facts about a stream that the engine writes as decisions into the spool.
 #[derive(Clone, Debug, Default)]
 pub struct StreamUpdate {
-    /// Payload types and what they mean from now on: the newest packet's, after those that it may hold (RED).
+    /// Payload types and their formats. The newest packet's type is last, after the types within redundant audio.
     pub payloads: Vec<(PayloadType, Option<PayloadFormat>)>,
-    /// How the stream is protected, and since when: what its first packets were is known, sometimes, only when their
-    /// sender's answer comes.
+    /// Encryption of the stream, and the time from which it holds. That time can lie in the past, because the answer with the
+    /// keys can come after the first packets.
     pub security: Option<(StreamSecurity, Timestamp)>,
 }
 
-/// The distance of consecutive packets in RTP time, by majority vote.
+/// Difference of the RTP timestamps of consecutive packets, by majority vote (Boyer-Moore).
 #[derive(Clone, Copy, Debug, Default)]
 struct PacketSpacing {
     last: Option<(SequenceNumber, u32)>,
@@ -69,31 +69,31 @@ struct PacketSpacing {
     votes: u32,
 }
 
-/// Whether a side goes on in the codec that it was last heard in.
+/// Whether the codec of a side differs from the codec before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodecContinuity {
-    /// It does, or it is not known.
+    /// The codec is the same, or not known.
     AsBefore,
-    /// It does not.
+    /// The codec is another one.
     Changed,
 }
 
-/// What the engine has to do with a packet.
+/// Result of handling a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketOutcome {
-    /// A copy: nothing.
+    /// The packet is a copy and is dropped.
     Duplicate,
-    /// Keep it.
+    /// The packet is stored.
     Packet {
-        /// What it carries must not be kept (telephone-event: a digit).
+        /// Whether the payload must not be stored, because it contains a DTMF digit.
         secret: bool,
-        /// Its payload type is new, or something was negotiated since the last packet: ask [`RtpStream::take_news`].
+        /// Whether [`RtpStream::take_news`] can have new facts: the payload type is new, or the negotiation changed.
         news: bool,
     },
 }
 
 impl RtpStream {
-    /// A stream that begins.
+    /// Creates a stream without packets. `flow` is source and destination.
     pub fn new(flow: (Endpoint, Endpoint), ssrc: Ssrc, side: Side) -> Self {
         Self {
             src: flow.0,
@@ -112,7 +112,7 @@ impl RtpStream {
         }
     }
 
-    /// Takes in a packet. Allocates only when a payload type is new or the negotiation has moved.
+    /// Handles a packet. Allocates only if the payload type is new or the negotiation changed.
     pub fn handle_packet(&mut self, at: Timestamp, packet: &RtpPacket<'_>, negotiation: &Negotiation) -> PacketOutcome {
         let clock_hz = self.clock_hz();
         let arrival = self.stats.handle(at, packet.sequence, packet.time, clock_hz);
@@ -131,39 +131,39 @@ impl RtpStream {
         PacketOutcome::Packet { secret, news }
     }
 
-    /// Whether it is this SSRC on this flow.
+    /// Whether the stream has this flow and SSRC.
     pub fn is_of(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> bool {
         self.ssrc == ssrc && (self.src, self.dst) == flow
     }
 
-    /// Whether this packet was heard before.
+    /// Whether a copy of this packet was handled before.
     pub fn has_heard(&self, packet: &RtpPacket<'_>) -> bool {
         self.stats.has_seen(packet.sequence, packet.time)
     }
 
-    /// The voice codec of the newest packet.
+    /// Returns the audio codec of the newest packet.
     pub fn voice(&self) -> Option<&str> {
         let encoding = self.payloads.get(self.current)?.voice()?.encoding.as_str();
         is_speech(encoding).then_some(encoding)
     }
 
-    /// Packets between the last one and the next are missing here and stand in the spool: whoever counts, counts there.
+    /// Accepts a gap before the next packet without counting losses. Packets of the gap are in the spool and counted there.
     pub fn forget_place(&mut self) {
         self.stats.forget_place();
         self.spacing.last = None;
     }
 
-    /// The spool has to be told everything again: it was begun anew.
+    /// Makes the next packet report all facts again, for a new spool file.
     pub fn forget_told(&mut self) {
         self.security = StreamSecurity::Plain;
         for payload in &mut self.payloads {
-            // Looked up again at the next packet.
+            // The impossible generation forces a new lookup.
             (payload.told, payload.generation) = (false, u32::MAX);
         }
     }
 
-    /// What has not been told yet about the newest packet's payload type and, as of `at`, about the protection of the
-    /// stream. A codec that a side comes back to is told again: the packet after a decision is what a restart goes by.
+    /// Returns the facts about the newest packet's payload type and the encryption at `at` that were not returned before. A
+    /// codec to which a side returns is reported again, because a restart finds the current codec by the last decision.
     pub fn take_news(&mut self, negotiation: &Negotiation, voice: CodecContinuity, at: Timestamp) -> StreamUpdate {
         let mut news = StreamUpdate::default();
         if let Some(payload) = self.payloads.get_mut(self.current)
@@ -183,22 +183,22 @@ impl RtpStream {
         news
     }
 
-    /// Whether the newest packet is the first of its payload type.
+    /// Whether the newest packet is the first packet of its payload type.
     pub fn payload_is_new(&self) -> bool {
         self.payloads.get(self.current).is_some_and(|p| p.packets == 1)
     }
 
-    /// Whether its payload is encrypted, as far as it was told.
+    /// Whether its payload is encrypted, by the facts returned so far.
     pub fn is_protected(&self) -> bool {
         self.security != StreamSecurity::Plain
     }
 
-    /// The newest packet.
+    /// Returns the time of the newest packet.
     pub fn last_at(&self) -> Option<Timestamp> {
         self.stats.last_at()
     }
 
-    /// What the record says about it; `None` while it has no packet.
+    /// Returns the record of the stream, or `None` before its first packet.
     pub fn record(&self) -> Option<StreamRecord> {
         let main = self.payloads.iter().max_by_key(|p| (!p.secret, p.packets))?;
         let clock_hz = main.format.as_ref().map_or(8_000, |f| f.clock_hz).max(1);
@@ -216,7 +216,7 @@ impl RtpStream {
         })
     }
 
-    /// Voice codecs in the order of their first packet.
+    /// Returns the audio codecs in the order of their first packet.
     pub fn codecs(&self) -> impl Iterator<Item = &str> {
         let now = self.payloads.iter().filter_map(PayloadUse::voice).map(|f| f.encoding.as_str());
         self.former.iter().map(String::as_str).chain(now).filter(|e| is_speech(e))
@@ -226,7 +226,7 @@ impl RtpStream {
         self.payloads.get(self.current).and_then(|p| p.format.as_ref()).map_or(8_000, |f| f.clock_hz)
     }
 
-    /// Whether `pt` is new here or the negotiation has moved since it was last looked up.
+    /// Makes `pt` the current payload type. Returns whether it is new or the negotiation changed.
     fn note_payload(&mut self, pt: PayloadType, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
         if let Some(payload) = self.payloads.get(self.current)
@@ -267,13 +267,13 @@ impl RtpStream {
 }
 
 impl PayloadUse {
-    /// What is heard of it: of a redundant packet, what is in it.
+    /// Returns the format of the audio; for redundant audio, that of the primary encoding.
     fn voice(&self) -> Option<&PayloadFormat> {
         self.within.first().map_or(&self.format, |(_, format)| format).as_ref()
     }
 
-    /// Whether a block of a redundant packet is a telephone-event. Of one that is encrypted this cannot be seen; the
-    /// events in it are left out when it is played.
+    /// Whether a redundant packet contains a telephone-event. In an encrypted packet it cannot be seen; rendering leaves such
+    /// events out.
     fn holds_event(&self, payload: &[u8]) -> bool {
         let event = |pt: PayloadType| self.within.iter().any(|(p, format)| *p == pt && is_event(format.as_ref()));
         !self.within.is_empty() && redundancy::blocks(payload).is_some_and(|blocks| blocks.iter().any(|b| event(b.pt)))
@@ -311,7 +311,7 @@ impl PacketSpacing {
     }
 }
 
-/// The record of one side: its streams, in the order of their first packet.
+/// Returns the media statistics of one side, with its streams in the order of their first packet.
 pub fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     let mut out = SideRecord::default();
     let mut jitter: f64 = 0.0;
@@ -335,9 +335,9 @@ pub fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     out
 }
 
-/// A stream with more payload types is noise.
+/// Bound of the payload types of a stream. More types mean that the packets are not RTP.
 const MAX_PAYLOADS: usize = 16;
-/// Packets further apart than this in RTP units (4 s at 48 kHz) are no spacing.
+/// Bound of the timestamp difference of consecutive packets, in RTP clock units (4 s at 48 kHz).
 const MAX_SPACING: u32 = 192_000;
 
 #[cfg(test)]
@@ -347,7 +347,7 @@ mod tests {
     use crate::rtp::RtpPacket;
     use crate::time::{RtpTime, Timestamp};
 
-    /// The callee takes RED (121) of PCMU, with events (101), as it announced them.
+    /// Returns a stream to a callee that announced RED (121) of PCMU (0) and telephone-event (101).
     fn stream() -> (RtpStream, Negotiation) {
         let sdp = "v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\n\
                    m=audio 4000 RTP/AVP 121 0 101\r\na=rtpmap:121 RED/8000\r\na=fmtp:121 0/0/101\r\n\
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn of_redundant_audio_what_it_holds_is_told_and_named() {
+    fn redundant_audio_reports_the_formats_it_contains() {
         let (mut stream, negotiation) = stream();
         let told = PacketOutcome::Packet { secret: false, news: true };
         assert_eq!(heard(&mut stream, &negotiation, SequenceNumber(1), &[0, 0xFF]), told);
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_come_with_the_answer_hold_for_what_was_heard_before_it() {
+    fn keys_of_the_answer_apply_to_packets_before_the_answer() {
         let describe = |port: u16| {
             let sdp = format!(
                 "v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\nm=audio {port} RTP/SAVP 0\r\n\
@@ -421,10 +421,10 @@ mod tests {
     }
 
     #[test]
-    fn redundant_audio_with_a_digit_in_it_is_not_kept() {
+    fn redundant_audio_with_a_digit_is_secret() {
         let (mut stream, negotiation) = stream();
         let secret = |heard| matches!(heard, PacketOutcome::Packet { secret: true, .. });
-        // A repeat of an event (type 101, 160 ticks earlier, 4 bytes) before a block of PCMU, and an event alone.
+        // A repeated event (type 101, 160 ticks earlier, 4 bytes) before a block of PCMU, and an event alone.
         let repeated = [0x80 | 101, 0x02, 0x80, 4, 0, 5, 10, 0, 160, 0xFF];
         assert!(secret(heard(&mut stream, &negotiation, SequenceNumber(1), &repeated)));
         assert!(secret(heard(&mut stream, &negotiation, SequenceNumber(2), &[101, 5, 10, 0, 160])));

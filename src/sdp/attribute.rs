@@ -1,25 +1,25 @@
-//! Single attributes.
+//! Single attributes of a session description (a= lines).
 
 use std::net::IpAddr;
 
 use sdp_types::Attribute;
 
-/// Which way media flows, seen by who wrote the description (RFC 8866 section 6.7).
+/// Direction of the media, as the author of the description sees it (RFC 8866 section 6.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MediaDirection {
-    /// Both ways; also when nothing is said.
+    /// The author sends and receives. This is the default.
     #[default]
     SendRecv,
-    /// The writer only sends: it has put its peer on hold.
+    /// The author only sends: it holds the other side.
     SendOnly,
-    /// The writer only listens.
+    /// The author only receives.
     RecvOnly,
-    /// Neither way.
+    /// The author neither sends nor receives.
     Inactive,
 }
 
 impl MediaDirection {
-    /// The last direction among the attributes.
+    /// Returns the last direction among the attributes.
     pub(super) fn find(attributes: &[Attribute]) -> Option<Self> {
         attributes.iter().rev().find_map(|a| match a.attribute.trim().to_ascii_lowercase().as_str() {
             "sendrecv" => Some(Self::SendRecv),
@@ -30,23 +30,23 @@ impl MediaDirection {
         })
     }
 
-    /// Whether the writer will send media.
+    /// Whether the author sends media.
     pub const fn sends(self) -> bool {
         matches!(self, Self::SendRecv | Self::SendOnly)
     }
 
-    /// Whether the writer wants media.
+    /// Whether the author receives media.
     pub const fn receives(self) -> bool {
         matches!(self, Self::SendRecv | Self::RecvOnly)
     }
 }
 
-/// Where RTCP goes when it is not the port after that of RTP (RFC 3605).
+/// Endpoint of RTCP, if it is not the port after the RTP port (RFC 3605).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RtcpAddress {
-    /// The port.
+    /// UDP port of RTCP.
     pub port: u16,
-    /// The address, if it is another than that of RTP.
+    /// Address, if it differs from that of RTP.
     pub ip: Option<IpAddr>,
 }
 
@@ -57,14 +57,14 @@ impl RtcpAddress {
     }
 }
 
-/// An ICE candidate over UDP (RFC 8839 section 5.1): media may come to or from here.
+/// An ICE candidate over UDP: another endpoint that the author can use for media (RFC 8839 section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IceCandidate {
-    /// 1 RTP, 2 RTCP.
+    /// Component: 1 for RTP, 2 for RTCP.
     pub component: u16,
-    /// The address.
+    /// Address of the candidate.
     pub ip: IpAddr,
-    /// The port.
+    /// UDP port of the candidate.
     pub port: u16,
 }
 
@@ -79,12 +79,12 @@ impl IceCandidate {
     }
 }
 
-/// The meaning of a header extension id (RFC 8285).
+/// An RTP header extension (`extmap`, RFC 8285).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderExtension {
-    /// The id in the packets.
+    /// Id in the packets.
     pub id: u16,
-    /// Which extension, such as `urn:ietf:params:rtp-hdrext:ssrc-audio-level`.
+    /// URI of the extension, e.g. `urn:ietf:params:rtp-hdrext:ssrc-audio-level`.
     pub uri: String,
 }
 
@@ -96,7 +96,7 @@ impl HeaderExtension {
     }
 }
 
-/// All attributes of this name, trimmed values; an attribute without a value has an empty one.
+/// Returns the trimmed values of all attributes of this name. An attribute without a value yields an empty text.
 pub(super) fn all<'a>(attributes: &'a [Attribute], name: &'static str) -> impl Iterator<Item = &'a str> {
     attributes
         .iter()
@@ -104,7 +104,7 @@ pub(super) fn all<'a>(attributes: &'a [Attribute], name: &'static str) -> impl I
         .map(|a| a.value.as_deref().unwrap_or_default().trim())
 }
 
-/// The first attribute of this name.
+/// Returns the value of the first attribute of this name.
 pub(super) fn first<'a>(attributes: &'a [Attribute], name: &'static str) -> Option<&'a str> {
     all(attributes, name).next()
 }
@@ -114,13 +114,13 @@ pub(super) fn has(attributes: &[Attribute], name: &'static str) -> bool {
     first(attributes, name).is_some()
 }
 
-/// The address of a c= line; a time to live after it is ignored; nothing for a host name.
+/// Returns the address of a c= line, without the time to live. Returns `None` for a host name.
 pub(super) fn address(connection: &sdp_types::Connection) -> Option<IpAddr> {
     let text = connection.connection_address.split('/').next()?;
     text.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// The BUNDLE groups.
+/// Returns the mids of each BUNDLE group (RFC 9143).
 pub(super) fn bundles(attributes: &[Attribute]) -> Vec<Vec<String>> {
     all(attributes, "group")
         .filter_map(|value| {
@@ -131,5 +131,5 @@ pub(super) fn bundles(attributes: &[Attribute]) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Entries that are kept of any repeated attribute; browsers send up to 20 candidates.
+/// Bound of the values of a repeated attribute. Browsers send up to 20 candidates.
 pub(super) const MAX_LIST: usize = 64;

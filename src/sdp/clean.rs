@@ -1,18 +1,18 @@
-//! The cleaner before `sdp-types`: only what is needed, in the form that the crate takes.
+//! Cleaner before the parser of `sdp-types`: keeps the lines that a recorder needs, in the form that the crate accepts.
 //!
-//! The crate refuses a whole description for one line that no recorder needs: a bandwidth that is no
-//! number, `o=Cisco Systems CCM ...` (a blank in the user), a repeated s=, a trailing NUL, a blank after
-//! `v=0`, a line without `=`. So only v=, c=, m= and a= lines pass, with blanks squeezed; o= is read here.
+//! The crate rejects a whole description because of one line that a recorder does not need. Examples are a bandwidth
+//! that is not a number, `o=Cisco Systems CCM ...` (a blank in the user), a repeated s=, a trailing NUL, a blank after
+//! `v=0`, a line without `=`. So only v=, c=, m= and a= lines pass, with single blanks. The cleaner itself parses o=.
 
 use super::{SdpReject, SessionOrigin};
 
-/// A description that `sdp-types` takes, and the origin that stood in it.
+/// A description in the form that `sdp-types` accepts, and its origin.
 pub(super) struct CleanedSdp {
     pub(super) text: String,
     pub(super) origin: Option<SessionOrigin>,
 }
 
-/// Cleans a description: foreign octets become U+FFFD, NULs vanish, bare CR, LF and CRLF end a line.
+/// Cleans a description. Invalid UTF-8 becomes U+FFFD, NULs are removed, and CR, LF and CRLF end a line.
 pub(super) fn clean(bytes: &[u8]) -> Result<CleanedSdp, SdpReject> {
     if bytes.len() > MAX_SDP_BYTES {
         return Err(SdpReject::TooLong);
@@ -33,17 +33,17 @@ pub(super) fn clean(bytes: &[u8]) -> Result<CleanedSdp, SdpReject> {
 
 #[derive(Default)]
 struct CleanerState {
-    /// Whether there was a v= or m= line.
+    /// Whether a v= or m= line was found.
     found: bool,
-    /// Whether a c= of this section was taken: sections after the first address are for multicast.
+    /// Whether the current section has a c= line already. Only multicast uses further c= lines.
     connected: bool,
-    /// How many m= lines were taken.
+    /// Number of m= lines so far.
     media: usize,
 }
 
 impl CleanerState {
     fn take(&mut self, key: &str, value: &str, out: &mut CleanedSdp) {
-        // Beyond the bound the rest belongs to media that are not kept.
+        // All further lines belong to m= lines beyond the bound.
         if self.media > MAX_MEDIA {
             return;
         }
@@ -71,8 +71,8 @@ impl CleanerState {
     }
 }
 
-/// An m= line with exactly one blank between its words. One that cannot be read stays as a refused
-/// line (port 0), so that the positions of the others hold.
+/// Appends an m= line with single blanks. An unreadable m= line becomes a refused one (port 0), so that the other m= lines
+/// keep their positions.
 fn push_media(text: &mut String, value: &str) {
     let mut words = value.split_ascii_whitespace();
     let kind = words.next().unwrap_or("-");
@@ -86,7 +86,7 @@ fn push_media(text: &mut String, value: &str) {
     }
 }
 
-/// A port, or `port/number of ports`.
+/// Whether a word is a port, or `port/number of ports`.
 fn is_port(word: &str) -> bool {
     let (port, count) = word.split_once('/').unwrap_or((word, "1"));
     port.parse::<u16>().is_ok() && count.parse::<u16>().is_ok()
@@ -103,7 +103,7 @@ fn push<'w>(text: &mut String, key: &str, words: impl Iterator<Item = &'w str>) 
     text.push_str("\r\n");
 }
 
-/// The words of a c= line of the Internet; the crate takes no others than tokens.
+/// Returns the words of a c= line with an IPv4 or IPv6 address.
 fn connection(value: &str) -> Option<[&str; 3]> {
     let mut words = value.split_ascii_whitespace();
     let (net, kind, address) = (words.next()?, words.next()?, words.next()?);
@@ -111,7 +111,7 @@ fn connection(value: &str) -> Option<[&str; 3]> {
     net.eq_ignore_ascii_case("IN").then_some(["IN", kind, address])
 }
 
-/// o= from its end, because the user in front may have blanks.
+/// Parses an o= line from its end, because the user name at its beginning can contain blanks.
 fn origin(value: &str) -> Option<SessionOrigin> {
     let mut words = value.split_ascii_whitespace().rev();
     let address = words.next()?.to_owned();
@@ -121,11 +121,11 @@ fn origin(value: &str) -> Option<SessionOrigin> {
     Some(SessionOrigin { session_id, session_version, address })
 }
 
-/// Bytes of a description. Those of WebRTC with many candidates have 10 kB; a datagram ends at 64 KiB.
+/// Bound of a description, bytes. WebRTC with many candidates has 10 kB; a datagram has at most 64 KiB.
 pub const MAX_SDP_BYTES: usize = 64 * 1024;
 
-/// Lines of a description.
+/// Bound of the lines of a description.
 pub const MAX_LINES: usize = 4_096;
 
-/// m= lines that are kept. A SIPREC session of a conference has two a participant.
+/// Bound of the m= lines. A SIPREC session of a conference has two for each participant.
 const MAX_MEDIA: usize = 64;

@@ -1,19 +1,19 @@
-//! Keys for SRTP in the signalling: `a=crypto` (RFC 4568). They are never shown by `Debug`.
+//! SRTP keys in the signalling: `a=crypto` (RFC 4568). `Debug` hides the keys.
 
 use std::fmt;
 
 use super::attribute::MAX_LIST;
 
-/// One `a=crypto` line: an offered or the chosen suite with the keys of its *sender*.
+/// One `a=crypto` line: a crypto suite with the keys of the packets that the author *sends*.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CryptoAttribute {
-    /// Pairs the chosen line of an answer with that of the offer.
+    /// Tag of the line. The answer repeats the tag of the chosen line of the offer.
     pub tag: u32,
-    /// The suite, upper case: `AES_CM_128_HMAC_SHA1_80`, `AEAD_AES_256_GCM`, ...
+    /// Crypto suite in upper case, e.g. `AES_CM_128_HMAC_SHA1_80`, `AEAD_AES_256_GCM`.
     pub suite: String,
-    /// The keys; several differ in their MKI.
+    /// Master keys. Several keys have different MKIs.
     pub keys: Vec<CryptoKey>,
-    /// Session parameters as they stand (`KDR=`, `UNENCRYPTED_SRTP`, `UNAUTHENTICATED_SRTP`, `WSH=`...).
+    /// Session parameters as written, e.g. `KDR=1`, `UNENCRYPTED_SRTP`, `UNAUTHENTICATED_SRTP`, `WSH=64`.
     pub params: Vec<String>,
 }
 
@@ -39,28 +39,28 @@ impl fmt::Debug for CryptoAttribute {
     }
 }
 
-/// A master key.
+/// An SRTP master key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CryptoKey {
-    /// Base64 of master key and salt.
+    /// Master key and salt, base64.
     pub inline: String,
-    /// The master key identifier that packets under this key carry.
+    /// MKI in the packets that use this key.
     pub mki: Option<Mki>,
-    /// Packets for which the key may be used, as it stands: `2^31` or a number.
+    /// Number of packets for which the key is valid, as written: `2^31` or a number.
     pub lifetime: Option<String>,
 }
 
-/// A master key identifier.
+/// A master key identifier (MKI, RFC 3711 section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mki {
-    /// Its value.
+    /// Value of the identifier.
     pub value: u64,
-    /// Its length in each packet, in bytes, 1..=128.
+    /// Length in each packet, bytes, 1 to 128.
     pub length_bytes: u8,
 }
 
 impl CryptoKey {
-    /// `inline:` key [`|` lifetime] [`|` mki `:` length]
+    /// Parses `inline:` key [`|` lifetime] [`|` mki `:` length].
     fn parse(text: &str) -> Option<Self> {
         let (method, info) = text.split_once(':')?;
         if !method.trim().eq_ignore_ascii_case("inline") {

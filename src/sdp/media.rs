@@ -1,4 +1,4 @@
-//! One m= line with its attributes.
+//! Media descriptions: m= lines with their attributes (RFC 8866 section 5.14).
 
 use crate::net::{PayloadType, Ssrc};
 use std::net::IpAddr;
@@ -8,29 +8,29 @@ use sdp_types::Attribute;
 use super::attribute::{self, HeaderExtension, IceCandidate, MAX_LIST, MediaDirection, RtcpAddress};
 use super::crypto::CryptoAttribute;
 
-/// What kind of media.
+/// Media type of an m= line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaKind {
-    /// Speech.
+    /// `audio`.
     Audio,
-    /// Pictures that move.
+    /// `video`.
     Video,
-    /// T.38 fax.
+    /// `image`: T.38 fax.
     Image,
-    /// Real-time text (RFC 4103).
+    /// `text`: real-time text (RFC 4103).
     Text,
-    /// A data channel, a floor ...
+    /// `application`, e.g. a data channel.
     Application,
-    /// MSRP.
+    /// `message`: MSRP.
     Message,
-    /// Anything else.
+    /// Any other media type.
     Other,
 }
 
-/// How media travels.
+/// Transport protocol of an m= line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaProtocol {
-    /// Plain RTP (RFC 3551).
+    /// Unencrypted RTP (RFC 3551).
     RtpAvp,
     /// SRTP with keys in the signalling (RFC 3711, RFC 4568).
     RtpSavp,
@@ -40,11 +40,11 @@ pub enum MediaProtocol {
     RtpSavpf,
     /// SRTP with keys by DTLS (RFC 5764).
     UdpTlsRtpSavp,
-    /// The same with feedback.
+    /// SRTP with keys by DTLS and with feedback (RFC 5764).
     UdpTlsRtpSavpf,
-    /// T.38.
+    /// T.38 over UDPTL.
     Udptl,
-    /// Anything else.
+    /// Any other protocol.
     Other,
 }
 
@@ -60,64 +60,64 @@ impl MediaProtocol {
     }
 }
 
-/// A payload format.
+/// A payload format of an m= line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MediaFormat {
-    /// The payload type in the packets, 0..=127.
+    /// Payload type, 0 to 127.
     pub pt: PayloadType,
-    /// The encoding's name, upper case; empty when there is no rtpmap: then a static payload type
-    /// means what RFC 3551 says, and a dynamic one nothing.
+    /// Encoding name in upper case; empty without an rtpmap. Without it, RFC 3551 defines a static payload type, and a
+    /// dynamic one is undefined.
     pub encoding: String,
-    /// The RTP clock in Hz (8000 for G.722 too); 0 when unknown.
+    /// RTP clock rate, Hz (8000 for G.722, too); 0 if unknown.
     pub clock_hz: u32,
-    /// Channels; 1 when not said.
+    /// Number of channels, 1 by default.
     pub channels: u8,
-    /// The parameters of all a=fmtp lines of this payload type, joined by `;`.
+    /// Parameters of all a=fmtp lines of this payload type, joined by `;`.
     pub fmtp: String,
 }
 
-/// One m= line.
+/// A media description: one m= line with its attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaDescription {
-    /// What it carries.
+    /// Media type.
     pub kind: MediaKind,
-    /// Where its writer wants RTP; 0 means refused or ended.
+    /// UDP port at which the author receives RTP; 0 if the m= line is refused or ended.
     pub port: u16,
-    /// How it travels.
+    /// Transport protocol.
     pub protocol: MediaProtocol,
-    /// The address: that of the media, else that of the session.
+    /// Address at which the author receives media: that of the m= line, else that of the session.
     pub connection: Option<IpAddr>,
-    /// Which way: of the media, else of the session.
+    /// Direction of the m= line, else of the session.
     pub direction: MediaDirection,
-    /// The payload formats in order of preference.
+    /// Payload formats in order of preference.
     pub formats: Vec<MediaFormat>,
-    /// Milliseconds of sound in a packet that its writer would like to get.
+    /// Duration of the sound in one packet that the author prefers, milliseconds.
     pub ptime_ms: Option<u32>,
-    /// The most milliseconds in a packet.
+    /// Longest duration of the sound in one packet, milliseconds.
     pub maxptime_ms: Option<u32>,
-    /// Where RTCP goes, if not to the next port.
+    /// Endpoint of RTCP, if it is not the next port.
     pub rtcp: Option<RtcpAddress>,
-    /// Whether RTCP comes on the RTP port (RFC 5761).
+    /// Whether RTCP uses the RTP port (RFC 5761).
     pub rtcp_mux: bool,
-    /// The SRTP suites and keys in the signalling.
+    /// Crypto suites and keys (SDES, RFC 4568).
     pub crypto: Vec<CryptoAttribute>,
-    /// Whether keys are agreed by DTLS (RFC 5763).
+    /// Whether DTLS agrees on the keys (RFC 5763).
     pub fingerprint: bool,
-    /// Whether keys are agreed in the media path (RFC 6189).
+    /// Whether ZRTP can agree on the keys in the media path (RFC 6189).
     pub zrtp: bool,
-    /// Other places where media may come from or go to.
+    /// ICE candidates: other endpoints that the author can use for media.
     pub candidates: Vec<IceCandidate>,
-    /// Announced synchronisation sources (RFC 5576).
+    /// Announced SSRCs (RFC 5576).
     pub ssrcs: Vec<Ssrc>,
-    /// The name within the session (RFC 5888).
+    /// Name of the m= line within the session (RFC 5888).
     pub mid: Option<String>,
-    /// The name for applications, as in SIPREC (RFC 4574).
+    /// Label for applications, e.g. SIPREC (RFC 4574).
     pub label: Option<String>,
-    /// Header extensions.
+    /// RTP header extensions.
     pub extmap: Vec<HeaderExtension>,
 }
 
-/// What the session level says for all media.
+/// Session-level values that apply to m= lines without own values.
 pub(super) struct SessionDefaults {
     connection: Option<IpAddr>,
     direction: MediaDirection,
@@ -165,7 +165,7 @@ impl MediaDescription {
         }
     }
 
-    /// Whether the address is 0.0.0.0 or `::`: the hold of RFC 2543 (RFC 3264 section 8.4).
+    /// Whether the address is 0.0.0.0 or `::`, the hold of RFC 2543 (RFC 3264 section 8.4).
     pub fn is_hold_address(&self) -> bool {
         self.connection.is_some_and(|ip| ip.is_unspecified())
     }
@@ -175,7 +175,7 @@ impl MediaDescription {
         self.port == 0
     }
 
-    /// The format of this payload type.
+    /// Returns the format of a payload type.
     pub fn format(&self, pt: PayloadType) -> Option<&MediaFormat> {
         self.formats.iter().find(|format| format.pt == pt)
     }
@@ -206,8 +206,8 @@ fn protocol(name: &str) -> MediaProtocol {
     }
 }
 
-/// The formats of the m= line, then those that only an rtpmap names (seen from gateways that list
-/// telephone-event nowhere else).
+/// Returns the formats of the m= line, then those with an rtpmap only. Some gateways list telephone-event only in an
+/// rtpmap.
 fn formats(fmt: &str, attributes: &[Attribute]) -> Vec<MediaFormat> {
     let mut formats: Vec<MediaFormat> = Vec::new();
     let maps = attribute::all(attributes, "rtpmap").filter_map(rtpmap);
@@ -233,7 +233,7 @@ fn formats(fmt: &str, attributes: &[Attribute]) -> Vec<MediaFormat> {
     formats
 }
 
-/// `pt encoding/clock[/channels]`
+/// Parses the value of an rtpmap: `pt encoding/clock[/channels]`.
 fn rtpmap(value: &str) -> Option<MediaFormat> {
     let (pt, rest) = value.split_once([' ', '\t'])?;
     let mut parts = rest.split('/').map(str::trim);

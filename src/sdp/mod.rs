@@ -1,13 +1,11 @@
-//! Session descriptions (RFC 8866) as far as a recorder needs them: where media goes, in which
-//! direction, in which formats, under which keys.
+//! Session descriptions (RFC 8866) as far as a recorder needs them: endpoints, directions, payload formats and keys of the
+//! media.
 //!
-//! `sdp-types` reads the description after a cleaner has taken out what it refuses and a recorder
-//! does not need. Attributes are then read one by one; one that is malformed is
-//! as if it were not there, since the others still tell where the media is.
+//! A cleaner removes the lines that a recorder does not need and that `sdp-types` would reject. Then `sdp-types` parses
+//! the rest. A malformed attribute is ignored, because the other attributes are still valid.
 //!
-//! Invariants: no input panics; every list is bounded; the order of [`SessionDescription::media`] is that of the
-//! m= lines, refused ones (port 0) and unreadable ones included, because offer and answer are matched
-//! by position (RFC 3264 section 6).
+//! Invariants: no input panics; every list is bounded; [`SessionDescription::media`] has all m= lines in order, also
+//! refused (port 0) and unreadable m= lines, because offer and answer are matched by position (RFC 3264 section 6).
 
 mod attribute;
 mod clean;
@@ -24,16 +22,16 @@ pub use clean::{MAX_LINES, MAX_SDP_BYTES};
 pub use crypto::{CryptoAttribute, CryptoKey, Mki};
 pub use media::{MediaDescription, MediaFormat, MediaKind, MediaProtocol};
 
-/// Why bytes are no session description.
+/// Reason why bytes are not a session description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum SdpReject {
-    /// Neither a v= nor an m= line.
+    /// There is neither a v= nor an m= line.
     #[error("no session description")]
     NotSdp,
-    /// More than [`MAX_SDP_BYTES`] bytes or [`MAX_LINES`] lines.
+    /// There are more than [`MAX_SDP_BYTES`] bytes or [`MAX_LINES`] lines.
     #[error("session description too long")]
     TooLong,
-    /// Refused by the parser even after cleaning.
+    /// The parser rejects the description even after cleaning.
     #[error("malformed session description")]
     Malformed,
 }
@@ -41,39 +39,39 @@ pub enum SdpReject {
 /// A session description.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionDescription {
-    /// Who made it and which version of it this is; nothing when o= is missing or malformed.
+    /// Origin, i.e. author and version. `None` if o= is missing or malformed.
     pub origin: Option<SessionOrigin>,
-    /// The session-level address; nothing when it is missing or a host name.
+    /// Session-level address. `None` if it is missing or a host name.
     pub connection: Option<IpAddr>,
-    /// The media, in the order of their m= lines.
+    /// Media descriptions in the order of the m= lines.
     pub media: Vec<MediaDescription>,
-    /// The mids of each `a=group:BUNDLE` (RFC 9143): these share one port.
+    /// Mids of each `a=group:BUNDLE`, whose m= lines share one port (RFC 9143).
     pub bundles: Vec<Vec<String>>,
 }
 
 impl SessionDescription {
-    /// The audio m= lines.
+    /// Returns the audio m= lines.
     pub fn audio(&self) -> impl Iterator<Item = &MediaDescription> {
         self.media.iter().filter(|media| media.kind == MediaKind::Audio)
     }
 }
 
-/// The o= line (RFC 8866 section 5.2). Two descriptions of one origin with the same version are the
-/// same; a later version is a new offer or answer (RFC 3264 section 8).
+/// The o= line (RFC 8866 section 5.2). Descriptions with the same origin and version are equal. A higher version is a new
+/// offer or answer (RFC 3264 section 8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOrigin {
-    /// The session's id at its origin.
+    /// Session id, unique at the origin.
     pub session_id: String,
-    /// The version.
+    /// Version of the description.
     pub session_version: u64,
-    /// The origin's address or name.
+    /// Address or host name of the origin.
     pub address: String,
 }
 
-/// Reads a session description.
+/// Parses a session description.
 ///
 /// # Errors
-/// [`SdpReject`], when it is none or too long.
+/// Returns [`SdpReject`] if the bytes are not a session description or too long.
 pub fn parse(bytes: &[u8]) -> Result<SessionDescription, SdpReject> {
     let cleaned = clean::clean(bytes)?;
     let parsed = sdp_types::Session::parse(cleaned.text.as_bytes()).map_err(|_| SdpReject::Malformed)?;

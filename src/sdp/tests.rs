@@ -12,7 +12,7 @@ fn ip(text: &str) -> Option<IpAddr> {
 }
 
 #[test]
-fn what_devices_send_is_read() {
+fn an_untidy_description_of_a_device_is_parsed() {
     let session = parse(UNTIDY).unwrap();
     let origin = session.origin.unwrap();
     assert_eq!((origin.session_id.as_str(), origin.session_version), ("2000", 7));
@@ -24,13 +24,13 @@ fn what_devices_send_is_read() {
     assert_eq!(audio.formats.iter().map(|f| f.pt.0).collect::<Vec<_>>(), [0, 8, 18]);
     let pcma = audio.format(PayloadType(8)).unwrap();
     assert_eq!((pcma.encoding.as_str(), pcma.clock_hz, pcma.channels), ("PCMA", 8000, 1));
-    // No rtpmap: left to the table of RFC 3551, its parameters kept.
+    // Without an rtpmap, RFC 3551 defines the format; the fmtp parameters are kept.
     let g729 = audio.format(PayloadType(18)).unwrap();
     assert_eq!((g729.encoding.as_str(), g729.clock_hz, g729.fmtp.as_str()), ("", 0, "annexb=no"));
 }
 
 #[test]
-fn what_the_media_says_overrides_what_the_session_says() {
+fn media_level_values_override_session_level_values() {
     let session = parse(MEDIA_LEVEL).unwrap();
     assert_eq!(session.bundles, [["a", "v"]]);
     let [audio, video, fax, broken, bare] = session.media.as_slice() else { panic!("five m= lines") };
@@ -42,24 +42,24 @@ fn what_the_media_says_overrides_what_the_session_says() {
     let opus = audio.format(PayloadType(111)).unwrap();
     assert_eq!((opus.encoding.as_str(), opus.clock_hz, opus.channels), ("OPUS", 48_000, 2));
     assert_eq!(opus.fmtp, "useinbandfec=1;minptime=10");
-    // A dynamic payload type without rtpmap means nothing.
+    // A dynamic payload type without an rtpmap is undefined.
     assert_eq!(audio.format(PayloadType(96)).unwrap().encoding, "");
     assert_eq!(audio.ssrcs, [Ssrc(1001)]);
     assert_eq!(audio.mid.as_deref(), Some("a"));
     assert_eq!(audio.extmap[0].id, 1);
-    // Neither the one over TCP nor the host name.
+    // Candidates over TCP or with a host name are ignored.
     assert_eq!(audio.candidates, [IceCandidate { component: 1, ip: ip("192.0.2.9").unwrap(), port: 5100 }]);
 
     assert!(video.is_refused());
     assert_eq!((video.connection, video.direction), (ip("192.0.2.1"), MediaDirection::SendOnly));
     assert_eq!((fax.kind, fax.protocol, fax.formats.len()), (MediaKind::Image, MediaProtocol::Udptl, 0));
-    // Cannot be read, but keeps its place: answers are matched by position.
+    // An unreadable m= line keeps its position, because answers are matched by position.
     assert!(broken.is_refused());
     assert_eq!((bare.port, bare.formats.len()), (7000, 0));
 }
 
 #[test]
-fn keys_are_read_and_never_shown() {
+fn keys_are_parsed_and_hidden_in_debug_output() {
     let session = parse(CRYPTO).unwrap();
     let audio = &session.media[0];
     assert!(audio.is_hold_address() && audio.zrtp);
@@ -81,7 +81,7 @@ fn keys_are_read_and_never_shown() {
 }
 
 #[test]
-fn line_ends_of_every_kind_mean_the_same() {
+fn all_kinds_of_line_ends_are_equivalent() {
     let whole = parse(MEDIA_LEVEL).unwrap();
     let text = String::from_utf8(MEDIA_LEVEL.to_vec()).unwrap();
     for end in ["\n", "\r", "\r\r\n", "  \r\n\r\n"] {
@@ -90,13 +90,13 @@ fn line_ends_of_every_kind_mean_the_same() {
 }
 
 #[test]
-fn what_is_no_description_is_refused() {
+fn other_texts_are_rejected() {
     for bytes in [b"".as_slice(), b"hello", b"Signal=5\r\nDuration=160\r\n", b"<xml a=\"b\"/>"] {
         assert_eq!(parse(bytes), Err(SdpReject::NotSdp));
     }
     assert_eq!(parse(&[b'v'; MAX_SDP_BYTES + 1]), Err(SdpReject::TooLong));
     assert_eq!(parse("a\n".repeat(MAX_LINES + 1).as_bytes()), Err(SdpReject::TooLong));
-    // Media without a v= line is media.
+    // A v= line is not required.
     assert_eq!(parse(b"m=audio 1 RTP/AVP 0").unwrap().media.len(), 1);
 }
 
@@ -104,7 +104,7 @@ fn what_is_no_description_is_refused() {
 fn lists_are_bounded() {
     let mut text = String::from("v=0\r\n");
     text.push_str(&"m=audio 5000 RTP/AVP 0\r\n".repeat(1_000));
-    // 64 are kept; the bound is on what stands in the clean text.
+    // The cleaner keeps 64 m= lines.
     assert_eq!(parse(text.as_bytes()).unwrap().media.len(), 64);
     let mut text = String::from("v=0\r\nm=audio 5000 RTP/AVP 0\r\n");
     text.extend((0..1_000).map(|i| format!("a=ssrc:{i} x\r\na=candidate:1 1 udp 1 192.0.2.1 {i} typ host\r\n")));
