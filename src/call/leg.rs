@@ -95,14 +95,14 @@ fn signature<'a>(dialog: &Dialog, parties: &'a LegParties, at: Timestamp) -> Leg
         to: parties.to.as_deref(),
         diverted: parties.diverted_from(),
         from_extension: parties.is_from_extension(),
-        nameless_caller: parties.calls_itself(),
+        nameless_caller: parties.is_called_by_pbx(),
     }
 }
 
 /// State of the spool file of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegSpoolState {
-    /// It takes what it is given.
+    /// The file is open for packets.
     Open,
     /// The file is not open yet, or a rule excludes the call.
     Shut,
@@ -113,7 +113,7 @@ pub(crate) enum LegSpoolState {
 /// Next timer action of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegDue {
-    /// Look again then.
+    /// Check again at this time.
     Later(Timestamp),
     /// The leg ended at this time, for this cause.
     End(Timestamp, EndedBy),
@@ -122,7 +122,7 @@ pub(crate) enum LegDue {
 }
 
 impl Leg {
-    /// A leg that begins with a message.
+    /// Creates a leg without media from a draft.
     pub(crate) fn new(id: LegId, name: String, conversation: usize, draft: LegDraft) -> Self {
         let LegDraft { dialog, parties, correlation_keys, at } = draft;
         Self {
@@ -153,7 +153,7 @@ impl Leg {
         }
     }
 
-    /// What is known of it but for its media.
+    /// Returns a draft of this leg, without its media.
     pub(crate) fn draft(&self) -> LegDraft {
         LegDraft {
             dialog: self.dialog.clone(),
@@ -168,13 +168,13 @@ impl Leg {
         signature(&self.dialog, &self.parties, self.created_at)
     }
 
-    /// Who sent the first INVITE, and to whom.
+    /// Returns the hop: source and destination of the first INVITE.
     pub(crate) fn hop(&self) -> (Endpoint, Endpoint) {
         (self.dialog.caller_addr, self.dialog.callee_addr)
     }
 
-    /// Whether messages between these two hosts are of this hop. Ports may differ (TCP, asymmetric UDP) unless
-    /// everything is on one host.
+    /// Whether messages between these endpoints belong to this hop. Ports can differ (TCP, asymmetric UDP), and are compared
+    /// only if both ends are on one host.
     pub(crate) fn is_hop(&self, a: Endpoint, b: Endpoint) -> bool {
         let (x, y) = self.hop();
         if x.same_host(y) {
@@ -183,9 +183,9 @@ impl Leg {
         (a.same_host(x) && b.same_host(y)) || (a.same_host(y) && b.same_host(x))
     }
 
-    /// What is due at `now`, and when to look again.
+    /// Returns the action that is due at `now`, or the time of the next check.
     pub(crate) fn due(&self, now: Timestamp, config: &Config) -> LegDue {
-        match self.dialog.phase() {
+        match self.dialog.state() {
             DialogState::Ended { at, .. } => self.due_when_ended(now, at),
             DialogState::Challenged { at } => {
                 later_or(now, at + TRANSACTION_TIMEOUT, || LegDue::End(at, EndedBy::Signalling))
@@ -196,9 +196,9 @@ impl Leg {
     }
 
     fn due_when_ended(&self, now: Timestamp, ended_at: Timestamp) -> LegDue {
-        // An end by media timeout lies in the past, so the leg closes at once.
+        // The time of an end by media timeout is already past, so that such a leg closes at once.
         let since = ended_at.max(self.dialog.last_at());
-        later_or(now, since + LINGER, || LegDue::Close)
+        later_or(now, since + LATE_PACKET_TIME, || LegDue::Close)
     }
 
     fn due_when_inviting(&self, now: Timestamp, config: &Config) -> LegDue {
@@ -230,7 +230,7 @@ impl Leg {
         }
         if let Some(since) = self.superseded_at
             && heard <= since
-            && now >= since + SUPERSEDED_PATIENCE
+            && now >= since + SUPERSEDED_TIMEOUT
         {
             return LegDue::End(heard, EndedBy::Replaced);
         }
@@ -246,19 +246,19 @@ impl Leg {
         if expires.is_some_and(|at| now >= at) {
             return LegDue::End(heard, EndedBy::SessionExpired);
         }
-        let superseded = self.superseded_at.filter(|s| heard <= *s).map(|s| s + SUPERSEDED_PATIENCE);
+        let superseded = self.superseded_at.filter(|s| heard <= *s).map(|s| s + SUPERSEDED_TIMEOUT);
         let next = [Some(silent), expires, superseded].into_iter().flatten().min().unwrap_or(cut);
         LegDue::Later(next.min(cut))
     }
 
-    /// When it was last heard, if another call claims its media address and it has been silent since.
+    /// Returns the time of the last media, if another call announces the media address and no media came since.
     pub(crate) fn replaced_at(&self) -> Option<Timestamp> {
         let (answered, _) = self.dialog.answered?;
         let heard = self.last_media_at.unwrap_or(answered).max(answered);
         self.superseded_at.filter(|since| heard <= *since).map(|_| heard)
     }
 
-    /// Whether a stream that begins shows that a side sends from elsewhere now, without having announced it.
+    /// Whether a new stream shows that `side` sends from another endpoint than before, without announcing it.
     pub(crate) fn has_moved(&self, src: Endpoint, side: Side) -> bool {
         let mut known = self.streams.iter().filter(|s| s.side == side).peekable();
         self.dialog.answered.is_some()
@@ -267,41 +267,41 @@ impl Leg {
             && known.all(|s| s.src != src)
     }
 
-    /// Whether it was not over at this moment, as far as is known by now.
+    /// Whether the leg was not over at this time, by the messages captured so far.
     pub(crate) fn lived_at(&self, at: Timestamp) -> bool {
         self.dialog.ended().is_none_or(|(ended, _)| ended > at)
     }
 
-    /// Whether it had been answered by this moment, as far as is known by now.
+    /// Whether the leg was answered at this time, by the messages captured so far.
     pub(crate) fn answered_by(&self, at: Timestamp) -> bool {
         self.dialog.answered.is_some_and(|(answered, _)| answered <= at)
     }
 
-    /// Whether a code of the PBX was dialled.
+    /// Whether the caller dialled a feature code of the PBX (`*` or `#` first).
     pub(crate) fn dials_code(&self) -> bool {
         self.parties.to.as_deref().is_some_and(|to| to.starts_with(['*', '#']))
     }
 
-    /// Whether it came to nothing so far: an INVITE, and no word or sound in return.
+    /// Whether the INVITE has neither a response other than 100 nor media yet.
     pub(crate) const fn is_unanswered_call(&self) -> bool {
         let dialog = &self.dialog;
-        matches!(dialog.phase(), DialogState::Inviting)
+        matches!(dialog.state(), DialogState::Inviting)
             && dialog.ringing_at.is_none()
             && dialog.status.is_none()
             && self.first_media_at.is_none()
     }
 
-    /// Whether any media packet was seen.
+    /// Whether the leg has a media packet.
     pub(crate) const fn has_media(&self) -> bool {
         self.first_media_at.is_some()
     }
 
-    /// Whether media of both sides was seen.
+    /// Whether the leg has media of both sides.
     pub(crate) fn has_both_sides(&self) -> bool {
         [Side::Caller, Side::Callee].iter().all(|side| self.streams.iter().any(|stream| stream.side == *side))
     }
 
-    /// How the attempt ended, by the signalling of this leg.
+    /// Returns the result of the call attempt by the signalling of this leg.
     pub(crate) fn outcome(&self) -> CallOutcome {
         let dialog = &self.dialog;
         if dialog.answered.is_some() {
@@ -323,7 +323,7 @@ impl Leg {
         }
     }
 
-    /// What the record says about the leg.
+    /// Returns the record of the leg.
     pub(crate) fn record(&self) -> LegRecord {
         let dialog = &self.dialog;
         LegRecord {
@@ -356,7 +356,7 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(32);
 const UNSEEN_RESPONSES_TIMEOUT: Duration = Duration::from_secs(200);
 /// Bound of the time between a provisional and a final response. No caller waits longer than an hour.
 const RING_TIMEOUT: Duration = Duration::from_secs(3_600);
-/// How long after its end a leg still takes stragglers (200 to the BYE, frames in disorder, RTP on its way).
-pub(crate) const LINGER: Duration = Duration::from_secs(2);
-/// A leg whose media address another answered call claims is over when it stays silent for so long.
-const SUPERSEDED_PATIENCE: Duration = Duration::from_secs(5);
+/// Time after its end in which a leg accepts late packets: the 200 to the BYE, reordered frames, RTP in transit.
+pub(crate) const LATE_PACKET_TIME: Duration = Duration::from_secs(2);
+/// Media timeout of a leg whose media address another answered call announces.
+const SUPERSEDED_TIMEOUT: Duration = Duration::from_secs(5);

@@ -106,8 +106,13 @@ impl AudioDescription {
                 self.formats.push((format.pt, named));
             }
         }
-        let crypto =
-            media.crypto.iter().filter(|c| is_usual(c)).take(MAX_CRYPTO).map(|c| (c.tag, srtp_context(c))).collect();
+        let crypto = media
+            .crypto
+            .iter()
+            .filter(|c| has_default_parameters(c))
+            .take(MAX_CRYPTO)
+            .map(|c| (c.tag, srtp_context(c)))
+            .collect();
         self.lines.push(AudioLine { place, direction, crypto, protection: protection(media) });
     }
 
@@ -378,7 +383,7 @@ fn named_format(format: &sdp::MediaFormat) -> Option<PayloadFormat> {
 
 /// Whether a crypto attribute has no session parameters that change key derivation or encryption (RFC 4568 section 6.3).
 /// Packets with such parameters would decrypt to noise.
-fn is_usual(crypto: &sdp::CryptoAttribute) -> bool {
+fn has_default_parameters(crypto: &sdp::CryptoAttribute) -> bool {
     let unusual = ["KDR=", "UNENCRYPTED_SRTP", "UNAUTHENTICATED_SRTP"];
     !crypto.params.iter().any(|param| unusual.iter().any(|name| param.to_ascii_uppercase().starts_with(name)))
 }
@@ -434,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_audio_lines_the_one_that_the_answer_took_says_how_it_is_protected_and_held() {
+    fn the_accepted_audio_line_decides_encryption_and_hold() {
         let mut negotiation = Negotiation::default();
         let plain_first = format!("m=audio 4000 RTP/AVP 8\r\na=sendonly\r\n{}", protected(4002, 'a'));
         negotiation.announce(Side::Caller, description(&plain_first));
@@ -445,7 +450,7 @@ mod tests {
         }
         negotiation.settle(Side::Caller);
         assert_eq!(negotiation.agreed().holding, [false, false], "the refused line held");
-        // The other way round: the plain one was taken.
+        // The answer now takes the unencrypted m-line and refuses the other.
         negotiation.announce(Side::Callee, description("m=audio 5000 RTP/AVP 8\r\nm=audio 0 RTP/SAVP 8\r\n"));
         assert_eq!(negotiation.security(Side::Caller), StreamSecurity::Plain);
         negotiation.settle(Side::Caller);
@@ -453,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_before_the_answer_to_an_offer_of_keys_is_not_taken_for_plain() {
+    fn early_media_after_an_srtp_offer_does_not_count_as_plain() {
         let mut negotiation = Negotiation::default();
         assert_eq!(negotiation.security(Side::Callee), StreamSecurity::Plain, "nobody said anything");
         negotiation.announce(Side::Caller, description(&protected(4000, 'a')));

@@ -95,7 +95,7 @@ fn fits(atoms: &[PatternAtom], number: &str) -> bool {
                 star = Some((a, c));
                 a += 1;
             }
-            Some(atom) if fits_one(atom, chars[c]) => {
+            Some(atom) if matches_char(atom, chars[c]) => {
                 a += 1;
                 c += 1;
             }
@@ -112,7 +112,7 @@ fn fits(atoms: &[PatternAtom], number: &str) -> bool {
     atoms[a.min(atoms.len())..].iter().all(|atom| *atom == PatternAtom::Any)
 }
 
-fn fits_one(atom: &PatternAtom, c: char) -> bool {
+fn matches_char(atom: &PatternAtom, c: char) -> bool {
     match atom {
         PatternAtom::Literal(l) => *l == c,
         PatternAtom::Digit => c.is_ascii_digit(),
@@ -164,29 +164,29 @@ impl NumberPlan {
     pub fn learn_registration(&mut self, user: &str, registrar: Endpoint) {
         if self.is_configured_extension(user) {
             self.learn_pbx(registrar);
-        } else if self.registered.len() < MAX_LEARNT && user.len() <= MAX_NUMBER_CHARS {
+        } else if self.registered.len() < MAX_LEARNED && user.len() <= MAX_NUMBER_CHARS {
             self.registered.insert(user.to_owned());
         }
     }
 
     /// Learns that `host` is a PBX, because it received a call and forwarded it.
     pub fn learn_pbx(&mut self, host: Endpoint) {
-        if self.pbxs.len() < MAX_LEARNT {
+        if self.pbxs.len() < MAX_LEARNED {
             self.pbxs.insert(host.ip());
         }
     }
 
     /// Learns that the capture shows the calls of this PBX to its extensions.
-    pub fn learn_ringing(&mut self, host: Endpoint) {
+    pub fn learn_visible_pbx(&mut self, host: Endpoint) {
         self.learn_pbx(host);
-        if self.ringing.len() < MAX_LEARNT {
+        if self.ringing.len() < MAX_LEARNED {
             self.ringing.insert(host.ip());
         }
     }
 
     /// Whether the capture shows the calls of this PBX to its extensions. If so, the PBX itself (e.g. its voice menu) answers a
     /// call for which it calls no extension.
-    pub fn is_seen_to_ring(&self, host: Endpoint) -> bool {
+    pub fn is_visible_pbx(&self, host: Endpoint) -> bool {
         self.ringing.contains(&host.ip())
     }
 
@@ -305,7 +305,7 @@ fn digits(text: &str) -> String {
 }
 
 /// Bound of the learned extensions, and of the learned PBX hosts. No site has as many.
-const MAX_LEARNT: usize = 65_536;
+const MAX_LEARNED: usize = 65_536;
 /// Bound of a number, characters. It limits the cost of pattern matching.
 const MAX_NUMBER_CHARS: usize = 128;
 /// Digits of the shortest international numbers in use, with country code. ITU-T E.164 sets no lower bound.
@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(plan.direction(Some("200"), Some("+79774221338")), CallDirection::Outbound);
         assert_eq!(plan.direction(Some("200"), Some("201")), CallDirection::Internal);
         assert_eq!(plan.direction(None, Some("+74953009080")), CallDirection::Unknown);
-        // The mailbox; and a code that hides the caller's number before a call outside.
+        // `*97` is the mailbox. `*67` withholds the caller's number, and the outside number follows.
         assert_eq!(plan.direction(Some("200"), Some("*97")), CallDirection::Internal);
         assert_eq!(plan.direction(Some("200"), Some("*6789774221338")), CallDirection::Outbound);
     }

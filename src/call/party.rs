@@ -120,7 +120,7 @@ impl LegParties {
 
     /// Whether the caller is the called number itself, or a word without digits. A PBX that calls both parties (click to call)
     /// uses such a caller.
-    pub fn calls_itself(&self) -> bool {
+    pub fn is_called_by_pbx(&self) -> bool {
         let word = |from: &String| !self.withheld && !from.contains(|c: char| c.is_ascii_digit());
         self.from.as_ref().is_some_and(|from| self.to.as_ref() == Some(from) || word(from))
     }

@@ -59,7 +59,7 @@ impl PauseAction {
             Self::parse(&message.header(name)?)
         };
         by_header().or_else(|| {
-            if config.info_type.is_empty() || !is_info_of(message, &config.info_type) {
+            if config.info_type.is_empty() || !is_info_with_type(message, &config.info_type) {
                 return None;
             }
             let body = message.body();
@@ -216,7 +216,7 @@ impl DtmfDetector {
         message: &SipMessage<'_>,
         config: &Config,
     ) -> DtmfPress {
-        if !RELAYS.iter().any(|relay| is_info_of(message, relay)) {
+        if !DTMF_INFO_TYPES.iter().any(|relay| is_info_with_type(message, relay)) {
             return DtmfPress::default();
         }
         let pressed = &mut self.sides[side.channel()];
@@ -225,7 +225,7 @@ impl DtmfDetector {
             return DtmfPress::default();
         }
         pressed.newest_info = number;
-        pressed.press(at, key_of_relay(message.body()), config)
+        pressed.press(at, key_in_info(message.body()), config)
     }
 }
 
@@ -233,7 +233,7 @@ impl DtmfSideState {
     fn press(&mut self, at: Timestamp, code: Option<u8>, config: &Config) -> DtmfPress {
         self.events = self.events.saturating_add(1);
         let fresh = self.events <= MAX_EVENTS;
-        if self.at.is_none_or(|last| at.since(last) > PATIENCE) {
+        if self.at.is_none_or(|last| at.since(last) > MAX_KEY_INTERVAL) {
             self.keys = [0; MAX_KEYS];
         }
         self.at = Some(at);
@@ -256,7 +256,7 @@ impl DtmfSideState {
     }
 }
 
-fn is_info_of(message: &SipMessage<'_>, content_type: &str) -> bool {
+fn is_info_with_type(message: &SipMessage<'_>, content_type: &str) -> bool {
     message.method() == Some(&SipMethod::Info)
         && message.header("Content-Type").is_some_and(|given| {
             given.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(content_type))
@@ -264,7 +264,7 @@ fn is_info_of(message: &SipMessage<'_>, content_type: &str) -> bool {
 }
 
 /// Returns the event code of the key in an INFO body: `Signal=5`, or the key alone.
-fn key_of_relay(body: &[u8]) -> Option<u8> {
+fn key_in_info(body: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(body.get(..MAX_BODY).unwrap_or(body)).ok()?;
     let named = text.lines().find_map(|line| {
         let (name, value) = line.split_once('=')?;
@@ -282,8 +282,8 @@ fn key_of_relay(body: &[u8]) -> Option<u8> {
 const KEYS: [u8; 16] = *b"0123456789*#ABCD";
 /// Bound of the digits in a sequence.
 pub const MAX_KEYS: usize = 16;
-/// Longest time between two keys of a sequence.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest time between two digits of a sequence.
+const MAX_KEY_INTERVAL: Duration = Duration::from_secs(5);
 /// Bound of the DTMF events in the record, per side of a leg.
 const MAX_EVENTS: u32 = 250;
 /// Bound of the pauses of a call (a pause each minute makes 1,440 a day). The last pause then lasts to the end of the call.
@@ -291,7 +291,7 @@ const MAX_PAUSES: usize = 2_000;
 /// Bytes of a body that are searched for a request or a key.
 const MAX_BODY: usize = 512;
 /// Content types of an INFO with a key. No RFC defines them; Cisco introduced them.
-const RELAYS: [&str; 2] = ["application/dtmf-relay", "application/dtmf"];
+const DTMF_INFO_TYPES: [&str; 2] = ["application/dtmf-relay", "application/dtmf"];
 
 #[cfg(test)]
 mod tests {
@@ -373,7 +373,7 @@ mod tests {
         assert_eq!(press(6_000, 2_900, 2).order, None, "too slow");
         assert_eq!(press(6_100, 3_900, 10).order, None);
         assert_eq!(press(6_200, 4_900, 2).order, Some(PauseAction::Resume));
-        // RFC 4733: 16 is flash, no key.
+        // Event 16 is a hook flash and not a key (RFC 4733).
         assert_eq!(press(6_300, 5_900, 16), DtmfPress::default());
     }
 
@@ -403,7 +403,7 @@ mod tests {
         let mut put = |order, ms| pauses.handle_order(order, at(ms), ("test", None));
         assert!(!put(PauseAction::Resume, 5));
         assert!(put(PauseAction::Pause, 10) && !put(PauseAction::Pause, 11) && put(PauseAction::Resume, 20));
-        // Read back from a second spool.
+        // A restart reads the same requests again from the spool file of a second leg.
         assert!(!put(PauseAction::Pause, 10) && !put(PauseAction::Resume, 20));
         assert!(put(PauseAction::Pause, 30));
         assert!([9, 20, 29].iter().all(|ms| !pauses.covers(at(*ms))));

@@ -136,7 +136,7 @@ impl<'a> CallRoles<'a> {
             return !self.rung.iter().any(|l| l.dialog.reason.as_deref().is_some_and(is_completed_elsewhere));
         }
         let to_pbx = record.internal.is_none() && !is_extension(record.to.as_deref(), plan);
-        record.direction == CallDirection::Inbound && to_pbx && plan.is_seen_to_ring(self.first.dialog.callee_addr)
+        record.direction == CallDirection::Inbound && to_pbx && plan.is_visible_pbx(self.first.dialog.callee_addr)
     }
 
     /// Returns whether an outside party that the PBX called took the call.

@@ -87,7 +87,7 @@ pub enum PacketOutcome {
     Packet {
         /// Whether the payload must not be stored, because it contains a DTMF digit.
         secret: bool,
-        /// Whether [`RtpStream::take_news`] can have new facts: the payload type is new, or the negotiation changed.
+        /// Whether [`RtpStream::take_update`] can have new facts: the payload type is new, or the negotiation changed.
         news: bool,
     },
 }
@@ -124,7 +124,7 @@ impl RtpStream {
             return PacketOutcome::Packet { secret: false, news: false };
         };
         payload.packets += 1;
-        let secret = payload.secret || payload.holds_event(packet.payload);
+        let secret = payload.secret || payload.contains_event(packet.payload);
         if !secret {
             self.spacing.handle_packet(packet.sequence, packet.time.0);
         }
@@ -132,12 +132,12 @@ impl RtpStream {
     }
 
     /// Whether the stream has this flow and SSRC.
-    pub fn is_of(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> bool {
+    pub fn is_stream(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> bool {
         self.ssrc == ssrc && (self.src, self.dst) == flow
     }
 
     /// Whether a copy of this packet was handled before.
-    pub fn has_heard(&self, packet: &RtpPacket<'_>) -> bool {
+    pub fn has_packet(&self, packet: &RtpPacket<'_>) -> bool {
         self.stats.has_seen(packet.sequence, packet.time)
     }
 
@@ -148,13 +148,13 @@ impl RtpStream {
     }
 
     /// Accepts a gap before the next packet without counting losses. Packets of the gap are in the spool and counted there.
-    pub fn forget_place(&mut self) {
-        self.stats.forget_place();
+    pub fn accept_gap(&mut self) {
+        self.stats.accept_gap();
         self.spacing.last = None;
     }
 
     /// Makes the next packet report all facts again, for a new spool file.
-    pub fn forget_told(&mut self) {
+    pub fn forget_reported(&mut self) {
         self.security = StreamSecurity::Plain;
         for payload in &mut self.payloads {
             // The impossible generation forces a new lookup.
@@ -164,7 +164,7 @@ impl RtpStream {
 
     /// Returns the facts about the newest packet's payload type and the encryption at `at` that were not returned before. A
     /// codec to which a side returns is reported again, because a restart finds the current codec by the last decision.
-    pub fn take_news(&mut self, negotiation: &Negotiation, voice: CodecContinuity, at: Timestamp) -> StreamUpdate {
+    pub fn take_update(&mut self, negotiation: &Negotiation, voice: CodecContinuity, at: Timestamp) -> StreamUpdate {
         let mut news = StreamUpdate::default();
         if let Some(payload) = self.payloads.get_mut(self.current)
             && (!payload.told || voice == CodecContinuity::Changed)
@@ -184,7 +184,7 @@ impl RtpStream {
     }
 
     /// Whether the newest packet is the first packet of its payload type.
-    pub fn payload_is_new(&self) -> bool {
+    pub fn is_new_payload_type(&self) -> bool {
         self.payloads.get(self.current).is_some_and(|p| p.packets == 1)
     }
 
@@ -274,7 +274,7 @@ impl PayloadUse {
 
     /// Whether a redundant packet contains a telephone-event. In an encrypted packet it cannot be seen; rendering leaves such
     /// events out.
-    fn holds_event(&self, payload: &[u8]) -> bool {
+    fn contains_event(&self, payload: &[u8]) -> bool {
         let event = |pt: PayloadType| self.within.iter().any(|(p, format)| *p == pt && is_event(format.as_ref()));
         !self.within.is_empty() && redundancy::blocks(payload).is_some_and(|blocks| blocks.iter().any(|b| event(b.pt)))
     }
@@ -375,11 +375,11 @@ mod tests {
         let (mut stream, negotiation) = stream();
         let told = PacketOutcome::Packet { secret: false, news: true };
         assert_eq!(heard(&mut stream, &negotiation, SequenceNumber(1), &[0, 0xFF]), told);
-        let news = stream.take_news(&negotiation, CodecContinuity::AsBefore, Timestamp::EPOCH).payloads;
+        let news = stream.take_update(&negotiation, CodecContinuity::AsBefore, Timestamp::EPOCH).payloads;
         let names = news.iter().map(|(pt, format)| (pt.0, format.as_ref().unwrap().encoding.as_str()));
         assert_eq!(names.collect::<Vec<_>>(), [(0, "PCMU"), (0, "PCMU"), (101, "TELEPHONE-EVENT"), (121, "RED")]);
         assert!(
-            stream.take_news(&negotiation, CodecContinuity::AsBefore, Timestamp::EPOCH).payloads.is_empty(),
+            stream.take_update(&negotiation, CodecContinuity::AsBefore, Timestamp::EPOCH).payloads.is_empty(),
             "once"
         );
         assert_eq!(stream.record().unwrap().codec.as_deref(), Some("PCMU"));
@@ -411,7 +411,7 @@ mod tests {
             };
             let at = Timestamp::from_nanos(i64::from(n) * 20_000_000);
             stream.handle_packet(at, &packet, negotiation);
-            stream.take_news(negotiation, CodecContinuity::AsBefore, at).security
+            stream.take_update(negotiation, CodecContinuity::AsBefore, at).security
         };
         let first = Timestamp::from_nanos(5 * 20_000_000);
         assert!(matches!(told(5, &negotiation), Some((StreamSecurity::Undecryptable(_), at)) if at == first));

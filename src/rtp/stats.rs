@@ -69,7 +69,7 @@ impl StreamStats {
     /// Takes one packet of the stream: its capture time, sequence number, RTP timestamp and the clock
     /// of its payload type in Hz (0 when unknown: no jitter then).
     pub fn handle(&mut self, at: Timestamp, sequence: SequenceNumber, time: RtpTime, clock_hz: u32) -> PacketArrival {
-        // Numbers of a run begin above 65535: this is the first packet, or the first after `forget_place`.
+        // Numbers of a run begin above 65535: this is the first packet, or the first after `accept_gap`.
         if self.run.highest == 0 {
             let first = self.packets == 0;
             self.first_at = if first { at } else { self.first_at.min(at) };
@@ -100,7 +100,7 @@ impl StreamStats {
     }
 
     /// Nothing is known of what lies between the packets so far and the next one: it is not counted as lost.
-    pub fn forget_place(&mut self) {
+    pub fn accept_gap(&mut self) {
         self.lost_before += self.run.lost();
         self.run = SequenceRun { base: 0, highest: 0, received: 0 };
         self.jitter.forget();

@@ -14,11 +14,17 @@ impl Dialog {
 
     /// Records an event.
     pub fn note_event(&mut self, at: Timestamp, kind: EventKind, side: Option<Side>) {
-        self.note_detailed(at, kind, side, None);
+        self.note_event_with_detail(at, kind, side, None);
     }
 
     /// Records an event with an explanation for the administrator.
-    pub fn note_detailed(&mut self, at: Timestamp, kind: EventKind, side: Option<Side>, detail: Option<String>) {
+    pub fn note_event_with_detail(
+        &mut self,
+        at: Timestamp,
+        kind: EventKind,
+        side: Option<Side>,
+        detail: Option<String>,
+    ) {
         if self.events.len() < MAX_EVENTS {
             self.events.push(EventRecord { at, kind, side, detail });
         }

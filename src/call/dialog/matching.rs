@@ -9,7 +9,7 @@ use crate::sip::SipMessage;
 impl Dialog {
     /// Whether the tags of a message match this dialog. One tag is the caller's; the other is the callee's, that of an
     /// early dialog, or absent. A dialog without tags (RFC 2543) matches by its Call-ID alone.
-    pub fn has_tags_of(&self, message: &SipMessage<'_>) -> bool {
+    pub fn matches_tags(&self, message: &SipMessage<'_>) -> bool {
         let Some(own) = self.caller_tag.as_deref() else { return true };
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
@@ -30,12 +30,12 @@ impl Dialog {
 
     /// Whether a request belongs to a callee of a fork that answered later than the chosen callee. The caller sends that
     /// callee a BYE at once (RFC 3261 section 13.2.2.4), and the call with the chosen callee continues.
-    pub(super) fn is_of_lost_fork(&self, message: &SipMessage<'_>) -> bool {
+    pub(super) fn is_for_lost_fork(&self, message: &SipMessage<'_>) -> bool {
         let (Some(chosen), Some((_, AnswerEvidence::Success))) = (self.callee_tag.as_deref(), self.answered) else {
             return false;
         };
         let other = match self.requester(message) {
-            Side::Caller => tag_of_to(message),
+            Side::Caller => to_tag_of(message),
             Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
         };
         other.is_some_and(|tag| tag != chosen && self.early_tags.contains(&tag))
@@ -43,9 +43,9 @@ impl Dialog {
 
     /// Whether a response answers another INVITE than those of this dialog, by its Via branch (RFC 3261 sections 8.1.1.7
     /// and 16.6). A forking proxy sends several INVITEs with the same Call-ID and tags.
-    pub fn is_of_other_invite(&self, message: &SipMessage<'_>) -> bool {
+    pub fn answers_other_invite(&self, message: &SipMessage<'_>) -> bool {
         let first = message.cseq().is_some_and(|cseq| cseq.number <= self.invite_cseq);
-        let branch = branch_of(message);
+        let branch = branch_hash(message);
         first
             && self.requester(message) == Side::Caller
             && branch.is_some()
@@ -54,7 +54,7 @@ impl Dialog {
     }
 
     pub(super) fn note_branch(&mut self, message: &SipMessage<'_>) {
-        let branch = branch_of(message);
+        let branch = branch_hash(message);
         if branch.is_some() && !self.branches.contains(&branch) {
             self.branches = [branch, self.branches[0]];
         }
@@ -72,7 +72,7 @@ impl Dialog {
 
     pub(super) fn note_request_tags(&mut self, message: &SipMessage<'_>, side: Side) {
         let tag = match side {
-            Side::Caller => tag_of_to(message),
+            Side::Caller => to_tag_of(message),
             Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
         };
         if self.callee_tag.is_none() && self.is_confirmed() || self.began == DialogStart::MidCall {
@@ -91,12 +91,12 @@ impl Dialog {
 }
 
 /// Returns the hash of the Via branch. Only branches with the magic cookie are unique (RFC 3261 section 8.1.1.7).
-fn branch_of(message: &SipMessage<'_>) -> Option<u64> {
+fn branch_hash(message: &SipMessage<'_>) -> Option<u64> {
     let branch = message.via_branch().filter(|branch| branch.starts_with("z9hG4bK"))?;
     Some(foldhash::fast::FixedState::with_seed(3).hash_one(branch.as_ref()))
 }
 
-pub(super) fn tag_of_to(message: &SipMessage<'_>) -> Option<String> {
+pub(super) fn to_tag_of(message: &SipMessage<'_>) -> Option<String> {
     message.to().and_then(|t| t.tag().map(str::to_owned))
 }
 

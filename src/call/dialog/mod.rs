@@ -6,7 +6,7 @@
 mod events;
 mod matching;
 
-use matching::tag_of_to;
+use matching::to_tag_of;
 
 use crate::call::negotiation::{AgreedMedia, AudioDescription, Negotiation};
 use crate::call::record::{EndedBy, EventRecord, Side};
@@ -78,7 +78,7 @@ pub struct Dialog {
     /// First part of the dialog that was captured.
     pub began: DialogStart,
     /// Current state.
-    phase: DialogState,
+    state: DialogState,
     /// Offers and answers of the dialog.
     pub negotiation: Negotiation,
     /// Time of the first INVITE.
@@ -116,7 +116,7 @@ impl Dialog {
     /// Creates a dialog from its first captured message, without handling it. `addrs` are the message's source and
     /// destination.
     pub fn new(message: &SipMessage<'_>, addrs: (Endpoint, Endpoint), transport: Transport, at: Timestamp) -> Self {
-        let in_dialog = message.method().is_some() && tag_of_to(message).is_some();
+        let in_dialog = message.method().is_some() && to_tag_of(message).is_some();
         let response = message.status().is_some();
         let (caller_addr, callee_addr) = if response { (addrs.1, addrs.0) } else { addrs };
         Self {
@@ -128,7 +128,7 @@ impl Dialog {
             callee_addr,
             transport,
             began: if in_dialog { DialogStart::MidCall } else { DialogStart::Invite },
-            phase: DialogState::Inviting,
+            state: DialogState::Inviting,
             negotiation: Negotiation::default(),
             invited_at: None,
             ringing_at: None,
@@ -153,7 +153,7 @@ impl Dialog {
         self.last_at = self.last_at.max(at);
         self.note_agent(message);
         match message.status() {
-            None if self.is_of_lost_fork(message) => {}
+            None if self.is_for_lost_fork(message) => {}
             None => self.handle_request(at, message),
             Some(status) => self.handle_response(at, message, status),
         }
@@ -162,24 +162,24 @@ impl Dialog {
 
     /// Ends the dialog for a reason outside its signalling. Does nothing if the dialog is over already.
     pub fn handle_end(&mut self, at: Timestamp, by: EndedBy) {
-        if !matches!(self.phase, DialogState::Ended { .. }) {
-            self.phase = DialogState::Ended { at, by };
+        if !matches!(self.state, DialogState::Ended { .. }) {
+            self.state = DialogState::Ended { at, by };
         }
     }
 
     /// Records an answer without a captured 2xx. Does nothing if the dialog is answered already.
-    pub fn handle_presumed_answer(&mut self, at: Timestamp, how: AnswerEvidence) {
+    pub fn presume_answer(&mut self, at: Timestamp, how: AnswerEvidence) {
         if self.answered.is_none() {
             self.answered = Some((at, how));
-            if matches!(self.phase, DialogState::Inviting | DialogState::Challenged { .. }) {
-                self.phase = DialogState::Established;
+            if matches!(self.state, DialogState::Inviting | DialogState::Challenged { .. }) {
+                self.state = DialogState::Established;
             }
         }
     }
 
     /// Re-establishes a dialog that had ended by media timeout. The agreed media is kept; times and events start anew.
-    pub fn handle_return(&mut self, at: Timestamp) {
-        self.phase = DialogState::Established;
+    pub fn resume_after_timeout(&mut self, at: Timestamp) {
+        self.state = DialogState::Established;
         self.began = DialogStart::MidCall;
         self.answered = Some((at, AnswerEvidence::MidCall));
         (self.invited_at, self.ringing_at, self.acked_at, self.cancelled_at) = (None, None, None, None);
@@ -189,20 +189,20 @@ impl Dialog {
     }
 
     /// Moves the time of the last activity to `at`, for the media timeout.
-    pub fn note_alive(&mut self, at: Timestamp) {
+    pub fn note_activity(&mut self, at: Timestamp) {
         if self.ended().is_none() {
             self.last_at = self.last_at.max(at);
         }
     }
 
     /// Returns the current state.
-    pub const fn phase(&self) -> DialogState {
-        self.phase
+    pub const fn state(&self) -> DialogState {
+        self.state
     }
 
     /// Returns time and cause of the end, if the dialog is over.
     pub const fn ended(&self) -> Option<(Timestamp, EndedBy)> {
-        match self.phase {
+        match self.state {
             DialogState::Ended { at, by } => Some((at, by)),
             _ => None,
         }
@@ -229,7 +229,7 @@ impl Dialog {
     }
 
     const fn is_confirmed(&self) -> bool {
-        matches!(self.phase, DialogState::Established | DialogState::Ended { .. })
+        matches!(self.state, DialogState::Established | DialogState::Ended { .. })
     }
 
     fn handle_request(&mut self, at: Timestamp, message: &SipMessage<'_>) {
@@ -253,12 +253,12 @@ impl Dialog {
     }
 
     fn handle_invite(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
-        if tag_of_to(message).is_some() {
+        if to_tag_of(message).is_some() {
             // A re-INVITE: if it is rejected, its offer is undone.
             self.negotiation.begin(side, cseq);
             self.announce(message, side, None);
             if self.began == DialogStart::MidCall {
-                self.handle_presumed_answer(at, AnswerEvidence::MidCall);
+                self.presume_answer(at, AnswerEvidence::MidCall);
             }
             return;
         }
@@ -267,7 +267,7 @@ impl Dialog {
         let again = cseq > self.invite_cseq && self.invite_cseq != 0;
         self.invite_cseq = self.invite_cseq.max(cseq);
         if again && self.may_try_again() {
-            self.phase = DialogState::Inviting;
+            self.state = DialogState::Inviting;
             self.status = None;
         }
         self.announce(message, side, None);
@@ -276,7 +276,7 @@ impl Dialog {
     /// Whether a new INVITE can continue the dialog after a rejection, e.g. with credentials or after a redirection.
     const fn may_try_again(&self) -> bool {
         let refused =
-            matches!(self.phase, DialogState::Challenged { .. } | DialogState::Ended { by: EndedBy::Signalling, .. });
+            matches!(self.state, DialogState::Challenged { .. } | DialogState::Ended { by: EndedBy::Signalling, .. });
         refused && self.cancelled_at.is_none()
     }
 
@@ -288,7 +288,7 @@ impl Dialog {
         }
         // No rejection was seen, so this ACK confirms a 2xx.
         self.negotiation.commit(side, cseq);
-        if self.phase == DialogState::Inviting && side == Side::Caller && self.status.is_none() {
+        if self.state == DialogState::Inviting && side == Side::Caller && self.status.is_none() {
             self.acked_at = Some(at);
         }
     }
@@ -299,13 +299,13 @@ impl Dialog {
             && self.answered.is_none()
             && let Some(acked) = self.acked_at
         {
-            self.handle_presumed_answer(acked, AnswerEvidence::Ack);
+            self.presume_answer(acked, AnswerEvidence::Ack);
         }
         let by = match side {
             Side::Caller => EndedBy::Caller,
             Side::Callee => EndedBy::Callee,
         };
-        match &mut self.phase {
+        match &mut self.state {
             // Both sides can hang up at once, and two interfaces can swap the messages. The earlier BYE counts.
             DialogState::Ended { at: known, by: known_by } if matches!(known_by, EndedBy::Caller | EndedBy::Callee) => {
                 if at < *known {
@@ -313,7 +313,7 @@ impl Dialog {
                 }
             }
             DialogState::Ended { .. } => {}
-            phase => *phase = DialogState::Ended { at, by },
+            state => *state = DialogState::Ended { at, by },
         }
     }
 
@@ -329,7 +329,7 @@ impl Dialog {
                 self.handle_invite_response(at, message, status);
             }
             SipMethod::Invite | SipMethod::Update | SipMethod::Prack => {
-                self.handle_inner_response(at, message, status, (requester, cseq.number));
+                self.handle_in_dialog_response(at, message, status, (requester, cseq.number));
             }
             // The BYE itself may not have been captured.
             SipMethod::Bye if (200..300).contains(&status) => self.handle_bye(at, message, requester),
@@ -345,7 +345,7 @@ impl Dialog {
     }
 
     fn handle_invite_response(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16) {
-        let tag = tag_of_to(message);
+        let tag = to_tag_of(message);
         match status {
             ..=100 => self.tried = true,
             101..=199 => {
@@ -357,11 +357,11 @@ impl Dialog {
             200..=299 => self.handle_success(at, message, tag),
             401 | 407 | 422 => {
                 self.status = Some(status);
-                if self.phase == DialogState::Inviting {
-                    self.phase = DialogState::Challenged { at };
+                if self.state == DialogState::Inviting {
+                    self.state = DialogState::Challenged { at };
                 }
             }
-            _ => self.handle_refusal(at, message, status),
+            _ => self.handle_rejection(at, message, status),
         }
     }
 
@@ -386,26 +386,26 @@ impl Dialog {
             _ => self.answered = Some((at, AnswerEvidence::Success)),
         }
         if matches!(
-            self.phase,
+            self.state,
             DialogState::Inviting | DialogState::Challenged { .. } | DialogState::Ended { by: EndedBy::Signalling, .. }
         ) {
-            self.phase = DialogState::Established;
+            self.state = DialogState::Established;
         }
     }
 
-    fn handle_refusal(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16) {
+    fn handle_rejection(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16) {
         if self.answered.is_some() {
             return;
         }
         self.status = Some(status);
         self.note_reason(message);
-        if matches!(self.phase, DialogState::Inviting | DialogState::Challenged { .. }) {
-            self.phase = DialogState::Ended { at, by: EndedBy::Signalling };
+        if matches!(self.state, DialogState::Inviting | DialogState::Challenged { .. }) {
+            self.state = DialogState::Ended { at, by: EndedBy::Signalling };
         }
     }
 
     /// Handles a response to a re-INVITE, UPDATE or PRACK. `of` is the requester and the CSeq number.
-    fn handle_inner_response(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16, of: (Side, u32)) {
+    fn handle_in_dialog_response(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16, of: (Side, u32)) {
         match status {
             ..=199 => self.announce(message, of.0.other(), None),
             200..=299 => {
@@ -415,7 +415,7 @@ impl Dialog {
                 self.announce(message, of.0.other(), None);
                 self.negotiation.commit(of.0, of.1);
                 if self.began == DialogStart::MidCall {
-                    self.handle_presumed_answer(at, AnswerEvidence::MidCall);
+                    self.presume_answer(at, AnswerEvidence::MidCall);
                 }
             }
             _ => self.negotiation.rollback(of.0, of.1),

@@ -187,7 +187,7 @@ impl Engine {
             DialogStart::Invite => return,
         };
         if let Some(first) = leg.first_media_at {
-            leg.dialog.handle_presumed_answer(first, how);
+            leg.dialog.presume_answer(first, how);
         }
     }
 

@@ -216,7 +216,7 @@ impl Engine {
             return;
         }
         let flow = (datagram.src, datagram.dst);
-        let is_it = |s: &RtpStream| s.is_of(flow, packet.ssrc);
+        let is_it = |s: &RtpStream| s.is_stream(flow, packet.ssrc);
         let known = leg.streams.get(route.stream).is_some_and(is_it);
         let index = if known { Some(route.stream) } else { leg.streams.iter().position(is_it) };
         let is_new = index.is_none();
@@ -253,7 +253,7 @@ impl Engine {
         }
         let stream = &mut leg.streams[index];
         if self.restore.is_reading() {
-            stream.forget_place();
+            stream.accept_gap();
         }
         let heard = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation);
         let PacketOutcome::Packet { secret, news } = heard else {
@@ -286,14 +286,14 @@ impl Engine {
     fn previous_receiver(&self, slot: usize, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<usize> {
         let call = self.conversations.get(self.legs.get(slot)?.conversation)?;
         let heard =
-            |other: &usize| self.legs.get(*other).is_some_and(|l| l.streams.iter().any(|s| s.is_of(flow, ssrc)));
+            |other: &usize| self.legs.get(*other).is_some_and(|l| l.streams.iter().any(|s| s.is_stream(flow, ssrc)));
         call.legs.iter().copied().find(|other| *other != slot && heard(other))
     }
 
     /// Returns whether the previous receiver of a stream already has this packet.
     fn is_duplicate_of_previous(&self, slot: usize, flow: (Endpoint, Endpoint), packet: &RtpPacket<'_>) -> bool {
-        let stream = self.legs.get(slot).and_then(|leg| leg.streams.iter().find(|s| s.is_of(flow, packet.ssrc)));
-        stream.is_some_and(|stream| stream.has_heard(packet))
+        let stream = self.legs.get(slot).and_then(|leg| leg.streams.iter().find(|s| s.is_stream(flow, packet.ssrc)));
+        stream.is_some_and(|stream| stream.has_packet(packet))
     }
 
     /// Handles the rare changes on the media path: first packet, new stream, new meaning of a payload type. `is_new` says
@@ -311,22 +311,22 @@ impl Engine {
             leg.first_media_at = Some(at);
         }
         // Media after an ACK shows that the INVITE was answered by a 2xx that the mirror port did not show.
-        if leg.dialog.phase() == DialogState::Inviting
+        if leg.dialog.state() == DialogState::Inviting
             && let Some(acked) = leg.dialog.acked_at
         {
-            leg.dialog.handle_presumed_answer(acked, AnswerEvidence::Ack);
+            leg.dialog.presume_answer(acked, AnswerEvidence::Ack);
         }
         let changed = update_codec(leg, stream, at);
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool == LegSpoolState::Open {
             let stream = &mut leg.streams[stream];
             // Dated back, because older packets of the stream may be captured later.
-            let at = if is_new || stream.payload_is_new() { at.offset(-DISORDER_NS) } else { at };
+            let at = if is_new || stream.is_new_payload_type() { at.offset(-DISORDER_NS) } else { at };
             if is_new {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
                 sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
             }
-            let news = stream.take_news(&leg.dialog.negotiation, changed, at);
+            let news = stream.take_update(&leg.dialog.negotiation, changed, at);
             for (pt, format) in news.payloads {
                 sink.decide(leg.id, at, &Decision::Payload { stream: index, pt, format });
             }
@@ -334,7 +334,7 @@ impl Engine {
                 sink.decide(leg.id, since, &security.decision(index));
             }
         }
-        let (is_answered, rings) = (leg.dialog.answered.is_some(), leg.dialog.phase() == DialogState::Inviting);
+        let (is_answered, rings) = (leg.dialog.answered.is_some(), leg.dialog.state() == DialogState::Inviting);
         if start == RecordingStart::Media || is_answered {
             self.write_start(slot, sink);
         }
@@ -362,7 +362,7 @@ fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> CodecContinuity 
     }
     let new = new.to_owned();
     if let Some(old) = known.replace(new.clone()) {
-        leg.dialog.note_detailed(at, EventKind::CodecChange, Some(side), Some(format!("{old} to {new}")));
+        leg.dialog.note_event_with_detail(at, EventKind::CodecChange, Some(side), Some(format!("{old} to {new}")));
     }
     CodecContinuity::Changed
 }

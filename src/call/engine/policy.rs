@@ -61,7 +61,7 @@ impl Engine {
             sink.decide(leg.id, leg.created_at, &Decision::Clock { wall_offset_ns });
         }
         for (index, stream) in leg.streams.iter_mut().enumerate() {
-            stream.forget_told();
+            stream.forget_reported();
             let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
             let stream = u32::try_from(index).unwrap_or(u32::MAX);
             sink.decide(leg.id, self.now, &Decision::Stream { stream, src, dst, ssrc, side });

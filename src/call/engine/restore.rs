@@ -110,7 +110,7 @@ impl Engine {
                 self.stream_count += 1;
             }
             Decision::Restart { away_ms } => {
-                leg.dialog.note_alive(at);
+                leg.dialog.note_activity(at);
                 if *away_ms > 0
                     && let Some(call) = self.conversations.get_mut(conversation)
                 {
@@ -127,9 +127,9 @@ impl Engine {
         self.restore = RestoreState::default();
         for (_, leg) in self.legs.iter_mut().filter(|(_, l)| !l.closed) {
             let heard = leg.last_media_at.unwrap_or(leg.created_at).max(leg.dialog.last_at());
-            leg.dialog.note_alive(now);
+            leg.dialog.note_activity(now);
             let Some(call) = self.conversations.get_mut(leg.conversation) else { continue };
-            leg.streams.iter_mut().for_each(RtpStream::forget_place);
+            leg.streams.iter_mut().for_each(RtpStream::accept_gap);
             if leg.dialog.ended().is_none() && call.wall_offset_ns != self.wall_offset_ns {
                 call.note_problem(ProblemKind::ClockStep);
             }

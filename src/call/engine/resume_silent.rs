@@ -78,7 +78,7 @@ impl Engine {
         }
         let TimedOutDialog { mut draft, conversation_id: origin, paused, .. } = dialog;
         draft.at = at;
-        draft.dialog.handle_return(at);
+        draft.dialog.resume_after_timeout(at);
         // Other legs of the same call may have been resumed before.
         let is_continuation = |call: &Conversation| {
             call.continues.as_ref() == Some(&origin) && call.created_at + CONTINUATION_WINDOW > at

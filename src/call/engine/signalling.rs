@@ -94,7 +94,7 @@ impl Engine {
     fn legs_for(&self, message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> Vec<usize> {
         let Some(slots) = self.by_call_id.get(message.call_id()) else { return Vec::new() };
         let of_dialog = || {
-            let fits = |slot: &&usize| self.legs.get(**slot).is_some_and(|l| l.dialog.has_tags_of(message));
+            let fits = |slot: &&usize| self.legs.get(**slot).is_some_and(|l| l.dialog.matches_tags(message));
             slots.iter().filter(fits).copied()
         };
         let at_hop = of_dialog().find(|s| self.legs.get(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst)));
@@ -102,7 +102,7 @@ impl Engine {
             Some(slot) => vec![slot],
             // A response takes the way of its INVITE (RFC 3261 section 18.2.2). So this is a response to an INVITE that
             // was not captured yet.
-            None if is_invite_response(message) && of_dialog().all(|s| self.is_of_other_invite(s, message)) => {
+            None if is_invite_response(message) && of_dialog().all(|s| self.answers_other_invite(s, message)) => {
                 Vec::new()
             }
             // An initial INVITE at a new hop begins a leg, and so does a response without To tag.
@@ -111,8 +111,8 @@ impl Engine {
         }
     }
 
-    fn is_of_other_invite(&self, slot: usize, message: &SipMessage<'_>) -> bool {
-        self.legs.get(slot).is_some_and(|leg| leg.dialog.is_of_other_invite(message))
+    fn answers_other_invite(&self, slot: usize, message: &SipMessage<'_>) -> bool {
+        self.legs.get(slot).is_some_and(|leg| leg.dialog.answers_other_invite(message))
     }
 
     /// Begins a leg, or resumes a timed-out dialog, if the message can do so. Returns the slot of the leg.
@@ -346,7 +346,7 @@ impl Engine {
         let Some(caused) = caused else { return };
         let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.number_plan.is_extension(n));
         if is_ours(&leg.parties.to) && !is_ours(&caused.parties.from) {
-            self.number_plan.learn_ringing(own);
+            self.number_plan.learn_visible_pbx(own);
         } else {
             self.number_plan.learn_pbx(own);
         }

@@ -76,7 +76,7 @@ impl Engine {
         let pbx = leg.dialog.caller_addr;
         let is_answered_too = |l: &&Leg| RingOutcome::Answered(at).is_with(l.dialog.answered);
         // If the mirror port shows none of the telephones that the PBX rings, one of those may have taken the call.
-        let shows_rung = |c: usize| self.number_plan.is_seen_to_ring(pbx) || self.rung_legs(c, pbx).next().is_some();
+        let shows_rung = |c: usize| self.number_plan.is_visible_pbx(pbx) || self.rung_legs(c, pbx).next().is_some();
         let is_taken_by_nobody = |l: &&Leg| {
             shows_rung(l.conversation) && self.rung_legs(l.conversation, pbx).all(|l| l.dialog.answered.is_none())
         };
