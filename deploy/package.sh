@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the Debian package and says where it lies. Installs what is missing: the packages of the build, cargo-deb.
+# Builds the Debian package and prints its path. Installs missing packages and cargo-deb.
 set -eu
 cd "$(dirname "$0")/.."
 . deploy/packages.sh

@@ -23,8 +23,8 @@ need() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing >&2
 }
 
-# The build needs a C compiler for SQLite and the cryptography, cmake for Opus, libpcap for the capture, libspeex
-# for Speex (the feature of that name).
+# The build needs a C compiler for SQLite and the cryptography, cmake for Opus, libpcap for the capture, and libspeex
+# for the feature `speex`.
 need_build() {
     need build-essential cmake pkg-config libpcap-dev libspeex-dev ca-certificates
     if ! command -v cargo >/dev/null 2>&1 && [ -x "$HOME/.cargo/bin/cargo" ]; then
@@ -32,7 +32,7 @@ need_build() {
         export PATH
     fi
     if ! command -v cargo >/dev/null 2>&1; then
-        echo "There is no cargo. Install Rust as https://rustup.rs says, then run this again." >&2
+        echo "cargo is missing. Install Rust (https://rustup.rs), then run this script again." >&2
         exit 1
     fi
 }

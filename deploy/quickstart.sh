@@ -1,5 +1,5 @@
 #!/bin/sh
-# From a bare Debian 12 with Rust to a recorded call: installs what is missing, builds, shows the demo.
+# Installs missing packages on a Debian 12 with Rust, builds callspan, and runs the demo.
 set -eu
 cd "$(dirname "$0")/.."
 . deploy/packages.sh

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs what the tests need and runs all of them. Further arguments go to cargo test.
+# Installs the packages that the tests need, and runs all tests. Arguments are passed to cargo test.
 # Lists the ignored tests with their reasons; the last line is "N passed, N failed, N skipped".
 set -euo pipefail
 cd "$(dirname "$0")/.."
