@@ -1,4 +1,4 @@
-//! `callspan doctor`: looks at a mirror, or at a capture of it, and says what is wrong and what mends it.
+//! `callspan doctor`: checks a mirror port or a capture file, and lists problems with their remedies.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,22 +21,22 @@ use crate::ops::doctor::{Observation, ObservedSource, examine};
 use crate::ops::output;
 use crate::time::Timestamp;
 
-/// Runs the command. Findings are results: the exit status tells only whether it could look.
+/// Runs the command. Findings are results, so the exit status only shows whether the check could be done.
 ///
 /// # Errors
-/// When the interface cannot be opened, the file is no capture, or the configuration is wrong.
+/// When the interface cannot be opened, the file is not a capture, or the configuration is wrong.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut config = super::load_config(args.config.as_deref(), ConfigPurpose::Inspect)?;
     if let Some(name) = &args.interface {
         config.capture.interfaces = vec![name.clone()];
     }
     let look = if !args.files.is_empty() {
-        look_at_files(&config, &args.files)?
+        observe_files(&config, &args.files)?
     } else if config.capture.interfaces.is_empty() {
-        output::note("callspan: nothing to look at: name an interface (--interface eth1) or a capture file");
+        output::note("callspan: nothing to check: give an interface (--interface eth1) or a capture file");
         return Ok(ExitCode::from(EXIT_USAGE));
     } else {
-        look_at_interfaces(&config, Duration::from_secs(args.seconds))?
+        observe_interfaces(&config, Duration::from_secs(args.seconds))?
     };
     let findings = examine(&look);
     let report = report(&look, &findings);
@@ -51,14 +51,14 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn look_at_files(config: &Config, names: &[PathBuf]) -> anyhow::Result<Observation> {
+fn observe_files(config: &Config, names: &[PathBuf]) -> anyhow::Result<Observation> {
     let mut source = files::open(names)?;
     let mut watch = DoctorRun::new(config, source.name());
     loop {
         match watch.step(&mut source) {
             Ok(true) => {}
             Ok(false) => break,
-            // As far as it goes: a file that is cut short is looked at nevertheless.
+            // A truncated file is checked as far as it can be read.
             Err(error) => {
                 watch.warnings.push(error.to_string());
                 break;
@@ -68,7 +68,7 @@ fn look_at_files(config: &Config, names: &[PathBuf]) -> anyhow::Result<Observati
     Ok(watch.finish(&mut source, ObservedSource::Files))
 }
 
-fn look_at_interfaces(config: &Config, length: Duration) -> anyhow::Result<Observation> {
+fn observe_interfaces(config: &Config, length: Duration) -> anyhow::Result<Observation> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
@@ -77,12 +77,12 @@ fn look_at_interfaces(config: &Config, length: Duration) -> anyhow::Result<Obser
     let mut source = live::open(&config.capture, live::MissingInterfacePolicy::Refuse)?;
     let before: Vec<HostInterface> = config.capture.interfaces.iter().map(|name| HostInterface::ask(name)).collect();
     output::note(&format!(
-        "callspan: looking at {} for {} s; Ctrl-C ends it earlier with what is known by then",
+        "callspan: checking {} for {} s; press Ctrl-C to end earlier and print the findings so far",
         source.name(),
         length.as_secs()
     ));
     let mut watch = DoctorRun::new(config, source.name());
-    while !stop.load(Ordering::Relaxed) && watch.looked() < length {
+    while !stop.load(Ordering::Relaxed) && watch.elapsed() < length {
         if !watch.step(&mut source)? {
             break;
         }
@@ -101,7 +101,7 @@ struct DoctorRun {
     engine: Engine,
     traffic: TrafficMonitor,
     calls: CallTally,
-    /// The first and the last moment seen.
+    /// Capture times of the first and the last event.
     span: Option<(Timestamp, Timestamp)>,
     warnings: Vec<String>,
 }
@@ -118,7 +118,7 @@ impl DoctorRun {
         }
     }
 
-    /// Takes one event of the source; false when it has ended.
+    /// Processes one event of the source. Returns false at the end of the source.
     fn step(&mut self, source: &mut dyn CaptureSource) -> Result<bool, CaptureError> {
         let event = source.next_event()?;
         let moment = match &event {
@@ -152,12 +152,12 @@ impl DoctorRun {
         }
     }
 
-    fn looked(&self) -> Duration {
+    fn elapsed(&self) -> Duration {
         self.span.map_or(Duration::ZERO, |(first, last)| last.since(first))
     }
 
     fn finish(mut self, source: &mut dyn CaptureSource, subject: ObservedSource) -> Observation {
-        let seconds = self.looked().as_secs_f64();
+        let seconds = self.elapsed().as_secs_f64();
         let Self { decoder, engine, traffic, calls, .. } = &mut self;
         decoder.handle_end(&mut |decoded| {
             traffic.handle_decoded(&decoded);

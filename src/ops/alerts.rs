@@ -30,7 +30,7 @@ pub struct Config {
     pub command: Option<String>,
 }
 
-/// What happened.
+/// Kind of an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AlarmKind {
     /// The file system of a folder is nearly full.
@@ -135,7 +135,7 @@ impl Serialize for AlarmKind {
 pub struct Alarm {
     /// Wall clock when the alarm was raised.
     pub at: Timestamp,
-    /// What happened.
+    /// Kind of the alarm.
     pub kind: AlarmKind,
     /// Description for the administrator.
     pub detail: String,

@@ -27,7 +27,7 @@ pub(super) struct Encryptor {
     not_before: Option<Instant>,
 }
 
-/// Whether files are left to encrypt.
+/// Result of one time slice of encryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EncryptionProgress {
     /// The time slice was used up.

@@ -21,7 +21,7 @@ pub enum LockError {
     Taken {
         /// The folder.
         folder: PathBuf,
-        /// Who holds the lock: ` (process 123)`, or empty if unknown.
+        /// Holder of the lock, e.g. ` (process 123)`; empty if unknown.
         holder: String,
     },
     /// The lock file cannot be created.

@@ -17,7 +17,7 @@ pub struct Pipeline {
     ahead_ns: i64,
 }
 
-/// Whether the source has more events.
+/// Result of one step of the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PipelineStep {
     /// An event was processed; more may follow.

@@ -4,7 +4,8 @@
 //! - Only one thread works on a call at a time ([`super::call_locks`]): a segment in progress is finished before the
 //!   rest of the call is rendered.
 //! - The order is file, journal row, delivery, as for a whole call. After a crash before the row, the next start renders
-//!   the same file again, byte for byte. After a crash behind the row, the next start tells delivery again.
+//!   the same file again, byte for byte. After a crash behind the row, the next start hands
+//!   the segment to delivery again.
 //! - Therefore every file gets a row, every row has a file, and delivery, which knows a segment by its number, sends
 //!   nothing twice.
 //! - A segment with a row is never rendered or written again; the final record takes it over from the row.

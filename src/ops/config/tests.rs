@@ -201,7 +201,7 @@ proptest::proptest! {
     }
 }
 
-/// What a configuration is made of, well-formed and not.
+/// Pieces of configurations, well-formed and malformed.
 const PIECES: &[&str] = &[
     "[capture]\n",
     "[calls]\n",

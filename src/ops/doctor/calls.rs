@@ -17,7 +17,7 @@ use crate::render::codec::decoder_for;
 use crate::rtp;
 use crate::time::Timestamp;
 
-/// ReportCounts calls and what was decided about their streams. Keeps no packet; of a leg under way its streams.
+/// Counts calls and decisions about their streams. Keeps no packet, and streams only while their leg is live.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallTally {
     /// All calls, including calls that were live at the end.
