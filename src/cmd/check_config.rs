@@ -10,7 +10,7 @@ use crate::ops::output;
 ///
 /// # Errors
 /// With the list of mistakes, or when the file cannot be read.
-pub fn run(args: &CheckConfigArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &CheckConfigArgs) -> anyhow::Result<ExitCode> {
     let Some(file) = args.file.as_ref().filter(|_| !args.example) else {
         output::result(&reference::example())?;
         return Ok(ExitCode::SUCCESS);

@@ -21,7 +21,7 @@ use crate::ops::output;
 ///
 /// # Errors
 /// When the folder cannot be written, or the call did not arrive completely in the fake Pyrus.
-pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let dir = free_folder(&args.out)?;
     let capture = dir.join("capture.pcap");
     std::fs::write(&capture, CAPTURE).with_context(|| format!("cannot write {}", capture.display()))?;

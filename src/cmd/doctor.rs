@@ -25,7 +25,7 @@ use crate::time::Timestamp;
 ///
 /// # Errors
 /// When the interface cannot be opened, the file is not a capture, or the configuration is wrong.
-pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut config = super::load_config(args.config.as_deref(), ConfigPurpose::Inspect)?;
     if let Some(name) = &args.interface {
         config.capture.interfaces = vec![name.clone()];

@@ -9,7 +9,7 @@ use crate::fake_pyrus::serve;
 ///
 /// # Errors
 /// When the port is in use or the script cannot be read.
-pub fn run(args: &FakePyrusArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &FakePyrusArgs) -> anyhow::Result<ExitCode> {
     serve(args.listen, args.script.clone(), std::io::stdout())?;
     Ok(ExitCode::SUCCESS)
 }

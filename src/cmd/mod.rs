@@ -12,34 +12,34 @@ use clap::{Args, Parser, Subcommand};
 use crate::ops::config::{Config, ConfigError, ConfigPurpose};
 use crate::ops::{log, output};
 
-pub mod calls;
-pub mod check_config;
-pub mod demo;
-pub mod doctor;
-pub mod fake_pyrus;
+pub(crate) mod calls;
+pub(crate) mod check_config;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod fake_pyrus;
 pub mod replay;
-pub mod run;
-pub mod table;
+pub(crate) mod run;
+pub(crate) mod table;
 
 /// Records SIP calls from a mirror port: one stereo recording for each call, delivered to its Pyrus task.
 #[derive(Debug, Parser)]
 #[command(name = "callspan", version, after_help = HELP, arg_required_else_help = true, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Log level for standard error: error, warn, info, debug, trace, or a list of MODULE=LEVEL. Phone numbers are shown
     /// only at debug and trace.
     #[arg(long, global = true, value_name = "LEVEL", env = "CALLSPAN_LOG")]
-    pub log: Option<String>,
+    pub(crate) log: Option<String>,
     /// Log one JSON object per line.
     #[arg(long, global = true, env = "CALLSPAN_LOG_JSON", value_parser = clap::builder::FalseyValueParser::new())]
-    pub log_json: bool,
+    pub(crate) log_json: bool,
     /// The command to run.
     #[command(subcommand)]
-    pub command: CallspanCommand,
+    pub(crate) command: CallspanCommand,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum CallspanCommand {
+pub(crate) enum CallspanCommand {
     /// Turn capture files into recordings and call records.
     Replay(ReplayArgs),
     /// Run the service: capture live until SIGTERM or SIGINT.
@@ -59,87 +59,87 @@ pub enum CallspanCommand {
 /// Arguments of `replay`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = REPLAY_HELP)]
-pub struct ReplayArgs {
+pub(crate) struct ReplayArgs {
     /// Configuration file; without it every key has its default.
     #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Folder for the WAV and JSON files; created if missing.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_OUT)]
-    pub out: PathBuf,
+    pub(crate) out: PathBuf,
     /// Also register the calls in Pyrus, upload the recordings and attach them.
     #[arg(long)]
-    pub deliver: bool,
+    pub(crate) deliver: bool,
     /// Print one call record (JSON) per line instead of a table.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// pcap or pcapng files, also gzip; `-` is standard input. Several files are merged by time.
     #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Arguments of `run`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = RUN_HELP)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// Configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml")]
-    pub config: PathBuf,
+    pub(crate) config: PathBuf,
     /// On SIGTERM, wait up to this many seconds for live calls to end. By default the next start resumes them.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-    pub drain: u64,
+    pub(crate) drain: u64,
 }
 
 /// Arguments of `check-config`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = CHECK_HELP)]
-pub struct CheckConfigArgs {
+pub(crate) struct CheckConfigArgs {
     /// Configuration file to check.
     #[arg(value_name = "FILE", required_unless_present = "example")]
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// Print the example configuration instead: every key with default, unit and description.
     #[arg(long, conflicts_with = "file")]
-    pub example: bool,
+    pub(crate) example: bool,
 }
 
 /// Arguments of `doctor`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = DOCTOR_HELP)]
-pub struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     /// Configuration file; its interfaces are checked unless an interface or file is given.
     #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Interface to check.
     #[arg(long, value_name = "NAME", conflicts_with = "files")]
-    pub interface: Option<String>,
+    pub(crate) interface: Option<String>,
     /// Seconds to watch the interface.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub seconds: u64,
+    pub(crate) seconds: u64,
     /// Print one JSON object instead of text.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Capture files to check instead; `-` is standard input.
     #[arg(value_name = "FILE")]
-    pub files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Arguments of `fake-pyrus`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = FAKE_HELP)]
-pub struct FakePyrusArgs {
+pub(crate) struct FakePyrusArgs {
     /// Address and port to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8790")]
-    pub listen: std::net::SocketAddr,
+    pub(crate) listen: std::net::SocketAddr,
     /// JSON file with faults to simulate.
     #[arg(long, value_name = "FILE")]
-    pub script: Option<PathBuf>,
+    pub(crate) script: Option<PathBuf>,
 }
 
 /// Arguments of `demo`.
 #[derive(Clone, Debug, Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Folder for the recording; created if missing.
     #[arg(long, value_name = "DIR", default_value = "callspan-demo")]
-    pub out: PathBuf,
+    pub(crate) out: PathBuf,
 }
 
 /// Runs the command given by the arguments of this process.
@@ -156,7 +156,7 @@ fn forbid_core_dumps() {
 }
 
 /// Runs the command given by these arguments. The first argument is the name of the program.
-pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub(crate) fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         // Help and version arrive here too, as results with exit status 0.
@@ -183,7 +183,7 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 ///
 /// # Errors
 /// With every mistake in the file. `ConfigPurpose::ReplayAndDeliver` requires a file, because the login has no default.
-pub fn load_config(file: Option<&std::path::Path>, purpose: ConfigPurpose) -> anyhow::Result<Config> {
+pub(crate) fn load_config(file: Option<&std::path::Path>, purpose: ConfigPurpose) -> anyhow::Result<Config> {
     let loaded = match (file, purpose) {
         (Some(file), _) => Config::load(file, purpose)?,
         (None, ConfigPurpose::ReplayAndDeliver) => Config::default_for_delivery()?,
@@ -209,17 +209,17 @@ fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
 }
 
 /// Returns the exit status of an error: 2 for a wrong configuration, 1 for everything else.
-pub fn exit_of(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn exit_of(error: &anyhow::Error) -> ExitCode {
     let code = if error.chain().any(|cause| cause.is::<ConfigError>()) { EXIT_USAGE } else { EXIT_FAILED };
     ExitCode::from(code)
 }
 
 /// Exit status if the work failed or calls still have to be delivered.
-pub const EXIT_FAILED: u8 = 1;
+pub(crate) const EXIT_FAILED: u8 = 1;
 /// Exit status if the command line or the configuration is wrong.
-pub const EXIT_USAGE: u8 = 2;
+pub(crate) const EXIT_USAGE: u8 = 2;
 /// Output folder of `replay` unless `--out` is given.
-pub const DEFAULT_OUT: &str = "callspan-out";
+pub(crate) const DEFAULT_OUT: &str = "callspan-out";
 
 const HELP: &str = "\
 Examples:

@@ -273,7 +273,7 @@ fn begin(record: &CallRecord) -> Option<crate::time::Timestamp> {
 ///
 /// # Errors
 /// As [`replay`]; also when the configuration is wrong.
-pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let purpose = if args.deliver { ConfigPurpose::ReplayAndDeliver } else { ConfigPurpose::Replay };
     let config = super::load_config(args.config.as_deref(), purpose)?;
     let request = ReplayRequest { files: args.files, config, out: args.out, deliver: args.deliver };

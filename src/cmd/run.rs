@@ -33,7 +33,7 @@ use crate::time::Timestamp;
 ///
 /// # Errors
 /// When the configuration is wrong, an interface cannot be opened, or the spool or the journal cannot be written.
-pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), ConfigPurpose::Run)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict};
 
 /// Formats the table and its line of totals. `width` is the width of the terminal in characters; `None`: nothing is cut.
-pub fn table(records: &[CallRecord], width: Option<usize>) -> String {
+pub(crate) fn table(records: &[CallRecord], width: Option<usize>) -> String {
     let mut text = String::new();
     if !records.is_empty() {
         let rows: Vec<[String; COLUMNS]> =
@@ -24,14 +24,14 @@ pub fn table(records: &[CallRecord], width: Option<usize>) -> String {
 
 /// Counts of calls by verdict, e.g. `214 calls: 198 both sides, 3 one side, 11 not answered, 2 encrypted`.
 #[derive(Clone, Debug, Default)]
-pub struct VerdictTotals {
+pub(crate) struct VerdictTotals {
     calls: usize,
     groups: [usize; GROUPS.len()],
 }
 
 impl VerdictTotals {
     /// Counts one call.
-    pub fn add(&mut self, record: &CallRecord) {
+    pub(crate) fn add(&mut self, record: &CallRecord) {
         self.calls += 1;
         let group = GROUPS.iter().position(|(_, verdicts)| match record.verdict {
             None => verdicts.is_empty(),
@@ -56,7 +56,7 @@ impl std::fmt::Display for VerdictTotals {
 }
 
 /// Returns the line of totals for these records.
-pub fn totals(records: &[CallRecord]) -> String {
+pub(crate) fn totals(records: &[CallRecord]) -> String {
     let mut totals = VerdictTotals::default();
     records.iter().for_each(|record| totals.add(record));
     totals.to_string()
@@ -76,12 +76,12 @@ const GROUPS: [(&str, &[CallVerdict]); 9] = [
 ];
 
 /// Returns the width of the terminal in characters; `None` if standard output is a pipe or a file.
-pub fn terminal_width() -> Option<usize> {
+pub(crate) fn terminal_width() -> Option<usize> {
     terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0))
 }
 
 /// Formats a duration in seconds, e.g. `0:12` or `1:02:03`.
-pub fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     // Durations of calls are far below 2^53 seconds and never negative.
     let whole = seconds.max(0.0).round() as u64;
     let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);

@@ -73,7 +73,8 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    #[cfg(test)]
+    const ALL: [Self; 18] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::DiskReadOnly,
@@ -95,7 +96,7 @@ impl AlarmKind {
     ];
 
     /// Returns the name for scripts: `kind` in the JSON line, `alarm` in the log.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::DiskLow => "disk_low",
             Self::DiskFull => "disk_full",
@@ -132,19 +133,19 @@ impl Serialize for AlarmKind {
 
 /// An alarm in the form that the command gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Alarm {
+pub(crate) struct Alarm {
     /// Wall clock when the alarm was raised.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Kind of the alarm.
-    pub kind: AlarmKind,
+    pub(crate) kind: AlarmKind,
     /// Description for the administrator.
-    pub detail: String,
+    pub(crate) detail: String,
     /// Id of the call concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub call: Option<String>,
+    pub(crate) call: Option<String>,
     /// Number of alarms of this kind that were skipped since the command last ran for the kind.
     #[serde(skip_serializing_if = "is_zero")]
-    pub held_back: u64,
+    pub(crate) held_back: u64,
 }
 
 /// Raises alarms. Clones share the command and its pauses.
@@ -196,12 +197,12 @@ impl Alerts {
     }
 
     /// Returns true if a command gets the alarms.
-    pub const fn has_command(&self) -> bool {
+    pub(crate) const fn has_command(&self) -> bool {
         self.to_command.is_some()
     }
 
     /// Raises an alarm without a log line, for an error that is logged or printed elsewhere.
-    pub fn raise_unlogged(&self, kind: AlarmKind, detail: &str) {
+    pub(crate) fn raise_unlogged(&self, kind: AlarmKind, detail: &str) {
         self.send_to_command(kind, detail, None);
     }
 
@@ -391,11 +392,11 @@ const fn is_zero(n: &u64) -> bool {
 }
 
 /// Shortest time between two runs of the command for the same kind.
-pub const PAUSE: Duration = Duration::from_secs(300);
+pub(crate) const PAUSE: Duration = Duration::from_secs(300);
 /// Longest run of the command; then it is killed.
-pub const MAX_RUN: Duration = Duration::from_secs(30);
+pub(crate) const MAX_RUN: Duration = Duration::from_secs(30);
 /// Longest wait for the command at the end of the program.
-pub const LAST_RUNS: Duration = Duration::from_secs(10);
+pub(crate) const LAST_RUNS: Duration = Duration::from_secs(10);
 /// Alarms that can wait for the command; further alarms are only logged.
 const QUEUE: usize = 256;
 /// How often a running command is checked for its end.

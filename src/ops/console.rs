@@ -29,49 +29,49 @@ use crate::ops::thread::StoppableThread;
 
 /// Counters of the service, as `GET /api/status` returns them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ServiceStatus {
+pub(crate) struct ServiceStatus {
     /// Captured frames.
-    pub frames: u64,
+    pub(crate) frames: u64,
     /// Frames dropped by the kernel because its ring was full.
-    pub dropped_by_kernel: u64,
+    pub(crate) dropped_by_kernel: u64,
     /// Frames dropped by the network interface.
-    pub dropped_by_interface: u64,
+    pub(crate) dropped_by_interface: u64,
     /// RTP packets that belong to known calls.
-    pub rtp_packets: u64,
+    pub(crate) rtp_packets: u64,
     /// Live calls.
-    pub calls_live: usize,
+    pub(crate) calls_live: usize,
     /// Live legs.
-    pub legs_live: usize,
+    pub(crate) legs_live: usize,
     /// Calls ended since the start.
-    pub calls_ended: u64,
+    pub(crate) calls_ended: u64,
     /// Dropped calls and packets since the start.
     #[serde(rename = "left_aside")]
-    pub drops: DropCounters,
+    pub(crate) drops: DropCounters,
     /// Calls that still have to be delivered to Pyrus; absent if the journal cannot be read at the moment.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub owed: Option<usize>,
+    pub(crate) owed: Option<usize>,
 }
 
 /// A pause or resume request that waits for the capture thread.
 #[derive(Debug)]
-pub struct PauseRequest {
+pub(crate) struct PauseRequest {
     /// Id of the call.
-    pub id: String,
+    pub(crate) id: String,
     /// Pause or resume.
-    pub order: PauseAction,
+    pub(crate) order: PauseAction,
     reply: oneshot::Sender<Option<bool>>,
 }
 
 impl PauseRequest {
     /// Sends the reply: whether the call is paused now, or `None` if no live call has this id.
-    pub fn answer(self, paused: Option<bool>) {
+    pub(crate) fn answer(self, paused: Option<bool>) {
         let _ = self.reply.send(paused); // the client may have closed its connection
     }
 }
 
 /// Why the API could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum ConsoleError {
+pub(crate) enum ConsoleError {
     /// The address is reachable from the network.
     #[error("console.listen = {0} is reachable from the network: use 127.0.0.1 or [::1]")]
     NotLoopback(SocketAddr),
@@ -83,7 +83,7 @@ pub enum ConsoleError {
 }
 
 /// The running API. It stops when it is dropped.
-pub struct ConsoleServer {
+pub(crate) struct ConsoleServer {
     addr: SocketAddr,
     requests: Receiver<PauseRequest>,
     status: Arc<Mutex<ServiceStatus>>,
@@ -102,7 +102,7 @@ impl ConsoleServer {
     ///
     /// # Errors
     /// [`ConsoleError`].
-    pub fn start(listen: SocketAddr, journal: journal::config::Config) -> Result<Self, ConsoleError> {
+    pub(crate) fn start(listen: SocketAddr, journal: journal::config::Config) -> Result<Self, ConsoleError> {
         if !listen.ip().is_loopback() {
             return Err(ConsoleError::NotLoopback(listen));
         }
@@ -132,17 +132,17 @@ impl ConsoleServer {
     }
 
     /// Returns the next request, if there is one. Never waits.
-    pub fn poll_request(&self) -> Option<PauseRequest> {
+    pub(crate) fn poll_request(&self) -> Option<PauseRequest> {
         self.requests.try_recv().ok()
     }
 
     /// Sets the counters that `GET /api/status` returns.
-    pub fn publish(&self, status: ServiceStatus) {
+    pub(crate) fn publish(&self, status: ServiceStatus) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
     /// Returns the address and port of the API.
-    pub const fn addr(&self) -> SocketAddr {
+    pub(crate) const fn addr(&self) -> SocketAddr {
         self.addr
     }
 }

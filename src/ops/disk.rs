@@ -20,13 +20,13 @@ pub enum DiskLevel {
 
 /// Size and free space of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskSpace {
+pub(crate) struct DiskSpace {
     /// Bytes that this process may still write.
-    pub free: u64,
+    pub(crate) free: u64,
     /// Size in bytes.
-    pub total: u64,
+    pub(crate) total: u64,
     /// True: mounted read-only.
-    pub is_read_only: bool,
+    pub(crate) is_read_only: bool,
 }
 
 /// A folder whose level has changed.
@@ -77,7 +77,7 @@ impl DiskWatch {
 ///
 /// # Errors
 /// When the operating system cannot read the file system.
-pub fn disk_space(path: &Path) -> std::io::Result<DiskSpace> {
+pub(crate) fn disk_space(path: &Path) -> std::io::Result<DiskSpace> {
     let existing = path.ancestors().find(|p| p.exists()).unwrap_or_else(|| Path::new("/"));
     let stat = statvfs(existing)?;
     let block = stat.f_frsize.max(1);
@@ -89,7 +89,7 @@ pub fn disk_space(path: &Path) -> std::io::Result<DiskSpace> {
 }
 
 /// Returns the level for this space.
-pub fn level_of(space: DiskSpace) -> DiskLevel {
+pub(crate) fn level_of(space: DiskSpace) -> DiskLevel {
     let percent = |part: u64| u128::from(space.total) * u128::from(part) / 100;
     let free = u128::from(space.free);
     if space.is_read_only {
@@ -124,12 +124,12 @@ fn sentence(section: &str, path: &Path, space: DiskSpace) -> String {
 }
 
 /// Free share of the file system below which the level is low.
-pub const LOW_PERCENT: u64 = 10;
+pub(crate) const LOW_PERCENT: u64 = 10;
 /// Free bytes below which the level is low, even on a small disk. One hundred simultaneous calls fill this space in a few
 /// minutes.
-pub const LOW_BYTES: u64 = 1 << 30;
+pub(crate) const LOW_BYTES: u64 = 1 << 30;
 /// Free share of the file system below which the level is critical.
-pub const CRITICAL_PERCENT: u64 = 2;
+pub(crate) const CRITICAL_PERCENT: u64 = 2;
 
 #[cfg(test)]
 mod tests {

@@ -38,7 +38,7 @@ pub struct DropCounters {
 
 /// Why calls or packets were dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DropReason {
+pub(crate) enum DropReason {
     /// A table was full.
     Full,
     /// The packet could not be read.
@@ -47,7 +47,7 @@ pub enum DropReason {
 
 /// Finds the counters that grew since they were last reported.
 #[derive(Clone, Debug, Default)]
-pub struct DropAlarms {
+pub(crate) struct DropAlarms {
     /// For each line: capture time of the last report, and the count then.
     reported: [Option<(Timestamp, u64)>; LINES],
 }
@@ -79,12 +79,12 @@ impl DropCounters {
     }
 
     /// Returns true if nothing was dropped.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
     /// Returns the number of drops because a table was full.
-    pub const fn table_full(&self) -> u64 {
+    pub(crate) const fn table_full(&self) -> u64 {
         self.calls_refused
             + self.calls_evicted
             + self.rtp_refused
@@ -94,7 +94,7 @@ impl DropCounters {
     }
 
     /// Returns one clause for each count above zero, for people.
-    pub fn clauses(&self) -> Vec<String> {
+    pub(crate) fn clauses(&self) -> Vec<String> {
         self.lines().into_iter().filter(|line| line.1 > 0).map(|(_, total, text)| clause(total, text)).collect()
     }
 
@@ -134,7 +134,7 @@ impl std::fmt::Display for DropCounters {
 
 impl DropAlarms {
     /// Returns a text for each counter that grew and was not reported within the last [`PAUSE`].
-    pub fn take_new(&mut self, now: Timestamp, totals: &DropCounters) -> Vec<(DropReason, String)> {
+    pub(crate) fn take_new(&mut self, now: Timestamp, totals: &DropCounters) -> Vec<(DropReason, String)> {
         let mut grown = Vec::new();
         for (reported, (reason, total, text)) in self.reported.iter_mut().zip(totals.lines()) {
             let is_due = reported.is_none_or(|(at, before)| total > before && now.since(at) >= PAUSE);
@@ -156,7 +156,7 @@ fn clause(total: u64, [noun, event]: [&str; 2]) -> String {
 /// Number of counters in [`DropCounters::lines`].
 const LINES: usize = 10;
 /// Shortest time between two reports of the same counter. A flood lasts for hours; `/api/status` always has the counts.
-pub const PAUSE: Duration = Duration::from_secs(3_600);
+pub(crate) const PAUSE: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]
 mod tests {

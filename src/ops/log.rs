@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     #[default]
     Text,
@@ -22,7 +22,7 @@ pub enum LogFormat {
 ///
 /// # Errors
 /// When the filter is invalid, or logging was started before.
-pub fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<()> {
+pub(crate) fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<()> {
     let wanted = filter.unwrap_or(DEFAULT_FILTER);
     let parsed = EnvFilter::try_new(wanted)
         .map_err(|e| anyhow::anyhow!("\"{wanted}\" is not a log level: {e}; use error, warn, info, debug or trace"))?;

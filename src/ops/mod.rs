@@ -2,10 +2,10 @@
 
 pub mod alerts;
 pub mod config;
-pub mod console;
+pub(crate) mod console;
 pub mod disk;
-pub mod doctor;
+pub(crate) mod doctor;
 pub mod drops;
 pub mod log;
-pub mod output;
-pub mod thread;
+pub(crate) mod output;
+pub(crate) mod thread;

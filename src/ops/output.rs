@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 ///
 /// # Errors
 /// When standard output fails in another way, for example on a full disk.
-pub fn result(text: &str) -> anyhow::Result<()> {
+pub(crate) fn result(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -17,18 +17,18 @@ pub fn result(text: &str) -> anyhow::Result<()> {
 }
 
 /// Writes a message to standard error.
-pub fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     // A failure to write to standard error cannot be reported anywhere.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Writes an error and its causes to standard error.
-pub fn complain(error: &anyhow::Error) {
+pub(crate) fn complain(error: &anyhow::Error) {
     note(&format!("callspan: {}", chain(error)));
 }
 
 /// Returns the error and its causes as one text. A cause that an error already repeats is left out.
-pub fn chain(error: &anyhow::Error) -> String {
+pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let part = cause.to_string();

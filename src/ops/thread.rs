@@ -8,18 +8,18 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 /// A running thread, and the sender that stops the thread when it is dropped.
 #[derive(Debug)]
-pub struct StoppableThread<S = Sender<()>> {
+pub(crate) struct StoppableThread<S = Sender<()>> {
     stop: S,
     thread: JoinHandle<()>,
 }
 
 /// The receiving half inside the thread.
 #[derive(Debug)]
-pub struct StopSignal(Receiver<()>);
+pub(crate) struct StopSignal(Receiver<()>);
 
 impl StopSignal {
     /// Waits for `pause`. Returns true as soon as the thread must stop.
-    pub fn is_stopped_within(&self, pause: Duration) -> bool {
+    pub(crate) fn is_stopped_within(&self, pause: Duration) -> bool {
         self.0.recv_timeout(pause) != Err(RecvTimeoutError::Timeout)
     }
 }
@@ -29,7 +29,7 @@ impl StoppableThread {
     ///
     /// # Errors
     /// When the system starts no further thread.
-    pub fn start(name: &str, work: impl FnOnce(&StopSignal) + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn start(name: &str, work: impl FnOnce(&StopSignal) + Send + 'static) -> io::Result<Self> {
         let (stop, stopped) = crossbeam_channel::bounded(0);
         Self::start_with(name, stop, move || work(&StopSignal(stopped)))
     }
@@ -40,18 +40,18 @@ impl<S> StoppableThread<S> {
     ///
     /// # Errors
     /// When the system starts no further thread.
-    pub fn start_with(name: &str, stop: S, work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn start_with(name: &str, stop: S, work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work)?;
         Ok(Self { stop, thread })
     }
 
     /// Returns true if the thread has ended although nobody stopped it.
-    pub fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
     /// Stops the thread and waits for its end.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         drop(self.stop);
         let _ = self.thread.join(); // a panic in the thread was reported when it happened
     }

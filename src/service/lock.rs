@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 /// Keeps a folder locked until it is dropped.
 #[derive(Debug)]
-pub struct FolderLock {
+pub(crate) struct FolderLock {
     _file: File,
 }
 
 /// Why a folder could not be locked.
 #[derive(Debug, thiserror::Error)]
-pub enum LockError {
+pub(crate) enum LockError {
     /// Another process holds the lock.
     #[error(
         "the folder {folder} is in use by another callspan{holder}: stop it, or give each its own [spool] dir and [state] dir"
@@ -43,7 +43,7 @@ pub enum LockError {
 ///
 /// # Errors
 /// When another process holds the lock, or the lock file cannot be created.
-pub fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
+pub(crate) fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
     let path = folder.join(FILE_NAME);
     let failed = |source| LockError::Io { path: path.clone(), source, user: rustix::process::geteuid().as_raw() };
     make_private(folder).map_err(failed)?;

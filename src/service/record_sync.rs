@@ -15,7 +15,7 @@ use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::recording::Recorder;
 
 /// Translates the engine's ruling on a call for delivery.
-pub const fn consent(registration: RegistrationPolicy) -> DeliveryConsent {
+pub(crate) const fn consent(registration: RegistrationPolicy) -> DeliveryConsent {
     match registration {
         RegistrationPolicy::Allowed => DeliveryConsent::ByConfig,
         RegistrationPolicy::Forbidden => DeliveryConsent::Forbidden,
@@ -29,7 +29,7 @@ pub const fn consent(registration: RegistrationPolicy) -> DeliveryConsent {
 ///
 /// # Errors
 /// When the journal cannot be read.
-pub fn mark(
+pub(crate) fn mark(
     record: &mut CallRecord,
     registration: RegistrationPolicy,
     policy: Option<&DeliveryPolicy>,
@@ -52,7 +52,7 @@ pub fn mark(
 /// # Errors
 /// When the journal or a record cannot be written. The other records of the batch are written all the same, and the
 /// next round tries again.
-pub fn refresh(journal: &Journal, recorder: &Recorder, after: &mut String) -> anyhow::Result<usize> {
+pub(crate) fn refresh(journal: &Journal, recorder: &Recorder, after: &mut String) -> anyhow::Result<usize> {
     let stale = journal.stale_records(after, BATCH)?;
     *after = stale.last().map(|last| last.id.clone()).unwrap_or_default();
     let mut failure = None;

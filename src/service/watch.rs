@@ -16,7 +16,11 @@ use crate::pyrus::StatusClient;
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn start(config: &Config, alerts: Alerts, delivery: Option<StatusClient>) -> anyhow::Result<StoppableThread> {
+pub(crate) fn start(
+    config: &Config,
+    alerts: Alerts,
+    delivery: Option<StatusClient>,
+) -> anyhow::Result<StoppableThread> {
     let disks = disks(config);
     StoppableThread::start("watch", move |stop| run(disks, &alerts, delivery.as_ref(), stop))
         .context("cannot start the watch thread")

@@ -340,7 +340,7 @@ fn a_journal_damaged_in_service_is_rebuilt_by_the_next_start() {
     assert_eq!(code, Some(1), "so that it is started again");
     drop(beside);
     let alarms = std::fs::read_to_string(place.dir.path().join("alarms")).expect("an admin was told");
-    assert!(alarms.contains("journal_damaged") && alarms.contains("found damaged"), "{alarms}");
+    assert!(alarms.contains("journal_damaged") && alarms.contains("the journal is damaged"), "{alarms}");
     // As systemd does.
     let _again = place.start();
     let alarms = std::fs::read_to_string(place.dir.path().join("alarms")).expect("there");

@@ -22,24 +22,24 @@ mod verify;
 /// Arguments of `calls`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = HELP)]
-pub struct CallsArgs {
+pub(crate) struct CallsArgs {
     /// Configuration file with the folders of journal, spool and recordings.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml", global = true)]
-    pub config: PathBuf,
+    pub(crate) config: PathBuf,
     /// Folder of the journal, instead of a configuration file. The output folder of `replay --deliver` works too.
     #[arg(long, value_name = "DIR", global = true)]
-    pub state: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
     /// Print one JSON object per line instead of text.
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// The command to run.
     #[command(subcommand)]
-    pub command: CallsCommand,
+    pub(crate) command: CallsCommand,
 }
 
 /// The commands of `calls`.
 #[derive(Clone, Debug, Subcommand)]
-pub enum CallsCommand {
+pub(crate) enum CallsCommand {
     /// List calls, then what a person must do.
     List(ListFilters),
     /// Show everything known about a call.
@@ -58,80 +58,80 @@ pub enum CallsCommand {
 
 /// Conditions of `calls list`; all given conditions must match.
 #[derive(Clone, Debug, Default, Args)]
-pub struct ListFilters {
+pub(crate) struct ListFilters {
     /// Calls that began at or after this time (UTC): 2026-11-23, 2026-11-23T14:05 or RFC 3339.
     #[arg(long, value_name = "TIME", visible_alias = "since", value_parser = moment)]
-    pub from: Option<Timestamp>,
+    pub(crate) from: Option<Timestamp>,
     /// Calls that began before this time.
     #[arg(long, value_name = "TIME", visible_alias = "until", value_parser = moment)]
-    pub to: Option<Timestamp>,
+    pub(crate) to: Option<Timestamp>,
     /// Calls with these digits in either number.
     #[arg(long, value_name = "DIGITS")]
-    pub number: Option<String>,
+    pub(crate) number: Option<String>,
     /// Calls of this extension.
     #[arg(long, value_name = "NUMBER")]
-    pub extension: Option<String>,
+    pub(crate) extension: Option<String>,
     /// Calls with this verdict: both_sides, caller_only, callee_only, excluded, not_answered, encrypted, unknown_codec, no_media, failed.
     #[arg(long, value_name = "WORD", value_parser = word::<CallVerdict>)]
-    pub verdict: Option<CallVerdict>,
+    pub(crate) verdict: Option<CallVerdict>,
     /// Calls in this delivery state: none, owed, done, parked, dead.
     #[arg(long, value_name = "WORD", value_parser = word::<DeliveryState>)]
-    pub delivery: Option<DeliveryState>,
+    pub(crate) delivery: Option<DeliveryState>,
     /// Only the newest N calls.
     #[arg(long, value_name = "N")]
-    pub limit: Option<u32>,
+    pub(crate) limit: Option<u32>,
 }
 
 /// The id of a call.
 #[derive(Clone, Debug, Args)]
-pub struct CallIdArg {
+pub(crate) struct CallIdArg {
     /// Id of the call, as `calls list` shows it.
     #[arg(value_name = "ID")]
-    pub id: String,
+    pub(crate) id: String,
 }
 
 /// The ids of calls.
 #[derive(Clone, Debug, Args)]
-pub struct CallIdArgs {
+pub(crate) struct CallIdArgs {
     /// Ids of the calls, as `calls list` shows them.
     #[arg(value_name = "ID", required = true)]
-    pub ids: Vec<String>,
+    pub(crate) ids: Vec<String>,
 }
 
 /// Arguments of `calls retry`.
 #[derive(Clone, Debug, Args)]
-pub struct RetryArgs {
+pub(crate) struct RetryArgs {
     /// Ids of the calls, as `calls list` shows them.
     #[arg(value_name = "ID", required_unless_present = "all")]
-    pub ids: Vec<String>,
+    pub(crate) ids: Vec<String>,
     /// All calls that are parked or dead.
     #[arg(long, conflicts_with = "ids")]
-    pub all: bool,
+    pub(crate) all: bool,
 }
 
 /// Arguments of `calls verify`.
 #[derive(Clone, Debug, Args)]
-pub struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     /// Ids of the calls to check [default: all calls].
     #[arg(value_name = "ID")]
-    pub ids: Vec<String>,
+    pub(crate) ids: Vec<String>,
     /// File with secret keys of age, to check the audio of encrypted recordings too. No decrypted data is written.
     #[arg(long, value_name = "FILE")]
-    pub identity: Option<PathBuf>,
+    pub(crate) identity: Option<PathBuf>,
     /// With --json, print a waveform for each intact file: the lowest and highest sample of N equal pieces, left and right.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_PEAKS))]
-    pub peaks: Option<u32>,
+    pub(crate) peaks: Option<u32>,
 }
 
 /// Arguments of `calls hold`.
 #[derive(Clone, Debug, Args)]
-pub struct HoldArgs {
+pub(crate) struct HoldArgs {
     /// Id of the call, as `calls list` shows it.
     #[arg(value_name = "ID")]
-    pub id: String,
+    pub(crate) id: String,
     /// Reason of the hold, shown by `calls show`.
     #[arg(long, value_name = "TEXT")]
-    pub why: Option<String>,
+    pub(crate) why: Option<String>,
 }
 
 /// The folders of journal, spool and recordings.
@@ -145,7 +145,7 @@ struct JournalLocation {
 ///
 /// # Errors
 /// When there is no journal, a call is unknown, or a request cannot be fulfilled.
-pub fn run(args: &CallsArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &CallsArgs) -> anyhow::Result<ExitCode> {
     let place = JournalLocation::find(args)?;
     match &args.command {
         CallsCommand::List(filters) => list(&place, filters, args.json),

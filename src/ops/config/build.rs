@@ -12,7 +12,7 @@ use crate::pyrus::config::{DurationUnit, RegisterAt, UploadVia};
 use crate::recording::config::{RecordingFormat, UndeliveredPolicy};
 
 /// Builds a configuration. Missing keys and contradictions are appended to `findings`.
-pub fn build(
+pub(crate) fn build(
     raw: &RawConfig,
     purpose: ConfigPurpose,
     surroundings: &SecretSources,

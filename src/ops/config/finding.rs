@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConfigSeverity {
+pub(crate) enum ConfigSeverity {
     /// The configuration cannot be used.
     Mistake,
     /// The configuration can be used, but a person should check it.
@@ -14,30 +14,30 @@ pub enum ConfigSeverity {
 
 /// One problem in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigFinding {
+pub(crate) struct ConfigFinding {
     /// Mistake or warning.
-    pub severity: ConfigSeverity,
+    pub(crate) severity: ConfigSeverity,
     /// Line in the file, from 1; `None` if something is missing.
-    pub line: Option<usize>,
+    pub(crate) line: Option<usize>,
     /// The problem. Never holds the value of a secret.
-    pub what: String,
+    pub(crate) what: String,
     /// How to solve the problem; may be empty.
-    pub remedy: String,
+    pub(crate) remedy: String,
 }
 
 impl ConfigFinding {
     /// Creates a mistake at a line.
-    pub fn mistake(line: impl Into<Option<usize>>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn mistake(line: impl Into<Option<usize>>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { severity: ConfigSeverity::Mistake, line: line.into(), what: what.into(), remedy: remedy.into() }
     }
 
     /// Creates a warning at a line.
-    pub fn warning(line: impl Into<Option<usize>>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn warning(line: impl Into<Option<usize>>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { severity: ConfigSeverity::Warning, line: line.into(), what: what.into(), remedy: remedy.into() }
     }
 
     /// Returns true if the configuration cannot be used because of this finding.
-    pub fn is_mistake(&self) -> bool {
+    pub(crate) fn is_mistake(&self) -> bool {
         self.severity == ConfigSeverity::Mistake
     }
 }
@@ -60,7 +60,7 @@ impl fmt::Display for ConfigFinding {
 
 /// Why a configuration could not be loaded.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read the configuration {}: {}", path.display(), io_reason(reason))]
     Unreadable {
@@ -80,7 +80,7 @@ pub enum ConfigError {
 }
 
 /// Explains an IO error, with a remedy where one is known.
-pub fn io_reason(error: &std::io::Error) -> String {
+pub(crate) fn io_reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => String::from("the file does not exist; check the path"),
         std::io::ErrorKind::PermissionDenied => {

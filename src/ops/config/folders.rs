@@ -9,7 +9,7 @@ use super::finding::ConfigFinding;
 use super::raw::RawConfig;
 
 /// Tries to write to each folder, and appends a warning for each failure.
-pub fn try_all(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
+pub(crate) fn try_all(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
     let folders = [("spool", &config.spool.dir), ("state", &config.journal.dir), ("recording", &config.recording.dir)];
     for (section, dir) in folders {
         let line = raw.get(section, "dir").map(|g| g.line);

@@ -5,7 +5,7 @@
 
 /// Kind of value that a key accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyKind {
+pub(crate) enum KeyKind {
     /// Any text.
     Text,
     /// A secret: any text, never printed.
@@ -54,30 +54,30 @@ pub enum KeyKind {
 
 /// One configuration key.
 #[derive(Clone, Copy, Debug)]
-pub struct ConfigKey {
+pub(crate) struct ConfigKey {
     /// Name of the section; `rules` for an entry of the `[[rules]]` list.
-    pub section: &'static str,
+    pub(crate) section: &'static str,
     /// Name of the key in its section.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Kind of value that the key accepts.
-    pub kind: KeyKind,
+    pub(crate) kind: KeyKind,
     /// Default as TOML; empty if the key has no default.
-    pub default: &'static str,
+    pub(crate) default: &'static str,
     /// Unit in words; empty if the key has no unit.
-    pub unit: &'static str,
+    pub(crate) unit: &'static str,
     /// Description for the reference.
-    pub about: &'static str,
+    pub(crate) about: &'static str,
 }
 
 impl ConfigKey {
     /// Returns `section.name`.
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("{}.{}", self.section, self.name)
     }
 }
 
 /// Every section and its description, in the order of the reference.
-pub const SECTIONS: &[(&str, &str)] = &[
+pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("capture", "Source of live packets. `callspan replay` ignores this section."),
     ("calls", "End of a call, and what its record keeps."),
     (
@@ -100,7 +100,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
 
 /// Every key, in the order of the reference. One line for each key, so that the list reads as a table.
 #[rustfmt::skip]
-pub const KEYS: &[ConfigKey] = &[
+pub(crate) const KEYS: &[ConfigKey] = &[
     key("capture", "interface", KeyKind::Names, "", "", "Network interface at the mirror port, or a list of interfaces. Required by `callspan run`."),
     key("capture", "buffer_mib", KeyKind::Number(1, 2048), "64", "MiB", "Size of the kernel's packet ring for each interface. It holds the packets while callspan is busy."),
     key("capture", "sip_ports", KeyKind::Numbers(1, 65_535), "[5060]", "", "UDP ports on which every datagram is parsed as SIP, even with bytes before its first line. On other ports SIP is recognised by its first line."),
@@ -175,7 +175,7 @@ pub const KEYS: &[ConfigKey] = &[
 ];
 
 /// Explanation of number sources, which stands once in the reference.
-pub const ABOUT_SOURCES: &str =
+pub(crate) const ABOUT_SOURCES: &str =
     "Sources, in order of preference: \"header:NAME\", \"from\", \"to\" or \"request_uri\".";
 
 const fn key(

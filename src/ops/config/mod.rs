@@ -11,16 +11,16 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-pub mod build;
-pub mod finding;
-pub mod folders;
-pub mod keys;
-pub mod raw;
-pub mod reference;
-pub mod secret;
-pub mod value;
+pub(crate) mod build;
+pub(crate) mod finding;
+pub(crate) mod folders;
+pub(crate) mod keys;
+pub(crate) mod raw;
+pub(crate) mod reference;
+pub(crate) mod secret;
+pub(crate) mod value;
 
-pub use finding::{ConfigError, ConfigFinding, ConfigSeverity};
+pub(crate) use finding::{ConfigError, ConfigFinding};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +52,7 @@ pub struct ConsoleConfig {
 
 /// The command that loads the configuration. It decides which keys are required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConfigPurpose {
+pub(crate) enum ConfigPurpose {
     /// `replay`: nothing is required, and nothing is delivered.
     Replay,
     /// `replay --deliver`: login, key and account are required, whatever `pyrus.enabled` says.
@@ -68,16 +68,16 @@ pub enum ConfigPurpose {
 
 /// Sources of secrets besides the configuration file.
 #[derive(Clone, Debug, Default)]
-pub struct SecretSources {
+pub(crate) struct SecretSources {
     /// Value of the environment variable `CALLSPAN_PYRUS_SECURITY_KEY`.
-    pub key_from_environment: Option<SecretString>,
+    pub(crate) key_from_environment: Option<SecretString>,
     /// Folder of systemd credentials, from `CREDENTIALS_DIRECTORY`.
-    pub credentials_dir: Option<PathBuf>,
+    pub(crate) credentials_dir: Option<PathBuf>,
 }
 
 impl SecretSources {
     /// Returns the sources that this process has.
-    pub fn of_process() -> Self {
+    pub(crate) fn of_process() -> Self {
         Self {
             key_from_environment: std::env::var(secret::ENVIRONMENT_KEY).ok().map(SecretString::from),
             credentials_dir: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
@@ -87,11 +87,11 @@ impl SecretSources {
 
 /// A usable configuration, and warnings about it.
 #[derive(Clone, Debug)]
-pub struct LoadedConfig {
+pub(crate) struct LoadedConfig {
     /// The configuration.
-    pub config: Config,
+    pub(crate) config: Config,
     /// Findings that are warnings, in the order of the lines.
-    pub warnings: Vec<ConfigFinding>,
+    pub(crate) warnings: Vec<ConfigFinding>,
 }
 
 impl Config {
@@ -99,7 +99,7 @@ impl Config {
     ///
     /// # Errors
     /// When the file cannot be read, or with every mistake in it.
-    pub fn load(path: &Path, purpose: ConfigPurpose) -> Result<LoadedConfig, ConfigError> {
+    pub(crate) fn load(path: &Path, purpose: ConfigPurpose) -> Result<LoadedConfig, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
         let mut loaded = Self::from_text(&text, &path.display().to_string(), purpose, &SecretSources::of_process())?;
@@ -111,7 +111,7 @@ impl Config {
     ///
     /// # Errors
     /// With every mistake in it.
-    pub fn from_text(
+    pub(crate) fn from_text(
         text: &str,
         origin: &str,
         purpose: ConfigPurpose,
@@ -127,7 +127,7 @@ impl Config {
     }
 
     /// Returns the configuration of `replay` without a file: the defaults.
-    pub fn default_for_replay() -> Self {
+    pub(crate) fn default_for_replay() -> Self {
         Self::default()
     }
 
@@ -136,7 +136,7 @@ impl Config {
     ///
     /// # Errors
     /// Always.
-    pub fn default_for_delivery() -> Result<LoadedConfig, ConfigError> {
+    pub(crate) fn default_for_delivery() -> Result<LoadedConfig, ConfigError> {
         Self::from_text(
             "",
             "the configuration (no -c FILE given)",

@@ -13,7 +13,7 @@ use super::value;
 
 /// A value of the kind that its key accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConfigValue {
+pub(crate) enum ConfigValue {
     /// A text of any kind.
     Text(String),
     /// A switch.
@@ -28,43 +28,43 @@ pub enum ConfigValue {
 
 /// A value and its line in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GivenValue {
+pub(crate) struct GivenValue {
     /// The value.
-    pub value: ConfigValue,
+    pub(crate) value: ConfigValue,
     /// Line in the file, from 1.
-    pub line: usize,
+    pub(crate) line: usize,
 }
 
 /// The values of one section or one rule, by key.
-pub type ConfigGroup = BTreeMap<&'static str, GivenValue>;
+pub(crate) type ConfigGroup = BTreeMap<&'static str, GivenValue>;
 
 /// The content of a configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RawConfig {
+pub(crate) struct RawConfig {
     /// Values by section.
-    pub sections: BTreeMap<&'static str, ConfigGroup>,
+    pub(crate) sections: BTreeMap<&'static str, ConfigGroup>,
     /// Line of the header of each section.
-    pub section_lines: BTreeMap<&'static str, usize>,
+    pub(crate) section_lines: BTreeMap<&'static str, usize>,
     /// Entries of `[[rules]]`, each with the line of its header.
-    pub rules: Vec<(usize, ConfigGroup)>,
+    pub(crate) rules: Vec<(usize, ConfigGroup)>,
     /// Entries of `[pyrus.mappings]`: field code, header name and line.
-    pub mappings: Vec<(String, String, usize)>,
+    pub(crate) mappings: Vec<(String, String, usize)>,
 }
 
 impl RawConfig {
     /// Returns the value of a key, if the file has it.
-    pub fn get(&self, section: &str, name: &str) -> Option<&GivenValue> {
+    pub(crate) fn get(&self, section: &str, name: &str) -> Option<&GivenValue> {
         self.sections.get(section)?.get(name)
     }
 
     /// Returns the line of a section's header, for findings about missing keys.
-    pub fn line_of(&self, section: &str) -> Option<usize> {
+    pub(crate) fn line_of(&self, section: &str) -> Option<usize> {
         self.section_lines.get(section).copied()
     }
 }
 
 /// Reads a text. Mistakes are appended to `findings`; everything else is returned.
-pub fn read(text: &str, findings: &mut Vec<ConfigFinding>) -> RawConfig {
+pub(crate) fn read(text: &str, findings: &mut Vec<ConfigFinding>) -> RawConfig {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = RawReader { text, findings, raw: RawConfig::default() };
     reader.top(table.get_ref());
@@ -233,7 +233,7 @@ fn home_of(name: &str) -> Option<&'static str> {
 }
 
 /// Returns the known name that is most similar to the given name, if it is similar enough to be a typing mistake.
-pub fn suggestion<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn suggestion<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     let given = given.to_lowercase();
     known
         .iter()

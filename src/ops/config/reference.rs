@@ -3,7 +3,7 @@
 use super::keys::{ABOUT_SOURCES, ConfigKey, KEYS, KeyKind, SECTIONS};
 
 /// Returns the text of `deploy/callspan.toml`. Defaults are commented out, so that a later version can improve them.
-pub fn example() -> String {
+pub(crate) fn example() -> String {
     let mut text = String::from(HEAD);
     for (section, about) in SECTIONS {
         text.push('\n');

@@ -11,12 +11,17 @@ use super::raw::{ConfigValue, RawConfig};
 use crate::pyrus::config::Config;
 
 /// Environment variable that may hold the key.
-pub const ENVIRONMENT_KEY: &str = "CALLSPAN_PYRUS_SECURITY_KEY";
+pub(crate) const ENVIRONMENT_KEY: &str = "CALLSPAN_PYRUS_SECURITY_KEY";
 /// Name of the systemd credential that may hold the key.
-pub const CREDENTIAL: &str = "pyrus_security_key";
+pub(crate) const CREDENTIAL: &str = "pyrus_security_key";
 
 /// Stores the key in `pyrus`. Sources in order: environment, `security_key_file`, `security_key`, systemd credential.
-pub fn find(raw: &RawConfig, pyrus: &mut Config, surroundings: &SecretSources, findings: &mut Vec<ConfigFinding>) {
+pub(crate) fn find(
+    raw: &RawConfig,
+    pyrus: &mut Config,
+    surroundings: &SecretSources,
+    findings: &mut Vec<ConfigFinding>,
+) {
     let inline = raw.get("pyrus", "security_key");
     let file = raw.get("pyrus", "security_key_file");
     if let (Some(inline), Some(_)) = (inline, file) {
@@ -44,7 +49,7 @@ pub fn find(raw: &RawConfig, pyrus: &mut Config, surroundings: &SecretSources, f
 }
 
 /// Returns a warning if the configuration file holds the key and every user can read the file.
-pub fn inline_key_warning(path: &Path, text: &str) -> Option<ConfigFinding> {
+pub(crate) fn inline_key_warning(path: &Path, text: &str) -> Option<ConfigFinding> {
     let at =
         text.lines().position(|l| l.trim_start().starts_with("security_key") && !l.contains("security_key_file"))?;
     let what = format!("every user of this machine can read the security key in {}", path.display());

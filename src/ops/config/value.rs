@@ -11,11 +11,11 @@ use crate::recording::encrypt::{AgeRecipient, RecipientError};
 
 /// Why a key does not accept a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValueProblem {
+pub(crate) struct ValueProblem {
     /// The problem.
-    pub what: String,
+    pub(crate) what: String,
     /// How to solve the problem.
-    pub remedy: String,
+    pub(crate) remedy: String,
 }
 
 impl ValueProblem {
@@ -25,7 +25,7 @@ impl ValueProblem {
 }
 
 /// Checks and converts the value of a key. The error never holds the text of a secret.
-pub fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, ValueProblem> {
+pub(crate) fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, ValueProblem> {
     match key.kind {
         KeyKind::Switch => value.as_bool().map(ConfigValue::Switch).ok_or_else(|| kind_of(key, value, "true or false")),
         KeyKind::Number(least, most) => number(key, value, least, most).map(ConfigValue::Number),
@@ -64,13 +64,13 @@ pub fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, Valu
 }
 
 /// Returns NAME of `header:NAME`.
-pub fn header_source(text: &str) -> Option<&str> {
+pub(crate) fn header_source(text: &str) -> Option<&str> {
     let name = text.strip_prefix("header:")?.trim();
     is_header_name(name).then_some(name)
 }
 
 /// Parses one entry of a list of number sources.
-pub fn number_source(text: &str) -> Option<NumberSource> {
+pub(crate) fn number_source(text: &str) -> Option<NumberSource> {
     match text {
         "from" => Some(NumberSource::From),
         "to" => Some(NumberSource::To),
@@ -80,7 +80,7 @@ pub fn number_source(text: &str) -> Option<NumberSource> {
 }
 
 /// Splits `NAME` or `NAME: PATTERN` into name and pattern. Without a pattern every value matches.
-pub fn split_header_match(text: &str) -> (String, String) {
+pub(crate) fn split_header_match(text: &str) -> (String, String) {
     match text.split_once(':') {
         Some((name, pattern)) if !pattern.trim().is_empty() => (name.trim().to_owned(), pattern.trim().to_owned()),
         Some((name, _)) => (name.trim().to_owned(), String::from("*")),

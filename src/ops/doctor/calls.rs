@@ -19,29 +19,29 @@ use crate::time::Timestamp;
 
 /// Counts calls and decisions about their streams. Keeps no packet, and streams only while their leg is live.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CallTally {
+pub(crate) struct CallTally {
     /// All calls, including calls that were live at the end.
-    pub all: u64,
+    pub(crate) all: u64,
     /// Answered calls that lasted long enough for audio.
-    pub talked: u64,
+    pub(crate) talked: u64,
     /// Answered calls with audio on both sides.
-    pub both_sides: u64,
+    pub(crate) both_sides: u64,
     /// Answered calls with audio on one side only.
-    pub one_side: u64,
+    pub(crate) one_side: u64,
     /// Answered calls without any RTP.
-    pub silent: u64,
+    pub(crate) silent: u64,
     /// SRTP streams with keys in the signalling.
-    pub with_keys: u64,
+    pub(crate) with_keys: u64,
     /// SRTP streams with keys agreed over DTLS.
-    pub dtls: u64,
+    pub(crate) dtls: u64,
     /// ZRTP streams.
-    pub zrtp: u64,
+    pub(crate) zrtp: u64,
     /// SRTP streams with keys that the mirror did not show.
-    pub no_keys: u64,
+    pub(crate) no_keys: u64,
     /// The streams of `no_keys` whose keys may still come, because the SDP answer has not been seen yet.
     pub(super) keyless: BTreeSet<(LegId, u32)>,
     /// Number of streams by encoding name, for encodings without a decoder.
-    pub unknown_codecs: BTreeMap<String, u64>,
+    pub(crate) unknown_codecs: BTreeMap<String, u64>,
     /// Streams of the live legs; the index of a stream is its number.
     pub(super) legs: HashMap<LegId, Vec<TalliedStream>>,
 }
@@ -59,7 +59,7 @@ pub(super) struct TalliedStream {
 
 impl CallTally {
     /// Counts an event of the engine.
-    pub fn handle_event(&mut self, event: &CallEvent) {
+    pub(crate) fn handle_event(&mut self, event: &CallEvent) {
         let CallEvent::Ended(ended) = event else { return };
         self.all += 1;
         if talked(ended) {

@@ -5,26 +5,26 @@ use std::process::Command;
 
 /// State of a network interface. `None` means that Linux did not report a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostInterface {
+pub(crate) struct HostInterface {
     /// Name of the interface.
-    pub name: String,
+    pub(crate) name: String,
     /// Largest IP packet, in bytes.
-    pub mtu: Option<u32>,
+    pub(crate) mtu: Option<u32>,
     /// True: the link is up.
-    pub has_carrier: Option<bool>,
+    pub(crate) has_carrier: Option<bool>,
     /// Active offload features that merge packets.
-    pub joining: Vec<OffloadFeature>,
+    pub(crate) joining: Vec<OffloadFeature>,
     /// Result of the `ethtool` query.
-    pub ethtool: EthtoolAnswer,
+    pub(crate) ethtool: EthtoolAnswer,
     /// Frames in the card's receive ring: current and largest size.
-    pub ring: Option<(u32, u32)>,
+    pub(crate) ring: Option<(u32, u32)>,
     /// Frames lost since the interface was set up.
-    pub losses: CardLosses,
+    pub(crate) losses: CardLosses,
 }
 
 /// Result of a query of `ethtool`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EthtoolAnswer {
+pub(crate) enum EthtoolAnswer {
     /// `ethtool` answered.
     Answered,
     /// `ethtool` is not installed.
@@ -36,25 +36,25 @@ pub enum EthtoolAnswer {
 
 /// An offload feature that merges several packets into one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OffloadFeature {
+pub(crate) struct OffloadFeature {
     /// Short name that `ethtool -K` accepts, e.g. `gro`, `lro`, `rx-gro-hw`.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// True: the card allows the feature to be switched off.
-    pub can_change: bool,
+    pub(crate) can_change: bool,
 }
 
 /// Frames that the card or its driver lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CardLosses {
+pub(crate) struct CardLosses {
     /// Lost because the card's ring was full.
-    pub no_room: u64,
+    pub(crate) no_room: u64,
     /// Damaged on the cable, e.g. with a wrong checksum.
-    pub damaged: u64,
+    pub(crate) damaged: u64,
 }
 
 /// The clock of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostClock {
+pub(crate) enum HostClock {
     /// A time service keeps the clock synchronised.
     Synchronised,
     /// Nothing keeps the clock synchronised.
@@ -65,7 +65,7 @@ pub enum HostClock {
 
 impl HostInterface {
     /// Queries this machine.
-    pub fn ask(name: &str) -> Self {
+    pub(crate) fn ask(name: &str) -> Self {
         let mut interface = Self {
             name: name.to_owned(),
             mtu: sys(name, "mtu"),
@@ -86,7 +86,7 @@ impl HostInterface {
 
     /// Returns the state with only the losses since `before`.
     #[must_use]
-    pub fn since(self, before: &Self) -> Self {
+    pub(crate) fn since(self, before: &Self) -> Self {
         let (now, then) = (self.losses, before.losses);
         let losses = CardLosses {
             no_room: now.no_room.saturating_sub(then.no_room),
@@ -110,7 +110,7 @@ impl CardLosses {
 impl HostClock {
     /// Queries the kernel.
     #[expect(unsafe_code, reason = "adjtimex(2) has no safe form in std")]
-    pub fn ask() -> Self {
+    pub(crate) fn ask() -> Self {
         // SAFETY: timex is a plain C struct of integers, for which all zeroes is a value; with `modes` 0 the call
         // only fills it in.
         let (state, status) = unsafe {
@@ -127,7 +127,7 @@ impl HostClock {
 }
 
 /// Parses the output of `ethtool -k`. Returns the active features that merge packets.
-pub fn joining(text: &str) -> Vec<OffloadFeature> {
+pub(crate) fn joining(text: &str) -> Vec<OffloadFeature> {
     let is_on = |line: &str, feature: &str| {
         let value = line.trim().strip_prefix(feature)?.strip_prefix(':')?.trim();
         value.starts_with("on").then(|| !value.contains("[fixed]"))
@@ -140,7 +140,7 @@ pub fn joining(text: &str) -> Vec<OffloadFeature> {
 }
 
 /// Parses the output of `ethtool -g`. Returns the current and the largest size of the receive ring.
-pub fn ring(text: &str) -> Option<(u32, u32)> {
+pub(crate) fn ring(text: &str) -> Option<(u32, u32)> {
     // "RX:" appears under "Pre-set maximums" and again under "Current hardware settings".
     let mut values = text.lines().filter_map(|line| line.trim().strip_prefix("RX:")?.trim().parse().ok());
     let (most, now) = (values.next()?, values.next()?);

@@ -13,16 +13,16 @@ use crate::capture::CaptureCounters;
 use crate::decode;
 use crate::time::Timestamp;
 
-pub mod calls;
-pub mod host;
-pub mod report;
+pub(crate) mod calls;
+pub(crate) mod host;
+pub(crate) mod report;
 mod rules;
-pub mod traffic;
+pub(crate) mod traffic;
 
 /// Severity of a finding, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum FindingSeverity {
+pub(crate) enum FindingSeverity {
     /// Calls are missing, truncated or inaudible.
     Problem,
     /// Calls may be lost or damaged.
@@ -33,24 +33,24 @@ pub enum FindingSeverity {
 
 /// A problem of the mirror, or information about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DoctorFinding {
+pub(crate) struct DoctorFinding {
     /// Severity.
-    pub severity: FindingSeverity,
+    pub(crate) severity: FindingSeverity,
     /// Name for scripts; stays the same between versions.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// Description with the counts.
-    pub what: String,
+    pub(crate) what: String,
     /// Meaning and remedy; empty if nothing has to be done.
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub remedy: String,
+    pub(crate) remedy: String,
     /// Commands to run, in this order; may be empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub commands: Vec<String>,
+    pub(crate) commands: Vec<String>,
 }
 
 /// The source of an observation.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ObservedSource {
+pub(crate) enum ObservedSource {
     /// Live interfaces.
     Live {
         /// State of the interfaces, in the order of the configuration.
@@ -66,27 +66,27 @@ pub enum ObservedSource {
 
 /// Everything that was counted during the observation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Observation {
+pub(crate) struct Observation {
     /// The observed source.
-    pub subject: ObservedSource,
+    pub(crate) subject: ObservedSource,
     /// Names of the interfaces or files.
-    pub source: String,
+    pub(crate) source: String,
     /// Capture time of the first event.
-    pub first_at: Option<Timestamp>,
+    pub(crate) first_at: Option<Timestamp>,
     /// Seconds from the first to the last event.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Counters of the source.
-    pub capture: CaptureCounters,
+    pub(crate) capture: CaptureCounters,
     /// Counters of the decoder.
-    pub decode: decode::DecodeCounters,
+    pub(crate) decode: decode::DecodeCounters,
     /// Counters of the engine.
-    pub engine: engine::EngineCounters,
+    pub(crate) engine: engine::EngineCounters,
     /// Counts of datagrams and RTP streams.
-    pub traffic: traffic::TrafficSummary,
+    pub(crate) traffic: traffic::TrafficSummary,
     /// Counts of calls.
-    pub calls: calls::CallTally,
+    pub(crate) calls: calls::CallTally,
     /// Warnings of the source.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Observation {
@@ -102,7 +102,7 @@ impl Observation {
 }
 
 /// Returns the findings of an observation, the worst first.
-pub fn examine(look: &Observation) -> Vec<DoctorFinding> {
+pub(crate) fn examine(look: &Observation) -> Vec<DoctorFinding> {
     let mut findings = rules::all(look);
     if look.subject == ObservedSource::Files {
         for finding in findings.iter_mut().filter(|f| f.commands.iter().any(|c| c.contains(EXAMPLE_INTERFACE))) {

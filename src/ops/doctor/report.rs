@@ -9,46 +9,46 @@ use super::{DoctorFinding, FindingSeverity, Observation};
 
 /// The report: with `--json`, printed as one object.
 #[derive(Clone, Debug, Serialize)]
-pub struct DoctorReport<'a> {
+pub(crate) struct DoctorReport<'a> {
     /// Names of the interfaces or files.
-    pub source: &'a str,
+    pub(crate) source: &'a str,
     /// Length of the observation in seconds; for a file, from its first to its last frame.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// True: neither a problem nor a warning was found.
-    pub healthy: bool,
+    pub(crate) healthy: bool,
     /// The most important counts.
-    pub counts: ReportCounts,
+    pub(crate) counts: ReportCounts,
     /// The findings, the worst first.
-    pub findings: &'a [DoctorFinding],
+    pub(crate) findings: &'a [DoctorFinding],
 }
 
 /// The most important counts.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct ReportCounts {
+pub(crate) struct ReportCounts {
     /// Frames seen.
-    pub frames: u64,
+    pub(crate) frames: u64,
     /// Frames that this machine lost.
-    pub frames_lost_here: u64,
+    pub(crate) frames_lost_here: u64,
     /// SIP messages that were parsed.
-    pub sip_messages: u64,
+    pub(crate) sip_messages: u64,
     /// RTP streams, of known calls or not.
-    pub rtp_streams: u64,
+    pub(crate) rtp_streams: u64,
     /// RTP packets of these streams, without copies.
-    pub rtp_packets: u64,
+    pub(crate) rtp_packets: u64,
     /// RTP packets missing in these streams, by their sequence numbers.
-    pub rtp_lost: u64,
+    pub(crate) rtp_lost: u64,
     /// Copies of packets, RTP and others.
-    pub duplicates: u64,
+    pub(crate) duplicates: u64,
     /// All calls.
-    pub calls: u64,
+    pub(crate) calls: u64,
     /// Answered calls that lasted long enough for audio.
-    pub calls_answered: u64,
+    pub(crate) calls_answered: u64,
     /// Answered calls with audio on both sides.
-    pub calls_both_sides: u64,
+    pub(crate) calls_both_sides: u64,
 }
 
 /// Builds the report of an observation.
-pub fn report<'a>(look: &'a Observation, findings: &'a [DoctorFinding]) -> DoctorReport<'a> {
+pub(crate) fn report<'a>(look: &'a Observation, findings: &'a [DoctorFinding]) -> DoctorReport<'a> {
     DoctorReport {
         source: &look.source,
         seconds: (look.seconds * 1000.0).round() / 1000.0,
@@ -70,7 +70,7 @@ pub fn report<'a>(look: &'a Observation, findings: &'a [DoctorFinding]) -> Docto
 }
 
 /// Formats the report as text: one line of counts, then a block for each finding.
-pub fn text(report: &DoctorReport<'_>) -> String {
+pub(crate) fn text(report: &DoctorReport<'_>) -> String {
     let c = report.counts;
     let state = if report.healthy { "healthy" } else { "needs attention" };
     let mut text = format!(

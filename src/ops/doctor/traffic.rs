@@ -14,7 +14,7 @@ use crate::{rtp, sip};
 
 /// Counts datagrams, and follows RTP streams and pairs of hosts.
 #[derive(Debug, Default)]
-pub struct TrafficMonitor {
+pub(crate) struct TrafficMonitor {
     plain: DatagramCounts,
     streams: HashMap<(Endpoint, Endpoint, Ssrc), RtpFlow>,
     signalling: HashMap<(Endpoint, Endpoint), [u64; 2]>,
@@ -26,58 +26,58 @@ pub struct TrafficMonitor {
 
 /// The counts so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TrafficSummary {
+pub(crate) struct TrafficSummary {
     /// Counts of single datagrams.
-    pub plain: DatagramCounts,
+    pub(crate) plain: DatagramCounts,
     /// RTP packets in recognised streams, without copies.
-    pub rtp_packets: u64,
+    pub(crate) rtp_packets: u64,
     /// Recognised RTP streams.
-    pub rtp_streams: u64,
+    pub(crate) rtp_streams: u64,
     /// Copies of RTP packets.
-    pub rtp_copies: u64,
+    pub(crate) rtp_copies: u64,
     /// Sequence numbers missing in recognised streams.
-    pub rtp_lost: u64,
+    pub(crate) rtp_lost: u64,
     /// Length of the longest silence that RTP sequence numbers and timestamps do not show: the clock was set ahead by
     /// this time.
-    pub step_ahead: Option<Duration>,
+    pub(crate) step_ahead: Option<Duration>,
     /// Directions of the signalling between hosts.
-    pub sip_ways: HostPairs,
+    pub(crate) sip_ways: HostPairs,
     /// Directions of the media between hosts.
-    pub rtp_ways: HostPairs,
+    pub(crate) rtp_ways: HostPairs,
 }
 
 /// ReportCounts of single datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DatagramCounts {
+pub(crate) struct DatagramCounts {
     /// All datagrams.
-    pub datagrams: u64,
+    pub(crate) datagrams: u64,
     /// Datagrams with less payload than was on the wire.
-    pub cut: u64,
+    pub(crate) cut: u64,
     /// SIP messages in datagrams, and chunks of SIP over TCP or WebSocket.
-    pub sip: u64,
+    pub(crate) sip: u64,
     /// SIP messages in truncated datagrams.
-    pub sip_cut: u64,
+    pub(crate) sip_cut: u64,
     /// Datagrams with several RTP packets.
-    pub rtp_joined: u64,
+    pub(crate) rtp_joined: u64,
     /// RTCP packets.
-    pub rtcp: u64,
+    pub(crate) rtcp: u64,
     /// DTLS packets: key agreement in the media path (RFC 5764).
-    pub dtls: u64,
+    pub(crate) dtls: u64,
     /// ZRTP packets (RFC 6189).
-    pub zrtp: u64,
+    pub(crate) zrtp: u64,
     /// Packets of RTP streams and host pairs beyond the bounds of the tables.
-    pub not_followed: u64,
+    pub(crate) not_followed: u64,
 }
 
 /// Pairs of hosts, and the directions seen between them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HostPairs {
+pub(crate) struct HostPairs {
     /// Pairs with enough traffic to judge.
-    pub pairs: u64,
+    pub(crate) pairs: u64,
     /// Pairs with traffic in one direction only.
-    pub one_way: u64,
+    pub(crate) one_way: u64,
     /// The busiest pair with one direction only: sender and receiver.
-    pub example: Option<(IpAddr, IpAddr)>,
+    pub(crate) example: Option<(IpAddr, IpAddr)>,
 }
 
 /// RTP packets of one SSRC on one flow.
@@ -97,7 +97,7 @@ struct RtpFlow {
 
 impl TrafficMonitor {
     /// Counts output of the decoder.
-    pub fn handle_decoded(&mut self, decoded: &DecodedItem<'_>) {
+    pub(crate) fn handle_decoded(&mut self, decoded: &DecodedItem<'_>) {
         match decoded {
             DecodedItem::Datagram(datagram) => self.handle_datagram(datagram),
             // The decoder delivers only streams of SIP.
@@ -110,7 +110,7 @@ impl TrafficMonitor {
     }
 
     /// Returns the counts so far.
-    pub fn seen(&self) -> TrafficSummary {
+    pub(crate) fn seen(&self) -> TrafficSummary {
         let mut seen = TrafficSummary {
             plain: self.plain,
             step_ahead: self.step_ahead,
@@ -192,7 +192,7 @@ impl TrafficMonitor {
 
 impl HostPairs {
     /// Returns true if no pair has traffic in both directions.
-    pub const fn all_one_way(&self) -> bool {
+    pub(crate) const fn all_one_way(&self) -> bool {
         self.pairs > 0 && self.one_way == self.pairs
     }
 }

@@ -239,7 +239,7 @@ fn a_capture_whose_signalling_is_cut_says_why_there_is_no_call() {
     expect_code(&output, 0);
     let said = stderr(&output);
     // All 838 frames are longer than 96 bytes; 806 of them are RTP.
-    for wanted in ["no call, but", "838 frames cut", "806 RTP packets of no call", "`callspan doctor`"] {
+    for wanted in ["no call, but", "838 frames cut", "806 RTP packets without a signalled call", "`callspan doctor`"] {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
     // A clean capture has nothing to say.
@@ -299,7 +299,7 @@ fn an_unreachable_pyrus_is_named_and_ctrl_c_prints_the_table() {
     let args = ["replay", "-c", text(&config), "--deliver", "--out", text(&out), &*text(&capture()).to_owned()];
     let mut child = callspan(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("piped")));
-    let waiting = lines.find(|line| line.as_ref().is_ok_and(|l| l.contains("Ctrl-C ends the waiting")));
+    let waiting = lines.find(|line| line.as_ref().is_ok_and(|l| l.contains("Ctrl-C ends the wait")));
     assert!(waiting.is_some(), "it says that it waits");
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
     assert!(killed.success());

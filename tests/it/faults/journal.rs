@@ -119,7 +119,7 @@ fn a_missing_journal_is_rebuilt_without_delivery_too() {
             std::fs::write(place.config.journal.dir.join("journal.sqlite"), "").expect("a file system lost it");
         }
         let station = TestRecorder::start(&place);
-        assert!(station.alarm.as_ref().is_some_and(|alarm| alarm.contains("gone")), "{:?}", station.alarm);
+        assert!(station.alarm.as_ref().is_some_and(|alarm| alarm.contains("missing")), "{:?}", station.alarm);
         assert_eq!(call(&station.journal).expect("it is there again").record, before);
         assert_eq!(station.journal.recordings().expect("readable").len(), 1, "retention counts it");
         station.stop();
