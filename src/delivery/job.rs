@@ -271,9 +271,8 @@ impl DeliveryJob {
     }
 
     /// Rebuilds the job from the call record, after the journal was lost. Returns `None` if the record says that
-    /// nothing had
-    /// to be delivered. Completed deliveries stay complete. All others count as ambiguous: recordings are attached by
-    /// `external_id` alone, and the call is registered only if Pyrus does not know it.
+    /// nothing had to be delivered. Completed deliveries stay complete. All others count as ambiguous: recordings are
+    /// attached by `external_id` alone, and the call is registered only if Pyrus does not know it.
     pub fn from_record(record: &CallRecord) -> Option<Self> {
         let progress = if record.verdict.is_some() { CallProgress::Complete } else { CallProgress::Live };
         let mut job = Self::new(record, progress);
@@ -300,8 +299,7 @@ impl DeliveryJob {
     }
 
     /// Updates the job from the call record. Numbers that were sent stay the same. Recordings are only added or
-    /// replaced,
-    /// unless a rule now excludes the call.
+    /// replaced, unless a rule now excludes the call.
     pub(crate) fn update(&mut self, record: &CallRecord, progress: CallProgress) {
         self.progress = self.progress.max(progress);
         if self.is_forbidden {
@@ -347,8 +345,7 @@ impl DeliveryJob {
     }
 
     /// Removes all parts that are not attached. Pyrus deletes files that were uploaded and never attached. An attach
-    /// request
-    /// in flight cannot be cancelled.
+    /// request in flight cannot be cancelled.
     fn discard_unsent_parts(&mut self) {
         self.parts.retain(|p| match p.state {
             PartState::Waiting | PartState::Uploading | PartState::Uploaded(_) | PartState::Dead { .. } => false,
@@ -357,8 +354,7 @@ impl DeliveryJob {
     }
 
     /// Ends the delivery, because a `no_register` rule was found to apply after the job had begun. An existing task
-    /// stays in
-    /// Pyrus; it gets no further data and no recording.
+    /// stays in Pyrus; it gets no further data and no recording.
     pub(crate) fn forbid(&mut self, progress: CallProgress) {
         self.progress = self.progress.max(progress);
         self.is_forbidden = true;
@@ -417,8 +413,7 @@ impl DeliveryJob {
     }
 
     /// Returns true if an unanswered registration must be repeated. Without a recording to attach, only a repeat can
-    /// ensure
-    /// that the call is registered. It is done once.
+    /// ensure that the call is registered. It is done once.
     pub(crate) fn is_blind_repeat(&self) -> bool {
         self.registration == PyrusRegistration::Unsure
             && self.progress == CallProgress::Complete

@@ -140,8 +140,7 @@ impl RequestPacer {
     }
 
     /// Returns a pause with full jitter: a random time up to 1 s * 2^failures, at most 5 min. Jitter keeps many clients
-    /// from
-    /// retrying at the same moment.
+    /// from retrying at the same moment.
     pub(super) fn backoff(&mut self, failures: u32) -> Duration {
         let top = doubled(self.tuning.backoff, failures, self.tuning.backoff_max);
         let nanos = u64::try_from(top.as_nanos()).unwrap_or(u64::MAX);

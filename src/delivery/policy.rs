@@ -122,8 +122,7 @@ impl DeliveryPolicy {
     }
 
     /// Returns true if calls in this direction are registered. A call of unknown direction has an outside party. It
-    /// counts
-    /// only if both inbound and outbound calls are registered.
+    /// counts only if both inbound and outbound calls are registered.
     fn wants_direction(&self, direction: CallDirection) -> bool {
         self.directions.contains(&direction)
             || (direction == CallDirection::Unknown
@@ -145,8 +144,7 @@ impl DeliveryPolicy {
     }
 
     /// Builds the request that attaches an uploaded file. While the registration is uncertain, only `external_id`
-    /// identifies
-    /// the call.
+    /// identifies the call.
     pub(crate) fn attach_body(&self, job: &DeliveryJob, guid: &str, dropped: &BTreeSet<String>) -> AttachBody {
         AttachBody {
             account_id: self.account_id.clone(),

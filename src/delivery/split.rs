@@ -20,8 +20,7 @@ pub(crate) struct WavSlice {
 }
 
 /// Returns the next upload limit to try, in bytes, after a file of `refused_bytes` was refused. Returns `None` if the
-/// file
-/// is too small to be halved.
+/// file is too small to be halved.
 pub(crate) fn halved_limit(refused_bytes: u64) -> Option<u64> {
     let samples = refused_bytes.saturating_sub(HEADER_BYTES).div_ceil(2).next_multiple_of(FRAME_BYTES);
     (samples >= MIN_SLICE_BYTES).then_some(samples + HEADER_BYTES)

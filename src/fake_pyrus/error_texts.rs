@@ -1,6 +1,5 @@
 //! Error texts. The codes are those of Pyrus. The real texts of telephony errors are not public, so these are invented
-//! and
-//! nothing may depend on them.
+//! and nothing may depend on them.
 
 use super::options::ErrorLanguage;
 

@@ -1,6 +1,5 @@
 //! The fault script: a queue of [`FaultStep`]s for each endpoint. Each request takes one step; with an empty queue it
-//! is
-//! served normally. A step says whether the request still takes effect, so tests can produce ambiguous outcomes.
+//! is served normally. A step says whether the request still takes effect, so tests can produce ambiguous outcomes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -178,8 +177,7 @@ pub enum PyrusFault {
     #[serde(rename = "message_202")]
     Message202,
     /// The listener of the endpoint refuses connections for this time; for `upload` it is the files host. The fault
-    /// takes
-    /// effect when it reaches the head of the queue, because a refused connection is no request.
+    /// takes effect when it reaches the head of the queue, because a refused connection is no request.
     RefuseConnections(#[serde(with = "seconds")] Duration),
     /// Auth: the reply names these URLs.
     HttpApiUrl {

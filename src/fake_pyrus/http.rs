@@ -1,8 +1,6 @@
 //! HTTP/1.1 over a TCP stream (RFC 9112). The fake reads and writes the bytes itself, because faults need it: a reset
-//! after
-//! n bytes, a wrong length, a malformed chunk size. It also must see whether a client sends `Content-Length` or chunks.
-//! TLS
-//! and upgrades are not supported.
+//! after n bytes, a wrong length, a malformed chunk size. It also must see whether a client sends `Content-Length` or
+//! chunks. TLS and upgrades are not supported.
 
 use std::io;
 use std::time::Duration;
@@ -249,8 +247,7 @@ impl HttpConnection {
     }
 
     /// Closes the connection as nginx does: FIN, then a short wait, so that the reset that follows does not destroy the
-    /// reply.
-    /// Little is read meanwhile, so that a client with more data is still writing.
+    /// reply. Little is read meanwhile, so that a client with more data is still writing.
     async fn close_early(&mut self) {
         let _ = self.stream.shutdown().await;
         let mut bin = vec![0; READ_SIZE];

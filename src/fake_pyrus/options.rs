@@ -1,6 +1,5 @@
 //! The options of the fake. Where the documentation of Pyrus leaves the behaviour open, the fake has an option, and
-//! tests
-//! run with every value. The default is the most likely behaviour.
+//! tests run with every value. The default is the most likely behaviour.
 
 use std::time::Duration;
 
@@ -13,8 +12,7 @@ pub struct FakeOptions {
     /// The kind of Pyrus installation.
     pub mode: PyrusMode,
     /// Whether accounts, API and files have listeners of their own. A client that assumes a single host then fails. It
-    /// is read
-    /// only at the start.
+    /// is read only at the start.
     pub split_hosts: bool,
     /// Whether the URLs in the `auth` reply end with a slash.
     pub url_slash: UrlSlash,

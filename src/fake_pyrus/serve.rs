@@ -32,9 +32,8 @@ use super::{FakeError, FakePyrus};
 /// Runs the fake until SIGINT or SIGTERM. Writes its addresses, a configuration and one line for each request to `out`.
 ///
 /// The accounts host, the web page and the control paths are on `listen`. The API has the next port, and uploads the
-/// port
-/// after that, so a client that assumes a single host fails. If one of these ports is taken, everything is on `listen`;
-/// the option `"split_hosts": false` has the same effect.
+/// port after that, so a client that assumes a single host fails. If one of these ports is taken, everything is on
+/// `listen`; the option `"split_hosts": false` has the same effect.
 ///
 /// # Errors
 /// Returns an error if `listen` is taken or the script cannot be read.

@@ -25,8 +25,7 @@ pub struct RequestTimeouts {
     /// Limit for a JSON request with its response.
     pub json: Duration,
     /// Longest time without progress of an upload. The proxy in front of Pyrus gives up after 40 s; its status 504 must
-    /// arrive
-    /// first.
+    /// arrive first.
     pub upload_idle: Duration,
     /// Minimum limit for a whole upload. Large files get more time.
     pub upload_least: Duration,
@@ -106,8 +105,7 @@ impl PyrusClient {
     }
 
     /// Sends a request and returns its outcome; failures are outcomes too. The token is taken when this function is
-    /// called,
-    /// because it may be replaced before the future is polled.
+    /// called, because it may be replaced before the future is polled.
     pub(crate) fn execute(self: Arc<Self>, action: DeliveryAction) -> impl Future<Output = RequestOutcome> + Send {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let session = session.filter(|s| s.id == action.token);
@@ -226,8 +224,7 @@ impl PyrusClient {
     }
 
     /// Returns when the upload has stalled: no byte was taken for `upload_idle`, or no response came after the last
-    /// byte. The
-    /// second limit includes the time in which the system sends its buffered bytes.
+    /// byte. The second limit includes the time in which the system sends its buffered bytes.
     async fn watch_for_stall(&self, progress: &UploadProgress, length: u64) {
         let interval = self.timeouts.upload_idle / 10;
         let longest_wait =

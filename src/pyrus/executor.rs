@@ -2,8 +2,7 @@
 //! requests.
 //!
 //! The loop has one thread with its own async runtime. Journal writes block it for a fraction of a millisecond;
-//! requests
-//! run as concurrent tasks.
+//! requests run as concurrent tasks.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -81,8 +80,7 @@ impl DeliveryHandle {
     ///
     /// # Errors
     /// Returns an error if the configuration, the journal or the thread fails. A login that Pyrus refuses is not an
-    /// error; it
-    /// appears in [`DeliverySummary::alarm`].
+    /// error; it appears in [`DeliverySummary::alarm`].
     pub(crate) fn start(config: &Config, journal: Journal) -> Result<Self, Error> {
         Self::start_with(config, journal, DeliverySetup::default())
     }
@@ -127,8 +125,7 @@ impl DeliveryHandle {
     }
 
     /// Sends a new or changed call to delivery. Blocks while [`UPDATE_QUEUE_LENGTH`] updates are queued, so it must not
-    /// be
-    /// called in an async task. An update that is lost because delivery ended is sent again at the next start.
+    /// be called in an async task. An update that is lost because delivery ended is sent again at the next start.
     pub fn send_update(&self, update: CallUpdate) {
         if self.updates.blocking_send(update).is_err() {
             tracing::error!("delivery has ended; the call is delivered after the next start");
@@ -141,15 +138,14 @@ impl DeliveryHandle {
     }
 
     /// Waits until every job is done, parked, dead, or waits for a live call. Gives up once no request has succeeded
-    /// for
-    /// `patience` and none is in flight. Unfinished jobs then remain in the journal. Updates sent before are included.
+    /// for `patience` and none is in flight. Unfinished jobs then remain in the journal. Updates sent before are
+    /// included.
     pub fn run_until_settled(&self, patience: Duration) -> DeliverySummary {
         self.run_until_settled_or_stopped(patience, &mut |_| WaitDecision::Continue)
     }
 
     /// Waits as [`DeliveryHandle::run_until_settled`] does. `look` is called five times a second with the time waited
-    /// so far
-    /// and decides whether to continue.
+    /// so far and decides whether to continue.
     #[expect(clippy::disallowed_methods, reason = "an I/O module: measures how long a caller has waited")]
     pub(crate) fn run_until_settled_or_stopped(
         &self,
@@ -187,8 +183,7 @@ impl DeliveryHandle {
     }
 
     /// Stops delivery. Starts no further request and waits a few seconds for those in flight. Requests without an
-    /// outcome are
-    /// resolved at the next start.
+    /// outcome are resolved at the next start.
     pub(crate) fn shutdown(self) -> DeliverySummary {
         let summary = self.status_client().summary_within(SHUTDOWN_GRACE).unwrap_or_default();
         drop(self);

@@ -96,8 +96,7 @@ impl UploadForm {
 }
 
 /// Makes the WAV header of a slice from the header of the file, and moves the file to the first sample of the slice.
-/// Returns
-/// the header and the number of sample bytes.
+/// Returns the header and the number of sample bytes.
 async fn slice_header(file: &mut tokio::fs::File, slice: WavSlice, file_bytes: u64) -> std::io::Result<(Vec<u8>, u64)> {
     let unfit = || std::io::Error::other("it is not a WAV file that can be sliced");
     let mut header = vec![0; MAX_HEADER_BYTES.min(usize::try_from(file_bytes).unwrap_or(MAX_HEADER_BYTES))];

@@ -51,8 +51,7 @@ impl AuthUrl {
     }
 
     /// Builds the request URLs from an `auth` response. Cloud Pyrus names both bases. A server on premises may name
-    /// neither;
-    /// then the base of `auth_url` applies.
+    /// neither; then the base of `auth_url` applies.
     ///
     /// # Errors
     /// Returns a message for the administrator if the token must not be sent to a named host.

@@ -236,17 +236,14 @@ impl DeliveryMachine {
     }
 
     /// Records that the journal was lost at `lost_at` and rebuilt. A call that began earlier may have been registered
-    /// without
-    /// a surviving job. It counts as [`PyrusRegistration::Unsure`]: its recording is attached by `external_id` alone,
-    /// and the
-    /// call is registered only if Pyrus does not know it.
+    /// without a surviving job. It counts as [`PyrusRegistration::Unsure`]: its recording is attached by `external_id`
+    /// alone, and the call is registered only if Pyrus does not know it.
     pub(crate) fn load_journal_loss(&mut self, lost_at: Timestamp) {
         self.journal_lost_at = lost_at;
     }
 
     /// Takes a new or changed call. The driver must first load the call's row if [`DeliveryMachine::contains`] returns
-    /// false,
-    /// because delivered calls are not kept in memory.
+    /// false, because delivered calls are not kept in memory.
     pub fn handle_call(&mut self, update: &CallUpdate) {
         let CallUpdate { record, progress, consent } = update;
         match self.jobs.get_mut(&record.id) {

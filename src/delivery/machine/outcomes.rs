@@ -146,8 +146,7 @@ impl DeliveryMachine {
             self.pacer.handle_rate_limited(now, Some(pause));
         }
         // A server may refuse a token (401) before it reads the body. The reset that follows can destroy that response.
-        // So every
-        // second upload that ends without a response gets a new token.
+        // So every second upload that ends without a response gets a new token.
         if matches!(kind, JobRequest::Upload(_)) && code == NO_RESPONSE && attempts % 2 == 1 && self.token.is_idle() {
             self.token.state = ClientTokenState::None;
         }
@@ -352,8 +351,7 @@ fn failure_consequence(job: &mut DeliveryJob, kind: &JobRequest, verdict: &Respo
             }
             if job.retries.reregistered > most {
                 // From now on the job only looks the call up by `external_id`. A new registration in each retry would
-                // create a task
-                // every hour until the administrator acts.
+                // create a task every hour until the administrator acts.
                 job.registration = PyrusRegistration::Unsure;
                 return FailureConsequence::Park;
             }

@@ -1,11 +1,9 @@
 //! Decides what a response of Pyrus means. The functions are pure: status, `error_code` and body in,
-//! [`ResponseVerdict`]
-//! out.
+//! [`ResponseVerdict`] out.
 //!
 //! Pyrus "attempts to return the most appropriate HTTP status", and may send status 200 with an error. So the decision
 //! looks at `error_code` first, then at the other members of the body, then at the status. Error texts change and may
-//! be
-//! in Russian. Only one text is read: that of `invalid_field_mapping_code`, which lists field codes.
+//! be in Russian. Only one text is read: that of `invalid_field_mapping_code`, which lists field codes.
 
 use std::fmt;
 use std::time::Duration;
@@ -44,8 +42,7 @@ pub(crate) struct PyrusResponse {
     /// The body. The body of an `auth` response contains the token and must never be logged.
     pub(crate) body: Vec<u8>,
     /// MD5 of the uploaded bytes, lower-case hex. `None` if the response came before the whole file was sent, or for
-    /// other
-    /// endpoints.
+    /// other endpoints.
     pub(crate) sent_md5: Option<String>,
 }
 
