@@ -9,7 +9,7 @@ use crate::net::PayloadType;
 
 /// An encoding that RTP can carry and that callspan knows by name. The most common ones come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Codec {
+pub(crate) enum Codec {
     /// G.711 A-law.
     Pcma,
     /// G.711 mu-law.
@@ -116,13 +116,13 @@ struct StaticPayloadType {
 
 /// The format of a static payload type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StaticFormat {
+pub(crate) struct StaticFormat {
     /// The codec.
-    pub codec: Codec,
+    pub(crate) codec: Codec,
     /// RTP clock, Hz. For G.722 it is 8000 although the sound has 16000 (RFC 3551 section 4.5.2).
-    pub clock_hz: u32,
+    pub(crate) clock_hz: u32,
     /// Number of channels, 1 or 2.
-    pub channels: u8,
+    pub(crate) channels: u8,
 }
 
 /// How the length of a payload in bytes gives the duration of its sound.
@@ -146,7 +146,7 @@ enum PayloadLength {
 
 /// What a sender does while nobody speaks, and so what a gap without lost packets means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SilenceBehavior {
+pub(crate) enum SilenceBehavior {
     /// It sends always, or stops without a word: a gap is silence.
     NoDescriptor,
     /// The codec has its own silence descriptors (or DTX): its decoder knows what fills a gap.
@@ -157,16 +157,16 @@ pub enum SilenceBehavior {
 
 /// Equipment impairment of a codec for the E-model (ITU-T G.107, G.113 appendix I).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct EquipmentImpairment {
+pub(crate) struct EquipmentImpairment {
     /// Ie: impairment without packet loss, 0 to 95.
-    pub ie: f64,
+    pub(crate) ie: f64,
     /// Bpl: robustness against packet loss, 1 and more.
-    pub bpl: f64,
+    pub(crate) bpl: f64,
 }
 
 /// The decoder of a codec and its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DecoderKind {
+pub(crate) enum DecoderKind {
     /// G.711.
     G711(CompandingLaw),
     /// G.722.
@@ -195,7 +195,7 @@ pub enum DecoderKind {
 
 /// Companding law of G.711.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CompandingLaw {
+pub(crate) enum CompandingLaw {
     /// A-law: PCMA.
     A,
     /// Mu-law: PCMU.
@@ -204,7 +204,7 @@ pub enum CompandingLaw {
 
 /// Bandwidth of AMR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AmrBand {
+pub(crate) enum AmrBand {
     /// AMR: 8 kHz.
     Narrow,
     /// AMR-WB: 16 kHz.
@@ -213,7 +213,7 @@ pub enum AmrBand {
 
 /// Size of an uncompressed sample on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PcmWidth {
+pub(crate) enum PcmWidth {
     /// Two bytes, big-endian, signed.
     Sixteen,
     /// One byte; 128 is zero.
@@ -222,7 +222,7 @@ pub enum PcmWidth {
 
 /// Bit rate of G.726, named by the bits of a code word at 8000 code words a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum G726Rate {
+pub(crate) enum G726Rate {
     /// 16 kbit/s.
     Two,
     /// 24 kbit/s.
@@ -235,7 +235,7 @@ pub enum G726Rate {
 
 /// Order of G.726 code words in an octet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum G726Packing {
+pub(crate) enum G726Packing {
     /// The first code word in the least significant bits: `G726-32` (RFC 3551 section 4.5.4).
     Rfc3551,
     /// The first code word in the most significant bits: `AAL2-G726-32` (I.366.2 annex E).
@@ -244,47 +244,47 @@ pub enum G726Packing {
 
 impl Codec {
     /// Returns the codec with an encoding name or alias, in upper or lower case (RFC 4855 section 3).
-    pub fn from_name(encoding: &str) -> Option<Self> {
+    pub(crate) fn from_name(encoding: &str) -> Option<Self> {
         CODECS.iter().find(|facts| facts.is_named(encoding)).map(|facts| facts.codec)
     }
 
     /// Returns whether an encoding name or alias is that of this codec. Cheaper than [`Codec::from_name`].
-    pub fn is_named(self, encoding: &str) -> bool {
+    pub(crate) fn is_named(self, encoding: &str) -> bool {
         self.facts().is_named(encoding)
     }
 
     /// Returns the encoding name as in an rtpmap, upper case.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         self.facts().name
     }
 
     /// Returns the RTP clock in Hz that a format has when nothing else is announced.
-    pub fn default_clock_hz(self) -> u32 {
+    pub(crate) fn default_clock_hz(self) -> u32 {
         self.facts().clock_hz
     }
 
     /// Returns what the sender does while nobody speaks.
-    pub fn silence(self) -> SilenceBehavior {
+    pub(crate) fn silence(self) -> SilenceBehavior {
         self.facts().silence
     }
 
     /// Returns the codec's impairment for the E-model, or `None` where G.113 has no narrowband value.
-    pub fn impairment(self) -> Option<EquipmentImpairment> {
+    pub(crate) fn impairment(self) -> Option<EquipmentImpairment> {
         self.facts().impairment
     }
 
     /// Returns the decoder of the codec, or `None` where callspan has none.
-    pub fn decoder(self) -> Option<DecoderKind> {
+    pub(crate) fn decoder(self) -> Option<DecoderKind> {
         self.facts().decoder
     }
 
     /// Returns whether the encoding only accompanies a speech codec: events and comfort noise.
-    pub fn accompanies_speech(self) -> bool {
+    pub(crate) fn accompanies_speech(self) -> bool {
         matches!(self, Self::TelephoneEvent | Self::ComfortNoise)
     }
 
     /// Returns the duration in ns of the sound in a payload of `bytes` bytes, or `None` where its length does not give it.
-    pub fn duration_ns(self, bytes: u32, clock_hz: u32, channels: u8) -> Option<i64> {
+    pub(crate) fn duration_ns(self, bytes: u32, clock_hz: u32, channels: u8) -> Option<i64> {
         let bytes = i64::from(bytes);
         let samples_ns = |count: i64| Some(count * 1_000_000_000 / i64::from(clock_hz.max(1)));
         match self.facts().payload_length {
@@ -308,7 +308,7 @@ impl Codec {
 }
 
 /// Returns the format of a payload type that needs no rtpmap; `None` for dynamic, reserved and unassigned types.
-pub fn static_format(pt: PayloadType) -> Option<StaticFormat> {
+pub(crate) fn static_format(pt: PayloadType) -> Option<StaticFormat> {
     CODECS.iter().find_map(|facts| {
         let found = facts.static_payload_types.iter().find(|known| known.pt == pt)?;
         Some(StaticFormat { codec: facts.codec, clock_hz: found.clock_hz, channels: found.channels })

@@ -30,12 +30,12 @@ pub struct PayloadFormat {
 
 impl PayloadFormat {
     /// Returns the codec that the encoding names, or `None` for an unknown encoding.
-    pub fn codec(&self) -> Option<Codec> {
+    pub(crate) fn codec(&self) -> Option<Codec> {
         Codec::from_name(&self.encoding)
     }
 
     /// Returns whether the encoding names this codec. Cheaper than [`PayloadFormat::codec`].
-    pub fn is(&self, codec: Codec) -> bool {
+    pub(crate) fn is(&self, codec: Codec) -> bool {
         codec.is_named(&self.encoding)
     }
 }

@@ -29,7 +29,9 @@ mod stats_from_spool;
 mod timeline;
 
 pub use mix_buffer::SampleSink;
-pub use plan::{RenderOptions, RenderPlan, SpooledEnd, plan, samples_between};
+#[cfg(feature = "service")]
+pub(crate) use plan::samples_between;
+pub use plan::{RenderOptions, RenderPlan, SpooledEnd, plan};
 pub use report::{RenderError, RenderReport, SideReport, UndecodableReason, UndecryptableReason};
 pub use second_pass::render;
 

@@ -81,7 +81,7 @@ pub(super) struct StreamPlan {
 
 impl RenderPlan {
     /// Sets the recorded span, in whole microseconds, in place of the one in the decisions.
-    pub fn set_span(&mut self, starts_at: Timestamp, ends_at: Timestamp) {
+    pub(crate) fn set_span(&mut self, starts_at: Timestamp, ends_at: Timestamp) {
         self.starts_at = starts_at;
         self.ends_at = ends_at.max(starts_at);
         self.samples = samples_between(self.starts_at, self.ends_at, self.sample_rate);
@@ -392,7 +392,7 @@ fn sampling_rate_hz(known: &DecidedStream, format: &PayloadFormat) -> u32 {
 }
 
 /// Returns the number of samples of a channel between two moments: `round((to - from) * rate)`.
-pub fn samples_between(from: Timestamp, to: Timestamp, sample_rate: u32) -> u64 {
+pub(crate) fn samples_between(from: Timestamp, to: Timestamp, sample_rate: u32) -> u64 {
     let ns = i128::from(to.nanos_since(from).max(0));
     u64::try_from((ns * i128::from(sample_rate) + 500_000_000) / 1_000_000_000).unwrap_or(0)
 }

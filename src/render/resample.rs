@@ -129,10 +129,10 @@ const fn gcd(a: u32, b: u32) -> u32 {
 }
 
 /// Length of a block. With 32 ms, the step from pass band to stop band is about 120 Hz wide.
-pub const BLOCK_MS: usize = 32;
+const BLOCK_MS: usize = 32;
 
 /// Rates with hardly a common factor would need blocks of up to a second. A rate such as 48001 Hz is a mistake.
-pub const LONGEST_BLOCK: usize = 4_800;
+const LONGEST_BLOCK: usize = 4_800;
 
 #[cfg(test)]
 mod tests {

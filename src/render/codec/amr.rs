@@ -8,7 +8,7 @@ use super::{DecodeError, SpeechDecoder, fmtp};
 use crate::codec::AmrBand;
 
 /// Decodes one AMR or AMR-WB stream.
-pub struct AmrDecoder {
+pub(crate) struct AmrDecoder {
     codec: AmrCodec,
     payloads: AmrPayloadCodec,
     variant: AmrVariant,
@@ -21,7 +21,7 @@ pub struct AmrDecoder {
 impl AmrDecoder {
     /// Returns a decoder for the parameters of a `fmtp` line (RFC 4867 section 8.1). Returns `None` for interleaving,
     /// which no known SIP device uses.
-    pub fn new(band: AmrBand, parameters: &str) -> Option<Self> {
+    pub(crate) fn new(band: AmrBand, parameters: &str) -> Option<Self> {
         let (variant, config) = match band {
             AmrBand::Narrow => (AmrVariant::NarrowBand, CodecConfig::amr_nb()),
             AmrBand::Wide => (AmrVariant::WideBand, CodecConfig::amr_wb()),

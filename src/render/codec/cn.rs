@@ -8,14 +8,14 @@ use super::{DecodeError, SpeechDecoder};
 /// A packet has no duration, because the pause lasts until the next packet. So [`SpeechDecoder::decode`] gives no
 /// samples. It sets the level for [`SpeechDecoder::conceal`].
 #[derive(Clone, Debug)]
-pub struct ComfortNoiseDecoder {
+pub(crate) struct ComfortNoiseDecoder {
     rate_hz: u32,
     noise: NoiseGenerator,
 }
 
 impl ComfortNoiseDecoder {
     /// Returns a decoder that is silent until the first packet.
-    pub fn new(rate_hz: u32) -> Self {
+    pub(crate) fn new(rate_hz: u32) -> Self {
         Self { rate_hz, noise: NoiseGenerator::new() }
     }
 }
@@ -38,7 +38,7 @@ impl SpeechDecoder for ComfortNoiseDecoder {
 
 /// Generates white noise, the same in every run.
 #[derive(Clone, Debug)]
-pub struct NoiseGenerator {
+pub(crate) struct NoiseGenerator {
     /// Largest magnitude of a sample; 0: silence.
     peak: i32,
     state: u32,
@@ -46,13 +46,13 @@ pub struct NoiseGenerator {
 
 impl NoiseGenerator {
     /// Returns a generator that is silent until a level is set.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { peak: 0, state: 1 }
     }
 
     /// Sets the level in -dBov: 0 is the overload point, 127 is silence (RFC 3389 section 3.1). Levels above
     /// [`LOUDEST_DBOV`] are reduced to it.
-    pub fn set_level(&mut self, minus_dbov: u8) {
+    pub(crate) fn set_level(&mut self, minus_dbov: u8) {
         let mut peak = f64::from(i16::MAX) * SQRT_3;
         for _ in 0..minus_dbov.max(LOUDEST_DBOV) {
             peak *= ONE_DB_DOWN;
@@ -61,7 +61,7 @@ impl NoiseGenerator {
     }
 
     /// Appends noise.
-    pub fn fill(&mut self, samples: usize, out: &mut Vec<i16>) {
+    pub(crate) fn fill(&mut self, samples: usize, out: &mut Vec<i16>) {
         if self.peak == 0 {
             out.resize(out.len() + samples, 0);
             return;
@@ -84,7 +84,7 @@ impl Default for NoiseGenerator {
 }
 
 /// The loudest comfort noise, -dBov. Comfort noise is background: a broken level must not drown speech.
-pub const LOUDEST_DBOV: u8 = 30;
+pub(crate) const LOUDEST_DBOV: u8 = 30;
 
 /// Ratio of peak to root mean square of a uniform distribution.
 const SQRT_3: f64 = 1.732_050_807_568_877_2;

@@ -65,12 +65,6 @@ impl Concealer {
         self.gap = Some(gap);
     }
 
-    /// Forgets the history, so that the next gap is silent.
-    pub fn reset(&mut self) {
-        self.history.fill(0);
-        self.gap = None;
-    }
-
     fn remember(&mut self, samples: &[i16]) {
         let keep = self.history.len().saturating_sub(samples.len());
         let shift = self.history.len() - keep;
@@ -159,7 +153,7 @@ impl Concealer {
 /// Bounds a codec's own concealment: it fades speech to silence by [`FADE_MS`], ends comfort noise after [`COMFORT_S`],
 /// and cuts frames to the samples asked for.
 #[derive(Clone, Debug)]
-pub struct FrameConcealer {
+pub(crate) struct FrameConcealer {
     rate_hz: u32,
     generated: usize,
     /// Samples of the last frame that nobody asked for yet.
@@ -168,7 +162,7 @@ pub struct FrameConcealer {
 
 /// Whether a sender is between talk spurts (discontinuous transmission), and so what fills a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DtxState {
+pub(crate) enum DtxState {
     /// The sender transmits speech: a gap is filled with concealment that fades.
     Talking,
     /// The last frame was a silence descriptor: a gap is filled with comfort noise for up to [`COMFORT_S`].
@@ -177,18 +171,24 @@ pub enum DtxState {
 
 impl FrameConcealer {
     /// Returns a concealer outside a gap.
-    pub const fn new(rate_hz: u32) -> Self {
+    pub(crate) const fn new(rate_hz: u32) -> Self {
         Self { rate_hz, generated: 0, rest: Vec::new() }
     }
 
     /// Ends the gap, because a packet was decoded.
-    pub fn end_gap(&mut self) {
+    pub(crate) fn end_gap(&mut self) {
         self.generated = 0;
         self.rest.clear();
     }
 
     /// Appends `samples` samples, taken from frames that the codec appends through `frame`.
-    pub fn fill(&mut self, samples: usize, dtx: DtxState, out: &mut Vec<i16>, mut frame: impl FnMut(&mut Vec<i16>)) {
+    pub(crate) fn fill(
+        &mut self,
+        samples: usize,
+        dtx: DtxState,
+        out: &mut Vec<i16>,
+        mut frame: impl FnMut(&mut Vec<i16>),
+    ) {
         let end = out.len() + samples;
         let longest = match dtx {
             DtxState::Talking => ms(self.rate_hz, FADE_MS),

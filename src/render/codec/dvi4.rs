@@ -5,14 +5,14 @@ use super::{DecodeError, SpeechDecoder};
 
 /// Decodes one DVI4 stream. Packets do not depend on each other.
 #[derive(Clone, Debug)]
-pub struct Dvi4Decoder {
+pub(crate) struct Dvi4Decoder {
     rate_hz: u32,
     concealer: Concealer,
 }
 
 impl Dvi4Decoder {
     /// Returns a decoder at a sampling rate.
-    pub fn new(rate_hz: u32) -> Self {
+    pub(crate) fn new(rate_hz: u32) -> Self {
         Self { rate_hz, concealer: Concealer::new(rate_hz) }
     }
 }

@@ -5,7 +5,7 @@ use super::{DecodeError, SpeechDecoder, mix};
 use crate::codec::CompandingLaw;
 
 /// Returns the linear value of each code word, scaled to 16 bits as the G.191 reference software does.
-pub const fn linear_values(law: CompandingLaw) -> &'static [i16; 256] {
+pub(crate) const fn linear_values(law: CompandingLaw) -> &'static [i16; 256] {
     match law {
         CompandingLaw::A => &A_LAW,
         CompandingLaw::Mu => &MU_LAW,
@@ -14,7 +14,7 @@ pub const fn linear_values(law: CompandingLaw) -> &'static [i16; 256] {
 
 /// Decodes one G.711 stream.
 #[derive(Clone, Debug)]
-pub struct G711Decoder {
+pub(crate) struct G711Decoder {
     table: &'static [i16; 256],
     rate_hz: u32,
     channels: usize,
@@ -23,7 +23,7 @@ pub struct G711Decoder {
 
 impl G711Decoder {
     /// Returns a decoder. Two interleaved channels are mixed to their mean.
-    pub fn new(law: CompandingLaw, rate_hz: u32, channels: usize) -> Self {
+    pub(crate) fn new(law: CompandingLaw, rate_hz: u32, channels: usize) -> Self {
         Self { table: linear_values(law), rate_hz, channels, concealer: Concealer::new(rate_hz) }
     }
 }

@@ -9,7 +9,7 @@ use super::{DecodeError, SpeechDecoder};
 
 /// Decodes one G.722 stream in mode 1: six bits for the lower sub-band, two for the higher.
 #[derive(Clone, Debug)]
-pub struct G722Decoder {
+pub(crate) struct G722Decoder {
     low: SubBandDecoder,
     high: SubBandDecoder,
     /// Delay line of the receive QMF.
@@ -19,7 +19,7 @@ pub struct G722Decoder {
 
 impl G722Decoder {
     /// Returns a decoder in the reset state (clause 6.2).
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             low: SubBandDecoder { scale: 32, ..SubBandDecoder::default() },
             high: SubBandDecoder { scale: 8, ..SubBandDecoder::default() },

@@ -9,7 +9,7 @@ use super::conceal::{DtxState, FrameConcealer};
 use super::{DecodeError, SpeechDecoder};
 
 /// Decodes one G.729 stream.
-pub struct G729Decoder {
+pub(crate) struct G729Decoder {
     codec: G729Codec,
     /// The silence descriptor of the current pause.
     sid: Option<[u8; SID_BYTES]>,
@@ -18,7 +18,7 @@ pub struct G729Decoder {
 
 impl G729Decoder {
     /// Returns a decoder, or `None` if the codec library refuses its own default configuration.
-    pub fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let codec = G729Codec::new(CodecConfig::g729ba()).ok()?;
         Some(Self { codec, sid: None, concealer: FrameConcealer::new(8_000) })
     }

@@ -8,7 +8,7 @@ use super::{DecodeError, SpeechDecoder};
 
 /// Decodes one GSM stream.
 #[derive(Clone, Debug)]
-pub struct GsmDecoder {
+pub(crate) struct GsmDecoder {
     /// drp: the reconstructed residual, 120 past samples and 40 of the current subframe.
     residual: [i16; HISTORY + SUBFRAME],
     /// nrp: the last valid lag.
@@ -24,7 +24,7 @@ pub struct GsmDecoder {
 
 impl GsmDecoder {
     /// Returns a decoder in the home state (clause 4.5).
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             residual: [0; HISTORY + SUBFRAME],
             lag: 40,

@@ -12,20 +12,20 @@
 //! G.722, 5 ms with G.729 and AMR, 5.9 ms with AMR-WB, 6.5 ms with Opus, and 5 or 10 ms with iLBC (frames of 20 or 30
 //! ms). It is 10 ms with Speex and 13.9 ms with wideband Speex. Other codecs have no delay.
 
-pub mod amr;
-pub mod cn;
+pub(crate) mod amr;
+pub(crate) mod cn;
 pub mod conceal;
-pub mod dvi4;
-pub mod g711;
-pub mod g722;
-pub mod g726;
-pub mod g729;
-pub mod gsm;
-pub mod ilbc;
-pub mod opus;
-pub mod pcm;
+pub(crate) mod dvi4;
+pub(crate) mod g711;
+pub(crate) mod g722;
+pub(crate) mod g726;
+pub(crate) mod g729;
+pub(crate) mod gsm;
+pub(crate) mod ilbc;
+pub(crate) mod opus;
+pub(crate) mod pcm;
 #[cfg(feature = "speex")]
-pub mod speex;
+pub(crate) mod speex;
 
 use crate::call::decision::PayloadFormat;
 use crate::codec::{Codec, DecoderKind};

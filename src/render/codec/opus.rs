@@ -8,7 +8,7 @@ use super::conceal::{DtxState, FrameConcealer};
 use super::{DecodeError, SpeechDecoder};
 
 /// Decodes one Opus stream.
-pub struct OpusDecoder {
+pub(crate) struct OpusDecoder {
     decoder: ::opus::Decoder,
     dtx: DtxState,
     concealer: FrameConcealer,
@@ -16,7 +16,7 @@ pub struct OpusDecoder {
 
 impl OpusDecoder {
     /// Returns a decoder, or `None` when libopus has no memory.
-    pub fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let decoder = ::opus::Decoder::new(RATE_HZ, Channels::Mono).ok()?;
         Some(Self { decoder, dtx: DtxState::Talking, concealer: FrameConcealer::new(RATE_HZ) })
     }

@@ -6,7 +6,7 @@ use crate::codec::PcmWidth;
 
 /// Decodes one stream of uncompressed samples.
 #[derive(Clone, Debug)]
-pub struct PcmDecoder {
+pub(crate) struct PcmDecoder {
     width: PcmWidth,
     rate_hz: u32,
     channels: usize,
@@ -15,7 +15,7 @@ pub struct PcmDecoder {
 
 impl PcmDecoder {
     /// Returns a decoder. Two interleaved channels are mixed to their mean.
-    pub fn new(width: PcmWidth, rate_hz: u32, channels: usize) -> Self {
+    pub(crate) fn new(width: PcmWidth, rate_hz: u32, channels: usize) -> Self {
         Self { width, rate_hz, channels, concealer: Concealer::new(rate_hz) }
     }
 

@@ -12,7 +12,7 @@ use super::conceal::{DtxState, FrameConcealer};
 use super::{DecodeError, SpeechDecoder};
 
 /// Decodes one Speex stream.
-pub struct SpeexDecoder {
+pub(crate) struct SpeexDecoder {
     library: LibspeexDecoder,
     band: SpeexBand,
     dtx: DtxState,
@@ -29,7 +29,7 @@ enum SpeexBand {
 impl SpeexDecoder {
     /// Returns a decoder for a clock of 8000, 16000 or 32000 Hz. At 32000 Hz the highest layer (8 to 16 kHz) is left
     /// out.
-    pub fn new(clock_hz: u32) -> Option<Self> {
+    pub(crate) fn new(clock_hz: u32) -> Option<Self> {
         let band = match clock_hz {
             0 | NARROW_HZ => SpeexBand::Narrow,
             WIDE_HZ | ULTRA_WIDE_HZ => SpeexBand::Wide,

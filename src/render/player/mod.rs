@@ -7,7 +7,7 @@ use crate::net::PayloadType;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use redundancy::{RedundantBlock, UnpackedPayload};
+use redundancy::{RedundantPayload, UnpackedPayload};
 use sequence_order::{SequenceMark, SequenceOrder};
 
 use super::codec::{self, SpeechDecoder};
@@ -55,7 +55,7 @@ struct QueuedPacket {
     at: Timestamp,
     playout: Option<PlayoutTime>,
     content: PacketContent,
-    redundant: Vec<RedundantBlock>,
+    redundant: Vec<RedundantPayload>,
 }
 
 /// A packet's place in the sound: its playout time, and the number of packets missing before it.

@@ -10,7 +10,7 @@ use crate::render::plan::{DecidedStream, PlayoutTime, is_on_timeline};
 use crate::rtp::redundancy;
 
 /// A redundant block: the payload of an earlier packet.
-pub(super) struct RedundantBlock {
+pub(super) struct RedundantPayload {
     decoder: usize,
     /// How much earlier the block's sound began than this packet's, ns.
     earlier_ns: i64,
@@ -21,7 +21,7 @@ pub(super) struct RedundantBlock {
 pub(super) struct UnpackedPayload {
     pub(super) content: PacketContent,
     /// Redundant blocks, oldest first.
-    pub(super) redundant: Vec<RedundantBlock>,
+    pub(super) redundant: Vec<RedundantPayload>,
 }
 
 impl StreamPlayer {
@@ -39,7 +39,7 @@ impl StreamPlayer {
         for block in blocks {
             let earlier_ns = i64::from(block.earlier) * 1_000_000_000 / i64::from(outer.clock_hz.max(1));
             if let Ok(decoder) = self.decoder_within(known, block.pt, sample_rate) {
-                redundant.push(RedundantBlock { decoder, earlier_ns, payload: block.payload.to_vec() });
+                redundant.push(RedundantPayload { decoder, earlier_ns, payload: block.payload.to_vec() });
             }
         }
         let decoder = self.decoder_within(known, primary.pt, sample_rate)?;

@@ -32,7 +32,7 @@ const fn quantizer_levels(rate: G726Rate) -> &'static [QuantizerLevel] {
 
 /// Decodes one G.726 stream.
 #[derive(Clone, Debug)]
-pub struct G726Decoder {
+pub(crate) struct G726Decoder {
     rate: G726Rate,
     packing: G726Packing,
     scale: ScaleFactor,
@@ -43,7 +43,7 @@ pub struct G726Decoder {
 
 impl G726Decoder {
     /// Returns a decoder in the reset state.
-    pub fn new(rate: G726Rate, packing: G726Packing) -> Self {
+    pub(crate) fn new(rate: G726Rate, packing: G726Packing) -> Self {
         let (scale, speed, predictor) = (ScaleFactor::RESET, SpeedControl::default(), AdaptivePredictor::default());
         Self { rate, packing, scale, speed, predictor, concealer: Concealer::new(8_000) }
     }

@@ -24,7 +24,7 @@ use packet_loss::LossConcealment;
 
 /// Frame length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IlbcMode {
+pub(crate) enum IlbcMode {
     /// 20 ms in 38 bytes.
     Twenty,
     /// 30 ms in 50 bytes.
@@ -33,7 +33,7 @@ pub enum IlbcMode {
 
 impl IlbcMode {
     /// Returns the mode of a `fmtp` line, 30 ms by default (RFC 3952 section 4.2).
-    pub fn of(parameters: &str) -> Self {
+    pub(crate) fn of(parameters: &str) -> Self {
         if fmtp(parameters, "mode") == Some("20") { Self::Twenty } else { Self::Thirty }
     }
 
@@ -80,7 +80,7 @@ impl IlbcMode {
 
 /// Decodes one iLBC stream.
 #[derive(Clone, Debug)]
-pub struct IlbcDecoder {
+pub(crate) struct IlbcDecoder {
     announced: IlbcMode,
     state: IlbcState,
     concealer: FrameConcealer,
@@ -88,7 +88,7 @@ pub struct IlbcDecoder {
 
 impl IlbcDecoder {
     /// Returns a decoder for the parameters of a `fmtp` line.
-    pub fn new(parameters: &str) -> Self {
+    pub(crate) fn new(parameters: &str) -> Self {
         let announced = IlbcMode::of(parameters);
         Self { announced, state: IlbcState::new(announced), concealer: FrameConcealer::new(8_000) }
     }
