@@ -25,7 +25,7 @@ pub mod row;
 mod split;
 #[cfg(test)]
 mod tests;
-mod verdict;
+pub(crate) mod verdict;
 
 pub use job::{CallProgress, CallUpdate, DeliveryConsent, DeliveryJob};
 pub(crate) use machine::{ActionId, PyrusRequest, TokenId};

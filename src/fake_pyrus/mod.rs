@@ -1,6 +1,6 @@
 //! A faithful fake of the Pyrus API (v4) for calls: `auth`, `files/upload`, `integrations/call` and
 //! `integrations/attachcallrecord`. It runs in the test process on random loopback ports ([`FakePyrus`]) or from the
-//! shell ([`serve`]).
+//! shell ([`serve()`]).
 //!
 //! - Behaviour that Pyrus does not document is an option ([`FakeOptions`]). Tests run with every value.
 //! - Faults are scripted for each endpoint, before or after the request's effect ([`FaultStep`]).
