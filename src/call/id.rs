@@ -6,13 +6,13 @@ use crate::net::Endpoint;
 use crate::time::Timestamp;
 
 /// Returns the id of a conversation: a UTC stamp and a hash of appliance, first Call-ID, From tag and `invited_at`.
-pub fn conversation_id(appliance: &str, call_id: &str, from_tag: Option<&str>, invited_at: Timestamp) -> String {
+pub(crate) fn conversation_id(appliance: &str, call_id: &str, from_tag: Option<&str>, invited_at: Timestamp) -> String {
     let micros = invited_at.as_micros().to_be_bytes();
     name(invited_at, &[appliance.as_bytes(), call_id.as_bytes(), from_tag.unwrap_or("").as_bytes(), &micros])
 }
 
 /// Returns the name of a leg for its spool file: a UTC stamp and a hash of conversation, Call-ID and hop.
-pub fn leg_name(conversation: &str, call_id: &str, hop: (Endpoint, Endpoint), at: Timestamp) -> String {
+pub(crate) fn leg_name(conversation: &str, call_id: &str, hop: (Endpoint, Endpoint), at: Timestamp) -> String {
     let hop = format!("{} {}", hop.0, hop.1);
     name(at, &[conversation.as_bytes(), call_id.as_bytes(), hop.as_bytes()])
 }

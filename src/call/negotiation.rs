@@ -14,13 +14,13 @@ use crate::sdp::{self, MediaDirection, MediaKind, MediaProtocol};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AudioDescription {
     /// Endpoints at which the side receives audio, in the order of the m-lines. Refused m-lines are left out.
-    pub receivers: Vec<Endpoint>,
+    pub(crate) receivers: Vec<Endpoint>,
     /// Announced payload types, with their formats.
-    pub formats: Vec<(PayloadType, PayloadFormat)>,
+    pub(crate) formats: Vec<(PayloadType, PayloadFormat)>,
     /// Audio m-lines that are not refused.
     lines: Vec<AudioLine>,
     /// Whether the description contains T.38 fax, i.e. an image m-line that is not refused.
-    pub fax: bool,
+    pub(crate) fax: bool,
 }
 
 /// An audio m-line. An answer has the same m-lines in the same order as the offer and refuses some of them (RFC 3264
@@ -46,7 +46,7 @@ enum MediaProtection {
 
 /// Encryption of the audio that a side sends.
 #[derive(Clone, Debug, PartialEq)]
-pub enum StreamSecurity {
+pub(crate) enum StreamSecurity {
     /// Not encrypted.
     Plain,
     /// SRTP with these keys.
@@ -57,7 +57,7 @@ pub enum StreamSecurity {
 
 impl StreamSecurity {
     /// Returns the decision for the spool about a stream with this encryption.
-    pub fn decision(self, stream: u32) -> Decision {
+    pub(crate) fn decision(self, stream: u32) -> Decision {
         match self {
             Self::Plain => Decision::Plain { stream },
             Self::Keys(context) => Decision::Srtp { stream, context },
@@ -125,7 +125,7 @@ impl AudioDescription {
 
 /// State of the offers and answers of one dialog.
 #[derive(Clone, Debug, Default)]
-pub struct Negotiation {
+pub(crate) struct Negotiation {
     announced: [Option<AudioDescription>; 2],
     /// Answers of early dialogs by To tag. Each callee of a fork can send early media.
     forks: Vec<(String, AudioDescription)>,
@@ -148,18 +148,18 @@ struct PendingOffer {
 
 /// Result of the last complete offer and answer. Arrays are indexed by channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AgreedMedia {
+pub(crate) struct AgreedMedia {
     /// Whether each side holds the other side.
-    pub holding: [bool; 2],
+    pub(crate) holding: [bool; 2],
     /// Endpoint at which each side receives audio.
-    pub receivers: [Option<Endpoint>; 2],
+    pub(crate) receivers: [Option<Endpoint>; 2],
     /// Whether T.38 fax replaced the audio.
-    pub fax: bool,
+    pub(crate) fax: bool,
 }
 
 impl Negotiation {
     /// Remembers the announced descriptions before an in-dialog offer, for [`Negotiation::rollback`].
-    pub fn begin(&mut self, by: Side, cseq: u32) {
+    pub(crate) fn begin(&mut self, by: Side, cseq: u32) {
         let pending = &mut self.pending[by.channel()];
         if pending.as_ref().is_none_or(|p| p.cseq != cseq) {
             *pending = Some(PendingOffer { cseq, before: self.announced.clone(), offered: false });
@@ -167,7 +167,7 @@ impl Negotiation {
     }
 
     /// Makes the descriptions of an accepted in-dialog request final.
-    pub fn commit(&mut self, by: Side, cseq: u32) {
+    pub(crate) fn commit(&mut self, by: Side, cseq: u32) {
         let Some(pending) = self.pending[by.channel()].take_if(|p| p.cseq == cseq) else { return };
         if pending.offered {
             self.settle(by);
@@ -176,7 +176,7 @@ impl Negotiation {
     }
 
     /// Restores the descriptions before a rejected in-dialog request (RFC 3261 section 14.1).
-    pub fn rollback(&mut self, by: Side, cseq: u32) {
+    pub(crate) fn rollback(&mut self, by: Side, cseq: u32) {
         let Some(pending) = self.pending[by.channel()].take_if(|p| p.cseq == cseq) else { return };
         let [caller, callee] = pending.before;
         let (own, other) = if by == Side::Caller { (caller, callee) } else { (callee, caller) };
@@ -190,7 +190,7 @@ impl Negotiation {
 
     /// Updates the agreed media after a complete offer and answer. The direction of an answer shows a hold only if the offer
     /// was `sendrecv`; otherwise the offer forces it (RFC 3264 section 6.1).
-    pub fn settle(&mut self, offerer: Side) {
+    pub(crate) fn settle(&mut self, offerer: Side) {
         let direction = |side| self.line(side).map_or(MediaDirection::SendRecv, |line| line.direction);
         let holds = [Side::Caller, Side::Callee]
             .map(|s| matches!(direction(s), MediaDirection::SendOnly | MediaDirection::Inactive));
@@ -207,7 +207,7 @@ impl Negotiation {
     }
 
     /// Returns the result of the last complete offer and answer.
-    pub const fn agreed(&self) -> AgreedMedia {
+    pub(crate) const fn agreed(&self) -> AgreedMedia {
         self.agreed
     }
 
@@ -220,7 +220,7 @@ impl Negotiation {
     }
 
     /// Records the description of an offer or answer.
-    pub fn announce(&mut self, by: Side, mut description: AudioDescription) {
+    pub(crate) fn announce(&mut self, by: Side, mut description: AudioDescription) {
         if let Some(pending) = &mut self.pending[by.channel()] {
             pending.offered = true;
         }
@@ -242,7 +242,7 @@ impl Negotiation {
 
     /// Records the answer of an early dialog. The newest counts as the callee's description; the addresses of older early
     /// dialogs stay valid until [`Negotiation::choose`].
-    pub fn announce_fork(&mut self, to_tag: &str, description: AudioDescription) {
+    pub(crate) fn announce_fork(&mut self, to_tag: &str, description: AudioDescription) {
         match self.forks.iter().position(|(tag, _)| tag == to_tag) {
             Some(at) if self.forks[at].1 == description => return,
             Some(at) => self.forks[at].1.clone_from(&description),
@@ -255,7 +255,7 @@ impl Negotiation {
 
     /// Keeps the early dialog of the callee that answered, and drops the others. Its early answer holds if the 2xx has no
     /// description.
-    pub fn choose(&mut self, to_tag: &str) {
+    pub(crate) fn choose(&mut self, to_tag: &str) {
         if let Some(at) = self.forks.iter().position(|(tag, _)| tag == to_tag) {
             let (_, description) = self.forks.swap_remove(at);
             self.announce(Side::Callee, description);
@@ -267,7 +267,7 @@ impl Negotiation {
     }
 
     /// Records that ZRTP agreed on keys: the media is encrypted from now on.
-    pub fn note_zrtp(&mut self) {
+    pub(crate) fn note_zrtp(&mut self) {
         if !self.zrtp {
             self.zrtp = true;
             self.generation += 1;
@@ -275,12 +275,12 @@ impl Negotiation {
     }
 
     /// Returns a counter that rises with every change, for users that cache results of the negotiation.
-    pub const fn generation(&self) -> u32 {
+    pub(crate) const fn generation(&self) -> u32 {
         self.generation
     }
 
     /// Returns the last description of a side.
-    pub const fn announced(&self, side: Side) -> Option<&AudioDescription> {
+    pub(crate) const fn announced(&self, side: Side) -> Option<&AudioDescription> {
         self.announced[side.channel()].as_ref()
     }
 
@@ -290,7 +290,7 @@ impl Negotiation {
     }
 
     /// Returns every endpoint at which media of this dialog may arrive, with its side.
-    pub fn claims(&self) -> Vec<(Endpoint, Side)> {
+    pub(crate) fn claims(&self) -> Vec<(Endpoint, Side)> {
         let mut out: Vec<(Endpoint, Side)> = Vec::new();
         let mut add = |description: &AudioDescription, side: Side| {
             for &receiver in &description.receivers {
@@ -319,7 +319,7 @@ impl Negotiation {
 
     /// Returns the payload format of `pt` in packets of `sender`. The receiver's description counts (RFC 3264 section 5.1).
     /// The sender's own description is next, because some endpoints use their own numbers. The static table is last.
-    pub fn payload_format(&self, sender: Side, pt: PayloadType) -> Option<PayloadFormat> {
+    pub(crate) fn payload_format(&self, sender: Side, pt: PayloadType) -> Option<PayloadFormat> {
         let of = |side: Side| {
             let latest = self.announced(side).into_iter();
             let forks = self.forks.iter().filter(move |_| side == Side::Callee).map(|(_, d)| d);
@@ -329,7 +329,7 @@ impl Negotiation {
     }
 
     /// Returns the encryption of the audio of `sender`.
-    pub fn security(&self, sender: Side) -> StreamSecurity {
+    pub(crate) fn security(&self, sender: Side) -> StreamSecurity {
         if self.zrtp {
             return StreamSecurity::Undecryptable(MissingKeyReason::Zrtp);
         }

@@ -18,7 +18,7 @@ use crate::net::Endpoint;
 /// assert!(!extensions.matches("400") && !extensions.matches("2000"));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NumberPattern {
+pub(crate) struct NumberPattern {
     alternatives: Vec<Vec<PatternAtom>>,
 }
 
@@ -32,13 +32,13 @@ enum PatternAtom {
 
 impl NumberPattern {
     /// Compiles a pattern. Every text is valid: the `[` of an unclosed class matches itself.
-    pub fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         let alternatives = text.split(',').map(str::trim).filter(|a| !a.is_empty()).map(atoms).collect();
         Self { alternatives }
     }
 
     /// Whether the whole of `number` matches one of the alternatives.
-    pub fn matches(&self, number: &str) -> bool {
+    pub(crate) fn matches(&self, number: &str) -> bool {
         self.alternatives.iter().any(|atoms| fits(atoms, number))
     }
 }
@@ -123,7 +123,7 @@ fn matches_char(atom: &PatternAtom, c: char) -> bool {
 
 /// The compiled `[numbers]` section, and the extensions and PBX hosts learned from the traffic.
 #[derive(Clone, Debug)]
-pub struct NumberPlan {
+pub(crate) struct NumberPlan {
     extensions: NumberPattern,
     listed: HashSet<String>,
     /// Users that registered with success.
@@ -140,7 +140,7 @@ pub struct NumberPlan {
 
 impl NumberPlan {
     /// Compiles the `[numbers]` section.
-    pub fn new(numbers: &NumbersConfig) -> Self {
+    pub(crate) fn new(numbers: &NumbersConfig) -> Self {
         Self {
             extensions: NumberPattern::new(&numbers.extension_pattern),
             listed: numbers.extensions.iter().cloned().collect(),
@@ -155,13 +155,13 @@ impl NumberPlan {
     }
 
     /// Whether a number, normalised or as dialled, is an extension.
-    pub fn is_extension(&self, number: &str) -> bool {
+    pub(crate) fn is_extension(&self, number: &str) -> bool {
         self.is_configured_extension(number) || self.registered.contains(number)
     }
 
     /// Learns from a successful REGISTER that `user` is an extension. The registrar of a configured extension is a PBX. The
     /// registrar of another user can belong to the provider with which the PBX registers.
-    pub fn learn_registration(&mut self, user: &str, registrar: Endpoint) {
+    pub(crate) fn learn_registration(&mut self, user: &str, registrar: Endpoint) {
         if self.is_configured_extension(user) {
             self.learn_pbx(registrar);
         } else if self.registered.len() < MAX_LEARNED && user.len() <= MAX_NUMBER_CHARS {
@@ -170,14 +170,14 @@ impl NumberPlan {
     }
 
     /// Learns that `host` is a PBX, because it received a call and forwarded it.
-    pub fn learn_pbx(&mut self, host: Endpoint) {
+    pub(crate) fn learn_pbx(&mut self, host: Endpoint) {
         if self.pbxs.len() < MAX_LEARNED {
             self.pbxs.insert(host.ip());
         }
     }
 
     /// Learns that the capture shows the calls of this PBX to its extensions.
-    pub fn learn_visible_pbx(&mut self, host: Endpoint) {
+    pub(crate) fn learn_visible_pbx(&mut self, host: Endpoint) {
         self.learn_pbx(host);
         if self.ringing.len() < MAX_LEARNED {
             self.ringing.insert(host.ip());
@@ -186,13 +186,13 @@ impl NumberPlan {
 
     /// Whether the capture shows the calls of this PBX to its extensions. If so, the PBX itself (e.g. its voice menu) answers a
     /// call for which it calls no extension.
-    pub fn is_visible_pbx(&self, host: Endpoint) -> bool {
+    pub(crate) fn is_visible_pbx(&self, host: Endpoint) -> bool {
         self.ringing.contains(&host.ip())
     }
 
     /// Returns the direction of a call by its hosts, for numbers that do not show it. A call to a PBX is inbound. Without a
     /// known PBX, a call from a public to a private address is inbound.
-    pub fn direction_by_hosts(&self, caller: Endpoint, callee: Endpoint) -> CallDirection {
+    pub(crate) fn direction_by_hosts(&self, caller: Endpoint, callee: Endpoint) -> CallDirection {
         let between = |caller: bool, callee: bool| match (caller, callee) {
             (false, true) => CallDirection::Inbound,
             (true, false) => CallDirection::Outbound,
@@ -211,13 +211,13 @@ impl NumberPlan {
     }
 
     /// Returns the word in place of a withheld caller number.
-    pub fn withheld(&self) -> &str {
+    pub(crate) fn withheld(&self) -> &str {
         &self.withheld
     }
 
     /// Normalises a user part: removes visual separators, and converts to E.164 with `+` if the configuration allows it.
     /// Returns `None` for an empty or anonymous user.
-    pub fn normalise(&self, user: &str) -> Option<String> {
+    pub(crate) fn normalise(&self, user: &str) -> Option<String> {
         let user = user.trim();
         if user.is_empty() || is_anonymous(user) {
             return None;
@@ -250,7 +250,7 @@ impl NumberPlan {
     }
 
     /// Returns the direction of a call between two normalised numbers.
-    pub fn direction(&self, from: Option<&str>, to: Option<&str>) -> CallDirection {
+    pub(crate) fn direction(&self, from: Option<&str>, to: Option<&str>) -> CallDirection {
         let ours = |number: Option<&str>| number.is_some_and(|n| self.is_extension(n));
         match (ours(from), ours(to)) {
             (true, true) => CallDirection::Internal,
@@ -264,12 +264,12 @@ impl NumberPlan {
 
 /// Whether `number` is a feature code of the PBX (e.g. mailbox, pickup). A longer number that begins with a code contains
 /// an outside number.
-pub fn is_code(number: &str) -> bool {
+pub(crate) fn is_code(number: &str) -> bool {
     number.starts_with(['*', '#']) && number.len() <= MAX_CODE_CHARS
 }
 
 /// Whether a user part means a withheld number (RFC 3323 section 4.1, RFC 3325 section 9.1, and words of gateways).
-pub fn is_anonymous(user: &str) -> bool {
+pub(crate) fn is_anonymous(user: &str) -> bool {
     ANONYMOUS.iter().any(|word| user.eq_ignore_ascii_case(word))
 }
 

@@ -9,23 +9,23 @@ use crate::sip::{NameAddr, SipMessage};
 
 /// Parties of a leg, from its own messages. Unless stated otherwise, fields are as in [`CallRecord`].
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct LegParties {
+pub(crate) struct LegParties {
     /// The caller's number, normalised; the configured word if the caller withholds the number.
-    pub from: Option<String>,
+    pub(crate) from: Option<String>,
     /// The called number, normalised.
-    pub to: Option<String>,
+    pub(crate) to: Option<String>,
     /// Extension from the headers of `internal_number`.
     named_extension: Option<String>,
     /// Display name of the caller.
-    pub from_name: Option<String>,
+    pub(crate) from_name: Option<String>,
     /// Display name of the called party.
-    pub to_name: Option<String>,
+    pub(crate) to_name: Option<String>,
     /// URI of the caller's address.
-    pub from_uri: Option<String>,
+    pub(crate) from_uri: Option<String>,
     /// URI of the called party's address.
-    pub to_uri: Option<String>,
+    pub(crate) to_uri: Option<String>,
     /// Request-URI of the INVITE.
-    pub request_uri: Option<String>,
+    pub(crate) request_uri: Option<String>,
     diverted_from: Option<String>,
     called_party: Option<String>,
     referred_by: Option<String>,
@@ -38,7 +38,7 @@ pub struct LegParties {
 
 impl LegParties {
     /// Reads the parties from a message. `requester` is the side that sent the request (or got the response).
-    pub fn read(message: &SipMessage<'_>, requester: Side, config: &Config, plan: &NumberPlan) -> Self {
+    pub(crate) fn read(message: &SipMessage<'_>, requester: Side, config: &Config, plan: &NumberPlan) -> Self {
         let (caller, callee) = match requester {
             Side::Caller => (message.from(), message.to()),
             Side::Callee => (message.to(), message.from()),
@@ -69,7 +69,7 @@ impl LegParties {
     }
 
     /// Returns the direction of the call and its extension, by the numbers.
-    pub fn direction(&self, plan: &NumberPlan) -> (CallDirection, Option<&str>) {
+    pub(crate) fn direction(&self, plan: &NumberPlan) -> (CallDirection, Option<&str>) {
         let direction = plan.direction(self.from.as_deref(), self.to.as_deref());
         let internal = match direction {
             CallDirection::Outbound => self.from.as_deref(),
@@ -81,7 +81,7 @@ impl LegParties {
     }
 
     /// Writes the parties into a record.
-    pub fn fill(&self, record: &mut CallRecord, plan: &NumberPlan) {
+    pub(crate) fn fill(&self, record: &mut CallRecord, plan: &NumberPlan) {
         let (direction, internal) = self.direction(plan);
         record.direction = direction;
         record.internal = internal.map(str::to_owned);
@@ -99,34 +99,34 @@ impl LegParties {
     }
 
     /// Returns the extension from the headers of `internal_number`.
-    pub fn named_extension(&self) -> Option<&str> {
+    pub(crate) fn named_extension(&self) -> Option<&str> {
         self.named_extension.as_deref()
     }
 
     /// Returns the number in the Request-URI.
-    pub fn request_user(&self) -> Option<&str> {
+    pub(crate) fn request_user(&self) -> Option<&str> {
         self.request_user.as_deref()
     }
 
     /// Whether the caller was known as an extension when the message came.
-    pub const fn is_from_extension(&self) -> bool {
+    pub(crate) const fn is_from_extension(&self) -> bool {
         self.from_extension
     }
 
     /// Returns the number that diverted the call, by Diversion or History-Info.
-    pub fn diverted_from(&self) -> Option<&str> {
+    pub(crate) fn diverted_from(&self) -> Option<&str> {
         self.diverted_from.as_deref()
     }
 
     /// Whether the caller is the called number itself, or a word without digits. A PBX that calls both parties (click to call)
     /// uses such a caller.
-    pub fn is_called_by_pbx(&self) -> bool {
+    pub(crate) fn is_called_by_pbx(&self) -> bool {
         let word = |from: &String| !self.withheld && !from.contains(|c: char| c.is_ascii_digit());
         self.from.as_ref().is_some_and(|from| self.to.as_ref() == Some(from) || word(from))
     }
 
     /// Returns the value of a kept header, by its configured name.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }

@@ -41,7 +41,7 @@ pub enum PauseAction {
 
 impl PauseAction {
     /// Parses texts like `pause`, `Record: off` or `recording=resume`. The word after the last colon or equals sign counts.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.split([';', ',']).next().unwrap_or(text);
         let value = text.rsplit([':', '=']).next().unwrap_or(text);
         let word = value.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_ascii_lowercase();
@@ -53,7 +53,7 @@ impl PauseAction {
     }
 
     /// Returns the request in a SIP message, if the message contains one.
-    pub fn in_message(message: &SipMessage<'_>, config: &Config) -> Option<Self> {
+    pub(crate) fn in_message(message: &SipMessage<'_>, config: &Config) -> Option<Self> {
         let by_header = || {
             let name = Some(config.header.as_str()).filter(|name| !name.is_empty())?;
             Self::parse(&message.header(name)?)
@@ -71,7 +71,7 @@ impl PauseAction {
 
 /// Pauses of one conversation in order of time. The last pause can be open.
 #[derive(Clone, Debug, Default)]
-pub struct PauseHistory {
+pub(crate) struct PauseHistory {
     spans: Vec<PauseSpan>,
     events: Vec<EventRecord>,
 }
@@ -84,12 +84,12 @@ struct PauseSpan {
 
 impl PauseHistory {
     /// Creates an empty history.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { spans: Vec::new(), events: Vec::new() }
     }
 
     /// Applies a pause or resume request. Returns whether the state changed.
-    pub fn handle_order(&mut self, order: PauseAction, at: Timestamp, (by, side): (&str, Option<Side>)) -> bool {
+    pub(crate) fn handle_order(&mut self, order: PauseAction, at: Timestamp, (by, side): (&str, Option<Side>)) -> bool {
         let full = self.spans.len() >= MAX_PAUSES;
         let changed = match (order, self.spans.last_mut()) {
             (PauseAction::Pause, Some(PauseSpan { to: None, .. })) | (PauseAction::Resume, None) => false,
@@ -113,30 +113,30 @@ impl PauseHistory {
     }
 
     /// Adds the pauses of a conversation that is merged into this conversation.
-    pub fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         self.spans.extend(other.spans);
         self.spans.sort_by_key(|span| (span.from, span.to.is_none()));
         self.events.extend(other.events);
     }
 
     /// Returns the start of the current pause, if the call is paused.
-    pub fn paused_since(&self) -> Option<Timestamp> {
+    pub(crate) fn paused_since(&self) -> Option<Timestamp> {
         self.spans.iter().rev().find(|span| span.to.is_none()).map(|span| span.from)
     }
 
     /// Whether a packet captured at this time belongs to a pause. Packets can be slightly out of order.
-    pub fn covers(&self, at: Timestamp) -> bool {
+    pub(crate) fn covers(&self, at: Timestamp) -> bool {
         let near = self.spans.iter().rev().take_while(|span| span.to.is_none_or(|to| at < to));
         near.into_iter().any(|span| span.from <= at)
     }
 
     /// Whether the call was never paused.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
 
     /// Returns the pauses for the record. `ended_at` is the end of the call, if it is over.
-    pub fn record(&self, ended_at: Option<Timestamp>) -> Vec<PauseRecord> {
+    pub(crate) fn record(&self, ended_at: Option<Timestamp>) -> Vec<PauseRecord> {
         let end = |span: &PauseSpan| match (span.to, ended_at) {
             (Some(to), Some(end)) => Some(to.min(end).max(span.from)),
             (None, Some(end)) => Some(end.max(span.from)),
@@ -146,7 +146,7 @@ impl PauseHistory {
     }
 
     /// Returns the pause and resume events in order of time.
-    pub fn events(&self) -> &[EventRecord] {
+    pub(crate) fn events(&self) -> &[EventRecord] {
         &self.events
     }
 }
@@ -154,7 +154,7 @@ impl PauseHistory {
 /// Recognises the configured DTMF sequences on both sides of a leg (RFC 4733, SIP INFO). It holds at most the digits of
 /// one sequence.
 #[derive(Clone, Default)]
-pub struct DtmfDetector {
+pub(crate) struct DtmfDetector {
     sides: [DtmfSideState; 2],
 }
 
@@ -177,16 +177,16 @@ impl std::fmt::Debug for DtmfDetector {
 
 /// Result of a telephone-event packet or an INFO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DtmfPress {
+pub(crate) struct DtmfPress {
     /// Whether a new key press began, i.e. an event for the record.
-    pub fresh: bool,
+    pub(crate) fresh: bool,
     /// Request whose sequence this key completed.
-    pub order: Option<PauseAction>,
+    pub(crate) order: Option<PauseAction>,
 }
 
 impl DtmfDetector {
     /// Handles a telephone-event packet. `readable` says whether its payload is present and not encrypted.
-    pub fn handle_packet(
+    pub(crate) fn handle_packet(
         &mut self,
         (side, at): (Side, Timestamp),
         packet: &RtpPacket<'_>,
@@ -210,7 +210,7 @@ impl DtmfDetector {
     }
 
     /// Handles an INFO with a key (`application/dtmf-relay`, `application/dtmf`). Ignores other messages.
-    pub fn handle_message(
+    pub(crate) fn handle_message(
         &mut self,
         (side, at): (Side, Timestamp),
         message: &SipMessage<'_>,
@@ -281,7 +281,7 @@ fn key_in_info(body: &[u8]) -> Option<u8> {
 /// Keys by event code (RFC 4733 section 3.2).
 const KEYS: [u8; 16] = *b"0123456789*#ABCD";
 /// Bound of the digits in a sequence.
-pub const MAX_KEYS: usize = 16;
+pub(crate) const MAX_KEYS: usize = 16;
 /// Longest time between two digits of a sequence.
 const MAX_KEY_INTERVAL: Duration = Duration::from_secs(5);
 /// Bound of the DTMF events in the record, per side of a leg.

@@ -12,15 +12,15 @@ use crate::time::Timestamp;
 
 /// The RTP packets of one SSRC on one flow.
 #[derive(Clone, Debug)]
-pub struct RtpStream {
+pub(crate) struct RtpStream {
     /// Endpoint of the sender.
-    pub src: Endpoint,
+    pub(crate) src: Endpoint,
     /// Endpoint of the receiver.
-    pub dst: Endpoint,
+    pub(crate) dst: Endpoint,
     /// SSRC of its packets.
-    pub ssrc: Ssrc,
+    pub(crate) ssrc: Ssrc,
     /// Side that sends the stream.
-    pub side: Side,
+    pub(crate) side: Side,
     stats: StreamStats,
     payloads: Vec<PayloadUse>,
     /// Former audio codecs of payload types that were redefined. RFC 3264 section 8.3.2 forbids that, but some devices do it.
@@ -32,9 +32,9 @@ pub struct RtpStream {
     /// Whether the sender had announced nothing yet when `security` was set.
     unsettled: bool,
     /// Number of packets that the capture cut (snaplen).
-    pub cut: u64,
+    pub(crate) cut: u64,
     /// Slot of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
-    pub taken_over: Option<(usize, Timestamp)>,
+    pub(crate) taken_over: Option<(usize, Timestamp)>,
 }
 
 /// A payload type of a stream, with the format from the negotiation.
@@ -53,12 +53,12 @@ struct PayloadUse {
 
 /// New facts about a stream that the engine writes as decisions into the spool.
 #[derive(Clone, Debug, Default)]
-pub struct StreamUpdate {
+pub(crate) struct StreamUpdate {
     /// Payload types and their formats. The newest packet's type is last, after the types within redundant audio.
-    pub payloads: Vec<(PayloadType, Option<PayloadFormat>)>,
+    pub(crate) payloads: Vec<(PayloadType, Option<PayloadFormat>)>,
     /// Encryption of the stream, and the time from which it holds. That time can lie in the past, because the answer with the
     /// keys can come after the first packets.
-    pub security: Option<(StreamSecurity, Timestamp)>,
+    pub(crate) security: Option<(StreamSecurity, Timestamp)>,
 }
 
 /// Difference of the RTP timestamps of consecutive packets, by majority vote (Boyer-Moore).
@@ -71,7 +71,7 @@ struct PacketSpacing {
 
 /// Whether the codec of a side differs from the codec before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CodecContinuity {
+pub(crate) enum CodecContinuity {
     /// The codec is the same, or not known.
     AsBefore,
     /// The codec is another one.
@@ -80,7 +80,7 @@ pub enum CodecContinuity {
 
 /// Result of handling a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PacketOutcome {
+pub(crate) enum PacketOutcome {
     /// The packet is a copy and is dropped.
     Duplicate,
     /// The packet is stored.
@@ -94,7 +94,7 @@ pub enum PacketOutcome {
 
 impl RtpStream {
     /// Creates a stream without packets. `flow` is source and destination.
-    pub fn new(flow: (Endpoint, Endpoint), ssrc: Ssrc, side: Side) -> Self {
+    pub(crate) fn new(flow: (Endpoint, Endpoint), ssrc: Ssrc, side: Side) -> Self {
         Self {
             src: flow.0,
             dst: flow.1,
@@ -113,7 +113,12 @@ impl RtpStream {
     }
 
     /// Handles a packet. Allocates only if the payload type is new or the negotiation changed.
-    pub fn handle_packet(&mut self, at: Timestamp, packet: &RtpPacket<'_>, negotiation: &Negotiation) -> PacketOutcome {
+    pub(crate) fn handle_packet(
+        &mut self,
+        at: Timestamp,
+        packet: &RtpPacket<'_>,
+        negotiation: &Negotiation,
+    ) -> PacketOutcome {
         let clock_hz = self.clock_hz();
         let arrival = self.stats.handle(at, packet.sequence, packet.time, clock_hz);
         if arrival == PacketArrival::Duplicate {
@@ -132,29 +137,29 @@ impl RtpStream {
     }
 
     /// Whether the stream has this flow and SSRC.
-    pub fn is_stream(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> bool {
+    pub(crate) fn is_stream(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> bool {
         self.ssrc == ssrc && (self.src, self.dst) == flow
     }
 
     /// Whether a copy of this packet was handled before.
-    pub fn has_packet(&self, packet: &RtpPacket<'_>) -> bool {
+    pub(crate) fn has_packet(&self, packet: &RtpPacket<'_>) -> bool {
         self.stats.has_seen(packet.sequence, packet.time)
     }
 
     /// Returns the audio codec of the newest packet.
-    pub fn voice(&self) -> Option<&str> {
+    pub(crate) fn voice(&self) -> Option<&str> {
         let encoding = self.payloads.get(self.current)?.voice()?.encoding.as_str();
         is_speech(encoding).then_some(encoding)
     }
 
     /// Accepts a gap before the next packet without counting losses. Packets of the gap are in the spool and counted there.
-    pub fn accept_gap(&mut self) {
+    pub(crate) fn accept_gap(&mut self) {
         self.stats.accept_gap();
         self.spacing.last = None;
     }
 
     /// Makes the next packet report all facts again, for a new spool file.
-    pub fn forget_reported(&mut self) {
+    pub(crate) fn forget_reported(&mut self) {
         self.security = StreamSecurity::Plain;
         for payload in &mut self.payloads {
             // The impossible generation forces a new lookup.
@@ -164,7 +169,12 @@ impl RtpStream {
 
     /// Returns the facts about the newest packet's payload type and the encryption at `at` that were not returned before. A
     /// codec to which a side returns is reported again, because a restart finds the current codec by the last decision.
-    pub fn take_update(&mut self, negotiation: &Negotiation, voice: CodecContinuity, at: Timestamp) -> StreamUpdate {
+    pub(crate) fn take_update(
+        &mut self,
+        negotiation: &Negotiation,
+        voice: CodecContinuity,
+        at: Timestamp,
+    ) -> StreamUpdate {
         let mut news = StreamUpdate::default();
         if let Some(payload) = self.payloads.get_mut(self.current)
             && (!payload.told || voice == CodecContinuity::Changed)
@@ -184,22 +194,17 @@ impl RtpStream {
     }
 
     /// Whether the newest packet is the first packet of its payload type.
-    pub fn is_new_payload_type(&self) -> bool {
+    pub(crate) fn is_new_payload_type(&self) -> bool {
         self.payloads.get(self.current).is_some_and(|p| p.packets == 1)
     }
 
     /// Whether its payload is encrypted, by the facts returned so far.
-    pub fn is_protected(&self) -> bool {
+    pub(crate) fn is_protected(&self) -> bool {
         self.security != StreamSecurity::Plain
     }
 
-    /// Returns the time of the newest packet.
-    pub fn last_at(&self) -> Option<Timestamp> {
-        self.stats.last_at()
-    }
-
     /// Returns the record of the stream, or `None` before its first packet.
-    pub fn record(&self) -> Option<StreamRecord> {
+    pub(crate) fn record(&self) -> Option<StreamRecord> {
         let main = self.payloads.iter().max_by_key(|p| (!p.secret, p.packets))?;
         let clock_hz = main.format.as_ref().map_or(8_000, |f| f.clock_hz).max(1);
         Some(StreamRecord {
@@ -217,7 +222,7 @@ impl RtpStream {
     }
 
     /// Returns the audio codecs in the order of their first packet.
-    pub fn codecs(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn codecs(&self) -> impl Iterator<Item = &str> {
         let now = self.payloads.iter().filter_map(PayloadUse::voice).map(|f| f.encoding.as_str());
         self.former.iter().map(String::as_str).chain(now).filter(|e| is_speech(e))
     }
@@ -312,7 +317,7 @@ impl PacketSpacing {
 }
 
 /// Returns the media statistics of one side, with its streams in the order of their first packet.
-pub fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
+pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     let mut out = SideRecord::default();
     let mut jitter: f64 = 0.0;
     for stream in streams.iter().filter(|s| s.side == side) {

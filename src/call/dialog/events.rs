@@ -7,18 +7,18 @@ use crate::time::Timestamp;
 
 impl Dialog {
     /// Records the transfer event of a REFER.
-    pub fn note_transfer(&mut self, at: Timestamp, message: &SipMessage<'_>) {
+    pub(crate) fn note_transfer(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         let side = self.requester(message);
         self.note_event(at, EventKind::Transfer, Some(side));
     }
 
     /// Records an event.
-    pub fn note_event(&mut self, at: Timestamp, kind: EventKind, side: Option<Side>) {
+    pub(crate) fn note_event(&mut self, at: Timestamp, kind: EventKind, side: Option<Side>) {
         self.note_event_with_detail(at, kind, side, None);
     }
 
     /// Records an event with an explanation for the administrator.
-    pub fn note_event_with_detail(
+    pub(crate) fn note_event_with_detail(
         &mut self,
         at: Timestamp,
         kind: EventKind,

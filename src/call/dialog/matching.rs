@@ -9,7 +9,7 @@ use crate::sip::SipMessage;
 impl Dialog {
     /// Whether the tags of a message match this dialog. One tag is the caller's; the other is the callee's, that of an
     /// early dialog, or absent. A dialog without tags (RFC 2543) matches by its Call-ID alone.
-    pub fn matches_tags(&self, message: &SipMessage<'_>) -> bool {
+    pub(crate) fn matches_tags(&self, message: &SipMessage<'_>) -> bool {
         let Some(own) = self.caller_tag.as_deref() else { return true };
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
@@ -43,7 +43,7 @@ impl Dialog {
 
     /// Whether a response answers another INVITE than those of this dialog, by its Via branch (RFC 3261 sections 8.1.1.7
     /// and 16.6). A forking proxy sends several INVITEs with the same Call-ID and tags.
-    pub fn answers_other_invite(&self, message: &SipMessage<'_>) -> bool {
+    pub(crate) fn answers_other_invite(&self, message: &SipMessage<'_>) -> bool {
         let first = message.cseq().is_some_and(|cseq| cseq.number <= self.invite_cseq);
         let branch = branch_hash(message);
         first
@@ -61,7 +61,7 @@ impl Dialog {
     }
 
     /// Returns the side that sent the request. For a response, this is the side that sent the answered request.
-    pub fn requester(&self, message: &SipMessage<'_>) -> Side {
+    pub(crate) fn requester(&self, message: &SipMessage<'_>) -> Side {
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
         match (from, self.caller_tag.as_deref()) {

@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 
 /// State of a dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DialogState {
+pub(crate) enum DialogState {
     /// An INVITE was seen, and no final response yet.
     Inviting,
     /// The INVITE got 401, 407 or 422, which ask for another INVITE.
@@ -38,7 +38,7 @@ pub enum DialogState {
 
 /// First part of the dialog that the capture shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DialogStart {
+pub(crate) enum DialogStart {
     /// Its first INVITE, or a response to that INVITE.
     Invite,
     /// An in-dialog request: the dialog existed when the capture began.
@@ -47,7 +47,7 @@ pub enum DialogStart {
 
 /// Evidence for the answer to the INVITE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnswerEvidence {
+pub(crate) enum AnswerEvidence {
     /// The 2xx to the INVITE.
     Success,
     /// The ACK of a 2xx that was not captured.
@@ -60,47 +60,47 @@ pub enum AnswerEvidence {
 
 /// A dialog at one hop.
 #[derive(Clone, Debug)]
-pub struct Dialog {
+pub(crate) struct Dialog {
     /// Value of the Call-ID header.
-    pub call_id: String,
+    pub(crate) call_id: String,
     /// Tag of the caller, i.e. the From tag of the first INVITE.
-    pub caller_tag: Option<String>,
+    pub(crate) caller_tag: Option<String>,
     /// Tag of the callee that answered.
-    pub callee_tag: Option<String>,
+    pub(crate) callee_tag: Option<String>,
     /// Tags of the callees that sent provisional responses (early dialogs).
     early_tags: Vec<String>,
     /// Endpoint that sent the first INVITE.
-    pub caller_addr: Endpoint,
+    pub(crate) caller_addr: Endpoint,
     /// Endpoint that received the first INVITE.
-    pub callee_addr: Endpoint,
+    pub(crate) callee_addr: Endpoint,
     /// Transport of its messages.
-    pub transport: Transport,
+    pub(crate) transport: Transport,
     /// First part of the dialog that was captured.
-    pub began: DialogStart,
+    pub(crate) began: DialogStart,
     /// Current state.
     state: DialogState,
     /// Offers and answers of the dialog.
-    pub negotiation: Negotiation,
+    pub(crate) negotiation: Negotiation,
     /// Time of the first INVITE.
-    pub invited_at: Option<Timestamp>,
+    pub(crate) invited_at: Option<Timestamp>,
     /// Time of the first provisional response other than 100.
-    pub ringing_at: Option<Timestamp>,
+    pub(crate) ringing_at: Option<Timestamp>,
     /// Time of the answer, and the evidence for it.
-    pub answered: Option<(Timestamp, AnswerEvidence)>,
+    pub(crate) answered: Option<(Timestamp, AnswerEvidence)>,
     /// Time of the last ACK to an INVITE without a captured final response.
-    pub acked_at: Option<Timestamp>,
+    pub(crate) acked_at: Option<Timestamp>,
     /// Time of the first CANCEL.
-    pub cancelled_at: Option<Timestamp>,
+    pub(crate) cancelled_at: Option<Timestamp>,
     /// Status code of the last final response to the first INVITE.
-    pub status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// Reason header of the BYE, CANCEL or rejection (RFC 3326).
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Distinct values of the User-Agent and Server headers.
-    pub user_agents: Vec<String>,
+    pub(crate) user_agents: Vec<String>,
     /// Events for the call record, e.g. holds.
-    pub events: Vec<EventRecord>,
+    pub(crate) events: Vec<EventRecord>,
     /// Session interval in seconds (Session-Expires, RFC 4028), and the time of its last refresh.
-    pub session_timer: Option<(u32, Timestamp)>,
+    pub(crate) session_timer: Option<(u32, Timestamp)>,
     /// Whether a provisional response was seen, 100 included. It stops Timer B (RFC 3261 section 17.1.1.2).
     tried: bool,
     /// CSeq number of the newest INVITE outside a dialog; 0 before the first.
@@ -115,7 +115,12 @@ pub struct Dialog {
 impl Dialog {
     /// Creates a dialog from its first captured message, without handling it. `addrs` are the message's source and
     /// destination.
-    pub fn new(message: &SipMessage<'_>, addrs: (Endpoint, Endpoint), transport: Transport, at: Timestamp) -> Self {
+    pub(crate) fn new(
+        message: &SipMessage<'_>,
+        addrs: (Endpoint, Endpoint),
+        transport: Transport,
+        at: Timestamp,
+    ) -> Self {
         let in_dialog = message.method().is_some() && to_tag_of(message).is_some();
         let response = message.status().is_some();
         let (caller_addr, callee_addr) = if response { (addrs.1, addrs.0) } else { addrs };
@@ -149,7 +154,7 @@ impl Dialog {
     }
 
     /// Updates the dialog by one of its messages.
-    pub fn handle_message(&mut self, at: Timestamp, message: &SipMessage<'_>) {
+    pub(crate) fn handle_message(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         self.last_at = self.last_at.max(at);
         self.note_agent(message);
         match message.status() {
@@ -161,14 +166,14 @@ impl Dialog {
     }
 
     /// Ends the dialog for a reason outside its signalling. Does nothing if the dialog is over already.
-    pub fn handle_end(&mut self, at: Timestamp, by: EndedBy) {
+    pub(crate) fn handle_end(&mut self, at: Timestamp, by: EndedBy) {
         if !matches!(self.state, DialogState::Ended { .. }) {
             self.state = DialogState::Ended { at, by };
         }
     }
 
     /// Records an answer without a captured 2xx. Does nothing if the dialog is answered already.
-    pub fn presume_answer(&mut self, at: Timestamp, how: AnswerEvidence) {
+    pub(crate) fn presume_answer(&mut self, at: Timestamp, how: AnswerEvidence) {
         if self.answered.is_none() {
             self.answered = Some((at, how));
             if matches!(self.state, DialogState::Inviting | DialogState::Challenged { .. }) {
@@ -178,7 +183,7 @@ impl Dialog {
     }
 
     /// Re-establishes a dialog that had ended by media timeout. The agreed media is kept; times and events start anew.
-    pub fn resume_after_timeout(&mut self, at: Timestamp) {
+    pub(crate) fn resume_after_timeout(&mut self, at: Timestamp) {
         self.state = DialogState::Established;
         self.began = DialogStart::MidCall;
         self.answered = Some((at, AnswerEvidence::MidCall));
@@ -189,19 +194,19 @@ impl Dialog {
     }
 
     /// Moves the time of the last activity to `at`, for the media timeout.
-    pub fn note_activity(&mut self, at: Timestamp) {
+    pub(crate) fn note_activity(&mut self, at: Timestamp) {
         if self.ended().is_none() {
             self.last_at = self.last_at.max(at);
         }
     }
 
     /// Returns the current state.
-    pub const fn state(&self) -> DialogState {
+    pub(crate) const fn state(&self) -> DialogState {
         self.state
     }
 
     /// Returns time and cause of the end, if the dialog is over.
-    pub const fn ended(&self) -> Option<(Timestamp, EndedBy)> {
+    pub(crate) const fn ended(&self) -> Option<(Timestamp, EndedBy)> {
         match self.state {
             DialogState::Ended { at, by } => Some((at, by)),
             _ => None,
@@ -209,22 +214,22 @@ impl Dialog {
     }
 
     /// Whether both sides agreed to send no audio, because of a hold or a fax.
-    pub const fn is_quiet(&self) -> bool {
+    pub(crate) const fn is_quiet(&self) -> bool {
         self.agreed.holding[0] || self.agreed.holding[1] || self.agreed.fax
     }
 
     /// Whether a provisional response was seen, 100 included.
-    pub const fn is_tried(&self) -> bool {
+    pub(crate) const fn is_tried(&self) -> bool {
         self.tried
     }
 
     /// Returns the CSeq number of the newest INVITE outside a dialog.
-    pub const fn invite_cseq(&self) -> u32 {
+    pub(crate) const fn invite_cseq(&self) -> u32 {
         self.invite_cseq
     }
 
     /// Returns the time of the newest message.
-    pub const fn last_at(&self) -> Timestamp {
+    pub(crate) const fn last_at(&self) -> Timestamp {
         self.last_at
     }
 
