@@ -5,7 +5,7 @@
 //! - Behaviour that Pyrus does not document is an option ([`FakeOptions`]). Tests run with every value.
 //! - Faults are scripted for each endpoint, before or after the request's effect ([`FaultStep`]).
 //! - Mistakes of the client are *violations*. They are recorded and do not change the reply
-//! ([`FakePyrus::violations`]).
+//!   ([`FakePyrus::violations`]).
 //! - Token lifetimes, rate windows and orphaned files follow a virtual clock ([`FakePyrus::advance`]). Waits of faults
 //!   use real time, because the client's time-outs do.
 //! - Memory is bounded: at most 64 MiB of a file and 512 MiB in total are kept; the rest is only hashed.
