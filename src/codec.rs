@@ -144,10 +144,10 @@ enum PayloadLength {
     Dvi4,
 }
 
-/// What a sender does while nobody speaks, and so what a gap without lost packets means.
+/// The behaviour of a sender while nobody speaks. It decides what fills a gap without lost packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SilenceBehavior {
-    /// It sends always, or stops without a word: a gap is silence.
+    /// It sends always or stops without notice: a gap is silence.
     NoDescriptor,
     /// The codec has its own silence descriptors (or DTX): its decoder knows what fills a gap.
     OwnDescriptor,

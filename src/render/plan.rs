@@ -397,7 +397,7 @@ pub(crate) fn samples_between(from: Timestamp, to: Timestamp, sample_rate: u32) 
     u64::try_from((ns * i128::from(sample_rate) + 500_000_000) / 1_000_000_000).unwrap_or(0)
 }
 
-/// What the first pass collects about one stream.
+/// Data that the first pass collects about one stream.
 #[derive(Debug)]
 struct StreamCollector {
     side: Side,

@@ -122,7 +122,7 @@ struct PlayoutCursor {
     after: GapFill,
 }
 
-/// What the last packet means for a gap that follows it.
+/// The content of a gap after the last packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GapFill {
     Sound,
