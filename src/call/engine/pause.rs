@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 
 /// A request to pause or resume the recording of a call.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PauseRequest<'a> {
+pub(super) struct CallPauseRequest<'a> {
     /// The requested action.
     pub action: PauseAction,
     /// Capture time of the request.
@@ -32,7 +32,7 @@ impl Engine {
         if let Some(conversation) = found {
             self.apply_pause(
                 conversation,
-                PauseRequest { action, at: at.max(self.now), by: "by the local API", side: None },
+                CallPauseRequest { action, at: at.max(self.now), by: "by the local API", side: None },
                 sink,
             );
         }
@@ -48,7 +48,11 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) {
         let action = if *decision == Decision::Pause { PauseAction::Pause } else { PauseAction::Resume };
-        self.apply_pause(conversation, PauseRequest { action, at, by: "read back after a restart", side: None }, sink);
+        self.apply_pause(
+            conversation,
+            CallPauseRequest { action, at, by: "read back after a restart", side: None },
+            sink,
+        );
     }
 
     /// Returns whether a call is paused, or `None` if there is no such live call.
@@ -68,7 +72,11 @@ impl Engine {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (conversation, side) = (leg.conversation, leg.dialog.requester(message));
         if let Some(action) = PauseAction::in_message(message, &self.config.pause) {
-            self.apply_pause(conversation, PauseRequest { action, at, by: "by signalling", side: Some(side) }, sink);
+            self.apply_pause(
+                conversation,
+                CallPauseRequest { action, at, by: "by signalling", side: Some(side) },
+                sink,
+            );
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let press = leg.keypad.handle_message((side, at), message, &self.config.pause);
@@ -99,13 +107,13 @@ impl Engine {
         }
         let conversation = leg.conversation;
         if let Some(action) = press.order {
-            self.apply_pause(conversation, PauseRequest { action, at, by: "by keys", side: Some(side) }, sink);
+            self.apply_pause(conversation, CallPauseRequest { action, at, by: "by keys", side: Some(side) }, sink);
         }
     }
 
     /// Applies a pause or resume request to a call. If the state changed, writes it to the spools of all legs.
-    pub(super) fn apply_pause(&mut self, conversation: usize, request: PauseRequest<'_>, sink: &mut dyn LegSink) {
-        let PauseRequest { action, at, by, side } = request;
+    pub(super) fn apply_pause(&mut self, conversation: usize, request: CallPauseRequest<'_>, sink: &mut dyn LegSink) {
+        let CallPauseRequest { action, at, by, side } = request;
         let Some(call) = self.conversations.get_mut(conversation) else { return };
         if !call.pauses.handle_order(action, at, (by, side)) {
             return;

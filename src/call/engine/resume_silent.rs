@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::call::conversation::Conversation;
-use crate::call::engine::pause::PauseRequest;
+use crate::call::engine::pause::CallPauseRequest;
 use crate::call::engine::signalling::SETTLE;
 use crate::call::engine::{Engine, EngineTimer};
 use crate::call::event::LegSink;
@@ -96,7 +96,7 @@ impl Engine {
         });
         let slot = self.add_leg(conversation, draft, None, sink);
         if paused {
-            let request = PauseRequest { action: PauseAction::Pause, at, by: "as before the silence", side: None };
+            let request = CallPauseRequest { action: PauseAction::Pause, at, by: "as before the silence", side: None };
             self.apply_pause(conversation, request, sink);
         }
         self.apply_dialog_state(slot, sink);

@@ -307,7 +307,8 @@ fn an_unreachable_pyrus_is_named_and_ctrl_c_prints_the_table() {
     let output = child.wait_with_output().expect("ends");
     assert_eq!(output.status.code(), Some(1), "{rest:#?}");
     assert!(stdout(&output).ends_with("1 call: 1 both sides\n"), "the table is there: {}", stdout(&output));
-    let because = format!("not delivered to Pyrus yet: 1 of 1 (not reached: 127.0.0.1:{port} refuses the connection)");
+    let because =
+        format!("not delivered to Pyrus yet: 1 of 1 (no connection (127.0.0.1:{port} refuses the connection)");
     assert!(rest.iter().any(|line| line.contains(&because)), "{rest:#?}");
 }
 
