@@ -1,7 +1,6 @@
 //! `callspan run` on a virtual interface in a network namespace; its other end is the mirror port.
 
 #![allow(clippy::print_stdout, reason = "a test prints what it measured")]
-#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 #![expect(clippy::disallowed_methods, reason = "real time passes on a real wire")]
 
 use std::io::{BufRead, BufReader};

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module for each subject.
 
 #![allow(unreachable_pub, reason = "a test binary: nothing is reached from outside")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod architecture;
 mod captures;

@@ -1,8 +1,6 @@
 //! Metamorphic tests of the decoder: a capture is changed as each kind of mirror would change it, and the decoded
 //! datagrams stay the same.
 
-#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
-
 use std::collections::BTreeMap;
 
 use crate::support::packets::{self, CapturedFrame};

@@ -2,9 +2,6 @@
 //!
 //! The parts of `callspan run` work in this process. Time is that of the packets, so a segment of 30 s is full at once.
 
-#![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
-#![allow(unreachable_pub, reason = "a test binary: nothing is reached from outside")]
-
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

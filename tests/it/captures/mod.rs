@@ -2,7 +2,6 @@
 //! and the capture itself require. `fixtures/README.md` describes the folders.
 
 #![allow(clippy::print_stdout, reason = "a test prints what it measured")]
-#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use crate::support::captures::{ReplayResult, fixture, frames, replay_files, streams};
 use crate::support::score::{ChannelScore, ExpectedTrack, halved, judge};

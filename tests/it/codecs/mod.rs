@@ -4,8 +4,6 @@
 //! names (with `codecs/` and `captures/` in it) and are ignored without it. The unit tests of each codec and the
 //! fixtures in `fixtures/codecs` run everywhere.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
-
 mod captures;
 mod frames;
 mod tools;

@@ -1,7 +1,5 @@
 //! A client that sends exact bytes, and a session of well-formed requests on top of it.
 
-#![allow(unreachable_pub, reason = "a module of a test")]
-
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;

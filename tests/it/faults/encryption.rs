@@ -241,7 +241,7 @@ fn half_way(journal: &Journal, record: &CallRecord, (recipients, killed): (&[Age
         std::fs::write(&path, b"age-encryption.org/v1\n").expect("written");
         return;
     }
-    let EncryptedFile { bytes, sha256, plain_sha256 } = encrypt_file(&plain, &path, recipients).expect("encrypted");
+    let EncryptedFile { bytes, sha256, plain_sha256 } = encrypt_file(plain, &path, recipients).expect("encrypted");
     assert_eq!(plain_sha256, recording.sha256);
     if matches!(killed, EncryptionCrash::BeforeTheRow) {
         return;

@@ -2,8 +2,6 @@
 //!
 //! The call keeps its id, its sound to the byte, and its record except for fields that describe the transport.
 
-#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
-
 use crate::support::captures::{ReplayResult, frames, replay_bytes, replay_packets};
 use crate::support::packets::{self, CapturedFrame, OverIpv6};
 use crate::support::rewrite::{self, begins, carries_rtp, is_response, is_sip, sent_by};

@@ -1,7 +1,5 @@
 //! A whole G.711 call with both voices as Ethernet frames, each with its time after the start of the call.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses some of the builders, as a module of its own")]
-
 use std::time::Duration;
 
 /// A call from an outside number to extension 102.

@@ -1,8 +1,5 @@
 //! Replays capture files through the library as `callspan replay` does, and reads RTP streams from them.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part, as a module of its own")]
-#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

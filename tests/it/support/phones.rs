@@ -3,8 +3,6 @@
 //! The voices are noise that differs at every sample, so each piece of a recording identifies the moment it was sent.
 //! SIP, addresses and mu-law are written out: no code is shared with the code under test.
 
-#![allow(dead_code, reason = "each scene uses some of it")]
-
 use std::path::Path;
 
 use callspan::call::Engine;

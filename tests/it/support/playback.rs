@@ -1,8 +1,5 @@
 //! Plays a scenario through the engine and collects its events, records and recordings.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses some of it, as a module of its own")]
-#![allow(clippy::unwrap_used, reason = "a stage that fails is a failed test")]
-
 use std::collections::HashMap;
 
 use callspan::call::Engine;

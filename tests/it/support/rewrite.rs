@@ -2,9 +2,6 @@
 //!
 //! They work on bytes, as [`super::packets`] does, and share no code with the code under test.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses some of the builders, as a module of its own")]
-#![allow(clippy::unwrap_used, reason = "a builder that fails is a failed test")]
-
 use std::collections::HashSet;
 
 use super::captures::{is_rtp, udp_of};

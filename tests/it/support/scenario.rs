@@ -3,9 +3,6 @@
 //! A [`Scene`] has its own clock. Each step writes the messages of one exchange, [`STEP_MS`] apart, and moves the clock.
 //! Every 200 ms of every voice differ, so [`RecordedChannel::judge`] can find who is heard where and when.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses some of the builders, as a module of its own")]
-#![allow(clippy::unwrap_used, reason = "a builder that fails is a failed test")]
-
 use std::collections::HashMap;
 use std::fmt::Write as _;
 

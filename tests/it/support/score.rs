@@ -3,8 +3,6 @@
 //! The expected sound comes from the capture (G.711, decoded here) or from the played speech (other codecs). The score
 //! searches for it window by window and shares no code with the code under test.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part, as a module of its own")]
-
 /// Samples a second of everything that is compared.
 pub const RATE: i64 = 8_000;
 /// A window: 1 s.
