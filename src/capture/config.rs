@@ -1,11 +1,11 @@
 //! The `[capture]` section.
 
-/// Where live frames come from.
+/// Settings of the live capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Interface names; empty only where nothing is captured live.
+    /// Interface names. Empty if capture files are read instead.
     pub interfaces: Vec<String>,
-    /// Size of the kernel's ring for each interface, MiB.
+    /// Size of the kernel's ring buffer for each interface, MiB.
     pub buffer_mib: u32,
 }
 

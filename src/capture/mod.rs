@@ -1,7 +1,9 @@
-//! Where frames come from: a live interface or capture files, behind one trait.
+//! Captured frames, from live interfaces or from capture files, behind the trait [`CaptureSource`].
 //!
-//! Invariants: frames carry the capture timeline (see [`CaptureEvent`]), a source never blocks its reader
-//! for longer than [`CaptureEvent::Tick`] allows, and a damaged file ends early with a warning, never with a panic.
+//! Invariants:
+//! - The time of a frame is on the capture timeline ([`CaptureEvent::ClockStep`]).
+//! - A live source returns [`CaptureEvent::Tick`] after a short wait, so it never blocks its reader for long.
+//! - A damaged file ends early with a warning, never with a panic.
 
 use std::fmt;
 
@@ -12,7 +14,7 @@ pub mod files;
 #[cfg(feature = "service")]
 pub mod live;
 
-/// What the bytes of a frame begin with (the values of the tcpdump LINKTYPE registry in brackets).
+/// The link-layer header of a frame (numbers of the tcpdump LINKTYPE registry in brackets).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LinkType {
     /// Ethernet (1).
@@ -27,12 +29,12 @@ pub enum LinkType {
     Null,
     /// OpenBSD loopback: an address family in network byte order (108).
     Loop,
-    /// One that we do not read.
+    /// A link type that callspan cannot decode, with its number.
     Other(u16),
 }
 
 impl LinkType {
-    /// From a LINKTYPE or DLT number.
+    /// Returns the link type of a LINKTYPE or DLT number.
     pub const fn from_dlt(number: u16) -> Self {
         match number {
             0 => Self::Null,
@@ -46,79 +48,79 @@ impl LinkType {
     }
 }
 
-/// One frame as it was captured, borrowed from the source.
+/// One captured frame, borrowed from the source.
 #[derive(Clone, Copy, Debug)]
 pub struct CapturedFrame<'a> {
-    /// When, on the capture timeline.
+    /// Capture time, on the capture timeline.
     pub at: Timestamp,
-    /// What `data` begins with.
+    /// Type of the link-layer header at the start of `data`.
     pub link: LinkType,
-    /// Which interface of the source (0 where there is one).
+    /// Index of the interface within the source; 0 if there is only one.
     pub interface: u32,
-    /// Bytes on the wire; more than `data.len()` where the capture cut the frame.
+    /// Length on the wire, bytes. Larger than `data.len()` if the capture truncated the frame.
     pub orig_len: u32,
-    /// The bytes that were captured.
+    /// The captured bytes.
     pub data: &'a [u8],
 }
 
-/// What a source has to say next.
+/// The next item of a capture source.
 #[derive(Debug)]
 pub enum CaptureEvent<'a> {
     /// A frame.
     Frame(CapturedFrame<'a>),
-    /// Nothing came, and it is this late now: lets timers fire on a silent wire. Live sources only.
+    /// The current time when no frame arrived, so that timers fire on a silent wire. Live sources only.
     Tick(Timestamp),
-    /// The wall clock was stepped against the monotonic one by this many nanoseconds. Frames keep to the
-    /// old timeline; only the mapping of new calls to wall-clock time moves: wall = timeline + sum of steps.
+    /// A step of the wall clock relative to the monotonic clock. The capture timeline goes on without a step.
+    /// The wall-clock time of new calls is the timeline plus the sum of all steps.
     ClockStep {
-        /// When, on the capture timeline.
+        /// Time of the detection, on the capture timeline.
         at: Timestamp,
-        /// Positive when the wall clock jumped ahead.
+        /// Size of the step in ns; positive if the wall clock was set forward.
         by_ns: i64,
     },
-    /// There will be no more.
+    /// No further frames follow.
     End,
 }
 
-/// What a source counted, for `problems` and for the operator.
+/// Frame counters of a source, for the record's `problems` and for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureCounters {
-    /// Frames handed out.
+    /// Frames returned.
     pub frames: u64,
-    /// Frames that the kernel or the interface had and we did not get.
+    /// Frames dropped by the kernel because its buffer was full.
     pub dropped_by_kernel: u64,
     /// Frames dropped by the network interface itself.
     pub dropped_by_interface: u64,
-    /// Frames that the capture cut short (snap length).
+    /// Frames truncated by the snap length.
     pub cut: u64,
 }
 
-/// A place where frames come from.
+/// A source of captured frames.
 pub trait CaptureSource {
-    /// The next event. After [`CaptureEvent::End`] it is `End` for ever.
+    /// Returns the next event. After [`CaptureEvent::End`] it returns `End` again.
     ///
     /// # Errors
-    /// Only for what ends the capture for good (interface gone, file unreadable).
+    /// Fails if the capture cannot go on: an interface is gone or a file is unreadable.
     fn next_event(&mut self) -> Result<CaptureEvent<'_>, CaptureError>;
 
-    /// What was counted so far. Cheap enough to call once a second.
+    /// Returns the counters since the start. Cheap enough for a call every second.
     fn counters(&mut self) -> CaptureCounters;
 
-    /// The name for `source` in the call record: interface names or file names.
+    /// Returns the value of `source` in the call record: interface names or file names.
     fn name(&self) -> &str;
 
-    /// What an operator should be told (a file cut short, rubbish skipped, an interface down), once each.
+    /// Returns and clears the warnings for the operator, e.g. a truncated file or an interface that is down.
     fn take_warnings(&mut self) -> Vec<CaptureWarning>;
 }
 
-/// What an operator should be told.
+/// A warning for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaptureWarning {
-    /// Something is wrong with what is read.
+    /// A problem with the captured data.
     Source(String),
-    /// An interface is down, or its capture has stopped.
+    /// An interface is down, or the capture on it has stopped.
     InterfaceDown(String),
-    /// It is back.
+    /// An interface captures again.
     InterfaceUp(String),
 }
 
@@ -130,15 +132,15 @@ impl fmt::Display for CaptureWarning {
     }
 }
 
-/// Why a capture cannot be read. Each text says what to do.
+/// Reasons why a capture cannot be read. Each text names the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// A file cannot be opened or read.
-    #[error("cannot read {path}: {}", unread(source))]
+    #[error("cannot read {path}: {}", explain_read_error(source))]
     File {
-        /// Which file.
+        /// Path of the file.
         path: String,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// A file that is not pcap or pcapng.
@@ -146,18 +148,18 @@ pub enum CaptureError {
         "{path} is no capture: it begins with neither a pcap nor a pcapng header (gzip is unpacked by itself){hint}"
     )]
     NotACapture {
-        /// Which file.
+        /// Path of the file.
         path: String,
-        /// What it looks like instead, where we know: "; it looks like …".
+        /// Guess of the actual file type, "; it looks like …"; empty if unknown.
         hint: String,
     },
-    /// A live interface that cannot be opened or has gone. The text says what to do.
+    /// A live interface cannot be opened. The text names the remedy.
     #[error("{0}")]
     Interface(String),
 }
 
-/// What the system said, and what to do.
-fn unread(error: &std::io::Error) -> String {
+/// Returns the system error in plain words, with the remedy.
+fn explain_read_error(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => String::from("there is no such file; check the path"),
         std::io::ErrorKind::PermissionDenied => {

@@ -74,7 +74,7 @@ fn observe_interfaces(config: &Config, length: Duration) -> anyhow::Result<Obser
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
     }
-    let mut source = live::open(&config.capture, live::MissingInterfacePolicy::Refuse)?;
+    let mut source = live::open(&config.capture, live::MissingInterfacePolicy::Fail)?;
     let before: Vec<HostInterface> = config.capture.interfaces.iter().map(|name| HostInterface::ask(name)).collect();
     output::note(&format!(
         "callspan: checking {} for {} s; press Ctrl-C to end earlier and print the findings so far",

@@ -70,8 +70,8 @@ fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, stop: &AtomicBool) ->
 /// command fails.
 fn missing_interface_policy() -> live::MissingInterfacePolicy {
     match std::env::var_os("NOTIFY_SOCKET") {
-        Some(_) => live::MissingInterfacePolicy::Await,
-        None => live::MissingInterfacePolicy::Refuse,
+        Some(_) => live::MissingInterfacePolicy::Retry,
+        None => live::MissingInterfacePolicy::Fail,
     }
 }
 

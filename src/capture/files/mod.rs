@@ -1,8 +1,9 @@
-//! Capture files as one source: pcap and pcapng, gzip or not, merged by time.
+//! Reads capture files (pcap, pcapng, gzip) as one source, merged by time.
 //!
-//! Invariants: memory is constant however long a file is; a regular file is open only while the merge is
-//! inside it, so a day of rotated files needs no day of file handles; frames of one file keep their order
-//! (small disorder is left to the engine), only the merge takes the file whose next frame is the earliest.
+//! Invariants:
+//! - Memory does not depend on the length of a file.
+//! - A regular file is open only while the merge reads from it, so a day of rotated files needs few file handles.
+//! - Frames of one file keep their order. The merge always takes the file with the earliest next frame.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,10 +18,10 @@ mod clock_steps;
 mod reader;
 mod unreadable_hint;
 
-/// Opens capture files as one source; `-` is standard input. Every file's header is checked at once.
+/// Opens capture files as one source; `-` is standard input. The headers of all files are checked first.
 ///
 /// # Errors
-/// When a file cannot be opened, or does not begin like a capture.
+/// Fails if a file cannot be opened or is not a capture file.
 pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
     let mut source = FileSource {
         name: source_name(paths),
@@ -39,7 +40,7 @@ pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
         let Some(first) = first else { continue };
         source.heads.push(Reverse((first.stamp, source.files.len())));
         let state = if is_regular(path) {
-            CaptureFileState::Waiting
+            CaptureFileState::NotStarted
         } else {
             CaptureFileState::Reading(Box::new(reader), first)
         };
@@ -53,11 +54,11 @@ pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
 pub struct FileSource {
     name: String,
     files: Vec<CaptureFile>,
-    /// The stamp of the next frame of each file that still has one; equal stamps in the order of the files.
+    /// Merge key of the next frame of each unfinished file, and the file index. Equal keys keep the file order.
     heads: BinaryHeap<Reverse<(Timestamp, usize)>>,
-    /// The file whose frame the caller has; it is advanced by the next call.
+    /// Index of the file with the frame that was returned last. The next call advances this file.
     handed_out: Option<usize>,
-    /// A frame that waits behind the clock step that it brought.
+    /// File index and time of a frame that is returned after the clock step detected at it.
     held_back: Option<(usize, Timestamp)>,
     steps: ClockSteps,
     counters: CaptureCounters,
@@ -72,9 +73,9 @@ struct CaptureFile {
 
 #[derive(Debug)]
 enum CaptureFileState {
-    /// A regular file whose first stamp is known; it is opened again when the merge gets there.
-    Waiting,
-    /// Being read, and what its next frame is.
+    /// Closed; the time of the first frame is known. It is opened again when the merge reaches that time.
+    NotStarted,
+    /// Open, with the header of its next frame.
     Reading(Box<CaptureFileReader>, FileFrameHeader),
     Done,
 }
@@ -89,10 +90,10 @@ impl CaptureSource for FileSource {
         }
         while let Some(Reverse((_, index))) = self.heads.pop() {
             self.start_reading(index)?;
-            // A file that was cut since it was opened has no frame any more.
+            // A file that was truncated since it was first opened has no frame left.
             let CaptureFileState::Reading(_, head) = &self.files[index].state else { continue };
-            let TimelinePosition { at, told_ns } = self.steps.place(index, head);
-            let Some(by_ns) = told_ns else { return Ok(self.hand_out(index, at)) };
+            let TimelinePosition { at, step_ns } = self.steps.place_on_timeline(index, head);
+            let Some(by_ns) = step_ns else { return Ok(self.hand_out(index, at)) };
             self.held_back = Some((index, at));
             return Ok(CaptureEvent::ClockStep { at, by_ns });
         }
@@ -123,7 +124,7 @@ impl FileSource {
         CaptureEvent::Frame(CapturedFrame { at, link: head.link, interface, orig_len: head.orig_len, data })
     }
 
-    /// Reads the file's next frame and puts its stamp into the merge.
+    /// Reads the next frame of a file and adds its time to the merge.
     fn advance(&mut self, index: usize) -> Result<(), CaptureError> {
         let file = &mut self.files[index];
         let CaptureFileState::Reading(mut reader, _) = std::mem::replace(&mut file.state, CaptureFileState::Done)
@@ -141,10 +142,10 @@ impl FileSource {
         Ok(())
     }
 
-    /// Opens a waiting file and reads its first frame.
+    /// Opens a file that was not started and reads its first frame.
     fn start_reading(&mut self, index: usize) -> Result<(), CaptureError> {
         let file = &mut self.files[index];
-        if matches!(file.state, CaptureFileState::Waiting) {
+        if matches!(file.state, CaptureFileState::NotStarted) {
             let mut reader = Box::new(CaptureFileReader::open(&file.path)?);
             file.state =
                 reader.next_frame()?.map_or(CaptureFileState::Done, |head| CaptureFileState::Reading(reader, head));
@@ -163,7 +164,7 @@ fn is_regular(path: &Path) -> bool {
     path != Path::new("-") && path.metadata().is_ok_and(|m| m.is_file())
 }
 
-/// What a call record says under `source`: the file names without their folders.
+/// Returns the value of `source` in call records: file names without folders.
 fn source_name(paths: &[PathBuf]) -> String {
     let name = |path: &PathBuf| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let mut shown: Vec<String> = paths.iter().take(NAMES_SHOWN).map(name).collect();
@@ -173,7 +174,7 @@ fn source_name(paths: &[PathBuf]) -> String {
     shown.join(", ")
 }
 
-/// How many file names the source's name lists: a record should not carry a day of rotated names.
+/// Number of file names in the source name. A call record needs no list of a whole day of rotated files.
 const NAMES_SHOWN: usize = 3;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! What a file that is no capture looks like, for an error text that helps.
+//! Guesses the type of a file that is not a capture file, for the error text.
 
-/// "; it looks like …" for the first bytes of a file, or nothing where we do not know.
+/// Returns "; it looks like …" for the first bytes of a file; empty if the type is unknown.
 pub(super) fn looks_like(head: &[u8]) -> String {
     let kind = match head {
         [] => return String::from("; it is empty"),
@@ -24,7 +24,8 @@ pub(super) fn looks_like(head: &[u8]) -> String {
     format!("; it looks like {kind}")
 }
 
-/// ERF has no magic: a little-endian fixed-point stamp, a record type, and lengths that agree (Endace ERF types 1 to 48).
+/// Returns whether the bytes begin an ERF record. ERF has no magic number, so the timestamp, the record type (1 to 48)
+/// and the lengths are checked.
 fn is_erf(head: &[u8]) -> bool {
     let [_, _, _, _, s0, s1, s2, s3, kind, _, rlen_hi, rlen_lo, _, _, wlen_hi, wlen_lo, ..] = head else {
         return false;
@@ -33,7 +34,7 @@ fn is_erf(head: &[u8]) -> bool {
     let rlen = u16::from_be_bytes([*rlen_hi, *rlen_lo]);
     let wlen = u16::from_be_bytes([*wlen_hi, *wlen_lo]);
     let type_known = (1..=48).contains(&(kind & 0x7f));
-    // Stamps from 2001 to 2065; a record is its 16-byte header and at most the frame with padding.
+    // Timestamps from 2001 to 2065. A record is a 16-byte header and at most the padded frame.
     type_known
         && (1_000_000_000..3_000_000_000).contains(&seconds)
         && rlen >= 16
@@ -60,13 +61,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn common_mistakes_are_named() {
+    fn common_wrong_file_types_are_recognized() {
         assert_eq!(looks_like(b""), "; it is empty");
         assert_eq!(looks_like(b"RIFF\x24\x00\x00\x00WAVEfmt "), "; it looks like a WAV recording");
         assert_eq!(looks_like(b"\n {\"schema\": 1}"), "; it looks like JSON");
         assert_eq!(looks_like(b"INVITE sip:x SIP/2.0\r\n"), "; it looks like text");
         assert_eq!(looks_like(&[0, 1, 2, 3]), "");
-        // One ERF Ethernet record: 2026 stamp, type 2, 64 bytes with header, 44 on the wire.
+        // One ERF Ethernet record: a timestamp of 2026, type 2, 64 bytes with header.
         let erf = [0, 0, 0, 0, 0, 0, 0, 0x69, 2, 4, 0, 64, 0, 0, 0, 46, 0, 0];
         assert!(looks_like(&erf).contains("ERF"));
     }

@@ -1,15 +1,17 @@
-//! Live capture through libpcap's ring, on one interface or several.
+//! Live capture from one or more network interfaces through libpcap.
 //!
-//! Invariants: never immediate mode (it costs twenty times as much a frame); libpcap's time-out is no timer, so the
-//! handles do not block and `poll` waits; a frame is copied once, into a buffer that is kept, and nothing is
-//! allocated for it; no clock is read for a frame unless its stamp is far from the frame before; an interface that
-//! goes away is tried again until it is back.
+//! Invariants:
+//! - Immediate mode is never used, because it costs twenty times as much CPU time a frame.
+//! - Handles do not block; `poll(2)` waits, because the timeout of libpcap is not a timer.
+//! - A frame is copied once, into a buffer that is reused. No memory is allocated for a frame.
+//! - The clock is read for a frame only if its timestamp is far from the previous frame's.
+//! - An interface that disappears is reopened as soon as it is back.
 
 use std::fmt;
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use pcap::{Active, Capture, Precision};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::config::Config;
 use super::{CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame, LinkType};
@@ -19,19 +21,19 @@ use clock::{CaptureTimeline, ClockReading};
 mod clock;
 mod open_errors;
 
-/// What becomes of an interface that is down or not there when capture begins.
+/// The handling of an interface that is down or missing when the capture starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingInterfacePolicy {
-    /// Nothing begins: somebody sits there and reads why.
-    Refuse,
-    /// It is told in a [`CaptureWarning`] and tried again each second; the others are heard meanwhile.
-    Await,
+    /// Opening fails with an error that names the remedy: for a command that a person started.
+    Fail,
+    /// A [`CaptureWarning`] is reported and the interface is tried every second. The others are captured meanwhile.
+    Retry,
 }
 
-/// Opens the configured interfaces, promiscuous.
+/// Opens the configured interfaces in promiscuous mode.
 ///
 /// # Errors
-/// When one of them cannot be opened and is not awaited; the text says what to do.
+/// Fails if an interface cannot be opened and `absent` does not allow a retry. The error text names the remedy.
 pub fn open(config: &Config, absent: MissingInterfacePolicy) -> Result<LiveSource, CaptureError> {
     if config.interfaces.is_empty() {
         return Err(CaptureError::Interface(open_errors::none_configured()));
@@ -44,7 +46,7 @@ pub fn open(config: &Config, absent: MissingInterfacePolicy) -> Result<LiveSourc
     for name in &config.interfaces {
         let state = match CaptureHandle::open(name, config.buffer_mib) {
             Ok(handle) => InterfaceState::Up(handle),
-            Err(error) if absent == MissingInterfacePolicy::Await && open_errors::may_come(name, &error) => {
+            Err(error) if absent == MissingInterfacePolicy::Retry && open_errors::can_be_retried(name, &error) => {
                 let why = open_errors::cannot_open(name, &error);
                 warnings.push(CaptureWarning::InterfaceDown(format!("{why}; it is tried again each second")));
                 InterfaceState::Down { retry_at: Timestamp::EPOCH }
@@ -69,28 +71,28 @@ pub fn open(config: &Config, absent: MissingInterfacePolicy) -> Result<LiveSourc
         held_back: None,
         clock,
         is_any_down: !warnings.is_empty(),
-        next_look: Timestamp::EPOCH,
+        next_flag_check: Timestamp::EPOCH,
         frames: 0,
         cut: 0,
         warnings,
     })
 }
 
-/// Live interfaces as one source.
+/// Several live interfaces, read as one source.
 pub struct LiveSource {
     name: String,
     interfaces: Vec<LiveInterface>,
     buffer_mib: u32,
-    /// The interface that is read next, and how many frames it has given in a row.
+    /// Index of the interface that is read next, and the number of frames read from it in a row.
     turn: usize,
     in_turn: u32,
     frame: Vec<u8>,
-    /// A frame that waits behind the clock step that it brought.
+    /// A frame that is returned after the clock step that was detected at it.
     held_back: Option<LiveFrameHeader>,
     clock: LiveClock,
     is_any_down: bool,
-    /// When to look again whether a silent interface is up.
-    next_look: Timestamp,
+    /// The next check whether silent interfaces are still administratively up.
+    next_flag_check: Timestamp,
     frames: u64,
     cut: u64,
     warnings: Vec<CaptureWarning>,
@@ -99,15 +101,15 @@ pub struct LiveSource {
 struct LiveInterface {
     name: String,
     state: InterfaceState,
-    /// What was counted so far, handles that are closed included.
+    /// Drops counted so far, including those of closed handles.
     before: CaptureCounters,
-    /// What the open handle's counters said when they were last read.
+    /// Drop counters of the open handle when they were last read.
     seen: PcapDropCounters,
 }
 
 enum InterfaceState {
     Up(CaptureHandle),
-    /// Tried again at this moment of the timeline.
+    /// Closed; it is opened again at this time of the capture timeline.
     Down {
         retry_at: Timestamp,
     },
@@ -119,14 +121,14 @@ struct CaptureHandle {
     is_set_up: bool,
 }
 
-/// libpcap's 32-bit counters; they wrap.
+/// Drop counters of libpcap. They are 32 bits long and wrap.
 #[derive(Clone, Copy, Default)]
 struct PcapDropCounters {
     dropped: u32,
     if_dropped: u32,
 }
 
-/// What is known about the frame in the buffer.
+/// Metadata of the frame in the buffer.
 #[derive(Clone, Copy, Debug)]
 struct LiveFrameHeader {
     at: Timestamp,
@@ -136,12 +138,12 @@ struct LiveFrameHeader {
 }
 
 enum FrameReadOutcome {
-    /// A frame is in the buffer; its stamp by the kernel's clock.
+    /// The buffer holds a frame: its kernel timestamp, link type and length on the wire.
     Frame(Timestamp, LinkType, u32),
     Empty,
 }
 
-/// The two clocks, and the timeline made of them.
+/// Reads the wall clock and the monotonic clock and maps them to the capture timeline.
 struct LiveClock {
     started: Instant,
     timeline: CaptureTimeline,
@@ -159,9 +161,10 @@ impl CaptureSource for LiveSource {
             for _ in 0..self.interfaces.len() {
                 let index = self.take_turn();
                 if let FrameReadOutcome::Frame(stamp, link, orig_len) = self.read(index) {
-                    return Ok(
-                        self.place(stamp, LiveFrameHeader { at: stamp, link, interface: index as u32, orig_len })
-                    );
+                    return Ok(self.place_on_timeline(
+                        stamp,
+                        LiveFrameHeader { at: stamp, link, interface: index as u32, orig_len },
+                    ));
                 }
                 self.in_turn = FRAMES_IN_A_TURN;
             }
@@ -189,12 +192,12 @@ impl CaptureSource for LiveSource {
 }
 
 impl LiveSource {
-    /// Whether at least one interface is heard.
+    /// Returns whether at least one interface is open.
     pub fn is_capturing(&self) -> bool {
         self.interfaces.iter().any(|i| matches!(i.state, InterfaceState::Up(_)))
     }
 
-    /// The interface to read now: each gives at most a burst before the others are asked.
+    /// Returns the index of the interface to read. After [`FRAMES_IN_A_TURN`] frames the next interface has its turn.
     fn take_turn(&mut self) -> usize {
         if self.in_turn >= FRAMES_IN_A_TURN {
             self.turn = (self.turn + 1) % self.interfaces.len();
@@ -212,29 +215,30 @@ impl LiveSource {
             Ok(packet) => {
                 self.frame.clear();
                 self.frame.extend_from_slice(packet.data);
-                // The precision asked for is ns, so this field holds them (pcap_set_tstamp_precision(3)).
+                // With nanosecond precision, tv_usec holds nanoseconds (pcap_set_tstamp_precision(3)).
                 #[allow(clippy::useless_conversion, reason = "the fields of timeval differ between platforms")]
                 let (secs, nanos) = (i64::from(packet.header.ts.tv_sec), i64::from(packet.header.ts.tv_usec));
                 FrameReadOutcome::Frame(Timestamp::from_secs(secs).offset(nanos), handle.link, packet.header.len)
             }
-            // On a live handle "no more packets" is only an interrupted read.
+            // On a live handle NoMorePackets only means an interrupted read.
             Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => FrameReadOutcome::Empty,
             Err(error) => {
-                self.went_down(index, &error);
+                self.mark_interface_down(index, &error);
                 FrameReadOutcome::Empty
             }
         }
     }
 
-    fn place(&mut self, stamp: Timestamp, head: LiveFrameHeader) -> CaptureEvent<'_> {
-        if let Some(at) = self.clock.timeline.near(stamp) {
+    /// Puts the frame in the buffer on the capture timeline. Returns the frame, or a clock step detected at it.
+    fn place_on_timeline(&mut self, stamp: Timestamp, head: LiveFrameHeader) -> CaptureEvent<'_> {
+        if let Some(at) = self.clock.timeline.convert_near(stamp) {
             if self.is_any_down {
-                self.reopen_what_is_back(at);
+                self.reopen_interfaces(at);
             }
             return self.hand_out(LiveFrameHeader { at, ..head });
         }
         let step = self.clock.compare();
-        let at = self.clock.place(stamp);
+        let at = self.clock.convert_after_step(stamp);
         let head = LiveFrameHeader { at, ..head };
         let Some(by_ns) = step else { return self.hand_out(head) };
         self.held_back = Some(head);
@@ -248,30 +252,31 @@ impl LiveSource {
         CaptureEvent::Frame(CapturedFrame { at, link, interface, orig_len, data: &self.frame })
     }
 
-    /// Nothing came for as long as we wait.
+    /// Returns a tick, or a clock step, after a wait without frames.
     fn tick(&mut self) -> CaptureEvent<'_> {
         let step = self.clock.compare();
         let at = self.clock.now();
-        self.reopen_what_is_back(at);
-        if at >= self.next_look {
-            self.next_look = at + RETRY;
-            self.look_whether_up();
+        self.reopen_interfaces(at);
+        if at >= self.next_flag_check {
+            self.next_flag_check = at + RETRY;
+            self.check_interface_flags();
         }
         step.map_or(CaptureEvent::Tick(at), |by_ns| CaptureEvent::ClockStep { at, by_ns })
     }
 
-    /// Waits until an interface has frames, [`TICK`] is over, or a signal came.
+    /// Waits until an interface has frames, [`TICK`] has passed, or a signal arrives.
     fn wait(&self) {
         let up = self.interfaces.iter().filter_map(|i| match &i.state {
-            InterfaceState::Up(handle) => Some(handle.capture.as_raw_fd()),
+            InterfaceState::Up(handle) => Some(PollFd::new(&handle.capture, PollFlags::IN)),
             InterfaceState::Down { .. } => None,
         });
-        let mut fds: Vec<libc::pollfd> = up.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
-        poll(&mut fds);
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
+        // An error (a signal) only ends the wait early.
+        let _ = poll(&mut up.collect::<Vec<_>>(), Some(&timeout));
     }
 
-    /// libpcap outlives an interface that is set down and up again, and says nothing: silence has to be explained.
-    fn look_whether_up(&mut self) {
+    /// Warns when a silent interface was set down, or up again. libpcap reports neither, so the flags are read.
+    fn check_interface_flags(&mut self) {
         for interface in &mut self.interfaces {
             let InterfaceState::Up(handle) = &mut interface.state else { continue };
             let is_set_up = open_errors::is_set_up(&interface.name);
@@ -285,7 +290,7 @@ impl LiveSource {
         }
     }
 
-    fn went_down(&mut self, index: usize, error: &pcap::Error) {
+    fn mark_interface_down(&mut self, index: usize, error: &pcap::Error) {
         let retry_at = self.clock.now() + RETRY;
         self.is_any_down = true;
         let Some(interface) = self.interfaces.get_mut(index) else { return };
@@ -296,7 +301,7 @@ impl LiveSource {
         self.warnings.push(CaptureWarning::InterfaceDown(text));
     }
 
-    fn reopen_what_is_back(&mut self, at: Timestamp) {
+    fn reopen_interfaces(&mut self, at: Timestamp) {
         self.is_any_down = false;
         for interface in &mut self.interfaces {
             let InterfaceState::Down { retry_at } = interface.state else { continue };
@@ -320,7 +325,7 @@ impl LiveSource {
 }
 
 impl LiveInterface {
-    /// Adds what the kernel dropped since the last time.
+    /// Adds the drops since the last call to the totals.
     fn read_counters(&mut self) {
         let InterfaceState::Up(handle) = &mut self.state else { return };
         let Ok(stat) = handle.capture.stats() else { return };
@@ -363,9 +368,9 @@ impl LiveClock {
         self.timeline.now(reading)
     }
 
-    fn place(&mut self, stamp: Timestamp) -> Timestamp {
+    fn convert_after_step(&mut self, stamp: Timestamp) -> Timestamp {
         let reading = self.reading();
-        self.timeline.place(stamp, reading)
+        self.timeline.convert_after_step(stamp, reading)
     }
 }
 
@@ -373,14 +378,6 @@ impl fmt::Debug for LiveSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LiveSource").field("name", &self.name).field("frames", &self.frames).finish_non_exhaustive()
     }
-}
-
-#[expect(unsafe_code, reason = "poll(2) has no safe form in std; the slice outlives the call")]
-fn poll(fds: &mut [libc::pollfd]) {
-    let timeout = i32::try_from(TICK.as_millis()).unwrap_or(100);
-    // SAFETY: the pointer and the length are those of one exclusively borrowed slice. An error (a signal) only
-    // ends the wait early.
-    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) };
 }
 
 #[expect(clippy::disallowed_methods, reason = "the live source is where time enters")]
@@ -394,17 +391,17 @@ fn wall() -> Timestamp {
     Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// Timers of the engine and a stop are at most this late on a silent wire.
+/// Longest wait without frames: engine timers and a stop request are at most this late on a silent wire.
 const TICK: Duration = Duration::from_millis(100);
-/// An interface that is down is tried again this often.
+/// Interval between attempts to open an interface that is down.
 const RETRY: Duration = Duration::from_secs(1);
-/// libpcap's own maximum: frames that the card put together (GRO) are longer than 65,535 bytes.
+/// Maximum captured length, bytes: libpcap's own limit. Frames merged by the card (GRO) are longer than 65,535 bytes.
 const SNAP_LEN: i32 = 262_144;
-/// The kernel hands over a block of the ring that is not full after this time.
+/// Time in ms after which the kernel hands over a ring block that is not full.
 const BLOCK_TIMEOUT_MS: i32 = 20;
-/// What libpcap takes: an int.
+/// Largest buffer size in bytes: libpcap takes a C int.
 const MAX_BUFFER_BYTES: i32 = i32::MAX;
-/// Long enough that changing costs nothing, short against the 100 ms of disorder that the engine bears.
+/// Frames read from one interface in a row. 64 frames take far less than the 100 ms of disorder the engine tolerates.
 const FRAMES_IN_A_TURN: u32 = 64;
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! Why an interface cannot be opened, and what to do, in an admin's words.
+//! Error texts for interfaces that cannot be opened. Each text names the remedy.
 
 use std::path::PathBuf;
 
-/// No interface stands in the configuration.
+/// Returns the error text for a configuration without an interface.
 pub(super) fn none_configured() -> String {
     format!("no interface to capture from: set `interface` in [capture] ({})", existing())
 }
 
-/// Whether waiting may help: the interface is not there, or down.
-pub(super) fn may_come(name: &str, error: &pcap::Error) -> bool {
+/// Returns whether a retry can succeed: the interface is missing or down.
+pub(super) fn can_be_retried(name: &str, error: &pcap::Error) -> bool {
     is_missing(name) || is_not_up(error)
 }
 
@@ -21,7 +21,7 @@ fn is_not_up(error: &pcap::Error) -> bool {
     error.to_string().contains("not up")
 }
 
-/// An interface that libpcap refused.
+/// Returns the error text for an interface that libpcap cannot open.
 pub(super) fn cannot_open(name: &str, error: &pcap::Error) -> String {
     let text = error.to_string();
     if is_missing(name) {
@@ -44,12 +44,12 @@ pub(super) fn cannot_open(name: &str, error: &pcap::Error) -> String {
     format!("cannot capture on {name}: {text}")
 }
 
-/// An interface that is administratively down.
+/// Returns the text for an interface that is administratively down.
 pub(super) fn is_down(name: &str) -> String {
     format!("interface {name} is down: sudo ip link set dev {name} up")
 }
 
-/// Whether the interface is administratively up. Where Linux does not tell (`any`), it is.
+/// Returns whether the interface is administratively up; true if Linux has no flags for it (`any`).
 pub(super) fn is_set_up(name: &str) -> bool {
     let Ok(flags) = std::fs::read_to_string(format!("/sys/class/net/{name}/flags")) else { return true };
     let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap_or(IFF_UP);
@@ -63,7 +63,7 @@ fn existing() -> String {
     }
 }
 
-/// The names that Linux shows. Empty where it shows none to us.
+/// Returns the interface names from `/sys/class/net`, sorted; empty if that directory cannot be read.
 fn interface_names() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir("/sys/class/net") else { return Vec::new() };
     let mut names: Vec<String> = entries
@@ -75,5 +75,5 @@ fn interface_names() -> Vec<String> {
     names
 }
 
-/// netdevice(7).
+/// Interface flag "administratively up" (netdevice(7)).
 const IFF_UP: u32 = 1;

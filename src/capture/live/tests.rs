@@ -1,19 +1,19 @@
 use super::*;
 
 fn open_one(name: &str) -> Result<LiveSource, CaptureError> {
-    open(&Config { interfaces: vec![name.into()], buffer_mib: 2 }, MissingInterfacePolicy::Refuse)
+    open(&Config { interfaces: vec![name.into()], buffer_mib: 2 }, MissingInterfacePolicy::Fail)
 }
 
 #[test]
-fn a_missing_interface_is_named_with_those_that_exist() {
+fn missing_interface_error_lists_existing_interfaces() {
     let text = open_one("no-such-if0").unwrap_err().to_string();
     assert!(text.contains("there is no interface no-such-if0") && text.contains("lo"), "{text}");
-    let text = open(&Config::default(), MissingInterfacePolicy::Await).unwrap_err().to_string();
+    let text = open(&Config::default(), MissingInterfacePolicy::Retry).unwrap_err().to_string();
     assert!(text.contains("set `interface` in [capture]"), "{text}");
 }
 
 #[test]
-fn a_lack_of_privilege_says_the_setcap_line() {
+fn missing_privilege_error_names_the_setcap_command() {
     let error = pcap::Error::PcapError("socket: Operation not permitted".into());
     let text = open_errors::cannot_open("lo", &error);
     assert!(text.contains("sudo setcap cap_net_raw,cap_net_admin=eip /"), "{text}");
@@ -21,9 +21,9 @@ fn a_lack_of_privilege_says_the_setcap_line() {
     assert_eq!(open_errors::cannot_open("lo", &error), "interface lo is down: sudo ip link set dev lo up");
 }
 
-/// Needs the privilege to capture; without it the open error is what is checked.
+/// Needs the capture privilege. Without it, only the error text is checked.
 #[test]
-fn frames_of_the_loopback_interface_come_and_a_silent_wire_ticks() {
+fn loopback_frames_are_captured_and_a_silent_wire_ticks() {
     let mut source = match open_one("lo") {
         Ok(source) => source,
         Err(error) => {
@@ -47,7 +47,7 @@ fn frames_of_the_loopback_interface_come_and_a_silent_wire_ticks() {
     }
     let (at, link, whole) = found.expect("the datagram was captured");
     assert!((link, whole) == (LinkType::Ethernet, true));
-    // The kernel's stamp and our clock are one clock: the test takes less than a minute.
+    // The kernel timestamp uses the same clock as this process. The test takes less than a minute.
     assert!(wall().since(at) < Duration::from_secs(60));
     let ticked = (0..1000).any(|_| matches!(source.next_event(), Ok(CaptureEvent::Tick(_))));
     assert!(ticked);

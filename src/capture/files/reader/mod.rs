@@ -1,8 +1,8 @@
-//! One capture file, frame by frame: pcap of every age, and pcapng.
+//! Reads the frames of one capture file: all pcap variants, and pcapng.
 //!
-//! The framing is our own, over one bounded buffer, and `pcap-parser` reads headers and options: a streaming
-//! parser answers "incomplete" for a block whose inner lengths lie, which cannot be told from a cut file.
-//! Formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
+//! Formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng. Records are split by this module, over one bounded
+//! buffer; `pcap-parser` only parses headers and options. Its streaming parser returns "incomplete" for a block with
+//! wrong inner lengths, and a truncated file would look the same.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -21,12 +21,12 @@ use read_buffer::{FillOutcome, ReadBuffer};
 mod pcapng;
 mod read_buffer;
 
-/// One frame of a file: what was written about it, and where its bytes lie in the reader's buffer.
+/// Metadata of one frame, and the position of its bytes in the reader's buffer.
 #[derive(Clone, Debug)]
 pub(super) struct FileFrameHeader {
     pub(super) stamp: Timestamp,
     pub(super) link: LinkType,
-    /// Number of the interface within the file (and section).
+    /// Number of the interface within the file or section.
     pub(super) interface: u32,
     pub(super) orig_len: u32,
     range: Range<usize>,
@@ -48,7 +48,7 @@ enum CaptureFileFormat {
     Pcapng(PcapngSection),
 }
 
-/// What the header of a pcap pcap file says about its records.
+/// The record layout of a classic pcap file, from its header.
 #[derive(Clone, Copy, Debug)]
 struct PcapLayout {
     order: ByteOrder,
@@ -57,24 +57,24 @@ struct PcapLayout {
     link: LinkType,
 }
 
-/// In which order a file's writer put the bytes of its numbers.
+/// The byte order of the numbers in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ByteOrder {
     Little,
     Big,
 }
 
-/// How reading one record or block ended.
+/// The result of reading one record or block.
 enum RecordOutcome {
     Frame(FileFrameHeader),
-    /// A block that holds no frame.
-    Nothing,
-    /// The file ends here; the text says why when it should not.
+    /// The block holds no frame.
+    NoFrame,
+    /// The end of the file, with a warning if it ended too early.
     End(Option<String>),
 }
 
 impl CaptureFileReader {
-    /// Opens a file (`-`: standard input), unpacks gzip by itself, reads its header.
+    /// Opens a file (`-` is standard input), decompresses gzip, and reads the header.
     pub(super) fn open(path: &Path) -> Result<Self, CaptureError> {
         let shown = if path == Path::new("-") { String::from("standard input") } else { path.display().to_string() };
         let fail = |source| CaptureError::File { path: shown.clone(), source };
@@ -94,7 +94,7 @@ impl CaptureFileReader {
             let (head, rest) = buffer.into_parts();
             let unpacked = MultiGzDecoder::new(BufReader::new(std::io::Cursor::new(head).chain(rest)));
             buffer = ReadBuffer::new(Box::new(unpacked));
-            // An error here is rubbish inside the gzip; what was unpacked decides.
+            // An error here is damage inside the gzip data. The bytes decompressed so far decide.
             let _ = buffer.fill(HINT_BYTES);
         }
         let Some(format) = read_header(&mut buffer) else {
@@ -104,7 +104,7 @@ impl CaptureFileReader {
         Ok(Self { path: shown.to_owned(), buffer, format, warning: None, ended: false })
     }
 
-    /// The next frame, or `None` at the end. The bytes of the frame before are gone then.
+    /// Returns the next frame, or `None` at the end. It invalidates the bytes of the previous frame.
     pub(super) fn next_frame(&mut self) -> Result<Option<FileFrameHeader>, CaptureError> {
         while !self.ended {
             let step = match &mut self.format {
@@ -113,7 +113,7 @@ impl CaptureFileReader {
             };
             match step {
                 Ok(RecordOutcome::Frame(head)) => return Ok(Some(head)),
-                Ok(RecordOutcome::Nothing) => {}
+                Ok(RecordOutcome::NoFrame) => {}
                 Ok(RecordOutcome::End(why)) => self.end(why),
                 Err(e) if is_damage(&e) => self.end(Some(format!("the gzip data is damaged or cut short ({e})"))),
                 Err(source) => return Err(CaptureError::File { path: self.path.clone(), source }),
@@ -142,8 +142,8 @@ impl PcapLayout {
     fn next(&self, buffer: &mut ReadBuffer) -> std::io::Result<RecordOutcome> {
         match buffer.fill(self.record_header)? {
             FillOutcome::Enough => {}
-            FillOutcome::Nothing => return Ok(RecordOutcome::End(None)),
-            FillOutcome::Cut => return Ok(RecordOutcome::End(Some(CUT.into()))),
+            FillOutcome::Ended => return Ok(RecordOutcome::End(None)),
+            FillOutcome::Truncated => return Ok(RecordOutcome::End(Some(CUT.into()))),
         }
         let header = buffer.data();
         let captured = self.order.u32(header, 8) as usize;

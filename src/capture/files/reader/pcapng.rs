@@ -1,4 +1,4 @@
-//! pcapng blocks (draft-ietf-opsawg-pcapng): sections, interfaces, and the three kinds of packet block.
+//! Parses pcapng blocks (draft-ietf-opsawg-pcapng): sections, interfaces and the three kinds of packet block.
 
 use pcap_parser::{parse_interfacedescriptionblock_be, parse_interfacedescriptionblock_le};
 
@@ -7,12 +7,12 @@ use super::{ByteOrder, CUT, FileFrameHeader, MAX_FRAME_BYTES, RecordOutcome, rub
 use crate::capture::LinkType;
 use crate::time::Timestamp;
 
-/// What the current section told so far.
+/// The state of the current section.
 #[derive(Debug)]
 pub(super) struct PcapngSection {
     order: ByteOrder,
     interfaces: Vec<PcapngInterface>,
-    /// A simple packet block has no stamp: it gets that of the packet before.
+    /// Timestamp of the last packet. A simple packet block has none and takes this one.
     last_stamp: Timestamp,
 }
 
@@ -24,12 +24,12 @@ struct PcapngInterface {
     offset_secs: i64,
 }
 
-/// The unit of an interface's stamps (option if_tsresol).
+/// The time unit of an interface's timestamps (option if_tsresol).
 #[derive(Clone, Copy, Debug)]
 enum TimestampResolution {
-    /// Units in a second: a power of ten.
+    /// Units per second, a power of ten.
     Decimal(u64),
-    /// A second is 2^n units.
+    /// Exponent n of 2^n units per second.
     Binary(u32),
 }
 
@@ -43,20 +43,20 @@ impl PcapngSection {
     pub(super) fn next(&mut self, buffer: &mut ReadBuffer) -> std::io::Result<RecordOutcome> {
         match buffer.fill(BLOCK_HEADER)? {
             FillOutcome::Enough => {}
-            FillOutcome::Nothing => return Ok(RecordOutcome::End(None)),
-            FillOutcome::Cut => return Ok(RecordOutcome::End(Some(CUT.into()))),
+            FillOutcome::Ended => return Ok(RecordOutcome::End(None)),
+            FillOutcome::Truncated => return Ok(RecordOutcome::End(Some(CUT.into()))),
         }
         if buffer.data().starts_with(&SECTION_TYPE) && !self.begin(buffer)? {
             return Ok(RecordOutcome::End(Some(rubbish(buffer.position()))));
         }
         let kind = self.order.u32(buffer.data(), 0);
         let length = self.order.u32(buffer.data(), 4) as usize;
-        // The length counts itself twice and the type; writers that forget to pad to 32 bits exist.
+        // A block has a type and its length twice, 12 bytes. Padding is not checked: some writers omit it.
         if length < BLOCK_HEADER + 4 || kind & 0x7fff_ffff == 0 {
             return Ok(RecordOutcome::End(Some(rubbish(buffer.position()))));
         }
         if length > MAX_BLOCK_BYTES {
-            return Self::step_over(kind, length, buffer);
+            return Self::skip_block(kind, length, buffer);
         }
         if buffer.fill(length)? != FillOutcome::Enough {
             return Ok(RecordOutcome::End(Some(CUT.into())));
@@ -66,27 +66,27 @@ impl PcapngSection {
         match kind {
             INTERFACE => self.add_interface(block),
             ENHANCED | OBSOLETE | SIMPLE => {
-                let Some(mut head) = self.packet(kind, block) else { return Ok(RecordOutcome::Nothing) };
+                let Some(mut head) = self.packet(kind, block) else { return Ok(RecordOutcome::NoFrame) };
                 head.range = range.start + head.range.start..range.start + head.range.end;
                 return Ok(RecordOutcome::Frame(head));
             }
             _ => {}
         }
-        Ok(RecordOutcome::Nothing)
+        Ok(RecordOutcome::NoFrame)
     }
 
-    /// A block too large to be a packet: secrets, names and custom blocks may be; a packet may not.
-    fn step_over(kind: u32, length: usize, buffer: &mut ReadBuffer) -> std::io::Result<RecordOutcome> {
+    /// Skips a block that is too large for a packet. Only other blocks, e.g. TLS secrets or names, may be that large.
+    fn skip_block(kind: u32, length: usize, buffer: &mut ReadBuffer) -> std::io::Result<RecordOutcome> {
         if matches!(kind, INTERFACE | ENHANCED | OBSOLETE | SIMPLE) || length > MAX_SKIPPED_BYTES {
             return Ok(RecordOutcome::End(Some(rubbish(buffer.position()))));
         }
         match buffer.skip(length as u64)? {
-            FillOutcome::Enough => Ok(RecordOutcome::Nothing),
+            FillOutcome::Enough => Ok(RecordOutcome::NoFrame),
             _ => Ok(RecordOutcome::End(Some(CUT.into()))),
         }
     }
 
-    /// A section begins: its own byte order, its own interfaces. False when it is none.
+    /// Starts a new section with its own byte order and interfaces. Returns false if the header is invalid.
     fn begin(&mut self, buffer: &mut ReadBuffer) -> std::io::Result<bool> {
         if buffer.fill(BLOCK_HEADER + 4)? != FillOutcome::Enough {
             return Ok(false);
@@ -105,7 +105,7 @@ impl PcapngSection {
             ByteOrder::Little => parse_interfacedescriptionblock_le(block),
             ByteOrder::Big => parse_interfacedescriptionblock_be(block),
         };
-        // A block with bad options still takes its number, else all later packets would have the wrong interface.
+        // A block with bad options still takes an interface number. Otherwise later packets would have the wrong one.
         let mut interface = PcapngInterface {
             link: LinkType::from_dlt(self.order.u16(block, 8)),
             snap_len: self.order.u32(block, 12),
@@ -123,7 +123,7 @@ impl PcapngSection {
         self.interfaces.push(interface);
     }
 
-    /// The packet in a block whose lengths agree; its range is relative to the block.
+    /// Returns the packet of a block, with a range relative to the block; `None` if the lengths contradict each other.
     fn packet(&mut self, kind: u32, block: &[u8]) -> Option<FileFrameHeader> {
         let order = self.order;
         let (number, header) = match kind {
@@ -169,7 +169,7 @@ impl PcapngInterface {
 }
 
 impl TimestampResolution {
-    /// The value of if_tsresol: the top bit chooses the base. pcap-parser's own conversion refuses every binary one.
+    /// Parses if_tsresol: the top bit selects the base. The function of pcap-parser rejects base 2.
     fn from_option(value: u8) -> Self {
         match value {
             0x80.. => Self::Binary(u32::from(value & 0x7f)),
@@ -179,7 +179,7 @@ impl TimestampResolution {
     }
 }
 
-/// The length of the section header block that a file begins with, if its byte-order magic is right.
+/// Returns the length of the section header block at the start of a file, if its byte-order magic is valid.
 pub(super) fn read_section_length(head: &[u8]) -> Option<usize> {
     section_order(head).map(|order| order.u32(head, 4) as usize)
 }
@@ -195,16 +195,16 @@ fn section_order(head: &[u8]) -> Option<ByteOrder> {
 /// The type of a section header block, the same in both byte orders.
 pub(super) const SECTION_TYPE: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 const INTERFACE: u32 = 1;
-/// The packet block of the first drafts: a 16-bit interface and a drop count, then as an enhanced one.
+/// The packet block of the first drafts: like an enhanced one, with a 16-bit interface and a drop count.
 const OBSOLETE: u32 = 2;
 const SIMPLE: u32 = 3;
 const ENHANCED: u32 = 6;
-/// The last moment that a capture can show, 2200-01-01: a 64-bit stamp with a wrong unit would be beyond all arithmetic.
+/// Latest accepted timestamp, 2200-01-01. A 64-bit timestamp with a wrong unit would overflow later calculations.
 const LATEST: Timestamp = Timestamp::from_secs(7_258_118_400);
 const BLOCK_HEADER: usize = 8;
-/// A frame of [`MAX_FRAME_BYTES`] and as much again for comments and other options.
+/// Largest packet block: a frame of [`MAX_FRAME_BYTES`] and as many bytes of comments and other options.
 pub(super) const MAX_BLOCK_BYTES: usize = 2 * MAX_FRAME_BYTES;
-/// Key logs and name tables are a few MiB; a longer "block" is a broken length.
+/// Largest block that is skipped. Key logs and name tables have a few MiB; a larger length is damage.
 const MAX_SKIPPED_BYTES: usize = 64 << 20;
-/// Far more than a machine has; each costs 40 bytes.
+/// Interfaces that are remembered for a section, 40 bytes each. No machine has that many.
 const MAX_INTERFACES: usize = 4096;

@@ -1,27 +1,27 @@
-//! A window on a stream of bytes that grows only to what one block needs.
+//! A read buffer that grows only to the size of one block.
 
 use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
 
-/// Bytes read from a file and not yet taken.
+/// Bytes read from a file and not consumed yet.
 pub(super) struct ReadBuffer {
     input: Box<dyn Read + Send>,
     bytes: Vec<u8>,
-    /// What was read and not taken lies here.
+    /// Range of the bytes that were read and not consumed.
     unread: Range<usize>,
-    /// How many bytes were taken, for messages.
+    /// Number of bytes consumed so far, for error texts.
     taken: u64,
 }
 
-/// Whether as much could be read as was asked for.
+/// The result of filling the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FillOutcome {
     Enough,
-    /// The input ended in the middle.
-    Cut,
-    /// The input had ended before.
-    Nothing,
+    /// The input ended before enough bytes were read.
+    Truncated,
+    /// The input had ended before any byte was read.
+    Ended,
 }
 
 impl ReadBuffer {
@@ -29,13 +29,13 @@ impl ReadBuffer {
         Self { input, bytes: Vec::new(), unread: 0..0, taken: 0 }
     }
 
-    /// Reads until `wanted` bytes are here or the input ends. The caller bounds `wanted`.
+    /// Reads until `wanted` bytes are available or the input ends. The caller limits `wanted`.
     pub(super) fn fill(&mut self, wanted: usize) -> std::io::Result<FillOutcome> {
         while self.unread.len() < wanted {
             self.make_room(wanted);
             match self.input.read(&mut self.bytes[self.unread.end..]) {
-                Ok(0) if self.unread.is_empty() => return Ok(FillOutcome::Nothing),
-                Ok(0) => return Ok(FillOutcome::Cut),
+                Ok(0) if self.unread.is_empty() => return Ok(FillOutcome::Ended),
+                Ok(0) => return Ok(FillOutcome::Truncated),
                 Ok(n) => self.unread.end += n,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
@@ -44,12 +44,12 @@ impl ReadBuffer {
         Ok(FillOutcome::Enough)
     }
 
-    /// What was read and not taken.
+    /// Returns the bytes that were read and not consumed.
     pub(super) fn data(&self) -> &[u8] {
         &self.bytes[self.unread.clone()]
     }
 
-    /// Takes `n` bytes that [`Self::fill`] said are here; they stay readable until the next `fill`.
+    /// Consumes `n` available bytes and returns their range. They stay readable until the next [`Self::fill`].
     pub(super) fn take(&mut self, n: usize) -> Range<usize> {
         let start = self.unread.start;
         self.unread.start = (start + n).min(self.unread.end);
@@ -57,7 +57,7 @@ impl ReadBuffer {
         start..self.unread.start
     }
 
-    /// Skips `n` bytes without keeping them, however many they are.
+    /// Skips `n` bytes without storing them.
     pub(super) fn skip(&mut self, mut n: u64) -> std::io::Result<FillOutcome> {
         while n > 0 {
             match self.fill(1)? {
@@ -73,12 +73,12 @@ impl ReadBuffer {
         self.bytes.get(range.clone()).unwrap_or_default()
     }
 
-    /// Where in the file the first byte not taken stands.
+    /// Returns the file offset of the first byte that was not consumed.
     pub(super) fn position(&self) -> u64 {
         self.taken
     }
 
-    /// The bytes read so far, and the input behind them.
+    /// Returns the unread bytes and the rest of the input.
     pub(super) fn into_parts(self) -> (Vec<u8>, Box<dyn Read + Send>) {
         (self.bytes[self.unread].to_vec(), self.input)
     }
@@ -101,5 +101,5 @@ impl fmt::Debug for ReadBuffer {
     }
 }
 
-/// One read of a file: large enough that a system call costs nothing a frame.
+/// Bytes per read. Large reads make the cost of a system call per frame negligible.
 const READ_BYTES: usize = 256 * 1024;
