@@ -95,7 +95,7 @@ fn observe_interfaces(config: &Config, length: Duration) -> anyhow::Result<Obser
     Ok(watch.finish(&mut source, subject))
 }
 
-/// FrameDecoder, engine and the doctor's own counters around one source.
+/// Decoder, engine and the doctor's own counters around one source.
 struct DoctorRun {
     decoder: FrameDecoder,
     engine: Engine,

@@ -1,8 +1,9 @@
-//! The mirror's copies: a packet that was seen already, at another port, in another VLAN, behind one more router.
+//! Detects duplicates made by the mirror: the same packet at another port, in another VLAN, or behind a router.
 //!
-//! Invariants: two packets are copies only if their bytes are equal (but for what a switch or router rewrites:
-//! TTL or hop limit, ToS or traffic class, IP and transport checksums) and they lie within [`WINDOW`]; a hash
-//! only finds the candidate. A SIP retransmission comes after T1 = 500 ms (RFC 3261 section 17.1.1.1) and is no copy.
+//! Invariants: two packets are duplicates only if they lie within [`WINDOW`] and their bytes are equal. Fields that a
+//! switch or router rewrites are not compared: TTL or hop limit, ToS or traffic class, IP and transport checksums.
+//! A hash only finds the candidate. A SIP retransmission follows after T1 = 500 ms (RFC 3261 section 17.1.1.1), so it is
+//! not a duplicate.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
@@ -12,31 +13,31 @@ use foldhash::fast::RandomState;
 
 use crate::time::Timestamp;
 
-/// An IP packet, trimmed to its length, and where its transport header begins (if this piece of it has one).
+/// An IP packet without link-layer padding, to be compared with recent packets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DuplicateCandidate<'a> {
     pub(super) packet: &'a [u8],
-    /// The protocol and the offset of its header in `packet`.
+    /// IP protocol number, and offset of the transport header in `packet`. `None` for later fragments.
     pub(super) transport: Option<(u8, usize)>,
 }
 
-/// Whether a packet was seen before.
+/// The result of a duplicate check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DuplicateCheck {
     First,
     Copy,
 }
 
-/// The packets of the last [`WINDOW`], in one ring of bytes that is allocated once.
+/// Remembers the packets of the last [`WINDOW`] in a ring buffer that is allocated once.
 #[derive(Debug)]
 pub(super) struct DuplicateFilter {
     ring: Vec<u8>,
-    /// Where the next packet is written.
+    /// Offset in the ring at which the next packet is written.
     head: usize,
     entries: VecDeque<RememberedPacket>,
-    /// The number of the oldest entry; entries are numbered in the order in which they came.
+    /// Number of the oldest entry. Entries are numbered in order of arrival.
     oldest: u64,
-    /// From the hash of a packet to the number of the newest entry with that hash.
+    /// Maps the hash of a packet to the number of the newest entry with this hash.
     by_hash: HashMap<u64, u64, RandomState>,
     hasher: RandomState,
 }
@@ -61,14 +62,14 @@ impl DuplicateFilter {
         }
     }
 
-    /// Looks whether an equal packet came within the window, and remembers this one if not.
+    /// Returns whether an equal packet arrived within the window. Remembers this packet if not.
     pub(super) fn check(&mut self, at: Timestamp, candidate: DuplicateCandidate<'_>) -> DuplicateCheck {
         let len = candidate.packet.len();
         if len > MAX_PACKET_BYTES {
             return DuplicateCheck::First;
         }
         self.forget_older_than(at);
-        let start = self.place_for(len);
+        let start = self.reserve(len);
         let written = &mut self.ring[start..start + len];
         written.copy_from_slice(candidate.packet);
         mask(written, candidate.transport);
@@ -104,8 +105,8 @@ impl DuplicateFilter {
         self.oldest += 1;
     }
 
-    /// Room for `len` bytes in one piece, at the head or at the beginning of the ring; what lies there is forgotten.
-    fn place_for(&mut self, len: usize) -> usize {
+    /// Returns the offset of `len` contiguous free bytes in the ring. Packets stored there are forgotten.
+    fn reserve(&mut self, len: usize) -> usize {
         if self.ring.is_empty() {
             self.ring = vec![0; RING_BYTES];
         }
@@ -114,7 +115,7 @@ impl DuplicateFilter {
         }
         let start = if self.head + len <= RING_BYTES { self.head } else { 0 };
         if start < self.head {
-            // What lies between the head and the end of the ring is the oldest of all.
+            // The packets between the head and the end of the ring are the oldest.
             while self.entries.front().is_some_and(|e| e.start >= self.head) {
                 self.forget_oldest();
             }
@@ -126,10 +127,10 @@ impl DuplicateFilter {
     }
 }
 
-/// Blanks what may differ between copies. What is no longer there (cut) needs no blanking.
+/// Zeroes the fields that can differ between duplicates. Fields beyond the captured bytes are skipped.
 fn mask(packet: &mut [u8], transport: Option<(u8, usize)>) {
     match packet.first().map(|b| b >> 4) {
-        // ToS, TTL, header checksum (RFC 791 section 3.1).
+        // ToS, TTL and header checksum (RFC 791 section 3.1).
         Some(4) => blank(packet, &[1, 8, 10, 11]),
         Some(6) => {
             // Traffic class: the low half of byte 0 and the high half of byte 1; hop limit (RFC 8200 section 3).
@@ -156,13 +157,13 @@ fn blank(packet: &mut [u8], at: &[usize]) {
     }
 }
 
-/// A switch's second mirror port and a router's other side come within a few ms; 50 ms is a tenth of SIP's T1.
+/// Largest time between a packet and its duplicate. Real duplicates follow within a few ms; 50 ms is a tenth of SIP's T1.
 pub(super) const WINDOW: Duration = Duration::from_millis(50);
-/// 50 ms at 600 Mbit/s of what is not RTP.
+/// Size of the ring: 50 ms at 600 Mbit/s without RTP.
 const RING_BYTES: usize = 4 << 20;
-/// 50 ms at 160,000 packets/s.
+/// Remembered packets: 50 ms at 160,000 packets/s.
 const MAX_ENTRIES: usize = 8192;
-/// An IP packet is not longer; a TSO frame that is goes unchecked.
+/// Longest packet that is checked: the maximum of IP. Longer TSO frames are never duplicates.
 const MAX_PACKET_BYTES: usize = 66_000;
 
 #[cfg(test)]
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_with_another_ttl_and_checksums_within_50_ms_is_seen() {
+    fn duplicate_with_other_ttl_and_checksum_is_found_within_50_ms() {
         let mut d = DuplicateFilter::new();
         assert_eq!(check(&mut d, 0, &packet(64, 1, b"x")), DuplicateCheck::First);
         assert_eq!(check(&mut d, 50, &packet(63, 1, b"x")), DuplicateCheck::Copy);
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn another_ip_id_or_one_other_byte_is_another_packet() {
+    fn packet_with_other_ip_id_or_byte_is_not_a_duplicate() {
         let mut d = DuplicateFilter::new();
         assert_eq!(check(&mut d, 0, &packet(64, 1, b"x")), DuplicateCheck::First);
         assert_eq!(check(&mut d, 1, &packet(64, 2, b"x")), DuplicateCheck::First);
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ring_wraps_many_times_and_still_knows_the_last_packets() {
+    fn ring_remembers_recent_packets_after_many_wraps() {
         let mut d = DuplicateFilter::new();
         let body = vec![3_u8; 60_000];
         for i in 0..1000_u16 {

@@ -9,48 +9,48 @@ pub type DecodedSink<'s> = dyn FnMut(DecodedItem<'_>) + 's;
 /// One UDP datagram, untunnelled and defragmented.
 #[derive(Clone, Copy, Debug)]
 pub struct UdpDatagram<'a> {
-    /// When its last byte was captured, on the capture timeline.
+    /// Capture time of the last byte, on the capture timeline.
     pub at: Timestamp,
-    /// Who sent it.
+    /// Sender.
     pub src: Endpoint,
-    /// Who it went to.
+    /// Receiver.
     pub dst: Endpoint,
     /// The captured bytes of the UDP payload.
     pub payload: &'a [u8],
-    /// How long the payload was on the wire; more than `payload.len()` where the capture cut it.
+    /// Length of the payload on the wire, bytes. Larger than `payload.len()` if the capture truncated it.
     pub wire_len: u32,
-    /// The interface that saw it.
+    /// Index of the capture interface.
     pub interface: u32,
 }
 
-/// What happened to one direction of a TCP connection.
+/// An event of one direction of a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TcpStreamEvent<'a> {
     /// The next bytes in order.
     Data(&'a [u8]),
-    /// Bytes are missing here for good: what follows has to be resynchronised.
+    /// Bytes are lost here. The reader has to resynchronize.
     Gap,
-    /// The direction was closed, reset or forgotten.
+    /// The direction was closed or reset, or its state was evicted.
     End,
 }
 
 /// A piece of a TCP byte stream, in order.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpStreamChunk<'a> {
-    /// When the segment that completed this piece was captured. Bytes that waited behind a hole that was given up
-    /// keep the moment of their own segment, so this may lie up to 3 s before the frame that brought it out.
+    /// Capture time of the segment with these bytes. Bytes that waited behind a hole keep their own capture time, so it
+    /// can lie up to 3 s before the current frame.
     pub at: Timestamp,
-    /// Sender of this direction.
+    /// Sender.
     pub src: Endpoint,
-    /// Receiver of this direction.
+    /// Receiver.
     pub dst: Endpoint,
-    /// What happened.
+    /// The bytes, a gap or the end.
     pub event: TcpStreamEvent<'a>,
-    /// The interface that saw it.
+    /// Index of the capture interface.
     pub interface: u32,
 }
 
-/// What decoding a frame gives.
+/// An item decoded from frames.
 #[derive(Clone, Copy, Debug)]
 pub enum DecodedItem<'a> {
     /// A UDP datagram.

@@ -6,7 +6,7 @@ use crate::capture::{CaptureError, CaptureEvent, CaptureSource, CapturedFrame};
 use crate::decode::FrameDecoder;
 use crate::ops::drops::DropCounters;
 
-/// FrameDecoder and engine, driven by the events of a source.
+/// Decoder and engine, driven by the events of a source.
 pub struct Pipeline {
     /// Turns frames into datagrams.
     pub decoder: FrameDecoder,

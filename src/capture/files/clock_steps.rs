@@ -118,5 +118,5 @@ impl ClockSteps {
 
 /// Smallest backward jump that counts as a clock step, ns. Smaller jumps are disorder between cores or interfaces.
 const STEP_BACK_NS: i64 = 5_000_000_000;
-/// ClockSteps that clocks can share. A clock is stepped a few times in its life; a file that steps all the time is hostile.
+/// Distinct step sums that are remembered. Real clocks step a few times; a file with more is malicious.
 const MAX_KNOWN_STEPS: usize = 64;

@@ -1,4 +1,4 @@
-//! Link headers: Ethernet, cooked, loopback, and the tags behind them.
+//! Decodes link-layer headers: Ethernet, Linux cooked capture, BSD loopback, VLAN tags.
 
 use super::{FrameDecoder, PacketContext};
 use crate::decode::DecodedSink;
@@ -6,7 +6,7 @@ use crate::decode::bytes::{be16, be32};
 use crate::decode::ethertype::{IPV4, IPV6, MPLS, MPLS_UPSTREAM, PPPOE, VLAN, VLAN_OLD_QINQ, VLAN_SERVICE};
 use crate::decode::tunnels;
 
-/// The two forms of Linux's cooked header.
+/// Version of the Linux cooked capture header.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CookedVersion {
     V1,
@@ -38,7 +38,8 @@ impl FrameDecoder {
         }
     }
 
-    /// An address family in either byte order; the values of IPv6 differ between systems, the version of IP does not.
+    /// Decodes a BSD loopback header: an address family in either byte order. Its value for IPv6 differs between systems,
+    /// so the version field of the IP header decides.
     pub(super) fn loopback(&mut self, context: PacketContext, data: &[u8], sink: &mut DecodedSink<'_>) {
         match (be32(data, 0), data.get(4..)) {
             (Some(family), Some(rest)) if family.min(family.swap_bytes()) <= MAX_ADDRESS_FAMILY => {
@@ -49,7 +50,7 @@ impl FrameDecoder {
         }
     }
 
-    /// What follows a link header: VLAN tags (IEEE 802.1Q), then IP or a tunnel of the link layer.
+    /// Decodes the data after a link header: VLAN tags (IEEE 802.1Q), then IP, PPPoE or MPLS.
     pub(super) fn ethertype(
         &mut self,
         context: PacketContext,
@@ -74,7 +75,7 @@ impl FrameDecoder {
             IPV4 | IPV6 => return self.ip(context, data, sink),
             PPPOE => tunnels::pppoe(data),
             MPLS | MPLS_UPSTREAM => tunnels::mpls(data),
-            // An 802.3 length, LLC and SNAP with the type behind it (RFC 1042).
+            // An 802.3 length, then LLC and SNAP with the EtherType (RFC 1042).
             0..=1500 => match data {
                 [0xaa, 0xaa, 3, 0, 0, 0, hi, lo, rest @ ..] if [*hi, *lo] == IPV4.to_be_bytes() => {
                     return self.ip(context, rest, sink);
@@ -91,7 +92,7 @@ impl FrameDecoder {
     }
 }
 
-/// Two tags are usual, four are seen in carrier mirrors.
+/// Accepted VLAN tags. Two are usual; mirrors of carriers have up to four.
 const MAX_VLAN_TAGS: usize = 8;
-/// The highest address family of any system is below this.
+/// Upper bound of the address families of all systems.
 const MAX_ADDRESS_FAMILY: u32 = 0xff;

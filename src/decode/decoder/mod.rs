@@ -1,6 +1,6 @@
-//! The walk over one frame: link header, VLANs, IP, fragments, transport.
+//! Decodes one frame layer by layer: link header, VLAN tags, IP, fragments, transport.
 //!
-//! Nothing is allocated for a packet that is whole; every early return counts its reason.
+//! No memory is allocated for a packet that is not fragmented. Every early return counts its reason.
 
 use std::time::Duration;
 
@@ -19,19 +19,19 @@ use link::CookedVersion;
 
 mod link;
 
-/// XBounds of what the decoder keeps. The defaults suit a mirror of a few thousand calls.
+/// Bounds of what the decoder keeps. The defaults suit a mirror of a few thousand calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecoderLimits {
-    /// Bytes of fragments that wait for others: some 500 datagrams of 30 KiB.
+    /// Bytes of incomplete datagrams: about 500 datagrams of 30 KiB.
     pub fragment_bytes: usize,
-    /// Datagrams that wait for fragments.
+    /// Number of incomplete datagrams.
     pub fragment_datagrams: usize,
-    /// How long a datagram waits: fragments leave their sender together, and an IP id comes again after
-    /// 65,536 datagrams, so the 60 s of RFC 8200 would join what does not belong together.
+    /// Time limit for an incomplete datagram. Fragments are sent together, and IP ids repeat after 65,536 datagrams: the
+    /// 60 s of RFC 8200 would join fragments of different datagrams.
     pub fragment_age: Duration,
-    /// Directions of TCP connections that are known at one time, SIP or not: 150 bytes each.
+    /// Number of tracked TCP streams, SIP or not; about 150 bytes each. A stream is one direction.
     pub tcp_streams: usize,
-    /// Bytes of TCP that wait for others or for a verdict.
+    /// Buffered TCP bytes: out of order, or of streams not classified yet.
     pub tcp_bytes: usize,
 }
 
@@ -47,7 +47,7 @@ impl Default for DecoderLimits {
     }
 }
 
-/// Turns frames into datagrams and byte streams.
+/// Decodes frames to UDP datagrams and TCP byte streams.
 #[derive(Debug)]
 pub struct FrameDecoder {
     counters: DecodeCounters,
@@ -57,20 +57,20 @@ pub struct FrameDecoder {
     next_expiry: Timestamp,
 }
 
-/// What is known about the packet that is being walked.
+/// Facts about the packet that is being decoded.
 #[derive(Clone, Copy, Debug)]
 struct PacketContext {
     at: Timestamp,
     interface: u32,
-    /// Bytes at the end that were on the wire and not captured.
+    /// Bytes at the end of the packet that were on the wire and not captured.
     missing: usize,
-    /// How many tunnels we are in.
+    /// Number of tunnels around the packet.
     depth: u8,
 }
 
 impl PacketContext {
-    /// The context of what this payload carries: what is missing at the end of the payload is missing there.
-    fn inside(self, payload: &IpPayload<'_>) -> Self {
+    /// Returns the context for the packet inside a tunnel payload. It misses the same bytes at the end.
+    fn for_tunnel_payload(self, payload: &IpPayload<'_>) -> Self {
         Self { missing: payload.wire_len.saturating_sub(payload.bytes.len()), ..self }
     }
 }
@@ -78,14 +78,14 @@ impl PacketContext {
 /// The payload of an IP packet.
 #[derive(Clone, Copy, Debug)]
 struct IpPayload<'a> {
-    /// Addresses with port 0.
+    /// Source address, with port 0.
     src: Endpoint,
     dst: Endpoint,
     protocol: u8,
     bytes: &'a [u8],
-    /// How long the payload was on the wire.
+    /// Length of the payload on the wire, bytes.
     wire_len: usize,
-    /// The packet that it came in; empty when it was put together from fragments (their copies fell before).
+    /// The whole IP packet, for duplicate detection. Empty after reassembly: duplicates of fragments were dropped before.
     packet: &'a [u8],
 }
 
@@ -96,12 +96,12 @@ impl Default for FrameDecoder {
 }
 
 impl FrameDecoder {
-    /// A decoder with the default bounds.
+    /// Creates a decoder with the default limits.
     pub fn new() -> Self {
         Self::with_limits(DecoderLimits::default())
     }
 
-    /// A decoder with these bounds.
+    /// Creates a decoder with the given limits.
     pub fn with_limits(limits: DecoderLimits) -> Self {
         let bounds = FragmentLimits {
             bytes: limits.fragment_bytes,
@@ -117,14 +117,14 @@ impl FrameDecoder {
         }
     }
 
-    /// Takes a frame; what it holds or completes goes to `sink` at once.
+    /// Decodes a frame and passes all items that it completes to `sink`.
     pub fn handle_frame(&mut self, frame: &CapturedFrame<'_>, sink: &mut DecodedSink<'_>) {
         let missing = (frame.orig_len as usize).saturating_sub(frame.data.len());
         self.counters.frames += 1;
         self.counters.cut_frames += u64::from(missing > 0);
         self.counters.longest_frame = self.counters.longest_frame.max(frame.orig_len);
         let until_expiry = self.next_expiry.nanos_since(frame.at);
-        // The second test: one frame with a wild stamp must not put the expiry off for ever.
+        // The second test: one frame with a wrong time far ahead must not postpone the expiry for ever.
         if until_expiry <= 0 || until_expiry > MAX_EXPIRY_AHEAD.as_nanos() as i64 {
             self.handle_timeout(frame.at, sink);
         }
@@ -139,19 +139,19 @@ impl FrameDecoder {
         }
     }
 
-    /// Forgets what waited too long. Frames do it by themselves; on a silent wire a tick has to.
+    /// Drops state that waited too long. [`Self::handle_frame`] calls this by itself; on a silent wire the ticks do.
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut DecodedSink<'_>) {
         self.next_expiry = now + EXPIRY_INTERVAL;
         self.tcp.expire(now, &mut self.counters, sink);
         self.fragments.expire(now, &mut self.counters);
     }
 
-    /// The capture ended: bytes of TCP that still wait behind a hole go out, because nothing will fill it.
+    /// Handles the end of the capture: passes on TCP bytes that wait behind a hole, because nothing will fill it.
     pub fn handle_end(&mut self, sink: &mut DecodedSink<'_>) {
         self.tcp.give_up_all_holes(&mut self.counters, sink);
     }
 
-    /// What was counted so far.
+    /// Returns the counters since the start.
     pub const fn counters(&self) -> &DecodeCounters {
         &self.counters
     }
@@ -165,7 +165,7 @@ impl FrameDecoder {
         }
     }
 
-    /// RFC 791 section 3.1. The header checksum is not looked at: a sender with offload leaves it to the card.
+    /// Decodes an IPv4 header (RFC 791 section 3.1). The checksum is not verified: with offload the card fills it in.
     fn ipv4(&mut self, context: PacketContext, data: &[u8], sink: &mut DecodedSink<'_>) {
         self.counters.ipv4 += 1;
         let Some(header) = data.first_chunk::<20>() else {
@@ -174,7 +174,7 @@ impl FrameDecoder {
         };
         let header_len = usize::from(header[0] & 0x0f) * 4;
         let total = match usize::from(u16::from_be_bytes([header[2], header[3]])) {
-            // A sender that segments in the card (TSO) leaves 0: the frame is all that there is.
+            // A sender with segmentation in the card (TSO) writes 0: the packet takes the whole frame.
             0 => {
                 self.counters.zero_length += 1;
                 data.len() + context.missing
@@ -209,7 +209,7 @@ impl FrameDecoder {
         self.fragment(context, &payload, (id, FragmentFamily::V4 { protocol: header[9] }), fragment, sink);
     }
 
-    /// RFC 8200 section 3.
+    /// Decodes an IPv6 header (RFC 8200 section 3).
     fn ipv6(&mut self, context: PacketContext, data: &[u8], sink: &mut DecodedSink<'_>) {
         self.counters.ipv6 += 1;
         let Some((header, rest)) = data.split_first_chunk::<40>() else {
@@ -217,7 +217,7 @@ impl FrameDecoder {
             return;
         };
         let wire_len = match usize::from(u16::from_be_bytes([header[4], header[5]])) {
-            // A jumbogram (RFC 2675) or a sender that segments in the card.
+            // A jumbogram (RFC 2675), or a sender with segmentation in the card.
             0 => rest.len() + context.missing,
             length => length,
         };
@@ -236,14 +236,14 @@ impl FrameDecoder {
         self.extensions(context, payload, sink);
     }
 
-    /// Walks the extension headers of IPv6 (RFC 8200 section 4) to the transport header or a fragment.
+    /// Skips IPv6 extension headers (RFC 8200 section 4) up to the transport header or a fragment header.
     fn extensions(&mut self, context: PacketContext, mut payload: IpPayload<'_>, sink: &mut DecodedSink<'_>) {
         for _ in 0..MAX_EXTENSIONS {
             let bytes = payload.bytes;
             let length = match payload.protocol {
-                // Hop-by-hop, routing, destination options, mobility, HIP, shim6: in units of 8 after the first 8.
+                // Hop-by-hop, routing, destination options, mobility, HIP, shim6: length in units of 8 bytes minus 8.
                 0 | 43 | 60 | 135 | 139 | 140 => bytes.get(1).map(|n| (usize::from(*n) + 1) * 8),
-                // Authentication: in units of 4 after the first 8 (RFC 4302 section 2.2).
+                // Authentication header: length in units of 4 bytes minus 8 (RFC 4302 section 2.2).
                 51 => bytes.get(1).map(|n| (usize::from(*n) + 2) * 4),
                 44 => return self.ipv6_fragment(context, &payload, sink),
                 _ => return self.transport(context, &payload, sink),
@@ -259,7 +259,7 @@ impl FrameDecoder {
         self.counters.dropped.too_deep += 1;
     }
 
-    /// RFC 8200 section 4.5.
+    /// Decodes an IPv6 fragment header (RFC 8200 section 4.5).
     fn ipv6_fragment(&mut self, context: PacketContext, payload: &IpPayload<'_>, sink: &mut DecodedSink<'_>) {
         let Some((header, rest)) = payload.bytes.split_first_chunk::<8>() else {
             self.counters.dropped.short += 1;
@@ -299,11 +299,11 @@ impl FrameDecoder {
         }
         let key = FragmentKey { src: payload.src, dst: payload.dst, id, family };
         let Some(whole) = self.fragments.insert(context.at, key, fragment, &mut self.counters) else { return };
-        self.reassembled(context, payload, &whole, sink);
+        self.handle_reassembled(context, payload, &whole, sink);
         self.fragments.recycle(whole);
     }
 
-    fn reassembled(
+    fn handle_reassembled(
         &mut self,
         context: PacketContext,
         last: &IpPayload<'_>,
@@ -325,17 +325,17 @@ impl FrameDecoder {
             17 => self.udp(context, payload, sink),
             6 => self.tcp(context, payload, sink),
             4 | 41 => self.enter_tunnel(
-                context.inside(payload),
+                context.for_tunnel_payload(payload),
                 DetectedTunnel::new(TunnelKind::IpInIp, TunnelPayload::Ip(payload.bytes)),
                 sink,
             ),
             47 => match tunnels::gre(payload.bytes) {
-                Some(found) => self.enter_tunnel(context.inside(payload), found, sink),
+                Some(found) => self.enter_tunnel(context.for_tunnel_payload(payload), found, sink),
                 None => self.counters.dropped.unknown_tunnel += 1,
             },
             // RFC 4023: a label stack directly in IP.
             137 => match tunnels::mpls(payload.bytes) {
-                Some(found) => self.enter_tunnel(context.inside(payload), found, sink),
+                Some(found) => self.enter_tunnel(context.for_tunnel_payload(payload), found, sink),
                 None => self.counters.dropped.unknown_tunnel += 1,
             },
             50 => self.counters.dropped.esp += 1,
@@ -358,7 +358,7 @@ impl FrameDecoder {
         }
     }
 
-    /// RFC 768. The checksum is not looked at: a mirror shows packets from before the card filled it in.
+    /// Decodes a UDP header (RFC 768). The checksum is not verified: with offload the card fills it in after the mirror.
     fn udp(&mut self, context: PacketContext, payload: &IpPayload<'_>, sink: &mut DecodedSink<'_>) {
         let Some((header, rest)) = payload.bytes.split_first_chunk::<8>() else {
             self.counters.dropped.short += 1;
@@ -369,7 +369,7 @@ impl FrameDecoder {
         let wire_len = match usize::from(port(4)).checked_sub(8) {
             Some(declared) if declared <= room => declared,
             _ => {
-                // 0 is a jumbogram or segmentation in the card, anything else is wrong.
+                // 0 means a jumbogram or segmentation in the card. Any other value is an error.
                 self.counters.dropped.bad_udp_length += u64::from(port(4) != 0);
                 room
             }
@@ -399,7 +399,7 @@ impl FrameDecoder {
         }));
     }
 
-    /// RFC 9293 section 3.1.
+    /// Decodes a TCP header (RFC 9293 section 3.1).
     fn tcp(&mut self, context: PacketContext, payload: &IpPayload<'_>, sink: &mut DecodedSink<'_>) {
         self.counters.tcp += 1;
         let Some(header) = payload.bytes.first_chunk::<20>() else {
@@ -436,7 +436,7 @@ impl FrameDecoder {
         self.tcp.handle(&segment, &mut self.counters, sink);
     }
 
-    /// Whether this packet is a copy of one that came a moment ago. A packet without bytes (reassembled) never is.
+    /// Returns whether this packet is a duplicate of a recent packet. A reassembled packet (without bytes) never is.
     fn is_copy(&mut self, context: PacketContext, packet: &[u8], transport: Option<(u8, usize)>) -> bool {
         let copy = !packet.is_empty()
             && self.duplicates.check(context.at, DuplicateCandidate { packet, transport }) == DuplicateCheck::Copy;
@@ -445,18 +445,19 @@ impl FrameDecoder {
     }
 }
 
-/// RTP version 2 that is no RTCP (RFC 5761 section 4): its copies are found by sequence number, in the engine.
+/// Returns whether a payload looks like RTP and not like RTCP (RFC 5761 section 4). The engine finds RTP duplicates by
+/// sequence number.
 fn looks_like_rtp(payload: &[u8]) -> bool {
     matches!(payload, [first, second, ..] if first >> 6 == 2 && !(192..=223).contains(second)) && payload.len() >= 12
 }
 
-/// RFC 8200 section 4.1 knows six kinds, one of which may come twice.
+/// Extension headers in one packet. RFC 8200 section 4.1 has six types; one may occur twice.
 const MAX_EXTENSIONS: usize = 8;
-/// Further ahead the next expiry cannot be by the disorder of interfaces: a stamp was wild.
+/// Largest plausible time to the next expiry. Disorder between interfaces is smaller; a larger value is a wrong timestamp.
 const MAX_EXPIRY_AHEAD: Duration = Duration::from_secs(10);
 /// A remote mirror over an overlay over an access tunnel has depth 3.
 const MAX_TUNNEL_DEPTH: u8 = 8;
-/// How often what is too old is looked for: as often as a silent wire ticks.
+/// Interval between searches for expired state; equal to the tick on a silent wire.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

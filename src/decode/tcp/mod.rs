@@ -37,7 +37,7 @@ pub(super) struct TcpSegment<'a> {
     pub(super) ack: Option<u32>,
     pub(super) flags: u8,
     pub(super) payload: &'a [u8],
-    /// SegmentBytes at the end that were on the wire and not captured.
+    /// Bytes at the end that were on the wire and not captured.
     pub(super) missing: usize,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct TcpReassembler {
     streams: HashMap<TcpFlow, TcpDirection, RandomState>,
     /// Every stream once, by flow and number; those at the front are looked at first when room is needed.
     turns: VecDeque<(TcpFlow, u64)>,
-    /// ClassificationCounts that have a hole. May name one twice or one whose hole is closed.
+    /// Streams that have a hole. May name one twice or one whose hole is closed.
     holes: Vec<TcpFlow>,
     created: u64,
     bytes: usize,
@@ -207,7 +207,7 @@ impl TcpReassembler {
         let number = self.created;
         self.created += 1;
         self.turns.push_back((segment.flow, number));
-        // ClassificationCounts that were reset leave their turn behind: a scan must not make the queue long.
+        // Streams that were reset leave their turn behind: a scan must not make the queue long.
         if self.turns.len() > 2 * self.streams.len() + TURNS_AT_ONCE {
             let streams = &self.streams;
             self.turns.retain(|(flow, number)| {
@@ -396,7 +396,7 @@ impl ClassificationCounts {
 }
 
 impl TcpStreamPhase {
-    /// SegmentBytes in order: to the sink, or to the judge first.
+    /// Bytes in order: to the sink, or to the judge first.
     fn take(
         &mut self,
         piece: OrderedPiece<'_>,
@@ -469,9 +469,9 @@ const HOLE_AGE: Duration = Duration::from_secs(3);
 const FOLLOWED_SILENCE: Duration = Duration::from_secs(3600);
 /// A stream that is no SIP is judged again when it is heard again after this.
 const OTHER_SILENCE: Duration = Duration::from_secs(60);
-/// ClassificationCounts looked at for their age at each expiry: ten times a second, so that a full table takes under a minute.
+/// Streams looked at for their age at each expiry: ten times a second, so that a full table takes under a minute.
 const TURNS_AT_ONCE: usize = 256;
-/// ClassificationCounts of SIP that are passed over when room is needed, before one of them has to go.
+/// Streams of SIP that are passed over when room is needed, before one of them has to go.
 const MAX_SPARED: usize = 64;
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ fn a(seq: u32, payload: &[u8]) -> Vec<u8> {
     frame(true, seq, 0x18, payload)
 }
 
-/// DecodedContent one direction gave: data joined, gaps and ends as marks.
+/// What one direction gave: data joined, gaps and ends as marks.
 fn text(seen: &[DecodedRecord], src: &str) -> String {
     let mut out = String::new();
     for s in seen.iter().filter(|s| s.src == src) {
@@ -235,7 +235,7 @@ proptest! {
     }
 }
 
-/// DecodedContent a segment of the next test carries, by a small number.
+/// What a segment of the next test carries, by a small number.
 fn some_text(kind: u8) -> &'static [u8] {
     match kind % 7 {
         0 => b"",

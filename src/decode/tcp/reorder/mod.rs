@@ -24,7 +24,7 @@ pub(super) struct SegmentBytes<'a> {
 pub(super) enum OrderedPiece<'a> {
     /// The next bytes, and when their segment was captured.
     Data(Timestamp, &'a [u8]),
-    /// SegmentBytes are missing for good.
+    /// Bytes are missing for good.
     Gap(Timestamp),
 }
 
