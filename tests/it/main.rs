@@ -5,6 +5,7 @@
 
 mod architecture;
 mod captures;
+mod cases;
 mod cli;
 mod codecs;
 mod crash;

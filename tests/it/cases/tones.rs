@@ -1,0 +1,60 @@
+//! The tones of a recording's channel, in their order.
+
+use callspan::call::record::CallRecord;
+
+/// Returns the tones in Hz of one channel of a record's recordings, in their order. `pauses` says whether a pause between
+/// two tones counts as the tone 0.
+pub fn channel_tones(record: &CallRecord, channel: usize, pauses: bool) -> Vec<u32> {
+    let mut windows = Vec::new();
+    for recording in &record.recordings {
+        let mut wav = hound::WavReader::open(&recording.path).unwrap();
+        let samples: Vec<i16> = wav.samples().map(Result::unwrap).collect();
+        let channel: Vec<f64> = samples.iter().skip(channel).step_by(2).map(|s| f64::from(*s)).collect();
+        let size = recording.sample_rate as usize / WINDOWS_PER_SECOND;
+        windows.extend(channel.chunks_exact(size).map(|window| tone_of(window, f64::from(recording.sample_rate))));
+    }
+    let mut out: Vec<u32> = Vec::new();
+    for run in windows.chunk_by(|a, b| a == b) {
+        match run[0] {
+            Some(0) if !pauses || run.len() < PAUSE_WINDOWS => {}
+            Some(tone) if run.len() >= TONE_WINDOWS && out.last() != Some(&tone) => out.push(tone),
+            _ => {}
+        }
+    }
+    let is_tone = |tone: &u32| *tone != 0;
+    let (first, last) = (out.iter().position(is_tone), out.iter().rposition(is_tone));
+    first.zip(last).map_or_else(Vec::new, |(first, last)| out[first..=last].to_vec())
+}
+
+/// Returns the tone of a window: 0 for silence, `None` if no tone has most of its energy.
+fn tone_of(window: &[f64], rate: f64) -> Option<u32> {
+    let energy: f64 = window.iter().map(|s| s * s).sum();
+    if energy / (window.len() as f64) < SILENCE_AMPLITUDE * SILENCE_AMPLITUDE {
+        return Some(0);
+    }
+    let powers = (3..=36).map(|n| (n * 100, power(window, f64::from(n * 100), rate)));
+    let (tone, power) = powers.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    // A sine of amplitude a has the energy n·a²/2 and the power (n·a/2)² in its own bin.
+    (power * 2.0 / window.len() as f64 > TONE_SHARE * energy).then_some(tone)
+}
+
+/// Returns the squared magnitude of one frequency in a window.
+fn power(window: &[f64], hz: f64, rate: f64) -> f64 {
+    let step = std::f64::consts::TAU * hz / rate;
+    let (re, im) = window.iter().enumerate().fold((0.0, 0.0), |(re, im), (n, s)| {
+        let phase = step * n as f64;
+        (re + s * phase.cos(), im + s * phase.sin())
+    });
+    re * re + im * im
+}
+
+/// Windows of 100 ms: each multiple of 100 Hz has whole periods in a window.
+const WINDOWS_PER_SECOND: usize = 10;
+/// A tone that is shorter than 200 ms is a transition.
+const TONE_WINDOWS: usize = 2;
+/// A pause counts from one second on.
+const PAUSE_WINDOWS: usize = 10;
+/// Largest amplitude (root mean square) of silence, of 32,768.
+const SILENCE_AMPLITUDE: f64 = 50.0;
+/// Smallest share of its energy that a window has in one tone.
+const TONE_SHARE: f64 = 0.7;
