@@ -42,7 +42,6 @@ const KNOWN_FAILURES: &[(&str, &str)] = &[
     ("16a_", "H: a short number outside"),
     ("16c_", "P: an emergency URN"),
     ("16d_", "H: a short number outside"),
-    ("22e_", "Q: 0.0.0.0 with ICE candidates"),
     ("35b_", "N: a response without To tag"),
     ("72a_", "E: a trunk registers the number"),
     ("90d_", "D: a media port used again"),
