@@ -243,8 +243,9 @@ impl RtpStream {
         let format = negotiation.payload_format(self.side, pt);
         let secret = is_event(format.as_ref());
         let redundant = format.as_ref().filter(|f| f.is(Codec::Red)).map_or("", |f| &f.fmtp);
-        let within =
-            redundancy::types(redundant).filter(|p| *p != pt).map(|p| (p, negotiation.payload_format(self.side, p)));
+        let within = redundancy::payload_types(redundant)
+            .filter(|p| *p != pt)
+            .map(|p| (p, negotiation.payload_format(self.side, p)));
         let within: Vec<_> = within.collect();
         match self.payloads.iter().position(|p| p.pt == pt) {
             Some(at) => {

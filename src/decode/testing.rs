@@ -1,10 +1,10 @@
-//! Frames in, a comparable list of what was decoded out.
+//! Test helpers: decode frames to a list that tests can compare.
 
 use super::{DecodeCounters, DecodedItem, FrameDecoder, TcpStreamEvent};
 use crate::capture::{CapturedFrame, LinkType};
 use crate::time::Timestamp;
 
-/// One decoded piece as a test compares it.
+/// One decoded item in a form that tests can compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DecodedRecord {
     pub(super) src: String,
@@ -43,7 +43,7 @@ impl From<DecodedItem<'_>> for DecodedRecord {
     }
 }
 
-/// Ethernet frames, all at one moment.
+/// Decodes Ethernet frames, all with the same capture time.
 pub(super) fn decode(frames: &[Vec<u8>]) -> (Vec<DecodedRecord>, DecodeCounters) {
     decode_link(LinkType::Ethernet, frames)
 }
@@ -53,7 +53,7 @@ pub(super) fn decode_link(link: LinkType, frames: &[Vec<u8>]) -> (Vec<DecodedRec
     decode_at(link, &timed)
 }
 
-/// Frames with their times in ms.
+/// Decodes frames, each with its capture time in ms.
 pub(super) fn decode_at(link: LinkType, frames: &[(i64, Vec<u8>)]) -> (Vec<DecodedRecord>, DecodeCounters) {
     let mut decoder = FrameDecoder::new();
     let mut seen = Vec::new();

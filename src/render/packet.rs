@@ -29,11 +29,11 @@ pub(super) enum CapturedPayload<'a> {
 }
 
 /// Splits a datagram into its RTP packets, nearly always one. A network card can join several into one datagram (see
-/// [`rtp::joined`]). The engine counts such a datagram as one packet, because a search in each would slow the hot path.
+/// [`rtp::split_merged`]). The engine counts such a datagram as one packet, because a search in each would slow the hot path.
 pub(super) fn split_joined<'a>(packet: &PacketEntry<'a>) -> impl Iterator<Item = PacketEntry<'a>> {
     let packet = *packet;
     let mut rest = packet.wire_len;
-    let mut parts = rtp::joined(packet.payload).peekable();
+    let mut parts = rtp::split_merged(packet.payload).peekable();
     std::iter::from_fn(move || {
         let payload = parts.next()?;
         // Bytes that the capture cut are missing from the last packet.

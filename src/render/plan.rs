@@ -387,7 +387,7 @@ fn sampling_rate_hz(known: &DecidedStream, format: &PayloadFormat) -> u32 {
     if !format.is(Codec::Red) {
         return rate(format);
     }
-    let within = redundancy::types(&format.fmtp).filter_map(|pt| known.formats.get(&pt)?.as_deref());
+    let within = redundancy::payload_types(&format.fmtp).filter_map(|pt| known.formats.get(&pt)?.as_deref());
     within.map(rate).max().unwrap_or(0)
 }
 

@@ -80,7 +80,7 @@ impl SpoolStats {
         {
             payload.is_event = format.is(Codec::TelephoneEvent);
             // The codec of a redundant packet is the codec in it.
-            let within = if format.is(Codec::Red) { redundancy::types(&format.fmtp).next() } else { None };
+            let within = if format.is(Codec::Red) { redundancy::payload_types(&format.fmtp).next() } else { None };
             let within = within.and_then(|pt| known.formats.get(&pt)?.as_ref());
             payload.codec_name = Some(within.unwrap_or(format).encoding.clone());
         }

@@ -1,8 +1,7 @@
-//! What one packet on a media port says (RFC 3550), which kind of packet it is (RFC 7983), and what
-//! a stream of them adds up to ([`stats`]).
+//! Parses RTP packets (RFC 3550), classifies packets on a media port (RFC 7983), and keeps stream statistics ([`stats`]).
 //!
-//! Parsing succeeds on about a ninth of random bytes that begin right, so a packet is RTP because it
-//! came where a description said RTP would come, never because it parses.
+//! Many random payloads parse as RTP. So a packet is taken for RTP because a session description announced its address,
+//! never because it parses.
 
 pub mod redundancy;
 pub mod stats;
@@ -15,31 +14,31 @@ use rtp_rs::{RtpReader, RtpReaderError};
 use crate::net::{PayloadType, SequenceNumber, Ssrc};
 use crate::time::RtpTime;
 
-/// What kind of packet shares a media port (RFC 7983 section 7, RFC 5761 section 4).
+/// The protocol of a packet on a media port (RFC 7983 section 7, RFC 5761 section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaPacketKind {
-    /// Sound, or SRTP.
+    /// RTP or SRTP.
     Rtp,
-    /// Reports, or SRTCP.
+    /// RTCP or SRTCP.
     Rtcp,
-    /// Address checks (RFC 8489, RFC 8445).
+    /// STUN: connectivity checks (RFC 8489, RFC 8445).
     Stun,
-    /// Key agreement (RFC 5764).
+    /// DTLS: key agreement for SRTP (RFC 5764).
     Dtls,
-    /// Key agreement (RFC 6189).
+    /// ZRTP: key agreement for SRTP (RFC 6189).
     Zrtp,
-    /// None of these.
+    /// Any other protocol.
     Other,
 }
 
-/// The kind of a packet by its first octets. Costs a few nanoseconds, allocates nothing.
+/// Returns the protocol of a packet, from its first bytes. Takes a few nanoseconds and allocates nothing.
 pub fn classify(payload: &[u8]) -> MediaPacketKind {
     let &[first, second, third, fourth, ..] = payload else { return MediaPacketKind::Other };
     match first {
-        // RFC 5761 section 4: payload types 64..=95 are not for RTP where RTCP may come.
+        // RFC 5761 section 4: payload types 64 to 95 are not used for RTP on a port that also receives RTCP.
         128..=191 if (192..=223).contains(&second) => MediaPacketKind::Rtcp,
         128..=191 if payload.len() >= RtpReader::MIN_HEADER_LEN => MediaPacketKind::Rtp,
-        // The length tells STUN from T.38, whose packets begin with a sequence number.
+        // The length distinguishes STUN from T.38, where a packet begins with a sequence number.
         0..=3 if usize::from(u16::from_be_bytes([third, fourth])) + STUN_HEADER_LEN == payload.len() => {
             MediaPacketKind::Stun
         }
@@ -49,7 +48,7 @@ pub fn classify(payload: &[u8]) -> MediaPacketKind {
     }
 }
 
-/// Why bytes are no RTP packet.
+/// Reasons why bytes are not an RTP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RtpParseError {
     /// Fewer than 12 bytes.
@@ -58,55 +57,54 @@ pub enum RtpParseError {
     /// Not version 2.
     #[error("not RTP version 2")]
     Version,
-    /// The contributing sources or the extension reach beyond the end.
+    /// The list of contributing sources or the header extension exceeds the packet.
     #[error("RTP header cut")]
     HeaderCut,
-    /// More padding than packet, or none where some is announced.
+    /// Invalid padding length: zero, or longer than the packet.
     #[error("bad RTP padding")]
     Padding,
 }
 
-/// One RTP packet, borrowed (RFC 3550 section 5.1).
+/// One RTP packet, borrowed from a datagram (RFC 3550 section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RtpPacket<'a> {
-    /// Who sends.
+    /// Synchronization source.
     pub ssrc: Ssrc,
-    /// Grows by one with each packet, wraps.
+    /// Sequence number.
     pub sequence: SequenceNumber,
-    /// When the first sample was taken, on the sender's clock.
+    /// RTP timestamp of the first sample, on the sender's clock.
     pub time: RtpTime,
-    /// The payload type, 0..=127.
+    /// Payload type, 0 to 127.
     pub pt: PayloadType,
-    /// For sound: the first packet after silence (RFC 3551 section 4.1).
+    /// Marker bit. For audio, it marks the first packet after silence (RFC 3551 section 4.1).
     pub marker: bool,
-    /// Bytes before the payload: fixed header, contributing sources, extension.
+    /// Length of the header in bytes: fixed part, contributing sources and extension.
     pub header_len: usize,
     /// The payload without padding.
     pub payload: &'a [u8],
 }
 
 impl<'a> RtpPacket<'a> {
-    /// Reads a whole packet.
+    /// Parses a complete packet.
     ///
     /// # Errors
-    /// [`RtpParseError`], when it is none.
+    /// Fails if the bytes are not an RTP packet.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, RtpParseError> {
         let reader = RtpReader::new(bytes).map_err(RtpParseError::from)?;
         Ok(Self { payload: reader.payload(), ..Self::from_reader(&reader) })
     }
 
-    /// Reads a packet of which only the beginning was captured (by the snap length, or because its
-    /// payload must not be kept): padding, which stands at the end, is not looked for, and the header
-    /// may be cut behind its first 12 bytes. `payload` is what is there.
+    /// Parses a packet with a truncated payload, e.g. because of the snap length or a pause of the recording. The header
+    /// can be truncated after its first 12 bytes. Padding is not removed, because its length is in the last byte.
     ///
     /// # Errors
-    /// [`RtpParseError`], when there are no 12 bytes of version 2.
+    /// Fails if there are fewer than 12 bytes, or if the version is not 2.
     pub fn parse_cut(bytes: &'a [u8]) -> Result<Self, RtpParseError> {
         let Some((fixed, _)) = bytes.split_first_chunk::<{ RtpReader::MIN_HEADER_LEN }>() else {
             return Err(RtpParseError::TooShort);
         };
         let mut plain = *fixed;
-        // Without the padding, extension and source count bits the fixed header stands alone.
+        // Without the bits for padding, extension and source count, the fixed header is a complete packet.
         plain[0] &= 0b1100_0000;
         let reader = RtpReader::new(&plain).map_err(RtpParseError::from)?;
         let header_len = header_len(bytes).unwrap_or(bytes.len());
@@ -135,15 +133,15 @@ impl<'a> RtpPacket<'a> {
     }
 }
 
-/// The packets of one datagram: more than one where a card or a kernel put datagrams of a sender together (UDP GRO), all
-/// as long as the first but for the last. What looks like the header of the next packet of the same source, SSRC, number
-/// and all, 50 bits of it, is one.
-pub fn joined(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
-    payload.chunks(second_at(payload).unwrap_or(payload.len()).max(1))
+/// Returns the RTP packets of one datagram. There are several if the card or the kernel merged datagrams of a sender
+/// (UDP GRO); all but the last have the same length. A packet boundary is recognized by the version, the SSRC and the next
+/// sequence number: 50 bits must match.
+pub fn split_merged(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    payload.chunks(second_packet_offset(payload).unwrap_or(payload.len()).max(1))
 }
 
-/// Where the second packet of a datagram begins, if it has one.
-fn second_at(payload: &[u8]) -> Option<usize> {
+/// Returns the offset of the second packet of a datagram, if there is one.
+fn second_packet_offset(payload: &[u8]) -> Option<usize> {
     let ssrc = payload.get(SSRC_AT..RtpReader::MIN_HEADER_LEN)?;
     let header = |at: usize| payload.get(at..at + RtpReader::MIN_HEADER_LEN);
     let sequence = |header: &[u8]| u16::from_be_bytes([header[2], header[3]]);
@@ -152,7 +150,7 @@ fn second_at(payload: &[u8]) -> Option<usize> {
         header(at)
             .is_some_and(|h| h[0] >> 6 == 2 && &h[SSRC_AT..] == ssrc && sequence(h) == sequence(first).wrapping_add(n))
     };
-    // The last octet of its header is the last of its SSRC; there is one header at least before it.
+    // Searches for the last byte of the SSRC, which ends the header. One header precedes it at least.
     let last = RtpReader::MIN_HEADER_LEN - 1;
     memchr::memchr_iter(ssrc[3], payload.get(RtpReader::MIN_HEADER_LEN + last..)?)
         .map(|at| at + RtpReader::MIN_HEADER_LEN)
@@ -170,7 +168,7 @@ impl From<RtpReaderError> for RtpParseError {
     }
 }
 
-/// Bytes before the payload, if all of them that tell are there.
+/// Returns the length of the header, or `None` if the header is truncated.
 fn header_len(bytes: &[u8]) -> Option<usize> {
     let first = *bytes.first()?;
     let sources_end = RtpReader::MIN_HEADER_LEN + 4 * usize::from(first & 0x0f);
@@ -182,14 +180,15 @@ fn header_len(bytes: &[u8]) -> Option<usize> {
     (end <= bytes.len()).then_some(end)
 }
 
-/// RFC 3550 section 5.1.
+/// Offset of the SSRC in the header (RFC 3550 section 5.1).
 const SSRC_AT: usize = 8;
 
-/// RFC 8489 section 5.
+/// Length of a STUN header (RFC 8489 section 5).
 const STUN_HEADER_LEN: usize = 20;
 
-/// RFC 6347 section 4.1: type, version (0xfefd or 0xfeff; 0x0100 in old drafts), epoch, sequence, length.
+/// Length of a DTLS record header (RFC 6347 section 4.1): type, version (0xfefd or 0xfeff; 0x0100 in old drafts), epoch,
+/// sequence number, length.
 const DTLS_HEADER_LEN: usize = 13;
 
-/// "ZRTP" (RFC 6189 section 5).
+/// Magic cookie of ZRTP packets (RFC 6189 section 5).
 const ZRTP_COOKIE: [u8; 4] = *b"ZRTP";

@@ -1,26 +1,26 @@
-//! Redundant audio data (RFC 2198): a packet that repeats what earlier packets said.
+//! Parses redundant audio data (RFC 2198): packets that repeat the payloads of earlier packets.
 
 use crate::net::PayloadType;
 
 /// One block of a redundant packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedundantBlock<'a> {
-    /// Payload type of what is inside.
+    /// Payload type of the block.
     pub pt: PayloadType,
-    /// How much earlier than the packet's own RTP stamp it begins, in clock units; 0 for the primary.
+    /// Offset of the block before the packet's RTP timestamp, in clock ticks (0 to 16383); 0 for the primary block.
     pub earlier: u16,
-    /// The payload.
+    /// Payload of the block.
     pub payload: &'a [u8],
 }
 
-/// The blocks of a payload, oldest first and the primary last. `None` if its headers do not add up.
+/// Returns the blocks of a payload, oldest first and the primary block last; `None` if the headers are invalid.
 pub fn blocks(payload: &[u8]) -> Option<Vec<RedundantBlock<'_>>> {
     let (mut blocks, mut lengths) = (Vec::new(), Vec::new());
     let mut rest = payload;
     loop {
         let (&first, after) = rest.split_first()?;
         if first & 0x80 == 0 {
-            // The last header is one byte, and its block takes what is left.
+            // The last header has one byte, and its block takes the remaining bytes.
             blocks.push(RedundantBlock { pt: PayloadType(first & 0x7F), earlier: 0, payload: &[] });
             rest = after;
             break;
@@ -45,28 +45,28 @@ pub fn blocks(payload: &[u8]) -> Option<Vec<RedundantBlock<'_>>> {
     Some(blocks)
 }
 
-/// The primary block alone: what the packet says itself.
+/// Returns the primary block: the payload of the current packet.
 pub fn primary(payload: &[u8]) -> Option<RedundantBlock<'_>> {
     blocks(payload)?.pop()
 }
 
-/// The payload types that a `fmtp` line of RED names, the primary's first: `0/5` (RFC 2198 section 5).
-pub fn types(fmtp: &str) -> impl Iterator<Item = PayloadType> {
+/// Returns the payload types in a `fmtp` line of RED, e.g. `0/5`, the primary type first (RFC 2198 section 5).
+pub fn payload_types(fmtp: &str) -> impl Iterator<Item = PayloadType> {
     fmtp.split('/').filter_map(|pt| pt.trim().parse().ok()).filter(|pt| *pt < 128).map(PayloadType).take(MAX_BLOCKS)
 }
 
-/// Senders repeat one or two packets; text over RTP three. More is no redundancy but rubbish.
+/// Largest number of blocks. Senders repeat one or two packets, text over RTP three; more blocks mean damage.
 const MAX_BLOCKS: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// RFC 2198 section 7, its figure with shorter payloads: DVI4 primary (PT 5), LPC (PT 7) 160 units earlier.
+    /// The example of RFC 2198 section 7 with shorter payloads: DVI4 (PT 5) is primary, LPC (PT 7) is 160 ticks earlier.
     const PACKET: [u8; 10] = [0x87, 0x02, 0x80, 0x03, 0x05, b'l', b'p', b'c', b'd', b'v'];
 
     #[test]
-    fn a_packet_with_one_repeat_has_two_blocks() {
+    fn packet_with_one_repetition_has_two_blocks() {
         let old = RedundantBlock { pt: PayloadType(7), earlier: 160, payload: b"lpc" };
         let new = RedundantBlock { pt: PayloadType(5), earlier: 0, payload: b"dv" };
         assert_eq!(blocks(&PACKET), Some(vec![old, new]));
@@ -74,13 +74,13 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_may_have_the_primary_alone_even_empty() {
+    fn packet_can_have_only_a_primary_block_even_empty() {
         assert_eq!(primary(&[0x00, 1, 2]), Some(RedundantBlock { pt: PayloadType(0), earlier: 0, payload: &[1, 2] }));
         assert_eq!(primary(&[0x08]), Some(RedundantBlock { pt: PayloadType(8), earlier: 0, payload: &[] }));
     }
 
     #[test]
-    fn headers_that_do_not_add_up_are_refused() {
+    fn invalid_block_headers_are_rejected() {
         assert_eq!(blocks(&[]), None);
         assert_eq!(blocks(&[0x80, 0, 0, 9, 0, 1]), None);
         assert_eq!(blocks(&[0xFF; 100]), None);
@@ -90,15 +90,15 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_parameters_names_the_payload_types() {
-        assert_eq!(types("0/5/ 121").collect::<Vec<_>>(), [0, 5, 121].map(PayloadType));
-        assert_eq!(types("").count() + types("300/x/-1").count() + types("128").count(), 0);
-        assert_eq!(types(&"8/".repeat(100)).count(), MAX_BLOCKS);
+    fn fmtp_line_yields_the_payload_types() {
+        assert_eq!(payload_types("0/5/ 121").collect::<Vec<_>>(), [0, 5, 121].map(PayloadType));
+        assert_eq!(payload_types("").count() + payload_types("300/x/-1").count() + payload_types("128").count(), 0);
+        assert_eq!(payload_types(&"8/".repeat(100)).count(), MAX_BLOCKS);
     }
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_give_blocks_that_lie_within_them(payload: Vec<u8>) {
+        fn blocks_of_any_bytes_lie_within_the_payload(payload: Vec<u8>) {
             if let Some(blocks) = blocks(&payload) {
                 let total: usize = blocks.iter().map(|block| block.payload.len()).sum();
                 proptest::prop_assert!(total < payload.len());

@@ -1,25 +1,25 @@
-//! The book-keeping of one stream: loss, copies, disorder, jitter (RFC 3550 appendix A).
+//! Statistics of one RTP stream: loss, duplicates, reordering, jitter (RFC 3550 appendix A).
 //!
-//! Fixed size, no allocation, a few nanoseconds a packet. Sequence numbers are extended over their
-//! wraps; a jump is believed when two packets in a row agree on it (appendix A.1), and begins a new
-//! *run*. What was lost is counted within runs, so that a sender that starts anew lost nothing.
+//! The state has a fixed size. A packet takes a few nanoseconds. Sequence numbers are extended beyond their wraps.
+//! A jump of the sequence number is accepted when two consecutive packets confirm it (appendix A.1); it starts a new
+//! *run*. Loss is counted within a run, so a restart of the sender does not count as loss.
 
 use crate::net::SequenceNumber;
 use crate::time::{RtpTime, Timestamp};
 
-/// How a packet arrived.
+/// The position of a packet relative to the earlier packets of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PacketArrival {
-    /// Later than all before it; with or without a gap.
+    /// Its sequence number is the highest so far, with or without a gap.
     InOrder,
-    /// Earlier than the latest one, and new.
+    /// A new packet with a lower sequence number than the highest.
     Reordered,
-    /// RecentPackets before: same sequence number and same RTP timestamp.
+    /// A packet with this sequence number and RTP timestamp arrived before.
     Duplicate,
-    /// Its sequence number is far from what was expected. Its sound is as good as any; only the
-    /// counting waits for a second packet that agrees.
+    /// Its sequence number is far from the expected one. Its audio is valid; only the statistics wait for a second packet
+    /// that confirms the jump.
     Jumped,
-    /// The second packet that agrees on a jump: a new run begins with the one before.
+    /// The second packet after a jump. A new run begins with the packet before it.
     Restarted,
 }
 
@@ -32,14 +32,14 @@ pub struct StreamStats {
     restarts: u32,
     first_at: Timestamp,
     last_at: Timestamp,
-    /// Lost in runs that are over.
+    /// Packets lost in finished runs.
     lost_before: u64,
     run: SequenceRun,
-    /// The newest packets that jumped and are of no run yet, newest first.
+    /// Packets after a jump that belong to no run yet, newest first.
     jumped: [Option<(SequenceNumber, RtpTime)>; JUMPS],
-    /// The timestamp of the highest packet.
+    /// RTP timestamp of the packet with the highest sequence number.
     highest_time: RtpTime,
-    /// By how much the timestamp grew between the last two packets that followed each other.
+    /// Increase of the RTP timestamp between the last two consecutive packets, ticks.
     step: u32,
     jitter: InterarrivalJitter,
     seen: RecentPackets,
@@ -66,8 +66,8 @@ impl Default for StreamStats {
 }
 
 impl StreamStats {
-    /// Takes one packet of the stream: its capture time, sequence number, RTP timestamp and the clock
-    /// of its payload type in Hz (0 when unknown: no jitter then).
+    /// Counts one packet of the stream. `clock_hz` is the clock rate of its payload type in Hz; 0 if unknown, then jitter
+    /// is not computed.
     pub fn handle(&mut self, at: Timestamp, sequence: SequenceNumber, time: RtpTime, clock_hz: u32) -> PacketArrival {
         // Numbers of a run begin above 65535: this is the first packet, or the first after `accept_gap`.
         if self.run.highest == 0 {
@@ -99,80 +99,80 @@ impl StreamStats {
         arrival
     }
 
-    /// Nothing is known of what lies between the packets so far and the next one: it is not counted as lost.
+    /// Ends the run without loss: the packets up to the next one were not observed, e.g. while the service was down.
     pub fn accept_gap(&mut self) {
         self.lost_before += self.run.lost();
         self.run = SequenceRun { base: 0, highest: 0, received: 0 };
         self.jitter.forget();
     }
 
-    /// Whether a packet of this number and timestamp is among the newest of this run.
+    /// Returns whether a packet with this number and timestamp is among the recent packets of this run.
     pub fn has_seen(&self, sequence: SequenceNumber, time: RtpTime) -> bool {
         let behind = self.run.highest_sequence().wrapping_sub(sequence);
         let known = self.run.highest > 0 && usize::from(behind) < WINDOW;
         known && self.seen.get(self.run.highest - u64::from(behind)) == Some(fold(time))
     }
 
-    /// Distinct packets.
+    /// Returns the number of packets without duplicates.
     pub const fn packets(&self) -> u64 {
         self.packets
     }
 
-    /// Packets that were sent and never seen (RFC 3550 appendix A.3, over all runs).
+    /// Returns the number of lost packets in all runs (RFC 3550 appendix A.3).
     pub const fn lost(&self) -> u64 {
         self.lost_before + self.run.lost()
     }
 
-    /// Further copies of packets.
+    /// Returns the number of duplicates.
     pub const fn duplicates(&self) -> u64 {
         self.duplicates
     }
 
-    /// Packets that came after a later one.
+    /// Returns the number of packets that arrived after a later one.
     pub const fn reordered(&self) -> u64 {
         self.reordered
     }
 
-    /// How often the sequence began anew.
+    /// Returns the number of restarts of the sequence numbers.
     pub const fn restarts(&self) -> u32 {
         self.restarts
     }
 
-    /// Interarrival jitter in ms (RFC 3550 appendix A.8).
+    /// Returns the interarrival jitter in ms (RFC 3550 appendix A.8).
     pub fn jitter_ms(&self) -> f64 {
         self.jitter.now_ms
     }
 
-    /// The highest jitter in ms.
+    /// Returns the highest interarrival jitter so far, ms.
     pub fn max_jitter_ms(&self) -> f64 {
         self.jitter.max_ms
     }
 
-    /// The earliest packet; nothing before any packet.
+    /// Returns the capture time of the earliest packet; `None` before the first packet.
     pub fn first_at(&self) -> Option<Timestamp> {
         (self.packets > 0).then_some(self.first_at)
     }
 
-    /// The latest packet, copies not counted.
+    /// Returns the capture time of the latest packet that is not a duplicate.
     pub fn last_at(&self) -> Option<Timestamp> {
         (self.packets > 0).then_some(self.last_at)
     }
 
-    /// The highest sequence number of this run, extended over its wraps; the first packet of a run
-    /// has its own number plus 65536, so that earlier ones are above zero.
+    /// Returns the highest extended sequence number of this run. The first packet of a run has its own number plus 65536,
+    /// so reordered packets before it have positive numbers, too.
     pub const fn extended_sequence(&self) -> u64 {
         self.run.highest
     }
 
-    /// A sequence number extended as the one nearest to the highest of this run.
+    /// Returns the extended sequence number nearest to the highest of this run.
     pub const fn extend(&self, sequence: SequenceNumber) -> u64 {
         sequence.extend_near(self.run.highest)
     }
 
     fn place(&mut self, at: Timestamp, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
-        // After a silence no copies are under way: a sender that begins its numbers and stamps anew after each hold, and
-        // began with the same, says something else with them. The packet after the first one tells.
-        let resumes = at.since(self.last_at) >= NO_MORE_COPIES
+        // After a silence no duplicates are on the way. Some senders restart after each hold with the same sequence numbers
+        // and timestamps, so an equal packet is a new one. The second packet after a jump confirms the restart.
+        let resumes = at.since(self.last_at) >= DUPLICATE_WINDOW
             || self.jumped.iter().flatten().any(|(before, _)| before.wrapping_add(1) == sequence);
         let ahead = sequence.wrapping_sub(self.run.highest_sequence());
         if ahead != 0 && ahead < MAX_DROPOUT {
@@ -209,8 +209,8 @@ impl StreamStats {
     }
 
     fn jump(&mut self, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
-        // The mirror was away for over a minute and the sender went on: its clock has gone on by just
-        // as many packets. That is loss, which appendix A.1 alone would take for a restart.
+        // If the timestamp advanced by exactly as many packets as the sequence number, the packets between were lost.
+        // This happens when the mirror is away for over a minute. Appendix A.1 alone would detect a restart.
         let ahead = sequence.wrapping_sub(self.run.highest_sequence());
         let passed = time.0.wrapping_sub(self.highest_time.0);
         if self.step != 0 && passed == self.step.wrapping_mul(u32::from(ahead)) {
@@ -227,7 +227,7 @@ impl StreamStats {
                 self.restarts = self.restarts.saturating_add(1);
                 self.begin_run(before, at);
                 self.advance(1, time);
-                // Others that jumped before these two did are of the same run.
+                // Earlier packets after the jump belong to the same run.
                 for &(other, at) in jumped.iter().flatten() {
                     let behind = before.wrapping_sub(other);
                     if behind != 0 && behind < MAX_MISORDER {
@@ -257,7 +257,7 @@ impl StreamStats {
     }
 }
 
-/// Packets without a jump between them.
+/// A sequence of packets without a jump of the sequence number.
 #[derive(Clone, Copy, Debug)]
 struct SequenceRun {
     base: u64,
@@ -276,7 +276,7 @@ impl SequenceRun {
     }
 }
 
-/// Which of the last sequence numbers were seen, and with which timestamp.
+/// The recent sequence numbers of a run and their RTP timestamps.
 #[derive(Clone, Debug)]
 struct RecentPackets {
     present: [u64; WINDOW / 64],
@@ -295,7 +295,7 @@ impl RecentPackets {
         self.marks[slot] = fold(time);
     }
 
-    /// Forgets the numbers from `from` to `to`, which were skipped.
+    /// Clears the skipped sequence numbers `from` to `to`.
     fn clear(&mut self, from: u64, to: u64) {
         if to - from >= WINDOW as u64 {
             self.present = [0; WINDOW / 64];
@@ -308,18 +308,18 @@ impl RecentPackets {
     }
 }
 
-/// Always below [`WINDOW`].
+/// Returns the index of a sequence number in the window, below [`WINDOW`].
 const fn slot(extended: u64) -> usize {
     (extended % WINDOW as u64) as usize
 }
 
-/// 16 bits of a timestamp: two packets of one number that differ in time by chance agree in them once
-/// in 65,536, which halves what the window weighs.
+/// Folds a timestamp to 16 bits, which halves the size of the window. Two different timestamps are equal after folding with
+/// a probability of 1 in 65,536.
 const fn fold(time: RtpTime) -> u16 {
     (time.0 ^ (time.0 >> 16)) as u16
 }
 
-/// Interarrival jitter (RFC 3550 appendix A.8), in ms so that a change of clock needs no conversion.
+/// Interarrival jitter (RFC 3550 appendix A.8). It is kept in ms, so a change of the clock rate needs no conversion.
 #[derive(Clone, Debug, Default)]
 struct InterarrivalJitter {
     last: Option<(Timestamp, RtpTime, u32)>,
@@ -341,13 +341,13 @@ impl InterarrivalJitter {
             return;
         }
         if last_time == time {
-            // Packets of one event share its timestamp (RFC 4733 section 2.2.1) but not their moment.
+            // All packets of a telephone-event have the same timestamp (RFC 4733 section 2.2.1).
             self.last = Some((last_at, last_time, last_hz));
             return;
         }
         let sent_ms = f64::from(time.wrapping_since(last_time)) * 1e3 / f64::from(clock_hz);
-        let heard_ms = at.nanos_since(last_at) as f64 / 1e6;
-        let step_ms = (heard_ms - sent_ms).abs();
+        let received_ms = at.nanos_since(last_at) as f64 / 1e6;
+        let step_ms = (received_ms - sent_ms).abs();
         if step_ms > MAX_STEP_MS {
             return;
         }
@@ -356,21 +356,21 @@ impl InterarrivalJitter {
     }
 }
 
-/// A copy comes so soon after its original, and originals come all the time.
-const NO_MORE_COPIES: std::time::Duration = std::time::Duration::from_secs(2);
+/// Silence after which an equal packet is not a duplicate any more.
+const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Sequence numbers back in which copies are known again: 10 s at 20 ms a packet.
+/// Recent packets in which duplicates are found: 10 s at 20 ms a packet.
 const WINDOW: usize = 512;
 
-/// A gap that is still a gap and no jump (RFC 3550 appendix A.1): a minute at 20 ms.
+/// Largest gap that counts as loss and not as a jump (RFC 3550 appendix A.1): one minute at 20 ms a packet.
 const MAX_DROPOUT: u16 = 3_000;
 
-/// How late a packet may be and still be late rather than a jump (RFC 3550 appendix A.1).
+/// Largest distance behind the highest number that counts as reordering and not as a jump (RFC 3550 appendix A.1).
 const MAX_MISORDER: u16 = 100;
 
-/// Packets of a new run that may come before two that follow each other: 100 ms of disorder and copies at 20 ms.
+/// Packets remembered after a jump until two consecutive ones confirm it: 100 ms of disorder and duplicates at 20 ms.
 const JUMPS: usize = 8;
 
-/// A difference in transit time beyond which a sender has moved its clock (after hold, for music, a
-/// new talk spurt of a broken device), which is no jitter.
+/// Largest change of the transit time that counts as jitter, ms. A larger change means that the sender moved its RTP
+/// clock, e.g. after hold or for music.
 const MAX_STEP_MS: f64 = 1_000.0;

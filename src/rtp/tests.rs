@@ -13,7 +13,7 @@ const FULL: [u8; 36] = [
 ];
 
 #[test]
-fn sources_extension_and_padding_are_no_sound() {
+fn sources_extension_and_padding_are_not_payload() {
     let p = RtpPacket::parse(&FULL).unwrap();
     assert_eq!(
         (p.ssrc, p.sequence, p.time, p.pt, p.marker),
@@ -23,39 +23,39 @@ fn sources_extension_and_padding_are_no_sound() {
 }
 
 #[test]
-fn packets_that_were_joined_are_taken_apart_and_others_left_whole() {
+fn merged_packets_are_split_and_others_stay_whole() {
     let packet = |n: u16, length: usize| {
         let mut bytes = vec![0x80, 8, 0, 0, 0, 0, 0, 0, 0xCA, 0xFE, 0xBA, 0xBE];
         bytes[2..4].copy_from_slice(&n.to_be_bytes());
         bytes.resize(length, 0xD5);
         bytes
     };
-    // The numbers wrap, and the last is shorter.
+    // The sequence numbers wrap, and the last packet is shorter.
     let three = [packet(65_534, 172), packet(65_535, 172), packet(0, 92)].concat();
-    assert_eq!(joined(&three).map(<[u8]>::len).collect::<Vec<_>>(), [172, 172, 92]);
-    // The SSRC inside the sound, a number that does not follow, a third that is none.
+    assert_eq!(split_merged(&three).map(<[u8]>::len).collect::<Vec<_>>(), [172, 172, 92]);
+    // The SSRC inside the payload; a sequence number with a gap; a third part that is not RTP.
     let with_ssrc = [&packet(7, 100)[..], &[0xCA, 0xFE, 0xBA, 0xBE], &[0xD5; 68]].concat();
     let others = [packet(7, 172), packet(9, 172)].concat();
     let broken = [packet(7, 172), packet(8, 172), vec![0; 172]].concat();
     for whole in [&with_ssrc, &others, &broken, &packet(7, 172), &vec![0x80; 11], &vec![0; 0]] {
-        assert!(joined(whole).count() <= 1);
+        assert!(split_merged(whole).count() <= 1);
     }
 }
 
 proptest! {
     #[test]
-    fn any_bytes_taken_apart_are_still_all_there(mut bytes: Vec<u8>, period in 12..40_usize) {
-        prop_assert_eq!(joined(&bytes).collect::<Vec<_>>().concat(), bytes.clone());
-        // The same over and over: every place looks like a header.
+    fn splitting_any_bytes_loses_none(mut bytes: Vec<u8>, period in 12..40_usize) {
+        prop_assert_eq!(split_merged(&bytes).collect::<Vec<_>>().concat(), bytes.clone());
+        // A periodic payload: every offset looks like a header.
         bytes.resize(1_000, 0x80);
         (period..1_000).for_each(|at| bytes[at] = bytes[at - period]);
-        prop_assert_eq!(joined(&bytes).collect::<Vec<_>>().concat(), bytes.clone());
+        prop_assert_eq!(split_merged(&bytes).collect::<Vec<_>>().concat(), bytes.clone());
     }
 }
 
 #[test]
-fn a_cut_packet_keeps_its_header() {
-    // Without the end the padding cannot be told.
+fn truncated_packet_keeps_its_header() {
+    // The padding length is in the last byte.
     assert_eq!(RtpPacket::parse(&FULL[..30]).err(), Some(RtpParseError::Padding));
     let cut = RtpPacket::parse_cut(&FULL[..30]).unwrap();
     assert_eq!(
@@ -71,7 +71,7 @@ fn a_cut_packet_keeps_its_header() {
 }
 
 #[test]
-fn kinds_of_packets_on_one_port_are_told_apart() {
+fn protocols_on_a_media_port_are_distinguished() {
     let mut stun = vec![0, 1, 0, 4];
     stun.extend([0; 20]);
     let mut zrtp = vec![0x10, 0, 0, 1];
@@ -95,7 +95,7 @@ fn kinds_of_packets_on_one_port_are_told_apart() {
     }
 }
 
-/// Packets of 20 ms: (sequence, index of 20 ms in time).
+/// Counts packets, each given as (sequence number, index of its 20 ms slot).
 fn feed(stats: &mut StreamStats, packets: impl IntoIterator<Item = (u16, u32)>) -> Vec<PacketArrival> {
     packets
         .into_iter()
@@ -121,20 +121,20 @@ fn a_clean_stream_over_several_wraps_loses_nothing() {
 }
 
 #[test]
-fn loss_disorder_and_copies_are_counted_apart() {
+fn loss_reordering_and_duplicates_are_counted_separately() {
     let mut s = StreamStats::default();
     // 3 is lost; 6 comes before 5; 4 comes twice at once, 1 twice much later.
     let arrivals = feed(&mut s, [(1, 1), (2, 2), (4, 4), (4, 4), (6, 6), (5, 5), (7, 7), (1, 1)]);
     use PacketArrival::{Duplicate, InOrder, Reordered};
     assert_eq!(arrivals, [InOrder, InOrder, InOrder, Duplicate, InOrder, Reordered, InOrder, Duplicate]);
     assert_eq!(counts(&s), (6, 1, 2, 1, 0));
-    // Before the first one.
+    // A packet before the first one.
     feed(&mut s, [(0, 0)]);
     assert_eq!(counts(&s), (7, 1, 2, 2, 0));
 }
 
 #[test]
-fn every_packet_shown_twice_by_the_mirror_is_one_packet() {
+fn packet_shown_twice_by_the_mirror_counts_once() {
     let mut s = StreamStats::default();
     // With a restart of the sender in the middle.
     let both = (0..100u32).chain(100..200).flat_map(|i| {
@@ -146,9 +146,9 @@ fn every_packet_shown_twice_by_the_mirror_is_one_packet() {
 }
 
 #[test]
-fn a_sender_that_begins_with_the_same_numbers_and_stamps_after_a_silence_is_no_copy() {
+fn restart_with_equal_numbers_after_silence_is_not_a_duplicate() {
     let mut s = StreamStats::default();
-    // 4 s of sound, a hold of 10 s, and the same numbers and stamps again; the mirror shows each packet twice.
+    // 4 s of audio, 10 s of hold, then the same numbers and timestamps again. The mirror shows each packet twice.
     for slot in (0..200).chain(700..900_u32) {
         let number = slot % 700;
         for copy in 0..2 {
@@ -160,7 +160,7 @@ fn a_sender_that_begins_with_the_same_numbers_and_stamps_after_a_silence_is_no_c
 }
 
 #[test]
-fn a_jump_needs_a_second_packet_that_agrees() {
+fn jump_is_confirmed_by_a_second_packet() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..10).map(|i| (i as u16, i)));
     assert_eq!(
@@ -170,12 +170,12 @@ fn a_jump_needs_a_second_packet_that_agrees() {
     assert_eq!(counts(&s), (13, 0, 0, 0, 0));
     let arrivals = feed(&mut s, [(50_000, 13), (50_001, 14), (50_003, 16)]);
     assert_eq!(arrivals, [PacketArrival::Jumped, PacketArrival::Restarted, PacketArrival::InOrder]);
-    // One lost within the new run, none between the runs.
+    // One packet is lost within the new run, none between the runs.
     assert_eq!(counts(&s), (16, 1, 0, 0, 1));
 }
 
 #[test]
-fn a_long_hole_in_the_mirror_is_loss_when_the_clock_went_on_too() {
+fn long_mirror_outage_is_loss_if_the_rtp_clock_went_on() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..10).map(|i| (i as u16, i)));
     // 100 s at 20 ms: beyond the 3000 packets of appendix A.1.
@@ -184,7 +184,7 @@ fn a_long_hole_in_the_mirror_is_loss_when_the_clock_went_on_too() {
 }
 
 #[test]
-fn the_same_number_at_another_time_is_no_copy() {
+fn equal_number_with_other_timestamp_is_not_a_duplicate() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..50).map(|i| (i as u16 + 100, i)));
     // The sender starts again a little further back.
@@ -194,7 +194,7 @@ fn the_same_number_at_another_time_is_no_copy() {
 }
 
 #[test]
-fn jitter_is_that_of_rfc_3550() {
+fn jitter_is_computed_as_in_rfc_3550() {
     let mut s = StreamStats::default();
     // Every second packet is 10 ms late: the mean deviation of transit tends to 10 ms.
     for i in 0..2_000i64 {
@@ -202,10 +202,10 @@ fn jitter_is_that_of_rfc_3550() {
         s.handle(at, SequenceNumber(i as u16), RtpTime(i as u32 * 160), 8_000);
     }
     assert!((s.jitter_ms() - 10.0).abs() < 0.01, "{}", s.jitter_ms());
-    // A clock that the sender moved is no jitter.
+    // A moved RTP clock is not jitter.
     s.handle(Timestamp::from_micros(2_000 * 20_000), SequenceNumber(2_000), RtpTime(1 << 30), 8_000);
     assert!(s.max_jitter_ms() < 10.01);
-    // Nor are the packets of one event, which share a timestamp.
+    // Neither are the packets of one telephone-event, which have the same timestamp.
     let mut s = StreamStats::default();
     for i in 0..100u32 {
         let time = if (20..40).contains(&i) { 20 } else { i };
@@ -215,14 +215,14 @@ fn jitter_is_that_of_rfc_3550() {
 }
 
 #[test]
-fn the_books_of_a_stream_are_small() {
+fn statistics_of_a_stream_are_small() {
     // 20,000 streams of 10,000 calls: 26 MB, a twelfth of 32 KiB a call for both sides.
     assert!(std::mem::size_of::<StreamStats>() <= 1_312, "{}", std::mem::size_of::<StreamStats>());
 }
 
 proptest! {
     #[test]
-    fn any_bytes_may_come(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+    fn any_bytes_parse_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         let _ = classify(&bytes);
         if let Ok(p) = RtpPacket::parse(&bytes) {
             prop_assert!(p.header_len + p.payload.len() <= bytes.len());
@@ -233,7 +233,7 @@ proptest! {
     }
 
     #[test]
-    fn any_sequence_may_come(packets in prop::collection::vec((any::<u16>(), 0..4u32), 0..300)) {
+    fn any_sequence_numbers_are_counted_without_panic(packets in prop::collection::vec((any::<u16>(), 0..4u32), 0..300)) {
         let mut s = StreamStats::default();
         let n = packets.len() as u64;
         feed(&mut s, packets);
@@ -241,8 +241,8 @@ proptest! {
     }
 
     #[test]
-    fn loss_is_what_was_left_out(missing in prop::collection::btree_set(1..499u32, 0..200), start in any::<u16>()) {
-        // Runs of fewer than 3000 lost packets, first and last heard.
+    fn loss_equals_the_number_of_omitted_packets(missing in prop::collection::btree_set(1..499u32, 0..200), start in any::<u16>()) {
+        // Fewer than 3000 packets are lost in a row; the first and the last arrive.
         let mut s = StreamStats::default();
         feed(&mut s, (0..500u32).filter(|i| !missing.contains(i)).map(|i| (start.wrapping_add(i as u16), i)));
         prop_assert_eq!(counts(&s), (500 - missing.len() as u64, missing.len() as u64, 0, 0, 0));

@@ -1,10 +1,10 @@
-//! Addresses: name-addr and addr-spec (RFC 3261 sections 19.1, 20.10, 25.1; RFC 3966 for `tel:`).
+//! Parses addresses: name-addr and addr-spec (RFC 3261 sections 19.1, 20.10, 25.1; RFC 3966 for `tel:`).
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::header::{find_outside, split_outside, unquote};
 
-/// What kind of address a URI is.
+/// The scheme of a URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UriScheme {
     /// `sip:`, or a bare `user@host`.
@@ -13,33 +13,33 @@ pub enum UriScheme {
     Sips,
     /// `tel:`, or a bare number.
     Tel,
-    /// Anything else.
+    /// Any other scheme.
     Other,
 }
 
-/// A URI, taken apart as far as it is one.
+/// A parsed URI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SipUri {
-    /// As it stood.
+    /// The original text.
     pub text: String,
-    /// Its kind.
+    /// The scheme.
     pub scheme: UriScheme,
-    /// The user part, or the number of a `tel:`, percent-decoded and without password. Parameters
-    /// after a telephone number (`;npdi;rn=`, `;phone-context=`: RFC 4694, RFC 3966) are in `params`;
-    /// after any other user they belong to the user (RFC 4475 section 3.1.1.9).
+    /// User part, or the number of a `tel:` URI, percent-decoded and without password. Parameters after a telephone number
+    /// (e.g. `;npdi;rn=`, RFC 4694) are in `params`. After any other user they are part of the user (RFC 4475 section
+    /// 3.1.1.9).
     pub user: Option<String>,
-    /// Host name or address, an IPv6 address without its brackets; empty for `tel:`.
+    /// Host name or address, an IPv6 address without brackets; empty for `tel:`.
     pub host: String,
-    /// The port, if one is written.
+    /// Port, if the URI has one.
     pub port: Option<u16>,
-    /// URI parameters, those of a telephone number in the user part first.
+    /// URI parameters, those after a telephone number first.
     pub params: SipParams,
-    /// The header part after `?`, as it stands.
+    /// The undecoded headers after `?`.
     pub headers: Option<String>,
 }
 
 impl SipUri {
-    /// Reads a URI. Never fails: what fits no rule is a host of scheme [`UriScheme::Other`].
+    /// Parses a URI. Never fails: any other text becomes the host of a URI with [`UriScheme::Other`].
     pub fn parse(text: &str) -> Self {
         let text = text.trim();
         let (scheme, rest) = split_scheme(text);
@@ -50,12 +50,12 @@ impl SipUri {
         }
     }
 
-    /// The host as an address, if it is one.
+    /// Returns the host as an IP address, if it is one.
     pub fn host_ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
 
-    /// A header embedded after `?` (RFC 3261 section 19.1.1), percent-decoded.
+    /// Returns a header embedded after `?` (RFC 3261 section 19.1.1), percent-decoded.
     pub fn header(&self, name: &str) -> Option<String> {
         self.headers.as_deref()?.split('&').find_map(|pair| {
             let (key, value) = pair.split_once('=')?;
@@ -95,26 +95,26 @@ impl SipUri {
         let (hostport, uri_params) = rest.split_once(';').unwrap_or((rest, ""));
         params.append(SipParams::parse(uri_params));
         let (host, port) = split_host(hostport.trim());
-        // `sip:112` of old gateways: a number is no host.
+        // Old gateways send `sip:112`: a number is a user, not a host.
         let (user, host) = if user.is_none() && is_number(host) { (Some(host.to_owned()), "") } else { (user, host) };
         Self { user, port, params, headers, ..Self::bare(text, scheme, host) }
     }
 }
 
-/// A display name, a URI and the header's parameters: From, To, Contact, P-Asserted-Identity ...
+/// The value of an address header, e.g. From, To, Contact or P-Asserted-Identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameAddr {
-    /// The display name without quotes and escapes; never empty.
+    /// Display name without quotes and escapes; never empty.
     pub display: Option<String>,
-    /// The address.
+    /// Address.
     pub uri: SipUri,
-    /// Parameters of the header, such as `tag`.
+    /// Header parameters, e.g. `tag`.
     pub params: SipParams,
 }
 
 impl NameAddr {
-    /// Reads one value. Without `<>`, parameters belong to the header (RFC 3261 section 20.10).
-    /// Nothing for a value without any address.
+    /// Parses one value. Without `<>`, parameters belong to the header (RFC 3261 section 20.10). Returns `None` if there is
+    /// no address.
     pub fn parse(value: &str) -> Option<Self> {
         let value = value.trim();
         let (display, uri, params) = match find_outside_quotes(value, b'<') {
@@ -137,18 +137,18 @@ impl NameAddr {
         Some(Self { display, uri: SipUri::parse(uri), params: SipParams::parse(params) })
     }
 
-    /// The tag: one half of the dialog's name; never empty.
+    /// Returns the tag, a part of the dialog ID (RFC 3261 section 12); never empty.
     pub fn tag(&self) -> Option<&str> {
         self.params.get("tag").filter(|tag| !tag.is_empty())
     }
 }
 
-/// Parameters `;name=value`, names compared without case.
+/// Parameters `;name=value`. Names are compared ignoring case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SipParams(Vec<(String, Option<String>)>);
 
 impl SipParams {
-    /// Reads `name=value;name;name="quoted"`; at most 64, the rest is left out.
+    /// Parses `name=value;name;name="quoted"`. Parameters beyond [`MAX_PARAMS`] are dropped.
     pub fn parse(text: &str) -> Self {
         let parse = |param: &str| match find_outside(param, b'=') {
             Some(at) => (
@@ -160,17 +160,17 @@ impl SipParams {
         Self(split_outside(text, b';').take(MAX_PARAMS).map(parse).collect())
     }
 
-    /// The value of the first parameter of this name; empty for a parameter without a value.
+    /// Returns the value of the first parameter with this name; an empty string if it has no value.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_deref().unwrap_or(""))
     }
 
-    /// Whether there is a parameter of this name.
+    /// Returns whether there is a parameter with this name.
     pub fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
-    /// All parameters in order.
+    /// Returns all parameters in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
     }
@@ -180,7 +180,7 @@ impl SipParams {
     }
 }
 
-/// `%41` as `A`; what is no escape stays as it is; foreign octets become U+FFFD.
+/// Decodes percent escapes, e.g. `%41` to `A`. Invalid escapes stay; invalid UTF-8 becomes U+FFFD.
 pub(super) fn percent_decode(text: &str) -> String {
     if !text.contains('%') {
         return text.to_owned();
@@ -215,21 +215,22 @@ fn split_scheme(text: &str) -> (UriScheme, &str) {
         "sip" => (UriScheme::Sip, rest),
         "sips" => (UriScheme::Sips, rest),
         "tel" => (UriScheme::Tel, rest),
-        // `user@host:port` without a scheme, seen in From of old gateways.
+        // Old gateways send `user@host:port` without a scheme in From.
         other if other.contains('@') => (UriScheme::Sip, text),
         _ => (UriScheme::Other, text),
     }
 }
 
-/// A telephone number: digits with the visual separators of RFC 3966, but no dots (an address).
+/// Returns whether the text is a telephone number: digits and the visual separators of RFC 3966 except dots, which occur
+/// in IP addresses.
 fn is_number(text: &str) -> bool {
     let text = text.trim();
     text.bytes().any(|b| b.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'*' | b'#' | b'-' | b'(' | b')' | b' '))
 }
 
-/// User and rest. A user holds no raw `@`, but senders put one there (`alice@corp@10.0.0.1`) and into
-/// an embedded Replaces: the last `@` of what stands before the first `;` or `?` after the first `@`.
+/// Splits the user part from the rest. Senders put an unescaped `@` into the user (`alice@corp@10.0.0.1`) or into an
+/// embedded Replaces. So the text after the first `@` is cut at the first `;` or `?`, and the last `@` before it counts.
 fn split_userinfo(rest: &str) -> (Option<&str>, &str) {
     let Some(first) = rest.find('@') else { return (None, rest) };
     let before = rest.get(..first).unwrap_or_default().to_ascii_lowercase();
@@ -251,7 +252,7 @@ fn split_user(userinfo: &str) -> (Option<String>, SipParams) {
     (Some(percent_decode(user)).filter(|u| !u.is_empty()), params)
 }
 
-/// Host and port; an IPv6 address may stand in brackets or, wrongly, without (RFC 5118 section 4.2).
+/// Splits host and port. An IPv6 address without brackets is wrong but accepted (RFC 5118 section 4.2).
 fn split_host(hostport: &str) -> (&str, Option<u16>) {
     if let Some(rest) = hostport.strip_prefix('[') {
         let (host, after) = rest.split_once(']').unwrap_or((rest, ""));
@@ -266,13 +267,13 @@ fn split_host(hostport: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Where `wanted` first stands outside closed quoted strings.
+/// Returns the index of the first `wanted` byte outside closed quoted strings.
 fn find_outside_quotes(text: &str, wanted: u8) -> Option<usize> {
-    // `find_outside` tests for the wanted octet before it looks at brackets.
+    // `find_outside` checks for the wanted byte before it skips brackets.
     find_outside(text, wanted)
 }
 
-/// A quoted display name before an addr-spec that has no `<>`, and the rest.
+/// Splits a quoted display name from an addr-spec without `<>`.
 fn split_quoted_prefix(value: &str) -> (&str, &str) {
     if !value.starts_with('"') {
         return ("", value);
@@ -283,5 +284,5 @@ fn split_quoted_prefix(value: &str) -> (&str, &str) {
     }
 }
 
-/// Parameters that are kept of one value; a Contact with all its feature tags (RFC 3840) has about 20.
+/// Parameters kept of one value. A Contact with all feature tags (RFC 3840) has about 20.
 pub(super) const MAX_PARAMS: usize = 64;

@@ -1,17 +1,17 @@
-//! Finding the session description in a body (RFC 3261 section 7.4, RFC 2046 section 5.1, RFC 5621).
+//! Finds the session description in a message body (RFC 3261 section 7.4, RFC 2046 section 5.1, RFC 5621).
 
 use std::borrow::Cow;
 
 use super::address::SipParams;
 use super::header::{skip_line_ends, take_line, text, trim};
 
-/// The session description in `body`, whose Content-Type is `content_type`.
+/// Returns the session description in `body`, which has the given Content-Type.
 pub(super) fn sdp<'a>(content_type: Option<&str>, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     let Some(content_type) = content_type else {
         return begins_like_sdp(body).then_some(Cow::Borrowed(body));
     };
     let (kind, params) = content_type.split_once(';').unwrap_or((content_type, ""));
-    // RFC 4475 section 3.1.1.1 allows blanks round the slash.
+    // RFC 4475 section 3.1.1.1 allows blanks around the slash.
     let kind: String = kind.split_ascii_whitespace().collect::<String>().to_ascii_lowercase();
     if kind == "application/sdp" {
         return (!body.is_empty()).then_some(Cow::Borrowed(body));
@@ -22,8 +22,8 @@ pub(super) fn sdp<'a>(content_type: Option<&str>, body: &'a [u8]) -> Option<Cow<
     None
 }
 
-/// The first part of a multipart body that is a session description. Without a boundary parameter
-/// the body's own first line tells it.
+/// Returns the first session description in a multipart body. Without a boundary parameter, the first line of the body is
+/// the boundary.
 fn in_multipart<'a>(boundary: Option<&str>, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     let delimiter = match boundary.filter(|b| !b.is_empty()) {
         Some(boundary) => format!("--{boundary}").into_bytes(),
@@ -45,7 +45,7 @@ fn in_multipart<'a>(boundary: Option<&str>, body: &'a [u8]) -> Option<Cow<'a, [u
     None
 }
 
-/// The body of a part, if its headers say that it is a session description.
+/// Returns the body of a part, if the part is a session description.
 fn sdp_part(part: &[u8]) -> Option<&[u8]> {
     let mut content_type = None;
     let mut rest = part;
@@ -77,14 +77,14 @@ fn is_multipart(kind: &str) -> bool {
     kind.trim_start().get(..10).is_some_and(|head| head.eq_ignore_ascii_case("multipart/"))
 }
 
-/// What follows the delimiter's line.
+/// Returns the bytes after the line with the next delimiter; `None` after the final delimiter.
 fn next_part<'a>(bytes: &'a [u8], delimiter: &[u8]) -> Option<&'a [u8]> {
     let start = find_delimiter(bytes, delimiter)?;
     let after = bytes.get(start + delimiter.len()..)?;
     (!after.starts_with(b"--")).then(|| take_line(after).1)
 }
 
-/// Where the delimiter stands at the beginning of a line.
+/// Returns the offset of the delimiter at the start of a line.
 fn find_delimiter(bytes: &[u8], delimiter: &[u8]) -> Option<usize> {
     memchr::memmem::find_iter(bytes, delimiter)
         .find(|&at| at == 0 || at.checked_sub(1).and_then(|before| bytes.get(before)) == Some(&b'\n'))
@@ -94,5 +94,5 @@ fn begins_like_sdp(body: &[u8]) -> bool {
     skip_line_ends(body).starts_with(b"v=0")
 }
 
-/// Parts of a multipart body that are looked at; SIPREC has two, ISUP gateways up to three.
+/// Parts of a multipart body that are examined. SIPREC has two, ISUP gateways have up to three.
 const MAX_PARTS: usize = 16;

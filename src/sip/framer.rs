@@ -1,13 +1,13 @@
-//! Messages out of a byte stream: SIP over TCP (RFC 3261 section 18.3) and over WebSocket (RFC 7118),
-//! told apart by what the stream says.
+//! Splits byte streams into SIP messages: SIP over TCP (RFC 3261 section 18.3) and over WebSocket (RFC 7118). The content of
+//! the stream decides which of the two it is.
 //!
-//! A message ends where its Content-Length says. What cannot be a message (the stream was open before
-//! we heard it, bytes were lost, a length lied) is skipped up to the next start line that a header
-//! follows; a body may hold a start line (message/sipfrag, RFC 3420), but no header after it.
+//! A message ends according to its Content-Length. After lost bytes, a wrong length, or a start in the middle of the
+//! stream, bytes are skipped up to the next start line with a header after it. A body can contain a start line
+//! (message/sipfrag, RFC 3420), so the start line alone is not enough.
 //!
-//! Invariants: a stream cut at any byte gives the same messages as uncut, but for a WebSocket that turns up
-//! where something else was expected: it is recognised where a piece of data begins with a frame, as segments do. The
-//! buffer stays under [`MAX_STREAM_BUFFER`] plus one piece; the work is linear in the bytes.
+//! Invariants: the messages do not depend on how the stream is split into pieces. The exception is an unexpected WebSocket,
+//! which is recognized only if a piece begins with a frame. The buffer is limited to [`MAX_STREAM_BUFFER`] plus one piece.
+//! The time is linear in the number of bytes.
 
 use super::header::is_token;
 use super::message::{MAX_BODY_BYTES, MAX_HEADER_BYTES, SipFraming, announced_length};
@@ -15,47 +15,47 @@ use super::start_line::{MAX_START_LINE, looks_like_sip};
 use super::websocket::{self, WebSocketDecoder};
 use crate::net::Transport;
 
-/// One direction of one connection.
+/// Splits one direction of a connection into messages.
 #[derive(Default)]
 pub struct SipFramer {
     buffer: Vec<u8>,
-    /// Where in the buffer the unread bytes begin.
+    /// Index of the first unread byte in the buffer.
     at: usize,
-    /// How far after `at` the end of the header section has been looked for.
+    /// Number of bytes after `at` that were searched for the end of the header section.
     searched: usize,
     state: FramerState,
-    /// Bytes that belong to no message, since the last message.
+    /// Bytes since the last message that belong to no message.
     lost_for: usize,
     skipped: u64,
 }
 
 #[derive(Default)]
 enum FramerState {
-    /// Nothing read yet: SIP or an HTTP upgrade.
+    /// Nothing was read yet: SIP or an HTTP upgrade can follow.
     #[default]
     Start,
-    /// At a message.
+    /// At the start of a message.
     Sip,
-    /// Looking for the next message.
+    /// Searching for the next message.
     Resync(LinePosition),
-    /// In a body that is too long to be kept; so much of it is to come.
+    /// In a body that is too long to be stored, with the number of bytes to skip.
     Skip(usize),
-    /// In the head of an HTTP request or response.
+    /// In the header section of an HTTP request or response.
     Http,
     /// In WebSocket frames.
     WebSocket(Box<WebSocketDecoder>),
-    /// No SIP here.
+    /// The stream is not SIP.
     GivenUp,
 }
 
-/// Where in a line the unread bytes begin.
+/// Position of the unread bytes within a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LinePosition {
     Begin,
     Middle,
 }
 
-/// Whether a step needs more bytes.
+/// The result of one parsing step: try again, or wait for more bytes.
 #[derive(PartialEq, Eq)]
 enum FramerStep {
     Again,
@@ -63,7 +63,7 @@ enum FramerStep {
 }
 
 impl SipFramer {
-    /// Takes the next bytes of the stream and gives each message that they complete to `out`.
+    /// Adds the next bytes of the stream and passes each completed message to `out`.
     pub fn push(&mut self, data: &[u8], out: &mut dyn FnMut(&[u8])) {
         for piece in data.chunks(MAX_PIECE) {
             if matches!(self.state, FramerState::Resync(_)) && websocket::begins_frame(piece) == Some(true) {
@@ -81,8 +81,8 @@ impl SipFramer {
         }
     }
 
-    /// Bytes of the stream are lost here. A message whose headers were complete is given with what
-    /// there is of its body; reading goes on at the next start line or frame.
+    /// Handles lost bytes. A message with complete headers is passed to `out` with a truncated body. Reading continues at
+    /// the next start line or frame.
     pub fn gap(&mut self, out: &mut dyn FnMut(&[u8])) {
         self.flush(out);
         match &mut self.state {
@@ -92,19 +92,19 @@ impl SipFramer {
         }
     }
 
-    /// The stream has ended: gives what [`Self::gap`] gives.
+    /// Handles the end of the stream like [`Self::gap`].
     pub fn end(&mut self, out: &mut dyn FnMut(&[u8])) {
         self.gap(out);
         self.buffer = Vec::new();
     }
 
-    /// How the messages travel: WebSocket once an upgrade or a frame was seen.
+    /// Returns the transport: WebSocket after an upgrade or a frame was seen.
     pub fn transport(&self) -> Transport {
         if matches!(self.state, FramerState::WebSocket(_)) { Transport::Ws } else { Transport::Tcp }
     }
 
-    /// How to parse the messages: in a WebSocket each message is framed by itself, and
-    /// Content-Length may be missing (RFC 7118 section 5.2).
+    /// Returns the framing for the parser. A WebSocket frames each message, so Content-Length can be missing (RFC 7118
+    /// section 5.2).
     pub fn framing(&self) -> SipFraming {
         match self.transport() {
             Transport::Ws => SipFraming::Datagram,
@@ -112,7 +112,7 @@ impl SipFramer {
         }
     }
 
-    /// Bytes that belonged to no message; keep-alives are not among them.
+    /// Returns the number of bytes that belong to no message, without keep-alives.
     pub fn skipped(&self) -> u64 {
         match &self.state {
             FramerState::WebSocket(decoder) => self.skipped + decoder.skipped(),
@@ -120,7 +120,7 @@ impl SipFramer {
         }
     }
 
-    /// Whether this stream holds no SIP as far as it was read: what follows is not looked at.
+    /// Returns whether the stream was given up because it is not SIP.
     pub fn given_up(&self) -> bool {
         matches!(self.state, FramerState::GivenUp)
     }
@@ -171,18 +171,18 @@ impl SipFramer {
             if is_token(first) && unread.len() < MAX_START_LINE {
                 return FramerStep::Wait;
             }
-            return self.lose();
+            return self.skip_line();
         };
         if !unread.get(..line).is_some_and(looks_like_sip) {
-            return self.lose();
+            return self.skip_line();
         }
         let Some(head) = self.head_length() else {
-            return if self.unread().len() > MAX_HEADER_BYTES { self.lose() } else { FramerStep::Wait };
+            return if self.unread().len() > MAX_HEADER_BYTES { self.skip_line() } else { FramerStep::Wait };
         };
         self.whole(head, out)
     }
 
-    /// A message whose header section of `head` bytes is complete.
+    /// Handles a message with a complete header section of `head` bytes.
     fn whole(&mut self, head: usize, out: &mut dyn FnMut(&[u8])) -> FramerStep {
         let unread = self.unread();
         let head_bytes = unread.get(..head).unwrap_or(unread);
@@ -193,14 +193,13 @@ impl SipFramer {
                 out(message);
                 self.consume(head + body);
             }
-            // The call is known by the headers; the body is passed by.
+            // The headers identify the call; the body is skipped.
             Some(body) if body <= MAX_BODY_BYTES => {
                 out(head_bytes);
                 self.consume(head);
                 self.state = FramerState::Skip(body);
             }
-            // Contradicting, negative or absurd lengths: the parser says so, and where the next
-            // message begins is found by looking.
+            // The length is invalid. The parser will report it, and the start of the next message is searched.
             _ => {
                 out(head_bytes);
                 self.consume(head);
@@ -264,7 +263,7 @@ impl SipFramer {
         self.begin_websocket(head, out)
     }
 
-    /// Its frames begin after so many of the unread bytes.
+    /// Starts WebSocket decoding after the first `after` unread bytes.
     fn begin_websocket(&mut self, after: usize, out: &mut dyn FnMut(&[u8])) -> FramerStep {
         let mut decoder = Box::<WebSocketDecoder>::default();
         decoder.push(self.unread().get(after..).unwrap_or_default(), out);
@@ -273,7 +272,7 @@ impl SipFramer {
         FramerStep::Wait
     }
 
-    /// Gives a message whose headers are complete but whose body is not, and forgets the rest.
+    /// Passes on a message with complete headers and an incomplete body. Drops all other buffered bytes.
     fn flush(&mut self, out: &mut dyn FnMut(&[u8])) {
         if matches!(self.state, FramerState::Sip)
             && let Some(head) = self.head_length()
@@ -288,8 +287,8 @@ impl SipFramer {
         self.at = 0;
     }
 
-    /// Here is no message: on to the next line.
-    fn lose(&mut self) -> FramerStep {
+    /// Skips the current line, because no message starts here.
+    fn skip_line(&mut self) -> FramerStep {
         let line = line_length(self.unread());
         self.skip(line.unwrap_or(self.unread().len()));
         self.state = FramerState::Resync(if line.is_some() { LinePosition::Begin } else { LinePosition::Middle });
@@ -318,7 +317,7 @@ impl SipFramer {
         }
     }
 
-    /// The length of the header section with its empty line, if it is complete.
+    /// Returns the length of the header section with its empty line, if it is complete.
     fn head_length(&mut self) -> Option<usize> {
         let unread = self.buffer.get(self.at..).unwrap_or_default();
         let mut from = self.searched;
@@ -328,7 +327,7 @@ impl SipFramer {
             match unread.get(after + returns) {
                 Some(b'\n') => return Some(after + returns + 1),
                 Some(_) => from = after,
-                // The line end before must be looked at again.
+                // This line end must be checked again with the next bytes.
                 None => {
                     self.searched = from + end;
                     return None;
@@ -340,28 +339,28 @@ impl SipFramer {
     }
 }
 
-/// The length of the first line with its line end.
+/// Returns the length of the first line with its line end.
 fn line_length(bytes: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', bytes.get(..MAX_START_LINE).unwrap_or(bytes)).map(|end| end + 1)
 }
 
-/// Whether the bytes begin with a header's name and colon.
+/// Returns whether the bytes begin with a header name and a colon.
 fn is_header(bytes: &[u8]) -> bool {
     let name = bytes.iter().take_while(|&&b| is_token(b)).count();
     let blanks = bytes.get(name..).unwrap_or_default().iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
     name > 0 && bytes.get(name + blanks) == Some(&b':')
 }
 
-/// Bytes of one message that are waited for. The longest real ones (SIPREC with metadata) have under
-/// 20 kB; a connection that lies about its length holds no more than this.
+/// Bytes buffered for one message. The longest real messages (SIPREC with metadata) have less than 20 kB. A wrong
+/// Content-Length takes no more memory than this.
 pub const MAX_STREAM_BUFFER: usize = 128 * 1024;
 
-/// Bytes that are taken at once.
+/// Bytes processed at once.
 const MAX_PIECE: usize = 16 * 1024;
 
-/// Bytes without a single message after which a stream is not SIP (TLS, a file transfer). The longest
-/// message that could be under way when we begin to hear has [`MAX_STREAM_BUFFER`].
+/// Bytes without a message after which a stream is given up, e.g. TLS or a file transfer. It must exceed
+/// [`MAX_STREAM_BUFFER`], because the capture can begin within a long message.
 const GIVE_UP_AFTER: usize = 1024 * 1024;
 
-/// Buffer memory that an idle connection keeps.
+/// Buffer capacity that an idle connection keeps, bytes.
 const KEEP_CAPACITY: usize = 8 * 1024;

@@ -1,10 +1,10 @@
-//! Header names and values: compact forms, unfolding, lists (RFC 3261 sections 7.3 and 25.1).
+//! Parses header names and values: compact forms, unfolding, lists (RFC 3261 sections 7.3 and 25.1).
 
 use std::borrow::Cow;
 
-/// The long and the compact name of a header, whichever of the two was asked for (any case).
+/// Returns the long and the compact name of a header, from either of them in any case.
 ///
-/// A header without a compact form has only the name asked for.
+/// Without a compact form, only the given name is returned.
 pub(super) fn both_names(name: &str) -> (&str, Option<u8>) {
     if let [letter] = name.as_bytes() {
         let letter = letter.to_ascii_lowercase();
@@ -17,7 +17,7 @@ pub(super) fn both_names(name: &str) -> (&str, Option<u8>) {
     (name, compact)
 }
 
-/// A header value as text: folds become one space, outer blanks go, foreign octets become U+FFFD.
+/// Converts a header value to text. A fold becomes one space, outer blanks are removed, invalid UTF-8 becomes U+FFFD.
 pub(super) fn text(raw: &[u8]) -> Cow<'_, str> {
     let raw = trim(raw);
     if memchr::memchr(b'\n', raw).is_none() {
@@ -34,7 +34,7 @@ pub(super) fn text(raw: &[u8]) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&flat).into_owned())
 }
 
-/// Without the blanks, CR and LF at both ends.
+/// Removes blanks, CR and LF at both ends.
 pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     let blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
     let start = bytes.iter().position(|b| !blank(b)).unwrap_or(bytes.len());
@@ -42,8 +42,8 @@ pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     bytes.get(start..end).unwrap_or_default()
 }
 
-/// The parts of `text` between `separator`s that stand outside quoted strings and angle brackets,
-/// trimmed; empty parts are left out (`;;,;,,` of RFC 4475 section 3.1.2.1 has none).
+/// Splits text at separators outside quoted strings and angle brackets. The parts are trimmed and empty parts are dropped:
+/// `;;,;,,` of RFC 4475 section 3.1.2.1 has no parts.
 pub(super) fn split_outside(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -63,10 +63,10 @@ pub(super) fn split_outside(text: &str, separator: u8) -> impl Iterator<Item = &
     .filter(|part| !part.is_empty())
 }
 
-/// Where `wanted` first stands outside quoted strings and angle brackets.
+/// Returns the index of the first `wanted` byte outside quoted strings and angle brackets.
 ///
-/// A quote or bracket that is never closed is an ordinary character (RFC 4475 section 3.1.2.6);
-/// once one was found open the rest is not searched for its partner again, so the work is linear.
+/// A quote or bracket that is never closed is an ordinary character (RFC 4475 section 3.1.2.6). After the first unclosed
+/// one, the search for closing ones stops, so the time is linear.
 pub(super) fn find_outside(text: &str, wanted: u8) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut quotes_close, mut angles_close) = (true, true);
@@ -91,7 +91,7 @@ pub(super) fn find_outside(text: &str, wanted: u8) -> Option<usize> {
     None
 }
 
-/// Where the quoted string that opens at `open` closes; `\` quotes the next octet.
+/// Returns the index of the quote that closes the quoted string opened at `open`; `\` escapes the next byte.
 pub(super) fn closing_quote(bytes: &[u8], open: usize) -> Option<usize> {
     let mut at = open + 1;
     while let Some(&b) = bytes.get(at) {
@@ -104,7 +104,7 @@ pub(super) fn closing_quote(bytes: &[u8], open: usize) -> Option<usize> {
     None
 }
 
-/// The meaning of a value that may be a quoted string: without quotes and backslashes.
+/// Removes the quotes and escapes of a value that can be a quoted string.
 pub(super) fn unquote(text: &str) -> String {
     let text = text.trim();
     let Some(inner) = text.strip_prefix('"') else { return text.to_owned() };
@@ -120,12 +120,12 @@ pub(super) fn unquote(text: &str) -> String {
     out
 }
 
-/// Whether `b` may stand in a token: method and header names (RFC 3261 section 25.1).
+/// Returns whether a byte is allowed in a token, e.g. a method or header name (RFC 3261 section 25.1).
 pub(super) const fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
 }
 
-/// Decimal digits as a number, saturating: no sign, nothing else.
+/// Parses decimal digits without a sign. The result saturates.
 pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -135,7 +135,7 @@ pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
         .try_fold(0u64, |n, &b| b.is_ascii_digit().then(|| n.saturating_mul(10).saturating_add(u64::from(b - b'0'))))
 }
 
-/// The first line without its line end (LF, CRLF, CRCRLF), and what follows.
+/// Splits off the first line without its line end (LF, CRLF, CRCRLF).
 pub(super) fn take_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (line, rest) = match memchr::memchr(b'\n', bytes) {
         Some(end) => (bytes.get(..end).unwrap_or_default(), bytes.get(end + 1..).unwrap_or_default()),
@@ -145,13 +145,13 @@ pub(super) fn take_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     (line.get(..end).unwrap_or(line), rest)
 }
 
-/// Without the CR and LF before a message: keep-alives (RFC 5626 section 3.5.1, RFC 3261 section 7.5).
+/// Removes CR and LF before a message, e.g. keep-alives (RFC 5626 section 3.5.1, RFC 3261 section 7.5).
 pub(super) fn skip_line_ends(bytes: &[u8]) -> &[u8] {
     let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(bytes.len());
     bytes.get(start..).unwrap_or_default()
 }
 
-/// All compact forms of the IANA registry "SIP Parameters, Header Fields".
+/// Compact forms in the IANA registry "SIP Parameters, Header Fields".
 const COMPACT: [(u8, &str); 20] = [
     (b'a', "Accept-Contact"),
     (b'b', "Referred-By"),

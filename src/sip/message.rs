@@ -1,4 +1,4 @@
-//! One SIP message: start line, a table of headers, body (RFC 3261 section 7).
+//! Parses one SIP message: start line, header table, body (RFC 3261 section 7).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,27 +7,27 @@ use super::address::{NameAddr, SipParams, SipUri};
 use super::header::{both_names, decimal, find_outside, skip_line_ends, split_outside, take_line, text, trim};
 use super::start_line::{SipMethod, StartLine, parse_start};
 
-/// Whether `bytes` is exactly the bytes of one message or the head of a longer stream.
+/// The origin of the bytes of a message, which decides how the end of the body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SipFraming {
-    /// One datagram: without a Content-Length the body is the rest, octets after it are ignored
-    /// (RFC 3261 section 18.3).
+    /// A datagram. Without a Content-Length the body extends to the end; bytes after the body are ignored (RFC 3261 section
+    /// 18.3).
     Datagram,
     /// A message that [`super::framer::Framer`] cut from a stream: without a Content-Length there is
     /// no body (RFC 3261 section 20.14).
     Stream,
 }
 
-/// Why bytes are no message that could be keyed to a dialog.
+/// Reasons why bytes are not a SIP message that can be assigned to a dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum SipParseError {
     /// Neither a request line nor a status line.
     #[error("no SIP start line")]
     StartLine,
-    /// Another version than 2.0 (RFC 3261 section 7.1).
+    /// A version other than 2.0 (RFC 3261 section 7.1).
     #[error("not SIP/2.0")]
     Version,
-    /// A status code outside 100..=699.
+    /// A status code outside 100 to 699.
     #[error("no status code")]
     Status,
     /// More than [`MAX_HEADER_BYTES`] without an empty line.
@@ -36,7 +36,7 @@ pub enum SipParseError {
     /// More than [`MAX_HEADERS`] headers.
     #[error("too many headers")]
     TooManyHeaders,
-    /// No Call-ID: the message belongs to no call.
+    /// No Call-ID, so the message belongs to no dialog.
     #[error("no Call-ID")]
     NoCallId,
     /// Two different Call-ID or CSeq headers (RFC 4475 section 3.3.8).
@@ -46,24 +46,24 @@ pub enum SipParseError {
     /// 3.1.2.3 and 3.3.9).
     #[error("bad Content-Length")]
     ContentLength,
-    /// The CSeq names another method than the request line (RFC 4475 section 3.1.2.17).
+    /// The method in CSeq differs from that of the request line (RFC 4475 section 3.1.2.17).
     #[error("CSeq of another method")]
     MethodMismatch,
-    /// More than [`MAX_BODY_BYTES`] of body.
+    /// A body longer than [`MAX_BODY_BYTES`].
     #[error("body too long")]
     BodyTooLong,
 }
 
-/// The CSeq header (RFC 3261 section 20.16): which transaction within the dialog.
+/// The CSeq header: identifies a transaction within the dialog (RFC 3261 section 20.16).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CSeq {
-    /// Grows with each new request of one side.
+    /// Sequence number; increases with each new request of one side.
     pub number: u32,
-    /// The request's method, also in its responses.
+    /// Method of the request; responses repeat it.
     pub method: SipMethod,
 }
 
-/// A parsed message that borrows its bytes. Header values are unfolded and decoded when asked for.
+/// A parsed message that borrows its bytes. Header values are unfolded and decoded on access.
 #[derive(Clone)]
 pub struct SipMessage<'a> {
     start: StartLine<'a>,
@@ -76,14 +76,14 @@ pub struct SipMessage<'a> {
 }
 
 impl<'a> SipMessage<'a> {
-    /// Reads one message.
+    /// Parses one message.
     ///
-    /// Tolerated: leading CRLF, bare LF, folding, blanks round the colon, lines that are no header,
-    /// names in any case and compact, several blanks in the start line, a missing empty line at the
-    /// end (a cut datagram), a body shorter than announced ([`Self::body_cut`]).
+    /// Tolerates leading CRLF, bare LF, folding, blanks around the colon, invalid header lines, names in any case and
+    /// compact form, and several blanks in the start line. A truncated datagram can lack the empty line or a part of the
+    /// body ([`Self::body_cut`]).
     ///
     /// # Errors
-    /// [`SipParseError`], when the bytes are no SIP/2.0 message or cannot be keyed to a dialog.
+    /// Fails if the bytes are not a SIP/2.0 message or cannot be assigned to a dialog.
     pub fn parse(bytes: &'a [u8], framing: SipFraming) -> Result<Self, SipParseError> {
         let bytes = skip_line_ends(bytes);
         let (first, rest) = take_line(bytes);
@@ -98,12 +98,12 @@ impl<'a> SipMessage<'a> {
         Ok(message)
     }
 
-    /// The first line.
+    /// Returns the start line.
     pub fn start(&self) -> &StartLine<'a> {
         &self.start
     }
 
-    /// The method of a request; nothing for a response (whose method is in [`Self::cseq`]).
+    /// Returns the method of a request; `None` for a response, which has its method in [`Self::cseq`].
     pub fn method(&self) -> Option<&SipMethod> {
         match &self.start {
             StartLine::Request { method, .. } => Some(method),
@@ -111,7 +111,7 @@ impl<'a> SipMessage<'a> {
         }
     }
 
-    /// The status of a response, 100..=699.
+    /// Returns the status code of a response, 100 to 699.
     pub fn status(&self) -> Option<u16> {
         match self.start {
             StartLine::Request { .. } => None,
@@ -119,7 +119,7 @@ impl<'a> SipMessage<'a> {
         }
     }
 
-    /// The Request-URI; `<>` round it are taken off (RFC 4475 section 3.1.2.7).
+    /// Returns the Request-URI. Wrong `<>` around it are removed (RFC 4475 section 3.1.2.7).
     pub fn request_uri(&self) -> Option<SipUri> {
         match &self.start {
             StartLine::Request { uri, .. } => {
@@ -129,49 +129,49 @@ impl<'a> SipMessage<'a> {
         }
     }
 
-    /// The Call-ID, never empty.
+    /// Returns the Call-ID, which is never empty.
     pub fn call_id(&self) -> &str {
         &self.call_id
     }
 
-    /// The CSeq; nothing when it is missing or its number is no `u32`.
+    /// Returns the CSeq; `None` if it is missing or its number exceeds 32 bits.
     pub fn cseq(&self) -> Option<CSeq> {
         self.cseq.clone()
     }
 
-    /// The method that this message is about: its own, or of a response the CSeq's.
+    /// Returns the method of the transaction: from the request line, or from the CSeq of a response.
     pub fn transaction_method(&self) -> Option<&SipMethod> {
         self.method().or(self.cseq.as_ref().map(|cseq| &cseq.method))
     }
 
-    /// The From header.
+    /// Returns the From header.
     pub fn from(&self) -> Option<NameAddr> {
         NameAddr::parse(&self.header("From")?)
     }
 
-    /// The To header.
+    /// Returns the To header.
     pub fn to(&self) -> Option<NameAddr> {
         NameAddr::parse(&self.header("To")?)
     }
 
-    /// The first Contact.
+    /// Returns the first Contact.
     pub fn contact(&self) -> Option<NameAddr> {
         let contact = self.header("Contact")?;
         NameAddr::parse(split_outside(&contact, b',').next()?)
     }
 
-    /// The first value of a header as it stands, unfolded. A name finds its compact form too.
+    /// Returns the first value of a header, unfolded. A long name also finds the compact form.
     pub fn header(&self, name: &str) -> Option<Cow<'a, str>> {
         self.raw_values(name).next().map(text)
     }
 
-    /// All headers of this name, in order, unfolded.
+    /// Returns the values of all headers with this name, in order and unfolded.
     pub fn headers(&self, name: &str) -> Vec<Cow<'a, str>> {
         self.raw_values(name).map(text).collect()
     }
 
-    /// All values of a list header: those of every header of this name, split at the commas that
-    /// stand outside quoted strings and angle brackets (RFC 3261 section 7.3.1).
+    /// Returns all values of a list header: the headers with this name, split at commas outside quoted strings and angle
+    /// brackets (RFC 3261 section 7.3.1).
     pub fn values(&self, name: &str) -> Vec<String> {
         self.headers(name)
             .iter()
@@ -179,19 +179,19 @@ impl<'a> SipMessage<'a> {
             .collect()
     }
 
-    /// The values of a list of addresses: P-Asserted-Identity, Contact, Diversion (RFC 5806),
-    /// History-Info (RFC 7044: its `index` is a parameter, its ReasonHeader stands in [`SipUri::header`]).
+    /// Returns the values of an address list: P-Asserted-Identity, Contact, Diversion (RFC 5806),
+    /// History-Info (RFC 7044: its `index` is a parameter, its Reason is in [`SipUri::header`]).
     pub fn addresses(&self, name: &str) -> Vec<NameAddr> {
         self.values(name).iter().filter_map(|value| NameAddr::parse(value)).collect()
     }
 
-    /// The names and unfolded values of all headers, in order.
+    /// Returns the names and unfolded values of all headers, in order.
     pub fn all_headers(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + '_ {
         let head = self.head;
         self.fields.iter().map(move |field| (String::from_utf8_lossy(field.name(head)), text(field.value(head))))
     }
 
-    /// The branch of the topmost Via: the transaction's name (RFC 3261 section 8.1.1.7).
+    /// Returns the branch of the topmost Via, which identifies the transaction (RFC 3261 section 8.1.1.7).
     pub fn via_branch(&self) -> Option<Cow<'a, str>> {
         let via = self.header("Via")?;
         let top = split_outside(&via, b',').next()?;
@@ -199,18 +199,18 @@ impl<'a> SipMessage<'a> {
         params.get("branch").filter(|b| !b.is_empty()).map(|b| Cow::Owned(b.to_owned()))
     }
 
-    /// The body, as much of it as was there.
+    /// Returns the body, as far as it was captured.
     pub fn body(&self) -> &'a [u8] {
         self.body
     }
 
-    /// The session description: a body of `application/sdp`, the first such part of a multipart
-    /// body, or a body that begins like one where there is no Content-Type.
+    /// Returns the session description: a body of type `application/sdp` or the first such part of a multipart body. A body
+    /// without Content-Type is checked by its first line.
     pub fn sdp(&self) -> Option<Cow<'a, [u8]>> {
         super::body::sdp(self.header("Content-Type").as_deref(), self.body)
     }
 
-    /// Whether Content-Length announces more than there is (a cut frame, or a wrong sender).
+    /// Returns whether the body is shorter than its Content-Length (truncated frame, or an error of the sender).
     pub fn body_cut(&self) -> bool {
         self.body_cut
     }
@@ -227,7 +227,7 @@ impl<'a> SipMessage<'a> {
         })
     }
 
-    /// The value of a header that may stand only once. Repeated with the same text it is taken.
+    /// Returns the value of a header that must occur only once. Repetitions with the same text are accepted.
     fn one_value(&self, name: &str) -> Result<Option<Cow<'a, str>>, SipParseError> {
         let mut all = self.raw_values(name).map(text);
         let first = all.next();
@@ -245,7 +245,7 @@ impl<'a> SipMessage<'a> {
         if self.method().is_some_and(|own| *own != method) {
             return Err(SipParseError::MethodMismatch);
         }
-        // RFC 4475 sections 3.1.2.4 and 3.1.2.5: a number beyond 32 bits is no number.
+        // RFC 4475 sections 3.1.2.4 and 3.1.2.5: a number of more than 32 bits is invalid.
         Ok(number.parse().ok().map(|number| CSeq { number, method }))
     }
 
@@ -280,7 +280,7 @@ impl<'a> SipMessage<'a> {
 }
 
 impl fmt::Debug for SipMessage<'_> {
-    /// Only the kind of message: headers hold numbers.
+    /// Writes only the method or status: headers contain telephone numbers.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.start {
             StartLine::Request { method, .. } => write!(f, "Message({method})"),
@@ -289,10 +289,10 @@ impl fmt::Debug for SipMessage<'_> {
     }
 }
 
-/// The Content-Length that a complete head (start line and headers) announces, 0 without one.
+/// Returns the Content-Length of a complete head (start line and headers), 0 if it has none.
 ///
 /// # Errors
-/// As [`SipMessage::parse`] for headers and lengths.
+/// Fails like [`SipMessage::parse`] for invalid headers or lengths.
 pub(super) fn announced_length(head: &[u8]) -> Result<u64, SipParseError> {
     let (_, headers) = take_line(skip_line_ends(head));
     let (fields, _) = scan_headers(headers)?;
@@ -302,7 +302,7 @@ pub(super) fn announced_length(head: &[u8]) -> Result<u64, SipParseError> {
     Ok(message.content_length()?.unwrap_or(0))
 }
 
-/// Where a header stands within the header section.
+/// Position of a header in the header section: start and end of its name and value.
 #[derive(Clone, Copy, Debug)]
 struct HeaderSpan {
     name: (u32, u32),
@@ -319,10 +319,10 @@ impl HeaderSpan {
     }
 }
 
-/// The table of headers, and the length of the section with its empty line.
+/// Returns the header table, and the length of the header section with its empty line.
 fn scan_headers(section: &[u8]) -> Result<(Vec<HeaderSpan>, usize), SipParseError> {
     let mut fields: Vec<HeaderSpan> = Vec::with_capacity(24);
-    // Whether the line before was a header, so that a fold continues it; folds of other lines go with them.
+    // Whether the previous line was a header, so that a folded line continues it. Folds of invalid lines are dropped.
     let mut foldable = false;
     let mut at = 0;
     while let Some(rest) = section.get(at..).filter(|rest| !rest.is_empty()) {
@@ -335,7 +335,7 @@ fn scan_headers(section: &[u8]) -> Result<(Vec<HeaderSpan>, usize), SipParseErro
         if line.is_empty() && next > at {
             return Ok((fields, next));
         }
-        // The last line of a cut datagram may be cut itself, and half a Call-ID is another Call-ID.
+        // The last line of a truncated datagram can be incomplete, and half a Call-ID would be a wrong Call-ID.
         if rest.get(rest.len() - after.len() - 1) != Some(&b'\n') {
             at = section.len();
             break;
@@ -366,13 +366,11 @@ fn scan_headers(section: &[u8]) -> Result<(Vec<HeaderSpan>, usize), SipParseErro
     if at > MAX_HEADER_BYTES { Err(SipParseError::HeadersTooLong) } else { Ok((fields, at)) }
 }
 
-/// Bytes of header section that are read. A datagram cannot be longer; the longest message of the
-/// RFC 4475 set has 3.5 kB of headers.
+/// Largest header section, bytes. A datagram cannot be longer; the longest one in RFC 4475 has 3.5 kB.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 
-/// Headers that are kept in the table. Messages of real networks have 10 to 60; a table of 256 costs
-/// 4 KiB.
+/// Largest number of headers. Real messages have 10 to 60; a table of 256 takes 4 KiB.
 pub const MAX_HEADERS: usize = 256;
 
-/// Bytes of body that are read: session descriptions have up to 10 kB, SIPREC metadata some more.
+/// Largest body, bytes. Session descriptions have up to 10 kB, SIPREC metadata slightly more.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;

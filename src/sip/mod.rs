@@ -1,13 +1,12 @@
-//! SIP messages as a mirror shows them: a tolerant, lazy scanner (RFC 3261), framing of byte streams
-//! (RFC 3261 section 18.3, RFC 7118), and the values that a recorder needs, typed.
+//! Parses SIP messages: a tolerant, lazy parser (RFC 3261), framing of byte streams (RFC 3261 section 18.3, RFC 7118), and
+//! typed header values.
 //!
-//! A recorder answers nobody, so it asks one thing of a message: can it be keyed to a dialog without
-//! doubt? What can is taken (compact names, folding, bare LF, foreign character sets, a missing
-//! Content-Length, header lines that are none); what cannot is refused by reason ([`SipParseError`]):
-//! no Call-ID, two different ones, a CSeq of another method, lengths that contradict each other.
+//! A recorder never answers, so it accepts every message that belongs to one dialog without doubt: compact names, folding,
+//! bare LF, foreign character sets, a missing Content-Length, invalid header lines. Other messages are rejected with a
+//! reason ([`SipParseError`]): no Call-ID, two different ones, a CSeq of another method, contradicting lengths.
 //!
-//! Invariants: no input panics; nothing grows beyond the named bounds; a [`SipMessage`] borrows its
-//! bytes and allocates only its table of headers and what must be unfolded or decoded.
+//! Invariants: no input causes a panic, and all sizes are limited by named constants. A [`SipMessage`] borrows its bytes. It
+//! allocates only its header table and values that must be unfolded or decoded.
 
 mod address;
 mod body;

@@ -1,4 +1,4 @@
-//! The first line of a message (RFC 3261 sections 7.1 and 7.2).
+//! Parses the start line of a message (RFC 3261 sections 7.1 and 7.2).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -29,41 +29,41 @@ pub fn looks_like_sip(bytes: &[u8]) -> bool {
 /// A method (RFC 3261 and its extensions).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SipMethod {
-    /// Opens or changes a session.
+    /// Starts or changes a session.
     Invite,
-    /// Confirms the final answer to an INVITE.
+    /// Confirms the final response to an INVITE.
     Ack,
     /// Ends a session.
     Bye,
-    /// Takes back a pending request.
+    /// Cancels a pending request.
     Cancel,
     /// Changes a session without a three-way handshake (RFC 3311).
     Update,
     /// Confirms a reliable provisional response (RFC 3262).
     Prack,
-    /// Asks the peer to call somebody else (RFC 3515).
+    /// Asks the peer to contact a third party, e.g. for a call transfer (RFC 3515).
     Refer,
-    /// Application data within a session (RFC 6086); old DTMF.
+    /// Carries application data within a session (RFC 6086), e.g. DTMF of older devices.
     Info,
     /// Binds an address of record to a contact.
     Register,
-    /// News on a subscription (RFC 6665).
+    /// Reports an event of a subscription (RFC 6665).
     Notify,
-    /// Asks for news (RFC 6665).
+    /// Subscribes to events (RFC 6665).
     Subscribe,
-    /// Asks for capabilities.
+    /// Queries capabilities.
     Options,
-    /// A page of text (RFC 3428).
+    /// Carries an instant message (RFC 3428).
     Message,
     /// Publishes event state (RFC 3903).
     Publish,
-    /// Any other token.
+    /// Any other method.
     Other(String),
 }
 
 impl SipMethod {
-    /// The method of this name. Names are compared without case, although RFC 3261 section 7.1 makes
-    /// them case-sensitive: a recorder loses a call by being right here.
+    /// Returns the method with this name. Case is ignored, although RFC 3261 section 7.1 makes names case-sensitive:
+    /// otherwise the calls of wrong senders would be lost.
     pub fn from_name(name: &str) -> Self {
         NAMES
             .iter()
@@ -71,7 +71,7 @@ impl SipMethod {
             .map_or_else(|| Self::Other(name.to_owned()), |(_, method)| method.clone())
     }
 
-    /// Its name on the wire.
+    /// Returns the name of the method.
     pub fn as_str(&self) -> &str {
         if let Self::Other(name) = self {
             return name;
@@ -86,26 +86,26 @@ impl fmt::Display for SipMethod {
     }
 }
 
-/// The first line of a message.
+/// The start line of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartLine<'a> {
     /// A request.
     Request {
-        /// What is asked.
+        /// Method.
         method: SipMethod,
-        /// Of whom; as it stands, which need not be a well-formed URI.
+        /// Request-URI as sent; can be malformed.
         uri: Cow<'a, str>,
     },
     /// A response.
     Response {
-        /// 100..=699.
+        /// Status code, 100 to 699.
         status: u16,
-        /// For people; may be empty.
+        /// Reason phrase; can be empty.
         reason: Cow<'a, str>,
     },
 }
 
-/// Reads a start line.
+/// Parses a start line.
 pub(super) fn parse_start(line: &[u8]) -> Result<StartLine<'_>, SipParseError> {
     let line = trim(line.get(..MAX_START_LINE).unwrap_or(line));
     if starts_with_ignore_case(line, b"SIP/") {
@@ -143,7 +143,7 @@ fn parse_status(line: &[u8]) -> Result<StartLine<'_>, SipParseError> {
     let rest = trim(rest);
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     let (code, reason) = rest.split_at_checked(digits).unwrap_or((rest, &[]));
-    // RFC 4475 section 3.1.2.19: a code beyond 699 must not be folded into one that is valid.
+    // RFC 4475 section 3.1.2.19: a code above 699 must not be converted to a valid one.
     let status = match decimal(code) {
         Some(code @ 100..=699) => code as u16,
         _ => return Err(SipParseError::Status),
@@ -157,7 +157,7 @@ fn last_word(line: &[u8]) -> &[u8] {
     line.get(start..).unwrap_or_default()
 }
 
-/// `SIP/` digit `.` digit, in any case.
+/// Returns whether a word is `SIP/` digit `.` digit, ignoring case.
 fn is_version(word: &[u8]) -> bool {
     starts_with_ignore_case(word, b"SIP/")
         && matches!(word.get(4..), Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit())
@@ -167,10 +167,10 @@ fn starts_with_ignore_case(bytes: &[u8], prefix: &[u8]) -> bool {
     bytes.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
 }
 
-/// Bytes of start line that are searched for the version.
+/// Longest start line, bytes.
 pub(super) const MAX_START_LINE: usize = 8 * 1024;
 
-/// Bytes of a method name; the longest of the RFC 4475 set has 41.
+/// Longest method name, bytes. The longest one in RFC 4475 has 41.
 pub(super) const MAX_METHOD: usize = 64;
 
 const NAMES: [(&str, SipMethod); 14] = [

@@ -1,25 +1,24 @@
-//! Headers that join, move and end calls, as values.
+//! Parses the headers that relate, transfer and end calls.
 
 use super::address::{NameAddr, SipParams};
 use super::header::{decimal, split_outside};
 use super::start_line::SipMethod;
 
-/// The Replaces header (RFC 3891): the new call takes the place of this dialog. Tags are as the
-/// *recipient* of the message sees them.
+/// The Replaces header (RFC 3891): the new call replaces this dialog. The tags are from the point of view of the recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replaces {
-    /// The Call-ID of the replaced dialog.
+    /// Call-ID of the replaced dialog.
     pub call_id: String,
-    /// Its tag at the recipient.
+    /// Tag of the recipient of the message.
     pub to_tag: String,
-    /// Its tag at the other party.
+    /// Tag of the other party.
     pub from_tag: String,
-    /// Whether only an early dialog is meant.
+    /// Whether the dialog is replaced only while it is early.
     pub early_only: bool,
 }
 
 impl Replaces {
-    /// Reads the value, also of a Join header (RFC 3911), which has the same form.
+    /// Parses the value. The Join header (RFC 3911) has the same form.
     pub fn parse(value: &str) -> Option<Self> {
         let (call_id, params) = value.split_once(';').unwrap_or((value, ""));
         let params = SipParams::parse(params);
@@ -33,18 +32,17 @@ impl Replaces {
     }
 }
 
-/// The Refer-To header (RFC 3515), with the Replaces that an attended transfer embeds (RFC 3891
-/// section 4).
+/// The Refer-To header (RFC 3515), with the Replaces that an attended transfer embeds (RFC 3891 section 4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferTo {
-    /// Who shall be called.
+    /// Transfer target.
     pub target: NameAddr,
-    /// The dialog that the new call shall replace.
+    /// Dialog that the new call replaces.
     pub replaces: Option<Replaces>,
 }
 
 impl ReferTo {
-    /// Reads the value.
+    /// Parses the value.
     pub fn parse(value: &str) -> Option<Self> {
         let target = NameAddr::parse(value)?;
         let replaces = target.uri.header("Replaces").and_then(|text| Replaces::parse(&text));
@@ -52,7 +50,7 @@ impl ReferTo {
     }
 }
 
-/// Who keeps a session alive (RFC 4028).
+/// The side that refreshes a session (RFC 4028).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionRefresher {
     /// The side that sent the request.
@@ -64,14 +62,14 @@ pub enum SessionRefresher {
 /// The Session-Expires header (RFC 4028).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionExpires {
-    /// Seconds after the last refresh at which the session is dead.
+    /// Time from the last refresh to the expiry of the session, s.
     pub delta_s: u32,
-    /// Who refreshes, if agreed.
+    /// Side that refreshes, if negotiated.
     pub refresher: Option<SessionRefresher>,
 }
 
 impl SessionExpires {
-    /// Reads the value.
+    /// Parses the value.
     pub fn parse(value: &str) -> Option<Self> {
         let (delta, params) = value.split_once(';').unwrap_or((value, ""));
         let refresher = match SipParams::parse(params).get("refresher").map(str::to_ascii_lowercase).as_deref() {
@@ -84,24 +82,24 @@ impl SessionExpires {
     }
 }
 
-/// One value of the ReasonHeader header (RFC 3326): why a request was sent.
+/// One value of the Reason header: the reason of a request (RFC 3326).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReasonHeader {
-    /// `SIP`, `Q.850`, ...
+    /// Protocol of the cause, e.g. `SIP` or `Q.850`.
     pub protocol: String,
-    /// A SIP status or an ISDN cause (16 normal clearing, 17 busy, 26 answered elsewhere ...).
+    /// SIP status or Q.850 cause, e.g. 16 normal clearing, 17 busy, 26 answered elsewhere.
     pub cause: Option<u16>,
-    /// For people.
+    /// Reason phrase.
     pub text: Option<String>,
 }
 
 impl ReasonHeader {
-    /// Reads all values of one header line.
+    /// Parses all values of one header line.
     pub fn parse_all(value: &str) -> Vec<Self> {
         split_outside(value, b',').filter_map(Self::parse).collect()
     }
 
-    /// Reads one value.
+    /// Parses one value.
     pub fn parse(value: &str) -> Option<Self> {
         let (protocol, params) = value.split_once(';').unwrap_or((value, ""));
         let params = SipParams::parse(params);
@@ -114,19 +112,19 @@ impl ReasonHeader {
     }
 }
 
-/// The RAck header of a PRACK (RFC 3262): which reliable provisional response it confirms.
+/// The RAck header of a PRACK: identifies the confirmed provisional response (RFC 3262).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RAck {
-    /// The RSeq of the response.
+    /// RSeq of the response.
     pub rseq: u32,
-    /// The CSeq number of the request.
+    /// CSeq number of the request.
     pub cseq: u32,
-    /// The method of the request.
+    /// Method of the request.
     pub method: SipMethod,
 }
 
 impl RAck {
-    /// Reads the value.
+    /// Parses the value.
     pub fn parse(value: &str) -> Option<Self> {
         let mut words = value.split_ascii_whitespace();
         let rseq = words.next()?.parse().ok()?;
@@ -135,17 +133,17 @@ impl RAck {
     }
 }
 
-/// The Session-ID header (RFC 7989): one name for a conversation through B2BUAs, half from each end.
+/// The Session-ID header (RFC 7989): identifies a session across B2BUAs. Each end contributes one half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionId {
-    /// The half of the side that sent this message, lower case.
+    /// Half of the sender of this message, lower case.
     pub local: String,
-    /// The half of the other side, once known; RFC 7329 senders give none.
+    /// Half of the other side, once known. Senders of RFC 7329 omit it.
     pub remote: Option<String>,
 }
 
 impl SessionId {
-    /// Reads the value; the nil UUID (32 zeros) means "not yet known".
+    /// Parses the value. The nil UUID (32 zeros) means "not known yet".
     pub fn parse(value: &str) -> Option<Self> {
         let (local, params) = value.split_once(';').unwrap_or((value, ""));
         let known = |id: &str| {

@@ -1,12 +1,11 @@
-//! WebSocket frames (RFC 6455 section 5) that carry SIP (RFC 7118): one WebSocket message is one SIP
-//! message. Compressed frames (RSV1) cannot be read and are skipped; no SIP endpoint is known to
-//! negotiate them.
+//! Decodes WebSocket frames (RFC 6455 section 5) that carry SIP (RFC 7118). One WebSocket message is one SIP message.
+//! Compressed frames (RSV1) are skipped; no known SIP endpoint negotiates compression.
 
 use super::framer::MAX_STREAM_BUFFER;
 use super::header::skip_line_ends;
 use super::start_line::looks_like_sip;
 
-/// Whether an HTTP head asks for or grants a WebSocket (RFC 6455 sections 4.1 and 4.2.2).
+/// Returns whether an HTTP header section requests or accepts a WebSocket (RFC 6455 sections 4.1 and 4.2.2).
 pub(super) fn is_upgrade(head: &[u8]) -> bool {
     head.split(|&b| b == b'\n').any(|line| {
         let line = String::from_utf8_lossy(line);
@@ -16,11 +15,11 @@ pub(super) fn is_upgrade(head: &[u8]) -> bool {
     })
 }
 
-/// Whether these bytes are the beginning of a data frame with a SIP message: how a connection that was
-/// open before we heard it is recognised. `None` while the message's first line is not complete.
+/// Returns whether the bytes begin with a data frame that carries a SIP message. Recognizes connections that were open
+/// before the capture began. `None` means that the first line of the message is incomplete.
 pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
-    // Exactly text or binary, the last frame or not, and not compressed: `BYE sip:...` would otherwise
-    // be a compressed binary frame that holds `E sip:...`.
+    // Only uncompressed text and binary frames. Otherwise `BYE sip:...` would be a compressed binary frame with the
+    // payload `E sip:...`.
     if !matches!(bytes.first()?, 0x81 | 0x82 | 0x01 | 0x02) {
         return Some(false);
     }
@@ -35,23 +34,23 @@ pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
     }
 }
 
-/// One direction of a WebSocket.
+/// Decodes one direction of a WebSocket.
 #[derive(Default)]
 pub(super) struct WebSocketDecoder {
-    /// The beginning of a frame whose header is not complete.
+    /// Bytes of an incomplete frame header.
     header: Vec<u8>,
     frame: Option<WebSocketFrame>,
-    /// The data of the message so far.
+    /// Payload of the current message so far.
     message: Vec<u8>,
-    /// Whether the message is too long, compressed, or began before we heard it.
+    /// Whether the message is too long, compressed, or began before the capture.
     unusable: bool,
-    /// Whether the place of the frames is unknown.
+    /// Whether the frame boundaries are unknown.
     lost: bool,
     skipped: u64,
 }
 
 impl WebSocketDecoder {
-    /// Takes the next bytes and gives each message that they complete to `out`.
+    /// Adds the next bytes and passes each completed message to `out`.
     pub(super) fn push(&mut self, mut data: &[u8], out: &mut dyn FnMut(&[u8])) {
         if self.lost && begins_frame(data) == Some(true) {
             self.lost = false;
@@ -68,12 +67,12 @@ impl WebSocketDecoder {
         }
     }
 
-    /// Bytes are lost: frames are found again where a piece of data begins with one.
+    /// Handles lost bytes. Decoding continues when a piece of data begins with a frame.
     pub(super) fn gap(&mut self) {
         *self = Self { lost: true, skipped: self.skipped, ..Self::default() };
     }
 
-    /// Bytes of no use.
+    /// Returns the number of bytes that belong to no message.
     pub(super) const fn skipped(&self) -> u64 {
         self.skipped
     }
@@ -123,7 +122,7 @@ impl WebSocketDecoder {
             }
         }
         frame.left -= length as u64;
-        // Only its two low bits matter.
+        // The mask has four bytes, so the offset modulo 4 is enough.
         frame.offset = (frame.offset + length) % 4;
         if frame.left == 0 {
             self.finish(&frame, out);
@@ -143,12 +142,12 @@ impl WebSocketDecoder {
             self.skipped += self.message.len() as u64;
         }
         self.message = Vec::new();
-        // What continues a message that began unheard is of no use.
+        // A continuation frame without the start of its message is useless.
         self.unusable = true;
     }
 }
 
-/// A frame whose payload is being read.
+/// A frame with a payload that is being read.
 struct WebSocketFrame {
     left: u64,
     mask: [u8; 4],
@@ -159,11 +158,11 @@ struct WebSocketFrame {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WebSocketFrameKind {
-    /// Text or binary: begins a message.
+    /// Text or binary: starts a message.
     Data,
-    /// Goes on with it.
+    /// Continues a message.
     Continuation,
-    /// Close, ping, pong: may stand between the frames of a message.
+    /// Close, ping or pong: can occur between the frames of a message.
     Control,
 }
 
@@ -172,15 +171,15 @@ struct WebSocketHeader {
     last: bool,
     compressed: bool,
     payload: u64,
-    /// All zero for an unmasked frame.
+    /// Masking key; all zero for an unmasked frame.
     mask: [u8; 4],
-    /// Of the header itself.
+    /// Length of the header, bytes.
     length: usize,
 }
 
 impl WebSocketHeader {
-    /// The header at the beginning of `bytes`: nothing while it is not complete, an error when it
-    /// breaks the rules (RFC 6455 section 5.2).
+    /// Parses the frame header at the start of `bytes` (RFC 6455 section 5.2). Returns `None` if it is incomplete and an
+    /// error if it is invalid.
     fn parse(bytes: &[u8]) -> Option<Result<Self, ()>> {
         let &[first, second, ref rest @ ..] = bytes else { return None };
         let (last, compressed) = (first & 0x80 != 0, first & 0x40 != 0);
@@ -207,15 +206,15 @@ impl WebSocketHeader {
     }
 }
 
-/// Takes the mask off (RFC 6455 section 5.3); `offset` is the place of the first octet in its payload.
+/// Unmasks payload bytes (RFC 6455 section 5.3). `offset` is the index of the first byte in the payload.
 fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: usize) {
     for (octet, key) in bytes.iter_mut().zip(mask.iter().cycle().skip(offset % 4)) {
         *octet ^= key;
     }
 }
 
-/// Payload of one frame that is believed: what is longer is no frame, or not SIP.
+/// Longest accepted payload of a frame, bytes. A longer one is not a frame or not SIP.
 const MAX_FRAME: u64 = 16 * 1024 * 1024;
 
-/// Bytes of a message in which its first line is looked for.
+/// Bytes of a message that are searched for its first line.
 const PROBE: usize = 2 * 1024;

@@ -16,7 +16,7 @@ fn one(body: &[u8]) -> Vec<DecodedRecord> {
 }
 
 #[test]
-fn each_link_type_and_any_vlan_depth_gives_the_same_datagram() {
+fn each_link_type_and_vlan_depth_yields_the_same_datagram() {
     let f = sip_frame(b"hello");
     for (tags, depth) in [
         (&[][..], 0),
@@ -38,7 +38,7 @@ fn each_link_type_and_any_vlan_depth_gives_the_same_datagram() {
 }
 
 #[test]
-fn what_etherparse_builds_we_read() {
+fn frame_built_by_etherparse_is_decoded() {
     let builder = etherparse::PacketBuilder::ethernet2([1; 6], [2; 6])
         .double_vlan(7.try_into().unwrap(), 8.try_into().unwrap())
         .ipv6([0xfd; 16], [0xfe; 16], 60)
@@ -51,7 +51,7 @@ fn what_etherparse_builds_we_read() {
 }
 
 #[test]
-fn padding_and_trailers_are_no_payload() {
+fn padding_and_trailers_are_not_payload() {
     let padded = wire::with_trailer(&sip_frame(b"hi"), &[0x55; 16]);
     assert_eq!(decode(&[padded]).0, one(b"hi"));
 }
@@ -68,7 +68,7 @@ fn ipv4_options_and_ipv6_extension_headers_are_skipped() {
 }
 
 #[test]
-fn a_cut_datagram_says_how_long_it_was() {
+fn truncated_datagram_keeps_its_length_on_the_wire() {
     let frame = sip_frame(&[b'x'; 1000]);
     let cut = CapturedFrame {
         at: Timestamp::EPOCH,
@@ -90,7 +90,7 @@ fn a_cut_datagram_says_how_long_it_was() {
 }
 
 #[test]
-fn a_length_of_zero_or_a_lying_udp_length_does_not_lose_the_datagram() {
+fn zero_ip_length_or_wrong_udp_length_loses_no_datagram() {
     let mut tso = sip_frame(b"hello");
     tso[16..18].fill(0);
     assert_eq!(decode(&[tso]).0, one(b"hello"));
@@ -115,7 +115,7 @@ fn short_and_damaged_frames_are_counted_by_reason() {
 }
 
 #[test]
-fn a_copy_by_the_mirror_falls_and_a_retransmission_after_500_ms_stays() {
+fn mirror_duplicate_is_dropped_and_retransmission_after_500_ms_is_kept() {
     let f = sip_frame(b"INVITE");
     let frames =
         [(0, f.clone()), (1, wire::routed(&f)), (2, wire::tagged(&f, &[(0x8100, 9)])), (3, wire::remarked(&f))];
@@ -126,7 +126,7 @@ fn a_copy_by_the_mirror_falls_and_a_retransmission_after_500_ms_stays() {
 }
 
 #[test]
-fn copies_of_rtp_are_left_to_the_engine_and_copies_of_rtcp_are_not() {
+fn rtp_duplicates_are_kept_and_rtcp_duplicates_are_dropped() {
     let rtp = sip_frame(&[0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0xd5]);
     assert_eq!(decode(&[rtp.clone(), rtp]).0.len(), 2);
     let rtcp = sip_frame(&[0x80, 200, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0xd5]);
@@ -134,7 +134,7 @@ fn copies_of_rtp_are_left_to_the_engine_and_copies_of_rtcp_are_not() {
 }
 
 fn body() -> impl Strategy<Value = Vec<u8>> {
-    // It begins like no RTP, whose copies would be left alone when it fits into one packet.
+    // The payload must not look like RTP, because RTP duplicates are kept.
     prop::collection::vec(any::<u8>(), 100..3000).prop_map(|mut body| {
         body[0] = b'I';
         body
@@ -150,7 +150,7 @@ proptest! {
     }
 
     #[test]
-    fn fragments_in_any_order_and_doubled_give_the_datagram_once(
+    fn shuffled_and_duplicated_fragments_yield_the_datagram_once(
         body in body(), size in (1_usize..80).prop_map(|n| n * 8), seed in any::<u64>(), v6 in any::<bool>(),
     ) {
         let datagram = wire::udp(5060, 5062, &body);

@@ -1,8 +1,11 @@
-//! IP fragments put together (RFC 791 section 3.2, RFC 8200 section 4.5, RFC 5722).
+//! Reassembles IP fragments (RFC 791 section 3.2, RFC 8200 section 4.5, RFC 5722).
 //!
-//! Invariants: pieces of one datagram never overlap and are sorted; memory is bounded in bytes, datagrams and
-//! age; a datagram that misses a piece holds up nothing but itself. IPv4: where fragments overlap the first one
-//! wins; IPv6: the datagram is dropped. An exact copy of a piece is harmless in both.
+//! Invariants:
+//! - The pieces of a datagram are sorted and never overlap.
+//! - Memory is limited in bytes and datagrams, and incomplete datagrams have a maximum age.
+//! - A missing fragment delays no other datagram.
+//! - Of overlapping IPv4 fragments the first one wins. An IPv6 datagram with overlapping fragments is dropped.
+//! - An exact duplicate of a fragment is ignored.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -13,7 +16,7 @@ use super::counters::DecodeCounters;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Which datagram a fragment belongs to.
+/// Identifies the datagram of a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FragmentKey {
     pub(super) src: Endpoint,
@@ -22,33 +25,33 @@ pub(super) struct FragmentKey {
     pub(super) family: FragmentFamily,
 }
 
-/// IPv4 tells datagrams of different protocols apart, IPv6 does not.
+/// The IP version of a fragment. In IPv4 the protocol is part of the identity of a datagram, in IPv6 it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum FragmentFamily {
     V4 { protocol: u8 },
     V6,
 }
 
-/// One fragment.
+/// One IP fragment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IpFragment<'a> {
-    /// Where its bytes belong in the datagram.
+    /// Offset of the bytes in the payload of the datagram.
     pub(super) offset: u32,
-    /// Whether others follow it.
+    /// Whether further fragments follow ("more fragments" flag).
     pub(super) more: bool,
-    /// The protocol that its header names; that of the first fragment counts.
+    /// Protocol number of the payload. The value of the first fragment is used.
     pub(super) protocol: u8,
     pub(super) bytes: &'a [u8],
 }
 
-/// A datagram that is whole now. Its buffer goes back with [`FragmentReassembler::recycle`].
+/// The payload of a complete datagram. [`FragmentReassembler::recycle`] takes the buffer back.
 #[derive(Debug)]
 pub(super) struct ReassembledPayload {
     pub(super) protocol: u8,
     pub(super) bytes: Vec<u8>,
 }
 
-/// How much may be kept.
+/// Memory and age limits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FragmentLimits {
     pub(super) bytes: usize,
@@ -56,12 +59,12 @@ pub(super) struct FragmentLimits {
     pub(super) age: Duration,
 }
 
-/// All datagrams that are not whole yet.
+/// Holds the incomplete datagrams.
 #[derive(Debug)]
 pub(super) struct FragmentReassembler {
     bounds: FragmentLimits,
     datagrams: HashMap<FragmentKey, PartialDatagram, RandomState>,
-    /// In the order in which they began; keys of datagrams that are gone are skipped.
+    /// Start time and key of each datagram, oldest first. Entries of removed datagrams are skipped.
     order: VecDeque<(Timestamp, FragmentKey)>,
     bytes: usize,
     spare: Vec<u8>,
@@ -80,9 +83,9 @@ enum ReassemblyState {
         end: Option<u32>,
         protocol: u8,
     },
-    /// Put together at this moment: a copy of its fragments by the mirror must not begin it anew.
+    /// Completed at this time. The entry stays, so that duplicates of the fragments start no new datagram.
     Done(Timestamp),
-    /// Has overlapping fragments: all of it is dropped until its age is over (RFC 5722 section 4).
+    /// Has overlapping fragments. All its fragments are dropped until the age limit (RFC 5722 section 4).
     Poisoned,
 }
 
@@ -103,7 +106,7 @@ impl FragmentReassembler {
         Self { bounds, datagrams: HashMap::default(), order: VecDeque::new(), bytes: 0, spare: Vec::new() }
     }
 
-    /// Takes a fragment; gives the datagram when this one completed it.
+    /// Adds a fragment. Returns the payload if the datagram is complete.
     pub(super) fn insert(
         &mut self,
         at: Timestamp,
@@ -117,9 +120,9 @@ impl FragmentReassembler {
             c.dropped.bad_fragment += 1;
             return None;
         }
-        self.start_anew_if_id_was_reused(at, key, c);
+        self.remove_if_id_was_reused(at, key, c);
         if !self.datagrams.contains_key(&key) {
-            self.begin(at, key, c);
+            self.start_datagram(at, key, c);
         }
         let datagram = self.datagrams.get_mut(&key)?;
         let ReassemblyState::Open { pieces, end: known_end, protocol } = &mut datagram.state else { return None };
@@ -159,14 +162,14 @@ impl FragmentReassembler {
         Some(ReassembledPayload { protocol, bytes })
     }
 
-    /// Gives a buffer back, so that the next datagram needs no allocation.
+    /// Keeps the buffer of a payload, so that the next datagram needs no allocation.
     pub(super) fn recycle(&mut self, whole: ReassembledPayload) {
         if self.spare.capacity() < whole.bytes.capacity() {
             self.spare = whole.bytes;
         }
     }
 
-    /// Forgets what is too old at this moment.
+    /// Removes datagrams that are older than the age limit.
     pub(super) fn expire(&mut self, now: Timestamp, c: &mut DecodeCounters) {
         while let Some((began, key)) = self.order.front().copied() {
             if now.since(began) < self.bounds.age {
@@ -181,8 +184,9 @@ impl FragmentReassembler {
         }
     }
 
-    /// After a whole datagram the same id may come again: as a copy within the mirror's delay, as a new datagram after it.
-    fn start_anew_if_id_was_reused(&mut self, at: Timestamp, key: FragmentKey, c: &mut DecodeCounters) {
+    /// Removes the datagram of this key if its IP id was reused. Within the duplicate window, fragments after completion
+    /// are duplicates; later ones belong to a new datagram.
+    fn remove_if_id_was_reused(&mut self, at: Timestamp, key: FragmentKey, c: &mut DecodeCounters) {
         let Some(datagram) = self.datagrams.get(&key) else { return };
         let reused = match datagram.state {
             ReassemblyState::Done(done) => at.since(done) > super::duplicates::WINDOW,
@@ -193,7 +197,7 @@ impl FragmentReassembler {
         }
     }
 
-    fn begin(&mut self, at: Timestamp, key: FragmentKey, c: &mut DecodeCounters) {
+    fn start_datagram(&mut self, at: Timestamp, key: FragmentKey, c: &mut DecodeCounters) {
         while self.order.len() >= self.bounds.datagrams {
             self.drop_oldest(c);
         }
@@ -233,7 +237,7 @@ enum FragmentInsertion {
     Overlapped,
 }
 
-/// Puts in what is not covered yet.
+/// Inserts the bytes of a fragment that no piece covers yet.
 fn add_piece(pieces: &mut Vec<FragmentPiece>, fragment: &IpFragment<'_>) -> FragmentInsertion {
     let (start, end) = (fragment.offset, fragment.offset + fragment.bytes.len() as u32);
     let first = pieces.partition_point(|p| p.end() <= start);
@@ -246,7 +250,7 @@ fn add_piece(pieces: &mut Vec<FragmentPiece>, fragment: &IpFragment<'_>) -> Frag
     if same.start == start && same.bytes == fragment.bytes {
         return FragmentInsertion::Copy;
     }
-    // The first wins: only the parts between the pieces that are here are new.
+    // The first fragment wins: only the parts between existing pieces are new.
     let mut fresh = Vec::new();
     let mut from = start;
     for piece in &pieces[first..first + touched] {
@@ -278,11 +282,11 @@ fn is_whole(pieces: &[FragmentPiece], end: Option<u32>) -> bool {
     covered >= end
 }
 
-/// The largest payload that an IP length can tell.
+/// Largest payload of an IP datagram, bytes.
 const MAX_DATAGRAM_BYTES: usize = 65_535;
-/// What a piece costs besides its bytes.
+/// Estimated memory of a piece besides its bytes.
 const PIECE_OVERHEAD: usize = 48;
-/// A 64 KiB datagram over the smallest IPv4 MTU that is in use (576) has 119 pieces.
+/// Largest number of pieces. A 64 KiB datagram over the smallest usual MTU (576) has 119.
 const MAX_PIECES: usize = 256;
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ fn insert(
 }
 
 #[test]
-fn in_ipv4_the_first_of_overlapping_fragments_wins() {
+fn first_of_overlapping_ipv4_fragments_wins() {
     let (mut f, mut c) = (FragmentReassembler::new(BOUNDS), DecodeCounters::default());
     assert_eq!(insert(&mut f, &mut c, 0, key(1, V4), piece(8, true, b"BBBBBBBB")), None);
     assert_eq!(insert(&mut f, &mut c, 0, key(1, V4), piece(0, true, b"aaaaaaaabbbbbbbbcccccccc")), None);
@@ -31,7 +31,7 @@ fn in_ipv4_the_first_of_overlapping_fragments_wins() {
 }
 
 #[test]
-fn in_ipv6_overlapping_fragments_drop_the_datagram_and_copies_do_not() {
+fn overlapping_ipv6_fragments_drop_the_datagram_but_duplicates_do_not() {
     let (mut f, mut c) = (FragmentReassembler::new(BOUNDS), DecodeCounters::default());
     let k = key(1, FragmentFamily::V6);
     insert(&mut f, &mut c, 0, k, piece(0, true, b"aaaaaaaa"));
@@ -45,7 +45,7 @@ fn in_ipv6_overlapping_fragments_drop_the_datagram_and_copies_do_not() {
 }
 
 #[test]
-fn a_lost_fragment_times_out_and_holds_up_nothing_else() {
+fn lost_fragment_times_out_and_delays_no_other_datagram() {
     let (mut f, mut c) = (FragmentReassembler::new(BOUNDS), DecodeCounters::default());
     insert(&mut f, &mut c, 0, key(1, V4), piece(0, true, b"aaaaaaaa"));
     insert(&mut f, &mut c, 1, key(2, V4), piece(0, true, b"bbbbbbbb"));
@@ -55,12 +55,12 @@ fn a_lost_fragment_times_out_and_holds_up_nothing_else() {
 }
 
 #[test]
-fn a_reused_id_does_not_join_what_an_old_datagram_left() {
+fn reused_id_does_not_join_fragments_of_an_old_datagram() {
     let (mut f, mut c) = (FragmentReassembler::new(BOUNDS), DecodeCounters::default());
     insert(&mut f, &mut c, 0, key(1, V4), piece(0, true, b"oldoldol"));
     insert(&mut f, &mut c, 5000, key(1, V4), piece(0, true, b"newnewne"));
     assert_eq!(insert(&mut f, &mut c, 5000, key(1, V4), piece(8, false, b"w")).unwrap(), b"newnewnew");
-    // A copy of its last piece within 50 ms begins nothing; 60 ms later the id is a new datagram's.
+    // A duplicate of the last fragment within 50 ms starts no datagram. After 60 ms the id belongs to a new datagram.
     assert_eq!(insert(&mut f, &mut c, 5049, key(1, V4), piece(8, false, b"w")), None);
     assert_eq!(f.bytes, 0);
     insert(&mut f, &mut c, 5060, key(1, V4), piece(8, false, b"x"));
@@ -68,13 +68,13 @@ fn a_reused_id_does_not_join_what_an_old_datagram_left() {
 }
 
 #[test]
-fn memory_is_bounded_by_bytes_and_by_datagrams_and_what_is_given_up_is_counted() {
+fn memory_is_bounded_and_drops_are_counted() {
     let (mut f, mut c) = (FragmentReassembler::new(BOUNDS), DecodeCounters::default());
     for id in 0..1000 {
         insert(&mut f, &mut c, 0, key(id, V4), piece(0, true, &[7; 32_000]));
         assert!(f.bytes <= BOUNDS.bytes && f.datagrams.len() <= BOUNDS.datagrams);
     }
-    // 100,000 bytes hold three pieces of 32,000.
+    // 100,000 bytes hold three fragments of 32,000 bytes.
     assert_eq!(c.dropped.fragment_limit, 997);
     for id in 0..1000 {
         insert(&mut f, &mut c, 0, key(id, V4), piece(0, true, &[7; 8]));

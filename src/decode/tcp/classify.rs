@@ -1,25 +1,25 @@
-//! Whether a byte stream may carry SIP, told from its first bytes, so that nothing is kept of those that do not.
+//! Classifies TCP streams by their first bytes: SIP or not. Nothing is stored of other streams.
 //!
-//! The policy: a stream seen from its SYN has to begin with a SIP start line (RFC 3261 section 7), CRLF keep-alives
-//! (RFC 5626 section 3.5.1) or a WebSocket handshake for SIP (RFC 7118 section 4). A stream joined in the middle has
-//! to show `SIP/2.0` within [`MAX_UNDECIDED_BYTES`]. What fails is ignored, until a segment of it begins with a start
-//! line after all, or the other direction turns out to be SIP.
+//! A stream seen from its SYN must begin with a SIP start line (RFC 3261 section 7), CRLF keep-alives (RFC 5626 section
+//! 3.5.1) or a WebSocket handshake for SIP (RFC 7118 section 4). A stream seen from the middle must contain `SIP/2.0`
+//! within [`MAX_UNDECIDED_BYTES`]. Other streams are ignored until a segment begins with a start line, or until the
+//! other direction is found to be SIP.
 
 use memchr::memmem;
 
-/// What the first bytes say.
+/// The content of a TCP stream, according to its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamClass {
     Sip,
-    /// TLS: whatever is in it cannot be read.
+    /// TLS: the content is encrypted.
     Tls,
     Other,
-    /// Too little to tell.
+    /// More bytes are needed.
     Undecided,
 }
 
-/// The first bytes of a stream, from its SYN on.
-pub(super) fn of_start(data: &[u8]) -> StreamClass {
+/// Classifies the first bytes of a stream that was seen from its SYN.
+pub(super) fn classify_start(data: &[u8]) -> StreamClass {
     let data = skip_keep_alives(data);
     let Some(first) = data.first() else { return StreamClass::Undecided };
     if is_tls_record(data) {
@@ -31,9 +31,9 @@ pub(super) fn of_start(data: &[u8]) -> StreamClass {
     let line = memchr::memchr(b'\n', data).map(|end| data[..end].trim_ascii_end());
     match line {
         Some(line) if is_start_line(line) => StreamClass::Sip,
-        Some(line) if line.starts_with(b"GET ") || line.starts_with(b"HTTP/1.1 101") => of_handshake(data),
+        Some(line) if line.starts_with(b"GET ") || line.starts_with(b"HTTP/1.1 101") => classify_handshake(data),
         Some(_) => StreamClass::Other,
-        // The segment may end between CR and LF.
+        // CR is allowed: the segment can end between CR and LF.
         None if data.len() > MAX_START_LINE || data.iter().any(|b| b.is_ascii_control() && *b != b'\r') => {
             StreamClass::Other
         }
@@ -41,8 +41,8 @@ pub(super) fn of_start(data: &[u8]) -> StreamClass {
     }
 }
 
-/// Bytes from the middle of a stream; `from` is how many of them were judged before.
-pub(super) fn of_middle(data: &[u8], from: usize) -> StreamClass {
+/// Classifies bytes from the middle of a stream. The first `from` bytes were examined before.
+pub(super) fn classify_middle(data: &[u8], from: usize) -> StreamClass {
     let overlap = from.saturating_sub(VERSION.len() - 1);
     if memmem::find(&data[overlap.min(data.len())..], VERSION).is_some() {
         return StreamClass::Sip;
@@ -60,9 +60,9 @@ pub(super) fn of_middle(data: &[u8], from: usize) -> StreamClass {
     StreamClass::Undecided
 }
 
-/// Whether a segment begins with a SIP message, in a WebSocket frame of a server or bare: worth following again.
+/// Returns whether a segment begins with a SIP message, plain or in an unmasked WebSocket frame.
 pub(super) fn begins_message(segment: &[u8]) -> bool {
-    // RFC 6455 section 5.2: FIN and text or binary, then a length of one, three or nine bytes, unmasked.
+    // RFC 6455 section 5.2: FIN with text or binary opcode, then an unmasked length of one or three bytes.
     let message = match segment {
         [0x81 | 0x82, 0..=125, rest @ ..] => rest,
         [0x81 | 0x82, 126, _, _, rest @ ..] => rest,
@@ -75,7 +75,7 @@ pub(super) fn begins_message(segment: &[u8]) -> bool {
     memchr::memchr(b'\n', head).is_some_and(|end| is_start_line(head[..end].trim_ascii_end()))
 }
 
-/// A request or status line of SIP 2.0, in any case of letters.
+/// Returns whether a line is a request line or status line of SIP 2.0, ignoring case.
 fn is_start_line(line: &[u8]) -> bool {
     let is_version = |bytes: Option<&[u8]>| bytes.is_some_and(|b| b.eq_ignore_ascii_case(VERSION));
     let starts = is_version(line.get(..VERSION.len())) && line.get(VERSION.len()) == Some(&b' ');
@@ -83,8 +83,8 @@ fn is_start_line(line: &[u8]) -> bool {
     starts || (ends && line.get(line.len() - VERSION.len() - 1) == Some(&b' '))
 }
 
-/// An HTTP head that asks for or grants the WebSocket sub-protocol `sip`.
-fn of_handshake(data: &[u8]) -> StreamClass {
+/// Classifies an HTTP header section: SIP if it requests or accepts the WebSocket subprotocol `sip`.
+fn classify_handshake(data: &[u8]) -> StreamClass {
     let Some(end) = memmem::find(data, b"\r\n\r\n") else {
         return if data.len() > MAX_UNDECIDED_BYTES { StreamClass::Other } else { StreamClass::Undecided };
     };
@@ -101,17 +101,17 @@ fn skip_keep_alives(data: &[u8]) -> &[u8] {
     text.map_or(&[], |at| &data[at..])
 }
 
-/// A TLS record header: type, version 3.x, a length that a record can have (RFC 8446 section 5.1).
+/// Returns whether the bytes begin with a TLS record header: type, version 3.x, valid length (RFC 8446 section 5.1).
 fn is_tls_record(data: &[u8]) -> bool {
     matches!(data, [0x14..=0x17, 3, 0..=4, hi, lo, ..] if (1..=16_640).contains(&u16::from_be_bytes([*hi, *lo])))
 }
 
 const VERSION: &[u8] = b"SIP/2.0";
-/// A request line with a long URI.
+/// Longest start line, bytes: a request line with a long URI.
 const MAX_START_LINE: usize = 2048;
-/// An INVITE joined in its middle shows the start line of the next message within this; a handshake is shorter.
+/// Bytes examined at most. A start line follows within this distance, even from the middle of an INVITE.
 pub(super) const MAX_UNDECIDED_BYTES: usize = 8 * 1024;
-/// How much of a segment is looked at for bytes that no text has.
+/// Bytes of a segment that are searched for binary data.
 const BINARY_BYTES: usize = 64;
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sip_and_its_handshake_are_told_from_what_else_runs_over_tcp() {
+    fn sip_and_its_handshake_are_recognized_among_other_protocols() {
         let ws = b"GET /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Protocol: chat, SIP\r\n\r\n";
         for (data, expected) in [
             (&b"INVITE sip:a@b SIP/2.0\r\nVia: x"[..], StreamClass::Sip),
@@ -136,23 +136,23 @@ mod tests {
             (&[0x16, 3, 1, 2, 0, 1], StreamClass::Tls),
             (&[0, 1, 2, 3], StreamClass::Other),
         ] {
-            assert_eq!(of_start(data), expected, "{:?}", String::from_utf8_lossy(data));
+            assert_eq!(classify_start(data), expected, "{:?}", String::from_utf8_lossy(data));
         }
-        assert_eq!(of_start(&[b'A'; 3000]), StreamClass::Other);
+        assert_eq!(classify_start(&[b'A'; 3000]), StreamClass::Other);
     }
 
     #[test]
-    fn a_stream_joined_in_the_middle_is_sip_when_it_says_so() {
-        assert_eq!(of_middle(b"alue\r\n\r\nBYE sip:a SIP/2.0\r\n", 0), StreamClass::Sip);
-        assert_eq!(of_middle(b"a=rtpmap:8 PCMA/8000\r\n", 0), StreamClass::Undecided);
-        assert_eq!(of_middle(b"xx SIP/2.0", 7), StreamClass::Sip);
-        assert_eq!(of_middle(&[7, 8, 9, 1, 2], 0), StreamClass::Other);
-        assert_eq!(of_middle(&[0x17, 3, 3, 0, 40, 9], 0), StreamClass::Tls);
-        assert_eq!(of_middle(&[b'a'; 9000], 0), StreamClass::Other);
+    fn stream_seen_from_the_middle_is_sip_once_it_shows_the_version() {
+        assert_eq!(classify_middle(b"alue\r\n\r\nBYE sip:a SIP/2.0\r\n", 0), StreamClass::Sip);
+        assert_eq!(classify_middle(b"a=rtpmap:8 PCMA/8000\r\n", 0), StreamClass::Undecided);
+        assert_eq!(classify_middle(b"xx SIP/2.0", 7), StreamClass::Sip);
+        assert_eq!(classify_middle(&[7, 8, 9, 1, 2], 0), StreamClass::Other);
+        assert_eq!(classify_middle(&[0x17, 3, 3, 0, 40, 9], 0), StreamClass::Tls);
+        assert_eq!(classify_middle(&[b'a'; 9000], 0), StreamClass::Other);
     }
 
     #[test]
-    fn a_message_that_begins_a_segment_is_seen_bare_and_in_a_frame() {
+    fn message_at_segment_start_is_found_plain_and_in_a_frame() {
         assert!(begins_message(b"BYE sip:a SIP/2.0\r\nx"));
         assert!(begins_message(b"\x81\x7e\x01\x02SIP/2.0 200 OK\r\n"));
         assert!(!begins_message(b"BYE sip:a HTTP/1.1\r\n") && !begins_message(b"") && !begins_message(&[0x81]));

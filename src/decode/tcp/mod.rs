@@ -1,8 +1,8 @@
-//! TCP streams that may carry SIP, in order, within bounds.
+//! Reassembles the TCP streams that can carry SIP, within memory limits.
 //!
-//! Each direction is a stream of its own, because a mirror may show only one. A stream is judged by its first bytes
-//! (see `judge`); of one that is no SIP nothing is kept but the fact. A hole is given up soon when the receiver
-//! confirmed its bytes (the mirror lost them), late when it did not (the network lost them and they come again).
+//! Each direction of a connection is a stream of its own, because a mirror may show only one direction. The first bytes
+//! classify a stream (`classify`); of other streams only the classification is stored. A hole is given up soon if the
+//! receiver acknowledged its bytes, because then the mirror lost them. Otherwise the sender will retransmit them.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -19,14 +19,14 @@ use reorder::{OrderedPiece, SegmentBytes, SegmentReorderer};
 mod classify;
 mod reorder;
 
-/// A direction of a connection.
+/// Source and destination of one direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct TcpFlow {
     pub(super) src: Endpoint,
     pub(super) dst: Endpoint,
 }
 
-/// A segment.
+/// A TCP segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TcpSegment<'a> {
     pub(super) at: Timestamp,
@@ -37,25 +37,25 @@ pub(super) struct TcpSegment<'a> {
     pub(super) ack: Option<u32>,
     pub(super) flags: u8,
     pub(super) payload: &'a [u8],
-    /// Bytes at the end that were on the wire and not captured.
+    /// Bytes at the end of the payload that were on the wire and not captured.
     pub(super) missing: usize,
 }
 
-/// How much may be kept.
+/// Memory limits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TcpLimits {
     pub(super) streams: usize,
     pub(super) bytes: usize,
 }
 
-/// All streams.
+/// Holds all tracked TCP streams.
 #[derive(Debug)]
 pub(super) struct TcpReassembler {
     bounds: TcpLimits,
     streams: HashMap<TcpFlow, TcpDirection, RandomState>,
-    /// Every stream once, by flow and number; those at the front are looked at first when room is needed.
+    /// Flow and number of every stream. The front is checked first for eviction and expiry.
     turns: VecDeque<(TcpFlow, u64)>,
-    /// Streams that have a hole. May name one twice or one whose hole is closed.
+    /// Streams with a hole. Can contain duplicates and streams without a hole any more.
     holes: Vec<TcpFlow>,
     created: u64,
     bytes: usize,
@@ -68,25 +68,25 @@ struct TcpDirection {
     interface: u32,
     order: SegmentReorderer,
     phase: TcpStreamPhase,
-    /// The number behind the last byte, once a FIN told it.
+    /// Sequence number after the last byte, once a FIN was seen.
     fin: Option<u32>,
-    /// When the receiver confirmed bytes that we miss.
+    /// Time at which the receiver acknowledged bytes in the hole.
     confirmed: Option<Timestamp>,
 }
 
 #[derive(Debug)]
 enum TcpStreamPhase {
-    /// It is not known yet what it carries.
-    Judging { held: Vec<u8>, start: TcpStreamStart },
-    /// SIP: bytes go out.
+    /// The content is not known yet.
+    Classifying { held: Vec<u8>, start: TcpStreamStart },
+    /// SIP: bytes are passed on.
     Followed,
-    /// Anything else.
+    /// Not SIP: bytes are dropped.
     Ignored,
-    /// It ended: repetitions of its end begin nothing new.
+    /// Ended. The state stays, so that retransmissions start no new stream.
     Closed,
 }
 
-/// Where we came in.
+/// The point of the stream at which the capture began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TcpStreamStart {
     Syn,
@@ -104,7 +104,7 @@ impl TcpReassembler {
         Self { bounds, streams: HashMap::default(), turns: VecDeque::new(), holes: Vec::new(), created: 0, bytes: 0 }
     }
 
-    /// Whether the bytes of this segment can matter: copies of others need not be looked for.
+    /// Returns whether the bytes of this segment can be passed on. Others need no duplicate check.
     pub(super) fn is_of_interest(&self, segment: &TcpSegment<'_>) -> bool {
         !segment.payload.is_empty()
             && self
@@ -113,7 +113,7 @@ impl TcpReassembler {
                 .is_none_or(|s| !matches!(s.phase, TcpStreamPhase::Ignored | TcpStreamPhase::Closed))
     }
 
-    /// Takes a segment.
+    /// Handles a segment.
     pub(super) fn handle(&mut self, segment: &TcpSegment<'_>, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         if segment.flags & RST != 0 {
             return self.reset(segment, sink);
@@ -130,7 +130,7 @@ impl TcpReassembler {
         let before = stream.bytes();
         if matches!(stream.phase, TcpStreamPhase::Ignored) && classify::begins_message(segment.payload) {
             stream.order = SegmentReorderer::starting_at(segment.seq);
-            stream.phase = TcpStreamPhase::Judging { held: Vec::new(), start: TcpStreamStart::Middle };
+            stream.phase = TcpStreamPhase::Classifying { held: Vec::new(), start: TcpStreamStart::Middle };
         }
         let had_hole = stream.order.hole_since().is_some();
         let was_followed = matches!(stream.phase, TcpStreamPhase::Followed);
@@ -150,7 +150,7 @@ impl TcpReassembler {
         }
     }
 
-    /// Gives up holes and forgets streams that are silent for too long.
+    /// Gives up old holes and removes streams that were silent for too long.
     pub(super) fn expire(&mut self, now: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         self.holes.retain(|flow| {
             let Some(stream) = self.streams.get_mut(flow) else { return false };
@@ -176,7 +176,7 @@ impl TcpReassembler {
         }
     }
 
-    /// Nothing will come any more: what waits goes out.
+    /// Passes on all bytes that wait behind holes, because the capture has ended.
     pub(super) fn give_up_all_holes(&mut self, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         for flow in std::mem::take(&mut self.holes) {
             let Some(stream) = self.streams.get_mut(&flow) else { continue };
@@ -188,12 +188,12 @@ impl TcpReassembler {
         }
     }
 
-    /// A stream begins with its SYN, or with its first bytes when we came later.
+    /// Creates a stream at its SYN, or at its first bytes if the SYN was not captured. Returns whether it is new.
     fn begin_if_new(&mut self, segment: &TcpSegment<'_>, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) -> bool {
         let syn = segment.flags & SYN != 0;
         let first = if syn { segment.seq.wrapping_add(1) } else { segment.seq };
         if let Some(stream) = self.streams.get(&segment.flow) {
-            // A SYN again is a repetition, unless it names another number: then the ports are used again.
+            // A second SYN is a retransmission. With another sequence number it is a new connection on the same ports.
             let is_other = syn && !stream.order.is_next(first) && (stream.is_over() || !stream.order.is_near(first));
             if !is_other {
                 return false;
@@ -207,7 +207,7 @@ impl TcpReassembler {
         let number = self.created;
         self.created += 1;
         self.turns.push_back((segment.flow, number));
-        // Streams that were reset leave their turn behind: a scan must not make the queue long.
+        // Streams that were reset leave an entry in the queue. A port scan must not make it long.
         if self.turns.len() > 2 * self.streams.len() + TURNS_AT_ONCE {
             let streams = &self.streams;
             self.turns.retain(|(flow, number)| {
@@ -220,7 +220,7 @@ impl TcpReassembler {
             c.streams.followed += 1;
             TcpStreamPhase::Followed
         } else {
-            TcpStreamPhase::Judging { held: Vec::new(), start }
+            TcpStreamPhase::Classifying { held: Vec::new(), start }
         };
         let order = SegmentReorderer::starting_at(first);
         let stream = TcpDirection {
@@ -239,7 +239,7 @@ impl TcpReassembler {
         true
     }
 
-    /// Forgets streams until one more has room: those at the front that are no SIP, or the front itself.
+    /// Evicts streams until one more fits. SIP streams are evicted last.
     fn make_room(&mut self, now: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         let mut spared = 0;
         while self.streams.len() >= self.bounds.streams {
@@ -255,12 +255,12 @@ impl TcpReassembler {
         }
     }
 
-    /// The other direction turned out to be SIP: so is this one, whatever it looked like.
+    /// Follows a stream because the other direction is SIP.
     fn follow(&mut self, flow: TcpFlow, at: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         let Some(stream) = self.streams.get_mut(&flow) else { return };
         let before = stream.bytes();
         match std::mem::replace(&mut stream.phase, TcpStreamPhase::Followed) {
-            TcpStreamPhase::Judging { held, start } => {
+            TcpStreamPhase::Classifying { held, start } => {
                 if start == TcpStreamStart::Middle {
                     stream.emit(flow, at, TcpStreamEvent::Gap, sink);
                 }
@@ -269,9 +269,9 @@ impl TcpReassembler {
                 }
                 c.streams.followed += 1;
             }
-            // Its numbers were not followed: the next segment lies where it lies, behind a gap.
+            // The sequence numbers of an ignored stream are unknown, so it starts again at the next segment.
             TcpStreamPhase::Ignored => {
-                stream.phase = TcpStreamPhase::Judging { held: Vec::new(), start: TcpStreamStart::Middle };
+                stream.phase = TcpStreamPhase::Classifying { held: Vec::new(), start: TcpStreamStart::Middle };
                 self.bytes = self.bytes + self.streams[&flow].bytes() - before;
                 self.forget(flow, at, sink);
                 return;
@@ -288,7 +288,7 @@ impl TcpReassembler {
         }
     }
 
-    /// RFC 9293 section 3.5.2: a reset ends both directions, if its number can be one of the connection.
+    /// Ends both directions on a reset with a plausible sequence number (RFC 9293 section 3.5.2).
     fn reset(&mut self, segment: &TcpSegment<'_>, sink: &mut DecodedSink<'_>) {
         let is_valid = self.streams.get(&segment.flow).is_none_or(|s| s.order.is_near(segment.seq));
         if is_valid {
@@ -307,7 +307,7 @@ impl TcpReassembler {
 }
 
 impl TcpDirection {
-    /// Puts the segment in its place; what is in order goes out or is judged.
+    /// Reorders a segment. Bytes in order are passed on or classified.
     fn take(&mut self, segment: &TcpSegment<'_>, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         if matches!(self.phase, TcpStreamPhase::Ignored | TcpStreamPhase::Closed) {
             return;
@@ -321,11 +321,11 @@ impl TcpDirection {
             let bytes = SegmentBytes { at: segment.at, seq, bytes: segment.payload, missing: segment.missing };
             let Self { order, phase, interface, .. } = self;
             let DecodeCounters { streams, .. } = c;
-            let mut verdicts = ClassificationCounts::default();
+            let mut counts = ClassificationCounts::default();
             order.push(bytes, streams, &mut |piece| {
-                phase.take(piece, (segment.flow, *interface), &mut verdicts, sink);
+                phase.take(piece, (segment.flow, *interface), &mut counts, sink);
             });
-            verdicts.add_to(c);
+            counts.add_to(c);
         }
         self.end_if_finished(segment, sink);
     }
@@ -343,17 +343,17 @@ impl TcpDirection {
 
     fn give_up_hole(&mut self, flow: TcpFlow, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         let Self { order, phase, interface, .. } = self;
-        let mut verdicts = ClassificationCounts::default();
-        order.give_up_hole(&mut c.streams, &mut |piece| phase.take(piece, (flow, *interface), &mut verdicts, sink));
-        verdicts.add_to(c);
+        let mut counts = ClassificationCounts::default();
+        order.give_up_hole(&mut c.streams, &mut |piece| phase.take(piece, (flow, *interface), &mut counts, sink));
+        counts.add_to(c);
     }
 
-    /// There is no memory for what waits here.
+    /// Frees the buffers of this stream because the memory limit is reached.
     fn free_memory(&mut self, flow: TcpFlow, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         while self.order.hole_since().is_some() {
             self.give_up_hole(flow, c, sink);
         }
-        if matches!(&self.phase, TcpStreamPhase::Judging { held, .. } if !held.is_empty()) {
+        if matches!(&self.phase, TcpStreamPhase::Classifying { held, .. } if !held.is_empty()) {
             self.phase = TcpStreamPhase::Ignored;
             c.streams.ignored += 1;
         }
@@ -364,7 +364,7 @@ impl TcpDirection {
     }
 
     fn bytes(&self) -> usize {
-        let held = if let TcpStreamPhase::Judging { held, .. } = &self.phase { held.capacity() } else { 0 };
+        let held = if let TcpStreamPhase::Classifying { held, .. } = &self.phase { held.capacity() } else { 0 };
         held + self.order.waiting_bytes()
     }
 
@@ -377,7 +377,7 @@ impl TcpDirection {
     }
 }
 
-/// Verdicts of one segment, counted after it.
+/// Classification results of one segment. They are added to the counters after the segment.
 #[derive(Debug, Default)]
 struct ClassificationCounts {
     followed: u64,
@@ -396,39 +396,39 @@ impl ClassificationCounts {
 }
 
 impl TcpStreamPhase {
-    /// Bytes in order: to the sink, or to the judge first.
+    /// Handles bytes in order: passes them on, or classifies the stream first.
     fn take(
         &mut self,
         piece: OrderedPiece<'_>,
         to: (TcpFlow, u32),
-        verdicts: &mut ClassificationCounts,
+        counts: &mut ClassificationCounts,
         sink: &mut DecodedSink<'_>,
     ) {
         match (&mut *self, piece) {
             (Self::Followed, OrderedPiece::Data(at, bytes)) => emit(to, at, TcpStreamEvent::Data(bytes), sink),
             (Self::Followed, OrderedPiece::Gap(at)) => emit(to, at, TcpStreamEvent::Gap, sink),
-            (Self::Judging { held, start }, OrderedPiece::Gap(_)) => {
+            (Self::Classifying { held, start }, OrderedPiece::Gap(_)) => {
                 held.clear();
                 *start = TcpStreamStart::Middle;
             }
-            (Self::Judging { held, start }, OrderedPiece::Data(at, bytes)) => {
+            (Self::Classifying { held, start }, OrderedPiece::Data(at, bytes)) => {
                 let start = *start;
                 let from = held.len();
                 if from > 0 {
                     held.extend_from_slice(bytes);
                 }
                 let data = if from > 0 { &held[..] } else { bytes };
-                let judgement = match start {
-                    TcpStreamStart::Syn => classify::of_start(data),
-                    TcpStreamStart::Middle => classify::of_middle(data, from),
+                let class = match start {
+                    TcpStreamStart::Syn => classify::classify_start(data),
+                    TcpStreamStart::Middle => classify::classify_middle(data, from),
                 };
-                match judgement {
+                match class {
                     StreamClass::Sip => {
                         if start == TcpStreamStart::Middle {
                             emit(to, at, TcpStreamEvent::Gap, sink);
                         }
                         emit(to, at, TcpStreamEvent::Data(data), sink);
-                        verdicts.followed += 1;
+                        counts.followed += 1;
                         *self = Self::Followed;
                     }
                     StreamClass::Undecided if data.len() <= classify::MAX_UNDECIDED_BYTES => {
@@ -439,9 +439,9 @@ impl TcpStreamPhase {
                     other => {
                         let is_tls = other == StreamClass::Tls;
                         let sips = to.0.src.port() == SIPS_PORT || to.0.dst.port() == SIPS_PORT;
-                        verdicts.ignored += 1;
-                        verdicts.tls += u64::from(is_tls);
-                        verdicts.sips += u64::from(is_tls && sips);
+                        counts.ignored += 1;
+                        counts.tls += u64::from(is_tls);
+                        counts.sips += u64::from(is_tls && sips);
                         *self = Self::Ignored;
                     }
                 }
@@ -461,17 +461,18 @@ const RST: u8 = 4;
 pub(super) const ACK: u8 = 16;
 /// SIP over TLS (RFC 3261 section 19.1.2).
 const SIPS_PORT: u16 = 5061;
-/// The receiver has the bytes and we do not: they can only come late, by the disorder between interfaces.
+/// Age at which a hole with acknowledged bytes is given up. Only disorder between interfaces can still fill it.
 const CONFIRMED_HOLE_AGE: Duration = Duration::from_millis(100);
-/// A retransmission comes after 200 ms to 1 s, a second one after three times that (RFC 6298).
+/// Age at which any other hole is given up. The first retransmission follows after 0.2 to 1 s, the second after three
+/// times that (RFC 6298).
 const HOLE_AGE: Duration = Duration::from_secs(3);
-/// Longer than the keep-alives of a registration's connection (RFC 5626: 120 s) and than most refreshes.
+/// Silence after which a SIP stream is removed: longer than keep-alives (RFC 5626: 120 s) and most refreshes.
 const FOLLOWED_SILENCE: Duration = Duration::from_secs(3600);
-/// A stream that is no SIP is judged again when it is heard again after this.
+/// Silence after which any other stream is removed. It is classified again when it resumes.
 const OTHER_SILENCE: Duration = Duration::from_secs(60);
-/// Streams looked at for their age at each expiry: ten times a second, so that a full table takes under a minute.
+/// Streams checked at each expiry, ten times a second. A full table takes less than a minute.
 const TURNS_AT_ONCE: usize = 256;
-/// Streams of SIP that are passed over when room is needed, before one of them has to go.
+/// SIP streams that are skipped in one search for a stream to evict.
 const MAX_SPARED: usize = 64;
 
 #[cfg(test)]

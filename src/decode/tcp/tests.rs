@@ -26,7 +26,7 @@ fn a(seq: u32, payload: &[u8]) -> Vec<u8> {
     frame(true, seq, 0x18, payload)
 }
 
-/// What one direction gave: data joined, gaps and ends as marks.
+/// Returns the output of one direction as text, with gaps and ends as marks.
 fn text(seen: &[DecodedRecord], src: &str) -> String {
     let mut out = String::new();
     for s in seen.iter().filter(|s| s.src == src) {
@@ -156,7 +156,7 @@ fn the_other_direction_of_a_sip_stream_is_followed_whatever_it_looks_like() {
 }
 
 #[test]
-fn copies_of_segments_are_copies_and_repetitions_are_repetitions() {
+fn duplicates_and_retransmissions_are_counted_apart() {
     let first = a(100, INVITE);
     let frames = [
         (0, frame(true, 99, SYN, b"")),
@@ -171,7 +171,7 @@ fn copies_of_segments_are_copies_and_repetitions_are_repetitions() {
 }
 
 #[test]
-fn streams_and_their_bytes_are_bounded_and_a_sip_stream_is_kept_the_longest() {
+fn streams_are_bounded_and_a_sip_stream_is_evicted_last() {
     let mut decoder =
         FrameDecoder::with_limits(DecoderLimits { tcp_streams: 100, tcp_bytes: 50_000, ..DecoderLimits::default() });
     let mut heard = 0;
@@ -200,7 +200,7 @@ fn streams_and_their_bytes_are_bounded_and_a_sip_stream_is_kept_the_longest() {
 
 proptest! {
     #[test]
-    fn a_message_cut_at_any_two_bytes_and_swapped_gives_the_same_bytes(
+    fn message_split_anywhere_and_swapped_yields_the_same_bytes(
         one in 1_usize..57, two in 1_usize..57, swap in any::<bool>(), first in any::<u32>(),
     ) {
         let mut cuts = [0, one.min(two), one.max(two), INVITE.len()];
@@ -235,7 +235,7 @@ proptest! {
     }
 }
 
-/// What a segment of the next test carries, by a small number.
+/// Returns a payload for the next test, chosen by a small number.
 fn some_text(kind: u8) -> &'static [u8] {
     match kind % 7 {
         0 => b"",
@@ -250,7 +250,7 @@ fn some_text(kind: u8) -> &'static [u8] {
 
 proptest! {
     #[test]
-    fn the_bytes_that_are_kept_are_counted_right_and_bounded(
+    fn buffered_bytes_are_counted_exactly_and_bounded(
         segments in prop::collection::vec((0_u16..3, any::<bool>(), 0_u32..300, any::<u8>(), any::<u8>(), 0_usize..3), 0..200),
     ) {
         let mut tcp = TcpReassembler::new(TcpLimits { streams: 4, bytes: 2000 });

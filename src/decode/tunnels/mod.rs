@@ -1,8 +1,8 @@
-//! Tunnels that mirrors and access networks put around packets, found by themselves and nested.
+//! Detects tunnels that mirrors and access networks put around packets. Tunnels can be nested.
 //!
-//! Each reader gives what lies inside or says that this is no such tunnel. Tunnels over UDP are only as sure as a
-//! port, so their headers are checked to the last reserved bit, and what lies inside has to look like a packet;
-//! else the datagram is a plain one.
+//! Each parser returns the inner packet, or `None` if the bytes are not this tunnel. A UDP port alone does not prove a
+//! tunnel: all reserved header bits are checked, and the payload must look like a packet. Otherwise the datagram is
+//! treated as plain UDP.
 
 use super::bytes::{be16, be32};
 use super::counters::DecodeCounters;
@@ -10,16 +10,16 @@ use super::ethertype::{
     ARP, IPV4, IPV6, LLDP, MPLS, MPLS_UPSTREAM, PPPOE, PPPOE_DISCOVERY, VLAN, VLAN_OLD_QINQ, VLAN_SERVICE,
 };
 
-/// What a tunnel carries.
+/// The packet inside a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TunnelPayload<'a> {
     Ethernet(&'a [u8]),
-    /// What follows an Ethernet header of this type.
+    /// The data after an Ethernet header with this EtherType.
     EtherType(u16, &'a [u8]),
     Ip(&'a [u8]),
 }
 
-/// The kind of a tunnel, for counting.
+/// The protocol of a tunnel, for the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TunnelKind {
     Gre,
@@ -67,10 +67,10 @@ impl TunnelKind {
     }
 }
 
-/// GRE (RFC 2784, RFC 2890) and what Cisco puts into it (draft-foschiano-erspan-03).
+/// Parses GRE (RFC 2784, RFC 2890) and ERSPAN in GRE (draft-foschiano-erspan-03).
 pub(super) fn gre(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (flags, protocol) = (be16(data, 0)?, be16(data, 2)?);
-    // Version 0, and no source route (RFC 1701), which nobody sends.
+    // Only version 0 without source routing (RFC 1701), which is not used any more.
     if flags & (GRE_ROUTING | GRE_VERSION) != 0 {
         return None;
     }
@@ -91,7 +91,7 @@ pub(super) fn gre(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     }
 }
 
-/// Twelve bytes, then eight more if the last bit says so; the frame is Ethernet (0) or IP (2).
+/// Parses an ERSPAN type III header: 12 bytes, or 20 if its last bit is set. The frame type is Ethernet (0) or IP (2).
 fn erspan3(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let word = be16(data, 10)?;
     let header = if word & 1 != 0 { 20 } else { 12 };
@@ -103,7 +103,7 @@ fn erspan3(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     }
 }
 
-/// A tunnel over UDP, by its destination port.
+/// Parses a tunnel over UDP, chosen by the destination port.
 pub(super) fn over_udp(port: u16, payload: &[u8]) -> Option<DetectedTunnel<'_>> {
     match port {
         4789 | 8472 => vxlan(payload),
@@ -114,8 +114,9 @@ pub(super) fn over_udp(port: u16, payload: &[u8]) -> Option<DetectedTunnel<'_>> 
     }
 }
 
-/// RFC 7348 section 5: the I flag, all other bits reserved; or with a group policy
-/// (draft-smith-vxlan-group-policy) the G flag, two more flags and the group. Linux on 8472 sends the same header.
+/// Parses VXLAN (RFC 7348 section 5): the I flag is set, all other bits are reserved. With a group policy
+/// (draft-smith-vxlan-group-policy) the header has the G flag, two more flags and the group. Linux on port 8472 uses the
+/// same header.
 fn vxlan(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, frame) = data.split_first_chunk::<8>()?;
     let is_header = match head {
@@ -126,7 +127,7 @@ fn vxlan(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     (is_header && is_ethernet(frame)).then_some(DetectedTunnel::new(TunnelKind::Vxlan, TunnelPayload::Ethernet(frame)))
 }
 
-/// RFC 8926 section 3.4.
+/// Parses GENEVE (RFC 8926 section 3.4).
 fn geneve(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, _) = data.split_first_chunk::<8>()?;
     // Version 0; six reserved bits after "control" and "critical"; the last byte is reserved.
@@ -143,7 +144,7 @@ fn geneve(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     }
 }
 
-/// TaZmen Sniffer Protocol: version 1, a packet (0 received, 1 to transmit), its protocol (1: Ethernet), tags.
+/// Parses the TaZmen Sniffer Protocol: version 1, type (0 received, 1 transmitted), protocol (1 Ethernet), then tags.
 fn tzsp(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let [1, 0 | 1, 0, 1, tags @ ..] = data else { return None };
     let mut tags = tags;
@@ -160,7 +161,7 @@ fn tzsp(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     }
 }
 
-/// 3GPP TS 29.281 section 5: version 1, GTP (not GTP'), a G-PDU, a length that agrees.
+/// Parses GTP-U (3GPP TS 29.281 section 5): version 1, GTP (not GTP'), message type G-PDU, a plausible length.
 fn gtp_u(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, rest) = data.split_first_chunk::<8>()?;
     let length = usize::from(be16(head, 2)?);
@@ -171,7 +172,7 @@ fn gtp_u(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     if head[0] & 0x07 != 0 {
         let mut next = *rest.get(3)?;
         payload = rest.get(4..)?;
-        // The chain counts only where its flag is set (section 5.2); each header says its length in units of 4.
+        // The extension chain is valid only if its flag is set (section 5.2). Header lengths are in units of 4 bytes.
         if head[0] & 0x04 == 0 {
             next = 0;
         }
@@ -184,11 +185,11 @@ fn gtp_u(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     is_ip(payload).then_some(DetectedTunnel::new(TunnelKind::GtpU, TunnelPayload::Ip(payload)))
 }
 
-/// A PPPoE session (RFC 2516 section 4): version and type 1, code 0, the PPP protocol of IP or MPLS.
+/// Parses a PPPoE session packet (RFC 2516 section 4): version and type 1, code 0, PPP protocol IP or MPLS.
 pub(super) fn pppoe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let [0x11, 0, _, _, _, _, rest @ ..] = data else { return None };
     let inner = match rest {
-        // A compressed protocol field (RFC 1661 section 6.5) drops its leading zero.
+        // A compressed protocol field omits the leading zero (RFC 1661 section 6.5).
         [0, 0x21 | 0x57, ip @ ..] | [0x21 | 0x57, ip @ ..] => TunnelPayload::Ip(ip),
         [0x02, 0x81, mpls @ ..] => TunnelPayload::EtherType(MPLS, mpls),
         _ => return None,
@@ -196,8 +197,8 @@ pub(super) fn pppoe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     Some(DetectedTunnel::new(TunnelKind::Pppoe, inner))
 }
 
-/// An MPLS label stack (RFC 3032). What it carries is not said: IP by its first nibble (RFC 4928), an Ethernet
-/// pseudowire with or without control word (RFC 4448) otherwise.
+/// Parses an MPLS label stack (RFC 3032). The header does not name the payload: the first nibble marks IP (RFC 4928),
+/// anything else is an Ethernet pseudowire with or without control word (RFC 4448).
 pub(super) fn mpls(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let bottom = (0..MAX_LABELS).find(|i| be32(data, i * 4).is_none_or(|label| label & 0x100 != 0))?;
     let payload = data.get((bottom + 1) * 4..)?;
@@ -212,7 +213,7 @@ pub(super) fn mpls(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     Some(DetectedTunnel::new(TunnelKind::Mpls, inner))
 }
 
-/// Whether this can be an Ethernet frame: a type that we know, and an IP header where it says so.
+/// Returns whether this can be an Ethernet frame: a known EtherType, and a plausible IP header if the type is IP.
 fn is_ethernet(data: &[u8]) -> bool {
     let (Some(mut kind), Some(mut rest)) = (be16(data, 12), data.get(14..)) else { return false };
     while matches!(kind, VLAN | VLAN_SERVICE | VLAN_OLD_QINQ) {
@@ -227,7 +228,7 @@ fn is_ethernet(data: &[u8]) -> bool {
     }
 }
 
-/// Whether this can begin an IP packet.
+/// Returns whether this can be the start of an IP packet.
 fn is_ip(data: &[u8]) -> bool {
     match data {
         [first @ 0x45..=0x4f, _, hi, lo, ..] if data.len() >= 20 => {
@@ -255,7 +256,7 @@ const ERSPAN_1_2: u16 = 0x88be;
 const ERSPAN_3: u16 = 0x22eb;
 const TZSP_PADDING: u8 = 0;
 const TZSP_END: u8 = 1;
-/// Routers push up to a handful.
+/// Largest accepted label stack. Routers use up to about five labels.
 const MAX_LABELS: usize = 16;
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ fn frame_v6() -> Vec<u8> {
     wire::ethernet(0x86dd, &wire::ipv6(1, 2, 17, &wire::udp(5060, 5062, b"OPTIONS")))
 }
 
-/// A name and a builder of each tunnel, and the counter that has to move.
+/// Name of a tunnel, function that builds it around a frame, and its counter.
 type TunnelCase = (&'static str, fn(&[u8]) -> Vec<Vec<u8>>, TunnelKind);
 
 const TUNNELS: &[TunnelCase] = &[
@@ -38,7 +38,7 @@ const TUNNELS: &[TunnelCase] = &[
 ];
 
 #[test]
-fn each_tunnel_gives_the_datagram_in_it_and_is_counted_by_its_kind() {
+fn each_tunnel_yields_its_datagram_and_is_counted() {
     let v4 = [DecodedRecord::datagram("10.0.0.1:5060", "10.0.0.2:5062", b"OPTIONS")];
     let v6 = [DecodedRecord::datagram("[fd09::1]:5060", "[fd09::2]:5062", b"OPTIONS")];
     for (name, build, kind) in TUNNELS {
@@ -55,7 +55,7 @@ fn each_tunnel_gives_the_datagram_in_it_and_is_counted_by_its_kind() {
 }
 
 #[test]
-fn a_vlan_and_fragments_inside_a_tunnel_are_read() {
+fn vlan_tags_and_fragments_inside_a_tunnel_are_decoded() {
     for (name, build, _) in TUNNELS {
         let pieces: Vec<Vec<u8>> = wire::fragmented(&frame(), 8).iter().flat_map(|f| build(f)).collect();
         let (seen, counters) = decode(&pieces);
@@ -66,7 +66,7 @@ fn a_vlan_and_fragments_inside_a_tunnel_are_read() {
 }
 
 #[test]
-fn tunnels_are_read_when_nested_and_not_without_end() {
+fn nested_tunnels_are_decoded_up_to_a_limit() {
     let (seen, counters) = decode(&[wire::nested(&frame())]);
     assert_eq!(seen.len(), 1);
     assert_eq!((counters.tunnels.erspan2, counters.tunnels.vxlan, counters.tunnels.gre), (1, 1, 1));
@@ -79,14 +79,14 @@ fn tunnels_are_read_when_nested_and_not_without_end() {
 }
 
 #[test]
-fn the_copy_of_a_packet_in_another_tunnel_is_a_copy() {
+fn same_packet_in_another_tunnel_is_a_duplicate() {
     let frames = [(0, frame()), (5, wire::erspan2(&wire::routed(&frame()))), (9, wire::vxlan(&frame(), 4789))];
     let (seen, counters) = decode_at(LinkType::Ethernet, &frames);
     assert_eq!((seen.len(), counters.duplicates), (1, 2));
 }
 
 #[test]
-fn rtp_on_a_tunnels_port_is_rtp() {
+fn rtp_on_a_tunnel_port_is_rtp() {
     let rtp = [&[0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1][..], &[0xd5; 160]].concat();
     for port in [4789, 8472, 6081, 37_008, 2152] {
         let ip = wire::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 17, 1, &wire::udp(4000, port, &rtp));
@@ -97,7 +97,7 @@ fn rtp_on_a_tunnels_port_is_rtp() {
 }
 
 #[test]
-fn what_is_no_tunnel_is_counted() {
+fn unsupported_tunnels_are_counted() {
     let pptp = wire::ethernet(0x0800, &wire::ipv4([1; 4], [2; 4], 47, 1, &[0x30, 0x01, 0x88, 0x0b, 0, 0, 0, 0]));
     assert_eq!(decode(&[pptp]).1.dropped.unknown_tunnel, 1);
     assert_eq!(decode(&[wire::ethernet(0x8847, &[0, 0, 0, 0, 0, 0])]).1.dropped.unknown_tunnel, 1);

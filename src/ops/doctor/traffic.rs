@@ -137,8 +137,8 @@ impl TrafficMonitor {
         self.plain.cut += u64::from(cut);
         match rtp::classify(datagram.payload) {
             rtp::MediaPacketKind::Rtp => {
-                self.plain.rtp_joined += u64::from(rtp::joined(datagram.payload).nth(1).is_some());
-                rtp::joined(datagram.payload).for_each(|packet| self.note_rtp(datagram, packet));
+                self.plain.rtp_joined += u64::from(rtp::split_merged(datagram.payload).nth(1).is_some());
+                rtp::split_merged(datagram.payload).for_each(|packet| self.note_rtp(datagram, packet));
             }
             rtp::MediaPacketKind::Rtcp => self.plain.rtcp += 1,
             rtp::MediaPacketKind::Dtls => self.plain.dtls += 1,

@@ -1,34 +1,36 @@
-//! One direction of a TCP connection put in order (RFC 9293 section 3.4).
+//! Puts the segments of one TCP stream in order (RFC 9293 section 3.4).
 //!
-//! Invariants: bytes come out in the order of their sequence numbers, each at most once, and where segments overlap
-//! the first one seen wins; what waits behind a hole never overlaps and is bounded by [`MAX_WAITING_BYTES`]. Sequence
-//! numbers are extended to 64 bits, so that their wrap needs no care.
+//! Invariants:
+//! - Bytes are output in the order of their sequence numbers, each at most once.
+//! - Of overlapping segments the first one received wins.
+//! - Segments behind a hole never overlap, and their size is limited by [`MAX_WAITING_BYTES`].
+//! - Sequence numbers are extended to 64 bits, so a wrap needs no special case.
 
 use std::collections::BTreeMap;
 
 use crate::decode::counters::TcpStreamCounters;
 use crate::time::Timestamp;
 
-/// A segment's bytes and where they belong.
+/// The bytes of a segment and their sequence number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SegmentBytes<'a> {
     pub(super) at: Timestamp,
     pub(super) seq: u32,
     pub(super) bytes: &'a [u8],
-    /// How many more were on the wire and not captured.
+    /// Number of further bytes that were on the wire and not captured.
     pub(super) missing: usize,
 }
 
-/// What comes out.
+/// An output of the reorderer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OrderedPiece<'a> {
-    /// The next bytes, and when their segment was captured.
+    /// The capture time of a segment and its next bytes.
     Data(Timestamp, &'a [u8]),
-    /// Bytes are missing for good.
+    /// Bytes are lost.
     Gap(Timestamp),
 }
 
-/// The order of one direction.
+/// Reorders the segments of one stream.
 #[derive(Debug)]
 pub(super) struct SegmentReorderer {
     next: u64,
@@ -44,13 +46,13 @@ struct WaitingSegment {
 }
 
 impl SegmentReorderer {
-    /// The next byte expected is this one.
+    /// Creates a reorderer that expects the byte with this sequence number next.
     pub(super) fn starting_at(seq: u32) -> Self {
-        // One whole turn of the numbers is below, for segments from before.
+        // The first extended number is above 2^32, so that earlier segments have numbers, too.
         Self { next: (1 << 32) | u64::from(seq), waiting: BTreeMap::new(), waiting_bytes: 0 }
     }
 
-    /// Takes a segment; what is in order now goes out.
+    /// Adds a segment and outputs all bytes that are in order now.
     pub(super) fn push(
         &mut self,
         segment: SegmentBytes<'_>,
@@ -60,7 +62,7 @@ impl SegmentReorderer {
         let start = self.extend(segment.seq);
         let end = start + segment.bytes.len() as u64;
         if start.abs_diff(self.next) > MAX_WINDOW {
-            // Another connection on the same ports, or a hole larger than any window: begin anew here.
+            // Another connection on the same ports, or a hole larger than any window: start again here.
             c.gaps += 1;
             self.drop_waiting();
             self.next = start;
@@ -81,7 +83,7 @@ impl SegmentReorderer {
         }
     }
 
-    /// The bytes before the next that wait are lost: goes on behind them.
+    /// Treats the bytes before the first waiting segment as lost and continues with that segment.
     pub(super) fn give_up_hole(&mut self, c: &mut TcpStreamCounters, out: &mut dyn FnMut(OrderedPiece<'_>)) {
         let Some((start, first)) = self.waiting.first_key_value() else { return };
         c.gaps += 1;
@@ -90,28 +92,28 @@ impl SegmentReorderer {
         self.drain(c, out);
     }
 
-    /// Since when something waits behind a hole.
+    /// Returns the capture time of the first segment behind a hole, if there is a hole.
     pub(super) fn hole_since(&self) -> Option<Timestamp> {
         self.waiting.first_key_value().map(|(_, first)| first.at)
     }
 
-    /// Whether the receiver confirmed bytes that we have not: they were lost on the way to us.
+    /// Returns whether the receiver acknowledged bytes in the hole. Then the mirror lost them, not the network.
     pub(super) fn is_confirmed_beyond(&self, ack: u32) -> bool {
         let ack = self.extend(ack);
         ack > self.next && ack - self.next <= MAX_WINDOW
     }
 
-    /// Whether this number is the next one.
+    /// Returns whether this is the next expected sequence number.
     pub(super) fn is_next(&self, seq: u32) -> bool {
         self.next as u32 == seq
     }
 
-    /// Whether this number can belong to the connection.
+    /// Returns whether this sequence number can belong to the connection.
     pub(super) fn is_near(&self, seq: u32) -> bool {
         self.extend(seq).abs_diff(self.next) <= MAX_WINDOW
     }
 
-    /// How much waits.
+    /// Returns the memory taken by waiting segments, bytes.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
     }
@@ -121,7 +123,7 @@ impl SegmentReorderer {
         self.waiting_bytes = 0;
     }
 
-    /// The 64-bit number nearest to the next one.
+    /// Returns the 64-bit sequence number nearest to the next expected one.
     fn extend(&self, seq: u32) -> u64 {
         let distance = seq.wrapping_sub(self.next as u32) as i32;
         self.next.saturating_add_signed(i64::from(distance))
@@ -134,7 +136,7 @@ impl SegmentReorderer {
         }
     }
 
-    /// A segment that the capture cut leaves a hole that nothing will fill, unless a whole copy comes first.
+    /// Skips the bytes that the capture truncated from a segment. Nothing will fill this hole.
     fn skip_missing(
         &mut self,
         end: u64,
@@ -162,7 +164,7 @@ impl SegmentReorderer {
         }
     }
 
-    /// Keeps those bytes of the segment that nothing that waits has already.
+    /// Stores the bytes of a segment that no waiting segment covers yet.
     fn keep(&mut self, mut start: u64, segment: &SegmentBytes<'_>) {
         let mut bytes = segment.bytes;
         if let Some((before, waiting)) = self.waiting.range(..=start).next_back() {
@@ -186,11 +188,11 @@ impl SegmentReorderer {
     }
 }
 
-/// Without window scaling a window is 64 KiB, with it 1 GiB at most (RFC 7323); SIP never has more than this in flight.
+/// Largest distance from the expected sequence number, bytes. TCP windows can reach 1 GiB (RFC 7323); SIP stays below.
 const MAX_WINDOW: u64 = 4 << 20;
-/// Behind a hole in SIP wait a few messages; a longer wait is a bulk transfer or an attack.
+/// Bytes that can wait behind a hole: a few SIP messages. More is a bulk transfer or an attack.
 const MAX_WAITING_BYTES: usize = 256 * 1024;
-/// What a waiting segment costs besides its bytes.
+/// Estimated memory of a waiting segment besides its bytes.
 const ENTRY_OVERHEAD: usize = 64;
 
 #[cfg(test)]

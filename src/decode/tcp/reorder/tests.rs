@@ -15,7 +15,7 @@ fn show(piece: OrderedPiece<'_>, out: &mut String) {
 }
 
 #[test]
-fn swapped_repeated_and_overlapping_segments_come_out_once_and_the_first_wins() {
+fn swapped_repeated_and_overlapping_bytes_are_output_once() {
     let (mut order, mut out) = (SegmentReorderer::starting_at(u32::MAX - 2), String::new());
     // The sequence numbers wrap after three bytes.
     push(&mut order, 1, b"EFG", &mut out);
@@ -28,7 +28,7 @@ fn swapped_repeated_and_overlapping_segments_come_out_once_and_the_first_wins() 
 }
 
 #[test]
-fn a_hole_is_given_up_and_what_follows_goes_on() {
+fn output_continues_behind_a_hole_that_is_given_up() {
     let (mut order, mut out) = (SegmentReorderer::starting_at(100), String::new());
     push(&mut order, 100, b"a", &mut out);
     push(&mut order, 110, b"b", &mut out);
@@ -40,7 +40,7 @@ fn a_hole_is_given_up_and_what_follows_goes_on() {
 }
 
 #[test]
-fn what_waits_behind_a_hole_is_bounded() {
+fn bytes_waiting_behind_a_hole_are_bounded() {
     let (mut order, mut out) = (SegmentReorderer::starting_at(0), String::new());
     for i in 0..2000_u32 {
         push(&mut order, 10 + i * 1000, &[b'x'; 999], &mut out);
@@ -50,7 +50,7 @@ fn what_waits_behind_a_hole_is_bounded() {
 }
 
 #[test]
-fn a_cut_segment_leaves_a_gap_at_once() {
+fn truncated_segment_leaves_a_gap_at_once() {
     let (mut order, mut out) = (SegmentReorderer::starting_at(0), String::new());
     let cut = SegmentBytes { at: Timestamp::EPOCH, seq: 0, bytes: b"abc", missing: 7 };
     order.push(cut, &mut TcpStreamCounters::default(), &mut |p| show(p, &mut out));
@@ -59,7 +59,7 @@ fn a_cut_segment_leaves_a_gap_at_once() {
 }
 
 #[test]
-fn far_numbers_are_another_connection() {
+fn far_sequence_numbers_are_another_connection() {
     let (mut order, mut out) = (SegmentReorderer::starting_at(0), String::new());
     push(&mut order, 0, b"a", &mut out);
     push(&mut order, 1 << 30, b"b", &mut out);
@@ -68,7 +68,7 @@ fn far_numbers_are_another_connection() {
 
 proptest! {
     #[test]
-    fn any_cuts_in_any_order_with_repetitions_and_overlaps_give_the_same_bytes(
+    fn any_segmentation_in_any_order_yields_the_same_bytes(
         data in prop::collection::vec(any::<u8>(), 1..2000), first in any::<u32>(), seed in any::<u64>(),
     ) {
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -76,7 +76,7 @@ proptest! {
         let mut at = 0;
         while at < data.len() {
             let len = rng.usize(1..=300).min(data.len() - at);
-            // Some begin earlier than they have to, some come twice.
+            // Some segments overlap the previous one, some occur twice.
             let from = at.saturating_sub(rng.usize(0..100));
             segments.push((from, at + len));
             if rng.bool() {
