@@ -409,19 +409,19 @@ fn protection(media: &sdp::MediaDescription) -> MediaProtection {
     }
 }
 
-/// A description with more media lines is no phone call.
+/// Bound of the m-lines that are read of a description.
 const MAX_MEDIA_LINES: usize = 16;
-/// Addresses of one description.
+/// Bound of the receiving endpoints of a description.
 const MAX_RECEIVERS: usize = 24;
-/// Host, reflexive and relayed candidates of a phone with a few interfaces.
+/// Bound of the ICE candidates of an m-line: host, reflexive and relayed candidates of a phone with a few interfaces.
 const MAX_CANDIDATES: usize = 12;
-/// There are 128 payload types.
+/// Bound of the payload formats of an m-line: all 128 payload types.
 const MAX_FORMATS: usize = 128;
-/// RFC 4568 sets no bound; offers of real phones have up to eight.
+/// Bound of the crypto attributes of an m-line. RFC 4568 sets no bound; offers of phones have up to eight.
 const MAX_CRYPTO: usize = 16;
-/// Master keys of one crypto line.
+/// Bound of the master keys of a crypto attribute.
 const MAX_KEYS: usize = 8;
-/// Branches of a fork whose early media is heard at once.
+/// Bound of the early dialogs of a fork.
 const MAX_FORKS: usize = 16;
 
 #[cfg(test)]
