@@ -69,7 +69,7 @@ impl StreamStats {
     /// Counts one packet of the stream. `clock_hz` is the clock rate of its payload type in Hz; 0 if unknown, then jitter
     /// is not computed.
     pub fn handle(&mut self, at: Timestamp, sequence: SequenceNumber, time: RtpTime, clock_hz: u32) -> PacketArrival {
-        // Numbers of a run begin above 65535: this is the first packet, or the first after `accept_gap`.
+        // Extended numbers of a run are above 65535, so 0 means: the first packet, or the first after `accept_gap`.
         if self.run.highest == 0 {
             let first = self.packets == 0;
             self.first_at = if first { at } else { self.first_at.min(at) };
@@ -266,7 +266,7 @@ struct SequenceRun {
 }
 
 impl SequenceRun {
-    /// Returns the highest sequence number as it stands in a packet.
+    /// Returns the highest sequence number in its 16-bit form, as in a packet.
     const fn highest_sequence(&self) -> SequenceNumber {
         SequenceNumber(self.highest as u16)
     }

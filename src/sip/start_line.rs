@@ -6,9 +6,8 @@ use std::fmt;
 use super::header::{decimal, is_token, skip_line_ends, trim};
 use super::message::SipParseError;
 
-/// Whether these bytes begin as a SIP message: a status line `SIP/x.y` or a request line that ends in
-/// `SIP/x.y`, after CRLF keep-alives. Any version passes, so that [`super::Message::parse`] can say why it
-/// refuses one. Costs a few nanoseconds for RTP, whose first octet is no character.
+/// Returns whether the bytes begin with a SIP start line, after optional CRLF keep-alives. Any SIP version is accepted, so
+/// that [`super::SipMessage::parse`] can report a wrong one. For RTP the first byte decides, which takes a few nanoseconds.
 pub fn looks_like_sip(bytes: &[u8]) -> bool {
     let bytes = skip_line_ends(bytes);
     if !bytes.first().is_some_and(|&b| is_token(b)) {

@@ -10,7 +10,7 @@ macro_rules! fixture {
     };
 }
 
-/// Messages that say the same in different styles.
+/// Messages with the same meaning in different notations.
 const SAME: [(&str, &[u8]); 12] = [
     fixture!("plain"),
     fixture!("compact"),
@@ -41,7 +41,7 @@ fn parse(bytes: &[u8]) -> SipMessage<'_> {
 }
 
 #[test]
-fn a_message_means_the_same_in_every_style() {
+fn message_has_the_same_meaning_in_every_notation() {
     for (name, bytes) in SAME {
         assert!(looks_like_sip(bytes), "{name}");
         let m = parse(bytes);
@@ -65,7 +65,7 @@ fn a_message_means_the_same_in_every_style() {
 }
 
 #[test]
-fn a_message_that_cannot_be_keyed_without_doubt_is_refused_by_reason() {
+fn message_without_a_certain_dialog_is_rejected_with_a_reason() {
     for ((name, bytes), reason) in REFUSED {
         assert_eq!(SipMessage::parse(bytes, SipFraming::Datagram).err(), Some(reason), "{name}");
     }
@@ -85,19 +85,19 @@ fn a_message_that_cannot_be_keyed_without_doubt_is_refused_by_reason() {
 }
 
 #[test]
-fn a_status_line_needs_no_reason_and_a_display_name_no_utf8() {
+fn status_line_without_reason_and_display_name_without_utf8_are_accepted() {
     let m = parse(include_bytes!("../../fixtures/sip/status_without_reason.sip"));
     assert_eq!((m.status(), m.method()), (Some(180), None));
     assert_eq!(m.transaction_method(), Some(&SipMethod::Invite));
     let m = parse(include_bytes!("../../fixtures/sip/windows_1251.sip"));
     let from = m.from().unwrap();
-    // Four octets that are no UTF-8.
+    // Four bytes of invalid UTF-8.
     assert_eq!(from.display.as_deref(), Some("\u{fffd}\u{fffd}\u{fffd}\u{fffd}"));
     assert_eq!(from.uri.user.as_deref(), Some("+79990000001"));
 }
 
 #[test]
-fn every_compact_form_finds_its_long_name_and_the_other_way_round() {
+fn compact_and_long_header_names_find_each_other() {
     let names = [
         ("a", "Accept-Contact"),
         ("b", "Referred-By"),
@@ -129,7 +129,7 @@ fn every_compact_form_finds_its_long_name_and_the_other_way_round() {
 }
 
 #[test]
-fn a_header_that_the_snap_length_cut_in_two_is_not_believed() {
+fn truncated_last_header_is_ignored() {
     let whole = b"SIP/2.0 200 OK\r\nCSeq: 1 INVITE\r\nCall-ID: long-name@host";
     assert_eq!(SipMessage::parse(whole, SipFraming::Datagram).err(), Some(SipParseError::NoCallId));
     let m = b"SIP/2.0 200 OK\r\nCall-ID: x\r\nTo: <sip:a@b>;tag=cu";
@@ -137,12 +137,12 @@ fn a_header_that_the_snap_length_cut_in_two_is_not_believed() {
 }
 
 #[test]
-fn a_list_is_split_outside_quotes_and_brackets() {
+fn list_is_split_only_outside_quotes_and_brackets() {
     let m =
         parse(b"SIP/2.0 200 OK\r\ni: x\r\nContact: \"A, B\" <sip:a@x?b=1,2>;q=1, <sip:c@y>\r\nm: sip:d@z,,\r\n\r\n");
     assert_eq!(m.values("Contact"), ["\"A, B\" <sip:a@x?b=1,2>;q=1", "<sip:c@y>", "sip:d@z"]);
     assert_eq!(m.headers("m").len(), 2);
-    // Never closed: an ordinary character.
+    // An unclosed quote or bracket is an ordinary character.
     let m = parse(b"SIP/2.0 200 OK\r\ni: x\r\nRoute: \"a, <b, c\r\n\r\n");
     assert_eq!(m.values("Route"), ["\"a", "<b", "c"]);
 }
@@ -203,7 +203,7 @@ fn addresses_are_taken_apart() {
 }
 
 #[test]
-fn headers_that_move_calls_are_typed() {
+fn transfer_headers_are_parsed() {
     let r = Replaces::parse("98732@x ; from-tag=r33th4x0r;to-tag=ff87ff;early-only").unwrap();
     assert_eq!(
         (r.call_id.as_str(), r.to_tag.as_str(), r.from_tag.as_str(), r.early_only),
@@ -211,7 +211,7 @@ fn headers_that_move_calls_are_typed() {
     );
     for refer in [
         "<sip:300@pbx?Replaces=abc%40h%3Bto-tag%3D1%3Bfrom-tag%3D2&Require=replaces>",
-        // As some phones write it: nothing escaped.
+        // Some phones escape nothing.
         "<sip:300@pbx?Replaces=abc@h;to-tag=1;from-tag=2>",
     ] {
         let refer = ReferTo::parse(refer).unwrap();
@@ -253,7 +253,7 @@ fn lists_of_addresses_are_typed() {
 }
 
 #[test]
-fn what_is_not_sip_does_not_look_like_it() {
+fn other_protocols_do_not_look_like_sip() {
     for bytes in [
         b"".as_slice(),
         b"\r\n\r\n",
@@ -282,11 +282,11 @@ fn bounds_are_kept() {
     assert_eq!(SipMessage::parse(body.as_bytes(), SipFraming::Datagram).err(), Some(SipParseError::BodyTooLong));
 }
 
-/// One message of each kind that a trunk carries, with keep-alives between.
+/// Returns a stream with one message of each kind on a trunk, and keep-alives between them.
 fn trunk() -> Vec<u8> {
     let mut bytes = b"\r\n\r\n".to_vec();
     for (name, message) in SAME {
-        // On a stream a Content-Length is needed and must be right.
+        // On a stream a correct Content-Length is required.
         if !matches!(name, "no_content_length" | "body_cut") {
             bytes.extend_from_slice(message);
             bytes.extend_from_slice(b"\r\n\r\n");
@@ -305,7 +305,7 @@ fn framed(framer: &mut SipFramer, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_stream_cut_at_any_byte_gives_the_same_messages() {
+fn stream_split_at_any_byte_yields_the_same_messages() {
     let bytes = trunk();
     let whole = framed(&mut SipFramer::default(), &[&bytes]);
     // 10 fixtures, the BYE behind trailing_octets, and the last one.
@@ -319,14 +319,14 @@ fn a_stream_cut_at_any_byte_gives_the_same_messages() {
 }
 
 #[test]
-fn a_stream_that_was_open_before_is_read_from_its_next_message() {
+fn stream_seen_from_the_middle_is_read_from_the_next_message() {
     let bytes = trunk();
     let whole = framed(&mut SipFramer::default(), &[&bytes]);
     for begin in 5..bytes.len() {
         let mut framer = SipFramer::default();
         framer.gap(&mut |_| panic!("nothing was heard yet"));
         let found = framed(&mut framer, &[&bytes[begin..]]);
-        // All messages that begin after the cut, and nothing that ends differently.
+        // All messages that start after the cut are found, complete.
         assert!(
             whole.ends_with(&found) || found.iter().skip(1).eq(whole.iter().rev().take(found.len() - 1).rev()),
             "from {begin}"
@@ -335,7 +335,7 @@ fn a_stream_that_was_open_before_is_read_from_its_next_message() {
     }
 }
 
-/// How many messages begin before this place.
+/// Returns the number of messages that start before this offset.
 fn whole_before(whole: &[Vec<u8>], bytes: &[u8], place: usize) -> usize {
     let mut at = 0;
     whole
@@ -349,8 +349,8 @@ fn whole_before(whole: &[Vec<u8>], bytes: &[u8], place: usize) -> usize {
 }
 
 #[test]
-fn a_start_line_within_a_body_is_no_message_after_a_gap() {
-    // A NOTIFY of a transfer has a status line in its body (RFC 3515 section 2.4.5).
+fn start_line_within_a_body_is_not_a_message_after_a_gap() {
+    // The NOTIFY of a transfer has a status line in its body (RFC 3515 section 2.4.5).
     let bytes =
         b"lost\r\nContent-Length: 16\r\n\r\nSIP/2.0 200 OK\r\nBYE sip:a@b SIP/2.0\r\ni: y\r\nCSeq: 2 BYE\r\n\r\n";
     let mut framer = SipFramer::default();
@@ -361,13 +361,13 @@ fn a_start_line_within_a_body_is_no_message_after_a_gap() {
 }
 
 #[test]
-fn lost_bytes_cost_only_the_messages_that_they_touch() {
+fn lost_bytes_affect_only_their_own_messages() {
     let (_, plain) = SAME[0];
     let mut framer = SipFramer::default();
     let mut found = Vec::new();
     framer.push(&plain[..plain.len() - 20], &mut |m| found.push(m.to_vec()));
     assert!(found.is_empty());
-    // The headers are complete: the call is known, the body is cut.
+    // The headers are complete, so the message is used with a truncated body.
     framer.gap(&mut |m| found.push(m.to_vec()));
     assert!(SipMessage::parse(&found[0], SipFraming::Stream).unwrap().body_cut());
     framer.push(plain, &mut |m| found.push(m.to_vec()));
@@ -375,12 +375,12 @@ fn lost_bytes_cost_only_the_messages_that_they_touch() {
 }
 
 #[test]
-fn a_length_that_lies_does_not_hold_the_stream() {
+fn wrong_content_length_does_not_block_the_stream() {
     let absurd = b"SIP/2.0 200 OK\r\ni: x\r\nl: 99999999999999999999999\r\n\r\nBYE sip:a SIP/2.0\r\ni: y\r\n\r\n";
     assert_eq!(framed(&mut SipFramer::default(), &[absurd]).len(), 2);
     let negative = b"SIP/2.0 200 OK\r\ni: x\r\nl: -1\r\n\r\nBYE sip:a SIP/2.0\r\ni: y\r\n\r\n";
     assert_eq!(framed(&mut SipFramer::default(), &[negative]).len(), 2);
-    // Long but possible: given without its body, which is then passed by exactly.
+    // A long but valid body: the message is output without it, and exactly the body is skipped.
     let long = MAX_STREAM_BUFFER;
     let mut bytes = format!("SIP/2.0 200 OK\r\ni: x\r\nl: {long}\r\n\r\n").into_bytes();
     bytes.extend(std::iter::repeat_n(b'\n', long));
@@ -391,7 +391,7 @@ fn a_length_that_lies_does_not_hold_the_stream() {
 }
 
 #[test]
-fn a_stream_that_is_not_sip_is_given_up() {
+fn other_stream_is_given_up() {
     let mut framer = SipFramer::default();
     let noise: Vec<u8> = (0..2_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     assert!(framed(&mut framer, &[&noise]).is_empty());
@@ -399,7 +399,7 @@ fn a_stream_that_is_not_sip_is_given_up() {
     assert_eq!(framer.skipped(), 2_000_000);
 }
 
-/// A WebSocket frame.
+/// Returns a WebSocket frame.
 fn frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
     let bit = if mask.is_some() { 0x80 } else { 0 };
@@ -422,8 +422,8 @@ fn frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
 
 const KEY: Option<[u8; 4]> = Some([0x37, 0xfa, 0x21, 0x3d]);
 
-/// A client's half of a connection: upgrade, a whole message, a fragmented one with a ping between its
-/// frames, a keep-alive, a message without Content-Length.
+/// Returns the client's direction of a WebSocket connection: upgrade, a message, a fragmented message with a ping inside,
+/// a keep-alive, a message without Content-Length.
 fn websocket() -> Vec<u8> {
     let mut bytes =
         b"GET / HTTP/1.1\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: sip\r\n\r\n".to_vec();
@@ -440,7 +440,7 @@ fn websocket() -> Vec<u8> {
 }
 
 #[test]
-fn sip_over_websocket_is_recognised_and_unmasked() {
+fn sip_over_websocket_is_recognized_and_unmasked() {
     let bytes = websocket();
     let (plain, bare) = (SAME[0].1.to_vec(), SAME[6].1.to_vec());
     for cut in 0..bytes.len() {
@@ -455,7 +455,7 @@ fn sip_over_websocket_is_recognised_and_unmasked() {
 }
 
 #[test]
-fn a_websocket_that_was_open_before_is_read_from_a_piece_that_begins_with_a_frame() {
+fn websocket_seen_from_the_middle_is_read_from_the_next_frame() {
     let (plain, masked) = (SAME[0].1.to_vec(), frame(0x82, KEY, SAME[0].1));
     let mut framer = SipFramer::default();
     assert_eq!(framed(&mut framer, &[&masked]), std::slice::from_ref(&plain));
@@ -466,14 +466,14 @@ fn a_websocket_that_was_open_before_is_read_from_a_piece_that_begins_with_a_fram
 }
 
 #[test]
-fn a_websocket_whose_first_frame_is_cut_anywhere_is_one() {
+fn websocket_is_recognized_if_its_first_frame_is_split_anywhere() {
     let (plain, masked) = (SAME[0].1.to_vec(), frame(0x82, KEY, SAME[0].1));
     for cut in 1..masked.len() {
         let mut framer = SipFramer::default();
         let found = framed(&mut framer, &[&masked[..cut], &masked[cut..]]);
         assert_eq!((found, framer.transport()), (vec![plain.clone()], Transport::Ws), "cut at {cut}");
     }
-    // What only begins like a frame is no more waited for than a start line is.
+    // The buffer for an incomplete frame is limited like the one for a start line.
     let mut framer = SipFramer::default();
     let noise = [&[0x82, 0x7e, 0x10, 0x00][..], &[b'x'; 2_048]].concat();
     assert_eq!(framed(&mut framer, &[&noise, b"\r\n", SAME[0].1]), [plain]);
@@ -481,13 +481,13 @@ fn a_websocket_whose_first_frame_is_cut_anywhere_is_one() {
 }
 
 #[test]
-fn frames_that_break_the_rules_are_skipped() {
+fn invalid_websocket_frames_are_skipped() {
     let mut framer = SipFramer::default();
     let head = b"HTTP/1.1 101 x\r\nupgrade: websocket\r\n\r\n";
-    // A reserved opcode; then a piece that begins well.
+    // A reserved opcode, then a piece that begins with a valid frame.
     let found = framed(&mut framer, &[head, &[0x83, 0x01, 0x00], &frame(0x81, None, SAME[0].1)]);
     assert_eq!(found, [SAME[0].1]);
-    // Compressed (RSV1): cannot be read.
+    // Compressed frames (RSV1) cannot be decoded.
     assert!(framed(&mut framer, &[&frame(0xc1, None, b"zzzz")]).is_empty());
     assert!(framer.skipped() >= 4);
 }
@@ -499,7 +499,7 @@ fn plain_http_is_given_up() {
     assert!(framer.given_up());
 }
 
-/// Asks everything of whatever parses.
+/// Calls every getter of each message that parses.
 fn exercise(bytes: &[u8]) {
     let _ = looks_like_sip(bytes);
     for framing in [SipFraming::Datagram, SipFraming::Stream] {
@@ -554,7 +554,7 @@ proptest! {
     }
 
     #[test]
-    fn rsip_agrees_where_it_reads_a_value(
+    fn values_agree_with_rsip(
         name in "[A-Za-z]{1,8}", user in "[a-z0-9+]{1,12}", host in "[a-z]{1,8}\\.example", port in 1u16..,
         tag in "[a-z0-9]{1,12}", number in any::<u32>(), method in "(INVITE|ACK|BYE|UPDATE|REFER|PRACK)",
     ) {
@@ -581,12 +581,12 @@ proptest! {
     }
 
     #[test]
-    fn a_mutated_stream_gives_the_same_messages_however_it_is_cut(
+    fn mutated_stream_yields_the_same_messages_for_any_split(
         messages in prop::collection::vec(mutated(), 1..5),
         cuts in prop::collection::vec(1..200usize, 1..40),
     ) {
         let bytes = messages.concat();
-        // A piece that begins with a frame changes the reading by design; these bytes hold none.
+        // A piece that begins with a WebSocket frame changes the mode by design; these bytes contain none.
         let whole = framed(&mut SipFramer::default(), &[&bytes]);
         let mut framer = SipFramer::default();
         let (mut found, mut rest) = (Vec::new(), bytes.as_slice());
@@ -601,7 +601,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_may_come_in_a_websocket(bytes in prop::collection::vec(any::<u8>(), 0..300), cut in 0..300usize) {
+    fn any_websocket_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), cut in 0..300usize) {
         let mut stream = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n".to_vec();
         stream.extend_from_slice(&bytes);
         let mut framer = SipFramer::default();

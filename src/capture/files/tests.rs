@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::capture::LinkType;
 
-/// One frame as a test sees it: stamp in ns, link type, interface, length on the wire, bytes.
-type Seen = (i64, LinkType, u32, u32, Vec<u8>);
+/// A frame for comparison: time in ns, link type, interface, length on the wire, bytes.
+type ComparedFrame = (i64, LinkType, u32, u32, Vec<u8>);
 
 fn classic(magic: u32, big: bool, frames: &[(u32, u32, &[u8])]) -> Vec<u8> {
     let u32b = |v: u32| if big { v.to_be_bytes() } else { v.to_le_bytes() };
@@ -59,8 +59,8 @@ fn enhanced(interface: u32, units: u64, data: &[u8], big: bool) -> Vec<u8> {
     block(6, &[&head, data].concat(), big)
 }
 
-/// Writes files into a folder, opens them as one source, reads all of it.
-fn read_all(files: &[Vec<u8>]) -> (Vec<Seen>, Vec<(i64, i64)>, Vec<String>) {
+/// Writes files into a folder, opens them as one source and reads all frames.
+fn read_all(files: &[Vec<u8>]) -> (Vec<ComparedFrame>, Vec<(i64, i64)>, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let paths: Vec<PathBuf> = files
         .iter()
@@ -85,14 +85,14 @@ fn read_all(files: &[Vec<u8>]) -> (Vec<Seen>, Vec<(i64, i64)>, Vec<String>) {
     (frames, steps, source.take_warnings().iter().map(ToString::to_string).collect())
 }
 
-fn stamps(frames: &[Seen]) -> Vec<i64> {
+fn stamps(frames: &[ComparedFrame]) -> Vec<i64> {
     frames.iter().map(|f| f.0).collect()
 }
 
 const SEC: i64 = 1_000_000_000;
 
 #[test]
-fn each_classic_format_gives_the_same_frame() {
+fn each_pcap_variant_yields_the_same_frame() {
     for (magic, big, unit) in [
         (0xa1b2_c3d4_u32, false, 1_000),
         (0xa1b2_c3d4, true, 1_000),
@@ -127,7 +127,7 @@ fn pcapng_interfaces_have_their_own_link_type_resolution_and_offset() {
             enhanced(0, 2_000_005, b"a", big),
             enhanced(1, 3_000_000_001, b"bc", big),
             enhanced(2, 1003 * 1024 + 512, b"def", big),
-            // A simple packet has no stamp: the one before.
+            // A simple packet takes the timestamp of the previous packet.
             block(3, &[&if big { 4_u32.to_be_bytes() } else { 4_u32.to_le_bytes() }[..], b"ghij"].concat(), big),
         ]
         .concat();
@@ -147,7 +147,7 @@ fn pcapng_interfaces_have_their_own_link_type_resolution_and_offset() {
 }
 
 #[test]
-fn a_new_section_may_turn_the_byte_order_and_names_its_own_interfaces() {
+fn new_section_can_change_byte_order_and_interfaces() {
     let obsolete = block(
         2,
         &[&[0, 0, 0, 9][..], &0_u32.to_be_bytes(), &7_000_000_u32.to_be_bytes(), &[0, 0, 0, 2], &[0, 0, 0, 2], b"xy"]
@@ -169,7 +169,7 @@ fn a_new_section_may_turn_the_byte_order_and_names_its_own_interfaces() {
 }
 
 #[test]
-fn a_packet_of_an_unknown_interface_or_with_lying_lengths_is_skipped() {
+fn packet_with_unknown_interface_or_wrong_length_is_skipped() {
     let mut lying = enhanced(0, 1, b"abcd", false);
     lying[20..24].copy_from_slice(&4000_u32.to_le_bytes());
     let file = [
@@ -188,7 +188,7 @@ fn a_packet_of_an_unknown_interface_or_with_lying_lengths_is_skipped() {
 }
 
 #[test]
-fn gzip_of_several_members_is_unpacked_by_itself() {
+fn gzip_with_several_members_is_decompressed() {
     let plain = classic(0xa1b2_c3d4, false, &[(7, 5, b"abc"), (8, 6, b"de")]);
     let mut packed = Vec::new();
     for half in [&plain[..30], &plain[30..]] {
@@ -204,19 +204,19 @@ fn gzip_of_several_members_is_unpacked_by_itself() {
 }
 
 #[test]
-fn files_are_merged_by_time_and_equal_stamps_keep_the_order_of_the_files() {
+fn files_are_merged_by_time_and_equal_times_keep_file_order() {
     let a = classic(0xa1b2_c3d4, false, &[(10, 0, b"a0"), (20, 0, b"a1")]);
     let b = classic(0xa1b2_c3d4, false, &[(5, 0, b"b0"), (20, 0, b"b1"), (30, 0, b"b2")]);
     let (frames, steps, _) = read_all(&[a, b]);
     let order: Vec<&[u8]> = frames.iter().map(|f| &f.4[..]).collect();
     assert_eq!(order, [b"b0", b"a0", b"a1", b"b1", b"b2"]);
-    // Each file is an interface of its own, numbered as it appears.
+    // Each file has its own interface number, in order of appearance.
     assert_eq!(frames.iter().map(|f| f.2).collect::<Vec<_>>(), [0, 1, 1, 0, 0]);
     assert!(steps.is_empty());
 }
 
 #[test]
-fn small_disorder_inside_a_file_is_left_as_it_is() {
+fn small_disorder_within_a_file_is_kept() {
     let file = classic(0xa1b2_c3d4, false, &[(10, 0, b"a"), (8, 0, b"b"), (11, 0, b"c")]);
     let (frames, steps, _) = read_all(&[file]);
     assert_eq!(stamps(&frames), [10 * SEC, 8 * SEC, 11 * SEC]);
@@ -224,7 +224,7 @@ fn small_disorder_inside_a_file_is_left_as_it_is() {
 }
 
 #[test]
-fn a_clock_set_back_in_a_file_is_told_once_and_time_goes_on() {
+fn clock_set_back_is_reported_once_and_time_goes_on() {
     let file = classic(0xa1b2_c3d4, false, &[(1000, 0, b"a"), (400, 0, b"b"), (401, 0, b"c")]);
     let (frames, steps, _) = read_all(&[file]);
     assert_eq!(steps, [(1000 * SEC, -600 * SEC)]);
@@ -232,19 +232,19 @@ fn a_clock_set_back_in_a_file_is_told_once_and_time_goes_on() {
 }
 
 #[test]
-fn two_files_that_saw_the_same_step_share_it() {
+fn two_files_with_the_same_clock_step_share_it() {
     let a = classic(0xa1b2_c3d4, false, &[(1000, 0, b"a"), (1002, 0, b"a"), (402, 0, b"a"), (404, 0, b"a")]);
     let b = classic(0xa1b2_c3d4, false, &[(1001, 0, b"b"), (403, 0, b"b")]);
     let (frames, steps, _) = read_all(&[a, b]);
-    // File b went from 1001 to 403, but its clock was set back by the 600 s that file a showed. Both "steps" are told
-    // as the one that came first in the merge: b's, at 1001.
+    // File b jumps from 1001 to 403. The clock was set back by 600 s, as file a shows. Both jumps are reported as one step:
+    // the first one in the merge, in file b at 1001.
     assert_eq!(steps, [(1001 * SEC, -598 * SEC)]);
     assert_eq!(frames.len(), 6);
     assert_eq!(frames.last().unwrap().0, (404 + 598) * SEC);
 }
 
 #[test]
-fn absurd_stamps_and_offsets_are_held_within_the_years_of_captures() {
+fn absurd_timestamps_are_limited_to_plausible_years() {
     for offset in [i64::MAX, i64::MIN, -1] {
         let mut file = [section(false), interface(1, &[(14, &offset.to_le_bytes())], false)].concat();
         for units in [u64::MAX, 0, u64::MAX, 1 << 62, 5] {
@@ -256,7 +256,7 @@ fn absurd_stamps_and_offsets_are_held_within_the_years_of_captures() {
 }
 
 #[test]
-fn a_cut_file_gives_what_it_has_and_a_warning() {
+fn truncated_file_yields_its_frames_and_a_warning() {
     let mut file = classic(0xa1b2_c3d4, false, &[(1, 0, b"abc"), (2, 0, b"def")]);
     file.pop();
     let (frames, _, warnings) = read_all(std::slice::from_ref(&file));
@@ -266,12 +266,12 @@ fn a_cut_file_gives_what_it_has_and_a_warning() {
     file.extend([0xff; 100]);
     let (frames, _, warnings) = read_all(&[file]);
     assert_eq!(frames.len(), 1);
-    // 24 bytes of header, 16 + 3 of the record.
+    // 24 bytes of file header, and 16 + 3 bytes of the first record.
     assert!(warnings[0].contains("rubbish at byte 43"), "{warnings:?}");
 }
 
 #[test]
-fn an_absurd_block_length_ends_the_file_and_allocates_nothing() {
+fn absurd_block_length_ends_the_file_without_allocation() {
     let mut huge = [6_u32.to_le_bytes(), u32::MAX.to_le_bytes()].concat();
     huge.extend([0; 100]);
     let (frames, _, warnings) =
@@ -281,7 +281,7 @@ fn an_absurd_block_length_ends_the_file_and_allocates_nothing() {
 }
 
 #[test]
-fn what_is_no_capture_is_refused_with_a_hint() {
+fn other_file_types_are_rejected_with_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.wav");
     std::fs::write(&path, b"RIFF\x24\x00\x00\x00WAVEfmt ").unwrap();
@@ -292,7 +292,7 @@ fn what_is_no_capture_is_refused_with_a_hint() {
 }
 
 #[test]
-fn a_frame_longer_than_one_read_and_a_file_longer_than_the_buffer_come_whole() {
+fn long_frames_and_long_files_are_read_completely() {
     let large = vec![7_u8; 300_000];
     let small = vec![9_u8; 1000];
     let mut frames: Vec<(u32, u32, &[u8])> = vec![(1, 0, &large)];

@@ -17,7 +17,7 @@ const RST: u8 = 4;
 
 fn frame(from_alice: bool, seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     let ((src, dst), ports) = if from_alice { ((ALICE, PBX), (40_000, 5060)) } else { ((PBX, ALICE), (5060, 40_000)) };
-    // Another id for each segment, as senders do; a copy is made by cloning the frame.
+    // Each segment has its own IP id, as with real senders. A duplicate is a clone of the frame.
     let id = (seq as u16).wrapping_mul(31).wrapping_add(u16::from(flags)).wrapping_add(payload.len() as u16);
     wire::ethernet(0x0800, &wire::ipv4(src, dst, 6, id, &wire::tcp(ports, seq, flags, payload)))
 }
@@ -49,7 +49,7 @@ fn s(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_connection_from_syn_to_fin_gives_its_bytes_and_its_end() {
+fn connection_from_syn_to_fin_yields_its_bytes_and_its_end() {
     let frames = [
         (0, frame(true, 99, SYN, b"")),
         (1, frame(false, 499, SYN | 16, b"")),
@@ -66,7 +66,7 @@ fn a_connection_from_syn_to_fin_gives_its_bytes_and_its_end() {
 }
 
 #[test]
-fn a_reset_ends_both_directions_and_the_ports_can_be_used_again() {
+fn reset_ends_both_directions_and_ports_can_be_reused() {
     let frames = [
         (0, frame(true, 99, SYN, b"")),
         (1, a(100, INVITE)),
@@ -78,13 +78,13 @@ fn a_reset_ends_both_directions_and_the_ports_can_be_used_again() {
 }
 
 #[test]
-fn a_stream_joined_in_the_middle_begins_with_a_gap() {
+fn stream_seen_from_the_middle_begins_with_a_gap() {
     assert_eq!(alice(&[(0, a(5, &INVITE[30..])), (1, a(5 + 27, OK))]), format!("<gap>{}{}", s(&INVITE[30..]), s(OK)));
     assert_eq!(alice(&[(0, a(5, INVITE))]), format!("<gap>{}", s(INVITE)));
 }
 
 #[test]
-fn a_hole_that_the_receiver_confirmed_is_given_up_after_100_ms_and_any_other_after_3_s() {
+fn acknowledged_hole_is_given_up_after_100_ms_others_after_3_s() {
     let start = [(0, frame(true, 99, SYN, b"")), (0, a(100, INVITE)), (10, a(400, OK))];
     // A frame on another connection lets the time pass.
     let tick = |ms| (ms, wire::ethernet(0x0800, &wire::ipv4(PBX, PBX, 17, ms as u16, &wire::udp(1, 2, b"tick"))));
@@ -99,7 +99,7 @@ fn a_hole_that_the_receiver_confirmed_is_given_up_after_100_ms_and_any_other_aft
 }
 
 #[test]
-fn what_waits_behind_a_hole_comes_out_at_the_end_of_the_capture() {
+fn bytes_behind_a_hole_are_output_at_the_capture_end() {
     let mut decoder = FrameDecoder::new();
     let mut heard = Vec::new();
     for data in [frame(true, 99, SYN, b""), a(100, INVITE), a(400, OK), a(900, OK)] {
@@ -113,7 +113,7 @@ fn what_waits_behind_a_hole_comes_out_at_the_end_of_the_capture() {
 }
 
 #[test]
-fn a_stream_that_is_no_sip_gives_nothing_until_a_segment_begins_with_sip() {
+fn other_stream_is_ignored_until_a_segment_begins_with_sip() {
     let frames = [
         (0, frame(true, 99, SYN, b"")),
         (1, a(100, b"GET / HTTP/1.1\r\n\r\n")),
@@ -127,7 +127,7 @@ fn a_stream_that_is_no_sip_gives_nothing_until_a_segment_begins_with_sip() {
 }
 
 #[test]
-fn tls_is_counted_and_on_port_5061_as_sips() {
+fn tls_is_counted_and_on_port_5061_also_as_sips() {
     let hello = [&[0x16, 3, 1, 2, 0][..], &[1; 300]].concat();
     let (seen, c) = decode_at(LinkType::Ethernet, &[(0, frame(true, 99, SYN, b"")), (1, a(100, &hello))]);
     assert!(seen.is_empty());
@@ -137,8 +137,8 @@ fn tls_is_counted_and_on_port_5061_as_sips() {
 }
 
 #[test]
-fn the_other_direction_of_a_sip_stream_is_followed_whatever_it_looks_like() {
-    // A WebSocket client masks its frames: only the handshake tells that they are SIP.
+fn other_direction_of_a_sip_stream_is_always_followed() {
+    // A WebSocket client masks its frames, so only the handshake shows that they carry SIP.
     let hello = b"GET /ws HTTP/1.1\r\nSec-WebSocket-Protocol: sip\r\n\r\n";
     let granted = b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Protocol: sip\r\n\r\n";
     let masked = [0x82, 0x81, 1, 2, 3, 4, 5];

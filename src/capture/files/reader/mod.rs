@@ -122,12 +122,12 @@ impl CaptureFileReader {
         Ok(None)
     }
 
-    /// The bytes of the frame that was returned last.
+    /// Returns the bytes of the frame that was returned last.
     pub(super) fn data(&self, head: &FileFrameHeader) -> &[u8] {
         self.buffer.at(&head.range)
     }
 
-    /// What an operator should be told about this file.
+    /// Returns and clears the warning about this file.
     pub(super) fn take_warning(&mut self) -> Option<String> {
         self.warning.take()
     }
@@ -148,7 +148,7 @@ impl PcapLayout {
         let header = buffer.data();
         let captured = self.order.u32(header, 8) as usize;
         if captured > MAX_FRAME_BYTES {
-            return Ok(RecordOutcome::End(Some(rubbish(buffer.position()))));
+            return Ok(RecordOutcome::End(Some(damage_warning(buffer.position()))));
         }
         let stamp = classic_stamp(self.order.u32(header, 0), self.order.u32(header, 4), self.nanoseconds);
         let orig_len = self.order.u32(header, 12).max(captured as u32);
@@ -179,12 +179,12 @@ impl ByteOrder {
     }
 }
 
-/// Reads the file header of either format. `None`: this is no capture.
+/// Parses the header of a pcap or pcapng file. Returns `None` if the file is not a capture file.
 fn read_header(buffer: &mut ReadBuffer) -> Option<CaptureFileFormat> {
     let head = buffer.data();
     if head.starts_with(&pcapng::SECTION_TYPE) {
         let section = pcapng::read_section_length(head)?;
-        // Options of a section header may be longer than what was read for the hint.
+        // The options of a section header can exceed the bytes read so far.
         (section <= pcapng::MAX_BLOCK_BYTES && buffer.fill(section).ok()? == FillOutcome::Enough).then_some(())?;
         parse_sectionheaderblock(buffer.data()).ok()?;
         return Some(CaptureFileFormat::Pcapng(PcapngSection::default()));
@@ -195,19 +195,19 @@ fn read_header(buffer: &mut ReadBuffer) -> Option<CaptureFileFormat> {
         0xd4c3_b2a1 => (ByteOrder::Big, false, 16),
         0xa1b2_3c4d => (ByteOrder::Little, true, 16),
         0x4d3c_b2a1 => (ByteOrder::Big, true, 16),
-        // Kuznetsov's "modified" pcap of old Red Hat: eight more bytes in each record.
+        // The "modified" pcap of old Red Hat systems (Kuznetsov): eight more bytes in each record header.
         0xa1b2_cd34 => (ByteOrder::Little, false, 24),
         0x34cd_b2a1 => (ByteOrder::Big, false, 24),
         _ => return None,
     };
     let network = match parse_pcap_header(head) {
         Ok((_, PcapHeader { network, .. })) => network.0 as u32,
-        // The parser knows all of these but the big-endian modified one.
+        // pcap-parser supports all variants except the big-endian modified one.
         Err(_) if head.len() >= CLASSIC_HEADER => order.u32(head, 20),
         Err(_) => return None,
     };
     buffer.take(CLASSIC_HEADER);
-    // The upper half may tell of a frame check sequence (draft-ietf-opsawg-pcap section 4).
+    // The upper half can describe a frame check sequence (draft-ietf-opsawg-pcap section 4).
     let link = LinkType::from_dlt(network as u16);
     Some(CaptureFileFormat::Pcap(PcapLayout { order, nanoseconds, record_header, link }))
 }
@@ -217,20 +217,20 @@ fn classic_stamp(seconds: u32, fraction: u32, nanoseconds: bool) -> Timestamp {
     Timestamp::from_secs(i64::from(seconds)).offset(nanos)
 }
 
-/// Errors of the gzip reader: the file can be read, its content is broken.
+/// Returns whether an error of the gzip reader means damaged content, not a failed read.
 fn is_damage(e: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     matches!(e.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
-fn rubbish(position: u64) -> String {
+fn damage_warning(position: u64) -> String {
     format!("rubbish at byte {position}: what stands before it was read, the rest of the file was not")
 }
 
 const CUT: &str = "the file is cut short: its last frame is missing";
 const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 0x08];
 const CLASSIC_HEADER: usize = 24;
-/// Enough for each header that we know and for telling text from data.
+/// Bytes read for the detection of the format: enough for every header, and for telling text from binary data.
 const HINT_BYTES: usize = 64;
-/// libpcap's own bound for a frame is 256 KiB; with a margin, more is a broken length.
+/// Longest accepted frame, bytes. The limit of libpcap is 256 KiB; a larger length is damage.
 const MAX_FRAME_BYTES: usize = 1 << 20;

@@ -3,7 +3,7 @@
 use pcap_parser::{parse_interfacedescriptionblock_be, parse_interfacedescriptionblock_le};
 
 use super::read_buffer::{FillOutcome, ReadBuffer};
-use super::{ByteOrder, CUT, FileFrameHeader, MAX_FRAME_BYTES, RecordOutcome, rubbish};
+use super::{ByteOrder, CUT, FileFrameHeader, MAX_FRAME_BYTES, RecordOutcome, damage_warning};
 use crate::capture::LinkType;
 use crate::time::Timestamp;
 
@@ -47,13 +47,13 @@ impl PcapngSection {
             FillOutcome::Truncated => return Ok(RecordOutcome::End(Some(CUT.into()))),
         }
         if buffer.data().starts_with(&SECTION_TYPE) && !self.begin(buffer)? {
-            return Ok(RecordOutcome::End(Some(rubbish(buffer.position()))));
+            return Ok(RecordOutcome::End(Some(damage_warning(buffer.position()))));
         }
         let kind = self.order.u32(buffer.data(), 0);
         let length = self.order.u32(buffer.data(), 4) as usize;
         // A block has a type and its length twice, 12 bytes. Padding is not checked: some writers omit it.
         if length < BLOCK_HEADER + 4 || kind & 0x7fff_ffff == 0 {
-            return Ok(RecordOutcome::End(Some(rubbish(buffer.position()))));
+            return Ok(RecordOutcome::End(Some(damage_warning(buffer.position()))));
         }
         if length > MAX_BLOCK_BYTES {
             return Self::skip_block(kind, length, buffer);
@@ -78,7 +78,7 @@ impl PcapngSection {
     /// Skips a block that is too large for a packet. Only other blocks, e.g. TLS secrets or names, may be that large.
     fn skip_block(kind: u32, length: usize, buffer: &mut ReadBuffer) -> std::io::Result<RecordOutcome> {
         if matches!(kind, INTERFACE | ENHANCED | OBSOLETE | SIMPLE) || length > MAX_SKIPPED_BYTES {
-            return Ok(RecordOutcome::End(Some(rubbish(buffer.position()))));
+            return Ok(RecordOutcome::End(Some(damage_warning(buffer.position()))));
         }
         match buffer.skip(length as u64)? {
             FillOutcome::Enough => Ok(RecordOutcome::NoFrame),
