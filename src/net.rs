@@ -16,7 +16,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Returns the endpoint of an address and a port.
-    pub fn new(ip: IpAddr, port: u16) -> Self {
+    pub(crate) fn new(ip: IpAddr, port: u16) -> Self {
         let addr = match ip {
             IpAddr::V4(v4) => u128::from(v4.to_ipv6_mapped()),
             IpAddr::V6(v6) => u128::from(v6),
@@ -30,7 +30,7 @@ impl Endpoint {
     }
 
     /// Returns an IPv6 endpoint from the address bytes of an IP header.
-    pub fn v6(octets: [u8; 16], port: u16) -> Self {
+    pub(crate) fn v6(octets: [u8; 16], port: u16) -> Self {
         Self { addr: u128::from_be_bytes(octets), port }
     }
 
@@ -51,12 +51,12 @@ impl Endpoint {
     }
 
     /// Whether both endpoints have the same address.
-    pub const fn same_host(self, other: Self) -> bool {
+    pub(crate) const fn same_host(self, other: Self) -> bool {
         self.addr == other.addr
     }
 
     /// Whether the address is 0.0.0.0 or `::`, the hold of RFC 2543.
-    pub fn is_unspecified(self) -> bool {
+    pub(crate) fn is_unspecified(self) -> bool {
         match self.ip() {
             IpAddr::V4(v4) => v4 == Ipv4Addr::UNSPECIFIED,
             IpAddr::V6(v6) => v6 == Ipv6Addr::UNSPECIFIED,
@@ -139,23 +139,18 @@ pub struct SequenceNumber(pub u16);
 impl SequenceNumber {
     /// Returns the number `count` packets later.
     #[must_use]
-    pub const fn wrapping_add(self, count: u16) -> Self {
+    pub(crate) const fn wrapping_add(self, count: u16) -> Self {
         Self(self.0.wrapping_add(count))
     }
 
     /// Returns the number of packets from `earlier` forward to this one, 0 to 65535.
-    pub const fn wrapping_sub(self, earlier: Self) -> u16 {
+    pub(crate) const fn wrapping_sub(self, earlier: Self) -> u16 {
         self.0.wrapping_sub(earlier.0)
     }
 
     /// Returns the signed distance from `other`, along the shorter arc of the 16-bit circle.
-    pub const fn distance_from(self, other: Self) -> i16 {
+    pub(crate) const fn distance_from(self, other: Self) -> i16 {
         self.wrapping_sub(other).cast_signed()
-    }
-
-    /// Returns the extended sequence number nearest to `reference` (RFC 3550 appendix A.1).
-    pub const fn extend_near(self, reference: u64) -> u64 {
-        reference.saturating_add_signed(self.distance_from(Self(reference as u16)) as i64)
     }
 }
 

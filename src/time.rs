@@ -16,10 +16,10 @@ impl Timestamp {
     /// The epoch: 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
     /// Later than every capture time.
-    pub const MAX: Self = Self(i64::MAX);
+    pub(crate) const MAX: Self = Self(i64::MAX);
 
     /// Returns the time of these nanoseconds since the Unix epoch.
-    pub const fn from_nanos(nanos: i64) -> Self {
+    pub(crate) const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }
 
@@ -43,13 +43,8 @@ impl Timestamp {
         self.0.div_euclid(1_000)
     }
 
-    /// Returns the seconds since the Unix epoch.
-    pub fn as_secs_f64(self) -> f64 {
-        self.0 as f64 / 1e9
-    }
-
     /// Rounds down to microseconds, the resolution of the call record.
-    pub const fn floor_micros(self) -> Self {
+    pub(crate) const fn floor_micros(self) -> Self {
         Self(self.0.div_euclid(1_000) * 1_000)
     }
 
@@ -85,7 +80,7 @@ impl Timestamp {
     }
 
     /// Formats as the UTC stamp of ids and file names: `20261123T070854Z`.
-    pub fn to_stamp(self) -> String {
+    pub(crate) fn to_stamp(self) -> String {
         match jiff::Timestamp::from_second(self.0.div_euclid(1_000_000_000)) {
             Ok(t) => t.strftime("%Y%m%dT%H%M%SZ").to_string(),
             Err(_) => String::from("99991231T235959Z"),
@@ -96,7 +91,7 @@ impl Timestamp {
     ///
     /// # Errors
     /// Returns an error if the text is not RFC 3339.
-    pub fn parse_rfc3339(text: &str) -> Result<Self, jiff::Error> {
+    pub(crate) fn parse_rfc3339(text: &str) -> Result<Self, jiff::Error> {
         let t: jiff::Timestamp = text.parse()?;
         Ok(Self(i64::try_from(t.as_nanosecond()).unwrap_or(i64::MAX)))
     }
@@ -141,7 +136,7 @@ pub struct RtpTime(pub u32);
 
 impl RtpTime {
     /// Returns the signed distance from `earlier` modulo 2^32, between -2^31 and 2^31 - 1.
-    pub const fn wrapping_since(self, earlier: Self) -> i32 {
+    pub(crate) const fn wrapping_since(self, earlier: Self) -> i32 {
         self.0.wrapping_sub(earlier.0) as i32
     }
 }

@@ -4,9 +4,9 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Interface names. Empty if capture files are read instead.
-    pub interfaces: Vec<String>,
+    pub(crate) interfaces: Vec<String>,
     /// Size of the kernel's ring buffer for each interface, MiB.
-    pub buffer_mib: u32,
+    pub(crate) buffer_mib: u32,
 }
 
 impl Default for Config {

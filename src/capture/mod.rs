@@ -35,7 +35,7 @@ pub enum LinkType {
 
 impl LinkType {
     /// Returns the link type of a LINKTYPE or DLT number.
-    pub const fn from_dlt(number: u16) -> Self {
+    pub(crate) const fn from_dlt(number: u16) -> Self {
         match number {
             0 => Self::Null,
             1 => Self::Ethernet,
@@ -86,13 +86,13 @@ pub enum CaptureEvent<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureCounters {
     /// Frames returned.
-    pub frames: u64,
+    pub(crate) frames: u64,
     /// Frames dropped by the kernel because its buffer was full.
-    pub dropped_by_kernel: u64,
+    pub(crate) dropped_by_kernel: u64,
     /// Frames dropped by the network interface itself.
-    pub dropped_by_interface: u64,
+    pub(crate) dropped_by_interface: u64,
     /// Frames truncated by the snap length.
-    pub cut: u64,
+    pub(crate) cut: u64,
 }
 
 /// A source of captured frames.

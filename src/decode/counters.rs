@@ -4,27 +4,27 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DecodeCounters {
     /// Frames received from the capture source.
-    pub frames: u64,
+    pub(crate) frames: u64,
     /// Frames truncated by the snap length.
-    pub cut_frames: u64,
+    pub(crate) cut_frames: u64,
     /// Longest frame on the wire, bytes. Longer than the MTU if the card merges packets (GRO, LRO).
-    pub longest_frame: u32,
+    pub(crate) longest_frame: u32,
     /// IPv4 packets with length 0: captured on the sending host before its card segmented them (TSO).
-    pub zero_length: u64,
+    pub(crate) zero_length: u64,
     /// Ethernet and cooked frames by the number of VLAN tags: 0, 1, 2, 3 and more. Includes tunnelled frames.
-    pub vlan_depth: [u64; 4],
+    pub(crate) vlan_depth: [u64; 4],
     /// IPv4 packets. A tunnelled packet and the packet around it count separately.
-    pub ipv4: u64,
+    pub(crate) ipv4: u64,
     /// IPv6 packets, counted like IPv4 packets.
-    pub ipv6: u64,
+    pub(crate) ipv6: u64,
     /// UDP datagrams, without those that carry a tunnel.
-    pub udp: u64,
+    pub(crate) udp: u64,
     /// TCP segments.
-    pub tcp: u64,
+    pub(crate) tcp: u64,
     /// IP fragments.
     pub fragments: u64,
     /// Datagrams reassembled from fragments.
-    pub reassembled: u64,
+    pub(crate) reassembled: u64,
     /// Dropped duplicates of packets, made by the mirror. RTP duplicates are not included.
     pub duplicates: u64,
     /// Tunnelled packets.
@@ -32,7 +32,7 @@ pub struct DecodeCounters {
     /// TCP streams.
     pub streams: TcpStreamCounters,
     /// Dropped data by reason.
-    pub dropped: DecodeDrops,
+    pub(crate) dropped: DecodeDrops,
 }
 
 /// Tunnelled packets by tunnel protocol.
@@ -66,56 +66,56 @@ pub struct TunnelCounters {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpStreamCounters {
     /// Streams followed because they may carry SIP.
-    pub followed: u64,
+    pub(crate) followed: u64,
     /// Streams of which nothing is kept: their first bytes are no SIP.
-    pub ignored: u64,
+    pub(crate) ignored: u64,
     /// Streams that begin with a TLS handshake: signalling in them cannot be read.
-    pub tls: u64,
+    pub(crate) tls: u64,
     /// TLS streams on port 5061, the port of SIP over TLS (RFC 3261 section 19.1.2).
-    pub sips: u64,
+    pub(crate) sips: u64,
     /// Holes given up: their bytes are lost.
     pub gaps: u64,
     /// Retransmitted or overlapping segments.
-    pub retransmitted: u64,
+    pub(crate) retransmitted: u64,
     /// Segments that arrived before an earlier one.
-    pub out_of_order: u64,
+    pub(crate) out_of_order: u64,
     /// Streams forgotten because the table was full.
-    pub evicted: u64,
+    pub(crate) evicted: u64,
 }
 
 /// Dropped packets by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DecodeDrops {
     /// The frame ends inside a link, tunnel or transport header.
-    pub short: u64,
+    pub(crate) short: u64,
     /// Unsupported link type.
-    pub unknown_link: u64,
+    pub(crate) unknown_link: u64,
     /// Unsupported EtherType, e.g. ARP, spanning tree or LLDP.
-    pub unknown_ethertype: u64,
+    pub(crate) unknown_ethertype: u64,
     /// More VLAN tags, MPLS labels or IPv6 extension headers than supported.
-    pub too_deep: u64,
+    pub(crate) too_deep: u64,
     /// Tunnels nested deeper than we follow.
-    pub tunnel_depth: u64,
+    pub(crate) tunnel_depth: u64,
     /// Invalid IP header.
-    pub bad_ip_header: u64,
+    pub(crate) bad_ip_header: u64,
     /// IP packets that carry neither UDP nor TCP nor a tunnel.
-    pub other_protocol: u64,
+    pub(crate) other_protocol: u64,
     /// IPsec ESP: encrypted (RFC 4303).
-    pub esp: u64,
+    pub(crate) esp: u64,
     /// Tunnel header of an unsupported type or version.
-    pub unknown_tunnel: u64,
+    pub(crate) unknown_tunnel: u64,
     /// UDP length that contradicts the IP length. The datagram is used with the IP length.
-    pub bad_udp_length: u64,
+    pub(crate) bad_udp_length: u64,
     /// Invalid TCP header.
-    pub bad_tcp_header: u64,
+    pub(crate) bad_tcp_header: u64,
     /// Fragments truncated by the snap length: their datagram cannot be reassembled.
-    pub cut_fragment: u64,
+    pub(crate) cut_fragment: u64,
     /// Fragments with impossible offsets or lengths.
-    pub bad_fragment: u64,
+    pub(crate) bad_fragment: u64,
     /// IPv6 datagrams dropped for overlapping fragments (RFC 5722).
-    pub overlapping_fragments: u64,
+    pub(crate) overlapping_fragments: u64,
     /// Datagrams with a missing fragment, dropped after the time limit.
-    pub fragment_timeout: u64,
+    pub(crate) fragment_timeout: u64,
     /// Datagrams dropped because fragments took too much memory.
-    pub fragment_limit: u64,
+    pub(crate) fragment_limit: u64,
 }

@@ -69,17 +69,17 @@ pub enum RtpParseError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RtpPacket<'a> {
     /// Synchronization source.
-    pub ssrc: Ssrc,
+    pub(crate) ssrc: Ssrc,
     /// Sequence number.
-    pub sequence: SequenceNumber,
+    pub(crate) sequence: SequenceNumber,
     /// RTP timestamp of the first sample, on the sender's clock.
-    pub time: RtpTime,
+    pub(crate) time: RtpTime,
     /// Payload type, 0 to 127.
-    pub pt: PayloadType,
+    pub(crate) pt: PayloadType,
     /// Marker bit. For audio, it marks the first packet after silence (RFC 3551 section 4.1).
-    pub marker: bool,
+    pub(crate) marker: bool,
     /// Length of the header in bytes: fixed part, contributing sources and extension.
-    pub header_len: usize,
+    pub(crate) header_len: usize,
     /// The payload without padding.
     pub payload: &'a [u8],
 }
@@ -136,7 +136,7 @@ impl<'a> RtpPacket<'a> {
 /// Returns the RTP packets of one datagram. There are several if the card or the kernel merged datagrams of a sender
 /// (UDP GRO); all but the last have the same length. A packet boundary is recognized by the version, the SSRC and the next
 /// sequence number: 50 bits must match.
-pub fn split_merged(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn split_merged(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     payload.chunks(second_packet_offset(payload).unwrap_or(payload.len()).max(1))
 }
 

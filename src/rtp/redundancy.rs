@@ -6,9 +6,9 @@ use crate::net::PayloadType;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedundantBlock<'a> {
     /// Payload type of the block.
-    pub pt: PayloadType,
+    pub(crate) pt: PayloadType,
     /// Offset of the block before the packet's RTP timestamp, in clock ticks (0 to 16383); 0 for the primary block.
-    pub earlier: u16,
+    pub(crate) earlier: u16,
     /// Payload of the block.
     pub payload: &'a [u8],
 }
@@ -45,13 +45,8 @@ pub fn blocks(payload: &[u8]) -> Option<Vec<RedundantBlock<'_>>> {
     Some(blocks)
 }
 
-/// Returns the primary block: the payload of the current packet.
-pub fn primary(payload: &[u8]) -> Option<RedundantBlock<'_>> {
-    blocks(payload)?.pop()
-}
-
 /// Returns the payload types in a `fmtp` line of RED, e.g. `0/5`, the primary type first (RFC 2198 section 5).
-pub fn payload_types(fmtp: &str) -> impl Iterator<Item = PayloadType> {
+pub(crate) fn payload_types(fmtp: &str) -> impl Iterator<Item = PayloadType> {
     fmtp.split('/').filter_map(|pt| pt.trim().parse().ok()).filter(|pt| *pt < 128).map(PayloadType).take(MAX_BLOCKS)
 }
 
@@ -70,13 +65,18 @@ mod tests {
         let old = RedundantBlock { pt: PayloadType(7), earlier: 160, payload: b"lpc" };
         let new = RedundantBlock { pt: PayloadType(5), earlier: 0, payload: b"dv" };
         assert_eq!(blocks(&PACKET), Some(vec![old, new]));
-        assert_eq!(primary(&PACKET), Some(new));
     }
 
     #[test]
     fn packet_can_have_only_a_primary_block_even_empty() {
-        assert_eq!(primary(&[0x00, 1, 2]), Some(RedundantBlock { pt: PayloadType(0), earlier: 0, payload: &[1, 2] }));
-        assert_eq!(primary(&[0x08]), Some(RedundantBlock { pt: PayloadType(8), earlier: 0, payload: &[] }));
+        assert_eq!(
+            blocks(&[0x00, 1, 2]).and_then(|mut all| all.pop()),
+            Some(RedundantBlock { pt: PayloadType(0), earlier: 0, payload: &[1, 2] })
+        );
+        assert_eq!(
+            blocks(&[0x08]).and_then(|mut all| all.pop()),
+            Some(RedundantBlock { pt: PayloadType(8), earlier: 0, payload: &[] })
+        );
     }
 
     #[test]

@@ -68,7 +68,13 @@ impl Default for StreamStats {
 impl StreamStats {
     /// Counts one packet of the stream. `clock_hz` is the clock rate of its payload type in Hz; 0 if unknown, then jitter
     /// is not computed.
-    pub fn handle(&mut self, at: Timestamp, sequence: SequenceNumber, time: RtpTime, clock_hz: u32) -> PacketArrival {
+    pub(crate) fn handle(
+        &mut self,
+        at: Timestamp,
+        sequence: SequenceNumber,
+        time: RtpTime,
+        clock_hz: u32,
+    ) -> PacketArrival {
         // Extended numbers of a run are above 65535, so 0 means: the first packet, or the first after `accept_gap`.
         if self.run.highest == 0 {
             let first = self.packets == 0;
@@ -100,73 +106,71 @@ impl StreamStats {
     }
 
     /// Ends the run without loss: the packets up to the next one were not observed, e.g. while the service was down.
-    pub fn accept_gap(&mut self) {
+    pub(crate) fn accept_gap(&mut self) {
         self.lost_before += self.run.lost();
         self.run = SequenceRun { base: 0, highest: 0, received: 0 };
         self.jitter.forget();
     }
 
     /// Returns whether a packet with this number and timestamp is among the recent packets of this run.
-    pub fn has_seen(&self, sequence: SequenceNumber, time: RtpTime) -> bool {
+    pub(crate) fn has_seen(&self, sequence: SequenceNumber, time: RtpTime) -> bool {
         let behind = self.run.highest_sequence().wrapping_sub(sequence);
         let known = self.run.highest > 0 && usize::from(behind) < WINDOW;
         known && self.seen.get(self.run.highest - u64::from(behind)) == Some(fold(time))
     }
 
     /// Returns the number of packets without duplicates.
-    pub const fn packets(&self) -> u64 {
+    pub(crate) const fn packets(&self) -> u64 {
         self.packets
     }
 
     /// Returns the number of lost packets in all runs (RFC 3550 appendix A.3).
-    pub const fn lost(&self) -> u64 {
+    pub(crate) const fn lost(&self) -> u64 {
         self.lost_before + self.run.lost()
     }
 
     /// Returns the number of duplicates.
-    pub const fn duplicates(&self) -> u64 {
+    pub(crate) const fn duplicates(&self) -> u64 {
         self.duplicates
     }
 
     /// Returns the number of packets that arrived after a later one.
-    pub const fn reordered(&self) -> u64 {
+    pub(crate) const fn reordered(&self) -> u64 {
         self.reordered
     }
 
     /// Returns the number of restarts of the sequence numbers.
-    pub const fn restarts(&self) -> u32 {
+    #[cfg(test)]
+    pub(crate) const fn restarts(&self) -> u32 {
         self.restarts
     }
 
     /// Returns the interarrival jitter in ms (RFC 3550 appendix A.8).
-    pub fn jitter_ms(&self) -> f64 {
+    #[cfg(test)]
+    pub(crate) fn jitter_ms(&self) -> f64 {
         self.jitter.now_ms
     }
 
     /// Returns the highest interarrival jitter so far, ms.
-    pub fn max_jitter_ms(&self) -> f64 {
+    pub(crate) fn max_jitter_ms(&self) -> f64 {
         self.jitter.max_ms
     }
 
     /// Returns the capture time of the earliest packet; `None` before the first packet.
-    pub fn first_at(&self) -> Option<Timestamp> {
+    pub(crate) fn first_at(&self) -> Option<Timestamp> {
         (self.packets > 0).then_some(self.first_at)
     }
 
     /// Returns the capture time of the latest packet that is not a duplicate.
-    pub fn last_at(&self) -> Option<Timestamp> {
+    pub(crate) fn last_at(&self) -> Option<Timestamp> {
         (self.packets > 0).then_some(self.last_at)
     }
 
     /// Returns the highest extended sequence number of this run. The first packet of a run has its own number plus 65536,
     /// so reordered packets before it have positive numbers, too.
-    pub const fn extended_sequence(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) const fn extended_sequence(&self) -> u64 {
         self.run.highest
-    }
-
-    /// Returns the extended sequence number nearest to the highest of this run.
-    pub const fn extend(&self, sequence: SequenceNumber) -> u64 {
-        sequence.extend_near(self.run.highest)
     }
 
     fn place(&mut self, at: Timestamp, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {

@@ -1,6 +1,6 @@
 //! Parses addresses: name-addr and addr-spec (RFC 3261 sections 19.1, 20.10, 25.1; RFC 3966 for `tel:`).
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use super::header::{find_outside, split_outside, unquote};
 
@@ -21,9 +21,9 @@ pub enum UriScheme {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SipUri {
     /// The original text.
-    pub text: String,
+    pub(crate) text: String,
     /// The scheme.
-    pub scheme: UriScheme,
+    pub(crate) scheme: UriScheme,
     /// User part, or the number of a `tel:` URI, percent-decoded and without password. Parameters after a telephone number
     /// (e.g. `;npdi;rn=`, RFC 4694) are in `params`. After any other user they are part of the user (RFC 4475 section
     /// 3.1.1.9).
@@ -35,7 +35,7 @@ pub struct SipUri {
     /// URI parameters, those after a telephone number first.
     pub params: SipParams,
     /// The undecoded headers after `?`.
-    pub headers: Option<String>,
+    pub(crate) headers: Option<String>,
 }
 
 impl SipUri {
@@ -50,13 +50,8 @@ impl SipUri {
         }
     }
 
-    /// Returns the host as an IP address, if it is one.
-    pub fn host_ip(&self) -> Option<IpAddr> {
-        self.host.parse().ok()
-    }
-
     /// Returns a header embedded after `?` (RFC 3261 section 19.1.1), percent-decoded.
-    pub fn header(&self, name: &str) -> Option<String> {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
         self.headers.as_deref()?.split('&').find_map(|pair| {
             let (key, value) = pair.split_once('=')?;
             key.eq_ignore_ascii_case(name).then(|| percent_decode(value))
@@ -115,7 +110,7 @@ pub struct NameAddr {
 impl NameAddr {
     /// Parses one value. Without `<>`, parameters belong to the header (RFC 3261 section 20.10). Returns `None` if there is
     /// no address.
-    pub fn parse(value: &str) -> Option<Self> {
+    pub(crate) fn parse(value: &str) -> Option<Self> {
         let value = value.trim();
         let (display, uri, params) = match find_outside_quotes(value, b'<') {
             Some(open) => {
@@ -149,7 +144,7 @@ pub struct SipParams(Vec<(String, Option<String>)>);
 
 impl SipParams {
     /// Parses `name=value;name;name="quoted"`. Parameters beyond [`MAX_PARAMS`] are dropped.
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let parse = |param: &str| match find_outside(param, b'=') {
             Some(at) => (
                 param.get(..at).unwrap_or_default().trim().to_owned(),
@@ -166,13 +161,8 @@ impl SipParams {
     }
 
     /// Returns whether there is a parameter with this name.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
-    }
-
-    /// Returns all parameters in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
     }
 
     fn append(&mut self, mut other: Self) {

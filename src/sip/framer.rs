@@ -10,7 +10,7 @@
 //! The time is linear in the number of bytes.
 
 use super::header::is_token;
-use super::message::{MAX_BODY_BYTES, MAX_HEADER_BYTES, SipFraming, announced_length};
+use super::message::{MAX_BODY_BYTES, MAX_HEADER_BYTES, announced_length};
 use super::start_line::{MAX_START_LINE, looks_like_sip};
 use super::websocket::{self, WebSocketDecoder};
 use crate::net::Transport;
@@ -103,15 +103,6 @@ impl SipFramer {
         if matches!(self.state, FramerState::WebSocket(_)) { Transport::Ws } else { Transport::Tcp }
     }
 
-    /// Returns the framing for the parser. A WebSocket frames each message, so Content-Length can be missing (RFC 7118
-    /// section 5.2).
-    pub fn framing(&self) -> SipFraming {
-        match self.transport() {
-            Transport::Ws => SipFraming::Datagram,
-            Transport::Udp | Transport::Tcp => SipFraming::Stream,
-        }
-    }
-
     /// Returns the number of bytes that belong to no message, without keep-alives.
     pub fn skipped(&self) -> u64 {
         match &self.state {
@@ -121,7 +112,8 @@ impl SipFramer {
     }
 
     /// Returns whether the stream was given up because it is not SIP.
-    pub fn given_up(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn given_up(&self) -> bool {
         matches!(self.state, FramerState::GivenUp)
     }
 
@@ -353,7 +345,7 @@ fn is_header(bytes: &[u8]) -> bool {
 
 /// Bytes buffered for one message. The longest real messages (SIPREC with metadata) have less than 20 kB. A wrong
 /// Content-Length takes no more memory than this.
-pub const MAX_STREAM_BUFFER: usize = 128 * 1024;
+pub(crate) const MAX_STREAM_BUFFER: usize = 128 * 1024;
 
 /// Bytes processed at once.
 const MAX_PIECE: usize = 16 * 1024;

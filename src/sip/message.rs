@@ -161,7 +161,7 @@ impl<'a> SipMessage<'a> {
     }
 
     /// Returns the first value of a header, unfolded. A long name also finds the compact form.
-    pub fn header(&self, name: &str) -> Option<Cow<'a, str>> {
+    pub(crate) fn header(&self, name: &str) -> Option<Cow<'a, str>> {
         self.raw_values(name).next().map(text)
     }
 

@@ -23,4 +23,4 @@ mod tests;
 pub use address::{NameAddr, SipParams, SipUri, UriScheme};
 pub use message::{CSeq, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_HEADERS, SipFraming, SipMessage, SipParseError};
 pub use start_line::{SipMethod, StartLine, looks_like_sip};
-pub use typed_headers::{RAck, ReasonHeader, ReferTo, Replaces, SessionExpires, SessionId, SessionRefresher};
+pub use typed_headers::{ReferTo, Replaces, SessionExpires, SessionId, SessionRefresher};

@@ -63,7 +63,7 @@ pub enum SipMethod {
 impl SipMethod {
     /// Returns the method with this name. Case is ignored, although RFC 3261 section 7.1 makes names case-sensitive:
     /// otherwise the calls of wrong senders would be lost.
-    pub fn from_name(name: &str) -> Self {
+    pub(crate) fn from_name(name: &str) -> Self {
         NAMES
             .iter()
             .find(|(known, _)| known.eq_ignore_ascii_case(name))

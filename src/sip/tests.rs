@@ -225,14 +225,6 @@ fn transfer_headers_are_parsed() {
         Some(SessionExpires { delta_s: 1800, refresher: Some(SessionRefresher::Uac) })
     );
     assert_eq!(SessionExpires::parse("soon"), None);
-    let reasons =
-        ReasonHeader::parse_all("Q.850;cause=16;text=\"a, b\", SIP ;cause=200 ;text=\"Call completed elsewhere\"");
-    assert_eq!(reasons.len(), 2);
-    assert_eq!(
-        (reasons[0].protocol.as_str(), reasons[0].cause, reasons[0].text.as_deref()),
-        ("Q.850", Some(16), Some("a, b"))
-    );
-    assert_eq!(RAck::parse("776656 1 INVITE"), Some(RAck { rseq: 776_656, cseq: 1, method: SipMethod::Invite }));
     let id = SessionId::parse("AB30317f1a784dc48ff824d0d3715d86;remote=00000000000000000000000000000000").unwrap();
     assert_eq!((id.local.as_str(), id.remote), ("ab30317f1a784dc48ff824d0d3715d86", None));
 }
@@ -248,7 +240,7 @@ fn lists_of_addresses_are_typed() {
     assert_eq!(identities.iter().map(|a| a.uri.user.as_deref().unwrap()).collect::<Vec<_>>(), ["1", "+7999"]);
     let history = &m.addresses("History-Info")[0];
     assert_eq!(history.params.get("index"), Some("1.1"));
-    assert_eq!(ReasonHeader::parse(&history.uri.header("Reason").unwrap()).unwrap().cause, Some(302));
+    assert_eq!(history.uri.header("Reason").as_deref(), Some("SIP;cause=302"));
     assert_eq!(m.addresses("Diversion")[0].params.get("reason"), Some("no-answer"));
 }
 
@@ -447,7 +439,7 @@ fn sip_over_websocket_is_recognized_and_unmasked() {
         let (a, b) = bytes.split_at(cut);
         let mut framer = SipFramer::default();
         assert_eq!(framed(&mut framer, &[a, b]), [plain.clone(), plain.clone(), bare.clone()], "cut at {cut}");
-        assert_eq!((framer.transport(), framer.framing(), framer.skipped()), (Transport::Ws, SipFraming::Datagram, 0));
+        assert_eq!((framer.transport(), framer.skipped()), (Transport::Ws, 0));
     }
     let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
     let mut framer = SipFramer::default();
@@ -516,8 +508,7 @@ fn exercise(bytes: &[u8]) {
 fn typed(value: &str) {
     let _ = NameAddr::parse(value).map(|a| a.tag().map(str::len));
     let _ = (Replaces::parse(value), ReferTo::parse(value), SessionExpires::parse(value));
-    let _ =
-        (ReasonHeader::parse_all(value), RAck::parse(value), SessionId::parse(value), SipUri::parse(value).host_ip());
+    let _ = (SessionId::parse(value), SipUri::parse(value));
 }
 
 fn mutated() -> impl Strategy<Value = Vec<u8>> {

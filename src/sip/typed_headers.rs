@@ -1,25 +1,24 @@
 //! Parses the headers that relate, transfer and end calls.
 
 use super::address::{NameAddr, SipParams};
-use super::header::{decimal, split_outside};
-use super::start_line::SipMethod;
+use super::header::decimal;
 
 /// The Replaces header (RFC 3891): the new call replaces this dialog. The tags are from the point of view of the recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replaces {
     /// Call-ID of the replaced dialog.
-    pub call_id: String,
+    pub(crate) call_id: String,
     /// Tag of the recipient of the message.
-    pub to_tag: String,
+    pub(crate) to_tag: String,
     /// Tag of the other party.
-    pub from_tag: String,
+    pub(crate) from_tag: String,
     /// Whether the dialog is replaced only while it is early.
-    pub early_only: bool,
+    pub(crate) early_only: bool,
 }
 
 impl Replaces {
     /// Parses the value. The Join header (RFC 3911) has the same form.
-    pub fn parse(value: &str) -> Option<Self> {
+    pub(crate) fn parse(value: &str) -> Option<Self> {
         let (call_id, params) = value.split_once(';').unwrap_or((value, ""));
         let params = SipParams::parse(params);
         let call_id = call_id.trim();
@@ -36,14 +35,14 @@ impl Replaces {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferTo {
     /// Transfer target.
-    pub target: NameAddr,
+    pub(crate) target: NameAddr,
     /// Dialog that the new call replaces.
-    pub replaces: Option<Replaces>,
+    pub(crate) replaces: Option<Replaces>,
 }
 
 impl ReferTo {
     /// Parses the value.
-    pub fn parse(value: &str) -> Option<Self> {
+    pub(crate) fn parse(value: &str) -> Option<Self> {
         let target = NameAddr::parse(value)?;
         let replaces = target.uri.header("Replaces").and_then(|text| Replaces::parse(&text));
         Some(Self { target, replaces })
@@ -63,14 +62,14 @@ pub enum SessionRefresher {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionExpires {
     /// Time from the last refresh to the expiry of the session, s.
-    pub delta_s: u32,
+    pub(crate) delta_s: u32,
     /// Side that refreshes, if negotiated.
-    pub refresher: Option<SessionRefresher>,
+    pub(crate) refresher: Option<SessionRefresher>,
 }
 
 impl SessionExpires {
     /// Parses the value.
-    pub fn parse(value: &str) -> Option<Self> {
+    pub(crate) fn parse(value: &str) -> Option<Self> {
         let (delta, params) = value.split_once(';').unwrap_or((value, ""));
         let refresher = match SipParams::parse(params).get("refresher").map(str::to_ascii_lowercase).as_deref() {
             Some("uac") => Some(SessionRefresher::Uac),
@@ -82,69 +81,18 @@ impl SessionExpires {
     }
 }
 
-/// One value of the Reason header: the reason of a request (RFC 3326).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReasonHeader {
-    /// Protocol of the cause, e.g. `SIP` or `Q.850`.
-    pub protocol: String,
-    /// SIP status or Q.850 cause, e.g. 16 normal clearing, 17 busy, 26 answered elsewhere.
-    pub cause: Option<u16>,
-    /// Reason phrase.
-    pub text: Option<String>,
-}
-
-impl ReasonHeader {
-    /// Parses all values of one header line.
-    pub fn parse_all(value: &str) -> Vec<Self> {
-        split_outside(value, b',').filter_map(Self::parse).collect()
-    }
-
-    /// Parses one value.
-    pub fn parse(value: &str) -> Option<Self> {
-        let (protocol, params) = value.split_once(';').unwrap_or((value, ""));
-        let params = SipParams::parse(params);
-        let protocol = protocol.trim();
-        (!protocol.is_empty()).then(|| Self {
-            protocol: protocol.to_owned(),
-            cause: params.get("cause").and_then(|cause| cause.trim().parse().ok()),
-            text: params.get("text").filter(|text| !text.is_empty()).map(str::to_owned),
-        })
-    }
-}
-
-/// The RAck header of a PRACK: identifies the confirmed provisional response (RFC 3262).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RAck {
-    /// RSeq of the response.
-    pub rseq: u32,
-    /// CSeq number of the request.
-    pub cseq: u32,
-    /// Method of the request.
-    pub method: SipMethod,
-}
-
-impl RAck {
-    /// Parses the value.
-    pub fn parse(value: &str) -> Option<Self> {
-        let mut words = value.split_ascii_whitespace();
-        let rseq = words.next()?.parse().ok()?;
-        let cseq = words.next()?.parse().ok()?;
-        Some(Self { rseq, cseq, method: SipMethod::from_name(words.next()?) })
-    }
-}
-
 /// The Session-ID header (RFC 7989): identifies a session across B2BUAs. Each end contributes one half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionId {
     /// Half of the sender of this message, lower case.
-    pub local: String,
+    pub(crate) local: String,
     /// Half of the other side, once known. Senders of RFC 7329 omit it.
-    pub remote: Option<String>,
+    pub(crate) remote: Option<String>,
 }
 
 impl SessionId {
     /// Parses the value. The nil UUID (32 zeros) means "not known yet".
-    pub fn parse(value: &str) -> Option<Self> {
+    pub(crate) fn parse(value: &str) -> Option<Self> {
         let (local, params) = value.split_once(';').unwrap_or((value, ""));
         let known = |id: &str| {
             let id = id.trim().to_ascii_lowercase();

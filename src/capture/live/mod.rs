@@ -34,7 +34,7 @@ pub enum MissingInterfacePolicy {
 ///
 /// # Errors
 /// Fails if an interface cannot be opened and `absent` does not allow a retry. The error text names the remedy.
-pub fn open(config: &Config, absent: MissingInterfacePolicy) -> Result<LiveSource, CaptureError> {
+pub(crate) fn open(config: &Config, absent: MissingInterfacePolicy) -> Result<LiveSource, CaptureError> {
     if config.interfaces.is_empty() {
         return Err(CaptureError::Interface(open_errors::none_configured()));
     }
@@ -193,7 +193,7 @@ impl CaptureSource for LiveSource {
 
 impl LiveSource {
     /// Returns whether at least one interface is open.
-    pub fn is_capturing(&self) -> bool {
+    pub(crate) fn is_capturing(&self) -> bool {
         self.interfaces.iter().any(|i| matches!(i.state, InterfaceState::Up(_)))
     }
 
