@@ -44,7 +44,7 @@
 //! - **dialog**: a relationship of two user agents, named by Call-ID and both tags (RFC 3261 section 12). An **early
 //!   dialog** has a provisional response only; an **in-dialog request** carries both tags.
 //! - **fork**: a proxy sends one INVITE to several targets; each target that answers makes its own (early) dialog.
-//! - **leg**: one dialog as captured at one hop ([`call::leg::Leg`]). The PBX ends a dialog and starts another, so that a
+//! - **leg**: one dialog as captured at one hop (`call::leg`). The PBX ends a dialog and starts another, so that a
 //!   call has several legs.
 //! - **side**: an end of a leg ([`call::record::Side`]). The *caller* sent the first INVITE and is the left channel; the
 //!   *callee* received it and is the right channel.
