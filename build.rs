@@ -31,6 +31,7 @@ fn describe_machine() {
     let needs = [
         ("has_tshark", has_program("tshark")),
         ("has_ffmpeg", has_program("ffmpeg")),
+        ("has_c_compiler", has_program("cc")),
         ("has_bcg729", has_program("cc") && has_bcg729()),
         ("may_capture", may(CAP_NET_RAW)),
         ("may_mount", may(CAP_SYS_ADMIN) && has_program("mount")),

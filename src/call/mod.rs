@@ -18,6 +18,7 @@ pub mod decision;
 pub mod dialog;
 mod early_media;
 pub mod engine;
+pub mod errno;
 pub mod event;
 pub mod id;
 mod leg;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::errno::OsErrno;
 use crate::net::{Endpoint, PayloadType, Transport};
 use crate::time::Timestamp;
 
@@ -198,12 +199,12 @@ text_enum! {
 impl ProblemKind {
     /// Returns this problem of a call, without a number of packets or milliseconds.
     pub const fn problem(self) -> CallProblem {
-        CallProblem { kind: self, packets: None, ms: None }
+        CallProblem { kind: self, packets: None, ms: None, errno: None }
     }
 
     /// Returns this problem of a call, which affected `packets` packets.
     pub const fn with_packets(self, packets: u64) -> CallProblem {
-        CallProblem { kind: self, packets: Some(packets), ms: None }
+        CallProblem { kind: self, packets: Some(packets), ms: None, errno: None }
     }
 }
 
@@ -218,6 +219,17 @@ pub struct CallProblem {
     /// Affected time in milliseconds, where it is measured.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ms: Option<u64>,
+    /// The error of the operating system, if one caused the defect.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub errno: Option<OsErrno>,
+}
+
+impl CallProblem {
+    /// Returns the problem of a spool that could not be written because of this error.
+    pub const fn of_spool(errno: OsErrno) -> Self {
+        let kind = if errno.is_disk_full() { ProblemKind::DiskFull } else { ProblemKind::SpoolError };
+        Self { kind, packets: None, ms: None, errno: Some(errno) }
+    }
 }
 
 /// A request to keep the files of a call, whatever its age.

@@ -20,6 +20,8 @@ pub(crate) struct VerdictFacts {
     pub(crate) mute: Option<Side>,
     /// The error that made rendering fail, if it failed.
     pub(crate) failure: Option<String>,
+    /// Why this machine did not keep all packets of the call, if it did not.
+    pub(crate) spool_loss: Option<String>,
 }
 
 /// Whether a call was answered.
@@ -61,11 +63,11 @@ pub(crate) fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
     match (facts.caller.is_heard, facts.callee.is_heard) {
         (true, true) => return (CallVerdict::BothSides, both_sides_reason(facts.mute)),
         (true, false) => {
-            let why = silence_reason("callee", &facts.callee);
+            let why = silence_reason("callee", &facts.callee, facts.spool_loss.as_deref());
             return (CallVerdict::CallerOnly, format!("Only the caller can be heard: {why}."));
         }
         (false, true) => {
-            let why = silence_reason("caller", &facts.caller);
+            let why = silence_reason("caller", &facts.caller, facts.spool_loss.as_deref());
             return (CallVerdict::CalleeOnly, format!("Only the callee can be heard: {why}."));
         }
         (false, false) => {}
@@ -86,6 +88,10 @@ pub(crate) fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
     }
     if let Some(failure) = &facts.failure {
         return (CallVerdict::Failed, format!("The call was heard, but the recording failed: {failure}."));
+    }
+    // Otherwise the reader would look for the fault at the switch.
+    if let Some(loss) = &facts.spool_loss {
+        return (CallVerdict::Failed, format!("No sound of the call could be kept: {loss}."));
     }
     (CallVerdict::NoMedia, no_media_reason(facts))
 }
@@ -119,10 +125,13 @@ fn no_media_reason(facts: &VerdictFacts) -> String {
 }
 
 /// Returns why a side cannot be heard while the other can.
-fn silence_reason(side: &str, facts: &SideFacts) -> String {
+fn silence_reason(side: &str, facts: &SideFacts, spool_loss: Option<&str>) -> String {
     match facts.undecodable.iter().next() {
         None if facts.withheld => format!("media of the {side} was deliberately not kept"),
-        None => format!("the mirror showed no media of the {side} in the recorded part of the call"),
+        None => match spool_loss {
+            Some(loss) => format!("no media of the {side} was kept, and {loss}"),
+            None => format!("the mirror showed no media of the {side} in the recorded part of the call"),
+        },
         Some(UndecodableReason::Encrypted(why)) => {
             format!("the {side}'s media is encrypted, {}", encryption_reason(*why))
         }
@@ -188,6 +197,10 @@ mod tests {
         assert_eq!((word, reason.as_str()), (CallVerdict::UnknownCodec, "There is no decoder for codec G723."));
         facts.callee.undecodable.clear();
         assert_eq!(verdict(&facts).0, CallVerdict::NoMedia);
+        facts.spool_loss = Some("the spool could not be written (EMFILE)".to_owned());
+        let (word, reason) = verdict(&facts);
+        assert_eq!((word, reason.contains("EMFILE")), (CallVerdict::Failed, true), "never no_media: {reason}");
+        facts.spool_loss = None;
         facts.failure = Some("the disk is full".to_owned());
         assert_eq!(verdict(&facts).0, CallVerdict::Failed);
     }

@@ -16,10 +16,14 @@ mod blocks;
 mod chunked_buf;
 pub mod config;
 #[cfg(feature = "service")]
+mod descriptors;
+#[cfg(feature = "service")]
 pub mod disk;
 mod format;
 #[cfg(feature = "service")]
 mod index;
+#[cfg(feature = "service")]
+mod leg_files;
 pub mod memory;
 mod pending_leg;
 pub mod reader;

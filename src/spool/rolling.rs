@@ -9,11 +9,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::blocks::{BlockReader, NextBlock};
+use super::disk::make_private;
 use super::format;
 use crate::call::event::LegId;
 use crate::time::Timestamp;
@@ -140,21 +141,40 @@ impl RollingFile {
         &self.path
     }
 
-    /// Replaces the file by one with these contents.
-    pub(super) fn rebuild(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Creates the file that [`RollingFile::rebuild`] writes. Makes the folder again if it is gone.
+    pub(super) fn create(&self) -> io::Result<File> {
+        let open = || {
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600).open(self.new_path())
+        };
+        open().or_else(|error| match (error.kind(), self.path.parent()) {
+            (io::ErrorKind::NotFound, Some(dir)) => make_private(dir).and_then(|()| open()),
+            _ => Err(error),
+        })
+    }
+
+    /// Replaces the file by `new` with these contents.
+    pub(super) fn rebuild(&mut self, mut new: File, bytes: &[u8]) -> io::Result<()> {
         self.file = None;
-        let new = self.path.with_extension("new");
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(bytes)?;
-        std::fs::rename(&new, &self.path)?;
-        self.file = Some(file);
+        new.write_all(bytes)?;
+        std::fs::rename(self.new_path(), &self.path)?;
+        self.file = Some(new);
         Ok(())
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(file) = &mut self.file else { return Err(io::Error::from_raw_os_error(NO_FILE)) };
         // Part of a block would make the rest of the file unreadable, so after an error only a rebuild is accepted.
-        file.write_all(bytes).inspect_err(|_| self.file = None)
+        let written = match file.metadata() {
+            Ok(found) if found.nlink() == 0 => Err(io::Error::from_raw_os_error(NO_FILE)), // somebody removed the file
+            Ok(_) => file.write_all(bytes),
+            Err(error) => Err(error),
+        };
+        written.inspect_err(|_| self.file = None)
+    }
+
+    fn new_path(&self) -> PathBuf {
+        self.path.with_extension("new")
     }
 }
 
@@ -215,6 +235,8 @@ const LEG_TAG: u32 = 1;
 /// Kind of a tag: the leg is no longer pending.
 const REMOVED_TAG: u32 = 2;
 const TAG_BYTES: usize = 36;
+/// Error of an append to a file that is gone.
+const NO_FILE: i32 = rustix::io::Errno::NOENT.raw_os_error();
 /// The file is rebuilt when it has this size, in bytes, and has doubled since the last rebuild. So rebuilding at most
 /// doubles the bytes that are written.
 const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
@@ -254,7 +276,7 @@ mod tests {
         let decided = TimedDecision { at_ns: 1, decision: Decision::Pause };
         pending.add_decision(&decided);
         let legs = [(LegId(1), &pending), (LegId(2), &pending)];
-        file.rebuild(&rolling.rebuild(at(9), legs.into_iter())).expect("written");
+        file.rebuild(file.create().expect("made"), &rolling.rebuild(at(9), legs.into_iter())).expect("written");
         rolling.add_blocks(LegId(3), &block(3), at(10));
         rolling.add_blocks(LegId(1), &block(4), at(10));
         rolling.remove_leg(LegId(2));

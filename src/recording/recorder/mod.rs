@@ -12,8 +12,9 @@ use super::quality;
 use super::segmenter::{FinishedSegments, NewSegment, RenderUpTo, RenderedLeg, Segmenter};
 use super::segments::{self, ChannelOrder};
 use super::verdict::{AnswerState, VerdictFacts, verdict};
+use crate::call::errno::OsErrno;
 use crate::call::event::{DueSegments, EndedCall, EndedLeg};
-use crate::call::record::{CallOutcome, CallRecord, ProblemKind, RecordingFile, Side, SideRecords};
+use crate::call::record::{CallOutcome, CallProblem, CallRecord, ProblemKind, RecordingFile, Side, SideRecords};
 use crate::render::{RenderError, RenderReport, SideReport, UndecodableReason};
 use crate::spool::{LegSource, LegStore, SpoolError};
 use crate::time::Timestamp;
@@ -173,7 +174,8 @@ impl Recorder {
         let finished_segments = segments_in_record(record, ended.wall_offset_ns);
         let task = RenderTask { record, finished_segments, up_to: RenderUpTo::End };
         let best = self.render_best(&ended.legs, store, task, &mut |error| {
-            problems.push(ProblemKind::RenderError.problem());
+            let errno = error.io_error().and_then(io::Error::raw_os_error).map(OsErrno);
+            problems.push(CallProblem { errno, ..ProblemKind::RenderError.problem() });
             facts.failure = Some(error.to_string());
         })?;
         record.problems.extend(problems);
@@ -213,6 +215,9 @@ impl Recorder {
                 Ok(rendered) if first.is_none() => first = Some((rendered, leg)),
                 Ok(_) => {}
                 Err(RenderError::Output(error)) => return Err(failed(&folder, error)),
+                Err(RenderError::Spool(SpoolError::Io { path, source })) if is_passing(&source) => {
+                    return Err(RecordingError { path, source });
+                }
                 Err(RenderError::Spool(error)) => on_unreadable(error),
             }
         }
@@ -455,9 +460,27 @@ fn facts_from_record(record: &CallRecord) -> VerdictFacts {
     };
     VerdictFacts {
         answered,
+        spool_loss: record.problems.iter().find_map(|problem| spool_loss(*problem)),
         packets: record.sides.caller.packets + record.sides.callee.packets,
         ..VerdictFacts::default()
     }
+}
+
+/// Returns why sound of a call was not kept, if this problem is the reason.
+fn spool_loss(problem: CallProblem) -> Option<String> {
+    let error = problem.errno.map(|errno| format!(" ({errno})")).unwrap_or_default();
+    match problem.kind {
+        ProblemKind::DiskFull => Some(format!("the disk of the spool was full{error}")),
+        ProblemKind::SpoolError => Some(format!("the spool could not be written{error}")),
+        ProblemKind::LostByUs => Some("this machine lost packets of the call".to_owned()),
+        _ => None,
+    }
+}
+
+/// Returns true if a spool that cannot be read now can be read later. A bad sector (EIO) stays, and so does a missing file.
+fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    error.raw_os_error().is_some_and(|n| n != Errno::IO.raw_os_error() && n != Errno::NOENT.raw_os_error())
 }
 
 /// Returns the stem of a call's file names: its id, with any unexpected character replaced.

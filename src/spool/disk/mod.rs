@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,14 +16,16 @@ use crossbeam_channel::{Receiver, Sender};
 use super::config::Config;
 use super::format::{self, SpoolPacket};
 use super::index::{BlockKind, IndexTracker, SpoolIndex};
+use super::leg_files::LegFiles;
 use super::memory::{StartsFile, packet_to_keep};
 use super::pending_leg::{PendingLeg, is_media};
 use super::rolling::{RollingBuffer, RollingDue, RollingFile};
-use super::writer::{LegFiles, SpoolWriter, WriterMessage};
+use super::writer::{SpoolWriter, WriterMessage, WriterState};
 use super::{LegSource, LegStore, SpoolError, file_name};
 use crate::call::decision::{Decision, TimedDecision};
+use crate::call::errno::OsErrno;
 use crate::call::event::{CallEvent, EndedLeg, KeptBytes, LegId, LegSink};
-use crate::call::record::ProblemKind;
+use crate::call::record::{CallProblem, ProblemKind};
 use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
@@ -34,14 +36,12 @@ pub struct DiskSpool {
     chunk_order: VecDeque<(LegId, Timestamp)>,
     messages: Sender<WriterMessage>,
     recycled: Receiver<Vec<u8>>,
-    queued: Arc<AtomicUsize>,
+    writer_state: Arc<WriterState>,
     limit: usize,
     /// Closed legs with a file, until the end of their call is forwarded.
     closed: HashMap<LegId, ClosedLeg, foldhash::fast::RandomState>,
     /// Signalling of the legs without a file.
     rolling: RollingBuffer,
-    /// Set by the writer thread if a write to the rolling file failed.
-    rolling_failed: Arc<AtomicBool>,
     lost_total: u64,
     dir: PathBuf,
     writer: Option<JoinHandle<()>>,
@@ -51,7 +51,7 @@ pub struct DiskSpool {
 struct DiskLeg {
     name: String,
     stage: DiskLegStage,
-    lost: u64,
+    lost: LostPackets,
     tracker: IndexTracker,
 }
 
@@ -59,7 +59,41 @@ struct DiskLeg {
 #[derive(Debug)]
 struct ClosedLeg {
     name: String,
-    lost: u64,
+    lost: LostPackets,
+}
+
+/// Packets of a leg that were dropped because too much waited for the disk.
+#[derive(Clone, Copy, Debug, Default)]
+struct LostPackets {
+    /// Dropped while the disk was only slow.
+    by_us: u64,
+    /// Dropped while the disk returned an error, and the newest such error.
+    by_error: u64,
+    errno: Option<OsErrno>,
+}
+
+impl LostPackets {
+    fn count(&mut self, errno: Option<OsErrno>) {
+        match errno {
+            None => self.by_us += 1,
+            Some(_) => (self.by_error, self.errno) = (self.by_error + 1, errno),
+        }
+    }
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            by_us: self.by_us + other.by_us,
+            by_error: self.by_error + other.by_error,
+            errno: self.errno.or(other.errno),
+        }
+    }
+
+    fn problems(self) -> impl Iterator<Item = CallProblem> {
+        let by_us = (self.by_us > 0).then(|| ProblemKind::LostByUs.with_packets(self.by_us));
+        let by_error =
+            self.errno.map(|errno| CallProblem { packets: Some(self.by_error), ..CallProblem::of_spool(errno) });
+        by_us.into_iter().chain(by_error)
+    }
 }
 
 #[derive(Debug)]
@@ -101,20 +135,18 @@ impl DiskSpool {
         let (message_tx, message_rx) = crossbeam_channel::unbounded();
         let (event_tx, event_rx) = crossbeam_channel::unbounded();
         let (recycle_tx, recycle_rx) = crossbeam_channel::bounded(MAX_RECYCLED);
-        let queued = Arc::new(AtomicUsize::new(0));
-        let rolling_failed = Arc::new(AtomicBool::new(false));
+        let writer_state = Arc::new(WriterState::default());
         let writer = SpoolWriter {
             dir: config.dir.clone(),
             sync_every: Duration::from_secs(u64::from(config.sync_seconds.max(1))),
             messages: message_rx,
             events: event_tx,
             recycled: recycle_tx,
-            queued: Arc::clone(&queued),
-            files: LegFiles::default(),
+            state: Arc::clone(&writer_state),
+            files: LegFiles::new(config.dir.clone()),
             rolling: RollingFile::new(&config.dir),
-            rolling_failed: Arc::clone(&rolling_failed),
-            backlog: VecDeque::new(),
-            is_ending: false,
+            held: Vec::new(),
+            retry: None,
         };
         let thread =
             std::thread::Builder::new().name("spool".to_owned()).spawn(move || writer.run()).map_err(failed)?;
@@ -123,11 +155,10 @@ impl DiskSpool {
             chunk_order: VecDeque::new(),
             messages: message_tx,
             recycled: recycle_rx,
-            queued,
+            writer_state,
             limit: config.buffer_mib as usize * 1024 * 1024,
             closed: HashMap::default(),
             rolling: RollingBuffer::default(),
-            rolling_failed,
             lost_total: 0,
             dir: config.dir.clone(),
             writer: Some(thread),
@@ -156,10 +187,8 @@ impl DiskSpool {
     pub fn forward(&mut self, mut event: CallEvent) {
         if let CallEvent::Ended(ended) = &mut event {
             let closed = ended.legs.iter().filter_map(|leg| self.closed.remove(&leg.leg));
-            let lost: u64 = closed.map(|leg| leg.lost).sum();
-            if lost > 0 {
-                ended.record.problems.push(ProblemKind::LostByUs.with_packets(lost));
-            }
+            let lost = closed.map(|leg| leg.lost).fold(LostPackets::default(), LostPackets::add);
+            ended.record.problems.extend(lost.problems());
         }
         if let CallEvent::SegmentsDue(due) = &event {
             for leg in &due.legs {
@@ -174,7 +203,7 @@ impl DiskSpool {
     pub(super) fn resume(&mut self, leg: LegId, name: &str, index: &SpoolIndex, length: u64) {
         let stage = DiskLegStage::HasFile(WriteChunk::default());
         let tracker = IndexTracker::resume(index.clone(), length);
-        self.legs.insert(leg, DiskLeg { name: name.to_owned(), stage, lost: 0, tracker });
+        self.legs.insert(leg, DiskLeg { name: name.to_owned(), stage, lost: LostPackets::default(), tracker });
         self.send(WriterMessage::OpenFile { leg, name: name.to_owned(), length: Some(length) });
     }
 
@@ -198,7 +227,7 @@ impl DiskSpool {
 
     /// Returns the number of bytes that wait for the disk.
     pub fn queued_bytes(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
+        self.writer_state.queued.load(Ordering::Relaxed)
     }
 
     /// Returns the store that finds the spools of ended legs.
@@ -237,7 +266,7 @@ impl DiskSpool {
 
     /// Sends what is due for the rolling file. `age` is how long new blocks may wait in memory.
     fn roll(&mut self, now: Timestamp, age: Duration) {
-        if self.rolling_failed.swap(false, Ordering::Relaxed) {
+        if self.writer_state.has_rolling_failed.swap(false, Ordering::Relaxed) {
             self.rolling.mark_stale();
         }
         if self.queued_bytes() >= self.limit {
@@ -254,7 +283,7 @@ impl DiskSpool {
                 (self.rolling.rebuild(now, legs), true)
             }
         };
-        self.queued.fetch_add(bytes.capacity(), Ordering::Relaxed);
+        self.writer_state.queued.fetch_add(bytes.capacity(), Ordering::Relaxed);
         self.send(if is_new { WriterMessage::RebuildRolling(bytes) } else { WriterMessage::AppendRolling(bytes) });
     }
 
@@ -279,7 +308,7 @@ impl DiskSpool {
     }
 
     fn send_chunk(&self, leg: LegId, bytes: Vec<u8>) {
-        self.queued.fetch_add(bytes.capacity(), Ordering::Relaxed);
+        self.writer_state.queued.fetch_add(bytes.capacity(), Ordering::Relaxed);
         self.send(WriterMessage::Write { leg, bytes });
     }
 
@@ -305,16 +334,16 @@ impl DiskSpool {
     /// Returns space for `bytes` more in a leg's chunk. A full chunk is sent to the writer first. Returns `None` if the
     /// packet must be dropped.
     fn space(&mut self, leg: LegId, bytes: usize, at: Timestamp, policy: DropPolicy) -> Option<ChunkSpace<'_>> {
-        let Self { legs, chunk_order, messages, recycled, queued, limit, lost_total, .. } = self;
+        let Self { legs, chunk_order, messages, recycled, writer_state, limit, lost_total, .. } = self;
         let state = legs.get_mut(&leg)?;
         let DiskLegStage::HasFile(chunk) = &mut state.stage else { return None };
         if !chunk.bytes.is_empty() && chunk.bytes.len() + bytes > CHUNK_BYTES {
-            if queued.load(Ordering::Relaxed) < *limit {
+            if writer_state.queued.load(Ordering::Relaxed) < *limit {
                 let full = std::mem::take(&mut chunk.bytes);
-                queued.fetch_add(full.capacity(), Ordering::Relaxed);
+                writer_state.queued.fetch_add(full.capacity(), Ordering::Relaxed);
                 let _ = messages.send(WriterMessage::Write { leg, bytes: full }); // fails only after the writer panicked, which was logged
             } else if policy == DropPolicy::WhenFull {
-                state.lost += 1;
+                state.lost.count(writer_state.current_error());
                 *lost_total += 1;
                 return None;
             }
@@ -336,7 +365,7 @@ impl DiskSpool {
 impl LegSink for DiskSpool {
     fn open(&mut self, leg: LegId, name: &str) {
         let (stage, tracker) = (DiskLegStage::Pending(PendingLeg::default()), IndexTracker::default());
-        self.legs.insert(leg, DiskLeg { name: name.to_owned(), stage, lost: 0, tracker });
+        self.legs.insert(leg, DiskLeg { name: name.to_owned(), stage, lost: LostPackets::default(), tracker });
     }
 
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes) {
@@ -465,7 +494,12 @@ impl DiskStore {
 impl LegStore for DiskStore {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
         let path = self.path(&leg.name);
-        path.is_file().then_some(LegSource::File(path))
+        // A file that cannot be looked at may be there: opening it reports the error.
+        let may_be_there = match std::fs::metadata(&path) {
+            Ok(found) => found.is_file(),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        };
+        may_be_there.then_some(LegSource::File(path))
     }
 }
 
@@ -490,7 +524,8 @@ enum DropPolicy {
     WhenFull,
 }
 
-fn make_private(dir: &Path) -> std::io::Result<()> {
+/// Creates a folder, and those above it, with mode 0700.
+pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }

@@ -80,6 +80,16 @@ pub enum SpoolError {
     },
 }
 
+impl SpoolError {
+    /// Returns the error of the operating system, if it is one.
+    pub(crate) const fn io_error(&self) -> Option<&io::Error> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            Self::NotASpool { .. } | Self::TooNew { .. } => None,
+        }
+    }
+}
+
 /// An entry of a spool.
 #[derive(Clone, Debug)]
 pub enum SpoolEntry<'a> {
@@ -253,7 +263,7 @@ impl SpoolReader {
     }
 
     /// Returns whether the spool ended within a block. Known after the last entry.
-    pub(crate) fn torn_tail(&self) -> bool {
+    pub fn torn_tail(&self) -> bool {
         self.end == SpoolEnd::Torn
     }
 

@@ -4,5 +4,7 @@
 
 mod disk;
 mod encryption;
+mod failing_files;
+mod injection;
 mod journal;
 mod station;

@@ -6,14 +6,22 @@ use std::process::Command;
 /// this name (its modules and function, as libtest lists it), requires it to pass, and returns false.
 #[track_caller]
 pub fn is_own_process(test: &str) -> bool {
+    is_own_process_with(test, |command| command)
+}
+
+/// Does as [`is_own_process`]; `prepare` changes the command that runs the process.
+#[track_caller]
+pub fn is_own_process_with(test: &str, prepare: impl FnOnce(&mut Command) -> &mut Command) -> bool {
     if std::env::var_os(TEST).is_some_and(|name| name == test) {
         return true;
     }
     let program = std::env::current_exe().expect("the test binary has a path");
-    let output = Command::new(program).args(["--exact", test, "--nocapture"]).env(TEST, test).output();
+    let mut command = Command::new(program);
+    let output = prepare(command.args(["--exact", test, "--nocapture"]).env(TEST, test)).output();
     let output = output.expect("the test binary runs");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && stdout.contains("1 passed"), "{test}: {}\n{stdout}\n{stderr}", output.status);
+    println!("{stdout}");
     false
 }
 

@@ -1,0 +1,66 @@
+//! File descriptors that the spool keeps for itself, so that nobody else in the process can use up the last ones.
+//!
+//! The reserve is a few descriptors of `/dev/null`. When the process has no descriptor left, the spool closes one of them
+//! and opens its own file in its place.
+
+use std::fs::File;
+use std::io;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+/// Descriptors kept for the spool.
+#[derive(Debug, Default)]
+pub(super) struct DescriptorReserve {
+    spares: Vec<File>,
+}
+
+impl DescriptorReserve {
+    /// Takes the reserve.
+    pub(super) fn take() -> Self {
+        let mut this = Self::default();
+        this.refill();
+        this
+    }
+
+    /// Fills the reserve again, as far as there are descriptors.
+    pub(super) fn refill(&mut self) {
+        while self.spares.len() < RESERVED {
+            let Ok(spare) = File::open("/dev/null") else { return };
+            self.spares.push(spare);
+        }
+    }
+
+    /// Opens a file, if need be with a descriptor of the reserve.
+    ///
+    /// # Errors
+    /// Fails as `open` does. An error of [`is_shortage`] means that the reserve is used up, too.
+    pub(super) fn open<T>(&mut self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match open() {
+                // Another thread may take the descriptor that was freed, so one spare may not be enough.
+                Err(error) if is_shortage(&error) && self.spares.pop().is_some() => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Returns true if the process or the system has no file descriptor left.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Returns how many spool files may be open at once: a quarter of the descriptors that the process may have.
+pub(super) fn max_open_files() -> usize {
+    let limit =
+        getrlimit(Resource::Nofile).current.map_or(MAX_OPEN, |limit| usize::try_from(limit).unwrap_or(MAX_OPEN));
+    (limit / 4).clamp(MIN_OPEN, MAX_OPEN)
+}
+
+/// Descriptors in reserve. One is enough to write all files, one after the other; the others save openings.
+const RESERVED: usize = 8;
+/// Most files kept open: half of the usual limit of 1,024 per process.
+const MAX_OPEN: usize = 512;
+/// Fewest files kept open, for a process with few descriptors.
+const MIN_OPEN: usize = 4;

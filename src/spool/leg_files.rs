@@ -1,0 +1,426 @@
+//! The files of legs. An error of the disk is passing: a chunk that cannot be written waits and is written later.
+//!
+//! # Invariants
+//! - The chunks of a leg are written in order, and each of them whole or not at all.
+//! - A leg whose chunk failed holds up no other leg. Its chunks wait in memory; the capture thread bounds them.
+//! - A file that was removed, or whose folder was, is made again and begins with the header and the first blocks, so that
+//!   it can be rendered. The call whose sound went with the file is reported.
+//! - A chunk is given up only when the process ends, or when the call has ended and other files can be written
+//!   ([`GIVE_UP`]). The record of the call then names the error.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::blocks::{BlockReader, NextBlock};
+use super::descriptors::{DescriptorReserve, is_shortage, max_open_files};
+use super::disk::make_private;
+use super::reader::LegSource;
+use crate::call::errno::OsErrno;
+use crate::call::event::LegId;
+
+/// Files of legs. The least recently used are closed if too many are open.
+pub(super) struct LegFiles {
+    dir: PathBuf,
+    legs: HashMap<LegId, LegFile, foldhash::fast::RandomState>,
+    open: usize,
+    max_open: usize,
+    reserve: DescriptorReserve,
+    uses: u64,
+    /// Legs with chunks that could not be written, and the error of each.
+    waiting: BTreeMap<LegId, WaitingLeg>,
+    /// Errors that cost a call sound.
+    failures: HashMap<LegId, OsErrno, foldhash::fast::RandomState>,
+    /// Files that could not be removed yet.
+    removals: Vec<PathBuf>,
+    /// Time of the newest write that succeeded.
+    wrote_at: Option<Instant>,
+    failure_count: u64,
+}
+
+/// A leg whose chunks wait.
+#[derive(Clone, Copy, Debug)]
+struct WaitingLeg {
+    since: Instant,
+    errno: OsErrno,
+}
+
+/// Outcome of a call to [`LegFiles`]: the chunks that are done with, written or given up.
+pub(super) type DoneChunks = Vec<Vec<u8>>;
+
+impl LegFiles {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            legs: HashMap::default(),
+            open: 0,
+            max_open: max_open_files(),
+            reserve: DescriptorReserve::take(),
+            uses: 0,
+            waiting: BTreeMap::new(),
+            failures: HashMap::default(),
+            removals: Vec::new(),
+            wrote_at: None,
+            failure_count: 0,
+        }
+    }
+
+    /// Adds a leg. `length` is set for the file of an earlier process: the bytes of its whole blocks.
+    pub(super) fn open_leg(&mut self, leg: LegId, path: PathBuf, length: Option<u64>) {
+        self.legs.insert(leg, LegFile::new(path, length));
+    }
+
+    /// Appends a chunk to the leg's file. If that fails, the chunk waits.
+    pub(super) fn write(&mut self, leg: LegId, bytes: Vec<u8>) -> DoneChunks {
+        let Some(state) = self.legs.get_mut(&leg) else { return vec![bytes] };
+        state.chunks.push_back(bytes);
+        if self.waiting.contains_key(&leg) { DoneChunks::new() } else { self.write_chunks(leg) }
+    }
+
+    /// Tries again to write the chunks that wait and to remove the files that could not be removed.
+    pub(super) fn retry(&mut self) -> DoneChunks {
+        self.reserve.refill();
+        let removals = std::mem::take(&mut self.removals);
+        removals.into_iter().for_each(|path| self.remove_file(path));
+        let legs: Vec<LegId> = self.waiting.keys().copied().collect();
+        let mut done: DoneChunks = legs.into_iter().flat_map(|leg| self.write_chunks(leg)).collect();
+        done.extend(self.give_up_ended_legs());
+        done
+    }
+
+    /// Gives up all chunks that wait: the process ends.
+    pub(super) fn give_up_all(&mut self) -> DoneChunks {
+        let legs: Vec<LegId> = self.waiting.keys().copied().collect();
+        legs.into_iter().flat_map(|leg| self.give_up(leg)).collect()
+    }
+
+    /// Closes a leg after its chunks are written.
+    pub(super) fn close(&mut self, leg: LegId) {
+        match self.legs.get_mut(&leg) {
+            Some(state) if !state.chunks.is_empty() => state.is_closed = true,
+            _ => self.forget(leg),
+        }
+    }
+
+    /// Removes a leg and its file. `closed` is the path of a leg that is closed already.
+    pub(super) fn discard(&mut self, leg: LegId, closed: Option<PathBuf>) -> DoneChunks {
+        let state = self.legs.get_mut(&leg);
+        let path = state.as_ref().map(|state| state.path.clone()).or(closed);
+        let done = state.map(|state| state.chunks.drain(..).collect()).unwrap_or_default();
+        self.waiting.remove(&leg);
+        self.forget(leg);
+        self.failures.remove(&leg);
+        if let Some(path) = path {
+            self.remove_file(path);
+        }
+        done
+    }
+
+    /// Returns and forgets the error that cost a leg sound.
+    pub(super) fn take_failure(&mut self, leg: LegId) -> Option<OsErrno> {
+        self.failures.remove(&leg)
+    }
+
+    /// Returns whether chunks of a leg wait.
+    pub(super) fn is_waiting(&self, leg: LegId) -> bool {
+        self.waiting.contains_key(&leg)
+    }
+
+    /// Returns whether anything waits for another try.
+    pub(super) fn has_work(&self) -> bool {
+        !self.waiting.is_empty() || !self.removals.is_empty()
+    }
+
+    /// Returns the error of the leg that waits longest.
+    pub(super) fn current_error(&self) -> Option<OsErrno> {
+        self.waiting.values().min_by_key(|waiting| waiting.since).map(|waiting| waiting.errno)
+    }
+
+    /// Syncs the file system of the folder. If that fails, what was written since the last time may be lost.
+    pub(super) fn sync(&mut self) {
+        let Self { dir, reserve, .. } = self;
+        let folder = match reserve.open(|| File::open(&*dir)) {
+            Ok(folder) => folder,
+            // Nothing is lost: the files were written, and the next sync comes soon.
+            Err(error) => return self.log_failure(&self.dir.clone(), &error),
+        };
+        let synced = rustix::fs::syncfs(&folder).map_err(io::Error::from);
+        drop(folder);
+        self.reserve.refill();
+        let unsynced =
+            self.legs.iter_mut().filter_map(|(leg, state)| std::mem::take(&mut state.is_unsynced).then_some(*leg));
+        let unsynced: Vec<LegId> = unsynced.collect();
+        if let Err(error) = synced {
+            // Linux drops the pages that it could not write back, so another sync would succeed and be wrong (fsync(2)).
+            self.failures.extend(unsynced.into_iter().map(|leg| (leg, errno_of(&error))));
+            self.log_failure(&self.dir.clone(), &error);
+        }
+    }
+
+    /// Runs an operation on another file of the folder, if need be with a descriptor of the reserve.
+    pub(super) fn with_descriptor<T>(&mut self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        self.reserve.open(open)
+    }
+
+    /// Logs the first failure and then one in [`LOG_EVERY`], because a full disk fails a thousand writes a second.
+    pub(super) fn log_failure(&mut self, path: &Path, error: &io::Error) {
+        if self.failure_count.is_multiple_of(LOG_EVERY) {
+            tracing::error!(path = %path.display(), %error, failures = self.failure_count + 1, "the spool cannot be written");
+        }
+        self.failure_count += 1;
+    }
+
+    /// Writes the chunks of a leg until one fails.
+    fn write_chunks(&mut self, leg: LegId) -> DoneChunks {
+        let mut done = DoneChunks::new();
+        while let Some(written) = self.write_next_chunk(leg) {
+            match written {
+                Ok(chunk) => done.push(chunk),
+                Err(error) => {
+                    self.note_waiting(leg, &error);
+                    return done;
+                }
+            }
+        }
+        self.waiting.remove(&leg);
+        if self.legs.get(&leg).is_some_and(|state| state.is_closed) {
+            self.forget(leg);
+        }
+        done
+    }
+
+    /// Writes the first chunk of a leg. Returns `None` if there is no chunk.
+    #[expect(clippy::disallowed_methods, reason = "how long a disk fails is no time of calls")]
+    fn write_next_chunk(&mut self, leg: LegId) -> Option<io::Result<Vec<u8>>> {
+        self.uses += 1;
+        loop {
+            if self.legs.get(&leg)?.handle.is_none() && self.open >= self.max_open {
+                self.close_oldest();
+            }
+            let Self { legs, reserve, dir, uses, .. } = self;
+            let state = legs.get_mut(&leg)?;
+            let before = state.handle.is_some();
+            let written = state.write_first(*uses, dir, reserve)?;
+            self.open = self.open + usize::from(state.handle.is_some()) - usize::from(before);
+            if let Some(errno) = state.lost.take() {
+                self.failures.insert(leg, errno);
+            }
+            match written {
+                Err(error) if is_shortage(&error) && self.open > 0 => self.close_oldest(),
+                Err(error) => return Some(Err(error)),
+                Ok(chunk) => {
+                    self.wrote_at = Some(Instant::now());
+                    return Some(Ok(chunk));
+                }
+            }
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "how long a disk fails is no time of calls")]
+    fn note_waiting(&mut self, leg: LegId, error: &io::Error) {
+        let errno = errno_of(error);
+        let waiting = self.waiting.entry(leg).or_insert_with(|| WaitingLeg { since: Instant::now(), errno });
+        waiting.errno = errno;
+        if let Some(path) = self.legs.get(&leg).map(|state| state.path.clone()) {
+            self.log_failure(&path, error);
+        }
+    }
+
+    /// Gives up the legs of ended calls that fail for long while other files can be written.
+    fn give_up_ended_legs(&mut self) -> DoneChunks {
+        let Some(wrote_at) = self.wrote_at else { return DoneChunks::new() };
+        let is_hopeless = |(leg, waiting): &(&LegId, &WaitingLeg)| {
+            wrote_at.saturating_duration_since(waiting.since) > GIVE_UP
+                && self.legs.get(leg).is_none_or(|state| state.is_closed)
+        };
+        let hopeless: Vec<LegId> = self.waiting.iter().filter(is_hopeless).map(|(leg, _)| *leg).collect();
+        hopeless.into_iter().flat_map(|leg| self.give_up(leg)).collect()
+    }
+
+    fn give_up(&mut self, leg: LegId) -> DoneChunks {
+        if let Some(WaitingLeg { errno, .. }) = self.waiting.remove(&leg) {
+            self.failures.insert(leg, errno);
+        }
+        let Some(state) = self.legs.get_mut(&leg) else { return DoneChunks::new() };
+        let done = state.chunks.drain(..).collect();
+        if state.is_closed {
+            self.forget(leg);
+        }
+        done
+    }
+
+    fn remove_file(&mut self, path: PathBuf) {
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            self.log_failure(&path, &error);
+            if self.removals.len() < MAX_REMOVALS {
+                self.removals.push(path);
+            }
+        }
+    }
+
+    fn forget(&mut self, leg: LegId) {
+        if self.legs.remove(&leg).is_some_and(|state| state.handle.is_some()) {
+            self.open -= 1;
+        }
+    }
+
+    fn close_oldest(&mut self) {
+        let oldest = self.legs.values_mut().filter(|leg| leg.handle.is_some());
+        if let Some(leg) = oldest.min_by_key(|leg| leg.handle.as_ref().map(|(_, used)| *used)) {
+            leg.handle = None;
+            self.open -= 1;
+        }
+    }
+}
+
+/// The file of a leg and its chunks that are not written yet.
+struct LegFile {
+    path: PathBuf,
+    handle: Option<(File, u64)>,
+    /// Bytes of whole blocks in the file; `None` before the file was looked at.
+    length: Option<u64>,
+    /// The header and the first blocks, for a file that has to be made again.
+    head: Vec<u8>,
+    chunks: VecDeque<Vec<u8>>,
+    /// The leg is closed when its chunks are written.
+    is_closed: bool,
+    /// Written since the last sync.
+    is_unsynced: bool,
+    /// The error by which blocks that had been written were lost.
+    lost: Option<OsErrno>,
+}
+
+impl LegFile {
+    fn new(path: PathBuf, length: Option<u64>) -> Self {
+        let (head, chunks) = (Vec::new(), VecDeque::new());
+        Self { path, handle: None, length, head, chunks, is_closed: false, is_unsynced: false, lost: None }
+    }
+
+    /// Writes the first chunk and returns it. Returns `None` if there is none.
+    fn write_first(&mut self, uses: u64, dir: &Path, reserve: &mut DescriptorReserve) -> Option<io::Result<Vec<u8>>> {
+        self.chunks.front()?;
+        // After an error the file is opened again: an old handle may stay stale for ever (ESTALE, a remounted disk).
+        let written = self.try_write(uses, dir, reserve).inspect_err(|_| self.handle = None);
+        Some(written.map(|()| self.chunks.pop_front().unwrap_or_default()))
+    }
+
+    fn try_write(&mut self, uses: u64, dir: &Path, reserve: &mut DescriptorReserve) -> io::Result<()> {
+        let length = self.prepare(uses, dir, reserve)?;
+        let (Some(chunk), Some((file, _))) = (self.chunks.front(), &mut self.handle) else { return Ok(()) };
+        file.write_all(chunk).inspect_err(|_| {
+            // Part of a block would make the rest of the file unreadable. If this fails, too, the next try cuts it off.
+            let _ = file.set_len(length);
+        })?;
+        self.length = Some(length + chunk.len() as u64);
+        self.is_unsynced = true;
+        if length == 0 && self.head.is_empty() {
+            self.head = first_blocks(chunk);
+        }
+        Ok(())
+    }
+
+    /// Opens the file, if it is not open, and makes sure that it ends with its last whole block. Returns its length.
+    fn prepare(&mut self, uses: u64, dir: &Path, reserve: &mut DescriptorReserve) -> io::Result<u64> {
+        if let Some((file, used)) = &mut self.handle {
+            let found = file.metadata()?;
+            if found.nlink() > 0 && Some(found.len()) == self.length {
+                *used = uses;
+                return Ok(found.len());
+            }
+        }
+        self.handle = None;
+        let Self { path, .. } = self;
+        let file = reserve.open(|| open(path, dir))?;
+        let length = self.repair(&file)?;
+        self.handle = Some((file, uses));
+        Ok(length)
+    }
+
+    /// Brings an opened file to its last whole block, and makes its beginning again if that is gone. Returns its length.
+    fn repair(&mut self, mut file: &File) -> io::Result<u64> {
+        let found = file.metadata()?.len();
+        let length = match self.length {
+            Some(length) if found >= length => length,
+            // A file of an earlier process may end within a block, and a file that somebody cut, too.
+            _ => whole_blocks(&self.path, found)?,
+        };
+        if found > length {
+            file.set_len(length)?;
+        }
+        if self.length.is_some_and(|expected| length < expected) {
+            self.lost = Some(OsErrno(rustix::io::Errno::NOENT.raw_os_error()));
+        }
+        self.length = Some(length);
+        if length == 0 && !self.head.is_empty() {
+            file.write_all(&self.head).inspect_err(|_| drop(file.set_len(0)))?;
+            self.length = Some(self.head.len() as u64);
+        } else if length > 0 && self.head.is_empty() {
+            self.head = read_head(&self.path)?;
+        }
+        Ok(self.length.unwrap_or(length))
+    }
+}
+
+/// Opens a file for appending. Makes the folder again if it is gone.
+fn open(path: &Path, dir: &Path) -> io::Result<File> {
+    let open = || OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    open().or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(error);
+        }
+        make_private(dir)?;
+        open()
+    })
+}
+
+/// Returns the length of the whole blocks of a file with `found` bytes.
+fn whole_blocks(path: &Path, found: u64) -> io::Result<u64> {
+    if found == 0 {
+        return Ok(0);
+    }
+    let valid = LegSource::File(path.to_owned()).open().and_then(|mut reader| {
+        while reader.next_entry()?.is_some() {}
+        Ok(reader.valid_bytes())
+    });
+    valid.map_err(|error| match error {
+        super::SpoolError::Io { source, .. } => source,
+        other => io::Error::other(other),
+    })
+}
+
+fn read_head(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_HEAD as u64).read_to_end(&mut bytes)?;
+    Ok(first_blocks(&bytes))
+}
+
+/// Returns the whole blocks at the beginning of a file, at most [`MAX_HEAD`] bytes.
+fn first_blocks(bytes: &[u8]) -> Vec<u8> {
+    let mut blocks = BlockReader::new(bytes.get(..MAX_HEAD).unwrap_or(bytes), 0);
+    while let Ok(NextBlock::Block(..)) = blocks.next() {}
+    let end = usize::try_from(blocks.offset()).unwrap_or(0).min(bytes.len());
+    bytes[..end].to_vec()
+}
+
+/// Returns the number of an error. An error without a number comes from a file that is no spool: it is reported as EIO.
+pub(super) fn errno_of(error: &io::Error) -> OsErrno {
+    let number = error.raw_os_error().or_else(|| match error.kind() {
+        io::ErrorKind::WriteZero => Some(rustix::io::Errno::NOSPC.raw_os_error()),
+        _ => None,
+    });
+    OsErrno(number.unwrap_or(rustix::io::Errno::IO.raw_os_error()))
+}
+
+/// Most bytes kept of a file's beginning: the header, the decisions and the messages of a usual call setup.
+const MAX_HEAD: usize = 8 * 1024;
+/// Time for which the file of an ended call is tried again while other files can be written, e.g. because of a bad sector.
+const GIVE_UP: Duration = Duration::from_secs(5 * 60);
+/// Files kept in mind that could not be removed. The next start reads the others back, and removes them at their end.
+const MAX_REMOVALS: usize = 10_000;
+/// Failures per line of log.
+const LOG_EVERY: u64 = 1_000;

@@ -1,0 +1,79 @@
+//! Makes file operations fail in a process of the test's own: a small library that is built and preloaded.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::process::is_own_process_with;
+
+/// Decides which file operations fail. The library has the file mapped into memory.
+pub(crate) struct FileFaults {
+    control: File,
+}
+
+impl FileFaults {
+    /// Returns the faults in the process of this test. Everywhere else runs that process and returns `None`.
+    #[track_caller]
+    pub(crate) fn of_own_process(test: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (library, control) = (dir.path().join("failing_files.so"), dir.path().join("control"));
+        let is_own = is_own_process_with(test, |command| {
+            build(&library);
+            std::fs::write(&control, [0; 4096]).expect("written");
+            command.env("LD_PRELOAD", &library).env(CONTROL, &control)
+        });
+        if !is_own {
+            return None;
+        }
+        let control = std::env::var_os(CONTROL).expect("set by the other process");
+        let control = File::options().read(true).write(true).open(control).expect("the file is there");
+        Some(Self { control })
+    }
+
+    /// Counts only operations below this folder.
+    pub(crate) fn watch(&self, folder: &Path) {
+        let mut name = folder.as_os_str().as_encoded_bytes().to_vec();
+        name.resize(1_000, 0);
+        self.control.write_all_at(&name, 20).expect("written");
+    }
+
+    /// Lets `count` operations fail from number `first` on, and begins to count at 0.
+    pub(crate) fn fail(&self, errno: i32, first: u32, count: u32) {
+        self.stop();
+        let words = [first, count, 0, 0].map(u32::to_le_bytes);
+        self.control.write_all_at(words.as_flattened(), 4).expect("written");
+        self.control.write_all_at(&errno.to_le_bytes(), 0).expect("written");
+    }
+
+    /// Lets nothing fail any more.
+    pub(crate) fn stop(&self) {
+        self.control.write_all_at(&[0; 4], 0).expect("written");
+    }
+
+    /// Returns the number of operations since the last [`FileFaults::fail`].
+    pub(crate) fn seen(&self) -> u32 {
+        self.read(12)
+    }
+
+    /// Returns how many of them failed.
+    pub(crate) fn failed(&self) -> u32 {
+        self.read(16)
+    }
+
+    fn read(&self, offset: u64) -> u32 {
+        let mut word = [0; 4];
+        self.control.read_exact_at(&mut word, offset).expect("readable");
+        u32::from_le_bytes(word)
+    }
+}
+
+fn build(library: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/faults/failing_files.c");
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(library).arg(source).arg("-ldl").output();
+    let built = built.expect("cc runs");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+}
+
+const CONTROL: &str = "CALLSPAN_FAULTS";
