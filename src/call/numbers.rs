@@ -154,6 +154,12 @@ impl NumberPlan {
         }
     }
 
+    /// Compiles another `[numbers]` section, and keeps all that was learned from the traffic.
+    pub(crate) fn reload(&mut self, numbers: &NumbersConfig) {
+        let Self { registered, pbxs, ringing, .. } = std::mem::replace(self, Self::new(numbers));
+        (self.registered, self.pbxs, self.ringing) = (registered, pbxs, ringing);
+    }
+
     /// Whether a number, normalised or as dialled, is an extension.
     pub(crate) fn is_extension(&self, number: &str) -> bool {
         self.is_configured_extension(number) || self.registered.contains(number)

@@ -3,29 +3,34 @@
 //! The main thread captures, runs the engine and fills the legs' chunks. The spool's thread writes the chunks. The threads
 //! of [`post_process`] turn ended calls into files and deliver them. No thread waits for a later thread.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use sd_notify::NotifyState;
 
 use super::RunArgs;
 use crate::call::Engine;
 use crate::call::event::CallEvent;
 use crate::capture::{CaptureCounters, CaptureSource, CaptureWarning, live};
-use crate::journal::{self, Journal};
+use crate::journal::Journal;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::console::{ConsoleServer, ServiceStatus};
 use crate::ops::drops::{DropAlarms, DropReason};
-use crate::ops::output;
+use crate::ops::supervision::{SHORT_ROUND, StalledThread, Supervisor};
 use crate::ops::thread::StoppableThread;
+use crate::ops::{log, output};
 use crate::service::lock::{self, FolderLock};
 use crate::service::pipeline::{Pipeline, PipelineStep};
 use crate::service::post_process::{self, PostProcessTools, PostProcessor};
 use crate::service::recovery::{self, OpenedJournal};
-use crate::service::{resume, startup_failure, watch};
+use crate::service::reload::ConfigChanges;
+use crate::service::watch::OwedCalls;
+use crate::service::{clock, resume, startup_failure, watch};
 use crate::spool::disk::DiskSpool;
 use crate::time::Timestamp;
 
@@ -41,8 +46,13 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
     }
-    let (alerts, runner) = Alerts::start(&config.alerts).context("cannot start the alerts thread")?;
-    let ended = serve(&args, &config, &alerts, &stop);
+    let reload = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&reload)).context("signal handler")?;
+    log::set_level(&config.log.level);
+    let (alerts, runner) =
+        Alerts::start_with_history(&config.alerts, &config.journal.dir).context("cannot start the alerts thread")?;
+    let signals = ServiceSignals { stop: &stop, reload: &reload };
+    let ended = serve(&args, &config, &alerts, signals);
     if let Err(error) = &ended {
         startup_failure::raise_alarm(&config.journal.dir, &alerts, error, &stop);
     }
@@ -51,19 +61,33 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     ended.map(|()| ExitCode::SUCCESS)
 }
 
-fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, stop: &AtomicBool) -> anyhow::Result<()> {
+/// Flags that the signal handlers set.
+#[derive(Clone, Copy)]
+struct ServiceSignals<'a> {
+    /// SIGTERM or SIGINT: the service must end.
+    stop: &'a AtomicBool,
+    /// SIGHUP: the configuration must be read again.
+    reload: &'a AtomicBool,
+}
+
+fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, signals: ServiceSignals<'_>) -> anyhow::Result<()> {
     let mut source = live::open(&config.capture, missing_interface_policy())?;
     let mut service = RunningService::start(config, &source, alerts.clone())?;
     let doing = if source.is_capturing() { "capturing on" } else { "waiting for" };
     output::note(&format!("callspan: {doing} {}", source.name()));
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // fails without systemd, where nobody waits for it
-    let ended = service.capture(&mut source, stop);
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    notify(&[NotifyState::Ready]);
+    let ended = service.capture(&mut source, signals, &args.config);
+    notify(&[NotifyState::Stopping]);
     if ended.is_ok() && args.drain > 0 {
         service.drain(&mut source, Duration::from_secs(args.drain))?;
     }
     service.stop(&mut source);
     ended
+}
+
+/// Tells systemd about the service.
+fn notify(states: &[NotifyState<'_>]) {
+    let _ = sd_notify::notify(states); // fails without systemd, where nobody waits for it
 }
 
 /// Returns how to treat a missing interface. Under systemd the service waits for it and keeps delivering; at a terminal the
@@ -82,7 +106,13 @@ struct RunningService {
     watch: StoppableThread,
     alerts: Alerts,
     journal: Journal,
-    journal_config: journal::config::Config,
+    config: Config,
+    supervisor: Supervisor,
+    /// True: the alarm about a stalled thread was raised.
+    is_stalled: bool,
+    owed: OwedCalls,
+    /// Status line that systemd has.
+    status_line: String,
     console: Option<ConsoleServer>,
     _locks: [FolderLock; 2],
     reported_at: Timestamp,
@@ -95,6 +125,8 @@ impl RunningService {
         raise_file_limit();
         // Two services in one spool would render each other's calls and deliver every call twice.
         let locks = [lock::acquire(&config.spool.dir)?, lock::acquire(&config.journal.dir)?];
+        // First of all, because a port that is taken must not end a service whose threads are at work already.
+        let console = config.console.listen.map(|at| ConsoleServer::start(at, config.journal.clone())).transpose()?;
         let OpenedJournal { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
         if let Some(alarm) = alarm {
             alerts.raise(AlarmKind::JournalDamaged, &alarm);
@@ -107,7 +139,12 @@ impl RunningService {
             pauses: post_process::PAUSES,
         };
         let post_processor = PostProcessor::start(config, tools, events)?;
-        let watch = watch::start(config, alerts.clone(), post_processor.delivery())?;
+        let owed = OwedCalls::default();
+        let watch = watch::start(config, alerts.clone(), post_processor.delivery(), owed.clone())?;
+        let mut supervisor = Supervisor::default();
+        supervisor.watch("spool", spool.writer_rounds().into(), SHORT_ROUND);
+        supervisor.watch("watch", watch.ticks(), SHORT_ROUND);
+        post_processor.supervise(&mut supervisor);
         let mut engine = Engine::new(post_process::engine_config(config), source.name());
         let mut resumed = resume::resume(&mut engine, &mut spool, &|id| post_processor.is_over(id))?;
         if !resumed.is_empty() {
@@ -120,7 +157,6 @@ impl RunningService {
             spool.forward(event);
         }
         post_processor.adopt(&engine, &resumed)?;
-        let console = config.console.listen.map(|at| ConsoleServer::start(at, config.journal.clone())).transpose()?;
         if let Some(console) = &console {
             tracing::info!("the local API listens on {}", console.addr());
         }
@@ -131,7 +167,11 @@ impl RunningService {
             watch,
             alerts,
             journal,
-            journal_config: config.journal.clone(),
+            config: config.clone(),
+            supervisor,
+            is_stalled: false,
+            owed,
+            status_line: String::new(),
             console,
             _locks: locks,
             reported_at: Timestamp::EPOCH,
@@ -140,8 +180,16 @@ impl RunningService {
         })
     }
 
-    fn capture(&mut self, source: &mut dyn CaptureSource, stop: &AtomicBool) -> anyhow::Result<()> {
-        while !stop.load(Ordering::Relaxed) {
+    fn capture(
+        &mut self,
+        source: &mut dyn CaptureSource,
+        signals: ServiceSignals<'_>,
+        file: &Path,
+    ) -> anyhow::Result<()> {
+        while !signals.stop.load(Ordering::Relaxed) {
+            if signals.reload.swap(false, Ordering::Relaxed) {
+                self.reload(file);
+            }
             if self.step(source)? == PipelineStep::End {
                 anyhow::bail!("the capture ended unexpectedly");
             }
@@ -174,6 +222,7 @@ impl RunningService {
             self.reported_at = now;
             self.check_journal()?;
             self.check_threads()?;
+            self.show_life(source);
         }
         Ok(step)
     }
@@ -187,7 +236,7 @@ impl RunningService {
              next start"
         );
         self.alerts.raise(AlarmKind::JournalDamaged, &detail);
-        Journal::mark_damaged(&self.journal_config, damage)?;
+        Journal::mark_damaged(&self.config.journal, damage)?;
         anyhow::bail!(detail)
     }
 
@@ -199,6 +248,68 @@ impl RunningService {
             Some(name) => {
                 anyhow::bail!("the {name} thread ended because of a bug in callspan: the service must restart")
             }
+        }
+    }
+
+    /// Reads the configuration again, and uses the parts that need no restart. A configuration with a mistake changes
+    /// nothing.
+    fn reload(&mut self, file: &Path) {
+        let new = match super::load_config(Some(file), ConfigPurpose::Run) {
+            Ok(new) => new,
+            Err(error) => {
+                output::note(&format!("callspan: the old configuration stays in use: {error:#}"));
+                return;
+            }
+        };
+        let changes = ConfigChanges::between(&self.config, &new);
+        self.pipeline.engine.reload(post_process::engine_config(&new));
+        self.alerts.set_command(new.alerts.command.clone());
+        log::set_level(&new.log.level);
+        if changes.taken.contains(&ConfigChanges::LOGIN) {
+            self.post_processor.reload(&new);
+        }
+        // At every log level, because a person has just asked for it.
+        output::note(&format!("callspan: the configuration was read again; {}", changes.sentence()));
+        // The rest stays as it was at the start, so that the next reload names it again.
+        let (call, alerts, log) = (new.call, new.alerts, new.log);
+        let fixed = &self.config.call;
+        self.config.call = crate::call::config::Config {
+            appliance: fixed.appliance.clone(),
+            sip_ports: call.sip_ports.clone(),
+            start: fixed.start,
+            ..call
+        };
+        (self.config.alerts, self.config.log) = (alerts, log);
+        let pyrus = &mut self.config.pyrus;
+        (pyrus.login, pyrus.person_id) = (new.pyrus.login, new.pyrus.person_id);
+        (pyrus.security_key, pyrus.security_key_file) = (new.pyrus.security_key, new.pyrus.security_key_file);
+    }
+
+    /// Tells systemd that the service lives, unless a thread makes no progress, and what it is doing.
+    fn show_life(&mut self, source: &mut dyn CaptureSource) {
+        match self.supervisor.stalled(clock::monotonic()) {
+            None => {
+                self.is_stalled = false;
+                notify(&[NotifyState::Watchdog]);
+            }
+            Some(StalledThread { name, since }) if !self.is_stalled => {
+                self.is_stalled = true;
+                let detail = format!(
+                    "the {name} thread has made no progress for {} s: a disk or a network folder does not answer; \
+                     systemd restarts the service if it stays so",
+                    since.as_secs()
+                );
+                self.alerts.raise(AlarmKind::ThreadStalled, &detail);
+            }
+            Some(_) => {}
+        }
+        let counters = source.counters();
+        let lost = counters.dropped_by_kernel + counters.dropped_by_interface + self.spool.lost_packets();
+        let calls = self.pipeline.engine.live_calls();
+        let line = format!("{calls} calls under way, {lost} packets lost, {} owed", self.owed.count());
+        if line != self.status_line {
+            notify(&[NotifyState::Status(&line)]);
+            self.status_line = line;
         }
     }
 
@@ -278,9 +389,9 @@ impl RunningService {
             left_aside = %self.pipeline.drops(),
             "stopped"
         );
+        self.watch.stop();
         self.spool.flush();
         self.spool.shutdown();
-        self.watch.stop();
         self.post_processor.stop();
     }
 }

@@ -7,19 +7,23 @@
 //!
 //! - Raising an alarm never blocks: the command runs on a thread of its own, one run at a time, for at most [`MAX_RUN`].
 //! - The command gets at most one alarm of a kind in [`PAUSE`]. Of the alarms in between, it gets the last when the pause
-//!   or the program ends, with the number of the others.
+//!   ends, with the number of the others. With a history file the pause holds across restarts: an alarm that is held
+//!   back at the end of the program is given to the command by the next start. Without the file, the command gets it at
+//!   the end of the program.
 //! - No phone number and no secret leaves the process.
 
-use std::collections::HashMap;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::alarm_history::AlarmHistory;
 use super::config::secret;
 use crate::time::Timestamp;
 
@@ -69,12 +73,13 @@ pub enum AlarmKind {
     JournalDamaged,
     /// The service cannot start, or had to end; systemd restarts it.
     ServiceFailed,
+    /// A thread of the service makes no progress, for example because a disk or a network folder does not answer.
+    ThreadStalled,
 }
 
 impl AlarmKind {
     /// Every kind.
-    #[cfg(test)]
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::DiskReadOnly,
@@ -93,6 +98,7 @@ impl AlarmKind {
         Self::InterfaceUp,
         Self::JournalDamaged,
         Self::ServiceFailed,
+        Self::ThreadStalled,
     ];
 
     /// Returns the name for scripts: `kind` in the JSON line, `alarm` in the log.
@@ -116,6 +122,7 @@ impl AlarmKind {
             Self::InterfaceUp => "interface_up",
             Self::JournalDamaged => "journal_damaged",
             Self::ServiceFailed => "service_failed",
+            Self::ThreadStalled => "thread_stalled",
         }
     }
 
@@ -131,8 +138,16 @@ impl Serialize for AlarmKind {
     }
 }
 
+impl<'de> Deserialize<'de> for AlarmKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let known = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        known.ok_or_else(|| serde::de::Error::custom("no kind of alarm has this name"))
+    }
+}
+
 /// An alarm in the form that the command gets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Alarm {
     /// Wall clock when the alarm was raised.
     pub(crate) at: Timestamp,
@@ -141,10 +156,10 @@ pub(crate) struct Alarm {
     /// Description for the administrator.
     pub(crate) detail: String,
     /// Id of the call concerned.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) call: Option<String>,
     /// Number of alarms of this kind that were skipped since the command last ran for the kind.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) held_back: u64,
 }
 
@@ -152,7 +167,11 @@ pub(crate) struct Alarm {
 #[derive(Clone, Debug)]
 pub struct Alerts {
     to_command: Option<Sender<Alarm>>,
+    command: SharedCommand,
 }
+
+/// The command, which a reload of the configuration can replace.
+type SharedCommand = Arc<RwLock<Option<String>>>;
 
 /// The thread that runs the command. It ends when the last [`Alerts`] is dropped.
 #[derive(Debug)]
@@ -161,28 +180,41 @@ pub struct AlarmRunner {
 }
 
 impl Alerts {
-    /// Starts the thread, if there is a command.
+    /// Starts the thread. Alarms held back at the end of the program are raised then.
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(config: &Config) -> std::io::Result<(Self, AlarmRunner)> {
-        Self::start_with(config, AlarmLimits::default())
+        Self::start_with(config, AlarmHistory::in_memory(), AlarmLimits::default())
     }
 
-    fn start_with(config: &Config, limits: AlarmLimits) -> std::io::Result<(Self, AlarmRunner)> {
-        let Some(command) = config.command.clone() else {
-            return Ok((Self::only_logged(), AlarmRunner { thread: None }));
-        };
+    /// Starts the thread. A file in the folder `state` keeps the pauses across restarts.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start_with_history(config: &Config, state: &Path) -> std::io::Result<(Self, AlarmRunner)> {
+        let history = AlarmHistory::load(state.join(HISTORY_FILE), wall_clock(), PAUSE);
+        Self::start_with(config, history, AlarmLimits::default())
+    }
+
+    fn start_with(config: &Config, history: AlarmHistory, limits: AlarmLimits) -> std::io::Result<(Self, AlarmRunner)> {
         let (sender, alarms) = crossbeam_channel::bounded(QUEUE);
+        let command: SharedCommand = Arc::new(RwLock::new(config.command.clone()));
+        let shared = Arc::clone(&command);
         let thread = std::thread::Builder::new()
             .name(String::from("alerts"))
-            .spawn(move || run_all(&command, &alarms, limits))?;
-        Ok((Self { to_command: Some(sender) }, AlarmRunner { thread: Some(thread) }))
+            .spawn(move || run_all(&shared, &alarms, history, limits))?;
+        Ok((Self { to_command: Some(sender), command }, AlarmRunner { thread: Some(thread) }))
     }
 
     /// Creates an [`Alerts`] without a command: alarms are only logged.
-    pub const fn only_logged() -> Self {
-        Self { to_command: None }
+    pub fn only_logged() -> Self {
+        Self { to_command: None, command: SharedCommand::default() }
+    }
+
+    /// Replaces the command. The alarms that wait get the new one.
+    pub(crate) fn set_command(&self, command: Option<String>) {
+        *self.command.write().unwrap_or_else(PoisonError::into_inner) = command;
     }
 
     /// Raises an alarm. Never blocks.
@@ -197,8 +229,8 @@ impl Alerts {
     }
 
     /// Returns true if a command gets the alarms.
-    pub(crate) const fn has_command(&self) -> bool {
-        self.to_command.is_some()
+    pub(crate) fn has_command(&self) -> bool {
+        self.to_command.is_some() && self.command.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Raises an alarm without a log line, for an error that is logged or printed elsewhere.
@@ -217,7 +249,7 @@ impl Alerts {
     }
 
     fn send_to_command(&self, kind: AlarmKind, detail: &str, call: Option<String>) {
-        let Some(sender) = &self.to_command else { return };
+        let Some(sender) = self.to_command.as_ref().filter(|_| self.has_command()) else { return };
         let alarm = Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call, held_back: 0 };
         if let Err(TrySendError::Full(alarm)) = sender.try_send(alarm) {
             tracing::warn!(alarm = kind.name(), at = %alarm.at.to_rfc3339(), "the alarm command is too slow: it does not get this alarm");
@@ -253,66 +285,36 @@ impl Default for AlarmLimits {
     }
 }
 
-fn run_all(command: &str, alarms: &Receiver<Alarm>, limits: AlarmLimits) {
-    let mut kinds: HashMap<AlarmKind, KindHistory> = HashMap::new();
+fn run_all(command: &SharedCommand, alarms: &Receiver<Alarm>, mut history: AlarmHistory, limits: AlarmLimits) {
     let run = |alarm: &Alarm| {
-        if let Err(error) = run_one(command, alarm, limits.max_run) {
+        let Some(command) = command.read().unwrap_or_else(PoisonError::into_inner).clone() else { return };
+        if let Err(error) = run_one(&command, alarm, limits.max_run) {
             tracing::warn!(%error, "the alarm command failed");
         }
     };
     loop {
-        let due = kinds.values().filter(|kind| kind.held.is_some()).map(|kind| kind.last_run + limits.pause).min();
-        let received = match due {
+        let received = match history.next_due(limits.pause) {
             None => alarms.recv().map_err(RecvTimeoutError::from),
             Some(due) => alarms.recv_deadline(due),
         };
         match received {
-            Ok(alarm) => match kinds.get_mut(&alarm.kind) {
-                Some(history) if now().duration_since(history.last_run) < limits.pause => history.hold_back(alarm),
-                history => {
-                    let held_back = history.map_or(0, |history| history.count);
-                    kinds.insert(alarm.kind, KindHistory { last_run: now(), held: None, count: 0 });
-                    run(&Alarm { held_back, ..alarm });
+            Ok(alarm) => {
+                if let Some(alarm) = history.admit(alarm, (now(), wall_clock()), limits.pause) {
+                    run(&alarm);
                 }
-            },
+            }
             // The newest alarm is the current state. Without it, "recovered" could be the last word about a problem that
             // has come back.
             Err(RecvTimeoutError::Timeout) => {
-                take_held(&mut kinds, |kind| now().duration_since(kind.last_run) >= limits.pause).iter().for_each(run);
+                history.take_due((now(), wall_clock()), limits.pause).iter().for_each(run);
             }
-            Err(RecvTimeoutError::Disconnected) => return take_held(&mut kinds, |_| true).iter().for_each(run),
+            // The next start raises what is held back, if there is a file that tells it.
+            Err(RecvTimeoutError::Disconnected) if history.is_durable() => return history.save_held(),
+            Err(RecvTimeoutError::Disconnected) => {
+                return history.take_due((now(), wall_clock()), Duration::ZERO).iter().for_each(run);
+            }
         }
     }
-}
-
-/// When the command last ran for a kind, and the alarms of the kind since then.
-#[derive(Debug)]
-struct KindHistory {
-    last_run: Instant,
-    /// Newest alarm that was held back.
-    held: Option<Alarm>,
-    /// Number of alarms that were held back.
-    count: u64,
-}
-
-impl KindHistory {
-    fn hold_back(&mut self, alarm: Alarm) {
-        self.held = Some(alarm);
-        self.count += 1;
-    }
-}
-
-/// Removes and returns the held alarms of the kinds that match, in the order of time.
-fn take_held(kinds: &mut HashMap<AlarmKind, KindHistory>, which: impl Fn(&KindHistory) -> bool) -> Vec<Alarm> {
-    let mut taken = Vec::new();
-    for kind in kinds.values_mut().filter(|kind| which(kind)) {
-        if let Some(alarm) = kind.held.take() {
-            taken.push(Alarm { held_back: kind.count - 1, ..alarm });
-            (kind.last_run, kind.count) = (now(), 0);
-        }
-    }
-    taken.sort_by_key(|alarm| alarm.at);
-    taken
 }
 
 #[expect(clippy::disallowed_methods, reason = "an IO module: the pause between two runs is measured")]
@@ -397,6 +399,8 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(300);
 pub(crate) const MAX_RUN: Duration = Duration::from_secs(30);
 /// Longest wait for the command at the end of the program.
 pub(crate) const LAST_RUNS: Duration = Duration::from_secs(10);
+/// File in the state folder with the last runs of the command, and with the alarms that are held back.
+const HISTORY_FILE: &str = "alarms.json";
 /// Alarms that can wait for the command; further alarms are only logged.
 const QUEUE: usize = 256;
 /// How often a running command is checked for its end.
@@ -417,7 +421,7 @@ mod tests {
 
     fn raised(limits: AlarmLimits, command: &str, raise: impl FnOnce(&Alerts)) {
         let config = Config { command: Some(command.to_owned()) };
-        let (alerts, runner) = Alerts::start_with(&config, limits).unwrap();
+        let (alerts, runner) = Alerts::start_with(&config, AlarmHistory::in_memory(), limits).unwrap();
         raise(&alerts);
         drop(alerts);
         runner.join();
@@ -457,6 +461,32 @@ mod tests {
         assert_eq!((lines[0]["detail"].as_str(), lines[0].get("held_back")), (Some("frames were lost, 1"), None));
         assert_eq!(lines[1]["detail"], "frames were lost, 4");
         assert_eq!(lines[1]["held_back"], 2, "the second and the third");
+    }
+
+    #[test]
+    fn pause_holds_across_restarts_and_the_held_alarm_is_raised_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let config = Config { command: Some(format!("cat >> {}", out.display())) };
+        let pause = Duration::from_secs(2);
+        let limits = AlarmLimits { pause, ..AlarmLimits::default() };
+        let session = |details: &[&str], wait: Duration| {
+            let history = AlarmHistory::load(dir.path().join("alarms.json"), wall_clock(), pause);
+            let (alerts, runner) = Alerts::start_with(&config, history, limits).unwrap();
+            details.iter().for_each(|detail| alerts.raise(AlarmKind::ServiceFailed, detail));
+            #[expect(clippy::disallowed_methods, reason = "a pause by the real clock is what is tested")]
+            std::thread::sleep(wait);
+            drop(alerts);
+            runner.join();
+            lines(&out)
+        };
+        assert_eq!(session(&["1"], Duration::ZERO).len(), 1);
+        for n in ["2", "3"] {
+            assert_eq!(session(&[n], Duration::ZERO).len(), 1, "restart {n} is within the pause");
+        }
+        let lines = session(&[], Duration::from_millis(2_500));
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert_eq!((lines[1]["detail"].as_str(), &lines[1]["held_back"]), (Some("3"), &1.into()));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, reload};
 
 /// Format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,13 +28,46 @@ pub(crate) fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<(
     let parsed = EnvFilter::try_new(wanted)
         .map_err(|e| anyhow::anyhow!("\"{wanted}\" is not a log level: {e}; use error, warn, info, debug or trace"))?;
     SHOW_PERSONAL.store(shows_personal(wanted), Ordering::Relaxed);
-    let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
     let started = match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_target(true).try_init(),
+        LogFormat::Text => {
+            let builder = builder.with_ansi(std::io::stderr().is_terminal());
+            let builder = builder.with_env_filter(parsed).with_filter_reloading();
+            set_switch(filter.is_some(), &builder.reload_handle());
+            builder.try_init()
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_target(true);
+            let builder = builder.with_env_filter(parsed).with_filter_reloading();
+            set_switch(filter.is_some(), &builder.reload_handle());
+            builder.try_init()
+        }
     };
     started.map_err(|e| anyhow::anyhow!("logging cannot be started: {e}"))
 }
+
+/// Sets the level of the configuration, one of the words of `log.level`. A level of the command line or the environment
+/// stays. Returns true if the level is used.
+pub(crate) fn set_level(level: &str) -> bool {
+    let Some(switch) = SWITCH.get() else { return false };
+    let filter = if level == "info" { DEFAULT_FILTER.to_owned() } else { format!("{level},{LIBRARIES}") };
+    let Ok(parsed) = EnvFilter::try_new(&filter) else { return false };
+    SHOW_PERSONAL.store(shows_personal(&filter), Ordering::Relaxed);
+    switch(parsed)
+}
+
+/// Keeps the way to replace the filter, unless the command line has set it.
+fn set_switch<S: 'static>(is_fixed: bool, handle: &reload::Handle<EnvFilter, S>) {
+    let handle = handle.clone();
+    if !is_fixed {
+        let _ = SWITCH.set(Box::new(move |filter| handle.reload(filter).is_ok())); // set only once
+    }
+}
+
+/// Replaces the filter of the log. Returns false if that failed.
+type FilterSwitch = Box<dyn Fn(EnvFilter) -> bool + Send + Sync>;
+
+static SWITCH: OnceLock<FilterSwitch> = OnceLock::new();
 
 /// Personal data in a log line: a number, a URI, a name. Hidden unless the log level is debug or trace.
 #[derive(Clone, Copy)]
@@ -66,7 +100,10 @@ static SHOW_PERSONAL: AtomicBool = AtomicBool::new(false);
 
 const HIDDEN: &str = "[hidden]";
 
-/// Default levels. The libraries listed here log too much at `info`.
+/// Levels of the libraries, which log too much at `info`.
+const LIBRARIES: &str = "hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn";
+
+/// Default levels.
 const DEFAULT_FILTER: &str = "info,hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn";
 
 #[cfg(test)]

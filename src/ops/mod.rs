@@ -1,5 +1,6 @@
 //! Operation of the recorder: configuration, logs, alarms, counters, the local API, and the doctor.
 
+pub(crate) mod alarm_history;
 pub mod alerts;
 pub mod config;
 pub(crate) mod console;
@@ -8,4 +9,5 @@ pub(crate) mod doctor;
 pub mod drops;
 pub mod log;
 pub(crate) mod output;
+pub mod supervision;
 pub(crate) mod thread;

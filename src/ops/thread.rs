@@ -6,21 +6,28 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use super::supervision::TickCounter;
+
 /// A running thread, and the sender that stops the thread when it is dropped.
 #[derive(Debug)]
 pub(crate) struct StoppableThread<S = Sender<()>> {
     stop: S,
     thread: JoinHandle<()>,
+    ticks: TickCounter,
 }
 
 /// The receiving half inside the thread.
 #[derive(Debug)]
-pub(crate) struct StopSignal(Receiver<()>);
+pub(crate) struct StopSignal {
+    stopped: Receiver<()>,
+    ticks: TickCounter,
+}
 
 impl StopSignal {
-    /// Waits for `pause`. Returns true as soon as the thread must stop.
+    /// Waits for `pause`, and counts a round. Returns true as soon as the thread must stop.
     pub(crate) fn is_stopped_within(&self, pause: Duration) -> bool {
-        self.0.recv_timeout(pause) != Err(RecvTimeoutError::Timeout)
+        self.ticks.tick();
+        self.stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout)
     }
 }
 
@@ -31,7 +38,9 @@ impl StoppableThread {
     /// When the system starts no further thread.
     pub(crate) fn start(name: &str, work: impl FnOnce(&StopSignal) + Send + 'static) -> io::Result<Self> {
         let (stop, stopped) = crossbeam_channel::bounded(0);
-        Self::start_with(name, stop, move || work(&StopSignal(stopped)))
+        let ticks = TickCounter::default();
+        let signal = StopSignal { stopped, ticks: ticks.clone() };
+        Ok(Self { ticks, ..Self::start_with(name, stop, move || work(&signal))? })
     }
 }
 
@@ -42,7 +51,12 @@ impl<S> StoppableThread<S> {
     /// When the system starts no further thread.
     pub(crate) fn start_with(name: &str, stop: S, work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work)?;
-        Ok(Self { stop, thread })
+        Ok(Self { stop, thread, ticks: TickCounter::default() })
+    }
+
+    /// Returns the count of the thread's rounds: its calls of [`StopSignal::is_stopped_within`].
+    pub(crate) fn ticks(&self) -> TickCounter {
+        self.ticks.clone()
     }
 
     /// Returns true if the thread has ended although nobody stopped it.

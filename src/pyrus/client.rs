@@ -46,14 +46,29 @@ impl Default for RequestTimeouts {
 pub(crate) struct PyrusClient {
     http: reqwest::Client,
     auth_url: AuthUrl,
+    credentials: Mutex<LoginCredentials>,
+    via: UploadVia,
+    timeouts: RequestTimeouts,
+    session: Mutex<Option<Arc<TokenSession>>>,
+}
+
+/// The login of the bot. A reload of the configuration can replace it.
+#[derive(Clone)]
+struct LoginCredentials {
     login: String,
     key: SecretString,
     /// The file that contains the key, if any. It is read again at each login, so a new key needs no restart.
     key_file: Option<PathBuf>,
     person_id: Option<u64>,
-    via: UploadVia,
-    timeouts: RequestTimeouts,
-    session: Mutex<Option<Arc<TokenSession>>>,
+}
+
+impl LoginCredentials {
+    fn new(config: &Config) -> Result<Self, Error> {
+        let key = key(config)?;
+        let is_of_file = |path: &&PathBuf| read_key(path).is_some_and(|k| k.expose_secret() == key.expose_secret());
+        let key_file = config.security_key_file.as_ref().filter(is_of_file).cloned();
+        Ok(Self { login: config.login.clone(), key_file, key, person_id: config.person_id })
+    }
 }
 
 /// A token and the URLs that it may be sent to.
@@ -89,19 +104,24 @@ impl PyrusClient {
                 return Err(Error::Config(format!("{name} is missing")));
             }
         }
-        let key = key(config)?;
-        let is_of_file = |path: &&PathBuf| read_key(path).is_some_and(|k| k.expose_secret() == key.expose_secret());
         Ok(Self {
             http: http_client(config, &auth_url, timeouts)?,
             auth_url,
-            login: config.login.clone(),
-            key_file: config.security_key_file.as_ref().filter(is_of_file).cloned(),
-            key,
-            person_id: config.person_id,
+            credentials: Mutex::new(LoginCredentials::new(config)?),
             via: config.upload_via,
             timeouts,
             session: Mutex::new(None),
         })
+    }
+
+    /// Replaces login, key and person. They are used at the next login.
+    ///
+    /// # Errors
+    /// Returns an error if there is no key or its file cannot be read; the old ones remain.
+    pub(crate) fn set_credentials(&self, config: &Config) -> Result<(), Error> {
+        let credentials = LoginCredentials::new(config)?;
+        *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
+        Ok(())
     }
 
     /// Sends a request and returns its outcome; failures are outcomes too. The token is taken when this function is
@@ -125,9 +145,10 @@ impl PyrusClient {
     }
 
     async fn auth(&self, id: TokenId) -> RequestOutcome {
-        let renewed = self.key_file.as_deref().and_then(read_key);
-        let key = renewed.as_ref().unwrap_or(&self.key);
-        let body = AuthBody { login: &self.login, security_key: key.expose_secret(), person_id: self.person_id };
+        let LoginCredentials { login, key, key_file, person_id } =
+            self.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let key = key_file.as_deref().and_then(read_key).unwrap_or(key);
+        let body = AuthBody { login: &login, security_key: key.expose_secret(), person_id };
         let outcome = self.send_json(self.http.post(self.auth_url.auth().clone()), &body).await;
         let RequestOutcome::Response(answer) = &outcome else { return outcome };
         if !(200..300).contains(&answer.status) {

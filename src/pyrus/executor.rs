@@ -5,8 +5,8 @@
 //! requests run as concurrent tasks.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -50,13 +50,47 @@ pub struct DeliveryHandle {
     commands: mpsc::UnboundedSender<DeliveryCommand>,
     /// True once the program is stopping. The loop then stops waiting for a journal that cannot be written.
     is_stopping: Arc<AtomicBool>,
+    health: Arc<DeliveryHealth>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The state of the delivery thread that other threads can see without its answer.
+#[derive(Debug, Default)]
+struct DeliveryHealth {
+    /// Rounds of the thread, also while it waits.
+    rounds: Arc<AtomicU64>,
+    /// The error of the journal that the thread waits for, since its second failure.
+    journal_error: Mutex<Option<String>>,
+}
+
+impl DeliveryHealth {
+    fn tick(&self) {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn set_journal_error(&self, error: Option<String>) {
+        *self.journal_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
 }
 
 /// Asks for the state of delivery, from any thread. Created by [`DeliveryHandle::status_client`].
 #[derive(Clone, Debug)]
 pub struct StatusClient {
     commands: mpsc::UnboundedSender<DeliveryCommand>,
+    health: Arc<DeliveryHealth>,
+}
+
+/// An answer of delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DeliveryAnswer {
+    /// Its present state.
+    Summary(Box<DeliverySummary>),
+    /// It is busy and answers later.
+    Busy,
+    /// It waits, because the journal cannot be written or read for this reason.
+    WaitsForJournal(String),
+    /// It has ended.
+    Ended,
 }
 
 /// Whether to continue waiting for delivery.
@@ -72,6 +106,7 @@ pub(crate) enum WaitDecision {
 enum DeliveryCommand {
     Settle(Duration, Sender<DeliverySummary>),
     Summary(Sender<DeliverySummary>),
+    Reload(Box<Config>),
     Stop,
 }
 
@@ -108,6 +143,7 @@ impl DeliveryHandle {
             .enable_all()
             .build()?;
         let is_stopping = Arc::new(AtomicBool::new(false));
+        let health = Arc::new(DeliveryHealth::default());
         let driver = DeliveryDriver {
             machine,
             journal,
@@ -116,12 +152,13 @@ impl DeliveryHandle {
             updates: updates_out,
             in_flight: JoinSet::new(),
             is_stopping: Arc::clone(&is_stopping),
+            health: Arc::clone(&health),
         };
         let thread = std::thread::Builder::new().name(String::from("pyrus")).spawn(move || {
             runtime.block_on(driver.run(commands_out));
             runtime.shutdown_timeout(Duration::from_secs(1));
         })?;
-        Ok(Self { updates, commands, is_stopping, thread: Some(thread) })
+        Ok(Self { updates, commands, is_stopping, health, thread: Some(thread) })
     }
 
     /// Sends a new or changed call to delivery. Blocks while [`UPDATE_QUEUE_LENGTH`] updates are queued, so it must not
@@ -179,7 +216,18 @@ impl DeliveryHandle {
 
     /// Returns a client that asks for the state of delivery.
     pub(crate) fn status_client(&self) -> StatusClient {
-        StatusClient { commands: self.commands.clone() }
+        StatusClient { commands: self.commands.clone(), health: Arc::clone(&self.health) }
+    }
+
+    /// Returns the count of the thread's rounds, which grows while delivery works or waits.
+    pub(crate) fn rounds(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.health.rounds)
+    }
+
+    /// Replaces login, key and person by those of `config`. A delivery that waits because Pyrus refused them goes on at
+    /// once.
+    pub(crate) fn reload(&self, config: &Config) {
+        let _ = self.commands.send(DeliveryCommand::Reload(Box::new(config.clone()))); // fails if delivery has ended
     }
 
     /// Stops delivery. Starts no further request and waits a few seconds for those in flight. Requests without an
@@ -198,11 +246,28 @@ impl DeliveryHandle {
 }
 
 impl StatusClient {
-    /// Returns the state of delivery. Returns `None` if delivery has ended or waits for the journal to be writable.
+    /// Returns the state of delivery. Returns `None` if delivery does not answer in time.
     pub(crate) fn summary_within(&self, patience: Duration) -> Option<DeliverySummary> {
+        match self.ask_within(patience) {
+            DeliveryAnswer::Summary(summary) => Some(*summary),
+            DeliveryAnswer::Busy | DeliveryAnswer::WaitsForJournal(_) | DeliveryAnswer::Ended => None,
+        }
+    }
+
+    /// Asks for the state of delivery, and waits for the answer for `patience`.
+    pub(crate) fn ask_within(&self, patience: Duration) -> DeliveryAnswer {
         let (answer, waiting) = crossbeam_channel::bounded(1);
-        self.commands.send(DeliveryCommand::Summary(answer)).ok()?;
-        waiting.recv_timeout(patience).ok()
+        if self.commands.send(DeliveryCommand::Summary(answer)).is_err() {
+            return DeliveryAnswer::Ended;
+        }
+        match waiting.recv_timeout(patience) {
+            Ok(summary) => DeliveryAnswer::Summary(Box::new(summary)),
+            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => DeliveryAnswer::Ended,
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
+                let error = self.health.journal_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                error.map_or(DeliveryAnswer::Busy, DeliveryAnswer::WaitsForJournal)
+            }
+        }
     }
 }
 
@@ -238,6 +303,7 @@ struct DeliveryDriver {
     updates: mpsc::Receiver<CallUpdate>,
     in_flight: JoinSet<(ActionId, RequestOutcome)>,
     is_stopping: Arc<AtomicBool>,
+    health: Arc<DeliveryHealth>,
 }
 
 /// Whether rows have been stored.
@@ -283,6 +349,7 @@ impl DeliveryDriver {
         let mut waiting: Option<SettleWaiter> = None;
         self.take_retries().await; // requests from the time before this start
         loop {
+            self.health.tick();
             if let Some(waiting) = &mut waiting {
                 waiting.update_patience(&self.machine, self.clock.now());
             }
@@ -349,10 +416,17 @@ impl DeliveryDriver {
                 tracing::error!(error = %e, "delivery waits: the journal cannot be written");
             }
             failures = failures.saturating_add(1);
+            self.health.tick();
+            if failures > 1 {
+                self.health.set_journal_error(Some(e.to_string()));
+            }
             if self.is_stopping.load(Ordering::Relaxed) {
                 return RowDurability::GivenUp;
             }
             sleep(JOURNAL_RETRY_PAUSE).await;
+        }
+        if failures > 1 {
+            self.health.set_journal_error(None);
         }
         RowDurability::Durable
     }
@@ -383,6 +457,7 @@ impl DeliveryDriver {
                 Err(_) if self.is_stopping.load(Ordering::Relaxed) => return JobRecall::Unknown,
                 Err(e) => {
                     tracing::error!(error = %e, "delivery waits: the journal cannot be read");
+                    self.health.tick();
                     sleep(JOURNAL_RETRY_PAUSE).await;
                 }
             }
@@ -392,6 +467,7 @@ impl DeliveryDriver {
 
     async fn take_updates(&mut self) {
         while let Ok(update) = self.updates.try_recv() {
+            self.health.tick();
             self.handle_update(&update).await;
         }
     }
@@ -435,6 +511,10 @@ impl DeliveryDriver {
                 let _ = self.store_rows().await;
                 let _ = answer.send(self.machine.summary());
             }
+            DeliveryCommand::Reload(config) => match self.client.set_credentials(&config) {
+                Ok(()) => self.machine.handle_new_credentials(),
+                Err(error) => tracing::error!(%error, "the new login is not used"),
+            },
             DeliveryCommand::Stop => {}
         }
         waiting

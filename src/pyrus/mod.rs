@@ -17,6 +17,7 @@ mod upload;
 mod urls;
 
 pub use client::RequestTimeouts;
+pub(crate) use executor::DeliveryAnswer;
 pub use executor::{DeliveryHandle, DeliverySetup, StatusClient};
 
 /// Reasons why delivery cannot start. Failed requests are not errors but [`crate::delivery::RequestOutcome`]s.

@@ -64,7 +64,7 @@ pub(crate) fn wall_clock() -> Timestamp {
 
 /// Returns the monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "pauses and time slices of the threads need a clock that is never set")]
-pub(super) fn monotonic() -> Instant {
+pub(crate) fn monotonic() -> Instant {
     Instant::now()
 }
 

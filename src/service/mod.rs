@@ -5,7 +5,7 @@
 //!   call that still lasts) and the `worker` that both extend; [`record_sync`] (delivery state in the call records),
 //!   [`rerender`].
 //! - Supervision: [`maintenance`] (retention), `encrypt` (encryption at rest), [`watch`] (alarms about disks and
-//!   delivery), `startup_failure` (alarm of a service that cannot start).
+//!   delivery), `startup_failure` (alarm of a service that cannot start), `reload` (SIGHUP).
 //! - Before everything else: [`lock`] (one process for each folder), [`recovery`] (opens or rebuilds the journal).
 
 mod call_locks;
@@ -19,6 +19,7 @@ pub mod post_process;
 mod publish;
 pub(crate) mod record_sync;
 pub mod recovery;
+pub(crate) mod reload;
 pub mod rerender;
 pub mod resume;
 mod segments;

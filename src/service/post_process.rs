@@ -24,6 +24,7 @@ use crate::delivery::CallProgress;
 use crate::journal::{CallStage, Journal, LegRow, StoredCall};
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::Config;
+use crate::ops::supervision::{LONG_ROUND, SHORT_ROUND, Supervisor, TickCounter};
 use crate::ops::thread::StoppableThread;
 use crate::pyrus::executor::policy;
 use crate::pyrus::{DeliveryHandle, StatusClient};
@@ -37,6 +38,7 @@ pub struct PostProcessor {
     record_sync: StoppableThread,
     maintenance: StoppableThread,
     delivery: Option<DeliveryHandle>,
+    supervised: Vec<(&'static str, TickCounter, Duration)>,
 }
 
 /// Everything besides the configuration that a [`PostProcessor`] needs.
@@ -120,20 +122,27 @@ impl PostProcessor {
             policy: config.pyrus.enabled.then(|| policy(&config.pyrus)),
             updates: delivery.as_ref().map(DeliveryHandle::sender),
             locks: Arc::default(),
+            ticks: TickCounter::default(),
         };
         worker.clear_completed()?;
         let pool = RenderPool { worker: worker.clone(), retries: Arc::default(), pauses };
         let (tasks_tx, tasks) = crossbeam_channel::unbounded::<CallTask>();
+        let mut supervised = vec![("events", worker.ticks.clone(), SHORT_ROUND)];
         let mut threads = vec![spawn("events", {
             let worker = worker.clone();
             move || handle_events(&worker, &events, &tasks_tx)
         })?];
         for _ in 0..render_threads() {
-            let (pool, tasks) = (pool.clone(), tasks.clone());
+            let (mut pool, tasks) = (pool.clone(), tasks.clone());
+            pool.worker.ticks = TickCounter::default();
+            supervised.push(("render", pool.worker.ticks.clone(), LONG_ROUND));
             threads.push(spawn("render", move || pool.run_tasks(&tasks))?);
         }
-        let maintenance = maintenance::start(worker, config)?;
-        Ok(Self { pool, threads, record_sync, maintenance, delivery })
+        let maintenance = maintenance::start(CallWorker { ticks: TickCounter::default(), ..worker }, config)?;
+        supervised
+            .extend([("records", record_sync.ticks(), SHORT_ROUND), ("maintenance", maintenance.ticks(), LONG_ROUND)]);
+        supervised.extend(delivery.as_ref().map(|delivery| ("delivery", delivery.rounds().into(), SHORT_ROUND)));
+        Ok(Self { pool, threads, record_sync, maintenance, delivery, supervised })
     }
 
     /// Settles calls that an earlier process left in the journal and that have no spool any more: calls without media,
@@ -190,6 +199,20 @@ impl PostProcessor {
         ended.into_iter().find_map(|(is_finished, name)| is_finished.then_some(name))
     }
 
+    /// Adds the threads to those that are supervised.
+    pub fn supervise(&self, supervisor: &mut Supervisor) {
+        for (name, ticks, limit) in &self.supervised {
+            supervisor.watch(name, ticks.clone(), *limit);
+        }
+    }
+
+    /// Lets delivery use the login and key of another configuration.
+    pub fn reload(&self, config: &Config) {
+        if let Some(delivery) = &self.delivery {
+            delivery.reload(&config.pyrus);
+        }
+    }
+
     /// Waits until the calls that left the spool are rendered, and lets pending requests to Pyrus end.
     pub fn stop(self) {
         for thread in self.threads {
@@ -209,7 +232,13 @@ impl PostProcessor {
 
 /// Writes the engine's events into the journal, in their order, and passes on the work that they cause.
 fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: &Sender<CallTask>) {
-    for event in events {
+    loop {
+        worker.ticks.tick();
+        let event = match events.recv_timeout(RETRY_CHECK) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         match event {
             CallEvent::Changed(call) => {
                 let record = worker.store_call(&call.record, CallStage::Live, call.registration);
@@ -235,6 +264,7 @@ fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: &Send
 impl RenderPool {
     fn run_tasks(&self, tasks: &Receiver<CallTask>) {
         loop {
+            self.worker.ticks.tick();
             match tasks.recv_timeout(RETRY_CHECK) {
                 Ok(task) => self.attempt(task, 0),
                 Err(RecvTimeoutError::Timeout) => {}

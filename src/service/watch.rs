@@ -1,16 +1,18 @@
 //! The thread of `run` that raises alarms about disk space and delivery.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::delivery::{DeliveryBlocker, DeliverySummary};
+use crate::delivery::DeliveryBlocker;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::Config;
 use crate::ops::disk::{DiskLevel, DiskWatch};
 use crate::ops::thread::{StopSignal, StoppableThread};
-use crate::pyrus::StatusClient;
+use crate::pyrus::{DeliveryAnswer, StatusClient};
 
 /// Starts the thread. It checks at once and then every ten seconds.
 ///
@@ -20,10 +22,22 @@ pub(crate) fn start(
     config: &Config,
     alerts: Alerts,
     delivery: Option<StatusClient>,
+    owed: OwedCalls,
 ) -> anyhow::Result<StoppableThread> {
     let disks = disks(config);
-    StoppableThread::start("watch", move |stop| run(disks, &alerts, delivery.as_ref(), stop))
+    StoppableThread::start("watch", move |stop| run(disks, &alerts, delivery.as_ref().map(|d| (d, &owed)), stop))
         .context("cannot start the watch thread")
+}
+
+/// The number of calls that are still to be delivered, as of the last check. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OwedCalls(Arc<AtomicUsize>);
+
+impl OwedCalls {
+    /// Returns the number.
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Returns a watch on the folders that `run` writes to.
@@ -48,12 +62,16 @@ pub fn check_disks(disks: &mut DiskWatch, alerts: &Alerts) {
     }
 }
 
-fn run(mut disks: DiskWatch, alerts: &Alerts, delivery: Option<&StatusClient>, stop: &StopSignal) {
+fn run(mut disks: DiskWatch, alerts: &Alerts, delivery: Option<(&StatusClient, &OwedCalls)>, stop: &StopSignal) {
     let mut raised = DeliveryAlarms::default();
     loop {
         check_disks(&mut disks, alerts);
-        if let Some(delivery) = delivery {
-            raised.raise_changes(delivery.summary_within(PATIENCE), alerts);
+        if let Some((delivery, owed)) = delivery {
+            let answer = delivery.ask_within(PATIENCE);
+            if let DeliveryAnswer::Summary(summary) = &answer {
+                owed.0.store(summary.owed + summary.waiting + summary.parked.len(), Ordering::Relaxed);
+            }
+            raised.raise_changes(answer, alerts);
         }
         if stop.is_stopped_within(INTERVAL) {
             return;
@@ -67,21 +85,29 @@ struct DeliveryAlarms {
     /// Ids of parked and dead calls.
     troubles: BTreeSet<String>,
     blocked_by: Option<DeliveryBlocker>,
-    /// True: delivery did not answer the last query.
-    is_silent: bool,
+    /// True: delivery waits for a journal that cannot be written.
+    waits_for_journal: bool,
 }
 
 impl DeliveryAlarms {
-    /// Compares delivery's summary with the last summary, and raises an alarm for each new problem and for recovery.
-    fn raise_changes(&mut self, summary: Option<DeliverySummary>, alerts: &Alerts) {
-        let Some(summary) = summary else {
-            if !self.is_silent {
-                alerts.raise(AlarmKind::JournalDamaged, "delivery has stopped: the journal cannot be written");
+    /// Compares delivery's answer with its last answer, and raises an alarm for each new problem and for recovery.
+    ///
+    /// A busy delivery is no problem; if it stays busy, the supervision of the threads notices. The end of delivery ends
+    /// the service, and the service says why.
+    fn raise_changes(&mut self, answer: DeliveryAnswer, alerts: &Alerts) {
+        let summary = match answer {
+            DeliveryAnswer::Summary(summary) => *summary,
+            DeliveryAnswer::Busy | DeliveryAnswer::Ended => return,
+            DeliveryAnswer::WaitsForJournal(error) => {
+                if !self.waits_for_journal {
+                    let detail = format!("delivery waits, because the journal cannot be written or read: {error}");
+                    alerts.raise(AlarmKind::JournalDamaged, &detail);
+                }
+                self.waits_for_journal = true;
+                return;
             }
-            self.is_silent = true;
-            return;
         };
-        self.is_silent = false;
+        self.waits_for_journal = false;
         if summary.blocked_by != self.blocked_by {
             let why = summary.alarm.as_deref().unwrap_or("Pyrus takes calls again");
             match summary.blocked_by {
@@ -112,17 +138,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::TroubledCall;
+    use crate::delivery::{DeliverySummary, TroubledCall};
     use crate::ops::alerts;
 
-    fn kinds(summaries: Vec<Option<DeliverySummary>>) -> Vec<String> {
+    fn kinds(answers: Vec<DeliveryAnswer>) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let command = Some(format!("cat >> {}", out.display()));
         let (alerts, runner) = Alerts::start(&alerts::Config { command }).unwrap();
         let mut raised = DeliveryAlarms::default();
-        for summary in summaries {
-            raised.raise_changes(summary, &alerts);
+        for answer in answers {
+            raised.raise_changes(answer, &alerts);
         }
         drop(alerts);
         runner.join();
@@ -142,8 +168,18 @@ mod tests {
         let trouble = TroubledCall { id: "a".into(), reason: "no user".into() };
         let parked = DeliverySummary { parked: vec![trouble.clone()], ..DeliverySummary::default() };
         let dead = DeliverySummary { dead: vec![trouble], ..DeliverySummary::default() };
-        let raised = kinds(vec![Some(away.clone()), Some(away), Some(parked.clone()), Some(parked), None, None]);
-        assert_eq!(raised, ["pyrus_away", "pyrus_recovered", "delivery_parked", "journal_damaged"]);
-        assert_eq!(kinds(vec![Some(DeliverySummary::default()), Some(dead)]), ["delivery_dead"]);
+        let answers = [&away, &away, &parked, &parked].map(|s| DeliveryAnswer::Summary(Box::new(s.clone())));
+        assert_eq!(kinds(answers.to_vec()), ["pyrus_away", "pyrus_recovered", "delivery_parked"]);
+        let answers = [DeliverySummary::default(), dead].map(|s| DeliveryAnswer::Summary(Box::new(s)));
+        assert_eq!(kinds(answers.to_vec()), ["delivery_dead"]);
+    }
+
+    #[test]
+    fn only_a_journal_that_refuses_is_called_damaged() {
+        assert!(kinds(vec![DeliveryAnswer::Busy, DeliveryAnswer::Busy, DeliveryAnswer::Ended]).is_empty());
+        let waits = DeliveryAnswer::WaitsForJournal(String::from("disk I/O error"));
+        let works = DeliveryAnswer::Summary(Box::default());
+        let answers = vec![waits.clone(), waits.clone(), works, DeliveryAnswer::Busy, waits];
+        assert_eq!(kinds(answers), ["journal_damaged", "journal_damaged"]);
     }
 }

@@ -1,6 +1,9 @@
 //! [`CallWorker`]: the journal, recorder, spool and delivery that every thread working on calls shares.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::call_locks::CallLocks;
 use super::record_sync::consent;
@@ -9,6 +12,7 @@ use crate::call::record::CallRecord;
 use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy};
 use crate::journal::{self, CallStage, Journal, LegRow, SpoolFileState};
 use crate::ops::alerts::{AlarmKind, Alerts};
+use crate::ops::supervision::TickCounter;
 use crate::recording::Recorder;
 use crate::spool::disk::DiskStore;
 
@@ -26,6 +30,8 @@ pub(super) struct CallWorker {
     /// Way to the delivery thread; `None` when delivery is switched off.
     pub(super) updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
     pub(super) locks: Arc<CallLocks>,
+    /// Rounds of the thread that owns this clone.
+    pub(super) ticks: TickCounter,
 }
 
 impl CallWorker {
@@ -69,8 +75,23 @@ impl CallWorker {
     ) {
         let Some(updates) = &self.updates else { return };
         let update = CallUpdate { record: record.clone(), progress, consent: consent(registration) };
-        if updates.blocking_send(update).is_err() {
+        if !self.send_patiently(updates, update) {
             tracing::error!(call = record.id, "delivery has ended; the call is handed to it at the next start");
+        }
+    }
+
+    /// Sends an update, and waits while the queue is full. The wait can last as long as a disk is full, so it counts as
+    /// progress. Returns false if delivery has ended.
+    #[expect(clippy::disallowed_methods, reason = "an IO module: a full queue is waited for")]
+    fn send_patiently(&self, updates: &mpsc::Sender<CallUpdate>, mut update: CallUpdate) -> bool {
+        loop {
+            match updates.try_send(update) {
+                Ok(()) => return true,
+                Err(TrySendError::Closed(_)) => return false,
+                Err(TrySendError::Full(returned)) => update = returned,
+            }
+            self.ticks.tick();
+            std::thread::sleep(QUEUE_CHECK);
         }
     }
 
@@ -84,3 +105,6 @@ impl CallWorker {
         self.alerts.raise_for(AlarmKind::JournalDamaged, id, &detail);
     }
 }
+
+/// How often a full queue to delivery is checked.
+const QUEUE_CHECK: Duration = Duration::from_millis(5);

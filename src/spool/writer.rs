@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -52,6 +52,8 @@ pub(super) struct WriterState {
     pub(super) errno: AtomicI32,
     /// Set if a write to the rolling file failed.
     pub(super) has_rolling_failed: AtomicBool,
+    /// Rounds of the thread, also while it waits: a count that stands still shows a disk that does not answer.
+    pub(super) rounds: Arc<AtomicU64>,
 }
 
 impl WriterState {
@@ -92,6 +94,7 @@ impl SpoolWriter {
         let mut next_sync = Instant::now() + self.sync_every;
         let mut dirty = false;
         loop {
+            self.state.rounds.fetch_add(1, Ordering::Relaxed);
             let wake_at = self.retry.map_or(next_sync, |retry| retry.at.min(next_sync));
             match self.messages.recv_timeout(wake_at.saturating_duration_since(Instant::now())) {
                 Ok(WriterMessage::Stop) | Err(RecvTimeoutError::Disconnected) => break,

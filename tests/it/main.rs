@@ -24,5 +24,6 @@ mod segments;
 mod sip_torture;
 mod sound;
 mod spool_tshark;
+mod supervision;
 mod support;
 mod world;

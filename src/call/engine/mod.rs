@@ -151,6 +151,15 @@ impl Engine {
         }
     }
 
+    /// Uses another configuration from now on, for live calls too. The name of the appliance, the beginning of recordings
+    /// and the length of their parts stay, because the spools and ids of live calls depend on them.
+    pub fn reload(&mut self, config: Config) {
+        let Config { appliance, start, part_s, .. } = &self.config;
+        self.config = Config { appliance: appliance.clone(), start: *start, part_s: *part_s, ..config };
+        self.number_plan.reload(&self.config.numbers);
+        self.rules = CallRules::new(&self.config);
+    }
+
     /// Handles a decoded datagram or piece of a TCP stream.
     pub fn handle_decoded(&mut self, decoded: &DecodedItem<'_>, sink: &mut dyn LegSink) {
         match decoded {

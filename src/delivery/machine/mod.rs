@@ -283,6 +283,12 @@ impl DeliveryMachine {
         self.requeue(id);
     }
 
+    /// Lets a delivery that Pyrus refused log in again at once: login or key were changed.
+    pub(crate) fn handle_new_credentials(&mut self) {
+        self.token.hold.until = Timestamp::EPOCH;
+        self.account_hold.until = Timestamp::EPOCH;
+    }
+
     /// Returns the next action.
     pub fn poll_action(&mut self, now: Timestamp) -> NextAction {
         loop {

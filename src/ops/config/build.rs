@@ -27,6 +27,7 @@ pub(crate) fn build(
     config.console.listen = ConfigSection { raw, name: "console" }.text("listen").and_then(|t| t.parse().ok());
     config.alerts.command =
         ConfigSection { raw, name: "alerts" }.text("command").filter(|c| !c.trim().is_empty()).map(str::to_owned);
+    ConfigSection { raw, name: "log" }.set_text("level", &mut config.log.level);
     config.call.rules = rules(raw, findings);
     keep_headers(raw, &mut config);
     config.pyrus.enabled = match purpose {

@@ -91,6 +91,7 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("pyrus.mappings", "Further form fields that are filled from SIP headers of the INVITE: field code and header."),
     ("console", "The local API: POST /api/calls/ID/pause and /resume, GET /api/status."),
     ("alerts", "Alarms: events that need a person. Every alarm is also a line in the log."),
+    ("log", "The log of `callspan run` on standard error."),
     (
         "rules",
         "Rules for single calls. The first rule that matches with all its conditions decides. A call that matches no rule \
@@ -166,6 +167,8 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("console", "listen", KeyKind::Listen, "\"\"", "", "ADDRESS:PORT to listen on. Only 127.0.0.1 or [::1], because the API has no login. Empty: no API."),
     //
     key("alerts", "command", KeyKind::Text, "\"\"", "", "Command that /bin/sh runs for each alarm, at most once in five minutes for each kind. It reads one JSON line {at, kind, detail, call} from standard input. Empty: none."),
+    //
+    key("log", "level", KeyKind::Word(&["error", "warn", "info", "debug", "trace"]), "\"info\"", "", "Level of the log. debug and trace show phone numbers. --log and CALLSPAN_LOG take precedence."),
     //
     key("rules", "action", KeyKind::Word(&["record", "exclude", "no_register"]), "", "", "Required. record: record and register. exclude: keep no audio. no_register: record, but do not register in Pyrus."),
     key("rules", "direction", KeyKind::Word(&["inbound", "outbound", "internal", "unknown"]), "", "", "Direction of the call."),

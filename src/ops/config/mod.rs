@@ -41,6 +41,21 @@ pub struct Config {
     pub alerts: super::alerts::Config,
     /// `[console]`.
     pub console: ConsoleConfig,
+    /// `[log]`.
+    pub log: LogConfig,
+}
+
+/// The `[log]` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Level of the log of `run`, unless the command line or the environment gives one.
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: String::from("info") }
+    }
 }
 
 /// The `[console]` section.

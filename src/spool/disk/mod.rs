@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -228,6 +228,11 @@ impl DiskSpool {
     /// Returns the number of bytes that wait for the disk.
     pub fn queued_bytes(&self) -> usize {
         self.writer_state.queued.load(Ordering::Relaxed)
+    }
+
+    /// Returns the count of the writer thread's rounds, which grows while the thread works or waits for work.
+    pub fn writer_rounds(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.writer_state.rounds)
     }
 
     /// Returns the store that finds the spools of ended legs.

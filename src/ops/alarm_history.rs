@@ -1,0 +1,140 @@
+//! [`AlarmHistory`]: when the alarm command last ran for each kind, and the alarms that are held back since then.
+//!
+//! The history can be kept in a file, so that a service that restarts every few seconds does not send an alarm every few
+//! seconds. A file that cannot be read or written costs the pause across a restart, and nothing else.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::alerts::{Alarm, AlarmKind};
+use crate::time::Timestamp;
+
+/// The last runs of the command and the alarms that are held back.
+#[derive(Debug)]
+pub(crate) struct AlarmHistory {
+    kinds: HashMap<AlarmKind, KindHistory>,
+    /// File that keeps the history; `None`: it ends with the process.
+    file: Option<PathBuf>,
+}
+
+/// When the command last ran for a kind, and the alarms of the kind since then.
+#[derive(Debug)]
+struct KindHistory {
+    last_run: Instant,
+    /// Wall clock of the last run, for the file.
+    last_run_at: Timestamp,
+    /// Newest alarm that was held back.
+    held: Option<Alarm>,
+    /// Number of alarms that were held back.
+    count: u64,
+}
+
+/// One line of the file.
+#[derive(Serialize, Deserialize)]
+struct StoredKind {
+    kind: AlarmKind,
+    last_run_at_ns: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<Alarm>,
+    #[serde(default)]
+    count: u64,
+}
+
+impl AlarmHistory {
+    /// Creates an empty history that ends with the process.
+    pub(crate) fn in_memory() -> Self {
+        Self { kinds: HashMap::new(), file: None }
+    }
+
+    /// Loads the history from a file. `wall` is the wall clock. Runs longer ago than `pause`, or in the future, no longer
+    /// count.
+    #[expect(clippy::disallowed_methods, reason = "an IO module: the end of the pause is measured")]
+    pub(crate) fn load(file: PathBuf, wall: Timestamp, pause: Duration) -> Self {
+        let text = std::fs::read(&file).ok().filter(|text| text.len() <= MAX_FILE_BYTES).unwrap_or_default();
+        let stored: Vec<StoredKind> = serde_json::from_slice(&text).unwrap_or_default();
+        let now = Instant::now();
+        let restored = stored.into_iter().map(|stored| {
+            let last_run_at = Timestamp::from_nanos(stored.last_run_at_ns);
+            let age = wall.since(last_run_at).min(pause);
+            // A wall clock that was set back must not silence the alarms for days.
+            let age = if last_run_at > wall { pause } else { age };
+            // Shortly after the boot the monotonic clock has no earlier time: the pause begins anew.
+            let last_run = now.checked_sub(age).unwrap_or(now);
+            (stored.kind, KindHistory { last_run, last_run_at, held: stored.held, count: stored.count })
+        });
+        Self { kinds: restored.collect(), file: Some(file) }
+    }
+
+    /// Returns true if a file keeps the history.
+    pub(crate) const fn is_durable(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Returns when the next alarm that is held back is due.
+    pub(crate) fn next_due(&self, pause: Duration) -> Option<Instant> {
+        self.kinds.values().filter(|kind| kind.held.is_some()).map(|kind| kind.last_run + pause).min()
+    }
+
+    /// Returns the alarm if the command may run for it now, else holds it back. `now` is the monotonic and the wall clock.
+    pub(crate) fn admit(&mut self, alarm: Alarm, now: (Instant, Timestamp), pause: Duration) -> Option<Alarm> {
+        let (instant, wall) = now;
+        let history = self.kinds.get_mut(&alarm.kind);
+        if let Some(history) = history
+            && instant.duration_since(history.last_run) < pause
+        {
+            history.held = Some(alarm);
+            history.count += 1;
+            return None;
+        }
+        let begun = KindHistory { last_run: instant, last_run_at: wall, held: None, count: 0 };
+        let held_back = self.kinds.insert(alarm.kind, begun).map_or(0, |before| before.count);
+        self.save_held();
+        Some(Alarm { held_back, ..alarm })
+    }
+
+    /// Removes and returns the alarms that were held back for `pause`, in the order of time.
+    pub(crate) fn take_due(&mut self, now: (Instant, Timestamp), pause: Duration) -> Vec<Alarm> {
+        let (instant, wall) = now;
+        let mut taken = Vec::new();
+        for kind in self.kinds.values_mut().filter(|kind| instant.duration_since(kind.last_run) >= pause) {
+            if let Some(alarm) = kind.held.take() {
+                taken.push(Alarm { held_back: kind.count.saturating_sub(1), ..alarm });
+                (kind.last_run, kind.last_run_at, kind.count) = (instant, wall, 0);
+            }
+        }
+        taken.sort_by_key(|alarm| alarm.at);
+        if !taken.is_empty() {
+            self.save_held();
+        }
+        taken
+    }
+
+    /// Writes the history to its file.
+    pub(crate) fn save_held(&self) {
+        let Some(file) = &self.file else { return };
+        let stored: Vec<StoredKind> = self
+            .kinds
+            .iter()
+            .map(|(kind, history)| StoredKind {
+                kind: *kind,
+                last_run_at_ns: history.last_run_at.as_nanos(),
+                held: history.held.clone(),
+                count: history.count,
+            })
+            .collect();
+        let part = file.with_extension("json.part");
+        let written = serde_json::to_vec(&stored)
+            .map_err(std::io::Error::from)
+            .and_then(|text| std::fs::write(&part, text))
+            .and_then(|()| std::fs::rename(&part, file));
+        if let Err(error) = written {
+            tracing::debug!(%error, "the history of alarms cannot be written");
+        }
+    }
+}
+
+/// Bytes of the largest history that is read: one alarm of at most 4 KiB for each kind.
+const MAX_FILE_BYTES: usize = 256 * 1024;

@@ -1,0 +1,119 @@
+//! SIGHUP: which parts of a changed configuration are used at once, and which need a restart.
+
+use crate::ops::config::Config;
+
+/// Parts of the configuration that changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ConfigChanges {
+    /// Parts that are used at once.
+    pub(crate) taken: Vec<&'static str>,
+    /// Parts that are used after a restart.
+    pub(crate) needs_restart: Vec<&'static str>,
+}
+
+impl ConfigChanges {
+    /// Name of the part with login, person and key.
+    pub(crate) const LOGIN: &'static str = "pyrus login and key";
+
+    /// Compares two configurations.
+    pub(crate) fn between(old: &Config, new: &Config) -> Self {
+        let mut changes = Self::default();
+        let (a, b) = (&old.call, &new.call);
+        changes.note_taken("rules", a.rules != b.rules);
+        changes.note_taken("numbers", a.numbers != b.numbers);
+        changes.note_taken("calls", without_fixed(a) != without_fixed(b));
+        changes.note_taken("alerts", old.alerts != new.alerts);
+        changes.note_taken("log", old.log != new.log);
+        changes.note_taken(Self::LOGIN, login(old) != login(new));
+        changes.note_restart("calls.appliance", a.appliance != b.appliance);
+        changes.note_restart("recording", differs(&old.recording, &new.recording) || a.start != b.start);
+        changes.note_taken("capture.sip_ports", a.sip_ports != b.sip_ports);
+        changes.note_restart("capture", differs(&old.capture, &new.capture));
+        changes.note_restart("spool", differs(&old.spool, &new.spool));
+        changes.note_restart("state", differs(&old.journal, &new.journal));
+        changes.note_restart("console", old.console != new.console);
+        changes.note_restart("pyrus", differs(&without_login(old), &without_login(new)));
+        changes
+    }
+
+    fn note_taken(&mut self, part: &'static str, is_changed: bool) {
+        self.taken.extend(is_changed.then_some(part));
+    }
+
+    fn note_restart(&mut self, part: &'static str, is_changed: bool) {
+        self.needs_restart.extend(is_changed.then_some(part));
+    }
+
+    /// Describes the changes for the log.
+    pub(crate) fn sentence(&self) -> String {
+        let taken = match self.taken.as_slice() {
+            [] => String::from("nothing new that can be used at once"),
+            parts => format!("now in use: {}", parts.join(", ")),
+        };
+        match self.needs_restart.as_slice() {
+            [] => taken,
+            parts => format!("{taken}; needs a restart: {}", parts.join(", ")),
+        }
+    }
+}
+
+/// Returns the engine's configuration without the parts that have a name of their own or cannot be changed.
+fn without_fixed(config: &crate::call::config::Config) -> crate::call::config::Config {
+    let fixed = crate::call::config::Config::default();
+    crate::call::config::Config {
+        appliance: fixed.appliance,
+        sip_ports: fixed.sip_ports,
+        start: fixed.start,
+        part_s: fixed.part_s,
+        numbers: fixed.numbers,
+        rules: fixed.rules,
+        ..config.clone()
+    }
+}
+
+/// Returns login, person and key of a configuration.
+fn login(config: &Config) -> (&str, Option<u64>, Option<&str>, Option<&std::path::Path>) {
+    use secrecy::ExposeSecret as _;
+    let pyrus = &config.pyrus;
+    let key = pyrus.security_key.as_ref().map(|key| key.expose_secret());
+    (&pyrus.login, pyrus.person_id, key, pyrus.security_key_file.as_deref())
+}
+
+fn without_login(config: &Config) -> crate::pyrus::config::Config {
+    crate::pyrus::config::Config {
+        login: String::new(),
+        person_id: None,
+        security_key: None,
+        security_key_file: None,
+        ..config.pyrus.clone()
+    }
+}
+
+/// Compares two sections by their debug form, which holds every field.
+fn differs<S: std::fmt::Debug>(a: &S, b: &S) -> bool {
+    format!("{a:?}") != format!("{b:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::config::{ConfigPurpose, SecretSources};
+
+    fn config(text: &str) -> Config {
+        Config::from_text(text, "test", ConfigPurpose::Inspect, &SecretSources::default()).expect("valid").config
+    }
+
+    #[test]
+    fn changes_are_named_with_what_becomes_of_them() {
+        let old = config("[pyrus]\nlogin = \"a\"\nsecurity_key = \"k1\"\n");
+        assert_eq!(ConfigChanges::between(&old, &old), ConfigChanges::default());
+        let new = config(
+            "[pyrus]\nlogin = \"a\"\nsecurity_key = \"k2\"\n[capture]\nbuffer_mib = 7\n[numbers]\ncountry_code = \"7\"\n\
+             [log]\nlevel = \"warn\"\n[calls]\nsilence_s = 7\n[[rules]]\naction = \"exclude\"\nnumber = \"9x\"\n",
+        );
+        let changes = ConfigChanges::between(&old, &new);
+        assert_eq!(changes.taken, ["rules", "numbers", "calls", "log", "pyrus login and key"]);
+        assert_eq!(changes.needs_restart, ["capture"]);
+        assert!(!format!("{changes:?} {}", changes.sentence()).contains("k2"));
+    }
+}

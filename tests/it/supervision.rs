@@ -1,0 +1,120 @@
+//! Signals and supervision of `callspan run`: SIGHUP, the messages to systemd, and alarms at a start that fails.
+
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+#![expect(clippy::disallowed_methods, reason = "real time passes for a service")]
+
+use std::io::Read as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Writes a configuration that captures on the loopback interface. Returns its path.
+fn configuration(dir: &Path, rest: &str) -> PathBuf {
+    let folder = |name: &str| dir.join(name).display().to_string();
+    let text = format!(
+        "[capture]\ninterface = \"lo\"\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\ndir = \"{}\"\nmin_free_gib = 0\n{rest}",
+        folder("spool"),
+        folder("state"),
+        folder("recordings")
+    );
+    let path = dir.join("callspan.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn start(config: &Path, notify: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_callspan"))
+        .args(["run", "-c"])
+        .arg(config)
+        .env("NOTIFY_SOCKET", notify)
+        .env_remove("CALLSPAN_LOG")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The socket of systemd.
+struct NotifySocket(UnixDatagram, Vec<String>);
+
+impl NotifySocket {
+    fn bind(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        Self(socket, Vec::new())
+    }
+
+    fn wait_for(&mut self, words: &str) {
+        let until = Instant::now() + PATIENCE;
+        let mut message = [0; 1_000];
+        while !self.1.iter().any(|seen| seen.contains(words)) {
+            assert!(Instant::now() < until, "no {words} in {:?}", self.1);
+            if let Ok(length) = self.0.recv(&mut message) {
+                self.1.push(String::from_utf8_lossy(&message[..length]).into_owned());
+            }
+        }
+    }
+}
+
+fn signal(name: &str, child: &Child) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+fn end(mut child: Child) -> (Option<i32>, String) {
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (child.wait().unwrap().code(), said)
+}
+
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
+fn hangup_reads_the_configuration_again_and_systemd_gets_signs_of_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), "[pyrus]\nenabled = false\n");
+    let mut systemd = NotifySocket::bind(&dir.path().join("notify"));
+    let child = start(&config, &dir.path().join("notify"));
+    systemd.wait_for("READY=1");
+    systemd.wait_for("WATCHDOG=1");
+    systemd.wait_for("STATUS=0 calls under way, 0 packets lost, 0 owed");
+    configuration(dir.path(), "[numbers]\ncountry_code = \"x\"\n");
+    signal("-HUP", &child);
+    systemd.1.clear();
+    systemd.wait_for("WATCHDOG=1");
+    let rest = "[pyrus]\nenabled = false\n[numbers]\ncountry_code = \"7\"\n[log]\nlevel = \"warn\"\n[console]\nlisten = \"127.0.0.1:1\"\n";
+    configuration(dir.path(), rest);
+    signal("-HUP", &child);
+    for _ in 0..2 {
+        systemd.1.clear();
+        systemd.wait_for("WATCHDOG=1");
+    }
+    signal("-TERM", &child);
+    let (status, said) = end(child);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("the old configuration stays in use") && said.contains("country_code"), "{said}");
+    assert!(said.contains("read again; now in use: numbers, log; needs a restart: console"), "{said}");
+    assert!(!said.contains("stopped"), "the log level warn is in use: {said}");
+}
+
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
+fn console_port_that_is_taken_is_no_damage_of_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let alarms = dir.path().join("alarms");
+    let rest = format!(
+        "[console]\nlisten = \"{}\"\n[pyrus]\nenabled = true\nauth_url = \"http://127.0.0.1:1/auth\"\nlogin = \"a\"\n\
+         account_id = \"b\"\nsecurity_key = \"c\"\n[alerts]\ncommand = \"cat >> {}\"\n",
+        taken.local_addr().unwrap(),
+        alarms.display()
+    );
+    let config = configuration(dir.path(), &rest);
+    for _ in 0..4 {
+        let (status, said) = end(start(&config, &dir.path().join("notify")));
+        assert_eq!(status, Some(1), "{said}");
+    }
+    let told = std::fs::read_to_string(&alarms).unwrap();
+    assert!(told.contains("service_failed") && !told.contains("journal_damaged"), "{told}");
+    assert_eq!(told.lines().filter(|line| line.contains("service_failed")).count(), 1, "{told}");
+}
