@@ -93,6 +93,8 @@ pub struct NumbersConfig {
     pub national_prefix: String,
     /// Prefix of international calls, e.g. `810` or `00`.
     pub international_prefix: String,
+    /// Digits that extensions dial for an outside line, e.g. `9`; they are not part of the number.
+    pub outside_prefix: String,
     /// Word in place of a withheld caller number.
     pub withheld: String,
 }
@@ -112,6 +114,7 @@ impl Default for NumbersConfig {
             country_code: String::new(),
             national_prefix: String::new(),
             international_prefix: String::new(),
+            outside_prefix: String::new(),
             withheld: String::from("anonymous"),
         }
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::call::config::{Config, NumberSource};
-use crate::call::numbers::{NumberPlan, is_code};
+use crate::call::numbers::{NumberPlan, is_code, without_post_dial};
 use crate::call::record::{CallDirection, CallRecord, Side};
-use crate::sip::{NameAddr, SipMessage};
+use crate::sip::{NameAddr, SipMessage, SipUri};
 
 /// Parties of a leg, from its own messages. Unless stated otherwise, fields are as in [`CallRecord`].
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,16 +49,18 @@ impl LegParties {
         let withheld = is_withheld(message, caller.as_ref());
         let from = if withheld { Some(plan.withheld().to_owned()) } else { first(&numbers.from_number) };
         let from = from.filter(|f| !f.is_empty());
+        let from_extension = from.as_deref().is_some_and(|f| plan.is_extension(f));
+        let to = first(&numbers.to_number);
         Self {
-            from_extension: from.as_deref().is_some_and(|f| plan.is_extension(f)),
+            to: if from_extension { to.map(|to| plan.dialled_by_extension(to)) } else { to },
+            from_extension,
             from,
-            to: first(&numbers.to_number),
             named_extension: first(&numbers.internal_number),
             from_name: caller.as_ref().filter(|_| !withheld).and_then(display),
             to_name: callee.as_ref().and_then(display),
-            from_uri: caller.as_ref().map(|c| text(&c.uri.text)),
-            to_uri: callee.as_ref().map(|c| text(&c.uri.text)),
-            request_uri: message.request_uri().map(|u| text(&u.text)),
+            from_uri: caller.as_ref().map(|c| uri_text(&c.uri)),
+            to_uri: callee.as_ref().map(|c| uri_text(&c.uri)),
+            request_uri: message.request_uri().map(|u| uri_text(&u)),
             diverted_from: diverted_from(message, plan),
             called_party: number_in(message, "P-Called-Party-ID", plan),
             referred_by: number_in(message, "Referred-By", plan),
@@ -139,9 +141,9 @@ fn number_at(
     plan: &NumberPlan,
 ) -> Option<String> {
     let user = match source {
-        NumberSource::From => parties.0.as_ref()?.uri.user.clone()?,
-        NumberSource::To => parties.1.as_ref()?.uri.user.clone()?,
-        NumberSource::RequestUri => message.request_uri()?.user?,
+        NumberSource::From => global_user(&parties.0.as_ref()?.uri)?,
+        NumberSource::To => global_user(&parties.1.as_ref()?.uri)?,
+        NumberSource::RequestUri => global_user(&message.request_uri()?)?,
         NumberSource::Header(name) => header_user(&message.header(name)?)?,
     };
     plan.normalise(&user).map(|n| text(&n))
@@ -152,7 +154,34 @@ fn number_in(message: &SipMessage<'_>, header: &str, plan: &NumberPlan) -> Optio
 }
 
 fn normal(party: &NameAddr, plan: &NumberPlan) -> Option<String> {
-    plan.normalise(party.uri.user.as_deref()?).map(|n| text(&n))
+    plan.normalise(&global_user(&party.uri)?).map(|n| text(&n))
+}
+
+/// Returns the user part of a URI. A local number is completed by its `phone-context` (RFC 3966 section 5.1.5), if that is
+/// the beginning of a global number.
+fn global_user(uri: &SipUri) -> Option<String> {
+    let user = uri.user.clone()?;
+    let context = uri.params.get("phone-context").filter(|context| context.starts_with('+'));
+    let local = !user.starts_with('+') && user.starts_with(|c: char| c.is_ascii_digit() || c == '(');
+    Some(context.filter(|_| local).map_or(user.clone(), |context| format!("{context}{user}")))
+}
+
+/// Returns the text of a URI without the digits that are sent after a pause: they can be a card number or a code.
+fn uri_text(uri: &SipUri) -> String {
+    let mut shown = uri.text.clone();
+    if let Some(user) = uri.user.as_deref() {
+        let kept = without_post_dial(user);
+        if kept.len() < user.len() && shown.contains(user) {
+            shown = shown.replacen(user, kept, 1);
+        } else if kept.len() < user.len() {
+            // Escaped (%2C): the text is written anew.
+            shown = format!("sip:{kept}@{}", uri.host);
+        }
+    }
+    if let Some(digits) = uri.params.get("postd").filter(|digits| !digits.is_empty()) {
+        shown = shown.replacen(&format!(";postd={digits}"), "", 1);
+    }
+    text(&shown)
 }
 
 /// Returns the number in the newest Diversion, or in the oldest entry of History-Info. A single History-Info entry is the
@@ -167,7 +196,7 @@ fn diverted_from(message: &SipMessage<'_>, plan: &NumberPlan) -> Option<String> 
 /// Returns the user part of a header value: a name-addr, a URI, or a bare number.
 fn header_user(value: &str) -> Option<String> {
     let value = value.trim();
-    NameAddr::parse(value).and_then(|n| n.uri.user).or_else(|| (!value.is_empty()).then(|| value.to_owned()))
+    NameAddr::parse(value).and_then(|n| global_user(&n.uri)).or_else(|| (!value.is_empty()).then(|| value.to_owned()))
 }
 
 /// Whether the caller withholds the number: `Privacy: id|user|header` (RFC 3323), or an anonymous From without

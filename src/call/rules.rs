@@ -39,7 +39,7 @@ impl CallRules {
             direction: rule.direction,
             number: rule.number.as_deref().map(NumberPattern::new),
             extension: rule.extension.as_deref().map(NumberPattern::new),
-            header: rule.header.as_ref().map(|(name, pattern)| (name.clone(), NumberPattern::new(pattern))),
+            header: rule.header.as_ref().map(|(name, pattern)| (name.clone(), NumberPattern::of_text(pattern))),
             action: rule.action,
         });
         Self { rules: rules.collect() }

@@ -299,8 +299,9 @@ impl Journal {
     /// Fails if SQLite fails.
     pub(crate) fn call_pages(&self, filter: &CallFilter, after: Option<CallCursor>) -> JournalResult<CallPages<'_>> {
         let (conditions, values) = conditions(filter)?;
+        let source = source(&self.lock(), filter)?;
         let sql = format!(
-            "SELECT stage, record, {BEGIN}, id FROM calls {BY_BEGIN} WHERE {conditions} AND {BEGIN} >= ?
+            "SELECT stage, record, {BEGIN}, id FROM calls {source} WHERE {conditions} AND {BEGIN} >= ?
              AND ({BEGIN} > ? OR id > ?) ORDER BY {BEGIN}, id LIMIT {PAGE}"
         );
         let after = after.unwrap_or(CallCursor { begin: i64::MIN, id: String::new() });
@@ -314,11 +315,12 @@ impl Journal {
     pub(crate) fn cursor_before_newest(&self, filter: &CallFilter) -> JournalResult<Option<CallCursor>> {
         let Some(limit) = filter.limit else { return Ok(None) };
         let (conditions, values) = conditions(filter)?;
+        let connection = self.lock();
+        let source = source(&connection, filter)?;
         let sql = format!(
-            "SELECT {BEGIN}, id FROM calls {BY_BEGIN} WHERE {conditions} ORDER BY {BEGIN} DESC, id DESC
+            "SELECT {BEGIN}, id FROM calls {source} WHERE {conditions} ORDER BY {BEGIN} DESC, id DESC
              LIMIT 1 OFFSET {limit}"
         );
-        let connection = self.lock();
         let place = |row: &rusqlite::Row<'_>| Ok(CallCursor { begin: row.get(0)?, id: row.get(1)? });
         Ok(connection.query_row(&sql, params_from_iter(values), place).optional()?)
     }
@@ -397,8 +399,8 @@ fn conditions(filter: &CallFilter) -> JournalResult<(String, Vec<Value>)> {
         values.push(until.as_micros().into());
     }
     if let Some(number) = &filter.number {
-        conditions.push(String::from("(instr(from_number, ?) > 0 OR instr(to_number, ?) > 0)"));
-        values.extend([number.clone().into(), number.clone().into()]);
+        conditions.push(String::from(HAS_NUMBER));
+        values.push(number_pattern(number).into());
     }
     if let Some(extension) = &filter.extension {
         conditions.push(String::from("internal = ?"));
@@ -412,6 +414,29 @@ fn conditions(filter: &CallFilter) -> JournalResult<(String, Vec<Value>)> {
         conditions.push(String::from(delivery_condition(state)));
     }
     Ok((conditions.join(" AND "), values))
+}
+
+/// Returns the LIKE pattern that finds a number, however a person writes it: the digits count, of long numbers the last
+/// [`SIGNIFICANT_DIGITS`]. So `8 (495) 300-90-80` finds `+74953009080`. Text without digits counts as it is.
+fn number_pattern(written: &str) -> String {
+    let digits: String = written.chars().filter(char::is_ascii_digit).collect();
+    let digits = digits.trim_start_matches('0');
+    if !digits.is_empty() && !written.contains(char::is_alphabetic) {
+        return format!("%{}%", &digits[digits.len().saturating_sub(SIGNIFICANT_DIGITS)..]);
+    }
+    let plain: String = written.chars().filter(|c| !"%_".contains(*c)).collect();
+    format!("%{plain}%")
+}
+
+/// Returns where the calls of a filter are read from. Few calls with a number are found by it; all others come in the order
+/// of the index by time, because sorting them would take the memory that pages save.
+fn source(connection: &Connection, filter: &CallFilter) -> JournalResult<&'static str> {
+    let Some(number) = &filter.number else { return Ok(BY_BEGIN) };
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*) FROM (SELECT 1 FROM call_digits WHERE numbers LIKE ?1 LIMIT ?2)",
+    )?;
+    let found: u32 = statement.query_row(params![number_pattern(number), FEW_CALLS + 1], |row| row.get(0))?;
+    Ok(if found <= FEW_CALLS { "" } else { BY_BEGIN })
 }
 
 /// Returns a call's stage and record as written, without the state of its delivery.
@@ -447,6 +472,8 @@ pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: Call
         record.verdict.as_ref().map(serde_word).transpose()?,
         json,
     ])?;
+    let numbers = format!("{} {}", record.from.as_deref().unwrap_or(""), record.to.as_deref().unwrap_or(""));
+    connection.prepare_cached(PUT_NUMBERS)?.execute(params![record.id, numbers])?;
     let at = retention::micros_or_last(record.invited_at.or(record.answered_at).or(record.ended_at));
     for file in &record.recordings {
         // The path differs if the call was rendered again, in another format or after it was encrypted.
@@ -508,6 +535,10 @@ const PUT_CALL: &str =
     "INSERT OR REPLACE INTO calls (id, stage, invited_at, answered_at, ended_at, direction, from_number,
     to_number, internal, outcome, verdict, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
+/// Leaves the index alone if the numbers are the same, as in most changes of a call.
+const PUT_NUMBERS: &str = "INSERT INTO call_numbers (call_id, numbers) VALUES (?1, ?2)
+    ON CONFLICT (call_id) DO UPDATE SET numbers = ?2 WHERE numbers <> ?2";
+
 const PUT_RECORDING: &str = "INSERT INTO recordings (call_id, part, path, bytes, sha256, plain_sha256, at, state)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'present')
     ON CONFLICT (call_id, part) DO UPDATE SET path = ?3, bytes = ?4, sha256 = ?5, plain_sha256 = ?6, at = ?7";
@@ -519,5 +550,12 @@ const ADD_OLD_PATH_TO_LEFTOVERS: &str = "INSERT OR IGNORE INTO leftovers (path)
 const BEGIN: &str = "coalesce(invited_at, answered_at, ended_at, 0)";
 /// Forces the index: sorting all calls would take the memory that pages save.
 const BY_BEGIN: &str = "INDEXED BY calls_by_begin";
+/// Selects calls with a number, by the index over all pieces of numbers.
+const HAS_NUMBER: &str = "id IN (SELECT call_id FROM call_numbers WHERE n IN
+    (SELECT rowid FROM call_digits WHERE numbers LIKE ?))";
+/// Digits that identify a number in whatever form it is written: a national number of most countries.
+const SIGNIFICANT_DIGITS: usize = 10;
+/// Calls that are sorted in memory; more are read in the order of the index by time. They take a few MiB.
+const FEW_CALLS: u32 = 2000;
 /// Calls in a page; they take a few MiB.
 pub(crate) const PAGE: u32 = 500;

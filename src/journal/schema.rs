@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::{Error, JournalResult};
 
 /// Schema version that this program writes (`PRAGMA user_version`).
-pub(crate) const VERSION: i64 = 5;
+pub(crate) const VERSION: i64 = 6;
 
 /// Refuses a file that a newer program wrote. An older or empty file is accepted.
 pub(super) fn check_version(connection: &Connection) -> JournalResult<()> {
@@ -51,7 +51,7 @@ fn version(connection: &Connection) -> JournalResult<i64> {
 }
 
 /// Step n migrates from version n to n + 1. A released step is never changed.
-const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3, V4, V5];
+const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3, V4, V5, V6];
 
 /// Times are µs since the Unix epoch. The words in `stage` and `state` come from the enums in Rust.
 const V1: &str = "
@@ -164,4 +164,29 @@ CREATE TABLE leftovers (path TEXT PRIMARY KEY) STRICT;   -- files that may be th
 const V5: &str = "
 DROP INDEX calls_by_time;
 CREATE INDEX calls_by_begin ON calls (coalesce(invited_at, answered_at, ended_at, 0), id);
+";
+
+/// Adds an index over all pieces of three or more characters of both numbers. It has row ids of its own, because those of
+/// `calls` can change.
+const V6: &str = "
+CREATE TABLE call_numbers (
+    n           INTEGER PRIMARY KEY,
+    call_id     TEXT NOT NULL UNIQUE,
+    numbers     TEXT NOT NULL               -- both numbers of the call
+) STRICT;
+INSERT INTO call_numbers (call_id, numbers)
+    SELECT id, coalesce(from_number, '') || ' ' || coalesce(to_number, '') FROM calls;
+
+CREATE VIRTUAL TABLE call_digits USING fts5(
+    numbers, content='call_numbers', content_rowid='n', tokenize='trigram', detail='none', columnsize=0
+);
+INSERT INTO call_digits (call_digits) VALUES ('rebuild');
+
+CREATE TRIGGER call_numbers_new AFTER INSERT ON call_numbers BEGIN
+    INSERT INTO call_digits (rowid, numbers) VALUES (new.n, new.numbers);
+END;
+CREATE TRIGGER call_numbers_changed AFTER UPDATE ON call_numbers BEGIN
+    INSERT INTO call_digits (call_digits, rowid, numbers) VALUES ('delete', old.n, old.numbers);
+    INSERT INTO call_digits (rowid, numbers) VALUES (new.n, new.numbers);
+END;
 ";

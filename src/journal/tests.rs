@@ -300,3 +300,40 @@ fn call_pages_list_all_calls_by_time_even_without_an_invite() {
     assert_eq!(some.len(), 5, "two in each second, and the call that has only an end: {some:?}");
     assert!(some.contains(&String::from("joined")));
 }
+
+#[test]
+fn calls_are_found_by_a_number_however_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&config::Config { dir: dir.path().to_owned() }).unwrap();
+    for (id, second, from, to) in
+        [("a", 10, "+74951234567", "200"), ("b", 20, "201", "+77019999978"), ("c", 30, "sales", "202")]
+    {
+        let record = CallRecord { from: Some(from.into()), to: Some(to.into()), ..record(id, second) };
+        journal.put_call(&record, CallStage::Live).unwrap();
+    }
+    for (written, wanted) in [
+        ("8 (495) 123-45-67", "a"),
+        ("+7 495 123 45 67", "a"),
+        ("0074951234567", "a"),
+        ("123-45-67", "a"),
+        ("4951234567", "a"),
+        ("1234", "a"),
+        ("20", "abc"),
+        ("8 701 999 99 78", "b"),
+        ("SALES", "c"),
+        ("1234568", ""),
+        ("%", "abc"),
+        ("' OR 1", ""),
+    ] {
+        let filter = CallFilter { number: Some(written.into()), ..CallFilter::default() };
+        let found: String = journal.calls(&filter).unwrap().into_iter().map(|c| c.record.id).collect();
+        assert_eq!(found, wanted, "{written}");
+    }
+    // The number of a call can become known later.
+    let later = CallRecord { from: Some("+74957654321".into()), ..record("a", 10) };
+    journal.put_call(&later, CallStage::Complete).unwrap();
+    let find = |number: &str| {
+        journal.calls(&CallFilter { number: Some(number.into()), ..CallFilter::default() }).unwrap().len()
+    };
+    assert_eq!((find("123-45-67"), find("765-43-21")), (0, 1));
+}

@@ -65,7 +65,7 @@ pub(crate) struct ListFilters {
     /// Calls that began before this time.
     #[arg(long, value_name = "TIME", visible_alias = "until", value_parser = moment)]
     pub(crate) to: Option<Timestamp>,
-    /// Calls with these digits in either number.
+    /// Calls with this number or these digits on either side, written in any way: "8 (495) 123-45-67", 123-45-67.
     #[arg(long, value_name = "DIGITS")]
     pub(crate) number: Option<String>,
     /// Calls of this extension.

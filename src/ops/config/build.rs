@@ -138,6 +138,7 @@ fn numbers(raw: &RawConfig, config: &mut Config) {
     section.set_text("country_code", &mut numbers.country_code);
     section.set_text("national_prefix", &mut numbers.national_prefix);
     section.set_text("international_prefix", &mut numbers.international_prefix);
+    section.set_text("outside_prefix", &mut numbers.outside_prefix);
     section.set_text("withheld", &mut numbers.withheld);
 }
 

@@ -117,7 +117,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("calls", "pause_dtmf", KeyKind::Keypad, "\"\"", "", "Telephone keys that pause the recording, pressed by either side, for example \"*71\". Pressed keys are never stored. Empty: none."),
     key("calls", "resume_dtmf", KeyKind::Keypad, "\"\"", "", "Telephone keys that resume the recording, for example \"*72\". They must differ from pause_dtmf."),
     //
-    key("numbers", "extension_pattern", KeyKind::Pattern, "\"xx,xxx,xxxx,xxxxx\"", "", "Pattern of extensions: x is one digit, * any characters, [2-4] a class. Separate several patterns by commas."),
+    key("numbers", "extension_pattern", KeyKind::Pattern, "\"xx,xxx,xxxx,xxxxx\"", "", "Pattern of extensions: x is one digit, * any characters, [2-4] a class. Separate several patterns by commas. Asterisk's patterns (_1XX, NXX, X.) are understood."),
     key("numbers", "extensions", KeyKind::Users, "[]", "", "Further extensions by name, for example \"reception\". Users whose phones register with SIP need not be listed."),
     key("numbers", "from_number", KeyKind::Sources, "[\"header:P-Asserted-Identity\", \"header:Remote-Party-ID\", \"from\"]", "", "The caller's number."),
     key("numbers", "to_number", KeyKind::Sources, "[\"to\", \"request_uri\"]", "", "The called number."),
@@ -125,6 +125,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("numbers", "country_code", KeyKind::Digits, "\"\"", "", "Country code without +, for example \"7\". National numbers become international numbers (E.164). Empty: numbers stay as dialled."),
     key("numbers", "national_prefix", KeyKind::Digits, "\"\"", "", "Prefix dialled before a national number, for example \"8\"."),
     key("numbers", "international_prefix", KeyKind::Digits, "\"\"", "", "Prefix dialled before an international number, for example \"810\"."),
+    key("numbers", "outside_prefix", KeyKind::Digits, "\"\"", "", "Digits that extensions dial for an outside line, for example \"9\". They are removed from the called number."),
     key("numbers", "withheld", KeyKind::Text, "\"anonymous\"", "", "Text in place of a withheld number."),
     //
     key("spool", "dir", KeyKind::Path, "\"/var/spool/callspan\"", "", "Folder of the packets. It is created with mode 0700, because it holds speech. A folder outside /var/lib/callspan and /var/spool/callspan needs a drop-in for the systemd unit (`systemctl edit callspan`: [Service] ReadWritePaths=FOLDER). The same applies to state.dir and recording.dir."),

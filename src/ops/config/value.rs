@@ -7,6 +7,7 @@ use toml::de::{DeInteger, DeValue};
 use super::keys::{ConfigKey, KeyKind};
 use super::raw::{ConfigValue, suggestion};
 use crate::call::config::NumberSource;
+use crate::call::numbers::NumberPattern;
 use crate::recording::encrypt::{AgeRecipient, RecipientError};
 
 /// Why a key does not accept a value.
@@ -253,51 +254,14 @@ fn digits(text: &str) -> Result<(), ValueProblem> {
     wrong("only digits are allowed here", "write the digits without +, spaces and brackets")
 }
 
-const PATTERN_HELP: &str = "x is one digit, * any characters, [2-4] a class, a comma separates patterns";
-
-/// Checks a list of patterns. [`crate::call::config::NumbersConfig`] describes their grammar.
 fn pattern(text: &str) -> Result<(), ValueProblem> {
-    if let Some(c) = text.chars().find(|c| r"^$\|(){}?".contains(*c)) {
-        return wrong(
-            format!("this is not a valid pattern: it contains \"{c}\" (regular expressions are not supported)"),
-            PATTERN_HELP,
-        );
-    }
-    for one in text.split(',').map(str::trim) {
-        single_pattern(one)?;
-    }
-    Ok(())
-}
-
-fn single_pattern(one: &str) -> Result<(), ValueProblem> {
-    if one.is_empty() {
-        return wrong("a pattern is empty", PATTERN_HELP);
-    }
-    if one.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return wrong("a pattern contains a space", PATTERN_HELP);
-    }
-    let mut rest = one;
-    while let Some(at) = rest.find(['[', ']']) {
-        let class = rest.split_at(at).1.strip_prefix('[').and_then(|a| a.split_once(']'));
-        let Some((class, after)) = class else {
-            return wrong("a bracket is not closed or not opened", "write a class as [2-4] or [135]");
-        };
-        if class.is_empty() || class.contains('[') {
-            return wrong("a class in brackets is empty or nested", "write a class as [2-4] or [135]");
-        }
-        let chars: Vec<char> = class.chars().collect();
-        if chars.windows(3).any(|w| w[1] == '-' && w[0] > w[2]) {
-            return wrong(format!("the class [{class}] runs backwards"), "write the lower digit first: [2-4]");
-        }
-        rest = after;
-    }
-    Ok(())
+    NumberPattern::check(text).map_err(|problem| ValueProblem::new(problem.what, problem.remedy))
 }
 
 fn header_match(text: &str) -> Result<(), ValueProblem> {
     let (name, value) = split_header_match(text);
     header_name(&name)?;
-    pattern(&value)
+    NumberPattern::check_text(&value).map_err(|problem| ValueProblem::new(problem.what, problem.remedy))
 }
 
 /// Checks a public key of age. The error never repeats the text, which may be a secret key.

@@ -53,7 +53,6 @@ const KNOWN_FAILURES: &[(&str, &str)] = &[
     ("nul_two_", "NUL between messages on TCP"),
     ("refer_then_call_", "a REFER claims another's call"),
     ("refer_then_group_", "a REFER claims another's call"),
-    ("tel2_", "phone-context"),
     ("two_calls_", "calls that are started on the PBX's own host"),
     ("v6_zone_", "a zone in an IPv6 address"),
     ("v6a_", "A: IPv4 trunk, IPv6 telephones"),

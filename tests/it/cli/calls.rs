@@ -102,6 +102,7 @@ fn filters_leave_out_what_they_do_not_name() {
     let day = replayed.record().invited_at.expect("invited").to_rfc3339()[..10].to_owned();
     for (filters, calls) in [
         (vec!["--number", "101"], 1),
+        (vec!["--number", "1-01"], 1),
         (vec!["--number", "999"], 0),
         (vec!["--extension", "102"], 1),
         (vec!["--extension", "10"], 0),

@@ -8,118 +8,10 @@ use crate::call::config::NumbersConfig;
 use crate::call::record::CallDirection;
 use crate::net::Endpoint;
 
-/// A pattern that matches whole numbers. Commas separate alternatives. `x` and `#` match one digit, `[2-4]` one character
-/// of a class, `*` any characters; other characters match themselves.
-///
-/// ```
-/// use callspan::call::numbers::NumberPattern;
-/// let extensions = Pattern::new("[1-3]xx, 7*");
-/// assert!(extensions.matches("200") && extensions.matches("7123"));
-/// assert!(!extensions.matches("400") && !extensions.matches("2000"));
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NumberPattern {
-    alternatives: Vec<Vec<PatternAtom>>,
-}
+mod pattern;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum PatternAtom {
-    Literal(char),
-    Digit,
-    Class(Vec<(char, char)>),
-    Any,
-}
-
-impl NumberPattern {
-    /// Compiles a pattern. Every text is valid: the `[` of an unclosed class matches itself.
-    pub(crate) fn new(text: &str) -> Self {
-        let alternatives = text.split(',').map(str::trim).filter(|a| !a.is_empty()).map(atoms).collect();
-        Self { alternatives }
-    }
-
-    /// Whether the whole of `number` matches one of the alternatives.
-    pub(crate) fn matches(&self, number: &str) -> bool {
-        self.alternatives.iter().any(|atoms| fits(atoms, number))
-    }
-}
-
-fn atoms(text: &str) -> Vec<PatternAtom> {
-    let mut out = Vec::new();
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        rest = &rest[c.len_utf8()..];
-        out.push(match c {
-            'x' | 'X' | '#' => PatternAtom::Digit,
-            '*' => PatternAtom::Any,
-            '[' => match rest.split_once(']') {
-                Some((class, after)) => {
-                    rest = after;
-                    PatternAtom::Class(ranges(class))
-                }
-                None => PatternAtom::Literal(c),
-            },
-            other => PatternAtom::Literal(other),
-        });
-    }
-    out
-}
-
-fn ranges(class: &str) -> Vec<(char, char)> {
-    let chars: Vec<char> = class.chars().collect();
-    let mut out = Vec::new();
-    let mut i = 0;
-    while let Some(&low) = chars.get(i) {
-        match (chars.get(i + 1), chars.get(i + 2)) {
-            (Some('-'), Some(&high)) => {
-                out.push((low, high));
-                i += 3;
-            }
-            _ => {
-                out.push((low, low));
-                i += 1;
-            }
-        }
-    }
-    out
-}
-
-/// Whether `number` matches one alternative. Backtracks to the last `*` only, so that the worst case is number length times
-/// pattern length.
-fn fits(atoms: &[PatternAtom], number: &str) -> bool {
-    let chars: Vec<char> = number.chars().take(MAX_NUMBER_CHARS).collect();
-    let (mut a, mut c) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while c < chars.len() {
-        match atoms.get(a) {
-            Some(PatternAtom::Any) => {
-                star = Some((a, c));
-                a += 1;
-            }
-            Some(atom) if matches_char(atom, chars[c]) => {
-                a += 1;
-                c += 1;
-            }
-            _ => match star {
-                Some((back, from)) => {
-                    star = Some((back, from + 1));
-                    a = back + 1;
-                    c = from + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    atoms[a.min(atoms.len())..].iter().all(|atom| *atom == PatternAtom::Any)
-}
-
-fn matches_char(atom: &PatternAtom, c: char) -> bool {
-    match atom {
-        PatternAtom::Literal(l) => *l == c,
-        PatternAtom::Digit => c.is_ascii_digit(),
-        PatternAtom::Class(ranges) => ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)),
-        PatternAtom::Any => true,
-    }
-}
+use pattern::MAX_NUMBER_CHARS;
+pub(crate) use pattern::NumberPattern;
 
 /// The compiled `[numbers]` section, and the extensions and PBX hosts learned from the traffic.
 #[derive(Clone, Debug)]
@@ -135,6 +27,7 @@ pub(crate) struct NumberPlan {
     country_code: String,
     national_prefix: String,
     international_prefix: String,
+    outside_prefix: String,
     withheld: String,
 }
 
@@ -150,6 +43,7 @@ impl NumberPlan {
             country_code: digits(&numbers.country_code),
             national_prefix: numbers.national_prefix.clone(),
             international_prefix: numbers.international_prefix.clone(),
+            outside_prefix: numbers.outside_prefix.clone(),
             withheld: numbers.withheld.clone(),
         }
     }
@@ -224,7 +118,7 @@ impl NumberPlan {
     /// Normalises a user part: removes visual separators, and converts to E.164 with `+` if the configuration allows it.
     /// Returns `None` for an empty or anonymous user.
     pub(crate) fn normalise(&self, user: &str) -> Option<String> {
-        let user = user.trim();
+        let user = without_post_dial(user.trim());
         if user.is_empty() || is_anonymous(user) {
             return None;
         }
@@ -232,7 +126,21 @@ impl NumberPlan {
         if dialled.starts_with('+') || self.is_extension(&dialled) {
             return Some(dialled);
         }
-        Some(self.to_e164(&dialled).unwrap_or(dialled))
+        let outside = || self.without_outside_prefix(&dialled).and_then(|rest| self.to_e164(rest));
+        Some(self.to_e164(&dialled).or_else(outside).unwrap_or(dialled))
+    }
+
+    /// Removes the digits for an outside line from a number that an extension dialled and that is not E.164 yet.
+    pub(crate) fn dialled_by_extension(&self, number: String) -> String {
+        if number.starts_with('+') || self.is_extension(&number) {
+            return number;
+        }
+        self.without_outside_prefix(&number).map(str::to_owned).unwrap_or(number)
+    }
+
+    fn without_outside_prefix<'n>(&self, dialled: &'n str) -> Option<&'n str> {
+        let prefix = Some(&self.outside_prefix).filter(|p| !p.is_empty())?;
+        dialled.strip_prefix(prefix.as_str()).filter(|rest| rest.len() >= MIN_OUTSIDE_DIGITS)
     }
 
     fn to_e164(&self, dialled: &str) -> Option<String> {
@@ -243,16 +151,25 @@ impl NumberPlan {
         if self.country_code.is_empty() || !dialled.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
-        let whole = |national: &str| self.country_code.len() + national.len();
-        if let Some(rest) =
-            strip(&self.national_prefix).filter(|r| (MIN_E164_DIGITS..=MAX_E164_DIGITS).contains(&whole(r)))
-        {
+        if let Some(rest) = strip(&self.national_prefix).filter(|r| self.is_national(r.len())) {
             return Some(format!("+{}{rest}", self.country_code));
         }
-        if dialled.starts_with(&self.country_code) && (FULL_NUMBER_DIGITS..=MAX_E164_DIGITS).contains(&dialled.len()) {
+        if strip(&self.country_code).is_some_and(|r| dialled.len() >= FULL_NUMBER_DIGITS && self.is_national(r.len())) {
             return Some(format!("+{dialled}"));
         }
-        None
+        // Providers often leave out the prefix of the caller's number.
+        (self.national_digits() == Some(dialled.len())).then(|| format!("+{}{dialled}", self.country_code))
+    }
+
+    /// Whether a national number, without prefix, can have so many digits.
+    fn is_national(&self, digits: usize) -> bool {
+        let whole = self.country_code.len() + digits;
+        self.national_digits().map_or((MIN_E164_DIGITS..=MAX_E164_DIGITS).contains(&whole), |n| n == digits)
+    }
+
+    /// Returns the digits of a national number, for countries where all have the same length.
+    fn national_digits(&self) -> Option<usize> {
+        CLOSED_PLANS.iter().find(|(code, _)| *code == self.country_code).map(|(_, digits)| *digits)
     }
 
     /// Returns the direction of a call between two normalised numbers.
@@ -277,6 +194,15 @@ pub(crate) fn is_code(number: &str) -> bool {
 /// Whether a user part means a withheld number (RFC 3323 section 4.1, RFC 3325 section 9.1, and words of gateways).
 pub(crate) fn is_anonymous(user: &str) -> bool {
     ANONYMOUS.iter().any(|word| user.eq_ignore_ascii_case(word))
+}
+
+/// Returns the number without the digits that are sent after a pause (`,`, `p`, `w`), e.g. a card number or a code. Returns
+/// a text that is not a number unchanged.
+pub(crate) fn without_post_dial(user: &str) -> &str {
+    let is_pause = |c: char| ",pPwW".contains(c);
+    let Some((number, rest)) = user.find(is_pause).map(|at| user.split_at(at)) else { return user };
+    let keys = |c: char| c.is_ascii_digit() || is_pause(c) || "*#ABCDabcd-. ()".contains(c);
+    if dialled_digits(number).is_some() && rest.chars().all(keys) { number } else { user }
 }
 
 /// Returns the dialled characters (`+` at the beginning, digits, `*`, `#`) without visual separators (RFC 3966 section
@@ -312,10 +238,26 @@ fn digits(text: &str) -> String {
 
 /// Bound of the learned extensions, and of the learned PBX hosts. No site has as many.
 const MAX_LEARNED: usize = 65_536;
-/// Bound of a number, characters. It limits the cost of pattern matching.
-const MAX_NUMBER_CHARS: usize = 128;
 /// Digits of the shortest international numbers in use, with country code. ITU-T E.164 sets no lower bound.
 const MIN_E164_DIGITS: usize = 7;
+/// Digits of the shortest number behind an outside prefix, e.g. 112.
+const MIN_OUTSIDE_DIGITS: usize = 3;
+/// Country codes whose national numbers all have the same length, without prefix. Code 7 includes Kazakhstan.
+const CLOSED_PLANS: [(&str, usize); 13] = [
+    ("1", 10),
+    ("7", 10),
+    ("33", 9),
+    ("34", 9),
+    ("41", 9),
+    ("45", 8),
+    ("47", 8),
+    ("48", 9),
+    ("375", 9),
+    ("380", 9),
+    ("420", 9),
+    ("996", 9),
+    ("998", 9),
+];
 /// Characters of the longest feature code: a code and an extension.
 const MAX_CODE_CHARS: usize = 8;
 /// Digits of the longest international number (ITU-T E.164 section 6).
@@ -339,17 +281,6 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_matches_the_whole_number_only() {
-        let p = NumberPattern::new("1xx,20[0-4],9*5");
-        for yes in ["100", "199", "203", "95", "9125"] {
-            assert!(p.matches(yes), "{yes}");
-        }
-        for no in ["10", "1000", "205", "912", "", "1x0"] {
-            assert!(!p.matches(no), "{no}");
-        }
-    }
-
-    #[test]
     fn numbers_become_e164_where_the_plan_says_how() {
         let plan = russian();
         for (dialled, want) in [
@@ -360,6 +291,19 @@ mod tests {
             ("200", "200"),
             ("112", "112"),
             ("sales", "sales"),
+            // Without any prefix, as many providers send the caller's number.
+            ("9774221338", "+79774221338"),
+            ("8123456789", "+78123456789"),
+            ("4953009080", "+74953009080"),
+            // Kazakhstan has the country code of Russia; its mobile numbers begin with 7.
+            ("77012345678", "+77012345678"),
+            ("87012345678", "+77012345678"),
+            ("7012345678", "+77012345678"),
+            // Digits behind a pause belong to the voice menu at the other end.
+            ("89774221338,,1234#", "+79774221338"),
+            ("+74953009080p200", "+74953009080"),
+            ("8(495)300-90-80w1", "+74953009080"),
+            ("power", "power"),
         ] {
             assert_eq!(plan.normalise(dialled).as_deref(), Some(want), "{dialled}");
         }
@@ -371,6 +315,24 @@ mod tests {
         let plan = NumberPlan::new(&NumbersConfig::default());
         assert_eq!(plan.normalise("8 977 422-13-38").as_deref(), Some("89774221338"));
         assert_eq!(plan.normalise("00491701234567").as_deref(), Some("00491701234567"));
+    }
+
+    #[test]
+    fn the_prefix_of_an_outside_line_is_removed() {
+        let mut plan = russian();
+        plan.outside_prefix = String::from("9");
+        for (dialled, want) in [
+            ("989774221338", "+79774221338"),
+            ("9810491701234567", "+491701234567"),
+            ("9774221338", "+79774221338"),
+            ("9112", "9112"),
+        ] {
+            assert_eq!(plan.normalise(dialled).as_deref(), Some(want), "{dialled}");
+        }
+        assert_eq!(plan.dialled_by_extension(String::from("93334455")), "3334455");
+        assert_eq!(plan.dialled_by_extension(String::from("+79774221338")), "+79774221338");
+        // An extension of four digits keeps its 9.
+        assert_eq!(plan.dialled_by_extension(String::from("9112")), "9112");
     }
 
     #[test]
