@@ -432,9 +432,8 @@ fn number_pattern(written: &str) -> String {
 /// of the index by time, because sorting them would take the memory that pages save.
 fn source(connection: &Connection, filter: &CallFilter) -> JournalResult<&'static str> {
     let Some(number) = &filter.number else { return Ok(BY_BEGIN) };
-    let mut statement = connection.prepare_cached(
-        "SELECT count(*) FROM (SELECT 1 FROM call_digits WHERE numbers LIKE ?1 LIMIT ?2)",
-    )?;
+    let mut statement =
+        connection.prepare_cached("SELECT count(*) FROM (SELECT 1 FROM call_digits WHERE numbers LIKE ?1 LIMIT ?2)")?;
     let found: u32 = statement.query_row(params![number_pattern(number), FEW_CALLS + 1], |row| row.get(0))?;
     Ok(if found <= FEW_CALLS { "" } else { BY_BEGIN })
 }

@@ -246,7 +246,10 @@ fn check_brackets(one: &str) -> Result<(), PatternProblem> {
     while let Some(at) = rest.find(['[', ']']) {
         let class = rest.split_at(at).1.strip_prefix('[').and_then(|a| a.split_once(']'));
         let Some((class, after)) = class else {
-            return Err(problem("a bracket is not closed or not opened", String::from("write a class as [2-4] or [135]")));
+            return Err(problem(
+                "a bracket is not closed or not opened",
+                String::from("write a class as [2-4] or [135]"),
+            ));
         };
         if class.is_empty() || class.contains('[') {
             return Err(problem(
@@ -357,7 +360,8 @@ fn from_regex(text: &str) -> Option<String> {
         }
     }
     let pattern = out.concat();
-    let valid = !pattern.contains(|c| REGEX.contains(c)) && pattern.split(',').all(|one| check_alternative(one).is_ok());
+    let valid =
+        !pattern.contains(|c| REGEX.contains(c)) && pattern.split(',').all(|one| check_alternative(one).is_ok());
     valid.then_some(pattern)
 }
 
