@@ -7,6 +7,7 @@ use crate::call::conversation::CallRef;
 use crate::call::correlation_keys::{CorrelationKeys, LegSignature};
 use crate::call::dialog::{AnswerEvidence, Dialog, DialogStart, DialogState};
 use crate::call::event::LegId;
+use crate::call::media_index::AddressTrust;
 use crate::call::party::LegParties;
 use crate::call::pause::DtmfDetector;
 use crate::call::record::{CallOutcome, EndedBy, LegRecord, Side};
@@ -39,6 +40,8 @@ pub(crate) struct Leg {
     pub(crate) flows: Vec<(Endpoint, Endpoint)>,
     /// Receiving endpoints that the media index holds for this leg.
     pub(crate) announced: Vec<Endpoint>,
+    /// Presumed receiving endpoints (signalling host, announced port) that the media index holds for this leg.
+    pub(crate) presumed: Vec<Endpoint>,
     /// Generation of the negotiation from which `announced` was made.
     pub(crate) announced_generation: Option<u32>,
     /// State of its spool file.
@@ -49,7 +52,7 @@ pub(crate) struct Leg {
     pub(crate) first_media_at: Option<Timestamp>,
     /// Time of the newest media packet.
     pub(crate) last_media_at: Option<Timestamp>,
-    /// Time since which another call announces the media address of this leg.
+    /// Time since which another answered call has media at a confirmed media address of this leg.
     pub(crate) superseded_at: Option<Timestamp>,
     /// Time of the first message.
     pub(crate) created_at: Timestamp,
@@ -137,6 +140,7 @@ impl Leg {
             last_codecs: [None, None],
             flows: Vec::new(),
             announced: Vec::new(),
+            presumed: Vec::new(),
             announced_generation: None,
             spool: LegSpoolState::Shut,
             started_at: None,
@@ -228,10 +232,8 @@ impl Leg {
         if now >= cut {
             return LegDue::End(cut, EndedBy::Limit);
         }
-        if let Some(since) = self.superseded_at
-            && heard <= since
-            && now >= since + SUPERSEDED_TIMEOUT
-        {
+        let superseded = self.contested_since().map(|since| since + SUPERSEDED_TIMEOUT);
+        if superseded.is_some_and(|at| now >= at) {
             return LegDue::End(heard, EndedBy::Replaced);
         }
         let silence = if dialog.is_quiet() { config.hold_s } else { config.silence_s };
@@ -246,16 +248,54 @@ impl Leg {
         if expires.is_some_and(|at| now >= at) {
             return LegDue::End(heard, EndedBy::SessionExpired);
         }
-        let superseded = self.superseded_at.filter(|s| heard <= *s).map(|s| s + SUPERSEDED_TIMEOUT);
         let next = [Some(silent), expires, superseded].into_iter().flatten().min().unwrap_or(cut);
         LegDue::Later(next.min(cut))
     }
 
-    /// Returns the time of the last media, if another call announces the media address and no media came since.
+    /// Returns the time of the last media, if another call uses the media address and neither media nor a message came since.
     pub(crate) fn replaced_at(&self) -> Option<Timestamp> {
         let (answered, _) = self.dialog.answered?;
-        let heard = self.last_media_at.unwrap_or(answered).max(answered);
-        self.superseded_at.filter(|since| heard <= *since).map(|_| heard)
+        self.contested_since().and(self.last_media_at).map(|heard| heard.max(answered))
+    }
+
+    /// Returns the time since which another call has used the media address of this leg. Media or a message since then, or
+    /// an agreed hold, shows that this leg goes on.
+    pub(crate) fn contested_since(&self) -> Option<Timestamp> {
+        let heard = self.last_media_at?;
+        self.superseded_at.filter(|since| heard <= *since && self.dialog.last_at() <= *since && !self.dialog.is_quiet())
+    }
+
+    /// Returns the endpoint from which a side sends its SIP.
+    pub(crate) const fn signaller(&self, side: Side) -> Endpoint {
+        match side {
+            Side::Caller => self.dialog.caller_addr,
+            Side::Callee => self.dialog.callee_addr,
+        }
+    }
+
+    /// Returns the reliability of a media address that a side announced.
+    pub(crate) fn address_trust(&self, announced: Endpoint, side: Side) -> AddressTrust {
+        AddressTrust::of(announced, side, self.signaller(side), &self.streams)
+    }
+
+    /// Returns the presumed addresses of both sides: the host that sends the side's SIP, with the port that the side
+    /// announced. Addresses within `claims` are announced and need not be presumed.
+    pub(crate) fn presumed_addresses(&self, claims: &[(Endpoint, Side)]) -> Vec<(Endpoint, Side)> {
+        let ports = self.dialog.negotiation.ports().into_iter();
+        let presumed = ports.map(|(port, side)| (self.signaller(side).with_port(port), side));
+        presumed.filter(|(endpoint, _)| !claims.iter().any(|(claim, _)| claim == endpoint)).collect()
+    }
+
+    /// Whether media of `side` was seen at an endpoint that was announced for it.
+    pub(crate) fn is_heard_as_announced(&self, side: Side) -> bool {
+        self.streams.iter().any(|stream| stream.end_of(side).was_announced)
+    }
+
+    /// Returns the side that sends its SIP from the host of an endpoint, if only one does.
+    pub(crate) fn side_of_host(&self, endpoint: Endpoint) -> Option<Side> {
+        let signals = |side: &Side| self.signaller(*side).same_host(endpoint);
+        let mut sides = [Side::Caller, Side::Callee].into_iter().filter(signals);
+        sides.next().filter(|_| sides.next().is_none())
     }
 
     /// Whether a new stream shows that `side` sends from another endpoint than before, without announcing it.
@@ -358,5 +398,5 @@ const UNSEEN_RESPONSES_TIMEOUT: Duration = Duration::from_secs(200);
 const RING_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Time after its end in which a leg accepts late packets: the 200 to the BYE, reordered frames, RTP in transit.
 pub(crate) const LATE_PACKET_TIME: Duration = Duration::from_secs(2);
-/// Media timeout of a leg whose media address another answered call announces.
+/// Media timeout of a leg whose media address another answered call uses.
 const SUPERSEDED_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,8 +1,14 @@
-//! Index of announced media addresses: finds the legs that receive media at an address.
+//! Index of media addresses: finds the legs that receive media at an address, and says how far an address can be trusted.
+//!
+//! A leg is found at each address that its session descriptions announce, and at each *presumed* address: the host that
+//! sends a party's SIP, with the port that the party announced. A presumed address finds the media of a PBX that announces
+//! the public address of its NAT, and of a party that announces a host name. It is asked after all announced addresses.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use crate::call::record::Side;
+use crate::call::streams::RtpStream;
 use crate::net::Endpoint;
 
 /// A leg that announced a media address in its SDP, and the side of the leg that receives there.
@@ -14,20 +20,54 @@ pub(crate) struct MediaReceiver {
     pub(crate) side: Side,
 }
 
-/// Media addresses announced by all live legs. The receivers of one address are ordered by their announcement, newest
-/// last.
+/// Media addresses of all live legs. The receivers of one address are ordered by their announcement, newest last. Both
+/// sides of a leg can announce one address, e.g. a multicast group.
 #[derive(Debug, Default)]
 pub(crate) struct MediaIndex {
+    announced: ReceiverMap,
+    presumed: ReceiverMap,
+}
+
+/// Receivers by address.
+#[derive(Debug, Default)]
+pub(crate) struct ReceiverMap {
     by_endpoint: HashMap<Endpoint, Vec<MediaReceiver>, foldhash::fast::RandomState>,
 }
 
 impl MediaIndex {
-    /// Records that a leg announced an address.
+    /// Returns the announced addresses.
+    pub(crate) const fn announced(&self) -> &ReceiverMap {
+        &self.announced
+    }
+
+    /// Returns the announced addresses, for changes.
+    pub(crate) const fn announced_mut(&mut self) -> &mut ReceiverMap {
+        &mut self.announced
+    }
+
+    /// Returns the presumed addresses.
+    pub(crate) const fn presumed(&self) -> &ReceiverMap {
+        &self.presumed
+    }
+
+    /// Returns the presumed addresses, for changes.
+    pub(crate) const fn presumed_mut(&mut self) -> &mut ReceiverMap {
+        &mut self.presumed
+    }
+
+    /// Returns the number of addresses.
+    pub(crate) fn len(&self) -> usize {
+        self.announced.by_endpoint.len() + self.presumed.by_endpoint.len()
+    }
+}
+
+impl ReceiverMap {
+    /// Records that a side of a leg receives media at an address.
     ///
     /// At the bound, the oldest announcement is removed: it most likely belongs to a call whose end was not seen.
     pub(crate) fn add(&mut self, endpoint: Endpoint, receiver: MediaReceiver) {
         let receivers = self.by_endpoint.entry(endpoint).or_default();
-        receivers.retain(|r| r.slot != receiver.slot);
+        receivers.retain(|r| *r != receiver);
         if receivers.len() >= MAX_RECEIVERS {
             receivers.remove(0);
         }
@@ -45,15 +85,101 @@ impl MediaIndex {
     }
 
     /// Returns all legs that receive media at an address, newest announcement last.
-    pub(crate) fn receivers_at(&self, endpoint: Endpoint) -> &[MediaReceiver] {
+    pub(crate) fn at(&self, endpoint: Endpoint) -> &[MediaReceiver] {
         self.by_endpoint.get(&endpoint).map_or(&[], Vec::as_slice)
-    }
-
-    /// Returns the number of announced addresses.
-    pub(crate) fn len(&self) -> usize {
-        self.by_endpoint.len()
     }
 }
 
-/// Legs that may announce the same address at once. A long chain of proxies needs no more.
+/// Reliability of an announced address: whether it identifies the party that announced it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AddressTrust {
+    /// RTP of the leg came from the address or went to it.
+    Confirmed,
+    /// No RTP was seen yet, and nothing speaks against the address.
+    Plausible,
+    /// The address identifies nobody: it is private to a network behind a NAT, RTP uses another host, or many receive
+    /// there (multicast).
+    Unconfirmed,
+}
+
+impl AddressTrust {
+    /// Returns the reliability of an address that `side` announced. `signaller` is the endpoint from which the side sends
+    /// its SIP, `streams` are those of the leg.
+    pub(crate) fn of(announced: Endpoint, side: Side, signaller: Endpoint, streams: &[RtpStream]) -> Self {
+        if announced.ip().is_multicast() {
+            return Self::Unconfirmed;
+        }
+        let ends = || streams.iter().map(|stream| stream.end_of(side));
+        if ends().any(|end| end.endpoint == announced) {
+            return Self::Confirmed;
+        }
+        let is_elsewhere = ends().any(|end| !end.was_announced && !end.endpoint.same_host(announced));
+        let is_reachable =
+            announced.same_host(signaller) || !is_private(announced.ip()) || is_private(signaller.ip());
+        if is_elsewhere || !is_reachable { Self::Unconfirmed } else { Self::Plausible }
+    }
+}
+
+/// Returns whether an address is used again in other networks (RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291).
+pub(crate) fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            // 100.64.0.0/10 is shared by carriers.
+            v4.is_private() || v4.is_link_local() || v4.is_loopback() || (a == 100 && b & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+    }
+}
+
+/// Returns the IPv4 endpoint within an address of the NAT64 prefix 64:ff9b::/96 (RFC 6052).
+pub(crate) fn behind_nat64(endpoint: Endpoint) -> Option<Endpoint> {
+    let IpAddr::V6(v6) = endpoint.ip() else { return None };
+    let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = v6.segments() else { return None };
+    let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+    Some(Endpoint::v4([a, b, c, d], endpoint.port()))
+}
+
+/// Receivers of one address at once. A long chain of proxies needs no more.
 const MAX_RECEIVERS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Ssrc;
+
+    fn endpoint(text: &str) -> Endpoint {
+        text.parse().expect("an endpoint")
+    }
+
+    fn trust(announced: &str, signaller: &str, heard_at: &[&str]) -> AddressTrust {
+        let pbx = endpoint("203.0.113.1:10000");
+        let stream = |at: &&str| RtpStream::new((endpoint(at), pbx), Ssrc(1), Side::Caller);
+        let streams: Vec<RtpStream> = heard_at.iter().map(stream).collect();
+        AddressTrust::of(endpoint(announced), Side::Caller, endpoint(signaller), &streams)
+    }
+
+    #[test]
+    fn a_private_address_of_a_party_that_signals_from_a_public_one_identifies_nobody() {
+        assert_eq!(trust("192.168.1.2:5004", "192.0.2.50:5060", &[]), AddressTrust::Unconfirmed);
+        assert_eq!(trust("192.168.1.2:5004", "10.1.0.1:5060", &[]), AddressTrust::Plausible);
+        assert_eq!(trust("192.0.2.51:5004", "10.1.0.1:5060", &[]), AddressTrust::Plausible);
+        assert_eq!(trust("239.0.0.5:5004", "10.1.0.1:5060", &[]), AddressTrust::Unconfirmed);
+        assert_eq!(trust("[fe80::21]:5004", "[2001:db8::1]:5060", &[]), AddressTrust::Unconfirmed);
+    }
+
+    #[test]
+    fn media_confirms_an_address_or_takes_its_trust_away() {
+        assert_eq!(trust("192.168.1.2:5004", "192.0.2.50:5060", &["192.168.1.2:5004"]), AddressTrust::Confirmed);
+        assert_eq!(trust("10.1.0.21:5004", "10.1.0.21:5060", &["10.9.0.1:5004"]), AddressTrust::Unconfirmed);
+        // Another port of the announced host: asymmetric RTP.
+        assert_eq!(trust("10.1.0.21:5004", "10.1.0.21:5060", &["10.1.0.21:5006"]), AddressTrust::Plausible);
+    }
+
+    #[test]
+    fn an_address_of_the_nat64_prefix_contains_an_ipv4_address() {
+        assert_eq!(behind_nat64(endpoint("[64:ff9b::c000:232]:4000")), Some(endpoint("192.0.2.50:4000")));
+        assert_eq!(behind_nat64(endpoint("[2001:db8::1]:4000")), None);
+        assert_eq!(behind_nat64(endpoint("192.0.2.50:4000")), None);
+    }
+}

@@ -3,6 +3,9 @@
 //!
 //! A session description announces where its author *receives* media. So RTP to an announced address is the audio of the
 //! *other* side.
+//!
+//! An in-dialog offer is not in force before its answer, and a refused one never is (RFC 3264 sections 4 and 8). Until then
+//! only its addresses, and payload types that mean nothing else, are taken from it.
 
 use crate::call::decision::{Decision, MissingKeyReason, PayloadFormat, SrtpContext, SrtpKey};
 use crate::call::record::Side;
@@ -15,6 +18,8 @@ use crate::sdp::{self, MediaDirection, MediaKind, MediaProtocol};
 pub struct AudioDescription {
     /// Endpoints at which the side receives audio, in the order of the m-lines. Refused m-lines are left out.
     pub(crate) receivers: Vec<Endpoint>,
+    /// Ports of the audio m-lines. They are known even if the address is a host name.
+    ports: Vec<u16>,
     /// Announced payload types, with their formats.
     pub(crate) formats: Vec<(PayloadType, PayloadFormat)>,
     /// Audio m-lines that are not refused.
@@ -82,6 +87,9 @@ impl AudioDescription {
 
     fn add_audio(&mut self, media: &sdp::MediaDescription, place: usize) {
         let mut direction = media.direction;
+        if !self.ports.contains(&media.port) {
+            self.ports.push(media.port);
+        }
         if let Some(ip) = media.connection {
             let receiver = Endpoint::new(ip, media.port);
             if receiver.is_unspecified() {
@@ -142,6 +150,8 @@ pub(crate) struct Negotiation {
 struct PendingOffer {
     cseq: u32,
     before: [Option<AudioDescription>; 2],
+    /// The offer, until its answer puts it in force.
+    offer: Option<AudioDescription>,
     /// Whether the request contained the offer. Otherwise the 2xx contains it.
     offered: bool,
 }
@@ -158,16 +168,45 @@ pub(crate) struct AgreedMedia {
 }
 
 impl Negotiation {
-    /// Remembers the announced descriptions before an in-dialog offer, for [`Negotiation::rollback`].
+    /// Remembers the announced descriptions before an in-dialog request, for [`Negotiation::rollback`].
+    ///
+    /// A side makes no new offer before the answer to the previous one (RFC 3264 section 4). So if no answer was captured,
+    /// the previous offer counts as accepted.
     pub(crate) fn begin(&mut self, by: Side, cseq: u32) {
-        let pending = &mut self.pending[by.channel()];
-        if pending.as_ref().is_none_or(|p| p.cseq != cseq) {
-            *pending = Some(PendingOffer { cseq, before: self.announced.clone(), offered: false });
+        if self.pending[by.channel()].as_ref().is_some_and(|p| p.cseq == cseq) {
+            return;
+        }
+        self.accept(by);
+        let before = self.announced.clone();
+        self.pending[by.channel()] = Some(PendingOffer { cseq, before, offer: None, offered: false });
+    }
+
+    /// Records the offer of the in-dialog request that [`Negotiation::begin`] named.
+    pub(crate) fn offer(&mut self, by: Side, description: AudioDescription) {
+        let is_first = self.announced(by).is_none();
+        let Some(pending) = &mut self.pending[by.channel()] else { return self.announce(by, description) };
+        pending.offered = true;
+        if is_first {
+            // Nothing else is known about this side.
+            self.announce(by, description);
+        } else if pending.offer.as_ref() != Some(&description) {
+            pending.offer = Some(description);
+            self.generation += 1;
+        }
+    }
+
+    /// Puts the pending offer of a side in force, because its answer was captured.
+    pub(crate) fn accept(&mut self, by: Side) {
+        if let Some(offer) = self.pending[by.channel()].as_mut().and_then(|pending| pending.offer.take()) {
+            self.announce(by, offer);
         }
     }
 
     /// Makes the descriptions of an accepted in-dialog request final.
     pub(crate) fn commit(&mut self, by: Side, cseq: u32) {
+        if self.pending[by.channel()].as_ref().is_some_and(|p| p.cseq == cseq) {
+            self.accept(by);
+        }
         let Some(pending) = self.pending[by.channel()].take_if(|p| p.cseq == cseq) else { return };
         if pending.offered {
             self.settle(by);
@@ -219,16 +258,16 @@ impl Negotiation {
         }
     }
 
-    /// Records the description of an offer or answer.
+    /// Records a description that is in force: an answer, or the first offer.
     pub(crate) fn announce(&mut self, by: Side, mut description: AudioDescription) {
-        if let Some(pending) = &mut self.pending[by.channel()] {
-            pending.offered = true;
-        }
         let slot = &mut self.announced[by.channel()];
         if let Some(old) = slot {
             // A refused or held m-line (port 0, 0.0.0.0) has no address. Media may still use the old address.
             if description.receivers.is_empty() {
                 description.receivers.clone_from(&old.receivers);
+            }
+            if description.ports.is_empty() {
+                description.ports.clone_from(&old.ports);
             }
             if description.formats.is_empty() {
                 description.formats.clone_from(&old.formats);
@@ -289,32 +328,41 @@ impl Negotiation {
         self.announced(side)?.line(self.announced(side.other()))
     }
 
-    /// Returns every endpoint at which media of this dialog may arrive, with its side.
+    /// Returns every endpoint at which media of this dialog may arrive, with its side. An endpoint that both sides announce
+    /// is returned for both.
     pub(crate) fn claims(&self) -> Vec<(Endpoint, Side)> {
         let mut out: Vec<(Endpoint, Side)> = Vec::new();
-        let mut add = |description: &AudioDescription, side: Side| {
+        for (description, side) in self.descriptions() {
             for &receiver in &description.receivers {
-                if !out.iter().any(|(known, _)| *known == receiver) {
+                if !out.contains(&(receiver, side)) {
                     out.push((receiver, side));
-                }
-            }
-        };
-        for side in [Side::Caller, Side::Callee] {
-            if let Some(description) = self.announced(side) {
-                add(description, side);
-            }
-        }
-        for (_, description) in &self.forks {
-            add(description, Side::Callee);
-        }
-        for pending in self.pending.iter().flatten() {
-            for (description, side) in pending.before.iter().zip([Side::Caller, Side::Callee]) {
-                if let Some(description) = description {
-                    add(description, side);
                 }
             }
         }
         out
+    }
+
+    /// Returns every port at which media of this dialog may arrive, with its side.
+    pub(crate) fn ports(&self) -> Vec<(u16, Side)> {
+        let mut out: Vec<(u16, Side)> = Vec::new();
+        for (description, side) in self.descriptions() {
+            for &port in &description.ports {
+                if !out.contains(&(port, side)) {
+                    out.push((port, side));
+                }
+            }
+        }
+        out
+    }
+
+    /// Returns all descriptions to which media may be sent now: those in force first, then those of early dialogs, of
+    /// offers that are not answered yet, and those in force before such offers.
+    fn descriptions(&self) -> impl Iterator<Item = (&AudioDescription, Side)> {
+        let sides = [Side::Caller, Side::Callee];
+        let forks = self.forks.iter().map(|(_, description)| (description, Side::Callee));
+        let offers = self.pending.iter().zip(sides).filter_map(|(p, side)| Some((p.as_ref()?.offer.as_ref()?, side)));
+        let before = self.pending.iter().flatten().flat_map(move |p| described(&p.before));
+        described(&self.announced).chain(forks).chain(offers).chain(before)
     }
 
     /// Returns the payload format of `pt` in packets of `sender`. The receiver's description counts (RFC 3264 section 5.1).
@@ -325,7 +373,16 @@ impl Negotiation {
             let forks = self.forks.iter().filter(move |_| side == Side::Callee).map(|(_, d)| d);
             latest.chain(forks).flat_map(|d| d.formats.iter()).find(|(p, _)| *p == pt).map(|(_, f)| f.clone())
         };
-        of(sender.other()).or_else(|| of(sender)).or_else(|| static_format(pt))
+        // The answerer may use a new payload type as soon as it has the offer (RFC 3264 section 8.3.2).
+        let offered = |side: Side| {
+            let offer = self.pending[side.channel()].as_ref()?.offer.as_ref()?;
+            offer.formats.iter().find(|(p, _)| *p == pt).map(|(_, format)| format.clone())
+        };
+        of(sender.other())
+            .or_else(|| of(sender))
+            .or_else(|| offered(sender.other()))
+            .or_else(|| offered(sender))
+            .or_else(|| static_format(pt))
     }
 
     /// Returns the encryption of the audio of `sender`.
@@ -355,6 +412,11 @@ impl Negotiation {
             }
         }
     }
+}
+
+/// Returns the known ones of two descriptions, each with its side.
+fn described(known: &[Option<AudioDescription>; 2]) -> impl Iterator<Item = (&AudioDescription, Side)> {
+    known.iter().zip([Side::Caller, Side::Callee]).filter_map(|(description, side)| Some((description.as_ref()?, side)))
 }
 
 /// Returns the payload format of a static payload type (RFC 3551).

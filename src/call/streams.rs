@@ -35,6 +35,17 @@ pub(crate) struct RtpStream {
     pub(crate) cut: u64,
     /// Slot of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
     pub(crate) taken_over: Option<(usize, Timestamp)>,
+    /// Whether the leg announced `src` and `dst` when the stream began.
+    pub(crate) announced: [bool; 2],
+}
+
+/// The end of a stream at one side of its leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamEnd {
+    /// Endpoint of the packets.
+    pub(crate) endpoint: Endpoint,
+    /// Whether the leg announced the endpoint when the stream began.
+    pub(crate) was_announced: bool,
 }
 
 /// A payload type of a stream, with the format from the negotiation.
@@ -109,6 +120,17 @@ impl RtpStream {
             unsettled: false,
             cut: 0,
             taken_over: None,
+            announced: [false, false],
+        }
+    }
+
+    /// Returns the end of the stream at a side.
+    pub(crate) fn end_of(&self, side: Side) -> StreamEnd {
+        let [src, dst] = self.announced;
+        if self.side == side {
+            StreamEnd { endpoint: self.src, was_announced: src }
+        } else {
+            StreamEnd { endpoint: self.dst, was_announced: dst }
         }
     }
 
@@ -134,6 +156,11 @@ impl RtpStream {
             self.spacing.handle_packet(packet.sequence, packet.time.0);
         }
         PacketOutcome::Packet { secret, news }
+    }
+
+    /// Returns the time of the first packet.
+    pub(crate) fn first_at(&self) -> Option<Timestamp> {
+        self.stats.first_at()
     }
 
     /// Whether the stream has this flow and SSRC.

@@ -53,7 +53,7 @@ pub struct RtcpAddress {
 impl RtcpAddress {
     pub(super) fn parse(value: &str) -> Option<Self> {
         let mut words = value.split_ascii_whitespace();
-        Some(Self { port: words.next()?.parse().ok()?, ip: words.nth(2).and_then(|ip| ip.parse().ok()) })
+        Some(Self { port: words.next()?.parse().ok()?, ip: words.nth(2).and_then(ip) })
     }
 }
 
@@ -73,7 +73,7 @@ impl IceCandidate {
         let mut words = value.split_ascii_whitespace().skip(1);
         let component = words.next()?.parse().ok()?;
         let udp = words.next()?.eq_ignore_ascii_case("udp");
-        let ip = words.nth(1)?.parse().ok()?;
+        let ip = ip(words.nth(1)?)?;
         let port = words.next()?.parse().ok()?;
         udp.then_some(Self { component, ip, port })
     }
@@ -116,8 +116,14 @@ pub(super) fn has(attributes: &[Attribute], name: &'static str) -> bool {
 
 /// Returns the address of a c= line, without the time to live. Returns `None` for a host name.
 pub(super) fn address(connection: &sdp_types::Connection) -> Option<IpAddr> {
-    let text = connection.connection_address.split('/').next()?;
-    text.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    ip(connection.connection_address.split('/').next()?)
+}
+
+/// Parses an address. The zone of a link-local IPv6 address (`fe80::1%eth0`, RFC 4007 section 11) names an interface of
+/// its author, and is left out.
+fn ip(text: &str) -> Option<IpAddr> {
+    let text = text.trim_start_matches('[').trim_end_matches(']');
+    text.split('%').next()?.parse().ok()
 }
 
 /// Returns the mids of each BUNDLE group (RFC 9143).

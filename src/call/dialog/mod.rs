@@ -245,7 +245,7 @@ impl Dialog {
             Some(SipMethod::Invite) => self.handle_invite(at, message, side, cseq),
             Some(SipMethod::Update | SipMethod::Prack) => {
                 self.negotiation.begin(side, cseq);
-                self.announce(message, side, None);
+                self.offer(message, side);
             }
             Some(SipMethod::Ack) => self.handle_ack(at, message, (side, cseq)),
             Some(SipMethod::Cancel) => {
@@ -259,9 +259,9 @@ impl Dialog {
 
     fn handle_invite(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
         if to_tag_of(message).is_some() {
-            // A re-INVITE: if it is rejected, its offer is undone.
+            // A re-INVITE: its offer waits for the answer.
             self.negotiation.begin(side, cseq);
-            self.announce(message, side, None);
+            self.offer(message, side);
             if self.began == DialogStart::MidCall {
                 self.presume_answer(at, AnswerEvidence::MidCall);
             }
@@ -381,6 +381,9 @@ impl Dialog {
         if let Some(tag) = &tag {
             self.negotiation.choose(tag);
         }
+        // Updates of the early dialog are complete, even if their responses were not captured.
+        self.negotiation.accept(Side::Caller);
+        self.negotiation.accept(Side::Callee);
         self.announce(message, Side::Callee, None);
         if self.negotiation.announced(Side::Caller).is_some() {
             self.negotiation.settle(Side::Caller);
@@ -412,7 +415,12 @@ impl Dialog {
     /// Handles a response to a re-INVITE, UPDATE or PRACK. `of` is the requester and the CSeq number.
     fn handle_in_dialog_response(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16, of: (Side, u32)) {
         match status {
-            ..=199 => self.announce(message, of.0.other(), None),
+            ..=199 => {
+                if message.sdp().is_some() {
+                    self.negotiation.accept(of.0);
+                }
+                self.announce(message, of.0.other(), None);
+            }
             200..=299 => {
                 if message.transaction_method() != Some(&SipMethod::Prack) {
                     self.note_session_timer(at, message);
@@ -425,6 +433,13 @@ impl Dialog {
             }
             _ => self.negotiation.rollback(of.0, of.1),
         }
+    }
+
+    /// Passes the offer of an in-dialog request to the negotiation.
+    fn offer(&mut self, message: &SipMessage<'_>, by: Side) {
+        let Some(body) = message.sdp() else { return };
+        let Ok(session) = sdp::parse(&body) else { return };
+        self.negotiation.offer(by, AudioDescription::from_session(&session));
     }
 
     /// Passes the session description of a message to the negotiation. `fork` is the To tag of a provisional response.

@@ -157,10 +157,9 @@ impl Engine {
             self.timers.remove(&(at, EngineTimer::AnswerReview(slot)));
             self.unresolved_legs.retain(|unresolved| *unresolved != slot);
         }
-        for endpoint in std::mem::take(&mut leg.announced) {
-            self.media_index.remove(endpoint, slot);
-        }
         self.correlation_index.remove(slot, &std::mem::take(&mut leg.index_keys));
+        self.unindex_media_addresses(slot);
+        let Some(leg) = self.legs.get(slot) else { return };
         if let Some(slots) = self.by_call_id.get_mut(&leg.dialog.call_id) {
             slots.retain(|s| *s != slot);
             if slots.is_empty() {

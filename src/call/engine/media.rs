@@ -8,7 +8,7 @@ use crate::call::dialog::{AnswerEvidence, DialogState};
 use crate::call::engine::{Engine, FlowRoute, StreamRef};
 use crate::call::event::{KeptBytes, LegSink};
 use crate::call::leg::{Leg, LegSpoolState};
-use crate::call::media_index::MediaReceiver;
+use crate::call::media_index::{MediaReceiver, behind_nat64};
 use crate::call::record::{EventKind, Side};
 use crate::call::roles::CallRoles;
 use crate::call::streams::{CodecContinuity, PacketOutcome, RtpStream};
@@ -32,11 +32,47 @@ struct RoutePriority {
     position: Reverse<usize>,
 }
 
-/// A stream as seen from an address that a leg announced: the other end of its flow, and its SSRC.
+/// The end of a flow at which a leg is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KnownEnd {
+    /// The leg receives media there.
+    Destination,
+    /// The leg receives media at the source: symmetric RTP behind a NAT (RFC 4961).
+    Source,
+}
+
+/// A flow without a known leg, as seen from one of its ends.
 #[derive(Clone, Copy, Debug)]
-struct FarEnd {
-    endpoint: Endpoint,
+struct FlowQuery {
+    flow: (Endpoint, Endpoint),
     ssrc: Ssrc,
+    known: KnownEnd,
+}
+
+impl FlowQuery {
+    /// Returns the end at which legs are looked up.
+    const fn near(&self) -> Endpoint {
+        match self.known {
+            KnownEnd::Destination => self.flow.1,
+            KnownEnd::Source => self.flow.0,
+        }
+    }
+
+    /// Returns the other end.
+    const fn far(&self) -> Endpoint {
+        match self.known {
+            KnownEnd::Destination => self.flow.0,
+            KnownEnd::Source => self.flow.1,
+        }
+    }
+
+    /// Returns the side that sends the flow, if `receiver` receives at the near end.
+    const fn sender(&self, receiver: Side) -> Side {
+        match self.known {
+            KnownEnd::Destination => receiver.other(),
+            KnownEnd::Source => receiver,
+        }
+    }
 }
 
 impl Engine {
@@ -123,32 +159,69 @@ impl Engine {
     /// Finds the leg to which a flow belongs, and the sending side.
     ///
     /// Packets to an announced address come from the other side of the leg. Failing that, packets from an announced address
-    /// come from the side that announced it (symmetric RTP behind a NAT, RFC 4961).
+    /// come from the side that announced it (symmetric RTP behind a NAT, RFC 4961). Then come the presumed addresses, and
+    /// the IPv4 addresses within NAT64 addresses.
     fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<FlowRoute> {
-        let (src, dst) = flow;
-        let by_receiver =
-            || self.best_route(self.media_index.receivers_at(dst), Side::other, FarEnd { endpoint: src, ssrc });
-        by_receiver().or_else(|| {
-            self.best_route(self.media_index.receivers_at(src), |receiver| receiver, FarEnd { endpoint: dst, ssrc })
-        })
+        let queries = [KnownEnd::Destination, KnownEnd::Source].map(|known| FlowQuery { flow, ssrc, known });
+        let announced = |query: &FlowQuery| self.best_route(self.media_index.announced().at(query.near()), query);
+        let presumed = |query: &FlowQuery| self.best_route(&self.presumed_receivers(query), query);
+        let embedded = |query: &FlowQuery| {
+            let inner = behind_nat64(query.near())?;
+            self.best_route(self.media_index.announced().at(inner), query)
+        };
+        let [to, from] = &queries;
+        announced(to)
+            .or_else(|| announced(from))
+            .or_else(|| presumed(to))
+            .or_else(|| presumed(from))
+            .or_else(|| embedded(to))
+            .or_else(|| embedded(from))
     }
 
-    /// Returns the route with the highest priority among the receivers at one end of a flow. `sender_of` maps the receiving
-    /// side to the sending side.
-    fn best_route(
-        &self,
-        receivers: &[MediaReceiver],
-        sender_of: impl Fn(Side) -> Side,
-        far_end: FarEnd,
-    ) -> Option<FlowRoute> {
+    /// Returns the legs that presumably receive media at one end of a flow. A side that was heard at an announced address
+    /// is left out. Legs of several calls are returned only as far as the reverse flow or the host at the other end tells
+    /// them apart: doubt never joins.
+    fn presumed_receivers(&self, query: &FlowQuery) -> Vec<MediaReceiver> {
+        let known = self.media_index.presumed().at(query.near());
+        let is_open = |r: &&MediaReceiver| self.legs.get(r.slot).is_some_and(|leg| !leg.is_heard_as_announced(r.side));
+        let open: Vec<MediaReceiver> = known.iter().filter(is_open).copied().collect();
+        if self.is_one_call(&open) {
+            return open;
+        }
+        let reverse = self.flows.get(&(query.flow.1, query.flow.0)).map(|route| route.slot);
+        let is_party = |r: &&MediaReceiver| {
+            reverse == Some(r.slot)
+                || self.legs.get(r.slot).is_some_and(|leg| {
+                    let party = leg.signaller(r.side.other());
+                    party.same_host(query.far()) || leg.announced.iter().any(|e| e.same_host(query.far()))
+                })
+        };
+        let told: Vec<MediaReceiver> = open.iter().filter(is_party).copied().collect();
+        if self.is_one_call(&told) { told } else { Vec::new() }
+    }
+
+    /// Returns whether all receivers are legs of one call.
+    fn is_one_call(&self, receivers: &[MediaReceiver]) -> bool {
+        let mut calls = receivers.iter().filter_map(|r| self.legs.get(r.slot).map(|leg| leg.conversation));
+        let first = calls.next();
+        calls.all(|call| Some(call) == first)
+    }
+
+    /// Returns the side that sends a flow to or from a receiver. If both sides of the leg announced the address, e.g. a
+    /// multicast group, the side that signals from the sending host is the sender.
+    fn sending_side(&self, receivers: &[MediaReceiver], receiver: MediaReceiver, query: &FlowQuery) -> Side {
+        let both = receivers.iter().any(|r| r.slot == receiver.slot && r.side != receiver.side);
+        let by_host = || self.legs.get(receiver.slot)?.side_of_host(query.flow.0);
+        if both { by_host().unwrap_or_else(|| query.sender(receiver.side)) } else { query.sender(receiver.side) }
+    }
+
+    /// Returns the route with the highest priority among the receivers at one end of a flow.
+    fn best_route(&self, receivers: &[MediaReceiver], query: &FlowQuery) -> Option<FlowRoute> {
         let candidates = || {
             receivers.iter().filter_map(|receiver| {
-                let (conversation, rank) = self.route_priority(receiver.slot, far_end)?;
-                Some((
-                    rank,
-                    conversation,
-                    FlowRoute { slot: receiver.slot, sender: sender_of(receiver.side), stream: 0 },
-                ))
+                let (conversation, rank) = self.route_priority(receiver.slot, query)?;
+                let sender = self.sending_side(receivers, *receiver, query);
+                Some((rank, conversation, FlowRoute { slot: receiver.slot, sender, stream: 0 }))
             })
         };
         let (rank, conversation, route) = candidates().max_by_key(|(rank, ..)| *rank)?;
@@ -166,7 +239,7 @@ impl Engine {
             *c == conversation
                 && (r.is_late, r.keeps_stream) == (rank.is_late, rank.keeps_stream)
                 // When another leg takes over an address, late packets stay with the leg that received their stream.
-                && (r.announced_both == rank.announced_both || !self.leg_has_heard(route.slot, far_end))
+                && (r.announced_both == rank.announced_both || !self.leg_has_heard(route.slot, query))
                 && as_heard(other) == as_heard(&route)
         });
         let order = |r: &FlowRoute| self.legs.get(r.slot).map_or(usize::MAX, |leg| roles.render_rank(leg.id));
@@ -174,23 +247,23 @@ impl Engine {
     }
 
     /// Returns whether the leg has received this stream already.
-    fn leg_has_heard(&self, slot: usize, far_end: FarEnd) -> bool {
-        let is_it = |s: &RtpStream| s.ssrc == far_end.ssrc && (s.src == far_end.endpoint || s.dst == far_end.endpoint);
+    fn leg_has_heard(&self, slot: usize, query: &FlowQuery) -> bool {
+        let is_it = |s: &RtpStream| s.ssrc == query.ssrc && (s.src == query.far() || s.dst == query.far());
         self.legs.get(slot).is_some_and(|leg| leg.streams.iter().any(is_it))
     }
 
     /// Returns the call and the priority of a leg that announces one end of a flow. Returns `None` if the flow cannot
     /// belong to this leg.
-    fn route_priority(&self, slot: usize, far_end: FarEnd) -> Option<(usize, RoutePriority)> {
+    fn route_priority(&self, slot: usize, query: &FlowQuery) -> Option<(usize, RoutePriority)> {
         let leg = self.legs.get(slot)?;
         let conversation = self.conversations.get(leg.conversation)?;
-        let known = self.leg_has_heard(slot, far_end);
+        let known = self.leg_has_heard(slot, query);
         let ended = leg.dialog.ended();
         let is_late = known && ended.is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA);
         if ended.is_some() && !is_late {
             return None;
         }
-        let announced_both = leg.announced.contains(&far_end.endpoint);
+        let announced_both = leg.announced.contains(&query.far());
         let position = conversation.legs.iter().position(|s| *s == slot).unwrap_or(usize::MAX);
         let rank = RoutePriority {
             is_late,
@@ -240,6 +313,7 @@ impl Engine {
                 }
                 let mut stream = RtpStream::new(flow, packet.ssrc, route.sender);
                 stream.taken_over = before;
+                stream.announced = [flow.0, flow.1].map(|end| leg.announced.contains(&end));
                 leg.streams.push(stream);
                 leg.streams.len() - 1
             }
@@ -340,6 +414,9 @@ impl Engine {
         }
         if rings {
             self.rearm_leg_timer(slot); // media of both sides shortens the time-out
+        }
+        if is_new && is_answered {
+            self.contest_older_legs(slot);
         }
     }
 }

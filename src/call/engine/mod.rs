@@ -14,6 +14,7 @@ mod policy;
 mod restore;
 mod resume_silent;
 mod segments;
+mod shared_addresses;
 mod signalling;
 mod split;
 mod tombstones;

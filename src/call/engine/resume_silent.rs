@@ -29,7 +29,7 @@ impl Engine {
             draft: leg.draft(),
             conversation_id: call.continues.clone().unwrap_or_else(|| call.id.clone()),
             paused: call.pauses.paused_since().is_some(),
-            endpoints: leg.announced.clone(),
+            endpoints: leg.announced.iter().chain(&leg.presumed).copied().collect(),
             flows: leg.streams.iter().rev().take(MAX_REMEMBERED_FLOWS).map(|s| (s.src, s.dst)).collect(),
             until: self.now + Duration::from_secs(u64::from(self.config.hold_s)),
         });

@@ -10,11 +10,11 @@ use crate::call::engine::{Engine, EngineTimer, RestoredLeg};
 use crate::call::event::{KeptBytes, LegId, LegSink};
 use crate::call::id::{conversation_id, leg_name};
 use crate::call::leg::{Leg, LegDraft, LegSpoolState};
-use crate::call::media_index::MediaReceiver;
+use crate::call::media_index::{AddressTrust, MediaReceiver};
 use crate::call::party::LegParties;
 use crate::call::record::Side;
 use crate::decode::UdpDatagram;
-use crate::net::Transport;
+use crate::net::{Endpoint, Transport};
 use crate::sip::{SipFraming, SipMessage, SipMethod};
 
 /// The call to which a new leg is assigned.
@@ -212,7 +212,7 @@ impl Engine {
         self.correlate_by_media_address(slot, sink);
         if self.legs.get(slot).is_some_and(|l| l.dialog.answered.is_some()) {
             self.write_start(slot, sink);
-            self.mark_superseded_legs(slot);
+            self.contest_older_legs(slot);
             self.join_late_sibling(slot, sink);
         }
         if self.legs.get(slot).is_some_and(|l| l.dialog.ended().is_some()) {
@@ -237,54 +237,43 @@ impl Engine {
             return;
         }
         let claims = leg.dialog.negotiation.claims();
-        let gone: Vec<_> = leg.announced.iter().filter(|e| !claims.iter().any(|(c, _)| c == *e)).copied().collect();
-        for endpoint in gone {
-            self.media_index.remove(endpoint, slot);
-        }
-        let mut fresh = Vec::new();
-        for &(endpoint, receiver) in &claims {
-            for other in self
-                .media_index
-                .receivers_at(endpoint)
-                .iter()
-                .map(|c| c.slot)
-                .filter(|s| *s != slot)
-                .collect::<Vec<_>>()
-            {
+        let presumed = leg.presumed_addresses(&claims);
+        let identifies = |(endpoint, side): &(Endpoint, Side)| leg.address_trust(*endpoint, *side) != AddressTrust::Unconfirmed;
+        let released: Vec<Endpoint> = claims.iter().filter(|claim| identifies(claim)).map(|(e, _)| *e).collect();
+        self.unindex_media_addresses(slot);
+        let mut fresh: Vec<Endpoint> = Vec::new();
+        for &(endpoint, side) in &claims {
+            let others = self.media_index.announced().at(endpoint).iter().map(|r| r.slot).filter(|s| *s != slot);
+            for other in others.collect::<Vec<_>>() {
                 self.remove_flows(other);
             }
-            self.media_index.add(endpoint, MediaReceiver { slot, side: receiver });
-            self.timed_out.release_address(endpoint);
+            self.media_index.announced_mut().add(endpoint, MediaReceiver { slot, side });
             fresh.push(endpoint);
+        }
+        for &(endpoint, side) in &presumed {
+            self.media_index.presumed_mut().add(endpoint, MediaReceiver { slot, side });
+            fresh.push(endpoint);
+        }
+        for endpoint in released {
+            self.timed_out.release_address(endpoint);
         }
         self.remove_flows(slot);
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.announced_generation = Some(generation);
             leg.announced = claims.into_iter().map(|(endpoint, _)| endpoint).collect();
+            leg.presumed = presumed.into_iter().map(|(endpoint, _)| endpoint).collect();
         }
         self.deliver_early_media(&fresh, sink);
     }
 
-    /// Marks older answered legs of other calls that announce the same addresses as this answered leg. A marked leg ends
-    /// soon unless media continues.
-    fn mark_superseded_legs(&mut self, slot: usize) {
-        let Some(leg) = self.legs.get(slot) else { return };
-        let (conversation, answered) = (leg.conversation, leg.dialog.answered.map(|(at, _)| at));
-        let Some(answered) = answered else { return };
-        let mut others = Vec::new();
-        for endpoint in &leg.announced {
-            others.extend(self.media_index.receivers_at(*endpoint).iter().map(|c| c.slot).filter(|s| *s != slot));
+    /// Removes all addresses of a leg from the media index.
+    pub(super) fn unindex_media_addresses(&mut self, slot: usize) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        for endpoint in std::mem::take(&mut leg.announced) {
+            self.media_index.announced_mut().remove(endpoint, slot);
         }
-        for other in others {
-            if let Some(old) = self.legs.get_mut(other)
-                && old.conversation != conversation
-                && old.superseded_at.is_none()
-                && old.dialog.ended().is_none()
-                && old.dialog.answered.is_some_and(|(at, _)| at < answered)
-            {
-                old.superseded_at = Some(answered);
-                self.rearm_leg_timer(other);
-            }
+        for endpoint in std::mem::take(&mut leg.presumed) {
+            self.media_index.presumed_mut().remove(endpoint, slot);
         }
     }
 

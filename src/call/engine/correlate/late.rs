@@ -5,6 +5,7 @@ use crate::call::engine::Engine;
 use crate::call::engine::correlate::MAX_LEGS;
 use crate::call::engine::correlate::heuristic::{HeuristicMatch, HeuristicQuery};
 use crate::call::engine::correlate::transfer::TransferMatch;
+use crate::call::engine::shared_addresses::SharedMedia;
 use crate::call::event::LegSink;
 use crate::call::leg::{Leg, LegDraft};
 
@@ -97,11 +98,16 @@ impl Engine {
             let other = l.signature();
             l.conversation != own
                 && l.dialog.ended().is_none()
+                && self.shared_media(leg, l) != SharedMedia::NoEvidence
                 && (is_onward_leg(&signature, &other) || is_onward_leg(&other, &signature))
         };
-        let receivers = leg.announced.iter().flat_map(|e| self.media_index.receivers_at(*e));
+        let receivers = leg.announced.iter().flat_map(|e| self.media_index.announced().at(*e));
         let linked = receivers.filter_map(|r| self.legs.get(r.slot)).find(is_linked);
-        let Some(other) = linked.map(|l| l.conversation) else { return };
+        let Some((other, shared)) = linked.map(|l| (l.conversation, self.shared_media(leg, l))) else { return };
+        if shared == SharedMedia::Connected {
+            self.relate(own, other);
+            return;
+        }
         let may_be_absorbed =
             |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && !c.restored && c.legs.len() == 1);
         match (may_be_absorbed(own), may_be_absorbed(other)) {
