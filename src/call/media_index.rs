@@ -114,8 +114,7 @@ impl AddressTrust {
             return Self::Confirmed;
         }
         let is_elsewhere = ends().any(|end| !end.was_announced && !end.endpoint.same_host(announced));
-        let is_reachable =
-            announced.same_host(signaller) || !is_private(announced.ip()) || is_private(signaller.ip());
+        let is_reachable = announced.same_host(signaller) || !is_private(announced.ip()) || is_private(signaller.ip());
         if is_elsewhere || !is_reachable { Self::Unconfirmed } else { Self::Plausible }
     }
 }

@@ -238,7 +238,8 @@ impl Engine {
         }
         let claims = leg.dialog.negotiation.claims();
         let presumed = leg.presumed_addresses(&claims);
-        let identifies = |(endpoint, side): &(Endpoint, Side)| leg.address_trust(*endpoint, *side) != AddressTrust::Unconfirmed;
+        let identifies =
+            |(endpoint, side): &(Endpoint, Side)| leg.address_trust(*endpoint, *side) != AddressTrust::Unconfirmed;
         let released: Vec<Endpoint> = claims.iter().filter(|claim| identifies(claim)).map(|(e, _)| *e).collect();
         self.unindex_media_addresses(slot);
         let mut fresh: Vec<Endpoint> = Vec::new();
