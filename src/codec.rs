@@ -278,6 +278,11 @@ impl Codec {
         self.facts().decoder
     }
 
+    /// Returns the codec that a decoder serves.
+    pub(crate) fn with_decoder(decoder: DecoderKind) -> Option<Self> {
+        CODECS.iter().find(|facts| facts.decoder == Some(decoder)).map(|facts| facts.codec)
+    }
+
     /// Returns whether the encoding only accompanies a speech codec: events and comfort noise.
     pub(crate) fn accompanies_speech(self) -> bool {
         matches!(self, Self::TelephoneEvent | Self::ComfortNoise)
@@ -443,8 +448,10 @@ static CODECS: [CodecFacts; 36] = [
         .static_types(&[mono(5, 8_000), mono(6, 16_000), mono(16, 11_025), mono(17, 22_050)])
         .length(PayloadLength::Dvi4)
         .decoder(DecoderKind::Dvi4),
-    // Payload type 2 was named G721 (RFC 1890).
-    CodecFacts::g726(Codec::G726At32, "G726-32", G726Rate::Four, G726Packing::Rfc3551).aliases(&["G721"]),
+    // Payload type 2 was G721 (RFC 1890). RFC 3551 reserves it, but devices still send it without an rtpmap.
+    CodecFacts::g726(Codec::G726At32, "G726-32", G726Rate::Four, G726Packing::Rfc3551)
+        .aliases(&["G721"])
+        .static_types(&[mono(2, 8_000)]),
     CodecFacts::g726(Codec::G726At16, "G726-16", G726Rate::Two, G726Packing::Rfc3551),
     CodecFacts::g726(Codec::G726At24, "G726-24", G726Rate::Three, G726Packing::Rfc3551),
     CodecFacts::g726(Codec::G726At40, "G726-40", G726Rate::Five, G726Packing::Rfc3551),
@@ -513,8 +520,10 @@ mod tests {
         assert_eq!(format(10), Some(("L16", 44_100, 2)));
         assert_eq!(format(17), Some(("DVI4", 22_050, 1)));
         assert_eq!(format(18), Some(("G729", 8_000, 1)));
-        // Reserved, unassigned, dynamic.
-        assert_eq!((format(2), format(35), format(96)), (None, None, None));
+        // Reserved by RFC 3551, but in use.
+        assert_eq!(format(2), Some(("G726-32", 8_000, 1)));
+        // Unassigned, dynamic.
+        assert_eq!((format(35), format(96)), (None, None));
     }
 
     #[test]

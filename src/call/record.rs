@@ -185,6 +185,20 @@ text_enum! {
         Late = "late",
         /// RTP timestamps contradict the sequence numbers.
         BrokenStamps = "broken_stamps",
+        /// RTP timestamps leap every few packets, so that the sound is hardly where it was heard.
+        ScatteredStamps = "scattered_stamps",
+        /// AMR came in the other alignment than announced (RFC 4867).
+        AmrAlignment = "amr_alignment",
+        /// G.726 came with its code words in the other order than announced.
+        G726Packing = "g726_packing",
+        /// Packets had bytes behind their last whole frame.
+        TrailingBytes = "trailing_bytes",
+        /// The two channels of a stereo stream had opposite phases.
+        OppositePhases = "opposite_phases",
+        /// Packets had another payload type than the receiver announced for their format.
+        PayloadTypeMismatch = "payload_type_mismatch",
+        /// A leg had more RTP streams than the recorder keeps.
+        StreamsRefused = "streams_refused",
         /// A side sent packets and stayed silent while the other side talked.
         OneWayAudio = "one_way_audio",
         /// The capture shows no 2xx to the INVITE; an ACK or media proves the answer.

@@ -105,6 +105,19 @@ impl ClockRateDetector {
             .unwrap_or_else(|| self.by_arrival(ticks, spacing))
     }
 
+    /// Returns the measure by sequence numbers, whatever the timestamps say. Comfort noise keeps its clock.
+    pub(super) fn counted_clock(&self) -> MediaClock {
+        let mean_ns = self.arrivals_ns.iter().sum::<i64>() / self.arrivals_ns.len().max(1) as i64;
+        let packet_ns = match self.lengths_ns.is_empty() {
+            true => (mean_ns + FRAME_NS / 2) / FRAME_NS * FRAME_NS,
+            false => median(&mut self.lengths_ns.clone()),
+        };
+        match self.is_continuous && packet_ns > 0 {
+            true => MediaClock::Counted { packet_ns },
+            false => MediaClock::Clock(self.announced_hz),
+        }
+    }
+
     /// Returns the clock that agrees with the duration of the packets; `None` if neither timestamps nor arrival agree
     /// with it.
     fn by_length(&self, ticks: u32, length_ns: i64, spacing: ArrivalSpacing) -> Option<MediaClock> {
@@ -122,8 +135,9 @@ impl ClockRateDetector {
     }
 
     fn by_arrival(&self, ticks: u32, ArrivalSpacing { median_ns, mean_ns }: ArrivalSpacing) -> MediaClock {
-        // Packets that arrive closer are a burst, which proves nothing.
-        if median_ns < MIN_SPACING_NS {
+        // Packets that arrive closer are a burst. Packets sent two at a time have a median far from their mean. Neither
+        // proves anything.
+        if median_ns < MIN_SPACING_NS || !near(mean_ns, median_ns, 25) {
             return MediaClock::Clock(self.announced_hz);
         }
         let seen_hz = i64::from(ticks) * 1_000_000_000 / median_ns;
@@ -133,8 +147,7 @@ impl ClockRateDetector {
         if let Some(hz) = KNOWN_CLOCKS_HZ.into_iter().find(|&hz| near(seen_hz, i64::from(hz), 15)) {
             return MediaClock::Clock(hz);
         }
-        // Bursts have a median far from their mean. They prove nothing about the timestamps.
-        match self.is_continuous && near(mean_ns, median_ns, 25) {
+        match self.is_continuous {
             true => MediaClock::Counted { packet_ns: (median_ns + FRAME_NS / 2) / FRAME_NS * FRAME_NS },
             false => MediaClock::Clock(self.announced_hz),
         }

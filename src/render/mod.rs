@@ -24,6 +24,7 @@ mod player;
 mod report;
 mod resample_stage;
 mod rtp_clock;
+mod second_look;
 mod second_pass;
 mod stats_from_spool;
 mod timeline;
@@ -32,7 +33,7 @@ pub use mix_buffer::SampleSink;
 #[cfg(feature = "service")]
 pub(crate) use plan::samples_between;
 pub use plan::{RenderOptions, RenderPlan, SpooledEnd, plan};
-pub use report::{RenderError, RenderReport, SideReport, UndecodableReason, UndecryptableReason};
+pub use report::{PayloadQuirk, RenderError, RenderReport, SideReport, UndecodableReason, UndecryptableReason};
 pub use second_pass::render;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::net::{PayloadType, SequenceNumber, Ssrc};
 use crate::rtp;
 use crate::spool::reader::PacketEntry;
+use rtp_rs::RtpReaderError;
 
 /// The header fields that decide the playout time of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +48,12 @@ pub(super) fn split_joined<'a>(packet: &PacketEntry<'a>) -> impl Iterator<Item =
 /// Parses the fixed header. Returns `None` for bytes that are not RTP.
 pub(super) fn read_header(packet: &PacketEntry<'_>) -> Option<RtpHeaderFields> {
     let (fixed, _) = packet.payload.split_first_chunk::<12>()?;
-    let pt = fixed[1] & 0x7F;
-    // RFC 5761 section 4: payload types 64 to 95 are RTCP on the same port.
-    if fixed[0] >> 6 != 2 || (64..=95).contains(&pt) {
+    // RFC 5761 section 4: RTCP packet types 192 to 223. Without the marker, payload types 64 to 95 are RTP.
+    if fixed[0] >> 6 != 2 || (192..=223).contains(&fixed[1]) {
         return None;
     }
     Some(RtpHeaderFields {
-        pt: PayloadType(pt),
+        pt: PayloadType(fixed[1] & 0x7F),
         sequence: SequenceNumber(u16::from_be_bytes([fixed[2], fixed[3]])),
         time: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
         ssrc: Ssrc(u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]])),
@@ -65,6 +65,11 @@ pub(super) fn read_payload<'a>(packet: &PacketEntry<'a>) -> CapturedPayload<'a> 
     let cut = (packet.payload.len() as u64) < u64::from(packet.wire_len);
     match (cut, rtp_rs::RtpReader::new(packet.payload)) {
         (false, Ok(reader)) => CapturedPayload::Whole(reader.payload()),
+        // Quirk `bad_padding`: the padding bit is set, but the last byte is no padding length. All of it is payload.
+        (false, Err(RtpReaderError::PaddingLengthInvalid(_))) => {
+            let body = header_bytes(packet.payload).and_then(|at| packet.payload.get(at..));
+            body.map_or(CapturedPayload::Damaged, CapturedPayload::Whole)
+        }
         (true, Ok(reader)) if reader.payload().is_empty() => CapturedPayload::Withheld,
         // The padding length is in the last byte, which was cut. A header alone means that the engine withheld the
         // payload.
@@ -73,8 +78,12 @@ pub(super) fn read_payload<'a>(packet: &PacketEntry<'a>) -> CapturedPayload<'a> 
     }
 }
 
-/// Returns the bytes of the payload on the wire, padding included; `None` when the header itself was cut.
+/// Returns the bytes of the payload on the wire, without padding if the packet is whole; `None` when the header itself
+/// was cut.
 pub(super) fn payload_bytes(packet: &PacketEntry<'_>) -> Option<u32> {
+    if let CapturedPayload::Whole(payload) = read_payload(packet) {
+        return u32::try_from(payload.len()).ok();
+    }
     let header = u32::try_from(header_bytes(packet.payload)?).ok()?;
     packet.wire_len.checked_sub(header)
 }

@@ -1,14 +1,16 @@
 //! The first rendering pass: turns decisions and RTP headers into a [`RenderPlan`] with the playout time of each
 //! packet.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::clock_rate::{ClockObservation, ClockRateDetector, MediaClock};
 use super::codec;
-use super::packet::{self, RtpHeaderFields};
+use super::codec::g726::PackingJudge;
+use super::packet::{self, CapturedPayload, RtpHeaderFields};
 use super::report::{RenderError, UndecryptableReason};
 use super::rtp_clock::{MediaPosition, PacketTiming, TimestampUnwrapper, TimingUnit};
+use super::second_look::{ClockPolicy, TimelineFit};
 use super::stats_from_spool::SpoolStats;
 use super::timeline::{LagTimeline, LagTrack, PlayoutOffset};
 use crate::call::decision::{Decision, PayloadFormat, SrtpContext, TimedDecision};
@@ -77,6 +79,10 @@ pub(super) struct StreamPlan {
     /// Maps a track of a few late packets to the track they belong to.
     aliases: HashMap<usize, usize>,
     pub(super) drift_ppm: Option<f64>,
+    /// Packets, if a new track begins every few of them: their sound is hardly where it was heard.
+    pub(super) scattered_packets: u64,
+    /// Announced formats, and the formats that the payloads have.
+    corrections: Vec<(Arc<PayloadFormat>, Arc<PayloadFormat>)>,
 }
 
 impl RenderPlan {
@@ -104,7 +110,7 @@ impl StreamPlan {
     ) -> Option<PlayoutTime> {
         let clock = self.clock(packet.head.pt, format);
         let at_ns = packet.at.nanos_since(self.first_at);
-        let position = unwrapper.handle_packet(at_ns, packet.timing(clock, packet.length_ns(format)));
+        let position = unwrapper.handle_packet(at_ns, packet.timing(clock));
         let (track, position) = match self.aliases.get(&position.track) {
             // The packet takes the current segment of the track it belongs to.
             Some(&track) => (track, MediaPosition { track, index: unwrapper.newest_index(track), ..position }),
@@ -116,6 +122,11 @@ impl StreamPlan {
             media_ns: position.media_ns,
             segment: (track, segment),
         })
+    }
+
+    /// Returns the format that payloads announced as `format` have, if it is another one.
+    pub(super) fn correction(&self, format: &PayloadFormat) -> Option<&Arc<PayloadFormat>> {
+        self.corrections.iter().find(|(announced, _)| **announced == *format).map(|(_, sent)| sent)
     }
 
     /// Returns whether packets of this format are placed by sequence number, because their RTP timestamps are useless.
@@ -133,26 +144,26 @@ impl StreamPlan {
 pub(super) struct ArrivedPacket {
     pub(super) at: Timestamp,
     pub(super) head: RtpHeaderFields,
-    /// Bytes of the payload; `None` when SRTP adds an unknown number of bytes.
-    payload_bytes: Option<u32>,
+    /// Duration of the sound, ns; `None` if the codec does not say it, or SRTP hides it.
+    length_ns: Option<i64>,
 }
 
 impl ArrivedPacket {
     /// Returns the arrival of a packet of a known stream.
     pub(super) fn new(packet: &PacketEntry<'_>, head: RtpHeaderFields, known: &DecidedStream) -> Self {
-        let plain = matches!(known.protection, StreamProtection::Plain);
-        Self { at: packet.at, head, payload_bytes: plain.then(|| packet::payload_bytes(packet)).flatten() }
+        let plain = matches!(known.protection, StreamProtection::Plain) && known.former_keys.is_none();
+        let format = known.formats.get(&head.pt).and_then(Option::as_deref).filter(|_| plain);
+        let length_ns = format.and_then(|format| match packet::read_payload(packet) {
+            CapturedPayload::Whole(payload) => codec::duration_ns(format, payload),
+            _ => codec::duration_of_bytes(format, packet::payload_bytes(packet)?),
+        });
+        Self { at: packet.at, head, length_ns }
     }
 
-    fn length_ns(&self, format: &PayloadFormat) -> Option<i64> {
-        let length_ns = format.codec()?.duration_ns(self.payload_bytes?, format.clock_hz, format.channels)?;
-        (length_ns > 0).then_some(length_ns)
-    }
-
-    fn timing(&self, clock: MediaClock, length_ns: Option<i64>) -> PacketTiming {
+    fn timing(&self, clock: MediaClock) -> PacketTiming {
         let unit = match clock {
             MediaClock::Clock(hz) => TimingUnit::Ticks(hz),
-            MediaClock::Counted { packet_ns } => TimingUnit::Packets(length_ns.unwrap_or(packet_ns)),
+            MediaClock::Counted { packet_ns } => TimingUnit::Packets(self.length_ns.unwrap_or(packet_ns)),
         };
         PacketTiming { time: self.head.time, sequence: self.head.sequence, unit }
     }
@@ -182,6 +193,9 @@ pub(super) struct DecidedStream {
     pub(super) ssrc: Ssrc,
     pub(super) formats: HashMap<PayloadType, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
     pub(super) protection: StreamProtection,
+    /// The last keys, after the signalling ended the encryption. A sender may go on with them for a while, e.g. until
+    /// the answer (RFC 3264 section 8).
+    pub(super) former_keys: Option<(SrtpContext, u32)>,
 }
 
 /// The encryption of a stream.
@@ -206,6 +220,7 @@ impl DecidedStreams {
                     ssrc: *ssrc,
                     formats: HashMap::default(),
                     protection: StreamProtection::Plain,
+                    former_keys: None,
                 });
                 known.side = *side;
             }
@@ -218,16 +233,17 @@ impl DecidedStreams {
                 self.keys += 1;
                 if let Some(known) = self.streams.get_mut(stream) {
                     known.protection = StreamProtection::Keys(context.clone(), self.keys);
+                    known.former_keys = None;
                 }
             }
             Decision::Plain { stream } => {
                 if let Some(known) = self.streams.get_mut(stream) {
-                    known.protection = StreamProtection::Plain;
+                    known.end_keys(StreamProtection::Plain);
                 }
             }
             Decision::Encrypted { stream, why } => {
                 if let Some(known) = self.streams.get_mut(stream) {
-                    known.protection = StreamProtection::Closed((*why).into());
+                    known.end_keys(StreamProtection::Closed((*why).into()));
                 }
             }
             _ => {}
@@ -237,6 +253,15 @@ impl DecidedStreams {
     /// Returns the number of the stream that a packet belongs to.
     pub(super) fn stream_of(&self, packet: &PacketEntry<'_>, head: &RtpHeaderFields) -> Option<u32> {
         self.by_flow.get(&(packet.src, packet.dst, head.ssrc)).copied()
+    }
+}
+
+impl DecidedStream {
+    /// Replaces the protection and remembers the keys so far.
+    fn end_keys(&mut self, protection: StreamProtection) {
+        if let StreamProtection::Keys(context, decision) = std::mem::replace(&mut self.protection, protection) {
+            self.former_keys = Some((context, decision));
+        }
     }
 }
 
@@ -256,6 +281,7 @@ pub fn plan(source: &LegSource, options: &RenderOptions) -> Result<RenderPlan, R
         SpoolEntry::Decided(decided) => pass.handle_decided(decided),
         SpoolEntry::Packet(datagram) => pass.handle_datagram(&datagram),
     })?;
+    pass.look_again(source, options.until)?;
     if pass.is_miscounted
         && let Some(ended) = &mut pass.ended
     {
@@ -297,6 +323,9 @@ struct PlanPass {
     widest_hz: u32,
     /// True if the engine's counts are wrong.
     is_miscounted: bool,
+    policy: ClockPolicy,
+    /// The streams to be looked at again; `None`: all.
+    only: Option<BTreeSet<u32>>,
 }
 
 impl PlanPass {
@@ -339,16 +368,48 @@ impl PlanPass {
         let Some(number) = self.known.stream_of(packet, &head) else { return };
         let Some(known) = self.known.streams.get(&number) else { return };
         let Some(Some(format)) = known.formats.get(&head.pt) else { return };
-        if !is_on_timeline(format) {
+        if !is_on_timeline(format) || self.only.as_ref().is_some_and(|only| !only.contains(&number)) {
             return;
         }
         let collector =
-            self.streams.entry(number).or_insert_with(|| StreamCollector::new(known.side, known.ssrc, packet.at));
+            self.streams.entry(number).or_insert_with(|| StreamCollector::new(known, packet.at, self.policy));
         if !matches!(known.protection, StreamProtection::Closed(_)) && collector.is_new(format) {
             // One wideband codec makes the recording wideband. Comfort noise has no bandwidth of its own.
             self.widest_hz = self.widest_hz.max(sampling_rate_hz(known, format));
         }
+        if self.policy == ClockPolicy::Detect && matches!(known.protection, StreamProtection::Plain) {
+            collector.judge_packing(head.pt, format, packet);
+        }
         collector.handle_packet(ArrivedPacket::new(packet, head, known), format);
+    }
+
+    /// Tries other clocks for the streams whose timeline raises doubts, and keeps the calmest timeline.
+    fn look_again(&mut self, source: &LegSource, until: Option<Timestamp>) -> Result<(), RenderError> {
+        self.streams.values_mut().for_each(StreamCollector::place_pending);
+        let doubtful = self.streams.iter().filter(|(_, stream)| stream.fit().is_doubtful());
+        let doubtful: BTreeSet<u32> = doubtful.map(|(number, _)| *number).collect();
+        if doubtful.is_empty() {
+            return Ok(());
+        }
+        for policy in ClockPolicy::ALTERNATIVES {
+            let mut again = PlanPass { policy, only: Some(doubtful.clone()), ..PlanPass::default() };
+            read_until(source, until, &mut |entry| match entry {
+                SpoolEntry::Decided(decided) => again.known.handle_decision(&decided.decision),
+                SpoolEntry::Packet(datagram) => {
+                    packet::split_joined(&datagram).for_each(|packet| again.handle_packet(&packet));
+                }
+            })?;
+            for (number, mut other) in again.streams {
+                other.place_pending();
+                if let Some(stream) = self.streams.get_mut(&number)
+                    && other.fit().is_calmer_than(&stream.fit())
+                {
+                    other.packings = std::mem::take(&mut stream.packings);
+                    *stream = other;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn finish(self, options: &RenderOptions, torn_tail: bool) -> RenderPlan {
@@ -412,14 +473,16 @@ struct StreamCollector {
     format: Option<Arc<PayloadFormat>>,
     unwrapper: TimestampUnwrapper,
     tracks: Vec<LagTrack>,
+    policy: ClockPolicy,
+    /// The packing of G.726 formats.
+    packings: Vec<(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)>,
 }
 
-/// A packet that waits, with its format's clock and the duration of its sound.
+/// A packet that waits, with its format's clock.
 #[derive(Clone, Copy, Debug)]
 struct PendingPacket {
     packet: ArrivedPacket,
     clock_hz: u32,
-    length_ns: Option<i64>,
 }
 
 impl PendingPacket {
@@ -429,11 +492,13 @@ impl PendingPacket {
 }
 
 impl StreamCollector {
-    fn new(side: Side, ssrc: Ssrc, first_at: Timestamp) -> Self {
+    fn new(known: &DecidedStream, first_at: Timestamp, policy: ClockPolicy) -> Self {
         Self {
-            side,
-            ssrc,
+            side: known.side,
+            ssrc: known.ssrc,
             first_at,
+            policy,
+            packings: Vec::new(),
             pending: VecDeque::new(),
             finders: HashMap::new(),
             clocks: HashMap::default(),
@@ -455,7 +520,7 @@ impl StreamCollector {
     }
 
     fn handle_packet(&mut self, packet: ArrivedPacket, format: &PayloadFormat) {
-        let now = PendingPacket { packet, clock_hz: format.clock_hz, length_ns: packet.length_ns(format) };
+        let now = PendingPacket { packet, clock_hz: format.clock_hz };
         let clock = self.clocks.get(&now.key()).copied();
         if self.pending.is_empty()
             && let Some(clock) = clock
@@ -469,7 +534,7 @@ impl StreamCollector {
                 at_ns,
                 sequence: head.sequence,
                 time: head.time,
-                length_ns: now.length_ns,
+                length_ns: packet.length_ns,
             });
             if finder.has_enough() {
                 self.fix_clock(now.key());
@@ -489,26 +554,57 @@ impl StreamCollector {
 
     /// Decides the clock of a format from the packets so far.
     fn fix_clock(&mut self, key: (PayloadType, u32)) -> MediaClock {
-        let clock = self.finders.get(&key).map_or(MediaClock::Clock(key.1), ClockRateDetector::media_clock);
+        let clock = match (self.policy, self.finders.get(&key)) {
+            (ClockPolicy::Detect, Some(finder)) => finder.media_clock(),
+            (ClockPolicy::Counted, Some(finder)) => finder.counted_clock(),
+            (ClockPolicy::Announced, _) | (_, None) => MediaClock::Clock(key.1),
+        };
         self.clocks.insert(key, clock);
         clock
     }
 
-    fn place_on_track(&mut self, PendingPacket { packet, length_ns, .. }: PendingPacket, clock: MediaClock) {
+    fn place_on_track(&mut self, PendingPacket { packet, .. }: PendingPacket, clock: MediaClock) {
         let at_ns = packet.at.nanos_since(self.first_at);
-        let position = self.unwrapper.handle_packet(at_ns, packet.timing(clock, length_ns));
+        let position = self.unwrapper.handle_packet(at_ns, packet.timing(clock));
         if position.track >= self.tracks.len() {
             self.tracks.resize_with(position.track + 1, LagTrack::default);
         }
         self.tracks[position.track].handle_packet(at_ns, &position);
     }
 
-    fn finish(mut self) -> StreamPlan {
+    /// Places the packets that still wait for their clock.
+    fn place_pending(&mut self) {
         while let Some(first) = self.pending.pop_front() {
             let clock = self.clocks.get(&first.key()).copied();
             let clock = clock.unwrap_or_else(|| self.fix_clock(first.key()));
             self.place_on_track(first, clock);
         }
+    }
+
+    fn fit(&self) -> TimelineFit {
+        TimelineFit::of(&self.tracks)
+    }
+
+    /// Shows the payload of a G.726 packet to the judge of its packing.
+    fn judge_packing(&mut self, pt: PayloadType, format: &Arc<PayloadFormat>, packet: &PacketEntry<'_>) {
+        let index = self.packings.iter().position(|(known, of, _)| *known == pt && Arc::ptr_eq(of, format));
+        let index = match index {
+            Some(index) => index,
+            None if self.packings.len() < MAX_PACKINGS => {
+                let Some(judge) = PackingJudge::new(format) else { return };
+                self.packings.push((pt, Arc::clone(format), Box::new(judge)));
+                self.packings.len() - 1
+            }
+            None => return,
+        };
+        if let CapturedPayload::Whole(payload) = packet::read_payload(packet) {
+            self.packings[index].2.handle_payload(payload);
+        }
+    }
+
+    fn finish(mut self) -> StreamPlan {
+        self.place_pending();
+        let fit = self.fit();
         let timelines: Vec<LagTimeline> = self.tracks.iter().map(LagTrack::timeline).collect();
         StreamPlan {
             side: self.side,
@@ -518,6 +614,8 @@ impl StreamCollector {
             drift_ppm: timelines.iter().filter_map(LagTimeline::longest_knots).filter_map(drift).next_back(),
             clocks: self.clocks,
             tracks: timelines,
+            scattered_packets: if fit.is_scattered() { fit.packets() } else { 0 },
+            corrections: corrections(&self.packings),
         }
     }
 }
@@ -533,6 +631,17 @@ impl StreamPlan {
         wrong.sort_unstable();
         wrong
     }
+}
+
+/// Returns the formats whose packing is another than announced, with the true format.
+fn corrections(
+    packings: &[(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)],
+) -> Vec<(Arc<PayloadFormat>, Arc<PayloadFormat>)> {
+    let found = packings.iter().filter_map(|(_, format, judge)| {
+        let encoding = judge.true_codec()?.name().to_owned();
+        Some((Arc::clone(format), Arc::new(PayloadFormat { encoding, ..PayloadFormat::clone(format) })))
+    });
+    found.collect()
 }
 
 /// Finds tracks of one or two packets that came very late while another track continued around them. Maps each to that
@@ -579,6 +688,8 @@ const NARROW_HZ: u32 = 8_000;
 const WIDE_HZ: u32 = 16_000;
 /// Twice the packets that detect a clock.
 const MAX_PENDING: usize = 100;
+/// G.726 formats of a stream whose packing is judged. A call has one or two.
+const MAX_PACKINGS: usize = 4;
 /// A track of fewer packets is a late packet and not a talk spurt.
 const MIN_TRACK_PACKETS: u32 = 3;
 /// Number of neighbouring tracks, each way, among which the surrounding track is searched.

@@ -21,6 +21,19 @@ pub enum UndecodableReason {
     Damaged,
 }
 
+/// A deviation of a payload from its announced format, known by its form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PayloadQuirk {
+    /// AMR in the other alignment than announced (RFC 4867 section 4).
+    AmrAlignment,
+    /// G.726 with the code words in the other order than announced.
+    G726Packing,
+    /// Bytes behind the last whole frame.
+    TrailingBytes,
+    /// Two channels with opposite phases.
+    OppositePhases,
+}
+
 /// The reason why a stream cannot be decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UndecryptableReason {
@@ -55,8 +68,12 @@ pub struct SideReport {
     pub silent: BTreeMap<UndecodableReason, u64>,
     /// Lost packets whose sound a later packet repeated (RFC 2198).
     pub repaired: u64,
-    /// Packets whose payload the engine did not keep, telephone-events included.
+    /// Packets whose payload the engine did not keep.
     pub withheld: u64,
+    /// Telephone-events.
+    pub events: u64,
+    /// Packets that deviate from their announced format and were decoded all the same.
+    pub quirks: BTreeMap<PayloadQuirk, u64>,
     /// Comfort noise packets (RFC 3389).
     pub comfort: u64,
     /// Packets that came too late to be played.
@@ -84,6 +101,8 @@ pub struct SideReport {
     pub wrong_clocks: Vec<(Ssrc, u32, u32)>,
     /// Packets with sound whose timestamps are useless. They were placed by sequence number and duration.
     pub broken_stamps: u64,
+    /// Packets of streams whose timestamps leap every few packets, whatever clock is assumed.
+    pub scattered: u64,
 }
 
 impl SideReport {

@@ -471,7 +471,7 @@ fn telephone_events_and_withheld_payloads_are_silent_and_move_nothing() {
     expected.extend(every(1_300.0, 20.0, 50));
     expected.extend(every(2_500.0, 20.0, 10));
     assert_near(&clicks(&frames, Side::Caller), &expected, 0.13);
-    assert_eq!((report.sides[0].withheld, report.sides[0].concealed_us), (20, 0));
+    assert_eq!((report.sides[0].withheld, report.sides[0].events, report.sides[0].concealed_us), (10, 10, 0));
     assert!(frames[1_100 * 8 + 1..1_300 * 8 - 1].iter().all(|frame| frame[0] == 0));
     assert!(frames[2_300 * 8 + 1..2_500 * 8 - 1].iter().all(|frame| frame[0] == 0));
 }

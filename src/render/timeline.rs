@@ -107,6 +107,12 @@ impl LagTrack {
         self.bins.iter().map(|bin| bin.min_lag).min()
     }
 
+    /// Returns the range of the smallest lags of its bins, ns.
+    pub(super) fn wander_ns(&self) -> i64 {
+        let lags = || self.bins.iter().filter(|bin| bin.packets >= MIN_BIN_PACKETS).map(|bin| bin.min_lag);
+        lags().max().zip(lags().min()).map_or(0, |(most, least)| most.saturating_sub(least))
+    }
+
     /// Returns the finished timeline.
     pub(super) fn timeline(&self) -> LagTimeline {
         let segments = segments(&self.bins).into_iter();

@@ -15,7 +15,7 @@ use super::verdict::{AnswerState, VerdictFacts, verdict};
 use crate::call::errno::OsErrno;
 use crate::call::event::{DueSegments, EndedCall, EndedLeg};
 use crate::call::record::{CallOutcome, CallProblem, CallRecord, ProblemKind, RecordingFile, Side, SideRecords};
-use crate::render::{RenderError, RenderReport, SideReport, UndecodableReason};
+use crate::render::{PayloadQuirk, RenderError, RenderReport, SideReport, UndecodableReason};
 use crate::spool::{LegSource, LegStore, SpoolError};
 use crate::time::Timestamp;
 
@@ -428,12 +428,18 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
     }
     let count =
         |reason: &UndecodableReason| report.sides.iter().filter_map(|side| side.silent.get(reason)).sum::<u64>();
+    let quirk = |quirk| report.sides.iter().filter_map(|side| side.quirks.get(&quirk)).sum::<u64>();
     let sum = |of: fn(&SideReport) -> u64| report.sides.iter().map(of).sum::<u64>();
     for (kind, packets) in [
         (ProblemKind::CutBySnaplen, count(&UndecodableReason::Cut)),
         (ProblemKind::Undecodable, count(&UndecodableReason::Damaged)),
         (ProblemKind::Late, sum(|side| side.late)),
         (ProblemKind::BrokenStamps, sum(|side| side.broken_stamps)),
+        (ProblemKind::ScatteredStamps, sum(|side| side.scattered)),
+        (ProblemKind::AmrAlignment, quirk(PayloadQuirk::AmrAlignment)),
+        (ProblemKind::G726Packing, quirk(PayloadQuirk::G726Packing)),
+        (ProblemKind::TrailingBytes, quirk(PayloadQuirk::TrailingBytes)),
+        (ProblemKind::OppositePhases, quirk(PayloadQuirk::OppositePhases)),
     ] {
         // The engine has already counted the cut packets of the whole call.
         if packets > 0 && !record.problems.iter().any(|p| p.kind == kind) {

@@ -7,6 +7,7 @@ use codec_core::types::{AudioCodecExt, CodecConfig};
 
 use super::conceal::{DtxState, FrameConcealer};
 use super::{DecodeError, SpeechDecoder};
+use crate::render::report::PayloadQuirk;
 
 /// Decodes one G.729 stream.
 pub(crate) struct G729Decoder {
@@ -14,13 +15,15 @@ pub(crate) struct G729Decoder {
     /// The silence descriptor of the current pause.
     sid: Option<[u8; SID_BYTES]>,
     concealer: FrameConcealer,
+    /// Whether the last payload had a byte behind its frames.
+    has_stray_byte: bool,
 }
 
 impl G729Decoder {
     /// Returns a decoder, or `None` if the codec library refuses its own default configuration.
     pub(crate) fn new() -> Option<Self> {
         let codec = G729Codec::new(CodecConfig::g729ba()).ok()?;
-        Some(Self { codec, sid: None, concealer: FrameConcealer::new(8_000) })
+        Some(Self { codec, sid: None, concealer: FrameConcealer::new(8_000), has_stray_byte: false })
     }
 
     /// Decodes one frame: speech (10 bytes), a silence descriptor (2 bytes) or a lost frame (0 bytes).
@@ -42,7 +45,10 @@ impl SpeechDecoder for G729Decoder {
     fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
         let (frames, rest) = payload.as_chunks::<SPEECH_BYTES>();
         let sid = rest.first_chunk::<SID_BYTES>().copied();
-        if payload.is_empty() || (!rest.is_empty() && rest.len() != SID_BYTES) {
+        // Quirk `trailing_bytes`: a device appends one byte to good frames.
+        self.has_stray_byte = !frames.is_empty() && (rest.len() == 1 || rest.len() == SID_BYTES + 1);
+        let fits = rest.is_empty() || rest.len() == SID_BYTES || self.has_stray_byte;
+        if payload.is_empty() || !fits {
             return Err(DecodeError::Length);
         }
         for frame in frames {
@@ -71,6 +77,10 @@ impl SpeechDecoder for G729Decoder {
             self.frame(frame, out);
         });
         self.concealer = concealer;
+    }
+
+    fn quirk(&self) -> Option<PayloadQuirk> {
+        self.has_stray_byte.then_some(PayloadQuirk::TrailingBytes)
     }
 }
 

@@ -15,6 +15,7 @@
 pub(crate) mod amr;
 pub(crate) mod cn;
 pub mod conceal;
+mod duration;
 pub(crate) mod dvi4;
 pub(crate) mod g711;
 pub(crate) mod g722;
@@ -27,8 +28,11 @@ pub(crate) mod pcm;
 #[cfg(feature = "speex")]
 pub(crate) mod speex;
 
+use super::report::PayloadQuirk;
 use crate::call::decision::PayloadFormat;
 use crate::codec::{Codec, DecoderKind};
+
+pub(crate) use duration::{duration_ns, duration_of_bytes};
 
 /// The reason why a payload gave no sound. Counted, never fatal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +62,11 @@ pub trait SpeechDecoder: Send {
     /// known: forward error correction can restore the lost sound from it. After a silence descriptor the samples are
     /// comfort noise. Otherwise they fade to silence within [`conceal::FADE_MS`] ms.
     fn conceal(&mut self, samples: usize, next: Option<&[u8]>, out: &mut Vec<i16>);
+
+    /// Returns how the last decoded payload deviates from its announced format.
+    fn quirk(&self) -> Option<PayloadQuirk> {
+        None
+    }
 }
 
 /// Returns a decoder for a format, or `None` where callspan has none. Encoding names do not depend on case (RFC 4855).

@@ -88,6 +88,13 @@ impl SpeexBand {
     }
 }
 
+/// Returns the number of frames in a payload.
+pub(super) fn frames(clock_hz: u32, payload: &[u8]) -> i64 {
+    let band = if clock_hz > NARROW_HZ { SpeexBand::Wide } else { SpeexBand::Narrow };
+    let mut bits = SpeexBitReader { bytes: payload, at: 0 };
+    (0..MAX_FRAMES).take_while(|_| bits.frame(band).is_ok()).count() as i64
+}
+
 /// The reason why a payload has no further frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpeexStop {

@@ -16,11 +16,11 @@ use super::packet::{self, CapturedPayload};
 use super::plan::{
     ArrivedPacket, DecidedStream, PlayoutTime, RenderPlan, StreamPlan, StreamProtection, is_on_timeline,
 };
-use super::report::{SideReport, UndecodableReason, UndecryptableReason};
+use super::report::{PayloadQuirk, SideReport, UndecodableReason, UndecryptableReason};
 use super::resample_stage::{MixTarget, ResampleStage};
 use super::rtp_clock::{TimestampUnwrapper, scaled};
 use super::srtp::SrtpStream;
-use crate::call::decision::PayloadFormat;
+use crate::call::decision::{PayloadFormat, SrtpContext};
 use crate::codec::{Codec, SilenceBehavior};
 use crate::spool::reader::PacketEntry;
 use crate::time::Timestamp;
@@ -34,6 +34,8 @@ pub(super) struct StreamPlayer {
     queue: BTreeMap<u64, QueuedPacket>,
     cursor: Option<PlayoutCursor>,
     srtp: Option<SrtpState>,
+    /// Packets in a row that the former keys did not open.
+    former_failures: u32,
     /// Payload buffers for reuse.
     spare: Vec<Vec<u8>>,
     /// Buffer for a decrypted packet.
@@ -82,8 +84,10 @@ struct GapRequest<'a> {
 
 /// The reason why a packet has no sound.
 enum NoSound {
-    /// The engine did not keep the payload, or the payload is no sound.
+    /// The engine did not keep the payload.
     Withheld,
+    /// A telephone-event.
+    Event,
     Silent(UndecodableReason),
 }
 
@@ -120,6 +124,9 @@ struct PlayoutCursor {
     media_end_ns: i64,
     segment: (usize, usize),
     after: GapFill,
+    /// Concealment since the last decoded packet, in samples. A gap is concealed once, however many packets in it are
+    /// refused.
+    concealed: i64,
 }
 
 /// The content of a gap after the last packet.
@@ -158,6 +165,7 @@ impl StreamPlayer {
             queue: BTreeMap::new(),
             cursor: None,
             srtp: None,
+            former_failures: 0,
             spare: Vec::new(),
             plain: Vec::new(),
             sound: Vec::new(),
@@ -193,11 +201,15 @@ impl StreamPlayer {
         if self.queue.contains_key(&sequence) {
             return;
         }
-        let unpacked = self.unpack(packet, arrival.head.pt, known, context.plan.sample_rate);
+        let unpacked = self.unpack(packet, arrival.head.pt, StreamInputs { known, plan }, context.plan.sample_rate);
+        if inside && matches!((format, plan), (Some(format), Some(plan)) if plan.correction(format).is_some()) {
+            *context.report.quirks.entry(PayloadQuirk::G726Packing).or_default() += 1;
+        }
         let UnpackedPayload { content, redundant } = unpacked.unwrap_or_else(|why| {
             match why {
                 _ if !inside => {}
                 NoSound::Withheld => context.report.withheld += 1,
+                NoSound::Event => context.report.events += 1,
                 NoSound::Silent(why) => *context.report.silent.entry(why).or_default() += 1,
             }
             UnpackedPayload { content: PacketContent::Nothing, redundant: Vec::new() }
@@ -258,54 +270,76 @@ impl StreamPlayer {
         &mut self,
         packet: &PacketEntry<'_>,
         pt: PayloadType,
-        known: &DecidedStream,
+        StreamInputs { known, plan }: StreamInputs<'_>,
         sample_rate: u32,
     ) -> Result<UnpackedPayload, NoSound> {
-        if let StreamProtection::Closed(why) = known.protection {
-            return Err(UndecodableReason::Encrypted(why).into());
+        let format = known.formats.get(&pt).and_then(Option::as_ref);
+        if format.is_some_and(|format| !is_on_timeline(format)) {
+            return Err(NoSound::Event);
         }
         let mut payload = self.spare.pop().unwrap_or_default();
-        let body = match (packet::read_payload(packet), &known.protection) {
+        let captured = packet::read_payload(packet);
+        let body = match (captured, &known.protection) {
             (CapturedPayload::Withheld, _) => return Err(NoSound::Withheld),
+            _ if self.opens_with_former_keys(packet, known) => {
+                rtp_rs::RtpReader::new(&self.plain).map_err(|_| UndecodableReason::Damaged)?.payload()
+            }
             (CapturedPayload::Damaged, StreamProtection::Plain) => return Err(UndecodableReason::Cut.into()),
             (CapturedPayload::Whole(body), StreamProtection::Plain) => body,
             (_, StreamProtection::Keys(..)) if (packet.payload.len() as u64) < u64::from(packet.wire_len) => {
                 return Err(UndecodableReason::Cut.into());
             }
             (_, StreamProtection::Keys(..)) => {
-                self.unprotect(packet, known).map_err(UndecodableReason::Encrypted)?;
+                let StreamProtection::Keys(context, decision) = &known.protection else {
+                    return Err(UndecodableReason::Encrypted(UndecryptableReason::NoKeys).into());
+                };
+                self.unprotect(packet, context, *decision).map_err(UndecodableReason::Encrypted)?;
                 rtp_rs::RtpReader::new(&self.plain).map_err(|_| UndecodableReason::Damaged)?.payload()
             }
             (_, StreamProtection::Closed(why)) => return Err(UndecodableReason::Encrypted(*why).into()),
         };
         payload.clear();
         payload.extend_from_slice(body);
-        let format = known.formats.get(&pt).and_then(Option::as_ref);
         let format = format.ok_or(UndecodableReason::UnknownPayloadType(pt))?;
-        if !is_on_timeline(format) {
-            return Err(NoSound::Withheld);
-        }
         if format.is(Codec::Red) {
             return self.unpack_red(&payload, known, format, sample_rate);
         }
+        let format = plan.and_then(|plan| plan.correction(format)).unwrap_or(format);
         let decoder = self.working_decoder(pt, format, sample_rate)?;
         Ok(UnpackedPayload { content: PacketContent::Sound { decoder, payload }, redundant: Vec::new() })
     }
 
-    /// Decrypts a packet into `plain`.
-    fn unprotect(&mut self, packet: &PacketEntry<'_>, known: &DecidedStream) -> Result<(), UndecryptableReason> {
-        let StreamProtection::Keys(context, decision) = &known.protection else {
-            return Err(UndecryptableReason::NoKeys);
+    /// Decrypts a packet into `plain` if the stream's former keys still open it. After [`MAX_FORMER_FAILURES`] packets
+    /// in a row that they do not open, they are not tried any more.
+    fn opens_with_former_keys(&mut self, packet: &PacketEntry<'_>, known: &DecidedStream) -> bool {
+        let Some((context, decision)) = &known.former_keys else {
+            self.former_failures = 0;
+            return false;
         };
+        if self.former_failures >= MAX_FORMER_FAILURES || (packet.payload.len() as u64) < u64::from(packet.wire_len) {
+            return false;
+        }
+        let opened = self.unprotect(packet, context, *decision).is_ok();
+        self.former_failures = if opened { 0 } else { self.former_failures + 1 };
+        opened
+    }
+
+    /// Decrypts a packet into `plain`.
+    fn unprotect(
+        &mut self,
+        packet: &PacketEntry<'_>,
+        context: &SrtpContext,
+        decision: u32,
+    ) -> Result<(), UndecryptableReason> {
         let srtp = match &mut self.srtp {
-            Some(srtp) if srtp.decision == *decision => srtp,
+            Some(srtp) if srtp.decision == decision => srtp,
             Some(SrtpState { decision: last, stream: Some(stream) }) => {
                 // If the new keys are invalid, the old ones stay in force: packets on their way still use them.
                 let _ = stream.rekey(context);
-                *last = *decision;
+                *last = decision;
                 self.srtp.as_mut().ok_or(UndecryptableReason::Unsupported)?
             }
-            _ => self.srtp.insert(SrtpState { decision: *decision, stream: SrtpStream::new(context).ok() }),
+            _ => self.srtp.insert(SrtpState { decision, stream: SrtpStream::new(context).ok() }),
         };
         let stream = srtp.stream.as_mut().ok_or(UndecryptableReason::Unsupported)?;
         stream.unprotect(packet.payload, &mut self.plain).map_err(|_| UndecryptableReason::WrongKeys)
@@ -396,6 +430,9 @@ impl StreamPlayer {
         if !matches!(decoded, Some(Ok(()))) {
             return PlayOutcome::Refused;
         }
+        if let Some(quirk) = format_decoder.decoder.as_ref().and_then(|decoder| decoder.quirk()) {
+            *context.report.quirks.entry(quirk).or_default() += u64::from(context.is_inside(playout.at));
+        }
         let length_ns = self.sound.len() as i64 * 1_000_000_000 / i64::from(rate.max(1));
         let at = continues.map_or(ideal.round() as i64, |cursor| cursor.at);
         if continues.is_some() {
@@ -413,6 +450,7 @@ impl StreamPlayer {
             media_end_ns: playout.media_ns + length_ns,
             segment: playout.segment,
             after,
+            concealed: 0,
         });
         match (inside, comfort) {
             (false, _) => PlayOutcome::Outside,
@@ -436,7 +474,7 @@ impl StreamPlayer {
         if gap <= 0 || cursor.after == GapFill::Nothing {
             return;
         }
-        let longest = rate * CONCEAL_MS / 1_000;
+        let longest = rate * CONCEAL_MS / 1_000 - cursor.concealed;
         let (count, next) = match (cursor.after, last.silence) {
             (GapFill::Comfort { generated }, _) => (gap.min(rate * MAX_COMFORT_S - generated), None),
             (_, SilenceBehavior::OwnDescriptor) if lost == 0 => (gap.min(rate * MAX_COMFORT_S), None),
@@ -451,6 +489,13 @@ impl StreamPlayer {
         self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next }, context);
         if lost > 0 && cursor.after == GapFill::Sound {
             context.report.concealed_us += context.inside_us(cursor.at, count as usize, rate as u32);
+            // If the packet after the gap is refused too, the next gap begins here.
+            self.cursor = Some(PlayoutCursor {
+                at: cursor.at + count,
+                media_end_ns: cursor.media_end_ns + count * 1_000_000_000 / rate.max(1),
+                concealed: cursor.concealed + count,
+                ..cursor
+            });
         }
     }
 
@@ -516,6 +561,8 @@ fn adjust_length(sound: &mut Vec<i16>, by: f64) {
 const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 /// Packets in the queue: 2 s at 10 ms are 200.
 const MAX_QUEUE: usize = 512;
+/// Packets on their way and lost keys aside, a sender that stopped encrypting is known by then; 1 s at 20 ms.
+const MAX_FORMER_FAILURES: u32 = 50;
 /// Formats of one stream. A call has a handful.
 const MAX_FORMATS: usize = 32;
 /// The longest concealment of lost packets.

@@ -91,7 +91,7 @@ impl StreamPlayer {
         let format =
             known.formats.get(&pt).and_then(Option::as_ref).ok_or(UndecodableReason::UnknownPayloadType(pt))?;
         if !is_on_timeline(format) {
-            return Err(NoSound::Withheld);
+            return Err(NoSound::Event);
         }
         Ok(self.working_decoder(pt, format, sample_rate)?)
     }

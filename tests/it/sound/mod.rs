@@ -2,6 +2,7 @@
 
 mod bounds;
 mod clock;
+mod field;
 mod formats;
 mod hours;
 mod long;

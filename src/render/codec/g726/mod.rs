@@ -6,9 +6,13 @@
 //! The output is the linear signal SR (14 bits) on the 16-bit scale. The synchronous coding adjustment is left out: it
 //! serves only a chain of G.711 and G.726.
 
+mod packing;
+
 use super::conceal::Concealer;
 use super::{DecodeError, SpeechDecoder};
 use crate::codec::{G726Packing, G726Rate};
+
+pub(crate) use packing::PackingJudge;
 
 /// Returns the bits of a code word, 2 to 5.
 const fn code_bits(rate: G726Rate) -> u32 {

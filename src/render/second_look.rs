@@ -1,0 +1,77 @@
+//! Looks again at a stream whose timeline shows that its timestamps do not fit.
+//!
+//! Two signs raise the doubt: new tracks every few packets, or a lag that wanders farther than drift and jitter explain.
+//! The first pass then runs again for these streams, with the announced clock and with counted packets. Another clock
+//! replaces the detected one only if its timeline is clearly calmer.
+//!
+//! Quirk `leaping_stamps`: a sender adds 20 ms to its timestamps every second while its packets leave evenly
+//! (FreeSWITCH issue 963).
+
+use super::timeline::LagTrack;
+
+/// The way in which the first pass finds the clock of a format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ClockPolicy {
+    /// Timestamps, durations and arrivals decide.
+    #[default]
+    Detect,
+    /// The announced clock, whatever the timestamps say.
+    Announced,
+    /// Sequence numbers and durations, where the format allows it.
+    Counted,
+}
+
+impl ClockPolicy {
+    /// The policies to be tried in case of doubt, in their order.
+    pub(super) const ALTERNATIVES: [Self; 2] = [Self::Announced, Self::Counted];
+}
+
+/// How well timestamps and arrivals of a stream agree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct TimelineFit {
+    packets: u64,
+    tracks: u64,
+    /// The largest range of the lag within a track, ns.
+    wander_ns: i64,
+}
+
+impl TimelineFit {
+    /// Returns the fit of a stream's tracks.
+    pub(super) fn of(tracks: &[LagTrack]) -> Self {
+        Self {
+            packets: tracks.iter().map(|track| u64::from(track.packets())).sum(),
+            tracks: tracks.len() as u64,
+            wander_ns: tracks.iter().map(LagTrack::wander_ns).max().unwrap_or(0),
+        }
+    }
+
+    /// Returns whether another clock should be tried.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.is_scattered() || (self.packets >= MIN_PACKETS && self.wander_ns > MAX_WANDER_NS)
+    }
+
+    /// Returns whether a new track begins every few packets.
+    pub(super) fn is_scattered(&self) -> bool {
+        self.tracks >= MANY_TRACKS && self.packets < self.tracks * FEW_PACKETS
+    }
+
+    /// Returns whether this timeline is clearly calmer than another of the same packets.
+    pub(super) fn is_calmer_than(&self, other: &Self) -> bool {
+        let fewer_tracks = self.tracks * 2 < other.tracks && self.wander_ns <= other.wander_ns.max(MAX_WANDER_NS);
+        fewer_tracks || (self.tracks <= other.tracks && self.wander_ns * 2 < other.wander_ns)
+    }
+
+    /// Returns the number of packets.
+    pub(super) fn packets(&self) -> u64 {
+        self.packets
+    }
+}
+
+/// A stream of fewer packets shows no trend; 1 s at 20 ms.
+const MIN_PACKETS: u64 = 50;
+/// Drift of 500 ppm moves the lag by this much in 80 s. A second look that confirms the clock costs time only.
+const MAX_WANDER_NS: i64 = 40_000_000;
+/// Holds and resets of a usual call make fewer tracks.
+const MANY_TRACKS: u64 = 8;
+/// Packets of a track: a fifth of a second at 20 ms.
+const FEW_PACKETS: u64 = 10;

@@ -1,0 +1,98 @@
+//! Judges both channels of a recording against the sound that was sent (`NAME.truth.wav`).
+//!
+//! Lag, lost windows, missing sound and leakage come from [`score::judge`]. Level and invented sound are measured here.
+
+use crate::support::score::{self, ChannelScore, ExpectedTrack};
+
+/// One channel against its truth.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldScore {
+    pub base: ChannelScore,
+    /// Level of the recording against the truth, dB.
+    pub level_db: f64,
+    /// Loud in the recording, silent in the truth.
+    pub invented_ms: usize,
+    /// Likeness of the two truths, as the leak is measured. Short voices are alike by chance.
+    likeness_of_truths: f64,
+}
+
+impl FieldScore {
+    /// Returns the names of the measures that are out of bounds.
+    pub fn faults(&self) -> Vec<String> {
+        let base = &self.base;
+        let measures = [
+            ("lost windows", base.lost as f64, 0.0),
+            ("lag ms", base.lag_ms.abs(), MAX_LAG_MS),
+            ("spread ms", base.spread_ms, MAX_LAG_MS),
+            ("level dB", self.level_db.abs(), MAX_LEVEL_DB),
+            ("missing ms", base.missing_ms as f64, MAX_MISSING_MS),
+            ("invented ms", self.invented_ms as f64, MAX_MISSING_MS),
+            ("leak", base.leak - self.likeness_of_truths, MAX_LEAK),
+            ("unlikeness", if base.windows > base.lost { 1.0 - base.corr } else { 0.0 }, MAX_UNLIKENESS),
+        ];
+        let out = measures.iter().filter(|(_, found, most)| found > most);
+        out.map(|(name, found, _)| format!("{name} {found:.2}")).collect()
+    }
+}
+
+/// Judges a channel. All slices are at 8 kHz and begin at the same moment.
+pub fn judge(channel: &[i16], own: &[i16], other: &[i16]) -> FieldScore {
+    let track = |samples: &[i16]| ExpectedTrack { samples: samples.to_vec(), heard: vec![true; samples.len()] };
+    let base = score::judge(channel, &track(own), &track(other));
+    let alike = || score::judge(own, &track(own), &track(other)).leak;
+    let likeness_of_truths = if base.leak > MAX_LEAK { alike() } else { 0.0 };
+    FieldScore { base, level_db: level_db(channel, own), invented_ms: invented_ms(channel, own), likeness_of_truths }
+}
+
+/// Returns the level of the recording where the truth is loud, against that of the truth.
+fn level_db(channel: &[i16], own: &[i16]) -> f64 {
+    let (mut here, mut there) = (0.0, 0.0);
+    for (wanted, found) in own.chunks_exact(WINDOW).zip(channel.chunks_exact(WINDOW)) {
+        if rms(wanted) > LOUD {
+            here += rms(found).powi(2);
+            there += rms(wanted).powi(2);
+        }
+    }
+    if there > 0.0 { 10.0 * ((here + 1.0) / there).log10() } else { 0.0 }
+}
+
+/// Returns how long the recording is loud where the truth is silent for [`GUARD`] blocks each way, or far louder than
+/// the truth, i.e. noise.
+fn invented_ms(channel: &[i16], own: &[i16]) -> usize {
+    let levels: Vec<f64> = own.chunks(BLOCK).map(rms).collect();
+    let blocks = channel.chunks_exact(BLOCK).enumerate();
+    let invented = blocks.filter(|(n, block)| {
+        let around = levels.get(n.saturating_sub(GUARD)..(n + GUARD + 1).min(levels.len())).unwrap_or_default();
+        let loudest = around.iter().copied().fold(0.0, f64::max);
+        rms(block) > LOUD && (loudest < QUIET || rms(block) > NOISE_RATIO * loudest)
+    });
+    invented.count() * 10
+}
+
+fn rms(samples: &[i16]) -> f64 {
+    let energy: i64 = samples.iter().map(|s| i64::from(*s) * i64::from(*s)).sum();
+    (energy as f64 / samples.len().max(1) as f64).sqrt()
+}
+
+/// Samples of 10 ms.
+const BLOCK: usize = 80;
+/// Samples of a second.
+const WINDOW: usize = 8_000;
+/// 60 ms: lag and the tail of a codec are not invented sound.
+const GUARD: usize = 6;
+/// Root mean square of sound that is certainly heard.
+const LOUD: f64 = 150.0;
+/// Root mean square of silence.
+const QUIET: f64 = 30.0;
+/// Largest lag, and largest distance of a window from it; the codec's delay is included.
+const MAX_LAG_MS: f64 = 25.0;
+/// Largest difference of the level.
+const MAX_LEVEL_DB: f64 = 3.0;
+/// Longest missing or invented sound.
+const MAX_MISSING_MS: f64 = 200.0;
+/// G.729 keeps a likeness of 0.7; samples in the wrong order have 0.6.
+const MAX_UNLIKENESS: f64 = 0.35;
+/// Sound louder than the truth by this factor is noise.
+const NOISE_RATIO: f64 = 3.0;
+/// Largest likeness to the other side; about 0.08 is chance.
+const MAX_LEAK: f64 = 0.3;
