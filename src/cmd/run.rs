@@ -115,6 +115,7 @@ struct RunningService {
     status_line: String,
     console: Option<ConsoleServer>,
     _locks: [FolderLock; 2],
+    spooled_at: Timestamp,
     reported_at: Timestamp,
     reported: CaptureCounters,
     drop_alarms: DropAlarms,
@@ -174,6 +175,7 @@ impl RunningService {
             status_line: String::new(),
             console,
             _locks: locks,
+            spooled_at: Timestamp::EPOCH,
             reported_at: Timestamp::EPOCH,
             reported: CaptureCounters::default(),
             drop_alarms: DropAlarms::default(),
@@ -210,13 +212,17 @@ impl RunningService {
 
     fn step(&mut self, source: &mut dyn CaptureSource) -> anyhow::Result<PipelineStep> {
         let step = self.pipeline.step(source, &mut self.spool)?;
+        self.spool.flush_signalling();
         while let Some(event) = self.pipeline.engine.poll_event() {
             self.spool.forward(event);
         }
         self.handle_api_requests();
         let now = self.pipeline.engine.now();
-        if now.since(self.reported_at) >= HOUSEKEEPING {
+        if now.since(self.spooled_at) >= SPOOL_INTERVAL {
             self.spool.handle_timeout(now);
+            self.spooled_at = now;
+        }
+        if now.since(self.reported_at) >= HOUSEKEEPING {
             self.report(source);
             self.publish();
             self.reported_at = now;
@@ -405,5 +411,7 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// Interval of housekeeping: old chunks are written to the disk, losses and threads are checked.
+/// Interval at which old chunks are written to the disk.
+const SPOOL_INTERVAL: Duration = Duration::from_millis(100);
+/// Interval of housekeeping: losses and threads are checked.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);

@@ -23,9 +23,11 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct RollingBuffer {
     stage: RollingStage,
+    /// Blocks that are not in the file yet.
     buffer: Vec<u8>,
-    /// Time of the oldest entry in `buffer`.
-    since: Option<Timestamp>,
+    /// Legs that are no longer pending and are still in the file, and the time of the first of them.
+    removed: Vec<LegId>,
+    removed_since: Timestamp,
     /// Bytes of the file, and its bytes when it was last rebuilt.
     size: usize,
     rebuilt_size: usize,
@@ -69,40 +71,47 @@ impl RollingBuffer {
     }
 
     /// Adds blocks of a leg.
-    pub(super) fn add_blocks(&mut self, leg: LegId, blocks: &[u8], at: Timestamp) {
+    pub(super) fn add_blocks(&mut self, leg: LegId, blocks: &[u8]) {
         if self.stage != RollingStage::Current {
             return;
         }
         put_tag(&mut self.buffer, LEG_TAG, leg);
         self.buffer.extend_from_slice(blocks);
-        self.since.get_or_insert(at);
         if self.buffer.len() > MAX_BUFFER {
             self.mark_stale();
         }
     }
 
-    /// Adds the tag of a leg that is no longer pending.
-    pub(super) fn remove_leg(&mut self, leg: LegId) {
+    /// Removes a leg that is no longer pending. It stays in the file for [`REMOVAL_DELAY`].
+    pub(super) fn remove_leg(&mut self, leg: LegId, now: Timestamp) {
         if self.stage == RollingStage::Current {
-            put_tag(&mut self.buffer, REMOVED_TAG, leg);
-            let rebuilt_at = self.rebuilt_at;
-            self.since.get_or_insert(rebuilt_at);
+            if self.removed.is_empty() {
+                self.removed_since = now;
+            }
+            self.removed.push(leg);
         }
     }
 
-    /// Takes the write that is due now. `age` is how long new blocks may wait in memory.
-    pub(super) fn take_due(&mut self, now: Timestamp, age: Duration) -> RollingDue {
+    /// Takes the write that is due now.
+    pub(super) fn take_due(&mut self, now: Timestamp) -> RollingDue {
+        if !self.removed.is_empty() && self.removed_since + REMOVAL_DELAY <= now {
+            self.put_removed();
+        }
         let large = self.size + self.buffer.len() > MIN_REBUILD_BYTES.max(2 * self.rebuilt_size);
         match self.stage {
             RollingStage::Stale if now.since(self.rebuilt_at) >= REBUILD_INTERVAL => RollingDue::Rebuild,
             RollingStage::Current if large && now.since(self.rebuilt_at) >= REBUILD_INTERVAL => RollingDue::Rebuild,
-            RollingStage::Current if self.since.is_some_and(|since| since + age <= now) => {
-                self.since = None;
+            RollingStage::Current if !self.buffer.is_empty() => {
                 self.size += self.buffer.len();
                 RollingDue::Append(std::mem::take(&mut self.buffer))
             }
             _ => RollingDue::Nothing,
         }
+    }
+
+    /// Adds the tags of the legs that are no longer pending.
+    pub(super) fn put_removed(&mut self) {
+        self.removed.drain(..).for_each(|leg| put_tag(&mut self.buffer, REMOVED_TAG, leg));
     }
 
     /// Returns the contents of a new file, made from the pending legs.
@@ -119,7 +128,8 @@ impl RollingBuffer {
             pending.put_blocks(&mut out);
         }
         self.buffer.clear();
-        (self.stage, self.since, self.rebuilt_at) = (RollingStage::Current, None, now);
+        self.removed.clear();
+        (self.stage, self.rebuilt_at) = (RollingStage::Current, now);
         (self.size, self.rebuilt_size) = (out.len(), out.len());
         out
     }
@@ -243,6 +253,9 @@ const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
 /// Limit for blocks that wait for the writer, bytes. Above it, e.g. in a flood of INVITEs, they are dropped and the file
 /// is rebuilt.
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
+/// Time for which a leg that is no longer pending stays in the file. By then the journal knows that its call ended; a
+/// process that is killed earlier reads the leg again, and its end.
+const REMOVAL_DELAY: Duration = Duration::from_secs(2);
 /// Shortest time between two rebuilds. With 40,000 pending legs a rebuild may write 100 MiB.
 const REBUILD_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -268,21 +281,24 @@ mod tests {
         let mut file = RollingFile::new(dir.path());
         let mut rolling = RollingBuffer::default();
         assert!(read(dir.path()).expect("a missing file is no error").is_empty());
-        rolling.add_blocks(LegId(1), &block(1), at(0));
-        assert_eq!(rolling.take_due(at(9), Duration::ZERO), RollingDue::Nothing, "not active yet");
+        rolling.add_blocks(LegId(1), &block(1));
+        assert_eq!(rolling.take_due(at(9)), RollingDue::Nothing, "not active yet");
         rolling.activate();
-        assert_eq!(rolling.take_due(at(9), Duration::ZERO), RollingDue::Rebuild);
+        assert_eq!(rolling.take_due(at(9)), RollingDue::Rebuild);
         let mut pending = PendingLeg::default();
         let decided = TimedDecision { at_ns: 1, decision: Decision::Pause };
         pending.add_decision(&decided);
         let legs = [(LegId(1), &pending), (LegId(2), &pending)];
         file.rebuild(file.create().expect("made"), &rolling.rebuild(at(9), legs.into_iter())).expect("written");
-        rolling.add_blocks(LegId(3), &block(3), at(10));
-        rolling.add_blocks(LegId(1), &block(4), at(10));
-        rolling.remove_leg(LegId(2));
-        assert_eq!(rolling.take_due(at(10), Duration::from_secs(20)), RollingDue::Nothing);
-        let RollingDue::Append(bytes) = rolling.take_due(at(11), Duration::from_secs(1)) else { panic!("due") };
+        rolling.add_blocks(LegId(3), &block(3));
+        rolling.add_blocks(LegId(1), &block(4));
+        rolling.remove_leg(LegId(2), at(10));
+        let RollingDue::Append(bytes) = rolling.take_due(at(11)) else { panic!("due") };
         file.append(&bytes).expect("written");
+        assert_eq!(read(dir.path()).expect("readable").len(), 3, "the journal may not know yet that its call ended");
+        let RollingDue::Append(bytes) = rolling.take_due(at(12)) else { panic!("due") };
+        file.append(&bytes).expect("written");
+        assert_eq!(rolling.take_due(at(13)), RollingDue::Nothing);
         let expected: BTreeMap<u64, Vec<u8>> = [(1, [block(1), block(4)].concat()), (3, block(3))].into();
         assert_eq!(read(dir.path()).expect("readable"), expected);
         // A torn tail costs only the torn blocks.
@@ -300,10 +316,10 @@ mod tests {
         rolling.activate();
         rolling.rebuild(at(0), std::iter::empty());
         for n in 0..100 {
-            rolling.add_blocks(LegId(n), &vec![0; 100_000], at(1));
+            rolling.add_blocks(LegId(n), &vec![0; 100_000]);
             assert!(rolling.buffer.len() <= MAX_BUFFER);
         }
-        assert_eq!(rolling.take_due(at(2), Duration::ZERO), RollingDue::Nothing, "not again at once");
-        assert_eq!(rolling.take_due(at(5), Duration::ZERO), RollingDue::Rebuild);
+        assert_eq!(rolling.take_due(at(2)), RollingDue::Nothing, "not again at once");
+        assert_eq!(rolling.take_due(at(5)), RollingDue::Rebuild);
     }
 }

@@ -42,6 +42,10 @@ pub struct DiskSpool {
     closed: HashMap<LegId, ClosedLeg, foldhash::fast::RandomState>,
     /// Signalling of the legs without a file.
     rolling: RollingBuffer,
+    /// Legs with a signalling message or a decision in their current chunk.
+    urgent: Vec<LegId>,
+    /// Time of the newest input.
+    now: Timestamp,
     lost_total: u64,
     dir: PathBuf,
     writer: Option<JoinHandle<()>>,
@@ -159,6 +163,8 @@ impl DiskSpool {
             limit: config.buffer_mib as usize * 1024 * 1024,
             closed: HashMap::default(),
             rolling: RollingBuffer::default(),
+            urgent: Vec::new(),
+            now: Timestamp::EPOCH,
             lost_total: 0,
             dir: config.dir.clone(),
             writer: Some(thread),
@@ -166,8 +172,9 @@ impl DiskSpool {
         Ok((spool, event_rx))
     }
 
-    /// Sends chunks that are older than a second to the writer. To be called at least once a second.
+    /// Sends chunks that are older than [`MAX_AGE`] to the writer. To be called some times a second.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
         while self.chunk_order.front().is_some_and(|&(_, since)| since + MAX_AGE <= now) {
             // The disk is too slow: give it nothing more until it has caught up.
             if self.queued_bytes() >= self.limit {
@@ -175,7 +182,19 @@ impl DiskSpool {
             }
             self.send_oldest();
         }
-        self.roll(now, MAX_AGE);
+        self.flush_signalling();
+    }
+
+    /// Sends all signalling and decisions to the writer. To be called after each input: a process that is killed then
+    /// loses no message, so that the next one knows all its calls, and where their media is.
+    pub fn flush_signalling(&mut self) {
+        for leg in std::mem::take(&mut self.urgent) {
+            // The disk is too slow: the chunks are sent when it has caught up.
+            if self.queued_bytes() < self.limit {
+                self.send_leg(leg);
+            }
+        }
+        self.roll(self.now);
     }
 
     /// Starts to write the rolling file, after the file of an earlier process was read.
@@ -185,6 +204,8 @@ impl DiskSpool {
 
     /// Passes an event on after everything before it was written. Adds lost packets to the record of an ended call.
     pub fn forward(&mut self, mut event: CallEvent) {
+        // A row of the journal must not be older than the messages that it comes from.
+        self.flush_signalling();
         if let CallEvent::Ended(ended) = &mut event {
             let closed = ended.legs.iter().filter_map(|leg| self.closed.remove(&leg.leg));
             let lost = closed.map(|leg| leg.lost).fold(LostPackets::default(), LostPackets::add);
@@ -243,6 +264,7 @@ impl DiskSpool {
     fn stop(&mut self) {
         let Some(writer) = self.writer.take() else { return };
         self.put_indexes();
+        self.rolling.put_removed(); // nobody kills the process between the events and the journal any more
         self.send_all();
         self.send(WriterMessage::Stop);
         let _ = writer.join(); // fails only if the writer panicked, and then nothing can be saved
@@ -252,7 +274,7 @@ impl DiskSpool {
         while !self.chunk_order.is_empty() {
             self.send_oldest();
         }
-        self.roll(Timestamp::MAX, Duration::ZERO);
+        self.flush_signalling();
     }
 
     /// Appends an index to each open file, so that the next start need not read the whole file.
@@ -269,15 +291,15 @@ impl DiskSpool {
         }
     }
 
-    /// Sends what is due for the rolling file. `age` is how long new blocks may wait in memory.
-    fn roll(&mut self, now: Timestamp, age: Duration) {
+    /// Sends what is due for the rolling file.
+    fn roll(&mut self, now: Timestamp) {
         if self.writer_state.has_rolling_failed.swap(false, Ordering::Relaxed) {
             self.rolling.mark_stale();
         }
         if self.queued_bytes() >= self.limit {
             return;
         }
-        let (bytes, is_new) = match self.rolling.take_due(now, age) {
+        let (bytes, is_new) = match self.rolling.take_due(now) {
             RollingDue::Nothing => return,
             RollingDue::Append(bytes) => (bytes, false),
             RollingDue::Rebuild => {
@@ -333,6 +355,7 @@ impl DiskSpool {
         let message = WriterMessage::OpenFile { leg, name: name.clone(), length: None };
         *stage = DiskLegStage::HasFile(WriteChunk { bytes, since: at });
         self.chunk_order.push_back((leg, at));
+        self.urgent.push(leg);
         self.send(message);
     }
 
@@ -380,6 +403,10 @@ impl LegSink for DiskSpool {
             true if packet.payload.len() < datagram.payload.len() => BlockKind::CutMedia,
             true => BlockKind::Media,
         };
+        self.now = self.now.max(datagram.at);
+        if kind == BlockKind::Signalling {
+            self.urgent.push(leg);
+        }
         let size = format::EPB_OVERHEAD + format::IPV6_LEN + format::UDP_LEN + packet.payload.len();
         let put = |mut space: ChunkSpace<'_>| {
             space.put(kind, datagram.at.as_nanos(), |bytes| format::put_packet(bytes, &packet));
@@ -391,7 +418,7 @@ impl LegSink for DiskSpool {
         }
         if let DiskLegStage::Pending(pending) = &mut state.stage {
             if kind == BlockKind::Signalling {
-                return self.rolling.add_blocks(leg, pending.add_packet(&packet), datagram.at);
+                return self.rolling.add_blocks(leg, pending.add_packet(&packet));
             }
             self.start_file(leg, datagram.at);
         }
@@ -408,9 +435,10 @@ impl LegSink for DiskSpool {
             return;
         }
         state.tracker.index.apply_decision(decision);
+        self.urgent.push(leg);
         if let DiskLegStage::Pending(pending) = &mut state.stage {
             if StartsFile::of(decision) == StartsFile::No && !pending.is_full() {
-                return self.rolling.add_blocks(leg, pending.add_decision(&decided), at);
+                return self.rolling.add_blocks(leg, pending.add_decision(&decided));
             }
             self.start_file(leg, at);
         }
@@ -421,7 +449,7 @@ impl LegSink for DiskSpool {
 
     fn close(&mut self, leg: LegId) {
         let Some(state) = self.legs.remove(&leg) else { return };
-        self.rolling.remove_leg(leg);
+        self.rolling.remove_leg(leg, self.now);
         if let DiskLegStage::HasFile(chunk) = state.stage {
             // The engine closes every leg before it reports the end of the call, and `forward` then removes this entry.
             self.closed.insert(leg, ClosedLeg { name: state.name, lost: state.lost });
@@ -434,7 +462,7 @@ impl LegSink for DiskSpool {
 
     fn discard(&mut self, leg: LegId) {
         self.legs.remove(&leg);
-        self.rolling.remove_leg(leg);
+        self.rolling.remove_leg(leg, self.now);
         let name = self.closed.remove(&leg).map(|closed| closed.name);
         self.send(WriterMessage::Discard { leg, name });
     }
@@ -537,8 +565,9 @@ pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
 
 /// Size of a chunk, bytes: 0.7 s of G.711 in both directions. 10,000 legs need at most 160 MiB.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// Age at which a chunk is sent to the writer. A crash of the process costs at most this much.
-const MAX_AGE: Duration = Duration::from_secs(1);
+/// Age at which a chunk is sent to the writer. A crash of the process costs at most this much media, and the time until the
+/// next call of [`DiskSpool::handle_timeout`].
+const MAX_AGE: Duration = Duration::from_millis(500);
 /// Empty chunks kept for reuse.
 const MAX_RECYCLED: usize = 4_096;
 /// Space reserved for a decision, bytes. A longer decision makes the chunk grow.

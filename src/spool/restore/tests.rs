@@ -247,7 +247,9 @@ fn ringing_leg_is_restored_until_it_ends() {
     assert_eq!((found.len(), found[0].has_file(), found[0].last_media_at), (1, false, None));
     assert_eq!(entries(&found), ["INVI", "SIP/"]);
     spool.discard(LEG);
-    spool.handle_timeout(at_ms(2_300.0));
+    spool.flush();
+    assert_eq!(find_pending(&store).expect("readable").len(), 1, "the journal may not know yet that its call ended");
+    spool.handle_timeout(at_ms(3_100.0));
     spool.flush();
     assert!(find_pending(&store).expect("readable").is_empty());
 }
